@@ -1,0 +1,157 @@
+//! What the control plane says there is.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::field::FieldPath;
+use super::fingerprint::Fingerprint;
+use super::identifier::{BackendId, Generation, Revision};
+use super::name::{BackendName, InstanceName, ProjectName};
+use super::provider::ProviderKind;
+use super::spec::BackendSpec;
+use super::time::Timestamp;
+
+/// One project as the control plane sees it at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The project.
+    pub project: ProjectName,
+    /// How often its record has changed; zero for a project that the control plane does not know yet.
+    pub revision: Revision,
+    /// Who answers.
+    pub control_plane: ControlPlane,
+    /// Where the project was last applied from.
+    pub origin: Option<String>,
+    /// Its backends.
+    pub backends: Vec<ActualBackend>,
+}
+
+/// Who answers for a project, and what it can carry out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlPlane {
+    /// `embedded`, or the URL.
+    pub name: String,
+    /// The providers that it can carry out.
+    pub providers: Vec<ProviderKind>,
+}
+
+/// One backend: what was last asked of it, and what is seen of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ActualBackend {
+    /// Its identity across renames.
+    pub id: BackendId,
+    /// Its name now.
+    pub name: BackendName,
+    /// What its process calls itself.
+    pub instance_name: InstanceName,
+    /// What was last asked of it.
+    pub recorded: BackendSpec,
+    /// The fingerprints of the secrets that went with it.
+    pub secrets: BTreeMap<FieldPath, Fingerprint>,
+    /// How far that got.
+    pub phase: Phase,
+    /// How often its specification has changed.
+    pub generation: Generation,
+    /// Where clients reach it, once allocated.
+    pub endpoints: Option<Endpoints>,
+    /// The fingerprint of its admin key, once issued.
+    pub admin_key: Option<Fingerprint>,
+    /// When it was first asked for.
+    pub created_at: Timestamp,
+    /// When the control plane may remove it by itself.
+    pub expires_at: Option<Timestamp>,
+    /// What is seen of it now.
+    pub observation: Observation,
+}
+
+/// How far the last operation on a backend got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// It was asked for and has never been ready.
+    Creating,
+    /// It was ready before, and an operation on it has not ended.
+    Updating,
+    /// The last operation ended well.
+    Ready,
+    /// The last operation failed.
+    Failed,
+    /// It was asked to go and is not gone.
+    Removing,
+}
+
+/// Where clients reach a backend.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Endpoints {
+    /// The API: `CONVEX_SELF_HOSTED_URL`, equal to the backend's cloud origin.
+    pub url: String,
+    /// The HTTP actions: the backend's site origin.
+    pub site_url: String,
+}
+
+/// What is seen of a backend now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observation {
+    /// Whether it runs.
+    pub state: RunState,
+    /// Whether its data is there.
+    pub data: Data,
+    /// Where it differs from what was last applied.
+    pub deviations: Vec<Deviation>,
+}
+
+impl Observation {
+    /// Nothing differs.
+    pub fn as_recorded(state: RunState) -> Self {
+        Self { state, data: Data::Present, deviations: Vec::new() }
+    }
+
+    /// The lookup failed: this says nothing about whether the backend is there.
+    pub fn unknown() -> Self {
+        Self { state: RunState::Unknown, data: Data::Unknown, deviations: Vec::new() }
+    }
+}
+
+/// Whether a backend runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// It exists only as a record.
+    Recorded,
+    /// It runs and answers as the instance that it should be.
+    Running,
+    /// It runs and does not answer yet, or answers wrongly.
+    Unready,
+    /// It does not run.
+    Stopped,
+    /// The provider has no trace of it.
+    Absent,
+    /// The lookup failed.
+    Unknown,
+}
+
+/// Whether a backend's data is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Data {
+    /// It is there.
+    Present,
+    /// It was there once and is not any more.
+    Missing,
+    /// There has never been any.
+    None,
+    /// The lookup failed.
+    Unknown,
+}
+
+/// One difference between what was last applied and what is seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Deviation {
+    /// The field, or what only a provider sees, such as `process`.
+    pub path: FieldPath,
+    /// What was last applied.
+    pub recorded: String,
+    /// What is seen.
+    pub observed: String,
+}

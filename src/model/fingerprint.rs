@@ -1,0 +1,89 @@
+//! Fingerprints of secrets, and digests of documents.
+
+use std::fmt;
+
+use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+/// What a plan shows instead of a secret: equal secrets of one project have equal fingerprints, and without the
+/// key of the control plane nobody can test a guess against one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(transparent)]
+pub struct Fingerprint(String);
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// The key under which one project's secrets are fingerprinted.
+#[derive(Clone)]
+pub struct FingerprintKey(Zeroizing<[u8; 32]>);
+
+impl FingerprintKey {
+    /// Takes the 32 bytes that the control plane derived for the project.
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// The fingerprint of a value: the first 64 bits of its HMAC-SHA-256.
+    pub fn fingerprint(&self, value: &str) -> Fingerprint {
+        let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(self.0.as_slice()).map(|mac| mac.chain_update(value.as_bytes()));
+        // HMAC takes a key of any length, so there is always a result.
+        let bytes = mac.map(|mac| mac.finalize().into_bytes()).unwrap_or_default();
+        Fingerprint(format!("hmac:{}", hex::encode(&bytes[..8])))
+    }
+}
+
+impl fmt::Debug for FingerprintKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<fingerprint key>")
+    }
+}
+
+/// The SHA-256 of a document, as `sha256:` and 64 hex digits.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(transparent)]
+pub struct Digest(String);
+
+impl Digest {
+    /// The digest of some bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(format!("sha256:{}", hex::encode(Sha256::digest(bytes))))
+    }
+
+    /// The digest as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fingerprints_depend_on_key_and_value_and_hide_both() {
+        let one = FingerprintKey::new([1; 32]);
+        let two = FingerprintKey::new([2; 32]);
+        assert_eq!(one.fingerprint("hunter2"), one.fingerprint("hunter2"));
+        assert_ne!(one.fingerprint("hunter2"), one.fingerprint("hunter3"));
+        assert_ne!(one.fingerprint("hunter2"), two.fingerprint("hunter2"));
+        assert_eq!(one.fingerprint("x").to_string().len(), "hmac:".len() + 16);
+        assert_eq!(format!("{one:?}"), "<fingerprint key>");
+    }
+
+    #[test]
+    fn digests_are_sha256() {
+        assert_eq!(Digest::of(b"abc").as_str(), "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+}

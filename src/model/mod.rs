@@ -1,0 +1,41 @@
+//! The nouns of the house: names, sizes, specifications, what is wanted and what is.
+//!
+//! Must not do: IO, async, clocks, randomness, the terminal. Everything here is plain data that
+//! every other module may use and that uses none of them.
+
+mod actual;
+mod address;
+mod desired;
+mod exit;
+mod field;
+mod fingerprint;
+mod identifier;
+mod name;
+mod placement;
+mod provider;
+mod release;
+mod report;
+mod secret;
+mod size;
+mod spec;
+mod time;
+
+pub use actual::{ActualBackend, ControlPlane, Data, Deviation, Endpoints, Observation, Phase, RunState, Snapshot};
+pub use address::{Address, AddressKind};
+pub use desired::{Budget, Desired, DesiredBackend, EnvFileActual, EnvFileTarget, Moved, SecretState};
+pub use exit::Exit;
+pub use field::{FieldPath, FieldValue, fields, secret_slots};
+pub use fingerprint::{Digest, Fingerprint, FingerprintKey};
+pub use identifier::{BackendId, Generation, OperationId, Revision};
+pub use name::{BackendName, INSTANCE_NAME_MAX, InstanceName, NAME_MAX, NameError, ProjectName};
+pub use placement::{Placement, PortPair, References};
+pub use provider::ProviderKind;
+pub use release::{Release, ReleaseError, ReleaseOrder};
+pub use report::{Edit, Finding, Report, Span};
+pub use secret::{Secret, SecretRef, SecretSource};
+pub use size::{ByteSize, Cpus, SizeError};
+pub use spec::{
+    BackendSpec, BucketNames, DockerSettings, Files, FlySettings, KubernetesSettings, LocalSettings, Origins, ProviderSettings,
+    PullPolicy, Resources, S3Credentials, S3Files, ServerStorage, SimulatedSettings, Storage, TextValue, Tls, Tuning,
+};
+pub use time::{TimeSpan, TimeSpanError, Timestamp};

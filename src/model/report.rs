@@ -1,0 +1,80 @@
+//! What went wrong, as data: one shape for the manifest's problems and for every other error.
+
+use serde::{Deserialize, Serialize};
+
+use super::exit::Exit;
+
+/// A place in a text: bytes for programs, line and column (from 1, in characters) for people.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Span {
+    /// The file, as it was named.
+    pub file: String,
+    /// First byte.
+    pub start: usize,
+    /// The byte after the last.
+    pub end: usize,
+    /// The line of the first byte, from 1.
+    pub line: usize,
+    /// The column of the first byte in characters, from 1.
+    pub column: usize,
+}
+
+/// A repair as data: replace these bytes by this text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Edit {
+    /// First byte to replace.
+    pub start: usize,
+    /// The byte after the last one to replace; equal to `start` for an insertion.
+    pub end: usize,
+    /// What to put there.
+    pub replacement: String,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Finding {
+    /// A stable name for the situation, such as `manifest.unknown_engine`.
+    pub code: String,
+    /// What happened and why it matters.
+    pub message: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub help: Option<String>,
+    /// Where, when it is about a text.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub span: Option<Span>,
+    /// The repair, when one edit of the text does it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub edit: Option<Edit>,
+}
+
+impl Finding {
+    /// A finding with a code and a message, to be filled in further.
+    pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code: code.into(), message: message.into(), help: None, span: None, edit: None }
+    }
+
+    /// The same with what to do about it.
+    #[must_use]
+    pub fn with_help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+/// Everything that is wrong, and the exit code that follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "a report that nobody reads helps nobody"]
+pub struct Report {
+    /// The exit code.
+    pub exit: Exit,
+    /// At least one finding.
+    pub errors: Vec<Finding>,
+}
+
+impl Report {
+    /// A report of one finding.
+    pub fn one(exit: Exit, finding: Finding) -> Self {
+        Self { exit, errors: vec![finding] }
+    }
+}

@@ -1,0 +1,143 @@
+//! Places to run backends, behind one small trait.
+//!
+//! A provider knows how to look at one backend, bring it to what a [`Placement`] says, and take it away. It must
+//! not know plans, the store, the terminal, or its siblings.
+
+use futures_util::future::BoxFuture;
+
+use crate::model::{Observation, Placement, ProviderKind, References};
+
+/// One kind of place where backends run. Every verb may be repeated at any time and ends in the same state.
+pub trait Provider: Send + Sync {
+    /// Which kind this is.
+    fn kind(&self) -> ProviderKind;
+
+    /// Looks, and changes nothing. A lookup that fails is an error or [`Observation::unknown`], never "absent".
+    fn observe<'a>(&'a self, placement: &'a Placement) -> BoxFuture<'a, Result<Observation, ProviderError>>;
+
+    /// Brings the backend up as the placement says: adopts what is ours, restarts what differs, starts what is
+    /// missing. Returns once it is started; whether it answers is for the caller to see.
+    fn ensure<'a>(&'a self, placement: &'a Placement, notice: Notice<'a>) -> BoxFuture<'a, Result<References, ProviderError>>;
+
+    /// Takes the backend away with its data. Succeeds when there is nothing left to take away.
+    fn remove<'a>(&'a self, placement: &'a Placement) -> BoxFuture<'a, Result<(), ProviderError>>;
+
+    /// Reads from the backend's log.
+    fn logs<'a>(&'a self, placement: &'a Placement, from: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>>;
+}
+
+/// Receives what a long verb has to say while it runs, such as the progress of a download.
+pub type Notice<'a> = &'a (dyn Fn(String) + Send + Sync);
+
+/// Where to read a log from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogPosition {
+    /// The last so many lines.
+    Tail(usize),
+    /// From this byte on, as [`LogChunk::next`] said.
+    Byte(u64),
+}
+
+/// A piece of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogChunk {
+    /// Whole lines, each ending in a line break except perhaps the last.
+    pub text: String,
+    /// Where to go on reading.
+    pub next: u64,
+}
+
+/// Why a provider could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ProviderError {
+    /// The data was there when the backend was last ready, and is gone. Starting would begin with nothing.
+    #[error("the data of `{instance}` is gone: `{place}` was there when it was last ready")]
+    DataMissing {
+        /// The instance.
+        instance: String,
+        /// Where the data was.
+        place: String,
+    },
+    /// Somebody else has taken a port that this backend listens on.
+    #[error("port {port} is taken by another process")]
+    PortTaken {
+        /// The port.
+        port: u16,
+    },
+    /// The process started and ended again at once.
+    #[error("the backend stopped right after its start ({status})")]
+    Exited {
+        /// How it ended.
+        status: String,
+        /// The last lines of its log.
+        log: Vec<String>,
+    },
+    /// The process does not end, not even when killed.
+    #[error("process {pid} does not end")]
+    WillNotStop {
+        /// The process.
+        pid: i32,
+    },
+    /// The executable is not to be had.
+    #[error("no `convex-local-backend` for this backend: {reason}")]
+    NoBinary {
+        /// What was tried.
+        reason: String,
+    },
+    /// The executable is not the one that was recorded.
+    #[error("`{path}` is not the file that was recorded: SHA-256 {found} instead of {recorded}")]
+    BinaryChanged {
+        /// The executable.
+        path: String,
+        /// The digest recorded.
+        recorded: String,
+        /// The digest found.
+        found: String,
+    },
+    /// This provider cannot do what the specification asks.
+    #[error("{0}")]
+    Unsupported(String),
+    /// A file or directory could not be read or written.
+    #[error("`{path}` could not be {verb}")]
+    File {
+        /// The file or directory.
+        path: String,
+        /// `read`, `written`, `created`, `removed`, …
+        verb: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A process could not be started or signalled.
+    #[error("`{program}` could not be {verb}")]
+    Process {
+        /// The program.
+        program: String,
+        /// `started`, `signalled`, …
+        verb: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Something outside this machine did not answer as it should.
+    #[error("{0}")]
+    Unreachable(String),
+}
+
+impl ProviderError {
+    /// A stable name of the situation.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::DataMissing { .. } => "provider.data_missing",
+            Self::PortTaken { .. } => "provider.port_taken",
+            Self::Exited { .. } => "provider.exited",
+            Self::WillNotStop { .. } => "provider.will_not_stop",
+            Self::NoBinary { .. } => "provider.no_binary",
+            Self::BinaryChanged { .. } => "provider.binary_changed",
+            Self::Unsupported(_) => "provider.unsupported",
+            Self::File { .. } => "provider.file",
+            Self::Process { .. } => "provider.process",
+            Self::Unreachable(_) => "provider.unreachable",
+        }
+    }
+}
