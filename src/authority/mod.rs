@@ -1,1 +1,116 @@
-//! (being built)
+//! The allocation authority: it alone decides who may change a project, which name, ports and secrets a backend
+//! gets, and what has to happen next to an accepted operation.
+//!
+//! Must not do: IO beyond its rows, async, clocks, randomness. The time and the entropy are handed in, effects are
+//! handed out as data, and whoever carries them out comes back with how they ended. So the same authority runs in
+//! the command, behind HTTP and in a Durable Object.
+
+mod allocation;
+mod lease;
+mod operation;
+mod vault;
+mod view;
+
+pub use lease::Liveness;
+pub use operation::{Effect, EffectEnd, EffectFailure, EnvironmentGoal, Next, Operation};
+pub use vault::{MasterKey, Vault, VaultError};
+pub use view::ProjectView;
+
+use crate::control::ControlError;
+use crate::model::{BackendName, Finding, ProjectName, Timestamp};
+use crate::store::{EventRow, Rows, Store, StoreError};
+
+/// Fills bytes with randomness; the authority has none of its own.
+pub type Entropy = fn(&mut [u8]) -> Result<(), EntropyError>;
+
+/// There is no randomness to be had.
+#[derive(Debug, thiserror::Error)]
+#[error("the system gives no random numbers, so no secret can be made")]
+pub struct EntropyError;
+
+/// The allocation authority over one store.
+pub struct Authority<S> {
+    store: S,
+    vault: Vault,
+    entropy: Entropy,
+}
+
+impl<S: Store> Authority<S> {
+    /// An authority over these rows.
+    pub fn new(store: S, vault: Vault, entropy: Entropy) -> Self {
+        Self { store, vault, entropy }
+    }
+
+    /// The vault that seals this store's secrets.
+    pub fn vault(&self) -> &Vault {
+        &self.vault
+    }
+
+    fn event(
+        rows: &dyn Rows,
+        project: &ProjectName,
+        at: Timestamp,
+        kind: &str,
+        backend: Option<&BackendName>,
+        detail: impl Into<String>,
+    ) -> Result<(), AuthorityError> {
+        let backend = backend.map(ToString::to_string);
+        let event = EventRow { sequence: 0, project: project.clone(), at, kind: kind.to_owned(), backend, detail: detail.into() };
+        Ok(rows.append_event(&event)?)
+    }
+}
+
+/// Why the authority did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    /// The rows could not be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A secret could not be sealed or opened.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// There is no randomness.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+    /// The answer is no, for a reason that clients know.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+}
+
+impl From<AuthorityError> for ControlError {
+    fn from(error: AuthorityError) -> Self {
+        match error {
+            AuthorityError::Control(error) => error,
+            AuthorityError::Store(error) => Self::Record(store_finding(&error)),
+            AuthorityError::Vault(error) => Self::Record(
+                Finding::new("store.sealed", error.to_string())
+                    .with_help("use the key that this store was made with: `CONVEXINFRA_MASTER_KEY`, or the file `master.key` beside the store"),
+            ),
+            AuthorityError::Entropy(error) => Self::Record(Finding::new("store.entropy", error.to_string())),
+        }
+    }
+}
+
+/// What a store's error means to a user.
+pub fn store_finding(error: &StoreError) -> Finding {
+    let mut message = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        message = format!("{message}: {cause}");
+        source = cause.source();
+    }
+    let (code, help) = match error {
+        StoreError::Newer { .. } => ("store.newer", "update convexinfra; the store was left as it is"),
+        StoreError::Damaged { .. } => (
+            "store.damaged",
+            "the file was left as it is; restore it from a backup, or move it away together with its `-wal` file: the backends' data \
+             stays where it is, but their secrets and ports are only in the store",
+        ),
+        StoreError::Full { .. } => ("store.full", "make room and run the same command again; nothing was half written"),
+        StoreError::Denied { .. } => ("store.denied", "check who owns the directory, or choose another one with `CONVEXINFRA_HOME`"),
+        StoreError::Busy { .. } => ("store.busy", "wait for the other process, or look for one that hangs"),
+        StoreError::Row { .. } => ("store.row", "the store was changed by something else, or this is a bug in convexinfra"),
+        StoreError::Sql { .. } => ("store.sql", "if the disk is sound, this is a bug in convexinfra"),
+    };
+    Finding::new(code, message).with_help(help)
+}

@@ -1,1 +1,259 @@
-//! (being built)
+//! Desired × Actual → Plan: everything that apply will do, decided in advance, as plain data.
+//!
+//! Must not do: IO, clocks, randomness, or change its mind. The same input gives the same plan, byte for byte.
+
+mod build;
+mod check;
+mod diff;
+mod effect;
+mod graph;
+mod lint;
+mod policy;
+mod reason;
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    Address, BackendName, BackendSpec, Deviation, Digest, EnvFileTarget, FieldPath, ProjectName, Revision,
+};
+
+pub use build::{Actual, Intent, Scope, build};
+pub use check::{PlanDefect, check};
+pub use effect::Effect;
+pub use policy::destruction_refusals;
+pub use reason::Reason;
+
+/// The format that a plan document starts with. Additions keep the number.
+pub const FORMAT: &str = "convexinfra.plan/1";
+
+/// What stands where a value is not known before apply has run.
+pub const KNOWN_AFTER_APPLY: &str = "(known after apply)";
+
+/// Everything that apply will do, with reasons.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[must_use = "a plan that nobody reads or applies does nothing"]
+pub struct Plan {
+    /// Always `convexinfra.plan/1`.
+    pub format: String,
+    /// The project.
+    pub project: ProjectName,
+    /// The control plane that the plan was made against: `embedded` or its URL.
+    pub control_plane: String,
+    /// The revision of the project that the plan was made from; apply is refused when it has moved.
+    pub base: Revision,
+    /// The digest of the manifest's bytes.
+    pub manifest: Digest,
+    /// The digest of this document without this field.
+    pub digest: Digest,
+    /// How many steps of each kind there are.
+    pub summary: Summary,
+    /// What will be done, in an order in which it could be done one by one.
+    pub steps: Vec<Step>,
+    /// What differs from what was last applied though nobody asked.
+    pub drift: Vec<Drift>,
+    /// What stands in the way: with a single one, nothing at all is done.
+    pub refusals: Vec<Refusal>,
+    /// What is worth a look.
+    pub lints: Vec<Lint>,
+}
+
+/// How many steps of each kind a plan has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Summary {
+    /// Steps that create.
+    pub create: usize,
+    /// Steps that change something in place or by a restart.
+    pub update: usize,
+    /// Steps that would have to move data.
+    #[serde(rename = "move")]
+    pub moves: usize,
+    /// Steps that destroy.
+    pub destroy: usize,
+    /// Steps that write an env file.
+    pub write: usize,
+}
+
+/// One node of the plan's graph.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Step {
+    /// Its name inside this plan.
+    pub id: StepId,
+    /// What it is about.
+    pub address: Address,
+    /// What is done to it.
+    pub action: Action,
+    /// Why.
+    pub reason: Reason,
+    /// What changes.
+    pub changes: Vec<Change>,
+    /// The steps that must have ended well before this one starts.
+    pub after: Vec<StepId>,
+    /// Whether data is lost by it.
+    pub destroys_data: bool,
+    /// What is sent to carry it out. It follows from everything above, so it is not part of the document.
+    #[serde(skip)]
+    pub task: Option<Task>,
+}
+
+/// The name of a step inside its plan: the address and what is done to it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(transparent)]
+pub struct StepId(String);
+
+impl StepId {
+    /// The step that does `action` to `address`; a plan does at most one thing to one address.
+    pub fn new(action: Action, address: &Address) -> Self {
+        Self(format!("{}:{address}", action.as_str()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What is done to an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// It is made.
+    Create,
+    /// It is changed in place or by a restart.
+    Update,
+    /// It would have to move its data, which is refused.
+    Move,
+    /// It is taken away.
+    Destroy,
+    /// An env file is written.
+    Write,
+}
+
+impl Action {
+    /// The word in the document.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Move => "move",
+            Self::Destroy => "destroy",
+            Self::Write => "write",
+        }
+    }
+}
+
+/// One field that changes. Secrets stand here as fingerprints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Change {
+    /// The field.
+    pub path: FieldPath,
+    /// Its value now; null when it has none.
+    pub before: Option<String>,
+    /// Its value afterwards; null when it will have none.
+    pub after: Option<String>,
+    /// What the change does to the running backend.
+    pub effect: Effect,
+}
+
+/// What is sent to carry a step out.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Task {
+    /// Make a backend what this specification says.
+    Put {
+        /// The backend.
+        backend: BackendName,
+        /// What it should be.
+        spec: Box<BackendSpec>,
+        /// The name that it had before, when it was renamed.
+        renamed_from: Option<BackendName>,
+    },
+    /// Take a backend away.
+    Remove {
+        /// The backend.
+        backend: BackendName,
+    },
+    /// Write the coordinates of a backend into its env file.
+    WriteEnvFile {
+        /// The backend.
+        backend: BackendName,
+        /// The file.
+        target: EnvFileTarget,
+    },
+    /// Take our lines out of an env file.
+    ClearEnvFile {
+        /// The backend.
+        backend: BackendName,
+        /// The file.
+        target: EnvFileTarget,
+    },
+}
+
+/// One difference between what was last applied and what is seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Drift {
+    /// What it is about.
+    pub address: Address,
+    /// The field, or what only a provider sees, such as `process`.
+    pub path: FieldPath,
+    /// What was last applied.
+    pub recorded: String,
+    /// What is seen.
+    pub observed: String,
+}
+
+impl Drift {
+    /// A deviation of one address.
+    pub fn new(address: Address, deviation: Deviation) -> Self {
+        Self { address, path: deviation.path, recorded: deviation.recorded, observed: deviation.observed }
+    }
+}
+
+/// Something that stands in the way of the whole apply.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Refusal {
+    /// A stable name of the reason.
+    pub code: String,
+    /// What it is about, where it is about one thing.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub address: Option<Address>,
+    /// What is in the way and what to do about it.
+    pub message: String,
+}
+
+/// Something that is worth a look and stands in nobody's way.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Lint {
+    /// A stable name of the situation.
+    pub code: String,
+    /// What it is about, where it is about one thing.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub address: Option<Address>,
+    /// What could go wrong and what to do about it.
+    pub message: String,
+}
+
+impl Plan {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Whether every step only repairs drift.
+    pub fn is_only_drift(&self) -> bool {
+        !self.steps.is_empty() && self.steps.iter().all(|step| step.reason == Reason::Drift)
+    }
+
+    /// The backends whose data this plan destroys, or that it takes away.
+    pub fn destroyed(&self) -> BTreeSet<&BackendName> {
+        self.steps.iter().filter(|step| step.action == Action::Destroy).map(|step| &step.address.backend).collect()
+    }
+
+    /// The digest of everything but the digest itself.
+    pub fn compute_digest(&self) -> Digest {
+        let document = serde_json::json!([
+            self.format, self.project, self.control_plane, self.base, self.manifest, self.steps, self.drift, self.refusals,
+        ]);
+        Digest::of(document.to_string().as_bytes())
+    }
+}

@@ -1,0 +1,65 @@
+//! What the authority hands out: identities, instance names, ports, secrets, endpoints.
+
+use std::collections::BTreeSet;
+
+use super::{AuthorityError, Entropy};
+use crate::control::ControlError;
+use crate::model::{
+    BackendId, BackendName, BackendSpec, Endpoints, Finding, InstanceName, PortPair, ProjectName,
+};
+use crate::store::Rows;
+
+/// The first port that is handed out. Above Convex's own 3210, which other tools take by habit, and below the range
+/// from which systems choose ports for outgoing connections.
+const FIRST_PORT: u16 = 4210;
+const LAST_PORT: u16 = 29_998;
+
+/// How many projects may share one joined name before it is an error.
+const SAME_NAMES: u32 = 99;
+
+/// A fresh identity: 80 random bits as 16 letters and digits, which suits directories and every provider.
+pub(super) fn backend_id(entropy: Entropy) -> Result<BackendId, AuthorityError> {
+    const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let mut bytes = [0u8; 16];
+    entropy(&mut bytes)?;
+    Ok(BackendId::new(bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect::<String>()))
+}
+
+/// The instance name of a new backend: the preferred one, or the first numbered one that is free.
+pub(super) fn instance_name(rows: &dyn Rows, project: &ProjectName, backend: &BackendName) -> Result<InstanceName, AuthorityError> {
+    let refused = |message: String| ControlError::Refused(Finding::new("control.instance_name", message));
+    let preferred = InstanceName::preferred(project, backend).map_err(|error| refused(format!("`{project}-{backend}`: {error}")))?;
+    if !rows.instance_name_taken(&preferred)? {
+        return Ok(preferred);
+    }
+    for number in 2..=SAME_NAMES {
+        let candidate = preferred.numbered(number).map_err(|error| refused(format!("`{preferred}-{number}`: {error}")))?;
+        if !rows.instance_name_taken(&candidate)? {
+            return Ok(candidate);
+        }
+    }
+    Err(refused(format!("`{preferred}` and its numbered forms are all taken; choose another name for the backend")).into())
+}
+
+/// The first pair of neighbouring ports that no backend holds and that is not known to be somebody else's.
+pub(super) fn ports(rows: &dyn Rows, strangers: &BTreeSet<u16>) -> Result<PortPair, AuthorityError> {
+    let held: BTreeSet<u16> = rows.ports()?.into_iter().flat_map(|pair| [pair.api, pair.site]).collect();
+    let free = |port: &u16| !held.contains(port) && !strangers.contains(port);
+    (FIRST_PORT..=LAST_PORT)
+        .step_by(2)
+        .map(|api| PortPair { api, site: api + 1 })
+        .find(|pair| free(&pair.api) && free(&pair.site))
+        .ok_or_else(|| {
+            let message = format!("every port from {FIRST_PORT} to {} is taken", LAST_PORT + 1);
+            ControlError::Refused(Finding::new("control.no_ports", message)).into()
+        })
+}
+
+/// Where clients reach a backend on this machine. The API's URL equals the cloud origin that the process is told.
+pub(super) fn endpoints(spec: &BackendSpec, ports: PortPair) -> Endpoints {
+    let own = |port: u16| format!("http://127.0.0.1:{port}");
+    Endpoints {
+        url: spec.origins.api.clone().unwrap_or_else(|| own(ports.api)),
+        site_url: spec.origins.site.clone().unwrap_or_else(|| own(ports.site)),
+    }
+}

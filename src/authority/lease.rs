@@ -1,0 +1,127 @@
+//! Leases: who may change a project, for how long, and how a dead holder makes room.
+
+use super::{Authority, AuthorityError};
+use crate::control::{ControlError, Holder, LEASE_SECONDS, Lease};
+use crate::model::{ProjectName, Revision, Timestamp};
+use crate::store::{Durability, LeaseRow, ProjectRow, Rows, Store};
+
+/// What is known about whether a holder still lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Liveness {
+    /// Its process runs.
+    Alive,
+    /// Its process is gone: nobody has to wait for its lease to run out.
+    Dead,
+    /// It is somewhere else; only time tells.
+    Unknown,
+}
+
+impl<S: Store> Authority<S> {
+    /// Takes the lease of a project.
+    ///
+    /// # Errors
+    /// [`ControlError::LeaseHeld`] when somebody else has it.
+    pub fn acquire(
+        &self,
+        project: &ProjectName,
+        holder: &Holder,
+        now: Timestamp,
+        liveness: impl Fn(&Holder) -> Liveness,
+    ) -> Result<Lease, AuthorityError> {
+        self.store.write(Durability::Process, |rows| {
+            let row = rows.lease(project)?;
+            if let Some(row) = &row
+                && let Some(current) = current_holder(row, now, &liveness)
+            {
+                return Err(ControlError::LeaseHeld { project: project.clone(), holder: current }.into());
+            }
+            let fence = row.map_or(0, |row| row.fence) + 1;
+            rows.put_lease(&LeaseRow {
+                project: project.clone(),
+                fence,
+                holder: serde_json::to_string(holder).ok(),
+                renewed_at: now,
+            })?;
+            let revision = rows.project(project)?.map_or(Revision(0), |row| row.revision);
+            Ok(Lease { project: project.clone(), fence, revision })
+        })
+    }
+
+    /// Keeps a lease.
+    ///
+    /// # Errors
+    /// [`ControlError::LeaseLost`] when somebody else has taken it since.
+    pub fn renew(&self, lease: &Lease, now: Timestamp) -> Result<(), AuthorityError> {
+        self.store.write(Durability::Process, |rows| {
+            let mut row = fenced(rows, lease)?;
+            row.renewed_at = now;
+            Ok(rows.put_lease(&row)?)
+        })
+    }
+
+    /// Gives a lease back. Giving back what was lost is no error.
+    pub fn release(&self, lease: &Lease, now: Timestamp) -> Result<(), AuthorityError> {
+        self.store.write(Durability::Process, |rows| {
+            if let Some(mut row) = rows.lease(&lease.project)?.filter(|row| row.fence == lease.fence) {
+                row.holder = None;
+                row.renewed_at = now;
+                rows.put_lease(&row)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Who holds the lease of a project now.
+    pub fn holder(
+        &self,
+        project: &ProjectName,
+        now: Timestamp,
+        liveness: impl Fn(&Holder) -> Liveness,
+    ) -> Result<Option<Holder>, AuthorityError> {
+        self.store.read(|rows| Ok(rows.lease(project)?.and_then(|row| current_holder(&row, now, &liveness))))
+    }
+
+    /// Notes where a project is applied from.
+    pub fn settle(&self, lease: &Lease, origin: &str, now: Timestamp) -> Result<(), AuthorityError> {
+        self.store.write(Durability::Process, |rows| {
+            fenced(rows, lease)?;
+            let mut project = project_row(rows, &lease.project, now)?;
+            if project.origin.as_deref() != Some(origin) {
+                project.origin = Some(origin.to_owned());
+                rows.put_project(&project)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The lease's row, if the lease still stands. Every write asks this first.
+pub(super) fn fenced(rows: &dyn Rows, lease: &Lease) -> Result<LeaseRow, AuthorityError> {
+    rows.lease(&lease.project)?
+        .filter(|row| row.fence == lease.fence && row.holder.is_some())
+        .ok_or_else(|| ControlError::LeaseLost { project: lease.project.clone() }.into())
+}
+
+/// The project's row, new where there is none.
+pub(super) fn project_row(rows: &dyn Rows, project: &ProjectName, now: Timestamp) -> Result<ProjectRow, AuthorityError> {
+    Ok(rows.project(project)?.unwrap_or_else(|| ProjectRow {
+        name: project.clone(),
+        revision: Revision(0),
+        origin: None,
+        created_at: now,
+    }))
+}
+
+fn current_holder(row: &LeaseRow, now: Timestamp, liveness: &impl Fn(&Holder) -> Liveness) -> Option<Holder> {
+    let holder: Holder = serde_json::from_str(row.holder.as_deref()?).ok()?;
+    match liveness(&holder) {
+        Liveness::Alive => Some(holder),
+        Liveness::Dead => None,
+        Liveness::Unknown => {
+            // A clock that went backwards makes the renewal lie in the future. By more than a lease it says nothing
+            // any more, and the fence keeps the old holder from writing.
+            let lease = i64::try_from(LEASE_SECONDS * 1000).unwrap_or(i64::MAX);
+            (-lease..=lease).contains(&now.since(row.renewed_at)).then_some(holder)
+        }
+    }
+}

@@ -1,0 +1,484 @@
+//! Operations: one accepted piece of work and what has to happen next to it.
+//!
+//! The intent is in the rows before any effect is handed out, and the outcome after it. An operation that was cut off
+//! anywhere is taken up again by asking for the same state: every effect looks first and repeats harmlessly.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::vault::Secrets;
+use super::{Authority, AuthorityError, allocation, lease};
+use crate::control::{ControlError, Lease, Outcome, Request, Work};
+use crate::convex::admin_key::{self, InstanceSecret, KeyKind};
+use crate::fault;
+use crate::model::{
+    BackendId, BackendName, BackendSpec, FieldPath, Finding, Generation, OperationId, Phase, Placement, PortPair, References, Secret,
+    Timestamp, secret_slots,
+};
+use crate::store::{BackendRow, Durability, OperationRow, Rows, Store};
+
+/// How often another pair of ports is tried when strangers hold the chosen ones.
+const PORT_TRIES: usize = 64;
+
+const INSTANCE_SECRET: &str = "instance_secret";
+const ADMIN_KEY: &str = "admin_key";
+const FIELD: &str = "field:";
+
+/// One accepted piece of work while it runs.
+#[derive(Debug)]
+pub struct Operation {
+    id: OperationId,
+    lease: Lease,
+    backend: BackendId,
+    work: Stage,
+    /// Ports that turned out to be held by somebody else.
+    strangers: BTreeSet<u16>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Put,
+    Remove,
+    /// What is there has to go first: a removal that was cut off, or a first attempt with another provider.
+    Replace(BackendName, Box<PutRequest>),
+}
+
+#[derive(Debug, Clone)]
+struct PutRequest {
+    spec: BackendSpec,
+    secrets: BTreeMap<FieldPath, Secret>,
+}
+
+/// What has to happen outside the rows, as data.
+#[derive(Debug)]
+pub enum Effect {
+    /// Bring the backend up.
+    Ensure(Box<Placement>),
+    /// Wait until it answers as itself and accepts its key.
+    AwaitReady(Box<Placement>),
+    /// Set its Convex environment variables.
+    SetEnvironment(Box<Placement>, EnvironmentGoal),
+    /// Take it away with its data.
+    Remove(Box<Placement>),
+}
+
+/// What the Convex environment variables should be; all others are left alone.
+#[derive(Debug, Clone, Default)]
+pub struct EnvironmentGoal {
+    /// Variables with these values.
+    pub set: BTreeMap<String, Secret>,
+    /// Variables that must not be there: ours from before.
+    pub unset: BTreeSet<String>,
+}
+
+/// How an effect ended.
+#[derive(Debug)]
+pub enum EffectEnd {
+    /// The backend is up, and this is what the provider wants to remember.
+    Ensured(References),
+    /// It answers as itself.
+    Ready,
+    /// Its variables are set.
+    EnvironmentSet,
+    /// It is gone.
+    Removed,
+    /// It did not work.
+    Failed(EffectFailure),
+}
+
+/// Why an effect did not work.
+#[derive(Debug, Clone)]
+pub struct EffectFailure {
+    /// Why, for the user.
+    pub finding: Finding,
+    /// The port that somebody else holds, when that is why.
+    pub port_taken: Option<u16>,
+}
+
+/// What has to happen next.
+#[derive(Debug)]
+pub enum Next {
+    /// Carry this out and come back.
+    Do(Effect),
+    /// The operation has ended.
+    Ended(Outcome),
+}
+
+impl<S: Store> Authority<S> {
+    /// Accepts a piece of work: writes the intent, allocates what is missing, and says what has to happen first.
+    ///
+    /// # Errors
+    /// [`ControlError`] when the lease is lost or the work is refused; nothing is written then.
+    pub fn accept(&self, lease: &Lease, request: &Request, now: Timestamp) -> Result<(Option<Operation>, Next), AuthorityError> {
+        let durability = match &request.work {
+            Work::Put { spec, .. } if spec.is_record_only() => Durability::Process,
+            _ => Durability::Power,
+        };
+        let accepted = self.store.write(durability, |rows| {
+            lease::fenced(rows, lease)?;
+            if let Some(known) = rows.operation(&lease.project, &request.key)?
+                && let Some(outcome) = known.outcome.as_deref().and_then(|text| serde_json::from_str(text).ok())
+            {
+                return Ok((None, Next::Ended(outcome)));
+            }
+            match &request.work {
+                Work::Put { spec, secrets, renamed_from } => {
+                    let put = PutRequest { spec: (**spec).clone(), secrets: secrets.clone() };
+                    self.accept_put(rows, lease, request, put, renamed_from.as_ref(), now)
+                }
+                Work::Remove => self.accept_remove(rows, lease, request, now),
+            }
+        })?;
+        fault::point("authority.accepted");
+        Ok(accepted)
+    }
+
+    /// Takes note of how an effect ended, and says what has to happen next.
+    ///
+    /// # Errors
+    /// [`ControlError::LeaseLost`] when somebody else has taken the project over; nothing is written then.
+    pub fn advance(&self, operation: &mut Operation, end: EffectEnd, now: Timestamp) -> Result<Next, AuthorityError> {
+        let next = self.store.write(Durability::Power, |rows| {
+            lease::fenced(rows, &operation.lease)?;
+            let row = self.row_of(rows, operation)?;
+            match end {
+                EffectEnd::Failed(failure) => self.failed(rows, operation, row, failure, now),
+                EffectEnd::Ensured(references) => {
+                    let mut row = row;
+                    row.references = references;
+                    rows.put_backend(&row)?;
+                    Ok(Next::Do(Effect::AwaitReady(Box::new(self.placement(&row)?))))
+                }
+                EffectEnd::Ready => self.ready(rows, operation, row, now),
+                EffectEnd::EnvironmentSet => self.finished(rows, operation, row, now),
+                EffectEnd::Removed => self.removed(rows, operation, row, now),
+            }
+        })?;
+        fault::point("authority.advanced");
+        Ok(next)
+    }
+
+    fn row_of(&self, rows: &dyn Rows, operation: &Operation) -> Result<BackendRow, AuthorityError> {
+        rows.backends(&operation.lease.project)?
+            .into_iter()
+            .find(|row| row.id == operation.backend)
+            .ok_or_else(|| ControlError::LeaseLost { project: operation.lease.project.clone() }.into())
+    }
+
+    fn accept_put(
+        &self,
+        rows: &dyn Rows,
+        lease: &Lease,
+        request: &Request,
+        put: PutRequest,
+        renamed_from: Option<&BackendName>,
+        now: Timestamp,
+    ) -> Result<(Option<Operation>, Next), AuthorityError> {
+        let mut project = lease::project_row(rows, &lease.project, now)?;
+        project.revision = project.revision.next();
+        rows.put_project(&project)?;
+        let existing = match rows.backend(&lease.project, &request.backend)? {
+            None => renamed_from.map(|old| rows.backend(&lease.project, old)).transpose()?.flatten(),
+            found => found,
+        };
+        let replaces = existing.as_ref().is_some_and(|row| {
+            row.phase == Phase::Removing || (!row.has_been_ready && row.spec.provider != put.spec.provider)
+        });
+        if let Some(row) = &existing
+            && !replaces
+            && row.spec.provider != put.spec.provider
+        {
+            let message = format!("`{}` cannot move from provider `{}` to `{}`", request.backend, row.spec.provider, put.spec.provider);
+            return Err(ControlError::Refused(Finding::new("control.moves_data", message)).into());
+        }
+        let id = accept_operation(rows, lease, request, "put", now)?;
+        if let Some(row) = existing.as_ref().filter(|_| replaces) {
+            let operation = Operation {
+                id,
+                lease: lease.clone(),
+                backend: row.id.clone(),
+                work: Stage::Replace(request.backend.clone(), Box::new(put)),
+                strangers: BTreeSet::new(),
+            };
+            return Ok((Some(operation), Next::Do(Effect::Remove(Box::new(self.placement(row)?)))));
+        }
+        self.write_put(rows, lease, id, &request.backend, existing, put, now)
+    }
+
+    /// Writes what a backend should be, with everything allocated that it needs.
+    #[allow(clippy::too_many_arguments)]
+    fn write_put(
+        &self,
+        rows: &dyn Rows,
+        lease: &Lease,
+        id: OperationId,
+        name: &BackendName,
+        existing: Option<BackendRow>,
+        put: PutRequest,
+        now: Timestamp,
+    ) -> Result<(Option<Operation>, Next), AuthorityError> {
+        let mut row = match existing {
+            Some(mut row) => {
+                row.name = name.clone();
+                row.generation = row.generation.next();
+                if row.has_been_ready {
+                    row.phase = Phase::Updating;
+                }
+                row
+            }
+            None => BackendRow {
+                id: allocation::backend_id(self.entropy)?,
+                project: lease.project.clone(),
+                name: name.clone(),
+                instance_name: allocation::instance_name(rows, &lease.project, name)?,
+                phase: Phase::Creating,
+                generation: Generation(1),
+                spec: put.spec.clone(),
+                fingerprints: BTreeMap::new(),
+                managed_env: BTreeSet::new(),
+                endpoints: None,
+                admin_key: None,
+                ports: None,
+                references: References::new(),
+                has_been_ready: false,
+                created_at: now,
+                expires_at: None,
+                sealed: Vec::new(),
+            },
+        };
+        row.expires_at = put.spec.ttl.map(|ttl| row.created_at.plus(ttl));
+        self.seal_secrets(&mut row, &put, now)?;
+        row.managed_env.extend(put.spec.env.keys().cloned());
+        row.spec = put.spec;
+        if row.spec.is_record_only() {
+            row.ports = None;
+            row.endpoints = None;
+            row.phase = Phase::Ready;
+            row.has_been_ready = true;
+            rows.put_backend(&row)?;
+            let outcome = end_operation(rows, &id, Outcome::Done { operation: id.clone() }, now)?;
+            Self::event(rows, &lease.project, now, "backend_recorded", Some(&row.name), "")?;
+            return Ok((None, Next::Ended(outcome)));
+        }
+        let ports = match row.ports {
+            Some(ports) => ports,
+            None => allocation::ports(rows, &BTreeSet::new())?,
+        };
+        self.place(&mut row, ports);
+        rows.put_backend(&row)?;
+        Self::event(rows, &lease.project, now, "operation_accepted", Some(&row.name), format!("operation {id}"))?;
+        let operation =
+            Operation { id, lease: lease.clone(), backend: row.id.clone(), work: Stage::Put, strangers: BTreeSet::new() };
+        Ok((Some(operation), Next::Do(Effect::Ensure(Box::new(self.placement(&row)?)))))
+    }
+
+    fn place(&self, row: &mut BackendRow, ports: PortPair) {
+        row.ports = Some(ports);
+        row.endpoints = Some(allocation::endpoints(&row.spec, ports));
+    }
+
+    /// Makes what secrets are missing, takes in what was handed over, and forgets what no field names any more.
+    fn seal_secrets(&self, row: &mut BackendRow, put: &PutRequest, now: Timestamp) -> Result<(), AuthorityError> {
+        let slots = secret_slots(&put.spec);
+        if put.spec.is_record_only() && slots.is_empty() && row.sealed.is_empty() {
+            return Ok(());
+        }
+        let before = self.open_secrets(row)?;
+        let mut secrets = Secrets::new();
+        if !put.spec.is_record_only() || before.contains_key(INSTANCE_SECRET) {
+            let (secret, key) = match (before.get(INSTANCE_SECRET), before.get(ADMIN_KEY)) {
+                (Some(secret), Some(key)) => (secret.clone(), key.clone()),
+                _ => self.issue(row, now)?,
+            };
+            row.admin_key = Some(self.vault.fingerprint_key(&row.project).fingerprint(key.expose()));
+            secrets.insert(INSTANCE_SECRET.to_owned(), secret);
+            secrets.insert(ADMIN_KEY.to_owned(), key);
+        }
+        let fingerprints = self.vault.fingerprint_key(&row.project);
+        row.fingerprints.clear();
+        for (path, _) in slots {
+            let slot = format!("{FIELD}{path}");
+            let value = put.secrets.get(&path).or_else(|| before.get(&slot)).cloned().ok_or_else(|| {
+                let message = format!("`{path}` of `{}` has no value, and none was kept from before", row.name);
+                ControlError::Refused(Finding::new("control.secret_missing", message))
+            })?;
+            row.fingerprints.insert(path, fingerprints.fingerprint(value.expose()));
+            secrets.insert(slot, value);
+        }
+        let mut nonce = [0; 24];
+        (self.entropy)(&mut nonce)?;
+        row.sealed = self.vault.seal(&row.id, &secrets, nonce)?;
+        Ok(())
+    }
+
+    fn issue(&self, row: &BackendRow, now: Timestamp) -> Result<(Secret, Secret), AuthorityError> {
+        let (mut bytes, mut nonce) = ([0; 32], [0; 12]);
+        (self.entropy)(&mut bytes)?;
+        (self.entropy)(&mut nonce)?;
+        let secret = InstanceSecret::new(bytes);
+        // Zero is the one time of issue that Convex refuses.
+        let issued_s = u64::try_from(now.0 / 1000).unwrap_or(1).max(1);
+        let key = admin_key::issue(row.instance_name.as_str(), &secret, KeyKind::Admin { member_id: 0 }, issued_s, nonce);
+        Ok((secret.to_hex(), key))
+    }
+
+    pub(super) fn open_secrets(&self, row: &BackendRow) -> Result<Secrets, AuthorityError> {
+        if row.sealed.is_empty() { Ok(Secrets::new()) } else { Ok(self.vault.open(&row.id, &row.sealed)?) }
+    }
+
+    /// A row as its provider gets it.
+    pub(super) fn placement(&self, row: &BackendRow) -> Result<Placement, AuthorityError> {
+        let mut secrets = self.open_secrets(row)?;
+        let ports = row.ports.unwrap_or(PortPair { api: 0, site: 0 });
+        let mut take = |name: &str| secrets.remove(name).unwrap_or_else(|| Secret::new(""));
+        Ok(Placement {
+            id: row.id.clone(),
+            project: row.project.clone(),
+            name: row.name.clone(),
+            instance_name: row.instance_name.clone(),
+            spec: row.spec.clone(),
+            generation: row.generation,
+            instance_secret: take(INSTANCE_SECRET),
+            admin_key: take(ADMIN_KEY),
+            secrets: secrets
+                .into_iter()
+                .filter_map(|(slot, value)| slot.strip_prefix(FIELD).map(|path| (FieldPath::new(path), value)))
+                .collect(),
+            ports,
+            endpoints: row.endpoints.clone().unwrap_or_else(|| allocation::endpoints(&row.spec, ports)),
+            has_been_ready: row.has_been_ready,
+            references: row.references.clone(),
+        })
+    }
+
+    fn accept_remove(
+        &self,
+        rows: &dyn Rows,
+        lease: &Lease,
+        request: &Request,
+        now: Timestamp,
+    ) -> Result<(Option<Operation>, Next), AuthorityError> {
+        let Some(mut row) = rows.backend(&lease.project, &request.backend)? else {
+            let id = accept_operation(rows, lease, request, "remove", now)?;
+            let outcome = end_operation(rows, &id, Outcome::Done { operation: id.clone() }, now)?;
+            return Ok((None, Next::Ended(outcome)));
+        };
+        if row.spec.protected && row.phase != Phase::Removing {
+            let message = format!("`{}` is protected", row.name);
+            return Err(ControlError::Refused(Finding::new("control.protected", message)).into());
+        }
+        let mut project = lease::project_row(rows, &lease.project, now)?;
+        project.revision = project.revision.next();
+        rows.put_project(&project)?;
+        let id = accept_operation(rows, lease, request, "remove", now)?;
+        if row.spec.is_record_only() {
+            rows.delete_backend(&row.id)?;
+            let outcome = end_operation(rows, &id, Outcome::Done { operation: id.clone() }, now)?;
+            Self::event(rows, &lease.project, now, "backend_removed", Some(&row.name), "")?;
+            return Ok((None, Next::Ended(outcome)));
+        }
+        row.phase = Phase::Removing;
+        rows.put_backend(&row)?;
+        Self::event(rows, &lease.project, now, "removal_accepted", Some(&row.name), format!("operation {id}"))?;
+        let operation =
+            Operation { id, lease: lease.clone(), backend: row.id.clone(), work: Stage::Remove, strangers: BTreeSet::new() };
+        Ok((Some(operation), Next::Do(Effect::Remove(Box::new(self.placement(&row)?)))))
+    }
+
+    fn ready(&self, rows: &dyn Rows, operation: &Operation, mut row: BackendRow, now: Timestamp) -> Result<Next, AuthorityError> {
+        // From here on there is data to lose.
+        row.has_been_ready = true;
+        let unset: BTreeSet<String> = row.managed_env.iter().filter(|name| !row.spec.env.contains_key(*name)).cloned().collect();
+        if row.spec.env.is_empty() && unset.is_empty() {
+            return self.finished(rows, operation, row, now);
+        }
+        rows.put_backend(&row)?;
+        let placement = self.placement(&row)?;
+        let set = placement
+            .secrets
+            .iter()
+            .filter_map(|(path, value)| path.as_str().strip_prefix("env.").map(|name| (name.to_owned(), value.clone())))
+            .collect();
+        Ok(Next::Do(Effect::SetEnvironment(Box::new(placement), EnvironmentGoal { set, unset })))
+    }
+
+    fn finished(&self, rows: &dyn Rows, operation: &Operation, mut row: BackendRow, now: Timestamp) -> Result<Next, AuthorityError> {
+        row.phase = Phase::Ready;
+        row.managed_env = row.spec.env.keys().cloned().collect();
+        rows.put_backend(&row)?;
+        let outcome = end_operation(rows, &operation.id, Outcome::Done { operation: operation.id.clone() }, now)?;
+        Self::event(rows, &row.project, now, "backend_ready", Some(&row.name), format!("operation {}", operation.id))?;
+        Ok(Next::Ended(outcome))
+    }
+
+    fn failed(
+        &self,
+        rows: &dyn Rows,
+        operation: &mut Operation,
+        mut row: BackendRow,
+        failure: EffectFailure,
+        now: Timestamp,
+    ) -> Result<Next, AuthorityError> {
+        if let Some(port) = failure.port_taken
+            && !row.has_been_ready
+            && matches!(operation.work, Stage::Put)
+            && operation.strangers.len() < PORT_TRIES
+        {
+            // Nobody knows these ports yet, so others do as well.
+            operation.strangers.insert(port);
+            let ports = allocation::ports(rows, &operation.strangers)?;
+            self.place(&mut row, ports);
+            rows.put_backend(&row)?;
+            return Ok(Next::Do(Effect::Ensure(Box::new(self.placement(&row)?))));
+        }
+        if matches!(operation.work, Stage::Put) && row.has_been_ready {
+            row.phase = Phase::Failed;
+            rows.put_backend(&row)?;
+        }
+        Self::event(rows, &row.project, now, "operation_failed", Some(&row.name), failure.finding.code.clone())?;
+        let outcome = Outcome::Failed { operation: operation.id.clone(), finding: failure.finding };
+        Ok(Next::Ended(end_operation(rows, &operation.id, outcome, now)?))
+    }
+
+    fn removed(&self, rows: &dyn Rows, operation: &mut Operation, row: BackendRow, now: Timestamp) -> Result<Next, AuthorityError> {
+        rows.delete_backend(&row.id)?;
+        Self::event(rows, &row.project, now, "backend_removed", Some(&row.name), format!("operation {}", operation.id))?;
+        if let Stage::Replace(name, put) = std::mem::replace(&mut operation.work, Stage::Put) {
+            let lease = operation.lease.clone();
+            let (next_operation, next) = self.write_put(rows, &lease, operation.id.clone(), &name, None, *put, now)?;
+            if let Some(next_operation) = next_operation {
+                *operation = next_operation;
+            }
+            return Ok(next);
+        }
+        let outcome = Outcome::Done { operation: operation.id.clone() };
+        Ok(Next::Ended(end_operation(rows, &operation.id, outcome, now)?))
+    }
+}
+
+fn accept_operation(
+    rows: &dyn Rows,
+    lease: &Lease,
+    request: &Request,
+    kind: &str,
+    now: Timestamp,
+) -> Result<OperationId, AuthorityError> {
+    if let Some(OperationRow { id: Some(id), .. }) = rows.operation(&lease.project, &request.key)? {
+        return Ok(id);
+    }
+    lease::project_row(rows, &lease.project, now).and_then(|row| Ok(rows.put_project(&row)?))?;
+    Ok(rows.accept_operation(&OperationRow {
+        id: None,
+        project: lease.project.clone(),
+        backend: request.backend.clone(),
+        key: request.key.clone(),
+        kind: kind.to_owned(),
+        accepted_at: now,
+        outcome: None,
+    })?)
+}
+
+fn end_operation(rows: &dyn Rows, id: &OperationId, outcome: Outcome, now: Timestamp) -> Result<Outcome, AuthorityError> {
+    let text = serde_json::to_string(&outcome).unwrap_or_default();
+    rows.end_operation(id, now, &text)?;
+    Ok(outcome)
+}

@@ -1,0 +1,129 @@
+//! Sealing the secrets of a store, and deriving the keys that fingerprint them.
+//!
+//! Must not do: read or write files, or let a secret out other than to who asked for it.
+
+use std::collections::BTreeMap;
+
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use crate::model::{BackendId, FingerprintKey, ProjectName, Secret};
+
+const NONCE_LENGTH: usize = 24;
+
+/// The key that everything else is derived from: 32 bytes.
+#[derive(Clone)]
+pub struct MasterKey(Zeroizing<[u8; 32]>);
+
+impl MasterKey {
+    /// Takes 32 random bytes.
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// Reads 64 hex digits; anything around them that is white is ignored.
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes = Zeroizing::new(hex::decode(text.trim()).ok()?);
+        Some(Self::new(bytes.as_slice().try_into().ok()?))
+    }
+
+    /// The 64 hex digits, for the key file.
+    pub fn to_text(&self) -> Zeroizing<String> {
+        Zeroizing::new(hex::encode(self.0.as_slice()))
+    }
+
+    fn derive(&self, purpose: &str, context: &str) -> [u8; 32] {
+        let mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(self.0.as_slice());
+        // HMAC takes a key of any length, so there is always a result.
+        mac.map(|mac| {
+            mac.chain_update(purpose.as_bytes()).chain_update([0]).chain_update(context.as_bytes()).finalize().into_bytes().into()
+        })
+        .unwrap_or_default()
+    }
+}
+
+/// Why a secret could not be sealed or opened.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// The key is another one, or the bytes were changed.
+    #[error("the secrets of this store do not open with this master key")]
+    Locked,
+    /// What came out is not what went in.
+    #[error("the secrets of `{0}` open but cannot be read")]
+    Content(BackendId),
+}
+
+/// Named secrets of one backend.
+pub(super) type Secrets = BTreeMap<String, Secret>;
+
+/// Seals and opens the secrets of one store.
+#[derive(Clone)]
+pub struct Vault {
+    master: MasterKey,
+}
+
+impl Vault {
+    /// A vault under this key.
+    pub fn new(master: MasterKey) -> Self {
+        Self { master }
+    }
+
+    /// The key under which one project's secrets are fingerprinted.
+    pub fn fingerprint_key(&self, project: &ProjectName) -> FingerprintKey {
+        FingerprintKey::new(self.master.derive("fingerprint", project.as_str()))
+    }
+
+    fn cipher(&self) -> XChaCha20Poly1305 {
+        XChaCha20Poly1305::new(&Zeroizing::new(self.master.derive("seal", "")).as_slice().try_into().unwrap_or_default())
+    }
+
+    /// Seals the secrets of one backend. The backend's id is bound to them, so that rows cannot be swapped.
+    pub(super) fn seal(&self, id: &BackendId, secrets: &Secrets, nonce: [u8; NONCE_LENGTH]) -> Result<Vec<u8>, VaultError> {
+        let plain: BTreeMap<&str, &str> = secrets.iter().map(|(name, secret)| (name.as_str(), secret.expose())).collect();
+        let text = Zeroizing::new(serde_json::to_vec(&plain).map_err(|_| VaultError::Content(id.clone()))?);
+        let payload = Payload { msg: &text, aad: id.as_str().as_bytes() };
+        let sealed = self.cipher().encrypt(&XNonce::from(nonce), payload).map_err(|_| VaultError::Content(id.clone()))?;
+        Ok([nonce.as_slice(), &sealed].concat())
+    }
+
+    /// Opens what [`Vault::seal`] sealed.
+    pub(super) fn open(&self, id: &BackendId, sealed: &[u8]) -> Result<Secrets, VaultError> {
+        let (nonce, body) = sealed.split_at_checked(NONCE_LENGTH).ok_or(VaultError::Locked)?;
+        let nonce = <[u8; NONCE_LENGTH]>::try_from(nonce).map_err(|_| VaultError::Locked)?;
+        let payload = Payload { msg: body, aad: id.as_str().as_bytes() };
+        let text = Zeroizing::new(self.cipher().decrypt(&XNonce::from(nonce), payload).map_err(|_| VaultError::Locked)?);
+        let plain: BTreeMap<String, String> = serde_json::from_slice(&text).map_err(|_| VaultError::Content(id.clone()))?;
+        Ok(plain.into_iter().map(|(name, value)| (name, Secret::new(value))).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vault(byte: u8) -> Vault {
+        Vault::new(MasterKey::new([byte; 32]))
+    }
+
+    #[test]
+    fn what_is_sealed_opens_only_with_its_key_and_its_backend() {
+        let id = BackendId::new("b1");
+        let secrets: Secrets = [("instance".to_owned(), Secret::new("hunter2"))].into();
+        let sealed = vault(1).seal(&id, &secrets, [7; 24]).unwrap();
+        assert!(!sealed.windows(7).any(|window| window == b"hunter2"));
+        assert_eq!(vault(1).open(&id, &sealed).unwrap(), secrets);
+        assert!(matches!(vault(2).open(&id, &sealed), Err(VaultError::Locked)));
+        assert!(matches!(vault(1).open(&BackendId::new("b2"), &sealed), Err(VaultError::Locked)));
+        assert!(matches!(vault(1).open(&id, b"short"), Err(VaultError::Locked)));
+    }
+
+    #[test]
+    fn a_master_key_reads_what_it_writes() {
+        let key = MasterKey::new([9; 32]);
+        assert_eq!(*MasterKey::parse(&format!("{}\n", *key.to_text())).unwrap().to_text(), *key.to_text());
+        assert!(MasterKey::parse("00").is_none());
+    }
+}

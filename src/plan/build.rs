@@ -1,0 +1,337 @@
+//! Builds the plan: the one place that decides what is done.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::diff::{self, gravest};
+use super::effect::Effect;
+use super::{Action, Change, Drift, FORMAT, KNOWN_AFTER_APPLY, Lint, Plan, Reason, Refusal, Step, StepId, Summary, Task};
+use super::{check, graph, lint, policy};
+use crate::model::{
+    ActualBackend, Address, BackendName, Data, Desired, DesiredBackend, Digest, EnvFileActual, EnvFileTarget, FieldPath, Phase,
+    Snapshot,
+};
+
+/// Everything that planning compares the manifest with.
+#[derive(Debug, Clone)]
+pub struct Actual {
+    /// What the control plane says.
+    pub snapshot: Snapshot,
+    /// What stands in the env files, by backend.
+    pub env_files: BTreeMap<BackendName, EnvFileActual>,
+}
+
+/// What the plan is for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Intent {
+    /// Which backends it is about.
+    pub scope: Scope,
+    /// Whether it takes away what it is about instead of bringing it about.
+    pub destroy: bool,
+    /// Whether this repository takes the project over from the one that it was last applied from.
+    pub take_over: bool,
+}
+
+/// Which backends a plan is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// All of the manifest and all of the control plane.
+    #[default]
+    All,
+    /// Only these.
+    Only(BTreeSet<BackendName>),
+}
+
+impl Scope {
+    fn contains(&self, name: &BackendName) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(names) => names.contains(name),
+        }
+    }
+}
+
+/// Compares what is wanted with what is, and decides everything that will be done.
+pub fn build(desired: &Desired, actual: &Actual, intent: &Intent) -> Plan {
+    let mut draft = Draft::new(desired, actual, intent);
+    if !intent.destroy {
+        for (name, backend) in &desired.backends {
+            if intent.scope.contains(name) {
+                draft.bring_about(name, backend);
+            }
+        }
+    }
+    draft.take_away();
+    if intent.destroy {
+        draft.clear_env_files();
+    } else {
+        draft.write_env_files();
+    }
+    draft.finish()
+}
+
+struct Draft<'a> {
+    desired: &'a Desired,
+    actual: &'a Actual,
+    intent: &'a Intent,
+    /// What there is, under the names that `[[moved]]` gives it.
+    existing: BTreeMap<&'a BackendName, &'a ActualBackend>,
+    /// New name → old name, for the renames that apply.
+    renamed: BTreeMap<&'a BackendName, &'a BackendName>,
+    steps: Vec<Step>,
+    drift: Vec<Drift>,
+    refusals: Vec<Refusal>,
+    lints: Vec<Lint>,
+}
+
+impl<'a> Draft<'a> {
+    fn new(desired: &'a Desired, actual: &'a Actual, intent: &'a Intent) -> Self {
+        let mut existing: BTreeMap<&BackendName, &ActualBackend> =
+            actual.snapshot.backends.iter().map(|backend| (&backend.name, backend)).collect();
+        let mut renamed = BTreeMap::new();
+        let mut refusals = Vec::new();
+        for moved in &desired.moved {
+            let Some(backend) = existing.get(&moved.from).copied() else { continue };
+            if existing.contains_key(&moved.to) {
+                refusals.push(policy::moved_onto_existing(moved));
+                continue;
+            }
+            existing.remove(&moved.from);
+            existing.insert(&moved.to, backend);
+            renamed.insert(&moved.to, &moved.from);
+        }
+        Self { desired, actual, intent, existing, renamed, steps: Vec::new(), drift: Vec::new(), refusals, lints: Vec::new() }
+    }
+
+    fn step(&mut self, address: Address, action: Action, reason: Reason, changes: Vec<Change>, task: Task) {
+        let destroys_data = action == Action::Destroy;
+        let id = StepId::new(action, &address);
+        self.steps.push(Step { id, address, action, reason, changes, after: Vec::new(), destroys_data, task: Some(task) });
+    }
+
+    fn bring_about(&mut self, name: &'a BackendName, wanted: &'a DesiredBackend) {
+        let address = Address::backend(name);
+        self.refusals.extend(policy::provider_available(name, wanted, &self.actual.snapshot.control_plane));
+        self.lints.extend(lint::specification(name, wanted));
+        let renamed_from = self.renamed.get(name).map(|old| (*old).clone());
+        let task =
+            Task::Put { backend: name.clone(), spec: Box::new(wanted.spec.clone()), renamed_from: renamed_from.clone() };
+        let Some(existing) = self.existing.get(name).copied() else {
+            self.lints.extend(lint::unavailable_secrets(name, wanted));
+            return self.step(address, Action::Create, Reason::New, diff::creation(wanted), task);
+        };
+        match existing.phase {
+            Phase::Removing => {
+                return self.step(address, Action::Create, Reason::RemovalUnfinished, diff::creation(wanted), task);
+            }
+            Phase::Creating => {
+                return self.step(address, Action::Create, Reason::Unfinished, diff::creation(wanted), task);
+            }
+            Phase::Updating | Phase::Failed | Phase::Ready => {}
+        }
+
+        let diff::Difference { mut changes, not_compared } = diff::difference(wanted, existing);
+        self.lints.extend(not_compared.iter().map(|path| lint::not_compared(name, path, wanted)));
+        self.lints.extend(lint::changes(name, &changes));
+        self.refusals.extend(policy::changes(name, existing, wanted, &changes));
+        let drifted = self.observe(&address, existing);
+        if let Some(old) = &renamed_from {
+            changes.push(Change {
+                path: FieldPath::new("name"),
+                before: Some(old.to_string()),
+                after: Some(name.to_string()),
+                effect: Effect::Record,
+            });
+        }
+        let reason = if renamed_from.is_some() {
+            Reason::Renamed
+        } else if !changes.is_empty() {
+            Reason::Changed
+        } else if existing.phase != Phase::Ready {
+            Reason::Unfinished
+        } else if !drifted.is_empty() {
+            Reason::Drift
+        } else {
+            return;
+        };
+        if reason == Reason::Unfinished && changes.is_empty() {
+            changes.push(Change {
+                path: FieldPath::new("phase"),
+                before: Some("unfinished".to_owned()),
+                after: Some("ready".to_owned()),
+                effect: Effect::Restart,
+            });
+        }
+        changes.extend(drifted);
+        let action = if gravest(&changes) == Effect::MovesData { Action::Move } else { Action::Update };
+        self.step(address, action, reason, changes, task);
+    }
+
+    /// Notes drift, and returns the changes that repair it.
+    fn observe(&mut self, address: &Address, existing: &ActualBackend) -> Vec<Change> {
+        let observation = &existing.observation;
+        if observation.data == Data::Missing {
+            self.refusals.push(policy::data_missing(address, existing));
+        }
+        if observation.state == crate::model::RunState::Unknown {
+            self.lints.push(lint::not_observed(address));
+        }
+        if existing.phase != Phase::Ready {
+            return Vec::new();
+        }
+        let repair = observation.deviations.iter().map(|deviation| Change {
+            path: deviation.path.clone(),
+            before: Some(deviation.observed.clone()),
+            after: Some(deviation.recorded.clone()),
+            effect: if deviation.path.as_str().starts_with("env.") { Effect::Live } else { Effect::Restart },
+        });
+        self.drift.extend(observation.deviations.iter().cloned().map(|deviation| Drift::new(address.clone(), deviation)));
+        repair.collect()
+    }
+
+    fn take_away(&mut self) {
+        let existing: Vec<(&BackendName, &ActualBackend)> = self.existing.iter().map(|(name, b)| (*name, *b)).collect();
+        for (name, backend) in existing {
+            let wanted = !self.intent.destroy && self.desired.backends.contains_key(name);
+            if wanted || !self.intent.scope.contains(name) {
+                continue;
+            }
+            // What a rename could not take over keeps its own name here.
+            self.refusals.extend(policy::protected(&backend.name, backend));
+            let reason = match (self.intent.destroy, backend.phase) {
+                (_, Phase::Removing) => Reason::Unfinished,
+                (true, _) => Reason::Asked,
+                (false, _) => Reason::Gone,
+            };
+            let task = Task::Remove { backend: backend.name.clone() };
+            self.step(Address::backend(&backend.name), Action::Destroy, reason, diff::destruction(backend), task);
+        }
+    }
+
+    /// The backends whose env file this plan is about. Of several that name one file the first one gets it.
+    fn env_file_owners(&mut self) -> Vec<(&'a BackendName, &'a EnvFileTarget)> {
+        let mut owners: BTreeMap<&str, &BackendName> = BTreeMap::new();
+        let mut result = Vec::new();
+        for (name, backend) in &self.desired.backends {
+            let Some(target) = &backend.env_file else { continue };
+            let path = target.path.trim_start_matches("./");
+            if let Some(owner) = owners.get(path) {
+                self.lints.push(lint::shared_env_file(name, owner, path));
+            } else {
+                owners.insert(path, name);
+                if self.intent.scope.contains(name) {
+                    result.push((name, target));
+                }
+            }
+        }
+        result
+    }
+
+    fn write_env_files(&mut self) {
+        for (name, target) in self.env_file_owners() {
+            let address = Address::env_file(name);
+            let (current, url, admin_key) = match self.actual.env_files.get(name) {
+                None => (false, &None, &None),
+                Some(EnvFileActual::Refused { code, message }) => {
+                    self.refusals.push(Refusal { code: code.clone(), address: Some(address), message: message.clone() });
+                    continue;
+                }
+                Some(EnvFileActual::Writable { current, url, admin_key, warnings }) => {
+                    self.lints.extend(warnings.iter().map(|warning| lint::env_file(name, warning)));
+                    (*current, url, admin_key)
+                }
+            };
+            let existing = self.existing.get(name).copied();
+            let backend_step = self.steps.iter().find(|step| step.address == Address::backend(name));
+            let created = backend_step.is_some_and(|step| step.action == Action::Create);
+            let moved_url = backend_step.is_some_and(|step| step.changes.iter().any(|c| c.path.as_str().starts_with("origins.")));
+            if !created && !moved_url && current {
+                continue;
+            }
+            let reason = if created || moved_url { Reason::BackendChanges } else { Reason::EnvFileDiffers };
+            let unknown = || KNOWN_AFTER_APPLY.to_owned();
+            let next_url = match existing.filter(|_| !created && !moved_url).and_then(|backend| backend.endpoints.as_ref()) {
+                Some(endpoints) => endpoints.url.clone(),
+                None => self.desired.backends.get(name).and_then(|b| b.spec.origins.api.clone()).unwrap_or_else(unknown),
+            };
+            let next_key = existing.filter(|_| !created).and_then(|b| b.admin_key.as_ref()).map_or_else(unknown, ToString::to_string);
+            let pair = [
+                ("CONVEX_SELF_HOSTED_URL", url.clone(), next_url),
+                ("CONVEX_SELF_HOSTED_ADMIN_KEY", admin_key.as_ref().map(ToString::to_string), next_key),
+            ];
+            let mut changes: Vec<Change> = pair
+                .into_iter()
+                .filter(|(_, before, after)| before.as_ref() != Some(after))
+                .map(|(path, before, after)| Change { path: FieldPath::new(path), before, after: Some(after), effect: Effect::Live })
+                .collect();
+            if changes.is_empty() {
+                changes.push(Change {
+                    path: FieldPath::new("lines"),
+                    before: Some("in another form".to_owned()),
+                    after: Some("one block, one line per variable".to_owned()),
+                    effect: Effect::Live,
+                });
+            }
+            self.step(address, Action::Write, reason, changes, Task::WriteEnvFile { backend: name.clone(), target: target.clone() });
+        }
+    }
+
+    fn clear_env_files(&mut self) {
+        let going: BTreeSet<BackendName> = self.steps.iter().map(|step| step.address.backend.clone()).collect();
+        for (name, target) in self.env_file_owners() {
+            let Some(EnvFileActual::Writable { url, admin_key, .. }) = self.actual.env_files.get(name) else { continue };
+            let ours = self.existing.get(name).is_some_and(|backend| {
+                admin_key.is_some() && backend.admin_key == *admin_key
+                    || url.is_some() && backend.endpoints.as_ref().map(|endpoints| &endpoints.url) == url.as_ref()
+            });
+            if !going.contains(name) || !ours {
+                continue;
+            }
+            let pair = [
+                ("CONVEX_SELF_HOSTED_URL", url.clone()),
+                ("CONVEX_SELF_HOSTED_ADMIN_KEY", admin_key.as_ref().map(ToString::to_string)),
+            ];
+            let changes = pair
+                .into_iter()
+                .filter(|(_, before)| before.is_some())
+                .map(|(path, before)| Change { path: FieldPath::new(path), before, after: None, effect: Effect::Live })
+                .collect();
+            let task = Task::ClearEnvFile { backend: name.clone(), target: target.clone() };
+            self.step(Address::env_file(name), Action::Write, Reason::BackendChanges, changes, task);
+        }
+    }
+
+    fn finish(mut self) -> Plan {
+        self.refusals.extend(policy::budget(self.desired));
+        self.lints.extend(lint::project(self.desired));
+        let destroys = !self.intent.destroy && self.steps.iter().any(|step| step.action == Action::Destroy);
+        match policy::other_repository(self.desired, &self.actual.snapshot) {
+            Some(refusal) if destroys && !self.intent.take_over => self.refusals.push(refusal),
+            Some(refusal) => {
+                self.lints.push(Lint { code: refusal.code, address: None, message: refusal.message });
+            }
+            None => {}
+        }
+        self.refusals.sort();
+        self.refusals.dedup();
+        self.lints.sort();
+        self.lints.dedup();
+        self.drift.sort_by(|a, b| (&a.address, &a.path).cmp(&(&b.address, &b.path)));
+        let recorded = self.actual.snapshot.backends.iter().map(|backend| (&backend.name, &backend.recorded)).collect();
+        let mut plan = Plan {
+            format: FORMAT.to_owned(),
+            project: self.desired.project.clone(),
+            control_plane: self.actual.snapshot.control_plane.name.clone(),
+            base: self.actual.snapshot.revision,
+            manifest: self.desired.manifest.clone(),
+            digest: Digest::of(b""),
+            summary: Summary::default(),
+            steps: graph::connect(self.steps, &recorded),
+            drift: self.drift,
+            refusals: self.refusals,
+            lints: self.lints,
+        };
+        plan.summary = check::summary(&plan);
+        plan.digest = plan.compute_digest();
+        plan
+    }
+}

@@ -1,0 +1,92 @@
+//! The fields in which a backend differs from what was last applied.
+
+use std::collections::BTreeSet;
+
+use super::effect::effect;
+use super::{Change, Effect};
+use crate::model::{ActualBackend, DesiredBackend, FieldPath, FieldValue, SecretSource, SecretState, fields};
+
+/// Every field of a backend that is new.
+pub(super) fn creation(desired: &DesiredBackend) -> Vec<Change> {
+    fields(&desired.spec)
+        .into_iter()
+        .map(|(path, value)| {
+            let after = Some(shown(&value, desired.secrets.get(&path)));
+            Change { path, before: None, after, effect: Effect::Create }
+        })
+        .collect()
+}
+
+/// Every field of a backend that goes.
+pub(super) fn destruction(actual: &ActualBackend) -> Vec<Change> {
+    [("provider", actual.recorded.provider.to_string()), ("instance_name", actual.instance_name.to_string())]
+        .into_iter()
+        .map(|(path, before)| Change {
+            path: FieldPath::new(path),
+            before: Some(before),
+            after: None,
+            effect: Effect::Destroy,
+        })
+        .collect()
+}
+
+/// What differs, and which secrets could not be compared.
+pub(super) struct Difference {
+    /// The fields that differ.
+    pub(super) changes: Vec<Change>,
+    /// The secrets whose values are not at hand.
+    pub(super) not_compared: Vec<FieldPath>,
+}
+
+/// Compares a backend field by field with what was last applied.
+pub(super) fn difference(desired: &DesiredBackend, actual: &ActualBackend) -> Difference {
+    let mut difference = Difference { changes: Vec::new(), not_compared: Vec::new() };
+    // The common case, thousands of times over: nothing changed and there are no secrets.
+    if desired.spec == actual.recorded && desired.secrets.is_empty() {
+        return difference;
+    }
+    let wanted = fields(&desired.spec);
+    let recorded = fields(&actual.recorded);
+    let paths: BTreeSet<&FieldPath> = wanted.keys().chain(recorded.keys()).collect();
+    for path in paths {
+        let before = recorded.get(path).map(|value| recorded_value(value, path, actual));
+        let after = match (wanted.get(path), desired.secrets.get(path)) {
+            (Some(FieldValue::Secret(_)), Some(SecretState::Unavailable(_))) if before.is_some() => {
+                difference.not_compared.push(path.clone());
+                continue;
+            }
+            (Some(value), state) => Some(shown(value, state)),
+            (None, _) => None,
+        };
+        if before != after {
+            difference.changes.push(Change { path: path.clone(), before, after, effect: effect(path, &actual.recorded) });
+        }
+    }
+    difference
+}
+
+fn recorded_value(value: &FieldValue, path: &FieldPath, actual: &ActualBackend) -> String {
+    match value {
+        FieldValue::Text(text) => text.clone(),
+        FieldValue::Secret(_) => actual.secrets.get(path).map_or_else(|| "(not set)".to_owned(), ToString::to_string),
+    }
+}
+
+fn shown(value: &FieldValue, state: Option<&SecretState>) -> String {
+    match (value, state) {
+        (FieldValue::Text(text), _) => text.clone(),
+        (FieldValue::Secret(_), Some(SecretState::Known(fingerprint))) => fingerprint.to_string(),
+        (FieldValue::Secret(SecretSource::Reference(reference)), _) => format!("(secret from {reference})"),
+        (FieldValue::Secret(SecretSource::Literal(_)), _) => "(value from the manifest)".to_owned(),
+    }
+}
+
+/// The gravest effect of some changes.
+pub(super) fn gravest(changes: &[Change]) -> Effect {
+    changes.iter().map(|change| change.effect).max().unwrap_or(Effect::Record)
+}
+
+/// The names of a specification's fields whose change by itself lowers a promise, for lints.
+pub(super) fn changed<'a>(changes: &'a [Change], path: &str) -> Option<&'a Change> {
+    changes.iter().find(|change| change.path.as_str() == path)
+}

@@ -1,0 +1,80 @@
+//! What the change of a field does to a running backend: the one table that decides it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{BackendSpec, FieldPath, ProviderKind};
+
+/// What a change does. The order is the order of severity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// Only the record changes.
+    Record,
+    /// The running backend takes the change through its own API.
+    Live,
+    /// The provider changes it without a restart.
+    InPlace,
+    /// The backend restarts.
+    Restart,
+    /// The backend starts for the first time.
+    Create,
+    /// The data would have to move to another place, which is never done silently.
+    MovesData,
+    /// The backend and its data go away.
+    Destroy,
+}
+
+impl Effect {
+    /// The words on the screen.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Record => "record only",
+            Self::Live => "live",
+            Self::InPlace => "in place",
+            Self::Restart => "restart",
+            Self::Create => "create",
+            Self::MovesData => "moves data",
+            Self::Destroy => "destroy",
+        }
+    }
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.words())
+    }
+}
+
+/// What the change of one field does to a backend that was `recorded` so.
+pub(super) fn effect(path: &FieldPath, recorded: &BackendSpec) -> Effect {
+    let path = path.as_str();
+    let moves_data = matches!(
+        path,
+        "provider" | "region" | "storage.engine" | "storage.url" | "storage.managed" | "files.engine" | "files.bucket"
+            | "files.bucket_prefix" | "files.region" | "files.endpoint"
+    );
+    if moves_data {
+        return Effect::MovesData;
+    }
+    if recorded.is_record_only() && path != "simulated.listen" {
+        return Effect::Record;
+    }
+    match path {
+        "ttl" | "protected" | "depends_on" | "storage.region" | "name" => Effect::Record,
+        "resources.cpus" | "resources.memory" | "resources.disk" => match recorded.provider {
+            // Nothing enforces limits on a plain process, so nothing has to happen to it.
+            ProviderKind::Simulated | ProviderKind::Local => Effect::Record,
+            ProviderKind::Docker => Effect::InPlace,
+            ProviderKind::Fly | ProviderKind::Kubernetes if path == "resources.disk" => Effect::InPlace,
+            ProviderKind::Fly | ProviderKind::Kubernetes => Effect::Restart,
+        },
+        "dashboard" => match recorded.provider {
+            ProviderKind::Simulated | ProviderKind::Local => Effect::Record,
+            ProviderKind::Docker | ProviderKind::Fly | ProviderKind::Kubernetes => Effect::InPlace,
+        },
+        _ if path.starts_with("env.") => Effect::Live,
+        _ => Effect::Restart,
+    }
+}

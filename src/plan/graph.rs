@@ -1,0 +1,80 @@
+//! Which step waits for which, and an order in which all of them could run one by one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use petgraph::graph::{DiGraph, NodeIndex};
+use petgraph::visit::Topo;
+
+use super::{Action, Step, StepId, Task};
+use crate::model::{AddressKind, BackendName, BackendSpec};
+
+/// Fills in what every step waits for, and puts the steps into an order that respects it.
+///
+/// A backend waits for the backends that it depends on; a backend that goes waits for those that depended on it;
+/// an env file waits for its backend. Between steps that do not wait for each other the address decides.
+pub(super) fn connect(mut steps: Vec<Step>, recorded: &BTreeMap<&BackendName, &BackendSpec>) -> Vec<Step> {
+    steps.sort_by(|a, b| a.address.cmp(&b.address));
+    let by_backend: BTreeMap<BackendName, StepId> = steps
+        .iter()
+        .filter(|step| step.address.kind == AddressKind::Backend)
+        .map(|step| (step.address.backend.clone(), step.id.clone()))
+        .collect();
+    let destroyed: BTreeSet<BackendName> =
+        steps.iter().filter(|step| step.action == Action::Destroy).map(|step| step.address.backend.clone()).collect();
+
+    let mut waits: BTreeMap<StepId, BTreeSet<StepId>> = BTreeMap::new();
+    for step in &steps {
+        let own = by_backend.get(&step.address.backend);
+        match &step.task {
+            Some(Task::Put { spec, .. }) => {
+                for dependency in &spec.depends_on {
+                    if let Some(id) = by_backend.get(dependency).filter(|_| !destroyed.contains(dependency)) {
+                        waits.entry(step.id.clone()).or_default().insert(id.clone());
+                    }
+                }
+            }
+            Some(Task::Remove { backend }) => {
+                let dependencies = recorded.get(backend).map(|spec| &spec.depends_on);
+                for dependency in dependencies.into_iter().flatten().filter(|name| destroyed.contains(*name)) {
+                    if let Some(id) = by_backend.get(dependency) {
+                        waits.entry(id.clone()).or_default().insert(step.id.clone());
+                    }
+                }
+            }
+            Some(Task::WriteEnvFile { .. } | Task::ClearEnvFile { .. }) | None => {
+                if let Some(id) = own.filter(|id| **id != step.id) {
+                    waits.entry(step.id.clone()).or_default().insert(id.clone());
+                }
+            }
+        }
+    }
+    for step in &mut steps {
+        step.after = waits.remove(&step.id).map(|ids| ids.into_iter().collect()).unwrap_or_default();
+    }
+    in_order(steps)
+}
+
+/// The steps in a topological order. What takes part in a cycle comes last: [`super::check`] reports it.
+fn in_order(steps: Vec<Step>) -> Vec<Step> {
+    let mut graph: DiGraph<usize, ()> = DiGraph::with_capacity(steps.len(), steps.len());
+    // Topo visits the last of the ready nodes first, so nodes are added from the last to the first.
+    let mut nodes: Vec<NodeIndex> = (0..steps.len()).rev().map(|index| graph.add_node(index)).collect();
+    nodes.reverse();
+    let positions: BTreeMap<&StepId, usize> = steps.iter().enumerate().map(|(index, step)| (&step.id, index)).collect();
+    for (index, step) in steps.iter().enumerate() {
+        for before in &step.after {
+            if let Some(position) = positions.get(before) {
+                graph.add_edge(nodes[*position], nodes[index], ());
+            }
+        }
+    }
+    let mut order = Vec::with_capacity(steps.len());
+    let mut topo = Topo::new(&graph);
+    while let Some(node) = topo.next(&graph) {
+        order.push(graph[node]);
+    }
+    let mut slots: Vec<Option<Step>> = steps.into_iter().map(Some).collect();
+    let mut ordered: Vec<Step> = order.into_iter().filter_map(|index| slots[index].take()).collect();
+    ordered.extend(slots.into_iter().flatten());
+    ordered
+}

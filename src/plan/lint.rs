@@ -1,0 +1,159 @@
+//! What is worth a look in a plan and stands in nobody's way.
+
+use super::diff::changed;
+use super::{Change, Lint};
+use crate::model::{
+    Address, BackendName, Desired, DesiredBackend, FieldPath, ProviderKind, Release, ReleaseOrder, SecretState, TextValue, Files,
+};
+
+fn lint(code: &str, address: Address, message: String) -> Lint {
+    Lint { code: code.to_owned(), address: Some(address), message }
+}
+
+/// What one specification says about itself.
+pub(super) fn specification(name: &BackendName, wanted: &DesiredBackend) -> Vec<Lint> {
+    let spec = &wanted.spec;
+    let mut lints = Vec::new();
+    let mut say = |code: &str, message: String| lints.push(lint(code, Address::backend(name), message));
+    let here = matches!(spec.provider, ProviderKind::Simulated | ProviderKind::Local);
+    let brings_own_build = spec.settings.local.binary.is_some() && spec.provider == ProviderKind::Local;
+    if spec.provider != ProviderKind::Simulated && !brings_own_build && !spec.release.as_ref().is_some_and(Release::is_pinned) {
+        say(
+            "plan.unpinned_release",
+            "`release` is not pinned, so two machines may run different builds and nothing can tell an upgrade from a downgrade; \
+             name a commit, a `precompiled-…` tag or a digest"
+                .to_owned(),
+        );
+    }
+    if let (Some(backend), Some(database)) = (&spec.region, spec.storage.server().and_then(|server| server.region.as_ref()))
+        && backend != database
+    {
+        say(
+            "plan.region_mismatch",
+            format!("the backend is in `{backend}` and its database in `{database}`; every query pays the distance many times over"),
+        );
+    }
+    if here && spec.resources != crate::model::Resources::default() {
+        say(
+            "plan.limits_not_enforced",
+            format!("provider `{}` cannot enforce `resources`; they are recorded and counted against the budget only", spec.provider),
+        );
+    }
+    if here && spec.dashboard {
+        say(
+            "plan.dashboard_unavailable",
+            format!("provider `{}` runs no dashboard; `dashboard = true` takes effect with `docker` or `fly`", spec.provider),
+        );
+    }
+    if here && spec.region.is_some() {
+        say("plan.region_ignored", format!("provider `{}` runs on this machine; `region` is recorded only", spec.provider));
+    }
+    if spec.ttl.is_some() && here {
+        say(
+            "plan.ttl_not_enforced",
+            "the embedded control plane has no process of its own, so `ttl` is recorded and shown but removes nothing by itself".to_owned(),
+        );
+    }
+    if let Files::S3(s3) = &spec.files
+        && let Some(TextValue::Literal(endpoint)) = &s3.endpoint
+        && endpoint.contains("r2.cloudflarestorage.com")
+    {
+        say(
+            "plan.r2_export",
+            "exports with files are known to fail on R2 (parts of different length); export without files there".to_owned(),
+        );
+    }
+    lints
+}
+
+/// What whole projects say about themselves.
+pub(super) fn project(desired: &Desired) -> Vec<Lint> {
+    let priced = |kind: ProviderKind| matches!(kind, ProviderKind::Fly | ProviderKind::Kubernetes);
+    let unknown: Vec<String> = desired
+        .backends
+        .iter()
+        .filter(|(_, backend)| priced(backend.spec.provider))
+        .map(|(name, _)| format!("`{name}`"))
+        .collect();
+    if desired.budget.monthly_usd.is_none() || unknown.is_empty() {
+        return Vec::new();
+    }
+    vec![Lint {
+        code: "plan.cost_unknown".to_owned(),
+        address: None,
+        message: format!("`budget.monthly_usd` is not checked: the price of {} is not known here", unknown.join(", ")),
+    }]
+}
+
+/// Secrets of a new backend that are not at hand.
+pub(super) fn unavailable_secrets(name: &BackendName, wanted: &DesiredBackend) -> Vec<Lint> {
+    wanted
+        .secrets
+        .iter()
+        .filter(|(_, state)| matches!(state, SecretState::Unavailable(_)))
+        .map(|(path, _)| not_compared(name, path, wanted))
+        .collect()
+}
+
+/// A secret that could not be compared.
+pub(super) fn not_compared(name: &BackendName, path: &FieldPath, wanted: &DesiredBackend) -> Lint {
+    let source = match wanted.secrets.get(path) {
+        Some(SecretState::Unavailable(reference)) => reference.to_string(),
+        _ => "its source".to_owned(),
+    };
+    lint(
+        "plan.secret_not_compared",
+        Address::backend(name),
+        format!("`{path}` is not compared here, because {source} is not available; an apply that needs it will ask for it"),
+    )
+}
+
+/// What changes are worth a look.
+pub(super) fn changes(name: &BackendName, changes: &[Change]) -> Vec<Lint> {
+    let mut lints = Vec::new();
+    let mut say = |code: &str, message: String| lints.push(lint(code, Address::backend(name), message));
+    if changed(changes, "tuning.document_retention").is_some() {
+        say(
+            "plan.retention_changes",
+            "`tuning.document_retention` changes; lowering it and raising it again later is known to stop the retention worker, \
+             so choose it once"
+                .to_owned(),
+        );
+    }
+    if let Some(Change { before: Some(before), after: Some(after), .. }) = changed(changes, "release")
+        && let (Ok(before), Ok(after)) = (Release::parse(before), Release::parse(after))
+        && before.compare(&after) == ReleaseOrder::Unknown
+    {
+        say(
+            "plan.release_order_unknown",
+            format!("nothing in the names says whether `{after}` is newer than `{before}`; make sure of it, because data only goes forward"),
+        );
+    }
+    if changed(changes, "protected").is_some_and(|change| change.after.is_none()) {
+        say("plan.protection_ends", format!("after this, a plan may destroy `{name}`"));
+    }
+    lints
+}
+
+/// A backend that could not be looked at.
+pub(super) fn not_observed(address: &Address) -> Lint {
+    lint(
+        "plan.not_observed",
+        address.clone(),
+        "its provider did not answer, so nothing is known about drift; this is not the same as \"absent\"".to_owned(),
+    )
+}
+
+/// Two backends that write one env file.
+pub(super) fn shared_env_file(name: &BackendName, owner: &BackendName, path: &str) -> Lint {
+    lint(
+        "plan.shared_env_file",
+        Address::env_file(name),
+        format!("`{path}` is already written for `{owner}`, and one file can name one backend; give `{name}` an `env_file` of its own"),
+    )
+}
+
+/// Something about an env file.
+pub(super) fn env_file(name: &BackendName, warning: &str) -> Lint {
+    lint("plan.env_file", Address::env_file(name), warning.to_owned())
+}

@@ -1,0 +1,167 @@
+//! What stands in the way of a plan: protection, budgets, downgrades, data that would have to move.
+
+use super::diff::changed;
+use super::{Action, Change, Effect, Plan, Refusal};
+use crate::model::{
+    ActualBackend, Address, BackendName, BackendSpec, ByteSize, ControlPlane, Cpus, Desired, DesiredBackend, Moved, ReleaseOrder,
+    Snapshot,
+};
+
+fn refusal(code: &str, address: Option<Address>, message: String) -> Refusal {
+    Refusal { code: code.to_owned(), address, message }
+}
+
+/// Refuses a backend whose provider the control plane cannot carry out.
+pub(super) fn provider_available(name: &BackendName, wanted: &DesiredBackend, control_plane: &ControlPlane) -> Option<Refusal> {
+    let provider = wanted.spec.provider;
+    if control_plane.providers.contains(&provider) {
+        return None;
+    }
+    let available: Vec<String> = control_plane.providers.iter().map(|kind| format!("`{kind}`")).collect();
+    Some(refusal(
+        "plan.provider_unavailable",
+        Some(Address::backend(name)),
+        format!("provider `{provider}` is not available in this control plane; available here: {}", available.join(", ")),
+    ))
+}
+
+/// Refuses a rename onto a name that is in use.
+pub(super) fn moved_onto_existing(moved: &Moved) -> Refusal {
+    refusal(
+        "plan.moved_onto_existing",
+        Some(Address::backend(&moved.from)),
+        format!(
+            "`[[moved]]` renames `{}` to `{}`, but there already is a backend `{}`; remove the entry, or destroy one of the two first",
+            moved.from, moved.to, moved.to
+        ),
+    )
+}
+
+/// Refuses changes that would lose or endanger data.
+pub(super) fn changes(name: &BackendName, existing: &ActualBackend, wanted: &DesiredBackend, changes: &[Change]) -> Vec<Refusal> {
+    let address = || Some(Address::backend(name));
+    let mut refusals: Vec<Refusal> = Vec::new();
+    let moving: Vec<String> =
+        changes.iter().filter(|change| change.effect == Effect::MovesData).map(|change| format!("`{}`", change.path)).collect();
+    if !moving.is_empty() {
+        refusals.push(refusal(
+            "plan.moves_data",
+            address(),
+            format!(
+                "changing {} would move the data of `{name}` to another place, which is never done silently; \
+                 by hand: export with `npx convex export`, give the new backend another name, import with \
+                 `npx convex import --replace-all`, then remove `{name}`",
+                moving.join(", ")
+            ),
+        ));
+    }
+    if let (Some(old), Some(new)) = (&existing.recorded.release, &wanted.spec.release)
+        && old.compare(new) == ReleaseOrder::Older
+    {
+        refusals.push(refusal(
+            "plan.downgrade",
+            address(),
+            format!(
+                "release `{new}` is older than `{old}`, which has already run on this data; the data's format only goes forward, \
+                 so an older build may damage it. Name `{old}` or a newer release"
+            ),
+        ));
+    }
+    if let Some(change) = changed(changes, "resources.disk")
+        && let (Some(old), Some(new)) = (existing.recorded.resources.disk, wanted.spec.resources.disk)
+        && new < old
+    {
+        refusals.push(refusal(
+            "plan.disk_shrinks",
+            address(),
+            format!("`{}` would shrink from {old} to {new}, and disks only grow; name {old} or more", change.path),
+        ));
+    }
+    refusals
+}
+
+/// Refuses to start a backend with nothing where there was data before.
+pub(super) fn data_missing(address: &Address, existing: &ActualBackend) -> Refusal {
+    let name = &existing.name;
+    refusal(
+        "plan.data_missing",
+        Some(address.clone()),
+        format!(
+            "the data of `{name}` was there when it was last applied and is gone now; starting it would begin with nothing. \
+             Put the data back, or give it up with `convexinfra destroy {name} --allow-destroy {name}` and apply again"
+        ),
+    )
+}
+
+/// Refuses to take away a protected backend.
+pub(super) fn protected(name: &BackendName, existing: &ActualBackend) -> Option<Refusal> {
+    existing.recorded.protected.then(|| {
+        refusal(
+            "plan.protected",
+            Some(Address::backend(name)),
+            format!(
+                "`{name}` is protected, so no plan may destroy it, not even by removing its block; \
+                 set `protected = false`, apply that, and then remove it"
+            ),
+        )
+    })
+}
+
+/// Says that the project was last applied from somewhere else.
+pub(super) fn other_repository(desired: &Desired, snapshot: &Snapshot) -> Option<Refusal> {
+    let before = snapshot.origin.as_ref().filter(|origin| !desired.origin.is_empty() && **origin != desired.origin)?;
+    Some(refusal(
+        "plan.other_repository",
+        None,
+        format!(
+            "project `{}` was last applied from {before}, and this is {}; if both mean the same project, `--take-over` makes this \
+             repository its home, otherwise give this one another name with `project = …` or `--project NAME`",
+            desired.project, desired.origin
+        ),
+    ))
+}
+
+/// Refuses what is over the manifest's ceilings.
+pub(super) fn budget(desired: &Desired) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    let specs = || desired.backends.values().map(|backend| &backend.spec);
+    let cpus: Cpus = specs().filter_map(|spec| spec.resources.cpus).fold(Cpus::default(), Cpus::saturating_add);
+    let sum = |of: fn(&BackendSpec) -> Option<ByteSize>| specs().filter_map(of).fold(ByteSize::default(), ByteSize::saturating_add);
+    let memory = sum(|spec| spec.resources.memory);
+    let disk = sum(|spec| spec.resources.disk);
+    let mut over = |what: &str, asked: String, allowed: String| {
+        refusals.push(refusal(
+            &format!("plan.over_budget_{what}"),
+            None,
+            format!("the backends ask for {asked} of {what} together, and `budget.{what}` allows {allowed}"),
+        ));
+    };
+    if let Some(limit) = desired.budget.cpus.filter(|limit| cpus > *limit) {
+        over("cpus", cpus.to_string(), limit.to_string());
+    }
+    if let Some(limit) = desired.budget.memory.filter(|limit| memory > *limit) {
+        over("memory", memory.to_string(), limit.to_string());
+    }
+    if let Some(limit) = desired.budget.disk.filter(|limit| disk > *limit) {
+        over("disk", disk.to_string(), limit.to_string());
+    }
+    refusals
+}
+
+/// Refuses every destruction that was not allowed by the backend's name.
+///
+/// This is asked by whoever applies, not while planning: a plan shows what would be destroyed.
+pub fn destruction_refusals(plan: &Plan, allowed: &[BackendName]) -> Vec<Refusal> {
+    plan.steps
+        .iter()
+        .filter(|step| step.action == Action::Destroy && !allowed.contains(&step.address.backend))
+        .map(|step| {
+            let name = &step.address.backend;
+            refusal(
+                "apply.destruction_not_allowed",
+                Some(step.address.clone()),
+                format!("this would destroy `{name}` and its data; if that is meant, add `--allow-destroy {name}`"),
+            )
+        })
+        .collect()
+}

@@ -1,0 +1,109 @@
+//! One struct per table.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::{
+    BackendId, BackendName, BackendSpec, Endpoints, FieldPath, Fingerprint, Generation, InstanceName, Phase, PortPair, ProjectName,
+    References, Revision, Timestamp,
+};
+
+/// A project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProjectRow {
+    /// Its name.
+    pub name: ProjectName,
+    /// How often its record has changed.
+    pub revision: Revision,
+    /// Where it was last applied from.
+    pub origin: Option<String>,
+    /// When it was first heard of.
+    pub created_at: Timestamp,
+}
+
+/// A backend.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BackendRow {
+    /// Its identity.
+    pub id: BackendId,
+    /// Its project.
+    pub project: ProjectName,
+    /// Its name there.
+    pub name: BackendName,
+    /// What its process calls itself; unique in the whole store.
+    pub instance_name: InstanceName,
+    /// How far the last operation got.
+    pub phase: Phase,
+    /// How often its specification has changed.
+    pub generation: Generation,
+    /// What was last asked of it.
+    pub spec: BackendSpec,
+    /// The fingerprints of the secrets that went with that.
+    pub fingerprints: BTreeMap<FieldPath, Fingerprint>,
+    /// The Convex environment variables that were ever set by us and not taken back.
+    pub managed_env: BTreeSet<String>,
+    /// Where clients reach it.
+    pub endpoints: Option<Endpoints>,
+    /// The fingerprint of its admin key.
+    pub admin_key: Option<Fingerprint>,
+    /// Its ports on this machine; unique in the whole store.
+    pub ports: Option<PortPair>,
+    /// What its provider noted.
+    pub references: References,
+    /// Whether it has ever been ready.
+    pub has_been_ready: bool,
+    /// When it was first asked for.
+    pub created_at: Timestamp,
+    /// When it may be removed.
+    pub expires_at: Option<Timestamp>,
+    /// Its secrets, sealed.
+    pub sealed: Vec<u8>,
+}
+
+/// An operation: the intent, written before any effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperationRow {
+    /// Its id; empty while it is not accepted.
+    pub id: Option<crate::model::OperationId>,
+    /// The project.
+    pub project: ProjectName,
+    /// The backend.
+    pub backend: BackendName,
+    /// The key under which it was asked for.
+    pub key: String,
+    /// `put` or `remove`.
+    pub kind: String,
+    /// When it was accepted.
+    pub accepted_at: Timestamp,
+    /// How it ended, as JSON; none while it has not.
+    pub outcome: Option<String>,
+}
+
+/// The right to change a project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseRow {
+    /// The project.
+    pub project: ProjectName,
+    /// Grows with every holder.
+    pub fence: u64,
+    /// Who, as JSON; none when it was given back.
+    pub holder: Option<String>,
+    /// When it was last renewed.
+    pub renewed_at: Timestamp,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventRow {
+    /// Its number; zero while it is not appended.
+    pub sequence: u64,
+    /// The project.
+    pub project: ProjectName,
+    /// When.
+    pub at: Timestamp,
+    /// What, such as `operation_accepted`.
+    pub kind: String,
+    /// To which backend.
+    pub backend: Option<String>,
+    /// What there is to say; never a secret.
+    pub detail: String,
+}
