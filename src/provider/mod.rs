@@ -3,6 +3,8 @@
 //! A provider knows how to look at one backend, bring it to what a [`Placement`] says, and take it away. It must
 //! not know plans, the store, the terminal, or its siblings.
 
+pub mod process;
+
 use futures_util::future::BoxFuture;
 
 use crate::model::{Observation, Placement, ProviderKind, References};
