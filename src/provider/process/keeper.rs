@@ -5,7 +5,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::answer::{Answer, ask};
 use super::launch::Launch;
 use super::look::{Sighting, look};
 use super::place::{Place, exists};
@@ -14,11 +13,14 @@ use super::start::{Start, start};
 use super::stop::stop;
 use super::turn::Turn;
 use super::{log, port};
+use crate::convex::deployment::{Connections, Readiness, ready};
 use crate::model::{BackendId, Data, Deviation, FieldPath, Observation, Placement, RunState};
 use crate::provider::{LogChunk, LogPosition, ProviderError};
 
 /// How long a backend has to end by itself before it is killed.
 const GRACE: Duration = Duration::from_secs(10);
+/// A healthy backend answers within milliseconds; a suspended one never does, and `status` waits for it.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// How long to wait for another command that works on the same backend.
 const TURN: Duration = Duration::from_secs(60);
 
@@ -28,12 +30,13 @@ pub struct Keeper {
     home: PathBuf,
     executable: PathBuf,
     grace: Duration,
+    connections: Connections,
 }
 
 impl Keeper {
     /// A keeper of the processes below `home`; `executable` is convexinfra itself, which starts them detached.
     pub fn new(home: PathBuf, executable: PathBuf) -> Self {
-        Self { home, executable, grace: GRACE }
+        Self { home, executable, grace: GRACE, connections: Connections::default() }
     }
 
     /// Gives processes another time to end by themselves.
@@ -55,14 +58,15 @@ impl Keeper {
         Place::new(&self.home, id)
     }
 
-    /// Looks at a backend. `data` are the paths without which its data is gone.
+    /// Looks at a backend. `data` are the paths without which its data is gone. Without a launch (a secret that it
+    /// needs may not be at hand where somebody only looks) the process is not compared with one.
     ///
     /// # Errors
     /// [`ProviderError`] when the look itself fails.
     pub async fn observe(
         &self,
         placement: &Placement,
-        launch: &Launch,
+        launch: Option<&Launch>,
         data: &[PathBuf],
     ) -> Result<Observation, ProviderError> {
         let place = self.place(&placement.id)?;
@@ -79,25 +83,29 @@ impl Keeper {
             Sighting::Running(_, record) => Some(record),
             Sighting::Unrecorded(_) => None,
         };
-        compare(record.as_ref(), launch, &mut deviations);
-        let port = launch.ports.api;
-        let expected = launch.instance_name.as_str();
-        let state = match ask(port).await {
-            Answer::Instance(name) if name == expected => RunState::Running,
-            Answer::Instance(name) => {
-                deviations.push(deviation("instance_name", expected, &name));
-                RunState::Unready
-            }
-            Answer::Silent => {
-                deviations.push(deviation("port", &format!("answering on {port}"), &format!("no answer on {port}")));
-                RunState::Unready
-            }
-            Answer::Refused => {
-                deviations.push(deviation("port", &format!("listening on {port}"), &format!("not listening on {port}")));
-                RunState::Unready
-            }
-        };
+        if let Some(launch) = launch {
+            compare(record.as_ref(), launch, &mut deviations);
+        }
+        let state = self.answers(placement, &mut deviations).await;
         Ok(Observation { state, data, deviations })
+    }
+
+    async fn answers(&self, placement: &Placement, deviations: &mut Vec<Deviation>) -> RunState {
+        let port = placement.ports.api;
+        let expected = placement.instance_name.as_str();
+        let url = format!("http://127.0.0.1:{port}");
+        let asked = ready(&self.connections, &url, expected, &placement.admin_key);
+        deviations.push(match tokio::time::timeout(PATIENCE, asked).await {
+            Ok(Readiness::Ready) => return RunState::Running,
+            Ok(Readiness::OtherInstance { name }) => deviation("instance_name", expected, &name),
+            Ok(Readiness::KeyRefused) => deviation("admin_key", "accepted", "refused"),
+            Ok(Readiness::NotListening) => {
+                deviation("port", &format!("listening on {port}"), &format!("not listening on {port}"))
+            }
+            Ok(Readiness::Failing(error)) => deviation("port", &format!("answering on {port}"), &error.to_string()),
+            Err(_) => deviation("port", &format!("answering on {port}"), &format!("no answer on {port}")),
+        });
+        RunState::Unready
     }
 
     /// Brings a backend to what its launch says.
@@ -136,6 +144,25 @@ impl Keeper {
             "another process keeps taking the lock of `{}` while it is being started",
             placement.instance_name
         )))
+    }
+
+    /// Whether anything of a backend is on the disk.
+    ///
+    /// # Errors
+    /// [`ProviderError::File`] when that cannot be told.
+    pub fn has_trace(&self, id: &BackendId) -> Result<bool, ProviderError> {
+        let place = self.place(id)?;
+        Ok(place.exists()? || exists(&place.turn())?)
+    }
+
+    /// Stops a backend and keeps all that it has.
+    ///
+    /// # Errors
+    /// [`ProviderError`] when it does not stop.
+    pub async fn halt(&self, id: &BackendId) -> Result<(), ProviderError> {
+        let place = self.place(id)?;
+        let _turn = take_turn(&place).await?;
+        stop(&place, self.grace).await
     }
 
     /// Stops a backend and deletes all that it has.

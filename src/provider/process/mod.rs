@@ -8,7 +8,6 @@
 //!
 //! Must not do: know what a Convex backend is started with. It takes a [`Launch`] and runs it.
 
-mod answer;
 mod detach;
 mod keeper;
 mod launch;
@@ -27,6 +26,7 @@ pub use launch::Launch;
 pub use look::{Holder, Sighting, look};
 pub use place::Place;
 pub use record::Record;
+pub(in crate::provider) use turn::Turn;
 
 use std::path::Path;
 
@@ -35,7 +35,7 @@ use super::ProviderError;
 /// How long to sleep between two looks at something that happens soon.
 const POLL: std::time::Duration = std::time::Duration::from_millis(10);
 
-fn file_error(path: &Path, verb: &'static str) -> impl FnOnce(std::io::Error) -> ProviderError {
+pub(in crate::provider) fn file_error(path: &Path, verb: &'static str) -> impl FnOnce(std::io::Error) -> ProviderError {
     let path = path.display().to_string();
     move |source| ProviderError::File { path, verb, source }
 }
