@@ -1,1 +1,14 @@
-//! (being built)
+//! What Convex itself demands: its keys, its releases, its command line, its HTTP API and its limits.
+//!
+//! Must not do: decide what a backend should be, start processes, or know any provider. Everything but
+//! [`deployment`] is pure.
+
+pub mod admin_key;
+mod database_url;
+pub mod deployment;
+pub mod environment;
+mod key_payload;
+pub mod launch;
+pub mod release;
+
+pub use database_url::{DatabaseUrlError, server_url};

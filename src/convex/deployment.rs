@@ -1,0 +1,397 @@
+//! A deployment's own HTTP API, as far as provisioning needs it.
+//!
+//! Must not do: decide anything, retry, or let a key into an error or a log. Building a [`Deployment`] costs
+//! nothing; connections and TLS roots come into being with the first request that needs them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::{Client, Method};
+use serde::{Deserialize, Serialize};
+
+use crate::model::Secret;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The largest answer is the list of all variables, half a MiB before JSON escapes it.
+const ANSWER_MAX: usize = 8 << 20;
+
+/// Connections to deployments, shared by whoever has a clone, made when first needed.
+#[derive(Debug, Clone, Default)]
+pub struct Connections(Arc<Clients>);
+
+#[derive(Debug, Default)]
+struct Clients {
+    loopback: OnceLock<Client>,
+    remote: OnceLock<Client>,
+}
+
+impl Connections {
+    fn client(&self, url: &str) -> Result<&Client, reqwest::Error> {
+        let is_loopback = is_plain_loopback(url);
+        let cell = if is_loopback { &self.0.loopback } else { &self.0.remote };
+        if let Some(client) = cell.get() {
+            return Ok(client);
+        }
+        let builder = Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("convexinfra/", env!("CARGO_PKG_VERSION")));
+        // A backend on this machine needs neither the system's certificates nor a proxy, which might answer in its place.
+        let builder = if is_loopback { builder.no_proxy().tls_certs_only([]) } else { builder };
+        let client = builder.build()?;
+        Ok(cell.get_or_init(|| client))
+    }
+}
+
+fn is_plain_loopback(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("http://") else { return false };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = match authority.strip_prefix('[') {
+        Some(bracketed) => bracketed.split(']').next().unwrap_or_default(),
+        None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
+    };
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// One deployment, spoken to with one key.
+#[derive(Debug, Clone)]
+pub struct Deployment {
+    connections: Connections,
+    url: String,
+    key: Option<Secret>,
+}
+
+/// Why a deployment did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum DeploymentError {
+    /// Nothing listens there, or the network is in the way.
+    #[error("nothing answers at `{url}`")]
+    NotListening {
+        /// Where.
+        url: String,
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// It listens and does not answer in time, or breaks off.
+    #[error("`{url}` did not answer `{path}`")]
+    NoAnswer {
+        /// Where.
+        url: String,
+        /// What was asked.
+        path: &'static str,
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// It said no.
+    #[error("`{url}` refused `{path}` with status {status}{}", said(.code, .message))]
+    Refused {
+        /// Where.
+        url: String,
+        /// What was asked.
+        path: &'static str,
+        /// The HTTP status.
+        status: u16,
+        /// The code in its answer, such as `BadAdminKey`.
+        code: Option<String>,
+        /// The words in its answer.
+        message: Option<String>,
+    },
+    /// It said something that a Convex deployment does not say.
+    #[error("`{url}` answered `{path}` with something that no Convex deployment would say")]
+    NotConvex {
+        /// Where.
+        url: String,
+        /// What was asked.
+        path: &'static str,
+    },
+}
+
+fn said(code: &Option<String>, message: &Option<String>) -> String {
+    match (code, message) {
+        (Some(code), Some(message)) => format!(" ({code}: {message})"),
+        (Some(code), None) => format!(" ({code})"),
+        _ => String::new(),
+    }
+}
+
+/// What a deployment says about a key.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyReport {
+    /// What it allows; empty for everything.
+    #[serde(default)]
+    pub allowed_ops: Vec<String>,
+    /// Whether it may only look.
+    #[serde(default)]
+    pub is_read_only: bool,
+}
+
+/// The URLs that functions see as the deployment's own.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CanonicalUrls {
+    /// Of the API.
+    pub convex_cloud_url: String,
+    /// Of the HTTP actions.
+    pub convex_site_url: String,
+}
+
+/// One change of one environment variable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvironmentChange {
+    /// The variable.
+    pub name: String,
+    /// Its new value, or none to remove it.
+    pub value: Option<Secret>,
+}
+
+/// Which of the two canonical URLs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CanonicalUrl {
+    /// Of the API.
+    ConvexCloud,
+    /// Of the HTTP actions.
+    ConvexSite,
+}
+
+/// Whether the backend that we mean answers at a URL.
+#[derive(Debug)]
+pub enum Readiness {
+    /// It does, and takes our key.
+    Ready,
+    /// Nothing listens: it is still starting, or dead.
+    NotListening,
+    /// Another backend listens there.
+    OtherInstance {
+        /// What it calls itself.
+        name: String,
+    },
+    /// It is the right name, with another secret.
+    KeyRefused,
+    /// Something answers, but not as a backend does.
+    Failing(DeploymentError),
+}
+
+/// Asks whether the backend of this name answers at this URL and takes this key.
+pub async fn ready(connections: &Connections, url: &str, instance_name: &str, key: &Secret) -> Readiness {
+    let deployment = Deployment::new(connections, url, Some(key.clone()));
+    match deployment.instance_name().await {
+        Ok(name) if name == instance_name => {}
+        Ok(name) => return Readiness::OtherInstance { name },
+        Err(DeploymentError::NotListening { .. }) => return Readiness::NotListening,
+        Err(error) => return Readiness::Failing(error),
+    }
+    match deployment.check_admin_key().await {
+        Ok(_) => Readiness::Ready,
+        Err(DeploymentError::Refused { status: 401 | 403, .. }) => Readiness::KeyRefused,
+        Err(DeploymentError::NotListening { .. }) => Readiness::NotListening,
+        Err(error) => Readiness::Failing(error),
+    }
+}
+
+impl Deployment {
+    /// A deployment at a URL without a trailing slash.
+    pub fn new(connections: &Connections, url: impl Into<String>, key: Option<Secret>) -> Self {
+        Self { connections: connections.clone(), url: url.into(), key }
+    }
+
+    /// Which build it says it is; `unknown` where nobody told it.
+    ///
+    /// # Errors
+    /// As for every request: [`DeploymentError`].
+    pub async fn version(&self) -> Result<String, DeploymentError> {
+        self.text("/version").await
+    }
+
+    /// What it calls itself.
+    ///
+    /// # Errors
+    /// As for every request: [`DeploymentError`].
+    pub async fn instance_name(&self) -> Result<String, DeploymentError> {
+        self.text("/instance_name").await
+    }
+
+    /// What it says about our key.
+    ///
+    /// # Errors
+    /// [`DeploymentError::Refused`] with status 401 or 403 when the key is not one of its own.
+    pub async fn check_admin_key(&self) -> Result<KeyReport, DeploymentError> {
+        let path = "/api/check_admin_key";
+        self.json(path, self.send(Method::GET, path, None).await?)
+    }
+
+    /// Its environment variables.
+    ///
+    /// # Errors
+    /// As for every request: [`DeploymentError`].
+    pub async fn environment(&self) -> Result<BTreeMap<String, Secret>, DeploymentError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Listed {
+            environment_variables: BTreeMap<String, String>,
+        }
+        let path = "/api/v1/list_environment_variables";
+        let listed: Listed = self.json(path, self.send(Method::GET, path, None).await?)?;
+        Ok(listed.environment_variables.into_iter().map(|(name, value)| (name, Secret::new(value))).collect())
+    }
+
+    /// Changes environment variables, all of them or none.
+    ///
+    /// # Errors
+    /// As for every request: [`DeploymentError`].
+    pub async fn change_environment(&self, changes: &[EnvironmentChange]) -> Result<(), DeploymentError> {
+        #[derive(Serialize)]
+        struct Change<'a> {
+            name: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            value: Option<&'a str>,
+        }
+        #[derive(Serialize)]
+        struct Body<'a> {
+            changes: Vec<Change<'a>>,
+        }
+        let changes =
+            changes.iter().map(|one| Change { name: &one.name, value: one.value.as_ref().map(Secret::expose) }).collect();
+        self.post("/api/v1/update_environment_variables", &Body { changes }).await
+    }
+
+    /// The URLs that its functions see.
+    ///
+    /// # Errors
+    /// As for every request: [`DeploymentError`].
+    pub async fn canonical_urls(&self) -> Result<CanonicalUrls, DeploymentError> {
+        let path = "/api/v1/get_canonical_urls";
+        self.json(path, self.send(Method::GET, path, None).await?)
+    }
+
+    /// Overrides one of these URLs, or with none goes back to the origin that it was started with. The deployment
+    /// checks nothing about the URL.
+    ///
+    /// # Errors
+    /// As for every request: [`DeploymentError`].
+    pub async fn set_canonical_url(&self, which: CanonicalUrl, url: Option<&str>) -> Result<(), DeploymentError> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Body<'a> {
+            request_destination: CanonicalUrl,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            url: Option<&'a str>,
+        }
+        self.post("/api/v1/update_canonical_url", &Body { request_destination: which, url }).await
+    }
+
+    /// Stops it from running functions.
+    ///
+    /// # Errors
+    /// As for every request: [`DeploymentError`].
+    pub async fn pause(&self) -> Result<(), DeploymentError> {
+        self.send(Method::POST, "/api/v1/pause_deployment", None).await.map(drop)
+    }
+
+    /// Lets it run functions again.
+    ///
+    /// # Errors
+    /// As for every request: [`DeploymentError`].
+    pub async fn unpause(&self) -> Result<(), DeploymentError> {
+        self.send(Method::POST, "/api/v1/unpause_deployment", None).await.map(drop)
+    }
+
+    async fn text(&self, path: &'static str) -> Result<String, DeploymentError> {
+        let body = self.send(Method::GET, path, None).await?;
+        // Names and versions are short words. Anything else is a web page of somebody else.
+        let text = String::from_utf8(body).map_err(|_| self.not_convex(path))?;
+        if text.len() > 256 || text.contains(char::is_control) { Err(self.not_convex(path)) } else { Ok(text) }
+    }
+
+    async fn post(&self, path: &'static str, body: &impl Serialize) -> Result<(), DeploymentError> {
+        let body = serde_json::to_vec(body).map_err(|_| self.not_convex(path))?;
+        self.send(Method::POST, path, Some(body)).await.map(drop)
+    }
+
+    fn json<T: serde::de::DeserializeOwned>(&self, path: &'static str, body: Vec<u8>) -> Result<T, DeploymentError> {
+        serde_json::from_slice(&body).map_err(|_| self.not_convex(path))
+    }
+
+    fn not_convex(&self, path: &'static str) -> DeploymentError {
+        DeploymentError::NotConvex { url: self.url.clone(), path }
+    }
+
+    async fn send(&self, method: Method, path: &'static str, body: Option<Vec<u8>>) -> Result<Vec<u8>, DeploymentError> {
+        let failed = |source: reqwest::Error| {
+            let (url, source) = (self.url.clone(), source.without_url());
+            match source.is_connect() || source.is_builder() {
+                true => DeploymentError::NotListening { url, source },
+                false => DeploymentError::NoAnswer { url, path, source },
+            }
+        };
+        let client = self.connections.client(&self.url).map_err(failed)?;
+        let mut request = client
+            .request(method, format!("{}{path}", self.url))
+            .header("Convex-Client", concat!("convexinfra-", env!("CARGO_PKG_VERSION")));
+        if let Some(key) = self.key.as_ref().filter(|_| path.starts_with("/api/")) {
+            // A key that is no header value is no key either; the deployment will say so.
+            if let Ok(mut value) = HeaderValue::from_str(&format!("Convex {}", key.expose())) {
+                value.set_sensitive(true);
+                request = request.header(AUTHORIZATION, value);
+            }
+        }
+        if let Some(body) = body {
+            request = request.header(CONTENT_TYPE, "application/json").body(body);
+        }
+        let mut response = request.send().await.map_err(failed)?;
+        let status = response.status();
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+            if body.len() + chunk.len() > ANSWER_MAX {
+                return Err(self.not_convex(path));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        if status.is_success() { Ok(body) } else { Err(self.refused(path, status.as_u16(), &body)) }
+    }
+
+    fn refused(&self, path: &'static str, status: u16, body: &[u8]) -> DeploymentError {
+        #[derive(Default, Deserialize)]
+        struct Said {
+            code: Option<String>,
+            message: Option<String>,
+        }
+        let Said { code, message } = serde_json::from_slice(body).unwrap_or_default();
+        // A deployment may repeat what it was sent; our key at least must not travel on with its words.
+        let clean = |text: String| match &self.key {
+            Some(key) if !key.expose().is_empty() => text.replace(key.expose(), "<secret>"),
+            _ => text,
+        };
+        DeploymentError::Refused { url: self.url.clone(), path, status, code: code.map(clean), message: message.map(clean) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_told_from_the_rest_of_the_world() {
+        for url in ["http://127.0.0.1:3210", "http://localhost:1", "http://[::1]:3210/x", "http://127.9.9.9"] {
+            assert!(is_plain_loopback(url), "{url}");
+        }
+        for url in ["https://127.0.0.1", "http://example.com", "http://10.0.0.1:1", "http://localhost.example.com"] {
+            assert!(!is_plain_loopback(url), "{url}");
+        }
+    }
+
+    #[test]
+    fn the_key_does_not_come_back_in_an_error() {
+        let deployment = Deployment::new(&Connections::default(), "http://x", Some(Secret::new("dev|01abc")));
+        let error = deployment.refused("/api/check_admin_key", 401, br#"{"code":"BadAdminKey","message":"dev|01abc is bad"}"#);
+        let shown = format!("{error} {error:?} {deployment:?}");
+        assert!(shown.contains("BadAdminKey") && !shown.contains("01abc"), "{shown}");
+    }
+}

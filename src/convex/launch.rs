@@ -1,0 +1,301 @@
+//! From a placement to the exact command line and variables of a `convex-local-backend`.
+//!
+//! The rules are Convex's: boolean flags and variables stand only where they are true, nothing is ever empty, the
+//! two origins come together, and so do the six variables of S3.
+//!
+//! Must not do: start anything, read the environment, or look at the disk.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use super::database_url::{DatabaseUrlError, server_url};
+use crate::model::{
+    BucketNames, Digest, FieldPath, Files, Placement, PortPair, Release, S3Files, Secret, Storage, TextValue, Tls, Tuning,
+};
+
+/// How long old revisions are kept when nothing else is asked for, in seconds. The backend's own default is seven
+/// times as long and costs as much disk; Convex's compose file sets this one.
+pub const DOCUMENT_RETENTION_S: u64 = 172_800;
+
+/// The file inside the data directory that SQLite keeps the documents in.
+pub const DATABASE_FILE: &str = "db.sqlite3";
+
+/// The directory inside the data directory that files are kept in.
+pub const STORAGE_DIRECTORY: &str = "storage";
+
+/// The variable through which our own simulated backend takes the instance secret.
+pub const INSTANCE_SECRET_VARIABLE: &str = "INSTANCE_SECRET";
+
+/// How the process is given its instance secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecretDelivery {
+    /// As a flag, which is the only way that Convex's binary knows. Whoever may list processes may read it.
+    Flag,
+    /// As a variable, which our own simulated backend understands.
+    Variable,
+}
+
+/// Where a backend is to run, as far as the placement does not say it.
+#[derive(Debug, Clone)]
+pub struct LaunchTarget {
+    /// The directory for the database file and the files, as the process sees it.
+    pub data: PathBuf,
+    /// The address that it listens on.
+    pub interface: Ipv4Addr,
+    /// The ports that it listens on.
+    pub ports: PortPair,
+    /// How it is given its secret.
+    pub secret: SecretDelivery,
+    /// The build that runs, where that is known better than from the specification.
+    pub release: Option<Release>,
+}
+
+/// One word of a command line, or one value of the environment.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Argument {
+    /// May be shown.
+    Plain(OsString),
+    /// May not be shown.
+    Secret(Secret),
+}
+
+impl Argument {
+    /// The text itself, to be handed to a process.
+    pub fn expose(&self) -> &OsStr {
+        match self {
+            Self::Plain(text) => text,
+            Self::Secret(secret) => OsStr::new(secret.expose()),
+        }
+    }
+}
+
+impl fmt::Debug for Argument {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain(text) => text.fmt(f),
+            Self::Secret(secret) => secret.fmt(f),
+        }
+    }
+}
+
+/// A command line and an environment. `Debug` shows no secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launch {
+    /// What follows the executable.
+    pub arguments: Vec<Argument>,
+    /// What is added to an otherwise small environment. The caller must not pass on variables of its own that the
+    /// backend understands.
+    pub environment: BTreeMap<String, Argument>,
+}
+
+impl Launch {
+    /// Equal for equal launches. It covers the instance secret, so nobody can guess the other secrets from it.
+    pub fn digest(&self) -> Digest {
+        let mut bytes = Vec::new();
+        let mut put = |text: &[u8]| {
+            bytes.extend_from_slice(&(text.len() as u64).to_be_bytes());
+            bytes.extend_from_slice(text);
+        };
+        put(&(self.arguments.len() as u64).to_be_bytes());
+        for argument in &self.arguments {
+            put(argument.expose().as_encoded_bytes());
+        }
+        for (name, value) in &self.environment {
+            put(name.as_bytes());
+            put(value.expose().as_encoded_bytes());
+        }
+        Digest::of(&zeroize::Zeroizing::new(bytes))
+    }
+
+    fn word(&mut self, text: impl Into<OsString>) {
+        self.arguments.push(Argument::Plain(text.into()));
+    }
+
+    fn flag(&mut self, name: &str, value: impl Into<OsString>) {
+        self.word(name);
+        self.word(value);
+    }
+
+    fn variable(&mut self, name: &str, value: impl Into<OsString>) {
+        let value = value.into();
+        if !value.is_empty() {
+            self.environment.insert(name.to_owned(), Argument::Plain(value));
+        }
+    }
+
+    fn number(&mut self, name: &str, value: Option<impl fmt::Display>) {
+        if let Some(value) = value {
+            self.variable(name, value.to_string());
+        }
+    }
+}
+
+/// Why a placement cannot be launched.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LaunchError {
+    /// The specification refers to a secret whose value was not handed in, or is empty.
+    #[error("the value of `{field}` is missing")]
+    MissingSecret {
+        /// The field.
+        field: FieldPath,
+    },
+    /// The database URL is not one that Convex takes.
+    #[error("Convex does not take the URL in `{field}`")]
+    DatabaseUrl {
+        /// The field.
+        field: FieldPath,
+        /// Why not.
+        #[source]
+        source: DatabaseUrlError,
+    },
+    /// An origin is not the root of an `http` or `https` host.
+    #[error("`{origin}` is not an origin: `http://` or `https://`, a host, and no slash at the end")]
+    Origin {
+        /// The origin.
+        origin: String,
+    },
+}
+
+/// The command line and the variables for a placement.
+///
+/// # Errors
+/// [`LaunchError`] says what the backend would refuse, or what is missing.
+pub fn launch(placement: &Placement, target: &LaunchTarget) -> Result<Launch, LaunchError> {
+    let mut launch = Launch { arguments: Vec::new(), environment: BTreeMap::new() };
+    let spec = &placement.spec;
+    launch.flag("--instance-name", placement.instance_name.as_str());
+    match target.secret {
+        SecretDelivery::Flag => {
+            launch.word("--instance-secret");
+            launch.arguments.push(Argument::Secret(placement.instance_secret.clone()));
+        }
+        SecretDelivery::Variable => {
+            let secret = Argument::Secret(placement.instance_secret.clone());
+            launch.environment.insert(INSTANCE_SECRET_VARIABLE.to_owned(), secret);
+        }
+    }
+    launch.flag("--interface", target.interface.to_string());
+    launch.flag("--port", target.ports.api.to_string());
+    launch.flag("--site-proxy-port", target.ports.site.to_string());
+    launch.flag("--convex-origin", origin(&placement.endpoints.url)?);
+    launch.flag("--convex-site", origin(&placement.endpoints.site_url)?);
+    launch.flag("--beacon-tag", "convexinfra");
+    match &spec.files {
+        Files::Local => launch.flag("--local-storage", target.data.join(STORAGE_DIRECTORY)),
+        Files::S3(s3) => s3_files(&mut launch, placement, s3)?,
+    }
+    if spec.tuning.beacon == Some(false) {
+        launch.word("--disable-beacon");
+    }
+    if spec.tuning.redact_logs == Some(true) {
+        launch.word("--redact-logs-to-client");
+    }
+    tuning(&mut launch, &spec.tuning);
+    launch.variable("DISABLE_METRICS_ENDPOINT", "true");
+    // A moving name says nothing about what runs.
+    if let Some(release) = target.release.as_ref().or(spec.release.as_ref()).filter(|release| release.is_pinned()) {
+        launch.variable("CONVEX_RELEASE_VERSION_DEV", release.to_string());
+    }
+    database(&mut launch, placement, target)?;
+    Ok(launch)
+}
+
+fn origin(text: &str) -> Result<&str, LaunchError> {
+    let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    match host {
+        Some(host) if !host.is_empty() && !host.ends_with('/') => Ok(text),
+        _ => Err(LaunchError::Origin { origin: text.to_owned() }),
+    }
+}
+
+fn secret(placement: &Placement, field: &str) -> Result<Secret, LaunchError> {
+    let field = FieldPath::new(field);
+    match placement.secrets.get(&field) {
+        Some(secret) if !secret.expose().is_empty() => Ok(secret.clone()),
+        _ => Err(LaunchError::MissingSecret { field }),
+    }
+}
+
+/// The database, which comes last because its place on the command line is the last one.
+fn database(launch: &mut Launch, placement: &Placement, target: &LaunchTarget) -> Result<(), LaunchError> {
+    let (driver, ca_variable) = match &placement.spec.storage {
+        Storage::Sqlite => {
+            launch.word(target.data.join(DATABASE_FILE));
+            return Ok(());
+        }
+        Storage::Postgres(_) => ("postgres-v5", "PG_CA_FILE"),
+        Storage::Mysql(_) => ("mysql-v5", "MYSQL_CA_FILE"),
+    };
+    let field = FieldPath::new("storage.url");
+    let url = secret(placement, field.as_str())?;
+    let url = server_url(&placement.spec.storage, &url).map_err(|source| LaunchError::DatabaseUrl { field, source })?;
+    match placement.spec.storage.server().map(|server| &server.tls) {
+        Some(Tls::Disable) => launch.word("--do-not-require-ssl"),
+        Some(Tls::Ca(file)) => launch.variable(ca_variable, file),
+        Some(Tls::Verify) | None => {}
+    }
+    launch.flag("--db", driver);
+    launch.arguments.push(Argument::Secret(url));
+    Ok(())
+}
+
+fn s3_files(launch: &mut Launch, placement: &Placement, s3: &S3Files) -> Result<(), LaunchError> {
+    const PARTS: [(&str, &str); 5] = [
+        ("S3_STORAGE_EXPORTS_BUCKET", "exports"),
+        ("S3_STORAGE_SNAPSHOT_IMPORTS_BUCKET", "snapshot-imports"),
+        ("S3_STORAGE_MODULES_BUCKET", "modules"),
+        ("S3_STORAGE_FILES_BUCKET", "files"),
+        ("S3_STORAGE_SEARCH_BUCKET", "search"),
+    ];
+    launch.word("--s3-storage");
+    launch.variable("AWS_REGION", &s3.region);
+    for (variable, part) in PARTS {
+        let bucket = match &s3.buckets {
+            BucketNames::Single(name) => name.clone(),
+            BucketNames::Prefix(prefix) => format!("{prefix}-{part}"),
+        };
+        launch.variable(variable, bucket);
+    }
+    match &s3.endpoint {
+        Some(TextValue::Literal(url)) => launch.variable("S3_ENDPOINT_URL", url),
+        Some(TextValue::Reference(_)) => {
+            let url = secret(placement, "files.endpoint")?;
+            launch.environment.insert("S3_ENDPOINT_URL".to_owned(), Argument::Secret(url));
+        }
+        None => {}
+    }
+    if s3.path_style {
+        launch.variable("AWS_S3_FORCE_PATH_STYLE", "true");
+    }
+    if s3.credentials.is_some() {
+        for (variable, field) in
+            [("AWS_ACCESS_KEY_ID", "files.access_key_id"), ("AWS_SECRET_ACCESS_KEY", "files.secret_access_key")]
+        {
+            launch.environment.insert(variable.to_owned(), Argument::Secret(secret(placement, field)?));
+        }
+    }
+    Ok(())
+}
+
+fn tuning(launch: &mut Launch, tuning: &Tuning) {
+    launch.number("APPLICATION_MAX_CONCURRENT_QUERIES", tuning.max_concurrent_queries);
+    launch.number("APPLICATION_MAX_CONCURRENT_MUTATIONS", tuning.max_concurrent_mutations);
+    launch.number("APPLICATION_MAX_CONCURRENT_V8_ACTIONS", tuning.max_concurrent_v8_actions);
+    launch.number("APPLICATION_MAX_CONCURRENT_NODE_ACTIONS", tuning.max_concurrent_node_actions);
+    launch.number("SCHEDULED_JOB_EXECUTION_PARALLELISM", tuning.scheduled_job_parallelism);
+    let retention = tuning.document_retention.map_or(DOCUMENT_RETENTION_S, |span| span.seconds());
+    launch.number("DOCUMENT_RETENTION_DELAY", Some(retention));
+    launch.number("INDEX_RETENTION_DELAY", tuning.index_retention.map(|span| span.seconds()));
+    launch.number("HTTP_SERVER_TIMEOUT_SECONDS", tuning.http_timeout.map(|span| span.seconds()));
+    launch.number("V8_ACTION_USER_TIMEOUT_SECS", tuning.v8_action_timeout.map(|span| span.seconds()));
+    launch.number("NODE_ACTION_USER_TIMEOUT_SECS", tuning.node_action_timeout.map(|span| span.seconds()));
+    launch.number("INDEX_CACHE_SIZE", tuning.index_cache.map(|size| size.bytes()));
+    launch.number("RUST_LOG", tuning.log_level.as_deref());
+}
+
+#[cfg(test)]
+#[path = "launch_tests.rs"]
+mod tests;
