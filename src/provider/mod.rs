@@ -3,6 +3,11 @@
 //! A provider knows how to look at one backend, bring it to what a [`Placement`] says, and take it away. It must
 //! not know plans, the store, the terminal, or its siblings.
 
+mod command_line;
+pub mod local;
+pub mod process;
+pub mod simulated;
+
 use futures_util::future::BoxFuture;
 
 use crate::model::{Observation, Placement, ProviderKind, References};
@@ -85,7 +90,9 @@ pub enum ProviderError {
         reason: String,
     },
     /// The executable is not the one that was recorded.
-    #[error("`{path}` is not the file that was recorded: SHA-256 {found} instead of {recorded}")]
+    #[error(
+        "`{path}` is not the file that was recorded: SHA-256 {found} instead of {recorded}; restore it, or delete it to have it fetched again"
+    )]
     BinaryChanged {
         /// The executable.
         path: String,

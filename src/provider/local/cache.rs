@@ -1,0 +1,256 @@
+//! Finding the binary of a release: in our cache, in the Convex client's cache, or on Convex's servers.
+//!
+//! Must not do: run anything, or fetch one release twice at the same time.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::archive::{ArchiveError, unpack};
+use super::download::{Fetched, Partial, words};
+use super::stamp::{self, Stamp};
+use super::{Binary, Recorded, Sources, recorded_release};
+use crate::convex::release::{self, Platform};
+use crate::fault;
+use crate::model::{Placement, Release};
+use crate::provider::process::{Turn, file_error};
+use crate::provider::{Notice, ProviderError};
+
+/// How long to wait for another command that fetches the same release.
+const OTHER_DOWNLOAD: Duration = Duration::from_secs(30 * 60);
+
+/// The directory `<home>/binaries`, with `<tag>/convex-local-backend` and `<tag>/sha256` for every release.
+#[derive(Debug, Clone)]
+pub(super) struct Cache {
+    directory: PathBuf,
+    sources: Sources,
+}
+
+impl Cache {
+    pub(super) fn new(directory: PathBuf, sources: Sources) -> Self {
+        Self { directory, sources }
+    }
+
+    /// The binary that a placement asks for.
+    pub(super) async fn binary(&self, placement: &Placement, notice: Notice<'_>) -> Result<Binary, ProviderError> {
+        let platform = Platform::detect().ok_or_else(|| ProviderError::NoBinary {
+            reason: format!(
+                "Convex publishes none for {} on {}: name one in `local.binary`, or use the provider `docker`",
+                std::env::consts::OS,
+                std::env::consts::ARCH
+            ),
+        })?;
+        let release = self.release(placement, platform, notice).await?;
+        let found = match self.at_hand(&release, platform).await? {
+            Some(found) => found,
+            None => self.fetch(&release, platform, notice).await?,
+        };
+        match Recorded::of(&placement.references) {
+            Some(recorded)
+                if recorded.path == found.path
+                    && recorded.sha256 != found.sha256
+                    && recorded_release(placement).as_ref() == Some(&release) =>
+            {
+                Err(changed(&found.path, recorded.sha256, found.sha256))
+            }
+            _ => Ok(found),
+        }
+    }
+
+    /// Which release that is, by a tag under which binaries lie.
+    async fn release(&self, placement: &Placement, platform: Platform, notice: Notice<'_>) -> Result<Release, ProviderError> {
+        match &placement.spec.release {
+            Some(release @ Release::Precompiled { .. }) => Ok(release.clone()),
+            Some(Release::Commit(commit)) => {
+                let is_it =
+                    |tag: &Release| matches!(tag, Release::Precompiled { short, .. } if commit.starts_with(short.as_str()));
+                self.cached(platform).into_iter().find(is_it).ok_or_else(|| ProviderError::NoBinary {
+                    reason: format!(
+                        "binaries are published under tags, and none on this machine is of commit `{commit}`: \
+                         name its tag, such as `precompiled-2026-08-21-{}`, as the release",
+                        &commit[..7]
+                    ),
+                })
+            }
+            Some(Release::Digest(_)) => Err(ProviderError::NoBinary {
+                reason: "the digest of an image names no binary: name a tag such as `precompiled-2026-08-21-652b828`"
+                    .to_owned(),
+            }),
+            // What was resolved once stays: a restart is no upgrade.
+            None | Some(Release::Latest) => match recorded_release(placement) {
+                Some(release @ Release::Precompiled { .. }) => Ok(release),
+                _ => self.latest(platform, notice).await,
+            },
+        }
+    }
+
+    async fn latest(&self, platform: Platform, notice: Notice<'_>) -> Result<Release, ProviderError> {
+        let asked = async {
+            let client = self.client().map_err(words)?;
+            let request = client.get(&self.sources.latest).timeout(Duration::from_secs(15));
+            let response = request
+                .header("Convex-Client", concat!("convexinfra-", env!("CARGO_PKG_VERSION")))
+                .send()
+                .await
+                .and_then(reqwest::Response::error_for_status)
+                .map_err(words)?;
+            let body = response.text().await.map_err(words)?;
+            release::parse_latest(&body).map_err(|error| error.to_string())
+        };
+        match (asked.await, self.cached(platform).into_iter().next()) {
+            (Ok(release), _) => Ok(release),
+            (Err(reason), Some(release)) => {
+                notice(format!("which release is the latest is not to be had ({reason}); `{release}` is on this machine"));
+                Ok(release)
+            }
+            (Err(reason), None) => Err(ProviderError::Unreachable(format!(
+                "`{}` does not say which release is the latest: {reason}",
+                self.sources.latest
+            ))),
+        }
+    }
+
+    /// The releases on this machine, newest first.
+    fn cached(&self, platform: Platform) -> Vec<Release> {
+        let directories = std::iter::once(&self.directory).chain(&self.sources.convex_cache);
+        let entries = directories.filter_map(|directory| std::fs::read_dir(directory).ok()).flatten().flatten();
+        let with_binary = entries.filter(|entry| entry.path().join(platform.executable()).is_file());
+        let mut releases: Vec<Release> = with_binary
+            .filter_map(|entry| Release::parse(entry.file_name().to_str()?).ok())
+            .filter(|release| matches!(release, Release::Precompiled { .. }))
+            .collect();
+        releases.sort();
+        releases.reverse();
+        releases
+    }
+
+    /// The binary of a release if it is on this machine.
+    async fn at_hand(&self, release: &Release, platform: Platform) -> Result<Option<Binary>, ProviderError> {
+        for tag in release::tags(release) {
+            let directory = self.directory.join(&tag);
+            let path = directory.join(platform.executable());
+            if let Some(stamp) = Stamp::of(&path)? {
+                let sha256 = verified(&directory, &path, &stamp).await?;
+                return Ok(Some(Binary { path, sha256, stamp, release: Some(release.clone()) }));
+            }
+            let Some(path) = self.sources.convex_cache.as_ref().map(|cache| cache.join(&tag).join(platform.executable()))
+            else {
+                continue;
+            };
+            // A file that is not executable there is one that the client is still unpacking.
+            if let Ok(stamp) = Stamp::of_executable(&path) {
+                let sha256 = stamp::sha256(&path).await?;
+                return Ok(Some(Binary { path, sha256, stamp, release: Some(release.clone()) }));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn fetch(&self, release: &Release, platform: Platform, notice: Notice<'_>) -> Result<Binary, ProviderError> {
+        let directory = self.directory.join(release.to_string());
+        std::fs::create_dir_all(&directory).map_err(file_error(&directory, "created"))?;
+        let lock = directory.join("turn");
+        let turn = match Turn::take(&lock, Duration::ZERO).await? {
+            Some(turn) => Some(turn),
+            None => {
+                notice(format!("waiting for another command that fetches `{release}`"));
+                Turn::take(&lock, OTHER_DOWNLOAD).await?
+            }
+        };
+        let Some(_turn) = turn else {
+            return Err(ProviderError::Unreachable(format!("another command does not get done with fetching `{release}`")));
+        };
+        if let Some(found) = self.at_hand(release, platform).await? {
+            return Ok(found);
+        }
+        let partial = Partial::new(directory.join("download.zip"));
+        let target = directory.join(platform.executable());
+        // What was left by an earlier run may be damaged, and then only a clean start helps.
+        for is_last in [false, true] {
+            self.fetch_whole(&partial, release, platform, notice).await?;
+            match install(&directory, partial.path(), platform.executable(), &target).await {
+                Ok(()) => break,
+                Err(error) if is_last => return Err(error),
+                Err(error) => {
+                    notice(format!("fetching {release} starts anew: {error}"));
+                    partial.discard();
+                }
+            }
+        }
+        partial.discard();
+        self.at_hand(release, platform).await?.ok_or_else(|| ProviderError::NoBinary {
+            reason: format!("`{}` went away right after it was fetched", target.display()),
+        })
+    }
+
+    async fn fetch_whole(
+        &self,
+        partial: &Partial,
+        release: &Release,
+        platform: Platform,
+        notice: Notice<'_>,
+    ) -> Result<(), ProviderError> {
+        let client = self.client().map_err(|error| ProviderError::Unreachable(words(error)))?;
+        let name = release.to_string();
+        for url in release::binary_urls(&self.sources.downloads, release, platform) {
+            if let Fetched::Whole = partial.fetch(&client, &url, &name, notice).await? {
+                return Ok(());
+            }
+        }
+        Err(ProviderError::NoBinary {
+            reason: format!(
+                "`{}` has no `{}` for `{release}` or the days beside it: choose another release",
+                self.sources.downloads,
+                platform.asset()
+            ),
+        })
+    }
+
+    fn client(&self) -> Result<reqwest::Client, reqwest::Error> {
+        reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(10))
+            .read_timeout(self.sources.stall)
+            .user_agent(concat!("convexinfra/", env!("CARGO_PKG_VERSION")))
+            .build()
+    }
+}
+
+/// Unpacks beside the target, notes the digest, and only then gives the binary its name.
+async fn install(directory: &Path, archive: &Path, name: &'static str, target: &Path) -> Result<(), ProviderError> {
+    let (fresh, note) = (directory.join("unpacking"), directory.join("sha256"));
+    let (archive, target) = (archive.to_owned(), target.to_owned());
+    let work = move || -> Result<(), ProviderError> {
+        unpack(&archive, name, &fresh).map_err(|error| match error {
+            ArchiveError::Disk(error) => file_error(&fresh, "written")(error),
+            error => {
+                let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+                ProviderError::NoBinary { reason: format!("{error}{source}") }
+            }
+        })?;
+        fault::point("provider.local.unpacked");
+        let sha256 = stamp::sha256_now(&fresh).map_err(file_error(&fresh, "read"))?;
+        let stamp = Stamp::of(&fresh)?.map(|stamp| stamp.to_string()).unwrap_or_default();
+        std::fs::write(&note, format!("{sha256} {stamp}\n")).map_err(file_error(&note, "written"))?;
+        fault::point("provider.local.digest_written");
+        std::fs::rename(&fresh, &target).map_err(file_error(&target, "written"))?;
+        fault::point("provider.local.binary_installed");
+        Ok(())
+    };
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| ProviderError::Unreachable(format!("unpacking was interrupted: {error}")))?
+}
+
+/// The digest of a cached binary, which has to be the one that was noted when it was fetched.
+async fn verified(directory: &Path, path: &Path, stamp: &Stamp) -> Result<String, ProviderError> {
+    let note = std::fs::read_to_string(directory.join("sha256")).unwrap_or_default();
+    let (noted, noted_stamp) = note.trim().split_once(' ').unwrap_or((note.trim(), ""));
+    if !noted.is_empty() && Stamp::from(noted_stamp) == *stamp {
+        return Ok(noted.to_owned());
+    }
+    let found = stamp::sha256(path).await?;
+    if noted.is_empty() || noted == found { Ok(found) } else { Err(changed(path, noted.to_owned(), found)) }
+}
+
+fn changed(path: &Path, recorded: String, found: String) -> ProviderError {
+    ProviderError::BinaryChanged { path: path.display().to_string(), recorded, found }
+}

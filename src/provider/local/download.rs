@@ -1,0 +1,204 @@
+//! Fetching one file over HTTP into a partial file, again and again until it is whole.
+//!
+//! Must not do: unpack it, or take a part of one answer for a part of another.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use reqwest::header::{CONTENT_RANGE, ETAG, IF_RANGE, RANGE};
+use reqwest::{Client, Response, StatusCode};
+
+use crate::fault;
+use crate::provider::process::file_error;
+use crate::provider::{Notice, ProviderError};
+
+/// The largest archive that is fetched; the real one is a twentieth of this.
+const ARCHIVE_MAX: u64 = 1 << 30;
+/// How often a file is tried without any progress in between.
+const ATTEMPTS: u32 = 5;
+/// How often progress is told.
+const TELL: Duration = Duration::from_millis(400);
+
+/// What came of a download.
+pub(super) enum Fetched {
+    /// The file is whole.
+    Whole,
+    /// There is nothing at that address.
+    NotThere,
+}
+
+/// A file that is being fetched: what has arrived, and beside it the address and version that it came from.
+pub(super) struct Partial {
+    path: PathBuf,
+}
+
+enum Attempt {
+    Done,
+    NotThere,
+    /// Try again: why.
+    Again(String),
+}
+
+impl Partial {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Forgets what has arrived.
+    pub(super) fn discard(&self) {
+        let _ = std::fs::remove_file(&self.path);
+        let _ = std::fs::remove_file(self.origin());
+    }
+
+    fn origin(&self) -> PathBuf {
+        self.path.with_extension("origin")
+    }
+
+    fn arrived(&self) -> u64 {
+        std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
+    }
+
+    /// The version of what has arrived, if that came from this address.
+    fn version(&self, url: &str) -> Option<String> {
+        let text = std::fs::read_to_string(self.origin()).ok()?;
+        let (from, version) = text.split_once('\n')?;
+        (from == url && !version.is_empty()).then(|| version.to_owned())
+    }
+
+    /// Fetches the file, going on where an earlier attempt ended.
+    pub(super) async fn fetch(
+        &self,
+        client: &Client,
+        url: &str,
+        name: &str,
+        notice: Notice<'_>,
+    ) -> Result<Fetched, ProviderError> {
+        let mut failures = 0;
+        loop {
+            let before = self.arrived();
+            let reason = match self.attempt(client, url, name, notice).await? {
+                Attempt::Done => return Ok(Fetched::Whole),
+                Attempt::NotThere => return Ok(Fetched::NotThere),
+                Attempt::Again(reason) => reason,
+            };
+            failures = if self.arrived() > before { 1 } else { failures + 1 };
+            if failures >= ATTEMPTS {
+                return Err(ProviderError::Unreachable(format!("`{url}` could not be fetched: {reason}")));
+            }
+            notice(format!("fetching {name} is tried again: {reason}"));
+            tokio::time::sleep(Duration::from_millis(100 << failures)).await;
+        }
+    }
+
+    async fn attempt(&self, client: &Client, url: &str, name: &str, notice: Notice<'_>) -> Result<Attempt, ProviderError> {
+        let mut request = client.get(url);
+        let arrived = self.arrived();
+        // A part is gone on with only where the server can say whether it still is a part of the same file.
+        if let Some(version) = self.version(url).filter(|_| arrived > 0) {
+            request = request.header(RANGE, format!("bytes={arrived}-")).header(IF_RANGE, version);
+        }
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => return Ok(Attempt::Again(words(error))),
+        };
+        let start = match response.status() {
+            StatusCode::OK => 0,
+            StatusCode::PARTIAL_CONTENT if continues_at(&response, arrived) => arrived,
+            StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
+                self.discard();
+                return Ok(Attempt::Again("the server gave another part than asked for".to_owned()));
+            }
+            StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(Attempt::NotThere),
+            status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+                return Ok(Attempt::Again(format!("status {status}")));
+            }
+            status => return Err(ProviderError::Unreachable(format!("`{url}` could not be fetched: status {status}"))),
+        };
+        self.receive(response, url, start, name, notice).await
+    }
+
+    async fn receive(
+        &self,
+        mut response: Response,
+        url: &str,
+        start: u64,
+        name: &str,
+        notice: Notice<'_>,
+    ) -> Result<Attempt, ProviderError> {
+        let expected = response.content_length().map(|length| start.saturating_add(length));
+        if expected.is_some_and(|expected| expected > ARCHIVE_MAX) {
+            return Err(ProviderError::Unreachable(format!("`{url}` is larger than {ARCHIVE_MAX} bytes")));
+        }
+        let mut file = self.open(&response, url, start)?;
+        let (mut arrived, mut told) = (start, Instant::now());
+        loop {
+            match response.chunk().await {
+                Ok(Some(bytes)) => {
+                    arrived += bytes.len() as u64;
+                    if arrived > ARCHIVE_MAX {
+                        return Err(ProviderError::Unreachable(format!("`{url}` is larger than {ARCHIVE_MAX} bytes")));
+                    }
+                    file.write_all(&bytes).map_err(file_error(&self.path, "written"))?;
+                }
+                Ok(None) => break,
+                Err(error) => return Ok(Attempt::Again(words(error))),
+            }
+            if told.elapsed() >= TELL {
+                told = Instant::now();
+                notice(progress(name, arrived, expected));
+            }
+        }
+        if expected.is_some_and(|expected| expected != arrived) {
+            return Ok(Attempt::Again(format!("{arrived} bytes arrived, not as many as announced")));
+        }
+        fault::point("provider.local.download_written");
+        notice(progress(name, arrived, Some(arrived)));
+        Ok(Attempt::Done)
+    }
+
+    fn open(&self, response: &Response, url: &str, start: u64) -> Result<File, ProviderError> {
+        let failed = |error| file_error(&self.path, "written")(error);
+        // Weak versions promise only that the meaning is the same, and parts need the same bytes.
+        let version = response.headers().get(ETAG).and_then(|tag| tag.to_str().ok()).filter(|tag| !tag.starts_with("W/"));
+        if start == 0 {
+            let _ = std::fs::remove_file(self.origin());
+        }
+        let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(&self.path).map_err(failed)?;
+        file.set_len(start).and_then(|()| file.seek(SeekFrom::Start(start))).map_err(failed)?;
+        if start == 0 {
+            std::fs::write(self.origin(), format!("{url}\n{}", version.unwrap_or_default())).map_err(failed)?;
+        }
+        Ok(file)
+    }
+}
+
+fn continues_at(response: &Response, arrived: u64) -> bool {
+    let range = response.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok()).unwrap_or_default();
+    range.starts_with(&format!("bytes {arrived}-"))
+}
+
+fn progress(name: &str, arrived: u64, expected: Option<u64>) -> String {
+    const MIB: u64 = 1 << 20;
+    match expected {
+        Some(expected) => format!("fetching {name}: {} of {} MiB", arrived / MIB, expected.div_ceil(MIB)),
+        None => format!("fetching {name}: {} MiB", arrived / MIB),
+    }
+}
+
+/// The words of an error with those of its causes, which say what really happened.
+pub(super) fn words(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,46 @@
+//! Backends as processes of this machine that outlive the command which started them.
+//!
+//! One rule carries everything here: **whoever holds the lock `run/lock` is the backend.** The lock is an `fcntl`
+//! record lock. The kernel ties it to one process: it survives `exec`, children do not inherit it (so a left-over
+//! Node executor cannot pose as its backend), it ends with the process however that ends, and the kernel names
+//! its holder. A process takes the lock and writes its record before it turns into the backend, so there is never
+//! a backend without both, and never two for one directory.
+//!
+//! Must not do: know what a Convex backend is started with. It takes a [`Launch`] and runs it.
+
+mod detach;
+mod keeper;
+mod launch;
+mod log;
+mod look;
+mod place;
+mod port;
+mod record;
+mod start;
+mod stop;
+mod turn;
+
+pub use detach::detach_main;
+pub use keeper::Keeper;
+pub use launch::Launch;
+pub use look::{Holder, Sighting, look};
+pub use place::Place;
+pub use record::Record;
+pub(in crate::provider) use turn::Turn;
+
+use std::path::Path;
+
+use super::ProviderError;
+
+/// How long to sleep between two looks at something that happens soon.
+const POLL: std::time::Duration = std::time::Duration::from_millis(10);
+
+pub(in crate::provider) fn file_error(path: &Path, verb: &'static str) -> impl FnOnce(std::io::Error) -> ProviderError {
+    let path = path.display().to_string();
+    move |source| ProviderError::File { path, verb, source }
+}
+
+fn process_error(program: &Path, verb: &'static str) -> impl FnOnce(std::io::Error) -> ProviderError {
+    let program = program.display().to_string();
+    move |source| ProviderError::Process { program, verb, source }
+}

@@ -1,0 +1,84 @@
+//! Ending a backend's process.
+//!
+//! Must not do: signal a process that does not hold the lock at that moment.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+
+use super::look::{Holder, holder};
+use super::place::Place;
+use super::{POLL, process_error};
+use crate::fault;
+use crate::provider::ProviderError;
+
+/// How long a process that was killed may take to be gone (a kernel busy with its memory or a slow disk).
+const KILL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Stops whoever holds the lock: SIGINT, the only signal on which Convex ends in order, and SIGKILL after `grace`.
+pub(super) async fn stop(place: &Place, grace: Duration) -> Result<(), ProviderError> {
+    let Some(found) = holder(place)? else { return Ok(()) };
+    signal(place, found, Signal::INT)?;
+    // A process that somebody has suspended sees its SIGINT only when it goes on.
+    signal(place, found, Signal::CONT)?;
+    fault::point("provider.process.stop_signalled");
+    if !gone(place, found, grace).await? {
+        signal(place, found, Signal::KILL)?;
+        if !gone(place, found, KILL_DEADLINE).await? {
+            return Err(ProviderError::WillNotStop { pid: found.0.as_raw_nonzero().get() });
+        }
+    }
+    fault::point("provider.process.stopped");
+    Ok(())
+}
+
+async fn gone(place: &Place, found: Holder, within: Duration) -> Result<bool, ProviderError> {
+    let deadline = Instant::now() + within;
+    loop {
+        if holder(place)? != Some(found) {
+            return Ok(true);
+        }
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn signal(place: &Place, found: Holder, signal: Signal) -> Result<(), ProviderError> {
+    match send(place, found.0, signal)? {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(error) => Err(process_error(Path::new(&found.0.to_string()), "signalled")(error.into())),
+    }
+}
+
+type Sent = Result<(), rustix::io::Errno>;
+
+/// A descriptor of the process pins it: between the check of the lock and the signal, its pid cannot pass on.
+#[cfg(target_os = "linux")]
+fn send(place: &Place, pid: Pid, signal: Signal) -> Result<Sent, ProviderError> {
+    use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
+    let process = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(process) => process,
+        // Old kernels and strict sandboxes have no such descriptors.
+        Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => return send_by_pid(place, pid, signal),
+        Err(error) => return Ok(Err(error)),
+    };
+    if holder(place)? != Some(Holder(pid)) {
+        return Ok(Err(rustix::io::Errno::SRCH));
+    }
+    Ok(pidfd_send_signal(process, signal))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn send(place: &Place, pid: Pid, signal: Signal) -> Result<Sent, ProviderError> {
+    send_by_pid(place, pid, signal)
+}
+
+fn send_by_pid(place: &Place, pid: Pid, signal: Signal) -> Result<Sent, ProviderError> {
+    if holder(place)? != Some(Holder(pid)) {
+        return Ok(Err(rustix::io::Errno::SRCH));
+    }
+    Ok(rustix::process::kill_process(pid, signal))
+}
