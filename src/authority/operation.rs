@@ -158,9 +158,7 @@ impl<S: Store> Authority<S> {
     }
 
     fn row_of(&self, rows: &dyn Rows, operation: &Operation) -> Result<BackendRow, AuthorityError> {
-        rows.backends(&operation.lease.project)?
-            .into_iter()
-            .find(|row| row.id == operation.backend)
+        rows.backend_by_id(&operation.backend)?
             .ok_or_else(|| ControlError::LeaseLost { project: operation.lease.project.clone() }.into())
     }
 

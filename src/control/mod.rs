@@ -73,7 +73,7 @@ pub struct Holder {
     /// The process on that machine.
     pub process: u32,
     /// When that process started, in the machine's own count; tells it from a later one with the same number.
-    pub process_start: Option<u64>,
+    pub process_start: Option<String>,
     /// Since when.
     pub since: Timestamp,
 }

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 /// Why the process ended, as its exit code. The numbers are a promise: they never change meaning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(into = "u8", try_from = "u8")]
+#[schemars(with = "u8")]
 #[repr(u8)]
 pub enum Exit {
     /// Done, or nothing to do.

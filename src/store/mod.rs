@@ -23,6 +23,8 @@ pub trait Rows {
     fn backends(&self, project: &ProjectName) -> Result<Vec<BackendRow>, StoreError>;
     /// One backend.
     fn backend(&self, project: &ProjectName, name: &BackendName) -> Result<Option<BackendRow>, StoreError>;
+    /// One backend by its identity.
+    fn backend_by_id(&self, id: &BackendId) -> Result<Option<BackendRow>, StoreError>;
     /// Writes a backend.
     fn put_backend(&self, row: &BackendRow) -> Result<(), StoreError>;
     /// Forgets a backend.

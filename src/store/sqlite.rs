@@ -316,6 +316,10 @@ impl Rows for SqliteRows<'_> {
         self.one(&statement, [project.as_str(), name.as_str()], backend)
     }
 
+    fn backend_by_id(&self, id: &BackendId) -> Result<Option<BackendRow>, StoreError> {
+        self.one(&format!("SELECT {BACKEND_COLUMNS} FROM backends WHERE id = ?1"), [id.as_str()], backend)
+    }
+
     fn put_backend(&self, row: &BackendRow) -> Result<(), StoreError> {
         let statement = format!(
             "INSERT INTO backends ({BACKEND_COLUMNS})

@@ -25,7 +25,7 @@ pub use keeper::Keeper;
 pub use launch::Launch;
 pub use look::{Holder, Sighting, look};
 pub use place::Place;
-pub use record::Record;
+pub use record::{Record, start_time};
 pub(in crate::provider) use turn::Turn;
 
 use std::path::Path;

@@ -91,7 +91,7 @@ impl Record {
 
 /// When a process came to be; none when there is no such process. Two processes with one pid differ in this.
 #[cfg(target_os = "linux")]
-pub(super) fn start_time(pid: i32) -> Result<Option<String>, ProviderError> {
+pub fn start_time(pid: i32) -> Result<Option<String>, ProviderError> {
     let path = PathBuf::from(format!("/proc/{pid}/stat"));
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
@@ -108,7 +108,7 @@ pub(super) fn start_time(pid: i32) -> Result<Option<String>, ProviderError> {
 
 /// When a process came to be; none when there is no such process. Two processes with one pid differ in this.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn start_time(pid: i32) -> Result<Option<String>, ProviderError> {
+pub fn start_time(pid: i32) -> Result<Option<String>, ProviderError> {
     let output = std::process::Command::new("/bin/ps")
         .args(["-o", "lstart=", "-p", &pid.to_string()])
         .env("TZ", "UTC")

@@ -1,0 +1,118 @@
+//! What happens during an apply: the one list that progress bars, plain lines and NDJSON are read from.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Address, Exit, Finding, ProjectName};
+use crate::plan::{Action, Reason, StepId, Summary};
+
+/// The format that every event starts with. Additions keep the number.
+pub const EVENTS_FORMAT: &str = "convexinfra.events/1";
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Event {
+    /// Always `convexinfra.events/1`.
+    pub format: String,
+    /// What happened.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+impl From<EventKind> for Event {
+    fn from(kind: EventKind) -> Self {
+        Self { format: EVENTS_FORMAT.to_owned(), kind }
+    }
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum EventKind {
+    /// An apply begins.
+    Started {
+        /// The project.
+        project: ProjectName,
+        /// What the plan will do.
+        summary: Summary,
+    },
+    /// A step begins.
+    StepStarted {
+        /// The step.
+        id: StepId,
+        /// What it is about.
+        address: Address,
+        /// What is done to it.
+        action: Action,
+        /// Why.
+        reason: Reason,
+    },
+    /// A step has something to say, or is still at work.
+    StepProgress {
+        /// The step.
+        id: StepId,
+        /// What it is about.
+        address: Address,
+        /// What it says.
+        message: String,
+    },
+    /// A step has ended, or will not begin.
+    StepFinished {
+        /// The step.
+        id: StepId,
+        /// What it is about.
+        address: Address,
+        /// What was to be done to it.
+        action: Action,
+        /// How it ended.
+        #[serde(flatten)]
+        end: StepEnd,
+        /// How long it took, in milliseconds.
+        milliseconds: u64,
+    },
+    /// Waiting for a backend (`wait`).
+    Waiting {
+        /// The backend.
+        address: Address,
+        /// What is seen of it.
+        state: String,
+    },
+    /// The command has ended.
+    Finished {
+        /// How many steps ended how.
+        #[serde(flatten)]
+        tally: Tally,
+        /// The exit code.
+        exit: Exit,
+        /// Whether planning again finds nothing to do; null when nobody looked.
+        converged: Option<bool>,
+    },
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(tag = "status", rename_all = "snake_case")]
+pub enum StepEnd {
+    /// Well.
+    Done,
+    /// It could not be done.
+    Failed {
+        /// Why.
+        error: Finding,
+    },
+    /// It did not begin, because of something before it.
+    NotStarted {
+        /// Because of what.
+        because: String,
+    },
+}
+
+/// How many steps ended how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Tally {
+    /// Well.
+    pub done: usize,
+    /// Badly.
+    pub failed: usize,
+    /// Not at all.
+    pub not_started: usize,
+}

@@ -1,0 +1,165 @@
+//! Which step may run when: a pure ready-queue over the plan's graph.
+//!
+//! Must not do: run anything or know the time.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::plan::{Plan, StepId};
+
+/// Where a step stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// It waits for others.
+    Waiting,
+    /// It may run, or runs.
+    Started,
+    /// It ended well.
+    Done,
+    /// It ended badly.
+    Failed,
+    /// It will not run: the step at this position failed.
+    NotStarted {
+        /// The position of the step that is to blame, itself not blocked by another.
+        because: usize,
+    },
+}
+
+/// Hands out the steps of one plan as they become ready. Steps are named by their position in the plan.
+#[derive(Debug)]
+pub struct Scheduler {
+    statuses: Vec<Status>,
+    /// How many steps each step still waits for.
+    missing: Vec<usize>,
+    /// Who waits for each step.
+    dependents: Vec<Vec<usize>>,
+    ready: VecDeque<usize>,
+}
+
+impl Scheduler {
+    /// A scheduler at the beginning of a plan.
+    pub fn new(plan: &Plan) -> Self {
+        let positions: BTreeMap<&StepId, usize> = plan.steps.iter().enumerate().map(|(index, step)| (&step.id, index)).collect();
+        let mut dependents = vec![Vec::new(); plan.steps.len()];
+        let mut missing = vec![0; plan.steps.len()];
+        for (index, step) in plan.steps.iter().enumerate() {
+            for before in step.after.iter().filter_map(|id| positions.get(id)) {
+                dependents[*before].push(index);
+                missing[index] += 1;
+            }
+        }
+        let ready = (0..plan.steps.len()).filter(|index| missing[*index] == 0).collect();
+        Self { statuses: vec![Status::Waiting; plan.steps.len()], missing, dependents, ready }
+    }
+
+    /// The next step that may run; it counts as started from now on.
+    pub fn next_ready(&mut self) -> Option<usize> {
+        let step = self.ready.pop_front()?;
+        self.statuses[step] = Status::Started;
+        Some(step)
+    }
+
+    /// A step ended well: what waited for it only may run.
+    pub fn done(&mut self, step: usize) {
+        self.statuses[step] = Status::Done;
+        for dependent in std::mem::take(&mut self.dependents[step]) {
+            self.missing[dependent] -= 1;
+            if self.missing[dependent] == 0 && self.statuses[dependent] == Status::Waiting {
+                self.ready.push_back(dependent);
+            }
+        }
+    }
+
+    /// A step ended badly: whatever waits for it, however far away, will not run. Returns those, in plan order.
+    pub fn failed(&mut self, step: usize) -> Vec<usize> {
+        self.statuses[step] = Status::Failed;
+        let mut blocked = Vec::new();
+        let mut pending = std::mem::take(&mut self.dependents[step]);
+        while let Some(dependent) = pending.pop() {
+            if self.statuses[dependent] == Status::Waiting {
+                self.statuses[dependent] = Status::NotStarted { because: step };
+                blocked.push(dependent);
+                pending.append(&mut self.dependents[dependent]);
+            }
+        }
+        blocked.sort_unstable();
+        blocked
+    }
+
+    /// Nothing more is handed out. Returns what has not begun, in plan order.
+    pub fn stop(&mut self) -> Vec<usize> {
+        self.ready.clear();
+        (0..self.statuses.len()).filter(|index| self.statuses[*index] == Status::Waiting).collect()
+    }
+
+    /// Where every step stands.
+    pub fn statuses(&self) -> &[Status] {
+        &self.statuses
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{BackendName, Digest, ProjectName, Revision};
+    use crate::plan::{Action, Reason, Step, Summary};
+
+    /// A plan of steps named a, b, … with the steps that each waits for.
+    fn plan(steps: &[(&str, &[&str])]) -> Plan {
+        let address = |name: &str| crate::model::Address::backend(&BackendName::parse(name).unwrap());
+        let id = |name: &str| StepId::new(Action::Create, &address(name));
+        Plan {
+            format: String::new(),
+            project: ProjectName::parse("p").unwrap(),
+            control_plane: String::new(),
+            base: Revision(0),
+            manifest: Digest::of(b""),
+            digest: Digest::of(b""),
+            summary: Summary::default(),
+            steps: steps
+                .iter()
+                .map(|(name, after)| Step {
+                    id: id(name),
+                    address: address(name),
+                    action: Action::Create,
+                    reason: Reason::New,
+                    changes: Vec::new(),
+                    after: after.iter().map(|name| id(name)).collect(),
+                    destroys_data: false,
+                    task: None,
+                })
+                .collect(),
+            drift: Vec::new(),
+            refusals: Vec::new(),
+            lints: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_step_is_ready_when_all_before_it_are_done() {
+        let mut scheduler = Scheduler::new(&plan(&[("a", &[]), ("b", &[]), ("c", &["a", "b"])]));
+        assert_eq!((scheduler.next_ready(), scheduler.next_ready(), scheduler.next_ready()), (Some(0), Some(1), None));
+        scheduler.done(0);
+        assert_eq!(scheduler.next_ready(), None);
+        scheduler.done(1);
+        assert_eq!(scheduler.next_ready(), Some(2));
+    }
+
+    #[test]
+    fn a_failure_stops_only_what_depends_on_it_and_names_the_cause() {
+        let mut scheduler = Scheduler::new(&plan(&[("a", &[]), ("b", &["a"]), ("c", &["b"]), ("d", &[])]));
+        assert_eq!(scheduler.next_ready(), Some(0));
+        assert_eq!(scheduler.failed(0), vec![1, 2]);
+        assert_eq!(scheduler.statuses()[2], Status::NotStarted { because: 0 });
+        assert_eq!(scheduler.next_ready(), Some(3));
+    }
+
+    #[test]
+    fn stopping_hands_out_nothing_more() {
+        let mut scheduler = Scheduler::new(&plan(&[("a", &[]), ("b", &["a"])]));
+        assert_eq!(scheduler.next_ready(), Some(0));
+        assert_eq!(scheduler.stop(), vec![1]);
+        scheduler.done(0);
+        // `b` became ready by the graph, so the executor must not ask again after a stop.
+        assert_eq!(scheduler.statuses()[0], Status::Done);
+    }
+}

@@ -1,0 +1,51 @@
+//! The Convex environment variables of one backend: comparing them and setting them through the deployment's own API.
+
+use std::collections::BTreeMap;
+
+use crate::authority::EnvironmentGoal;
+use crate::convex::deployment::{Connections, Deployment, DeploymentError, EnvironmentChange};
+use crate::model::{Deviation, FieldPath, FingerprintKey, Placement, Secret};
+
+/// Where the variables that we set differ from what was set. Others are left alone and not looked at.
+pub(super) async fn deviations(
+    connections: &Connections,
+    url: &str,
+    placement: &Placement,
+    fingerprints: &FingerprintKey,
+) -> Vec<Deviation> {
+    let deployment = Deployment::new(connections, url, Some(placement.admin_key.clone()));
+    let Ok(seen) = deployment.environment().await else { return Vec::new() };
+    let mut deviations = Vec::new();
+    for name in placement.spec.env.keys() {
+        let path = FieldPath::new(format!("env.{name}"));
+        let Some(recorded) = placement.secrets.get(&path) else { continue };
+        let observed = match seen.get(name) {
+            Some(value) if value == recorded => continue,
+            Some(value) => fingerprints.fingerprint(value.expose()).to_string(),
+            None => "(not set)".to_owned(),
+        };
+        deviations.push(Deviation { path, recorded: fingerprints.fingerprint(recorded.expose()).to_string(), observed });
+    }
+    deviations
+}
+
+/// Sets what differs in one batch, so that either all of it is there or nothing changed.
+pub(super) async fn set(
+    connections: &Connections,
+    url: &str,
+    placement: &Placement,
+    goal: &EnvironmentGoal,
+) -> Result<(), DeploymentError> {
+    let deployment = Deployment::new(connections, url, Some(placement.admin_key.clone()));
+    let seen: BTreeMap<String, Secret> = deployment.environment().await?;
+    let mut changes: Vec<EnvironmentChange> = goal
+        .set
+        .iter()
+        .filter(|(name, value)| seen.get(*name) != Some(value))
+        .map(|(name, value)| EnvironmentChange { name: name.clone(), value: Some(value.clone()) })
+        .collect();
+    changes.extend(
+        goal.unset.iter().filter(|name| seen.contains_key(*name)).map(|name| EnvironmentChange { name: name.clone(), value: None }),
+    );
+    if changes.is_empty() { Ok(()) } else { deployment.change_environment(&changes).await }
+}

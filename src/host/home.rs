@@ -1,0 +1,160 @@
+//! The directory that a host lives in: the store, the master key, the backends' own directories.
+//!
+//! Must not do: make anything before somebody wants to write.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use crate::authority::MasterKey;
+use crate::control::ControlError;
+use crate::fault;
+use crate::model::{Finding, Secret};
+
+/// The directory that a host lives in.
+pub struct Home {
+    directory: PathBuf,
+    master_key: Option<Secret>,
+}
+
+/// Why the directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HomeError {
+    /// It could not be made or read.
+    #[error("`{path}` could not be {verb}: {source}")]
+    Directory {
+        /// The path.
+        path: String,
+        /// `created`, `read`, …
+        verb: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The master key is not 64 hex digits.
+    #[error("{place} is not a master key: it should be 64 hex digits")]
+    KeyShape {
+        /// The variable or the file.
+        place: String,
+    },
+    /// There is a store, but not the key that it was made with.
+    #[error("the store `{store}` is there, but its master key `{key}` is not")]
+    KeyMissing {
+        /// The store.
+        store: String,
+        /// Where the key should be.
+        key: String,
+    },
+}
+
+impl From<HomeError> for ControlError {
+    fn from(error: HomeError) -> Self {
+        let message = error.to_string();
+        let finding = match &error {
+            HomeError::Directory { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                Finding::new("home.full", message).with_help("make room and run the same command again")
+            }
+            HomeError::Directory { .. } => Finding::new("home.directory", message)
+                .with_help("check who owns it, or choose another directory with `CONVEXINFRA_HOME`"),
+            HomeError::KeyShape { .. } => Finding::new("home.master_key_shape", message)
+                .with_help("make one with\n    openssl rand -hex 32"),
+            HomeError::KeyMissing { .. } => Finding::new("home.master_key_missing", message)
+                .with_help("put the key back, or set `CONVEXINFRA_MASTER_KEY`; without it the secrets in the store cannot be read"),
+        };
+        Self::Record(finding)
+    }
+}
+
+impl Home {
+    /// A home in this directory, with a master key from outside if there is one.
+    pub fn new(directory: PathBuf, master_key: Option<Secret>) -> Self {
+        Self { directory, master_key }
+    }
+
+    /// The store's file.
+    pub fn store(&self) -> PathBuf {
+        self.directory.join("control-plane.sqlite3")
+    }
+
+    fn key_file(&self) -> PathBuf {
+        self.directory.join("master.key")
+    }
+
+    /// Makes the directory, for its owner only.
+    pub fn create(&self) -> Result<(), HomeError> {
+        let failed = |source| HomeError::Directory { path: self.directory.display().to_string(), verb: "created", source };
+        if !self.directory.is_dir() {
+            let mut builder = fs::DirBuilder::new();
+            builder.recursive(true);
+            #[cfg(unix)]
+            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+            builder.create(&self.directory).map_err(failed)?;
+            fault::point("home.created");
+        }
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = fs::metadata(&self.directory).map_err(failed)?.permissions().mode();
+            if mode & 0o077 != 0 {
+                fs::set_permissions(&self.directory, fs::Permissions::from_mode(0o700)).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn key_missing(&self) -> HomeError {
+        HomeError::KeyMissing { store: self.store().display().to_string(), key: self.key_file().display().to_string() }
+    }
+
+    /// The master key, if there is one already.
+    pub fn existing_master_key(&self) -> Result<Option<MasterKey>, HomeError> {
+        if let Some(text) = &self.master_key {
+            let place = "`CONVEXINFRA_MASTER_KEY`".to_owned();
+            return MasterKey::parse(text.expose()).map(Some).ok_or(HomeError::KeyShape { place });
+        }
+        let path = self.key_file();
+        match fs::read_to_string(&path).map(Zeroizing::new) {
+            Ok(text) => {
+                MasterKey::parse(&text).map(Some).ok_or_else(|| HomeError::KeyShape { place: format!("`{}`", path.display()) })
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(HomeError::Directory { path: path.display().to_string(), verb: "read", source }),
+        }
+    }
+
+    /// The master key, made now where there is none. Of several that make one at once, one wins and all use it.
+    pub fn master_key(&self, store_exists: bool) -> Result<MasterKey, HomeError> {
+        if let Some(key) = self.existing_master_key()? {
+            return Ok(key);
+        }
+        let path = self.key_file();
+        if store_exists && fs::metadata(self.store()).is_ok_and(|metadata| metadata.len() > 0) {
+            // Another process may have made both a moment ago; the key always comes first.
+            return self.existing_master_key()?.ok_or_else(|| self.key_missing());
+        }
+        let failed = |source| HomeError::Directory { path: path.display().to_string(), verb: "written", source };
+        let mut bytes = Zeroizing::new([0u8; 32]);
+        getrandom::fill(bytes.as_mut_slice()).map_err(|error| failed(std::io::Error::other(error.to_string())))?;
+        let key = MasterKey::new(*bytes);
+        self.write_key(&path, &key).map_err(failed)?;
+        self.existing_master_key()?.ok_or_else(|| self.key_missing())
+    }
+
+    fn write_key(&self, path: &Path, key: &MasterKey) -> std::io::Result<()> {
+        // A temporary file has mode 0600 from the start.
+        let mut file = tempfile::Builder::new().prefix(".master.key.").tempfile_in(&self.directory)?;
+        file.write_all(key.to_text().as_bytes())?;
+        file.write_all(b"\n")?;
+        file.as_file().sync_all()?;
+        fault::point("home.key_written");
+        match file.persist_noclobber(path) {
+            Ok(_) => {}
+            Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error.error),
+        }
+        fs::File::open(&self.directory)?.sync_all()?;
+        fault::point("home.key_placed");
+        Ok(())
+    }
+}

@@ -1,0 +1,159 @@
+//! Carrying out what the authority asks for.
+
+use std::time::{Duration, Instant};
+
+use super::{Host, environment};
+use crate::authority::{Effect, EffectEnd, EffectFailure};
+use crate::control::Notice;
+use crate::convex::deployment::{Readiness, ready};
+use crate::fault;
+use crate::model::{Finding, Placement, RunState};
+use crate::provider::{LogPosition, Provider, ProviderError};
+
+/// How long a living process may take to answer. Large databases are known to need more than 30 s.
+const READY_WITHIN: Duration = Duration::from_secs(300);
+/// How often it is asked at first; a fresh backend is ready within 0.3 s.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// How often it is asked at most seldom.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// How many lines of a log go into an error.
+const LOG_LINES: usize = 8;
+
+impl Host {
+    /// Carries out one effect.
+    pub(super) async fn perform(&self, effect: Effect, notice: Notice<'_>) -> EffectEnd {
+        match effect {
+            Effect::Ensure(placement) => match self.provider(placement.spec.provider) {
+                Err(finding) => refused(finding),
+                Ok(provider) => match provider.ensure(&placement, notice).await {
+                    Ok(references) => {
+                        fault::point("host.ensured");
+                        EffectEnd::Ensured(references)
+                    }
+                    Err(error) => EffectEnd::Failed(failure(&placement, &error)),
+                },
+            },
+            Effect::AwaitReady(placement) => match self.await_ready(&placement).await {
+                Ok(()) => {
+                    fault::point("host.ready");
+                    EffectEnd::Ready
+                }
+                Err(failure) => EffectEnd::Failed(failure),
+            },
+            Effect::SetEnvironment(placement, goal) => {
+                match environment::set(&self.connections, &Self::reach(&placement), &placement, &goal).await {
+                    Ok(()) => {
+                        fault::point("host.environment_set");
+                        EffectEnd::EnvironmentSet
+                    }
+                    Err(error) => {
+                        let message =
+                            format!("`{}` runs, but its environment variables could not be set: {}", placement.name, chain(&error));
+                        refused(Finding::new("convex.environment", message))
+                    }
+                }
+            }
+            Effect::Remove(placement) => match self.provider(placement.spec.provider) {
+                Err(finding) => refused(finding),
+                Ok(provider) => match provider.remove(&placement).await {
+                    Ok(()) => {
+                        fault::point("host.removed");
+                        EffectEnd::Removed
+                    }
+                    Err(error) => EffectEnd::Failed(failure(&placement, &error)),
+                },
+            },
+        }
+    }
+
+    async fn await_ready(&self, placement: &Placement) -> Result<(), EffectFailure> {
+        let url = Self::reach(placement);
+        let started = Instant::now();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let answer = ready(&self.connections, &url, placement.instance_name.as_str(), &placement.admin_key).await;
+            match answer {
+                Readiness::Ready => return Ok(()),
+                Readiness::OtherInstance { name } => {
+                    let message = format!("`{url}` is answered by another backend, `{name}`");
+                    return Err(plain(
+                        Finding::new("convex.other_instance", message).with_help("stop that one, and run the same command again"),
+                    ));
+                }
+                Readiness::KeyRefused => {
+                    let message = format!("`{}` runs under another instance secret and refuses its key", placement.name);
+                    return Err(plain(Finding::new("convex.key_refused", message)));
+                }
+                Readiness::NotListening | Readiness::Failing(_) => {}
+            }
+            if let Ok(provider) = self.provider(placement.spec.provider)
+                && let Ok(seen) = provider.observe(placement).await
+                && matches!(seen.state, RunState::Stopped | RunState::Absent)
+            {
+                let error = ProviderError::Exited { status: "before it answered".to_owned(), log: last_lines(provider, placement).await };
+                return Err(failure(placement, &error));
+            }
+            if started.elapsed() > READY_WITHIN {
+                let message = format!("`{}` runs, but did not answer within {} s", placement.name, READY_WITHIN.as_secs());
+                return Err(plain(
+                    Finding::new("convex.not_ready", message)
+                        .with_help(format!("look at its log with\n    convexinfra logs {}", placement.name)),
+                ));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+        }
+    }
+}
+
+async fn last_lines(provider: &dyn Provider, placement: &Placement) -> Vec<String> {
+    match provider.logs(placement, LogPosition::Tail(LOG_LINES)).await {
+        Ok(chunk) => chunk.text.lines().map(str::to_owned).collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+fn plain(finding: Finding) -> EffectFailure {
+    EffectFailure { finding, port_taken: None }
+}
+
+fn refused(finding: Finding) -> EffectEnd {
+    EffectEnd::Failed(plain(finding))
+}
+
+/// An error with everything below it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// What a provider's error means to a user.
+pub(super) fn failure(placement: &Placement, error: &ProviderError) -> EffectFailure {
+    let name = &placement.name;
+    let finding = Finding::new(error.code(), chain(error));
+    let finding = match error {
+        ProviderError::DataMissing { .. } => finding.with_help(format!(
+            "put the data back, or give it up with\n    convexinfra destroy {name} --allow-destroy {name}\nand apply again"
+        )),
+        ProviderError::PortTaken { port } => {
+            finding.with_help(format!("find out who listens on it, stop that, and apply again: {name} keeps port {port} because its URL is known"))
+        }
+        ProviderError::Exited { log, .. } if !log.is_empty() => finding.with_help(format!("its log ends with\n    {}", log.join("\n    "))),
+        ProviderError::NoBinary { .. } => {
+            finding.with_help(format!("name an executable with `binary = \"…\"` in `[backends.{name}.local]`, or allow the download"))
+        }
+        ProviderError::BinaryChanged { path, .. } => {
+            finding.with_help(format!("if the change is meant, remove `{path}` so that it is fetched again"))
+        }
+        ProviderError::File { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            finding.with_help("make room and run the same command again")
+        }
+        _ => finding,
+    };
+    EffectFailure { finding, port_taken: if let ProviderError::PortTaken { port } = error { Some(*port) } else { None } }
+}
