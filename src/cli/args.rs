@@ -1,0 +1,393 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::builder::FalseyValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::model::{BackendName, ProjectName, TimeSpan};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done, or nothing to do
+  1    something could not be done; the report says what was and what was not
+  2    changes are pending (plan --detailed-exitcode)
+  3    drift found
+  4    refused: destruction not allowed, protected, stale plan, over budget, downgrade
+  5    another apply holds the lease
+  64   wrong usage
+  65   the manifest has problems
+  69   control plane or provider unreachable
+  70   a bug in convexinfra
+  77   not authorised
+  124  waited too long
+  130  interrupted; running again resumes";
+
+const EXAMPLES: &str = "\
+Examples:
+  convexinfra init                            write a manifest for this repository
+  convexinfra plan                            see what would change, and why
+  convexinfra apply                           make it so and write .env.local
+  convexinfra apply --yes --json              the same for a program
+  convexinfra drift                           fail (3) when something was changed by hand
+  convexinfra destroy dev --allow-destroy dev take a backend away with its data";
+
+/// Declarative infrastructure as code for self-hosted Convex backends.
+#[derive(Debug, Parser)]
+#[command(name = "convexinfra", version, before_help = EXAMPLES, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(arg_required_else_help = true, disable_help_subcommand = false)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command understands.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Everywhere")]
+pub(crate) struct Global {
+    /// The manifest; without it `convex.toml` is looked for here and in the folders above.
+    #[arg(long, short = 'm', global = true, value_name = "PATH", env = "CONVEXINFRA_MANIFEST")]
+    pub(crate) manifest: Option<PathBuf>,
+    /// Another project name than the manifest's, for a worktree of its own.
+    #[arg(long, global = true, value_name = "NAME", env = "CONVEXINFRA_PROJECT")]
+    pub(crate) project: Option<ProjectName>,
+    /// Where the embedded control plane lives; by default below the user's data directory.
+    #[arg(long, global = true, value_name = "PATH", env = "CONVEXINFRA_HOME")]
+    pub(crate) home: Option<PathBuf>,
+    /// Documents for programs on standard output, and nothing else there.
+    #[arg(long, global = true, env = "CONVEXINFRA_JSON", value_parser = FalseyValueParser::new())]
+    pub(crate) json: bool,
+    /// The same documents into a file, beside the text for people.
+    #[arg(long, global = true, value_name = "FILE", env = "CONVEXINFRA_JSON_INTO")]
+    pub(crate) json_into: Option<PathBuf>,
+    /// When to use colour.
+    #[arg(long, global = true, value_enum, default_value_t, env = "CONVEXINFRA_COLOR")]
+    pub(crate) color: ColorChoice,
+}
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorChoice {
+    /// On a terminal, unless `NO_COLOR` is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Write a commented manifest for this repository.
+    Init(Init),
+    /// Check the manifest and list every mistake in it.
+    Validate,
+    /// Show what would change, and why. Changes nothing.
+    Plan(Plan),
+    /// Make it so and write the env files.
+    #[command(before_help = "Examples:\n  convexinfra apply\n  convexinfra apply --yes --json\n  convexinfra plan --out plan.json && convexinfra apply --plan plan.json --yes")]
+    Apply(Apply),
+    /// Take backends away with their data.
+    Destroy(Destroy),
+    /// Look for changes that nobody asked for. Changes nothing; exits 3 when there are any.
+    Drift,
+    /// Show what there is.
+    Status,
+    /// Print or write the coordinates of a backend.
+    Env(Env),
+    /// Wait until a backend answers.
+    Wait(Wait),
+    /// Show the log of a backend.
+    Logs(Logs),
+    /// Draw the graph of the plan.
+    Graph(Graph),
+    /// Print a JSON schema.
+    Schema(Schema),
+    /// Print completions for a shell.
+    Completions(Completions),
+    /// Add a backend to the manifest if it is not there, bring it about and print where it is.
+    Provision(Provision),
+    /// Take a backend away and out of the manifest.
+    Deprovision(Deprovision),
+    /// Take over a backend that something else started.
+    Import(Import),
+    /// Show where the dashboard of a backend is.
+    Dashboard(OneBackend),
+    /// Show what has happened to the project.
+    Log(Log),
+    /// Write the skill that tells coding agents how to use convexinfra.
+    Skill(Skill),
+    /// Make and check admin keys.
+    Key(Key),
+    /// Run the stand-in for `convex-local-backend`; takes the same arguments.
+    #[command(name = "simulate-backend", disable_help_flag = true)]
+    SimulateBackend {
+        /// The arguments of `convex-local-backend`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// Where the backend runs.
+    #[arg(long, default_value = "local", value_parser = ["simulated", "local", "docker", "fly", "kubernetes"], env = "CONVEXINFRA_PROVIDER")]
+    pub(crate) provider: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanScope {
+    /// Make this repository the home of a project that was last applied from another one.
+    #[arg(long, env = "CONVEXINFRA_TAKE_OVER", value_parser = FalseyValueParser::new())]
+    pub(crate) take_over: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Plan {
+    #[command(flatten)]
+    pub(crate) scope: PlanScope,
+    /// Exit 2 when changes are pending, 3 when nothing but drift is.
+    #[arg(long, visible_alias = "detailed-exit-code", env = "CONVEXINFRA_DETAILED_EXITCODE", value_parser = FalseyValueParser::new())]
+    pub(crate) detailed_exitcode: bool,
+    /// Save the plan, without secrets, for `apply --plan`.
+    #[arg(long, value_name = "FILE", env = "CONVEXINFRA_OUT")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print Markdown for the comment under a pull request.
+    #[arg(long, conflicts_with = "json", env = "CONVEXINFRA_MARKDOWN", value_parser = FalseyValueParser::new())]
+    pub(crate) markdown: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Consent {
+    /// Do not ask; answers for everything that destroys nothing.
+    #[arg(long, short = 'y', env = "CONVEXINFRA_YES", value_parser = FalseyValueParser::new())]
+    pub(crate) yes: bool,
+    /// Allow that this backend and its data are destroyed; once for each.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', env = "CONVEXINFRA_ALLOW_DESTROY")]
+    pub(crate) allow_destroy: Vec<BackendName>,
+    /// How many steps run at once at most.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024), env = "CONVEXINFRA_PARALLELISM")]
+    pub(crate) parallelism: u16,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Apply {
+    #[command(flatten)]
+    pub(crate) scope: PlanScope,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
+    /// Carry out exactly this saved plan.
+    #[arg(long, value_name = "FILE", env = "CONVEXINFRA_PLAN")]
+    pub(crate) plan: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Destroy {
+    /// The backends; all of the project when none is named.
+    pub(crate) names: Vec<BackendName>,
+    #[command(flatten)]
+    pub(crate) consent: Consent,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OneBackend {
+    /// The backend; may be left out when there is just one.
+    pub(crate) name: Option<BackendName>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Env {
+    #[command(flatten)]
+    pub(crate) backend: OneBackend,
+    /// The form in which to print.
+    #[arg(long, value_enum, default_value_t, env = "CONVEXINFRA_FORMAT")]
+    pub(crate) format: EnvFormat,
+    /// Write the env file at this path instead of printing.
+    #[arg(long, value_name = "PATH", conflicts_with = "format", env = "CONVEXINFRA_WRITE")]
+    pub(crate) write: Option<PathBuf>,
+}
+
+/// The form in which coordinates are printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EnvFormat {
+    /// `NAME=value` lines.
+    #[default]
+    Dotenv,
+    /// One JSON object.
+    Json,
+    /// `export NAME=value` lines.
+    Shell,
+    /// Lines for the file that `$GITHUB_ENV` names.
+    Github,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Wait {
+    #[command(flatten)]
+    pub(crate) backend: OneBackend,
+    /// How long, such as `30s` or `5m`.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = time_span, env = "CONVEXINFRA_TIMEOUT")]
+    pub(crate) timeout: TimeSpan,
+}
+
+fn time_span(text: &str) -> Result<TimeSpan, String> {
+    TimeSpan::parse(text).map_err(|error| error.to_string())
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    #[command(flatten)]
+    pub(crate) backend: OneBackend,
+    /// Go on with what is written from now on.
+    #[arg(long, short = 'f', env = "CONVEXINFRA_FOLLOW", value_parser = FalseyValueParser::new())]
+    pub(crate) follow: bool,
+    /// How many of the last lines to begin with.
+    #[arg(long, short = 'n', value_name = "LINES", default_value_t = 100, env = "CONVEXINFRA_TAIL")]
+    pub(crate) tail: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Graph {
+    /// The notation.
+    #[arg(long, value_enum, default_value_t, env = "CONVEXINFRA_FORMAT")]
+    pub(crate) format: GraphNotation,
+}
+
+/// The notation of a graph.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GraphNotation {
+    /// Graphviz.
+    #[default]
+    Dot,
+    /// Mermaid.
+    Mermaid,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Schema {
+    /// Which document.
+    #[arg(value_enum, default_value_t)]
+    pub(crate) document: SchemaDocument,
+}
+
+/// A document that has a schema.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SchemaDocument {
+    /// The manifest, `convex.toml`.
+    #[default]
+    Manifest,
+    /// What `plan --json` prints.
+    Plan,
+    /// What `apply --json` prints, a line each.
+    Events,
+    /// What every command prints with `--json` when it fails.
+    Error,
+    /// What `status --json` prints.
+    Status,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// The shell.
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Provision {
+    /// The backend.
+    pub(crate) name: BackendName,
+    /// Where it runs, when it is not in the manifest yet.
+    #[arg(long, value_parser = ["simulated", "local", "docker", "fly", "kubernetes"], env = "CONVEXINFRA_PROVIDER")]
+    pub(crate) provider: Option<String>,
+    /// In which region, when it is not in the manifest yet.
+    #[arg(long, env = "CONVEXINFRA_REGION")]
+    pub(crate) region: Option<String>,
+    /// Which build, when it is not in the manifest yet.
+    #[arg(long, env = "CONVEXINFRA_RELEASE")]
+    pub(crate) release: Option<String>,
+    /// How long it lives, when it is not in the manifest yet.
+    #[arg(long, env = "CONVEXINFRA_TTL")]
+    pub(crate) ttl: Option<String>,
+    /// Its env file, when it is not in the manifest yet.
+    #[arg(long, env = "CONVEXINFRA_ENV_FILE")]
+    pub(crate) env_file: Option<String>,
+    /// Print the admin key as well.
+    #[arg(long, env = "CONVEXINFRA_SHOW_KEY", value_parser = FalseyValueParser::new())]
+    pub(crate) show_key: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Deprovision {
+    /// The backend.
+    pub(crate) name: BackendName,
+    /// Allow that this backend and its data are destroyed.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', env = "CONVEXINFRA_ALLOW_DESTROY")]
+    pub(crate) allow_destroy: Vec<BackendName>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// The backend of the manifest that it becomes.
+    pub(crate) name: BackendName,
+    /// The container to take over.
+    #[arg(long, value_name = "ID", env = "CONVEXINFRA_CONTAINER")]
+    pub(crate) container: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Log {
+    /// How many of the last entries.
+    #[arg(long, short = 'n', value_name = "ENTRIES", default_value_t = 50, env = "CONVEXINFRA_LIMIT")]
+    pub(crate) limit: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Skill {
+    #[command(subcommand)]
+    pub(crate) command: SkillCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SkillCommand {
+    /// Write it into a repository.
+    Install {
+        /// The folder that skills are kept in.
+        #[arg(long, value_name = "PATH", default_value = ".claude/skills", env = "CONVEXINFRA_SKILL_DIR")]
+        dir: PathBuf,
+    },
+    /// Print it.
+    Show,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Key {
+    #[command(subcommand)]
+    pub(crate) command: KeyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Make a key under the instance secret in `CONVEXINFRA_INSTANCE_SECRET`.
+    Issue {
+        /// The instance.
+        #[arg(long, value_name = "NAME", env = "CONVEXINFRA_INSTANCE_NAME")]
+        instance_name: String,
+        /// A key that may look and not touch.
+        #[arg(long, conflicts_with = "system", env = "CONVEXINFRA_READ_ONLY", value_parser = FalseyValueParser::new())]
+        read_only: bool,
+        /// A key of the system, which only internal endpoints take.
+        #[arg(long, env = "CONVEXINFRA_SYSTEM", value_parser = FalseyValueParser::new())]
+        system: bool,
+    },
+    /// Check the key on standard input under the instance secret in `CONVEXINFRA_INSTANCE_SECRET`.
+    Check {
+        /// The instance; by default the one that the key names.
+        #[arg(long, value_name = "NAME", env = "CONVEXINFRA_INSTANCE_NAME")]
+        instance_name: Option<String>,
+    },
+}

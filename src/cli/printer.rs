@@ -1,0 +1,112 @@
+//! The only writer to standard output and standard error.
+//!
+//! Results go to standard output, talk to standard error; both decide about colour by themselves. A reader that went
+//! away is no error: there is nobody left to tell.
+
+use std::io::{IsTerminal, Write};
+
+use serde::Serialize;
+
+use super::args::ColorChoice;
+use crate::render::Style;
+
+/// The only writer to standard output and standard error.
+#[derive(Debug, Clone)]
+pub(crate) struct Printer {
+    out_style: Style,
+    err_style: Style,
+    json: bool,
+    json_into: Option<std::sync::Arc<std::fs::File>>,
+}
+
+/// What is known about the terminal.
+pub(crate) fn is_terminal_for_talk() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+impl Printer {
+    /// A printer for these wishes.
+    pub(crate) fn new(color: ColorChoice, json: bool, json_into: Option<std::fs::File>) -> Self {
+        let forced = std::env::var_os("FORCE_COLOR").is_some_and(|value| !value.is_empty() && value != "0");
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+            || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let style = |terminal: bool| {
+            let coloured = match color {
+                ColorChoice::Always => true,
+                ColorChoice::Never => false,
+                ColorChoice::Auto => !plain && (terminal || forced),
+            };
+            if coloured { Style::COLOURED } else { Style::PLAIN }
+        };
+        Self {
+            out_style: style(std::io::stdout().is_terminal()),
+            err_style: style(std::io::stderr().is_terminal()),
+            json,
+            json_into: json_into.map(std::sync::Arc::new),
+        }
+    }
+
+    /// How results look.
+    pub(crate) fn out_style(&self) -> Style {
+        self.out_style
+    }
+
+    /// How talk looks.
+    pub(crate) fn err_style(&self) -> Style {
+        self.err_style
+    }
+
+    /// Whether results are documents for programs.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Whether anybody wants documents, on standard output or in a file.
+    pub(crate) fn wants_documents(&self) -> bool {
+        self.json || self.json_into.is_some()
+    }
+
+    /// A result for people; nothing where programs read.
+    pub(crate) fn result(&self, text: &str) {
+        if !self.json {
+            write(&mut std::io::stdout().lock(), text);
+        }
+    }
+
+    /// A result that is the same for people and programs, such as a schema or a log.
+    pub(crate) fn raw(&self, text: &str) {
+        write(&mut std::io::stdout().lock(), text);
+    }
+
+    /// Talk for people; nothing where programs read.
+    pub(crate) fn talk(&self, text: &str) {
+        if !self.json {
+            write(&mut std::io::stderr().lock(), text);
+        }
+    }
+
+    /// Talk that has to be heard even where programs read, such as an error without a document.
+    pub(crate) fn insist(&self, text: &str) {
+        write(&mut std::io::stderr().lock(), text);
+    }
+
+    /// A document, in one line, to whoever wants documents.
+    pub(crate) fn document(&self, document: &impl Serialize) {
+        if !self.wants_documents() {
+            return;
+        }
+        // Documents are plain data with text keys, which always serialises.
+        let mut line = serde_json::to_string(document).unwrap_or_default();
+        line.push('\n');
+        if self.json {
+            write(&mut std::io::stdout().lock(), &line);
+        }
+        if let Some(file) = &self.json_into {
+            write(&mut file.as_ref(), &line);
+        }
+    }
+}
+
+fn write(stream: &mut impl Write, text: &str) {
+    let _ = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
+}

@@ -1,0 +1,37 @@
+//! Errors for people and for programs: the one place where both are made.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::style::Style;
+use crate::model::{Exit, Finding, Report};
+
+/// The error document.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct ErrorDocument<'a> {
+    /// Always `convexinfra.error/1`.
+    format: &'static str,
+    /// The exit code.
+    exit: Exit,
+    /// At least one error.
+    errors: &'a [Finding],
+}
+
+/// The report as the document that `--json` prints.
+pub fn error_document(report: &Report) -> ErrorDocument<'_> {
+    ErrorDocument { format: "convexinfra.error/1", exit: report.exit, errors: &report.errors }
+}
+
+/// The report for people.
+pub fn report_text(report: &Report, style: Style) -> String {
+    let mut text = String::new();
+    for finding in &report.errors {
+        let place = finding.span.as_ref().map(|span| format!("{}:{}:{}: ", span.file, span.line, span.column)).unwrap_or_default();
+        let _ = writeln!(text, "{} {place}{} {}", style.error("error:"), finding.message, style.quiet(&format!("[{}]", finding.code)));
+        if let Some(help) = &finding.help {
+            let _ = writeln!(text, "  {} {}", style.strong("help:"), help.replace('\n', "\n  "));
+        }
+    }
+    text
+}

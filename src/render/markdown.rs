@@ -1,0 +1,71 @@
+//! A plan as Markdown, for the comment under a pull request.
+
+use std::fmt::Write as _;
+
+use super::plan::summary_line;
+use crate::plan::{Plan, Step};
+
+/// The whole plan as Markdown.
+pub fn markdown(plan: &Plan) -> String {
+    let mut text = format!("### convexinfra plan for `{}`\n\n**{}**", escape(plan.project.as_str()), summary_line(plan));
+    let _ = writeln!(text, " · {} · revision {}", escape(&plan.control_plane), plan.base);
+    if !plan.steps.is_empty() {
+        text.push_str("\n| | address | why | changes |\n|---|---|---|---|\n");
+        for step in &plan.steps {
+            let _ = writeln!(text, "| {} | `{}` | {} | {} |", step.action.as_str(), step.address, escape(&step.reason.to_string()), changes(step));
+        }
+    }
+    section(&mut text, "Refused", plan.refusals.iter().map(|refusal| (refusal.address.as_ref(), &refusal.message)));
+    if !plan.drift.is_empty() {
+        text.push_str("\n#### Drift\n\n");
+        for drift in &plan.drift {
+            let _ = writeln!(
+                text,
+                "- `{}` {}: applied {}, seen {}",
+                drift.address,
+                code(drift.path.as_str()),
+                code(&drift.recorded),
+                code(&drift.observed)
+            );
+        }
+    }
+    section(&mut text, "Worth a look", plan.lints.iter().map(|lint| (lint.address.as_ref(), &lint.message)));
+    let _ = writeln!(text, "\n<sub>`{}`</sub>", plan.digest);
+    text
+}
+
+fn section<'a>(text: &mut String, title: &str, notes: impl Iterator<Item = (Option<&'a crate::model::Address>, &'a String)>) {
+    for (index, (address, message)) in notes.enumerate() {
+        if index == 0 {
+            let _ = writeln!(text, "\n#### {title}\n");
+        }
+        let address = address.map(|address| format!("`{address}`: ")).unwrap_or_default();
+        let _ = writeln!(text, "- {address}{}", message.replace('\n', " "));
+    }
+}
+
+fn changes(step: &Step) -> String {
+    let shown: Vec<String> = step
+        .changes
+        .iter()
+        .map(|change| match (&change.before, &change.after) {
+            (None, Some(after)) => format!("{} = {}", code(change.path.as_str()), code(after)),
+            (Some(before), None) => format!("{} {} → none", code(change.path.as_str()), code(before)),
+            (before, after) => {
+                let text = |value: &Option<String>| value.as_deref().map_or_else(|| "none".to_owned(), code);
+                format!("{} {} → {} ({})", code(change.path.as_str()), text(before), text(after), change.effect)
+            }
+        })
+        .collect();
+    shown.join("<br>")
+}
+
+/// Text as code inside a table's cell: no cell, line or code span ends inside it.
+fn code(text: &str) -> String {
+    let text = text.replace('\n', "⏎").replace('`', "ˋ").replace('|', "\\|");
+    format!("`{text}`")
+}
+
+fn escape(text: &str) -> String {
+    text.replace('|', "\\|").replace('<', "&lt;").replace('\n', " ")
+}

@@ -1,0 +1,139 @@
+//! A plan for people: what will happen, why, and what stands in the way. In proportion to what changes.
+
+use std::fmt::Write as _;
+
+use similar::{ChangeTag, TextDiff};
+
+use super::style::Style;
+use super::words::counted;
+use crate::plan::{Action, Change, Plan, Step};
+
+/// The whole plan.
+pub fn plan(plan: &Plan, style: Style) -> String {
+    let mut text = String::new();
+    if plan.steps.is_empty() && plan.refusals.is_empty() {
+        let _ = writeln!(text, "nothing to do: `{}` is as the manifest says", plan.project);
+    } else {
+        let _ = writeln!(
+            text,
+            "{} {}",
+            style.strong(&format!("plan for `{}`", plan.project)),
+            style.quiet(&format!("({}, revision {})", plan.control_plane, plan.base))
+        );
+    }
+    for step in &plan.steps {
+        step_lines(&mut text, step, style);
+    }
+    drift_lines(&mut text, plan, style);
+    notes(&mut text, plan, style);
+    if !plan.steps.is_empty() {
+        let _ = write!(text, "\n{}\n", summary_line(plan));
+    }
+    text
+}
+
+/// The counts of a plan in one line.
+pub fn summary_line(plan: &Plan) -> String {
+    let summary = &plan.summary;
+    let parts: Vec<String> = [
+        (summary.create, "to create"),
+        (summary.update, "to update"),
+        (summary.moves, "to move"),
+        (summary.destroy, "to destroy"),
+        (summary.write, "to write"),
+    ]
+    .into_iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, words)| format!("{count} {words}"))
+    .collect();
+    if parts.is_empty() { "nothing to do".to_owned() } else { parts.join(", ") }
+}
+
+fn glyph(action: Action, style: Style) -> String {
+    match action {
+        Action::Create => style.added("+"),
+        Action::Update => style.changed("~"),
+        Action::Move => style.error("!"),
+        Action::Destroy => style.removed("-"),
+        Action::Write => style.changed(">"),
+    }
+}
+
+fn step_lines(text: &mut String, step: &Step, style: Style) {
+    let data = if step.destroys_data { style.removed(", and its data is lost") } else { String::new() };
+    let _ = writeln!(
+        text,
+        "\n  {} {}  {}{data}",
+        glyph(step.action, style),
+        style.strong(&step.address.to_string()),
+        style.quiet(&format!("{}: {}", step.action.as_str(), step.reason)),
+    );
+    let width = step.changes.iter().map(|change| change.path.as_str().len()).max().unwrap_or(0);
+    for change in &step.changes {
+        change_lines(text, step.action, change, width, style);
+    }
+}
+
+fn change_lines(text: &mut String, action: Action, change: &Change, width: usize, style: Style) {
+    let path = format!("{:width$}", change.path.as_str());
+    match (&change.before, &change.after) {
+        (Some(before), Some(after)) if before.contains('\n') || after.contains('\n') => {
+            let _ = writeln!(text, "      {path}");
+            for line in TextDiff::from_lines(before, after).iter_all_changes() {
+                let value = line.value().trim_end_matches('\n');
+                let shown = match line.tag() {
+                    ChangeTag::Delete => style.removed(&format!("- {value}")),
+                    ChangeTag::Insert => style.added(&format!("+ {value}")),
+                    ChangeTag::Equal => format!("  {value}"),
+                };
+                let _ = writeln!(text, "        {shown}");
+            }
+        }
+        (before, after) => {
+            let value = match (before, after) {
+                (None, Some(after)) if action == Action::Create => style.added(after),
+                (before, after) => {
+                    let none = "(none)".to_owned();
+                    let before = before.as_ref().unwrap_or(&none);
+                    let after = after.as_ref().unwrap_or(&none);
+                    format!("{} → {}", style.removed(before), style.added(after))
+                }
+            };
+            let effect = match action {
+                Action::Update | Action::Move => style.quiet(&format!("  ({})", change.effect)),
+                Action::Create | Action::Destroy | Action::Write => String::new(),
+            };
+            let _ = writeln!(text, "      {path}  {value}{effect}");
+        }
+    }
+}
+
+fn drift_lines(text: &mut String, plan: &Plan, style: Style) {
+    if plan.drift.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "\n{}", style.warning("drift, which nobody asked for:"));
+    for drift in &plan.drift {
+        let _ = writeln!(text, "  {} {}: applied {}, seen {}", drift.address, drift.path, drift.recorded, drift.observed);
+    }
+}
+
+fn notes(text: &mut String, plan: &Plan, style: Style) {
+    if !plan.refusals.is_empty() {
+        let _ = writeln!(text, "\n{}", style.error(&format!("refused, {} in the way:", counted(plan.refusals.len(), "thing"))));
+        for refusal in &plan.refusals {
+            note(text, refusal.address.as_ref().map(ToString::to_string), &refusal.message, &refusal.code, style);
+        }
+    }
+    if !plan.lints.is_empty() {
+        let _ = writeln!(text, "\n{}", style.warning("worth a look:"));
+        for lint in &plan.lints {
+            note(text, lint.address.as_ref().map(ToString::to_string), &lint.message, &lint.code, style);
+        }
+    }
+}
+
+fn note(text: &mut String, address: Option<String>, message: &str, code: &str, style: Style) {
+    let address = address.map(|address| format!("{address}: ")).unwrap_or_default();
+    let _ = writeln!(text, "  {address}{message} {}", style.quiet(&format!("[{code}]")));
+}

@@ -1,0 +1,108 @@
+//! Progress as a pure fold of events: lines for a pipe, and what runs now for a terminal.
+
+use std::collections::BTreeMap;
+
+use super::style::Style;
+use super::words::{counted, duration};
+use crate::apply::{Event, EventKind, StepEnd};
+use crate::plan::{Action, StepId};
+
+/// What has been heard so far.
+#[derive(Debug, Default)]
+pub struct Progress {
+    running: BTreeMap<StepId, Running>,
+    total: usize,
+    ended: usize,
+}
+
+/// A step that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Running {
+    /// What is said of it: `creating backend.dev`.
+    pub title: String,
+    /// The last thing that it said.
+    pub message: Option<String>,
+}
+
+impl Progress {
+    /// Takes an event in and returns the line that it is worth, if it is worth one.
+    pub fn hear(&mut self, event: &Event, style: Style) -> Option<String> {
+        match &event.kind {
+            EventKind::Started { summary, .. } => {
+                self.total = summary.create + summary.update + summary.moves + summary.destroy + summary.write;
+                None
+            }
+            EventKind::StepStarted { id, address, action, .. } => {
+                let title = format!("{} {address}", present(*action));
+                self.running.insert(id.clone(), Running { title, message: None });
+                None
+            }
+            EventKind::StepProgress { id, address, message } => {
+                if let Some(running) = self.running.get_mut(id) {
+                    running.message = Some(message.clone());
+                }
+                Some(format!("  {} {address}: {message}", style.quiet("·")))
+            }
+            EventKind::StepFinished { id, address, action, end, milliseconds } => {
+                self.running.remove(id);
+                self.ended += 1;
+                Some(match end {
+                    StepEnd::Done => {
+                        let took = style.quiet(&format!("({})", duration(*milliseconds)));
+                        format!("  {} {} {address} {took}", style.added("✓"), past(*action))
+                    }
+                    StepEnd::Failed { error } => {
+                        let help = error.help.as_ref().map(|help| format!("\n    help: {}", help.replace('\n', "\n    "))).unwrap_or_default();
+                        format!("  {} {address}: {} {}{help}", style.error("✗"), error.message, style.quiet(&format!("[{}]", error.code)))
+                    }
+                    StepEnd::NotStarted { because } => format!("  {} {address}: not started, {because}", style.changed("-")),
+                })
+            }
+            EventKind::Waiting { address, state } => Some(format!("  {} {address}: {state}", style.quiet("·"))),
+            EventKind::Finished { tally, converged, .. } => {
+                let mut parts = vec![format!("{} done", counted(tally.done, "step"))];
+                if tally.failed > 0 {
+                    parts.push(format!("{} failed", tally.failed));
+                }
+                if tally.not_started > 0 {
+                    parts.push(format!("{} not started", tally.not_started));
+                }
+                let converged = match converged {
+                    Some(false) => "; planning again still finds something to do: run `convexinfra plan` to see what",
+                    Some(true) | None => "",
+                };
+                Some(format!("{}{converged}", parts.join(", ")))
+            }
+        }
+    }
+
+    /// What runs now.
+    pub fn running(&self) -> &BTreeMap<StepId, Running> {
+        &self.running
+    }
+
+    /// How many steps have ended, of how many.
+    pub fn count(&self) -> (usize, usize) {
+        (self.ended, self.total)
+    }
+}
+
+fn present(action: Action) -> &'static str {
+    match action {
+        Action::Create => "creating",
+        Action::Update => "updating",
+        Action::Move => "moving",
+        Action::Destroy => "destroying",
+        Action::Write => "writing",
+    }
+}
+
+fn past(action: Action) -> &'static str {
+    match action {
+        Action::Create => "created",
+        Action::Update => "updated",
+        Action::Move => "moved",
+        Action::Destroy => "destroyed",
+        Action::Write => "wrote",
+    }
+}
