@@ -1,0 +1,1 @@
+//! Whole manifests, from text to nouns.
