@@ -7,6 +7,7 @@
 //! Must not do: IO, async, clocks, the terminal, resolving secrets or paths. Text in; nouns, problems or text out.
 
 
+mod edit;
 mod keys;
 mod lower;
 mod problem;
@@ -27,6 +28,7 @@ use std::ops::Range;
 use crate::model::{Desired, ProjectName};
 
 
+pub use edit::{EditError, FieldText, add_backend, remove_backend};
 pub use problem::{Positions, Problem, Severity, findings};
 pub use schema::schema;
 pub use secrets::redacted;

@@ -78,20 +78,22 @@ fn first_unclosed(text: &str, table: &DeTable<'_>) -> Option<usize> {
     while let Some(value) = waiting.pop() {
         let span = value.span();
         let written = text.get(span.clone()).unwrap_or_default();
-        match value.get_ref() {
+        let before = waiting.len();
+        let (open, close) = match value.get_ref() {
             DeValue::Array(array) => {
                 waiting.extend(array.iter());
-                if written.starts_with('[') && !written.starts_with("[[") && !(written.ends_with(']') && written.len() > 1) {
-                    first = Some(first.map_or(span.start, |least| least.min(span.start)));
-                }
+                (written.starts_with('[') && !written.starts_with("[["), ']')
             }
             DeValue::Table(table) => {
                 waiting.extend(table.values());
-                if written.starts_with('{') && !(written.ends_with('}') && written.len() > 1) {
-                    first = Some(first.map_or(span.start, |least| least.min(span.start)));
-                }
+                (written.starts_with('{'), '}')
             }
-            _ => {}
+            _ => (false, ' '),
+        };
+        // A bracket at the end may be that of the last element.
+        let closed = written.len() > 1 && written.ends_with(close) && waiting[before..].iter().all(|inner| inner.span().end < span.end);
+        if open && !closed {
+            first = Some(first.map_or(span.start, |least: usize| least.min(span.start)));
         }
     }
     first
