@@ -1,1 +1,91 @@
-//! (being built)
+//! The manifest: from the text of `convex.toml` to what it wants, or to every mistake in it at once.
+//!
+//! The text becomes a TOML tree (`syntax`), the tree is checked against the one table of keys (`keys`, `read`), rules
+//! compare keys with one another (`rules`), and what is left without a mistake is lowered into the model (`lower`).
+//! The JSON schema is made of the same table of keys (`schema`); `edit` changes a manifest and keeps its comments.
+//!
+//! Must not do: IO, async, clocks, the terminal, resolving secrets or paths. Text in; nouns, problems or text out.
+
+
+mod edit;
+mod keys;
+mod lower;
+mod problem;
+mod read;
+mod rules;
+mod schema;
+mod secrets;
+mod shape;
+mod suggest;
+mod syntax;
+mod tree;
+mod url;
+mod written;
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use crate::model::{Desired, ProjectName};
+
+
+pub use edit::{EditError, FieldText, add_backend, remove_backend};
+pub use problem::{Positions, Problem, Severity, findings};
+pub use schema::schema;
+pub use secrets::redacted;
+
+/// A manifest without mistakes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parsed {
+    /// What it wants. Origin and secrets are empty until the command fills them in.
+    pub desired: Desired,
+    /// What is worth a thought all the same, by position.
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads a manifest. `project` takes the place of the manifest's own project, which may then be left out.
+///
+/// # Errors
+/// Every mistake, by position; never an empty list.
+pub fn parse(text: &str, project: Option<&ProjectName>) -> Result<Parsed, Vec<Problem>> {
+    let syntax::Syntax { tree, problems: mut found, reliable_until } = syntax::read(text);
+    let broken = !found.is_empty();
+    let unreadable: Vec<Range<usize>> = found.iter().map(|problem| lines_of(text, &problem.span)).collect();
+    let mut problems = Vec::new();
+    let root = read::read(text, &tree, &mut problems);
+    let document = rules::Document::new(text, &root, project);
+    rules::check(&document, &mut problems);
+    if broken {
+        // What a mistake of syntax may have caused is not worth saying: it may be gone once that is repaired.
+        problems.retain(|problem| {
+            let line = lines_of(text, &problem.span);
+            let touches = |other: &Range<usize>| other.start < line.end && line.start < other.end;
+            problem.span.start < reliable_until && !rules::is_about_absence(problem.code) && !unreadable.iter().any(touches)
+        });
+    }
+    found.append(&mut problems);
+    found.sort_by(|a, b| (a.span.start, a.span.end, a.code).cmp(&(b.span.start, b.span.end, b.code)));
+    let mut seen = HashSet::new();
+    found.retain(|problem| seen.insert((problem.code, problem.span.start, problem.span.end)));
+    let (errors, warnings): (Vec<Problem>, Vec<Problem>) =
+        found.into_iter().partition(|problem| problem.severity == Severity::Error);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    match lower::lower(&document) {
+        Some(desired) => Ok(Parsed { desired, warnings }),
+        None => Err(vec![
+            Problem::new("manifest.bug", &(0..0), "this manifest passed every rule and still has no meaning: a bug in convexinfra")
+                .help("report it with this manifest"),
+        ]),
+    }
+}
+
+/// The whole lines that a span touches.
+fn lines_of(text: &str, span: &Range<usize>) -> Range<usize> {
+    let start = syntax::line_start(text, span.start);
+    let end = text.get(span.end..).and_then(|rest| rest.find('\n')).map_or(text.len(), |offset| span.end + offset);
+    start..end.max(start + 1)
+}
+
+#[cfg(test)]
+mod tests;

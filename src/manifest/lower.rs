@@ -1,0 +1,179 @@
+//! From a checked tree to the model's nouns.
+//!
+//! Must not do: finding problems. What is missing here was reported by a rule before.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::rules::{Backend, Document};
+use super::tree::{EngineView, Node, Value, View};
+use crate::model::{
+    BackendName, BackendSpec, BucketNames, Budget, Desired, DesiredBackend, Digest, DockerSettings, EnvFileTarget, Files,
+    FlySettings, KubernetesSettings, LocalSettings, Moved, Origins, ProjectName, ProviderKind, ProviderSettings, PullPolicy,
+    Resources, S3Credentials, S3Files, SecretSource, ServerStorage, SimulatedSettings, Storage, TextValue, Tls, Tuning,
+};
+
+/// What the manifest wants; nothing when something that a rule asks for is not there.
+pub(super) fn lower(document: &Document<'_, '_>) -> Option<Desired> {
+    let control_plane = View { own: document.root.table("control_plane"), base: None };
+    let budget = View { own: document.root.table("budget"), base: None };
+    let mut backends = BTreeMap::new();
+    for backend in &document.backends {
+        let name = BackendName::parse(backend.name).ok()?;
+        backends.insert(name, desired_backend(document, backend)?);
+    }
+    Some(Desired {
+        project: ProjectName::parse(document.project?).ok()?,
+        control_plane: control_plane.text("url").map(|url| url.trim_end_matches('/').to_owned()),
+        budget: Budget {
+            cpus: budget.cores("cpus"),
+            memory: budget.size("memory"),
+            disk: budget.size("disk"),
+            monthly_usd: budget.money("monthly_usd"),
+        },
+        backends,
+        moved: document.root.get("moved").map(|entry| entry.list()).unwrap_or_default().iter().map(|entry| moved(entry.table()?)).collect::<Option<_>>()?,
+        manifest: Digest::of(document.text.as_bytes()),
+        origin: String::new(),
+    })
+}
+
+fn moved(node: &Node<'_>) -> Option<Moved> {
+    let name = |key: &str| node.get(key).and_then(|entry| entry.text()).and_then(|text| BackendName::parse(text).ok());
+    Some(Moved { from: name("from")?, to: name("to")? })
+}
+
+fn desired_backend(document: &Document<'_, '_>, backend: &Backend<'_, '_>) -> Option<DesiredBackend> {
+    let view = backend.view;
+    let provider = ProviderKind::parse(view.word("provider")?)?;
+    let mut spec = BackendSpec::new(provider);
+    spec.release = view.release("release");
+    spec.region = view.text("region");
+    spec.dashboard = view.flag("dashboard").unwrap_or_default();
+    spec.protected = view.flag("protected").unwrap_or_default();
+    spec.ttl = view.duration("ttl");
+    spec.depends_on = names(&view)?;
+    spec.storage = storage(&backend.storage)?;
+    spec.files = files(&backend.files)?;
+    let resources = view.table("resources");
+    spec.resources =
+        Resources { cpus: resources.cores("cpus"), memory: resources.size("memory"), disk: resources.size("disk") };
+    let origins = view.table("origins");
+    spec.origins = Origins { api: origins.text("api"), site: origins.text("site") };
+    spec.tuning = tuning(&view.table("tuning"));
+    spec.env = variables(&view.table("env"));
+    spec.settings = settings(provider, &view);
+    // With one backend there is no doubt whom `.env.local` belongs to.
+    let path = view.text("env_file").or_else(|| (document.backends.len() == 1).then(|| ".env.local".to_owned()));
+    let env_file = path.map(|path| EnvFileTarget { path, client_vars: view.flag("client_vars").unwrap_or_default() });
+    Some(DesiredBackend { spec, env_file, secrets: BTreeMap::new() })
+}
+
+fn names(view: &View<'_, '_>) -> Option<BTreeSet<BackendName>> {
+    let list = view.get("depends_on").map(|entry| entry.list()).unwrap_or_default();
+    list.iter().map(|entry| BackendName::parse(entry.text()?).ok()).collect()
+}
+
+fn storage(view: &EngineView<'_, '_>) -> Option<Storage> {
+    let server = || ServerStorage {
+        url: view.secret("url"),
+        managed: view.flag("managed"),
+        region: view.text("region"),
+        tls: match view.get("tls").map(|entry| &entry.value) {
+            Some(Value::Tls(tls)) => tls.clone(),
+            _ => Tls::default(),
+        },
+    };
+    match view.view.word("engine").unwrap_or("sqlite") {
+        "sqlite" => Some(Storage::Sqlite),
+        "postgres" => Some(Storage::Postgres(server())),
+        "mysql" => Some(Storage::Mysql(server())),
+        _ => None,
+    }
+}
+
+fn files(view: &EngineView<'_, '_>) -> Option<Files> {
+    if view.view.word("engine").unwrap_or("local") == "local" {
+        return Some(Files::Local);
+    }
+    let buckets = match (view.text("bucket"), view.text("bucket_prefix")) {
+        (Some(bucket), _) => BucketNames::Single(bucket),
+        (None, prefix) => BucketNames::Prefix(prefix?),
+    };
+    let endpoint = match view.get("endpoint").map(|entry| &entry.value) {
+        Some(Value::TextOrSecret(TextValue::Literal(url))) => Some(TextValue::Literal(url.trim_end_matches('/').to_owned())),
+        Some(Value::TextOrSecret(value)) => Some(value.clone()),
+        _ => None,
+    };
+    let credentials = match (view.secret("access_key_id"), view.secret("secret_access_key")) {
+        (Some(access_key_id), Some(secret_access_key)) => Some(S3Credentials { access_key_id, secret_access_key }),
+        _ => None,
+    };
+    let path_style = view.flag("path_style");
+    Some(Files::S3(S3Files { buckets, region: view.text("region")?, endpoint, path_style, credentials }))
+}
+
+fn tuning(view: &View<'_, '_>) -> Tuning {
+    Tuning {
+        max_concurrent_queries: view.count("max_concurrent_queries"),
+        max_concurrent_mutations: view.count("max_concurrent_mutations"),
+        max_concurrent_v8_actions: view.count("max_concurrent_v8_actions"),
+        max_concurrent_node_actions: view.count("max_concurrent_node_actions"),
+        scheduled_job_parallelism: view.count("scheduled_job_parallelism"),
+        document_retention: view.duration("document_retention"),
+        index_retention: view.duration("index_retention"),
+        http_timeout: view.duration("http_timeout"),
+        v8_action_timeout: view.duration("v8_action_timeout"),
+        node_action_timeout: view.duration("node_action_timeout"),
+        index_cache: view.size("index_cache"),
+        redact_logs: view.flag("redact_logs"),
+        beacon: view.flag("beacon"),
+        log_level: view.text("log_level"),
+    }
+}
+
+fn variables(view: &View<'_, '_>) -> BTreeMap<String, SecretSource> {
+    let mut variables = BTreeMap::new();
+    for node in [view.base, view.own].into_iter().flatten() {
+        for (name, entry) in &node.entries {
+            if let Value::Source(source) = &entry.value {
+                variables.insert((*name).to_owned(), source.clone());
+            }
+        }
+    }
+    variables
+}
+
+/// Only the chosen provider's table counts, so only that one is kept.
+fn settings(provider: ProviderKind, view: &View<'_, '_>) -> ProviderSettings {
+    let table = view.table(provider.as_str());
+    let mut settings = ProviderSettings::default();
+    match provider {
+        ProviderKind::Simulated => settings.simulated = SimulatedSettings { listen: table.flag("listen").unwrap_or(true) },
+        ProviderKind::Local => settings.local = LocalSettings { binary: table.text("binary") },
+        ProviderKind::Docker => {
+            settings.docker = DockerSettings {
+                image: table.text("image"),
+                dashboard_image: table.text("dashboard_image"),
+                pull: match table.word("pull") {
+                    Some("always") => PullPolicy::Always,
+                    Some("never") => PullPolicy::Never,
+                    _ => PullPolicy::Missing,
+                },
+                publish: table.text("publish"),
+                network: table.text("network"),
+            };
+        }
+        ProviderKind::Fly => {
+            settings.fly = FlySettings { org: table.text("org"), app: table.text("app"), image: table.text("image") };
+        }
+        ProviderKind::Kubernetes => {
+            settings.kubernetes = KubernetesSettings {
+                context: table.text("context"),
+                namespace: table.text("namespace"),
+                storage_class: table.text("storage_class"),
+                image: table.text("image"),
+            };
+        }
+    }
+    settings
+}

@@ -1,0 +1,198 @@
+//! From a TOML tree to a checked tree: unknown keys, wrong types and texts that do not have the shape of their key.
+//!
+//! Must not do: comparing one key with another; that is what rules are for.
+
+mod value;
+
+use std::fmt;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::keys::{self, Key, Kind, ROOT, Table};
+use super::problem::Problem;
+use super::shape;
+use super::suggest::{nearest, one_of, quoted};
+use super::tree::{Entry, Node, Value};
+
+/// Reads the root of a manifest.
+pub(super) fn read<'t>(text: &'t str, tree: &'t DeTable<'t>, problems: &mut Vec<Problem>) -> Node<'t> {
+    let mut reader = Reader { text, problems, suggestions: 0 };
+    let start = if text.starts_with('\u{feff}') { 3 } else { 0 };
+    reader.table(&ROOT, tree, &(start..start), &Path::ROOT)
+}
+
+/// The way to a key, from the root.
+#[derive(Debug, Clone, Copy)]
+struct Path<'p> {
+    parent: Option<&'p Path<'p>>,
+    name: &'p str,
+}
+
+impl<'p> Path<'p> {
+    const ROOT: Self = Self { parent: None, name: "" };
+
+    fn child(&'p self, name: &'p str) -> Self {
+        Path { parent: Some(self), name }
+    }
+
+    fn names(&self) -> Vec<&'p str> {
+        let mut names = Vec::new();
+        let mut path = Some(self);
+        while let Some(this) = path.filter(|this| this.parent.is_some()) {
+            names.push(this.name);
+            path = this.parent;
+        }
+        names.reverse();
+        names
+    }
+
+    /// The variable that a secret at this place would naturally come from.
+    fn variable(&self) -> String {
+        let names = self.names();
+        let words: Vec<String> = match names.as_slice() {
+            [.., "env", name] if names.len() > 1 => vec![(*name).to_owned()],
+            ["backends" | "defaults", rest @ ..] => rest.iter().map(|name| name.to_uppercase()).collect(),
+            rest => rest.iter().map(|name| name.to_uppercase()).collect(),
+        };
+        let text: String = words.join("_").chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).take(200).collect();
+        if text.starts_with(|c: char| c.is_ascii_digit()) { format!("_{text}") } else { text }
+    }
+}
+
+/// The key and its table, as messages name it.
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.names();
+        let names = match names.as_slice() {
+            ["backends", _, rest @ ..] | ["defaults", rest @ ..] if !rest.is_empty() => rest,
+            all => all,
+        };
+        f.write_str(&quoted(&names.join(".")))
+    }
+}
+
+struct Reader<'t, 'p> {
+    text: &'t str,
+    problems: &'p mut Vec<Problem>,
+    /// How many unknown keys were compared with known ones: hostile texts have many.
+    suggestions: usize,
+}
+
+impl<'t> Reader<'t, '_> {
+    fn report(&mut self, problem: Problem) {
+        self.problems.push(problem);
+    }
+
+    /// A table with known keys.
+    fn table(&mut self, spec: &'static Table, table: &'t DeTable<'t>, span: &Range<usize>, path: &Path<'_>) -> Node<'t> {
+        let mut entries = Vec::with_capacity(table.len());
+        for (key, value) in table {
+            let name: &'t str = key.get_ref();
+            match spec.key(name) {
+                Some(known) => {
+                    let read = self.value(known.kind, value, &path.child(name));
+                    entries.push((name, Entry { key: key.span(), span: value.span(), value: read }));
+                }
+                None => {
+                    let problem = self.unknown_key(spec, table, key, value, path);
+                    self.report(problem);
+                }
+            }
+        }
+        Node { span: span.clone(), entries }
+    }
+
+    fn unknown_key(
+        &mut self,
+        spec: &'static Table,
+        table: &DeTable<'_>,
+        key: &Spanned<std::borrow::Cow<'_, str>>,
+        value: &Spanned<DeValue<'_>>,
+        path: &Path<'_>,
+    ) -> Problem {
+        let name: &str = key.get_ref();
+        let span = key.span();
+        if spec.shared && keys::BACKEND.key(name).is_some() {
+            return Problem::new("manifest.not_a_default", &span, format!("{} belongs to one backend, so it has no default", quoted(name)))
+                .help("move it into the blocks of the backends that it is meant for")
+                .allow(spec.keys().map(|key| key.name));
+        }
+        let place = if path.parent.is_none() { "the manifest".to_owned() } else { path.to_string() };
+        let problem = Problem::new("manifest.unknown_key", &span, format!("{} is not a key of {place}", quoted(name)))
+            .allow(spec.keys().map(|key| key.name));
+        self.suggestions += 1;
+        if self.suggestions > 2_000 {
+            return problem;
+        }
+        let alias = spec.keys().find(|key| key.aliases.contains(&name)).map(|key| key.name);
+        if let Some(meant) = alias.or_else(|| nearest(name, spec.keys().map(|key| key.name))) {
+            let help = format!("did you mean `{meant}`?");
+            // A table that several headers open has several keys to change, and a key that is there already cannot come twice.
+            let headers = value.get_ref().as_table().is_some_and(|inner| value.span() == span && inner.len() > 1);
+            let problem = problem.label(format!("`{meant}`?"));
+            return if table.contains_key(meant) || headers { problem.help(help) } else { problem.help(help).edit(&span, meant) };
+        }
+        if let Some(inner) = elsewhere(spec, name) {
+            return problem.help(format!("it belongs into `{inner}`: `{inner} = {{ {name} = … }}`"));
+        }
+        if path.parent.is_none() && value.get_ref().as_table().is_some_and(|inner| inner.contains_key("provider")) {
+            let problem = problem.help(format!("a backend is written `[backends.{name}]`"));
+            let header = self.text.get(value.span()).is_some_and(|header| header.starts_with('[') && !header.starts_with("[["));
+            let alone = value.get_ref().as_table().is_some_and(|inner| inner.values().all(|value| !value.get_ref().is_table()));
+            return if header && alone { problem.edit(&(span.start..span.start), "backends.") } else { problem };
+        }
+        problem.help(format!("the keys here are {}", one_of(spec.keys().map(|key| key.name))))
+    }
+
+    /// A table whose keys the user chooses.
+    fn backends(&mut self, spec: &'static Table, table: &'t DeTable<'t>, span: &Range<usize>, path: &Path<'_>) -> Node<'t> {
+        let mut entries = Vec::with_capacity(table.len());
+        for (key, value) in table {
+            let name: &'t str = key.get_ref();
+            if !(shape::NAME.fits)(name) {
+                let mut problem = Problem::new(shape::NAME.code, &key.span(), format!("{} is not a name for a backend", quoted(name)))
+                    .help(shape::NAME.allowed);
+                let headers = value.get_ref().as_table().is_some_and(|inner| value.span() == key.span() && inner.len() > 1);
+                if let Some(meant) = shape::NAME.repaired(name).filter(|meant| !table.contains_key(meant.as_str()) && !headers) {
+                    problem = problem.label(format!("`{meant}`?")).edit(&key.span(), meant);
+                }
+                self.report(problem);
+            }
+            let read = self.value(Kind::Table(spec), value, &path.child(name));
+            entries.push((name, Entry { key: key.span(), span: value.span(), value: read }));
+        }
+        Node { span: span.clone(), entries }
+    }
+
+    fn variables(&mut self, table: &'t DeTable<'t>, span: &Range<usize>, path: &Path<'_>) -> Node<'t> {
+        let mut entries = Vec::with_capacity(table.len());
+        for (key, value) in table {
+            let name: &'t str = key.get_ref();
+            let read = self.variable(name, key.span(), value, &path.child(name));
+            entries.push((name, Entry { key: key.span(), span: value.span(), value: read }));
+        }
+        Node { span: span.clone(), entries }
+    }
+
+    fn tables(&mut self, spec: &'static Table, value: &'t Spanned<DeValue<'t>>, path: &Path<'_>) -> Value<'t> {
+        let Some(array) = value.get_ref().as_array() else {
+            return self.wrong_type(Kind::Tables(spec), value, path);
+        };
+        let mut list = Vec::with_capacity(array.len());
+        for element in array.iter() {
+            let read = self.value(Kind::Table(spec), element, path);
+            list.push(Entry { key: element.span(), span: element.span(), value: read });
+        }
+        Value::List(list)
+    }
+}
+
+/// The table inside this one that knows the key.
+fn elsewhere(spec: &'static Table, name: &str) -> Option<&'static str> {
+    spec.keys().find_map(|key: &Key| match key.kind {
+        Kind::Table(inner) if inner.key(name).is_some() => Some(key.name),
+        _ => None,
+    })
+}

@@ -1,0 +1,359 @@
+//! One value, checked against what its key takes.
+//!
+//! Must not do: quoting a value that may be a secret.
+
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeInteger, DeValue};
+
+use super::super::keys::{self, Kind, Table};
+use super::super::problem::Problem;
+use super::super::secrets::{looks_secret, looks_secret_value};
+use super::super::shape::{self, Shape};
+use super::super::suggest::{nearest, one_of, quoted};
+use super::super::tree::{Entry, Node, Value};
+use super::super::url;
+use super::super::written;
+use super::{Path, Reader};
+use crate::model::{ByteSize, Cpus, SecretRef, SecretSource, TextValue, TimeSpan, Tls};
+
+/// The two variables that every deployment sets by itself.
+const BUILT_IN: [&str; 2] = ["CONVEX_CLOUD_URL", "CONVEX_SITE_URL"];
+/// The most bytes that Convex takes for one variable.
+const LONGEST_VALUE: usize = 8 * 1024;
+
+impl<'t> Reader<'t, '_> {
+    /// Reads one value, or says what is wrong with it.
+    pub(super) fn value(&mut self, kind: Kind, value: &'t Spanned<DeValue<'t>>, path: &Path<'_>) -> Value<'t> {
+        let span = value.span();
+        match (kind, value.get_ref()) {
+            (Kind::Table(spec), DeValue::Table(table)) => Value::Table(self.table(spec, table, &span, path)),
+            (Kind::Backends(spec), DeValue::Table(table)) => Value::Table(self.backends(spec, table, &span, path)),
+            (Kind::Variables, DeValue::Table(table)) => Value::Table(self.variables(table, &span, path)),
+            (Kind::Tables(spec), _) => self.tables(spec, value, path),
+            (Kind::Secret, DeValue::Table(_)) => self.reference(value, path).map_or(Value::Broken, Value::Secret),
+            (Kind::Secret, DeValue::String(_)) => self.literal_secret(&span, path),
+            (Kind::TextOrSecret(_), DeValue::Table(_)) => {
+                self.reference(value, path).map_or(Value::Broken, |found| Value::TextOrSecret(TextValue::Reference(found)))
+            }
+            (Kind::Tls, DeValue::Table(table)) => {
+                let node = self.table(&keys::TLS, table, &span, path);
+                match node.get("ca").map(|entry| &entry.value) {
+                    Some(Value::Text(file)) => Value::Tls(Tls::Ca((*file).to_owned())),
+                    Some(_) => Value::Broken,
+                    None if table.is_empty() => self.missing(&span, path, "ca"),
+                    None => Value::Broken,
+                }
+            }
+            (Kind::Names, DeValue::Array(array)) => {
+                let mut list = Vec::with_capacity(array.len());
+                for element in array.iter() {
+                    let span = element.span();
+                    let read = match element.get_ref() {
+                        DeValue::String(text) => Value::Text(text),
+                        _ => self.wrong_type(Kind::Text(&shape::NAME), element, path),
+                    };
+                    list.push(Entry { key: span.clone(), span, value: read });
+                }
+                Value::List(list)
+            }
+            (Kind::Flag, DeValue::Boolean(flag)) => Value::Flag(*flag),
+            (Kind::Count(most), DeValue::Integer(number)) => self.count(most, number, &span, path),
+            (Kind::Cores | Kind::Money, DeValue::Integer(number)) => {
+                let number = i64::from_str_radix(number.as_str(), number.radix()).ok();
+                // No amount that is allowed is large enough to lose digits here.
+                #[allow(clippy::cast_precision_loss)]
+                self.amount(kind, number.map(|number| number as f64), &span, path)
+            }
+            (Kind::Cores | Kind::Money, DeValue::Float(number)) => {
+                self.amount(kind, number.as_str().parse::<f64>().ok(), &span, path)
+            }
+            (_, DeValue::String(text)) => self.string(kind, text, value, path),
+            _ => self.wrong_type(kind, value, path),
+        }
+    }
+
+    fn string(&mut self, kind: Kind, text: &'t str, value: &'t Spanned<DeValue<'t>>, path: &Path<'_>) -> Value<'t> {
+        let span = value.span();
+        if url::has_password(text) {
+            return self.literal_password(kind, &span, path);
+        }
+        match kind {
+            Kind::Size => match ByteSize::parse(text) {
+                Ok(size) => Value::Size(size),
+                Err(error) => self.misshapen("manifest.bad_size", &span, path, text, &error.to_string(), written::size(text)),
+            },
+            Kind::Duration => match TimeSpan::parse(text) {
+                Ok(duration) => Value::Duration(duration),
+                Err(error) => self.misshapen("manifest.bad_duration", &span, path, text, &error.to_string(), written::duration(text)),
+            },
+            Kind::Word(code, noun, words) => match words.iter().find(|word| **word == text) {
+                Some(word) => Value::Word(word),
+                None => self.unknown_word(code, noun, words, text, &span),
+            },
+            Kind::Tls => match text {
+                "verify" => Value::Tls(Tls::Verify),
+                "disable" => Value::Tls(Tls::Disable),
+                _ => self.unknown_word("manifest.unknown_tls", "a way to protect the connection", keys::TLS_MODES, text, &span),
+            },
+            Kind::Text(shape) => self.shaped(shape, text, &span, path).map_or(Value::Broken, Value::Text),
+            Kind::TextOrSecret(shape) => self
+                .shaped(shape, text, &span, path)
+                .map_or(Value::Broken, |text| Value::TextOrSecret(TextValue::Literal(text.to_owned()))),
+            _ => self.wrong_type(kind, value, path),
+        }
+    }
+
+    fn shaped(&mut self, shape: &'static Shape, text: &'t str, span: &Range<usize>, path: &Path<'_>) -> Option<&'t str> {
+        if (shape.fits)(text) {
+            return Some(text);
+        }
+        let message = format!("{} in {path} is not {}", quoted(text), shape.noun);
+        let problem = Problem::new(shape.code, span, message).help(shape.allowed).allow([shape.example]);
+        self.report(with_text(problem, span, shape.repaired(text)));
+        None
+    }
+
+    fn misshapen(
+        &mut self,
+        code: &'static str,
+        span: &Range<usize>,
+        path: &Path<'_>,
+        text: &str,
+        why: &str,
+        repaired: Option<String>,
+    ) -> Value<'t> {
+        let example = if code == "manifest.bad_size" { "2 GiB" } else { "7d" };
+        // The model's own words end in a list or an example; they serve as help.
+        let noun = if code == "manifest.bad_size" { "a size" } else { "a duration" };
+        let problem = Problem::new(code, span, format!("{} in {path} is not {noun}", quoted(text)));
+        let why = if why.len() > 200 { format!("{noun} is written like `{example}`") } else { why.to_owned() };
+        self.report(with_text(problem.help(why).allow([example]), span, repaired));
+        Value::Broken
+    }
+
+    fn unknown_word(
+        &mut self,
+        code: &'static str,
+        noun: &str,
+        words: &'static [&'static str],
+        text: &str,
+        span: &Range<usize>,
+    ) -> Value<'t> {
+        let problem = Problem::new(code, span, format!("{} is not {noun}", quoted(text)))
+            .help(format!("choose one of {}", one_of(words.iter().copied())))
+            .allow(words.iter().copied());
+        let meant = written::word(text).filter(|word| words.contains(word)).or_else(|| nearest(text, words.iter().copied()));
+        let problem = match meant {
+            Some(meant) => problem.label(format!("did you mean `{meant}`?")),
+            None => problem,
+        };
+        self.report(with_text(problem, span, meant.map(str::to_owned)));
+        Value::Broken
+    }
+
+    fn count(&mut self, most: u32, number: &DeInteger<'_>, span: &Range<usize>, path: &Path<'_>) -> Value<'t> {
+        match u32::from_str_radix(number.as_str(), number.radix()).ok().filter(|count| (1..=most).contains(count)) {
+            Some(count) => Value::Count(count),
+            None => {
+                let problem = Problem::new("manifest.bad_count", span, format!("{path} cannot be {}", quoted(&self.text[span.clone()])))
+                    .help(format!("it is a whole number from 1 to {most}"));
+                self.report(problem);
+                Value::Broken
+            }
+        }
+    }
+
+    fn amount(&mut self, kind: Kind, number: Option<f64>, span: &Range<usize>, path: &Path<'_>) -> Value<'t> {
+        if let Kind::Money = kind {
+            if let Some(money) = number.filter(|money| money.is_finite() && *money > 0.0 && *money <= 1e9) {
+                return Value::Money(money);
+            }
+        } else if let Some(cores) = number.and_then(Cpus::from_cores) {
+            return Value::Cores(cores);
+        }
+        let (code, help) = if let Kind::Money = kind {
+            ("manifest.bad_amount", "it is an amount of US dollars above zero; leave it out for no ceiling")
+        } else {
+            ("manifest.bad_cpus", "it is a number of cores from 0.001 to 1024, with at most three decimals, such as `0.5`")
+        };
+        self.report(Problem::new(code, span, format!("{path} cannot be {}", quoted(&self.text[span.clone()]))).help(help));
+        Value::Broken
+    }
+
+    pub(super) fn variable(&mut self, name: &'t str, key: Range<usize>, value: &'t Spanned<DeValue<'t>>, path: &Path<'_>) -> Value<'t> {
+        let span = value.span();
+        if BUILT_IN.contains(&name) {
+            let message = format!("`{name}` is built into Convex and cannot be set; the deployment sets it itself");
+            self.report(Problem::new("manifest.builtin_env", &key, message).help("remove it; `origins` decides what it is"));
+            return Value::Broken;
+        }
+        let name_fits = (shape::CONVEX_VARIABLE.fits)(name);
+        if !name_fits {
+            let message = format!("{} is not {}", quoted(name), shape::CONVEX_VARIABLE.noun);
+            let mut problem = Problem::new(shape::CONVEX_VARIABLE.code, &key, message).help(shape::CONVEX_VARIABLE.allowed);
+            if let Some(meant) = shape::CONVEX_VARIABLE.repaired(name).filter(|meant| !self.text.contains(meant.as_str())) {
+                problem = problem.edit(&key, meant);
+            }
+            self.report(problem);
+        }
+        match value.get_ref() {
+            DeValue::Table(_) => {
+                self.reference(value, path).map_or(Value::Broken, |found| Value::Source(SecretSource::Reference(found)))
+            }
+            DeValue::String(text) if url::has_password(text) || looks_secret_value(text) || looks_secret(name) => {
+                self.literal_secret(&span, path)
+            }
+            DeValue::String(text) if text.len() > LONGEST_VALUE => {
+                let message = format!("the value of {path} has {} bytes, and Convex takes at most {LONGEST_VALUE}", text.len());
+                self.report(Problem::new("manifest.env_value_too_long", &key, message).help("keep it in a file of the app, or split it"));
+                Value::Broken
+            }
+            DeValue::String(text) => Value::Source(SecretSource::Literal(text.to_string())),
+            other => {
+                let message = format!("Convex variables are texts, and {path} is {}", article(other));
+                let problem = Problem::new("manifest.wrong_type", &span, message).help("put it in quotes");
+                let raw = &self.text[span.clone()];
+                let plain = matches!(other, DeValue::Boolean(_) | DeValue::Integer(_) | DeValue::Float(_) | DeValue::Datetime(_))
+                    && !looks_secret(name);
+                self.report(if plain { problem.edit(&span, format!("\"{raw}\"")) } else { problem.concealed() });
+                Value::Broken
+            }
+        }
+    }
+
+    /// `{ env = "NAME" }` or `{ file = "path" }`
+    fn reference(&mut self, value: &'t Spanned<DeValue<'t>>, path: &Path<'_>) -> Option<SecretRef> {
+        let span = value.span();
+        let table = value.get_ref().as_table()?;
+        let before = self.problems.len();
+        let node: Node<'t> = self.table(&keys::SECRET, table, &span, path);
+        let example = format!("{{ env = \"{}\" }}", path.variable());
+        match (node.get("env"), node.get("file")) {
+            (Some(_), Some(file)) => {
+                let message = format!("{path} has two sources, and it is not clear which one counts");
+                let problem = Problem::new("manifest.ambiguous_secret", &file.key, message).help("keep `env` or `file`, not both");
+                self.report(problem);
+                None
+            }
+            (Some(Entry { value: Value::Text(name), .. }), None) => Some(SecretRef::Env((*name).to_owned())),
+            (None, Some(Entry { value: Value::Text(file), .. })) => Some(SecretRef::File((*file).to_owned())),
+            (None, None) if self.problems.len() == before => {
+                let message = format!("{path} is empty: it says nowhere where its value comes from");
+                let mut problem = Problem::new("manifest.empty_secret", &span, message)
+                    .help(format!("write for example `{example}`"))
+                    .allow(["env", "file"]);
+                if self.text[span.clone()].starts_with('{') {
+                    problem = problem.edit(&span, example);
+                }
+                self.report(problem);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn literal_secret(&mut self, span: &Range<usize>, path: &Path<'_>) -> Value<'t> {
+        let reference = format!("{{ env = \"{}\" }}", path.variable());
+        let message = format!("{path} is a secret written out, and a manifest is read by everybody who reads the repository");
+        let problem = Problem::new("manifest.literal_secret", span, message)
+            .help(format!("set the variable where convexinfra runs and write `{reference}`, or `{{ file = \"path\" }}`; a secret that was committed needs to be replaced"))
+            .label("a secret in clear")
+            .allow(["{ env = \"NAME\" }", "{ file = \"path\" }"])
+            .concealed()
+            .edit(span, reference);
+        self.report(problem);
+        Value::Broken
+    }
+
+    fn literal_password(&mut self, kind: Kind, span: &Range<usize>, path: &Path<'_>) -> Value<'t> {
+        if let Kind::TextOrSecret(_) = kind {
+            return self.literal_secret(span, path);
+        }
+        let message = format!("the URL in {path} has a password in it, and a manifest is read by everybody who reads the repository");
+        let mut problem = Problem::new("manifest.literal_secret", span, message)
+            .help("take user and password out of the URL; a password that was committed needs to be replaced")
+            .label("a password in clear")
+            .concealed();
+        if let Some(found) = url::userinfo(&self.text[span.clone()]) {
+            problem = problem.edit(&(span.start + found.start..span.start + found.end + 1), "");
+        }
+        self.report(problem);
+        Value::Broken
+    }
+
+    fn missing(&mut self, span: &Range<usize>, path: &Path<'_>, key: &'static str) -> Value<'t> {
+        self.report(Problem::new("manifest.missing_key", span, format!("{path} needs the key `{key}`")).allow([key]));
+        Value::Broken
+    }
+
+    pub(super) fn wrong_type(&mut self, kind: Kind, value: &Spanned<DeValue<'_>>, path: &Path<'_>) -> Value<'t> {
+        let span = value.span();
+        let (expected, example) = kind.expects();
+        let found = article(value.get_ref());
+        let mut problem = Problem::new("manifest.wrong_type", &span, format!("{path} takes {expected}, and this is {found}"))
+            .help(format!("write for example `{example}`"))
+            .allow([example]);
+        if matches!(kind, Kind::Secret | Kind::TextOrSecret(_)) {
+            problem = problem.concealed();
+        }
+        let replacement = match (kind, value.get_ref()) {
+            (Kind::Flag, DeValue::String(text)) => match text.to_ascii_lowercase().as_str() {
+                "true" | "yes" | "on" | "1" => Some("true".to_owned()),
+                "false" | "no" | "off" | "0" => Some("false".to_owned()),
+                _ => None,
+            },
+            (Kind::Flag, DeValue::Integer(number)) if matches!(number.as_str(), "0" | "1") => {
+                Some((number.as_str() == "1").to_string())
+            }
+            (Kind::Count(most), DeValue::String(text)) => {
+                text.trim().parse::<u32>().ok().filter(|count| (1..=most).contains(count)).map(|count| count.to_string())
+            }
+            (Kind::Cores, DeValue::String(text)) => {
+                text.trim().parse::<f64>().ok().and_then(Cpus::from_cores).map(|cores| cores.to_string())
+            }
+            (Kind::Names, DeValue::String(text)) if (shape::NAME.fits)(text) => Some(format!("[\"{text}\"]")),
+            (Kind::Tables(_), DeValue::Table(_)) => {
+                let raw = &self.text[span.clone()];
+                raw.starts_with('{').then(|| format!("[{raw}]")).or_else(|| raw.starts_with('[').then(|| format!("[{raw}]")))
+            }
+            (Kind::Table(Table { .. }), DeValue::String(text)) => engine_table(kind, text),
+            _ => None,
+        };
+        if let Some(replacement) = replacement {
+            problem = problem.edit(&span, replacement);
+        }
+        self.report(problem);
+        Value::Broken
+    }
+}
+
+/// `storage = "postgres"` was probably meant to name the engine.
+fn engine_table(kind: Kind, text: &str) -> Option<String> {
+    let Kind::Table(spec) = kind else { return None };
+    match spec.key("engine")?.kind {
+        Kind::Word(_, _, words) if words.contains(&text) => Some(format!("{{ engine = \"{text}\" }}")),
+        _ => None,
+    }
+}
+
+/// The same problem with the repair, written as a TOML string.
+fn with_text(problem: Problem, span: &Range<usize>, text: Option<String>) -> Problem {
+    match text {
+        Some(text) if !text.chars().any(|c| c.is_control() || matches!(c, '"' | '\\')) => problem.edit(span, format!("\"{text}\"")),
+        _ => problem,
+    }
+}
+
+fn article(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "`true` or `false`",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}

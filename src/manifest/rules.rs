@@ -1,0 +1,347 @@
+//! What a manifest must be beyond its shape: a list of functions, each of which reports what it alone is about.
+//!
+//! Must not do: stopping one another. A rule passes over what is already known to be broken.
+
+mod engines;
+mod graph;
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use super::problem::Problem;
+use super::shape;
+use super::suggest::{nearest, one_of, quoted};
+use super::tree::{EngineView, Entry, Node, Value, View};
+use crate::model::{BackendName, InstanceName, NameError, ProjectName, Release};
+
+/// A manifest as rules see it.
+pub(super) struct Document<'a, 't> {
+    pub(super) text: &'a str,
+    pub(super) root: &'a Node<'t>,
+    /// The project that counts, unless it is missing or broken.
+    pub(super) project: Option<&'a str>,
+    project_given: bool,
+    /// Every backend whose block is a table, in the order of the file.
+    pub(super) backends: Vec<Backend<'a, 't>>,
+    /// Every name in `[backends]`, broken ones too, and which backend it is.
+    names: HashMap<&'t str, Option<usize>>,
+}
+
+/// One backend as rules see it.
+pub(super) struct Backend<'a, 't> {
+    pub(super) name: &'t str,
+    pub(super) key: &'a Range<usize>,
+    pub(super) view: View<'a, 't>,
+    pub(super) storage: EngineView<'a, 't>,
+    pub(super) files: EngineView<'a, 't>,
+}
+
+impl<'a, 't> Document<'a, 't> {
+    pub(super) fn new(text: &'a str, root: &'a Node<'t>, project: Option<&'a ProjectName>) -> Self {
+        let defaults = root.table("defaults");
+        let entries = root.table("backends").map(|node| node.entries.as_slice()).unwrap_or_default();
+        let mut backends = Vec::with_capacity(entries.len());
+        let mut names = HashMap::with_capacity(entries.len());
+        for (name, entry) in entries {
+            let index = entry.table().map(|node| {
+                let view = View { own: Some(node), base: defaults };
+                backends.push(Backend {
+                    name,
+                    key: &entry.key,
+                    view,
+                    storage: view.engine_table("storage", ("url", "managed")),
+                    files: view.engine_table("files", ("bucket", "bucket_prefix")),
+                });
+                backends.len() - 1
+            });
+            names.insert(*name, index);
+        }
+        let written = root.get("project").and_then(Entry::text);
+        Self {
+            text,
+            root,
+            project: project.map(ProjectName::as_str).or(written),
+            project_given: project.is_some() || root.get("project").is_some(),
+            backends,
+            names,
+        }
+    }
+}
+
+type Rule = fn(&Document<'_, '_>, &mut Vec<Problem>);
+
+/// Every rule; the order does not matter.
+const RULES: [Rule; 16] = [
+    project_is_named,
+    there_are_backends,
+    instance_names_fit,
+    providers_are_chosen,
+    provider_tables_are_used,
+    releases_suit_providers,
+    engines::storage,
+    engines::files,
+    origins_come_in_pairs,
+    origins_are_not_shared,
+    env_files_are_not_shared,
+    client_vars_have_a_file,
+    variables_are_not_too_many,
+    apps_are_not_shared,
+    graph::dependencies,
+    graph::moves,
+];
+
+/// Applies every rule.
+pub(super) fn check(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+    for rule in RULES {
+        rule(document, problems);
+    }
+}
+
+/// Whether a problem says that something is not there, which a mistake of syntax may be the cause of.
+pub(super) fn is_about_absence(code: &str) -> bool {
+    matches!(
+        code,
+        "manifest.missing_key"
+            | "manifest.no_backends"
+            | "manifest.unknown_backend"
+            | "manifest.lonely_origin"
+            | "manifest.half_credentials"
+            | "manifest.storage_without_server"
+            | "manifest.empty_secret"
+            | "manifest.client_vars_without_file"
+            | "manifest.other_provider"
+            | "manifest.engine_mismatch"
+            | "manifest.moved_target_missing"
+    )
+}
+
+fn project_is_named(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+    if !document.project_given {
+        problems.push(
+            Problem::new("manifest.missing_key", &document.root.span, "the manifest does not say which project it is for")
+                .help("write `project = \"name\"` as its first line; the name tells your backends from those of others")
+                .allow(["project"]),
+        );
+    }
+}
+
+fn there_are_backends(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+    if document.names.is_empty() && !document.root.get("backends").is_some_and(|entry| entry.table().is_none()) {
+        problems.push(
+            Problem::new("manifest.no_backends", &document.root.span, "the manifest has no backends, so a plan removes all that there are")
+                .help("add one: `[backends.dev]` and below it `provider = \"simulated\"`")
+                .warning(),
+        );
+    }
+}
+
+fn instance_names_fit(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+    let Some(project) = document.project.and_then(|project| ProjectName::parse(project).ok()) else { return };
+    for backend in &document.backends {
+        let Ok(name) = BackendName::parse(backend.name) else { continue };
+        if let Err(NameError::TooLong { length, limit }) = InstanceName::preferred(&project, &name) {
+            let message = format!(
+                "`{project}-{name}` has {length} characters, and databases and hosts leave room for {limit}"
+            );
+            problems.push(
+                Problem::new("manifest.instance_name_too_long", backend.key, message)
+                    .help(format!("shorten the backend's name or the project's by {} characters", length - limit)),
+            );
+        }
+    }
+}
+
+fn providers_are_chosen(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+    for backend in &document.backends {
+        if backend.view.get("provider").is_none() {
+            let message = format!("`{}` has no provider, so nobody knows where it runs", backend.name);
+            problems.push(
+                Problem::new("manifest.missing_key", backend.key, message)
+                    .help(format!("add `provider = \"…\"` here or in `[defaults]`: {}", one_of(super::keys::PROVIDERS.iter().copied())))
+                    .label("no `provider` in this block")
+                    .allow(super::keys::PROVIDERS.iter().copied()),
+            );
+        }
+    }
+}
+
+fn provider_tables_are_used(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+    for backend in &document.backends {
+        let (Some(chosen), Some(own)) = (backend.view.word("provider"), backend.view.own) else { continue };
+        for (name, entry) in &own.entries {
+            if super::keys::PROVIDERS.contains(name) && *name != chosen {
+                let message = format!("`{}` runs on `{chosen}`, so its table `{name}` would have no effect", backend.name);
+                problems.push(
+                    Problem::new("manifest.other_provider", &entry.key, message)
+                        .help(format!("remove the table, or write `provider = \"{name}\"`"))
+                        .label(format!("the provider is `{chosen}`")),
+                );
+            }
+        }
+    }
+}
+
+fn releases_suit_providers(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+    for backend in &document.backends {
+        let (Some(entry), Some(release)) = (backend.view.get("release"), backend.view.release("release")) else { continue };
+        let local = backend.view.word("provider") == Some("local");
+        match release {
+            Release::Digest(_) if local => {
+                let message = format!("`{}` runs a binary, and a digest `sha256:…` names an image", backend.name);
+                problems.push(
+                    Problem::new("manifest.release_for_images", &entry.span, message)
+                        .help("write a tag such as `precompiled-2026-08-22-652b828`, or a commit"),
+                );
+            }
+            Release::Latest => problems.push(
+                Problem::new("manifest.unpinned_release", &entry.span, "`latest` is another build tomorrow, so two applies may differ")
+                    .help("pin a commit, a tag or a digest")
+                    .warning(),
+            ),
+            _ => {}
+        }
+    }
+}
+
+fn origins_come_in_pairs(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+    for backend in &document.backends {
+        let Some(node) = backend.view.own.and_then(|own| own.table("origins")) else { continue };
+        let (has, lacks) = match (node.get("api"), node.get("site")) {
+            (Some(api), None) => (api, "site"),
+            (None, Some(site)) => (site, "api"),
+            _ => continue,
+        };
+        let given = if lacks == "site" { "api" } else { "site" };
+        let mut problem = Problem::new(
+            "manifest.lonely_origin",
+            &has.key,
+            format!("`origins.{given}` is there and `origins.{lacks}` is not; Convex takes both or neither"),
+        );
+        // The site may always be served below the API's own host.
+        problem = match has.text().filter(|_| lacks == "site") {
+            Some(api) => problem
+                .help(format!("add `site = \"{api}/http\"`, or the host of your HTTP actions"))
+                .edit(&(has.span.end..has.span.end), if inline(document.text, node) { format!(", site = \"{api}/http\"") } else { format!("\nsite = \"{api}/http\"") }),
+            None => problem.help(format!("add `{lacks}`")),
+        };
+        problems.push(problem);
+    }
+}
+
+/// Whether a table is written between braces.
+fn inline(text: &str, node: &Node<'_>) -> bool {
+    text.get(node.span.clone()).is_some_and(|written| written.starts_with('{'))
+}
+
+/// Reports every value that two backends have at the same place.
+fn shared<'a>(
+    values: impl Iterator<Item = (&'a str, &'a Entry<'a>)>,
+    problems: &mut Vec<Problem>,
+    problem: impl Fn(&Range<usize>, &str, &str) -> Problem,
+) {
+    let mut first: HashMap<String, &str> = HashMap::new();
+    for (name, entry) in values {
+        let Some(text) = entry.text() else { continue };
+        let plain = text.strip_prefix("./").unwrap_or(text).to_owned();
+        match first.get(&plain) {
+            Some(other) => problems.push(problem(&entry.span, text, other)),
+            None => {
+                first.insert(plain, name);
+            }
+        }
+    }
+}
+
+fn origins_are_not_shared(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+    for key in ["api", "site"] {
+        let values = document
+            .backends
+            .iter()
+            .filter_map(|backend| Some((backend.name, backend.view.own?.table("origins")?.get(key)?)));
+        shared(values, problems, |span, text, other| {
+            let message = format!("{} is the origin of `{other}` as well, and a URL leads to one backend only", quoted(text));
+            Problem::new("manifest.shared_origin", span, message).help("give each backend a host of its own")
+        });
+    }
+}
+
+fn env_files_are_not_shared(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+    let values = document.backends.iter().filter_map(|backend| Some((backend.name, backend.view.own?.get("env_file")?)));
+    shared(values, problems, |span, text, other| {
+        let message = format!("{} is the env file of `{other}` as well, and it can name one backend only", quoted(text));
+        Problem::new("manifest.shared_env_file", span, message).help("give each backend a file of its own, or leave one out")
+    });
+}
+
+fn client_vars_have_a_file(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+    if document.names.len() < 2 {
+        return;
+    }
+    for backend in &document.backends {
+        let Some(own) = backend.view.own else { continue };
+        if let Some(entry) = own.get("client_vars").filter(|entry| matches!(entry.value, Value::Flag(true)))
+            && own.get("env_file").is_none()
+        {
+            let message = format!("`client_vars` says what to write into an env file, and `{}` has none", backend.name);
+            problems.push(
+                Problem::new("manifest.client_vars_without_file", &entry.key, message)
+                    .help("add `env_file = \"…\"`; only a manifest with one backend has `.env.local` by default"),
+            );
+        }
+    }
+}
+
+/// The most variables that Convex keeps.
+const MOST_VARIABLES: usize = 512;
+
+fn variables_are_not_too_many(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+    for backend in &document.backends {
+        let view = backend.view.table("env");
+        let own = view.own.map(|node| node.entries.as_slice()).unwrap_or_default();
+        let base = view.base.map(|node| node.entries.as_slice()).unwrap_or_default();
+        if own.len() + base.len() <= MOST_VARIABLES {
+            continue;
+        }
+        let names: std::collections::HashSet<&str> = own.iter().chain(base).map(|(name, _)| *name).collect();
+        if names.len() > MOST_VARIABLES {
+            let message = format!("`{}` has {} variables, and Convex keeps at most {MOST_VARIABLES}", backend.name, names.len());
+            let span = view.own.map_or(backend.key, |node| &node.span);
+            problems.push(Problem::new("manifest.too_many_env", span, message).help("remove some, or join them into one JSON text"));
+        }
+    }
+}
+
+fn apps_are_not_shared(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+    let fly = document.backends.iter().filter(|backend| backend.view.word("provider") == Some("fly"));
+    if let Some(entry) = document.root.table("defaults").and_then(|node| node.table("fly")).and_then(|node| node.get("app"))
+        && fly.clone().filter(|backend| backend.view.own.and_then(|own| own.table("fly")).and_then(|own| own.get("app")).is_none()).count() > 1
+    {
+        problems.push(
+            Problem::new("manifest.shared_app", &entry.key, "every backend on Fly would get this one app, and an app holds one backend")
+                .help("move `app` into the block of one backend"),
+        );
+    }
+    let values = fly.filter_map(|backend| Some((backend.name, backend.view.own?.table("fly")?.get("app")?)));
+    shared(values, problems, |span, text, other| {
+        let message = format!("{} is the app of `{other}` as well, and an app holds one backend", quoted(text));
+        Problem::new("manifest.shared_app", span, message).help("give each backend an app of its own, or leave it out")
+    });
+}
+
+/// A problem about a backend's name that nobody has, with the name that was probably meant.
+fn unknown_backend(code: &'static str, document: &Document<'_, '_>, span: &Range<usize>, text: &str, budget: &mut u32) -> Problem {
+    let problem = Problem::new(code, span, format!("there is no backend {}", quoted(text)));
+    let names = || document.backends.iter().map(|backend| backend.name).filter(|name| (shape::NAME.fits)(name));
+    // Comparing each wrong name with each right one is the square of a hostile manifest.
+    let meant = if *budget == 0 {
+        None
+    } else {
+        *budget -= 1;
+        nearest(text, names())
+    };
+    match meant {
+        Some(meant) => problem.help(format!("did you mean `{meant}`?")).edit(span, format!("\"{meant}\"")),
+        None => problem.help(format!("the backends are {}", one_of(names().take(12)))),
+    }
+    .allow(names().take(12))
+}

@@ -1,0 +1,120 @@
+//! Which keys of `storage` and `files` go with which engine, and which of them go together.
+
+use std::ops::Range;
+
+use super::super::problem::Problem;
+use super::super::tree::{EngineView, Value};
+use super::{Backend, Document};
+
+/// Where to point when something is not there: the table, else the backend.
+fn place<'a>(backend: &Backend<'a, '_>, view: &EngineView<'a, '_>, key: &str) -> &'a Range<usize> {
+    let own = backend.view.own.and_then(|node| node.get(key)).map(|entry| &entry.key);
+    own.or_else(|| view.get("engine").map(|entry| &entry.key)).unwrap_or(backend.key)
+}
+
+fn is_broken(backend: &Backend<'_, '_>, key: &str) -> bool {
+    matches!(backend.view.get(key).map(|entry| &entry.value), Some(Value::Broken))
+}
+
+/// The chosen engine; nothing when it is broken, which has been said.
+fn engine(view: &EngineView<'_, '_>, otherwise: &'static str) -> Option<&'static str> {
+    match view.get("engine").map(|entry| &entry.value) {
+        None => Some(otherwise),
+        Some(Value::Word(word)) => Some(word),
+        Some(_) => None,
+    }
+}
+
+/// Keys that the engine has no use for, as one problem.
+fn mismatch(backend: &Backend<'_, '_>, view: &EngineView<'_, '_>, table: &str, engine: &str, keys: &[&str], meant: &str) -> Option<Problem> {
+    let own = view.view.own.into_iter().chain(view.view.base);
+    let mut useless = own.flat_map(|node| node.entries.iter()).filter(|(name, _)| keys.contains(name));
+    let (name, entry) = useless.next()?;
+    let more = useless.count();
+    let message = match view.get("engine") {
+        Some(_) => format!("`{table}.{name}` means nothing for the engine `{engine}` of `{}`", backend.name),
+        None => format!("`{}` has `{table}.{name}` and no `{table}.engine`, so the engine is `{engine}`, for which it means nothing", backend.name),
+    };
+    let more = if more > 0 { format!(" ({more} more keys like it)") } else { String::new() };
+    Some(Problem::new("manifest.engine_mismatch", &entry.key, message).help(format!("remove it{more}, or write `engine = {meant}`")))
+}
+
+/// What `storage` must be.
+pub(super) fn storage(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+    for backend in &document.backends {
+        let view = &backend.storage;
+        if (view.view.own.is_none() && view.view.base.is_none()) || is_broken(backend, "storage") {
+            continue;
+        }
+        let Some(engine) = engine(view, "sqlite") else { continue };
+        if engine == "sqlite" {
+            problems.extend(mismatch(backend, view, "storage", "sqlite", &["url", "managed", "region", "tls"], "\"postgres\"` or `\"mysql\""));
+            continue;
+        }
+        let managed = view.get("managed");
+        match (view.get("url"), view.flag("managed")) {
+            (Some(url), true) => {
+                let message = format!("`{}` has a database of its own and is to use another one", backend.name);
+                problems.push(
+                    Problem::new("manifest.storage_url_and_managed", &url.key, message)
+                        .help("keep `url` for a server of yours, or `managed = true` for one that the provider runs"),
+                );
+            }
+            (None, false) if !managed.is_some_and(|entry| matches!(entry.value, Value::Broken)) => {
+                let variable = format!("{}_STORAGE_URL", backend.name.to_uppercase().replace('-', "_"));
+                let message = format!("`{}` keeps its documents in {engine}, and nothing says on which server", backend.name);
+                problems.push(
+                    Problem::new("manifest.storage_without_server", place(backend, view, "storage"), message)
+                        .help(format!("add `url = {{ env = \"{variable}\" }}`, or `managed = true` for one that the provider runs"))
+                        .allow(["url", "managed"]),
+                );
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What `files` must be.
+pub(super) fn files(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+    for backend in &document.backends {
+        let view = &backend.files;
+        if (view.view.own.is_none() && view.view.base.is_none()) || is_broken(backend, "files") {
+            continue;
+        }
+        let Some(engine) = engine(view, "local") else { continue };
+        if engine == "local" {
+            let keys = ["bucket", "bucket_prefix", "region", "endpoint", "path_style", "access_key_id", "secret_access_key"];
+            problems.extend(mismatch(backend, view, "files", "local", &keys, "\"s3\""));
+            continue;
+        }
+        let place = place(backend, view, "files");
+        if view.get("region").is_none() {
+            problems.push(
+                Problem::new("manifest.missing_key", place, format!("`{}` keeps its files in S3, and `files.region` is not there", backend.name))
+                    .help("add `region = \"us-east-1\"`; services without regions take `auto`")
+                    .allow(["region"]),
+            );
+        }
+        match (view.get("bucket"), view.get("bucket_prefix")) {
+            (Some(_), Some(prefix)) => problems.push(
+                Problem::new("manifest.bucket_and_prefix", &prefix.key, format!("`{}` names one bucket and a prefix for five", backend.name))
+                    .help("keep `bucket` for one bucket or `bucket_prefix` for five, not both"),
+            ),
+            (None, None) => problems.push(
+                Problem::new("manifest.missing_bucket", place, format!("`{}` keeps its files in S3, and nothing names the bucket", backend.name))
+                    .help("add `bucket = \"…\"` for one bucket, or `bucket_prefix = \"…\"` for five")
+                    .allow(["bucket", "bucket_prefix"]),
+            ),
+            _ => {}
+        }
+        let (present, missing) = match (view.get("access_key_id"), view.get("secret_access_key")) {
+            (Some(id), None) => (id, "secret_access_key"),
+            (None, Some(secret)) => (secret, "access_key_id"),
+            _ => continue,
+        };
+        problems.push(
+            Problem::new("manifest.half_credentials", &present.key, format!("`{}` has half of its S3 credentials: `{missing}` is not there", backend.name))
+                .help(format!("add `{missing}`, or remove both to use the machine's role")),
+        );
+    }
+}

@@ -1,0 +1,156 @@
+//! From text to a TOML tree with every mistake of syntax, said once and in words that help.
+//!
+//! Must not do: knowing the manifest's keys.
+
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::problem::Problem;
+
+/// A tree, as far as it could be recovered, and what was wrong.
+pub(super) struct Syntax<'t> {
+    pub(super) tree: DeTable<'t>,
+    pub(super) problems: Vec<Problem>,
+    /// Where everything after it is unreliable, because a bracket was never closed.
+    pub(super) reliable_until: usize,
+}
+
+/// Reads a text.
+pub(super) fn read(text: &str) -> Syntax<'_> {
+    let (tree, errors) = DeTable::parse_recoverable(text);
+    let tree = tree.into_inner();
+    let mut mistakes: Vec<(Range<usize>, String)> = errors
+        .into_iter()
+        .map(|error| (on_characters(text, error.span().unwrap_or(0..0)), error.message().to_owned()))
+        .collect();
+    mistakes.sort_by(|a, b| (a.0.start, a.0.end).cmp(&(b.0.start, b.0.end)));
+    let mut problems = Vec::new();
+    let mut reliable_until = text.len();
+    if mistakes.iter().any(|(_, message)| message.starts_with("unclosed array,") || message.starts_with("unclosed inline table"))
+        && let Some(open) = first_unclosed(text, &tree)
+    {
+        mistakes.retain(|(span, _)| span.start < open);
+        reliable_until = open;
+        problems.push(unclosed(text, open));
+    }
+    // One cause, one message: the first mistake of a line, and not what a repeated header drags along.
+    let mut last_line = usize::MAX;
+    let mut repeated_until = 0;
+    for (span, message) in mistakes {
+        let line = line_start(text, span.start);
+        let duplicate = message == "duplicate key" || message.contains("with a dotted key");
+        if line == last_line || (duplicate && span.start < repeated_until) {
+            continue;
+        }
+        last_line = line;
+        if duplicate && text[line..].trim_start().starts_with('[') {
+            repeated_until = text[span.end..].find("\n[").map_or(text.len(), |offset| span.end + offset);
+        }
+        problems.push(problem(text, &span, &message));
+    }
+    Syntax { tree, problems, reliable_until }
+}
+
+/// The start of the line that a byte is in.
+pub(super) fn line_start(text: &str, byte: usize) -> usize {
+    text.get(..byte).and_then(|before| before.rfind('\n')).map_or(0, |newline| newline + 1)
+}
+
+/// The nearest range whose ends are character boundaries.
+fn on_characters(text: &str, span: Range<usize>) -> Range<usize> {
+    let mut start = span.start.min(text.len());
+    while !text.is_char_boundary(start) {
+        start -= 1;
+    }
+    let mut end = span.end.clamp(start, text.len());
+    while !text.is_char_boundary(end) {
+        end += 1;
+    }
+    start..end
+}
+
+/// The first array or inline table without its closing bracket.
+fn first_unclosed(text: &str, table: &DeTable<'_>) -> Option<usize> {
+    let mut first: Option<usize> = None;
+    let mut waiting: Vec<&Spanned<DeValue<'_>>> = table.values().collect();
+    while let Some(value) = waiting.pop() {
+        let span = value.span();
+        let written = text.get(span.clone()).unwrap_or_default();
+        let before = waiting.len();
+        let (open, close) = match value.get_ref() {
+            DeValue::Array(array) => {
+                waiting.extend(array.iter());
+                (written.starts_with('[') && !written.starts_with("[["), ']')
+            }
+            DeValue::Table(table) => {
+                waiting.extend(table.values());
+                (written.starts_with('{'), '}')
+            }
+            _ => (false, ' '),
+        };
+        // A bracket at the end may be that of the last element.
+        let closed = written.len() > 1 && written.ends_with(close) && waiting[before..].iter().all(|inner| inner.span().end < span.end);
+        if open && !closed {
+            first = Some(first.map_or(span.start, |least: usize| least.min(span.start)));
+        }
+    }
+    first
+}
+
+fn unclosed(text: &str, open: usize) -> Problem {
+    let (opened, closing) = if text[open..].starts_with('[') { ('[', ']') } else { ('{', '}') };
+    Problem::new("manifest.syntax", &(open..open + 1), format!("this `{opened}` is never closed, so what follows cannot be read"))
+        .help(format!("put the missing `{closing}` where the value ends"))
+        .label(format!("no `{closing}` for this one"))
+        .allow([closing.to_string()])
+}
+
+/// The library's words, turned into ours where ours help more.
+fn problem(text: &str, span: &Range<usize>, message: &str) -> Problem {
+    let written = &text[span.clone()];
+    let (what, expected) = message.split_once(", expected ").unwrap_or((message, ""));
+    let found = |message: &str| Problem::new("manifest.syntax", span, message);
+    match what {
+        "duplicate key" => Problem::new("manifest.duplicate_key", span, format!("{} is there twice", super::suggest::quoted(written)))
+            .help("keep one of the two; tables of the same name are written as one")
+            .label("the second time"),
+        _ if what.starts_with("cannot extend value of type") => {
+            Problem::new("manifest.duplicate_key", span, format!("{} already has a value, so it cannot be a table as well", super::suggest::quoted(written)))
+                .help("keep one of the two")
+        }
+        "string values must be quoted" if written.is_empty() => {
+            found("a value is missing after the `=`").help("write the value, or remove the key")
+        }
+        "string values must be quoted" => {
+            let problem = found("a text stands in quotes").label("no quotes");
+            let bare = written.trim();
+            if bare.contains(['"', '\\', '\'']) || bare.chars().any(char::is_control) {
+                return problem.help("put `\"` on both sides");
+            }
+            problem.help("put `\"` on both sides").edit(span, format!("\"{bare}\""))
+        }
+        "invalid boolean" => {
+            let problem = found("`true` and `false` are written in small letters").allow(["true", "false"]);
+            match written.to_ascii_lowercase().as_str() {
+                word @ ("true" | "false") => problem.edit(span, word),
+                _ => problem,
+            }
+        }
+        "invalid basic string" | "invalid literal string" | "invalid multi-line basic string" | "invalid multi-line literal string"
+            if expected.contains('"') || expected.contains('\'') =>
+        {
+            let quote = if expected.contains('"') { "\"" } else { "'" };
+            found("this text has no closing quote").help(format!("put {quote} where it ends")).label("expected a quote here")
+        }
+        _ if what.starts_with("cannot recurse") || what == "recursion limit" => {
+            found("this is nested too deeply; a manifest needs four levels").help("flatten it")
+        }
+        _ => {
+            let what = what.replace("invalid ", "not a proper ");
+            let problem = found(&format!("this is not TOML: {what}"));
+            if expected.is_empty() || expected == "nothing" { problem } else { problem.help(format!("expected here: {expected}")) }
+        }
+    }
+}

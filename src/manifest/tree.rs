@@ -1,0 +1,177 @@
+//! A manifest after its shape was checked: every value has the type that its key takes, or is marked as broken.
+//!
+//! Must not do: finding problems. The reader makes the tree, rules and lowering look at it.
+
+use std::ops::Range;
+
+use crate::model::{ByteSize, Cpus, Release, SecretRef, SecretSource, TextValue, TimeSpan, Tls};
+
+/// One value and where it stands.
+#[derive(Debug)]
+pub(super) struct Entry<'t> {
+    /// Where its key stands; for an element of a list, the element itself.
+    pub(super) key: Range<usize>,
+    pub(super) span: Range<usize>,
+    pub(super) value: Value<'t>,
+}
+
+/// What a value means.
+#[derive(Debug)]
+pub(super) enum Value<'t> {
+    /// It was wrong, and that has been said.
+    Broken,
+    Flag(bool),
+    Count(u32),
+    Cores(Cpus),
+    Money(f64),
+    Size(ByteSize),
+    Duration(TimeSpan),
+    Word(&'static str),
+    Text(&'t str),
+    Secret(SecretRef),
+    TextOrSecret(TextValue),
+    Source(SecretSource),
+    Tls(Tls),
+    List(Vec<Entry<'t>>),
+    Table(Node<'t>),
+}
+
+/// A table: known keys, or names that the user chose.
+#[derive(Debug, Default)]
+pub(super) struct Node<'t> {
+    pub(super) span: Range<usize>,
+    pub(super) entries: Vec<(&'t str, Entry<'t>)>,
+}
+
+impl<'t> Node<'t> {
+    pub(super) fn get(&self, key: &str) -> Option<&Entry<'t>> {
+        self.entries.iter().find(|(name, _)| *name == key).map(|(_, entry)| entry)
+    }
+
+    pub(super) fn table(&self, key: &str) -> Option<&Node<'t>> {
+        self.get(key).and_then(Entry::table)
+    }
+}
+
+impl<'t> Entry<'t> {
+    pub(super) fn table(&self) -> Option<&Node<'t>> {
+        if let Value::Table(node) = &self.value { Some(node) } else { None }
+    }
+
+    pub(super) fn list(&self) -> &[Entry<'t>] {
+        if let Value::List(list) = &self.value { list } else { &[] }
+    }
+
+    pub(super) fn text(&self) -> Option<&'t str> {
+        if let Value::Text(text) = self.value { Some(text) } else { None }
+    }
+}
+
+/// A table of one backend on top of the same table of `[defaults]`.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct View<'a, 't> {
+    pub(super) own: Option<&'a Node<'t>>,
+    pub(super) base: Option<&'a Node<'t>>,
+}
+
+impl<'a, 't> View<'a, 't> {
+    /// The entry that counts: the backend's own, even when it is broken, else the default.
+    pub(super) fn get(&self, key: &str) -> Option<&'a Entry<'t>> {
+        self.own.and_then(|node| node.get(key)).or_else(|| self.base.and_then(|node| node.get(key)))
+    }
+
+    /// A nested table, merged key by key.
+    pub(super) fn table(&self, key: &str) -> Self {
+        let own = self.own.and_then(|node| node.get(key));
+        if own.is_some_and(|entry| matches!(entry.value, Value::Broken)) {
+            return Self::default();
+        }
+        Self { own: own.and_then(Entry::table), base: self.base.and_then(|node| node.table(key)) }
+    }
+
+    /// `storage` or `files`: another engine than the default one takes nothing from it but itself, and of two
+    /// keys that exclude each other the backend's own one wins.
+    pub(super) fn engine_table(&self, key: &str, exclusive: (&'static str, &'static str)) -> EngineView<'a, 't> {
+        let view = self.table(key);
+        let word = |node: Option<&'a Node<'t>>| node.and_then(|node| node.get("engine")).map(|entry| &entry.value);
+        let differs = match (word(view.own), word(view.base)) {
+            (Some(Value::Word(own)), Some(Value::Word(base))) => own != base,
+            (Some(Value::Broken), _) => true,
+            (Some(Value::Word(_)), None) => true,
+            _ => false,
+        };
+        let hidden = |one: &str, other: &str| {
+            view.own.is_some_and(|node| node.get(one).is_some() && node.get(other).is_none()).then_some(())
+        };
+        let hide = if hidden(exclusive.0, exclusive.1).is_some() {
+            Some(exclusive.1)
+        } else if hidden(exclusive.1, exclusive.0).is_some() {
+            Some(exclusive.0)
+        } else {
+            None
+        };
+        EngineView { view: Self { own: view.own, base: if differs { None } else { view.base } }, hide }
+    }
+
+    pub(super) fn flag(&self, key: &str) -> Option<bool> {
+        if let Some(Value::Flag(flag)) = self.get(key).map(|entry| &entry.value) { Some(*flag) } else { None }
+    }
+
+    pub(super) fn text(&self, key: &str) -> Option<String> {
+        self.get(key).and_then(Entry::text).map(str::to_owned)
+    }
+
+    pub(super) fn word(&self, key: &str) -> Option<&'static str> {
+        if let Some(Value::Word(word)) = self.get(key).map(|entry| &entry.value) { Some(word) } else { None }
+    }
+
+    pub(super) fn count(&self, key: &str) -> Option<u32> {
+        if let Some(Value::Count(count)) = self.get(key).map(|entry| &entry.value) { Some(*count) } else { None }
+    }
+
+    pub(super) fn cores(&self, key: &str) -> Option<Cpus> {
+        if let Some(Value::Cores(cores)) = self.get(key).map(|entry| &entry.value) { Some(*cores) } else { None }
+    }
+
+    pub(super) fn money(&self, key: &str) -> Option<f64> {
+        if let Some(Value::Money(money)) = self.get(key).map(|entry| &entry.value) { Some(*money) } else { None }
+    }
+
+    pub(super) fn size(&self, key: &str) -> Option<ByteSize> {
+        if let Some(Value::Size(size)) = self.get(key).map(|entry| &entry.value) { Some(*size) } else { None }
+    }
+
+    pub(super) fn duration(&self, key: &str) -> Option<TimeSpan> {
+        if let Some(Value::Duration(duration)) = self.get(key).map(|entry| &entry.value) { Some(*duration) } else { None }
+    }
+
+    pub(super) fn release(&self, key: &str) -> Option<Release> {
+        self.get(key).and_then(Entry::text).and_then(|text| Release::parse(text).ok())
+    }
+}
+
+/// A table with an engine, on top of its defaults.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct EngineView<'a, 't> {
+    pub(super) view: View<'a, 't>,
+    /// A default that the backend's own key excludes.
+    hide: Option<&'static str>,
+}
+
+impl<'a, 't> EngineView<'a, 't> {
+    pub(super) fn get(&self, key: &str) -> Option<&'a Entry<'t>> {
+        if self.hide == Some(key) { None } else { self.view.get(key) }
+    }
+
+    pub(super) fn secret(&self, key: &str) -> Option<SecretRef> {
+        if let Some(Value::Secret(secret)) = self.get(key).map(|entry| &entry.value) { Some(secret.clone()) } else { None }
+    }
+
+    pub(super) fn flag(&self, key: &str) -> bool {
+        matches!(self.get(key).map(|entry| &entry.value), Some(Value::Flag(true)))
+    }
+
+    pub(super) fn text(&self, key: &str) -> Option<String> {
+        self.get(key).and_then(Entry::text).map(str::to_owned)
+    }
+}
