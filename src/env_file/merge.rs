@@ -125,6 +125,12 @@ pub fn remove(existing: &[u8], owner: &Owner) -> Vec<u8> {
     bytes
 }
 
+/// Whether a line is a comment that a merge left.
+pub(super) fn is_note(line: &str) -> bool {
+    let quotes_only = |rest: &str| rest.chars().all(|character| " '\"`.".contains(character));
+    line == NOTICE || line.strip_prefix(MOVED).is_some_and(quotes_only)
+}
+
 /// Whether another merge would change nothing and everybody else's values are what they were.
 fn settled(before: &Document<'_>, bytes: &[u8], block: &Block) -> bool {
     let after = Document::parse(bytes);
