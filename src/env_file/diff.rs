@@ -107,7 +107,19 @@ mod tests {
         let before = b"# token hunter1\nOPENAI_API_KEY=hunter2\nCONVEX_DEPLOYMENT=dev:x # hunter3\njunk hunter4\n";
         let after = merge(before, &block("gremlin-dev|hunter5")).bytes;
         let text = redacted(before, &after, |_| None);
-        insta::assert_snapshot!(text, @"");
+        insta::assert_snapshot!(text, @r"
+        @@ -2,3 +2,9 @@
+         OPENAI_API_KEY=…
+        -CONVEX_DEPLOYMENT=…
+        +# convexinfra: the next assignment is off, the client refuses it beside CONVEX_SELF_HOSTED_URL
+        +# CONVEX_DEPLOYMENT=…
+         …
+        +
+        +# >>> convexinfra: backend dev of gremlin, rewritten by every apply >>>
+        +CONVEX_SELF_HOSTED_URL=http://127.0.0.1:3210
+        +CONVEX_SELF_HOSTED_ADMIN_KEY='<secret>'
+        +# <<< convexinfra <<<
+        ");
         assert!(!text.contains("hunter"), "{text}");
     }
 

@@ -115,7 +115,8 @@ pub fn ensure_ignored(path: &Path) -> Result<Ignored, EnvFileError> {
 
 /// Whether git ignores a file; none when git does not say.
 pub(super) fn is_ignored(folder: &Path, name: &OsStr) -> Option<bool> {
-    match run(folder, &["check-ignore", "-q"], name) {
+    // With the index, a name such as `env*` would count as not ignored as soon as something like it is tracked.
+    match run(folder, &["check-ignore", "-q", "--no-index"], name) {
         Ok(0) => Some(true),
         Ok(1) => Some(false),
         _ => None,
@@ -175,6 +176,9 @@ fn index_file(root: &Path) -> Option<PathBuf> {
     if git.is_dir() {
         // Without a head this is no repository, and git looks further up.
         return git.join("HEAD").exists().then(|| git.join("index"));
+    }
+    if !git.is_file() {
+        return None;
     }
     let text = String::from_utf8(read_at_most(&git).ok()?).ok()?;
     let folder = root.join(text.strip_prefix("gitdir:")?.trim());

@@ -88,7 +88,11 @@ impl<F: Fn(&str) -> Option<Fingerprint>> Rivals<'_, F> {
             Some(".env") => ".env.local",
             _ => return,
         };
-        if let Ok(content) = read_at_most(&folder(self.path).join(sibling)) {
+        let beside = folder(self.path).join(sibling);
+        // Opening a pipe would wait for somebody to write into it.
+        if beside.is_file()
+            && let Ok(content) = read_at_most(&beside)
+        {
             let document = Document::parse(&content);
             let place = format!("in `{sibling}` beside it");
             for name in DEPLOY_KEYS.iter().filter(|name| set(&document, name)) {
