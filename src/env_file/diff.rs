@@ -1,0 +1,149 @@
+//! The difference between two contents of an env file, fit to be shown: no key and no foreign value is in it.
+//!
+//! Must not do: IO, or printing any part of a line that it does not know to be harmless.
+
+use similar::TextDiff;
+
+use super::block::{ADMIN_KEY, Block, CLOUD_DEPLOYMENT, ClientKind, Expected, Layout, Role, URL};
+use super::merge::{is_note, merge};
+use super::parse::{Document, without_break};
+use crate::model::{Fingerprint, Secret};
+
+/// A unified diff without headers, where values are replaced: the admin key by its fingerprint (or by `<secret>`
+/// where there is no key to make one with), every other value that is not ours by `…`. Empty when nothing differs.
+pub fn redacted(before: &[u8], after: &[u8], fingerprint: impl Fn(&str) -> Option<Fingerprint>) -> String {
+    let old_key = Document::parse(before).value(ADMIN_KEY).map(str::to_owned);
+    let shown = |key: &str, new: bool| match fingerprint(key) {
+        Some(fingerprint) => format!("<secret {fingerprint}>"),
+        None if key == PENDING => PENDING.to_owned(),
+        None if new && old_key.as_deref().is_some_and(|old| old != key) => "<another secret>".to_owned(),
+        None => "<secret>".to_owned(),
+    };
+    let old = redact(before, |key| shown(key, false));
+    let new = redact(after, |key| shown(key, true));
+    if old == new {
+        return String::new();
+    }
+    TextDiff::from_lines(&old, &new).unified_diff().context_radius(1).missing_newline_hint(false).to_string()
+}
+
+/// What applying would change in a file, as [`redacted`] shows it. Values that are not known yet stand there as such.
+pub fn preview(existing: &[u8], expected: &Expected, fingerprint: impl Fn(&str) -> Option<Fingerprint>) -> String {
+    let document = Document::parse(existing);
+    let there = document.value(ADMIN_KEY).filter(|key| expected.admin_key.is_some() && fingerprint(key) == expected.admin_key);
+    let block = Block {
+        owner: expected.owner.clone(),
+        url: expected.url.as_deref().map_or(PENDING, |url| url.strip_suffix('/').unwrap_or(url)).to_owned(),
+        admin_key: Secret::new(there.unwrap_or(PENDING)),
+        client: expected.client.clone(),
+    };
+    let after = merge(existing, &block).bytes;
+    redacted(existing, &after, |key| if key == PENDING { expected.admin_key.clone() } else { fingerprint(key) })
+}
+
+/// What stands for a value that only applying makes known.
+const PENDING: &str = "<known after apply>";
+
+fn redact(bytes: &[u8], key: impl Fn(&str) -> String) -> String {
+    let document = Document::parse(bytes);
+    let layout = Layout::of(&document);
+    let mut lines: Vec<String> = document
+        .lines()
+        .zip(&layout.roles)
+        .map(|(line, role)| {
+            let text = String::from_utf8_lossy(without_break(line));
+            let shown = text.trim().is_empty() || *role != Role::Foreign || is_note(&text);
+            if shown { text.trim().to_owned() } else { comment(&text) }
+        })
+        .collect();
+    for found in document.assignments() {
+        for index in found.lines.clone() {
+            let text = if index > found.lines.start {
+                "…".to_owned()
+            } else if found.name == ADMIN_KEY {
+                format!("{ADMIN_KEY}='{}'", key(&found.value))
+            } else if (found.name == URL || ClientKind::of(&found.name).is_some()) && is_bare_url(&found.value) {
+                format!("{}={}", found.name, found.value)
+            } else {
+                format!("{}=…", found.name)
+            };
+            if let Some(place) = lines.get_mut(index) {
+                *place = text;
+            }
+        }
+    }
+    lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
+}
+
+/// A comment keeps its sign, and the name of the variable that we commented out ourselves.
+fn comment(text: &str) -> String {
+    let Some(inside) = text.trim_start().strip_prefix('#') else { return "…".to_owned() };
+    let commented = inside.trim_start().strip_prefix("export ").unwrap_or(inside).trim_start();
+    let own = commented.strip_prefix(CLOUD_DEPLOYMENT).is_some_and(|rest| rest.trim_start().starts_with(['=', ':']));
+    if own { format!("# {CLOUD_DEPLOYMENT}=…") } else { "# …".to_owned() }
+}
+
+/// A URL that holds no credentials.
+pub(super) fn is_bare_url(value: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:/[]".contains(&byte);
+    value == PENDING || (["http://", "https://"].iter().any(|scheme| value.starts_with(scheme)) && value.bytes().all(plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::block::Owner;
+    use super::*;
+    use crate::model::{BackendName, FingerprintKey, ProjectName};
+
+    fn block(key: &str) -> Block {
+        let owner = Owner { project: ProjectName::parse("gremlin").unwrap(), backend: BackendName::parse("dev").unwrap() };
+        Block::new(owner, "http://127.0.0.1:3210", Secret::new(key), None).unwrap()
+    }
+
+    #[test]
+    fn shows_what_changes_and_hides_values() {
+        let before = b"# token hunter1\nOPENAI_API_KEY=hunter2\nCONVEX_DEPLOYMENT=dev:x # hunter3\njunk hunter4\n";
+        let after = merge(before, &block("gremlin-dev|hunter5")).bytes;
+        let text = redacted(before, &after, |_| None);
+        insta::assert_snapshot!(text, @r"
+        @@ -2,3 +2,9 @@
+         OPENAI_API_KEY=…
+        -CONVEX_DEPLOYMENT=…
+        +# convexinfra: the next assignment is off, the client refuses it beside CONVEX_SELF_HOSTED_URL
+        +# CONVEX_DEPLOYMENT=…
+         …
+        +
+        +# >>> convexinfra: backend dev of gremlin, rewritten by every apply >>>
+        +CONVEX_SELF_HOSTED_URL=http://127.0.0.1:3210
+        +CONVEX_SELF_HOSTED_ADMIN_KEY='<secret>'
+        +# <<< convexinfra <<<
+        ");
+        assert!(!text.contains("hunter"), "{text}");
+    }
+
+    #[test]
+    fn another_key_is_seen_with_and_without_fingerprints() {
+        let before = merge(b"", &block("gremlin-dev|one")).bytes;
+        let after = merge(&before, &block("gremlin-dev|two")).bytes;
+        let text = redacted(&before, &after, |_| None);
+        assert!(
+            text.contains("-CONVEX_SELF_HOSTED_ADMIN_KEY='<secret>'\n+CONVEX_SELF_HOSTED_ADMIN_KEY='<another secret>'"),
+            "{text}"
+        );
+        let key = FingerprintKey::new([1; 32]);
+        let text = redacted(&before, &after, |value| Some(key.fingerprint(value)));
+        assert!(text.contains("+CONVEX_SELF_HOSTED_ADMIN_KEY='<secret hmac:"), "{text}");
+        assert_eq!(redacted(&before, &before, |_| None), "");
+    }
+
+    proptest! {
+        #[test]
+        fn no_foreign_value_is_shown(lines in proptest::collection::vec("[ A-Z'\"`=:#\\\\]{0,8}", 0..10)) {
+            let before: String = lines.iter().map(|line| format!("{line}hunter2\n")).collect();
+            let after = merge(before.as_bytes(), &block("gremlin-dev|hunter2")).bytes;
+            prop_assert!(!redacted(before.as_bytes(), &after, |_| None).contains("=hunter2"));
+        }
+    }
+}
