@@ -1,3 +1,16 @@
 //! The thin binary: everything is in the library.
 
-fn main() {}
+use std::path::Path;
+use std::process::ExitCode;
+
+// No runtime and no threads before `detach`: it becomes another program and has to keep its lock.
+fn main() -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    match words.next().as_deref().and_then(|word| word.to_str()) {
+        Some("detach") => {
+            let run = words.next().unwrap_or_default();
+            ExitCode::from(convexinfra::provider::process::detach_main(Path::new(&run)))
+        }
+        _ => ExitCode::from(convexinfra::model::Exit::Usage.code()),
+    }
+}
