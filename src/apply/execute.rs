@@ -31,7 +31,7 @@ pub trait EnvFiles: Send + Sync {
     ///
     /// # Errors
     /// What stood in the way.
-    fn clear(&self, target: &EnvFileTarget) -> Result<(), Finding>;
+    fn clear(&self, backend: &BackendName, target: &EnvFileTarget) -> Result<(), Finding>;
 }
 
 /// Whether somebody asked to stop.
@@ -209,7 +209,7 @@ async fn run_step(execution: &Execution<'_>, step: &Step) -> Result<(), Finding>
                 execution.control.credentials(&execution.plan.project, backend).await.map_err(|error| finding_of(&error))?;
             execution.env_files.write(backend, target, &credentials)
         }
-        Some(Task::ClearEnvFile { target, .. }) => execution.env_files.clear(target),
+        Some(Task::ClearEnvFile { backend, target }) => execution.env_files.clear(backend, target),
     }
 }
 

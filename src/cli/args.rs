@@ -253,7 +253,7 @@ pub(crate) struct Logs {
 #[derive(Debug, Args)]
 pub(crate) struct Graph {
     /// The notation.
-    #[arg(long, value_enum, default_value_t, env = "CONVEXINFRA_FORMAT")]
+    #[arg(long, value_enum, default_value_t, env = "CONVEXINFRA_GRAPH_FORMAT")]
     pub(crate) format: GraphNotation,
 }
 

@@ -1,1 +1,105 @@
-//! (being built)
+//! The command line: wires everything together. Nobody uses this module.
+//!
+//! One file per command under `command/`; only `printer` writes to the terminal.
+
+mod args;
+mod bars;
+mod command;
+mod context;
+mod failure;
+mod locate;
+mod printer;
+mod saved_plan;
+mod secrets;
+mod env_files;
+mod signal;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use self::args::{Cli, ColorChoice};
+use self::context::Context;
+use self::failure::Failure;
+use self::printer::Printer;
+use crate::model::{Exit, Finding, Report};
+
+/// Runs the command line and returns the exit code.
+pub fn main(words: Vec<OsString>) -> ExitCode {
+    // These two turn into another program and take its arguments as they are.
+    match words.get(1).and_then(|word| word.to_str()) {
+        Some("simulate-backend") => {
+            let own = words.first().cloned().into_iter();
+            return ExitCode::from(crate::simulator::main_with(own.chain(words.into_iter().skip(2))));
+        }
+        Some(crate::provider::process::DETACH) => {
+            return ExitCode::from(crate::provider::process::detach_main(std::path::Path::new(
+                words.get(2).map_or_else(|| std::ffi::OsStr::new(""), OsString::as_os_str),
+            )));
+        }
+        _ => {}
+    }
+    let wants_json = words.iter().any(|word| word == "--json")
+        || std::env::var_os("CONVEXINFRA_JSON").is_some_and(|value| !["", "0", "false", "no", "off"].contains(&value.to_string_lossy().to_lowercase().as_str()));
+    let cli = match Cli::try_parse_from(words) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error, wants_json),
+    };
+    let json_into = match cli.global.json_into.as_deref().map(private_file).transpose() {
+        Ok(file) => file,
+        Err(error) => {
+            let path = cli.global.json_into.unwrap_or_default();
+            let finding = Finding::new("usage.json_into", format!("`{}` could not be written: {error}", path.display()));
+            return end(&Printer::new(cli.global.color, cli.global.json, None), &Failure::from(Report::one(Exit::Usage, finding)));
+        }
+    };
+    let printer = Printer::new(cli.global.color, cli.global.json, json_into);
+    let context = Context::new(cli.global, printer);
+    match command::run(&context, cli.command) {
+        Ok(exit) => ExitCode::from(exit.code()),
+        Err(failure) => end(&context.printer, &failure),
+    }
+}
+
+/// Reports a failure in the way that was asked for.
+fn end(printer: &Printer, failure: &Failure) -> ExitCode {
+    printer.document(&crate::render::error_document(&failure.report()));
+    printer.talk(&failure.text(printer.err_style()));
+    ExitCode::from(failure.exit().code())
+}
+
+/// A file that only its owner can read: documents may name what others need not know.
+fn private_file(path: &std::path::Path) -> std::io::Result<std::fs::File> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// Reports what clap says. Help and version are no errors; everything else is wrong usage, which is 64 here because
+/// clap's own 2 means "changes are pending".
+fn usage(error: &clap::Error, json: bool) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            ExitCode::from(Exit::Usage.code())
+        }
+        _ => {
+            let rendered = error.to_string();
+            if json {
+                let message = rendered.strip_prefix("error: ").unwrap_or(&rendered).trim_end().to_owned();
+                let failure = Failure::from(Report::one(Exit::Usage, Finding::new("usage", message)));
+                return end(&Printer::new(ColorChoice::Auto, true, None), &failure);
+            }
+            let _ = error.print();
+            ExitCode::from(Exit::Usage.code())
+        }
+    }
+}

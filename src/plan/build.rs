@@ -212,7 +212,7 @@ impl<'a> Draft<'a> {
         let mut owners: BTreeMap<&str, &BackendName> = BTreeMap::new();
         let mut result = Vec::new();
         for (name, backend) in &self.desired.backends {
-            let Some(target) = &backend.env_file else { continue };
+            let Some(target) = backend.env_file.as_ref().filter(|_| !backend.spec.is_record_only()) else { continue };
             let path = target.path.trim_start_matches("./");
             if let Some(owner) = owners.get(path) {
                 self.lints.push(lint::shared_env_file(name, owner, path));

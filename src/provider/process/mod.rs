@@ -32,6 +32,9 @@ use std::path::Path;
 
 use super::ProviderError;
 
+/// The hidden command that turns this program into a backend.
+pub const DETACH: &str = "detach";
+
 /// How long to sleep between two looks at something that happens soon.
 const POLL: std::time::Duration = std::time::Duration::from_millis(10);
 

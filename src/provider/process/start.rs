@@ -37,7 +37,7 @@ pub(super) async fn start(place: &Place, executable: &Path, launch: &Launch) -> 
     log::rotate(&place.log(), log::Writer::None)?;
     let log_start = log::size(&place.log())?;
     let mut child = Command::new(executable)
-        .arg("detach")
+        .arg(super::DETACH)
         .arg(place.run())
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

@@ -1,0 +1,109 @@
+//! Progress on the screen: bars on a terminal, plain lines elsewhere, documents for programs.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::printer::{Printer, is_terminal_for_talk};
+use crate::apply::Event;
+use crate::plan::StepId;
+use crate::render::{Progress, plural};
+
+/// How many bars stand on the screen at once; more would scroll the lines away.
+const MOST_BARS: usize = 8;
+
+/// Shows events to whoever watches.
+pub(crate) struct Bars {
+    printer: Printer,
+    state: Mutex<State>,
+}
+
+struct State {
+    progress: Progress,
+    screen: Option<Screen>,
+}
+
+/// What stands at the bottom of a terminal.
+struct Screen {
+    multi: MultiProgress,
+    bars: BTreeMap<StepId, ProgressBar>,
+    rest: ProgressBar,
+}
+
+impl Bars {
+    /// Bars for this printer's audience.
+    pub(crate) fn new(printer: &Printer) -> Self {
+        let screen = (!printer.is_json() && is_terminal_for_talk()).then(Screen::new);
+        Self { printer: printer.clone(), state: Mutex::new(State { progress: Progress::default(), screen }) }
+    }
+
+    /// Takes an event in and shows it.
+    pub(crate) fn hear(&self, event: &Event) {
+        self.printer.document(event);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { progress, screen } = &mut *state;
+        let line = progress.hear(event, self.printer.err_style());
+        match (screen, line) {
+            (None, Some(line)) => self.printer.talk(&format!("{line}\n")),
+            (None, None) => {}
+            (Some(screen), line) => {
+                let print = || {
+                    if let Some(line) = &line {
+                        self.printer.talk(&format!("{line}\n"));
+                    }
+                };
+                screen.multi.suspend(print);
+                screen.show(progress);
+            }
+        }
+    }
+
+    /// Takes everything off the screen that moves.
+    pub(crate) fn close(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(screen) = state.screen.take() {
+            let _ = screen.multi.clear();
+        }
+    }
+}
+
+impl Screen {
+    fn new() -> Self {
+        let multi = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+        let rest = multi.add(ProgressBar::new_spinner());
+        rest.set_style(style("  {msg}"));
+        Self { multi, bars: BTreeMap::new(), rest }
+    }
+
+    fn show(&mut self, progress: &Progress) {
+        let gone: Vec<StepId> = self.bars.keys().filter(|id| !progress.running().contains_key(*id)).cloned().collect();
+        for id in gone {
+            if let Some(bar) = self.bars.remove(&id) {
+                bar.finish_and_clear();
+                self.multi.remove(&bar);
+            }
+        }
+        for (id, running) in progress.running() {
+            if !self.bars.contains_key(id) && self.bars.len() < MOST_BARS {
+                let bar = self.multi.insert_before(&self.rest, ProgressBar::new_spinner());
+                bar.set_style(style("  {spinner} {msg} {elapsed:.dim}"));
+                bar.enable_steady_tick(Duration::from_millis(100));
+                self.bars.insert(id.clone(), bar);
+            }
+            if let Some(bar) = self.bars.get(id) {
+                let message = running.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
+                bar.set_message(format!("{}{message}", running.title));
+            }
+        }
+        let (ended, total) = progress.count();
+        let hidden = progress.running().len().saturating_sub(self.bars.len());
+        let more = if hidden > 0 { format!(", {hidden} more at work") } else { String::new() };
+        self.rest.set_message(format!("{ended} of {total} {}{more}", plural(total, "step")));
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
+}

@@ -1,0 +1,31 @@
+//! `convexinfra destroy`: takes backends away with their data, each allowed by its name.
+
+use std::collections::BTreeSet;
+
+use super::apply::Applying;
+use crate::cli::args::Destroy as Args;
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::control::KeyNeed;
+use crate::model::{Exit, Finding};
+use crate::plan::{Intent, Scope};
+
+/// Destroys the named backends, or all of the project.
+pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+    let (loaded, values) = context.load_with_secrets(KeyNeed::IfThere).await?;
+    let control = context.control(Some(&loaded.desired))?;
+    if !args.names.is_empty() {
+        let snapshot = control.snapshot(&loaded.desired.project).await?;
+        let known = |name| loaded.desired.backends.contains_key(name) || snapshot.backends.iter().any(|backend| backend.name == *name);
+        if let Some(stranger) = args.names.iter().find(|name| !known(name)) {
+            let message = format!("neither the manifest nor the control plane knows a backend `{stranger}`");
+            return Err(Failure::new(
+                Exit::Failed,
+                Finding::new("control.no_such_backend", message).with_help("list what there is with\n    convexinfra status"),
+            ));
+        }
+    }
+    let scope = if args.names.is_empty() { Scope::All } else { Scope::Only(args.names.iter().cloned().collect::<BTreeSet<_>>()) };
+    let intent = Intent { scope, destroy: true, take_over: false };
+    Applying { context, loaded: &loaded, values: &values, consent: &args.consent, saved: None }.run(&intent).await
+}

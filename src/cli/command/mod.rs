@@ -1,0 +1,91 @@
+//! The commands, one file each.
+
+mod apply;
+mod completions;
+mod dashboard;
+mod destroy;
+mod drift;
+mod env;
+mod graph;
+mod import;
+mod init;
+mod key;
+mod log;
+mod logs;
+mod plan;
+mod provision;
+mod schema;
+mod skill;
+mod status;
+mod validate;
+mod wait;
+
+use super::args::Command;
+use super::context::Context;
+use super::failure::Failure;
+use crate::model::{BackendName, Exit, Finding, Snapshot};
+
+/// Runs one command.
+pub(super) fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Init(args) => init::run(context, &args),
+        Command::Validate => validate::run(context),
+        Command::Schema(args) => schema::run(context, &args),
+        Command::Completions(args) => completions::run(context, &args),
+        Command::Skill(args) => skill::run(context, &args),
+        Command::Key(args) => key::run(context, &args),
+        Command::SimulateBackend { .. } => Ok(Exit::Usage),
+        command => runtime()?.block_on(run_async(context, command)),
+    }
+}
+
+async fn run_async(context: &Context, command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Plan(args) => plan::run(context, &args).await,
+        Command::Apply(args) => apply::run(context, &args).await,
+        Command::Destroy(args) => destroy::run(context, &args).await,
+        Command::Drift => drift::run(context).await,
+        Command::Status => status::run(context).await,
+        Command::Env(args) => env::run(context, &args).await,
+        Command::Wait(args) => wait::run(context, &args).await,
+        Command::Logs(args) => logs::run(context, &args).await,
+        Command::Graph(args) => graph::run(context, &args).await,
+        Command::Provision(args) => provision::provision(context, &args).await,
+        Command::Deprovision(args) => provision::deprovision(context, &args).await,
+        Command::Import(args) => import::run(&args),
+        Command::Dashboard(args) => dashboard::run(context, &args).await,
+        Command::Log(args) => log::run(context, &args).await,
+        _ => Ok(Exit::Usage),
+    }
+}
+
+/// One thread is enough: what takes long happens in other processes.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+        Failure::new(Exit::Failed, Finding::new("host.runtime", format!("the runtime could not be started: {error}")))
+    })
+}
+
+/// The backend that is meant: the one named, or the only one.
+fn the_backend(snapshot: &Snapshot, name: Option<&BackendName>) -> Result<BackendName, Failure> {
+    let names = || {
+        let names: Vec<String> = snapshot.backends.iter().map(|backend| format!("`{}`", backend.name)).collect();
+        if names.is_empty() { "there is none; bring one about with\n    convexinfra apply".to_owned() } else { format!("there is {}", names.join(", ")) }
+    };
+    match (name, snapshot.backends.as_slice()) {
+        (Some(name), backends) if backends.iter().any(|backend| backend.name == *name) => Ok(name.clone()),
+        (Some(name), _) => {
+            let message = format!("project `{}` has no backend `{name}`", snapshot.project);
+            Err(Failure::new(Exit::Failed, Finding::new("control.no_such_backend", message).with_help(names())))
+        }
+        (None, [only]) => Ok(only.name.clone()),
+        (None, []) => {
+            let message = format!("project `{}` has no backends", snapshot.project);
+            Err(Failure::new(Exit::Failed, Finding::new("control.no_such_backend", message).with_help(names())))
+        }
+        (None, _) => {
+            let message = format!("project `{}` has several backends; say which one is meant", snapshot.project);
+            Err(Failure::new(Exit::Usage, Finding::new("usage.backend", message).with_help(names())))
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! `convexinfra plan`: shows what would change, and changes nothing.
+
+use crate::cli::args::{Plan as Args, PlanScope};
+use crate::cli::context::{Context, Loaded};
+use crate::cli::env_files::ManifestEnvFiles;
+use crate::cli::failure::Failure;
+use crate::cli::{saved_plan, secrets};
+use crate::control::{ControlPlane, KeyNeed};
+use crate::model::{Exit, Finding, Report};
+use crate::plan::{Actual, Intent, Plan, Scope, build};
+use crate::render;
+
+/// Shows the plan.
+pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+    let need = if args.out.is_some() { KeyNeed::Make } else { KeyNeed::IfThere };
+    let (loaded, _) = context.load_with_secrets(need).await?;
+    let control = context.control(Some(&loaded.desired))?;
+    let plan = make(control, &loaded, &intent(&args.scope)).await?;
+    warnings(context, &loaded);
+    if args.markdown {
+        context.printer.raw(&render::markdown(&plan));
+    } else {
+        context.printer.result(&render::plan(&plan, context.printer.out_style()));
+    }
+    context.printer.document(&plan);
+    if let Some(path) = &args.out {
+        saved_plan::save(&plan, path)?;
+        context.printer.talk(&format!("saved; carry it out with\n    convexinfra apply --plan {}\n", path.display()));
+    }
+    Ok(exit(&plan, args.detailed_exitcode))
+}
+
+fn exit(plan: &Plan, detailed: bool) -> Exit {
+    if !plan.refusals.is_empty() {
+        Exit::Refused
+    } else if !detailed || plan.is_empty() {
+        Exit::Done
+    } else if plan.is_only_drift() {
+        Exit::Drift
+    } else {
+        Exit::ChangesPending
+    }
+}
+
+/// What a plan for all of the manifest is about.
+pub(super) fn intent(scope: &PlanScope) -> Intent {
+    Intent { scope: Scope::All, destroy: false, take_over: scope.take_over }
+}
+
+/// Looks at everything and plans.
+pub(super) async fn make(control: &dyn ControlPlane, loaded: &Loaded, intent: &Intent) -> Result<Plan, Failure> {
+    let project = &loaded.desired.project;
+    let snapshot = control.snapshot(project).await?;
+    let wants_env_files = loaded.desired.backends.values().any(|backend| backend.env_file.is_some() && !backend.spec.is_record_only());
+    let env_files = if wants_env_files {
+        let fingerprints = control.fingerprint_key(project, KeyNeed::IfThere).await?;
+        ManifestEnvFiles::new(&loaded.folder, project).look(&loaded.desired, &snapshot, fingerprints.as_ref())
+    } else {
+        std::collections::BTreeMap::new()
+    };
+    let plan = build(&loaded.desired, &Actual { snapshot, env_files }, intent);
+    match crate::plan::check(&plan) {
+        Ok(()) => Ok(plan),
+        Err(defect) => {
+            Err(Failure::new(Exit::Bug, Finding::new("bug", format!("the plan contradicts itself: {defect}; this is a bug in convexinfra"))))
+        }
+    }
+}
+
+/// Says what is worth a look in the manifest itself.
+pub(super) fn warnings(context: &Context, loaded: &Loaded) {
+    if !loaded.warnings.is_empty() {
+        let file = loaded.path.display().to_string();
+        let style = context.printer.err_style();
+        let text = render::problems(&loaded.warnings, &loaded.text, &file, crate::cli::failure::width(), style);
+        context.printer.talk(&text);
+    }
+}
+
+/// Everything that stands in the way, as a failure.
+pub(super) fn refused(refusals: &[crate::plan::Refusal]) -> Failure {
+    let errors = refusals
+        .iter()
+        .map(|refusal| {
+            let address = refusal.address.as_ref().map(|address| format!("{address}: ")).unwrap_or_default();
+            Finding::new(refusal.code.clone(), format!("{address}{}", refusal.message))
+        })
+        .collect();
+    Failure::from(Report { exit: Exit::Refused, errors })
+}
+
+/// Fails when a step needs a secret that is not at hand.
+pub(super) fn secrets_at_hand(plan: &Plan, values: &secrets::Values) -> Result<(), Failure> {
+    let mut errors = Vec::new();
+    for step in plan.steps.iter().filter(|step| step.action == crate::plan::Action::Create) {
+        for (path, reference) in values.missing(&step.address.backend) {
+            let message = format!("{} needs `{path}`, and {reference} is not set or is empty", step.address);
+            errors.push(Finding::new("secret.missing", message).with_help("set it for this command; it is kept sealed in the control plane afterwards"));
+        }
+    }
+    if errors.is_empty() { Ok(()) } else { Err(Failure::from(Report { exit: Exit::Failed, errors })) }
+}

@@ -1,0 +1,198 @@
+//! What every command starts from: the manifest, the control plane, the project.
+
+use std::cell::OnceCell;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::args::Global;
+use super::failure::Failure;
+use super::printer::Printer;
+use super::{locate, secrets};
+use crate::control::ControlPlane;
+use crate::convex::deployment::Connections;
+use crate::host::{Host, HostParts};
+use crate::manifest::Problem;
+use crate::model::{Desired, Exit, Finding, ProjectName, Secret, Storage, Tls};
+use crate::provider::Provider;
+use crate::provider::local::{Local, Sources};
+use crate::provider::simulated::Simulated;
+
+/// What every command starts from.
+pub(crate) struct Context {
+    /// What was asked for on every command line.
+    pub(crate) global: Global,
+    /// The only writer.
+    pub(crate) printer: Printer,
+    host: OnceCell<Host>,
+}
+
+/// A manifest that was read and has no mistakes.
+pub(crate) struct Loaded {
+    /// Its path.
+    pub(crate) path: PathBuf,
+    /// The folder that its paths are relative to.
+    pub(crate) folder: PathBuf,
+    /// Its text.
+    pub(crate) text: String,
+    /// What it says. Secrets are not resolved yet.
+    pub(crate) desired: Desired,
+    /// What is worth a look in it.
+    pub(crate) warnings: Vec<Problem>,
+}
+
+impl Context {
+    /// A context for these arguments.
+    pub(crate) fn new(global: Global, printer: Printer) -> Self {
+        Self { global, printer, host: OnceCell::new() }
+    }
+
+    /// The path of the manifest.
+    pub(crate) fn manifest_path(&self) -> Result<PathBuf, Failure> {
+        if let Some(path) = &self.global.manifest {
+            // A folder means the manifest in it.
+            return Ok(if path.is_dir() { path.join(locate::MANIFEST) } else { path.clone() });
+        }
+        let here = std::env::current_dir().map_err(|error| {
+            Failure::new(Exit::Failed, Finding::new("usage.no_folder", format!("the current folder cannot be read: {error}")))
+        })?;
+        locate::manifest(&here).ok_or_else(|| {
+            let message = format!("no `{}` here or in any folder above", locate::MANIFEST);
+            Failure::new(Exit::Manifest, Finding::new("manifest.not_found", message).with_help("write one with\n    convexinfra init"))
+        })
+    }
+
+    /// Reads the manifest.
+    pub(crate) fn load(&self) -> Result<Loaded, Failure> {
+        let path = self.manifest_path()?;
+        let text = read_manifest(&path)?;
+        let mut parsed = crate::manifest::parse(&text, self.global.project.as_ref())
+            .map_err(|problems| Failure::Manifest { problems, text: text.clone(), file: path.display().to_string() })?;
+        let folder = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        parsed.desired.origin = locate::origin(&folder);
+        resolve_paths(&mut parsed.desired, &folder);
+        Ok(Loaded { path, folder, text, desired: parsed.desired, warnings: parsed.warnings })
+    }
+
+    /// Reads the manifest and looks its secrets up.
+    pub(crate) async fn load_with_secrets(&self, need: crate::control::KeyNeed) -> Result<(Loaded, secrets::Values), Failure> {
+        let mut loaded = self.load()?;
+        let values = secrets::read(&loaded.desired, &loaded.folder);
+        if !values.is_empty() {
+            let control = self.control(Some(&loaded.desired))?;
+            let key = control.fingerprint_key(&loaded.desired.project, need).await?;
+            values.describe(&mut loaded.desired, key.as_ref());
+        }
+        Ok((loaded, values))
+    }
+
+    /// The project that a command is about: named, or the manifest's.
+    pub(crate) fn project(&self) -> Result<(ProjectName, Option<Loaded>), Failure> {
+        match (&self.global.project, self.global.manifest.is_none()) {
+            // A project by name needs no manifest, but one that is there may name the control plane.
+            (Some(project), true) => match self.manifest_path() {
+                Err(_) => Ok((project.clone(), None)),
+                Ok(_) => self.load().map(|loaded| (project.clone(), Some(loaded))),
+            },
+            _ => self.load().map(|loaded| (loaded.desired.project.clone(), Some(loaded))),
+        }
+    }
+
+    /// The control plane that a manifest names.
+    pub(crate) fn control(&self, desired: Option<&Desired>) -> Result<&dyn ControlPlane, Failure> {
+        if let Some(url) = desired.and_then(|desired| desired.control_plane.as_ref()) {
+            let message = format!("the control plane `{url}` cannot be used yet: this convexinfra has only the embedded one");
+            let help = "leave `[control_plane]` out to use the embedded control plane on this machine";
+            return Err(Failure::new(Exit::Unreachable, Finding::new("control.remote_unavailable", message).with_help(help)));
+        }
+        if self.host.get().is_none() {
+            let host = self.make_host()?;
+            let _ = self.host.set(host);
+        }
+        match self.host.get() {
+            Some(host) => Ok(host),
+            None => Err(Failure::new(Exit::Bug, Finding::new("bug", "no control plane; this is a bug in convexinfra"))),
+        }
+    }
+
+    /// The directory of the embedded control plane.
+    pub(crate) fn home(&self) -> Result<PathBuf, Failure> {
+        let home = self.global.home.clone().filter(|path| !path.as_os_str().is_empty()).or_else(locate::default_home);
+        let home = home.ok_or_else(|| {
+            let finding = Finding::new("home.unknown", "there is no home directory, so the control plane has no place");
+            Failure::new(Exit::Failed, finding.with_help("name one with `CONVEXINFRA_HOME`"))
+        })?;
+        std::path::absolute(&home).map_err(|error| {
+            Failure::new(Exit::Failed, Finding::new("home.unknown", format!("`{}` is not a path: {error}", home.display())))
+        })
+    }
+
+    fn make_host(&self) -> Result<Host, Failure> {
+        let directory = self.home()?;
+        let executable = std::env::current_exe().map_err(|error| {
+            Failure::new(Exit::Failed, Finding::new("host.executable", format!("this program cannot find itself: {error}")))
+        })?;
+        let mut sources = Sources::official(locate::user_home().as_deref());
+        if let Ok(url) = std::env::var("CONVEXINFRA_RELEASES_URL") {
+            sources.downloads = url;
+        }
+        if let Ok(url) = std::env::var("CONVEXINFRA_LATEST_URL") {
+            sources.latest = url;
+        }
+        let grace = Duration::from_secs(10);
+        let providers: Vec<Box<dyn Provider>> = vec![
+            Box::new(Simulated::new(directory.clone(), executable.clone()).with_grace(grace)),
+            Box::new(Local::new(directory.clone(), executable, sources).with_grace(grace)),
+        ];
+        let master_key = std::env::var("CONVEXINFRA_MASTER_KEY").ok().filter(|key| !key.is_empty()).map(Secret::new);
+        Ok(Host::new(HostParts { directory, master_key, providers, connections: Connections::default() }))
+    }
+}
+
+/// How large a manifest may be: 100 times the largest that anybody would write.
+const LARGEST_MANIFEST: u64 = 64 << 20;
+
+fn read_manifest(path: &Path) -> Result<String, Failure> {
+    let failed = |code: &str, message: String| Failure::new(Exit::Manifest, Finding::new(code, message));
+    let shown = path.display();
+    let metadata = fs::metadata(path).map_err(|error| {
+        let failure = Finding::new("manifest.unreadable", format!("`{shown}` cannot be read: {error}"));
+        let code = if error.kind() == std::io::ErrorKind::NotFound { "manifest.not_found" } else { "manifest.unreadable" };
+        Failure::new(Exit::Manifest, Finding { code: code.to_owned(), ..failure })
+    })?;
+    if !metadata.is_file() {
+        return Err(failed("manifest.unreadable", format!("`{shown}` is not a file")));
+    }
+    if metadata.len() > LARGEST_MANIFEST {
+        return Err(failed("manifest.too_large", format!("`{shown}` has {} bytes, more than any manifest", metadata.len())));
+    }
+    let bytes = fs::read(path).map_err(|error| failed("manifest.unreadable", format!("`{shown}` cannot be read: {error}")))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+        failed("manifest.not_utf8", format!("`{shown}` is not UTF-8 text: the first wrong byte is in line {line}"))
+    })
+}
+
+/// Paths in a manifest are relative to it, wherever the command runs.
+fn resolve_paths(desired: &mut Desired, folder: &Path) {
+    let absolute = |path: &mut String| {
+        let joined = folder.join(path.as_str());
+        if let Ok(joined) = std::path::absolute(joined) {
+            *path = joined.to_string_lossy().into_owned();
+        }
+    };
+    for backend in desired.backends.values_mut() {
+        if let Some(binary) = &mut backend.spec.settings.local.binary {
+            absolute(binary);
+        }
+        if let Storage::Postgres(server) | Storage::Mysql(server) = &mut backend.spec.storage
+            && let Tls::Ca(path) = &mut server.tls
+        {
+            absolute(path);
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Env files as the executor and the planner need them: where they are, what they should say, what they say.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::apply::EnvFiles;
+use crate::control::Credentials;
+use crate::env_file::{self, Block, ClientVariables, Expected, Owner, detect};
+use crate::model::{BackendName, Desired, EnvFileActual, EnvFileTarget, Finding, Fingerprint, FingerprintKey, ProjectName, Snapshot};
+
+/// The env files of one manifest.
+pub(crate) struct ManifestEnvFiles {
+    /// The folder that their paths are relative to.
+    folder: PathBuf,
+    project: ProjectName,
+}
+
+impl ManifestEnvFiles {
+    /// The env files of the manifest in this folder.
+    pub(crate) fn new(folder: &Path, project: &ProjectName) -> Self {
+        Self { folder: folder.to_owned(), project: project.clone() }
+    }
+
+    fn owner(&self, backend: &BackendName) -> Owner {
+        Owner { project: self.project.clone(), backend: backend.clone() }
+    }
+
+    /// What stands in every env file that the manifest names.
+    pub(crate) fn look(
+        &self,
+        desired: &Desired,
+        snapshot: &Snapshot,
+        fingerprints: Option<&FingerprintKey>,
+    ) -> BTreeMap<BackendName, EnvFileActual> {
+        let existing: BTreeMap<_, _> = snapshot.backends.iter().map(|backend| (&backend.name, backend)).collect();
+        let renamed: BTreeMap<_, _> = desired.moved.iter().map(|moved| (&moved.to, &moved.from)).collect();
+        let mut found = BTreeMap::new();
+        for (name, backend) in &desired.backends {
+            let Some(target) = &backend.env_file else { continue };
+            if backend.spec.is_record_only() {
+                continue;
+            }
+            let actual = existing.get(name).or_else(|| existing.get(*renamed.get(name)?)).copied();
+            let expected = actual.map(|actual| Expected {
+                owner: self.owner(name),
+                url: actual.endpoints.as_ref().map(|endpoints| endpoints.url.clone()),
+                admin_key: actual.admin_key.clone(),
+                client: actual.endpoints.as_ref().and_then(|endpoints| client(&self.folder, target, &endpoints.site_url)),
+            });
+            let fingerprint = |key: &str| -> Option<Fingerprint> { fingerprints.map(|fingerprints| fingerprints.fingerprint(key)) };
+            let looked =
+                env_file::inspect(&self.folder.join(&target.path), expected.as_ref(), fingerprint, |name| std::env::var_os(name));
+            found.insert(name.clone(), looked);
+        }
+        found
+    }
+}
+
+/// The framework's own variables, if they are asked for.
+fn client(folder: &Path, target: &EnvFileTarget, site_url: &str) -> Option<ClientVariables> {
+    if !target.client_vars {
+        return None;
+    }
+    // The package that the env file lies beside decides, as it does for the Convex client.
+    let path = folder.join(&target.path);
+    let package = path.parent().map(|folder| folder.join("package.json")).and_then(|path| std::fs::read_to_string(path).ok());
+    let prefix = package.map_or("", |text| detect::client_prefix(&text));
+    Some(ClientVariables { prefix: prefix.to_owned(), site_url: site_url.to_owned() })
+}
+
+/// Puts the coordinates of a backend into a file.
+pub(crate) fn write_file(
+    path: &Path,
+    owner: Owner,
+    credentials: &Credentials,
+    client: Option<ClientVariables>,
+) -> Result<Vec<String>, Finding> {
+    let block = Block::new(owner, &credentials.url, credentials.admin_key.clone(), client).map_err(|error| finding(&error))?;
+    env_file::put(path, &block).map(|written| written.warnings).map_err(|error| finding(&error))
+}
+
+/// An env file's error as users see it.
+pub(crate) fn finding(error: &env_file::EnvFileError) -> Finding {
+    let mut message = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        message = format!("{message}: {cause}");
+        source = cause.source();
+    }
+    Finding::new(error.code(), message)
+}
+
+impl EnvFiles for ManifestEnvFiles {
+    fn write(&self, backend: &BackendName, target: &EnvFileTarget, credentials: &Credentials) -> Result<(), Finding> {
+        let client = client(&self.folder, target, &credentials.site_url);
+        // Warnings were part of the plan; saying them again would be noise.
+        write_file(&self.folder.join(&target.path), self.owner(backend), credentials, client).map(drop)
+    }
+
+    fn clear(&self, backend: &BackendName, target: &EnvFileTarget) -> Result<(), Finding> {
+        let path = self.folder.join(&target.path);
+        env_file::take_out(&path, &self.owner(backend)).map(drop).map_err(|error| finding(&error))
+    }
+}

@@ -1,0 +1,65 @@
+//! Plans in files: saved without secrets, believed only when nothing has moved since.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use super::failure::Failure;
+use crate::model::{Exit, Finding};
+use crate::plan::{self, Plan};
+
+/// How large a saved plan may be.
+const LARGEST_PLAN: u64 = 256 << 20;
+
+/// Saves a plan, readable by its owner only, whole or not at all.
+pub(crate) fn save(plan: &Plan, path: &Path) -> Result<(), Failure> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::new(Exit::Failed, Finding::new("plan.not_saved", format!("the plan could not be saved to `{}`: {error}", path.display())))
+    };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let text = serde_json::to_vec(plan).map_err(|error| failed(&error))?;
+    let mut file = tempfile::Builder::new().prefix(".convexinfra-plan.").tempfile_in(folder).map_err(|error| failed(&error))?;
+    file.write_all(&text).and_then(|()| file.write_all(b"\n")).and_then(|()| file.as_file().sync_all()).map_err(|error| failed(&error))?;
+    file.persist(path).map_err(|error| failed(&error.error))?;
+    Ok(())
+}
+
+/// Reads a saved plan and checks that it is one.
+pub(crate) fn read(path: &Path) -> Result<Plan, Failure> {
+    let refused = |what: String| {
+        let finding = Finding::new("plan.unreadable", format!("`{}` is not a plan that can be applied: {what}", path.display()));
+        Failure::new(Exit::Refused, finding.with_help(format!("save a new one with\n    convexinfra plan --out {}", path.display())))
+    };
+    let metadata = fs::metadata(path).map_err(|error| {
+        let finding = Finding::new("plan.unreadable", format!("the plan `{}` cannot be read: {error}", path.display()));
+        Failure::new(Exit::Failed, finding)
+    })?;
+    if metadata.len() > LARGEST_PLAN {
+        return Err(refused("it is larger than any plan".to_owned()));
+    }
+    let bytes = fs::read(path).map_err(|error| refused(error.to_string()))?;
+    let plan: Plan = serde_json::from_slice(&bytes).map_err(|error| refused(error.to_string()))?;
+    plan::check(&plan).map_err(|defect| refused(defect.to_string()))?;
+    Ok(plan)
+}
+
+/// Why a saved plan is not what would be done now, if it is not.
+pub(crate) fn stale(saved: &Plan, now: &Plan) -> Option<Finding> {
+    let what = if saved.project != now.project {
+        format!("it is for project `{}`, and this is `{}`", saved.project, now.project)
+    } else if saved.control_plane != now.control_plane {
+        format!("it was made against the control plane `{}`, and this is `{}`", saved.control_plane, now.control_plane)
+    } else if saved.manifest != now.manifest {
+        "the manifest has changed since it was made".to_owned()
+    } else if saved.base != now.base {
+        format!("the project is at revision {} now, and it was made at {}", now.base, saved.base)
+    } else if saved.digest != now.digest {
+        "planning now does not give the same steps: a secret, an env file or what is seen of the backends has changed".to_owned()
+    } else {
+        return None;
+    };
+    Some(
+        Finding::new("plan.stale", format!("the saved plan is stale: {what}"))
+            .with_help("plan again and look at the difference before applying it"),
+    )
+}

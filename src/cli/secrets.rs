@@ -1,0 +1,86 @@
+//! Looking the manifest's secrets up: the one place that reads them from the environment and from files.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use crate::model::{BackendName, Desired, FieldPath, FingerprintKey, Secret, SecretRef, SecretSource, SecretState, secret_slots};
+
+/// How large a secret in a file may be.
+const LARGEST_SECRET: u64 = 64 << 10;
+
+/// What every field that is compared by fingerprint has for a value, as far as it is at hand.
+#[derive(Debug, Default)]
+pub(crate) struct Values {
+    found: BTreeMap<BackendName, BTreeMap<FieldPath, Secret>>,
+    missing: BTreeMap<BackendName, BTreeMap<FieldPath, SecretRef>>,
+}
+
+/// Reads whatever is at hand.
+pub(crate) fn read(desired: &Desired, folder: &Path) -> Values {
+    let mut values = Values::default();
+    for (name, backend) in &desired.backends {
+        for (path, source) in secret_slots(&backend.spec) {
+            match source {
+                SecretSource::Literal(text) => values.insert(name, path, Secret::new(text)),
+                SecretSource::Reference(reference) => match value(&reference, folder) {
+                    Some(secret) => values.insert(name, path, secret),
+                    None => {
+                        values.missing.entry(name.clone()).or_default().insert(path, reference);
+                    }
+                },
+            }
+        }
+    }
+    values
+}
+
+fn value(reference: &SecretRef, folder: &Path) -> Option<Secret> {
+    match reference {
+        // An empty variable is how CI systems hand over a secret that is not there.
+        SecretRef::Env(name) => std::env::var(name).ok().filter(|value| !value.is_empty()).map(Secret::new),
+        SecretRef::File(path) => {
+            let path = folder.join(path);
+            if fs::metadata(&path).ok()?.len() > LARGEST_SECRET {
+                return None;
+            }
+            let text = fs::read_to_string(path).ok()?;
+            let value = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
+            (!value.is_empty()).then(|| Secret::new(value))
+        }
+    }
+}
+
+impl Values {
+    fn insert(&mut self, name: &BackendName, path: FieldPath, secret: Secret) {
+        self.found.entry(name.clone()).or_default().insert(path, secret);
+    }
+
+    /// Whether the manifest names no secret at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.found.is_empty() && self.missing.is_empty()
+    }
+
+    /// The values, by backend and field.
+    pub(crate) fn found(&self) -> &BTreeMap<BackendName, BTreeMap<FieldPath, Secret>> {
+        &self.found
+    }
+
+    /// The secrets of a backend that are not at hand.
+    pub(crate) fn missing(&self, backend: &BackendName) -> impl Iterator<Item = (&FieldPath, &SecretRef)> {
+        self.missing.get(backend).into_iter().flatten()
+    }
+
+    /// Tells the desired state what is known of its secrets, without telling it any of them.
+    pub(crate) fn describe(&self, desired: &mut Desired, key: Option<&FingerprintKey>) {
+        for (name, backend) in &mut desired.backends {
+            for (path, secret) in self.found.get(name).into_iter().flatten() {
+                let state = key.map_or(SecretState::Unkeyed, |key| SecretState::Known(key.fingerprint(secret.expose())));
+                backend.secrets.insert(path.clone(), state);
+            }
+            for (path, reference) in self.missing(name) {
+                backend.secrets.insert(path.clone(), SecretState::Unavailable(reference.clone()));
+            }
+        }
+    }
+}
