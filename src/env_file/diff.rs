@@ -2,6 +2,8 @@
 //!
 //! Must not do: IO, or printing any part of a line that it does not know to be harmless.
 
+use std::time::Duration;
+
 use similar::TextDiff;
 
 use super::block::{ADMIN_KEY, Block, CLOUD_DEPLOYMENT, ClientKind, Expected, Layout, Role, URL};
@@ -24,7 +26,9 @@ pub fn redacted(before: &[u8], after: &[u8], fingerprint: impl Fn(&str) -> Optio
     if old == new {
         return String::new();
     }
-    TextDiff::from_lines(&old, &new).unified_diff().context_radius(1).missing_newline_hint(false).to_string()
+    // A file made to be slow gets a coarse difference.
+    let diff = TextDiff::configure().timeout(Duration::from_secs(1)).diff_lines(&old, &new);
+    diff.unified_diff().context_radius(1).missing_newline_hint(false).to_string()
 }
 
 /// What applying would change in a file, as [`redacted`] shows it. Values that are not known yet stand there as such.

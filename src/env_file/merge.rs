@@ -87,10 +87,7 @@ pub fn merge(existing: &[u8], block: &Block) -> Merged {
         if merged.changes.is_empty() {
             merged.changes.push(Change::BlockRewritten);
         }
-        let after = Document::parse(&merged.bytes);
-        for name in
-            foreign_values(&before).iter().filter(|(name, value)| after.value(name) != Some(**value)).map(|(name, _)| name)
-        {
+        for name in read_differently(&before, &Document::parse(&merged.bytes)) {
             merged.warnings.push(format!("quotes that are never closed make `{name}` read differently afterwards; close them"));
         }
     }
@@ -135,7 +132,14 @@ pub(super) fn is_note(line: &str) -> bool {
 fn settled(before: &Document<'_>, bytes: &[u8], block: &Block) -> bool {
     let after = Document::parse(bytes);
     let again = Merge { document: &after, block, removal: Removal::Whole }.run();
-    again.bytes == bytes && foreign_values(before).iter().all(|(name, value)| after.value(name) == Some(*value))
+    again.bytes == bytes && read_differently(before, &after).is_empty()
+}
+
+/// The variables of others that had a value and have another one now.
+fn read_differently(before: &Document<'_>, after: &Document<'_>) -> Vec<String> {
+    let after = foreign_values(after);
+    let changed = |(name, value): &(&str, &str)| after.get(name) != Some(value);
+    foreign_values(before).into_iter().filter(changed).map(|(name, _)| name.to_owned()).collect()
 }
 
 fn foreign_values<'a>(document: &'a Document<'_>) -> BTreeMap<&'a str, &'a str> {

@@ -151,6 +151,25 @@ fn values_that_would_be_read_differently_are_refused() {
     }
 }
 
+#[test]
+fn hostile_sizes_stay_quick() {
+    let many: String = (0..20_000).map(|number| format!("V{number}='\n")).collect();
+    let pieces = [
+        "CONVEX_SELF_HOSTED_URL=x\n",
+        "CONVEX_SELF_HOSTED_URL\n",
+        "VITE_CONVEX_URL=x\n",
+        "# <<< convexinfra <<<\n",
+        OURS,
+        "\r",
+        "=\n",
+    ];
+    for text in pieces.iter().map(|piece| piece.repeat(256 * 1024 / piece.len())).chain([many]) {
+        let new = merge(text.as_bytes(), &client_block("")).bytes;
+        remove(&new, &owner("dev"));
+        assert!(super::super::diff::redacted(text.as_bytes(), &new, |_| None).len() > OURS.len());
+    }
+}
+
 /// Pieces of lines that dotenv files are made of, and the worst that could stand between them.
 fn piece() -> impl Strategy<Value = String> {
     let pieces = vec![

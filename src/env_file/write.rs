@@ -38,7 +38,7 @@ pub fn write(path: &Path, expected_before: Option<&[u8]>, bytes: &[u8]) -> Resul
     }
     sweep(&target.folder());
     if expected_before == Some(bytes) {
-        return make_private(&target.real).map_err(|error| EnvFileError::writing(path, error));
+        return make_private(&target.real).map_err(|source| EnvFileError::NotWritten { path: path.to_owned(), source });
     }
     replace(path, &target.real, expected_before, bytes, Mode::Private)
 }
