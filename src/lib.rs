@@ -13,5 +13,6 @@ pub mod model;
 pub mod plan;
 pub mod provider;
 pub mod render;
+pub mod schema;
 pub mod simulator;
 pub mod store;

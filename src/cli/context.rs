@@ -47,6 +47,11 @@ impl Context {
         Self { global, printer, host: OnceCell::new() }
     }
 
+    /// The same context for a part of a command whose documents nobody asked for.
+    pub(crate) fn without_documents(&self) -> Self {
+        Self::new(self.global.clone(), self.printer.without_documents())
+    }
+
     /// The path of the manifest.
     pub(crate) fn manifest_path(&self) -> Result<PathBuf, Failure> {
         if let Some(path) = &self.global.manifest {

@@ -16,6 +16,8 @@ pub(crate) struct Printer {
     out_style: Style,
     err_style: Style,
     json: bool,
+    /// Nothing at all for people: programs read, and this part has no documents.
+    silent: bool,
     json_into: Option<std::sync::Arc<std::fs::File>>,
 }
 
@@ -42,8 +44,14 @@ impl Printer {
             out_style: style(std::io::stdout().is_terminal()),
             err_style: style(std::io::stderr().is_terminal()),
             json,
+            silent: false,
             json_into: json_into.map(std::sync::Arc::new),
         }
+    }
+
+    /// A printer for a part of a command that has no documents or results of its own.
+    pub(crate) fn without_documents(&self) -> Self {
+        Self { silent: self.json, json: false, json_into: None, ..self.clone() }
     }
 
     /// How results look.
@@ -68,7 +76,7 @@ impl Printer {
 
     /// A result for people; nothing where programs read.
     pub(crate) fn result(&self, text: &str) {
-        if !self.json {
+        if !self.json && !self.silent {
             write(&mut std::io::stdout().lock(), text);
         }
     }
@@ -80,14 +88,9 @@ impl Printer {
 
     /// Talk for people; nothing where programs read.
     pub(crate) fn talk(&self, text: &str) {
-        if !self.json {
+        if !self.json && !self.silent {
             write(&mut std::io::stderr().lock(), text);
         }
-    }
-
-    /// Talk that has to be heard even where programs read, such as an error without a document.
-    pub(crate) fn insist(&self, text: &str) {
-        write(&mut std::io::stderr().lock(), text);
     }
 
     /// A document, in one line, to whoever wants documents.

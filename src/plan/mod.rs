@@ -5,6 +5,7 @@
 mod build;
 mod check;
 mod diff;
+mod drift;
 mod effect;
 mod graph;
 mod lint;
@@ -21,6 +22,7 @@ use crate::model::{
 
 pub use build::{Actual, Intent, Scope, build};
 pub use check::{PlanDefect, check};
+pub use drift::{DriftReport, drift};
 pub use effect::Effect;
 pub use policy::destruction_refusals;
 pub use reason::Reason;

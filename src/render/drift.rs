@@ -4,18 +4,24 @@ use std::fmt::Write as _;
 
 use super::style::Style;
 use super::words::counted;
-use crate::plan::Plan;
+use crate::model::Snapshot;
+use crate::plan::DriftReport;
 
-/// The drift of a plan, or that there is none.
-pub fn drift(plan: &Plan, backends: usize, style: Style) -> String {
+/// The drift of a project, or that there is none.
+pub fn drift(report: &DriftReport, snapshot: &Snapshot, style: Style) -> String {
     let mut text = String::new();
-    if plan.drift.is_empty() {
-        let _ = writeln!(text, "no drift: {} of `{}` as last applied", counted(backends, "backend"), plan.project);
-        return text;
+    let project = &snapshot.project;
+    if report.drift.is_empty() && report.unknown.is_empty() {
+        let _ = writeln!(text, "no drift: {} of `{project}` as last applied", counted(snapshot.backends.len(), "backend"));
     }
-    let _ = writeln!(text, "{}", style.warning(&format!("drift in `{}`:", plan.project)));
-    for drift in &plan.drift {
+    if !report.drift.is_empty() {
+        let _ = writeln!(text, "{}", style.warning(&format!("drift in `{project}`:")));
+    }
+    for drift in &report.drift {
         let _ = writeln!(text, "  {} {}: applied {}, seen {}", drift.address, drift.path, drift.recorded, drift.observed);
+    }
+    for address in &report.unknown {
+        let _ = writeln!(text, "  {address}: its provider did not answer, so nothing is known");
     }
     text
 }

@@ -15,7 +15,7 @@ pub enum GraphFormat {
 }
 
 /// One line of a graph: an address, what happens to it, and what it waits for.
-pub struct Node {
+struct Node {
     name: String,
     label: String,
     after: Vec<String>,

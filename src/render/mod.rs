@@ -15,7 +15,7 @@ mod style;
 mod words;
 
 pub use drift::drift;
-pub use error::{error_document, report_text};
+pub use error::{ErrorDocument, error_document, report_text};
 pub use graph::{GraphFormat, graph};
 pub use markdown::markdown;
 pub use plan::{plan, summary_line};

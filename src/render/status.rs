@@ -68,7 +68,8 @@ impl StatusEntry {
         }
     }
 
-    fn words(&self) -> &'static str {
+    /// The state in words.
+    pub fn words(&self) -> &'static str {
         match (self.phase, self.state) {
             (Phase::Creating, _) => "unfinished",
             (Phase::Removing, _) => "being removed",

@@ -1,0 +1,40 @@
+//! `convexinfra env`: prints or writes the coordinates of a backend. The one command that shows a key.
+
+use super::the_backend;
+use crate::cli::args::{Env as Args, EnvFormat};
+use crate::cli::context::Context;
+use crate::cli::env_files::{finding, write_file};
+use crate::cli::failure::Failure;
+use crate::env_file::{Block, Owner, format};
+use crate::model::Exit;
+
+/// Prints or writes the coordinates of a backend.
+pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+    let (project, loaded) = context.project()?;
+    let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
+    let snapshot = control.snapshot(&project).await?;
+    let backend = the_backend(&snapshot, args.backend.name.as_ref())?;
+    let credentials = control.credentials(&project, &backend).await?;
+    let owner = Owner { project, backend: backend.clone() };
+    let failed = |finding| Failure::new(Exit::Failed, finding);
+    if let Some(path) = &args.write {
+        for warning in write_file(path, owner, &credentials, None).map_err(failed)? {
+            context.printer.talk(&format!("{warning}\n"));
+        }
+        context.printer.result(&format!("`{}` names `{backend}`\n", path.display()));
+        context.printer.document(&serde_json::json!({
+            "format": "convexinfra.env/1", "name": backend, "url": credentials.url, "site_url": credentials.site_url, "env_file": path,
+        }));
+        return Ok(Exit::Done);
+    }
+    let block = Block::new(owner, &credentials.url, credentials.admin_key, None).map_err(|error| failed(finding(&error)))?;
+    let format = match args.format {
+        _ if context.printer.is_json() => format::Format::Json,
+        EnvFormat::Dotenv => format::Format::Dotenv,
+        EnvFormat::Json => format::Format::Json,
+        EnvFormat::Shell => format::Format::Shell,
+        EnvFormat::Github => format::Format::GitHub,
+    };
+    context.printer.raw(&format::render(&block, format));
+    Ok(Exit::Done)
+}

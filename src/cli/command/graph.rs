@@ -1,0 +1,22 @@
+//! `convexinfra graph`: the graph of the plan.
+
+use crate::cli::args::{Graph as Args, GraphNotation};
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::control::KeyNeed;
+use crate::model::Exit;
+use crate::plan::Intent;
+use crate::render::{GraphFormat, graph};
+
+/// Draws the graph of the plan.
+pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+    let (loaded, _) = context.load_with_secrets(KeyNeed::IfThere).await?;
+    let control = context.control(Some(&loaded.desired))?;
+    let plan = super::plan::make(control, &loaded, &Intent::default()).await?;
+    let format = match args.format {
+        GraphNotation::Dot => GraphFormat::Dot,
+        GraphNotation::Mermaid => GraphFormat::Mermaid,
+    };
+    context.printer.raw(&graph(&plan, format));
+    Ok(Exit::Done)
+}

@@ -1,0 +1,25 @@
+//! `convexinfra log`: what has happened to a project.
+
+use crate::cli::args::Log as Args;
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::model::Exit;
+
+/// Shows what has happened, newest last.
+pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+    let (project, loaded) = context.project()?;
+    let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
+    let entries = control.history(&project, args.limit).await?;
+    let mut text = String::new();
+    for entry in &entries {
+        let backend = entry.backend.as_deref().unwrap_or("-");
+        text.push_str(format!("{}  {:20}  {backend}  {}", entry.at, entry.kind, entry.detail).trim_end());
+        text.push('\n');
+    }
+    if entries.is_empty() {
+        text = format!("nothing has happened to `{project}` yet\n");
+    }
+    context.printer.result(&text);
+    context.printer.document(&serde_json::json!({ "format": "convexinfra.log/1", "project": project, "entries": entries }));
+    Ok(Exit::Done)
+}

@@ -1,0 +1,28 @@
+//! `convexinfra skill`: the skill that tells coding agents how to use convexinfra.
+
+use std::fs;
+
+use crate::cli::args::{Skill as Args, SkillCommand};
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::model::{Exit, Finding};
+
+/// The skill, as it stands in this repository.
+const SKILL: &str = include_str!("../../../skills/convexinfra/SKILL.md");
+
+/// Writes or prints the skill.
+pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+    match &args.command {
+        SkillCommand::Show => context.printer.raw(SKILL),
+        SkillCommand::Install { dir } => {
+            let folder = dir.join("convexinfra");
+            let path = folder.join("SKILL.md");
+            fs::create_dir_all(&folder).and_then(|()| fs::write(&path, SKILL)).map_err(|error| {
+                Failure::new(Exit::Failed, Finding::new("skill.not_written", format!("`{}` could not be written: {error}", path.display())))
+            })?;
+            context.printer.result(&format!("wrote `{}`\n", path.display()));
+            context.printer.document(&serde_json::json!({ "format": "convexinfra.skill/1", "path": path }));
+        }
+    }
+    Ok(Exit::Done)
+}

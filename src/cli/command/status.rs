@@ -1,0 +1,24 @@
+//! `convexinfra status`: what there is.
+
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::model::Exit;
+use crate::render::{StatusDocument, StatusEntry, status_table};
+
+/// Shows what there is.
+pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
+    let (project, loaded) = context.project()?;
+    let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
+    let snapshot = control.snapshot(&project).await?;
+    let document = StatusDocument {
+        format: "convexinfra.status/1",
+        lease: control.holder(&project).await?,
+        project,
+        control_plane: snapshot.control_plane.name.clone(),
+        revision: snapshot.revision,
+        backends: snapshot.backends.iter().map(StatusEntry::new).collect(),
+    };
+    context.printer.result(&status_table(&document, context.printer.out_style()));
+    context.printer.document(&document);
+    Ok(Exit::Done)
+}

@@ -1,0 +1,36 @@
+//! `convexinfra validate`: every mistake in the manifest.
+
+use serde::Serialize;
+
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::manifest::findings;
+use crate::model::{Exit, Finding};
+use crate::render::counted;
+
+/// The document of a manifest without mistakes.
+#[derive(Serialize)]
+struct Valid {
+    format: &'static str,
+    manifest: String,
+    project: String,
+    backends: usize,
+    warnings: Vec<Finding>,
+}
+
+/// Checks the manifest.
+pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
+    let loaded = context.load()?;
+    super::plan::warnings(context, &loaded);
+    let file = loaded.path.display().to_string();
+    let backends = loaded.desired.backends.len();
+    context.printer.result(&format!("`{file}` is valid: project `{}`, {}\n", loaded.desired.project, counted(backends, "backend")));
+    context.printer.document(&Valid {
+        format: "convexinfra.validate/1",
+        warnings: findings(&loaded.warnings, &loaded.text, &file),
+        manifest: file,
+        project: loaded.desired.project.to_string(),
+        backends,
+    });
+    Ok(Exit::Done)
+}

@@ -1,0 +1,54 @@
+//! The schemas of everything that programs read or write, generated from the types themselves.
+//!
+//! Must not do: describe anything by hand that a type says already.
+
+use crate::apply::Event;
+use crate::manifest;
+use crate::plan::Plan;
+use crate::render::{ErrorDocument, StatusDocument};
+
+/// A document that has a schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Document {
+    /// The manifest.
+    Manifest,
+    /// A plan.
+    Plan,
+    /// One event of an apply.
+    Events,
+    /// A failure.
+    Error,
+    /// What there is.
+    Status,
+}
+
+impl Document {
+    /// Every document.
+    pub const ALL: [Self; 5] = [Self::Manifest, Self::Plan, Self::Events, Self::Error, Self::Status];
+
+    /// The file below `schema/` that holds its schema.
+    pub fn file(self) -> &'static str {
+        match self {
+            Self::Manifest => "convex.schema.json",
+            Self::Plan => "plan.schema.json",
+            Self::Events => "events.schema.json",
+            Self::Error => "error.schema.json",
+            Self::Status => "status.schema.json",
+        }
+    }
+}
+
+/// The schema of a document as text.
+pub fn text(document: Document) -> String {
+    let schema = match document {
+        Document::Manifest => manifest::schema(),
+        Document::Plan => schemars::schema_for!(Plan).to_value(),
+        Document::Events => schemars::schema_for!(Event).to_value(),
+        Document::Error => schemars::schema_for!(ErrorDocument<'_>).to_value(),
+        Document::Status => schemars::schema_for!(StatusDocument).to_value(),
+    };
+    // A value of plain JSON always prints.
+    let mut text = serde_json::to_string_pretty(&schema).unwrap_or_default();
+    text.push('\n');
+    text
+}
