@@ -1,18 +1,18 @@
-//! Named points at which a test build can be killed, so that the crash matrix can try every one of them.
+//! Named points at which a debug build can be killed, so that the crash matrix can try every one of them.
 //!
-//! Must not do: anything at all in a normal build, where [`point`] is an empty function.
+//! Must not do: anything at all in a release build, where [`point`] is an empty function.
 
 /// Marks a place right before or after something is written, started or sent.
 ///
-/// In a build with the feature `fault-injection`, `CONVEXINFRA_FAULT_TRACE=FILE` appends every point's name to a
+/// In a debug build, which is what tests run, `CONVEXINFRA_FAULT_TRACE=FILE` appends every point's name to a
 /// file as it is passed, and `CONVEXINFRA_FAULT=NAME:N` kills the process with SIGKILL when it passes the point
 /// `NAME` for the `N`th time (from 1).
-#[cfg(not(feature = "fault-injection"))]
+#[cfg(not(debug_assertions))]
 #[inline(always)]
 pub fn point(_name: &'static str) {}
 
 /// Marks a place right before or after something is written, started or sent.
-#[cfg(feature = "fault-injection")]
+#[cfg(debug_assertions)]
 pub fn point(name: &'static str) {
     use std::collections::BTreeMap;
     use std::io::Write;

@@ -103,7 +103,8 @@ impl<'a> Draft<'a> {
     }
 
     fn step(&mut self, address: Address, action: Action, reason: Reason, changes: Vec<Change>, task: Task) {
-        let destroys_data = action == Action::Destroy;
+        let record_only = self.existing.get(&address.backend).is_some_and(|backend| backend.recorded.is_record_only());
+        let destroys_data = action == Action::Destroy && !record_only;
         let id = StepId::new(action, &address);
         self.steps.push(Step { id, address, action, reason, changes, after: Vec::new(), destroys_data, task: Some(task) });
     }

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
-use petgraph::visit::Topo;
 
 use super::{Action, Step, StepId, Task};
 use crate::model::{AddressKind, BackendName, BackendSpec};
@@ -54,24 +54,31 @@ pub(super) fn connect(mut steps: Vec<Step>, recorded: &BTreeMap<&BackendName, &B
     in_order(steps)
 }
 
-/// The steps in a topological order. What takes part in a cycle comes last: [`super::check`] reports it.
+/// The steps in a topological order, by address wherever the graph leaves a choice. What takes part in a cycle comes
+/// last: [`super::check`] reports it.
 fn in_order(steps: Vec<Step>) -> Vec<Step> {
-    let mut graph: DiGraph<usize, ()> = DiGraph::with_capacity(steps.len(), steps.len());
-    // Topo visits the last of the ready nodes first, so nodes are added from the last to the first.
-    let mut nodes: Vec<NodeIndex> = (0..steps.len()).rev().map(|index| graph.add_node(index)).collect();
-    nodes.reverse();
     let positions: BTreeMap<&StepId, usize> = steps.iter().enumerate().map(|(index, step)| (&step.id, index)).collect();
+    let mut graph: DiGraph<(), ()> = DiGraph::with_capacity(steps.len(), steps.len());
+    for _ in &steps {
+        graph.add_node(());
+    }
     for (index, step) in steps.iter().enumerate() {
-        for before in &step.after {
-            if let Some(position) = positions.get(before) {
-                graph.add_edge(nodes[*position], nodes[index], ());
-            }
+        for before in step.after.iter().filter_map(|id| positions.get(id)) {
+            graph.add_edge(NodeIndex::new(*before), NodeIndex::new(index), ());
         }
     }
+    let mut missing: Vec<usize> =
+        graph.node_indices().map(|node| graph.edges_directed(node, Direction::Incoming).count()).collect();
+    let mut ready: BTreeSet<usize> = (0..steps.len()).filter(|index| missing[*index] == 0).collect();
     let mut order = Vec::with_capacity(steps.len());
-    let mut topo = Topo::new(&graph);
-    while let Some(node) = topo.next(&graph) {
-        order.push(graph[node]);
+    while let Some(index) = ready.pop_first() {
+        order.push(index);
+        for node in graph.neighbors_directed(NodeIndex::new(index), Direction::Outgoing) {
+            missing[node.index()] -= 1;
+            if missing[node.index()] == 0 {
+                ready.insert(node.index());
+            }
+        }
     }
     let mut slots: Vec<Option<Step>> = steps.into_iter().map(Some).collect();
     let mut ordered: Vec<Step> = order.into_iter().filter_map(|index| slots[index].take()).collect();
