@@ -30,6 +30,9 @@ pub(crate) struct Row {
     /// The state of the import or export in the answer.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) state: Option<String>,
+    /// Whether the recording breaks off in the middle of the body, so that its shape is only a beginning.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub(crate) cut: bool,
     /// The names in a zip file.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub(crate) entries: Vec<String>,
@@ -50,7 +53,7 @@ pub(crate) struct Seen {
 impl Seen {
     pub(crate) fn new(status: u16, content_type: Option<String>, body: &str, entries: Vec<String>) -> Self {
         let is_json = content_type.as_deref() == Some("application/json");
-        let body = if is_json { serde_json::from_str::<Value>(body).unwrap() } else { Value::Null };
+        let body = if is_json { serde_json::from_str::<Value>(&mended(body)).unwrap() } else { Value::Null };
         let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         Self {
             status,
@@ -76,6 +79,41 @@ impl Row {
             entries: self.entries.clone(),
         }
     }
+
+    /// Whether an answer is the recorded one as far as the recording goes.
+    pub(crate) fn agrees(&self, mut seen: Seen) -> bool {
+        let keys = |shape: &Option<Value>| match shape {
+            Some(Value::Object(fields)) => fields.keys().cloned().collect(),
+            _ => Vec::new(),
+        };
+        if self.cut {
+            let there = keys(&seen.shape);
+            if !keys(&self.shape).iter().all(|key| there.contains(key)) {
+                return false;
+            }
+            seen.shape = self.shape.clone();
+        }
+        seen == self.seen()
+    }
+}
+
+/// Ends JSON that breaks off in the middle.
+fn mended(text: &str) -> String {
+    let (mut open, mut in_text, mut escaped) = (Vec::new(), false, false);
+    for c in text.chars() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if in_text => escaped = true,
+            '"' => in_text = !in_text,
+            _ if in_text => {}
+            '{' => open.push('}'),
+            '[' => open.push(']'),
+            '}' | ']' => drop(open.pop()),
+            _ => {}
+        }
+    }
+    let end: String = in_text.then_some('"').into_iter().chain(open.into_iter().rev()).collect();
+    text.to_owned() + &end
 }
 
 /// The keys of objects and the types of everything else. Of an array only the first element counts.
@@ -141,6 +179,7 @@ pub(crate) fn reduce(golden: &Value) -> Vec<Row> {
             response["entries"].as_array().into_iter().flatten().map(|entry| text(&entry[0]).unwrap()).collect();
         let status = response["status"].as_u64().unwrap() as u16;
         let body = response["body"].as_str().unwrap_or_default();
+        let is_json = response["content_type"] == "application/json";
         let seen = Seen::new(status, text(&response["content_type"]), body, entries);
         Row {
             label: text(&record["label"]).unwrap(),
@@ -155,6 +194,7 @@ pub(crate) fn reduce(golden: &Value) -> Vec<Row> {
             shape: seen.shape,
             outcome: seen.outcome,
             state: seen.state,
+            cut: is_json && mended(body) != body,
             entries: seen.entries,
         }
     };
