@@ -5,7 +5,9 @@
 
 pub(crate) mod backend;
 mod client;
+mod hostile;
 mod http;
+mod launched;
 mod process;
 mod recorded;
 mod session;

@@ -75,15 +75,21 @@ impl Place {
 
     /// Starts, and waits until it is ready.
     pub(crate) async fn start(&self, setup: &Setup) -> Backend {
+        let name = setup.value("--instance-name");
+        let key = key_of(&name, &setup.value("--instance-secret"), KeyKind::Admin { member_id: 0 });
+        self.start_with(setup, &name, &key).await
+    }
+
+    /// Starts, and waits until it answers by this name and takes this key.
+    pub(crate) async fn start_with(&self, setup: &Setup, name: &str, key: &Secret) -> Backend {
         let mut backend = self.spawn(setup);
-        let key = key_of(&setup.value("--instance-name"), &setup.value("--instance-secret"), KeyKind::Admin { member_id: 0 });
         let started = Instant::now();
         let connections = Connections::default();
         loop {
-            match ready(&connections, &backend.url(), &setup.value("--instance-name"), &key).await {
+            match ready(&connections, &backend.url(), name, key).await {
                 Readiness::Ready => return backend,
                 // A bar in the name splits the key at the wrong place, so that no key is ever accepted.
-                Readiness::KeyRefused if setup.value("--instance-name").contains('|') => return backend,
+                Readiness::KeyRefused if name.contains('|') => return backend,
                 other if started.elapsed() > PATIENCE => panic!("not ready: {other:?}\n{}", self.text()),
                 _ => {}
             }
