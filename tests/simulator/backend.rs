@@ -5,6 +5,7 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use convexinfra::convex::admin_key::{InstanceSecret, KeyKind, issue};
@@ -132,11 +133,19 @@ impl Setup {
     }
 }
 
-/// Two ports that nobody listens on right now.
+/// Two ports that nobody listens on, each handed out once.
+///
+/// They lie below those that the system hands out by itself, so that no outgoing connection of another test takes one
+/// between here and the start.
 pub(crate) fn free_ports() -> (u16, u16) {
-    let listeners = [0, 0].map(|port| TcpListener::bind(("127.0.0.1", port)).unwrap());
-    let [api, site] = listeners.map(|listener| listener.local_addr().unwrap().port());
-    (api, site)
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id() % 1_000 * 12;
+    let mut free = std::iter::repeat_with(|| {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        u16::try_from(15_000 + (first + step) % 12_000).unwrap()
+    })
+    .filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    (free.next().unwrap(), free.next().unwrap())
 }
 
 /// A key, made at a fixed time with a fixed nonce.
