@@ -2,6 +2,7 @@
 
 mod contract;
 mod download;
+mod server;
 mod world;
 
 use world::{local, simulated};

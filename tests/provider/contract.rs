@@ -1,6 +1,6 @@
 //! The contract: each function is one promise, tried on a fresh world.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
