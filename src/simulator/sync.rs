@@ -1,0 +1,276 @@
+//! The web socket that the official client asks its queries through.
+//!
+//! A session has an identity, a set of queries, and a version of each; every message that changes one of them is
+//! answered with the transition from the old version to the new one, and so is every change of the data that
+//! changes a result.
+//!
+//! Must not do: run functions; mutations and actions are told that nothing runs.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::access::{Caller, judge_key};
+use super::functions::framed;
+use super::routes::App;
+use super::values::timestamp;
+use super::{identifier, queries};
+
+const PING_EVERY: Duration = Duration::from_secs(15);
+const MESSAGE_MAX: usize = 16 << 20;
+
+/// `GET /api/{version}/sync`
+pub(super) async fn open(State(app): State<App>, upgrade: WebSocketUpgrade) -> Response {
+    upgrade.max_message_size(MESSAGE_MAX).on_upgrade(move |socket| serve(app, socket))
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type")]
+enum ClientMessage {
+    #[serde(rename_all = "camelCase")]
+    Connect {
+        #[serde(default)]
+        client_ts: Option<f64>,
+    },
+    #[serde(rename_all = "camelCase")]
+    Authenticate {
+        base_version: u64,
+        token_type: String,
+        #[serde(default)]
+        value: Option<String>,
+    },
+    #[serde(rename_all = "camelCase")]
+    ModifyQuerySet {
+        base_version: u64,
+        new_version: u64,
+        modifications: Vec<Modification>,
+    },
+    #[serde(rename_all = "camelCase")]
+    Mutation {
+        request_id: u64,
+        udf_path: String,
+    },
+    #[serde(rename_all = "camelCase")]
+    Action {
+        request_id: u64,
+        udf_path: String,
+    },
+    Event {},
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type")]
+enum Modification {
+    #[serde(rename_all = "camelCase")]
+    Add {
+        query_id: u64,
+        udf_path: String,
+        #[serde(default)]
+        args: Value,
+    },
+    #[serde(rename_all = "camelCase")]
+    Remove { query_id: u64 },
+}
+
+struct Subscription {
+    path: String,
+    args: Value,
+    result: Option<Result<Value, String>>,
+}
+
+/// What the session has last been told.
+#[derive(Clone, Copy)]
+struct Version {
+    query_set: u64,
+    identity: u64,
+    ts: u64,
+}
+
+impl Version {
+    fn json(self) -> Value {
+        json!({ "querySet": self.query_set, "identity": self.identity, "ts": timestamp(self.ts) })
+    }
+}
+
+struct Session {
+    app: App,
+    caller: Caller,
+    version: Version,
+    queries: BTreeMap<u64, Subscription>,
+    clock_skew: i64,
+}
+
+/// What to do after a message.
+enum Next {
+    Send(Vec<Value>),
+    Close(Value),
+}
+
+async fn serve(app: App, mut socket: WebSocket) {
+    let mut changes = app.changes();
+    let stopped = app.clone();
+    let version = Version { query_set: 0, identity: 0, ts: 0 };
+    let mut session = Session { app, caller: Caller::Nobody, version, queries: BTreeMap::new(), clock_skew: 0 };
+    let mut ping = tokio::time::interval(PING_EVERY);
+    if socket.send(Message::Ping(Vec::new().into())).await.is_err() {
+        return;
+    }
+    loop {
+        let next = tokio::select! {
+            () = stopped.stopped() => break,
+            message = socket.recv() => match message {
+                Some(Ok(Message::Text(text))) => session.take(&text),
+                Some(Ok(Message::Close(_)) | Err(_)) | None => break,
+                Some(Ok(_)) => continue,
+            },
+            changed = changes.changed() => match changed {
+                Ok(()) => Next::Send(session.refresh()),
+                Err(_) => break,
+            },
+            _ = ping.tick() => Next::Send(vec![json!({ "type": "Ping" })]),
+        };
+        let (messages, is_last) = match next {
+            Next::Send(messages) => (messages, false),
+            Next::Close(message) => (vec![message], true),
+        };
+        for message in messages {
+            if socket.send(Message::Text(message.to_string().into())).await.is_err() {
+                return;
+            }
+        }
+        if is_last {
+            break;
+        }
+    }
+    let _ = socket.send(Message::Close(None)).await;
+}
+
+impl Session {
+    fn take(&mut self, text: &str) -> Next {
+        let message: ClientMessage = match serde_json::from_str(text) {
+            Ok(message) => message,
+            Err(error) => return fatal(&format!("the message cannot be read: {error}")),
+        };
+        match message {
+            ClientMessage::Connect { client_ts } => {
+                self.clock_skew = client_ts.map_or(0, |sent| (identifier::now_ms() - sent) as i64);
+                Next::Send(Vec::new())
+            }
+            ClientMessage::Authenticate { base_version, token_type, value } => {
+                self.authenticate(base_version, &token_type, value.as_deref())
+            }
+            ClientMessage::ModifyQuerySet { base_version, new_version, modifications } => {
+                self.modify(base_version, new_version, modifications)
+            }
+            ClientMessage::Mutation { request_id, udf_path } => {
+                Next::Send(vec![refusal("MutationResponse", request_id, &udf_path)])
+            }
+            ClientMessage::Action { request_id, udf_path } => {
+                Next::Send(vec![refusal("ActionResponse", request_id, &udf_path)])
+            }
+            ClientMessage::Event {} => Next::Send(Vec::new()),
+        }
+    }
+
+    fn authenticate(&mut self, base_version: u64, token_type: &str, value: Option<&str>) -> Next {
+        if base_version != self.version.identity {
+            return fatal("the version of the identity is not the current one");
+        }
+        let caller = match (token_type, value) {
+            ("None", _) => Ok(Caller::Nobody),
+            ("Admin", Some(key)) => judge_key(&self.app, key).map_err(|refusal| refusal.message),
+            _ => Err("this simulator knows no users".to_owned()),
+        };
+        match caller {
+            Ok(caller) => {
+                self.caller = caller;
+                let identity = self.version.identity + 1;
+                let next = Version { identity, ts: self.app.changed_at(), ..self.version };
+                let modifications = self.evaluate();
+                Next::Send(vec![self.transition(next, modifications)])
+            }
+            Err(error) => Next::Close(json!({
+                "type": "AuthError",
+                "error": error,
+                "baseVersion": base_version,
+                "authUpdateAttempted": true,
+            })),
+        }
+    }
+
+    fn modify(&mut self, base_version: u64, new_version: u64, modifications: Vec<Modification>) -> Next {
+        if base_version != self.version.query_set || new_version <= base_version {
+            return fatal("the version of the query set is not the current one");
+        }
+        let mut answers = Vec::new();
+        for modification in modifications {
+            match modification {
+                Modification::Add { query_id, udf_path, args } => {
+                    self.queries.insert(query_id, Subscription { path: udf_path, args, result: None });
+                }
+                Modification::Remove { query_id } => {
+                    self.queries.remove(&query_id);
+                    answers.push(json!({ "type": "QueryRemoved", "queryId": query_id }));
+                }
+            }
+        }
+        answers.extend(self.evaluate());
+        let next = Version { query_set: new_version, ts: self.app.changed_at(), ..self.version };
+        Next::Send(vec![self.transition(next, answers)])
+    }
+
+    /// What the data's last change means for the queries of this session.
+    fn refresh(&mut self) -> Vec<Value> {
+        let modifications = self.evaluate();
+        if modifications.is_empty() {
+            return Vec::new();
+        }
+        let next = Version { ts: self.app.changed_at(), ..self.version };
+        vec![self.transition(next, modifications)]
+    }
+
+    /// Asks every query again, and says what differs from what was last said.
+    fn evaluate(&mut self) -> Vec<Value> {
+        let mut modifications = Vec::new();
+        for (id, query) in &mut self.queries {
+            let result = queries::answer(&self.app, self.caller, &query.path, &query.args);
+            if query.result.as_ref() == Some(&result) {
+                continue;
+            }
+            modifications.push(match &result {
+                Ok(value) => json!({ "type": "QueryUpdated", "queryId": id, "value": value, "logLines": [], "journal": null }),
+                Err(message) => json!({
+                    "type": "QueryFailed", "queryId": id, "errorMessage": framed(message), "logLines": [], "journal": null,
+                }),
+            });
+            query.result = Some(result);
+        }
+        modifications
+    }
+
+    fn transition(&mut self, next: Version, modifications: Vec<Value>) -> Value {
+        let start = std::mem::replace(&mut self.version, next);
+        json!({
+            "type": "Transition",
+            "startVersion": start.json(),
+            "endVersion": next.json(),
+            "modifications": modifications,
+            "clientClockSkew": self.clock_skew,
+            "serverTs": identifier::now_ns(),
+        })
+    }
+}
+
+fn fatal(error: &str) -> Next {
+    Next::Close(json!({ "type": "FatalError", "error": error }))
+}
+
+fn refusal(kind: &str, request_id: u64, path: &str) -> Value {
+    let message = framed(&format!("this simulator runs no functions, so there is no `{path}`"));
+    json!({ "type": kind, "requestId": request_id, "success": false, "result": message, "logLines": [] })
+}
