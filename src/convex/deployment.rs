@@ -41,7 +41,11 @@ impl Connections {
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("convexinfra/", env!("CARGO_PKG_VERSION")));
         // A backend on this machine needs neither the system's certificates nor a proxy, which might answer in its place.
-        let builder = if is_loopback { builder.no_proxy().tls_certs_only([]) } else { builder };
+        // Nor are its connections kept: it may be stopped and started again between two requests.
+        let builder = match is_loopback {
+            true => builder.no_proxy().tls_certs_only([]).pool_max_idle_per_host(0),
+            false => builder,
+        };
         let client = builder.build()?;
         Ok(cell.get_or_init(|| client))
     }

@@ -116,7 +116,7 @@ async fn serve(app: App, mut socket: WebSocket) {
     let stopped = app.clone();
     let version = Version { query_set: 0, identity: 0, ts: 0 };
     let mut session = Session { app, caller: Caller::Nobody, version, queries: BTreeMap::new(), clock_skew: 0 };
-    let mut ping = tokio::time::interval(PING_EVERY);
+    let mut ping = tokio::time::interval_at(tokio::time::Instant::now() + PING_EVERY, PING_EVERY);
     if socket.send(Message::Ping(Vec::new().into())).await.is_err() {
         return;
     }
