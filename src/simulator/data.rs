@@ -74,6 +74,6 @@ impl Data {
 
     /// Ends the write-ahead log, so that the file alone is the data.
     pub(super) fn close(&self) {
-        let _ = self.with(|connection| connection.pragma_update(None, "wal_checkpoint", "TRUNCATE"));
+        let _ = self.with(|connection| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())));
     }
 }

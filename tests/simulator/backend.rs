@@ -5,6 +5,7 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use convexinfra::convex::admin_key::{InstanceSecret, KeyKind, issue};
@@ -75,15 +76,21 @@ impl Place {
 
     /// Starts, and waits until it is ready.
     pub(crate) async fn start(&self, setup: &Setup) -> Backend {
+        let name = setup.value("--instance-name");
+        let key = key_of(&name, &setup.value("--instance-secret"), KeyKind::Admin { member_id: 0 });
+        self.start_with(setup, &name, &key).await
+    }
+
+    /// Starts, and waits until it answers by this name and takes this key.
+    pub(crate) async fn start_with(&self, setup: &Setup, name: &str, key: &Secret) -> Backend {
         let mut backend = self.spawn(setup);
-        let key = key_of(&setup.value("--instance-name"), &setup.value("--instance-secret"), KeyKind::Admin { member_id: 0 });
         let started = Instant::now();
         let connections = Connections::default();
         loop {
-            match ready(&connections, &backend.url(), &setup.value("--instance-name"), &key).await {
+            match ready(&connections, &backend.url(), name, key).await {
                 Readiness::Ready => return backend,
                 // A bar in the name splits the key at the wrong place, so that no key is ever accepted.
-                Readiness::KeyRefused if setup.value("--instance-name").contains('|') => return backend,
+                Readiness::KeyRefused if name.contains('|') => return backend,
                 other if started.elapsed() > PATIENCE => panic!("not ready: {other:?}\n{}", self.text()),
                 _ => {}
             }
@@ -126,11 +133,19 @@ impl Setup {
     }
 }
 
-/// Two ports that nobody listens on right now.
+/// Two ports that nobody listens on, each handed out once.
+///
+/// They lie below those that the system hands out by itself, so that no outgoing connection of another test takes one
+/// between here and the start.
 pub(crate) fn free_ports() -> (u16, u16) {
-    let listeners = [0, 0].map(|port| TcpListener::bind(("127.0.0.1", port)).unwrap());
-    let [api, site] = listeners.map(|listener| listener.local_addr().unwrap().port());
-    (api, site)
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id() % 1_000 * 12;
+    let mut free = std::iter::repeat_with(|| {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        u16::try_from(15_000 + (first + step) % 12_000).unwrap()
+    })
+    .filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    (free.next().unwrap(), free.next().unwrap())
 }
 
 /// A key, made at a fixed time with a fixed nonce.

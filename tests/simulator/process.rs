@@ -224,14 +224,8 @@ async fn the_secret_may_come_from_the_environment() {
     let secret = setup.value("--instance-secret");
     setup.without("--instance-secret");
     setup.variables.push(("INSTANCE_SECRET", secret.clone()));
-    let backend = place.spawn(&setup);
-    let started = Instant::now();
     let key = key_of(NAME, &secret, KeyKind::Admin { member_id: 0 });
-    let deployment = Deployment::new(&Connections::default(), backend.url(), Some(key));
-    while deployment.check_admin_key().await.is_err() {
-        assert!(started.elapsed() < Duration::from_secs(20), "{}", place.text());
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    place.start_with(&setup, NAME, &key).await;
 }
 
 #[test]
