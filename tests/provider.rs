@@ -1,7 +1,10 @@
 //! What every provider that runs processes must do, tried on real processes.
 
 mod contract;
+mod crash;
 mod download;
+mod server;
+mod special;
 mod world;
 
 use world::{local, simulated};
@@ -44,4 +47,5 @@ for_every_provider! {
     another_instance_on_the_port_is_told,
     a_half_removed_backend_is_swept,
     everything_is_private,
+    an_ended_process_leaves_no_zombie,
 }

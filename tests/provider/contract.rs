@@ -1,6 +1,6 @@
 //! The contract: each function is one promise, tried on a fresh world.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -229,6 +229,15 @@ pub async fn no_secret_is_left_in_files_or_our_arguments(mut world: World) {
         let listed = std::process::Command::new("ps").args(["-A", "-ww", "-o", "args="]).output().unwrap();
         assert!(!String::from_utf8_lossy(&listed.stdout).contains(&secret));
     }
+}
+
+pub async fn an_ended_process_leaves_no_zombie(mut world: World) {
+    world.ensure().await;
+    until_running(&world).await;
+    let pid = world.pid();
+    rustix::process::kill_process(pid, Signal::KILL).unwrap();
+    // A zombie can still be signalled; this process is the parent and goes on.
+    until("the process is reaped", || rustix::process::test_kill_process(pid).is_err()).await;
 }
 
 pub async fn another_instance_on_the_port_is_told(mut world: World) {

@@ -3,7 +3,7 @@
 //! Must not do: write anything else that the archive holds, or more than an executable can be.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -41,7 +41,12 @@ pub(super) fn unpack(archive: &Path, name: &str, target: &Path) -> Result<(), Ar
             continue;
         }
         let mut to = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o755).open(target)?;
-        let written = std::io::copy(&mut entry.take(EXECUTABLE_MAX + 1), &mut to)?;
+        let written = std::io::copy(&mut entry.take(EXECUTABLE_MAX + 1), &mut to).map_err(|error| match error.kind() {
+            ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof => {
+                ArchiveError::Damaged(zip::result::ZipError::Io(error))
+            }
+            _ => ArchiveError::Disk(error),
+        })?;
         if written > EXECUTABLE_MAX {
             return Err(ArchiveError::TooLarge);
         }

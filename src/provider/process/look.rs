@@ -29,7 +29,7 @@ pub enum Sighting {
 }
 
 /// How long a process may hold the lock before its record has to be there.
-const RECORD_DEADLINE: Duration = Duration::from_secs(2);
+const RECORD_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Asks the kernel who holds the backend's lock.
 pub(super) fn holder(place: &Place) -> Result<Option<Holder>, ProviderError> {

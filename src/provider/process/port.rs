@@ -14,7 +14,11 @@ use crate::provider::ProviderError;
 /// Whether somebody accepts connections on this port.
 pub(super) async fn listens(port: u16) -> bool {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    matches!(tokio::time::timeout(Duration::from_secs(1), TcpStream::connect(address)).await, Ok(Ok(_)))
+    match tokio::time::timeout(Duration::from_secs(1), TcpStream::connect(address)).await {
+        // Where nobody listens, TCP may connect a port out of the ephemeral range to itself.
+        Ok(Ok(stream)) => stream.local_addr().ok() != stream.peer_addr().ok(),
+        _ => false,
+    }
 }
 
 /// Fails when one of the ports is taken. Binding alone would not do: macOS lets a process bind the loopback
