@@ -6,7 +6,6 @@
 //!
 //! Must not do: IO, async, clocks, the terminal, resolving secrets or paths. Text in; nouns, problems or text out.
 
-
 mod edit;
 mod keys;
 mod lower;
@@ -26,7 +25,6 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use crate::model::{Desired, ProjectName};
-
 
 pub use edit::{EditError, FieldText, add_backend, remove_backend};
 pub use problem::{Positions, Problem, Severity, findings};
@@ -74,8 +72,12 @@ pub fn parse(text: &str, project: Option<&ProjectName>) -> Result<Parsed, Vec<Pr
     match lower::lower(&document) {
         Some(desired) => Ok(Parsed { desired, warnings }),
         None => Err(vec![
-            Problem::new("manifest.bug", &(0..0), "this manifest passed every rule and still has no meaning: a bug in convexinfra")
-                .help("report it with this manifest"),
+            Problem::new(
+                "manifest.bug",
+                &(0..0),
+                "this manifest passed every rule and still has no meaning: a bug in convexinfra",
+            )
+            .help("report it with this manifest"),
         ]),
     }
 }

@@ -25,10 +25,12 @@ pub(super) fn read(text: &str) -> Syntax<'_> {
         .into_iter()
         .map(|error| (on_characters(text, error.span().unwrap_or(0..0)), error.message().to_owned()))
         .collect();
-    mistakes.sort_by(|a, b| (a.0.start, a.0.end).cmp(&(b.0.start, b.0.end)));
+    mistakes.sort_by_key(|(span, _)| (span.start, span.end));
     let mut problems = Vec::new();
     let mut reliable_until = text.len();
-    if mistakes.iter().any(|(_, message)| message.starts_with("unclosed array,") || message.starts_with("unclosed inline table"))
+    if mistakes
+        .iter()
+        .any(|(_, message)| message.starts_with("unclosed array,") || message.starts_with("unclosed inline table"))
         && let Some(open) = first_unclosed(text, &tree)
     {
         mistakes.retain(|(span, _)| span.start < open);
@@ -91,7 +93,8 @@ fn first_unclosed(text: &str, table: &DeTable<'_>) -> Option<usize> {
             _ => (false, ' '),
         };
         // A bracket at the end may be that of the last element.
-        let closed = written.len() > 1 && written.ends_with(close) && waiting[before..].iter().all(|inner| inner.span().end < span.end);
+        let closed =
+            written.len() > 1 && written.ends_with(close) && waiting[before..].iter().all(|inner| inner.span().end < span.end);
         if open && !closed {
             first = Some(first.map_or(span.start, |least: usize| least.min(span.start)));
         }
@@ -101,10 +104,14 @@ fn first_unclosed(text: &str, table: &DeTable<'_>) -> Option<usize> {
 
 fn unclosed(text: &str, open: usize) -> Problem {
     let (opened, closing) = if text[open..].starts_with('[') { ('[', ']') } else { ('{', '}') };
-    Problem::new("manifest.syntax", &(open..open + 1), format!("this `{opened}` is never closed, so what follows cannot be read"))
-        .help(format!("put the missing `{closing}` where the value ends"))
-        .label(format!("no `{closing}` for this one"))
-        .allow([closing.to_string()])
+    Problem::new(
+        "manifest.syntax",
+        &(open..open + 1),
+        format!("this `{opened}` is never closed, so what follows cannot be read"),
+    )
+    .help(format!("put the missing `{closing}` where the value ends"))
+    .label(format!("no `{closing}` for this one"))
+    .allow([closing.to_string()])
 }
 
 /// The library's words, turned into ours where ours help more.
@@ -113,13 +120,17 @@ fn problem(text: &str, span: &Range<usize>, message: &str) -> Problem {
     let (what, expected) = message.split_once(", expected ").unwrap_or((message, ""));
     let found = |message: &str| Problem::new("manifest.syntax", span, message);
     match what {
-        "duplicate key" => Problem::new("manifest.duplicate_key", span, format!("{} is there twice", super::suggest::quoted(written)))
-            .help("keep one of the two; tables of the same name are written as one")
-            .label("the second time"),
-        _ if what.starts_with("cannot extend value of type") => {
-            Problem::new("manifest.duplicate_key", span, format!("{} already has a value, so it cannot be a table as well", super::suggest::quoted(written)))
-                .help("keep one of the two")
+        "duplicate key" => {
+            Problem::new("manifest.duplicate_key", span, format!("{} is there twice", super::suggest::quoted(written)))
+                .help("keep one of the two; tables of the same name are written as one")
+                .label("the second time")
         }
+        _ if what.starts_with("cannot extend value of type") => Problem::new(
+            "manifest.duplicate_key",
+            span,
+            format!("{} already has a value, so it cannot be a table as well", super::suggest::quoted(written)),
+        )
+        .help("keep one of the two"),
         "string values must be quoted" if written.is_empty() => {
             found("a value is missing after the `=`").help("write the value, or remove the key")
         }
@@ -138,11 +149,14 @@ fn problem(text: &str, span: &Range<usize>, message: &str) -> Problem {
                 _ => problem,
             }
         }
-        "invalid basic string" | "invalid literal string" | "invalid multi-line basic string" | "invalid multi-line literal string"
+        "invalid basic string"
+        | "invalid literal string"
+        | "invalid multi-line basic string"
+        | "invalid multi-line literal string"
             if expected.contains('"') || expected.contains('\'') =>
         {
-            let quote = if expected.contains('"') { "\"" } else { "'" };
-            found("this text has no closing quote").help(format!("put {quote} where it ends")).label("expected a quote here")
+            let quote = if expected.contains('"') { '"' } else { '\'' };
+            found("this text has no closing quote").help(format!("put `{quote}` where it ends")).label("expected a quote here")
         }
         _ if what.starts_with("cannot recurse") || what == "recursion limit" => {
             found("this is nested too deeply; a manifest needs four levels").help("flatten it")
@@ -150,7 +164,11 @@ fn problem(text: &str, span: &Range<usize>, message: &str) -> Problem {
         _ => {
             let what = what.replace("invalid ", "not a proper ");
             let problem = found(&format!("this is not TOML: {what}"));
-            if expected.is_empty() || expected == "nothing" { problem } else { problem.help(format!("expected here: {expected}")) }
+            if expected.is_empty() || expected == "nothing" {
+                problem
+            } else {
+                problem.help(format!("expected here: {expected}"))
+            }
         }
     }
 }
