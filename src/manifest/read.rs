@@ -140,6 +140,10 @@ impl<'t> Reader<'t, '_> {
             .help("move it into the blocks of the backends that it is meant for")
             .allow(spec.keys().map(|key| key.name));
         }
+        if self.suggestions > MOST_SUGGESTIONS {
+            return Problem::new("manifest.unknown_key", &span, format!("{} is not a key here", quoted(name)))
+                .help("`convexinfra schema` shows the keys that there are");
+        }
         let place = if path.parent.is_none() { "the manifest".to_owned() } else { path.to_string() };
         let problem = Problem::new("manifest.unknown_key", &span, format!("{} is not a key of {place}", quoted(name)))
             .allow(spec.keys().map(|key| key.name));
@@ -154,7 +158,7 @@ impl<'t> Reader<'t, '_> {
                 problem.help(help).edit(&span, meant)
             };
         }
-        if let Some((inner, key)) = elsewhere(spec, name).filter(|_| self.suggestions <= MOST_SUGGESTIONS) {
+        if let Some((inner, key)) = elsewhere(spec, name) {
             return problem.help(format!("it belongs into `{inner}`: `{inner} = {{ {key} = … }}`"));
         }
         if path.parent.is_none() && value.get_ref().as_table().is_some_and(|inner| inner.contains_key("provider")) {
@@ -192,7 +196,7 @@ impl<'t> Reader<'t, '_> {
         let mut entries = Vec::with_capacity(table.len());
         for (key, value) in table {
             let name: &'t str = key.get_ref();
-            let read = self.variable(name, key.span(), value, &path.child(name));
+            let read = self.variable(name, key.span(), value, &path.child(name), |meant| table.contains_key(meant));
             entries.push((name, Entry { key: key.span(), span: value.span(), value: read }));
         }
         Node { span: span.clone(), entries }

@@ -332,6 +332,13 @@ fn variables_are_not_too_many(document: &Document<'_, '_>, problems: &mut Vec<Pr
         if own.len() + base.len() <= MOST_VARIABLES {
             continue;
         }
+        if let Some(node) = view.base.filter(|_| base.len() > MOST_VARIABLES) {
+            let message = format!("`[defaults]` has {} variables, and Convex keeps at most {MOST_VARIABLES}", base.len());
+            problems.push(
+                Problem::new("manifest.too_many_env", &node.span, message).help("remove some, or join them into one JSON text"),
+            );
+            return;
+        }
         let names: std::collections::HashSet<&str> = own.iter().chain(base).map(|(name, _)| *name).collect();
         if names.len() > MOST_VARIABLES {
             let message =

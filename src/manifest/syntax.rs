@@ -2,7 +2,7 @@
 //!
 //! Must not do: knowing the manifest's keys.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -38,10 +38,11 @@ pub(super) fn read(text: &str) -> Syntax<'_> {
         problems.push(unclosed(text, open));
     }
     // One cause, one message: the first mistake of a line, and not what a repeated header drags along.
+    let lines = Lines::new(text);
     let mut last_line = usize::MAX;
     let mut repeated_until = 0;
     for (span, message) in mistakes {
-        let line = line_start(text, span.start);
+        let line = lines.start(span.start);
         let duplicate = message == "duplicate key" || message.contains("with a dotted key");
         if line == last_line || (duplicate && span.start < repeated_until) {
             continue;
@@ -55,9 +56,28 @@ pub(super) fn read(text: &str) -> Syntax<'_> {
     Syntax { tree, problems, reliable_until }
 }
 
-/// The start of the line that a byte is in.
-pub(super) fn line_start(text: &str, byte: usize) -> usize {
-    text.get(..byte).and_then(|before| before.rfind('\n')).map_or(0, |newline| newline + 1)
+/// Where the lines of a text start.
+pub(super) struct Lines(Vec<usize>);
+
+impl Lines {
+    pub(super) fn new(text: &str) -> Self {
+        Self(std::iter::once(0).chain(text.match_indices('\n').map(|(newline, _)| newline + 1)).collect())
+    }
+
+    /// The number of the line that a byte is in.
+    fn number(&self, byte: usize) -> usize {
+        self.0.partition_point(|start| *start <= byte).saturating_sub(1)
+    }
+
+    /// The start of the line that a byte is in.
+    fn start(&self, byte: usize) -> usize {
+        self.0.get(self.number(byte)).copied().unwrap_or_default()
+    }
+
+    /// The numbers of the lines that a span touches.
+    pub(super) fn of(&self, span: &Range<usize>) -> RangeInclusive<usize> {
+        self.number(span.start)..=self.number(span.end.max(span.start))
+    }
 }
 
 /// The nearest range whose ends are character boundaries.
@@ -141,6 +161,21 @@ fn problem(text: &str, span: &Range<usize>, message: &str) -> Problem {
                 return problem.help("put `\"` on both sides");
             }
             problem.help("put `\"` on both sides").edit(span, format!("\"{bare}\""))
+        }
+        "invalid unquoted key" if written == ":" => {
+            found("a key and its value are joined by `=`, not by `:`").edit(span, " =").help("write `key = value`")
+        }
+        "unexpected key or value" if text[span.start..].starts_with(',') => {
+            let comma = span.start..span.start + 1;
+            let problem =
+                Problem::new("manifest.syntax", &comma, "a line of a table ends without a comma").help("remove the comma");
+            let ends =
+                text[comma.end..].split('\n').next().is_some_and(|rest| rest.trim().is_empty() || rest.trim().starts_with('#'));
+            if ends {
+                problem.edit(&comma, "")
+            } else {
+                problem.help("write one key on each line, or all of them between `{` and `}`")
+            }
         }
         "invalid boolean" => {
             let problem = found("`true` and `false` are written in small letters").allow(["true", "false"]);

@@ -203,6 +203,7 @@ impl<'t> Reader<'t, '_> {
         key: Range<usize>,
         value: &'t Spanned<DeValue<'t>>,
         path: &Path<'_>,
+        taken: impl Fn(&str) -> bool,
     ) -> Value<'t> {
         let span = value.span();
         if BUILT_IN.contains(&name) {
@@ -214,7 +215,7 @@ impl<'t> Reader<'t, '_> {
         if !name_fits {
             let message = format!("{} is not {}", quoted(name), shape::CONVEX_VARIABLE.noun);
             let mut problem = Problem::new(shape::CONVEX_VARIABLE.code, &key, message).help(shape::CONVEX_VARIABLE.allowed);
-            if let Some(meant) = shape::CONVEX_VARIABLE.repaired(name).filter(|meant| !self.text.contains(meant.as_str())) {
+            if let Some(meant) = shape::CONVEX_VARIABLE.repaired(name).filter(|meant| !taken(meant)) {
                 problem = problem.edit(&key, meant);
             }
             self.report(problem);
