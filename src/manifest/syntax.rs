@@ -162,8 +162,14 @@ fn problem(text: &str, span: &Range<usize>, message: &str) -> Problem {
             }
             problem.help("put `\"` on both sides").edit(span, format!("\"{bare}\""))
         }
-        "invalid unquoted key" if written == ":" => {
-            found("a key and its value are joined by `=`, not by `:`").edit(span, " =").help("write `key = value`")
+        "invalid unquoted key" | "key with no value" if colon(text, span.start).is_some() => {
+            let colon = colon(text, span.start).unwrap_or_else(|| span.clone());
+            let problem = Problem::new("manifest.syntax", &colon, "a key and its value are joined by `=`, not by `:`")
+                .help("write `key = value`");
+            match joined(text, &colon) {
+                Some((range, replacement)) => problem.edit(&range, replacement),
+                None => problem,
+            }
         }
         "unexpected key or value" if text[span.start..].starts_with(',') => {
             let comma = span.start..span.start + 1;
@@ -206,4 +212,24 @@ fn problem(text: &str, span: &Range<usize>, message: &str) -> Problem {
             }
         }
     }
+}
+
+/// The colon behind the key of a line.
+fn colon(text: &str, byte: usize) -> Option<Range<usize>> {
+    let start = text[..byte].rfind('\n').map_or(0, |newline| newline + 1);
+    let line = text[start..].split('\n').next()?;
+    let is_key = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ' ' | '"');
+    let (key, _) = line.split_once(':').filter(|(key, _)| !key.trim().is_empty() && key.chars().all(is_key))?;
+    Some(start + key.len()..start + key.len() + 1)
+}
+
+/// `key: value` as `key = value`, when the rest of the line is a value, or a word that lacks its quotes.
+fn joined(text: &str, colon: &Range<usize>) -> Option<(Range<usize>, String)> {
+    let rest = text[colon.end..].split(['\n', '#']).next()?.trim();
+    if !rest.is_empty() && DeTable::parse(&format!("x = {rest}")).is_ok() {
+        return Some((colon.clone(), " =".to_owned()));
+    }
+    let is_word = !rest.is_empty() && rest.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/'));
+    let start = colon.end + text[colon.end..].find(rest)?;
+    is_word.then(|| (colon.start..start + rest.len(), format!(" = \"{rest}\"")))
 }

@@ -27,6 +27,10 @@ impl<'t> Reader<'t, '_> {
     /// Reads one value, or says what is wrong with it.
     pub(super) fn value(&mut self, kind: Kind, value: &'t Spanned<DeValue<'t>>, path: &Path<'_>) -> Value<'t> {
         let span = value.span();
+        if span.is_empty() {
+            // Nothing is written there: the parser made it up after a mistake of syntax, which has been said.
+            return Value::Broken;
+        }
         match (kind, value.get_ref()) {
             (Kind::Table(spec), DeValue::Table(table)) => Value::Table(self.table(spec, table, &span, path)),
             (Kind::Backends(spec), DeValue::Table(table)) => Value::Table(self.backends(spec, table, &span, path)),
@@ -206,6 +210,9 @@ impl<'t> Reader<'t, '_> {
         taken: impl Fn(&str) -> bool,
     ) -> Value<'t> {
         let span = value.span();
+        if span.is_empty() {
+            return Value::Broken;
+        }
         if BUILT_IN.contains(&name) {
             let message = format!("`{name}` is built into Convex and cannot be set; the deployment sets it itself");
             self.report(Problem::new("manifest.builtin_env", &key, message).help("remove it; `origins` decides what it is"));
