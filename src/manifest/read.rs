@@ -165,7 +165,9 @@ impl<'t> Reader<'t, '_> {
             let problem = problem.help(format!("a backend is written `[backends.{name}]`"));
             let header = self.text.get(value.span()).is_some_and(|header| header.starts_with('[') && !header.starts_with("[["));
             let alone = value.get_ref().as_table().is_some_and(|inner| inner.values().all(|value| !value.get_ref().is_table()));
-            return if header && alone { problem.edit(&(span.start..span.start), "backends.") } else { problem };
+            let backends = table.get("backends").and_then(|backends| backends.get_ref().as_table());
+            let taken = backends.is_some_and(|backends| backends.contains_key(name));
+            return if header && alone && !taken { problem.edit(&(span.start..span.start), "backends.") } else { problem };
         }
         problem.help(format!("the keys here are {}", one_of(spec.keys().map(|key| key.name))))
     }

@@ -4,6 +4,7 @@
 
 mod engines;
 mod graph;
+mod shared;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -82,11 +83,11 @@ const RULES: [Rule; 17] = [
     engines::files,
     origins_come_in_pairs,
     origins_differ,
-    origins_are_not_shared,
-    env_files_are_not_shared,
+    shared::origins,
+    shared::env_files,
     client_vars_have_a_file,
     variables_are_not_too_many,
-    apps_are_not_shared,
+    shared::apps,
     graph::dependencies,
     graph::moves,
 ];
@@ -265,44 +266,6 @@ fn inline(text: &str, node: &Node<'_>) -> bool {
     text.get(node.span.clone()).is_some_and(|written| written.starts_with('{'))
 }
 
-/// Reports every value that two backends have at the same place.
-fn shared<'a>(
-    values: impl Iterator<Item = (&'a str, &'a Entry<'a>)>,
-    problems: &mut Vec<Problem>,
-    problem: impl Fn(&Range<usize>, &str, &str) -> Problem,
-) {
-    let mut first: HashMap<String, &str> = HashMap::new();
-    for (name, entry) in values {
-        let Some(text) = entry.text() else { continue };
-        let plain = text.strip_prefix("./").unwrap_or(text).to_owned();
-        match first.get(&plain) {
-            Some(other) => problems.push(problem(&entry.span, text, other)),
-            None => {
-                first.insert(plain, name);
-            }
-        }
-    }
-}
-
-fn origins_are_not_shared(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
-    for key in ["api", "site"] {
-        let values =
-            document.backends.iter().filter_map(|backend| Some((backend.name, backend.view.own?.table("origins")?.get(key)?)));
-        shared(values, problems, |span, text, other| {
-            let message = format!("{} is the origin of `{other}` as well, and a URL leads to one backend only", quoted(text));
-            Problem::new("manifest.shared_origin", span, message).help("give each backend a host of its own")
-        });
-    }
-}
-
-fn env_files_are_not_shared(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
-    let values = document.backends.iter().filter_map(|backend| Some((backend.name, backend.view.own?.get("env_file")?)));
-    shared(values, problems, |span, text, other| {
-        let message = format!("{} is the env file of `{other}` as well, and it can name one backend only", quoted(text));
-        Problem::new("manifest.shared_env_file", span, message).help("give each backend a file of its own, or leave one out")
-    });
-}
-
 fn client_vars_have_a_file(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
     if document.names.len() < 2 {
         return;
@@ -349,31 +312,6 @@ fn variables_are_not_too_many(document: &Document<'_, '_>, problems: &mut Vec<Pr
             );
         }
     }
-}
-
-fn apps_are_not_shared(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
-    let fly = document.backends.iter().filter(|backend| backend.view.word("provider") == Some("fly"));
-    if let Some(entry) = document.root.table("defaults").and_then(|node| node.table("fly")).and_then(|node| node.get("app"))
-        && fly
-            .clone()
-            .filter(|backend| backend.view.own.and_then(|own| own.table("fly")).and_then(|own| own.get("app")).is_none())
-            .count()
-            > 1
-    {
-        problems.push(
-            Problem::new(
-                "manifest.shared_app",
-                &entry.key,
-                "every backend on Fly would get this one app, and an app holds one backend",
-            )
-            .help("move `app` into the block of one backend"),
-        );
-    }
-    let values = fly.filter_map(|backend| Some((backend.name, backend.view.own?.table("fly")?.get("app")?)));
-    shared(values, problems, |span, text, other| {
-        let message = format!("{} is the app of `{other}` as well, and an app holds one backend", quoted(text));
-        Problem::new("manifest.shared_app", span, message).help("give each backend an app of its own, or leave it out")
-    });
 }
 
 /// A problem about a backend's name that nobody has, with the name that was probably meant.

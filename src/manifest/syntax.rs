@@ -171,6 +171,9 @@ fn problem(text: &str, span: &Range<usize>, message: &str) -> Problem {
                 None => problem,
             }
         }
+        "unexpected key or value" if text[span.start..].starts_with(',') && text[..span.start].trim_end().ends_with('=') => {
+            found("a value is missing after the `=`").help("write the value, or remove the key")
+        }
         "unexpected key or value" if text[span.start..].starts_with(',') => {
             let comma = span.start..span.start + 1;
             let problem =
