@@ -290,10 +290,18 @@ mod tests {
 
     #[test]
     fn the_first_backend_and_odd_forms() {
-        for text in ["", "project = \"x\"", "project = \"x\"\r\n", "project = \"x\"\n[backends]\n", "project = \"x\"\nbackends = {}\n", "# only words\n"] {
+        for text in [
+            "",
+            "project = \"x\"",
+            "project = \"x\"\r\n",
+            "project = \"x\"\n[backends]\n",
+            "project = \"x\"\nbackends = {}\n",
+            "# only words\n",
+        ] {
             let added = add_backend(text, "dev", &fields()).unwrap();
             let project = crate::model::ProjectName::parse("x").unwrap();
-            let parsed = crate::manifest::parse(&added, Some(&project)).unwrap_or_else(|problems| panic!("{added}\n{problems:?}"));
+            let parsed =
+                crate::manifest::parse(&added, Some(&project)).unwrap_or_else(|problems| panic!("{added}\n{problems:?}"));
             assert_eq!(parsed.desired.backends.len(), 1, "{added}");
             assert!(added.starts_with(text.trim_end_matches(['\n', '\r', '}', '{', ' '])), "{added:?}");
             assert_eq!(added.contains("\r\n"), text.contains("\r\n"));
@@ -309,9 +317,17 @@ mod tests {
         );
         let removed = remove_backend(TEXT, "staging").unwrap();
         assert_eq!(removed, format!("{}# the end\n", &TEXT[..TEXT.find("# about staging").unwrap()]));
-        for odd in ["backends.a.provider = 'x' # a\nb = 1 # b\n", "b = 1 # b\nbackends = { a = {} }\n", "[backends]\na = {}\n# b\n", "b = 1 # b\n[backends.a.env]\nX = 'y'"] {
+        for odd in [
+            "backends.a.provider = 'x' # a\nb = 1 # b\n",
+            "b = 1 # b\nbackends = { a = {} }\n",
+            "[backends]\na = {}\n# b\n",
+            "b = 1 # b\n[backends.a.env]\nX = 'y'",
+        ] {
             let removed = remove_backend(odd, "a").unwrap();
-            assert!(removed.contains("# b") && !removed.contains('a'.to_string().as_str()) || removed.contains("backends"), "{removed}");
+            assert!(
+                removed.contains("# b") && !removed.contains('a'.to_string().as_str()) || removed.contains("backends"),
+                "{removed}"
+            );
             assert!(remove_backend(&removed, "a").is_err());
         }
         assert_eq!(remove_backend(TEXT, "nobody"), Err(EditError::Missing { name: "nobody".into() }));

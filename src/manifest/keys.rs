@@ -94,10 +94,18 @@ impl Kind {
             Self::Word(_, noun, words) => (format!("{noun} in quotes"), format!("\"{}\"", words.first().unwrap_or(&""))),
             Self::Text(shape) => (format!("{} in quotes", shape.noun), format!("\"{}\"", shape.example)),
             Self::Secret => owned("a reference to a secret", "{ env = \"NAME\" }"),
-            Self::TextOrSecret(shape) => (format!("{} in quotes, or a reference", shape.noun), format!("\"{}\"", shape.example)),
+            Self::TextOrSecret(shape) => {
+                (format!("{} in quotes, or a reference", shape.noun), format!("\"{}\"", shape.example))
+            }
             Self::Tls => owned("`\"verify\"`, `\"disable\"` or a file of certificates", "{ ca = \"ca.pem\" }"),
             Self::Names => owned("a list of backends", "[\"dev\"]"),
-            Self::Table(_) | Self::Backends(_) | Self::Variables => owned("a table", "{ }"),
+            Self::Table(spec) => {
+                let first =
+                    spec.keys().next().map(|key| format!("{} = {}", key.name, key.kind.expects().1)).unwrap_or_default();
+                ("a table".to_owned(), format!("{{ {first} }}"))
+            }
+            Self::Backends(_) => owned("a table of backends", "[backends.dev]"),
+            Self::Variables => owned("a table of variables", "{ SITE_URL = \"https://example.com\" }"),
             Self::Tables(_) => owned("a list of tables", "[{ from = \"old\", to = \"new\" }]"),
         }
     }
@@ -154,8 +162,11 @@ static BACKEND_KEYS: &[Key] = &[
     key("dashboard", Kind::Flag, "Whether a dashboard of the same release runs beside it."),
     key("protected", Kind::Flag, "Whether every plan that would destroy it is refused, even when its block is removed.")
         .alias(&["protect", "prevent_destroy"]),
-    key("ttl", Kind::Duration, "How long it lives before the control plane removes it by itself.")
-        .alias(&["expires", "expiration", "lifetime"]),
+    key("ttl", Kind::Duration, "How long it lives before the control plane removes it by itself.").alias(&[
+        "expires",
+        "expiration",
+        "lifetime",
+    ]),
     key("depends_on", Kind::Names, "Backends that must be ready before this one is touched.")
         .own()
         .alias(&["depends", "needs", "requires"]),
@@ -170,8 +181,12 @@ static BACKEND_KEYS: &[Key] = &[
         .own()
         .alias(&["urls", "domains"]),
     key("tuning", Kind::Table(&TUNING), "The backend's own knobs.").alias(&["knobs", "settings"]),
-    key("env", Kind::Variables, "Convex environment variables, set through the deployment's own API.")
-        .alias(&["environment", "vars", "variables", "secrets"]),
+    key("env", Kind::Variables, "Convex environment variables, set through the deployment's own API.").alias(&[
+        "environment",
+        "vars",
+        "variables",
+        "secrets",
+    ]),
     key("simulated", Kind::Table(&SIMULATED), "What only the provider `simulated` understands."),
     key("local", Kind::Table(&LOCAL), "What only the provider `local` understands."),
     key("docker", Kind::Table(&DOCKER), "What only the provider `docker` understands."),
@@ -183,8 +198,12 @@ static STORAGE: Table = Table {
     title: "Where documents are kept",
     shared: false,
     keys: &[
-        key("engine", Kind::Word("manifest.unknown_engine", "a storage engine", STORAGE_ENGINES), "Which database; `sqlite` when left out.")
-            .alias(&["type", "kind", "driver"]),
+        key(
+            "engine",
+            Kind::Word("manifest.unknown_engine", "a storage engine", STORAGE_ENGINES),
+            "Which database; `sqlite` when left out.",
+        )
+        .alias(&["type", "kind", "driver"]),
         key("url", Kind::Secret, "The server's URL with user and password, without a path: Convex names the database itself."),
         key("managed", Kind::Flag, "Whether the provider runs the server itself."),
         key("region", Kind::Text(&shape::REGION), "Where the server is, for the warning about distance."),
@@ -196,13 +215,22 @@ static FILES: Table = Table {
     title: "Where files are kept",
     shared: false,
     keys: &[
-        key("engine", Kind::Word("manifest.unknown_engine", "a file engine", FILE_ENGINES), "Which kind; `local` when left out.")
-            .alias(&["type", "kind", "driver"]),
+        key(
+            "engine",
+            Kind::Word("manifest.unknown_engine", "a file engine", FILE_ENGINES),
+            "Which kind; `local` when left out.",
+        )
+        .alias(&["type", "kind", "driver"]),
         key("bucket", Kind::Text(&shape::BUCKET), "One bucket for everything."),
-        key("bucket_prefix", Kind::Text(&shape::BUCKET_PREFIX), "Five buckets: this and `-exports`, `-snapshot-imports`, `-modules`, `-files`, `-search`.")
-            .alias(&["prefix"]),
+        key(
+            "bucket_prefix",
+            Kind::Text(&shape::BUCKET_PREFIX),
+            "Five buckets: this and `-exports`, `-snapshot-imports`, `-modules`, `-files`, `-search`.",
+        )
+        .alias(&["prefix"]),
         key("region", Kind::Text(&shape::REGION), "The service's region."),
-        key("endpoint", Kind::TextOrSecret(&shape::ENDPOINT), "The service's URL where it is not AWS.").alias(&["url", "endpoint_url"]),
+        key("endpoint", Kind::TextOrSecret(&shape::ENDPOINT), "The service's URL where it is not AWS.")
+            .alias(&["url", "endpoint_url"]),
         key("path_style", Kind::Flag, "Whether the bucket's name stands in the path instead of the host.")
             .alias(&["force_path_style"]),
         key("access_key_id", Kind::Secret, "The access key's id; without credentials the machine's role is used.")
@@ -272,9 +300,13 @@ static DOCKER: Table = Table {
     keys: &[
         key("image", Kind::Text(&shape::IMAGE), "The backend's image instead of the official one."),
         key("dashboard_image", Kind::Text(&shape::IMAGE), "The dashboard's image instead of the official one."),
-        key("pull", Kind::Word("manifest.unknown_pull_policy", "a pull policy", PULL_POLICIES), "When images are fetched; `missing` when left out."),
+        key(
+            "pull",
+            Kind::Word("manifest.unknown_pull_policy", "a pull policy", PULL_POLICIES),
+            "When images are fetched; `missing` when left out.",
+        ),
         key("publish", Kind::Text(&shape::ADDRESS), "The address that ports are published on; loopback when left out."),
-        key("network", Kind::Text(&shape::REGION), "A network to join."),
+        key("network", Kind::Text(&shape::WORD), "A network to join."),
     ],
 };
 
@@ -294,7 +326,7 @@ static KUBERNETES: Table = Table {
     keys: &[
         key("context", Kind::Text(&shape::LINE), "The context of the kubeconfig."),
         key("namespace", Kind::Text(&shape::LABEL), "The namespace."),
-        key("storage_class", Kind::Text(&shape::REGION), "The storage class of the volume."),
+        key("storage_class", Kind::Text(&shape::WORD), "The storage class of the volume."),
         key("image", Kind::Text(&shape::IMAGE), "The image instead of the official one."),
     ],
 };
@@ -313,7 +345,8 @@ pub(super) static SECRET: Table = Table {
     title: "Where a secret comes from: one of the two",
     shared: false,
     keys: &[
-        key("env", Kind::Text(&shape::VARIABLE), "A variable of the environment in which convexinfra runs.").alias(&["variable", "var"]),
+        key("env", Kind::Text(&shape::VARIABLE), "A variable of the environment in which convexinfra runs.")
+            .alias(&["variable", "var"]),
         key("file", Kind::Text(&shape::PATH), "A file, relative to the manifest.").alias(&["path"]),
     ],
 };

@@ -31,7 +31,14 @@ pub(super) fn lower(document: &Document<'_, '_>) -> Option<Desired> {
             monthly_usd: budget.money("monthly_usd"),
         },
         backends,
-        moved: document.root.get("moved").map(|entry| entry.list()).unwrap_or_default().iter().map(|entry| moved(entry.table()?)).collect::<Option<_>>()?,
+        moved: document
+            .root
+            .get("moved")
+            .map(|entry| entry.list())
+            .unwrap_or_default()
+            .iter()
+            .map(|entry| moved(entry.table()?))
+            .collect::<Option<_>>()?,
         manifest: Digest::of(document.text.as_bytes()),
         origin: String::new(),
     })

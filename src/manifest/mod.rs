@@ -6,7 +6,6 @@
 //!
 //! Must not do: IO, async, clocks, the terminal, resolving secrets or paths. Text in; nouns, problems or text out.
 
-
 mod edit;
 mod keys;
 mod lower;
@@ -22,11 +21,9 @@ mod tree;
 mod url;
 mod written;
 
-use std::collections::HashSet;
-use std::ops::Range;
+use std::collections::{BTreeSet, HashSet};
 
 use crate::model::{Desired, ProjectName};
-
 
 pub use edit::{EditError, FieldText, add_backend, remove_backend};
 pub use problem::{Positions, Problem, Severity, findings};
@@ -49,7 +46,8 @@ pub struct Parsed {
 pub fn parse(text: &str, project: Option<&ProjectName>) -> Result<Parsed, Vec<Problem>> {
     let syntax::Syntax { tree, problems: mut found, reliable_until } = syntax::read(text);
     let broken = !found.is_empty();
-    let unreadable: Vec<Range<usize>> = found.iter().map(|problem| lines_of(text, &problem.span)).collect();
+    let lines = syntax::Lines::new(text);
+    let unreadable: BTreeSet<usize> = found.iter().flat_map(|problem| lines.of(&problem.span)).collect();
     let mut problems = Vec::new();
     let root = read::read(text, &tree, &mut problems);
     let document = rules::Document::new(text, &root, project);
@@ -57,9 +55,9 @@ pub fn parse(text: &str, project: Option<&ProjectName>) -> Result<Parsed, Vec<Pr
     if broken {
         // What a mistake of syntax may have caused is not worth saying: it may be gone once that is repaired.
         problems.retain(|problem| {
-            let line = lines_of(text, &problem.span);
-            let touches = |other: &Range<usize>| other.start < line.end && line.start < other.end;
-            problem.span.start < reliable_until && !rules::is_about_absence(problem.code) && !unreadable.iter().any(touches)
+            problem.span.start < reliable_until
+                && !rules::is_about_absence(problem.code)
+                && unreadable.range(lines.of(&problem.span)).next().is_none()
         });
     }
     found.append(&mut problems);
@@ -74,17 +72,14 @@ pub fn parse(text: &str, project: Option<&ProjectName>) -> Result<Parsed, Vec<Pr
     match lower::lower(&document) {
         Some(desired) => Ok(Parsed { desired, warnings }),
         None => Err(vec![
-            Problem::new("manifest.bug", &(0..0), "this manifest passed every rule and still has no meaning: a bug in convexinfra")
-                .help("report it with this manifest"),
+            Problem::new(
+                "manifest.bug",
+                &(0..0),
+                "this manifest passed every rule and still has no meaning: a bug in convexinfra",
+            )
+            .help("report it with this manifest"),
         ]),
     }
-}
-
-/// The whole lines that a span touches.
-fn lines_of(text: &str, span: &Range<usize>) -> Range<usize> {
-    let start = syntax::line_start(text, span.start);
-    let end = text.get(span.end..).and_then(|rest| rest.find('\n')).map_or(text.len(), |offset| span.end + offset);
-    start..end.max(start + 1)
 }
 
 #[cfg(test)]

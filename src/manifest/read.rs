@@ -23,6 +23,9 @@ pub(super) fn read<'t>(text: &'t str, tree: &'t DeTable<'t>, problems: &mut Vec<
     reader.table(&ROOT, tree, &(start..start), &Path::ROOT)
 }
 
+/// How many unknown keys are compared with known ones: hostile texts have many.
+const MOST_SUGGESTIONS: usize = 2_000;
+
 /// The way to a key, from the root.
 #[derive(Debug, Clone, Copy)]
 struct Path<'p> {
@@ -76,7 +79,7 @@ impl fmt::Display for Path<'_> {
 struct Reader<'t, 'p> {
     text: &'t str,
     problems: &'p mut Vec<Problem>,
-    /// How many unknown keys were compared with known ones: hostile texts have many.
+    /// How many unknown keys were compared with known ones.
     suggestions: usize,
 }
 
@@ -90,18 +93,31 @@ impl<'t> Reader<'t, '_> {
         let mut entries = Vec::with_capacity(table.len());
         for (key, value) in table {
             let name: &'t str = key.get_ref();
-            match spec.key(name) {
-                Some(known) => {
-                    let read = self.value(known.kind, value, &path.child(name));
-                    entries.push((name, Entry { key: key.span(), span: value.span(), value: read }));
-                }
-                None => {
-                    let problem = self.unknown_key(spec, table, key, value, path);
-                    self.report(problem);
-                }
+            let span = key.span();
+            if let Some(known) = spec.key(name) {
+                let read = self.value(known.kind, value, &path.child(name));
+                entries.push((name, Entry { key: span, span: value.span(), value: read }));
+                continue;
+            }
+            let meant = self.meant(spec, name);
+            let problem = self.unknown_key(spec, table, key, value, path, meant);
+            self.report(problem);
+            // What was misspelt is there, so nobody else needs to miss it.
+            if let Some(meant) = meant.filter(|meant| !table.contains_key(*meant)) {
+                entries.push((meant, Entry { key: span, span: value.span(), value: Value::Broken }));
             }
         }
         Node { span: span.clone(), entries }
+    }
+
+    /// The key that somebody who wrote an unknown one most likely meant.
+    fn meant(&mut self, spec: &'static Table, name: &str) -> Option<&'static str> {
+        self.suggestions += 1;
+        if self.suggestions > MOST_SUGGESTIONS {
+            return None;
+        }
+        let alias = spec.keys().find(|key| key.aliases.contains(&name)).map(|key| key.name);
+        alias.or_else(|| nearest(name, spec.keys().map(|key| key.name)))
     }
 
     fn unknown_key(
@@ -111,37 +127,47 @@ impl<'t> Reader<'t, '_> {
         key: &Spanned<std::borrow::Cow<'_, str>>,
         value: &Spanned<DeValue<'_>>,
         path: &Path<'_>,
+        meant: Option<&'static str>,
     ) -> Problem {
         let name: &str = key.get_ref();
         let span = key.span();
         if spec.shared && keys::BACKEND.key(name).is_some() {
-            return Problem::new("manifest.not_a_default", &span, format!("{} belongs to one backend, so it has no default", quoted(name)))
-                .help("move it into the blocks of the backends that it is meant for")
-                .allow(spec.keys().map(|key| key.name));
+            return Problem::new(
+                "manifest.not_a_default",
+                &span,
+                format!("{} belongs to one backend, so it has no default", quoted(name)),
+            )
+            .help("move it into the blocks of the backends that it is meant for")
+            .allow(spec.keys().map(|key| key.name));
+        }
+        if self.suggestions > MOST_SUGGESTIONS {
+            return Problem::new("manifest.unknown_key", &span, format!("{} is not a key here", quoted(name)))
+                .help("`convexinfra schema` shows the keys that there are");
         }
         let place = if path.parent.is_none() { "the manifest".to_owned() } else { path.to_string() };
         let problem = Problem::new("manifest.unknown_key", &span, format!("{} is not a key of {place}", quoted(name)))
             .allow(spec.keys().map(|key| key.name));
-        self.suggestions += 1;
-        if self.suggestions > 2_000 {
-            return problem;
-        }
-        let alias = spec.keys().find(|key| key.aliases.contains(&name)).map(|key| key.name);
-        if let Some(meant) = alias.or_else(|| nearest(name, spec.keys().map(|key| key.name))) {
+        if let Some(meant) = meant {
             let help = format!("did you mean `{meant}`?");
             // A table that several headers open has several keys to change, and a key that is there already cannot come twice.
             let headers = value.get_ref().as_table().is_some_and(|inner| value.span() == span && inner.len() > 1);
             let problem = problem.label(format!("`{meant}`?"));
-            return if table.contains_key(meant) || headers { problem.help(help) } else { problem.help(help).edit(&span, meant) };
+            return if table.contains_key(meant) || headers {
+                problem.help(help)
+            } else {
+                problem.help(help).edit(&span, meant)
+            };
         }
-        if let Some(inner) = elsewhere(spec, name) {
-            return problem.help(format!("it belongs into `{inner}`: `{inner} = {{ {name} = … }}`"));
+        if let Some((inner, key)) = elsewhere(spec, name) {
+            return problem.help(format!("it belongs into `{inner}`: `{inner} = {{ {key} = … }}`"));
         }
         if path.parent.is_none() && value.get_ref().as_table().is_some_and(|inner| inner.contains_key("provider")) {
             let problem = problem.help(format!("a backend is written `[backends.{name}]`"));
             let header = self.text.get(value.span()).is_some_and(|header| header.starts_with('[') && !header.starts_with("[["));
             let alone = value.get_ref().as_table().is_some_and(|inner| inner.values().all(|value| !value.get_ref().is_table()));
-            return if header && alone { problem.edit(&(span.start..span.start), "backends.") } else { problem };
+            let backends = table.get("backends").and_then(|backends| backends.get_ref().as_table());
+            let taken = backends.is_some_and(|backends| backends.contains_key(name));
+            return if header && alone && !taken { problem.edit(&(span.start..span.start), "backends.") } else { problem };
         }
         problem.help(format!("the keys here are {}", one_of(spec.keys().map(|key| key.name))))
     }
@@ -152,10 +178,12 @@ impl<'t> Reader<'t, '_> {
         for (key, value) in table {
             let name: &'t str = key.get_ref();
             if !(shape::NAME.fits)(name) {
-                let mut problem = Problem::new(shape::NAME.code, &key.span(), format!("{} is not a name for a backend", quoted(name)))
-                    .help(shape::NAME.allowed);
+                let mut problem =
+                    Problem::new(shape::NAME.code, &key.span(), format!("{} is not a name for a backend", quoted(name)))
+                        .help(shape::NAME.allowed);
                 let headers = value.get_ref().as_table().is_some_and(|inner| value.span() == key.span() && inner.len() > 1);
-                if let Some(meant) = shape::NAME.repaired(name).filter(|meant| !table.contains_key(meant.as_str()) && !headers) {
+                if let Some(meant) = shape::NAME.repaired(name).filter(|meant| !table.contains_key(meant.as_str()) && !headers)
+                {
                     problem = problem.label(format!("`{meant}`?")).edit(&key.span(), meant);
                 }
                 self.report(problem);
@@ -170,7 +198,7 @@ impl<'t> Reader<'t, '_> {
         let mut entries = Vec::with_capacity(table.len());
         for (key, value) in table {
             let name: &'t str = key.get_ref();
-            let read = self.variable(name, key.span(), value, &path.child(name));
+            let read = self.variable(name, key.span(), value, &path.child(name), |meant| table.contains_key(meant));
             entries.push((name, Entry { key: key.span(), span: value.span(), value: read }));
         }
         Node { span: span.clone(), entries }
@@ -189,10 +217,10 @@ impl<'t> Reader<'t, '_> {
     }
 }
 
-/// The table inside this one that knows the key.
-fn elsewhere(spec: &'static Table, name: &str) -> Option<&'static str> {
-    spec.keys().find_map(|key: &Key| match key.kind {
-        Kind::Table(inner) if inner.key(name).is_some() => Some(key.name),
-        _ => None,
-    })
+/// The table inside this one that knows the key, and how it is written there.
+fn elsewhere(spec: &'static Table, name: &str) -> Option<(&'static str, &'static str)> {
+    let inner =
+        || spec.keys().filter_map(|key: &Key| if let Kind::Table(inner) = key.kind { Some((key.name, inner)) } else { None });
+    let exact = inner().find_map(|(table, inner)| Some((table, inner.key(name)?.name)));
+    exact.or_else(|| inner().find_map(|(table, inner)| Some((table, nearest(name, inner.keys().map(|key| key.name))?))))
 }

@@ -4,6 +4,7 @@
 
 mod engines;
 mod graph;
+mod shared;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -71,7 +72,7 @@ impl<'a, 't> Document<'a, 't> {
 type Rule = fn(&Document<'_, '_>, &mut Vec<Problem>);
 
 /// Every rule; the order does not matter.
-const RULES: [Rule; 16] = [
+const RULES: [Rule; 17] = [
     project_is_named,
     there_are_backends,
     instance_names_fit,
@@ -81,11 +82,12 @@ const RULES: [Rule; 16] = [
     engines::storage,
     engines::files,
     origins_come_in_pairs,
-    origins_are_not_shared,
-    env_files_are_not_shared,
+    origins_differ,
+    shared::origins,
+    shared::env_files,
     client_vars_have_a_file,
     variables_are_not_too_many,
-    apps_are_not_shared,
+    shared::apps,
     graph::dependencies,
     graph::moves,
 ];
@@ -126,11 +128,15 @@ fn project_is_named(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
 }
 
 fn there_are_backends(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
-    if document.names.is_empty() && !document.root.get("backends").is_some_and(|entry| entry.table().is_none()) {
+    if document.names.is_empty() && document.root.get("backends").is_none_or(|entry| entry.table().is_some()) {
         problems.push(
-            Problem::new("manifest.no_backends", &document.root.span, "the manifest has no backends, so a plan removes all that there are")
-                .help("add one: `[backends.dev]` and below it `provider = \"simulated\"`")
-                .warning(),
+            Problem::new(
+                "manifest.no_backends",
+                &document.root.span,
+                "the manifest has no backends, so a plan removes all that there are",
+            )
+            .help("add one: `[backends.dev]` and below it `provider = \"simulated\"`")
+            .warning(),
         );
     }
 }
@@ -140,9 +146,7 @@ fn instance_names_fit(document: &Document<'_, '_>, problems: &mut Vec<Problem>) 
     for backend in &document.backends {
         let Ok(name) = BackendName::parse(backend.name) else { continue };
         if let Err(NameError::TooLong { length, limit }) = InstanceName::preferred(&project, &name) {
-            let message = format!(
-                "`{project}-{name}` has {length} characters, and databases and hosts leave room for {limit}"
-            );
+            let message = format!("`{project}-{name}` has {length} characters, and databases and hosts leave room for {limit}");
             problems.push(
                 Problem::new("manifest.instance_name_too_long", backend.key, message)
                     .help(format!("shorten the backend's name or the project's by {} characters", length - limit)),
@@ -157,7 +161,10 @@ fn providers_are_chosen(document: &Document<'_, '_>, problems: &mut Vec<Problem>
             let message = format!("`{}` has no provider, so nobody knows where it runs", backend.name);
             problems.push(
                 Problem::new("manifest.missing_key", backend.key, message)
-                    .help(format!("add `provider = \"…\"` here or in `[defaults]`: {}", one_of(super::keys::PROVIDERS.iter().copied())))
+                    .help(format!(
+                        "add `provider = \"…\"` here or in `[defaults]`: {}",
+                        one_of(super::keys::PROVIDERS.iter().copied())
+                    ))
                     .label("no `provider` in this block")
                     .allow(super::keys::PROVIDERS.iter().copied()),
             );
@@ -194,9 +201,13 @@ fn releases_suit_providers(document: &Document<'_, '_>, problems: &mut Vec<Probl
                 );
             }
             Release::Latest => problems.push(
-                Problem::new("manifest.unpinned_release", &entry.span, "`latest` is another build tomorrow, so two applies may differ")
-                    .help("pin a commit, a tag or a digest")
-                    .warning(),
+                Problem::new(
+                    "manifest.unpinned_release",
+                    &entry.span,
+                    "`latest` is another build tomorrow, so two applies may differ",
+                )
+                .help("pin a commit, a tag or a digest")
+                .warning(),
             ),
             _ => {}
         }
@@ -219,58 +230,40 @@ fn origins_come_in_pairs(document: &Document<'_, '_>, problems: &mut Vec<Problem
         );
         // The site may always be served below the API's own host.
         problem = match has.text().filter(|_| lacks == "site") {
-            Some(api) => problem
-                .help(format!("add `site = \"{api}/http\"`, or the host of your HTTP actions"))
-                .edit(&(has.span.end..has.span.end), if inline(document.text, node) { format!(", site = \"{api}/http\"") } else { format!("\nsite = \"{api}/http\"") }),
+            Some(api) => problem.help(format!("add `site = \"{api}/http\"`, or the host of your HTTP actions")).edit(
+                &(has.span.end..has.span.end),
+                if inline(document.text, node) {
+                    format!(", site = \"{api}/http\"")
+                } else {
+                    format!("\nsite = \"{api}/http\"")
+                },
+            ),
             None => problem.help(format!("add `{lacks}`")),
         };
         problems.push(problem);
     }
 }
 
-/// Whether a table is written between braces.
-fn inline(text: &str, node: &Node<'_>) -> bool {
-    text.get(node.span.clone()).is_some_and(|written| written.starts_with('{'))
-}
-
-/// Reports every value that two backends have at the same place.
-fn shared<'a>(
-    values: impl Iterator<Item = (&'a str, &'a Entry<'a>)>,
-    problems: &mut Vec<Problem>,
-    problem: impl Fn(&Range<usize>, &str, &str) -> Problem,
-) {
-    let mut first: HashMap<String, &str> = HashMap::new();
-    for (name, entry) in values {
-        let Some(text) = entry.text() else { continue };
-        let plain = text.strip_prefix("./").unwrap_or(text).to_owned();
-        match first.get(&plain) {
-            Some(other) => problems.push(problem(&entry.span, text, other)),
-            None => {
-                first.insert(plain, name);
-            }
+fn origins_differ(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+    for backend in &document.backends {
+        let origins = backend.view.table("origins");
+        if let (Some(api), Some(site)) = (origins.get("api"), origins.get("site"))
+            && let (Some(one), Some(other)) = (api.text(), site.text())
+            && one == other
+        {
+            let message = format!("{} cannot serve the API and the HTTP actions at the same paths", quoted(one));
+            problems.push(
+                Problem::new("manifest.same_origins", &site.span, message)
+                    .help(format!("write `site = \"{one}/http\"`, or a host of its own"))
+                    .edit(&site.span, format!("\"{one}/http\"")),
+            );
         }
     }
 }
 
-fn origins_are_not_shared(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
-    for key in ["api", "site"] {
-        let values = document
-            .backends
-            .iter()
-            .filter_map(|backend| Some((backend.name, backend.view.own?.table("origins")?.get(key)?)));
-        shared(values, problems, |span, text, other| {
-            let message = format!("{} is the origin of `{other}` as well, and a URL leads to one backend only", quoted(text));
-            Problem::new("manifest.shared_origin", span, message).help("give each backend a host of its own")
-        });
-    }
-}
-
-fn env_files_are_not_shared(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
-    let values = document.backends.iter().filter_map(|backend| Some((backend.name, backend.view.own?.get("env_file")?)));
-    shared(values, problems, |span, text, other| {
-        let message = format!("{} is the env file of `{other}` as well, and it can name one backend only", quoted(text));
-        Problem::new("manifest.shared_env_file", span, message).help("give each backend a file of its own, or leave one out")
-    });
+/// Whether a table is written between braces.
+fn inline(text: &str, node: &Node<'_>) -> bool {
+    text.get(node.span.clone()).is_some_and(|written| written.starts_with('{'))
 }
 
 fn client_vars_have_a_file(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
@@ -302,34 +295,33 @@ fn variables_are_not_too_many(document: &Document<'_, '_>, problems: &mut Vec<Pr
         if own.len() + base.len() <= MOST_VARIABLES {
             continue;
         }
+        if let Some(node) = view.base.filter(|_| base.len() > MOST_VARIABLES) {
+            let message = format!("`[defaults]` has {} variables, and Convex keeps at most {MOST_VARIABLES}", base.len());
+            problems.push(
+                Problem::new("manifest.too_many_env", &node.span, message).help("remove some, or join them into one JSON text"),
+            );
+            return;
+        }
         let names: std::collections::HashSet<&str> = own.iter().chain(base).map(|(name, _)| *name).collect();
         if names.len() > MOST_VARIABLES {
-            let message = format!("`{}` has {} variables, and Convex keeps at most {MOST_VARIABLES}", backend.name, names.len());
+            let message =
+                format!("`{}` has {} variables, and Convex keeps at most {MOST_VARIABLES}", backend.name, names.len());
             let span = view.own.map_or(backend.key, |node| &node.span);
-            problems.push(Problem::new("manifest.too_many_env", span, message).help("remove some, or join them into one JSON text"));
+            problems.push(
+                Problem::new("manifest.too_many_env", span, message).help("remove some, or join them into one JSON text"),
+            );
         }
     }
 }
 
-fn apps_are_not_shared(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
-    let fly = document.backends.iter().filter(|backend| backend.view.word("provider") == Some("fly"));
-    if let Some(entry) = document.root.table("defaults").and_then(|node| node.table("fly")).and_then(|node| node.get("app"))
-        && fly.clone().filter(|backend| backend.view.own.and_then(|own| own.table("fly")).and_then(|own| own.get("app")).is_none()).count() > 1
-    {
-        problems.push(
-            Problem::new("manifest.shared_app", &entry.key, "every backend on Fly would get this one app, and an app holds one backend")
-                .help("move `app` into the block of one backend"),
-        );
-    }
-    let values = fly.filter_map(|backend| Some((backend.name, backend.view.own?.table("fly")?.get("app")?)));
-    shared(values, problems, |span, text, other| {
-        let message = format!("{} is the app of `{other}` as well, and an app holds one backend", quoted(text));
-        Problem::new("manifest.shared_app", span, message).help("give each backend an app of its own, or leave it out")
-    });
-}
-
 /// A problem about a backend's name that nobody has, with the name that was probably meant.
-fn unknown_backend(code: &'static str, document: &Document<'_, '_>, span: &Range<usize>, text: &str, budget: &mut u32) -> Problem {
+fn unknown_backend(
+    code: &'static str,
+    document: &Document<'_, '_>,
+    span: &Range<usize>,
+    text: &str,
+    budget: &mut u32,
+) -> Problem {
     let problem = Problem::new(code, span, format!("there is no backend {}", quoted(text)));
     let names = || document.backends.iter().map(|backend| backend.name).filter(|name| (shape::NAME.fits)(name));
     // Comparing each wrong name with each right one is the square of a hostile manifest.

@@ -13,7 +13,6 @@ pub fn schema() -> Value {
     let mut root = table(&ROOT);
     let head = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": "https://convexinfra.dev/schema/convex.schema.json",
         "description": "`convex.toml`: the self-hosted Convex backends that a repository needs.",
         "required": ["project"],
         // Every backend has a provider: its own, or the one of `[defaults]`.

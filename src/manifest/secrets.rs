@@ -8,16 +8,62 @@ use super::problem::Problem;
 use super::url;
 
 const SECRET_WORDS: [&str; 14] = [
-    "KEY", "KEYS", "APIKEY", "SECRET", "SECRETS", "TOKEN", "TOKENS", "PASSWORD", "PASSWD", "PASSPHRASE", "PASS", "PWD", "CREDENTIAL",
+    "KEY",
+    "KEYS",
+    "APIKEY",
+    "SECRET",
+    "SECRETS",
+    "TOKEN",
+    "TOKENS",
+    "PASSWORD",
+    "PASSWD",
+    "PASSPHRASE",
+    "PASS",
+    "PWD",
+    "CREDENTIAL",
     "CREDENTIALS",
 ];
 /// Endings and beginnings that say that the name is about something public after all.
 const PUBLIC_WORDS: [&str; 24] = [
-    "PUBLIC", "PUBLISHABLE", "ID", "TTL", "LIMIT", "COUNT", "SIZE", "LENGTH", "PREFIX", "NAME", "EXPIRY", "EXPIRES", "SECONDS",
-    "MINUTES", "HOURS", "DAYS", "ALGORITHM", "ISSUER", "AUDIENCE", "TYPE", "FORMAT", "ENABLED", "VERSION", "PATH",
+    "PUBLIC",
+    "PUBLISHABLE",
+    "ID",
+    "TTL",
+    "LIMIT",
+    "COUNT",
+    "SIZE",
+    "LENGTH",
+    "PREFIX",
+    "NAME",
+    "EXPIRY",
+    "EXPIRES",
+    "SECONDS",
+    "MINUTES",
+    "HOURS",
+    "DAYS",
+    "ALGORITHM",
+    "ISSUER",
+    "AUDIENCE",
+    "TYPE",
+    "FORMAT",
+    "ENABLED",
+    "VERSION",
+    "PATH",
 ];
 const SECRET_PREFIXES: [&str; 14] = [
-    "sk-", "sk_live_", "sk_test_", "rk_live_", "whsec_", "ghp_", "gho_", "github_pat_", "glpat-", "xoxb-", "xoxp-", "AKIA", "-----BEGIN",
+    "sk-",
+    "sk_live_",
+    "sk_test_",
+    "rk_live_",
+    "whsec_",
+    "ghp_",
+    "gho_",
+    "github_pat_",
+    "glpat-",
+    "xoxb-",
+    "xoxp-",
+    "AKIA",
+    "-----BEGIN",
     "re_",
 ];
 
@@ -62,7 +108,8 @@ fn words(name: &str) -> Vec<String> {
 /// The same text with everything that may be a secret overwritten, byte for byte, so that every span still fits.
 /// Whoever shows lines of a manifest shows lines of this.
 pub fn redacted(text: &str, problems: &[Problem]) -> String {
-    let mut hidden: Vec<Range<usize>> = problems.iter().filter(|problem| problem.conceal).map(|problem| problem.span.clone()).collect();
+    let mut hidden: Vec<Range<usize>> =
+        problems.iter().filter(|problem| problem.conceal).map(|problem| problem.span.clone()).collect();
     let mut start = 0;
     for line in text.split_inclusive('\n') {
         if let Some(found) = url::userinfo(line).filter(|found| line[found.clone()].contains(':')) {
@@ -107,10 +154,27 @@ mod tests {
 
     #[test]
     fn names_that_look_secret() {
-        for yes in ["OPENAI_API_KEY", "openaiApiKey", "AUTH_GITHUB_SECRET", "JWT_PRIVATE_KEY", "SMTP_PASS", "TOKEN", "SLACK_TOKEN_PROD"] {
+        for yes in [
+            "OPENAI_API_KEY",
+            "openaiApiKey",
+            "AUTH_GITHUB_SECRET",
+            "JWT_PRIVATE_KEY",
+            "SMTP_PASS",
+            "TOKEN",
+            "SLACK_TOKEN_PROD",
+        ] {
             assert!(looks_secret(yes), "{yes}");
         }
-        for no in ["SITE_URL", "VAPID_PUBLIC_KEY", "STRIPE_PUBLISHABLE_KEY", "TOKEN_TTL", "KEY_PREFIX", "MONKEY", "AWS_ACCESS_KEY_ID", "JWKS"] {
+        for no in [
+            "SITE_URL",
+            "VAPID_PUBLIC_KEY",
+            "STRIPE_PUBLISHABLE_KEY",
+            "TOKEN_TTL",
+            "KEY_PREFIX",
+            "MONKEY",
+            "AWS_ACCESS_KEY_ID",
+            "JWKS",
+        ] {
             assert!(!looks_secret(no), "{no}");
         }
         assert!(looks_secret_value("sk-aaaaaaaaaaaaaaaaaaaa"));

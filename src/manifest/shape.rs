@@ -182,13 +182,15 @@ shapes! {
         "a name has at most 40 characters, starts with a letter a-z, goes on with letters a-z, digits and dashes, and does not end with a dash",
         "dev", "^[a-z]([a-z0-9-]*[a-z0-9])?$", Some(NAME_MAX), is_name, as_name;
     RELEASE = "bad_release", "a release",
-        "a release is a commit of 40 hex digits, a tag such as `precompiled-2026-08-22-652b828`, an image digest `sha256:` with 64 hex digits, or `latest`",
+        "a release is a commit with all its 40 hex digits, a tag such as `precompiled-2026-08-22-652b828`, an image digest `sha256:` with 64 hex digits, or `latest`",
         "precompiled-2026-08-22-652b828",
         "^([0-9a-f]{40}|sha256:[0-9a-f]{64}|precompiled-[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9a-f]{7}|latest)$",
         None, is_release, |text| Some(text.trim().to_ascii_lowercase());
     REGION = "bad_region", "a region",
         "a region is one word of letters, digits, dashes, dots and underscores", "iad",
         "^[A-Za-z0-9._-]+$", None, is_word, trimmed;
+    WORD = "bad_word", "one word",
+        "it is made of letters, digits, dashes, dots and underscores", "fast", "^[A-Za-z0-9._-]+$", None, is_word, trimmed;
     LINE = "bad_text", "a text on one line", "it needs at least one character that is not blank, and no line break", "info",
         "^(?=.*\\S)[^\\u0000-\\u001f]+$", None, is_line, trimmed;
     PATH = "bad_path", "the path of a file",
@@ -224,7 +226,7 @@ shapes! {
     ADDRESS = "bad_address", "an IP address", "ports are published on an IPv4 or IPv6 address", "127.0.0.1",
         "^([0-9]{1,3}(\\.[0-9]{1,3}){3}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)$", None, |text| text.parse::<IpAddr>().is_ok(),
         |text| (text.trim() == "localhost").then(|| "127.0.0.1".to_owned());
-    LABEL = "bad_label", "a name of this kind",
+    LABEL = "bad_label", "a name of letters, digits and dashes",
         "it has at most 63 letters a-z, digits and dashes, and no dash at either end", "acme",
         "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", None, is_label, as_name;
 }

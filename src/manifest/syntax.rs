@@ -2,7 +2,7 @@
 //!
 //! Must not do: knowing the manifest's keys.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -25,10 +25,12 @@ pub(super) fn read(text: &str) -> Syntax<'_> {
         .into_iter()
         .map(|error| (on_characters(text, error.span().unwrap_or(0..0)), error.message().to_owned()))
         .collect();
-    mistakes.sort_by(|a, b| (a.0.start, a.0.end).cmp(&(b.0.start, b.0.end)));
+    mistakes.sort_by_key(|(span, _)| (span.start, span.end));
     let mut problems = Vec::new();
     let mut reliable_until = text.len();
-    if mistakes.iter().any(|(_, message)| message.starts_with("unclosed array,") || message.starts_with("unclosed inline table"))
+    if mistakes
+        .iter()
+        .any(|(_, message)| message.starts_with("unclosed array,") || message.starts_with("unclosed inline table"))
         && let Some(open) = first_unclosed(text, &tree)
     {
         mistakes.retain(|(span, _)| span.start < open);
@@ -36,10 +38,11 @@ pub(super) fn read(text: &str) -> Syntax<'_> {
         problems.push(unclosed(text, open));
     }
     // One cause, one message: the first mistake of a line, and not what a repeated header drags along.
+    let lines = Lines::new(text);
     let mut last_line = usize::MAX;
     let mut repeated_until = 0;
     for (span, message) in mistakes {
-        let line = line_start(text, span.start);
+        let line = lines.start(span.start);
         let duplicate = message == "duplicate key" || message.contains("with a dotted key");
         if line == last_line || (duplicate && span.start < repeated_until) {
             continue;
@@ -53,9 +56,28 @@ pub(super) fn read(text: &str) -> Syntax<'_> {
     Syntax { tree, problems, reliable_until }
 }
 
-/// The start of the line that a byte is in.
-pub(super) fn line_start(text: &str, byte: usize) -> usize {
-    text.get(..byte).and_then(|before| before.rfind('\n')).map_or(0, |newline| newline + 1)
+/// Where the lines of a text start.
+pub(super) struct Lines(Vec<usize>);
+
+impl Lines {
+    pub(super) fn new(text: &str) -> Self {
+        Self(std::iter::once(0).chain(text.match_indices('\n').map(|(newline, _)| newline + 1)).collect())
+    }
+
+    /// The number of the line that a byte is in.
+    fn number(&self, byte: usize) -> usize {
+        self.0.partition_point(|start| *start <= byte).saturating_sub(1)
+    }
+
+    /// The start of the line that a byte is in.
+    fn start(&self, byte: usize) -> usize {
+        self.0.get(self.number(byte)).copied().unwrap_or_default()
+    }
+
+    /// The numbers of the lines that a span touches.
+    pub(super) fn of(&self, span: &Range<usize>) -> RangeInclusive<usize> {
+        self.number(span.start)..=self.number(span.end.max(span.start))
+    }
 }
 
 /// The nearest range whose ends are character boundaries.
@@ -91,7 +113,8 @@ fn first_unclosed(text: &str, table: &DeTable<'_>) -> Option<usize> {
             _ => (false, ' '),
         };
         // A bracket at the end may be that of the last element.
-        let closed = written.len() > 1 && written.ends_with(close) && waiting[before..].iter().all(|inner| inner.span().end < span.end);
+        let closed =
+            written.len() > 1 && written.ends_with(close) && waiting[before..].iter().all(|inner| inner.span().end < span.end);
         if open && !closed {
             first = Some(first.map_or(span.start, |least: usize| least.min(span.start)));
         }
@@ -101,10 +124,14 @@ fn first_unclosed(text: &str, table: &DeTable<'_>) -> Option<usize> {
 
 fn unclosed(text: &str, open: usize) -> Problem {
     let (opened, closing) = if text[open..].starts_with('[') { ('[', ']') } else { ('{', '}') };
-    Problem::new("manifest.syntax", &(open..open + 1), format!("this `{opened}` is never closed, so what follows cannot be read"))
-        .help(format!("put the missing `{closing}` where the value ends"))
-        .label(format!("no `{closing}` for this one"))
-        .allow([closing.to_string()])
+    Problem::new(
+        "manifest.syntax",
+        &(open..open + 1),
+        format!("this `{opened}` is never closed, so what follows cannot be read"),
+    )
+    .help(format!("put the missing `{closing}` where the value ends"))
+    .label(format!("no `{closing}` for this one"))
+    .allow([closing.to_string()])
 }
 
 /// The library's words, turned into ours where ours help more.
@@ -113,13 +140,17 @@ fn problem(text: &str, span: &Range<usize>, message: &str) -> Problem {
     let (what, expected) = message.split_once(", expected ").unwrap_or((message, ""));
     let found = |message: &str| Problem::new("manifest.syntax", span, message);
     match what {
-        "duplicate key" => Problem::new("manifest.duplicate_key", span, format!("{} is there twice", super::suggest::quoted(written)))
-            .help("keep one of the two; tables of the same name are written as one")
-            .label("the second time"),
-        _ if what.starts_with("cannot extend value of type") => {
-            Problem::new("manifest.duplicate_key", span, format!("{} already has a value, so it cannot be a table as well", super::suggest::quoted(written)))
-                .help("keep one of the two")
+        "duplicate key" => {
+            Problem::new("manifest.duplicate_key", span, format!("{} is there twice", super::suggest::quoted(written)))
+                .help("keep one of the two; tables of the same name are written as one")
+                .label("the second time")
         }
+        _ if what.starts_with("cannot extend value of type") => Problem::new(
+            "manifest.duplicate_key",
+            span,
+            format!("{} already has a value, so it cannot be a table as well", super::suggest::quoted(written)),
+        )
+        .help("keep one of the two"),
         "string values must be quoted" if written.is_empty() => {
             found("a value is missing after the `=`").help("write the value, or remove the key")
         }
@@ -131,6 +162,30 @@ fn problem(text: &str, span: &Range<usize>, message: &str) -> Problem {
             }
             problem.help("put `\"` on both sides").edit(span, format!("\"{bare}\""))
         }
+        "invalid unquoted key" | "key with no value" if colon(text, span.start).is_some() => {
+            let colon = colon(text, span.start).unwrap_or_else(|| span.clone());
+            let problem = Problem::new("manifest.syntax", &colon, "a key and its value are joined by `=`, not by `:`")
+                .help("write `key = value`");
+            match joined(text, &colon) {
+                Some((range, replacement)) => problem.edit(&range, replacement),
+                None => problem,
+            }
+        }
+        "unexpected key or value" if text[span.start..].starts_with(',') && text[..span.start].trim_end().ends_with('=') => {
+            found("a value is missing after the `=`").help("write the value, or remove the key")
+        }
+        "unexpected key or value" if text[span.start..].starts_with(',') => {
+            let comma = span.start..span.start + 1;
+            let problem =
+                Problem::new("manifest.syntax", &comma, "a line of a table ends without a comma").help("remove the comma");
+            let ends =
+                text[comma.end..].split('\n').next().is_some_and(|rest| rest.trim().is_empty() || rest.trim().starts_with('#'));
+            if ends {
+                problem.edit(&comma, "")
+            } else {
+                problem.help("write one key on each line, or all of them between `{` and `}`")
+            }
+        }
         "invalid boolean" => {
             let problem = found("`true` and `false` are written in small letters").allow(["true", "false"]);
             match written.to_ascii_lowercase().as_str() {
@@ -138,11 +193,14 @@ fn problem(text: &str, span: &Range<usize>, message: &str) -> Problem {
                 _ => problem,
             }
         }
-        "invalid basic string" | "invalid literal string" | "invalid multi-line basic string" | "invalid multi-line literal string"
+        "invalid basic string"
+        | "invalid literal string"
+        | "invalid multi-line basic string"
+        | "invalid multi-line literal string"
             if expected.contains('"') || expected.contains('\'') =>
         {
-            let quote = if expected.contains('"') { "\"" } else { "'" };
-            found("this text has no closing quote").help(format!("put {quote} where it ends")).label("expected a quote here")
+            let quote = if expected.contains('"') { '"' } else { '\'' };
+            found("this text has no closing quote").help(format!("put `{quote}` where it ends")).label("expected a quote here")
         }
         _ if what.starts_with("cannot recurse") || what == "recursion limit" => {
             found("this is nested too deeply; a manifest needs four levels").help("flatten it")
@@ -150,7 +208,31 @@ fn problem(text: &str, span: &Range<usize>, message: &str) -> Problem {
         _ => {
             let what = what.replace("invalid ", "not a proper ");
             let problem = found(&format!("this is not TOML: {what}"));
-            if expected.is_empty() || expected == "nothing" { problem } else { problem.help(format!("expected here: {expected}")) }
+            if expected.is_empty() || expected == "nothing" {
+                problem
+            } else {
+                problem.help(format!("expected here: {expected}"))
+            }
         }
     }
+}
+
+/// The colon behind the key of a line.
+fn colon(text: &str, byte: usize) -> Option<Range<usize>> {
+    let start = text[..byte].rfind('\n').map_or(0, |newline| newline + 1);
+    let line = text[start..].split('\n').next()?;
+    let is_key = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ' ' | '"');
+    let (key, _) = line.split_once(':').filter(|(key, _)| !key.trim().is_empty() && key.chars().all(is_key))?;
+    Some(start + key.len()..start + key.len() + 1)
+}
+
+/// `key: value` as `key = value`, when the rest of the line is a value, or a word that lacks its quotes.
+fn joined(text: &str, colon: &Range<usize>) -> Option<(Range<usize>, String)> {
+    let rest = text[colon.end..].split(['\n', '#']).next()?.trim();
+    if !rest.is_empty() && DeTable::parse(&format!("x = {rest}")).is_ok() {
+        return Some((colon.clone(), " =".to_owned()));
+    }
+    let is_word = !rest.is_empty() && rest.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/'));
+    let start = colon.end + text[colon.end..].find(rest)?;
+    is_word.then(|| (colon.start..start + rest.len(), format!(" = \"{rest}\"")))
 }

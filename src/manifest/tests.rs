@@ -116,7 +116,8 @@ docker.network = "n"
 
 #[test]
 fn one_backend_gets_the_usual_env_file() {
-    let desired = parse("project = \"x\"\n[backends.dev]\nprovider = \"simulated\"\nclient_vars = true\n", None).unwrap().desired;
+    let desired =
+        parse("project = \"x\"\n[backends.dev]\nprovider = \"simulated\"\nclient_vars = true\n", None).unwrap().desired;
     let file = desired.backends[&name("dev")].env_file.clone().unwrap();
     assert_eq!((file.path.as_str(), file.client_vars), (".env.local", true));
 }
@@ -147,8 +148,14 @@ fn a_syntax_error_does_not_hide_the_others_and_makes_no_noise() {
         "{:#?}",
         parse(text, None)
     );
-    assert_eq!(codes("project = \"x\"\n[backends.dev]\nprovider = \"fly\"\ndepends_on = [\"a\"\nttl = \"x\"\n[backends.a]\n"), ["manifest.syntax"]);
-    assert_eq!(codes("project = \"x\"\n[backends.a]\nprovider = \"fly\"\n[backends.a]\nprovider = \"fly\"\n"), ["manifest.duplicate_key"]);
+    assert_eq!(
+        codes("project = \"x\"\n[backends.dev]\nprovider = \"fly\"\ndepends_on = [\"a\"\nttl = \"x\"\n[backends.a]\n"),
+        ["manifest.syntax"]
+    );
+    assert_eq!(
+        codes("project = \"x\"\n[backends.a]\nprovider = \"fly\"\n[backends.a]\nprovider = \"fly\"\n"),
+        ["manifest.duplicate_key"]
+    );
 }
 
 #[test]

@@ -97,7 +97,8 @@ impl<'a, 't> View<'a, 't> {
         let differs = match (word(view.own), word(view.base)) {
             (Some(Value::Word(own)), Some(Value::Word(base))) => own != base,
             (Some(Value::Broken), _) => true,
-            (Some(Value::Word(_)), None) => true,
+            // Defaults without an engine leave it to each backend; the plain engines take nothing but their name.
+            (Some(Value::Word(own)), None) => matches!(*own, "sqlite" | "local"),
             _ => false,
         };
         let hidden = |one: &str, other: &str| {

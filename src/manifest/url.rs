@@ -83,9 +83,21 @@ mod tests {
     #[test]
     fn urls_come_apart() {
         let url = Url::parse("https://u:p@api.x.dev:8443/http?q#f").unwrap();
-        assert_eq!((url.scheme, url.userinfo, url.host, url.path, url.tail), ("https", Some("u:p"), "api.x.dev", "/http", "?q#f"));
-        for bad in ["", "api.x.dev", "https://", "https://:80", "https://a b", "https://a:0", "https://a:99999", "1x://a", "https://[::g]"]
-        {
+        assert_eq!(
+            (url.scheme, url.userinfo, url.host, url.path, url.tail),
+            ("https", Some("u:p"), "api.x.dev", "/http", "?q#f")
+        );
+        for bad in [
+            "",
+            "api.x.dev",
+            "https://",
+            "https://:80",
+            "https://a b",
+            "https://a:0",
+            "https://a:99999",
+            "1x://a",
+            "https://[::g]",
+        ] {
             assert_eq!(Url::parse(bad), None, "{bad}");
         }
         for local in ["http://localhost:1", "http://127.0.0.1", "http://[::1]:3210", "http://a.localhost"] {

@@ -50,7 +50,7 @@ pub(super) fn word(text: &str) -> Option<&'static str> {
         "ifnotpresent" | "if-not-present" | "missing" => Some("missing"),
         "always" => Some("always"),
         "never" => Some("never"),
-        "require" | "required" | "verify-full" | "verify" => Some("verify"),
+        "require" | "required" | "verify-full" | "verify-ca" | "on" | "true" | "verify" => Some("verify"),
         "disabled" | "off" | "none" | "disable" => Some("disable"),
         _ => None,
     }

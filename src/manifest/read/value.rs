@@ -16,7 +16,7 @@ use super::super::tree::{Entry, Node, Value};
 use super::super::url;
 use super::super::written;
 use super::{Path, Reader};
-use crate::model::{ByteSize, Cpus, SecretRef, SecretSource, TextValue, TimeSpan, Tls};
+use crate::model::{ByteSize, Cpus, SecretRef, SecretSource, SizeError, TextValue, TimeSpan, Tls};
 
 /// The two variables that every deployment sets by itself.
 const BUILT_IN: [&str; 2] = ["CONVEX_CLOUD_URL", "CONVEX_SITE_URL"];
@@ -27,6 +27,10 @@ impl<'t> Reader<'t, '_> {
     /// Reads one value, or says what is wrong with it.
     pub(super) fn value(&mut self, kind: Kind, value: &'t Spanned<DeValue<'t>>, path: &Path<'_>) -> Value<'t> {
         let span = value.span();
+        if span.is_empty() {
+            // Nothing is written there: the parser made it up after a mistake of syntax, which has been said.
+            return Value::Broken;
+        }
         match (kind, value.get_ref()) {
             (Kind::Table(spec), DeValue::Table(table)) => Value::Table(self.table(spec, table, &span, path)),
             (Kind::Backends(spec), DeValue::Table(table)) => Value::Table(self.backends(spec, table, &span, path)),
@@ -82,11 +86,21 @@ impl<'t> Reader<'t, '_> {
         match kind {
             Kind::Size => match ByteSize::parse(text) {
                 Ok(size) => Value::Size(size),
-                Err(error) => self.misshapen("manifest.bad_size", &span, path, text, &error.to_string(), written::size(text)),
+                Err(error) => {
+                    let why = match &error {
+                        SizeError::Unit { unit } if unit.is_empty() => {
+                            "the unit is missing; write for example `2 GiB`".to_owned()
+                        }
+                        other => other.to_string(),
+                    };
+                    self.misshapen("manifest.bad_size", &span, path, text, &why, written::size(text))
+                }
             },
             Kind::Duration => match TimeSpan::parse(text) {
                 Ok(duration) => Value::Duration(duration),
-                Err(error) => self.misshapen("manifest.bad_duration", &span, path, text, &error.to_string(), written::duration(text)),
+                Err(error) => {
+                    self.misshapen("manifest.bad_duration", &span, path, text, &error.to_string(), written::duration(text))
+                }
             },
             Kind::Word(code, noun, words) => match words.iter().find(|word| **word == text) {
                 Some(word) => Value::Word(word),
@@ -109,7 +123,11 @@ impl<'t> Reader<'t, '_> {
         if (shape.fits)(text) {
             return Some(text);
         }
-        let message = format!("{} in {path} is not {}", quoted(text), shape.noun);
+        let message = if text.is_empty() {
+            format!("{path} is empty, and it takes {}", shape.noun)
+        } else {
+            format!("{} in {path} is not {}", quoted(text), shape.noun)
+        };
         let problem = Problem::new(shape.code, span, message).help(shape.allowed).allow([shape.example]);
         self.report(with_text(problem, span, shape.repaired(text)));
         None
@@ -157,8 +175,9 @@ impl<'t> Reader<'t, '_> {
         match u32::from_str_radix(number.as_str(), number.radix()).ok().filter(|count| (1..=most).contains(count)) {
             Some(count) => Value::Count(count),
             None => {
-                let problem = Problem::new("manifest.bad_count", span, format!("{path} cannot be {}", quoted(&self.text[span.clone()])))
-                    .help(format!("it is a whole number from 1 to {most}"));
+                let problem =
+                    Problem::new("manifest.bad_count", span, format!("{path} cannot be {}", quoted(&self.text[span.clone()])))
+                        .help(format!("it is a whole number from 1 to {most}"));
                 self.report(problem);
                 Value::Broken
             }
@@ -182,8 +201,18 @@ impl<'t> Reader<'t, '_> {
         Value::Broken
     }
 
-    pub(super) fn variable(&mut self, name: &'t str, key: Range<usize>, value: &'t Spanned<DeValue<'t>>, path: &Path<'_>) -> Value<'t> {
+    pub(super) fn variable(
+        &mut self,
+        name: &'t str,
+        key: Range<usize>,
+        value: &'t Spanned<DeValue<'t>>,
+        path: &Path<'_>,
+        taken: impl Fn(&str) -> bool,
+    ) -> Value<'t> {
         let span = value.span();
+        if span.is_empty() {
+            return Value::Broken;
+        }
         if BUILT_IN.contains(&name) {
             let message = format!("`{name}` is built into Convex and cannot be set; the deployment sets it itself");
             self.report(Problem::new("manifest.builtin_env", &key, message).help("remove it; `origins` decides what it is"));
@@ -193,7 +222,7 @@ impl<'t> Reader<'t, '_> {
         if !name_fits {
             let message = format!("{} is not {}", quoted(name), shape::CONVEX_VARIABLE.noun);
             let mut problem = Problem::new(shape::CONVEX_VARIABLE.code, &key, message).help(shape::CONVEX_VARIABLE.allowed);
-            if let Some(meant) = shape::CONVEX_VARIABLE.repaired(name).filter(|meant| !self.text.contains(meant.as_str())) {
+            if let Some(meant) = shape::CONVEX_VARIABLE.repaired(name).filter(|meant| !taken(meant)) {
                 problem = problem.edit(&key, meant);
             }
             self.report(problem);
@@ -207,7 +236,10 @@ impl<'t> Reader<'t, '_> {
             }
             DeValue::String(text) if text.len() > LONGEST_VALUE => {
                 let message = format!("the value of {path} has {} bytes, and Convex takes at most {LONGEST_VALUE}", text.len());
-                self.report(Problem::new("manifest.env_value_too_long", &key, message).help("keep it in a file of the app, or split it"));
+                self.report(
+                    Problem::new("manifest.env_value_too_long", &key, message)
+                        .help("keep it in a file of the app, or split it"),
+                );
                 Value::Broken
             }
             DeValue::String(text) => Value::Source(SecretSource::Literal(text.to_string())),
@@ -215,8 +247,9 @@ impl<'t> Reader<'t, '_> {
                 let message = format!("Convex variables are texts, and {path} is {}", article(other));
                 let problem = Problem::new("manifest.wrong_type", &span, message).help("put it in quotes");
                 let raw = &self.text[span.clone()];
-                let plain = matches!(other, DeValue::Boolean(_) | DeValue::Integer(_) | DeValue::Float(_) | DeValue::Datetime(_))
-                    && !looks_secret(name);
+                let plain =
+                    matches!(other, DeValue::Boolean(_) | DeValue::Integer(_) | DeValue::Float(_) | DeValue::Datetime(_))
+                        && !looks_secret(name);
                 self.report(if plain { problem.edit(&span, format!("\"{raw}\"")) } else { problem.concealed() });
                 Value::Broken
             }
@@ -233,7 +266,8 @@ impl<'t> Reader<'t, '_> {
         match (node.get("env"), node.get("file")) {
             (Some(_), Some(file)) => {
                 let message = format!("{path} has two sources, and it is not clear which one counts");
-                let problem = Problem::new("manifest.ambiguous_secret", &file.key, message).help("keep `env` or `file`, not both");
+                let problem =
+                    Problem::new("manifest.ambiguous_secret", &file.key, message).help("keep `env` or `file`, not both");
                 self.report(problem);
                 None
             }
@@ -271,7 +305,8 @@ impl<'t> Reader<'t, '_> {
         if let Kind::TextOrSecret(_) = kind {
             return self.literal_secret(span, path);
         }
-        let message = format!("the URL in {path} has a password in it, and a manifest is read by everybody who reads the repository");
+        let message =
+            format!("the URL in {path} has a password in it, and a manifest is read by everybody who reads the repository");
         let mut problem = Problem::new("manifest.literal_secret", span, message)
             .help("take user and password out of the URL; a password that was committed needs to be replaced")
             .label("a password in clear")
@@ -341,7 +376,9 @@ fn engine_table(kind: Kind, text: &str) -> Option<String> {
 /// The same problem with the repair, written as a TOML string.
 fn with_text(problem: Problem, span: &Range<usize>, text: Option<String>) -> Problem {
     match text {
-        Some(text) if !text.chars().any(|c| c.is_control() || matches!(c, '"' | '\\')) => problem.edit(span, format!("\"{text}\"")),
+        Some(text) if !text.chars().any(|c| c.is_control() || matches!(c, '"' | '\\')) => {
+            problem.edit(span, format!("\"{text}\""))
+        }
         _ => problem,
     }
 }
@@ -351,7 +388,7 @@ fn article(value: &DeValue<'_>) -> &'static str {
         DeValue::String(_) => "a text",
         DeValue::Integer(_) => "a whole number",
         DeValue::Float(_) => "a number",
-        DeValue::Boolean(_) => "`true` or `false`",
+        DeValue::Boolean(_) => "a switch",
         DeValue::Datetime(_) => "a date",
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",

@@ -26,17 +26,30 @@ fn engine(view: &EngineView<'_, '_>, otherwise: &'static str) -> Option<&'static
 }
 
 /// Keys that the engine has no use for, as one problem.
-fn mismatch(backend: &Backend<'_, '_>, view: &EngineView<'_, '_>, table: &str, engine: &str, keys: &[&str], meant: &str) -> Option<Problem> {
+fn mismatch(
+    backend: &Backend<'_, '_>,
+    view: &EngineView<'_, '_>,
+    table: &str,
+    engine: &str,
+    keys: &[&str],
+    meant: &str,
+) -> Option<Problem> {
     let own = view.view.own.into_iter().chain(view.view.base);
     let mut useless = own.flat_map(|node| node.entries.iter()).filter(|(name, _)| keys.contains(name));
     let (name, entry) = useless.next()?;
     let more = useless.count();
     let message = match view.get("engine") {
         Some(_) => format!("`{table}.{name}` means nothing for the engine `{engine}` of `{}`", backend.name),
-        None => format!("`{}` has `{table}.{name}` and no `{table}.engine`, so the engine is `{engine}`, for which it means nothing", backend.name),
+        None => format!(
+            "`{}` has `{table}.{name}` and no `{table}.engine`, so the engine is `{engine}`, for which it means nothing",
+            backend.name
+        ),
     };
-    let more = if more > 0 { format!(" ({more} more keys like it)") } else { String::new() };
-    Some(Problem::new("manifest.engine_mismatch", &entry.key, message).help(format!("remove it{more}, or write `engine = {meant}`")))
+    let more = if more > 0 { format!(" and {more} more like it") } else { String::new() };
+    Some(
+        Problem::new("manifest.engine_mismatch", &entry.key, message)
+            .help(format!("remove it{more}, or write `engine = {meant}`")),
+    )
 }
 
 /// What `storage` must be.
@@ -48,7 +61,14 @@ pub(super) fn storage(document: &Document<'_, '_>, problems: &mut Vec<Problem>) 
         }
         let Some(engine) = engine(view, "sqlite") else { continue };
         if engine == "sqlite" {
-            problems.extend(mismatch(backend, view, "storage", "sqlite", &["url", "managed", "region", "tls"], "\"postgres\"` or `\"mysql\""));
+            problems.extend(mismatch(
+                backend,
+                view,
+                "storage",
+                "sqlite",
+                &["url", "managed", "region", "tls"],
+                "\"postgres\"` or `\"mysql\"",
+            ));
             continue;
         }
         let managed = view.get("managed");
@@ -65,7 +85,9 @@ pub(super) fn storage(document: &Document<'_, '_>, problems: &mut Vec<Problem>) 
                 let message = format!("`{}` keeps its documents in {engine}, and nothing says on which server", backend.name);
                 problems.push(
                     Problem::new("manifest.storage_without_server", place(backend, view, "storage"), message)
-                        .help(format!("add `url = {{ env = \"{variable}\" }}`, or `managed = true` for one that the provider runs"))
+                        .help(format!(
+                            "add `url = {{ env = \"{variable}\" }}`, or `managed = true` for one that the provider runs"
+                        ))
                         .allow(["url", "managed"]),
                 );
             }
@@ -90,20 +112,32 @@ pub(super) fn files(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
         let place = place(backend, view, "files");
         if view.get("region").is_none() {
             problems.push(
-                Problem::new("manifest.missing_key", place, format!("`{}` keeps its files in S3, and `files.region` is not there", backend.name))
-                    .help("add `region = \"us-east-1\"`; services without regions take `auto`")
-                    .allow(["region"]),
+                Problem::new(
+                    "manifest.missing_key",
+                    place,
+                    format!("`{}` keeps its files in S3, and `files.region` is not there", backend.name),
+                )
+                .help("add `region = \"us-east-1\"`; services without regions take `auto`")
+                .allow(["region"]),
             );
         }
         match (view.get("bucket"), view.get("bucket_prefix")) {
             (Some(_), Some(prefix)) => problems.push(
-                Problem::new("manifest.bucket_and_prefix", &prefix.key, format!("`{}` names one bucket and a prefix for five", backend.name))
-                    .help("keep `bucket` for one bucket or `bucket_prefix` for five, not both"),
+                Problem::new(
+                    "manifest.bucket_and_prefix",
+                    &prefix.key,
+                    format!("`{}` names one bucket and a prefix for five", backend.name),
+                )
+                .help("keep `bucket` for one bucket or `bucket_prefix` for five, not both"),
             ),
             (None, None) => problems.push(
-                Problem::new("manifest.missing_bucket", place, format!("`{}` keeps its files in S3, and nothing names the bucket", backend.name))
-                    .help("add `bucket = \"…\"` for one bucket, or `bucket_prefix = \"…\"` for five")
-                    .allow(["bucket", "bucket_prefix"]),
+                Problem::new(
+                    "manifest.missing_bucket",
+                    place,
+                    format!("`{}` keeps its files in S3, and nothing names the bucket", backend.name),
+                )
+                .help("add `bucket = \"…\"` for one bucket, or `bucket_prefix = \"…\"` for five")
+                .allow(["bucket", "bucket_prefix"]),
             ),
             _ => {}
         }
@@ -113,8 +147,12 @@ pub(super) fn files(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
             _ => continue,
         };
         problems.push(
-            Problem::new("manifest.half_credentials", &present.key, format!("`{}` has half of its S3 credentials: `{missing}` is not there", backend.name))
-                .help(format!("add `{missing}`, or remove both to use the machine's role")),
+            Problem::new(
+                "manifest.half_credentials",
+                &present.key,
+                format!("`{}` has half of its S3 credentials: `{missing}` is not there", backend.name),
+            )
+            .help(format!("add `{missing}`, or remove both to use the machine's role")),
         );
     }
 }

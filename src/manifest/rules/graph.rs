@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::super::problem::Problem;
 use super::super::suggest::quoted;
+use super::super::tree::Entry;
 use super::{Document, unknown_backend};
 
 /// More cycles than this tell nobody anything.
@@ -34,9 +35,13 @@ pub(super) fn dependencies(document: &Document<'_, '_>, problems: &mut Vec<Probl
             match document.names.get(name) {
                 None => problems.push(unknown_backend("manifest.unknown_backend", document, &entry.span, name, &mut budget)),
                 Some(Some(other)) if *other == index => problems.push(
-                    Problem::new("manifest.self_dependency", &entry.span, format!("`{name}` depends on itself, so it could never start"))
-                        .help("remove it from its own `depends_on`")
-                        .edit(&element(document.text, &entry.span), ""),
+                    Problem::new(
+                        "manifest.self_dependency",
+                        &entry.span,
+                        format!("`{name}` depends on itself, so it could never start"),
+                    )
+                    .help("remove it from its own `depends_on`")
+                    .edit(&element(document.text, &entry.span), ""),
                 ),
                 Some(Some(other)) => own.push((*other, &entry.span)),
                 // Its block is broken, which has been said.
@@ -98,18 +103,27 @@ fn cycle(names: &[&str], span: &Range<usize>) -> Problem {
     let (first, last) = (names.first().unwrap_or(&""), names.last().unwrap_or(&""));
     let path = if names.len() > LONGEST_PATH {
         let left_out = names.len() - LONGEST_PATH;
-        format!("{} → … {left_out} more … → {}", names[..LONGEST_PATH / 2].join(" → "), names[names.len() - LONGEST_PATH / 2..].join(" → "))
+        format!(
+            "{} → … {left_out} more … → {}",
+            names[..LONGEST_PATH / 2].join(" → "),
+            names[names.len() - LONGEST_PATH / 2..].join(" → ")
+        )
     } else {
         names.join(" → ")
     };
-    Problem::new("manifest.dependency_cycle", span, format!("backends wait for one another and none could start: {path} → {first}"))
-        .help(format!("break the circle, for example by removing `{first}` from `depends_on` of `{last}`"))
-        .label("closes the circle")
+    Problem::new(
+        "manifest.dependency_cycle",
+        span,
+        format!("backends wait for one another and none could start: {path} → {first}"),
+    )
+    .help(format!("break the circle, for example by removing `{first}` from `depends_on` of `{last}`"))
+    .label("closes the circle")
 }
 
 /// What `[[moved]]` must be.
 pub(super) fn moves(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
-    let list = document.root.get("moved").map(|entry| entry.list()).unwrap_or_default();
+    let list = document.root.get("moved").map(Entry::list).unwrap_or_default();
+    let unreadable = document.root.get("backends").is_some_and(|entry| entry.table().is_none());
     let mut budget = 50;
     let mut entries = Vec::new();
     for entry in list {
@@ -164,7 +178,7 @@ pub(super) fn moves(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
                     .help(format!("remove `[backends.{old}]`, or the entry")),
             );
         }
-        if !document.names.contains_key(new) {
+        if !unreadable && !document.names.contains_key(new) {
             problems.push(unknown_backend("manifest.moved_target_missing", document, &to.span, new, &mut budget));
         }
     }

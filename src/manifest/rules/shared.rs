@@ -1,0 +1,75 @@
+//! What two backends cannot have in common.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use super::super::problem::Problem;
+use super::super::suggest::quoted;
+use super::super::tree::Entry;
+use super::Document;
+
+/// Reports every value that two backends have at the same place.
+fn shared<'a>(
+    values: impl Iterator<Item = (&'a str, &'a Entry<'a>)>,
+    problems: &mut Vec<Problem>,
+    problem: impl Fn(&Range<usize>, &str, &str) -> Problem,
+) {
+    let mut first: HashMap<String, &str> = HashMap::new();
+    for (name, entry) in values {
+        let Some(text) = entry.text() else { continue };
+        let plain = text.strip_prefix("./").unwrap_or(text).to_owned();
+        match first.get(&plain) {
+            Some(other) => problems.push(problem(&entry.span, text, other)),
+            None => {
+                first.insert(plain, name);
+            }
+        }
+    }
+}
+
+/// Two backends do not share an origin.
+pub(super) fn origins(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+    for key in ["api", "site"] {
+        let values =
+            document.backends.iter().filter_map(|backend| Some((backend.name, backend.view.own?.table("origins")?.get(key)?)));
+        shared(values, problems, |span, text, other| {
+            let message = format!("{} is the origin of `{other}` as well, and a URL leads to one backend only", quoted(text));
+            Problem::new("manifest.shared_origin", span, message).help("give each backend a host of its own")
+        });
+    }
+}
+
+/// Two backends do not share an env file.
+pub(super) fn env_files(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+    let values = document.backends.iter().filter_map(|backend| Some((backend.name, backend.view.own?.get("env_file")?)));
+    shared(values, problems, |span, text, other| {
+        let message = format!("{} is the env file of `{other}` as well, and it can name one backend only", quoted(text));
+        Problem::new("manifest.shared_env_file", span, message).help("give each backend a file of its own, or leave one out")
+    });
+}
+
+/// Two backends do not share an app.
+pub(super) fn apps(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+    let fly = document.backends.iter().filter(|backend| backend.view.word("provider") == Some("fly"));
+    if let Some(entry) = document.root.table("defaults").and_then(|node| node.table("fly")).and_then(|node| node.get("app"))
+        && fly
+            .clone()
+            .filter(|backend| backend.view.own.and_then(|own| own.table("fly")).and_then(|own| own.get("app")).is_none())
+            .count()
+            > 1
+    {
+        problems.push(
+            Problem::new(
+                "manifest.shared_app",
+                &entry.key,
+                "every backend on Fly would get this one app, and an app holds one backend",
+            )
+            .help("move `app` into the block of one backend"),
+        );
+    }
+    let values = fly.filter_map(|backend| Some((backend.name, backend.view.own?.table("fly")?.get("app")?)));
+    shared(values, problems, |span, text, other| {
+        let message = format!("{} is the app of `{other}` as well, and an app holds one backend", quoted(text));
+        Problem::new("manifest.shared_app", span, message).help("give each backend an app of its own, or leave it out")
+    });
+}
