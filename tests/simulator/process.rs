@@ -229,6 +229,29 @@ async fn the_secret_may_come_from_the_environment() {
     place.start_with(&setup, NAME, &key).await;
 }
 
+#[tokio::test]
+async fn files_in_s3_need_all_of_their_variables_and_stay_there() {
+    let place = Place::new();
+    let mut setup = place.setup();
+    let local = setup.clone();
+    setup.without("--local-storage");
+    setup.arguments.insert(0, "--s3-storage".into());
+    for name in [
+        "AWS_REGION",
+        "S3_STORAGE_EXPORTS_BUCKET",
+        "S3_STORAGE_SNAPSHOT_IMPORTS_BUCKET",
+        "S3_STORAGE_MODULES_BUCKET",
+        "S3_STORAGE_FILES_BUCKET",
+        "S3_STORAGE_SEARCH_BUCKET",
+    ] {
+        assert_eq!(place.failure(&setup), 1, "without {name}");
+        assert!(place.text().contains(name));
+        setup.variables.push((name, "x".into()));
+    }
+    assert_eq!(place.start(&setup).await.interrupt().code(), Some(0));
+    assert_eq!(place.failure(&local), 1, "data begun with S3 does not start with a directory");
+}
+
 #[test]
 fn keys_are_made_and_printed_alone() {
     let made = Command::new(PROGRAM)
