@@ -11,8 +11,8 @@ use crate::control::{ControlError, Lease, Outcome, Request, Work};
 use crate::convex::admin_key::{self, InstanceSecret, KeyKind};
 use crate::fault;
 use crate::model::{
-    BackendId, BackendName, BackendSpec, FieldPath, Finding, Generation, OperationId, Phase, Placement, PortPair, References, Secret,
-    Timestamp, secret_slots,
+    BackendId, BackendName, BackendSpec, FieldPath, Finding, Generation, OperationId, Phase, Placement, PortPair, References,
+    Secret, Timestamp, secret_slots,
 };
 use crate::store::{BackendRow, Durability, OperationRow, Rows, Store};
 
@@ -108,7 +108,12 @@ impl<S: Store> Authority<S> {
     ///
     /// # Errors
     /// [`ControlError`] when the lease is lost or the work is refused; nothing is written then.
-    pub fn accept(&self, lease: &Lease, request: &Request, now: Timestamp) -> Result<(Option<Operation>, Next), AuthorityError> {
+    pub fn accept(
+        &self,
+        lease: &Lease,
+        request: &Request,
+        now: Timestamp,
+    ) -> Result<(Option<Operation>, Next), AuthorityError> {
         let durability = match &request.work {
             Work::Put { spec, .. } if spec.is_record_only() => Durability::Process,
             _ => Durability::Power,
@@ -178,14 +183,15 @@ impl<S: Store> Authority<S> {
             None => renamed_from.map(|old| rows.backend(&lease.project, old)).transpose()?.flatten(),
             found => found,
         };
-        let replaces = existing.as_ref().is_some_and(|row| {
-            row.phase == Phase::Removing || (!row.has_been_ready && row.spec.provider != put.spec.provider)
-        });
+        let replaces = existing
+            .as_ref()
+            .is_some_and(|row| row.phase == Phase::Removing || (!row.has_been_ready && row.spec.provider != put.spec.provider));
         if let Some(row) = &existing
             && !replaces
             && row.spec.provider != put.spec.provider
         {
-            let message = format!("`{}` cannot move from provider `{}` to `{}`", request.backend, row.spec.provider, put.spec.provider);
+            let message =
+                format!("`{}` cannot move from provider `{}` to `{}`", request.backend, row.spec.provider, put.spec.provider);
             return Err(ControlError::Refused(Finding::new("control.moves_data", message)).into());
         }
         let id = accept_operation(rows, lease, request, "put", now)?;
@@ -382,10 +388,17 @@ impl<S: Store> Authority<S> {
         Ok((Some(operation), Next::Do(Effect::Remove(Box::new(self.placement(&row)?)))))
     }
 
-    fn ready(&self, rows: &dyn Rows, operation: &Operation, mut row: BackendRow, now: Timestamp) -> Result<Next, AuthorityError> {
+    fn ready(
+        &self,
+        rows: &dyn Rows,
+        operation: &Operation,
+        mut row: BackendRow,
+        now: Timestamp,
+    ) -> Result<Next, AuthorityError> {
         // From here on there is data to lose.
         row.has_been_ready = true;
-        let unset: BTreeSet<String> = row.managed_env.iter().filter(|name| !row.spec.env.contains_key(*name)).cloned().collect();
+        let unset: BTreeSet<String> =
+            row.managed_env.iter().filter(|name| !row.spec.env.contains_key(*name)).cloned().collect();
         if row.spec.env.is_empty() && unset.is_empty() {
             return self.finished(rows, operation, row, now);
         }
@@ -399,7 +412,13 @@ impl<S: Store> Authority<S> {
         Ok(Next::Do(Effect::SetEnvironment(Box::new(placement), EnvironmentGoal { set, unset })))
     }
 
-    fn finished(&self, rows: &dyn Rows, operation: &Operation, mut row: BackendRow, now: Timestamp) -> Result<Next, AuthorityError> {
+    fn finished(
+        &self,
+        rows: &dyn Rows,
+        operation: &Operation,
+        mut row: BackendRow,
+        now: Timestamp,
+    ) -> Result<Next, AuthorityError> {
         row.phase = Phase::Ready;
         row.managed_env = row.spec.env.keys().cloned().collect();
         rows.put_backend(&row)?;
@@ -437,7 +456,13 @@ impl<S: Store> Authority<S> {
         Ok(Next::Ended(end_operation(rows, &operation.id, outcome, now)?))
     }
 
-    fn removed(&self, rows: &dyn Rows, operation: &mut Operation, row: BackendRow, now: Timestamp) -> Result<Next, AuthorityError> {
+    fn removed(
+        &self,
+        rows: &dyn Rows,
+        operation: &mut Operation,
+        row: BackendRow,
+        now: Timestamp,
+    ) -> Result<Next, AuthorityError> {
         rows.delete_backend(&row.id)?;
         Self::event(rows, &row.project, now, "backend_removed", Some(&row.name), format!("operation {}", operation.id))?;
         if let Stage::Replace(name, put) = std::mem::replace(&mut operation.work, Stage::Put) {

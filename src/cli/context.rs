@@ -63,7 +63,10 @@ impl Context {
         })?;
         locate::manifest(&here).ok_or_else(|| {
             let message = format!("no `{}` here or in any folder above", locate::MANIFEST);
-            Failure::new(Exit::Manifest, Finding::new("manifest.not_found", message).with_help("write one with\n    convexinfra init"))
+            Failure::new(
+                Exit::Manifest,
+                Finding::new("manifest.not_found", message).with_help("write one with\n    convexinfra init"),
+            )
         })
     }
 
@@ -71,8 +74,11 @@ impl Context {
     pub(crate) fn load(&self) -> Result<Loaded, Failure> {
         let path = self.manifest_path()?;
         let text = read_manifest(&path)?;
-        let mut parsed = crate::manifest::parse(&text, self.global.project.as_ref())
-            .map_err(|problems| Failure::Manifest { problems, text: text.clone(), file: path.display().to_string() })?;
+        let mut parsed = crate::manifest::parse(&text, self.global.project.as_ref()).map_err(|problems| Failure::Manifest {
+            problems,
+            text: text.clone(),
+            file: path.display().to_string(),
+        })?;
         let folder = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use crate::apply::EnvFiles;
 use crate::control::Credentials;
 use crate::env_file::{self, Block, ClientVariables, Expected, Owner, detect};
-use crate::model::{BackendName, Desired, EnvFileActual, EnvFileTarget, Finding, Fingerprint, FingerprintKey, ProjectName, Snapshot};
+use crate::model::{
+    BackendName, Desired, EnvFileActual, EnvFileTarget, Finding, Fingerprint, FingerprintKey, ProjectName, Snapshot,
+};
 
 /// The env files of one manifest.
 pub(crate) struct ManifestEnvFiles {
@@ -41,15 +43,17 @@ impl ManifestEnvFiles {
                 continue;
             }
             let actual = existing.get(name).or_else(|| existing.get(*renamed.get(name)?)).copied();
-            let expected = actual.map(|actual| Expected {
+            let endpoints = actual.and_then(|actual| actual.endpoints.as_ref());
+            let expected = Expected {
                 owner: self.owner(name),
-                url: actual.endpoints.as_ref().map(|endpoints| endpoints.url.clone()),
-                admin_key: actual.admin_key.clone(),
-                client: actual.endpoints.as_ref().and_then(|endpoints| client(&self.folder, target, &endpoints.site_url)),
-            });
-            let fingerprint = |key: &str| -> Option<Fingerprint> { fingerprints.map(|fingerprints| fingerprints.fingerprint(key)) };
+                url: endpoints.map(|endpoints| endpoints.url.clone()),
+                admin_key: actual.and_then(|actual| actual.admin_key.clone()),
+                client: endpoints.and_then(|endpoints| client(&self.folder, target, &endpoints.site_url)),
+            };
+            let fingerprint =
+                |key: &str| -> Option<Fingerprint> { fingerprints.map(|fingerprints| fingerprints.fingerprint(key)) };
             let looked =
-                env_file::inspect(&self.folder.join(&target.path), expected.as_ref(), fingerprint, |name| std::env::var_os(name));
+                env_file::inspect(&self.folder.join(&target.path), Some(&expected), fingerprint, |name| std::env::var_os(name));
             found.insert(name.clone(), looked);
         }
         found

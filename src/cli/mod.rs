@@ -6,12 +6,12 @@ mod args;
 mod bars;
 mod command;
 mod context;
+mod env_files;
 mod failure;
 mod locate;
 mod printer;
 mod saved_plan;
 mod secrets;
-mod env_files;
 mod signal;
 
 use std::ffi::OsString;
@@ -42,7 +42,8 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
         _ => {}
     }
     let wants_json = words.iter().any(|word| word == "--json")
-        || std::env::var_os("CONVEXINFRA_JSON").is_some_and(|value| !["", "0", "false", "no", "off"].contains(&value.to_string_lossy().to_lowercase().as_str()));
+        || std::env::var_os("CONVEXINFRA_JSON")
+            .is_some_and(|value| !["", "0", "false", "no", "off"].contains(&value.to_string_lossy().to_lowercase().as_str()));
     let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
         Err(error) => return usage(&error, wants_json),
@@ -52,7 +53,10 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
         Err(error) => {
             let path = cli.global.json_into.unwrap_or_default();
             let finding = Finding::new("usage.json_into", format!("`{}` could not be written: {error}", path.display()));
-            return end(&Printer::new(cli.global.color, cli.global.json, None), &Failure::from(Report::one(Exit::Usage, finding)));
+            return end(
+                &Printer::new(cli.global.color, cli.global.json, None),
+                &Failure::from(Report::one(Exit::Usage, finding)),
+            );
         }
     };
     let printer = Printer::new(cli.global.color, cli.global.json, json_into);

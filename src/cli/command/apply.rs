@@ -10,7 +10,7 @@ use crate::cli::context::{Context, Loaded};
 use crate::cli::env_files::ManifestEnvFiles;
 use crate::cli::failure::Failure;
 use crate::cli::{saved_plan, secrets, signal};
-use crate::control::{ControlPlane, KeyNeed, Lease};
+use crate::control::{Claim, ControlPlane, KeyNeed, Lease};
 use crate::host::here;
 use crate::model::{Exit, Finding};
 use crate::plan::{Action, Intent, Plan, Task, destruction_refusals};
@@ -73,7 +73,9 @@ impl Applying<'_> {
         if refusals.is_empty() {
             return Ok(());
         }
-        self.context.printer.talk(&render::plan(&Plan { refusals: Vec::new(), ..current.clone() }, self.context.printer.err_style()));
+        self.context
+            .printer
+            .talk(&render::plan(&Plan { refusals: Vec::new(), ..current.clone() }, self.context.printer.err_style()));
         self.context.printer.talk("\nnothing was done\n");
         Err(plan::refused(&refusals))
     }
@@ -117,12 +119,16 @@ impl Applying<'_> {
                 return Ok(Exit::Done);
             }
             if !self.consent.yes {
-                let finding = Finding::new("plan.stale", "somebody else applied while this plan was being looked at, so nothing was done");
+                let finding = Finding::new(
+                    "plan.stale",
+                    "somebody else applied while this plan was being looked at, so nothing was done",
+                );
                 return Err(Failure::new(Exit::Refused, finding.with_help("look at the new plan with\n    convexinfra plan")));
             }
             *current = next;
         }
-        control.settle(lease, &self.loaded.desired.origin).await?;
+        let claim = if intent.take_over { Claim::TakeOver } else { Claim::IfUnclaimed };
+        control.settle(lease, &self.loaded.desired.origin, claim).await?;
         let bars = Bars::new(&self.context.printer);
         let listener = |event: Event| bars.hear(&event);
         listener(EventKind::Started { project: current.project.clone(), summary: current.summary }.into());
@@ -166,7 +172,10 @@ impl Applying<'_> {
         for step in &current.steps {
             match &step.task {
                 Some(Task::Put { backend, spec, .. }) if !spec.is_record_only() => {
-                    let ready = snapshot.backends.iter().find(|found| found.name == *backend && found.phase == crate::model::Phase::Ready);
+                    let ready = snapshot
+                        .backends
+                        .iter()
+                        .find(|found| found.name == *backend && found.phase == crate::model::Phase::Ready);
                     if let Some(endpoints) = ready.and_then(|found| found.endpoints.as_ref()) {
                         text.push_str(&format!("`{backend}` is ready at {}\n", endpoints.url));
                     }

@@ -51,7 +51,8 @@ pub(super) fn intent(scope: &PlanScope) -> Intent {
 pub(super) async fn make(control: &dyn ControlPlane, loaded: &Loaded, intent: &Intent) -> Result<Plan, Failure> {
     let project = &loaded.desired.project;
     let snapshot = control.snapshot(project).await?;
-    let wants_env_files = loaded.desired.backends.values().any(|backend| backend.env_file.is_some() && !backend.spec.is_record_only());
+    let wants_env_files =
+        loaded.desired.backends.values().any(|backend| backend.env_file.is_some() && !backend.spec.is_record_only());
     let env_files = if wants_env_files {
         let fingerprints = control.fingerprint_key(project, KeyNeed::IfThere).await?;
         ManifestEnvFiles::new(&loaded.folder, project).look(&loaded.desired, &snapshot, fingerprints.as_ref())
@@ -61,9 +62,10 @@ pub(super) async fn make(control: &dyn ControlPlane, loaded: &Loaded, intent: &I
     let plan = build(&loaded.desired, &Actual { snapshot, env_files }, intent);
     match crate::plan::check(&plan) {
         Ok(()) => Ok(plan),
-        Err(defect) => {
-            Err(Failure::new(Exit::Bug, Finding::new("bug", format!("the plan contradicts itself: {defect}; this is a bug in convexinfra"))))
-        }
+        Err(defect) => Err(Failure::new(
+            Exit::Bug,
+            Finding::new("bug", format!("the plan contradicts itself: {defect}; this is a bug in convexinfra")),
+        )),
     }
 }
 
@@ -95,7 +97,10 @@ pub(super) fn secrets_at_hand(plan: &Plan, values: &secrets::Values) -> Result<(
     for step in plan.steps.iter().filter(|step| step.action == crate::plan::Action::Create) {
         for (path, reference) in values.missing(&step.address.backend) {
             let message = format!("{} needs `{path}`, and {reference} is not set or is empty", step.address);
-            errors.push(Finding::new("secret.missing", message).with_help("set it for this command; it is kept sealed in the control plane afterwards"));
+            errors.push(
+                Finding::new("secret.missing", message)
+                    .with_help("set it for this command; it is kept sealed in the control plane afterwards"),
+            );
         }
     }
     if errors.is_empty() { Ok(()) } else { Err(Failure::from(Report { exit: Exit::Failed, errors })) }

@@ -47,7 +47,9 @@ pub(super) async fn deprovision(context: &Context, args: &DeprovisionArgs) -> Re
             edit(&loaded, |text| remove_backend(text, args.name.as_str()))?;
         }
         context.printer.result(&format!("`{}` is gone\n", args.name));
-        context.printer.document(&serde_json::json!({ "format": "convexinfra.deprovision/1", "name": args.name, "state": "absent" }));
+        context
+            .printer
+            .document(&serde_json::json!({ "format": "convexinfra.deprovision/1", "name": args.name, "state": "absent" }));
     }
     Ok(exit)
 }
@@ -73,7 +75,12 @@ fn edit(loaded: &Loaded, change: impl FnOnce(&str) -> Result<String, EditError>)
     file.persist(&path).map(drop).map_err(|error| cannot(error.error))
 }
 
-async fn apply_one(context: &Context, name: &BackendName, destroy: bool, allow_destroy: Vec<BackendName>) -> Result<Exit, Failure> {
+async fn apply_one(
+    context: &Context,
+    name: &BackendName,
+    destroy: bool,
+    allow_destroy: Vec<BackendName>,
+) -> Result<Exit, Failure> {
     // The one document of this command is its result; the events of the apply are talk.
     let quiet = context.without_documents();
     let (loaded, values) = quiet.load_with_secrets(KeyNeed::IfThere).await?;
