@@ -108,16 +108,8 @@ impl<S: Store> Authority<S> {
     ///
     /// # Errors
     /// [`ControlError`] when the lease is lost or the work is refused; nothing is written then.
-    pub fn accept(
-        &self,
-        lease: &Lease,
-        request: &Request,
-        now: Timestamp,
-    ) -> Result<(Option<Operation>, Next), AuthorityError> {
-        let durability = match &request.work {
-            Work::Put { spec, .. } if spec.is_record_only() => Durability::Process,
-            _ => Durability::Power,
-        };
+    pub fn accept(&self, lease: &Lease, request: &Request, now: Timestamp) -> Result<(Option<Operation>, Next), AuthorityError> {
+        let durability = if self.is_record_only(lease, request)? { Durability::Process } else { Durability::Power };
         let accepted = self.store.write(durability, |rows| {
             lease::fenced(rows, lease)?;
             if let Some(known) = rows.operation(&lease.project, &request.key)?
@@ -135,6 +127,18 @@ impl<S: Store> Authority<S> {
         })?;
         fault::point("authority.accepted");
         Ok(accepted)
+    }
+
+    /// Whether a piece of work has no effect outside the rows.
+    fn is_record_only(&self, lease: &Lease, request: &Request) -> Result<bool, AuthorityError> {
+        match &request.work {
+            Work::Put { spec, .. } => Ok(spec.is_record_only()),
+            // Only who holds the lease could make it more than a record in between.
+            Work::Remove => self.store.read(|rows| {
+                let row = rows.backend(&lease.project, &request.backend)?;
+                Ok::<_, AuthorityError>(row.is_none_or(|row| row.spec.is_record_only()))
+            }),
+        }
     }
 
     /// Takes note of how an effect ended, and says what has to happen next.
@@ -362,6 +366,8 @@ impl<S: Store> Authority<S> {
         now: Timestamp,
     ) -> Result<(Option<Operation>, Next), AuthorityError> {
         let Some(mut row) = rows.backend(&lease.project, &request.backend)? else {
+            // The operation belongs to a project, which may have no row yet.
+            rows.put_project(&lease::project_row(rows, &lease.project, now)?)?;
             let id = accept_operation(rows, lease, request, "remove", now)?;
             let outcome = end_operation(rows, &id, Outcome::Done { operation: id.clone() }, now)?;
             return Ok((None, Next::Ended(outcome)));
@@ -488,7 +494,6 @@ fn accept_operation(
     if let Some(OperationRow { id: Some(id), .. }) = rows.operation(&lease.project, &request.key)? {
         return Ok(id);
     }
-    lease::project_row(rows, &lease.project, now).and_then(|row| Ok(rows.put_project(&row)?))?;
     Ok(rows.accept_operation(&OperationRow {
         id: None,
         project: lease.project.clone(),

@@ -237,6 +237,9 @@ impl<'a> Draft<'a> {
     }
 
     fn write_env_files(&mut self) {
+        // A plan does at most one thing to one address, and so far all addresses are backends.
+        let by_backend: BTreeMap<BackendName, usize> =
+            self.steps.iter().enumerate().map(|(index, step)| (step.address.backend.clone(), index)).collect();
         for (name, target) in self.env_file_owners() {
             let address = Address::env_file(name);
             let (current, url, admin_key, difference) = match self.actual.env_files.get(name) {
@@ -251,7 +254,7 @@ impl<'a> Draft<'a> {
                 }
             };
             let existing = self.existing.get(name).copied();
-            let backend_step = self.steps.iter().find(|step| step.address == Address::backend(name));
+            let backend_step = by_backend.get(name).map(|index| &self.steps[*index]);
             let created = backend_step.is_some_and(|step| step.action == Action::Create);
             let moved_url =
                 backend_step.is_some_and(|step| step.changes.iter().any(|c| c.path.as_str().starts_with("origins.")));

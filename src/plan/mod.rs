@@ -254,17 +254,16 @@ impl Plan {
 
     /// The digest of everything but the digest itself.
     pub fn compute_digest(&self) -> Digest {
-        let document = serde_json::json!([
-            self.format,
-            self.project,
-            self.control_plane,
-            self.base,
-            self.manifest,
-            self.steps,
-            self.drift,
-            self.refusals,
-        ]);
-        Digest::of(document.to_string().as_bytes())
+        Digest::of_json(&(
+            &self.format,
+            &self.project,
+            &self.control_plane,
+            &self.base,
+            &self.manifest,
+            &self.steps,
+            &self.drift,
+            &self.refusals,
+        ))
     }
 }
 

@@ -1,5 +1,7 @@
 //! What stands in the way of a plan: protection, budgets, downgrades, data that would have to move.
 
+use std::collections::BTreeSet;
+
 use super::diff::changed;
 use super::{Action, Change, Effect, Plan, Refusal};
 use crate::model::{
@@ -158,6 +160,7 @@ pub(super) fn budget(desired: &Desired) -> Vec<Refusal> {
 ///
 /// This is asked by whoever applies, not while planning: a plan shows what would be destroyed.
 pub fn destruction_refusals(plan: &Plan, allowed: &[BackendName]) -> Vec<Refusal> {
+    let allowed: BTreeSet<&BackendName> = allowed.iter().collect();
     plan.steps
         .iter()
         .filter(|step| step.action == Action::Destroy && !allowed.contains(&step.address.backend))

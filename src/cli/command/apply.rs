@@ -1,5 +1,6 @@
 //! `convexinfra apply`: makes it so, exactly as planned.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, IsTerminal};
 
 use super::plan;
@@ -12,7 +13,7 @@ use crate::cli::failure::Failure;
 use crate::cli::{saved_plan, secrets, signal};
 use crate::control::{Claim, ControlPlane, KeyNeed, Lease};
 use crate::host::here;
-use crate::model::{Exit, Finding};
+use crate::model::{Exit, Finding, Phase, Snapshot};
 use crate::plan::{Action, Intent, Plan, Task, destruction_refusals};
 use crate::render;
 
@@ -151,32 +152,35 @@ impl Applying<'_> {
         bars.close();
         let tally = tally?;
         let interrupted = *interrupt.borrow() != crate::apply::Interrupt::None;
-        let converged = match (tally.failed, interrupted) {
-            (0, false) => Some(plan::make(control, self.loaded, intent).await?.is_empty()),
+        let after = match (tally.failed, interrupted) {
+            (0, false) => Some(plan::look(control, self.loaded, intent).await?),
             _ => None,
         };
+        let converged = after.as_ref().map(|(left, _)| left.is_empty());
         let exit = match (tally.failed, interrupted, converged) {
             (_, true, _) => Exit::Interrupted,
             (0, _, Some(true) | None) => Exit::Done,
             _ => Exit::Failed,
         };
         bars.hear(&EventKind::Finished { tally, exit, converged }.into());
-        self.results(control, current).await?;
+        // Looking takes as long as the slowest provider, so what was just seen is not looked at again.
+        let snapshot = match after {
+            Some((_, snapshot)) => snapshot,
+            None => control.snapshot(&current.project).await?,
+        };
+        self.results(&snapshot, current);
         Ok(exit)
     }
 
     /// Says where the backends are and what was written.
-    async fn results(&self, control: &dyn ControlPlane, current: &Plan) -> Result<(), Failure> {
-        let snapshot = control.snapshot(&current.project).await?;
+    fn results(&self, snapshot: &Snapshot, current: &Plan) {
+        let ready: BTreeMap<_, _> =
+            snapshot.backends.iter().filter(|found| found.phase == Phase::Ready).map(|found| (&found.name, found)).collect();
         let mut text = String::new();
         for step in &current.steps {
             match &step.task {
                 Some(Task::Put { backend, spec, .. }) if !spec.is_record_only() => {
-                    let ready = snapshot
-                        .backends
-                        .iter()
-                        .find(|found| found.name == *backend && found.phase == crate::model::Phase::Ready);
-                    if let Some(endpoints) = ready.and_then(|found| found.endpoints.as_ref()) {
+                    if let Some(endpoints) = ready.get(backend).and_then(|found| found.endpoints.as_ref()) {
                         text.push_str(&format!("`{backend}` is ready at {}\n", endpoints.url));
                     }
                 }
@@ -189,6 +193,5 @@ impl Applying<'_> {
             }
         }
         self.context.printer.result(&text);
-        Ok(())
     }
 }

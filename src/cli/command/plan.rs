@@ -6,7 +6,7 @@ use crate::cli::env_files::ManifestEnvFiles;
 use crate::cli::failure::Failure;
 use crate::cli::{saved_plan, secrets};
 use crate::control::{ControlPlane, KeyNeed};
-use crate::model::{Exit, Finding, Report};
+use crate::model::{Exit, Finding, Report, Snapshot};
 use crate::plan::{Actual, Intent, Plan, Scope, build};
 use crate::render;
 
@@ -49,6 +49,11 @@ pub(super) fn intent(scope: &PlanScope) -> Intent {
 
 /// Looks at everything and plans.
 pub(super) async fn make(control: &dyn ControlPlane, loaded: &Loaded, intent: &Intent) -> Result<Plan, Failure> {
+    Ok(look(control, loaded, intent).await?.0)
+}
+
+/// The same, with what the control plane said.
+pub(super) async fn look(control: &dyn ControlPlane, loaded: &Loaded, intent: &Intent) -> Result<(Plan, Snapshot), Failure> {
     let project = &loaded.desired.project;
     let snapshot = control.snapshot(project).await?;
     let wants_env_files =
@@ -59,13 +64,13 @@ pub(super) async fn make(control: &dyn ControlPlane, loaded: &Loaded, intent: &I
     } else {
         std::collections::BTreeMap::new()
     };
-    let plan = build(&loaded.desired, &Actual { snapshot, env_files }, intent);
+    let actual = Actual { snapshot, env_files };
+    let plan = build(&loaded.desired, &actual, intent);
     match crate::plan::check(&plan) {
-        Ok(()) => Ok(plan),
-        Err(defect) => Err(Failure::new(
-            Exit::Bug,
-            Finding::new("bug", format!("the plan contradicts itself: {defect}; this is a bug in convexinfra")),
-        )),
+        Ok(()) => Ok((plan, actual.snapshot)),
+        Err(defect) => {
+            Err(Failure::new(Exit::Bug, Finding::new("bug", format!("the plan contradicts itself: {defect}; this is a bug in convexinfra"))))
+        }
     }
 }
 
