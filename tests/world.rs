@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use convexinfra::convex::deployment::{Connections, Readiness, ready};
@@ -55,6 +56,7 @@ impl World {
             ("PATH", std::env::var("PATH").unwrap_or_default()),
             ("GIT_CONFIG_GLOBAL", "/dev/null".to_owned()),
             ("GIT_CONFIG_NOSYSTEM", "1".to_owned()),
+            ("CONVEXINFRA_FIRST_PORT", first_port().to_string()),
         ];
         let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         Self { folder, home, variables, directory }
@@ -239,6 +241,13 @@ impl World {
         names.sort();
         names
     }
+}
+
+/// Ports that no other world of this test run gets, and that worlds of other runs begin elsewhere.
+fn first_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = u16::try_from(std::process::id() % 300).unwrap();
+    4300 + 24 * ((start + NEXT.fetch_add(1, Ordering::Relaxed)) % 300)
 }
 
 impl Drop for World {

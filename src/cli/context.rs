@@ -166,7 +166,22 @@ impl Context {
             Box::new(Local::new(directory.clone(), executable, sources).with_grace(grace)),
         ];
         let master_key = std::env::var("CONVEXINFRA_MASTER_KEY").ok().filter(|key| !key.is_empty()).map(Secret::new);
-        Ok(Host::new(HostParts { directory, master_key, providers, connections: Connections::default() }))
+        let first_port = first_port()?;
+        Ok(Host::new(HostParts { directory, master_key, providers, connections: Connections::default(), first_port }))
+    }
+}
+
+/// The first port that backends of this home get. Two homes on one machine do not know of each other: where one has a
+/// backend down for a moment, the other could take its ports unless they keep to different ones.
+fn first_port() -> Result<Option<u16>, Failure> {
+    const VARIABLE: &str = "CONVEXINFRA_FIRST_PORT";
+    const ALLOWED: std::ops::RangeInclusive<u16> = 1024..=29_000;
+    match std::env::var(VARIABLE).ok().filter(|text| !text.is_empty()) {
+        None => Ok(None),
+        Some(text) => text.parse().ok().filter(|port| ALLOWED.contains(port)).map(Some).ok_or_else(|| {
+            let message = format!("`{VARIABLE}` is `{text}`, and it should be a port from {} to {}", ALLOWED.start(), ALLOWED.end());
+            Failure::new(Exit::Usage, Finding::new("usage.first_port", message))
+        }),
     }
 }
 
