@@ -33,12 +33,19 @@ pub struct Authority<S> {
     store: S,
     vault: Vault,
     entropy: Entropy,
+    first_port: u16,
 }
 
 impl<S: Store> Authority<S> {
     /// An authority over these rows.
     pub fn new(store: S, vault: Vault, entropy: Entropy) -> Self {
-        Self { store, vault, entropy }
+        Self { store, vault, entropy, first_port: allocation::FIRST_PORT }
+    }
+
+    /// The same, handing out ports from this one on: two authorities on one machine do not know of each other.
+    #[must_use]
+    pub fn with_first_port(self, first_port: u16) -> Self {
+        Self { first_port, ..self }
     }
 
     /// The vault that seals this store's secrets.

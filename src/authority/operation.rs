@@ -269,7 +269,7 @@ impl<S: Store> Authority<S> {
         }
         let ports = match row.ports {
             Some(ports) => ports,
-            None => allocation::ports(rows, &BTreeSet::new())?,
+            None => allocation::ports(rows, self.first_port, &BTreeSet::new())?,
         };
         self.place(&mut row, ports);
         rows.put_backend(&row)?;
@@ -448,7 +448,7 @@ impl<S: Store> Authority<S> {
         {
             // Nobody knows these ports yet, so others do as well.
             operation.strangers.insert(port);
-            let ports = allocation::ports(rows, &operation.strangers)?;
+            let ports = allocation::ports(rows, self.first_port, &operation.strangers)?;
             self.place(&mut row, ports);
             rows.put_backend(&row)?;
             return Ok(Next::Do(Effect::Ensure(Box::new(self.placement(&row)?))));

@@ -9,7 +9,7 @@ use super::args::Global;
 use super::failure::Failure;
 use super::printer::Printer;
 use super::{locate, secrets};
-use crate::control::ControlPlane;
+use crate::control::{ControlPlane, KeyNeed};
 use crate::convex::deployment::Connections;
 use crate::host::{Host, HostParts};
 use crate::manifest::Problem;
@@ -28,6 +28,7 @@ pub(crate) struct Context {
 }
 
 /// A manifest that was read and has no mistakes.
+#[derive(Clone)]
 pub(crate) struct Loaded {
     /// Its path.
     pub(crate) path: PathBuf,
@@ -39,6 +40,18 @@ pub(crate) struct Loaded {
     pub(crate) desired: Desired,
     /// What is worth a look in it.
     pub(crate) warnings: Vec<Problem>,
+}
+
+impl Loaded {
+    /// The same with its secrets as fingerprints, as far as there is a key for that.
+    pub(crate) async fn with_fingerprints(&self, control: &dyn ControlPlane, values: &secrets::Values) -> Result<Self, Failure> {
+        let mut keyed = self.clone();
+        if !values.is_empty() {
+            let key = control.fingerprint_key(&keyed.desired.project, KeyNeed::IfThere).await?;
+            values.describe(&mut keyed.desired, key.as_ref());
+        }
+        Ok(keyed)
+    }
 }
 
 impl Context {
@@ -89,7 +102,7 @@ impl Context {
     }
 
     /// Reads the manifest and looks its secrets up.
-    pub(crate) async fn load_with_secrets(&self, need: crate::control::KeyNeed) -> Result<(Loaded, secrets::Values), Failure> {
+    pub(crate) async fn load_with_secrets(&self, need: KeyNeed) -> Result<(Loaded, secrets::Values), Failure> {
         let mut loaded = self.load()?;
         let values = secrets::read(&loaded.desired, &loaded.folder);
         if !values.is_empty() {
@@ -159,7 +172,22 @@ impl Context {
             Box::new(Local::new(directory.clone(), executable, sources).with_grace(grace)),
         ];
         let master_key = std::env::var("CONVEXINFRA_MASTER_KEY").ok().filter(|key| !key.is_empty()).map(Secret::new);
-        Ok(Host::new(HostParts { directory, master_key, providers, connections: Connections::default() }))
+        let first_port = first_port()?;
+        Ok(Host::new(HostParts { directory, master_key, providers, connections: Connections::default(), first_port }))
+    }
+}
+
+/// The first port that backends of this home get. Two homes on one machine do not know of each other: where one has a
+/// backend down for a moment, the other could take its ports unless they keep to different ones.
+fn first_port() -> Result<Option<u16>, Failure> {
+    const VARIABLE: &str = "CONVEXINFRA_FIRST_PORT";
+    const ALLOWED: std::ops::RangeInclusive<u16> = 1024..=29_000;
+    match std::env::var(VARIABLE).ok().filter(|text| !text.is_empty()) {
+        None => Ok(None),
+        Some(text) => text.parse().ok().filter(|port| ALLOWED.contains(port)).map(Some).ok_or_else(|| {
+            let message = format!("`{VARIABLE}` is `{text}`, and it should be a port from {} to {}", ALLOWED.start(), ALLOWED.end());
+            Failure::new(Exit::Usage, Finding::new("usage.first_port", message))
+        }),
     }
 }
 

@@ -37,6 +37,7 @@ pub struct Host {
     home: Home,
     providers: Vec<Box<dyn Provider>>,
     connections: Connections,
+    first_port: Option<u16>,
     /// Opened when first needed: to read where there is something to read, to write where something is written.
     authority: Mutex<Opened>,
 }
@@ -59,6 +60,8 @@ pub struct HostParts {
     pub providers: Vec<Box<dyn Provider>>,
     /// Connections to deployments.
     pub connections: Connections,
+    /// The first port to hand out, where it should not be the usual one.
+    pub first_port: Option<u16>,
 }
 
 impl Host {
@@ -68,6 +71,7 @@ impl Host {
             home: Home::new(parts.directory, parts.master_key),
             providers: parts.providers,
             connections: parts.connections,
+            first_port: parts.first_port,
             authority: Mutex::default(),
         }
     }
@@ -106,7 +110,11 @@ impl Host {
             self.home.create()?;
             let key = self.home.master_key(self.home.store().exists())?;
             let store = SqliteStore::open(&self.home.store()).map_err(|error| ControlError::Record(store_finding(&error)))?;
-            *opened = Opened::ToWrite(Box::new(Authority::new(store, Vault::new(key), entropy)));
+            let authority = Authority::new(store, Vault::new(key), entropy);
+            *opened = Opened::ToWrite(Box::new(match self.first_port {
+                Some(port) => authority.with_first_port(port),
+                None => authority,
+            }));
         }
         match &*opened {
             Opened::ToWrite(authority) => Ok(message(authority)?),

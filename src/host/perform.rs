@@ -77,16 +77,17 @@ impl Host {
             let answer = ready(&self.connections, &url, placement.instance_name.as_str(), &placement.admin_key).await;
             match answer {
                 Readiness::Ready => return Ok(()),
+                // Somebody may have taken the port in the moment in which ours started, under whatever name. While
+                // nobody knows the port yet, another one does as well.
                 Readiness::OtherInstance { name } => {
                     let message = format!("`{url}` is answered by another backend, `{name}`");
-                    return Err(plain(
-                        Finding::new("convex.other_instance", message)
-                            .with_help("stop that one, and run the same command again"),
-                    ));
+                    let finding = Finding::new("convex.other_instance", message).with_help("stop that one, and run the same command again");
+                    return Err(EffectFailure { finding, port_taken: Some(placement.ports.api) });
                 }
                 Readiness::KeyRefused => {
                     let message = format!("`{}` runs under another instance secret and refuses its key", placement.name);
-                    return Err(plain(Finding::new("convex.key_refused", message)));
+                    let finding = Finding::new("convex.key_refused", message);
+                    return Err(EffectFailure { finding, port_taken: Some(placement.ports.api) });
                 }
                 Readiness::NotListening | Readiness::Failing(_) => {}
             }

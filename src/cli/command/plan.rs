@@ -6,8 +6,8 @@ use crate::cli::env_files::ManifestEnvFiles;
 use crate::cli::failure::Failure;
 use crate::cli::{saved_plan, secrets};
 use crate::control::{ControlPlane, KeyNeed};
-use crate::model::{Exit, Finding, Report, Snapshot};
-use crate::plan::{Actual, Intent, Plan, Scope, build};
+use crate::model::{AddressKind, Exit, FieldPath, Finding, Report};
+use crate::plan::{Action, Actual, Intent, Plan, Scope, build};
 use crate::render;
 
 /// Shows the plan.
@@ -99,8 +99,14 @@ pub(super) fn refused(refusals: &[crate::plan::Refusal]) -> Failure {
 /// Fails when a step needs a secret that is not at hand.
 pub(super) fn secrets_at_hand(plan: &Plan, values: &secrets::Values) -> Result<(), Failure> {
     let mut errors = Vec::new();
-    for step in plan.steps.iter().filter(|step| step.action == crate::plan::Action::Create) {
-        for (path, reference) in values.missing(&step.address.backend) {
+    for step in plan.steps.iter().filter(|step| step.address.kind == AddressKind::Backend) {
+        // What a backend had before is kept sealed, so an update needs only what is new to it.
+        let is_needed = |path: &FieldPath| match step.action {
+            Action::Create => true,
+            Action::Update | Action::Move => step.changes.iter().any(|change| change.path == *path),
+            Action::Destroy | Action::Write => false,
+        };
+        for (path, reference) in values.missing(&step.address.backend).filter(|(path, _)| is_needed(path)) {
             let message = format!("{} needs `{path}`, and {reference} is not set or is empty", step.address);
             errors.push(
                 Finding::new("secret.missing", message)
