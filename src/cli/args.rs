@@ -1,4 +1,6 @@
 //! The command line.
+//!
+//! Must not do: look at anything but the words and the variables that stand for them.
 
 use std::path::PathBuf;
 

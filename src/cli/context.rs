@@ -1,4 +1,6 @@
 //! What every command starts from: the manifest, the control plane, the project.
+//!
+//! Must not do: open the control plane before a command needs it.
 
 use std::cell::OnceCell;
 use std::fs;

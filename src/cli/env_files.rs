@@ -1,4 +1,6 @@
 //! Env files as the executor and the planner need them: where they are, what they should say, what they say.
+//!
+//! Must not do: know what stands in an env file; `env_file` does.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,6 @@
 //! Finding things on this machine: the manifest, the home of the control plane, where a repository comes from.
+//!
+//! Must not do: make a directory, or start another program.
 
 use std::fs;
 use std::path::{Path, PathBuf};

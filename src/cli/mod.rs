@@ -1,6 +1,8 @@
 //! The command line: wires everything together. Nobody uses this module.
 //!
 //! One file per command under `command/`; only `printer` writes to the terminal.
+//!
+//! Must not do: know a provider, a rule or a format; the library has them.
 
 mod args;
 mod bars;

@@ -2,6 +2,8 @@
 //!
 //! Results go to standard output, talk to standard error; both decide about colour by themselves. A reader that went
 //! away is no error: there is nobody left to tell.
+//!
+//! Must not do: word anything, or fail because a reader went away.
 
 use std::io::{IsTerminal, Write};
 

@@ -1,4 +1,6 @@
 //! What the change of a field does to a running backend: the one table that decides it.
+//!
+//! Must not do: depend on a value; a field has one effect for each provider.
 
 use std::fmt;
 

@@ -1,4 +1,6 @@
 //! What stands in the way of a plan: protection, budgets, downgrades, data that would have to move.
+//!
+//! Must not do: let anything through for convenience: with one refusal nothing is done.
 
 use super::diff::changed;
 use super::{Action, Change, Effect, Plan, Refusal};

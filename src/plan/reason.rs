@@ -1,4 +1,6 @@
 //! Why a step is there.
+//!
+//! Must not do: change a sentence that programs compare.
 
 use std::fmt;
 

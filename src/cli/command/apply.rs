@@ -1,4 +1,6 @@
 //! `convexinfra apply`: makes it so, exactly as planned.
+//!
+//! Must not do: do anything that was not shown, or destroy what was not named.
 
 use std::io::{BufRead, IsTerminal};
 

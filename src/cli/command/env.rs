@@ -1,4 +1,6 @@
 //! `convexinfra env`: prints or writes the coordinates of a backend. The one command that shows a key.
+//!
+//! Must not do: write anywhere but where `--write` says.
 
 use super::the_backend;
 use crate::cli::args::{Env as Args, EnvFormat};

@@ -1,4 +1,6 @@
 //! `convexinfra log`: what has happened to a project.
+//!
+//! Must not do: show a secret.
 
 use crate::cli::args::Log as Args;
 use crate::cli::context::Context;

@@ -1,4 +1,6 @@
 //! `convexinfra plan`: shows what would change, and changes nothing.
+//!
+//! Must not do: change anything anywhere, but for the file that `--out` names and the key that its fingerprints need.
 
 use crate::cli::args::{Plan as Args, PlanScope};
 use crate::cli::context::{Context, Loaded};

@@ -1,4 +1,6 @@
 //! `convexinfra provision` and `deprovision`: one backend in one step, for programs.
+//!
+//! Must not do: rewrite more of the manifest than the one block, or print a key that nobody asked for.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,6 @@
 //! `convexinfra skill`: the skill that tells coding agents how to use convexinfra.
+//!
+//! Must not do: write outside the folder that was named.
 
 use std::fs;
 
