@@ -1,5 +1,6 @@
 //! Every integration test, in one binary.
 
+mod desk;
 mod env_file;
 mod examples;
 mod house;

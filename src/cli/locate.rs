@@ -13,6 +13,11 @@ pub(crate) fn manifest(from: &Path) -> Option<PathBuf> {
     from.ancestors().map(|folder| folder.join(MANIFEST)).find(|path| path.is_file())
 }
 
+/// A path below a folder, without a `./` in front when that is where the command runs.
+pub(crate) fn below(folder: &Path, path: &str) -> PathBuf {
+    if folder == Path::new(".") { path.into() } else { folder.join(path) }
+}
+
 /// The directory of the embedded control plane when nobody names another.
 pub(crate) fn default_home() -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());

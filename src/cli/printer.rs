@@ -23,6 +23,13 @@ pub(crate) struct Printer {
     json_into: Option<std::sync::Arc<std::fs::File>>,
 }
 
+#[derive(Serialize)]
+struct Reply {
+    format: &'static str,
+    #[serde(flatten)]
+    rest: serde_json::Value,
+}
+
 /// What is known about the terminal.
 pub(crate) fn is_terminal_for_talk() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
@@ -93,6 +100,11 @@ impl Printer {
         if !self.json && !self.silent {
             write(&mut std::io::stderr().lock(), text);
         }
+    }
+
+    /// A small document that has no type of its own. Like every document it starts with its format.
+    pub(crate) fn reply(&self, format: &'static str, rest: serde_json::Value) {
+        self.document(&Reply { format, rest });
     }
 
     /// A document, in one line, to whoever wants documents.

@@ -299,7 +299,7 @@ impl<'a> Draft<'a> {
                 .map(|(path, before)| Change { path: FieldPath::new(path), before, after: None, effect: Effect::Live })
                 .collect();
             let task = Task::ClearEnvFile { backend: name.clone(), target: target.clone() };
-            self.step(Address::env_file(name), Action::Write, Reason::BackendChanges, changes, task);
+            self.step(Address::env_file(name), Action::Write, Reason::BackendGoes, changes, task);
         }
     }
 

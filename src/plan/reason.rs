@@ -39,6 +39,9 @@ pub enum Reason {
     /// The env file will have to change because its backend does.
     #[serde(rename = "its backend changes")]
     BackendChanges,
+    /// The env file names a backend that goes.
+    #[serde(rename = "its backend goes")]
+    BackendGoes,
 }
 
 impl fmt::Display for Reason {

@@ -32,7 +32,8 @@ impl Progress {
         match &event.kind {
             EventKind::Started { summary, .. } => {
                 self.total = summary.create + summary.update + summary.moves + summary.destroy + summary.write;
-                None
+                // An empty line between the plan and what comes of it.
+                Some(String::new())
             }
             EventKind::StepStarted { id, address, action, .. } => {
                 let title = format!("{} {address}", present(*action));

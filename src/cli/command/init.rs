@@ -38,7 +38,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let text = manifest(&project, &args.provider, framework);
     write_new(&path, &text)?;
     context.printer.result(&format!("wrote `{}` for project `{project}`; see what it would do with\n    convexinfra plan\n", path.display()));
-    context.printer.document(&serde_json::json!({ "format": "convexinfra.init/1", "manifest": path, "project": project }));
+    context.printer.reply("convexinfra.init/1", serde_json::json!({ "manifest": path, "project": project }));
     if locate::origin(&folder).starts_with("folder ") {
         context.printer.talk("this folder has no git remote, so the project is remembered by its folder\n");
     }

@@ -22,6 +22,6 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
         text = format!("nothing has happened to `{project}` yet\n");
     }
     context.printer.result(&text);
-    context.printer.document(&serde_json::json!({ "format": "convexinfra.log/1", "project": project, "entries": entries }));
+    context.printer.reply("convexinfra.log/1", serde_json::json!({ "project": project, "entries": entries }));
     Ok(Exit::Done)
 }

@@ -23,7 +23,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
                 Failure::new(Exit::Failed, Finding::new("skill.not_written", format!("`{}` could not be written: {error}", path.display())))
             })?;
             context.printer.result(&format!("wrote `{}`\n", path.display()));
-            context.printer.document(&serde_json::json!({ "format": "convexinfra.skill/1", "path": path }));
+            context.printer.reply("convexinfra.skill/1", serde_json::json!({ "path": path }));
         }
     }
     Ok(Exit::Done)
