@@ -114,3 +114,6 @@ pub fn store_finding(error: &StoreError) -> Finding {
     };
     Finding::new(code, message).with_help(help)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! The URL of a database server, as Convex insists on it.
 //!
-//! Must not do: connect. A URL holds a password, so no error here shows any part of it but the path.
+//! Must not do: connect. A URL holds a password, so no error here shows any part of it but
+//! the name of a database.
 
 use url::Url;
 
@@ -16,10 +17,8 @@ pub enum DatabaseUrlError {
         example: &'static str,
     },
     /// A scheme of something else.
-    #[error("its scheme is `{scheme}`, and for this engine it is {allowed}")]
+    #[error("its scheme is not one of this engine, for which it is {allowed}")]
     Scheme {
-        /// The scheme found.
-        scheme: String,
         /// What it may be.
         allowed: &'static str,
     },
@@ -51,16 +50,18 @@ pub fn server_url(storage: &Storage, url: &Secret) -> Result<Secret, DatabaseUrl
     };
     let mut parsed = Url::parse(url.expose()).map_err(|_| DatabaseUrlError::Shape { example })?;
     if !schemes.contains(&parsed.scheme()) {
-        return Err(DatabaseUrlError::Scheme { scheme: parsed.scheme().to_owned(), allowed });
+        return Err(DatabaseUrlError::Scheme { allowed });
     }
     if parsed.host_str().is_none_or(str::is_empty) {
         return Err(DatabaseUrlError::Host);
     }
-    if !matches!(parsed.path(), "" | "/") {
-        return Err(DatabaseUrlError::Path { path: parsed.path().trim_start_matches('/').to_owned() });
-    }
     if parsed.username().is_empty() {
         return Err(DatabaseUrlError::User);
+    }
+    if !matches!(parsed.path(), "" | "/") {
+        // With an `@` in it, this is the rest of a password that has a slash in it.
+        let path = Some(parsed.path().trim_start_matches('/')).filter(|path| !path.contains('@')).unwrap_or("…");
+        return Err(DatabaseUrlError::Path { path: path.to_owned() });
     }
     if matches!(storage, Storage::Postgres(server) if server.tls == Tls::Disable) {
         // The flag alone only makes TLS optional, and a certificate that does not verify still ends the start.
@@ -112,5 +113,20 @@ mod tests {
         assert!(matches!(checked(&storage, "me:hunter2"), Err(error) if !error.to_string().contains("hunter2")));
         assert!(matches!(checked(&storage, "no url: hunter2"), Err(error) if !error.to_string().contains("hunter2")));
         assert_eq!(checked(&storage, "postgres:///"), Err(DatabaseUrlError::Host));
+        for slashed in ["postgres://me:12/hunter2@db", "postgres://me:p@ss:12/hunter2@db"] {
+            assert!(matches!(checked(&storage, slashed), Err(error) if !format!("{error:?}").contains("hunter2")));
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_url_is_too_odd_and_no_password_comes_back(password in "[a-z0-9]{12}", rest in ".{0,20}", tls in 0..2) {
+            let storage = postgres(if tls == 0 { Tls::Disable } else { Tls::Verify });
+            if let Err(error) = checked(&storage, &format!("postgres://me:{password}@db{rest}")) {
+                let shown = format!("{error} {error:?}");
+                proptest::prop_assert!(!shown.contains(&password));
+            }
+            let _ = checked(&storage, &rest);
+        }
     }
 }

@@ -4,62 +4,17 @@
 //! nothing; connections and TLS roots come into being with the first request that needs them.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
+use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Client, Method};
 use serde::{Deserialize, Serialize};
 
+pub use super::connections::Connections;
+pub use super::readiness::{Readiness, ready};
 use crate::model::Secret;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest answer is the list of all variables, half a MiB before JSON escapes it.
 const ANSWER_MAX: usize = 8 << 20;
-
-/// Connections to deployments, shared by whoever has a clone, made when first needed.
-#[derive(Debug, Clone, Default)]
-pub struct Connections(Arc<Clients>);
-
-#[derive(Debug, Default)]
-struct Clients {
-    loopback: OnceLock<Client>,
-    remote: OnceLock<Client>,
-}
-
-impl Connections {
-    fn client(&self, url: &str) -> Result<&Client, reqwest::Error> {
-        let is_loopback = is_plain_loopback(url);
-        let cell = if is_loopback { &self.0.loopback } else { &self.0.remote };
-        if let Some(client) = cell.get() {
-            return Ok(client);
-        }
-        let builder = Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("convexinfra/", env!("CARGO_PKG_VERSION")));
-        // A backend on this machine needs neither the system's certificates nor a proxy, which might answer in its place.
-        // Nor are its connections kept: it may be stopped and started again between two requests.
-        let builder = match is_loopback {
-            true => builder.no_proxy().tls_certs_only([]).pool_max_idle_per_host(0),
-            false => builder,
-        };
-        let client = builder.build()?;
-        Ok(cell.get_or_init(|| client))
-    }
-}
-
-fn is_plain_loopback(url: &str) -> bool {
-    let Some(rest) = url.strip_prefix("http://") else { return false };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = match authority.strip_prefix('[') {
-        Some(bracketed) => bracketed.split(']').next().unwrap_or_default(),
-        None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
-    };
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
 
 /// One deployment, spoken to with one key.
 #[derive(Debug, Clone)]
@@ -165,41 +120,6 @@ pub enum CanonicalUrl {
     ConvexSite,
 }
 
-/// Whether the backend that we mean answers at a URL.
-#[derive(Debug)]
-pub enum Readiness {
-    /// It does, and takes our key.
-    Ready,
-    /// Nothing listens: it is still starting, or dead.
-    NotListening,
-    /// Another backend listens there.
-    OtherInstance {
-        /// What it calls itself.
-        name: String,
-    },
-    /// It is the right name, with another secret.
-    KeyRefused,
-    /// Something answers, but not as a backend does.
-    Failing(DeploymentError),
-}
-
-/// Asks whether the backend of this name answers at this URL and takes this key.
-pub async fn ready(connections: &Connections, url: &str, instance_name: &str, key: &Secret) -> Readiness {
-    let deployment = Deployment::new(connections, url, Some(key.clone()));
-    match deployment.instance_name().await {
-        Ok(name) if name == instance_name => {}
-        Ok(name) => return Readiness::OtherInstance { name },
-        Err(DeploymentError::NotListening { .. }) => return Readiness::NotListening,
-        Err(error) => return Readiness::Failing(error),
-    }
-    match deployment.check_admin_key().await {
-        Ok(_) => Readiness::Ready,
-        Err(DeploymentError::Refused { status: 401 | 403, .. }) => Readiness::KeyRefused,
-        Err(DeploymentError::NotListening { .. }) => Readiness::NotListening,
-        Err(error) => Readiness::Failing(error),
-    }
-}
-
 impl Deployment {
     /// A deployment at a URL without a trailing slash.
     pub fn new(connections: &Connections, url: impl Into<String>, key: Option<Secret>) -> Self {
@@ -231,7 +151,8 @@ impl Deployment {
         self.json(path, self.send(Method::GET, path, None).await?)
     }
 
-    /// Its environment variables.
+    /// Its environment variables. Builds from before August 2025 have no list of them, and are asked as the official
+    /// client asks.
     ///
     /// # Errors
     /// As for every request: [`DeploymentError`].
@@ -242,8 +163,28 @@ impl Deployment {
             environment_variables: BTreeMap<String, String>,
         }
         let path = "/api/v1/list_environment_variables";
-        let listed: Listed = self.json(path, self.send(Method::GET, path, None).await?)?;
-        Ok(listed.environment_variables.into_iter().map(|(name, value)| (name, Secret::new(value))).collect())
+        let listed: BTreeMap<String, String> = match self.send(Method::GET, path, None).await {
+            Ok(body) => self.json::<Listed>(path, body)?.environment_variables,
+            Err(DeploymentError::Refused { status: 404, .. }) => self.environment_by_query().await?,
+            Err(error) => return Err(error),
+        };
+        Ok(listed.into_iter().map(|(name, value)| (name, Secret::new(value))).collect())
+    }
+
+    async fn environment_by_query(&self) -> Result<BTreeMap<String, String>, DeploymentError> {
+        #[derive(Deserialize)]
+        struct Variable {
+            name: String,
+            value: String,
+        }
+        #[derive(Deserialize)]
+        struct Answer {
+            value: Vec<Variable>,
+        }
+        let path = "/api/query";
+        let query = br#"{"path":"_system/cli/queryEnvironmentVariables","format":"json","args":{}}"#;
+        let answer: Answer = self.json(path, self.send(Method::POST, path, Some(query.to_vec())).await?)?;
+        Ok(answer.value.into_iter().map(|variable| (variable.name, variable.value)).collect())
     }
 
     /// Changes environment variables, all of them or none.
@@ -263,7 +204,7 @@ impl Deployment {
         }
         let changes =
             changes.iter().map(|one| Change { name: &one.name, value: one.value.as_ref().map(Secret::expose) }).collect();
-        self.post("/api/v1/update_environment_variables", &Body { changes }).await
+        self.post("/api/update_environment_variables", &Body { changes }).await
     }
 
     /// The URLs that its functions see.
@@ -380,16 +321,6 @@ impl Deployment {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn loopback_is_told_from_the_rest_of_the_world() {
-        for url in ["http://127.0.0.1:3210", "http://localhost:1", "http://[::1]:3210/x", "http://127.9.9.9"] {
-            assert!(is_plain_loopback(url), "{url}");
-        }
-        for url in ["https://127.0.0.1", "http://example.com", "http://10.0.0.1:1", "http://localhost.example.com"] {
-            assert!(!is_plain_loopback(url), "{url}");
-        }
-    }
 
     #[test]
     fn the_key_does_not_come_back_in_an_error() {

@@ -4,11 +4,13 @@
 //! [`deployment`] is pure.
 
 pub mod admin_key;
+mod connections;
 mod database_url;
 pub mod deployment;
 pub mod environment;
 mod key_payload;
 pub mod launch;
+mod readiness;
 pub mod release;
 
 pub use database_url::{DatabaseUrlError, server_url};

@@ -72,7 +72,7 @@ impl<'a, 't> Document<'a, 't> {
 type Rule = fn(&Document<'_, '_>, &mut Vec<Problem>);
 
 /// Every rule; the order does not matter.
-const RULES: [Rule; 17] = [
+const RULES: [Rule; 16] = [
     project_is_named,
     there_are_backends,
     instance_names_fit,
@@ -84,7 +84,6 @@ const RULES: [Rule; 17] = [
     origins_come_in_pairs,
     origins_differ,
     shared::origins,
-    shared::env_files,
     client_vars_have_a_file,
     variables_are_not_too_many,
     shared::apps,

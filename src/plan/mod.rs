@@ -259,3 +259,6 @@ impl Plan {
         Digest::of(document.to_string().as_bytes())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -125,3 +125,6 @@ pub enum StoreError {
         source: rusqlite::Error,
     },
 }
+
+#[cfg(test)]
+mod tests;

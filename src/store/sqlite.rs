@@ -5,7 +5,7 @@
 use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, TransactionBehavior, params};
@@ -22,6 +22,7 @@ const MIGRATIONS: [&str; 1] = [include_str!("schema_1.sql")];
 
 /// How long to wait for another process that is writing.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
 /// What a transaction must survive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +48,14 @@ impl SqliteStore {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let store = Self::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
         restrict(path)?;
-        store.migrate()?;
-        Ok(store)
+        let started = Instant::now();
+        loop {
+            match store.migrate() {
+                // SQLite does not wait by itself when several processes change the journal mode of a new file.
+                Err(StoreError::Busy { .. }) if started.elapsed() < BUSY_TIMEOUT => std::thread::sleep(BUSY_PAUSE),
+                result => return result.map(|()| store),
+            }
+        }
     }
 
     /// Opens the file for reading only; none where there is no file. Changes nothing.

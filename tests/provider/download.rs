@@ -109,6 +109,22 @@ async fn a_cut_or_stalled_download_goes_on_where_it_ended() {
 }
 
 #[tokio::test]
+async fn what_an_ended_command_has_fetched_is_not_fetched_again() {
+    let fixture = Fixture::new(&[Fault::Stall]).await;
+    let half = archive(1).len() / 2;
+    let partial = fixture.binary().with_file_name("download.zip");
+    let arrived = super::world::until("half has arrived", || {
+        std::fs::metadata(&partial).is_ok_and(|metadata| usize::try_from(metadata.len()).unwrap() == half)
+    });
+    tokio::select! {
+        ended = fixture.run() => panic!("{ended:?}"),
+        () = arrived => {}
+    }
+    fixture.run().await.unwrap();
+    assert_eq!(fixture.server.requests(), [path_of(TAG), format!("{} from {half}", path_of(TAG))]);
+}
+
+#[tokio::test]
 async fn a_part_is_only_gone_on_with_where_the_server_can_tell() {
     let fixture = Fixture::new(&[Fault::Cut, Fault::IgnoreRange]).await;
     fixture.run().await.unwrap();

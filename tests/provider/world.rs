@@ -3,10 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use convexinfra::convex::admin_key::{InstanceSecret, KeyKind, issue};
@@ -54,15 +52,8 @@ pub fn script(directory: &Path, name: &str, line: &str) -> PathBuf {
 
 /// Two ports that nobody else in this test run gets.
 pub fn ports() -> PortPair {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = u16::try_from(std::process::id() % 10_000).unwrap();
-    let free = || loop {
-        let port = 12_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    };
-    PortPair { api: free(), site: free() }
+    let (api, site) = crate::simulator::backend::free_ports();
+    PortPair { api, site }
 }
 
 pub struct World {

@@ -48,6 +48,25 @@ async fn answers_of_others_are_told_from_ours() {
 }
 
 #[tokio::test]
+async fn an_old_build_is_asked_for_its_variables_in_the_old_way() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, mut request) = (stream.unwrap(), [0; 4096]);
+            let length = stream.read(&mut request).unwrap();
+            let said = match String::from_utf8_lossy(&request[..length]).starts_with("POST /api/query ") {
+                true => answer("200 OK", br#"{"status":"success","value":[{"name":"A","value":"b","_id":"x"}]}"#),
+                false => answer("404 Not Found", b""),
+            };
+            stream.write_all(&said).unwrap();
+        }
+    });
+    let deployment = Deployment::new(&Connections::default(), url, Some(admin_key()));
+    assert_eq!(deployment.environment().await.unwrap()["A"].expose(), "b");
+}
+
+#[tokio::test]
 async fn odd_requests_are_refused_and_hurt_nobody() {
     let place = Place::new();
     let mut backend = place.start(&place.setup()).await;

@@ -11,7 +11,7 @@ use convexinfra::model::Secret;
 use serde_json::{Value, json};
 
 use super::backend::{Backend, NAME, Place, SECRET, admin_key, key_of};
-use super::recorded::{Row, Seen, rows};
+use super::recorded::{Row, Seen, golden, rows};
 
 /// What later requests need from earlier answers.
 #[derive(Default)]
@@ -154,6 +154,26 @@ fn two_messages() -> Vec<u8> {
 fn entries(bytes: &[u8]) -> Vec<String> {
     let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).unwrap();
     (0..archive.len()).map(|index| archive.by_index(index).unwrap().name().unwrap().into_owned()).collect()
+}
+
+#[tokio::test]
+async fn no_request_of_the_official_client_leads_nowhere() {
+    let Some(recorded) = golden("convex-client.json") else { return };
+    let place = Place::new();
+    let backend = place.start(&place.setup()).await;
+    let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
+    let requests: Vec<&Value> =
+        recorded.as_array().unwrap().iter().flat_map(|command| command["requests"].as_array().unwrap()).collect();
+    assert!(requests.len() > 30);
+    for request in requests {
+        let method = reqwest::Method::from_bytes(request["method"].as_str().unwrap().as_bytes()).unwrap();
+        // A log is waited for; where its end is, is answered at once.
+        let path = request["path"].as_str().unwrap().split("?cursor=").next().unwrap();
+        let asked = client.request(method, format!("{}{path}", backend.url()));
+        let answer = asked.header("Authorization", format!("Convex {}", admin_key().expose())).send().await.unwrap();
+        let (status, has_type) = (answer.status(), answer.headers().contains_key("content-type"));
+        assert!(status != 405 && (status != 404 || has_type), "{path}: {status}");
+    }
 }
 
 #[tokio::test]

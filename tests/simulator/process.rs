@@ -1,5 +1,6 @@
 //! Every recorded start and stop that has to do with SQLite, done again.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
@@ -11,7 +12,7 @@ use convexinfra::model::Secret;
 use rustix::process::Signal;
 
 use super::backend::{NAME, PROGRAM, Place, SECRET, admin_key, key_of};
-use super::recorded::golden;
+use super::recorded::{golden, golden_text};
 
 /// The recorded starts that fail, and how.
 const FAILURES: [(&str, i32); 13] = [
@@ -228,6 +229,29 @@ async fn the_secret_may_come_from_the_environment() {
     place.start_with(&setup, NAME, &key).await;
 }
 
+#[tokio::test]
+async fn files_in_s3_need_all_of_their_variables_and_stay_there() {
+    let place = Place::new();
+    let mut setup = place.setup();
+    let local = setup.clone();
+    setup.without("--local-storage");
+    setup.arguments.insert(0, "--s3-storage".into());
+    for name in [
+        "AWS_REGION",
+        "S3_STORAGE_EXPORTS_BUCKET",
+        "S3_STORAGE_SNAPSHOT_IMPORTS_BUCKET",
+        "S3_STORAGE_MODULES_BUCKET",
+        "S3_STORAGE_FILES_BUCKET",
+        "S3_STORAGE_SEARCH_BUCKET",
+    ] {
+        assert_eq!(place.failure(&setup), 1, "without {name}");
+        assert!(place.text().contains(name));
+        setup.variables.push((name, "x".into()));
+    }
+    assert_eq!(place.start(&setup).await.interrupt().code(), Some(0));
+    assert_eq!(place.failure(&local), 1, "data begun with S3 does not start with a directory");
+}
+
 #[test]
 fn keys_are_made_and_printed_alone() {
     let made = Command::new(PROGRAM)
@@ -246,26 +270,16 @@ fn keys_are_made_and_printed_alone() {
 fn every_recorded_flag_stands_in_the_help() {
     let help = Command::new(PROGRAM).args(["simulate-backend", "--help"]).output().unwrap();
     assert!(help.status.success());
-    let help = String::from_utf8(help.stdout).unwrap();
-    for flag in [
-        "--db",
-        "--interface",
-        "--port",
-        "--site-proxy-port",
-        "--convex-origin",
-        "--convex-site",
-        "--convex-http-proxy",
-        "--instance-name",
-        "--instance-secret",
-        "--local-storage",
-        "--s3-storage",
-        "--do-not-require-ssl",
-        "--disable-beacon",
-        "--redact-logs-to-client",
-        "--local-log-sink",
-        "keygen",
-    ] {
-        assert!(help.contains(flag), "{flag}");
+    let ours = flags(&String::from_utf8(help.stdout).unwrap());
+    for flag in ["--db", "--interface", "--port", "--instance-secret", "--local-storage", "--s3-storage", "--disable-beacon"] {
+        assert!(ours.contains(flag), "{flag}");
     }
-    assert!(!help.contains("--sentry-identifier"));
+    let Some(recorded) = golden_text("convex-local-backend-help.txt") else { return };
+    assert_eq!(ours, flags(&recorded));
+}
+
+/// The options that stand at the beginning of a line, short and long.
+fn flags(help: &str) -> BTreeSet<String> {
+    let lines = help.lines().filter(|line| line.trim_start().starts_with('-'));
+    lines.flat_map(|line| line.split([' ', ',']).filter(|word| word.starts_with('-')).map(str::to_owned)).collect()
 }

@@ -151,11 +151,16 @@ pub(crate) fn dialogues() -> Vec<Dialogue> {
 
 /// A recording, or nothing where recordings are not at hand.
 pub(crate) fn golden(name: &str) -> Option<Value> {
+    golden_text(name).map(|text| serde_json::from_str(&text).unwrap())
+}
+
+/// A recording as text, or nothing where recordings are not at hand.
+pub(crate) fn golden_text(name: &str) -> Option<String> {
     let folder = std::env::var_os("CONVEXINFRA_SHARED")
         .map(PathBuf::from)
         .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"));
     match std::fs::read_to_string(folder.join("golden").join(name)) {
-        Ok(text) => Some(serde_json::from_str(&text).unwrap()),
+        Ok(text) => Some(text),
         Err(error) => {
             let wanted = std::env::var("CONVEXINFRA_REQUIRE_SHARED").is_ok_and(|value| value == "1");
             assert!(!wanted, "`{name}` is required: {error}");

@@ -41,15 +41,6 @@ pub(super) fn origins(document: &Document<'_, '_>, problems: &mut Vec<Problem>) 
     }
 }
 
-/// Two backends do not share an env file.
-pub(super) fn env_files(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
-    let values = document.backends.iter().filter_map(|backend| Some((backend.name, backend.view.own?.get("env_file")?)));
-    shared(values, problems, |span, text, other| {
-        let message = format!("{} is the env file of `{other}` as well, and it can name one backend only", quoted(text));
-        Problem::new("manifest.shared_env_file", span, message).help("give each backend a file of its own, or leave one out")
-    });
-}
-
 /// Two backends do not share an app.
 pub(super) fn apps(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
     let fly = document.backends.iter().filter(|backend| backend.view.word("provider") == Some("fly"));

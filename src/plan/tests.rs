@@ -1,0 +1,353 @@
+//! The planner as a table: what is wanted, what there is, and the steps that follow.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::model::{
+    ActualBackend, BackendId, Budget, ByteSize, ControlPlane, Cpus, Data, Desired, DesiredBackend, Endpoints, EnvFileActual,
+    FingerprintKey, Generation, InstanceName, Moved, Observation, Phase, ProviderKind, Release, RunState, SecretRef, SecretSource,
+    SecretState, Snapshot, Storage, ServerStorage, Timestamp,
+};
+
+fn name(text: &str) -> BackendName {
+    BackendName::parse(text).unwrap()
+}
+
+fn spec(provider: ProviderKind) -> BackendSpec {
+    BackendSpec::new(provider)
+}
+
+fn wanted(spec: BackendSpec) -> DesiredBackend {
+    DesiredBackend { spec, env_file: None, secrets: BTreeMap::new() }
+}
+
+fn desired(backends: &[(&str, DesiredBackend)]) -> Desired {
+    Desired {
+        project: ProjectName::parse("gremlin").unwrap(),
+        control_plane: None,
+        budget: Budget::default(),
+        backends: backends.iter().map(|(key, backend)| (name(key), backend.clone())).collect(),
+        moved: Vec::new(),
+        manifest: Digest::of(b"manifest"),
+        origin: "folder /app".to_owned(),
+    }
+}
+
+fn existing(key: &str, spec: BackendSpec) -> ActualBackend {
+    ActualBackend {
+        id: BackendId::new(format!("id-{key}")),
+        name: name(key),
+        instance_name: InstanceName::parse(&format!("gremlin-{key}")).unwrap(),
+        recorded: spec,
+        secrets: BTreeMap::new(),
+        phase: Phase::Ready,
+        generation: Generation(1),
+        endpoints: Some(Endpoints { url: "http://127.0.0.1:4210".into(), site_url: "http://127.0.0.1:4211".into() }),
+        admin_key: Some(FingerprintKey::new([1; 32]).fingerprint("key")),
+        created_at: Timestamp(0),
+        expires_at: None,
+        observation: Observation::as_recorded(RunState::Running),
+    }
+}
+
+fn actual(backends: Vec<ActualBackend>) -> Actual {
+    Actual {
+        snapshot: Snapshot {
+            project: ProjectName::parse("gremlin").unwrap(),
+            revision: Revision(7),
+            control_plane: ControlPlane {
+                name: "embedded".to_owned(),
+                providers: vec![ProviderKind::Simulated, ProviderKind::Local, ProviderKind::Docker],
+            },
+            origin: Some("folder /app".to_owned()),
+            backends,
+        },
+        env_files: BTreeMap::new(),
+    }
+}
+
+fn planned(desired: &Desired, actual: &Actual) -> Plan {
+    let plan = build(desired, actual, &Intent::default());
+    assert_eq!(check(&plan), Ok(()));
+    assert_eq!(build(desired, actual, &Intent::default()), plan, "planning is deterministic");
+    plan
+}
+
+fn ids(plan: &Plan) -> Vec<&str> {
+    plan.steps.iter().map(|step| step.id.as_str()).collect()
+}
+
+fn codes(refusals: &[Refusal]) -> Vec<&str> {
+    refusals.iter().map(|refusal| refusal.code.as_str()).collect()
+}
+
+fn lints(plan: &Plan) -> Vec<&str> {
+    plan.lints.iter().map(|lint| lint.code.as_str()).collect()
+}
+
+/// The plan for one backend that was recorded as `before` and is wanted as `after`.
+fn change(before: BackendSpec, after: BackendSpec) -> Plan {
+    planned(&desired(&[("dev", wanted(after))]), &actual(vec![existing("dev", before)]))
+}
+
+fn effects(plan: &Plan) -> Vec<(&str, Effect)> {
+    plan.steps.iter().flat_map(|step| &step.changes).map(|change| (change.path.as_str(), change.effect)).collect()
+}
+
+#[test]
+fn what_is_as_wanted_needs_nothing() {
+    let plan = change(spec(ProviderKind::Simulated), spec(ProviderKind::Simulated));
+    assert!(plan.is_empty());
+    assert_eq!(plan.base, Revision(7));
+}
+
+#[test]
+fn new_backends_come_in_the_order_of_their_dependencies() {
+    let mut early = spec(ProviderKind::Simulated);
+    early.depends_on.insert(name("zeta"));
+    let plan = planned(&desired(&[("alpha", wanted(early)), ("zeta", wanted(spec(ProviderKind::Simulated)))]), &actual(vec![]));
+    assert_eq!(ids(&plan), ["create:backend.zeta", "create:backend.alpha"]);
+    assert_eq!(plan.steps[1].after, vec![plan.steps[0].id.clone()]);
+    assert!(plan.steps.iter().all(|step| step.reason == Reason::New));
+}
+
+#[test]
+fn what_goes_goes_before_what_it_depended_on() {
+    let mut late = spec(ProviderKind::Simulated);
+    late.depends_on.insert(name("alpha"));
+    let plan =
+        planned(&desired(&[]), &actual(vec![existing("alpha", spec(ProviderKind::Simulated)), existing("zeta", late)]));
+    assert_eq!(ids(&plan), ["destroy:backend.zeta", "destroy:backend.alpha"]);
+    assert!(plan.steps.iter().all(|step| step.destroys_data && step.reason == Reason::Gone));
+    assert_eq!(codes(&destruction_refusals(&plan, &[name("zeta")])), ["apply.destruction_not_allowed"]);
+    assert!(destruction_refusals(&plan, &[name("zeta"), name("alpha")]).is_empty());
+}
+
+#[test]
+fn every_field_has_the_effect_that_the_manual_promises() {
+    let base = || spec(ProviderKind::Docker);
+    let release = |tag: &str| Some(Release::parse(tag).unwrap());
+    let with = |edit: fn(&mut BackendSpec)| {
+        let mut changed = spec(ProviderKind::Docker);
+        edit(&mut changed);
+        changed
+    };
+    let table: [(BackendSpec, &[(&str, Effect)]); 7] = [
+        (with(|spec| spec.resources.memory = Some(ByteSize::from_bytes(1 << 30))), &[("resources.memory", Effect::InPlace)]),
+        (with(|spec| spec.resources.cpus = Cpus::from_cores(1.0)), &[("resources.cpus", Effect::InPlace)]),
+        (with(|spec| spec.tuning.max_concurrent_queries = Some(32)), &[("tuning.max_concurrent_queries", Effect::Restart)]),
+        (with(|spec| spec.protected = true), &[("protected", Effect::Record)]),
+        (with(|spec| spec.region = Some("iad".into())), &[("region", Effect::MovesData)]),
+        (
+            with(|spec| spec.storage = Storage::Postgres(ServerStorage { managed: true, ..ServerStorage::default() })),
+            &[("storage.engine", Effect::MovesData), ("storage.managed", Effect::MovesData)],
+        ),
+        (with(|spec| spec.origins.api = Some("https://api.example.com".into())), &[("origins.api", Effect::Restart)]),
+    ];
+    for (after, expected) in table {
+        assert_eq!(effects(&change(base(), after)), expected);
+    }
+    let mut old = base();
+    old.release = release("precompiled-2026-06-26-903b8b9");
+    let mut new = base();
+    new.release = release("precompiled-2026-08-22-652b828");
+    assert_eq!(effects(&change(old.clone(), new.clone())), [("release", Effect::Restart)]);
+    assert_eq!(codes(&change(new, old).refusals), ["plan.downgrade"]);
+}
+
+#[test]
+fn moving_data_is_refused_with_the_way_out() {
+    let plan = change(spec(ProviderKind::Simulated), spec(ProviderKind::Docker));
+    assert_eq!(ids(&plan), ["move:backend.dev"]);
+    assert_eq!(plan.summary.moves, 1);
+    assert_eq!(codes(&plan.refusals), ["plan.moves_data"]);
+    assert!(plan.refusals[0].message.contains("convex export"));
+}
+
+#[test]
+fn disks_only_grow() {
+    let with = |size: u64| {
+        let mut spec = spec(ProviderKind::Docker);
+        spec.resources.disk = Some(ByteSize::from_bytes(size));
+        spec
+    };
+    assert!(change(with(1 << 30), with(2 << 30)).refusals.is_empty());
+    assert_eq!(codes(&change(with(2 << 30), with(1 << 30)).refusals), ["plan.disk_shrinks"]);
+}
+
+#[test]
+fn a_provider_that_is_not_there_is_named() {
+    let plan = planned(&desired(&[("dev", wanted(spec(ProviderKind::Fly)))]), &actual(vec![]));
+    assert_eq!(codes(&plan.refusals), ["plan.provider_unavailable"]);
+    assert!(plan.refusals[0].message.starts_with("provider `fly` is not available in this control plane"));
+}
+
+#[test]
+fn protection_outlives_the_block() {
+    let mut protected = spec(ProviderKind::Simulated);
+    protected.protected = true;
+    let plan = planned(&desired(&[]), &actual(vec![existing("dev", protected)]));
+    assert_eq!(codes(&plan.refusals), ["plan.protected"]);
+}
+
+#[test]
+fn budgets_are_summed_over_all_backends() {
+    let with = |cores: f64| {
+        let mut spec = spec(ProviderKind::Docker);
+        spec.resources.cpus = Cpus::from_cores(cores);
+        wanted(spec)
+    };
+    let mut two = desired(&[("a", with(1.5)), ("b", with(0.5))]);
+    two.budget.cpus = Cpus::from_cores(2.0);
+    assert!(planned(&two, &actual(vec![])).refusals.is_empty());
+    two.budget.cpus = Cpus::from_cores(1.999);
+    assert_eq!(codes(&planned(&two, &actual(vec![])).refusals), ["plan.over_budget_cpus"]);
+}
+
+#[test]
+fn drift_is_apart_from_change_and_has_its_own_reason() {
+    let mut stopped = existing("dev", spec(ProviderKind::Simulated));
+    stopped.observation.state = RunState::Stopped;
+    stopped.observation.deviations =
+        vec![Deviation { path: FieldPath::new("process"), recorded: "running".into(), observed: "stopped".into() }];
+    let same = planned(&desired(&[("dev", wanted(spec(ProviderKind::Simulated)))]), &actual(vec![stopped.clone()]));
+    assert!(same.is_only_drift());
+    assert_eq!(same.drift.len(), 1);
+    let mut after = spec(ProviderKind::Simulated);
+    after.protected = true;
+    let both = planned(&desired(&[("dev", wanted(after))]), &actual(vec![stopped]));
+    assert!(!both.is_only_drift());
+    assert_eq!(both.steps[0].reason, Reason::Changed);
+    assert_eq!(effects(&both), [("protected", Effect::Record), ("process", Effect::Restart)]);
+}
+
+#[test]
+fn missing_data_is_never_replaced_by_nothing() {
+    let mut gone = existing("dev", spec(ProviderKind::Simulated));
+    gone.observation.data = Data::Missing;
+    let plan = planned(&desired(&[("dev", wanted(spec(ProviderKind::Simulated)))]), &actual(vec![gone]));
+    assert_eq!(codes(&plan.refusals), ["plan.data_missing"]);
+}
+
+#[test]
+fn a_failed_lookup_is_not_absence() {
+    let mut unseen = existing("dev", spec(ProviderKind::Simulated));
+    unseen.observation = Observation::unknown();
+    let plan = planned(&desired(&[("dev", wanted(spec(ProviderKind::Simulated)))]), &actual(vec![unseen]));
+    assert!(plan.is_empty());
+    assert_eq!(lints(&plan), ["plan.not_observed"]);
+}
+
+#[test]
+fn what_was_cut_off_is_taken_up_again() {
+    for (phase, id, reason) in [
+        (Phase::Creating, "create:backend.dev", Reason::Unfinished),
+        (Phase::Updating, "update:backend.dev", Reason::Unfinished),
+        (Phase::Failed, "update:backend.dev", Reason::Unfinished),
+        (Phase::Removing, "create:backend.dev", Reason::RemovalUnfinished),
+    ] {
+        let mut cut = existing("dev", spec(ProviderKind::Simulated));
+        cut.phase = phase;
+        let plan = planned(&desired(&[("dev", wanted(spec(ProviderKind::Simulated)))]), &actual(vec![cut]));
+        assert_eq!((ids(&plan), plan.steps[0].reason), (vec![id], reason));
+    }
+}
+
+#[test]
+fn a_rename_keeps_the_backend() {
+    let mut renamed = desired(&[("prod", wanted(spec(ProviderKind::Simulated)))]);
+    renamed.moved = vec![Moved { from: name("dev"), to: name("prod") }];
+    let plan = planned(&renamed, &actual(vec![existing("dev", spec(ProviderKind::Simulated))]));
+    assert_eq!((ids(&plan), plan.steps[0].reason), (vec!["update:backend.prod"], Reason::Renamed));
+    let both = actual(vec![existing("dev", spec(ProviderKind::Simulated)), existing("prod", spec(ProviderKind::Simulated))]);
+    assert_eq!(codes(&planned(&renamed, &both).refusals), ["plan.moved_onto_existing"]);
+}
+
+#[test]
+fn secrets_are_compared_by_fingerprint_and_only_where_they_are() {
+    let key = FingerprintKey::new([3; 32]);
+    let path = FieldPath::new("env.TOKEN");
+    let with = |state: SecretState| {
+        let mut spec = spec(ProviderKind::Simulated);
+        spec.env.insert("TOKEN".into(), SecretSource::Reference(SecretRef::Env("TOKEN".into())));
+        let mut backend = wanted(spec);
+        backend.secrets.insert(path.clone(), state);
+        backend
+    };
+    let mut recorded = existing("dev", with(SecretState::Unkeyed).spec);
+    recorded.secrets.insert(path.clone(), key.fingerprint("one"));
+    let plan_for = |state: SecretState| planned(&desired(&[("dev", with(state))]), &actual(vec![recorded.clone()]));
+
+    assert!(plan_for(SecretState::Known(key.fingerprint("one"))).is_empty());
+    let changed = plan_for(SecretState::Known(key.fingerprint("two")));
+    assert_eq!(effects(&changed), [("env.TOKEN", Effect::Live)]);
+    assert!(!serde_json::to_string(&changed).unwrap().contains("two"));
+    let unseen = plan_for(SecretState::Unavailable(SecretRef::Env("TOKEN".into())));
+    assert!(unseen.is_empty());
+    assert_eq!(lints(&unseen), ["plan.secret_not_compared"]);
+}
+
+fn with_env_file(path: &str) -> DesiredBackend {
+    let mut backend = wanted(spec(ProviderKind::Simulated));
+    backend.env_file = Some(EnvFileTarget { path: path.to_owned(), client_vars: false });
+    backend
+}
+
+#[test]
+fn an_env_file_is_written_when_it_says_something_else() {
+    let looks = |current: bool| {
+        let mut actual = actual(vec![existing("dev", spec(ProviderKind::Simulated))]);
+        let file = EnvFileActual::Writable { current, url: None, admin_key: None, warnings: vec![] };
+        actual.env_files.insert(name("dev"), file);
+        planned(&desired(&[("dev", with_env_file(".env.local"))]), &actual)
+    };
+    assert!(looks(true).is_empty());
+    let plan = looks(false);
+    assert_eq!((ids(&plan), plan.steps[0].reason), (vec!["write:env_file.dev"], Reason::EnvFileDiffers));
+}
+
+#[test]
+fn an_env_file_in_the_way_is_found_before_anything_is_made() {
+    let mut actual = actual(vec![]);
+    let refused = EnvFileActual::Refused { code: "env_file.tracked_by_git".into(), message: "tracked".into() };
+    actual.env_files.insert(name("dev"), refused);
+    let plan = planned(&desired(&[("dev", with_env_file(".env.local"))]), &actual);
+    assert_eq!(codes(&plan.refusals), ["env_file.tracked_by_git"]);
+}
+
+#[test]
+fn one_env_file_names_one_backend() {
+    let plan = planned(&desired(&[("a", with_env_file(".env.local")), ("b", with_env_file("./.env.local"))]), &actual(vec![]));
+    assert_eq!(ids(&plan), ["create:backend.a", "create:backend.b", "write:env_file.a"]);
+    assert_eq!(lints(&plan), ["plan.shared_env_file"]);
+}
+
+#[test]
+fn another_repository_is_told_before_anything_is_planned_away() {
+    let mut elsewhere = desired(&[]);
+    elsewhere.origin = "folder /other".to_owned();
+    let actual = actual(vec![existing("dev", spec(ProviderKind::Simulated))]);
+    assert_eq!(codes(&planned(&elsewhere, &actual).refusals), ["plan.other_repository"]);
+    let taking_over = Intent { take_over: true, ..Intent::default() };
+    let plan = build(&elsewhere, &actual, &taking_over);
+    assert_eq!((codes(&plan.refusals), lints(&plan)), (vec![], vec!["plan.other_repository"]));
+}
+
+#[test]
+fn destroying_takes_only_what_was_named() {
+    let actual = actual(vec![existing("a", spec(ProviderKind::Simulated)), existing("b", spec(ProviderKind::Simulated))]);
+    let wanted = desired(&[("a", wanted(spec(ProviderKind::Simulated))), ("b", wanted(spec(ProviderKind::Simulated)))]);
+    let intent = Intent { scope: Scope::Only([name("b")].into()), destroy: true, take_over: false };
+    let plan = build(&wanted, &actual, &intent);
+    assert_eq!((ids(&plan), plan.steps[0].reason), (vec!["destroy:backend.b"], Reason::Asked));
+}
+
+#[test]
+fn a_changed_document_is_noticed() {
+    let plan = planned(&desired(&[("dev", wanted(spec(ProviderKind::Simulated)))]), &actual(vec![]));
+    let text = serde_json::to_string(&plan).unwrap();
+    let mut read: Plan = serde_json::from_str(&text).unwrap();
+    assert_eq!(check(&read), Ok(()));
+    read.steps[0].changes[0].after = Some("docker".into());
+    assert_eq!(check(&read), Err(PlanDefect::Digest));
+}

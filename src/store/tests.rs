@@ -1,0 +1,88 @@
+//! The SQLite store's own promises: whose files it opens, and what it leaves alone.
+
+use std::fs;
+
+use super::*;
+use crate::model::{Revision, Timestamp};
+
+fn path(folder: &tempfile::TempDir) -> std::path::PathBuf {
+    folder.path().join("store.sqlite3")
+}
+
+fn project(store: &SqliteStore, name: &str) {
+    let name = ProjectName::parse(name).unwrap();
+    let row = ProjectRow { name, revision: Revision(1), origin: None, created_at: Timestamp(0) };
+    store.write(Durability::Power, |rows| rows.put_project(&row)).unwrap();
+}
+
+#[test]
+fn reading_makes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(SqliteStore::open_to_read(&path(&folder)).unwrap().is_none());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    project(&SqliteStore::open(&path(&folder)).unwrap(), "a");
+    let before = fs::read(path(&folder)).unwrap();
+    let reader = SqliteStore::open_to_read(&path(&folder)).unwrap().unwrap();
+    assert_eq!(reader.read(|rows| rows.projects()).unwrap().len(), 1);
+    drop(reader);
+    assert_eq!(fs::read(path(&folder)).unwrap(), before);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no journal is left behind");
+}
+
+#[test]
+fn a_transaction_that_fails_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&path(&folder)).unwrap();
+    let row = ProjectRow { name: ProjectName::parse("a").unwrap(), revision: Revision(1), origin: None, created_at: Timestamp(0) };
+    let result: Result<(), StoreError> = store.write(Durability::Process, |rows| {
+        rows.put_project(&row)?;
+        Err(StoreError::Full { path: String::new() })
+    });
+    assert!(result.is_err());
+    assert!(store.read(|rows| rows.projects()).unwrap().is_empty());
+}
+
+#[test]
+fn what_is_newer_damaged_or_a_strangers_is_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = path(&folder);
+    project(&SqliteStore::open(&path).unwrap(), "a");
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.pragma_update(None, "user_version", 99).unwrap();
+    drop(connection);
+    let before = fs::read(&path).unwrap();
+    assert!(matches!(SqliteStore::open(&path), Err(StoreError::Newer { found: 99, .. })));
+    assert!(matches!(SqliteStore::open_to_read(&path), Err(StoreError::Newer { .. })));
+    assert_eq!(fs::read(&path).unwrap(), before);
+
+    fs::write(&path, b"this is not a database, but long enough to be looked at as one by anybody who tries").unwrap();
+    assert!(matches!(SqliteStore::open(&path), Err(StoreError::Damaged { .. })));
+    assert!(fs::read(&path).unwrap().starts_with(b"this is not"));
+
+    fs::remove_file(&path).unwrap();
+    let stranger = rusqlite::Connection::open(&path).unwrap();
+    stranger.execute_batch("CREATE TABLE theirs (x); PRAGMA user_version = 1;").unwrap();
+    drop(stranger);
+    assert!(matches!(SqliteStore::open(&path), Err(StoreError::Row { .. })));
+}
+
+#[test]
+fn only_its_owner_may_read_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    project(&SqliteStore::open(&path(&folder)).unwrap(), "a");
+    assert_eq!(fs::metadata(path(&folder)).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn many_may_make_it_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = path(&folder);
+    std::thread::scope(|scope| {
+        for index in 0..8 {
+            let path = &path;
+            scope.spawn(move || project(&SqliteStore::open(path).unwrap(), &format!("p{index}")));
+        }
+    });
+    assert_eq!(SqliteStore::open(&path).unwrap().read(|rows| rows.projects()).unwrap().len(), 8);
+}
