@@ -29,7 +29,10 @@ impl Desk {
         let desk = Self { outside: tempfile::tempdir().unwrap(), _turn: turn };
         fs::create_dir(desk.folder()).unwrap();
         // Nothing that git would have to be told, and a name that does not depend on where the desk stands.
-        fs::create_dir(desk.folder().join(".git")).unwrap();
+        for folder in [".git", ".git/objects", ".git/refs"] {
+            fs::create_dir(desk.folder().join(folder)).unwrap();
+        }
+        fs::write(desk.folder().join(".git/HEAD"), "ref: refs/heads/main\n").unwrap();
         fs::write(desk.folder().join(".git/config"), "[remote \"origin\"]\n\turl = https://example.com/app.git\n").unwrap();
         fs::write(desk.folder().join(".gitignore"), ".env*\n").unwrap();
         desk.write("convex.toml", manifest);
@@ -134,6 +137,21 @@ fn copy(from: &Path, to: &Path) {
             copy(&path, &to.join(name));
         } else {
             fs::copy(&path, to.join(name)).unwrap();
+        }
+    }
+}
+
+/// What an accident does: every process of a control plane is gone at once.
+pub(crate) fn kill_backends(home: &Path) {
+    for entry in fs::read_dir(home.join("backends")).unwrap() {
+        let Ok(text) = fs::read_to_string(entry.unwrap().path().join("run/process.json")) else { continue };
+        let record: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let pid = i32::try_from(record["pid"].as_i64().unwrap()).unwrap();
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        // It is nobody's child here, so there is nothing to wait for but its end.
+        while rustix::process::test_kill_process(pid).is_ok() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use crate::desk::Desk;
+use crate::desk::{Desk, kill_backends};
 
 /// A session at a desk, as it would stand on a screen: what was typed, what came, and how it ended.
 struct Session {
@@ -181,7 +181,7 @@ fn refusals() {
 fn drift() {
     let mut session = Session::new(SHOP);
     session.desk.done("apply --yes");
-    stop_all(&session.desk);
+    kill_backends(&session.desk.home());
     session.run("drift");
     session.run("status");
     session.run("plan --detailed-exitcode");
@@ -192,16 +192,6 @@ fn drift() {
     session.run("apply --yes");
     session.run("drift");
     insta::assert_snapshot!(session.end());
-}
-
-/// What an accident does: the processes of every backend are gone.
-fn stop_all(desk: &Desk) {
-    let status: serde_json::Value = serde_json::from_str(&desk.done("status --json").out).unwrap();
-    for backend in status["backends"].as_array().unwrap() {
-        if let Some(port) = backend["url"].as_str().and_then(|url| url.rsplit(':').next()) {
-            crate::desk::stop_listener(&desk.home(), port);
-        }
-    }
 }
 
 #[test]
