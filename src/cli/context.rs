@@ -11,7 +11,7 @@ use super::args::Global;
 use super::failure::Failure;
 use super::printer::Printer;
 use super::{locate, secrets};
-use crate::control::ControlPlane;
+use crate::control::{ControlPlane, KeyNeed};
 use crate::convex::deployment::Connections;
 use crate::host::{Host, HostParts};
 use crate::manifest::Problem;
@@ -30,6 +30,7 @@ pub(crate) struct Context {
 }
 
 /// A manifest that was read and has no mistakes.
+#[derive(Clone)]
 pub(crate) struct Loaded {
     /// Its path.
     pub(crate) path: PathBuf,
@@ -41,6 +42,18 @@ pub(crate) struct Loaded {
     pub(crate) desired: Desired,
     /// What is worth a look in it.
     pub(crate) warnings: Vec<Problem>,
+}
+
+impl Loaded {
+    /// The same with its secrets as fingerprints, as far as there is a key for that.
+    pub(crate) async fn with_fingerprints(&self, control: &dyn ControlPlane, values: &secrets::Values) -> Result<Self, Failure> {
+        let mut keyed = self.clone();
+        if !values.is_empty() {
+            let key = control.fingerprint_key(&keyed.desired.project, KeyNeed::IfThere).await?;
+            values.describe(&mut keyed.desired, key.as_ref());
+        }
+        Ok(keyed)
+    }
 }
 
 impl Context {
@@ -90,7 +103,7 @@ impl Context {
     }
 
     /// Reads the manifest and looks its secrets up.
-    pub(crate) async fn load_with_secrets(&self, need: crate::control::KeyNeed) -> Result<(Loaded, secrets::Values), Failure> {
+    pub(crate) async fn load_with_secrets(&self, need: KeyNeed) -> Result<(Loaded, secrets::Values), Failure> {
         let mut loaded = self.load()?;
         let values = secrets::read(&loaded.desired, &loaded.folder);
         if !values.is_empty() {

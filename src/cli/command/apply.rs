@@ -115,9 +115,11 @@ impl Applying<'_> {
         current: &mut Plan,
         intent: &Intent,
     ) -> Result<Exit, Failure> {
+        // In a home that was new a moment ago there was no key yet under which to compare secrets.
+        let keyed = self.loaded.with_fingerprints(control, self.values).await?;
         if lease.revision != current.base {
             // Somebody was faster. What was shown is not what would be done now.
-            let next = plan::make(control, self.loaded, intent).await?;
+            let next = plan::make(control, &keyed, intent).await?;
             self.accept(&next)?;
             if next.is_empty() {
                 self.nothing_to_do(&next, intent);
@@ -153,7 +155,7 @@ impl Applying<'_> {
         let tally = tally?;
         let interrupted = *interrupt.borrow() != crate::apply::Interrupt::None;
         let converged = match (tally.failed, interrupted) {
-            (0, false) => Some(plan::make(control, self.loaded, intent).await?.is_empty()),
+            (0, false) => Some(plan::make(control, &keyed, intent).await?.is_empty()),
             _ => None,
         };
         let exit = match (tally.failed, interrupted, converged) {
