@@ -91,11 +91,11 @@ fn what_real_runs_print_keeps_to_the_schemas() {
     schemas.hold(Document::Events, &desk, "wait dev --json");
 
     // Changes, lints, refusals and drift.
-    desk.edit("ttl = \"7d\"", "ttl = \"8d\"\nregion = \"iad\"");
+    desk.edit("ttl = \"7d\"", "ttl = \"8d\"\nstorage = { engine = \"postgres\", managed = true }");
     let refused = schemas.hold(Document::Plan, &desk, "plan --json");
     assert_eq!(refused[0]["refusals"][0]["code"], "plan.moves_data");
     schemas.hold(Document::Error, &desk, "apply --yes --json");
-    desk.edit("region = \"iad\"", "");
+    desk.edit("storage = { engine = \"postgres\", managed = true }", "");
     desk.write(".env.local", "A=b\n");
     schemas.hold(Document::Plan, &desk, "plan --json");
     schemas.hold(Document::Events, &desk, "apply --yes --json");

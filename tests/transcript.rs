@@ -160,7 +160,7 @@ fn refusals() {
     session.desk.done("apply --yes");
     session.desk.edit("disk = \"2 GiB\"", "disk = \"1 GiB\", memory = \"8 GiB\"");
     session.desk.edit("precompiled-2026-08-22-652b828", "precompiled-2026-08-01-0123456");
-    session.desk.edit("env_file = \".env.local\"", "env_file = \".env.local\"\nregion = \"iad\"");
+    session.desk.edit("env_file = \".env.local\"", "env_file = \".env.local\"\nregion = \"iad\"\nstorage = { engine = \"postgres\", managed = true }");
     session.desk.edit("project = \"shop\"", "project = \"shop\"\nbudget = { memory = \"4 GiB\" }");
     session.run("plan");
     session.run("apply --yes");
@@ -169,7 +169,6 @@ fn refusals() {
     session.run("apply --yes");
     session.run("destroy test --allow-destroy test");
     session.desk.write("convex.toml", "project = \"shop\"\n[backends.test]\nprovider = \"simulated\"\n[backends.dev]\nprovider = \"docker\"\n");
-    session.desk.done("apply --yes --manifest convex.toml --project other --help");
     session.run("plan --project other");
     session.desk.write("convex.toml", &format!("{SHOP}protected = false\n"));
     session.desk.edit("[backends.test]", "[backends.test]\nresources = { disk = \"2 GiB\" }\nrelease = \"precompiled-2026-08-22-652b828\"");

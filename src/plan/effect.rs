@@ -54,7 +54,7 @@ pub(super) fn effect(path: &FieldPath, recorded: &BackendSpec) -> Effect {
     let path = path.as_str();
     let moves_data = matches!(
         path,
-        "provider" | "region" | "storage.engine" | "storage.url" | "storage.managed" | "files.engine" | "files.bucket"
+        "provider" | "storage.engine" | "storage.url" | "storage.managed" | "files.engine" | "files.bucket"
             | "files.bucket_prefix" | "files.region" | "files.endpoint"
     );
     if moves_data {
@@ -64,6 +64,11 @@ pub(super) fn effect(path: &FieldPath, recorded: &BackendSpec) -> Effect {
         return Effect::Record;
     }
     match path {
+        "region" => match recorded.provider {
+            // What runs on this machine stays where it is, whatever is written.
+            ProviderKind::Simulated | ProviderKind::Local => Effect::Record,
+            ProviderKind::Docker | ProviderKind::Fly | ProviderKind::Kubernetes => Effect::MovesData,
+        },
         "ttl" | "protected" | "depends_on" | "storage.region" | "name" => Effect::Record,
         "resources.cpus" | "resources.memory" | "resources.disk" => match recorded.provider {
             // Nothing enforces limits on a plain process, so nothing has to happen to it.

@@ -75,7 +75,7 @@ pub(super) fn warnings(context: &Context, loaded: &Loaded) {
         let file = loaded.path.display().to_string();
         let style = context.printer.err_style();
         let text = render::problems(&loaded.warnings, &loaded.text, &file, crate::cli::failure::width(), style);
-        context.printer.talk(&text);
+        context.printer.talk(&format!("{text}\n"));
     }
 }
 
