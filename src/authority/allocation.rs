@@ -1,4 +1,6 @@
 //! What the authority hands out: identities, instance names, ports, secrets, endpoints.
+//!
+//! Must not do: take anything back that a backend was given, or draw random numbers by itself.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,6 @@
 //! Leases: who may change a project, for how long, and how a dead holder makes room.
+//!
+//! Must not do: read a clock of its own, or trust that a holder says goodbye.
 
 use super::{Authority, AuthorityError};
 use crate::control::{Claim, ControlError, Holder, LEASE_SECONDS, Lease};

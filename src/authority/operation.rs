@@ -2,6 +2,8 @@
 //!
 //! The intent is in the rows before any effect is handed out, and the outcome after it. An operation that was cut off
 //! anywhere is taken up again by asking for the same state: every effect looks first and repeats harmlessly.
+//!
+//! Must not do: carry an effect out itself; the host does that and comes back with what happened.
 
 use std::collections::{BTreeMap, BTreeSet};
 

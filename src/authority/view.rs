@@ -1,4 +1,6 @@
 //! What the authority lets others see: a project's rows, credentials, history.
+//!
+//! Must not do: change a row, or show a secret in clear except where credentials were asked for.
 
 use super::{Authority, AuthorityError};
 use crate::control::{ControlError, Credentials, HistoryEntry};

@@ -1,4 +1,6 @@
 //! The command line.
+//!
+//! Must not do: look at anything but the words and the variables that stand for them.
 
 use std::path::PathBuf;
 
@@ -25,12 +27,12 @@ Exit codes:
 
 const EXAMPLES: &str = "\
 Examples:
-  convexinfra init                            write a manifest for this repository
-  convexinfra plan                            see what would change, and why
-  convexinfra apply                           make it so and write .env.local
-  convexinfra apply --yes --json              the same for a program
-  convexinfra drift                           fail (3) when something was changed by hand
-  convexinfra destroy dev --allow-destroy dev take a backend away with its data";
+  convexinfra init                             write a manifest for this repository
+  convexinfra plan                             see what would change, and why
+  convexinfra apply                            make it so and write .env.local
+  convexinfra apply --yes --json               the same for a program
+  convexinfra drift                            fail (3) when something was changed by hand
+  convexinfra destroy dev --allow-destroy dev  take a backend away with its data";
 
 /// Declarative infrastructure as code for self-hosted Convex backends.
 #[derive(Debug, Parser)]

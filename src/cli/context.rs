@@ -1,4 +1,6 @@
 //! What every command starts from: the manifest, the control plane, the project.
+//!
+//! Must not do: open the control plane before a command needs it.
 
 use std::cell::OnceCell;
 use std::fs;
@@ -74,7 +76,12 @@ impl Context {
         let here = std::env::current_dir().map_err(|error| {
             Failure::new(Exit::Failed, Finding::new("usage.no_folder", format!("the current folder cannot be read: {error}")))
         })?;
-        locate::manifest(&here).ok_or_else(|| {
+        let found = locate::manifest(&here).map(|path| match path.strip_prefix(&here) {
+            // What lies right here is named as people name it.
+            Ok(name) => name.to_owned(),
+            Err(_) => path,
+        });
+        found.ok_or_else(|| {
             let message = format!("no `{}` here or in any folder above", locate::MANIFEST);
             Failure::new(
                 Exit::Manifest,
@@ -197,10 +204,12 @@ const LARGEST_MANIFEST: u64 = 64 << 20;
 fn read_manifest(path: &Path) -> Result<String, Failure> {
     let failed = |code: &str, message: String| Failure::new(Exit::Manifest, Finding::new(code, message));
     let shown = path.display();
-    let metadata = fs::metadata(path).map_err(|error| {
-        let failure = Finding::new("manifest.unreadable", format!("`{shown}` cannot be read: {error}"));
-        let code = if error.kind() == std::io::ErrorKind::NotFound { "manifest.not_found" } else { "manifest.unreadable" };
-        Failure::new(Exit::Manifest, Finding { code: code.to_owned(), ..failure })
+    let metadata = fs::metadata(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            let finding = Finding::new("manifest.not_found", format!("there is no manifest `{shown}`"));
+            Failure::new(Exit::Manifest, finding.with_help(format!("write one with\n    convexinfra init --manifest {shown}")))
+        }
+        _ => failed("manifest.unreadable", format!("`{shown}` cannot be read: {error}")),
     })?;
     if !metadata.is_file() {
         return Err(failed("manifest.unreadable", format!("`{shown}` is not a file")));

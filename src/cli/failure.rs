@@ -1,4 +1,6 @@
 //! What a command ends with when it does not end well.
+//!
+//! Must not do: word anything; it passes on what others found.
 
 use crate::control::ControlError;
 use crate::manifest::{Problem, findings};

@@ -1,6 +1,8 @@
 //! The command line: wires everything together. Nobody uses this module.
 //!
 //! One file per command under `command/`; only `printer` writes to the terminal.
+//!
+//! Must not do: know a provider, a rule or a format; the library has them.
 
 mod args;
 mod bars;
@@ -98,8 +100,10 @@ fn usage(error: &clap::Error, json: bool) -> ExitCode {
         _ => {
             let rendered = error.to_string();
             if json {
-                let message = rendered.strip_prefix("error: ").unwrap_or(&rendered).trim_end().to_owned();
-                let failure = Failure::from(Report::one(Exit::Usage, Finding::new("usage", message)));
+                let text = rendered.strip_prefix("error: ").unwrap_or(&rendered).trim_end();
+                let (message, help) = text.split_once("\n\n").unwrap_or((text, ""));
+                let finding = Finding { help: (!help.is_empty()).then(|| help.trim().to_owned()), ..Finding::new("usage", message) };
+                let failure = Failure::from(Report::one(Exit::Usage, finding));
                 return end(&Printer::new(ColorChoice::Auto, true, None), &failure);
             }
             let _ = error.print();

@@ -1,4 +1,6 @@
 //! Plans in files: saved without secrets, believed only when nothing has moved since.
+//!
+//! Must not do: believe a file: what it says must follow anew from the manifest and the control plane.
 
 use std::fs;
 use std::io::Write;

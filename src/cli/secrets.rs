@@ -1,4 +1,6 @@
 //! Looking the manifest's secrets up: the one place that reads them from the environment and from files.
+//!
+//! Must not do: log, print or keep a value longer than the command runs.
 
 use std::collections::BTreeMap;
 use std::fs;

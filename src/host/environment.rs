@@ -1,4 +1,6 @@
 //! The Convex environment variables of one backend: comparing them and setting them through the deployment's own API.
+//!
+//! Must not do: touch variables that the manifest does not name.
 
 use std::collections::BTreeMap;
 

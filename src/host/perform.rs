@@ -1,4 +1,6 @@
 //! Carrying out what the authority asks for.
+//!
+//! Must not do: choose what to do next; the authority does.
 
 use std::time::{Duration, Instant};
 

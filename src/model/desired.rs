@@ -1,4 +1,6 @@
 //! What the manifest says.
+//!
+//! Must not do: know where in a text anything was said, or hold a secret's value.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,6 @@
 //! Fingerprints of secrets, and digests of documents.
+//!
+//! Must not do: make a fingerprint without a key: a weak secret could be guessed from it.
 
 use std::fmt;
 

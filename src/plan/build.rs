@@ -1,4 +1,6 @@
 //! Builds the plan: the one place that decides what is done.
+//!
+//! Must not do: do anything, ask anyone, or depend on the order in which things were listed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -325,7 +327,7 @@ impl<'a> Draft<'a> {
                 .map(|(path, before)| Change { path: FieldPath::new(path), before, after: None, effect: Effect::Live })
                 .collect();
             let task = Task::ClearEnvFile { backend: name.clone(), target: target.clone() };
-            self.step(Address::env_file(name), Action::Write, Reason::BackendChanges, changes, task);
+            self.step(Address::env_file(name), Action::Write, Reason::BackendGoes, changes, task);
         }
     }
 

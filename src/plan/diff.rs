@@ -1,4 +1,6 @@
 //! The fields in which a backend differs from what was last applied.
+//!
+//! Must not do: show a secret's value.
 
 use std::collections::BTreeSet;
 

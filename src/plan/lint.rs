@@ -1,4 +1,6 @@
 //! What is worth a look in a plan and stands in nobody's way.
+//!
+//! Must not do: stop anything; what must stop an apply belongs in `policy`.
 
 use super::diff::changed;
 use super::{Change, Lint};

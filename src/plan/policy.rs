@@ -1,4 +1,6 @@
 //! What stands in the way of a plan: protection, budgets, downgrades, data that would have to move.
+//!
+//! Must not do: let anything through for convenience: with one refusal nothing is done.
 
 use std::collections::BTreeSet;
 
@@ -141,7 +143,7 @@ pub(super) fn budget(desired: &Desired) -> Vec<Refusal> {
         refusals.push(refusal(
             &format!("plan.over_budget_{what}"),
             None,
-            format!("the backends ask for {asked} of {what} together, and `budget.{what}` allows {allowed}"),
+            format!("the backends ask for {asked} of {what} together, and `budget.{what}` allows {allowed}; ask for less, or raise the budget"),
         ));
     };
     if let Some(limit) = desired.budget.cpus.filter(|limit| cpus > *limit) {
@@ -166,10 +168,11 @@ pub fn destruction_refusals(plan: &Plan, allowed: &[BackendName]) -> Vec<Refusal
         .filter(|step| step.action == Action::Destroy && !allowed.contains(&step.address.backend))
         .map(|step| {
             let name = &step.address.backend;
+            let data = if step.destroys_data { " and its data" } else { "" };
             refusal(
                 "apply.destruction_not_allowed",
                 Some(step.address.clone()),
-                format!("this would destroy `{name}` and its data; if that is meant, add `--allow-destroy {name}`"),
+                format!("this would destroy `{name}`{data}; if that is meant, add `--allow-destroy {name}`"),
             )
         })
         .collect()

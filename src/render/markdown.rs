@@ -1,4 +1,6 @@
 //! A plan as Markdown, for the comment under a pull request.
+//!
+//! Must not do: let text from a manifest become markup.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,6 @@
 //! A plan for people: what will happen, why, and what stands in the way. In proportion to what changes.
+//!
+//! Must not do: leave out a step, a refusal or a reason.
 
 use std::fmt::Write as _;
 

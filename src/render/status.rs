@@ -1,4 +1,6 @@
 //! What there is, as a table and as a document.
+//!
+//! Must not do: show a key.
 
 use serde::Serialize;
 

@@ -1,4 +1,6 @@
 //! One struct per table.
+//!
+//! Must not do: hold a secret that is not sealed.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,6 @@
 //! The rows in a SQLite file.
+//!
+//! Must not do: decide what a row means, or write one outside a transaction.
 
 use std::cell::Cell;
 use std::fs;

@@ -1,4 +1,6 @@
 //! `convexinfra apply`: makes it so, exactly as planned.
+//!
+//! Must not do: do anything that was not shown, or destroy what was not named.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, IsTerminal};
@@ -10,6 +12,7 @@ use crate::cli::bars::Bars;
 use crate::cli::context::{Context, Loaded};
 use crate::cli::env_files::ManifestEnvFiles;
 use crate::cli::failure::Failure;
+use crate::cli::locate::below;
 use crate::cli::{saved_plan, secrets, signal};
 use crate::control::{Claim, ControlPlane, KeyNeed, Lease};
 use crate::host::here;
@@ -43,7 +46,7 @@ impl Applying<'_> {
         let mut current = plan::make(control, self.loaded, intent).await?;
         self.accept(&current)?;
         if current.is_empty() {
-            self.nothing_to_do(&current);
+            self.nothing_to_do(&current, intent);
             return Ok(Exit::Done);
         }
         self.context.printer.talk(&render::plan(&current, self.context.printer.err_style()));
@@ -57,9 +60,13 @@ impl Applying<'_> {
         result
     }
 
-    fn nothing_to_do(&self, current: &Plan) {
+    fn nothing_to_do(&self, current: &Plan, intent: &Intent) {
         let printer = &self.context.printer;
-        printer.result(&render::plan(current, printer.out_style()));
+        if intent.destroy {
+            printer.result(&format!("nothing to destroy: `{}` has no such backends\n", current.project));
+        } else {
+            printer.result(&render::plan(current, printer.out_style()));
+        }
         let finished = EventKind::Finished { tally: Tally::default(), exit: Exit::Done, converged: Some(true) };
         printer.document(&Event::from(finished));
     }
@@ -118,7 +125,7 @@ impl Applying<'_> {
             let next = plan::make(control, &keyed, intent).await?;
             self.accept(&next)?;
             if next.is_empty() {
-                self.nothing_to_do(&next);
+                self.nothing_to_do(&next, intent);
                 return Ok(Exit::Done);
             }
             if !self.consent.yes {
@@ -187,8 +194,9 @@ impl Applying<'_> {
                     }
                 }
                 Some(Task::WriteEnvFile { backend, target }) => {
-                    if self.loaded.folder.join(&target.path).exists() {
-                        text.push_str(&format!("`{}` names `{backend}`\n", self.loaded.folder.join(&target.path).display()));
+                    let path = below(&self.loaded.folder, &target.path);
+                    if path.exists() {
+                        text.push_str(&format!("`{}` points to `{backend}`\n", path.display()));
                     }
                 }
                 _ => {}

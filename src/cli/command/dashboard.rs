@@ -1,4 +1,6 @@
 //! `convexinfra dashboard`: where the dashboard of a backend is.
+//!
+//! Must not do: start one.
 
 use super::the_backend;
 use crate::cli::args::OneBackend as Args;

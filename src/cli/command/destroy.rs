@@ -1,4 +1,6 @@
 //! `convexinfra destroy`: takes backends away with their data, each allowed by its name.
+//!
+//! Must not do: take the manifest's silence, or a yes, for permission to destroy.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,6 @@
 //! `convexinfra import`: takes over what something else started.
+//!
+//! Must not do: half of it. While nothing can be taken over, it says so and changes nothing.
 
 use crate::cli::args::Import as Args;
 use crate::cli::failure::Failure;

@@ -1,4 +1,6 @@
 //! The commands, one file each.
+//!
+//! Must not do: know what a command does; it only finds the one that was asked for.
 
 mod apply;
 mod completions;

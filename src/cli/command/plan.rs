@@ -1,4 +1,6 @@
 //! `convexinfra plan`: shows what would change, and changes nothing.
+//!
+//! Must not do: change anything anywhere, but for the file that `--out` names and the key that its fingerprints need.
 
 use crate::cli::args::{Plan as Args, PlanScope};
 use crate::cli::context::{Context, Loaded};
@@ -80,7 +82,7 @@ pub(super) fn warnings(context: &Context, loaded: &Loaded) {
         let file = loaded.path.display().to_string();
         let style = context.printer.err_style();
         let text = render::problems(&loaded.warnings, &loaded.text, &file, crate::cli::failure::width(), style);
-        context.printer.talk(&text);
+        context.printer.talk(&format!("{text}\n"));
     }
 }
 

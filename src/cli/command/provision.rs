@@ -1,4 +1,6 @@
 //! `convexinfra provision` and `deprovision`: one backend in one step, for programs.
+//!
+//! Must not do: rewrite more of the manifest than the one block, or print a key that nobody asked for.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -47,9 +49,7 @@ pub(super) async fn deprovision(context: &Context, args: &DeprovisionArgs) -> Re
             edit(&loaded, |text| remove_backend(text, args.name.as_str()))?;
         }
         context.printer.result(&format!("`{}` is gone\n", args.name));
-        context
-            .printer
-            .document(&serde_json::json!({ "format": "convexinfra.deprovision/1", "name": args.name, "state": "absent" }));
+        context.printer.reply("convexinfra.deprovision/1", serde_json::json!({ "name": args.name, "state": "absent" }));
     }
     Ok(exit)
 }
@@ -95,7 +95,9 @@ async fn report(context: &Context, args: &ProvisionArgs) -> Result<(), Failure> 
     let project = &loaded.desired.project;
     let backend = loaded.desired.backends.get(&args.name);
     let env_file = backend.and_then(|backend| backend.env_file.as_ref()).map(|target| loaded.folder.join(&target.path));
-    let mut document = serde_json::json!({ "format": "convexinfra.provision/1", "name": args.name });
+    // Programs may run somewhere else.
+    let env_file = env_file.map(|path| std::path::absolute(&path).unwrap_or(path));
+    let mut document = serde_json::json!({ "name": args.name });
     if backend.is_some_and(|backend| backend.spec.is_record_only()) {
         document["state"] = "recorded".into();
     } else {
@@ -111,6 +113,6 @@ async fn report(context: &Context, args: &ProvisionArgs) -> Result<(), Failure> 
             }
         }
     }
-    context.printer.document(&document);
+    context.printer.reply("convexinfra.provision/1", document);
     Ok(())
 }

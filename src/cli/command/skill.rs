@@ -1,4 +1,6 @@
 //! `convexinfra skill`: the skill that tells coding agents how to use convexinfra.
+//!
+//! Must not do: write outside the folder that was named.
 
 use std::fs;
 
@@ -24,7 +26,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
                 )
             })?;
             context.printer.result(&format!("wrote `{}`\n", path.display()));
-            context.printer.document(&serde_json::json!({ "format": "convexinfra.skill/1", "path": path }));
+            context.printer.reply("convexinfra.skill/1", serde_json::json!({ "path": path }));
         }
     }
     Ok(Exit::Done)

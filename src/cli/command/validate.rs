@@ -1,4 +1,6 @@
 //! `convexinfra validate`: every mistake in the manifest.
+//!
+//! Must not do: ask a control plane, or stop at the first mistake.
 
 use serde::Serialize;
 

@@ -1,4 +1,6 @@
 //! `convexinfra wait`: waits until a backend answers.
+//!
+//! Must not do: start what it waits for.
 
 use std::time::{Duration, Instant};
 
