@@ -110,7 +110,12 @@ impl<S: Store> Authority<S> {
     ///
     /// # Errors
     /// [`ControlError`] when the lease is lost or the work is refused; nothing is written then.
-    pub fn accept(&self, lease: &Lease, request: &Request, now: Timestamp) -> Result<(Option<Operation>, Next), AuthorityError> {
+    pub fn accept(
+        &self,
+        lease: &Lease,
+        request: &Request,
+        now: Timestamp,
+    ) -> Result<(Option<Operation>, Next), AuthorityError> {
         let durability = if self.is_record_only(lease, request)? { Durability::Process } else { Durability::Power };
         let accepted = self.store.write(durability, |rows| {
             lease::fenced(rows, lease)?;

@@ -46,7 +46,11 @@ pub(crate) struct Loaded {
 
 impl Loaded {
     /// The same with its secrets as fingerprints, as far as there is a key for that.
-    pub(crate) async fn with_fingerprints(&self, control: &dyn ControlPlane, values: &secrets::Values) -> Result<Self, Failure> {
+    pub(crate) async fn with_fingerprints(
+        &self,
+        control: &dyn ControlPlane,
+        values: &secrets::Values,
+    ) -> Result<Self, Failure> {
         let mut keyed = self.clone();
         if !values.is_empty() {
             let key = control.fingerprint_key(&keyed.desired.project, KeyNeed::IfThere).await?;
@@ -192,7 +196,8 @@ fn first_port() -> Result<Option<u16>, Failure> {
     match std::env::var(VARIABLE).ok().filter(|text| !text.is_empty()) {
         None => Ok(None),
         Some(text) => text.parse().ok().filter(|port| ALLOWED.contains(port)).map(Some).ok_or_else(|| {
-            let message = format!("`{VARIABLE}` is `{text}`, and it should be a port from {} to {}", ALLOWED.start(), ALLOWED.end());
+            let message =
+                format!("`{VARIABLE}` is `{text}`, and it should be a port from {} to {}", ALLOWED.start(), ALLOWED.end());
             Failure::new(Exit::Usage, Finding::new("usage.first_port", message))
         }),
     }

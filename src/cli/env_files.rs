@@ -55,8 +55,9 @@ impl ManifestEnvFiles {
             };
             let fingerprint =
                 |key: &str| -> Option<Fingerprint> { fingerprints.map(|fingerprints| fingerprints.fingerprint(key)) };
-            let looked =
-                env_file::inspect(&below(&self.folder, &target.path), expected.as_ref(), fingerprint, |name| std::env::var_os(name));
+            let looked = env_file::inspect(&below(&self.folder, &target.path), Some(&expected), fingerprint, |name| {
+                std::env::var_os(name)
+            });
             found.insert(name.clone(), looked);
         }
         found

@@ -102,7 +102,8 @@ fn usage(error: &clap::Error, json: bool) -> ExitCode {
             if json {
                 let text = rendered.strip_prefix("error: ").unwrap_or(&rendered).trim_end();
                 let (message, help) = text.split_once("\n\n").unwrap_or((text, ""));
-                let finding = Finding { help: (!help.is_empty()).then(|| help.trim().to_owned()), ..Finding::new("usage", message) };
+                let finding =
+                    Finding { help: (!help.is_empty()).then(|| help.trim().to_owned()), ..Finding::new("usage", message) };
                 let failure = Failure::from(Report::one(Exit::Usage, finding));
                 return end(&Printer::new(ColorChoice::Auto, true, None), &failure);
             }

@@ -83,7 +83,8 @@ impl Host {
                 // nobody knows the port yet, another one does as well.
                 Readiness::OtherInstance { name } => {
                     let message = format!("`{url}` is answered by another backend, `{name}`");
-                    let finding = Finding::new("convex.other_instance", message).with_help("stop that one, and run the same command again");
+                    let finding = Finding::new("convex.other_instance", message)
+                        .with_help("stop that one, and run the same command again");
                     return Err(EffectFailure { finding, port_taken: Some(placement.ports.api) });
                 }
                 Readiness::KeyRefused => {

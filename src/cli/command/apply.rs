@@ -161,8 +161,8 @@ impl Applying<'_> {
         bars.close();
         let tally = tally?;
         let interrupted = *interrupt.borrow() != crate::apply::Interrupt::None;
-        let converged = match (tally.failed, interrupted) {
-            (0, false) => Some(plan::make(control, &keyed, intent).await?.is_empty()),
+        let after = match (tally.failed, interrupted) {
+            (0, false) => Some(plan::look(control, &keyed, intent).await?),
             _ => None,
         };
         let converged = after.as_ref().map(|(left, _)| left.is_empty());

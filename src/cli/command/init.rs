@@ -37,7 +37,10 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let framework = package.as_deref().map(detect::client_prefix).filter(|prefix| !prefix.is_empty());
     let text = manifest(&project, &args.provider, framework);
     write_new(&path, &text)?;
-    context.printer.result(&format!("wrote `{}` for project `{project}`; see what it would do with\n    convexinfra plan\n", path.display()));
+    context.printer.result(&format!(
+        "wrote `{}` for project `{project}`; see what it would do with\n    convexinfra plan\n",
+        path.display()
+    ));
     context.printer.reply("convexinfra.init/1", serde_json::json!({ "manifest": path, "project": project }));
     if locate::origin(&folder).starts_with("folder ") {
         context.printer.talk("this folder has no git remote, so the project is remembered by its folder\n");

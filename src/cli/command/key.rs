@@ -35,7 +35,9 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
             let issued_s = u64::try_from(now().0 / 1000).unwrap_or(1).max(1);
             let key = admin_key::issue(instance_name, &secret, kind, issued_s, nonce);
             if context.printer.wants_documents() {
-                context.printer.reply("convexinfra.key/1", serde_json::json!({ "instance_name": instance_name, "key": key.expose() }));
+                context
+                    .printer
+                    .reply("convexinfra.key/1", serde_json::json!({ "instance_name": instance_name, "key": key.expose() }));
             }
             context.printer.result(&format!("{}\n", key.expose()));
             Ok(Exit::Done)
@@ -66,9 +68,12 @@ fn check(context: &Context, key: &str, instance_name: Option<&str>, secret: &Ins
     };
     let issued = crate::model::Timestamp(i64::try_from(claims.issued_s).unwrap_or(0).saturating_mul(1000));
     context.printer.result(&format!("a valid {kind} key of `{instance_name}`, issued {issued}\n"));
-    context.printer.reply("convexinfra.key_check/1", serde_json::json!({
-        "instance_name": instance_name, "kind": kind, "issued_s": claims.issued_s,
-    }));
+    context.printer.reply(
+        "convexinfra.key_check/1",
+        serde_json::json!({
+            "instance_name": instance_name, "kind": kind, "issued_s": claims.issued_s,
+        }),
+    );
     Ok(Exit::Done)
 }
 

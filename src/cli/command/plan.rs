@@ -8,7 +8,7 @@ use crate::cli::env_files::ManifestEnvFiles;
 use crate::cli::failure::Failure;
 use crate::cli::{saved_plan, secrets};
 use crate::control::{ControlPlane, KeyNeed};
-use crate::model::{AddressKind, Exit, FieldPath, Finding, Report};
+use crate::model::{AddressKind, Exit, FieldPath, Finding, Report, Snapshot};
 use crate::plan::{Action, Actual, Intent, Plan, Scope, build};
 use crate::render;
 
@@ -70,9 +70,10 @@ pub(super) async fn look(control: &dyn ControlPlane, loaded: &Loaded, intent: &I
     let plan = build(&loaded.desired, &actual, intent);
     match crate::plan::check(&plan) {
         Ok(()) => Ok((plan, actual.snapshot)),
-        Err(defect) => {
-            Err(Failure::new(Exit::Bug, Finding::new("bug", format!("the plan contradicts itself: {defect}; this is a bug in convexinfra"))))
-        }
+        Err(defect) => Err(Failure::new(
+            Exit::Bug,
+            Finding::new("bug", format!("the plan contradicts itself: {defect}; this is a bug in convexinfra")),
+        )),
     }
 }
 
