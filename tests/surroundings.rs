@@ -149,7 +149,7 @@ fn a_store_that_is_no_store() {
         for words in verbs {
             let run = world.expect(1, &[words, &["--json"]].concat());
             assert!(run.errors().iter().all(|code| codes.contains(&code.as_str())), "{run}");
-            assert!(run.out.contains("left as it was"), "{run}");
+            assert!(run.out.contains("left as it is"), "{run}");
             assert!(fs::read(&store).unwrap() == content, "`{}` changed the store", words.join(" "));
         }
         // Not even a journal beside it, which would be taken for the restored file's.
