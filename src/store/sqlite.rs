@@ -169,6 +169,10 @@ fn restrict(path: &Path) -> Result<(), StoreError> {
 /// Turns what SQLite says into the situation that it means.
 fn sql(path: &Path, error: rusqlite::Error) -> StoreError {
     let path = path.display().to_string();
+    // The index of the journal is mapped memory, and what SQLite reports when it cannot grow is not "full".
+    if error.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE) {
+        return StoreError::Full { path };
+    }
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => StoreError::Damaged { path, source: error },
         Some(ErrorCode::DiskFull) => StoreError::Full { path },
