@@ -1,4 +1,6 @@
 //! What happens during an apply: the one list that progress bars, plain lines and NDJSON are read from.
+//!
+//! Must not do: carry a secret, or a word that only one reader understands.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,12 +1,12 @@
 //! What the authority hands out: identities, instance names, ports, secrets, endpoints.
+//!
+//! Must not do: take anything back that a backend was given, or draw random numbers by itself.
 
 use std::collections::BTreeSet;
 
 use super::{AuthorityError, Entropy};
 use crate::control::ControlError;
-use crate::model::{
-    BackendId, BackendName, BackendSpec, Endpoints, Finding, InstanceName, PortPair, ProjectName,
-};
+use crate::model::{BackendId, BackendName, BackendSpec, Endpoints, Finding, InstanceName, PortPair, ProjectName};
 use crate::store::Rows;
 
 /// The first port that is handed out unless somebody asks for another. Above Convex's own 3210, which other tools take
@@ -27,9 +27,14 @@ pub(super) fn backend_id(entropy: Entropy) -> Result<BackendId, AuthorityError> 
 }
 
 /// The instance name of a new backend: the preferred one, or the first numbered one that is free.
-pub(super) fn instance_name(rows: &dyn Rows, project: &ProjectName, backend: &BackendName) -> Result<InstanceName, AuthorityError> {
+pub(super) fn instance_name(
+    rows: &dyn Rows,
+    project: &ProjectName,
+    backend: &BackendName,
+) -> Result<InstanceName, AuthorityError> {
     let refused = |message: String| ControlError::Refused(Finding::new("control.instance_name", message));
-    let preferred = InstanceName::preferred(project, backend).map_err(|error| refused(format!("`{project}-{backend}`: {error}")))?;
+    let preferred =
+        InstanceName::preferred(project, backend).map_err(|error| refused(format!("`{project}-{backend}`: {error}")))?;
     if !rows.instance_name_taken(&preferred)? {
         return Ok(preferred);
     }

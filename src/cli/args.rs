@@ -1,4 +1,6 @@
 //! The command line.
+//!
+//! Must not do: look at anything but the words and the variables that stand for them.
 
 use std::path::PathBuf;
 
@@ -25,12 +27,12 @@ Exit codes:
 
 const EXAMPLES: &str = "\
 Examples:
-  convexinfra init                            write a manifest for this repository
-  convexinfra plan                            see what would change, and why
-  convexinfra apply                           make it so and write .env.local
-  convexinfra apply --yes --json              the same for a program
-  convexinfra drift                           fail (3) when something was changed by hand
-  convexinfra destroy dev --allow-destroy dev take a backend away with its data";
+  convexinfra init                             write a manifest for this repository
+  convexinfra plan                             see what would change, and why
+  convexinfra apply                            make it so and write .env.local
+  convexinfra apply --yes --json               the same for a program
+  convexinfra drift                            fail (3) when something was changed by hand
+  convexinfra destroy dev --allow-destroy dev  take a backend away with its data";
 
 /// Declarative infrastructure as code for self-hosted Convex backends.
 #[derive(Debug, Parser)]
@@ -89,7 +91,9 @@ pub(crate) enum Command {
     /// Show what would change, and why. Changes nothing.
     Plan(Plan),
     /// Make it so and write the env files.
-    #[command(before_help = "Examples:\n  convexinfra apply\n  convexinfra apply --yes --json\n  convexinfra plan --out plan.json && convexinfra apply --plan plan.json --yes")]
+    #[command(
+        before_help = "Examples:\n  convexinfra apply\n  convexinfra apply --yes --json\n  convexinfra plan --out plan.json && convexinfra apply --plan plan.json --yes"
+    )]
     Apply(Apply),
     /// Take backends away with their data.
     Destroy(Destroy),

@@ -1,4 +1,6 @@
 //! Progress on the screen: bars on a terminal, plain lines elsewhere, documents for programs.
+//!
+//! Must not do: know what a step means; `render` has the words.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

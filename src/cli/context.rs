@@ -1,4 +1,6 @@
 //! What every command starts from: the manifest, the control plane, the project.
+//!
+//! Must not do: open the control plane before a command needs it.
 
 use std::cell::OnceCell;
 use std::fs;
@@ -44,7 +46,11 @@ pub(crate) struct Loaded {
 
 impl Loaded {
     /// The same with its secrets as fingerprints, as far as there is a key for that.
-    pub(crate) async fn with_fingerprints(&self, control: &dyn ControlPlane, values: &secrets::Values) -> Result<Self, Failure> {
+    pub(crate) async fn with_fingerprints(
+        &self,
+        control: &dyn ControlPlane,
+        values: &secrets::Values,
+    ) -> Result<Self, Failure> {
         let mut keyed = self.clone();
         if !values.is_empty() {
             let key = control.fingerprint_key(&keyed.desired.project, KeyNeed::IfThere).await?;
@@ -74,9 +80,17 @@ impl Context {
         let here = std::env::current_dir().map_err(|error| {
             Failure::new(Exit::Failed, Finding::new("usage.no_folder", format!("the current folder cannot be read: {error}")))
         })?;
-        locate::manifest(&here).ok_or_else(|| {
+        let found = locate::manifest(&here).map(|path| match path.strip_prefix(&here) {
+            // What lies right here is named as people name it.
+            Ok(name) => name.to_owned(),
+            Err(_) => path,
+        });
+        found.ok_or_else(|| {
             let message = format!("no `{}` here or in any folder above", locate::MANIFEST);
-            Failure::new(Exit::Manifest, Finding::new("manifest.not_found", message).with_help("write one with\n    convexinfra init"))
+            Failure::new(
+                Exit::Manifest,
+                Finding::new("manifest.not_found", message).with_help("write one with\n    convexinfra init"),
+            )
         })
     }
 
@@ -84,8 +98,11 @@ impl Context {
     pub(crate) fn load(&self) -> Result<Loaded, Failure> {
         let path = self.manifest_path()?;
         let text = read_manifest(&path)?;
-        let mut parsed = crate::manifest::parse(&text, self.global.project.as_ref())
-            .map_err(|problems| Failure::Manifest { problems, text: text.clone(), file: path.display().to_string() })?;
+        let mut parsed = crate::manifest::parse(&text, self.global.project.as_ref()).map_err(|problems| Failure::Manifest {
+            problems,
+            text: text.clone(),
+            file: path.display().to_string(),
+        })?;
         let folder = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
@@ -192,7 +209,8 @@ fn first_port() -> Result<Option<u16>, Failure> {
     match std::env::var(VARIABLE).ok().filter(|text| !text.is_empty()) {
         None => Ok(None),
         Some(text) => text.parse().ok().filter(|port| ALLOWED.contains(port)).map(Some).ok_or_else(|| {
-            let message = format!("`{VARIABLE}` is `{text}`, and it should be a port from {} to {}", ALLOWED.start(), ALLOWED.end());
+            let message =
+                format!("`{VARIABLE}` is `{text}`, and it should be a port from {} to {}", ALLOWED.start(), ALLOWED.end());
             Failure::new(Exit::Usage, Finding::new("usage.first_port", message))
         }),
     }
@@ -204,10 +222,12 @@ const LARGEST_MANIFEST: u64 = 64 << 20;
 fn read_manifest(path: &Path) -> Result<String, Failure> {
     let failed = |code: &str, message: String| Failure::new(Exit::Manifest, Finding::new(code, message));
     let shown = path.display();
-    let metadata = fs::metadata(path).map_err(|error| {
-        let failure = Finding::new("manifest.unreadable", format!("`{shown}` cannot be read: {error}"));
-        let code = if error.kind() == std::io::ErrorKind::NotFound { "manifest.not_found" } else { "manifest.unreadable" };
-        Failure::new(Exit::Manifest, Finding { code: code.to_owned(), ..failure })
+    let metadata = fs::metadata(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            let finding = Finding::new("manifest.not_found", format!("there is no manifest `{shown}`"));
+            Failure::new(Exit::Manifest, finding.with_help(format!("write one with\n    convexinfra init --manifest {shown}")))
+        }
+        _ => failed("manifest.unreadable", format!("`{shown}` cannot be read: {error}")),
     })?;
     if !metadata.is_file() {
         return Err(failed("manifest.unreadable", format!("`{shown}` is not a file")));

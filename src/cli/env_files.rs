@@ -1,12 +1,17 @@
 //! Env files as the executor and the planner need them: where they are, what they should say, what they say.
+//!
+//! Must not do: know what stands in an env file; `env_file` does.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::locate::below;
 use crate::apply::EnvFiles;
 use crate::control::Credentials;
 use crate::env_file::{self, Block, ClientVariables, Expected, Owner, detect};
-use crate::model::{BackendName, Desired, EnvFileActual, EnvFileTarget, Finding, Fingerprint, FingerprintKey, ProjectName, Snapshot};
+use crate::model::{
+    BackendName, Desired, EnvFileActual, EnvFileTarget, Finding, Fingerprint, FingerprintKey, ProjectName, Snapshot,
+};
 
 /// The env files of one manifest.
 pub(crate) struct ManifestEnvFiles {
@@ -41,15 +46,18 @@ impl ManifestEnvFiles {
                 continue;
             }
             let actual = existing.get(name).or_else(|| existing.get(*renamed.get(name)?)).copied();
-            let expected = actual.map(|actual| Expected {
+            let endpoints = actual.and_then(|actual| actual.endpoints.as_ref());
+            let expected = Expected {
                 owner: self.owner(name),
-                url: actual.endpoints.as_ref().map(|endpoints| endpoints.url.clone()),
-                admin_key: actual.admin_key.clone(),
-                client: actual.endpoints.as_ref().and_then(|endpoints| client(&self.folder, target, &endpoints.site_url)),
+                url: endpoints.map(|endpoints| endpoints.url.clone()),
+                admin_key: actual.and_then(|actual| actual.admin_key.clone()),
+                client: endpoints.and_then(|endpoints| client(&self.folder, target, &endpoints.site_url)),
+            };
+            let fingerprint =
+                |key: &str| -> Option<Fingerprint> { fingerprints.map(|fingerprints| fingerprints.fingerprint(key)) };
+            let looked = env_file::inspect(&below(&self.folder, &target.path), Some(&expected), fingerprint, |name| {
+                std::env::var_os(name)
             });
-            let fingerprint = |key: &str| -> Option<Fingerprint> { fingerprints.map(|fingerprints| fingerprints.fingerprint(key)) };
-            let looked =
-                env_file::inspect(&self.folder.join(&target.path), expected.as_ref(), fingerprint, |name| std::env::var_os(name));
             found.insert(name.clone(), looked);
         }
         found
@@ -62,7 +70,7 @@ fn client(folder: &Path, target: &EnvFileTarget, site_url: &str) -> Option<Clien
         return None;
     }
     // The package that the env file lies beside decides, as it does for the Convex client.
-    let path = folder.join(&target.path);
+    let path = below(folder, &target.path);
     let package = path.parent().map(|folder| folder.join("package.json")).and_then(|path| std::fs::read_to_string(path).ok());
     let prefix = package.map_or("", |text| detect::client_prefix(&text));
     Some(ClientVariables { prefix: prefix.to_owned(), site_url: site_url.to_owned() })
@@ -94,11 +102,11 @@ impl EnvFiles for ManifestEnvFiles {
     fn write(&self, backend: &BackendName, target: &EnvFileTarget, credentials: &Credentials) -> Result<(), Finding> {
         let client = client(&self.folder, target, &credentials.site_url);
         // Warnings were part of the plan; saying them again would be noise.
-        write_file(&self.folder.join(&target.path), self.owner(backend), credentials, client).map(drop)
+        write_file(&below(&self.folder, &target.path), self.owner(backend), credentials, client).map(drop)
     }
 
     fn clear(&self, backend: &BackendName, target: &EnvFileTarget) -> Result<(), Finding> {
-        let path = self.folder.join(&target.path);
+        let path = below(&self.folder, &target.path);
         env_file::take_out(&path, &self.owner(backend)).map(drop).map_err(|error| finding(&error))
     }
 }

@@ -1,4 +1,6 @@
 //! Finding things on this machine: the manifest, the home of the control plane, where a repository comes from.
+//!
+//! Must not do: make a directory, or start another program.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,6 +11,11 @@ pub(crate) const MANIFEST: &str = "convex.toml";
 /// The manifest here or in the nearest folder above.
 pub(crate) fn manifest(from: &Path) -> Option<PathBuf> {
     from.ancestors().map(|folder| folder.join(MANIFEST)).find(|path| path.is_file())
+}
+
+/// A path below a folder, without a `./` in front when that is where the command runs.
+pub(crate) fn below(folder: &Path, path: &str) -> PathBuf {
+    if folder == Path::new(".") { path.into() } else { folder.join(path) }
 }
 
 /// The directory of the embedded control plane when nobody names another.
@@ -98,7 +105,11 @@ mod tests {
         fs::create_dir_all(folder.path().join(".git")).unwrap();
         fs::create_dir_all(&inner).unwrap();
         assert!(origin(&inner).starts_with("folder /"));
-        fs::write(folder.path().join(".git/config"), "[core]\n\turl = no\n[remote \"origin\"]\n\turl = https://t@example.com/r.git\n").unwrap();
+        fs::write(
+            folder.path().join(".git/config"),
+            "[core]\n\turl = no\n[remote \"origin\"]\n\turl = https://t@example.com/r.git\n",
+        )
+        .unwrap();
         assert_eq!(origin(&inner), "repository https://example.com/r.git");
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Results go to standard output, talk to standard error; both decide about colour by themselves. A reader that went
 //! away is no error: there is nobody left to tell.
+//!
+//! Must not do: word anything, or fail because a reader went away.
 
 use std::io::{IsTerminal, Write};
 
@@ -19,6 +21,13 @@ pub(crate) struct Printer {
     /// Nothing at all for people: programs read, and this part has no documents.
     silent: bool,
     json_into: Option<std::sync::Arc<std::fs::File>>,
+}
+
+#[derive(Serialize)]
+struct Reply {
+    format: &'static str,
+    #[serde(flatten)]
+    rest: serde_json::Value,
 }
 
 /// What is known about the terminal.
@@ -91,6 +100,11 @@ impl Printer {
         if !self.json && !self.silent {
             write(&mut std::io::stderr().lock(), text);
         }
+    }
+
+    /// A small document that has no type of its own. Like every document it starts with its format.
+    pub(crate) fn reply(&self, format: &'static str, rest: serde_json::Value) {
+        self.document(&Reply { format, rest });
     }
 
     /// A document, in one line, to whoever wants documents.

@@ -1,10 +1,14 @@
 //! Looking the manifest's secrets up: the one place that reads them from the environment and from files.
+//!
+//! Must not do: log, print or keep a value longer than the command runs.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use crate::model::{BackendName, Desired, FieldPath, FingerprintKey, Secret, SecretRef, SecretSource, SecretState, secret_slots};
+use crate::model::{
+    BackendName, Desired, FieldPath, FingerprintKey, Secret, SecretRef, SecretSource, SecretState, secret_slots,
+};
 
 /// How large a secret in a file may be.
 const LARGEST_SECRET: u64 = 64 << 10;

@@ -1,3 +1,5 @@
+//! Merging, byte for byte, and against texts that nobody would write.
+
 use proptest::prelude::*;
 
 use super::super::block::{ADMIN_KEY, ClientVariables, URL};

@@ -1,4 +1,6 @@
 //! The Convex environment variables of one backend: comparing them and setting them through the deployment's own API.
+//!
+//! Must not do: touch variables that the manifest does not name.
 
 use std::collections::BTreeMap;
 
@@ -45,7 +47,10 @@ pub(super) async fn set(
         .map(|(name, value)| EnvironmentChange { name: name.clone(), value: Some(value.clone()) })
         .collect();
     changes.extend(
-        goal.unset.iter().filter(|name| seen.contains_key(*name)).map(|name| EnvironmentChange { name: name.clone(), value: None }),
+        goal.unset
+            .iter()
+            .filter(|name| seen.contains_key(*name))
+            .map(|name| EnvironmentChange { name: name.clone(), value: None }),
     );
     if changes.is_empty() { Ok(()) } else { deployment.change_environment(&changes).await }
 }

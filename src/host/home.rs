@@ -60,10 +60,12 @@ impl From<HomeError> for ControlError {
             }
             HomeError::Directory { .. } => Finding::new("home.directory", message)
                 .with_help("check who owns it, or choose another directory with `CONVEXINFRA_HOME`"),
-            HomeError::KeyShape { .. } => Finding::new("home.master_key_shape", message)
-                .with_help("make one with\n    openssl rand -hex 32"),
-            HomeError::KeyMissing { .. } => Finding::new("home.master_key_missing", message)
-                .with_help("put the key back, or set `CONVEXINFRA_MASTER_KEY`; without it the secrets in the store cannot be read"),
+            HomeError::KeyShape { .. } => {
+                Finding::new("home.master_key_shape", message).with_help("make one with\n    openssl rand -hex 32")
+            }
+            HomeError::KeyMissing { .. } => Finding::new("home.master_key_missing", message).with_help(
+                "put the key back, or set `CONVEXINFRA_MASTER_KEY`; without it the secrets in the store cannot be read",
+            ),
         };
         Self::Record(finding)
     }

@@ -1,4 +1,6 @@
 //! Looking at all backends of a project at once.
+//!
+//! Must not do: change anything, or ask one backend after another.
 
 use futures_util::StreamExt;
 

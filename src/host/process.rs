@@ -1,4 +1,6 @@
 //! Who this process is, and whether the process that holds a lease still lives.
+//!
+//! Must not do: signal or end a process.
 
 use crate::authority::Liveness;
 use crate::control::Holder;

@@ -1,4 +1,6 @@
 //! What the control plane says there is.
+//!
+//! Must not do: hold a secret in clear, or know how it was observed.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,6 @@
 //! What a step is about: `backend.dev`, `env_file.dev`.
+//!
+//! Must not do: know what is done to the thing that it names.
 
 use std::fmt;
 

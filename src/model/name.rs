@@ -1,4 +1,6 @@
 //! Names that users choose, and the instance name that follows from them.
+//!
+//! Must not do: correct a name silently.
 
 use std::fmt;
 

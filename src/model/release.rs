@@ -1,4 +1,6 @@
 //! Which Convex build runs.
+//!
+//! Must not do: guess which of two releases is newer when their names do not say.
 
 use std::fmt;
 

@@ -1,4 +1,6 @@
 //! What went wrong, as data: one shape for the manifest's problems and for every other error.
+//!
+//! Must not do: print, or know a terminal.
 
 use serde::{Deserialize, Serialize};
 

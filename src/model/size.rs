@@ -1,4 +1,6 @@
 //! Amounts of memory, disk and processor.
+//!
+//! Must not do: round what a user wrote.
 
 use std::fmt;
 

@@ -1,4 +1,6 @@
 //! What one backend should be.
+//!
+//! Must not do: know the manifest's syntax or what a provider makes of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -1,4 +1,6 @@
 //! Spans of time as users write them, and points in time as the record keeps them.
+//!
+//! Must not do: ask what time it is.
 
 use std::fmt;
 
@@ -144,7 +146,7 @@ impl Timestamp {
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_millisecond(self.0) {
-            Ok(time) => f.pad(&time.to_string()),
+            Ok(time) => f.pad(&format!("{time:.3}")),
             Err(_) => write!(f, "{} ms", self.0),
         }
     }

@@ -1,4 +1,6 @@
 //! What must hold for every plan, whoever made it: a saved one is checked with this before it is believed.
+//!
+//! Must not do: repair a plan.
 
 use std::collections::BTreeSet;
 

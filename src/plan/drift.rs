@@ -1,4 +1,6 @@
 //! Drift alone: what differs from what was last applied, whatever a manifest says.
+//!
+//! Must not do: read the manifest.
 
 use super::Drift;
 use crate::model::{Address, Data, Deviation, FieldPath, Phase, RunState, Snapshot};

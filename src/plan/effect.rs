@@ -1,4 +1,6 @@
 //! What the change of a field does to a running backend: the one table that decides it.
+//!
+//! Must not do: depend on a value; a field has one effect for each provider.
 
 use std::fmt;
 
@@ -52,8 +54,15 @@ pub(super) fn effect(path: &FieldPath, recorded: &BackendSpec) -> Effect {
     let path = path.as_str();
     let moves_data = matches!(
         path,
-        "provider" | "region" | "storage.engine" | "storage.url" | "storage.managed" | "files.engine" | "files.bucket"
-            | "files.bucket_prefix" | "files.region" | "files.endpoint"
+        "provider"
+            | "storage.engine"
+            | "storage.url"
+            | "storage.managed"
+            | "files.engine"
+            | "files.bucket"
+            | "files.bucket_prefix"
+            | "files.region"
+            | "files.endpoint"
     );
     if moves_data {
         return Effect::MovesData;
@@ -62,6 +71,11 @@ pub(super) fn effect(path: &FieldPath, recorded: &BackendSpec) -> Effect {
         return Effect::Record;
     }
     match path {
+        "region" => match recorded.provider {
+            // What runs on this machine stays where it is, whatever is written.
+            ProviderKind::Simulated | ProviderKind::Local => Effect::Record,
+            ProviderKind::Docker | ProviderKind::Fly | ProviderKind::Kubernetes => Effect::MovesData,
+        },
         "ttl" | "protected" | "depends_on" | "storage.region" | "name" => Effect::Record,
         "resources.cpus" | "resources.memory" | "resources.disk" => match recorded.provider {
             // Nothing enforces limits on a plain process, so nothing has to happen to it.

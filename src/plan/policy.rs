@@ -1,10 +1,14 @@
 //! What stands in the way of a plan: protection, budgets, downgrades, data that would have to move.
+//!
+//! Must not do: let anything through for convenience: with one refusal nothing is done.
+
+use std::collections::BTreeSet;
 
 use super::diff::changed;
 use super::{Action, Change, Effect, Plan, Refusal};
 use crate::model::{
-    ActualBackend, Address, BackendName, BackendSpec, ByteSize, ControlPlane, Cpus, Desired, DesiredBackend, Moved, ReleaseOrder,
-    Snapshot,
+    ActualBackend, Address, BackendName, BackendSpec, ByteSize, ControlPlane, Cpus, Desired, DesiredBackend, Moved,
+    ReleaseOrder, Snapshot,
 };
 
 fn refusal(code: &str, address: Option<Address>, message: String) -> Refusal {
@@ -38,7 +42,12 @@ pub(super) fn moved_onto_existing(moved: &Moved) -> Refusal {
 }
 
 /// Refuses changes that would lose or endanger data.
-pub(super) fn changes(name: &BackendName, existing: &ActualBackend, wanted: &DesiredBackend, changes: &[Change]) -> Vec<Refusal> {
+pub(super) fn changes(
+    name: &BackendName,
+    existing: &ActualBackend,
+    wanted: &DesiredBackend,
+    changes: &[Change],
+) -> Vec<Refusal> {
     let address = || Some(Address::backend(name));
     let mut refusals: Vec<Refusal> = Vec::new();
     let moving: Vec<String> =
@@ -126,14 +135,15 @@ pub(super) fn budget(desired: &Desired) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     let specs = || desired.backends.values().map(|backend| &backend.spec);
     let cpus: Cpus = specs().filter_map(|spec| spec.resources.cpus).fold(Cpus::default(), Cpus::saturating_add);
-    let sum = |of: fn(&BackendSpec) -> Option<ByteSize>| specs().filter_map(of).fold(ByteSize::default(), ByteSize::saturating_add);
+    let sum =
+        |of: fn(&BackendSpec) -> Option<ByteSize>| specs().filter_map(of).fold(ByteSize::default(), ByteSize::saturating_add);
     let memory = sum(|spec| spec.resources.memory);
     let disk = sum(|spec| spec.resources.disk);
     let mut over = |what: &str, asked: String, allowed: String| {
         refusals.push(refusal(
             &format!("plan.over_budget_{what}"),
             None,
-            format!("the backends ask for {asked} of {what} together, and `budget.{what}` allows {allowed}"),
+            format!("the backends ask for {asked} of {what} together, and `budget.{what}` allows {allowed}; ask for less, or raise the budget"),
         ));
     };
     if let Some(limit) = desired.budget.cpus.filter(|limit| cpus > *limit) {
@@ -152,15 +162,17 @@ pub(super) fn budget(desired: &Desired) -> Vec<Refusal> {
 ///
 /// This is asked by whoever applies, not while planning: a plan shows what would be destroyed.
 pub fn destruction_refusals(plan: &Plan, allowed: &[BackendName]) -> Vec<Refusal> {
+    let allowed: BTreeSet<&BackendName> = allowed.iter().collect();
     plan.steps
         .iter()
         .filter(|step| step.action == Action::Destroy && !allowed.contains(&step.address.backend))
         .map(|step| {
             let name = &step.address.backend;
+            let data = if step.destroys_data { " and its data" } else { "" };
             refusal(
                 "apply.destruction_not_allowed",
                 Some(step.address.clone()),
-                format!("this would destroy `{name}` and its data; if that is meant, add `--allow-destroy {name}`"),
+                format!("this would destroy `{name}`{data}; if that is meant, add `--allow-destroy {name}`"),
             )
         })
         .collect()

@@ -1,4 +1,6 @@
 //! Why a step is there.
+//!
+//! Must not do: change a sentence that programs compare.
 
 use std::fmt;
 
@@ -37,6 +39,9 @@ pub enum Reason {
     /// The env file will have to change because its backend does.
     #[serde(rename = "its backend changes")]
     BackendChanges,
+    /// The env file names a backend that goes.
+    #[serde(rename = "its backend goes")]
+    BackendGoes,
 }
 
 impl fmt::Display for Reason {

@@ -1,7 +1,8 @@
 //! Places to run backends, behind one small trait.
 //!
-//! A provider knows how to look at one backend, bring it to what a [`Placement`] says, and take it away. It must
-//! not know plans, the store, the terminal, or its siblings.
+//! A provider knows how to look at one backend, bring it to what a [`Placement`] says, and take it away.
+//!
+//! Must not do: know plans, the store, the terminal, or its siblings.
 
 mod command_line;
 pub mod local;

@@ -1,4 +1,6 @@
 //! What differs from what was last applied, for people.
+//!
+//! Must not do: look for drift.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,6 @@
 //! The problems of a manifest, each with the lines that it is about.
+//!
+//! Must not do: show a value that may be a secret.
 
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource, Report, Severity};
 

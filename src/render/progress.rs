@@ -1,11 +1,13 @@
 //! Progress as a pure fold of events: lines for a pipe, and what runs now for a terminal.
+//!
+//! Must not do: know the time or the terminal.
 
 use std::collections::BTreeMap;
 
 use super::style::Style;
 use super::words::{counted, duration};
 use crate::apply::{Event, EventKind, StepEnd};
-use crate::plan::{Action, StepId};
+use crate::plan::{Action, Reason, StepId};
 
 /// What has been heard so far.
 #[derive(Debug, Default)]
@@ -22,6 +24,8 @@ pub struct Running {
     pub title: String,
     /// The last thing that it said.
     pub message: Option<String>,
+    /// Why it runs.
+    reason: Reason,
 }
 
 impl Progress {
@@ -30,11 +34,12 @@ impl Progress {
         match &event.kind {
             EventKind::Started { summary, .. } => {
                 self.total = summary.create + summary.update + summary.moves + summary.destroy + summary.write;
-                None
+                // An empty line between the plan and what comes of it.
+                Some(String::new())
             }
-            EventKind::StepStarted { id, address, action, .. } => {
-                let title = format!("{} {address}", present(*action));
-                self.running.insert(id.clone(), Running { title, message: None });
+            EventKind::StepStarted { id, address, action, reason } => {
+                let title = format!("{} {address}", present(*action, *reason));
+                self.running.insert(id.clone(), Running { title, message: None, reason: *reason });
                 None
             }
             EventKind::StepProgress { id, address, message } => {
@@ -44,16 +49,25 @@ impl Progress {
                 Some(format!("  {} {address}: {message}", style.quiet("·")))
             }
             EventKind::StepFinished { id, address, action, end, milliseconds } => {
-                self.running.remove(id);
+                let reason = self.running.remove(id).map(|running| running.reason);
                 self.ended += 1;
                 Some(match end {
                     StepEnd::Done => {
                         let took = style.quiet(&format!("({})", duration(*milliseconds)));
-                        format!("  {} {} {address} {took}", style.added("✓"), past(*action))
+                        format!("  {} {} {address} {took}", style.added("✓"), past(*action, reason))
                     }
                     StepEnd::Failed { error } => {
-                        let help = error.help.as_ref().map(|help| format!("\n    help: {}", help.replace('\n', "\n    "))).unwrap_or_default();
-                        format!("  {} {address}: {} {}{help}", style.error("✗"), error.message, style.quiet(&format!("[{}]", error.code)))
+                        let help = error
+                            .help
+                            .as_ref()
+                            .map(|help| format!("\n    help: {}", help.replace('\n', "\n    ")))
+                            .unwrap_or_default();
+                        format!(
+                            "  {} {address}: {} {}{help}",
+                            style.error("✗"),
+                            error.message,
+                            style.quiet(&format!("[{}]", error.code))
+                        )
                     }
                     StepEnd::NotStarted { because } => format!("  {} {address}: not started, {because}", style.changed("-")),
                 })
@@ -87,8 +101,9 @@ impl Progress {
     }
 }
 
-fn present(action: Action) -> &'static str {
+fn present(action: Action, reason: Reason) -> &'static str {
     match action {
+        Action::Write if reason == Reason::BackendGoes => "clearing",
         Action::Create => "creating",
         Action::Update => "updating",
         Action::Move => "moving",
@@ -97,8 +112,9 @@ fn present(action: Action) -> &'static str {
     }
 }
 
-fn past(action: Action) -> &'static str {
+fn past(action: Action, reason: Option<Reason>) -> &'static str {
     match action {
+        Action::Write if reason == Some(Reason::BackendGoes) => "cleared",
         Action::Create => "created",
         Action::Update => "updated",
         Action::Move => "moved",

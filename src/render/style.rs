@@ -1,4 +1,6 @@
 //! Roles that text can have, and how they look. Everything reads as well without them.
+//!
+//! Must not do: say with colour what the words do not say.
 
 /// Whether and how text is decorated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,10 +1,12 @@
 //! One struct per table.
+//!
+//! Must not do: hold a secret that is not sealed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    BackendId, BackendName, BackendSpec, Endpoints, FieldPath, Fingerprint, Generation, InstanceName, Phase, PortPair, ProjectName,
-    References, Revision, Timestamp,
+    BackendId, BackendName, BackendSpec, Endpoints, FieldPath, Fingerprint, Generation, InstanceName, Phase, PortPair,
+    ProjectName, References, Revision, Timestamp,
 };
 
 /// A project.

@@ -1,4 +1,6 @@
 //! `convexinfra completions`: completions for a shell, and nothing else on standard output.
+//!
+//! Must not do: read a manifest.
 
 use clap::CommandFactory;
 

@@ -1,4 +1,6 @@
 //! `convexinfra drift`: what differs from what was last applied. Changes nothing, whatever it finds.
+//!
+//! Must not do: compare with the manifest, which may have been edited since.
 
 use serde::Serialize;
 

@@ -1,4 +1,6 @@
 //! `convexinfra env`: prints or writes the coordinates of a backend. The one command that shows a key.
+//!
+//! Must not do: write anywhere but where `--write` says.
 
 use super::the_backend;
 use crate::cli::args::{Env as Args, EnvFormat};
@@ -21,10 +23,13 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
         for warning in write_file(path, owner, &credentials, None).map_err(failed)? {
             context.printer.talk(&format!("{warning}\n"));
         }
-        context.printer.result(&format!("`{}` names `{backend}`\n", path.display()));
-        context.printer.document(&serde_json::json!({
-            "format": "convexinfra.env/1", "name": backend, "url": credentials.url, "site_url": credentials.site_url, "env_file": path,
-        }));
+        context.printer.result(&format!("`{}` points to `{backend}`\n", path.display()));
+        context.printer.reply(
+            "convexinfra.env/1",
+            serde_json::json!({
+                "name": backend, "url": credentials.url, "site_url": credentials.site_url, "env_file": path,
+            }),
+        );
         return Ok(Exit::Done);
     }
     let block = Block::new(owner, &credentials.url, credentials.admin_key, None).map_err(|error| failed(finding(&error)))?;

@@ -1,4 +1,6 @@
 //! `convexinfra graph`: the graph of the plan.
+//!
+//! Must not do: change anything; a graph is a plan seen from the side.
 
 use crate::cli::args::{Graph as Args, GraphNotation};
 use crate::cli::context::Context;

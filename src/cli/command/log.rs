@@ -1,4 +1,6 @@
 //! `convexinfra log`: what has happened to a project.
+//!
+//! Must not do: show a secret.
 
 use crate::cli::args::Log as Args;
 use crate::cli::context::Context;
@@ -20,6 +22,6 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
         text = format!("nothing has happened to `{project}` yet\n");
     }
     context.printer.result(&text);
-    context.printer.document(&serde_json::json!({ "format": "convexinfra.log/1", "project": project, "entries": entries }));
+    context.printer.reply("convexinfra.log/1", serde_json::json!({ "project": project, "entries": entries }));
     Ok(Exit::Done)
 }

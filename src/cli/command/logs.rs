@@ -1,4 +1,6 @@
 //! `convexinfra logs`: the log of a backend.
+//!
+//! Must not do: keep a copy of what it shows.
 
 use std::time::Duration;
 

@@ -1,4 +1,6 @@
 //! `convexinfra provision` and `deprovision`: one backend in one step, for programs.
+//!
+//! Must not do: rewrite more of the manifest than the one block, or print a key that nobody asked for.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -47,7 +49,7 @@ pub(super) async fn deprovision(context: &Context, args: &DeprovisionArgs) -> Re
             edit(&loaded, |text| remove_backend(text, args.name.as_str()))?;
         }
         context.printer.result(&format!("`{}` is gone\n", args.name));
-        context.printer.document(&serde_json::json!({ "format": "convexinfra.deprovision/1", "name": args.name, "state": "absent" }));
+        context.printer.reply("convexinfra.deprovision/1", serde_json::json!({ "name": args.name, "state": "absent" }));
     }
     Ok(exit)
 }
@@ -73,7 +75,12 @@ fn edit(loaded: &Loaded, change: impl FnOnce(&str) -> Result<String, EditError>)
     file.persist(&path).map(drop).map_err(|error| cannot(error.error))
 }
 
-async fn apply_one(context: &Context, name: &BackendName, destroy: bool, allow_destroy: Vec<BackendName>) -> Result<Exit, Failure> {
+async fn apply_one(
+    context: &Context,
+    name: &BackendName,
+    destroy: bool,
+    allow_destroy: Vec<BackendName>,
+) -> Result<Exit, Failure> {
     // The one document of this command is its result; the events of the apply are talk.
     let quiet = context.without_documents();
     let (loaded, values) = quiet.load_with_secrets(KeyNeed::IfThere).await?;
@@ -88,7 +95,9 @@ async fn report(context: &Context, args: &ProvisionArgs) -> Result<(), Failure> 
     let project = &loaded.desired.project;
     let backend = loaded.desired.backends.get(&args.name);
     let env_file = backend.and_then(|backend| backend.env_file.as_ref()).map(|target| loaded.folder.join(&target.path));
-    let mut document = serde_json::json!({ "format": "convexinfra.provision/1", "name": args.name });
+    // Programs may run somewhere else.
+    let env_file = env_file.map(|path| std::path::absolute(&path).unwrap_or(path));
+    let mut document = serde_json::json!({ "name": args.name });
     if backend.is_some_and(|backend| backend.spec.is_record_only()) {
         document["state"] = "recorded".into();
     } else {
@@ -104,6 +113,6 @@ async fn report(context: &Context, args: &ProvisionArgs) -> Result<(), Failure> 
             }
         }
     }
-    context.printer.document(&document);
+    context.printer.reply("convexinfra.provision/1", document);
     Ok(())
 }

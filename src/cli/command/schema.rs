@@ -1,4 +1,6 @@
 //! `convexinfra schema`: the schemas of everything that programs read or write.
+//!
+//! Must not do: read a manifest.
 
 use crate::cli::args::{Schema as Args, SchemaDocument};
 use crate::cli::context::Context;

@@ -1,4 +1,6 @@
 //! `convexinfra skill`: the skill that tells coding agents how to use convexinfra.
+//!
+//! Must not do: write outside the folder that was named.
 
 use std::fs;
 
@@ -18,10 +20,13 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
             let folder = dir.join("convexinfra");
             let path = folder.join("SKILL.md");
             fs::create_dir_all(&folder).and_then(|()| fs::write(&path, SKILL)).map_err(|error| {
-                Failure::new(Exit::Failed, Finding::new("skill.not_written", format!("`{}` could not be written: {error}", path.display())))
+                Failure::new(
+                    Exit::Failed,
+                    Finding::new("skill.not_written", format!("`{}` could not be written: {error}", path.display())),
+                )
             })?;
             context.printer.result(&format!("wrote `{}`\n", path.display()));
-            context.printer.document(&serde_json::json!({ "format": "convexinfra.skill/1", "path": path }));
+            context.printer.reply("convexinfra.skill/1", serde_json::json!({ "path": path }));
         }
     }
     Ok(Exit::Done)

@@ -1,4 +1,6 @@
 //! `convexinfra status`: what there is.
+//!
+//! Must not do: change anything, or take silence for absence.
 
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;

@@ -124,7 +124,8 @@ pub fn start_time(pid: i32) -> Result<Option<String>, ProviderError> {
         .map_err(process_error(Path::new("/bin/ps"), "started"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     // What has ended and was not asked for its end runs no more.
-    let start = text.trim().split_once(' ').filter(|(state, _)| !state.starts_with('Z')).map(|(_, start)| start.trim().to_owned());
+    let start =
+        text.trim().split_once(' ').filter(|(state, _)| !state.starts_with('Z')).map(|(_, start)| start.trim().to_owned());
     Ok(start.filter(|start| !start.is_empty()))
 }
 
