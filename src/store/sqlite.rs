@@ -73,7 +73,10 @@ impl SqliteStore {
         // leave tidies up after itself; a strictly read-only handle would leave those files behind.
         let writable = Self::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE);
         let store = match writable {
-            Err(StoreError::Denied { .. }) => Self::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?,
+            Err(StoreError::Denied { .. }) => match Self::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY) {
+                Err(StoreError::Denied { .. }) if !has_journal(path) => Self::connect_unchanging(path)?,
+                other => other?,
+            },
             other => other?,
         };
         if store.version()? == 0 {
@@ -83,8 +86,28 @@ impl SqliteStore {
     }
 
     fn connect(path: &Path, flags: OpenFlags) -> Result<Self, StoreError> {
-        let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags).map_err(|error| sql(path, error))?;
+        Self::prepared(path, Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX))
+    }
+
+    /// Opens a file where not even readers can leave a trace (a read-only file system), which SQLite refuses for a
+    /// WAL file unless it is told that nobody writes.
+    fn connect_unchanging(path: &Path) -> Result<Self, StoreError> {
+        let mut uri = "file:".to_owned();
+        for character in path.display().to_string().chars() {
+            match character {
+                '%' => uri.push_str("%25"),
+                '?' => uri.push_str("%3f"),
+                '#' => uri.push_str("%23"),
+                other => uri.push(other),
+            }
+        }
+        uri.push_str("?immutable=1");
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        Self::prepared(path, Connection::open_with_flags(uri, flags))
+    }
+
+    fn prepared(path: &Path, connection: rusqlite::Result<Connection>) -> Result<Self, StoreError> {
+        let connection = connection.map_err(|error| sql(path, error))?;
         let store = Self { connection, path: path.to_owned(), durability: Cell::new(None) };
         let prepare = || -> rusqlite::Result<()> {
             store.connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -157,6 +180,13 @@ impl SqliteStore {
     }
 }
 
+/// Whether something was written that is not in the file itself yet.
+fn has_journal(path: &Path) -> bool {
+    let mut journal = path.as_os_str().to_owned();
+    journal.push("-wal");
+    fs::metadata(journal).is_ok_and(|metadata| metadata.len() > 0)
+}
+
 fn restrict(path: &Path) -> Result<(), StoreError> {
     #[cfg(unix)]
     {
@@ -173,6 +203,10 @@ fn restrict(path: &Path) -> Result<(), StoreError> {
 /// Turns what SQLite says into the situation that it means.
 pub(super) fn sql(path: &Path, error: rusqlite::Error) -> StoreError {
     let path = path.display().to_string();
+    // The index of the journal is mapped memory, and what SQLite reports when it cannot grow is not "full".
+    if error.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE) {
+        return StoreError::Full { path };
+    }
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => StoreError::Damaged { path, source: error },
         Some(ErrorCode::DiskFull) => StoreError::Full { path },
