@@ -98,7 +98,10 @@ impl Desk {
         let documents: Vec<_> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert!(!documents.is_empty(), "`{words}` prints nothing");
         for line in ran.out.lines() {
-            assert!(line.starts_with("{\"format\":\"convexinfra."), "`{words}` prints what does not start with its format: {line}");
+            assert!(
+                line.starts_with("{\"format\":\"convexinfra."),
+                "`{words}` prints what does not start with its format: {line}"
+            );
         }
         documents
     }

@@ -88,7 +88,10 @@ fn what_can_run_here_is_applied() {
             words.push_str(&format!(" --allow-destroy {}", backend["name"].as_str().unwrap()));
         }
         desk.done(&words);
-        assert!(fs::read_dir(desk.home().join("backends")).is_ok_and(|mut left| left.next().is_none()), "{name}: something is left");
+        assert!(
+            fs::read_dir(desk.home().join("backends")).is_ok_and(|mut left| left.next().is_none()),
+            "{name}: something is left"
+        );
     }
 }
 
@@ -98,7 +101,10 @@ fn the_monorepo_has_an_env_file_for_each_app() {
     desk.done("apply --yes");
     for app in ["auth", "billing", "web"] {
         let text = desk.read(&format!("apps/{app}/.env.local"));
-        assert!(text.contains("CONVEX_SELF_HOSTED_URL=http://127.0.0.1:") && text.contains(&format!("'monorepo-{app}|")), "{text}");
+        assert!(
+            text.contains("CONVEX_SELF_HOSTED_URL=http://127.0.0.1:") && text.contains(&format!("'monorepo-{app}|")),
+            "{text}"
+        );
         assert_eq!(text.contains("VITE_CONVEX_URL="), app == "web", "{text}");
     }
 }

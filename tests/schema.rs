@@ -49,7 +49,8 @@ impl Schemas {
         let documents = desk.documents(words);
         let (_, validator) = self.0.iter().find(|(found, _)| *found == document).unwrap();
         for value in &documents {
-            let errors: Vec<String> = validator.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect();
+            let errors: Vec<String> =
+                validator.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect();
             assert!(errors.is_empty(), "`{words}`: {errors:#?}\n{value:#}");
         }
         documents
@@ -75,7 +76,8 @@ simulated = { listen = false }
 
 #[test]
 fn what_real_runs_print_keeps_to_the_schemas() {
-    let schemas = Schemas([Document::Plan, Document::Events, Document::Error, Document::Status].map(|it| (it, validator(it))).into());
+    let schemas =
+        Schemas([Document::Plan, Document::Events, Document::Error, Document::Status].map(|it| (it, validator(it))).into());
     let desk = Desk::new(MANIFEST);
     // A file that two backends could write has to be named.
     desk.edit("client_vars = true", "client_vars = true\nenv_file = \".env.local\"");

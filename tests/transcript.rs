@@ -139,7 +139,9 @@ fn changes() {
     let mut session = Session::new(SHOP);
     session.desk.done("apply --yes");
     session.desk.edit("\"hello\"", "\"good morning\"");
-    session.desk.edit("env_file = \".env.local\"", "env_file = \".env.local\"\nttl = \"7d\"\ntuning = { max_concurrent_queries = 32 }");
+    session
+        .desk
+        .edit("env_file = \".env.local\"", "env_file = \".env.local\"\nttl = \"7d\"\ntuning = { max_concurrent_queries = 32 }");
     session.run("plan --detailed-exitcode");
     session.run("plan --markdown");
     session.run("plan --out saved.json");
@@ -156,11 +158,17 @@ fn changes() {
 #[test]
 fn refusals() {
     let mut session = Session::new(SHOP);
-    session.desk.edit("listen = false }", "listen = false }\nprotected = true\nresources = { disk = \"2 GiB\" }\nrelease = \"precompiled-2026-08-22-652b828\"");
+    session.desk.edit(
+        "listen = false }",
+        "listen = false }\nprotected = true\nresources = { disk = \"2 GiB\" }\nrelease = \"precompiled-2026-08-22-652b828\"",
+    );
     session.desk.done("apply --yes");
     session.desk.edit("disk = \"2 GiB\"", "disk = \"1 GiB\", memory = \"8 GiB\"");
     session.desk.edit("precompiled-2026-08-22-652b828", "precompiled-2026-08-01-0123456");
-    session.desk.edit("env_file = \".env.local\"", "env_file = \".env.local\"\nregion = \"iad\"\nstorage = { engine = \"postgres\", managed = true }");
+    session.desk.edit(
+        "env_file = \".env.local\"",
+        "env_file = \".env.local\"\nregion = \"iad\"\nstorage = { engine = \"postgres\", managed = true }",
+    );
     session.desk.edit("project = \"shop\"", "project = \"shop\"\nbudget = { memory = \"4 GiB\" }");
     session.run("plan");
     session.run("apply --yes");
@@ -168,10 +176,16 @@ fn refusals() {
     session.desk.write("convex.toml", "project = \"shop\"\n");
     session.run("apply --yes");
     session.run("destroy test --allow-destroy test");
-    session.desk.write("convex.toml", "project = \"shop\"\n[backends.test]\nprovider = \"simulated\"\n[backends.dev]\nprovider = \"docker\"\n");
+    session.desk.write(
+        "convex.toml",
+        "project = \"shop\"\n[backends.test]\nprovider = \"simulated\"\n[backends.dev]\nprovider = \"docker\"\n",
+    );
     session.run("plan --project other");
     session.desk.write("convex.toml", &format!("{SHOP}protected = false\n"));
-    session.desk.edit("[backends.test]", "[backends.test]\nresources = { disk = \"2 GiB\" }\nrelease = \"precompiled-2026-08-22-652b828\"");
+    session.desk.edit(
+        "[backends.test]",
+        "[backends.test]\nresources = { disk = \"2 GiB\" }\nrelease = \"precompiled-2026-08-22-652b828\"",
+    );
     session.desk.done("apply --yes");
     insta::assert_snapshot!(session.end());
 }

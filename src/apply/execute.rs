@@ -107,12 +107,15 @@ async fn run_steps(execution: &Execution<'_>) -> Tally {
             && let Some(index) = scheduler.next_ready()
         {
             let step = &plan.steps[index];
-            tell(execution, EventKind::StepStarted {
-                id: step.id.clone(),
-                address: step.address.clone(),
-                action: step.action,
-                reason: step.reason,
-            });
+            tell(
+                execution,
+                EventKind::StepStarted {
+                    id: step.id.clone(),
+                    address: step.address.clone(),
+                    action: step.action,
+                    reason: step.reason,
+                },
+            );
             running.push(Box::pin(async move {
                 let started = Instant::now();
                 let result = with_heartbeat(execution, step, run_step(execution, step)).await;
@@ -166,13 +169,16 @@ fn tell(execution: &Execution<'_>, kind: EventKind) {
 
 fn finished(execution: &Execution<'_>, index: usize, end: StepEnd, duration: Duration) {
     let step = &execution.plan.steps[index];
-    tell(execution, EventKind::StepFinished {
-        id: step.id.clone(),
-        address: step.address.clone(),
-        action: step.action,
-        end,
-        milliseconds: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
-    });
+    tell(
+        execution,
+        EventKind::StepFinished {
+            id: step.id.clone(),
+            address: step.address.clone(),
+            action: step.action,
+            end,
+            milliseconds: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+        },
+    );
 }
 
 fn progress(execution: &Execution<'_>, step: &Step, message: String) {

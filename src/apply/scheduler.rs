@@ -38,7 +38,8 @@ pub struct Scheduler {
 impl Scheduler {
     /// A scheduler at the beginning of a plan.
     pub fn new(plan: &Plan) -> Self {
-        let positions: BTreeMap<&StepId, usize> = plan.steps.iter().enumerate().map(|(index, step)| (&step.id, index)).collect();
+        let positions: BTreeMap<&StepId, usize> =
+            plan.steps.iter().enumerate().map(|(index, step)| (&step.id, index)).collect();
         let mut dependents = vec![Vec::new(); plan.steps.len()];
         let mut missing = vec![0; plan.steps.len()];
         for (index, step) in plan.steps.iter().enumerate() {
@@ -125,6 +126,7 @@ mod tests {
                     changes: Vec::new(),
                     after: after.iter().map(|name| id(name)).collect(),
                     destroys_data: false,
+                    difference: None,
                     task: None,
                 })
                 .collect(),

@@ -6,15 +6,14 @@ use std::collections::BTreeSet;
 
 use super::{AuthorityError, Entropy};
 use crate::control::ControlError;
-use crate::model::{
-    BackendId, BackendName, BackendSpec, Endpoints, Finding, InstanceName, PortPair, ProjectName,
-};
+use crate::model::{BackendId, BackendName, BackendSpec, Endpoints, Finding, InstanceName, PortPair, ProjectName};
 use crate::store::Rows;
 
-/// The first port that is handed out. Above Convex's own 3210, which other tools take by habit, and below the range
-/// from which systems choose ports for outgoing connections.
-const FIRST_PORT: u16 = 4210;
-const LAST_PORT: u16 = 29_998;
+/// The first port that is handed out unless somebody asks for another. Above Convex's own 3210, which other tools take
+/// by habit.
+pub(super) const FIRST_PORT: u16 = 4210;
+/// The last one, below the range from which systems choose ports for outgoing connections.
+const LAST_PORT: u16 = 29_999;
 
 /// How many projects may share one joined name before it is an error.
 const SAME_NAMES: u32 = 99;
@@ -28,9 +27,14 @@ pub(super) fn backend_id(entropy: Entropy) -> Result<BackendId, AuthorityError> 
 }
 
 /// The instance name of a new backend: the preferred one, or the first numbered one that is free.
-pub(super) fn instance_name(rows: &dyn Rows, project: &ProjectName, backend: &BackendName) -> Result<InstanceName, AuthorityError> {
+pub(super) fn instance_name(
+    rows: &dyn Rows,
+    project: &ProjectName,
+    backend: &BackendName,
+) -> Result<InstanceName, AuthorityError> {
     let refused = |message: String| ControlError::Refused(Finding::new("control.instance_name", message));
-    let preferred = InstanceName::preferred(project, backend).map_err(|error| refused(format!("`{project}-{backend}`: {error}")))?;
+    let preferred =
+        InstanceName::preferred(project, backend).map_err(|error| refused(format!("`{project}-{backend}`: {error}")))?;
     if !rows.instance_name_taken(&preferred)? {
         return Ok(preferred);
     }
@@ -44,15 +48,15 @@ pub(super) fn instance_name(rows: &dyn Rows, project: &ProjectName, backend: &Ba
 }
 
 /// The first pair of neighbouring ports that no backend holds and that is not known to be somebody else's.
-pub(super) fn ports(rows: &dyn Rows, strangers: &BTreeSet<u16>) -> Result<PortPair, AuthorityError> {
+pub(super) fn ports(rows: &dyn Rows, first: u16, strangers: &BTreeSet<u16>) -> Result<PortPair, AuthorityError> {
     let held: BTreeSet<u16> = rows.ports()?.into_iter().flat_map(|pair| [pair.api, pair.site]).collect();
     let free = |port: &u16| !held.contains(port) && !strangers.contains(port);
-    (FIRST_PORT..=LAST_PORT)
+    (first..LAST_PORT)
         .step_by(2)
         .map(|api| PortPair { api, site: api + 1 })
         .find(|pair| free(&pair.api) && free(&pair.site))
         .ok_or_else(|| {
-            let message = format!("every port from {FIRST_PORT} to {} is taken", LAST_PORT + 1);
+            let message = format!("every port from {first} to {LAST_PORT} is taken");
             ControlError::Refused(Finding::new("control.no_ports", message)).into()
         })
 }

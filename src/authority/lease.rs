@@ -3,7 +3,7 @@
 //! Must not do: read a clock of its own, or trust that a holder says goodbye.
 
 use super::{Authority, AuthorityError};
-use crate::control::{ControlError, Holder, LEASE_SECONDS, Lease};
+use crate::control::{Claim, ControlError, Holder, LEASE_SECONDS, Lease};
 use crate::model::{ProjectName, Revision, Timestamp};
 use crate::store::{Durability, LeaseRow, ProjectRow, Rows, Store};
 
@@ -83,12 +83,13 @@ impl<S: Store> Authority<S> {
         self.store.read(|rows| Ok(rows.lease(project)?.and_then(|row| current_holder(&row, now, &liveness))))
     }
 
-    /// Notes where a project is applied from.
-    pub fn settle(&self, lease: &Lease, origin: &str, now: Timestamp) -> Result<(), AuthorityError> {
+    /// Notes where a project is at home.
+    pub fn settle(&self, lease: &Lease, origin: &str, claim: Claim, now: Timestamp) -> Result<(), AuthorityError> {
         self.store.write(Durability::Process, |rows| {
             fenced(rows, lease)?;
             let mut project = project_row(rows, &lease.project, now)?;
-            if project.origin.as_deref() != Some(origin) {
+            let free = project.origin.is_none() || claim == Claim::TakeOver;
+            if free && project.origin.as_deref() != Some(origin) {
                 project.origin = Some(origin.to_owned());
                 rows.put_project(&project)?;
             }

@@ -33,12 +33,19 @@ pub struct Authority<S> {
     store: S,
     vault: Vault,
     entropy: Entropy,
+    first_port: u16,
 }
 
 impl<S: Store> Authority<S> {
     /// An authority over these rows.
     pub fn new(store: S, vault: Vault, entropy: Entropy) -> Self {
-        Self { store, vault, entropy }
+        Self { store, vault, entropy, first_port: allocation::FIRST_PORT }
+    }
+
+    /// The same, handing out ports from this one on: two authorities on one machine do not know of each other.
+    #[must_use]
+    pub fn with_first_port(self, first_port: u16) -> Self {
+        Self { first_port, ..self }
     }
 
     /// The vault that seals this store's secrets.
@@ -55,7 +62,8 @@ impl<S: Store> Authority<S> {
         detail: impl Into<String>,
     ) -> Result<(), AuthorityError> {
         let backend = backend.map(ToString::to_string);
-        let event = EventRow { sequence: 0, project: project.clone(), at, kind: kind.to_owned(), backend, detail: detail.into() };
+        let event =
+            EventRow { sequence: 0, project: project.clone(), at, kind: kind.to_owned(), backend, detail: detail.into() };
         Ok(rows.append_event(&event)?)
     }
 }
@@ -107,7 +115,9 @@ pub fn store_finding(error: &StoreError) -> Finding {
              stays where it is, but their secrets and ports are only in the store",
         ),
         StoreError::Full { .. } => ("store.full", "make room and run the same command again; nothing was half written"),
-        StoreError::Denied { .. } => ("store.denied", "check who owns the directory, or choose another one with `CONVEXINFRA_HOME`"),
+        StoreError::Denied { .. } => {
+            ("store.denied", "check who owns the directory, or choose another one with `CONVEXINFRA_HOME`")
+        }
         StoreError::Busy { .. } => ("store.busy", "wait for the other process, or look for one that hangs"),
         StoreError::Row { .. } => ("store.row", "the store was changed by something else, or this is a bug in convexinfra"),
         StoreError::Sql { .. } => ("store.sql", "if the disk is sound, this is a bug in convexinfra"),

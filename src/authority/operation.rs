@@ -13,8 +13,8 @@ use crate::control::{ControlError, Lease, Outcome, Request, Work};
 use crate::convex::admin_key::{self, InstanceSecret, KeyKind};
 use crate::fault;
 use crate::model::{
-    BackendId, BackendName, BackendSpec, FieldPath, Finding, Generation, OperationId, Phase, Placement, PortPair, References, Secret,
-    Timestamp, secret_slots,
+    BackendId, BackendName, BackendSpec, FieldPath, Finding, Generation, OperationId, Phase, Placement, PortPair, References,
+    Secret, Timestamp, secret_slots,
 };
 use crate::store::{BackendRow, Durability, OperationRow, Rows, Store};
 
@@ -110,11 +110,13 @@ impl<S: Store> Authority<S> {
     ///
     /// # Errors
     /// [`ControlError`] when the lease is lost or the work is refused; nothing is written then.
-    pub fn accept(&self, lease: &Lease, request: &Request, now: Timestamp) -> Result<(Option<Operation>, Next), AuthorityError> {
-        let durability = match &request.work {
-            Work::Put { spec, .. } if spec.is_record_only() => Durability::Process,
-            _ => Durability::Power,
-        };
+    pub fn accept(
+        &self,
+        lease: &Lease,
+        request: &Request,
+        now: Timestamp,
+    ) -> Result<(Option<Operation>, Next), AuthorityError> {
+        let durability = if self.is_record_only(lease, request)? { Durability::Process } else { Durability::Power };
         let accepted = self.store.write(durability, |rows| {
             lease::fenced(rows, lease)?;
             if let Some(known) = rows.operation(&lease.project, &request.key)?
@@ -132,6 +134,18 @@ impl<S: Store> Authority<S> {
         })?;
         fault::point("authority.accepted");
         Ok(accepted)
+    }
+
+    /// Whether a piece of work has no effect outside the rows.
+    fn is_record_only(&self, lease: &Lease, request: &Request) -> Result<bool, AuthorityError> {
+        match &request.work {
+            Work::Put { spec, .. } => Ok(spec.is_record_only()),
+            // Only who holds the lease could make it more than a record in between.
+            Work::Remove => self.store.read(|rows| {
+                let row = rows.backend(&lease.project, &request.backend)?;
+                Ok::<_, AuthorityError>(row.is_none_or(|row| row.spec.is_record_only()))
+            }),
+        }
     }
 
     /// Takes note of how an effect ended, and says what has to happen next.
@@ -180,14 +194,15 @@ impl<S: Store> Authority<S> {
             None => renamed_from.map(|old| rows.backend(&lease.project, old)).transpose()?.flatten(),
             found => found,
         };
-        let replaces = existing.as_ref().is_some_and(|row| {
-            row.phase == Phase::Removing || (!row.has_been_ready && row.spec.provider != put.spec.provider)
-        });
+        let replaces = existing
+            .as_ref()
+            .is_some_and(|row| row.phase == Phase::Removing || (!row.has_been_ready && row.spec.provider != put.spec.provider));
         if let Some(row) = &existing
             && !replaces
             && row.spec.provider != put.spec.provider
         {
-            let message = format!("`{}` cannot move from provider `{}` to `{}`", request.backend, row.spec.provider, put.spec.provider);
+            let message =
+                format!("`{}` cannot move from provider `{}` to `{}`", request.backend, row.spec.provider, put.spec.provider);
             return Err(ControlError::Refused(Finding::new("control.moves_data", message)).into());
         }
         let id = accept_operation(rows, lease, request, "put", now)?;
@@ -261,7 +276,7 @@ impl<S: Store> Authority<S> {
         }
         let ports = match row.ports {
             Some(ports) => ports,
-            None => allocation::ports(rows, &BTreeSet::new())?,
+            None => allocation::ports(rows, self.first_port, &BTreeSet::new())?,
         };
         self.place(&mut row, ports);
         rows.put_backend(&row)?;
@@ -358,6 +373,8 @@ impl<S: Store> Authority<S> {
         now: Timestamp,
     ) -> Result<(Option<Operation>, Next), AuthorityError> {
         let Some(mut row) = rows.backend(&lease.project, &request.backend)? else {
+            // The operation belongs to a project, which may have no row yet.
+            rows.put_project(&lease::project_row(rows, &lease.project, now)?)?;
             let id = accept_operation(rows, lease, request, "remove", now)?;
             let outcome = end_operation(rows, &id, Outcome::Done { operation: id.clone() }, now)?;
             return Ok((None, Next::Ended(outcome)));
@@ -384,10 +401,17 @@ impl<S: Store> Authority<S> {
         Ok((Some(operation), Next::Do(Effect::Remove(Box::new(self.placement(&row)?)))))
     }
 
-    fn ready(&self, rows: &dyn Rows, operation: &Operation, mut row: BackendRow, now: Timestamp) -> Result<Next, AuthorityError> {
+    fn ready(
+        &self,
+        rows: &dyn Rows,
+        operation: &Operation,
+        mut row: BackendRow,
+        now: Timestamp,
+    ) -> Result<Next, AuthorityError> {
         // From here on there is data to lose.
         row.has_been_ready = true;
-        let unset: BTreeSet<String> = row.managed_env.iter().filter(|name| !row.spec.env.contains_key(*name)).cloned().collect();
+        let unset: BTreeSet<String> =
+            row.managed_env.iter().filter(|name| !row.spec.env.contains_key(*name)).cloned().collect();
         if row.spec.env.is_empty() && unset.is_empty() {
             return self.finished(rows, operation, row, now);
         }
@@ -401,7 +425,13 @@ impl<S: Store> Authority<S> {
         Ok(Next::Do(Effect::SetEnvironment(Box::new(placement), EnvironmentGoal { set, unset })))
     }
 
-    fn finished(&self, rows: &dyn Rows, operation: &Operation, mut row: BackendRow, now: Timestamp) -> Result<Next, AuthorityError> {
+    fn finished(
+        &self,
+        rows: &dyn Rows,
+        operation: &Operation,
+        mut row: BackendRow,
+        now: Timestamp,
+    ) -> Result<Next, AuthorityError> {
         row.phase = Phase::Ready;
         row.managed_env = row.spec.env.keys().cloned().collect();
         rows.put_backend(&row)?;
@@ -425,7 +455,7 @@ impl<S: Store> Authority<S> {
         {
             // Nobody knows these ports yet, so others do as well.
             operation.strangers.insert(port);
-            let ports = allocation::ports(rows, &operation.strangers)?;
+            let ports = allocation::ports(rows, self.first_port, &operation.strangers)?;
             self.place(&mut row, ports);
             rows.put_backend(&row)?;
             return Ok(Next::Do(Effect::Ensure(Box::new(self.placement(&row)?))));
@@ -439,7 +469,13 @@ impl<S: Store> Authority<S> {
         Ok(Next::Ended(end_operation(rows, &operation.id, outcome, now)?))
     }
 
-    fn removed(&self, rows: &dyn Rows, operation: &mut Operation, row: BackendRow, now: Timestamp) -> Result<Next, AuthorityError> {
+    fn removed(
+        &self,
+        rows: &dyn Rows,
+        operation: &mut Operation,
+        row: BackendRow,
+        now: Timestamp,
+    ) -> Result<Next, AuthorityError> {
         rows.delete_backend(&row.id)?;
         Self::event(rows, &row.project, now, "backend_removed", Some(&row.name), format!("operation {}", operation.id))?;
         if let Stage::Replace(name, put) = std::mem::replace(&mut operation.work, Stage::Put) {
@@ -465,7 +501,6 @@ fn accept_operation(
     if let Some(OperationRow { id: Some(id), .. }) = rows.operation(&lease.project, &request.key)? {
         return Ok(id);
     }
-    lease::project_row(rows, &lease.project, now).and_then(|row| Ok(rows.put_project(&row)?))?;
     Ok(rows.accept_operation(&OperationRow {
         id: None,
         project: lease.project.clone(),

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::control::{Holder, LEASE_SECONDS, Lease, Outcome, Request, Work};
-use crate::model::{
-    BackendSpec, FieldPath, Phase, ProviderKind, References, Secret, SecretRef, SecretSource,
-};
+use crate::model::{BackendSpec, FieldPath, Phase, ProviderKind, References, Secret, SecretRef, SecretSource};
 use crate::store::SqliteStore;
 
 struct World {
@@ -90,7 +88,10 @@ fn one_holder_at_a_time_and_the_dead_make_room() {
     let second = world.authority.acquire(&project(), &holder(2), NOW, |_| Liveness::Dead).unwrap();
     assert!(second.fence > first.fence);
     assert!(matches!(world.authority.renew(&first, NOW), Err(AuthorityError::Control(ControlError::LeaseLost { .. }))));
-    assert!(matches!(world.accept(&first, "k", "dev", put(simulated())), Err(AuthorityError::Control(ControlError::LeaseLost { .. }))));
+    assert!(matches!(
+        world.accept(&first, "k", "dev", put(simulated())),
+        Err(AuthorityError::Control(ControlError::LeaseLost { .. }))
+    ));
     world.authority.release(&second, NOW).unwrap();
     world.authority.acquire(&project(), &holder(3), NOW, alive).unwrap();
 }
@@ -120,7 +121,10 @@ fn a_backend_gets_all_it_needs_once_and_keeps_it() {
     assert_eq!((first.url, first.admin_key), (second.url, second.admin_key.clone()));
     let view = world.authority.view(&project()).unwrap();
     assert_eq!(view.backends[0].phase, Phase::Ready);
-    assert_eq!(view.backends[0].admin_key, Some(world.authority.vault().fingerprint_key(&project()).fingerprint(second.admin_key.expose())));
+    assert_eq!(
+        view.backends[0].admin_key,
+        Some(world.authority.vault().fingerprint_key(&project()).fingerprint(second.admin_key.expose()))
+    );
 }
 
 #[test]
@@ -144,7 +148,8 @@ fn ports_of_strangers_are_passed_over_while_nobody_knows_them() {
     let lease = world.lease();
     let (operation, next) = world.accept(&lease, "k", "dev", put(simulated())).unwrap();
     let Next::Do(Effect::Ensure(placement)) = next else { panic!("{next:?}") };
-    let failure = EffectFailure { finding: Finding::new("provider.port_taken", "taken"), port_taken: Some(placement.ports.api) };
+    let failure =
+        EffectFailure { finding: Finding::new("provider.port_taken", "taken"), port_taken: Some(placement.ports.api) };
     let next = world.authority.advance(&mut operation.unwrap(), EffectEnd::Failed(failure), NOW).unwrap();
     let Next::Do(Effect::Ensure(again)) = next else { panic!("{next:?}") };
     assert_ne!(again.ports, placement.ports);
@@ -220,7 +225,9 @@ fn secrets_are_kept_sealed_and_used_again_when_they_are_not_at_hand() {
     let mut spec = simulated();
     spec.env.insert("TOKEN".into(), SecretSource::Reference(SecretRef::Env("TOKEN".into())));
     let missing = world.accept(&lease, "k", "dev", put(spec.clone())).unwrap_err();
-    assert!(matches!(missing, AuthorityError::Control(ControlError::Refused(finding)) if finding.code == "control.secret_missing"));
+    assert!(
+        matches!(missing, AuthorityError::Control(ControlError::Refused(finding)) if finding.code == "control.secret_missing")
+    );
     let path = FieldPath::new("env.TOKEN");
     let secrets = BTreeMap::from([(path.clone(), Secret::new("hunter2-hunter2"))]);
     world.bring_up(&lease, "dev", Work::Put { spec: Box::new(spec.clone()), secrets, renamed_from: None });

@@ -39,7 +39,12 @@ impl MasterKey {
         let mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(self.0.as_slice());
         // HMAC takes a key of any length, so there is always a result.
         mac.map(|mac| {
-            mac.chain_update(purpose.as_bytes()).chain_update([0]).chain_update(context.as_bytes()).finalize().into_bytes().into()
+            mac.chain_update(purpose.as_bytes())
+                .chain_update([0])
+                .chain_update(context.as_bytes())
+                .finalize()
+                .into_bytes()
+                .into()
         })
         .unwrap_or_default()
     }

@@ -23,7 +23,8 @@ pub struct ProjectView {
 impl<S: Store> Authority<S> {
     /// One project in the rows.
     pub fn view(&self, project: &ProjectName) -> Result<ProjectView, AuthorityError> {
-        let (row, backends) = self.store.read(|rows| Ok::<_, AuthorityError>((rows.project(project)?, rows.backends(project)?)))?;
+        let (row, backends) =
+            self.store.read(|rows| Ok::<_, AuthorityError>((rows.project(project)?, rows.backends(project)?)))?;
         let mut to_observe = Vec::new();
         for (index, backend) in backends.iter().enumerate() {
             if !backend.spec.is_record_only() {

@@ -91,7 +91,9 @@ pub(crate) enum Command {
     /// Show what would change, and why. Changes nothing.
     Plan(Plan),
     /// Make it so and write the env files.
-    #[command(before_help = "Examples:\n  convexinfra apply\n  convexinfra apply --yes --json\n  convexinfra plan --out plan.json && convexinfra apply --plan plan.json --yes")]
+    #[command(
+        before_help = "Examples:\n  convexinfra apply\n  convexinfra apply --yes --json\n  convexinfra plan --out plan.json && convexinfra apply --plan plan.json --yes"
+    )]
     Apply(Apply),
     /// Take backends away with their data.
     Destroy(Destroy),

@@ -46,7 +46,11 @@ pub(crate) struct Loaded {
 
 impl Loaded {
     /// The same with its secrets as fingerprints, as far as there is a key for that.
-    pub(crate) async fn with_fingerprints(&self, control: &dyn ControlPlane, values: &secrets::Values) -> Result<Self, Failure> {
+    pub(crate) async fn with_fingerprints(
+        &self,
+        control: &dyn ControlPlane,
+        values: &secrets::Values,
+    ) -> Result<Self, Failure> {
         let mut keyed = self.clone();
         if !values.is_empty() {
             let key = control.fingerprint_key(&keyed.desired.project, KeyNeed::IfThere).await?;
@@ -83,7 +87,10 @@ impl Context {
         });
         found.ok_or_else(|| {
             let message = format!("no `{}` here or in any folder above", locate::MANIFEST);
-            Failure::new(Exit::Manifest, Finding::new("manifest.not_found", message).with_help("write one with\n    convexinfra init"))
+            Failure::new(
+                Exit::Manifest,
+                Finding::new("manifest.not_found", message).with_help("write one with\n    convexinfra init"),
+            )
         })
     }
 
@@ -91,8 +98,11 @@ impl Context {
     pub(crate) fn load(&self) -> Result<Loaded, Failure> {
         let path = self.manifest_path()?;
         let text = read_manifest(&path)?;
-        let mut parsed = crate::manifest::parse(&text, self.global.project.as_ref())
-            .map_err(|problems| Failure::Manifest { problems, text: text.clone(), file: path.display().to_string() })?;
+        let mut parsed = crate::manifest::parse(&text, self.global.project.as_ref()).map_err(|problems| Failure::Manifest {
+            problems,
+            text: text.clone(),
+            file: path.display().to_string(),
+        })?;
         let folder = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
@@ -173,7 +183,23 @@ impl Context {
             Box::new(Local::new(directory.clone(), executable, sources).with_grace(grace)),
         ];
         let master_key = std::env::var("CONVEXINFRA_MASTER_KEY").ok().filter(|key| !key.is_empty()).map(Secret::new);
-        Ok(Host::new(HostParts { directory, master_key, providers, connections: Connections::default() }))
+        let first_port = first_port()?;
+        Ok(Host::new(HostParts { directory, master_key, providers, connections: Connections::default(), first_port }))
+    }
+}
+
+/// The first port that backends of this home get. Two homes on one machine do not know of each other: where one has a
+/// backend down for a moment, the other could take its ports unless they keep to different ones.
+fn first_port() -> Result<Option<u16>, Failure> {
+    const VARIABLE: &str = "CONVEXINFRA_FIRST_PORT";
+    const ALLOWED: std::ops::RangeInclusive<u16> = 1024..=29_000;
+    match std::env::var(VARIABLE).ok().filter(|text| !text.is_empty()) {
+        None => Ok(None),
+        Some(text) => text.parse().ok().filter(|port| ALLOWED.contains(port)).map(Some).ok_or_else(|| {
+            let message =
+                format!("`{VARIABLE}` is `{text}`, and it should be a port from {} to {}", ALLOWED.start(), ALLOWED.end());
+            Failure::new(Exit::Usage, Finding::new("usage.first_port", message))
+        }),
     }
 }
 

@@ -9,7 +9,9 @@ use super::locate::below;
 use crate::apply::EnvFiles;
 use crate::control::Credentials;
 use crate::env_file::{self, Block, ClientVariables, Expected, Owner, detect};
-use crate::model::{BackendName, Desired, EnvFileActual, EnvFileTarget, Finding, Fingerprint, FingerprintKey, ProjectName, Snapshot};
+use crate::model::{
+    BackendName, Desired, EnvFileActual, EnvFileTarget, Finding, Fingerprint, FingerprintKey, ProjectName, Snapshot,
+};
 
 /// The env files of one manifest.
 pub(crate) struct ManifestEnvFiles {
@@ -44,15 +46,18 @@ impl ManifestEnvFiles {
                 continue;
             }
             let actual = existing.get(name).or_else(|| existing.get(*renamed.get(name)?)).copied();
-            let expected = actual.map(|actual| Expected {
+            let endpoints = actual.and_then(|actual| actual.endpoints.as_ref());
+            let expected = Expected {
                 owner: self.owner(name),
-                url: actual.endpoints.as_ref().map(|endpoints| endpoints.url.clone()),
-                admin_key: actual.admin_key.clone(),
-                client: actual.endpoints.as_ref().and_then(|endpoints| client(&self.folder, target, &endpoints.site_url)),
+                url: endpoints.map(|endpoints| endpoints.url.clone()),
+                admin_key: actual.and_then(|actual| actual.admin_key.clone()),
+                client: endpoints.and_then(|endpoints| client(&self.folder, target, &endpoints.site_url)),
+            };
+            let fingerprint =
+                |key: &str| -> Option<Fingerprint> { fingerprints.map(|fingerprints| fingerprints.fingerprint(key)) };
+            let looked = env_file::inspect(&below(&self.folder, &target.path), Some(&expected), fingerprint, |name| {
+                std::env::var_os(name)
             });
-            let fingerprint = |key: &str| -> Option<Fingerprint> { fingerprints.map(|fingerprints| fingerprints.fingerprint(key)) };
-            let looked =
-                env_file::inspect(&below(&self.folder, &target.path), expected.as_ref(), fingerprint, |name| std::env::var_os(name));
             found.insert(name.clone(), looked);
         }
         found

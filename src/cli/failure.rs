@@ -68,5 +68,10 @@ impl Failure {
 
 /// How wide the terminal is.
 pub(crate) fn width() -> usize {
-    rustix::termios::tcgetwinsize(std::io::stderr()).map(|size| usize::from(size.ws_col)).ok().filter(|width| *width >= 40).unwrap_or(100).min(120)
+    rustix::termios::tcgetwinsize(std::io::stderr())
+        .map(|size| usize::from(size.ws_col))
+        .ok()
+        .filter(|width| *width >= 40)
+        .unwrap_or(100)
+        .min(120)
 }

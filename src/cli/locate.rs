@@ -105,7 +105,11 @@ mod tests {
         fs::create_dir_all(folder.path().join(".git")).unwrap();
         fs::create_dir_all(&inner).unwrap();
         assert!(origin(&inner).starts_with("folder /"));
-        fs::write(folder.path().join(".git/config"), "[core]\n\turl = no\n[remote \"origin\"]\n\turl = https://t@example.com/r.git\n").unwrap();
+        fs::write(
+            folder.path().join(".git/config"),
+            "[core]\n\turl = no\n[remote \"origin\"]\n\turl = https://t@example.com/r.git\n",
+        )
+        .unwrap();
         assert_eq!(origin(&inner), "repository https://example.com/r.git");
     }
 }

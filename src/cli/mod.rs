@@ -8,12 +8,12 @@ mod args;
 mod bars;
 mod command;
 mod context;
+mod env_files;
 mod failure;
 mod locate;
 mod printer;
 mod saved_plan;
 mod secrets;
-mod env_files;
 mod signal;
 
 use std::ffi::OsString;
@@ -44,7 +44,8 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
         _ => {}
     }
     let wants_json = words.iter().any(|word| word == "--json")
-        || std::env::var_os("CONVEXINFRA_JSON").is_some_and(|value| !["", "0", "false", "no", "off"].contains(&value.to_string_lossy().to_lowercase().as_str()));
+        || std::env::var_os("CONVEXINFRA_JSON")
+            .is_some_and(|value| !["", "0", "false", "no", "off"].contains(&value.to_string_lossy().to_lowercase().as_str()));
     let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
         Err(error) => return usage(&error, wants_json),
@@ -54,7 +55,10 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
         Err(error) => {
             let path = cli.global.json_into.unwrap_or_default();
             let finding = Finding::new("usage.json_into", format!("`{}` could not be written: {error}", path.display()));
-            return end(&Printer::new(cli.global.color, cli.global.json, None), &Failure::from(Report::one(Exit::Usage, finding)));
+            return end(
+                &Printer::new(cli.global.color, cli.global.json, None),
+                &Failure::from(Report::one(Exit::Usage, finding)),
+            );
         }
     };
     let printer = Printer::new(cli.global.color, cli.global.json, json_into);
@@ -98,7 +102,8 @@ fn usage(error: &clap::Error, json: bool) -> ExitCode {
             if json {
                 let text = rendered.strip_prefix("error: ").unwrap_or(&rendered).trim_end();
                 let (message, help) = text.split_once("\n\n").unwrap_or((text, ""));
-                let finding = Finding { help: (!help.is_empty()).then(|| help.trim().to_owned()), ..Finding::new("usage", message) };
+                let finding =
+                    Finding { help: (!help.is_empty()).then(|| help.trim().to_owned()), ..Finding::new("usage", message) };
                 let failure = Failure::from(Report::one(Exit::Usage, finding));
                 return end(&Printer::new(ColorChoice::Auto, true, None), &failure);
             }

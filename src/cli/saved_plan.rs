@@ -16,12 +16,18 @@ const LARGEST_PLAN: u64 = 256 << 20;
 /// Saves a plan, readable by its owner only, whole or not at all.
 pub(crate) fn save(plan: &Plan, path: &Path) -> Result<(), Failure> {
     let failed = |error: &dyn std::fmt::Display| {
-        Failure::new(Exit::Failed, Finding::new("plan.not_saved", format!("the plan could not be saved to `{}`: {error}", path.display())))
+        Failure::new(
+            Exit::Failed,
+            Finding::new("plan.not_saved", format!("the plan could not be saved to `{}`: {error}", path.display())),
+        )
     };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let text = serde_json::to_vec(plan).map_err(|error| failed(&error))?;
     let mut file = tempfile::Builder::new().prefix(".convexinfra-plan.").tempfile_in(folder).map_err(|error| failed(&error))?;
-    file.write_all(&text).and_then(|()| file.write_all(b"\n")).and_then(|()| file.as_file().sync_all()).map_err(|error| failed(&error))?;
+    file.write_all(&text)
+        .and_then(|()| file.write_all(b"\n"))
+        .and_then(|()| file.as_file().sync_all())
+        .map_err(|error| failed(&error))?;
     file.persist(path).map_err(|error| failed(&error.error))?;
     Ok(())
 }
@@ -29,8 +35,12 @@ pub(crate) fn save(plan: &Plan, path: &Path) -> Result<(), Failure> {
 /// Reads a saved plan and checks that it is one.
 pub(crate) fn read(path: &Path) -> Result<Plan, Failure> {
     let refused = |what: String| {
-        let finding = Finding::new("plan.unreadable", format!("`{}` is not a plan that can be applied: {what}", path.display()));
-        Failure::new(Exit::Refused, finding.with_help(format!("save a new one with\n    convexinfra plan --out {}", path.display())))
+        let finding =
+            Finding::new("plan.unreadable", format!("`{}` is not a plan that can be applied: {what}", path.display()));
+        Failure::new(
+            Exit::Refused,
+            finding.with_help(format!("save a new one with\n    convexinfra plan --out {}", path.display())),
+        )
     };
     let metadata = fs::metadata(path).map_err(|error| {
         let finding = Finding::new("plan.unreadable", format!("the plan `{}` cannot be read: {error}", path.display()));
@@ -56,7 +66,8 @@ pub(crate) fn stale(saved: &Plan, now: &Plan) -> Option<Finding> {
     } else if saved.base != now.base {
         format!("the project is at revision {} now, and it was made at {}", now.base, saved.base)
     } else if saved.digest != now.digest {
-        "planning now does not give the same steps: a secret, an env file or what is seen of the backends has changed".to_owned()
+        "planning now does not give the same steps: a secret, an env file or what is seen of the backends has changed"
+            .to_owned()
     } else {
         return None;
     };

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use crate::model::{BackendName, Desired, FieldPath, FingerprintKey, Secret, SecretRef, SecretSource, SecretState, secret_slots};
+use crate::model::{
+    BackendName, Desired, FieldPath, FingerprintKey, Secret, SecretRef, SecretSource, SecretState, secret_slots,
+};
 
 /// How large a secret in a file may be.
 const LARGEST_SECRET: u64 = 64 << 10;

@@ -11,7 +11,10 @@ pub(crate) fn listen(talk: impl Fn(&str) + Send + 'static) -> watch::Receiver<In
     let (sender, receiver) = watch::channel(Interrupt::None);
     tokio::spawn(async move {
         for (interrupt, words) in [
-            (Interrupt::Finish, "interrupted: what runs is finished, nothing more is begun; once more leaves everything as it is\n"),
+            (
+                Interrupt::Finish,
+                "interrupted: what runs is finished, nothing more is begun; once more leaves everything as it is\n",
+            ),
             (Interrupt::Abort, "left as it is; run the same command again to go on\n"),
         ] {
             if !asked().await {

@@ -8,8 +8,8 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    BackendName, BackendSpec, Exit, FieldPath, Finding, FingerprintKey, OperationId, ProjectName, Report, Revision, Secret, Snapshot,
-    Timestamp,
+    BackendName, BackendSpec, Exit, FieldPath, Finding, FingerprintKey, OperationId, ProjectName, Report, Revision, Secret,
+    Snapshot, Timestamp,
 };
 
 /// A control plane. The same commands run against every implementation.
@@ -18,7 +18,11 @@ pub trait ControlPlane: Send + Sync {
     fn snapshot<'a>(&'a self, project: &'a ProjectName) -> BoxFuture<'a, Result<Snapshot, ControlError>>;
 
     /// The key under which secrets of this project are fingerprinted; none while the control plane is new.
-    fn fingerprint_key<'a>(&'a self, project: &'a ProjectName, need: KeyNeed) -> BoxFuture<'a, Result<Option<FingerprintKey>, ControlError>>;
+    fn fingerprint_key<'a>(
+        &'a self,
+        project: &'a ProjectName,
+        need: KeyNeed,
+    ) -> BoxFuture<'a, Result<Option<FingerprintKey>, ControlError>>;
 
     /// Takes the right to change a project.
     fn acquire<'a>(&'a self, project: &'a ProjectName, holder: Holder) -> BoxFuture<'a, Result<Lease, ControlError>>;
@@ -29,17 +33,31 @@ pub trait ControlPlane: Send + Sync {
     /// Gives that right back.
     fn release<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<(), ControlError>>;
 
-    /// Notes where the project is applied from.
-    fn settle<'a>(&'a self, lease: &'a Lease, origin: &'a str) -> BoxFuture<'a, Result<(), ControlError>>;
+    /// Notes where the project is at home.
+    fn settle<'a>(&'a self, lease: &'a Lease, origin: &'a str, claim: Claim) -> BoxFuture<'a, Result<(), ControlError>>;
 
     /// Carries one operation out, from wherever an earlier attempt left it, and returns when it has ended.
-    fn run<'a>(&'a self, lease: &'a Lease, request: Request, notice: Notice<'a>) -> BoxFuture<'a, Result<Outcome, ControlError>>;
+    fn run<'a>(
+        &'a self,
+        lease: &'a Lease,
+        request: Request,
+        notice: Notice<'a>,
+    ) -> BoxFuture<'a, Result<Outcome, ControlError>>;
 
     /// Where a backend is and the key that opens it. Needs more than the right to read.
-    fn credentials<'a>(&'a self, project: &'a ProjectName, backend: &'a BackendName) -> BoxFuture<'a, Result<Credentials, ControlError>>;
+    fn credentials<'a>(
+        &'a self,
+        project: &'a ProjectName,
+        backend: &'a BackendName,
+    ) -> BoxFuture<'a, Result<Credentials, ControlError>>;
 
     /// A piece of a backend's log.
-    fn logs<'a>(&'a self, project: &'a ProjectName, backend: &'a BackendName, from: LogFrom) -> BoxFuture<'a, Result<LogPiece, ControlError>>;
+    fn logs<'a>(
+        &'a self,
+        project: &'a ProjectName,
+        backend: &'a BackendName,
+        from: LogFrom,
+    ) -> BoxFuture<'a, Result<LogPiece, ControlError>>;
 
     /// What has happened to a project, newest last, at most so many entries.
     fn history<'a>(&'a self, project: &'a ProjectName, limit: u32) -> BoxFuture<'a, Result<Vec<HistoryEntry>, ControlError>>;
@@ -61,6 +79,15 @@ pub enum KeyNeed {
     IfThere,
     /// Make it: somebody asked for a document that has to name secrets.
     Make,
+}
+
+/// What happens to a project that already is at home somewhere else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// It stays at home there.
+    IfUnclaimed,
+    /// It moves here.
+    TakeOver,
 }
 
 /// Who holds a lease.
@@ -226,12 +253,14 @@ impl ControlError {
         let (exit, finding) = match self {
             Self::LeaseHeld { project, .. } => (
                 Exit::LeaseHeld,
-                Finding::new("control.lease_held", message)
-                    .with_help(format!("wait until it is done, or look at it with\n    convexinfra status --project {project}")),
+                Finding::new("control.lease_held", message).with_help(format!(
+                    "wait until it is done, or look at it with\n    convexinfra status --project {project}"
+                )),
             ),
             Self::LeaseLost { .. } => (
                 Exit::LeaseHeld,
-                Finding::new("control.lease_lost", message).with_help("run the same command again; it goes on where this one stopped"),
+                Finding::new("control.lease_lost", message)
+                    .with_help("run the same command again; it goes on where this one stopped"),
             ),
             Self::NoSuchBackend { .. } => (
                 Exit::Failed,

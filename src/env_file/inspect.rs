@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use super::block::{ADMIN_KEY, Block, CLOUD_DEPLOYMENT, DEPLOY_KEYS, Expected, URL};
-use super::diff::is_bare_url;
+use super::diff::{is_bare_url, preview};
 use super::error::EnvFileError;
 use super::git;
 use super::merge::merge;
@@ -58,7 +58,11 @@ pub fn inspect(
     }
     Rivals { path, expected, fingerprint: &fingerprint }.warn(&document, &environment, &mut warnings);
     let url = document.value(URL).filter(|url| is_bare_url(url)).map(str::to_owned);
-    EnvFileActual::Writable { current, url, admin_key, warnings }
+    let difference = match expected {
+        Some(expected) if !current => preview(existing, expected, &fingerprint),
+        _ => String::new(),
+    };
+    EnvFileActual::Writable { current, url, admin_key, warnings, difference }
 }
 
 /// A refusal, with what the system said at its end.

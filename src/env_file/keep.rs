@@ -68,9 +68,11 @@ pub fn take_out(path: &Path, owner: &Owner) -> Result<bool, EnvFileError> {
         if bytes == *content {
             return Ok(false);
         }
-        write::write(path, Some(content), &bytes)?;
+        // Never emptied first and deleted then: in between, nothing would tell that the empty file was ours.
         if bytes.is_empty() && target.real == target.path {
-            write::delete(&target)?;
+            write::delete(&target, content)?;
+        } else {
+            write::write(path, Some(content), &bytes)?;
         }
         Ok(true)
     })

@@ -74,8 +74,13 @@ pub(super) fn replace(path: &Path, real: &Path, before: Option<&[u8]>, bytes: &[
     Ok(())
 }
 
-/// Deletes an env file that holds nothing any more.
-pub(super) fn delete(target: &Target) -> Result<(), EnvFileError> {
+/// Deletes an env file in which nothing is left but what the caller read and is taking out.
+pub(super) fn delete(target: &Target, expected_before: &[u8]) -> Result<(), EnvFileError> {
+    target.guard()?;
+    sweep(&target.folder());
+    if read_at_most(&target.real).map_or(true, |now| now != expected_before) {
+        return Err(EnvFileError::ChangedMeanwhile { path: target.path.clone() });
+    }
     fs::remove_file(&target.real).map_err(|error| EnvFileError::writing(&target.path, error))?;
     fault::point("env_file.deleted");
     Ok(())

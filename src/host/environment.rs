@@ -47,7 +47,10 @@ pub(super) async fn set(
         .map(|(name, value)| EnvironmentChange { name: name.clone(), value: Some(value.clone()) })
         .collect();
     changes.extend(
-        goal.unset.iter().filter(|name| seen.contains_key(*name)).map(|name| EnvironmentChange { name: name.clone(), value: None }),
+        goal.unset
+            .iter()
+            .filter(|name| seen.contains_key(*name))
+            .map(|name| EnvironmentChange { name: name.clone(), value: None }),
     );
     if changes.is_empty() { Ok(()) } else { deployment.change_environment(&changes).await }
 }

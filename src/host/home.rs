@@ -13,6 +13,9 @@ use crate::control::ControlError;
 use crate::fault;
 use crate::model::{Finding, Secret};
 
+/// What a master key is called until it is written to the end.
+const UNPLACED: &str = ".master.key.";
+
 /// The directory that a host lives in.
 pub struct Home {
     directory: PathBuf,
@@ -57,10 +60,12 @@ impl From<HomeError> for ControlError {
             }
             HomeError::Directory { .. } => Finding::new("home.directory", message)
                 .with_help("check who owns it, or choose another directory with `CONVEXINFRA_HOME`"),
-            HomeError::KeyShape { .. } => Finding::new("home.master_key_shape", message)
-                .with_help("make one with\n    openssl rand -hex 32"),
-            HomeError::KeyMissing { .. } => Finding::new("home.master_key_missing", message)
-                .with_help("put the key back, or set `CONVEXINFRA_MASTER_KEY`; without it the secrets in the store cannot be read"),
+            HomeError::KeyShape { .. } => {
+                Finding::new("home.master_key_shape", message).with_help("make one with\n    openssl rand -hex 32")
+            }
+            HomeError::KeyMissing { .. } => Finding::new("home.master_key_missing", message).with_help(
+                "put the key back, or set `CONVEXINFRA_MASTER_KEY`; without it the secrets in the store cannot be read",
+            ),
         };
         Self::Record(finding)
     }
@@ -137,13 +142,40 @@ impl Home {
         let mut bytes = Zeroizing::new([0u8; 32]);
         getrandom::fill(bytes.as_mut_slice()).map_err(|error| failed(std::io::Error::other(error.to_string())))?;
         let key = MasterKey::new(*bytes);
+        let _turn = self.turn().map_err(failed)?;
+        self.sweep().map_err(failed)?;
         self.write_key(&path, &key).map_err(failed)?;
         self.existing_master_key()?.ok_or_else(|| self.key_missing())
     }
 
+    /// Held while a key is made, so that what others are about to place is not taken for a leftover.
+    #[cfg(unix)]
+    fn turn(&self) -> std::io::Result<fs::File> {
+        let directory = fs::File::open(&self.directory)?;
+        // A file system without locks has no second process on it either.
+        let _ = rustix::fs::flock(&directory, rustix::fs::FlockOperation::LockExclusive);
+        Ok(directory)
+    }
+
+    #[cfg(not(unix))]
+    fn turn(&self) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    /// Removes keys that were never placed, because their process was killed before.
+    fn sweep(&self) -> std::io::Result<()> {
+        for entry in fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            if entry.file_name().to_str().is_some_and(|name| name.starts_with(UNPLACED)) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
     fn write_key(&self, path: &Path, key: &MasterKey) -> std::io::Result<()> {
         // A temporary file has mode 0600 from the start.
-        let mut file = tempfile::Builder::new().prefix(".master.key.").tempfile_in(&self.directory)?;
+        let mut file = tempfile::Builder::new().prefix(UNPLACED).tempfile_in(&self.directory)?;
         file.write_all(key.to_text().as_bytes())?;
         file.write_all(b"\n")?;
         file.as_file().sync_all()?;

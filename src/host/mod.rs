@@ -19,10 +19,13 @@ pub use process::here;
 
 use crate::authority::{Authority, EntropyError, Next, Vault, store_finding};
 use crate::control::{
-    ControlError, ControlPlane, Credentials, HistoryEntry, Holder, KeyNeed, Lease, LogFrom, LogPiece, Notice, Outcome, Request,
+    Claim, ControlError, ControlPlane, Credentials, HistoryEntry, Holder, KeyNeed, Lease, LogFrom, LogPiece, Notice, Outcome,
+    Request,
 };
 use crate::convex::deployment::Connections;
-use crate::model::{BackendName, Finding, FingerprintKey, Placement, ProjectName, ProviderKind, Revision, Secret, Snapshot, Timestamp};
+use crate::model::{
+    BackendName, Finding, FingerprintKey, Placement, ProjectName, ProviderKind, Revision, Secret, Snapshot, Timestamp,
+};
 use crate::provider::{LogPosition, Provider};
 use crate::store::SqliteStore;
 
@@ -34,6 +37,7 @@ pub struct Host {
     home: Home,
     providers: Vec<Box<dyn Provider>>,
     connections: Connections,
+    first_port: Option<u16>,
     /// Opened when first needed: to read where there is something to read, to write where something is written.
     authority: Mutex<Opened>,
 }
@@ -56,6 +60,8 @@ pub struct HostParts {
     pub providers: Vec<Box<dyn Provider>>,
     /// Connections to deployments.
     pub connections: Connections,
+    /// The first port to hand out, where it should not be the usual one.
+    pub first_port: Option<u16>,
 }
 
 impl Host {
@@ -65,6 +71,7 @@ impl Host {
             home: Home::new(parts.directory, parts.master_key),
             providers: parts.providers,
             connections: parts.connections,
+            first_port: parts.first_port,
             authority: Mutex::default(),
         }
     }
@@ -81,7 +88,8 @@ impl Host {
     ) -> Result<Option<T>, ControlError> {
         let mut opened = self.opened();
         if matches!(*opened, Opened::No) {
-            let store = SqliteStore::open_to_read(&self.home.store()).map_err(|error| ControlError::Record(store_finding(&error)))?;
+            let store =
+                SqliteStore::open_to_read(&self.home.store()).map_err(|error| ControlError::Record(store_finding(&error)))?;
             let Some(store) = store else { return Ok(None) };
             let key = self.home.existing_master_key()?.ok_or_else(|| self.home.key_missing())?;
             *opened = Opened::ToRead(Box::new(Authority::new(store, Vault::new(key), entropy)));
@@ -102,11 +110,17 @@ impl Host {
             self.home.create()?;
             let key = self.home.master_key(self.home.store().exists())?;
             let store = SqliteStore::open(&self.home.store()).map_err(|error| ControlError::Record(store_finding(&error)))?;
-            *opened = Opened::ToWrite(Box::new(Authority::new(store, Vault::new(key), entropy)));
+            let authority = Authority::new(store, Vault::new(key), entropy);
+            *opened = Opened::ToWrite(Box::new(match self.first_port {
+                Some(port) => authority.with_first_port(port),
+                None => authority,
+            }));
         }
         match &*opened {
             Opened::ToWrite(authority) => Ok(message(authority)?),
-            Opened::No | Opened::ToRead(_) => Err(ControlError::Record(Finding::new("bug", "the store was not opened; this is a bug in convexinfra"))),
+            Opened::No | Opened::ToRead(_) => {
+                Err(ControlError::Record(Finding::new("bug", "the store was not opened; this is a bug in convexinfra")))
+            }
         }
     }
 
@@ -160,7 +174,10 @@ impl Host {
             };
             let end = self.perform(effect, notice).await;
             let Some(operation) = operation.as_mut() else {
-                return Err(ControlError::Record(Finding::new("bug", "an effect without an operation; this is a bug in convexinfra")));
+                return Err(ControlError::Record(Finding::new(
+                    "bug",
+                    "an effect without an operation; this is a bug in convexinfra",
+                )));
             };
             next = self.tell(|authority| authority.advance(operation, end, now()))?;
         }
@@ -202,11 +219,16 @@ impl ControlPlane for Host {
         Box::pin(async move { self.tell(|authority| authority.release(lease, now())) })
     }
 
-    fn settle<'a>(&'a self, lease: &'a Lease, origin: &'a str) -> BoxFuture<'a, Result<(), ControlError>> {
-        Box::pin(async move { self.tell(|authority| authority.settle(lease, origin, now())) })
+    fn settle<'a>(&'a self, lease: &'a Lease, origin: &'a str, claim: Claim) -> BoxFuture<'a, Result<(), ControlError>> {
+        Box::pin(async move { self.tell(|authority| authority.settle(lease, origin, claim, now())) })
     }
 
-    fn run<'a>(&'a self, lease: &'a Lease, request: Request, notice: Notice<'a>) -> BoxFuture<'a, Result<Outcome, ControlError>> {
+    fn run<'a>(
+        &'a self,
+        lease: &'a Lease,
+        request: Request,
+        notice: Notice<'a>,
+    ) -> BoxFuture<'a, Result<Outcome, ControlError>> {
         Box::pin(self.run_operation(lease, request, notice))
     }
 

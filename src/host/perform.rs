@@ -49,8 +49,11 @@ impl Host {
                         EffectEnd::EnvironmentSet
                     }
                     Err(error) => {
-                        let message =
-                            format!("`{}` runs, but its environment variables could not be set: {}", placement.name, chain(&error));
+                        let message = format!(
+                            "`{}` runs, but its environment variables could not be set: {}",
+                            placement.name,
+                            chain(&error)
+                        );
                         refused(Finding::new("convex.environment", message))
                     }
                 }
@@ -76,15 +79,18 @@ impl Host {
             let answer = ready(&self.connections, &url, placement.instance_name.as_str(), &placement.admin_key).await;
             match answer {
                 Readiness::Ready => return Ok(()),
+                // Somebody may have taken the port in the moment in which ours started, under whatever name. While
+                // nobody knows the port yet, another one does as well.
                 Readiness::OtherInstance { name } => {
                     let message = format!("`{url}` is answered by another backend, `{name}`");
-                    return Err(plain(
-                        Finding::new("convex.other_instance", message).with_help("stop that one, and run the same command again"),
-                    ));
+                    let finding = Finding::new("convex.other_instance", message)
+                        .with_help("stop that one, and run the same command again");
+                    return Err(EffectFailure { finding, port_taken: Some(placement.ports.api) });
                 }
                 Readiness::KeyRefused => {
                     let message = format!("`{}` runs under another instance secret and refuses its key", placement.name);
-                    return Err(plain(Finding::new("convex.key_refused", message)));
+                    let finding = Finding::new("convex.key_refused", message);
+                    return Err(EffectFailure { finding, port_taken: Some(placement.ports.api) });
                 }
                 Readiness::NotListening | Readiness::Failing(_) => {}
             }
@@ -92,7 +98,10 @@ impl Host {
                 && let Ok(seen) = provider.observe(placement).await
                 && matches!(seen.state, RunState::Stopped | RunState::Absent)
             {
-                let error = ProviderError::Exited { status: "before it answered".to_owned(), log: last_lines(provider, placement).await };
+                let error = ProviderError::Exited {
+                    status: "before it answered".to_owned(),
+                    log: last_lines(provider, placement).await,
+                };
                 return Err(failure(placement, &error));
             }
             if started.elapsed() > READY_WITHIN {
@@ -142,13 +151,14 @@ pub(super) fn failure(placement: &Placement, error: &ProviderError) -> EffectFai
         ProviderError::DataMissing { .. } => finding.with_help(format!(
             "put the data back, or give it up with\n    convexinfra destroy {name} --allow-destroy {name}\nand apply again"
         )),
-        ProviderError::PortTaken { port } => {
-            finding.with_help(format!("find out who listens on it, stop that, and apply again: {name} keeps port {port} because its URL is known"))
+        ProviderError::PortTaken { port } => finding.with_help(format!(
+            "find out who listens on it, stop that, and apply again: {name} keeps port {port} because its URL is known"
+        )),
+        ProviderError::Exited { log, .. } if !log.is_empty() => {
+            finding.with_help(format!("its log ends with\n    {}", log.join("\n    ")))
         }
-        ProviderError::Exited { log, .. } if !log.is_empty() => finding.with_help(format!("its log ends with\n    {}", log.join("\n    "))),
-        ProviderError::NoBinary { .. } => {
-            finding.with_help(format!("name an executable with `binary = \"…\"` in `[backends.{name}.local]`, or allow the download"))
-        }
+        ProviderError::NoBinary { .. } => finding
+            .with_help(format!("name an executable with `binary = \"…\"` in `[backends.{name}.local]`, or allow the download")),
         ProviderError::BinaryChanged { path, .. } => {
             finding.with_help(format!("if the change is meant, remove `{path}` so that it is fetched again"))
         }

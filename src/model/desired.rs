@@ -74,6 +74,8 @@ pub enum EnvFileActual {
         admin_key: Option<Fingerprint>,
         /// What is worth saying about the file (other variables that win over ours, say).
         warnings: Vec<String>,
+        /// What writing would change, as a unified diff without values that are secret or not ours.
+        difference: String,
     },
     /// Writing would lose something or reach somebody: the reason, and what to do.
     Refused {

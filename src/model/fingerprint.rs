@@ -57,9 +57,32 @@ impl Digest {
         Self(format!("sha256:{}", hex::encode(Sha256::digest(bytes))))
     }
 
+    /// The digest of a value as JSON, which is never held in memory as a whole.
+    pub fn of_json(value: &impl Serialize) -> Self {
+        let mut hasher = std::io::BufWriter::new(Hasher(Sha256::new()));
+        // What is digested is plain data with text keys, which always serialises, and hashing never fails.
+        let _ = serde_json::to_writer(&mut hasher, value);
+        let digest = hasher.into_inner().map(|hasher| hasher.0.finalize()).unwrap_or_default();
+        Self(format!("sha256:{}", hex::encode(digest)))
+    }
+
     /// The digest as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// A hash as something to write into.
+struct Hasher(Sha256);
+
+impl std::io::Write for Hasher {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -87,5 +110,6 @@ mod tests {
     #[test]
     fn digests_are_sha256() {
         assert_eq!(Digest::of(b"abc").as_str(), "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(Digest::of_json(&("a", [1, 2])), Digest::of(br#"["a",[1,2]]"#));
     }
 }

@@ -108,7 +108,17 @@ impl<'a> Draft<'a> {
         let record_only = self.existing.get(&address.backend).is_some_and(|backend| backend.recorded.is_record_only());
         let destroys_data = action == Action::Destroy && !record_only;
         let id = StepId::new(action, &address);
-        self.steps.push(Step { id, address, action, reason, changes, after: Vec::new(), destroys_data, task: Some(task) });
+        self.steps.push(Step {
+            id,
+            address,
+            action,
+            reason,
+            changes,
+            after: Vec::new(),
+            destroys_data,
+            difference: None,
+            task: Some(task),
+        });
     }
 
     fn bring_about(&mut self, name: &'a BackendName, wanted: &'a DesiredBackend) {
@@ -116,8 +126,7 @@ impl<'a> Draft<'a> {
         self.refusals.extend(policy::provider_available(name, wanted, &self.actual.snapshot.control_plane));
         self.lints.extend(lint::specification(name, wanted));
         let renamed_from = self.renamed.get(name).map(|old| (*old).clone());
-        let task =
-            Task::Put { backend: name.clone(), spec: Box::new(wanted.spec.clone()), renamed_from: renamed_from.clone() };
+        let task = Task::Put { backend: name.clone(), spec: Box::new(wanted.spec.clone()), renamed_from: renamed_from.clone() };
         let Some(existing) = self.existing.get(name).copied() else {
             self.lints.extend(lint::unavailable_secrets(name, wanted));
             return self.step(address, Action::Create, Reason::New, diff::creation(wanted), task);
@@ -230,23 +239,27 @@ impl<'a> Draft<'a> {
     }
 
     fn write_env_files(&mut self) {
+        // A plan does at most one thing to one address, and so far all addresses are backends.
+        let by_backend: BTreeMap<BackendName, usize> =
+            self.steps.iter().enumerate().map(|(index, step)| (step.address.backend.clone(), index)).collect();
         for (name, target) in self.env_file_owners() {
             let address = Address::env_file(name);
-            let (current, url, admin_key) = match self.actual.env_files.get(name) {
-                None => (false, &None, &None),
+            let (current, url, admin_key, difference) = match self.actual.env_files.get(name) {
+                None => (false, &None, &None, None),
                 Some(EnvFileActual::Refused { code, message }) => {
                     self.refusals.push(Refusal { code: code.clone(), address: Some(address), message: message.clone() });
                     continue;
                 }
-                Some(EnvFileActual::Writable { current, url, admin_key, warnings }) => {
+                Some(EnvFileActual::Writable { current, url, admin_key, warnings, difference }) => {
                     self.lints.extend(warnings.iter().map(|warning| lint::env_file(name, warning)));
-                    (*current, url, admin_key)
+                    (*current, url, admin_key, Some(difference).filter(|difference| !difference.is_empty()))
                 }
             };
             let existing = self.existing.get(name).copied();
-            let backend_step = self.steps.iter().find(|step| step.address == Address::backend(name));
+            let backend_step = by_backend.get(name).map(|index| &self.steps[*index]);
             let created = backend_step.is_some_and(|step| step.action == Action::Create);
-            let moved_url = backend_step.is_some_and(|step| step.changes.iter().any(|c| c.path.as_str().starts_with("origins.")));
+            let moved_url =
+                backend_step.is_some_and(|step| step.changes.iter().any(|c| c.path.as_str().starts_with("origins.")));
             if !created && !moved_url && current {
                 continue;
             }
@@ -256,7 +269,8 @@ impl<'a> Draft<'a> {
                 Some(endpoints) => endpoints.url.clone(),
                 None => self.desired.backends.get(name).and_then(|b| b.spec.origins.api.clone()).unwrap_or_else(unknown),
             };
-            let next_key = existing.filter(|_| !created).and_then(|b| b.admin_key.as_ref()).map_or_else(unknown, ToString::to_string);
+            let next_key =
+                existing.filter(|_| !created).and_then(|b| b.admin_key.as_ref()).map_or_else(unknown, ToString::to_string);
             let pair = [
                 ("CONVEX_SELF_HOSTED_URL", url.clone(), next_url),
                 ("CONVEX_SELF_HOSTED_ADMIN_KEY", admin_key.as_ref().map(ToString::to_string), next_key),
@@ -264,7 +278,12 @@ impl<'a> Draft<'a> {
             let mut changes: Vec<Change> = pair
                 .into_iter()
                 .filter(|(_, before, after)| before.as_ref() != Some(after))
-                .map(|(path, before, after)| Change { path: FieldPath::new(path), before, after: Some(after), effect: Effect::Live })
+                .map(|(path, before, after)| Change {
+                    path: FieldPath::new(path),
+                    before,
+                    after: Some(after),
+                    effect: Effect::Live,
+                })
                 .collect();
             if changes.is_empty() {
                 changes.push(Change {
@@ -274,7 +293,16 @@ impl<'a> Draft<'a> {
                     effect: Effect::Live,
                 });
             }
-            self.step(address, Action::Write, reason, changes, Task::WriteEnvFile { backend: name.clone(), target: target.clone() });
+            self.step(
+                address,
+                Action::Write,
+                reason,
+                changes,
+                Task::WriteEnvFile { backend: name.clone(), target: target.clone() },
+            );
+            if let Some(step) = self.steps.last_mut() {
+                step.difference = difference.cloned();
+            }
         }
     }
 

@@ -23,12 +23,7 @@ pub(super) fn creation(desired: &DesiredBackend) -> Vec<Change> {
 pub(super) fn destruction(actual: &ActualBackend) -> Vec<Change> {
     [("provider", actual.recorded.provider.to_string()), ("instance_name", actual.instance_name.to_string())]
         .into_iter()
-        .map(|(path, before)| Change {
-            path: FieldPath::new(path),
-            before: Some(before),
-            after: None,
-            effect: Effect::Destroy,
-        })
+        .map(|(path, before)| Change { path: FieldPath::new(path), before: Some(before), after: None, effect: Effect::Destroy })
         .collect()
 }
 

@@ -54,8 +54,15 @@ pub(super) fn effect(path: &FieldPath, recorded: &BackendSpec) -> Effect {
     let path = path.as_str();
     let moves_data = matches!(
         path,
-        "provider" | "storage.engine" | "storage.url" | "storage.managed" | "files.engine" | "files.bucket"
-            | "files.bucket_prefix" | "files.region" | "files.endpoint"
+        "provider"
+            | "storage.engine"
+            | "storage.url"
+            | "storage.managed"
+            | "files.engine"
+            | "files.bucket"
+            | "files.bucket_prefix"
+            | "files.region"
+            | "files.endpoint"
     );
     if moves_data {
         return Effect::MovesData;

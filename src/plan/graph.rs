@@ -12,8 +12,9 @@ use crate::model::{AddressKind, BackendName, BackendSpec};
 
 /// Fills in what every step waits for, and puts the steps into an order that respects it.
 ///
-/// A backend waits for the backends that it depends on; a backend that goes waits for those that depended on it;
-/// an env file waits for its backend. Between steps that do not wait for each other the address decides.
+/// A backend waits for the backends that it depends on; a backend that goes waits for those that depended on it and
+/// for its env file to be cleared (an apply that is cut off in between can still tell that the lines there are ours);
+/// an env file that is written waits for its backend. Between steps that do not wait for each other the address decides.
 pub(super) fn connect(mut steps: Vec<Step>, recorded: &BTreeMap<&BackendName, &BackendSpec>) -> Vec<Step> {
     steps.sort_by(|a, b| a.address.cmp(&b.address));
     let by_backend: BTreeMap<BackendName, StepId> = steps
@@ -43,7 +44,12 @@ pub(super) fn connect(mut steps: Vec<Step>, recorded: &BTreeMap<&BackendName, &B
                     }
                 }
             }
-            Some(Task::WriteEnvFile { .. } | Task::ClearEnvFile { .. }) | None => {
+            Some(Task::ClearEnvFile { .. }) => {
+                if let Some(id) = own {
+                    waits.entry(id.clone()).or_default().insert(step.id.clone());
+                }
+            }
+            Some(Task::WriteEnvFile { .. }) | None => {
                 if let Some(id) = own.filter(|id| **id != step.id) {
                     waits.entry(step.id.clone()).or_default().insert(id.clone());
                 }

@@ -5,7 +5,8 @@
 use super::diff::changed;
 use super::{Change, Lint};
 use crate::model::{
-    Address, BackendName, Desired, DesiredBackend, FieldPath, ProviderKind, Release, ReleaseOrder, SecretState, TextValue, Files,
+    Address, BackendName, Desired, DesiredBackend, FieldPath, Files, ProviderKind, Release, ReleaseOrder, SecretState,
+    TextValue,
 };
 
 fn lint(code: &str, address: Address, message: String) -> Lint {
@@ -32,13 +33,18 @@ pub(super) fn specification(name: &BackendName, wanted: &DesiredBackend) -> Vec<
     {
         say(
             "plan.region_mismatch",
-            format!("the backend is in `{backend}` and its database in `{database}`; every query pays the distance many times over"),
+            format!(
+                "the backend is in `{backend}` and its database in `{database}`; every query pays the distance many times over"
+            ),
         );
     }
     if here && spec.resources != crate::model::Resources::default() {
         say(
             "plan.limits_not_enforced",
-            format!("provider `{}` cannot enforce `resources`; they are recorded and counted against the budget only", spec.provider),
+            format!(
+                "provider `{}` cannot enforce `resources`; they are recorded and counted against the budget only",
+                spec.provider
+            ),
         );
     }
     if here && spec.dashboard {
@@ -128,7 +134,9 @@ pub(super) fn changes(name: &BackendName, changes: &[Change]) -> Vec<Lint> {
     {
         say(
             "plan.release_order_unknown",
-            format!("nothing in the names says whether `{after}` is newer than `{before}`; make sure of it, because data only goes forward"),
+            format!(
+                "nothing in the names says whether `{after}` is newer than `{before}`; make sure of it, because data only goes forward"
+            ),
         );
     }
     if changed(changes, "protected").is_some_and(|change| change.after.is_none()) {
@@ -151,7 +159,9 @@ pub(super) fn shared_env_file(name: &BackendName, owner: &BackendName, path: &st
     lint(
         "plan.shared_env_file",
         Address::env_file(name),
-        format!("`{path}` is already written for `{owner}`, and one file can name one backend; give `{name}` an `env_file` of its own"),
+        format!(
+            "`{path}` is already written for `{owner}`, and one file can name one backend; give `{name}` an `env_file` of its own"
+        ),
     )
 }
 

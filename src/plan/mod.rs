@@ -16,9 +16,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{
-    Address, BackendName, BackendSpec, Deviation, Digest, EnvFileTarget, FieldPath, ProjectName, Revision,
-};
+use crate::model::{Address, BackendName, BackendSpec, Deviation, Digest, EnvFileTarget, FieldPath, ProjectName, Revision};
 
 pub use build::{Actual, Intent, Scope, build};
 pub use check::{PlanDefect, check};
@@ -94,6 +92,9 @@ pub struct Step {
     pub after: Vec<StepId>,
     /// Whether data is lost by it.
     pub destroys_data: bool,
+    /// For an env file: what changes in it, as a unified diff without values that are secret or not ours.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub difference: Option<String>,
     /// What is sent to carry it out. It follows from everything above, so it is not part of the document.
     #[serde(skip)]
     pub task: Option<Task>,
@@ -253,10 +254,16 @@ impl Plan {
 
     /// The digest of everything but the digest itself.
     pub fn compute_digest(&self) -> Digest {
-        let document = serde_json::json!([
-            self.format, self.project, self.control_plane, self.base, self.manifest, self.steps, self.drift, self.refusals,
-        ]);
-        Digest::of(document.to_string().as_bytes())
+        Digest::of_json(&(
+            &self.format,
+            &self.project,
+            &self.control_plane,
+            &self.base,
+            &self.manifest,
+            &self.steps,
+            &self.drift,
+            &self.refusals,
+        ))
     }
 }
 

@@ -2,11 +2,13 @@
 //!
 //! Must not do: let anything through for convenience: with one refusal nothing is done.
 
+use std::collections::BTreeSet;
+
 use super::diff::changed;
 use super::{Action, Change, Effect, Plan, Refusal};
 use crate::model::{
-    ActualBackend, Address, BackendName, BackendSpec, ByteSize, ControlPlane, Cpus, Desired, DesiredBackend, Moved, ReleaseOrder,
-    Snapshot,
+    ActualBackend, Address, BackendName, BackendSpec, ByteSize, ControlPlane, Cpus, Desired, DesiredBackend, Moved,
+    ReleaseOrder, Snapshot,
 };
 
 fn refusal(code: &str, address: Option<Address>, message: String) -> Refusal {
@@ -40,7 +42,12 @@ pub(super) fn moved_onto_existing(moved: &Moved) -> Refusal {
 }
 
 /// Refuses changes that would lose or endanger data.
-pub(super) fn changes(name: &BackendName, existing: &ActualBackend, wanted: &DesiredBackend, changes: &[Change]) -> Vec<Refusal> {
+pub(super) fn changes(
+    name: &BackendName,
+    existing: &ActualBackend,
+    wanted: &DesiredBackend,
+    changes: &[Change],
+) -> Vec<Refusal> {
     let address = || Some(Address::backend(name));
     let mut refusals: Vec<Refusal> = Vec::new();
     let moving: Vec<String> =
@@ -128,7 +135,8 @@ pub(super) fn budget(desired: &Desired) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     let specs = || desired.backends.values().map(|backend| &backend.spec);
     let cpus: Cpus = specs().filter_map(|spec| spec.resources.cpus).fold(Cpus::default(), Cpus::saturating_add);
-    let sum = |of: fn(&BackendSpec) -> Option<ByteSize>| specs().filter_map(of).fold(ByteSize::default(), ByteSize::saturating_add);
+    let sum =
+        |of: fn(&BackendSpec) -> Option<ByteSize>| specs().filter_map(of).fold(ByteSize::default(), ByteSize::saturating_add);
     let memory = sum(|spec| spec.resources.memory);
     let disk = sum(|spec| spec.resources.disk);
     let mut over = |what: &str, asked: String, allowed: String| {
@@ -154,6 +162,7 @@ pub(super) fn budget(desired: &Desired) -> Vec<Refusal> {
 ///
 /// This is asked by whoever applies, not while planning: a plan shows what would be destroyed.
 pub fn destruction_refusals(plan: &Plan, allowed: &[BackendName]) -> Vec<Refusal> {
+    let allowed: BTreeSet<&BackendName> = allowed.iter().collect();
     plan.steps
         .iter()
         .filter(|step| step.action == Action::Destroy && !allowed.contains(&step.address.backend))

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::model::{
     ActualBackend, BackendId, Budget, ByteSize, ControlPlane, Cpus, Data, Desired, DesiredBackend, Endpoints, EnvFileActual,
-    FingerprintKey, Generation, InstanceName, Moved, Observation, Phase, ProviderKind, Release, RunState, SecretRef, SecretSource,
-    SecretState, Snapshot, Storage, ServerStorage, Timestamp,
+    FingerprintKey, Generation, InstanceName, Moved, Observation, Phase, ProviderKind, Release, RunState, SecretRef,
+    SecretSource, SecretState, ServerStorage, Snapshot, Storage, Timestamp,
 };
 
 fn name(text: &str) -> BackendName {
@@ -115,8 +115,7 @@ fn new_backends_come_in_the_order_of_their_dependencies() {
 fn what_goes_goes_before_what_it_depended_on() {
     let mut late = spec(ProviderKind::Simulated);
     late.depends_on.insert(name("alpha"));
-    let plan =
-        planned(&desired(&[]), &actual(vec![existing("alpha", spec(ProviderKind::Simulated)), existing("zeta", late)]));
+    let plan = planned(&desired(&[]), &actual(vec![existing("alpha", spec(ProviderKind::Simulated)), existing("zeta", late)]));
     assert_eq!(ids(&plan), ["destroy:backend.zeta", "destroy:backend.alpha"]);
     assert!(plan.steps.iter().all(|step| step.destroys_data && step.reason == Reason::Gone));
     assert_eq!(codes(&destruction_refusals(&plan, &[name("zeta")])), ["apply.destruction_not_allowed"]);
@@ -297,7 +296,7 @@ fn with_env_file(path: &str) -> DesiredBackend {
 fn an_env_file_is_written_when_it_says_something_else() {
     let looks = |current: bool| {
         let mut actual = actual(vec![existing("dev", spec(ProviderKind::Simulated))]);
-        let file = EnvFileActual::Writable { current, url: None, admin_key: None, warnings: vec![] };
+        let file = EnvFileActual::Writable { current, url: None, admin_key: None, warnings: vec![], difference: String::new() };
         actual.env_files.insert(name("dev"), file);
         planned(&desired(&[("dev", with_env_file(".env.local"))]), &actual)
     };

@@ -29,8 +29,15 @@ pub fn error_document(report: &Report) -> ErrorDocument<'_> {
 pub fn report_text(report: &Report, style: Style) -> String {
     let mut text = String::new();
     for finding in &report.errors {
-        let place = finding.span.as_ref().map(|span| format!("{}:{}:{}: ", span.file, span.line, span.column)).unwrap_or_default();
-        let _ = writeln!(text, "{} {place}{} {}", style.error("error:"), finding.message, style.quiet(&format!("[{}]", finding.code)));
+        let place =
+            finding.span.as_ref().map(|span| format!("{}:{}:{}: ", span.file, span.line, span.column)).unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "{} {place}{} {}",
+            style.error("error:"),
+            finding.message,
+            style.quiet(&format!("[{}]", finding.code))
+        );
         if let Some(help) = &finding.help {
             let _ = writeln!(text, "  {} {}", style.strong("help:"), help.replace('\n', "\n  "));
         }

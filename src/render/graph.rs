@@ -26,7 +26,8 @@ struct Node {
 /// The steps of a plan and what they wait for.
 pub fn graph(plan: &Plan, format: GraphFormat) -> String {
     // Identifiers of their own, so that no name can break the syntax.
-    let names: BTreeMap<&StepId, String> = plan.steps.iter().enumerate().map(|(index, step)| (&step.id, format!("s{index}"))).collect();
+    let names: BTreeMap<&StepId, String> =
+        plan.steps.iter().enumerate().map(|(index, step)| (&step.id, format!("s{index}"))).collect();
     let nodes: Vec<Node> = plan
         .steps
         .iter()

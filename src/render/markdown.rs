@@ -14,7 +14,14 @@ pub fn markdown(plan: &Plan) -> String {
     if !plan.steps.is_empty() {
         text.push_str("\n| | address | why | changes |\n|---|---|---|---|\n");
         for step in &plan.steps {
-            let _ = writeln!(text, "| {} | `{}` | {} | {} |", step.action.as_str(), step.address, escape(&step.reason.to_string()), changes(step));
+            let _ = writeln!(
+                text,
+                "| {} | `{}` | {} | {} |",
+                step.action.as_str(),
+                step.address,
+                escape(&step.reason.to_string()),
+                changes(step)
+            );
         }
     }
     section(&mut text, "Refused", plan.refusals.iter().map(|refusal| (refusal.address.as_ref(), &refusal.message)));

@@ -70,9 +70,24 @@ fn step_lines(text: &mut String, step: &Step, style: Style) {
         style.strong(&step.address.to_string()),
         style.quiet(&format!("{}: {}", step.action.as_str(), step.reason)),
     );
+    if let Some(difference) = &step.difference {
+        return difference_lines(text, difference, style);
+    }
     let width = step.changes.iter().map(|change| change.path.as_str().len()).max().unwrap_or(0);
     for change in &step.changes {
         change_lines(text, step.action, change, width, style);
+    }
+}
+
+/// A unified diff without the line numbers, which say nothing in a file of a few lines.
+fn difference_lines(text: &mut String, difference: &str, style: Style) {
+    for line in difference.lines().filter(|line| !line.starts_with("@@")) {
+        let shown = match line.as_bytes().first() {
+            Some(b'+') => style.added(line),
+            Some(b'-') => style.removed(line),
+            _ => line.to_owned(),
+        };
+        let _ = writeln!(text, "      {}", shown.trim_end());
     }
 }
 

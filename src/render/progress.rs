@@ -57,8 +57,17 @@ impl Progress {
                         format!("  {} {} {address} {took}", style.added("✓"), past(*action, reason))
                     }
                     StepEnd::Failed { error } => {
-                        let help = error.help.as_ref().map(|help| format!("\n    help: {}", help.replace('\n', "\n    "))).unwrap_or_default();
-                        format!("  {} {address}: {} {}{help}", style.error("✗"), error.message, style.quiet(&format!("[{}]", error.code)))
+                        let help = error
+                            .help
+                            .as_ref()
+                            .map(|help| format!("\n    help: {}", help.replace('\n', "\n    ")))
+                            .unwrap_or_default();
+                        format!(
+                            "  {} {address}: {} {}{help}",
+                            style.error("✗"),
+                            error.message,
+                            style.quiet(&format!("[{}]", error.code))
+                        )
                     }
                     StepEnd::NotStarted { because } => format!("  {} {address}: not started, {because}", style.changed("-")),
                 })

@@ -103,12 +103,20 @@ pub fn status_table(document: &StatusDocument, style: Style) -> String {
             })
             .collect();
         let header = ["NAME", "PROVIDER", "STATE", "URL"];
-        let width = |column: usize| {
-            rows.iter().map(|row| row[column].chars().count()).chain([header[column].len()]).max().unwrap_or(0)
-        };
+        let width =
+            |column: usize| rows.iter().map(|row| row[column].chars().count()).chain([header[column].len()]).max().unwrap_or(0);
         let widths = [width(0), width(1), width(2)];
         let line = |cells: [&str; 4]| {
-            format!("{:a$}  {:b$}  {:c$}  {}", cells[0], cells[1], cells[2], cells[3], a = widths[0], b = widths[1], c = widths[2])
+            format!(
+                "{:a$}  {:b$}  {:c$}  {}",
+                cells[0],
+                cells[1],
+                cells[2],
+                cells[3],
+                a = widths[0],
+                b = widths[1],
+                c = widths[2]
+            )
         };
         text.push_str(&format!("{}\n", style.quiet(&line(header))));
         for row in &rows {

@@ -61,7 +61,11 @@ pub trait Store {
     ///
     /// # Errors
     /// Whatever `work` returns, or why it could not be committed.
-    fn write<T, E: From<StoreError>>(&self, durability: Durability, work: impl FnOnce(&dyn Rows) -> Result<T, E>) -> Result<T, E>;
+    fn write<T, E: From<StoreError>>(
+        &self,
+        durability: Durability,
+        work: impl FnOnce(&dyn Rows) -> Result<T, E>,
+    ) -> Result<T, E>;
 }
 
 /// Why rows could not be read or written.

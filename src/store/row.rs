@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    BackendId, BackendName, BackendSpec, Endpoints, FieldPath, Fingerprint, Generation, InstanceName, Phase, PortPair, ProjectName,
-    References, Revision, Timestamp,
+    BackendId, BackendName, BackendSpec, Endpoints, FieldPath, Fingerprint, Generation, InstanceName, Phase, PortPair,
+    ProjectName, References, Revision, Timestamp,
 };
 
 /// A project.

@@ -12,7 +12,9 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transac
 
 use super::{BackendRow, EventRow, LeaseRow, OperationRow, ProjectRow, Rows, Store, StoreError};
 use crate::fault;
-use crate::model::{BackendId, BackendName, Endpoints, Generation, InstanceName, OperationId, PortPair, ProjectName, Revision, Timestamp};
+use crate::model::{
+    BackendId, BackendName, Endpoints, Generation, InstanceName, OperationId, PortPair, ProjectName, Revision, Timestamp,
+};
 
 /// `application_id` of our files: "cvxi" as a big-endian number, so that a stranger's SQLite file is told apart.
 const APPLICATION_ID: i32 = 0x6376_7869;
@@ -114,7 +116,10 @@ impl SqliteStore {
             return Err(StoreError::Newer { path: self.path.display().to_string(), found, known });
         }
         if found > 0 && self.pragma("application_id")? != i64::from(APPLICATION_ID) {
-            return Err(StoreError::Row { path: self.path.display().to_string(), what: "the file's application id".to_owned() });
+            return Err(StoreError::Row {
+                path: self.path.display().to_string(),
+                what: "the file's application id".to_owned(),
+            });
         }
         Ok(())
     }
@@ -194,7 +199,11 @@ impl Store for SqliteStore {
         work(&SqliteRows { connection: &transaction, path: &self.path })
     }
 
-    fn write<T, E: From<StoreError>>(&self, durability: Durability, work: impl FnOnce(&dyn Rows) -> Result<T, E>) -> Result<T, E> {
+    fn write<T, E: From<StoreError>>(
+        &self,
+        durability: Durability,
+        work: impl FnOnce(&dyn Rows) -> Result<T, E>,
+    ) -> Result<T, E> {
         self.require(durability)?;
         let transaction = rusqlite::Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)
             .map_err(|error| sql(&self.path, error))?;
@@ -405,7 +414,8 @@ impl Rows for SqliteRows<'_> {
     }
 
     fn end_operation(&self, id: &OperationId, ended_at: Timestamp, outcome: &str) -> Result<(), StoreError> {
-        self.run("UPDATE operations SET ended_at = ?2, outcome = ?3 WHERE id = ?1", params![id.as_str(), ended_at.0, outcome]).map(drop)
+        self.run("UPDATE operations SET ended_at = ?2, outcome = ?3 WHERE id = ?1", params![id.as_str(), ended_at.0, outcome])
+            .map(drop)
     }
 
     fn lease(&self, project: &ProjectName) -> Result<Option<LeaseRow>, StoreError> {

@@ -33,7 +33,8 @@ fn reading_makes_nothing() {
 fn a_transaction_that_fails_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&path(&folder)).unwrap();
-    let row = ProjectRow { name: ProjectName::parse("a").unwrap(), revision: Revision(1), origin: None, created_at: Timestamp(0) };
+    let row =
+        ProjectRow { name: ProjectName::parse("a").unwrap(), revision: Revision(1), origin: None, created_at: Timestamp(0) };
     let result: Result<(), StoreError> = store.write(Durability::Process, |rows| {
         rows.put_project(&row)?;
         Err(StoreError::Full { path: String::new() })

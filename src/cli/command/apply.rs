@@ -2,6 +2,7 @@
 //!
 //! Must not do: do anything that was not shown, or destroy what was not named.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, IsTerminal};
 
 use super::plan;
@@ -13,9 +14,9 @@ use crate::cli::env_files::ManifestEnvFiles;
 use crate::cli::failure::Failure;
 use crate::cli::locate::below;
 use crate::cli::{saved_plan, secrets, signal};
-use crate::control::{ControlPlane, KeyNeed, Lease};
+use crate::control::{Claim, ControlPlane, KeyNeed, Lease};
 use crate::host::here;
-use crate::model::{Exit, Finding};
+use crate::model::{Exit, Finding, Phase, Snapshot};
 use crate::plan::{Action, Intent, Plan, Task, destruction_refusals};
 use crate::render;
 
@@ -80,7 +81,9 @@ impl Applying<'_> {
         if refusals.is_empty() {
             return Ok(());
         }
-        self.context.printer.talk(&render::plan(&Plan { refusals: Vec::new(), ..current.clone() }, self.context.printer.err_style()));
+        self.context
+            .printer
+            .talk(&render::plan(&Plan { refusals: Vec::new(), ..current.clone() }, self.context.printer.err_style()));
         self.context.printer.talk("\nnothing was done\n");
         Err(plan::refused(&refusals))
     }
@@ -126,12 +129,16 @@ impl Applying<'_> {
                 return Ok(Exit::Done);
             }
             if !self.consent.yes {
-                let finding = Finding::new("plan.stale", "somebody else applied while this plan was being looked at, so nothing was done");
+                let finding = Finding::new(
+                    "plan.stale",
+                    "somebody else applied while this plan was being looked at, so nothing was done",
+                );
                 return Err(Failure::new(Exit::Refused, finding.with_help("look at the new plan with\n    convexinfra plan")));
             }
             *current = next;
         }
-        control.settle(lease, &self.loaded.desired.origin).await?;
+        let claim = if intent.take_over { Claim::TakeOver } else { Claim::IfUnclaimed };
+        control.settle(lease, &self.loaded.desired.origin, claim).await?;
         let bars = Bars::new(&self.context.printer);
         let listener = |event: Event| bars.hear(&event);
         listener(EventKind::Started { project: current.project.clone(), summary: current.summary }.into());
@@ -154,29 +161,35 @@ impl Applying<'_> {
         bars.close();
         let tally = tally?;
         let interrupted = *interrupt.borrow() != crate::apply::Interrupt::None;
-        let converged = match (tally.failed, interrupted) {
-            (0, false) => Some(plan::make(control, &keyed, intent).await?.is_empty()),
+        let after = match (tally.failed, interrupted) {
+            (0, false) => Some(plan::look(control, &keyed, intent).await?),
             _ => None,
         };
+        let converged = after.as_ref().map(|(left, _)| left.is_empty());
         let exit = match (tally.failed, interrupted, converged) {
             (_, true, _) => Exit::Interrupted,
             (0, _, Some(true) | None) => Exit::Done,
             _ => Exit::Failed,
         };
         bars.hear(&EventKind::Finished { tally, exit, converged }.into());
-        self.results(control, current).await?;
+        // Looking takes as long as the slowest provider, so what was just seen is not looked at again.
+        let snapshot = match after {
+            Some((_, snapshot)) => snapshot,
+            None => control.snapshot(&current.project).await?,
+        };
+        self.results(&snapshot, current);
         Ok(exit)
     }
 
     /// Says where the backends are and what was written.
-    async fn results(&self, control: &dyn ControlPlane, current: &Plan) -> Result<(), Failure> {
-        let snapshot = control.snapshot(&current.project).await?;
+    fn results(&self, snapshot: &Snapshot, current: &Plan) {
+        let ready: BTreeMap<_, _> =
+            snapshot.backends.iter().filter(|found| found.phase == Phase::Ready).map(|found| (&found.name, found)).collect();
         let mut text = String::new();
         for step in &current.steps {
             match &step.task {
                 Some(Task::Put { backend, spec, .. }) if !spec.is_record_only() => {
-                    let ready = snapshot.backends.iter().find(|found| found.name == *backend && found.phase == crate::model::Phase::Ready);
-                    if let Some(endpoints) = ready.and_then(|found| found.endpoints.as_ref()) {
+                    if let Some(endpoints) = ready.get(backend).and_then(|found| found.endpoints.as_ref()) {
                         text.push_str(&format!("`{backend}` is ready at {}\n", endpoints.url));
                     }
                 }
@@ -190,6 +203,5 @@ impl Applying<'_> {
             }
         }
         self.context.printer.result(&text);
-        Ok(())
     }
 }

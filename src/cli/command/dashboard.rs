@@ -15,6 +15,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
     let snapshot = control.snapshot(&project).await?;
     let name = the_backend(&snapshot, args.name.as_ref())?;
     let message = format!("`{name}` has no dashboard: none of the providers in this control plane runs one");
-    let help = format!("run the official dashboard image yourself and log in with what this prints\n    convexinfra env {name}");
+    let help =
+        format!("run the official dashboard image yourself and log in with what this prints\n    convexinfra env {name}");
     Err(Failure::new(Exit::Failed, Finding::new("dashboard.unavailable", message).with_help(help)))
 }

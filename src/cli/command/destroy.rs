@@ -18,7 +18,8 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
     let control = context.control(Some(&loaded.desired))?;
     if !args.names.is_empty() {
         let snapshot = control.snapshot(&loaded.desired.project).await?;
-        let known = |name| loaded.desired.backends.contains_key(name) || snapshot.backends.iter().any(|backend| backend.name == *name);
+        let known =
+            |name| loaded.desired.backends.contains_key(name) || snapshot.backends.iter().any(|backend| backend.name == *name);
         if let Some(stranger) = args.names.iter().find(|name| !known(name)) {
             let message = format!("neither the manifest nor the control plane knows a backend `{stranger}`");
             return Err(Failure::new(
@@ -27,7 +28,8 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
             ));
         }
     }
-    let scope = if args.names.is_empty() { Scope::All } else { Scope::Only(args.names.iter().cloned().collect::<BTreeSet<_>>()) };
+    let scope =
+        if args.names.is_empty() { Scope::All } else { Scope::Only(args.names.iter().cloned().collect::<BTreeSet<_>>()) };
     let intent = Intent { scope, destroy: true, take_over: false };
     Applying { context, loaded: &loaded, values: &values, consent: &args.consent, saved: None }.run(&intent).await
 }

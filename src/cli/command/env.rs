@@ -24,9 +24,12 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
             context.printer.talk(&format!("{warning}\n"));
         }
         context.printer.result(&format!("`{}` points to `{backend}`\n", path.display()));
-        context.printer.reply("convexinfra.env/1", serde_json::json!({
-            "name": backend, "url": credentials.url, "site_url": credentials.site_url, "env_file": path,
-        }));
+        context.printer.reply(
+            "convexinfra.env/1",
+            serde_json::json!({
+                "name": backend, "url": credentials.url, "site_url": credentials.site_url, "env_file": path,
+            }),
+        );
         return Ok(Exit::Done);
     }
     let block = Block::new(owner, &credentials.url, credentials.admin_key, None).map_err(|error| failed(finding(&error)))?;

@@ -37,7 +37,10 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let framework = package.as_deref().map(detect::client_prefix).filter(|prefix| !prefix.is_empty());
     let text = manifest(&project, &args.provider, framework);
     write_new(&path, &text)?;
-    context.printer.result(&format!("wrote `{}` for project `{project}`; see what it would do with\n    convexinfra plan\n", path.display()));
+    context.printer.result(&format!(
+        "wrote `{}` for project `{project}`; see what it would do with\n    convexinfra plan\n",
+        path.display()
+    ));
     context.printer.reply("convexinfra.init/1", serde_json::json!({ "manifest": path, "project": project }));
     if locate::origin(&folder).starts_with("folder ") {
         context.printer.talk("this folder has no git remote, so the project is remembered by its folder\n");
@@ -51,10 +54,14 @@ fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
     let written = options.write(true).create_new(true).open(path).and_then(|mut file| file.write_all(text.as_bytes()));
     written.map_err(|error| {
         if error.kind() == std::io::ErrorKind::AlreadyExists {
-            let finding = Finding::new("init.exists", format!("`{}` is there already, and it is not overwritten", path.display()));
+            let finding =
+                Finding::new("init.exists", format!("`{}` is there already, and it is not overwritten", path.display()));
             return Failure::new(Exit::Refused, finding.with_help("check it with\n    convexinfra validate"));
         }
-        Failure::new(Exit::Failed, Finding::new("init.not_written", format!("`{}` could not be written: {error}", path.display())))
+        Failure::new(
+            Exit::Failed,
+            Finding::new("init.not_written", format!("`{}` could not be written: {error}", path.display())),
+        )
     })
 }
 
@@ -103,7 +110,8 @@ mod tests {
         for provider in ["simulated", "local", "docker", "fly", "kubernetes"] {
             for framework in [None, Some("VITE_")] {
                 let text = manifest(&project, provider, framework);
-                let parsed = crate::manifest::parse(&text, None).unwrap_or_else(|problems| panic!("{provider}: {problems:?}\n{text}"));
+                let parsed =
+                    crate::manifest::parse(&text, None).unwrap_or_else(|problems| panic!("{provider}: {problems:?}\n{text}"));
                 assert_eq!(parsed.warnings, Vec::new(), "{provider}");
             }
         }

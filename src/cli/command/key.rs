@@ -19,7 +19,8 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     match &args.command {
         KeyCommand::Issue { instance_name, read_only, system } => {
             if instance_name.is_empty() || instance_name.contains(['|', ':']) || instance_name.chars().any(char::is_control) {
-                let message = "an instance name is not empty and has no `|`, `:` or control characters, because keys are split there";
+                let message =
+                    "an instance name is not empty and has no `|`, `:` or control characters, because keys are split there";
                 return Err(Failure::new(Exit::Usage, Finding::new("key.instance_name", message)));
             }
             let kind = match (read_only, system) {
@@ -28,12 +29,15 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
                 (false, false) => KeyKind::Admin { member_id: 0 },
             };
             let mut nonce = [0; 12];
-            getrandom::fill(&mut nonce)
-                .map_err(|error| Failure::new(Exit::Failed, Finding::new("key.entropy", format!("there are no random numbers: {error}"))))?;
+            getrandom::fill(&mut nonce).map_err(|error| {
+                Failure::new(Exit::Failed, Finding::new("key.entropy", format!("there are no random numbers: {error}")))
+            })?;
             let issued_s = u64::try_from(now().0 / 1000).unwrap_or(1).max(1);
             let key = admin_key::issue(instance_name, &secret, kind, issued_s, nonce);
             if context.printer.wants_documents() {
-                context.printer.reply("convexinfra.key/1", serde_json::json!({ "instance_name": instance_name, "key": key.expose() }));
+                context
+                    .printer
+                    .reply("convexinfra.key/1", serde_json::json!({ "instance_name": instance_name, "key": key.expose() }));
             }
             context.printer.result(&format!("{}\n", key.expose()));
             Ok(Exit::Done)
@@ -41,7 +45,10 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         KeyCommand::Check { instance_name } => {
             let mut text = String::new();
             std::io::stdin().lock().take(64 << 10).read_to_string(&mut text).map_err(|error| {
-                Failure::new(Exit::Usage, Finding::new("key.unreadable", format!("the key on standard input cannot be read: {error}")))
+                Failure::new(
+                    Exit::Usage,
+                    Finding::new("key.unreadable", format!("the key on standard input cannot be read: {error}")),
+                )
             })?;
             check(context, text.trim(), instance_name.as_deref(), &secret)
         }
@@ -61,16 +68,23 @@ fn check(context: &Context, key: &str, instance_name: Option<&str>, secret: &Ins
     };
     let issued = crate::model::Timestamp(i64::try_from(claims.issued_s).unwrap_or(0).saturating_mul(1000));
     context.printer.result(&format!("a valid {kind} key of `{instance_name}`, issued {issued}\n"));
-    context.printer.reply("convexinfra.key_check/1", serde_json::json!({
-        "instance_name": instance_name, "kind": kind, "issued_s": claims.issued_s,
-    }));
+    context.printer.reply(
+        "convexinfra.key_check/1",
+        serde_json::json!({
+            "instance_name": instance_name, "kind": kind, "issued_s": claims.issued_s,
+        }),
+    );
     Ok(Exit::Done)
 }
 
 fn instance_secret() -> Result<InstanceSecret, Failure> {
     let failed = |message: String| {
         let finding = Finding::new("key.instance_secret", message);
-        Failure::new(Exit::Usage, finding.with_help(format!("set `{VARIABLE}` to the 64 hex digits of the instance's secret; it is never an argument")))
+        Failure::new(
+            Exit::Usage,
+            finding
+                .with_help(format!("set `{VARIABLE}` to the 64 hex digits of the instance's secret; it is never an argument")),
+        )
     };
     let text = std::env::var(VARIABLE).map_err(|_| failed(format!("`{VARIABLE}` is not set")))?;
     InstanceSecret::parse(text.trim()).map_err(|error| failed(error.to_string()))

@@ -72,7 +72,11 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 fn the_backend(snapshot: &Snapshot, name: Option<&BackendName>) -> Result<BackendName, Failure> {
     let names = || {
         let names: Vec<String> = snapshot.backends.iter().map(|backend| format!("`{}`", backend.name)).collect();
-        if names.is_empty() { "there is none; bring one about with\n    convexinfra apply".to_owned() } else { format!("there is {}", names.join(", ")) }
+        if names.is_empty() {
+            "there is none; bring one about with\n    convexinfra apply".to_owned()
+        } else {
+            format!("there is {}", names.join(", "))
+        }
     };
     match (name, snapshot.backends.as_slice()) {
         (Some(name), backends) if backends.iter().any(|backend| backend.name == *name) => Ok(name.clone()),

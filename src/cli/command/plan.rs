@@ -8,8 +8,8 @@ use crate::cli::env_files::ManifestEnvFiles;
 use crate::cli::failure::Failure;
 use crate::cli::{saved_plan, secrets};
 use crate::control::{ControlPlane, KeyNeed};
-use crate::model::{Exit, Finding, Report};
-use crate::plan::{Actual, Intent, Plan, Scope, build};
+use crate::model::{AddressKind, Exit, FieldPath, Finding, Report, Snapshot};
+use crate::plan::{Action, Actual, Intent, Plan, Scope, build};
 use crate::render;
 
 /// Shows the plan.
@@ -51,21 +51,29 @@ pub(super) fn intent(scope: &PlanScope) -> Intent {
 
 /// Looks at everything and plans.
 pub(super) async fn make(control: &dyn ControlPlane, loaded: &Loaded, intent: &Intent) -> Result<Plan, Failure> {
+    Ok(look(control, loaded, intent).await?.0)
+}
+
+/// The same, with what the control plane said.
+pub(super) async fn look(control: &dyn ControlPlane, loaded: &Loaded, intent: &Intent) -> Result<(Plan, Snapshot), Failure> {
     let project = &loaded.desired.project;
     let snapshot = control.snapshot(project).await?;
-    let wants_env_files = loaded.desired.backends.values().any(|backend| backend.env_file.is_some() && !backend.spec.is_record_only());
+    let wants_env_files =
+        loaded.desired.backends.values().any(|backend| backend.env_file.is_some() && !backend.spec.is_record_only());
     let env_files = if wants_env_files {
         let fingerprints = control.fingerprint_key(project, KeyNeed::IfThere).await?;
         ManifestEnvFiles::new(&loaded.folder, project).look(&loaded.desired, &snapshot, fingerprints.as_ref())
     } else {
         std::collections::BTreeMap::new()
     };
-    let plan = build(&loaded.desired, &Actual { snapshot, env_files }, intent);
+    let actual = Actual { snapshot, env_files };
+    let plan = build(&loaded.desired, &actual, intent);
     match crate::plan::check(&plan) {
-        Ok(()) => Ok(plan),
-        Err(defect) => {
-            Err(Failure::new(Exit::Bug, Finding::new("bug", format!("the plan contradicts itself: {defect}; this is a bug in convexinfra"))))
-        }
+        Ok(()) => Ok((plan, actual.snapshot)),
+        Err(defect) => Err(Failure::new(
+            Exit::Bug,
+            Finding::new("bug", format!("the plan contradicts itself: {defect}; this is a bug in convexinfra")),
+        )),
     }
 }
 
@@ -94,10 +102,19 @@ pub(super) fn refused(refusals: &[crate::plan::Refusal]) -> Failure {
 /// Fails when a step needs a secret that is not at hand.
 pub(super) fn secrets_at_hand(plan: &Plan, values: &secrets::Values) -> Result<(), Failure> {
     let mut errors = Vec::new();
-    for step in plan.steps.iter().filter(|step| step.action == crate::plan::Action::Create) {
-        for (path, reference) in values.missing(&step.address.backend) {
+    for step in plan.steps.iter().filter(|step| step.address.kind == AddressKind::Backend) {
+        // What a backend had before is kept sealed, so an update needs only what is new to it.
+        let is_needed = |path: &FieldPath| match step.action {
+            Action::Create => true,
+            Action::Update | Action::Move => step.changes.iter().any(|change| change.path == *path),
+            Action::Destroy | Action::Write => false,
+        };
+        for (path, reference) in values.missing(&step.address.backend).filter(|(path, _)| is_needed(path)) {
             let message = format!("{} needs `{path}`, and {reference} is not set or is empty", step.address);
-            errors.push(Finding::new("secret.missing", message).with_help("set it for this command; it is kept sealed in the control plane afterwards"));
+            errors.push(
+                Finding::new("secret.missing", message)
+                    .with_help("set it for this command; it is kept sealed in the control plane afterwards"),
+            );
         }
     }
     if errors.is_empty() { Ok(()) } else { Err(Failure::from(Report { exit: Exit::Failed, errors })) }

@@ -75,7 +75,12 @@ fn edit(loaded: &Loaded, change: impl FnOnce(&str) -> Result<String, EditError>)
     file.persist(&path).map(drop).map_err(|error| cannot(error.error))
 }
 
-async fn apply_one(context: &Context, name: &BackendName, destroy: bool, allow_destroy: Vec<BackendName>) -> Result<Exit, Failure> {
+async fn apply_one(
+    context: &Context,
+    name: &BackendName,
+    destroy: bool,
+    allow_destroy: Vec<BackendName>,
+) -> Result<Exit, Failure> {
     // The one document of this command is its result; the events of the apply are talk.
     let quiet = context.without_documents();
     let (loaded, values) = quiet.load_with_secrets(KeyNeed::IfThere).await?;

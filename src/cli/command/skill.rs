@@ -20,7 +20,10 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
             let folder = dir.join("convexinfra");
             let path = folder.join("SKILL.md");
             fs::create_dir_all(&folder).and_then(|()| fs::write(&path, SKILL)).map_err(|error| {
-                Failure::new(Exit::Failed, Finding::new("skill.not_written", format!("`{}` could not be written: {error}", path.display())))
+                Failure::new(
+                    Exit::Failed,
+                    Finding::new("skill.not_written", format!("`{}` could not be written: {error}", path.display())),
+                )
             })?;
             context.printer.result(&format!("wrote `{}`\n", path.display()));
             context.printer.reply("convexinfra.skill/1", serde_json::json!({ "path": path }));

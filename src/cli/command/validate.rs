@@ -26,7 +26,11 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
     super::plan::warnings(context, &loaded);
     let file = loaded.path.display().to_string();
     let backends = loaded.desired.backends.len();
-    context.printer.result(&format!("`{file}` is valid: project `{}`, {}\n", loaded.desired.project, counted(backends, "backend")));
+    context.printer.result(&format!(
+        "`{file}` is valid: project `{}`, {}\n",
+        loaded.desired.project,
+        counted(backends, "backend")
+    ));
     context.printer.document(&Valid {
         format: "convexinfra.validate/1",
         warnings: findings(&loaded.warnings, &loaded.text, &file),

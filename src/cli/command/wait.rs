@@ -26,7 +26,10 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
     loop {
         let snapshot = control.snapshot(&project).await?;
         let Some(backend) = snapshot.backends.iter().find(|backend| backend.name == name) else {
-            return Err(Failure::new(Exit::Failed, Finding::new("control.no_such_backend", format!("`{name}` was removed meanwhile"))));
+            return Err(Failure::new(
+                Exit::Failed,
+                Finding::new("control.no_such_backend", format!("`{name}` was removed meanwhile")),
+            ));
         };
         let state = (backend.phase, backend.observation.state);
         if matches!(state, (Phase::Ready, RunState::Running | RunState::Recorded)) {

@@ -99,8 +99,15 @@ pub fn start_time(pid: i32) -> Result<Option<String>, ProviderError> {
         Err(error) if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(3) => return Ok(None),
         Err(error) => return Err(file_error(&path, "read")(error)),
     };
-    // The second field is the program's name in parentheses, which may contain anything; the start is the 22nd.
-    let start = text.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(19));
+    // The second field is the program's name in parentheses, which may contain anything; the state is the third and
+    // the start the 22nd.
+    let fields = || text.rsplit_once(')').map(|(_, rest)| rest.split_ascii_whitespace());
+    // What has ended and was not asked for its end runs no more. Where nobody ever asks (a container without an
+    // init), it would otherwise count as alive for ever.
+    if fields().and_then(|mut fields| fields.next()).is_some_and(|state| matches!(state, "Z" | "X")) {
+        return Ok(None);
+    }
+    let start = fields().and_then(|mut fields| fields.nth(19));
     start
         .map(|ticks| Some(format!("ticks {ticks}")))
         .ok_or_else(|| file_error(&path, "understood")(std::io::Error::from(ErrorKind::InvalidData)))
@@ -110,13 +117,16 @@ pub fn start_time(pid: i32) -> Result<Option<String>, ProviderError> {
 #[cfg(not(target_os = "linux"))]
 pub fn start_time(pid: i32) -> Result<Option<String>, ProviderError> {
     let output = std::process::Command::new("/bin/ps")
-        .args(["-o", "lstart=", "-p", &pid.to_string()])
+        .args(["-o", "stat=", "-o", "lstart=", "-p", &pid.to_string()])
         .env("TZ", "UTC")
         .env("LC_ALL", "C")
         .output()
         .map_err(process_error(Path::new("/bin/ps"), "started"))?;
-    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    Ok((!text.is_empty()).then_some(text))
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    // What has ended and was not asked for its end runs no more.
+    let start =
+        text.trim().split_once(' ').filter(|(state, _)| !state.starts_with('Z')).map(|(_, start)| start.trim().to_owned());
+    Ok(start.filter(|start| !start.is_empty()))
 }
 
 #[cfg(test)]

@@ -92,6 +92,8 @@ async fn watch(child: &mut Child, place: &Place, launch: &Launch, log_start: u64
     let deadline = Instant::now() + WATCH;
     loop {
         if let Some(status) = child.try_wait().map_err(process_error(&launch.program, "watched"))? {
+            // Somebody may have taken a port after we found it free; ours is gone, so whoever listens is not ours.
+            port::require_free(launch.ports).await?;
             return Err(ProviderError::Exited { status: describe(status), log: last_lines(place, log_start)? });
         }
         // The ports were free before, so whoever listens is our process. It is left to tokio to reap it if it

@@ -1,0 +1,143 @@
+//! How close an apply comes to the slowest chain of its graph: `cargo bench --bench chains`.
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // A bench prints, and one that cannot be prepared has nothing to measure.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use convexinfra::apply::{EnvFiles, Execution, Interrupt, execute};
+use convexinfra::control::{
+    ControlError, ControlPlane, Credentials, HistoryEntry, Holder, KeyNeed, Lease, LogFrom, LogPiece, Notice, Outcome, Request,
+};
+use convexinfra::model::{
+    self, BackendName, EnvFileTarget, Finding, FingerprintKey, OperationId, ProjectName, ProviderKind, Revision, Snapshot,
+};
+use convexinfra::plan::{Actual, Intent, build};
+use futures_util::future::BoxFuture;
+
+const STEPS: usize = 100;
+const CHAIN: usize = 3;
+const STEP: Duration = Duration::from_millis(200);
+const RUNS: usize = 5;
+
+fn main() {
+    let mut text = "project = \"speed\"\n".to_owned();
+    for number in 0..STEPS {
+        let _ = write!(text, "\n[backends.b{number:04}]\nprovider = \"simulated\"\nsimulated = {{ listen = false }}\n");
+        if number % CHAIN != 0 {
+            let _ = writeln!(text, "depends_on = [\"b{:04}\"]", number - 1);
+        }
+    }
+    let desired = convexinfra::manifest::parse(&text, None).unwrap().desired;
+    let snapshot = Snapshot {
+        project: desired.project.clone(),
+        revision: Revision(0),
+        control_plane: model::ControlPlane { name: "sleeper".to_owned(), providers: vec![ProviderKind::Simulated] },
+        origin: None,
+        backends: Vec::new(),
+    };
+    let plan = build(&desired, &Actual { snapshot, env_files: BTreeMap::new() }, &Intent::default());
+    let lease = Lease { project: desired.project.clone(), fence: 1, revision: Revision(0) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (_asking, interrupt) = tokio::sync::watch::channel(Interrupt::None);
+    let mut took: Vec<Duration> = (0..RUNS)
+        .map(|_| {
+            let started = Instant::now();
+            let execution = Execution {
+                plan: &plan,
+                control: &Sleeper,
+                lease: &lease,
+                secrets: &BTreeMap::new(),
+                env_files: &NoEnvFiles,
+                parallelism: 64,
+                interrupt: interrupt.clone(),
+                listener: &|_| {},
+            };
+            let tally = runtime.block_on(execute(&execution)).unwrap();
+            assert_eq!(tally.done, STEPS);
+            started.elapsed()
+        })
+        .collect();
+    took.sort();
+    let critical = STEP * u32::try_from(CHAIN).unwrap();
+    let budget = critical.mul_f64(1.05) + Duration::from_millis(20);
+    println!(
+        "{STEPS} steps of {STEP:?} in chains of {CHAIN}, {RUNS} runs: median {:?}, slowest {:?}",
+        took[RUNS / 2],
+        took[RUNS - 1]
+    );
+    println!("critical path {critical:?}, budget {budget:?}");
+}
+
+/// A control plane whose every operation takes the same time.
+struct Sleeper;
+
+impl ControlPlane for Sleeper {
+    fn run<'a>(&'a self, _: &'a Lease, _: Request, _: Notice<'a>) -> BoxFuture<'a, Result<Outcome, ControlError>> {
+        Box::pin(async {
+            tokio::time::sleep(STEP).await;
+            Ok(Outcome::Done { operation: OperationId::new("1") })
+        })
+    }
+
+    fn renew<'a>(&'a self, _: &'a Lease) -> BoxFuture<'a, Result<(), ControlError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn release<'a>(&'a self, _: &'a Lease) -> BoxFuture<'a, Result<(), ControlError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn settle<'a>(&'a self, _: &'a Lease, _: &'a str) -> BoxFuture<'a, Result<(), ControlError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn snapshot<'a>(&'a self, _: &'a ProjectName) -> BoxFuture<'a, Result<Snapshot, ControlError>> {
+        not_asked()
+    }
+
+    fn fingerprint_key<'a>(
+        &'a self,
+        _: &'a ProjectName,
+        _: KeyNeed,
+    ) -> BoxFuture<'a, Result<Option<FingerprintKey>, ControlError>> {
+        not_asked()
+    }
+
+    fn acquire<'a>(&'a self, _: &'a ProjectName, _: Holder) -> BoxFuture<'a, Result<Lease, ControlError>> {
+        not_asked()
+    }
+
+    fn credentials<'a>(&'a self, _: &'a ProjectName, _: &'a BackendName) -> BoxFuture<'a, Result<Credentials, ControlError>> {
+        not_asked()
+    }
+
+    fn logs<'a>(&'a self, _: &'a ProjectName, _: &'a BackendName, _: LogFrom) -> BoxFuture<'a, Result<LogPiece, ControlError>> {
+        not_asked()
+    }
+
+    fn history<'a>(&'a self, _: &'a ProjectName, _: u32) -> BoxFuture<'a, Result<Vec<HistoryEntry>, ControlError>> {
+        not_asked()
+    }
+
+    fn holder<'a>(&'a self, _: &'a ProjectName) -> BoxFuture<'a, Result<Option<Holder>, ControlError>> {
+        not_asked()
+    }
+}
+
+/// The executor has no business here.
+fn not_asked<'a, T: Send + 'a>() -> BoxFuture<'a, Result<T, ControlError>> {
+    Box::pin(async { Err(ControlError::Unreachable(Finding::new("bench.not_asked", "nobody should ask for this"))) })
+}
+
+struct NoEnvFiles;
+
+impl EnvFiles for NoEnvFiles {
+    fn write(&self, _: &BackendName, _: &EnvFileTarget, _: &Credentials) -> Result<(), Finding> {
+        Ok(())
+    }
+
+    fn clear(&self, _: &BackendName, _: &EnvFileTarget) -> Result<(), Finding> {
+        Ok(())
+    }
+}
