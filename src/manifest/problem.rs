@@ -92,6 +92,7 @@ impl Problem {
             code: self.code.to_owned(),
             message: self.message.clone(),
             help: self.help.clone(),
+            allowed: self.allowed.clone(),
             span: Some(Span { file: file.to_owned(), start: self.span.start, end: self.span.end, line, column }),
             edit: self.edit.clone(),
         }

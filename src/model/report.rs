@@ -42,6 +42,9 @@ pub struct Finding {
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub help: Option<String>,
+    /// What could stand there instead, when that is a list.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub allowed: Vec<String>,
     /// Where, when it is about a text.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub span: Option<Span>,
@@ -53,7 +56,7 @@ pub struct Finding {
 impl Finding {
     /// A finding with a code and a message, to be filled in further.
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { code: code.into(), message: message.into(), help: None, span: None, edit: None }
+        Self { code: code.into(), message: message.into(), help: None, allowed: Vec::new(), span: None, edit: None }
     }
 
     /// The same with what to do about it.
