@@ -132,7 +132,7 @@ async fn a_backend_outlives_its_command() {
     assert_eq!(world.pid(), pid);
 }
 
-#[cfg(feature = "fault-injection")]
+#[cfg(debug_assertions)]
 #[tokio::test]
 async fn a_command_killed_at_every_point_is_healed_by_the_next() {
     const ENSURE: [&str; 6] =
