@@ -7,7 +7,7 @@ use std::fs;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::world::{World, coordinates, steps};
+use crate::world::{Run, World, coordinates, steps};
 
 /// Points that the process passes which then becomes the backend. Each of them is a process of its own.
 const IN_DETACHER: [&str; 2] = ["provider.process.log_opened", "provider.process.record_written"];
@@ -125,8 +125,6 @@ fn passed(story: Story) -> (BTreeMap<String, usize>, Vec<String>) {
 fn survives(story: Story, name: &str, count: usize, shape: &[String]) -> bool {
     let mut world = story.world();
     let before = env_files(&world);
-    let known = before.values().flatten().filter_map(|text| coordinates(text)).collect::<Vec<_>>();
-
     world.set("CONVEXINFRA_FAULT", &format!("{name}:{count}"));
     let killed = world.run(story.words());
     world.unset("CONVEXINFRA_FAULT");
@@ -134,9 +132,15 @@ fn survives(story: Story, name: &str, count: usize, shape: &[String]) -> bool {
     if reached && !IN_DETACHER.contains(&name) {
         assert_eq!(killed.signal(), Some(9), "{killed}");
     }
+    heals(story, &world, &before, &killed, shape);
+    reached
+}
 
+/// After a command was killed: what is there is whole, and the same command once more ends well.
+fn heals(story: Story, world: &World, before: &BTreeMap<&'static str, Option<String>>, killed: &Run, shape: &[String]) {
+    let known = before.values().flatten().filter_map(|text| coordinates(text)).collect::<Vec<_>>();
     // Whatever stands in an env file now is all of the old or all of the new.
-    let between = env_files(&world);
+    let between = env_files(world);
     for (file, text) in &between {
         match text {
             None => assert!(before[file].is_none() || matches!(story, Story::Destroy), "{file} is gone"),
@@ -160,7 +164,7 @@ fn survives(story: Story, name: &str, count: usize, shape: &[String]) -> bool {
     for instance in story.instances() {
         assert!(world.pid(instance).is_some(), "{instance} does not run after\n{killed}\n{again}");
     }
-    let after = env_files(&world);
+    let after = env_files(world);
     if matches!(story, Story::Destroy) {
         let once_more = world.expect(0, &["destroy", "--json"]);
         assert_eq!(once_more.events().len(), 1, "{once_more}");
@@ -183,7 +187,6 @@ fn survives(story: Story, name: &str, count: usize, shape: &[String]) -> bool {
         let ignored = world.read(".gitignore");
         assert!(ENV_FILES.iter().all(|file| ignored.lines().filter(|line| line == file).count() <= 1), "{ignored}");
     }
-    reached
 }
 
 fn matrix(story: Story) {
@@ -258,4 +261,24 @@ fn a_second_apply_killed_anywhere_is_healed_by_the_next() {
 #[test]
 fn a_destroy_killed_anywhere_is_healed_by_the_next() {
     matrix(Story::Destroy);
+}
+
+/// Not at a point that somebody thought of, but whenever the clock says so.
+#[test]
+fn a_command_killed_at_any_moment_is_healed_by_the_next() {
+    const MOMENTS: [u64; 14] = [0, 2, 5, 9, 14, 20, 27, 35, 45, 60, 80, 110, 150, 200];
+    for story in [Story::First, Story::Second, Story::Destroy] {
+        let (_, shape) = passed(story);
+        let moments: BTreeMap<String, usize> = MOMENTS.into_iter().map(|moment| (format!("after {moment} ms"), 1)).collect();
+        every(&moments, story, |moment, _| {
+            let world = story.world();
+            let before = env_files(&world);
+            let mut running = world.spawn(story.words());
+            let milliseconds = moment.split(' ').nth(1).unwrap().parse().unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+            let _ = running.child.kill();
+            heals(story, &world, &before, &running.end(), &shape);
+            true
+        });
+    }
 }

@@ -232,7 +232,7 @@ fn whatever_stands_in_the_way_refuses_the_whole_apply() {
     refused(manifest, &["destroy", "--allow-destroy", "kept,other", "--json"], &["plan.protected"]);
     refused(&format!("{manifest}\n[budget]\ncpus = 1\n\n[backends.big]\nprovider = \"simulated\"\nresources = {{ cpus = 2 }}\n"), apply, &["plan.over_budget_cpus"]);
     refused(&format!("{manifest}\n[backends.far]\nprovider = \"kubernetes\"\nrelease = \"652b828b5129e6cdbcaa3c20efa8d116d09ff3bf\"\n"), apply, &["plan.provider_unavailable"]);
-    refused(&manifest.replace("protected = true\n", "protected = true\nregion = \"fra\"\n"), apply, &["plan.moves_data"]);
+    refused(&manifest.replace("\"simulated\"\nprotected", "\"local\"\nprotected"), apply, &["plan.moves_data"]);
     refused(&manifest.replace("2026-08-21-652b828", "2026-07-21-1234567"), apply, &["plan.downgrade"]);
     // Everything at once is listed at once.
     refused(

@@ -1,11 +1,16 @@
 //! Every integration test, in one binary.
 
+mod concurrency;
+mod crash;
 mod desk;
 mod env_file;
 mod examples;
 mod house;
 mod manifest;
 mod provider;
+mod scenario;
 mod schema;
 mod simulator;
+mod surroundings;
 mod transcript;
+mod world;

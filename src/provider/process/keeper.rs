@@ -3,7 +3,7 @@
 //! Must not do: choose what to run, or start anything where data has been lost.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::launch::Launch;
 use super::look::{Sighting, look};
@@ -12,7 +12,7 @@ use super::record::Record;
 use super::start::{Start, start};
 use super::stop::stop;
 use super::turn::Turn;
-use super::{log, port};
+use super::{POLL, log, port};
 use crate::convex::deployment::{Connections, Readiness, ready};
 use crate::model::{BackendId, Data, Deviation, FieldPath, Observation, Placement, RunState};
 use crate::provider::{LogChunk, LogPosition, ProviderError};
@@ -21,6 +21,8 @@ use crate::provider::{LogChunk, LogPosition, ProviderError};
 const GRACE: Duration = Duration::from_secs(10);
 /// A healthy backend answers within milliseconds; a suspended one never does, and `status` waits for it.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a process of ours that has ended may take to let go of its ports.
+const LET_GO: Duration = Duration::from_secs(2);
 /// How long to wait for another command that works on the same backend.
 const TURN: Duration = Duration::from_secs(60);
 
@@ -135,7 +137,9 @@ impl Keeper {
                 Sighting::Idle => {}
             }
             place.create()?;
-            port::require_free(launch.ports).await?;
+            if !ports_are_free(&place, launch, placement.has_been_ready).await? {
+                continue;
+            }
             if start(&place, &self.executable, launch).await? == Start::Running {
                 return Ok(());
             }
@@ -193,6 +197,22 @@ impl Keeper {
     /// [`ProviderError::File`] when it cannot be read.
     pub fn logs(&self, id: &BackendId, from: LogPosition) -> Result<LogChunk, ProviderError> {
         log::read(&self.place(id)?.log(), from)
+    }
+}
+
+/// Whether the process can be started on its ports; if not, one of ours has come up on them meanwhile.
+///
+/// A process that ends lets go of its lock before it lets go of its ports, and one that a killed command has left in
+/// the middle of its start takes both at any moment. So a port that is known to be this backend's is waited for.
+async fn ports_are_free(place: &Place, launch: &Launch, are_known: bool) -> Result<bool, ProviderError> {
+    let deadline = Instant::now() + if are_known { LET_GO } else { Duration::ZERO };
+    loop {
+        match port::require_free(launch.ports).await {
+            Ok(()) => return Ok(true),
+            Err(_) if !matches!(look(place).await?, Sighting::Idle) => return Ok(false),
+            Err(taken) if Instant::now() >= deadline => return Err(taken),
+            Err(_) => tokio::time::sleep(POLL).await,
+        }
     }
 }
 
