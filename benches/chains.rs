@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use convexinfra::apply::{EnvFiles, Execution, Interrupt, execute};
 use convexinfra::control::{
-    ControlError, ControlPlane, Credentials, HistoryEntry, Holder, KeyNeed, Lease, LogFrom, LogPiece, Notice, Outcome, Request,
+    Claim, ControlError, ControlPlane, Credentials, HistoryEntry, Holder, KeyNeed, Lease, LogFrom, LogPiece, Notice, Outcome,
+    Request,
 };
 use convexinfra::model::{
     self, BackendName, EnvFileTarget, Finding, FingerprintKey, OperationId, ProjectName, ProviderKind, Revision, Snapshot,
@@ -88,7 +89,7 @@ impl ControlPlane for Sleeper {
         Box::pin(async { Ok(()) })
     }
 
-    fn settle<'a>(&'a self, _: &'a Lease, _: &'a str) -> BoxFuture<'a, Result<(), ControlError>> {
+    fn settle<'a>(&'a self, _: &'a Lease, _: &'a str, _: Claim) -> BoxFuture<'a, Result<(), ControlError>> {
         Box::pin(async { Ok(()) })
     }
 

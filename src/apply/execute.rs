@@ -84,10 +84,9 @@ pub async fn execute(execution: &Execution<'_>) -> Result<Tally, ControlError> {
 async fn keep_lease(execution: &Execution<'_>) -> ControlError {
     loop {
         tokio::time::sleep(RENEW_EVERY).await;
-        match execution.control.renew(execution.lease).await {
-            Err(error @ ControlError::LeaseLost { .. }) => return error,
-            // Anything else may pass; the fence keeps a late writer out.
-            Ok(()) | Err(_) => {}
+        // Anything else may pass; the fence keeps a late writer out.
+        if let Err(error @ ControlError::LeaseLost { .. }) = execution.control.renew(execution.lease).await {
+            return error;
         }
     }
 }
