@@ -238,7 +238,7 @@ fn whatever_stands_in_the_way_refuses_the_whole_apply() {
     refused(
         &format!("{}\n[budget]\ncpus = 1\n\n[backends.big]\nprovider = \"simulated\"\nresources = {{ cpus = 2 }}\n", manifest.replace("2026-08-21-652b828", "2026-07-21-1234567")),
         apply,
-        &["plan.over_budget_cpus", "plan.downgrade"],
+        &["plan.downgrade", "plan.over_budget_cpus"],
     );
     // Without protection and with its name it goes.
     world.manifest(&manifest.replace("protected = true\n", ""));

@@ -84,7 +84,7 @@ pub async fn execute(execution: &Execution<'_>) -> Result<Tally, ControlError> {
 async fn keep_lease(execution: &Execution<'_>) -> ControlError {
     loop {
         tokio::time::sleep(RENEW_EVERY).await;
-        // Anything else may pass; the fence keeps a late writer out.
+        // Any other error may pass; the fence keeps a late writer out.
         if let Err(error @ ControlError::LeaseLost { .. }) = execution.control.renew(execution.lease).await {
             return error;
         }

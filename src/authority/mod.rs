@@ -6,13 +6,16 @@
 //! the command, behind HTTP and in a Durable Object.
 
 mod allocation;
+mod effect;
 mod lease;
 mod operation;
+mod placement;
 mod vault;
 mod view;
 
+pub use effect::{Effect, EffectEnd, EffectFailure, EnvironmentGoal, Next};
 pub use lease::Liveness;
-pub use operation::{Effect, EffectEnd, EffectFailure, EnvironmentGoal, Next, Operation};
+pub use operation::Operation;
 pub use vault::{MasterKey, Vault, VaultError};
 pub use view::ProjectView;
 

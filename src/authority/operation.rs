@@ -7,23 +7,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::vault::Secrets;
+use super::effect::{Effect, EffectEnd, EffectFailure, EnvironmentGoal, Next};
 use super::{Authority, AuthorityError, allocation, lease};
 use crate::control::{ControlError, Lease, Outcome, Request, Work};
-use crate::convex::admin_key::{self, InstanceSecret, KeyKind};
 use crate::fault;
 use crate::model::{
-    BackendId, BackendName, BackendSpec, FieldPath, Finding, Generation, OperationId, Phase, Placement, PortPair, References,
-    Secret, Timestamp, secret_slots,
+    BackendId, BackendName, BackendSpec, FieldPath, Finding, Generation, OperationId, Phase, References, Secret, Timestamp,
 };
 use crate::store::{BackendRow, Durability, OperationRow, Rows, Store};
 
 /// How often another pair of ports is tried when strangers hold the chosen ones.
 const PORT_TRIES: usize = 64;
-
-const INSTANCE_SECRET: &str = "instance_secret";
-const ADMIN_KEY: &str = "admin_key";
-const FIELD: &str = "field:";
 
 /// One accepted piece of work while it runs.
 #[derive(Debug)]
@@ -45,64 +39,9 @@ enum Stage {
 }
 
 #[derive(Debug, Clone)]
-struct PutRequest {
-    spec: BackendSpec,
-    secrets: BTreeMap<FieldPath, Secret>,
-}
-
-/// What has to happen outside the rows, as data.
-#[derive(Debug)]
-pub enum Effect {
-    /// Bring the backend up.
-    Ensure(Box<Placement>),
-    /// Wait until it answers as itself and accepts its key.
-    AwaitReady(Box<Placement>),
-    /// Set its Convex environment variables.
-    SetEnvironment(Box<Placement>, EnvironmentGoal),
-    /// Take it away with its data.
-    Remove(Box<Placement>),
-}
-
-/// What the Convex environment variables should be; all others are left alone.
-#[derive(Debug, Clone, Default)]
-pub struct EnvironmentGoal {
-    /// Variables with these values.
-    pub set: BTreeMap<String, Secret>,
-    /// Variables that must not be there: ours from before.
-    pub unset: BTreeSet<String>,
-}
-
-/// How an effect ended.
-#[derive(Debug)]
-pub enum EffectEnd {
-    /// The backend is up, and this is what the provider wants to remember.
-    Ensured(References),
-    /// It answers as itself.
-    Ready,
-    /// Its variables are set.
-    EnvironmentSet,
-    /// It is gone.
-    Removed,
-    /// It did not work.
-    Failed(EffectFailure),
-}
-
-/// Why an effect did not work.
-#[derive(Debug, Clone)]
-pub struct EffectFailure {
-    /// Why, for the user.
-    pub finding: Finding,
-    /// The port that somebody else holds, when that is why.
-    pub port_taken: Option<u16>,
-}
-
-/// What has to happen next.
-#[derive(Debug)]
-pub enum Next {
-    /// Carry this out and come back.
-    Do(Effect),
-    /// The operation has ended.
-    Ended(Outcome),
+pub(super) struct PutRequest {
+    pub(super) spec: BackendSpec,
+    pub(super) secrets: BTreeMap<FieldPath, Secret>,
 }
 
 impl<S: Store> Authority<S> {
@@ -284,85 +223,6 @@ impl<S: Store> Authority<S> {
         let operation =
             Operation { id, lease: lease.clone(), backend: row.id.clone(), work: Stage::Put, strangers: BTreeSet::new() };
         Ok((Some(operation), Next::Do(Effect::Ensure(Box::new(self.placement(&row)?)))))
-    }
-
-    fn place(&self, row: &mut BackendRow, ports: PortPair) {
-        row.ports = Some(ports);
-        row.endpoints = Some(allocation::endpoints(&row.spec, ports));
-    }
-
-    /// Makes what secrets are missing, takes in what was handed over, and forgets what no field names any more.
-    fn seal_secrets(&self, row: &mut BackendRow, put: &PutRequest, now: Timestamp) -> Result<(), AuthorityError> {
-        let slots = secret_slots(&put.spec);
-        if put.spec.is_record_only() && slots.is_empty() && row.sealed.is_empty() {
-            return Ok(());
-        }
-        let before = self.open_secrets(row)?;
-        let mut secrets = Secrets::new();
-        if !put.spec.is_record_only() || before.contains_key(INSTANCE_SECRET) {
-            let (secret, key) = match (before.get(INSTANCE_SECRET), before.get(ADMIN_KEY)) {
-                (Some(secret), Some(key)) => (secret.clone(), key.clone()),
-                _ => self.issue(row, now)?,
-            };
-            row.admin_key = Some(self.vault.fingerprint_key(&row.project).fingerprint(key.expose()));
-            secrets.insert(INSTANCE_SECRET.to_owned(), secret);
-            secrets.insert(ADMIN_KEY.to_owned(), key);
-        }
-        let fingerprints = self.vault.fingerprint_key(&row.project);
-        row.fingerprints.clear();
-        for (path, _) in slots {
-            let slot = format!("{FIELD}{path}");
-            let value = put.secrets.get(&path).or_else(|| before.get(&slot)).cloned().ok_or_else(|| {
-                let message = format!("`{path}` of `{}` has no value, and none was kept from before", row.name);
-                ControlError::Refused(Finding::new("control.secret_missing", message))
-            })?;
-            row.fingerprints.insert(path, fingerprints.fingerprint(value.expose()));
-            secrets.insert(slot, value);
-        }
-        let mut nonce = [0; 24];
-        (self.entropy)(&mut nonce)?;
-        row.sealed = self.vault.seal(&row.id, &secrets, nonce)?;
-        Ok(())
-    }
-
-    fn issue(&self, row: &BackendRow, now: Timestamp) -> Result<(Secret, Secret), AuthorityError> {
-        let (mut bytes, mut nonce) = ([0; 32], [0; 12]);
-        (self.entropy)(&mut bytes)?;
-        (self.entropy)(&mut nonce)?;
-        let secret = InstanceSecret::new(bytes);
-        // Zero is the one time of issue that Convex refuses.
-        let issued_s = u64::try_from(now.0 / 1000).unwrap_or(1).max(1);
-        let key = admin_key::issue(row.instance_name.as_str(), &secret, KeyKind::Admin { member_id: 0 }, issued_s, nonce);
-        Ok((secret.to_hex(), key))
-    }
-
-    pub(super) fn open_secrets(&self, row: &BackendRow) -> Result<Secrets, AuthorityError> {
-        if row.sealed.is_empty() { Ok(Secrets::new()) } else { Ok(self.vault.open(&row.id, &row.sealed)?) }
-    }
-
-    /// A row as its provider gets it.
-    pub(super) fn placement(&self, row: &BackendRow) -> Result<Placement, AuthorityError> {
-        let mut secrets = self.open_secrets(row)?;
-        let ports = row.ports.unwrap_or(PortPair { api: 0, site: 0 });
-        let mut take = |name: &str| secrets.remove(name).unwrap_or_else(|| Secret::new(""));
-        Ok(Placement {
-            id: row.id.clone(),
-            project: row.project.clone(),
-            name: row.name.clone(),
-            instance_name: row.instance_name.clone(),
-            spec: row.spec.clone(),
-            generation: row.generation,
-            instance_secret: take(INSTANCE_SECRET),
-            admin_key: take(ADMIN_KEY),
-            secrets: secrets
-                .into_iter()
-                .filter_map(|(slot, value)| slot.strip_prefix(FIELD).map(|path| (FieldPath::new(path), value)))
-                .collect(),
-            ports,
-            endpoints: row.endpoints.clone().unwrap_or_else(|| allocation::endpoints(&row.spec, ports)),
-            has_been_ready: row.has_been_ready,
-            references: row.references.clone(),
-        })
     }
 
     fn accept_remove(

@@ -160,7 +160,7 @@ impl Context {
             let finding = Finding::new("home.unknown", "there is no home directory, so the control plane has no place");
             Failure::new(Exit::Failed, finding.with_help("name one with `CONVEXINFRA_HOME`"))
         })?;
-        std::path::absolute(&home).map_err(|error| {
+        std::path::absolute(&home).map(|home| one_spelling(&home)).map_err(|error| {
             Failure::new(Exit::Failed, Finding::new("home.unknown", format!("`{}` is not a path: {error}", home.display())))
         })
     }
@@ -185,6 +185,19 @@ impl Context {
         let master_key = std::env::var("CONVEXINFRA_MASTER_KEY").ok().filter(|key| !key.is_empty()).map(Secret::new);
         let first_port = first_port()?;
         Ok(Host::new(HostParts { directory, master_key, providers, connections: Connections::default(), first_port }))
+    }
+}
+
+/// The same path whatever links and `..` it was named by: backends are started with paths in it, and another spelling
+/// would look like drift. What does not exist yet is taken as it is.
+fn one_spelling(path: &Path) -> PathBuf {
+    let existing = path.ancestors().find_map(|ancestor| Some((ancestor, ancestor.canonicalize().ok()?)));
+    match existing {
+        Some((ancestor, real)) => match path.strip_prefix(ancestor) {
+            Ok(rest) if !rest.as_os_str().is_empty() => real.join(rest),
+            _ => real,
+        },
+        None => path.to_owned(),
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod row;
 mod sqlite;
+mod sqlite_rows;
 
 pub use row::{BackendRow, EventRow, LeaseRow, OperationRow, ProjectRow};
 pub use sqlite::{Durability, SqliteStore};

@@ -1,0 +1,63 @@
+//! What the authority asks others to carry out, and how that ended, as data.
+//!
+//! Must not do: carry anything out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::control::Outcome;
+use crate::model::{Finding, Placement, References, Secret};
+
+/// What has to happen outside the rows, as data.
+#[derive(Debug)]
+pub enum Effect {
+    /// Bring the backend up.
+    Ensure(Box<Placement>),
+    /// Wait until it answers as itself and accepts its key.
+    AwaitReady(Box<Placement>),
+    /// Set its Convex environment variables.
+    SetEnvironment(Box<Placement>, EnvironmentGoal),
+    /// Take it away with its data.
+    Remove(Box<Placement>),
+}
+
+/// What the Convex environment variables should be; all others are left alone.
+#[derive(Debug, Clone, Default)]
+pub struct EnvironmentGoal {
+    /// Variables with these values.
+    pub set: BTreeMap<String, Secret>,
+    /// Variables that must not be there: ours from before.
+    pub unset: BTreeSet<String>,
+}
+
+/// How an effect ended.
+#[derive(Debug)]
+pub enum EffectEnd {
+    /// The backend is up, and this is what the provider wants to remember.
+    Ensured(References),
+    /// It answers as itself.
+    Ready,
+    /// Its variables are set.
+    EnvironmentSet,
+    /// It is gone.
+    Removed,
+    /// It did not work.
+    Failed(EffectFailure),
+}
+
+/// Why an effect did not work.
+#[derive(Debug, Clone)]
+pub struct EffectFailure {
+    /// Why, for the user.
+    pub finding: Finding,
+    /// The port that somebody else holds, when that is why.
+    pub port_taken: Option<u16>,
+}
+
+/// What has to happen next.
+#[derive(Debug)]
+pub enum Next {
+    /// Carry this out and come back.
+    Do(Effect),
+    /// The operation has ended.
+    Ended(Outcome),
+}

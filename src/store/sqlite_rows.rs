@@ -1,0 +1,266 @@
+//! The rows of a SQLite file, one statement each.
+//!
+//! Must not do: begin or end a transaction; that is the store's.
+
+use std::path::Path;
+
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::sqlite::sql;
+use super::{BackendRow, EventRow, LeaseRow, OperationRow, ProjectRow, Rows, StoreError};
+use crate::model::{
+    BackendId, BackendName, Endpoints, Generation, InstanceName, OperationId, PortPair, ProjectName, Revision, Timestamp,
+};
+
+/// The rows that one transaction sees.
+pub(super) struct SqliteRows<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) path: &'a Path,
+}
+
+impl SqliteRows<'_> {
+    fn run(&self, statement: &str, parameters: impl rusqlite::Params) -> Result<usize, StoreError> {
+        self.connection
+            .prepare_cached(statement)
+            .and_then(|mut statement| statement.execute(parameters))
+            .map_err(|error| sql(self.path, error))
+    }
+
+    fn one<T>(
+        &self,
+        statement: &str,
+        parameters: impl rusqlite::Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>, StoreError> {
+        self.connection
+            .prepare_cached(statement)
+            .and_then(|mut statement| statement.query_row(parameters, read).optional())
+            .map_err(|error| sql(self.path, error))
+    }
+
+    fn many<T>(
+        &self,
+        statement: &str,
+        parameters: impl rusqlite::Params,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, StoreError> {
+        self.connection
+            .prepare_cached(statement)
+            .and_then(|mut statement| statement.query_map(parameters, read)?.collect())
+            .map_err(|error| sql(self.path, error))
+    }
+}
+
+fn unreadable(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+}
+
+fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let text = row.get_ref(column)?.as_str()?;
+    serde_json::from_str(text).map_err(|error| unreadable(column, error))
+}
+
+fn text_of<T: serde::Serialize>(value: &T) -> String {
+    // The rows hold plain data with text keys, which always serialises.
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn project_name(row: &Row<'_>, column: usize) -> rusqlite::Result<ProjectName> {
+    ProjectName::parse(row.get_ref(column)?.as_str()?).map_err(|error| unreadable(column, error))
+}
+
+const BACKEND_COLUMNS: &str = "id, project, name, instance_name, phase, generation, spec, fingerprints, managed_env, url, site_url, \
+     admin_key, api_port, site_port, provider_references, has_been_ready, created_at, expires_at, sealed";
+
+fn backend(row: &Row<'_>) -> rusqlite::Result<BackendRow> {
+    let url: Option<String> = row.get(9)?;
+    let site_url: Option<String> = row.get(10)?;
+    let ports: (Option<u16>, Option<u16>) = (row.get(12)?, row.get(13)?);
+    Ok(BackendRow {
+        id: BackendId::new(row.get::<_, String>(0)?),
+        project: project_name(row, 1)?,
+        name: BackendName::parse(row.get_ref(2)?.as_str()?).map_err(|error| unreadable(2, error))?,
+        instance_name: InstanceName::parse(row.get_ref(3)?.as_str()?).map_err(|error| unreadable(3, error))?,
+        phase: json(row, 4)?,
+        generation: Generation(row.get(5)?),
+        spec: json(row, 6)?,
+        fingerprints: json(row, 7)?,
+        managed_env: json(row, 8)?,
+        endpoints: url.zip(site_url).map(|(url, site_url)| Endpoints { url, site_url }),
+        admin_key: row.get::<_, Option<String>>(11)?.map(|_| json(row, 11)).transpose()?,
+        ports: ports.0.zip(ports.1).map(|(api, site)| PortPair { api, site }),
+        references: json(row, 14)?,
+        has_been_ready: row.get(15)?,
+        created_at: Timestamp(row.get(16)?),
+        expires_at: row.get::<_, Option<i64>>(17)?.map(Timestamp),
+        sealed: row.get(18)?,
+    })
+}
+
+impl Rows for SqliteRows<'_> {
+    fn project(&self, name: &ProjectName) -> Result<Option<ProjectRow>, StoreError> {
+        self.one("SELECT name, revision, origin, created_at FROM projects WHERE name = ?1", [name.as_str()], |row| {
+            Ok(ProjectRow {
+                name: project_name(row, 0)?,
+                revision: Revision(row.get(1)?),
+                origin: row.get(2)?,
+                created_at: Timestamp(row.get(3)?),
+            })
+        })
+    }
+
+    fn projects(&self) -> Result<Vec<ProjectName>, StoreError> {
+        self.many("SELECT name FROM projects ORDER BY name", [], |row| project_name(row, 0))
+    }
+
+    fn put_project(&self, row: &ProjectRow) -> Result<(), StoreError> {
+        self.run(
+            "INSERT INTO projects (name, revision, origin, created_at) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (name) DO UPDATE SET revision = ?2, origin = ?3",
+            params![row.name.as_str(), row.revision.0, row.origin, row.created_at.0],
+        )
+        .map(drop)
+    }
+
+    fn backends(&self, project: &ProjectName) -> Result<Vec<BackendRow>, StoreError> {
+        let statement = format!("SELECT {BACKEND_COLUMNS} FROM backends WHERE project = ?1 ORDER BY name");
+        self.many(&statement, [project.as_str()], backend)
+    }
+
+    fn backend(&self, project: &ProjectName, name: &BackendName) -> Result<Option<BackendRow>, StoreError> {
+        let statement = format!("SELECT {BACKEND_COLUMNS} FROM backends WHERE project = ?1 AND name = ?2");
+        self.one(&statement, [project.as_str(), name.as_str()], backend)
+    }
+
+    fn backend_by_id(&self, id: &BackendId) -> Result<Option<BackendRow>, StoreError> {
+        self.one(&format!("SELECT {BACKEND_COLUMNS} FROM backends WHERE id = ?1"), [id.as_str()], backend)
+    }
+
+    fn put_backend(&self, row: &BackendRow) -> Result<(), StoreError> {
+        let statement = format!(
+            "INSERT INTO backends ({BACKEND_COLUMNS})
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
+             ON CONFLICT (id) DO UPDATE SET name = ?3, instance_name = ?4, phase = ?5, generation = ?6, spec = ?7, fingerprints = ?8,
+             managed_env = ?9, url = ?10, site_url = ?11, admin_key = ?12, api_port = ?13, site_port = ?14, provider_references = ?15,
+             has_been_ready = ?16, expires_at = ?18, sealed = ?19"
+        );
+        self.run(
+            &statement,
+            params![
+                row.id.as_str(),
+                row.project.as_str(),
+                row.name.as_str(),
+                row.instance_name.as_str(),
+                text_of(&row.phase),
+                row.generation.0,
+                text_of(&row.spec),
+                text_of(&row.fingerprints),
+                text_of(&row.managed_env),
+                row.endpoints.as_ref().map(|endpoints| &endpoints.url),
+                row.endpoints.as_ref().map(|endpoints| &endpoints.site_url),
+                row.admin_key.as_ref().map(text_of),
+                row.ports.map(|ports| ports.api),
+                row.ports.map(|ports| ports.site),
+                text_of(&row.references),
+                row.has_been_ready,
+                row.created_at.0,
+                row.expires_at.map(|time| time.0),
+                row.sealed,
+            ],
+        )
+        .map(drop)
+    }
+
+    fn delete_backend(&self, id: &BackendId) -> Result<(), StoreError> {
+        self.run("DELETE FROM backends WHERE id = ?1", [id.as_str()]).map(drop)
+    }
+
+    fn instance_name_taken(&self, name: &InstanceName) -> Result<bool, StoreError> {
+        self.one("SELECT 1 FROM backends WHERE instance_name = ?1", [name.as_str()], |_| Ok(())).map(|found| found.is_some())
+    }
+
+    fn ports(&self) -> Result<Vec<PortPair>, StoreError> {
+        self.many("SELECT api_port, site_port FROM backends WHERE api_port IS NOT NULL ORDER BY api_port", [], |row| {
+            Ok(PortPair { api: row.get(0)?, site: row.get(1)? })
+        })
+    }
+
+    fn operation(&self, project: &ProjectName, key: &str) -> Result<Option<OperationRow>, StoreError> {
+        self.one(
+            "SELECT id, project, backend, key, kind, accepted_at, outcome FROM operations WHERE project = ?1 AND key = ?2",
+            [project.as_str(), key],
+            |row| {
+                Ok(OperationRow {
+                    id: Some(OperationId::new(row.get::<_, i64>(0)?.to_string())),
+                    project: project_name(row, 1)?,
+                    backend: BackendName::parse(row.get_ref(2)?.as_str()?).map_err(|error| unreadable(2, error))?,
+                    key: row.get(3)?,
+                    kind: row.get(4)?,
+                    accepted_at: Timestamp(row.get(5)?),
+                    outcome: row.get(6)?,
+                })
+            },
+        )
+    }
+
+    fn accept_operation(&self, row: &OperationRow) -> Result<OperationId, StoreError> {
+        self.run(
+            "INSERT INTO operations (project, backend, key, kind, accepted_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![row.project.as_str(), row.backend.as_str(), row.key, row.kind, row.accepted_at.0],
+        )?;
+        Ok(OperationId::new(self.connection.last_insert_rowid().to_string()))
+    }
+
+    fn end_operation(&self, id: &OperationId, ended_at: Timestamp, outcome: &str) -> Result<(), StoreError> {
+        self.run("UPDATE operations SET ended_at = ?2, outcome = ?3 WHERE id = ?1", params![id.as_str(), ended_at.0, outcome])
+            .map(drop)
+    }
+
+    fn lease(&self, project: &ProjectName) -> Result<Option<LeaseRow>, StoreError> {
+        self.one("SELECT project, fence, holder, renewed_at FROM leases WHERE project = ?1", [project.as_str()], |row| {
+            Ok(LeaseRow {
+                project: project_name(row, 0)?,
+                fence: row.get(1)?,
+                holder: row.get(2)?,
+                renewed_at: Timestamp(row.get(3)?),
+            })
+        })
+    }
+
+    fn put_lease(&self, row: &LeaseRow) -> Result<(), StoreError> {
+        self.run(
+            "INSERT INTO leases (project, fence, holder, renewed_at) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (project) DO UPDATE SET fence = ?2, holder = ?3, renewed_at = ?4",
+            params![row.project.as_str(), row.fence, row.holder, row.renewed_at.0],
+        )
+        .map(drop)
+    }
+
+    fn append_event(&self, event: &EventRow) -> Result<(), StoreError> {
+        self.run(
+            "INSERT INTO events (project, at, kind, backend, detail) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![event.project.as_str(), event.at.0, event.kind, event.backend, event.detail],
+        )
+        .map(drop)
+    }
+
+    fn events(&self, project: &ProjectName, limit: u32) -> Result<Vec<EventRow>, StoreError> {
+        let mut events = self.many(
+            "SELECT sequence, project, at, kind, backend, detail FROM events WHERE project = ?1 ORDER BY sequence DESC LIMIT ?2",
+            params![project.as_str(), limit],
+            |row| {
+                Ok(EventRow {
+                    sequence: row.get(0)?,
+                    project: project_name(row, 1)?,
+                    at: Timestamp(row.get(2)?),
+                    kind: row.get(3)?,
+                    backend: row.get(4)?,
+                    detail: row.get(5)?,
+                })
+            },
+        )?;
+        events.reverse();
+        Ok(events)
+    }
+}
