@@ -8,7 +8,7 @@ use similar::{ChangeTag, TextDiff};
 
 use super::style::Style;
 use super::words::counted;
-use crate::plan::{Action, Change, Plan, Step};
+use crate::plan::{Action, Change, Plan, Step, Task};
 
 /// The whole plan.
 pub fn plan(plan: &Plan, style: Style) -> String {
@@ -61,13 +61,22 @@ fn glyph(action: Action, style: Style) -> String {
     }
 }
 
+/// The file that a step writes, which its address does not tell.
+fn file(step: &Step) -> String {
+    match &step.task {
+        Some(Task::WriteEnvFile { target, .. } | Task::ClearEnvFile { target, .. }) => format!(" ({})", target.path),
+        Some(Task::Put { .. } | Task::Remove { .. }) | None => String::new(),
+    }
+}
+
 fn step_lines(text: &mut String, step: &Step, style: Style) {
     let data = if step.destroys_data { style.removed(", and its data is lost") } else { String::new() };
     let _ = writeln!(
         text,
-        "\n  {} {}  {}{data}",
+        "\n  {} {}{}  {}{data}",
         glyph(step.action, style),
         style.strong(&step.address.to_string()),
+        file(step),
         style.quiet(&format!("{}: {}", step.action.as_str(), step.reason)),
     );
     if let Some(difference) = &step.difference {
