@@ -1,6 +1,6 @@
 //! Many commands at once: one works, the others are told so, and what is there afterwards is there once.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -35,7 +35,8 @@ fn twenty_applies_at_once_make_one_set_of_backends() {
     println!("concurrency: {done} of 20 ended with 0, the others with 5");
     assert_eq!(world.processes().len(), 2, "{:?}", world.processes());
     assert_eq!(world.names(), ["app", "dev"]);
-    let created = |run: &Run| run.events().iter().filter(|event| event["type"] == "step_started" && event["action"] == "create").count();
+    let created =
+        |run: &Run| run.events().iter().filter(|event| event["type"] == "step_started" && event["action"] == "create").count();
     assert_eq!(ended.iter().filter(|run| run.code() == 0).map(created).sum::<usize>(), 2);
     world.reachable(".env.local", "gremlin-dev");
     world.settled();
@@ -53,7 +54,8 @@ fn twenty_projects_at_once_in_a_new_home() {
             let folder = world.root().join(name);
             fs::create_dir(&folder).unwrap();
             fs::write(folder.join("convex.toml"), TWO.replace("gremlin", name)).unwrap();
-            let words = ["apply", "--yes", "--json", "--manifest", &folder.join("convex.toml").display().to_string()].map(str::to_owned);
+            let words = ["apply", "--yes", "--json", "--manifest", &folder.join("convex.toml").display().to_string()]
+                .map(str::to_owned);
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             world.spawn(&words)
         })
@@ -132,7 +134,9 @@ fn a_dead_holder_makes_room_at_once() {
     world.set("CONVEXINFRA_FAULT", "host.ready:1");
     let mut killed = world.spawn(&["apply", "--yes"]);
     world.unset("CONVEXINFRA_FAULT");
-    crate::world::until("it is killed", || !crate::world::alive(rustix::process::Pid::from_raw(killed.child.id().cast_signed()).unwrap()));
+    crate::world::until("it is killed", || {
+        !crate::world::alive(rustix::process::Pid::from_raw(killed.child.id().cast_signed()).unwrap())
+    });
     // It has ended and nobody has asked for its end yet: a zombie holds no lease.
     let run = world.apply();
     assert!(run.took < Duration::from_secs(10), "{run}");

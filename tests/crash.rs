@@ -1,6 +1,6 @@
 //! The crash matrix: every command killed at every point that it passes, and what the same command then makes of it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -149,7 +149,9 @@ fn heals(story: Story, world: &World, before: &BTreeMap<&'static str, Option<Str
                 assert!(*file != ".env.local" || text.starts_with(THEIRS), "{file} lost lines:\n{text}");
                 match coordinates(text) {
                     // A key that was written once stays.
-                    Some(pair) => assert!(before[file].as_deref().and_then(coordinates).is_none_or(|old| old == pair), "{file}:\n{text}"),
+                    Some(pair) => {
+                        assert!(before[file].as_deref().and_then(coordinates).is_none_or(|old| old == pair), "{file}:\n{text}")
+                    }
                     None => assert!(matches!(story, Story::Destroy) && text == THEIRS, "{file}:\n{text}"),
                 }
             }
@@ -197,7 +199,8 @@ fn matrix(story: Story) {
 
 /// Tries every point, several at once, and says how many there were.
 fn every(points: &BTreeMap<String, usize>, story: Story, attempt: impl Fn(&str, usize) -> bool + Sync) -> usize {
-    let points: Vec<(&String, usize)> = points.iter().flat_map(|(name, count)| (1..=*count).map(move |number| (name, number))).collect();
+    let points: Vec<(&String, usize)> =
+        points.iter().flat_map(|(name, count)| (1..=*count).map(move |number| (name, number))).collect();
     let next = AtomicUsize::new(0);
     let (missed, failed) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
@@ -241,11 +244,18 @@ fn a_first_apply_killed_anywhere_can_be_destroyed() {
         let left: Vec<String> = world
             .shape()
             .into_iter()
-            .filter(|name| !["home", "project", "project/.git", "project/.gitignore", "project/convex.toml", "user"].contains(&name.as_str()))
-            .filter(|name| !["home/backends", "home/control-plane.sqlite3", "home/master.key", "project/.env.local"].contains(&name.as_str()))
+            .filter(|name| {
+                !["home", "project", "project/.git", "project/.gitignore", "project/convex.toml", "user"]
+                    .contains(&name.as_str())
+            })
+            .filter(|name| {
+                !["home/backends", "home/control-plane.sqlite3", "home/master.key", "project/.env.local"]
+                    .contains(&name.as_str())
+            })
             .collect();
         // Keys and env files that were on their way are swept by whoever makes the next ones.
-        let left: Vec<&String> = left.iter().filter(|name| !name.contains("/.master.key.") && !name.contains("/.env.convexinfra-")).collect();
+        let left: Vec<&String> =
+            left.iter().filter(|name| !name.contains("/.master.key.") && !name.contains("/.env.convexinfra-")).collect();
         assert!(left.is_empty(), "{left:?} after\n{killed}\n{destroyed}");
         assert_eq!(world.read(".env.local"), THEIRS, "after\n{killed}\n{destroyed}");
         !killed.status.success()

@@ -187,7 +187,9 @@ fn a_saved_plan_is_applied_only_to_what_it_was_made_for() {
     let manifest = world.read("convex.toml");
     world.manifest(&format!("{manifest}# a comment\n"));
     stale(&world);
-    world.manifest(&manifest.replace("[backends.dev.env]", "[backends.dev.tuning]\nmax_concurrent_queries = 3\n\n[backends.dev.env]"));
+    world.manifest(
+        &manifest.replace("[backends.dev.env]", "[backends.dev.tuning]\nmax_concurrent_queries = 3\n\n[backends.dev.env]"),
+    );
     stale(&world);
     world.manifest(&manifest);
     fs::write(world.folder.join(".env.local"), "# emptied\n").unwrap();
@@ -230,13 +232,26 @@ fn whatever_stands_in_the_way_refuses_the_whole_apply() {
     refused(only_other, &["apply", "--yes", "--json", "--allow-destroy", "kept"], &["plan.protected"]);
     refused(only_other, apply, &["plan.protected", "apply.destruction_not_allowed"]);
     refused(manifest, &["destroy", "--allow-destroy", "kept,other", "--json"], &["plan.protected"]);
-    refused(&format!("{manifest}\n[budget]\ncpus = 1\n\n[backends.big]\nprovider = \"simulated\"\nresources = {{ cpus = 2 }}\n"), apply, &["plan.over_budget_cpus"]);
-    refused(&format!("{manifest}\n[backends.far]\nprovider = \"kubernetes\"\nrelease = \"652b828b5129e6cdbcaa3c20efa8d116d09ff3bf\"\n"), apply, &["plan.provider_unavailable"]);
+    refused(
+        &format!("{manifest}\n[budget]\ncpus = 1\n\n[backends.big]\nprovider = \"simulated\"\nresources = {{ cpus = 2 }}\n"),
+        apply,
+        &["plan.over_budget_cpus"],
+    );
+    refused(
+        &format!(
+            "{manifest}\n[backends.far]\nprovider = \"kubernetes\"\nrelease = \"652b828b5129e6cdbcaa3c20efa8d116d09ff3bf\"\n"
+        ),
+        apply,
+        &["plan.provider_unavailable"],
+    );
     refused(&manifest.replace("\"simulated\"\nprotected", "\"local\"\nprotected"), apply, &["plan.moves_data"]);
     refused(&manifest.replace("2026-08-21-652b828", "2026-07-21-1234567"), apply, &["plan.downgrade"]);
     // Everything at once is listed at once.
     refused(
-        &format!("{}\n[budget]\ncpus = 1\n\n[backends.big]\nprovider = \"simulated\"\nresources = {{ cpus = 2 }}\n", manifest.replace("2026-08-21-652b828", "2026-07-21-1234567")),
+        &format!(
+            "{}\n[budget]\ncpus = 1\n\n[backends.big]\nprovider = \"simulated\"\nresources = {{ cpus = 2 }}\n",
+            manifest.replace("2026-08-21-652b828", "2026-07-21-1234567")
+        ),
         apply,
         &["plan.downgrade", "plan.over_budget_cpus"],
     );
@@ -271,12 +286,18 @@ fn what_depends_waits_and_what_fails_stops_only_that() {
     assert_eq!(end("create:backend.free")["status"], "done");
     assert_eq!(end("write:env_file.free")["status"], "done");
     assert_eq!(end("create:backend.broken")["status"], "failed");
-    assert!(end("create:backend.broken")["error"]["help"].as_str().is_some_and(|help| help.contains("this cannot work")), "{run}");
+    assert!(
+        end("create:backend.broken")["error"]["help"].as_str().is_some_and(|help| help.contains("this cannot work")),
+        "{run}"
+    );
     for id in ["create:backend.above", "create:backend.top", "write:env_file.broken", "write:env_file.above"] {
         assert_eq!((&end(id)["status"], &end(id)["because"]), (&"not_started".into(), &"backend.broken failed".into()));
     }
     let last = events.last().unwrap();
-    assert_eq!((&last["done"], &last["failed"], &last["not_started"], &last["exit"]), (&2.into(), &1.into(), &4.into(), &1.into()));
+    assert_eq!(
+        (&last["done"], &last["failed"], &last["not_started"], &last["exit"]),
+        (&2.into(), &1.into(), &4.into(), &1.into())
+    );
     world.reachable("free.env", "gremlin-free");
     assert!(!world.folder.join("broken.env").exists());
     assert_eq!(world.processes().len(), 1);
@@ -284,14 +305,17 @@ fn what_depends_waits_and_what_fails_stops_only_that() {
     let works = script(&world.folder, "works", &format!("exec '{}' simulate-backend \"$@\"", crate::world::EXECUTABLE));
     world.manifest(&manifest(&works));
     let run = world.expect(0, &["apply", "--yes", "--json"]);
-    let started = |id: &str| run.events().iter().position(|event| event["type"] == "step_started" && event["id"] == id).unwrap();
-    let finished = |id: &str| run.events().iter().position(|event| event["type"] == "step_finished" && event["id"] == id).unwrap();
+    let started =
+        |id: &str| run.events().iter().position(|event| event["type"] == "step_started" && event["id"] == id).unwrap();
+    let finished =
+        |id: &str| run.events().iter().position(|event| event["type"] == "step_finished" && event["id"] == id).unwrap();
     assert!(finished("create:backend.broken") < started("create:backend.above"));
     assert!(finished("create:backend.above") < started("create:backend.top"));
     world.settled();
 
     let run = world.expect(0, &["destroy", "--allow-destroy", "free,broken,above,top", "--json"]);
-    let finished = |id: &str| run.events().iter().position(|event| event["type"] == "step_finished" && event["id"] == id).unwrap();
+    let finished =
+        |id: &str| run.events().iter().position(|event| event["type"] == "step_finished" && event["id"] == id).unwrap();
     assert!(finished("destroy:backend.top") < finished("destroy:backend.above"));
     assert!(finished("destroy:backend.above") < finished("destroy:backend.broken"));
     assert_eq!(world.processes(), Vec::new());
@@ -299,7 +323,8 @@ fn what_depends_waits_and_what_fails_stops_only_that() {
 
 #[test]
 fn a_missing_secret_is_named_and_a_known_one_is_a_fingerprint() {
-    let mut world = World::new(&format!("{ONE}\n[backends.dev.env]\nTOKEN = {{ env = \"TOKEN\" }}\nOTHER = {{ file = \"other.txt\" }}\n"));
+    let mut world =
+        World::new(&format!("{ONE}\n[backends.dev.env]\nTOKEN = {{ env = \"TOKEN\" }}\nOTHER = {{ file = \"other.txt\" }}\n"));
     let run = world.expect(1, &["apply", "--yes", "--json"]);
     assert_eq!(run.errors(), ["secret.missing", "secret.missing"]);
     assert!(run.out.contains("`TOKEN`") && run.out.contains("other.txt"), "{run}");
@@ -316,7 +341,11 @@ fn a_missing_secret_is_named_and_a_known_one_is_a_fingerprint() {
     assert!(plan["lints"].to_string().contains("not compared"), "{plan:#}");
     world.settled();
     // An update that needs no new value goes on without.
-    world.manifest(&world.read("convex.toml").replace("[backends.dev.env]", "[backends.dev.tuning]\nmax_concurrent_queries = 3\n\n[backends.dev.env]"));
+    world.manifest(
+        &world
+            .read("convex.toml")
+            .replace("[backends.dev.env]", "[backends.dev.tuning]\nmax_concurrent_queries = 3\n\n[backends.dev.env]"),
+    );
     world.apply();
     world.settled();
     world.set("TOKEN", "changed");
@@ -397,7 +426,10 @@ fn one_backend_in_one_step() {
     let (url, key) = world.reachable("ci.env", "gremlin-ci");
     assert_eq!((document["url"].as_str(), &document["state"]), (Some(url.as_str()), &"ready".into()));
     assert!(!run.out.contains(&key));
-    assert_eq!(world.expect(0, &["provision", "ci", "--json", "--show-key"]).document()["admin_key"].as_str(), Some(key.as_str()));
+    assert_eq!(
+        world.expect(0, &["provision", "ci", "--json", "--show-key"]).document()["admin_key"].as_str(),
+        Some(key.as_str())
+    );
     world.settled();
     assert_eq!(world.expect(4, &["deprovision", "ci", "--json"]).errors(), ["apply.destruction_not_allowed"]);
     world.reachable("ci.env", "gremlin-ci");
@@ -416,8 +448,13 @@ fn coordinates_in_every_form() {
     let form = |form: &str| world.expect(0, &["env", "--format", form]).out;
     assert_eq!(crate::world::coordinates(&form("dotenv")), Some((url.clone(), key.clone())));
     let json: Value = serde_json::from_str(&form("json")).unwrap();
-    assert_eq!((json["CONVEX_SELF_HOSTED_URL"].as_str(), json[KEY].as_str()), (Some(url.as_str()), Some(key.as_str())), "{json:#}");
-    let shell = std::process::Command::new("sh").args(["-c", &format!("{}\nprintf %s \"${KEY}\"", form("shell"))]).output().unwrap();
+    assert_eq!(
+        (json["CONVEX_SELF_HOSTED_URL"].as_str(), json[KEY].as_str()),
+        (Some(url.as_str()), Some(key.as_str())),
+        "{json:#}"
+    );
+    let shell =
+        std::process::Command::new("sh").args(["-c", &format!("{}\nprintf %s \"${KEY}\"", form("shell"))]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&shell.stdout), key);
     assert!(form("github").contains(&key));
     world.expect(0, &["env", "dev", "--write", "elsewhere.env"]);
@@ -445,7 +482,12 @@ fn waiting_ends_when_it_answers_or_when_time_is_up() {
 #[test]
 fn wrong_usage_is_64_and_every_error_is_a_document() {
     let world = World::new(ONE);
-    for words in [&["aply", "--json"][..], &["plan", "--jsn", "--json"], &["wait", "--timeout", "soon", "--json"], &["env", "Not A Name", "--json"]] {
+    for words in [
+        &["aply", "--json"][..],
+        &["plan", "--jsn", "--json"],
+        &["wait", "--timeout", "soon", "--json"],
+        &["env", "Not A Name", "--json"],
+    ] {
         assert_eq!(world.expect(64, words).errors(), ["usage"]);
     }
     world.expect(64, &[]);
@@ -460,7 +502,12 @@ fn wrong_usage_is_64_and_every_error_is_a_document() {
     world.manifest(ONE);
     let run = world.expect(0, &["apply", "--yes", "--json-into", "events.json"]);
     assert!(run.out.contains("is ready at"), "{run}");
-    assert!(world.read("events.json").lines().all(|line| serde_json::from_str::<Value>(line).unwrap()["format"] == "convexinfra.events/1"));
+    assert!(
+        world
+            .read("events.json")
+            .lines()
+            .all(|line| serde_json::from_str::<Value>(line).unwrap()["format"] == "convexinfra.events/1")
+    );
     world.settled();
 }
 

@@ -1,6 +1,6 @@
 //! Bad surroundings: a clear error with a code, never a panic, and what was there stays as it was.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use std::fs;
 use std::net::TcpListener;
@@ -212,7 +212,9 @@ fn a_row_that_cannot_be_read() {
     let world = World::new(ONE);
     world.apply();
     let connection = rusqlite::Connection::open(world.home.join(STORE)).unwrap();
-    for (column, broken) in [("spec", "{"), ("phase", "\"odd\""), ("name", "Not A Name"), ("instance_name", ""), ("provider_references", "[]")] {
+    for (column, broken) in
+        [("spec", "{"), ("phase", "\"odd\""), ("name", "Not A Name"), ("instance_name", ""), ("provider_references", "[]")]
+    {
         let old: String = connection.query_row(&format!("SELECT {column} FROM backends"), [], |row| row.get(0)).unwrap();
         connection.execute(&format!("UPDATE backends SET {column} = ?1"), [broken]).unwrap();
         for words in [&["plan"][..], &["status"], &["apply", "--yes"], &["destroy", "--allow-destroy", "dev"]] {
@@ -344,7 +346,16 @@ fn homes_that_are_odd() {
 #[test]
 fn readers_that_go_away() {
     let world = World::new(ONE);
-    for words in [&["plan"][..], &["plan", "--json"], &["apply", "--yes"], &["apply", "--yes", "--json"], &["status"], &["schema"], &["env"], &["--help"]] {
+    for words in [
+        &["plan"][..],
+        &["plan", "--json"],
+        &["apply", "--yes"],
+        &["apply", "--yes", "--json"],
+        &["status"],
+        &["schema"],
+        &["env"],
+        &["--help"],
+    ] {
         let mut child = world.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();
@@ -359,7 +370,8 @@ fn readers_that_go_away() {
     }
     // Standard streams that are not even open.
     let line = format!("exec '{}' status >&- 2>&- <&-", crate::world::EXECUTABLE);
-    let status = Command::new("sh").args(["-c", &line]).env_clear().envs(&world.variables).current_dir(&world.folder).status().unwrap();
+    let status =
+        Command::new("sh").args(["-c", &line]).env_clear().envs(&world.variables).current_dir(&world.folder).status().unwrap();
     assert_eq!(status.code(), Some(0));
     world.settled();
 }
@@ -378,17 +390,32 @@ fn no_secret_stands_where_it_does_not_belong() {
     // A binary that says all that it was given before it fails, as a bad one would.
     crate::world::script(&world.root(), "broken", "exit 7");
     world.set("TOKEN", FROM_ENV);
-    let mut said: Vec<Run> = Vec::new();
-    said.push(world.run(&["plan"]));
-    said.push(world.run(&["plan", "--json", "--out", "saved.json"]));
-    said.push(world.run(&["plan", "--markdown"]));
-    said.push(world.expect(1, &["apply", "--yes", "--json", "--json-into", "events.json"]));
-    said.push(world.expect(1, &["apply", "--yes"]));
-    for words in [&["status"][..], &["status", "--json"], &["drift", "--json"], &["log"], &["log", "--json"], &["graph"], &["logs", "dev"], &["logs", "real"]] {
+    let mut said = vec![
+        world.run(&["plan"]),
+        world.run(&["plan", "--json", "--out", "saved.json"]),
+        world.run(&["plan", "--markdown"]),
+        world.expect(1, &["apply", "--yes", "--json", "--json-into", "events.json"]),
+        world.expect(1, &["apply", "--yes"]),
+    ];
+    for words in [
+        &["status"][..],
+        &["status", "--json"],
+        &["drift", "--json"],
+        &["log"],
+        &["log", "--json"],
+        &["graph"],
+        &["logs", "dev"],
+        &["logs", "real"],
+    ] {
         said.push(world.run(words));
     }
     world.set("TOKEN", NEXT);
-    for words in [&["plan"][..], &["plan", "--json", "--out", "saved-2.json"], &["apply", "--yes", "--json"], &["apply", "--plan", "saved.json"]] {
+    for words in [
+        &["plan"][..],
+        &["plan", "--json", "--out", "saved-2.json"],
+        &["apply", "--yes", "--json"],
+        &["apply", "--plan", "saved.json"],
+    ] {
         said.push(world.run(words));
     }
     world.kill("gremlin-dev");

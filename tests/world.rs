@@ -381,7 +381,12 @@ impl Run {
 
     /// The codes of the errors in the last document.
     pub fn errors(&self) -> Vec<String> {
-        let last = self.out.lines().last().and_then(|line| serde_json::from_str::<Value>(line).ok()).unwrap_or_else(|| panic!("{self}"));
+        let last = self
+            .out
+            .lines()
+            .last()
+            .and_then(|line| serde_json::from_str::<Value>(line).ok())
+            .unwrap_or_else(|| panic!("{self}"));
         let errors = last["errors"].as_array().unwrap_or_else(|| panic!("{self}")).clone();
         assert_eq!(last["exit"], self.code(), "{self}");
         errors.iter().map(|error| error["code"].as_str().unwrap().to_owned()).collect()
