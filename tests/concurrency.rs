@@ -1,6 +1,6 @@
 //! Many commands at once: one works, the others are told so, and what is there afterwards is there once.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use std::collections::BTreeSet;
 use std::fs;

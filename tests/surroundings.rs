@@ -1,6 +1,6 @@
 //! Bad surroundings: a clear error with a code, never a panic, and what was there stays as it was.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use std::fs;
 use std::net::TcpListener;
@@ -390,12 +390,13 @@ fn no_secret_stands_where_it_does_not_belong() {
     // A binary that says all that it was given before it fails, as a bad one would.
     crate::world::script(&world.root(), "broken", "exit 7");
     world.set("TOKEN", FROM_ENV);
-    let mut said: Vec<Run> = Vec::new();
-    said.push(world.run(&["plan"]));
-    said.push(world.run(&["plan", "--json", "--out", "saved.json"]));
-    said.push(world.run(&["plan", "--markdown"]));
-    said.push(world.expect(1, &["apply", "--yes", "--json", "--json-into", "events.json"]));
-    said.push(world.expect(1, &["apply", "--yes"]));
+    let mut said = vec![
+        world.run(&["plan"]),
+        world.run(&["plan", "--json", "--out", "saved.json"]),
+        world.run(&["plan", "--markdown"]),
+        world.expect(1, &["apply", "--yes", "--json", "--json-into", "events.json"]),
+        world.expect(1, &["apply", "--yes"]),
+    ];
     for words in [
         &["status"][..],
         &["status", "--json"],
