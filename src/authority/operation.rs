@@ -12,7 +12,8 @@ use super::{Authority, AuthorityError, allocation, lease};
 use crate::control::{ControlError, Lease, Outcome, Request, Work};
 use crate::fault;
 use crate::model::{
-    BackendId, BackendName, BackendSpec, FieldPath, Finding, Generation, OperationId, Phase, References, Secret, Timestamp,
+    BackendId, BackendName, BackendSpec, FieldPath, Finding, Generation, OperationId, Phase, References, Release, Secret,
+    Timestamp,
 };
 use crate::store::{BackendRow, Durability, OperationRow, Rows, Store};
 
@@ -78,11 +79,11 @@ impl<S: Store> Authority<S> {
     /// Whether a piece of work has no effect outside the rows.
     fn is_record_only(&self, lease: &Lease, request: &Request) -> Result<bool, AuthorityError> {
         match &request.work {
-            Work::Put { spec, .. } => Ok(spec.is_record_only()),
+            Work::Put { spec, .. } if !spec.is_record_only() => Ok(false),
             // Only who holds the lease could make it more than a record in between.
-            Work::Remove => self.store.read(|rows| {
+            Work::Put { .. } | Work::Remove => self.store.read(|rows| {
                 let row = rows.backend(&lease.project, &request.backend)?;
-                Ok::<_, AuthorityError>(row.is_none_or(|row| row.spec.is_record_only()))
+                Ok::<_, AuthorityError>(row.is_none_or(|row| row.is_only_a_record()))
             }),
         }
     }
@@ -100,6 +101,10 @@ impl<S: Store> Authority<S> {
                 EffectEnd::Ensured(references) => {
                     let mut row = row;
                     row.references = references;
+                    if row.spec.is_record_only() {
+                        // It was stopped: nothing will answer.
+                        return self.finished(rows, operation, row, now);
+                    }
                     rows.put_backend(&row)?;
                     Ok(Next::Do(Effect::AwaitReady(Box::new(self.placement(&row)?))))
                 }
@@ -174,9 +179,7 @@ impl<S: Store> Authority<S> {
             Some(mut row) => {
                 row.name = name.clone();
                 row.generation = row.generation.next();
-                if row.has_been_ready {
-                    row.phase = Phase::Updating;
-                }
+                row.phase = if row.has_been_ready { Phase::Updating } else { Phase::Creating };
                 row
             }
             None => BackendRow {
@@ -193,6 +196,7 @@ impl<S: Store> Authority<S> {
                 admin_key: None,
                 ports: None,
                 references: References::new(),
+                newest_release: None,
                 has_been_ready: false,
                 created_at: now,
                 expires_at: None,
@@ -203,11 +207,9 @@ impl<S: Store> Authority<S> {
         self.seal_secrets(&mut row, &put, now)?;
         row.managed_env.extend(put.spec.env.keys().cloned());
         row.spec = put.spec;
-        if row.spec.is_record_only() {
-            row.ports = None;
-            row.endpoints = None;
+        row.newest_release = Release::newest(row.newest_release.take(), row.spec.release.as_ref());
+        if row.is_only_a_record() {
             row.phase = Phase::Ready;
-            row.has_been_ready = true;
             rows.put_backend(&row)?;
             let outcome = end_operation(rows, &id, Outcome::Done { operation: id.clone() }, now)?;
             Self::event(rows, &lease.project, now, "backend_recorded", Some(&row.name), "")?;
@@ -247,7 +249,7 @@ impl<S: Store> Authority<S> {
         project.revision = project.revision.next();
         rows.put_project(&project)?;
         let id = accept_operation(rows, lease, request, "remove", now)?;
-        if row.spec.is_record_only() {
+        if row.is_only_a_record() {
             rows.delete_backend(&row.id)?;
             let outcome = end_operation(rows, &id, Outcome::Done { operation: id.clone() }, now)?;
             Self::event(rows, &lease.project, now, "backend_removed", Some(&row.name), "")?;

@@ -255,3 +255,25 @@ fn a_rename_keeps_identity_and_instance_name() {
     assert_eq!((old.id, old.instance_name, old.admin_key), (new.id, new.instance_name, new.admin_key));
     assert!(world.authority.place_of(&project(), &name("dev")).is_err());
 }
+
+#[test]
+fn a_backend_that_is_told_not_to_run_keeps_its_place_until_it_is_removed() {
+    let world = world();
+    let lease = world.lease();
+    let mut silent = simulated();
+    silent.settings.simulated.listen = false;
+    // From a record to a process: nothing was there, so nothing can be missing.
+    world.bring_up(&lease, "dev", put(silent.clone()));
+    assert!(!world.authority.place_of(&project(), &name("dev")).unwrap().has_been_ready);
+    world.bring_up(&lease, "dev", put(simulated()));
+    let ports = world.authority.place_of(&project(), &name("dev")).unwrap().ports;
+    // And back: the provider has to stop it, and its ports stay its own.
+    let (operation, next) = world.accept(&lease, "stop", "dev", put(silent)).unwrap();
+    assert!(matches!(&next, Next::Do(Effect::Ensure(placement)) if placement.ports == ports), "{next:?}");
+    let ended = world.authority.advance(&mut operation.unwrap(), EffectEnd::Ensured(References::new()), NOW).unwrap();
+    assert!(matches!(ended, Next::Ended(Outcome::Done { .. })));
+    assert!(world.authority.view(&project()).unwrap().backends[0].endpoints.is_none());
+    // Removing it still has something to remove.
+    let (_, next) = world.accept(&lease, "gone", "dev", Work::Remove).unwrap();
+    assert!(matches!(next, Next::Do(Effect::Remove(_))), "{next:?}");
+}

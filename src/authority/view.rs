@@ -74,15 +74,17 @@ impl<S: Store> Authority<S> {
 }
 
 fn recorded(row: BackendRow) -> ActualBackend {
+    let record_only = row.spec.is_record_only();
     ActualBackend {
         id: row.id,
         name: row.name,
         instance_name: row.instance_name,
         recorded: row.spec,
+        newest_release: row.newest_release,
         secrets: row.fingerprints,
         phase: row.phase,
         generation: row.generation,
-        endpoints: row.endpoints,
+        endpoints: row.endpoints.filter(|_| !record_only),
         admin_key: row.admin_key,
         created_at: row.created_at,
         expires_at: row.expires_at,

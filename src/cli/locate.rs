@@ -60,7 +60,7 @@ fn remote(folder: &Path) -> Option<String> {
             && let Some((key, value)) = line.split_once('=')
             && key.trim() == "url"
         {
-            return Some(format!("repository {}", without_credentials(value.trim())));
+            return Some(format!("repository {}", place(value.trim())));
         }
     }
     None
@@ -76,15 +76,22 @@ fn worktree(file: &Path) -> Option<PathBuf> {
     }
 }
 
-/// Remotes can carry a token; nobody needs it to tell two repositories apart.
-fn without_credentials(url: &str) -> String {
-    match url.split_once("://") {
-        Some((scheme, rest)) => {
-            let host_starts = rest.split('/').next().and_then(|authority| authority.rfind('@')).map_or(0, |at| at + 1);
-            format!("{scheme}://{}", rest.get(host_starts..).unwrap_or_default())
-        }
-        None => url.to_owned(),
+/// The host and path of a remote, however it is spelled: with or without scheme, credentials, port and `.git`.
+fn place(url: &str) -> String {
+    let (rest, has_scheme) = match url.split_once("://") {
+        Some((_, rest)) => (rest, true),
+        None => (url, false),
+    };
+    let authority_ends = rest.find(if has_scheme { ['/', '/'] } else { ['/', ':'] }).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(authority_ends);
+    if authority.is_empty() || (!has_scheme && !path.starts_with(':')) {
+        // A folder of this machine.
+        return url.trim_end_matches('/').to_owned();
     }
+    // Remotes can carry a token; nobody needs it to tell two repositories apart.
+    let host = authority.rsplit('@').next().unwrap_or(authority).split(':').next().unwrap_or_default().to_lowercase();
+    let path = path.trim_start_matches([':', '/']).trim_end_matches('/');
+    format!("{host}/{}", path.strip_suffix(".git").unwrap_or(path))
 }
 
 #[cfg(test)]
@@ -92,10 +99,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn remotes_lose_their_credentials() {
-        assert_eq!(without_credentials("https://me:token@example.com/a/b.git"), "https://example.com/a/b.git");
-        assert_eq!(without_credentials("https://example.com/a@b.git"), "https://example.com/a@b.git");
-        assert_eq!(without_credentials("git@example.com:a/b.git"), "git@example.com:a/b.git");
+    fn one_repository_is_one_place_however_it_is_spelled() {
+        for url in [
+            "https://me:token@Example.com/a/b.git",
+            "https://example.com/a/b",
+            "git@example.com:a/b.git",
+            "ssh://git@example.com:22/a/b.git/",
+        ] {
+            assert_eq!(place(url), "example.com/a/b", "{url}");
+        }
+        assert_eq!(place("https://example.com/a@b.git"), "example.com/a@b");
+        assert_eq!(place("/srv/git/b"), "/srv/git/b");
     }
 
     #[test]
@@ -110,6 +124,6 @@ mod tests {
             "[core]\n\turl = no\n[remote \"origin\"]\n\turl = https://t@example.com/r.git\n",
         )
         .unwrap();
-        assert_eq!(origin(&inner), "repository https://example.com/r.git");
+        assert_eq!(origin(&inner), "repository example.com/r");
     }
 }

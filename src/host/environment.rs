@@ -14,9 +14,9 @@ pub(super) async fn deviations(
     url: &str,
     placement: &Placement,
     fingerprints: &FingerprintKey,
-) -> Vec<Deviation> {
+) -> Result<Vec<Deviation>, DeploymentError> {
     let deployment = Deployment::new(connections, url, Some(placement.admin_key.clone()));
-    let Ok(seen) = deployment.environment().await else { return Vec::new() };
+    let seen = deployment.environment().await?;
     let mut deviations = Vec::new();
     for name in placement.spec.env.keys() {
         let path = FieldPath::new(format!("env.{name}"));
@@ -28,7 +28,7 @@ pub(super) async fn deviations(
         };
         deviations.push(Deviation { path, recorded: fingerprints.fingerprint(recorded.expose()).to_string(), observed });
     }
-    deviations
+    Ok(deviations)
 }
 
 /// Sets what differs in one batch, so that either all of it is there or nothing changed.

@@ -101,7 +101,9 @@ impl Home {
         {
             use std::os::unix::fs::PermissionsExt;
             let mode = fs::metadata(&self.directory).map_err(failed)?.permissions().mode();
-            if mode & 0o077 != 0 {
+            // A directory that holds other things is somebody else's to close; our files in it are closed by themselves.
+            let empty = || fs::read_dir(&self.directory).is_ok_and(|mut entries| entries.next().is_none());
+            if mode & 0o077 != 0 && (self.store().exists() || self.key_file().exists() || empty()) {
                 fs::set_permissions(&self.directory, fs::Permissions::from_mode(0o700)).map_err(failed)?;
             }
         }

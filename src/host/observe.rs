@@ -5,7 +5,7 @@
 use futures_util::StreamExt;
 
 use super::{Host, environment};
-use crate::model::{FingerprintKey, Observation, Placement, RunState};
+use crate::model::{Deviation, FieldPath, FingerprintKey, Observation, Placement, RunState};
 
 /// How many backends are looked at at the same time.
 const AT_ONCE: usize = 32;
@@ -28,8 +28,19 @@ impl Host {
         let Ok(provider) = self.provider(placement.spec.provider) else { return Observation::unknown() };
         let Ok(mut observation) = provider.observe(placement).await else { return Observation::unknown() };
         if observation.state == RunState::Running && !placement.spec.env.is_empty() {
-            let deviations = environment::deviations(&self.connections, &Self::reach(placement), placement, fingerprints).await;
-            observation.deviations.extend(deviations);
+            let url = Self::reach(placement);
+            match environment::deviations(&self.connections, &url, placement, fingerprints).await {
+                Ok(deviations) => observation.deviations.extend(deviations),
+                // What could not be looked at is not known to be as it was.
+                Err(_) => observation.state = RunState::Unknown,
+            }
+        }
+        if observation.state == RunState::Absent && observation.deviations.is_empty() {
+            observation.deviations.push(Deviation {
+                path: FieldPath::new("process"),
+                recorded: "running".to_owned(),
+                observed: "absent".to_owned(),
+            });
         }
         observation
     }

@@ -11,6 +11,7 @@ use super::fingerprint::Fingerprint;
 use super::identifier::{BackendId, Generation, Revision};
 use super::name::{BackendName, InstanceName, ProjectName};
 use super::provider::ProviderKind;
+use super::release::Release;
 use super::spec::BackendSpec;
 use super::time::Timestamp;
 
@@ -49,6 +50,8 @@ pub struct ActualBackend {
     pub instance_name: InstanceName,
     /// What was last asked of it.
     pub recorded: BackendSpec,
+    /// The newest release that was ever asked for, which may not be the one recorded now.
+    pub newest_release: Option<Release>,
     /// The fingerprints of the secrets that went with it.
     pub secrets: BTreeMap<FieldPath, Fingerprint>,
     /// How far that got.

@@ -103,6 +103,15 @@ impl Release {
         }
     }
 
+    /// The newer of what was known and what comes now. Where their names do not tell, the later word counts.
+    pub fn newest(known: Option<Self>, now: Option<&Self>) -> Option<Self> {
+        match (known, now) {
+            (Some(known), Some(now)) if matches!(known.compare(now), ReleaseOrder::Older | ReleaseOrder::Same) => Some(known),
+            (known, None) => known,
+            (_, Some(now)) => Some(now.clone()),
+        }
+    }
+
     /// Whether the name always means the same build.
     pub fn is_pinned(&self) -> bool {
         !matches!(self, Self::Latest)

@@ -94,7 +94,8 @@ impl<'a> Draft<'a> {
         for moved in &desired.moved {
             let Some(backend) = existing.get(&moved.from).copied() else { continue };
             if existing.contains_key(&moved.to) {
-                refusals.push(policy::moved_onto_existing(moved));
+                // Destroying one of the two is the way out, so it is not in the way of that.
+                refusals.extend((!intent.destroy).then(|| policy::moved_onto_existing(moved)));
                 continue;
             }
             existing.remove(&moved.from);
@@ -105,7 +106,11 @@ impl<'a> Draft<'a> {
     }
 
     fn step(&mut self, address: Address, action: Action, reason: Reason, changes: Vec<Change>, task: Task) {
-        let record_only = self.existing.get(&address.backend).is_some_and(|backend| backend.recorded.is_record_only());
+        // A backend that was told not to run may have run before, and then it has a key and data.
+        let record_only = self
+            .existing
+            .get(&address.backend)
+            .is_some_and(|backend| backend.recorded.is_record_only() && backend.admin_key.is_none());
         let destroys_data = action == Action::Destroy && !record_only;
         let id = StepId::new(action, &address);
         self.steps.push(Step {
@@ -124,6 +129,7 @@ impl<'a> Draft<'a> {
     fn bring_about(&mut self, name: &'a BackendName, wanted: &'a DesiredBackend) {
         let address = Address::backend(name);
         self.refusals.extend(policy::provider_available(name, wanted, &self.actual.snapshot.control_plane));
+        self.refusals.extend(policy::storage_available(name, wanted));
         self.lints.extend(lint::specification(name, wanted));
         let renamed_from = self.renamed.get(name).map(|old| (*old).clone());
         let task = Task::Put { backend: name.clone(), spec: Box::new(wanted.spec.clone()), renamed_from: renamed_from.clone() };
@@ -183,6 +189,7 @@ impl<'a> Draft<'a> {
         let observation = &existing.observation;
         if observation.data == Data::Missing {
             self.refusals.push(policy::data_missing(address, existing));
+            self.drift.push(Drift::new(address.clone(), super::drift::data_missing()));
         }
         if observation.state == crate::model::RunState::Unknown {
             self.lints.push(lint::not_observed(address));
@@ -204,18 +211,22 @@ impl<'a> Draft<'a> {
         let existing: Vec<(&BackendName, &ActualBackend)> = self.existing.iter().map(|(name, b)| (*name, *b)).collect();
         for (name, backend) in existing {
             let wanted = !self.intent.destroy && self.desired.backends.contains_key(name);
-            if wanted || !self.intent.scope.contains(name) {
+            // While a rename is pending, both names mean the backend.
+            let by_old_name = self.intent.scope.contains(&backend.name);
+            let by_new_name = self.intent.destroy && self.intent.scope.contains(name);
+            if wanted || !(by_old_name || by_new_name) {
                 continue;
             }
+            let asked = if by_old_name { &backend.name } else { name };
             // What a rename could not take over keeps its own name here.
-            self.refusals.extend(policy::protected(&backend.name, backend));
+            self.refusals.extend(policy::protected(asked, backend));
             let reason = match (self.intent.destroy, backend.phase) {
                 (_, Phase::Removing) => Reason::Unfinished,
                 (true, _) => Reason::Asked,
                 (false, _) => Reason::Gone,
             };
             let task = Task::Remove { backend: backend.name.clone() };
-            self.step(Address::backend(&backend.name), Action::Destroy, reason, diff::destruction(backend), task);
+            self.step(Address::backend(asked), Action::Destroy, reason, diff::destruction(backend), task);
         }
     }
 
@@ -307,14 +318,21 @@ impl<'a> Draft<'a> {
     }
 
     fn clear_env_files(&mut self) {
-        let going: BTreeSet<BackendName> = self.steps.iter().map(|step| step.address.backend.clone()).collect();
+        let going: BTreeSet<BackendName> = self
+            .steps
+            .iter()
+            .filter_map(|step| match &step.task {
+                Some(Task::Remove { backend }) => Some(backend.clone()),
+                _ => None,
+            })
+            .collect();
         for (name, target) in self.env_file_owners() {
             let Some(EnvFileActual::Writable { url, admin_key, .. }) = self.actual.env_files.get(name) else { continue };
             let ours = self.existing.get(name).is_some_and(|backend| {
                 admin_key.is_some() && backend.admin_key == *admin_key
                     || url.is_some() && backend.endpoints.as_ref().map(|endpoints| &endpoints.url) == url.as_ref()
             });
-            if !going.contains(name) || !ours {
+            if !self.existing.get(name).is_some_and(|backend| going.contains(&backend.name)) || !ours {
                 continue;
             }
             let pair = [
@@ -332,8 +350,10 @@ impl<'a> Draft<'a> {
     }
 
     fn finish(mut self) -> Plan {
-        self.refusals.extend(policy::budget(self.desired));
-        self.lints.extend(lint::project(self.desired));
+        if !self.intent.destroy {
+            self.refusals.extend(policy::budget(self.desired));
+            self.lints.extend(lint::project(self.desired));
+        }
         let destroys = !self.intent.destroy && self.steps.iter().any(|step| step.action == Action::Destroy);
         match policy::other_repository(self.desired, &self.actual.snapshot) {
             Some(refusal) if destroys && !self.intent.take_over => self.refusals.push(refusal),

@@ -10,33 +10,34 @@ use crate::model::{Address, Data, Deviation, FieldPath, Phase, RunState, Snapsho
 pub struct DriftReport {
     /// What differs.
     pub drift: Vec<Drift>,
+    /// What is being changed, or was left in the middle of a change: there is nothing to compare it with.
+    pub unfinished: Vec<Address>,
     /// What could not be looked at.
     pub unknown: Vec<Address>,
 }
 
 /// Compares every backend with what was last applied.
 pub fn drift(snapshot: &Snapshot) -> DriftReport {
-    let mut report = DriftReport { drift: Vec::new(), unknown: Vec::new() };
+    let mut report = DriftReport { drift: Vec::new(), unfinished: Vec::new(), unknown: Vec::new() };
     for backend in &snapshot.backends {
         let address = Address::backend(&backend.name);
         let observation = &backend.observation;
-        if observation.state == RunState::Unknown {
+        if observation.data == Data::Missing {
+            report.drift.push(Drift::new(address.clone(), data_missing()));
+        }
+        if backend.phase != Phase::Ready {
+            report.unfinished.push(address);
+        } else if observation.state == RunState::Unknown {
             report.unknown.push(address);
-            continue;
+        } else {
+            let drift = observation.deviations.iter().cloned().map(|deviation| Drift::new(address.clone(), deviation));
+            report.drift.extend(drift);
         }
-        let mut deviations = observation.deviations.clone();
-        if observation.data == Data::Missing && !deviations.iter().any(|deviation| deviation.path.as_str() == "data") {
-            deviations.push(deviation("data", "present", "missing"));
-        }
-        if backend.phase != Phase::Ready && deviations.is_empty() {
-            // What never got to its end is not as it was last applied either.
-            deviations.push(deviation("phase", "ready", "unfinished"));
-        }
-        report.drift.extend(deviations.into_iter().map(|deviation| Drift::new(address.clone(), deviation)));
     }
     report
 }
 
-fn deviation(path: &str, recorded: &str, observed: &str) -> Deviation {
-    Deviation { path: FieldPath::new(path), recorded: recorded.to_owned(), observed: observed.to_owned() }
+/// That data is gone which was there.
+pub(super) fn data_missing() -> Deviation {
+    Deviation { path: FieldPath::new("data"), recorded: "present".to_owned(), observed: "missing".to_owned() }
 }

@@ -76,6 +76,36 @@ pub(super) fn specification(name: &BackendName, wanted: &DesiredBackend) -> Vec<
 
 /// What whole projects say about themselves.
 pub(super) fn project(desired: &Desired) -> Vec<Lint> {
+    let mut lints = unknown_cost(desired);
+    lints.extend(uncounted(desired));
+    lints
+}
+
+/// Ceilings that some backends escape, because they do not say what they use.
+fn uncounted(desired: &Desired) -> Option<Lint> {
+    let budget = &desired.budget;
+    let silent: Vec<String> = desired
+        .backends
+        .iter()
+        .filter(|(_, backend)| {
+            let resources = &backend.spec.resources;
+            budget.cpus.is_some() && resources.cpus.is_none()
+                || budget.memory.is_some() && resources.memory.is_none()
+                || budget.disk.is_some() && resources.disk.is_none()
+        })
+        .map(|(name, _)| format!("`{name}`"))
+        .collect();
+    (!silent.is_empty()).then(|| Lint {
+        code: "plan.budget_incomplete".to_owned(),
+        address: None,
+        message: format!(
+            "the budget counts only what is written in `resources`, and {} leaves some of it out",
+            silent.join(", ")
+        ),
+    })
+}
+
+fn unknown_cost(desired: &Desired) -> Vec<Lint> {
     let priced = |kind: ProviderKind| matches!(kind, ProviderKind::Fly | ProviderKind::Kubernetes);
     let unknown: Vec<String> = desired
         .backends

@@ -8,7 +8,7 @@ use super::diff::changed;
 use super::{Action, Change, Effect, Plan, Refusal};
 use crate::model::{
     ActualBackend, Address, BackendName, BackendSpec, ByteSize, ControlPlane, Cpus, Desired, DesiredBackend, Moved,
-    ReleaseOrder, Snapshot,
+    ProviderKind, ReleaseOrder, Snapshot,
 };
 
 fn refusal(code: &str, address: Option<Address>, message: String) -> Refusal {
@@ -27,6 +27,21 @@ pub(super) fn provider_available(name: &BackendName, wanted: &DesiredBackend, co
         Some(Address::backend(name)),
         format!("provider `{provider}` is not available in this control plane; available here: {}", available.join(", ")),
     ))
+}
+
+/// Refuses a database server with the provider that has none.
+pub(super) fn storage_available(name: &BackendName, wanted: &DesiredBackend) -> Option<Refusal> {
+    let unavailable = wanted.spec.provider == ProviderKind::Simulated && wanted.spec.storage.server().is_some();
+    unavailable.then(|| {
+        refusal(
+            "plan.storage_unavailable",
+            Some(Address::backend(name)),
+            format!(
+                "provider `simulated` keeps documents in SQLite only, not in `{}`; use `local` or `docker`, or leave `storage` out",
+                wanted.spec.storage.engine()
+            ),
+        )
+    })
 }
 
 /// Refuses a rename onto a name that is in use.
@@ -64,7 +79,8 @@ pub(super) fn changes(
             ),
         ));
     }
-    if let (Some(old), Some(new)) = (&existing.recorded.release, &wanted.spec.release)
+    if let (Some(old), Some(new)) =
+        (existing.newest_release.as_ref().or(existing.recorded.release.as_ref()), &wanted.spec.release)
         && old.compare(new) == ReleaseOrder::Older
     {
         refusals.push(refusal(

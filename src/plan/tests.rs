@@ -38,6 +38,7 @@ fn existing(key: &str, spec: BackendSpec) -> ActualBackend {
         id: BackendId::new(format!("id-{key}")),
         name: name(key),
         instance_name: InstanceName::parse(&format!("gremlin-{key}")).unwrap(),
+        newest_release: spec.release.clone(),
         recorded: spec,
         secrets: BTreeMap::new(),
         phase: Phase::Ready,
@@ -349,4 +350,50 @@ fn a_changed_document_is_noticed() {
     assert_eq!(check(&read), Ok(()));
     read.steps[0].changes[0].after = Some("docker".into());
     assert_eq!(check(&read), Err(PlanDefect::Digest));
+}
+
+#[test]
+fn leaving_the_release_out_in_between_does_not_open_the_way_down() {
+    let mut unpinned = existing("dev", spec(ProviderKind::Docker));
+    unpinned.newest_release = Some(Release::parse("precompiled-2026-08-22-652b828").unwrap());
+    let mut older = spec(ProviderKind::Docker);
+    older.release = Some(Release::parse("precompiled-2026-06-26-903b8b9").unwrap());
+    let plan = planned(&desired(&[("dev", wanted(older))]), &actual(vec![unpinned]));
+    assert_eq!(codes(&plan.refusals), ["plan.downgrade"]);
+}
+
+#[test]
+fn nothing_but_protection_stands_in_the_way_of_destroying() {
+    let mut hungry = spec(ProviderKind::Docker);
+    hungry.resources.cpus = Cpus::from_cores(8.0);
+    let mut wanted = desired(&[("prod", wanted(hungry.clone()))]);
+    wanted.budget.cpus = Cpus::from_cores(1.0);
+    wanted.moved = vec![Moved { from: name("dev"), to: name("prod") }];
+    let destroy = |names: &[&str]| Intent {
+        scope: Scope::Only(names.iter().map(|text| name(text)).collect()),
+        destroy: true,
+        take_over: false,
+    };
+    let both = actual(vec![existing("dev", spec(ProviderKind::Docker)), existing("prod", hungry)]);
+    let plan = build(&wanted, &both, &destroy(&["dev"]));
+    assert_eq!((ids(&plan), codes(&plan.refusals)), (vec!["destroy:backend.dev"], vec![]));
+
+    // While the rename is pending either name means the backend, and the name asked for is the name to allow.
+    let pending = actual(vec![existing("dev", spec(ProviderKind::Docker))]);
+    for asked in ["dev", "prod"] {
+        let plan = build(&wanted, &pending, &destroy(&[asked]));
+        assert_eq!(ids(&plan), [format!("destroy:backend.{asked}")]);
+        assert!(destruction_refusals(&plan, &[name(asked)]).is_empty());
+    }
+}
+
+#[test]
+fn what_is_being_changed_is_not_drift() {
+    let mut changing = existing("dev", spec(ProviderKind::Simulated));
+    changing.phase = Phase::Updating;
+    changing.observation.state = RunState::Stopped;
+    changing.observation.deviations =
+        vec![Deviation { path: FieldPath::new("process"), recorded: "running".into(), observed: "stopped".into() }];
+    let report = drift(&actual(vec![changing]).snapshot);
+    assert_eq!((report.drift.len(), report.unfinished.len()), (0, 1));
 }

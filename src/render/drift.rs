@@ -13,7 +13,7 @@ use crate::plan::DriftReport;
 pub fn drift(report: &DriftReport, snapshot: &Snapshot, style: Style) -> String {
     let mut text = String::new();
     let project = &snapshot.project;
-    if report.drift.is_empty() && report.unknown.is_empty() {
+    if report.drift.is_empty() && report.unknown.is_empty() && report.unfinished.is_empty() {
         let _ = writeln!(text, "no drift: {} of `{project}` as last applied", counted(snapshot.backends.len(), "backend"));
     }
     if !report.drift.is_empty() {
@@ -21,6 +21,9 @@ pub fn drift(report: &DriftReport, snapshot: &Snapshot, style: Style) -> String 
     }
     for drift in &report.drift {
         let _ = writeln!(text, "  {} {}: applied {}, seen {}", drift.address, drift.path, drift.recorded, drift.observed);
+    }
+    for address in &report.unfinished {
+        let _ = writeln!(text, "  {address}: its last change did not finish, so there is nothing to compare it with");
     }
     for address in &report.unknown {
         let _ = writeln!(text, "  {address}: its provider did not answer, so nothing is known");

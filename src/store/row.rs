@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
     BackendId, BackendName, BackendSpec, Endpoints, FieldPath, Fingerprint, Generation, InstanceName, Phase, PortPair,
-    ProjectName, References, Revision, Timestamp,
+    ProjectName, References, Release, Revision, Timestamp,
 };
 
 /// A project.
@@ -51,6 +51,8 @@ pub struct BackendRow {
     pub ports: Option<PortPair>,
     /// What its provider noted.
     pub references: References,
+    /// The newest release that was ever asked for: its data may be in that release's format.
+    pub newest_release: Option<Release>,
     /// Whether it has ever been ready.
     pub has_been_ready: bool,
     /// When it was first asked for.
@@ -59,6 +61,14 @@ pub struct BackendRow {
     pub expires_at: Option<Timestamp>,
     /// Its secrets, sealed.
     pub sealed: Vec<u8>,
+}
+
+impl BackendRow {
+    /// Whether there is nothing of it outside this row. A backend that ran before keeps its ports, and with them its
+    /// directory, even when it is told not to run.
+    pub fn is_only_a_record(&self) -> bool {
+        self.spec.is_record_only() && self.ports.is_none()
+    }
 }
 
 /// An operation: the intent, written before any effect.

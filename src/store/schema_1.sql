@@ -21,6 +21,7 @@ CREATE TABLE backends (
     api_port             INTEGER UNIQUE,
     site_port            INTEGER UNIQUE,
     provider_references  TEXT NOT NULL,
+    newest_release       TEXT,
     has_been_ready       INTEGER NOT NULL,
     created_at           INTEGER NOT NULL,
     expires_at           INTEGER,

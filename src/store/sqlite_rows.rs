@@ -71,7 +71,7 @@ fn project_name(row: &Row<'_>, column: usize) -> rusqlite::Result<ProjectName> {
 }
 
 const BACKEND_COLUMNS: &str = "id, project, name, instance_name, phase, generation, spec, fingerprints, managed_env, url, site_url, \
-     admin_key, api_port, site_port, provider_references, has_been_ready, created_at, expires_at, sealed";
+     admin_key, api_port, site_port, provider_references, has_been_ready, created_at, expires_at, sealed, newest_release";
 
 fn backend(row: &Row<'_>) -> rusqlite::Result<BackendRow> {
     let url: Option<String> = row.get(9)?;
@@ -95,6 +95,7 @@ fn backend(row: &Row<'_>) -> rusqlite::Result<BackendRow> {
         created_at: Timestamp(row.get(16)?),
         expires_at: row.get::<_, Option<i64>>(17)?.map(Timestamp),
         sealed: row.get(18)?,
+        newest_release: row.get::<_, Option<String>>(19)?.map(|_| json(row, 19)).transpose()?,
     })
 }
 
@@ -140,10 +141,10 @@ impl Rows for SqliteRows<'_> {
     fn put_backend(&self, row: &BackendRow) -> Result<(), StoreError> {
         let statement = format!(
             "INSERT INTO backends ({BACKEND_COLUMNS})
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)
              ON CONFLICT (id) DO UPDATE SET name = ?3, instance_name = ?4, phase = ?5, generation = ?6, spec = ?7, fingerprints = ?8,
              managed_env = ?9, url = ?10, site_url = ?11, admin_key = ?12, api_port = ?13, site_port = ?14, provider_references = ?15,
-             has_been_ready = ?16, expires_at = ?18, sealed = ?19"
+             has_been_ready = ?16, expires_at = ?18, sealed = ?19, newest_release = ?20"
         );
         self.run(
             &statement,
@@ -167,6 +168,7 @@ impl Rows for SqliteRows<'_> {
                 row.created_at.0,
                 row.expires_at.map(|time| time.0),
                 row.sealed,
+                row.newest_release.as_ref().map(text_of),
             ],
         )
         .map(drop)

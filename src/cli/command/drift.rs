@@ -17,6 +17,7 @@ struct Document<'a> {
     project: &'a ProjectName,
     revision: Revision,
     drift: &'a [Drift],
+    unfinished: &'a [Address],
     unknown: &'a [Address],
 }
 
@@ -32,6 +33,7 @@ pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
         project: &project,
         revision: snapshot.revision,
         drift: &report.drift,
+        unfinished: &report.unfinished,
         unknown: &report.unknown,
     });
     Ok(match (report.drift.is_empty(), report.unknown.is_empty()) {

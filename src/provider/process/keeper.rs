@@ -110,6 +110,15 @@ impl Keeper {
         RunState::Unready
     }
 
+    /// Whether a backend that was ready before takes connections and does not answer. One that does not listen is
+    /// starting, or ends by itself.
+    async fn hangs(&self, placement: &Placement) -> bool {
+        let mut deviations = Vec::new();
+        placement.has_been_ready
+            && self.answers(placement, &mut deviations).await == RunState::Unready
+            && port::listens(placement.ports.api).await
+    }
+
     /// Brings a backend to what its launch says.
     ///
     /// # Errors
@@ -129,7 +138,7 @@ impl Keeper {
         // then is looked at like any other, so the second round ends this.
         for _ in 0..4 {
             match look(&place).await? {
-                Sighting::Running(_, record) if record.is_of(launch) => {
+                Sighting::Running(_, record) if record.is_of(launch) && !self.hangs(placement).await => {
                     return log::rotate(&place.log(), log::Writer::Running);
                 }
                 // Without a record it is still the holder of our lock, so it is ours, and starting anew repairs it.
