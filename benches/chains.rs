@@ -61,7 +61,11 @@ fn main() {
     took.sort();
     let critical = STEP * u32::try_from(CHAIN).unwrap();
     let budget = critical.mul_f64(1.05) + Duration::from_millis(20);
-    println!("{STEPS} steps of {STEP:?} in chains of {CHAIN}, {RUNS} runs: median {:?}, slowest {:?}", took[RUNS / 2], took[RUNS - 1]);
+    println!(
+        "{STEPS} steps of {STEP:?} in chains of {CHAIN}, {RUNS} runs: median {:?}, slowest {:?}",
+        took[RUNS / 2],
+        took[RUNS - 1]
+    );
     println!("critical path {critical:?}, budget {budget:?}");
 }
 
@@ -92,7 +96,11 @@ impl ControlPlane for Sleeper {
         not_asked()
     }
 
-    fn fingerprint_key<'a>(&'a self, _: &'a ProjectName, _: KeyNeed) -> BoxFuture<'a, Result<Option<FingerprintKey>, ControlError>> {
+    fn fingerprint_key<'a>(
+        &'a self,
+        _: &'a ProjectName,
+        _: KeyNeed,
+    ) -> BoxFuture<'a, Result<Option<FingerprintKey>, ControlError>> {
         not_asked()
     }
 

@@ -73,8 +73,7 @@ impl Control {
             getrandom::fill(bytes).unwrap();
             Ok(())
         });
-        let holder =
-            Holder { user: String::new(), host: String::new(), process: 1, process_start: None, since: Timestamp(0) };
+        let holder = Holder { user: String::new(), host: String::new(), process: 1, process_start: None, since: Timestamp(0) };
         let lease = authority.acquire(project, &holder, Timestamp(0), |_| Liveness::Unknown).unwrap();
         Self { authority, lease, _folder: folder }
     }
@@ -126,9 +125,7 @@ fn render_plan_as_text(bencher: Bencher<'_, '_>, size: usize) {
 #[divan::bench(args = SIZES, sample_count = 10, sample_size = 1)]
 fn accept_records(bencher: Bencher<'_, '_>, size: usize) {
     let desired = desired(size);
-    bencher
-        .with_inputs(|| Control::new(&desired.project))
-        .bench_refs(|control| control.accept_all(black_box(&desired)));
+    bencher.with_inputs(|| Control::new(&desired.project)).bench_refs(|control| control.accept_all(black_box(&desired)));
 }
 
 #[divan::bench(args = SIZES)]
@@ -136,7 +133,7 @@ fn read_records(bencher: Bencher<'_, '_>, size: usize) {
     let desired = desired(size);
     let control = Control::new(&desired.project);
     control.accept_all(&desired);
-    bencher.bench(|| control.authority.view(black_box(&desired.project)));
+    bencher.bench_local(|| control.authority.view(black_box(&desired.project)));
 }
 
 /// A file with as many lines of somebody else's.

@@ -16,8 +16,9 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
     let control = context.control(Some(&loaded.desired))?;
     if !args.names.is_empty() {
         let snapshot = control.snapshot(&loaded.desired.project).await?;
-        let known = |name| loaded.desired.backends.contains_key(name) || snapshot.backends.iter().any(|backend| backend.name == *name);
-        if let Some(stranger) = args.names.iter().find(|name| !known(name)) {
+        let known: BTreeSet<_> =
+            loaded.desired.backends.keys().chain(snapshot.backends.iter().map(|backend| &backend.name)).collect();
+        if let Some(stranger) = args.names.iter().find(|name| !known.contains(name)) {
             let message = format!("neither the manifest nor the control plane knows a backend `{stranger}`");
             return Err(Failure::new(
                 Exit::Failed,
