@@ -25,7 +25,14 @@ pub fn drift(snapshot: &Snapshot) -> DriftReport {
         if observation.data == Data::Missing {
             report.drift.push(Drift::new(address.clone(), data_missing()));
         }
-        if backend.phase != Phase::Ready {
+        // A change that failed leaves a backend that was there before; one that is still under way, or never was
+        // ready, has nothing yet that it could have drifted from.
+        let comparable = match backend.phase {
+            Phase::Ready => true,
+            Phase::Failed => !observation.deviations.is_empty(),
+            Phase::Creating | Phase::Updating | Phase::Removing => false,
+        };
+        if !comparable {
             report.unfinished.push(address);
         } else if observation.state == RunState::Unknown {
             report.unknown.push(address);
