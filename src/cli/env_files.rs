@@ -42,10 +42,11 @@ impl ManifestEnvFiles {
         let mut found = BTreeMap::new();
         for (name, backend) in &desired.backends {
             let Some(target) = &backend.env_file else { continue };
-            if backend.spec.is_record_only() {
+            let actual = existing.get(name).or_else(|| existing.get(*renamed.get(name)?)).copied();
+            // What never ran never wrote.
+            if backend.spec.is_record_only() && actual.is_none_or(|actual| actual.admin_key.is_none()) {
                 continue;
             }
-            let actual = existing.get(name).or_else(|| existing.get(*renamed.get(name)?)).copied();
             let endpoints = actual.and_then(|actual| actual.endpoints.as_ref());
             let expected = Expected {
                 owner: self.owner(name),

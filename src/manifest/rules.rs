@@ -72,7 +72,7 @@ impl<'a, 't> Document<'a, 't> {
 type Rule = fn(&Document<'_, '_>, &mut Vec<Problem>);
 
 /// Every rule; the order does not matter.
-const RULES: [Rule; 16] = [
+const RULES: [Rule; 17] = [
     project_is_named,
     there_are_backends,
     instance_names_fit,
@@ -85,6 +85,7 @@ const RULES: [Rule; 16] = [
     origins_differ,
     shared::origins,
     client_vars_have_a_file,
+    env_files_are_env_files,
     variables_are_not_too_many,
     shared::apps,
     graph::dependencies,
@@ -279,6 +280,21 @@ fn client_vars_have_a_file(document: &Document<'_, '_>, problems: &mut Vec<Probl
                 Problem::new("manifest.client_vars_without_file", &entry.key, message)
                     .help("add `env_file = \"…\"`; only a manifest with one backend has `.env.local` by default"),
             );
+        }
+    }
+}
+
+/// Files that something else reads, so that a block of variables would break them.
+const OTHER_FILES: [&str; 4] = ["convex.toml", "package.json", "tsconfig.json", ".gitignore"];
+
+fn env_files_are_env_files(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+    for backend in &document.backends {
+        let Some(entry) = backend.view.own.and_then(|own| own.get("env_file")) else { continue };
+        let Some(name) = entry.text().map(|path| path.rsplit('/').next().unwrap_or(path)) else { continue };
+        if OTHER_FILES.contains(&name) {
+            let message = format!("`{name}` is not an env file, and writing variables into it would break it");
+            problems
+                .push(Problem::new("manifest.not_an_env_file", &entry.span, message).help("name a file such as `.env.local`"));
         }
     }
 }

@@ -63,11 +63,10 @@ pub fn build(desired: &Desired, actual: &Actual, intent: &Intent) -> Plan {
         }
     }
     draft.take_away();
-    if intent.destroy {
-        draft.clear_env_files();
-    } else {
+    if !intent.destroy {
         draft.write_env_files();
     }
+    draft.clear_env_files();
     draft.finish()
 }
 
@@ -317,6 +316,7 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Takes our lines out of the env files of backends that go, or that are told not to run.
     fn clear_env_files(&mut self) {
         let going: BTreeSet<BackendName> = self
             .steps
@@ -326,13 +326,24 @@ impl<'a> Draft<'a> {
                 _ => None,
             })
             .collect();
-        for (name, target) in self.env_file_owners() {
+        let written: BTreeSet<&str> = self
+            .desired
+            .backends
+            .values()
+            .filter(|backend| !self.intent.destroy && !backend.spec.is_record_only())
+            .filter_map(|backend| Some(backend.env_file.as_ref()?.path.as_str()))
+            .collect();
+        for (name, wanted) in &self.desired.backends {
+            let (Some(target), Some(existing)) = (&wanted.env_file, self.existing.get(name).copied()) else { continue };
             let Some(EnvFileActual::Writable { url, admin_key, .. }) = self.actual.env_files.get(name) else { continue };
-            let ours = self.existing.get(name).is_some_and(|backend| {
-                admin_key.is_some() && backend.admin_key == *admin_key
-                    || url.is_some() && backend.endpoints.as_ref().map(|endpoints| &endpoints.url) == url.as_ref()
-            });
-            if !self.existing.get(name).is_some_and(|backend| going.contains(&backend.name)) || !ours {
+            let ours = admin_key.is_some() && existing.admin_key == *admin_key
+                || url.is_some() && existing.endpoints.as_ref().map(|endpoints| &endpoints.url) == url.as_ref();
+            let ends = if self.intent.destroy {
+                going.contains(&existing.name)
+            } else {
+                wanted.spec.is_record_only() && self.intent.scope.contains(name) && !written.contains(target.path.as_str())
+            };
+            if !ours || !ends {
                 continue;
             }
             let pair = [

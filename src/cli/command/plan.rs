@@ -58,8 +58,7 @@ pub(super) async fn make(control: &dyn ControlPlane, loaded: &Loaded, intent: &I
 pub(super) async fn look(control: &dyn ControlPlane, loaded: &Loaded, intent: &Intent) -> Result<(Plan, Snapshot), Failure> {
     let project = &loaded.desired.project;
     let snapshot = control.snapshot(project).await?;
-    let wants_env_files =
-        loaded.desired.backends.values().any(|backend| backend.env_file.is_some() && !backend.spec.is_record_only());
+    let wants_env_files = loaded.desired.backends.values().any(|backend| backend.env_file.is_some());
     let env_files = if wants_env_files {
         let fingerprints = control.fingerprint_key(project, KeyNeed::IfThere).await?;
         ManifestEnvFiles::new(&loaded.folder, project).look(&loaded.desired, &snapshot, fingerprints.as_ref())
