@@ -133,7 +133,7 @@ fn copy(from: &Path, to: &Path) {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap();
         // What a try in the repository itself may have left.
-        if name.to_string_lossy().starts_with(".env") {
+        if name.to_string_lossy().starts_with(".env") || name == "node_modules" {
             continue;
         }
         if path.is_dir() {
