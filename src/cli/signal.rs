@@ -9,6 +9,8 @@ use crate::apply::Interrupt;
 /// Listens for interrupts from now on, and tells `talk` what each will do.
 pub(crate) fn listen(talk: impl Fn(&str) + Send + 'static) -> watch::Receiver<Interrupt> {
     let (sender, receiver) = watch::channel(Interrupt::None);
+    // Installed here and not by the task: until the task first runs, an interrupt would end the process.
+    let mut requests = Requests::install();
     tokio::spawn(async move {
         for (interrupt, words) in [
             (
@@ -17,7 +19,7 @@ pub(crate) fn listen(talk: impl Fn(&str) + Send + 'static) -> watch::Receiver<In
             ),
             (Interrupt::Abort, "left as it is; run the same command again to go on\n"),
         ] {
-            if !asked().await {
+            if !requests.next().await {
                 return;
             }
             talk(words);
@@ -31,17 +33,39 @@ pub(crate) fn listen(talk: impl Fn(&str) + Send + 'static) -> watch::Receiver<In
     receiver
 }
 
-/// Waits until somebody asks to stop, from the terminal or as a system does; false when that cannot be heard.
-async fn asked() -> bool {
-    #[cfg(unix)]
-    {
+/// Requests to stop, from the terminal or as a system sends them.
+#[cfg(unix)]
+struct Requests(Option<[tokio::signal::unix::Signal; 2]>);
+
+#[cfg(unix)]
+impl Requests {
+    fn install() -> Self {
         use tokio::signal::unix::{SignalKind, signal};
-        let Ok(mut terminate) = signal(SignalKind::terminate()) else { return false };
+        Self(signal(SignalKind::interrupt()).and_then(|interrupt| Ok([interrupt, signal(SignalKind::terminate())?])).ok())
+    }
+
+    /// Waits for the next one; false when none can be heard.
+    async fn next(&mut self) -> bool {
+        let Some([interrupt, terminate]) = &mut self.0 else { return false };
         tokio::select! {
-            result = tokio::signal::ctrl_c() => result.is_ok(),
+            received = interrupt.recv() => received.is_some(),
             received = terminate.recv() => received.is_some(),
         }
     }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await.is_ok()
+}
+
+/// Requests to stop, from the terminal.
+#[cfg(not(unix))]
+struct Requests;
+
+#[cfg(not(unix))]
+impl Requests {
+    fn install() -> Self {
+        Self
+    }
+
+    /// Waits for the next one; false when none can be heard.
+    async fn next(&mut self) -> bool {
+        tokio::signal::ctrl_c().await.is_ok()
+    }
 }
