@@ -466,7 +466,7 @@ fn coordinates_in_every_form() {
 #[test]
 fn waiting_ends_when_it_answers_or_when_time_is_up() {
     let world = World::new(ONE);
-    assert_eq!(world.expect(1, &["wait", "--json"]).errors(), ["control.no_such_backend"]);
+    assert_eq!(world.expect(1, &["wait", "nobody", "--json"]).errors(), ["control.no_such_backend"]);
     world.apply();
     world.expect(0, &["wait", "dev", "--timeout", "5s"]);
     world.kill("gremlin-dev");
