@@ -84,15 +84,15 @@ fn provision_brings_what_it_depends_on_and_deprovision_leaves_nobody_behind() {
     assert_eq!(world.names(), ["a", "b"]);
 }
 
-#[test]
-fn interrupted_twice_accounts_for_every_step() {
+/// A command that is told twice to stop while its one backend starts and does not get ready.
+fn interrupted_twice(words: &[&str]) -> crate::world::Run {
     let world = World::new("");
     let slow = script(&world.folder, "slow", "sleep 60");
     world.manifest(&format!(
         "project = \"gremlin\"\n[backends.dev]\nprovider = \"local\"\nlocal = {{ binary = \"{}\" }}\n",
         slow.display()
     ));
-    let run = world.spawn(&["apply", "--yes", "--json"]);
+    let run = world.spawn(words);
     let pid = rustix::process::Pid::from_raw(i32::try_from(run.child.id()).unwrap()).unwrap();
     until("the backend is begun", || world.home.join("backends").exists());
     for _ in 0..2 {
@@ -101,12 +101,20 @@ fn interrupted_twice_accounts_for_every_step() {
     }
     let run = run.end();
     assert_eq!(run.code(), 130, "{run}");
+    run
+}
+
+#[test]
+fn interrupted_twice_accounts_for_every_step() {
+    let run = interrupted_twice(&["apply", "--yes", "--json"]);
     let events = run.events();
     let end = |id: &str| events.iter().find(|event| event["type"] == "step_finished" && event["id"] == id).unwrap();
     assert_eq!(end("create:backend.dev")["status"], "interrupted", "{run}");
     assert_eq!(end("write:env_file.dev")["status"], "not_started", "{run}");
     let last = events.last().unwrap();
     assert_eq!((&last["interrupted"], &last["not_started"]), (&1.into(), &1.into()), "{run}");
+    let run = interrupted_twice(&["provision", "dev", "--json"]);
+    assert_eq!(run.errors(), ["apply.interrupted"], "{run}");
 }
 
 #[test]
@@ -165,6 +173,8 @@ fn a_variable_that_says_nothing_is_no_word() {
     world.set("CONVEXINFRA_INSTANCE_SECRET", &"0".repeat(64));
     world.set("CONVEXINFRA_READ_ONLY", "0");
     world.expect(0, &["key", "issue", "--instance-name", "x", "--system"]);
+    // Help names a variable even where it is set to nothing.
+    assert!(world.expect(0, &["logs", "--help"]).out.contains("CONVEXINFRA_TAIL"));
     world.set("CONVEXINFRA_FORMAT", "nonsense");
     world.expect(64, &["env", "dev"]);
 }

@@ -27,13 +27,18 @@ fn matches(
     words: &[OsString],
     variable: &dyn Fn(&OsStr) -> Option<OsString>,
 ) -> Result<ArgMatches, clap::Error> {
+    // One that is not set counts: help names it.
     let counts = |arg: &Arg| {
-        let value = arg.get_env().and_then(variable);
-        value.is_some_and(|value| !(value.is_empty() || matches!(arg.get_action(), ArgAction::SetTrue) && is_false(&value)))
+        arg.get_env()
+            .and_then(variable)
+            .is_none_or(|value| !(value.is_empty() || matches!(arg.get_action(), ArgAction::SetTrue) && is_false(&value)))
     };
+    let whole = command.clone();
     let command = only_variables(command, &counts);
     let error = match command.clone().try_get_matches_from(words) {
         Err(error) if error.kind() == ErrorKind::ArgumentConflict => error,
+        // Help is about every variable, whatever it says.
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => return whole.try_get_matches_from(words),
         result => return result,
     };
     for (typed, dropped) in PAIRS.into_iter().flat_map(|[one, other]| [(one, other), (other, one)]) {

@@ -25,7 +25,7 @@ pub struct StatusDocument {
     pub backends: Vec<StatusEntry>,
 }
 
-/// Who is changing the project, in [`StatusDocument`].
+/// Who is changing the project.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct LeaseEntry {
     /// The account.
@@ -34,6 +34,8 @@ pub struct LeaseEntry {
     pub host: String,
     /// The process on that machine.
     pub process: u32,
+    /// When that process started, in the machine's own count; tells it from a later one with the same number.
+    pub process_start: Option<String>,
     /// Since when.
     pub since: String,
 }
@@ -41,7 +43,13 @@ pub struct LeaseEntry {
 impl LeaseEntry {
     /// What there is to say about the holder of a lease.
     pub fn new(holder: &Holder) -> Self {
-        Self { user: holder.user.clone(), host: holder.host.clone(), process: holder.process, since: holder.since.to_string() }
+        Self {
+            user: holder.user.clone(),
+            host: holder.host.clone(),
+            process: holder.process,
+            process_start: holder.process_start.clone(),
+            since: holder.since.to_string(),
+        }
     }
 }
 
