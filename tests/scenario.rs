@@ -152,6 +152,9 @@ fn lost_data_is_refused_with_the_way_out() {
     let refused = world.expect(4, &["apply", "--yes", "--json"]);
     assert_eq!(refused.errors(), ["plan.data_missing"]);
     assert!(refused.out.contains("convexinfra destroy dev --allow-destroy dev"), "{refused}");
+    // There is no step, and yet nobody is told that all is well.
+    let refused = world.expect(4, &["apply", "--yes"]);
+    assert!(!refused.err.contains("nothing to do") && refused.err.contains("nothing was done"), "{refused}");
     assert_eq!(world.processes(), Vec::new());
     // The whole directory is no different.
     fs::remove_dir_all(backend.path()).unwrap();
