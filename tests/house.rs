@@ -50,7 +50,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// Arrows that are narrower than a whole module: only these names may be used.
 const NARROW: &[(&str, &str, &[&str])] = &[
     // The scheduler and the events read a plan; they never make one.
-    ("apply", "plan", &["Action", "Plan", "Reason", "Step", "StepId", "Summary", "Task"]),
+    ("apply", "plan", &["Action", "Lint", "Plan", "Reason", "Step", "StepId", "Summary", "Task"]),
     // Only to say who holds a lease.
     ("render", "control", &["Holder"]),
     ("authority", "provider", &["Provider", "Observation"]),

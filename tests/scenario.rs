@@ -152,6 +152,9 @@ fn lost_data_is_refused_with_the_way_out() {
     let refused = world.expect(4, &["apply", "--yes", "--json"]);
     assert_eq!(refused.errors(), ["plan.data_missing"]);
     assert!(refused.out.contains("convexinfra destroy dev --allow-destroy dev"), "{refused}");
+    // There is no step, and yet nobody is told that all is well.
+    let refused = world.expect(4, &["apply", "--yes"]);
+    assert!(!refused.err.contains("nothing to do") && refused.err.contains("nothing was done"), "{refused}");
     assert_eq!(world.processes(), Vec::new());
     // The whole directory is no different.
     fs::remove_dir_all(backend.path()).unwrap();
@@ -466,7 +469,7 @@ fn coordinates_in_every_form() {
 #[test]
 fn waiting_ends_when_it_answers_or_when_time_is_up() {
     let world = World::new(ONE);
-    assert_eq!(world.expect(1, &["wait", "--json"]).errors(), ["control.no_such_backend"]);
+    assert_eq!(world.expect(1, &["wait", "nobody", "--json"]).errors(), ["control.no_such_backend"]);
     world.apply();
     world.expect(0, &["wait", "dev", "--timeout", "5s"]);
     world.kill("gremlin-dev");

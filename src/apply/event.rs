@@ -4,8 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Address, Exit, Finding, ProjectName};
-use crate::plan::{Action, Reason, StepId, Summary};
+use crate::model::{Address, BackendName, Exit, Finding, ProjectName};
+use crate::plan::{Action, Lint, Reason, StepId, Summary};
 
 /// The format that every event starts with. Additions keep the number.
 pub const EVENTS_FORMAT: &str = "convexinfra.events/1";
@@ -36,6 +36,9 @@ pub enum EventKind {
         project: ProjectName,
         /// What the plan will do.
         summary: Summary,
+        /// What is worth a look in the plan.
+        #[serde(default)]
+        lints: Vec<Lint>,
     },
     /// A step begins.
     StepStarted {
@@ -87,7 +90,21 @@ pub enum EventKind {
         exit: Exit,
         /// Whether planning again finds nothing to do; null when nobody looked.
         converged: Option<bool>,
+        /// The backends of the project that are ready now, whether they changed or not.
+        #[serde(default)]
+        backends: Vec<ReadyBackend>,
     },
+}
+
+/// A backend that is ready, and where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ReadyBackend {
+    /// Its name.
+    pub name: BackendName,
+    /// Where clients reach it.
+    pub url: String,
+    /// Where its HTTP actions are.
+    pub site_url: String,
 }
 
 /// How a step ended.
@@ -106,6 +123,8 @@ pub enum StepEnd {
         /// Because of what.
         because: String,
     },
+    /// It was left while it ran, so how far it got is not known; running again finds out.
+    Interrupted,
 }
 
 /// How many steps ended how.
@@ -117,4 +136,7 @@ pub struct Tally {
     pub failed: usize,
     /// Not at all.
     pub not_started: usize,
+    /// Left while they ran.
+    #[serde(default)]
+    pub interrupted: usize,
 }

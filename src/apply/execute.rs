@@ -11,7 +11,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::watch;
 
 use super::event::{Event, EventKind, StepEnd, Tally};
-use super::scheduler::Scheduler;
+use super::scheduler::{Scheduler, Status};
 use crate::control::{ControlError, ControlPlane, Credentials, LEASE_SECONDS, Lease, Outcome, Request, Work};
 use crate::model::{BackendName, EnvFileTarget, FieldPath, Finding, Secret};
 use crate::plan::{Plan, Step, Task};
@@ -99,6 +99,7 @@ async fn run_steps(execution: &Execution<'_>) -> Tally {
     let mut running: Running<'_> = FuturesUnordered::new();
     let mut interrupt = execution.interrupt.clone();
     let mut tally = Tally::default();
+    let mut begun = BTreeMap::new();
     let mut stopping = false;
     loop {
         while !stopping
@@ -106,6 +107,7 @@ async fn run_steps(execution: &Execution<'_>) -> Tally {
             && let Some(index) = scheduler.next_ready()
         {
             let step = &plan.steps[index];
+            begun.insert(index, Instant::now());
             tell(
                 execution,
                 EventKind::StepStarted {
@@ -154,6 +156,13 @@ async fn run_steps(execution: &Execution<'_>) -> Tally {
                 }
             }
         }
+    }
+    // Only who was told to leave everything as it is left something running.
+    drop(running);
+    for (index, _) in scheduler.statuses().iter().enumerate().filter(|(_, status)| **status == Status::Started) {
+        tally.interrupted += 1;
+        let duration = begun.get(&index).map(Instant::elapsed).unwrap_or_default();
+        finished(execution, index, StepEnd::Interrupted, duration);
     }
     for left in scheduler.stop() {
         tally.not_started += 1;

@@ -11,7 +11,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::printer::{Printer, is_terminal_for_talk};
 use crate::apply::Event;
 use crate::plan::StepId;
-use crate::render::{Progress, plural};
+use crate::render::{Progress, Style, plural};
 
 /// How many bars stand on the screen at once; more would scroll the lines away.
 const MOST_BARS: usize = 8;
@@ -32,12 +32,14 @@ struct Screen {
     multi: MultiProgress,
     bars: BTreeMap<StepId, ProgressBar>,
     rest: ProgressBar,
+    /// How a bar of one step looks.
+    step: ProgressStyle,
 }
 
 impl Bars {
     /// Bars for this printer's audience.
     pub(crate) fn new(printer: &Printer) -> Self {
-        let screen = (!printer.is_json() && is_terminal_for_talk()).then(Screen::new);
+        let screen = (!printer.is_json() && is_terminal_for_talk()).then(|| Screen::new(printer.err_style()));
         Self { printer: printer.clone(), state: Mutex::new(State { progress: Progress::default(), screen }) }
     }
 
@@ -62,6 +64,15 @@ impl Bars {
         }
     }
 
+    /// Says something that is no event, without breaking what stands on the screen.
+    pub(crate) fn say(&self, words: &str) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match &state.screen {
+            Some(screen) => screen.multi.suspend(|| self.printer.talk(words)),
+            None => self.printer.talk(words),
+        }
+    }
+
     /// Takes everything off the screen that moves.
     pub(crate) fn close(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,11 +83,11 @@ impl Bars {
 }
 
 impl Screen {
-    fn new() -> Self {
+    fn new(looks: Style) -> Self {
         let multi = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
         let rest = multi.add(ProgressBar::new_spinner());
         rest.set_style(style("  {msg}"));
-        Self { multi, bars: BTreeMap::new(), rest }
+        Self { multi, bars: BTreeMap::new(), rest, step: style(step_template(looks)) }
     }
 
     fn show(&mut self, progress: &Progress) {
@@ -90,7 +101,7 @@ impl Screen {
         for (id, running) in progress.running() {
             if !self.bars.contains_key(id) && self.bars.len() < MOST_BARS {
                 let bar = self.multi.insert_before(&self.rest, ProgressBar::new_spinner());
-                bar.set_style(style("  {spinner} {msg} {elapsed:.dim}"));
+                bar.set_style(self.step.clone());
                 bar.enable_steady_tick(Duration::from_millis(100));
                 self.bars.insert(id.clone(), bar);
             }
@@ -106,6 +117,21 @@ impl Screen {
     }
 }
 
+fn step_template(looks: Style) -> &'static str {
+    if looks.is_coloured() { "  {spinner} {msg} {elapsed:.dim}" } else { "  {spinner} {msg} {elapsed}" }
+}
+
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_colour_nothing_is_painted() {
+        assert!(!step_template(Style::PLAIN).contains("dim"));
+        assert!(step_template(Style::COLOURED).contains("dim"));
+    }
 }

@@ -98,6 +98,11 @@ impl Context {
     pub(crate) fn load(&self) -> Result<Loaded, Failure> {
         let path = self.manifest_path()?;
         let text = read_manifest(&path)?;
+        self.parse(path, text)
+    }
+
+    /// Takes a text for the manifest at this path.
+    pub(crate) fn parse(&self, path: PathBuf, text: String) -> Result<Loaded, Failure> {
         let mut parsed = crate::manifest::parse(&text, self.global.project.as_ref()).map_err(|problems| Failure::Manifest {
             problems,
             text: text.clone(),
@@ -114,7 +119,11 @@ impl Context {
 
     /// Reads the manifest and looks its secrets up.
     pub(crate) async fn load_with_secrets(&self, need: KeyNeed) -> Result<(Loaded, secrets::Values), Failure> {
-        let mut loaded = self.load()?;
+        self.with_secrets(self.load()?, need).await
+    }
+
+    /// Looks the secrets of a manifest up.
+    pub(crate) async fn with_secrets(&self, mut loaded: Loaded, need: KeyNeed) -> Result<(Loaded, secrets::Values), Failure> {
         let values = secrets::read(&loaded.desired, &loaded.folder);
         if !values.is_empty() {
             let control = self.control(Some(&loaded.desired))?;
@@ -134,6 +143,12 @@ impl Context {
             },
             _ => self.load().map(|loaded| (loaded.desired.project.clone(), Some(loaded))),
         }
+    }
+
+    /// The manifest; where there is none, one without backends for the project that was named.
+    pub(crate) fn load_or_empty(&self) -> Result<Loaded, Failure> {
+        let (project, loaded) = self.project()?;
+        loaded.map_or_else(|| self.parse(locate::MANIFEST.into(), format!("project = \"{project}\"\n")), Ok)
     }
 
     /// The control plane that a manifest names.

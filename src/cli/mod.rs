@@ -15,14 +15,14 @@ mod printer;
 mod saved_plan;
 mod secrets;
 mod signal;
+mod variables;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
 
-use self::args::{Cli, ColorChoice};
+use self::args::ColorChoice;
 use self::context::Context;
 use self::failure::Failure;
 use self::printer::Printer;
@@ -44,9 +44,8 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
         _ => {}
     }
     let wants_json = words.iter().any(|word| word == "--json")
-        || std::env::var_os("CONVEXINFRA_JSON")
-            .is_some_and(|value| !["", "0", "false", "no", "off"].contains(&value.to_string_lossy().to_lowercase().as_str()));
-    let cli = match Cli::try_parse_from(words) {
+        || std::env::var_os("CONVEXINFRA_JSON").is_some_and(|value| !variables::is_false(&value));
+    let cli = match variables::parse(&words) {
         Ok(cli) => cli,
         Err(error) => return usage(&error, wants_json),
     };
@@ -64,6 +63,8 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
     let printer = Printer::new(cli.global.color, cli.global.json, json_into);
     let context = Context::new(cli.global, printer);
     match command::run(&context, cli.command) {
+        // What nobody could read is not done, however well the rest went.
+        Ok(_) if context.printer.complain() => ExitCode::from(Exit::Failed.code()),
         Ok(exit) => ExitCode::from(exit.code()),
         Err(failure) => end(&context.printer, &failure),
     }
@@ -73,6 +74,7 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
 fn end(printer: &Printer, failure: &Failure) -> ExitCode {
     printer.document(&crate::render::error_document(&failure.report()));
     printer.talk(&failure.text(printer.err_style()));
+    printer.complain();
     ExitCode::from(failure.exit().code())
 }
 

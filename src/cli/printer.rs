@@ -6,11 +6,13 @@
 //! Must not do: word anything, or fail because a reader went away.
 
 use std::io::{IsTerminal, Write};
+use std::sync::OnceLock;
 
 use serde::Serialize;
 
 use super::args::ColorChoice;
-use crate::render::Style;
+use crate::model::{Exit, Finding, Report};
+use crate::render::{Style, report_text};
 
 /// The only writer to standard output and standard error.
 #[derive(Debug, Clone)]
@@ -21,6 +23,8 @@ pub(crate) struct Printer {
     /// Nothing at all for people: programs read, and this part has no documents.
     silent: bool,
     json_into: Option<std::sync::Arc<std::fs::File>>,
+    /// The first thing that a result could not be written for.
+    broken: std::sync::Arc<OnceLock<String>>,
 }
 
 #[derive(Serialize)]
@@ -55,6 +59,7 @@ impl Printer {
             json,
             silent: false,
             json_into: json_into.map(std::sync::Arc::new),
+            broken: std::sync::Arc::default(),
         }
     }
 
@@ -86,19 +91,40 @@ impl Printer {
     /// A result for people; nothing where programs read.
     pub(crate) fn result(&self, text: &str) {
         if !self.json && !self.silent {
-            write(&mut std::io::stdout().lock(), text);
+            self.out(text);
         }
     }
 
-    /// A result that is the same for people and programs, such as a schema or a log.
+    /// A result that is the same for people and programs, such as a schema.
     pub(crate) fn raw(&self, text: &str) {
-        write(&mut std::io::stdout().lock(), text);
+        self.out(text);
+    }
+
+    fn out(&self, text: &str) {
+        self.remember("standard output", write(&mut std::io::stdout().lock(), text));
+    }
+
+    fn remember(&self, stream: &str, written: std::io::Result<()>) {
+        if let Err(error) = written
+            && error.kind() != std::io::ErrorKind::BrokenPipe
+        {
+            let _ = self.broken.set(format!("{stream} could not be written: {error}"));
+        }
+    }
+
+    /// Says on standard error what of the results could not be written, whoever reads; true when there is such a thing.
+    pub(crate) fn complain(&self) -> bool {
+        let Some(message) = self.broken.get() else { return false };
+        let finding = Finding::new("output.not_written", message.clone());
+        let text = report_text(&Report::one(Exit::Failed, finding), self.err_style);
+        let _ = write(&mut std::io::stderr().lock(), &text);
+        true
     }
 
     /// Talk for people; nothing where programs read.
     pub(crate) fn talk(&self, text: &str) {
         if !self.json && !self.silent {
-            write(&mut std::io::stderr().lock(), text);
+            let _ = write(&mut std::io::stderr().lock(), text);
         }
     }
 
@@ -116,14 +142,14 @@ impl Printer {
         let mut line = serde_json::to_string(document).unwrap_or_default();
         line.push('\n');
         if self.json {
-            write(&mut std::io::stdout().lock(), &line);
+            self.out(&line);
         }
         if let Some(file) = &self.json_into {
-            write(&mut file.as_ref(), &line);
+            self.remember("the file of `--json-into`", write(&mut file.as_ref(), &line));
         }
     }
 }
 
-fn write(stream: &mut impl Write, text: &str) {
-    let _ = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
+fn write(stream: &mut impl Write, text: &str) -> std::io::Result<()> {
+    stream.write_all(text.as_bytes()).and_then(|()| stream.flush())
 }

@@ -131,6 +131,32 @@ fn value(field: &FieldText) -> Value {
     }
 }
 
+/// The same manifest with one more field in the block of a backend, below the fields that are there. A field that is
+/// there already stays as it is.
+///
+/// # Errors
+/// [`EditError`] when the text is not TOML or has no such backend.
+pub fn add_field(text: &str, name: &str, key: &str, field: &FieldText) -> Result<String, EditError> {
+    let mut document = document(text)?;
+    let block = document
+        .get_mut("backends")
+        .and_then(Item::as_table_like_mut)
+        .and_then(|backends| backends.get_mut(name))
+        .ok_or_else(|| EditError::Missing { name: name.to_owned() })?;
+    let dotted = block.as_table().is_some_and(Table::is_dotted);
+    let block = block.as_table_like_mut().ok_or_else(|| EditError::NotATable { key: format!("backends.{name}") })?;
+    if block.contains_key(key) {
+        return Ok(text.to_owned());
+    }
+    block.insert(key, Item::Value(value(field)));
+    if dotted {
+        block.set_dotted(true);
+    }
+    let windows = text.contains("\r\n");
+    let edited = document.to_string();
+    Ok(if windows { edited.replace("\r\n", "\n").replace('\n', "\r\n") } else { edited })
+}
+
 /// The same manifest without one backend and without its name in anybody's `depends_on`.
 ///
 /// The comment right above the block goes with it; every other byte stays.
@@ -286,6 +312,26 @@ mod tests {
         assert_eq!(add_backend(TEXT, "dev", &[]), Err(EditError::Exists { name: "dev".into() }));
         assert_eq!(add_backend("a = = 1", "dev", &[]), Err(EditError::Syntax));
         assert!(matches!(add_backend("backends = 1", "dev", &[]), Err(EditError::NotATable { .. })));
+    }
+
+    #[test]
+    fn a_new_field_leaves_everything_else() {
+        let file = FieldText::Text(".env.local".into());
+        let added = add_field(TEXT, "dev", "env_file", &file).unwrap();
+        assert_eq!(added, TEXT.replace("# here\n", "# here\nenv_file = \".env.local\"\n"));
+        assert_eq!(add_field(&added, "dev", "env_file", &file).unwrap(), added);
+        assert_eq!(add_field(TEXT, "nobody", "env_file", &file), Err(EditError::Missing { name: "nobody".into() }));
+        for odd in [
+            "project = \"x\"\nbackends.a.provider = \"simulated\" # a\n# b\n",
+            "project = \"x\"\nbackends = { a = { provider = \"simulated\" } } # b\n",
+            "project = \"x\"\n[backends]\na = { provider = \"simulated\" } # b\n",
+            "project = \"x\"\n[backends.a] # b\r\nprovider = \"simulated\"\r\n[backends.a.env]\r\nX = 'y'\r\n",
+        ] {
+            let added = add_field(odd, "a", "env_file", &FieldText::Text("own.env".into())).unwrap();
+            let parsed = crate::manifest::parse(&added, None).unwrap_or_else(|problems| panic!("{added}\n{problems:?}"));
+            let target = parsed.desired.backends.values().next().unwrap().env_file.clone().unwrap();
+            assert!(target.path == "own.env" && added.contains("# b"), "{added}");
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use crate::model::{Desired, ProjectName};
 
-pub use edit::{EditError, FieldText, add_backend, remove_backend};
+pub use edit::{EditError, FieldText, add_backend, add_field, remove_backend};
 pub use problem::{Positions, Problem, Severity, findings};
 pub use schema::schema;
 pub use secrets::redacted;

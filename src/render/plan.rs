@@ -16,22 +16,40 @@ pub fn plan(plan: &Plan, style: Style) -> String {
     if plan.steps.is_empty() && plan.refusals.is_empty() {
         let _ = writeln!(text, "nothing to do: `{}` is as the manifest says", plan.project);
     } else {
-        let _ = writeln!(
-            text,
-            "{} {}",
-            style.strong(&format!("plan for `{}`", plan.project)),
-            style.quiet(&format!("({}, revision {})", plan.control_plane, plan.base))
-        );
+        header(&mut text, plan, style);
     }
+    body(&mut text, plan, style);
+    text
+}
+
+/// A plan that is refused, without the refusals: whoever shows it lists them as the errors that they are.
+pub fn refused_plan(plan: &Plan, style: Style) -> String {
+    let mut text = String::new();
+    if !plan.steps.is_empty() {
+        header(&mut text, plan, style);
+    }
+    body(&mut text, &Plan { refusals: Vec::new(), ..plan.clone() }, style);
+    text
+}
+
+fn header(text: &mut String, plan: &Plan, style: Style) {
+    let _ = writeln!(
+        text,
+        "{} {}",
+        style.strong(&format!("plan for `{}`", plan.project)),
+        style.quiet(&format!("({}, revision {})", plan.control_plane, plan.base))
+    );
+}
+
+fn body(text: &mut String, plan: &Plan, style: Style) {
     for step in &plan.steps {
-        step_lines(&mut text, step, style);
+        step_lines(text, step, style);
     }
-    drift_lines(&mut text, plan, style);
-    notes(&mut text, plan, style);
+    drift_lines(text, plan, style);
+    notes(text, plan, style);
     if !plan.steps.is_empty() {
         let _ = write!(text, "\n{}\n", summary_line(plan));
     }
-    text
 }
 
 /// The counts of a plan in one line.

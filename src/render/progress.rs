@@ -69,6 +69,9 @@ impl Progress {
                             style.quiet(&format!("[{}]", error.code))
                         )
                     }
+                    StepEnd::Interrupted => {
+                        format!("  {} {address}: interrupted while running, so how far it got is not known", style.changed("-"))
+                    }
                     StepEnd::NotStarted { because } => format!("  {} {address}: not started, {because}", style.changed("-")),
                 })
             }
@@ -80,6 +83,9 @@ impl Progress {
                 }
                 if tally.not_started > 0 {
                     parts.push(format!("{} not started", tally.not_started));
+                }
+                if tally.interrupted > 0 {
+                    parts.push(format!("{} interrupted", tally.interrupted));
                 }
                 let converged = match converged {
                     Some(false) => "; planning again still finds something to do: run `convexinfra plan` to see what",

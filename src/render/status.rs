@@ -20,9 +20,37 @@ pub struct StatusDocument {
     /// How often the project's record has changed.
     pub revision: Revision,
     /// Who is changing the project now.
-    pub lease: Option<Holder>,
+    pub lease: Option<LeaseEntry>,
     /// Its backends.
     pub backends: Vec<StatusEntry>,
+}
+
+/// Who is changing the project.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct LeaseEntry {
+    /// The account.
+    pub user: String,
+    /// The machine.
+    pub host: String,
+    /// The process on that machine.
+    pub process: u32,
+    /// When that process started, in the machine's own count; tells it from a later one with the same number.
+    pub process_start: Option<String>,
+    /// Since when.
+    pub since: String,
+}
+
+impl LeaseEntry {
+    /// What there is to say about the holder of a lease.
+    pub fn new(holder: &Holder) -> Self {
+        Self {
+            user: holder.user.clone(),
+            host: holder.host.clone(),
+            process: holder.process,
+            process_start: holder.process_start.clone(),
+            since: holder.since.to_string(),
+        }
+    }
 }
 
 /// One backend in [`StatusDocument`].

@@ -4,9 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, IsTerminal};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::plan;
-use crate::apply::{Event, EventKind, Execution, Tally, execute};
+use crate::apply::{Event, EventKind, Execution, Interrupt, ReadyBackend, StepEnd, Tally, execute};
 use crate::cli::args::{Apply as Args, Consent};
 use crate::cli::bars::Bars;
 use crate::cli::context::{Context, Loaded};
@@ -16,8 +18,8 @@ use crate::cli::locate::below;
 use crate::cli::{saved_plan, secrets, signal};
 use crate::control::{Claim, ControlPlane, KeyNeed, Lease};
 use crate::host::here;
-use crate::model::{Exit, Finding, Phase, Snapshot};
-use crate::plan::{Action, Intent, Plan, Task, destruction_refusals};
+use crate::model::{Endpoints, Exit, Finding, Phase, Report, Snapshot};
+use crate::plan::{Action, Intent, Plan, Step, StepId, Task, destruction_refusals};
 use crate::render;
 
 /// Applies the manifest, or a saved plan.
@@ -25,9 +27,10 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
     let saved = args.plan.as_deref().map(saved_plan::read).transpose()?;
     let (loaded, values) = context.load_with_secrets(KeyNeed::IfThere).await?;
     plan::warnings(context, &loaded);
-    Applying { context, loaded: &loaded, values: &values, consent: &args.consent, saved: saved.as_ref() }
+    Applying { context, loaded: &loaded, values: &values, consent: &args.consent, saved: saved.as_ref(), part: None }
         .run(&plan::intent(&args.scope))
         .await
+        .map(|ended| ended.exit)
 }
 
 /// One apply or destroy.
@@ -37,17 +40,39 @@ pub(super) struct Applying<'a> {
     pub(super) values: &'a secrets::Values,
     pub(super) consent: &'a Consent,
     pub(super) saved: Option<&'a Plan>,
+    pub(super) part: Option<Part<'a>>,
+}
+
+/// The command that an apply is a part of. It says itself what came of it.
+pub(super) struct Part<'a> {
+    /// What it does once nothing stands in the way, and before anything is done.
+    pub(super) before: &'a dyn Fn() -> Result<(), Failure>,
+}
+
+/// How an apply ended.
+pub(super) struct Ended {
+    pub(super) exit: Exit,
+    /// Why it did not end well.
+    errors: Vec<Finding>,
+}
+
+impl Ended {
+    const WELL: Self = Self { exit: Exit::Done, errors: Vec::new() };
+
+    /// The same as a failure, unless it ended well.
+    pub(super) fn into_result(self) -> Result<(), Failure> {
+        if self.exit == Exit::Done { Ok(()) } else { Err(Failure::from(Report { exit: self.exit, errors: self.errors })) }
+    }
 }
 
 impl Applying<'_> {
     /// Plans, asks, takes the lease, carries out, looks again.
-    pub(super) async fn run(&self, intent: &Intent) -> Result<Exit, Failure> {
+    pub(super) async fn run(&self, intent: &Intent) -> Result<Ended, Failure> {
         let control = self.context.control(Some(&self.loaded.desired))?;
-        let mut current = plan::make(control, self.loaded, intent).await?;
+        let (mut current, snapshot) = plan::look(control, self.loaded, intent).await?;
         self.accept(&current)?;
         if current.is_empty() {
-            self.nothing_to_do(&current, intent);
-            return Ok(Exit::Done);
+            return self.nothing_to_do(&current, &snapshot, intent);
         }
         self.context.printer.talk(&render::plan(&current, self.context.printer.err_style()));
         plan::secrets_at_hand(&current, self.values)?;
@@ -60,15 +85,19 @@ impl Applying<'_> {
         result
     }
 
-    fn nothing_to_do(&self, current: &Plan, intent: &Intent) {
+    fn nothing_to_do(&self, current: &Plan, snapshot: &Snapshot, intent: &Intent) -> Result<Ended, Failure> {
+        self.before()?;
         let printer = &self.context.printer;
-        if intent.destroy {
+        if self.part.is_some() {
+            // Whoever asked says what there is.
+        } else if intent.destroy {
             printer.result(&format!("nothing to destroy: `{}` has no such backends\n", current.project));
         } else {
             printer.result(&render::plan(current, printer.out_style()));
         }
-        let finished = EventKind::Finished { tally: Tally::default(), exit: Exit::Done, converged: Some(true) };
-        printer.document(&Event::from(finished));
+        let (tally, backends) = (Tally::default(), ready(snapshot));
+        printer.document(&Event::from(EventKind::Finished { tally, exit: Exit::Done, converged: Some(true), backends }));
+        Ok(Ended::WELL)
     }
 
     /// Whether this plan may be carried out at all.
@@ -81,9 +110,7 @@ impl Applying<'_> {
         if refusals.is_empty() {
             return Ok(());
         }
-        self.context
-            .printer
-            .talk(&render::plan(&Plan { refusals: Vec::new(), ..current.clone() }, self.context.printer.err_style()));
+        self.context.printer.talk(&render::refused_plan(current, self.context.printer.err_style()));
         self.context.printer.talk("\nnothing was done\n");
         Err(plan::refused(&refusals))
     }
@@ -117,16 +144,15 @@ impl Applying<'_> {
         lease: &Lease,
         current: &mut Plan,
         intent: &Intent,
-    ) -> Result<Exit, Failure> {
+    ) -> Result<Ended, Failure> {
         // In a home that was new a moment ago there was no key yet under which to compare secrets.
         let keyed = self.loaded.with_fingerprints(control, self.values).await?;
         if lease.revision != current.base {
             // Somebody was faster. What was shown is not what would be done now.
-            let next = plan::make(control, &keyed, intent).await?;
+            let (next, snapshot) = plan::look(control, &keyed, intent).await?;
             self.accept(&next)?;
             if next.is_empty() {
-                self.nothing_to_do(&next, intent);
-                return Ok(Exit::Done);
+                return self.nothing_to_do(&next, &snapshot, intent);
             }
             if !self.consent.yes {
                 let finding = Finding::new(
@@ -139,12 +165,20 @@ impl Applying<'_> {
         }
         let claim = if intent.take_over { Claim::TakeOver } else { Claim::IfUnclaimed };
         control.settle(lease, &self.loaded.desired.origin, claim).await?;
-        let bars = Bars::new(&self.context.printer);
-        let listener = |event: Event| bars.hear(&event);
-        listener(EventKind::Started { project: current.project.clone(), summary: current.summary }.into());
+        self.before()?;
+        let bars = Arc::new(Bars::new(&self.context.printer));
+        let ends = Mutex::new(BTreeMap::new());
+        let listener = |event: Event| {
+            if let EventKind::StepFinished { id, end, .. } = &event.kind {
+                ends.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), end.clone());
+            }
+            bars.hear(&event);
+        };
+        let (project, lints) = (current.project.clone(), current.lints.clone());
+        listener(EventKind::Started { project, summary: current.summary, lints }.into());
         let interrupt = {
-            let printer = self.context.printer.clone();
-            signal::listen(move |words| printer.talk(words))
+            let bars = Arc::clone(&bars);
+            signal::listen(move |words| bars.say(words))
         };
         let env_files = ManifestEnvFiles::new(&self.loaded.folder, &self.loaded.desired.project);
         let execution = Execution {
@@ -160,48 +194,88 @@ impl Applying<'_> {
         let tally = execute(&execution).await;
         bars.close();
         let tally = tally?;
-        let interrupted = *interrupt.borrow() != crate::apply::Interrupt::None;
-        let after = match (tally.failed, interrupted) {
-            (0, false) => Some(plan::look(control, &keyed, intent).await?),
+        let asked = *interrupt.borrow();
+        let after = match (tally.failed, asked) {
+            (0, Interrupt::None) => Some(plan::look(control, &keyed, intent).await?),
             _ => None,
         };
         let converged = after.as_ref().map(|(left, _)| left.is_empty());
-        let exit = match (tally.failed, interrupted, converged) {
-            (_, true, _) => Exit::Interrupted,
+        let exit = match (tally.failed, asked, converged) {
+            (_, Interrupt::Finish | Interrupt::Abort, _) => Exit::Interrupted,
             (0, _, Some(true) | None) => Exit::Done,
             _ => Exit::Failed,
         };
-        bars.hear(&EventKind::Finished { tally, exit, converged }.into());
-        // Looking takes as long as the slowest provider, so what was just seen is not looked at again.
-        let snapshot = match after {
-            Some((_, snapshot)) => snapshot,
-            None => control.snapshot(&current.project).await?,
+        // Looking takes as long as the slowest provider, so what was just seen is not looked at again; and whoever
+        // said twice to stop waits for nothing more.
+        let snapshot = match (after, asked) {
+            (Some((_, snapshot)), _) => Some(snapshot),
+            (None, Interrupt::Abort) => None,
+            (None, _) => control.snapshot(&current.project).await.ok(),
         };
-        self.results(&snapshot, current);
-        Ok(exit)
+        let backends = snapshot.as_ref().map(ready).unwrap_or_default();
+        bars.hear(&EventKind::Finished { tally, exit, converged, backends: backends.clone() }.into());
+        let ends = ends.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if self.part.is_none() {
+            self.context.printer.result(&results(&self.loaded.folder, &backends, current, &ends));
+        }
+        Ok(Ended { exit, errors: errors(current, &ends, exit) })
     }
 
-    /// Says where the backends are and what was written.
-    fn results(&self, snapshot: &Snapshot, current: &Plan) {
-        let ready: BTreeMap<_, _> =
-            snapshot.backends.iter().filter(|found| found.phase == Phase::Ready).map(|found| (&found.name, found)).collect();
-        let mut text = String::new();
-        for step in &current.steps {
-            match &step.task {
-                Some(Task::Put { backend, spec, .. }) if !spec.is_record_only() => {
-                    if let Some(endpoints) = ready.get(backend).and_then(|found| found.endpoints.as_ref()) {
-                        text.push_str(&format!("`{backend}` is ready at {}\n", endpoints.url));
-                    }
-                }
-                Some(Task::WriteEnvFile { backend, target }) => {
-                    let path = below(&self.loaded.folder, &target.path);
-                    if path.exists() {
-                        text.push_str(&format!("`{}` points to `{backend}`\n", path.display()));
-                    }
-                }
-                _ => {}
-            }
-        }
-        self.context.printer.result(&text);
+    /// What the command that this is a part of does once nothing stands in the way.
+    fn before(&self) -> Result<(), Failure> {
+        self.part.as_ref().map_or(Ok(()), |part| (part.before)())
     }
+}
+
+/// The backends that are ready, and where they are.
+pub(super) fn ready(snapshot: &Snapshot) -> Vec<ReadyBackend> {
+    let ready = snapshot.backends.iter().filter(|found| found.phase == Phase::Ready && !found.recorded.is_record_only());
+    ready
+        .filter_map(|found| {
+            let Endpoints { url, site_url } = found.endpoints.clone()?;
+            Some(ReadyBackend { name: found.name.clone(), url, site_url })
+        })
+        .collect()
+}
+
+/// Says where the backends are and what was written, as far as this run did it.
+fn results(folder: &Path, ready: &[ReadyBackend], current: &Plan, ends: &BTreeMap<StepId, StepEnd>) -> String {
+    let mut text = String::new();
+    for step in current.steps.iter().filter(|step| ends.get(&step.id) == Some(&StepEnd::Done)) {
+        match &step.task {
+            Some(Task::Put { backend, spec, .. }) if !spec.is_record_only() => {
+                if let Some(found) = ready.iter().find(|found| found.name == *backend) {
+                    text.push_str(&format!("`{backend}` is ready at {}\n", found.url));
+                }
+            }
+            Some(Task::WriteEnvFile { backend, target }) => {
+                text.push_str(&format!("`{}` points to `{backend}`\n", below(folder, &target.path).display()));
+            }
+            _ => {}
+        }
+    }
+    text
+}
+
+/// Why a run did not end well, for a command that reports it as its own failure.
+fn errors(current: &Plan, ends: &BTreeMap<StepId, StepEnd>, exit: Exit) -> Vec<Finding> {
+    let failed = |step: &Step| match ends.get(&step.id) {
+        Some(StepEnd::Failed { error }) => {
+            Some(Finding { message: format!("{}: {}", step.address, error.message), ..error.clone() })
+        }
+        _ => None,
+    };
+    let mut errors: Vec<Finding> = current.steps.iter().filter_map(failed).collect();
+    match exit {
+        Exit::Interrupted => errors.push(
+            Finding::new("apply.interrupted", "interrupted before everything was done; what is done stays done")
+                .with_help("run the same command again to go on"),
+        ),
+        Exit::Failed if errors.is_empty() => errors.push(
+            Finding::new("apply.not_converged", "everything was done, and planning again still finds something to do")
+                .with_help("see what with\n    convexinfra plan"),
+        ),
+        _ => {}
+    }
+    errors
 }

@@ -14,7 +14,8 @@ use crate::plan::{Intent, Scope};
 
 /// Destroys the named backends, or all of the project.
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
-    let (loaded, values) = context.load_with_secrets(KeyNeed::IfThere).await?;
+    // Whoever takes a project away may have lost its manifest; its name is enough.
+    let (loaded, values) = context.with_secrets(context.load_or_empty()?, KeyNeed::IfThere).await?;
     let control = context.control(Some(&loaded.desired))?;
     if !args.names.is_empty() {
         let snapshot = control.snapshot(&loaded.desired.project).await?;
@@ -31,5 +32,8 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
     let scope =
         if args.names.is_empty() { Scope::All } else { Scope::Only(args.names.iter().cloned().collect::<BTreeSet<_>>()) };
     let intent = Intent { scope, destroy: true, take_over: false };
-    Applying { context, loaded: &loaded, values: &values, consent: &args.consent, saved: None }.run(&intent).await
+    Applying { context, loaded: &loaded, values: &values, consent: &args.consent, saved: None, part: None }
+        .run(&intent)
+        .await
+        .map(|ended| ended.exit)
 }

@@ -7,7 +7,7 @@ use crate::cli::args::{Env as Args, EnvFormat};
 use crate::cli::context::Context;
 use crate::cli::env_files::{finding, write_file};
 use crate::cli::failure::Failure;
-use crate::env_file::{Block, Owner, format};
+use crate::env_file::{ADMIN_KEY, Block, Owner, URL, format};
 use crate::model::Exit;
 
 /// Prints or writes the coordinates of a backend.
@@ -32,14 +32,23 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
         );
         return Ok(Exit::Done);
     }
+    if context.printer.wants_documents() {
+        // The names of the variables are their own keys, so that a program can take them as they are.
+        context.printer.reply(
+            "convexinfra.env/1",
+            serde_json::json!({
+                "name": backend, "url": credentials.url, "site_url": credentials.site_url,
+                URL: credentials.url, ADMIN_KEY: credentials.admin_key.expose(),
+            }),
+        );
+    }
     let block = Block::new(owner, &credentials.url, credentials.admin_key, None).map_err(|error| failed(finding(&error)))?;
     let format = match args.format {
-        _ if context.printer.is_json() => format::Format::Json,
         EnvFormat::Dotenv => format::Format::Dotenv,
         EnvFormat::Json => format::Format::Json,
         EnvFormat::Shell => format::Format::Shell,
         EnvFormat::Github => format::Format::GitHub,
     };
-    context.printer.raw(&format::render(&block, format));
+    context.printer.result(&format::render(&block, format));
     Ok(Exit::Done)
 }

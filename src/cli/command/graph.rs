@@ -15,10 +15,12 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
     let (loaded, _) = context.load_with_secrets(KeyNeed::IfThere).await?;
     let control = context.control(Some(&loaded.desired))?;
     let plan = super::plan::make(control, &loaded, &Intent::default()).await?;
-    let format = match args.format {
-        GraphNotation::Dot => GraphFormat::Dot,
-        GraphNotation::Mermaid => GraphFormat::Mermaid,
+    let (format, notation) = match args.format {
+        GraphNotation::Dot => (GraphFormat::Dot, "dot"),
+        GraphNotation::Mermaid => (GraphFormat::Mermaid, "mermaid"),
     };
-    context.printer.raw(&graph(&plan, format));
+    let text = graph(&plan, format);
+    context.printer.result(&text);
+    context.printer.reply("convexinfra.graph/1", serde_json::json!({ "notation": notation, "text": text }));
     Ok(Exit::Done)
 }

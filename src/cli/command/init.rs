@@ -79,7 +79,7 @@ fn manifest(project: &ProjectName, provider: &str, framework: Option<&str>) -> S
         _ => "one Kubernetes StatefulSet",
     };
     let client = framework.map_or_else(String::new, |prefix| {
-        format!("client_vars = true         # also write {prefix}CONVEX_URL and {prefix}CONVEX_SITE_URL for the browser\n")
+        format!("# client_vars = true       # also write {prefix}CONVEX_URL and {prefix}CONVEX_SITE_URL for the browser\n")
     });
     format!(
         "# The self-hosted Convex backends of this repository.\n\
@@ -113,6 +113,8 @@ mod tests {
                 let parsed =
                     crate::manifest::parse(&text, None).unwrap_or_else(|problems| panic!("{provider}: {problems:?}\n{text}"));
                 assert_eq!(parsed.warnings, Vec::new(), "{provider}");
+                // More variables than Convex's own only for whoever asks for them.
+                assert!(!text.contains("\nclient_vars"), "{text}");
             }
         }
     }

@@ -19,19 +19,52 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
     let (project, loaded) = context.project()?;
     let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
     let name = the_backend(&control.snapshot(&project).await?, args.backend.name.as_ref())?;
+    let mut lines = Lines::default();
     let mut from = LogFrom::Tail(args.tail as usize);
     loop {
         let piece = control.logs(&project, &name, from).await?;
-        if !piece.text.is_empty() {
-            context.printer.raw(&piece.text);
-        }
+        context.printer.result(&piece.text);
+        lines.take_in(context, &piece.text);
         if !args.follow {
+            lines.end(context);
             return Ok(Exit::Done);
         }
         from = LogFrom::Byte(piece.next);
         tokio::select! {
             () = tokio::time::sleep(PAUSE) => {}
-            _ = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
+            _ = tokio::signal::ctrl_c() => {
+                lines.end(context);
+                return Ok(Exit::Interrupted);
+            }
         }
     }
+}
+
+/// A log as documents, a line each; a piece of a log may end in the middle of one.
+#[derive(Default)]
+struct Lines {
+    begun: String,
+}
+
+impl Lines {
+    fn take_in(&mut self, context: &Context, text: &str) {
+        if !context.printer.wants_documents() {
+            return;
+        }
+        self.begun.push_str(text);
+        while let Some(end) = self.begun.find('\n') {
+            let line: String = self.begun.drain(..=end).collect();
+            document(context, line.trim_end_matches(['\n', '\r']));
+        }
+    }
+
+    fn end(&mut self, context: &Context) {
+        if !self.begun.is_empty() {
+            document(context, &std::mem::take(&mut self.begun));
+        }
+    }
+}
+
+fn document(context: &Context, line: &str) {
+    context.printer.reply("convexinfra.log_line/1", serde_json::json!({ "line": line }));
 }

@@ -36,7 +36,10 @@ pub(super) fn run(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Completions(args) => completions::run(context, &args),
         Command::Skill(args) => skill::run(context, &args),
         Command::Key(args) => key::run(context, &args),
-        Command::SimulateBackend { .. } => Ok(Exit::Usage),
+        Command::SimulateBackend { .. } => {
+            let message = "`simulate-backend` must be the first word: everything after it belongs to the backend";
+            Err(Failure::new(Exit::Usage, Finding::new("usage.simulate_backend", message)))
+        }
         command => runtime()?.block_on(run_async(context, command)),
     }
 }

@@ -19,6 +19,10 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
     let control = context.control(Some(&loaded.desired))?;
     let plan = make(control, &loaded, &intent(&args.scope)).await?;
     warnings(context, &loaded);
+    // First, so that a plan that cannot be saved gives one document, the error.
+    if let Some(path) = &args.out {
+        saved_plan::save(&plan, path)?;
+    }
     if args.markdown {
         context.printer.raw(&render::markdown(&plan));
     } else {
@@ -26,7 +30,6 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
     }
     context.printer.document(&plan);
     if let Some(path) = &args.out {
-        saved_plan::save(&plan, path)?;
         context.printer.talk(&format!("saved; carry it out with\n    convexinfra apply --plan {}\n", path.display()));
     }
     Ok(exit(&plan, args.detailed_exitcode))

@@ -6,113 +6,206 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 
-use super::apply::Applying;
+use super::apply::{Applying, Part};
 use crate::cli::args::{Consent, Deprovision as DeprovisionArgs, Provision as ProvisionArgs};
 use crate::cli::context::{Context, Loaded};
 use crate::cli::failure::Failure;
+use crate::cli::locate::below;
 use crate::control::KeyNeed;
-use crate::manifest::{EditError, FieldText, add_backend, remove_backend};
-use crate::model::{BackendName, Exit, Finding};
+use crate::manifest::{FieldText, add_backend, add_field, remove_backend};
+use crate::model::{BackendName, Desired, DesiredBackend, Exit, Finding, Report, TimeSpan};
 use crate::plan::{Intent, Scope};
 
 /// Adds the backend to the manifest if it is not there, brings it about, and prints where it is.
 pub(super) async fn provision(context: &Context, args: &ProvisionArgs) -> Result<Exit, Failure> {
-    let loaded = context.load()?;
-    if !loaded.desired.backends.contains_key(&args.name) {
-        let mut fields = Vec::new();
-        let given = [
-            ("provider", &args.provider),
-            ("release", &args.release),
-            ("region", &args.region),
-            ("ttl", &args.ttl),
-            ("env_file", &args.env_file),
-        ];
-        for (key, value) in given {
-            fields.extend(value.as_ref().map(|value| (key.to_owned(), FieldText::Text(value.clone()))));
+    let before = context.load()?;
+    let wanted = match before.desired.backends.get(&args.name) {
+        Some(there) => {
+            as_asked(args, there)?;
+            before.clone()
         }
-        edit(&loaded, |text| add_backend(text, args.name.as_str(), &fields))?;
-    }
-    let exit = apply_one(context, &args.name, false, Vec::new()).await?;
-    if exit != Exit::Done {
-        return Ok(exit);
-    }
-    report(context, args).await?;
-    Ok(exit)
+        None => parse_edited(context, &before, with_backend(&before, args)?)?,
+    };
+    // A backend is of use only when what it depends on is there.
+    let scope = Scope::Only(with_dependencies(&wanted.desired, &args.name));
+    let intent = Intent { scope, destroy: false, take_over: false };
+    apply_one(context, &wanted, &intent, Vec::new(), &|| write(&before, &wanted.text)).await?;
+    report(context, &wanted, args).await?;
+    Ok(Exit::Done)
 }
 
 /// Takes the backend away with its data, and out of the manifest.
 pub(super) async fn deprovision(context: &Context, args: &DeprovisionArgs) -> Result<Exit, Failure> {
-    let exit = apply_one(context, &args.name, true, args.allow_destroy.clone()).await?;
     let loaded = context.load()?;
-    if exit == Exit::Done {
-        if loaded.desired.backends.contains_key(&args.name) {
-            edit(&loaded, |text| remove_backend(text, args.name.as_str()))?;
-        }
-        context.printer.result(&format!("`{}` is gone\n", args.name));
-        context.printer.reply("convexinfra.deprovision/1", serde_json::json!({ "name": args.name, "state": "absent" }));
+    let depends = |backend: &DesiredBackend| backend.spec.depends_on.contains(&args.name);
+    let dependents: Vec<String> =
+        loaded.desired.backends.iter().filter(|(_, backend)| depends(backend)).map(|(name, _)| format!("`{name}`")).collect();
+    if !dependents.is_empty() {
+        let message = format!("`{}` cannot go while {} depends on it", args.name, dependents.join(" and "));
+        let finding = Finding::new("deprovision.depended_on", message)
+            .with_help("deprovision what depends on it first, or take it out of `depends_on` in the manifest");
+        return Err(Failure::new(Exit::Refused, finding));
     }
-    Ok(exit)
+    let intent = Intent { scope: Scope::Only(BTreeSet::from([args.name.clone()])), destroy: true, take_over: false };
+    apply_one(context, &loaded, &intent, args.allow_destroy.clone(), &|| Ok(())).await?;
+    let loaded = context.load()?;
+    if loaded.desired.backends.contains_key(&args.name) {
+        let text = remove_backend(&loaded.text, args.name.as_str()).map_err(|error| not_edited(error.to_string()))?;
+        write(&loaded, &parse_edited(context, &loaded, text)?.text)?;
+    }
+    context.printer.result(&format!("`{}` is gone\n", args.name));
+    context.printer.reply("convexinfra.deprovision/1", serde_json::json!({ "name": args.name, "state": "absent" }));
+    Ok(Exit::Done)
 }
 
-/// Writes the manifest anew, if what comes out is a manifest still.
-fn edit(loaded: &Loaded, change: impl FnOnce(&str) -> Result<String, EditError>) -> Result<(), Failure> {
-    let failed = |message: String| Failure::new(Exit::Manifest, Finding::new("manifest.not_edited", message));
-    let text = change(&loaded.text).map_err(|error| failed(error.to_string()))?;
-    if let Err(problems) = crate::manifest::parse(&text, None) {
-        return Err(Failure::Manifest { problems, text, file: format!("{} (as it would be)", loaded.path.display()) });
+/// The text of the manifest with the backend that was asked for.
+fn with_backend(loaded: &Loaded, args: &ProvisionArgs) -> Result<String, Failure> {
+    let given = [
+        ("provider", &args.provider),
+        ("release", &args.release),
+        ("region", &args.region),
+        ("ttl", &args.ttl),
+        ("env_file", &args.env_file),
+    ];
+    let mut fields = Vec::new();
+    for (key, value) in given {
+        fields.extend(value.as_ref().map(|value| (key.to_owned(), FieldText::Text(value.clone()))));
     }
-    let cannot = |error: std::io::Error| failed(format!("`{}` could not be written: {error}", loaded.path.display()));
-    let path = loaded.path.canonicalize().map_err(cannot)?;
-    let folder = path.parent().unwrap_or(&loaded.folder);
+    let mut text = loaded.text.clone();
+    // The only backend has its env file without a word; with another one beside it, it would lose it.
+    if let Some((name, backend)) = loaded.desired.backends.first_key_value()
+        && let Some(target) = backend.env_file.as_ref().filter(|_| loaded.desired.backends.len() == 1)
+    {
+        let field = FieldText::Text(target.path.clone());
+        text = add_field(&text, name.as_str(), "env_file", &field).map_err(|error| not_edited(error.to_string()))?;
+    }
+    add_backend(&text, args.name.as_str(), &fields).map_err(|error| not_edited(error.to_string()))
+}
+
+/// A backend that is there is not changed by a flag, and a flag is not passed over in silence.
+fn as_asked(args: &ProvisionArgs, there: &DesiredBackend) -> Result<(), Failure> {
+    let spec = &there.spec;
+    let ttl = args.ttl.as_ref().map(|ttl| TimeSpan::parse(ttl).map_or_else(|_| ttl.clone(), |ttl| ttl.to_string()));
+    let asked = [
+        ("provider", args.provider.clone(), Some(spec.provider.to_string())),
+        ("release", args.release.clone(), spec.release.as_ref().map(ToString::to_string)),
+        ("region", args.region.clone(), spec.region.clone()),
+        ("ttl", ttl, spec.ttl.map(|ttl| ttl.to_string())),
+        ("env_file", args.env_file.clone(), there.env_file.as_ref().map(|target| target.path.clone())),
+    ];
+    let errors: Vec<Finding> = asked
+        .into_iter()
+        .filter(|(_, asked, there)| asked.is_some() && asked != there)
+        .map(|(key, asked, there)| {
+            let there = there.map_or_else(|| "no such field".to_owned(), |there| format!("`{there}`"));
+            let message = format!(
+                "`{}` is in the manifest already, with {there} for `{key}` and not `{}`",
+                args.name,
+                asked.unwrap_or_default()
+            );
+            Finding::new("provision.differs", message)
+                .with_help("to change it, edit the manifest and run\n    convexinfra apply")
+        })
+        .collect();
+    if errors.is_empty() { Ok(()) } else { Err(Failure::from(Report { exit: Exit::Refused, errors })) }
+}
+
+/// The backend and everything that it depends on, however far away.
+fn with_dependencies(desired: &Desired, name: &BackendName) -> BTreeSet<BackendName> {
+    let mut found = BTreeSet::new();
+    let mut pending = vec![name.clone()];
+    while let Some(name) = pending.pop() {
+        if let Some(backend) = desired.backends.get(&name)
+            && found.insert(name)
+        {
+            pending.extend(backend.spec.depends_on.iter().cloned());
+        }
+    }
+    found
+}
+
+/// Checks a text before it becomes the manifest.
+fn parse_edited(context: &Context, loaded: &Loaded, text: String) -> Result<Loaded, Failure> {
+    context.parse(loaded.path.clone(), text).map_err(|failure| match failure {
+        Failure::Manifest { problems, text, file } => {
+            Failure::Manifest { problems, text, file: format!("{file} (as it would be)") }
+        }
+        other @ Failure::Report(_) => other,
+    })
+}
+
+fn not_edited(message: String) -> Failure {
+    Failure::new(Exit::Manifest, Finding::new("manifest.not_edited", message))
+}
+
+/// Puts a text in the place of the manifest that was read, unless somebody else changed it meanwhile.
+fn write(read: &Loaded, text: &str) -> Result<(), Failure> {
+    if read.text == text {
+        return Ok(());
+    }
+    let cannot = |error: std::io::Error| not_edited(format!("`{}` could not be written: {error}", read.path.display()));
+    let path = read.path.canonicalize().map_err(cannot)?;
+    let folder = path.parent().unwrap_or(&read.folder);
     let mut file = tempfile::Builder::new().prefix(".convex.toml.").tempfile_in(folder).map_err(cannot)?;
     if let Ok(metadata) = fs::metadata(&path) {
         fs::set_permissions(file.path(), metadata.permissions()).map_err(cannot)?;
     }
     file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(cannot)?;
-    if fs::read_to_string(&path).map_err(cannot)? != loaded.text {
-        return Err(failed(format!("`{}` was changed by somebody else meanwhile; run the same command again", path.display())));
+    if fs::read_to_string(&path).map_err(cannot)? != read.text {
+        return Err(not_edited(format!(
+            "`{}` was changed by somebody else meanwhile; run the same command again",
+            path.display()
+        )));
     }
     file.persist(&path).map(drop).map_err(|error| cannot(error.error))
 }
 
 async fn apply_one(
     context: &Context,
-    name: &BackendName,
-    destroy: bool,
+    loaded: &Loaded,
+    intent: &Intent,
     allow_destroy: Vec<BackendName>,
-) -> Result<Exit, Failure> {
+    before: &dyn Fn() -> Result<(), Failure>,
+) -> Result<(), Failure> {
     // The one document of this command is its result; the events of the apply are talk.
     let quiet = context.without_documents();
-    let (loaded, values) = quiet.load_with_secrets(KeyNeed::IfThere).await?;
-    let intent = Intent { scope: Scope::Only(BTreeSet::from([name.clone()])), destroy, take_over: false };
+    let (loaded, values) = quiet.with_secrets(loaded.clone(), KeyNeed::IfThere).await?;
     let consent = Consent { yes: true, allow_destroy, parallelism: 64 };
-    Applying { context: &quiet, loaded: &loaded, values: &values, consent: &consent, saved: None }.run(&intent).await
+    let part = Some(Part { before });
+    Applying { context: &quiet, loaded: &loaded, values: &values, consent: &consent, saved: None, part }
+        .run(intent)
+        .await?
+        .into_result()
 }
 
-async fn report(context: &Context, args: &ProvisionArgs) -> Result<(), Failure> {
-    let loaded = context.load()?;
-    let control = context.control(Some(&loaded.desired))?;
-    let project = &loaded.desired.project;
-    let backend = loaded.desired.backends.get(&args.name);
-    let env_file = backend.and_then(|backend| backend.env_file.as_ref()).map(|target| loaded.folder.join(&target.path));
-    // Programs may run somewhere else.
-    let env_file = env_file.map(|path| std::path::absolute(&path).unwrap_or(path));
+async fn report(context: &Context, loaded: &Loaded, args: &ProvisionArgs) -> Result<(), Failure> {
     let mut document = serde_json::json!({ "name": args.name });
+    let mut text = String::new();
+    let backend = loaded.desired.backends.get(&args.name);
     if backend.is_some_and(|backend| backend.spec.is_record_only()) {
         document["state"] = "recorded".into();
+        text.push_str(&format!("`{}` is recorded\n", args.name));
     } else {
-        let credentials = control.credentials(project, &args.name).await?;
+        let control = context.control(Some(&loaded.desired))?;
+        let credentials = control.credentials(&loaded.desired.project, &args.name).await?;
+        text.push_str(&format!("`{}` is ready at {}\n", args.name, credentials.url));
         document["url"] = credentials.url.into();
         document["site_url"] = credentials.site_url.into();
         document["state"] = "ready".into();
+        let env_file = backend.and_then(|backend| backend.env_file.as_ref());
+        if let Some(target) = env_file {
+            text.push_str(&format!("`{}` points to `{}`\n", below(&loaded.folder, &target.path).display(), args.name));
+        }
+        // Programs may run somewhere else.
+        let env_file = env_file.map(|target| loaded.folder.join(&target.path));
+        let env_file = env_file.map(|path| std::path::absolute(&path).unwrap_or(path));
         document["env_file"] = env_file.map(|path| path.display().to_string()).into();
         if args.show_key {
             document["admin_key"] = credentials.admin_key.expose().into();
-            if !context.printer.is_json() {
-                context.printer.result(&format!("{}\n", credentials.admin_key.expose()));
-            }
+            text.push_str(&format!("{}\n", credentials.admin_key.expose()));
         }
     }
+    context.printer.result(&text);
     context.printer.reply("convexinfra.provision/1", document);
     Ok(())
 }

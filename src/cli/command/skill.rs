@@ -15,7 +15,10 @@ const SKILL: &str = include_str!("../../../skills/convexinfra/SKILL.md");
 /// Writes or prints the skill.
 pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     match &args.command {
-        SkillCommand::Show => context.printer.raw(SKILL),
+        SkillCommand::Show => {
+            context.printer.result(SKILL);
+            context.printer.reply("convexinfra.skill/1", serde_json::json!({ "text": SKILL }));
+        }
         SkillCommand::Install { dir } => {
             let folder = dir.join("convexinfra");
             let path = folder.join("SKILL.md");

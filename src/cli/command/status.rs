@@ -5,7 +5,7 @@
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::model::Exit;
-use crate::render::{StatusDocument, StatusEntry, status_table};
+use crate::render::{LeaseEntry, StatusDocument, StatusEntry, status_table};
 
 /// Shows what there is.
 pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
@@ -14,7 +14,7 @@ pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
     let snapshot = control.snapshot(&project).await?;
     let document = StatusDocument {
         format: "convexinfra.status/1",
-        lease: control.holder(&project).await?,
+        lease: control.holder(&project).await?.as_ref().map(LeaseEntry::new),
         project,
         control_plane: snapshot.control_plane.name.clone(),
         revision: snapshot.revision,

@@ -2,7 +2,9 @@
 //!
 //! Must not do: start what it waits for.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
 
 use super::the_backend;
 use crate::apply::{Event, EventKind, Tally};
@@ -10,7 +12,7 @@ use crate::cli::args::Wait as Args;
 use crate::cli::bars::Bars;
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
-use crate::model::{Address, Exit, Finding, Phase, RunState};
+use crate::model::{Address, BackendName, Desired, Exit, Finding, Phase, RunState, Snapshot};
 
 /// How often to look.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -18,39 +20,68 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Waits until a backend answers.
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let (project, loaded) = context.project()?;
-    let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
-    let name = the_backend(&control.snapshot(&project).await?, args.backend.name.as_ref())?;
-    let bars = Bars::new(&context.printer);
+    let desired = loaded.as_ref().map(|loaded| &loaded.desired);
+    let control = context.control(desired)?;
     let deadline = Instant::now() + Duration::from_secs(args.timeout.seconds());
+    let bars = Bars::new(&context.printer);
+    let mut meant_name = args.backend.name.clone();
     let mut last = None;
     loop {
-        let snapshot = control.snapshot(&project).await?;
-        let Some(backend) = snapshot.backends.iter().find(|backend| backend.name == name) else {
-            return Err(Failure::new(
-                Exit::Failed,
-                Finding::new("control.no_such_backend", format!("`{name}` was removed meanwhile")),
-            ));
-        };
-        let state = (backend.phase, backend.observation.state);
-        if matches!(state, (Phase::Ready, RunState::Running | RunState::Recorded)) {
+        // A provider that hangs must not make the look longer than the wait.
+        let Ok(snapshot) = timeout_at(deadline, control.snapshot(&project)).await else { break };
+        let snapshot = snapshot?;
+        let name = meant(&snapshot, desired, meant_name.as_ref())?;
+        meant_name = Some(name.clone());
+        let backend = snapshot.backends.iter().find(|backend| backend.name == name);
+        let state = backend.map(|backend| (backend.phase, backend.observation.state));
+        if let Some((Phase::Ready, RunState::Running | RunState::Recorded)) = state {
             bars.close();
-            let url = backend.endpoints.as_ref().map(|endpoints| format!(" at {}", endpoints.url)).unwrap_or_default();
+            let url = backend.and_then(|backend| backend.endpoints.as_ref());
+            let url = url.map(|endpoints| format!(" at {}", endpoints.url)).unwrap_or_default();
             context.printer.result(&format!("`{name}` is ready{url}\n"));
-            let finished = EventKind::Finished { tally: Tally::default(), exit: Exit::Done, converged: None };
+            let (tally, backends) = (Tally::default(), super::apply::ready(&snapshot));
+            let backends = backends.into_iter().filter(|backend| backend.name == name).collect();
+            let finished = EventKind::Finished { tally, exit: Exit::Done, converged: None, backends };
             context.printer.document(&Event::from(finished));
             return Ok(Exit::Done);
         }
+        if state.is_none() && matches!(last, Some(Some(_))) {
+            let finding = Finding::new("control.no_such_backend", format!("`{name}` was removed meanwhile"));
+            return Err(Failure::new(Exit::Failed, finding));
+        }
         if last != Some(state) {
-            let words = crate::render::StatusEntry::new(backend).words();
+            let words = backend.map_or("not applied yet", |backend| crate::render::StatusEntry::new(backend).words());
             bars.hear(&EventKind::Waiting { address: Address::backend(&name), state: words.to_owned() }.into());
             last = Some(state);
         }
         if Instant::now() >= deadline {
-            bars.close();
-            let message = format!("`{name}` did not become ready within {}", args.timeout);
-            let help = format!("look at its log with\n    convexinfra logs {name}");
-            return Err(Failure::new(Exit::TimedOut, Finding::new("wait.timed_out", message).with_help(help)));
+            break;
         }
         tokio::time::sleep(PAUSE.min(deadline.saturating_duration_since(Instant::now()))).await;
     }
+    bars.close();
+    Err(timed_out(meant_name.as_ref(), last, args))
+}
+
+/// The backend that is meant, which may be one that the manifest has and nobody has applied yet.
+fn meant(snapshot: &Snapshot, desired: Option<&Desired>, name: Option<&BackendName>) -> Result<BackendName, Failure> {
+    let wanted = desired.map(|desired| &desired.backends);
+    match (name, wanted) {
+        (Some(name), Some(wanted)) if wanted.contains_key(name) => Ok(name.clone()),
+        (None, Some(wanted)) if snapshot.backends.is_empty() && wanted.len() == 1 => {
+            wanted.keys().next().cloned().map_or_else(|| the_backend(snapshot, None), Ok)
+        }
+        _ => the_backend(snapshot, name),
+    }
+}
+
+fn timed_out(name: Option<&BackendName>, last: Option<Option<(Phase, RunState)>>, args: &Args) -> Failure {
+    let finding = match (name, last) {
+        (Some(name), Some(None)) => Finding::new("wait.timed_out", format!("`{name}` was not applied within {}", args.timeout))
+            .with_help("bring it about with\n    convexinfra apply"),
+        (Some(name), _) => Finding::new("wait.timed_out", format!("`{name}` did not become ready within {}", args.timeout))
+            .with_help(format!("look at its log with\n    convexinfra logs {name}")),
+        (None, _) => Finding::new("wait.timed_out", format!("the backends did not answer a look within {}", args.timeout)),
+    };
+    Failure::new(Exit::TimedOut, finding)
 }

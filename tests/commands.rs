@@ -1,0 +1,230 @@
+//! What single commands promise to programs and to whoever types them: one outcome, one document, nothing half done.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::world::{World, script, until};
+
+const ONE: &str = "project = \"gremlin\"\n\n[backends.dev]   # the first\nprovider = \"simulated\"\n";
+
+#[test]
+fn a_provision_that_fails_says_why_in_its_one_document() {
+    let world = World::new("");
+    let broken = script(&world.folder, "broken", "echo this cannot work >&2\nexit 3");
+    world.manifest(&format!(
+        "project = \"gremlin\"\n[backends.dev]\nprovider = \"local\"\nlocal = {{ binary = \"{}\" }}\n",
+        broken.display()
+    ));
+    let run = world.expect(1, &["provision", "dev", "--json"]);
+    let document = run.document();
+    assert_eq!((&document["format"], &document["exit"]), (&"convexinfra.error/1".into(), &1.into()), "{run}");
+    assert!(document["errors"][0]["message"].as_str().unwrap().starts_with("backend.dev: "), "{run}");
+    // In words too, and nothing is said to be where it is not.
+    let run = world.expect(1, &["apply", "--yes"]);
+    assert!(!run.out.contains("points to") && !run.out.contains("ready"), "{run}");
+    fs::write(world.folder.join(".env.local"), "OWN=1\n").unwrap();
+    let run = world.expect(1, &["provision", "dev"]);
+    assert!(run.err.contains("error: backend.dev: ") && run.out.is_empty(), "{run}");
+}
+
+#[test]
+fn a_refused_provision_leaves_the_manifest_alone() {
+    let world = World::new(&format!("{ONE}\n[budget]\ncpus = 1\n\n[defaults]\nresources = {{ cpus = 1 }}\n"));
+    world.apply();
+    let before = world.read("convex.toml");
+    let run = world.expect(4, &["provision", "second", "--provider", "simulated", "--json"]);
+    assert_eq!(run.errors(), ["plan.over_budget_cpus"], "{run}");
+    assert_eq!(world.read("convex.toml"), before);
+    assert_eq!(world.names(), ["dev"]);
+    world.settled();
+}
+
+#[test]
+fn a_second_backend_takes_no_env_file_from_the_first() {
+    let world = World::new(ONE);
+    world.apply();
+    world.expect(0, &["provision", "second", "--provider", "simulated", "--env-file", "second.env"]);
+    let manifest = world.read("convex.toml");
+    assert!(manifest.starts_with(&format!("{ONE}env_file = \".env.local\"\n")), "{manifest}");
+    world.reachable(".env.local", "gremlin-dev");
+    world.reachable("second.env", "gremlin-second");
+    world.settled();
+}
+
+#[test]
+fn provision_says_where_it_is_every_time_and_passes_over_no_flag() {
+    let world = World::new(ONE);
+    for _ in 0..2 {
+        let run = world.expect(0, &["provision", "dev"]);
+        let lines: Vec<&str> = run.out.lines().collect();
+        assert_eq!(lines, [&*format!("`dev` is ready at {}", world.url("dev")), "`.env.local` points to `dev`"], "{run}");
+    }
+    world.expect(0, &["provision", "dev", "--provider", "simulated", "--env-file", ".env.local"]);
+    let run = world.expect(4, &["provision", "dev", "--provider", "local", "--ttl", "7d", "--json"]);
+    assert_eq!(run.errors(), ["provision.differs", "provision.differs"], "{run}");
+    world.settled();
+}
+
+#[test]
+fn provision_brings_what_it_depends_on_and_deprovision_leaves_nobody_behind() {
+    let world = World::new(
+        "project = \"gremlin\"\n[backends.a]\nprovider = \"simulated\"\n[backends.b]\nprovider = \"simulated\"\ndepends_on = [\"a\"]\n\
+         [backends.c]\nprovider = \"simulated\"\ndepends_on = [\"b\"]\n[backends.d]\nprovider = \"simulated\"\n",
+    );
+    world.expect(0, &["provision", "c", "--json"]);
+    assert_eq!(world.names(), ["a", "b", "c"]);
+    let run = world.expect(4, &["deprovision", "a", "--allow-destroy", "a", "--json"]);
+    assert_eq!(run.errors(), ["deprovision.depended_on"]);
+    assert!(run.out.contains("`b`"), "{run}");
+    assert_eq!(world.names(), ["a", "b", "c"]);
+    world.expect(0, &["deprovision", "c", "--allow-destroy", "c"]);
+    assert_eq!(world.names(), ["a", "b"]);
+}
+
+/// A command that is told twice to stop while its one backend starts and does not get ready.
+fn interrupted_twice(words: &[&str]) -> crate::world::Run {
+    let world = World::new("");
+    let slow = script(&world.folder, "slow", "sleep 60");
+    world.manifest(&format!(
+        "project = \"gremlin\"\n[backends.dev]\nprovider = \"local\"\nlocal = {{ binary = \"{}\" }}\n",
+        slow.display()
+    ));
+    let run = world.spawn(words);
+    let pid = rustix::process::Pid::from_raw(i32::try_from(run.child.id()).unwrap()).unwrap();
+    until("the backend is begun", || world.home.join("backends").exists());
+    for _ in 0..2 {
+        std::thread::sleep(std::time::Duration::from_millis(400));
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    }
+    let run = run.end();
+    assert_eq!(run.code(), 130, "{run}");
+    run
+}
+
+#[test]
+fn interrupted_twice_accounts_for_every_step() {
+    let run = interrupted_twice(&["apply", "--yes", "--json"]);
+    let events = run.events();
+    let end = |id: &str| events.iter().find(|event| event["type"] == "step_finished" && event["id"] == id).unwrap();
+    assert_eq!(end("create:backend.dev")["status"], "interrupted", "{run}");
+    assert_eq!(end("write:env_file.dev")["status"], "not_started", "{run}");
+    let last = events.last().unwrap();
+    assert_eq!((&last["interrupted"], &last["not_started"]), (&1.into(), &1.into()), "{run}");
+    let run = interrupted_twice(&["provision", "dev", "--json"]);
+    assert_eq!(run.errors(), ["apply.interrupted"], "{run}");
+}
+
+#[test]
+fn waiting_is_never_longer_than_was_said() {
+    let world = World::new(ONE);
+    let run = world.expect(124, &["wait", "--timeout", "1s", "--json"]);
+    assert_eq!(run.errors(), ["wait.timed_out"]);
+    assert_eq!(run.events()[0]["state"], "not applied yet");
+    assert_eq!(world.expect(1, &["wait", "nobody", "--json"]).errors(), ["control.no_such_backend"]);
+    let waiting = world.spawn(&["wait", "--timeout", "60s", "--json"]);
+    world.apply();
+    let run = waiting.end();
+    assert_eq!(run.code(), 0, "{run}");
+    assert_eq!(run.events().last().unwrap()["backends"][0]["url"], world.url("dev"));
+    // It is there and answers nobody.
+    let pid = world.pid("gremlin-dev").unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    let run = world.expect(124, &["wait", "--timeout", "1s", "--json"]);
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    assert!(run.took.as_millis() < 2500, "{run} took {:?}", run.took);
+}
+
+#[test]
+fn a_project_is_destroyed_by_its_name_alone() {
+    let world = World::new(ONE);
+    world.apply();
+    fs::remove_file(world.folder.join("convex.toml")).unwrap();
+    assert_eq!(world.expect(65, &["destroy", "--allow-destroy", "dev", "--json"]).errors(), ["manifest.not_found"]);
+    assert_eq!(world.expect(65, &["apply", "--project", "gremlin", "--json"]).errors(), ["manifest.not_found"]);
+    world.expect(0, &["destroy", "--project", "gremlin", "--allow-destroy", "dev"]);
+    assert_eq!(world.processes(), Vec::new());
+}
+
+#[test]
+fn a_variable_that_says_nothing_is_no_word() {
+    let mut world = World::new(ONE);
+    let names =
+        ["MANIFEST", "PROJECT", "HOME", "JSON_INTO", "COLOR", "OUT", "FORMAT", "TIMEOUT", "PARALLELISM", "TAIL", "PLAN"];
+    for name in names.into_iter().filter(|name| *name != "HOME") {
+        world.set(&format!("CONVEXINFRA_{name}"), "");
+    }
+    world.set("CONVEXINFRA_JSON", "n");
+    world.expect(0, &["plan"]);
+    world.expect(0, &["plan", "--markdown"]);
+    world.apply();
+    world.expect(0, &["wait"]);
+    world.set("CONVEXINFRA_JSON", "1");
+    // What is typed wins.
+    assert!(world.expect(0, &["plan", "--markdown"]).out.starts_with("###"));
+    assert_eq!(world.expect(64, &["plan", "--markdown", "--json"]).errors(), ["usage"]);
+    world.set("CONVEXINFRA_JSON", "No");
+    assert_eq!(world.expect(64, &["aply"]).out, "");
+    world.set("CONVEXINFRA_FORMAT", "shell");
+    world.expect(0, &["env", "dev", "--write", "other.env"]);
+    world.expect(64, &["env", "dev", "--write", "other.env", "--format", "shell"]);
+    world.set("CONVEXINFRA_INSTANCE_SECRET", &"0".repeat(64));
+    world.set("CONVEXINFRA_READ_ONLY", "0");
+    world.expect(0, &["key", "issue", "--instance-name", "x", "--system"]);
+    // Help names a variable even where it is set to nothing.
+    assert!(world.expect(0, &["logs", "--help"]).out.contains("CONVEXINFRA_TAIL"));
+    world.set("CONVEXINFRA_FORMAT", "nonsense");
+    world.expect(64, &["env", "dev"]);
+}
+
+#[test]
+fn every_command_has_one_document() {
+    let world = World::new(ONE);
+    let run = world.expect(1, &["plan", "--json", "--out", "/nonexistent/x"]);
+    assert_eq!(run.errors(), ["plan.not_saved"], "{run}");
+    let events = world.expect(0, &["apply", "--yes", "--json"]).events();
+    assert!(events[0]["lints"].is_array(), "{events:#?}");
+    assert_eq!(events.last().unwrap()["backends"][0]["url"], world.url("dev"));
+    for (words, format) in [
+        (&["env", "--json"][..], "convexinfra.env/1"),
+        (&["graph", "--json"], "convexinfra.graph/1"),
+        (&["skill", "show", "--json"], "convexinfra.skill/1"),
+    ] {
+        assert_eq!(world.expect(0, words).document()["format"], format);
+    }
+    let env = world.expect(0, &["env", "--json"]).document();
+    let (url, key) = world.reachable(".env.local", "gremlin-dev");
+    assert_eq!(
+        (env["CONVEX_SELF_HOSTED_URL"].as_str(), env["CONVEX_SELF_HOSTED_ADMIN_KEY"].as_str()),
+        (Some(&*url), Some(&*key))
+    );
+    let logs = world.expect(0, &["logs", "--json"]);
+    assert!(!logs.out.is_empty(), "{logs}");
+    for line in logs.out.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert!(line["format"] == "convexinfra.log_line/1" && line["line"].is_string(), "{logs}");
+    }
+    let log = world.expect(0, &["log", "--json"]).document();
+    assert!(log["entries"][0]["at"].as_str().is_some_and(|at| at.ends_with('Z')), "{log:#}");
+    let run = world.expect(64, &["--project", "gremlin", "simulate-backend", "--json"]);
+    assert_eq!(run.errors(), ["usage.simulate_backend"], "{run}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_could_not_be_written_is_not_done() {
+    let world = World::new(ONE);
+    world.apply();
+    for words in [&["env"][..], &["status", "--json"]] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = world.command(words).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("standard output could not be written"), "{output:?}");
+    }
+    // A reader that has gone away is nobody to tell.
+    let mut gone = world.command(&["schema"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    drop(gone.stdout.take());
+    assert_eq!(gone.wait().unwrap().code(), Some(0));
+}
