@@ -532,3 +532,37 @@ fn interrupted_means_finish_what_runs_and_say_so() {
     assert_eq!(world.processes().len(), 6);
     world.settled();
 }
+
+#[test]
+fn a_block_that_is_removed_leaves_no_coordinates_behind() {
+    let world = World::new(ONE);
+    world.write(".env.local", "OWN=1\n");
+    world.apply();
+    world.manifest("project = \"gremlin\"\n");
+    world.expect(4, &["apply", "--yes"]);
+    world.reachable(".env.local", "gremlin-dev");
+    world.expect(0, &["apply", "--yes", "--allow-destroy", "dev"]);
+    assert_eq!(world.read(".env.local"), "OWN=1\n");
+    assert!(world.processes().is_empty());
+    world.settled();
+}
+
+#[test]
+fn a_backend_that_is_told_not_to_run_stops_keeps_its_data_and_comes_back_the_same() {
+    let world = World::new(ONE);
+    world.apply();
+    let before = world.reachable(".env.local", "gremlin-dev");
+    world.manifest(&format!("{ONE}\n[backends.dev.simulated]\nlisten = false\n"));
+    world.apply();
+    assert!(world.processes().is_empty());
+    assert!(!world.root().join(".env.local").exists());
+    world.settled();
+    world.manifest(ONE);
+    world.apply();
+    assert_eq!(world.reachable(".env.local", "gremlin-dev"), before);
+    world.settled();
+    world.manifest(&format!("{ONE}\n[backends.dev.simulated]\nlisten = false\n"));
+    world.apply();
+    world.expect(0, &["destroy", "--allow-destroy", "dev"]);
+    assert!(std::fs::read_dir(world.home.join("backends")).unwrap().next().is_none());
+}

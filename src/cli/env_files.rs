@@ -10,7 +10,8 @@ use crate::apply::EnvFiles;
 use crate::control::Credentials;
 use crate::env_file::{self, Block, ClientVariables, Expected, Owner, detect};
 use crate::model::{
-    BackendName, Desired, EnvFileActual, EnvFileTarget, Finding, Fingerprint, FingerprintKey, ProjectName, Snapshot,
+    BackendName, DEFAULT_ENV_FILE, Desired, EnvFileActual, EnvFileTarget, Finding, Fingerprint, FingerprintKey, ProjectName,
+    Snapshot,
 };
 
 /// The env files of one manifest.
@@ -54,15 +55,30 @@ impl ManifestEnvFiles {
                 admin_key: actual.and_then(|actual| actual.admin_key.clone()),
                 client: endpoints.and_then(|endpoints| client(&self.folder, target, &endpoints.site_url)),
             };
-            let fingerprint =
-                |key: &str| -> Option<Fingerprint> { fingerprints.map(|fingerprints| fingerprints.fingerprint(key)) };
-            let looked = env_file::inspect(&below(&self.folder, &target.path), Some(&expected), fingerprint, |name| {
-                std::env::var_os(name)
-            });
+            let looked = look_at(&below(&self.folder, &target.path), &expected, fingerprints);
             found.insert(name.clone(), looked);
+        }
+        // A block that is gone took its path with it; what it left in the usual place is found there.
+        let path = below(&self.folder, DEFAULT_ENV_FILE);
+        let gone = |name: &BackendName| !desired.backends.contains_key(name) && !renamed.values().any(|from| *from == name);
+        if existing.keys().any(|name| gone(name)) && path.is_file() {
+            for (name, actual) in existing.iter().filter(|(name, actual)| gone(name) && actual.admin_key.is_some()) {
+                let expected = Expected {
+                    owner: self.owner(name),
+                    url: actual.endpoints.as_ref().map(|endpoints| endpoints.url.clone()),
+                    admin_key: actual.admin_key.clone(),
+                    client: None,
+                };
+                found.insert((*name).clone(), look_at(&path, &expected, fingerprints));
+            }
         }
         found
     }
+}
+
+fn look_at(path: &Path, expected: &Expected, fingerprints: Option<&FingerprintKey>) -> EnvFileActual {
+    let fingerprint = |key: &str| -> Option<Fingerprint> { fingerprints.map(|fingerprints| fingerprints.fingerprint(key)) };
+    env_file::inspect(path, Some(expected), fingerprint, |name| std::env::var_os(name))
 }
 
 /// The framework's own variables, if they are asked for.

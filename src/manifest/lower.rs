@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::rules::{Backend, Document};
 use super::tree::{EngineView, Node, Value, View};
 use crate::model::{
-    BackendName, BackendSpec, BucketNames, Budget, Desired, DesiredBackend, Digest, DockerSettings, EnvFileTarget, Files,
-    FlySettings, KubernetesSettings, LocalSettings, Moved, Origins, ProjectName, ProviderKind, ProviderSettings, PullPolicy,
-    Resources, S3Credentials, S3Files, SecretSource, ServerStorage, SimulatedSettings, Storage, TextValue, Tls, Tuning,
+    BackendName, BackendSpec, BucketNames, Budget, DEFAULT_ENV_FILE, Desired, DesiredBackend, Digest, DockerSettings,
+    EnvFileTarget, Files, FlySettings, KubernetesSettings, LocalSettings, Moved, Origins, ProjectName, ProviderKind,
+    ProviderSettings, PullPolicy, Resources, S3Credentials, S3Files, SecretSource, ServerStorage, SimulatedSettings, Storage,
+    TextValue, Tls, Tuning,
 };
 
 /// What the manifest wants; nothing when something that a rule asks for is not there.
@@ -70,7 +71,7 @@ fn desired_backend(document: &Document<'_, '_>, backend: &Backend<'_, '_>) -> Op
     spec.env = variables(&view.table("env"));
     spec.settings = settings(provider, &view);
     // With one backend there is no doubt whom `.env.local` belongs to.
-    let path = view.text("env_file").or_else(|| (document.backends.len() == 1).then(|| ".env.local".to_owned()));
+    let path = view.text("env_file").or_else(|| (document.backends.len() == 1).then(|| DEFAULT_ENV_FILE.to_owned()));
     let env_file = path.map(|path| EnvFileTarget { path, client_vars: view.flag("client_vars").unwrap_or_default() });
     Some(DesiredBackend { spec, env_file, secrets: BTreeMap::new() })
 }

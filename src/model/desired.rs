@@ -52,6 +52,9 @@ pub enum SecretState {
     Unavailable(SecretRef),
 }
 
+/// The env file that a manifest's only backend has when it names none.
+pub const DEFAULT_ENV_FILE: &str = ".env.local";
+
 /// The env file of one backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnvFileTarget {

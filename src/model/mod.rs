@@ -22,7 +22,7 @@ mod time;
 
 pub use actual::{ActualBackend, ControlPlane, Data, Deviation, Endpoints, Observation, Phase, RunState, Snapshot};
 pub use address::{Address, AddressKind};
-pub use desired::{Budget, Desired, DesiredBackend, EnvFileActual, EnvFileTarget, Moved, SecretState};
+pub use desired::{Budget, DEFAULT_ENV_FILE, Desired, DesiredBackend, EnvFileActual, EnvFileTarget, Moved, SecretState};
 pub use exit::Exit;
 pub use field::{FieldPath, FieldValue, fields, secret_slots};
 pub use fingerprint::{Digest, Fingerprint, FingerprintKey};

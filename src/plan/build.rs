@@ -9,8 +9,8 @@ use super::effect::Effect;
 use super::{Action, Change, Drift, FORMAT, KNOWN_AFTER_APPLY, Lint, Plan, Reason, Refusal, Step, StepId, Summary, Task};
 use super::{check, graph, lint, policy};
 use crate::model::{
-    ActualBackend, Address, BackendName, Data, Desired, DesiredBackend, Digest, EnvFileActual, EnvFileTarget, FieldPath, Phase,
-    Snapshot,
+    ActualBackend, Address, BackendName, DEFAULT_ENV_FILE, Data, Desired, DesiredBackend, Digest, EnvFileActual, EnvFileTarget,
+    FieldPath, Phase, Snapshot,
 };
 
 /// Everything that planning compares the manifest with.
@@ -333,16 +333,17 @@ impl<'a> Draft<'a> {
             .filter(|backend| !self.intent.destroy && !backend.spec.is_record_only())
             .filter_map(|backend| Some(backend.env_file.as_ref()?.path.as_str()))
             .collect();
-        for (name, wanted) in &self.desired.backends {
-            let (Some(target), Some(existing)) = (&wanted.env_file, self.existing.get(name).copied()) else { continue };
+        // A block that was removed took the path with it, but the usual file was looked at all the same.
+        let usual = EnvFileTarget { path: DEFAULT_ENV_FILE.to_owned(), client_vars: false };
+        let existing: Vec<(&BackendName, &ActualBackend)> = self.existing.iter().map(|(name, b)| (*name, *b)).collect();
+        for (name, existing) in existing {
+            let wanted = self.desired.backends.get(name);
+            let Some(target) = wanted.map_or(Some(&usual), |wanted| wanted.env_file.as_ref()) else { continue };
             let Some(EnvFileActual::Writable { url, admin_key, .. }) = self.actual.env_files.get(name) else { continue };
             let ours = admin_key.is_some() && existing.admin_key == *admin_key
                 || url.is_some() && existing.endpoints.as_ref().map(|endpoints| &endpoints.url) == url.as_ref();
-            let ends = if self.intent.destroy {
-                going.contains(&existing.name)
-            } else {
-                wanted.spec.is_record_only() && self.intent.scope.contains(name) && !written.contains(target.path.as_str())
-            };
+            let silenced = wanted.is_some_and(|wanted| wanted.spec.is_record_only()) && self.intent.scope.contains(name);
+            let ends = (going.contains(&existing.name) || silenced) && !written.contains(target.path.as_str());
             if !ours || !ends {
                 continue;
             }

@@ -61,7 +61,9 @@ pub(super) async fn make(control: &dyn ControlPlane, loaded: &Loaded, intent: &I
 pub(super) async fn look(control: &dyn ControlPlane, loaded: &Loaded, intent: &Intent) -> Result<(Plan, Snapshot), Failure> {
     let project = &loaded.desired.project;
     let snapshot = control.snapshot(project).await?;
-    let wants_env_files = loaded.desired.backends.values().any(|backend| backend.env_file.is_some());
+    let wanted = &loaded.desired.backends;
+    let wants_env_files = wanted.values().any(|backend| backend.env_file.is_some())
+        || snapshot.backends.iter().any(|backend| backend.admin_key.is_some() && !wanted.contains_key(&backend.name));
     let env_files = if wants_env_files {
         let fingerprints = control.fingerprint_key(project, KeyNeed::IfThere).await?;
         ManifestEnvFiles::new(&loaded.folder, project).look(&loaded.desired, &snapshot, fingerprints.as_ref())
