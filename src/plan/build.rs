@@ -6,11 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::diff::{self, gravest};
 use super::effect::Effect;
-use super::{Action, Change, Drift, FORMAT, KNOWN_AFTER_APPLY, Lint, Plan, Reason, Refusal, Step, StepId, Summary, Task};
+use super::{Action, Change, Drift, FORMAT, Lint, Plan, Reason, Refusal, Step, StepId, Summary, Task};
 use super::{check, graph, lint, policy};
 use crate::model::{
-    ActualBackend, Address, BackendName, DEFAULT_ENV_FILE, Data, Desired, DesiredBackend, Digest, EnvFileActual, EnvFileTarget,
-    FieldPath, Phase, Snapshot,
+    ActualBackend, Address, BackendName, Data, Desired, DesiredBackend, Digest, EnvFileActual, FieldPath, Phase, Snapshot,
 };
 
 /// Everything that planning compares the manifest with.
@@ -44,7 +43,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    fn contains(&self, name: &BackendName) -> bool {
+    pub(super) fn contains(&self, name: &BackendName) -> bool {
         match self {
             Self::All => true,
             Self::Only(names) => names.contains(name),
@@ -70,18 +69,19 @@ pub fn build(desired: &Desired, actual: &Actual, intent: &Intent) -> Plan {
     draft.finish()
 }
 
-struct Draft<'a> {
-    desired: &'a Desired,
-    actual: &'a Actual,
-    intent: &'a Intent,
+/// A plan while it is made.
+pub(super) struct Draft<'a> {
+    pub(super) desired: &'a Desired,
+    pub(super) actual: &'a Actual,
+    pub(super) intent: &'a Intent,
     /// What there is, under the names that `[[moved]]` gives it.
-    existing: BTreeMap<&'a BackendName, &'a ActualBackend>,
+    pub(super) existing: BTreeMap<&'a BackendName, &'a ActualBackend>,
     /// New name → old name, for the renames that apply.
-    renamed: BTreeMap<&'a BackendName, &'a BackendName>,
-    steps: Vec<Step>,
-    drift: Vec<Drift>,
-    refusals: Vec<Refusal>,
-    lints: Vec<Lint>,
+    pub(super) renamed: BTreeMap<&'a BackendName, &'a BackendName>,
+    pub(super) steps: Vec<Step>,
+    pub(super) drift: Vec<Drift>,
+    pub(super) refusals: Vec<Refusal>,
+    pub(super) lints: Vec<Lint>,
 }
 
 impl<'a> Draft<'a> {
@@ -104,7 +104,7 @@ impl<'a> Draft<'a> {
         Self { desired, actual, intent, existing, renamed, steps: Vec::new(), drift: Vec::new(), refusals, lints: Vec::new() }
     }
 
-    fn step(&mut self, address: Address, action: Action, reason: Reason, changes: Vec<Change>, task: Task) {
+    pub(super) fn step(&mut self, address: Address, action: Action, reason: Reason, changes: Vec<Change>, task: Task) {
         // A backend that was told not to run may have run before, and then it has a key and data.
         let record_only = self
             .existing
@@ -226,138 +226,6 @@ impl<'a> Draft<'a> {
             };
             let task = Task::Remove { backend: backend.name.clone() };
             self.step(Address::backend(asked), Action::Destroy, reason, diff::destruction(backend), task);
-        }
-    }
-
-    /// The backends whose env file this plan is about. Of several that name one file the first one gets it.
-    fn env_file_owners(&mut self) -> Vec<(&'a BackendName, &'a EnvFileTarget)> {
-        let mut owners: BTreeMap<&str, &BackendName> = BTreeMap::new();
-        let mut result = Vec::new();
-        for (name, backend) in &self.desired.backends {
-            let Some(target) = backend.env_file.as_ref().filter(|_| !backend.spec.is_record_only()) else { continue };
-            let path = target.path.trim_start_matches("./");
-            if let Some(owner) = owners.get(path) {
-                self.lints.push(lint::shared_env_file(name, owner, path));
-            } else {
-                owners.insert(path, name);
-                if self.intent.scope.contains(name) {
-                    result.push((name, target));
-                }
-            }
-        }
-        result
-    }
-
-    fn write_env_files(&mut self) {
-        // A plan does at most one thing to one address, and so far all addresses are backends.
-        let by_backend: BTreeMap<BackendName, usize> =
-            self.steps.iter().enumerate().map(|(index, step)| (step.address.backend.clone(), index)).collect();
-        for (name, target) in self.env_file_owners() {
-            let address = Address::env_file(name);
-            let (current, url, admin_key, difference) = match self.actual.env_files.get(name) {
-                None => (false, &None, &None, None),
-                Some(EnvFileActual::Refused { code, message }) => {
-                    self.refusals.push(Refusal { code: code.clone(), address: Some(address), message: message.clone() });
-                    continue;
-                }
-                Some(EnvFileActual::Writable { current, url, admin_key, warnings, difference }) => {
-                    self.lints.extend(warnings.iter().map(|warning| lint::env_file(name, warning)));
-                    (*current, url, admin_key, Some(difference).filter(|difference| !difference.is_empty()))
-                }
-            };
-            let existing = self.existing.get(name).copied();
-            let backend_step = by_backend.get(name).map(|index| &self.steps[*index]);
-            let created = backend_step.is_some_and(|step| step.action == Action::Create);
-            let moved_url =
-                backend_step.is_some_and(|step| step.changes.iter().any(|c| c.path.as_str().starts_with("origins.")));
-            if !created && !moved_url && current {
-                continue;
-            }
-            let reason = if created || moved_url { Reason::BackendChanges } else { Reason::EnvFileDiffers };
-            let unknown = || KNOWN_AFTER_APPLY.to_owned();
-            let next_url = match existing.filter(|_| !created && !moved_url).and_then(|backend| backend.endpoints.as_ref()) {
-                Some(endpoints) => endpoints.url.clone(),
-                None => self.desired.backends.get(name).and_then(|b| b.spec.origins.api.clone()).unwrap_or_else(unknown),
-            };
-            let next_key =
-                existing.filter(|_| !created).and_then(|b| b.admin_key.as_ref()).map_or_else(unknown, ToString::to_string);
-            let pair = [
-                ("CONVEX_SELF_HOSTED_URL", url.clone(), next_url),
-                ("CONVEX_SELF_HOSTED_ADMIN_KEY", admin_key.as_ref().map(ToString::to_string), next_key),
-            ];
-            let mut changes: Vec<Change> = pair
-                .into_iter()
-                .filter(|(_, before, after)| before.as_ref() != Some(after))
-                .map(|(path, before, after)| Change {
-                    path: FieldPath::new(path),
-                    before,
-                    after: Some(after),
-                    effect: Effect::Live,
-                })
-                .collect();
-            if changes.is_empty() {
-                changes.push(Change {
-                    path: FieldPath::new("lines"),
-                    before: Some("in another form".to_owned()),
-                    after: Some("one block, one line per variable".to_owned()),
-                    effect: Effect::Live,
-                });
-            }
-            self.step(
-                address,
-                Action::Write,
-                reason,
-                changes,
-                Task::WriteEnvFile { backend: name.clone(), target: target.clone() },
-            );
-            if let Some(step) = self.steps.last_mut() {
-                step.difference = difference.cloned();
-            }
-        }
-    }
-
-    /// Takes our lines out of the env files of backends that go, or that are told not to run.
-    fn clear_env_files(&mut self) {
-        let going: BTreeSet<BackendName> = self
-            .steps
-            .iter()
-            .filter_map(|step| match &step.task {
-                Some(Task::Remove { backend }) => Some(backend.clone()),
-                _ => None,
-            })
-            .collect();
-        let written: BTreeSet<&str> = self
-            .desired
-            .backends
-            .values()
-            .filter(|backend| !self.intent.destroy && !backend.spec.is_record_only())
-            .filter_map(|backend| Some(backend.env_file.as_ref()?.path.as_str()))
-            .collect();
-        // A block that was removed took the path with it, but the usual file was looked at all the same.
-        let usual = EnvFileTarget { path: DEFAULT_ENV_FILE.to_owned(), client_vars: false };
-        let existing: Vec<(&BackendName, &ActualBackend)> = self.existing.iter().map(|(name, b)| (*name, *b)).collect();
-        for (name, existing) in existing {
-            let wanted = self.desired.backends.get(name);
-            let Some(target) = wanted.map_or(Some(&usual), |wanted| wanted.env_file.as_ref()) else { continue };
-            let Some(EnvFileActual::Writable { url, admin_key, .. }) = self.actual.env_files.get(name) else { continue };
-            let ours = admin_key.is_some() && existing.admin_key == *admin_key
-                || url.is_some() && existing.endpoints.as_ref().map(|endpoints| &endpoints.url) == url.as_ref();
-            let silenced = wanted.is_some_and(|wanted| wanted.spec.is_record_only()) && self.intent.scope.contains(name);
-            let ends = (going.contains(&existing.name) || silenced) && !written.contains(target.path.as_str());
-            if !ours || !ends {
-                continue;
-            }
-            let pair = [
-                ("CONVEX_SELF_HOSTED_URL", url.clone()),
-                ("CONVEX_SELF_HOSTED_ADMIN_KEY", admin_key.as_ref().map(ToString::to_string)),
-            ];
-            let changes = pair
-                .into_iter()
-                .filter(|(_, before)| before.is_some())
-                .map(|(path, before)| Change { path: FieldPath::new(path), before, after: None, effect: Effect::Live })
-                .collect();
-            let task = Task::ClearEnvFile { backend: name.clone(), target: target.clone() };
-            self.step(Address::env_file(name), Action::Write, Reason::BackendGoes, changes, task);
         }
     }
 

@@ -7,6 +7,7 @@ mod check;
 mod diff;
 mod drift;
 mod effect;
+mod env_file;
 mod graph;
 mod lint;
 mod policy;
