@@ -228,3 +228,22 @@ fn what_could_not_be_written_is_not_done() {
     drop(gone.stdout.take());
     assert_eq!(gone.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn following_a_log_ends_when_nobody_reads_it() {
+    let world = World::new("project = \"gremlin\"\n\n[backends.dev]\nprovider = \"simulated\"\n");
+    world.apply();
+    let mut following = world.command(&["logs", "--follow"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut first = [0];
+    std::io::Read::read_exact(following.stdout.as_mut().unwrap(), &mut first).unwrap();
+    drop(following.stdout.take());
+    // Something has to be written for anybody to notice that nobody reads.
+    world.kill("gremlin-dev");
+    world.apply();
+    let mut status = None;
+    crate::world::until("the command ends by itself", || {
+        status = following.try_wait().unwrap();
+        status.is_some()
+    });
+    assert_eq!(status.unwrap().code(), Some(0));
+}

@@ -25,6 +25,8 @@ pub(crate) struct Printer {
     json_into: Option<std::sync::Arc<std::fs::File>>,
     /// The first thing that a result could not be written for.
     broken: std::sync::Arc<OnceLock<String>>,
+    /// Set once whoever read the results has gone away.
+    deserted: std::sync::Arc<OnceLock<()>>,
 }
 
 #[derive(Serialize)]
@@ -60,6 +62,7 @@ impl Printer {
             silent: false,
             json_into: json_into.map(std::sync::Arc::new),
             broken: std::sync::Arc::default(),
+            deserted: std::sync::Arc::default(),
         }
     }
 
@@ -105,11 +108,20 @@ impl Printer {
     }
 
     fn remember(&self, stream: &str, written: std::io::Result<()>) {
-        if let Err(error) = written
-            && error.kind() != std::io::ErrorKind::BrokenPipe
-        {
-            let _ = self.broken.set(format!("{stream} could not be written: {error}"));
+        match written {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                let _ = self.deserted.set(());
+            }
+            Err(error) => {
+                let _ = self.broken.set(format!("{stream} could not be written: {error}"));
+            }
         }
+    }
+
+    /// Whether nobody can read any more results, so that a command without an end of its own should end.
+    pub(crate) fn is_deserted(&self) -> bool {
+        self.deserted.get().is_some() || self.broken.get().is_some()
     }
 
     /// Says on standard error what of the results could not be written, whoever reads; true when there is such a thing.

@@ -25,7 +25,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
         let piece = control.logs(&project, &name, from).await?;
         context.printer.result(&piece.text);
         lines.take_in(context, &piece.text);
-        if !args.follow {
+        if !args.follow || context.printer.is_deserted() {
             lines.end(context);
             return Ok(Exit::Done);
         }
