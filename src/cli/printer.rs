@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use serde::Serialize;
 
 use super::args::ColorChoice;
+use super::failure::width;
 use crate::model::{Exit, Finding, Report};
 use crate::render::{Style, report_text};
 
@@ -53,7 +54,8 @@ impl Printer {
                 ColorChoice::Never => false,
                 ColorChoice::Auto => !plain && (terminal || forced),
             };
-            if coloured { Style::COLOURED } else { Style::PLAIN }
+            let style = if coloured { Style::COLOURED } else { Style::PLAIN };
+            style.with_columns(terminal.then(width))
         };
         Self {
             out_style: style(std::io::stdout().is_terminal()),

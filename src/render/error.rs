@@ -31,15 +31,10 @@ pub fn report_text(report: &Report, style: Style) -> String {
     for finding in &report.errors {
         let place =
             finding.span.as_ref().map(|span| format!("{}:{}:{}: ", span.file, span.line, span.column)).unwrap_or_default();
-        let _ = writeln!(
-            text,
-            "{} {place}{} {}",
-            style.error("error:"),
-            finding.message,
-            style.quiet(&format!("[{}]", finding.code))
-        );
+        let code = style.quiet(&format!("[{}]", finding.code));
+        let _ = writeln!(text, "{}", style.wrap(&format!("{} {place}{} {code}", style.error("error:"), finding.message), 2));
         if let Some(help) = &finding.help {
-            let _ = writeln!(text, "  {} {}", style.strong("help:"), help.replace('\n', "\n  "));
+            let _ = writeln!(text, "{}", style.wrap(&format!("  {} {}", style.strong("help:"), help.replace('\n', "\n  ")), 4));
         }
     }
     text

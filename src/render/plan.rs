@@ -179,5 +179,5 @@ fn notes(text: &mut String, plan: &Plan, style: Style) {
 
 fn note(text: &mut String, address: Option<String>, message: &str, code: &str, style: Style) {
     let address = address.map(|address| format!("{address}: ")).unwrap_or_default();
-    let _ = writeln!(text, "  {address}{message} {}", style.quiet(&format!("[{code}]")));
+    let _ = writeln!(text, "{}", style.wrap(&format!("  {address}{message} {}", style.quiet(&format!("[{code}]"))), 4));
 }

@@ -6,13 +6,33 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style {
     coloured: bool,
+    /// How wide the screen is; none where nobody looks at a screen, and lines stay whole.
+    columns: Option<usize>,
 }
 
 impl Style {
     /// Text as it is.
-    pub const PLAIN: Self = Self { coloured: false };
+    pub const PLAIN: Self = Self { coloured: false, columns: None };
     /// Text with colours.
-    pub const COLOURED: Self = Self { coloured: true };
+    pub const COLOURED: Self = Self { coloured: true, columns: None };
+
+    /// The same for a screen of this width.
+    #[must_use]
+    pub fn with_columns(self, columns: Option<usize>) -> Self {
+        Self { columns, ..self }
+    }
+
+    /// Sentences broken between words, where there is a screen; what follows the first line is indented so far.
+    /// A line that starts with four blanks is a command to copy and stays whole.
+    pub fn wrap(self, text: &str, indent: usize) -> String {
+        let Some(columns) = self.columns else { return text.to_owned() };
+        let indent = " ".repeat(indent);
+        let options = textwrap::Options::new(columns).subsequent_indent(&indent).break_words(false);
+        let lines = text.split('\n').map(|line| {
+            if line.trim_start_matches(' ').len() + 4 <= line.len() { line.to_owned() } else { textwrap::fill(line, &options) }
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
 
     /// Whether colours are used.
     pub fn is_coloured(self) -> bool {
@@ -56,5 +76,20 @@ impl Style {
     /// Something that matters more.
     pub fn strong(self, text: &str) -> String {
         self.paint("1", text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sentences_break_between_words_and_commands_stay_whole() {
+        let screen = Style::PLAIN.with_columns(Some(20));
+        let text = "  one two three four five\n      convexinfra apply --allow-destroy dev";
+        assert_eq!(screen.wrap(text, 4), "  one two three four\n    five\n      convexinfra apply --allow-destroy dev");
+        assert_eq!(Style::PLAIN.wrap(text, 4), text);
+        let coloured = Style::COLOURED.with_columns(Some(20));
+        assert_eq!(coloured.wrap(&coloured.quiet("one two three four"), 2), coloured.quiet("one two three four"));
     }
 }
