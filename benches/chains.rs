@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use convexinfra::apply::{EnvFiles, Execution, Interrupt, execute};
 use convexinfra::control::{
-    Claim, ControlError, ControlPlane, Credentials, HistoryEntry, Holder, KeyNeed, Lease, LogFrom, LogPiece, Notice, Outcome,
-    Request,
+    Claim, ControlError, ControlPlane, Credentials, HistoryCheck, HistoryEntry, Holder, KeyNeed, Lease, LogFrom, LogPiece,
+    Notice, Outcome, Reach, Request,
 };
 use convexinfra::model::{
     self, BackendName, EnvFileTarget, Finding, FingerprintKey, OperationId, ProjectName, ProviderKind, Revision, Snapshot,
@@ -36,6 +36,8 @@ fn main() {
         control_plane: model::ControlPlane { name: "sleeper".to_owned(), providers: vec![ProviderKind::Simulated] },
         origin: None,
         backends: Vec::new(),
+        quota: Default::default(),
+        operations: Vec::new(),
     };
     let plan = build(&desired, &Actual { snapshot, env_files: BTreeMap::new() }, &Intent::default());
     let lease = Lease { project: desired.project.clone(), fence: 1, revision: Revision(0) };
@@ -117,7 +119,11 @@ impl ControlPlane for Sleeper {
         not_asked()
     }
 
-    fn history<'a>(&'a self, _: &'a ProjectName, _: u32) -> BoxFuture<'a, Result<Vec<HistoryEntry>, ControlError>> {
+    fn check_history<'a>(&'a self, _: &'a Reach) -> BoxFuture<'a, Result<HistoryCheck, ControlError>> {
+        not_asked()
+    }
+
+    fn history<'a>(&'a self, _: &'a Reach, _: u32) -> BoxFuture<'a, Result<Vec<HistoryEntry>, ControlError>> {
         not_asked()
     }
 

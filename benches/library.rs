@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use convexinfra::apply::Scheduler;
-use convexinfra::authority::{Authority, Liveness, MasterKey, Vault};
+use convexinfra::authority::{Authority, Driver, Liveness, MasterKey, Vault};
 use convexinfra::control::{Holder, Lease, Request, Work};
 use convexinfra::env_file::{Block, Owner, merge};
 use convexinfra::model::{
-    BackendName, ControlPlane, Desired, ProjectName, ProviderKind, Revision, Secret, Snapshot, Timestamp,
+    Actor, BackendName, ControlPlane, Desired, ProjectName, ProviderKind, Revision, Secret, Snapshot, StepKey, Timestamp,
 };
 use convexinfra::plan::{Actual, Intent, Plan, build};
 use convexinfra::render::{self, Style};
@@ -45,6 +45,8 @@ fn snapshot(desired: &Desired) -> Snapshot {
         control_plane: ControlPlane { name: "embedded".to_owned(), providers: vec![ProviderKind::Simulated] },
         origin: None,
         backends: Vec::new(),
+        quota: Default::default(),
+        operations: Vec::new(),
     }
 }
 
@@ -81,8 +83,8 @@ impl Control {
     fn accept_all(&self, desired: &Desired) {
         for (name, backend) in &desired.backends {
             let work = Work::Put { spec: Box::new(backend.spec.clone()), secrets: BTreeMap::new(), renamed_from: None };
-            let request = Request { key: name.to_string(), backend: name.clone(), work };
-            self.authority.accept(&self.lease, &request, Timestamp(0)).unwrap();
+            let request = Request { step: StepKey::parse(&format!("bench/{name}")), backend: name.clone(), work };
+            self.authority.accept(&self.lease, Driver::Holder, &Actor::control_plane(), &request, Timestamp(0)).unwrap();
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::event::{Event, EventKind, StepEnd, Tally};
 use super::scheduler::{Scheduler, Status};
 use crate::control::{ControlError, ControlPlane, Credentials, LEASE_SECONDS, Lease, Outcome, Request, Work};
-use crate::model::{BackendName, EnvFileTarget, FieldPath, Finding, Secret};
+use crate::model::{BackendName, EnvFileTarget, FieldPath, Finding, Secret, StepKey};
 use crate::plan::{Plan, Step, Task};
 
 /// How often a lease is renewed: three tries before it runs out.
@@ -230,8 +230,8 @@ async fn run_step(execution: &Execution<'_>, step: &Step) -> Result<(), Finding>
 }
 
 async fn operate(execution: &Execution<'_>, step: &Step, backend: &BackendName, work: Work) -> Result<(), Finding> {
-    let key = format!("{}/{}", execution.plan.digest, step.id.as_str());
-    let request = Request { key, backend: backend.clone(), work };
+    let step_key = StepKey { plan: execution.plan.digest.to_string(), step: step.id.as_str().to_owned() };
+    let request = Request { step: step_key, backend: backend.clone(), work };
     let notice = |message: String| progress(execution, step, message);
     match execution.control.run(execution.lease, request, &notice).await {
         Ok(Outcome::Done { .. }) => Ok(()),

@@ -2,9 +2,10 @@
 //!
 //! Must not do: read a clock of its own, or trust that a holder says goodbye.
 
+use super::audit::Who;
 use super::{Authority, AuthorityError};
 use crate::control::{Claim, ControlError, Holder, LEASE_SECONDS, Lease};
-use crate::model::{ProjectName, Revision, Timestamp};
+use crate::model::{Actor, ProjectName, Revision, Timestamp};
 use crate::store::{Durability, LeaseRow, ProjectRow, Rows, Store};
 
 /// What is known about whether a holder still lives.
@@ -84,7 +85,14 @@ impl<S: Store> Authority<S> {
     }
 
     /// Notes where a project is at home.
-    pub fn settle(&self, lease: &Lease, origin: &str, claim: Claim, now: Timestamp) -> Result<(), AuthorityError> {
+    pub fn settle(
+        &self,
+        lease: &Lease,
+        origin: &str,
+        claim: Claim,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<(), AuthorityError> {
         self.store.write(Durability::Process, |rows| {
             fenced(rows, lease)?;
             let mut project = project_row(rows, &lease.project, now)?;
@@ -92,6 +100,8 @@ impl<S: Store> Authority<S> {
             if free && project.origin.as_deref() != Some(origin) {
                 project.origin = Some(origin.to_owned());
                 rows.put_project(&project)?;
+                let who = Who { actor, plan: None, at: now };
+                self.record(rows, Some(&lease.project), who, "origin_set", None, origin)?;
             }
             Ok(())
         })

@@ -5,23 +5,30 @@
 //! handed out as data, and whoever carries them out comes back with how they ended. So the same authority runs in
 //! the command, behind HTTP and in a Durable Object.
 
+mod accept;
 mod allocation;
+mod audit;
 mod effect;
 mod lease;
 mod operation;
 mod placement;
+mod quota;
+mod resume;
+mod token;
 mod vault;
 mod view;
 
 pub use effect::{Effect, EffectEnd, EffectFailure, EnvironmentGoal, Next};
 pub use lease::Liveness;
-pub use operation::Operation;
+pub use operation::{Driver, Operation};
+pub use resume::Resumed;
+pub use token::{Bearer, TOKEN_PREFIX};
 pub use vault::{MasterKey, Vault, VaultError};
 pub use view::ProjectView;
 
 use crate::control::ControlError;
-use crate::model::{BackendName, Finding, ProjectName, Timestamp};
-use crate::store::{EventRow, Rows, Store, StoreError};
+use crate::model::Finding;
+use crate::store::{Store, StoreError};
 
 /// Fills bytes with randomness; the authority has none of its own.
 pub type Entropy = fn(&mut [u8]) -> Result<(), EntropyError>;
@@ -54,20 +61,6 @@ impl<S: Store> Authority<S> {
     /// The vault that seals this store's secrets.
     pub fn vault(&self) -> &Vault {
         &self.vault
-    }
-
-    fn event(
-        rows: &dyn Rows,
-        project: &ProjectName,
-        at: Timestamp,
-        kind: &str,
-        backend: Option<&BackendName>,
-        detail: impl Into<String>,
-    ) -> Result<(), AuthorityError> {
-        let backend = backend.map(ToString::to_string);
-        let event =
-            EventRow { sequence: 0, project: project.clone(), at, kind: kind.to_owned(), backend, detail: detail.into() };
-        Ok(rows.append_event(&event)?)
     }
 }
 

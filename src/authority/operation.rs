@@ -1,38 +1,64 @@
 //! Operations: one accepted piece of work and what has to happen next to it.
 //!
 //! The intent is in the rows before any effect is handed out, and the outcome after it. An operation that was cut off
-//! anywhere is taken up again by asking for the same state: every effect looks first and repeats harmlessly.
+//! anywhere is taken up again by asking for the same state, or by the control plane itself when it starts anew: every
+//! effect looks first and repeats harmlessly.
 //!
 //! Must not do: carry an effect out itself; the host does that and comes back with what happened.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::accept::Acceptance;
+use super::audit::Who;
 use super::effect::{Effect, EffectEnd, EffectFailure, EnvironmentGoal, Next};
 use super::{Authority, AuthorityError, allocation, lease};
 use crate::control::{ControlError, Lease, Outcome, Request, Work};
 use crate::fault;
 use crate::model::{
-    BackendId, BackendName, BackendSpec, FieldPath, Finding, Generation, OperationId, Phase, References, Release, Secret,
-    Timestamp,
+    Actor, BackendId, BackendName, BackendSpec, FieldPath, Finding, OperationId, Phase, ProjectName, Secret, StepKey, Timestamp,
 };
 use crate::store::{BackendRow, Durability, OperationRow, Rows, Store};
 
 /// How often another pair of ports is tried when strangers hold the chosen ones.
 const PORT_TRIES: usize = 64;
 
+/// Who carries an operation out, and so what has to hold for it to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Driver {
+    /// Whoever holds the lease: with the lease it loses the operation.
+    Holder,
+    /// The control plane itself: the operation goes on when the client that asked for it is gone.
+    ControlPlane,
+}
+
 /// One accepted piece of work while it runs.
 #[derive(Debug)]
 pub struct Operation {
-    id: OperationId,
-    lease: Lease,
-    backend: BackendId,
-    work: Stage,
+    pub(super) id: OperationId,
+    pub(super) project: ProjectName,
+    pub(super) backend: BackendId,
+    pub(super) step: StepKey,
+    pub(super) actor: Actor,
+    /// The lease without which it may not go on; none when the control plane drives it.
+    pub(super) lease: Option<Lease>,
+    pub(super) work: Stage,
     /// Ports that turned out to be held by somebody else.
-    strangers: BTreeSet<u16>,
+    pub(super) strangers: BTreeSet<u16>,
+}
+
+impl Operation {
+    /// Its id.
+    pub fn id(&self) -> &OperationId {
+        &self.id
+    }
+
+    pub(super) fn who(&self, at: Timestamp) -> Who<'_> {
+        Who { actor: &self.actor, plan: Some(&self.step.plan), at }
+    }
 }
 
 #[derive(Debug)]
-enum Stage {
+pub(super) enum Stage {
     Put,
     Remove,
     /// What is there has to go first: a removal that was cut off, or a first attempt with another provider.
@@ -53,23 +79,27 @@ impl<S: Store> Authority<S> {
     pub fn accept(
         &self,
         lease: &Lease,
+        driver: Driver,
+        actor: &Actor,
         request: &Request,
         now: Timestamp,
     ) -> Result<(Option<Operation>, Next), AuthorityError> {
         let durability = if self.is_record_only(lease, request)? { Durability::Process } else { Durability::Power };
         let accepted = self.store.write(durability, |rows| {
             lease::fenced(rows, lease)?;
-            if let Some(known) = rows.operation(&lease.project, &request.key)?
+            if let Some(known) = rows.operation(&lease.project, &request.step)?
                 && let Some(outcome) = known.outcome.as_deref().and_then(|text| serde_json::from_str(text).ok())
             {
                 return Ok((None, Next::Ended(outcome)));
             }
+            supersede(rows, lease, request, now)?;
+            let acceptance = Acceptance { lease, driver, actor, request, now };
             match &request.work {
                 Work::Put { spec, secrets, renamed_from } => {
                     let put = PutRequest { spec: (**spec).clone(), secrets: secrets.clone() };
-                    self.accept_put(rows, lease, request, put, renamed_from.as_ref(), now)
+                    self.accept_put(rows, acceptance, put, renamed_from.as_ref())
                 }
-                Work::Remove => self.accept_remove(rows, lease, request, now),
+                Work::Remove => self.accept_remove(rows, acceptance),
             }
         })?;
         fault::point("authority.accepted");
@@ -94,8 +124,8 @@ impl<S: Store> Authority<S> {
     /// [`ControlError::LeaseLost`] when somebody else has taken the project over; nothing is written then.
     pub fn advance(&self, operation: &mut Operation, end: EffectEnd, now: Timestamp) -> Result<Next, AuthorityError> {
         let next = self.store.write(Durability::Power, |rows| {
-            lease::fenced(rows, &operation.lease)?;
-            let row = self.row_of(rows, operation)?;
+            may_go_on(rows, operation)?;
+            let row = row_of(rows, operation)?;
             match end {
                 EffectEnd::Failed(failure) => self.failed(rows, operation, row, failure, now),
                 EffectEnd::Ensured(references) => {
@@ -115,152 +145,6 @@ impl<S: Store> Authority<S> {
         })?;
         fault::point("authority.advanced");
         Ok(next)
-    }
-
-    fn row_of(&self, rows: &dyn Rows, operation: &Operation) -> Result<BackendRow, AuthorityError> {
-        rows.backend_by_id(&operation.backend)?
-            .ok_or_else(|| ControlError::LeaseLost { project: operation.lease.project.clone() }.into())
-    }
-
-    fn accept_put(
-        &self,
-        rows: &dyn Rows,
-        lease: &Lease,
-        request: &Request,
-        put: PutRequest,
-        renamed_from: Option<&BackendName>,
-        now: Timestamp,
-    ) -> Result<(Option<Operation>, Next), AuthorityError> {
-        let mut project = lease::project_row(rows, &lease.project, now)?;
-        project.revision = project.revision.next();
-        rows.put_project(&project)?;
-        let existing = match rows.backend(&lease.project, &request.backend)? {
-            None => renamed_from.map(|old| rows.backend(&lease.project, old)).transpose()?.flatten(),
-            found => found,
-        };
-        let replaces = existing
-            .as_ref()
-            .is_some_and(|row| row.phase == Phase::Removing || (!row.has_been_ready && row.spec.provider != put.spec.provider));
-        if let Some(row) = &existing
-            && !replaces
-            && row.spec.provider != put.spec.provider
-        {
-            let message =
-                format!("`{}` cannot move from provider `{}` to `{}`", request.backend, row.spec.provider, put.spec.provider);
-            return Err(ControlError::Refused(Finding::new("control.moves_data", message)).into());
-        }
-        let id = accept_operation(rows, lease, request, "put", now)?;
-        if let Some(row) = existing.as_ref().filter(|_| replaces) {
-            let operation = Operation {
-                id,
-                lease: lease.clone(),
-                backend: row.id.clone(),
-                work: Stage::Replace(request.backend.clone(), Box::new(put)),
-                strangers: BTreeSet::new(),
-            };
-            return Ok((Some(operation), Next::Do(Effect::Remove(Box::new(self.placement(row)?)))));
-        }
-        self.write_put(rows, lease, id, &request.backend, existing, put, now)
-    }
-
-    /// Writes what a backend should be, with everything allocated that it needs.
-    #[allow(clippy::too_many_arguments)]
-    fn write_put(
-        &self,
-        rows: &dyn Rows,
-        lease: &Lease,
-        id: OperationId,
-        name: &BackendName,
-        existing: Option<BackendRow>,
-        put: PutRequest,
-        now: Timestamp,
-    ) -> Result<(Option<Operation>, Next), AuthorityError> {
-        let mut row = match existing {
-            Some(mut row) => {
-                row.name = name.clone();
-                row.generation = row.generation.next();
-                row.phase = if row.has_been_ready { Phase::Updating } else { Phase::Creating };
-                row
-            }
-            None => BackendRow {
-                id: allocation::backend_id(self.entropy)?,
-                project: lease.project.clone(),
-                name: name.clone(),
-                instance_name: allocation::instance_name(rows, &lease.project, name)?,
-                phase: Phase::Creating,
-                generation: Generation(1),
-                spec: put.spec.clone(),
-                fingerprints: BTreeMap::new(),
-                managed_env: BTreeSet::new(),
-                endpoints: None,
-                admin_key: None,
-                ports: None,
-                references: References::new(),
-                newest_release: None,
-                has_been_ready: false,
-                created_at: now,
-                expires_at: None,
-                sealed: Vec::new(),
-            },
-        };
-        row.expires_at = put.spec.ttl.map(|ttl| row.created_at.plus(ttl));
-        self.seal_secrets(&mut row, &put, now)?;
-        row.managed_env.extend(put.spec.env.keys().cloned());
-        row.spec = put.spec;
-        row.newest_release = Release::newest(row.newest_release.take(), row.spec.release.as_ref());
-        if row.is_only_a_record() {
-            row.phase = Phase::Ready;
-            rows.put_backend(&row)?;
-            let outcome = end_operation(rows, &id, Outcome::Done { operation: id.clone() }, now)?;
-            Self::event(rows, &lease.project, now, "backend_recorded", Some(&row.name), "")?;
-            return Ok((None, Next::Ended(outcome)));
-        }
-        let ports = match row.ports {
-            Some(ports) => ports,
-            None => allocation::ports(rows, self.first_port, &BTreeSet::new())?,
-        };
-        self.place(&mut row, ports);
-        rows.put_backend(&row)?;
-        Self::event(rows, &lease.project, now, "operation_accepted", Some(&row.name), format!("operation {id}"))?;
-        let operation =
-            Operation { id, lease: lease.clone(), backend: row.id.clone(), work: Stage::Put, strangers: BTreeSet::new() };
-        Ok((Some(operation), Next::Do(Effect::Ensure(Box::new(self.placement(&row)?)))))
-    }
-
-    fn accept_remove(
-        &self,
-        rows: &dyn Rows,
-        lease: &Lease,
-        request: &Request,
-        now: Timestamp,
-    ) -> Result<(Option<Operation>, Next), AuthorityError> {
-        let Some(mut row) = rows.backend(&lease.project, &request.backend)? else {
-            // The operation belongs to a project, which may have no row yet.
-            rows.put_project(&lease::project_row(rows, &lease.project, now)?)?;
-            let id = accept_operation(rows, lease, request, "remove", now)?;
-            let outcome = end_operation(rows, &id, Outcome::Done { operation: id.clone() }, now)?;
-            return Ok((None, Next::Ended(outcome)));
-        };
-        if row.spec.protected && row.phase != Phase::Removing {
-            let message = format!("`{}` is protected", row.name);
-            return Err(ControlError::Refused(Finding::new("control.protected", message)).into());
-        }
-        let mut project = lease::project_row(rows, &lease.project, now)?;
-        project.revision = project.revision.next();
-        rows.put_project(&project)?;
-        let id = accept_operation(rows, lease, request, "remove", now)?;
-        if row.is_only_a_record() {
-            rows.delete_backend(&row.id)?;
-            let outcome = end_operation(rows, &id, Outcome::Done { operation: id.clone() }, now)?;
-            Self::event(rows, &lease.project, now, "backend_removed", Some(&row.name), "")?;
-            return Ok((None, Next::Ended(outcome)));
-        }
-        row.phase = Phase::Removing;
-        rows.put_backend(&row)?;
-        Self::event(rows, &lease.project, now, "removal_accepted", Some(&row.name), format!("operation {id}"))?;
-        let operation =
-            Operation { id, lease: lease.clone(), backend: row.id.clone(), work: Stage::Remove, strangers: BTreeSet::new() };
-        Ok((Some(operation), Next::Do(Effect::Remove(Box::new(self.placement(&row)?)))))
     }
 
     fn ready(
@@ -298,7 +182,8 @@ impl<S: Store> Authority<S> {
         row.managed_env = row.spec.env.keys().cloned().collect();
         rows.put_backend(&row)?;
         let outcome = end_operation(rows, &operation.id, Outcome::Done { operation: operation.id.clone() }, now)?;
-        Self::event(rows, &row.project, now, "backend_ready", Some(&row.name), format!("operation {}", operation.id))?;
+        let detail = format!("operation {}", operation.id);
+        self.record(rows, Some(&row.project), operation.who(now), "backend_ready", Some(&row.name), detail)?;
         Ok(Next::Ended(outcome))
     }
 
@@ -326,7 +211,8 @@ impl<S: Store> Authority<S> {
             row.phase = Phase::Failed;
             rows.put_backend(&row)?;
         }
-        Self::event(rows, &row.project, now, "operation_failed", Some(&row.name), failure.finding.code.clone())?;
+        let detail = format!("operation {}: {}", operation.id, failure.finding.code);
+        self.record(rows, Some(&row.project), operation.who(now), "operation_failed", Some(&row.name), detail)?;
         let outcome = Outcome::Failed { operation: operation.id.clone(), finding: failure.finding };
         Ok(Next::Ended(end_operation(rows, &operation.id, outcome, now)?))
     }
@@ -339,42 +225,50 @@ impl<S: Store> Authority<S> {
         now: Timestamp,
     ) -> Result<Next, AuthorityError> {
         rows.delete_backend(&row.id)?;
-        Self::event(rows, &row.project, now, "backend_removed", Some(&row.name), format!("operation {}", operation.id))?;
+        let detail = format!("operation {}", operation.id);
+        self.record(rows, Some(&row.project), operation.who(now), "backend_removed", Some(&row.name), detail)?;
         if let Stage::Replace(name, put) = std::mem::replace(&mut operation.work, Stage::Put) {
-            let lease = operation.lease.clone();
-            let (next_operation, next) = self.write_put(rows, &lease, operation.id.clone(), &name, None, *put, now)?;
-            if let Some(next_operation) = next_operation {
-                *operation = next_operation;
-            }
-            return Ok(next);
+            rows.put_pending(&operation.id, None)?;
+            return self.write_put(rows, operation, &name, None, *put, now);
         }
         let outcome = Outcome::Done { operation: operation.id.clone() };
         Ok(Next::Ended(end_operation(rows, &operation.id, outcome, now)?))
     }
 }
 
-fn accept_operation(
-    rows: &dyn Rows,
-    lease: &Lease,
-    request: &Request,
-    kind: &str,
-    now: Timestamp,
-) -> Result<OperationId, AuthorityError> {
-    if let Some(OperationRow { id: Some(id), .. }) = rows.operation(&lease.project, &request.key)? {
-        return Ok(id);
+/// Whether whoever carries an operation out may still do so.
+fn may_go_on(rows: &dyn Rows, operation: &Operation) -> Result<(), AuthorityError> {
+    match &operation.lease {
+        Some(lease) => lease::fenced(rows, lease).map(drop),
+        // Once it has ended, by whomever, nothing more is done in its name.
+        None => match rows.operation_by_id(&operation.id)? {
+            Some(OperationRow { ended_at: None, .. }) => Ok(()),
+            _ => Err(ControlError::LeaseLost { project: operation.project.clone() }.into()),
+        },
     }
-    Ok(rows.accept_operation(&OperationRow {
-        id: None,
-        project: lease.project.clone(),
-        backend: request.backend.clone(),
-        key: request.key.clone(),
-        kind: kind.to_owned(),
-        accepted_at: now,
-        outcome: None,
-    })?)
 }
 
-fn end_operation(rows: &dyn Rows, id: &OperationId, outcome: Outcome, now: Timestamp) -> Result<Outcome, AuthorityError> {
+fn row_of(rows: &dyn Rows, operation: &Operation) -> Result<BackendRow, AuthorityError> {
+    rows.backend_by_id(&operation.backend)?.ok_or_else(|| ControlError::LeaseLost { project: operation.project.clone() }.into())
+}
+
+/// Ends what an earlier holder of the lease left open on the same backend: this request takes its place.
+fn supersede(rows: &dyn Rows, lease: &Lease, request: &Request, now: Timestamp) -> Result<(), AuthorityError> {
+    for open in rows.open_operations_on(&lease.project, &request.backend)? {
+        if let Some(id) = open.id.filter(|_| open.step != request.step) {
+            let finding = Finding::new("control.superseded", "a later operation on the same backend took its place");
+            end_operation(rows, &id, Outcome::Failed { operation: id.clone(), finding }, now)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn end_operation(
+    rows: &dyn Rows,
+    id: &OperationId,
+    outcome: Outcome,
+    now: Timestamp,
+) -> Result<Outcome, AuthorityError> {
     let text = serde_json::to_string(&outcome).unwrap_or_default();
     rows.end_operation(id, now, &text)?;
     Ok(outcome)

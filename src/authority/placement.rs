@@ -50,7 +50,7 @@ impl<S: Store> Authority<S> {
         }
         let mut nonce = [0; 24];
         (self.entropy)(&mut nonce)?;
-        row.sealed = self.vault.seal(&row.id, &secrets, nonce)?;
+        row.sealed = self.vault.seal(row.id.as_str(), &secrets, nonce)?;
         Ok(())
     }
 
@@ -66,7 +66,7 @@ impl<S: Store> Authority<S> {
     }
 
     pub(super) fn open_secrets(&self, row: &BackendRow) -> Result<Secrets, AuthorityError> {
-        if row.sealed.is_empty() { Ok(Secrets::new()) } else { Ok(self.vault.open(&row.id, &row.sealed)?) }
+        if row.sealed.is_empty() { Ok(Secrets::new()) } else { Ok(self.vault.open(row.id.as_str(), &row.sealed)?) }
     }
 
     /// A row as its provider gets it.

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::control::{Holder, LEASE_SECONDS, Lease, Outcome, Request, Work};
-use crate::model::{BackendSpec, FieldPath, Phase, ProviderKind, References, Secret, SecretRef, SecretSource};
+use crate::model::{
+    Actor, BackendName, BackendSpec, FieldPath, Phase, ProjectName, ProviderKind, References, Secret, SecretRef, SecretSource,
+    StepKey, Timestamp,
+};
 use crate::store::SqliteStore;
 
 struct World {
@@ -34,6 +37,10 @@ fn holder(process: u32) -> Holder {
     Holder { user: "me".into(), host: "here".into(), process, process_start: Some("1".into()), since: Timestamp(0) }
 }
 
+fn me() -> Actor {
+    Actor { token: None, name: "me on here".into() }
+}
+
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
 fn alive(_: &Holder) -> Liveness {
@@ -46,7 +53,13 @@ impl World {
     }
 
     fn accept(&self, lease: &Lease, key: &str, backend: &str, work: Work) -> Result<(Option<Operation>, Next), AuthorityError> {
-        self.authority.accept(lease, &Request { key: key.into(), backend: name(backend), work }, NOW)
+        self.authority.accept(
+            lease,
+            Driver::Holder,
+            &me(),
+            &Request { step: StepKey::parse(key), backend: name(backend), work },
+            NOW,
+        )
     }
 
     /// Carries an operation out with effects that all succeed, and returns the ports it ended with.
@@ -134,8 +147,8 @@ fn ports_and_instance_names_are_given_once() {
     world.bring_up(&lease, "b-c", put(simulated()));
     let other = ProjectName::parse("gremlin-b").unwrap();
     let other_lease = world.authority.acquire(&other, &holder(1), NOW, alive).unwrap();
-    let request = Request { key: "k".into(), backend: name("c"), work: put(simulated()) };
-    let (_, next) = world.authority.accept(&other_lease, &request, NOW).unwrap();
+    let request = Request { step: StepKey::parse("k"), backend: name("c"), work: put(simulated()) };
+    let (_, next) = world.authority.accept(&other_lease, Driver::Holder, &me(), &request, NOW).unwrap();
     let Next::Do(Effect::Ensure(placement)) = next else { panic!("{next:?}") };
     assert_eq!(placement.instance_name.as_str(), "gremlin-b-c-2");
     let taken = world.authority.place_of(&project(), &name("b-c")).unwrap().ports;

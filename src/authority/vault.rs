@@ -10,7 +10,7 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::model::{BackendId, FingerprintKey, ProjectName, Secret};
+use crate::model::{FingerprintKey, ProjectName, Secret};
 
 const NONCE_LENGTH: usize = 24;
 
@@ -58,7 +58,7 @@ pub enum VaultError {
     Locked,
     /// What came out is not what went in.
     #[error("the secrets of `{0}` open but cannot be read")]
-    Content(BackendId),
+    Content(String),
 }
 
 /// Named secrets of one backend.
@@ -81,26 +81,34 @@ impl Vault {
         FingerprintKey::new(self.master.derive("fingerprint", project.as_str()))
     }
 
+    /// Binds the content of one entry of the history: 64 hex digits that nobody makes without the master key.
+    pub(super) fn bind(&self, content: &[u8]) -> String {
+        let key = Zeroizing::new(self.master.derive("history", ""));
+        let mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(key.as_slice());
+        // HMAC takes a key of any length, so there is always a result.
+        mac.map(|mac| hex::encode(mac.chain_update(content).finalize().into_bytes())).unwrap_or_default()
+    }
+
     fn cipher(&self) -> XChaCha20Poly1305 {
         XChaCha20Poly1305::new(&Zeroizing::new(self.master.derive("seal", "")).as_slice().try_into().unwrap_or_default())
     }
 
-    /// Seals the secrets of one backend. The backend's id is bound to them, so that rows cannot be swapped.
-    pub(super) fn seal(&self, id: &BackendId, secrets: &Secrets, nonce: [u8; NONCE_LENGTH]) -> Result<Vec<u8>, VaultError> {
+    /// Seals the secrets of one row. The row's id is bound to them, so that rows cannot be swapped.
+    pub(super) fn seal(&self, id: &str, secrets: &Secrets, nonce: [u8; NONCE_LENGTH]) -> Result<Vec<u8>, VaultError> {
         let plain: BTreeMap<&str, &str> = secrets.iter().map(|(name, secret)| (name.as_str(), secret.expose())).collect();
-        let text = Zeroizing::new(serde_json::to_vec(&plain).map_err(|_| VaultError::Content(id.clone()))?);
-        let payload = Payload { msg: &text, aad: id.as_str().as_bytes() };
-        let sealed = self.cipher().encrypt(&XNonce::from(nonce), payload).map_err(|_| VaultError::Content(id.clone()))?;
+        let text = Zeroizing::new(serde_json::to_vec(&plain).map_err(|_| VaultError::Content(id.to_owned()))?);
+        let payload = Payload { msg: &text, aad: id.as_bytes() };
+        let sealed = self.cipher().encrypt(&XNonce::from(nonce), payload).map_err(|_| VaultError::Content(id.to_owned()))?;
         Ok([nonce.as_slice(), &sealed].concat())
     }
 
     /// Opens what [`Vault::seal`] sealed.
-    pub(super) fn open(&self, id: &BackendId, sealed: &[u8]) -> Result<Secrets, VaultError> {
+    pub(super) fn open(&self, id: &str, sealed: &[u8]) -> Result<Secrets, VaultError> {
         let (nonce, body) = sealed.split_at_checked(NONCE_LENGTH).ok_or(VaultError::Locked)?;
         let nonce = <[u8; NONCE_LENGTH]>::try_from(nonce).map_err(|_| VaultError::Locked)?;
-        let payload = Payload { msg: body, aad: id.as_str().as_bytes() };
+        let payload = Payload { msg: body, aad: id.as_bytes() };
         let text = Zeroizing::new(self.cipher().decrypt(&XNonce::from(nonce), payload).map_err(|_| VaultError::Locked)?);
-        let plain: BTreeMap<String, String> = serde_json::from_slice(&text).map_err(|_| VaultError::Content(id.clone()))?;
+        let plain: BTreeMap<String, String> = serde_json::from_slice(&text).map_err(|_| VaultError::Content(id.to_owned()))?;
         Ok(plain.into_iter().map(|(name, value)| (name, Secret::new(value))).collect())
     }
 }
@@ -115,14 +123,14 @@ mod tests {
 
     #[test]
     fn what_is_sealed_opens_only_with_its_key_and_its_backend() {
-        let id = BackendId::new("b1");
+        let id = "b1";
         let secrets: Secrets = [("instance".to_owned(), Secret::new("hunter2"))].into();
-        let sealed = vault(1).seal(&id, &secrets, [7; 24]).unwrap();
+        let sealed = vault(1).seal(id, &secrets, [7; 24]).unwrap();
         assert!(!sealed.windows(7).any(|window| window == b"hunter2"));
-        assert_eq!(vault(1).open(&id, &sealed).unwrap(), secrets);
-        assert!(matches!(vault(2).open(&id, &sealed), Err(VaultError::Locked)));
-        assert!(matches!(vault(1).open(&BackendId::new("b2"), &sealed), Err(VaultError::Locked)));
-        assert!(matches!(vault(1).open(&id, b"short"), Err(VaultError::Locked)));
+        assert_eq!(vault(1).open(id, &sealed).unwrap(), secrets);
+        assert!(matches!(vault(2).open(id, &sealed), Err(VaultError::Locked)));
+        assert!(matches!(vault(1).open("b2", &sealed), Err(VaultError::Locked)));
+        assert!(matches!(vault(1).open(id, b"short"), Err(VaultError::Locked)));
     }
 
     #[test]

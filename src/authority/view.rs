@@ -2,9 +2,13 @@
 //!
 //! Must not do: change a row, or show a secret in clear except where credentials were asked for.
 
+use super::quota::quota_of;
+use super::resume::operation_record;
 use super::{Authority, AuthorityError};
-use crate::control::{ControlError, Credentials, HistoryEntry};
-use crate::model::{ActualBackend, BackendName, Observation, Placement, ProjectName, Revision, RunState};
+use crate::control::{ControlError, Credentials};
+use crate::model::{
+    ActualBackend, BackendName, Observation, OperationRecord, Placement, ProjectName, Quota, Revision, RunState, Usage,
+};
 use crate::store::{BackendRow, Store};
 
 /// One project in the rows, and what its providers need to look at it.
@@ -18,13 +22,19 @@ pub struct ProjectView {
     pub backends: Vec<ActualBackend>,
     /// For every backend that is more than a record, by its position in `backends`, what a provider needs to look.
     pub to_observe: Vec<(usize, Placement)>,
+    /// Its ceilings.
+    pub quota: Quota,
+    /// Its operations that have not ended.
+    pub operations: Vec<OperationRecord>,
 }
 
 impl<S: Store> Authority<S> {
     /// One project in the rows.
     pub fn view(&self, project: &ProjectName) -> Result<ProjectView, AuthorityError> {
-        let (row, backends) =
-            self.store.read(|rows| Ok::<_, AuthorityError>((rows.project(project)?, rows.backends(project)?)))?;
+        let (row, backends, quota, open) = self.store.read(|rows| {
+            let open = rows.open_operations(Some(project))?;
+            Ok::<_, AuthorityError>((rows.project(project)?, rows.backends(project)?, quota_of(rows, Some(project))?, open))
+        })?;
         let mut to_observe = Vec::new();
         for (index, backend) in backends.iter().enumerate() {
             if !backend.spec.is_record_only() {
@@ -36,7 +46,19 @@ impl<S: Store> Authority<S> {
             origin: row.and_then(|row| row.origin),
             backends: backends.into_iter().map(recorded).collect(),
             to_observe,
+            quota,
+            operations: open.into_iter().filter_map(operation_record).collect(),
         })
+    }
+
+    /// The names of all projects.
+    pub fn projects(&self) -> Result<Vec<ProjectName>, AuthorityError> {
+        self.store.read(|rows| Ok(rows.projects()?))
+    }
+
+    /// What all backends of a project ask for together.
+    pub fn usage(&self, project: &ProjectName) -> Result<Usage, AuthorityError> {
+        self.store.read(|rows| Ok(rows.usage(project)?))
     }
 
     /// One backend as its provider gets it.
@@ -55,21 +77,6 @@ impl<S: Store> Authority<S> {
             return Err(ControlError::NotReady { backend: name.clone() }.into());
         }
         Ok(Credentials { url: placement.endpoints.url, site_url: placement.endpoints.site_url, admin_key: placement.admin_key })
-    }
-
-    /// What has happened to a project.
-    pub fn history(&self, project: &ProjectName, limit: u32) -> Result<Vec<HistoryEntry>, AuthorityError> {
-        let events = self.store.read(|rows| Ok::<_, AuthorityError>(rows.events(project, limit)?))?;
-        Ok(events
-            .into_iter()
-            .map(|event| HistoryEntry {
-                sequence: event.sequence,
-                at: event.at,
-                kind: event.kind,
-                backend: event.backend,
-                detail: event.detail,
-            })
-            .collect())
     }
 }
 

@@ -5,6 +5,7 @@
 use std::cell::OnceCell;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::args::Global;
@@ -13,7 +14,7 @@ use super::printer::Printer;
 use super::{locate, secrets};
 use crate::control::{ControlPlane, KeyNeed};
 use crate::convex::deployment::Connections;
-use crate::host::{Host, HostParts};
+use crate::host::{Acting, EMBEDDED, Host, HostParts};
 use crate::manifest::Problem;
 use crate::model::{Desired, Exit, Finding, ProjectName, Secret, Storage, Tls};
 use crate::provider::Provider;
@@ -26,7 +27,7 @@ pub(crate) struct Context {
     pub(crate) global: Global,
     /// The only writer.
     pub(crate) printer: Printer,
-    host: OnceCell<Host>,
+    host: OnceCell<Acting>,
 }
 
 /// A manifest that was read and has no mistakes.
@@ -159,7 +160,7 @@ impl Context {
             return Err(Failure::new(Exit::Unreachable, Finding::new("control.remote_unavailable", message).with_help(help)));
         }
         if self.host.get().is_none() {
-            let host = self.make_host()?;
+            let host = Arc::new(self.make_host(EMBEDDED)?).embedded();
             let _ = self.host.set(host);
         }
         match self.host.get() {
@@ -180,7 +181,8 @@ impl Context {
         })
     }
 
-    fn make_host(&self) -> Result<Host, Failure> {
+    /// A host in the home that was asked for, under the name that plans give to it.
+    pub(crate) fn make_host(&self, name: &str) -> Result<Host, Failure> {
         let directory = self.home()?;
         let executable = std::env::current_exe().map_err(|error| {
             Failure::new(Exit::Failed, Finding::new("host.executable", format!("this program cannot find itself: {error}")))
@@ -199,7 +201,8 @@ impl Context {
         ];
         let master_key = std::env::var("CONVEXINFRA_MASTER_KEY").ok().filter(|key| !key.is_empty()).map(Secret::new);
         let first_port = first_port()?;
-        Ok(Host::new(HostParts { directory, master_key, providers, connections: Connections::default(), first_port }))
+        let (name, connections) = (name.to_owned(), Connections::default());
+        Ok(Host::new(HostParts { directory, name, master_key, providers, connections, first_port }))
     }
 }
 

@@ -82,6 +82,11 @@ impl Home {
         self.directory.join("control-plane.sqlite3")
     }
 
+    /// The file whose lock says who writes here.
+    pub(super) fn occupancy_path(&self) -> PathBuf {
+        self.directory.join("occupied")
+    }
+
     fn key_file(&self) -> PathBuf {
         self.directory.join("master.key")
     }

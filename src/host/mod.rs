@@ -1,59 +1,67 @@
 //! An authority at home in this process: the shell that carries out its effects on this machine.
 //!
-//! Embedded in the command it is the default control plane; a server runs the same thing behind HTTP. Must not do:
-//! decide anything that the authority decides, or print.
+//! Embedded in the command it is the default control plane; `convexinfra serve` runs the same thing behind HTTP, where
+//! operations go on without their client. Must not do: decide anything that the authority decides, or print.
 
+mod acting;
+mod drive;
 mod environment;
 mod home;
 mod observe;
+mod occupancy;
 mod perform;
 mod process;
+mod serve;
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use futures_util::future::BoxFuture;
-
+pub use acting::Acting;
+pub use drive::Started;
 pub use home::{Home, HomeError};
 pub use process::here;
+pub use serve::{Serving, ServingError};
 
-use crate::authority::{Authority, EntropyError, Next, Vault, store_finding};
-use crate::control::{
-    Claim, ControlError, ControlPlane, Credentials, HistoryEntry, Holder, KeyNeed, Lease, LogFrom, LogPiece, Notice, Outcome,
-    Request,
-};
+use crate::authority::{Authority, AuthorityError, Bearer, EntropyError, Vault, store_finding};
+use crate::control::ControlError;
 use crate::convex::deployment::Connections;
 use crate::model::{
-    BackendName, Finding, FingerprintKey, Placement, ProjectName, ProviderKind, Revision, Secret, Snapshot, Timestamp,
+    Actor, Finding, OperationId, OperationRecord, Placement, ProjectName, ProviderKind, Revision, Secret, Snapshot, Timestamp,
+    Usage,
 };
-use crate::provider::{LogPosition, Provider};
+use crate::provider::Provider;
 use crate::store::SqliteStore;
+use drive::Drivers;
+use occupancy::Occupancy;
 
 /// The name that plans give to the control plane in this process.
 pub const EMBEDDED: &str = "embedded";
 
+/// How many connections to the store are kept for reading.
+const MOST_READERS: usize = 16;
+
 /// An authority and the providers that carry out its effects.
 pub struct Host {
     home: Home,
+    name: String,
     providers: Vec<Box<dyn Provider>>,
     connections: Connections,
     first_port: Option<u16>,
-    /// Opened when first needed: to read where there is something to read, to write where something is written.
-    authority: Mutex<Opened>,
-}
-
-#[derive(Default)]
-enum Opened {
-    #[default]
-    No,
-    ToRead(Box<Authority<SqliteStore>>),
-    ToWrite(Box<Authority<SqliteStore>>),
+    /// Opened when something is first written.
+    writer: Mutex<Option<Authority<SqliteStore>>>,
+    /// Opened when something is read and all others are in use; readers do not wait for a writer.
+    readers: Mutex<Vec<Authority<SqliteStore>>>,
+    /// Who else may write in this home, held from the first write on.
+    occupancy: OnceLock<Occupancy>,
+    drivers: Drivers,
 }
 
 /// What a host is made of.
 pub struct HostParts {
     /// Its directory.
     pub directory: PathBuf,
+    /// The name that plans give to it: [`EMBEDDED`], or a served one's address.
+    pub name: String,
     /// The master key from outside, instead of the one in the directory.
     pub master_key: Option<Secret>,
     /// Where backends can run.
@@ -69,58 +77,121 @@ impl Host {
     pub fn new(parts: HostParts) -> Self {
         Self {
             home: Home::new(parts.directory, parts.master_key),
+            name: parts.name,
             providers: parts.providers,
             connections: parts.connections,
             first_port: parts.first_port,
-            authority: Mutex::default(),
+            writer: Mutex::default(),
+            readers: Mutex::default(),
+            occupancy: OnceLock::new(),
+            drivers: Drivers::default(),
         }
     }
 
-    fn opened(&self) -> std::sync::MutexGuard<'_, Opened> {
-        // A panic elsewhere leaves rows as the transaction left them, so the guard stays usable.
-        self.authority.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The control plane as somebody uses it from this very process.
+    pub fn embedded(self: &Arc<Self>) -> Acting {
+        let here = here();
+        Acting::embedded(Arc::clone(self), Actor { token: None, name: format!("{} on {}", here.user, here.host) })
     }
 
-    /// Asks the authority, if there is one already.
+    /// The control plane as the bearer of a token uses it. What the token allows is for the caller to check.
+    pub fn acting_as(self: &Arc<Self>, actor: Actor) -> Acting {
+        Acting::served(Arc::clone(self), actor)
+    }
+
+    /// Whose token this is.
+    ///
+    /// # Errors
+    /// [`ControlError::NotAuthorised`] when it opens nothing.
+    pub fn authenticate(&self, token: &Secret) -> Result<Bearer, ControlError> {
+        let bearer = self.ask(|authority| authority.authenticate(token, now()))?;
+        bearer.ok_or_else(|| {
+            let message = "this control plane has no tokens yet";
+            let help = "make the first one on its machine with\n    convexinfra serve --init";
+            ControlError::NotAuthorised(Finding::new("auth.token_unknown", message).with_help(help))
+        })
+    }
+
+    /// The names of all projects.
+    pub fn projects(&self) -> Result<Vec<ProjectName>, ControlError> {
+        Ok(self.ask(Authority::projects)?.unwrap_or_default())
+    }
+
+    /// What all backends of a project ask for together.
+    pub fn usage(&self, project: &ProjectName) -> Result<Usage, ControlError> {
+        Ok(self.ask(|authority| authority.usage(project))?.unwrap_or_default())
+    }
+
+    /// One operation of a project.
+    pub fn operation(&self, project: &ProjectName, id: &OperationId) -> Result<Option<OperationRecord>, ControlError> {
+        Ok(self.ask(|authority| authority.operation(project, id))?.flatten())
+    }
+
+    /// The last operations of a project, oldest first.
+    pub fn operations(&self, project: &ProjectName, limit: u32) -> Result<Vec<OperationRecord>, ControlError> {
+        Ok(self.ask(|authority| authority.operations(project, limit))?.unwrap_or_default())
+    }
+
+    /// The providers that this control plane can carry out.
+    pub fn provider_kinds(&self) -> Vec<ProviderKind> {
+        self.providers.iter().map(|provider| provider.kind()).collect()
+    }
+
+    /// Asks the authority, if there is one already. Changes nothing, and waits for nobody who writes.
     fn ask<T>(
         &self,
-        question: impl FnOnce(&Authority<SqliteStore>) -> Result<T, crate::authority::AuthorityError>,
+        question: impl FnOnce(&Authority<SqliteStore>) -> Result<T, AuthorityError>,
     ) -> Result<Option<T>, ControlError> {
-        let mut opened = self.opened();
-        if matches!(*opened, Opened::No) {
-            let store =
-                SqliteStore::open_to_read(&self.home.store()).map_err(|error| ControlError::Record(store_finding(&error)))?;
-            let Some(store) = store else { return Ok(None) };
-            let key = self.home.existing_master_key()?.ok_or_else(|| self.home.key_missing())?;
-            *opened = Opened::ToRead(Box::new(Authority::new(store, Vault::new(key), entropy)));
+        let idle = lock(&self.readers).pop();
+        let reader = match idle {
+            Some(reader) => reader,
+            None => {
+                let store = SqliteStore::open_to_read(&self.home.store())
+                    .map_err(|error| ControlError::Record(store_finding(&error)))?;
+                let Some(store) = store else { return Ok(None) };
+                let key = self.home.existing_master_key()?.ok_or_else(|| self.home.key_missing())?;
+                Authority::new(store, Vault::new(key), entropy)
+            }
+        };
+        let answer = question(&reader);
+        let mut readers = lock(&self.readers);
+        if readers.len() < MOST_READERS {
+            readers.push(reader);
         }
-        match &*opened {
-            Opened::No => Ok(None),
-            Opened::ToRead(authority) | Opened::ToWrite(authority) => Ok(question(authority).map(Some)?),
-        }
+        Ok(answer.map(Some)?)
     }
 
     /// Tells the authority something that it writes down; makes it where there is none.
-    fn tell<T>(
+    fn tell<T>(&self, message: impl FnOnce(&Authority<SqliteStore>) -> Result<T, AuthorityError>) -> Result<T, ControlError> {
+        self.home.create()?;
+        if self.occupancy.get().is_none() {
+            // Should two threads come here at once, one of the two shares is given back at once.
+            let _ = self.occupancy.set(self.home.share()?);
+        }
+        self.tell_beside_others(message)
+    }
+
+    /// The same for what does no harm beside a server that has this home: tokens and quotas are read anew every time.
+    fn tell_beside_others<T>(
         &self,
-        message: impl FnOnce(&Authority<SqliteStore>) -> Result<T, crate::authority::AuthorityError>,
+        message: impl FnOnce(&Authority<SqliteStore>) -> Result<T, AuthorityError>,
     ) -> Result<T, ControlError> {
-        let mut opened = self.opened();
-        if !matches!(*opened, Opened::ToWrite(_)) {
+        let mut writer = lock(&self.writer);
+        if writer.is_none() {
             self.home.create()?;
             let key = self.home.master_key(self.home.store().exists())?;
             let store = SqliteStore::open(&self.home.store()).map_err(|error| ControlError::Record(store_finding(&error)))?;
             let authority = Authority::new(store, Vault::new(key), entropy);
-            *opened = Opened::ToWrite(Box::new(match self.first_port {
+            *writer = Some(match self.first_port {
                 Some(port) => authority.with_first_port(port),
                 None => authority,
-            }));
+            });
+            // A reader of an older schema saw a copy of it.
+            lock(&self.readers).clear();
         }
-        match &*opened {
-            Opened::ToWrite(authority) => Ok(message(authority)?),
-            Opened::No | Opened::ToRead(_) => {
-                Err(ControlError::Record(Finding::new("bug", "the store was not opened; this is a bug in convexinfra")))
-            }
+        match &*writer {
+            Some(authority) => Ok(message(authority)?),
+            None => Err(ControlError::Record(Finding::new("bug", "the store was not opened; this is a bug in convexinfra"))),
         }
     }
 
@@ -142,12 +213,11 @@ impl Host {
         let mut snapshot = Snapshot {
             project: project.clone(),
             revision: Revision(0),
-            control_plane: crate::model::ControlPlane {
-                name: EMBEDDED.to_owned(),
-                providers: self.providers.iter().map(|provider| provider.kind()).collect(),
-            },
+            control_plane: crate::model::ControlPlane { name: self.name.clone(), providers: self.provider_kinds() },
             origin: None,
             backends: Vec::new(),
+            quota: crate::model::Quota::default(),
+            operations: Vec::new(),
         };
         let Some((view, fingerprints)) =
             self.ask(|authority| Ok((authority.view(project)?, authority.vault().fingerprint_key(project))))?
@@ -157,6 +227,8 @@ impl Host {
         snapshot.revision = view.revision;
         snapshot.origin = view.origin;
         snapshot.backends = view.backends;
+        snapshot.quota = view.quota;
+        snapshot.operations = view.operations;
         for (index, observation) in self.observe_all(&view.to_observe, &fingerprints).await {
             if let Some(backend) = snapshot.backends.get_mut(index) {
                 backend.observation = observation;
@@ -164,114 +236,11 @@ impl Host {
         }
         Ok(snapshot)
     }
-
-    async fn run_operation(&self, lease: &Lease, request: Request, notice: Notice<'_>) -> Result<Outcome, ControlError> {
-        let (mut operation, mut next) = self.tell(|authority| authority.accept(lease, &request, now()))?;
-        loop {
-            let effect = match next {
-                Next::Ended(outcome) => return Ok(outcome),
-                Next::Do(effect) => effect,
-            };
-            let end = self.perform(effect, notice).await;
-            let Some(operation) = operation.as_mut() else {
-                return Err(ControlError::Record(Finding::new(
-                    "bug",
-                    "an effect without an operation; this is a bug in convexinfra",
-                )));
-            };
-            next = self.tell(|authority| authority.advance(operation, end, now()))?;
-        }
-    }
 }
 
-impl ControlPlane for Host {
-    fn snapshot<'a>(&'a self, project: &'a ProjectName) -> BoxFuture<'a, Result<Snapshot, ControlError>> {
-        Box::pin(self.snapshot_of(project))
-    }
-
-    fn fingerprint_key<'a>(
-        &'a self,
-        project: &'a ProjectName,
-        need: KeyNeed,
-    ) -> BoxFuture<'a, Result<Option<FingerprintKey>, ControlError>> {
-        Box::pin(async move {
-            let key = match (self.home.existing_master_key()?, need) {
-                (None, KeyNeed::IfThere) => return Ok(None),
-                (Some(key), _) => key,
-                (None, KeyNeed::Make) => {
-                    self.home.create()?;
-                    self.home.master_key(self.home.store().exists())?
-                }
-            };
-            Ok(Some(Vault::new(key).fingerprint_key(project)))
-        })
-    }
-
-    fn acquire<'a>(&'a self, project: &'a ProjectName, holder: Holder) -> BoxFuture<'a, Result<Lease, ControlError>> {
-        Box::pin(async move { self.tell(|authority| authority.acquire(project, &holder, now(), process::liveness)) })
-    }
-
-    fn renew<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<(), ControlError>> {
-        Box::pin(async move { self.tell(|authority| authority.renew(lease, now())) })
-    }
-
-    fn release<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<(), ControlError>> {
-        Box::pin(async move { self.tell(|authority| authority.release(lease, now())) })
-    }
-
-    fn settle<'a>(&'a self, lease: &'a Lease, origin: &'a str, claim: Claim) -> BoxFuture<'a, Result<(), ControlError>> {
-        Box::pin(async move { self.tell(|authority| authority.settle(lease, origin, claim, now())) })
-    }
-
-    fn run<'a>(
-        &'a self,
-        lease: &'a Lease,
-        request: Request,
-        notice: Notice<'a>,
-    ) -> BoxFuture<'a, Result<Outcome, ControlError>> {
-        Box::pin(self.run_operation(lease, request, notice))
-    }
-
-    fn credentials<'a>(
-        &'a self,
-        project: &'a ProjectName,
-        backend: &'a BackendName,
-    ) -> BoxFuture<'a, Result<Credentials, ControlError>> {
-        Box::pin(async move {
-            let unknown = || ControlError::NoSuchBackend { project: project.clone(), backend: backend.clone() };
-            self.ask(|authority| authority.credentials(project, backend))?.ok_or_else(unknown)
-        })
-    }
-
-    fn logs<'a>(
-        &'a self,
-        project: &'a ProjectName,
-        backend: &'a BackendName,
-        from: LogFrom,
-    ) -> BoxFuture<'a, Result<LogPiece, ControlError>> {
-        Box::pin(async move {
-            let unknown = || ControlError::NoSuchBackend { project: project.clone(), backend: backend.clone() };
-            let placement = self.ask(|authority| authority.place_of(project, backend))?.ok_or_else(unknown)?;
-            let provider = self.provider(placement.spec.provider).map_err(ControlError::Refused)?;
-            let from = match from {
-                LogFrom::Tail(lines) => LogPosition::Tail(lines),
-                LogFrom::Byte(byte) => LogPosition::Byte(byte),
-            };
-            let chunk = provider
-                .logs(&placement, from)
-                .await
-                .map_err(|error| ControlError::Unreachable(perform::failure(&placement, &error).finding))?;
-            Ok(LogPiece { text: chunk.text, next: chunk.next })
-        })
-    }
-
-    fn history<'a>(&'a self, project: &'a ProjectName, limit: u32) -> BoxFuture<'a, Result<Vec<HistoryEntry>, ControlError>> {
-        Box::pin(async move { Ok(self.ask(|authority| authority.history(project, limit))?.unwrap_or_default()) })
-    }
-
-    fn holder<'a>(&'a self, project: &'a ProjectName) -> BoxFuture<'a, Result<Option<Holder>, ControlError>> {
-        Box::pin(async move { Ok(self.ask(|authority| authority.holder(project, now(), process::liveness))?.flatten()) })
-    }
+/// A panic elsewhere leaves rows as the transaction left them, so what a mutex guards stays usable.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The time now, as this machine has it.

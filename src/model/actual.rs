@@ -10,13 +10,15 @@ use super::field::FieldPath;
 use super::fingerprint::Fingerprint;
 use super::identifier::{BackendId, Generation, Revision};
 use super::name::{BackendName, InstanceName, ProjectName};
+use super::operation::OperationRecord;
 use super::provider::ProviderKind;
+use super::quota::Quota;
 use super::release::Release;
 use super::spec::BackendSpec;
 use super::time::Timestamp;
 
 /// One project as the control plane sees it at one moment.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Snapshot {
     /// The project.
     pub project: ProjectName,
@@ -28,10 +30,16 @@ pub struct Snapshot {
     pub origin: Option<String>,
     /// Its backends.
     pub backends: Vec<ActualBackend>,
+    /// What the control plane allows the project at most.
+    #[serde(default)]
+    pub quota: Quota,
+    /// The operations that have not ended.
+    #[serde(default)]
+    pub operations: Vec<OperationRecord>,
 }
 
 /// Who answers for a project, and what it can carry out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ControlPlane {
     /// `embedded`, or the URL.
     pub name: String,
@@ -40,7 +48,7 @@ pub struct ControlPlane {
 }
 
 /// One backend: what was last asked of it, and what is seen of it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ActualBackend {
     /// Its identity across renames.
     pub id: BackendId,
@@ -96,7 +104,7 @@ pub struct Endpoints {
 }
 
 /// What is seen of a backend now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Observation {
     /// Whether it runs.
     pub state: RunState,

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
+use super::Secret;
+
 /// What a plan shows instead of a secret: equal secrets of one project have equal fingerprints, and without the
 /// key of the control plane nobody can test a guess against one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -29,6 +31,17 @@ impl FingerprintKey {
     /// Takes the 32 bytes that the control plane derived for the project.
     pub fn new(bytes: [u8; 32]) -> Self {
         Self(Zeroizing::new(bytes))
+    }
+
+    /// Takes the 64 hex digits that [`FingerprintKey::to_hex`] gave; none when they are something else.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let bytes = Zeroizing::new(hex::decode(text).ok()?);
+        Some(Self::new(bytes.as_slice().try_into().ok()?))
+    }
+
+    /// The key itself, for a client that may have it.
+    pub fn to_hex(&self) -> Secret {
+        Secret::new(hex::encode(self.0.as_slice()))
     }
 
     /// The fingerprint of a value: the first 64 bits of its HMAC-SHA-256.

@@ -41,6 +41,33 @@ text_identifier!(
     /// One accepted piece of work.
     OperationId
 );
+text_identifier!(
+    /// The public part of a token: by it a token is listed, named in the history and revoked.
+    TokenId
+);
+
+/// One step of one plan: the name under which work is accepted once, however often it is sent.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct StepKey {
+    /// The digest of the plan.
+    pub plan: String,
+    /// The step in it.
+    pub step: String,
+}
+
+impl StepKey {
+    /// Reads what [`fmt::Display`] wrote: a digest holds no `/`.
+    pub fn parse(text: &str) -> Self {
+        let (plan, step) = text.split_once('/').unwrap_or(("", text));
+        Self { plan: plan.to_owned(), step: step.to_owned() }
+    }
+}
+
+impl fmt::Display for StepKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.plan, self.step)
+    }
+}
 
 macro_rules! counter {
     ($(#[$doc:meta])* $name:ident) => {

@@ -3,6 +3,7 @@
 //! Must not do: IO, async, clocks, randomness, the terminal. Everything here is plain data that
 //! every other module may use and that uses none of them.
 
+mod access;
 mod actual;
 mod address;
 mod desired;
@@ -11,8 +12,10 @@ mod field;
 mod fingerprint;
 mod identifier;
 mod name;
+mod operation;
 mod placement;
 mod provider;
+mod quota;
 mod release;
 mod report;
 mod secret;
@@ -20,16 +23,19 @@ mod size;
 mod spec;
 mod time;
 
+pub use access::{Actor, IssuedToken, Scope, TokenRecord, TokenRequest};
 pub use actual::{ActualBackend, ControlPlane, Data, Deviation, Endpoints, Observation, Phase, RunState, Snapshot};
 pub use address::{Address, AddressKind};
 pub use desired::{Budget, DEFAULT_ENV_FILE, Desired, DesiredBackend, EnvFileActual, EnvFileTarget, Moved, SecretState};
 pub use exit::Exit;
 pub use field::{FieldPath, FieldValue, fields, secret_slots};
 pub use fingerprint::{Digest, Fingerprint, FingerprintKey};
-pub use identifier::{BackendId, Generation, OperationId, Revision};
+pub use identifier::{BackendId, Generation, OperationId, Revision, StepKey, TokenId};
 pub use name::{BackendName, INSTANCE_NAME_MAX, InstanceName, NAME_MAX, NameError, ProjectName};
+pub use operation::{OperationKind, OperationRecord, OperationState};
 pub use placement::{Placement, PortPair, References};
 pub use provider::ProviderKind;
+pub use quota::{Excess, Quota, Usage};
 pub use release::{Release, ReleaseError, ReleaseOrder};
 pub use report::{Edit, Finding, Report, Span};
 pub use secret::{Secret, SecretRef, SecretSource};

@@ -45,7 +45,7 @@ pub struct Placement {
 }
 
 /// Two ports of this machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PortPair {
     /// Of the API.
     pub api: u16,

@@ -147,6 +147,11 @@ impl Cpus {
         Some(Self(milli.round() as u32))
     }
 
+    /// From thousandths of one core.
+    pub fn from_milli(milli: u32) -> Self {
+        Self(milli)
+    }
+
     /// Thousandths of one core.
     pub fn milli(self) -> u32 {
         self.0

@@ -15,7 +15,7 @@ use super::size::{ByteSize, Cpus};
 use super::time::TimeSpan;
 
 /// What one backend should be: the manifest's block with `[defaults]` applied, without its secrets' values.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct BackendSpec {
     /// Where it runs.
     pub provider: ProviderKind,
@@ -96,7 +96,7 @@ impl BackendSpec {
 }
 
 /// Where documents are kept.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "engine", rename_all = "lowercase")]
 pub enum Storage {
     /// A SQLite file beside the process.
@@ -128,7 +128,7 @@ impl Storage {
 }
 
 /// A database server.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ServerStorage {
     /// Its URL with user and password, without a path; none when it is managed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -145,7 +145,7 @@ pub struct ServerStorage {
 }
 
 /// How a database connection is protected.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Tls {
     /// Required, with the server's certificate checked against the system's roots.
@@ -158,7 +158,7 @@ pub enum Tls {
 }
 
 /// Where files are kept.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "engine", rename_all = "lowercase")]
 pub enum Files {
     /// A directory beside the process.
@@ -169,7 +169,7 @@ pub enum Files {
 }
 
 /// Buckets of an S3 service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct S3Files {
     /// How the five buckets are named.
     pub buckets: BucketNames,
@@ -187,7 +187,7 @@ pub struct S3Files {
 }
 
 /// How the five buckets that Convex wants are named.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BucketNames {
     /// One bucket plays all five parts; object keys are random, so they do not meet.
@@ -197,7 +197,7 @@ pub enum BucketNames {
 }
 
 /// Static credentials of an S3 service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct S3Credentials {
     /// The access key's id.
     pub access_key_id: SecretRef,
@@ -206,7 +206,7 @@ pub struct S3Credentials {
 }
 
 /// A text that may be written in place or come from outside; no secret, but not for every repository to hold.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TextValue {
     /// Written in the manifest.
@@ -216,7 +216,7 @@ pub enum TextValue {
 }
 
 /// What a backend may use. Nothing means the provider's own default.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Resources {
     /// Processor.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -230,7 +230,7 @@ pub struct Resources {
 }
 
 /// URLs under which clients reach a backend, without a trailing slash.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Origins {
     /// Of the API; a host root, because clients drop any path.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -241,7 +241,7 @@ pub struct Origins {
 }
 
 /// The backend's own knobs; nothing means the backend's own default, except where convexinfra always sets one.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Tuning {
     /// `APPLICATION_MAX_CONCURRENT_QUERIES`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -288,7 +288,7 @@ pub struct Tuning {
 }
 
 /// What only the provider understands: one table per provider, of which only the chosen one counts.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ProviderSettings {
     /// `[backends.x.simulated]`
     #[serde(skip_serializing_if = "is_default", default)]
@@ -308,7 +308,7 @@ pub struct ProviderSettings {
 }
 
 /// `[backends.x.simulated]`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct SimulatedSettings {
     /// Whether a process runs; without one the backend exists only as a record.
     pub listen: bool,
@@ -321,7 +321,7 @@ impl Default for SimulatedSettings {
 }
 
 /// `[backends.x.local]`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LocalSettings {
     /// The executable to run, absolute once lowered.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -329,7 +329,7 @@ pub struct LocalSettings {
 }
 
 /// `[backends.x.docker]`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct DockerSettings {
     /// The backend's image instead of the official one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -372,7 +372,7 @@ impl fmt::Display for PullPolicy {
 }
 
 /// `[backends.x.fly]`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct FlySettings {
     /// The organisation that owns the app.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -386,7 +386,7 @@ pub struct FlySettings {
 }
 
 /// `[backends.x.kubernetes]`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct KubernetesSettings {
     /// The context of the kubeconfig.
     #[serde(skip_serializing_if = "Option::is_none", default)]

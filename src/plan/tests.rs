@@ -62,6 +62,8 @@ fn actual(backends: Vec<ActualBackend>) -> Actual {
             },
             origin: Some("folder /app".to_owned()),
             backends,
+            quota: crate::model::Quota::default(),
+            operations: Vec::new(),
         },
         env_files: BTreeMap::new(),
     }

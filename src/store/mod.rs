@@ -3,14 +3,21 @@
 //! Must not do: decide anything. It keeps rows, whole transactions at a time; what a row means is the authority's
 //! business. Synchronous, because the SQL of a Durable Object is, and so is SQLite here.
 
+mod error;
 mod row;
 mod sqlite;
+mod sqlite_access;
+mod sqlite_events;
+mod sqlite_operations;
 mod sqlite_rows;
 
-pub use row::{BackendRow, EventRow, LeaseRow, OperationRow, ProjectRow};
+pub use error::StoreError;
+pub use row::{BackendRow, Bond, EventRow, LeaseRow, OperationRow, ProjectRow, TokenRow};
 pub use sqlite::{Durability, SqliteStore};
 
-use crate::model::{BackendId, BackendName, InstanceName, OperationId, PortPair, ProjectName};
+use crate::model::{
+    BackendId, BackendName, InstanceName, OperationId, PortPair, ProjectName, Quota, StepKey, Timestamp, TokenId, Usage,
+};
 
 /// Rows inside one transaction.
 pub trait Rows {
@@ -34,20 +41,52 @@ pub trait Rows {
     fn instance_name_taken(&self, name: &InstanceName) -> Result<bool, StoreError>;
     /// The ports that all backends of all projects hold, ascending by the first of each pair.
     fn ports(&self) -> Result<Vec<PortPair>, StoreError>;
-    /// The operation that was accepted under a key.
-    fn operation(&self, project: &ProjectName, key: &str) -> Result<Option<OperationRow>, StoreError>;
+    /// The backends whose time was over before this moment, the longest first.
+    fn expired(&self, before: Timestamp) -> Result<Vec<BackendRow>, StoreError>;
+    /// What all backends of a project ask for together.
+    fn usage(&self, project: &ProjectName) -> Result<Usage, StoreError>;
+    /// The operation that was accepted for a step.
+    fn operation(&self, project: &ProjectName, step: &StepKey) -> Result<Option<OperationRow>, StoreError>;
+    /// One operation by its id.
+    fn operation_by_id(&self, id: &OperationId) -> Result<Option<OperationRow>, StoreError>;
+    /// The last operations of a project, oldest first.
+    fn operations(&self, project: &ProjectName, limit: u32) -> Result<Vec<OperationRow>, StoreError>;
+    /// The operations that have not ended, of one project or of all, oldest first.
+    fn open_operations(&self, project: Option<&ProjectName>) -> Result<Vec<OperationRow>, StoreError>;
+    /// The operations on one backend that have not ended, oldest first.
+    fn open_operations_on(&self, project: &ProjectName, backend: &BackendName) -> Result<Vec<OperationRow>, StoreError>;
     /// Appends an accepted operation and returns its id.
     fn accept_operation(&self, row: &OperationRow) -> Result<OperationId, StoreError>;
+    /// Notes what an operation still has to make once the old backend is gone.
+    fn put_pending(&self, id: &OperationId, pending: Option<&[u8]>) -> Result<(), StoreError>;
     /// Notes how an operation ended.
-    fn end_operation(&self, id: &OperationId, ended_at: crate::model::Timestamp, outcome: &str) -> Result<(), StoreError>;
+    fn end_operation(&self, id: &OperationId, ended_at: Timestamp, outcome: &str) -> Result<(), StoreError>;
+    /// Appends what an operation says, and returns its number in that operation, from 1.
+    fn append_notice(&self, id: &OperationId, message: &str) -> Result<u64, StoreError>;
+    /// What an operation has said after a number.
+    fn notices(&self, id: &OperationId, after: u64) -> Result<Vec<(u64, String)>, StoreError>;
+    /// Forgets what operations said that ended before this moment.
+    fn forget_notices(&self, before: Timestamp) -> Result<(), StoreError>;
     /// The lease of a project.
     fn lease(&self, project: &ProjectName) -> Result<Option<LeaseRow>, StoreError>;
     /// Writes a lease.
     fn put_lease(&self, row: &LeaseRow) -> Result<(), StoreError>;
-    /// Appends an event.
+    /// The bond of the newest bound event of a project.
+    fn chain(&self, project: Option<&ProjectName>) -> Result<Option<Bond>, StoreError>;
+    /// Appends an event; its bond becomes that of its project.
     fn append_event(&self, event: &EventRow) -> Result<(), StoreError>;
-    /// The last events of a project, oldest first.
-    fn events(&self, project: &ProjectName, limit: u32) -> Result<Vec<EventRow>, StoreError>;
+    /// The last events of a project, or of none, oldest first.
+    fn events(&self, project: Option<&ProjectName>, limit: u32) -> Result<Vec<EventRow>, StoreError>;
+    /// All tokens, oldest first.
+    fn tokens(&self) -> Result<Vec<TokenRow>, StoreError>;
+    /// One token.
+    fn token(&self, id: &TokenId) -> Result<Option<TokenRow>, StoreError>;
+    /// Writes a token.
+    fn put_token(&self, row: &TokenRow) -> Result<(), StoreError>;
+    /// The ceilings of a project, or those of every project that has none of its own.
+    fn quota(&self, project: Option<&ProjectName>) -> Result<Option<Quota>, StoreError>;
+    /// Writes them.
+    fn put_quota(&self, project: Option<&ProjectName>, quota: &Quota) -> Result<(), StoreError>;
 }
 
 /// A place that keeps rows.
@@ -67,68 +106,6 @@ pub trait Store {
         durability: Durability,
         work: impl FnOnce(&dyn Rows) -> Result<T, E>,
     ) -> Result<T, E>;
-}
-
-/// Why rows could not be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The file belongs to a newer convexinfra.
-    #[error("the store `{path}` was written by a newer convexinfra (schema {found}, this one knows up to {known})")]
-    Newer {
-        /// The file.
-        path: String,
-        /// Its schema.
-        found: u32,
-        /// The newest schema that this build knows.
-        known: u32,
-    },
-    /// The file is not a store, or a damaged one.
-    #[error("the store `{path}` is damaged or is no convexinfra store")]
-    Damaged {
-        /// The file.
-        path: String,
-        /// What SQLite says.
-        #[source]
-        source: rusqlite::Error,
-    },
-    /// There is no room to write.
-    #[error("there is no room left to write `{path}`")]
-    Full {
-        /// The file.
-        path: String,
-    },
-    /// The file may not be read or written.
-    #[error("the store `{path}` may not be read or written")]
-    Denied {
-        /// The file.
-        path: String,
-        /// What the system says.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// Another process has been writing for too long.
-    #[error("the store `{path}` stayed locked by another process")]
-    Busy {
-        /// The file.
-        path: String,
-    },
-    /// A row does not say what a row says.
-    #[error("the store `{path}` has a row that cannot be read: {what}")]
-    Row {
-        /// The file.
-        path: String,
-        /// Which one.
-        what: String,
-    },
-    /// Anything else that SQLite says.
-    #[error("the store `{path}` could not be used")]
-    Sql {
-        /// The file.
-        path: String,
-        /// What SQLite says.
-        #[source]
-        source: rusqlite::Error,
-    },
 }
 
 #[cfg(test)]

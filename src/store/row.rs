@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    BackendId, BackendName, BackendSpec, Endpoints, FieldPath, Fingerprint, Generation, InstanceName, Phase, PortPair,
-    ProjectName, References, Release, Revision, Timestamp,
+    Actor, BackendId, BackendName, BackendSpec, Endpoints, FieldPath, Fingerprint, Generation, InstanceName, OperationId,
+    OperationKind, Phase, PortPair, ProjectName, References, Release, Revision, StepKey, Timestamp, TokenRecord,
 };
 
 /// A project.
@@ -75,19 +75,25 @@ impl BackendRow {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OperationRow {
     /// Its id; empty while it is not accepted.
-    pub id: Option<crate::model::OperationId>,
+    pub id: Option<OperationId>,
     /// The project.
     pub project: ProjectName,
     /// The backend.
     pub backend: BackendName,
-    /// The key under which it was asked for.
-    pub key: String,
-    /// `put` or `remove`.
-    pub kind: String,
+    /// The step that asked for it.
+    pub step: StepKey,
+    /// What is done.
+    pub kind: OperationKind,
+    /// Who asked for it; none in rows from before that was written down.
+    pub actor: Option<Actor>,
     /// When it was accepted.
     pub accepted_at: Timestamp,
+    /// When it ended; none while it has not.
+    pub ended_at: Option<Timestamp>,
     /// How it ended, as JSON; none while it has not.
     pub outcome: Option<String>,
+    /// What still has to be made once the old backend is gone, sealed; none where nothing is replaced.
+    pub pending: Option<Vec<u8>>,
 }
 
 /// The right to change a project.
@@ -108,8 +114,8 @@ pub struct LeaseRow {
 pub struct EventRow {
     /// Its number; zero while it is not appended.
     pub sequence: u64,
-    /// The project.
-    pub project: ProjectName,
+    /// The project; none when it is about no project.
+    pub project: Option<ProjectName>,
     /// When.
     pub at: Timestamp,
     /// What, such as `operation_accepted`.
@@ -118,4 +124,28 @@ pub struct EventRow {
     pub backend: Option<String>,
     /// What there is to say; never a secret.
     pub detail: String,
+    /// Who did it.
+    pub actor: Option<Actor>,
+    /// The digest of the plan that it was a part of.
+    pub plan: Option<String>,
+    /// What binds it to the event before it; none in rows from before that was done.
+    pub bond: Option<Bond>,
+}
+
+/// What binds an event to the one before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bond {
+    /// How many bound events its project has up to this one.
+    pub position: u64,
+    /// The hash over this event and the hash before it.
+    pub hash: String,
+}
+
+/// A token as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRow {
+    /// What may be shown of it.
+    pub record: TokenRecord,
+    /// The SHA-256 of the token.
+    pub hash: Vec<u8>,
 }

@@ -17,7 +17,7 @@ use crate::fault;
 const APPLICATION_ID: i32 = 0x6376_7869;
 
 /// Every step from an empty file to the newest schema; `user_version` counts how many were taken.
-const MIGRATIONS: [&str; 1] = [include_str!("schema_1.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
 
 /// How long to wait for another process that is writing.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -79,10 +79,24 @@ impl SqliteStore {
             },
             other => other?,
         };
-        if store.version()? == 0 {
-            return Ok(None);
+        match store.version()? as usize {
+            0 => Ok(None),
+            version if version < MIGRATIONS.len() => store.newest_in_memory().map(Some),
+            _ => Ok(Some(store)),
         }
-        Ok(Some(store))
+    }
+
+    /// A copy with today's schema. Reading must not change a file that an older convexinfra wrote.
+    fn newest_in_memory(self) -> Result<Self, StoreError> {
+        let copy = || -> rusqlite::Result<Connection> {
+            let mut memory = Connection::open_in_memory()?;
+            rusqlite::backup::Backup::new(&self.connection, &mut memory)?.run_to_completion(1024, BUSY_PAUSE, None)?;
+            Ok(memory)
+        };
+        let connection = copy().map_err(|error| sql(&self.path, error))?;
+        let store = Self { connection, path: self.path, durability: Cell::new(None) };
+        store.take_steps().map_err(|error| sql(&store.path, error))?;
+        Ok(store)
     }
 
     fn connect(path: &Path, flags: OpenFlags) -> Result<Self, StoreError> {
@@ -152,19 +166,27 @@ impl SqliteStore {
             // The journal mode belongs to the file and cannot change inside a transaction.
             self.connection.pragma_update(None, "journal_mode", "WAL")?;
             fault::point("store.journal_mode");
-            let transaction = rusqlite::Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
-            // Somebody else may have migrated while we waited for the lock.
-            let version: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-            for migration in MIGRATIONS.iter().skip(version as usize) {
-                transaction.execute_batch(migration)?;
-            }
-            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-            transaction.pragma_update(None, "user_version", u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX))?;
-            transaction.commit()
+            self.take_steps()
         };
         run().map_err(|error| sql(&self.path, error))?;
         fault::point("store.migrated");
         Ok(())
+    }
+
+    /// Takes every step that is missing, all of them or none.
+    fn take_steps(&self) -> rusqlite::Result<()> {
+        let transaction = rusqlite::Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
+        // Somebody else may have migrated while we waited for the lock.
+        let version: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        for migration in MIGRATIONS.iter().skip(version as usize) {
+            transaction.execute_batch(migration)?;
+        }
+        if version == 1 {
+            super::sqlite_rows::note_resources(&transaction)?;
+        }
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX))?;
+        transaction.commit()
     }
 
     fn require(&self, durability: Durability) -> Result<(), StoreError> {

@@ -8,9 +8,10 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::sqlite::sql;
-use super::{BackendRow, EventRow, LeaseRow, OperationRow, ProjectRow, Rows, StoreError};
+use super::{BackendRow, Bond, EventRow, LeaseRow, OperationRow, ProjectRow, Rows, StoreError, TokenRow};
 use crate::model::{
-    BackendId, BackendName, Endpoints, Generation, InstanceName, OperationId, PortPair, ProjectName, Revision, Timestamp,
+    BackendId, BackendName, BackendSpec, ByteSize, Cpus, Endpoints, Generation, InstanceName, OperationId, PortPair,
+    ProjectName, Quota, Resources, Revision, StepKey, Timestamp, TokenId, Usage,
 };
 
 /// The rows that one transaction sees.
@@ -20,14 +21,14 @@ pub(super) struct SqliteRows<'a> {
 }
 
 impl SqliteRows<'_> {
-    fn run(&self, statement: &str, parameters: impl rusqlite::Params) -> Result<usize, StoreError> {
+    pub(super) fn run(&self, statement: &str, parameters: impl rusqlite::Params) -> Result<usize, StoreError> {
         self.connection
             .prepare_cached(statement)
             .and_then(|mut statement| statement.execute(parameters))
             .map_err(|error| sql(self.path, error))
     }
 
-    fn one<T>(
+    pub(super) fn one<T>(
         &self,
         statement: &str,
         parameters: impl rusqlite::Params,
@@ -39,7 +40,7 @@ impl SqliteRows<'_> {
             .map_err(|error| sql(self.path, error))
     }
 
-    fn many<T>(
+    pub(super) fn many<T>(
         &self,
         statement: &str,
         parameters: impl rusqlite::Params,
@@ -52,21 +53,21 @@ impl SqliteRows<'_> {
     }
 }
 
-fn unreadable(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+pub(super) fn unreadable(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
 }
 
-fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+pub(super) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
     let text = row.get_ref(column)?.as_str()?;
     serde_json::from_str(text).map_err(|error| unreadable(column, error))
 }
 
-fn text_of<T: serde::Serialize>(value: &T) -> String {
+pub(super) fn text_of<T: serde::Serialize>(value: &T) -> String {
     // The rows hold plain data with text keys, which always serialises.
     serde_json::to_string(value).unwrap_or_default()
 }
 
-fn project_name(row: &Row<'_>, column: usize) -> rusqlite::Result<ProjectName> {
+pub(super) fn project_name(row: &Row<'_>, column: usize) -> rusqlite::Result<ProjectName> {
     ProjectName::parse(row.get_ref(column)?.as_str()?).map_err(|error| unreadable(column, error))
 }
 
@@ -140,12 +141,14 @@ impl Rows for SqliteRows<'_> {
 
     fn put_backend(&self, row: &BackendRow) -> Result<(), StoreError> {
         let statement = format!(
-            "INSERT INTO backends ({BACKEND_COLUMNS})
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)
+            "INSERT INTO backends ({BACKEND_COLUMNS}, cpus, memory, disk)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)
              ON CONFLICT (id) DO UPDATE SET name = ?3, instance_name = ?4, phase = ?5, generation = ?6, spec = ?7, fingerprints = ?8,
              managed_env = ?9, url = ?10, site_url = ?11, admin_key = ?12, api_port = ?13, site_port = ?14, provider_references = ?15,
-             has_been_ready = ?16, expires_at = ?18, sealed = ?19, newest_release = ?20"
+             has_been_ready = ?16, expires_at = ?18, sealed = ?19, newest_release = ?20, cpus = ?21, memory = ?22,
+             disk = ?23"
         );
+        let [cpus, memory, disk] = resources(&row.spec);
         self.run(
             &statement,
             params![
@@ -169,6 +172,9 @@ impl Rows for SqliteRows<'_> {
                 row.expires_at.map(|time| time.0),
                 row.sealed,
                 row.newest_release.as_ref().map(text_of),
+                cpus,
+                memory,
+                disk,
             ],
         )
         .map(drop)
@@ -176,6 +182,26 @@ impl Rows for SqliteRows<'_> {
 
     fn delete_backend(&self, id: &BackendId) -> Result<(), StoreError> {
         self.run("DELETE FROM backends WHERE id = ?1", [id.as_str()]).map(drop)
+    }
+
+    fn expired(&self, before: Timestamp) -> Result<Vec<BackendRow>, StoreError> {
+        let statement = format!(
+            "SELECT {BACKEND_COLUMNS} FROM backends WHERE expires_at IS NOT NULL AND expires_at <= ?1 ORDER BY expires_at"
+        );
+        self.many(&statement, [before.0], backend)
+    }
+
+    fn usage(&self, project: &ProjectName) -> Result<Usage, StoreError> {
+        let sums = "SELECT count(*), coalesce(sum(cpus), 0), coalesce(sum(memory), 0), coalesce(sum(disk), 0) FROM backends WHERE project = ?1";
+        let usage = self.one(sums, [project.as_str()], |row| {
+            Ok(Usage {
+                backends: row.get(0)?,
+                cpus: Cpus::from_milli(row.get(1)?),
+                memory: ByteSize::from_bytes(row.get(2)?),
+                disk: ByteSize::from_bytes(row.get(3)?),
+            })
+        })?;
+        Ok(usage.unwrap_or_default())
     }
 
     fn instance_name_taken(&self, name: &InstanceName) -> Result<bool, StoreError> {
@@ -188,35 +214,53 @@ impl Rows for SqliteRows<'_> {
         })
     }
 
-    fn operation(&self, project: &ProjectName, key: &str) -> Result<Option<OperationRow>, StoreError> {
-        self.one(
-            "SELECT id, project, backend, key, kind, accepted_at, outcome FROM operations WHERE project = ?1 AND key = ?2",
-            [project.as_str(), key],
-            |row| {
-                Ok(OperationRow {
-                    id: Some(OperationId::new(row.get::<_, i64>(0)?.to_string())),
-                    project: project_name(row, 1)?,
-                    backend: BackendName::parse(row.get_ref(2)?.as_str()?).map_err(|error| unreadable(2, error))?,
-                    key: row.get(3)?,
-                    kind: row.get(4)?,
-                    accepted_at: Timestamp(row.get(5)?),
-                    outcome: row.get(6)?,
-                })
-            },
-        )
+    fn operation(&self, project: &ProjectName, step: &StepKey) -> Result<Option<OperationRow>, StoreError> {
+        self.operation_for(project, step)
+    }
+
+    fn operation_by_id(&self, id: &OperationId) -> Result<Option<OperationRow>, StoreError> {
+        self.operation_with_id(id)
+    }
+
+    fn operations(&self, project: &ProjectName, limit: u32) -> Result<Vec<OperationRow>, StoreError> {
+        self.last_operations(project, limit)
+    }
+
+    fn open_operations(&self, project: Option<&ProjectName>) -> Result<Vec<OperationRow>, StoreError> {
+        self.operations_not_ended(project)
+    }
+
+    fn open_operations_on(&self, project: &ProjectName, backend: &BackendName) -> Result<Vec<OperationRow>, StoreError> {
+        self.operations_not_ended_on(project, backend)
     }
 
     fn accept_operation(&self, row: &OperationRow) -> Result<OperationId, StoreError> {
-        self.run(
-            "INSERT INTO operations (project, backend, key, kind, accepted_at) VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![row.project.as_str(), row.backend.as_str(), row.key, row.kind, row.accepted_at.0],
-        )?;
-        Ok(OperationId::new(self.connection.last_insert_rowid().to_string()))
+        self.insert_operation(row)
+    }
+
+    fn put_pending(&self, id: &OperationId, pending: Option<&[u8]>) -> Result<(), StoreError> {
+        self.run("UPDATE operations SET pending = ?2 WHERE id = ?1", params![id.as_str(), pending]).map(drop)
     }
 
     fn end_operation(&self, id: &OperationId, ended_at: Timestamp, outcome: &str) -> Result<(), StoreError> {
-        self.run("UPDATE operations SET ended_at = ?2, outcome = ?3 WHERE id = ?1", params![id.as_str(), ended_at.0, outcome])
-            .map(drop)
+        // What was pending holds secrets, and is of no use any more.
+        self.run(
+            "UPDATE operations SET ended_at = ?2, outcome = ?3, pending = NULL WHERE id = ?1",
+            params![id.as_str(), ended_at.0, outcome],
+        )
+        .map(drop)
+    }
+
+    fn append_notice(&self, id: &OperationId, message: &str) -> Result<u64, StoreError> {
+        self.insert_notice(id, message)
+    }
+
+    fn notices(&self, id: &OperationId, after: u64) -> Result<Vec<(u64, String)>, StoreError> {
+        self.notices_after(id, after)
+    }
+
+    fn forget_notices(&self, before: Timestamp) -> Result<(), StoreError> {
+        self.delete_notices(before)
     }
 
     fn lease(&self, project: &ProjectName) -> Result<Option<LeaseRow>, StoreError> {
@@ -239,30 +283,63 @@ impl Rows for SqliteRows<'_> {
         .map(drop)
     }
 
+    fn chain(&self, project: Option<&ProjectName>) -> Result<Option<Bond>, StoreError> {
+        self.chain_of(project)
+    }
+
     fn append_event(&self, event: &EventRow) -> Result<(), StoreError> {
+        self.insert_event(event)
+    }
+
+    fn events(&self, project: Option<&ProjectName>, limit: u32) -> Result<Vec<EventRow>, StoreError> {
+        self.last_events(project, limit)
+    }
+
+    fn tokens(&self) -> Result<Vec<TokenRow>, StoreError> {
+        self.all_tokens()
+    }
+
+    fn token(&self, id: &TokenId) -> Result<Option<TokenRow>, StoreError> {
+        self.token_with_id(id)
+    }
+
+    fn put_token(&self, row: &TokenRow) -> Result<(), StoreError> {
+        self.write_token(row)
+    }
+
+    fn quota(&self, project: Option<&ProjectName>) -> Result<Option<Quota>, StoreError> {
+        self.one("SELECT quota FROM quotas WHERE project = ?1", [project_key(project)], |row| json(row, 0))
+    }
+
+    fn put_quota(&self, project: Option<&ProjectName>, quota: &Quota) -> Result<(), StoreError> {
         self.run(
-            "INSERT INTO events (project, at, kind, backend, detail) VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![event.project.as_str(), event.at.0, event.kind, event.backend, event.detail],
+            "INSERT INTO quotas (project, quota) VALUES (?1, ?2) ON CONFLICT (project) DO UPDATE SET quota = ?2",
+            params![project_key(project), text_of(quota)],
         )
         .map(drop)
     }
+}
 
-    fn events(&self, project: &ProjectName, limit: u32) -> Result<Vec<EventRow>, StoreError> {
-        let mut events = self.many(
-            "SELECT sequence, project, at, kind, backend, detail FROM events WHERE project = ?1 ORDER BY sequence DESC LIMIT ?2",
-            params![project.as_str(), limit],
-            |row| {
-                Ok(EventRow {
-                    sequence: row.get(0)?,
-                    project: project_name(row, 1)?,
-                    at: Timestamp(row.get(2)?),
-                    kind: row.get(3)?,
-                    backend: row.get(4)?,
-                    detail: row.get(5)?,
-                })
-            },
-        )?;
-        events.reverse();
-        Ok(events)
+/// How a project is named where there may be none.
+pub(super) fn project_key(project: Option<&ProjectName>) -> &str {
+    project.map_or("", ProjectName::as_str)
+}
+
+/// Notes what every backend asks for, in rows from before that was done.
+pub(super) fn note_resources(connection: &Connection) -> rusqlite::Result<()> {
+    let mut read = connection.prepare("SELECT id, spec FROM backends")?;
+    let mut write = connection.prepare("UPDATE backends SET cpus = ?2, memory = ?3, disk = ?4 WHERE id = ?1")?;
+    let mut rows = read.query([])?;
+    while let Some(row) = rows.next()? {
+        let (id, spec): (String, BackendSpec) = (row.get(0)?, json(row, 1)?);
+        let [cpus, memory, disk] = resources(&spec);
+        write.execute(params![id, cpus, memory, disk])?;
     }
+    Ok(())
+}
+
+fn resources(spec: &BackendSpec) -> [i64; 3] {
+    let bytes = |size: Option<ByteSize>| i64::try_from(size.unwrap_or_default().bytes()).unwrap_or(i64::MAX);
+    let Resources { cpus, memory, disk } = &spec.resources;
+    [i64::from(cpus.unwrap_or_default().milli()), bytes(*memory), bytes(*disk)]
 }

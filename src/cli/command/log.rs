@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::cli::args::Log as Args;
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
-use crate::control::HistoryEntry;
+use crate::control::{HistoryEntry, Reach};
 use crate::model::Exit;
 
 /// One entry of the document that `log --json` prints.
@@ -36,7 +36,7 @@ impl<'a> Entry<'a> {
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let (project, loaded) = context.project()?;
     let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
-    let entries = control.history(&project, args.limit).await?;
+    let entries = control.history(&Reach::Project(project.clone()), args.limit).await?;
     let mut text = String::new();
     for entry in &entries {
         let backend = entry.backend.as_deref().unwrap_or("-");

@@ -1,0 +1,68 @@
+//! Ceilings over all backends of a project, enforced whatever a client claims.
+//!
+//! Must not do: keep anybody from using less than before.
+
+use super::audit::Who;
+use super::{Authority, AuthorityError, lease};
+use crate::control::{ControlError, Reach};
+use crate::model::{Actor, BackendSpec, Finding, ProjectName, Quota, Timestamp};
+use crate::store::{Durability, Rows, Store};
+
+impl<S: Store> Authority<S> {
+    /// The ceilings of a project, or those of every project that has none of its own.
+    pub fn quota(&self, reach: &Reach) -> Result<Quota, AuthorityError> {
+        self.store.read(|rows| quota_of(rows, reach.project()))
+    }
+
+    /// Sets those ceilings.
+    pub fn set_quota(&self, reach: &Reach, quota: &Quota, actor: &Actor, now: Timestamp) -> Result<(), AuthorityError> {
+        self.store.write(Durability::Power, |rows| {
+            if let Some(project) = reach.project() {
+                rows.put_project(&lease::project_row(rows, project, now)?)?;
+            }
+            rows.put_quota(reach.project(), quota)?;
+            let detail = serde_json::to_string(quota).unwrap_or_default();
+            self.record(rows, reach.project(), Who { actor, plan: None, at: now }, "quota_set", None, detail)
+        })
+    }
+}
+
+/// The ceilings that hold for a project: its own, else everybody's.
+pub(super) fn quota_of(rows: &dyn Rows, project: Option<&ProjectName>) -> Result<Quota, AuthorityError> {
+    let own = match project {
+        Some(_) => rows.quota(project)?,
+        None => None,
+    };
+    match own {
+        Some(quota) => Ok(quota),
+        None => Ok(rows.quota(None)?.unwrap_or_default()),
+    }
+}
+
+/// Refuses a backend that would take the project over its ceilings.
+pub(super) fn check(
+    rows: &dyn Rows,
+    project: &ProjectName,
+    before: Option<&BackendSpec>,
+    after: &BackendSpec,
+) -> Result<(), AuthorityError> {
+    let quota = quota_of(rows, Some(project))?;
+    if quota == Quota::default() {
+        return Ok(());
+    }
+    let used = rows.usage(project)?;
+    let excesses = used.replacing(before, after).over(&quota, &used);
+    if excesses.is_empty() {
+        return Ok(());
+    }
+    let list: Vec<String> = excesses
+        .iter()
+        .map(|excess| format!("{} of {} where {} are allowed", excess.asked, excess.what, excess.allowed))
+        .collect();
+    let message = format!("the quota of `{project}` does not allow it: {}", list.join(", "));
+    Err(ControlError::Refused(
+        Finding::new("control.over_quota", message)
+            .with_help("ask for less, or have an operator raise it with `convexinfra quota set`"),
+    )
+    .into())
+}

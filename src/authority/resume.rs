@@ -1,0 +1,188 @@
+//! Operations that go on without their client: taking up what was cut off, and removing what has expired.
+//!
+//! Must not do: begin anything that nobody asked for, except a removal that a `ttl` asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::effect::{Effect, Next};
+use super::operation::{Driver, Operation, PutRequest, Stage, end_operation};
+use super::{Authority, AuthorityError, lease};
+use crate::control::{Lease, Outcome, Request, Work};
+use crate::model::{
+    Actor, BackendName, FieldPath, Finding, OperationId, OperationKind, OperationRecord, OperationState, Phase, ProjectName,
+    Secret, StepKey, Timestamp,
+};
+use crate::store::{Durability, OperationRow, Rows, Store};
+
+const SPEC: &str = "spec";
+const FIELD: &str = "field:";
+
+/// An operation that was cut off: its project and backend, the operation, and what has to happen next.
+pub type Resumed = ((ProjectName, BackendName), Operation, Next);
+
+impl<S: Store> Authority<S> {
+    /// Takes up every operation that was cut off, each with its place and what has to happen next to it. Those that
+    /// are known to run are let be.
+    ///
+    /// # Errors
+    /// The rows could not be read or written; nothing was taken up then.
+    pub fn resume(&self, running: &BTreeSet<OperationId>, now: Timestamp) -> Result<Vec<Resumed>, AuthorityError> {
+        let open = self.store.read(|rows| Ok::<_, AuthorityError>(rows.open_operations(None)?))?;
+        if open.iter().all(|row| row.id.as_ref().is_none_or(|id| running.contains(id))) {
+            return Ok(Vec::new());
+        }
+        self.store.write(Durability::Power, |rows| {
+            let mut resumed = Vec::new();
+            for row in rows.open_operations(None)? {
+                let Some(id) = row.id.clone().filter(|id| !running.contains(id)) else { continue };
+                let place = (row.project.clone(), row.backend.clone());
+                let Some((operation, effect)) = self.take_up(rows, id.clone(), row)? else {
+                    let finding = Finding::new("control.superseded", "there is nothing left that it could be done to");
+                    end_operation(rows, &id, Outcome::Failed { operation: id.clone(), finding }, now)?;
+                    continue;
+                };
+                resumed.push((place, operation, Next::Do(effect)));
+            }
+            Ok(resumed)
+        })
+    }
+
+    fn take_up(
+        &self,
+        rows: &dyn Rows,
+        id: OperationId,
+        row: OperationRow,
+    ) -> Result<Option<(Operation, Effect)>, AuthorityError> {
+        let Some(backend) = rows.backend(&row.project, &row.backend)? else { return Ok(None) };
+        let placement = Box::new(self.placement(&backend)?);
+        let (work, effect) = match (row.kind, &row.pending) {
+            (OperationKind::Remove, _) if backend.phase == Phase::Removing => (Stage::Remove, Effect::Remove(placement)),
+            (OperationKind::Remove, _) => return Ok(None),
+            (OperationKind::Put, Some(sealed)) => {
+                let put = self.open_pending(&id, sealed)?;
+                (Stage::Replace(row.backend.clone(), Box::new(put)), Effect::Remove(placement))
+            }
+            (OperationKind::Put, None) => (Stage::Put, Effect::Ensure(placement)),
+        };
+        let actor = row.actor.unwrap_or_else(Actor::control_plane);
+        let operation = Operation {
+            id,
+            project: row.project,
+            backend: backend.id,
+            step: row.step,
+            actor,
+            lease: None,
+            work,
+            strangers: BTreeSet::new(),
+        };
+        Ok(Some((operation, effect)))
+    }
+
+    pub(super) fn seal_pending(&self, id: &OperationId, put: &PutRequest) -> Result<Vec<u8>, AuthorityError> {
+        let mut content: BTreeMap<String, Secret> =
+            put.secrets.iter().map(|(path, value)| (format!("{FIELD}{path}"), value.clone())).collect();
+        content.insert(SPEC.to_owned(), Secret::new(serde_json::to_string(&put.spec).unwrap_or_default()));
+        let mut nonce = [0; 24];
+        (self.entropy)(&mut nonce)?;
+        Ok(self.vault.seal(&pending_name(id), &content, nonce)?)
+    }
+
+    fn open_pending(&self, id: &OperationId, sealed: &[u8]) -> Result<PutRequest, AuthorityError> {
+        let mut content = self.vault.open(&pending_name(id), sealed)?;
+        let spec = content.remove(SPEC).unwrap_or_else(|| Secret::new(""));
+        let spec = serde_json::from_str(spec.expose()).map_err(|_| super::VaultError::Content(pending_name(id)))?;
+        let secrets = content
+            .into_iter()
+            .filter_map(|(slot, value)| slot.strip_prefix(FIELD).map(|path| (FieldPath::new(path), value)))
+            .collect();
+        Ok(PutRequest { spec, secrets })
+    }
+
+    /// The backends whose time is over and that nothing protects.
+    pub fn expired(&self, now: Timestamp) -> Result<Vec<(ProjectName, BackendName)>, AuthorityError> {
+        let rows = self.store.read(|rows| Ok::<_, AuthorityError>(rows.expired(now)?))?;
+        let free = rows.into_iter().filter(|row| !row.spec.protected);
+        Ok(free.map(|row| (row.project, row.name)).collect())
+    }
+
+    /// Begins the removal of a backend whose time is over. None when it has more time by now.
+    ///
+    /// # Errors
+    /// [`ControlError`] when the lease is lost or the backend is protected by now.
+    pub fn expire(
+        &self,
+        lease: &Lease,
+        backend: &BackendName,
+        now: Timestamp,
+    ) -> Result<Option<(Option<Operation>, Next)>, AuthorityError> {
+        let row = self.store.read(|rows| {
+            lease::fenced(rows, lease)?;
+            Ok::<_, AuthorityError>(rows.backend(&lease.project, backend)?)
+        })?;
+        let Some((id, end)) = row.and_then(|row| Some((row.id, row.expires_at.filter(|end| *end <= now)?))) else {
+            return Ok(None);
+        };
+        // The lease keeps everybody else from giving it more time in between.
+        let step = StepKey { plan: "expiry".to_owned(), step: format!("{id}:{}", end.0) };
+        let request = Request { step, backend: backend.clone(), work: Work::Remove };
+        self.accept(lease, Driver::ControlPlane, &Actor::control_plane(), &request, now).map(Some)
+    }
+
+    /// One operation as clients see it.
+    pub fn operation(&self, project: &ProjectName, id: &OperationId) -> Result<Option<OperationRecord>, AuthorityError> {
+        let row = self.store.read(|rows| Ok::<_, AuthorityError>(rows.operation_by_id(id)?))?;
+        Ok(row.filter(|row| row.project == *project).and_then(operation_record))
+    }
+
+    /// The last operations of a project, oldest first.
+    pub fn operations(&self, project: &ProjectName, limit: u32) -> Result<Vec<OperationRecord>, AuthorityError> {
+        let rows = self.store.read(|rows| Ok::<_, AuthorityError>(rows.operations(project, limit)?))?;
+        Ok(rows.into_iter().filter_map(operation_record).collect())
+    }
+
+    /// Whether the step was asked for before, and as which operation.
+    pub fn known(&self, project: &ProjectName, step: &StepKey) -> Result<Option<OperationRecord>, AuthorityError> {
+        let row = self.store.read(|rows| Ok::<_, AuthorityError>(rows.operation(project, step)?))?;
+        Ok(row.and_then(operation_record))
+    }
+
+    /// Writes down what an operation says, and returns its number in that operation.
+    pub fn note(&self, id: &OperationId, message: &str) -> Result<u64, AuthorityError> {
+        self.store.write(Durability::Process, |rows| Ok(rows.append_notice(id, message)?))
+    }
+
+    /// What an operation has said after a number.
+    pub fn notices(&self, id: &OperationId, after: u64) -> Result<Vec<(u64, String)>, AuthorityError> {
+        self.store.read(|rows| Ok(rows.notices(id, after)?))
+    }
+
+    /// Forgets what operations said that ended before this moment.
+    pub fn forget_notices(&self, before: Timestamp) -> Result<(), AuthorityError> {
+        self.store.write(Durability::Process, |rows| Ok(rows.forget_notices(before)?))
+    }
+}
+
+fn pending_name(id: &OperationId) -> String {
+    format!("operation {id}")
+}
+
+/// A row as clients see it.
+pub(super) fn operation_record(row: OperationRow) -> Option<OperationRecord> {
+    let outcome: Option<Outcome> = row.outcome.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    let (state, error) = match outcome {
+        None => (OperationState::Running, None),
+        Some(Outcome::Done { .. }) => (OperationState::Done, None),
+        Some(Outcome::Failed { finding, .. }) => (OperationState::Failed, Some(finding)),
+    };
+    Some(OperationRecord {
+        id: row.id?,
+        backend: row.backend,
+        kind: row.kind,
+        step: row.step,
+        actor: row.actor.unwrap_or_else(Actor::control_plane),
+        accepted_at: row.accepted_at,
+        ended_at: row.ended_at,
+        state,
+        error,
+    })
+}

@@ -1,0 +1,180 @@
+//! Tokens: making them, recognising them, ending them.
+//!
+//! A token reads `cvxi_ID_SECRET`: a prefix by which scanners find it, its public id, 256 random bits as hex, and a
+//! CRC-32 as hex, so that a scanner (and this module) can tell a token from something that only looks like one without
+//! asking anybody. Only its SHA-256 is kept; the secret has 256 random bits, so there is nothing to slow down guessing of.
+//!
+//! Must not do: keep, log or show a token other than to whoever has just asked for it.
+
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::audit::Who;
+use super::{Authority, AuthorityError, allocation, lease};
+use crate::control::ControlError;
+use crate::model::{Actor, Finding, IssuedToken, ProjectName, Scope, Secret, Timestamp, TokenId, TokenRecord, TokenRequest};
+use crate::store::{Durability, Store, TokenRow};
+
+/// What every token begins with.
+pub const TOKEN_PREFIX: &str = "cvxi_";
+const ID_LENGTH: usize = 10;
+const SECRET_BYTES: usize = 32;
+const CHECKSUM_DIGITS: usize = 8;
+/// How long a note may be; it stands in every line of the history.
+const LONGEST_NOTE: usize = 200;
+
+/// Whoever has shown a good token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bearer {
+    record: TokenRecord,
+}
+
+impl Bearer {
+    /// What is known of the token.
+    pub fn record(&self) -> &TokenRecord {
+        &self.record
+    }
+
+    /// The bearer, as the history names them.
+    pub fn actor(&self) -> Actor {
+        Actor { token: Some(self.record.id.clone()), name: self.record.note.clone() }
+    }
+
+    /// Whether the token allows something in a project, or in the control plane as a whole.
+    ///
+    /// # Errors
+    /// [`ControlError::NotAuthorised`] says what is missing, and nothing about what there is.
+    pub fn may(&self, scope: Scope, project: Option<&ProjectName>) -> Result<(), ControlError> {
+        let TokenRecord { scope: has, project: own, id, .. } = &self.record;
+        if *has == Scope::Operator {
+            return Ok(());
+        }
+        if let (Some(own), Some(asked)) = (own, project)
+            && own != asked
+        {
+            let message = format!("token {id} opens project `{own}`, and this is about `{asked}`");
+            let help = format!("ask an operator for one with\n    convexinfra token create --project {asked} --scope {scope}");
+            return Err(denied("auth.project", message, help));
+        }
+        if *has >= scope && (project.is_some() || scope == Scope::Read) {
+            return Ok(());
+        }
+        let message = format!("token {id} has the scope `{has}`, and this needs `{scope}`");
+        let help = match own.as_ref().filter(|_| scope != Scope::Operator) {
+            Some(own) => format!("ask an operator for one with\n    convexinfra token create --project {own} --scope {scope}"),
+            None => "use the token that `convexinfra serve --init` printed".to_owned(),
+        };
+        Err(denied("auth.scope", message, help))
+    }
+}
+
+fn denied(code: &str, message: String, help: impl Into<String>) -> ControlError {
+    ControlError::NotAuthorised(Finding::new(code, message).with_help(help))
+}
+
+const HELP: &str = "show a good one in `CONVEXINFRA_TOKEN`, or name a command that prints it in `CONVEXINFRA_TOKEN_COMMAND`";
+
+impl<S: Store> Authority<S> {
+    /// Makes a token.
+    ///
+    /// # Errors
+    /// [`ControlError::BadRequest`] when a scope and a project do not go together.
+    pub fn create_token(&self, request: &TokenRequest, actor: &Actor, now: Timestamp) -> Result<IssuedToken, AuthorityError> {
+        let refused = |message: &str| ControlError::Refused(Finding::new("token.request", message));
+        match (request.scope, &request.project) {
+            (Scope::Operator, Some(_)) => {
+                return Err(refused("an operator's token opens every project, so it names none").into());
+            }
+            (Scope::Operator, None) | (_, Some(_)) => {}
+            (_, None) => return Err(refused("a token opens one project, so it has to name it").into()),
+        }
+        if request.note.chars().count() > LONGEST_NOTE || request.note.chars().any(char::is_control) {
+            let message = format!("a note is one line of at most {LONGEST_NOTE} characters");
+            return Err(refused(&message).into());
+        }
+        let id = TokenId::new(&allocation::backend_id(self.entropy)?.as_str()[..ID_LENGTH]);
+        let mut bytes = zeroize::Zeroizing::new([0; SECRET_BYTES]);
+        (self.entropy)(bytes.as_mut_slice())?;
+        let body = zeroize::Zeroizing::new(format!("{id}_{}", zeroize::Zeroizing::new(hex::encode(bytes.as_slice())).as_str()));
+        let token = Secret::new(format!("{TOKEN_PREFIX}{}{:08x}", body.as_str(), crc32fast::hash(body.as_bytes())));
+        let record = TokenRecord {
+            id,
+            project: request.project.clone(),
+            scope: request.scope,
+            note: request.note.clone(),
+            created_at: now,
+            expires_at: request.ttl.map(|ttl| now.plus(ttl)),
+            revoked_at: None,
+        };
+        let row = TokenRow { record, hash: hash(token.expose()) };
+        self.store.write(Durability::Power, |rows| {
+            if let Some(project) = &row.record.project {
+                rows.put_project(&lease::project_row(rows, project, now)?)?;
+            }
+            rows.put_token(&row)?;
+            let who = Who { actor, plan: None, at: now };
+            let detail = format!("token {} with scope {}", row.record.id, row.record.scope);
+            self.record(rows, row.record.project.as_ref(), who, "token_created", None, detail)
+        })?;
+        Ok(IssuedToken { record: row.record, token })
+    }
+
+    /// Every token, ended ones included.
+    pub fn tokens(&self) -> Result<Vec<TokenRecord>, AuthorityError> {
+        let rows = self.store.read(|rows| Ok::<_, AuthorityError>(rows.tokens()?))?;
+        Ok(rows.into_iter().map(|row| row.record).collect())
+    }
+
+    /// Ends a token.
+    ///
+    /// # Errors
+    /// [`ControlError::NoSuchToken`].
+    pub fn revoke_token(&self, id: &TokenId, actor: &Actor, now: Timestamp) -> Result<TokenRecord, AuthorityError> {
+        self.store.write(Durability::Power, |rows| {
+            let mut row = rows.token(id)?.ok_or_else(|| ControlError::NoSuchToken { id: id.clone() })?;
+            if row.record.revoked_at.is_none() {
+                row.record.revoked_at = Some(now);
+                rows.put_token(&row)?;
+                let who = Who { actor, plan: None, at: now };
+                self.record(rows, row.record.project.as_ref(), who, "token_revoked", None, format!("token {id}"))?;
+            }
+            Ok(row.record)
+        })
+    }
+
+    /// Whose token this is.
+    ///
+    /// # Errors
+    /// [`ControlError::NotAuthorised`] when it opens nothing: not a token, unknown, expired or revoked.
+    pub fn authenticate(&self, token: &Secret, now: Timestamp) -> Result<Bearer, AuthorityError> {
+        let no = |code: &str, message: String| AuthorityError::from(denied(code, message, HELP));
+        let Some(id) = id_of(token.expose()) else {
+            return Err(no("auth.token_malformed", "what was shown is not a token of a convexinfra control plane".to_owned()));
+        };
+        let row = self.store.read(|rows| Ok::<_, AuthorityError>(rows.token(&id)?))?;
+        // Somebody unknown and somebody with a wrong secret hear the same.
+        let shown = hash(token.expose());
+        let Some(row) = row.filter(|row| bool::from(row.hash.ct_eq(&shown))) else {
+            return Err(no("auth.token_unknown", "this control plane does not know the token".to_owned()));
+        };
+        if row.record.revoked_at.is_some() {
+            return Err(no("auth.token_revoked", format!("token {id} was revoked")));
+        }
+        if let Some(end) = row.record.expires_at.filter(|end| *end <= now) {
+            return Err(no("auth.token_expired", format!("token {id} expired at {end}")));
+        }
+        Ok(Bearer { record: row.record })
+    }
+}
+
+/// The id in a token, when it has the shape of one and its checksum fits.
+fn id_of(token: &str) -> Option<TokenId> {
+    let (body, checksum) = token.strip_prefix(TOKEN_PREFIX)?.split_at_checked(ID_LENGTH + 1 + 2 * SECRET_BYTES)?;
+    let (id, secret) = body.split_once('_')?;
+    let shaped = id.len() == ID_LENGTH && secret.len() == 2 * SECRET_BYTES && checksum.len() == CHECKSUM_DIGITS;
+    (shaped && format!("{:08x}", crc32fast::hash(body.as_bytes())) == checksum).then(|| TokenId::new(id))
+}
+
+fn hash(token: &str) -> Vec<u8> {
+    Sha256::digest(token.as_bytes()).to_vec()
+}

@@ -1,0 +1,244 @@
+//! Operations that the control plane carries out itself, one at a time for each backend, whoever still listens.
+//!
+//! Must not do: decide what an operation does, or forget one that has not ended: what is left open here is taken up
+//! again later, or by the next server.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use tokio::sync::{OwnedMutexGuard, watch};
+
+use super::{Host, lock, now};
+use crate::authority::{Driver, Next, Operation};
+use crate::control::wire::OperationEvent;
+use crate::control::{ControlError, Lease, Notice, Outcome, Request};
+use crate::model::{Actor, BackendName, Finding, OperationId, OperationRecord, OperationState, ProjectName};
+
+/// How long a request waits for its turn at a backend before it is told to come again.
+const TURN_WITHIN: Duration = Duration::from_secs(15);
+
+type Place = (ProjectName, BackendName);
+type Turn = OwnedMutexGuard<()>;
+
+/// What runs in this process, and who takes turns.
+#[derive(Default)]
+pub(super) struct Drivers {
+    /// One turn for each backend that somebody is at.
+    turns: Mutex<BTreeMap<Place, Weak<tokio::sync::Mutex<()>>>>,
+    /// Every operation that runs here, and the number of the last thing it said.
+    running: Mutex<BTreeMap<OperationId, watch::Sender<u64>>>,
+}
+
+/// An operation that was accepted, now or earlier.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Started {
+    /// Its id.
+    pub id: OperationId,
+}
+
+/// Takes an operation off the list of what runs, however its task ends.
+struct Listed<'a> {
+    drivers: &'a Drivers,
+    id: OperationId,
+}
+
+impl Drop for Listed<'_> {
+    fn drop(&mut self) {
+        // Whoever listens sees the channel close, and looks at the row.
+        lock(&self.drivers.running).remove(&self.id);
+    }
+}
+
+impl Drivers {
+    fn turn(&self, place: &Place) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = lock(&self.turns);
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        if let Some(turn) = turns.get(place).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::new(tokio::sync::Mutex::new(()));
+        turns.insert(place.clone(), Arc::downgrade(&turn));
+        turn
+    }
+
+    fn list(&self, id: &OperationId) {
+        lock(&self.running).insert(id.clone(), watch::Sender::new(0));
+    }
+
+    /// Waits until something that runs here has ended, or until a moment has come.
+    pub(super) async fn until_less_runs(&self, deadline: tokio::time::Instant) {
+        let listening = lock(&self.running).values().next().map(watch::Sender::subscribe);
+        if let Some(mut news) = listening {
+            // It ends by closing; what it says before that is not meant.
+            while let Ok(Ok(())) = tokio::time::timeout_at(deadline, news.changed()).await {}
+        }
+    }
+
+    /// What runs here now.
+    pub(super) fn running(&self) -> BTreeSet<OperationId> {
+        lock(&self.running).keys().cloned().collect()
+    }
+}
+
+impl Host {
+    /// Accepts a piece of work and begins it, or finds the operation that it became when it was sent before. Returns once
+    /// it is accepted; it goes on by itself.
+    ///
+    /// # Errors
+    /// [`ControlError::OperationRunning`] when something else is being done to the same backend for too long; asking
+    /// again later is the same piece of work. Otherwise why it is not accepted.
+    pub async fn start(self: &Arc<Self>, actor: &Actor, lease: &Lease, request: Request) -> Result<Started, ControlError> {
+        let place = (lease.project.clone(), request.backend.clone());
+        let known = |host: &Self| {
+            let known = host.ask(|authority| authority.known(&lease.project, &request.step))?.flatten();
+            // What is open and does not run here has to be taken up again first.
+            let running = host.drivers.running();
+            Ok::<_, ControlError>(
+                known.filter(|record| record.state != OperationState::Running || running.contains(&record.id)),
+            )
+        };
+        if let Some(record) = known(self)? {
+            return Ok(Started { id: record.id });
+        }
+        let turn = self.drivers.turn(&place).lock_owned();
+        let Ok(turn) = tokio::time::timeout(TURN_WITHIN, turn).await else {
+            if let Some(record) = known(self)? {
+                return Ok(Started { id: record.id });
+            }
+            let open = self.ask(|authority| authority.operations(&lease.project, 1))?.unwrap_or_default();
+            let operation = open.last().map_or_else(|| OperationId::new(""), |record| record.id.clone());
+            return Err(ControlError::OperationRunning { backend: request.backend, operation });
+        };
+        let (operation, next) = self.tell(|authority| authority.accept(lease, Driver::ControlPlane, actor, &request, now()))?;
+        match (operation, next) {
+            (_, Next::Ended(Outcome::Done { operation } | Outcome::Failed { operation, .. })) => Ok(Started { id: operation }),
+            (Some(operation), next) => {
+                let id = operation.id().clone();
+                self.drive(operation, next, turn);
+                Ok(Started { id })
+            }
+            (None, Next::Do(_)) => {
+                Err(ControlError::Record(Finding::new("bug", "an effect without an operation; this is a bug in convexinfra")))
+            }
+        }
+    }
+
+    /// Carries an operation out to its end, in a task of its own.
+    fn drive(self: &Arc<Self>, mut operation: Operation, mut next: Next, turn: Turn) {
+        let host = Arc::clone(self);
+        let id = operation.id().clone();
+        self.drivers.list(&id);
+        tokio::spawn(async move {
+            let _turn = turn;
+            let listed = Listed { drivers: &host.drivers, id };
+            while let Next::Do(effect) = next {
+                let notice = |message: String| host.note(&listed.id, &message);
+                let end = host.perform(effect, &notice).await;
+                match host.tell(|authority| authority.advance(&mut operation, end, now())) {
+                    Ok(following) => next = following,
+                    // The rows cannot be written now, or the operation ended otherwise. What is still open is taken up
+                    // again by the next sweep.
+                    Err(_) => return,
+                }
+            }
+        });
+    }
+
+    /// Begins again whatever is open and does not run here.
+    pub(super) async fn take_up(self: &Arc<Self>) -> Result<usize, ControlError> {
+        let busy = self.drivers.running();
+        let resumed = self.tell(|authority| authority.resume(&busy, now()))?;
+        let mut count = 0;
+        for (place, operation, next) in resumed {
+            // Somebody who is at this backend now takes its place, or leaves it for the next sweep.
+            if let Ok(turn) = self.drivers.turn(&place).try_lock_owned() {
+                self.drive(operation, next, turn);
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Removes the backends whose time is over. A project that somebody is changing is left for the next time.
+    pub(super) async fn remove_expired(self: &Arc<Self>) -> Result<(), ControlError> {
+        for (project, backend) in self.ask(|authority| authority.expired(now()))?.unwrap_or_default() {
+            let turn = self.drivers.turn(&(project.clone(), backend.clone())).lock_owned().await;
+            let holder = super::here();
+            let acquired =
+                self.tell(|authority| authority.acquire(&project, &holder, now(), |_| crate::authority::Liveness::Unknown));
+            let Ok(lease) = acquired else { continue };
+            let begun = self.tell(|authority| authority.expire(&lease, &backend, now()));
+            let _ = self.tell(|authority| authority.release(&lease, now()));
+            if let Some((Some(operation), next)) = begun? {
+                self.drive(operation, next, turn);
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&self, id: &OperationId, message: &str) {
+        // What cannot be written down is only not heard by those who come later.
+        let Ok(number) = self.tell(|authority| authority.note(id, message)) else { return };
+        if let Some(news) = lock(&self.drivers.running).get(id) {
+            news.send_replace(number);
+        }
+    }
+
+    /// What an operation says after a number, and then its end; waits for what is still to come. Each event has its
+    /// number, to go on after it later. None once the end was handed out.
+    ///
+    /// # Errors
+    /// There is no such operation in the project, or the rows cannot be read.
+    pub async fn next_events(
+        &self,
+        project: &ProjectName,
+        id: &OperationId,
+        after: u64,
+    ) -> Result<Vec<(u64, OperationEvent)>, ControlError> {
+        loop {
+            let mut news = lock(&self.drivers.running).get(id).map(watch::Sender::subscribe);
+            let record = self.operation(project, id)?.ok_or_else(|| no_such_operation(id))?;
+            let notices = self.ask(|authority| authority.notices(id, after))?.unwrap_or_default();
+            let mut events: Vec<_> =
+                notices.into_iter().map(|(number, message)| (number, OperationEvent::Notice { message })).collect();
+            if record.state != OperationState::Running {
+                let number = events.last().map_or(after, |(number, _)| *number) + 1;
+                events.push((number, OperationEvent::Ended { operation: Box::new(record) }));
+            }
+            if !events.is_empty() {
+                return Ok(events);
+            }
+            match &mut news {
+                Some(news) => {
+                    let _ = news.changed().await;
+                }
+                // It is open and runs nowhere: a sweep takes it up.
+                None => tokio::time::sleep(super::serve::SWEEP_EVERY).await,
+            }
+        }
+    }
+
+    /// Waits for the end of an operation, and passes on what it says meanwhile.
+    pub(super) async fn until_ended(
+        &self,
+        project: &ProjectName,
+        id: &OperationId,
+        notice: Notice<'_>,
+    ) -> Result<OperationRecord, ControlError> {
+        let mut after = 0;
+        loop {
+            for (number, event) in self.next_events(project, id, after).await? {
+                after = number;
+                match event {
+                    OperationEvent::Notice { message } => notice(message),
+                    OperationEvent::Ended { operation } => return Ok(*operation),
+                }
+            }
+        }
+    }
+}
+
+fn no_such_operation(id: &OperationId) -> ControlError {
+    ControlError::Refused(Finding::new("control.no_such_operation", format!("there is no operation `{id}` in this project")))
+}
