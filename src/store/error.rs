@@ -22,7 +22,7 @@ pub enum StoreError {
         path: String,
         /// What SQLite says.
         #[source]
-        source: rusqlite::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// There is no room to write.
     #[error("there is no room left to write `{path}`")]
@@ -60,6 +60,6 @@ pub enum StoreError {
         path: String,
         /// What SQLite says.
         #[source]
-        source: rusqlite::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
 }

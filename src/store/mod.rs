@@ -5,15 +5,14 @@
 
 mod error;
 mod row;
+pub mod sql;
+#[cfg(feature = "native")]
 mod sqlite;
-mod sqlite_access;
-mod sqlite_events;
-mod sqlite_operations;
-mod sqlite_rows;
 
 pub use error::StoreError;
 pub use row::{BackendRow, Bond, EventRow, LeaseRow, OperationRow, ProjectRow, TokenRow};
-pub use sqlite::{Durability, SqliteStore};
+#[cfg(feature = "native")]
+pub use sqlite::SqliteStore;
 
 use crate::model::{
     BackendId, BackendName, InstanceName, OperationId, PortPair, ProjectName, Quota, StepKey, Timestamp, TokenId, Usage,
@@ -89,6 +88,15 @@ pub trait Rows {
     fn put_quota(&self, project: Option<&ProjectName>, quota: &Quota) -> Result<(), StoreError>;
 }
 
+/// What a transaction must survive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// The end of any process. Enough where nothing outside the store happened.
+    Process,
+    /// The loss of power as well. Needed before and after every effect outside the store.
+    Power,
+}
+
 /// A place that keeps rows.
 pub trait Store {
     /// Reads in one consistent view.
@@ -108,5 +116,5 @@ pub trait Store {
     ) -> Result<T, E>;
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "native"))]
 mod tests;

@@ -7,30 +7,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use super::sqlite_rows::SqliteRows;
-use super::{Rows, Store, StoreError};
+use super::sql::{self, Columns, MIGRATIONS, Parameter, SqlRows, Unreadable};
+use super::{Durability, Rows, Store, StoreError};
 use crate::fault;
 
 /// `application_id` of our files: "cvxi" as a big-endian number, so that a stranger's SQLite file is told apart.
 const APPLICATION_ID: i32 = 0x6376_7869;
 
-/// Every step from an empty file to the newest schema; `user_version` counts how many were taken.
-const MIGRATIONS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
-
 /// How long to wait for another process that is writing.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
-
-/// What a transaction must survive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// The end of any process. Enough where nothing outside the store happened.
-    Process,
-    /// The loss of power as well. Needed before and after every effect outside the store.
-    Power,
-}
 
 /// A SQLite file as a store.
 pub struct SqliteStore {
@@ -93,9 +82,9 @@ impl SqliteStore {
             rusqlite::backup::Backup::new(&self.connection, &mut memory)?.run_to_completion(1024, BUSY_PAUSE, None)?;
             Ok(memory)
         };
-        let connection = copy().map_err(|error| sql(&self.path, error))?;
+        let connection = copy().map_err(|error| situation(&self.path, error))?;
         let store = Self { connection, path: self.path, durability: Cell::new(None) };
-        store.take_steps().map_err(|error| sql(&store.path, error))?;
+        store.take_steps()?;
         Ok(store)
     }
 
@@ -121,7 +110,7 @@ impl SqliteStore {
     }
 
     fn prepared(path: &Path, connection: rusqlite::Result<Connection>) -> Result<Self, StoreError> {
-        let connection = connection.map_err(|error| sql(path, error))?;
+        let connection = connection.map_err(|error| situation(path, error))?;
         let store = Self { connection, path: path.to_owned(), durability: Cell::new(None) };
         let prepare = || -> rusqlite::Result<()> {
             store.connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -130,13 +119,13 @@ impl SqliteStore {
             store.connection.set_prepared_statement_cache_capacity(32);
             Ok(())
         };
-        prepare().map_err(|error| sql(path, error))?;
+        prepare().map_err(|error| situation(path, error))?;
         store.check_identity()?;
         Ok(store)
     }
 
     fn pragma(&self, name: &str) -> Result<i64, StoreError> {
-        self.connection.pragma_query_value(None, name, |row| row.get(0)).map_err(|error| sql(&self.path, error))
+        self.connection.pragma_query_value(None, name, |row| row.get(0)).map_err(|error| situation(&self.path, error))
     }
 
     fn version(&self) -> Result<u32, StoreError> {
@@ -162,31 +151,31 @@ impl SqliteStore {
         if self.version()? as usize >= MIGRATIONS.len() {
             return Ok(());
         }
-        let run = || -> rusqlite::Result<()> {
-            // The journal mode belongs to the file and cannot change inside a transaction.
-            self.connection.pragma_update(None, "journal_mode", "WAL")?;
-            fault::point("store.journal_mode");
-            self.take_steps()
-        };
-        run().map_err(|error| sql(&self.path, error))?;
+        // The journal mode belongs to the file and cannot change inside a transaction.
+        self.connection.pragma_update(None, "journal_mode", "WAL").map_err(|error| situation(&self.path, error))?;
+        fault::point("store.journal_mode");
+        self.take_steps()?;
         fault::point("store.migrated");
         Ok(())
     }
 
     /// Takes every step that is missing, all of them or none.
-    fn take_steps(&self) -> rusqlite::Result<()> {
-        let transaction = rusqlite::Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
+    fn take_steps(&self) -> Result<(), StoreError> {
+        let failed = |error| situation(&self.path, error);
+        let transaction =
+            rusqlite::Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate).map_err(failed)?;
         // Somebody else may have migrated while we waited for the lock.
-        let version: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        for migration in MIGRATIONS.iter().skip(version as usize) {
-            transaction.execute_batch(migration)?;
-        }
-        if version == 1 {
-            super::sqlite_rows::note_resources(&transaction)?;
-        }
-        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-        transaction.pragma_update(None, "user_version", u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX))?;
-        transaction.commit()
+        let taken: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
+        sql::migrate(&self.inside(&transaction), taken as usize)?;
+        let finish = || -> rusqlite::Result<()> {
+            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+            transaction.pragma_update(None, "user_version", u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX))
+        };
+        finish().and_then(|()| transaction.commit()).map_err(failed)
+    }
+
+    fn inside<'a>(&'a self, connection: &'a Connection) -> OpenConnection<'a> {
+        OpenConnection { connection, path: &self.path }
     }
 
     fn require(&self, durability: Durability) -> Result<(), StoreError> {
@@ -195,7 +184,7 @@ impl SqliteStore {
                 Durability::Process => "NORMAL",
                 Durability::Power => "FULL",
             };
-            self.connection.pragma_update(None, "synchronous", level).map_err(|error| sql(&self.path, error))?;
+            self.connection.pragma_update(None, "synchronous", level).map_err(|error| situation(&self.path, error))?;
             self.durability.set(Some(durability));
         }
         Ok(())
@@ -223,14 +212,14 @@ fn restrict(path: &Path) -> Result<(), StoreError> {
 }
 
 /// Turns what SQLite says into the situation that it means.
-pub(super) fn sql(path: &Path, error: rusqlite::Error) -> StoreError {
+fn situation(path: &Path, error: rusqlite::Error) -> StoreError {
     let path = path.display().to_string();
     // The index of the journal is mapped memory, and what SQLite reports when it cannot grow is not "full".
     if error.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE) {
         return StoreError::Full { path };
     }
     match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => StoreError::Damaged { path, source: error },
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => StoreError::Damaged { path, source: Box::new(error) },
         Some(ErrorCode::DiskFull) => StoreError::Full { path },
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy { path },
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
@@ -240,7 +229,7 @@ pub(super) fn sql(path: &Path, error: rusqlite::Error) -> StoreError {
             rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..) => {
                 StoreError::Row { path, what: error.to_string() }
             }
-            error => StoreError::Sql { path, source: error },
+            error => StoreError::Sql { path, source: Box::new(error) },
         },
     }
 }
@@ -248,8 +237,8 @@ pub(super) fn sql(path: &Path, error: rusqlite::Error) -> StoreError {
 impl Store for SqliteStore {
     fn read<T, E: From<StoreError>>(&self, work: impl FnOnce(&dyn Rows) -> Result<T, E>) -> Result<T, E> {
         let transaction = rusqlite::Transaction::new_unchecked(&self.connection, TransactionBehavior::Deferred)
-            .map_err(|error| sql(&self.path, error))?;
-        work(&SqliteRows { connection: &transaction, path: &self.path })
+            .map_err(|error| situation(&self.path, error))?;
+        work(&SqlRows::new(&self.inside(&transaction)))
     }
 
     fn write<T, E: From<StoreError>>(
@@ -259,11 +248,81 @@ impl Store for SqliteStore {
     ) -> Result<T, E> {
         self.require(durability)?;
         let transaction = rusqlite::Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)
-            .map_err(|error| sql(&self.path, error))?;
-        let result = work(&SqliteRows { connection: &transaction, path: &self.path })?;
+            .map_err(|error| situation(&self.path, error))?;
+        let result = work(&SqlRows::new(&self.inside(&transaction)))?;
         fault::point("store.before_commit");
-        transaction.commit().map_err(|error| sql(&self.path, error))?;
+        transaction.commit().map_err(|error| situation(&self.path, error))?;
         fault::point("store.committed");
         Ok(result)
+    }
+}
+
+/// A connection on which a transaction is open.
+struct OpenConnection<'a> {
+    connection: &'a Connection,
+    path: &'a Path,
+}
+
+impl OpenConnection<'_> {
+    fn unreadable(&self, error: &Unreadable) -> StoreError {
+        StoreError::Row { path: self.path.display().to_string(), what: error.to_string() }
+    }
+}
+
+impl sql::Connection for OpenConnection<'_> {
+    fn run(&self, statement: &str, parameters: &[Parameter<'_>]) -> Result<(), StoreError> {
+        self.connection
+            .prepare_cached(statement)
+            .and_then(|mut statement| statement.execute(rusqlite::params_from_iter(parameters)))
+            .map(drop)
+            .map_err(|error| situation(self.path, error))
+    }
+
+    fn query(
+        &self,
+        statement: &str,
+        parameters: &[Parameter<'_>],
+        each: &mut dyn FnMut(&dyn Columns) -> Result<(), Unreadable>,
+    ) -> Result<(), StoreError> {
+        let failed = |error| situation(self.path, error);
+        let mut statement = self.connection.prepare_cached(statement).map_err(failed)?;
+        let mut rows = statement.query(rusqlite::params_from_iter(parameters)).map_err(failed)?;
+        while let Some(row) = rows.next().map_err(failed)? {
+            each(row).map_err(|error| self.unreadable(&error))?;
+        }
+        Ok(())
+    }
+
+    fn batch(&self, statements: &str) -> Result<(), StoreError> {
+        self.connection.execute_batch(statements).map_err(|error| situation(self.path, error))
+    }
+}
+
+impl rusqlite::ToSql for Parameter<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Null => ValueRef::Null,
+            Self::Integer(number) => ValueRef::Integer(*number),
+            Self::Text(text) => ValueRef::Text(text.as_bytes()),
+            Self::Bytes(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}
+
+fn column<'a>(row: &'a rusqlite::Row<'_>, column: usize) -> Result<ValueRef<'a>, Unreadable> {
+    row.get_ref(column).map_err(|error| Unreadable::new(column, error))
+}
+
+impl Columns for rusqlite::Row<'_> {
+    fn integer(&self, index: usize) -> Result<Option<i64>, Unreadable> {
+        column(self, index)?.as_i64_or_null().map_err(|error| Unreadable::new(index, error))
+    }
+
+    fn text(&self, index: usize) -> Result<Option<&str>, Unreadable> {
+        column(self, index)?.as_str_or_null().map_err(|error| Unreadable::new(index, error))
+    }
+
+    fn bytes(&self, index: usize) -> Result<Option<&[u8]>, Unreadable> {
+        column(self, index)?.as_blob_or_null().map_err(|error| Unreadable::new(index, error))
     }
 }

@@ -1,0 +1,16 @@
+//! Rows in any SQLite: the statements and the schema, over a port that runs one statement at a time.
+//!
+//! A file on this machine and the storage of a Durable Object both speak SQLite's SQL, so everything that is said in it
+//! stands here once. Must not do: begin or end a transaction, or know who runs the statements.
+
+mod access;
+mod columns;
+mod connection;
+mod events;
+mod operations;
+mod rows;
+mod schema;
+
+pub use connection::{Columns, Connection, Parameter, Unreadable};
+pub use rows::SqlRows;
+pub use schema::{MIGRATIONS, migrate};

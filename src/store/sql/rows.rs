@@ -1,0 +1,318 @@
+//! The rows of a SQLite database, one statement each.
+//!
+//! Must not do: begin or end a transaction; that is the store's.
+
+use super::columns::{project_key, text_of};
+use super::connection::{Columns, Connection, Parameter, Unreadable};
+use crate::model::{
+    BackendId, BackendName, BackendSpec, ByteSize, Cpus, Endpoints, Generation, InstanceName, OperationId, PortPair,
+    ProjectName, Quota, Resources, Revision, StepKey, Timestamp, TokenId, Usage,
+};
+use crate::store::{BackendRow, Bond, EventRow, LeaseRow, OperationRow, ProjectRow, Rows, StoreError, TokenRow};
+
+/// The rows that one transaction sees.
+pub struct SqlRows<'a, C> {
+    connection: &'a C,
+}
+
+impl<'a, C: Connection> SqlRows<'a, C> {
+    /// The rows behind a connection on which a transaction is open.
+    pub fn new(connection: &'a C) -> Self {
+        Self { connection }
+    }
+
+    pub(super) fn run(&self, statement: &str, parameters: &[Parameter<'_>]) -> Result<(), StoreError> {
+        self.connection.run(statement, parameters)
+    }
+
+    /// The first row of the answer.
+    pub(super) fn one<T>(
+        &self,
+        statement: &str,
+        parameters: &[Parameter<'_>],
+        read: impl Fn(&dyn Columns) -> Result<T, Unreadable>,
+    ) -> Result<Option<T>, StoreError> {
+        let mut found = None;
+        self.connection.query(statement, parameters, &mut |row| {
+            if found.is_none() {
+                found = Some(read(row)?);
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Every row of the answer.
+    pub(super) fn many<T>(
+        &self,
+        statement: &str,
+        parameters: &[Parameter<'_>],
+        read: impl Fn(&dyn Columns) -> Result<T, Unreadable>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut found = Vec::new();
+        self.connection.query(statement, parameters, &mut |row| {
+            found.push(read(row)?);
+            Ok(())
+        })?;
+        Ok(found)
+    }
+}
+
+const BACKEND_COLUMNS: &str = "id, project, name, instance_name, phase, generation, spec, fingerprints, managed_env, url, site_url, \
+     admin_key, api_port, site_port, provider_references, has_been_ready, created_at, expires_at, sealed, newest_release";
+
+fn backend(row: &dyn Columns) -> Result<BackendRow, Unreadable> {
+    let ports: (Option<u16>, Option<u16>) = (row.optional_number(12)?, row.optional_number(13)?);
+    Ok(BackendRow {
+        id: BackendId::new(row.words(0)?),
+        project: row.project_name(1)?,
+        name: row.backend_name(2)?,
+        instance_name: InstanceName::parse(row.words(3)?).map_err(|error| Unreadable::new(3, error))?,
+        phase: row.json(4)?,
+        generation: Generation(row.number(5)?),
+        spec: row.json(6)?,
+        fingerprints: row.json(7)?,
+        managed_env: row.json(8)?,
+        endpoints: row.optional_words(9)?.zip(row.optional_words(10)?).map(|(url, site_url)| Endpoints { url, site_url }),
+        admin_key: row.optional_json(11)?,
+        ports: ports.0.zip(ports.1).map(|(api, site)| PortPair { api, site }),
+        references: row.json(14)?,
+        has_been_ready: row.truth(15)?,
+        created_at: row.time(16)?,
+        expires_at: row.optional_time(17)?,
+        sealed: row.blob(18)?,
+        newest_release: row.optional_json(19)?,
+    })
+}
+
+impl<C: Connection> Rows for SqlRows<'_, C> {
+    fn project(&self, name: &ProjectName) -> Result<Option<ProjectRow>, StoreError> {
+        self.one("SELECT name, revision, origin, created_at FROM projects WHERE name = ?1", &[name.as_str().into()], |row| {
+            Ok(ProjectRow {
+                name: row.project_name(0)?,
+                revision: Revision(row.number(1)?),
+                origin: row.optional_words(2)?,
+                created_at: row.time(3)?,
+            })
+        })
+    }
+
+    fn projects(&self) -> Result<Vec<ProjectName>, StoreError> {
+        self.many("SELECT name FROM projects ORDER BY name", &[], |row| row.project_name(0))
+    }
+
+    fn put_project(&self, row: &ProjectRow) -> Result<(), StoreError> {
+        self.run(
+            "INSERT INTO projects (name, revision, origin, created_at) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (name) DO UPDATE SET revision = ?2, origin = ?3",
+            &[row.name.as_str().into(), row.revision.0.into(), row.origin.as_ref().into(), row.created_at.0.into()],
+        )
+        .map(drop)
+    }
+
+    fn backends(&self, project: &ProjectName) -> Result<Vec<BackendRow>, StoreError> {
+        let statement = format!("SELECT {BACKEND_COLUMNS} FROM backends WHERE project = ?1 ORDER BY name");
+        self.many(&statement, &[project.as_str().into()], backend)
+    }
+
+    fn backend(&self, project: &ProjectName, name: &BackendName) -> Result<Option<BackendRow>, StoreError> {
+        let statement = format!("SELECT {BACKEND_COLUMNS} FROM backends WHERE project = ?1 AND name = ?2");
+        self.one(&statement, &[project.as_str().into(), name.as_str().into()], backend)
+    }
+
+    fn backend_by_id(&self, id: &BackendId) -> Result<Option<BackendRow>, StoreError> {
+        self.one(&format!("SELECT {BACKEND_COLUMNS} FROM backends WHERE id = ?1"), &[id.as_str().into()], backend)
+    }
+
+    fn put_backend(&self, row: &BackendRow) -> Result<(), StoreError> {
+        let statement = format!(
+            "INSERT INTO backends ({BACKEND_COLUMNS}, cpus, memory, disk)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)
+             ON CONFLICT (id) DO UPDATE SET name = ?3, instance_name = ?4, phase = ?5, generation = ?6, spec = ?7, fingerprints = ?8,
+             managed_env = ?9, url = ?10, site_url = ?11, admin_key = ?12, api_port = ?13, site_port = ?14, provider_references = ?15,
+             has_been_ready = ?16, expires_at = ?18, sealed = ?19, newest_release = ?20, cpus = ?21, memory = ?22,
+             disk = ?23"
+        );
+        let [cpus, memory, disk] = resources(&row.spec);
+        self.run(
+            &statement,
+            &[
+                row.id.as_str().into(),
+                row.project.as_str().into(),
+                row.name.as_str().into(),
+                row.instance_name.as_str().into(),
+                text_of(&row.phase).into(),
+                row.generation.0.into(),
+                text_of(&row.spec).into(),
+                text_of(&row.fingerprints).into(),
+                text_of(&row.managed_env).into(),
+                row.endpoints.as_ref().map(|endpoints| &endpoints.url).into(),
+                row.endpoints.as_ref().map(|endpoints| &endpoints.site_url).into(),
+                row.admin_key.as_ref().map(text_of).into(),
+                row.ports.map(|ports| ports.api).into(),
+                row.ports.map(|ports| ports.site).into(),
+                text_of(&row.references).into(),
+                row.has_been_ready.into(),
+                row.created_at.0.into(),
+                row.expires_at.map(|time| time.0).into(),
+                (&row.sealed).into(),
+                row.newest_release.as_ref().map(text_of).into(),
+                cpus.into(),
+                memory.into(),
+                disk.into(),
+            ],
+        )
+        .map(drop)
+    }
+
+    fn delete_backend(&self, id: &BackendId) -> Result<(), StoreError> {
+        self.run("DELETE FROM backends WHERE id = ?1", &[id.as_str().into()]).map(drop)
+    }
+
+    fn expired(&self, before: Timestamp) -> Result<Vec<BackendRow>, StoreError> {
+        let statement = format!(
+            "SELECT {BACKEND_COLUMNS} FROM backends WHERE expires_at IS NOT NULL AND expires_at <= ?1 ORDER BY expires_at"
+        );
+        self.many(&statement, &[before.0.into()], backend)
+    }
+
+    fn usage(&self, project: &ProjectName) -> Result<Usage, StoreError> {
+        let sums = "SELECT count(*), coalesce(sum(cpus), 0), coalesce(sum(memory), 0), coalesce(sum(disk), 0) FROM backends WHERE project = ?1";
+        let usage = self.one(sums, &[project.as_str().into()], |row| {
+            Ok(Usage {
+                backends: row.number(0)?,
+                cpus: Cpus::from_milli(row.number(1)?),
+                memory: ByteSize::from_bytes(row.number(2)?),
+                disk: ByteSize::from_bytes(row.number(3)?),
+            })
+        })?;
+        Ok(usage.unwrap_or_default())
+    }
+
+    fn instance_name_taken(&self, name: &InstanceName) -> Result<bool, StoreError> {
+        self.one("SELECT 1 FROM backends WHERE instance_name = ?1", &[name.as_str().into()], |_| Ok(()))
+            .map(|found| found.is_some())
+    }
+
+    fn ports(&self) -> Result<Vec<PortPair>, StoreError> {
+        self.many("SELECT api_port, site_port FROM backends WHERE api_port IS NOT NULL ORDER BY api_port", &[], |row| {
+            Ok(PortPair { api: row.number(0)?, site: row.number(1)? })
+        })
+    }
+
+    fn operation(&self, project: &ProjectName, step: &StepKey) -> Result<Option<OperationRow>, StoreError> {
+        self.operation_for(project, step)
+    }
+
+    fn operation_by_id(&self, id: &OperationId) -> Result<Option<OperationRow>, StoreError> {
+        self.operation_with_id(id)
+    }
+
+    fn operations(&self, project: &ProjectName, limit: u32) -> Result<Vec<OperationRow>, StoreError> {
+        self.last_operations(project, limit)
+    }
+
+    fn open_operations(&self, project: Option<&ProjectName>) -> Result<Vec<OperationRow>, StoreError> {
+        self.operations_not_ended(project)
+    }
+
+    fn open_operations_on(&self, project: &ProjectName, backend: &BackendName) -> Result<Vec<OperationRow>, StoreError> {
+        self.operations_not_ended_on(project, backend)
+    }
+
+    fn accept_operation(&self, row: &OperationRow) -> Result<OperationId, StoreError> {
+        self.insert_operation(row)
+    }
+
+    fn put_pending(&self, id: &OperationId, pending: Option<&[u8]>) -> Result<(), StoreError> {
+        self.run("UPDATE operations SET pending = ?2 WHERE id = ?1", &[id.as_str().into(), pending.into()]).map(drop)
+    }
+
+    fn end_operation(&self, id: &OperationId, ended_at: Timestamp, outcome: &str) -> Result<(), StoreError> {
+        // What was pending holds secrets, and is of no use any more.
+        self.run(
+            "UPDATE operations SET ended_at = ?2, outcome = ?3, pending = NULL WHERE id = ?1",
+            &[id.as_str().into(), ended_at.0.into(), outcome.into()],
+        )
+        .map(drop)
+    }
+
+    fn append_notice(&self, id: &OperationId, message: &str) -> Result<u64, StoreError> {
+        self.insert_notice(id, message)
+    }
+
+    fn notices(&self, id: &OperationId, after: u64) -> Result<Vec<(u64, String)>, StoreError> {
+        self.notices_after(id, after)
+    }
+
+    fn forget_notices(&self, before: Timestamp) -> Result<(), StoreError> {
+        self.delete_notices(before)
+    }
+
+    fn lease(&self, project: &ProjectName) -> Result<Option<LeaseRow>, StoreError> {
+        self.one(
+            "SELECT project, fence, holder, renewed_at FROM leases WHERE project = ?1",
+            &[project.as_str().into()],
+            |row| {
+                Ok(LeaseRow {
+                    project: row.project_name(0)?,
+                    fence: row.number(1)?,
+                    holder: row.optional_words(2)?,
+                    renewed_at: row.time(3)?,
+                })
+            },
+        )
+    }
+
+    fn put_lease(&self, row: &LeaseRow) -> Result<(), StoreError> {
+        self.run(
+            "INSERT INTO leases (project, fence, holder, renewed_at) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (project) DO UPDATE SET fence = ?2, holder = ?3, renewed_at = ?4",
+            &[row.project.as_str().into(), row.fence.into(), row.holder.as_ref().into(), row.renewed_at.0.into()],
+        )
+        .map(drop)
+    }
+
+    fn chain(&self, project: Option<&ProjectName>) -> Result<Option<Bond>, StoreError> {
+        self.chain_of(project)
+    }
+
+    fn append_event(&self, event: &EventRow) -> Result<(), StoreError> {
+        self.insert_event(event)
+    }
+
+    fn events(&self, project: Option<&ProjectName>, limit: u32) -> Result<Vec<EventRow>, StoreError> {
+        self.last_events(project, limit)
+    }
+
+    fn tokens(&self) -> Result<Vec<TokenRow>, StoreError> {
+        self.all_tokens()
+    }
+
+    fn token(&self, id: &TokenId) -> Result<Option<TokenRow>, StoreError> {
+        self.token_with_id(id)
+    }
+
+    fn put_token(&self, row: &TokenRow) -> Result<(), StoreError> {
+        self.write_token(row)
+    }
+
+    fn quota(&self, project: Option<&ProjectName>) -> Result<Option<Quota>, StoreError> {
+        self.one("SELECT quota FROM quotas WHERE project = ?1", &[project_key(project).into()], |row| row.json(0))
+    }
+
+    fn put_quota(&self, project: Option<&ProjectName>, quota: &Quota) -> Result<(), StoreError> {
+        self.run(
+            "INSERT INTO quotas (project, quota) VALUES (?1, ?2) ON CONFLICT (project) DO UPDATE SET quota = ?2",
+            &[project_key(project).into(), text_of(quota).into()],
+        )
+        .map(drop)
+    }
+}
+
+/// What a backend asks for, in thousandths of a processor and in bytes.
+pub(super) fn resources(spec: &BackendSpec) -> [i64; 3] {
+    let bytes = |size: Option<ByteSize>| i64::try_from(size.unwrap_or_default().bytes()).unwrap_or(i64::MAX);
+    let Resources { cpus, memory, disk } = &spec.resources;
+    [i64::from(cpus.unwrap_or_default().milli()), bytes(*memory), bytes(*disk)]
+}

@@ -1,0 +1,36 @@
+//! The schema: every step from an empty database to the newest one.
+//!
+//! Must not do: begin or end a transaction, or remember which steps were taken; whoever has the database does.
+
+use super::connection::Connection;
+use super::rows::resources;
+use crate::model::BackendSpec;
+use crate::store::StoreError;
+
+/// Every step from an empty database to the newest schema, oldest first.
+pub const MIGRATIONS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
+
+/// Takes every step after the first `taken` ones.
+///
+/// # Errors
+/// Why a step could not be taken; the transaction around it must be given up then.
+pub fn migrate(connection: &dyn Connection, taken: usize) -> Result<(), StoreError> {
+    for migration in MIGRATIONS.iter().skip(taken) {
+        connection.batch(migration)?;
+    }
+    if taken == 1 { note_resources(connection) } else { Ok(()) }
+}
+
+/// Notes what every backend asks for, in rows from before that was done.
+fn note_resources(connection: &dyn Connection) -> Result<(), StoreError> {
+    let mut all: Vec<(String, [i64; 3])> = Vec::new();
+    connection.query("SELECT id, spec FROM backends", &[], &mut |row| {
+        all.push((row.words(0)?.to_owned(), resources(&row.json::<BackendSpec>(1)?)));
+        Ok(())
+    })?;
+    for (id, [cpus, memory, disk]) in &all {
+        let statement = "UPDATE backends SET cpus = ?2, memory = ?3, disk = ?4 WHERE id = ?1";
+        connection.run(statement, &[id.into(), (*cpus).into(), (*memory).into(), (*disk).into()])?;
+    }
+    Ok(())
+}
