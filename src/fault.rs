@@ -7,12 +7,12 @@
 /// In a debug build, which is what tests run, `CONVEXINFRA_FAULT_TRACE=FILE` appends every point's name to a
 /// file as it is passed, and `CONVEXINFRA_FAULT=NAME:N` kills the process with SIGKILL when it passes the point
 /// `NAME` for the `N`th time (from 1).
-#[cfg(not(debug_assertions))]
+#[cfg(not(all(debug_assertions, feature = "native")))]
 #[inline(always)]
 pub fn point(_name: &'static str) {}
 
 /// Marks a place right before or after something is written, started or sent.
-#[cfg(debug_assertions)]
+#[cfg(all(debug_assertions, feature = "native"))]
 pub fn point(name: &'static str) {
     use std::collections::BTreeMap;
     use std::io::Write;

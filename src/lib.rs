@@ -62,11 +62,14 @@
 //!
 //! Must not do: anything itself. It names the modules.
 
+#[cfg(feature = "native")]
 pub mod apply;
 pub mod authority;
+#[cfg(feature = "native")]
 pub mod cli;
 pub mod control;
 pub mod convex;
+#[cfg(feature = "native")]
 pub mod env_file;
 pub mod fault;
 pub mod host;
@@ -74,7 +77,10 @@ pub mod manifest;
 pub mod model;
 pub mod plan;
 pub mod provider;
+#[cfg(feature = "native")]
 pub mod render;
+#[cfg(feature = "native")]
 pub mod schema;
+#[cfg(feature = "native")]
 pub mod simulator;
 pub mod store;

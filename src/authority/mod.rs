@@ -117,6 +117,7 @@ pub fn store_finding(error: &StoreError) -> Finding {
         StoreError::Busy { .. } => ("store.busy", "wait for the other process, or look for one that hangs"),
         StoreError::Row { .. } => ("store.row", "the store was changed by something else, or this is a bug in convexinfra"),
         StoreError::Sql { .. } => ("store.sql", "if the disk is sound, this is a bug in convexinfra"),
+        StoreError::NotRun => ("bug", "this is a bug in convexinfra"),
     };
     Finding::new(code, message).with_help(help)
 }

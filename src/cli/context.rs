@@ -14,7 +14,7 @@ use super::printer::Printer;
 use super::{locate, secrets};
 use crate::control::{ControlPlane, KeyNeed};
 use crate::convex::deployment::Connections;
-use crate::host::{Acting, EMBEDDED, Host, HostParts};
+use crate::host::{Acting, EMBEDDED, Host, HostParts, Machine};
 use crate::manifest::Problem;
 use crate::model::{Desired, Exit, Finding, ProjectName, Secret, Storage, Tls};
 use crate::provider::Provider;
@@ -202,7 +202,8 @@ impl Context {
         let master_key = std::env::var("CONVEXINFRA_MASTER_KEY").ok().filter(|key| !key.is_empty()).map(Secret::new);
         let first_port = first_port()?;
         let (name, connections) = (name.to_owned(), Connections::default());
-        Ok(Host::new(HostParts { directory, name, master_key, providers, connections, first_port }))
+        let platform = Box::new(Machine::new(directory, master_key, first_port));
+        Ok(Host::new(HostParts { platform, name, providers, connections }))
     }
 }
 

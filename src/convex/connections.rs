@@ -1,18 +1,23 @@
-//! Connections to deployments, made when first needed.
+//! Connections to deployments from this machine, made when first needed.
 //!
 //! Must not do: load certificates or look for a proxy for a backend on this machine.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use reqwest::Client;
+
+use super::transport::{Connections, HttpAnswer, HttpRequest, Transport, TransportError};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Connections to deployments, shared by whoever has a clone, made when first needed.
-#[derive(Debug, Clone, Default)]
-pub struct Connections(Arc<Clients>);
+impl Default for Connections {
+    fn default() -> Self {
+        Self::over(Clients::default())
+    }
+}
 
 #[derive(Debug, Default)]
 struct Clients {
@@ -20,10 +25,10 @@ struct Clients {
     remote: OnceLock<Client>,
 }
 
-impl Connections {
-    pub(super) fn client(&self, url: &str) -> Result<&Client, reqwest::Error> {
+impl Clients {
+    fn client(&self, url: &str) -> Result<&Client, reqwest::Error> {
         let is_loopback = is_plain_loopback(url);
-        let cell = if is_loopback { &self.0.loopback } else { &self.0.remote };
+        let cell = if is_loopback { &self.loopback } else { &self.remote };
         if let Some(client) = cell.get() {
             return Ok(client);
         }
@@ -40,6 +45,35 @@ impl Connections {
         };
         let client = builder.build()?;
         Ok(cell.get_or_init(|| client))
+    }
+}
+
+impl Transport for Clients {
+    fn send(&self, request: HttpRequest, limit: usize) -> BoxFuture<'_, Result<HttpAnswer, TransportError>> {
+        Box::pin(async move {
+            let client = self.client(&request.uri().to_string()).map_err(failed)?;
+            let request = reqwest::Request::try_from(request).map_err(failed)?;
+            let mut response = client.execute(request).await.map_err(failed)?;
+            let status = response.status();
+            let mut body = Vec::new();
+            while let Some(chunk) = response.chunk().await.map_err(failed)? {
+                if body.len() + chunk.len() > limit {
+                    return Err(TransportError::TooLarge { limit });
+                }
+                body.extend_from_slice(&chunk);
+            }
+            let mut answer = HttpAnswer::new(body);
+            *answer.status_mut() = status;
+            Ok(answer)
+        })
+    }
+}
+
+fn failed(error: reqwest::Error) -> TransportError {
+    let error = error.without_url();
+    match error.is_connect() || error.is_builder() {
+        true => TransportError::NotSent(Box::new(error)),
+        false => TransportError::NoAnswer(Box::new(error)),
     }
 }
 

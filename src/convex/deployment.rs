@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use reqwest::Method;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use http::Method;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use serde::{Deserialize, Serialize};
 
-pub use super::connections::Connections;
 pub use super::readiness::{Readiness, ready};
+pub use super::transport::{Connections, HttpAnswer, HttpRequest, Transport, TransportError};
 use crate::model::Secret;
 
 /// The largest answer is the list of all variables, half a MiB before JSON escapes it.
@@ -34,7 +34,7 @@ pub enum DeploymentError {
         url: String,
         /// Why.
         #[source]
-        source: reqwest::Error,
+        source: TransportError,
     },
     /// It listens and does not answer in time, or breaks off.
     #[error("`{url}` did not answer `{path}`")]
@@ -45,7 +45,7 @@ pub enum DeploymentError {
         path: &'static str,
         /// Why.
         #[source]
-        source: reqwest::Error,
+        source: TransportError,
     },
     /// It said no.
     #[error("`{url}` refused `{path}` with status {status}{}", said(.code, .message))]
@@ -269,16 +269,17 @@ impl Deployment {
     }
 
     async fn send(&self, method: Method, path: &'static str, body: Option<Vec<u8>>) -> Result<Vec<u8>, DeploymentError> {
-        let failed = |source: reqwest::Error| {
-            let (url, source) = (self.url.clone(), source.without_url());
-            match source.is_connect() || source.is_builder() {
-                true => DeploymentError::NotListening { url, source },
-                false => DeploymentError::NoAnswer { url, path, source },
+        let failed = |source: TransportError| {
+            let url = self.url.clone();
+            match source {
+                TransportError::NotSent(_) => DeploymentError::NotListening { url, source },
+                TransportError::NoAnswer(_) => DeploymentError::NoAnswer { url, path, source },
+                TransportError::TooLarge { .. } => self.not_convex(path),
             }
         };
-        let client = self.connections.client(&self.url).map_err(failed)?;
-        let mut request = client
-            .request(method, format!("{}{path}", self.url))
+        let mut request = http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.url))
             .header("Convex-Client", concat!("convexinfra-", env!("CARGO_PKG_VERSION")));
         if let Some(key) = self.key.as_ref().filter(|_| path.starts_with("/api/")) {
             // A key that is no header value is no key either; the deployment will say so.
@@ -287,18 +288,13 @@ impl Deployment {
                 request = request.header(AUTHORIZATION, value);
             }
         }
-        if let Some(body) = body {
-            request = request.header(CONTENT_TYPE, "application/json").body(body);
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
         }
-        let mut response = request.send().await.map_err(failed)?;
-        let status = response.status();
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(failed)? {
-            if body.len() + chunk.len() > ANSWER_MAX {
-                return Err(self.not_convex(path));
-            }
-            body.extend_from_slice(&chunk);
-        }
+        let request =
+            request.body(body.unwrap_or_default()).map_err(|error| failed(TransportError::NotSent(Box::new(error))))?;
+        let answer = self.connections.send(request, ANSWER_MAX).await.map_err(failed)?;
+        let (status, body) = (answer.status(), answer.into_body());
         if status.is_success() { Ok(body) } else { Err(self.refused(path, status.as_u16(), &body)) }
     }
 

@@ -4,6 +4,7 @@
 //! [`deployment`] is pure.
 
 pub mod admin_key;
+#[cfg(feature = "native")]
 mod connections;
 mod database_url;
 pub mod deployment;
@@ -12,5 +13,6 @@ mod key_payload;
 pub mod launch;
 mod readiness;
 pub mod release;
+mod transport;
 
 pub use database_url::{DatabaseUrlError, server_url};

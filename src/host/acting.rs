@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use super::{Host, now, perform, process};
-use crate::authority::{Driver, Liveness, Next, Vault};
+use super::{Host, perform};
+use crate::authority::{Driver, Liveness, Next};
 use crate::control::{
     Administration, Claim, ControlError, ControlPlane, Credentials, HistoryCheck, HistoryEntry, Holder, KeyNeed, Lease,
     LogFrom, LogPiece, Notice, Outcome, Reach, Request,
@@ -37,7 +37,7 @@ impl Acting {
     /// Whether a holder of a lease still lives. A client's word that it does is not taken: only time tells. Its word
     /// that it is gone harms nobody but itself.
     fn liveness(&self, holder: &Holder) -> Liveness {
-        match (process::liveness(holder), self.driver) {
+        match (self.host.platform.liveness(holder), self.driver) {
             (Liveness::Alive, Driver::ControlPlane) => Liveness::Unknown,
             (liveness, _) => liveness,
         }
@@ -45,8 +45,9 @@ impl Acting {
 
     /// Carries an operation out here, for as long as somebody waits for it.
     async fn carry_out(&self, lease: &Lease, request: Request, notice: Notice<'_>) -> Result<Outcome, ControlError> {
-        let accept =
-            |authority: &crate::authority::Authority<_>| authority.accept(lease, Driver::Holder, &self.actor, &request, now());
+        let accept = |authority: &crate::authority::Authority<_>| {
+            authority.accept(lease, Driver::Holder, &self.actor, &request, self.host.now())
+        };
         let (mut operation, mut next) = self.host.tell(accept)?;
         loop {
             let effect = match next {
@@ -60,7 +61,7 @@ impl Acting {
                     "an effect without an operation; this is a bug in convexinfra",
                 )));
             };
-            next = self.host.tell(|authority| authority.advance(operation, end, now()))?;
+            next = self.host.tell(|authority| authority.advance(operation, end, self.host.now()))?;
         }
     }
 
@@ -86,35 +87,27 @@ impl ControlPlane for Acting {
         project: &'a ProjectName,
         need: KeyNeed,
     ) -> BoxFuture<'a, Result<Option<FingerprintKey>, ControlError>> {
-        Box::pin(async move {
-            let key = match (self.host.home.existing_master_key()?, need) {
-                (None, KeyNeed::IfThere) => return Ok(None),
-                (Some(key), _) => key,
-                (None, KeyNeed::Make) => {
-                    self.host.home.create()?;
-                    self.host.home.master_key(self.host.home.store().exists())?
-                }
-            };
-            Ok(Some(Vault::new(key).fingerprint_key(project)))
-        })
+        Box::pin(async move { self.host.platform.fingerprint_key(project, need) })
     }
 
     fn acquire<'a>(&'a self, project: &'a ProjectName, holder: Holder) -> BoxFuture<'a, Result<Lease, ControlError>> {
         Box::pin(async move {
-            self.host.tell(|authority| authority.acquire(project, &holder, now(), |holder| self.liveness(holder)))
+            self.host.tell(|authority| authority.acquire(project, &holder, self.host.now(), |holder| self.liveness(holder)))
         })
     }
 
     fn renew<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<(), ControlError>> {
-        Box::pin(async move { self.host.tell(|authority| authority.renew(lease, now())) })
+        Box::pin(async move { self.host.tell(|authority| authority.renew(lease, self.host.now())) })
     }
 
     fn release<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<(), ControlError>> {
-        Box::pin(async move { self.host.tell(|authority| authority.release(lease, now())) })
+        Box::pin(async move { self.host.tell(|authority| authority.release(lease, self.host.now())) })
     }
 
     fn settle<'a>(&'a self, lease: &'a Lease, origin: &'a str, claim: Claim) -> BoxFuture<'a, Result<(), ControlError>> {
-        Box::pin(async move { self.host.tell(|authority| authority.settle(lease, origin, claim, &self.actor, now())) })
+        Box::pin(
+            async move { self.host.tell(|authority| authority.settle(lease, origin, claim, &self.actor, self.host.now())) },
+        )
     }
 
     fn run<'a>(
@@ -177,7 +170,7 @@ impl ControlPlane for Acting {
 
     fn holder<'a>(&'a self, project: &'a ProjectName) -> BoxFuture<'a, Result<Option<Holder>, ControlError>> {
         Box::pin(async move {
-            Ok(self.host.ask(|authority| authority.holder(project, now(), |holder| self.liveness(holder)))?.flatten())
+            Ok(self.host.ask(|authority| authority.holder(project, self.host.now(), |holder| self.liveness(holder)))?.flatten())
         })
     }
 }
@@ -188,11 +181,15 @@ impl Administration for Acting {
     }
 
     fn create_token<'a>(&'a self, request: &'a TokenRequest) -> BoxFuture<'a, Result<IssuedToken, ControlError>> {
-        Box::pin(async move { self.host.tell_beside_others(|authority| authority.create_token(request, &self.actor, now())) })
+        Box::pin(async move {
+            self.host.tell_beside_others(|authority| authority.create_token(request, &self.actor, self.host.now()))
+        })
     }
 
     fn revoke_token<'a>(&'a self, id: &'a TokenId) -> BoxFuture<'a, Result<TokenRecord, ControlError>> {
-        Box::pin(async move { self.host.tell_beside_others(|authority| authority.revoke_token(id, &self.actor, now())) })
+        Box::pin(
+            async move { self.host.tell_beside_others(|authority| authority.revoke_token(id, &self.actor, self.host.now())) },
+        )
     }
 
     fn quota<'a>(&'a self, reach: &'a Reach) -> BoxFuture<'a, Result<Quota, ControlError>> {
@@ -200,6 +197,8 @@ impl Administration for Acting {
     }
 
     fn set_quota<'a>(&'a self, reach: &'a Reach, quota: &'a Quota) -> BoxFuture<'a, Result<(), ControlError>> {
-        Box::pin(async move { self.host.tell_beside_others(|authority| authority.set_quota(reach, quota, &self.actor, now())) })
+        Box::pin(async move {
+            self.host.tell_beside_others(|authority| authority.set_quota(reach, quota, &self.actor, self.host.now()))
+        })
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedMutexGuard, watch};
 
-use super::{Host, lock, now};
+use super::{Host, lock};
 use crate::authority::{Driver, Next, Operation};
 use crate::control::wire::OperationEvent;
 use crate::control::{ControlError, Lease, Notice, Outcome, Request};
@@ -17,6 +17,11 @@ use crate::model::{Actor, BackendName, Finding, OperationId, OperationRecord, Op
 
 /// How long a request waits for its turn at a backend before it is told to come again.
 const TURN_WITHIN: Duration = Duration::from_secs(15);
+
+/// How often a host that serves looks for what expired and for what was left open.
+pub const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// How long what an operation said is kept after its end.
+const NOTICES_KEPT_MS: i64 = 24 * 60 * 60 * 1000;
 
 type Place = (ProjectName, BackendName);
 type Turn = OwnedMutexGuard<()>;
@@ -66,12 +71,13 @@ impl Drivers {
         lock(&self.running).insert(id.clone(), watch::Sender::new(0));
     }
 
-    /// Waits until something that runs here has ended, or until a moment has come.
-    pub(super) async fn until_less_runs(&self, deadline: tokio::time::Instant) {
+    /// Waits until something that runs here has ended.
+    #[cfg(feature = "native")]
+    pub(super) async fn until_less_runs(&self) {
         let listening = lock(&self.running).values().next().map(watch::Sender::subscribe);
         if let Some(mut news) = listening {
             // It ends by closing; what it says before that is not meant.
-            while let Ok(Ok(())) = tokio::time::timeout_at(deadline, news.changed()).await {}
+            while news.changed().await.is_ok() {}
         }
     }
 
@@ -102,7 +108,11 @@ impl Host {
             return Ok(Started { id: record.id });
         }
         let turn = self.drivers.turn(&place).lock_owned();
-        let Ok(turn) = tokio::time::timeout(TURN_WITHIN, turn).await else {
+        let turn = tokio::select! {
+            turn = turn => Some(turn),
+            () = self.platform.sleep(TURN_WITHIN) => None,
+        };
+        let Some(turn) = turn else {
             if let Some(record) = known(self)? {
                 return Ok(Started { id: record.id });
             }
@@ -110,7 +120,8 @@ impl Host {
             let operation = open.last().map_or_else(|| OperationId::new(""), |record| record.id.clone());
             return Err(ControlError::OperationRunning { backend: request.backend, operation });
         };
-        let (operation, next) = self.tell(|authority| authority.accept(lease, Driver::ControlPlane, actor, &request, now()))?;
+        let (operation, next) =
+            self.tell(|authority| authority.accept(lease, Driver::ControlPlane, actor, &request, self.now()))?;
         match (operation, next) {
             (_, Next::Ended(Outcome::Done { operation } | Outcome::Failed { operation, .. })) => Ok(Started { id: operation }),
             (Some(operation), next) => {
@@ -129,26 +140,38 @@ impl Host {
         let host = Arc::clone(self);
         let id = operation.id().clone();
         self.drivers.list(&id);
-        tokio::spawn(async move {
+        self.platform.spawn(Box::pin(async move {
             let _turn = turn;
             let listed = Listed { drivers: &host.drivers, id };
             while let Next::Do(effect) = next {
                 let notice = |message: String| host.note(&listed.id, &message);
                 let end = host.perform(effect, &notice).await;
-                match host.tell(|authority| authority.advance(&mut operation, end, now())) {
+                match host.tell(|authority| authority.advance(&mut operation, end, host.now())) {
                     Ok(following) => next = following,
                     // The rows cannot be written now, or the operation ended otherwise. What is still open is taken up
                     // again by the next sweep.
                     Err(_) => return,
                 }
             }
-        });
+        }));
+    }
+
+    /// Takes up every operation that was cut off, begins the removal of what has expired, and forgets what nobody asks
+    /// for any more. Whoever serves does this again and again.
+    ///
+    /// # Errors
+    /// The first thing that could not be done; the others were tried all the same.
+    pub async fn sweep(self: &Arc<Self>) -> Result<(), ControlError> {
+        let taken_up = self.take_up().await.map(drop);
+        let removed = self.remove_expired().await;
+        let forgotten = self.tell(|authority| authority.forget_notices(self.now().plus_milliseconds(-NOTICES_KEPT_MS)));
+        taken_up.and(removed).and(forgotten)
     }
 
     /// Begins again whatever is open and does not run here.
     pub(super) async fn take_up(self: &Arc<Self>) -> Result<usize, ControlError> {
         let busy = self.drivers.running();
-        let resumed = self.tell(|authority| authority.resume(&busy, now()))?;
+        let resumed = self.tell(|authority| authority.resume(&busy, self.now()))?;
         let mut count = 0;
         for (place, operation, next) in resumed {
             // Somebody who is at this backend now takes its place, or leaves it for the next sweep.
@@ -162,14 +185,14 @@ impl Host {
 
     /// Removes the backends whose time is over. A project that somebody is changing is left for the next time.
     pub(super) async fn remove_expired(self: &Arc<Self>) -> Result<(), ControlError> {
-        for (project, backend) in self.ask(|authority| authority.expired(now()))?.unwrap_or_default() {
+        for (project, backend) in self.ask(|authority| authority.expired(self.now()))?.unwrap_or_default() {
             let turn = self.drivers.turn(&(project.clone(), backend.clone())).lock_owned().await;
-            let holder = super::here();
-            let acquired =
-                self.tell(|authority| authority.acquire(&project, &holder, now(), |_| crate::authority::Liveness::Unknown));
+            let holder = self.platform.here();
+            let acquired = self
+                .tell(|authority| authority.acquire(&project, &holder, self.now(), |_| crate::authority::Liveness::Unknown));
             let Ok(lease) = acquired else { continue };
-            let begun = self.tell(|authority| authority.expire(&lease, &backend, now()));
-            let _ = self.tell(|authority| authority.release(&lease, now()));
+            let begun = self.tell(|authority| authority.expire(&lease, &backend, self.now()));
+            let _ = self.tell(|authority| authority.release(&lease, self.now()));
             if let Some((Some(operation), next)) = begun? {
                 self.drive(operation, next, turn);
             }
@@ -214,7 +237,7 @@ impl Host {
                     let _ = news.changed().await;
                 }
                 // It is open and runs nowhere: a sweep takes it up.
-                None => tokio::time::sleep(super::serve::SWEEP_EVERY).await,
+                None => self.platform.sleep(SWEEP_EVERY).await,
             }
         }
     }

@@ -1,28 +1,41 @@
-//! An authority at home in this process: the shell that carries out its effects on this machine.
+//! An authority at home in this process: the shell that carries out its effects.
 //!
 //! Embedded in the command it is the default control plane; `convexinfra serve` runs the same thing behind HTTP, where
-//! operations go on without their client. Must not do: decide anything that the authority decides, or print.
+//! operations go on without their client, and so does a Durable Object. What differs between these, rows, a clock and
+//! tasks, is behind [`Platform`]. Must not do: decide anything that the authority decides, or print.
 
 mod acting;
 mod drive;
 mod environment;
+#[cfg(feature = "native")]
 mod home;
+#[cfg(feature = "native")]
+mod machine;
 mod observe;
+#[cfg(feature = "native")]
 mod occupancy;
 mod perform;
+mod platform;
+#[cfg(feature = "native")]
 mod process;
+#[cfg(feature = "native")]
 mod serve;
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub use acting::Acting;
-pub use drive::Started;
+pub use drive::{SWEEP_EVERY, Started};
+#[cfg(feature = "native")]
 pub use home::{Home, HomeError};
+#[cfg(feature = "native")]
+pub use machine::{Machine, now};
+pub use platform::{Beside, HostAuthority, Platform};
+#[cfg(feature = "native")]
 pub use process::here;
+#[cfg(feature = "native")]
 pub use serve::{Serving, ServingError};
 
-use crate::authority::{Authority, AuthorityError, Bearer, EntropyError, Vault, store_finding};
+use crate::authority::{Authority, AuthorityError, Bearer};
 use crate::control::ControlError;
 use crate::convex::deployment::Connections;
 use crate::model::{
@@ -30,67 +43,42 @@ use crate::model::{
     Usage,
 };
 use crate::provider::Provider;
-use crate::store::SqliteStore;
 use drive::Drivers;
-use occupancy::Occupancy;
 
 /// The name that plans give to the control plane in this process.
 pub const EMBEDDED: &str = "embedded";
 
-/// How many connections to the store are kept for reading.
-const MOST_READERS: usize = 16;
-
 /// An authority and the providers that carry out its effects.
 pub struct Host {
-    home: Home,
+    platform: Box<dyn Platform>,
     name: String,
     providers: Vec<Box<dyn Provider>>,
     connections: Connections,
-    first_port: Option<u16>,
-    /// Opened when something is first written.
-    writer: Mutex<Option<Authority<SqliteStore>>>,
-    /// Opened when something is read and all others are in use; readers do not wait for a writer.
-    readers: Mutex<Vec<Authority<SqliteStore>>>,
-    /// Who else may write in this home, held from the first write on.
-    occupancy: OnceLock<Occupancy>,
     drivers: Drivers,
 }
 
 /// What a host is made of.
 pub struct HostParts {
-    /// Its directory.
-    pub directory: PathBuf,
+    /// What it runs on.
+    pub platform: Box<dyn Platform>,
     /// The name that plans give to it: [`EMBEDDED`], or a served one's address.
     pub name: String,
-    /// The master key from outside, instead of the one in the directory.
-    pub master_key: Option<Secret>,
     /// Where backends can run.
     pub providers: Vec<Box<dyn Provider>>,
     /// Connections to deployments.
     pub connections: Connections,
-    /// The first port to hand out, where it should not be the usual one.
-    pub first_port: Option<u16>,
 }
 
 impl Host {
-    /// A host over a directory. Nothing is read or made yet.
+    /// A host made of these parts. Nothing is read or made yet.
     pub fn new(parts: HostParts) -> Self {
-        Self {
-            home: Home::new(parts.directory, parts.master_key),
-            name: parts.name,
-            providers: parts.providers,
-            connections: parts.connections,
-            first_port: parts.first_port,
-            writer: Mutex::default(),
-            readers: Mutex::default(),
-            occupancy: OnceLock::new(),
-            drivers: Drivers::default(),
-        }
+        let HostParts { platform, name, providers, connections } = parts;
+        Self { platform, name, providers, connections, drivers: Drivers::default() }
     }
 
     /// The control plane as somebody uses it from this very process.
     pub fn embedded(self: &Arc<Self>) -> Acting {
-        let here = here();
+        let here = self.platform.here();
         Acting::embedded(Arc::clone(self), Actor { token: None, name: format!("{} on {}", here.user, here.host) })
     }
 
@@ -104,7 +92,7 @@ impl Host {
     /// # Errors
     /// [`ControlError::NotAuthorised`] when it opens nothing.
     pub fn authenticate(&self, token: &Secret) -> Result<Bearer, ControlError> {
-        let bearer = self.ask(|authority| authority.authenticate(token, now()))?;
+        let bearer = self.ask(|authority| authority.authenticate(token, self.now()))?;
         bearer.ok_or_else(|| {
             let message = "this control plane has no tokens yet";
             let help = "make the first one on its machine with\n    convexinfra serve --init";
@@ -138,61 +126,48 @@ impl Host {
     }
 
     /// Asks the authority, if there is one already. Changes nothing, and waits for nobody who writes.
-    fn ask<T>(
-        &self,
-        question: impl FnOnce(&Authority<SqliteStore>) -> Result<T, AuthorityError>,
-    ) -> Result<Option<T>, ControlError> {
-        let idle = lock(&self.readers).pop();
-        let reader = match idle {
-            Some(reader) => reader,
-            None => {
-                let store = SqliteStore::open_to_read(&self.home.store())
-                    .map_err(|error| ControlError::Record(store_finding(&error)))?;
-                let Some(store) = store else { return Ok(None) };
-                let key = self.home.existing_master_key()?.ok_or_else(|| self.home.key_missing())?;
-                Authority::new(store, Vault::new(key), entropy)
+    fn ask<T>(&self, question: impl FnOnce(&HostAuthority) -> Result<T, AuthorityError>) -> Result<Option<T>, ControlError> {
+        let (mut question, mut answer) = (Some(question), None);
+        self.platform.ask(&mut |authority| {
+            if let Some(question) = question.take() {
+                answer = Some(question(authority));
             }
-        };
-        let answer = question(&reader);
-        let mut readers = lock(&self.readers);
-        if readers.len() < MOST_READERS {
-            readers.push(reader);
-        }
-        Ok(answer.map(Some)?)
+        })?;
+        Ok(answer.transpose()?)
     }
 
     /// Tells the authority something that it writes down; makes it where there is none.
-    fn tell<T>(&self, message: impl FnOnce(&Authority<SqliteStore>) -> Result<T, AuthorityError>) -> Result<T, ControlError> {
-        self.home.create()?;
-        if self.occupancy.get().is_none() {
-            // Should two threads come here at once, one of the two shares is given back at once.
-            let _ = self.occupancy.set(self.home.share()?);
-        }
-        self.tell_beside_others(message)
+    fn tell<T>(&self, message: impl FnOnce(&HostAuthority) -> Result<T, AuthorityError>) -> Result<T, ControlError> {
+        self.write(Beside::Commands, message)
     }
 
     /// The same for what does no harm beside a server that has this home: tokens and quotas are read anew every time.
     fn tell_beside_others<T>(
         &self,
-        message: impl FnOnce(&Authority<SqliteStore>) -> Result<T, AuthorityError>,
+        message: impl FnOnce(&HostAuthority) -> Result<T, AuthorityError>,
     ) -> Result<T, ControlError> {
-        let mut writer = lock(&self.writer);
-        if writer.is_none() {
-            self.home.create()?;
-            let key = self.home.master_key(self.home.store().exists())?;
-            let store = SqliteStore::open(&self.home.store()).map_err(|error| ControlError::Record(store_finding(&error)))?;
-            let authority = Authority::new(store, Vault::new(key), entropy);
-            *writer = Some(match self.first_port {
-                Some(port) => authority.with_first_port(port),
-                None => authority,
-            });
-            // A reader of an older schema saw a copy of it.
-            lock(&self.readers).clear();
+        self.write(Beside::Anybody, message)
+    }
+
+    fn write<T>(
+        &self,
+        beside: Beside,
+        message: impl FnOnce(&HostAuthority) -> Result<T, AuthorityError>,
+    ) -> Result<T, ControlError> {
+        let (mut message, mut answer) = (Some(message), None);
+        self.platform.tell(beside, &mut |authority| {
+            if let Some(message) = message.take() {
+                answer = Some(message(authority));
+            }
+        })?;
+        match answer {
+            Some(answer) => Ok(answer?),
+            None => Err(ControlError::Record(Finding::new("bug", "nothing was written; this is a bug in convexinfra"))),
         }
-        match &*writer {
-            Some(authority) => Ok(message(authority)?),
-            None => Err(ControlError::Record(Finding::new("bug", "the store was not opened; this is a bug in convexinfra"))),
-        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.platform.now()
     }
 
     fn provider(&self, kind: ProviderKind) -> Result<&dyn Provider, Finding> {
@@ -241,13 +216,4 @@ impl Host {
 /// A panic elsewhere leaves rows as the transaction left them, so what a mutex guards stays usable.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The time now, as this machine has it.
-pub fn now() -> Timestamp {
-    Timestamp(jiff::Timestamp::now().as_millisecond())
-}
-
-fn entropy(bytes: &mut [u8]) -> Result<(), EntropyError> {
-    getrandom::fill(bytes).map_err(|_| EntropyError)
 }

@@ -2,7 +2,7 @@
 //!
 //! Must not do: choose what to do next; the authority does.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Host, environment};
 use crate::authority::{Effect, EffectEnd, EffectFailure};
@@ -73,7 +73,7 @@ impl Host {
 
     async fn await_ready(&self, placement: &Placement) -> Result<(), EffectFailure> {
         let url = Self::reach(placement);
-        let started = Instant::now();
+        let started = self.platform.uptime();
         let mut pause = FIRST_PAUSE;
         loop {
             let answer = ready(&self.connections, &url, placement.instance_name.as_str(), &placement.admin_key).await;
@@ -104,14 +104,14 @@ impl Host {
                 };
                 return Err(failure(placement, &error));
             }
-            if started.elapsed() > READY_WITHIN {
+            if self.platform.uptime().saturating_sub(started) > READY_WITHIN {
                 let message = format!("`{}` runs, but did not answer within {} s", placement.name, READY_WITHIN.as_secs());
                 return Err(plain(
                     Finding::new("convex.not_ready", message)
                         .with_help(format!("look at its log with\n    convexinfra logs {}", placement.name)),
                 ));
             }
-            tokio::time::sleep(pause).await;
+            self.platform.sleep(pause).await;
             pause = (pause * 3 / 2).min(LONGEST_PAUSE);
         }
     }

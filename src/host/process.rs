@@ -13,7 +13,7 @@ pub fn here() -> Holder {
         host: host_name(),
         process,
         process_start: start_time(process),
-        since: super::now(),
+        since: super::machine::now(),
     }
 }
 

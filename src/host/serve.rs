@@ -5,13 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Host, now};
+use super::Host;
 use crate::control::ControlError;
-
-/// How often a serving host looks for what expired and for what was left open.
-pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(1);
-/// How long what an operation said is kept after its end.
-const NOTICES_KEPT_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Why a host cannot serve.
 pub type ServingError = ControlError;
@@ -29,17 +24,14 @@ impl Host {
     /// # Errors
     /// Somebody else writes in this home, or the store cannot be used.
     pub async fn serve(self: &Arc<Self>, address: &str) -> Result<Serving, ServingError> {
-        self.home.create()?;
-        let _ = self.occupancy.set(self.home.occupy(address)?);
+        self.platform.occupy(address)?;
         self.take_up().await?;
         let host = Arc::clone(self);
         let sweeper = tokio::spawn(async move {
             loop {
-                tokio::time::sleep(SWEEP_EVERY).await;
+                tokio::time::sleep(super::drive::SWEEP_EVERY).await;
                 // What fails now is tried again the next time; readiness tells whether the store can be used.
-                let _ = host.take_up().await;
-                let _ = host.remove_expired().await;
-                let _ = host.tell(|authority| authority.forget_notices(now().plus_milliseconds(-NOTICES_KEPT_MS)));
+                let _ = host.sweep().await;
             }
         });
         Ok(Serving { host: Arc::clone(self), sweeper })
@@ -62,7 +54,7 @@ impl Serving {
             if left == 0 || tokio::time::Instant::now() >= deadline {
                 return left;
             }
-            self.host.drivers.until_less_runs(deadline).await;
+            let _ = tokio::time::timeout_at(deadline, self.host.drivers.until_less_runs()).await;
         }
     }
 }

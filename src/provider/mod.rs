@@ -4,9 +4,13 @@
 //!
 //! Must not do: know plans, the store, the terminal, or its siblings.
 
+#[cfg(feature = "native")]
 mod command_line;
+#[cfg(feature = "native")]
 pub mod local;
+#[cfg(feature = "native")]
 pub mod process;
+#[cfg(feature = "native")]
 pub mod simulated;
 
 use futures_util::future::BoxFuture;

@@ -62,4 +62,7 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The store ran no transaction where it should have run one.
+    #[error("the store did not run what it was given")]
+    NotRun,
 }

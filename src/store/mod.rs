@@ -97,13 +97,43 @@ pub enum Durability {
     Power,
 }
 
+/// What a transaction is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reading in one consistent view.
+    Read,
+    /// Writing, and what that must survive.
+    Write(Durability),
+}
+
+/// What becomes of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// What was written stays.
+    Keep,
+    /// Nothing was written.
+    GiveUp,
+}
+
 /// A place that keeps rows.
 pub trait Store {
+    /// Runs `work` once, in one transaction of its own: all of what it writes or, unless it says [`Verdict::Keep`],
+    /// nothing.
+    ///
+    /// # Errors
+    /// Why the transaction could not be begun or committed; nothing is written then.
+    fn transact(&self, access: Access, work: &mut dyn FnMut(&dyn Rows) -> Verdict) -> Result<(), StoreError>;
+
     /// Reads in one consistent view.
     ///
     /// # Errors
     /// Whatever `work` returns, or why the view could not be had.
-    fn read<T, E: From<StoreError>>(&self, work: impl FnOnce(&dyn Rows) -> Result<T, E>) -> Result<T, E>;
+    fn read<T, E: From<StoreError>>(&self, work: impl FnOnce(&dyn Rows) -> Result<T, E>) -> Result<T, E>
+    where
+        Self: Sized,
+    {
+        run(self, Access::Read, work)
+    }
 
     /// Writes in one transaction: all of it or, on an error, nothing.
     ///
@@ -113,7 +143,39 @@ pub trait Store {
         &self,
         durability: Durability,
         work: impl FnOnce(&dyn Rows) -> Result<T, E>,
-    ) -> Result<T, E>;
+    ) -> Result<T, E>
+    where
+        Self: Sized,
+    {
+        run(self, Access::Write(durability), work)
+    }
+}
+
+/// A store of whatever kind.
+pub type AnyStore = Box<dyn Store + Send>;
+
+impl Store for AnyStore {
+    fn transact(&self, access: Access, work: &mut dyn FnMut(&dyn Rows) -> Verdict) -> Result<(), StoreError> {
+        (**self).transact(access, work)
+    }
+}
+
+fn run<S: Store, T, E: From<StoreError>>(
+    store: &S,
+    access: Access,
+    work: impl FnOnce(&dyn Rows) -> Result<T, E>,
+) -> Result<T, E> {
+    let (mut work, mut result) = (Some(work), None);
+    store.transact(access, &mut |rows| match work.take() {
+        Some(work) => {
+            let ended = work(rows);
+            let verdict = if ended.is_ok() { Verdict::Keep } else { Verdict::GiveUp };
+            result = Some(ended);
+            verdict
+        }
+        None => Verdict::GiveUp,
+    })?;
+    result.unwrap_or_else(|| Err(StoreError::NotRun.into()))
 }
 
 #[cfg(all(test, feature = "native"))]

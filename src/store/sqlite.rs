@@ -11,7 +11,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::sql::{self, Columns, MIGRATIONS, Parameter, SqlRows, Unreadable};
-use super::{Durability, Rows, Store, StoreError};
+use super::{Access, Durability, Rows, Store, StoreError, Verdict};
 use crate::fault;
 
 /// `application_id` of our files: "cvxi" as a big-endian number, so that a stranger's SQLite file is told apart.
@@ -235,25 +235,23 @@ fn situation(path: &Path, error: rusqlite::Error) -> StoreError {
 }
 
 impl Store for SqliteStore {
-    fn read<T, E: From<StoreError>>(&self, work: impl FnOnce(&dyn Rows) -> Result<T, E>) -> Result<T, E> {
-        let transaction = rusqlite::Transaction::new_unchecked(&self.connection, TransactionBehavior::Deferred)
-            .map_err(|error| situation(&self.path, error))?;
-        work(&SqlRows::new(&self.inside(&transaction)))
-    }
-
-    fn write<T, E: From<StoreError>>(
-        &self,
-        durability: Durability,
-        work: impl FnOnce(&dyn Rows) -> Result<T, E>,
-    ) -> Result<T, E> {
-        self.require(durability)?;
-        let transaction = rusqlite::Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)
-            .map_err(|error| situation(&self.path, error))?;
-        let result = work(&SqlRows::new(&self.inside(&transaction)))?;
-        fault::point("store.before_commit");
-        transaction.commit().map_err(|error| situation(&self.path, error))?;
-        fault::point("store.committed");
-        Ok(result)
+    fn transact(&self, access: Access, work: &mut dyn FnMut(&dyn Rows) -> Verdict) -> Result<(), StoreError> {
+        let failed = |error| situation(&self.path, error);
+        let behaviour = match access {
+            Access::Read => TransactionBehavior::Deferred,
+            Access::Write(durability) => {
+                self.require(durability)?;
+                TransactionBehavior::Immediate
+            }
+        };
+        let transaction = rusqlite::Transaction::new_unchecked(&self.connection, behaviour).map_err(failed)?;
+        let verdict = work(&SqlRows::new(&self.inside(&transaction)));
+        if access != Access::Read && verdict == Verdict::Keep {
+            fault::point("store.before_commit");
+            transaction.commit().map_err(failed)?;
+            fault::point("store.committed");
+        }
+        Ok(())
     }
 }
 

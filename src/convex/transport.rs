@@ -1,0 +1,57 @@
+//! How requests travel to a deployment, as a port: one request out, one answer back, both as data.
+//!
+//! Must not do: know what is asked, retry, or let a header into an error.
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+/// One request with its body.
+pub type HttpRequest = http::Request<Vec<u8>>;
+/// One answer with its body, read to the end.
+pub type HttpAnswer = http::Response<Vec<u8>>;
+
+/// Why there was no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// Nothing listens there, or the network is in the way: the request was not sent.
+    #[error(transparent)]
+    NotSent(Box<dyn std::error::Error + Send + Sync>),
+    /// It was sent, and no answer came in time, or one that broke off.
+    #[error(transparent)]
+    NoAnswer(Box<dyn std::error::Error + Send + Sync>),
+    /// The answer is larger than any that was asked for.
+    #[error("an answer of more than {limit} bytes")]
+    TooLarge {
+        /// How many bytes were allowed.
+        limit: usize,
+    },
+}
+
+/// Sends requests.
+pub trait Transport: Send + Sync {
+    /// Sends one request, and reads its answer of at most `limit` bytes to the end. Redirects are answers.
+    fn send(&self, request: HttpRequest, limit: usize) -> BoxFuture<'_, Result<HttpAnswer, TransportError>>;
+}
+
+/// Connections to deployments, shared by whoever has a clone.
+#[derive(Clone)]
+pub struct Connections(Arc<dyn Transport>);
+
+impl Connections {
+    /// Connections over this transport.
+    pub fn over(transport: impl Transport + 'static) -> Self {
+        Self(Arc::new(transport))
+    }
+
+    pub(super) async fn send(&self, request: HttpRequest, limit: usize) -> Result<HttpAnswer, TransportError> {
+        self.0.send(request, limit).await
+    }
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Connections")
+    }
+}

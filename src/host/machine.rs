@@ -1,0 +1,157 @@
+//! This machine as what a host runs on: a home on its disk, its processes, its clock.
+//!
+//! Must not do: decide anything about backends, or make anything before somebody wants to write.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+
+use super::home::Home;
+use super::occupancy::Occupancy;
+use super::platform::{Beside, HostAuthority, Platform};
+use super::{lock, process};
+use crate::authority::{Authority, EntropyError, Liveness, Vault, store_finding};
+use crate::control::{ControlError, Holder, KeyNeed};
+use crate::model::{Finding, FingerprintKey, ProjectName, Secret, Timestamp};
+use crate::store::{AnyStore, SqliteStore, StoreError};
+
+/// How many connections to the store are kept for reading.
+const MOST_READERS: usize = 16;
+
+/// This machine, with a home on its disk.
+pub struct Machine {
+    home: Home,
+    first_port: Option<u16>,
+    started: Instant,
+    /// Opened when something is first written.
+    writer: Mutex<Option<HostAuthority>>,
+    /// Opened when something is read and all others are in use; readers do not wait for a writer.
+    readers: Mutex<Vec<HostAuthority>>,
+    /// Who else may write in this home, held from the first write on.
+    occupancy: OnceLock<Occupancy>,
+}
+
+impl Machine {
+    /// A home in this directory, with a master key from outside instead of the one in it, and the first port to hand
+    /// out where it should not be the usual one. Nothing is read or made yet.
+    pub fn new(directory: PathBuf, master_key: Option<Secret>, first_port: Option<u16>) -> Self {
+        Self {
+            home: Home::new(directory, master_key),
+            first_port,
+            started: Instant::now(),
+            writer: Mutex::default(),
+            readers: Mutex::default(),
+            occupancy: OnceLock::new(),
+        }
+    }
+
+    fn reader(&self) -> Result<Option<HostAuthority>, ControlError> {
+        if let Some(reader) = lock(&self.readers).pop() {
+            return Ok(Some(reader));
+        }
+        let Some(store) = SqliteStore::open_to_read(&self.home.store()).map_err(unusable)? else { return Ok(None) };
+        let key = self.home.existing_master_key()?.ok_or_else(|| self.home.key_missing())?;
+        Ok(Some(Authority::new(Box::new(store) as AnyStore, Vault::new(key), entropy)))
+    }
+
+    fn make_writer(&self) -> Result<HostAuthority, ControlError> {
+        self.home.create()?;
+        let key = self.home.master_key(self.home.store().exists())?;
+        let store = SqliteStore::open(&self.home.store()).map_err(unusable)?;
+        let authority = Authority::new(Box::new(store) as AnyStore, Vault::new(key), entropy);
+        Ok(match self.first_port {
+            Some(port) => authority.with_first_port(port),
+            None => authority,
+        })
+    }
+}
+
+impl Platform for Machine {
+    fn ask(&self, question: &mut dyn FnMut(&HostAuthority)) -> Result<(), ControlError> {
+        let Some(reader) = self.reader()? else { return Ok(()) };
+        question(&reader);
+        let mut readers = lock(&self.readers);
+        if readers.len() < MOST_READERS {
+            readers.push(reader);
+        }
+        Ok(())
+    }
+
+    fn tell(&self, beside: Beside, message: &mut dyn FnMut(&HostAuthority)) -> Result<(), ControlError> {
+        if beside == Beside::Commands && self.occupancy.get().is_none() {
+            self.home.create()?;
+            // Should two threads come here at once, one of the two shares is given back at once.
+            let _ = self.occupancy.set(self.home.share()?);
+        }
+        let mut writer = lock(&self.writer);
+        if writer.is_none() {
+            *writer = Some(self.make_writer()?);
+            // A reader of an older schema saw a copy of it.
+            lock(&self.readers).clear();
+        }
+        match &*writer {
+            Some(authority) => {
+                message(authority);
+                Ok(())
+            }
+            None => Err(ControlError::Record(Finding::new("bug", "the store was not opened; this is a bug in convexinfra"))),
+        }
+    }
+
+    fn occupy(&self, address: &str) -> Result<(), ControlError> {
+        self.home.create()?;
+        let _ = self.occupancy.set(self.home.occupy(address)?);
+        Ok(())
+    }
+
+    fn fingerprint_key(&self, project: &ProjectName, need: KeyNeed) -> Result<Option<FingerprintKey>, ControlError> {
+        let key = match (self.home.existing_master_key()?, need) {
+            (None, KeyNeed::IfThere) => return Ok(None),
+            (Some(key), _) => key,
+            (None, KeyNeed::Make) => {
+                self.home.create()?;
+                self.home.master_key(self.home.store().exists())?
+            }
+        };
+        Ok(Some(Vault::new(key).fingerprint_key(project)))
+    }
+
+    fn now(&self) -> Timestamp {
+        now()
+    }
+
+    fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn here(&self) -> Holder {
+        process::here()
+    }
+
+    fn liveness(&self, holder: &Holder) -> Liveness {
+        process::liveness(holder)
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        tokio::spawn(task);
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(duration))
+    }
+}
+
+fn unusable(error: StoreError) -> ControlError {
+    ControlError::Record(store_finding(&error))
+}
+
+/// The time now, as this machine has it.
+pub fn now() -> Timestamp {
+    Timestamp(jiff::Timestamp::now().as_millisecond())
+}
+
+fn entropy(bytes: &mut [u8]) -> Result<(), EntropyError> {
+    getrandom::fill(bytes).map_err(|_| EntropyError)
+}
