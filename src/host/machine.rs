@@ -118,6 +118,10 @@ impl Platform for Machine {
         Ok(Some(Vault::new(key).fingerprint_key(project)))
     }
 
+    fn store_bytes(&self) -> u64 {
+        self.home.store_bytes()
+    }
+
     fn now(&self) -> Timestamp {
         now()
     }

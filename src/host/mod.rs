@@ -22,9 +22,12 @@ mod process;
 mod serve;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
 
 pub use acting::Acting;
-pub use drive::{SWEEP_EVERY, Started};
+pub use drive::{Activity, SWEEP_EVERY, Started};
 #[cfg(feature = "native")]
 pub use home::{Home, HomeError};
 #[cfg(feature = "native")]
@@ -36,7 +39,7 @@ pub use process::here;
 pub use serve::{Serving, ServingError};
 
 use crate::authority::{Authority, AuthorityError, Bearer};
-use crate::control::ControlError;
+use crate::control::{Capacity, ControlError, Used};
 use crate::convex::deployment::Connections;
 use crate::model::{
     Actor, Finding, OperationId, OperationRecord, Placement, ProjectName, ProviderKind, Revision, Secret, Snapshot, Timestamp,
@@ -120,6 +123,28 @@ impl Host {
         Ok(self.ask(|authority| authority.operations(project, limit))?.unwrap_or_default())
     }
 
+    /// How many projects somebody is changing now.
+    pub fn leases(&self) -> Result<usize, ControlError> {
+        Ok(self.ask(|authority| authority.leases(now()))?.unwrap_or_default())
+    }
+
+    /// How much of this control plane is used.
+    pub fn capacity(&self) -> Result<Capacity, ControlError> {
+        let totals = self.ask(Authority::totals)?.unwrap_or_default();
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        Ok(Capacity {
+            projects: count(totals.projects),
+            backends: count(totals.backends),
+            port_pairs: Used { used: count(totals.port_pairs_used), free: count(totals.port_pairs_free) },
+            running_operations: self.activity().running,
+        })
+    }
+
+    /// How many bytes the store takes on the disk.
+    pub fn store_bytes(&self) -> u64 {
+        self.platform.store_bytes()
+    }
+
     /// The providers that this control plane can carry out.
     pub fn provider_kinds(&self) -> Vec<ProviderKind> {
         self.providers.iter().map(|provider| provider.kind()).collect()
@@ -168,6 +193,16 @@ impl Host {
 
     fn now(&self) -> Timestamp {
         self.platform.now()
+    }
+
+    /// A time that only grows, to measure with.
+    pub fn uptime(&self) -> Duration {
+        self.platform.uptime()
+    }
+
+    /// Waits.
+    pub fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        self.platform.sleep(duration)
     }
 
     fn provider(&self, kind: ProviderKind) -> Result<&dyn Provider, Finding> {

@@ -50,6 +50,9 @@ pub trait Platform: Send + Sync {
     /// The master key cannot be read or made.
     fn fingerprint_key(&self, project: &ProjectName, need: KeyNeed) -> Result<Option<FingerprintKey>, ControlError>;
 
+    /// How many bytes the store takes.
+    fn store_bytes(&self) -> u64;
+
     /// The time.
     fn now(&self) -> Timestamp;
 
