@@ -168,7 +168,7 @@ impl<S: Store> Authority<S> {
 }
 
 /// The id in a token, when it has the shape of one and its checksum fits.
-fn id_of(token: &str) -> Option<TokenId> {
+pub(super) fn id_of(token: &str) -> Option<TokenId> {
     let (body, checksum) = token.strip_prefix(TOKEN_PREFIX)?.split_at_checked(ID_LENGTH + 1 + 2 * SECRET_BYTES)?;
     let (id, secret) = body.split_once('_')?;
     let shaped = id.len() == ID_LENGTH && secret.len() == 2 * SECRET_BYTES && checksum.len() == CHECKSUM_DIGITS;

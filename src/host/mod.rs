@@ -18,6 +18,7 @@ mod perform;
 mod platform;
 #[cfg(feature = "native")]
 mod process;
+mod replica;
 #[cfg(feature = "native")]
 mod serve;
 
@@ -125,7 +126,7 @@ impl Host {
 
     /// How many projects somebody is changing now.
     pub fn leases(&self) -> Result<usize, ControlError> {
-        Ok(self.ask(|authority| authority.leases(now()))?.unwrap_or_default())
+        Ok(self.ask(|authority| authority.leases(self.now()))?.unwrap_or_default())
     }
 
     /// How much of this control plane is used.
@@ -138,6 +139,11 @@ impl Host {
             port_pairs: Used { used: count(totals.port_pairs_used), free: count(totals.port_pairs_free) },
             running_operations: self.activity().running,
         })
+    }
+
+    /// Whether the store answers.
+    pub fn check(&self) -> Result<(), ControlError> {
+        self.ask(|authority| authority.projects().map(drop)).map(drop)
     }
 
     /// How many bytes the store takes on the disk.
@@ -191,7 +197,8 @@ impl Host {
         }
     }
 
-    fn now(&self) -> Timestamp {
+    /// The time.
+    pub fn now(&self) -> Timestamp {
         self.platform.now()
     }
 

@@ -36,11 +36,6 @@ impl Host {
         });
         Ok(Serving { host: Arc::clone(self), sweeper })
     }
-
-    /// Whether the store answers.
-    pub fn check(&self) -> Result<(), ControlError> {
-        self.ask(|authority| authority.projects().map(drop)).map(drop)
-    }
 }
 
 impl Serving {

@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use axum::extract::{RawPathParams, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+#[cfg(feature = "native")]
+use axum::http::StatusCode;
+use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::Response;
 #[cfg(feature = "native")]
@@ -64,11 +66,12 @@ pub(super) async fn guard(
 
 /// The token that was shown.
 fn token(headers: &HeaderMap) -> Result<Secret, ControlError> {
-    let missing = |message: &str| {
-        ControlError::NotAuthorised(Finding::new("auth.token_missing", message).with_help(
-            "show a token in `CONVEXINFRA_TOKEN`, or name a command that prints it in `CONVEXINFRA_TOKEN_COMMAND`",
-        ))
-    };
+    let missing =
+        |message: &str| {
+            ControlError::NotAuthorised(Finding::new("auth.token_missing", message).with_help(
+                "show a token in `CONVEXINFRA_TOKEN`, or name a command that prints it in `CONVEXINFRA_TOKEN_COMMAND`",
+            ))
+        };
     let mut shown = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = shown.next() else { return Err(missing("this control plane wants to see a token")) };
     if shown.next().is_some() {

@@ -13,7 +13,6 @@ use axum::routing::{delete, get, post, put};
 use super::{Handled, document};
 use crate::control::wire::{LeaseDocument, LeaseRequest};
 use crate::control::{ControlPlane, Holder, Lease};
-use crate::host::now;
 use crate::model::Scope;
 use crate::server::input::{Asked, Fence, InProject, Nothing, Read};
 use crate::server::problem::Problem;
@@ -80,7 +79,8 @@ async fn acquire(
     if let Some(start) = &process_start {
         one_line("process_start", start, LONGEST_NAME)?;
     }
-    let lease = caller.control.acquire(&caller.project, Holder { user, host, process, process_start, since: now() }).await?;
+    let since = server.host.now();
+    let lease = caller.control.acquire(&caller.project, Holder { user, host, process, process_start, since }).await?;
     Ok((StatusCode::CREATED, Json(lease)).into_response())
 }
 

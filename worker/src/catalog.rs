@@ -1,0 +1,114 @@
+//! The one object that knows every token, the ceilings of everybody, and which projects there are.
+//!
+//! Must not do: keep anything of a project but its name and its tokens.
+
+use std::cell::OnceCell;
+
+use convexinfra::control::wire::IssuedTokenDocument;
+use convexinfra::control::{Administration, ControlError};
+use convexinfra::model::{Actor, Finding, Scope, Secret, TokenRecord, TokenRequest};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use worker::{DurableObject, Env, Request, Response, State, durable_object};
+
+use crate::directory::{INTERNAL, Introduced, Question};
+use crate::object::Object;
+use crate::reply;
+
+/// The secret that makes the first token, once.
+const INIT_SECRET: &str = "CONVEXINFRA_INIT_SECRET";
+/// The shortest one that is taken.
+const SHORTEST_SECRET: usize = 32;
+
+/// The catalog.
+#[durable_object]
+pub struct Catalog {
+    state: State,
+    env: Env,
+    object: OnceCell<Object>,
+}
+
+impl DurableObject for Catalog {
+    fn new(state: State, env: Env) -> Self {
+        Self { state, env, object: OnceCell::new() }
+    }
+
+    async fn fetch(&self, request: Request) -> worker::Result<Response> {
+        match self.handle(request).await {
+            Ok(response) => Ok(response),
+            Err(error) => reply::problem(&error),
+        }
+    }
+}
+
+impl Catalog {
+    fn object(&self) -> Result<&Object, ControlError> {
+        if let Some(object) = self.object.get() {
+            return Ok(object);
+        }
+        let object = Object::open(&self.state, &self.env)?;
+        Ok(self.object.get_or_init(|| object))
+    }
+
+    async fn handle(&self, mut request: Request) -> Result<Response, ControlError> {
+        let object = self.object()?;
+        let failed = |error: worker::Error| reply::interrupted(&error);
+        if !request.headers().has(INTERNAL).unwrap_or(false) {
+            return object.answer(request).await.map_err(failed);
+        }
+        let text = request.text().await.map_err(failed)?;
+        let question: Question = serde_json::from_str(&text).map_err(|error| {
+            ControlError::Record(Finding::new("bug", format!("the catalog was asked something else: {error}")))
+        })?;
+        let host = &object.host;
+        match question {
+            Question::Introduce { token, about } => {
+                let introduction = host.introduce(&Secret::new(token))?;
+                let about = match about {
+                    Some(id) => host.project_of(&id)?,
+                    None => None,
+                };
+                answer(200, &Introduced { introduction, about })
+            }
+            Question::Register(registration) => answer(200, &host.register(&registration)?),
+            Question::Initialise { secret } => self.initialise(object, &secret).await,
+        }
+    }
+
+    /// Makes the first operator's token.
+    async fn initialise(&self, object: &Object, shown: &str) -> Result<Response, ControlError> {
+        let secret = self.env.secret(INIT_SECRET).map(|secret| secret.to_string()).unwrap_or_default();
+        let secret = secret.trim();
+        if secret.len() < SHORTEST_SECRET {
+            let message = format!("the secret `{INIT_SECRET}` should have at least {SHORTEST_SECRET} characters");
+            let help = format!("make one with\n    openssl rand -hex 32 | npx wrangler secret put {INIT_SECRET}");
+            return Err(ControlError::Refused(Finding::new("worker.init_secret", message).with_help(help)));
+        }
+        if !bool::from(Sha256::digest(secret).ct_eq(&Sha256::digest(shown))) {
+            let message = format!("what was shown is not the secret `{INIT_SECRET}`");
+            // The code tells clients that nothing at all is opened, as with a token.
+            return Err(ControlError::NotAuthorised(Finding::new("auth.token_unknown", message)));
+        }
+        let control = object.host.acting_as(Actor { token: None, name: "init".to_owned() });
+        let now = object.host.now();
+        let is_good = |record: &&TokenRecord| {
+            record.scope == Scope::Operator && record.revoked_at.is_none() && record.expires_at.is_none_or(|end| end > now)
+        };
+        if let Some(there) = control.tokens().await?.iter().find(is_good) {
+            let message = format!("there is an operator's token already: {}, made at {}", there.id, there.created_at);
+            let help = "use that one; if it is lost, have it revoked by another operator's token";
+            return Err(ControlError::Refused(Finding::new("serve.initialised", message).with_help(help)));
+        }
+        let note = "made by init".to_owned();
+        let issued = control.create_token(&TokenRequest { project: None, scope: Scope::Operator, note, ttl: None }).await?;
+        answer(201, &IssuedTokenDocument::from(issued))
+    }
+}
+
+fn answer(status: u16, document: &impl Serialize) -> Result<Response, ControlError> {
+    let failed = |error: worker::Error| reply::interrupted(&error);
+    let mut response = Response::from_json(document).map_err(failed)?.with_status(status);
+    response.headers_mut().set("cache-control", "no-store").map_err(failed)?;
+    Ok(response)
+}

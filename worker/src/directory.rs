@@ -1,0 +1,88 @@
+//! What the parts of the control plane ask the catalog, as one request each.
+//!
+//! Clients never come here: the entry takes the headers away with which these requests are told from theirs.
+//!
+//! Must not do: answer a client.
+
+use convexinfra::authority::{Introduction, Registration};
+use convexinfra::control::ControlError;
+use convexinfra::model::{Finding, ProjectName, TokenId};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use worker::wasm_bindgen::JsValue;
+use worker::{Env, Headers, Method, Request, RequestInit, Response, Stub};
+
+use crate::reply;
+
+/// The header that tells these requests from those of clients.
+pub const INTERNAL: &str = "convexinfra-internal";
+/// The header in which the entry introduces a request to its project: an [`Introduction`] as JSON, as hex.
+pub const INTRODUCTION: &str = "convexinfra-introduction";
+
+const PROJECTS: &str = "PROJECTS";
+const CATALOG: &str = "CATALOG";
+
+/// One request to the catalog.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Question {
+    /// Who shows this token, and whose project is that other one, which the request is about?
+    Introduce {
+        /// What was shown.
+        token: String,
+        /// The id of the other one.
+        about: Option<TokenId>,
+    },
+    /// There is this project with these tokens.
+    Register(Registration),
+    /// Make the first token, if this is the secret that it takes.
+    Initialise {
+        /// What was shown.
+        secret: String,
+    },
+}
+
+/// The answer to [`Question::Introduce`].
+#[derive(Serialize, Deserialize)]
+pub struct Introduced {
+    /// What the project has to know.
+    pub introduction: Introduction,
+    /// The project of the other token.
+    pub about: Option<ProjectName>,
+}
+
+/// The catalog: one for the whole control plane.
+pub fn catalog(env: &Env) -> worker::Result<Stub> {
+    env.durable_object(CATALOG)?.get_by_name("catalog")
+}
+
+/// The object of a project.
+pub fn project(env: &Env, name: &ProjectName) -> worker::Result<Stub> {
+    env.durable_object(PROJECTS)?.get_by_name(name.as_str())
+}
+
+/// Puts a question to the catalog and hands its answer on as it is.
+pub async fn put(env: &Env, question: &Question) -> worker::Result<Response> {
+    let headers = Headers::new();
+    headers.set(INTERNAL, "1")?;
+    let mut init = RequestInit::new();
+    let body = serde_json::to_string(question).map_err(|error| worker::Error::RustError(error.to_string()))?;
+    init.with_method(Method::Post).with_headers(headers).with_body(Some(JsValue::from(body)));
+    catalog(env)?.fetch_with_request(Request::new_with_init("https://catalog/", &init)?).await
+}
+
+/// Puts a question to the catalog and reads its answer.
+pub async fn ask<T: DeserializeOwned>(env: &Env, question: &Question) -> Result<T, ControlError> {
+    let failed = |error: worker::Error| reply::interrupted(&error);
+    let mut response = put(env, question).await.map_err(failed)?;
+    let text = response.text().await.map_err(failed)?;
+    if response.status_code() != 200 {
+        let document: Result<convexinfra::control::wire::ErrorDocument, _> = serde_json::from_str(&text);
+        return Err(match document {
+            Ok(document) => document.into_error(),
+            Err(_) => ControlError::Unreachable(Finding::new("worker.interrupted", "the catalog did not answer as it does")),
+        });
+    }
+    serde_json::from_str(&text)
+        .map_err(|error| ControlError::Record(Finding::new("bug", format!("the catalog said something else: {error}"))))
+}

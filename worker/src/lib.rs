@@ -1,0 +1,26 @@
+//! The control plane on Cloudflare Workers: the same authority, host and routes as `convexinfra serve`, over Durable
+//! Objects.
+//!
+//! ```text
+//! client ──▶ entry ──▶ Catalog: tokens, the ceilings of everybody, which projects there are
+//!              └─────▶ Project, one for each: its rows, its lease, its operations, its history
+//! ```
+//!
+//! A Durable Object is the only writer of its SQLite, so every project has one authority by construction. What a
+//! request begins goes on by the object's alarm, whoever is still there to listen.
+//!
+//! Must not do: decide anything that the authority decides, or panic: that would end every request of its isolate.
+
+mod catalog;
+mod directory;
+mod entry;
+mod fetch;
+mod object;
+mod platform;
+mod project;
+mod record_only;
+mod reply;
+mod sql;
+
+pub use catalog::Catalog;
+pub use project::Project;

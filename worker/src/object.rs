@@ -1,0 +1,63 @@
+//! What both kinds of objects are made of: a host over their own rows, and the routes over that host.
+//!
+//! Must not do: know which requests come to which object.
+
+use std::sync::Arc;
+
+use axum::Router;
+use convexinfra::authority::MasterKey;
+use convexinfra::control::ControlError;
+use convexinfra::convex::deployment::Connections;
+use convexinfra::host::{Host, HostParts};
+use convexinfra::model::Finding;
+use convexinfra::provider::Provider;
+use convexinfra::server::{Limits, Server, router};
+use tower::ServiceExt;
+use worker::{Env, HttpRequest, Request, Response, State};
+
+use crate::fetch::FetchTransport;
+use crate::platform::ObjectPlatform;
+use crate::record_only::RecordOnly;
+
+/// The secret that seals all others: 64 hex digits.
+const MASTER_KEY: &str = "CONVEXINFRA_MASTER_KEY";
+/// Where clients reach this control plane; plans name it.
+const PUBLIC_URL: &str = "CONVEXINFRA_PUBLIC_URL";
+
+/// A host over the rows of one object.
+#[derive(Clone)]
+pub struct Object {
+    pub host: Arc<Host>,
+    router: Router,
+}
+
+impl Object {
+    /// Opens the rows and plugs everything together.
+    pub fn open(state: &State, env: &Env) -> Result<Self, ControlError> {
+        let text = env.secret(MASTER_KEY).map(|secret| secret.to_string()).unwrap_or_default();
+        let key = MasterKey::parse(&text).ok_or_else(|| {
+            let message = format!("the secret `{MASTER_KEY}` should be 64 hex digits, and is {}", described(&text));
+            let help = format!("make one, and keep it: without it nothing in the store can be read\n    openssl rand -hex 32 | npx wrangler secret put {MASTER_KEY}");
+            ControlError::Record(Finding::new("worker.master_key", message).with_help(help))
+        })?;
+        let name = env.var(PUBLIC_URL).map(|url| url.to_string()).unwrap_or_else(|_| "workers".to_owned());
+        let providers: Vec<Box<dyn Provider>> = vec![Box::new(RecordOnly)];
+        let platform = Box::new(ObjectPlatform::open(state, key)?);
+        let connections = Connections::over(FetchTransport);
+        let host = Arc::new(Host::new(HostParts { platform, name, providers, connections }));
+        let server = Server::new(Arc::clone(&host), Limits { rate: None, ..Limits::default() })
+            .map_err(|error| ControlError::Record(Finding::new("bug", format!("the figures cannot be kept: {error}"))))?;
+        Ok(Self { host, router: router(&server) })
+    }
+
+    /// Answers a client's request by the routes that every control plane has.
+    pub async fn answer(&self, request: Request) -> worker::Result<Response> {
+        let request = HttpRequest::try_from(request)?.map(axum::body::Body::new);
+        let Ok(response) = self.router.clone().oneshot(request).await;
+        Response::try_from(response)
+    }
+}
+
+fn described(text: &str) -> &'static str {
+    if text.is_empty() { "not set" } else { "something else" }
+}

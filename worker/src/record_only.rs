@@ -1,0 +1,41 @@
+//! The stand-in backend where there are no processes: nothing but records.
+//!
+//! Must not do: pretend that something runs.
+
+use convexinfra::model::{Data, Observation, Placement, ProviderKind, References, RunState};
+use convexinfra::provider::{LogChunk, LogPosition, Notice, Provider, ProviderError};
+use futures_util::future::BoxFuture;
+
+/// Keeps simulated backends as records.
+pub struct RecordOnly;
+
+fn refused(placement: &Placement) -> ProviderError {
+    ProviderError::Unsupported(format!(
+        "a simulated backend is a process, and a control plane on Workers has none: give `{}` the setting `listen = false`, \
+         or another provider",
+        placement.name
+    ))
+}
+
+impl Provider for RecordOnly {
+    fn kind(&self) -> ProviderKind {
+        ProviderKind::Simulated
+    }
+
+    fn observe<'a>(&'a self, placement: &'a Placement) -> BoxFuture<'a, Result<Observation, ProviderError>> {
+        let state = if placement.spec.is_record_only() { RunState::Recorded } else { RunState::Absent };
+        Box::pin(async move { Ok(Observation { state, data: Data::None, deviations: Vec::new() }) })
+    }
+
+    fn ensure<'a>(&'a self, placement: &'a Placement, _: Notice<'a>) -> BoxFuture<'a, Result<References, ProviderError>> {
+        Box::pin(async move { if placement.spec.is_record_only() { Ok(References::new()) } else { Err(refused(placement)) } })
+    }
+
+    fn remove<'a>(&'a self, _: &'a Placement) -> BoxFuture<'a, Result<(), ProviderError>> {
+        Box::pin(async move { Ok(()) })
+    }
+
+    fn logs<'a>(&'a self, placement: &'a Placement, _: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>> {
+        Box::pin(async move { Err(refused(placement)) })
+    }
+}
