@@ -83,7 +83,9 @@ async fn serve(context: &Context, args: &Args) -> Result<Exit, Failure> {
         .map_err(|error| Failure::new(Exit::Bug, Finding::new("bug", format!("the figures cannot be kept: {error}"))))?;
     start_log(args);
     let metrics = match args.metrics_listen {
-        Some(address) => Some(server::serve_metrics(address, Arc::clone(&server)).await.map_err(|error| cannot_listen(&error))?),
+        Some(address) => {
+            Some(server::serve_metrics(address, Arc::clone(&server)).await.map_err(|error| cannot_listen(&error))?)
+        }
         None => None,
     };
     announce(context, &bound, metrics);
@@ -107,7 +109,9 @@ fn announce(context: &Context, bound: &Bound, metrics: Option<SocketAddr>) {
 
 async fn warn_without_token(context: &Context, host: &Arc<Host>) -> Result<(), Failure> {
     if host.embedded().tokens().await?.is_empty() {
-        context.printer.talk("there is no token yet, so nobody is let in; make the first one with\n    convexinfra serve --init\n");
+        context
+            .printer
+            .talk("there is no token yet, so nobody is let in; make the first one with\n    convexinfra serve --init\n");
     }
     Ok(())
 }
@@ -129,7 +133,8 @@ fn start_log(args: &Args) {
 fn cannot_listen(error: &ListenError) -> Failure {
     match error {
         ListenError::InClear(_) => {
-            let help = "give it a certificate with `--tls-cert FILE --tls-key FILE`, or say `--behind-proxy` when a proxy does TLS";
+            let help =
+                "give it a certificate with `--tls-cert FILE --tls-key FILE`, or say `--behind-proxy` when a proxy does TLS";
             Failure::new(Exit::Refused, Finding::new("serve.in_clear", error.to_string()).with_help(help))
         }
         ListenError::Address { source, .. } => {
