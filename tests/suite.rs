@@ -6,6 +6,7 @@ mod crash;
 mod desk;
 mod env_file;
 mod examples;
+mod fly;
 mod house;
 mod manifest;
 mod provider;

@@ -9,13 +9,14 @@ use convexinfra::authority::MasterKey;
 use convexinfra::control::ControlError;
 use convexinfra::convex::deployment::Connections;
 use convexinfra::host::{Host, HostParts};
-use convexinfra::model::Finding;
+use convexinfra::model::{Finding, Secret};
 use convexinfra::provider::Provider;
+use convexinfra::provider::fly::{Fly, Places, Settings};
 use convexinfra::server::{Limits, Server, router};
 use tower::ServiceExt;
 use worker::{Env, HttpRequest, Request, Response, State};
 
-use crate::fetch::FetchTransport;
+use crate::fetch::{Deployments, FlyPort};
 use crate::platform::ObjectPlatform;
 use crate::record_only::RecordOnly;
 
@@ -41,9 +42,10 @@ impl Object {
             ControlError::Record(Finding::new("worker.master_key", message).with_help(help))
         })?;
         let name = env.var(PUBLIC_URL).map(|url| url.to_string()).unwrap_or_else(|_| "workers".to_owned());
-        let providers: Vec<Box<dyn Provider>> = vec![Box::new(RecordOnly)];
+        let mut providers: Vec<Box<dyn Provider>> = vec![Box::new(RecordOnly)];
+        providers.extend(fly(env).map(|fly| Box::new(fly) as Box<dyn Provider>));
         let platform = Box::new(ObjectPlatform::open(state, key)?);
-        let connections = Connections::over(FetchTransport);
+        let connections = Connections::over(Deployments);
         let host = Arc::new(Host::new(HostParts { platform, name, providers, connections }));
         let server = Server::new(Arc::clone(&host), Limits { rate: None, ..Limits::default() })
             .map_err(|error| ControlError::Record(Finding::new("bug", format!("the figures cannot be kept: {error}"))))?;
@@ -56,6 +58,23 @@ impl Object {
         let Ok(response) = self.router.clone().oneshot(request).await;
         Response::try_from(response)
     }
+}
+
+/// Fly.io, where there is a token for it.
+fn fly(env: &Env) -> Option<Fly> {
+    let variable = |name: &str| env.var(name).ok().map(|text| text.to_string()).filter(|text| !text.trim().is_empty());
+    let token = Secret::new(variable("FLY_API_TOKEN")?);
+    let mut places = Places::default();
+    if let Some(url) = variable("CONVEXINFRA_FLY_API") {
+        places.machines = url;
+    }
+    if let Some(url) = variable("CONVEXINFRA_REGISTRY_URL") {
+        places.registry = url;
+    }
+    if let Some(url) = variable("CONVEXINFRA_COMMITS_URL") {
+        places.commits = url;
+    }
+    Some(Fly::new(Arc::new(FlyPort::new(&token, places)), Settings { organisation: variable("FLY_ORG") }))
 }
 
 fn described(text: &str) -> &'static str {

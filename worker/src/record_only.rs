@@ -24,7 +24,7 @@ impl Provider for RecordOnly {
 
     fn observe<'a>(&'a self, placement: &'a Placement) -> BoxFuture<'a, Result<Observation, ProviderError>> {
         let state = if placement.spec.is_record_only() { RunState::Recorded } else { RunState::Absent };
-        Box::pin(async move { Ok(Observation { state, data: Data::None, deviations: Vec::new() }) })
+        Box::pin(async move { Ok(Observation { state, data: Data::None, deviations: Vec::new(), notes: Vec::new() }) })
     }
 
     fn ensure<'a>(&'a self, placement: &'a Placement, _: Notice<'a>) -> BoxFuture<'a, Result<References, ProviderError>> {

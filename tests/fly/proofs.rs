@@ -1,0 +1,3 @@
+//! The stand-in itself, held against the facts.
+
+mod asker;
