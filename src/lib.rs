@@ -52,6 +52,13 @@
 //! forbidden one. The same file holds the other rules of the house: what is pure stays pure, one module prints, files
 //! stay short, and every module says what it must not do.
 //!
+//! # Without a system below
+//!
+//! The feature `native`, on by default, holds whatever needs files, processes, sockets or a terminal. Without it the rest
+//! compiles for `wasm32-unknown-unknown`: nouns, plans, the authority over [`store::sql`], the provider
+//! [`provider::fly`], [`host`] over its [`host::Platform`], and the routes of [`server`]. `worker/` puts them on
+//! Cloudflare Workers, where a Durable Object is the platform.
+//!
 //! # Following one apply
 //!
 //! [`cli`] finds the manifest and reads it through [`manifest::parse`]. The [`control::ControlPlane`] gives one snapshot

@@ -2,6 +2,7 @@
 
 mod commands;
 mod concurrency;
+mod conformance;
 mod crash;
 mod desk;
 mod env_file;

@@ -43,8 +43,8 @@ use crate::authority::{Authority, AuthorityError, Bearer};
 use crate::control::{Capacity, ControlError, Used};
 use crate::convex::deployment::Connections;
 use crate::model::{
-    Actor, Finding, OperationId, OperationRecord, Placement, ProjectName, ProviderKind, REACH, Revision, Secret, Snapshot, Timestamp,
-    Usage,
+    Actor, Finding, OperationId, OperationRecord, Placement, ProjectName, ProviderKind, REACH, Revision, Secret, Snapshot,
+    Timestamp, Usage,
 };
 use crate::provider::Provider;
 use drive::Drivers;

@@ -34,7 +34,7 @@ pub struct ObjectStore {
 impl ObjectStore {
     /// Opens the storage and takes the steps of the schema that are missing.
     pub fn open(storage: &Storage) -> Result<Self, StoreError> {
-        let raw: JsValue = storage.as_raw().clone().into();
+        let raw: JsValue = storage.as_raw().into();
         let store = Self { sql: storage.sql(), storage: raw.unchecked_into() };
         store.inside(|connection| {
             sql::Connection::batch(connection, VERSION)?;

@@ -47,8 +47,13 @@ pub(super) async fn organisation(client: &Client, settings: &Settings, placement
         return Ok(org.clone());
     }
     let tokens: Option<Tokens> = client.find(calls::current_tokens()).await?;
-    let mut slugs: Vec<String> =
-        tokens.unwrap_or_default().tokens.into_iter().filter_map(|token| token.org_slug).filter(|slug| !slug.is_empty()).collect();
+    let mut slugs: Vec<String> = tokens
+        .unwrap_or_default()
+        .tokens
+        .into_iter()
+        .filter_map(|token| token.org_slug)
+        .filter(|slug| !slug.is_empty())
+        .collect();
     slugs.sort();
     slugs.dedup();
     match (slugs.pop(), slugs.len()) {

@@ -1,0 +1,199 @@
+//! Requests, answers, and what of them has to be the same everywhere.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::place::Place;
+
+/// One answer.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) content: String,
+    pub(super) text: String,
+}
+
+impl Answer {
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {}", self.text))
+    }
+}
+
+/// Sends one request, and reads its answer to the end.
+pub(super) fn ask(
+    url: &str,
+    method: &str,
+    path: &str,
+    token: Option<&str>,
+    headers: &[(&str, &str)],
+    body: Option<&[u8]>,
+) -> Answer {
+    try_ask(url, method, path, token, headers, body).unwrap()
+}
+
+/// The same where the other side may be gone.
+pub(super) fn try_ask(
+    url: &str,
+    method: &str,
+    path: &str,
+    token: Option<&str>,
+    headers: &[(&str, &str)],
+    body: Option<&[u8]>,
+) -> Result<Answer, reqwest::Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().unwrap();
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        let mut request = client.request(method, format!("{url}{path}"));
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(body) = body {
+            request = request.body(body.to_vec());
+        }
+        let answer = request.send().await?;
+        let status = answer.status().as_u16();
+        let content = answer.headers().get("content-type").map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
+        Ok(Answer { status, content, text: answer.text().await? })
+    })
+}
+
+/// A conversation with one control plane, and its record.
+pub(super) struct Conversation<'a> {
+    place: &'a Place,
+    pub(super) record: Vec<String>,
+    /// What differs from place to place, and the word that stands for it.
+    words: BTreeMap<String, String>,
+}
+
+impl<'a> Conversation<'a> {
+    pub(super) fn new(place: &'a Place) -> Self {
+        let mut words = BTreeMap::new();
+        words.insert(place.url.clone(), "<url>".to_owned());
+        let id = place.operator.split('_').nth(1).unwrap().to_owned();
+        words.insert(id, "<operator>".to_owned());
+        Self { place, record: Vec::new(), words }
+    }
+
+    pub(super) fn operator(&self) -> String {
+        self.place.operator.clone()
+    }
+
+    /// From now on this stands in the record for that.
+    pub(super) fn call(&mut self, text: &str, word: &str) {
+        self.words.insert(text.to_owned(), word.to_owned());
+    }
+
+    /// Asks with a JSON document, expects a status, and notes the exchange.
+    pub(super) fn send(&mut self, status: u16, method: &str, path: &str, token: Option<&str>, body: Option<&Value>) -> Value {
+        self.send_with(status, method, path, token, &[], body)
+    }
+
+    /// The same with more headers.
+    pub(super) fn send_with(
+        &mut self,
+        status: u16,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Value {
+        let text = body.map(|body| serde_json::to_vec(body).unwrap());
+        let mut headers = headers.to_vec();
+        if text.is_some() {
+            headers.push(("content-type", "application/json"));
+        }
+        let answer = self.exchange(status, method, path, token, &headers, text.as_deref());
+        match answer.text.is_empty() {
+            true => Value::Null,
+            false => answer.json(),
+        }
+    }
+
+    /// Asks with bytes as they are.
+    pub(super) fn exchange(
+        &mut self,
+        status: u16,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Answer {
+        let answer = ask(&self.place.url, method, path, token, headers, body);
+        assert_eq!(answer.status, status, "{method} {path} at {}: {}", self.place.url, answer.text);
+        let text = match serde_json::from_str::<Value>(&answer.text) {
+            Ok(mut document) => {
+                steady(&mut document);
+                document.to_string()
+            }
+            Err(_) => steady_events(&answer.text),
+        };
+        let mut line = format!("{method} {path} -> {} {} {text}", answer.status, answer.content);
+        for (text, word) in &self.words {
+            line = line.replace(text, word);
+        }
+        self.record.push(line);
+        answer
+    }
+
+    /// Asks without noting it, for what comes in its own time.
+    pub(super) fn look(&self, path: &str, token: &str) -> Answer {
+        ask(&self.place.url, "GET", path, Some(token), &[], None)
+    }
+}
+
+/// What no two control planes have alike: moments, ids that are drawn, hashes.
+const UNSTEADY: &[&str] = &[
+    "request_id",
+    "since",
+    "at",
+    "created_at",
+    "accepted_at",
+    "ended_at",
+    "expires_at",
+    "revoked_at",
+    "hash",
+    "head",
+    "key",
+    "token",
+];
+
+fn steady(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            // Which providers there are and what it is called differs by nature.
+            fields.remove("control_plane");
+            // Entries are counted in all projects together where these share their rows.
+            fields.remove("sequence");
+            for (name, value) in fields.iter_mut() {
+                match value {
+                    Value::String(text) if UNSTEADY.contains(&name.as_str()) => *text = format!("<{name}>"),
+                    Value::Number(_) if UNSTEADY.contains(&name.as_str()) => *value = format!("<{name}>").into(),
+                    // The identity of a backend; an operation's is a number.
+                    Value::String(text) if name == "id" && text.len() == 16 => *text = "<id>".to_owned(),
+                    other => steady(other),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(steady),
+        _ => {}
+    }
+}
+
+/// Server-sent events: the documents in them.
+fn steady_events(text: &str) -> String {
+    let line = |line: &str| match line.strip_prefix("data:").and_then(|text| serde_json::from_str::<Value>(text).ok()) {
+        Some(mut document) => {
+            steady(&mut document);
+            format!("data: {document}")
+        }
+        None => line.to_owned(),
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
