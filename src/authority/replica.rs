@@ -121,3 +121,60 @@ impl<S: Store> Authority<S> {
 fn copy(row: TokenRow) -> TokenCopy {
     TokenCopy { record: row.record, hash: row.hash }
 }
+
+#[cfg(all(test, feature = "native"))]
+mod tests {
+    use super::super::{EntropyError, MasterKey, Vault};
+    use super::*;
+    use crate::model::{Actor, Scope, TokenRequest};
+    use crate::store::SqliteStore;
+
+    const NOW: Timestamp = Timestamp(1_800_000_000_000);
+
+    fn authority(folder: &tempfile::TempDir, name: &str) -> Authority<SqliteStore> {
+        let store = SqliteStore::open(&folder.path().join(name)).unwrap();
+        let entropy = |bytes: &mut [u8]| getrandom::fill(bytes).map_err(|_| EntropyError);
+        Authority::new(store, Vault::new(MasterKey::new([5; 32])), entropy)
+    }
+
+    #[test]
+    fn a_project_knows_of_a_token_what_the_directory_knows() {
+        let folder = tempfile::tempdir().unwrap();
+        let (directory, part) = (authority(&folder, "directory"), authority(&folder, "part"));
+        let project = ProjectName::parse("gremlin").unwrap();
+        let actor = Actor { token: None, name: "test".to_owned() };
+        assert!(part.registration(&project).unwrap().is_none());
+        // A project's token is made where its history is, and told to the directory.
+        let request = TokenRequest { project: Some(project.clone()), scope: Scope::Read, note: String::new(), ttl: None };
+        let issued = part.create_token(&request, &actor, NOW).unwrap();
+        directory.register(&part.registration(&project).unwrap().unwrap(), NOW).unwrap();
+        assert_eq!(directory.projects().unwrap(), [project.clone()]);
+        assert_eq!(directory.project_of(&issued.record.id).unwrap(), Some(project.clone()));
+        assert_eq!(directory.authenticate(&issued.token, NOW).unwrap().record(), &issued.record);
+        // An operator's token is made in the directory, and a project learns of it, and of its end.
+        let request = TokenRequest { project: None, scope: Scope::Operator, note: String::new(), ttl: None };
+        let operator = directory.create_token(&request, &actor, NOW).unwrap();
+        assert!(part.authenticate(&operator.token, NOW).is_err());
+        part.adopt(&directory.introduce(&operator.token).unwrap()).unwrap();
+        assert_eq!(part.authenticate(&operator.token, NOW).unwrap().record(), &operator.record);
+        directory.revoke_token(&operator.record.id, &actor, NOW).unwrap();
+        part.adopt(&directory.introduce(&operator.token).unwrap()).unwrap();
+        assert!(part.authenticate(&operator.token, NOW).is_err());
+        // What is no token is nobody's.
+        assert!(directory.introduce(&Secret::new("something")).unwrap().token.is_none());
+        // Neither side wrote what the other side has written.
+        assert_eq!(directory.registration(&project).unwrap().unwrap().tokens.len(), 1);
+    }
+
+    #[test]
+    fn the_ceilings_of_everybody_hold_where_they_are_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let (directory, part) = (authority(&folder, "directory"), authority(&folder, "part"));
+        let quota = Quota { backends: Some(1), ..Quota::default() };
+        directory.set_quota(&crate::control::Reach::Everywhere, &quota, &Actor::control_plane(), NOW).unwrap();
+        let shown = Secret::new("whatever");
+        part.adopt(&directory.introduce(&shown).unwrap()).unwrap();
+        let project = ProjectName::parse("gremlin").unwrap();
+        assert_eq!(part.quota(&crate::control::Reach::Project(project)).unwrap(), quota);
+    }
+}

@@ -43,8 +43,7 @@ impl FlyPort {
 
     fn request(&self, call: &Call) -> Result<HttpRequest, PortError> {
         let unfit = |error: &dyn std::fmt::Display| PortError::NotSent(error.to_string());
-        let mut url =
-            Url::parse(&format!("{}{}", self.places.of(call.service), call.path)).map_err(|error| unfit(&error))?;
+        let mut url = Url::parse(&format!("{}{}", self.places.of(call.service), call.path)).map_err(|error| unfit(&error))?;
         if !call.query.is_empty() {
             url.query_pairs_mut().extend_pairs(&call.query);
         }
@@ -64,7 +63,9 @@ impl FlyPort {
             }
         };
         // What is wrong with a header is not said: it may be a secret.
-        request.body(body).map_err(|_| PortError::NotSent("the token or a header has characters that no header may have".to_owned()))
+        request
+            .body(body)
+            .map_err(|_| PortError::NotSent("the token or a header has characters that no header may have".to_owned()))
     }
 
     async fn carry(&self, call: Call) -> Result<Reply, PortError> {
@@ -73,7 +74,8 @@ impl FlyPort {
         let answer = answer.map_err(|error| PortError::NoAnswer(error.to_string()))?;
         let status = answer.status().as_u16();
         let text = |value: &http::HeaderValue| value.to_str().ok().map(str::to_owned);
-        let headers = answer.headers().iter().filter_map(|(name, value)| Some((name.as_str().to_owned(), text(value)?))).collect();
+        let headers =
+            answer.headers().iter().filter_map(|(name, value)| Some((name.as_str().to_owned(), text(value)?))).collect();
         Ok(Reply { status, headers, body: String::from_utf8_lossy(answer.body()).into_owned() })
     }
 }

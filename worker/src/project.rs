@@ -2,16 +2,18 @@
 //!
 //! Must not do: let a request that nobody introduced see anything.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::time::Duration;
 
 use convexinfra::authority::{Introduction, Registration};
 use convexinfra::control::ControlError;
+use convexinfra::host::SWEEP_EVERY;
 use convexinfra::model::{Finding, ProjectName};
 use worker::{DurableObject, Env, Method, Request, Response, State, durable_object};
 
 use crate::directory::{self, INTRODUCTION, Question};
 use crate::object::Object;
-use crate::reply;
+use crate::{platform, reply};
 
 /// The header in which the entry names the project; an object does not know its own name at an alarm, and needs none there.
 pub const PROJECT: &str = "convexinfra-project";
@@ -24,11 +26,13 @@ pub struct Project {
     object: OnceCell<Object>,
     /// What the catalog was last told.
     registered: RefCell<Option<Registration>>,
+    /// Whether it was seen to that what an earlier life of this object left open goes on.
+    awake: Cell<bool>,
 }
 
 impl DurableObject for Project {
     fn new(state: State, env: Env) -> Self {
-        Self { state, env, object: OnceCell::new(), registered: RefCell::new(None) }
+        Self { state, env, object: OnceCell::new(), registered: RefCell::new(None), awake: Cell::new(false) }
     }
 
     async fn fetch(&self, request: Request) -> worker::Result<Response> {
@@ -65,24 +69,37 @@ impl Project {
         let project = header(PROJECT).and_then(|text| ProjectName::parse(&text).ok()).ok_or_else(strange)?;
         object.host.adopt(&introduction)?;
         let writes = !matches!(request.method(), Method::Get | Method::Head);
+        if writes {
+            // Set before anything is accepted: what is written down together with it goes on even if this is cut off here.
+            self.ring_in(SWEEP_EVERY).await?;
+        } else if !self.awake.replace(true) {
+            self.schedule(object).await?;
+        }
         let response = object.answer(request).await.map_err(failed)?;
         if writes {
-            // The alarm first: what was accepted goes on even if nothing else comes to pass.
-            self.schedule(object).await?;
             self.register(object, &project).await?;
         }
         Ok(response)
     }
 
-    /// Sets the alarm to when something has to be done again, unless it rings before.
+    /// Sets the alarm to when something has to be done again.
     async fn schedule(&self, object: &Object) -> Result<(), ControlError> {
+        match object.host.next_sweep()? {
+            Some(next) => {
+                let in_ms = u64::try_from(next.0 - object.host.now().0).unwrap_or(0);
+                self.ring_in(Duration::from_millis(in_ms)).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Sets the alarm, unless it rings before.
+    async fn ring_in(&self, delay: Duration) -> Result<(), ControlError> {
         let failed = |error: worker::Error| reply::interrupted(&error);
-        let Some(next) = object.host.next_sweep()? else { return Ok(()) };
         let storage = self.state.storage();
-        let set = storage.get_alarm().await.map_err(failed)?;
-        if set.is_none_or(|set| set > next.0) {
-            let in_ms = u64::try_from(next.0 - object.host.now().0).unwrap_or(0);
-            storage.set_alarm(std::time::Duration::from_millis(in_ms)).await.map_err(failed)?;
+        let at = platform::now().0.saturating_add(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX));
+        if storage.get_alarm().await.map_err(failed)?.is_none_or(|set| set > at) {
+            storage.set_alarm(delay).await.map_err(failed)?;
         }
         Ok(())
     }
