@@ -25,12 +25,17 @@ fn record(place: &Place) -> Vec<String> {
     conversation.record
 }
 
-/// Says which line is the first that differs; whole records are too long to look at.
-fn same(name: &str, one: &[String], other: &[String]) {
-    for (index, (one, other)) in one.iter().zip(other).enumerate() {
-        assert_eq!(one, other, "exchange {index} with {name}");
-    }
-    assert_eq!(one.len(), other.len(), "{name}");
+/// Says which lines differ; whole records are too long to look at.
+fn same(name: &str, expected: &[String], found: &[String]) {
+    let differences: Vec<String> = expected
+        .iter()
+        .zip(found)
+        .enumerate()
+        .filter(|(_, (expected, found))| expected != found)
+        .map(|(index, (expected, found))| format!("exchange {index}\n  embedded: {expected}\n  {name}: {found}"))
+        .collect();
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+    assert_eq!(expected.len(), found.len(), "{name}");
 }
 
 #[test]

@@ -76,6 +76,11 @@ impl<'a> Conversation<'a> {
         words.insert(place.url.clone(), "<url>".to_owned());
         let id = place.operator.split('_').nth(1).unwrap().to_owned();
         words.insert(id, "<operator>".to_owned());
+        // How the first token came about differs: who made it, and what is written beside it.
+        let first = &ask(&place.url, "GET", "/v1/events", Some(&place.operator), &[], None).json()[0];
+        words.insert(first["actor"].to_string(), "<maker>".to_owned());
+        let token = &ask(&place.url, "GET", "/v1/tokens", Some(&place.operator), &[], None).json()[0];
+        words.insert(format!("\"name\":{}", token["note"]), "<operator>".to_owned());
         Self { place, record: Vec::new(), words }
     }
 
@@ -138,6 +143,7 @@ impl<'a> Conversation<'a> {
         for (text, word) in &self.words {
             line = line.replace(text, word);
         }
+        let line = without_moments(&line);
         self.record.push(line);
         answer
     }
@@ -196,4 +202,21 @@ fn steady_events(text: &str) -> String {
         None => line.to_owned(),
     };
     text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// A line without the moments that are named in its words.
+fn without_moments(line: &str) -> String {
+    let is_part = |character: char| character.is_ascii_digit() || "TZ:.-".contains(character);
+    let moment = |word: &str| word.len() >= 20 && word.starts_with("20") && word.contains('T') && word.ends_with('Z');
+    let (mut kept, mut word) = (String::new(), String::new());
+    for character in line.chars().chain(['\n']) {
+        if is_part(character) {
+            word.push(character);
+            continue;
+        }
+        kept.push_str(if moment(&word) { "<moment>" } else { &word });
+        word.clear();
+        kept.push(character);
+    }
+    kept.trim_end().to_owned()
 }
