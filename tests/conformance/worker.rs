@@ -56,7 +56,8 @@ impl Worker {
             let service = format!("    (name = \"outside\", external = (address = \"{}\", http = ())),", outside.address);
             configuration = configuration.replace(&line, &service);
         }
-        configuration = configuration.replace("embed \"bundle/", &format!("embed \"{}/bundle/", root.display()));
+        // What is embedded is looked for beside the configuration.
+        std::os::unix::fs::symlink(root.join("bundle"), folder.path().join("bundle")).unwrap();
         let path = folder.path().join("workerd.capnp");
         fs::write(&path, configuration).unwrap();
         let fly_token = outside.map_or_else(String::new, |outside| outside.token.to_owned());
