@@ -124,5 +124,5 @@ pub fn store_finding(error: &StoreError) -> Finding {
     Finding::new(code, message).with_help(help)
 }
 
-#[cfg(all(test, feature = "native"))]
+#[cfg(test)]
 mod tests;

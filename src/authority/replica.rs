@@ -122,7 +122,7 @@ fn copy(row: TokenRow) -> TokenCopy {
     TokenCopy { record: row.record, hash: row.hash }
 }
 
-#[cfg(all(test, feature = "native"))]
+#[cfg(test)]
 mod tests {
     use super::super::{EntropyError, MasterKey, Vault};
     use super::*;
@@ -148,7 +148,7 @@ mod tests {
         let request = TokenRequest { project: Some(project.clone()), scope: Scope::Read, note: String::new(), ttl: None };
         let issued = part.create_token(&request, &actor, NOW).unwrap();
         directory.register(&part.registration(&project).unwrap().unwrap(), NOW).unwrap();
-        assert_eq!(directory.projects().unwrap(), [project.clone()]);
+        assert_eq!(directory.projects().unwrap(), vec![project.clone()]);
         assert_eq!(directory.project_of(&issued.record.id).unwrap(), Some(project.clone()));
         assert_eq!(directory.authenticate(&issued.token, NOW).unwrap().record(), &issued.record);
         // An operator's token is made in the directory, and a project learns of it, and of its end.

@@ -120,5 +120,5 @@ impl Server {
     }
 }
 
-#[cfg(all(test, feature = "native"))]
+#[cfg(test)]
 mod tests;

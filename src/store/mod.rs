@@ -178,5 +178,5 @@ fn run<S: Store, T, E: From<StoreError>>(
     result.unwrap_or_else(|| Err(StoreError::NotRun.into()))
 }
 
-#[cfg(all(test, feature = "native"))]
+#[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ use worker::{DurableObject, Env, Request, Response, State, durable_object};
 
 use crate::directory::{INTERNAL, Introduced, Question};
 use crate::object::Object;
-use crate::reply;
+use crate::{object, reply};
 
 /// The secret that makes the first token, once.
 const INIT_SECRET: &str = "CONVEXINFRA_INIT_SECRET";
@@ -78,7 +78,7 @@ impl Catalog {
 
     /// Makes the first operator's token.
     async fn initialise(&self, object: &Object, shown: &str) -> Result<Response, ControlError> {
-        let secret = self.env.secret(INIT_SECRET).map(|secret| secret.to_string()).unwrap_or_default();
+        let secret = object::setting(&self.env, INIT_SECRET).unwrap_or_default();
         let secret = secret.trim();
         if secret.len() < SHORTEST_SECRET {
             let message = format!("the secret `{INIT_SECRET}` should have at least {SHORTEST_SECRET} characters");

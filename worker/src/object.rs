@@ -14,6 +14,7 @@ use convexinfra::provider::Provider;
 use convexinfra::provider::fly::{Fly, Places, Settings};
 use convexinfra::server::{Limits, Server, router};
 use tower::ServiceExt;
+use worker::wasm_bindgen::JsValue;
 use worker::{Env, HttpRequest, Request, Response, State};
 
 use crate::fetch::{Deployments, FlyPort};
@@ -35,13 +36,13 @@ pub struct Object {
 impl Object {
     /// Opens the rows and plugs everything together.
     pub fn open(state: &State, env: &Env) -> Result<Self, ControlError> {
-        let text = env.secret(MASTER_KEY).map(|secret| secret.to_string()).unwrap_or_default();
+        let text = setting(env, MASTER_KEY).unwrap_or_default();
         let key = MasterKey::parse(&text).ok_or_else(|| {
             let message = format!("the secret `{MASTER_KEY}` should be 64 hex digits, and is {}", described(&text));
             let help = format!("make one, and keep it: without it nothing in the store can be read\n    openssl rand -hex 32 | npx wrangler secret put {MASTER_KEY}");
             ControlError::Record(Finding::new("worker.master_key", message).with_help(help))
         })?;
-        let name = env.var(PUBLIC_URL).map(|url| url.to_string()).unwrap_or_else(|_| "workers".to_owned());
+        let name = setting(env, PUBLIC_URL).unwrap_or_else(|| "workers".to_owned());
         let mut providers: Vec<Box<dyn Provider>> = vec![Box::new(RecordOnly)];
         providers.extend(fly(env).map(|fly| Box::new(fly) as Box<dyn Provider>));
         let platform = Box::new(ObjectPlatform::open(state, key)?);
@@ -60,9 +61,15 @@ impl Object {
     }
 }
 
+/// A variable or a secret, if it is there and a text that says something. What else a binding may be is not one of ours.
+pub fn setting(env: &Env, name: &str) -> Option<String> {
+    let env: &JsValue = env.as_ref();
+    js_sys::Reflect::get(env, &name.into()).ok()?.as_string().filter(|text| !text.trim().is_empty())
+}
+
 /// Fly.io, where there is a token for it.
 fn fly(env: &Env) -> Option<Fly> {
-    let variable = |name: &str| env.var(name).ok().map(|text| text.to_string()).filter(|text| !text.trim().is_empty());
+    let variable = |name: &str| setting(env, name);
     let token = Secret::new(variable("FLY_API_TOKEN")?);
     let mut places = Places::default();
     if let Some(url) = variable("CONVEXINFRA_FLY_API") {
