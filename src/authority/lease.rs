@@ -84,6 +84,17 @@ impl<S: Store> Authority<S> {
         self.store.read(|rows| Ok(rows.lease(project)?.and_then(|row| current_holder(&row, now, &liveness))))
     }
 
+    /// Every project that is being changed now, and by whom.
+    pub fn holders(
+        &self,
+        now: Timestamp,
+        liveness: impl Fn(&Holder) -> Liveness,
+    ) -> Result<Vec<(ProjectName, Holder)>, AuthorityError> {
+        let rows = self.store.read(|rows| Ok::<_, AuthorityError>(rows.leases()?))?;
+        let held = |row: LeaseRow| current_holder(&row, now, &liveness).map(|holder| (row.project, holder));
+        Ok(rows.into_iter().filter_map(held).collect())
+    }
+
     /// Notes where a project is at home.
     pub fn settle(
         &self,

@@ -122,4 +122,6 @@ pub fn store_finding(error: &StoreError) -> Finding {
 }
 
 #[cfg(test)]
+mod service_tests;
+#[cfg(test)]
 mod tests;

@@ -10,49 +10,55 @@ use crate::model::{
 };
 use crate::store::SqliteStore;
 
-struct World {
-    authority: Authority<SqliteStore>,
-    folder: tempfile::TempDir,
+pub(super) struct World {
+    pub(super) authority: Authority<SqliteStore>,
+    pub(super) folder: tempfile::TempDir,
 }
 
 fn entropy(bytes: &mut [u8]) -> Result<(), EntropyError> {
     getrandom::fill(bytes).map_err(|_| EntropyError)
 }
 
-fn world() -> World {
+pub(super) fn world() -> World {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&folder.path().join("store.sqlite3")).unwrap();
     World { authority: Authority::new(store, Vault::new(MasterKey::new([5; 32])), entropy), folder }
 }
 
-fn project() -> ProjectName {
+pub(super) fn project() -> ProjectName {
     ProjectName::parse("gremlin").unwrap()
 }
 
-fn name(text: &str) -> BackendName {
+pub(super) fn name(text: &str) -> BackendName {
     BackendName::parse(text).unwrap()
 }
 
-fn holder(process: u32) -> Holder {
+pub(super) fn holder(process: u32) -> Holder {
     Holder { user: "me".into(), host: "here".into(), process, process_start: Some("1".into()), since: Timestamp(0) }
 }
 
-fn me() -> Actor {
+pub(super) fn me() -> Actor {
     Actor { token: None, name: "me on here".into() }
 }
 
-const NOW: Timestamp = Timestamp(1_800_000_000_000);
+pub(super) const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
-fn alive(_: &Holder) -> Liveness {
+pub(super) fn alive(_: &Holder) -> Liveness {
     Liveness::Alive
 }
 
 impl World {
-    fn lease(&self) -> Lease {
+    pub(super) fn lease(&self) -> Lease {
         self.authority.acquire(&project(), &holder(1), NOW, |_| Liveness::Dead).unwrap()
     }
 
-    fn accept(&self, lease: &Lease, key: &str, backend: &str, work: Work) -> Result<(Option<Operation>, Next), AuthorityError> {
+    pub(super) fn accept(
+        &self,
+        lease: &Lease,
+        key: &str,
+        backend: &str,
+        work: Work,
+    ) -> Result<(Option<Operation>, Next), AuthorityError> {
         self.authority.accept(
             lease,
             Driver::Holder,
@@ -63,8 +69,8 @@ impl World {
     }
 
     /// Carries an operation out with effects that all succeed, and returns the ports it ended with.
-    fn bring_up(&self, lease: &Lease, backend: &str, work: Work) -> Outcome {
-        let (mut operation, mut next) = self.accept(lease, &format!("key-{backend}-{}", now_key()), backend, work).unwrap();
+    pub(super) fn bring_up(&self, lease: &Lease, backend: &str, work: Work) -> Outcome {
+        let (mut operation, mut next) = self.accept(lease, &format!("plan/{backend}-{}", now_key()), backend, work).unwrap();
         loop {
             let end = match next {
                 Next::Ended(outcome) => return outcome,
@@ -84,11 +90,11 @@ fn now_key() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-fn put(spec: BackendSpec) -> Work {
+pub(super) fn put(spec: BackendSpec) -> Work {
     Work::Put { spec: Box::new(spec), secrets: BTreeMap::new(), renamed_from: None }
 }
 
-fn simulated() -> BackendSpec {
+pub(super) fn simulated() -> BackendSpec {
     BackendSpec::new(ProviderKind::Simulated)
 }
 

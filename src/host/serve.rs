@@ -5,7 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::occupancy::{Precedence, occupied};
 use super::{Host, now};
+use crate::authority::Liveness;
 use crate::control::ControlError;
 
 /// How often a serving host looks for what expired and for what was left open.
@@ -30,7 +32,17 @@ impl Host {
     /// Somebody else writes in this home, or the store cannot be used.
     pub async fn serve(self: &Arc<Self>, address: &str) -> Result<Serving, ServingError> {
         self.home.create()?;
-        let _ = self.occupancy.set(self.home.occupy(address)?);
+        let (occupancy, precedence) = self.home.occupy(address)?;
+        let alive = |holder: &crate::control::Holder| match super::process::liveness(holder) {
+            Liveness::Alive => Liveness::Alive,
+            Liveness::Dead | Liveness::Unknown => Liveness::Dead,
+        };
+        let working = self.ask(|authority| authority.holders(now(), alive))?.unwrap_or_default();
+        if let (Precedence::First, Some((project, holder))) = (precedence, working.first()) {
+            let message = format!("process {} of {} is changing `{project}` in this home", holder.process, holder.user);
+            return Err(occupied(&message));
+        }
+        let _ = self.occupancy.set(occupancy);
         self.take_up().await?;
         let host = Arc::clone(self);
         let sweeper = tokio::spawn(async move {
