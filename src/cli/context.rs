@@ -14,7 +14,7 @@ use super::printer::Printer;
 use super::{locate, secrets};
 use crate::control::{ControlPlane, KeyNeed};
 use crate::convex::deployment::Connections;
-use crate::host::{Acting, EMBEDDED, Host, HostParts};
+use crate::host::{Acting, EMBEDDED, Host, HostParts, LocalBinaries};
 use crate::manifest::Problem;
 use crate::model::{Desired, Exit, Finding, ProjectName, Secret, Storage, Tls};
 use crate::provider::Provider;
@@ -160,7 +160,7 @@ impl Context {
             return Err(Failure::new(Exit::Unreachable, Finding::new("control.remote_unavailable", message).with_help(help)));
         }
         if self.host.get().is_none() {
-            let host = Arc::new(self.make_host(EMBEDDED)?).embedded();
+            let host = Arc::new(self.make_host(EMBEDDED, LocalBinaries::Any)?).embedded();
             let _ = self.host.set(host);
         }
         match self.host.get() {
@@ -182,7 +182,7 @@ impl Context {
     }
 
     /// A host in the home that was asked for, under the name that plans give to it.
-    pub(crate) fn make_host(&self, name: &str) -> Result<Host, Failure> {
+    pub(crate) fn make_host(&self, name: &str, local_binaries: LocalBinaries) -> Result<Host, Failure> {
         let directory = self.home()?;
         let executable = std::env::current_exe().map_err(|error| {
             Failure::new(Exit::Failed, Finding::new("host.executable", format!("this program cannot find itself: {error}")))
@@ -202,7 +202,7 @@ impl Context {
         let master_key = std::env::var("CONVEXINFRA_MASTER_KEY").ok().filter(|key| !key.is_empty()).map(Secret::new);
         let first_port = first_port()?;
         let (name, connections) = (name.to_owned(), Connections::default());
-        Ok(Host::new(HostParts { directory, name, master_key, providers, connections, first_port }))
+        Ok(Host::new(HostParts { directory, name, master_key, providers, connections, first_port, local_binaries }))
     }
 }
 

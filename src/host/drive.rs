@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedMutexGuard, watch};
 
-use super::{Host, lock, now};
+use super::{Host, LocalBinaries, lock, now};
 use crate::authority::{Driver, Next, Operation};
 use crate::control::wire::OperationEvent;
-use crate::control::{ControlError, Lease, Notice, Outcome, Request};
+use crate::control::{ControlError, Lease, Notice, Outcome, Request, Work};
 use crate::model::{Actor, BackendName, Finding, OperationId, OperationRecord, OperationState, ProjectName};
 
 /// How long a request waits for its turn at a backend before it is told to come again.
@@ -89,6 +89,7 @@ impl Host {
     /// [`ControlError::OperationRunning`] when something else is being done to the same backend for too long; asking
     /// again later is the same piece of work. Otherwise why it is not accepted.
     pub async fn start(self: &Arc<Self>, actor: &Actor, lease: &Lease, request: Request) -> Result<Started, ControlError> {
+        self.may_run(&request)?;
         let place = (lease.project.clone(), request.backend.clone());
         let known = |host: &Self| {
             let known = host.ask(|authority| authority.known(&lease.project, &request.step))?.flatten();
@@ -121,6 +122,19 @@ impl Host {
             (None, Next::Do(_)) => {
                 Err(ControlError::Record(Finding::new("bug", "an effect without an operation; this is a bug in convexinfra")))
             }
+        }
+    }
+
+    /// Refuses to run what a client brought along, unless whoever started the server allowed it.
+    fn may_run(&self, request: &Request) -> Result<(), ControlError> {
+        let Work::Put { spec, .. } = &request.work else { return Ok(()) };
+        match (&spec.settings.local.binary, self.local_binaries) {
+            (Some(binary), LocalBinaries::ReleasesOnly) => {
+                let message = format!("`{}` wants to run `{binary}` on the control plane's machine", request.backend);
+                let help = "leave `binary` out to run a published release, or have the operator start the server with\n    convexinfra serve --allow-local-binaries";
+                Err(ControlError::Refused(Finding::new("control.local_binary", message).with_help(help)))
+            }
+            _ => Ok(()),
         }
     }
 

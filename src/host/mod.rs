@@ -47,6 +47,7 @@ pub struct Host {
     providers: Vec<Box<dyn Provider>>,
     connections: Connections,
     first_port: Option<u16>,
+    local_binaries: LocalBinaries,
     /// Opened when something is first written.
     writer: Mutex<Option<Authority<SqliteStore>>>,
     /// Opened when something is read and all others are in use; readers do not wait for a writer.
@@ -70,6 +71,18 @@ pub struct HostParts {
     pub connections: Connections,
     /// The first port to hand out, where it should not be the usual one.
     pub first_port: Option<u16>,
+    /// Which executables those who use it may name.
+    pub local_binaries: LocalBinaries,
+}
+
+/// Which executables a manifest may name in `[backends.NAME.local]`. Whoever may name one runs it with the rights of this
+/// process, which is nothing new for the user of a command, and everything for the client of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LocalBinaries {
+    /// Any on this machine.
+    Any,
+    /// None: only published releases run.
+    ReleasesOnly,
 }
 
 impl Host {
@@ -81,6 +94,7 @@ impl Host {
             providers: parts.providers,
             connections: parts.connections,
             first_port: parts.first_port,
+            local_binaries: parts.local_binaries,
             writer: Mutex::default(),
             readers: Mutex::default(),
             occupancy: OnceLock::new(),
