@@ -2,12 +2,14 @@
 //!
 //! Must not do: decide anything, know a provider or a store, or print.
 
+mod catalog;
 mod error;
 mod request;
 pub mod wire;
 
 use futures_util::future::BoxFuture;
 
+pub use catalog::{Capacity, Catalog, Offer, Price, Used};
 pub use error::ControlError;
 pub use request::{
     Claim, Credentials, HistoryCheck, HistoryEntry, Holder, KeyNeed, LEASE_SECONDS, Lease, LogFrom, LogPiece, Notice, Outcome,

@@ -126,7 +126,7 @@ pub enum LogFrom {
 }
 
 /// A piece of a log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LogPiece {
     /// The text.
     pub text: String,
