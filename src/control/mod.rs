@@ -10,8 +10,8 @@ use futures_util::future::BoxFuture;
 
 pub use error::ControlError;
 pub use request::{
-    Claim, Credentials, HistoryCheck, HistoryEntry, Holder, KeyNeed, LEASE_SECONDS, Lease, LogFrom, LogPiece, Notice, Outcome,
-    Reach, Request, Work,
+    Attempt, Claim, Credentials, HistoryCheck, HistoryEntry, Holder, KeyNeed, LEASE_SECONDS, Lease, LogFrom, LogPiece, Notice,
+    Outcome, Reach, Request, Work,
 };
 
 use crate::model::{
