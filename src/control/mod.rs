@@ -2,6 +2,7 @@
 //!
 //! Must not do: decide anything, know a provider or a store, or print.
 
+pub mod client;
 mod error;
 mod request;
 pub mod wire;
