@@ -75,7 +75,14 @@ impl Control {
             getrandom::fill(bytes).unwrap();
             Ok(())
         });
-        let holder = Holder { user: String::new(), host: String::new(), process: 1, process_start: None, since: Timestamp(0) };
+        let holder = Holder {
+            user: String::new(),
+            host: String::new(),
+            process: 1,
+            process_start: None,
+            since: Timestamp(0),
+            attempt: None,
+        };
         let lease = authority.acquire(project, &holder, Timestamp(0), |_| Liveness::Unknown).unwrap();
         Self { authority, lease, _folder: folder }
     }

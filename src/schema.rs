@@ -27,8 +27,7 @@ pub enum Document {
 
 impl Document {
     /// Every document.
-    pub const ALL: [Self; 6] =
-        [Self::Manifest, Self::Plan, Self::Events, Self::Error, Self::Status, Self::ControlPlane];
+    pub const ALL: [Self; 6] = [Self::Manifest, Self::Plan, Self::Events, Self::Error, Self::Status, Self::ControlPlane];
 
     /// The file below `schema/` that holds its schema.
     pub fn file(self) -> &'static str {

@@ -1,5 +1,6 @@
 //! Every integration test, in one binary.
 
+mod client;
 mod commands;
 mod concurrency;
 mod crash;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::control::{Holder, LEASE_SECONDS, Lease, Outcome, Request, Work};
+use crate::control::{Attempt, Holder, LEASE_SECONDS, Lease, Outcome, Request, Work};
 use crate::model::{
     Actor, BackendName, BackendSpec, FieldPath, Phase, ProjectName, ProviderKind, References, Secret, SecretRef, SecretSource,
     StepKey, Timestamp,
@@ -34,7 +34,14 @@ pub(super) fn name(text: &str) -> BackendName {
 }
 
 pub(super) fn holder(process: u32) -> Holder {
-    Holder { user: "me".into(), host: "here".into(), process, process_start: Some("1".into()), since: Timestamp(0) }
+    Holder {
+        user: "me".into(),
+        host: "here".into(),
+        process,
+        process_start: Some("1".into()),
+        since: Timestamp(0),
+        attempt: None,
+    }
 }
 
 pub(super) fn me() -> Actor {
@@ -125,6 +132,22 @@ fn a_lease_from_elsewhere_runs_out_even_when_the_clock_goes_backwards() {
     world.authority.acquire(&project(), &holder(2), NOW.plus_milliseconds(lease + 1), unknown).unwrap();
     let long_before = NOW.plus_milliseconds(-3_600_000);
     world.authority.acquire(&project(), &holder(3), long_before, unknown).unwrap();
+}
+
+#[test]
+fn whoever_asks_again_with_the_same_attempt_gets_the_same_lease() {
+    let world = world();
+    let with = |byte: u8| Holder { attempt: Some(Attempt::new([byte; 16])), ..holder(1) };
+    let first = world.authority.acquire(&project(), &with(1), NOW, alive).unwrap();
+    assert_eq!(world.authority.acquire(&project(), &with(1), NOW, alive).unwrap(), first);
+    world.authority.renew(&first, NOW).unwrap();
+    // The same process with another wish is somebody else, and so is one that says nothing.
+    assert!(world.authority.acquire(&project(), &with(2), NOW, alive).is_err());
+    assert!(world.authority.acquire(&project(), &holder(1), NOW, alive).is_err());
+    let shown = world.authority.holder(&project(), NOW, alive).unwrap().unwrap();
+    assert!(!serde_json::to_string(&shown).unwrap().contains("0101"), "what it was asked for with is nobody else's");
+    world.authority.release(&first, NOW).unwrap();
+    assert_eq!(world.authority.acquire(&project(), &with(1), NOW, alive).unwrap().fence, first.fence + 1);
 }
 
 #[test]

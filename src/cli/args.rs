@@ -58,6 +58,12 @@ pub(crate) struct Global {
     /// Another project name than the manifest's, for a worktree of its own.
     #[arg(long, global = true, value_name = "NAME", env = "CONVEXINFRA_PROJECT")]
     pub(crate) project: Option<ProjectName>,
+    /// The control plane, instead of the manifest's: its URL, or `embedded` for the one on this machine.
+    #[arg(long, global = true, value_name = "URL", env = "CONVEXINFRA_CONTROL_PLANE")]
+    pub(crate) control_plane: Option<String>,
+    /// Certificates to trust besides the system's when talking to the control plane, as PEM.
+    #[arg(long, global = true, value_name = "FILE", env = "CONVEXINFRA_CA_FILE")]
+    pub(crate) control_plane_ca: Option<PathBuf>,
     /// Where the embedded control plane lives; by default below the user's data directory.
     #[arg(long, global = true, value_name = "PATH", env = "CONVEXINFRA_HOME")]
     pub(crate) home: Option<PathBuf>,

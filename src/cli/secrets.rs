@@ -6,12 +6,64 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use crate::control::{ControlError, ControlPlane, KeyNeed};
 use crate::model::{
-    BackendName, Desired, FieldPath, FingerprintKey, Secret, SecretRef, SecretSource, SecretState, secret_slots,
+    BackendName, Desired, FieldPath, Fingerprint, FingerprintKey, ProjectName, Secret, SecretRef, SecretSource, SecretState,
+    secret_slots,
 };
 
 /// How large a secret in a file may be.
 const LARGEST_SECRET: u64 = 64 << 10;
+
+/// Whether what is compared by fingerprint has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Comparison {
+    /// Only looking: what the token may not compare is said not to be compared.
+    AsFarAsAllowed,
+    /// Something will be changed: every difference counts.
+    Whole,
+}
+
+/// The key under which secrets are compared, as far as there is one.
+#[derive(Debug)]
+pub(crate) enum Keyring {
+    /// This one.
+    Key(FingerprintKey),
+    /// The control plane is new.
+    NoneYet,
+    /// The token may look, and not compare.
+    Withheld,
+}
+
+impl Keyring {
+    /// Asks the control plane for the key of a project.
+    pub(crate) async fn ask(
+        control: &dyn ControlPlane,
+        project: &ProjectName,
+        need: KeyNeed,
+        comparison: Comparison,
+    ) -> Result<Self, ControlError> {
+        match control.fingerprint_key(project, need).await {
+            Ok(Some(key)) => Ok(Self::Key(key)),
+            Ok(None) => Ok(Self::NoneYet),
+            Err(ControlError::NotAuthorised(finding))
+                if finding.code == ControlError::SCOPE_MISSING && comparison == Comparison::AsFarAsAllowed =>
+            {
+                Ok(Self::Withheld)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The fingerprint of a value. One that cannot be made is taken for the one that should come out.
+    pub(crate) fn fingerprint(&self, value: &str, expected: Option<&Fingerprint>) -> Option<Fingerprint> {
+        match self {
+            Self::Key(key) => Some(key.fingerprint(value)),
+            Self::NoneYet => None,
+            Self::Withheld => expected.cloned(),
+        }
+    }
+}
 
 /// What every field that is compared by fingerprint has for a value, as far as it is at hand.
 #[derive(Debug, Default)]
@@ -76,10 +128,14 @@ impl Values {
     }
 
     /// Tells the desired state what is known of its secrets, without telling it any of them.
-    pub(crate) fn describe(&self, desired: &mut Desired, key: Option<&FingerprintKey>) {
+    pub(crate) fn describe(&self, desired: &mut Desired, keys: &Keyring) {
         for (name, backend) in &mut desired.backends {
             for (path, secret) in self.found.get(name).into_iter().flatten() {
-                let state = key.map_or(SecretState::Unkeyed, |key| SecretState::Known(key.fingerprint(secret.expose())));
+                let state = match keys {
+                    Keyring::Key(key) => SecretState::Known(key.fingerprint(secret.expose())),
+                    Keyring::NoneYet => SecretState::Unkeyed,
+                    Keyring::Withheld => SecretState::Withheld,
+                };
                 backend.secrets.insert(path.clone(), state);
             }
             for (path, reference) in self.missing(name) {

@@ -48,6 +48,28 @@ pub struct Holder {
     pub process_start: Option<String>,
     /// Since when.
     pub since: Timestamp,
+    /// What the lease was asked for with: whoever asks again with the same one means the same lease. Known to the
+    /// holder and the control plane only, so it is in no document about the holder.
+    #[serde(skip)]
+    pub attempt: Option<Attempt>,
+}
+
+/// One wish for a lease, however often it is sent: a random text that nobody else can name.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(transparent)]
+pub struct Attempt(String);
+
+impl Attempt {
+    /// Takes 128 random bits.
+    pub fn new(random: [u8; 16]) -> Self {
+        Self(hex::encode(random))
+    }
+}
+
+impl std::fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("<attempt>")
+    }
 }
 
 /// The right to change one project, for a while.

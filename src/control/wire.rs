@@ -11,10 +11,10 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{ControlError, Credentials, Holder, Work};
+use super::{Attempt, ControlError, Credentials, Holder, Work};
 use crate::model::{
     BackendName, BackendSpec, Exit, FieldPath, Finding, IssuedToken, OperationId, OperationRecord, ProjectName, Secret,
-    StepKey, TokenId, TokenRecord,
+    StepKey, Timestamp, TokenId, TokenRecord,
 };
 
 /// What every path of this version begins with.
@@ -71,6 +71,24 @@ pub struct LeaseRequest {
     /// When that process started, in the machine's own count.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub process_start: Option<String>,
+    /// A random text that names this wish: asked again with the same one, the answer is the same lease, so that one
+    /// whose answer was lost does not stand in its own way.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub attempt: Option<Attempt>,
+}
+
+impl LeaseRequest {
+    /// Whoever asks, as the holder from now on.
+    pub fn into_holder(self, since: Timestamp) -> Holder {
+        let Self { user, host, process, process_start, attempt } = self;
+        Holder { user, host, process, process_start, since, attempt }
+    }
+}
+
+impl From<Holder> for LeaseRequest {
+    fn from(Holder { user, host, process, process_start, attempt, .. }: Holder) -> Self {
+        Self { user, host, process, process_start, attempt }
+    }
 }
 
 /// Who holds a lease now.

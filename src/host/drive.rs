@@ -251,10 +251,9 @@ impl Host {
     ) -> Result<Vec<(u64, OperationEvent)>, ControlError> {
         loop {
             let mut news = lock(&self.drivers.running).get(id).map(watch::Sender::subscribe);
-            let record = self.operation(project, id)?.ok_or_else(|| ControlError::NoSuchOperation {
-                project: project.clone(),
-                operation: id.clone(),
-            })?;
+            let record = self
+                .operation(project, id)?
+                .ok_or_else(|| ControlError::NoSuchOperation { project: project.clone(), operation: id.clone() })?;
             let notices = self.ask(|authority| authority.notices(id, after))?.unwrap_or_default();
             let mut events: Vec<_> =
                 notices.into_iter().map(|(number, message)| (number, OperationEvent::Notice { message })).collect();

@@ -148,7 +148,9 @@ impl Host {
 
     /// How many projects somebody is changing now.
     pub fn leases(&self) -> Result<usize, ControlError> {
-        Ok(self.ask(|authority| authority.holders(now(), |_| crate::authority::Liveness::Unknown).map(|holders| holders.len()))?.unwrap_or_default())
+        Ok(self
+            .ask(|authority| authority.holders(now(), |_| crate::authority::Liveness::Unknown).map(|holders| holders.len()))?
+            .unwrap_or_default())
     }
 
     /// How much of this control plane is used.

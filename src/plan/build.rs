@@ -232,6 +232,7 @@ impl<'a> Draft<'a> {
     fn finish(mut self) -> Plan {
         if !self.intent.destroy {
             self.refusals.extend(policy::budget(self.desired));
+            self.refusals.extend(policy::quota(&self.steps, &self.actual.snapshot));
             self.lints.extend(lint::project(self.desired));
         }
         let destroys = !self.intent.destroy && self.steps.iter().any(|step| step.action == Action::Destroy);

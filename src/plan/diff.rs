@@ -8,6 +8,16 @@ use super::effect::effect;
 use super::{Change, Effect};
 use crate::model::{ActualBackend, DesiredBackend, FieldPath, FieldValue, SecretSource, SecretState, fields};
 
+/// What stands for a secret that has no fingerprint here, up to where it comes from.
+const SECRET_FROM: &str = "(secret from ";
+/// What stands for a value of the manifest that has no fingerprint here.
+const VALUE_FROM_MANIFEST: &str = "(value from the manifest)";
+
+/// Whether this stands for a value that was not fingerprinted.
+pub(super) fn is_not_compared(shown: &str) -> bool {
+    shown == VALUE_FROM_MANIFEST || shown.starts_with(SECRET_FROM)
+}
+
 /// Every field of a backend that is new.
 pub(super) fn creation(desired: &DesiredBackend) -> Vec<Change> {
     fields(&desired.spec)
@@ -52,6 +62,21 @@ pub(super) fn difference(desired: &DesiredBackend, actual: &ActualBackend) -> Di
                 difference.not_compared.push(path.clone());
                 continue;
             }
+            (Some(FieldValue::Secret(wanted)), Some(SecretState::Withheld)) if before.is_some() => {
+                match (wanted, recorded.get(path)) {
+                    // What stands in the manifest is no secret, so it can be compared as it is.
+                    (SecretSource::Literal(wanted), Some(FieldValue::Secret(SecretSource::Literal(before)))) => {
+                        if wanted == before {
+                            continue;
+                        }
+                        Some(VALUE_FROM_MANIFEST.to_owned())
+                    }
+                    _ => {
+                        difference.not_compared.push(path.clone());
+                        continue;
+                    }
+                }
+            }
             (Some(value), state) => Some(shown(value, state)),
             (None, _) => None,
         };
@@ -73,8 +98,8 @@ fn shown(value: &FieldValue, state: Option<&SecretState>) -> String {
     match (value, state) {
         (FieldValue::Text(text), _) => text.clone(),
         (FieldValue::Secret(_), Some(SecretState::Known(fingerprint))) => fingerprint.to_string(),
-        (FieldValue::Secret(SecretSource::Reference(reference)), _) => format!("(secret from {reference})"),
-        (FieldValue::Secret(SecretSource::Literal(_)), _) => "(value from the manifest)".to_owned(),
+        (FieldValue::Secret(SecretSource::Reference(reference)), _) => format!("{SECRET_FROM}{reference})"),
+        (FieldValue::Secret(SecretSource::Literal(_)), _) => VALUE_FROM_MANIFEST.to_owned(),
     }
 }
 

@@ -9,6 +9,9 @@ use crate::model::{
     TextValue,
 };
 
+/// The code that says that a secret was not compared.
+pub const SECRET_NOT_COMPARED: &str = "plan.secret_not_compared";
+
 fn lint(code: &str, address: Address, message: String) -> Lint {
     Lint { code: code.to_owned(), address: Some(address), message }
 }
@@ -135,15 +138,13 @@ pub(super) fn unavailable_secrets(name: &BackendName, wanted: &DesiredBackend) -
 
 /// A secret that could not be compared.
 pub(super) fn not_compared(name: &BackendName, path: &FieldPath, wanted: &DesiredBackend) -> Lint {
-    let source = match wanted.secrets.get(path) {
-        Some(SecretState::Unavailable(reference)) => reference.to_string(),
-        _ => "its source".to_owned(),
+    let why = match wanted.secrets.get(path) {
+        Some(SecretState::Unavailable(reference)) => {
+            format!("because {reference} is not available; an apply that needs it will ask for it")
+        }
+        _ => "because that needs a token with scope `apply`; an apply compares it".to_owned(),
     };
-    lint(
-        "plan.secret_not_compared",
-        Address::backend(name),
-        format!("`{path}` is not compared here, because {source} is not available; an apply that needs it will ask for it"),
-    )
+    lint(SECRET_NOT_COMPARED, Address::backend(name), format!("`{path}` is not compared here, {why}"))
 }
 
 /// What changes are worth a look.

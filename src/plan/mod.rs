@@ -11,6 +11,7 @@ mod env_file;
 mod graph;
 mod lint;
 mod policy;
+mod promise;
 mod reason;
 
 use std::collections::BTreeSet;
@@ -23,7 +24,9 @@ pub use build::{Actual, Intent, Scope, build};
 pub use check::{PlanDefect, check};
 pub use drift::{DriftReport, drift};
 pub use effect::Effect;
+pub use lint::SECRET_NOT_COMPARED;
 pub use policy::destruction_refusals;
+pub use promise::keeps;
 pub use reason::Reason;
 
 /// The format that a plan document starts with. Additions keep the number.

@@ -2,13 +2,13 @@
 //!
 //! Must not do: let anything through for convenience: with one refusal nothing is done.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::diff::changed;
-use super::{Action, Change, Effect, Plan, Refusal};
+use super::{Action, Change, Effect, Plan, Refusal, Step, Task};
 use crate::model::{
-    ActualBackend, Address, BackendName, BackendSpec, ByteSize, ControlPlane, Cpus, Desired, DesiredBackend, Moved,
-    ProviderKind, ReleaseOrder, Snapshot,
+    ActualBackend, Address, BackendName, BackendSpec, ByteSize, ControlPlane, Cpus, Desired, DesiredBackend, Excess, Moved,
+    ProviderKind, ReleaseOrder, Snapshot, Usage,
 };
 
 fn refusal(code: &str, address: Option<Address>, message: String) -> Refusal {
@@ -172,6 +172,38 @@ pub(super) fn budget(desired: &Desired) -> Vec<Refusal> {
         over("disk", disk.to_string(), limit.to_string());
     }
     refusals
+}
+
+/// Refuses what would take the project over the ceilings that the control plane keeps. All of its backends count, as they
+/// are once the plan is carried out.
+pub(super) fn quota(steps: &[Step], snapshot: &Snapshot) -> Vec<Refusal> {
+    let mut specs: BTreeMap<&BackendName, &BackendSpec> =
+        snapshot.backends.iter().map(|backend| (&backend.name, &backend.recorded)).collect();
+    let before = Usage::of(specs.values().copied());
+    for step in steps {
+        if let Some(Task::Put { renamed_from: Some(old), .. } | Task::Remove { backend: old }) = &step.task {
+            specs.remove(old);
+        }
+    }
+    for step in steps {
+        if let Some(Task::Put { backend, spec, .. }) = &step.task {
+            specs.insert(backend, spec);
+        }
+    }
+    let excesses = Usage::of(specs.values().copied()).over(&snapshot.quota, &before);
+    let say = |excess: Excess| {
+        let Excess { what, asked, allowed } = excess;
+        let message = match what {
+            "backends" => format!("`{}` would have {asked} backends, and its quota allows {allowed}", snapshot.project),
+            what => format!(
+                "the backends of `{}` would ask for {asked} of {what} together, and its quota allows {allowed}",
+                snapshot.project
+            ),
+        };
+        let message = format!("{message}; ask for less, or have an operator raise it with `convexinfra quota set`");
+        refusal(&format!("plan.over_quota_{what}"), None, message)
+    };
+    excesses.into_iter().map(say).collect()
 }
 
 /// Refuses every destruction that was not allowed by the backend's name.

@@ -399,3 +399,94 @@ fn what_is_being_changed_is_not_drift() {
     let report = drift(&actual(vec![changing]).snapshot);
     assert_eq!((report.drift.len(), report.unfinished.len()), (0, 1));
 }
+
+/// A backend with one secret and one value of the manifest, and what is known of them.
+fn with_values(token: SecretRef, greeting: &str, state: impl Fn(&str) -> SecretState) -> DesiredBackend {
+    let mut spec = spec(ProviderKind::Simulated);
+    spec.env.insert("TOKEN".into(), SecretSource::Reference(token));
+    spec.env.insert("GREETING".into(), SecretSource::Literal(greeting.into()));
+    let secrets = [("env.TOKEN", "token"), ("env.GREETING", greeting)];
+    let secrets = secrets.into_iter().map(|(path, value)| (FieldPath::new(path), state(value))).collect();
+    DesiredBackend { secrets, ..wanted(spec) }
+}
+
+fn fingerprinted(value: &str) -> SecretState {
+    SecretState::Known(FingerprintKey::new([1; 32]).fingerprint(value))
+}
+
+/// The same backend as it was applied.
+fn applied(backend: &DesiredBackend) -> ActualBackend {
+    let mut existing = existing("dev", backend.spec.clone());
+    for (path, state) in &backend.secrets {
+        if let SecretState::Known(fingerprint) = state {
+            existing.secrets.insert(path.clone(), fingerprint.clone());
+        }
+    }
+    existing
+}
+
+#[test]
+fn who_may_not_compare_secrets_still_sees_what_the_manifest_says_in_clear() {
+    let token = || SecretRef::Env("TOKEN".into());
+    let before = actual(vec![applied(&with_values(token(), "hello", fingerprinted))]);
+    let withheld = |greeting: &str| with_values(token(), greeting, |_| SecretState::Withheld);
+    let plan = planned(&desired(&[("dev", withheld("hello"))]), &before);
+    assert!(plan.is_empty());
+    assert_eq!(lints(&plan), [SECRET_NOT_COMPARED]);
+    assert!(plan.lints[0].message.contains("scope `apply`"), "{}", plan.lints[0].message);
+    let plan = planned(&desired(&[("dev", withheld("good morning"))]), &before);
+    assert_eq!(effects(&plan), [("env.GREETING", Effect::Live)]);
+}
+
+#[test]
+fn a_plan_made_without_comparing_secrets_is_kept_as_far_as_it_saw() {
+    let token = || SecretRef::Env("TOKEN".into());
+    let (blind, seeing) =
+        (with_values(token(), "hello", |_| SecretState::Withheld), with_values(token(), "hello", fingerprinted));
+    let plan = |wanted: &DesiredBackend, there: &Actual| planned(&desired(&[("dev", wanted.clone())]), there);
+    // New: the values are filled in.
+    let nothing = actual(vec![]);
+    let promised = plan(&blind, &nothing);
+    assert_ne!(promised.digest, plan(&seeing, &nothing).digest);
+    assert!(keeps(&promised, &plan(&seeing, &nothing)));
+    // What was pinned stays pinned, and a plan that saw less now does not keep what was promised.
+    let other = with_values(token(), "hello", |value| fingerprinted(&format!("other {value}")));
+    assert!(!keeps(&plan(&seeing, &nothing), &plan(&other, &nothing)));
+    assert!(!keeps(&plan(&seeing, &nothing), &promised));
+    // A change that was seen, beside a secret that was not compared and is the same.
+    let there = actual(vec![applied(&with_values(token(), "before", fingerprinted))]);
+    assert!(keeps(&plan(&blind, &there), &plan(&seeing, &there)));
+    // The secret turns out to be another one: a change that nobody has seen.
+    let mut changed = applied(&with_values(token(), "before", fingerprinted));
+    changed.secrets.insert(FieldPath::new("env.TOKEN"), FingerprintKey::new([1; 32]).fingerprint("an earlier one"));
+    let there = actual(vec![changed]);
+    assert!(!keeps(&plan(&blind, &there), &plan(&seeing, &there)));
+}
+
+#[test]
+fn the_quota_of_the_control_plane_counts_every_backend_of_the_project() {
+    let sized = |cpus: f64| {
+        let mut spec = spec(ProviderKind::Simulated);
+        spec.resources.cpus = Some(Cpus::from_cores(cpus).unwrap());
+        spec
+    };
+    let with_quota = |quota: crate::model::Quota, backends: Vec<ActualBackend>| {
+        let mut actual = actual(backends);
+        actual.snapshot.quota = quota;
+        actual
+    };
+    let quota = crate::model::Quota { backends: Some(2), cpus: Some(Cpus::from_cores(3.0).unwrap()), ..Default::default() };
+    let one = vec![existing("a", sized(1_f64))];
+    let plan = planned(&desired(&[("a", wanted(sized(2_f64))), ("b", wanted(sized(1_f64)))]), &with_quota(quota, one.clone()));
+    assert_eq!(codes(&plan.refusals), Vec::<&str>::new());
+    let wishes = desired(&[("a", wanted(sized(2_f64))), ("b", wanted(sized(1_f64))), ("c", wanted(sized(0.5_f64)))]);
+    let plan = planned(&wishes, &with_quota(quota, one));
+    assert_eq!(codes(&plan.refusals), ["plan.over_quota_backends", "plan.over_quota_cpus"]);
+    assert!(plan.refusals[0].message.starts_with("`gremlin` would have 3 backends, and its quota allows 2"), "{plan:#?}");
+    assert!(plan.refusals[1].message.contains("3.5 of cpus together, and its quota allows 3"), "{plan:#?}");
+    // What the plan takes away makes room, a rename takes none, and a quota that was lowered keeps nobody from less.
+    let mut renamed = desired(&[("c", wanted(sized(3_f64))), ("d", wanted(sized(0.1_f64)))]);
+    renamed.moved.push(Moved { from: name("a"), to: name("c") });
+    let two = vec![existing("a", sized(3_f64)), existing("b", sized(3_f64))];
+    assert_eq!(codes(&planned(&renamed, &with_quota(quota, two)).refusals), ["plan.over_quota_cpus"; 0]);
+}

@@ -62,11 +62,12 @@ pub(super) async fn guard(
 
 /// The token that was shown.
 fn token(headers: &HeaderMap) -> Result<Secret, ControlError> {
-    let missing = |message: &str| {
-        ControlError::NotAuthorised(Finding::new("auth.token_missing", message).with_help(
-            "show a token in `CONVEXINFRA_TOKEN`, or name a command that prints it in `CONVEXINFRA_TOKEN_COMMAND`",
-        ))
-    };
+    let missing =
+        |message: &str| {
+            ControlError::NotAuthorised(Finding::new("auth.token_missing", message).with_help(
+                "show a token in `CONVEXINFRA_TOKEN`, or name a command that prints it in `CONVEXINFRA_TOKEN_COMMAND`",
+            ))
+        };
     let mut shown = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = shown.next() else { return Err(missing("this control plane wants to see a token")) };
     if shown.next().is_some() {

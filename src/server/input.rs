@@ -33,7 +33,8 @@ fn segment<'a>(names: &'a RawPathParams, which: &str) -> &'a str {
 
 fn id(names: &RawPathParams, which: &str) -> Result<String, Problem> {
     let text = segment(names, which);
-    let fit = (1..=LONGEST_ID).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    let fit = (1..=LONGEST_ID).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
     fit.then(|| text.to_owned()).ok_or_else(|| {
         let message = format!("the path does not name a {which}: an id has 1 to {LONGEST_ID} letters, digits, `-` and `_`");
         Problem::bad_request("wire.id", message)

@@ -20,9 +20,9 @@ pub fn start(format: LogFormat, level: Level) {
     // A log that was started before goes on.
     let _ = match format {
         LogFormat::Text => tracing::subscriber::set_global_default(log.with_ansi(false).finish()),
-        LogFormat::Json => {
-            tracing::subscriber::set_global_default(log.json().flatten_event(true).with_current_span(false).with_span_list(false).finish())
-        }
+        LogFormat::Json => tracing::subscriber::set_global_default(
+            log.json().flatten_event(true).with_current_span(false).with_span_list(false).finish(),
+        ),
     };
     std::panic::set_hook(Box::new(|panic| {
         // What a panic says may hold a value; where it happened does not.

@@ -71,7 +71,9 @@ impl Problem {
     pub(super) fn of_status(status: StatusCode) -> Self {
         let (code, message) = match status {
             StatusCode::NOT_FOUND => ("wire.no_such_path", "there is nothing at this path"),
-            StatusCode::METHOD_NOT_ALLOWED => ("wire.method", "this path does not have that method; `Allow` says which ones it has"),
+            StatusCode::METHOD_NOT_ALLOWED => {
+                ("wire.method", "this path does not have that method; `Allow` says which ones it has")
+            }
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::REQUEST_TIMEOUT => {
                 let message = "this took longer than the control plane gives a request";
                 return Self::later(status, "server.timeout", message, 1);
@@ -79,7 +81,9 @@ impl Problem {
             status if status.is_server_error() => return Self::bug(),
             _ => ("wire.request", "the request is not one of this version"),
         };
-        Self::bad_request(code, message).with_status(status).with_help("the paths of this version are listed at `/openapi.json`")
+        Self::bad_request(code, message)
+            .with_status(status)
+            .with_help("the paths of this version are listed at `/openapi.json`")
     }
 }
 

@@ -80,7 +80,8 @@ pub(super) async fn record(State(server): State<Arc<Server>>, mut request: Reque
 
 /// Who asks, as far as that can be told.
 fn client(peer: Peer, headers: &HeaderMap) -> IpAddr {
-    let forwarded = headers.get("x-forwarded-for").and_then(|value| value.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
+    let forwarded =
+        headers.get("x-forwarded-for").and_then(|value| value.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
     forwarded.filter(|_| peer.behind_proxy).unwrap_or(peer.address.ip())
 }
 

@@ -15,7 +15,8 @@ use crate::cli::context::{Context, Loaded};
 use crate::cli::env_files::ManifestEnvFiles;
 use crate::cli::failure::Failure;
 use crate::cli::locate::below;
-use crate::cli::{saved_plan, secrets, signal};
+use crate::cli::secrets::{self, Comparison};
+use crate::cli::{saved_plan, signal};
 use crate::control::{Claim, ControlPlane, KeyNeed, Lease};
 use crate::host::here;
 use crate::model::{Endpoints, Exit, Finding, Phase, Report, Snapshot};
@@ -25,7 +26,7 @@ use crate::render;
 /// Applies the manifest, or a saved plan.
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let saved = args.plan.as_deref().map(saved_plan::read).transpose()?;
-    let (loaded, values) = context.load_with_secrets(KeyNeed::IfThere).await?;
+    let (loaded, values) = context.load_with_secrets(KeyNeed::IfThere, Comparison::Whole).await?;
     plan::warnings(context, &loaded);
     Applying { context, loaded: &loaded, values: &values, consent: &args.consent, saved: saved.as_ref(), part: None }
         .run(&plan::intent(&args.scope))
@@ -69,7 +70,7 @@ impl Applying<'_> {
     /// Plans, asks, takes the lease, carries out, looks again.
     pub(super) async fn run(&self, intent: &Intent) -> Result<Ended, Failure> {
         let control = self.context.control(Some(&self.loaded.desired))?;
-        let (mut current, snapshot) = plan::look(control, self.loaded, intent).await?;
+        let (mut current, snapshot) = plan::look(control, self.loaded, intent, Comparison::Whole).await?;
         self.accept(&current)?;
         if current.is_empty() {
             return self.nothing_to_do(&current, &snapshot, intent);
@@ -149,7 +150,7 @@ impl Applying<'_> {
         let keyed = self.loaded.with_fingerprints(control, self.values).await?;
         if lease.revision != current.base {
             // Somebody was faster. What was shown is not what would be done now.
-            let (next, snapshot) = plan::look(control, &keyed, intent).await?;
+            let (next, snapshot) = plan::look(control, &keyed, intent, Comparison::Whole).await?;
             self.accept(&next)?;
             if next.is_empty() {
                 return self.nothing_to_do(&next, &snapshot, intent);
@@ -196,7 +197,7 @@ impl Applying<'_> {
         let tally = tally?;
         let asked = *interrupt.borrow();
         let after = match (tally.failed, asked) {
-            (0, Interrupt::None) => Some(plan::look(control, &keyed, intent).await?),
+            (0, Interrupt::None) => Some(plan::look(control, &keyed, intent, Comparison::Whole).await?),
             _ => None,
         };
         let converged = after.as_ref().map(|(left, _)| left.is_empty());

@@ -8,6 +8,7 @@ use super::apply::Applying;
 use crate::cli::args::Destroy as Args;
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
+use crate::cli::secrets::Comparison;
 use crate::control::KeyNeed;
 use crate::model::{Exit, Finding};
 use crate::plan::{Intent, Scope};
@@ -15,7 +16,7 @@ use crate::plan::{Intent, Scope};
 /// Destroys the named backends, or all of the project.
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     // Whoever takes a project away may have lost its manifest; its name is enough.
-    let (loaded, values) = context.with_secrets(context.load_or_empty()?, KeyNeed::IfThere).await?;
+    let (loaded, values) = context.with_secrets(context.load_or_empty()?, KeyNeed::IfThere, Comparison::Whole).await?;
     let control = context.control(Some(&loaded.desired))?;
     if !args.names.is_empty() {
         let snapshot = control.snapshot(&loaded.desired.project).await?;

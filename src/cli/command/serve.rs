@@ -13,7 +13,7 @@ use crate::cli::failure::Failure;
 use crate::cli::signal;
 use crate::control::Administration;
 use crate::control::wire::IssuedTokenDocument;
-use crate::host::{Host, now};
+use crate::host::{Host, LocalBinaries, now};
 use crate::model::{Exit, Finding, Scope, TokenRecord, TokenRequest};
 use crate::server::{self, Bound, Certificate, Limits, Listen, ListenError, Server};
 
@@ -31,7 +31,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
 }
 
 async fn init(context: &Context, args: &Args) -> Result<Exit, Failure> {
-    let control = Arc::new(context.make_host(crate::host::EMBEDDED)?).embedded();
+    let control = Arc::new(context.make_host(crate::host::EMBEDDED, LocalBinaries::ReleasesOnly)?).embedded();
     let time = now();
     let is_good = |record: &&TokenRecord| {
         record.scope == Scope::Operator && record.revoked_at.is_none() && record.expires_at.is_none_or(|end| end > time)
@@ -71,7 +71,8 @@ async fn serve(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let listen = Listen { address: args.listen, certificate, behind_proxy: args.behind_proxy };
     let bound = Bound::new(listen).await.map_err(|error| cannot_listen(&error))?;
     let url = args.public_url.clone().unwrap_or_else(|| bound.url());
-    let host = Arc::new(context.make_host(&url)?);
+    let local_binaries = if args.allow_local_binaries { LocalBinaries::Any } else { LocalBinaries::ReleasesOnly };
+    let host = Arc::new(context.make_host(&url, local_binaries)?);
     warn_without_token(context, &host).await?;
     let serving = host.serve(&url).await?;
     let limits = Limits {
@@ -83,7 +84,9 @@ async fn serve(context: &Context, args: &Args) -> Result<Exit, Failure> {
         .map_err(|error| Failure::new(Exit::Bug, Finding::new("bug", format!("the figures cannot be kept: {error}"))))?;
     start_log(args);
     let metrics = match args.metrics_listen {
-        Some(address) => Some(server::serve_metrics(address, Arc::clone(&server)).await.map_err(|error| cannot_listen(&error))?),
+        Some(address) => {
+            Some(server::serve_metrics(address, Arc::clone(&server)).await.map_err(|error| cannot_listen(&error))?)
+        }
         None => None,
     };
     announce(context, &bound, metrics);
@@ -107,7 +110,9 @@ fn announce(context: &Context, bound: &Bound, metrics: Option<SocketAddr>) {
 
 async fn warn_without_token(context: &Context, host: &Arc<Host>) -> Result<(), Failure> {
     if host.embedded().tokens().await?.is_empty() {
-        context.printer.talk("there is no token yet, so nobody is let in; make the first one with\n    convexinfra serve --init\n");
+        context
+            .printer
+            .talk("there is no token yet, so nobody is let in; make the first one with\n    convexinfra serve --init\n");
     }
     Ok(())
 }
@@ -129,7 +134,8 @@ fn start_log(args: &Args) {
 fn cannot_listen(error: &ListenError) -> Failure {
     match error {
         ListenError::InClear(_) => {
-            let help = "give it a certificate with `--tls-cert FILE --tls-key FILE`, or say `--behind-proxy` when a proxy does TLS";
+            let help =
+                "give it a certificate with `--tls-cert FILE --tls-key FILE`, or say `--behind-proxy` when a proxy does TLS";
             Failure::new(Exit::Refused, Finding::new("serve.in_clear", error.to_string()).with_help(help))
         }
         ListenError::Address { source, .. } => {

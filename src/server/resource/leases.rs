@@ -74,13 +74,14 @@ async fn acquire(
     if server.phase() != Phase::Serving {
         return Err(Problem::draining());
     }
-    let LeaseRequest { user, host, process, process_start } = request;
+    let LeaseRequest { user, host, process, process_start, attempt } = request;
     one_line("user", &user, LONGEST_NAME)?;
     one_line("host", &host, LONGEST_NAME)?;
     if let Some(start) = &process_start {
         one_line("process_start", start, LONGEST_NAME)?;
     }
-    let lease = caller.control.acquire(&caller.project, Holder { user, host, process, process_start, since: now() }).await?;
+    let holder = Holder { user, host, process, process_start, since: now(), attempt };
+    let lease = caller.control.acquire(&caller.project, holder).await?;
     Ok((StatusCode::CREATED, Json(lease)).into_response())
 }
 

@@ -43,10 +43,16 @@ pub(super) fn routes() -> Vec<Route> {
         .answers::<OperationRecord>(202, "It is accepted, and goes on whoever watches.")
         .answers::<OperationRecord>(200, "It has ended already.")
         .by(post(start)),
-        Route::new(Verb::Get, "/v1/projects/{project}/operations", "listOperations", read, "The last operations of the project.")
-            .asks(&[LIMIT])
-            .answers::<Vec<OperationRecord>>(200, "The operations, oldest first.")
-            .by(get(list)),
+        Route::new(
+            Verb::Get,
+            "/v1/projects/{project}/operations",
+            "listOperations",
+            read,
+            "The last operations of the project.",
+        )
+        .asks(&[LIMIT])
+        .answers::<Vec<OperationRecord>>(200, "The operations, oldest first.")
+        .by(get(list)),
         Route::new(
             Verb::Get,
             "/v1/projects/{project}/operations/{operation}",

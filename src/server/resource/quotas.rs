@@ -32,10 +32,16 @@ pub(super) fn routes() -> Vec<Route> {
         Route::new(Verb::Get, EVERYBODYS, "getDefaultQuota", Access::Operator, "The ceilings of projects without their own.")
             .answers::<Quota>(200, "The ceilings.")
             .by(get(show_default)),
-        Route::new(Verb::Put, EVERYBODYS, "putDefaultQuota", Access::Operator, "Sets the ceilings of projects without their own.")
-            .reads::<Quota>()
-            .answers_nothing("They hold from now on.")
-            .by(put(set_default)),
+        Route::new(
+            Verb::Put,
+            EVERYBODYS,
+            "putDefaultQuota",
+            Access::Operator,
+            "Sets the ceilings of projects without their own.",
+        )
+        .reads::<Quota>()
+        .answers_nothing("They hold from now on.")
+        .by(put(set_default)),
     ]
 }
 
@@ -61,7 +67,12 @@ async fn show_default(State(server): State<Arc<Server>>, caller: Caller, _: Aske
     document(&server.host.acting_as(caller.bearer.actor()).quota(&Reach::Everywhere).await?)
 }
 
-async fn set_default(State(server): State<Arc<Server>>, caller: Caller, _: Asked<Nothing>, Read(quota): Read<Quota>) -> Handled {
+async fn set_default(
+    State(server): State<Arc<Server>>,
+    caller: Caller,
+    _: Asked<Nothing>,
+    Read(quota): Read<Quota>,
+) -> Handled {
     sound(&quota)?;
     server.host.acting_as(caller.bearer.actor()).set_quota(&Reach::Everywhere, &quota).await?;
     Ok(done())
