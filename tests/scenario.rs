@@ -31,7 +31,7 @@ fn changes_nothing(world: &World, code: i32, words: &[&str]) {
 
 #[test]
 fn looking_changes_nothing() {
-    let mut world = World::new(&format!("{ONE}\n[backends.dev.env]\nTOKEN = {{ env = \"TOKEN\" }}\n"));
+    let mut world = super::new_world(&format!("{ONE}\n[backends.dev.env]\nTOKEN = {{ env = \"TOKEN\" }}\n"));
     world.git();
     world.set("TOKEN", "token");
     let look = |world: &World, drift: i32| {
@@ -46,7 +46,7 @@ fn looking_changes_nothing() {
         changes_nothing(world, 0, &["log"]);
     };
     look(&world, 0);
-    assert!(!world.home.exists());
+    assert!(!Path::new(&world.variables["CONVEXINFRA_HOME"]).exists());
     world.apply();
     look(&world, 0);
     world.manifest(&ONE.replace("gremlin\"\n", "gremlin\"\n# edited\n"));
@@ -57,7 +57,7 @@ fn looking_changes_nothing() {
 
 #[test]
 fn from_nothing_to_a_backend_that_answers_and_back() {
-    let world = World::new(ONE);
+    let world = super::new_world(ONE);
     let plan = world.plan();
     assert_eq!(steps(&plan), ["create:backend.dev", "write:env_file.dev"]);
     world.expect(2, &["plan", "--detailed-exitcode"]);
@@ -110,7 +110,7 @@ fn from_nothing_to_a_backend_that_answers_and_back() {
 
 #[test]
 fn a_killed_backend_is_drift_and_comes_back_as_it_was() {
-    let world = World::new(&format!("{ONE}env = {{ A = \"b\" }}\n"));
+    let world = super::new_world(&format!("{ONE}env = {{ A = \"b\" }}\n"));
     world.apply();
     let before = world.reachable(".env.local", "gremlin-dev");
     world.kill("gremlin-dev");
@@ -126,7 +126,7 @@ fn a_killed_backend_is_drift_and_comes_back_as_it_was() {
 
 #[test]
 fn a_rename_keeps_the_backend() {
-    let world = World::new(ONE);
+    let world = super::new_world(ONE);
     world.apply();
     let before = world.reachable(".env.local", "gremlin-dev");
     let pid = world.pid("gremlin-dev");
@@ -143,7 +143,7 @@ fn a_rename_keeps_the_backend() {
 
 #[test]
 fn lost_data_is_refused_with_the_way_out() {
-    let world = World::new(ONE);
+    let world = super::new_world(ONE);
     world.apply();
     world.kill("gremlin-dev");
     let backend = fs::read_dir(world.home.join("backends")).unwrap().flatten().find(|entry| entry.path().is_dir()).unwrap();
@@ -168,7 +168,7 @@ fn lost_data_is_refused_with_the_way_out() {
 
 #[test]
 fn a_saved_plan_is_applied_only_to_what_it_was_made_for() {
-    let mut world = World::new(&format!("{ONE}\n[backends.dev.env]\nTOKEN = {{ env = \"TOKEN\" }}\n"));
+    let mut world = super::new_world(&format!("{ONE}\n[backends.dev.env]\nTOKEN = {{ env = \"TOKEN\" }}\n"));
     world.set("TOKEN", "first");
     let save = |world: &World| drop(world.expect(0, &["plan", "--out", "saved.json"]));
     let stale = |world: &World| {
@@ -219,7 +219,7 @@ fn a_saved_plan_is_applied_only_to_what_it_was_made_for() {
 #[test]
 fn whatever_stands_in_the_way_refuses_the_whole_apply() {
     let manifest = "project = \"gremlin\"\n\n[backends.kept]\nprovider = \"simulated\"\nprotected = true\nrelease = \"precompiled-2026-08-21-652b828\"\n\n[backends.other]\nprovider = \"simulated\"\n";
-    let world = World::new(manifest);
+    let world = super::new_world(manifest);
     world.apply();
     let refused = |text: &str, words: &[&str], codes: &[&str]| {
         world.manifest(text);
@@ -269,7 +269,7 @@ fn whatever_stands_in_the_way_refuses_the_whole_apply() {
 
 #[test]
 fn what_depends_waits_and_what_fails_stops_only_that() {
-    let world = World::new("");
+    let world = super::new_world("");
     let broken = script(&world.folder, "broken", "echo this cannot work >&2\nexit 3");
     let manifest = |binary: &Path| {
         format!(
@@ -326,8 +326,9 @@ fn what_depends_waits_and_what_fails_stops_only_that() {
 
 #[test]
 fn a_missing_secret_is_named_and_a_known_one_is_a_fingerprint() {
-    let mut world =
-        World::new(&format!("{ONE}\n[backends.dev.env]\nTOKEN = {{ env = \"TOKEN\" }}\nOTHER = {{ file = \"other.txt\" }}\n"));
+    let mut world = super::new_world(&format!(
+        "{ONE}\n[backends.dev.env]\nTOKEN = {{ env = \"TOKEN\" }}\nOTHER = {{ file = \"other.txt\" }}\n"
+    ));
     let run = world.expect(1, &["apply", "--yes", "--json"]);
     assert_eq!(run.errors(), ["secret.missing", "secret.missing"]);
     assert!(run.out.contains("`TOKEN`") && run.out.contains("other.txt"), "{run}");
@@ -364,7 +365,7 @@ fn a_missing_secret_is_named_and_a_known_one_is_a_fingerprint() {
 
 #[test]
 fn a_secret_that_a_new_variable_needs_is_asked_for_before_anything_is_done() {
-    let world = World::new(ONE);
+    let world = super::new_world(ONE);
     world.apply();
     let before = world.status();
     world.manifest(&format!("{ONE}env = {{ TOKEN = {{ env = \"NOT_SET\" }} }}\n"));
@@ -377,7 +378,7 @@ fn a_secret_that_a_new_variable_needs_is_asked_for_before_anything_is_done() {
 
 #[test]
 fn a_second_checkout_sees_the_same_backends_and_a_project_of_its_own_does_not() {
-    let world = World::new(ONE);
+    let world = super::new_world(ONE);
     world.git();
     let remote = ["remote", "add", "origin", "https://example.com/gremlin.git"];
     assert!(std::process::Command::new("git").args(remote).current_dir(&world.folder).status().unwrap().success());
@@ -405,7 +406,7 @@ fn a_second_checkout_sees_the_same_backends_and_a_project_of_its_own_does_not() 
 
 #[test]
 fn another_repository_with_the_same_project_takes_nothing_away() {
-    let world = World::new(&format!("{ONE}\n[backends.extra]\nprovider = \"simulated\"\n"));
+    let world = super::new_world(&format!("{ONE}\n[backends.extra]\nprovider = \"simulated\"\n"));
     world.apply();
     let other = world.root().join("other");
     fs::create_dir(&other).unwrap();
@@ -423,7 +424,7 @@ fn another_repository_with_the_same_project_takes_nothing_away() {
 
 #[test]
 fn one_backend_in_one_step() {
-    let world = World::new("project = \"gremlin\"\n");
+    let world = super::new_world("project = \"gremlin\"\n");
     let run = world.expect(0, &["provision", "ci", "--provider", "simulated", "--env-file", "ci.env", "--json"]);
     let document = run.document();
     let (url, key) = world.reachable("ci.env", "gremlin-ci");
@@ -445,7 +446,7 @@ fn one_backend_in_one_step() {
 
 #[test]
 fn coordinates_in_every_form() {
-    let world = World::new(ONE);
+    let world = super::new_world(ONE);
     world.apply();
     let (url, key) = world.coordinates(".env.local");
     let form = |form: &str| world.expect(0, &["env", "--format", form]).out;
@@ -468,7 +469,7 @@ fn coordinates_in_every_form() {
 
 #[test]
 fn waiting_ends_when_it_answers_or_when_time_is_up() {
-    let world = World::new(ONE);
+    let world = super::new_world(ONE);
     assert_eq!(world.expect(1, &["wait", "nobody", "--json"]).errors(), ["control.no_such_backend"]);
     world.apply();
     world.expect(0, &["wait", "dev", "--timeout", "5s"]);
@@ -484,7 +485,7 @@ fn waiting_ends_when_it_answers_or_when_time_is_up() {
 
 #[test]
 fn wrong_usage_is_64_and_every_error_is_a_document() {
-    let world = World::new(ONE);
+    let world = super::new_world(ONE);
     for words in [
         &["aply", "--json"][..],
         &["plan", "--jsn", "--json"],
@@ -516,7 +517,7 @@ fn wrong_usage_is_64_and_every_error_is_a_document() {
 
 #[test]
 fn interrupted_means_finish_what_runs_and_say_so() {
-    let world = World::new(&(0..6).fold("project = \"gremlin\"\n".to_owned(), |text, number| {
+    let world = super::new_world(&(0..6).fold("project = \"gremlin\"\n".to_owned(), |text, number| {
         let depends = if number > 0 { format!("depends_on = [\"b{}\"]\n", number - 1) } else { String::new() };
         format!("{text}[backends.b{number}]\nprovider = \"simulated\"\n{depends}")
     }));
@@ -535,7 +536,7 @@ fn interrupted_means_finish_what_runs_and_say_so() {
 
 #[test]
 fn a_block_that_is_removed_leaves_no_coordinates_behind() {
-    let world = World::new(ONE);
+    let world = super::new_world(ONE);
     world.write(".env.local", "OWN=1\n");
     world.apply();
     world.manifest("project = \"gremlin\"\n");
@@ -549,7 +550,7 @@ fn a_block_that_is_removed_leaves_no_coordinates_behind() {
 
 #[test]
 fn a_backend_that_is_told_not_to_run_stops_keeps_its_data_and_comes_back_the_same() {
-    let world = World::new(ONE);
+    let world = super::new_world(ONE);
     world.apply();
     let before = world.reachable(".env.local", "gremlin-dev");
     world.manifest(&format!("{ONE}\n[backends.dev.simulated]\nlisten = false\n"));

@@ -12,7 +12,13 @@ mod manifest;
 mod provider;
 mod scenario;
 mod schema;
+mod served;
 mod simulator;
 mod surroundings;
 mod transcript;
 mod world;
+
+/// A world whose control plane is embedded in each command; the same stories run against a server in `served`.
+fn new_world(manifest: &str) -> world::World {
+    world::World::new(manifest)
+}

@@ -12,6 +12,8 @@ use crate::control::ControlError;
 
 /// How often a serving host looks for what expired and for what was left open.
 pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// After how many looks what old operations said is forgotten: once an hour, because it is a write.
+const FORGET_EVERY: u64 = 3600;
 /// How long what an operation said is kept after its end.
 const NOTICES_KEPT_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -46,12 +48,14 @@ impl Host {
         self.take_up().await?;
         let host = Arc::clone(self);
         let sweeper = tokio::spawn(async move {
-            loop {
+            for round in 1_u64.. {
                 tokio::time::sleep(SWEEP_EVERY).await;
                 // What fails now is tried again the next time; readiness tells whether the store can be used.
                 let _ = host.take_up().await;
                 let _ = host.remove_expired().await;
-                let _ = host.tell(|authority| authority.forget_notices(now().plus_milliseconds(-NOTICES_KEPT_MS)));
+                if round.is_multiple_of(FORGET_EVERY) {
+                    let _ = host.tell(|authority| authority.forget_notices(now().plus_milliseconds(-NOTICES_KEPT_MS)));
+                }
             }
         });
         Ok(Serving { host: Arc::clone(self), sweeper })
