@@ -94,6 +94,9 @@ fn carry(client: TcpStream, target: &str, fault: Fault) -> std::io::Result<()> {
                 let _ = second.write_all(&buffer[..count]);
             }
             left -= count;
+            if left == 0 {
+                break;
+            }
         }
         let _ = up_to.shutdown(Shutdown::Write);
         if request_limit != usize::MAX {
