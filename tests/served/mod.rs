@@ -3,6 +3,7 @@
 #[path = "../concurrency.rs"]
 mod concurrency;
 mod crash;
+mod crowd;
 mod network;
 #[path = "../scenario.rs"]
 mod scenario;
