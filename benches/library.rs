@@ -42,7 +42,11 @@ fn snapshot(desired: &Desired) -> Snapshot {
     Snapshot {
         project: desired.project.clone(),
         revision: Revision(0),
-        control_plane: ControlPlane { name: "embedded".to_owned(), providers: vec![ProviderKind::Simulated] },
+        control_plane: ControlPlane {
+            name: "embedded".to_owned(),
+            providers: vec![ProviderKind::Simulated],
+            expiry: convexinfra::model::Expiry::Recorded,
+        },
         origin: None,
         backends: Vec::new(),
         quota: Default::default(),

@@ -105,6 +105,23 @@ impl<S: Store> Authority<S> {
         Ok(free.map(|row| (row.project, row.name)).collect())
     }
 
+    /// Whether this work would have a backend with data removed by itself sooner than it would be now. Whoever may not
+    /// take a backend away may not do that either.
+    pub fn shortens_life(&self, project: &ProjectName, request: &Request) -> Result<bool, AuthorityError> {
+        let Work::Put { spec, renamed_from, .. } = &request.work else { return Ok(false) };
+        let row = self.store.read(|rows| {
+            let row = rows.backend(project, &request.backend)?;
+            match (row, renamed_from) {
+                (None, Some(old)) => Ok::<_, AuthorityError>(rows.backend(project, old)?),
+                (row, _) => Ok(row),
+            }
+        })?;
+        let Some(row) = row.filter(|row| row.has_been_ready) else { return Ok(false) };
+        let end = |protected: bool, end: Option<Timestamp>| end.filter(|_| !protected).map_or(i64::MAX, |end| end.0);
+        let before = end(row.spec.protected, row.expires_at);
+        Ok(end(spec.protected, spec.ttl.map(|ttl| row.created_at.plus(ttl))) < before)
+    }
+
     /// Begins the removal of a backend whose time is over. None when it has more time by now.
     ///
     /// # Errors

@@ -329,3 +329,22 @@ fn what_an_operation_says_is_numbered_and_forgotten_in_time() {
     world.authority.forget_notices(NOW.plus_milliseconds(1)).unwrap();
     assert!(world.authority.notices(&id, 0).unwrap().is_empty());
 }
+
+#[test]
+fn whoever_may_not_destroy_may_not_have_something_destroyed_later() {
+    let world = world();
+    let lease = world.lease();
+    let with = |ttl: Option<u64>, protected: bool| {
+        let mut spec = simulated();
+        (spec.ttl, spec.protected) = (ttl.map(TimeSpan::from_seconds), protected);
+        Request { step: StepKey::parse("plan/put"), backend: name("dev"), work: put(spec) }
+    };
+    let shortens = |request: &Request| world.authority.shortens_life(&project(), request).unwrap();
+    assert!(!shortens(&with(Some(1), false)), "what is new has nothing to lose");
+    world.bring_up(&lease, "dev", with(Some(60), false).work);
+    assert!(!shortens(&with(Some(60), false)) && !shortens(&with(Some(61), false)) && !shortens(&with(None, false)));
+    assert!(shortens(&with(Some(59), false)));
+    assert!(!shortens(&with(Some(59), true)), "protected, it stays");
+    world.bring_up(&lease, "dev", with(Some(60), true).work);
+    assert!(shortens(&with(Some(60), false)), "without its protection its time is over");
+}

@@ -152,6 +152,11 @@ impl Host {
         }
     }
 
+    /// Whether this work would have a backend with data removed by itself sooner than it would be now.
+    pub fn shortens_life(&self, project: &ProjectName, request: &Request) -> Result<bool, ControlError> {
+        Ok(self.ask(|authority| authority.shortens_life(project, request))?.unwrap_or_default())
+    }
+
     /// Refuses to run what a client brought along, unless whoever started the server allowed it.
     fn may_run(&self, request: &Request) -> Result<(), ControlError> {
         let Work::Put { spec, .. } = &request.work else { return Ok(()) };

@@ -26,8 +26,8 @@ use crate::authority::{Authority, AuthorityError, Bearer, EntropyError, Vault, s
 use crate::control::{Capacity, ControlError, Used};
 use crate::convex::deployment::Connections;
 use crate::model::{
-    Actor, Finding, OperationId, OperationRecord, Placement, ProjectName, ProviderKind, Revision, Secret, Snapshot, Timestamp,
-    Usage,
+    Actor, Expiry, Finding, OperationId, OperationRecord, Placement, ProjectName, ProviderKind, Revision, Secret, Snapshot,
+    Timestamp, Usage,
 };
 use crate::provider::Provider;
 use crate::store::SqliteStore;
@@ -251,7 +251,11 @@ impl Host {
         let mut snapshot = Snapshot {
             project: project.clone(),
             revision: Revision(0),
-            control_plane: crate::model::ControlPlane { name: self.name.clone(), providers: self.provider_kinds() },
+            control_plane: crate::model::ControlPlane {
+                name: self.name.clone(),
+                providers: self.provider_kinds(),
+                expiry: if self.name == EMBEDDED { Expiry::Recorded } else { Expiry::Enforced },
+            },
             origin: None,
             backends: Vec::new(),
             quota: crate::model::Quota::default(),

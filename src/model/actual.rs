@@ -45,6 +45,20 @@ pub struct ControlPlane {
     pub name: String,
     /// The providers that it can carry out.
     pub providers: Vec<ProviderKind>,
+    /// What it does about backends whose time is over.
+    #[serde(default)]
+    pub expiry: Expiry,
+}
+
+/// What a control plane does about backends whose time is over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Expiry {
+    /// It only shows it: it has no process that goes on when a command ends.
+    #[default]
+    Recorded,
+    /// It removes them with their data, unless they are protected.
+    Enforced,
 }
 
 /// One backend: what was last asked of it, and what is seen of it.

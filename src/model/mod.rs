@@ -24,7 +24,7 @@ mod spec;
 mod time;
 
 pub use access::{Actor, IssuedToken, Scope, TokenRecord, TokenRequest};
-pub use actual::{ActualBackend, ControlPlane, Data, Deviation, Endpoints, Observation, Phase, RunState, Snapshot};
+pub use actual::{ActualBackend, ControlPlane, Data, Deviation, Endpoints, Expiry, Observation, Phase, RunState, Snapshot};
 pub use address::{Address, AddressKind};
 pub use desired::{Budget, DEFAULT_ENV_FILE, Desired, DesiredBackend, EnvFileActual, EnvFileTarget, Moved, SecretState};
 pub use exit::Exit;

@@ -130,9 +130,11 @@ impl<'a> Draft<'a> {
         self.refusals.extend(policy::provider_available(name, wanted, &self.actual.snapshot.control_plane));
         self.refusals.extend(policy::storage_available(name, wanted));
         self.lints.extend(lint::specification(name, wanted));
+        let existing = self.existing.get(name).copied();
+        self.lints.extend(lint::expiry(name, wanted, existing, &self.actual.snapshot.control_plane));
         let renamed_from = self.renamed.get(name).map(|old| (*old).clone());
         let task = Task::Put { backend: name.clone(), spec: Box::new(wanted.spec.clone()), renamed_from: renamed_from.clone() };
-        let Some(existing) = self.existing.get(name).copied() else {
+        let Some(existing) = existing else {
             self.lints.extend(lint::unavailable_secrets(name, wanted));
             return self.step(address, Action::Create, Reason::New, diff::creation(wanted), task);
         };

@@ -5,8 +5,8 @@
 use super::diff::changed;
 use super::{Change, Lint};
 use crate::model::{
-    Address, BackendName, Desired, DesiredBackend, FieldPath, Files, ProviderKind, Release, ReleaseOrder, SecretState,
-    TextValue,
+    ActualBackend, Address, BackendName, ControlPlane, Desired, DesiredBackend, Expiry, FieldPath, Files, ProviderKind,
+    Release, ReleaseOrder, SecretState, TextValue,
 };
 
 /// The code that says that a secret was not compared.
@@ -14,6 +14,30 @@ pub const SECRET_NOT_COMPARED: &str = "plan.secret_not_compared";
 
 fn lint(code: &str, address: Address, message: String) -> Lint {
     Lint { code: code.to_owned(), address: Some(address), message }
+}
+
+/// What a time to live comes to in this control plane.
+pub(super) fn expiry(
+    name: &BackendName,
+    wanted: &DesiredBackend,
+    existing: Option<&ActualBackend>,
+    control_plane: &ControlPlane,
+) -> Option<Lint> {
+    let ttl = wanted.spec.ttl?;
+    match (control_plane.expiry, existing) {
+        (Expiry::Recorded, _) => {
+            let message =
+                "this control plane has no process of its own, so `ttl` is recorded and shown but removes nothing by itself";
+            Some(lint("plan.ttl_not_enforced", Address::backend(name), message.to_owned()))
+        }
+        // Its time began when it was made, so a new `ttl` may end sooner than it sounds.
+        (Expiry::Enforced, Some(existing)) if existing.recorded.ttl != Some(ttl) && !wanted.spec.protected => {
+            let end = existing.created_at.plus(ttl);
+            let message = format!("made at {}, it is removed with its data once {end} has passed", existing.created_at);
+            Some(lint("plan.ttl_enforced", Address::backend(name), message))
+        }
+        (Expiry::Enforced, _) => None,
+    }
 }
 
 /// What one specification says about itself.
@@ -58,12 +82,6 @@ pub(super) fn specification(name: &BackendName, wanted: &DesiredBackend) -> Vec<
     }
     if here && spec.region.is_some() {
         say("plan.region_ignored", format!("provider `{}` runs on this machine; `region` is recorded only", spec.provider));
-    }
-    if spec.ttl.is_some() && here {
-        say(
-            "plan.ttl_not_enforced",
-            "the embedded control plane has no process of its own, so `ttl` is recorded and shown but removes nothing by itself".to_owned(),
-        );
     }
     if let Files::S3(s3) = &spec.files
         && let Some(TextValue::Literal(endpoint)) = &s3.endpoint

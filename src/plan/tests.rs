@@ -59,6 +59,7 @@ fn actual(backends: Vec<ActualBackend>) -> Actual {
             control_plane: ControlPlane {
                 name: "embedded".to_owned(),
                 providers: vec![ProviderKind::Simulated, ProviderKind::Local, ProviderKind::Docker],
+                expiry: crate::model::Expiry::Recorded,
             },
             origin: Some("folder /app".to_owned()),
             backends,
@@ -489,4 +490,25 @@ fn the_quota_of_the_control_plane_counts_every_backend_of_the_project() {
     renamed.moved.push(Moved { from: name("a"), to: name("c") });
     let two = vec![existing("a", sized(3_f64)), existing("b", sized(3_f64))];
     assert_eq!(codes(&planned(&renamed, &with_quota(quota, two)).refusals), ["plan.over_quota_cpus"; 0]);
+}
+
+#[test]
+fn a_time_to_live_says_what_this_control_plane_makes_of_it() {
+    let mut spec = BackendSpec::new(ProviderKind::Simulated);
+    spec.ttl = Some(crate::model::TimeSpan::from_seconds(86_400));
+    let desired = desired(&[("dev", wanted(spec))]);
+    let codes = |actual: &Actual| -> Vec<(String, String)> {
+        let plan = planned(&desired, actual);
+        plan.lints.into_iter().filter(|lint| lint.code.contains("ttl")).map(|lint| (lint.code, lint.message)).collect()
+    };
+    let mut existing = actual(vec![existing("dev", crate::model::BackendSpec::new(ProviderKind::Simulated))]);
+    assert_eq!(codes(&existing)[0].0, "plan.ttl_not_enforced");
+    existing.snapshot.control_plane.expiry = crate::model::Expiry::Enforced;
+    let end = existing.snapshot.backends[0].created_at.plus(crate::model::TimeSpan::from_seconds(86_400));
+    let found = codes(&existing);
+    assert_eq!(found[0].0, "plan.ttl_enforced");
+    assert!(found[0].1.contains(&end.to_string()), "{found:?}");
+    // What is only made now has its whole time before it.
+    existing.snapshot.backends.clear();
+    assert!(codes(&existing).is_empty());
 }
