@@ -17,6 +17,7 @@ use crate::host::{Host, HostParts};
 use crate::manifest::Problem;
 use crate::model::{Desired, Exit, Finding, ProjectName, Secret, Storage, Tls};
 use crate::provider::Provider;
+use crate::provider::docker::{ControlPlaneId, Docker, EngineSource};
 use crate::provider::local::{Local, Sources};
 use crate::provider::simulated::Simulated;
 
@@ -192,10 +193,12 @@ impl Context {
         if let Ok(url) = std::env::var("CONVEXINFRA_LATEST_URL") {
             sources.latest = url;
         }
+        let engine = EngineSource::from_variables(|name| std::env::var(name).ok(), locate::user_home().as_deref());
         let grace = Duration::from_secs(10);
         let providers: Vec<Box<dyn Provider>> = vec![
             Box::new(Simulated::new(directory.clone(), executable.clone()).with_grace(grace)),
             Box::new(Local::new(directory.clone(), executable, sources).with_grace(grace)),
+            Box::new(Docker::new(engine, ControlPlaneId::of_home(&directory)).with_grace(grace)),
         ];
         let master_key = std::env::var("CONVEXINFRA_MASTER_KEY").ok().filter(|key| !key.is_empty()).map(Secret::new);
         let first_port = first_port()?;

@@ -24,7 +24,7 @@ use crate::control::{
 };
 use crate::convex::deployment::Connections;
 use crate::model::{
-    BackendName, Finding, FingerprintKey, Placement, ProjectName, ProviderKind, Revision, Secret, Snapshot, Timestamp,
+    BackendName, Finding, FingerprintKey, Placement, ProjectName, ProviderKind, REACH, Revision, Secret, Snapshot, Timestamp,
 };
 use crate::provider::{LogPosition, Provider};
 use crate::store::SqliteStore;
@@ -134,7 +134,9 @@ impl Host {
     fn reach(placement: &Placement) -> String {
         match placement.spec.provider {
             ProviderKind::Simulated | ProviderKind::Local => format!("http://127.0.0.1:{}", placement.ports.api),
-            ProviderKind::Docker | ProviderKind::Fly | ProviderKind::Kubernetes => placement.endpoints.url.clone(),
+            ProviderKind::Docker | ProviderKind::Fly | ProviderKind::Kubernetes => {
+                placement.references.get(REACH).unwrap_or(&placement.endpoints.url).clone()
+            }
         }
     }
 
