@@ -1,0 +1,4 @@
+//! Backends on a real Docker engine.
+
+mod commands;
+pub mod rig;
