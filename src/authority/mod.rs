@@ -5,6 +5,7 @@
 //! handed out as data, and whoever carries them out comes back with how they ended. So the same authority runs in
 //! the command, behind HTTP and in a Durable Object.
 
+mod adopt;
 mod allocation;
 mod effect;
 mod lease;
@@ -13,6 +14,7 @@ mod placement;
 mod vault;
 mod view;
 
+pub use adopt::Adoption;
 pub use effect::{Effect, EffectEnd, EffectFailure, EnvironmentGoal, Next};
 pub use lease::Liveness;
 pub use operation::Operation;

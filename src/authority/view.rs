@@ -4,7 +4,7 @@
 
 use super::{Authority, AuthorityError};
 use crate::control::{ControlError, Credentials, HistoryEntry};
-use crate::model::{ActualBackend, BackendName, Observation, Placement, ProjectName, Revision, RunState};
+use crate::model::{ActualBackend, BackendName, DASHBOARD_URL, Observation, Placement, ProjectName, Revision, RunState};
 use crate::store::{BackendRow, Store};
 
 /// One project in the rows, and what its providers need to look at it.
@@ -84,6 +84,7 @@ fn recorded(row: BackendRow) -> ActualBackend {
         secrets: row.fingerprints,
         phase: row.phase,
         generation: row.generation,
+        dashboard_url: row.references.get(DASHBOARD_URL).cloned(),
         endpoints: row.endpoints.filter(|_| !record_only),
         admin_key: row.admin_key,
         created_at: row.created_at,

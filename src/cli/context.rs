@@ -181,6 +181,20 @@ impl Context {
         })
     }
 
+    /// The control plane in this process, for what only it can do.
+    pub(crate) fn embedded(&self, desired: &Desired) -> Result<&Host, Failure> {
+        self.control(Some(desired))?;
+        self.host
+            .get()
+            .ok_or_else(|| Failure::new(Exit::Bug, Finding::new("bug", "no control plane; this is a bug in convexinfra")))
+    }
+
+    /// The Docker engine, for what no control plane does.
+    pub(crate) fn docker(&self) -> Result<Docker, Failure> {
+        let engine = EngineSource::from_variables(|name| std::env::var(name).ok(), locate::user_home().as_deref());
+        Ok(Docker::new(engine, ControlPlaneId::of_home(&self.home()?)))
+    }
+
     fn make_host(&self) -> Result<Host, Failure> {
         let directory = self.home()?;
         let executable = std::env::current_exe().map_err(|error| {
@@ -193,12 +207,11 @@ impl Context {
         if let Ok(url) = std::env::var("CONVEXINFRA_LATEST_URL") {
             sources.latest = url;
         }
-        let engine = EngineSource::from_variables(|name| std::env::var(name).ok(), locate::user_home().as_deref());
         let grace = Duration::from_secs(10);
         let providers: Vec<Box<dyn Provider>> = vec![
             Box::new(Simulated::new(directory.clone(), executable.clone()).with_grace(grace)),
             Box::new(Local::new(directory.clone(), executable, sources).with_grace(grace)),
-            Box::new(Docker::new(engine, ControlPlaneId::of_home(&directory)).with_grace(grace)),
+            Box::new(self.docker()?),
         ];
         let master_key = std::env::var("CONVEXINFRA_MASTER_KEY").ok().filter(|key| !key.is_empty()).map(Secret::new);
         let first_port = first_port()?;

@@ -28,7 +28,7 @@ pub use field::{FieldPath, FieldValue, fields, secret_slots};
 pub use fingerprint::{Digest, Fingerprint, FingerprintKey};
 pub use identifier::{BackendId, Generation, OperationId, Revision};
 pub use name::{BackendName, INSTANCE_NAME_MAX, InstanceName, NAME_MAX, NameError, ProjectName};
-pub use placement::{Placement, PortPair, REACH, References};
+pub use placement::{DASHBOARD_URL, Placement, PortPair, REACH, References};
 pub use provider::ProviderKind;
 pub use release::{Release, ReleaseError, ReleaseOrder};
 pub use report::{Edit, Finding, Report, Span};

@@ -25,6 +25,8 @@ pub const BACKEND_TWO: &str = "convexinfra-test/backend:two";
 /// An image whose backend ends at once.
 pub const BROKEN: &str = "convexinfra-test/backend:broken";
 pub const DASHBOARD: &str = "convexinfra-test/dashboard:one";
+/// An image whose backend connects to a PostgreSQL server before it starts.
+pub const CLIENT: &str = "convexinfra-test/backend:client";
 pub const POSTGRES: &str = "convexinfra-test/postgres:one";
 pub const REVISION: &str = "652b828b5129e6cdbcaa3c20efa8d116d09ff3bf";
 
@@ -173,6 +175,12 @@ impl Engine {
         fs::write(root.join("convex/convex-local-backend"), "#!/bin/sh\necho it is broken\nexit 7\n").unwrap();
         self.import(&root, BROKEN, &official);
 
+        script("with-client.sh", &root.join("convex/convex-local-backend"));
+        let server = postgres_folder();
+        fs::copy(server.join("bin/psql"), root.join("bin/psql")).unwrap();
+        libraries_of(&server.join("bin/psql"), &root);
+        self.import(&root, CLIENT, &official);
+
         let root = self.folder.path().join("dashboard");
         root_file_system(&root, &["bash", "env", "sort", "mkdir", "curl"]);
         fs::copy("/bin/busybox", root.join("bin/busybox")).expect("`busybox` is needed for the dashboard's stand-in");
@@ -189,10 +197,35 @@ impl Engine {
             "ENTRYPOINT [\"/bin/bash\", \"/app/dashboard.sh\"]",
         ];
         self.import(&root, DASHBOARD, &changes);
+        self.build_postgres();
+    }
+
+    /// PostgreSQL as this machine has it.
+    fn build_postgres(&self) {
+        let root = self.folder.path().join("postgres");
+        root_file_system(&root, &["bash", "cat", "mkdir", "chown", "dirname", "id", "setpriv", "env"]);
+        fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/bash\npostgres:x:999:999::/tmp:/bin/bash\n").unwrap();
+        let server = postgres_folder();
+        let to = |from: &Path| root.join(from.strip_prefix("/").unwrap());
+        for program in ["postgres", "initdb", "pg_ctl", "createdb", "pg_isready", "psql"] {
+            let from = server.join("bin").join(program);
+            fs::create_dir_all(to(&from).parent().unwrap()).unwrap();
+            fs::copy(&from, to(&from)).unwrap();
+            libraries_of(&from, &root);
+        }
+        fs::copy(server.join("bin/pg_isready"), root.join("bin/pg_isready")).unwrap();
+        let share = Path::new("/usr/share/postgresql").join(server.file_name().unwrap());
+        for folder in [server.join("lib"), share] {
+            copy_folder(&folder, &to(&folder));
+        }
+        script("postgres.sh", &root.join("entry.sh"));
+        let changes = ["VOLUME /var/lib/postgresql/data", "ENV PATH=/usr/bin:/bin", "ENTRYPOINT [\"/entry.sh\"]"];
+        self.import(&root, POSTGRES, &changes);
     }
 
     fn import(&self, root: &Path, name: &str, changes: &[&str]) {
-        let mut tar = Command::new("tar").args(["-C", root.to_str().unwrap(), "-c", "."]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut tar =
+            Command::new("tar").args(["-C", root.to_str().unwrap(), "-c", "."]).stdout(Stdio::piped()).spawn().unwrap();
         let mut words = vec!["import"];
         for change in changes {
             words.extend(["--change", change]);
@@ -201,6 +234,29 @@ impl Engine {
         let mut command = self.command(&words);
         let status = command.stdin(tar.stdout.take().unwrap()).stdout(Stdio::null()).status().unwrap();
         assert!(status.success() && tar.wait().unwrap().success(), "{name} could not be imported");
+    }
+}
+
+/// Where Debian keeps the newest PostgreSQL.
+fn postgres_folder() -> PathBuf {
+    let all = fs::read_dir("/usr/lib/postgresql").expect("the package `postgresql` is needed for the stand-in image");
+    all.map(|entry| entry.unwrap().path()).filter(|path| path.join("bin/postgres").exists()).max().unwrap()
+}
+
+/// Copies a folder, without what translates messages and what compiles queries.
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap();
+        if name == "bitcode" || name == "locale" || name.to_string_lossy().starts_with("llvmjit") {
+            continue;
+        }
+        if path.is_dir() {
+            copy_folder(&path, &to.join(name));
+        } else {
+            fs::copy(&path, to.join(name)).unwrap();
+        }
     }
 }
 

@@ -11,14 +11,12 @@ use super::image::Image;
 use super::look::Seen;
 use super::names::{Role, labels};
 use super::wanted::{Limits, Wanted};
-use crate::model::Placement;
+use crate::model::{DASHBOARD_URL, Placement, References};
 
 /// The port inside the container, which the image has built in.
 const INSIDE: u16 = 6791;
 /// The ports that dashboards get: from Convex's own one on.
 pub(super) const PORTS: RangeInclusive<u16> = 6791..=6990;
-/// The key under which the references hold where the dashboard is.
-pub(super) const URL: &str = "dashboard_url";
 const PORT: &str = "dashboard_port";
 
 /// The port of a dashboard that was there before; its URL is known, so it stays.
@@ -31,9 +29,9 @@ pub(super) fn known_port(placement: &Placement, seen: &Seen) -> Option<u16> {
 }
 
 /// What is noted of a dashboard.
-pub(super) fn note(setting: &Setting, port: u16, references: &mut crate::model::References) {
+pub(super) fn note(setting: &Setting, port: u16, references: &mut References) {
     references.insert(PORT.to_owned(), port.to_string());
-    references.insert(URL.to_owned(), setting.reach(port));
+    references.insert(DASHBOARD_URL.to_owned(), setting.reach(port));
 }
 
 /// The container of a dashboard that is reached on this port.

@@ -54,11 +54,16 @@ impl Noted {
 
     /// Notes an image.
     pub(super) fn write(&self, image: &Image, references: &mut References) {
-        references.insert(self.reference.to_owned(), image.reference.clone());
-        references.insert(self.id.to_owned(), image.id.clone());
+        self.write_id(&image.reference, &image.id, references);
         if let Some(digest) = &image.digest {
             references.insert(self.digest.to_owned(), digest.clone());
         }
+    }
+
+    /// Notes nothing but the identity of an image.
+    pub(super) fn write_id(&self, reference: &str, id: &str, references: &mut References) {
+        references.insert(self.reference.to_owned(), reference.to_owned());
+        references.insert(self.id.to_owned(), id.to_owned());
     }
 
     /// How the image that was noted was asked for.

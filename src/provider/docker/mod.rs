@@ -5,6 +5,7 @@
 //! the engine can read the volume and the process's arguments all the same. Must not do: touch what does not carry the
 //! labels, except what was taken over by name and noted in the references.
 
+mod adopt;
 mod backend;
 mod bring_up;
 mod compare;
@@ -30,6 +31,7 @@ use bollard::query_parameters::RemoveVolumeOptions;
 use futures_util::future::BoxFuture;
 use tokio::sync::OnceCell;
 
+pub use self::adopt::{Foreign, ForeignStorage};
 use self::backend::Setting;
 use self::bring_up::Work;
 use self::compare::{Repair, differences};
