@@ -4,4 +4,7 @@ mod bench;
 mod changes;
 mod commands;
 mod contract;
+mod crash;
+mod import;
+mod registry;
 pub mod rig;

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::simulator::recorded::skipped;
 use crate::world::EXECUTABLE;
 
 pub const BACKEND: &str = "convexinfra-test/backend:one";
@@ -46,7 +47,7 @@ fn prepare() -> Option<Engine> {
     let required = std::env::var("CONVEXINFRA_REQUIRE_DOCKER").is_ok_and(|value| value == "1");
     let Some(host) = std::env::var("CONVEXINFRA_TEST_DOCKER").ok().filter(|host| !host.is_empty()) else {
         assert!(!required, "`CONVEXINFRA_REQUIRE_DOCKER` is set, and `CONVEXINFRA_TEST_DOCKER` names no engine");
-        eprintln!("not run: everything on a Docker engine, because `CONVEXINFRA_TEST_DOCKER` names none");
+        skipped("`CONVEXINFRA_TEST_DOCKER` names no engine, so nothing was tried on Docker");
         return None;
     };
     let engine = Engine { host, folder: tempfile::tempdir().unwrap() };
