@@ -139,7 +139,14 @@ impl OwnEngine {
 
     fn start(engine: &Engine) -> Child {
         let path = |name: &str| engine.folder.path().join(name).display().to_string();
-        let _ = fs::remove_file(path("docker.pid"));
+        // What a killed daemon leaves would be waited for: its own container runtime dies with it.
+        if let Ok(pid) = fs::read_to_string(path("exec/containerd/containerd.pid")) {
+            let runtime = std::path::Path::new("/proc").join(pid.trim());
+            engine.until("its runtime has ended", |_| !runtime.exists());
+        }
+        for left in ["docker.pid", "exec/containerd/containerd.pid"] {
+            let _ = fs::remove_file(path(left));
+        }
         let daemon = Command::new("dockerd")
             .args(["--bridge", "none", "--iptables=false", "--host", &engine.host, "--data-root", &path("data")])
             .args(["--exec-root", &path("exec"), "--pidfile", &path("docker.pid")])

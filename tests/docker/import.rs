@@ -18,7 +18,22 @@ fn composed(project: &Project, more: &[&str]) -> (String, String, (u16, u16)) {
     let (cloud, sites) =
         (format!("CONVEX_CLOUD_ORIGIN=http://127.0.0.1:{api}"), format!("CONVEX_SITE_ORIGIN=http://127.0.0.1:{site}"));
     let mount = format!("{volume}:/convex/data");
-    let mut words = vec!["run", "-d", "--name", &name, "--stop-signal", "SIGINT", "-p", &publish_api, "-p", &publish_site];
+    // What compose makes for every project.
+    project.engine.try_docker(&["network", "create", "convexinfra-test-compose"]);
+    let mut words = vec![
+        "run",
+        "-d",
+        "--network",
+        "convexinfra-test-compose",
+        "--name",
+        &name,
+        "--stop-signal",
+        "SIGINT",
+        "-p",
+        &publish_api,
+        "-p",
+        &publish_site,
+    ];
     words.extend([
         "-v",
         &mount,
