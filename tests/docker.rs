@@ -1,8 +1,10 @@
 //! Backends on a real Docker engine.
 
+mod address;
 mod bench;
 mod changes;
 mod commands;
+mod compose;
 mod contract;
 mod crash;
 mod import;

@@ -192,7 +192,11 @@ impl Context {
     /// The Docker engine, for what no control plane does.
     pub(crate) fn docker(&self) -> Result<Docker, Failure> {
         let engine = EngineSource::from_variables(|name| std::env::var(name).ok(), locate::user_home().as_deref());
-        Ok(Docker::new(engine, ControlPlaneId::of_home(&self.home()?)))
+        let docker = Docker::new(engine, ControlPlaneId::of_home(&self.home()?));
+        Ok(match std::env::var("CONVEXINFRA_COMMITS_URL") {
+            Ok(url) => docker.with_commits(url),
+            Err(_) => docker,
+        })
     }
 
     fn make_host(&self) -> Result<Host, Failure> {

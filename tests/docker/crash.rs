@@ -123,21 +123,30 @@ fn a_command_killed_anywhere_is_healed_by_the_next() {
 }
 
 /// An engine of this test's own, which it may kill.
-struct OwnEngine {
-    engine: Engine,
+pub(super) struct OwnEngine {
+    pub(super) engine: Engine,
     daemon: Child,
 }
 
 impl OwnEngine {
-    fn new() -> Self {
+    /// An engine that is given these words more.
+    pub(super) fn with(more: &[String]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let host = format!("unix://{}/docker.sock", folder.path().display());
         let engine = Engine { host, folder };
-        let daemon = Self::start(&engine);
+        let daemon = Self::start(&engine, more);
         Self { engine, daemon }
     }
 
-    fn start(engine: &Engine) -> Child {
+    /// Gives it an image of another engine.
+    pub(super) fn load(&self, from: &Engine, image: &str) {
+        let mut save = from.command(&["save", image]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut load = self.engine.command(&["load"]);
+        let loaded = load.stdin(save.stdout.take().unwrap()).stdout(Stdio::null()).status().unwrap();
+        assert!(loaded.success() && save.wait().unwrap().success());
+    }
+
+    fn start(engine: &Engine, more: &[String]) -> Child {
         let path = |name: &str| engine.folder.path().join(name).display().to_string();
         // What a killed daemon leaves would be waited for: its own container runtime dies with it.
         if let Ok(pid) = fs::read_to_string(path("exec/containerd/containerd.pid")) {
@@ -150,6 +159,7 @@ impl OwnEngine {
         let daemon = Command::new("dockerd")
             .args(["--bridge", "none", "--iptables=false", "--host", &engine.host, "--data-root", &path("data")])
             .args(["--exec-root", &path("exec"), "--pidfile", &path("docker.pid")])
+            .args(more)
             .stdout(Stdio::null())
             .stderr(fs::File::create(path("log")).unwrap())
             .spawn()
@@ -175,12 +185,8 @@ impl Drop for OwnEngine {
 #[test]
 fn an_engine_that_dies_in_the_middle_is_healed_once_it_is_back() {
     let shared = engine_or_skip!();
-    let mut own = OwnEngine::new();
-    let mut save = shared.command(&["save", BACKEND]).stdout(Stdio::piped()).spawn().unwrap();
-    let mut load = own.engine.command(&["load"]);
-    let loaded = load.stdin(save.stdout.take().unwrap()).stdout(Stdio::null()).status().unwrap();
-    assert!(loaded.success() && save.wait().unwrap().success());
-
+    let mut own = OwnEngine::with(&[]);
+    own.load(shared, BACKEND);
     let blocks = "[backends.dev]\nprovider = \"docker\"\n[backends.dev.docker]\nIMAGE\n";
     let mut project = Project::new(shared, blocks);
     project.world.set("DOCKER_HOST", &own.engine.host);
@@ -194,7 +200,7 @@ fn an_engine_that_dies_in_the_middle_is_healed_once_it_is_back() {
     let plan = project.world.run(&["plan"]);
     assert!(!plan.out.contains("destroy"), "{plan}");
 
-    own.daemon = OwnEngine::start(&own.engine);
+    own.daemon = OwnEngine::start(&own.engine, &[]);
     project.world.apply();
     project.world.settled();
     assert_eq!(own.engine.everything(&project.name).len(), 3);
@@ -211,7 +217,7 @@ fn an_engine_that_dies_in_the_middle_is_healed_once_it_is_back() {
     own.kill();
     let died = command.end();
     assert_eq!(died.code(), 69, "{died}");
-    own.daemon = OwnEngine::start(&own.engine);
+    own.daemon = OwnEngine::start(&own.engine, &[]);
     project.world.apply();
     project.world.settled();
     let id = own.engine.container(&project.name, "backend");

@@ -24,6 +24,8 @@ use crate::provider::ProviderError;
 /// The ports that the official image listens on.
 const API: u16 = 3210;
 const SITE: u16 = 3211;
+const BIND_MOUNT: &str = "keeps its data in a directory of the engine's machine: copy it into a volume first, with\n    \
+    docker run --rm -v DIRECTORY:/from -v VOLUME:/to IMAGE cp -a /from/. /to\nand start the container with that volume";
 
 /// A container of the official image that somebody else started.
 #[derive(Debug, Clone)]
@@ -153,10 +155,7 @@ fn volume(seen: &ContainerInspectResponse) -> Result<String, String> {
     let mount = mounts.iter().find(|mount| mount.destination.as_deref() == Some(DATA));
     match mount.map(|mount| (mount.typ.as_deref(), mount.name.clone())) {
         Some((Some("volume"), Some(name))) => Ok(name),
-        Some((Some("bind"), _)) => Err(format!(
-            "keeps its data in a directory of the engine's machine: copy it into a volume first, with\n    \
-             docker run --rm -v DIRECTORY:/from -v VOLUME:/to IMAGE cp -a /from/. /to\nand start the container with that volume"
-        )),
+        Some((Some("bind"), _)) => Err(BIND_MOUNT.to_owned()),
         _ => Err(format!("has no volume at `{DATA}`, so it is not a Convex backend, or its data goes with it")),
     }
 }

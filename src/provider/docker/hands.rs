@@ -99,10 +99,11 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes a container away, and the volumes without a name that its image asked for. Named ones stay.
-    pub(super) async fn remove(&self, id: &str) -> Result<(), ProviderError> {
+    /// Takes a container away, and with it, unless they are to be kept, the volumes without a name that its image asked
+    /// for. Named ones stay.
+    pub(super) async fn remove(&self, id: &str, with_unnamed_volumes: bool) -> Result<(), ProviderError> {
         loop {
-            let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+            let options = RemoveContainerOptionsBuilder::default().force(true).v(with_unnamed_volumes).build();
             match self.client.remove_container(id, Some(options)).await {
                 Ok(()) => {}
                 Err(error) if is_absent(&error) => {}

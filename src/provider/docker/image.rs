@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 
 use super::engine::{Engine, EngineSource, is_absent};
 use super::registry::{self, credentials, explain};
-use crate::convex::release::{BACKEND_IMAGE, DASHBOARD_IMAGE, commit_url, image_reference};
+use crate::convex::release::{BACKEND_IMAGE, COMMIT_ACCEPT, DASHBOARD_IMAGE, commit_url, image_reference, parse_commit};
 use crate::fault;
 use crate::model::{Placement, PullPolicy, References, Release};
 use crate::provider::{Notice, ProviderError};
@@ -83,9 +83,53 @@ impl Noted {
     }
 }
 
+const TAG: &str = "release_tag";
+const COMMIT: &str = "release_commit";
+
+/// The release as images are tagged: a `precompiled-…` tag stands for the commit that was found out for it.
+fn tagged(placement: &Placement) -> Option<Release> {
+    let release = placement.spec.release.clone()?;
+    let same = placement.references.get(TAG).is_some_and(|tag| *tag == release.to_string());
+    let commit = placement.references.get(COMMIT).filter(|_| same).and_then(|text| Release::parse(text).ok());
+    Some(commit.unwrap_or(release))
+}
+
+/// The same placement with the commit of its `precompiled-…` tag noted, which is asked for once. Where nobody answers,
+/// it stays as it is, and the error that follows says what to write instead.
+pub(super) async fn with_commit(mut placement: Placement, commits: &str) -> Placement {
+    let needs = placement.spec.settings.docker.image.as_deref().is_none_or(|image| !registry::repository(image).1);
+    if let Some(release) = tagged(&placement).filter(|_| needs)
+        && let Release::Precompiled { short, .. } = &release
+        && let Some(commit) = ask_for_commit(&format!("{}/{short}", commits.trim_end_matches('/')), &release).await
+    {
+        placement.references.insert(TAG.to_owned(), release.to_string());
+        placement.references.insert(COMMIT.to_owned(), commit.to_string());
+    }
+    placement
+}
+
+async fn ask_for_commit(url: &str, release: &Release) -> Option<Release> {
+    let client = reqwest::Client::builder()
+        .timeout(Duration::from_secs(10))
+        .user_agent(concat!("convexinfra/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .ok()?;
+    let answer = client.get(url).header(reqwest::header::ACCEPT, COMMIT_ACCEPT).send().await.ok()?;
+    let body = answer.error_for_status().ok()?.text().await.ok()?;
+    parse_commit(release, &body).ok()
+}
+
+/// Keeps what was found out about the release.
+pub(super) fn keep_commit(placement: &Placement, references: &mut References) {
+    for key in [TAG, COMMIT] {
+        references.extend(placement.references.get(key).map(|value| (key.to_owned(), value.clone())));
+    }
+}
+
 /// How a backend's image is asked for.
 pub(super) fn backend_reference(placement: &Placement) -> Result<String, ProviderError> {
-    let release = placement.spec.release.as_ref();
+    let release = tagged(placement);
+    let release = release.as_ref();
     match placement.spec.settings.docker.image.as_deref() {
         Some(image) if registry::repository(image).1 => Ok(image.to_owned()),
         Some(image) => named(image, release),
@@ -100,8 +144,9 @@ fn named(image: &str, release: Option<&Release>) -> Result<String, ProviderError
         ProviderError::Image {
             image: image.to_owned(),
             reason: format!(
-                "images are tagged with the full commit, and `{release}` has only its first seven digits: write the 40 digits \
-                 as the `release`, which are printed by\n    curl -H 'Accept: application/vnd.github.sha' {ask}"
+                "images are tagged with the full commit, and `{release}` has only its first seven digits; the server that knows \
+                 the rest did not say: write the 40 digits as the `release`, which are printed by\n    \
+                 curl -H 'Accept: {COMMIT_ACCEPT}' {ask}"
             ),
         }
     })
@@ -114,7 +159,7 @@ pub(super) fn dashboard_reference(placement: &Placement, backend: &Image) -> Res
         return Ok(image.to_owned());
     }
     let image = settings.dashboard_image.as_deref().unwrap_or(DASHBOARD_IMAGE);
-    match (&backend.revision, &placement.spec.release) {
+    match (&backend.revision, &tagged(placement)) {
         (Some(revision), _) => named(image, Some(revision)),
         (None, Some(Release::Digest(_))) => Err(ProviderError::Image {
             image: image.to_owned(),

@@ -1,7 +1,7 @@
 //! The log of a container, as the engine keeps it.
 //!
-//! An engine counts no bytes, so a position in a log is the time of the last line that was read, in nanoseconds. Must not
-//! do: keep a log itself.
+//! An engine counts no bytes, so a position in a log is the time of the last line that was read, in nanoseconds.
+//! Must not do: keep a log itself.
 
 use bollard::query_parameters::LogsOptionsBuilder;
 use futures_util::StreamExt;

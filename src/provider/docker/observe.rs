@@ -3,12 +3,12 @@
 //! Must not do: change anything, or fetch an image.
 
 use super::backend::{Setting, data_path};
-use super::bring_up::PATIENCE;
 use super::compare::{deviation, differences, run_state};
 use super::engine::Engine;
 use super::image::{Image, Images, Noted};
 use super::look::{Seen, has_file, id_of, inspect, look, name_of};
 use super::names::Role;
+use super::wait::PATIENCE;
 use super::{Docker, dashboard, database, image, logs, surroundings};
 use crate::convex::deployment::{Readiness, ready};
 use crate::model::{Data, Deviation, Observation, Placement, RunState};

@@ -167,7 +167,7 @@ pub(super) async fn ensure_beside(engine: &Engine, seen: &Seen, wanted: &Wanted)
             }
             _ => {
                 engine.stop(container).await?;
-                engine.remove(id_of(container)).await?;
+                engine.remove(id_of(container), true).await?;
             }
         }
     }
@@ -185,7 +185,7 @@ pub(super) async fn ensure_beside(engine: &Engine, seen: &Seen, wanted: &Wanted)
     };
     if let Err(error) = engine.start(&id, &wanted.ports).await {
         if !matches!(error, ProviderError::EngineUnreachable { .. }) {
-            engine.remove(&id).await?;
+            engine.remove(&id, true).await?;
         }
         return Err(error);
     }
@@ -196,7 +196,7 @@ pub(super) async fn ensure_beside(engine: &Engine, seen: &Seen, wanted: &Wanted)
 pub(super) async fn remove_beside(engine: &Engine, seen: &Seen, role: Role) -> Result<(), ProviderError> {
     for container in seen.of(role) {
         engine.stop(container).await?;
-        engine.remove(id_of(container)).await?;
+        engine.remove(id_of(container), true).await?;
     }
     Ok(())
 }
