@@ -20,12 +20,12 @@ enum Comes {
 }
 
 const EXAMPLES: [(&str, Comes); 8] = [
-    ("docker", Comes::RefusedFor("docker")),
+    ("docker", Comes::Planned),
     ("fly", Comes::RefusedFor("fly")),
     ("kubernetes", Comes::RefusedFor("kubernetes")),
     ("local-binary", Comes::Planned),
     ("monorepo", Comes::Applied),
-    ("postgres-docker", Comes::RefusedFor("docker")),
+    ("postgres-docker", Comes::Planned),
     ("quickstart", Comes::Applied),
     ("team", Comes::Elsewhere),
 ];
@@ -119,7 +119,7 @@ fn blocks(kind: &str) -> Vec<String> {
 #[test]
 fn the_readme_shows_manifests_that_are_valid() {
     let manifests = blocks("toml");
-    assert_eq!(manifests.len(), 2);
+    assert_eq!(manifests.len(), 3);
     for manifest in manifests {
         let whole = if manifest.contains("project = ") { manifest } else { format!("project = \"readme\"\n{manifest}") };
         let desk = Desk::new(&whole);

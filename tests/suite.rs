@@ -5,6 +5,7 @@ mod commands;
 mod concurrency;
 mod crash;
 mod desk;
+mod docker;
 mod env_file;
 mod examples;
 mod house;

@@ -6,6 +6,7 @@
 //! the command, behind HTTP and in a Durable Object.
 
 mod accept;
+mod adopt;
 mod allocation;
 mod audit;
 mod effect;
@@ -18,6 +19,7 @@ mod token;
 mod vault;
 mod view;
 
+pub use adopt::Adoption;
 pub use effect::{Effect, EffectEnd, EffectFailure, EnvironmentGoal, Next};
 pub use lease::Liveness;
 pub use operation::{Driver, Operation};

@@ -55,14 +55,33 @@ impl<S: Store> Authority<S> {
     }
 
     fn issue(&self, row: &BackendRow, now: Timestamp) -> Result<(Secret, Secret), AuthorityError> {
-        let (mut bytes, mut nonce) = ([0; 32], [0; 12]);
+        let mut bytes = [0; 32];
         (self.entropy)(&mut bytes)?;
+        self.issue_for(row, InstanceSecret::new(bytes), now)
+    }
+
+    fn issue_for(&self, row: &BackendRow, secret: InstanceSecret, now: Timestamp) -> Result<(Secret, Secret), AuthorityError> {
+        let mut nonce = [0; 12];
         (self.entropy)(&mut nonce)?;
-        let secret = InstanceSecret::new(bytes);
         // Zero is the one time of issue that Convex refuses.
         let issued_s = u64::try_from(now.0 / 1000).unwrap_or(1).max(1);
         let key = admin_key::issue(row.instance_name.as_str(), &secret, KeyKind::Admin { member_id: 0 }, issued_s, nonce);
         Ok((secret.to_hex(), key))
+    }
+
+    /// Seals an instance secret that was there before us, with a key of our own for it.
+    pub(super) fn seal_known(
+        &self,
+        row: &mut BackendRow,
+        secret: InstanceSecret,
+        now: Timestamp,
+    ) -> Result<(), AuthorityError> {
+        let (secret, key) = self.issue_for(row, secret, now)?;
+        let secrets = Secrets::from([(INSTANCE_SECRET.to_owned(), secret), (ADMIN_KEY.to_owned(), key)]);
+        let mut nonce = [0; 24];
+        (self.entropy)(&mut nonce)?;
+        row.sealed = self.vault.seal(row.id.as_str(), &secrets, nonce)?;
+        Ok(())
     }
 
     pub(super) fn open_secrets(&self, row: &BackendRow) -> Result<Secrets, AuthorityError> {

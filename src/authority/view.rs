@@ -7,7 +7,8 @@ use super::resume::operation_record;
 use super::{Authority, AuthorityError, allocation};
 use crate::control::{ControlError, Credentials};
 use crate::model::{
-    ActualBackend, BackendName, Observation, OperationRecord, Placement, ProjectName, Quota, Revision, RunState, Usage,
+    ActualBackend, BackendName, DASHBOARD_URL, Observation, OperationRecord, Placement, ProjectName, Quota, Revision, RunState,
+    Usage,
 };
 use crate::store::{BackendRow, Store};
 
@@ -118,6 +119,7 @@ fn recorded(row: BackendRow) -> ActualBackend {
         secrets: row.fingerprints,
         phase: row.phase,
         generation: row.generation,
+        dashboard_url: row.references.get(DASHBOARD_URL).cloned(),
         endpoints: row.endpoints.filter(|_| !record_only),
         admin_key: row.admin_key,
         created_at: row.created_at,

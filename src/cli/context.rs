@@ -22,6 +22,7 @@ use crate::host::{Acting, EMBEDDED, Host, HostParts, LocalBinaries};
 use crate::manifest::Problem;
 use crate::model::{Desired, Exit, Finding, ProjectName, Secret, Storage, Tls};
 use crate::provider::Provider;
+use crate::provider::docker::{ControlPlaneId, Docker, EngineSource};
 use crate::provider::local::{Local, Sources};
 use crate::provider::simulated::Simulated;
 
@@ -256,6 +257,28 @@ impl Context {
         })
     }
 
+    /// The control plane in this process, for what only it can do.
+    pub(crate) fn embedded(&self, desired: &Desired) -> Result<&Acting, Failure> {
+        match self.plane(Some(desired))? {
+            Plane::Embedded(acting) => Ok(acting),
+            Plane::Remote(_) => {
+                let message = "this is done where the control plane is, and not from afar";
+                let help = "run it on the control plane's machine with `--control-plane embedded`, while no server runs there";
+                Err(Failure::new(Exit::Refused, Finding::new("control.not_here", message).with_help(help)))
+            }
+        }
+    }
+
+    /// The Docker engine, for what no control plane does.
+    pub(crate) fn docker(&self) -> Result<Docker, Failure> {
+        let engine = EngineSource::from_variables(|name| std::env::var(name).ok(), locate::user_home().as_deref());
+        let docker = Docker::new(engine, ControlPlaneId::of_home(&self.home()?));
+        Ok(match std::env::var("CONVEXINFRA_COMMITS_URL") {
+            Ok(url) => docker.with_commits(url),
+            Err(_) => docker,
+        })
+    }
+
     /// A host in the home that was asked for, under the name that plans give to it.
     pub(crate) fn make_host(&self, name: &str, local_binaries: LocalBinaries) -> Result<Host, Failure> {
         let directory = self.home()?;
@@ -273,6 +296,7 @@ impl Context {
         let providers: Vec<Box<dyn Provider>> = vec![
             Box::new(Simulated::new(directory.clone(), executable.clone()).with_grace(grace)),
             Box::new(Local::new(directory.clone(), executable, sources).with_grace(grace)),
+            Box::new(self.docker()?),
         ];
         let master_key = std::env::var("CONVEXINFRA_MASTER_KEY").ok().filter(|key| !key.is_empty()).map(Secret::new);
         let first_port = first_port()?;

@@ -36,6 +36,8 @@ pub enum SecretDelivery {
     Flag,
     /// As a variable, which our own simulated backend understands.
     Variable,
+    /// Not by the launch: whoever starts the process adds the flag where nobody reads it.
+    Apart,
 }
 
 /// Where a backend is to run, as far as the placement does not say it.
@@ -176,6 +178,7 @@ pub fn launch(placement: &Placement, target: &LaunchTarget) -> Result<Launch, La
             let secret = Argument::Secret(placement.instance_secret.clone());
             launch.environment.insert(INSTANCE_SECRET_VARIABLE.to_owned(), secret);
         }
+        SecretDelivery::Apart => {}
     }
     launch.flag("--interface", target.interface.to_string());
     launch.flag("--port", target.ports.api.to_string());

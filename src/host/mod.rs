@@ -4,6 +4,7 @@
 //! operations go on without their client. Must not do: decide anything that the authority decides, or print.
 
 mod acting;
+mod adopt;
 mod drive;
 mod environment;
 mod home;
@@ -26,8 +27,8 @@ use crate::authority::{Authority, AuthorityError, Bearer, EntropyError, Vault, s
 use crate::control::{Capacity, ControlError, Used};
 use crate::convex::deployment::Connections;
 use crate::model::{
-    Actor, Expiry, Finding, OperationId, OperationRecord, Placement, ProjectName, ProviderKind, Revision, Secret, Snapshot,
-    Timestamp, Usage,
+    Actor, Expiry, Finding, OperationId, OperationRecord, Placement, ProjectName, ProviderKind, REACH, Revision, Secret,
+    Snapshot, Timestamp, Usage,
 };
 use crate::provider::Provider;
 use crate::store::SqliteStore;
@@ -243,7 +244,9 @@ impl Host {
     fn reach(placement: &Placement) -> String {
         match placement.spec.provider {
             ProviderKind::Simulated | ProviderKind::Local => format!("http://127.0.0.1:{}", placement.ports.api),
-            ProviderKind::Docker | ProviderKind::Fly | ProviderKind::Kubernetes => placement.endpoints.url.clone(),
+            ProviderKind::Docker | ProviderKind::Fly | ProviderKind::Kubernetes => {
+                placement.references.get(REACH).unwrap_or(&placement.endpoints.url).clone()
+            }
         }
     }
 

@@ -154,9 +154,13 @@ pub(super) fn failure(placement: &Placement, error: &ProviderError) -> EffectFai
         ProviderError::PortTaken { port } => finding.with_help(format!(
             "find out who listens on it, stop that, and apply again: {name} keeps port {port} because its URL is known"
         )),
-        ProviderError::Exited { log, .. } if !log.is_empty() => {
+        ProviderError::Exited { log, .. } | ProviderError::NotReplaced { log, .. } if !log.is_empty() => {
             finding.with_help(format!("its log ends with\n    {}", log.join("\n    ")))
         }
+        ProviderError::EngineUnreachable { .. } => finding.with_help(
+            "start it, or name another one with `DOCKER_HOST` or `docker context use`; what is done is done, and running the same \
+             command again goes on from there",
+        ),
         ProviderError::NoBinary { .. } => finding
             .with_help(format!("name an executable with `binary = \"…\"` in `[backends.{name}.local]`, or allow the download")),
         ProviderError::BinaryChanged { path, .. } => {

@@ -300,6 +300,7 @@ static DOCKER: Table = Table {
     keys: &[
         key("image", Kind::Text(&shape::IMAGE), "The backend's image instead of the official one."),
         key("dashboard_image", Kind::Text(&shape::IMAGE), "The dashboard's image instead of the official one."),
+        key("database_image", Kind::Text(&shape::IMAGE), "The image of a managed database server instead of the official one."),
         key(
             "pull",
             Kind::Word("manifest.unknown_pull_policy", "a pull policy", PULL_POLICIES),

@@ -162,6 +162,7 @@ fn settings(provider: ProviderKind, view: &View<'_, '_>) -> ProviderSettings {
             settings.docker = DockerSettings {
                 image: table.text("image"),
                 dashboard_image: table.text("dashboard_image"),
+                database_image: table.text("database_image"),
                 pull: match table.word("pull") {
                     Some("always") => PullPolicy::Always,
                     Some("never") => PullPolicy::Never,

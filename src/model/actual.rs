@@ -82,6 +82,9 @@ pub struct ActualBackend {
     pub generation: Generation,
     /// Where clients reach it, once allocated.
     pub endpoints: Option<Endpoints>,
+    /// Where its dashboard is, once there is one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub dashboard_url: Option<String>,
     /// The fingerprint of its admin key, once issued.
     pub admin_key: Option<Fingerprint>,
     /// When it was first asked for.

@@ -169,6 +169,7 @@ fn settings_fields(fields: &mut Fields, spec: &BackendSpec) {
         Kind::Docker => {
             fields.text("docker.image", settings.docker.image.as_ref());
             fields.text("docker.dashboard_image", settings.docker.dashboard_image.as_ref());
+            fields.text("docker.database_image", settings.docker.database_image.as_ref());
             fields.text(
                 "docker.pull",
                 (settings.docker.pull != super::spec::PullPolicy::Missing).then_some(settings.docker.pull),

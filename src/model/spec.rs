@@ -337,6 +337,9 @@ pub struct DockerSettings {
     /// The dashboard's image instead of the official one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub dashboard_image: Option<String>,
+    /// The image of a managed database server instead of the official one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub database_image: Option<String>,
     /// When images are fetched.
     #[serde(skip_serializing_if = "is_default", default)]
     pub pull: PullPolicy,

@@ -76,7 +76,8 @@ pub(super) fn effect(path: &FieldPath, recorded: &BackendSpec) -> Effect {
             ProviderKind::Simulated | ProviderKind::Local => Effect::Record,
             ProviderKind::Docker | ProviderKind::Fly | ProviderKind::Kubernetes => Effect::MovesData,
         },
-        "ttl" | "protected" | "depends_on" | "storage.region" | "name" => Effect::Record,
+        "ttl" | "protected" | "depends_on" | "storage.region" | "name" | "docker.pull" => Effect::Record,
+        "docker.dashboard_image" => Effect::InPlace,
         "resources.cpus" | "resources.memory" | "resources.disk" => match recorded.provider {
             // Nothing enforces limits on a plain process, so nothing has to happen to it.
             ProviderKind::Simulated | ProviderKind::Local => Effect::Record,

@@ -74,6 +74,13 @@ pub(super) fn specification(name: &BackendName, wanted: &DesiredBackend) -> Vec<
             ),
         );
     }
+    if spec.provider == ProviderKind::Docker && spec.resources.disk.is_some() {
+        say(
+            "plan.disk_not_enforced",
+            "volumes of a Docker engine have no size; `resources.disk` is recorded and counted against the budget only"
+                .to_owned(),
+        );
+    }
     if here && spec.dashboard {
         say(
             "plan.dashboard_unavailable",

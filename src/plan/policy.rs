@@ -8,7 +8,7 @@ use super::diff::changed;
 use super::{Action, Change, Effect, Plan, Refusal, Step, Task};
 use crate::model::{
     ActualBackend, Address, BackendName, BackendSpec, ByteSize, ControlPlane, Cpus, Desired, DesiredBackend, Excess, Moved,
-    ProviderKind, ReleaseOrder, Snapshot, Usage,
+    ProviderKind, ReleaseOrder, Snapshot, Storage, Usage,
 };
 
 fn refusal(code: &str, address: Option<Address>, message: String) -> Refusal {
@@ -31,6 +31,18 @@ pub(super) fn provider_available(name: &BackendName, wanted: &DesiredBackend, co
 
 /// Refuses a database server with the provider that has none.
 pub(super) fn storage_available(name: &BackendName, wanted: &DesiredBackend) -> Option<Refusal> {
+    let managed = wanted.spec.storage.server().is_some_and(|server| server.managed);
+    let postgres = matches!(wanted.spec.storage, Storage::Postgres(_));
+    let message = match wanted.spec.provider {
+        ProviderKind::Local if managed => "provider `local` runs no database server of its own; give it `storage.url`",
+        ProviderKind::Docker if managed && !postgres => {
+            "provider `docker` runs PostgreSQL servers of its own and no MySQL; write `engine = \"postgres\"`, or give it `storage.url`"
+        }
+        _ => "",
+    };
+    if !message.is_empty() {
+        return Some(refusal("plan.storage_unavailable", Some(Address::backend(name)), message.to_owned()));
+    }
     let unavailable = wanted.spec.provider == ProviderKind::Simulated && wanted.spec.storage.server().is_some();
     unavailable.then(|| {
         refusal(

@@ -43,6 +43,7 @@ fn existing(key: &str, spec: BackendSpec) -> ActualBackend {
         secrets: BTreeMap::new(),
         phase: Phase::Ready,
         generation: Generation(1),
+        dashboard_url: None,
         endpoints: Some(Endpoints { url: "http://127.0.0.1:4210".into(), site_url: "http://127.0.0.1:4211".into() }),
         admin_key: Some(FingerprintKey::new([1; 32]).fingerprint("key")),
         created_at: Timestamp(0),

@@ -5,6 +5,7 @@
 //! Must not do: know plans, the store, the terminal, or its siblings.
 
 mod command_line;
+pub mod docker;
 pub mod local;
 pub mod process;
 pub mod simulated;
@@ -127,6 +128,38 @@ pub enum ProviderError {
         #[source]
         source: std::io::Error,
     },
+    /// An image is not to be had.
+    #[error("the image `{image}` is not to be had: {reason}")]
+    Image {
+        /// How it was asked for.
+        image: String,
+        /// Why not, and what to do about it.
+        reason: String,
+    },
+    /// The Docker engine does not answer.
+    #[error("the Docker engine at `{address}` does not answer: {reason}")]
+    EngineUnreachable {
+        /// Where it should be.
+        address: String,
+        /// What came instead of an answer.
+        reason: String,
+    },
+    /// The Docker engine says no.
+    #[error("the Docker engine could not {verb}: {reason}")]
+    Engine {
+        /// What it was asked for.
+        verb: String,
+        /// What it said.
+        reason: String,
+    },
+    /// A replacement did not become ready, and what ran before runs again.
+    #[error("the new container did not become ready ({reason}), so the one from before runs again")]
+    NotReplaced {
+        /// How it failed.
+        reason: String,
+        /// The last lines of its log.
+        log: Vec<String>,
+    },
     /// Something outside this machine did not answer as it should.
     #[error("{0}")]
     Unreachable(String),
@@ -145,7 +178,10 @@ impl ProviderError {
             Self::Unsupported(_) => "provider.unsupported",
             Self::File { .. } => "provider.file",
             Self::Process { .. } => "provider.process",
-            Self::Unreachable(_) => "provider.unreachable",
+            Self::Image { .. } => "provider.image",
+            Self::EngineUnreachable { .. } | Self::Unreachable(_) => "provider.unreachable",
+            Self::Engine { .. } => "provider.engine",
+            Self::NotReplaced { .. } => "provider.not_replaced",
         }
     }
 }

@@ -204,6 +204,7 @@ impl Applying<'_> {
         let exit = match (tally.failed, asked, converged) {
             (_, Interrupt::Finish | Interrupt::Abort, _) => Exit::Interrupted,
             (0, _, Some(true) | None) => Exit::Done,
+            _ if none_was_reached(&ends.lock().unwrap_or_else(PoisonError::into_inner)) => Exit::Unreachable,
             _ => Exit::Failed,
         };
         // Looking takes as long as the slowest provider, so what was just seen is not looked at again; and whoever
@@ -256,6 +257,15 @@ fn results(folder: &Path, ready: &[ReadyBackend], current: &Plan, ends: &BTreeMa
         }
     }
     text
+}
+
+/// Whether everything that failed did so because a provider does not answer.
+fn none_was_reached(ends: &BTreeMap<StepId, StepEnd>) -> bool {
+    let mut failed = ends.values().filter_map(|end| match end {
+        StepEnd::Failed { error } => Some(error.code == "provider.unreachable"),
+        _ => None,
+    });
+    failed.next().is_some_and(|first| first && failed.all(|unreachable| unreachable))
 }
 
 /// Why a run did not end well, for a command that reports it as its own failure.

@@ -59,7 +59,7 @@ async fn run_async(context: &Context, command: Command) -> Result<Exit, Failure>
         Command::Graph(args) => graph::run(context, &args).await,
         Command::Provision(args) => provision::provision(context, &args).await,
         Command::Deprovision(args) => provision::deprovision(context, &args).await,
-        Command::Import(args) => import::run(&args),
+        Command::Import(args) => import::run(context, &args).await,
         Command::Dashboard(args) => dashboard::run(context, &args).await,
         Command::Log(args) => log::run(context, &args).await,
         _ => Ok(Exit::Usage),
