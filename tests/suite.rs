@@ -7,6 +7,7 @@ mod desk;
 mod env_file;
 mod examples;
 mod house;
+mod listening;
 mod manifest;
 mod provider;
 mod scenario;
