@@ -300,26 +300,20 @@ async fn figures_have_a_listener_of_their_own() {
     assert!(figures.lines().any(|found| found == line), "{figures}");
 }
 
-/// The words behind `serve` in a file for operators.
+/// The words behind `serve` in a file for operators, whatever quotes and dashes of lists stand around them.
 fn words_for_serve(text: &str) -> String {
-    let plain = text.replace(['"', ',', '[', ']'], " ").replace("- --", "--").replace("- serve", "serve");
-    let (_, behind) = plain
-        .lines()
-        .filter(|line| !line.trim_start().starts_with('#'))
-        .collect::<Vec<_>>()
-        .join("\n")
-        .split_once("serve ")
-        .map(|(before, behind)| (before.to_owned(), behind.to_owned()))
-        .unwrap_or_else(|| plain.split_once("serve\n").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap());
-    behind
-        .split_whitespace()
-        .scan(false, |value, word| {
-            let wanted = word.starts_with("--") || *value;
-            *value = word.starts_with("--") && !word.contains('=') && word != "--behind-proxy";
-            wanted.then(|| word.to_owned())
-        })
-        .collect::<Vec<_>>()
-        .join(" ")
+    let code: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    let plain = code.join("\n").replace(['"', ',', '[', ']'], " ").replace("- --", "--");
+    let (_, behind) = plain.split_once(" serve").unwrap();
+    let mut words = behind.split_whitespace().peekable();
+    let mut flags = Vec::new();
+    while let Some(flag) = words.next_if(|word| word.starts_with("--")) {
+        flags.push(flag);
+        flags.extend(
+            words.next_if(|word| !word.starts_with("--") && !word.contains(['=', ':']) || word.starts_with(char::is_numeric)),
+        );
+    }
+    flags.join(" ")
 }
 
 #[test]
