@@ -9,6 +9,7 @@ mod docker;
 mod env_file;
 mod examples;
 mod house;
+mod listening;
 mod manifest;
 mod provider;
 mod scenario;
