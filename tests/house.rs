@@ -68,6 +68,7 @@ const PURE: &[&str] = &[
     "env_file/parse.rs",
     "env_file/diff.rs",
     "convex/launch.rs",
+    "convex/database_url.rs",
     "convex/environment.rs",
     "convex/key_payload.rs",
 ];
