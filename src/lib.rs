@@ -67,6 +67,7 @@ pub mod authority;
 pub mod cli;
 pub mod control;
 pub mod convex;
+pub mod database;
 pub mod env_file;
 pub mod fault;
 pub mod host;

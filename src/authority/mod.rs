@@ -6,6 +6,7 @@
 //! the command, behind HTTP and in a Durable Object.
 
 mod allocation;
+mod database;
 mod effect;
 mod lease;
 mod operation;

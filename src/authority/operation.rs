@@ -8,12 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::effect::{Effect, EffectEnd, EffectFailure, EnvironmentGoal, Next};
-use super::{Authority, AuthorityError, allocation, lease};
+use super::{Authority, AuthorityError, allocation, database, lease};
 use crate::control::{ControlError, Lease, Outcome, Request, Work};
 use crate::fault;
 use crate::model::{
-    BackendId, BackendName, BackendSpec, FieldPath, Finding, Generation, OperationId, Phase, References, Release, Secret,
-    Timestamp,
+    BackendId, BackendName, BackendSpec, DatabaseDisposal, FieldPath, Finding, Generation, OperationId, Phase, References,
+    Release, Secret, Timestamp,
 };
 use crate::store::{BackendRow, Durability, OperationRow, Rows, Store};
 
@@ -69,7 +69,7 @@ impl<S: Store> Authority<S> {
                     let put = PutRequest { spec: (**spec).clone(), secrets: secrets.clone() };
                     self.accept_put(rows, lease, request, put, renamed_from.as_ref(), now)
                 }
-                Work::Remove => self.accept_remove(rows, lease, request, now),
+                Work::Remove { database } => self.accept_remove(rows, lease, request, *database, now),
             }
         })?;
         fault::point("authority.accepted");
@@ -81,7 +81,7 @@ impl<S: Store> Authority<S> {
         match &request.work {
             Work::Put { spec, .. } if !spec.is_record_only() => Ok(false),
             // Only who holds the lease could make it more than a record in between.
-            Work::Put { .. } | Work::Remove => self.store.read(|rows| {
+            Work::Put { .. } | Work::Remove { .. } => self.store.read(|rows| {
                 let row = rows.backend(&lease.project, &request.backend)?;
                 Ok::<_, AuthorityError>(row.is_none_or(|row| row.is_only_a_record()))
             }),
@@ -98,6 +98,7 @@ impl<S: Store> Authority<S> {
             let row = self.row_of(rows, operation)?;
             match end {
                 EffectEnd::Failed(failure) => self.failed(rows, operation, row, failure, now),
+                EffectEnd::DatabasePrepared => Ok(Next::Do(Effect::Ensure(Box::new(self.placement(&row)?)))),
                 EffectEnd::Ensured(references) => {
                     let mut row = row;
                     row.references = references;
@@ -110,7 +111,11 @@ impl<S: Store> Authority<S> {
                 }
                 EffectEnd::Ready => self.ready(rows, operation, row, now),
                 EffectEnd::EnvironmentSet => self.finished(rows, operation, row, now),
-                EffectEnd::Removed => self.removed(rows, operation, row, now),
+                EffectEnd::Removed if row.spec.has_own_server() => {
+                    let disposal = database::disposal(&row);
+                    Ok(Next::Do(Effect::ReleaseDatabase(Box::new(self.placement(&row)?), disposal)))
+                }
+                EffectEnd::Removed | EffectEnd::DatabaseReleased => self.removed(rows, operation, row, now),
             }
         })?;
         fault::point("authority.advanced");
@@ -224,7 +229,9 @@ impl<S: Store> Authority<S> {
         Self::event(rows, &lease.project, now, "operation_accepted", Some(&row.name), format!("operation {id}"))?;
         let operation =
             Operation { id, lease: lease.clone(), backend: row.id.clone(), work: Stage::Put, strangers: BTreeSet::new() };
-        Ok((Some(operation), Next::Do(Effect::Ensure(Box::new(self.placement(&row)?)))))
+        let placement = Box::new(self.placement(&row)?);
+        let first = if row.spec.has_own_server() { Effect::PrepareDatabase(placement) } else { Effect::Ensure(placement) };
+        Ok((Some(operation), Next::Do(first)))
     }
 
     fn accept_remove(
@@ -232,6 +239,7 @@ impl<S: Store> Authority<S> {
         rows: &dyn Rows,
         lease: &Lease,
         request: &Request,
+        disposal: DatabaseDisposal,
         now: Timestamp,
     ) -> Result<(Option<Operation>, Next), AuthorityError> {
         let Some(mut row) = rows.backend(&lease.project, &request.backend)? else {
@@ -256,6 +264,7 @@ impl<S: Store> Authority<S> {
             return Ok((None, Next::Ended(outcome)));
         }
         row.phase = Phase::Removing;
+        database::note_disposal(&mut row, disposal);
         rows.put_backend(&row)?;
         Self::event(rows, &lease.project, now, "removal_accepted", Some(&row.name), format!("operation {id}"))?;
         let operation =

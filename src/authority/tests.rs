@@ -192,7 +192,7 @@ fn removal_is_finished_before_the_name_is_used_again() {
     let lease = world.lease();
     world.bring_up(&lease, "dev", put(simulated()));
     let old = world.authority.place_of(&project(), &name("dev")).unwrap();
-    world.accept(&lease, "cut-off", "dev", Work::Remove).unwrap();
+    world.accept(&lease, "cut-off", "dev", Work::Remove { database: DatabaseDisposal::Leave }).unwrap();
     assert_eq!(world.authority.view(&project()).unwrap().backends[0].phase, Phase::Removing);
     let (_, next) = world.accept(&lease, "anew", "dev", put(simulated())).unwrap();
     assert!(matches!(&next, Next::Do(Effect::Remove(placement)) if placement.id == old.id), "{next:?}");
@@ -208,7 +208,7 @@ fn a_protected_backend_is_not_removed_whatever_a_client_says() {
     protected.protected = true;
     world.bring_up(&lease, "dev", put(protected));
     assert!(matches!(
-        world.accept(&lease, "k", "dev", Work::Remove),
+        world.accept(&lease, "k", "dev", Work::Remove { database: DatabaseDisposal::Leave }),
         Err(AuthorityError::Control(ControlError::Refused(finding))) if finding.code == "control.protected"
     ));
     assert!(matches!(
@@ -274,6 +274,6 @@ fn a_backend_that_is_told_not_to_run_keeps_its_place_until_it_is_removed() {
     assert!(matches!(ended, Next::Ended(Outcome::Done { .. })));
     assert!(world.authority.view(&project()).unwrap().backends[0].endpoints.is_none());
     // Removing it still has something to remove.
-    let (_, next) = world.accept(&lease, "gone", "dev", Work::Remove).unwrap();
+    let (_, next) = world.accept(&lease, "gone", "dev", Work::Remove { database: DatabaseDisposal::Leave }).unwrap();
     assert!(matches!(next, Next::Do(Effect::Remove(_))), "{next:?}");
 }

@@ -23,10 +23,11 @@ pub struct ProjectView {
 impl<S: Store> Authority<S> {
     /// One project in the rows.
     pub fn view(&self, project: &ProjectName) -> Result<ProjectView, AuthorityError> {
-        let (row, backends) =
+        let (row, mut backends) =
             self.store.read(|rows| Ok::<_, AuthorityError>((rows.project(project)?, rows.backends(project)?)))?;
         let mut to_observe = Vec::new();
-        for (index, backend) in backends.iter().enumerate() {
+        for (index, backend) in backends.iter_mut().enumerate() {
+            self.with_server_fingerprint(backend)?;
             if !backend.spec.is_record_only() {
                 to_observe.push((index, self.placement(backend)?));
             }

@@ -6,8 +6,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use crate::convex::database_url::server_part;
+use crate::convex::environment;
 use crate::model::{
-    BackendName, Desired, FieldPath, FingerprintKey, Secret, SecretRef, SecretSource, SecretState, secret_slots,
+    BackendName, Desired, FieldPath, FingerprintKey, STORAGE_SERVER, STORAGE_URL, Secret, SecretRef, SecretSource, SecretState,
+    secret_slots,
 };
 
 /// How large a secret in a file may be.
@@ -55,6 +58,12 @@ fn value(reference: &SecretRef, folder: &Path) -> Option<Secret> {
     }
 }
 
+/// Why Convex would not take a value, as far as one value tells. Never shows any of it.
+fn unusable(path: &FieldPath, secret: &Secret) -> Option<String> {
+    let name = path.as_str().strip_prefix("env.")?;
+    environment::check_one(name, secret.expose()).err().map(|error| error.to_string())
+}
+
 impl Values {
     fn insert(&mut self, name: &BackendName, path: FieldPath, secret: Secret) {
         self.found.entry(name.clone()).or_default().insert(path, secret);
@@ -79,11 +88,26 @@ impl Values {
     pub(crate) fn describe(&self, desired: &mut Desired, key: Option<&FingerprintKey>) {
         for (name, backend) in &mut desired.backends {
             for (path, secret) in self.found.get(name).into_iter().flatten() {
-                let state = key.map_or(SecretState::Unkeyed, |key| SecretState::Known(key.fingerprint(secret.expose())));
-                backend.secrets.insert(path.clone(), state);
+                let state = |value: &str| key.map_or(SecretState::Unkeyed, |key| SecretState::Known(key.fingerprint(value)));
+                backend.secrets.insert(
+                    path.clone(),
+                    match unusable(path, secret) {
+                        Some(why) => SecretState::Unusable(why),
+                        None => state(secret.expose()),
+                    },
+                );
+                if path.as_str() == STORAGE_URL {
+                    match server_part(&backend.spec.storage, secret) {
+                        Ok(part) => drop(backend.secrets.insert(FieldPath::new(STORAGE_SERVER), state(&part))),
+                        Err(error) => drop(backend.secrets.insert(path.clone(), SecretState::Unusable(error.to_string()))),
+                    }
+                }
             }
             for (path, reference) in self.missing(name) {
                 backend.secrets.insert(path.clone(), SecretState::Unavailable(reference.clone()));
+                if path.as_str() == STORAGE_URL {
+                    backend.secrets.insert(FieldPath::new(STORAGE_SERVER), SecretState::Unavailable(reference.clone()));
+                }
             }
         }
     }

@@ -8,8 +8,8 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    BackendName, BackendSpec, Exit, FieldPath, Finding, FingerprintKey, OperationId, ProjectName, Report, Revision, Secret,
-    Snapshot, Timestamp,
+    BackendName, BackendSpec, DatabaseDisposal, Exit, FieldPath, Finding, FingerprintKey, OperationId, ProjectName, Report,
+    Revision, Secret, Snapshot, Timestamp,
 };
 
 /// A control plane. The same commands run against every implementation.
@@ -140,7 +140,10 @@ pub enum Work {
         renamed_from: Option<BackendName>,
     },
     /// Take it away with its data. The caller has seen to it that somebody allowed that by name.
-    Remove,
+    Remove {
+        /// What becomes of its database on a server of the user's own.
+        database: DatabaseDisposal,
+    },
 }
 
 /// How an operation ended.

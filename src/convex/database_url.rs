@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
-use crate::model::{Secret, Storage, Tls};
+use crate::model::{BackendId, Secret, Storage, Tls};
 
 /// Why Convex would not take a database URL. The backend itself stops with exit code 1 on each of these.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -92,17 +92,23 @@ pub fn server_url(storage: &Storage, url: &Secret) -> Result<Secret, DatabaseUrl
         let path = Some(parsed.path().trim_start_matches('/')).filter(|path| !path.contains('@')).unwrap_or("…");
         return Err(DatabaseUrlError::Path { path: path.to_owned() });
     }
-    if matches!(storage, Storage::Postgres(server) if server.tls == Tls::Disable) {
-        // The flag alone only makes TLS optional, and a certificate that does not verify still ends the start.
-        let kept: Vec<(String, String)> = parsed
-            .query_pairs()
-            .filter(|(name, _)| name != "sslmode")
-            .map(|(name, value)| (name.into(), value.into()))
-            .collect();
-        parsed.query_pairs_mut().clear().extend_pairs(kept).append_pair("sslmode", "disable");
-        return Ok(Secret::new(parsed.as_str()));
+    // For PostgreSQL the flag alone only makes TLS optional, and a certificate that does not verify still ends the start.
+    let (without, instead): (&[&str], _) = match storage {
+        Storage::Postgres(server) if server.tls == Tls::Disable => (&["sslmode"], Some(("sslmode", "disable"))),
+        Storage::Mysql(server) if server.tls == Tls::Disable => (&["require_ssl", "verify_ca", "verify_identity"], None),
+        _ => return Ok(url.clone()),
+    };
+    let kept: Vec<(String, String)> = parsed
+        .query_pairs()
+        .filter(|(name, _)| !without.contains(&name.as_ref()))
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect();
+    if kept.is_empty() && instead.is_none() {
+        parsed.set_query(None);
+    } else {
+        parsed.query_pairs_mut().clear().extend_pairs(kept).extend_pairs(instead);
     }
-    Ok(url.clone())
+    Ok(Secret::new(parsed.as_str()))
 }
 
 /// Names this machine in a way that works from inside a container; any other host stays as it is.
@@ -143,6 +149,16 @@ pub fn server_part(storage: &Storage, url: &Secret) -> Result<String, DatabaseUr
         part.push_str(&format!("&{key}={value}"));
     }
     Ok(part)
+}
+
+/// The field under which a placement has the password of the role that its backend enters with, where that is not the
+/// user of the URL.
+pub const ROLE_PASSWORD: &str = "storage.role_password";
+
+/// The name of the role that one backend may enter its server with. The identity makes it the only one of its name on
+/// any server, and keeps it shorter than the 32 characters of MySQL.
+pub fn role_name(id: &BackendId) -> String {
+    format!("convex_{id}")
 }
 
 /// The same server, entered by somebody else.
@@ -203,6 +219,13 @@ mod tests {
         let url = checked(&postgres(Tls::Disable), "postgres://me:pw@db:5432?sslmode=require&application_name=a");
         assert_eq!(url.as_deref(), Ok("postgres://me:pw@db:5432?application_name=a&sslmode=disable"));
         assert_eq!(checked(&postgres(Tls::Disable), "postgres://me@db").as_deref(), Ok("postgres://me@db?sslmode=disable"));
+    }
+
+    #[test]
+    fn without_tls_a_mysql_url_does_not_ask_for_it() {
+        let storage = Storage::Mysql(ServerStorage { tls: Tls::Disable, ..ServerStorage::default() });
+        assert_eq!(checked(&storage, "mysql://me@db?require_ssl=true&verify_ca=false").as_deref(), Ok("mysql://me@db"));
+        assert_eq!(checked(&storage, "mysql://me@db?require_ssl=true&pool_min=1").as_deref(), Ok("mysql://me@db?pool_min=1"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Embedded in the command it is the default control plane; a server runs the same thing behind HTTP. Must not do:
 //! decide anything that the authority decides, or print.
 
+mod database;
 mod environment;
 mod home;
 mod observe;

@@ -5,6 +5,7 @@
 
 mod actual;
 mod address;
+mod database;
 mod desired;
 mod exit;
 mod field;
@@ -22,9 +23,10 @@ mod time;
 
 pub use actual::{ActualBackend, ControlPlane, Data, Deviation, Endpoints, Observation, Phase, RunState, Snapshot};
 pub use address::{Address, AddressKind};
+pub use database::{DatabaseDisposal, DatabaseRole};
 pub use desired::{Budget, DEFAULT_ENV_FILE, Desired, DesiredBackend, EnvFileActual, EnvFileTarget, Moved, SecretState};
 pub use exit::Exit;
-pub use field::{FieldPath, FieldValue, fields, secret_slots};
+pub use field::{FieldPath, FieldValue, STORAGE_SERVER, STORAGE_URL, fields, secret_slots};
 pub use fingerprint::{Digest, Fingerprint, FingerprintKey};
 pub use identifier::{BackendId, Generation, OperationId, Revision};
 pub use name::{BackendName, INSTANCE_NAME_MAX, InstanceName, NAME_MAX, NameError, ProjectName};

@@ -9,7 +9,8 @@ use super::effect::Effect;
 use super::{Action, Change, Drift, FORMAT, Lint, Plan, Reason, Refusal, Step, StepId, Summary, Task};
 use super::{check, graph, lint, policy};
 use crate::model::{
-    ActualBackend, Address, BackendName, Data, Desired, DesiredBackend, Digest, EnvFileActual, FieldPath, Phase, Snapshot,
+    ActualBackend, Address, BackendName, Data, DatabaseDisposal, Desired, DesiredBackend, Digest, EnvFileActual, FieldPath,
+    Phase, Snapshot,
 };
 
 /// Everything that planning compares the manifest with.
@@ -28,6 +29,8 @@ pub struct Intent {
     pub scope: Scope,
     /// Whether it takes away what it is about instead of bringing it about.
     pub destroy: bool,
+    /// What becomes of databases on servers of the user's own when their backends are taken away.
+    pub database: DatabaseDisposal,
     /// Whether this repository takes the project over from the one that it was last applied from.
     pub take_over: bool,
 }
@@ -129,6 +132,7 @@ impl<'a> Draft<'a> {
         let address = Address::backend(name);
         self.refusals.extend(policy::provider_available(name, wanted, &self.actual.snapshot.control_plane));
         self.refusals.extend(policy::storage_available(name, wanted));
+        self.refusals.extend(policy::usable_secrets(name, wanted));
         self.lints.extend(lint::specification(name, wanted));
         let renamed_from = self.renamed.get(name).map(|old| (*old).clone());
         let task = Task::Put { backend: name.clone(), spec: Box::new(wanted.spec.clone()), renamed_from: renamed_from.clone() };
@@ -224,8 +228,10 @@ impl<'a> Draft<'a> {
                 (true, _) => Reason::Asked,
                 (false, _) => Reason::Gone,
             };
-            let task = Task::Remove { backend: backend.name.clone() };
-            self.step(Address::backend(asked), Action::Destroy, reason, diff::destruction(backend), task);
+            let database = self.intent.database;
+            self.lints.extend(lint::database_stays(asked, backend, database));
+            let task = Task::Remove { backend: backend.name.clone(), database };
+            self.step(Address::backend(asked), Action::Destroy, reason, diff::destruction(backend, database), task);
         }
     }
 

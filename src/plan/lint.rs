@@ -5,8 +5,8 @@
 use super::diff::changed;
 use super::{Change, Lint};
 use crate::model::{
-    Address, BackendName, Desired, DesiredBackend, FieldPath, Files, ProviderKind, Release, ReleaseOrder, SecretState,
-    TextValue,
+    ActualBackend, Address, BackendName, DatabaseDisposal, Desired, DesiredBackend, FieldPath, Files, ProviderKind, Release,
+    ReleaseOrder, SecretState, TextValue,
 };
 
 fn lint(code: &str, address: Address, message: String) -> Lint {
@@ -173,6 +173,19 @@ pub(super) fn changes(name: &BackendName, changes: &[Change]) -> Vec<Lint> {
         say("plan.protection_ends", format!("after this, a plan may destroy `{name}`"));
     }
     lints
+}
+
+/// A database that outlives its backend.
+pub(super) fn database_stays(name: &BackendName, existing: &ActualBackend, disposal: DatabaseDisposal) -> Option<Lint> {
+    let stays = existing.recorded.has_own_server() && disposal == DatabaseDisposal::Leave;
+    stays.then(|| {
+        let message = format!(
+            "its database `{}` stays on its server with all documents, and a backend of the same name takes it up again; \
+             `--with-database` drops it as well",
+            existing.instance_name.database()
+        );
+        lint("plan.database_stays", Address::backend(name), message)
+    })
 }
 
 /// A backend that could not be looked at.

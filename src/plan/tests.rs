@@ -337,7 +337,7 @@ fn another_repository_is_told_before_anything_is_planned_away() {
 fn destroying_takes_only_what_was_named() {
     let actual = actual(vec![existing("a", spec(ProviderKind::Simulated)), existing("b", spec(ProviderKind::Simulated))]);
     let wanted = desired(&[("a", wanted(spec(ProviderKind::Simulated))), ("b", wanted(spec(ProviderKind::Simulated)))]);
-    let intent = Intent { scope: Scope::Only([name("b")].into()), destroy: true, take_over: false };
+    let intent = Intent { scope: Scope::Only([name("b")].into()), destroy: true, ..Intent::default() };
     let plan = build(&wanted, &actual, &intent);
     assert_eq!((ids(&plan), plan.steps[0].reason), (vec!["destroy:backend.b"], Reason::Asked));
 }

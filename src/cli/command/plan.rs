@@ -9,7 +9,7 @@ use crate::cli::failure::Failure;
 use crate::cli::{saved_plan, secrets};
 use crate::control::{ControlPlane, KeyNeed};
 use crate::model::{AddressKind, Exit, FieldPath, Finding, Report, Snapshot};
-use crate::plan::{Action, Actual, Intent, Plan, Scope, build};
+use crate::plan::{Action, Actual, Intent, Plan, build};
 use crate::render;
 
 /// Shows the plan.
@@ -49,7 +49,7 @@ fn exit(plan: &Plan, detailed: bool) -> Exit {
 
 /// What a plan for all of the manifest is about.
 pub(super) fn intent(scope: &PlanScope) -> Intent {
-    Intent { scope: Scope::All, destroy: false, take_over: scope.take_over }
+    Intent { take_over: scope.take_over, ..Intent::default() }
 }
 
 /// Looks at everything and plans.
