@@ -9,5 +9,5 @@ mod hostile;
 mod http;
 mod launched;
 mod process;
-mod recorded;
+pub(crate) mod recorded;
 mod session;

@@ -3,6 +3,7 @@
 mod commands;
 mod concurrency;
 mod crash;
+mod database;
 mod desk;
 mod env_file;
 mod examples;

@@ -58,7 +58,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     pub(super) s3_storage: bool,
 
-    /// Accepted and not used: no server is ever connected to.
+    /// TLS is left to the server's URL.
     #[arg(long)]
     pub(super) do_not_require_ssl: bool,
 
