@@ -112,6 +112,19 @@ pub struct Prepared {
     pub round_trip: Duration,
 }
 
+/// What became of a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Released {
+    /// It stays, for whoever takes it up next.
+    Left,
+    /// It is gone.
+    Dropped,
+    /// There is none of this name.
+    NotThere,
+    /// It is somebody else's and was not touched.
+    NotOurs,
+}
+
 /// Which server this is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerVersion {
@@ -183,8 +196,8 @@ pub async fn prepare(server: &Server, wanted: &Wanted) -> Result<Prepared, Datab
 /// Gives a database back: either to whoever comes next, or to nobody.
 ///
 /// # Errors
-/// [`DatabaseError`]: what is in the way. A database that belongs to somebody else is left as it is.
-pub async fn release(server: &Server, wanted: &Wanted, disposal: DatabaseDisposal) -> Result<(), DatabaseError> {
+/// [`DatabaseError`]: what is in the way.
+pub async fn release(server: &Server, wanted: &Wanted, disposal: DatabaseDisposal) -> Result<Released, DatabaseError> {
     match &server.storage {
         Storage::Mysql(_) => mysql::release(server, wanted, disposal).await,
         Storage::Postgres(_) | Storage::Sqlite => postgres::release(server, wanted, disposal).await,
@@ -231,6 +244,21 @@ fn middle(mut times: [Duration; ROUNDS]) -> Duration {
     times[ROUNDS / 2]
 }
 
+/// What may be done to a database that is there.
+fn disposed(content: &Content, wanted: &Wanted, disposal: DatabaseDisposal) -> Released {
+    let ours = match (&content.claim, wanted.expects) {
+        (Claim::Held(id, _), _) => *id == wanted.owner.backend.as_str(),
+        // Empty, or left by one that went before, or ours from before there were claims.
+        (Claim::GivenBack, _) | (Claim::Never, Expects::Data) => true,
+        (Claim::Never, Expects::Nothing) => content.tables == 0,
+    };
+    match disposal {
+        _ if !ours => Released::NotOurs,
+        DatabaseDisposal::Leave => Released::Left,
+        DatabaseDisposal::Drop => Released::Dropped,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -259,6 +287,26 @@ mod tests {
             assert!(matches!(judged(0, claim.clone(), Expects::Data), Err(DatabaseError::DataMissing { .. })));
             assert!(matches!(judged(9, claim, Expects::Data), Ok(Origin::Known)));
         }
+    }
+
+    #[test]
+    fn nobody_elses_database_is_dropped() {
+        let wanted = |expects| Wanted {
+            database: "gremlin_dev".to_owned(),
+            owner: Owner { backend: BackendId::new("mine"), label: String::new() },
+            role: Role { name: String::new(), password: None },
+            expects,
+        };
+        let dropped = |tables, claim, expects| disposed(&Content { tables, claim }, &wanted(expects), DatabaseDisposal::Drop);
+        let held = |id: &str| Claim::Held(id.to_owned(), String::new());
+        for expects in [Expects::Nothing, Expects::Data] {
+            assert_eq!(dropped(9, held("mine"), expects), Released::Dropped);
+            assert_eq!(dropped(9, held("theirs"), expects), Released::NotOurs);
+            assert_eq!(dropped(0, held("theirs"), expects), Released::NotOurs);
+        }
+        assert_eq!(dropped(9, Claim::Never, Expects::Nothing), Released::NotOurs);
+        assert_eq!(dropped(9, Claim::Never, Expects::Data), Released::Dropped);
+        assert_eq!(dropped(0, Claim::Never, Expects::Nothing), Released::Dropped);
     }
 
     #[test]

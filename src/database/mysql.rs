@@ -10,8 +10,8 @@ use mysql_async::{Conn, IoError, Opts};
 
 use super::connect::{self, MysqlTls};
 use super::{
-    Claim, Content, DatabaseError, Expects, OWNER_TABLE, Origin, Prepared, Product, ROUNDS, Role, Server, ServerVersion,
-    Wanted, judge, middle,
+    Claim, Content, DatabaseError, Expects, OWNER_TABLE, Origin, Prepared, Product, ROUNDS, Released, Role, Server,
+    ServerVersion, Wanted, disposed, judge, middle,
 };
 use crate::convex::database_url::with_credentials;
 use crate::fault;
@@ -78,36 +78,27 @@ pub(super) async fn prepare(server: &Server, wanted: &Wanted) -> Result<Prepared
     Ok(Prepared { origin, server: version, round_trip })
 }
 
-pub(super) async fn release(server: &Server, wanted: &Wanted, disposal: Disposal) -> Result<(), DatabaseError> {
+pub(super) async fn release(server: &Server, wanted: &Wanted, disposal: Disposal) -> Result<Released, DatabaseError> {
     let mut session = connect(server, server.url.expose(), None).await?;
+    let mut released = Released::NotThere;
     if session.has(&wanted.database).await? {
         let content = session.content(wanted).await?;
-        let ours = matches!(&content.claim, Claim::Held(id, _) if *id == wanted.owner.backend.as_str());
-        match (content.claim, disposal) {
-            (_, Disposal::Leave) if ours => {
-                let sql = format!("DELETE FROM {}.{OWNER_TABLE}", quoted(&wanted.database));
-                session.execute("note that the database is free", &sql, None).await?;
-                fault::point("database.given_back");
-            }
-            (_, Disposal::Leave) => return Ok(()),
-            // What is not the backend's (any more) is left as it is.
-            (Claim::Held(_, label), Disposal::Drop) if !ours => {
-                return Err(DatabaseError::Foreign { database: wanted.database.clone(), holder: label });
-            }
-            (Claim::Never, Disposal::Drop) if content.tables > 0 => {
-                return Err(DatabaseError::Occupied { database: wanted.database.clone(), tables: content.tables });
-            }
-            (_, Disposal::Drop) => {
-                let sql = format!("DROP DATABASE IF EXISTS {}", quoted(&wanted.database));
-                let what = format!("drop the database `{}`", wanted.database);
-                session.execute(&what, &sql, Some(format!("{sql};"))).await?;
-                fault::point("database.dropped");
-            }
+        released = disposed(&content, wanted, disposal);
+        if released == Released::Left && content.claim != Claim::Never {
+            let sql = format!("DELETE FROM {}.{OWNER_TABLE}", quoted(&wanted.database));
+            session.execute("note that the database is free", &sql, None).await?;
+            fault::point("database.given_back");
+        }
+        if released == Released::Dropped {
+            let sql = format!("DROP DATABASE IF EXISTS {}", quoted(&wanted.database));
+            let what = format!("drop the database `{}`", wanted.database);
+            session.execute(&what, &sql, Some(format!("{sql};"))).await?;
+            fault::point("database.dropped");
         }
     }
     session.dismiss(&wanted.role).await?;
     session.leave().await;
-    Ok(())
+    Ok(released)
 }
 
 async fn connect<'a>(server: &'a Server, url: &str, database: Option<&str>) -> Result<Session<'a>, DatabaseError> {

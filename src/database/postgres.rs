@@ -11,8 +11,8 @@ use tokio_postgres::{Client, Config};
 
 use super::connect::{self, ConnectError};
 use super::{
-    Claim, Content, DatabaseError, OWNER_TABLE, Origin, Prepared, Product, ROUNDS, Role, Server, ServerVersion, Wanted, judge,
-    middle,
+    Claim, Content, DatabaseError, OWNER_TABLE, Origin, Prepared, Product, ROUNDS, Released, Role, Server, ServerVersion,
+    Wanted, disposed, judge, middle,
 };
 use crate::convex::database_url::with_credentials;
 use crate::fault;
@@ -68,33 +68,25 @@ pub(super) async fn prepare(server: &Server, wanted: &Wanted) -> Result<Prepared
     Ok(Prepared { origin, server: version, round_trip })
 }
 
-pub(super) async fn release(server: &Server, wanted: &Wanted, disposal: Disposal) -> Result<(), DatabaseError> {
-    if let Some(session) = enter(server, &wanted.database).await? {
-        let content = session.content().await?;
-        match (&content.claim, disposal) {
-            (Claim::Held(id, _), _) if *id == wanted.owner.backend.as_str() => {
-                if disposal == Disposal::Leave {
-                    session.give_back(wanted).await?;
-                }
+pub(super) async fn release(server: &Server, wanted: &Wanted, disposal: Disposal) -> Result<Released, DatabaseError> {
+    let released = match enter(server, &wanted.database).await? {
+        None => Released::NotThere,
+        Some(session) => {
+            let content = session.content().await?;
+            let released = disposed(&content, wanted, disposal);
+            if released == Released::Left && content.claim != Claim::Never {
+                session.give_back(wanted).await?;
             }
-            // What is not the backend's (any more) is left as it is.
-            (Claim::Held(_, label), Disposal::Drop) => {
-                return Err(DatabaseError::Foreign { database: wanted.database.clone(), holder: label.clone() });
-            }
-            (Claim::Never, Disposal::Drop) if content.tables > 0 => {
-                return Err(DatabaseError::Occupied { database: wanted.database.clone(), tables: content.tables });
-            }
-            (_, Disposal::Drop) => {}
-            (_, Disposal::Leave) => return Ok(()),
+            released
         }
-        drop(session);
-        if disposal == Disposal::Drop {
-            drop_database(server, &wanted.database).await?;
-            fault::point("database.dropped");
-        }
+    };
+    if released == Released::Dropped {
+        drop_database(server, &wanted.database).await?;
+        fault::point("database.dropped");
     }
     // With the database went what the role owned and was allowed.
-    maintenance(server).await?.dismiss(&wanted.role).await
+    maintenance(server).await?.dismiss(&wanted.role).await?;
+    Ok(released)
 }
 
 /// Enters a database; none when it is not there.

@@ -8,7 +8,7 @@ use super::perform::{chain, refused};
 use crate::authority::EffectEnd;
 use crate::control::Notice;
 use crate::convex::database_url::{ROLE_PASSWORD, role_name};
-use crate::database::{self, DatabaseError, Expects, Origin, Owner, Prepared, Product, Role, Server, Wanted};
+use crate::database::{self, DatabaseError, Expects, Origin, Owner, Prepared, Product, Released, Role, Server, Wanted};
 use crate::model::{DatabaseDisposal, DatabaseRole, FieldPath, Files, Finding, Placement, STORAGE_URL, Secret};
 
 /// From here on a backend that asks its database many questions for one of its own feels the distance.
@@ -41,8 +41,10 @@ pub(super) async fn release(placement: &Placement, disposal: DatabaseDisposal, n
     };
     let name = &wanted.database;
     match (released, disposal) {
-        (Ok(()), DatabaseDisposal::Leave) => notice(format!("the database `{name}` stays on its server")),
-        (Ok(()), DatabaseDisposal::Drop) => notice(format!("the database `{name}` was dropped")),
+        (Ok(Released::Left), _) => notice(format!("the database `{name}` stays on its server")),
+        (Ok(Released::Dropped), _) => notice(format!("the database `{name}` was dropped")),
+        (Ok(Released::NotThere), _) => {}
+        (Ok(Released::NotOurs), _) => notice(format!("the database `{name}` is another backend's and was left as it is")),
         // It was to stay, and it does; the next backend of this name may have to be told by hand that it is free.
         (Err(error), DatabaseDisposal::Leave) => {
             notice(format!(
