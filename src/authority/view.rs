@@ -2,6 +2,8 @@
 //!
 //! Must not do: change a row, or show a secret in clear except where credentials were asked for.
 
+use std::collections::BTreeSet;
+
 use super::{Authority, AuthorityError};
 use crate::control::{ControlError, Credentials, HistoryEntry};
 use crate::model::{ActualBackend, BackendName, Observation, Placement, ProjectName, Revision, RunState};
@@ -90,5 +92,6 @@ fn recorded(row: BackendRow) -> ActualBackend {
         created_at: row.created_at,
         expires_at: row.expires_at,
         observation: Observation::as_recorded(RunState::Recorded),
+        other_variables: BTreeSet::new(),
     }
 }

@@ -158,9 +158,10 @@ impl Host {
         snapshot.revision = view.revision;
         snapshot.origin = view.origin;
         snapshot.backends = view.backends;
-        for (index, observation) in self.observe_all(&view.to_observe, &fingerprints).await {
+        for (index, observation, other_variables) in self.observe_all(&view.to_observe, &fingerprints).await {
             if let Some(backend) = snapshot.backends.get_mut(index) {
                 backend.observation = observation;
+                backend.other_variables = other_variables;
             }
         }
         Ok(snapshot)

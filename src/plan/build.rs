@@ -153,6 +153,7 @@ impl<'a> Draft<'a> {
         let diff::Difference { mut changes, not_compared } = diff::difference(wanted, existing);
         self.lints.extend(not_compared.iter().map(|path| lint::not_compared(name, path, wanted)));
         self.lints.extend(lint::changes(name, &changes));
+        self.lints.extend(lint::other_variables(name, wanted, existing));
         self.refusals.extend(policy::changes(name, existing, wanted, &changes));
         let drifted = self.observe(&address, existing);
         if let Some(old) = &renamed_from {

@@ -188,6 +188,21 @@ pub(super) fn database_stays(name: &BackendName, existing: &ActualBackend, dispo
     })
 }
 
+/// Variables that somebody else set.
+pub(super) fn other_variables(name: &BackendName, wanted: &DesiredBackend, existing: &ActualBackend) -> Option<Lint> {
+    // One that the manifest names by now is about to be its own.
+    let others: Vec<String> = existing
+        .other_variables
+        .iter()
+        .filter(|variable| !wanted.spec.env.contains_key(*variable))
+        .map(|variable| format!("`{variable}`"))
+        .collect();
+    (!others.is_empty()).then(|| {
+        let message = format!("it also has {}, which the manifest does not name and which are left alone", others.join(", "));
+        lint("plan.other_variables", Address::backend(name), message)
+    })
+}
+
 /// A backend that could not be looked at.
 pub(super) fn not_observed(address: &Address) -> Lint {
     lint(
