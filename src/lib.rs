@@ -39,6 +39,7 @@
 //! | [`authority`] | the allocation authority: accept, lease, operation, vault | carry out an effect, read a clock |
 //! | [`store`] | rows, as a trait and in SQLite | know what a row means |
 //! | [`provider`] | places to run backends: one folder or file each | know plans, the store or a sibling |
+//! | [`database`] | databases on servers: made, claimed, entered, given back | decide whose a database is to be |
 //! | [`simulator`] | a stand-in backend that answers the admin endpoints | run functions |
 //! | [`host`] | an authority at home in this process, with its providers | decide what the authority decides |
 //! | [`apply`] | a pure scheduler, an executor, events | decide what the plan decides |

@@ -103,6 +103,13 @@ impl Values {
                     }
                 }
             }
+            let variables = self.found.get(name).into_iter().flatten();
+            let sizes =
+                variables.filter_map(|(path, value)| Some(path.as_str().strip_prefix("env.")?.len() + value.expose().len()));
+            let (count, bytes) = sizes.fold((0, 0), |(count, bytes), size| (count + 1, bytes + size));
+            if let Err(error) = environment::check_totals(count, bytes) {
+                backend.secrets.insert(FieldPath::new("env"), SecretState::Unusable(error.to_string()));
+            }
             for (path, reference) in self.missing(name) {
                 backend.secrets.insert(path.clone(), SecretState::Unavailable(reference.clone()));
                 if path.as_str() == STORAGE_URL {

@@ -80,7 +80,6 @@ pub struct StatusEntry {
     pub drift: Vec<Deviation>,
     /// The names of Convex environment variables that it has and that nobody asked for; looked for only where some were
     /// asked for.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub other_variables: Vec<String>,
 }
 

@@ -66,7 +66,7 @@ fn failure(error: &ServerError) -> rusqlite::Error {
 /// A row as JSON; none when it is gone.
 fn content(connection: &Connection, table: &str, number: i64) -> rusqlite::Result<Option<String>> {
     let mut statement = connection.prepare_cached(&format!("SELECT * FROM main.{table} WHERE rowid = ?1"))?;
-    let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let mut rows = statement.query([number])?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let mut columns = Map::new();

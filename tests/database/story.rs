@@ -6,7 +6,7 @@ use convexinfra::convex::deployment::{Connections, Deployment, EnvironmentChange
 use convexinfra::model::Secret;
 
 use super::server::{ROOT_PASSWORD, Server, servers};
-use crate::world::{World, refusals, steps, until};
+use crate::world::{EXECUTABLE, World, refusals, script, steps, until};
 
 const NO_TLS: &str = ", tls = \"disable\"";
 
@@ -263,5 +263,65 @@ fn two_homes_do_not_take_each_others_database() {
         other.apply();
         other.settled();
         other.expect(0, &["destroy", "--allow-destroy", "dev", "--with-database"]);
+    }
+}
+
+#[test]
+fn the_command_line_of_the_real_binary_does_the_same() {
+    for server in servers() {
+        for storage in [format!("{NO_TLS}, role = \"least_privilege\""), server.trusting()] {
+            let project = Server::project();
+            let mut world = World::new("");
+            world.set("DATABASE", &server.root());
+            let binary = script(&world.folder, "convex-local-backend", &format!("exec '{EXECUTABLE}' simulate-backend \"$@\""));
+            let manifest = server.manifest(&project, &storage).replace("simulated", "local");
+            world.manifest(&format!("{manifest}local = {{ binary = \"{}\" }}\n", binary.display()));
+            world.apply();
+            world.reachable(".env.local", &format!("{project}-dev"));
+            set(&world, "GREETING", "hello");
+            world.kill(&format!("{project}-dev"));
+            world.apply();
+            assert_eq!(variables(&world)["GREETING"], "hello");
+            world.settled();
+            world.expect(0, &["deprovision", "dev", "--allow-destroy", "dev", "--with-database"]);
+            assert!(!server.has(&format!("{project}_dev")));
+        }
+    }
+}
+
+#[test]
+fn deprovision_leaves_the_database_and_says_so() {
+    for server in servers() {
+        let project = Server::project();
+        let world = world(server, &project, NO_TLS);
+        world.apply();
+        let run = world.expect(0, &["deprovision", "dev", "--allow-destroy", "dev"]);
+        assert!(run.err.contains("`--with-database` drops it as well"), "{run}");
+        assert!(server.has(&format!("{project}_dev")));
+        server.sql("", &format!("DROP DATABASE {project}_dev"));
+    }
+}
+
+#[test]
+fn many_backends_on_one_server_are_made_at_once() {
+    for server in servers() {
+        let project = Server::project();
+        let names: Vec<String> = (0..8).map(|number| format!("b{number}")).collect();
+        let storage = format!(
+            "storage = {{ engine = \"{}\", url = {{ env = \"DATABASE\" }}{NO_TLS}, role = \"least_privilege\" }}",
+            server.engine()
+        );
+        let blocks: String = names.iter().map(|name| format!("[backends.{name}]\nprovider = \"simulated\"\n")).collect();
+        let mut world = World::new(&format!("project = \"{project}\"\n[defaults]\n{storage}\n{blocks}"));
+        world.set("DATABASE", &server.root());
+        world.apply();
+        world.settled();
+        for name in &names {
+            assert!(server.has(&format!("{project}_{name}")));
+        }
+        world.expect(0, &["destroy", "--allow-destroy", &names.join(","), "--with-database"]);
+        for name in &names {
+            assert!(!server.has(&format!("{project}_{name}")));
+        }
     }
 }
