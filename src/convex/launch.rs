@@ -30,10 +30,13 @@ pub const STORAGE_DIRECTORY: &str = "storage";
 /// The variable through which our own simulated backend takes the instance secret.
 pub const INSTANCE_SECRET_VARIABLE: &str = "INSTANCE_SECRET";
 
-/// How the process is given its instance secret.
+/// The variable through which our own simulated backend takes the URL of a database server.
+pub const DATABASE_URL_VARIABLE: &str = "SIMULATED_DATABASE_URL";
+
+/// How the process is given its instance secret, and the URL of its database server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SecretDelivery {
-    /// As a flag, which is the only way that Convex's binary knows. Whoever may list processes may read it.
+    /// On the command line, which is the only way that Convex's binary knows. Whoever may list processes may read it.
     Flag,
     /// As a variable, which our own simulated backend understands.
     Variable,
@@ -237,7 +240,11 @@ fn database(launch: &mut Launch, placement: &Placement, target: &LaunchTarget) -
         Some(Tls::Verify) | None => {}
     }
     launch.flag("--db", driver);
-    launch.arguments.push(Argument::Secret(url));
+    if target.secret == SecretDelivery::Variable {
+        launch.environment.insert(DATABASE_URL_VARIABLE.to_owned(), Argument::Secret(url));
+    } else {
+        launch.arguments.push(Argument::Secret(url));
+    }
     Ok(())
 }
 

@@ -84,8 +84,10 @@ pub(super) async fn release(server: &Server, wanted: &Wanted, disposal: Disposal
         drop_database(server, &wanted.database).await?;
         fault::point("database.dropped");
     }
-    // With the database went what the role owned and was allowed.
-    maintenance(server).await?.dismiss(&wanted.role).await?;
+    // With the database went what the role owned and was allowed; one that was given back has no role any more.
+    if wanted.role.password.is_some() && released != Released::Left {
+        maintenance(server).await?.dismiss(&wanted.role).await?;
+    }
     Ok(released)
 }
 
