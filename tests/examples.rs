@@ -19,7 +19,8 @@ enum Comes {
     Elsewhere,
 }
 
-const EXAMPLES: [(&str, Comes); 8] = [
+const EXAMPLES: [(&str, Comes); 9] = [
+    ("database-server", Comes::Planned),
     ("docker", Comes::Planned),
     ("fly", Comes::RefusedFor("fly")),
     ("kubernetes", Comes::RefusedFor("kubernetes")),

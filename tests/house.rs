@@ -18,10 +18,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["model"]),
     ("control", &["model"]),
     ("provider", &["model", "convex"]),
+    ("database", &["model", "convex"]),
     ("authority", &["model", "convex", "control", "store", "provider"]),
-    ("simulator", &["model", "convex"]),
+    // It enters servers as the real backend does.
+    ("simulator", &["model", "convex", "database"]),
     // A shell over the authority: it plugs things together.
-    ("host", &["model", "control", "authority", "convex", "store", "provider"]),
+    ("host", &["model", "control", "authority", "convex", "store", "provider", "database"]),
     ("server", &["model", "control", "authority", "host"]),
     ("apply", &["model", "plan", "control"]),
     ("render", &["model", "manifest", "plan", "apply", "control"]),
@@ -72,6 +74,7 @@ const PURE: &[&str] = &[
     "env_file/parse.rs",
     "env_file/diff.rs",
     "convex/launch.rs",
+    "convex/database_url.rs",
     "convex/environment.rs",
     "convex/key_payload.rs",
 ];
@@ -114,7 +117,8 @@ const WRITERS: &[(&str, &str)] = &[
 /// How many lines a file may have before its tests.
 const LONGEST: usize = 400;
 /// Files that may be longer, each with its limit and why.
-const LONGER: &[(&str, usize, &str)] = &[("model/spec.rs", 410, "one list of plain data")];
+const LONGER: &[(&str, usize, &str)] =
+    &[("model/spec.rs", 420, "one list of plain data"), ("cli/args.rs", 420, "one list of words")];
 
 struct Source {
     /// Below `src/`, with `/`.

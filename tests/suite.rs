@@ -4,6 +4,7 @@ mod client;
 mod commands;
 mod concurrency;
 mod crash;
+mod database;
 mod desk;
 mod docker;
 mod env_file;

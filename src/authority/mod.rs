@@ -9,6 +9,7 @@ mod accept;
 mod adopt;
 mod allocation;
 mod audit;
+mod database;
 mod effect;
 mod lease;
 mod operation;

@@ -4,10 +4,11 @@
 
 use super::operation::PutRequest;
 use super::vault::Secrets;
-use super::{Authority, AuthorityError, allocation};
+use super::{Authority, AuthorityError, allocation, database};
 use crate::control::ControlError;
 use crate::convex::admin_key::{self, InstanceSecret, KeyKind};
-use crate::model::{FieldPath, Finding, Placement, PortPair, Secret, Timestamp, secret_slots};
+use crate::convex::database_url;
+use crate::model::{FieldPath, Finding, Placement, PortPair, STORAGE_URL, Secret, Timestamp, secret_slots};
 use crate::store::{BackendRow, Store};
 
 const INSTANCE_SECRET: &str = "instance_secret";
@@ -45,8 +46,15 @@ impl<S: Store> Authority<S> {
                 let message = format!("`{path}` of `{}` has no value, and none was kept from before", row.name);
                 ControlError::Refused(Finding::new("control.secret_missing", message))
             })?;
+            if path.as_str() == STORAGE_URL {
+                let server = self.server_fingerprint(row, &put.spec.storage, &value);
+                row.fingerprints.extend(server);
+            }
             row.fingerprints.insert(path, fingerprints.fingerprint(value.expose()));
             secrets.insert(slot, value);
+        }
+        if let Some(password) = self.role_password(&put.spec.storage, &before)? {
+            secrets.insert(database::ROLE_PASSWORD.to_owned(), password);
         }
         let mut nonce = [0; 24];
         (self.entropy)(&mut nonce)?;
@@ -92,6 +100,8 @@ impl<S: Store> Authority<S> {
     pub(super) fn placement(&self, row: &BackendRow) -> Result<Placement, AuthorityError> {
         let mut secrets = self.open_secrets(row)?;
         let ports = row.ports.unwrap_or(PortPair { api: 0, site: 0 });
+        let role_password = secrets.remove(database::ROLE_PASSWORD);
+        let role_password = role_password.map(|password| (FieldPath::new(database_url::ROLE_PASSWORD), password));
         let mut take = |name: &str| secrets.remove(name).unwrap_or_else(|| Secret::new(""));
         Ok(Placement {
             id: row.id.clone(),
@@ -105,6 +115,7 @@ impl<S: Store> Authority<S> {
             secrets: secrets
                 .into_iter()
                 .filter_map(|(slot, value)| slot.strip_prefix(FIELD).map(|path| (FieldPath::new(path), value)))
+                .chain(role_password)
                 .collect(),
             ports,
             endpoints: row.endpoints.clone().unwrap_or_else(|| allocation::endpoints(&row.spec, ports)),

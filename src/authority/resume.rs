@@ -4,13 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::accept::first_effect;
 use super::effect::{Effect, Next};
 use super::operation::{Driver, Operation, PutRequest, Stage, end_operation};
 use super::{Authority, AuthorityError, lease};
 use crate::control::{Lease, Outcome, Request, Work};
 use crate::model::{
-    Actor, BackendName, FieldPath, Finding, OperationId, OperationKind, OperationRecord, OperationState, Phase, ProjectName,
-    Secret, StepKey, Timestamp,
+    Actor, BackendName, DatabaseDisposal, FieldPath, Finding, OperationId, OperationKind, OperationRecord, OperationState,
+    Phase, ProjectName, Secret, StepKey, Timestamp,
 };
 use crate::store::{Durability, OperationRow, Rows, Store};
 
@@ -54,15 +55,17 @@ impl<S: Store> Authority<S> {
         row: OperationRow,
     ) -> Result<Option<(Operation, Effect)>, AuthorityError> {
         let Some(backend) = rows.backend(&row.project, &row.backend)? else { return Ok(None) };
-        let placement = Box::new(self.placement(&backend)?);
+        let placement = self.placement(&backend)?;
         let (work, effect) = match (row.kind, &row.pending) {
-            (OperationKind::Remove, _) if backend.phase == Phase::Removing => (Stage::Remove, Effect::Remove(placement)),
+            (OperationKind::Remove, _) if backend.phase == Phase::Removing => {
+                (Stage::Remove, Effect::Remove(Box::new(placement)))
+            }
             (OperationKind::Remove, _) => return Ok(None),
             (OperationKind::Put, Some(sealed)) => {
                 let put = self.open_pending(&id, sealed)?;
-                (Stage::Replace(row.backend.clone(), Box::new(put)), Effect::Remove(placement))
+                (Stage::Replace(row.backend.clone(), Box::new(put)), Effect::Remove(Box::new(placement)))
             }
-            (OperationKind::Put, None) => (Stage::Put, Effect::Ensure(placement)),
+            (OperationKind::Put, None) => (Stage::Put, first_effect(placement)),
         };
         let actor = row.actor.unwrap_or_else(Actor::control_plane);
         let operation = Operation {
@@ -141,7 +144,7 @@ impl<S: Store> Authority<S> {
         };
         // The lease keeps everybody else from giving it more time in between.
         let step = StepKey { plan: "expiry".to_owned(), step: format!("{id}:{}", end.0) };
-        let request = Request { step, backend: backend.clone(), work: Work::Remove };
+        let request = Request { step, backend: backend.clone(), work: Work::Remove { database: DatabaseDisposal::Leave } };
         self.accept(lease, Driver::ControlPlane, &Actor::control_plane(), &request, now).map(Some)
     }
 

@@ -6,8 +6,8 @@ use super::tests::{NOW, World, alive, holder, me, name, project, put, simulated,
 use super::*;
 use crate::control::{HistoryCheck, Lease, Outcome, Reach, Request, Work};
 use crate::model::{
-    BackendSpec, ByteSize, Cpus, FieldPath, ProjectName, ProviderKind, Quota, References, Scope, Secret, SecretRef,
-    SecretSource, StepKey, TimeSpan, Timestamp, TokenRequest,
+    BackendSpec, ByteSize, Cpus, DatabaseDisposal, FieldPath, ProjectName, ProviderKind, Quota, References, Scope, Secret,
+    SecretRef, SecretSource, StepKey, TimeSpan, Timestamp, TokenRequest,
 };
 
 fn token_for(world: &World, scope: Scope, ttl: Option<TimeSpan>) -> crate::model::IssuedToken {
@@ -187,6 +187,8 @@ impl World {
                 Next::Do(Effect::AwaitReady(_)) => EffectEnd::Ready,
                 Next::Do(Effect::SetEnvironment(..)) => EffectEnd::EnvironmentSet,
                 Next::Do(Effect::Remove(_)) => EffectEnd::Removed,
+                Next::Do(Effect::PrepareDatabase(_)) => EffectEnd::DatabasePrepared,
+                Next::Do(Effect::ReleaseDatabase(..)) => EffectEnd::DatabaseReleased,
             };
             next = self.authority.advance(operation, end, NOW).unwrap();
         }
@@ -281,7 +283,7 @@ fn a_removal_that_was_cut_off_is_finished_and_one_without_an_object_is_over() {
     let world = world();
     let lease = world.lease();
     world.bring_up(&lease, "dev", put(simulated()));
-    world.begin(&lease, "plan/remove", "dev", Work::Remove);
+    world.begin(&lease, "plan/remove", "dev", Work::Remove { database: DatabaseDisposal::Leave });
     let (mut operation, next) = world.resumed().remove(0);
     assert!(matches!(&next, Next::Do(Effect::Remove(_))), "{next:?}");
     assert!(matches!(world.through(&mut operation, next), Outcome::Done { .. }));

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::control::{Attempt, Holder, LEASE_SECONDS, Lease, Outcome, Request, Work};
 use crate::model::{
-    Actor, BackendName, BackendSpec, FieldPath, Phase, ProjectName, ProviderKind, References, Secret, SecretRef, SecretSource,
-    StepKey, Timestamp,
+    Actor, BackendName, BackendSpec, DatabaseDisposal, DatabaseRole, FieldPath, Phase, ProjectName, ProviderKind, References,
+    Secret, SecretRef, SecretSource, ServerStorage, StepKey, Storage, Timestamp,
 };
 use crate::store::SqliteStore;
 
@@ -81,6 +81,8 @@ impl World {
         loop {
             let end = match next {
                 Next::Ended(outcome) => return outcome,
+                Next::Do(Effect::PrepareDatabase(_)) => EffectEnd::DatabasePrepared,
+                Next::Do(Effect::ReleaseDatabase(..)) => EffectEnd::DatabaseReleased,
                 Next::Do(Effect::Ensure(_)) => EffectEnd::Ensured(References::new()),
                 Next::Do(Effect::AwaitReady(_)) => EffectEnd::Ready,
                 Next::Do(Effect::SetEnvironment(..)) => EffectEnd::EnvironmentSet,
@@ -234,7 +236,7 @@ fn removal_is_finished_before_the_name_is_used_again() {
     let lease = world.lease();
     world.bring_up(&lease, "dev", put(simulated()));
     let old = world.authority.place_of(&project(), &name("dev")).unwrap();
-    world.accept(&lease, "cut-off", "dev", Work::Remove).unwrap();
+    world.accept(&lease, "cut-off", "dev", Work::Remove { database: DatabaseDisposal::Leave }).unwrap();
     assert_eq!(world.authority.view(&project()).unwrap().backends[0].phase, Phase::Removing);
     let (_, next) = world.accept(&lease, "anew", "dev", put(simulated())).unwrap();
     assert!(matches!(&next, Next::Do(Effect::Remove(placement)) if placement.id == old.id), "{next:?}");
@@ -250,7 +252,7 @@ fn a_protected_backend_is_not_removed_whatever_a_client_says() {
     protected.protected = true;
     world.bring_up(&lease, "dev", put(protected));
     assert!(matches!(
-        world.accept(&lease, "k", "dev", Work::Remove),
+        world.accept(&lease, "k", "dev", Work::Remove { database: DatabaseDisposal::Leave }),
         Err(AuthorityError::Control(ControlError::Refused(finding))) if finding.code == "control.protected"
     ));
     assert!(matches!(
@@ -316,6 +318,79 @@ fn a_backend_that_is_told_not_to_run_keeps_its_place_until_it_is_removed() {
     assert!(matches!(ended, Next::Ended(Outcome::Done { .. })));
     assert!(world.authority.view(&project()).unwrap().backends[0].endpoints.is_none());
     // Removing it still has something to remove.
-    let (_, next) = world.accept(&lease, "gone", "dev", Work::Remove).unwrap();
+    let (_, next) = world.accept(&lease, "gone", "dev", Work::Remove { database: DatabaseDisposal::Leave }).unwrap();
     assert!(matches!(next, Next::Do(Effect::Remove(_))), "{next:?}");
+}
+
+/// A backend on a server, with the URL's value.
+fn on_server(url: &str, role: DatabaseRole) -> Work {
+    let mut spec = simulated();
+    let reference = Some(SecretRef::Env("DATABASE".into()));
+    spec.storage = Storage::Postgres(ServerStorage { url: reference, role, ..ServerStorage::default() });
+    let secrets = BTreeMap::from([(FieldPath::new("storage.url"), Secret::new(url))]);
+    Work::Put { spec: Box::new(spec), secrets, renamed_from: None }
+}
+
+#[test]
+fn a_database_comes_before_its_backend_and_goes_after_it() {
+    let world = world();
+    let lease = world.lease();
+    let (operation, next) = world.accept(&lease, "k", "dev", on_server("postgres://me@db", DatabaseRole::Url)).unwrap();
+    assert!(matches!(next, Next::Do(Effect::PrepareDatabase(_))), "{next:?}");
+    let next = world.authority.advance(&mut operation.unwrap(), EffectEnd::DatabasePrepared, NOW).unwrap();
+    assert!(matches!(next, Next::Do(Effect::Ensure(_))), "{next:?}");
+    world.bring_up(&lease, "dev", on_server("postgres://me@db", DatabaseRole::Url));
+
+    let remove = |database| Work::Remove { database };
+    let (_, next) = world.accept(&lease, "drop", "dev", remove(DatabaseDisposal::Drop)).unwrap();
+    assert!(matches!(next, Next::Do(Effect::Remove(_))), "{next:?}");
+    // It was cut off here. Whoever goes on need not say it again.
+    let (operation, _) = world.accept(&lease, "go on", "dev", remove(DatabaseDisposal::Leave)).unwrap();
+    let mut operation = operation.unwrap();
+    let next = world.authority.advance(&mut operation, EffectEnd::Removed, NOW).unwrap();
+    assert!(matches!(next, Next::Do(Effect::ReleaseDatabase(_, DatabaseDisposal::Drop))), "{next:?}");
+    let next = world.authority.advance(&mut operation, EffectEnd::DatabaseReleased, NOW).unwrap();
+    assert!(matches!(next, Next::Ended(Outcome::Done { .. })), "{next:?}");
+    assert!(world.authority.view(&project()).unwrap().backends.is_empty());
+}
+
+#[test]
+fn a_role_has_one_password_for_as_long_as_it_is_wanted() {
+    let world = world();
+    let lease = world.lease();
+    let path = FieldPath::new(crate::convex::database_url::ROLE_PASSWORD);
+    let password = || {
+        let placement = world.authority.place_of(&project(), &name("dev")).unwrap();
+        placement.secrets.get(&path).map(|password| password.expose().to_owned())
+    };
+    world.bring_up(&lease, "dev", on_server("postgres://me:one@db", DatabaseRole::LeastPrivilege));
+    let first = password().unwrap();
+    assert_eq!(first.len(), 64);
+    world.bring_up(&lease, "dev", on_server("postgres://me:two@db", DatabaseRole::LeastPrivilege));
+    assert_eq!(password(), Some(first.clone()));
+    assert!(!format!("{:?}", world.authority.view(&project()).unwrap()).contains(&first));
+    world.bring_up(&lease, "dev", on_server("postgres://me:two@db", DatabaseRole::Url));
+    assert_eq!(password(), None);
+}
+
+#[test]
+fn a_record_from_before_servers_were_compared_knows_its_server() {
+    let world = world();
+    let lease = world.lease();
+    let server = FieldPath::new("storage.server");
+    let seen = || world.authority.view(&project()).unwrap().backends[0].secrets.clone();
+    world.bring_up(&lease, "dev", on_server("postgres://me:one@db", DatabaseRole::Url));
+    let first = seen();
+    let forget = |rows: &dyn crate::store::Rows| {
+        let mut row = rows.backend(&project(), &name("dev"))?.unwrap();
+        row.fingerprints.remove(&server).unwrap();
+        rows.put_backend(&row)
+    };
+    world.authority.store.write(crate::store::Durability::Process, forget).unwrap();
+    assert_eq!(seen(), first);
+    world.bring_up(&lease, "dev", on_server("postgres://you:two@db:5432/", DatabaseRole::Url));
+    assert_eq!(seen()[&server], first[&server]);
+    assert_ne!(seen()[&FieldPath::new("storage.url")], first[&FieldPath::new("storage.url")]);
+    world.bring_up(&lease, "dev", on_server("postgres://me:one@db:5433", DatabaseRole::Url));
+    assert_ne!(seen()[&server], first[&server]);
 }

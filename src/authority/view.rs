@@ -2,6 +2,8 @@
 //!
 //! Must not do: change a row, or show a secret in clear except where credentials were asked for.
 
+use std::collections::BTreeSet;
+
 use super::quota::quota_of;
 use super::resume::operation_record;
 use super::{Authority, AuthorityError, allocation};
@@ -45,12 +47,13 @@ pub struct Totals {
 impl<S: Store> Authority<S> {
     /// One project in the rows.
     pub fn view(&self, project: &ProjectName) -> Result<ProjectView, AuthorityError> {
-        let (row, backends, quota, open) = self.store.read(|rows| {
+        let (row, mut backends, quota, open) = self.store.read(|rows| {
             let open = rows.open_operations(Some(project))?;
             Ok::<_, AuthorityError>((rows.project(project)?, rows.backends(project)?, quota_of(rows, Some(project))?, open))
         })?;
         let mut to_observe = Vec::new();
-        for (index, backend) in backends.iter().enumerate() {
+        for (index, backend) in backends.iter_mut().enumerate() {
+            self.with_server_fingerprint(backend)?;
             if !backend.spec.is_record_only() {
                 to_observe.push((index, self.placement(backend)?));
             }
@@ -125,5 +128,6 @@ fn recorded(row: BackendRow) -> ActualBackend {
         created_at: row.created_at,
         expires_at: row.expires_at,
         observation: Observation::as_recorded(RunState::Recorded),
+        other_variables: BTreeSet::new(),
     }
 }

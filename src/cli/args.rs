@@ -209,6 +209,9 @@ pub(crate) struct Apply {
 pub(crate) struct Destroy {
     /// The backends; all of the project when none is named.
     pub(crate) names: Vec<BackendName>,
+    /// Drop their databases on servers of yours as well; they stay otherwise.
+    #[arg(long, requires = "allow_destroy", env = "CONVEXINFRA_WITH_DATABASE")]
+    pub(crate) with_database: bool,
     #[command(flatten)]
     pub(crate) consent: Consent,
 }
@@ -350,6 +353,9 @@ pub(crate) struct Deprovision {
     /// Allow that this backend and its data are destroyed.
     #[arg(long, value_name = "NAME", value_delimiter = ',', env = "CONVEXINFRA_ALLOW_DESTROY")]
     pub(crate) allow_destroy: Vec<BackendName>,
+    /// Drop its database on a server of yours as well; it stays otherwise.
+    #[arg(long, requires = "allow_destroy", env = "CONVEXINFRA_WITH_DATABASE")]
+    pub(crate) with_database: bool,
 }
 
 #[derive(Debug, Args)]

@@ -7,9 +7,11 @@ use std::fs;
 use std::path::Path;
 
 use crate::control::{ControlError, ControlPlane, KeyNeed};
+use crate::convex::database_url::server_part;
+use crate::convex::environment;
 use crate::model::{
-    BackendName, Desired, FieldPath, Fingerprint, FingerprintKey, ProjectName, Secret, SecretRef, SecretSource, SecretState,
-    secret_slots,
+    BackendName, Desired, FieldPath, Fingerprint, FingerprintKey, ProjectName, STORAGE_SERVER, STORAGE_URL, Secret, SecretRef,
+    SecretSource, SecretState, secret_slots,
 };
 
 /// How large a secret in a file may be.
@@ -107,6 +109,12 @@ fn value(reference: &SecretRef, folder: &Path) -> Option<Secret> {
     }
 }
 
+/// Why Convex would not take a value, as far as one value tells. Never shows any of it.
+fn unusable(path: &FieldPath, secret: &Secret) -> Option<String> {
+    let name = path.as_str().strip_prefix("env.")?;
+    environment::check_one(name, secret.expose()).err().map(|error| error.to_string())
+}
+
 impl Values {
     fn insert(&mut self, name: &BackendName, path: FieldPath, secret: Secret) {
         self.found.entry(name.clone()).or_default().insert(path, secret);
@@ -131,15 +139,37 @@ impl Values {
     pub(crate) fn describe(&self, desired: &mut Desired, keys: &Keyring) {
         for (name, backend) in &mut desired.backends {
             for (path, secret) in self.found.get(name).into_iter().flatten() {
-                let state = match keys {
-                    Keyring::Key(key) => SecretState::Known(key.fingerprint(secret.expose())),
+                let state = |value: &str| match keys {
+                    Keyring::Key(key) => SecretState::Known(key.fingerprint(value)),
                     Keyring::NoneYet => SecretState::Unkeyed,
                     Keyring::Withheld => SecretState::Withheld,
                 };
-                backend.secrets.insert(path.clone(), state);
+                backend.secrets.insert(
+                    path.clone(),
+                    match unusable(path, secret) {
+                        Some(why) => SecretState::Unusable(why),
+                        None => state(secret.expose()),
+                    },
+                );
+                if path.as_str() == STORAGE_URL {
+                    match server_part(&backend.spec.storage, secret) {
+                        Ok(part) => drop(backend.secrets.insert(FieldPath::new(STORAGE_SERVER), state(&part))),
+                        Err(error) => drop(backend.secrets.insert(path.clone(), SecretState::Unusable(error.to_string()))),
+                    }
+                }
+            }
+            let variables = self.found.get(name).into_iter().flatten();
+            let sizes =
+                variables.filter_map(|(path, value)| Some(path.as_str().strip_prefix("env.")?.len() + value.expose().len()));
+            let (count, bytes) = sizes.fold((0, 0), |(count, bytes), size| (count + 1, bytes + size));
+            if let Err(error) = environment::check_totals(count, bytes) {
+                backend.secrets.insert(FieldPath::new("env"), SecretState::Unusable(error.to_string()));
             }
             for (path, reference) in self.missing(name) {
                 backend.secrets.insert(path.clone(), SecretState::Unavailable(reference.clone()));
+                if path.as_str() == STORAGE_URL {
+                    backend.secrets.insert(FieldPath::new(STORAGE_SERVER), SecretState::Unavailable(reference.clone()));
+                }
             }
         }
     }

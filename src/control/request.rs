@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Actor, BackendName, BackendSpec, FieldPath, Finding, OperationId, ProjectName, Revision, Secret, StepKey, Timestamp,
+    Actor, BackendName, BackendSpec, DatabaseDisposal, FieldPath, Finding, OperationId, ProjectName, Revision, Secret, StepKey,
+    Timestamp,
 };
 
 /// How long a lease lasts without being renewed, in seconds.
@@ -107,7 +108,10 @@ pub enum Work {
         renamed_from: Option<BackendName>,
     },
     /// Take it away with its data. The caller has seen to it that somebody allowed that by name.
-    Remove,
+    Remove {
+        /// What becomes of its database on a server of the user's own.
+        database: DatabaseDisposal,
+    },
 }
 
 /// How an operation ended.

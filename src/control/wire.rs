@@ -13,8 +13,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Attempt, ControlError, Credentials, Holder, Work};
 use crate::model::{
-    BackendName, BackendSpec, Exit, FieldPath, Finding, IssuedToken, OperationId, OperationRecord, ProjectName, Secret,
-    StepKey, Timestamp, TokenId, TokenRecord,
+    BackendName, BackendSpec, DatabaseDisposal, Exit, FieldPath, Finding, IssuedToken, OperationId, OperationRecord,
+    ProjectName, Secret, StepKey, Timestamp, TokenId, TokenRecord,
 };
 
 /// What every path of this version begins with.
@@ -139,7 +139,11 @@ pub enum WorkDocument {
         renamed_from: Option<BackendName>,
     },
     /// Take it away with its data.
-    Remove {},
+    Remove {
+        /// What becomes of its database on a server of the user's own; left there unless it is said otherwise.
+        #[serde(default)]
+        database: DatabaseDisposal,
+    },
 }
 
 impl From<Work> for WorkDocument {
@@ -149,7 +153,7 @@ impl From<Work> for WorkDocument {
                 let secrets = secrets.into_iter().map(|(path, value)| (path, SecretText(value))).collect();
                 Self::Put { spec, secrets, renamed_from }
             }
-            Work::Remove => Self::Remove {},
+            Work::Remove { database } => Self::Remove { database },
         }
     }
 }
@@ -161,7 +165,7 @@ impl From<WorkDocument> for Work {
                 let secrets = secrets.into_iter().map(|(path, value)| (path, value.0)).collect();
                 Self::Put { spec, secrets, renamed_from }
             }
-            WorkDocument::Remove {} => Self::Remove,
+            WorkDocument::Remove { database } => Self::Remove { database },
         }
     }
 }

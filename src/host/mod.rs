@@ -5,6 +5,7 @@
 
 mod acting;
 mod adopt;
+mod database;
 mod drive;
 mod environment;
 mod home;
@@ -274,9 +275,10 @@ impl Host {
         snapshot.backends = view.backends;
         snapshot.quota = view.quota;
         snapshot.operations = view.operations;
-        for (index, observation) in self.observe_all(&view.to_observe, &fingerprints).await {
+        for (index, observation, other_variables) in self.observe_all(&view.to_observe, &fingerprints).await {
             if let Some(backend) = snapshot.backends.get_mut(index) {
                 backend.observation = observation;
+                backend.other_variables = other_variables;
             }
         }
         Ok(snapshot)

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Host, environment};
+use super::{Host, database, environment};
 use crate::authority::{Effect, EffectEnd, EffectFailure};
 use crate::control::Notice;
 use crate::convex::deployment::{Readiness, ready};
@@ -25,6 +25,8 @@ impl Host {
     /// Carries out one effect.
     pub(super) async fn perform(&self, effect: Effect, notice: Notice<'_>) -> EffectEnd {
         match effect {
+            Effect::PrepareDatabase(placement) => database::prepare(&placement, notice).await,
+            Effect::ReleaseDatabase(placement, disposal) => database::release(&placement, disposal, notice).await,
             Effect::Ensure(placement) => match self.provider(placement.spec.provider) {
                 Err(finding) => refused(finding),
                 Ok(provider) => match provider.ensure(&placement, notice).await {
@@ -128,12 +130,12 @@ fn plain(finding: Finding) -> EffectFailure {
     EffectFailure { finding, port_taken: None }
 }
 
-fn refused(finding: Finding) -> EffectEnd {
+pub(super) fn refused(finding: Finding) -> EffectEnd {
     EffectEnd::Failed(plain(finding))
 }
 
 /// An error with everything below it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

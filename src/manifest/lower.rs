@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::rules::{Backend, Document};
 use super::tree::{EngineView, Node, Value, View};
 use crate::model::{
-    BackendName, BackendSpec, BucketNames, Budget, DEFAULT_ENV_FILE, Desired, DesiredBackend, Digest, DockerSettings,
-    EnvFileTarget, Files, FlySettings, KubernetesSettings, LocalSettings, Moved, Origins, ProjectName, ProviderKind,
-    ProviderSettings, PullPolicy, Resources, S3Credentials, S3Files, SecretSource, ServerStorage, SimulatedSettings, Storage,
-    TextValue, Tls, Tuning,
+    BackendName, BackendSpec, BucketNames, Budget, DEFAULT_ENV_FILE, DatabaseRole, Desired, DesiredBackend, Digest,
+    DockerSettings, EnvFileTarget, Files, FlySettings, KubernetesSettings, LocalSettings, Moved, Origins, ProjectName,
+    ProviderKind, ProviderSettings, PullPolicy, Resources, S3Credentials, S3Files, SecretSource, ServerStorage,
+    SimulatedSettings, Storage, TextValue, Tls, Tuning,
 };
 
 /// What the manifest wants; nothing when something that a rule asks for is not there.
@@ -89,6 +89,10 @@ fn storage(view: &EngineView<'_, '_>) -> Option<Storage> {
         tls: match view.get("tls").map(|entry| &entry.value) {
             Some(Value::Tls(tls)) => tls.clone(),
             _ => Tls::default(),
+        },
+        role: match view.view.word("role") {
+            Some("least_privilege") => DatabaseRole::LeastPrivilege,
+            _ => DatabaseRole::Url,
         },
     };
     match view.view.word("engine").unwrap_or("sqlite") {

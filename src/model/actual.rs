@@ -2,7 +2,7 @@
 //!
 //! Must not do: hold a secret in clear, or know how it was observed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -93,6 +93,10 @@ pub struct ActualBackend {
     pub expires_at: Option<Timestamp>,
     /// What is seen of it now.
     pub observation: Observation,
+    /// The names of Convex environment variables that it has and that nobody asked for; they are left alone. Looked for
+    /// only where some were asked for.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
+    pub other_variables: BTreeSet<String>,
 }
 
 /// How far the last operation on a backend got.

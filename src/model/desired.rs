@@ -52,6 +52,8 @@ pub enum SecretState {
     Unavailable(SecretRef),
     /// Its value is at hand, but whoever plans may not know the key to fingerprint it with.
     Withheld,
+    /// Its value is at hand and of no use, and this is why. Never shows any of it.
+    Unusable(String),
 }
 
 /// The env file that a manifest's only backend has when it names none.

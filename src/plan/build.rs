@@ -9,7 +9,8 @@ use super::effect::Effect;
 use super::{Action, Change, Drift, FORMAT, Lint, Plan, Reason, Refusal, Step, StepId, Summary, Task};
 use super::{check, graph, lint, policy};
 use crate::model::{
-    ActualBackend, Address, BackendName, Data, Desired, DesiredBackend, Digest, EnvFileActual, FieldPath, Phase, Snapshot,
+    ActualBackend, Address, BackendName, Data, DatabaseDisposal, Desired, DesiredBackend, Digest, EnvFileActual, FieldPath,
+    Phase, Snapshot,
 };
 
 /// Everything that planning compares the manifest with.
@@ -28,6 +29,8 @@ pub struct Intent {
     pub scope: Scope,
     /// Whether it takes away what it is about instead of bringing it about.
     pub destroy: bool,
+    /// What becomes of databases on servers of the user's own when their backends are taken away.
+    pub database: DatabaseDisposal,
     /// Whether this repository takes the project over from the one that it was last applied from.
     pub take_over: bool,
 }
@@ -129,6 +132,7 @@ impl<'a> Draft<'a> {
         let address = Address::backend(name);
         self.refusals.extend(policy::provider_available(name, wanted, &self.actual.snapshot.control_plane));
         self.refusals.extend(policy::storage_available(name, wanted));
+        self.refusals.extend(policy::usable_secrets(name, wanted));
         self.lints.extend(lint::specification(name, wanted));
         let existing = self.existing.get(name).copied();
         self.lints.extend(lint::expiry(name, wanted, existing, &self.actual.snapshot.control_plane));
@@ -151,6 +155,7 @@ impl<'a> Draft<'a> {
         let diff::Difference { mut changes, not_compared } = diff::difference(wanted, existing);
         self.lints.extend(not_compared.iter().map(|path| lint::not_compared(name, path, wanted)));
         self.lints.extend(lint::changes(name, &changes));
+        self.lints.extend(lint::other_variables(name, wanted, existing));
         self.refusals.extend(policy::changes(name, existing, wanted, &changes));
         let drifted = self.observe(&address, existing);
         if let Some(old) = &renamed_from {
@@ -226,8 +231,10 @@ impl<'a> Draft<'a> {
                 (true, _) => Reason::Asked,
                 (false, _) => Reason::Gone,
             };
-            let task = Task::Remove { backend: backend.name.clone() };
-            self.step(Address::backend(asked), Action::Destroy, reason, diff::destruction(backend), task);
+            let database = self.intent.database;
+            self.lints.extend(lint::database_stays(asked, backend, database));
+            let task = Task::Remove { backend: backend.name.clone(), database };
+            self.step(Address::backend(asked), Action::Destroy, reason, diff::destruction(backend, database), task);
         }
     }
 

@@ -5,8 +5,8 @@
 use super::diff::changed;
 use super::{Change, Lint};
 use crate::model::{
-    ActualBackend, Address, BackendName, ControlPlane, Desired, DesiredBackend, Expiry, FieldPath, Files, ProviderKind,
-    Release, ReleaseOrder, SecretState, TextValue,
+    ActualBackend, Address, BackendName, ControlPlane, DatabaseDisposal, Desired, DesiredBackend, Expiry, FieldPath, Files,
+    ProviderKind, Release, ReleaseOrder, SecretState, TextValue,
 };
 
 /// The code that says that a secret was not compared.
@@ -199,6 +199,34 @@ pub(super) fn changes(name: &BackendName, changes: &[Change]) -> Vec<Lint> {
         say("plan.protection_ends", format!("after this, a plan may destroy `{name}`"));
     }
     lints
+}
+
+/// A database that outlives its backend.
+pub(super) fn database_stays(name: &BackendName, existing: &ActualBackend, disposal: DatabaseDisposal) -> Option<Lint> {
+    let stays = existing.recorded.has_own_server() && disposal == DatabaseDisposal::Leave;
+    stays.then(|| {
+        let message = format!(
+            "its database `{}` stays on its server with all documents, and a backend of the same name takes it up again; \
+             `--with-database` drops it as well",
+            existing.instance_name.database()
+        );
+        lint("plan.database_stays", Address::backend(name), message)
+    })
+}
+
+/// Variables that somebody else set.
+pub(super) fn other_variables(name: &BackendName, wanted: &DesiredBackend, existing: &ActualBackend) -> Option<Lint> {
+    // One that the manifest names by now is about to be its own.
+    let others: Vec<String> = existing
+        .other_variables
+        .iter()
+        .filter(|variable| !wanted.spec.env.contains_key(*variable))
+        .map(|variable| format!("`{variable}`"))
+        .collect();
+    (!others.is_empty()).then(|| {
+        let message = format!("it also has {}, which the manifest does not name and which are left alone", others.join(", "));
+        lint("plan.other_variables", Address::backend(name), message)
+    })
 }
 
 /// A backend that could not be looked at.

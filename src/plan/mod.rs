@@ -18,7 +18,9 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Address, BackendName, BackendSpec, Deviation, Digest, EnvFileTarget, FieldPath, ProjectName, Revision};
+use crate::model::{
+    Address, BackendName, BackendSpec, DatabaseDisposal, Deviation, Digest, EnvFileTarget, FieldPath, ProjectName, Revision,
+};
 
 pub use build::{Actual, Intent, Scope, build};
 pub use check::{PlanDefect, check};
@@ -179,6 +181,8 @@ pub enum Task {
     Remove {
         /// The backend.
         backend: BackendName,
+        /// What becomes of its database on a server of the user's own.
+        database: DatabaseDisposal,
     },
     /// Write the coordinates of a backend into its env file.
     WriteEnvFile {

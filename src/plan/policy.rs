@@ -8,7 +8,7 @@ use super::diff::changed;
 use super::{Action, Change, Effect, Plan, Refusal, Step, Task};
 use crate::model::{
     ActualBackend, Address, BackendName, BackendSpec, ByteSize, ControlPlane, Cpus, Desired, DesiredBackend, Excess, Moved,
-    ProviderKind, ReleaseOrder, Snapshot, Storage, Usage,
+    ProviderKind, ReleaseOrder, SecretState, Snapshot, Storage, Usage,
 };
 
 fn refusal(code: &str, address: Option<Address>, message: String) -> Refusal {
@@ -29,12 +29,11 @@ pub(super) fn provider_available(name: &BackendName, wanted: &DesiredBackend, co
     ))
 }
 
-/// Refuses a database server with the provider that has none.
+/// Refuses a database server that nobody would run.
 pub(super) fn storage_available(name: &BackendName, wanted: &DesiredBackend) -> Option<Refusal> {
     let managed = wanted.spec.storage.server().is_some_and(|server| server.managed);
     let postgres = matches!(wanted.spec.storage, Storage::Postgres(_));
     let message = match wanted.spec.provider {
-        ProviderKind::Local if managed => "provider `local` runs no database server of its own; give it `storage.url`",
         ProviderKind::Docker if managed && !postgres => {
             "provider `docker` runs PostgreSQL servers of its own and no MySQL; write `engine = \"postgres\"`, or give it `storage.url`"
         }
@@ -43,17 +42,32 @@ pub(super) fn storage_available(name: &BackendName, wanted: &DesiredBackend) -> 
     if !message.is_empty() {
         return Some(refusal("plan.storage_unavailable", Some(Address::backend(name)), message.to_owned()));
     }
-    let unavailable = wanted.spec.provider == ProviderKind::Simulated && wanted.spec.storage.server().is_some();
+    let here = matches!(wanted.spec.provider, ProviderKind::Simulated | ProviderKind::Local);
+    let unavailable = here && wanted.spec.storage.server().is_some_and(|server| server.managed);
     unavailable.then(|| {
         refusal(
             "plan.storage_unavailable",
             Some(Address::backend(name)),
             format!(
-                "provider `simulated` keeps documents in SQLite only, not in `{}`; use `local` or `docker`, or leave `storage` out",
-                wanted.spec.storage.engine()
+                "provider `{}` runs no database server, so `storage.managed` takes effect with `docker` only; name a server of yours \
+                 with `storage.url`",
+                wanted.spec.provider
             ),
         )
     })
+}
+
+/// Refuses values from outside that are of no use, before anything is begun with them.
+pub(super) fn usable_secrets(name: &BackendName, wanted: &DesiredBackend) -> Vec<Refusal> {
+    let unusable = wanted.secrets.iter().filter_map(|(path, state)| match state {
+        SecretState::Unusable(why) => Some((path, why)),
+        SecretState::Known(_) | SecretState::Unkeyed | SecretState::Unavailable(_) | SecretState::Withheld => None,
+    });
+    unusable
+        .map(|(path, why)| {
+            refusal("plan.value_unusable", Some(Address::backend(name)), format!("`{path}` is of no use: {why}"))
+        })
+        .collect()
 }
 
 /// Refuses a rename onto a name that is in use.
@@ -193,7 +207,7 @@ pub(super) fn quota(steps: &[Step], snapshot: &Snapshot) -> Vec<Refusal> {
         snapshot.backends.iter().map(|backend| (&backend.name, &backend.recorded)).collect();
     let before = Usage::of(specs.values().copied());
     for step in steps {
-        if let Some(Task::Put { renamed_from: Some(old), .. } | Task::Remove { backend: old }) = &step.task {
+        if let Some(Task::Put { renamed_from: Some(old), .. } | Task::Remove { backend: old, .. }) = &step.task {
             specs.remove(old);
         }
     }

@@ -49,6 +49,7 @@ fn existing(key: &str, spec: BackendSpec) -> ActualBackend {
         created_at: Timestamp(0),
         expires_at: None,
         observation: Observation::as_recorded(RunState::Running),
+        other_variables: std::collections::BTreeSet::new(),
     }
 }
 
@@ -341,7 +342,7 @@ fn another_repository_is_told_before_anything_is_planned_away() {
 fn destroying_takes_only_what_was_named() {
     let actual = actual(vec![existing("a", spec(ProviderKind::Simulated)), existing("b", spec(ProviderKind::Simulated))]);
     let wanted = desired(&[("a", wanted(spec(ProviderKind::Simulated))), ("b", wanted(spec(ProviderKind::Simulated)))]);
-    let intent = Intent { scope: Scope::Only([name("b")].into()), destroy: true, take_over: false };
+    let intent = Intent { scope: Scope::Only([name("b")].into()), destroy: true, ..Intent::default() };
     let plan = build(&wanted, &actual, &intent);
     assert_eq!((ids(&plan), plan.steps[0].reason), (vec!["destroy:backend.b"], Reason::Asked));
 }
@@ -376,7 +377,7 @@ fn nothing_but_protection_stands_in_the_way_of_destroying() {
     let destroy = |names: &[&str]| Intent {
         scope: Scope::Only(names.iter().map(|text| name(text)).collect()),
         destroy: true,
-        take_over: false,
+        ..Intent::default()
     };
     let both = actual(vec![existing("dev", spec(ProviderKind::Docker)), existing("prod", hungry)]);
     let plan = build(&wanted, &both, &destroy(&["dev"]));
@@ -512,4 +513,60 @@ fn a_time_to_live_says_what_this_control_plane_makes_of_it() {
     // What is only made now has its whole time before it.
     existing.snapshot.backends.clear();
     assert!(codes(&existing).is_empty());
+}
+
+#[test]
+fn a_database_stays_unless_it_is_asked_for_by_its_own_flag() {
+    let mut server = spec(ProviderKind::Simulated);
+    server.storage = Storage::Postgres(ServerStorage { url: Some(SecretRef::Env("URL".into())), ..ServerStorage::default() });
+    let mut silent = server.clone();
+    silent.settings.simulated.listen = false;
+    let mut managed = server.clone();
+    managed.storage = Storage::Postgres(ServerStorage { managed: true, ..ServerStorage::default() });
+    let plan = |spec: &BackendSpec, database| {
+        let intent = Intent { destroy: true, database, ..Intent::default() };
+        let plan = build(&desired(&[]), &actual(vec![existing("dev", spec.clone())]), &intent);
+        let change = plan.steps[0].changes.iter().find(|change| change.path.as_str() == "storage.database").cloned();
+        (change.map(|change| (change.before, change.after)), plan.lints.iter().any(|lint| lint.code == "plan.database_stays"))
+    };
+    let name = Some("gremlin_dev".to_owned());
+    let stays = (Some((name.clone(), Some("left on its server".to_owned()))), true);
+    assert_eq!(plan(&server, DatabaseDisposal::Leave), stays);
+    assert_eq!(plan(&server, DatabaseDisposal::Drop), (Some((name, None)), false));
+    // Neither a record nor the provider's own server has a database that outlives it.
+    for spec in [silent, managed, spec(ProviderKind::Simulated)] {
+        assert_eq!(plan(&spec, DatabaseDisposal::Leave), (None, false));
+    }
+}
+
+#[test]
+fn what_convex_would_not_take_is_refused_before_anything_is_done() {
+    let mut one = wanted(spec(ProviderKind::Simulated));
+    one.spec.env.insert("A".into(), SecretSource::Reference(SecretRef::Env("A".into())));
+    one.secrets.insert(FieldPath::new("env.A"), SecretState::Unusable("too large".into()));
+    let plan = build(&desired(&[("dev", one)]), &actual(Vec::new()), &Intent::default());
+    assert_eq!(codes(&plan.refusals), ["plan.value_unusable"]);
+    assert_eq!(plan.refusals[0].message, "`env.A` is of no use: too large");
+}
+
+#[test]
+fn variables_of_others_are_named_and_nothing_is_done_about_them() {
+    let mut spec = spec(ProviderKind::Simulated);
+    spec.env.insert("OURS".into(), SecretSource::Literal("x".into()));
+    let mut there = existing("dev", spec.clone());
+    there.secrets.insert(FieldPath::new("env.OURS"), FingerprintKey::new([1; 32]).fingerprint("x"));
+    there.other_variables = ["OURS_SOON".to_owned(), "THEIRS".to_owned()].into();
+    let mut now = wanted(spec);
+    let known = || SecretState::Known(FingerprintKey::new([1; 32]).fingerprint("x"));
+    now.secrets.insert(FieldPath::new("env.OURS"), known());
+    let look = |now: &DesiredBackend| {
+        let plan = build(&desired(&[("dev", now.clone())]), &actual(vec![there.clone()]), &Intent::default());
+        (plan.steps.len(), plan.lints.first().map(|lint| lint.message.clone()).unwrap_or_default())
+    };
+    let (steps, said) = look(&now);
+    assert!(steps == 0 && said.contains("`OURS_SOON`, `THEIRS`"), "{said}");
+    now.spec.env.insert("OURS_SOON".into(), SecretSource::Literal("y".into()));
+    now.secrets.insert(FieldPath::new("env.OURS_SOON"), known());
+    let (steps, said) = look(&now);
+    assert!(steps == 1 && said.contains("has `THEIRS`, "), "{said}");
 }

@@ -78,6 +78,9 @@ pub struct StatusEntry {
     pub expires_at: Option<String>,
     /// Where it differs from what was last applied.
     pub drift: Vec<Deviation>,
+    /// The names of Convex environment variables that it has and that nobody asked for; looked for only where some were
+    /// asked for.
+    pub other_variables: Vec<String>,
 }
 
 impl StatusEntry {
@@ -95,6 +98,7 @@ impl StatusEntry {
             created_at: backend.created_at.to_string(),
             expires_at: backend.expires_at.as_ref().map(Timestamp::to_string),
             drift: backend.observation.deviations.clone(),
+            other_variables: backend.other_variables.iter().cloned().collect(),
         }
     }
 
@@ -150,6 +154,13 @@ pub fn status_table(document: &StatusDocument, style: Style) -> String {
         for row in &rows {
             text.push_str(&format!("{}\n", line([&row[0], &row[1], &row[2], &row[3]]).trim_end()));
         }
+    }
+    for entry in document.backends.iter().filter(|entry| !entry.other_variables.is_empty()) {
+        text.push_str(&format!(
+            "{} has variables that the manifest does not name: {}\n",
+            entry.name,
+            entry.other_variables.join(", ")
+        ));
     }
     if let Some(holder) = &document.lease {
         text.push_str(&format!(

@@ -105,6 +105,7 @@ impl House {
             providers: vec![Box::new(Gate(Arc::clone(&gate)))],
             connections: Connections::default(),
             first_port: None,
+            local_binaries: crate::host::LocalBinaries::ReleasesOnly,
         }));
         let serving = host.serve("http://test").await.unwrap();
         let control = host.acting_as(Actor::control_plane());

@@ -10,7 +10,7 @@ use crate::cli::saved_plan;
 use crate::cli::secrets::{self, Comparison, Keyring};
 use crate::control::{ControlPlane, KeyNeed};
 use crate::model::{AddressKind, Exit, FieldPath, Finding, Report, Snapshot};
-use crate::plan::{Action, Actual, Intent, Plan, Scope, build};
+use crate::plan::{Action, Actual, Intent, Plan, build};
 use crate::render;
 
 /// Shows the plan.
@@ -50,7 +50,7 @@ fn exit(plan: &Plan, detailed: bool) -> Exit {
 
 /// What a plan for all of the manifest is about.
 pub(super) fn intent(scope: &PlanScope) -> Intent {
-    Intent { scope: Scope::All, destroy: false, take_over: scope.take_over }
+    Intent { take_over: scope.take_over, ..Intent::default() }
 }
 
 /// Looks at everything that may be looked at, and plans.

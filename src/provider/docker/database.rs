@@ -13,7 +13,7 @@ use super::image::Image;
 use super::launch_file::{Owner, PrivateFiles};
 use super::names::{Names, Role, labels};
 use super::wanted::{Limits, Wanted};
-use crate::model::{FieldPath, Placement, Secret, SecretRef, ServerStorage, Storage, Tls};
+use crate::model::{DatabaseRole, FieldPath, Placement, Secret, SecretRef, ServerStorage, Storage, Tls};
 use crate::provider::ProviderError;
 
 /// Where the image keeps its data.
@@ -59,6 +59,7 @@ pub(super) fn connect(placement: &mut Placement, names: &Names) {
         region: None,
         // The connection does not leave the network of the two containers.
         tls: Tls::Disable,
+        role: DatabaseRole::Url,
     });
 }
 

@@ -97,7 +97,7 @@ async fn start(
     }
     let request = Request { step, backend, work: work.into() };
     // A time to live that ends sooner is a removal too, only later.
-    if matches!(request.work, Work::Remove) || server.host.shortens_life(&caller.project, &request)? {
+    if matches!(request.work, Work::Remove { .. }) || server.host.shortens_life(&caller.project, &request)? {
         caller.bearer.may(Scope::Destroy, Some(&caller.project))?;
     }
     if server.phase() != Phase::Serving {
