@@ -41,6 +41,7 @@
 //! | [`provider`] | places to run backends: one folder or file each | know plans, the store or a sibling |
 //! | [`simulator`] | a stand-in backend that answers the admin endpoints | run functions |
 //! | [`host`] | an authority at home in this process, with its providers | decide what the authority decides |
+//! | [`server`] | a host behind HTTP: routes, tokens, limits, logs | decide what the authority decides |
 //! | [`apply`] | a pure scheduler, an executor, events | decide what the plan decides |
 //! | [`render`] | nouns → text: plan, progress, status, errors | write anywhere |
 //! | [`schema`] | the schemas of all documents, made from the types | describe by hand what a type says |
@@ -76,5 +77,6 @@ pub mod plan;
 pub mod provider;
 pub mod render;
 pub mod schema;
+pub mod server;
 pub mod simulator;
 pub mod store;

@@ -6,6 +6,7 @@ use crate::apply::Event;
 use crate::manifest;
 use crate::plan::Plan;
 use crate::render::{ErrorDocument, StatusDocument};
+use crate::server;
 
 /// A document that has a schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,11 +21,13 @@ pub enum Document {
     Error,
     /// What there is.
     Status,
+    /// The contract of a served control plane, as OpenAPI.
+    ControlPlane,
 }
 
 impl Document {
     /// Every document.
-    pub const ALL: [Self; 5] = [Self::Manifest, Self::Plan, Self::Events, Self::Error, Self::Status];
+    pub const ALL: [Self; 6] = [Self::Manifest, Self::Plan, Self::Events, Self::Error, Self::Status, Self::ControlPlane];
 
     /// The file below `schema/` that holds its schema.
     pub fn file(self) -> &'static str {
@@ -34,6 +37,7 @@ impl Document {
             Self::Events => "events.schema.json",
             Self::Error => "error.schema.json",
             Self::Status => "status.schema.json",
+            Self::ControlPlane => "control-plane.openapi.json",
         }
     }
 }
@@ -46,6 +50,7 @@ pub fn text(document: Document) -> String {
         Document::Events => schemars::schema_for!(Event).to_value(),
         Document::Error => schemars::schema_for!(ErrorDocument<'_>).to_value(),
         Document::Status => schemars::schema_for!(StatusDocument).to_value(),
+        Document::ControlPlane => server::openapi(),
     };
     // A value of plain JSON always prints.
     let mut text = serde_json::to_string_pretty(&schema).unwrap_or_default();

@@ -22,9 +22,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("simulator", &["model", "convex"]),
     // A shell over the authority: it plugs things together.
     ("host", &["model", "control", "authority", "convex", "store", "provider"]),
+    ("server", &["model", "control", "authority", "host"]),
     ("apply", &["model", "plan", "control"]),
     ("render", &["model", "manifest", "plan", "apply", "control"]),
-    ("schema", &["manifest", "plan", "apply", "render"]),
+    ("schema", &["manifest", "plan", "apply", "render", "server"]),
     (
         "cli",
         &[
@@ -41,6 +42,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "apply",
             "render",
             "schema",
+            "server",
             "store",
         ],
     ),
@@ -51,6 +53,8 @@ const ARROWS: &[(&str, &[&str])] = &[
 const NARROW: &[(&str, &str, &[&str])] = &[
     // The scheduler and the events read a plan; they never make one.
     ("apply", "plan", &["Action", "Lint", "Plan", "Reason", "Step", "StepId", "Summary", "Task"]),
+    // Who may: everything else of the authority is behind the host.
+    ("server", "authority", &["Bearer"]),
     // Only to say who holds a lease.
     ("render", "control", &["Holder"]),
     ("authority", "provider", &["Provider", "Observation"]),
@@ -101,6 +105,7 @@ const WRITERS: &[(&str, &str)] = &[
     ("cli/mod.rs", "prints what clap says"),
     ("cli/failure.rs", "asks how wide the terminal is"),
     ("cli/command/apply.rs", "asks whether there is a terminal to ask on"),
+    ("server/logging.rs", "the log of a server"),
     ("simulator/log.rs", "a backend's own log"),
     ("simulator/start.rs", "prints the key that was asked for, as the real binary does"),
     ("provider/process/detach.rs", "hands its standard error to the command that waits for it"),

@@ -36,7 +36,7 @@ fn the_files_are_fresh() {
 #[test]
 fn every_schema_is_printed_by_the_command() {
     let desk = Desk::new("");
-    for (word, document) in ["manifest", "plan", "events", "error", "status"].into_iter().zip(Document::ALL) {
+    for (word, document) in ["manifest", "plan", "events", "error", "status", "control-plane"].into_iter().zip(Document::ALL) {
         assert_eq!(desk.done(&format!("schema {word}")).out, text(document), "{word}");
     }
 }

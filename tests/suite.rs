@@ -12,6 +12,7 @@ mod manifest;
 mod provider;
 mod scenario;
 mod schema;
+mod served;
 mod simulator;
 mod surroundings;
 mod transcript;

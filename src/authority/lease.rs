@@ -91,6 +91,18 @@ impl<S: Store> Authority<S> {
         self.store.read(|rows| Ok(rows.lease(project)?.and_then(|row| current_holder(&row, now, &liveness))))
     }
 
+    /// How many projects somebody is changing now, as far as their leases say.
+    pub fn leases(&self, now: Timestamp) -> Result<usize, AuthorityError> {
+        self.store.read(|rows| {
+            let mut held = 0;
+            for project in rows.projects()? {
+                let row = rows.lease(&project)?;
+                held += usize::from(row.is_some_and(|row| current_holder(&row, now, &|_| Liveness::Unknown).is_some()));
+            }
+            Ok(held)
+        })
+    }
+
     /// Notes where a project is at home.
     pub fn settle(
         &self,

@@ -24,7 +24,7 @@ pub use operation::{Driver, Operation};
 pub use resume::Resumed;
 pub use token::{Bearer, TOKEN_PREFIX};
 pub use vault::{MasterKey, Vault, VaultError};
-pub use view::ProjectView;
+pub use view::{ProjectView, Totals};
 
 use crate::control::ControlError;
 use crate::model::Finding;

@@ -4,7 +4,7 @@
 
 use super::quota::quota_of;
 use super::resume::operation_record;
-use super::{Authority, AuthorityError};
+use super::{Authority, AuthorityError, allocation};
 use crate::control::{ControlError, Credentials};
 use crate::model::{
     ActualBackend, BackendName, Observation, OperationRecord, Placement, ProjectName, Quota, Revision, RunState, Usage,
@@ -26,6 +26,19 @@ pub struct ProjectView {
     pub quota: Quota,
     /// Its operations that have not ended.
     pub operations: Vec<OperationRecord>,
+}
+
+/// How much there is over all projects.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Projects.
+    pub projects: usize,
+    /// Their backends together.
+    pub backends: usize,
+    /// Pairs of ports that were handed out.
+    pub port_pairs_used: usize,
+    /// Pairs of ports that can be handed out.
+    pub port_pairs_free: usize,
 }
 
 impl<S: Store> Authority<S> {
@@ -59,6 +72,20 @@ impl<S: Store> Authority<S> {
     /// What all backends of a project ask for together.
     pub fn usage(&self, project: &ProjectName) -> Result<Usage, AuthorityError> {
         self.store.read(|rows| Ok(rows.usage(project)?))
+    }
+
+    /// How much there is over all projects.
+    pub fn totals(&self) -> Result<Totals, AuthorityError> {
+        self.store.read(|rows| {
+            let projects = rows.projects()?;
+            let mut totals = Totals { projects: projects.len(), ..Totals::default() };
+            for project in &projects {
+                totals.backends += rows.usage(project)?.backends as usize;
+            }
+            totals.port_pairs_used = rows.ports()?.len();
+            totals.port_pairs_free = allocation::pairs(self.first_port).saturating_sub(totals.port_pairs_used);
+            Ok(totals)
+        })
     }
 
     /// One backend as its provider gets it.

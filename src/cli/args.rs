@@ -2,11 +2,14 @@
 //!
 //! Must not do: look at anything but the words and the variables that stand for them.
 
+mod serve;
+
 use std::path::PathBuf;
 
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::serve::{LogFormat, LogLevel, Serve};
 use crate::model::{BackendName, ProjectName, TimeSpan};
 
 const EXIT_CODES: &str = "\
@@ -133,6 +136,11 @@ pub(crate) enum Command {
     Skill(Skill),
     /// Make and check admin keys.
     Key(Key),
+    /// Serve the control plane of this machine to a team.
+    #[command(
+        before_help = "Examples:\n  convexinfra serve --init > operator.token\n  convexinfra serve\n  convexinfra serve --listen 0.0.0.0:7310 --tls-cert cert.pem --tls-key key.pem"
+    )]
+    Serve(Box<Serve>),
     /// Run the stand-in for `convex-local-backend`; takes the same arguments.
     #[command(name = "simulate-backend", disable_help_flag = true)]
     SimulateBackend {
@@ -298,6 +306,8 @@ pub(crate) enum SchemaDocument {
     Error,
     /// What `status --json` prints.
     Status,
+    /// The contract of a served control plane, as OpenAPI.
+    ControlPlane,
 }
 
 #[derive(Debug, Args)]

@@ -33,6 +33,17 @@ pub(crate) fn listen(talk: impl Fn(&str) + Send + 'static) -> watch::Receiver<In
     receiver
 }
 
+/// Ends at the first request to stop. It is listened for from now on.
+pub(crate) fn stop() -> impl Future<Output = ()> {
+    let mut requests = Requests::install();
+    async move {
+        if !requests.next().await {
+            // Nothing can be heard: only the end of the process ends it.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 /// Requests to stop, from the terminal or as a system sends them.
 #[cfg(unix)]
 struct Requests(Option<[tokio::signal::unix::Signal; 2]>);

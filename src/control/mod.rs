@@ -2,6 +2,7 @@
 //!
 //! Must not do: decide anything, know a provider or a store, or print.
 
+mod catalog;
 pub mod client;
 mod error;
 mod request;
@@ -9,6 +10,7 @@ pub mod wire;
 
 use futures_util::future::BoxFuture;
 
+pub use catalog::{Capacity, Catalog, Offer, Price, Used};
 pub use error::ControlError;
 pub use request::{
     Attempt, Claim, Credentials, HistoryCheck, HistoryEntry, Holder, KeyNeed, LEASE_SECONDS, Lease, LogFrom, LogPiece, Notice,

@@ -283,6 +283,13 @@ pub enum Situation {
         /// Which one.
         operation: OperationId,
     },
+    /// The project has no such operation.
+    NoSuchOperation {
+        /// The project.
+        project: ProjectName,
+        /// The id.
+        operation: OperationId,
+    },
     /// There is no such token.
     NoSuchToken {
         /// The id.
@@ -321,6 +328,9 @@ impl ErrorDocument {
             ControlError::OperationRunning { backend, operation } => {
                 (409, Situation::OperationRunning { backend: backend.clone(), operation: operation.clone() })
             }
+            ControlError::NoSuchOperation { project, operation } => {
+                (404, Situation::NoSuchOperation { project: project.clone(), operation: operation.clone() })
+            }
             ControlError::NoSuchToken { id } => (404, Situation::NoSuchToken { id: id.clone() }),
             ControlError::Refused(_) => (422, Situation::Refused),
             ControlError::NotAuthorised(finding) if finding.code.starts_with(NOT_AUTHENTICATED) => {
@@ -354,6 +364,7 @@ impl ErrorDocument {
             Situation::NoSuchBackend { project, backend } => ControlError::NoSuchBackend { project, backend },
             Situation::NotReady { backend } => ControlError::NotReady { backend },
             Situation::OperationRunning { backend, operation } => ControlError::OperationRunning { backend, operation },
+            Situation::NoSuchOperation { project, operation } => ControlError::NoSuchOperation { project, operation },
             Situation::NoSuchToken { id } => ControlError::NoSuchToken { id },
             Situation::Refused => ControlError::Refused(finding),
             Situation::NotAuthenticated | Situation::NotAuthorised => ControlError::NotAuthorised(finding),

@@ -4,6 +4,7 @@
 //! again later, or by the next server.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -28,6 +29,20 @@ pub(super) struct Drivers {
     turns: Mutex<BTreeMap<Place, Weak<tokio::sync::Mutex<()>>>>,
     /// Every operation that runs here, and the number of the last thing it said.
     running: Mutex<BTreeMap<OperationId, watch::Sender<u64>>>,
+    /// How many have ended well here, and how many have not.
+    done: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// What a host has carried out by itself since it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Activity {
+    /// How many operations run now.
+    pub running: u64,
+    /// How many have ended well.
+    pub done: u64,
+    /// How many could not be done.
+    pub failed: u64,
 }
 
 /// An operation that was accepted, now or earlier.
@@ -75,6 +90,14 @@ impl Drivers {
         }
     }
 
+    fn ended(&self, outcome: &Outcome) {
+        let count = match outcome {
+            Outcome::Done { .. } => &self.done,
+            Outcome::Failed { .. } => &self.failed,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// What runs here now.
     pub(super) fn running(&self) -> BTreeSet<OperationId> {
         lock(&self.running).keys().cloned().collect()
@@ -112,7 +135,11 @@ impl Host {
         };
         let (operation, next) = self.tell(|authority| authority.accept(lease, Driver::ControlPlane, actor, &request, now()))?;
         match (operation, next) {
-            (_, Next::Ended(Outcome::Done { operation } | Outcome::Failed { operation, .. })) => Ok(Started { id: operation }),
+            (_, Next::Ended(outcome)) => {
+                self.drivers.ended(&outcome);
+                let (Outcome::Done { operation } | Outcome::Failed { operation, .. }) = outcome;
+                Ok(Started { id: operation })
+            }
             (Some(operation), next) => {
                 let id = operation.id().clone();
                 self.drive(operation, next, turn);
@@ -132,7 +159,11 @@ impl Host {
         tokio::spawn(async move {
             let _turn = turn;
             let listed = Listed { drivers: &host.drivers, id };
-            while let Next::Do(effect) = next {
+            let outcome = loop {
+                let effect = match next {
+                    Next::Do(effect) => effect,
+                    Next::Ended(outcome) => break outcome,
+                };
                 let notice = |message: String| host.note(&listed.id, &message);
                 let end = host.perform(effect, &notice).await;
                 match host.tell(|authority| authority.advance(&mut operation, end, now())) {
@@ -141,7 +172,8 @@ impl Host {
                     // again by the next sweep.
                     Err(_) => return,
                 }
-            }
+            };
+            host.drivers.ended(&outcome);
         });
     }
 
@@ -177,6 +209,13 @@ impl Host {
         Ok(())
     }
 
+    /// What this host has carried out by itself since it was made.
+    pub fn activity(&self) -> Activity {
+        let Drivers { running, done, failed, .. } = &self.drivers;
+        let running = u64::try_from(lock(running).len()).unwrap_or(u64::MAX);
+        Activity { running, done: done.load(Ordering::Relaxed), failed: failed.load(Ordering::Relaxed) }
+    }
+
     fn note(&self, id: &OperationId, message: &str) {
         // What cannot be written down is only not heard by those who come later.
         let Ok(number) = self.tell(|authority| authority.note(id, message)) else { return };
@@ -198,7 +237,9 @@ impl Host {
     ) -> Result<Vec<(u64, OperationEvent)>, ControlError> {
         loop {
             let mut news = lock(&self.drivers.running).get(id).map(watch::Sender::subscribe);
-            let record = self.operation(project, id)?.ok_or_else(|| no_such_operation(id))?;
+            let record = self
+                .operation(project, id)?
+                .ok_or_else(|| ControlError::NoSuchOperation { project: project.clone(), operation: id.clone() })?;
             let notices = self.ask(|authority| authority.notices(id, after))?.unwrap_or_default();
             let mut events: Vec<_> =
                 notices.into_iter().map(|(number, message)| (number, OperationEvent::Notice { message })).collect();
@@ -237,8 +278,4 @@ impl Host {
             }
         }
     }
-}
-
-fn no_such_operation(id: &OperationId) -> ControlError {
-    ControlError::Refused(Finding::new("control.no_such_operation", format!("there is no operation `{id}` in this project")))
 }

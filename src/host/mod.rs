@@ -17,13 +17,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 pub use acting::Acting;
-pub use drive::Started;
+pub use drive::{Activity, Started};
 pub use home::{Home, HomeError};
 pub use process::here;
 pub use serve::{Serving, ServingError};
 
 use crate::authority::{Authority, AuthorityError, Bearer, EntropyError, Vault, store_finding};
-use crate::control::ControlError;
+use crate::control::{Capacity, ControlError, Used};
 use crate::convex::deployment::Connections;
 use crate::model::{
     Actor, Finding, OperationId, OperationRecord, Placement, ProjectName, ProviderKind, Revision, Secret, Snapshot, Timestamp,
@@ -130,6 +130,28 @@ impl Host {
     /// The last operations of a project, oldest first.
     pub fn operations(&self, project: &ProjectName, limit: u32) -> Result<Vec<OperationRecord>, ControlError> {
         Ok(self.ask(|authority| authority.operations(project, limit))?.unwrap_or_default())
+    }
+
+    /// How many projects somebody is changing now.
+    pub fn leases(&self) -> Result<usize, ControlError> {
+        Ok(self.ask(|authority| authority.leases(now()))?.unwrap_or_default())
+    }
+
+    /// How much of this control plane is used.
+    pub fn capacity(&self) -> Result<Capacity, ControlError> {
+        let totals = self.ask(Authority::totals)?.unwrap_or_default();
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        Ok(Capacity {
+            projects: count(totals.projects),
+            backends: count(totals.backends),
+            port_pairs: Used { used: count(totals.port_pairs_used), free: count(totals.port_pairs_free) },
+            running_operations: self.activity().running,
+        })
+    }
+
+    /// How many bytes the store takes on the disk.
+    pub fn store_bytes(&self) -> u64 {
+        self.home.store_bytes()
     }
 
     /// The providers that this control plane can carry out.

@@ -17,6 +17,7 @@ mod logs;
 mod plan;
 mod provision;
 mod schema;
+mod serve;
 mod skill;
 mod status;
 mod validate;
@@ -36,6 +37,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Completions(args) => completions::run(context, &args),
         Command::Skill(args) => skill::run(context, &args),
         Command::Key(args) => key::run(context, &args),
+        Command::Serve(args) => serve::run(context, &args),
         Command::SimulateBackend { .. } => {
             let message = "`simulate-backend` must be the first word: everything after it belongs to the backend";
             Err(Failure::new(Exit::Usage, Finding::new("usage.simulate_backend", message)))

@@ -16,6 +16,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         SchemaDocument::Events => schema::Document::Events,
         SchemaDocument::Error => schema::Document::Error,
         SchemaDocument::Status => schema::Document::Status,
+        SchemaDocument::ControlPlane => schema::Document::ControlPlane,
     };
     context.printer.raw(&schema::text(document));
     Ok(Exit::Done)
