@@ -150,7 +150,7 @@ fn tokens_of_every_wrong_kind_open_nothing() {
     for (token, code) in [
         ("nonsense", "auth.token_malformed"),
         (&*served.operator.replace("cvxi_", "cvxi_0"), "auth.token_malformed"),
-        (&*served.operator[..served.operator.len() - 1], "auth.token_malformed"),
+        (&served.operator[..served.operator.len() - 1], "auth.token_malformed"),
     ] {
         world.set("CONVEXINFRA_TOKEN", token);
         assert_eq!(world.expect(77, &["plan", "--json"]).errors(), [code]);
@@ -255,6 +255,7 @@ fn the_history_says_who_and_shows_what_was_changed_in_it() {
     drop(served);
     // Somebody who can write the rows and does not have the key.
     let store = rusqlite::Connection::open(world.home.join("control-plane.sqlite3")).unwrap();
+    store.execute("DROP TRIGGER events_are_not_changed", []).unwrap();
     store.execute("UPDATE events SET detail = 'nothing to see' WHERE kind = 'backend_recorded'", []).unwrap();
     drop(store);
     world.set("CONVEXINFRA_CONTROL_PLANE", "embedded");

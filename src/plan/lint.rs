@@ -5,8 +5,8 @@
 use super::diff::changed;
 use super::{Change, Lint};
 use crate::model::{
-    Address, BackendName, Desired, DesiredBackend, FieldPath, Files, ProviderKind, Release, ReleaseOrder, SecretState,
-    TextValue,
+    Address, BackendName, ControlPlane, Desired, DesiredBackend, FieldPath, Files, ProviderKind, Release, ReleaseOrder,
+    SecretState, TextValue,
 };
 
 /// The code that says that a secret was not compared.
@@ -17,7 +17,7 @@ fn lint(code: &str, address: Address, message: String) -> Lint {
 }
 
 /// What one specification says about itself.
-pub(super) fn specification(name: &BackendName, wanted: &DesiredBackend) -> Vec<Lint> {
+pub(super) fn specification(name: &BackendName, wanted: &DesiredBackend, control_plane: &ControlPlane) -> Vec<Lint> {
     let spec = &wanted.spec;
     let mut lints = Vec::new();
     let mut say = |code: &str, message: String| lints.push(lint(code, Address::backend(name), message));
@@ -59,7 +59,7 @@ pub(super) fn specification(name: &BackendName, wanted: &DesiredBackend) -> Vec<
     if here && spec.region.is_some() {
         say("plan.region_ignored", format!("provider `{}` runs on this machine; `region` is recorded only", spec.provider));
     }
-    if spec.ttl.is_some() && here {
+    if spec.ttl.is_some() && !control_plane.goes_on_alone() {
         say(
             "plan.ttl_not_enforced",
             "the embedded control plane has no process of its own, so `ttl` is recorded and shown but removes nothing by itself".to_owned(),

@@ -18,7 +18,7 @@ use crate::cli::locate::below;
 use crate::cli::secrets::{self, Comparison};
 use crate::cli::{saved_plan, signal};
 use crate::control::{Claim, ControlPlane, KeyNeed, Lease};
-use crate::host::here;
+use crate::host::{EMBEDDED, here};
 use crate::model::{Endpoints, Exit, Finding, Phase, Report, Snapshot};
 use crate::plan::{Action, Intent, Plan, Step, StepId, Task, destruction_refusals};
 use crate::render;
@@ -179,7 +179,7 @@ impl Applying<'_> {
         listener(EventKind::Started { project, summary: current.summary, lints }.into());
         let interrupt = {
             let bars = Arc::clone(&bars);
-            signal::listen(move |words| bars.say(words))
+            signal::listen(left_behind(current), move |words| bars.say(words))
         };
         let env_files = ManifestEnvFiles::new(&self.loaded.folder, &self.loaded.desired.project);
         let execution = Execution {
@@ -258,6 +258,20 @@ fn results(folder: &Path, ready: &[ReadyBackend], current: &Plan, ends: &BTreeMa
     text
 }
 
+/// What whoever says twice to stop leaves behind.
+fn left_behind(current: &Plan) -> &'static str {
+    if goes_on_alone(current) {
+        "left; the control plane goes on with what it has begun, and `convexinfra status` shows it\n"
+    } else {
+        "left as it is; run the same command again to go on\n"
+    }
+}
+
+/// Whether what has begun goes on without this command.
+fn goes_on_alone(current: &Plan) -> bool {
+    current.control_plane != EMBEDDED
+}
+
 /// Why a run did not end well, for a command that reports it as its own failure.
 fn errors(current: &Plan, ends: &BTreeMap<StepId, StepEnd>, exit: Exit) -> Vec<Finding> {
     let failed = |step: &Step| match ends.get(&step.id) {
@@ -270,7 +284,11 @@ fn errors(current: &Plan, ends: &BTreeMap<StepId, StepEnd>, exit: Exit) -> Vec<F
     match exit {
         Exit::Interrupted => errors.push(
             Finding::new("apply.interrupted", "interrupted before everything was done; what is done stays done")
-                .with_help("run the same command again to go on"),
+                .with_help(if goes_on_alone(current) {
+                    "the control plane goes on with what it has begun; look at it with\n    convexinfra status\nand run the same command again for the rest"
+                } else {
+                    "run the same command again to go on"
+                }),
         ),
         Exit::Failed if errors.is_empty() => errors.push(
             Finding::new("apply.not_converged", "everything was done, and planning again still finds something to do")
