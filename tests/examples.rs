@@ -35,6 +35,8 @@ fn every_example_is_known_here() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let mut found: Vec<String> =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    // For whoever runs a control plane: there is no manifest in it, and `listening.rs` looks at it.
+    found.retain(|name| name != "server");
     found.sort();
     assert_eq!(found, EXAMPLES.iter().map(|(name, _)| *name).collect::<Vec<_>>());
 }

@@ -123,8 +123,10 @@ fn a_token_that_may_only_read_looks_and_touches_nothing() {
     denied(&world.expect(77, &["token", "list", "--json"]), "auth.scope", "serve --init");
     // Deleting needs more than applying, whatever the client allows itself.
     world.set("CONVEXINFRA_TOKEN", &apply);
-    let run = world.expect(1, &["destroy", "--allow-destroy", "dev", "--json"]);
+    let run = world.expect(77, &["destroy", "--allow-destroy", "dev", "--json"]);
     assert!(run.out.contains("--scope destroy"), "{run}");
+    // Its lines in the env file go first, so that they can still be told to be ours; applying again brings them back.
+    world.apply();
     world.reachable(".env.local", "gremlin-dev");
     // A secret that differs where the saved plan could not compare it is a change that nobody has seen.
     world.set("CONVEXINFRA_TOKEN", &read);
@@ -198,7 +200,9 @@ fn what_is_over_the_quota_is_refused_before_anything_is_done() {
     world.expect(0, &["quota", "set", "--backends", "1", "--memory", "2 GiB"]);
     world.apply();
     let show = world.expect(0, &["quota", "show"]);
-    assert!(show.out.contains("1 of 1") && show.out.contains("2 GiB of 2 GiB"), "{show}");
+    assert!(show.out.contains("backends     1      1\n") && show.out.contains("memory       2 GiB  2 GiB\n"), "{show}");
+    let status = world.expect(0, &["status"]);
+    assert!(status.out.ends_with("quota: backends 1 of 1, memory 2 GiB of 2 GiB\n"), "{status}");
     let second = "[backends.b]\nprovider = \"simulated\"\nsimulated = { listen = false }\nresources = { memory = \"1 GiB\" }\n";
     world.manifest(&format!("{}{second}", world.read("convex.toml")));
     let plan = world.expect(4, &["plan", "--json"]).document();

@@ -8,6 +8,7 @@ mod desk;
 mod env_file;
 mod examples;
 mod house;
+mod listening;
 mod manifest;
 mod provider;
 mod scenario;

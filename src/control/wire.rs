@@ -63,8 +63,10 @@ impl schemars::JsonSchema for SecretText {
 #[serde(deny_unknown_fields)]
 pub struct LeaseRequest {
     /// The account.
+    #[schemars(length(min = 1, max = 256), regex(pattern = r"^[^\x00-\x1f\x7f-\x9f]+$"))]
     pub user: String,
     /// The machine.
+    #[schemars(length(min = 1, max = 256), regex(pattern = r"^[^\x00-\x1f\x7f-\x9f]+$"))]
     pub host: String,
     /// The process on that machine.
     pub process: u32,
@@ -103,6 +105,7 @@ pub struct LeaseDocument {
 #[serde(deny_unknown_fields)]
 pub struct OriginRequest {
     /// The git remote, else the folder.
+    #[schemars(length(min = 1, max = 2048), regex(pattern = r"^[^\x00-\x1f\x7f-\x9f]+$"))]
     pub origin: String,
     /// What to do when it is at home elsewhere.
     pub claim: super::Claim,

@@ -1,6 +1,6 @@
 //! The words of `convexinfra key`.
 //!
-//! Must not do: look at anything but the words and the variables that stand for them.
+//! Must not do: take a secret; the environment and standard input have them.
 
 use clap::builder::FalseyValueParser;
 use clap::{Args, Subcommand};

@@ -204,6 +204,7 @@ impl Applying<'_> {
         let exit = match (tally.failed, asked, converged) {
             (_, Interrupt::Finish | Interrupt::Abort, _) => Exit::Interrupted,
             (0, _, Some(true) | None) => Exit::Done,
+            (1.., _, _) if nothing_but_rights_missing(&ends) => Exit::NotAuthorised,
             _ => Exit::Failed,
         };
         // Looking takes as long as the slowest provider, so what was just seen is not looked at again; and whoever
@@ -256,6 +257,12 @@ fn results(folder: &Path, ready: &[ReadyBackend], current: &Plan, ends: &BTreeMa
         }
     }
     text
+}
+
+/// Whether all that failed did so because the token does not allow it.
+fn nothing_but_rights_missing(ends: &Mutex<BTreeMap<StepId, StepEnd>>) -> bool {
+    let ends = ends.lock().unwrap_or_else(PoisonError::into_inner);
+    ends.values().all(|end| !matches!(end, StepEnd::Failed { error } if !error.code.starts_with("auth.")))
 }
 
 /// What whoever says twice to stop leaves behind.
