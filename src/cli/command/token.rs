@@ -7,8 +7,11 @@ use crate::cli::context::{Context, Loaded};
 use crate::cli::failure::Failure;
 use crate::control::Administration;
 use crate::host::now;
-use crate::model::{Exit, ProjectName, Scope, TimeSpan, TokenId, TokenRequest};
+use crate::model::{Exit, Finding, ProjectName, Scope, TimeSpan, TokenId, TokenRequest};
 use crate::render::{IssuedDocument, TokenEntry, TokensDocument, token_table};
+
+/// Longer than any id, and shorter than any token.
+const LONGEST_ID: usize = 32;
 
 /// Makes, lists or ends tokens.
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
@@ -55,7 +58,13 @@ async fn list(context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-async fn revoke(context: &Context, id: &TokenId) -> Result<Exit, Failure> {
+async fn revoke(context: &Context, id: &str) -> Result<Exit, Failure> {
+    if id.is_empty() || id.len() > LONGEST_ID || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        // It may be a token, so it is not repeated.
+        let finding = Finding::new("usage.token_id", "an id is a few letters and digits, and never the token itself");
+        return Err(Failure::new(Exit::Usage, finding.with_help("list what there is with\n    convexinfra token list")));
+    }
+    let id = &TokenId::new(id);
     let loaded = context.load_if_there()?;
     let record = administration(context, loaded.as_ref())?.revoke_token(id).await?;
     let entry = TokenEntry::new(&record, now());
