@@ -57,8 +57,8 @@ const NARROW: &[(&str, &str, &[&str])] = &[
     ("apply", "plan", &["Action", "Lint", "Plan", "Reason", "Step", "StepId", "Summary", "Task"]),
     // Who may: everything else of the authority is behind the host.
     ("server", "authority", &["Bearer"]),
-    // Only to say who holds a lease.
-    ("render", "control", &["Holder"]),
+    // Only to say who holds a lease and what has happened.
+    ("render", "control", &["Holder", "HistoryCheck", "HistoryEntry"]),
     ("authority", "provider", &["Provider", "Observation"]),
 ];
 

@@ -3,7 +3,10 @@
 //! Must not do: look at anything but the words and the variables that stand for them.
 
 mod key;
+mod quota;
+mod schema;
 mod serve;
+mod token;
 
 use std::path::PathBuf;
 
@@ -11,7 +14,10 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::key::{Key, KeyCommand};
+pub(crate) use self::quota::{Ceiling, Ceilings, Quota, QuotaCommand, Whose};
+pub(crate) use self::schema::{Schema, SchemaDocument};
 pub(crate) use self::serve::{LogFormat, LogLevel, Serve};
+pub(crate) use self::token::{Token, TokenCommand};
 use crate::model::{BackendName, ProjectName, TimeSpan};
 
 const EXIT_CODES: &str = "\
@@ -134,6 +140,10 @@ pub(crate) enum Command {
     Dashboard(OneBackend),
     /// Show what has happened to the project.
     Log(Log),
+    /// Make, list and end tokens of a control plane.
+    Token(Token),
+    /// Show and set what a project may have at most in a control plane.
+    Quota(Quota),
     /// Write the skill that tells coding agents how to use convexinfra.
     Skill(Skill),
     /// Make and check admin keys.
@@ -291,31 +301,6 @@ pub(crate) enum GraphNotation {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Schema {
-    /// Which document.
-    #[arg(value_enum, default_value_t)]
-    pub(crate) document: SchemaDocument,
-}
-
-/// A document that has a schema.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum SchemaDocument {
-    /// The manifest, `convex.toml`.
-    #[default]
-    Manifest,
-    /// What `plan --json` prints.
-    Plan,
-    /// What `apply --json` prints, a line each.
-    Events,
-    /// What every command prints with `--json` when it fails.
-    Error,
-    /// What `status --json` prints.
-    Status,
-    /// The contract of a served control plane, as OpenAPI.
-    ControlPlane,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct Completions {
     /// The shell.
     #[arg(value_enum)]
@@ -372,6 +357,12 @@ pub(crate) struct Log {
     /// How many of the last entries.
     #[arg(long, short = 'n', value_name = "ENTRIES", default_value_t = 50, env = "CONVEXINFRA_LIMIT")]
     pub(crate) limit: u32,
+    /// Check that every entry is as it was written; exits 1 when one is not.
+    #[arg(long, env = "CONVEXINFRA_VERIFY", value_parser = FalseyValueParser::new())]
+    pub(crate) verify: bool,
+    /// The entries about the control plane itself, such as tokens of operators, instead of the project's.
+    #[arg(long, env = "CONVEXINFRA_EVERYWHERE", value_parser = FalseyValueParser::new())]
+    pub(crate) everywhere: bool,
 }
 
 #[derive(Debug, Args)]

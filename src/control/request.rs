@@ -65,6 +65,11 @@ impl Attempt {
     pub fn new(random: [u8; 16]) -> Self {
         Self(hex::encode(random))
     }
+
+    /// The attempt as it goes over the wire.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 impl std::fmt::Debug for Attempt {

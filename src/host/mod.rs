@@ -37,7 +37,7 @@ use drive::Drivers;
 use occupancy::Occupancy;
 
 /// The name that plans give to the control plane in this process.
-pub const EMBEDDED: &str = "embedded";
+pub const EMBEDDED: &str = crate::model::ControlPlane::EMBEDDED;
 
 /// How many connections to the store are kept for reading.
 const MOST_READERS: usize = 16;

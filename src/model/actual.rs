@@ -61,6 +61,16 @@ pub enum Expiry {
     Enforced,
 }
 
+impl ControlPlane {
+    /// The name of the one in the command itself.
+    pub const EMBEDDED: &'static str = "embedded";
+
+    /// Whether it goes on with its work when nobody waits for that.
+    pub fn goes_on_alone(&self) -> bool {
+        self.name != Self::EMBEDDED
+    }
+}
+
 /// One backend: what was last asked of it, and what is seen of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ActualBackend {

@@ -18,7 +18,7 @@ use crate::cli::locate::below;
 use crate::cli::secrets::{self, Comparison};
 use crate::cli::{saved_plan, signal};
 use crate::control::{Claim, ControlPlane, KeyNeed, Lease};
-use crate::host::here;
+use crate::host::{EMBEDDED, here};
 use crate::model::{Endpoints, Exit, Finding, Phase, Report, Snapshot};
 use crate::plan::{Action, Intent, Plan, Step, StepId, Task, destruction_refusals};
 use crate::render;
@@ -179,7 +179,7 @@ impl Applying<'_> {
         listener(EventKind::Started { project, summary: current.summary, lints }.into());
         let interrupt = {
             let bars = Arc::clone(&bars);
-            signal::listen(move |words| bars.say(words))
+            signal::listen(left_behind(current), move |words| bars.say(words))
         };
         let env_files = ManifestEnvFiles::new(&self.loaded.folder, &self.loaded.desired.project);
         let execution = Execution {
@@ -204,7 +204,8 @@ impl Applying<'_> {
         let exit = match (tally.failed, asked, converged) {
             (_, Interrupt::Finish | Interrupt::Abort, _) => Exit::Interrupted,
             (0, _, Some(true) | None) => Exit::Done,
-            _ if none_was_reached(&ends.lock().unwrap_or_else(PoisonError::into_inner)) => Exit::Unreachable,
+            (1.., _, _) if none_was_reached(&ends.lock().unwrap_or_else(PoisonError::into_inner)) => Exit::Unreachable,
+            (1.., _, _) if nothing_but_rights_missing(&ends) => Exit::NotAuthorised,
             _ => Exit::Failed,
         };
         // Looking takes as long as the slowest provider, so what was just seen is not looked at again; and whoever
@@ -268,6 +269,26 @@ fn none_was_reached(ends: &BTreeMap<StepId, StepEnd>) -> bool {
     failed.next().is_some_and(|first| first && failed.all(|unreachable| unreachable))
 }
 
+/// Whether all that failed did so because the token does not allow it.
+fn nothing_but_rights_missing(ends: &Mutex<BTreeMap<StepId, StepEnd>>) -> bool {
+    let ends = ends.lock().unwrap_or_else(PoisonError::into_inner);
+    ends.values().all(|end| !matches!(end, StepEnd::Failed { error } if !error.code.starts_with("auth.")))
+}
+
+/// What whoever says twice to stop leaves behind.
+fn left_behind(current: &Plan) -> &'static str {
+    if goes_on_alone(current) {
+        "left; the control plane goes on with what it has begun, and `convexinfra status` shows it\n"
+    } else {
+        "left as it is; run the same command again to go on\n"
+    }
+}
+
+/// Whether what has begun goes on without this command.
+fn goes_on_alone(current: &Plan) -> bool {
+    current.control_plane != EMBEDDED
+}
+
 /// Why a run did not end well, for a command that reports it as its own failure.
 fn errors(current: &Plan, ends: &BTreeMap<StepId, StepEnd>, exit: Exit) -> Vec<Finding> {
     let failed = |step: &Step| match ends.get(&step.id) {
@@ -280,7 +301,11 @@ fn errors(current: &Plan, ends: &BTreeMap<StepId, StepEnd>, exit: Exit) -> Vec<F
     match exit {
         Exit::Interrupted => errors.push(
             Finding::new("apply.interrupted", "interrupted before everything was done; what is done stays done")
-                .with_help("run the same command again to go on"),
+                .with_help(if goes_on_alone(current) {
+                    "the control plane goes on with what it has begun; look at it with\n    convexinfra status\nand run the same command again for the rest"
+                } else {
+                    "run the same command again to go on"
+                }),
         ),
         Exit::Failed if errors.is_empty() => errors.push(
             Finding::new("apply.not_converged", "everything was done, and planning again still finds something to do")

@@ -16,10 +16,12 @@ mod log;
 mod logs;
 mod plan;
 mod provision;
+mod quota;
 mod schema;
 mod serve;
 mod skill;
 mod status;
+mod token;
 mod validate;
 mod wait;
 
@@ -62,6 +64,8 @@ async fn run_async(context: &Context, command: Command) -> Result<Exit, Failure>
         Command::Import(args) => import::run(context, &args).await,
         Command::Dashboard(args) => dashboard::run(context, &args).await,
         Command::Log(args) => log::run(context, &args).await,
+        Command::Token(args) => token::run(context, &args).await,
+        Command::Quota(args) => quota::run(context, &args).await,
         _ => Ok(Exit::Usage),
     }
 }

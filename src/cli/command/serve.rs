@@ -12,9 +12,9 @@ use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::signal;
 use crate::control::Administration;
-use crate::control::wire::IssuedTokenDocument;
 use crate::host::{Host, LocalBinaries, now};
 use crate::model::{Exit, Finding, Scope, TokenRecord, TokenRequest};
+use crate::render::IssuedDocument;
 use crate::server::{self, Bound, Certificate, Limits, Listen, ListenError, Server};
 
 /// How many threads there are at least: a write waits for the disk, and others go on meanwhile.
@@ -53,8 +53,9 @@ async fn init(context: &Context, args: &Args) -> Result<Exit, Failure> {
          convexinfra token create --project NAME --scope apply\n",
     );
     context.printer.result(&format!("{}\n", issued.token.expose()));
-    let document = serde_json::to_value(IssuedTokenDocument::from(issued)).unwrap_or_default();
-    context.printer.reply("convexinfra.token/1", document);
+    if context.printer.wants_documents() {
+        context.printer.document(&IssuedDocument::new(&issued, now()));
+    }
     Ok(Exit::Done)
 }
 

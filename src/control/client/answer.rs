@@ -30,11 +30,22 @@ pub(super) enum Trouble {
         pause: Option<Duration>,
         /// Whether the request may have been carried out all the same.
         effect: Effect,
+        /// How long this may last.
+        lasts: Lasts,
     },
     /// What came is not what a control plane says; it may have been damaged on the way.
     Garbled(ControlError),
     /// It is the answer to another request: this connection cannot be trusted any more.
     OutOfStep(ControlError),
+}
+
+/// How long trouble may last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lasts {
+    /// As long as a control plane takes to start anew.
+    AWhile,
+    /// The control plane runs, and something behind it does not answer: nobody knows.
+    Unknown,
 }
 
 /// Whether a request that was not answered has been carried out.
@@ -75,7 +86,7 @@ impl Asked<'_> {
         };
         let effect = if error.is_connect() || error.is_builder() { Effect::None } else { Effect::Unknown };
         let error = ControlError::Unreachable(self.finding("control.unreachable", &what, help));
-        Trouble::Passing { error, pause: None, effect }
+        Trouble::Passing { error, pause: None, effect, lasts: Lasts::AWhile }
     }
 
     /// What came is not what a control plane says.
@@ -107,17 +118,20 @@ impl Asked<'_> {
     pub(super) fn error(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Trouble {
         let pause = asked_for(text(headers, RETRY_AFTER.as_str()));
         let again = matches!(status.as_u16(), 408 | 425 | 429 | 502 | 503 | 504);
-        // These say that nothing was begun; after the others somebody behind a proxy may have begun it.
-        let effect = if matches!(status.as_u16(), 425 | 429 | 503) { Effect::None } else { Effect::Unknown };
+        // These say that nothing was begun; with the others it may have been, and only its answer is missing.
+        let effect = if matches!(status.as_u16(), 425 | 429) { Effect::None } else { Effect::Unknown };
         match document(status, body) {
             // What is wrong with its record does not pass by itself.
-            Some(error @ ControlError::Unreachable(_)) if again => Trouble::Passing { error, pause, effect },
+            Some(ControlError::Unreachable(finding)) if again => {
+                let lasts = if finding.code.starts_with("server.") { Lasts::AWhile } else { Lasts::Unknown };
+                Trouble::Passing { error: ControlError::Unreachable(finding), pause, effect, lasts }
+            }
             Some(error) => Trouble::Answered(error),
             None if again => {
                 let help = "something on the way answers in its place; check whether it runs";
                 let what = format!("does not answer: {status}");
                 let error = ControlError::Unreachable(self.finding("control.unreachable", &what, help));
-                Trouble::Passing { error, pause, effect }
+                Trouble::Passing { error, pause, effect, lasts: Lasts::AWhile }
             }
             None => self.not_ours(status, headers, "it is not an error document"),
         }

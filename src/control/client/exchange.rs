@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
 
-use super::answer::{Asked, Effect, Trouble};
+use super::answer::{Asked, Effect, Lasts, Trouble};
 use super::backoff::Backoff;
 use super::connection::{Connection, ControlPlaneUrl};
 use super::{TokenSource, Waits};
@@ -156,19 +156,19 @@ impl Exchange {
                 Ok(document) => return Ok(document),
                 Err(trouble) => trouble,
             };
-            let (error, pause, effect) = match trouble {
+            let (error, pause, effect, lasts) = match trouble {
                 Trouble::Answered(error) => return Err(error),
-                Trouble::Passing { error, pause, effect } => (error, pause, effect),
+                Trouble::Passing { error, pause, effect, lasts } => (error, pause, effect, lasts),
                 Trouble::OutOfStep(error) => {
                     self.connection.renew();
-                    (error, None, Effect::Unknown)
+                    (error, None, Effect::Unknown, Lasts::AWhile)
                 }
                 Trouble::Garbled(error) => {
                     garbled += 1;
                     if garbled >= MOST_GARBLED {
                         return Err(error);
                     }
-                    (error, None, Effect::Unknown)
+                    (error, None, Effect::Unknown, Lasts::AWhile)
                 }
             };
             if let Repeat::Never(advice) = call.repeat
@@ -176,7 +176,8 @@ impl Exchange {
             {
                 return Err(unknown_outcome(error, advice));
             }
-            let patience = if call.repeat == Repeat::Brief { self.waits().first_answer } else { self.patience() };
+            let brief = call.repeat == Repeat::Brief || lasts == Lasts::Unknown;
+            let patience = if brief { self.waits().first_answer } else { self.patience() };
             let Some(pause) = backoff.pause(patience, pause) else { return Err(error) };
             if backoff.tries() == 2 {
                 notice("the control plane does not answer; trying again".to_owned());
