@@ -14,6 +14,10 @@ use crate::model::{
 };
 use crate::store::{Durability, OperationRow, Rows, Store};
 
+/// The plan that removals of expired backends are a part of. No client's step may name it: one that had ended under the
+/// step of an expiry would stand in for the removal.
+pub const EXPIRY: &str = "expiry";
+
 const SPEC: &str = "spec";
 const FIELD: &str = "field:";
 
@@ -123,7 +127,7 @@ impl<S: Store> Authority<S> {
             return Ok(None);
         };
         // The lease keeps everybody else from giving it more time in between.
-        let step = StepKey { plan: "expiry".to_owned(), step: format!("{id}:{}", end.0) };
+        let step = StepKey { plan: EXPIRY.to_owned(), step: format!("{id}:{}", end.0) };
         let request = Request { step, backend: backend.clone(), work: Work::Remove };
         self.accept(lease, Driver::ControlPlane, &Actor::control_plane(), &request, now).map(Some)
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedMutexGuard, watch};
 
 use super::{Host, lock, now};
-use crate::authority::{Driver, Next, Operation};
+use crate::authority::{Driver, EXPIRY, Next, Operation};
 use crate::control::wire::OperationEvent;
 use crate::control::{ControlError, Lease, Notice, Outcome, Request};
 use crate::model::{Actor, BackendName, Finding, OperationId, OperationRecord, OperationState, ProjectName};
@@ -112,6 +112,10 @@ impl Host {
     /// [`ControlError::OperationRunning`] when something else is being done to the same backend for too long; asking
     /// again later is the same piece of work. Otherwise why it is not accepted.
     pub async fn start(self: &Arc<Self>, actor: &Actor, lease: &Lease, request: Request) -> Result<Started, ControlError> {
+        if request.step.plan == EXPIRY {
+            let message = format!("a step of the plan `{EXPIRY}` is the control plane's own");
+            return Err(ControlError::BadRequest(Finding::new("control.reserved_step", message)));
+        }
         let place = (lease.project.clone(), request.backend.clone());
         let known = |host: &Self| {
             let known = host.ask(|authority| authority.known(&lease.project, &request.step))?.flatten();
