@@ -24,7 +24,7 @@ pub use adopt::Adoption;
 pub use effect::{Effect, EffectEnd, EffectFailure, EnvironmentGoal, Next};
 pub use lease::Liveness;
 pub use operation::{Driver, Operation};
-pub use resume::Resumed;
+pub use resume::{EXPIRY, Resumed};
 pub use token::{Bearer, TOKEN_PREFIX};
 pub use vault::{MasterKey, Vault, VaultError};
 pub use view::{ProjectView, Totals};

@@ -15,6 +15,10 @@ use crate::model::{
 };
 use crate::store::{Durability, OperationRow, Rows, Store};
 
+/// The plan that removals of expired backends are a part of. No client's step may name it: one that had ended under the
+/// step of an expiry would stand in for the removal.
+pub const EXPIRY: &str = "expiry";
+
 const SPEC: &str = "spec";
 const FIELD: &str = "field:";
 
@@ -128,7 +132,7 @@ impl<S: Store> Authority<S> {
     /// Begins the removal of a backend whose time is over. None when it has more time by now.
     ///
     /// # Errors
-    /// [`ControlError`] when the lease is lost or the backend is protected by now.
+    /// [`ControlError`](crate::control::ControlError) when the lease is lost or the backend is protected by now.
     pub fn expire(
         &self,
         lease: &Lease,
@@ -143,7 +147,7 @@ impl<S: Store> Authority<S> {
             return Ok(None);
         };
         // The lease keeps everybody else from giving it more time in between.
-        let step = StepKey { plan: "expiry".to_owned(), step: format!("{id}:{}", end.0) };
+        let step = StepKey { plan: EXPIRY.to_owned(), step: format!("{id}:{}", end.0) };
         let request = Request { step, backend: backend.clone(), work: Work::Remove { database: DatabaseDisposal::Leave } };
         self.accept(lease, Driver::ControlPlane, &Actor::control_plane(), &request, now).map(Some)
     }

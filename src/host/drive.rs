@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedMutexGuard, watch};
 
 use super::{Host, LocalBinaries, lock, now};
-use crate::authority::{Driver, Next, Operation};
+use crate::authority::{Driver, EXPIRY, Next, Operation};
 use crate::control::wire::OperationEvent;
 use crate::control::{ControlError, Lease, Notice, Outcome, Request, Work};
 use crate::model::{Actor, BackendName, Finding, OperationId, OperationRecord, OperationState, ProjectName};
@@ -113,6 +113,10 @@ impl Host {
     /// again later is the same piece of work. Otherwise why it is not accepted.
     pub async fn start(self: &Arc<Self>, actor: &Actor, lease: &Lease, request: Request) -> Result<Started, ControlError> {
         self.may_run(&request)?;
+        if request.step.plan == EXPIRY {
+            let message = format!("a step of the plan `{EXPIRY}` is the control plane's own");
+            return Err(ControlError::BadRequest(Finding::new("control.reserved_step", message)));
+        }
         let place = (lease.project.clone(), request.backend.clone());
         let known = |host: &Self| {
             let known = host.ask(|authority| authority.known(&lease.project, &request.step))?.flatten();

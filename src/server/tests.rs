@@ -331,6 +331,16 @@ async fn the_same_step_is_the_same_operation() {
 }
 
 #[tokio::test]
+async fn nobody_can_stand_in_for_the_removal_of_what_expires() {
+    let house = House::new().await;
+    let fence = house.lease().await;
+    let request = json!({ "step": { "plan": "expiry", "step": "x:1" }, "backend": "dev", "work": { "kind": "remove" } });
+    let said = house.write("destroy", "POST", "/v1/projects/demo/operations", fence, &request).await;
+    assert_eq!((said.status, said.code().as_str()), (400, "control.reserved_step"));
+    assert_eq!(house.get("read", "/v1/projects/demo/operations").await.json(), json!([]));
+}
+
+#[tokio::test]
 async fn an_operation_is_watched_from_wherever_the_watcher_left_off() {
     let house = House::new().await;
     let fence = house.lease().await;
