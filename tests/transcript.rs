@@ -190,7 +190,7 @@ fn refusals() {
     session.run("destroy test --allow-destroy test");
     session.desk.write(
         "convex.toml",
-        "project = \"shop\"\n[backends.test]\nprovider = \"simulated\"\n[backends.dev]\nprovider = \"docker\"\n",
+        "project = \"shop\"\n[backends.test]\nprovider = \"simulated\"\n[backends.dev]\nprovider = \"fly\"\n",
     );
     session.run("plan --project other");
     session.desk.write("convex.toml", &format!("{SHOP}protected = false\n"));

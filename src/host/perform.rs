@@ -159,6 +159,9 @@ pub(super) fn failure(placement: &Placement, error: &ProviderError) -> EffectFai
         ProviderError::Exited { log, .. } | ProviderError::NotReplaced { log, .. } if !log.is_empty() => {
             finding.with_help(format!("its log ends with\n    {}", log.join("\n    ")))
         }
+        ProviderError::Engine { reason, .. } if reason.contains("no space left on device") => finding.with_help(
+            "the engine's disk is full: see what is on it with `docker system df`, make room, and run the same command again",
+        ),
         ProviderError::EngineUnreachable { .. } => finding.with_help(
             "start it, or name another one with `DOCKER_HOST` or `docker context use`; what is done is done, and running the same \
              command again goes on from there",

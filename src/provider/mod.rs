@@ -23,7 +23,8 @@ pub trait Provider: Send + Sync {
     fn observe<'a>(&'a self, placement: &'a Placement) -> BoxFuture<'a, Result<Observation, ProviderError>>;
 
     /// Brings the backend up as the placement says: adopts what is ours, restarts what differs, starts what is
-    /// missing. Returns once it is started; whether it answers is for the caller to see.
+    /// missing. Returns once it is started; whether it answers is for the caller to see. Only who replaces something
+    /// that it can go back to waits for the answer itself, and goes back if there is none.
     fn ensure<'a>(&'a self, placement: &'a Placement, notice: Notice<'a>) -> BoxFuture<'a, Result<References, ProviderError>>;
 
     /// Takes the backend away with its data. Succeeds when there is nothing left to take away.

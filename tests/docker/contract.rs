@@ -167,6 +167,8 @@ async fn the_log_is_read_and_followed() {
     assert_eq!(one.text.lines().count(), 1);
     let nothing = bench.docker.logs(&bench.placement, LogPosition::Byte(tail.next)).await.unwrap();
     assert_eq!((nothing.text.as_str(), nothing.next), ("", tail.next));
+    let none = bench.docker.logs(&bench.placement, LogPosition::Tail(0)).await.unwrap();
+    assert_eq!((none.text.as_str(), none.next), ("", tail.next));
     bench.engine.docker(&["stop", &bench.container()]);
     let more = bench.docker.logs(&bench.placement, LogPosition::Byte(tail.next)).await.unwrap();
     assert!(more.text.contains("the simulated backend has ended") && !more.text.contains("listening on"), "{}", more.text);

@@ -157,8 +157,13 @@ impl OwnEngine {
             let _ = fs::remove_file(path(left));
         }
         let daemon = Command::new("dockerd")
-            .args(["--bridge", "none", "--iptables=false", "--host", &engine.host, "--data-root", &path("data")])
+            .args(["--bridge", "none", "--iptables=false", "--host", &engine.host])
             .args(["--exec-root", &path("exec"), "--pidfile", &path("docker.pid")])
+            .args(if more.iter().any(|word| word == "--data-root") {
+                vec![]
+            } else {
+                vec!["--data-root".to_owned(), path("data")]
+            })
             .args(more)
             .stdout(Stdio::null())
             .stderr(fs::File::create(path("log")).unwrap())
@@ -224,4 +229,49 @@ fn an_engine_that_dies_in_the_middle_is_healed_once_it_is_back() {
     assert_eq!(own.engine.docker(&["exec", &id, "cat", "/convex/data/mark"]), "kept");
     project.world.expect(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
     assert_eq!(own.engine.everything(&project.name), Vec::<String>::new());
+}
+
+/// A file system that is as large as it is and no larger.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn new(folder: &std::path::Path, size: &str) -> Self {
+        let options = format!("size={size}");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "none"]).arg(folder).status().unwrap();
+        assert!(mounted.success(), "a small disk cannot be mounted");
+        Self(folder.to_owned())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_and_the_next_command_goes_on() {
+    let shared = engine_or_skip!();
+    let folder = tempfile::tempdir().unwrap();
+    let disk = SmallDisk::new(folder.path(), "1g");
+    let own = OwnEngine::with(&["--data-root".to_owned(), folder.path().display().to_string()]);
+    own.load(shared, BACKEND);
+    let mut project = Project::new(shared, "[backends.dev]\nprovider = \"docker\"\n[backends.dev.docker]\nIMAGE\n");
+    project.world.set("DOCKER_HOST", &own.engine.host);
+    let filler = folder.path().join("filler");
+    let filled = Command::new("dd")
+        .args(["if=/dev/zero", "bs=1M", &format!("of={}", filler.display())])
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(!filled.success(), "the disk is larger than it should be");
+    let full = project.world.expect(1, &["apply", "--yes"]);
+    assert!(full.err.contains("no space left on device") && full.err.contains("docker system df"), "{full}");
+    fs::remove_file(&filler).unwrap();
+    project.world.apply();
+    project.world.settled();
+    project.world.expect(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
+    assert_eq!(own.engine.everything(&project.name), Vec::<String>::new());
+    drop(own);
+    drop(disk);
 }

@@ -159,3 +159,31 @@ fn what_cannot_be_taken_over_is_refused_with_reasons() {
     world.apply();
     refused(&project.container(), "was made by convexinfra");
 }
+
+/// A volume that nobody gave a name goes with its container unless somebody takes care.
+#[test]
+fn a_volume_without_a_name_is_taken_over_too() {
+    let engine = engine_or_skip!();
+    let project = Project::new(engine, BLOCKS);
+    let world = &project.world;
+    let (api, site) = crate::simulator::backend::free_ports();
+    let (publish_api, publish_site) = (format!("127.0.0.1:{api}:3210"), format!("127.0.0.1:{site}:3211"));
+    let cloud = format!("CONVEX_CLOUD_ORIGIN=http://127.0.0.1:{api}");
+    let sites = format!("CONVEX_SITE_ORIGIN=http://127.0.0.1:{site}");
+    engine.try_docker(&["network", "create", "convexinfra-test-compose"]);
+    let run = ["run", "-d", "--network", "convexinfra-test-compose", "-e", &cloud, "-e", &sites];
+    let id = engine
+        .docker(&[&run[..], &["-e", "INSTANCE_NAME=nameless", "-p", &publish_api, "-p", &publish_site, BACKEND]].concat());
+    engine.until("it answers", |_| {
+        std::panic::catch_unwind(|| get(&format!("http://127.0.0.1:{api}/version")).0 == 200).unwrap_or(false)
+    });
+    engine.docker(&["exec", &id, "sh", "-c", "echo kept > /convex/data/mark"]);
+    world.expect(0, &["import", "dev", "--container", &id]);
+    world.apply();
+    world.settled();
+    world.reachable(".env.local", "nameless");
+    assert_eq!(engine.docker(&["exec", &project.container(), "cat", "/convex/data/mark"]), "kept");
+    let volume = engine.inspect(&project.container())["Mounts"][0]["Name"].as_str().unwrap().to_owned();
+    world.expect(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
+    assert!(!engine.try_docker(&["volume", "inspect", &volume]), "its data was to be destroyed");
+}

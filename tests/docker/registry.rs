@@ -137,9 +137,25 @@ fn images_come_from_a_registry_and_are_pinned() {
     let gone = project.world.expect(1, &["apply", "--yes"]);
     assert!(gone.err.contains("full commit"), "{gone}");
     project.manifest(&blocks(&image));
-    let world = &project.world;
+
+    // With one that a helper keeps.
+    let helper = "read server; printf '{\"ServerURL\":\"%s\",\"Username\":\"tester\",\"Secret\":\"let-me-in\"}' \"$server\"";
+    crate::world::script(registry.folder.path(), "docker-credential-probe", helper);
+    let mut path = registry.folder.path().display().to_string();
+    path.push_str(&format!(":{}", project.world.variables["PATH"]));
+    project.world.set("PATH", &path);
+    let configuration = registry.folder.path().join("config.json");
+    let logged_in = std::fs::read(&configuration).unwrap();
+    let helpers = serde_json::json!({ "credHelpers": { (registry.host.as_str()): "probe" } });
+    std::fs::write(&configuration, helpers.to_string()).unwrap();
+    project.manifest(&blocks(&image.replace(":tag", ":gone")));
+    let gone = project.world.expect(1, &["apply", "--yes"]);
+    assert!(gone.err.contains("full commit"), "the helper was not asked: {gone}");
+    std::fs::write(&configuration, logged_in).unwrap();
+    project.manifest(&blocks(&image));
 
     // Broken off in the middle: everything is as before, and running again does it.
+    let world = &project.world;
     registry.allowance.store(3 << 20, Ordering::Relaxed);
     let broken = world.expect(1, &["apply", "--yes"]);
     assert!(broken.err.contains("broke off"), "{broken}");

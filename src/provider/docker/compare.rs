@@ -295,3 +295,75 @@ fn variables(found: &mut Found, wanted: &Wanted, seen: &[String]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ways_not_to_run_are_told_apart() {
+        use ContainerStateStatusEnum as Status;
+        let state = |status, exit_code, oom_killed, error: &str| ContainerState {
+            status: Some(status),
+            exit_code: Some(exit_code),
+            oom_killed: Some(oom_killed),
+            error: Some(error.to_owned()),
+            ..ContainerState::default()
+        };
+        for (state, words, run) in [
+            (state(Status::RUNNING, 0, false, ""), None, RunState::Running),
+            (state(Status::EXITED, 0, false, ""), Some("stopped (exit code 0)"), RunState::Stopped),
+            (
+                state(Status::EXITED, 137, true, ""),
+                Some("killed because its memory was used up (exit code 137)"),
+                RunState::Stopped,
+            ),
+            (state(Status::RESTARTING, 7, false, ""), Some("restarting again and again (exit code 7)"), RunState::Stopped),
+            (state(Status::PAUSED, 0, false, ""), Some("paused"), RunState::Unready),
+            (state(Status::CREATED, 128, false, "no such network"), Some("never started: no such network"), RunState::Stopped),
+            (state(Status::DEAD, 0, false, ""), Some("dead: the engine could not take it away"), RunState::Stopped),
+        ] {
+            assert_eq!((stopped(Some(&state)).as_deref(), run_state(Some(&state))), (words, run));
+        }
+    }
+
+    #[test]
+    fn a_value_that_somebody_set_is_not_shown() {
+        let mut found = Found { prefix: "", all: Vec::new() };
+        let wanted = Wanted {
+            role: super::super::names::Role::Dashboard,
+            name: String::new(),
+            image: super::super::image::Image {
+                reference: String::new(),
+                id: String::new(),
+                digest: None,
+                environment: vec!["PATH=/bin".to_owned()],
+                user: String::new(),
+                revision: None,
+            },
+            entry_point: None,
+            command: None,
+            environment: BTreeMap::from([("A".to_owned(), "1".to_owned())]),
+            volume: None,
+            scratch: Vec::new(),
+            is_read_only: false,
+            capabilities: Vec::new(),
+            ports: Vec::new(),
+            network: String::new(),
+            alias: String::new(),
+            hosts: Vec::new(),
+            health: Vec::new(),
+            limits: super::super::wanted::Limits::default(),
+            grace_s: 0,
+            labels: BTreeMap::new(),
+            files: None,
+        };
+        variables(&mut found, &wanted, &["PATH=/bin".to_owned(), "TOKEN=hunter2".to_owned()]);
+        let seen: Vec<(&str, &str)> = found
+            .all
+            .iter()
+            .map(|difference| (difference.deviation.path.as_str(), difference.deviation.observed.as_str()))
+            .collect();
+        assert_eq!(seen, [("variable.A", "(not set)"), ("variable.TOKEN", "(set)")]);
+    }
+}

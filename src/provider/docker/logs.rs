@@ -16,7 +16,8 @@ const LAST_LINES: usize = 20;
 pub(super) async fn read(engine: &Engine, container: &str, from: LogPosition) -> Result<LogChunk, ProviderError> {
     let options = LogsOptionsBuilder::default().stdout(true).stderr(true).timestamps(true);
     let (options, after) = match from {
-        LogPosition::Tail(lines) => (options.tail(&lines.to_string()), 0),
+        // Of no lines at all, the position after them is wanted, which the last line has.
+        LogPosition::Tail(lines) => (options.tail(&lines.max(1).to_string()), 0),
         LogPosition::Byte(after) => {
             // Whole seconds are all that can be asked for; what was read already is left out here.
             let seconds = i32::try_from(after / 1_000_000_000).unwrap_or(i32::MAX);
@@ -31,6 +32,9 @@ pub(super) async fn read(engine: &Engine, container: &str, from: LogPosition) ->
             Err(error) if is_absent(&error) => break,
             Err(error) => return Err(engine.failed("read the log", error)),
         }
+    }
+    if from == LogPosition::Tail(0) {
+        chunk.text.clear();
     }
     Ok(chunk)
 }

@@ -8,6 +8,7 @@ use bollard::models::{
     ContainerCreateBody, EndpointSettings, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType, NetworkingConfig,
     PortBinding, RestartPolicy, RestartPolicyNameEnum,
 };
+use serde_json::Value;
 
 use super::engine::Enforces;
 use super::image::Image;
@@ -95,8 +96,8 @@ impl Wanted {
         let fixed = Self { limits: Limits::default(), labels: BTreeMap::new(), network: String::new(), ..self.clone() };
         let mut body = fixed.body_with_labels(HashMap::new());
         body.networking_config = None;
-        // Maps of the standard library come in any order, and a value of JSON sorts them.
-        let body = serde_json::to_value(&body).unwrap_or_default();
+        // The maps in it come in any order.
+        let body = sorted(serde_json::to_value(&body).unwrap_or_default());
         let files: Vec<(String, String)> = self
             .files
             .iter()
@@ -193,5 +194,17 @@ impl Wanted {
             init: Some(false),
             ..HostConfig::default()
         }
+    }
+}
+
+/// The same value with the keys of all objects in order.
+fn sorted(value: Value) -> Value {
+    match value {
+        Value::Object(entries) => {
+            let entries: BTreeMap<String, Value> = entries.into_iter().map(|(key, value)| (key, sorted(value))).collect();
+            Value::Object(entries.into_iter().collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(sorted).collect()),
+        other => other,
     }
 }
