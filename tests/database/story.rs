@@ -157,7 +157,11 @@ fn a_role_of_its_own_has_its_database_and_nothing_else() {
         world.settled();
 
         // What it enters with stands on no command line, and with that it gets nowhere else.
-        assert!(world.processes().iter().all(|(_, words)| !words.contains("sql://") && !words.contains("postgres://")), "{:?}", world.processes());
+        assert!(
+            world.processes().iter().all(|(_, words)| !words.contains("sql://") && !words.contains("postgres://")),
+            "{:?}",
+            world.processes()
+        );
         let pid = world.pid(&instance).unwrap().as_raw_nonzero();
         let environment = String::from_utf8(std::fs::read(format!("/proc/{pid}/environ")).unwrap()).unwrap();
         let own = environment.split('\0').find_map(|line| line.strip_prefix("SIMULATED_DATABASE_URL=")).unwrap().to_owned();
