@@ -58,6 +58,8 @@ pub enum ConnectError {
     Before(DatabaseError),
     /// The server or the way to it.
     Server(tokio_postgres::Error),
+    /// Somebody took the connection and says nothing.
+    Silent,
 }
 
 /// A connection to a PostgreSQL server. It lives as long as the client does.
@@ -65,8 +67,11 @@ pub enum ConnectError {
 /// # Errors
 /// [`ConnectError`] in the driver's own words.
 pub async fn postgres(config: &Config, ca: Option<&Path>) -> Result<Client, ConnectError> {
-    let mut config = config.clone();
-    config.connect_timeout(PATIENCE);
+    // The driver's own limit is over as soon as there is a connection, whether anybody speaks on it or not.
+    tokio::time::timeout(PATIENCE, postgres_at_last(config, ca)).await.unwrap_or(Err(ConnectError::Silent))
+}
+
+async fn postgres_at_last(config: &Config, ca: Option<&Path>) -> Result<Client, ConnectError> {
     let client = if config.get_ssl_mode() == SslMode::Disable {
         let (client, connection) = config.connect(NoTls).await.map_err(ConnectError::Server)?;
         tokio::spawn(connection);

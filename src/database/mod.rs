@@ -21,6 +21,9 @@ use crate::model::{BackendId, DatabaseDisposal, Secret, Storage, Tls};
 /// The table that says whose database this is. Convex does not know it and leaves it alone.
 const OWNER_TABLE: &str = "convexinfra_owner";
 
+/// How long all of it may take. A lock that somebody holds on a table, or a large database that is dropped, is waited for.
+const WITHIN: Duration = Duration::from_secs(120);
+
 /// How often the way to the server is measured.
 const ROUNDS: usize = 5;
 
@@ -41,6 +44,11 @@ impl Server {
     pub fn new(storage: Storage, url: Secret) -> Result<Self, DatabaseError> {
         let name = server_part(&storage, &url).map_err(DatabaseError::Url)?;
         Ok(Self { storage, url, name })
+    }
+
+    fn silent(&self, patience: Duration) -> DatabaseError {
+        let source = format!("it did not answer within {} s", patience.as_secs()).into();
+        DatabaseError::Unreachable { server: self.name.clone(), source }
     }
 
     fn tls(&self) -> &Tls {
@@ -187,10 +195,13 @@ impl ServerVersion {
 /// # Errors
 /// [`DatabaseError`]: what is in the way. Nothing of anybody else's was touched then.
 pub async fn prepare(server: &Server, wanted: &Wanted) -> Result<Prepared, DatabaseError> {
-    match &server.storage {
-        Storage::Mysql(_) => mysql::prepare(server, wanted).await,
-        Storage::Postgres(_) | Storage::Sqlite => postgres::prepare(server, wanted).await,
-    }
+    let prepared = async {
+        match &server.storage {
+            Storage::Mysql(_) => mysql::prepare(server, wanted).await,
+            Storage::Postgres(_) | Storage::Sqlite => postgres::prepare(server, wanted).await,
+        }
+    };
+    tokio::time::timeout(WITHIN, prepared).await.unwrap_or_else(|_| Err(server.silent(WITHIN)))
 }
 
 /// Gives a database back: either to whoever comes next, or to nobody.
@@ -198,10 +209,13 @@ pub async fn prepare(server: &Server, wanted: &Wanted) -> Result<Prepared, Datab
 /// # Errors
 /// [`DatabaseError`]: what is in the way.
 pub async fn release(server: &Server, wanted: &Wanted, disposal: DatabaseDisposal) -> Result<Released, DatabaseError> {
-    match &server.storage {
-        Storage::Mysql(_) => mysql::release(server, wanted, disposal).await,
-        Storage::Postgres(_) | Storage::Sqlite => postgres::release(server, wanted, disposal).await,
-    }
+    let released = async {
+        match &server.storage {
+            Storage::Mysql(_) => mysql::release(server, wanted, disposal).await,
+            Storage::Postgres(_) | Storage::Sqlite => postgres::release(server, wanted, disposal).await,
+        }
+    };
+    tokio::time::timeout(WITHIN, released).await.unwrap_or_else(|_| Err(server.silent(WITHIN)))
 }
 
 /// What stands in a database, as far as it says whose it is.

@@ -138,6 +138,7 @@ async fn connect<'a>(server: &'a Server, url: &str, database: &str) -> Result<Op
         Err(ConnectError::Before(error)) => Err(error),
         Err(ConnectError::Server(error)) if error.code() == Some(&SqlState::INVALID_CATALOG_NAME) => Ok(None),
         Err(ConnectError::Server(error)) => Err(refused(server, user, error)),
+        Err(ConnectError::Silent) => Err(server.silent(connect::PATIENCE)),
     }
 }
 

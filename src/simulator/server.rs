@@ -85,6 +85,7 @@ impl Target {
                 Ok(client) => Ok(Link::Postgres(client)),
                 Err(ConnectError::Before(error)) => Err(ServerError::Certificates(error.to_string())),
                 Err(ConnectError::Server(error)) => Err(ServerError::Says(chain(&error))),
+                Err(ConnectError::Silent) => Err(ServerError::Says("timeout waiting for server".to_owned())),
             },
             Self::Mysql { opts, ca, tls } => {
                 let tls = if *tls { MysqlTls::Verified(ca.as_deref().map(Path::new)) } else { MysqlTls::Off };

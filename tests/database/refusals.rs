@@ -161,3 +161,21 @@ fn a_url_that_convex_does_not_take_is_refused_while_planning() {
         }
     }
 }
+
+/// Needs no server: somebody takes the connection and never says a word.
+#[test]
+fn a_server_that_says_nothing_is_not_waited_for_for_ever() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    for engine in ["postgres", "mysql"] {
+        let manifest = format!(
+            "project = \"silent\"\n\n[backends.dev]\nprovider = \"simulated\"\n\
+             storage = {{ engine = \"{engine}\", url = {{ env = \"DATABASE\" }}{NO_TLS} }}\n"
+        );
+        let mut world = World::new(&manifest);
+        world.set("DATABASE", &format!("{engine}://me:secret-pw@127.0.0.1:{port}"));
+        let run = world.expect(1, &["apply", "--yes"]);
+        assert!(run.err.contains("cannot be reached") && run.err.contains("[database.unreachable]"), "{run}");
+        assert!(run.took < std::time::Duration::from_secs(60), "{run}");
+    }
+}
