@@ -162,7 +162,11 @@ fn lease() -> Lease {
 
 fn removal() -> Request {
     let step = StepKey { plan: "sha256:ab".into(), step: "destroy:backend.dev".into() };
-    Request { step, backend: BackendName::parse("dev").unwrap(), work: Work::Remove { database: convexinfra::model::DatabaseDisposal::Leave } }
+    Request {
+        step,
+        backend: BackendName::parse("dev").unwrap(),
+        work: Work::Remove { database: convexinfra::model::DatabaseDisposal::Leave },
+    }
 }
 
 fn operation(state: &str) -> Value {
