@@ -108,7 +108,7 @@ impl<S: Store> Authority<S> {
     /// Begins the removal of a backend whose time is over. None when it has more time by now.
     ///
     /// # Errors
-    /// [`ControlError`] when the lease is lost or the backend is protected by now.
+    /// [`ControlError`](crate::control::ControlError) when the lease is lost or the backend is protected by now.
     pub fn expire(
         &self,
         lease: &Lease,

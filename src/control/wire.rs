@@ -1,7 +1,7 @@
 //! The contract between a client and a served control plane, version 1: paths, headers, documents, errors.
 //!
 //! Every path stands below [`PREFIX`]. Additions keep the number; clients pass over fields that they do not know. The
-//! types of [`super::request`] and [`crate::model`] are used as they are; what stands here is only what HTTP adds.
+//! types of [`super`] and [`crate::model`] are used as they are; what stands here is only what HTTP adds.
 //!
 //! Must not do: send or receive anything, or show a secret in `Debug`.
 
