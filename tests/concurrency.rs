@@ -70,7 +70,7 @@ fn twenty_projects_at_once_in_a_new_home() {
     assert_eq!(ports.len(), 80, "{ports:?}");
     let files: BTreeSet<String> =
         fs::read_dir(&world.home).unwrap().map(|entry| entry.unwrap().file_name().display().to_string()).collect();
-    assert_eq!(files, ["backends", "control-plane.sqlite3", "master.key", "occupied"].map(str::to_owned).into());
+    assert_eq!(files, ["backends", "control-plane.sqlite3", "master.key"].map(str::to_owned).into());
     for name in &names {
         let manifest = world.root().join(name).join("convex.toml").display().to_string();
         world.expect(0, &["plan", "--detailed-exitcode", "--manifest", &manifest]);
