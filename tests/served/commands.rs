@@ -245,6 +245,40 @@ fn an_apply_outlives_its_server() {
 }
 
 #[test]
+fn what_was_begun_goes_on_without_its_client() {
+    let mut world = World::new("");
+    let slow = crate::world::script(&world.folder, "slow", "sleep 60");
+    world.manifest(&format!(
+        "project = \"gremlin\"\n[backends.dev]\nprovider = \"local\"\nlocal = {{ binary = \"{}\" }}\n",
+        slow.display()
+    ));
+    let _served = Served::over(&mut world);
+    let apply = world.spawn(&["apply", "--yes"]);
+    let pid = rustix::process::Pid::from_raw(i32::try_from(apply.child.id()).unwrap()).unwrap();
+    let operations = |world: &World| world.status()["operations"].as_array().unwrap().clone();
+    crate::world::until("the operation has begun", || !operations(&world).is_empty());
+    let lease = world.status()["lease"].clone();
+    assert_eq!(lease["process"], apply.child.id(), "{lease:#}");
+    for _ in 0..2 {
+        std::thread::sleep(Duration::from_millis(300));
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    }
+    let run = apply.end();
+    assert_eq!(run.code(), 130, "{run}");
+    assert!(run.err.contains("the control plane goes on with what it has begun, and `convexinfra status` shows it"), "{run}");
+    let left = operations(&world);
+    assert_eq!((left.len(), &left[0]["backend"], &left[0]["running"]), (1, &"dev".into(), &true.into()), "{left:#?}");
+    assert_eq!(world.status()["lease"], Value::Null);
+    let status = world.expect(0, &["status"]);
+    assert!(
+        status.out.contains("brings `dev` about since") && status.out.contains("asked for by made by serve --init"),
+        "{status}"
+    );
+    let run = world.expect(124, &["wait", "dev", "--timeout", "1s", "--json"]);
+    assert!(run.events()[0]["state"].as_str().unwrap().contains("brings it about, asked for by"), "{run}");
+}
+
+#[test]
 fn the_history_says_who_and_shows_what_was_changed_in_it() {
     let mut world =
         World::new("project = \"gremlin\"\n[backends.a]\nprovider = \"simulated\"\nsimulated = { listen = false }\n");

@@ -61,7 +61,7 @@ enum Heard {
     /// The operation has ended.
     End(Box<OperationRecord>),
     /// The stream was cut; whether anything came before that.
-    Cut { error: Option<ControlError>, pause: Option<Duration>, anything: bool },
+    Cut { error: Option<Box<ControlError>>, pause: Option<Duration>, anything: bool },
     /// Streams do not come through.
     Nothing,
 }
@@ -85,7 +85,7 @@ async fn until_ended(
                 let Some(pause) = backoff.pause(exchange.patience(), pause) else {
                     // The record has the last word, and a plain look tells best what is wrong.
                     return match error {
-                        Some(error) => Err(error),
+                        Some(error) => Err(*error),
                         None => look_until_ended(exchange, project, id, notice).await,
                     };
                 };
@@ -107,7 +107,9 @@ async fn listen(
     let call = Call::get(&of_project(project, &["operations", id.as_str(), "events"]));
     let mut response = match tokio::time::timeout(silence, exchange.open_stream(&call, *last)).await {
         Err(_) | Ok(Err(Trouble::Garbled(_) | Trouble::OutOfStep(_))) => return Ok(Heard::Nothing),
-        Ok(Err(Trouble::Passing { error, pause, .. })) => return Ok(Heard::Cut { error: Some(error), pause, anything: false }),
+        Ok(Err(Trouble::Passing { error, pause, .. })) => {
+            return Ok(Heard::Cut { error: Some(Box::new(error)), pause, anything: false });
+        }
         Ok(Err(Trouble::Answered(error))) => return Err(error),
         Ok(Ok(response)) => response,
     };
