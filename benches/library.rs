@@ -45,7 +45,7 @@ fn snapshot(desired: &Desired) -> Snapshot {
         control_plane: ControlPlane {
             name: "embedded".to_owned(),
             providers: vec![ProviderKind::Simulated],
-            expiry: convexinfra::model::Expiry::Recorded,
+            expiry: convexinfra::model::Expiry::Recorded, scope: None,
         },
         origin: None,
         backends: Vec::new(),

@@ -259,6 +259,7 @@ impl Host {
                 name: self.name.clone(),
                 providers: self.provider_kinds(),
                 expiry: if self.name == EMBEDDED { Expiry::Recorded } else { Expiry::Enforced },
+                scope: None,
             },
             origin: None,
             backends: Vec::new(),

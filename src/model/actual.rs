@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::access::Scope;
 use super::field::FieldPath;
 use super::fingerprint::Fingerprint;
 use super::identifier::{BackendId, Generation, Revision};
@@ -48,6 +49,9 @@ pub struct ControlPlane {
     /// What it does about backends whose time is over.
     #[serde(default)]
     pub expiry: Expiry,
+    /// How much whoever asked may do in the project; none where nobody is asked for a token.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub scope: Option<Scope>,
 }
 
 /// What a control plane does about backends whose time is over.

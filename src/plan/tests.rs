@@ -62,6 +62,7 @@ fn actual(backends: Vec<ActualBackend>) -> Actual {
                 name: "embedded".to_owned(),
                 providers: vec![ProviderKind::Simulated, ProviderKind::Local, ProviderKind::Docker],
                 expiry: crate::model::Expiry::Recorded,
+                scope: None,
             },
             origin: Some("folder /app".to_owned()),
             backends,

@@ -19,7 +19,7 @@ use crate::cli::secrets::{self, Comparison};
 use crate::cli::{saved_plan, signal};
 use crate::control::{Claim, ControlPlane, KeyNeed, Lease};
 use crate::host::{EMBEDDED, here};
-use crate::model::{Endpoints, Exit, Finding, Phase, Report, Snapshot};
+use crate::model::{Endpoints, Exit, Finding, Phase, Report, Scope, Snapshot};
 use crate::plan::{Action, Intent, Plan, Step, StepId, Task, destruction_refusals};
 use crate::render;
 
@@ -75,6 +75,7 @@ impl Applying<'_> {
         if current.is_empty() {
             return self.nothing_to_do(&current, &snapshot, intent);
         }
+        enough_rights(&current, &snapshot)?;
         self.context.printer.talk(&render::plan(&current, self.context.printer.err_style()));
         plan::secrets_at_hand(&current, self.values)?;
         self.ask(&current)?;
@@ -228,6 +229,20 @@ impl Applying<'_> {
     fn before(&self) -> Result<(), Failure> {
         self.part.as_ref().map_or(Ok(()), |part| (part.before)())
     }
+}
+
+/// Refuses what the token does not allow, before anything is done: an env file must not be cleared for a backend that
+/// then stays.
+fn enough_rights(current: &Plan, snapshot: &Snapshot) -> Result<(), Failure> {
+    let Some(has) = snapshot.control_plane.scope else { return Ok(()) };
+    let destroys = current.steps.iter().any(|step| matches!(step.task, Some(Task::Remove { .. })));
+    let needs = if destroys { Scope::Destroy } else { Scope::Apply };
+    if has >= needs {
+        return Ok(());
+    }
+    let message = format!("the token has the scope `{has}`, and this needs `{needs}`, so nothing was done");
+    let help = format!("ask an operator for one with\n    convexinfra token create --project {} --scope {needs}", current.project);
+    Err(Failure::new(Exit::NotAuthorised, Finding::new("auth.scope", message).with_help(help)))
 }
 
 /// The backends that are ready, and where they are.
