@@ -36,7 +36,8 @@ fn main() {
         control_plane: model::ControlPlane {
             name: "sleeper".to_owned(),
             providers: vec![ProviderKind::Simulated],
-            expiry: model::Expiry::Recorded, scope: None,
+            expiry: model::Expiry::Recorded,
+            scope: None,
         },
         origin: None,
         backends: Vec::new(),

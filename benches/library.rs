@@ -45,7 +45,8 @@ fn snapshot(desired: &Desired) -> Snapshot {
         control_plane: ControlPlane {
             name: "embedded".to_owned(),
             providers: vec![ProviderKind::Simulated],
-            expiry: convexinfra::model::Expiry::Recorded, scope: None,
+            expiry: convexinfra::model::Expiry::Recorded,
+            scope: None,
         },
         origin: None,
         backends: Vec::new(),

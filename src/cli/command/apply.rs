@@ -241,7 +241,8 @@ fn enough_rights(current: &Plan, snapshot: &Snapshot) -> Result<(), Failure> {
         return Ok(());
     }
     let message = format!("the token has the scope `{has}`, and this needs `{needs}`, so nothing was done");
-    let help = format!("ask an operator for one with\n    convexinfra token create --project {} --scope {needs}", current.project);
+    let help =
+        format!("ask an operator for one with\n    convexinfra token create --project {} --scope {needs}", current.project);
     Err(Failure::new(Exit::NotAuthorised, Finding::new("auth.scope", message).with_help(help)))
 }
 
