@@ -270,10 +270,7 @@ fn what_was_begun_goes_on_without_its_client() {
     assert_eq!((left.len(), &left[0]["backend"], &left[0]["running"]), (1, &"dev".into(), &true.into()), "{left:#?}");
     assert_eq!(world.status()["lease"], Value::Null);
     let status = world.expect(0, &["status"]);
-    assert!(
-        status.out.contains("brings `dev` about since") && status.out.contains("asked for by made by serve --init"),
-        "{status}"
-    );
+    assert!(status.out.contains("brings `dev` about since") && status.out.contains("asked for by first operator"), "{status}");
     let run = world.expect(124, &["wait", "dev", "--timeout", "1s", "--json"]);
     assert!(run.events()[0]["state"].as_str().unwrap().contains("brings it about, asked for by"), "{run}");
 }
