@@ -19,11 +19,15 @@
 //! An app's URL is `https://APP.fly.dev` here too, and a driver needs no setting for it. Three ways lead there:
 //!
 //! - A command gets `HTTPS_PROXY` and `SSL_CERT_FILE` from [`StandIn::environment`]: the proxy leads every name below
-//!   `fly.dev`, every hostname whose certificate is ready, and `api.machines.dev` to where they belong, with TLS.
+//!   `fly.dev`, every hostname whose certificate is ready, `api.machines.dev`, `ghcr.io` and `api.github.com` to where
+//!   they belong, with TLS.
 //! - A test that cannot change its own environment uses [`StandIn::client`], which has both built in.
 //! - What can take neither (a driver with a template for URLs, workerd with an outbound service) uses
 //!   [`StandIn::app_url`], a plain loopback URL that leads to one app, or sends plain requests to the proxy's port with
 //!   `Host: APP.fly.dev`.
+//!
+//! The registry and GitHub's commits (`registry`) are also answered on the API's own port: `/v2/…`, `/token`,
+//! `…/commits/DIGITS`.
 //!
 //! An app without a public address has no name; one without a running machine whose checks pass answers 503.
 //!
@@ -64,6 +68,7 @@ mod metadata;
 mod platform;
 mod processes;
 mod proofs;
+mod registry;
 pub(crate) mod reply;
 mod request;
 mod routes;

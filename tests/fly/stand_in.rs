@@ -21,7 +21,7 @@ use super::reply::{Body, Reply};
 use super::request::Request;
 use super::settings::{Settings, TOKEN};
 use super::world::World;
-use super::{checks, control, routes};
+use super::{checks, control, registry, routes};
 
 const TICK: Duration = Duration::from_millis(3);
 const LOOK: Duration = Duration::from_millis(20);
@@ -169,13 +169,6 @@ impl StandIn {
     pub(crate) fn take_violations(&self) -> Vec<String> {
         std::mem::take(&mut *self.shared.violations.lock().unwrap())
     }
-
-    /// Waits until it ends by itself, which it does not.
-    pub(crate) fn join(mut self) {
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
 }
 
 impl Drop for StandIn {
@@ -229,6 +222,9 @@ async fn run(shared: Arc<Shared>, authority: Authority, told: mpsc::Sender<Told>
 async fn serve(shared: &Shared, request: &Request) -> Response {
     if request.path.starts_with(control::PREFIX) {
         return response(control::answer(shared, request), 0);
+    }
+    if let Some(reply) = registry::answer(request) {
+        return response(reply, 0);
     }
     note(shared, request, Side::Request);
     let at = {
