@@ -7,7 +7,7 @@
 //! fly.url()            // http://127.0.0.1:PORT/v1, with the token `settings::TOKEN` of the organization `acme`
 //! fly.environment()    // the variables with which a command takes it for Fly.io
 //! fly.order(Fault::answer_lost("POST", "/v1/apps/*/machines"));
-//! fly.world().full_regions.insert("iad".into(), Capacity::NoCandidateHost);
+//! fly.world().full_regions.insert("iad".into(), Shortage::NoCandidateHost);
 //! ```
 //!
 //! It runs on a thread of its own until it is dropped, in any kind of test. Dropping it kills what runs in its machines
@@ -82,7 +82,7 @@ mod wait;
 pub(crate) mod world;
 
 pub(crate) use faults::Fault;
-pub(crate) use reply::{Capacity, Reply};
+pub(crate) use reply::{Reply, Shortage};
 pub(crate) use settings::Settings;
 pub(crate) use stand_in::StandIn;
 

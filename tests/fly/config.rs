@@ -135,7 +135,7 @@ fn guest(value: &mut Value) -> Result<(), Reply> {
     if memory < least * cpus {
         return Err(invalid_argument(format!("invalid config.guest.memory_mb, minimum required {} MiB", least * cpus)));
     }
-    if memory > most * cpus || memory % step != 0 {
+    if memory > most * cpus || !memory.is_multiple_of(step) {
         return Err(invalid_argument(format!(
             "invalid config.guest.memory_mb, must be a multiple of {step} up to {} MiB",
             most * cpus

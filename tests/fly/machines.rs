@@ -11,7 +11,7 @@ use super::leases::{self, Lease};
 use super::life::{self, State, Step};
 use super::processes::Process;
 use super::reply::{
-    Capacity, Reply, bound, deadline_exceeded, failed_precondition, invalid_argument, machine_name_taken, not_found,
+    Reply, Shortage, bound, deadline_exceeded, failed_precondition, invalid_argument, machine_name_taken, not_found,
 };
 use super::request::Request;
 use super::volumes::Attachment;
@@ -149,7 +149,7 @@ fn place(world: &mut World, app: &str, config: &mut Config, request: &Request) -
             return Err(deadline_exceeded("host unreachable"));
         }
         if world.full_hosts.contains_key(&host) {
-            return Err(Capacity::VolumeHost.reply(&region));
+            return Err(Shortage::VolumeHost.reply(&region));
         }
         return Ok((region, host));
     }
@@ -158,10 +158,10 @@ fn place(world: &mut World, app: &str, config: &mut Config, request: &Request) -
     if regions.is_empty() {
         return Err(invalid_argument(format!("target region {expression} not found")));
     }
-    let mut refusal = Capacity::NoCandidateHost.reply(&expression);
+    let mut refusal = Shortage::NoCandidateHost.reply(&expression);
     for region in regions {
         match (world.full_regions.get(region), world.roomy_host(region)) {
-            (Some(Capacity::VolumeNoCapacity) | None, Some(host)) => return Ok((region.to_owned(), host)),
+            (Some(Shortage::VolumeNoCapacity) | None, Some(host)) => return Ok((region.to_owned(), host)),
             (Some(capacity), _) => refusal = capacity.reply(region),
             (None, None) => {}
         }

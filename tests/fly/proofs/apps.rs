@@ -207,3 +207,15 @@ async fn who_asks_too_often_is_told_so() {
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }
 }
+
+#[tokio::test]
+async fn a_hundred_apps_go_in_a_minute() {
+    let asker = Asker::new(Settings::friendly());
+    for number in 0..101 {
+        let name = format!("gremlin-{number}");
+        asker.want(201, "POST /apps", json!({ "name": name, "org_slug": "acme" })).await;
+        asker.want(if number < 100 { 202 } else { 429 }, &format!("DELETE /apps/{name}?force=true"), NONE).await;
+    }
+    asker.fly.world().ahead += std::time::Duration::from_secs(60);
+    asker.want(202, "DELETE /apps/gremlin-100?force=true", NONE).await;
+}

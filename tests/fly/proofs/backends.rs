@@ -47,6 +47,62 @@ async fn a_machine_is_a_backend_at_the_url_of_its_app() {
 }
 
 #[tokio::test]
+async fn an_image_of_the_dashboard_is_a_page_and_a_hostname_of_ones_own_leads_to_it() {
+    let asker = Asker::new(Settings::friendly().with_processes());
+    asker.want(201, "POST /apps", json!({ "name": "gremlin-dash", "org_slug": "acme" })).await;
+    asker.want(200, "POST /apps/gremlin-dash/ip_assignments", json!({ "type": "shared_v4" })).await;
+    let mut body = machine("dashboard", "none");
+    body["config"].as_object_mut().unwrap().remove("mounts");
+    body["config"]["image"] = json!("ghcr.io/get-convex/convex-dashboard:latest");
+    let service = &mut body["config"]["services"][0];
+    (service["internal_port"], service["checks"][0]["port"]) = (json!(6791), json!(6791));
+    service["checks"][0]["path"] = json!("/");
+    let made = asker.want(200, "POST /apps/gremlin-dash/machines", body).await;
+    let line = format!("GET /apps/gremlin-dash/machines/{}", made["id"].as_str().unwrap());
+    asker.until(&line, |shown| shown["checks"][0]["status"] == "passing").await;
+
+    let client = asker.fly.client();
+    let url = "https://dash.gremlin.dev/";
+    let acme = asker.want(201, "POST /apps/gremlin-dash/certificates/acme", json!({ "hostname": "dash.gremlin.dev" })).await;
+    assert!(client.get(url).send().await.is_err(), "nothing is there before the records are");
+    let target = vec![acme["dns_requirements"]["cname"].as_str().unwrap().to_owned()];
+    asker.fly.world().dns.insert("dash.gremlin.dev".to_owned(), target);
+    asker.want(200, "POST /apps/gremlin-dash/certificates/dash.gremlin.dev/check", Value::Null).await;
+    for url in [url, "https://gremlin-dash.fly.dev/"] {
+        assert_eq!(client.get(url).send().await.unwrap().text().await.unwrap(), "the dashboard");
+    }
+    asker.want(200, &format!("{}/cordon", line.replace("GET", "POST")), Value::Null).await;
+    assert_eq!(client.get(url).send().await.unwrap().status().as_u16(), 503, "a cordoned machine is not led to");
+    let elsewhere = client.get("https://gremlin-dash.fly.dev:3211/").send().await.unwrap();
+    assert_eq!(elsewhere.status().as_u16(), 503, "no service has this port");
+}
+
+/// What is asked about images and releases on the way to a machine.
+#[tokio::test]
+async fn tags_have_digests_and_releases_have_commits() {
+    let asker = Asker::new(Settings::friendly());
+    let client = asker.fly.client();
+    let host = "https://ghcr.io";
+    let pass: Value =
+        serde_json::from_str(&client.get(format!("{host}/token")).send().await.unwrap().text().await.unwrap()).unwrap();
+    let manifest = |repository: &str| client.get(format!("{host}/v2/{repository}/manifests/latest"));
+    let token = pass["token"].as_str().unwrap();
+    let found = manifest("get-convex/convex-backend").bearer_auth(token).send().await.unwrap();
+    let digest = found.headers()["docker-content-digest"].to_str().unwrap().to_owned();
+    assert_eq!(manifest("get-convex/convex-backend").send().await.unwrap().status().as_u16(), 401);
+    assert_eq!(manifest("acme/unpullable").bearer_auth(token).send().await.unwrap().status().as_u16(), 404);
+    let commits = "https://api.github.com/repos/get-convex/convex-backend/commits/652b828";
+    let commit = client.get(commits).send().await.unwrap().text().await.unwrap();
+    assert!(commit.starts_with("652b828") && commit.len() == 40);
+    asker.want(201, "POST /apps", json!({ "name": "gremlin", "org_slug": "acme" })).await;
+    let mut body = machine("convex", "none");
+    body["config"].as_object_mut().unwrap().remove("mounts");
+    body["config"]["image"] = json!("ghcr.io/get-convex/convex-backend:latest");
+    let made = asker.want(200, "POST /apps/gremlin/machines", body).await;
+    assert_eq!(made["image_ref"]["digest"], digest, "Fly finds the same");
+}
+
+#[tokio::test]
 async fn data_outlives_machines_and_not_volumes() {
     let asker = Asker::new(Settings::friendly().with_processes());
     let (machine, volume) = asker.machine("gremlin-dev").await;

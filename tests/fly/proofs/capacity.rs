@@ -3,27 +3,27 @@
 use serde_json::{Value, json};
 
 use super::asker::{Asker, machine, volume};
-use crate::fly::{Capacity, Settings};
+use crate::fly::{Settings, Shortage};
 
 const NONE: Value = Value::Null;
 
 #[test]
 fn every_refusal_has_the_status_and_the_words_of_the_facts() {
     let rows = [
-        (Capacity::NoCandidateHost, 422, "insufficient_capacity", "could not find a candidate host"),
-        (Capacity::NoCapacity, 409, "", "aborted: no capacity"),
-        (Capacity::VolumeNoCapacity, 400, "", "no capacity"),
-        (Capacity::Quota, 403, "", "which is over the allowed quota"),
+        (Shortage::NoCandidateHost, 422, "insufficient_capacity", "could not find a candidate host"),
+        (Shortage::NoCapacity, 409, "", "aborted: no capacity"),
+        (Shortage::VolumeNoCapacity, 400, "", "no capacity"),
+        (Shortage::Quota, 403, "", "which is over the allowed quota"),
         (
-            Capacity::VolumeHost,
+            Shortage::VolumeHost,
             412,
             "volume_placement_capacity",
             "insufficient resources to create new machine with existing volume",
         ),
-        (Capacity::HostCpus, 409, "", "aborted: could not reserve resource for machine: insufficient CPUs"),
-        (Capacity::HostAddresses, 409, "", "insufficient IPs available"),
-        (Capacity::Governor, 409, "", "governor policy blocked start"),
-        (Capacity::DeploysDisabled, 409, "", "deploys to this host are temporarily disabled"),
+        (Shortage::HostCpus, 409, "", "aborted: could not reserve resource for machine: insufficient CPUs"),
+        (Shortage::HostAddresses, 409, "", "insufficient IPs available"),
+        (Shortage::Governor, 409, "", "governor policy blocked start"),
+        (Shortage::DeploysDisabled, 409, "", "deploys to this host are temporarily disabled"),
     ];
     for (capacity, status, code, text) in rows {
         let reply = capacity.reply("dfw");
@@ -41,7 +41,7 @@ async fn a_full_region_refuses_and_another_one_takes() {
     let mut plain = machine("convex", "none");
     plain["config"].as_object_mut().unwrap().remove("mounts");
     for (capacity, status, of_volume) in
-        [(Capacity::NoCandidateHost, 422, 400), (Capacity::NoCapacity, 409, 400), (Capacity::Quota, 403, 403)]
+        [(Shortage::NoCandidateHost, 422, 400), (Shortage::NoCapacity, 409, 400), (Shortage::Quota, 403, 403)]
     {
         asker.fly.world().full_regions.insert("iad".to_owned(), capacity);
         asker.want(status, "POST /apps/gremlin/machines", plain.clone()).await;
@@ -61,7 +61,7 @@ async fn a_full_region_refuses_and_another_one_takes() {
 async fn without_a_hint_a_volume_lands_where_no_machine_fits() {
     let asker = Asker::new(Settings::friendly());
     asker.want(201, "POST /apps", json!({ "name": "gremlin", "org_slug": "acme" })).await;
-    asker.fly.world().full_hosts.insert("iad-1".to_owned(), Capacity::HostCpus);
+    asker.fly.world().full_hosts.insert("iad-1".to_owned(), Shortage::HostCpus);
     let mut careless = volume();
     careless.as_object_mut().unwrap().remove("compute");
     let careless = asker.want(200, "POST /apps/gremlin/volumes", careless).await;
@@ -71,7 +71,7 @@ async fn without_a_hint_a_volume_lands_where_no_machine_fits() {
     let careful = asker.want(200, "POST /apps/gremlin/volumes", volume()).await;
     let made = asker.want(200, "POST /apps/gremlin/machines", machine("convex", careful["id"].as_str().unwrap())).await;
     // The host fills up: what is stopped cannot come back, and what runs cannot be changed.
-    asker.fly.world().full_hosts.insert("iad-2".to_owned(), Capacity::HostCpus);
+    asker.fly.world().full_hosts.insert("iad-2".to_owned(), Shortage::HostCpus);
     let line = format!("/apps/gremlin/machines/{}", made["id"].as_str().unwrap());
     let version = made["instance_id"].as_str().unwrap();
     asker

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::asker::{Asker, machine, volume};
-use crate::fly::{Capacity, Fault, Reply, Settings};
+use crate::fly::{Fault, Reply, Settings, Shortage};
 
 const NONE: Value = Value::Null;
 
@@ -74,7 +74,7 @@ async fn data_on_a_full_host_is_forked_away() {
     let asker = Asker::new(Settings::friendly());
     let (id, volume) = asker.machine("gremlin").await;
     asker.want(200, &format!("DELETE /apps/gremlin/machines/{id}?force=true"), NONE).await;
-    asker.fly.world().full_hosts.insert("iad-1".to_owned(), Capacity::HostCpus);
+    asker.fly.world().full_hosts.insert("iad-1".to_owned(), Shortage::HostCpus);
     asker.want(412, "POST /apps/gremlin/machines", machine("convex", &volume)).await;
     let fork = json!({
         "name": "data", "region": "iad", "source_volume_id": volume, "require_unique_zone": true,

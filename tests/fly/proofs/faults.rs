@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::asker::{Asker, machine};
-use crate::fly::{Capacity, Fault, Reply, Settings};
+use crate::fly::{Fault, Reply, Settings, Shortage};
 
 const NONE: Value = Value::Null;
 const MACHINES: &str = "/v1/apps/*/machines";
@@ -54,7 +54,7 @@ async fn a_connection_can_end_before_and_after_the_effect() {
 #[tokio::test]
 async fn rules_fit_paths_skip_and_end() {
     let asker = app().await;
-    asker.fly.order(Fault::capacity("GET", "/v1/apps/*/volumes", Capacity::NoCapacity).after(1).times(2));
+    asker.fly.order(Fault::shortage("GET", "/v1/apps/*/volumes", Shortage::NoCapacity).after(1).times(2));
     let mut statuses = Vec::new();
     for _ in 0..4 {
         statuses.push(asker.ask("GET /apps/gremlin/volumes", NONE).await.0);
