@@ -7,6 +7,7 @@ mod desk;
 mod env_file;
 mod examples;
 mod fly;
+mod fly_driver;
 mod house;
 mod manifest;
 mod provider;

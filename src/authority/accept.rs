@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::audit::Who;
 use super::effect::{Effect, Next};
-use super::operation::{Driver, Operation, PutRequest, Stage, end_operation};
+use super::operation::{Driver, Operation, PutRequest, Stage, Strangers, end_operation};
 use super::{Authority, AuthorityError, allocation, lease, quota};
 use crate::control::{ControlError, Lease, Outcome, Request};
 use crate::model::{
@@ -58,7 +58,7 @@ impl Acceptance<'_> {
             actor: self.actor.clone(),
             lease: (self.driver == Driver::Holder).then(|| self.lease.clone()),
             work,
-            strangers: BTreeSet::new(),
+            strangers: Strangers::default(),
         }
     }
 }
@@ -157,11 +157,7 @@ impl<S: Store> Authority<S> {
             let outcome = Outcome::Done { operation: operation.id.clone() };
             return Ok(Next::Ended(end_operation(rows, &operation.id, outcome, now)?));
         }
-        let ports = match row.ports {
-            Some(ports) => ports,
-            None => allocation::ports(rows, self.first_port, &BTreeSet::new())?,
-        };
-        self.place(&mut row, ports);
+        self.place(rows, &mut row, &Strangers::default())?;
         rows.put_backend(&row)?;
         let detail = format!("operation {}", operation.id);
         self.record(rows, Some(&row.project), operation.who(now), "operation_accepted", Some(&row.name), detail)?;

@@ -18,7 +18,7 @@ mod token;
 mod vault;
 mod view;
 
-pub use effect::{Effect, EffectEnd, EffectFailure, EnvironmentGoal, Next};
+pub use effect::{Effect, EffectEnd, EffectFailure, EnvironmentGoal, Next, Taken};
 pub use lease::Liveness;
 pub use operation::{Driver, Operation};
 pub use resume::Resumed;

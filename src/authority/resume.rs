@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::effect::{Effect, Next};
-use super::operation::{Driver, Operation, PutRequest, Stage, end_operation};
+use super::operation::{Driver, Operation, PutRequest, Stage, Strangers, end_operation};
 use super::{Authority, AuthorityError, lease};
 use crate::control::{Lease, Outcome, Request, Work};
 use crate::model::{
@@ -73,7 +73,7 @@ impl<S: Store> Authority<S> {
             actor,
             lease: None,
             work,
-            strangers: BTreeSet::new(),
+            strangers: Strangers::default(),
         };
         Ok(Some((operation, effect)))
     }

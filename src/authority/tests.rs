@@ -162,7 +162,7 @@ fn ports_of_strangers_are_passed_over_while_nobody_knows_them() {
     let (operation, next) = world.accept(&lease, "k", "dev", put(simulated())).unwrap();
     let Next::Do(Effect::Ensure(placement)) = next else { panic!("{next:?}") };
     let failure =
-        EffectFailure { finding: Finding::new("provider.port_taken", "taken"), port_taken: Some(placement.ports.api) };
+        EffectFailure { finding: Finding::new("provider.port_taken", "taken"), taken: Some(Taken::Port(placement.ports.api)) };
     let next = world.authority.advance(&mut operation.unwrap(), EffectEnd::Failed(failure), NOW).unwrap();
     let Next::Do(Effect::Ensure(again)) = next else { panic!("{next:?}") };
     assert_ne!(again.ports, placement.ports);
@@ -174,7 +174,7 @@ fn a_failure_is_on_record_and_the_next_attempt_goes_on() {
     let world = world();
     let lease = world.lease();
     let (operation, _) = world.accept(&lease, "k", "dev", put(simulated())).unwrap();
-    let failure = EffectFailure { finding: Finding::new("provider.exited", "it stopped"), port_taken: None };
+    let failure = EffectFailure { finding: Finding::new("provider.exited", "it stopped"), taken: None };
     let next = world.authority.advance(&mut operation.unwrap(), EffectEnd::Failed(failure), NOW).unwrap();
     assert!(matches!(next, Next::Ended(Outcome::Failed { .. })));
     let before = world.authority.place_of(&project(), &name("dev")).unwrap();

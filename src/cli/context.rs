@@ -18,6 +18,7 @@ use crate::host::{Acting, EMBEDDED, Host, HostParts};
 use crate::manifest::Problem;
 use crate::model::{Desired, Exit, Finding, ProjectName, Secret, Storage, Tls};
 use crate::provider::Provider;
+use crate::provider::fly::{Fly, Native, Places, Settings};
 use crate::provider::local::{Local, Sources};
 use crate::provider::simulated::Simulated;
 
@@ -195,15 +196,34 @@ impl Context {
             sources.latest = url;
         }
         let grace = Duration::from_secs(10);
-        let providers: Vec<Box<dyn Provider>> = vec![
+        let mut providers: Vec<Box<dyn Provider>> = vec![
             Box::new(Simulated::new(directory.clone(), executable.clone()).with_grace(grace)),
             Box::new(Local::new(directory.clone(), executable, sources).with_grace(grace)),
         ];
+        providers.extend(fly().map(|fly| Box::new(fly) as Box<dyn Provider>));
         let master_key = std::env::var("CONVEXINFRA_MASTER_KEY").ok().filter(|key| !key.is_empty()).map(Secret::new);
         let first_port = first_port()?;
         let (name, connections) = (name.to_owned(), Connections::default());
         Ok(Host::new(HostParts { directory, name, master_key, providers, connections, first_port }))
     }
+}
+
+/// Fly.io, where there is a token for it.
+fn fly() -> Option<Fly> {
+    let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.trim().is_empty());
+    let token = Secret::new(variable("FLY_API_TOKEN")?);
+    let mut places = Places::default();
+    // The first is ours, the others are what Fly's own tools know.
+    if let Some(url) = ["CONVEXINFRA_FLY_API", "FLY_FLAPS_BASE_URL", "FLY_API_HOSTNAME"].into_iter().find_map(variable) {
+        places.machines = url;
+    }
+    if let Some(url) = variable("CONVEXINFRA_REGISTRY_URL") {
+        places.registry = url;
+    }
+    if let Some(url) = variable("CONVEXINFRA_COMMITS_URL") {
+        places.commits = url;
+    }
+    Some(Fly::new(Arc::new(Native::new(&token, places)), Settings { organisation: variable("FLY_ORG") }))
 }
 
 /// The same path whatever links and `..` it was named by: backends are started with paths in it, and another spelling

@@ -119,7 +119,7 @@ impl Launch {
         self.word(value);
     }
 
-    fn variable(&mut self, name: &str, value: impl Into<OsString>) {
+    pub(super) fn variable(&mut self, name: &str, value: impl Into<OsString>) {
         let value = value.into();
         if !value.is_empty() {
             self.environment.insert(name.to_owned(), Argument::Plain(value));
@@ -203,7 +203,7 @@ pub fn launch(placement: &Placement, target: &LaunchTarget) -> Result<Launch, La
     Ok(launch)
 }
 
-fn origin(text: &str) -> Result<&str, LaunchError> {
+pub(super) fn origin(text: &str) -> Result<&str, LaunchError> {
     let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     match host {
         Some(host) if !host.is_empty() && !host.ends_with('/') => Ok(text),
@@ -211,7 +211,7 @@ fn origin(text: &str) -> Result<&str, LaunchError> {
     }
 }
 
-fn secret(placement: &Placement, field: &str) -> Result<Secret, LaunchError> {
+pub(super) fn secret(placement: &Placement, field: &str) -> Result<Secret, LaunchError> {
     let field = FieldPath::new(field);
     match placement.secrets.get(&field) {
         Some(secret) if !secret.expose().is_empty() => Ok(secret.clone()),
@@ -242,7 +242,7 @@ fn database(launch: &mut Launch, placement: &Placement, target: &LaunchTarget) -
     Ok(())
 }
 
-fn s3_files(launch: &mut Launch, placement: &Placement, s3: &S3Files) -> Result<(), LaunchError> {
+pub(super) fn s3_files(launch: &mut Launch, placement: &Placement, s3: &S3Files) -> Result<(), LaunchError> {
     const PARTS: [(&str, &str); 5] = [
         ("S3_STORAGE_EXPORTS_BUCKET", "exports"),
         ("S3_STORAGE_SNAPSHOT_IMPORTS_BUCKET", "snapshot-imports"),
@@ -280,7 +280,7 @@ fn s3_files(launch: &mut Launch, placement: &Placement, s3: &S3Files) -> Result<
     Ok(())
 }
 
-fn tuning(launch: &mut Launch, tuning: &Tuning) {
+pub(super) fn tuning(launch: &mut Launch, tuning: &Tuning) {
     launch.number("APPLICATION_MAX_CONCURRENT_QUERIES", tuning.max_concurrent_queries);
     launch.number("APPLICATION_MAX_CONCURRENT_MUTATIONS", tuning.max_concurrent_mutations);
     launch.number("APPLICATION_MAX_CONCURRENT_V8_ACTIONS", tuning.max_concurrent_v8_actions);

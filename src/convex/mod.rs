@@ -9,6 +9,7 @@ mod database_url;
 pub mod deployment;
 pub mod environment;
 mod key_payload;
+pub mod image;
 pub mod launch;
 mod readiness;
 pub mod release;

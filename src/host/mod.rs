@@ -26,7 +26,7 @@ use crate::authority::{Authority, AuthorityError, Bearer, EntropyError, Vault, s
 use crate::control::ControlError;
 use crate::convex::deployment::Connections;
 use crate::model::{
-    Actor, Finding, OperationId, OperationRecord, Placement, ProjectName, ProviderKind, Revision, Secret, Snapshot, Timestamp,
+    Actor, Finding, OperationId, OperationRecord, Placement, ProjectName, ProviderKind, REACH, Revision, Secret, Snapshot, Timestamp,
     Usage,
 };
 use crate::provider::Provider;
@@ -205,7 +205,9 @@ impl Host {
     fn reach(placement: &Placement) -> String {
         match placement.spec.provider {
             ProviderKind::Simulated | ProviderKind::Local => format!("http://127.0.0.1:{}", placement.ports.api),
-            ProviderKind::Docker | ProviderKind::Fly | ProviderKind::Kubernetes => placement.endpoints.url.clone(),
+            ProviderKind::Docker | ProviderKind::Fly | ProviderKind::Kubernetes => {
+                placement.references.get(REACH).unwrap_or(&placement.endpoints.url).clone()
+            }
         }
     }
 

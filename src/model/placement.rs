@@ -55,3 +55,10 @@ pub struct PortPair {
 
 /// What a provider wants to remember about a backend, by its own keys (a binary's digest, a machine's id).
 pub type References = BTreeMap<String, String>;
+
+/// The key under which a provider notes where the dashboard of a backend is.
+pub const DASHBOARD_URL: &str = "dashboard_url";
+
+/// The key under which a provider notes the URL at which the control plane reaches a backend, where that is not the URL
+/// of its clients.
+pub const REACH: &str = "reach";

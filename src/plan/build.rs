@@ -129,6 +129,7 @@ impl<'a> Draft<'a> {
         let address = Address::backend(name);
         self.refusals.extend(policy::provider_available(name, wanted, &self.actual.snapshot.control_plane));
         self.refusals.extend(policy::storage_available(name, wanted));
+        self.refusals.extend(policy::fly(name, wanted));
         self.lints.extend(lint::specification(name, wanted));
         let renamed_from = self.renamed.get(name).map(|old| (*old).clone());
         let task = Task::Put { backend: name.clone(), spec: Box::new(wanted.spec.clone()), renamed_from: renamed_from.clone() };

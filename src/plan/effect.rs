@@ -63,6 +63,8 @@ pub(super) fn effect(path: &FieldPath, recorded: &BackendSpec) -> Effect {
             | "files.bucket_prefix"
             | "files.region"
             | "files.endpoint"
+            | "fly.org"
+            | "fly.app"
     );
     if moves_data {
         return Effect::MovesData;
@@ -76,7 +78,7 @@ pub(super) fn effect(path: &FieldPath, recorded: &BackendSpec) -> Effect {
             ProviderKind::Simulated | ProviderKind::Local => Effect::Record,
             ProviderKind::Docker | ProviderKind::Fly | ProviderKind::Kubernetes => Effect::MovesData,
         },
-        "ttl" | "protected" | "depends_on" | "storage.region" | "name" => Effect::Record,
+        "ttl" | "protected" | "depends_on" | "storage.region" | "name" | "fly.fallback_regions" => Effect::Record,
         "resources.cpus" | "resources.memory" | "resources.disk" => match recorded.provider {
             // Nothing enforces limits on a plain process, so nothing has to happen to it.
             ProviderKind::Simulated | ProviderKind::Local => Effect::Record,

@@ -62,6 +62,18 @@ pub(super) fn specification(name: &BackendName, wanted: &DesiredBackend) -> Vec<
             "the embedded control plane has no process of its own, so `ttl` is recorded and shown but removes nothing by itself".to_owned(),
         );
     }
+    if spec.provider == ProviderKind::Fly
+        && let Some(site) = &spec.origins.site
+        && !leads_to_actions(site)
+    {
+        say(
+            "plan.site_origin_unrouted",
+            format!(
+                "Fly leads requests by port and not by host, so HTTP actions answer at `…/http` of the API's origin; `{site}` reaches \
+                 them only through a proxy of yours. Write `{site}/http`, or a port such as `{site}:3211`, to do without one"
+            ),
+        );
+    }
     if let Files::S3(s3) = &spec.files
         && let Some(TextValue::Literal(endpoint)) = &s3.endpoint
         && endpoint.contains("r2.cloudflarestorage.com")
@@ -72,6 +84,12 @@ pub(super) fn specification(name: &BackendName, wanted: &DesiredBackend) -> Vec<
         );
     }
     lints
+}
+
+/// Whether an origin of the HTTP actions says how they are reached on an app that has one port for everything else.
+fn leads_to_actions(site: &str) -> bool {
+    let authority = site.split_once("://").map_or(site, |(_, rest)| rest);
+    site.ends_with("/http") || authority.contains(':')
 }
 
 /// What whole projects say about themselves.

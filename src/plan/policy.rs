@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 
 use super::diff::changed;
 use super::{Action, Change, Effect, Plan, Refusal};
+use crate::model::fly::{Guest, REGIONS, volume_gb};
 use crate::model::{
     ActualBackend, Address, BackendName, BackendSpec, ByteSize, ControlPlane, Cpus, Desired, DesiredBackend, Moved,
-    ProviderKind, ReleaseOrder, Snapshot,
+    ProviderKind, ReleaseOrder, Snapshot, Tls,
 };
 
 fn refusal(code: &str, address: Option<Address>, message: String) -> Refusal {
@@ -22,11 +23,49 @@ pub(super) fn provider_available(name: &BackendName, wanted: &DesiredBackend, co
         return None;
     }
     let available: Vec<String> = control_plane.providers.iter().map(|kind| format!("`{kind}`")).collect();
+    let remedy = match provider {
+        ProviderKind::Fly => "; it is where `FLY_API_TOKEN` is set for the control plane, to a token that `fly tokens create org` makes",
+        _ => "",
+    };
     Some(refusal(
         "plan.provider_unavailable",
         Some(Address::backend(name)),
-        format!("provider `{provider}` is not available in this control plane; available here: {}", available.join(", ")),
+        format!("provider `{provider}` is not available in this control plane; available here: {}{remedy}", available.join(", ")),
     ))
+}
+
+/// Refuses what Fly does not have: a place that is nowhere, or a size that no machine has.
+pub(super) fn fly(name: &BackendName, wanted: &DesiredBackend) -> Vec<Refusal> {
+    let spec = &wanted.spec;
+    if spec.provider != ProviderKind::Fly {
+        return Vec::new();
+    }
+    let address = || Some(Address::backend(name));
+    let mut refusals = Vec::new();
+    let known = || REGIONS.map(|region| format!("`{region}`")).join(", ");
+    if spec.region.is_none() {
+        let message = format!("a backend on Fly is in one region, and `{name}` names none; add `region = \"…\"`, one of {}", known());
+        refusals.push(refusal("plan.region_missing", address(), message));
+    }
+    for region in spec.region.iter().chain(&spec.settings.fly.fallback_regions) {
+        if !REGIONS.contains(&region.as_str()) {
+            let message = format!("Fly has no region `{region}` that is known here; choose one of {}", known());
+            refusals.push(refusal("plan.unknown_region", address(), message));
+        }
+    }
+    let sizes = [Guest::of(spec).err(), volume_gb(spec).err()];
+    refusals.extend(sizes.into_iter().flatten().map(|error| refusal("plan.unknown_size", address(), error.to_string())));
+    if let Some(server) = spec.storage.server() {
+        if server.managed {
+            let message = "provider `fly` runs no database server of its own; name one with `storage.url`, or leave `storage` out";
+            refusals.push(refusal("plan.storage_unavailable", address(), message.to_owned()));
+        }
+        if let Tls::Ca(_) = server.tls {
+            let message = "provider `fly` cannot bring a file of certificates along; use a server whose certificate is public";
+            refusals.push(refusal("plan.tls_unavailable", address(), message.to_owned()));
+        }
+    }
+    refusals
 }
 
 /// Refuses a database server with the provider that has none.
