@@ -6,16 +6,16 @@
 use convexinfra::provider::fly::FlyError;
 
 use super::shore::Shore;
-use crate::fly::{Capacity, Fault};
+use crate::fly::{Shortage, Fault};
 
 #[tokio::test]
 async fn a_full_region_is_refused_unless_others_are_allowed() {
-    for capacity in [Capacity::NoCandidateHost, Capacity::NoCapacity, Capacity::VolumeNoCapacity, Capacity::Quota] {
+    for capacity in [Shortage::NoCandidateHost, Shortage::NoCapacity, Shortage::VolumeNoCapacity, Shortage::Quota] {
         let mut shore = Shore::friendly();
         shore.fly.world().full_regions.insert("iad".to_owned(), capacity);
         let error = shore.refusal().await;
         match capacity {
-            Capacity::Quota => assert!(matches!(error, FlyError::Quota { .. }), "{capacity:?}: {error:?}"),
+            Shortage::Quota => assert!(matches!(error, FlyError::Quota { .. }), "{capacity:?}: {error:?}"),
             _ => assert!(matches!(&error, FlyError::Full { regions, .. } if *regions == ["iad"]), "{capacity:?}: {error:?}"),
         }
         assert!(error.help().is_some());
@@ -33,9 +33,9 @@ async fn a_full_region_is_refused_unless_others_are_allowed() {
 
 #[tokio::test]
 async fn an_empty_volume_on_a_full_host_is_made_anew_on_another() {
-    for capacity in [Capacity::VolumeHost, Capacity::HostCpus, Capacity::HostAddresses, Capacity::Governor, Capacity::DeploysDisabled] {
+    for capacity in [Shortage::VolumeHost, Shortage::HostCpus, Shortage::HostAddresses, Shortage::Governor, Shortage::DeploysDisabled] {
         let mut shore = Shore::friendly();
-        shore.fly.order(Fault::capacity("POST", "/v1/apps/*/machines", capacity));
+        shore.fly.order(Fault::shortage("POST", "/v1/apps/*/machines", capacity));
         shore.ensure().await;
         assert!(shore.fly.outstanding().is_empty());
         shore.one_of_each();
@@ -51,7 +51,7 @@ async fn data_on_a_full_host_moves_as_a_copy() {
     let directory = shore.fly.world().apps[&shore.app()].volumes[0].directory.clone();
     std::fs::write(directory.join("mark"), "kept").unwrap();
     shore.meddle("DELETE", &format!("/apps/APP/machines/{machine}?force=true"), serde_json::Value::Null).await;
-    shore.fly.world().full_hosts.insert(host.clone(), Capacity::VolumeHost);
+    shore.fly.world().full_hosts.insert(host.clone(), Shortage::VolumeHost);
     shore.ensure().await;
     assert_ne!(shore.host(), host);
     assert_ne!(shore.volumes(), [volume]);
@@ -73,7 +73,7 @@ async fn a_machine_that_cannot_start_on_its_host_any_more_moves_with_its_data() 
     while shore.observe().await.state != convexinfra::model::RunState::Stopped {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
-    shore.fly.world().full_hosts.insert(host.clone(), Capacity::HostCpus);
+    shore.fly.world().full_hosts.insert(host.clone(), Shortage::HostCpus);
     shore.ensure().await;
     assert_ne!(shore.host(), host);
     let world = shore.fly.world();
@@ -86,7 +86,7 @@ async fn a_machine_that_runs_is_not_taken_down_for_lack_of_room() {
     let mut shore = Shore::friendly();
     shore.ensure().await;
     let (machines, host) = (shore.machines(), shore.host());
-    shore.fly.world().full_hosts.insert(host, Capacity::HostCpus);
+    shore.fly.world().full_hosts.insert(host, Shortage::HostCpus);
     shore.placement.spec.tuning.max_concurrent_queries = Some(8);
     assert!(matches!(shore.refusal().await, FlyError::Full { .. }));
     assert_eq!(shore.machines(), machines);

@@ -5,10 +5,12 @@
 use convexinfra::convex::launch::DOCUMENT_RETENTION_S;
 use convexinfra::model::fly::dashboard_app_name;
 use convexinfra::model::{ByteSize, Data, FieldPath, RunState, Secret, SecretRef, ServerStorage, Storage};
+use convexinfra::provider::fly::FlyError;
 use convexinfra::provider::{LogPosition, Provider, ProviderError};
 use serde_json::json;
 
-use super::shore::{DIGEST, Shore};
+use super::shore::{DIGEST, Shore, patience, provider};
+use crate::fly::settings::TOKEN;
 
 #[tokio::test]
 async fn one_of_each_is_made_as_convex_wants_it() {
@@ -152,9 +154,10 @@ async fn removed_means_gone() {
 }
 
 #[tokio::test]
-async fn volumes_that_their_app_left_behind_are_swept() {
+async fn a_volume_that_its_app_left_behind_is_named_and_not_passed_over() {
     let mut shore = Shore::friendly();
     shore.ensure().await;
+    let id = shore.volumes()[0].clone();
     let volume = {
         let mut world = shore.fly.world();
         let app = world.apps.get_mut(&shore.placement.references["app"]).unwrap();
@@ -163,9 +166,13 @@ async fn volumes_that_their_app_left_behind_are_swept() {
     };
     let app = shore.app();
     shore.fly.world().remains.push((app, volume));
-    shore.remove().await;
-    let world = shore.fly.world();
-    assert!(world.remains.iter().all(|(_, volume)| !volume.state.is_live()), "an orphan is left");
+    let short = convexinfra::provider::fly::Patience { gone: std::time::Duration::from_millis(200), ..patience() };
+    let removed = provider(&shore.fly, TOKEN, short).remove(&shore.placement).await;
+    // With its app gone nobody but Fly can take it away, and somebody pays for it.
+    match removed {
+        Err(ProviderError::Fly(FlyError::StillThere { what, .. })) => assert!(what.contains(&id), "{what}"),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test]

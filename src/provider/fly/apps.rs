@@ -16,6 +16,8 @@ use crate::provider::Notice;
 
 /// The note under which the organisation is kept.
 pub(super) const ORGANISATION: &str = "org";
+/// How often an answer that was lost is followed by another try.
+const TRIES: u32 = 3;
 /// The note under which the keyed digest of all secrets is kept.
 const SECRETS_DIGEST: &str = "secrets";
 /// What the notes about single secrets begin with; behind it stands the name, and the value is Fly's digest of it.
@@ -29,7 +31,21 @@ pub(super) struct Work<'a> {
     /// The app.
     pub(super) app: String,
     pub(super) notice: Notice<'a>,
+    /// What belongs to it.
+    pub(super) parts: Parts,
 }
+
+/// The notes under which the parts of an app are kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parts {
+    pub(super) machine_note: &'static str,
+    pub(super) volume_note: Option<&'static str>,
+}
+
+/// The app of a backend.
+pub(super) const BACKEND_PARTS: Parts = Parts { machine_note: "machine", volume_note: Some("volume") };
+/// The app of its dashboard.
+pub(super) const DASHBOARD_PARTS: Parts = Parts { machine_note: "dashboard_machine", volume_note: None };
 
 /// Whether an app was there before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,10 +122,17 @@ impl Work<'_> {
         }
     }
 
-    /// The machines of the app that are there to stay.
+    /// The machines of the app that are there to stay. Lists lag behind, so the one that was noted is asked for by its
+    /// id where it is not listed.
     pub(super) async fn machines(&self) -> Result<Vec<Machine>, FlyError> {
-        let machines: Vec<Machine> = self.client.get(calls::all_machines(&self.app)).await?;
-        Ok(machines.into_iter().filter(Machine::is_live).collect())
+        let mut machines: Vec<Machine> = self.client.get(calls::all_machines(&self.app)).await?;
+        if let Some(noted) = self.placement.references.get(self.parts.machine_note)
+            && !machines.iter().any(|machine| machine.id == *noted)
+        {
+            machines.extend(self.machine(noted).await?);
+        }
+        machines.retain(Machine::is_live);
+        Ok(machines)
     }
 
     /// Brings the app about: adopts what is ours, makes what is missing.
@@ -157,24 +180,34 @@ impl Work<'_> {
         let addresses = self.addresses_once_visible().await?;
         let missing = missing_addresses(&addresses);
         for kind in missing {
-            let call = calls::assign_address(&self.app, kind);
-            let what = call.shown();
-            match self.client.ask(call).await {
-                Ok(_) => {}
-                // Somebody was faster: an app has each of these once. If it were anything else, the next look says so.
-                Err(Declined::Refused(_, reply)) if matches!(reply.status, 409 | 422) => {}
-                Err(Declined::Uncertain(said)) => {
-                    self.client.pause().await;
-                    let addresses: Addresses = self.client.get(calls::addresses(&self.app)).await?;
-                    if missing_addresses(&addresses).contains(&kind) {
-                        return Err(FlyError::Unreachable { what, said });
-                    }
-                }
-                Err(declined) => return Err(failed(&what, declined)),
-            }
+            self.assign_address(kind).await?;
             fault::point("provider.fly.address_assigned");
         }
         Ok(())
+    }
+
+    async fn assign_address(&self, kind: &str) -> Result<(), FlyError> {
+        let mut tries = 0;
+        loop {
+            let call = calls::assign_address(&self.app, kind);
+            let what = call.shown();
+            let said = match self.client.ask(call).await {
+                Ok(_) => return Ok(()),
+                // Somebody was faster: an app has each of these once. If it were anything else, the next look says so.
+                Err(Declined::Refused(_, reply)) if matches!(reply.status, 409 | 422) => return Ok(()),
+                Err(Declined::Uncertain(said)) => said,
+                Err(declined) => return Err(failed(&what, declined)),
+            };
+            self.client.pause().await;
+            let addresses: Addresses = self.client.get(calls::addresses(&self.app)).await?;
+            if !missing_addresses(&addresses).contains(&kind) {
+                return Ok(());
+            }
+            if tries >= TRIES {
+                return Err(FlyError::Unreachable { what, said });
+            }
+            tries += 1;
+        }
     }
 
     async fn addresses_once_visible(&self) -> Result<Addresses, FlyError> {

@@ -3,7 +3,7 @@
 //! Must not do: hand it a key. Whoever opens it logs in with one.
 
 use super::answers::Machine;
-use super::apps::{Made, Work};
+use super::apps::{DASHBOARD_PARTS, Made, Work};
 use super::ensure::differing;
 use super::error::FlyError;
 use super::images::{DASHBOARD_NOTES, image, noted};
@@ -18,7 +18,7 @@ use crate::model::{DASHBOARD_URL, Deviation, FieldPath, References, Release};
 
 /// The dashboard's app as the backend's work knows it.
 pub(super) fn of<'a>(work: &Work<'a>) -> Work<'a> {
-    Work { app: dashboard_app_name(&work.app), ..work.clone() }
+    Work { app: dashboard_app_name(&work.app), parts: DASHBOARD_PARTS, ..work.clone() }
 }
 
 /// Brings the dashboard about, or takes it away where none is wanted any more.
@@ -71,6 +71,7 @@ pub(super) async fn ensure(backend: &Work<'_>, org: &str, references: &mut Refer
             }
         }
     };
+    references.insert(DASHBOARD_PARTS.machine_note.to_owned(), machine.id.clone());
     image.pinned_to(machine.image_digest()).note(DASHBOARD_NOTES, references);
     let url = app_url(&work.app);
     if !placement.references.contains_key(DASHBOARD_URL) {

@@ -5,12 +5,12 @@
 use std::collections::BTreeSet;
 
 use super::answers::{Machine, Volume};
-use super::apps::{Made, ORGANISATION, Work, organisation};
+use super::apps::{BACKEND_PARTS, Made, ORGANISATION, Work, organisation};
 use super::client::Client;
 use super::difference::{Difference, differences};
 use super::error::FlyError;
 use super::images::{BACKEND_NOTES, Image, Notes, image};
-use super::machines::{Came, MACHINE_NOTE};
+use super::machines::Came;
 use super::update::Updated;
 use super::volumes::{Found, NotMade, Room, VOLUME_NOTE};
 use super::wanted::{OWNER, Wanted, app_of};
@@ -59,7 +59,7 @@ pub(super) async fn ensure(
         (REACH.to_owned(), app_url(&app)),
         (ORGANISATION.to_owned(), org.clone()),
     ]);
-    let work = Work { client, placement, app, notice };
+    let work = Work { client, placement, app, notice, parts: BACKEND_PARTS };
     let made = work.ensure_app(&org).await?;
     work.ensure_addresses().await?;
     let own = placement.spec.settings.fly.image.as_ref();
@@ -76,7 +76,7 @@ pub(super) async fn ensure(
 }
 
 fn note(references: &mut References, wanted: &Wanted, image: Image, notes: Notes, seat: &Seat) {
-    references.insert(MACHINE_NOTE.to_owned(), seat.machine.id.clone());
+    references.insert(BACKEND_PARTS.machine_note.to_owned(), seat.machine.id.clone());
     references.insert(REGION_NOTE.to_owned(), seat.machine.region.clone());
     let volume = seat.volume.as_ref().map(|volume| volume.id.as_str());
     if let Some(volume) = volume {

@@ -17,9 +17,6 @@ use super::volumes::NotMade;
 use super::wanted::OWNER;
 use crate::fault;
 
-/// The note under which the machine is kept.
-pub(super) const MACHINE_NOTE: &str = "machine";
-
 /// How often an answer that was lost is followed by another try.
 const TRIES: u32 = 3;
 /// How long the API waits for a state at a time. Leases are renewed in between.
