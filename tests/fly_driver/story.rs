@@ -83,7 +83,7 @@ fn apply_ends_with_a_backend_that_answers_and_destroy_with_nothing() {
     assert_eq!(desk.run("destroy dev").exit, 4);
     desk.done("destroy dev --allow-destroy dev");
     assert!(fly.world().apps.is_empty());
-    assert!(!desk.read(".env.local").contains("CONVEX_SELF_HOSTED_URL"));
+    assert!(!desk.folder().join(".env.local").exists(), "coordinates of nothing are left");
     assert!(!fly.requests().iter().any(|seen| seen.request.query.iter().any(|(_, value)| value.contains("fm2_"))));
 }
 
@@ -190,7 +190,7 @@ fn data_stays_when_that_is_asked_for() {
     let (fly, desk) = scene(&manifest());
     desk.done("apply --yes");
     let plan = desk.run("destroy dev --keep-data");
-    assert!(plan.exit == 4 && plan.out.contains("its data is kept"), "{}", plan.out);
+    assert!(plan.exit == 4 && plan.err.contains("its data is kept"), "{} {}", plan.out, plan.err);
     let gone = desk.done("destroy dev --keep-data --allow-destroy dev");
     let app = fly.world().apps.keys().next().unwrap().clone();
     assert!(gone.err.contains(&app) || gone.out.contains(&app), "{} {}", gone.out, gone.err);

@@ -125,7 +125,7 @@ impl Work<'_> {
     /// The machines of the app that are there to stay. Lists lag behind, so the one that was noted is asked for by its
     /// id where it is not listed.
     pub(super) async fn machines(&self) -> Result<Vec<Machine>, FlyError> {
-        let mut machines: Vec<Machine> = self.client.get(calls::all_machines(&self.app)).await?;
+        let mut machines: Vec<Machine> = self.client.list(calls::all_machines(&self.app)).await?;
         if let Some(noted) = self.placement.references.get(self.parts.machine_note)
             && !machines.iter().any(|machine| machine.id == *noted)
         {
@@ -137,9 +137,14 @@ impl Work<'_> {
 
     /// Brings the app about: adopts what is ours, makes what is missing.
     pub(super) async fn ensure_app(&self, org: &str) -> Result<Made, FlyError> {
-        if let Some(app) = self.find_app().await? {
-            let machines = self.machines().await?;
-            return self.prove(&app, Some(org), &machines).map(|()| Made::Before);
+        match self.find_app().await {
+            Ok(Some(app)) => {
+                let machines = self.machines().await?;
+                return self.prove(&app, Some(org), &machines).map(|()| Made::Before);
+            }
+            // Of an app that was just made Fly may say so too; whether the token is any good shows when one is made.
+            Ok(None) | Err(FlyError::Token { .. }) => {}
+            Err(error) => return Err(error),
         }
         let call = calls::create_app(&self.app, org);
         let what = call.shown();

@@ -200,7 +200,7 @@ impl Work<'_> {
 
     /// How a machine's program ended last, or the state that it is in.
     async fn last_exit(&self, id: &str, state: &str) -> String {
-        let events: Result<Vec<Event>, FlyError> = self.client.get(calls::events(&self.app, id)).await;
+        let events: Result<Vec<Event>, FlyError> = self.client.list(calls::events(&self.app, id)).await;
         match events.ok().and_then(|events| events.iter().find_map(Event::exit)) {
             Some(exit) => format!("it is {state}: {exit}"),
             None => format!("it is {state}"),

@@ -108,3 +108,6 @@ impl Provider for Fly {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

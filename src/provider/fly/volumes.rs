@@ -67,7 +67,7 @@ impl Work<'_> {
     /// The volumes of the app that are there to stay, whatever their names. Lists lag behind, so the one that was noted
     /// is asked for by its id where it is not listed.
     pub(super) async fn volumes(&self) -> Result<Vec<Volume>, FlyError> {
-        let mut volumes: Vec<Volume> = self.client.get(calls::volumes(&self.app)).await?;
+        let mut volumes: Vec<Volume> = self.client.list(calls::volumes(&self.app)).await?;
         if let Some(noted) = self.parts.volume_note.and_then(|note| self.placement.references.get(note))
             && !volumes.iter().any(|volume| volume.id == *noted)
         {
