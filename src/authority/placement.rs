@@ -7,9 +7,7 @@ use super::vault::Secrets;
 use super::{Authority, AuthorityError, allocation};
 use crate::control::ControlError;
 use crate::convex::admin_key::{self, InstanceSecret, KeyKind};
-use crate::model::{
-    FieldPath, Finding, Placement, PortPair, ProviderKind, REACH, Secret, Timestamp, fly, secret_slots,
-};
+use crate::model::{FieldPath, Finding, Placement, PortPair, ProviderKind, REACH, Secret, Timestamp, fly, secret_slots};
 use crate::store::{BackendRow, Rows, Store};
 
 const INSTANCE_SECRET: &str = "instance_secret";

@@ -290,3 +290,93 @@ fn a_backend_that_is_told_not_to_run_keeps_its_place_until_it_is_removed() {
     let (_, next) = world.accept(&lease, "gone", "dev", Work::Remove { volume: VolumeDisposal::Destroy }).unwrap();
     assert!(matches!(next, Next::Do(Effect::Remove(_))), "{next:?}");
 }
+
+fn fly() -> BackendSpec {
+    let mut spec = BackendSpec::new(ProviderKind::Fly);
+    spec.region = Some("iad".into());
+    spec
+}
+
+fn placed(next: &Next) -> crate::model::Placement {
+    match next {
+        Next::Do(Effect::Ensure(placement)) => (**placement).clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_app_is_named_before_it_is_made_and_keeps_its_name() {
+    let world = world();
+    let lease = world.lease();
+    let (operation, next) = world.accept(&lease, "k", "dev", put(fly())).unwrap();
+    let placement = placed(&next);
+    let app = placement.references["app"].clone();
+    assert!(app.starts_with("gremlin-dev-"), "{app}");
+    assert_eq!(placement.endpoints.url, format!("https://{app}.fly.dev"));
+    assert_eq!(placement.endpoints.site_url, format!("https://{app}.fly.dev/http"));
+    assert_eq!((placement.ports.api, placement.references["reach"].as_str()), (0, placement.endpoints.url.as_str()));
+    // A command that was killed here finds the same name again.
+    let (_, next) = world.accept(&lease, "k2", "dev", put(fly())).unwrap();
+    assert_eq!(placed(&next).references["app"], app);
+
+    // Somebody else has that name: another one is taken, as long as nobody knows it.
+    let failure = |taken| EffectEnd::Failed(EffectFailure { finding: Finding::new("fly.app_taken", "taken"), taken });
+    let mut operation = operation.unwrap();
+    let next = world.authority.advance(&mut operation, failure(Some(Taken::App)), NOW).unwrap();
+    let other = placed(&next);
+    assert_ne!(other.references["app"], app);
+    assert_eq!(other.endpoints.url, format!("https://{}.fly.dev", other.references["app"]));
+    let mut tries = 1;
+    while let Next::Do(_) = world.authority.advance(&mut operation, failure(Some(Taken::App)), NOW).unwrap() {
+        tries += 1;
+        assert!(tries < 20, "it looks for names for ever");
+    }
+}
+
+#[test]
+fn own_origins_stand_before_the_apps() {
+    let world = world();
+    let lease = world.lease();
+    let mut spec = fly();
+    spec.origins.api = Some("https://api.gremlin.dev".into());
+    spec.settings.fly.app = Some("named".into());
+    let (_, next) = world.accept(&lease, "k", "dev", put(spec)).unwrap();
+    let placement = placed(&next);
+    assert_eq!(placement.references["app"], "named");
+    assert_eq!(placement.references["reach"], "https://named.fly.dev");
+    assert_eq!(placement.endpoints.url, "https://api.gremlin.dev");
+    assert_eq!(placement.endpoints.site_url, "https://api.gremlin.dev/http");
+}
+
+#[test]
+fn a_quota_in_dollars_counts_what_machines_cost() {
+    let world = world();
+    let lease = world.lease();
+    let quota = crate::model::Quota { monthly_usd: Some(10.0), ..crate::model::Quota::default() };
+    world.authority.set_quota(&crate::control::Reach::Project(project()), &quota, &me(), NOW).unwrap();
+    world.accept(&lease, "one", "one", put(fly())).unwrap();
+    let refused = world.accept(&lease, "two", "two", put(fly())).unwrap_err();
+    assert!(refused.to_string().contains("$17.06 of monthly cost where $10.00 are allowed"), "{refused}");
+    world.accept(&lease, "three", "three", put(simulated())).unwrap();
+    world.accept(&lease, "four", "one", put(fly())).unwrap();
+}
+
+#[test]
+fn a_removal_that_keeps_the_volume_is_finished_as_it_was_begun() {
+    let world = world();
+    let lease = world.lease();
+    assert!(matches!(world.bring_up(&lease, "dev", put(fly())), Outcome::Done { .. }));
+    let keep = Work::Remove { volume: VolumeDisposal::Keep };
+    let (_, next) = world.accept(&lease, "keep", "dev", keep).unwrap();
+    let kept = |next: &Next| match next {
+        Next::Do(Effect::Remove(placement)) => volume_disposal(&placement.references),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(kept(&next), VolumeDisposal::Keep);
+    // As the next server finds it after a crash.
+    let resumed = world.authority.resume(&std::collections::BTreeSet::new(), NOW).unwrap();
+    assert_eq!(kept(&resumed[0].2), VolumeDisposal::Keep);
+    // Somebody changes their mind.
+    let (_, next) = world.accept(&lease, "all", "dev", Work::Remove { volume: VolumeDisposal::Destroy }).unwrap();
+    assert_eq!(kept(&next), VolumeDisposal::Destroy);
+}

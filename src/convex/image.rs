@@ -23,10 +23,7 @@ pub const DASHBOARD_PORT: u16 = 6791;
 ///
 /// # Errors
 /// [`LaunchError`] says what the backend would refuse, or what is missing.
-pub fn image_environment(
-    placement: &Placement,
-    release: Option<&Release>,
-) -> Result<BTreeMap<String, Argument>, LaunchError> {
+pub fn image_environment(placement: &Placement, release: Option<&Release>) -> Result<BTreeMap<String, Argument>, LaunchError> {
     let spec = &placement.spec;
     let mut launch = Launch { arguments: Vec::new(), environment: BTreeMap::new() };
     launch.variable("INSTANCE_NAME", placement.instance_name.as_str());

@@ -26,8 +26,8 @@ use crate::authority::{Authority, AuthorityError, Bearer, EntropyError, Vault, s
 use crate::control::ControlError;
 use crate::convex::deployment::Connections;
 use crate::model::{
-    Actor, Finding, OperationId, OperationRecord, Placement, ProjectName, ProviderKind, REACH, Revision, Secret, Snapshot, Timestamp,
-    Usage,
+    Actor, Finding, OperationId, OperationRecord, Placement, ProjectName, ProviderKind, REACH, Revision, Secret, Snapshot,
+    Timestamp, Usage,
 };
 use crate::provider::Provider;
 use crate::store::SqliteStore;

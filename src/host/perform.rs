@@ -196,7 +196,9 @@ pub(super) fn failure(placement: &Placement, error: &ProviderError) -> EffectFai
     let taken = match error {
         ProviderError::PortTaken { port } => Some(Taken::Port(*port)),
         // A name that the user chose is not replaced by another one.
-        ProviderError::Fly(FlyError::AppTaken { .. } | FlyError::AppForeign { .. }) if placement.spec.settings.fly.app.is_none() => {
+        ProviderError::Fly(FlyError::AppTaken { .. } | FlyError::AppForeign { .. })
+            if placement.spec.settings.fly.app.is_none() =>
+        {
             Some(Taken::App)
         }
         _ => None,

@@ -136,7 +136,10 @@ fn unknown_cost(desired: &Desired) -> Vec<Lint> {
     vec![Lint {
         code: "plan.cost_unknown".to_owned(),
         address: None,
-        message: format!("the price of {} is not known here, so `budget.monthly_usd` counts only the others", unknown.join(", ")),
+        message: format!(
+            "the price of {} is not known here, so `budget.monthly_usd` counts only the others",
+            unknown.join(", ")
+        ),
     }]
 }
 

@@ -18,7 +18,9 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Address, BackendName, BackendSpec, Deviation, Digest, EnvFileTarget, FieldPath, ProjectName, Revision, VolumeDisposal};
+use crate::model::{
+    Address, BackendName, BackendSpec, Deviation, Digest, EnvFileTarget, FieldPath, ProjectName, Revision, VolumeDisposal,
+};
 
 pub use build::{Actual, Intent, Scope, build};
 pub use check::{PlanDefect, check};

@@ -9,8 +9,7 @@ use super::{Action, Change, Effect, Plan, Refusal};
 use crate::model::fly::{Guest, REGIONS, volume_gb};
 use crate::model::{
     ActualBackend, Address, BackendName, BackendSpec, ByteSize, ControlPlane, Cpus, Desired, DesiredBackend, Moved,
-    ProviderKind, ReleaseOrder, Snapshot, Tls, Usd, VolumeDisposal,
-    monthly_sum,
+    ProviderKind, ReleaseOrder, Snapshot, Tls, Usd, VolumeDisposal, monthly_sum,
 };
 
 fn refusal(code: &str, address: Option<Address>, message: String) -> Refusal {
@@ -25,13 +24,18 @@ pub(super) fn provider_available(name: &BackendName, wanted: &DesiredBackend, co
     }
     let available: Vec<String> = control_plane.providers.iter().map(|kind| format!("`{kind}`")).collect();
     let remedy = match provider {
-        ProviderKind::Fly => "; it is where `FLY_API_TOKEN` is set for the control plane, to a token that `fly tokens create org` makes",
+        ProviderKind::Fly => {
+            "; it is where `FLY_API_TOKEN` is set for the control plane, to a token that `fly tokens create org` makes"
+        }
         _ => "",
     };
     Some(refusal(
         "plan.provider_unavailable",
         Some(Address::backend(name)),
-        format!("provider `{provider}` is not available in this control plane; available here: {}{remedy}", available.join(", ")),
+        format!(
+            "provider `{provider}` is not available in this control plane; available here: {}{remedy}",
+            available.join(", ")
+        ),
     ))
 }
 
@@ -45,7 +49,8 @@ pub(super) fn fly(name: &BackendName, wanted: &DesiredBackend) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     let known = || REGIONS.map(|region| format!("`{region}`")).join(", ");
     if spec.region.is_none() {
-        let message = format!("a backend on Fly is in one region, and `{name}` names none; add `region = \"…\"`, one of {}", known());
+        let message =
+            format!("a backend on Fly is in one region, and `{name}` names none; add `region = \"…\"`, one of {}", known());
         refusals.push(refusal("plan.region_missing", address(), message));
     }
     for region in spec.region.iter().chain(&spec.settings.fly.fallback_regions) {
@@ -58,7 +63,8 @@ pub(super) fn fly(name: &BackendName, wanted: &DesiredBackend) -> Vec<Refusal> {
     refusals.extend(sizes.into_iter().flatten().map(|error| refusal("plan.unknown_size", address(), error.to_string())));
     if let Some(server) = spec.storage.server() {
         if server.managed {
-            let message = "provider `fly` runs no database server of its own; name one with `storage.url`, or leave `storage` out";
+            let message =
+                "provider `fly` runs no database server of its own; name one with `storage.url`, or leave `storage` out";
             refusals.push(refusal("plan.storage_unavailable", address(), message.to_owned()));
         }
         if let Tls::Ca(_) = server.tls {

@@ -419,7 +419,12 @@ fn a_plan_says_what_it_costs_before_and_after() {
     larger.resources.memory = ByteSize::parse("2 GiB").ok();
     let kubernetes = spec(ProviderKind::Kubernetes);
     let plan = planned(
-        &desired(&[("a", wanted(larger)), ("b", wanted(fly.clone())), ("c", wanted(kubernetes)), ("d", wanted(spec(ProviderKind::Local)))]),
+        &desired(&[
+            ("a", wanted(larger)),
+            ("b", wanted(fly.clone())),
+            ("c", wanted(kubernetes)),
+            ("d", wanted(spec(ProviderKind::Local))),
+        ]),
         &everywhere(vec![existing("a", fly.clone()), existing("gone", fly.clone())]),
     );
     let cost = plan.cost.as_ref().unwrap();
@@ -427,7 +432,12 @@ fn a_plan_says_what_it_costs_before_and_after() {
     let shown: Vec<_> = cost.backends.iter().map(|cost| (cost.backend.as_str(), cost.before, cost.after)).collect();
     assert_eq!(
         shown,
-        [("a", usd(8.53), usd(13.53)), ("b", None, usd(8.53)), ("c", None, Some(Price { usd: None })), ("gone", usd(8.53), None)]
+        [
+            ("a", usd(8.53), usd(13.53)),
+            ("b", None, usd(8.53)),
+            ("c", None, Some(Price { usd: None })),
+            ("gone", usd(8.53), None)
+        ]
     );
     assert_eq!((cost.before.usd, cost.before.unknown.len()), (Usd::from_dollars(17.06), 0));
     assert_eq!((cost.after.usd, cost.after.unknown.as_slice()), (Usd::from_dollars(22.06), [name("c")].as_slice()));

@@ -35,7 +35,8 @@ pub(super) fn sum(sum: &CostSum) -> String {
 
 /// What the amounts rest on.
 pub(super) fn basis(cost: &PlanCost) -> String {
-    let prices: Vec<String> = cost.prices.iter().map(|source| format!("{} prices of {}", source.provider, source.as_of)).collect();
+    let prices: Vec<String> =
+        cost.prices.iter().map(|source| format!("{} prices of {}", source.provider, source.as_of)).collect();
     let mut parts = prices;
     if !cost.not_counted.is_empty() {
         parts.push(format!("without {}", cost.not_counted.join(", ")));

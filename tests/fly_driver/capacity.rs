@@ -6,7 +6,7 @@
 use convexinfra::provider::fly::FlyError;
 
 use super::shore::Shore;
-use crate::fly::{Shortage, Fault};
+use crate::fly::{Fault, Shortage};
 
 #[tokio::test]
 async fn a_full_region_is_refused_unless_others_are_allowed() {
@@ -33,7 +33,9 @@ async fn a_full_region_is_refused_unless_others_are_allowed() {
 
 #[tokio::test]
 async fn an_empty_volume_on_a_full_host_is_made_anew_on_another() {
-    for capacity in [Shortage::VolumeHost, Shortage::HostCpus, Shortage::HostAddresses, Shortage::Governor, Shortage::DeploysDisabled] {
+    for capacity in
+        [Shortage::VolumeHost, Shortage::HostCpus, Shortage::HostAddresses, Shortage::Governor, Shortage::DeploysDisabled]
+    {
         let mut shore = Shore::friendly();
         shore.fly.order(Fault::shortage("POST", "/v1/apps/*/machines", capacity));
         shore.ensure().await;

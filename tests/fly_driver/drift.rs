@@ -121,7 +121,8 @@ async fn machines_and_volumes_of_others_are_named_and_left() {
     assert_eq!(shore.machines().len(), 2);
     shore.meddle("DELETE", &format!("/apps/APP/machines/{other}?force=true"), Value::Null).await;
 
-    let volume = shore.meddle("POST", "/apps/APP/volumes", json!({ "name": "convex_data", "region": "iad", "size_gb": 1 })).await;
+    let volume =
+        shore.meddle("POST", "/apps/APP/volumes", json!({ "name": "convex_data", "region": "iad", "size_gb": 1 })).await;
     let volume = volume["id"].as_str().unwrap().to_owned();
     assert_eq!(shore.drift().await, [format!("volumes.{volume}: absent → present")]);
     assert!(matches!(shore.refusal().await, FlyError::Foreign { .. }));

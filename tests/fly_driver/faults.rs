@@ -5,22 +5,17 @@
 use std::time::Duration;
 
 use convexinfra::model::RunState;
-use convexinfra::provider::{Provider, ProviderError};
 use convexinfra::provider::fly::FlyError;
+use convexinfra::provider::{Provider, ProviderError};
 use serde_json::json;
 
 use super::shore::{Shore, patience, provider};
-use crate::fly::{Fault, Reply, Settings};
 use crate::fly::settings::TOKEN;
+use crate::fly::{Fault, Reply, Settings};
 
 /// Every request with which something is made.
-const MAKES: [&str; 5] = [
-    "/v1/apps",
-    "/v1/apps/*/ip_assignments",
-    "/v1/apps/*/secrets",
-    "/v1/apps/*/volumes",
-    "/v1/apps/*/machines",
-];
+const MAKES: [&str; 5] =
+    ["/v1/apps", "/v1/apps/*/ip_assignments", "/v1/apps/*/secrets", "/v1/apps/*/volumes", "/v1/apps/*/machines"];
 
 #[tokio::test]
 async fn lost_answers_make_nothing_twice() {
@@ -117,7 +112,11 @@ async fn somebody_elses_lease_is_waited_for_and_never_broken() {
     let lease = format!("/apps/APP/machines/{machine}/lease");
     let held = shore.meddle("POST", &lease, json!({ "ttl": 600, "description": "somebody" })).await;
     shore.placement.spec.tuning.max_concurrent_queries = Some(8);
-    let hasty = provider(&shore.fly, TOKEN, convexinfra::provider::fly::Patience { lease_held: Duration::from_millis(100), ..patience() });
+    let hasty = provider(
+        &shore.fly,
+        TOKEN,
+        convexinfra::provider::fly::Patience { lease_held: Duration::from_millis(100), ..patience() },
+    );
     let error = hasty.ensure(&shore.placement, &|_| {}).await.unwrap_err();
     assert!(matches!(error, ProviderError::Fly(FlyError::LeaseHeld { .. })), "{error:?}");
     assert_eq!(shore.config()["env"].get("APPLICATION_MAX_CONCURRENT_QUERIES"), None);
@@ -132,7 +131,11 @@ async fn somebody_elses_lease_is_waited_for_and_never_broken() {
 async fn a_change_that_somebody_came_before_is_made_on_top_of_theirs() {
     let mut shore = Shore::friendly();
     shore.ensure().await;
-    shore.fly.order(Fault::answer("POST", "/v1/apps/*/machines/*", Reply::error(409, "aborted: machine update failed due to concurrent update")));
+    shore.fly.order(Fault::answer(
+        "POST",
+        "/v1/apps/*/machines/*",
+        Reply::error(409, "aborted: machine update failed due to concurrent update"),
+    ));
     shore.placement.spec.tuning.max_concurrent_queries = Some(8);
     shore.ensure().await;
     assert!(shore.fly.outstanding().is_empty());
@@ -191,6 +194,16 @@ async fn checks_that_nobody_lists_have_not_passed_but_are_not_waited_for_for_eve
     shore.ensure().await;
     assert!(begun.elapsed() >= patience().unchecked);
     assert_eq!(shore.observe().await.state, RunState::Running);
+}
+
+#[tokio::test]
+async fn a_server_that_takes_secrets_one_by_one_gets_them_so() {
+    let mut shore = Shore::friendly();
+    shore.fly.order(Fault::answer("POST", "/v1/apps/*/secrets", Reply::error(404, "not found")).always());
+    shore.ensure().await;
+    let expected = shore.placement.instance_secret.expose().to_owned();
+    assert_eq!(shore.fly.world().apps[&shore.app()].machines[0].secrets["INSTANCE_SECRET"], expected);
+    assert_eq!(shore.drift().await, Vec::<String>::new());
 }
 
 #[tokio::test]

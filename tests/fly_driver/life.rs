@@ -106,7 +106,8 @@ async fn a_change_updates_the_machine_and_keeps_the_volume() {
     assert_eq!(config["guest"]["memory_mb"], 2048);
     assert_eq!(shore.fly.world().apps[&shore.app()].volumes[0].size_gb, 10);
     assert_eq!(shore.drift().await, Vec::<String>::new());
-    let update = shore.fly.requests().into_iter().find(|seen| seen.line.ends_with(&machines[0]) && seen.line.starts_with("POST"));
+    let update =
+        shore.fly.requests().into_iter().find(|seen| seen.line.ends_with(&machines[0]) && seen.line.starts_with("POST"));
     let update = update.unwrap().request;
     assert!(update.header("fly-machine-lease-nonce").is_some(), "an update without its lease");
     assert!(update.text("current_version").is_some(), "an update of whatever version there is");

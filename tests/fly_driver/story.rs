@@ -23,7 +23,8 @@ fn scene(manifest: &str) -> (StandIn, Desk) {
 }
 
 fn line<'a>(text: &'a str, name: &str) -> &'a str {
-    let value = text.lines().find_map(|line| line.strip_prefix(&format!("{name}="))).unwrap_or_else(|| panic!("no {name} in\n{text}"));
+    let value =
+        text.lines().find_map(|line| line.strip_prefix(&format!("{name}="))).unwrap_or_else(|| panic!("no {name} in\n{text}"));
     value.trim_matches('\'')
 }
 
@@ -136,9 +137,8 @@ fn provision_is_one_step_and_one_object() {
 fn two_that_provision_the_same_name_at_once_get_one_app() {
     let (fly, desk) = scene(&manifest());
     let words = "provision dev --json";
-    let children: Vec<_> = (0..2)
-        .map(|_| desk.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
-        .collect();
+    let children: Vec<_> =
+        (0..2).map(|_| desk.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()).collect();
     let ends: Vec<Ran> = children.into_iter().map(|child| Desk::ran(words, &child.wait_with_output().unwrap())).collect();
     // The other one is told who is at it.
     assert!(ends.iter().any(|ran| ran.exit == 0), "{} {}", ends[0].err, ends[1].err);
@@ -180,7 +180,8 @@ fn a_name_that_somebody_has_is_replaced_by_another() {
     let url = line(&desk.read(".env.local"), "CONVEX_SELF_HOSTED_URL").to_owned();
     let app = fly.world().apps.keys().next().unwrap().clone();
     assert_eq!(url, format!("https://{app}.fly.dev"));
-    let asked: Vec<String> = fly.requests().iter().map(|seen| seen.line.clone()).filter(|line| line.starts_with("GET /v1/apps/gremlin")).collect();
+    let asked: Vec<String> =
+        fly.requests().iter().map(|seen| seen.line.clone()).filter(|line| line.starts_with("GET /v1/apps/gremlin")).collect();
     assert!(!asked[0].ends_with(&app), "the first name was free");
     assert_eq!(ask(&fly, &format!("{url}/instance_name"), None).0, 200);
 }
@@ -201,7 +202,8 @@ fn data_stays_when_that_is_asked_for() {
 
 #[test]
 fn what_fly_does_not_have_is_refused_before_anything_is_made() {
-    let (fly, desk) = scene("project = \"gremlin\"\n[backends.dev]\nprovider = \"fly\"\nresources = { cpus = 3, memory = \"2 GiB\" }\n");
+    let (fly, desk) =
+        scene("project = \"gremlin\"\n[backends.dev]\nprovider = \"fly\"\nresources = { cpus = 3, memory = \"2 GiB\" }\n");
     let plan = desk.run("plan --json");
     assert_eq!(plan.exit, 4);
     let codes = |ran: &Ran| -> Vec<String> {

@@ -304,7 +304,8 @@ mod tests {
 
     #[test]
     fn a_deleted_volume_is_not_there_though_it_is_listed() {
-        for state in ["scheduling_destroy", "fork_cleanup", "waiting_for_detach", "pending_destroy", "destroying", "destroyed"] {
+        for state in ["scheduling_destroy", "fork_cleanup", "waiting_for_detach", "pending_destroy", "destroying", "destroyed"]
+        {
             assert!(!read::<Volume>(&format!(r#"{{"state":"{state}"}}"#)).is_live(), "{state}");
         }
         for state in ["creating", "created", "extending", "restoring", "hydrating", "recovering"] {
@@ -323,7 +324,10 @@ mod tests {
     #[test]
     fn an_exit_leaves_out_what_is_zero() {
         assert_eq!(read::<Event>(r#"{"request":{"exit_event":{"exited_at":5}}}"#).exit().as_deref(), Some("exit code 0"));
-        assert_eq!(read::<Event>(r#"{"request":{"exit_event":{"exit_code":137,"oom_killed":true}}}"#).exit().as_deref(), Some("killed for lack of memory"));
+        assert_eq!(
+            read::<Event>(r#"{"request":{"exit_event":{"exit_code":137,"oom_killed":true}}}"#).exit().as_deref(),
+            Some("killed for lack of memory")
+        );
         assert_eq!(read::<Event>(r#"{"request":{"exit_event":{"requested_stop":true}}}"#).exit(), None);
         assert_eq!(read::<Event>(r#"{"type":"start"}"#).exit(), None);
     }

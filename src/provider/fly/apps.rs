@@ -63,8 +63,13 @@ pub(super) async fn organisation(client: &Client, settings: &Settings, placement
         return Ok(org.clone());
     }
     let tokens: Option<Tokens> = client.find(calls::current_tokens()).await?;
-    let mut slugs: Vec<String> =
-        tokens.unwrap_or_default().tokens.into_iter().filter_map(|token| token.org_slug).filter(|slug| !slug.is_empty()).collect();
+    let mut slugs: Vec<String> = tokens
+        .unwrap_or_default()
+        .tokens
+        .into_iter()
+        .filter_map(|token| token.org_slug)
+        .filter(|slug| !slug.is_empty())
+        .collect();
     slugs.sort();
     slugs.dedup();
     match (slugs.pop(), slugs.len()) {
@@ -152,6 +157,8 @@ impl Work<'_> {
         let made = match self.client.ask_idempotent(call).await {
             Ok(_) => Made::Now,
             Err(Declined::Refused(Refusal::NameTaken, _)) => Made::Before,
+            // Older servers say it with this status and words of their own.
+            Err(Declined::Refused(_, reply)) if reply.status == 409 => Made::Before,
             Err(declined) => return Err(failed(&what, declined)),
         };
         fault::point("provider.fly.app_created");
@@ -250,12 +257,8 @@ impl Work<'_> {
         for name in before.keys().filter(|name| digests.contains_key(**name)) {
             values.entry((*name).to_owned()).or_insert(None);
         }
-        let call = calls::set_secrets(&self.app, &values);
-        let what = call.shown();
-        // Setting the same values twice comes to the same.
-        let reply = self.client.ask_idempotent(call).await.map_err(|declined| failed(&what, declined))?;
+        let set = self.set_secrets(&values).await?;
         fault::point("provider.fly.secrets_set");
-        let set: Secrets = read(&what, &reply)?;
         let mut found = set.digests();
         let listed: Secrets;
         if !wanted.secrets.keys().all(|name| found.contains_key(name.as_str())) {
@@ -269,6 +272,34 @@ impl Work<'_> {
             }
         }
         Ok(set.version())
+    }
+}
+
+impl Work<'_> {
+    /// Sets secrets all at once, or one after the other where a server knows no other way. Setting the same values twice
+    /// comes to the same.
+    async fn set_secrets(&self, values: &BTreeMap<String, Option<Secret>>) -> Result<Secrets, FlyError> {
+        let call = calls::set_secrets(&self.app, values);
+        let what = call.shown();
+        match self.client.ask_idempotent(call).await {
+            Ok(reply) => return read(&what, &reply),
+            Err(Declined::Refused(_, reply)) if matches!(reply.status, 404 | 405 | 501) => {}
+            Err(declined) => return Err(failed(&what, declined)),
+        }
+        let mut last = Secrets::default();
+        for (name, value) in values {
+            let call = match value {
+                Some(value) => calls::set_secret(&self.app, name, value),
+                None => calls::remove_secret(&self.app, name),
+            };
+            let what = call.shown();
+            match self.client.ask_idempotent(call).await {
+                Ok(reply) => last = read(&what, &reply)?,
+                Err(Declined::Refused(Refusal::NotFound, _)) if value.is_none() => {}
+                Err(declined) => return Err(failed(&what, declined)),
+            }
+        }
+        Ok(last)
     }
 }
 

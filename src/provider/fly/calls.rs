@@ -74,6 +74,16 @@ pub(super) fn set_secrets(app: &str, values: &BTreeMap<String, Option<Secret>>) 
     machines(Method::Post, format!("/apps/{}/secrets", part(app))).with_body(json!({ "values": values }))
 }
 
+/// Sets one secret.
+pub(super) fn set_secret(app: &str, name: &str, value: &Secret) -> Call {
+    machines(Method::Post, format!("/apps/{}/secrets/{}", part(app), part(name))).with_body(json!({ "value": value.expose() }))
+}
+
+/// Takes one secret away.
+pub(super) fn remove_secret(app: &str, name: &str) -> Call {
+    machines(Method::Delete, format!("/apps/{}/secrets/{}", part(app), part(name)))
+}
+
 /// The volumes of an app.
 pub(super) fn volumes(app: &str) -> Call {
     machines(Method::Get, format!("/apps/{}/volumes", part(app)))

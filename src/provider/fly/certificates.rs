@@ -94,7 +94,10 @@ mod tests {
             a: vec!["66.241.1.1".to_owned()],
             aaaa: vec!["2a09::1".to_owned()],
             cname: Some("xyz.flydns.net".to_owned()),
-            acme_challenge: Some(DnsRecord { name: "_acme-challenge.api.x.dev".to_owned(), target: "api.x.dev.xyz.flydns.net".to_owned() }),
+            acme_challenge: Some(DnsRecord {
+                name: "_acme-challenge.api.x.dev".to_owned(),
+                target: "api.x.dev.xyz.flydns.net".to_owned(),
+            }),
             ownership: None,
         };
         assert_eq!(

@@ -187,7 +187,9 @@ pub(super) fn read<T: DeserializeOwned>(what: &str, reply: &Reply) -> Result<T, 
 fn read_list<T: DeserializeOwned>(what: &str, reply: &Reply) -> Result<Vec<T>, FlyError> {
     let is_thing = |item: &Value| item.get("id").and_then(Value::as_str).is_some_and(|id| !id.is_empty());
     match serde_json::from_str(&reply.body) {
-        Ok(Value::Array(items)) if items.iter().all(is_thing) => items.into_iter().map(|item| T::deserialize(item).ok()).collect(),
+        Ok(Value::Array(items)) if items.iter().all(is_thing) => {
+            items.into_iter().map(|item| T::deserialize(item).ok()).collect()
+        }
         _ => None,
     }
     .ok_or_else(|| FlyError::Unreadable { what: what.to_owned() })

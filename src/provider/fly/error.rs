@@ -191,7 +191,9 @@ impl FlyError {
     /// What to do about it, where there is something.
     pub fn help(&self) -> Option<String> {
         Some(match self {
-            Self::Token { .. } => "make one that may create apps, and set it as `FLY_API_TOKEN`\n    fly tokens create org".to_owned(),
+            Self::Token { .. } => {
+                "make one that may create apps, and set it as `FLY_API_TOKEN`\n    fly tokens create org".to_owned()
+            }
             Self::Forbidden { .. } => {
                 "a deploy token is for one app only; make one for the organisation\n    fly tokens create org".to_owned()
             }
@@ -203,7 +205,9 @@ impl FlyError {
                 "leave `fly.app` out to have a name derived, or name another one".to_owned()
             }
             Self::Foreign { command, .. } => format!("if nobody needs it, remove it with\n    {command}"),
-            Self::Full { .. } => "try again later, or allow other regions with `fallback_regions = [\"…\"]` in the table `fly`".to_owned(),
+            Self::Full { .. } => {
+                "try again later, or allow other regions with `fallback_regions = [\"…\"]` in the table `fly`".to_owned()
+            }
             Self::Quota { .. } => "ask Fly for more, or remove what is not needed".to_owned(),
             Self::HostUnreachable { .. } => {
                 "wait until Fly has the host back; nothing was changed, and nothing is moved or restored without you".to_owned()

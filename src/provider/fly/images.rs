@@ -132,13 +132,11 @@ async fn full(
         Some(full) => full,
         None => {
             let Release::Precompiled { short, .. } = &release else { return Ok(release) };
-            let call = Call::new(Service::Commits, Method::Get, format!("/{short}"))
-                .with_header("accept", Secret::new(COMMIT_ACCEPT));
+            let call =
+                Call::new(Service::Commits, Method::Get, format!("/{short}")).with_header("accept", Secret::new(COMMIT_ACCEPT));
             let unknown = |why: String| FlyError::Image { release: name.clone(), why };
-            let reply = client
-                .ask(call)
-                .await
-                .map_err(|_| unknown("GitHub does not say which commit it was made from".to_owned()))?;
+            let reply =
+                client.ask(call).await.map_err(|_| unknown("GitHub does not say which commit it was made from".to_owned()))?;
             parse_commit(&release, &reply.body).map_err(|error| unknown(error.to_string()))?
         }
     };

@@ -161,7 +161,12 @@ impl Work<'_> {
                 let why = match failing {
                     Some(check) => {
                         let output = check.output.as_deref().unwrap_or_default().lines().next().unwrap_or_default();
-                        format!("its check `{}` is {}{}", check.name, check.status, if output.is_empty() { String::new() } else { format!(": {output}") })
+                        format!(
+                            "its check `{}` is {}{}",
+                            check.name,
+                            check.status,
+                            if output.is_empty() { String::new() } else { format!(": {output}") }
+                        )
                     }
                     None => format!("it is still {}", machine.state),
                 };

@@ -90,7 +90,12 @@ pub(super) fn refusal(reply: &Reply) -> Refusal {
         409 if says("concurrent update") => Refusal::Stale,
         409 if says("no capacity") => Refusal::RegionFull,
         409 if HOST_FULL.iter().any(|text| says(text)) => Refusal::HostFull,
-        409 | 422 if says("already been taken") || says("uniqueness constraint") || says("already exists") || says("already in use") => {
+        409 | 422
+            if says("already been taken")
+                || says("uniqueness constraint")
+                || says("already exists")
+                || says("already in use") =>
+        {
             Refusal::NameTaken
         }
         412 if says("bound to machine") => Refusal::VolumeBound,

@@ -153,7 +153,10 @@ async fn waiting_is_done_over_there_in_pieces_that_it_allows_and_keeps_the_lease
     let failing = std::iter::repeat_with(|| machine("critical")).take(100);
     let (script, client) = Script::default()
         .on("/wait", [reply(200, json!({ "ok": true }))])
-        .on("POST /v1/apps/a/machines/m1/lease", [reply(201, json!({ "status": "success", "data": { "nonce": "n1", "version": "v1" } }))])
+        .on(
+            "POST /v1/apps/a/machines/m1/lease",
+            [reply(201, json!({ "status": "success", "data": { "nonce": "n1", "version": "v1" } }))],
+        )
         .on("GET /v1/apps/a/machines/m1", failing.chain([machine("passing")]))
         .client();
     let placement = placement();
@@ -176,8 +179,13 @@ async fn waiting_is_done_over_there_in_pieces_that_it_allows_and_keeps_the_lease
 async fn a_machine_that_never_passes_its_checks_is_given_up_with_what_they_said() {
     let checks = json!([{ "name": "servicecheck-00", "status": "critical", "output": "connect: refused\nmore" }]);
     let (script, client) = Script::default()
-        .on("/wait", [reply(408, json!({ "error": "deadline_exceeded: machine failed to reach desired state" }))
-            , reply(200, json!({ "ok": true }))])
+        .on(
+            "/wait",
+            [
+                reply(408, json!({ "error": "deadline_exceeded: machine failed to reach desired state" })),
+                reply(200, json!({ "ok": true })),
+            ],
+        )
         .on("GET /v1/apps/a/machines/m1", [reply(200, json!({ "id": "m1", "state": "started", "checks": checks }))])
         .client();
     let placement = placement();
@@ -255,7 +263,9 @@ async fn answers_that_are_none_are_errors_and_no_panic() {
 
 #[tokio::test]
 async fn orphans_are_looked_for_on_every_page() {
-    let page = |name: &str, next: &str| reply(200, json!({ "volumes": [{ "id": "vol_1", "app_name": name, "state": "created" }], "next_cursor": next }));
+    let page = |name: &str, next: &str| {
+        reply(200, json!({ "volumes": [{ "id": "vol_1", "app_name": name, "state": "created" }], "next_cursor": next }))
+    };
     let (script, client) = Script::default()
         .on("GET /v1/apps/a", [reply(404, json!({ "error": "not_found: app" }))])
         .on("GET /v1/orgs/acme/volumes", [page("other", "2"), page("a", ""), page("other", "")])

@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 
 use super::answers::{Extended, Machine, Volume};
 use super::apps::{Made, Work};
+use super::calls;
 use super::client::{Declined, failed, read};
 use super::error::FlyError;
 use super::refusal::{Refusal, words};
 use super::wanted::{BACKEND, OWNER, VOLUME, Wanted};
-use super::calls;
 use crate::fault;
 
 /// The note under which the volume is kept.

@@ -62,7 +62,10 @@ pub(super) fn app_of(placement: &Placement) -> Result<&str, FlyError> {
 fn regions(placement: &Placement) -> Result<Vec<String>, FlyError> {
     let spec = &placement.spec;
     let Some(region) = &spec.region else {
-        return Err(FlyError::Unsupported(format!("`{}` has no region, and a volume on Fly is in exactly one", placement.name)));
+        return Err(FlyError::Unsupported(format!(
+            "`{}` has no region, and a volume on Fly is in exactly one",
+            placement.name
+        )));
     };
     let mut regions = vec![region.clone()];
     for other in &spec.settings.fly.fallback_regions {
@@ -80,11 +83,14 @@ pub(super) fn backend(placement: &Placement) -> Result<Wanted, FlyError> {
     let too_large = |error: crate::model::fly::SizeRefusal| unsupported(error.to_string());
     if let Some(server) = spec.storage.server() {
         if server.managed {
-            return Err(unsupported("provider `fly` runs no database server of its own: name one with `storage.url`".to_owned()));
+            return Err(unsupported(
+                "provider `fly` runs no database server of its own: name one with `storage.url`".to_owned(),
+            ));
         }
         if let Tls::Ca(_) = server.tls {
             return Err(unsupported(
-                "provider `fly` has no way to bring a file of certificates along: use a server with a public certificate".to_owned(),
+                "provider `fly` has no way to bring a file of certificates along: use a server with a public certificate"
+                    .to_owned(),
             ));
         }
     }
