@@ -79,7 +79,7 @@ pub struct StatusEntry {
     /// Where it differs from what was last applied.
     pub drift: Vec<Deviation>,
     /// What somebody has to do elsewhere before clients reach it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub notes: Vec<String>,
 }
 
