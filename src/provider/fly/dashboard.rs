@@ -42,10 +42,7 @@ pub(super) async fn ensure(backend: &Work<'_>, org: &str, references: &mut Refer
     work.ensure_addresses().await?;
     let machines = if made == Made::Now { Vec::new() } else { work.machines().await? };
     let configuration = wanted.configuration(image.reference(), None);
-    let current = match work.ours(&machines, wanted.machine)? {
-        Some(machine) => Some(machine.clone()),
-        None => None,
-    };
+    let current = work.ours(&machines, wanted.machine)?.cloned();
     let machine = match current {
         Some(machine) => {
             let differs = !differing(placement, &wanted, Some(&image), &machine, None).is_empty();
