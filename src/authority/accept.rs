@@ -11,8 +11,21 @@ use super::{Authority, AuthorityError, allocation, lease, quota};
 use crate::control::{ControlError, Lease, Outcome, Request};
 use crate::model::{
     Actor, BackendId, BackendName, Finding, Generation, OperationId, OperationKind, Phase, References, Release, Timestamp,
+    VolumeDisposal,
 };
 use crate::store::{BackendRow, OperationRow, Rows, Store};
+
+/// The note in a row about what becomes of the volume of a backend that goes.
+const VOLUME_DISPOSAL: &str = "volume.disposal";
+const KEEP: &str = "keep";
+
+/// What was to become of the volume of a backend that goes.
+pub fn volume_disposal(references: &References) -> VolumeDisposal {
+    match references.get(VOLUME_DISPOSAL).map(String::as_str) {
+        Some(KEEP) => VolumeDisposal::Keep,
+        _ => VolumeDisposal::Destroy,
+    }
+}
 
 /// One request with everything that was said beside it.
 #[derive(Debug, Clone, Copy)]
@@ -168,6 +181,7 @@ impl<S: Store> Authority<S> {
         &self,
         rows: &dyn Rows,
         acceptance: Acceptance<'_>,
+        volume: VolumeDisposal,
     ) -> Result<(Option<Operation>, Next), AuthorityError> {
         let Acceptance { lease, request, now, .. } = acceptance;
         let Some(mut row) = rows.backend(&lease.project, &request.backend)? else {
@@ -192,6 +206,11 @@ impl<S: Store> Authority<S> {
             return Ok((None, Next::Ended(outcome)));
         }
         row.phase = Phase::Removing;
+        // A removal that is cut off is finished as it was begun, also by somebody who takes it up later.
+        match volume {
+            VolumeDisposal::Keep => drop(row.references.insert(VOLUME_DISPOSAL.to_owned(), KEEP.to_owned())),
+            VolumeDisposal::Destroy => drop(row.references.remove(VOLUME_DISPOSAL)),
+        }
         rows.put_backend(&row)?;
         let detail = format!("operation {id}");
         self.record(rows, Some(&lease.project), acceptance.who(), "removal_accepted", Some(&row.name), detail)?;

@@ -18,6 +18,7 @@ mod token;
 mod vault;
 mod view;
 
+pub use accept::volume_disposal;
 pub use effect::{Effect, EffectEnd, EffectFailure, EnvironmentGoal, Next, Taken};
 pub use lease::Liveness;
 pub use operation::{Driver, Operation};

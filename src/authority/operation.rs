@@ -126,7 +126,7 @@ impl<S: Store> Authority<S> {
                     let put = PutRequest { spec: (**spec).clone(), secrets: secrets.clone() };
                     self.accept_put(rows, acceptance, put, renamed_from.as_ref())
                 }
-                Work::Remove => self.accept_remove(rows, acceptance),
+                Work::Remove { volume } => self.accept_remove(rows, acceptance, *volume),
             }
         })?;
         fault::point("authority.accepted");
@@ -138,7 +138,7 @@ impl<S: Store> Authority<S> {
         match &request.work {
             Work::Put { spec, .. } if !spec.is_record_only() => Ok(false),
             // Only who holds the lease could make it more than a record in between.
-            Work::Put { .. } | Work::Remove => self.store.read(|rows| {
+            Work::Put { .. } | Work::Remove { .. } => self.store.read(|rows| {
                 let row = rows.backend(&lease.project, &request.backend)?;
                 Ok::<_, AuthorityError>(row.is_none_or(|row| row.is_only_a_record()))
             }),

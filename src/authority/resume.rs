@@ -10,7 +10,7 @@ use super::{Authority, AuthorityError, lease};
 use crate::control::{Lease, Outcome, Request, Work};
 use crate::model::{
     Actor, BackendName, FieldPath, Finding, OperationId, OperationKind, OperationRecord, OperationState, Phase, ProjectName,
-    Secret, StepKey, Timestamp,
+    Secret, StepKey, Timestamp, VolumeDisposal,
 };
 use crate::store::{Durability, OperationRow, Rows, Store};
 
@@ -124,7 +124,7 @@ impl<S: Store> Authority<S> {
         };
         // The lease keeps everybody else from giving it more time in between.
         let step = StepKey { plan: "expiry".to_owned(), step: format!("{id}:{}", end.0) };
-        let request = Request { step, backend: backend.clone(), work: Work::Remove };
+        let request = Request { step, backend: backend.clone(), work: Work::Remove { volume: VolumeDisposal::Destroy } };
         self.accept(lease, Driver::ControlPlane, &Actor::control_plane(), &request, now).map(Some)
     }
 

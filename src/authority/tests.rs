@@ -6,7 +6,7 @@ use super::*;
 use crate::control::{Holder, LEASE_SECONDS, Lease, Outcome, Request, Work};
 use crate::model::{
     Actor, BackendName, BackendSpec, FieldPath, Phase, ProjectName, ProviderKind, References, Secret, SecretRef, SecretSource,
-    StepKey, Timestamp,
+    StepKey, Timestamp, VolumeDisposal,
 };
 use crate::store::SqliteStore;
 
@@ -205,7 +205,7 @@ fn removal_is_finished_before_the_name_is_used_again() {
     let lease = world.lease();
     world.bring_up(&lease, "dev", put(simulated()));
     let old = world.authority.place_of(&project(), &name("dev")).unwrap();
-    world.accept(&lease, "cut-off", "dev", Work::Remove).unwrap();
+    world.accept(&lease, "cut-off", "dev", Work::Remove { volume: VolumeDisposal::Destroy }).unwrap();
     assert_eq!(world.authority.view(&project()).unwrap().backends[0].phase, Phase::Removing);
     let (_, next) = world.accept(&lease, "anew", "dev", put(simulated())).unwrap();
     assert!(matches!(&next, Next::Do(Effect::Remove(placement)) if placement.id == old.id), "{next:?}");
@@ -221,7 +221,7 @@ fn a_protected_backend_is_not_removed_whatever_a_client_says() {
     protected.protected = true;
     world.bring_up(&lease, "dev", put(protected));
     assert!(matches!(
-        world.accept(&lease, "k", "dev", Work::Remove),
+        world.accept(&lease, "k", "dev", Work::Remove { volume: VolumeDisposal::Destroy }),
         Err(AuthorityError::Control(ControlError::Refused(finding))) if finding.code == "control.protected"
     ));
     assert!(matches!(
@@ -287,6 +287,6 @@ fn a_backend_that_is_told_not_to_run_keeps_its_place_until_it_is_removed() {
     assert!(matches!(ended, Next::Ended(Outcome::Done { .. })));
     assert!(world.authority.view(&project()).unwrap().backends[0].endpoints.is_none());
     // Removing it still has something to remove.
-    let (_, next) = world.accept(&lease, "gone", "dev", Work::Remove).unwrap();
+    let (_, next) = world.accept(&lease, "gone", "dev", Work::Remove { volume: VolumeDisposal::Destroy }).unwrap();
     assert!(matches!(next, Next::Do(Effect::Remove(_))), "{next:?}");
 }

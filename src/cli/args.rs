@@ -193,6 +193,9 @@ pub(crate) struct Apply {
 pub(crate) struct Destroy {
     /// The backends; all of the project when none is named.
     pub(crate) names: Vec<BackendName>,
+    /// Keep their volumes, where the provider can (`fly`).
+    #[arg(long, env = "CONVEXINFRA_KEEP_DATA")]
+    pub(crate) keep_data: bool,
     #[command(flatten)]
     pub(crate) consent: Consent,
 }
@@ -332,6 +335,9 @@ pub(crate) struct Deprovision {
     /// Allow that this backend and its data are destroyed.
     #[arg(long, value_name = "NAME", value_delimiter = ',', env = "CONVEXINFRA_ALLOW_DESTROY")]
     pub(crate) allow_destroy: Vec<BackendName>,
+    /// Keep its volume, where the provider can (`fly`).
+    #[arg(long, env = "CONVEXINFRA_KEEP_DATA")]
+    pub(crate) keep_data: bool,
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     Actor, BackendName, BackendSpec, FieldPath, Finding, OperationId, ProjectName, Revision, Secret, StepKey, Timestamp,
+    VolumeDisposal,
 };
 
 /// How long a lease lasts without being renewed, in seconds.
@@ -84,8 +85,11 @@ pub enum Work {
         /// The name that it had before.
         renamed_from: Option<BackendName>,
     },
-    /// Take it away with its data. The caller has seen to it that somebody allowed that by name.
-    Remove,
+    /// Take it away. The caller has seen to it that somebody allowed that by name.
+    Remove {
+        /// What becomes of its volume.
+        volume: VolumeDisposal,
+    },
 }
 
 /// How an operation ended.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::{ControlError, Credentials, Holder, Work};
 use crate::model::{
     BackendName, BackendSpec, Exit, FieldPath, Finding, IssuedToken, OperationId, OperationRecord, ProjectName, Secret,
-    StepKey, TokenId, TokenRecord,
+    StepKey, TokenId, TokenRecord, VolumeDisposal,
 };
 
 /// What every path of this version begins with.
@@ -117,8 +117,16 @@ pub enum WorkDocument {
         #[serde(skip_serializing_if = "Option::is_none", default)]
         renamed_from: Option<BackendName>,
     },
-    /// Take it away with its data.
-    Remove {},
+    /// Take it away.
+    Remove {
+        /// What becomes of its volume.
+        #[serde(skip_serializing_if = "is_destroyed", default)]
+        volume: VolumeDisposal,
+    },
+}
+
+fn is_destroyed(volume: &VolumeDisposal) -> bool {
+    *volume == VolumeDisposal::Destroy
 }
 
 impl From<Work> for WorkDocument {
@@ -128,7 +136,7 @@ impl From<Work> for WorkDocument {
                 let secrets = secrets.into_iter().map(|(path, value)| (path, SecretText(value))).collect();
                 Self::Put { spec, secrets, renamed_from }
             }
-            Work::Remove => Self::Remove {},
+            Work::Remove { volume } => Self::Remove { volume },
         }
     }
 }
@@ -140,7 +148,7 @@ impl From<WorkDocument> for Work {
                 let secrets = secrets.into_iter().map(|(path, value)| (path, value.0)).collect();
                 Self::Put { spec, secrets, renamed_from }
             }
-            WorkDocument::Remove {} => Self::Remove,
+            WorkDocument::Remove { volume } => Self::Remove { volume },
         }
     }
 }

@@ -5,11 +5,11 @@
 use std::time::{Duration, Instant};
 
 use super::{Host, environment};
-use crate::authority::{Effect, EffectEnd, EffectFailure, Taken};
+use crate::authority::{Effect, EffectEnd, EffectFailure, Taken, volume_disposal};
 use crate::control::Notice;
 use crate::convex::deployment::{Readiness, ready};
 use crate::fault;
-use crate::model::{Finding, Placement, ProviderKind, RunState};
+use crate::model::{Finding, Placement, ProviderKind, RunState, VolumeDisposal};
 use crate::provider::fly::FlyError;
 use crate::provider::{LogPosition, Provider, ProviderError};
 
@@ -63,7 +63,7 @@ impl Host {
             }
             Effect::Remove(placement) => match self.provider(placement.spec.provider) {
                 Err(finding) => refused(finding),
-                Ok(provider) => match provider.remove(&placement).await {
+                Ok(provider) => match remove(provider, &placement, notice).await {
                     Ok(()) => {
                         fault::point("host.removed");
                         EffectEnd::Removed
@@ -124,6 +124,13 @@ impl Host {
             tokio::time::sleep(pause).await;
             pause = (pause * 3 / 2).min(LONGEST_PAUSE);
         }
+    }
+}
+
+async fn remove(provider: &dyn Provider, placement: &Placement, notice: Notice<'_>) -> Result<(), ProviderError> {
+    match volume_disposal(&placement.references) {
+        VolumeDisposal::Destroy => provider.remove(placement).await,
+        VolumeDisposal::Keep => provider.remove_keeping_data(placement, notice).await,
     }
 }
 

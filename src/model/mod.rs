@@ -36,7 +36,7 @@ pub use fingerprint::{Digest, Fingerprint, FingerprintKey};
 pub use identifier::{BackendId, Generation, OperationId, Revision, StepKey, TokenId};
 pub use name::{BackendName, INSTANCE_NAME_MAX, InstanceName, NAME_MAX, NameError, ProjectName};
 pub use operation::{OperationKind, OperationRecord, OperationState};
-pub use placement::{DASHBOARD_URL, Placement, PortPair, REACH, References};
+pub use placement::{DASHBOARD_URL, Placement, PortPair, REACH, References, VolumeDisposal};
 pub use provider::ProviderKind;
 pub use quota::{Excess, Quota, Usage};
 pub use release::{Release, ReleaseError, ReleaseOrder};

@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::diff::{self, gravest};
 use super::effect::Effect;
 use super::{Action, Change, Drift, FORMAT, Lint, Plan, Reason, Refusal, Step, StepId, Summary, Task};
-use super::{check, graph, lint, policy};
+use super::{check, cost, graph, lint, policy};
 use crate::model::{
     ActualBackend, Address, BackendName, Data, Desired, DesiredBackend, Digest, EnvFileActual, FieldPath, Phase, Snapshot,
+    VolumeDisposal,
 };
 
 /// Everything that planning compares the manifest with.
@@ -28,6 +29,8 @@ pub struct Intent {
     pub scope: Scope,
     /// Whether it takes away what it is about instead of bringing it about.
     pub destroy: bool,
+    /// What becomes of volumes when their backends are taken away.
+    pub volume: VolumeDisposal,
     /// Whether this repository takes the project over from the one that it was last applied from.
     pub take_over: bool,
 }
@@ -110,7 +113,8 @@ impl<'a> Draft<'a> {
             .existing
             .get(&address.backend)
             .is_some_and(|backend| backend.recorded.is_record_only() && backend.admin_key.is_none());
-        let destroys_data = action == Action::Destroy && !record_only;
+        let kept = matches!(task, Task::Remove { volume: VolumeDisposal::Keep, .. });
+        let destroys_data = action == Action::Destroy && !record_only && !kept;
         let id = StepId::new(action, &address);
         self.steps.push(Step {
             id,
@@ -225,7 +229,9 @@ impl<'a> Draft<'a> {
                 (true, _) => Reason::Asked,
                 (false, _) => Reason::Gone,
             };
-            let task = Task::Remove { backend: backend.name.clone() };
+            let volume = self.intent.volume;
+            self.refusals.extend(policy::volume_kept(asked, backend, volume));
+            let task = Task::Remove { backend: backend.name.clone(), volume };
             self.step(Address::backend(asked), Action::Destroy, reason, diff::destruction(backend), task);
         }
     }
@@ -249,6 +255,7 @@ impl<'a> Draft<'a> {
         self.lints.dedup();
         self.drift.sort_by(|a, b| (&a.address, &a.path).cmp(&(&b.address, &b.path)));
         let recorded = self.actual.snapshot.backends.iter().map(|backend| (&backend.name, &backend.recorded)).collect();
+        let steps = graph::connect(self.steps, &recorded);
         let mut plan = Plan {
             format: FORMAT.to_owned(),
             project: self.desired.project.clone(),
@@ -257,7 +264,8 @@ impl<'a> Draft<'a> {
             manifest: self.desired.manifest.clone(),
             digest: Digest::of(b""),
             summary: Summary::default(),
-            steps: graph::connect(self.steps, &recorded),
+            cost: cost::cost(&self.actual.snapshot.backends, &steps),
+            steps,
             drift: self.drift,
             refusals: self.refusals,
             lints: self.lints,

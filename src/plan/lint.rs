@@ -5,8 +5,8 @@
 use super::diff::changed;
 use super::{Change, Lint};
 use crate::model::{
-    Address, BackendName, Desired, DesiredBackend, FieldPath, Files, ProviderKind, Release, ReleaseOrder, SecretState,
-    TextValue,
+    Address, BackendName, Cost, Desired, DesiredBackend, FieldPath, Files, ProviderKind, Release, ReleaseOrder, SecretState,
+    TextValue, monthly_cost,
 };
 
 fn lint(code: &str, address: Address, message: String) -> Lint {
@@ -124,11 +124,10 @@ fn uncounted(desired: &Desired) -> Option<Lint> {
 }
 
 fn unknown_cost(desired: &Desired) -> Vec<Lint> {
-    let priced = |kind: ProviderKind| matches!(kind, ProviderKind::Fly | ProviderKind::Kubernetes);
     let unknown: Vec<String> = desired
         .backends
         .iter()
-        .filter(|(_, backend)| priced(backend.spec.provider))
+        .filter(|(_, backend)| monthly_cost(&backend.spec) == Cost::Unknown)
         .map(|(name, _)| format!("`{name}`"))
         .collect();
     if desired.budget.monthly_usd.is_none() || unknown.is_empty() {
@@ -137,7 +136,7 @@ fn unknown_cost(desired: &Desired) -> Vec<Lint> {
     vec![Lint {
         code: "plan.cost_unknown".to_owned(),
         address: None,
-        message: format!("`budget.monthly_usd` is not checked: the price of {} is not known here", unknown.join(", ")),
+        message: format!("the price of {} is not known here, so `budget.monthly_usd` counts only the others", unknown.join(", ")),
     }]
 }
 

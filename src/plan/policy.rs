@@ -9,7 +9,8 @@ use super::{Action, Change, Effect, Plan, Refusal};
 use crate::model::fly::{Guest, REGIONS, volume_gb};
 use crate::model::{
     ActualBackend, Address, BackendName, BackendSpec, ByteSize, ControlPlane, Cpus, Desired, DesiredBackend, Moved,
-    ProviderKind, ReleaseOrder, Snapshot, Tls,
+    ProviderKind, ReleaseOrder, Snapshot, Tls, Usd, VolumeDisposal,
+    monthly_sum,
 };
 
 fn refusal(code: &str, address: Option<Address>, message: String) -> Refusal {
@@ -171,6 +172,21 @@ pub(super) fn protected(name: &BackendName, existing: &ActualBackend) -> Option<
     })
 }
 
+/// Refuses to keep the volume of a backend whose provider has none that could stay by itself.
+pub(super) fn volume_kept(name: &BackendName, existing: &ActualBackend, volume: VolumeDisposal) -> Option<Refusal> {
+    let provider = existing.recorded.provider;
+    (volume == VolumeDisposal::Keep && provider != ProviderKind::Fly).then(|| {
+        refusal(
+            "plan.volume_not_kept",
+            Some(Address::backend(name)),
+            format!(
+                "provider `{provider}` keeps no data of a backend that is gone; export it with `npx convex export`, and leave \
+                 `--keep-data` out"
+            ),
+        )
+    })
+}
+
 /// Says that the project was last applied from somewhere else.
 pub(super) fn other_repository(desired: &Desired, snapshot: &Snapshot) -> Option<Refusal> {
     let before = snapshot.origin.as_ref().filter(|origin| !desired.origin.is_empty() && **origin != desired.origin)?;
@@ -209,6 +225,18 @@ pub(super) fn budget(desired: &Desired) -> Vec<Refusal> {
     }
     if let Some(limit) = desired.budget.disk.filter(|limit| disk > *limit) {
         over("disk", disk.to_string(), limit.to_string());
+    }
+    // What nobody knows the price of is said by a lint; what is known may be too much already.
+    let (known, unknown) = monthly_sum(specs());
+    if let Some(limit) = desired.budget.monthly_usd.map(Usd::from_dollars).filter(|limit| known > *limit) {
+        let more = if unknown > 0 { " at least" } else { "" };
+        refusals.push(refusal(
+            "plan.over_budget_monthly_usd",
+            None,
+            format!(
+                "the backends cost{more} {known} a month together, and `budget.monthly_usd` allows {limit}; ask for less, or raise the budget"
+            ),
+        ));
     }
     refusals
 }

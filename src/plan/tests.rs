@@ -339,7 +339,7 @@ fn another_repository_is_told_before_anything_is_planned_away() {
 fn destroying_takes_only_what_was_named() {
     let actual = actual(vec![existing("a", spec(ProviderKind::Simulated)), existing("b", spec(ProviderKind::Simulated))]);
     let wanted = desired(&[("a", wanted(spec(ProviderKind::Simulated))), ("b", wanted(spec(ProviderKind::Simulated)))]);
-    let intent = Intent { scope: Scope::Only([name("b")].into()), destroy: true, take_over: false };
+    let intent = Intent { scope: Scope::Only([name("b")].into()), destroy: true, ..Intent::default() };
     let plan = build(&wanted, &actual, &intent);
     assert_eq!((ids(&plan), plan.steps[0].reason), (vec!["destroy:backend.b"], Reason::Asked));
 }
@@ -374,7 +374,7 @@ fn nothing_but_protection_stands_in_the_way_of_destroying() {
     let destroy = |names: &[&str]| Intent {
         scope: Scope::Only(names.iter().map(|text| name(text)).collect()),
         destroy: true,
-        take_over: false,
+        ..Intent::default()
     };
     let both = actual(vec![existing("dev", spec(ProviderKind::Docker)), existing("prod", hungry)]);
     let plan = build(&wanted, &both, &destroy(&["dev"]));

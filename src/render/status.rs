@@ -78,6 +78,9 @@ pub struct StatusEntry {
     pub expires_at: Option<String>,
     /// Where it differs from what was last applied.
     pub drift: Vec<Deviation>,
+    /// What somebody has to do elsewhere before clients reach it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 impl StatusEntry {
@@ -95,6 +98,7 @@ impl StatusEntry {
             created_at: backend.created_at.to_string(),
             expires_at: backend.expires_at.as_ref().map(Timestamp::to_string),
             drift: backend.observation.deviations.clone(),
+            notes: backend.observation.notes.clone(),
         }
     }
 
@@ -108,6 +112,7 @@ impl StatusEntry {
             (Phase::Ready, RunState::Recorded) => "recorded",
             (Phase::Ready, RunState::Running) if self.drift.is_empty() => "running",
             (Phase::Ready, RunState::Running) => "running, drifted",
+            (Phase::Ready, RunState::Unready) if !self.notes.is_empty() => "waiting for its host",
             (Phase::Ready, RunState::Unready) => "not answering",
             (Phase::Ready, RunState::Stopped) => "stopped",
             (Phase::Ready, RunState::Absent) => "absent",
@@ -150,6 +155,9 @@ pub fn status_table(document: &StatusDocument, style: Style) -> String {
         for row in &rows {
             text.push_str(&format!("{}\n", line([&row[0], &row[1], &row[2], &row[3]]).trim_end()));
         }
+    }
+    for note in document.backends.iter().flat_map(|entry| &entry.notes) {
+        text.push_str(&format!("{note}\n"));
     }
     if let Some(holder) = &document.lease {
         text.push_str(&format!(

@@ -9,7 +9,7 @@ use crate::cli::args::Destroy as Args;
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::control::KeyNeed;
-use crate::model::{Exit, Finding};
+use crate::model::{Exit, Finding, VolumeDisposal};
 use crate::plan::{Intent, Scope};
 
 /// Destroys the named backends, or all of the project.
@@ -31,9 +31,14 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
     }
     let scope =
         if args.names.is_empty() { Scope::All } else { Scope::Only(args.names.iter().cloned().collect::<BTreeSet<_>>()) };
-    let intent = Intent { scope, destroy: true, take_over: false };
+    let intent = Intent { scope, destroy: true, volume: disposal(args.keep_data), take_over: false };
     Applying { context, loaded: &loaded, values: &values, consent: &args.consent, saved: None, part: None }
         .run(&intent)
         .await
         .map(|ended| ended.exit)
+}
+
+/// What the flag `--keep-data` means.
+pub(super) fn disposal(keep_data: bool) -> VolumeDisposal {
+    if keep_data { VolumeDisposal::Keep } else { VolumeDisposal::Destroy }
 }

@@ -49,7 +49,7 @@ fn exit(plan: &Plan, detailed: bool) -> Exit {
 
 /// What a plan for all of the manifest is about.
 pub(super) fn intent(scope: &PlanScope) -> Intent {
-    Intent { scope: Scope::All, destroy: false, take_over: scope.take_over }
+    Intent { scope: Scope::All, take_over: scope.take_over, ..Intent::default() }
 }
 
 /// Looks at everything and plans.

@@ -28,7 +28,7 @@ pub(super) async fn provision(context: &Context, args: &ProvisionArgs) -> Result
     };
     // A backend is of use only when what it depends on is there.
     let scope = Scope::Only(with_dependencies(&wanted.desired, &args.name));
-    let intent = Intent { scope, destroy: false, take_over: false };
+    let intent = Intent { scope, ..Intent::default() };
     apply_one(context, &wanted, &intent, Vec::new(), &|| write(&before, &wanted.text)).await?;
     report(context, &wanted, args).await?;
     Ok(Exit::Done)
@@ -46,7 +46,12 @@ pub(super) async fn deprovision(context: &Context, args: &DeprovisionArgs) -> Re
             .with_help("deprovision what depends on it first, or take it out of `depends_on` in the manifest");
         return Err(Failure::new(Exit::Refused, finding));
     }
-    let intent = Intent { scope: Scope::Only(BTreeSet::from([args.name.clone()])), destroy: true, take_over: false };
+    let intent = Intent {
+        scope: Scope::Only(BTreeSet::from([args.name.clone()])),
+        destroy: true,
+        volume: super::destroy::disposal(args.keep_data),
+        take_over: false,
+    };
     apply_one(context, &loaded, &intent, args.allow_destroy.clone(), &|| Ok(())).await?;
     let loaded = context.load()?;
     if loaded.desired.backends.contains_key(&args.name) {
