@@ -43,8 +43,8 @@
 //! - Invented where the facts are silent: the bodies of 429, of a stale `current_version` or `min_secrets_version`, of
 //!   a stop without a body, of an app that is deleted without `force` while machines run, and of a wrong volume in an
 //!   update; the 400 for an image that cannot be pulled and for an unknown region; 403 for whatever a token does not
-//!   reach. A nonce that is sent though nobody holds a lease is let pass. What is known to be unknown is a setting:
-//!   `duplicate_address`, `retry_after`, `names_are_reused`.
+//!   reach; 404 for a volume that its app left behind (`World::remains`). A nonce that is sent though nobody holds a
+//!   lease is let pass. What is known to be unknown is a setting: `duplicate_address`, `retry_after`, `names_are_reused`.
 //! - Lists lag by count, not by time: the first `Settings::list_lag` lists do not show what was just made.
 
 // Clippy knows test functions, but not what they share. Not every test needs all of the stand-in.

@@ -6,4 +6,5 @@ mod drift;
 mod faults;
 mod life;
 mod shore;
+mod storm;
 mod story;

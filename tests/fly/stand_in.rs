@@ -149,6 +149,11 @@ impl StandIn {
         self.shared.faults.lock().unwrap().order(fault);
     }
 
+    /// Takes back the faults that have not happened.
+    pub(crate) fn clear_faults(&self) {
+        self.shared.faults.lock().unwrap().clear();
+    }
+
     /// Faults that were ordered and never happened: a test that leaves some has tested nothing.
     pub(crate) fn outstanding(&self) -> Vec<Fault> {
         self.shared.faults.lock().unwrap().outstanding()

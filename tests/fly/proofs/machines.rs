@@ -183,7 +183,7 @@ async fn metadata_changes_without_a_version() {
 
 #[tokio::test]
 async fn states_follow_one_another_and_are_waited_for() {
-    let mut settings = Settings::friendly().hurried(100);
+    let mut settings = Settings::friendly().hurried(20);
     settings.step = std::time::Duration::from_millis(10);
     let asker = Asker::new(settings);
     asker.want(201, "POST /apps", json!({ "name": "gremlin", "org_slug": "acme" })).await;

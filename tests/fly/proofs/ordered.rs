@@ -9,7 +9,7 @@ const NONE: Value = Value::Null;
 
 #[tokio::test]
 async fn omens_come_true() {
-    let mut settings = Settings::friendly().hurried(100);
+    let mut settings = Settings::friendly().hurried(20);
     settings.compatibility_check = true;
     let asker = Asker::new(settings);
     asker.want(201, "POST /apps", json!({ "name": "gremlin", "org_slug": "acme" })).await;
