@@ -39,8 +39,10 @@
 //! | [`authority`] | the allocation authority: accept, lease, operation, vault | carry out an effect, read a clock |
 //! | [`store`] | rows, as a trait and in SQLite | know what a row means |
 //! | [`provider`] | places to run backends: one folder or file each | know plans, the store or a sibling |
+//! | [`database`] | databases on servers: made, claimed, entered, given back | decide whose a database is to be |
 //! | [`simulator`] | a stand-in backend that answers the admin endpoints | run functions |
 //! | [`host`] | an authority at home in this process, with its providers | decide what the authority decides |
+//! | [`server`] | a host behind HTTP: routes, tokens, limits, logs | decide what the authority decides |
 //! | [`apply`] | a pure scheduler, an executor, events | decide what the plan decides |
 //! | [`render`] | nouns → text: plan, progress, status, errors | write anywhere |
 //! | [`schema`] | the schemas of all documents, made from the types | describe by hand what a type says |
@@ -67,6 +69,7 @@ pub mod authority;
 pub mod cli;
 pub mod control;
 pub mod convex;
+pub mod database;
 pub mod env_file;
 pub mod fault;
 pub mod host;
@@ -76,5 +79,6 @@ pub mod plan;
 pub mod provider;
 pub mod render;
 pub mod schema;
+pub mod server;
 pub mod simulator;
 pub mod store;

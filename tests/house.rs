@@ -18,13 +18,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["model"]),
     ("control", &["model"]),
     ("provider", &["model", "convex"]),
+    ("database", &["model", "convex"]),
     ("authority", &["model", "convex", "control", "store", "provider"]),
-    ("simulator", &["model", "convex"]),
+    // It enters servers as the real backend does.
+    ("simulator", &["model", "convex", "database"]),
     // A shell over the authority: it plugs things together.
-    ("host", &["model", "control", "authority", "convex", "store", "provider"]),
+    ("host", &["model", "control", "authority", "convex", "store", "provider", "database"]),
+    ("server", &["model", "control", "authority", "host"]),
     ("apply", &["model", "plan", "control"]),
     ("render", &["model", "manifest", "plan", "apply", "control"]),
-    ("schema", &["manifest", "plan", "apply", "render"]),
+    ("schema", &["manifest", "plan", "apply", "render", "server"]),
     (
         "cli",
         &[
@@ -41,6 +44,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "apply",
             "render",
             "schema",
+            "server",
             "store",
         ],
     ),
@@ -51,8 +55,10 @@ const ARROWS: &[(&str, &[&str])] = &[
 const NARROW: &[(&str, &str, &[&str])] = &[
     // The scheduler and the events read a plan; they never make one.
     ("apply", "plan", &["Action", "Lint", "Plan", "Reason", "Step", "StepId", "Summary", "Task"]),
-    // Only to say who holds a lease.
-    ("render", "control", &["Holder"]),
+    // Who may: everything else of the authority is behind the host.
+    ("server", "authority", &["Bearer"]),
+    // Only to say who holds a lease and what has happened.
+    ("render", "control", &["Holder", "HistoryCheck", "HistoryEntry"]),
     ("authority", "provider", &["Provider", "Observation"]),
 ];
 
@@ -68,6 +74,7 @@ const PURE: &[&str] = &[
     "env_file/parse.rs",
     "env_file/diff.rs",
     "convex/launch.rs",
+    "convex/database_url.rs",
     "convex/environment.rs",
     "convex/key_payload.rs",
     "convex/image.rs",
@@ -113,6 +120,7 @@ const WRITERS: &[(&str, &str)] = &[
     ("cli/mod.rs", "prints what clap says"),
     ("cli/failure.rs", "asks how wide the terminal is"),
     ("cli/command/apply.rs", "asks whether there is a terminal to ask on"),
+    ("server/logging.rs", "the log of a server"),
     ("simulator/log.rs", "a backend's own log"),
     ("simulator/start.rs", "prints the key that was asked for, as the real binary does"),
     ("provider/process/detach.rs", "hands its standard error to the command that waits for it"),
@@ -121,8 +129,7 @@ const WRITERS: &[(&str, &str)] = &[
 /// How many lines a file may have before its tests.
 const LONGEST: usize = 400;
 /// Files that may be longer, each with its limit and why.
-const LONGER: &[(&str, usize, &str)] =
-    &[("model/spec.rs", 420, "one list of plain data"), ("cli/args.rs", 420, "one list of the words of the command line")];
+const LONGER: &[(&str, usize, &str)] = &[("model/spec.rs", 420, "one list of plain data")];
 
 struct Source {
     /// Below `src/`, with `/`.

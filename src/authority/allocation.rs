@@ -19,6 +19,11 @@ const LAST_PORT: u16 = 29_999;
 /// How many projects may share one joined name before it is an error.
 const SAME_NAMES: u32 = 99;
 
+/// How many pairs of ports there are from this one on.
+pub(super) fn pairs(first: u16) -> usize {
+    (first..LAST_PORT).step_by(2).len()
+}
+
 /// A fresh identity: 80 random bits as 16 letters and digits, which suits directories and every provider.
 pub(super) fn backend_id(entropy: Entropy) -> Result<BackendId, AuthorityError> {
     const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";

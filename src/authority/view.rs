@@ -2,12 +2,15 @@
 //!
 //! Must not do: change a row, or show a secret in clear except where credentials were asked for.
 
+use std::collections::BTreeSet;
+
 use super::quota::quota_of;
 use super::resume::operation_record;
-use super::{Authority, AuthorityError};
+use super::{Authority, AuthorityError, allocation};
 use crate::control::{ControlError, Credentials};
 use crate::model::{
-    ActualBackend, BackendName, Observation, OperationRecord, Placement, ProjectName, Quota, Revision, RunState, Usage,
+    ActualBackend, BackendName, DASHBOARD_URL, Observation, OperationRecord, Placement, ProjectName, Quota, Revision, RunState,
+    Usage,
 };
 use crate::store::{BackendRow, Store};
 
@@ -28,15 +31,29 @@ pub struct ProjectView {
     pub operations: Vec<OperationRecord>,
 }
 
+/// How much there is over all projects.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Projects.
+    pub projects: usize,
+    /// Their backends together.
+    pub backends: usize,
+    /// Pairs of ports that were handed out.
+    pub port_pairs_used: usize,
+    /// Pairs of ports that can be handed out.
+    pub port_pairs_free: usize,
+}
+
 impl<S: Store> Authority<S> {
     /// One project in the rows.
     pub fn view(&self, project: &ProjectName) -> Result<ProjectView, AuthorityError> {
-        let (row, backends, quota, open) = self.store.read(|rows| {
+        let (row, mut backends, quota, open) = self.store.read(|rows| {
             let open = rows.open_operations(Some(project))?;
             Ok::<_, AuthorityError>((rows.project(project)?, rows.backends(project)?, quota_of(rows, Some(project))?, open))
         })?;
         let mut to_observe = Vec::new();
-        for (index, backend) in backends.iter().enumerate() {
+        for (index, backend) in backends.iter_mut().enumerate() {
+            self.with_server_fingerprint(backend)?;
             if !backend.spec.is_record_only() {
                 to_observe.push((index, self.placement(backend)?));
             }
@@ -59,6 +76,20 @@ impl<S: Store> Authority<S> {
     /// What all backends of a project ask for together.
     pub fn usage(&self, project: &ProjectName) -> Result<Usage, AuthorityError> {
         self.store.read(|rows| Ok(rows.usage(project)?))
+    }
+
+    /// How much there is over all projects.
+    pub fn totals(&self) -> Result<Totals, AuthorityError> {
+        self.store.read(|rows| {
+            let projects = rows.projects()?;
+            let mut totals = Totals { projects: projects.len(), ..Totals::default() };
+            for project in &projects {
+                totals.backends += rows.usage(project)?.backends as usize;
+            }
+            totals.port_pairs_used = rows.ports()?.len();
+            totals.port_pairs_free = allocation::pairs(self.first_port).saturating_sub(totals.port_pairs_used);
+            Ok(totals)
+        })
     }
 
     /// One backend as its provider gets it.
@@ -91,10 +122,12 @@ fn recorded(row: BackendRow) -> ActualBackend {
         secrets: row.fingerprints,
         phase: row.phase,
         generation: row.generation,
+        dashboard_url: row.references.get(DASHBOARD_URL).cloned(),
         endpoints: row.endpoints.filter(|_| !record_only),
         admin_key: row.admin_key,
         created_at: row.created_at,
         expires_at: row.expires_at,
         observation: Observation::as_recorded(RunState::Recorded),
+        other_variables: BTreeSet::new(),
     }
 }

@@ -2,11 +2,22 @@
 //!
 //! Must not do: look at anything but the words and the variables that stand for them.
 
+mod key;
+mod quota;
+mod schema;
+mod serve;
+mod token;
+
 use std::path::PathBuf;
 
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::key::{Key, KeyCommand};
+pub(crate) use self::quota::{Ceiling, Ceilings, Quota, QuotaCommand, Whose};
+pub(crate) use self::schema::{Schema, SchemaDocument};
+pub(crate) use self::serve::{LogFormat, LogLevel, Serve};
+pub(crate) use self::token::{Token, TokenCommand};
 use crate::model::{BackendName, ProjectName, TimeSpan};
 
 const EXIT_CODES: &str = "\
@@ -55,6 +66,12 @@ pub(crate) struct Global {
     /// Another project name than the manifest's, for a worktree of its own.
     #[arg(long, global = true, value_name = "NAME", env = "CONVEXINFRA_PROJECT")]
     pub(crate) project: Option<ProjectName>,
+    /// The control plane, instead of the manifest's: its URL, or `embedded` for the one on this machine.
+    #[arg(long, global = true, value_name = "URL", env = "CONVEXINFRA_CONTROL_PLANE")]
+    pub(crate) control_plane: Option<String>,
+    /// Certificates to trust besides the system's when talking to the control plane, as PEM.
+    #[arg(long, global = true, value_name = "FILE", env = "CONVEXINFRA_CA_FILE")]
+    pub(crate) control_plane_ca: Option<PathBuf>,
     /// Where the embedded control plane lives; by default below the user's data directory.
     #[arg(long, global = true, value_name = "PATH", env = "CONVEXINFRA_HOME")]
     pub(crate) home: Option<PathBuf>,
@@ -123,10 +140,19 @@ pub(crate) enum Command {
     Dashboard(OneBackend),
     /// Show what has happened to the project.
     Log(Log),
+    /// Make, list and end tokens of a control plane.
+    Token(Token),
+    /// Show and set what a project may have at most in a control plane.
+    Quota(Quota),
     /// Write the skill that tells coding agents how to use convexinfra.
     Skill(Skill),
     /// Make and check admin keys.
     Key(Key),
+    /// Serve the control plane of this machine to a team.
+    #[command(
+        before_help = "Examples:\n  convexinfra serve --init > operator.token\n  convexinfra serve\n  convexinfra serve --listen 0.0.0.0:7310 --tls-cert cert.pem --tls-key key.pem"
+    )]
+    Serve(Box<Serve>),
     /// Run the stand-in for `convex-local-backend`; takes the same arguments.
     #[command(name = "simulate-backend", disable_help_flag = true)]
     SimulateBackend {
@@ -196,6 +222,9 @@ pub(crate) struct Destroy {
     /// Keep their volumes, where the provider can (`fly`).
     #[arg(long, env = "CONVEXINFRA_KEEP_DATA")]
     pub(crate) keep_data: bool,
+    /// Drop their databases on servers of yours as well; they stay otherwise.
+    #[arg(long, requires = "allow_destroy", env = "CONVEXINFRA_WITH_DATABASE")]
+    pub(crate) with_database: bool,
     #[command(flatten)]
     pub(crate) consent: Consent,
 }
@@ -275,29 +304,6 @@ pub(crate) enum GraphNotation {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Schema {
-    /// Which document.
-    #[arg(value_enum, default_value_t)]
-    pub(crate) document: SchemaDocument,
-}
-
-/// A document that has a schema.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum SchemaDocument {
-    /// The manifest, `convex.toml`.
-    #[default]
-    Manifest,
-    /// What `plan --json` prints.
-    Plan,
-    /// What `apply --json` prints, a line each.
-    Events,
-    /// What every command prints with `--json` when it fails.
-    Error,
-    /// What `status --json` prints.
-    Status,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct Completions {
     /// The shell.
     #[arg(value_enum)]
@@ -338,6 +344,9 @@ pub(crate) struct Deprovision {
     /// Keep its volume, where the provider can (`fly`).
     #[arg(long, env = "CONVEXINFRA_KEEP_DATA")]
     pub(crate) keep_data: bool,
+    /// Drop its database on a server of yours as well; it stays otherwise.
+    #[arg(long, requires = "allow_destroy", env = "CONVEXINFRA_WITH_DATABASE")]
+    pub(crate) with_database: bool,
 }
 
 #[derive(Debug, Args)]
@@ -354,6 +363,12 @@ pub(crate) struct Log {
     /// How many of the last entries.
     #[arg(long, short = 'n', value_name = "ENTRIES", default_value_t = 50, env = "CONVEXINFRA_LIMIT")]
     pub(crate) limit: u32,
+    /// Check that every entry is as it was written; exits 1 when one is not.
+    #[arg(long, env = "CONVEXINFRA_VERIFY", value_parser = FalseyValueParser::new())]
+    pub(crate) verify: bool,
+    /// The entries about the control plane itself, such as tokens of operators, instead of the project's.
+    #[arg(long, env = "CONVEXINFRA_EVERYWHERE", value_parser = FalseyValueParser::new())]
+    pub(crate) everywhere: bool,
 }
 
 #[derive(Debug, Args)]
@@ -372,32 +387,4 @@ pub(crate) enum SkillCommand {
     },
     /// Print it.
     Show,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Key {
-    #[command(subcommand)]
-    pub(crate) command: KeyCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum KeyCommand {
-    /// Make a key under the instance secret in `CONVEXINFRA_INSTANCE_SECRET`.
-    Issue {
-        /// The instance.
-        #[arg(long, value_name = "NAME", env = "CONVEXINFRA_INSTANCE_NAME")]
-        instance_name: String,
-        /// A key that may look and not touch.
-        #[arg(long, conflicts_with = "system", env = "CONVEXINFRA_READ_ONLY", value_parser = FalseyValueParser::new())]
-        read_only: bool,
-        /// A key of the system, which only internal endpoints take.
-        #[arg(long, env = "CONVEXINFRA_SYSTEM", value_parser = FalseyValueParser::new())]
-        system: bool,
-    },
-    /// Check the key on standard input under the instance secret in `CONVEXINFRA_INSTANCE_SECRET`.
-    Check {
-        /// The instance; by default the one that the key names.
-        #[arg(long, value_name = "NAME", env = "CONVEXINFRA_INSTANCE_NAME")]
-        instance_name: Option<String>,
-    },
 }

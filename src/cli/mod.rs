@@ -15,6 +15,7 @@ mod printer;
 mod saved_plan;
 mod secrets;
 mod signal;
+mod token_source;
 mod variables;
 
 use std::ffi::OsString;

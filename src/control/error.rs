@@ -53,6 +53,14 @@ pub enum ControlError {
         /// Which one.
         operation: OperationId,
     },
+    /// The project has no such operation.
+    #[error("project `{project}` has no operation `{operation}`")]
+    NoSuchOperation {
+        /// The project.
+        project: ProjectName,
+        /// The id.
+        operation: OperationId,
+    },
     /// There is no such token.
     #[error("there is no token `{id}`")]
     NoSuchToken {
@@ -68,6 +76,9 @@ pub enum ControlError {
 }
 
 impl ControlError {
+    /// The code of the finding that says that a token's scope is too small.
+    pub const SCOPE_MISSING: &'static str = "auth.scope";
+
     /// The error as users see it.
     pub fn report(&self) -> Report {
         let message = self.to_string();
@@ -95,6 +106,10 @@ impl ControlError {
                 Exit::LeaseHeld,
                 Finding::new("control.operation_running", message)
                     .with_help(format!("wait until it is done with\n    convexinfra wait {backend}")),
+            ),
+            Self::NoSuchOperation { .. } => (
+                Exit::Failed,
+                Finding::new("control.no_such_operation", message).with_help("look at what runs with\n    convexinfra status"),
             ),
             Self::NoSuchToken { .. } => (
                 Exit::Failed,

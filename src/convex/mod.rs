@@ -5,7 +5,7 @@
 
 pub mod admin_key;
 mod connections;
-mod database_url;
+pub mod database_url;
 pub mod deployment;
 pub mod environment;
 pub mod image;

@@ -4,15 +4,16 @@
 //! again later, or by the next server.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::sync::{OwnedMutexGuard, watch};
 
-use super::{Host, lock, now};
-use crate::authority::{Driver, Next, Operation};
+use super::{Host, LocalBinaries, lock, now};
+use crate::authority::{Driver, EXPIRY, Next, Operation};
 use crate::control::wire::OperationEvent;
-use crate::control::{ControlError, Lease, Notice, Outcome, Request};
+use crate::control::{ControlError, Lease, Notice, Outcome, Request, Work};
 use crate::model::{Actor, BackendName, Finding, OperationId, OperationRecord, OperationState, ProjectName};
 
 /// How long a request waits for its turn at a backend before it is told to come again.
@@ -28,6 +29,20 @@ pub(super) struct Drivers {
     turns: Mutex<BTreeMap<Place, Weak<tokio::sync::Mutex<()>>>>,
     /// Every operation that runs here, and the number of the last thing it said.
     running: Mutex<BTreeMap<OperationId, watch::Sender<u64>>>,
+    /// How many have ended well here, and how many have not.
+    done: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// What a host has carried out by itself since it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Activity {
+    /// How many operations run now.
+    pub running: u64,
+    /// How many have ended well.
+    pub done: u64,
+    /// How many could not be done.
+    pub failed: u64,
 }
 
 /// An operation that was accepted, now or earlier.
@@ -75,6 +90,14 @@ impl Drivers {
         }
     }
 
+    fn ended(&self, outcome: &Outcome) {
+        let count = match outcome {
+            Outcome::Done { .. } => &self.done,
+            Outcome::Failed { .. } => &self.failed,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// What runs here now.
     pub(super) fn running(&self) -> BTreeSet<OperationId> {
         lock(&self.running).keys().cloned().collect()
@@ -89,6 +112,11 @@ impl Host {
     /// [`ControlError::OperationRunning`] when something else is being done to the same backend for too long; asking
     /// again later is the same piece of work. Otherwise why it is not accepted.
     pub async fn start(self: &Arc<Self>, actor: &Actor, lease: &Lease, request: Request) -> Result<Started, ControlError> {
+        self.may_run(&request)?;
+        if request.step.plan == EXPIRY {
+            let message = format!("a step of the plan `{EXPIRY}` is the control plane's own");
+            return Err(ControlError::BadRequest(Finding::new("control.reserved_step", message)));
+        }
         let place = (lease.project.clone(), request.backend.clone());
         let known = |host: &Self| {
             let known = host.ask(|authority| authority.known(&lease.project, &request.step))?.flatten();
@@ -112,7 +140,11 @@ impl Host {
         };
         let (operation, next) = self.tell(|authority| authority.accept(lease, Driver::ControlPlane, actor, &request, now()))?;
         match (operation, next) {
-            (_, Next::Ended(Outcome::Done { operation } | Outcome::Failed { operation, .. })) => Ok(Started { id: operation }),
+            (_, Next::Ended(outcome)) => {
+                self.drivers.ended(&outcome);
+                let (Outcome::Done { operation } | Outcome::Failed { operation, .. }) = outcome;
+                Ok(Started { id: operation })
+            }
             (Some(operation), next) => {
                 let id = operation.id().clone();
                 self.drive(operation, next, turn);
@@ -124,6 +156,24 @@ impl Host {
         }
     }
 
+    /// Whether this work would have a backend with data removed by itself sooner than it would be now.
+    pub fn shortens_life(&self, project: &ProjectName, request: &Request) -> Result<bool, ControlError> {
+        Ok(self.ask(|authority| authority.shortens_life(project, request))?.unwrap_or_default())
+    }
+
+    /// Refuses to run what a client brought along, unless whoever started the server allowed it.
+    fn may_run(&self, request: &Request) -> Result<(), ControlError> {
+        let Work::Put { spec, .. } = &request.work else { return Ok(()) };
+        match (&spec.settings.local.binary, self.local_binaries) {
+            (Some(binary), LocalBinaries::ReleasesOnly) => {
+                let message = format!("`{}` wants to run `{binary}` on the control plane's machine", request.backend);
+                let help = "leave `binary` out to run a published release, or have the operator start the server with\n    convexinfra serve --allow-local-binaries";
+                Err(ControlError::Refused(Finding::new("control.local_binary", message).with_help(help)))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Carries an operation out to its end, in a task of its own.
     fn drive(self: &Arc<Self>, mut operation: Operation, mut next: Next, turn: Turn) {
         let host = Arc::clone(self);
@@ -132,7 +182,11 @@ impl Host {
         tokio::spawn(async move {
             let _turn = turn;
             let listed = Listed { drivers: &host.drivers, id };
-            while let Next::Do(effect) = next {
+            let outcome = loop {
+                let effect = match next {
+                    Next::Do(effect) => effect,
+                    Next::Ended(outcome) => break outcome,
+                };
                 let notice = |message: String| host.note(&listed.id, &message);
                 let end = host.perform(effect, &notice).await;
                 match host.tell(|authority| authority.advance(&mut operation, end, now())) {
@@ -141,7 +195,8 @@ impl Host {
                     // again by the next sweep.
                     Err(_) => return,
                 }
-            }
+            };
+            host.drivers.ended(&outcome);
         });
     }
 
@@ -177,6 +232,13 @@ impl Host {
         Ok(())
     }
 
+    /// What this host has carried out by itself since it was made.
+    pub fn activity(&self) -> Activity {
+        let Drivers { running, done, failed, .. } = &self.drivers;
+        let running = u64::try_from(lock(running).len()).unwrap_or(u64::MAX);
+        Activity { running, done: done.load(Ordering::Relaxed), failed: failed.load(Ordering::Relaxed) }
+    }
+
     fn note(&self, id: &OperationId, message: &str) {
         // What cannot be written down is only not heard by those who come later.
         let Ok(number) = self.tell(|authority| authority.note(id, message)) else { return };
@@ -198,7 +260,9 @@ impl Host {
     ) -> Result<Vec<(u64, OperationEvent)>, ControlError> {
         loop {
             let mut news = lock(&self.drivers.running).get(id).map(watch::Sender::subscribe);
-            let record = self.operation(project, id)?.ok_or_else(|| no_such_operation(id))?;
+            let record = self
+                .operation(project, id)?
+                .ok_or_else(|| ControlError::NoSuchOperation { project: project.clone(), operation: id.clone() })?;
             let notices = self.ask(|authority| authority.notices(id, after))?.unwrap_or_default();
             let mut events: Vec<_> =
                 notices.into_iter().map(|(number, message)| (number, OperationEvent::Notice { message })).collect();
@@ -237,8 +301,4 @@ impl Host {
             }
         }
     }
-}
-
-fn no_such_operation(id: &OperationId) -> ControlError {
-    ControlError::Refused(Finding::new("control.no_such_operation", format!("there is no operation `{id}` in this project")))
 }

@@ -82,6 +82,13 @@ impl Home {
         self.directory.join("control-plane.sqlite3")
     }
 
+    /// How many bytes the store takes, with what is written but not yet in its place.
+    pub(super) fn store_bytes(&self) -> u64 {
+        let store = self.store();
+        let log = store.with_extension("sqlite3-wal");
+        [store, log].iter().filter_map(|path| fs::metadata(path).ok()).map(|metadata| metadata.len()).sum()
+    }
+
     /// The file whose lock says who writes here.
     pub(super) fn occupancy_path(&self) -> PathBuf {
         self.directory.join("occupied")

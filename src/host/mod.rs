@@ -4,6 +4,8 @@
 //! operations go on without their client. Must not do: decide anything that the authority decides, or print.
 
 mod acting;
+mod adopt;
+mod database;
 mod drive;
 mod environment;
 mod home;
@@ -17,17 +19,17 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 pub use acting::Acting;
-pub use drive::Started;
+pub use drive::{Activity, Started};
 pub use home::{Home, HomeError};
 pub use process::here;
 pub use serve::{Serving, ServingError};
 
 use crate::authority::{Authority, AuthorityError, Bearer, EntropyError, Vault, store_finding};
-use crate::control::ControlError;
+use crate::control::{Capacity, ControlError, Used};
 use crate::convex::deployment::Connections;
 use crate::model::{
-    Actor, Finding, OperationId, OperationRecord, Placement, ProjectName, ProviderKind, REACH, Revision, Secret, Snapshot,
-    Timestamp, Usage,
+    Actor, Expiry, Finding, OperationId, OperationRecord, Placement, ProjectName, ProviderKind, REACH, Revision, Secret,
+    Snapshot, Timestamp, Usage,
 };
 use crate::provider::Provider;
 use crate::store::SqliteStore;
@@ -35,7 +37,7 @@ use drive::Drivers;
 use occupancy::Occupancy;
 
 /// The name that plans give to the control plane in this process.
-pub const EMBEDDED: &str = "embedded";
+pub const EMBEDDED: &str = crate::model::ControlPlane::EMBEDDED;
 
 /// How many connections to the store are kept for reading.
 const MOST_READERS: usize = 16;
@@ -47,6 +49,7 @@ pub struct Host {
     providers: Vec<Box<dyn Provider>>,
     connections: Connections,
     first_port: Option<u16>,
+    local_binaries: LocalBinaries,
     /// Opened when something is first written.
     writer: Mutex<Option<Authority<SqliteStore>>>,
     /// Opened when something is read and all others are in use; readers do not wait for a writer.
@@ -70,6 +73,18 @@ pub struct HostParts {
     pub connections: Connections,
     /// The first port to hand out, where it should not be the usual one.
     pub first_port: Option<u16>,
+    /// Which executables those who use it may name.
+    pub local_binaries: LocalBinaries,
+}
+
+/// Which executables a manifest may name in `[backends.NAME.local]`. Whoever may name one runs it with the rights of this
+/// process, which is nothing new for the user of a command, and everything for the client of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LocalBinaries {
+    /// Any on this machine.
+    Any,
+    /// None: only published releases run.
+    ReleasesOnly,
 }
 
 impl Host {
@@ -81,6 +96,7 @@ impl Host {
             providers: parts.providers,
             connections: parts.connections,
             first_port: parts.first_port,
+            local_binaries: parts.local_binaries,
             writer: Mutex::default(),
             readers: Mutex::default(),
             occupancy: OnceLock::new(),
@@ -130,6 +146,30 @@ impl Host {
     /// The last operations of a project, oldest first.
     pub fn operations(&self, project: &ProjectName, limit: u32) -> Result<Vec<OperationRecord>, ControlError> {
         Ok(self.ask(|authority| authority.operations(project, limit))?.unwrap_or_default())
+    }
+
+    /// How many projects somebody is changing now.
+    pub fn leases(&self) -> Result<usize, ControlError> {
+        Ok(self
+            .ask(|authority| authority.holders(now(), |_| crate::authority::Liveness::Unknown).map(|holders| holders.len()))?
+            .unwrap_or_default())
+    }
+
+    /// How much of this control plane is used.
+    pub fn capacity(&self) -> Result<Capacity, ControlError> {
+        let totals = self.ask(Authority::totals)?.unwrap_or_default();
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        Ok(Capacity {
+            projects: count(totals.projects),
+            backends: count(totals.backends),
+            port_pairs: Used { used: count(totals.port_pairs_used), free: count(totals.port_pairs_free) },
+            running_operations: self.activity().running,
+        })
+    }
+
+    /// How many bytes the store takes on the disk.
+    pub fn store_bytes(&self) -> u64 {
+        self.home.store_bytes()
     }
 
     /// The providers that this control plane can carry out.
@@ -215,7 +255,12 @@ impl Host {
         let mut snapshot = Snapshot {
             project: project.clone(),
             revision: Revision(0),
-            control_plane: crate::model::ControlPlane { name: self.name.clone(), providers: self.provider_kinds() },
+            control_plane: crate::model::ControlPlane {
+                name: self.name.clone(),
+                providers: self.provider_kinds(),
+                expiry: if self.name == EMBEDDED { Expiry::Recorded } else { Expiry::Enforced },
+                scope: None,
+            },
             origin: None,
             backends: Vec::new(),
             quota: crate::model::Quota::default(),
@@ -231,9 +276,10 @@ impl Host {
         snapshot.backends = view.backends;
         snapshot.quota = view.quota;
         snapshot.operations = view.operations;
-        for (index, observation) in self.observe_all(&view.to_observe, &fingerprints).await {
+        for (index, observation, other_variables) in self.observe_all(&view.to_observe, &fingerprints).await {
             if let Some(backend) = snapshot.backends.get_mut(index) {
                 backend.observation = observation;
+                backend.other_variables = other_variables;
             }
         }
         Ok(snapshot)

@@ -5,11 +5,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::occupancy::{Precedence, occupied};
 use super::{Host, now};
+use crate::authority::Liveness;
 use crate::control::ControlError;
 
 /// How often a serving host looks for what expired and for what was left open.
 pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// After how many looks what old operations said is forgotten: once an hour, because it is a write.
+const FORGET_EVERY: u64 = 3600;
 /// How long what an operation said is kept after its end.
 const NOTICES_KEPT_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -30,16 +34,28 @@ impl Host {
     /// Somebody else writes in this home, or the store cannot be used.
     pub async fn serve(self: &Arc<Self>, address: &str) -> Result<Serving, ServingError> {
         self.home.create()?;
-        let _ = self.occupancy.set(self.home.occupy(address)?);
+        let (occupancy, precedence) = self.home.occupy(address)?;
+        let alive = |holder: &crate::control::Holder| match super::process::liveness(holder) {
+            Liveness::Alive => Liveness::Alive,
+            Liveness::Dead | Liveness::Unknown => Liveness::Dead,
+        };
+        let working = self.ask(|authority| authority.holders(now(), alive))?.unwrap_or_default();
+        if let (Precedence::First, Some((project, holder))) = (precedence, working.first()) {
+            let message = format!("process {} of {} is changing `{project}` in this home", holder.process, holder.user);
+            return Err(occupied(&message));
+        }
+        let _ = self.occupancy.set(occupancy);
         self.take_up().await?;
         let host = Arc::clone(self);
         let sweeper = tokio::spawn(async move {
-            loop {
+            for round in 1_u64.. {
                 tokio::time::sleep(SWEEP_EVERY).await;
                 // What fails now is tried again the next time; readiness tells whether the store can be used.
                 let _ = host.take_up().await;
                 let _ = host.remove_expired().await;
-                let _ = host.tell(|authority| authority.forget_notices(now().plus_milliseconds(-NOTICES_KEPT_MS)));
+                if round.is_multiple_of(FORGET_EVERY) {
+                    let _ = host.tell(|authority| authority.forget_notices(now().plus_milliseconds(-NOTICES_KEPT_MS)));
+                }
             }
         });
         Ok(Serving { host: Arc::clone(self), sweeper })

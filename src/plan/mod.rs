@@ -12,6 +12,7 @@ mod env_file;
 mod graph;
 mod lint;
 mod policy;
+mod promise;
 mod reason;
 
 use std::collections::BTreeSet;
@@ -19,7 +20,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Address, BackendName, BackendSpec, Deviation, Digest, EnvFileTarget, FieldPath, ProjectName, Revision, VolumeDisposal,
+    Address, BackendName, BackendSpec, DatabaseDisposal, Deviation, Digest, EnvFileTarget, FieldPath, ProjectName, Revision,
+    VolumeDisposal,
 };
 
 pub use build::{Actual, Intent, Scope, build};
@@ -27,7 +29,9 @@ pub use check::{PlanDefect, check};
 pub use cost::{BackendCost, CostSum, PlanCost, Price};
 pub use drift::{DriftReport, drift};
 pub use effect::Effect;
+pub use lint::SECRET_NOT_COMPARED;
 pub use policy::destruction_refusals;
+pub use promise::keeps;
 pub use reason::Reason;
 
 /// The format that a plan document starts with. Additions keep the number.
@@ -185,6 +189,8 @@ pub enum Task {
         backend: BackendName,
         /// What becomes of its volume.
         volume: VolumeDisposal,
+        /// What becomes of its database on a server of the user's own.
+        database: DatabaseDisposal,
     },
     /// Write the coordinates of a backend into its env file.
     WriteEnvFile {

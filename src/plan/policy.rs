@@ -2,14 +2,14 @@
 //!
 //! Must not do: let anything through for convenience: with one refusal nothing is done.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::diff::changed;
-use super::{Action, Change, Effect, Plan, Refusal};
+use super::{Action, Change, Effect, Plan, Refusal, Step, Task};
 use crate::model::fly::{Guest, REGIONS, volume_gb};
 use crate::model::{
-    ActualBackend, Address, BackendName, BackendSpec, ByteSize, ControlPlane, Cpus, Desired, DesiredBackend, Moved,
-    ProviderKind, ReleaseOrder, Snapshot, Tls, Usd, VolumeDisposal, monthly_sum,
+    ActualBackend, Address, BackendName, BackendSpec, ByteSize, ControlPlane, Cpus, Desired, DesiredBackend, Excess, Moved,
+    ProviderKind, ReleaseOrder, SecretState, Snapshot, Storage, Tls, Usage, Usd, VolumeDisposal, monthly_sum,
 };
 
 fn refusal(code: &str, address: Option<Address>, message: String) -> Refusal {
@@ -75,19 +75,45 @@ pub(super) fn fly(name: &BackendName, wanted: &DesiredBackend) -> Vec<Refusal> {
     refusals
 }
 
-/// Refuses a database server with the provider that has none.
+/// Refuses a database server that nobody would run.
 pub(super) fn storage_available(name: &BackendName, wanted: &DesiredBackend) -> Option<Refusal> {
-    let unavailable = wanted.spec.provider == ProviderKind::Simulated && wanted.spec.storage.server().is_some();
+    let managed = wanted.spec.storage.server().is_some_and(|server| server.managed);
+    let postgres = matches!(wanted.spec.storage, Storage::Postgres(_));
+    let message = match wanted.spec.provider {
+        ProviderKind::Docker if managed && !postgres => {
+            "provider `docker` runs PostgreSQL servers of its own and no MySQL; write `engine = \"postgres\"`, or give it `storage.url`"
+        }
+        _ => "",
+    };
+    if !message.is_empty() {
+        return Some(refusal("plan.storage_unavailable", Some(Address::backend(name)), message.to_owned()));
+    }
+    let here = matches!(wanted.spec.provider, ProviderKind::Simulated | ProviderKind::Local);
+    let unavailable = here && wanted.spec.storage.server().is_some_and(|server| server.managed);
     unavailable.then(|| {
         refusal(
             "plan.storage_unavailable",
             Some(Address::backend(name)),
             format!(
-                "provider `simulated` keeps documents in SQLite only, not in `{}`; use `local` or `docker`, or leave `storage` out",
-                wanted.spec.storage.engine()
+                "provider `{}` runs no database server, so `storage.managed` takes effect with `docker` only; name a server of yours \
+                 with `storage.url`",
+                wanted.spec.provider
             ),
         )
     })
+}
+
+/// Refuses values from outside that are of no use, before anything is begun with them.
+pub(super) fn usable_secrets(name: &BackendName, wanted: &DesiredBackend) -> Vec<Refusal> {
+    let unusable = wanted.secrets.iter().filter_map(|(path, state)| match state {
+        SecretState::Unusable(why) => Some((path, why)),
+        SecretState::Known(_) | SecretState::Unkeyed | SecretState::Unavailable(_) | SecretState::Withheld => None,
+    });
+    unusable
+        .map(|(path, why)| {
+            refusal("plan.value_unusable", Some(Address::backend(name)), format!("`{path}` is of no use: {why}"))
+        })
+        .collect()
 }
 
 /// Refuses a rename onto a name that is in use.
@@ -245,6 +271,38 @@ pub(super) fn budget(desired: &Desired) -> Vec<Refusal> {
         ));
     }
     refusals
+}
+
+/// Refuses what would take the project over the ceilings that the control plane keeps. All of its backends count, as they
+/// are once the plan is carried out.
+pub(super) fn quota(steps: &[Step], snapshot: &Snapshot) -> Vec<Refusal> {
+    let mut specs: BTreeMap<&BackendName, &BackendSpec> =
+        snapshot.backends.iter().map(|backend| (&backend.name, &backend.recorded)).collect();
+    let before = Usage::of(specs.values().copied());
+    for step in steps {
+        if let Some(Task::Put { renamed_from: Some(old), .. } | Task::Remove { backend: old, .. }) = &step.task {
+            specs.remove(old);
+        }
+    }
+    for step in steps {
+        if let Some(Task::Put { backend, spec, .. }) = &step.task {
+            specs.insert(backend, spec);
+        }
+    }
+    let excesses = Usage::of(specs.values().copied()).over(&snapshot.quota, &before);
+    let say = |excess: Excess| {
+        let Excess { what, asked, allowed } = excess;
+        let message = match what {
+            "backends" => format!("`{}` would have {asked} backends, and its quota allows {allowed}", snapshot.project),
+            what => format!(
+                "the backends of `{}` would ask for {asked} of {what} together, and its quota allows {allowed}",
+                snapshot.project
+            ),
+        };
+        let message = format!("{message}; ask for less, or have an operator raise it with `convexinfra quota set`");
+        refusal(&format!("plan.over_quota_{what}"), None, message)
+    };
+    excesses.into_iter().map(say).collect()
 }
 
 /// Refuses every destruction that was not allowed by the backend's name.

@@ -100,6 +100,10 @@ fn backend(row: &Row<'_>) -> rusqlite::Result<BackendRow> {
     })
 }
 
+fn lease(row: &Row<'_>) -> rusqlite::Result<LeaseRow> {
+    Ok(LeaseRow { project: project_name(row, 0)?, fence: row.get(1)?, holder: row.get(2)?, renewed_at: Timestamp(row.get(3)?) })
+}
+
 impl Rows for SqliteRows<'_> {
     fn project(&self, name: &ProjectName) -> Result<Option<ProjectRow>, StoreError> {
         self.one("SELECT name, revision, origin, created_at FROM projects WHERE name = ?1", [name.as_str()], |row| {
@@ -264,14 +268,11 @@ impl Rows for SqliteRows<'_> {
     }
 
     fn lease(&self, project: &ProjectName) -> Result<Option<LeaseRow>, StoreError> {
-        self.one("SELECT project, fence, holder, renewed_at FROM leases WHERE project = ?1", [project.as_str()], |row| {
-            Ok(LeaseRow {
-                project: project_name(row, 0)?,
-                fence: row.get(1)?,
-                holder: row.get(2)?,
-                renewed_at: Timestamp(row.get(3)?),
-            })
-        })
+        self.one("SELECT project, fence, holder, renewed_at FROM leases WHERE project = ?1", [project.as_str()], lease)
+    }
+
+    fn leases(&self) -> Result<Vec<LeaseRow>, StoreError> {
+        self.many("SELECT project, fence, holder, renewed_at FROM leases WHERE holder IS NOT NULL", [], lease)
     }
 
     fn put_lease(&self, row: &LeaseRow) -> Result<(), StoreError> {

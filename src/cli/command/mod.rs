@@ -16,9 +16,12 @@ mod log;
 mod logs;
 mod plan;
 mod provision;
+mod quota;
 mod schema;
+mod serve;
 mod skill;
 mod status;
+mod token;
 mod validate;
 mod wait;
 
@@ -36,6 +39,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Completions(args) => completions::run(context, &args),
         Command::Skill(args) => skill::run(context, &args),
         Command::Key(args) => key::run(context, &args),
+        Command::Serve(args) => serve::run(context, &args),
         Command::SimulateBackend { .. } => {
             let message = "`simulate-backend` must be the first word: everything after it belongs to the backend";
             Err(Failure::new(Exit::Usage, Finding::new("usage.simulate_backend", message)))
@@ -57,9 +61,11 @@ async fn run_async(context: &Context, command: Command) -> Result<Exit, Failure>
         Command::Graph(args) => graph::run(context, &args).await,
         Command::Provision(args) => provision::provision(context, &args).await,
         Command::Deprovision(args) => provision::deprovision(context, &args).await,
-        Command::Import(args) => import::run(&args),
+        Command::Import(args) => import::run(context, &args).await,
         Command::Dashboard(args) => dashboard::run(context, &args).await,
         Command::Log(args) => log::run(context, &args).await,
+        Command::Token(args) => token::run(context, &args).await,
+        Command::Quota(args) => quota::run(context, &args).await,
         _ => Ok(Exit::Usage),
     }
 }

@@ -11,6 +11,7 @@ use crate::cli::args::{Consent, Deprovision as DeprovisionArgs, Provision as Pro
 use crate::cli::context::{Context, Loaded};
 use crate::cli::failure::Failure;
 use crate::cli::locate::below;
+use crate::cli::secrets::Comparison;
 use crate::control::KeyNeed;
 use crate::manifest::{FieldText, add_backend, add_field, remove_backend};
 use crate::model::{BackendName, Desired, DesiredBackend, Exit, Finding, Report, TimeSpan};
@@ -49,7 +50,8 @@ pub(super) async fn deprovision(context: &Context, args: &DeprovisionArgs) -> Re
     let intent = Intent {
         scope: Scope::Only(BTreeSet::from([args.name.clone()])),
         destroy: true,
-        volume: super::destroy::disposal(args.keep_data),
+        volume: super::destroy::volume_disposal(args.keep_data),
+        database: super::destroy::database_disposal(args.with_database),
         take_over: false,
     };
     apply_one(context, &loaded, &intent, args.allow_destroy.clone(), &|| Ok(())).await?;
@@ -174,7 +176,7 @@ async fn apply_one(
 ) -> Result<(), Failure> {
     // The one document of this command is its result; the events of the apply are talk.
     let quiet = context.without_documents();
-    let (loaded, values) = quiet.with_secrets(loaded.clone(), KeyNeed::IfThere).await?;
+    let (loaded, values) = quiet.with_secrets(loaded.clone(), KeyNeed::IfThere, Comparison::Whole).await?;
     let consent = Consent { yes: true, allow_destroy, parallelism: 64 };
     let part = Some(Part { before });
     Applying { context: &quiet, loaded: &loaded, values: &values, consent: &consent, saved: None, part }

@@ -1,0 +1,34 @@
+//! The words of `convexinfra key`.
+//!
+//! Must not do: take a secret; the environment and standard input have them.
+
+use clap::builder::FalseyValueParser;
+use clap::{Args, Subcommand};
+
+#[derive(Debug, Args)]
+pub(crate) struct Key {
+    #[command(subcommand)]
+    pub(crate) command: KeyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Make a key under the instance secret in `CONVEXINFRA_INSTANCE_SECRET`.
+    Issue {
+        /// The instance.
+        #[arg(long, value_name = "NAME", env = "CONVEXINFRA_INSTANCE_NAME")]
+        instance_name: String,
+        /// A key that may look and not touch.
+        #[arg(long, conflicts_with = "system", env = "CONVEXINFRA_READ_ONLY", value_parser = FalseyValueParser::new())]
+        read_only: bool,
+        /// A key of the system, which only internal endpoints take.
+        #[arg(long, env = "CONVEXINFRA_SYSTEM", value_parser = FalseyValueParser::new())]
+        system: bool,
+    },
+    /// Check the key on standard input under the instance secret in `CONVEXINFRA_INSTANCE_SECRET`.
+    Check {
+        /// The instance; by default the one that the key names.
+        #[arg(long, value_name = "NAME", env = "CONVEXINFRA_INSTANCE_NAME")]
+        instance_name: Option<String>,
+    },
+}

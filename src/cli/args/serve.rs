@@ -1,0 +1,89 @@
+//! The words of `convexinfra serve`.
+//!
+//! Must not do: look at anything but the words and the variables that stand for them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::builder::FalseyValueParser;
+use clap::{Args, ValueEnum};
+
+use crate::model::{ByteSize, TimeSpan};
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// The address; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7310", env = "CONVEXINFRA_LISTEN")]
+    pub(crate) listen: SocketAddr,
+    /// Talk TLS with this certificate, in PEM, with those that lead to its issuer.
+    #[arg(long, value_name = "FILE", requires = "tls_key", env = "CONVEXINFRA_TLS_CERT")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The key of that certificate, in PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert", env = "CONVEXINFRA_TLS_KEY")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// A proxy stands before this and does TLS; its word for who asks is logged.
+    #[arg(long, env = "CONVEXINFRA_BEHIND_PROXY", value_parser = FalseyValueParser::new())]
+    pub(crate) behind_proxy: bool,
+    /// The URL that clients use, where it is not the address, such as behind a proxy.
+    #[arg(long, value_name = "URL", env = "CONVEXINFRA_PUBLIC_URL")]
+    pub(crate) public_url: Option<String>,
+    /// Figures for Prometheus at `/metrics` of this address, without a token.
+    #[arg(long, value_name = "ADDRESS", env = "CONVEXINFRA_METRICS_LISTEN")]
+    pub(crate) metrics_listen: Option<SocketAddr>,
+    /// How lines of the log are written.
+    #[arg(long, value_enum, default_value_t, env = "CONVEXINFRA_LOG_FORMAT")]
+    pub(crate) log_format: LogFormat,
+    /// What is logged; `info` has a line for each request.
+    #[arg(long, value_enum, default_value_t, env = "CONVEXINFRA_LOG_LEVEL")]
+    pub(crate) log_level: LogLevel,
+    /// How large the body of a request may be.
+    #[arg(long, value_name = "SIZE", default_value = "1 MiB", value_parser = size, env = "CONVEXINFRA_BODY_LIMIT")]
+    pub(crate) body_limit: ByteSize,
+    /// How long the body of a request may take to arrive; twice as long for the whole.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = super::time_span, env = "CONVEXINFRA_REQUEST_TIMEOUT")]
+    pub(crate) request_timeout: TimeSpan,
+    /// How many requests a second one token may send, twice as many at once; 0 for any number.
+    #[arg(long, value_name = "N", default_value_t = 1000, env = "CONVEXINFRA_RATE_LIMIT")]
+    pub(crate) rate_limit: u32,
+    /// Let clients name executables of this machine in `[backends.NAME.local]`. Whoever may apply can then run anything
+    /// with the rights of this server.
+    #[arg(long, env = "CONVEXINFRA_ALLOW_LOCAL_BINARIES", value_parser = FalseyValueParser::new())]
+    pub(crate) allow_local_binaries: bool,
+    /// How long operations have to end once it is told to stop; what has not goes on with the next server.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = super::time_span, env = "CONVEXINFRA_SHUTDOWN_GRACE")]
+    pub(crate) shutdown_grace: TimeSpan,
+    /// Make the first operator's token, print it once, and end.
+    #[arg(long, env = "CONVEXINFRA_INIT", value_parser = FalseyValueParser::new())]
+    pub(crate) init: bool,
+    /// With `--init`: make another one, though there is one already.
+    #[arg(long, requires = "init", env = "CONVEXINFRA_AGAIN", value_parser = FalseyValueParser::new())]
+    pub(crate) again: bool,
+}
+
+fn size(text: &str) -> Result<ByteSize, String> {
+    ByteSize::parse(text).map_err(|error| error.to_string())
+}
+
+/// How lines of the log are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object each.
+    Json,
+}
+
+/// What is logged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogLevel {
+    /// Bugs.
+    Error,
+    /// And what does not go as it should.
+    Warn,
+    /// And every request.
+    #[default]
+    Info,
+    /// And every connection that ended early.
+    Debug,
+}

@@ -1,0 +1,97 @@
+//! The guard before every route: whose token it is, whether it allows what is asked, and how often.
+//!
+//! Must not do: say anything about what there is to somebody who may not see it.
+
+use std::sync::Arc;
+
+use axum::extract::{RawPathParams, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use governor::clock::{Clock, DefaultClock};
+
+use super::Server;
+use super::problem::Problem;
+use super::record::Trace;
+use super::route::Access;
+use crate::authority::Bearer;
+use crate::control::ControlError;
+use crate::model::{Finding, ProjectName, Scope, Secret};
+
+/// How many times its requests of one second a token may send at once.
+pub(super) const BURST: std::num::NonZeroU32 = std::num::NonZeroU32::MIN.saturating_add(1);
+
+/// Whoever has passed the guard.
+#[derive(Debug, Clone)]
+pub(super) struct Caller {
+    pub(super) bearer: Bearer,
+}
+
+/// Lets a request through to its route, or says why not.
+pub(super) async fn guard(
+    State((server, access)): State<(Arc<Server>, Access)>,
+    names: RawPathParams,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    if access == Access::Anybody {
+        return Ok(next.run(request).await);
+    }
+    let trace = request.extensions().get::<Arc<Trace>>().cloned().unwrap_or_default();
+    let refused = |error: ControlError| {
+        if matches!(error, ControlError::NotAuthorised(_)) {
+            server.metrics.refuse(&error);
+        }
+        Problem::from(error)
+    };
+    let bearer = server.host.authenticate(&token(request.headers()).map_err(refused)?).map_err(refused)?;
+    trace.token(&bearer.record().id);
+    within_rate(&server, &bearer)?;
+    let (scope, project) = match access {
+        Access::Anybody | Access::Token => (Scope::Read, None),
+        Access::Operator => (Scope::Operator, None),
+        Access::Project(scope) => (scope, Some(project(&names)?)),
+    };
+    if let Some(project) = &project {
+        trace.project(project);
+    }
+    bearer.may(scope, project.as_ref()).map_err(refused)?;
+    request.extensions_mut().insert(Caller { bearer });
+    Ok(next.run(request).await)
+}
+
+/// The token that was shown.
+fn token(headers: &HeaderMap) -> Result<Secret, ControlError> {
+    let missing =
+        |message: &str| {
+            ControlError::NotAuthorised(Finding::new("auth.token_missing", message).with_help(
+                "show a token in `CONVEXINFRA_TOKEN`, or name a command that prints it in `CONVEXINFRA_TOKEN_COMMAND`",
+            ))
+        };
+    let mut shown = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = shown.next() else { return Err(missing("this control plane wants to see a token")) };
+    if shown.next().is_some() {
+        return Err(missing("more than one token was shown"));
+    }
+    let words = value.to_str().ok().and_then(|text| text.split_once(' '));
+    match words {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Secret::new(token.trim())),
+        _ => Err(missing("the `Authorization` header does not hold a bearer token")),
+    }
+}
+
+fn within_rate(server: &Server, bearer: &Bearer) -> Result<(), Problem> {
+    let Some(rates) = &server.rates else { return Ok(()) };
+    rates.check_key(&bearer.record().id).map_err(|until| {
+        let wait = until.wait_time_from(DefaultClock::default().now()).as_secs_f64().ceil();
+        // A wait is a few seconds at most.
+        let seconds = (1..=60_u32).find(|seconds| f64::from(*seconds) >= wait).unwrap_or(60);
+        let message = format!("token {} asks more often than this control plane allows", bearer.record().id);
+        Problem::later(StatusCode::TOO_MANY_REQUESTS, "server.rate", message, u64::from(seconds))
+    })
+}
+
+/// The project that the path names.
+pub(super) fn project(names: &RawPathParams) -> Result<ProjectName, Problem> {
+    super::input::name(names, "project", ProjectName::parse)
+}

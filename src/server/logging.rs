@@ -1,0 +1,32 @@
+//! The log of a server, on standard error: one line for each request, as text or as JSON.
+//!
+//! Must not do: hold a secret; what is logged is chosen field by field where it happens.
+
+use tracing::Level;
+use tracing_subscriber::fmt;
+
+/// How a line of the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// Starts the log of this process, and has panics go there too.
+pub fn start(format: LogFormat, level: Level) {
+    let log = fmt::Subscriber::builder().with_writer(std::io::stderr).with_max_level(level).with_target(false);
+    // A log that was started before goes on.
+    let _ = match format {
+        LogFormat::Text => tracing::subscriber::set_global_default(log.with_ansi(false).finish()),
+        LogFormat::Json => tracing::subscriber::set_global_default(
+            log.json().flatten_event(true).with_current_span(false).with_span_list(false).finish(),
+        ),
+    };
+    std::panic::set_hook(Box::new(|panic| {
+        // What a panic says may hold a value; where it happened does not.
+        let place = panic.location().map(ToString::to_string);
+        tracing::error!(place, "a bug in convexinfra: a request or a task ended by a panic");
+    }));
+}

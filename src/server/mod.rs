@@ -1,0 +1,106 @@
+//! The control plane behind HTTP: routes, tokens, limits, logs and figures over a [`Host`].
+//!
+//! One table of routes says for each path who may ask, what is read and what can come back; the router, the guard and
+//! the OpenAPI document are all made of it.
+//!
+//! Must not do: decide anything that the authority decides, or let a secret into a log, a figure or an error.
+
+mod guard;
+mod input;
+mod listen;
+mod logging;
+mod metrics;
+mod openapi;
+mod problem;
+mod record;
+mod resource;
+mod route;
+mod router;
+mod tls;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use governor::DefaultKeyedRateLimiter;
+use tokio::sync::watch;
+
+pub use listen::{Bound, Listen, ListenError, serve_metrics};
+pub use logging::{LogFormat, start as start_logging};
+pub use openapi::document as openapi;
+pub use router::router;
+pub use tls::{Certificate, TlsError};
+
+use crate::host::Host;
+use crate::model::TokenId;
+use metrics::Metrics;
+
+/// What one client may ask of a server.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// How large the body of a request may be, in bytes.
+    pub body: usize,
+    /// How long a request may take, from its head to the head of its answer, and its body to arrive.
+    pub request: Duration,
+    /// How many requests a second one token may send; twice as many at once.
+    pub rate: Option<NonZeroU32>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { body: 1 << 20, request: Duration::from_secs(30), rate: NonZeroU32::new(1000) }
+    }
+}
+
+/// Where a server is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// It takes work.
+    Serving,
+    /// It takes no more work, and finishes what runs.
+    Draining,
+    /// It closes what is still open.
+    Closing,
+}
+
+/// A host with what its routes need beside it.
+pub struct Server {
+    host: Arc<Host>,
+    limits: Limits,
+    rates: Option<DefaultKeyedRateLimiter<TokenId>>,
+    metrics: Metrics,
+    phase: watch::Sender<Phase>,
+}
+
+impl Server {
+    /// A server over this host. It listens to nobody yet.
+    ///
+    /// # Errors
+    /// Its figures cannot be registered, which would be a bug.
+    pub fn new(host: Arc<Host>, limits: Limits) -> Result<Arc<Self>, prometheus::Error> {
+        let rates = limits.rate.map(|rate| {
+            let quota = governor::Quota::per_second(rate).allow_burst(rate.saturating_mul(guard::BURST));
+            DefaultKeyedRateLimiter::keyed(quota)
+        });
+        let phase = watch::Sender::new(Phase::Serving);
+        Ok(Arc::new(Self { host, limits, rates, metrics: Metrics::new()?, phase }))
+    }
+
+    /// Where it is in its life.
+    pub fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// Goes on to the next part of its life; never back.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.send_replace(phase);
+    }
+
+    /// Its figures, in the text format of Prometheus.
+    pub fn figures(&self) -> String {
+        self.metrics.text(&self.host)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,81 @@
+//! The history: what has happened, who did it, and whether it is as it was written.
+//!
+//! Must not do: change an entry.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::routing::get;
+use serde::Deserialize;
+
+use super::{Handled, document, within};
+use crate::control::{ControlPlane, HistoryCheck, HistoryEntry, Reach};
+use crate::model::Scope;
+use crate::server::Server;
+use crate::server::guard::Caller;
+use crate::server::input::{Asked, InProject, Nothing};
+use crate::server::problem::Problem;
+use crate::server::route::{Access, Key, Route, Verb};
+
+const LIMIT: Key = Key { name: "limit", means: "How many of the last ones; 50 when left out.", least: 0, most: 1_000_000 };
+
+pub(super) fn routes() -> Vec<Route> {
+    let read = Access::Project(Scope::Read);
+    let of_all = "What has happened to the control plane itself.";
+    vec![
+        Route::new(Verb::Get, "/v1/projects/{project}/events", "listEvents", read, "What has happened to the project.")
+            .asks(&[LIMIT])
+            .answers::<Vec<HistoryEntry>>(200, "The entries, oldest first.")
+            .by(get(list)),
+        Route::new(
+            Verb::Get,
+            "/v1/projects/{project}/events/check",
+            "checkEvents",
+            read,
+            "Whether the project's history is as it was written.",
+        )
+        .answers::<HistoryCheck>(200, "What came of the check.")
+        .by(get(check)),
+        Route::new(Verb::Get, "/v1/events", "listAllEvents", Access::Operator, of_all)
+            .asks(&[LIMIT])
+            .answers::<Vec<HistoryEntry>>(200, "The entries, oldest first.")
+            .by(get(list_everywhere)),
+        Route::new(
+            Verb::Get,
+            "/v1/events/check",
+            "checkAllEvents",
+            Access::Operator,
+            "Whether the history of the control plane itself is as it was written.",
+        )
+        .answers::<HistoryCheck>(200, "What came of the check.")
+        .by(get(check_everywhere)),
+    ]
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Last {
+    limit: Option<u64>,
+}
+
+impl Last {
+    fn limit(&self) -> Result<u32, Problem> {
+        Ok(u32::try_from(within(&LIMIT, self.limit, 50)?).unwrap_or(u32::MAX))
+    }
+}
+
+async fn list(caller: InProject, Asked(last): Asked<Last>) -> Handled {
+    document(&caller.control.history(&Reach::Project(caller.project), last.limit()?).await?)
+}
+
+async fn check(caller: InProject, _: Asked<Nothing>) -> Handled {
+    document(&caller.control.check_history(&Reach::Project(caller.project)).await?)
+}
+
+async fn list_everywhere(State(server): State<Arc<Server>>, caller: Caller, Asked(last): Asked<Last>) -> Handled {
+    document(&server.host.acting_as(caller.bearer.actor()).history(&Reach::Everywhere, last.limit()?).await?)
+}
+
+async fn check_everywhere(State(server): State<Arc<Server>>, caller: Caller, _: Asked<Nothing>) -> Handled {
+    document(&server.host.acting_as(caller.bearer.actor()).check_history(&Reach::Everywhere).await?)
+}
