@@ -9,7 +9,7 @@ use super::{Action, Change, Effect, Plan, Refusal, Step, Task};
 use crate::model::fly::{Guest, REGIONS, volume_gb};
 use crate::model::{
     ActualBackend, Address, BackendName, BackendSpec, ByteSize, ControlPlane, Cpus, Desired, DesiredBackend, Excess, Moved,
-    ProviderKind, ReleaseOrder, SecretState, Snapshot, Storage, Tls, Usage, Usd, VolumeDisposal, monthly_sum,
+    ProviderKind, Release, ReleaseOrder, SecretState, Snapshot, Storage, Tls, Usage, Usd, VolumeDisposal, monthly_sum,
 };
 
 fn refusal(code: &str, address: Option<Address>, message: String) -> Refusal {
@@ -61,6 +61,11 @@ pub(super) fn fly(name: &BackendName, wanted: &DesiredBackend) -> Vec<Refusal> {
     }
     let sizes = [Guest::of(spec).err(), volume_gb(spec).err()];
     refusals.extend(sizes.into_iter().flatten().map(|error| refusal("plan.unknown_size", address(), error.to_string())));
+    if let (true, Some(Release::Digest(_))) = (spec.dashboard, &spec.release) {
+        let message = "a release by digest names the backend's image alone, so nothing says which dashboard goes with it; name its \
+             commit, or leave `dashboard` out";
+        refusals.push(refusal("plan.dashboard_release_unknown", address(), message.to_owned()));
+    }
     if let Some(server) = spec.storage.server() {
         if server.managed {
             let message =

@@ -649,6 +649,10 @@ fn fly_is_asked_only_for_what_it_has() {
     fly.settings.fly.fallback_regions.clear();
     fly.resources.memory = ByteSize::parse("100 GiB").ok();
     assert_eq!(refused(&fly), ["plan.unknown_size"]);
+    fly.resources.memory = None;
+    fly.dashboard = true;
+    fly.release = Release::parse(&format!("sha256:{}", "a".repeat(64))).ok();
+    assert_eq!(refused(&fly), ["plan.dashboard_release_unknown"]);
 }
 
 #[test]

@@ -68,6 +68,22 @@ async fn secrets_are_in_the_vault_and_nowhere_else() {
 }
 
 #[tokio::test]
+async fn it_takes_few_requests() {
+    let mut shore = Shore::friendly();
+    shore.ensure().await;
+    let lines: Vec<String> = shore.fly.requests().into_iter().map(|seen| seen.line).collect();
+    let made = lines.len();
+    // Checks are asked for until they pass, however long that takes.
+    let looks = lines.iter().filter(|line| line.starts_with("GET ") && line.contains("/machines/")).count();
+    assert!(made - looks <= 16, "{} requests to make one: {lines:#?}", made - looks);
+    shore.ensure().await;
+    assert!(shore.fly.requests().len() - made <= 5, "{} requests to change nothing", shore.fly.requests().len() - made);
+    let before = shore.fly.requests().len();
+    shore.observe().await;
+    assert!(shore.fly.requests().len() - before <= 5, "{} requests for a look", shore.fly.requests().len() - before);
+}
+
+#[tokio::test]
 async fn asking_again_changes_nothing() {
     let mut shore = Shore::new();
     shore.ensure().await;

@@ -244,3 +244,24 @@ fn a_full_region_is_said_and_the_next_one_is_taken_where_it_is_allowed() {
     desk.done("plan --detailed-exitcode");
     assert_eq!(fly.world().apps.values().next().unwrap().machines[0].region, "ewr");
 }
+
+#[test]
+fn a_host_of_ones_own_is_awaited_with_the_records_that_it_needs() {
+    let (fly, desk) = scene(&manifest());
+    desk.edit(
+        "region = \"iad\"",
+        "region = \"iad\"\norigins = { api = \"https://api.gremlin.dev\", site = \"https://api.gremlin.dev/http\" }",
+    );
+    let applied = desk.done("apply --yes");
+    assert!(applied.err.contains("api.gremlin.dev. CNAME "), "{}", applied.err);
+    assert_eq!(line(&desk.read(".env.local"), "CONVEX_SELF_HOSTED_URL"), "https://api.gremlin.dev");
+    // Nothing is left to do here; what is left is elsewhere.
+    desk.done("plan --detailed-exitcode");
+    let status = desk.done("status");
+    assert!(status.out.contains("waiting for its host") && status.out.contains("CNAME"), "{}", status.out);
+    assert_eq!(desk.run("wait --timeout 1s").exit, 124);
+    let target = status.out.split("api.gremlin.dev. CNAME ").nth(1).unwrap().split_whitespace().next().unwrap();
+    fly.world().dns.insert("api.gremlin.dev".to_owned(), vec![target.trim_end_matches('.').to_owned()]);
+    desk.done("wait --timeout 30s");
+    assert_eq!(ask(&fly, "https://api.gremlin.dev/instance_name", None), (200, "gremlin-dev".to_owned()));
+}

@@ -140,12 +140,12 @@ impl Work<'_> {
         Ok(machines)
     }
 
-    /// Brings the app about: adopts what is ours, makes what is missing.
-    pub(super) async fn ensure_app(&self, org: &str) -> Result<Made, FlyError> {
+    /// Brings the app about: adopts what is ours, makes what is missing. Comes back with the machines that are in it.
+    pub(super) async fn ensure_app(&self, org: &str) -> Result<(Made, Vec<Machine>), FlyError> {
         match self.find_app().await {
             Ok(Some(app)) => {
                 let machines = self.machines().await?;
-                return self.prove(&app, Some(org), &machines).map(|()| Made::Before);
+                return self.prove(&app, Some(org), &machines).map(|()| (Made::Before, machines));
             }
             // Of an app that was just made Fly may say so too; whether the token is any good shows when one is made.
             Ok(None) | Err(FlyError::Token { .. }) => {}
@@ -166,7 +166,7 @@ impl Work<'_> {
         // It may be ours from an attempt whose answer was lost.
         let machines = if made == Made::Before { self.machines().await? } else { Vec::new() };
         self.prove(&app, Some(org), &machines)?;
-        Ok(made)
+        Ok((made, machines))
     }
 
     /// A new app is not seen everywhere at once; until then it is not found, or the token seems to be no good for it.

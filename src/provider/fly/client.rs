@@ -187,6 +187,8 @@ pub(super) fn read<T: DeserializeOwned>(what: &str, reply: &Reply) -> Result<T, 
 fn read_list<T: DeserializeOwned>(what: &str, reply: &Reply) -> Result<Vec<T>, FlyError> {
     let is_thing = |item: &Value| item.get("id").and_then(Value::as_str).is_some_and(|id| !id.is_empty());
     match serde_json::from_str(&reply.body) {
+        // What a server leaves empty it may as well write as `null`.
+        Ok(Value::Null) => Some(Vec::new()),
         Ok(Value::Array(items)) if items.iter().all(is_thing) => {
             items.into_iter().map(|item| T::deserialize(item).ok()).collect()
         }

@@ -3,7 +3,7 @@
 //! Must not do: hand it a key. Whoever opens it logs in with one.
 
 use super::answers::Machine;
-use super::apps::{DASHBOARD_PARTS, Made, Work};
+use super::apps::{DASHBOARD_PARTS, Work};
 use super::ensure::differing;
 use super::error::FlyError;
 use super::images::{DASHBOARD_NOTES, image, noted};
@@ -38,9 +38,8 @@ pub(super) async fn ensure(backend: &Work<'_>, org: &str, references: &mut Refer
     }
     let wanted = wanted::dashboard(placement)?;
     let image = image(work.client, placement, DASHBOARD_IMAGE, None, DASHBOARD_NOTES, references).await?;
-    let made = work.ensure_app(org).await?;
+    let (_, machines) = work.ensure_app(org).await?;
     work.ensure_addresses().await?;
-    let machines = if made == Made::Now { Vec::new() } else { work.machines().await? };
     let configuration = wanted.configuration(image.reference(), None);
     let current = work.ours(&machines, wanted.machine)?.cloned();
     let machine = match current {

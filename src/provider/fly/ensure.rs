@@ -60,12 +60,11 @@ pub(super) async fn ensure(
         (ORGANISATION.to_owned(), org.clone()),
     ]);
     let work = Work { client, placement, app, notice, parts: BACKEND_PARTS };
-    let made = work.ensure_app(&org).await?;
+    let (made, machines) = work.ensure_app(&org).await?;
     work.ensure_addresses().await?;
     let own = placement.spec.settings.fly.image.as_ref();
     let image = image(client, placement, BACKEND_IMAGE, own, BACKEND_NOTES, &mut references).await?;
     let secrets_version = work.ensure_secrets(&wanted, &mut references).await?;
-    let machines = if made == Made::Now { Vec::new() } else { work.machines().await? };
     let order = Order { wanted: &wanted, image: &image, secrets_version };
     let seat = work.seat(&order, made, &machines).await?;
     note(&mut references, &wanted, image, BACKEND_NOTES, &seat);

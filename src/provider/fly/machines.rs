@@ -183,12 +183,18 @@ impl Work<'_> {
     async fn until_settled(&self, id: &str, version: Option<&str>, lease: &mut Option<&mut Lease>) -> Result<(), FlyError> {
         let deadline = self.client.deadline(self.client.patience.settle);
         loop {
-            let call = calls::wait_for(&self.app, id, "settled", version, WAIT_S);
+            let call = calls::wait_until_settled(&self.app, id, version, WAIT_S);
             // Sent once: how long it may take is said in it.
             let reply = self.client.port.send(call).await;
             match reply {
                 Ok(reply) if reply.is_success() => return Ok(()),
-                Ok(reply) if reply.status == 408 => {}
+                // Its time is over, or it waits for a word that it does not know.
+                Ok(reply) if reply.status == 408 => {
+                    let machine = self.machine(id).await?;
+                    if machine.is_none_or(|machine| machine.is_settled()) {
+                        return Ok(());
+                    }
+                }
                 // A server that does not know the word, or not the machine yet: looking at it tells as well.
                 Ok(reply) if matches!(reply.status, 400 | 404) => return Ok(()),
                 Ok(reply) if reply.status == 401 => return Err(FlyError::Token { said: words(&reply) }),

@@ -261,6 +261,31 @@ async fn answers_that_are_none_are_errors_and_no_panic() {
     }
 }
 
+#[test]
+fn what_a_server_does_not_give_back_is_no_drift() {
+    let mut placement = placement();
+    let wanted = wanted::backend(&placement).unwrap();
+    let mut config = wanted.configuration("image", Some("vol_1"));
+    config["services"][0].as_object_mut().unwrap().remove("checks");
+    config.as_object_mut().unwrap().remove("stop_config");
+    let machine = |config: &Value| serde_json::from_value(json!({ "id": "m1", "state": "started", "config": config })).unwrap();
+    let paths = |placement: &Placement, config: &Value| -> Vec<String> {
+        let found = ensure::differing(placement, &wanted, None, &machine(config), Some("vol_1"));
+        found.into_iter().map(|difference| difference.path).collect()
+    };
+    let mut dropped = paths(&placement, &config);
+    dropped.sort();
+    assert_eq!(dropped, ["services.checks", "stop_config"]);
+    placement.references.insert("unsaid".to_owned(), dropped.join("\n"));
+    assert_eq!(paths(&placement, &config), Vec::<String>::new());
+    // What it does give back is compared all the same.
+    config["stop_config"] = json!({ "signal": "SIGTERM", "timeout": "30s" });
+    config["guest"]["cpus"] = 8.into();
+    let mut found = paths(&placement, &config);
+    found.sort();
+    assert_eq!(found, ["guest.cpus", "stop_config.signal"]);
+}
+
 #[tokio::test]
 async fn orphans_are_looked_for_on_every_page() {
     let page = |name: &str, next: &str| {
