@@ -8,6 +8,6 @@
 
 mod crash;
 mod refusals;
-mod server;
+pub(crate) mod server;
 mod simulator;
 mod story;

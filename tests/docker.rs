@@ -7,6 +7,7 @@ mod commands;
 mod compose;
 mod contract;
 mod crash;
+mod database;
 mod import;
 mod registry;
 pub mod rig;

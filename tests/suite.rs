@@ -1,5 +1,7 @@
 //! Every integration test, in one binary.
 
+#![allow(clippy::duplicate_mod, reason = "the same stories are told of an embedded control plane and of a served one")]
+
 mod client;
 mod commands;
 mod concurrency;

@@ -14,20 +14,20 @@ use crate::simulator::backend::free_ports;
 use crate::simulator::recorded::skipped;
 
 /// The password of the administrator of every server here.
-pub(super) const ROOT_PASSWORD: &str = "root-pw/with:odd@signs";
+pub(crate) const ROOT_PASSWORD: &str = "root-pw/with:odd@signs";
 
 /// A database server that runs until the tests end.
-pub(super) struct Server {
-    pub(super) kind: Kind,
-    pub(super) port: u16,
+pub(crate) struct Server {
+    pub(crate) kind: Kind,
+    pub(crate) port: u16,
     /// The certificate of the authority that signed the server's.
-    pub(super) ca: PathBuf,
+    pub(crate) ca: PathBuf,
     /// When this closes, the server ends and its directory goes.
     _life: ChildStdin,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Postgres,
     /// Without TLS.
     PlainPostgres,
@@ -35,7 +35,7 @@ pub(super) enum Kind {
 }
 
 /// One server of a kind, if it is installed here.
-pub(super) fn server(kind: Kind) -> Option<&'static Server> {
+pub(crate) fn server(kind: Kind) -> Option<&'static Server> {
     static POSTGRES: OnceLock<Option<Server>> = OnceLock::new();
     static PLAIN_POSTGRES: OnceLock<Option<Server>> = OnceLock::new();
     static MARIADB: OnceLock<Option<Server>> = OnceLock::new();
@@ -48,7 +48,7 @@ pub(super) fn server(kind: Kind) -> Option<&'static Server> {
 }
 
 /// Every kind that backends are tried on.
-pub(super) fn servers() -> impl Iterator<Item = &'static Server> {
+pub(crate) fn servers() -> impl Iterator<Item = &'static Server> {
     [Kind::Postgres, Kind::MariaDb].into_iter().filter_map(server)
 }
 
@@ -97,7 +97,7 @@ fn run(mut command: Command) {
     );
 }
 
-/// An authority, and a certificate for `localhost` and `127.0.0.1` that it signed.
+/// An authority, and a certificate that it signed for this machine as it and its containers call it.
 fn certificates(folder: &Path) {
     let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
     authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -105,7 +105,7 @@ fn certificates(folder: &Path) {
     let authority_certificate = authority.self_signed(&authority_key).unwrap();
     let issuer = rcgen::Issuer::new(authority, authority_key);
     let key = rcgen::KeyPair::generate().unwrap();
-    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let names = ["localhost", "127.0.0.1", "host.docker.internal"].map(str::to_owned).to_vec();
     let certificate = rcgen::CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
     fs::write(folder.join("ca.pem"), authority_certificate.pem()).unwrap();
     fs::write(folder.join("server.pem"), certificate.pem()).unwrap();
@@ -147,8 +147,7 @@ fn start(kind: Kind) -> Option<Server> {
                          hostnossl all with_tls all reject\nhost all all all scram-sha-256\n";
             fs::write(data.join("pg_hba.conf"), rules).unwrap();
             words.extend(["-D".into(), path("data"), "-k".into(), path(""), "-p".into(), port.to_string()]);
-            let mut settings =
-                vec!["listen_addresses=127.0.0.1".to_owned(), "fsync=off".to_owned(), "max_connections=400".to_owned()];
+            let mut settings = vec!["listen_addresses=*".to_owned(), "fsync=off".to_owned(), "max_connections=400".to_owned()];
             if kind == Kind::Postgres {
                 settings.extend([
                     "ssl=on".to_owned(),
@@ -170,7 +169,7 @@ fn start(kind: Kind) -> Option<Server> {
                 format!("--datadir={}", path("data")),
                 format!("--socket={}", path("socket")),
             ]);
-            words.extend([format!("--port={port}"), "--bind-address=127.0.0.1".into(), "--skip-name-resolve".into()]);
+            words.extend([format!("--port={port}"), "--bind-address=0.0.0.0".into(), "--skip-name-resolve".into()]);
             words.extend([format!("--init-file={}", path("first.sql")), "--max-connections=400".into()]);
             words.extend([format!("--ssl-cert={}", path("server.pem")), format!("--ssl-key={}", path("server.key"))]);
             words.extend([format!("--pid-file={}", path("pid")), "--innodb-flush-log-at-trx-commit=0".into()]);
@@ -206,16 +205,16 @@ fn start(kind: Kind) -> Option<Server> {
 
 impl Server {
     /// The word for the manifest.
-    pub(super) fn engine(&self) -> &'static str {
+    pub(crate) fn engine(&self) -> &'static str {
         if self.kind == Kind::MariaDb { "mysql" } else { "postgres" }
     }
 
     /// The URL with which a user enters.
-    pub(super) fn url(&self, user: &str, password: &str) -> String {
+    pub(crate) fn url(&self, user: &str, password: &str) -> String {
         self.url_of("127.0.0.1", user, password)
     }
 
-    pub(super) fn url_of(&self, host: &str, user: &str, password: &str) -> String {
+    pub(crate) fn url_of(&self, host: &str, user: &str, password: &str) -> String {
         let mut url = url::Url::parse(&format!("{}://{host}:{}", self.engine(), self.port)).unwrap();
         url.set_username(user).unwrap();
         url.set_password(Some(password)).unwrap();
@@ -223,21 +222,21 @@ impl Server {
     }
 
     /// The URL of the administrator.
-    pub(super) fn root(&self) -> String {
+    pub(crate) fn root(&self) -> String {
         self.url("root", ROOT_PASSWORD)
     }
 
     /// What the administrator is told: the rows of the last statement, as text.
-    pub(super) fn sql(&self, database: &str, sql: &str) -> Vec<String> {
+    pub(crate) fn sql(&self, database: &str, sql: &str) -> Vec<String> {
         self.try_sql(database, sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
-    pub(super) fn try_sql(&self, database: &str, sql: &str) -> Result<Vec<String>, String> {
+    pub(crate) fn try_sql(&self, database: &str, sql: &str) -> Result<Vec<String>, String> {
         self.sql_as(&self.root(), database, sql)
     }
 
     /// The same as somebody else.
-    pub(super) fn sql_as(&self, url: &str, database: &str, sql: &str) -> Result<Vec<String>, String> {
+    pub(crate) fn sql_as(&self, url: &str, database: &str, sql: &str) -> Result<Vec<String>, String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             if self.kind == Kind::MariaDb {
@@ -274,7 +273,7 @@ impl Server {
     }
 
     /// Makes a user that may enter, with these rights: attributes for PostgreSQL, privileges for MariaDB.
-    pub(super) fn user(&self, name: &str, password: &str, rights: &str) -> String {
+    pub(crate) fn user(&self, name: &str, password: &str, rights: &str) -> String {
         match self.kind {
             Kind::MariaDb => {
                 self.sql("", &format!("CREATE OR REPLACE USER '{name}'@'%' IDENTIFIED BY '{password}'"));
@@ -290,7 +289,7 @@ impl Server {
     }
 
     /// Another password for a user.
-    pub(super) fn change_password(&self, name: &str, password: &str) -> String {
+    pub(crate) fn change_password(&self, name: &str, password: &str) -> String {
         match self.kind {
             Kind::MariaDb => self.sql("", &format!("ALTER USER '{name}'@'%' IDENTIFIED BY '{password}'")),
             Kind::Postgres | Kind::PlainPostgres => self.sql("", &format!("ALTER ROLE {name} PASSWORD '{password}'")),
@@ -299,7 +298,7 @@ impl Server {
     }
 
     /// Whether there is such a database.
-    pub(super) fn has(&self, database: &str) -> bool {
+    pub(crate) fn has(&self, database: &str) -> bool {
         let sql = match self.kind {
             Kind::MariaDb => format!("SELECT schema_name FROM information_schema.schemata WHERE schema_name = '{database}'"),
             Kind::Postgres | Kind::PlainPostgres => format!("SELECT datname FROM pg_database WHERE datname = '{database}'"),
@@ -308,7 +307,7 @@ impl Server {
     }
 
     /// The roles that were made for backends.
-    pub(super) fn roles(&self) -> Vec<String> {
+    pub(crate) fn roles(&self) -> Vec<String> {
         match self.kind {
             Kind::MariaDb => self.sql("", "SELECT user FROM mysql.user WHERE user LIKE 'convex\\_%'"),
             Kind::Postgres | Kind::PlainPostgres => {
@@ -318,13 +317,13 @@ impl Server {
     }
 
     /// A name that no other test uses.
-    pub(super) fn project() -> String {
+    pub(crate) fn project() -> String {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         format!("p{}", NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
     /// A manifest with one backend here.
-    pub(super) fn manifest(&self, project: &str, storage: &str) -> String {
+    pub(crate) fn manifest(&self, project: &str, storage: &str) -> String {
         format!(
             "project = \"{project}\"\n\n[backends.dev]\nprovider = \"simulated\"\nstorage = {{ engine = \"{}\", url = {{ env = \"DATABASE\" }}{storage} }}\n",
             self.engine()
@@ -332,7 +331,7 @@ impl Server {
     }
 
     /// How the manifest names the private authority.
-    pub(super) fn trusting(&self) -> String {
+    pub(crate) fn trusting(&self) -> String {
         format!(", tls = {{ ca = \"{}\" }}", self.ca.display())
     }
 }

@@ -44,7 +44,7 @@ async fn init(context: &Context, args: &Args) -> Result<Exit, Failure> {
                     the earlier one stays good until `convexinfra token revoke` ends it";
         return Err(Failure::new(Exit::Refused, Finding::new("serve.initialised", message).with_help(help)));
     }
-    let note = "made by serve --init".to_owned();
+    let note = "first operator".to_owned();
     let issued = control.create_token(&TokenRequest { project: None, scope: Scope::Operator, note, ttl: None }).await?;
     context.printer.talk(
         "this is the operator's token: it opens everything, and it is shown only now\n\

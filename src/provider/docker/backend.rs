@@ -6,20 +6,17 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
-use url::Url;
-
 use super::database;
 use super::engine::{Enforces, Engine};
 use super::image::Image;
 use super::launch_file::{DATA, ENTRY, LAUNCH_VARIABLE, Owner, PrivateFiles, launch_path, split};
 use super::names::{ControlPlaneId, Names, Role, labels, network};
 use super::wanted::{Limits, Port, Wanted};
+use crate::convex::database_url::{CONTAINER_HOST, Reach, within_container};
 use crate::convex::launch::{LaunchTarget, SecretDelivery, launch};
 use crate::model::{Digest, FieldPath, Files, Placement, Secret, Storage, TextValue, Tls};
 use crate::provider::ProviderError;
 
-/// The name under which a container reaches the machine that its engine runs on.
-const ENGINE_HOST: &str = "host.docker.internal";
 /// The file that SQLite keeps the documents in.
 pub(super) const DATABASE_FILE: &str = "/convex/data/db.sqlite3";
 
@@ -231,26 +228,16 @@ fn as_seen_inside(placement: &Placement, setting: &Setting, files: &mut PrivateF
         *endpoint = url;
         needs_host = true;
     }
-    let hosts = needs_host.then(|| format!("{ENGINE_HOST}:host-gateway"));
+    let hosts = needs_host.then(|| format!("{CONTAINER_HOST}:host-gateway"));
     Ok(Inside { placement: inside, hosts: hosts.into_iter().collect() })
 }
 
 /// A URL of this machine as a container has to write it; none for any other.
 fn from_inside(text: &str) -> Option<String> {
-    let url = Url::parse(text).ok()?;
-    let host = url.host_str()?.trim_matches(['[', ']']);
-    let loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-    if !loopback {
-        return None;
-    }
-    let mut inside = url.clone();
-    // Schemes that the library does not know cannot be given a host, so the text is changed in place.
-    if inside.set_host(Some(ENGINE_HOST)).is_ok() {
-        let had_no_path = !text.ends_with('/') && url.path() == "/";
-        let text = inside.to_string();
-        return Some(if had_no_path { text.trim_end_matches('/').to_owned() } else { text });
-    }
-    None
+    let made = within_container(&Secret::new(text)).ok().filter(|made| made.reach == Reach::ThroughHost)?;
+    let inside = made.url.expose();
+    // What was written without a path stays without one.
+    Some(if text.ends_with('/') { inside } else { inside.trim_end_matches('/') }.to_owned())
 }
 
 #[cfg(test)]
