@@ -284,6 +284,7 @@ pub(super) fn quota(steps: &[Step], snapshot: &Snapshot) -> Vec<Refusal> {
     let mut specs: BTreeMap<&BackendName, &BackendSpec> =
         snapshot.backends.iter().map(|backend| (&backend.name, &backend.recorded)).collect();
     let before = Usage::of(specs.values().copied());
+    let (cost_before, _) = monthly_sum(specs.values().copied());
     for step in steps {
         if let Some(Task::Put { renamed_from: Some(old), .. } | Task::Remove { backend: old, .. }) = &step.task {
             specs.remove(old);
@@ -307,7 +308,18 @@ pub(super) fn quota(steps: &[Step], snapshot: &Snapshot) -> Vec<Refusal> {
         let message = format!("{message}; ask for less, or have an operator raise it with `convexinfra quota set`");
         refusal(&format!("plan.over_quota_{what}"), None, message)
     };
-    excesses.into_iter().map(say).collect()
+    let mut refusals: Vec<Refusal> = excesses.into_iter().map(say).collect();
+    let (cost, _) = monthly_sum(specs.values().copied());
+    let ceiling = snapshot.quota.monthly_usd.map(Usd::from_dollars);
+    if let Some(allowed) = ceiling.filter(|allowed| cost > *allowed && cost > cost_before) {
+        let message = format!(
+            "the backends of `{}` would cost {cost} a month together, and its quota allows {allowed}; ask for less, or have an \
+             operator raise it with `convexinfra quota set`",
+            snapshot.project
+        );
+        refusals.push(refusal("plan.over_quota_monthly_usd", None, message));
+    }
+    refusals
 }
 
 /// Refuses every destruction that was not allowed by the backend's name.

@@ -635,6 +635,24 @@ fn a_budget_in_dollars_counts_what_is_known_and_names_what_is_not() {
 }
 
 #[test]
+fn a_quota_in_dollars_is_looked_at_while_planning() {
+    let mut fly = spec(ProviderKind::Fly);
+    fly.region = Some("iad".into());
+    let two = desired(&[("a", wanted(fly.clone())), ("b", wanted(fly.clone()))]);
+    let refused = |limit: f64, there: &[&str]| {
+        let mut actual = everywhere(there.iter().map(|name| existing(name, fly.clone())).collect());
+        actual.snapshot.quota.monthly_usd = Some(limit);
+        planned(&two, &actual).refusals
+    };
+    assert_eq!(codes(&refused(17.06, &["a"])), Vec::<&str>::new());
+    let refusals = refused(17.05, &["a"]);
+    assert_eq!(codes(&refusals), ["plan.over_quota_monthly_usd"]);
+    assert!(refusals[0].message.contains("would cost $17.06 a month together"), "{}", refusals[0].message);
+    // A quota that was lowered keeps nobody from less.
+    assert_eq!(codes(&refused(1.0, &["a", "b"])), Vec::<&str>::new());
+}
+
+#[test]
 fn fly_is_asked_only_for_what_it_has() {
     let mut fly = spec(ProviderKind::Fly);
     let refused = |spec: &BackendSpec| {
