@@ -22,6 +22,9 @@ use crate::provider::ProviderError;
 
 /// How long to wait before looking again at what is in the way.
 pub(super) const PAUSE: Duration = Duration::from_millis(200);
+/// How often a container is started whose port is taken, and how long is waited in between: two seconds in all.
+const PORT_TRIES: u32 = 8;
+const PORT_PAUSE: std::time::Duration = std::time::Duration::from_millis(250);
 /// How long a container is given at least before it is killed, in seconds.
 const LEAST_GRACE_S: i32 = 1;
 
@@ -64,19 +67,26 @@ impl Engine {
         Ok(())
     }
 
-    /// Starts a container. That one of its ports is taken is told as that.
+    /// Starts a container. That one of its ports is taken is told as that, once it stays taken: a container that was
+    /// just stopped gives its ports back a moment later than the engine says.
     pub(super) async fn start(&self, id: &str, ports: &[Port]) -> Result<(), ProviderError> {
-        let started = self.client.start_container(id, None).await;
-        fault::point("provider.docker.started");
-        started.map_err(|error| {
+        let mut tries = 0;
+        loop {
+            let started = self.client.start_container(id, None).await;
+            fault::point("provider.docker.started");
+            let Err(error) = started else { return Ok(()) };
             let error = self.failed("start the container", error);
-            if let ProviderError::Engine { reason, .. } = &error
-                && let Some(port) = taken_port(reason, ports)
-            {
-                return ProviderError::PortTaken { port };
+            let taken = match &error {
+                ProviderError::Engine { reason, .. } => taken_port(reason, ports),
+                _ => None,
+            };
+            let Some(port) = taken else { return Err(error) };
+            tries += 1;
+            if tries == PORT_TRIES {
+                return Err(ProviderError::PortTaken { port });
             }
-            error
-        })
+            tokio::time::sleep(PORT_PAUSE).await;
+        }
     }
 
     /// Stops a container: with its own signal, and after its own grace period with SIGKILL.
