@@ -165,7 +165,10 @@ fn removal() -> Request {
     Request {
         step,
         backend: BackendName::parse("dev").unwrap(),
-        work: Work::Remove { database: convexinfra::model::DatabaseDisposal::Leave },
+        work: Work::Remove {
+            volume: convexinfra::model::VolumeDisposal::Destroy,
+            database: convexinfra::model::DatabaseDisposal::Leave,
+        },
     }
 }
 

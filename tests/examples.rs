@@ -123,7 +123,7 @@ fn blocks(kind: &str) -> Vec<String> {
 #[test]
 fn the_readme_shows_manifests_that_are_valid() {
     let manifests = blocks("toml");
-    assert_eq!(manifests.len(), 3);
+    assert_eq!(manifests.len(), 4);
     for manifest in manifests {
         let whole = if manifest.contains("project = ") { manifest } else { format!("project = \"readme\"\n{manifest}") };
         let desk = Desk::new(&whole);

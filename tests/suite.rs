@@ -11,6 +11,8 @@ mod desk;
 mod docker;
 mod env_file;
 mod examples;
+mod fly;
+mod fly_driver;
 mod house;
 mod listening;
 mod manifest;

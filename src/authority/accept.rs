@@ -6,14 +6,26 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::audit::Who;
 use super::effect::{Effect, Next};
-use super::operation::{Driver, Operation, PutRequest, Stage, end_operation};
+use super::operation::{Driver, Operation, PutRequest, Stage, Strangers, end_operation};
 use super::{Authority, AuthorityError, allocation, database, lease, quota};
 use crate::control::{ControlError, Lease, Outcome, Request};
 use crate::model::{
     Actor, BackendId, BackendName, DatabaseDisposal, Finding, Generation, OperationId, OperationKind, Phase, Placement,
-    References, Release, Timestamp,
+    References, Release, Timestamp, VolumeDisposal,
 };
 use crate::store::{BackendRow, OperationRow, Rows, Store};
+
+/// The note in a row about what becomes of the volume of a backend that goes.
+const VOLUME_DISPOSAL: &str = "volume.disposal";
+const KEEP: &str = "keep";
+
+/// What was to become of the volume of a backend that goes.
+pub fn volume_disposal(references: &References) -> VolumeDisposal {
+    match references.get(VOLUME_DISPOSAL).map(String::as_str) {
+        Some(KEEP) => VolumeDisposal::Keep,
+        _ => VolumeDisposal::Destroy,
+    }
+}
 
 /// One request with everything that was said beside it.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +71,7 @@ impl Acceptance<'_> {
             actor: self.actor.clone(),
             lease: (self.driver == Driver::Holder).then(|| self.lease.clone()),
             work,
-            strangers: BTreeSet::new(),
+            strangers: Strangers::default(),
         }
     }
 }
@@ -158,11 +170,7 @@ impl<S: Store> Authority<S> {
             let outcome = Outcome::Done { operation: operation.id.clone() };
             return Ok(Next::Ended(end_operation(rows, &operation.id, outcome, now)?));
         }
-        let ports = match row.ports {
-            Some(ports) => ports,
-            None => allocation::ports(rows, self.first_port, &BTreeSet::new())?,
-        };
-        self.place(&mut row, ports);
+        self.place(rows, &mut row, &Strangers::default())?;
         rows.put_backend(&row)?;
         let detail = format!("operation {}", operation.id);
         self.record(rows, Some(&row.project), operation.who(now), "operation_accepted", Some(&row.name), detail)?;
@@ -173,7 +181,8 @@ impl<S: Store> Authority<S> {
         &self,
         rows: &dyn Rows,
         acceptance: Acceptance<'_>,
-        disposal: DatabaseDisposal,
+        volume: VolumeDisposal,
+        database: DatabaseDisposal,
     ) -> Result<(Option<Operation>, Next), AuthorityError> {
         let Acceptance { lease, request, now, .. } = acceptance;
         let Some(mut row) = rows.backend(&lease.project, &request.backend)? else {
@@ -198,7 +207,12 @@ impl<S: Store> Authority<S> {
             return Ok((None, Next::Ended(outcome)));
         }
         row.phase = Phase::Removing;
-        database::note_disposal(&mut row, disposal);
+        // A removal that is cut off is finished as it was begun, also by somebody who takes it up later.
+        match volume {
+            VolumeDisposal::Keep => drop(row.references.insert(VOLUME_DISPOSAL.to_owned(), KEEP.to_owned())),
+            VolumeDisposal::Destroy => drop(row.references.remove(VOLUME_DISPOSAL)),
+        }
+        database::note_disposal(&mut row, database);
         rows.put_backend(&row)?;
         let detail = format!("operation {id}");
         self.record(rows, Some(&lease.project), acceptance.who(), "removal_accepted", Some(&row.name), detail)?;

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::audit::Who;
-use super::operation::PutRequest;
+use super::operation::{PutRequest, Strangers};
 use super::{Authority, AuthorityError, allocation, lease};
 use crate::control::{ControlError, Lease};
 use crate::convex::admin_key::InstanceSecret;
@@ -83,7 +83,7 @@ impl<S: Store> Authority<S> {
                 managed_env: BTreeSet::new(),
                 endpoints: None,
                 admin_key: None,
-                ports: None,
+                ports: Some(ports),
                 references: References::new(),
                 has_been_ready: true,
                 created_at: now,
@@ -93,7 +93,7 @@ impl<S: Store> Authority<S> {
             self.seal_known(&mut row, secret, now)?;
             let put = PutRequest { spec: adoption.spec, secrets: adoption.secrets };
             self.seal_secrets(&mut row, &put, now)?;
-            self.place(&mut row, ports);
+            self.place(rows, &mut row, &Strangers::default())?;
             row.references = note(&self.placement(&row)?);
             rows.put_backend(&row)?;
             let who = Who { actor, plan: None, at: now };

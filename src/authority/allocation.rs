@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use super::{AuthorityError, Entropy};
 use crate::control::ControlError;
+use crate::model::fly::app_url;
 use crate::model::{BackendId, BackendName, BackendSpec, Endpoints, Finding, InstanceName, PortPair, ProjectName};
 use crate::store::Rows;
 
@@ -73,4 +74,11 @@ pub(super) fn endpoints(spec: &BackendSpec, ports: PortPair) -> Endpoints {
         url: spec.origins.api.clone().unwrap_or_else(|| own(ports.api)),
         site_url: spec.origins.site.clone().unwrap_or_else(|| own(ports.site)),
     }
+}
+
+/// Where clients reach a backend in an app of its own: HTTP actions have no host of their own there, but a path.
+pub(super) fn app_endpoints(spec: &BackendSpec, app: &str) -> Endpoints {
+    let url = spec.origins.api.clone().unwrap_or_else(|| app_url(app));
+    let site_url = spec.origins.site.clone().unwrap_or_else(|| format!("{url}/http"));
+    Endpoints { url, site_url }
 }

@@ -57,8 +57,17 @@ pub enum EffectEnd {
 pub struct EffectFailure {
     /// Why, for the user.
     pub finding: Finding,
-    /// The port that somebody else holds, when that is why.
-    pub port_taken: Option<u16>,
+    /// What somebody else has that was allocated here, when that is why.
+    pub taken: Option<Taken>,
+}
+
+/// Something that was allocated and that somebody else turned out to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// A port.
+    Port(u16),
+    /// The name of an app.
+    App,
 }
 
 /// What has to happen next.

@@ -20,8 +20,9 @@ mod token;
 mod vault;
 mod view;
 
+pub use accept::volume_disposal;
 pub use adopt::Adoption;
-pub use effect::{Effect, EffectEnd, EffectFailure, EnvironmentGoal, Next};
+pub use effect::{Effect, EffectEnd, EffectFailure, EnvironmentGoal, Next, Taken};
 pub use lease::Liveness;
 pub use operation::{Driver, Operation};
 pub use resume::{EXPIRY, Resumed};

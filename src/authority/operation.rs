@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::accept::Acceptance;
 use super::audit::Who;
-use super::effect::{Effect, EffectEnd, EffectFailure, EnvironmentGoal, Next};
-use super::{Authority, AuthorityError, allocation, database, lease};
+use super::effect::{Effect, EffectEnd, EffectFailure, EnvironmentGoal, Next, Taken};
+use super::{Authority, AuthorityError, database, lease};
 use crate::control::{ControlError, Lease, Outcome, Request, Work};
 use crate::fault;
 use crate::model::{
@@ -21,6 +21,8 @@ use crate::store::{BackendRow, Durability, OperationRow, Rows, Store};
 
 /// How often another pair of ports is tried when strangers hold the chosen ones.
 const PORT_TRIES: usize = 64;
+/// How often another name is tried when somebody else has an app of the chosen one.
+const APP_TRIES: u32 = 4;
 
 /// Who carries an operation out, and so what has to hold for it to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +44,33 @@ pub struct Operation {
     /// The lease without which it may not go on; none when the control plane drives it.
     pub(super) lease: Option<Lease>,
     pub(super) work: Stage,
-    /// Ports that turned out to be held by somebody else.
-    pub(super) strangers: BTreeSet<u16>,
+    /// What turned out to be somebody else's.
+    pub(super) strangers: Strangers,
+}
+
+/// What was allocated and turned out to be somebody else's.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Strangers {
+    /// Ports.
+    pub(super) ports: BTreeSet<u16>,
+    /// How many names of apps.
+    pub(super) apps: u32,
+}
+
+impl Strangers {
+    /// Takes note of one more. False once there were so many that another try makes no sense.
+    fn note(&mut self, taken: Taken) -> bool {
+        match taken {
+            Taken::Port(port) => {
+                self.ports.insert(port);
+                self.ports.len() <= PORT_TRIES
+            }
+            Taken::App => {
+                self.apps += 1;
+                self.apps <= APP_TRIES
+            }
+        }
+    }
 }
 
 impl Operation {
@@ -99,7 +126,7 @@ impl<S: Store> Authority<S> {
                     let put = PutRequest { spec: (**spec).clone(), secrets: secrets.clone() };
                     self.accept_put(rows, acceptance, put, renamed_from.as_ref())
                 }
-                Work::Remove { database } => self.accept_remove(rows, acceptance, *database),
+                Work::Remove { volume, database } => self.accept_remove(rows, acceptance, *volume, *database),
             }
         })?;
         fault::point("authority.accepted");
@@ -200,15 +227,13 @@ impl<S: Store> Authority<S> {
         failure: EffectFailure,
         now: Timestamp,
     ) -> Result<Next, AuthorityError> {
-        if let Some(port) = failure.port_taken
+        if let Some(taken) = failure.taken
             && !row.has_been_ready
             && matches!(operation.work, Stage::Put)
-            && operation.strangers.len() < PORT_TRIES
+            && operation.strangers.note(taken)
         {
-            // Nobody knows these ports yet, so others do as well.
-            operation.strangers.insert(port);
-            let ports = allocation::ports(rows, self.first_port, &operation.strangers)?;
-            self.place(&mut row, ports);
+            // Nobody knows these ports or this name yet, so others do as well.
+            self.place(rows, &mut row, &operation.strangers)?;
             rows.put_backend(&row)?;
             return Ok(Next::Do(Effect::Ensure(Box::new(self.placement(&row)?))));
         }

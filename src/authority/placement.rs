@@ -2,23 +2,43 @@
 //!
 //! Must not do: write rows, or let a secret out other than into a placement.
 
-use super::operation::PutRequest;
+use super::operation::{PutRequest, Strangers};
 use super::vault::Secrets;
 use super::{Authority, AuthorityError, allocation, database};
 use crate::control::ControlError;
 use crate::convex::admin_key::{self, InstanceSecret, KeyKind};
 use crate::convex::database_url;
-use crate::model::{FieldPath, Finding, Placement, PortPair, STORAGE_URL, Secret, Timestamp, secret_slots};
-use crate::store::{BackendRow, Store};
+use crate::model::{
+    FieldPath, Finding, Placement, PortPair, ProviderKind, REACH, STORAGE_URL, Secret, Timestamp, fly, secret_slots,
+};
+use crate::store::{BackendRow, Rows, Store};
 
 const INSTANCE_SECRET: &str = "instance_secret";
 const ADMIN_KEY: &str = "admin_key";
 const FIELD: &str = "field:";
 
 impl<S: Store> Authority<S> {
-    pub(super) fn place(&self, row: &mut BackendRow, ports: PortPair) {
+    /// Allocates where a backend is to be reached: what it has it keeps, unless that turned out to be somebody else's.
+    pub(super) fn place(&self, rows: &dyn Rows, row: &mut BackendRow, strangers: &Strangers) -> Result<(), AuthorityError> {
+        if row.spec.provider == ProviderKind::Fly {
+            let known = row.references.get(fly::APP).filter(|_| strangers.apps == 0).cloned();
+            let app = match (known, &row.spec.settings.fly.app) {
+                (Some(known), _) => known,
+                (None, Some(named)) => named.clone(),
+                (None, None) => fly::app_name(&row.instance_name, &row.id, strangers.apps),
+            };
+            row.endpoints = Some(allocation::app_endpoints(&row.spec, &app));
+            row.references.insert(REACH.to_owned(), fly::app_url(&app));
+            row.references.insert(fly::APP.to_owned(), app);
+            return Ok(());
+        }
+        let ports = match row.ports.filter(|_| strangers.ports.is_empty()) {
+            Some(ports) => ports,
+            None => allocation::ports(rows, self.first_port, &strangers.ports)?,
+        };
         row.ports = Some(ports);
         row.endpoints = Some(allocation::endpoints(&row.spec, ports));
+        Ok(())
     }
 
     /// Makes what secrets are missing, takes in what was handed over, and forgets what no field names any more.

@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::accept::first_effect;
 use super::effect::{Effect, Next};
-use super::operation::{Driver, Operation, PutRequest, Stage, end_operation};
+use super::operation::{Driver, Operation, PutRequest, Stage, Strangers, end_operation};
 use super::{Authority, AuthorityError, lease};
 use crate::control::{Lease, Outcome, Request, Work};
 use crate::model::{
     Actor, BackendName, DatabaseDisposal, FieldPath, Finding, OperationId, OperationKind, OperationRecord, OperationState,
-    Phase, ProjectName, Secret, StepKey, Timestamp,
+    Phase, ProjectName, Secret, StepKey, Timestamp, VolumeDisposal,
 };
 use crate::store::{Durability, OperationRow, Rows, Store};
 
@@ -80,7 +80,7 @@ impl<S: Store> Authority<S> {
             actor,
             lease: None,
             work,
-            strangers: BTreeSet::new(),
+            strangers: Strangers::default(),
         };
         Ok(Some((operation, effect)))
     }
@@ -148,7 +148,8 @@ impl<S: Store> Authority<S> {
         };
         // The lease keeps everybody else from giving it more time in between.
         let step = StepKey { plan: EXPIRY.to_owned(), step: format!("{id}:{}", end.0) };
-        let request = Request { step, backend: backend.clone(), work: Work::Remove { database: DatabaseDisposal::Leave } };
+        let work = Work::Remove { volume: VolumeDisposal::Destroy, database: DatabaseDisposal::Leave };
+        let request = Request { step, backend: backend.clone(), work };
         self.accept(lease, Driver::ControlPlane, &Actor::control_plane(), &request, now).map(Some)
     }
 

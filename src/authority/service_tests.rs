@@ -7,7 +7,7 @@ use super::*;
 use crate::control::{HistoryCheck, Lease, Outcome, Reach, Request, Work};
 use crate::model::{
     BackendSpec, ByteSize, Cpus, DatabaseDisposal, FieldPath, ProjectName, ProviderKind, Quota, References, Scope, Secret,
-    SecretRef, SecretSource, StepKey, TimeSpan, Timestamp, TokenRequest,
+    SecretRef, SecretSource, StepKey, TimeSpan, Timestamp, TokenRequest, VolumeDisposal,
 };
 
 fn token_for(world: &World, scope: Scope, ttl: Option<TimeSpan>) -> crate::model::IssuedToken {
@@ -283,7 +283,12 @@ fn a_removal_that_was_cut_off_is_finished_and_one_without_an_object_is_over() {
     let world = world();
     let lease = world.lease();
     world.bring_up(&lease, "dev", put(simulated()));
-    world.begin(&lease, "plan/remove", "dev", Work::Remove { database: DatabaseDisposal::Leave });
+    world.begin(
+        &lease,
+        "plan/remove",
+        "dev",
+        Work::Remove { volume: VolumeDisposal::Destroy, database: DatabaseDisposal::Leave },
+    );
     let (mut operation, next) = world.resumed().remove(0);
     assert!(matches!(&next, Next::Do(Effect::Remove(_))), "{next:?}");
     assert!(matches!(world.through(&mut operation, next), Outcome::Done { .. }));

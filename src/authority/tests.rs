@@ -6,7 +6,7 @@ use super::*;
 use crate::control::{Attempt, Holder, LEASE_SECONDS, Lease, Outcome, Request, Work};
 use crate::model::{
     Actor, BackendName, BackendSpec, DatabaseDisposal, DatabaseRole, FieldPath, Phase, ProjectName, ProviderKind, References,
-    Secret, SecretRef, SecretSource, ServerStorage, StepKey, Storage, Timestamp,
+    Secret, SecretRef, SecretSource, ServerStorage, StepKey, Storage, Timestamp, VolumeDisposal,
 };
 use crate::store::SqliteStore;
 
@@ -193,7 +193,7 @@ fn ports_of_strangers_are_passed_over_while_nobody_knows_them() {
     let (operation, next) = world.accept(&lease, "k", "dev", put(simulated())).unwrap();
     let Next::Do(Effect::Ensure(placement)) = next else { panic!("{next:?}") };
     let failure =
-        EffectFailure { finding: Finding::new("provider.port_taken", "taken"), port_taken: Some(placement.ports.api) };
+        EffectFailure { finding: Finding::new("provider.port_taken", "taken"), taken: Some(Taken::Port(placement.ports.api)) };
     let next = world.authority.advance(&mut operation.unwrap(), EffectEnd::Failed(failure), NOW).unwrap();
     let Next::Do(Effect::Ensure(again)) = next else { panic!("{next:?}") };
     assert_ne!(again.ports, placement.ports);
@@ -205,7 +205,7 @@ fn a_failure_is_on_record_and_the_next_attempt_goes_on() {
     let world = world();
     let lease = world.lease();
     let (operation, _) = world.accept(&lease, "k", "dev", put(simulated())).unwrap();
-    let failure = EffectFailure { finding: Finding::new("provider.exited", "it stopped"), port_taken: None };
+    let failure = EffectFailure { finding: Finding::new("provider.exited", "it stopped"), taken: None };
     let next = world.authority.advance(&mut operation.unwrap(), EffectEnd::Failed(failure), NOW).unwrap();
     assert!(matches!(next, Next::Ended(Outcome::Failed { .. })));
     let before = world.authority.place_of(&project(), &name("dev")).unwrap();
@@ -236,7 +236,7 @@ fn removal_is_finished_before_the_name_is_used_again() {
     let lease = world.lease();
     world.bring_up(&lease, "dev", put(simulated()));
     let old = world.authority.place_of(&project(), &name("dev")).unwrap();
-    world.accept(&lease, "cut-off", "dev", Work::Remove { database: DatabaseDisposal::Leave }).unwrap();
+    world.accept(&lease, "cut-off", "dev", remove()).unwrap();
     assert_eq!(world.authority.view(&project()).unwrap().backends[0].phase, Phase::Removing);
     let (_, next) = world.accept(&lease, "anew", "dev", put(simulated())).unwrap();
     assert!(matches!(&next, Next::Do(Effect::Remove(placement)) if placement.id == old.id), "{next:?}");
@@ -252,7 +252,7 @@ fn a_protected_backend_is_not_removed_whatever_a_client_says() {
     protected.protected = true;
     world.bring_up(&lease, "dev", put(protected));
     assert!(matches!(
-        world.accept(&lease, "k", "dev", Work::Remove { database: DatabaseDisposal::Leave }),
+        world.accept(&lease, "k", "dev", remove()),
         Err(AuthorityError::Control(ControlError::Refused(finding))) if finding.code == "control.protected"
     ));
     assert!(matches!(
@@ -318,8 +318,13 @@ fn a_backend_that_is_told_not_to_run_keeps_its_place_until_it_is_removed() {
     assert!(matches!(ended, Next::Ended(Outcome::Done { .. })));
     assert!(world.authority.view(&project()).unwrap().backends[0].endpoints.is_none());
     // Removing it still has something to remove.
-    let (_, next) = world.accept(&lease, "gone", "dev", Work::Remove { database: DatabaseDisposal::Leave }).unwrap();
+    let (_, next) = world.accept(&lease, "gone", "dev", remove()).unwrap();
     assert!(matches!(next, Next::Do(Effect::Remove(_))), "{next:?}");
+}
+
+/// Takes a backend away, volume and all; its database stays.
+fn remove() -> Work {
+    Work::Remove { volume: VolumeDisposal::Destroy, database: DatabaseDisposal::Leave }
 }
 
 /// A backend on a server, with the URL's value.
@@ -341,7 +346,7 @@ fn a_database_comes_before_its_backend_and_goes_after_it() {
     assert!(matches!(next, Next::Do(Effect::Ensure(_))), "{next:?}");
     world.bring_up(&lease, "dev", on_server("postgres://me@db", DatabaseRole::Url));
 
-    let remove = |database| Work::Remove { database };
+    let remove = |database| Work::Remove { volume: VolumeDisposal::Destroy, database };
     let (_, next) = world.accept(&lease, "drop", "dev", remove(DatabaseDisposal::Drop)).unwrap();
     assert!(matches!(next, Next::Do(Effect::Remove(_))), "{next:?}");
     // It was cut off here. Whoever goes on need not say it again.
@@ -393,4 +398,94 @@ fn a_record_from_before_servers_were_compared_knows_its_server() {
     assert_ne!(seen()[&FieldPath::new("storage.url")], first[&FieldPath::new("storage.url")]);
     world.bring_up(&lease, "dev", on_server("postgres://me:one@db:5433", DatabaseRole::Url));
     assert_ne!(seen()[&server], first[&server]);
+}
+
+fn fly() -> BackendSpec {
+    let mut spec = BackendSpec::new(ProviderKind::Fly);
+    spec.region = Some("iad".into());
+    spec
+}
+
+fn placed(next: &Next) -> crate::model::Placement {
+    match next {
+        Next::Do(Effect::Ensure(placement)) => (**placement).clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_app_is_named_before_it_is_made_and_keeps_its_name() {
+    let world = world();
+    let lease = world.lease();
+    let (operation, next) = world.accept(&lease, "k", "dev", put(fly())).unwrap();
+    let placement = placed(&next);
+    let app = placement.references["app"].clone();
+    assert!(app.starts_with("gremlin-dev-"), "{app}");
+    assert_eq!(placement.endpoints.url, format!("https://{app}.fly.dev"));
+    assert_eq!(placement.endpoints.site_url, format!("https://{app}.fly.dev/http"));
+    assert_eq!((placement.ports.api, placement.references["reach"].as_str()), (0, placement.endpoints.url.as_str()));
+    // A command that was killed here finds the same name again.
+    let (_, next) = world.accept(&lease, "k2", "dev", put(fly())).unwrap();
+    assert_eq!(placed(&next).references["app"], app);
+
+    // Somebody else has that name: another one is taken, as long as nobody knows it.
+    let failure = |taken| EffectEnd::Failed(EffectFailure { finding: Finding::new("fly.app_taken", "taken"), taken });
+    let mut operation = operation.unwrap();
+    let next = world.authority.advance(&mut operation, failure(Some(Taken::App)), NOW).unwrap();
+    let other = placed(&next);
+    assert_ne!(other.references["app"], app);
+    assert_eq!(other.endpoints.url, format!("https://{}.fly.dev", other.references["app"]));
+    let mut tries = 1;
+    while let Next::Do(_) = world.authority.advance(&mut operation, failure(Some(Taken::App)), NOW).unwrap() {
+        tries += 1;
+        assert!(tries < 20, "it looks for names for ever");
+    }
+}
+
+#[test]
+fn own_origins_stand_before_the_apps() {
+    let world = world();
+    let lease = world.lease();
+    let mut spec = fly();
+    spec.origins.api = Some("https://api.gremlin.dev".into());
+    spec.settings.fly.app = Some("named".into());
+    let (_, next) = world.accept(&lease, "k", "dev", put(spec)).unwrap();
+    let placement = placed(&next);
+    assert_eq!(placement.references["app"], "named");
+    assert_eq!(placement.references["reach"], "https://named.fly.dev");
+    assert_eq!(placement.endpoints.url, "https://api.gremlin.dev");
+    assert_eq!(placement.endpoints.site_url, "https://api.gremlin.dev/http");
+}
+
+#[test]
+fn a_quota_in_dollars_counts_what_machines_cost() {
+    let world = world();
+    let lease = world.lease();
+    let quota = crate::model::Quota { monthly_usd: Some(10.0), ..crate::model::Quota::default() };
+    world.authority.set_quota(&crate::control::Reach::Project(project()), &quota, &me(), NOW).unwrap();
+    world.accept(&lease, "one", "one", put(fly())).unwrap();
+    let refused = world.accept(&lease, "two", "two", put(fly())).unwrap_err();
+    assert!(refused.to_string().contains("$17.06 of monthly cost where $10.00 are allowed"), "{refused}");
+    world.accept(&lease, "three", "three", put(simulated())).unwrap();
+    world.accept(&lease, "four", "one", put(fly())).unwrap();
+}
+
+#[test]
+fn a_removal_that_keeps_the_volume_is_finished_as_it_was_begun() {
+    let world = world();
+    let lease = world.lease();
+    assert!(matches!(world.bring_up(&lease, "dev", put(fly())), Outcome::Done { .. }));
+    let keep = Work::Remove { volume: VolumeDisposal::Keep, database: DatabaseDisposal::Leave };
+    let (_, next) = world.accept(&lease, "keep", "dev", keep).unwrap();
+    let kept = |next: &Next| match next {
+        Next::Do(Effect::Remove(placement)) => volume_disposal(&placement.references),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(kept(&next), VolumeDisposal::Keep);
+    // As the next server finds it after a crash.
+    let resumed = world.authority.resume(&std::collections::BTreeSet::new(), NOW).unwrap();
+    assert_eq!(kept(&resumed[0].2), VolumeDisposal::Keep);
+    // Somebody changes their mind.
+    let (_, next) = world.accept(&lease, "all", "dev", remove()).unwrap();
+    assert_eq!(kept(&next), VolumeDisposal::Destroy);
 }

@@ -7,24 +7,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::args::Global;
 use super::failure::Failure;
 use super::printer::Printer;
 use super::secrets::{Comparison, Keyring};
 use super::token_source::Variables;
-use super::{locate, secrets, variables};
+use super::{locate, providers, secrets, variables};
 use crate::control::client::{ControlPlaneUrl, HttpControlPlane, HttpParts, Waits};
 use crate::control::{Administration, ControlPlane, KeyNeed};
 use crate::convex::deployment::Connections;
 use crate::host::{Acting, EMBEDDED, Host, HostParts, LocalBinaries};
 use crate::manifest::Problem;
 use crate::model::{Desired, Exit, Finding, ProjectName, Secret, Storage, Tls};
-use crate::provider::Provider;
-use crate::provider::docker::{ControlPlaneId, Docker, EngineSource};
-use crate::provider::local::{Local, Sources};
-use crate::provider::simulated::Simulated;
+use crate::provider::docker::Docker;
 
 /// Where the way to the control plane is safe without TLS.
 const PLAIN_HTTP: &str = "CONVEXINFRA_ALLOW_PLAIN_HTTP";
@@ -271,12 +267,7 @@ impl Context {
 
     /// The Docker engine, for what no control plane does.
     pub(crate) fn docker(&self) -> Result<Docker, Failure> {
-        let engine = EngineSource::from_variables(|name| std::env::var(name).ok(), locate::user_home().as_deref());
-        let docker = Docker::new(engine, ControlPlaneId::of_home(&self.home()?));
-        Ok(match std::env::var("CONVEXINFRA_COMMITS_URL") {
-            Ok(url) => docker.with_commits(url),
-            Err(_) => docker,
-        })
+        Ok(providers::docker(&self.home()?))
     }
 
     /// A host in the home that was asked for, under the name that plans give to it.
@@ -285,19 +276,7 @@ impl Context {
         let executable = std::env::current_exe().map_err(|error| {
             Failure::new(Exit::Failed, Finding::new("host.executable", format!("this program cannot find itself: {error}")))
         })?;
-        let mut sources = Sources::official(locate::user_home().as_deref());
-        if let Ok(url) = std::env::var("CONVEXINFRA_RELEASES_URL") {
-            sources.downloads = url;
-        }
-        if let Ok(url) = std::env::var("CONVEXINFRA_LATEST_URL") {
-            sources.latest = url;
-        }
-        let grace = Duration::from_secs(10);
-        let providers: Vec<Box<dyn Provider>> = vec![
-            Box::new(Simulated::new(directory.clone(), executable.clone()).with_grace(grace)),
-            Box::new(Local::new(directory.clone(), executable, sources).with_grace(grace)),
-            Box::new(self.docker()?),
-        ];
+        let providers = providers::available(&directory, executable);
         let master_key = std::env::var("CONVEXINFRA_MASTER_KEY").ok().filter(|key| !key.is_empty()).map(Secret::new);
         let first_port = first_port()?;
         let (name, connections) = (name.to_owned(), Connections::default());

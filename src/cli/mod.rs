@@ -12,6 +12,7 @@ mod env_files;
 mod failure;
 mod locate;
 mod printer;
+mod providers;
 mod saved_plan;
 mod secrets;
 mod signal;

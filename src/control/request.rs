@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     Actor, BackendName, BackendSpec, DatabaseDisposal, FieldPath, Finding, OperationId, ProjectName, Revision, Secret, StepKey,
-    Timestamp,
+    Timestamp, VolumeDisposal,
 };
 
 /// How long a lease lasts without being renewed, in seconds.
@@ -112,8 +112,10 @@ pub enum Work {
         /// The name that it had before.
         renamed_from: Option<BackendName>,
     },
-    /// Take it away with its data. The caller has seen to it that somebody allowed that by name.
+    /// Take it away. The caller has seen to it that somebody allowed that by name.
     Remove {
+        /// What becomes of its volume.
+        volume: VolumeDisposal,
         /// What becomes of its database on a server of the user's own.
         database: DatabaseDisposal,
     },

@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::{Attempt, ControlError, Credentials, Holder, Work};
 use crate::model::{
     BackendName, BackendSpec, DatabaseDisposal, Exit, FieldPath, Finding, IssuedToken, OperationId, OperationRecord,
-    ProjectName, Secret, StepKey, Timestamp, TokenId, TokenRecord,
+    ProjectName, Secret, StepKey, Timestamp, TokenId, TokenRecord, VolumeDisposal,
 };
 
 /// What every path of this version begins with.
@@ -138,12 +138,19 @@ pub enum WorkDocument {
         #[serde(skip_serializing_if = "Option::is_none", default)]
         renamed_from: Option<BackendName>,
     },
-    /// Take it away with its data.
+    /// Take it away.
     Remove {
+        /// What becomes of its volume, which goes as well unless it is said otherwise.
+        #[serde(skip_serializing_if = "is_destroyed", default)]
+        volume: VolumeDisposal,
         /// What becomes of its database on a server of the user's own; left there unless it is said otherwise.
         #[serde(default)]
         database: DatabaseDisposal,
     },
+}
+
+fn is_destroyed(volume: &VolumeDisposal) -> bool {
+    *volume == VolumeDisposal::Destroy
 }
 
 impl From<Work> for WorkDocument {
@@ -153,7 +160,7 @@ impl From<Work> for WorkDocument {
                 let secrets = secrets.into_iter().map(|(path, value)| (path, SecretText(value))).collect();
                 Self::Put { spec, secrets, renamed_from }
             }
-            Work::Remove { database } => Self::Remove { database },
+            Work::Remove { volume, database } => Self::Remove { volume, database },
         }
     }
 }
@@ -165,7 +172,7 @@ impl From<WorkDocument> for Work {
                 let secrets = secrets.into_iter().map(|(path, value)| (path, value.0)).collect();
                 Self::Put { spec, secrets, renamed_from }
             }
-            WorkDocument::Remove { database } => Self::Remove { database },
+            WorkDocument::Remove { volume, database } => Self::Remove { volume, database },
         }
     }
 }

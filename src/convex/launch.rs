@@ -125,7 +125,7 @@ impl Launch {
         self.word(value);
     }
 
-    fn variable(&mut self, name: &str, value: impl Into<OsString>) {
+    pub(super) fn variable(&mut self, name: &str, value: impl Into<OsString>) {
         let value = value.into();
         if !value.is_empty() {
             self.environment.insert(name.to_owned(), Argument::Plain(value));
@@ -210,7 +210,7 @@ pub fn launch(placement: &Placement, target: &LaunchTarget) -> Result<Launch, La
     Ok(launch)
 }
 
-fn origin(text: &str) -> Result<&str, LaunchError> {
+pub(super) fn origin(text: &str) -> Result<&str, LaunchError> {
     let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     match host {
         Some(host) if !host.is_empty() && !host.ends_with('/') => Ok(text),
@@ -268,7 +268,7 @@ pub fn database_url(placement: &Placement) -> Result<Secret, LaunchError> {
     }
 }
 
-fn s3_files(launch: &mut Launch, placement: &Placement, s3: &S3Files) -> Result<(), LaunchError> {
+pub(super) fn s3_files(launch: &mut Launch, placement: &Placement, s3: &S3Files) -> Result<(), LaunchError> {
     const PARTS: [(&str, &str); 5] = [
         ("S3_STORAGE_EXPORTS_BUCKET", "exports"),
         ("S3_STORAGE_SNAPSHOT_IMPORTS_BUCKET", "snapshot-imports"),
@@ -306,7 +306,7 @@ fn s3_files(launch: &mut Launch, placement: &Placement, s3: &S3Files) -> Result<
     Ok(())
 }
 
-fn tuning(launch: &mut Launch, tuning: &Tuning) {
+pub(super) fn tuning(launch: &mut Launch, tuning: &Tuning) {
     launch.number("APPLICATION_MAX_CONCURRENT_QUERIES", tuning.max_concurrent_queries);
     launch.number("APPLICATION_MAX_CONCURRENT_MUTATIONS", tuning.max_concurrent_mutations);
     launch.number("APPLICATION_MAX_CONCURRENT_V8_ACTIONS", tuning.max_concurrent_v8_actions);

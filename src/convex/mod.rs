@@ -8,6 +8,7 @@ mod connections;
 pub mod database_url;
 pub mod deployment;
 pub mod environment;
+pub mod image;
 mod key_payload;
 pub mod launch;
 mod readiness;

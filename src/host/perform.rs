@@ -5,11 +5,12 @@
 use std::time::{Duration, Instant};
 
 use super::{Host, database, environment};
-use crate::authority::{Effect, EffectEnd, EffectFailure};
+use crate::authority::{Effect, EffectEnd, EffectFailure, Taken, volume_disposal};
 use crate::control::Notice;
 use crate::convex::deployment::{Readiness, ready};
 use crate::fault;
-use crate::model::{Finding, Placement, RunState};
+use crate::model::{Finding, Placement, ProviderKind, RunState, VolumeDisposal};
+use crate::provider::fly::FlyError;
 use crate::provider::{LogPosition, Provider, ProviderError};
 
 /// How long a living process may take to answer. Large databases are known to need more than 30 s.
@@ -18,6 +19,8 @@ const READY_WITHIN: Duration = Duration::from_secs(300);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// How often it is asked at most seldom.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// How often what runs elsewhere is looked at while it does not answer.
+const LOOK_ELSEWHERE_EVERY: Duration = Duration::from_secs(10);
 /// How many lines of a log go into an error.
 const LOG_LINES: usize = 8;
 
@@ -62,7 +65,7 @@ impl Host {
             }
             Effect::Remove(placement) => match self.provider(placement.spec.provider) {
                 Err(finding) => refused(finding),
-                Ok(provider) => match provider.remove(&placement).await {
+                Ok(provider) => match remove(provider, &placement, notice).await {
                     Ok(()) => {
                         fault::point("host.removed");
                         EffectEnd::Removed
@@ -76,6 +79,8 @@ impl Host {
     async fn await_ready(&self, placement: &Placement) -> Result<(), EffectFailure> {
         let url = Self::reach(placement);
         let started = Instant::now();
+        let here = !matches!(placement.spec.provider, ProviderKind::Fly | ProviderKind::Kubernetes);
+        let mut looked = started;
         let mut pause = FIRST_PAUSE;
         loop {
             let answer = ready(&self.connections, &url, placement.instance_name.as_str(), &placement.admin_key).await;
@@ -87,16 +92,18 @@ impl Host {
                     let message = format!("`{url}` is answered by another backend, `{name}`");
                     let finding = Finding::new("convex.other_instance", message)
                         .with_help("stop that one, and run the same command again");
-                    return Err(EffectFailure { finding, port_taken: Some(placement.ports.api) });
+                    return Err(EffectFailure { finding, taken: port_of(placement) });
                 }
                 Readiness::KeyRefused => {
                     let message = format!("`{}` runs under another instance secret and refuses its key", placement.name);
                     let finding = Finding::new("convex.key_refused", message);
-                    return Err(EffectFailure { finding, port_taken: Some(placement.ports.api) });
+                    return Err(EffectFailure { finding, taken: port_of(placement) });
                 }
                 Readiness::NotListening | Readiness::Failing(_) => {}
             }
-            if let Ok(provider) = self.provider(placement.spec.provider)
+            // A look at what runs here costs nothing; others count every request.
+            if (here || looked.elapsed() > LOOK_ELSEWHERE_EVERY)
+                && let Ok(provider) = self.provider(placement.spec.provider)
                 && let Ok(seen) = provider.observe(placement).await
                 && matches!(seen.state, RunState::Stopped | RunState::Absent)
             {
@@ -113,9 +120,19 @@ impl Host {
                         .with_help(format!("look at its log with\n    convexinfra logs {}", placement.name)),
                 ));
             }
+            if !here && looked.elapsed() > LOOK_ELSEWHERE_EVERY {
+                looked = Instant::now();
+            }
             tokio::time::sleep(pause).await;
             pause = (pause * 3 / 2).min(LONGEST_PAUSE);
         }
+    }
+}
+
+async fn remove(provider: &dyn Provider, placement: &Placement, notice: Notice<'_>) -> Result<(), ProviderError> {
+    match volume_disposal(&placement.references) {
+        VolumeDisposal::Destroy => provider.remove(placement).await,
+        VolumeDisposal::Keep => provider.remove_keeping_data(placement, notice).await,
     }
 }
 
@@ -126,8 +143,13 @@ async fn last_lines(provider: &dyn Provider, placement: &Placement) -> Vec<Strin
     }
 }
 
+/// The port that a backend was allocated, where it has any.
+fn port_of(placement: &Placement) -> Option<Taken> {
+    (placement.ports.api != 0).then_some(Taken::Port(placement.ports.api))
+}
+
 fn plain(finding: Finding) -> EffectFailure {
-    EffectFailure { finding, port_taken: None }
+    EffectFailure { finding, taken: None }
 }
 
 pub(super) fn refused(finding: Finding) -> EffectEnd {
@@ -171,10 +193,24 @@ pub(super) fn failure(placement: &Placement, error: &ProviderError) -> EffectFai
         ProviderError::BinaryChanged { path, .. } => {
             finding.with_help(format!("if the change is meant, remove `{path}` so that it is fetched again"))
         }
+        ProviderError::Fly(error) => match error.help() {
+            Some(help) => finding.with_help(help),
+            None => finding,
+        },
         ProviderError::File { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
             finding.with_help("make room and run the same command again")
         }
         _ => finding,
     };
-    EffectFailure { finding, port_taken: if let ProviderError::PortTaken { port } = error { Some(*port) } else { None } }
+    let taken = match error {
+        ProviderError::PortTaken { port } => Some(Taken::Port(*port)),
+        // A name that the user chose is not replaced by another one.
+        ProviderError::Fly(FlyError::AppTaken { .. } | FlyError::AppForeign { .. })
+            if placement.spec.settings.fly.app.is_none() =>
+        {
+            Some(Taken::App)
+        }
+        _ => None,
+    };
+    EffectFailure { finding, taken }
 }

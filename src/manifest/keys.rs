@@ -71,6 +71,8 @@ pub(super) enum Kind {
     Tls,
     /// Names of backends.
     Names,
+    /// A list of texts of one shape.
+    Texts(&'static Shape),
     Table(&'static Table),
     /// A table of names that the user chooses, each with such a table.
     Backends(&'static Table),
@@ -99,6 +101,7 @@ impl Kind {
             }
             Self::Tls => owned("`\"verify\"`, `\"disable\"` or a file of certificates", "{ ca = \"ca.pem\" }"),
             Self::Names => owned("a list of backends", "[\"dev\"]"),
+            Self::Texts(shape) => (format!("a list, each {}", shape.noun), format!("[\"{}\"]", shape.example)),
             Self::Table(spec) => {
                 let first =
                     spec.keys().next().map(|key| format!("{} = {}", key.name, key.kind.expects().1)).unwrap_or_default();
@@ -115,6 +118,7 @@ pub(super) static PROVIDERS: &[&str] = &["simulated", "local", "docker", "fly", 
 pub(super) static STORAGE_ENGINES: &[&str] = &["sqlite", "postgres", "mysql"];
 pub(super) static FILE_ENGINES: &[&str] = &["local", "s3"];
 pub(super) static PULL_POLICIES: &[&str] = &["missing", "always", "never"];
+pub(super) static CPU_KINDS: &[&str] = &["shared", "performance"];
 pub(super) static DATABASE_ROLES: &[&str] = &["url", "least_privilege"];
 pub(super) static TLS_MODES: &[&str] = &["verify", "disable"];
 
@@ -325,6 +329,16 @@ static FLY: Table = Table {
         key("org", Kind::Text(&shape::LABEL), "The organisation that owns the app.").alias(&["organization", "organisation"]),
         key("app", Kind::Text(&shape::LABEL), "The app's name instead of a derived one.").alias(&["app_name"]),
         key("image", Kind::Text(&shape::IMAGE), "The machine's image instead of the official one."),
+        key(
+            "cpu_kind",
+            Kind::Word("manifest.unknown_cpu_kind", "a kind of processor", CPU_KINDS),
+            "The kind of its processors; `shared` when left out.",
+        ),
+        key(
+            "fallback_regions",
+            Kind::Texts(&shape::REGION),
+            "Regions to be made in when the region itself is full, in this order; none when left out.",
+        ),
     ],
 };
 

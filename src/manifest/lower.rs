@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::rules::{Backend, Document};
 use super::tree::{EngineView, Node, Value, View};
+use crate::model::fly::CpuKind;
 use crate::model::{
     BackendName, BackendSpec, BucketNames, Budget, DEFAULT_ENV_FILE, DatabaseRole, Desired, DesiredBackend, Digest,
     DockerSettings, EnvFileTarget, Files, FlySettings, KubernetesSettings, LocalSettings, Moved, Origins, ProjectName,
@@ -177,7 +178,17 @@ fn settings(provider: ProviderKind, view: &View<'_, '_>) -> ProviderSettings {
             };
         }
         ProviderKind::Fly => {
-            settings.fly = FlySettings { org: table.text("org"), app: table.text("app"), image: table.text("image") };
+            let fallback = table.get("fallback_regions").map(|entry| entry.list()).unwrap_or_default();
+            settings.fly = FlySettings {
+                org: table.text("org"),
+                app: table.text("app"),
+                image: table.text("image"),
+                cpu_kind: match table.word("cpu_kind") {
+                    Some("performance") => CpuKind::Performance,
+                    _ => CpuKind::Shared,
+                },
+                fallback_regions: fallback.iter().filter_map(|entry| entry.text().map(str::to_owned)).collect(),
+            };
         }
         ProviderKind::Kubernetes => {
             settings.kubernetes = KubernetesSettings {

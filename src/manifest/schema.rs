@@ -71,6 +71,7 @@ fn kind(kind: Kind) -> Value {
             json!({ "oneOf": [{ "type": "string", "enum": TLS_MODES }, file] })
         }
         Kind::Names => json!({ "type": "array", "items": text(&shape::NAME), "uniqueItems": true }),
+        Kind::Texts(shape) => json!({ "type": "array", "items": text(shape) }),
         Kind::Table(spec) if std::ptr::eq(spec, &raw const DEFAULTS) => json!({ "$ref": "#/$defs/defaults" }),
         Kind::Table(spec) => constrained(spec),
         Kind::Backends(_) => json!({

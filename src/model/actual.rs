@@ -147,17 +147,20 @@ pub struct Observation {
     pub data: Data,
     /// Where it differs from what was last applied.
     pub deviations: Vec<Deviation>,
+    /// What somebody has to do elsewhere before clients reach it, such as setting a record of a domain.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub notes: Vec<String>,
 }
 
 impl Observation {
     /// Nothing differs.
     pub fn as_recorded(state: RunState) -> Self {
-        Self { state, data: Data::Present, deviations: Vec::new() }
+        Self { state, data: Data::Present, deviations: Vec::new(), notes: Vec::new() }
     }
 
     /// The lookup failed: this says nothing about whether the backend is there.
     pub fn unknown() -> Self {
-        Self { state: RunState::Unknown, data: Data::Unknown, deviations: Vec::new() }
+        Self { state: RunState::Unknown, data: Data::Unknown, deviations: Vec::new(), notes: Vec::new() }
     }
 }
 

@@ -191,6 +191,10 @@ fn settings_fields(fields: &mut Fields, spec: &BackendSpec) {
             fields.text("fly.org", settings.fly.org.as_ref());
             fields.text("fly.app", settings.fly.app.as_ref());
             fields.text("fly.image", settings.fly.image.as_ref());
+            let kind = settings.fly.cpu_kind;
+            fields.text("fly.cpu_kind", (kind != super::fly::CpuKind::Shared).then_some(kind));
+            let fallback = &settings.fly.fallback_regions;
+            fields.text("fly.fallback_regions", (!fallback.is_empty()).then(|| fallback.join(", ")));
         }
         Kind::Kubernetes => {
             fields.text("kubernetes.context", settings.kubernetes.context.as_ref());

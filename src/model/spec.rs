@@ -8,6 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::database::DatabaseRole;
+use super::fly::CpuKind;
 use super::name::BackendName;
 use super::provider::ProviderKind;
 use super::release::Release;
@@ -395,6 +396,12 @@ pub struct FlySettings {
     /// The machine's image instead of the official one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub image: Option<String>,
+    /// The kind of its processors.
+    #[serde(skip_serializing_if = "is_default", default)]
+    pub cpu_kind: CpuKind,
+    /// Regions to be made in when the region itself is full, in this order.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub fallback_regions: Vec<String>,
 }
 
 /// `[backends.x.kubernetes]`

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::diff::{self, gravest};
 use super::effect::Effect;
 use super::{Action, Change, Drift, FORMAT, Lint, Plan, Reason, Refusal, Step, StepId, Summary, Task};
-use super::{check, graph, lint, policy};
+use super::{check, cost, graph, lint, policy};
 use crate::model::{
     ActualBackend, Address, BackendName, Data, DatabaseDisposal, Desired, DesiredBackend, Digest, EnvFileActual, FieldPath,
-    Phase, Snapshot,
+    Phase, Snapshot, VolumeDisposal,
 };
 
 /// Everything that planning compares the manifest with.
@@ -29,6 +29,8 @@ pub struct Intent {
     pub scope: Scope,
     /// Whether it takes away what it is about instead of bringing it about.
     pub destroy: bool,
+    /// What becomes of volumes when their backends are taken away.
+    pub volume: VolumeDisposal,
     /// What becomes of databases on servers of the user's own when their backends are taken away.
     pub database: DatabaseDisposal,
     /// Whether this repository takes the project over from the one that it was last applied from.
@@ -113,7 +115,8 @@ impl<'a> Draft<'a> {
             .existing
             .get(&address.backend)
             .is_some_and(|backend| backend.recorded.is_record_only() && backend.admin_key.is_none());
-        let destroys_data = action == Action::Destroy && !record_only;
+        let kept = matches!(task, Task::Remove { volume: VolumeDisposal::Keep, .. });
+        let destroys_data = action == Action::Destroy && !record_only && !kept;
         let id = StepId::new(action, &address);
         self.steps.push(Step {
             id,
@@ -132,6 +135,7 @@ impl<'a> Draft<'a> {
         let address = Address::backend(name);
         self.refusals.extend(policy::provider_available(name, wanted, &self.actual.snapshot.control_plane));
         self.refusals.extend(policy::storage_available(name, wanted));
+        self.refusals.extend(policy::fly(name, wanted));
         self.refusals.extend(policy::usable_secrets(name, wanted));
         self.lints.extend(lint::specification(name, wanted));
         let existing = self.existing.get(name).copied();
@@ -231,9 +235,10 @@ impl<'a> Draft<'a> {
                 (true, _) => Reason::Asked,
                 (false, _) => Reason::Gone,
             };
-            let database = self.intent.database;
+            let (volume, database) = (self.intent.volume, self.intent.database);
+            self.refusals.extend(policy::volume_kept(asked, backend, volume));
             self.lints.extend(lint::database_stays(asked, backend, database));
-            let task = Task::Remove { backend: backend.name.clone(), database };
+            let task = Task::Remove { backend: backend.name.clone(), volume, database };
             self.step(Address::backend(asked), Action::Destroy, reason, diff::destruction(backend, database), task);
         }
     }
@@ -258,6 +263,7 @@ impl<'a> Draft<'a> {
         self.lints.dedup();
         self.drift.sort_by(|a, b| (&a.address, &a.path).cmp(&(&b.address, &b.path)));
         let recorded = self.actual.snapshot.backends.iter().map(|backend| (&backend.name, &backend.recorded)).collect();
+        let steps = graph::connect(self.steps, &recorded);
         let mut plan = Plan {
             format: FORMAT.to_owned(),
             project: self.desired.project.clone(),
@@ -266,7 +272,8 @@ impl<'a> Draft<'a> {
             manifest: self.desired.manifest.clone(),
             digest: Digest::of(b""),
             summary: Summary::default(),
-            steps: graph::connect(self.steps, &recorded),
+            cost: cost::cost(&self.actual.snapshot.backends, &steps),
+            steps,
             drift: self.drift,
             refusals: self.refusals,
             lints: self.lints,

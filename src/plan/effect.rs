@@ -63,6 +63,8 @@ pub(super) fn effect(path: &FieldPath, recorded: &BackendSpec) -> Effect {
             | "files.bucket_prefix"
             | "files.region"
             | "files.endpoint"
+            | "fly.org"
+            | "fly.app"
     );
     if moves_data {
         return Effect::MovesData;
@@ -80,7 +82,9 @@ pub(super) fn effect(path: &FieldPath, recorded: &BackendSpec) -> Effect {
         "storage.url" if recorded.storage.server().is_some_and(|server| server.role == DatabaseRole::LeastPrivilege) => {
             Effect::Record
         }
-        "ttl" | "protected" | "depends_on" | "storage.region" | "name" | "docker.pull" => Effect::Record,
+        "ttl" | "protected" | "depends_on" | "storage.region" | "name" | "docker.pull" | "fly.fallback_regions" => {
+            Effect::Record
+        }
         "docker.dashboard_image" => Effect::InPlace,
         "resources.cpus" | "resources.memory" | "resources.disk" => match recorded.provider {
             // Nothing enforces limits on a plain process, so nothing has to happen to it.

@@ -5,8 +5,8 @@
 use super::diff::changed;
 use super::{Change, Lint};
 use crate::model::{
-    ActualBackend, Address, BackendName, ControlPlane, DatabaseDisposal, Desired, DesiredBackend, Expiry, FieldPath, Files,
-    ProviderKind, Release, ReleaseOrder, SecretState, TextValue,
+    ActualBackend, Address, BackendName, ControlPlane, Cost, DatabaseDisposal, Desired, DesiredBackend, Expiry, FieldPath,
+    Files, ProviderKind, Release, ReleaseOrder, SecretState, TextValue, monthly_cost,
 };
 
 /// The code that says that a secret was not compared.
@@ -90,6 +90,18 @@ pub(super) fn specification(name: &BackendName, wanted: &DesiredBackend) -> Vec<
     if here && spec.region.is_some() {
         say("plan.region_ignored", format!("provider `{}` runs on this machine; `region` is recorded only", spec.provider));
     }
+    if spec.provider == ProviderKind::Fly
+        && let Some(site) = &spec.origins.site
+        && !leads_to_actions(site)
+    {
+        say(
+            "plan.site_origin_unrouted",
+            format!(
+                "Fly leads requests by port and not by host, so HTTP actions answer at `…/http` of the API's origin; `{site}` reaches \
+                 them only through a proxy of yours. Write `{site}/http`, or a port such as `{site}:3211`, to do without one"
+            ),
+        );
+    }
     if let Files::S3(s3) = &spec.files
         && let Some(TextValue::Literal(endpoint)) = &s3.endpoint
         && endpoint.contains("r2.cloudflarestorage.com")
@@ -100,6 +112,12 @@ pub(super) fn specification(name: &BackendName, wanted: &DesiredBackend) -> Vec<
         );
     }
     lints
+}
+
+/// Whether an origin of the HTTP actions says how they are reached on an app that has one port for everything else.
+fn leads_to_actions(site: &str) -> bool {
+    let authority = site.split_once("://").map_or(site, |(_, rest)| rest);
+    site.ends_with("/http") || authority.contains(':')
 }
 
 /// What whole projects say about themselves.
@@ -134,11 +152,10 @@ fn uncounted(desired: &Desired) -> Option<Lint> {
 }
 
 fn unknown_cost(desired: &Desired) -> Vec<Lint> {
-    let priced = |kind: ProviderKind| matches!(kind, ProviderKind::Fly | ProviderKind::Kubernetes);
     let unknown: Vec<String> = desired
         .backends
         .iter()
-        .filter(|(_, backend)| priced(backend.spec.provider))
+        .filter(|(_, backend)| monthly_cost(&backend.spec) == Cost::Unknown)
         .map(|(name, _)| format!("`{name}`"))
         .collect();
     if desired.budget.monthly_usd.is_none() || unknown.is_empty() {
@@ -147,7 +164,10 @@ fn unknown_cost(desired: &Desired) -> Vec<Lint> {
     vec![Lint {
         code: "plan.cost_unknown".to_owned(),
         address: None,
-        message: format!("`budget.monthly_usd` is not checked: the price of {} is not known here", unknown.join(", ")),
+        message: format!(
+            "the price of {} is not known here, so `budget.monthly_usd` counts only the others",
+            unknown.join(", ")
+        ),
     }]
 }
 

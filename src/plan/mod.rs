@@ -4,6 +4,7 @@
 
 mod build;
 mod check;
+mod cost;
 mod diff;
 mod drift;
 mod effect;
@@ -20,10 +21,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     Address, BackendName, BackendSpec, DatabaseDisposal, Deviation, Digest, EnvFileTarget, FieldPath, ProjectName, Revision,
+    VolumeDisposal,
 };
 
 pub use build::{Actual, Intent, Scope, build};
 pub use check::{PlanDefect, check};
+pub use cost::{BackendCost, CostSum, PlanCost, Price};
 pub use drift::{DriftReport, drift};
 pub use effect::Effect;
 pub use lint::SECRET_NOT_COMPARED;
@@ -63,6 +66,9 @@ pub struct Plan {
     pub refusals: Vec<Refusal>,
     /// What is worth a look.
     pub lints: Vec<Lint>,
+    /// What the backends cost at their providers, where those send a bill. It follows from the steps.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cost: Option<PlanCost>,
 }
 
 /// How many steps of each kind a plan has.
@@ -181,6 +187,8 @@ pub enum Task {
     Remove {
         /// The backend.
         backend: BackendName,
+        /// What becomes of its volume.
+        volume: VolumeDisposal,
         /// What becomes of its database on a server of the user's own.
         database: DatabaseDisposal,
     },

@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::diff::changed;
 use super::{Action, Change, Effect, Plan, Refusal, Step, Task};
+use crate::model::fly::{Guest, REGIONS, volume_gb};
 use crate::model::{
     ActualBackend, Address, BackendName, BackendSpec, ByteSize, ControlPlane, Cpus, Desired, DesiredBackend, Excess, Moved,
-    ProviderKind, ReleaseOrder, SecretState, Snapshot, Storage, Usage,
+    ProviderKind, Release, ReleaseOrder, SecretState, Snapshot, Storage, Tls, Usage, Usd, VolumeDisposal, monthly_sum,
 };
 
 fn refusal(code: &str, address: Option<Address>, message: String) -> Refusal {
@@ -22,11 +23,61 @@ pub(super) fn provider_available(name: &BackendName, wanted: &DesiredBackend, co
         return None;
     }
     let available: Vec<String> = control_plane.providers.iter().map(|kind| format!("`{kind}`")).collect();
+    let remedy = match provider {
+        ProviderKind::Fly => {
+            "; it is where `FLY_API_TOKEN` is set for the control plane, to a token that `fly tokens create org` makes"
+        }
+        _ => "",
+    };
     Some(refusal(
         "plan.provider_unavailable",
         Some(Address::backend(name)),
-        format!("provider `{provider}` is not available in this control plane; available here: {}", available.join(", ")),
+        format!(
+            "provider `{provider}` is not available in this control plane; available here: {}{remedy}",
+            available.join(", ")
+        ),
     ))
+}
+
+/// Refuses what Fly does not have: a place that is nowhere, or a size that no machine has.
+pub(super) fn fly(name: &BackendName, wanted: &DesiredBackend) -> Vec<Refusal> {
+    let spec = &wanted.spec;
+    if spec.provider != ProviderKind::Fly {
+        return Vec::new();
+    }
+    let address = || Some(Address::backend(name));
+    let mut refusals = Vec::new();
+    let known = || REGIONS.map(|region| format!("`{region}`")).join(", ");
+    if spec.region.is_none() {
+        let message =
+            format!("a backend on Fly is in one region, and `{name}` names none; add `region = \"…\"`, one of {}", known());
+        refusals.push(refusal("plan.region_missing", address(), message));
+    }
+    for region in spec.region.iter().chain(&spec.settings.fly.fallback_regions) {
+        if !REGIONS.contains(&region.as_str()) {
+            let message = format!("Fly has no region `{region}` that is known here; choose one of {}", known());
+            refusals.push(refusal("plan.unknown_region", address(), message));
+        }
+    }
+    let sizes = [Guest::of(spec).err(), volume_gb(spec).err()];
+    refusals.extend(sizes.into_iter().flatten().map(|error| refusal("plan.unknown_size", address(), error.to_string())));
+    if let (true, Some(Release::Digest(_))) = (spec.dashboard, &spec.release) {
+        let message = "a release by digest names the backend's image alone, so nothing says which dashboard goes with it; name its \
+             commit, or leave `dashboard` out";
+        refusals.push(refusal("plan.dashboard_release_unknown", address(), message.to_owned()));
+    }
+    if let Some(server) = spec.storage.server() {
+        if server.managed {
+            let message =
+                "provider `fly` runs no database server of its own; name one with `storage.url`, or leave `storage` out";
+            refusals.push(refusal("plan.storage_unavailable", address(), message.to_owned()));
+        }
+        if let Tls::Ca(_) = server.tls {
+            let message = "provider `fly` cannot bring a file of certificates along; use a server whose certificate is public";
+            refusals.push(refusal("plan.tls_unavailable", address(), message.to_owned()));
+        }
+    }
+    refusals
 }
 
 /// Refuses a database server that nobody would run.
@@ -158,6 +209,21 @@ pub(super) fn protected(name: &BackendName, existing: &ActualBackend) -> Option<
     })
 }
 
+/// Refuses to keep the volume of a backend whose provider has none that could stay by itself.
+pub(super) fn volume_kept(name: &BackendName, existing: &ActualBackend, volume: VolumeDisposal) -> Option<Refusal> {
+    let provider = existing.recorded.provider;
+    (volume == VolumeDisposal::Keep && provider != ProviderKind::Fly).then(|| {
+        refusal(
+            "plan.volume_not_kept",
+            Some(Address::backend(name)),
+            format!(
+                "provider `{provider}` keeps no data of a backend that is gone; export it with `npx convex export`, and leave \
+                 `--keep-data` out"
+            ),
+        )
+    })
+}
+
 /// Says that the project was last applied from somewhere else.
 pub(super) fn other_repository(desired: &Desired, snapshot: &Snapshot) -> Option<Refusal> {
     let before = snapshot.origin.as_ref().filter(|origin| !desired.origin.is_empty() && **origin != desired.origin)?;
@@ -197,6 +263,18 @@ pub(super) fn budget(desired: &Desired) -> Vec<Refusal> {
     if let Some(limit) = desired.budget.disk.filter(|limit| disk > *limit) {
         over("disk", disk.to_string(), limit.to_string());
     }
+    // What nobody knows the price of is said by a lint; what is known may be too much already.
+    let (known, unknown) = monthly_sum(specs());
+    if let Some(limit) = desired.budget.monthly_usd.map(Usd::from_dollars).filter(|limit| known > *limit) {
+        let more = if unknown > 0 { " at least" } else { "" };
+        refusals.push(refusal(
+            "plan.over_budget_monthly_usd",
+            None,
+            format!(
+                "the backends cost{more} {known} a month together, and `budget.monthly_usd` allows {limit}; ask for less, or raise the budget"
+            ),
+        ));
+    }
     refusals
 }
 
@@ -206,6 +284,7 @@ pub(super) fn quota(steps: &[Step], snapshot: &Snapshot) -> Vec<Refusal> {
     let mut specs: BTreeMap<&BackendName, &BackendSpec> =
         snapshot.backends.iter().map(|backend| (&backend.name, &backend.recorded)).collect();
     let before = Usage::of(specs.values().copied());
+    let (cost_before, _) = monthly_sum(specs.values().copied());
     for step in steps {
         if let Some(Task::Put { renamed_from: Some(old), .. } | Task::Remove { backend: old, .. }) = &step.task {
             specs.remove(old);
@@ -229,7 +308,18 @@ pub(super) fn quota(steps: &[Step], snapshot: &Snapshot) -> Vec<Refusal> {
         let message = format!("{message}; ask for less, or have an operator raise it with `convexinfra quota set`");
         refusal(&format!("plan.over_quota_{what}"), None, message)
     };
-    excesses.into_iter().map(say).collect()
+    let mut refusals: Vec<Refusal> = excesses.into_iter().map(say).collect();
+    let (cost, _) = monthly_sum(specs.values().copied());
+    let ceiling = snapshot.quota.monthly_usd.map(Usd::from_dollars);
+    if let Some(allowed) = ceiling.filter(|allowed| cost > *allowed && cost > cost_before) {
+        let message = format!(
+            "the backends of `{}` would cost {cost} a month together, and its quota allows {allowed}; ask for less, or have an \
+             operator raise it with `convexinfra quota set`",
+            snapshot.project
+        );
+        refusals.push(refusal("plan.over_quota_monthly_usd", None, message));
+    }
+    refusals
 }
 
 /// Refuses every destruction that was not allowed by the backend's name.

@@ -6,7 +6,7 @@ use super::*;
 use crate::model::{
     ActualBackend, BackendId, Budget, ByteSize, ControlPlane, Cpus, Data, Desired, DesiredBackend, Endpoints, EnvFileActual,
     FingerprintKey, Generation, InstanceName, Moved, Observation, Phase, ProviderKind, Release, RunState, SecretRef,
-    SecretSource, SecretState, ServerStorage, Snapshot, Storage, Timestamp,
+    SecretSource, SecretState, ServerStorage, Snapshot, Storage, Timestamp, Usd, VolumeDisposal,
 };
 
 fn name(text: &str) -> BackendName {
@@ -183,9 +183,13 @@ fn disks_only_grow() {
 
 #[test]
 fn a_provider_that_is_not_there_is_named() {
-    let plan = planned(&desired(&[("dev", wanted(spec(ProviderKind::Fly)))]), &actual(vec![]));
+    let mut fly = spec(ProviderKind::Fly);
+    fly.region = Some("iad".into());
+    let plan = planned(&desired(&[("dev", wanted(fly))]), &actual(vec![]));
     assert_eq!(codes(&plan.refusals), ["plan.provider_unavailable"]);
-    assert!(plan.refusals[0].message.starts_with("provider `fly` is not available in this control plane"));
+    let message = &plan.refusals[0].message;
+    assert!(message.starts_with("provider `fly` is not available in this control plane"), "{message}");
+    assert!(message.contains("`FLY_API_TOKEN`"), "{message}");
 }
 
 #[test]
@@ -570,4 +574,128 @@ fn variables_of_others_are_named_and_nothing_is_done_about_them() {
     now.secrets.insert(FieldPath::new("env.OURS_SOON"), known());
     let (steps, said) = look(&now);
     assert!(steps == 1 && said.contains("has `THEIRS`, "), "{said}");
+}
+
+/// A control plane that can carry everything out.
+fn everywhere(backends: Vec<ActualBackend>) -> Actual {
+    let mut all = actual(backends);
+    all.snapshot.control_plane.providers = ProviderKind::ALL.to_vec();
+    all
+}
+
+#[test]
+fn a_plan_says_what_it_costs_before_and_after() {
+    let mut fly = spec(ProviderKind::Fly);
+    fly.region = Some("iad".into());
+    let mut larger = fly.clone();
+    larger.resources.memory = ByteSize::parse("2 GiB").ok();
+    let kubernetes = spec(ProviderKind::Kubernetes);
+    let plan = planned(
+        &desired(&[
+            ("a", wanted(larger)),
+            ("b", wanted(fly.clone())),
+            ("c", wanted(kubernetes)),
+            ("d", wanted(spec(ProviderKind::Local))),
+        ]),
+        &everywhere(vec![existing("a", fly.clone()), existing("gone", fly.clone())]),
+    );
+    let cost = plan.cost.as_ref().unwrap();
+    let usd = |dollars: f64| Some(Price { usd: Some(Usd::from_dollars(dollars)) });
+    let shown: Vec<_> = cost.backends.iter().map(|cost| (cost.backend.as_str(), cost.before, cost.after)).collect();
+    assert_eq!(
+        shown,
+        [
+            ("a", usd(8.53), usd(13.53)),
+            ("b", None, usd(8.53)),
+            ("c", None, Some(Price { usd: None })),
+            ("gone", usd(8.53), None)
+        ]
+    );
+    assert_eq!((cost.before.usd, cost.before.unknown.len()), (Usd::from_dollars(17.06), 0));
+    assert_eq!((cost.after.usd, cost.after.unknown.as_slice()), (Usd::from_dollars(22.06), [name("c")].as_slice()));
+    assert_eq!(cost.prices[0].as_of, "2026-08-05");
+    let here = planned(&desired(&[("d", wanted(spec(ProviderKind::Local)))]), &everywhere(vec![]));
+    assert_eq!(here.cost, None);
+}
+
+#[test]
+fn a_budget_in_dollars_counts_what_is_known_and_names_what_is_not() {
+    let mut fly = spec(ProviderKind::Fly);
+    fly.region = Some("iad".into());
+    let mut two = desired(&[("a", wanted(fly.clone())), ("b", wanted(fly)), ("c", wanted(spec(ProviderKind::Kubernetes)))]);
+    two.budget.monthly_usd = Some(17.06);
+    let plan = planned(&two, &everywhere(vec![]));
+    assert_eq!(codes(&plan.refusals), Vec::<&str>::new());
+    let lint = plan.lints.iter().find(|lint| lint.code == "plan.cost_unknown").unwrap();
+    assert!(lint.message.contains("`c`") && !lint.message.contains("`a`"), "{}", lint.message);
+    two.budget.monthly_usd = Some(17.05);
+    let plan = planned(&two, &everywhere(vec![]));
+    assert_eq!(codes(&plan.refusals), ["plan.over_budget_monthly_usd"]);
+    assert!(plan.refusals[0].message.contains("at least $17.06"), "{}", plan.refusals[0].message);
+}
+
+#[test]
+fn a_quota_in_dollars_is_looked_at_while_planning() {
+    let mut fly = spec(ProviderKind::Fly);
+    fly.region = Some("iad".into());
+    let two = desired(&[("a", wanted(fly.clone())), ("b", wanted(fly.clone()))]);
+    let refused = |limit: f64, there: &[&str]| {
+        let mut actual = everywhere(there.iter().map(|name| existing(name, fly.clone())).collect());
+        actual.snapshot.quota.monthly_usd = Some(limit);
+        planned(&two, &actual).refusals
+    };
+    assert_eq!(codes(&refused(17.06, &["a"])), Vec::<&str>::new());
+    let refusals = refused(17.05, &["a"]);
+    assert_eq!(codes(&refusals), ["plan.over_quota_monthly_usd"]);
+    assert!(refusals[0].message.contains("would cost $17.06 a month together"), "{}", refusals[0].message);
+    // A quota that was lowered keeps nobody from less.
+    assert_eq!(codes(&refused(1.0, &["a", "b"])), Vec::<&str>::new());
+}
+
+#[test]
+fn fly_is_asked_only_for_what_it_has() {
+    let mut fly = spec(ProviderKind::Fly);
+    let refused = |spec: &BackendSpec| {
+        let plan = planned(&desired(&[("a", wanted(spec.clone()))]), &everywhere(vec![]));
+        plan.refusals.iter().map(|refusal| refusal.code.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(refused(&fly), ["plan.region_missing"]);
+    fly.region = Some("iad".into());
+    assert_eq!(refused(&fly), Vec::<String>::new());
+    fly.settings.fly.fallback_regions = vec!["atlantis".into()];
+    assert_eq!(refused(&fly), ["plan.unknown_region"]);
+    fly.settings.fly.fallback_regions.clear();
+    fly.resources.memory = ByteSize::parse("100 GiB").ok();
+    assert_eq!(refused(&fly), ["plan.unknown_size"]);
+    fly.resources.memory = None;
+    fly.dashboard = true;
+    fly.release = Release::parse(&format!("sha256:{}", "a".repeat(64))).ok();
+    assert_eq!(refused(&fly), ["plan.dashboard_release_unknown"]);
+}
+
+#[test]
+fn another_organisation_or_app_would_move_the_data() {
+    let mut fly = spec(ProviderKind::Fly);
+    fly.region = Some("iad".into());
+    for change in [
+        |spec: &mut BackendSpec| spec.settings.fly.org = Some("other".into()),
+        |spec: &mut BackendSpec| spec.settings.fly.app = Some("other".into()),
+        |spec: &mut BackendSpec| spec.region = Some("fra".into()),
+    ] {
+        let mut other = fly.clone();
+        change(&mut other);
+        let plan = planned(&desired(&[("a", wanted(other))]), &everywhere(vec![existing("a", fly.clone())]));
+        assert_eq!(codes(&plan.refusals), ["plan.moves_data"]);
+    }
+}
+
+#[test]
+fn only_fly_keeps_a_volume_without_its_backend() {
+    let keep = Intent { destroy: true, volume: VolumeDisposal::Keep, ..Intent::default() };
+    let plan = build(&desired(&[]), &everywhere(vec![existing("a", spec(ProviderKind::Docker))]), &keep);
+    assert_eq!(codes(&plan.refusals), ["plan.volume_not_kept"]);
+    let plan = build(&desired(&[]), &everywhere(vec![existing("a", spec(ProviderKind::Fly))]), &keep);
+    assert_eq!(codes(&plan.refusals), Vec::<&str>::new());
+    assert!(!plan.steps[0].destroys_data);
+    assert_eq!(destruction_refusals(&plan, &[]).len(), 1, "it goes all the same");
 }

@@ -6,6 +6,7 @@
 
 mod command_line;
 pub mod docker;
+pub mod fly;
 pub mod local;
 pub mod process;
 pub mod simulated;
@@ -29,6 +30,16 @@ pub trait Provider: Send + Sync {
 
     /// Takes the backend away with its data. Succeeds when there is nothing left to take away.
     fn remove<'a>(&'a self, placement: &'a Placement) -> BoxFuture<'a, Result<(), ProviderError>>;
+
+    /// Takes the backend away and leaves its data, so that somebody can take it up again.
+    fn remove_keeping_data<'a>(&'a self, placement: &'a Placement, _: Notice<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
+        let message = format!(
+            "provider `{}` has no place for data without its backend: export `{}` with `npx convex export` and destroy it then",
+            self.kind(),
+            placement.name
+        );
+        Box::pin(async move { Err(ProviderError::Unsupported(message)) })
+    }
 
     /// Reads from the backend's log.
     fn logs<'a>(&'a self, placement: &'a Placement, from: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>>;
@@ -161,6 +172,9 @@ pub enum ProviderError {
         /// The last lines of its log.
         log: Vec<String>,
     },
+    /// Fly did not do what was asked.
+    #[error(transparent)]
+    Fly(#[from] fly::FlyError),
     /// Something outside this machine did not answer as it should.
     #[error("{0}")]
     Unreachable(String),
@@ -179,6 +193,7 @@ impl ProviderError {
             Self::Unsupported(_) => "provider.unsupported",
             Self::File { .. } => "provider.file",
             Self::Process { .. } => "provider.process",
+            Self::Fly(error) => error.code(),
             Self::Image { .. } => "provider.image",
             Self::EngineUnreachable { .. } | Self::Unreachable(_) => "provider.unreachable",
             Self::Engine { .. } => "provider.engine",

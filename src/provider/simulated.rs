@@ -51,7 +51,12 @@ impl Provider for Simulated {
     fn observe<'a>(&'a self, placement: &'a Placement) -> BoxFuture<'a, Result<Observation, ProviderError>> {
         Box::pin(async move {
             if placement.spec.is_record_only() {
-                return Ok(Observation { state: RunState::Recorded, data: Data::None, deviations: Vec::new() });
+                return Ok(Observation {
+                    state: RunState::Recorded,
+                    data: Data::None,
+                    deviations: Vec::new(),
+                    notes: Vec::new(),
+                });
             }
             let data = data_paths(placement, &self.keeper.place(&placement.id)?);
             self.keeper.observe(placement, self.launch(placement).ok().as_ref(), &data).await

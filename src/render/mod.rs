@@ -3,6 +3,7 @@
 //! Must not do: write anywhere, decide anything, or know which stream it is for. It gets data and a [`Style`] and
 //! returns text.
 
+mod cost;
 mod drift;
 mod error;
 mod graph;

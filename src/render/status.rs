@@ -132,6 +132,9 @@ pub struct StatusEntry {
     /// The names of Convex environment variables that it has and that nobody asked for; looked for only where some were
     /// asked for.
     pub other_variables: Vec<String>,
+    /// What somebody has to do elsewhere before clients reach it.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub notes: Vec<String>,
 }
 
 impl StatusEntry {
@@ -150,6 +153,7 @@ impl StatusEntry {
             expires_at: backend.expires_at.as_ref().map(Timestamp::to_string),
             drift: backend.observation.deviations.clone(),
             other_variables: backend.other_variables.iter().cloned().collect(),
+            notes: backend.observation.notes.clone(),
         }
     }
 
@@ -163,6 +167,7 @@ impl StatusEntry {
             (Phase::Ready, RunState::Recorded) => "recorded",
             (Phase::Ready, RunState::Running) if self.drift.is_empty() => "running",
             (Phase::Ready, RunState::Running) => "running, drifted",
+            (Phase::Ready, RunState::Unready) if !self.notes.is_empty() => "waiting for its host",
             (Phase::Ready, RunState::Unready) => "not answering",
             (Phase::Ready, RunState::Stopped) => "stopped",
             (Phase::Ready, RunState::Absent) => "absent",
@@ -193,6 +198,9 @@ pub fn status_table(document: &StatusDocument, style: Style) -> String {
             entry.name,
             entry.other_variables.join(", ")
         ));
+    }
+    for note in document.backends.iter().flat_map(|entry| &entry.notes) {
+        text.push_str(&format!("{note}\n"));
     }
     if let Some(holder) = &document.lease {
         text.push_str(&format!(

@@ -156,10 +156,15 @@ pub(crate) fn golden(name: &str) -> Option<Value> {
 
 /// A recording as text, or nothing where recordings are not at hand.
 pub(crate) fn golden_text(name: &str) -> Option<String> {
+    shared_text(&format!("golden/{name}"))
+}
+
+/// A file of what is shared beside the repository, or nothing where that is not at hand.
+pub(crate) fn shared_text(name: &str) -> Option<String> {
     let folder = std::env::var_os("CONVEXINFRA_SHARED")
         .map(PathBuf::from)
         .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"));
-    match std::fs::read_to_string(folder.join("golden").join(name)) {
+    match std::fs::read_to_string(folder.join(name)) {
         Ok(text) => Some(text),
         Err(error) => {
             let wanted = std::env::var("CONVEXINFRA_REQUIRE_SHARED").is_ok_and(|value| value == "1");

@@ -21,7 +21,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
     let Some(url) = backend.and_then(|backend| backend.dashboard_url.clone()) else {
         let provider = backend.map(|backend| backend.recorded.provider);
         let help = match provider {
-            Some(ProviderKind::Docker) => format!(
+            Some(ProviderKind::Docker | ProviderKind::Fly) => format!(
                 "write `dashboard = true` into `[backends.{name}]` and apply, or look at it with any other dashboard and what this \
                  prints\n    convexinfra env {name}"
             ),

@@ -50,7 +50,8 @@ pub(super) async fn deprovision(context: &Context, args: &DeprovisionArgs) -> Re
     let intent = Intent {
         scope: Scope::Only(BTreeSet::from([args.name.clone()])),
         destroy: true,
-        database: super::destroy::disposal(args.with_database),
+        volume: super::destroy::volume_disposal(args.keep_data),
+        database: super::destroy::database_disposal(args.with_database),
         take_over: false,
     };
     apply_one(context, &loaded, &intent, args.allow_destroy.clone(), &|| Ok(())).await?;

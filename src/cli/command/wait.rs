@@ -13,10 +13,12 @@ use crate::cli::bars::Bars;
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::control::ControlPlane;
-use crate::model::{Address, BackendName, Desired, Exit, Finding, OperationRecord, Phase, RunState, Snapshot};
+use crate::model::{Address, BackendName, Desired, Exit, Finding, OperationRecord, Phase, ProviderKind, RunState, Snapshot};
 
 /// How often to look.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How often to look where every look is counted.
+const PAUSE_ELSEWHERE: Duration = Duration::from_secs(3);
 
 /// Waits until a backend answers.
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
@@ -65,7 +67,9 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
         if Instant::now() >= deadline {
             break;
         }
-        tokio::time::sleep(PAUSE.min(deadline.saturating_duration_since(Instant::now()))).await;
+        let elsewhere = backend.is_some_and(|backend| backend.recorded.provider == ProviderKind::Fly);
+        let pause = if elsewhere { PAUSE_ELSEWHERE } else { PAUSE };
+        tokio::time::sleep(pause.min(deadline.saturating_duration_since(Instant::now()))).await;
     }
     bars.close();
     Err(timed_out(meant_name.as_ref(), last, args))

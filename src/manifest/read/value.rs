@@ -50,12 +50,13 @@ impl<'t> Reader<'t, '_> {
                     None => Value::Broken,
                 }
             }
-            (Kind::Names, DeValue::Array(array)) => {
+            (Kind::Names | Kind::Texts(_), DeValue::Array(array)) => {
                 let mut list = Vec::with_capacity(array.len());
                 for element in array.iter() {
                     let span = element.span();
-                    let read = match element.get_ref() {
-                        DeValue::String(text) => Value::Text(text),
+                    let read = match (kind, element.get_ref()) {
+                        (Kind::Texts(shape), _) => self.value(Kind::Text(shape), element, path),
+                        (_, DeValue::String(text)) => Value::Text(text),
                         _ => self.wrong_type(Kind::Text(&shape::NAME), element, path),
                     };
                     list.push(Entry { key: span.clone(), span, value: read });

@@ -32,13 +32,13 @@ impl Docker {
         let Some(current) = seen.current(&setting.names) else {
             if seen.adopted.is_some() {
                 let state = self.answers(placement, &setting, &mut deviations).await;
-                return Ok(Observation { state, data, deviations });
+                return Ok(Observation { state, data, deviations, notes: Vec::new() });
             }
             if placement.has_been_ready || seen.previous(&setting.names).is_some() {
                 deviations.push(deviation("container", "running", "absent"));
             }
             let state = if seen.previous(&setting.names).is_some() { RunState::Stopped } else { RunState::Absent };
-            return Ok(Observation { state, data, deviations });
+            return Ok(Observation { state, data, deviations, notes: Vec::new() });
         };
         if seen.previous(&setting.names).is_some() {
             deviations.push(deviation("container", "one", "two: a replacement was not brought to its end"));
@@ -62,7 +62,7 @@ impl Docker {
         if state == RunState::Running {
             state = self.answers(placement, &setting, &mut deviations).await;
         }
-        Ok(Observation { state, data, deviations })
+        Ok(Observation { state, data, deviations, notes: Vec::new() })
     }
 
     /// The image that was noted; else the one that the container has, when it is the one that is asked for.

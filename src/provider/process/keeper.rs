@@ -76,11 +76,11 @@ impl Keeper {
         let mut deviations = Vec::new();
         let record = match look(&place).await? {
             Sighting::Idle if !place.exists()? => {
-                return Ok(Observation { state: RunState::Absent, data, deviations });
+                return Ok(Observation { state: RunState::Absent, data, deviations, notes: Vec::new() });
             }
             Sighting::Idle => {
                 deviations.push(deviation("process", "running", "stopped"));
-                return Ok(Observation { state: RunState::Stopped, data, deviations });
+                return Ok(Observation { state: RunState::Stopped, data, deviations, notes: Vec::new() });
             }
             Sighting::Running(_, record) => Some(record),
             Sighting::Unrecorded(_) => None,
@@ -89,7 +89,7 @@ impl Keeper {
             compare(record.as_ref(), launch, &mut deviations);
         }
         let state = self.answers(placement, &mut deviations).await;
-        Ok(Observation { state, data, deviations })
+        Ok(Observation { state, data, deviations, notes: Vec::new() })
     }
 
     async fn answers(&self, placement: &Placement, deviations: &mut Vec<Deviation>) -> RunState {

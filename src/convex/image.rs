@@ -1,0 +1,62 @@
+//! From a placement to the environment of the official image, whose script turns variables into flags.
+//!
+//! To that script any value of a switch means yes, an empty one included, so a switch stands here only where it is on.
+//!
+//! Must not do: start anything, read the environment, or look at the disk.
+
+use std::collections::BTreeMap;
+
+use super::launch::{Argument, INSTANCE_SECRET_VARIABLE, Launch, LaunchError, database_url, origin, s3_files, tuning};
+use crate::model::{Files, Placement, Release, Storage, Tls};
+
+/// Where the image keeps its data.
+pub const DATA: &str = "/convex/data";
+/// The port of the API inside the image, which cannot be changed.
+pub const API_PORT: u16 = 3210;
+/// The port of the HTTP actions inside the image.
+pub const SITE_PORT: u16 = 3211;
+/// The port of the dashboard inside its image.
+pub const DASHBOARD_PORT: u16 = 6791;
+
+/// The variables for a placement in the official image. `release` is the build that the image is, where that is known.
+///
+/// # Errors
+/// [`LaunchError`] says what the backend would refuse, or what is missing.
+pub fn image_environment(placement: &Placement, release: Option<&Release>) -> Result<BTreeMap<String, Argument>, LaunchError> {
+    let spec = &placement.spec;
+    let mut launch = Launch { arguments: Vec::new(), environment: BTreeMap::new() };
+    launch.variable("INSTANCE_NAME", placement.instance_name.as_str());
+    launch.environment.insert(INSTANCE_SECRET_VARIABLE.to_owned(), Argument::Secret(placement.instance_secret.clone()));
+    launch.variable("CONVEX_CLOUD_ORIGIN", origin(&placement.endpoints.url)?);
+    launch.variable("CONVEX_SITE_ORIGIN", origin(&placement.endpoints.site_url)?);
+    launch.variable("TMPDIR", format!("{DATA}/tmp"));
+    launch.variable("DISABLE_METRICS_ENDPOINT", "true");
+    if spec.tuning.beacon == Some(false) {
+        launch.variable("DISABLE_BEACON", "true");
+    }
+    if spec.tuning.redact_logs == Some(true) {
+        launch.variable("REDACT_LOGS_TO_CLIENT", "true");
+    }
+    if let Some(release) = release.filter(|release| release.is_pinned()) {
+        launch.variable("CONVEX_RELEASE_VERSION_DEV", release.to_string());
+    }
+    tuning(&mut launch, &spec.tuning);
+    if let Files::S3(s3) = &spec.files {
+        s3_files(&mut launch, placement, s3)?;
+    }
+    database(&mut launch, placement)?;
+    Ok(launch.environment)
+}
+
+fn database(launch: &mut Launch, placement: &Placement) -> Result<(), LaunchError> {
+    let variable = match &placement.spec.storage {
+        Storage::Sqlite => return Ok(()),
+        Storage::Postgres(_) => "POSTGRES_URL",
+        Storage::Mysql(_) => "MYSQL_URL",
+    };
+    launch.environment.insert(variable.to_owned(), Argument::Secret(database_url(placement)?));
+    if let Some(Tls::Disable) = placement.spec.storage.server().map(|server| &server.tls) {
+        launch.variable("DO_NOT_REQUIRE_SSL", "1");
+    }
+    Ok(())
+}

@@ -1,0 +1,257 @@
+//! What backends cost a month at their provider, from price tables that are data with a date.
+//!
+//! Must not do: take a price that is not known for zero, or ask anybody for one.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::iter::Sum;
+use std::sync::LazyLock;
+
+use serde::{Deserialize, Serialize};
+
+use super::fly::{DASHBOARD_GUEST, Guest, volume_gb};
+use super::provider::ProviderKind;
+use super::spec::{BackendSpec, Files};
+
+/// An amount of US dollars, kept in millionths.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Usd(i64);
+
+impl Usd {
+    /// From a number of dollars; what is finer than a millionth is rounded.
+    pub fn from_dollars(dollars: f64) -> Self {
+        // Beyond the largest amount this is the largest amount.
+        #[allow(clippy::cast_possible_truncation)]
+        Self((dollars * 1e6).round() as i64)
+    }
+
+    /// The amount in dollars, to the cent.
+    pub fn dollars(self) -> f64 {
+        // No amount of money is large enough to lose a cent here.
+        #[allow(clippy::cast_precision_loss)]
+        let cents = self.cents() as f64;
+        cents / 100.0
+    }
+
+    fn cents(self) -> i64 {
+        (self.0.saturating_add(5_000)).div_euclid(10_000)
+    }
+
+    /// The difference, at least the smallest amount.
+    #[must_use]
+    pub fn saturating_sub(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+
+    /// The sum, at most the largest amount.
+    #[must_use]
+    pub fn saturating_add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+}
+
+impl fmt::Display for Usd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cents = self.cents();
+        f.pad(&format!("${}.{:02}", cents.div_euclid(100), cents.rem_euclid(100)))
+    }
+}
+
+impl Sum for Usd {
+    fn sum<I: Iterator<Item = Self>>(amounts: I) -> Self {
+        amounts.fold(Self::default(), Self::saturating_add)
+    }
+}
+
+impl Serialize for Usd {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.dollars())
+    }
+}
+
+impl<'de> Deserialize<'de> for Usd {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        f64::deserialize(deserializer).map(Self::from_dollars)
+    }
+}
+
+impl schemars::JsonSchema for Usd {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Usd".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "number", "description": "US dollars, to the cent." })
+    }
+}
+
+/// What a backend costs a month.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cost {
+    /// It runs on a machine of the user's own, which nobody sends a bill for.
+    Unmetered,
+    /// So much at its provider.
+    Known(Usd),
+    /// Its provider sends a bill, and no table here says how much.
+    Unknown,
+}
+
+impl Cost {
+    /// The amount, where there is one that is known.
+    pub fn known(self) -> Option<Usd> {
+        match self {
+            Self::Known(usd) => Some(usd),
+            Self::Unmetered | Self::Unknown => None,
+        }
+    }
+}
+
+/// Where prices come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct PriceSource {
+    /// Whose prices.
+    pub provider: ProviderKind,
+    /// The day of which they are.
+    pub as_of: String,
+    /// Where they were read.
+    pub source: String,
+}
+
+/// Fly's prices, in dollars for 30 days.
+#[derive(Debug, Deserialize)]
+struct FlyPrices {
+    #[serde(flatten)]
+    origin: PriceSource,
+    cpu: BTreeMap<String, f64>,
+    memory_gb: f64,
+    volume_gb: f64,
+    region_factor: BTreeMap<String, f64>,
+}
+
+/// The table as it stands in the repository; a test sees to it that it can be read.
+static FLY: LazyLock<Option<FlyPrices>> = LazyLock::new(|| serde_json::from_str(include_str!("prices_fly.json")).ok());
+
+impl FlyPrices {
+    fn machine(&self, guest: Guest, region: &str) -> Option<f64> {
+        let cpu = self.cpu.get(guest.cpu_kind.as_str())?;
+        let gb = f64::from(guest.memory_mb) / 1024.0;
+        Some((cpu * f64::from(guest.cpus) + self.memory_gb * gb) * self.region_factor.get(region)?)
+    }
+
+    fn backend(&self, spec: &BackendSpec) -> Option<Usd> {
+        let region = spec.region.as_deref()?;
+        let mut dollars = self.machine(Guest::of(spec).ok()?, region)?;
+        dollars += f64::from(volume_gb(spec).ok()?) * self.volume_gb;
+        if spec.dashboard {
+            dollars += self.machine(DASHBOARD_GUEST, region)?;
+        }
+        Some(Usd::from_dollars(dollars))
+    }
+}
+
+/// What a backend costs a month at its provider: machine, volume and dashboard. Traffic, and a database or buckets
+/// elsewhere, are not in it.
+pub fn monthly_cost(spec: &BackendSpec) -> Cost {
+    match spec.provider {
+        ProviderKind::Simulated | ProviderKind::Local | ProviderKind::Docker => Cost::Unmetered,
+        ProviderKind::Fly => FLY.as_ref().and_then(|prices| prices.backend(spec)).map_or(Cost::Unknown, Cost::Known),
+        ProviderKind::Kubernetes => Cost::Unknown,
+    }
+}
+
+/// What a backend is billed for elsewhere, in words.
+pub fn billed_elsewhere(spec: &BackendSpec) -> Vec<&'static str> {
+    let mut parts = vec!["traffic"];
+    if spec.storage.server().is_some() {
+        parts.push("its database");
+    }
+    if matches!(spec.files, Files::S3(_)) {
+        parts.push("its buckets");
+    }
+    parts
+}
+
+/// Where the prices of a provider come from, where there are any.
+pub fn price_source(provider: ProviderKind) -> Option<&'static PriceSource> {
+    match provider {
+        ProviderKind::Fly => FLY.as_ref().map(|prices| &prices.origin),
+        ProviderKind::Simulated | ProviderKind::Local | ProviderKind::Docker | ProviderKind::Kubernetes => None,
+    }
+}
+
+/// The sum of what is known, and how many backends it leaves out because their price is not known.
+pub fn monthly_sum<'a>(specs: impl Iterator<Item = &'a BackendSpec>) -> (Usd, u32) {
+    specs.fold((Usd::default(), 0), |(sum, unknown), spec| match monthly_cost(spec) {
+        Cost::Unmetered => (sum, unknown),
+        Cost::Known(usd) => (sum.saturating_add(usd), unknown),
+        Cost::Unknown => (sum, unknown + 1),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::fly::{CpuKind, REGIONS};
+    use crate::model::{ByteSize, Cpus};
+
+    fn fly(region: &str, cpus: f64, memory: &str, disk: &str) -> BackendSpec {
+        let mut spec = BackendSpec::new(ProviderKind::Fly);
+        spec.region = Some(region.to_owned());
+        spec.resources.cpus = Cpus::from_cores(cpus);
+        spec.resources.memory = ByteSize::parse(memory).ok();
+        spec.resources.disk = ByteSize::parse(disk).ok();
+        spec
+    }
+
+    fn shown(spec: &BackendSpec) -> String {
+        monthly_cost(spec).known().map_or_else(|| "unknown".to_owned(), |usd| usd.to_string())
+    }
+
+    /// Fly's documentation of 2025-10-23 gives three shared-1x with 1 GB in sjc as $20.37 and one with 256 MB there as
+    /// $2.32; on 2026-06-07 somebody paid $2.02 for the latter in ams. A volume of 1 GB is 15 cents.
+    #[test]
+    fn the_table_gives_the_prices_that_others_were_told() {
+        assert_eq!(shown(&fly("sjc", 1.0, "256 MiB", "1 GiB")), "$2.47");
+        assert_eq!(shown(&fly("ams", 1.0, "256 MiB", "1 GiB")), "$2.17");
+        let three = (0..3).map(|_| fly("sjc", 1.0, "1 GiB", "1 GiB")).collect::<Vec<_>>();
+        let (sum, unknown) = monthly_sum(three.iter());
+        assert_eq!((sum.to_string(), unknown), ("$20.82".to_owned(), 0));
+        assert_eq!(shown(&fly("iad", 4.0, "1 GiB", "1 GiB")), "$7.93");
+    }
+
+    #[test]
+    fn a_dashboard_costs_as_well() {
+        let mut spec = fly("iad", 4.0, "1 GiB", "1 GiB");
+        spec.dashboard = true;
+        assert_eq!(shown(&spec), "$13.63");
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_zero() {
+        assert_eq!(monthly_cost(&fly("xyz", 4.0, "1 GiB", "1 GiB")), Cost::Unknown);
+        assert_eq!(monthly_cost(&fly("iad", 3.0, "1 GiB", "1 GiB")), Cost::Unknown);
+        let mut nowhere = fly("iad", 4.0, "1 GiB", "1 GiB");
+        nowhere.region = None;
+        assert_eq!(monthly_cost(&nowhere), Cost::Unknown);
+        assert_eq!(monthly_cost(&BackendSpec::new(ProviderKind::Kubernetes)), Cost::Unknown);
+        assert_eq!(monthly_cost(&BackendSpec::new(ProviderKind::Local)), Cost::Unmetered);
+    }
+
+    #[test]
+    fn the_table_knows_every_region_and_its_own_date() {
+        for region in REGIONS {
+            assert_ne!(monthly_cost(&fly(region, 1.0, "1 GiB", "1 GiB")), Cost::Unknown, "{region}");
+        }
+        let table = FLY.as_ref().unwrap();
+        assert!([CpuKind::Shared, CpuKind::Performance].into_iter().all(|kind| table.cpu.contains_key(kind.as_str())));
+        let source = price_source(ProviderKind::Fly).unwrap();
+        assert!(source.as_of.parse::<jiff::civil::Date>().is_ok());
+    }
+
+    #[test]
+    fn amounts_are_shown_to_the_cent() {
+        assert_eq!(Usd::from_dollars(7.925).to_string(), "$7.93");
+        assert_eq!(Usd::from_dollars(1234.5).to_string(), "$1234.50");
+        assert_eq!(serde_json::to_string(&Usd::from_dollars(7.929_999)).unwrap(), "7.93");
+    }
+}

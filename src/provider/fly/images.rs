@@ -1,0 +1,192 @@
+//! Which image is meant, pinned by its digest: a tag may come to mean something else, a digest may not.
+//!
+//! Must not do: ask again what a digest was noted for, or hand a token of Fly's to a registry.
+
+use super::client::{Client, read};
+use super::error::FlyError;
+use super::port::{Call, Method, Service};
+use crate::convex::release::{COMMIT_ACCEPT, commit_url, image_reference, parse_commit};
+use crate::model::{Placement, References, Release, Secret};
+
+/// The registry that is asked.
+const REGISTRY: &str = "ghcr.io/";
+/// What kinds of manifest a tag may point to.
+const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
+
+/// The notes under which an image is kept: what it was asked for as, and what that came to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Notes {
+    pub(super) asked: &'static str,
+    pub(super) pinned: &'static str,
+}
+
+/// The backend's image.
+pub(super) const BACKEND_NOTES: Notes = Notes { asked: "image_asked", pinned: "image" };
+/// The dashboard's image.
+pub(super) const DASHBOARD_NOTES: Notes = Notes { asked: "dashboard_image_asked", pinned: "dashboard_image" };
+/// The full commit of a `precompiled-…` release.
+const COMMIT: &str = "commit";
+const COMMIT_OF: &str = "commit_of";
+
+/// An image: as it was asked for, and with its digest where that is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Image {
+    pub(super) asked: String,
+    pub(super) pinned: Option<String>,
+}
+
+impl Image {
+    /// What Fly is told.
+    pub(super) fn reference(&self) -> &str {
+        self.pinned.as_deref().unwrap_or(&self.asked)
+    }
+
+    /// The digest, where it is known.
+    pub(super) fn digest(&self) -> Option<&str> {
+        digest_of(self.reference())
+    }
+
+    /// The same, pinned to the digest that somebody else found.
+    pub(super) fn pinned_to(mut self, digest: Option<&str>) -> Self {
+        if let (None, Some(digest)) = (&self.pinned, digest) {
+            self.pinned = Some(format!("{}@{digest}", repository_of(&self.asked)));
+        }
+        self
+    }
+
+    pub(super) fn note(&self, notes: Notes, references: &mut References) {
+        references.insert(notes.asked.to_owned(), self.asked.clone());
+        if let Some(pinned) = &self.pinned {
+            references.insert(notes.pinned.to_owned(), pinned.clone());
+        }
+    }
+}
+
+fn digest_of(reference: &str) -> Option<&str> {
+    reference.rsplit_once('@').map(|(_, digest)| digest)
+}
+
+/// A reference without tag and digest.
+fn repository_of(reference: &str) -> &str {
+    let name = reference.split('@').next().unwrap_or(reference);
+    match name.rfind(':') {
+        Some(at) if !name[at..].contains('/') => &name[..at],
+        _ => name,
+    }
+}
+
+/// What was noted, as far as nobody has to be asked: for looking.
+pub(super) fn noted(placement: &Placement, notes: Notes) -> Option<Image> {
+    let asked = placement.references.get(notes.asked)?.clone();
+    Some(Image { asked, pinned: placement.references.get(notes.pinned).cloned() })
+}
+
+/// The image for a placement; `own` is what the manifest names instead of the official one.
+///
+/// # Errors
+/// [`FlyError::Image`] when nobody can say which image the release is.
+pub(super) async fn image(
+    client: &Client,
+    placement: &Placement,
+    official: &str,
+    own: Option<&String>,
+    notes: Notes,
+    references: &mut References,
+) -> Result<Image, FlyError> {
+    let release = placement.spec.release.clone().unwrap_or(Release::Latest);
+    let asked = match own {
+        Some(own) => own.clone(),
+        None => {
+            let release = full(client, placement, release, references).await?;
+            image_reference(official, &release).unwrap_or_else(|| official.to_owned())
+        }
+    };
+    if digest_of(&asked).is_some() {
+        return Ok(Image { pinned: Some(asked.clone()), asked });
+    }
+    if let Some(known) = noted(placement, notes).filter(|known| known.asked == asked && known.pinned.is_some()) {
+        return Ok(known);
+    }
+    // Where the registry does not say, Fly pulls it by its name and says which digest that was.
+    let pinned = resolve(client, &asked).await.map(|digest| format!("{}@{digest}", repository_of(&asked)));
+    Ok(Image { asked, pinned })
+}
+
+/// The release with all the digits of its commit.
+async fn full(
+    client: &Client,
+    placement: &Placement,
+    release: Release,
+    references: &mut References,
+) -> Result<Release, FlyError> {
+    if commit_url(&release).is_none() {
+        return Ok(release);
+    }
+    let name = release.to_string();
+    let noted = placement.references.get(COMMIT).filter(|_| placement.references.get(COMMIT_OF) == Some(&name));
+    let full = match noted.and_then(|commit| Release::parse(commit).ok()) {
+        Some(full) => full,
+        None => {
+            let Release::Precompiled { short, .. } = &release else { return Ok(release) };
+            let call =
+                Call::new(Service::Commits, Method::Get, format!("/{short}")).with_header("accept", Secret::new(COMMIT_ACCEPT));
+            let unknown = |why: String| FlyError::Image { release: name.clone(), why };
+            let reply =
+                client.ask(call).await.map_err(|_| unknown("GitHub does not say which commit it was made from".to_owned()))?;
+            parse_commit(&release, &reply.body).map_err(|error| unknown(error.to_string()))?
+        }
+    };
+    references.insert(COMMIT_OF.to_owned(), name);
+    references.insert(COMMIT.to_owned(), full.to_string());
+    Ok(full)
+}
+
+/// The digest that a tag of the official registry means now; none where it does not answer, or is another registry.
+async fn resolve(client: &Client, reference: &str) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Pass {
+        token: String,
+    }
+    let repository = repository_of(reference);
+    let path = repository.strip_prefix(REGISTRY)?;
+    let tag = reference.strip_prefix(repository)?.trim_start_matches(':');
+    let tag = if tag.is_empty() { "latest" } else { tag };
+    // Once: Fly resolves the tag just as well, only later.
+    let once = |call: Call| client.port.send(call.within(std::time::Duration::from_secs(10)));
+    let call = Call::new(Service::Registry, Method::Get, "/token")
+        .with_query("service", "ghcr.io")
+        .with_query("scope", format!("repository:{path}:pull"));
+    let pass: Pass = read("the registry's token", &once(call).await.ok()?).ok()?;
+    let call = Call::new(Service::Registry, Method::Get, format!("/v2/{path}/manifests/{tag}"))
+        .with_header("accept", Secret::new(MANIFESTS))
+        .with_header("authorization", Secret::new(format!("Bearer {}", pass.token)));
+    let reply = once(call).await.ok().filter(super::port::Reply::is_success)?;
+    let digest = reply.headers.get("docker-content-digest")?;
+    let hex = digest.strip_prefix("sha256:")?;
+    (hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| digest.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_taken_apart() {
+        for (reference, repository) in [
+            ("ghcr.io/get-convex/convex-backend:abc", "ghcr.io/get-convex/convex-backend"),
+            ("ghcr.io/get-convex/convex-backend", "ghcr.io/get-convex/convex-backend"),
+            ("localhost:5000/backend", "localhost:5000/backend"),
+            ("localhost:5000/backend:1@sha256:00", "localhost:5000/backend"),
+        ] {
+            assert_eq!(repository_of(reference), repository);
+        }
+    }
+
+    #[test]
+    fn a_digest_that_fly_found_pins_what_was_asked_for() {
+        let image = Image { asked: "ghcr.io/x/y:tag".to_owned(), pinned: None };
+        assert_eq!(image.clone().pinned_to(Some("sha256:00")).reference(), "ghcr.io/x/y@sha256:00");
+        assert_eq!(image.clone().pinned_to(None), image);
+    }
+}

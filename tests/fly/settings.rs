@@ -1,0 +1,109 @@
+//! What a stand-in is told before it starts.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::tokens::{Scope, Token};
+
+/// The token that a stand-in knows when nothing else is said. It belongs to the organization `acme`.
+pub(crate) const TOKEN: &str = "fm2_stand-in-organization-token";
+
+/// What machines are made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Machinery {
+    /// They are records, and nothing runs.
+    Records,
+    /// They run this program: `PROGRAM simulate-backend …`.
+    Processes(PathBuf),
+}
+
+/// What is not written down is left to whoever starts a stand-in. The defaults are the unfriendly choice wherever
+/// a driver must be ready for it.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) tokens: Vec<Token>,
+    pub(crate) machinery: Machinery,
+    /// How many seconds of the API's own limits and waits go by in one second: rates, and the `timeout` of `wait`.
+    pub(crate) hurry: u32,
+    /// Whether rates are limited at all.
+    pub(crate) rates_limited: bool,
+    /// What `Retry-After` says beside a 429. It is not known whether the real one sends it.
+    pub(crate) retry_after: Option<String>,
+    /// How many requests about a new app are told that it is not there.
+    pub(crate) app_hidden_for: u32,
+    /// How many waits for a new machine are told that it is not there.
+    pub(crate) machine_hidden_for: u32,
+    /// How many lists do not show a machine or a volume that was just made.
+    pub(crate) list_lag: u32,
+    /// How long a machine takes from one state to the next.
+    pub(crate) step: Duration,
+    /// How long a volume says that it is bound to a machine that is gone.
+    pub(crate) binding_lingers: Duration,
+    /// How long a machine can be looked at after it was destroyed.
+    pub(crate) destroyed_shown: Duration,
+    /// How long an app can be looked at after its deletion was accepted.
+    pub(crate) deletion_takes: Duration,
+    /// Whether a deleted app's name is free again.
+    pub(crate) names_are_reused: bool,
+    /// Whether machines see the secrets of one version ago unless they ask for a version.
+    pub(crate) vault_lags: bool,
+    /// What a second shared address gets: 200, 409 or 422. It is not known what the real one answers.
+    pub(crate) duplicate_address: u16,
+    /// Whether an unreachable host makes looks at its machines time out, instead of showing half of them.
+    pub(crate) unreachable_times_out: bool,
+    /// Whether a check is listed that nobody configured, as flyctl knows it.
+    pub(crate) compatibility_check: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            tokens: vec![Token { text: TOKEN.to_owned(), org: "acme".to_owned(), scope: Scope::Organization }],
+            machinery: Machinery::Records,
+            hurry: 1,
+            rates_limited: true,
+            retry_after: None,
+            app_hidden_for: 2,
+            machine_hidden_for: 1,
+            list_lag: 1,
+            step: Duration::from_millis(20),
+            binding_lingers: Duration::from_millis(50),
+            destroyed_shown: Duration::from_secs(60),
+            deletion_takes: Duration::from_millis(50),
+            names_are_reused: true,
+            vault_lags: true,
+            duplicate_address: 422,
+            unreachable_times_out: false,
+            compatibility_check: false,
+        }
+    }
+}
+
+impl Settings {
+    /// The friendly choice everywhere, and no limits: for tests about something else.
+    pub(crate) fn friendly() -> Self {
+        Self {
+            rates_limited: false,
+            app_hidden_for: 0,
+            machine_hidden_for: 0,
+            list_lag: 0,
+            step: Duration::ZERO,
+            binding_lingers: Duration::ZERO,
+            deletion_takes: Duration::ZERO,
+            vault_lags: false,
+            ..Self::default()
+        }
+    }
+
+    /// A backend behind every machine.
+    pub(crate) fn with_processes(mut self) -> Self {
+        self.machinery = Machinery::Processes(PathBuf::from(env!("CARGO_BIN_EXE_convexinfra")));
+        self
+    }
+
+    /// Waits and rates go by this many times as fast.
+    pub(crate) fn hurried(mut self, times: u32) -> Self {
+        self.hurry = times;
+        self
+    }
+}
