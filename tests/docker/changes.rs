@@ -137,7 +137,8 @@ fn a_second_container_of_a_backend_is_found_and_taken_away() {
     world.apply();
     let id = project.container();
     let labels = engine.inspect(&id)["Config"]["Labels"].clone();
-    let mut words = vec!["run".to_owned(), "-d".to_owned(), "--entrypoint".to_owned(), "sleep".to_owned()];
+    let mut words =
+        vec!["run".to_owned(), "-d".to_owned(), "--network=none".to_owned(), "--entrypoint".to_owned(), "sleep".to_owned()];
     for (name, value) in labels.as_object().unwrap() {
         words.extend(["--label".to_owned(), format!("{name}={}", value.as_str().unwrap())]);
     }
