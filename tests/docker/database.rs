@@ -4,20 +4,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::commands::Project;
-use crate::database::server::{Kind, ROOT_PASSWORD, server};
+use super::rig::Engine;
+use crate::database::server::{Kind, ROOT_PASSWORD, Server, server};
 use crate::engine_or_skip;
 
-#[test]
-fn a_container_reaches_a_server_of_its_machine() {
-    let engine = engine_or_skip!();
-    let Some(server) = server(Kind::Postgres) else { return };
+fn lives_on(engine: &'static Engine, server: &Server, host: &str) {
     let blocks = format!(
-        "[backends.dev]\nprovider = \"docker\"\nstorage = {{ engine = \"postgres\", url = {{ env = \"DATABASE\" }}, \
+        "[backends.dev]\nprovider = \"docker\"\nstorage = {{ engine = \"{}\", url = {{ env = \"DATABASE\" }}, \
          role = \"least_privilege\", tls = {{ ca = \"{}\" }} }}\n[backends.dev.docker]\nIMAGE\n",
+        server.engine(),
         server.ca.display()
     );
     let mut project = Project::new(engine, &blocks);
-    project.world.set("DATABASE", &server.url_of("localhost", "root", ROOT_PASSWORD));
+    project.world.set("DATABASE", &server.url_of(host, "root", ROOT_PASSWORD));
     let world = &project.world;
     world.apply();
     world.reachable(".env.local", &format!("{}-dev", project.name));
@@ -27,7 +26,7 @@ fn a_container_reaches_a_server_of_its_machine() {
 
     // What the engine shows of it holds neither the administrator's password nor the role's.
     let seen = engine.inspect(&project.container()).to_string();
-    assert!(!seen.contains("root-pw") && !seen.contains("postgres://"), "{seen}");
+    assert!(!seen.contains("root-pw") && !seen.contains(&format!("{}://", server.engine())), "{seen}");
 
     world.expect(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
     assert!(server.has(&database), "the database went with the container");
@@ -36,4 +35,19 @@ fn a_container_reaches_a_server_of_its_machine() {
     world.expect(0, &["destroy", "--yes", "--allow-destroy", "dev", "--with-database"]);
     assert!(!server.has(&database), "the database stayed");
     assert_eq!(project.everything(), Vec::<String>::new());
+}
+
+#[test]
+fn a_container_reaches_the_postgresql_of_its_machine() {
+    let engine = engine_or_skip!();
+    let Some(server) = server(Kind::Postgres) else { return };
+    lives_on(engine, server, "localhost");
+}
+
+#[test]
+fn a_container_reaches_the_mariadb_of_its_machine() {
+    let engine = engine_or_skip!();
+    let Some(server) = server(Kind::MariaDb) else { return };
+    // Its administrator may come from one address only.
+    lives_on(engine, server, "127.0.0.1");
 }
