@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use super::rig::{BACKEND, CLIENT, DASHBOARD, Engine, POSTGRES, unique};
+use super::rig::{BACKEND, DASHBOARD, Engine, POSTGRES, unique};
 use crate::engine_or_skip;
 use crate::world::{World, get};
 
@@ -146,16 +146,20 @@ fn a_dashboard_runs_beside_its_backend_and_has_no_key() {
 fn a_managed_database_runs_beside_its_backend() {
     let engine = engine_or_skip!();
     let blocks = format!(
-        "[backends.dev]\nprovider = \"docker\"\nstorage = {{ engine = \"postgres\", managed = true }}\n[backends.dev.docker]\n\
-         image = \"{CLIENT}\"\npull = \"never\"\ndatabase_image = \"{POSTGRES}\"\n"
+        "[backends.dev]\nprovider = \"docker\"\nstorage = {{ engine = \"postgres\", managed = true }}\nenv = {{ KEPT = \"there\" }}\n\
+         [backends.dev.docker]\nIMAGE\ndatabase_image = \"{POSTGRES}\"\n"
     );
     let project = Project::new(engine, &blocks);
     let world = &project.world;
     world.apply();
     world.settled();
     world.reachable(".env.local", &format!("{}-dev", project.name));
-    let logs = world.expect(0, &["logs", "dev"]).out;
-    assert!(logs.contains("the database answers"), "{logs}");
+    // What it keeps is on the server, and is there again when both start anew.
+    let in_a_file = ["exec", &project.container(), "test", "-e", "/convex/data/db.sqlite3"];
+    assert!(!engine.try_docker(&in_a_file), "the documents are in a file of the backend's");
+    engine.docker(&["restart", &engine.container(&project.name, "database"), &project.container()]);
+    world.expect(0, &["wait", "dev"]);
+    world.settled();
     let server = engine.container(&project.name, "database");
     let seen = engine.inspect(&server);
     assert_eq!(seen["HostConfig"]["PortBindings"], serde_json::json!({}), "only the backend reaches it");

@@ -26,8 +26,6 @@ pub const BACKEND_TWO: &str = "convexinfra-test/backend:two";
 /// An image whose backend ends at once.
 pub const BROKEN: &str = "convexinfra-test/backend:broken";
 pub const DASHBOARD: &str = "convexinfra-test/dashboard:one";
-/// An image whose backend connects to a PostgreSQL server before it starts.
-pub const CLIENT: &str = "convexinfra-test/backend:client";
 pub const POSTGRES: &str = "convexinfra-test/postgres:one";
 pub const REVISION: &str = "652b828b5129e6cdbcaa3c20efa8d116d09ff3bf";
 
@@ -175,12 +173,6 @@ impl Engine {
         self.import(&root, BACKEND_TWO, &[&official[..], &["LABEL build=two"]].concat());
         fs::write(root.join("convex/convex-local-backend"), "#!/bin/sh\necho it is broken\nexit 7\n").unwrap();
         self.import(&root, BROKEN, &official);
-
-        script("with-client.sh", &root.join("convex/convex-local-backend"));
-        let server = postgres_folder();
-        fs::copy(server.join("bin/psql"), root.join("bin/psql")).unwrap();
-        libraries_of(&server.join("bin/psql"), &root);
-        self.import(&root, CLIENT, &official);
 
         let root = self.folder.path().join("dashboard");
         root_file_system(&root, &["bash", "env", "sort", "mkdir", "curl"]);
