@@ -155,16 +155,16 @@ def main():
         with subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as server:
             addresses = {}
             for line in server.stderr:
-                for kind, url in re.findall(r"(metrics|listening) (?:on|at) (http://\S+)", line):
+                for kind, url in re.findall(r"(figures|listening) (?:on|at) (http://\S+)", line):
                     addresses[kind] = url
-                if "listening" in addresses and "metrics" in addresses:
+                if "listening" in addresses and "figures" in addresses:
                     break
             # Whoever logs must not wait for whoever reads.
             import threading
 
             threading.Thread(target=lambda: [None for _ in server.stderr], daemon=True).start()
             host, port = addresses["listening"].removeprefix("http://").rstrip("/").split(":")
-            metrics = addresses.get("metrics")
+            metrics = addresses.get("figures")
             if metrics and not metrics.endswith("/metrics"):
                 metrics = metrics.rstrip("/") + "/metrics"
             try:
