@@ -33,7 +33,12 @@ fn main() {
     let snapshot = Snapshot {
         project: desired.project.clone(),
         revision: Revision(0),
-        control_plane: model::ControlPlane { name: "sleeper".to_owned(), providers: vec![ProviderKind::Simulated] },
+        control_plane: model::ControlPlane {
+            name: "sleeper".to_owned(),
+            providers: vec![ProviderKind::Simulated],
+            expiry: model::Expiry::Recorded,
+            scope: None,
+        },
         origin: None,
         backends: Vec::new(),
         quota: Default::default(),

@@ -42,7 +42,12 @@ fn snapshot(desired: &Desired) -> Snapshot {
     Snapshot {
         project: desired.project.clone(),
         revision: Revision(0),
-        control_plane: ControlPlane { name: "embedded".to_owned(), providers: vec![ProviderKind::Simulated] },
+        control_plane: ControlPlane {
+            name: "embedded".to_owned(),
+            providers: vec![ProviderKind::Simulated],
+            expiry: convexinfra::model::Expiry::Recorded,
+            scope: None,
+        },
         origin: None,
         backends: Vec::new(),
         quota: Default::default(),
@@ -75,7 +80,14 @@ impl Control {
             getrandom::fill(bytes).unwrap();
             Ok(())
         });
-        let holder = Holder { user: String::new(), host: String::new(), process: 1, process_start: None, since: Timestamp(0) };
+        let holder = Holder {
+            user: String::new(),
+            host: String::new(),
+            process: 1,
+            process_start: None,
+            since: Timestamp(0),
+            attempt: None,
+        };
         let lease = authority.acquire(project, &holder, Timestamp(0), |_| Liveness::Unknown).unwrap();
         Self { authority, lease, _folder: folder }
     }

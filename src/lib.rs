@@ -39,6 +39,7 @@
 //! | [`authority`] | the allocation authority: accept, lease, operation, vault | carry out an effect, read a clock |
 //! | [`store`] | rows, as a trait and in SQLite | know what a row means |
 //! | [`provider`] | places to run backends: one folder or file each | know plans, the store or a sibling |
+//! | [`database`] | databases on servers: made, claimed, entered, given back | decide whose a database is to be |
 //! | [`simulator`] | a stand-in backend that answers the admin endpoints | run functions |
 //! | [`host`] | an authority at home in this process, with its providers | decide what the authority decides |
 //! | [`server`] | a host behind HTTP: routes, tokens, limits, logs | decide what the authority decides |
@@ -77,6 +78,8 @@ pub mod authority;
 pub mod cli;
 pub mod control;
 pub mod convex;
+#[cfg(feature = "native")]
+pub mod database;
 #[cfg(feature = "native")]
 pub mod env_file;
 pub mod fault;

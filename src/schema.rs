@@ -5,7 +5,7 @@
 use crate::apply::Event;
 use crate::manifest;
 use crate::plan::Plan;
-use crate::render::{ErrorDocument, StatusDocument};
+use crate::render::{ErrorDocument, IssuedDocument, LogDocument, QuotaDocument, StatusDocument, TokensDocument};
 use crate::server;
 
 /// A document that has a schema.
@@ -21,13 +21,32 @@ pub enum Document {
     Error,
     /// What there is.
     Status,
+    /// What has happened.
+    Log,
+    /// A token that was just made.
+    Token,
+    /// The tokens of a control plane.
+    Tokens,
+    /// What a project may have.
+    Quota,
     /// The contract of a served control plane, as OpenAPI.
     ControlPlane,
 }
 
 impl Document {
     /// Every document.
-    pub const ALL: [Self; 6] = [Self::Manifest, Self::Plan, Self::Events, Self::Error, Self::Status, Self::ControlPlane];
+    pub const ALL: [Self; 10] = [
+        Self::Manifest,
+        Self::Plan,
+        Self::Events,
+        Self::Error,
+        Self::Status,
+        Self::Log,
+        Self::Token,
+        Self::Tokens,
+        Self::Quota,
+        Self::ControlPlane,
+    ];
 
     /// The file below `schema/` that holds its schema.
     pub fn file(self) -> &'static str {
@@ -37,6 +56,10 @@ impl Document {
             Self::Events => "events.schema.json",
             Self::Error => "error.schema.json",
             Self::Status => "status.schema.json",
+            Self::Log => "log.schema.json",
+            Self::Token => "token.schema.json",
+            Self::Tokens => "tokens.schema.json",
+            Self::Quota => "quota.schema.json",
             Self::ControlPlane => "control-plane.openapi.json",
         }
     }
@@ -50,6 +73,10 @@ pub fn text(document: Document) -> String {
         Document::Events => schemars::schema_for!(Event).to_value(),
         Document::Error => schemars::schema_for!(ErrorDocument<'_>).to_value(),
         Document::Status => schemars::schema_for!(StatusDocument).to_value(),
+        Document::Log => schemars::schema_for!(LogDocument<'_>).to_value(),
+        Document::Token => schemars::schema_for!(IssuedDocument<'_>).to_value(),
+        Document::Tokens => schemars::schema_for!(TokensDocument).to_value(),
+        Document::Quota => schemars::schema_for!(QuotaDocument).to_value(),
         Document::ControlPlane => server::openapi(),
     };
     // A value of plain JSON always prints.

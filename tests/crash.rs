@@ -1,6 +1,6 @@
 //! The crash matrix: every command killed at every point that it passes, and what the same command then makes of it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, unreachable_pub)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::world::{Run, World, coordinates, steps};
 
 /// Points that the process passes which then becomes the backend. Each of them is a process of its own.
-const IN_DETACHER: [&str; 2] = ["provider.process.log_opened", "provider.process.record_written"];
+pub const IN_DETACHER: [&str; 2] = ["provider.process.log_opened", "provider.process.record_written"];
 /// Worlds at once: most of the time is spent waiting for processes and disks.
 const AT_ONCE: usize = 6;
 
@@ -58,14 +58,14 @@ const ENV_FILES: [&str; 3] = [".env.local", "app.env", "extra.env"];
 
 /// A command and the world that it is given in.
 #[derive(Clone, Copy, Debug)]
-enum Story {
+pub enum Story {
     First,
     Second,
     Destroy,
 }
 
 impl Story {
-    fn words(self) -> &'static [&'static str] {
+    pub fn words(self) -> &'static [&'static str] {
         match self {
             Self::First | Self::Second => &["apply", "--yes"],
             Self::Destroy => &["destroy", "--yes", "--allow-destroy", "base,app,extra"],
@@ -80,8 +80,8 @@ impl Story {
         }
     }
 
-    fn world(self) -> World {
-        let mut world = World::new(FIRST);
+    pub fn world(self, new: fn(&str) -> World) -> World {
+        let mut world = new(FIRST);
         world.git();
         world.write(".env.local", THEIRS);
         world.set("TOKEN", "first-token");
@@ -98,13 +98,13 @@ impl Story {
 }
 
 /// What stands in the env files.
-fn env_files(world: &World) -> BTreeMap<&'static str, Option<String>> {
+pub fn env_files(world: &World) -> BTreeMap<&'static str, Option<String>> {
     ENV_FILES.into_iter().map(|name| (name, fs::read_to_string(world.folder.join(name)).ok())).collect()
 }
 
 /// The points that a command passes when nothing stops it, how often each, and what is there afterwards.
 fn passed(story: Story) -> (BTreeMap<String, usize>, Vec<String>) {
-    let mut world = story.world();
+    let mut world = story.world(crate::new_world);
     let trace = world.root().join("trace");
     world.set("CONVEXINFRA_FAULT_TRACE", trace.to_str().unwrap());
     world.expect(0, story.words());
@@ -123,7 +123,7 @@ fn passed(story: Story) -> (BTreeMap<String, usize>, Vec<String>) {
 
 /// Kills the command at one point and runs it again. Says whether the point was reached.
 fn survives(story: Story, name: &str, count: usize, shape: &[String]) -> bool {
-    let mut world = story.world();
+    let mut world = story.world(crate::new_world);
     let before = env_files(&world);
     world.set("CONVEXINFRA_FAULT", &format!("{name}:{count}"));
     let killed = world.run(story.words());
@@ -137,7 +137,7 @@ fn survives(story: Story, name: &str, count: usize, shape: &[String]) -> bool {
 }
 
 /// After a command was killed: what is there is whole, and the same command once more ends well.
-fn heals(story: Story, world: &World, before: &BTreeMap<&'static str, Option<String>>, killed: &Run, shape: &[String]) {
+pub fn heals(story: Story, world: &World, before: &BTreeMap<&'static str, Option<String>>, killed: &Run, shape: &[String]) {
     let known = before.values().flatten().filter_map(|text| coordinates(text)).collect::<Vec<_>>();
     // Whatever stands in an env file now is all of the old or all of the new.
     let between = env_files(world);
@@ -198,7 +198,7 @@ fn matrix(story: Story) {
 }
 
 /// Tries every point, several at once, and says how many there were.
-fn every(points: &BTreeMap<String, usize>, story: Story, attempt: impl Fn(&str, usize) -> bool + Sync) -> usize {
+pub fn every(points: &BTreeMap<String, usize>, story: Story, attempt: impl Fn(&str, usize) -> bool + Sync) -> usize {
     let points: Vec<(&String, usize)> =
         points.iter().flat_map(|(name, count)| (1..=*count).map(move |number| (name, number))).collect();
     let next = AtomicUsize::new(0);
@@ -233,7 +233,7 @@ fn a_first_apply_killed_anywhere_is_healed_by_the_next() {
 fn a_first_apply_killed_anywhere_can_be_destroyed() {
     let (points, _) = passed(Story::First);
     let count = every(&points, Story::First, |name, count| {
-        let mut world = Story::First.world();
+        let mut world = Story::First.world(crate::new_world);
         world.set("CONVEXINFRA_FAULT", &format!("{name}:{count}"));
         let killed = world.run(Story::First.words());
         world.unset("CONVEXINFRA_FAULT");
@@ -281,7 +281,7 @@ fn a_command_killed_at_any_moment_is_healed_by_the_next() {
         let (_, shape) = passed(story);
         let moments: BTreeMap<String, usize> = MOMENTS.into_iter().map(|moment| (format!("after {moment} ms"), 1)).collect();
         every(&moments, story, |moment, _| {
-            let world = story.world();
+            let world = story.world(crate::new_world);
             let before = env_files(&world);
             let mut running = world.spawn(story.words());
             let milliseconds = moment.split(' ').nth(1).unwrap().parse().unwrap();

@@ -12,6 +12,8 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 pub(crate) struct Desk {
     outside: tempfile::TempDir,
+    /// What commands find in their environment beside the usual.
+    variables: Vec<(String, String)>,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -26,7 +28,7 @@ impl Desk {
     /// A desk with this manifest on it.
     pub(crate) fn new(manifest: &str) -> Self {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let desk = Self { outside: tempfile::tempdir().unwrap(), _turn: turn };
+        let desk = Self { outside: tempfile::tempdir().unwrap(), variables: Vec::new(), _turn: turn };
         fs::create_dir(desk.folder()).unwrap();
         // Nothing that git would have to be told, and a name that does not depend on where the desk stands.
         for folder in [".git", ".git/objects", ".git/refs"] {
@@ -45,6 +47,12 @@ impl Desk {
         let desk = Self::new("");
         copy(&example, &desk.folder());
         desk
+    }
+
+    /// The same with more in the environment of every command.
+    pub(crate) fn with_variables<N: Into<String>>(mut self, variables: impl IntoIterator<Item = (N, String)>) -> Self {
+        self.variables.extend(variables.into_iter().map(|(name, value)| (name.into(), value)));
+        self
     }
 
     pub(crate) fn folder(&self) -> PathBuf {
@@ -72,15 +80,25 @@ impl Desk {
 
     /// Runs the command with these words, which no blank is part of.
     pub(crate) fn run(&self, words: &str) -> Ran {
+        Self::ran(words, &self.command(words).output().unwrap())
+    }
+
+    /// The command with these words, not started yet.
+    pub(crate) fn command(&self, words: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_convexinfra"));
         command.args(words.split_whitespace()).current_dir(self.folder()).stdin(Stdio::null());
         command.env_clear().env("CONVEXINFRA_HOME", self.home()).env("HOME", self.outside.path());
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        let output = command.output().unwrap();
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// What a command left behind.
+    pub(crate) fn ran(words: &str, output: &std::process::Output) -> Ran {
         Ran {
             exit: output.status.code().unwrap_or_else(|| panic!("`{words}` was killed: {}", output.status)),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
+            out: String::from_utf8(output.stdout.clone()).unwrap(),
+            err: String::from_utf8(output.stderr.clone()).unwrap(),
         }
     }
 

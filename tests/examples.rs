@@ -19,13 +19,14 @@ enum Comes {
     Elsewhere,
 }
 
-const EXAMPLES: [(&str, Comes); 8] = [
-    ("docker", Comes::RefusedFor("docker")),
+const EXAMPLES: [(&str, Comes); 9] = [
+    ("database-server", Comes::Planned),
+    ("docker", Comes::Planned),
     ("fly", Comes::RefusedFor("fly")),
     ("kubernetes", Comes::RefusedFor("kubernetes")),
     ("local-binary", Comes::Planned),
     ("monorepo", Comes::Applied),
-    ("postgres-docker", Comes::RefusedFor("docker")),
+    ("postgres-docker", Comes::Planned),
     ("quickstart", Comes::Applied),
     ("team", Comes::Elsewhere),
 ];
@@ -35,6 +36,8 @@ fn every_example_is_known_here() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let mut found: Vec<String> =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    // For whoever runs a control plane: there is no manifest in it, and `listening.rs` looks at it.
+    found.retain(|name| name != "server");
     found.sort();
     assert_eq!(found, EXAMPLES.iter().map(|(name, _)| *name).collect::<Vec<_>>());
 }
@@ -62,7 +65,8 @@ fn every_example_is_valid_and_plans() {
                 }
             }
             Comes::Elsewhere => {
-                assert_eq!((plan.exit, &document["errors"][0]["code"]), (69, &"control.remote_unavailable".into()), "{name}");
+                // Nobody here has a token for it, and nothing was sent to find that out.
+                assert_eq!((plan.exit, &document["errors"][0]["code"]), (77, &"auth.token_missing".into()), "{name}");
             }
         }
         assert!(!desk.home().exists(), "{name}: planning left something behind");
@@ -119,7 +123,7 @@ fn blocks(kind: &str) -> Vec<String> {
 #[test]
 fn the_readme_shows_manifests_that_are_valid() {
     let manifests = blocks("toml");
-    assert_eq!(manifests.len(), 2);
+    assert_eq!(manifests.len(), 4);
     for manifest in manifests {
         let whole = if manifest.contains("project = ") { manifest } else { format!("project = \"readme\"\n{manifest}") };
         let desk = Desk::new(&whole);

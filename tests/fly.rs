@@ -7,7 +7,7 @@
 //! fly.url()            // http://127.0.0.1:PORT/v1, with the token `settings::TOKEN` of the organization `acme`
 //! fly.environment()    // the variables with which a command takes it for Fly.io
 //! fly.order(Fault::answer_lost("POST", "/v1/apps/*/machines"));
-//! fly.world().full_regions.insert("iad".into(), Capacity::NoCandidateHost);
+//! fly.world().full_regions.insert("iad".into(), Shortage::NoCandidateHost);
 //! ```
 //!
 //! It runs on a thread of its own until it is dropped, in any kind of test. Dropping it kills what runs in its machines
@@ -19,11 +19,15 @@
 //! An app's URL is `https://APP.fly.dev` here too, and a driver needs no setting for it. Three ways lead there:
 //!
 //! - A command gets `HTTPS_PROXY` and `SSL_CERT_FILE` from [`StandIn::environment`]: the proxy leads every name below
-//!   `fly.dev`, every hostname whose certificate is ready, and `api.machines.dev` to where they belong, with TLS.
+//!   `fly.dev`, every hostname whose certificate is ready, `api.machines.dev`, `ghcr.io` and `api.github.com` to where
+//!   they belong, with TLS.
 //! - A test that cannot change its own environment uses [`StandIn::client`], which has both built in.
 //! - What can take neither (a driver with a template for URLs, workerd with an outbound service) uses
 //!   [`StandIn::app_url`], a plain loopback URL that leads to one app, or sends plain requests to the proxy's port with
 //!   `Host: APP.fly.dev`.
+//!
+//! The registry and GitHub's commits (`registry`) are also answered on the API's own port: `/v2/…`, `/token`,
+//! `…/commits/DIGITS`.
 //!
 //! An app without a public address has no name; one without a running machine whose checks pass answers 503.
 //!
@@ -39,8 +43,8 @@
 //! - Invented where the facts are silent: the bodies of 429, of a stale `current_version` or `min_secrets_version`, of
 //!   a stop without a body, of an app that is deleted without `force` while machines run, and of a wrong volume in an
 //!   update; the 400 for an image that cannot be pulled and for an unknown region; 403 for whatever a token does not
-//!   reach. A nonce that is sent though nobody holds a lease is let pass. What is known to be unknown is a setting:
-//!   `duplicate_address`, `retry_after`, `names_are_reused`.
+//!   reach; 404 for a volume that its app left behind (`World::remains`). A nonce that is sent though nobody holds a
+//!   lease is let pass. What is known to be unknown is a setting: `duplicate_address`, `retry_after`, `names_are_reused`.
 //! - Lists lag by count, not by time: the first `Settings::list_lag` lists do not show what was just made.
 
 // Clippy knows test functions, but not what they share. Not every test needs all of the stand-in.
@@ -64,6 +68,7 @@ mod metadata;
 mod platform;
 mod processes;
 mod proofs;
+mod registry;
 pub(crate) mod reply;
 mod request;
 mod routes;
@@ -77,7 +82,7 @@ mod wait;
 pub(crate) mod world;
 
 pub(crate) use faults::Fault;
-pub(crate) use reply::{Capacity, Reply};
+pub(crate) use reply::{Reply, Shortage};
 pub(crate) use settings::Settings;
 pub(crate) use stand_in::StandIn;
 

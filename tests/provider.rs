@@ -5,7 +5,7 @@ mod crash;
 mod download;
 mod server;
 mod special;
-mod world;
+pub mod world;
 
 use world::{local, simulated};
 

@@ -31,7 +31,7 @@ fn changes_nothing(world: &World, code: i32, words: &[&str]) {
 
 #[test]
 fn looking_changes_nothing() {
-    let mut world = World::new(&format!("{ONE}\n[backends.dev.env]\nTOKEN = {{ env = \"TOKEN\" }}\n"));
+    let mut world = super::new_world(&format!("{ONE}\n[backends.dev.env]\nTOKEN = {{ env = \"TOKEN\" }}\n"));
     world.git();
     world.set("TOKEN", "token");
     let look = |world: &World, drift: i32| {
@@ -46,7 +46,7 @@ fn looking_changes_nothing() {
         changes_nothing(world, 0, &["log"]);
     };
     look(&world, 0);
-    assert!(!world.home.exists());
+    assert!(!Path::new(&world.variables["CONVEXINFRA_HOME"]).exists());
     world.apply();
     look(&world, 0);
     world.manifest(&ONE.replace("gremlin\"\n", "gremlin\"\n# edited\n"));
@@ -57,7 +57,7 @@ fn looking_changes_nothing() {
 
 #[test]
 fn from_nothing_to_a_backend_that_answers_and_back() {
-    let world = World::new(ONE);
+    let world = super::new_world(ONE);
     let plan = world.plan();
     assert_eq!(steps(&plan), ["create:backend.dev", "write:env_file.dev"]);
     world.expect(2, &["plan", "--detailed-exitcode"]);
@@ -110,7 +110,7 @@ fn from_nothing_to_a_backend_that_answers_and_back() {
 
 #[test]
 fn a_killed_backend_is_drift_and_comes_back_as_it_was() {
-    let world = World::new(&format!("{ONE}env = {{ A = \"b\" }}\n"));
+    let world = super::new_world(&format!("{ONE}env = {{ A = \"b\" }}\n"));
     world.apply();
     let before = world.reachable(".env.local", "gremlin-dev");
     world.kill("gremlin-dev");
@@ -126,7 +126,7 @@ fn a_killed_backend_is_drift_and_comes_back_as_it_was() {
 
 #[test]
 fn a_rename_keeps_the_backend() {
-    let world = World::new(ONE);
+    let world = super::new_world(ONE);
     world.apply();
     let before = world.reachable(".env.local", "gremlin-dev");
     let pid = world.pid("gremlin-dev");
@@ -143,7 +143,7 @@ fn a_rename_keeps_the_backend() {
 
 #[test]
 fn lost_data_is_refused_with_the_way_out() {
-    let world = World::new(ONE);
+    let world = super::new_world(ONE);
     world.apply();
     world.kill("gremlin-dev");
     let backend = fs::read_dir(world.home.join("backends")).unwrap().flatten().find(|entry| entry.path().is_dir()).unwrap();
@@ -168,7 +168,7 @@ fn lost_data_is_refused_with_the_way_out() {
 
 #[test]
 fn a_saved_plan_is_applied_only_to_what_it_was_made_for() {
-    let mut world = World::new(&format!("{ONE}\n[backends.dev.env]\nTOKEN = {{ env = \"TOKEN\" }}\n"));
+    let mut world = super::new_world(&format!("{ONE}\n[backends.dev.env]\nTOKEN = {{ env = \"TOKEN\" }}\n"));
     world.set("TOKEN", "first");
     let save = |world: &World| drop(world.expect(0, &["plan", "--out", "saved.json"]));
     let stale = |world: &World| {
@@ -219,7 +219,7 @@ fn a_saved_plan_is_applied_only_to_what_it_was_made_for() {
 #[test]
 fn whatever_stands_in_the_way_refuses_the_whole_apply() {
     let manifest = "project = \"gremlin\"\n\n[backends.kept]\nprovider = \"simulated\"\nprotected = true\nrelease = \"precompiled-2026-08-21-652b828\"\n\n[backends.other]\nprovider = \"simulated\"\n";
-    let world = World::new(manifest);
+    let world = super::new_world(manifest);
     world.apply();
     let refused = |text: &str, words: &[&str], codes: &[&str]| {
         world.manifest(text);
@@ -269,7 +269,7 @@ fn whatever_stands_in_the_way_refuses_the_whole_apply() {
 
 #[test]
 fn what_depends_waits_and_what_fails_stops_only_that() {
-    let world = World::new("");
+    let world = super::new_world("");
     let broken = script(&world.folder, "broken", "echo this cannot work >&2\nexit 3");
     let manifest = |binary: &Path| {
         format!(
@@ -326,8 +326,9 @@ fn what_depends_waits_and_what_fails_stops_only_that() {
 
 #[test]
 fn a_missing_secret_is_named_and_a_known_one_is_a_fingerprint() {
-    let mut world =
-        World::new(&format!("{ONE}\n[backends.dev.env]\nTOKEN = {{ env = \"TOKEN\" }}\nOTHER = {{ file = \"other.txt\" }}\n"));
+    let mut world = super::new_world(&format!(
+        "{ONE}\n[backends.dev.env]\nTOKEN = {{ env = \"TOKEN\" }}\nOTHER = {{ file = \"other.txt\" }}\n"
+    ));
     let run = world.expect(1, &["apply", "--yes", "--json"]);
     assert_eq!(run.errors(), ["secret.missing", "secret.missing"]);
     assert!(run.out.contains("`TOKEN`") && run.out.contains("other.txt"), "{run}");
@@ -364,7 +365,7 @@ fn a_missing_secret_is_named_and_a_known_one_is_a_fingerprint() {
 
 #[test]
 fn a_secret_that_a_new_variable_needs_is_asked_for_before_anything_is_done() {
-    let world = World::new(ONE);
+    let world = super::new_world(ONE);
     world.apply();
     let before = world.status();
     world.manifest(&format!("{ONE}env = {{ TOKEN = {{ env = \"NOT_SET\" }} }}\n"));
@@ -377,7 +378,7 @@ fn a_secret_that_a_new_variable_needs_is_asked_for_before_anything_is_done() {
 
 #[test]
 fn a_second_checkout_sees_the_same_backends_and_a_project_of_its_own_does_not() {
-    let world = World::new(ONE);
+    let world = super::new_world(ONE);
     world.git();
     let remote = ["remote", "add", "origin", "https://example.com/gremlin.git"];
     assert!(std::process::Command::new("git").args(remote).current_dir(&world.folder).status().unwrap().success());
@@ -405,7 +406,7 @@ fn a_second_checkout_sees_the_same_backends_and_a_project_of_its_own_does_not() 
 
 #[test]
 fn another_repository_with_the_same_project_takes_nothing_away() {
-    let world = World::new(&format!("{ONE}\n[backends.extra]\nprovider = \"simulated\"\n"));
+    let world = super::new_world(&format!("{ONE}\n[backends.extra]\nprovider = \"simulated\"\n"));
     world.apply();
     let other = world.root().join("other");
     fs::create_dir(&other).unwrap();
@@ -423,7 +424,7 @@ fn another_repository_with_the_same_project_takes_nothing_away() {
 
 #[test]
 fn one_backend_in_one_step() {
-    let world = World::new("project = \"gremlin\"\n");
+    let world = super::new_world("project = \"gremlin\"\n");
     let run = world.expect(0, &["provision", "ci", "--provider", "simulated", "--env-file", "ci.env", "--json"]);
     let document = run.document();
     let (url, key) = world.reachable("ci.env", "gremlin-ci");
@@ -445,7 +446,7 @@ fn one_backend_in_one_step() {
 
 #[test]
 fn coordinates_in_every_form() {
-    let world = World::new(ONE);
+    let world = super::new_world(ONE);
     world.apply();
     let (url, key) = world.coordinates(".env.local");
     let form = |form: &str| world.expect(0, &["env", "--format", form]).out;
@@ -468,7 +469,7 @@ fn coordinates_in_every_form() {
 
 #[test]
 fn waiting_ends_when_it_answers_or_when_time_is_up() {
-    let world = World::new(ONE);
+    let world = super::new_world(ONE);
     assert_eq!(world.expect(1, &["wait", "nobody", "--json"]).errors(), ["control.no_such_backend"]);
     world.apply();
     world.expect(0, &["wait", "dev", "--timeout", "5s"]);
@@ -484,7 +485,7 @@ fn waiting_ends_when_it_answers_or_when_time_is_up() {
 
 #[test]
 fn wrong_usage_is_64_and_every_error_is_a_document() {
-    let world = World::new(ONE);
+    let world = super::new_world(ONE);
     for words in [
         &["aply", "--json"][..],
         &["plan", "--jsn", "--json"],
@@ -516,7 +517,7 @@ fn wrong_usage_is_64_and_every_error_is_a_document() {
 
 #[test]
 fn interrupted_means_finish_what_runs_and_say_so() {
-    let world = World::new(&(0..6).fold("project = \"gremlin\"\n".to_owned(), |text, number| {
+    let world = super::new_world(&(0..6).fold("project = \"gremlin\"\n".to_owned(), |text, number| {
         let depends = if number > 0 { format!("depends_on = [\"b{}\"]\n", number - 1) } else { String::new() };
         format!("{text}[backends.b{number}]\nprovider = \"simulated\"\n{depends}")
     }));
@@ -535,7 +536,7 @@ fn interrupted_means_finish_what_runs_and_say_so() {
 
 #[test]
 fn a_block_that_is_removed_leaves_no_coordinates_behind() {
-    let world = World::new(ONE);
+    let world = super::new_world(ONE);
     world.write(".env.local", "OWN=1\n");
     world.apply();
     world.manifest("project = \"gremlin\"\n");
@@ -549,7 +550,7 @@ fn a_block_that_is_removed_leaves_no_coordinates_behind() {
 
 #[test]
 fn a_backend_that_is_told_not_to_run_stops_keeps_its_data_and_comes_back_the_same() {
-    let world = World::new(ONE);
+    let world = super::new_world(ONE);
     world.apply();
     let before = world.reachable(".env.local", "gremlin-dev");
     world.manifest(&format!("{ONE}\n[backends.dev.simulated]\nlisten = false\n"));
@@ -565,4 +566,114 @@ fn a_backend_that_is_told_not_to_run_stops_keeps_its_data_and_comes_back_the_sam
     world.apply();
     world.expect(0, &["destroy", "--allow-destroy", "dev"]);
     assert!(std::fs::read_dir(world.home.join("backends")).unwrap().next().is_none());
+}
+
+#[test]
+fn variables_that_nobody_asked_for_are_shown_and_left_alone() {
+    use convexinfra::convex::deployment::{Connections, Deployment, EnvironmentChange};
+    use convexinfra::model::Secret;
+
+    let world = World::new(&format!("{ONE}env = {{ OURS = \"1\" }}\n"));
+    world.apply();
+    let (url, key) = world.coordinates(".env.local");
+    let deployment = Deployment::new(&Connections::default(), url, Some(Secret::new(key)));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let theirs = EnvironmentChange { name: "THEIRS".to_owned(), value: Some(Secret::new("their-own-value")) };
+    runtime.block_on(deployment.change_environment(&[theirs])).unwrap();
+
+    world.settled();
+    let plan = world.expect(0, &["plan", "--json"]).document();
+    assert_eq!(plan["lints"][0]["code"], "plan.other_variables", "{plan:#}");
+    assert_eq!(world.status()["backends"][0]["other_variables"], serde_json::json!(["THEIRS"]));
+    for words in [["plan"], ["status"], ["drift"]] {
+        let run = world.expect(0, &words);
+        assert!(run.out.contains("THEIRS") && !run.out.contains("their-own-value") && !run.out.contains("OURS"), "{run}");
+    }
+    world.manifest(&format!("{ONE}env = {{ OURS = \"2\", ALSO = \"3\" }}\n"));
+    world.apply();
+    let names: Vec<String> = runtime.block_on(deployment.environment()).unwrap().into_keys().collect();
+    assert_eq!(names, ["ALSO", "OURS", "THEIRS"]);
+    // Once it is named it is ours, and goes with its name.
+    world.manifest(&format!("{ONE}env = {{ THEIRS = \"4\" }}\n"));
+    world.apply();
+    world.manifest(&format!("{ONE}env = {{ OURS = \"5\" }}\n"));
+    world.apply();
+    let names: Vec<String> = runtime.block_on(deployment.environment()).unwrap().into_keys().collect();
+    assert_eq!(names, ["OURS"]);
+    world.settled();
+}
+
+#[test]
+fn values_that_convex_would_not_take_are_refused_before_anything_is_begun() {
+    let mut world = World::new(&format!("{ONE}env = {{ LARGE = {{ env = \"LARGE\" }} }}\n"));
+    world.set("LARGE", &"x".repeat(8_193));
+    let plan = world.expect(4, &["plan", "--json"]).document();
+    assert_eq!(refusals(&plan), ["plan.value_unusable"]);
+    assert!(plan["refusals"][0]["message"].as_str().unwrap().contains("8193 bytes, and 8192 are allowed"), "{plan:#}");
+    world.expect(4, &["apply", "--yes"]);
+    assert!(world.names().is_empty());
+    world.set("LARGE", &"x".repeat(8_192));
+    world.apply();
+    world.settled();
+
+    let many: String = (0..70).map(|number| format!("V{number} = {{ env = \"LARGE\" }}\n")).collect();
+    world.manifest(&format!("{ONE}\n[backends.dev.env]\n{many}"));
+    let plan = world.expect(4, &["plan", "--json"]).document();
+    assert_eq!(refusals(&plan), ["plan.value_unusable"]);
+    assert!(plan["refusals"][0]["message"].as_str().unwrap().contains("524288 are allowed"), "{plan:#}");
+}
+
+#[test]
+fn files_in_s3_come_with_all_their_variables_and_stay_there() {
+    let s3 = "files = { engine = \"s3\", bucket_prefix = \"gremlin\", region = \"auto\", endpoint = { env = \"ENDPOINT\" }, \
+              path_style = true, access_key_id = { env = \"KEY_ID\" }, secret_access_key = { env = \"KEY\" } }\n";
+    let mut world = World::new(&format!("{ONE}{s3}"));
+    world.set("ENDPOINT", "https://s3.example.com");
+    world.set("KEY_ID", "key-id");
+    world.set("KEY", "secret-access-key");
+    world.apply();
+    world.reachable(".env.local", "gremlin-dev");
+    world.settled();
+    #[cfg(target_os = "linux")]
+    {
+        let pid = world.pid("gremlin-dev").unwrap().as_raw_nonzero();
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
+        let environment = String::from_utf8(environment).unwrap();
+        let set: std::collections::BTreeSet<&str> =
+            environment.split('\0').filter(|line| line.contains("S3_") || line.contains("AWS_")).collect();
+        let expected = [
+            "AWS_ACCESS_KEY_ID=key-id",
+            "AWS_REGION=auto",
+            "AWS_S3_FORCE_PATH_STYLE=true",
+            "AWS_SECRET_ACCESS_KEY=secret-access-key",
+            "S3_ENDPOINT_URL=https://s3.example.com",
+            "S3_STORAGE_EXPORTS_BUCKET=gremlin-exports",
+            "S3_STORAGE_FILES_BUCKET=gremlin-files",
+            "S3_STORAGE_MODULES_BUCKET=gremlin-modules",
+            "S3_STORAGE_SEARCH_BUCKET=gremlin-search",
+            "S3_STORAGE_SNAPSHOT_IMPORTS_BUCKET=gremlin-snapshot-imports",
+        ];
+        assert_eq!(set, expected.into());
+    }
+    // Other credentials are a restart; another place is refused, and so is a folder.
+    world.set("KEY", "another-access-key");
+    assert_eq!(changes(&world.plan(), "update:backend.dev"), [("files.secret_access_key".to_owned(), "restart".to_owned())]);
+    world.apply();
+    world.settled();
+    world.set("ENDPOINT", "https://elsewhere.example.com");
+    assert_eq!(refusals(&world.plan()), ["plan.moves_data"]);
+    world.manifest(ONE);
+    assert_eq!(refusals(&world.plan()), ["plan.moves_data"]);
+    // Without credentials the machine's role counts, and nothing is left of the old ones.
+    world.set("ENDPOINT", "https://s3.example.com");
+    let by_role =
+        "files = { engine = \"s3\", bucket_prefix = \"gremlin\", region = \"auto\", endpoint = { env = \"ENDPOINT\" } }\n";
+    world.manifest(&format!("{ONE}{by_role}"));
+    world.apply();
+    world.settled();
+
+    let local = World::new(ONE);
+    local.apply();
+    local.manifest(&format!("{ONE}files = {{ engine = \"s3\", bucket = \"gremlin\", region = \"auto\" }}\n"));
+    assert_eq!(refusals(&local.plan()), ["plan.moves_data"]);
 }

@@ -36,7 +36,8 @@ fn the_files_are_fresh() {
 #[test]
 fn every_schema_is_printed_by_the_command() {
     let desk = Desk::new("");
-    for (word, document) in ["manifest", "plan", "events", "error", "status", "control-plane"].into_iter().zip(Document::ALL) {
+    let words = ["manifest", "plan", "events", "error", "status", "log", "token", "tokens", "quota", "control-plane"];
+    for (word, document) in words.into_iter().zip(Document::ALL) {
         assert_eq!(desk.done(&format!("schema {word}")).out, text(document), "{word}");
     }
 }
@@ -77,7 +78,7 @@ simulated = { listen = false }
 #[test]
 fn what_real_runs_print_keeps_to_the_schemas() {
     let schemas =
-        Schemas([Document::Plan, Document::Events, Document::Error, Document::Status].map(|it| (it, validator(it))).into());
+        Schemas(Document::ALL.into_iter().filter(|it| *it != Document::ControlPlane).map(|it| (it, validator(it))).collect());
     let desk = Desk::new(MANIFEST);
     // A file that two backends could write has to be named.
     desk.edit("client_vars = true", "client_vars = true\nenv_file = \".env.local\"");
@@ -91,6 +92,15 @@ fn what_real_runs_print_keeps_to_the_schemas() {
     let status = schemas.hold(Document::Status, &desk, "status --json");
     assert_eq!(status[0]["backends"].as_array().unwrap().len(), 2);
     schemas.hold(Document::Events, &desk, "wait dev --json");
+    let log = schemas.hold(Document::Log, &desk, "log --json");
+    assert!(log[0]["entries"].as_array().unwrap().iter().any(|entry| entry["actor"]["name"].is_string()), "{log:#?}");
+    schemas.hold(Document::Log, &desk, "log --everywhere --json");
+    schemas.hold(Document::Quota, &desk, "quota set --memory 8GiB --monthly-usd 12.5 --json");
+    schemas.hold(Document::Quota, &desk, "quota show --json");
+    schemas.hold(Document::Quota, &desk, "quota show --default --json");
+    schemas.hold(Document::Token, &desk, "token create --scope read --ttl 30d --note CI --json");
+    schemas.hold(Document::Tokens, &desk, "token list --json");
+    schemas.hold(Document::Status, &desk, "status --json");
 
     // Changes, lints, refusals and drift.
     desk.edit("ttl = \"7d\"", "ttl = \"8d\"\nstorage = { engine = \"postgres\", managed = true }");

@@ -1,19 +1,32 @@
 //! Every integration test, in one binary.
 
+#![allow(clippy::duplicate_mod, reason = "the same stories are told of an embedded control plane and of a served one")]
+
+mod client;
 mod commands;
 mod concurrency;
 mod conformance;
 mod crash;
+mod database;
 mod desk;
+mod docker;
 mod env_file;
 mod examples;
 mod fly;
+mod fly_driver;
 mod house;
+mod listening;
 mod manifest;
 mod provider;
 mod scenario;
 mod schema;
+mod served;
 mod simulator;
 mod surroundings;
 mod transcript;
 mod world;
+
+/// A world whose control plane is embedded in each command; the same stories run against a server in `served`.
+fn new_world(manifest: &str) -> world::World {
+    world::World::new(manifest)
+}

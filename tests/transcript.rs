@@ -52,6 +52,9 @@ fn redact(text: &str, folder: &Path, home: &Path) -> String {
     let text = cut(&text, "hmac:", |c| c.is_ascii_hexdigit(), 16, "[FINGERPRINT]");
     let text = cut(&text, "sha256:", |c| c.is_ascii_hexdigit(), 64, "[DIGEST]");
     let text = cut(&text, "|", |c| c.is_ascii_hexdigit(), 40, "[KEY]");
+    let text = text.replace(&rustix::system::uname().nodename().to_string_lossy().into_owned(), "[HOST]");
+    let text = cut(&text, "plan ", |c| c.is_ascii_hexdigit(), 12, "[PLAN]");
+    let text = without_tokens(&text);
     let text = cut(&text, "\"milliseconds\": ", |c| c.is_ascii_digit(), 1, "[TIME]");
     let mut lines = String::new();
     for line in text.lines() {
@@ -81,6 +84,15 @@ fn cut(text: &str, marker: &str, belongs: impl Fn(char) -> bool, least: usize, i
         }
     }
     kept
+}
+
+/// Tokens, and the public part of them wherever it stands.
+fn without_tokens(text: &str) -> String {
+    let ids: Vec<String> = text.split("cvxi_").skip(1).map(|rest| rest.chars().take(10).collect()).collect();
+    let text = cut(text, "cvxi_", |c| c.is_ascii_alphanumeric() || c == '_', 80, "[TOKEN]");
+    ids.iter()
+        .filter(|id| id.chars().all(|c| c.is_ascii_alphanumeric()))
+        .fold(text, |text, id| text.replace(id.as_str(), "[ID]"))
 }
 
 /// `2026-08-21T10:11:12.345Z`
@@ -178,7 +190,7 @@ fn refusals() {
     session.run("destroy test --allow-destroy test");
     session.desk.write(
         "convex.toml",
-        "project = \"shop\"\n[backends.test]\nprovider = \"simulated\"\n[backends.dev]\nprovider = \"docker\"\n",
+        "project = \"shop\"\n[backends.test]\nprovider = \"simulated\"\n[backends.dev]\nprovider = \"fly\"\n",
     );
     session.run("plan --project other");
     session.desk.write("convex.toml", &format!("{SHOP}protected = false\n"));
@@ -264,6 +276,42 @@ fn documents() {
     session.run_json("drift --json");
     session.run_json("destroy --json");
     session.run_json("deprovision dev --allow-destroy dev --json");
+    insta::assert_snapshot!(session.end());
+}
+
+#[test]
+fn tokens_and_quotas() {
+    let mut session = Session::new(SHOP);
+    session.run("quota show");
+    session.run("quota set --backends 1 --memory 4GiB");
+    session.run("plan");
+    session.run("quota set --backends many");
+    session.run("quota set");
+    session.run("quota set --backends none");
+    session.run("quota show --default");
+    session.run("status");
+    session.run("token list");
+    session.run("token create --scope write");
+    session.run("token create --scope read --note CI");
+    session.run("token create --scope operator --project shop");
+    session.run("token list");
+    session.run("token revoke 0000000000");
+    session.run("token revoke not-an-id");
+    session.run("log");
+    session.run("log --everywhere");
+    insta::assert_snapshot!(session.end());
+}
+
+#[test]
+fn a_control_plane_elsewhere() {
+    let mut session = Session::new(SHOP);
+    session.run("plan --control-plane control.example.com");
+    session.run("plan --control-plane https://me:hunter2@control.example.com");
+    session.run("plan --control-plane http://control.example.com");
+    session.run("plan --control-plane https://control.example.com --control-plane-ca nowhere.pem");
+    session.run("plan --control-plane https://control.example.com");
+    session.run_json("status --json --control-plane https://control.example.com");
+    assert_eq!(session.text.matches("hunter2").count(), 1, "what was typed is not repeated:\n{}", session.text);
     insta::assert_snapshot!(session.end());
 }
 

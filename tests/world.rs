@@ -19,6 +19,8 @@ use convexinfra::provider::process::start_time;
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
+use crate::served::server::Server;
+
 pub const EXECUTABLE: &str = env!("CARGO_BIN_EXE_convexinfra");
 /// Longer than anything here takes, even on a machine that has much else to do.
 const DEADLINE: Duration = Duration::from_secs(180);
@@ -28,6 +30,10 @@ pub struct World {
     pub folder: PathBuf,
     pub home: PathBuf,
     pub variables: BTreeMap<String, String>,
+    /// The server whose home this is, where the control plane is served.
+    pub server: Option<Server>,
+    /// The first operator token of that server.
+    pub operator: Option<String>,
     directory: tempfile::TempDir,
 }
 
@@ -59,7 +65,25 @@ impl World {
             ("CONVEXINFRA_FIRST_PORT", first_port().to_string()),
         ];
         let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        Self { folder, home, variables, directory }
+        Self { folder, home, variables, server: None, operator: None, directory }
+    }
+
+    /// The same with a server in the home, and commands that know nothing but its address and an operator's token.
+    pub fn served(manifest: &str) -> Self {
+        let mut world = Self::new(manifest);
+        let operator = Server::init(&world.variables);
+        let server = Server::start(&world.variables);
+        world.set("CONVEXINFRA_CONTROL_PLANE", &server.url);
+        world.set("CONVEXINFRA_TOKEN", &operator);
+        // Nothing may ever be made there.
+        world.set("CONVEXINFRA_HOME", "/nonexistent/home");
+        (world.server, world.operator) = (Some(server), Some(operator));
+        world
+    }
+
+    /// The server of a world that has one.
+    pub fn server(&mut self) -> &mut Server {
+        self.server.as_mut().expect("this world has no server")
     }
 
     /// The folder around the project and the home.
@@ -209,7 +233,9 @@ impl World {
         let mut found = BTreeMap::new();
         walk(&self.root(), &mut |path| {
             let name = path.strip_prefix(self.root()).unwrap().display().to_string();
-            let own = name.starts_with("home/backends/") && (name.contains("/data/") || name.contains(".log"));
+            // So is the index that readers of an open store note themselves in.
+            let own = name.starts_with("home/backends/") && (name.contains("/data/") || name.contains(".log"))
+                || name.ends_with(".sqlite3-shm");
             if !own {
                 let metadata = fs::symlink_metadata(path).unwrap();
                 let content = if metadata.is_file() { fs::read(path).unwrap() } else { Vec::new() };
@@ -252,6 +278,7 @@ fn first_port() -> u16 {
 
 impl Drop for World {
     fn drop(&mut self) {
+        drop(self.server.take());
         // What is still on its way to become a backend has no record yet, so look twice.
         let mut pids: Vec<Pid> = Vec::new();
         for round in 0..2 {
@@ -334,6 +361,10 @@ impl Spawned {
         }
         let readers = vec![reader(child.stdout.take().unwrap()), reader(child.stderr.take().unwrap())];
         Self { child, words: words.join(" "), started, readers }
+    }
+
+    pub fn is_running(&self) -> bool {
+        alive(Pid::from_raw(self.child.id().cast_signed()).unwrap())
     }
 
     /// Waits for its end. What hangs is killed and is an error.

@@ -219,7 +219,9 @@ async fn run_step(execution: &Execution<'_>, step: &Step) -> Result<(), Finding>
             let work = Work::Put { spec: spec.clone(), secrets, renamed_from: renamed_from.clone() };
             operate(execution, step, backend, work).await
         }
-        Some(Task::Remove { backend }) => operate(execution, step, backend, Work::Remove).await,
+        Some(Task::Remove { backend, volume, database }) => {
+            operate(execution, step, backend, Work::Remove { volume: *volume, database: *database }).await
+        }
         Some(Task::WriteEnvFile { backend, target }) => {
             let credentials =
                 execution.control.credentials(&execution.plan.project, backend).await.map_err(|error| finding_of(&error))?;

@@ -133,6 +133,7 @@ mod tests {
             drift: Vec::new(),
             refusals: Vec::new(),
             lints: Vec::new(),
+            cost: None,
         }
     }
 

@@ -7,12 +7,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::audit::Who;
 use super::effect::{Effect, Next};
 use super::operation::{Driver, Operation, PutRequest, Stage, Strangers, end_operation};
-use super::{Authority, AuthorityError, allocation, lease, quota};
+use super::{Authority, AuthorityError, allocation, database, lease, quota};
 use crate::control::{ControlError, Lease, Outcome, Request};
 use crate::model::{
-    Actor, BackendId, BackendName, Finding, Generation, OperationId, OperationKind, Phase, References, Release, Timestamp,
+    Actor, BackendId, BackendName, DatabaseDisposal, Finding, Generation, OperationId, OperationKind, Phase, Placement,
+    References, Release, Timestamp, VolumeDisposal,
 };
 use crate::store::{BackendRow, OperationRow, Rows, Store};
+
+/// The note in a row about what becomes of the volume of a backend that goes.
+const VOLUME_DISPOSAL: &str = "volume.disposal";
+const KEEP: &str = "keep";
+
+/// What was to become of the volume of a backend that goes.
+pub fn volume_disposal(references: &References) -> VolumeDisposal {
+    match references.get(VOLUME_DISPOSAL).map(String::as_str) {
+        Some(KEEP) => VolumeDisposal::Keep,
+        _ => VolumeDisposal::Destroy,
+    }
+}
 
 /// One request with everything that was said beside it.
 #[derive(Debug, Clone, Copy)]
@@ -161,13 +174,15 @@ impl<S: Store> Authority<S> {
         rows.put_backend(&row)?;
         let detail = format!("operation {}", operation.id);
         self.record(rows, Some(&row.project), operation.who(now), "operation_accepted", Some(&row.name), detail)?;
-        Ok(Next::Do(Effect::Ensure(Box::new(self.placement(&row)?))))
+        Ok(Next::Do(first_effect(self.placement(&row)?)))
     }
 
     pub(super) fn accept_remove(
         &self,
         rows: &dyn Rows,
         acceptance: Acceptance<'_>,
+        volume: VolumeDisposal,
+        database: DatabaseDisposal,
     ) -> Result<(Option<Operation>, Next), AuthorityError> {
         let Acceptance { lease, request, now, .. } = acceptance;
         let Some(mut row) = rows.backend(&lease.project, &request.backend)? else {
@@ -192,10 +207,22 @@ impl<S: Store> Authority<S> {
             return Ok((None, Next::Ended(outcome)));
         }
         row.phase = Phase::Removing;
+        // A removal that is cut off is finished as it was begun, also by somebody who takes it up later.
+        match volume {
+            VolumeDisposal::Keep => drop(row.references.insert(VOLUME_DISPOSAL.to_owned(), KEEP.to_owned())),
+            VolumeDisposal::Destroy => drop(row.references.remove(VOLUME_DISPOSAL)),
+        }
+        database::note_disposal(&mut row, database);
         rows.put_backend(&row)?;
         let detail = format!("operation {id}");
         self.record(rows, Some(&lease.project), acceptance.who(), "removal_accepted", Some(&row.name), detail)?;
         let operation = acceptance.begun(id, row.id.clone(), Stage::Remove);
         Ok((Some(operation), Next::Do(Effect::Remove(Box::new(self.placement(&row)?)))))
     }
+}
+
+/// What has to happen first to a backend that is to be brought up.
+pub(super) fn first_effect(placement: Placement) -> Effect {
+    let placement = Box::new(placement);
+    if placement.spec.has_own_server() { Effect::PrepareDatabase(placement) } else { Effect::Ensure(placement) }
 }

@@ -5,11 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::control::Outcome;
-use crate::model::{Finding, Placement, References, Secret};
+use crate::model::{DatabaseDisposal, Finding, Placement, References, Secret};
 
 /// What has to happen outside the rows, as data.
 #[derive(Debug)]
 pub enum Effect {
+    /// See to it that its database is there and its own, on the server that it is to use.
+    PrepareDatabase(Box<Placement>),
     /// Bring the backend up.
     Ensure(Box<Placement>),
     /// Wait until it answers as itself and accepts its key.
@@ -18,6 +20,8 @@ pub enum Effect {
     SetEnvironment(Box<Placement>, EnvironmentGoal),
     /// Take it away with its data.
     Remove(Box<Placement>),
+    /// Give its database back, or drop it. Nothing uses it any more.
+    ReleaseDatabase(Box<Placement>, DatabaseDisposal),
 }
 
 /// What the Convex environment variables should be; all others are left alone.
@@ -32,6 +36,8 @@ pub struct EnvironmentGoal {
 /// How an effect ended.
 #[derive(Debug)]
 pub enum EffectEnd {
+    /// The database can be used.
+    DatabasePrepared,
     /// The backend is up, and this is what the provider wants to remember.
     Ensured(References),
     /// It answers as itself.
@@ -40,6 +46,8 @@ pub enum EffectEnd {
     EnvironmentSet,
     /// It is gone.
     Removed,
+    /// Its database is somebody else's to use, or gone.
+    DatabaseReleased,
     /// It did not work.
     Failed(EffectFailure),
 }

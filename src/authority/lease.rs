@@ -2,9 +2,11 @@
 //!
 //! Must not do: read a clock of its own, or trust that a holder says goodbye.
 
+use serde::{Deserialize, Serialize};
+
 use super::audit::Who;
 use super::{Authority, AuthorityError};
-use crate::control::{Claim, ControlError, Holder, LEASE_SECONDS, Lease};
+use crate::control::{Attempt, Claim, ControlError, Holder, LEASE_SECONDS, Lease};
 use crate::model::{Actor, ProjectName, Revision, Timestamp};
 use crate::store::{Durability, LeaseRow, ProjectRow, Rows, Store};
 
@@ -20,7 +22,8 @@ pub enum Liveness {
 }
 
 impl<S: Store> Authority<S> {
-    /// Takes the lease of a project.
+    /// Takes the lease of a project. Whoever asks again with the same attempt gets the same lease: the first answer was
+    /// lost, or the question came twice.
     ///
     /// # Errors
     /// [`ControlError::LeaseHeld`] when somebody else has it.
@@ -33,16 +36,20 @@ impl<S: Store> Authority<S> {
     ) -> Result<Lease, AuthorityError> {
         self.store.write(Durability::Process, |rows| {
             let row = rows.lease(project)?;
-            if let Some(row) = &row
+            let asked_before = row
+                .as_ref()
+                .is_some_and(|row| holder.attempt.is_some() && held(row).is_some_and(|held| held.attempt == holder.attempt));
+            if let Some(row) = row.as_ref().filter(|_| !asked_before)
                 && let Some(current) = current_holder(row, now, &liveness)
             {
                 return Err(ControlError::LeaseHeld { project: project.clone(), holder: current }.into());
             }
-            let fence = row.map_or(0, |row| row.fence) + 1;
+            let fence = row.map_or(0, |row| row.fence) + u64::from(!asked_before);
+            let held = Held { holder: holder.clone(), attempt: holder.attempt.clone() };
             rows.put_lease(&LeaseRow {
                 project: project.clone(),
                 fence,
-                holder: serde_json::to_string(holder).ok(),
+                holder: serde_json::to_string(&held).ok(),
                 renewed_at: now,
             })?;
             let revision = rows.project(project)?.map_or(Revision(0), |row| row.revision);
@@ -84,16 +91,15 @@ impl<S: Store> Authority<S> {
         self.store.read(|rows| Ok(rows.lease(project)?.and_then(|row| current_holder(&row, now, &liveness))))
     }
 
-    /// How many projects somebody is changing now, as far as their leases say.
-    pub fn leases(&self, now: Timestamp) -> Result<usize, AuthorityError> {
-        self.store.read(|rows| {
-            let mut held = 0;
-            for project in rows.projects()? {
-                let row = rows.lease(&project)?;
-                held += usize::from(row.is_some_and(|row| current_holder(&row, now, &|_| Liveness::Unknown).is_some()));
-            }
-            Ok(held)
-        })
+    /// Every project that is being changed now, and by whom.
+    pub fn holders(
+        &self,
+        now: Timestamp,
+        liveness: impl Fn(&Holder) -> Liveness,
+    ) -> Result<Vec<(ProjectName, Holder)>, AuthorityError> {
+        let rows = self.store.read(|rows| Ok::<_, AuthorityError>(rows.leases()?))?;
+        let held = |row: LeaseRow| current_holder(&row, now, &liveness).map(|holder| (row.project, holder));
+        Ok(rows.into_iter().filter_map(held).collect())
     }
 
     /// Notes where a project is at home.
@@ -137,8 +143,21 @@ pub(super) fn project_row(rows: &dyn Rows, project: &ProjectName, now: Timestamp
     }))
 }
 
+/// A holder in the rows, with what it asked with.
+#[derive(Serialize, Deserialize)]
+struct Held {
+    #[serde(flatten)]
+    holder: Holder,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    attempt: Option<Attempt>,
+}
+
+fn held(row: &LeaseRow) -> Option<Held> {
+    serde_json::from_str(row.holder.as_deref()?).ok()
+}
+
 fn current_holder(row: &LeaseRow, now: Timestamp, liveness: &impl Fn(&Holder) -> Liveness) -> Option<Holder> {
-    let holder: Holder = serde_json::from_str(row.holder.as_deref()?).ok()?;
+    let Held { holder, .. } = held(row)?;
     match liveness(&holder) {
         Liveness::Alive => Some(holder),
         Liveness::Dead => None,

@@ -6,8 +6,10 @@
 //! the command, behind HTTP and in a Durable Object.
 
 mod accept;
+mod adopt;
 mod allocation;
 mod audit;
+mod database;
 mod effect;
 mod lease;
 mod operation;
@@ -19,11 +21,13 @@ mod token;
 mod vault;
 mod view;
 
+pub use accept::volume_disposal;
+pub use adopt::Adoption;
 pub use effect::{Effect, EffectEnd, EffectFailure, EnvironmentGoal, Next, Taken};
 pub use lease::Liveness;
 pub use operation::{Driver, Operation};
 pub use replica::{Introduction, Registration, TokenCopy};
-pub use resume::Resumed;
+pub use resume::{EXPIRY, Resumed};
 pub use token::{Bearer, TOKEN_PREFIX};
 pub use vault::{MasterKey, Vault, VaultError};
 pub use view::{ProjectView, Totals};
@@ -124,5 +128,7 @@ pub fn store_finding(error: &StoreError) -> Finding {
     Finding::new(code, message).with_help(help)
 }
 
+#[cfg(test)]
+mod service_tests;
 #[cfg(test)]
 mod tests;

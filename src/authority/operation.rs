@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::accept::Acceptance;
 use super::audit::Who;
 use super::effect::{Effect, EffectEnd, EffectFailure, EnvironmentGoal, Next, Taken};
-use super::{Authority, AuthorityError, lease};
+use super::{Authority, AuthorityError, database, lease};
 use crate::control::{ControlError, Lease, Outcome, Request, Work};
 use crate::fault;
 use crate::model::{
@@ -126,7 +126,7 @@ impl<S: Store> Authority<S> {
                     let put = PutRequest { spec: (**spec).clone(), secrets: secrets.clone() };
                     self.accept_put(rows, acceptance, put, renamed_from.as_ref())
                 }
-                Work::Remove => self.accept_remove(rows, acceptance),
+                Work::Remove { volume, database } => self.accept_remove(rows, acceptance, *volume, *database),
             }
         })?;
         fault::point("authority.accepted");
@@ -138,7 +138,7 @@ impl<S: Store> Authority<S> {
         match &request.work {
             Work::Put { spec, .. } if !spec.is_record_only() => Ok(false),
             // Only who holds the lease could make it more than a record in between.
-            Work::Put { .. } | Work::Remove => self.store.read(|rows| {
+            Work::Put { .. } | Work::Remove { .. } => self.store.read(|rows| {
                 let row = rows.backend(&lease.project, &request.backend)?;
                 Ok::<_, AuthorityError>(row.is_none_or(|row| row.is_only_a_record()))
             }),
@@ -155,6 +155,7 @@ impl<S: Store> Authority<S> {
             let row = row_of(rows, operation)?;
             match end {
                 EffectEnd::Failed(failure) => self.failed(rows, operation, row, failure, now),
+                EffectEnd::DatabasePrepared => Ok(Next::Do(Effect::Ensure(Box::new(self.placement(&row)?)))),
                 EffectEnd::Ensured(references) => {
                     let mut row = row;
                     row.references = references;
@@ -167,7 +168,11 @@ impl<S: Store> Authority<S> {
                 }
                 EffectEnd::Ready => self.ready(rows, operation, row, now),
                 EffectEnd::EnvironmentSet => self.finished(rows, operation, row, now),
-                EffectEnd::Removed => self.removed(rows, operation, row, now),
+                EffectEnd::Removed if row.spec.has_own_server() => {
+                    let disposal = database::disposal(&row);
+                    Ok(Next::Do(Effect::ReleaseDatabase(Box::new(self.placement(&row)?), disposal)))
+                }
+                EffectEnd::Removed | EffectEnd::DatabaseReleased => self.removed(rows, operation, row, now),
             }
         })?;
         fault::point("authority.advanced");

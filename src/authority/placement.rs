@@ -4,10 +4,13 @@
 
 use super::operation::{PutRequest, Strangers};
 use super::vault::Secrets;
-use super::{Authority, AuthorityError, allocation};
+use super::{Authority, AuthorityError, allocation, database};
 use crate::control::ControlError;
 use crate::convex::admin_key::{self, InstanceSecret, KeyKind};
-use crate::model::{FieldPath, Finding, Placement, PortPair, ProviderKind, REACH, Secret, Timestamp, fly, secret_slots};
+use crate::convex::database_url;
+use crate::model::{
+    FieldPath, Finding, Placement, PortPair, ProviderKind, REACH, STORAGE_URL, Secret, Timestamp, fly, secret_slots,
+};
 use crate::store::{BackendRow, Rows, Store};
 
 const INSTANCE_SECRET: &str = "instance_secret";
@@ -63,8 +66,15 @@ impl<S: Store> Authority<S> {
                 let message = format!("`{path}` of `{}` has no value, and none was kept from before", row.name);
                 ControlError::Refused(Finding::new("control.secret_missing", message))
             })?;
+            if path.as_str() == STORAGE_URL {
+                let server = self.server_fingerprint(row, &put.spec.storage, &value);
+                row.fingerprints.extend(server);
+            }
             row.fingerprints.insert(path, fingerprints.fingerprint(value.expose()));
             secrets.insert(slot, value);
+        }
+        if let Some(password) = self.role_password(&put.spec.storage, &before)? {
+            secrets.insert(database::ROLE_PASSWORD.to_owned(), password);
         }
         let mut nonce = [0; 24];
         (self.entropy)(&mut nonce)?;
@@ -73,14 +83,33 @@ impl<S: Store> Authority<S> {
     }
 
     fn issue(&self, row: &BackendRow, now: Timestamp) -> Result<(Secret, Secret), AuthorityError> {
-        let (mut bytes, mut nonce) = ([0; 32], [0; 12]);
+        let mut bytes = [0; 32];
         (self.entropy)(&mut bytes)?;
+        self.issue_for(row, InstanceSecret::new(bytes), now)
+    }
+
+    fn issue_for(&self, row: &BackendRow, secret: InstanceSecret, now: Timestamp) -> Result<(Secret, Secret), AuthorityError> {
+        let mut nonce = [0; 12];
         (self.entropy)(&mut nonce)?;
-        let secret = InstanceSecret::new(bytes);
         // Zero is the one time of issue that Convex refuses.
         let issued_s = u64::try_from(now.0 / 1000).unwrap_or(1).max(1);
         let key = admin_key::issue(row.instance_name.as_str(), &secret, KeyKind::Admin { member_id: 0 }, issued_s, nonce);
         Ok((secret.to_hex(), key))
+    }
+
+    /// Seals an instance secret that was there before us, with a key of our own for it.
+    pub(super) fn seal_known(
+        &self,
+        row: &mut BackendRow,
+        secret: InstanceSecret,
+        now: Timestamp,
+    ) -> Result<(), AuthorityError> {
+        let (secret, key) = self.issue_for(row, secret, now)?;
+        let secrets = Secrets::from([(INSTANCE_SECRET.to_owned(), secret), (ADMIN_KEY.to_owned(), key)]);
+        let mut nonce = [0; 24];
+        (self.entropy)(&mut nonce)?;
+        row.sealed = self.vault.seal(row.id.as_str(), &secrets, nonce)?;
+        Ok(())
     }
 
     pub(super) fn open_secrets(&self, row: &BackendRow) -> Result<Secrets, AuthorityError> {
@@ -91,6 +120,8 @@ impl<S: Store> Authority<S> {
     pub(super) fn placement(&self, row: &BackendRow) -> Result<Placement, AuthorityError> {
         let mut secrets = self.open_secrets(row)?;
         let ports = row.ports.unwrap_or(PortPair { api: 0, site: 0 });
+        let role_password = secrets.remove(database::ROLE_PASSWORD);
+        let role_password = role_password.map(|password| (FieldPath::new(database_url::ROLE_PASSWORD), password));
         let mut take = |name: &str| secrets.remove(name).unwrap_or_else(|| Secret::new(""));
         Ok(Placement {
             id: row.id.clone(),
@@ -104,6 +135,7 @@ impl<S: Store> Authority<S> {
             secrets: secrets
                 .into_iter()
                 .filter_map(|(slot, value)| slot.strip_prefix(FIELD).map(|path| (FieldPath::new(path), value)))
+                .chain(role_password)
                 .collect(),
             ports,
             endpoints: row.endpoints.clone().unwrap_or_else(|| allocation::endpoints(&row.spec, ports)),

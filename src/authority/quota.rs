@@ -5,7 +5,7 @@
 use super::audit::Who;
 use super::{Authority, AuthorityError, lease};
 use crate::control::{ControlError, Reach};
-use crate::model::{Actor, BackendSpec, Finding, ProjectName, Quota, Timestamp};
+use crate::model::{Actor, BackendSpec, Excess, Finding, ProjectName, Quota, Timestamp, Usd, monthly_cost, monthly_sum};
 use crate::store::{Durability, Rows, Store};
 
 impl<S: Store> Authority<S> {
@@ -39,6 +39,19 @@ pub(super) fn quota_of(rows: &dyn Rows, project: Option<&ProjectName>) -> Result
     }
 }
 
+/// The ceiling in dollars, counted over the backends whose price is known. What has not grown is let be.
+fn over_monthly(all: &[BackendSpec], before: Option<&BackendSpec>, after: &BackendSpec, limit: f64) -> Option<Excess> {
+    let price = |spec: &BackendSpec| monthly_cost(spec).known().unwrap_or_default();
+    let (used, _) = monthly_sum(all.iter());
+    let asked = used.saturating_add(price(after)).saturating_sub(before.map(price).unwrap_or_default());
+    let limit = Usd::from_dollars(limit);
+    (asked > limit && asked > used).then(|| Excess {
+        what: "monthly cost",
+        asked: asked.to_string(),
+        allowed: limit.to_string(),
+    })
+}
+
 /// Refuses a backend that would take the project over its ceilings.
 pub(super) fn check(
     rows: &dyn Rows,
@@ -51,7 +64,11 @@ pub(super) fn check(
         return Ok(());
     }
     let used = rows.usage(project)?;
-    let excesses = used.replacing(before, after).over(&quota, &used);
+    let mut excesses = used.replacing(before, after).over(&quota, &used);
+    if let Some(limit) = quota.monthly_usd {
+        let others: Vec<BackendSpec> = rows.backends(project)?.into_iter().map(|row| row.spec).collect();
+        excesses.extend(over_monthly(&others, before, after, limit));
+    }
     if excesses.is_empty() {
         return Ok(());
     }

@@ -54,7 +54,7 @@ impl<S: Store> Authority<S> {
     }
 
     /// Takes over what the directory says. Writes only what is news.
-    pub fn adopt(&self, introduction: &Introduction) -> Result<(), AuthorityError> {
+    pub fn learn(&self, introduction: &Introduction) -> Result<(), AuthorityError> {
         let Introduction { token, quota } = introduction;
         let token = token.clone().map(|TokenCopy { record, hash }| TokenRow { record, hash });
         let (is_known, has_quota) = self.store.read(|rows| {
@@ -155,10 +155,10 @@ mod tests {
         let request = TokenRequest { project: None, scope: Scope::Operator, note: String::new(), ttl: None };
         let operator = directory.create_token(&request, &actor, NOW).unwrap();
         assert!(part.authenticate(&operator.token, NOW).is_err());
-        part.adopt(&directory.introduce(&operator.token).unwrap()).unwrap();
+        part.learn(&directory.introduce(&operator.token).unwrap()).unwrap();
         assert_eq!(part.authenticate(&operator.token, NOW).unwrap().record(), &operator.record);
         directory.revoke_token(&operator.record.id, &actor, NOW).unwrap();
-        part.adopt(&directory.introduce(&operator.token).unwrap()).unwrap();
+        part.learn(&directory.introduce(&operator.token).unwrap()).unwrap();
         assert!(part.authenticate(&operator.token, NOW).is_err());
         // What is no token is nobody's.
         assert!(directory.introduce(&Secret::new("something")).unwrap().token.is_none());
@@ -173,7 +173,7 @@ mod tests {
         let quota = Quota { backends: Some(1), ..Quota::default() };
         directory.set_quota(&crate::control::Reach::Everywhere, &quota, &Actor::control_plane(), NOW).unwrap();
         let shown = Secret::new("whatever");
-        part.adopt(&directory.introduce(&shown).unwrap()).unwrap();
+        part.learn(&directory.introduce(&shown).unwrap()).unwrap();
         let project = ProjectName::parse("gremlin").unwrap();
         assert_eq!(part.quota(&crate::control::Reach::Project(project)).unwrap(), quota);
     }

@@ -4,15 +4,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::accept::first_effect;
 use super::effect::{Effect, Next};
 use super::operation::{Driver, Operation, PutRequest, Stage, Strangers, end_operation};
 use super::{Authority, AuthorityError, lease};
 use crate::control::{Lease, Outcome, Request, Work};
 use crate::model::{
-    Actor, BackendName, FieldPath, Finding, OperationId, OperationKind, OperationRecord, OperationState, Phase, ProjectName,
-    Secret, StepKey, Timestamp,
+    Actor, BackendName, DatabaseDisposal, FieldPath, Finding, OperationId, OperationKind, OperationRecord, OperationState,
+    Phase, ProjectName, Secret, StepKey, Timestamp, VolumeDisposal,
 };
 use crate::store::{Durability, OperationRow, Rows, Store};
+
+/// The plan that removals of expired backends are a part of. No client's step may name it: one that had ended under the
+/// step of an expiry would stand in for the removal.
+pub const EXPIRY: &str = "expiry";
 
 const SPEC: &str = "spec";
 const FIELD: &str = "field:";
@@ -54,15 +59,17 @@ impl<S: Store> Authority<S> {
         row: OperationRow,
     ) -> Result<Option<(Operation, Effect)>, AuthorityError> {
         let Some(backend) = rows.backend(&row.project, &row.backend)? else { return Ok(None) };
-        let placement = Box::new(self.placement(&backend)?);
+        let placement = self.placement(&backend)?;
         let (work, effect) = match (row.kind, &row.pending) {
-            (OperationKind::Remove, _) if backend.phase == Phase::Removing => (Stage::Remove, Effect::Remove(placement)),
+            (OperationKind::Remove, _) if backend.phase == Phase::Removing => {
+                (Stage::Remove, Effect::Remove(Box::new(placement)))
+            }
             (OperationKind::Remove, _) => return Ok(None),
             (OperationKind::Put, Some(sealed)) => {
                 let put = self.open_pending(&id, sealed)?;
-                (Stage::Replace(row.backend.clone(), Box::new(put)), Effect::Remove(placement))
+                (Stage::Replace(row.backend.clone(), Box::new(put)), Effect::Remove(Box::new(placement)))
             }
-            (OperationKind::Put, None) => (Stage::Put, Effect::Ensure(placement)),
+            (OperationKind::Put, None) => (Stage::Put, first_effect(placement)),
         };
         let actor = row.actor.unwrap_or_else(Actor::control_plane);
         let operation = Operation {
@@ -105,10 +112,27 @@ impl<S: Store> Authority<S> {
         Ok(free.map(|row| (row.project, row.name)).collect())
     }
 
+    /// Whether this work would have a backend with data removed by itself sooner than it would be now. Whoever may not
+    /// take a backend away may not do that either.
+    pub fn shortens_life(&self, project: &ProjectName, request: &Request) -> Result<bool, AuthorityError> {
+        let Work::Put { spec, renamed_from, .. } = &request.work else { return Ok(false) };
+        let row = self.store.read(|rows| {
+            let row = rows.backend(project, &request.backend)?;
+            match (row, renamed_from) {
+                (None, Some(old)) => Ok::<_, AuthorityError>(rows.backend(project, old)?),
+                (row, _) => Ok(row),
+            }
+        })?;
+        let Some(row) = row.filter(|row| row.has_been_ready) else { return Ok(false) };
+        let end = |protected: bool, end: Option<Timestamp>| end.filter(|_| !protected).map_or(i64::MAX, |end| end.0);
+        let before = end(row.spec.protected, row.expires_at);
+        Ok(end(spec.protected, spec.ttl.map(|ttl| row.created_at.plus(ttl))) < before)
+    }
+
     /// Begins the removal of a backend whose time is over. None when it has more time by now.
     ///
     /// # Errors
-    /// [`ControlError`] when the lease is lost or the backend is protected by now.
+    /// [`ControlError`](crate::control::ControlError) when the lease is lost or the backend is protected by now.
     pub fn expire(
         &self,
         lease: &Lease,
@@ -123,8 +147,9 @@ impl<S: Store> Authority<S> {
             return Ok(None);
         };
         // The lease keeps everybody else from giving it more time in between.
-        let step = StepKey { plan: "expiry".to_owned(), step: format!("{id}:{}", end.0) };
-        let request = Request { step, backend: backend.clone(), work: Work::Remove };
+        let step = StepKey { plan: EXPIRY.to_owned(), step: format!("{id}:{}", end.0) };
+        let work = Work::Remove { volume: VolumeDisposal::Destroy, database: DatabaseDisposal::Leave };
+        let request = Request { step, backend: backend.clone(), work };
         self.accept(lease, Driver::ControlPlane, &Actor::control_plane(), &request, now).map(Some)
     }
 

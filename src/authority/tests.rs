@@ -3,56 +3,69 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::control::{Holder, LEASE_SECONDS, Lease, Outcome, Request, Work};
+use crate::control::{Attempt, Holder, LEASE_SECONDS, Lease, Outcome, Request, Work};
 use crate::model::{
-    Actor, BackendName, BackendSpec, FieldPath, Phase, ProjectName, ProviderKind, References, Secret, SecretRef, SecretSource,
-    StepKey, Timestamp,
+    Actor, BackendName, BackendSpec, DatabaseDisposal, DatabaseRole, FieldPath, Phase, ProjectName, ProviderKind, References,
+    Secret, SecretRef, SecretSource, ServerStorage, StepKey, Storage, Timestamp, VolumeDisposal,
 };
 use crate::store::SqliteStore;
 
-struct World {
-    authority: Authority<SqliteStore>,
-    folder: tempfile::TempDir,
+pub(super) struct World {
+    pub(super) authority: Authority<SqliteStore>,
+    pub(super) folder: tempfile::TempDir,
 }
 
 fn entropy(bytes: &mut [u8]) -> Result<(), EntropyError> {
     getrandom::fill(bytes).map_err(|_| EntropyError)
 }
 
-fn world() -> World {
+pub(super) fn world() -> World {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&folder.path().join("store.sqlite3")).unwrap();
     World { authority: Authority::new(store, Vault::new(MasterKey::new([5; 32])), entropy), folder }
 }
 
-fn project() -> ProjectName {
+pub(super) fn project() -> ProjectName {
     ProjectName::parse("gremlin").unwrap()
 }
 
-fn name(text: &str) -> BackendName {
+pub(super) fn name(text: &str) -> BackendName {
     BackendName::parse(text).unwrap()
 }
 
-fn holder(process: u32) -> Holder {
-    Holder { user: "me".into(), host: "here".into(), process, process_start: Some("1".into()), since: Timestamp(0) }
+pub(super) fn holder(process: u32) -> Holder {
+    Holder {
+        user: "me".into(),
+        host: "here".into(),
+        process,
+        process_start: Some("1".into()),
+        since: Timestamp(0),
+        attempt: None,
+    }
 }
 
-fn me() -> Actor {
+pub(super) fn me() -> Actor {
     Actor { token: None, name: "me on here".into() }
 }
 
-const NOW: Timestamp = Timestamp(1_800_000_000_000);
+pub(super) const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
-fn alive(_: &Holder) -> Liveness {
+pub(super) fn alive(_: &Holder) -> Liveness {
     Liveness::Alive
 }
 
 impl World {
-    fn lease(&self) -> Lease {
+    pub(super) fn lease(&self) -> Lease {
         self.authority.acquire(&project(), &holder(1), NOW, |_| Liveness::Dead).unwrap()
     }
 
-    fn accept(&self, lease: &Lease, key: &str, backend: &str, work: Work) -> Result<(Option<Operation>, Next), AuthorityError> {
+    pub(super) fn accept(
+        &self,
+        lease: &Lease,
+        key: &str,
+        backend: &str,
+        work: Work,
+    ) -> Result<(Option<Operation>, Next), AuthorityError> {
         self.authority.accept(
             lease,
             Driver::Holder,
@@ -63,11 +76,13 @@ impl World {
     }
 
     /// Carries an operation out with effects that all succeed, and returns the ports it ended with.
-    fn bring_up(&self, lease: &Lease, backend: &str, work: Work) -> Outcome {
-        let (mut operation, mut next) = self.accept(lease, &format!("key-{backend}-{}", now_key()), backend, work).unwrap();
+    pub(super) fn bring_up(&self, lease: &Lease, backend: &str, work: Work) -> Outcome {
+        let (mut operation, mut next) = self.accept(lease, &format!("plan/{backend}-{}", now_key()), backend, work).unwrap();
         loop {
             let end = match next {
                 Next::Ended(outcome) => return outcome,
+                Next::Do(Effect::PrepareDatabase(_)) => EffectEnd::DatabasePrepared,
+                Next::Do(Effect::ReleaseDatabase(..)) => EffectEnd::DatabaseReleased,
                 Next::Do(Effect::Ensure(_)) => EffectEnd::Ensured(References::new()),
                 Next::Do(Effect::AwaitReady(_)) => EffectEnd::Ready,
                 Next::Do(Effect::SetEnvironment(..)) => EffectEnd::EnvironmentSet,
@@ -84,11 +99,11 @@ fn now_key() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-fn put(spec: BackendSpec) -> Work {
+pub(super) fn put(spec: BackendSpec) -> Work {
     Work::Put { spec: Box::new(spec), secrets: BTreeMap::new(), renamed_from: None }
 }
 
-fn simulated() -> BackendSpec {
+pub(super) fn simulated() -> BackendSpec {
     BackendSpec::new(ProviderKind::Simulated)
 }
 
@@ -119,6 +134,22 @@ fn a_lease_from_elsewhere_runs_out_even_when_the_clock_goes_backwards() {
     world.authority.acquire(&project(), &holder(2), NOW.plus_milliseconds(lease + 1), unknown).unwrap();
     let long_before = NOW.plus_milliseconds(-3_600_000);
     world.authority.acquire(&project(), &holder(3), long_before, unknown).unwrap();
+}
+
+#[test]
+fn whoever_asks_again_with_the_same_attempt_gets_the_same_lease() {
+    let world = world();
+    let with = |byte: u8| Holder { attempt: Some(Attempt::new([byte; 16])), ..holder(1) };
+    let first = world.authority.acquire(&project(), &with(1), NOW, alive).unwrap();
+    assert_eq!(world.authority.acquire(&project(), &with(1), NOW, alive).unwrap(), first);
+    world.authority.renew(&first, NOW).unwrap();
+    // The same process with another wish is somebody else, and so is one that says nothing.
+    assert!(world.authority.acquire(&project(), &with(2), NOW, alive).is_err());
+    assert!(world.authority.acquire(&project(), &holder(1), NOW, alive).is_err());
+    let shown = world.authority.holder(&project(), NOW, alive).unwrap().unwrap();
+    assert!(!serde_json::to_string(&shown).unwrap().contains("0101"), "what it was asked for with is nobody else's");
+    world.authority.release(&first, NOW).unwrap();
+    assert_eq!(world.authority.acquire(&project(), &with(1), NOW, alive).unwrap().fence, first.fence + 1);
 }
 
 #[test]
@@ -205,7 +236,7 @@ fn removal_is_finished_before_the_name_is_used_again() {
     let lease = world.lease();
     world.bring_up(&lease, "dev", put(simulated()));
     let old = world.authority.place_of(&project(), &name("dev")).unwrap();
-    world.accept(&lease, "cut-off", "dev", Work::Remove).unwrap();
+    world.accept(&lease, "cut-off", "dev", remove()).unwrap();
     assert_eq!(world.authority.view(&project()).unwrap().backends[0].phase, Phase::Removing);
     let (_, next) = world.accept(&lease, "anew", "dev", put(simulated())).unwrap();
     assert!(matches!(&next, Next::Do(Effect::Remove(placement)) if placement.id == old.id), "{next:?}");
@@ -221,7 +252,7 @@ fn a_protected_backend_is_not_removed_whatever_a_client_says() {
     protected.protected = true;
     world.bring_up(&lease, "dev", put(protected));
     assert!(matches!(
-        world.accept(&lease, "k", "dev", Work::Remove),
+        world.accept(&lease, "k", "dev", remove()),
         Err(AuthorityError::Control(ControlError::Refused(finding))) if finding.code == "control.protected"
     ));
     assert!(matches!(
@@ -287,6 +318,174 @@ fn a_backend_that_is_told_not_to_run_keeps_its_place_until_it_is_removed() {
     assert!(matches!(ended, Next::Ended(Outcome::Done { .. })));
     assert!(world.authority.view(&project()).unwrap().backends[0].endpoints.is_none());
     // Removing it still has something to remove.
-    let (_, next) = world.accept(&lease, "gone", "dev", Work::Remove).unwrap();
+    let (_, next) = world.accept(&lease, "gone", "dev", remove()).unwrap();
     assert!(matches!(next, Next::Do(Effect::Remove(_))), "{next:?}");
+}
+
+/// Takes a backend away, volume and all; its database stays.
+fn remove() -> Work {
+    Work::Remove { volume: VolumeDisposal::Destroy, database: DatabaseDisposal::Leave }
+}
+
+/// A backend on a server, with the URL's value.
+fn on_server(url: &str, role: DatabaseRole) -> Work {
+    let mut spec = simulated();
+    let reference = Some(SecretRef::Env("DATABASE".into()));
+    spec.storage = Storage::Postgres(ServerStorage { url: reference, role, ..ServerStorage::default() });
+    let secrets = BTreeMap::from([(FieldPath::new("storage.url"), Secret::new(url))]);
+    Work::Put { spec: Box::new(spec), secrets, renamed_from: None }
+}
+
+#[test]
+fn a_database_comes_before_its_backend_and_goes_after_it() {
+    let world = world();
+    let lease = world.lease();
+    let (operation, next) = world.accept(&lease, "k", "dev", on_server("postgres://me@db", DatabaseRole::Url)).unwrap();
+    assert!(matches!(next, Next::Do(Effect::PrepareDatabase(_))), "{next:?}");
+    let next = world.authority.advance(&mut operation.unwrap(), EffectEnd::DatabasePrepared, NOW).unwrap();
+    assert!(matches!(next, Next::Do(Effect::Ensure(_))), "{next:?}");
+    world.bring_up(&lease, "dev", on_server("postgres://me@db", DatabaseRole::Url));
+
+    let remove = |database| Work::Remove { volume: VolumeDisposal::Destroy, database };
+    let (_, next) = world.accept(&lease, "drop", "dev", remove(DatabaseDisposal::Drop)).unwrap();
+    assert!(matches!(next, Next::Do(Effect::Remove(_))), "{next:?}");
+    // It was cut off here. Whoever goes on need not say it again.
+    let (operation, _) = world.accept(&lease, "go on", "dev", remove(DatabaseDisposal::Leave)).unwrap();
+    let mut operation = operation.unwrap();
+    let next = world.authority.advance(&mut operation, EffectEnd::Removed, NOW).unwrap();
+    assert!(matches!(next, Next::Do(Effect::ReleaseDatabase(_, DatabaseDisposal::Drop))), "{next:?}");
+    let next = world.authority.advance(&mut operation, EffectEnd::DatabaseReleased, NOW).unwrap();
+    assert!(matches!(next, Next::Ended(Outcome::Done { .. })), "{next:?}");
+    assert!(world.authority.view(&project()).unwrap().backends.is_empty());
+}
+
+#[test]
+fn a_role_has_one_password_for_as_long_as_it_is_wanted() {
+    let world = world();
+    let lease = world.lease();
+    let path = FieldPath::new(crate::convex::database_url::ROLE_PASSWORD);
+    let password = || {
+        let placement = world.authority.place_of(&project(), &name("dev")).unwrap();
+        placement.secrets.get(&path).map(|password| password.expose().to_owned())
+    };
+    world.bring_up(&lease, "dev", on_server("postgres://me:one@db", DatabaseRole::LeastPrivilege));
+    let first = password().unwrap();
+    assert_eq!(first.len(), 64);
+    world.bring_up(&lease, "dev", on_server("postgres://me:two@db", DatabaseRole::LeastPrivilege));
+    assert_eq!(password(), Some(first.clone()));
+    assert!(!format!("{:?}", world.authority.view(&project()).unwrap()).contains(&first));
+    world.bring_up(&lease, "dev", on_server("postgres://me:two@db", DatabaseRole::Url));
+    assert_eq!(password(), None);
+}
+
+#[test]
+fn a_record_from_before_servers_were_compared_knows_its_server() {
+    let world = world();
+    let lease = world.lease();
+    let server = FieldPath::new("storage.server");
+    let seen = || world.authority.view(&project()).unwrap().backends[0].secrets.clone();
+    world.bring_up(&lease, "dev", on_server("postgres://me:one@db", DatabaseRole::Url));
+    let first = seen();
+    let forget = |rows: &dyn crate::store::Rows| {
+        let mut row = rows.backend(&project(), &name("dev"))?.unwrap();
+        row.fingerprints.remove(&server).unwrap();
+        rows.put_backend(&row)
+    };
+    world.authority.store.write(crate::store::Durability::Process, forget).unwrap();
+    assert_eq!(seen(), first);
+    world.bring_up(&lease, "dev", on_server("postgres://you:two@db:5432/", DatabaseRole::Url));
+    assert_eq!(seen()[&server], first[&server]);
+    assert_ne!(seen()[&FieldPath::new("storage.url")], first[&FieldPath::new("storage.url")]);
+    world.bring_up(&lease, "dev", on_server("postgres://me:one@db:5433", DatabaseRole::Url));
+    assert_ne!(seen()[&server], first[&server]);
+}
+
+fn fly() -> BackendSpec {
+    let mut spec = BackendSpec::new(ProviderKind::Fly);
+    spec.region = Some("iad".into());
+    spec
+}
+
+fn placed(next: &Next) -> crate::model::Placement {
+    match next {
+        Next::Do(Effect::Ensure(placement)) => (**placement).clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_app_is_named_before_it_is_made_and_keeps_its_name() {
+    let world = world();
+    let lease = world.lease();
+    let (operation, next) = world.accept(&lease, "k", "dev", put(fly())).unwrap();
+    let placement = placed(&next);
+    let app = placement.references["app"].clone();
+    assert!(app.starts_with("gremlin-dev-"), "{app}");
+    assert_eq!(placement.endpoints.url, format!("https://{app}.fly.dev"));
+    assert_eq!(placement.endpoints.site_url, format!("https://{app}.fly.dev/http"));
+    assert_eq!((placement.ports.api, placement.references["reach"].as_str()), (0, placement.endpoints.url.as_str()));
+    // A command that was killed here finds the same name again.
+    let (_, next) = world.accept(&lease, "k2", "dev", put(fly())).unwrap();
+    assert_eq!(placed(&next).references["app"], app);
+
+    // Somebody else has that name: another one is taken, as long as nobody knows it.
+    let failure = |taken| EffectEnd::Failed(EffectFailure { finding: Finding::new("fly.app_taken", "taken"), taken });
+    let mut operation = operation.unwrap();
+    let next = world.authority.advance(&mut operation, failure(Some(Taken::App)), NOW).unwrap();
+    let other = placed(&next);
+    assert_ne!(other.references["app"], app);
+    assert_eq!(other.endpoints.url, format!("https://{}.fly.dev", other.references["app"]));
+    let mut tries = 1;
+    while let Next::Do(_) = world.authority.advance(&mut operation, failure(Some(Taken::App)), NOW).unwrap() {
+        tries += 1;
+        assert!(tries < 20, "it looks for names for ever");
+    }
+}
+
+#[test]
+fn own_origins_stand_before_the_apps() {
+    let world = world();
+    let lease = world.lease();
+    let mut spec = fly();
+    spec.origins.api = Some("https://api.gremlin.dev".into());
+    spec.settings.fly.app = Some("named".into());
+    let (_, next) = world.accept(&lease, "k", "dev", put(spec)).unwrap();
+    let placement = placed(&next);
+    assert_eq!(placement.references["app"], "named");
+    assert_eq!(placement.references["reach"], "https://named.fly.dev");
+    assert_eq!(placement.endpoints.url, "https://api.gremlin.dev");
+    assert_eq!(placement.endpoints.site_url, "https://api.gremlin.dev/http");
+}
+
+#[test]
+fn a_quota_in_dollars_counts_what_machines_cost() {
+    let world = world();
+    let lease = world.lease();
+    let quota = crate::model::Quota { monthly_usd: Some(10.0), ..crate::model::Quota::default() };
+    world.authority.set_quota(&crate::control::Reach::Project(project()), &quota, &me(), NOW).unwrap();
+    world.accept(&lease, "one", "one", put(fly())).unwrap();
+    let refused = world.accept(&lease, "two", "two", put(fly())).unwrap_err();
+    assert!(refused.to_string().contains("$17.06 of monthly cost where $10.00 are allowed"), "{refused}");
+    world.accept(&lease, "three", "three", put(simulated())).unwrap();
+    world.accept(&lease, "four", "one", put(fly())).unwrap();
+}
+
+#[test]
+fn a_removal_that_keeps_the_volume_is_finished_as_it_was_begun() {
+    let world = world();
+    let lease = world.lease();
+    assert!(matches!(world.bring_up(&lease, "dev", put(fly())), Outcome::Done { .. }));
+    let keep = Work::Remove { volume: VolumeDisposal::Keep, database: DatabaseDisposal::Leave };
+    let (_, next) = world.accept(&lease, "keep", "dev", keep).unwrap();
+    let kept = |next: &Next| match next {
+        Next::Do(Effect::Remove(placement)) => volume_disposal(&placement.references),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(kept(&next), VolumeDisposal::Keep);
+    // As the next server finds it after a crash.
+    let resumed = world.authority.resume(&std::collections::BTreeSet::new(), NOW).unwrap();
+    assert_eq!(kept(&resumed[0].2), VolumeDisposal::Keep);
+    // Somebody changes their mind.
+    let (_, next) = world.accept(&lease, "all", "dev", remove()).unwrap();
+    assert_eq!(kept(&next), VolumeDisposal::Destroy);
 }

@@ -64,7 +64,7 @@ impl Bearer {
             Some(own) => format!("ask an operator for one with\n    convexinfra token create --project {own} --scope {scope}"),
             None => "use the token that `convexinfra serve --init` printed".to_owned(),
         };
-        Err(denied("auth.scope", message, help))
+        Err(denied(ControlError::SCOPE_MISSING, message, help))
     }
 }
 

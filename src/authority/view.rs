@@ -2,12 +2,15 @@
 //!
 //! Must not do: change a row, or show a secret in clear except where credentials were asked for.
 
+use std::collections::BTreeSet;
+
 use super::quota::quota_of;
 use super::resume::operation_record;
 use super::{Authority, AuthorityError, allocation};
 use crate::control::{ControlError, Credentials};
 use crate::model::{
-    ActualBackend, BackendName, Observation, OperationRecord, Placement, ProjectName, Quota, Revision, RunState, Usage,
+    ActualBackend, BackendName, DASHBOARD_URL, Observation, OperationRecord, Placement, ProjectName, Quota, Revision, RunState,
+    Usage,
 };
 use crate::store::{BackendRow, Store};
 
@@ -44,12 +47,13 @@ pub struct Totals {
 impl<S: Store> Authority<S> {
     /// One project in the rows.
     pub fn view(&self, project: &ProjectName) -> Result<ProjectView, AuthorityError> {
-        let (row, backends, quota, open) = self.store.read(|rows| {
+        let (row, mut backends, quota, open) = self.store.read(|rows| {
             let open = rows.open_operations(Some(project))?;
             Ok::<_, AuthorityError>((rows.project(project)?, rows.backends(project)?, quota_of(rows, Some(project))?, open))
         })?;
         let mut to_observe = Vec::new();
-        for (index, backend) in backends.iter().enumerate() {
+        for (index, backend) in backends.iter_mut().enumerate() {
+            self.with_server_fingerprint(backend)?;
             if !backend.spec.is_record_only() {
                 to_observe.push((index, self.placement(backend)?));
             }
@@ -118,10 +122,12 @@ fn recorded(row: BackendRow) -> ActualBackend {
         secrets: row.fingerprints,
         phase: row.phase,
         generation: row.generation,
+        dashboard_url: row.references.get(DASHBOARD_URL).cloned(),
         endpoints: row.endpoints.filter(|_| !record_only),
         admin_key: row.admin_key,
         created_at: row.created_at,
         expires_at: row.expires_at,
         observation: Observation::as_recorded(RunState::Recorded),
+        other_variables: BTreeSet::new(),
     }
 }

@@ -3,7 +3,10 @@
 //! Must not do: look at anything but the words and the variables that stand for them.
 
 mod key;
+mod quota;
+mod schema;
 mod serve;
+mod token;
 
 use std::path::PathBuf;
 
@@ -11,7 +14,10 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::key::{Key, KeyCommand};
+pub(crate) use self::quota::{Ceiling, Ceilings, Quota, QuotaCommand, Whose};
+pub(crate) use self::schema::{Schema, SchemaDocument};
 pub(crate) use self::serve::{LogFormat, LogLevel, Serve};
+pub(crate) use self::token::{Token, TokenCommand};
 use crate::model::{BackendName, ProjectName, TimeSpan};
 
 const EXIT_CODES: &str = "\
@@ -60,6 +66,12 @@ pub(crate) struct Global {
     /// Another project name than the manifest's, for a worktree of its own.
     #[arg(long, global = true, value_name = "NAME", env = "CONVEXINFRA_PROJECT")]
     pub(crate) project: Option<ProjectName>,
+    /// The control plane, instead of the manifest's: its URL, or `embedded` for the one on this machine.
+    #[arg(long, global = true, value_name = "URL", env = "CONVEXINFRA_CONTROL_PLANE")]
+    pub(crate) control_plane: Option<String>,
+    /// Certificates to trust besides the system's when talking to the control plane, as PEM.
+    #[arg(long, global = true, value_name = "FILE", env = "CONVEXINFRA_CA_FILE")]
+    pub(crate) control_plane_ca: Option<PathBuf>,
     /// Where the embedded control plane lives; by default below the user's data directory.
     #[arg(long, global = true, value_name = "PATH", env = "CONVEXINFRA_HOME")]
     pub(crate) home: Option<PathBuf>,
@@ -128,6 +140,10 @@ pub(crate) enum Command {
     Dashboard(OneBackend),
     /// Show what has happened to the project.
     Log(Log),
+    /// Make, list and end tokens of a control plane.
+    Token(Token),
+    /// Show and set what a project may have at most in a control plane.
+    Quota(Quota),
     /// Write the skill that tells coding agents how to use convexinfra.
     Skill(Skill),
     /// Make and check admin keys.
@@ -203,6 +219,12 @@ pub(crate) struct Apply {
 pub(crate) struct Destroy {
     /// The backends; all of the project when none is named.
     pub(crate) names: Vec<BackendName>,
+    /// Keep their volumes, where the provider can (`fly`).
+    #[arg(long, env = "CONVEXINFRA_KEEP_DATA")]
+    pub(crate) keep_data: bool,
+    /// Drop their databases on servers of yours as well; they stay otherwise.
+    #[arg(long, requires = "allow_destroy", env = "CONVEXINFRA_WITH_DATABASE")]
+    pub(crate) with_database: bool,
     #[command(flatten)]
     pub(crate) consent: Consent,
 }
@@ -282,31 +304,6 @@ pub(crate) enum GraphNotation {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Schema {
-    /// Which document.
-    #[arg(value_enum, default_value_t)]
-    pub(crate) document: SchemaDocument,
-}
-
-/// A document that has a schema.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum SchemaDocument {
-    /// The manifest, `convex.toml`.
-    #[default]
-    Manifest,
-    /// What `plan --json` prints.
-    Plan,
-    /// What `apply --json` prints, a line each.
-    Events,
-    /// What every command prints with `--json` when it fails.
-    Error,
-    /// What `status --json` prints.
-    Status,
-    /// The contract of a served control plane, as OpenAPI.
-    ControlPlane,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct Completions {
     /// The shell.
     #[arg(value_enum)]
@@ -344,6 +341,12 @@ pub(crate) struct Deprovision {
     /// Allow that this backend and its data are destroyed.
     #[arg(long, value_name = "NAME", value_delimiter = ',', env = "CONVEXINFRA_ALLOW_DESTROY")]
     pub(crate) allow_destroy: Vec<BackendName>,
+    /// Keep its volume, where the provider can (`fly`).
+    #[arg(long, env = "CONVEXINFRA_KEEP_DATA")]
+    pub(crate) keep_data: bool,
+    /// Drop its database on a server of yours as well; it stays otherwise.
+    #[arg(long, requires = "allow_destroy", env = "CONVEXINFRA_WITH_DATABASE")]
+    pub(crate) with_database: bool,
 }
 
 #[derive(Debug, Args)]
@@ -360,6 +363,12 @@ pub(crate) struct Log {
     /// How many of the last entries.
     #[arg(long, short = 'n', value_name = "ENTRIES", default_value_t = 50, env = "CONVEXINFRA_LIMIT")]
     pub(crate) limit: u32,
+    /// Check that every entry is as it was written; exits 1 when one is not.
+    #[arg(long, env = "CONVEXINFRA_VERIFY", value_parser = FalseyValueParser::new())]
+    pub(crate) verify: bool,
+    /// The entries about the control plane itself, such as tokens of operators, instead of the project's.
+    #[arg(long, env = "CONVEXINFRA_EVERYWHERE", value_parser = FalseyValueParser::new())]
+    pub(crate) everywhere: bool,
 }
 
 #[derive(Debug, Args)]

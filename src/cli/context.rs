@@ -5,22 +5,25 @@
 use std::cell::OnceCell;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::args::Global;
 use super::failure::Failure;
 use super::printer::Printer;
-use super::{locate, secrets};
-use crate::control::{ControlPlane, KeyNeed};
+use super::secrets::{Comparison, Keyring};
+use super::token_source::Variables;
+use super::{locate, providers, secrets, variables};
+use crate::control::client::{ControlPlaneUrl, HttpControlPlane, HttpParts, Waits};
+use crate::control::{Administration, ControlPlane, KeyNeed};
 use crate::convex::deployment::Connections;
-use crate::host::{Acting, EMBEDDED, Host, HostParts, Machine};
+use crate::host::{Acting, EMBEDDED, Host, HostParts, LocalBinaries, Machine};
 use crate::manifest::Problem;
 use crate::model::{Desired, Exit, Finding, ProjectName, Secret, Storage, Tls};
-use crate::provider::Provider;
-use crate::provider::fly::{Fly, Native, Places, Settings};
-use crate::provider::local::{Local, Sources};
-use crate::provider::simulated::Simulated;
+use crate::provider::docker::Docker;
+
+/// Where the way to the control plane is safe without TLS.
+const PLAIN_HTTP: &str = "CONVEXINFRA_ALLOW_PLAIN_HTTP";
 
 /// What every command starts from.
 pub(crate) struct Context {
@@ -28,7 +31,14 @@ pub(crate) struct Context {
     pub(crate) global: Global,
     /// The only writer.
     pub(crate) printer: Printer,
-    host: OnceCell<Acting>,
+    /// Shared with the parts of a command, so that a token is asked for once.
+    plane: Rc<OnceCell<Plane>>,
+}
+
+/// The control plane that answers.
+enum Plane {
+    Embedded(Acting),
+    Remote(Box<HttpControlPlane>),
 }
 
 /// A manifest that was read and has no mistakes.
@@ -55,8 +65,8 @@ impl Loaded {
     ) -> Result<Self, Failure> {
         let mut keyed = self.clone();
         if !values.is_empty() {
-            let key = control.fingerprint_key(&keyed.desired.project, KeyNeed::IfThere).await?;
-            values.describe(&mut keyed.desired, key.as_ref());
+            let keys = Keyring::ask(control, &keyed.desired.project, KeyNeed::IfThere, Comparison::Whole).await?;
+            values.describe(&mut keyed.desired, &keys);
         }
         Ok(keyed)
     }
@@ -65,12 +75,12 @@ impl Loaded {
 impl Context {
     /// A context for these arguments.
     pub(crate) fn new(global: Global, printer: Printer) -> Self {
-        Self { global, printer, host: OnceCell::new() }
+        Self { global, printer, plane: Rc::default() }
     }
 
     /// The same context for a part of a command whose documents nobody asked for.
     pub(crate) fn without_documents(&self) -> Self {
-        Self::new(self.global.clone(), self.printer.without_documents())
+        Self { global: self.global.clone(), printer: self.printer.without_documents(), plane: Rc::clone(&self.plane) }
     }
 
     /// The path of the manifest.
@@ -120,17 +130,26 @@ impl Context {
     }
 
     /// Reads the manifest and looks its secrets up.
-    pub(crate) async fn load_with_secrets(&self, need: KeyNeed) -> Result<(Loaded, secrets::Values), Failure> {
-        self.with_secrets(self.load()?, need).await
+    pub(crate) async fn load_with_secrets(
+        &self,
+        need: KeyNeed,
+        comparison: Comparison,
+    ) -> Result<(Loaded, secrets::Values), Failure> {
+        self.with_secrets(self.load()?, need, comparison).await
     }
 
     /// Looks the secrets of a manifest up.
-    pub(crate) async fn with_secrets(&self, mut loaded: Loaded, need: KeyNeed) -> Result<(Loaded, secrets::Values), Failure> {
+    pub(crate) async fn with_secrets(
+        &self,
+        mut loaded: Loaded,
+        need: KeyNeed,
+        comparison: Comparison,
+    ) -> Result<(Loaded, secrets::Values), Failure> {
         let values = secrets::read(&loaded.desired, &loaded.folder);
         if !values.is_empty() {
             let control = self.control(Some(&loaded.desired))?;
-            let key = control.fingerprint_key(&loaded.desired.project, need).await?;
-            values.describe(&mut loaded.desired, key.as_ref());
+            let keys = Keyring::ask(control, &loaded.desired.project, need, comparison).await?;
+            values.describe(&mut loaded.desired, &keys);
         }
         Ok((loaded, values))
     }
@@ -153,21 +172,73 @@ impl Context {
         loaded.map_or_else(|| self.parse(locate::MANIFEST.into(), format!("project = \"{project}\"\n")), Ok)
     }
 
-    /// The control plane that a manifest names.
+    /// The manifest, if there is one: for what is not about a project, it only names the control plane.
+    pub(crate) fn load_if_there(&self) -> Result<Option<Loaded>, Failure> {
+        match self.manifest_path() {
+            Err(_) if self.global.manifest.is_none() => Ok(None),
+            _ => self.load().map(Some),
+        }
+    }
+
+    /// The control plane that was named, or that a manifest names.
     pub(crate) fn control(&self, desired: Option<&Desired>) -> Result<&dyn ControlPlane, Failure> {
-        if let Some(url) = desired.and_then(|desired| desired.control_plane.as_ref()) {
-            let message = format!("the control plane `{url}` cannot be used yet: this convexinfra has only the embedded one");
-            let help = "leave `[control_plane]` out to use the embedded control plane on this machine";
-            return Err(Failure::new(Exit::Unreachable, Finding::new("control.remote_unavailable", message).with_help(help)));
+        Ok(match self.plane(desired)? {
+            Plane::Embedded(acting) => acting,
+            Plane::Remote(client) => client.as_ref(),
+        })
+    }
+
+    /// The same control plane, for what only its operator may do.
+    pub(crate) fn administration(&self, desired: Option<&Desired>) -> Result<&dyn Administration, Failure> {
+        Ok(match self.plane(desired)? {
+            Plane::Embedded(acting) => acting,
+            Plane::Remote(client) => client.as_ref(),
+        })
+    }
+
+    fn plane(&self, desired: Option<&Desired>) -> Result<&Plane, Failure> {
+        if self.plane.get().is_none() {
+            let plane = match self.address(desired)? {
+                None => Plane::Embedded(Arc::new(self.make_host(EMBEDDED, LocalBinaries::Any)?).embedded()),
+                Some(url) => Plane::Remote(Box::new(self.client(url)?)),
+            };
+            let _ = self.plane.set(plane);
         }
-        if self.host.get().is_none() {
-            let host = Arc::new(self.make_host(EMBEDDED)?).embedded();
-            let _ = self.host.set(host);
+        self.plane
+            .get()
+            .ok_or_else(|| Failure::new(Exit::Bug, Finding::new("bug", "no control plane; this is a bug in convexinfra")))
+    }
+
+    /// Where the control plane is; none for the embedded one. What was typed wins over what a manifest says.
+    fn address(&self, desired: Option<&Desired>) -> Result<Option<ControlPlaneUrl>, Failure> {
+        let named = self.global.control_plane.as_deref().map(str::trim).filter(|named| !named.is_empty());
+        let text = match named {
+            Some(EMBEDDED) => return Ok(None),
+            Some(text) => Some(text),
+            None => desired.and_then(|desired| desired.control_plane.as_deref()),
+        };
+        let Some(text) = text else { return Ok(None) };
+        let usage = |code: &str, message: String| Failure::new(Exit::Usage, Finding::new(code, message));
+        let url = ControlPlaneUrl::parse(text).map_err(|error| usage("usage.control_plane", error.to_string()))?;
+        if url.is_readable_on_the_way() && !variables::is_on(PLAIN_HTTP) {
+            let message = format!("the token would go to `{url}` in clear, where anybody on the way can read it");
+            let finding = Finding::new("control.plain_http", message).with_help(format!(
+                "use `https`, or set `{PLAIN_HTTP}=1` where the way itself is safe, such as inside a tunnel"
+            ));
+            return Err(Failure::new(Exit::Usage, finding));
         }
-        match self.host.get() {
-            Some(host) => Ok(host),
-            None => Err(Failure::new(Exit::Bug, Finding::new("bug", "no control plane; this is a bug in convexinfra"))),
-        }
+        Ok(Some(url))
+    }
+
+    fn client(&self, url: ControlPlaneUrl) -> Result<HttpControlPlane, Failure> {
+        let path = self.global.control_plane_ca.as_ref().filter(|path| !path.as_os_str().is_empty());
+        let certificates = path.map(fs::read).transpose().map_err(|error| {
+            let path = path.map(|path| path.display().to_string()).unwrap_or_default();
+            let message = format!("the certificates in `{path}` cannot be read: {error}");
+            Failure::new(Exit::Usage, Finding::new("usage.certificates", message))
+        })?;
+        let token = Box::new(Variables::new(&url));
+        Ok(HttpControlPlane::new(HttpParts { url, token, certificates, waits: Waits::default() })?)
     }
 
     /// The directory of the embedded control plane.
@@ -182,49 +253,36 @@ impl Context {
         })
     }
 
+    /// The control plane in this process, for what only it can do.
+    pub(crate) fn embedded(&self, desired: &Desired) -> Result<&Acting, Failure> {
+        match self.plane(Some(desired))? {
+            Plane::Embedded(acting) => Ok(acting),
+            Plane::Remote(_) => {
+                let message = "this is done where the control plane is, and not from afar";
+                let help = "run it on the control plane's machine with `--control-plane embedded`, while no server runs there";
+                Err(Failure::new(Exit::Refused, Finding::new("control.not_here", message).with_help(help)))
+            }
+        }
+    }
+
+    /// The Docker engine, for what no control plane does.
+    pub(crate) fn docker(&self) -> Result<Docker, Failure> {
+        Ok(providers::docker(&self.home()?))
+    }
+
     /// A host in the home that was asked for, under the name that plans give to it.
-    pub(crate) fn make_host(&self, name: &str) -> Result<Host, Failure> {
+    pub(crate) fn make_host(&self, name: &str, local_binaries: LocalBinaries) -> Result<Host, Failure> {
         let directory = self.home()?;
         let executable = std::env::current_exe().map_err(|error| {
             Failure::new(Exit::Failed, Finding::new("host.executable", format!("this program cannot find itself: {error}")))
         })?;
-        let mut sources = Sources::official(locate::user_home().as_deref());
-        if let Ok(url) = std::env::var("CONVEXINFRA_RELEASES_URL") {
-            sources.downloads = url;
-        }
-        if let Ok(url) = std::env::var("CONVEXINFRA_LATEST_URL") {
-            sources.latest = url;
-        }
-        let grace = Duration::from_secs(10);
-        let mut providers: Vec<Box<dyn Provider>> = vec![
-            Box::new(Simulated::new(directory.clone(), executable.clone()).with_grace(grace)),
-            Box::new(Local::new(directory.clone(), executable, sources).with_grace(grace)),
-        ];
-        providers.extend(fly().map(|fly| Box::new(fly) as Box<dyn Provider>));
+        let providers = providers::available(&directory, executable);
         let master_key = std::env::var("CONVEXINFRA_MASTER_KEY").ok().filter(|key| !key.is_empty()).map(Secret::new);
         let first_port = first_port()?;
         let (name, connections) = (name.to_owned(), Connections::default());
         let platform = Box::new(Machine::new(directory, master_key, first_port));
-        Ok(Host::new(HostParts { platform, name, providers, connections }))
+        Ok(Host::new(HostParts { platform, name, providers, connections, local_binaries }))
     }
-}
-
-/// Fly.io, where there is a token for it.
-fn fly() -> Option<Fly> {
-    let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.trim().is_empty());
-    let token = Secret::new(variable("FLY_API_TOKEN")?);
-    let mut places = Places::default();
-    // The first is ours, the others are what Fly's own tools know.
-    if let Some(url) = ["CONVEXINFRA_FLY_API", "FLY_FLAPS_BASE_URL", "FLY_API_HOSTNAME"].into_iter().find_map(variable) {
-        places.machines = url;
-    }
-    if let Some(url) = variable("CONVEXINFRA_REGISTRY_URL") {
-        places.registry = url;
-    }
-    if let Some(url) = variable("CONVEXINFRA_COMMITS_URL") {
-        places.commits = url;
-    }
-    Some(Fly::new(Arc::new(Native::new(&token, places)), Settings { organisation: variable("FLY_ORG") }))
 }
 
 /// The same path whatever links and `..` it was named by: backends are started with paths in it, and another spelling

@@ -6,13 +6,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::locate::below;
+use super::secrets::Keyring;
 use crate::apply::EnvFiles;
 use crate::control::Credentials;
 use crate::env_file::{self, Block, ClientVariables, Expected, Owner, detect};
-use crate::model::{
-    BackendName, DEFAULT_ENV_FILE, Desired, EnvFileActual, EnvFileTarget, Finding, Fingerprint, FingerprintKey, ProjectName,
-    Snapshot,
-};
+use crate::model::{BackendName, DEFAULT_ENV_FILE, Desired, EnvFileActual, EnvFileTarget, Finding, ProjectName, Snapshot};
 
 /// The env files of one manifest.
 pub(crate) struct ManifestEnvFiles {
@@ -32,12 +30,7 @@ impl ManifestEnvFiles {
     }
 
     /// What stands in every env file that the manifest names.
-    pub(crate) fn look(
-        &self,
-        desired: &Desired,
-        snapshot: &Snapshot,
-        fingerprints: Option<&FingerprintKey>,
-    ) -> BTreeMap<BackendName, EnvFileActual> {
+    pub(crate) fn look(&self, desired: &Desired, snapshot: &Snapshot, keys: &Keyring) -> BTreeMap<BackendName, EnvFileActual> {
         let existing: BTreeMap<_, _> = snapshot.backends.iter().map(|backend| (&backend.name, backend)).collect();
         let renamed: BTreeMap<_, _> = desired.moved.iter().map(|moved| (&moved.to, &moved.from)).collect();
         let mut found = BTreeMap::new();
@@ -55,7 +48,7 @@ impl ManifestEnvFiles {
                 admin_key: actual.and_then(|actual| actual.admin_key.clone()),
                 client: endpoints.and_then(|endpoints| client(&self.folder, target, &endpoints.site_url)),
             };
-            let looked = look_at(&below(&self.folder, &target.path), &expected, fingerprints);
+            let looked = look_at(&below(&self.folder, &target.path), &expected, keys);
             found.insert(name.clone(), looked);
         }
         // A block that is gone took its path with it; what it left in the usual place is found there.
@@ -69,16 +62,23 @@ impl ManifestEnvFiles {
                     admin_key: actual.admin_key.clone(),
                     client: None,
                 };
-                found.insert((*name).clone(), look_at(&path, &expected, fingerprints));
+                found.insert((*name).clone(), look_at(&path, &expected, keys));
             }
         }
         found
     }
 }
 
-fn look_at(path: &Path, expected: &Expected, fingerprints: Option<&FingerprintKey>) -> EnvFileActual {
-    let fingerprint = |key: &str| -> Option<Fingerprint> { fingerprints.map(|fingerprints| fingerprints.fingerprint(key)) };
-    env_file::inspect(path, Some(expected), fingerprint, |name| std::env::var_os(name))
+fn look_at(path: &Path, expected: &Expected, keys: &Keyring) -> EnvFileActual {
+    let fingerprint = |key: &str| keys.fingerprint(key, expected.admin_key.as_ref());
+    let mut looked = env_file::inspect(path, Some(expected), fingerprint, |name| std::env::var_os(name));
+    if let (Keyring::Withheld, EnvFileActual::Writable { admin_key: Some(_), warnings, .. }) = (keys, &mut looked) {
+        warnings.push(format!(
+            "the key in `{}` is not compared here, because that needs a token with scope `apply`",
+            path.display()
+        ));
+    }
+    looked
 }
 
 /// The framework's own variables, if they are asked for.

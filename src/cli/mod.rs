@@ -12,9 +12,11 @@ mod env_files;
 mod failure;
 mod locate;
 mod printer;
+mod providers;
 mod saved_plan;
 mod secrets;
 mod signal;
+mod token_source;
 mod variables;
 
 use std::ffi::OsString;

@@ -65,9 +65,12 @@ pub(crate) fn stale(saved: &Plan, now: &Plan) -> Option<Finding> {
         "the manifest has changed since it was made".to_owned()
     } else if saved.base != now.base {
         format!("the project is at revision {} now, and it was made at {}", now.base, saved.base)
-    } else if saved.digest != now.digest {
-        "planning now does not give the same steps: a secret, an env file or what is seen of the backends has changed"
-            .to_owned()
+    } else if !plan::keeps(saved, now) {
+        let secrets_open = saved.lints.iter().any(|lint| lint.code == plan::SECRET_NOT_COMPARED);
+        let open = if secrets_open { ", or a secret that was not compared then turns out to be another one" } else { "" };
+        format!(
+            "planning now does not give the same steps: a secret, an env file or what is seen of the backends has changed{open}"
+        )
     } else {
         return None;
     };

@@ -6,12 +6,66 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use crate::control::{ControlError, ControlPlane, KeyNeed};
+use crate::convex::database_url::server_part;
+use crate::convex::environment;
 use crate::model::{
-    BackendName, Desired, FieldPath, FingerprintKey, Secret, SecretRef, SecretSource, SecretState, secret_slots,
+    BackendName, Desired, FieldPath, Fingerprint, FingerprintKey, ProjectName, STORAGE_SERVER, STORAGE_URL, Secret, SecretRef,
+    SecretSource, SecretState, secret_slots,
 };
 
 /// How large a secret in a file may be.
 const LARGEST_SECRET: u64 = 64 << 10;
+
+/// Whether what is compared by fingerprint has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Comparison {
+    /// Only looking: what the token may not compare is said not to be compared.
+    AsFarAsAllowed,
+    /// Something will be changed: every difference counts.
+    Whole,
+}
+
+/// The key under which secrets are compared, as far as there is one.
+#[derive(Debug)]
+pub(crate) enum Keyring {
+    /// This one.
+    Key(FingerprintKey),
+    /// The control plane is new.
+    NoneYet,
+    /// The token may look, and not compare.
+    Withheld,
+}
+
+impl Keyring {
+    /// Asks the control plane for the key of a project.
+    pub(crate) async fn ask(
+        control: &dyn ControlPlane,
+        project: &ProjectName,
+        need: KeyNeed,
+        comparison: Comparison,
+    ) -> Result<Self, ControlError> {
+        match control.fingerprint_key(project, need).await {
+            Ok(Some(key)) => Ok(Self::Key(key)),
+            Ok(None) => Ok(Self::NoneYet),
+            Err(ControlError::NotAuthorised(finding))
+                if finding.code == ControlError::SCOPE_MISSING && comparison == Comparison::AsFarAsAllowed =>
+            {
+                Ok(Self::Withheld)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The fingerprint of a value. One that cannot be made is taken for the one that should come out.
+    pub(crate) fn fingerprint(&self, value: &str, expected: Option<&Fingerprint>) -> Option<Fingerprint> {
+        match self {
+            Self::Key(key) => Some(key.fingerprint(value)),
+            Self::NoneYet => None,
+            Self::Withheld => expected.cloned(),
+        }
+    }
+}
 
 /// What every field that is compared by fingerprint has for a value, as far as it is at hand.
 #[derive(Debug, Default)]
@@ -55,6 +109,12 @@ fn value(reference: &SecretRef, folder: &Path) -> Option<Secret> {
     }
 }
 
+/// Why Convex would not take a value, as far as one value tells. Never shows any of it.
+fn unusable(path: &FieldPath, secret: &Secret) -> Option<String> {
+    let name = path.as_str().strip_prefix("env.")?;
+    environment::check_one(name, secret.expose()).err().map(|error| error.to_string())
+}
+
 impl Values {
     fn insert(&mut self, name: &BackendName, path: FieldPath, secret: Secret) {
         self.found.entry(name.clone()).or_default().insert(path, secret);
@@ -76,14 +136,40 @@ impl Values {
     }
 
     /// Tells the desired state what is known of its secrets, without telling it any of them.
-    pub(crate) fn describe(&self, desired: &mut Desired, key: Option<&FingerprintKey>) {
+    pub(crate) fn describe(&self, desired: &mut Desired, keys: &Keyring) {
         for (name, backend) in &mut desired.backends {
             for (path, secret) in self.found.get(name).into_iter().flatten() {
-                let state = key.map_or(SecretState::Unkeyed, |key| SecretState::Known(key.fingerprint(secret.expose())));
-                backend.secrets.insert(path.clone(), state);
+                let state = |value: &str| match keys {
+                    Keyring::Key(key) => SecretState::Known(key.fingerprint(value)),
+                    Keyring::NoneYet => SecretState::Unkeyed,
+                    Keyring::Withheld => SecretState::Withheld,
+                };
+                backend.secrets.insert(
+                    path.clone(),
+                    match unusable(path, secret) {
+                        Some(why) => SecretState::Unusable(why),
+                        None => state(secret.expose()),
+                    },
+                );
+                if path.as_str() == STORAGE_URL {
+                    match server_part(&backend.spec.storage, secret) {
+                        Ok(part) => drop(backend.secrets.insert(FieldPath::new(STORAGE_SERVER), state(&part))),
+                        Err(error) => drop(backend.secrets.insert(path.clone(), SecretState::Unusable(error.to_string()))),
+                    }
+                }
+            }
+            let variables = self.found.get(name).into_iter().flatten();
+            let sizes =
+                variables.filter_map(|(path, value)| Some(path.as_str().strip_prefix("env.")?.len() + value.expose().len()));
+            let (count, bytes) = sizes.fold((0, 0), |(count, bytes), size| (count + 1, bytes + size));
+            if let Err(error) = environment::check_totals(count, bytes) {
+                backend.secrets.insert(FieldPath::new("env"), SecretState::Unusable(error.to_string()));
             }
             for (path, reference) in self.missing(name) {
                 backend.secrets.insert(path.clone(), SecretState::Unavailable(reference.clone()));
+                if path.as_str() == STORAGE_URL {
+                    backend.secrets.insert(FieldPath::new(STORAGE_SERVER), SecretState::Unavailable(reference.clone()));
+                }
             }
         }
     }

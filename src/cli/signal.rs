@@ -6,8 +6,8 @@ use tokio::sync::watch;
 
 use crate::apply::Interrupt;
 
-/// Listens for interrupts from now on, and tells `talk` what each will do.
-pub(crate) fn listen(talk: impl Fn(&str) + Send + 'static) -> watch::Receiver<Interrupt> {
+/// Listens for interrupts from now on, and tells `talk` what each will do; the second one leaves behind what `left` says.
+pub(crate) fn listen(left: &'static str, talk: impl Fn(&str) + Send + 'static) -> watch::Receiver<Interrupt> {
     let (sender, receiver) = watch::channel(Interrupt::None);
     // Installed here and not by the task: until the task first runs, an interrupt would end the process.
     let mut requests = Requests::install();
@@ -17,7 +17,7 @@ pub(crate) fn listen(talk: impl Fn(&str) + Send + 'static) -> watch::Receiver<In
                 Interrupt::Finish,
                 "interrupted: what runs is finished, nothing more is begun; once more leaves everything as it is\n",
             ),
-            (Interrupt::Abort, "left as it is; run the same command again to go on\n"),
+            (Interrupt::Abort, left),
         ] {
             if !requests.next().await {
                 return;

@@ -69,6 +69,11 @@ pub(crate) fn is_false(value: &OsStr) -> bool {
     ["", "n", "no", "f", "false", "off", "0"].contains(&value.to_string_lossy().to_lowercase().as_str())
 }
 
+/// Whether a variable says that something is on.
+pub(crate) fn is_on(name: &str) -> bool {
+    std::env::var_os(name).is_some_and(|value| !is_false(&value))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

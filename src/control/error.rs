@@ -76,6 +76,9 @@ pub enum ControlError {
 }
 
 impl ControlError {
+    /// The code of the finding that says that a token's scope is too small.
+    pub const SCOPE_MISSING: &'static str = "auth.scope";
+
     /// The error as users see it.
     pub fn report(&self) -> Report {
         let message = self.to_string();

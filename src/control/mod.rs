@@ -3,6 +3,8 @@
 //! Must not do: decide anything, know a provider or a store, or print.
 
 mod catalog;
+#[cfg(feature = "native")]
+pub mod client;
 mod error;
 mod request;
 pub mod wire;
@@ -12,8 +14,8 @@ use futures_util::future::BoxFuture;
 pub use catalog::{Capacity, Catalog, Offer, Price, Used};
 pub use error::ControlError;
 pub use request::{
-    Claim, Credentials, HistoryCheck, HistoryEntry, Holder, KeyNeed, LEASE_SECONDS, Lease, LogFrom, LogPiece, Notice, Outcome,
-    Reach, Request, Work,
+    Attempt, Claim, Credentials, HistoryCheck, HistoryEntry, Holder, KeyNeed, LEASE_SECONDS, Lease, LogFrom, LogPiece, Notice,
+    Outcome, Reach, Request, Work,
 };
 
 use crate::model::{

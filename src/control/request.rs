@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Actor, BackendName, BackendSpec, FieldPath, Finding, OperationId, ProjectName, Revision, Secret, StepKey, Timestamp,
+    Actor, BackendName, BackendSpec, DatabaseDisposal, FieldPath, Finding, OperationId, ProjectName, Revision, Secret, StepKey,
+    Timestamp, VolumeDisposal,
 };
 
 /// How long a lease lasts without being renewed, in seconds.
@@ -48,6 +49,33 @@ pub struct Holder {
     pub process_start: Option<String>,
     /// Since when.
     pub since: Timestamp,
+    /// What the lease was asked for with: whoever asks again with the same one means the same lease. Known to the
+    /// holder and the control plane only, so it is in no document about the holder.
+    #[serde(skip)]
+    pub attempt: Option<Attempt>,
+}
+
+/// One wish for a lease, however often it is sent: a random text that nobody else can name.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(transparent)]
+pub struct Attempt(String);
+
+impl Attempt {
+    /// Takes 128 random bits.
+    pub fn new(random: [u8; 16]) -> Self {
+        Self(hex::encode(random))
+    }
+
+    /// The attempt as it goes over the wire.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("<attempt>")
+    }
 }
 
 /// The right to change one project, for a while.
@@ -84,8 +112,13 @@ pub enum Work {
         /// The name that it had before.
         renamed_from: Option<BackendName>,
     },
-    /// Take it away with its data. The caller has seen to it that somebody allowed that by name.
-    Remove,
+    /// Take it away. The caller has seen to it that somebody allowed that by name.
+    Remove {
+        /// What becomes of its volume.
+        volume: VolumeDisposal,
+        /// What becomes of its database on a server of the user's own.
+        database: DatabaseDisposal,
+    },
 }
 
 /// How an operation ended.

@@ -1,7 +1,7 @@
 //! The contract between a client and a served control plane, version 1: paths, headers, documents, errors.
 //!
 //! Every path stands below [`PREFIX`]. Additions keep the number; clients pass over fields that they do not know. The
-//! types of [`super::request`] and [`crate::model`] are used as they are; what stands here is only what HTTP adds.
+//! types of [`super`] and [`crate::model`] are used as they are; what stands here is only what HTTP adds.
 //!
 //! Must not do: send or receive anything, or show a secret in `Debug`.
 
@@ -11,10 +11,10 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{ControlError, Credentials, Holder, Work};
+use super::{Attempt, ControlError, Credentials, Holder, Work};
 use crate::model::{
-    BackendName, BackendSpec, Exit, FieldPath, Finding, IssuedToken, OperationId, OperationRecord, ProjectName, Secret,
-    StepKey, TokenId, TokenRecord,
+    BackendName, BackendSpec, DatabaseDisposal, Exit, FieldPath, Finding, IssuedToken, OperationId, OperationRecord,
+    ProjectName, Secret, StepKey, Timestamp, TokenId, TokenRecord, VolumeDisposal,
 };
 
 /// What every path of this version begins with.
@@ -63,14 +63,34 @@ impl schemars::JsonSchema for SecretText {
 #[serde(deny_unknown_fields)]
 pub struct LeaseRequest {
     /// The account.
+    #[schemars(length(min = 1, max = 256), regex(pattern = r"^[^\x00-\x1f\x7f-\x9f]+$"))]
     pub user: String,
     /// The machine.
+    #[schemars(length(min = 1, max = 256), regex(pattern = r"^[^\x00-\x1f\x7f-\x9f]+$"))]
     pub host: String,
     /// The process on that machine.
     pub process: u32,
     /// When that process started, in the machine's own count.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub process_start: Option<String>,
+    /// A random text that names this wish: asked again with the same one, the answer is the same lease, so that one
+    /// whose answer was lost does not stand in its own way.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub attempt: Option<Attempt>,
+}
+
+impl LeaseRequest {
+    /// Whoever asks, as the holder from now on.
+    pub fn into_holder(self, since: Timestamp) -> Holder {
+        let Self { user, host, process, process_start, attempt } = self;
+        Holder { user, host, process, process_start, since, attempt }
+    }
+}
+
+impl From<Holder> for LeaseRequest {
+    fn from(Holder { user, host, process, process_start, attempt, .. }: Holder) -> Self {
+        Self { user, host, process, process_start, attempt }
+    }
 }
 
 /// Who holds a lease now.
@@ -85,6 +105,7 @@ pub struct LeaseDocument {
 #[serde(deny_unknown_fields)]
 pub struct OriginRequest {
     /// The git remote, else the folder.
+    #[schemars(length(min = 1, max = 2048), regex(pattern = r"^[^\x00-\x1f\x7f-\x9f]+$"))]
     pub origin: String,
     /// What to do when it is at home elsewhere.
     pub claim: super::Claim,
@@ -117,8 +138,19 @@ pub enum WorkDocument {
         #[serde(skip_serializing_if = "Option::is_none", default)]
         renamed_from: Option<BackendName>,
     },
-    /// Take it away with its data.
-    Remove {},
+    /// Take it away.
+    Remove {
+        /// What becomes of its volume, which goes as well unless it is said otherwise.
+        #[serde(skip_serializing_if = "is_destroyed", default)]
+        volume: VolumeDisposal,
+        /// What becomes of its database on a server of the user's own; left there unless it is said otherwise.
+        #[serde(default)]
+        database: DatabaseDisposal,
+    },
+}
+
+fn is_destroyed(volume: &VolumeDisposal) -> bool {
+    *volume == VolumeDisposal::Destroy
 }
 
 impl From<Work> for WorkDocument {
@@ -128,7 +160,7 @@ impl From<Work> for WorkDocument {
                 let secrets = secrets.into_iter().map(|(path, value)| (path, SecretText(value))).collect();
                 Self::Put { spec, secrets, renamed_from }
             }
-            Work::Remove => Self::Remove {},
+            Work::Remove { volume, database } => Self::Remove { volume, database },
         }
     }
 }
@@ -140,7 +172,7 @@ impl From<WorkDocument> for Work {
                 let secrets = secrets.into_iter().map(|(path, value)| (path, value.0)).collect();
                 Self::Put { spec, secrets, renamed_from }
             }
-            WorkDocument::Remove {} => Self::Remove,
+            WorkDocument::Remove { volume, database } => Self::Remove { volume, database },
         }
     }
 }

@@ -1,11 +1,14 @@
-//! The URL of a database server, as Convex insists on it.
+//! The URL of a database server: as Convex insists on it, as a container needs it, and the part that names the server.
 //!
 //! Must not do: connect. A URL holds a password, so no error here shows any part of it but
 //! the name of a database.
 
-use url::Url;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::model::{Secret, Storage, Tls};
+use percent_encoding::percent_decode_str;
+use url::{Host, Url};
+
+use crate::model::{BackendId, Secret, Storage, Tls};
 
 /// Why Convex would not take a database URL. The backend itself stops with exit code 1 on each of these.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +37,32 @@ pub enum DatabaseUrlError {
     /// The URL names no host.
     #[error("it names no host")]
     Host,
+    /// The URL names a socket in a directory of this machine.
+    #[error("it names a Unix socket, which no container sees: name a host and a port")]
+    Socket,
+}
+
+/// The name under which a container reaches the machine of its engine, once its engine was told
+/// `host.docker.internal:host-gateway` as an extra host.
+pub const CONTAINER_HOST: &str = "host.docker.internal";
+
+/// A server's URL as a process inside a container needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerUrl {
+    /// The URL.
+    pub url: Secret,
+    /// How the server is reached.
+    pub reach: Reach,
+}
+
+/// How a container reaches a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Under the name in the URL, as everybody else does.
+    Direct,
+    /// The URL named this machine, and now names [`CONTAINER_HOST`]. A certificate that is verified has to carry that
+    /// name as well, and the server has to listen on more than the loopback address.
+    ThroughHost,
 }
 
 /// Checks the URL of a server and completes it with what the chosen protection needs.
@@ -63,17 +92,105 @@ pub fn server_url(storage: &Storage, url: &Secret) -> Result<Secret, DatabaseUrl
         let path = Some(parsed.path().trim_start_matches('/')).filter(|path| !path.contains('@')).unwrap_or("…");
         return Err(DatabaseUrlError::Path { path: path.to_owned() });
     }
-    if matches!(storage, Storage::Postgres(server) if server.tls == Tls::Disable) {
-        // The flag alone only makes TLS optional, and a certificate that does not verify still ends the start.
-        let kept: Vec<(String, String)> = parsed
-            .query_pairs()
-            .filter(|(name, _)| name != "sslmode")
-            .map(|(name, value)| (name.into(), value.into()))
-            .collect();
-        parsed.query_pairs_mut().clear().extend_pairs(kept).append_pair("sslmode", "disable");
-        return Ok(Secret::new(parsed.as_str()));
+    // For PostgreSQL the flag alone only makes TLS optional, and a certificate that does not verify still ends the start.
+    let (without, instead): (&[&str], _) = match storage {
+        Storage::Postgres(server) if server.tls == Tls::Disable => (&["sslmode"], Some(("sslmode", "disable"))),
+        Storage::Mysql(server) if server.tls == Tls::Disable => (&["require_ssl", "verify_ca", "verify_identity"], None),
+        _ => return Ok(url.clone()),
+    };
+    let kept: Vec<(String, String)> = parsed
+        .query_pairs()
+        .filter(|(name, _)| !without.contains(&name.as_ref()))
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect();
+    if kept.is_empty() && instead.is_none() {
+        parsed.set_query(None);
+    } else {
+        parsed.query_pairs_mut().clear().extend_pairs(kept).extend_pairs(instead);
     }
-    Ok(url.clone())
+    Ok(Secret::new(parsed.as_str()))
+}
+
+/// Names this machine in a way that works from inside a container; any other host stays as it is.
+///
+/// # Errors
+/// [`DatabaseUrlError`] for what is no URL of a server, or names a socket.
+pub fn within_container(url: &Secret) -> Result<ContainerUrl, DatabaseUrlError> {
+    let mut parsed = Url::parse(url.expose()).map_err(|_| DatabaseUrlError::Shape { example: EXAMPLE })?;
+    let in_query = |name: &str| parsed.query_pairs().any(|(key, value)| key == name && value.starts_with('/'));
+    match parsed.host() {
+        None => return Err(DatabaseUrlError::Host),
+        Some(Host::Domain(name)) if percent_decode_str(name).next() == Some(b'/') => return Err(DatabaseUrlError::Socket),
+        Some(_) if in_query("host") || in_query("socket") => return Err(DatabaseUrlError::Socket),
+        Some(host) if !is_this_machine(&host) => {
+            return Ok(ContainerUrl { url: url.clone(), reach: Reach::Direct });
+        }
+        Some(_) => {}
+    }
+    parsed.set_host(Some(CONTAINER_HOST)).map_err(|_| DatabaseUrlError::Host)?;
+    Ok(ContainerUrl { url: Secret::new(parsed.as_str()), reach: Reach::ThroughHost })
+}
+
+/// Which server a URL names, as `host:port`: the part of it whose change means other data. User, password and
+/// parameters are no part of it, and all names of this machine are one.
+///
+/// # Errors
+/// [`DatabaseUrlError`] when Convex would not take the URL.
+pub fn server_part(storage: &Storage, url: &Secret) -> Result<String, DatabaseUrlError> {
+    let checked = server_url(storage, url)?;
+    let parsed = Url::parse(checked.expose()).map_err(|_| DatabaseUrlError::Shape { example: EXAMPLE })?;
+    let host = parsed.host().ok_or(DatabaseUrlError::Host)?;
+    let name = if is_this_machine(&host) { "localhost".to_owned() } else { host.to_string().to_ascii_lowercase() };
+    let usual = if matches!(storage, Storage::Mysql(_)) { 3306 } else { 5432 };
+    let mut part = format!("{name}:{}", parsed.port().unwrap_or(usual));
+    // Both drivers let parameters overrule the host.
+    for (key, value) in parsed.query_pairs().filter(|(key, _)| matches!(key.as_ref(), "host" | "hostaddr" | "port" | "socket"))
+    {
+        part.push_str(&format!("&{key}={value}"));
+    }
+    Ok(part)
+}
+
+/// The field under which a placement has the password of the role that its backend enters with, where that is not the
+/// user of the URL.
+pub const ROLE_PASSWORD: &str = "storage.role_password";
+
+/// The name of the role that one backend may enter its server with. The identity makes it the only one of its name on
+/// any server, and keeps it shorter than the 32 characters of MySQL.
+pub fn role_name(id: &BackendId) -> String {
+    format!("convex_{id}")
+}
+
+/// The same server, entered by somebody else.
+///
+/// # Errors
+/// [`DatabaseUrlError`] for what is no URL of a server.
+pub fn with_credentials(url: &Secret, user: &str, password: &Secret) -> Result<Secret, DatabaseUrlError> {
+    let mut parsed = Url::parse(url.expose()).map_err(|_| DatabaseUrlError::Shape { example: EXAMPLE })?;
+    parsed.set_username(user).map_err(|()| DatabaseUrlError::Host)?;
+    parsed.set_password(Some(password.expose())).map_err(|()| DatabaseUrlError::Host)?;
+    Ok(Secret::new(parsed.as_str()))
+}
+
+const EXAMPLE: &str = "postgres://user:password@host:5432";
+
+/// Whether a host is another word for the machine that asks.
+fn is_this_machine<S: AsRef<str>>(host: &Host<S>) -> bool {
+    match host {
+        // Schemes that browsers do not know keep an IPv4 address as text.
+        Host::Domain(name) => {
+            let name = name.as_ref().to_ascii_lowercase();
+            name == "localhost"
+                || name.ends_with(".localhost")
+                || name.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback() || address.is_unspecified())
+        }
+        Host::Ipv4(address) => address.is_loopback() || address.is_unspecified(),
+        Host::Ipv6(address) => {
+            *address == Ipv6Addr::LOCALHOST
+                || address.is_unspecified()
+                || address.to_ipv4_mapped().is_some_and(|address| address.is_loopback())
+        }
+    }
 }
 
 #[cfg(test)]
@@ -105,6 +222,13 @@ mod tests {
     }
 
     #[test]
+    fn without_tls_a_mysql_url_does_not_ask_for_it() {
+        let storage = Storage::Mysql(ServerStorage { tls: Tls::Disable, ..ServerStorage::default() });
+        assert_eq!(checked(&storage, "mysql://me@db?require_ssl=true&verify_ca=false").as_deref(), Ok("mysql://me@db"));
+        assert_eq!(checked(&storage, "mysql://me@db?require_ssl=true&pool_min=1").as_deref(), Ok("mysql://me@db?pool_min=1"));
+    }
+
+    #[test]
     fn what_convex_refuses_is_refused_here_and_no_password_is_shown() {
         let storage = postgres(Tls::Verify);
         assert!(matches!(checked(&storage, "postgres://me:hunter2@db/x"), Err(DatabaseUrlError::Path { path }) if path == "x"));
@@ -116,6 +240,70 @@ mod tests {
         for slashed in ["postgres://me:12/hunter2@db", "postgres://me:p@ss:12/hunter2@db"] {
             assert!(matches!(checked(&storage, slashed), Err(error) if !format!("{error:?}").contains("hunter2")));
         }
+    }
+
+    #[test]
+    fn this_machine_has_another_name_inside_a_container() {
+        let within = |url: &str| within_container(&Secret::new(url)).map(|made| (made.url.expose().to_owned(), made.reach));
+        for (url, inside) in [
+            (
+                "postgres://me:p%40w@localhost:5433?sslmode=disable",
+                "postgres://me:p%40w@host.docker.internal:5433?sslmode=disable",
+            ),
+            ("postgres://me@LOCALHOST", "postgres://me@host.docker.internal"),
+            ("postgresql://me@127.0.0.1", "postgresql://me@host.docker.internal"),
+            ("mysql://me@127.8.9.1:3307/", "mysql://me@host.docker.internal:3307/"),
+            ("mysql://me@[::1]:3307", "mysql://me@host.docker.internal:3307"),
+            ("postgres://me@0.0.0.0", "postgres://me@host.docker.internal"),
+            ("postgres://me@db.localhost", "postgres://me@host.docker.internal"),
+        ] {
+            assert_eq!(within(url), Ok((inside.to_owned(), Reach::ThroughHost)), "{url}");
+        }
+        for url in [
+            "postgres://me:pw@db.example.com:5432",
+            "mysql://me@10.0.0.7",
+            "postgres://me@[2001:db8::1]",
+            "postgres://me@localhost.example.com",
+        ] {
+            assert_eq!(within(url), Ok((url.to_owned(), Reach::Direct)), "{url}");
+        }
+        for url in ["postgres://me@%2Fvar%2Frun", "postgres://me@localhost?host=/var/run", "mysql://me@localhost?socket=/run/x"]
+        {
+            assert_eq!(within(url), Err(DatabaseUrlError::Socket), "{url}");
+        }
+        assert!(within("hunter2").is_err());
+    }
+
+    #[test]
+    fn a_server_is_its_host_and_port_whoever_enters() {
+        let postgres = postgres(Tls::Verify);
+        let part = |url: &str| server_part(&postgres, &Secret::new(url));
+        let one = part("postgres://me:pw@db.example.com").unwrap();
+        assert_eq!(one, "db.example.com:5432");
+        for same in ["postgresql://you:other@db.example.com:5432/", "postgres://me@DB.example.com?sslmode=require&x=y"] {
+            assert_eq!(part(same).as_ref(), Ok(&one), "{same}");
+        }
+        for other in
+            ["postgres://me:pw@db2.example.com", "postgres://me:pw@db.example.com:5433", "postgres://me@db.example.com?host=x"]
+        {
+            assert_ne!(part(other).as_ref(), Ok(&one), "{other}");
+        }
+        assert_eq!(part("postgres://me@127.0.0.1"), part("postgres://me@localhost:5432"));
+        let mysql = Storage::Mysql(ServerStorage::default());
+        assert_eq!(server_part(&mysql, &Secret::new("mysql://me@db")).as_deref(), Ok("db:3306"));
+        assert_eq!(part("postgres://db"), Err(DatabaseUrlError::User));
+    }
+
+    #[test]
+    fn other_credentials_are_written_so_that_they_come_back() {
+        let password = Secret::new("p@ss/w:rd?#%");
+        let made = with_credentials(&Secret::new("postgres://me:pw@db:5433?x=1"), "convex_a", &password).unwrap();
+        let parsed = Url::parse(made.expose()).unwrap();
+        assert_eq!(
+            (parsed.username(), parsed.host_str(), parsed.port(), parsed.query()),
+            ("convex_a", Some("db"), Some(5433), Some("x=1"))
+        );
+        assert_eq!(percent_decode_str(parsed.password().unwrap()).decode_utf8().unwrap(), password.expose());
     }
 
     proptest::proptest! {

@@ -6,9 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use super::database_url::server_url;
-use super::launch::{Argument, INSTANCE_SECRET_VARIABLE, Launch, LaunchError, origin, s3_files, secret, tuning};
-use crate::model::{FieldPath, Files, Placement, Release, Storage, Tls};
+use super::launch::{Argument, INSTANCE_SECRET_VARIABLE, Launch, LaunchError, database_url, origin, s3_files, tuning};
+use crate::model::{Files, Placement, Release, Storage, Tls};
 
 /// Where the image keeps its data.
 pub const DATA: &str = "/convex/data";
@@ -55,10 +54,7 @@ fn database(launch: &mut Launch, placement: &Placement) -> Result<(), LaunchErro
         Storage::Postgres(_) => "POSTGRES_URL",
         Storage::Mysql(_) => "MYSQL_URL",
     };
-    let field = FieldPath::new("storage.url");
-    let url = secret(placement, field.as_str())?;
-    let url = server_url(&placement.spec.storage, &url).map_err(|source| LaunchError::DatabaseUrl { field, source })?;
-    launch.environment.insert(variable.to_owned(), Argument::Secret(url));
+    launch.environment.insert(variable.to_owned(), Argument::Secret(database_url(placement)?));
     if let Some(Tls::Disable) = placement.spec.storage.server().map(|server| &server.tls) {
         launch.variable("DO_NOT_REQUIRE_SSL", "1");
     }

@@ -11,9 +11,10 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use super::database_url::{DatabaseUrlError, server_url};
+use super::database_url::{DatabaseUrlError, ROLE_PASSWORD, role_name, server_url, with_credentials};
 use crate::model::{
-    BucketNames, Digest, FieldPath, Files, Placement, PortPair, Release, S3Files, Secret, Storage, TextValue, Tls, Tuning,
+    BucketNames, DatabaseRole, Digest, FieldPath, Files, Placement, PortPair, Release, S3Files, STORAGE_URL, Secret, Storage,
+    TextValue, Tls, Tuning,
 };
 
 /// How long old revisions are kept when nothing else is asked for, in seconds. The backend's own default is seven
@@ -29,13 +30,18 @@ pub const STORAGE_DIRECTORY: &str = "storage";
 /// The variable through which our own simulated backend takes the instance secret.
 pub const INSTANCE_SECRET_VARIABLE: &str = "INSTANCE_SECRET";
 
-/// How the process is given its instance secret.
+/// The variable through which our own simulated backend takes the URL of a database server.
+pub const DATABASE_URL_VARIABLE: &str = "SIMULATED_DATABASE_URL";
+
+/// How the process is given its instance secret, and the URL of its database server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SecretDelivery {
-    /// As a flag, which is the only way that Convex's binary knows. Whoever may list processes may read it.
+    /// On the command line, which is the only way that Convex's binary knows. Whoever may list processes may read it.
     Flag,
     /// As a variable, which our own simulated backend understands.
     Variable,
+    /// Not by the launch: whoever starts the process adds the flag where nobody reads it.
+    Apart,
 }
 
 /// Where a backend is to run, as far as the placement does not say it.
@@ -176,6 +182,7 @@ pub fn launch(placement: &Placement, target: &LaunchTarget) -> Result<Launch, La
             let secret = Argument::Secret(placement.instance_secret.clone());
             launch.environment.insert(INSTANCE_SECRET_VARIABLE.to_owned(), secret);
         }
+        SecretDelivery::Apart => {}
     }
     launch.flag("--interface", target.interface.to_string());
     launch.flag("--port", target.ports.api.to_string());
@@ -211,7 +218,7 @@ pub(super) fn origin(text: &str) -> Result<&str, LaunchError> {
     }
 }
 
-pub(super) fn secret(placement: &Placement, field: &str) -> Result<Secret, LaunchError> {
+fn secret(placement: &Placement, field: &str) -> Result<Secret, LaunchError> {
     let field = FieldPath::new(field);
     match placement.secrets.get(&field) {
         Some(secret) if !secret.expose().is_empty() => Ok(secret.clone()),
@@ -229,17 +236,36 @@ fn database(launch: &mut Launch, placement: &Placement, target: &LaunchTarget) -
         Storage::Postgres(_) => ("postgres-v5", "PG_CA_FILE"),
         Storage::Mysql(_) => ("mysql-v5", "MYSQL_CA_FILE"),
     };
-    let field = FieldPath::new("storage.url");
-    let url = secret(placement, field.as_str())?;
-    let url = server_url(&placement.spec.storage, &url).map_err(|source| LaunchError::DatabaseUrl { field, source })?;
+    let url = database_url(placement)?;
     match placement.spec.storage.server().map(|server| &server.tls) {
         Some(Tls::Disable) => launch.word("--do-not-require-ssl"),
         Some(Tls::Ca(file)) => launch.variable(ca_variable, file),
         Some(Tls::Verify) | None => {}
     }
     launch.flag("--db", driver);
-    launch.arguments.push(Argument::Secret(url));
+    if target.secret == SecretDelivery::Variable {
+        launch.environment.insert(DATABASE_URL_VARIABLE.to_owned(), Argument::Secret(url));
+    } else {
+        launch.arguments.push(Argument::Secret(url));
+    }
     Ok(())
+}
+
+/// The URL with which a backend enters its server: completed with what the protection needs, and under the name of its
+/// own role where it has one.
+///
+/// # Errors
+/// [`LaunchError`] when a part is missing, or Convex would not take the URL.
+pub fn database_url(placement: &Placement) -> Result<Secret, LaunchError> {
+    let refused = |source| LaunchError::DatabaseUrl { field: FieldPath::new(STORAGE_URL), source };
+    let storage = &placement.spec.storage;
+    let url = server_url(storage, &secret(placement, STORAGE_URL)?).map_err(refused)?;
+    match storage.server().map(|server| server.role) {
+        Some(DatabaseRole::LeastPrivilege) => {
+            with_credentials(&url, &role_name(&placement.id), &secret(placement, ROLE_PASSWORD)?).map_err(refused)
+        }
+        Some(DatabaseRole::Url) | None => Ok(url),
+    }
 }
 
 pub(super) fn s3_files(launch: &mut Launch, placement: &Placement, s3: &S3Files) -> Result<(), LaunchError> {

@@ -1,8 +1,8 @@
 //! Every kind of placement, and the words and variables that come of it.
 
 use crate::model::{
-    BackendId, BackendName, BackendSpec, ByteSize, Endpoints, Generation, InstanceName, ProjectName, ProviderKind, References,
-    S3Credentials, SecretRef, ServerStorage, TimeSpan,
+    BackendId, BackendName, BackendSpec, ByteSize, DatabaseRole, Endpoints, Generation, InstanceName, ProjectName,
+    ProviderKind, References, S3Credentials, SecretRef, ServerStorage, TimeSpan,
 };
 
 use super::*;
@@ -190,4 +190,21 @@ fn origins_are_roots_with_a_scheme() {
         placement.endpoints.url = url.into();
         assert!(matches!(launch(&placement, &target()), Err(LaunchError::Origin { .. })), "{url}");
     }
+}
+
+#[test]
+fn a_backend_with_a_role_of_its_own_never_sees_the_administrators_url() {
+    let mut placement = placement();
+    let role = DatabaseRole::LeastPrivilege;
+    placement.spec.storage = Storage::Postgres(ServerStorage { role, tls: Tls::Disable, ..ServerStorage::default() });
+    placement.secrets.insert(FieldPath::new("storage.url"), Secret::new("postgres://admin:hunter2@db:5433"));
+    assert!(matches!(launch(&placement, &target()), Err(LaunchError::MissingSecret { .. })));
+    placement.secrets.insert(FieldPath::new("storage.role_password"), Secret::new("0123"));
+    let made = launch(&placement, &target()).unwrap();
+    let own = format!("postgres://convex_{}:0123@db:5433?sslmode=disable", placement.id);
+    assert_eq!(words(&made).last(), Some(&own));
+    // The stand-in takes it as it takes its secret, so that nobody who lists processes reads it.
+    let hidden = launch(&placement, &LaunchTarget { secret: SecretDelivery::Variable, ..target() }).unwrap();
+    assert_eq!(variables(&hidden)["SIMULATED_DATABASE_URL"], own);
+    assert!(!words(&hidden).iter().any(|word| word.contains("db:5433")));
 }

@@ -6,7 +6,7 @@
 pub mod admin_key;
 #[cfg(feature = "native")]
 mod connections;
-mod database_url;
+pub mod database_url;
 pub mod deployment;
 pub mod environment;
 pub mod image;

@@ -19,8 +19,8 @@ use crate::provider::LogPosition;
 
 /// The control plane as one actor uses it.
 pub struct Acting {
-    host: Arc<Host>,
-    actor: Actor,
+    pub(super) host: Arc<Host>,
+    pub(super) actor: Actor,
     /// Who carries out what this actor asks for.
     driver: Driver,
 }

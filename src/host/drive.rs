@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedMutexGuard, watch};
 
-use super::{Host, lock};
-use crate::authority::{Driver, Next, Operation};
+use super::{Host, LocalBinaries, lock};
+use crate::authority::{Driver, EXPIRY, Next, Operation};
 use crate::control::wire::OperationEvent;
-use crate::control::{ControlError, Lease, Notice, Outcome, Request};
+use crate::control::{ControlError, Lease, Notice, Outcome, Request, Work};
 use crate::model::{Actor, BackendName, Finding, OperationId, OperationRecord, OperationState, ProjectName};
 
 /// How long a request waits for its turn at a backend before it is told to come again.
@@ -21,6 +21,8 @@ const TURN_WITHIN: Duration = Duration::from_secs(15);
 
 /// How often a host that serves looks for what expired and for what was left open.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// At which sweeps what old operations said is forgotten: about once an hour, because it is a write.
+const FORGET_EVERY: u64 = 3600;
 /// How long what an operation said is kept after its end.
 const NOTICES_KEPT_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -37,6 +39,8 @@ pub(super) struct Drivers {
     /// How many have ended well here, and how many have not.
     done: AtomicU64,
     failed: AtomicU64,
+    /// How often this host has swept.
+    sweeps: AtomicU64,
 }
 
 /// What a host has carried out by itself since it was made.
@@ -118,6 +122,11 @@ impl Host {
     /// [`ControlError::OperationRunning`] when something else is being done to the same backend for too long; asking
     /// again later is the same piece of work. Otherwise why it is not accepted.
     pub async fn start(self: &Arc<Self>, actor: &Actor, lease: &Lease, request: Request) -> Result<Started, ControlError> {
+        self.may_run(&request)?;
+        if request.step.plan == EXPIRY {
+            let message = format!("a step of the plan `{EXPIRY}` is the control plane's own");
+            return Err(ControlError::BadRequest(Finding::new("control.reserved_step", message)));
+        }
         let place = (lease.project.clone(), request.backend.clone());
         let known = |host: &Self| {
             let known = host.ask(|authority| authority.known(&lease.project, &request.step))?.flatten();
@@ -162,6 +171,24 @@ impl Host {
         }
     }
 
+    /// Whether this work would have a backend with data removed by itself sooner than it would be now.
+    pub fn shortens_life(&self, project: &ProjectName, request: &Request) -> Result<bool, ControlError> {
+        Ok(self.ask(|authority| authority.shortens_life(project, request))?.unwrap_or_default())
+    }
+
+    /// Refuses to run what a client brought along, unless whoever started the server allowed it.
+    fn may_run(&self, request: &Request) -> Result<(), ControlError> {
+        let Work::Put { spec, .. } = &request.work else { return Ok(()) };
+        match (&spec.settings.local.binary, self.local_binaries) {
+            (Some(binary), LocalBinaries::ReleasesOnly) => {
+                let message = format!("`{}` wants to run `{binary}` on the control plane's machine", request.backend);
+                let help = "leave `binary` out to run a published release, or have the operator start the server with\n    convexinfra serve --allow-local-binaries";
+                Err(ControlError::Refused(Finding::new("control.local_binary", message).with_help(help)))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Carries an operation out to its end, in a task of its own.
     fn drive(self: &Arc<Self>, mut operation: Operation, mut next: Next, turn: Turn) {
         let host = Arc::clone(self);
@@ -188,15 +215,19 @@ impl Host {
         }));
     }
 
-    /// Takes up every operation that was cut off, begins the removal of what has expired, and forgets what nobody asks
-    /// for any more. Whoever serves does this again and again.
+    /// Takes up every operation that was cut off, begins the removal of what has expired, and forgets, now and then, what
+    /// nobody asks for any more. Whoever serves does this again and again.
     ///
     /// # Errors
     /// The first thing that could not be done; the others were tried all the same.
     pub async fn sweep(self: &Arc<Self>) -> Result<(), ControlError> {
         let taken_up = self.take_up().await.map(drop);
         let removed = self.remove_expired().await;
-        let forgotten = self.tell(|authority| authority.forget_notices(self.now().plus_milliseconds(-NOTICES_KEPT_MS)));
+        let forgotten = if self.drivers.sweeps.fetch_add(1, Ordering::Relaxed).is_multiple_of(FORGET_EVERY) {
+            self.tell(|authority| authority.forget_notices(self.now().plus_milliseconds(-NOTICES_KEPT_MS)))
+        } else {
+            Ok(())
+        };
         taken_up.and(removed).and(forgotten)
     }
 

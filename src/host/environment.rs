@@ -2,19 +2,27 @@
 //!
 //! Must not do: touch variables that the manifest does not name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::authority::EnvironmentGoal;
 use crate::convex::deployment::{Connections, Deployment, DeploymentError, EnvironmentChange};
 use crate::model::{Deviation, FieldPath, FingerprintKey, Placement, Secret};
 
-/// Where the variables that we set differ from what was set. Others are left alone and not looked at.
-pub(super) async fn deviations(
+/// What is seen of a deployment's variables.
+pub(super) struct Seen {
+    /// Where those that we set differ from what was set.
+    pub(super) deviations: Vec<Deviation>,
+    /// The names of all others, which are left alone.
+    pub(super) others: BTreeSet<String>,
+}
+
+/// Looks at the variables of a deployment.
+pub(super) async fn look(
     connections: &Connections,
     url: &str,
     placement: &Placement,
     fingerprints: &FingerprintKey,
-) -> Result<Vec<Deviation>, DeploymentError> {
+) -> Result<Seen, DeploymentError> {
     let deployment = Deployment::new(connections, url, Some(placement.admin_key.clone()));
     let seen = deployment.environment().await?;
     let mut deviations = Vec::new();
@@ -28,7 +36,8 @@ pub(super) async fn deviations(
         };
         deviations.push(Deviation { path, recorded: fingerprints.fingerprint(recorded.expose()).to_string(), observed });
     }
-    Ok(deviations)
+    let others = seen.into_keys().filter(|name| !placement.spec.env.contains_key(name)).collect();
+    Ok(Seen { deviations, others })
 }
 
 /// Sets what differs in one batch, so that either all of it is there or nothing changed.

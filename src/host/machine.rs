@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 
 use super::home::Home;
-use super::occupancy::Occupancy;
+use super::occupancy::{Occupancy, Precedence, occupied};
 use super::platform::{Beside, HostAuthority, Platform};
 use super::{lock, process};
 use crate::authority::{Authority, EntropyError, Liveness, Vault, store_finding};
@@ -102,7 +102,21 @@ impl Platform for Machine {
 
     fn occupy(&self, address: &str) -> Result<(), ControlError> {
         self.home.create()?;
-        let _ = self.occupancy.set(self.home.occupy(address)?);
+        let (occupancy, precedence) = self.home.occupy(address)?;
+        if precedence == Precedence::First {
+            // Commands that began before there was a lock to take are known by their leases alone.
+            let alive = |holder: &Holder| match process::liveness(holder) {
+                Liveness::Alive => Liveness::Alive,
+                Liveness::Dead | Liveness::Unknown => Liveness::Dead,
+            };
+            let mut working = Ok(Vec::new());
+            self.ask(&mut |authority| working = authority.holders(now(), alive))?;
+            if let Some((project, holder)) = working?.first() {
+                let message = format!("process {} of {} is changing `{project}` in this home", holder.process, holder.user);
+                return Err(occupied(&message));
+            }
+        }
+        let _ = self.occupancy.set(occupancy);
         Ok(())
     }
 

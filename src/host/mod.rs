@@ -5,6 +5,12 @@
 //! tasks, is behind [`Platform`]. Must not do: decide anything that the authority decides, or print.
 
 mod acting;
+mod adopt;
+#[cfg(feature = "native")]
+mod database;
+#[cfg(not(feature = "native"))]
+#[path = "database_unreached.rs"]
+mod database;
 mod drive;
 mod environment;
 #[cfg(feature = "native")]
@@ -39,18 +45,18 @@ pub use process::here;
 #[cfg(feature = "native")]
 pub use serve::{Serving, ServingError};
 
-use crate::authority::{Authority, AuthorityError, Bearer};
-use crate::control::{Capacity, ControlError, Used};
+use crate::authority::{Authority, AuthorityError, Bearer, Liveness};
+use crate::control::{Capacity, ControlError, Holder, Used};
 use crate::convex::deployment::Connections;
 use crate::model::{
-    Actor, Finding, OperationId, OperationRecord, Placement, ProjectName, ProviderKind, REACH, Revision, Secret, Snapshot,
-    Timestamp, Usage,
+    Actor, Expiry, Finding, OperationId, OperationRecord, Placement, ProjectName, ProviderKind, REACH, Revision, Secret,
+    Snapshot, Timestamp, Usage,
 };
 use crate::provider::Provider;
 use drive::Drivers;
 
 /// The name that plans give to the control plane in this process.
-pub const EMBEDDED: &str = "embedded";
+pub const EMBEDDED: &str = crate::model::ControlPlane::EMBEDDED;
 
 /// An authority and the providers that carry out its effects.
 pub struct Host {
@@ -58,6 +64,7 @@ pub struct Host {
     name: String,
     providers: Vec<Box<dyn Provider>>,
     connections: Connections,
+    local_binaries: LocalBinaries,
     drivers: Drivers,
 }
 
@@ -71,13 +78,25 @@ pub struct HostParts {
     pub providers: Vec<Box<dyn Provider>>,
     /// Connections to deployments.
     pub connections: Connections,
+    /// Which executables those who use it may name.
+    pub local_binaries: LocalBinaries,
+}
+
+/// Which executables a manifest may name in `[backends.NAME.local]`. Whoever may name one runs it with the rights of this
+/// process, which is nothing new for the user of a command, and everything for the client of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LocalBinaries {
+    /// Any on this machine.
+    Any,
+    /// None: only published releases run.
+    ReleasesOnly,
 }
 
 impl Host {
     /// A host made of these parts. Nothing is read or made yet.
     pub fn new(parts: HostParts) -> Self {
-        let HostParts { platform, name, providers, connections } = parts;
-        Self { platform, name, providers, connections, drivers: Drivers::default() }
+        let HostParts { platform, name, providers, connections, local_binaries } = parts;
+        Self { platform, name, providers, connections, local_binaries, drivers: Drivers::default() }
     }
 
     /// The control plane as somebody uses it from this very process.
@@ -126,7 +145,9 @@ impl Host {
 
     /// How many projects somebody is changing now.
     pub fn leases(&self) -> Result<usize, ControlError> {
-        Ok(self.ask(|authority| authority.leases(self.now()))?.unwrap_or_default())
+        let now = self.now();
+        let unknown = |_: &Holder| Liveness::Unknown;
+        Ok(self.ask(|authority| authority.holders(now, unknown).map(|holders| holders.len()))?.unwrap_or_default())
     }
 
     /// How much of this control plane is used.
@@ -232,7 +253,12 @@ impl Host {
         let mut snapshot = Snapshot {
             project: project.clone(),
             revision: Revision(0),
-            control_plane: crate::model::ControlPlane { name: self.name.clone(), providers: self.provider_kinds() },
+            control_plane: crate::model::ControlPlane {
+                name: self.name.clone(),
+                providers: self.provider_kinds(),
+                expiry: if self.name == EMBEDDED { Expiry::Recorded } else { Expiry::Enforced },
+                scope: None,
+            },
             origin: None,
             backends: Vec::new(),
             quota: crate::model::Quota::default(),
@@ -248,9 +274,10 @@ impl Host {
         snapshot.backends = view.backends;
         snapshot.quota = view.quota;
         snapshot.operations = view.operations;
-        for (index, observation) in self.observe_all(&view.to_observe, &fingerprints).await {
+        for (index, observation, other_variables) in self.observe_all(&view.to_observe, &fingerprints).await {
             if let Some(backend) = snapshot.backends.get_mut(index) {
                 backend.observation = observation;
+                backend.other_variables = other_variables;
             }
         }
         Ok(snapshot)

@@ -2,6 +2,8 @@
 //!
 //! Must not do: change anything, or ask one backend after another.
 
+use std::collections::BTreeSet;
+
 use futures_util::StreamExt;
 
 use super::{Host, environment};
@@ -16,21 +18,29 @@ impl Host {
         &self,
         placements: &[(usize, Placement)],
         fingerprints: &FingerprintKey,
-    ) -> Vec<(usize, Observation)> {
+    ) -> Vec<(usize, Observation, BTreeSet<String>)> {
         let mut looks = Vec::with_capacity(placements.len());
         for (index, placement) in placements {
-            looks.push(async move { (*index, self.observe_one(placement, fingerprints).await) });
+            looks.push(async move {
+                let (observation, others) = self.observe_one(placement, fingerprints).await;
+                (*index, observation, others)
+            });
         }
         futures_util::stream::iter(looks).buffer_unordered(AT_ONCE).collect().await
     }
 
-    async fn observe_one(&self, placement: &Placement, fingerprints: &FingerprintKey) -> Observation {
-        let Ok(provider) = self.provider(placement.spec.provider) else { return Observation::unknown() };
-        let Ok(mut observation) = provider.observe(placement).await else { return Observation::unknown() };
+    /// What is seen of a backend, and which variables it has that nobody asked for.
+    async fn observe_one(&self, placement: &Placement, fingerprints: &FingerprintKey) -> (Observation, BTreeSet<String>) {
+        let mut others = BTreeSet::new();
+        let Ok(provider) = self.provider(placement.spec.provider) else { return (Observation::unknown(), others) };
+        let Ok(mut observation) = provider.observe(placement).await else { return (Observation::unknown(), others) };
         if observation.state == RunState::Running && !placement.spec.env.is_empty() {
             let url = Self::reach(placement);
-            match environment::deviations(&self.connections, &url, placement, fingerprints).await {
-                Ok(deviations) => observation.deviations.extend(deviations),
+            match environment::look(&self.connections, &url, placement, fingerprints).await {
+                Ok(seen) => {
+                    observation.deviations.extend(seen.deviations);
+                    others = seen.others;
+                }
                 // What could not be looked at is not known to be as it was.
                 Err(_) => observation.state = RunState::Unknown,
             }
@@ -42,6 +52,6 @@ impl Host {
                 observed: "absent".to_owned(),
             });
         }
-        observation
+        (observation, others)
     }
 }

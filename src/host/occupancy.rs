@@ -1,13 +1,13 @@
 //! Who writes in a home: any number of commands, or one server.
 //!
 //! A server carries operations out by itself and takes them up again when it starts, so nobody else may do the same to
-//! the same rows. Commands share a lock on one file, a server has it alone; the system gives it back when its process
-//! ends, however it ends.
+//! the same rows. The first server makes a file here; from then on commands share a lock on it and a server has it
+//! alone. The system gives the lock back when its process ends, however it ends.
 //!
 //! Must not do: wait for anybody, or keep anybody from reading.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 
 use super::home::{Home, HomeError};
 use crate::control::ControlError;
@@ -15,22 +15,30 @@ use crate::model::Finding;
 
 /// The right to write in a home, for as long as this is kept.
 pub(super) struct Occupancy {
-    _file: File,
+    _file: Option<File>,
+}
+
+/// Whether a server was here before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Precedence {
+    /// This is the first one: commands that write here now have taken no lock.
+    First,
+    /// Everybody who writes here has taken a lock.
+    Later,
 }
 
 impl Home {
-    fn occupancy_file(&self) -> Result<File, HomeError> {
-        let path = self.occupancy_path();
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        options.open(&path).map_err(|source| HomeError::Directory { path: path.display().to_string(), verb: "opened", source })
+    fn occupancy_failed(&self, verb: &'static str, source: std::io::Error) -> HomeError {
+        HomeError::Directory { path: self.occupancy_path().display().to_string(), verb, source }
     }
 
     /// Writes here beside other commands.
     pub(super) fn share(&self) -> Result<Occupancy, ControlError> {
-        let mut file = self.occupancy_file()?;
+        let mut file = match File::open(self.occupancy_path()) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Occupancy { _file: None }),
+            Err(error) => return Err(self.occupancy_failed("read", error).into()),
+        };
         if file.try_lock_shared().is_err() {
             let mut who = String::new();
             let _ = file.read_to_string(&mut who);
@@ -39,25 +47,36 @@ impl Home {
                 "name the server with `--control-plane URL`, or in the manifest with\n    [control_plane]\n    url = \"…\"";
             return Err(ControlError::Refused(Finding::new("home.served", message).with_help(help)));
         }
-        Ok(Occupancy { _file: file })
+        Ok(Occupancy { _file: Some(file) })
     }
 
     /// Writes here alone, and leaves word of who does.
-    pub(super) fn occupy(&self, who: &str) -> Result<Occupancy, ControlError> {
-        let mut file = self.occupancy_file()?;
+    pub(super) fn occupy(&self, who: &str) -> Result<(Occupancy, Precedence), ControlError> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let (mut file, precedence) = match options.clone().create_new(true).open(self.occupancy_path()) {
+            Ok(file) => (file, Precedence::First),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                let file = options.open(self.occupancy_path()).map_err(|error| self.occupancy_failed("opened", error))?;
+                (file, Precedence::Later)
+            }
+            Err(error) => return Err(self.occupancy_failed("created", error).into()),
+        };
         if file.try_lock().is_err() {
-            let message = "another server or an apply is writing in this home";
-            let help = "wait until it is done, or give this server a home of its own with `--home PATH`";
-            return Err(ControlError::Refused(Finding::new("home.occupied", message).with_help(help)));
+            return Err(occupied("another server or a command is writing in this home"));
         }
         let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{who}"));
-        written.map_err(|source| HomeError::Directory {
-            path: self.occupancy_path().display().to_string(),
-            verb: "written",
-            source,
-        })?;
-        Ok(Occupancy { _file: file })
+        written.map_err(|error| self.occupancy_failed("written", error))?;
+        Ok((Occupancy { _file: Some(file) }, precedence))
     }
+}
+
+/// Somebody else writes here now.
+pub(super) fn occupied(message: &str) -> ControlError {
+    let help = "wait until it is done, or give this server a home of its own with `--home PATH`";
+    ControlError::Refused(Finding::new("home.occupied", message).with_help(help))
 }
 
 fn one_line(text: &str) -> &str {

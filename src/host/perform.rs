@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
-use super::{Host, environment};
-use crate::authority::{Effect, EffectEnd, EffectFailure, Taken};
+use super::{Host, database, environment};
+use crate::authority::{Effect, EffectEnd, EffectFailure, Taken, volume_disposal};
 use crate::control::Notice;
 use crate::convex::deployment::{Readiness, ready};
 use crate::fault;
-use crate::model::{Finding, Placement, ProviderKind, RunState};
+use crate::model::{Finding, Placement, ProviderKind, RunState, VolumeDisposal};
 use crate::provider::fly::FlyError;
 use crate::provider::{LogPosition, Provider, ProviderError};
 
@@ -28,6 +28,8 @@ impl Host {
     /// Carries out one effect.
     pub(super) async fn perform(&self, effect: Effect, notice: Notice<'_>) -> EffectEnd {
         match effect {
+            Effect::PrepareDatabase(placement) => database::prepare(&placement, notice).await,
+            Effect::ReleaseDatabase(placement, disposal) => database::release(&placement, disposal, notice).await,
             Effect::Ensure(placement) => match self.provider(placement.spec.provider) {
                 Err(finding) => refused(finding),
                 Ok(provider) => match provider.ensure(&placement, notice).await {
@@ -63,7 +65,7 @@ impl Host {
             }
             Effect::Remove(placement) => match self.provider(placement.spec.provider) {
                 Err(finding) => refused(finding),
-                Ok(provider) => match provider.remove(&placement).await {
+                Ok(provider) => match remove(provider, &placement, notice).await {
                     Ok(()) => {
                         fault::point("host.removed");
                         EffectEnd::Removed
@@ -127,6 +129,13 @@ impl Host {
     }
 }
 
+async fn remove(provider: &dyn Provider, placement: &Placement, notice: Notice<'_>) -> Result<(), ProviderError> {
+    match volume_disposal(&placement.references) {
+        VolumeDisposal::Destroy => provider.remove(placement).await,
+        VolumeDisposal::Keep => provider.remove_keeping_data(placement, notice).await,
+    }
+}
+
 async fn last_lines(provider: &dyn Provider, placement: &Placement) -> Vec<String> {
     match provider.logs(placement, LogPosition::Tail(LOG_LINES)).await {
         Ok(chunk) => chunk.text.lines().map(str::to_owned).collect(),
@@ -143,12 +152,12 @@ fn plain(finding: Finding) -> EffectFailure {
     EffectFailure { finding, taken: None }
 }
 
-fn refused(finding: Finding) -> EffectEnd {
+pub(super) fn refused(finding: Finding) -> EffectEnd {
     EffectEnd::Failed(plain(finding))
 }
 
 /// An error with everything below it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -169,9 +178,16 @@ pub(super) fn failure(placement: &Placement, error: &ProviderError) -> EffectFai
         ProviderError::PortTaken { port } => finding.with_help(format!(
             "find out who listens on it, stop that, and apply again: {name} keeps port {port} because its URL is known"
         )),
-        ProviderError::Exited { log, .. } if !log.is_empty() => {
+        ProviderError::Exited { log, .. } | ProviderError::NotReplaced { log, .. } if !log.is_empty() => {
             finding.with_help(format!("its log ends with\n    {}", log.join("\n    ")))
         }
+        ProviderError::Engine { reason, .. } if reason.contains("no space left on device") => finding.with_help(
+            "the engine's disk is full: see what is on it with `docker system df`, make room, and run the same command again",
+        ),
+        ProviderError::EngineUnreachable { .. } => finding.with_help(
+            "start it, or name another one with `DOCKER_HOST` or `docker context use`; what is done is done, and running the same \
+             command again goes on from there",
+        ),
         ProviderError::NoBinary { .. } => finding
             .with_help(format!("name an executable with `binary = \"…\"` in `[backends.{name}.local]`, or allow the download")),
         ProviderError::BinaryChanged { path, .. } => {

@@ -3,7 +3,7 @@
 //! Must not do: signal or end a process.
 
 use crate::authority::Liveness;
-use crate::control::Holder;
+use crate::control::{Attempt, Holder};
 
 /// This process, as the holder of a lease.
 pub fn here() -> Holder {
@@ -14,7 +14,14 @@ pub fn here() -> Holder {
         process,
         process_start: start_time(process),
         since: super::machine::now(),
+        attempt: attempt(),
     }
+}
+
+/// Without randomness an attempt cannot be told from another one, so it is none.
+fn attempt() -> Option<Attempt> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).ok().map(|()| Attempt::new(bytes))
 }
 
 fn host_name() -> String {

@@ -15,8 +15,8 @@ impl Host {
     }
 
     /// Takes over what the directory says.
-    pub fn adopt(&self, introduction: &Introduction) -> Result<(), ControlError> {
-        self.tell(|authority| authority.adopt(introduction))
+    pub fn learn(&self, introduction: &Introduction) -> Result<(), ControlError> {
+        self.tell(|authority| authority.learn(introduction))
     }
 
     /// What the directory has to know of a project; none while there is no such project.

@@ -119,6 +119,7 @@ pub(super) static STORAGE_ENGINES: &[&str] = &["sqlite", "postgres", "mysql"];
 pub(super) static FILE_ENGINES: &[&str] = &["local", "s3"];
 pub(super) static PULL_POLICIES: &[&str] = &["missing", "always", "never"];
 pub(super) static CPU_KINDS: &[&str] = &["shared", "performance"];
+pub(super) static DATABASE_ROLES: &[&str] = &["url", "least_privilege"];
 pub(super) static TLS_MODES: &[&str] = &["verify", "disable"];
 
 pub(super) static ROOT: Table = Table {
@@ -212,6 +213,12 @@ static STORAGE: Table = Table {
         key("managed", Kind::Flag, "Whether the provider runs the server itself."),
         key("region", Kind::Text(&shape::REGION), "Where the server is, for the warning about distance."),
         key("tls", Kind::Tls, "How the connection is protected; `verify` when left out.").alias(&["ssl", "sslmode"]),
+        key(
+            "role",
+            Kind::Word("manifest.unknown_database_role", "a role", DATABASE_ROLES),
+            "As whom the backend enters: `url`, the user of the URL, when left out, or `least_privilege`, a role of its own that is made for it.",
+        )
+        .alias(&["user"]),
     ],
 };
 
@@ -304,6 +311,7 @@ static DOCKER: Table = Table {
     keys: &[
         key("image", Kind::Text(&shape::IMAGE), "The backend's image instead of the official one."),
         key("dashboard_image", Kind::Text(&shape::IMAGE), "The dashboard's image instead of the official one."),
+        key("database_image", Kind::Text(&shape::IMAGE), "The image of a managed database server instead of the official one."),
         key(
             "pull",
             Kind::Word("manifest.unknown_pull_policy", "a pull policy", PULL_POLICIES),

@@ -8,10 +8,10 @@ use super::rules::{Backend, Document};
 use super::tree::{EngineView, Node, Value, View};
 use crate::model::fly::CpuKind;
 use crate::model::{
-    BackendName, BackendSpec, BucketNames, Budget, DEFAULT_ENV_FILE, Desired, DesiredBackend, Digest, DockerSettings,
-    EnvFileTarget, Files, FlySettings, KubernetesSettings, LocalSettings, Moved, Origins, ProjectName, ProviderKind,
-    ProviderSettings, PullPolicy, Resources, S3Credentials, S3Files, SecretSource, ServerStorage, SimulatedSettings, Storage,
-    TextValue, Tls, Tuning,
+    BackendName, BackendSpec, BucketNames, Budget, DEFAULT_ENV_FILE, DatabaseRole, Desired, DesiredBackend, Digest,
+    DockerSettings, EnvFileTarget, Files, FlySettings, KubernetesSettings, LocalSettings, Moved, Origins, ProjectName,
+    ProviderKind, ProviderSettings, PullPolicy, Resources, S3Credentials, S3Files, SecretSource, ServerStorage,
+    SimulatedSettings, Storage, TextValue, Tls, Tuning,
 };
 
 /// What the manifest wants; nothing when something that a rule asks for is not there.
@@ -91,6 +91,10 @@ fn storage(view: &EngineView<'_, '_>) -> Option<Storage> {
             Some(Value::Tls(tls)) => tls.clone(),
             _ => Tls::default(),
         },
+        role: match view.view.word("role") {
+            Some("least_privilege") => DatabaseRole::LeastPrivilege,
+            _ => DatabaseRole::Url,
+        },
     };
     match view.view.word("engine").unwrap_or("sqlite") {
         "sqlite" => Some(Storage::Sqlite),
@@ -163,6 +167,7 @@ fn settings(provider: ProviderKind, view: &View<'_, '_>) -> ProviderSettings {
             settings.docker = DockerSettings {
                 image: table.text("image"),
                 dashboard_image: table.text("dashboard_image"),
+                database_image: table.text("database_image"),
                 pull: match table.word("pull") {
                     Some("always") => PullPolicy::Always,
                     Some("never") => PullPolicy::Never,

@@ -123,7 +123,10 @@ fn constrained(spec: &'static Table) -> Value {
     if spec.key("bucket").is_some() {
         all.push(json!({ "not": { "required": ["bucket", "bucket_prefix"] } }));
     } else {
-        all.push(json!({ "not": { "required": ["url", "managed"], "properties": { "managed": { "const": true } } } }));
+        // A server that the provider runs is entered as the provider has it.
+        for key in ["url", "role"] {
+            all.push(json!({ "not": { "required": [key, "managed"], "properties": { "managed": { "const": true } } } }));
+        }
     }
     extend(&mut schema, json!({ "allOf": all }));
     schema

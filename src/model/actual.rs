@@ -2,10 +2,11 @@
 //!
 //! Must not do: hold a secret in clear, or know how it was observed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::access::Scope;
 use super::field::FieldPath;
 use super::fingerprint::Fingerprint;
 use super::identifier::{BackendId, Generation, Revision};
@@ -45,6 +46,33 @@ pub struct ControlPlane {
     pub name: String,
     /// The providers that it can carry out.
     pub providers: Vec<ProviderKind>,
+    /// What it does about backends whose time is over.
+    #[serde(default)]
+    pub expiry: Expiry,
+    /// How much whoever asked may do in the project; none where nobody is asked for a token.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub scope: Option<Scope>,
+}
+
+/// What a control plane does about backends whose time is over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Expiry {
+    /// It only shows it: it has no process that goes on when a command ends.
+    #[default]
+    Recorded,
+    /// It removes them with their data, unless they are protected.
+    Enforced,
+}
+
+impl ControlPlane {
+    /// The name of the one in the command itself.
+    pub const EMBEDDED: &'static str = "embedded";
+
+    /// Whether it goes on with its work when nobody waits for that.
+    pub fn goes_on_alone(&self) -> bool {
+        self.name != Self::EMBEDDED
+    }
 }
 
 /// One backend: what was last asked of it, and what is seen of it.
@@ -68,6 +96,9 @@ pub struct ActualBackend {
     pub generation: Generation,
     /// Where clients reach it, once allocated.
     pub endpoints: Option<Endpoints>,
+    /// Where its dashboard is, once there is one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub dashboard_url: Option<String>,
     /// The fingerprint of its admin key, once issued.
     pub admin_key: Option<Fingerprint>,
     /// When it was first asked for.
@@ -76,6 +107,10 @@ pub struct ActualBackend {
     pub expires_at: Option<Timestamp>,
     /// What is seen of it now.
     pub observation: Observation,
+    /// The names of Convex environment variables that it has and that nobody asked for; they are left alone. Looked for
+    /// only where some were asked for.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
+    pub other_variables: BTreeSet<String>,
 }
 
 /// How far the last operation on a backend got.

@@ -37,6 +37,12 @@ impl Usd {
         (self.0.saturating_add(5_000)).div_euclid(10_000)
     }
 
+    /// The difference, at least the smallest amount.
+    #[must_use]
+    pub fn saturating_sub(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+
     /// The sum, at most the largest amount.
     #[must_use]
     pub fn saturating_add(self, other: Self) -> Self {

@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::database::DatabaseRole;
 use super::secret::{SecretRef, SecretSource};
 use super::spec::{BackendSpec, BucketNames, Files, Storage, TextValue, Tls};
 
@@ -33,6 +34,13 @@ impl fmt::Display for FieldPath {
     }
 }
 
+/// The field with the URL of a database server: who enters it, and how.
+pub const STORAGE_URL: &str = "storage.url";
+
+/// The field with what [`STORAGE_URL`] says about which server it is. It is read from the same place and compared by
+/// a fingerprint of its own, because other credentials are a restart and another server is other data.
+pub const STORAGE_SERVER: &str = "storage.server";
+
 /// The value of a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FieldValue {
@@ -56,6 +64,7 @@ pub fn fields(spec: &BackendSpec) -> BTreeMap<FieldPath, FieldValue> {
         fields.text("depends_on", Some(names.join(", ")));
     }
     storage_fields(&mut fields, &spec.storage);
+    fields.secret(STORAGE_SERVER, spec.storage.server().and_then(|server| server.url.as_ref()));
     files_fields(&mut fields, &spec.files);
     fields.text("resources.cpus", spec.resources.cpus);
     fields.text("resources.memory", spec.resources.memory);
@@ -112,7 +121,7 @@ impl Fields {
 fn storage_fields(fields: &mut Fields, storage: &Storage) {
     fields.text("storage.engine", Some(storage.engine()));
     let Some(server) = storage.server() else { return };
-    fields.secret("storage.url", server.url.as_ref());
+    fields.secret(STORAGE_URL, server.url.as_ref());
     fields.flag("storage.managed", server.managed);
     fields.text("storage.region", server.region.as_ref());
     match &server.tls {
@@ -120,6 +129,7 @@ fn storage_fields(fields: &mut Fields, storage: &Storage) {
         Tls::Disable => fields.text("storage.tls", Some("disable")),
         Tls::Ca(path) => fields.text("storage.tls", Some(format!("ca {path}"))),
     }
+    fields.text("storage.role", (server.role == DatabaseRole::LeastPrivilege).then_some("least_privilege"));
 }
 
 fn files_fields(fields: &mut Fields, files: &Files) {
@@ -169,6 +179,7 @@ fn settings_fields(fields: &mut Fields, spec: &BackendSpec) {
         Kind::Docker => {
             fields.text("docker.image", settings.docker.image.as_ref());
             fields.text("docker.dashboard_image", settings.docker.dashboard_image.as_ref());
+            fields.text("docker.database_image", settings.docker.database_image.as_ref());
             fields.text(
                 "docker.pull",
                 (settings.docker.pull != super::spec::PullPolicy::Missing).then_some(settings.docker.pull),

@@ -159,10 +159,7 @@ impl Guest {
         let cpu_kind = spec.settings.fly.cpu_kind;
         let (least, most) = cpu_kind.memory_per_cpu();
         let step = cpu_kind.memory_step();
-        let memory = match spec.resources.memory {
-            Some(size) => Some((size, whole_mib(size).filter(|mib| mib % step == 0))),
-            None => None,
-        };
+        let memory = spec.resources.memory.map(|size| (size, whole_mib(size).filter(|mib| mib.is_multiple_of(step))));
         let fits = |cpus: u32, mib: u32| (least * cpus..=most * cpus).contains(&mib);
         let Some(asked) = spec.resources.cpus else {
             // More of the common size first, then less.
@@ -196,7 +193,7 @@ impl Guest {
 
 fn whole_mib(size: ByteSize) -> Option<u32> {
     let mib = size.bytes() / (1 << 20);
-    if size.bytes() % (1 << 20) != 0 {
+    if !size.bytes().is_multiple_of(1 << 20) {
         return None;
     }
     u32::try_from(mib).ok()

@@ -60,7 +60,7 @@ macro_rules! name {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
         #[serde(try_from = "String", into = "String")]
-        #[schemars(with = "String")]
+        #[schemars(with = "String", extend("pattern" = "^[a-z]([a-z0-9-]*[a-z0-9])?$", "maxLength" = $limit))]
         pub struct $name(String);
 
         impl $name {

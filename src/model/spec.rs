@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::database::DatabaseRole;
 use super::fly::CpuKind;
 use super::name::BackendName;
 use super::provider::ProviderKind;
@@ -94,6 +95,11 @@ impl BackendSpec {
     pub fn is_record_only(&self) -> bool {
         self.provider == ProviderKind::Simulated && !self.settings.simulated.listen
     }
+
+    /// Whether it keeps its documents in a database on a server of the user's own.
+    pub fn has_own_server(&self) -> bool {
+        !self.is_record_only() && self.storage.server().is_some_and(|server| !server.managed)
+    }
 }
 
 /// Where documents are kept.
@@ -143,6 +149,9 @@ pub struct ServerStorage {
     /// How the connection is protected.
     #[serde(skip_serializing_if = "is_default", default)]
     pub tls: Tls,
+    /// As whom the backend enters it.
+    #[serde(skip_serializing_if = "is_default", default)]
+    pub role: DatabaseRole,
 }
 
 /// How a database connection is protected.
@@ -338,6 +347,9 @@ pub struct DockerSettings {
     /// The dashboard's image instead of the official one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub dashboard_image: Option<String>,
+    /// The image of a managed database server instead of the official one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub database_image: Option<String>,
     /// When images are fetched.
     #[serde(skip_serializing_if = "is_default", default)]
     pub pull: PullPolicy,

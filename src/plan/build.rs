@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::diff::{self, gravest};
 use super::effect::Effect;
 use super::{Action, Change, Drift, FORMAT, Lint, Plan, Reason, Refusal, Step, StepId, Summary, Task};
-use super::{check, graph, lint, policy};
+use super::{check, cost, graph, lint, policy};
 use crate::model::{
-    ActualBackend, Address, BackendName, Data, Desired, DesiredBackend, Digest, EnvFileActual, FieldPath, Phase, Snapshot,
+    ActualBackend, Address, BackendName, Data, DatabaseDisposal, Desired, DesiredBackend, Digest, EnvFileActual, FieldPath,
+    Phase, Snapshot, VolumeDisposal,
 };
 
 /// Everything that planning compares the manifest with.
@@ -28,6 +29,10 @@ pub struct Intent {
     pub scope: Scope,
     /// Whether it takes away what it is about instead of bringing it about.
     pub destroy: bool,
+    /// What becomes of volumes when their backends are taken away.
+    pub volume: VolumeDisposal,
+    /// What becomes of databases on servers of the user's own when their backends are taken away.
+    pub database: DatabaseDisposal,
     /// Whether this repository takes the project over from the one that it was last applied from.
     pub take_over: bool,
 }
@@ -110,7 +115,8 @@ impl<'a> Draft<'a> {
             .existing
             .get(&address.backend)
             .is_some_and(|backend| backend.recorded.is_record_only() && backend.admin_key.is_none());
-        let destroys_data = action == Action::Destroy && !record_only;
+        let kept = matches!(task, Task::Remove { volume: VolumeDisposal::Keep, .. });
+        let destroys_data = action == Action::Destroy && !record_only && !kept;
         let id = StepId::new(action, &address);
         self.steps.push(Step {
             id,
@@ -130,10 +136,13 @@ impl<'a> Draft<'a> {
         self.refusals.extend(policy::provider_available(name, wanted, &self.actual.snapshot.control_plane));
         self.refusals.extend(policy::storage_available(name, wanted));
         self.refusals.extend(policy::fly(name, wanted));
+        self.refusals.extend(policy::usable_secrets(name, wanted));
         self.lints.extend(lint::specification(name, wanted));
+        let existing = self.existing.get(name).copied();
+        self.lints.extend(lint::expiry(name, wanted, existing, &self.actual.snapshot.control_plane));
         let renamed_from = self.renamed.get(name).map(|old| (*old).clone());
         let task = Task::Put { backend: name.clone(), spec: Box::new(wanted.spec.clone()), renamed_from: renamed_from.clone() };
-        let Some(existing) = self.existing.get(name).copied() else {
+        let Some(existing) = existing else {
             self.lints.extend(lint::unavailable_secrets(name, wanted));
             return self.step(address, Action::Create, Reason::New, diff::creation(wanted), task);
         };
@@ -150,6 +159,7 @@ impl<'a> Draft<'a> {
         let diff::Difference { mut changes, not_compared } = diff::difference(wanted, existing);
         self.lints.extend(not_compared.iter().map(|path| lint::not_compared(name, path, wanted)));
         self.lints.extend(lint::changes(name, &changes));
+        self.lints.extend(lint::other_variables(name, wanted, existing));
         self.refusals.extend(policy::changes(name, existing, wanted, &changes));
         let drifted = self.observe(&address, existing);
         if let Some(old) = &renamed_from {
@@ -225,14 +235,18 @@ impl<'a> Draft<'a> {
                 (true, _) => Reason::Asked,
                 (false, _) => Reason::Gone,
             };
-            let task = Task::Remove { backend: backend.name.clone() };
-            self.step(Address::backend(asked), Action::Destroy, reason, diff::destruction(backend), task);
+            let (volume, database) = (self.intent.volume, self.intent.database);
+            self.refusals.extend(policy::volume_kept(asked, backend, volume));
+            self.lints.extend(lint::database_stays(asked, backend, database));
+            let task = Task::Remove { backend: backend.name.clone(), volume, database };
+            self.step(Address::backend(asked), Action::Destroy, reason, diff::destruction(backend, database), task);
         }
     }
 
     fn finish(mut self) -> Plan {
         if !self.intent.destroy {
             self.refusals.extend(policy::budget(self.desired));
+            self.refusals.extend(policy::quota(&self.steps, &self.actual.snapshot));
             self.lints.extend(lint::project(self.desired));
         }
         let destroys = !self.intent.destroy && self.steps.iter().any(|step| step.action == Action::Destroy);
@@ -249,6 +263,7 @@ impl<'a> Draft<'a> {
         self.lints.dedup();
         self.drift.sort_by(|a, b| (&a.address, &a.path).cmp(&(&b.address, &b.path)));
         let recorded = self.actual.snapshot.backends.iter().map(|backend| (&backend.name, &backend.recorded)).collect();
+        let steps = graph::connect(self.steps, &recorded);
         let mut plan = Plan {
             format: FORMAT.to_owned(),
             project: self.desired.project.clone(),
@@ -257,7 +272,8 @@ impl<'a> Draft<'a> {
             manifest: self.desired.manifest.clone(),
             digest: Digest::of(b""),
             summary: Summary::default(),
-            steps: graph::connect(self.steps, &recorded),
+            cost: cost::cost(&self.actual.snapshot.backends, &steps),
+            steps,
             drift: self.drift,
             refusals: self.refusals,
             lints: self.lints,

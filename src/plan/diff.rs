@@ -6,12 +6,26 @@ use std::collections::BTreeSet;
 
 use super::effect::effect;
 use super::{Change, Effect};
-use crate::model::{ActualBackend, DesiredBackend, FieldPath, FieldValue, SecretSource, SecretState, fields};
+use crate::model::{
+    ActualBackend, DatabaseDisposal, DesiredBackend, FieldPath, FieldValue, STORAGE_SERVER, SecretSource, SecretState, fields,
+};
+
+/// What stands for a secret that has no fingerprint here, up to where it comes from.
+const SECRET_FROM: &str = "(secret from ";
+/// What stands for a value of the manifest that has no fingerprint here.
+const VALUE_FROM_MANIFEST: &str = "(value from the manifest)";
+
+/// Whether this stands for a value that was not fingerprinted.
+pub(super) fn is_not_compared(shown: &str) -> bool {
+    shown == VALUE_FROM_MANIFEST || shown.starts_with(SECRET_FROM)
+}
 
 /// Every field of a backend that is new.
 pub(super) fn creation(desired: &DesiredBackend) -> Vec<Change> {
     fields(&desired.spec)
         .into_iter()
+        // It is what the URL says once more.
+        .filter(|(path, _)| path.as_str() != STORAGE_SERVER)
         .map(|(path, value)| {
             let after = Some(shown(&value, desired.secrets.get(&path)));
             Change { path, before: None, after, effect: Effect::Create }
@@ -20,11 +34,26 @@ pub(super) fn creation(desired: &DesiredBackend) -> Vec<Change> {
 }
 
 /// Every field of a backend that goes.
-pub(super) fn destruction(actual: &ActualBackend) -> Vec<Change> {
-    [("provider", actual.recorded.provider.to_string()), ("instance_name", actual.instance_name.to_string())]
-        .into_iter()
-        .map(|(path, before)| Change { path: FieldPath::new(path), before: Some(before), after: None, effect: Effect::Destroy })
-        .collect()
+pub(super) fn destruction(actual: &ActualBackend, database: DatabaseDisposal) -> Vec<Change> {
+    let mut changes: Vec<Change> =
+        [("provider", actual.recorded.provider.to_string()), ("instance_name", actual.instance_name.to_string())]
+            .into_iter()
+            .map(|(path, before)| Change {
+                path: FieldPath::new(path),
+                before: Some(before),
+                after: None,
+                effect: Effect::Destroy,
+            })
+            .collect();
+    if actual.recorded.has_own_server() {
+        let (after, effect) = match database {
+            DatabaseDisposal::Leave => (Some("left on its server".to_owned()), Effect::Record),
+            DatabaseDisposal::Drop => (None, Effect::Destroy),
+        };
+        let before = Some(actual.instance_name.database());
+        changes.push(Change { path: FieldPath::new("storage.database"), before, after, effect });
+    }
+    changes
 }
 
 /// What differs, and which secrets could not be compared.
@@ -49,8 +78,24 @@ pub(super) fn difference(desired: &DesiredBackend, actual: &ActualBackend) -> Di
         let before = recorded.get(path).map(|value| recorded_value(value, path, actual));
         let after = match (wanted.get(path), desired.secrets.get(path)) {
             (Some(FieldValue::Secret(_)), Some(SecretState::Unavailable(_))) if before.is_some() => {
-                difference.not_compared.push(path.clone());
+                // The server is a part of the URL, about which this is said already.
+                difference.not_compared.extend((path.as_str() != STORAGE_SERVER).then(|| path.clone()));
                 continue;
+            }
+            (Some(FieldValue::Secret(wanted)), Some(SecretState::Withheld)) if before.is_some() => {
+                match (wanted, recorded.get(path)) {
+                    // What stands in the manifest is no secret, so it can be compared as it is.
+                    (SecretSource::Literal(wanted), Some(FieldValue::Secret(SecretSource::Literal(before)))) => {
+                        if wanted == before {
+                            continue;
+                        }
+                        Some(VALUE_FROM_MANIFEST.to_owned())
+                    }
+                    _ => {
+                        difference.not_compared.push(path.clone());
+                        continue;
+                    }
+                }
             }
             (Some(value), state) => Some(shown(value, state)),
             (None, _) => None,
@@ -73,8 +118,8 @@ fn shown(value: &FieldValue, state: Option<&SecretState>) -> String {
     match (value, state) {
         (FieldValue::Text(text), _) => text.clone(),
         (FieldValue::Secret(_), Some(SecretState::Known(fingerprint))) => fingerprint.to_string(),
-        (FieldValue::Secret(SecretSource::Reference(reference)), _) => format!("(secret from {reference})"),
-        (FieldValue::Secret(SecretSource::Literal(_)), _) => "(value from the manifest)".to_owned(),
+        (FieldValue::Secret(SecretSource::Reference(reference)), _) => format!("{SECRET_FROM}{reference})"),
+        (FieldValue::Secret(SecretSource::Literal(_)), _) => VALUE_FROM_MANIFEST.to_owned(),
     }
 }
 

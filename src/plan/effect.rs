@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{BackendSpec, FieldPath, ProviderKind};
+use crate::model::{BackendSpec, DatabaseRole, FieldPath, ProviderKind};
 
 /// What a change does. The order is the order of severity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -56,7 +56,7 @@ pub(super) fn effect(path: &FieldPath, recorded: &BackendSpec) -> Effect {
         path,
         "provider"
             | "storage.engine"
-            | "storage.url"
+            | "storage.server"
             | "storage.managed"
             | "files.engine"
             | "files.bucket"
@@ -78,7 +78,14 @@ pub(super) fn effect(path: &FieldPath, recorded: &BackendSpec) -> Effect {
             ProviderKind::Simulated | ProviderKind::Local => Effect::Record,
             ProviderKind::Docker | ProviderKind::Fly | ProviderKind::Kubernetes => Effect::MovesData,
         },
-        "ttl" | "protected" | "depends_on" | "storage.region" | "name" | "fly.fallback_regions" => Effect::Record,
+        // With a role of its own the backend does not know this URL.
+        "storage.url" if recorded.storage.server().is_some_and(|server| server.role == DatabaseRole::LeastPrivilege) => {
+            Effect::Record
+        }
+        "ttl" | "protected" | "depends_on" | "storage.region" | "name" | "docker.pull" | "fly.fallback_regions" => {
+            Effect::Record
+        }
+        "docker.dashboard_image" => Effect::InPlace,
         "resources.cpus" | "resources.memory" | "resources.disk" => match recorded.provider {
             // Nothing enforces limits on a plain process, so nothing has to happen to it.
             ProviderKind::Simulated | ProviderKind::Local => Effect::Record,

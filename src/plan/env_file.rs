@@ -103,7 +103,7 @@ impl<'a> Draft<'a> {
             .steps
             .iter()
             .filter_map(|step| match &step.task {
-                Some(Task::Remove { backend }) => Some(backend.clone()),
+                Some(Task::Remove { backend, .. }) => Some(backend.clone()),
                 _ => None,
             })
             .collect();

@@ -36,7 +36,7 @@ pub(super) fn connect(mut steps: Vec<Step>, recorded: &BTreeMap<&BackendName, &B
                     }
                 }
             }
-            Some(Task::Remove { backend }) => {
+            Some(Task::Remove { backend, .. }) => {
                 let dependencies = recorded.get(backend).map(|spec| &spec.depends_on);
                 for dependency in dependencies.into_iter().flatten().filter(|name| destroyed.contains(*name)) {
                     if let Some(id) = by_backend.get(dependency) {

@@ -5,12 +5,39 @@
 use super::diff::changed;
 use super::{Change, Lint};
 use crate::model::{
-    Address, BackendName, Desired, DesiredBackend, FieldPath, Files, ProviderKind, Release, ReleaseOrder, SecretState,
-    TextValue,
+    ActualBackend, Address, BackendName, ControlPlane, Cost, DatabaseDisposal, Desired, DesiredBackend, Expiry, FieldPath,
+    Files, ProviderKind, Release, ReleaseOrder, SecretState, TextValue, monthly_cost,
 };
+
+/// The code that says that a secret was not compared.
+pub const SECRET_NOT_COMPARED: &str = "plan.secret_not_compared";
 
 fn lint(code: &str, address: Address, message: String) -> Lint {
     Lint { code: code.to_owned(), address: Some(address), message }
+}
+
+/// What a time to live comes to in this control plane.
+pub(super) fn expiry(
+    name: &BackendName,
+    wanted: &DesiredBackend,
+    existing: Option<&ActualBackend>,
+    control_plane: &ControlPlane,
+) -> Option<Lint> {
+    let ttl = wanted.spec.ttl?;
+    match (control_plane.expiry, existing) {
+        (Expiry::Recorded, _) => {
+            let message =
+                "this control plane has no process of its own, so `ttl` is recorded and shown but removes nothing by itself";
+            Some(lint("plan.ttl_not_enforced", Address::backend(name), message.to_owned()))
+        }
+        // Its time began when it was made, so a new `ttl` may end sooner than it sounds.
+        (Expiry::Enforced, Some(existing)) if existing.recorded.ttl != Some(ttl) && !wanted.spec.protected => {
+            let end = existing.created_at.plus(ttl);
+            let message = format!("made at {}, it is removed with its data once {end} has passed", existing.created_at);
+            Some(lint("plan.ttl_enforced", Address::backend(name), message))
+        }
+        (Expiry::Enforced, _) => None,
+    }
 }
 
 /// What one specification says about itself.
@@ -47,6 +74,13 @@ pub(super) fn specification(name: &BackendName, wanted: &DesiredBackend) -> Vec<
             ),
         );
     }
+    if spec.provider == ProviderKind::Docker && spec.resources.disk.is_some() {
+        say(
+            "plan.disk_not_enforced",
+            "volumes of a Docker engine have no size; `resources.disk` is recorded and counted against the budget only"
+                .to_owned(),
+        );
+    }
     if here && spec.dashboard {
         say(
             "plan.dashboard_unavailable",
@@ -55,12 +89,6 @@ pub(super) fn specification(name: &BackendName, wanted: &DesiredBackend) -> Vec<
     }
     if here && spec.region.is_some() {
         say("plan.region_ignored", format!("provider `{}` runs on this machine; `region` is recorded only", spec.provider));
-    }
-    if spec.ttl.is_some() && here {
-        say(
-            "plan.ttl_not_enforced",
-            "the embedded control plane has no process of its own, so `ttl` is recorded and shown but removes nothing by itself".to_owned(),
-        );
     }
     if spec.provider == ProviderKind::Fly
         && let Some(site) = &spec.origins.site
@@ -124,11 +152,10 @@ fn uncounted(desired: &Desired) -> Option<Lint> {
 }
 
 fn unknown_cost(desired: &Desired) -> Vec<Lint> {
-    let priced = |kind: ProviderKind| matches!(kind, ProviderKind::Fly | ProviderKind::Kubernetes);
     let unknown: Vec<String> = desired
         .backends
         .iter()
-        .filter(|(_, backend)| priced(backend.spec.provider))
+        .filter(|(_, backend)| monthly_cost(&backend.spec) == Cost::Unknown)
         .map(|(name, _)| format!("`{name}`"))
         .collect();
     if desired.budget.monthly_usd.is_none() || unknown.is_empty() {
@@ -137,7 +164,10 @@ fn unknown_cost(desired: &Desired) -> Vec<Lint> {
     vec![Lint {
         code: "plan.cost_unknown".to_owned(),
         address: None,
-        message: format!("`budget.monthly_usd` is not checked: the price of {} is not known here", unknown.join(", ")),
+        message: format!(
+            "the price of {} is not known here, so `budget.monthly_usd` counts only the others",
+            unknown.join(", ")
+        ),
     }]
 }
 
@@ -153,15 +183,13 @@ pub(super) fn unavailable_secrets(name: &BackendName, wanted: &DesiredBackend) -
 
 /// A secret that could not be compared.
 pub(super) fn not_compared(name: &BackendName, path: &FieldPath, wanted: &DesiredBackend) -> Lint {
-    let source = match wanted.secrets.get(path) {
-        Some(SecretState::Unavailable(reference)) => reference.to_string(),
-        _ => "its source".to_owned(),
+    let why = match wanted.secrets.get(path) {
+        Some(SecretState::Unavailable(reference)) => {
+            format!("because {reference} is not available; an apply that needs it will ask for it")
+        }
+        _ => "because that needs a token with scope `apply`; an apply compares it".to_owned(),
     };
-    lint(
-        "plan.secret_not_compared",
-        Address::backend(name),
-        format!("`{path}` is not compared here, because {source} is not available; an apply that needs it will ask for it"),
-    )
+    lint(SECRET_NOT_COMPARED, Address::backend(name), format!("`{path}` is not compared here, {why}"))
 }
 
 /// What changes are worth a look.
@@ -191,6 +219,34 @@ pub(super) fn changes(name: &BackendName, changes: &[Change]) -> Vec<Lint> {
         say("plan.protection_ends", format!("after this, a plan may destroy `{name}`"));
     }
     lints
+}
+
+/// A database that outlives its backend.
+pub(super) fn database_stays(name: &BackendName, existing: &ActualBackend, disposal: DatabaseDisposal) -> Option<Lint> {
+    let stays = existing.recorded.has_own_server() && disposal == DatabaseDisposal::Leave;
+    stays.then(|| {
+        let message = format!(
+            "its database `{}` stays on its server with all documents, and a backend of the same name takes it up again; \
+             `--with-database` drops it as well",
+            existing.instance_name.database()
+        );
+        lint("plan.database_stays", Address::backend(name), message)
+    })
+}
+
+/// Variables that somebody else set.
+pub(super) fn other_variables(name: &BackendName, wanted: &DesiredBackend, existing: &ActualBackend) -> Option<Lint> {
+    // One that the manifest names by now is about to be its own.
+    let others: Vec<String> = existing
+        .other_variables
+        .iter()
+        .filter(|variable| !wanted.spec.env.contains_key(*variable))
+        .map(|variable| format!("`{variable}`"))
+        .collect();
+    (!others.is_empty()).then(|| {
+        let message = format!("it also has {}, which the manifest does not name and which are left alone", others.join(", "));
+        lint("plan.other_variables", Address::backend(name), message)
+    })
 }
 
 /// A backend that could not be looked at.

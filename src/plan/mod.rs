@@ -4,6 +4,7 @@
 
 mod build;
 mod check;
+mod cost;
 mod diff;
 mod drift;
 mod effect;
@@ -11,19 +12,26 @@ mod env_file;
 mod graph;
 mod lint;
 mod policy;
+mod promise;
 mod reason;
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Address, BackendName, BackendSpec, Deviation, Digest, EnvFileTarget, FieldPath, ProjectName, Revision};
+use crate::model::{
+    Address, BackendName, BackendSpec, DatabaseDisposal, Deviation, Digest, EnvFileTarget, FieldPath, ProjectName, Revision,
+    VolumeDisposal,
+};
 
 pub use build::{Actual, Intent, Scope, build};
 pub use check::{PlanDefect, check};
+pub use cost::{BackendCost, CostSum, PlanCost, Price};
 pub use drift::{DriftReport, drift};
 pub use effect::Effect;
+pub use lint::SECRET_NOT_COMPARED;
 pub use policy::destruction_refusals;
+pub use promise::keeps;
 pub use reason::Reason;
 
 /// The format that a plan document starts with. Additions keep the number.
@@ -58,6 +66,9 @@ pub struct Plan {
     pub refusals: Vec<Refusal>,
     /// What is worth a look.
     pub lints: Vec<Lint>,
+    /// What the backends cost at their providers, where those send a bill. It follows from the steps.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cost: Option<PlanCost>,
 }
 
 /// How many steps of each kind a plan has.
@@ -176,6 +187,10 @@ pub enum Task {
     Remove {
         /// The backend.
         backend: BackendName,
+        /// What becomes of its volume.
+        volume: VolumeDisposal,
+        /// What becomes of its database on a server of the user's own.
+        database: DatabaseDisposal,
     },
     /// Write the coordinates of a backend into its env file.
     WriteEnvFile {

@@ -2,14 +2,14 @@
 //!
 //! Must not do: let anything through for convenience: with one refusal nothing is done.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::diff::changed;
-use super::{Action, Change, Effect, Plan, Refusal};
+use super::{Action, Change, Effect, Plan, Refusal, Step, Task};
 use crate::model::fly::{Guest, REGIONS, volume_gb};
 use crate::model::{
-    ActualBackend, Address, BackendName, BackendSpec, ByteSize, ControlPlane, Cpus, Desired, DesiredBackend, Moved,
-    ProviderKind, ReleaseOrder, Snapshot, Tls,
+    ActualBackend, Address, BackendName, BackendSpec, ByteSize, ControlPlane, Cpus, Desired, DesiredBackend, Excess, Moved,
+    ProviderKind, Release, ReleaseOrder, SecretState, Snapshot, Storage, Tls, Usage, Usd, VolumeDisposal, monthly_sum,
 };
 
 fn refusal(code: &str, address: Option<Address>, message: String) -> Refusal {
@@ -61,6 +61,11 @@ pub(super) fn fly(name: &BackendName, wanted: &DesiredBackend) -> Vec<Refusal> {
     }
     let sizes = [Guest::of(spec).err(), volume_gb(spec).err()];
     refusals.extend(sizes.into_iter().flatten().map(|error| refusal("plan.unknown_size", address(), error.to_string())));
+    if let (true, Some(Release::Digest(_))) = (spec.dashboard, &spec.release) {
+        let message = "a release by digest names the backend's image alone, so nothing says which dashboard goes with it; name its \
+             commit, or leave `dashboard` out";
+        refusals.push(refusal("plan.dashboard_release_unknown", address(), message.to_owned()));
+    }
     if let Some(server) = spec.storage.server() {
         if server.managed {
             let message =
@@ -75,19 +80,45 @@ pub(super) fn fly(name: &BackendName, wanted: &DesiredBackend) -> Vec<Refusal> {
     refusals
 }
 
-/// Refuses a database server with the provider that has none.
+/// Refuses a database server that nobody would run.
 pub(super) fn storage_available(name: &BackendName, wanted: &DesiredBackend) -> Option<Refusal> {
-    let unavailable = wanted.spec.provider == ProviderKind::Simulated && wanted.spec.storage.server().is_some();
+    let managed = wanted.spec.storage.server().is_some_and(|server| server.managed);
+    let postgres = matches!(wanted.spec.storage, Storage::Postgres(_));
+    let message = match wanted.spec.provider {
+        ProviderKind::Docker if managed && !postgres => {
+            "provider `docker` runs PostgreSQL servers of its own and no MySQL; write `engine = \"postgres\"`, or give it `storage.url`"
+        }
+        _ => "",
+    };
+    if !message.is_empty() {
+        return Some(refusal("plan.storage_unavailable", Some(Address::backend(name)), message.to_owned()));
+    }
+    let here = matches!(wanted.spec.provider, ProviderKind::Simulated | ProviderKind::Local);
+    let unavailable = here && wanted.spec.storage.server().is_some_and(|server| server.managed);
     unavailable.then(|| {
         refusal(
             "plan.storage_unavailable",
             Some(Address::backend(name)),
             format!(
-                "provider `simulated` keeps documents in SQLite only, not in `{}`; use `local` or `docker`, or leave `storage` out",
-                wanted.spec.storage.engine()
+                "provider `{}` runs no database server, so `storage.managed` takes effect with `docker` only; name a server of yours \
+                 with `storage.url`",
+                wanted.spec.provider
             ),
         )
     })
+}
+
+/// Refuses values from outside that are of no use, before anything is begun with them.
+pub(super) fn usable_secrets(name: &BackendName, wanted: &DesiredBackend) -> Vec<Refusal> {
+    let unusable = wanted.secrets.iter().filter_map(|(path, state)| match state {
+        SecretState::Unusable(why) => Some((path, why)),
+        SecretState::Known(_) | SecretState::Unkeyed | SecretState::Unavailable(_) | SecretState::Withheld => None,
+    });
+    unusable
+        .map(|(path, why)| {
+            refusal("plan.value_unusable", Some(Address::backend(name)), format!("`{path}` is of no use: {why}"))
+        })
+        .collect()
 }
 
 /// Refuses a rename onto a name that is in use.
@@ -178,6 +209,21 @@ pub(super) fn protected(name: &BackendName, existing: &ActualBackend) -> Option<
     })
 }
 
+/// Refuses to keep the volume of a backend whose provider has none that could stay by itself.
+pub(super) fn volume_kept(name: &BackendName, existing: &ActualBackend, volume: VolumeDisposal) -> Option<Refusal> {
+    let provider = existing.recorded.provider;
+    (volume == VolumeDisposal::Keep && provider != ProviderKind::Fly).then(|| {
+        refusal(
+            "plan.volume_not_kept",
+            Some(Address::backend(name)),
+            format!(
+                "provider `{provider}` keeps no data of a backend that is gone; export it with `npx convex export`, and leave \
+                 `--keep-data` out"
+            ),
+        )
+    })
+}
+
 /// Says that the project was last applied from somewhere else.
 pub(super) fn other_repository(desired: &Desired, snapshot: &Snapshot) -> Option<Refusal> {
     let before = snapshot.origin.as_ref().filter(|origin| !desired.origin.is_empty() && **origin != desired.origin)?;
@@ -216,6 +262,62 @@ pub(super) fn budget(desired: &Desired) -> Vec<Refusal> {
     }
     if let Some(limit) = desired.budget.disk.filter(|limit| disk > *limit) {
         over("disk", disk.to_string(), limit.to_string());
+    }
+    // What nobody knows the price of is said by a lint; what is known may be too much already.
+    let (known, unknown) = monthly_sum(specs());
+    if let Some(limit) = desired.budget.monthly_usd.map(Usd::from_dollars).filter(|limit| known > *limit) {
+        let more = if unknown > 0 { " at least" } else { "" };
+        refusals.push(refusal(
+            "plan.over_budget_monthly_usd",
+            None,
+            format!(
+                "the backends cost{more} {known} a month together, and `budget.monthly_usd` allows {limit}; ask for less, or raise the budget"
+            ),
+        ));
+    }
+    refusals
+}
+
+/// Refuses what would take the project over the ceilings that the control plane keeps. All of its backends count, as they
+/// are once the plan is carried out.
+pub(super) fn quota(steps: &[Step], snapshot: &Snapshot) -> Vec<Refusal> {
+    let mut specs: BTreeMap<&BackendName, &BackendSpec> =
+        snapshot.backends.iter().map(|backend| (&backend.name, &backend.recorded)).collect();
+    let before = Usage::of(specs.values().copied());
+    let (cost_before, _) = monthly_sum(specs.values().copied());
+    for step in steps {
+        if let Some(Task::Put { renamed_from: Some(old), .. } | Task::Remove { backend: old, .. }) = &step.task {
+            specs.remove(old);
+        }
+    }
+    for step in steps {
+        if let Some(Task::Put { backend, spec, .. }) = &step.task {
+            specs.insert(backend, spec);
+        }
+    }
+    let excesses = Usage::of(specs.values().copied()).over(&snapshot.quota, &before);
+    let say = |excess: Excess| {
+        let Excess { what, asked, allowed } = excess;
+        let message = match what {
+            "backends" => format!("`{}` would have {asked} backends, and its quota allows {allowed}", snapshot.project),
+            what => format!(
+                "the backends of `{}` would ask for {asked} of {what} together, and its quota allows {allowed}",
+                snapshot.project
+            ),
+        };
+        let message = format!("{message}; ask for less, or have an operator raise it with `convexinfra quota set`");
+        refusal(&format!("plan.over_quota_{what}"), None, message)
+    };
+    let mut refusals: Vec<Refusal> = excesses.into_iter().map(say).collect();
+    let (cost, _) = monthly_sum(specs.values().copied());
+    let ceiling = snapshot.quota.monthly_usd.map(Usd::from_dollars);
+    if let Some(allowed) = ceiling.filter(|allowed| cost > *allowed && cost > cost_before) {
+        let message = format!(
+            "the backends of `{}` would cost {cost} a month together, and its quota allows {allowed}; ask for less, or have an \
+             operator raise it with `convexinfra quota set`",
+            snapshot.project
+        );
+        refusals.push(refusal("plan.over_quota_monthly_usd", None, message));
     }
     refusals
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::model::{
     ActualBackend, BackendId, Budget, ByteSize, ControlPlane, Cpus, Data, Desired, DesiredBackend, Endpoints, EnvFileActual,
     FingerprintKey, Generation, InstanceName, Moved, Observation, Phase, ProviderKind, Release, RunState, SecretRef,
-    SecretSource, SecretState, ServerStorage, Snapshot, Storage, Timestamp,
+    SecretSource, SecretState, ServerStorage, Snapshot, Storage, Timestamp, Usd, VolumeDisposal,
 };
 
 fn name(text: &str) -> BackendName {
@@ -43,11 +43,13 @@ fn existing(key: &str, spec: BackendSpec) -> ActualBackend {
         secrets: BTreeMap::new(),
         phase: Phase::Ready,
         generation: Generation(1),
+        dashboard_url: None,
         endpoints: Some(Endpoints { url: "http://127.0.0.1:4210".into(), site_url: "http://127.0.0.1:4211".into() }),
         admin_key: Some(FingerprintKey::new([1; 32]).fingerprint("key")),
         created_at: Timestamp(0),
         expires_at: None,
         observation: Observation::as_recorded(RunState::Running),
+        other_variables: std::collections::BTreeSet::new(),
     }
 }
 
@@ -59,6 +61,8 @@ fn actual(backends: Vec<ActualBackend>) -> Actual {
             control_plane: ControlPlane {
                 name: "embedded".to_owned(),
                 providers: vec![ProviderKind::Simulated, ProviderKind::Local, ProviderKind::Docker],
+                expiry: crate::model::Expiry::Recorded,
+                scope: None,
             },
             origin: Some("folder /app".to_owned()),
             backends,
@@ -179,9 +183,13 @@ fn disks_only_grow() {
 
 #[test]
 fn a_provider_that_is_not_there_is_named() {
-    let plan = planned(&desired(&[("dev", wanted(spec(ProviderKind::Fly)))]), &actual(vec![]));
+    let mut fly = spec(ProviderKind::Fly);
+    fly.region = Some("iad".into());
+    let plan = planned(&desired(&[("dev", wanted(fly))]), &actual(vec![]));
     assert_eq!(codes(&plan.refusals), ["plan.provider_unavailable"]);
-    assert!(plan.refusals[0].message.starts_with("provider `fly` is not available in this control plane"));
+    let message = &plan.refusals[0].message;
+    assert!(message.starts_with("provider `fly` is not available in this control plane"), "{message}");
+    assert!(message.contains("`FLY_API_TOKEN`"), "{message}");
 }
 
 #[test]
@@ -339,7 +347,7 @@ fn another_repository_is_told_before_anything_is_planned_away() {
 fn destroying_takes_only_what_was_named() {
     let actual = actual(vec![existing("a", spec(ProviderKind::Simulated)), existing("b", spec(ProviderKind::Simulated))]);
     let wanted = desired(&[("a", wanted(spec(ProviderKind::Simulated))), ("b", wanted(spec(ProviderKind::Simulated)))]);
-    let intent = Intent { scope: Scope::Only([name("b")].into()), destroy: true, take_over: false };
+    let intent = Intent { scope: Scope::Only([name("b")].into()), destroy: true, ..Intent::default() };
     let plan = build(&wanted, &actual, &intent);
     assert_eq!((ids(&plan), plan.steps[0].reason), (vec!["destroy:backend.b"], Reason::Asked));
 }
@@ -374,7 +382,7 @@ fn nothing_but_protection_stands_in_the_way_of_destroying() {
     let destroy = |names: &[&str]| Intent {
         scope: Scope::Only(names.iter().map(|text| name(text)).collect()),
         destroy: true,
-        take_over: false,
+        ..Intent::default()
     };
     let both = actual(vec![existing("dev", spec(ProviderKind::Docker)), existing("prod", hungry)]);
     let plan = build(&wanted, &both, &destroy(&["dev"]));
@@ -398,4 +406,296 @@ fn what_is_being_changed_is_not_drift() {
         vec![Deviation { path: FieldPath::new("process"), recorded: "running".into(), observed: "stopped".into() }];
     let report = drift(&actual(vec![changing]).snapshot);
     assert_eq!((report.drift.len(), report.unfinished.len()), (0, 1));
+}
+
+/// A backend with one secret and one value of the manifest, and what is known of them.
+fn with_values(token: SecretRef, greeting: &str, state: impl Fn(&str) -> SecretState) -> DesiredBackend {
+    let mut spec = spec(ProviderKind::Simulated);
+    spec.env.insert("TOKEN".into(), SecretSource::Reference(token));
+    spec.env.insert("GREETING".into(), SecretSource::Literal(greeting.into()));
+    let secrets = [("env.TOKEN", "token"), ("env.GREETING", greeting)];
+    let secrets = secrets.into_iter().map(|(path, value)| (FieldPath::new(path), state(value))).collect();
+    DesiredBackend { secrets, ..wanted(spec) }
+}
+
+fn fingerprinted(value: &str) -> SecretState {
+    SecretState::Known(FingerprintKey::new([1; 32]).fingerprint(value))
+}
+
+/// The same backend as it was applied.
+fn applied(backend: &DesiredBackend) -> ActualBackend {
+    let mut existing = existing("dev", backend.spec.clone());
+    for (path, state) in &backend.secrets {
+        if let SecretState::Known(fingerprint) = state {
+            existing.secrets.insert(path.clone(), fingerprint.clone());
+        }
+    }
+    existing
+}
+
+#[test]
+fn who_may_not_compare_secrets_still_sees_what_the_manifest_says_in_clear() {
+    let token = || SecretRef::Env("TOKEN".into());
+    let before = actual(vec![applied(&with_values(token(), "hello", fingerprinted))]);
+    let withheld = |greeting: &str| with_values(token(), greeting, |_| SecretState::Withheld);
+    let plan = planned(&desired(&[("dev", withheld("hello"))]), &before);
+    assert!(plan.is_empty());
+    assert_eq!(lints(&plan), [SECRET_NOT_COMPARED]);
+    assert!(plan.lints[0].message.contains("scope `apply`"), "{}", plan.lints[0].message);
+    let plan = planned(&desired(&[("dev", withheld("good morning"))]), &before);
+    assert_eq!(effects(&plan), [("env.GREETING", Effect::Live)]);
+}
+
+#[test]
+fn a_plan_made_without_comparing_secrets_is_kept_as_far_as_it_saw() {
+    let token = || SecretRef::Env("TOKEN".into());
+    let (blind, seeing) =
+        (with_values(token(), "hello", |_| SecretState::Withheld), with_values(token(), "hello", fingerprinted));
+    let plan = |wanted: &DesiredBackend, there: &Actual| planned(&desired(&[("dev", wanted.clone())]), there);
+    // New: the values are filled in.
+    let nothing = actual(vec![]);
+    let promised = plan(&blind, &nothing);
+    assert_ne!(promised.digest, plan(&seeing, &nothing).digest);
+    assert!(keeps(&promised, &plan(&seeing, &nothing)));
+    // What was pinned stays pinned, and a plan that saw less now does not keep what was promised.
+    let other = with_values(token(), "hello", |value| fingerprinted(&format!("other {value}")));
+    assert!(!keeps(&plan(&seeing, &nothing), &plan(&other, &nothing)));
+    assert!(!keeps(&plan(&seeing, &nothing), &promised));
+    // A change that was seen, beside a secret that was not compared and is the same.
+    let there = actual(vec![applied(&with_values(token(), "before", fingerprinted))]);
+    assert!(keeps(&plan(&blind, &there), &plan(&seeing, &there)));
+    // The secret turns out to be another one: a change that nobody has seen.
+    let mut changed = applied(&with_values(token(), "before", fingerprinted));
+    changed.secrets.insert(FieldPath::new("env.TOKEN"), FingerprintKey::new([1; 32]).fingerprint("an earlier one"));
+    let there = actual(vec![changed]);
+    assert!(!keeps(&plan(&blind, &there), &plan(&seeing, &there)));
+}
+
+#[test]
+fn the_quota_of_the_control_plane_counts_every_backend_of_the_project() {
+    let sized = |cpus: f64| {
+        let mut spec = spec(ProviderKind::Simulated);
+        spec.resources.cpus = Some(Cpus::from_cores(cpus).unwrap());
+        spec
+    };
+    let with_quota = |quota: crate::model::Quota, backends: Vec<ActualBackend>| {
+        let mut actual = actual(backends);
+        actual.snapshot.quota = quota;
+        actual
+    };
+    let quota = crate::model::Quota { backends: Some(2), cpus: Some(Cpus::from_cores(3.0).unwrap()), ..Default::default() };
+    let one = vec![existing("a", sized(1_f64))];
+    let plan = planned(&desired(&[("a", wanted(sized(2_f64))), ("b", wanted(sized(1_f64)))]), &with_quota(quota, one.clone()));
+    assert_eq!(codes(&plan.refusals), Vec::<&str>::new());
+    let wishes = desired(&[("a", wanted(sized(2_f64))), ("b", wanted(sized(1_f64))), ("c", wanted(sized(0.5_f64)))]);
+    let plan = planned(&wishes, &with_quota(quota, one));
+    assert_eq!(codes(&plan.refusals), ["plan.over_quota_backends", "plan.over_quota_cpus"]);
+    assert!(plan.refusals[0].message.starts_with("`gremlin` would have 3 backends, and its quota allows 2"), "{plan:#?}");
+    assert!(plan.refusals[1].message.contains("3.5 of cpus together, and its quota allows 3"), "{plan:#?}");
+    // What the plan takes away makes room, a rename takes none, and a quota that was lowered keeps nobody from less.
+    let mut renamed = desired(&[("c", wanted(sized(3_f64))), ("d", wanted(sized(0.1_f64)))]);
+    renamed.moved.push(Moved { from: name("a"), to: name("c") });
+    let two = vec![existing("a", sized(3_f64)), existing("b", sized(3_f64))];
+    assert_eq!(codes(&planned(&renamed, &with_quota(quota, two)).refusals), ["plan.over_quota_cpus"; 0]);
+}
+
+#[test]
+fn a_time_to_live_says_what_this_control_plane_makes_of_it() {
+    let mut spec = BackendSpec::new(ProviderKind::Simulated);
+    spec.ttl = Some(crate::model::TimeSpan::from_seconds(86_400));
+    let desired = desired(&[("dev", wanted(spec))]);
+    let codes = |actual: &Actual| -> Vec<(String, String)> {
+        let plan = planned(&desired, actual);
+        plan.lints.into_iter().filter(|lint| lint.code.contains("ttl")).map(|lint| (lint.code, lint.message)).collect()
+    };
+    let mut existing = actual(vec![existing("dev", crate::model::BackendSpec::new(ProviderKind::Simulated))]);
+    assert_eq!(codes(&existing)[0].0, "plan.ttl_not_enforced");
+    existing.snapshot.control_plane.expiry = crate::model::Expiry::Enforced;
+    let end = existing.snapshot.backends[0].created_at.plus(crate::model::TimeSpan::from_seconds(86_400));
+    let found = codes(&existing);
+    assert_eq!(found[0].0, "plan.ttl_enforced");
+    assert!(found[0].1.contains(&end.to_string()), "{found:?}");
+    // What is only made now has its whole time before it.
+    existing.snapshot.backends.clear();
+    assert!(codes(&existing).is_empty());
+}
+
+#[test]
+fn a_database_stays_unless_it_is_asked_for_by_its_own_flag() {
+    let mut server = spec(ProviderKind::Simulated);
+    server.storage = Storage::Postgres(ServerStorage { url: Some(SecretRef::Env("URL".into())), ..ServerStorage::default() });
+    let mut silent = server.clone();
+    silent.settings.simulated.listen = false;
+    let mut managed = server.clone();
+    managed.storage = Storage::Postgres(ServerStorage { managed: true, ..ServerStorage::default() });
+    let plan = |spec: &BackendSpec, database| {
+        let intent = Intent { destroy: true, database, ..Intent::default() };
+        let plan = build(&desired(&[]), &actual(vec![existing("dev", spec.clone())]), &intent);
+        let change = plan.steps[0].changes.iter().find(|change| change.path.as_str() == "storage.database").cloned();
+        (change.map(|change| (change.before, change.after)), plan.lints.iter().any(|lint| lint.code == "plan.database_stays"))
+    };
+    let name = Some("gremlin_dev".to_owned());
+    let stays = (Some((name.clone(), Some("left on its server".to_owned()))), true);
+    assert_eq!(plan(&server, DatabaseDisposal::Leave), stays);
+    assert_eq!(plan(&server, DatabaseDisposal::Drop), (Some((name, None)), false));
+    // Neither a record nor the provider's own server has a database that outlives it.
+    for spec in [silent, managed, spec(ProviderKind::Simulated)] {
+        assert_eq!(plan(&spec, DatabaseDisposal::Leave), (None, false));
+    }
+}
+
+#[test]
+fn what_convex_would_not_take_is_refused_before_anything_is_done() {
+    let mut one = wanted(spec(ProviderKind::Simulated));
+    one.spec.env.insert("A".into(), SecretSource::Reference(SecretRef::Env("A".into())));
+    one.secrets.insert(FieldPath::new("env.A"), SecretState::Unusable("too large".into()));
+    let plan = build(&desired(&[("dev", one)]), &actual(Vec::new()), &Intent::default());
+    assert_eq!(codes(&plan.refusals), ["plan.value_unusable"]);
+    assert_eq!(plan.refusals[0].message, "`env.A` is of no use: too large");
+}
+
+#[test]
+fn variables_of_others_are_named_and_nothing_is_done_about_them() {
+    let mut spec = spec(ProviderKind::Simulated);
+    spec.env.insert("OURS".into(), SecretSource::Literal("x".into()));
+    let mut there = existing("dev", spec.clone());
+    there.secrets.insert(FieldPath::new("env.OURS"), FingerprintKey::new([1; 32]).fingerprint("x"));
+    there.other_variables = ["OURS_SOON".to_owned(), "THEIRS".to_owned()].into();
+    let mut now = wanted(spec);
+    let known = || SecretState::Known(FingerprintKey::new([1; 32]).fingerprint("x"));
+    now.secrets.insert(FieldPath::new("env.OURS"), known());
+    let look = |now: &DesiredBackend| {
+        let plan = build(&desired(&[("dev", now.clone())]), &actual(vec![there.clone()]), &Intent::default());
+        (plan.steps.len(), plan.lints.first().map(|lint| lint.message.clone()).unwrap_or_default())
+    };
+    let (steps, said) = look(&now);
+    assert!(steps == 0 && said.contains("`OURS_SOON`, `THEIRS`"), "{said}");
+    now.spec.env.insert("OURS_SOON".into(), SecretSource::Literal("y".into()));
+    now.secrets.insert(FieldPath::new("env.OURS_SOON"), known());
+    let (steps, said) = look(&now);
+    assert!(steps == 1 && said.contains("has `THEIRS`, "), "{said}");
+}
+
+/// A control plane that can carry everything out.
+fn everywhere(backends: Vec<ActualBackend>) -> Actual {
+    let mut all = actual(backends);
+    all.snapshot.control_plane.providers = ProviderKind::ALL.to_vec();
+    all
+}
+
+#[test]
+fn a_plan_says_what_it_costs_before_and_after() {
+    let mut fly = spec(ProviderKind::Fly);
+    fly.region = Some("iad".into());
+    let mut larger = fly.clone();
+    larger.resources.memory = ByteSize::parse("2 GiB").ok();
+    let kubernetes = spec(ProviderKind::Kubernetes);
+    let plan = planned(
+        &desired(&[
+            ("a", wanted(larger)),
+            ("b", wanted(fly.clone())),
+            ("c", wanted(kubernetes)),
+            ("d", wanted(spec(ProviderKind::Local))),
+        ]),
+        &everywhere(vec![existing("a", fly.clone()), existing("gone", fly.clone())]),
+    );
+    let cost = plan.cost.as_ref().unwrap();
+    let usd = |dollars: f64| Some(Price { usd: Some(Usd::from_dollars(dollars)) });
+    let shown: Vec<_> = cost.backends.iter().map(|cost| (cost.backend.as_str(), cost.before, cost.after)).collect();
+    assert_eq!(
+        shown,
+        [
+            ("a", usd(8.53), usd(13.53)),
+            ("b", None, usd(8.53)),
+            ("c", None, Some(Price { usd: None })),
+            ("gone", usd(8.53), None)
+        ]
+    );
+    assert_eq!((cost.before.usd, cost.before.unknown.len()), (Usd::from_dollars(17.06), 0));
+    assert_eq!((cost.after.usd, cost.after.unknown.as_slice()), (Usd::from_dollars(22.06), [name("c")].as_slice()));
+    assert_eq!(cost.prices[0].as_of, "2026-08-05");
+    let here = planned(&desired(&[("d", wanted(spec(ProviderKind::Local)))]), &everywhere(vec![]));
+    assert_eq!(here.cost, None);
+}
+
+#[test]
+fn a_budget_in_dollars_counts_what_is_known_and_names_what_is_not() {
+    let mut fly = spec(ProviderKind::Fly);
+    fly.region = Some("iad".into());
+    let mut two = desired(&[("a", wanted(fly.clone())), ("b", wanted(fly)), ("c", wanted(spec(ProviderKind::Kubernetes)))]);
+    two.budget.monthly_usd = Some(17.06);
+    let plan = planned(&two, &everywhere(vec![]));
+    assert_eq!(codes(&plan.refusals), Vec::<&str>::new());
+    let lint = plan.lints.iter().find(|lint| lint.code == "plan.cost_unknown").unwrap();
+    assert!(lint.message.contains("`c`") && !lint.message.contains("`a`"), "{}", lint.message);
+    two.budget.monthly_usd = Some(17.05);
+    let plan = planned(&two, &everywhere(vec![]));
+    assert_eq!(codes(&plan.refusals), ["plan.over_budget_monthly_usd"]);
+    assert!(plan.refusals[0].message.contains("at least $17.06"), "{}", plan.refusals[0].message);
+}
+
+#[test]
+fn a_quota_in_dollars_is_looked_at_while_planning() {
+    let mut fly = spec(ProviderKind::Fly);
+    fly.region = Some("iad".into());
+    let two = desired(&[("a", wanted(fly.clone())), ("b", wanted(fly.clone()))]);
+    let refused = |limit: f64, there: &[&str]| {
+        let mut actual = everywhere(there.iter().map(|name| existing(name, fly.clone())).collect());
+        actual.snapshot.quota.monthly_usd = Some(limit);
+        planned(&two, &actual).refusals
+    };
+    assert_eq!(codes(&refused(17.06, &["a"])), Vec::<&str>::new());
+    let refusals = refused(17.05, &["a"]);
+    assert_eq!(codes(&refusals), ["plan.over_quota_monthly_usd"]);
+    assert!(refusals[0].message.contains("would cost $17.06 a month together"), "{}", refusals[0].message);
+    // A quota that was lowered keeps nobody from less.
+    assert_eq!(codes(&refused(1.0, &["a", "b"])), Vec::<&str>::new());
+}
+
+#[test]
+fn fly_is_asked_only_for_what_it_has() {
+    let mut fly = spec(ProviderKind::Fly);
+    let refused = |spec: &BackendSpec| {
+        let plan = planned(&desired(&[("a", wanted(spec.clone()))]), &everywhere(vec![]));
+        plan.refusals.iter().map(|refusal| refusal.code.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(refused(&fly), ["plan.region_missing"]);
+    fly.region = Some("iad".into());
+    assert_eq!(refused(&fly), Vec::<String>::new());
+    fly.settings.fly.fallback_regions = vec!["atlantis".into()];
+    assert_eq!(refused(&fly), ["plan.unknown_region"]);
+    fly.settings.fly.fallback_regions.clear();
+    fly.resources.memory = ByteSize::parse("100 GiB").ok();
+    assert_eq!(refused(&fly), ["plan.unknown_size"]);
+    fly.resources.memory = None;
+    fly.dashboard = true;
+    fly.release = Release::parse(&format!("sha256:{}", "a".repeat(64))).ok();
+    assert_eq!(refused(&fly), ["plan.dashboard_release_unknown"]);
+}
+
+#[test]
+fn another_organisation_or_app_would_move_the_data() {
+    let mut fly = spec(ProviderKind::Fly);
+    fly.region = Some("iad".into());
+    for change in [
+        |spec: &mut BackendSpec| spec.settings.fly.org = Some("other".into()),
+        |spec: &mut BackendSpec| spec.settings.fly.app = Some("other".into()),
+        |spec: &mut BackendSpec| spec.region = Some("fra".into()),
+    ] {
+        let mut other = fly.clone();
+        change(&mut other);
+        let plan = planned(&desired(&[("a", wanted(other))]), &everywhere(vec![existing("a", fly.clone())]));
+        assert_eq!(codes(&plan.refusals), ["plan.moves_data"]);
+    }
+}
+
+#[test]
+fn only_fly_keeps_a_volume_without_its_backend() {
+    let keep = Intent { destroy: true, volume: VolumeDisposal::Keep, ..Intent::default() };
+    let plan = build(&desired(&[]), &everywhere(vec![existing("a", spec(ProviderKind::Docker))]), &keep);
+    assert_eq!(codes(&plan.refusals), ["plan.volume_not_kept"]);
+    let plan = build(&desired(&[]), &everywhere(vec![existing("a", spec(ProviderKind::Fly))]), &keep);
+    assert_eq!(codes(&plan.refusals), Vec::<&str>::new());
+    assert!(!plan.steps[0].destroys_data);
+    assert_eq!(destruction_refusals(&plan, &[]).len(), 1, "it goes all the same");
 }

@@ -6,6 +6,8 @@
 
 #[cfg(feature = "native")]
 mod command_line;
+#[cfg(feature = "native")]
+pub mod docker;
 pub mod fly;
 #[cfg(feature = "native")]
 pub mod local;
@@ -27,7 +29,8 @@ pub trait Provider: Send + Sync {
     fn observe<'a>(&'a self, placement: &'a Placement) -> BoxFuture<'a, Result<Observation, ProviderError>>;
 
     /// Brings the backend up as the placement says: adopts what is ours, restarts what differs, starts what is
-    /// missing. Returns once it is started; whether it answers is for the caller to see.
+    /// missing. Returns once it is started; whether it answers is for the caller to see. Only who replaces something
+    /// that it can go back to waits for the answer itself, and goes back if there is none.
     fn ensure<'a>(&'a self, placement: &'a Placement, notice: Notice<'a>) -> BoxFuture<'a, Result<References, ProviderError>>;
 
     /// Takes the backend away with its data. Succeeds when there is nothing left to take away.
@@ -142,6 +145,38 @@ pub enum ProviderError {
         #[source]
         source: std::io::Error,
     },
+    /// An image is not to be had.
+    #[error("the image `{image}` is not to be had: {reason}")]
+    Image {
+        /// How it was asked for.
+        image: String,
+        /// Why not, and what to do about it.
+        reason: String,
+    },
+    /// The Docker engine does not answer.
+    #[error("the Docker engine at `{address}` does not answer: {reason}")]
+    EngineUnreachable {
+        /// Where it should be.
+        address: String,
+        /// What came instead of an answer.
+        reason: String,
+    },
+    /// The Docker engine says no.
+    #[error("the Docker engine could not {verb}: {reason}")]
+    Engine {
+        /// What it was asked for.
+        verb: String,
+        /// What it said.
+        reason: String,
+    },
+    /// A replacement did not become ready, and what ran before runs again.
+    #[error("the new container did not become ready ({reason}), so the one from before runs again")]
+    NotReplaced {
+        /// How it failed.
+        reason: String,
+        /// The last lines of its log.
+        log: Vec<String>,
+    },
     /// Fly did not do what was asked.
     #[error(transparent)]
     Fly(#[from] fly::FlyError),
@@ -164,7 +199,10 @@ impl ProviderError {
             Self::File { .. } => "provider.file",
             Self::Process { .. } => "provider.process",
             Self::Fly(error) => error.code(),
-            Self::Unreachable(_) => "provider.unreachable",
+            Self::Image { .. } => "provider.image",
+            Self::EngineUnreachable { .. } | Self::Unreachable(_) => "provider.unreachable",
+            Self::Engine { .. } => "provider.engine",
+            Self::NotReplaced { .. } => "provider.not_replaced",
         }
     }
 }

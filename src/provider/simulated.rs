@@ -11,7 +11,7 @@ use super::command_line::{Program, data_paths, describe};
 use super::process::{Keeper, Launch};
 use super::{LogChunk, LogPosition, Notice, Provider, ProviderError};
 use crate::convex::launch::SecretDelivery;
-use crate::model::{Data, Observation, Placement, ProviderKind, References, RunState, Storage};
+use crate::model::{Data, Observation, Placement, ProviderKind, References, RunState};
 
 /// Runs simulated backends.
 #[derive(Debug, Clone)]
@@ -32,13 +32,6 @@ impl Simulated {
     }
 
     fn launch(&self, placement: &Placement) -> Result<Launch, ProviderError> {
-        if placement.spec.storage != Storage::Sqlite {
-            return Err(ProviderError::Unsupported(format!(
-                "`simulated` keeps its documents in SQLite only, not in `{}`: run `{}` with the provider `local` or `docker`",
-                placement.spec.storage.engine(),
-                placement.name
-            )));
-        }
         let program = Program {
             path: self.keeper.executable().to_owned(),
             sha256: None,

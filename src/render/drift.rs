@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use super::style::Style;
 use super::words::counted;
-use crate::model::Snapshot;
+use crate::model::{Address, Snapshot};
 use crate::plan::DriftReport;
 
 /// The drift of a project, or that there is none.
@@ -27,6 +27,11 @@ pub fn drift(report: &DriftReport, snapshot: &Snapshot, style: Style) -> String 
     }
     for address in &report.unknown {
         let _ = writeln!(text, "  {address}: its provider did not answer, so nothing is known");
+    }
+    for backend in snapshot.backends.iter().filter(|backend| !backend.other_variables.is_empty()) {
+        let names: Vec<&str> = backend.other_variables.iter().map(String::as_str).collect();
+        let address = Address::backend(&backend.name);
+        let _ = writeln!(text, "  {address}: not drift, but not from here: variables {}", names.join(", "));
     }
     text
 }

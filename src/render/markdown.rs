@@ -24,6 +24,7 @@ pub fn markdown(plan: &Plan) -> String {
             );
         }
     }
+    cost_table(&mut text, plan);
     section(&mut text, "Refused", plan.refusals.iter().map(|refusal| (refusal.address.as_ref(), &refusal.message)));
     if !plan.drift.is_empty() {
         text.push_str("\n#### Drift\n\n");
@@ -41,6 +42,17 @@ pub fn markdown(plan: &Plan) -> String {
     section(&mut text, "Worth a look", plan.lints.iter().map(|lint| (lint.address.as_ref(), &lint.message)));
     let _ = writeln!(text, "\n<sub>`{}`</sub>", plan.digest);
     text
+}
+
+fn cost_table(text: &mut String, plan: &Plan) {
+    let Some(cost) = &plan.cost else { return };
+    let _ = writeln!(text, "\n#### Cost a month\n\n| backend | before | after |\n|---|---|---|");
+    for backend in &cost.backends {
+        let (before, after) = (super::cost::price(backend.before), super::cost::price(backend.after));
+        let _ = writeln!(text, "| `{}` | {before} | {after} |", backend.backend);
+    }
+    let (before, after) = (super::cost::sum(&cost.before), super::cost::sum(&cost.after));
+    let _ = writeln!(text, "| together | {before} | {after} |\n\n{}", escape(&super::cost::basis(cost)));
 }
 
 fn section<'a>(text: &mut String, title: &str, notes: impl Iterator<Item = (Option<&'a crate::model::Address>, &'a String)>) {

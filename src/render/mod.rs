@@ -3,24 +3,32 @@
 //! Must not do: write anywhere, decide anything, or know which stream it is for. It gets data and a [`Style`] and
 //! returns text.
 
+mod cost;
 mod drift;
 mod error;
 mod graph;
+mod log;
 mod markdown;
 mod plan;
 mod problem;
 mod progress;
+mod quota;
 mod status;
 mod style;
+mod table;
+mod token;
 mod words;
 
 pub use drift::drift;
 pub use error::{ErrorDocument, error_document, report_text};
 pub use graph::{GraphFormat, graph};
+pub use log::{LogDocument, LogEntry, log, log_check};
 pub use markdown::markdown;
 pub use plan::{plan, refused_plan, summary_line};
 pub use problem::problems;
 pub use progress::{Progress, Running};
-pub use status::{LeaseEntry, StatusDocument, StatusEntry, status_table};
+pub use quota::{QuotaDocument, quota_table};
+pub use status::{LeaseEntry, OperationEntry, StatusDocument, StatusEntry, operation_words, status_table};
 pub use style::Style;
+pub use token::{IssuedDocument, TokenEntry, TokenState, TokensDocument, token_table};
 pub use words::{counted, duration, plural};

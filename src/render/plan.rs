@@ -8,6 +8,7 @@ use similar::{ChangeTag, TextDiff};
 
 use super::style::Style;
 use super::words::counted;
+use crate::model::VolumeDisposal;
 use crate::plan::{Action, Change, Plan, Step, Task};
 
 /// The whole plan.
@@ -48,6 +49,10 @@ fn body(text: &mut String, plan: &Plan, style: Style) {
     drift_lines(text, plan, style);
     notes(text, plan, style);
     if !plan.steps.is_empty() {
+        if let Some(cost) = &plan.cost {
+            let lines = super::cost::lines(cost);
+            let _ = writeln!(text, "\n{}", lines.join("\n"));
+        }
         let _ = write!(text, "\n{}\n", summary_line(plan));
     }
 }
@@ -88,7 +93,11 @@ fn file(step: &Step) -> String {
 }
 
 fn step_lines(text: &mut String, step: &Step, style: Style) {
-    let data = if step.destroys_data { style.removed(", and its data is lost") } else { String::new() };
+    let data = match &step.task {
+        _ if step.destroys_data => style.removed(", and its data is lost"),
+        Some(Task::Remove { volume: VolumeDisposal::Keep, .. }) => ", and its data is kept".to_owned(),
+        _ => String::new(),
+    };
     let _ = writeln!(
         text,
         "\n  {} {}{}  {}{data}",

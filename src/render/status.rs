@@ -4,9 +4,14 @@
 
 use serde::Serialize;
 
+use super::quota::quota_line;
 use super::style::Style;
+use super::table::table;
 use crate::control::Holder;
-use crate::model::{ActualBackend, Deviation, Phase, ProjectName, ProviderKind, Revision, RunState, Timestamp};
+use crate::model::{
+    Actor, ActualBackend, BackendName, Deviation, OperationId, OperationKind, OperationRecord, Phase, ProjectName,
+    ProviderKind, Quota, Revision, RunState, Timestamp, Usage,
+};
 
 /// The document that `status --json` prints.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
@@ -21,8 +26,54 @@ pub struct StatusDocument {
     pub revision: Revision,
     /// Who is changing the project now.
     pub lease: Option<LeaseEntry>,
+    /// What is being done to its backends now.
+    pub operations: Vec<OperationEntry>,
+    /// What the control plane allows the project at most.
+    pub quota: Quota,
+    /// What its backends ask for together.
+    pub usage: Usage,
     /// Its backends.
     pub backends: Vec<StatusEntry>,
+}
+
+/// Something that is being done to a backend.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct OperationEntry {
+    /// Its id.
+    pub id: OperationId,
+    /// The backend.
+    pub backend: BackendName,
+    /// What is done to it.
+    pub kind: OperationKind,
+    /// Who asked for it.
+    pub actor: Actor,
+    /// Since when.
+    pub since: String,
+    /// Whether somebody carries it out now; otherwise it was cut off, and the next apply goes on with it.
+    pub running: bool,
+}
+
+impl OperationEntry {
+    /// What there is to say about an operation that has not ended.
+    pub fn new(record: &OperationRecord, running: bool) -> Self {
+        Self {
+            id: record.id.clone(),
+            backend: record.backend.clone(),
+            kind: record.kind,
+            actor: record.actor.clone(),
+            since: record.accepted_at.to_string(),
+            running,
+        }
+    }
+}
+
+/// What an operation is doing, in words.
+pub fn operation_words(record: &OperationRecord) -> String {
+    let what = match record.kind {
+        OperationKind::Put => "brings it about",
+        OperationKind::Remove => "takes it away",
+    };
+    format!("operation {} {what}, asked for by {}", record.id, record.actor)
 }
 
 /// Who is changing the project.
@@ -78,6 +129,12 @@ pub struct StatusEntry {
     pub expires_at: Option<String>,
     /// Where it differs from what was last applied.
     pub drift: Vec<Deviation>,
+    /// The names of Convex environment variables that it has and that nobody asked for; looked for only where some were
+    /// asked for.
+    pub other_variables: Vec<String>,
+    /// What somebody has to do elsewhere before clients reach it.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub notes: Vec<String>,
 }
 
 impl StatusEntry {
@@ -95,6 +152,8 @@ impl StatusEntry {
             created_at: backend.created_at.to_string(),
             expires_at: backend.expires_at.as_ref().map(Timestamp::to_string),
             drift: backend.observation.deviations.clone(),
+            other_variables: backend.other_variables.iter().cloned().collect(),
+            notes: backend.observation.notes.clone(),
         }
     }
 
@@ -108,6 +167,7 @@ impl StatusEntry {
             (Phase::Ready, RunState::Recorded) => "recorded",
             (Phase::Ready, RunState::Running) if self.drift.is_empty() => "running",
             (Phase::Ready, RunState::Running) => "running, drifted",
+            (Phase::Ready, RunState::Unready) if !self.notes.is_empty() => "waiting for its host",
             (Phase::Ready, RunState::Unready) => "not answering",
             (Phase::Ready, RunState::Stopped) => "stopped",
             (Phase::Ready, RunState::Absent) => "absent",
@@ -130,26 +190,17 @@ pub fn status_table(document: &StatusDocument, style: Style) -> String {
                 [entry.name.clone(), entry.provider.to_string(), entry.words().to_owned(), url]
             })
             .collect();
-        let header = ["NAME", "PROVIDER", "STATE", "URL"];
-        let width =
-            |column: usize| rows.iter().map(|row| row[column].chars().count()).chain([header[column].len()]).max().unwrap_or(0);
-        let widths = [width(0), width(1), width(2)];
-        let line = |cells: [&str; 4]| {
-            format!(
-                "{:a$}  {:b$}  {:c$}  {}",
-                cells[0],
-                cells[1],
-                cells[2],
-                cells[3],
-                a = widths[0],
-                b = widths[1],
-                c = widths[2]
-            )
-        };
-        text.push_str(&format!("{}\n", style.quiet(&line(header))));
-        for row in &rows {
-            text.push_str(&format!("{}\n", line([&row[0], &row[1], &row[2], &row[3]]).trim_end()));
-        }
+        text.push_str(&table(["NAME", "PROVIDER", "STATE", "URL"], &rows, style));
+    }
+    for entry in document.backends.iter().filter(|entry| !entry.other_variables.is_empty()) {
+        text.push_str(&format!(
+            "{} has variables that the manifest does not name: {}\n",
+            entry.name,
+            entry.other_variables.join(", ")
+        ));
+    }
+    for note in document.backends.iter().flat_map(|entry| &entry.notes) {
+        text.push_str(&format!("{note}\n"));
     }
     if let Some(holder) = &document.lease {
         text.push_str(&format!(
@@ -157,5 +208,14 @@ pub fn status_table(document: &StatusDocument, style: Style) -> String {
             holder.process, holder.user, holder.host, holder.since
         ));
     }
+    for OperationEntry { id, backend, kind, actor, since, running } in &document.operations {
+        let what = match kind {
+            OperationKind::Put => format!("brings `{backend}` about"),
+            OperationKind::Remove => format!("takes `{backend}` away"),
+        };
+        let cut_off = if *running { "" } else { "; it was cut off, and the next apply goes on with it" };
+        text.push_str(&format!("operation {id} {what} since {since}, asked for by {actor}{cut_off}\n"));
+    }
+    text.extend(quota_line(&document.quota, &document.usage));
     text
 }

@@ -9,7 +9,11 @@ pub fn counted(number: usize, noun: &str) -> String {
 
 /// The noun in the number that fits.
 pub fn plural(number: usize, noun: &str) -> String {
-    if number == 1 { noun.to_owned() } else { format!("{noun}s") }
+    match noun.strip_suffix('y') {
+        _ if number == 1 => noun.to_owned(),
+        Some(stem) => format!("{stem}ies"),
+        None => format!("{noun}s"),
+    }
 }
 
 /// A duration for people: `34 ms`, `0.3 s`, `12 s`, `2 min 5 s`.
@@ -30,6 +34,7 @@ mod tests {
     fn nouns_follow_numbers() {
         assert_eq!(counted(1, "step"), "1 step");
         assert_eq!(counted(0, "step"), "0 steps");
+        assert_eq!(counted(2, "entry"), "2 entries");
         assert_eq!(duration(34), "34 ms");
         assert_eq!(duration(340), "0.3 s");
         assert_eq!(duration(12_900), "12 s");

@@ -197,8 +197,15 @@ async fn bytes(headers: &HeaderMap, body: Body, server: &Server) -> Result<axum:
     })
 }
 
-/// What a reader of documents says, without the texts that it found: `invalid type: string "…", expected a map`.
+/// What a reader of documents says, without the values that it found: `invalid type: string "…", expected a map`.
 fn without_values(text: &str) -> String {
+    for what in ["invalid type: ", "invalid value: ", "unknown variant "] {
+        if let Some((before, rest)) = text.split_once(what)
+            && let Some((_, expected)) = rest.rsplit_once(", expected ")
+        {
+            return format!("{before}{}, expected {expected}", what.trim_end().trim_end_matches(':'));
+        }
+    }
     match (text.find('"'), text.rfind('"')) {
         (Some(first), Some(last)) if first < last => format!("{}…{}", &text[..=first], &text[last..]),
         _ => text.to_owned(),

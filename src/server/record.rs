@@ -55,9 +55,14 @@ pub(super) async fn record(State(server): State<Arc<Server>>, mut request: Reque
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let client = request.extensions().get::<Peer>().map(|peer| client(*peer, request.headers()));
+    let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
     let trace = Arc::new(Trace::default());
     request.extensions_mut().insert(Arc::clone(&trace));
-    let response = finished(next.run(request).await, &id);
+    let mut response = finished(next.run(request).await, &id);
+    if chunked {
+        // A proxy that went by a length beside it would see another end of this request; nothing may follow it.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     let route = route.as_ref().map_or(UNKNOWN, MatchedPath::as_str);
     let status = response.status().as_u16();
     let took = server.host.uptime().saturating_sub(began);

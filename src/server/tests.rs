@@ -1,1 +1,580 @@
-//! To come.
+//! The routes without a listener: who is let in, what comes back, what is refused, and how.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Method, Request, StatusCode};
+use futures_util::future::BoxFuture;
+use futures_util::stream;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tower::ServiceExt;
+
+use super::route::Verb;
+use super::{Limits, Phase, Server, resource, router};
+use crate::control::Administration;
+use crate::convex::deployment::Connections;
+use crate::host::{Host, HostParts, Machine, Serving};
+use crate::model::{
+    Actor, Observation, Placement, ProjectName, ProviderKind, References, RunState, Scope, TimeSpan, TokenId, TokenRequest,
+};
+use crate::provider::{LogChunk, LogPosition, Notice, Provider, ProviderError};
+
+/// A provider that says something, waits to be let on, and then says that the backend ended.
+struct Gate(Arc<Semaphore>);
+
+impl Provider for Gate {
+    fn kind(&self) -> ProviderKind {
+        ProviderKind::Simulated
+    }
+
+    fn observe<'a>(&'a self, _: &'a Placement) -> BoxFuture<'a, Result<Observation, ProviderError>> {
+        Box::pin(async { Ok(Observation::as_recorded(RunState::Running)) })
+    }
+
+    fn ensure<'a>(&'a self, _: &'a Placement, notice: Notice<'a>) -> BoxFuture<'a, Result<References, ProviderError>> {
+        Box::pin(async {
+            notice("one".to_owned());
+            notice("two".to_owned());
+            if let Ok(permit) = self.0.acquire().await {
+                permit.forget();
+            }
+            Err(ProviderError::Exited { status: "as the test wants it".to_owned(), log: Vec::new() })
+        })
+    }
+
+    fn remove<'a>(&'a self, _: &'a Placement) -> BoxFuture<'a, Result<(), ProviderError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn logs<'a>(&'a self, _: &'a Placement, from: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>> {
+        Box::pin(async move { Ok(LogChunk { text: format!("{from:?}\n"), next: 7 }) })
+    }
+}
+
+struct House {
+    server: Arc<Server>,
+    router: Router,
+    gate: Arc<Semaphore>,
+    serving: Option<Serving>,
+    tokens: BTreeMap<&'static str, String>,
+    _folder: tempfile::TempDir,
+}
+
+struct Said {
+    status: u16,
+    headers: HeaderMap,
+    body: String,
+}
+
+impl Said {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    /// The code of the one thing that is wrong, in a document as all have it.
+    fn code(&self) -> String {
+        let document = self.json();
+        assert_eq!(document["format"], "convexinfra.error/1", "{}", self.body);
+        assert_eq!(document["request_id"].as_str(), self.headers["x-request-id"].to_str().ok(), "{}", self.body);
+        assert_eq!(document["errors"].as_array().map(Vec::len), Some(1), "{}", self.body);
+        assert!(document["situation"]["kind"].is_string(), "{}", self.body);
+        document["errors"][0]["code"].as_str().unwrap().to_owned()
+    }
+}
+
+fn project(name: &str) -> ProjectName {
+    ProjectName::parse(name).unwrap()
+}
+
+impl House {
+    async fn new() -> Self {
+        Self::with(Limits::default()).await
+    }
+
+    async fn with(limits: Limits) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let gate = Arc::new(Semaphore::new(0));
+        let host = Arc::new(Host::new(HostParts {
+            platform: Box::new(Machine::new(folder.path().to_owned(), None, None)),
+            name: "http://test".to_owned(),
+            providers: vec![Box::new(Gate(Arc::clone(&gate)))],
+            connections: Connections::default(),
+            local_binaries: crate::host::LocalBinaries::ReleasesOnly,
+        }));
+        let serving = host.serve("http://test").await.unwrap();
+        let control = host.acting_as(Actor::control_plane());
+        let mut tokens = BTreeMap::new();
+        for (name, scope, of, ttl) in [
+            ("read", Scope::Read, Some("demo"), None),
+            ("apply", Scope::Apply, Some("demo"), None),
+            ("destroy", Scope::Destroy, Some("demo"), None),
+            ("operator", Scope::Operator, None, None),
+            ("stranger", Scope::Destroy, Some("other"), None),
+            ("revoked", Scope::Operator, None, None),
+            ("expired", Scope::Operator, None, Some(TimeSpan::from_seconds(0))),
+        ] {
+            let request = TokenRequest { project: of.map(project), scope, note: name.to_owned(), ttl };
+            let issued = control.create_token(&request).await.unwrap();
+            if name == "revoked" {
+                control.revoke_token(&issued.record.id).await.unwrap();
+            }
+            tokens.insert(name, issued.token.expose().to_owned());
+        }
+        let mut unknown = tokens["operator"].clone();
+        // Well formed, down to its checksum, and made by nobody.
+        let body = format!("aaaaaaaaaa_{}", "0".repeat(64));
+        unknown.replace_range(.., &format!("cvxi_{body}{:08x}", crc32fast::hash(body.as_bytes())));
+        tokens.insert("unknown", unknown);
+        tokens.insert("malformed", "cvxi_nonsense".to_owned());
+        let server = Server::new(host, limits).unwrap();
+        Self { router: router(&server), server, gate, serving: Some(serving), tokens, _folder: folder }
+    }
+
+    fn request(&self, token: &str, method: &str, path: &str) -> axum::http::request::Builder {
+        let request = Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap()).uri(path);
+        match self.tokens.get(token) {
+            Some(token) => request.header("authorization", format!("Bearer {token}")),
+            None => request,
+        }
+    }
+
+    async fn send(&self, request: Request<Body>) -> Said {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let body = to_bytes(response.into_body(), 1 << 24).await.unwrap();
+        Said { status, headers, body: String::from_utf8(body.to_vec()).unwrap() }
+    }
+
+    async fn get(&self, token: &str, path: &str) -> Said {
+        self.send(self.request(token, "GET", path).body(Body::empty()).unwrap()).await
+    }
+
+    async fn write(&self, token: &str, method: &str, path: &str, fence: u64, document: &Value) -> Said {
+        let request = self.request(token, method, path).header("convexinfra-fence", fence);
+        let request = request.header("content-type", "application/json").body(Body::from(document.to_string()));
+        self.send(request.unwrap()).await
+    }
+
+    async fn lease(&self) -> u64 {
+        let request = json!({ "user": "u", "host": "h", "process": 1 });
+        let said = self.write("apply", "POST", "/v1/projects/demo/lease", 0, &request).await;
+        assert_eq!(said.status, 201, "{}", said.body);
+        said.json()["fence"].as_u64().unwrap()
+    }
+
+    async fn put(&self, fence: u64, step: &str, listen: bool) -> Said {
+        let spec = json!({ "provider": "simulated", "settings": { "simulated": { "listen": listen } } });
+        let work = json!({ "kind": "put", "spec": spec, "secrets": {} });
+        let request = json!({ "step": { "plan": "p", "step": step }, "backend": "dev", "work": work });
+        self.write("apply", "POST", "/v1/projects/demo/operations", fence, &request).await
+    }
+}
+
+/// What each route needs, written down once more: the table of routes must not become weaker unnoticed.
+const NEEDS: [(&str, &str); 32] = [
+    ("listProjects", "token"),
+    ("getProject", "read"),
+    ("getFingerprintKey", "apply"),
+    ("putOrigin", "apply"),
+    ("getLease", "read"),
+    ("acquireLease", "apply"),
+    ("renewLease", "apply"),
+    ("releaseLease", "apply"),
+    ("startOperation", "apply"),
+    ("listOperations", "read"),
+    ("getOperation", "read"),
+    ("watchOperation", "read"),
+    ("listBackends", "read"),
+    ("getBackend", "read"),
+    ("getCredentials", "apply"),
+    ("readLogs", "read"),
+    ("listEvents", "read"),
+    ("checkEvents", "read"),
+    ("listAllEvents", "operator"),
+    ("checkAllEvents", "operator"),
+    ("getQuota", "read"),
+    ("putQuota", "operator"),
+    ("getDefaultQuota", "operator"),
+    ("putDefaultQuota", "operator"),
+    ("listTokens", "operator"),
+    ("createToken", "operator"),
+    ("revokeToken", "operator"),
+    ("getCatalog", "token"),
+    ("getCapacity", "token"),
+    ("getHealth", "nothing"),
+    ("getReadiness", "nothing"),
+    ("getContract", "nothing"),
+];
+
+#[tokio::test]
+async fn every_route_lets_in_whom_it_should_and_nobody_else() {
+    let house = House::new().await;
+    let routes = resource::routes();
+    let mut ids: Vec<_> = routes.iter().map(|route| route.id).collect();
+    let mut known: Vec<_> = NEEDS.iter().map(|(id, _)| *id).collect();
+    ids.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(ids, known);
+    for route in &routes {
+        let needs = NEEDS.iter().find(|(id, _)| *id == route.id).unwrap().1;
+        let path = route.path.replace("{project}", "demo").replace("{backend}", "dev");
+        let path = path.replace("{operation}", "1").replace("{token}", "nobody");
+        for token in ["none", "malformed", "unknown", "revoked", "expired", "read", "apply", "destroy", "operator", "stranger"]
+        {
+            let said = house
+                .send(house.request(token, route.verb.as_str().to_uppercase().as_str(), &path).body(Body::empty()).unwrap())
+                .await;
+            let good = ["read", "apply", "destroy", "operator", "stranger"].contains(&token);
+            let own = token != "stranger" || !route.path.contains("{project}");
+            let enough = match needs {
+                "token" | "read" => true,
+                "apply" => ["apply", "destroy", "operator"].contains(&token),
+                _ => token == "operator",
+            };
+            let expected = match (needs, good, own && enough) {
+                ("nothing", ..) | (_, true, true) => None,
+                (_, false, _) => Some((401, "not_authenticated")),
+                (_, true, false) => Some((403, "not_authorised")),
+            };
+            let place = format!("{} with {token}: {} {}", route.id, said.status, said.body);
+            match expected {
+                // It is let in, whatever comes of a request without a body.
+                None => assert!(![401, 403, 405, 500].contains(&said.status), "{place}"),
+                Some((status, situation)) => {
+                    assert_eq!(said.status, status, "{place}");
+                    assert_eq!(said.json()["situation"]["kind"], situation, "{place}");
+                    assert!(said.code().starts_with("auth."), "{place}");
+                    assert_eq!(said.headers.contains_key("www-authenticate"), status == 401, "{place}");
+                }
+            }
+            assert_eq!(said.headers["cache-control"], "no-store", "{place}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn somebody_elses_project_looks_like_one_that_is_not_there() {
+    let house = House::new().await;
+    house.put(house.lease().await, "s", false).await;
+    let there = house.get("stranger", "/v1/projects/demo/backends/dev").await;
+    let nowhere = house.get("stranger", "/v1/projects/none/backends/dev").await;
+    let without_id = |said: &Said| said.body.replace(said.json()["request_id"].as_str().unwrap(), "").replace("none", "demo");
+    assert_eq!((there.status, without_id(&there)), (nowhere.status, without_id(&nowhere)));
+    assert_eq!(house.get("stranger", "/v1/projects").await.json(), json!(["other"]));
+    assert_eq!(house.get("operator", "/v1/projects").await.json(), json!(["demo", "other"]));
+}
+
+#[tokio::test]
+async fn taking_a_backend_away_needs_the_scope_for_it() {
+    let house = House::new().await;
+    let fence = house.lease().await;
+    assert_eq!(house.put(fence, "make", false).await.status, 200);
+    let remove = json!({ "step": { "plan": "p", "step": "go" }, "backend": "dev", "work": { "kind": "remove" } });
+    let path = "/v1/projects/demo/operations";
+    let refused = house.write("apply", "POST", path, fence, &remove).await;
+    assert_eq!((refused.status, refused.code().as_str()), (403, "auth.scope"));
+    assert_eq!(house.get("read", "/v1/projects/demo/backends/dev").await.status, 200);
+    assert_eq!(house.write("destroy", "POST", path, fence, &remove).await.status, 200);
+    assert_eq!(house.get("read", "/v1/projects/demo/backends/dev").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_stale_writer_changes_nothing() {
+    let house = House::new().await;
+    let old = house.lease().await;
+    let lease = "/v1/projects/demo/lease";
+    let held = house.write("apply", "POST", lease, 0, &json!({ "user": "u", "host": "h", "process": 2 })).await;
+    assert_eq!((held.status, held.code().as_str()), (409, "control.lease_held"));
+    assert_eq!(held.json()["situation"]["holder"]["user"], "u");
+    assert_eq!(house.write("apply", "DELETE", lease, old, &json!(null)).await.status, 204);
+    let new = house.lease().await;
+    assert!(new > old);
+    for (method, path) in [("PUT", lease), ("PUT", "/v1/projects/demo/origin"), ("POST", "/v1/projects/demo/operations")] {
+        let document = match path.rsplit('/').next() {
+            Some("origin") => json!({ "origin": "o", "claim": "take_over" }),
+            _ => json!({ "step": { "plan": "p", "step": "s" }, "backend": "dev", "work": { "kind": "remove" } }),
+        };
+        let lost = house.write("destroy", method, path, old, &document).await;
+        assert_eq!((lost.status, lost.code().as_str()), (409, "control.lease_lost"), "{path}");
+        assert_eq!(lost.json()["situation"]["kind"], "lease_lost");
+    }
+    // Giving back what was lost is no error, and takes nothing from whoever has it now.
+    assert_eq!(house.write("apply", "DELETE", lease, old, &json!(null)).await.status, 204);
+    assert!(house.get("read", lease).await.json()["holder"].is_object());
+    assert_eq!(house.get("read", "/v1/projects/demo").await.json()["revision"], 0);
+    assert_eq!(house.get("read", "/v1/projects/demo/events").await.json().as_array().map(Vec::len), Some(3), "three tokens");
+}
+
+#[tokio::test]
+async fn the_same_step_is_the_same_operation() {
+    let house = House::new().await;
+    let fence = house.lease().await;
+    let first = house.put(fence, "s", true).await;
+    assert_eq!((first.status, first.json()["state"].as_str()), (202, Some("running")));
+    let again = house.put(fence, "s", true).await;
+    assert_eq!((again.status, &again.json()["id"]), (202, &first.json()["id"]));
+    house.gate.add_permits(1);
+    let path = format!("/v1/projects/demo/operations/{}", first.json()["id"].as_str().unwrap());
+    assert_eq!(first.headers["location"], path);
+    let events = house.get("read", &format!("{path}/events")).await;
+    assert_eq!(events.headers["content-type"], "text/event-stream");
+    let ended = house.put(fence, "s", true).await;
+    assert_eq!((ended.status, ended.json()["state"].as_str()), (200, Some("failed")));
+    assert_eq!(house.get("read", &path).await.json(), ended.json());
+    assert_eq!(house.get("read", "/v1/projects/demo/operations").await.json(), json!([ended.json()]));
+}
+
+#[tokio::test]
+async fn nobody_can_stand_in_for_the_removal_of_what_expires() {
+    let house = House::new().await;
+    let fence = house.lease().await;
+    let request = json!({ "step": { "plan": "expiry", "step": "x:1" }, "backend": "dev", "work": { "kind": "remove" } });
+    let said = house.write("destroy", "POST", "/v1/projects/demo/operations", fence, &request).await;
+    assert_eq!((said.status, said.code().as_str()), (400, "control.reserved_step"));
+    assert_eq!(house.get("read", "/v1/projects/demo/operations").await.json(), json!([]));
+}
+
+#[tokio::test]
+async fn an_operation_is_watched_from_wherever_the_watcher_left_off() {
+    let house = House::new().await;
+    let fence = house.lease().await;
+    let id = house.put(fence, "s", true).await.json()["id"].as_str().unwrap().to_owned();
+    house.gate.add_permits(1);
+    let path = format!("/v1/projects/demo/operations/{id}/events");
+    let all = house.get("read", &path).await.body;
+    let ids: Vec<&str> = all.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
+    assert_eq!(ids, ["1", "2", "3"], "{all}");
+    assert!(all.contains(r#"data: {"type":"notice","message":"one"}"#), "{all}");
+    assert!(all.contains(r#"data: {"type":"ended","operation":{"#), "{all}");
+    let later = |after: &str| {
+        house.send(house.request("read", "GET", &path).header("last-event-id", after).body(Body::empty()).unwrap())
+    };
+    let rest = later("1").await.body;
+    assert!(all.ends_with(&rest) && rest.starts_with("id: 2\n"), "{rest}");
+    assert_eq!(later("one").await.code(), "wire.last_event_id");
+    assert_eq!(house.get("read", "/v1/projects/demo/operations/99/events").await.code(), "control.no_such_operation");
+}
+
+#[tokio::test]
+async fn a_server_that_shuts_down_takes_no_work_and_lets_watchers_go() {
+    let mut house = House::new().await;
+    let fence = house.lease().await;
+    let id = house.put(fence, "s", true).await.json()["id"].as_str().unwrap().to_owned();
+    assert_eq!(house.get("none", "/readyz").await.status, 200);
+    house.server.enter(Phase::Draining);
+    for said in [house.get("none", "/readyz").await, house.put(fence, "more", false).await] {
+        assert_eq!((said.status, said.code().as_str()), (503, "server.draining"));
+        assert!(said.headers.contains_key("retry-after"));
+        assert_eq!(said.json()["situation"]["kind"], "unavailable");
+    }
+    assert_eq!(house.get("none", "/healthz").await.status, 200);
+    assert_eq!(house.get("read", "/v1/projects/demo").await.status, 200);
+    assert_eq!(house.serving.take().unwrap().stop(Duration::from_millis(10)).await, 1, "it waits at the gate");
+    house.server.enter(Phase::Closing);
+    let watched = house.get("read", &format!("/v1/projects/demo/operations/{id}/events")).await.body;
+    assert!(watched.contains("two") && !watched.contains("ended"), "{watched}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_request_is_said_in_one_document() {
+    let house = House::with(Limits { body: 4096, ..Limits::default() }).await;
+    let operations = "/v1/projects/demo/operations";
+    for (method, path, status, code) in [
+        ("GET", "/", 404, "wire.no_such_path"),
+        ("GET", "/v1/projects/demo/", 404, "wire.no_such_path"),
+        ("GET", "/v2/projects", 404, "wire.no_such_path"),
+        ("DELETE", "/v1/projects/demo", 405, "wire.method"),
+        ("BREW", "/v1/projects", 405, "wire.method"),
+        ("GET", "/v1/projects/Demo", 400, "wire.name"),
+        ("GET", "/v1/projects/..%2fdemo", 400, "wire.name"),
+        ("GET", "/v1/projects/demo/backends/1", 400, "wire.name"),
+        ("GET", "/v1/projects/demo/operations/a%00b", 400, "wire.id"),
+        ("GET", "/v1/projects/demo?deep=1", 400, "wire.query"),
+        ("GET", "/v1/projects/demo/events?limit=-1", 400, "wire.query"),
+        ("GET", "/v1/projects/demo/events?limit=1&limit=2", 400, "wire.query"),
+        ("GET", "/v1/projects/demo/operations?limit=0", 400, "wire.query"),
+        ("GET", "/v1/projects/demo/backends/dev/logs?tail=1&from=2", 400, "wire.query"),
+        ("PUT", "/v1/projects/demo/lease", 400, "wire.fence"),
+        ("POST", "/v1/tokens", 415, "wire.content_type"),
+        ("DELETE", "/v1/tokens/nobody", 404, "control.no_such_token"),
+    ] {
+        let said = house.send(house.request("operator", method, path).body(Body::empty()).unwrap()).await;
+        assert_eq!((said.status, said.code().as_str()), (status, code), "{method} {path}: {}", said.body);
+        assert_eq!(said.headers.contains_key("allow"), status == 405, "{method} {path}");
+    }
+    let deep = format!("{}{}", "[".repeat(2000), "]".repeat(2000));
+    let wide = format!("\"{}\"", "a".repeat(5000));
+    for (body, status, code) in [
+        (&b""[..], 400, "wire.body"),
+        (b"{", 400, "wire.body"),
+        (b"null", 400, "wire.body"),
+        (b"\xff\xfe", 400, "wire.body"),
+        (br#"{"scope":"read","project":"demo"} {}"#, 400, "wire.body"),
+        (br#"{"scope":"read","scope":"operator","project":"demo"}"#, 400, "wire.body"),
+        (br#"{"scope":"read","project":"demo","admin":true}"#, 400, "wire.body"),
+        (br#"{"scope":"read"}"#, 422, "token.request"),
+        (deep.as_bytes(), 400, "wire.body"),
+        (wide.as_bytes(), 413, "wire.too_large"),
+    ] {
+        let request = house.request("operator", "POST", "/v1/tokens").header("content-type", "application/json; charset=utf-8");
+        let said = house.send(request.body(Body::from(body.to_vec())).unwrap()).await;
+        assert_eq!((said.status, said.code().as_str()), (status, code), "{}", said.body);
+    }
+    // However large a body without a length is, no more than the limit is read of it.
+    let endless = Body::from_stream(stream::repeat_with(|| Ok::<_, std::io::Error>(vec![b' '; 1024])));
+    let request = house.request("operator", "POST", "/v1/tokens").header("content-type", "application/json");
+    assert_eq!(house.send(request.body(endless).unwrap()).await.code(), "wire.too_large");
+    let fence = house.lease().await;
+    let request = house.request("apply", "POST", operations).header("content-type", "application/json");
+    let document = json!({ "step": { "plan": "p", "step": "s" }, "backend": "dev", "work": { "kind": "remove" } }).to_string();
+    let request = request.header("convexinfra-fence", fence).header("idempotency-key", "p/other");
+    assert_eq!(house.send(request.body(Body::from(document)).unwrap()).await.code(), "wire.idempotency_key");
+}
+
+#[tokio::test]
+async fn a_secret_in_the_wrong_place_is_not_repeated() {
+    let house = House::new().await;
+    let fence = house.lease().await;
+    for work in [
+        json!({ "kind": "put", "spec": "hunter2", "secrets": {} }),
+        json!({ "kind": "put", "spec": { "provider": "simulated", "ttl": "hunter2" }, "secrets": {} }),
+        json!({ "kind": "put", "spec": { "provider": "simulated" }, "secrets": "hunter2" }),
+        json!({ "kind": "hunter2" }),
+        json!("hunter2"),
+    ] {
+        let request = json!({ "step": { "plan": "p", "step": "s" }, "backend": "dev", "work": work });
+        let said = house.write("apply", "POST", "/v1/projects/demo/operations", fence, &request).await;
+        assert_eq!((said.status, said.body.contains("hunter2")), (400, false), "{}", said.body);
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_asks_too_often_is_told_when_to_come_again() {
+    let house = House::with(Limits { rate: std::num::NonZeroU32::new(2), ..Limits::default() }).await;
+    let mut refused = None;
+    for _ in 0..5 {
+        let said = house.get("read", "/v1/projects").await;
+        if said.status == 429 {
+            refused = Some(said);
+        }
+    }
+    let refused = refused.expect("four at once are allowed, the fifth is not");
+    assert_eq!((refused.code().as_str(), &refused.headers["retry-after"]), ("server.rate", &"1".parse().unwrap()));
+    assert_eq!(refused.json()["situation"]["kind"], "unavailable");
+    assert_eq!(house.get("apply", "/v1/projects").await.status, 200, "each token for itself");
+    assert_eq!(house.get("none", "/healthz").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let house = House::with(Limits { request: Duration::from_millis(50), ..Limits::default() }).await;
+    let never = Body::from_stream(stream::pending::<Result<Vec<u8>, std::io::Error>>());
+    let request = house.request("operator", "POST", "/v1/tokens").header("content-type", "application/json");
+    let said = house.send(request.body(never).unwrap()).await;
+    assert_eq!((said.status, said.code().as_str()), (408, "server.timeout"));
+}
+
+#[tokio::test]
+async fn what_takes_too_long_or_panics_is_one_document_and_not_the_end() {
+    let house = House::with(Limits { request: Duration::from_millis(50), ..Limits::default() }).await;
+    let routes = Router::new()
+        .route("/slow", axum::routing::get(std::future::pending::<StatusCode>))
+        .route("/bug", axum::routing::get(|| async { panic!("a bug of the test's own") as StatusCode }));
+    let router = super::router::around(routes, &house.server);
+    for (path, status, code) in [("/bug", 500, "bug"), ("/slow", 503, "server.timeout"), ("/bug", 500, "bug")] {
+        let response = router.clone().oneshot(house.request("none", "GET", path).body(Body::empty()).unwrap()).await.unwrap();
+        let (found, headers) = (response.status().as_u16(), response.headers().clone());
+        let body = String::from_utf8(to_bytes(response.into_body(), 1 << 16).await.unwrap().to_vec()).unwrap();
+        let said = Said { status: found, headers, body };
+        assert_eq!((said.status, said.code().as_str()), (status, code));
+        assert!(!said.body.contains("of the test's own"), "{}", said.body);
+    }
+}
+
+#[tokio::test]
+async fn an_id_is_kept_where_it_is_fit_for_a_log() {
+    let house = House::new().await;
+    for (given, kept) in [("abc-1.2_3", true), ("a b", false), ("", false), (&*"x".repeat(65), false)] {
+        let request = house.request("none", "GET", "/healthz").header("x-request-id", given).body(Body::empty()).unwrap();
+        let id = house.send(request).await.headers["x-request-id"].to_str().unwrap().to_owned();
+        assert_eq!(id == given, kept, "{given}: {id}");
+        assert!(!id.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn figures_count_what_happened_and_name_nobody() {
+    let house = House::new().await;
+    house.put(house.lease().await, "s", false).await;
+    house.get("malformed", "/v1/projects/demo").await;
+    house.get("none", "/v1/projects/secret-name").await;
+    house.send(house.request("none", "BREW", "/nowhere").body(Body::empty()).unwrap()).await;
+    let figures = house.server.figures();
+    for line in [
+        r#"convexinfra_requests_total{method="POST",route="/v1/projects/{project}/operations",status="200"} 1"#,
+        r#"convexinfra_requests_total{method="other",route="unknown",status="404"} 1"#,
+        r#"convexinfra_tokens_refused_total{code="auth.token_malformed"} 1"#,
+        r#"convexinfra_tokens_refused_total{code="auth.token_missing"} 1"#,
+        r#"convexinfra_operations{state="done"} 1"#,
+        "convexinfra_leases 1",
+        "convexinfra_store_up 1",
+    ] {
+        assert!(figures.lines().any(|found| found == line), "{line} is not in\n{figures}");
+    }
+    for name in ["demo", "secret-name", "cvxi_", "BREW"] {
+        assert!(!figures.contains(name), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn quotas_are_set_by_operators_and_hold_for_everybody() {
+    let house = House::new().await;
+    let fence = house.lease().await;
+    assert_eq!(house.write("operator", "PUT", "/v1/projects/demo/quota", 0, &json!({ "backends": 0 })).await.status, 204);
+    let refused = house.put(fence, "s", false).await;
+    assert_eq!((refused.status, refused.code().as_str()), (422, "control.over_quota"));
+    assert_eq!(house.get("read", "/v1/projects/demo/quota").await.json(), json!({ "backends": 0 }));
+    assert_eq!(house.write("operator", "PUT", "/v1/quota", 0, &json!({ "monthly_usd": -1 })).await.code(), "wire.quota");
+    assert_eq!(house.get("operator", "/v1/quota").await.json(), json!({}));
+}
+
+#[tokio::test]
+async fn a_token_is_made_shown_once_and_ended() {
+    let house = House::new().await;
+    let made =
+        house.write("operator", "POST", "/v1/tokens", 0, &json!({ "scope": "read", "project": "demo", "note": "ci" })).await;
+    assert_eq!(made.status, 201);
+    let token = made.json()["token"].as_str().unwrap().to_owned();
+    let id = made.json()["record"]["id"].as_str().unwrap().to_owned();
+    let open = async || {
+        let request = Request::builder().uri("/v1/projects/demo").header("authorization", format!("bearer {token}"));
+        house.send(request.body(Body::empty()).unwrap()).await.status
+    };
+    assert_eq!(open().await, 200);
+    let listed = house.get("operator", "/v1/tokens").await;
+    assert!(listed.body.contains(&id) && !listed.body.contains(&token));
+    let ended = house.send(house.request("operator", "DELETE", &format!("/v1/tokens/{id}")).body(Body::empty()).unwrap()).await;
+    assert!(ended.json()["revoked_at"].is_i64(), "{}", ended.body);
+    assert_eq!(open().await, 401);
+    assert_eq!(TokenId::new(id).as_str().len(), 10);
+}
+
+#[test]
+fn every_route_of_the_contract_is_documented_to_the_end() {
+    let contract = super::openapi();
+    for route in resource::routes() {
+        let operation = &contract["paths"][route.path][route.verb.as_str()];
+        assert_eq!(operation["operationId"], route.id);
+        assert!(route.answers.iter().any(|answer| answer.status < 300), "{}", route.id);
+        assert_eq!(route.body.is_some(), operation["requestBody"].is_object(), "{}", route.id);
+        assert!(!(route.body.is_some() && route.verb == Verb::Get), "{}", route.id);
+        for status in route.statuses() {
+            let name = operation["responses"][status.to_string()]["$ref"].as_str().and_then(|path| path.rsplit('/').next());
+            assert!(contract["components"]["responses"][name.unwrap()].is_object(), "{}: {status}", route.id);
+        }
+    }
+}

@@ -28,8 +28,15 @@ pub enum TlsError {
         why: String,
     },
     /// The two do not go together.
-    #[error("the certificate and its key cannot be used together")]
-    Pair(#[source] rustls::Error),
+    #[error("the certificate `{certificate}` and the key `{key}` cannot be used together")]
+    Pair {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+        /// Why.
+        source: rustls::Error,
+    },
 }
 
 impl Certificate {
@@ -47,7 +54,8 @@ impl Certificate {
             return Err(failed(certificate, what, "there is none in it".to_owned()));
         }
         // What is wrong with a key may quote it.
-        let key = PrivateKeyDer::from_pem_file(key).map_err(|error| {
+        let pair = |source| TlsError::Pair { certificate: certificate.to_owned(), key: key.to_owned(), source };
+        let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| {
             let why = match error {
                 rustls::pki_types::pem::Error::Io(error) => error.to_string(),
                 _ => "there is none in it, in PEM".to_owned(),
@@ -56,10 +64,10 @@ impl Certificate {
         })?;
         let mut config = ServerConfig::builder_with_provider(Arc::new(crypto::aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
-            .map_err(TlsError::Pair)?
+            .map_err(pair)?
             .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .map_err(TlsError::Pair)?;
+            .with_single_cert(chain, secret)
+            .map_err(pair)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Self(TlsAcceptor::from(Arc::new(config))))
     }

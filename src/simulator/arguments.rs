@@ -15,8 +15,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(name = "simulate-backend", bin_name = "convexinfra simulate-backend", version, subcommand_negates_reqs = true)]
 pub(super) struct Arguments {
-    /// The SQLite file, or a server's URL.
-    #[arg(default_value = "convex_local_backend.sqlite3")]
+    /// The SQLite file, or a server's URL. That may also come from the environment, so that our own command lines do not
+    /// show it.
+    #[arg(default_value = "convex_local_backend.sqlite3", env = "SIMULATED_DATABASE_URL", hide_env_values = true)]
     pub(super) db_spec: String,
 
     /// What kind of database that is.
@@ -58,7 +59,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     pub(super) s3_storage: bool,
 
-    /// Accepted and not used: no server is ever connected to.
+    /// TLS is left to the server's URL.
     #[arg(long)]
     pub(super) do_not_require_ssl: bool,
 

@@ -1,4 +1,4 @@
-//! The SQLite file that the simulator keeps everything in.
+//! The database that the simulator keeps everything in: an SQLite file, or one in memory whose rows a server keeps.
 //!
 //! Must not do: know HTTP. Every change is one transaction, so that a killed process leaves a whole state behind.
 
@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension};
 
-const SCHEMA: &str = "
+use super::mirror;
+use super::server::{Row, Server};
+
+pub(super) const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS environment_variable (
     name TEXT PRIMARY KEY, id TEXT NOT NULL, created REAL NOT NULL, value TEXT NOT NULL);
@@ -25,9 +28,13 @@ CREATE TABLE IF NOT EXISTS snapshot_export (
     expiration_ts INTEGER NOT NULL, object TEXT, zip BLOB);
 ";
 
-/// The file, open.
+/// The database, open.
 #[derive(Debug, Clone)]
-pub(super) struct Data(Arc<Mutex<Connection>>);
+pub(super) struct Data {
+    connection: Arc<Mutex<Connection>>,
+    /// Where the rows are kept, when not in the file.
+    server: Option<Server>,
+}
 
 impl Data {
     /// Opens the file, and makes it if there is none.
@@ -37,19 +44,43 @@ impl Data {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         connection.execute_batch(SCHEMA)?;
-        Ok(Self(Arc::new(Mutex::new(connection))))
+        Ok(Self { connection: Arc::new(Mutex::new(connection)), server: None })
+    }
+
+    /// A database in memory with the rows of a server, which has every change before it counts.
+    pub(super) fn on_server(server: Server, rows: &[Row]) -> rusqlite::Result<Self> {
+        let connection = Connection::open_in_memory()?;
+        connection.execute_batch(SCHEMA)?;
+        mirror::begin(&connection, rows)?;
+        Ok(Self { connection: Arc::new(Mutex::new(connection)), server: Some(server) })
+    }
+
+    /// Waits until a newer process has taken the rows over; for ever where there is no server.
+    pub(super) async fn lost(&self) {
+        let Some(mut lost) = self.server.as_ref().map(|server| server.lost.clone()) else {
+            return std::future::pending().await;
+        };
+        if lost.wait_for(|lost| *lost).await.is_err() {
+            std::future::pending().await
+        }
     }
 
     /// Looks at the data, or makes one change that is a transaction by itself.
     pub(super) fn with<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
-        work(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        if self.server.is_some() {
+            return self.change(work);
+        }
+        work(&self.connection.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Makes several changes, all or none: an error takes everything back.
     pub(super) fn change<T, E: From<rusqlite::Error>>(&self, work: impl FnOnce(&Connection) -> Result<T, E>) -> Result<T, E> {
-        let mut connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         let result = work(&transaction)?;
+        if let Some(server) = &self.server {
+            mirror::flush(&transaction, server)?;
+        }
         transaction.commit()?;
         Ok(result)
     }
@@ -74,6 +105,9 @@ impl Data {
 
     /// Ends the write-ahead log, so that the file alone is the data.
     pub(super) fn close(&self) {
+        if self.server.is_some() {
+            return;
+        }
         let _ = self.with(|connection| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())));
     }
 }

@@ -19,3 +19,8 @@ pub(super) fn info(text: &str) {
 pub(super) fn error(text: &str) {
     line("ERROR", text);
 }
+
+/// Writes why a start failed as the last line, in the form of the real backend, which programs look for.
+pub(super) fn last(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "Error: {text}");
+}

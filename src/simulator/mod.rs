@@ -5,7 +5,8 @@
 //!
 //! Its limits:
 //! - It runs no functions: every call of one, and every push, gets an error that says so.
-//! - It keeps SQLite only; a PostgreSQL or MySQL server is refused after its URL has been checked.
+//! - On a PostgreSQL or MySQL server it has tables of its own (`simulated_rows`, `leases`), holds all rows in memory as
+//!   well, and has one connection instead of a pool. `mysql-v5-multitenant` is refused.
 //! - With `--s3-storage` it wants the variables that S3 needs, and keeps the bytes in its own database all the same.
 //! - Files (`_storage`), components, indexes and schemas of a snapshot are passed over by an import.
 //! - Documents are kept as plain JSON; `$integer` and `$bytes` are carried along but not understood.
@@ -26,10 +27,12 @@ mod identifier;
 mod import;
 mod info;
 mod log;
+mod mirror;
 mod pace;
 mod parse;
 mod queries;
 mod routes;
+mod server;
 mod start;
 mod sync;
 mod values;

@@ -16,20 +16,20 @@ use super::arguments::{Arguments, Command, Driver, Keygen};
 use super::data::Data;
 use super::pace::Pace;
 use super::routes::{self, App, Shared};
+use super::server::{Server, ServerError, Target};
 use super::{export, identifier, import, log};
 use crate::convex::admin_key::{InstanceSecret, KeyKind, SecretError, issue};
-use crate::convex::{DatabaseUrlError, server_url};
-use crate::model::{Secret, ServerStorage, Storage};
+use crate::model::Secret;
 
 /// Why a start fails.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
     #[error("the instance secret is of no use")]
     Secret(#[from] SecretError),
-    #[error("the database's URL is of no use")]
-    DatabaseUrl(#[from] DatabaseUrlError),
-    #[error("this simulator keeps SQLite only, so it cannot use a database server")]
-    SqliteOnly,
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    #[error("this simulator does not keep several instances in one database")]
+    Multitenant,
     #[error("the SQLite file `{}` cannot be opened", path.display())]
     Database { path: PathBuf, source: rusqlite::Error },
     #[error("the database failed")]
@@ -68,7 +68,9 @@ pub(super) fn main_with(words: impl IntoIterator<Item = OsString>) -> u8 {
     match result {
         Ok(()) => 0,
         Err(error) => {
-            log::error(&chain(&error));
+            let words = chain(&error);
+            log::error(&words);
+            log::last(&words);
             1
         }
     }
@@ -98,7 +100,7 @@ fn print_admin_key(name: &str, secret: &Secret) -> Result<(), StartError> {
 
 fn run(arguments: &Arguments, name: &str, secret: &Secret) -> Result<(), StartError> {
     log::info("a simulated Convex backend starts; it runs no functions");
-    let data = open(arguments)?;
+    let data = open(arguments, name)?;
     let secret = InstanceSecret::parse(secret.expose())?;
     let storage = files(arguments, &data)?;
     let (cloud_origin, site_origin) = origins(arguments)?;
@@ -127,18 +129,20 @@ fn run(arguments: &Arguments, name: &str, secret: &Secret) -> Result<(), StartEr
     result
 }
 
-fn open(arguments: &Arguments) -> Result<Data, StartError> {
-    let storage = match arguments.db {
+fn open(arguments: &Arguments, name: &str) -> Result<Data, StartError> {
+    match arguments.db {
         Driver::Sqlite => {
             let path = Path::new(&arguments.db_spec);
-            return Data::open(path).map_err(|source| StartError::Database { path: path.to_owned(), source });
+            Data::open(path).map_err(|source| StartError::Database { path: path.to_owned(), source })
         }
-        Driver::PostgresV5 => Storage::Postgres(ServerStorage::default()),
-        Driver::MysqlV5 => Storage::Mysql(ServerStorage::default()),
-        Driver::MysqlV5Multitenant => return Err(StartError::SqliteOnly),
-    };
-    server_url(&storage, &Secret::new(arguments.db_spec.as_str()))?;
-    Err(StartError::SqliteOnly)
+        Driver::MysqlV5Multitenant => Err(StartError::Multitenant),
+        driver @ (Driver::PostgresV5 | Driver::MysqlV5) => {
+            let target = Target::new(driver, &arguments.db_spec, name, !arguments.do_not_require_ssl)?;
+            let (server, rows) = Server::open(target)?;
+            log::info(&format!("connected to the database of {name}, with {} rows", rows.len()));
+            Ok(Data::on_server(server, &rows)?)
+        }
+    }
 }
 
 /// Where files are kept, which may not change over the life of the data.
@@ -190,6 +194,7 @@ async fn listen(interface: Ipv4Addr, port: u16) -> Result<TcpListener, StartErro
 }
 
 async fn serve(arguments: &Arguments, app: App, stop: watch::Sender<bool>) -> Result<(), StartError> {
+    let data = app.data.clone();
     let interface = arguments.interface;
     // The first signal may come right after the ports open, so it is listened for before that.
     let mut interrupts = Interrupts::new().map_err(StartError::Serve)?;
@@ -205,9 +210,10 @@ async fn serve(arguments: &Arguments, app: App, stop: watch::Sender<bool>) -> Re
     tokio::pin!(served);
     tokio::select! {
         result = &mut served => return result.map(drop).map_err(StartError::Serve),
-        () = interrupts.next() => {}
+        () = interrupts.next() => log::info("interrupted: requests under way are finished first"),
+        // The exit code is the one of an orderly end, as with the real one.
+        () = data.lost() => log::error("the lease was taken over by a newer process; shutting down"),
     }
-    log::info("interrupted: requests under way are finished first");
     stop.send_replace(true);
     tokio::select! {
         result = &mut served => result.map(drop).map_err(StartError::Serve),

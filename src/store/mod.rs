@@ -68,6 +68,8 @@ pub trait Rows {
     fn forget_notices(&self, before: Timestamp) -> Result<(), StoreError>;
     /// The lease of a project.
     fn lease(&self, project: &ProjectName) -> Result<Option<LeaseRow>, StoreError>;
+    /// The leases that somebody holds.
+    fn leases(&self) -> Result<Vec<LeaseRow>, StoreError>;
     /// Writes a lease.
     fn put_lease(&self, row: &LeaseRow) -> Result<(), StoreError>;
     /// The bond of the newest bound event of a project.

@@ -87,3 +87,43 @@ fn many_may_make_it_at_once() {
     });
     assert_eq!(SqliteStore::open(&path).unwrap().read(|rows| rows.projects()).unwrap().len(), 8);
 }
+
+#[test]
+fn a_store_of_an_older_convexinfra_is_read_as_it_is_and_brought_up_to_date_by_a_writer() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = path(&folder);
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.execute_batch(include_str!("sql/schema_1.sql")).unwrap();
+    connection
+        .execute_batch(
+            r#"INSERT INTO projects VALUES ('a', 3, NULL, 0);
+               INSERT INTO backends VALUES ('id', 'a', 'dev', 'a-dev', '"ready"', 1,
+                 '{"provider":"simulated","resources":{"cpus":1500,"memory":"2 GiB"}}', '{}', '[]', NULL, NULL, NULL, NULL, NULL,
+                 '{}', NULL, 1, 0, NULL, x'');
+               INSERT INTO operations (project, backend, key, kind, accepted_at) VALUES ('a', 'dev', 'sha256:1/create', 'put', 5);
+               INSERT INTO events (project, at, kind, backend, detail) VALUES ('a', 5, 'operation_accepted', 'dev', '');
+               PRAGMA application_id = 1668708457; PRAGMA user_version = 1;"#,
+        )
+        .unwrap();
+    drop(connection);
+    let before = fs::read(&path).unwrap();
+    let name = ProjectName::parse("a").unwrap();
+    let look = |store: &SqliteStore| {
+        store
+            .read(|rows| {
+                let usage = rows.usage(&name)?;
+                assert_eq!((usage.backends, usage.cpus.milli(), usage.memory.bytes()), (1, 1500, 2 << 30));
+                assert_eq!(rows.backends(&name)?.len(), 1);
+                let events = rows.events(Some(&name), 9)?;
+                assert_eq!((events.len(), events[0].bond.clone(), events[0].actor.clone()), (1, None, None));
+                let open = rows.open_operations(None)?;
+                assert_eq!(open[0].step, StepKey { plan: "sha256:1".into(), step: "create".into() });
+                Ok::<_, StoreError>(())
+            })
+            .unwrap();
+    };
+    look(&SqliteStore::open_to_read(&path).unwrap().unwrap());
+    assert_eq!(fs::read(&path).unwrap(), before, "reading changed the file");
+    look(&SqliteStore::open(&path).unwrap());
+    look(&SqliteStore::open_to_read(&path).unwrap().unwrap());
+}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use convexinfra::control::Administration;
 use convexinfra::convex::deployment::Connections;
-use convexinfra::host::{Host, HostParts, Machine, Serving};
+use convexinfra::host::{Host, HostParts, LocalBinaries, Machine, Serving};
 use convexinfra::model::{Actor, Scope, TokenRequest};
 use convexinfra::provider::Provider;
 use convexinfra::provider::simulated::Simulated;
@@ -52,6 +52,7 @@ impl Place {
             name: "embedded".to_owned(),
             providers,
             connections: Connections::default(),
+            local_binaries: LocalBinaries::ReleasesOnly,
         }));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (url, operator, serving) = runtime.block_on(async {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::processes;
-use super::reply::{Reply, failed_precondition, forbidden, name_not_allowed, name_taken};
+use super::reply::{Reply, failed_precondition, forbidden, name_not_allowed, name_taken, unauthenticated};
 use super::request::Request;
 use super::tokens::{Scope, Token};
 use super::volumes::VolumeState;
@@ -60,7 +60,13 @@ pub(crate) fn create(world: &mut World, token: &Token, request: &Request) -> Res
     Ok(Reply::json(201, reply))
 }
 
+/// A new app is not there for a while, or the token seems to be no good for it.
 pub(crate) fn show(world: &mut World, name: &str) -> Result<Reply, Reply> {
+    let app = world.app(name)?;
+    if app.hidden > 0 && app.hidden % 2 == 0 {
+        app.hidden -= 1;
+        return Err(unauthenticated());
+    }
     world.look_at_app(name).map(|app| Reply::ok(described(app)))
 }
 

@@ -3,8 +3,8 @@
 //! It comes back with more than was sent and in other words, which a comparison has to see through.
 
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
+use super::registry;
 use super::reply::{Reply, go_duration, invalid_argument, read_duration};
 use super::volumes::Volume;
 
@@ -135,7 +135,7 @@ fn guest(value: &mut Value) -> Result<(), Reply> {
     if memory < least * cpus {
         return Err(invalid_argument(format!("invalid config.guest.memory_mb, minimum required {} MiB", least * cpus)));
     }
-    if memory > most * cpus || memory % step != 0 {
+    if memory > most * cpus || !memory.is_multiple_of(step) {
         return Err(invalid_argument(format!(
             "invalid config.guest.memory_mb, must be a multiple of {step} up to {} MiB",
             most * cpus
@@ -211,12 +211,10 @@ fn fill_in(config: &mut Map<String, Value>) {
 
 /// An image's name, taken apart.
 pub(crate) fn image_ref(image: &str) -> Value {
-    let (rest, digest) = match image.split_once('@') {
-        Some((rest, digest)) => (rest, digest.to_owned()),
-        None => (image, format!("sha256:{}", hex::encode(Sha256::digest(image)))),
-    };
-    let (registry, rest) =
-        rest.split_once('/').filter(|(host, _)| host.contains('.')).unwrap_or(("registry-1.docker.io", rest));
+    let (name, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
+    let has_host = |host: &str| host.contains(['.', ':']);
+    let (registry, rest) = name.split_once('/').filter(|(host, _)| has_host(host)).unwrap_or(("registry-1.docker.io", name));
     let (repository, tag) = rest.rsplit_once(':').unwrap_or((rest, "latest"));
+    let digest = digest.map_or_else(|| registry::digest(repository, tag), str::to_owned);
     json!({ "registry": registry, "repository": repository, "tag": tag, "digest": digest, "labels": {} })
 }

@@ -94,6 +94,14 @@ impl Contract {
         self.used.lock().unwrap().clone()
     }
 
+    /// Whether an operation that a hole is about does not document its status.
+    pub(crate) fn lacks_status(&self, hole: &Hole) -> bool {
+        let Place::Reply(status) = hole.place else { return false };
+        let covered = self.operations.iter().filter(|operation| hole.covers(&operation.name, hole.place, hole.at));
+        let mut responses = covered.map(|operation| &operation.description["responses"][status.to_string()]);
+        responses.any(Value::is_null)
+    }
+
     fn is_known(&self, operation: &Operation, difference: &Difference) -> bool {
         let at = HOLES.iter().position(|hole| hole.covers(&operation.name, difference.place, &difference.at));
         if let Some(at) = at {

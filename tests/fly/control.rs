@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::faults;
-use super::reply::{Capacity, Reply};
+use super::reply::{Reply, Shortage};
 use super::request::Request;
 use super::stand_in::Shared;
 use super::world::Omens;
@@ -19,8 +19,8 @@ pub(crate) const PREFIX: &str = "/stand-in/";
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Change {
     pub(crate) foreign_apps: Option<Vec<String>>,
-    pub(crate) full_regions: Option<std::collections::BTreeMap<String, Capacity>>,
-    pub(crate) full_hosts: Option<std::collections::BTreeMap<String, Capacity>>,
+    pub(crate) full_regions: Option<std::collections::BTreeMap<String, Shortage>>,
+    pub(crate) full_hosts: Option<std::collections::BTreeMap<String, Shortage>>,
     pub(crate) unreachable_hosts: Option<Vec<String>>,
     pub(crate) dns: Option<std::collections::BTreeMap<String, Vec<String>>>,
     pub(crate) omens: Option<Omens>,

@@ -18,8 +18,11 @@ use tokio_rustls::rustls::server::Acceptor;
 
 use super::addresses::Address;
 use super::life::State;
+use super::registry;
 use super::world::{App, World};
 
+/// The public port of `https` URLs.
+const HTTPS: u16 = 443;
 const LONGEST_HEAD: usize = 64 * 1024;
 
 /// An authority that is trusted by nobody who was not told to.
@@ -88,7 +91,7 @@ pub(crate) async fn serve_one(listener: TcpListener, map: Arc<Map>, host: String
     while let Ok((mut stream, _)) = listener.accept().await {
         let (map, host) = (Arc::clone(&map), host.clone());
         tokio::spawn(async move {
-            let _ = pass(&mut stream, &map, &host, &[]).await;
+            let _ = pass(&mut stream, &map, (&host, HTTPS), &[]).await;
         });
     }
 }
@@ -97,7 +100,7 @@ async fn meet(mut stream: TcpStream, map: &Map) -> io::Result<()> {
     let mut first = [0];
     // The first byte of every TLS connection, and of no request.
     if stream.peek(&mut first).await? == 1 && first[0] == 0x16 {
-        return meet_secretly(stream, map).await;
+        return meet_secretly(stream, map, HTTPS).await;
     }
     let head = read_head(&mut stream).await?;
     let text = String::from_utf8_lossy(&head).into_owned();
@@ -112,32 +115,43 @@ async fn meet(mut stream: TcpStream, map: &Map) -> io::Result<()> {
         None if method == "CONNECT" => target.to_owned(),
         None => host_line.unwrap_or_default(),
     };
-    let host = host.rsplit_once(':').map_or(host.as_str(), |(name, _)| name).to_owned();
+    let (host, port) = host.rsplit_once(':').map_or((host.as_str(), None), |(name, port)| (name, port.parse().ok()));
+    // A request without TLS that comes straight to this port names this port, or none.
+    let port = if method == "CONNECT" { port.unwrap_or(HTTPS) } else { HTTPS };
     if method != "CONNECT" {
-        return pass(&mut stream, map, &host, &head).await;
+        return pass(&mut stream, map, (host, port), &head).await;
     }
-    match find(map, &host) {
+    match find(map, (host, port)) {
         Err(Unreached::NoName) => stream.write_all(b"HTTP/1.1 502 No such host\r\nContent-Length: 0\r\n\r\n").await,
         _ => {
             stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
-            meet_secretly(stream, map).await
+            meet_secretly(stream, map, port).await
         }
     }
 }
 
 /// Takes off the TLS, with a certificate for whatever name is asked for, and passes on what is inside.
-async fn meet_secretly(stream: TcpStream, map: &Map) -> io::Result<()> {
+async fn meet_secretly(stream: TcpStream, map: &Map, port: u16) -> io::Result<()> {
     let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
     let host = hello.client_hello().server_name().unwrap_or_default().to_owned();
-    if find(map, &host) == Err(Unreached::NoName) {
+    if find(map, (&host, port)) == Err(Unreached::NoName) {
         return Ok(());
     }
     let mut stream = hello.into_stream(map.authority.config(&host)).await?;
-    pass(&mut stream, map, &host, &[]).await
+    pass(&mut stream, map, (&host, port), &[]).await
 }
 
-async fn pass(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), map: &Map, host: &str, head: &[u8]) -> io::Result<()> {
-    let Ok(port) = find(map, host) else {
+async fn pass(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    map: &Map,
+    asked: (&str, u16),
+    head: &[u8],
+) -> io::Result<()> {
+    let Ok(port) = find(map, asked) else {
+        // An answer to a request that was not made yet would be no answer.
+        if head.is_empty() {
+            read_head(stream).await?;
+        }
         return stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
     };
     let mut inside = TcpStream::connect(("127.0.0.1", port)).await?;
@@ -145,7 +159,7 @@ async fn pass(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), map: &Map, hos
     copy_bidirectional(stream, &mut inside).await.map(drop)
 }
 
-async fn read_head(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") && head.len() < LONGEST_HEAD {
         let byte = stream.read_u8().await?;
@@ -154,9 +168,9 @@ async fn read_head(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     Ok(head)
 }
 
-/// The port on this machine that a host leads to.
-fn find(map: &Map, host: &str) -> Result<u16, Unreached> {
-    if host == "api.machines.dev" {
+/// The port on this machine that a host and a public port lead to.
+fn find(map: &Map, (host, port): (&str, u16)) -> Result<u16, Unreached> {
+    if host == "api.machines.dev" || registry::HOSTS.contains(&host) {
         return Ok(map.api);
     }
     let mut world = map.world.lock().unwrap();
@@ -173,6 +187,6 @@ fn find(map: &Map, host: &str) -> Result<u16, Unreached> {
         machine.state == State::Started && !machine.is_cordoned && is_fit
     };
     let machines = app.machines.iter().filter(is_open);
-    let mut ports = machines.filter_map(|machine| machine.process.as_ref()?.port(machine.config.internal_port(443)?));
+    let mut ports = machines.filter_map(|machine| machine.process.as_ref()?.port(machine.config.internal_port(port)?));
     ports.next().ok_or(Unreached::NoMachine)
 }

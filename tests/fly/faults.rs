@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::reply::{Body, Capacity, Reply};
+use super::reply::{Body, Reply, Shortage};
 
 /// What goes wrong with which request. Rules are tried in order, and the first that fits is used.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -65,8 +65,8 @@ impl Fault {
     }
 
     /// The next fitting request finds no capacity.
-    pub(crate) fn capacity(method: &str, path: &str, capacity: Capacity) -> Self {
-        Self::answer(method, path, capacity.reply("iad"))
+    pub(crate) fn shortage(method: &str, path: &str, shortage: Shortage) -> Self {
+        Self::answer(method, path, shortage.reply("iad"))
     }
 
     /// The connection ends without an answer, before anything is done.

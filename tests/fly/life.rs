@@ -284,3 +284,10 @@ pub(crate) fn cordon(world: &mut World, app: &str, id: &str, cordoned: bool, req
     world.app(app)?.machine(id)?.is_cordoned = cordoned;
     Ok(Reply::ok(json!({ "ok": true })))
 }
+
+/// Ends what runs in the machines of an app, as a crash would.
+pub(crate) fn kill_program(world: &mut World, app: &str) {
+    for machine in world.apps.get_mut(app).into_iter().flat_map(|app| &mut app.machines) {
+        processes::signal(machine, "SIGKILL");
+    }
+}

@@ -11,7 +11,7 @@ use super::leases::{self, Lease};
 use super::life::{self, State, Step};
 use super::processes::Process;
 use super::reply::{
-    Capacity, Reply, bound, deadline_exceeded, failed_precondition, invalid_argument, machine_name_taken, not_found,
+    Reply, Shortage, bound, deadline_exceeded, failed_precondition, invalid_argument, machine_name_taken, not_found,
 };
 use super::request::Request;
 use super::volumes::Attachment;
@@ -37,6 +37,8 @@ pub(crate) struct Machine {
     pub(crate) is_cordoned: bool,
     /// How many lists will not show it.
     pub(crate) hidden: u32,
+    /// How many waits will not find it.
+    pub(crate) unseen: u32,
     /// The secrets that it started with.
     pub(crate) secrets: BTreeMap<String, String>,
     pub(crate) process: Option<Process>,
@@ -98,6 +100,7 @@ pub(crate) fn create(world: &mut World, app: &str, request: &Request) -> Result<
         events: Vec::new(),
         is_cordoned: request.flag("skip_service_registration"),
         hidden: world.settings.list_lag,
+        unseen: world.settings.machine_hidden_for,
         secrets,
         process: None,
         started: None,
@@ -146,7 +149,7 @@ fn place(world: &mut World, app: &str, config: &mut Config, request: &Request) -
             return Err(deadline_exceeded("host unreachable"));
         }
         if world.full_hosts.contains_key(&host) {
-            return Err(Capacity::VolumeHost.reply(&region));
+            return Err(Shortage::VolumeHost.reply(&region));
         }
         return Ok((region, host));
     }
@@ -155,10 +158,10 @@ fn place(world: &mut World, app: &str, config: &mut Config, request: &Request) -
     if regions.is_empty() {
         return Err(invalid_argument(format!("target region {expression} not found")));
     }
-    let mut refusal = Capacity::NoCandidateHost.reply(&expression);
+    let mut refusal = Shortage::NoCandidateHost.reply(&expression);
     for region in regions {
         match (world.full_regions.get(region), world.roomy_host(region)) {
-            (Some(Capacity::VolumeNoCapacity) | None, Some(host)) => return Ok((region.to_owned(), host)),
+            (Some(Shortage::VolumeNoCapacity) | None, Some(host)) => return Ok((region.to_owned(), host)),
             (Some(capacity), _) => refusal = capacity.reply(region),
             (None, None) => {}
         }
@@ -195,15 +198,14 @@ pub(crate) fn list(world: &mut World, app: &str, request: &Request) -> Result<Re
     Ok(Reply::ok(machines.map(|machine| described(world, machine, &shown)).collect()))
 }
 
-pub(crate) fn show(world: &mut World, app: &str, id: &str, request: &Request) -> Result<Reply, Reply> {
+pub(crate) fn show(world: &mut World, app: &str, id: &str) -> Result<Reply, Reply> {
     let times_out = world.settings.unreachable_times_out;
     world.look_at_app(app)?.machine(id)?;
     let machine = world.apps[app].machines.iter().find(|machine| machine.id == id).ok_or_else(|| not_found("machine"))?;
     if !world.is_reachable(&machine.host) && times_out {
         return Err(deadline_exceeded("host unreachable"));
     }
-    let shown = Shown { is_summary: false, with_lease: request.is_set("include_leases") };
-    Ok(Reply::ok(described(world, machine, &shown)))
+    Ok(Reply::ok(described(world, machine, &Shown::default())))
 }
 
 /// Replaces the whole configuration; nothing is merged.

@@ -59,7 +59,7 @@ pub(crate) fn start(world: &World, machine: &mut Machine, data: Option<PathBuf>)
     });
 }
 
-/// The image's own script in short: names and secrets from the environment, or else from the volume, or else new.
+/// The image's own script in short: names and secrets from the environment, or else from the volume, or else a fixed one.
 fn backend(program: &Path, machine: &Machine, data: Option<PathBuf>) -> Process {
     let scratch = data.is_none().then(|| tempfile::tempdir().unwrap());
     let data = data.unwrap_or_else(|| scratch.as_ref().map(|folder| folder.path().to_owned()).unwrap_or_default());

@@ -113,7 +113,7 @@ pub(crate) fn bound(machine: &str) -> Reply {
 /// Nothing of this size fits, each as it was seen in the wild.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Capacity {
+pub(crate) enum Shortage {
     /// 422, with a code: nothing in the region.
     NoCandidateHost,
     /// 409: nothing in the region.
@@ -134,7 +134,7 @@ pub(crate) enum Capacity {
     DeploysDisabled,
 }
 
-impl Capacity {
+impl Shortage {
     pub(crate) fn reply(self, region: &str) -> Reply {
         match self {
             Self::NoCandidateHost => Reply::coded(422, "insufficient_capacity", "could not find a candidate host"),

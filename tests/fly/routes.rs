@@ -111,7 +111,7 @@ fn of_machines(world: &mut World, method: &str, app: &str, rest: &[&str], reques
     match (method, rest) {
         ("GET", []) => machines::list(world, app, request),
         ("POST", []) => machines::create(world, app, request),
-        ("GET", [id]) => machines::show(world, app, id, request),
+        ("GET", [id]) => machines::show(world, app, id),
         ("POST", [id]) => machines::update(world, app, id, request),
         ("DELETE", [id]) => machines::delete(world, app, id, request),
         ("POST", [id, "start"]) => life::start(world, app, id, request),

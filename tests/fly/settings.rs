@@ -31,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) retry_after: Option<String>,
     /// How many requests about a new app are told that it is not there.
     pub(crate) app_hidden_for: u32,
+    /// How many waits for a new machine are told that it is not there.
+    pub(crate) machine_hidden_for: u32,
     /// How many lists do not show a machine or a volume that was just made.
     pub(crate) list_lag: u32,
     /// How long a machine takes from one state to the next.
@@ -62,6 +64,7 @@ impl Default for Settings {
             rates_limited: true,
             retry_after: None,
             app_hidden_for: 2,
+            machine_hidden_for: 1,
             list_lag: 1,
             step: Duration::from_millis(20),
             binding_lingers: Duration::from_millis(50),
@@ -82,6 +85,7 @@ impl Settings {
         Self {
             rates_limited: false,
             app_hidden_for: 0,
+            machine_hidden_for: 0,
             list_lag: 0,
             step: Duration::ZERO,
             binding_lingers: Duration::ZERO,

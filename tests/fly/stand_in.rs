@@ -21,7 +21,7 @@ use super::reply::{Body, Reply};
 use super::request::Request;
 use super::settings::{Settings, TOKEN};
 use super::world::World;
-use super::{checks, control, routes};
+use super::{checks, control, registry, routes};
 
 const TICK: Duration = Duration::from_millis(3);
 const LOOK: Duration = Duration::from_millis(20);
@@ -149,6 +149,11 @@ impl StandIn {
         self.shared.faults.lock().unwrap().order(fault);
     }
 
+    /// Takes back the faults that have not happened.
+    pub(crate) fn clear_faults(&self) {
+        self.shared.faults.lock().unwrap().clear();
+    }
+
     /// Faults that were ordered and never happened: a test that leaves some has tested nothing.
     pub(crate) fn outstanding(&self) -> Vec<Fault> {
         self.shared.faults.lock().unwrap().outstanding()
@@ -168,13 +173,6 @@ impl StandIn {
     /// Takes what was said against the document, which then no longer fails the test.
     pub(crate) fn take_violations(&self) -> Vec<String> {
         std::mem::take(&mut *self.shared.violations.lock().unwrap())
-    }
-
-    /// Waits until it ends by itself, which it does not.
-    pub(crate) fn join(mut self) {
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 
@@ -229,6 +227,9 @@ async fn run(shared: Arc<Shared>, authority: Authority, told: mpsc::Sender<Told>
 async fn serve(shared: &Shared, request: &Request) -> Response {
     if request.path.starts_with(control::PREFIX) {
         return response(control::answer(shared, request), 0);
+    }
+    if let Some(reply) = registry::answer(request) {
+        return response(reply, 0);
     }
     note(shared, request, Side::Request);
     let at = {

@@ -8,7 +8,7 @@
 //! `authority`, `token`, `control`. It serves until its standard input ends. What it can be told is in `control`.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -42,6 +42,8 @@ fn serve() {
 /// A stand-in in another process, which ends with this value.
 pub(crate) struct Standalone {
     child: Child,
+    /// Kept open, because the test that serves says how it went.
+    _said: BufReader<ChildStdout>,
     /// What it said about itself.
     pub(crate) described: Value,
 }
@@ -55,9 +57,14 @@ impl Standalone {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let line = lines.find_map(|line| line.unwrap().strip_prefix(MARK).map(str::to_owned)).unwrap();
-        Self { child, described: serde_json::from_str(&line).unwrap() }
+        let mut said = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        while !line.starts_with(MARK) {
+            line.clear();
+            assert!(said.read_line(&mut line).unwrap() > 0, "it ended without a word");
+        }
+        let described = serde_json::from_str(&line[MARK.len()..]).unwrap();
+        Self { child, _said: said, described }
     }
 
     pub(crate) fn text(&self, name: &str) -> &str {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::reply::{Capacity, Reply, bound, invalid_argument, not_found};
+use super::reply::{Reply, Shortage, bound, invalid_argument, not_found};
 use super::request::Request;
 use super::world::{App, World};
 
@@ -143,10 +143,10 @@ fn place(world: &mut World, app: &str, name: &str, request: &Request) -> Result<
     let apart = request.flag("require_unique_zone");
     let siblings = world.app(app)?.volumes.iter().filter(|volume| volume.name == name && volume.state.is_live());
     let taken: Vec<String> = siblings.map(|volume| volume.host.clone()).collect();
-    let mut refusal = Capacity::VolumeNoCapacity.reply(&expression);
+    let mut refusal = Shortage::VolumeNoCapacity.reply(&expression);
     for region in regions {
         match world.full_regions.get(region) {
-            Some(capacity @ Capacity::Quota) => refusal = capacity.reply(region),
+            Some(capacity @ Shortage::Quota) => refusal = capacity.reply(region),
             Some(_) => {}
             None => {
                 let fits = |host: &String| {

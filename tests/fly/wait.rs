@@ -66,6 +66,12 @@ fn out_of_range() -> Reply {
 
 pub(crate) async fn wait(world: &Mutex<World>, app: &str, id: &str, request: &Request) -> Result<Reply, Reply> {
     let wanted = Wanted::read(&world.lock().unwrap(), request)?;
+    if let Ok(machine) = world.lock().unwrap().look_at_app(app)?.machine(id)
+        && machine.unseen > 0
+    {
+        machine.unseen -= 1;
+        return Err(not_found("machine"));
+    }
     let began = Instant::now();
     loop {
         let state = {

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::addresses::Address;
 use super::certificates::Certificate;
 use super::machines::Machine;
-use super::reply::{Capacity, Reply, not_found};
+use super::reply::{Reply, Shortage, not_found};
 use super::secrets::Vault;
 use super::settings::Settings;
 use super::tokens::Token;
@@ -28,9 +28,9 @@ pub(crate) struct World {
     /// What was left when its app was deleted.
     pub(crate) remains: Vec<(String, Volume)>,
     /// Regions where something does not fit, and how that is said.
-    pub(crate) full_regions: BTreeMap<String, Capacity>,
+    pub(crate) full_regions: BTreeMap<String, Shortage>,
     /// Hosts where nothing more can run, and how that is said on start and update.
-    pub(crate) full_hosts: BTreeMap<String, Capacity>,
+    pub(crate) full_hosts: BTreeMap<String, Shortage>,
     pub(crate) unreachable_hosts: BTreeSet<String>,
     /// What the domain name system says about hostnames that are not Fly's.
     pub(crate) dns: BTreeMap<String, Vec<String>>,

@@ -36,14 +36,11 @@ async fn a_backend_that_stops_listening_is_stopped_and_still_removed() {
 }
 
 #[tokio::test]
-async fn what_the_stand_in_cannot_do_is_refused() {
+async fn a_backend_whose_server_is_not_known_is_not_started() {
     let mut world = World::new(simulated);
     world.placement.spec.storage = Storage::Postgres(ServerStorage::default());
     let refused = world.try_ensure().await.unwrap_err();
-    assert_eq!(
-        refused.to_string(),
-        "`simulated` keeps its documents in SQLite only, not in `postgres`: run `dev` with the provider `local` or `docker`"
-    );
+    assert_eq!(refused.to_string(), "`dev` cannot be started: the value of `storage.url` is missing");
     assert_eq!(world.observe().await.state, RunState::Absent);
 }
 

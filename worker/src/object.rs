@@ -8,7 +8,7 @@ use axum::Router;
 use convexinfra::authority::MasterKey;
 use convexinfra::control::ControlError;
 use convexinfra::convex::deployment::Connections;
-use convexinfra::host::{Host, HostParts};
+use convexinfra::host::{Host, HostParts, LocalBinaries};
 use convexinfra::model::{Finding, Secret};
 use convexinfra::provider::Provider;
 use convexinfra::provider::fly::{Fly, Places, Settings};
@@ -47,7 +47,7 @@ impl Object {
         providers.extend(fly(env).map(|fly| Box::new(fly) as Box<dyn Provider>));
         let platform = Box::new(ObjectPlatform::open(state, key)?);
         let connections = Connections::over(Deployments);
-        let host = Arc::new(Host::new(HostParts { platform, name, providers, connections }));
+        let host = Arc::new(Host::new(HostParts { platform, name, providers, connections, local_binaries: LocalBinaries::ReleasesOnly }));
         let server = Server::new(Arc::clone(&host), Limits { rate: None, ..Limits::default() })
             .map_err(|error| ControlError::Record(Finding::new("bug", format!("the figures cannot be kept: {error}"))))?;
         Ok(Self { host, router: router(&server) })

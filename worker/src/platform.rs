@@ -77,7 +77,8 @@ impl Platform for ObjectPlatform {
     }
 
     fn here(&self) -> Holder {
-        Holder { user: "control plane".to_owned(), host: "workers".to_owned(), process: 0, process_start: None, since: now() }
+        let (user, host) = ("control plane".to_owned(), "workers".to_owned());
+        Holder { user, host, process: 0, process_start: None, since: now(), attempt: None }
     }
 
     fn liveness(&self, _: &Holder) -> Liveness {

@@ -67,7 +67,7 @@ impl Project {
         let introduction: Introduction =
             header(INTRODUCTION).and_then(|text| serde_json::from_slice(&hex::decode(text).ok()?).ok()).ok_or_else(strange)?;
         let project = header(PROJECT).and_then(|text| ProjectName::parse(&text).ok()).ok_or_else(strange)?;
-        object.host.adopt(&introduction)?;
+        object.host.learn(&introduction)?;
         let writes = !matches!(request.method(), Method::Get | Method::Head);
         if writes {
             // Set before anything is accepted: what is written down together with it goes on even if this is cut off here.

@@ -45,6 +45,10 @@ pub(crate) struct Serve {
     /// How many requests a second one token may send, twice as many at once; 0 for any number.
     #[arg(long, value_name = "N", default_value_t = 1000, env = "CONVEXINFRA_RATE_LIMIT")]
     pub(crate) rate_limit: u32,
+    /// Let clients name executables of this machine in `[backends.NAME.local]`. Whoever may apply can then run anything
+    /// with the rights of this server.
+    #[arg(long, env = "CONVEXINFRA_ALLOW_LOCAL_BINARIES", value_parser = FalseyValueParser::new())]
+    pub(crate) allow_local_binaries: bool,
     /// How long operations have to end once it is told to stop; what has not goes on with the next server.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = super::time_span, env = "CONVEXINFRA_SHUTDOWN_GRACE")]
     pub(crate) shutdown_grace: TimeSpan,

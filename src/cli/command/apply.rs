@@ -15,17 +15,18 @@ use crate::cli::context::{Context, Loaded};
 use crate::cli::env_files::ManifestEnvFiles;
 use crate::cli::failure::Failure;
 use crate::cli::locate::below;
-use crate::cli::{saved_plan, secrets, signal};
+use crate::cli::secrets::{self, Comparison};
+use crate::cli::{saved_plan, signal};
 use crate::control::{Claim, ControlPlane, KeyNeed, Lease};
-use crate::host::here;
-use crate::model::{Endpoints, Exit, Finding, Phase, Report, Snapshot};
+use crate::host::{EMBEDDED, here};
+use crate::model::{Endpoints, Exit, Finding, Phase, Report, Scope, Snapshot};
 use crate::plan::{Action, Intent, Plan, Step, StepId, Task, destruction_refusals};
 use crate::render;
 
 /// Applies the manifest, or a saved plan.
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let saved = args.plan.as_deref().map(saved_plan::read).transpose()?;
-    let (loaded, values) = context.load_with_secrets(KeyNeed::IfThere).await?;
+    let (loaded, values) = context.load_with_secrets(KeyNeed::IfThere, Comparison::Whole).await?;
     plan::warnings(context, &loaded);
     Applying { context, loaded: &loaded, values: &values, consent: &args.consent, saved: saved.as_ref(), part: None }
         .run(&plan::intent(&args.scope))
@@ -69,11 +70,12 @@ impl Applying<'_> {
     /// Plans, asks, takes the lease, carries out, looks again.
     pub(super) async fn run(&self, intent: &Intent) -> Result<Ended, Failure> {
         let control = self.context.control(Some(&self.loaded.desired))?;
-        let (mut current, snapshot) = plan::look(control, self.loaded, intent).await?;
+        let (mut current, snapshot) = plan::look(control, self.loaded, intent, Comparison::Whole).await?;
         self.accept(&current)?;
         if current.is_empty() {
             return self.nothing_to_do(&current, &snapshot, intent);
         }
+        enough_rights(&current, &snapshot)?;
         self.context.printer.talk(&render::plan(&current, self.context.printer.err_style()));
         plan::secrets_at_hand(&current, self.values)?;
         self.ask(&current)?;
@@ -149,7 +151,7 @@ impl Applying<'_> {
         let keyed = self.loaded.with_fingerprints(control, self.values).await?;
         if lease.revision != current.base {
             // Somebody was faster. What was shown is not what would be done now.
-            let (next, snapshot) = plan::look(control, &keyed, intent).await?;
+            let (next, snapshot) = plan::look(control, &keyed, intent, Comparison::Whole).await?;
             self.accept(&next)?;
             if next.is_empty() {
                 return self.nothing_to_do(&next, &snapshot, intent);
@@ -178,7 +180,7 @@ impl Applying<'_> {
         listener(EventKind::Started { project, summary: current.summary, lints }.into());
         let interrupt = {
             let bars = Arc::clone(&bars);
-            signal::listen(move |words| bars.say(words))
+            signal::listen(left_behind(current), move |words| bars.say(words))
         };
         let env_files = ManifestEnvFiles::new(&self.loaded.folder, &self.loaded.desired.project);
         let execution = Execution {
@@ -196,13 +198,15 @@ impl Applying<'_> {
         let tally = tally?;
         let asked = *interrupt.borrow();
         let after = match (tally.failed, asked) {
-            (0, Interrupt::None) => Some(plan::look(control, &keyed, intent).await?),
+            (0, Interrupt::None) => Some(plan::look(control, &keyed, intent, Comparison::Whole).await?),
             _ => None,
         };
         let converged = after.as_ref().map(|(left, _)| left.is_empty());
         let exit = match (tally.failed, asked, converged) {
             (_, Interrupt::Finish | Interrupt::Abort, _) => Exit::Interrupted,
             (0, _, Some(true) | None) => Exit::Done,
+            (1.., _, _) if none_was_reached(&ends.lock().unwrap_or_else(PoisonError::into_inner)) => Exit::Unreachable,
+            (1.., _, _) if nothing_but_rights_missing(&ends) => Exit::NotAuthorised,
             _ => Exit::Failed,
         };
         // Looking takes as long as the slowest provider, so what was just seen is not looked at again; and whoever
@@ -225,6 +229,21 @@ impl Applying<'_> {
     fn before(&self) -> Result<(), Failure> {
         self.part.as_ref().map_or(Ok(()), |part| (part.before)())
     }
+}
+
+/// Refuses what the token does not allow, before anything is done: an env file must not be cleared for a backend that
+/// then stays.
+fn enough_rights(current: &Plan, snapshot: &Snapshot) -> Result<(), Failure> {
+    let Some(has) = snapshot.control_plane.scope else { return Ok(()) };
+    let destroys = current.steps.iter().any(|step| matches!(step.task, Some(Task::Remove { .. })));
+    let needs = if destroys { Scope::Destroy } else { Scope::Apply };
+    if has >= needs {
+        return Ok(());
+    }
+    let message = format!("the token has the scope `{has}`, and this needs `{needs}`, so nothing was done");
+    let help =
+        format!("ask an operator for one with\n    convexinfra token create --project {} --scope {needs}", current.project);
+    Err(Failure::new(Exit::NotAuthorised, Finding::new("auth.scope", message).with_help(help)))
 }
 
 /// The backends that are ready, and where they are.
@@ -257,6 +276,35 @@ fn results(folder: &Path, ready: &[ReadyBackend], current: &Plan, ends: &BTreeMa
     text
 }
 
+/// Whether everything that failed did so because a provider does not answer.
+fn none_was_reached(ends: &BTreeMap<StepId, StepEnd>) -> bool {
+    let mut failed = ends.values().filter_map(|end| match end {
+        StepEnd::Failed { error } => Some(error.code == "provider.unreachable"),
+        _ => None,
+    });
+    failed.next().is_some_and(|first| first && failed.all(|unreachable| unreachable))
+}
+
+/// Whether all that failed did so because the token does not allow it.
+fn nothing_but_rights_missing(ends: &Mutex<BTreeMap<StepId, StepEnd>>) -> bool {
+    let ends = ends.lock().unwrap_or_else(PoisonError::into_inner);
+    ends.values().all(|end| !matches!(end, StepEnd::Failed { error } if !error.code.starts_with("auth.")))
+}
+
+/// What whoever says twice to stop leaves behind.
+fn left_behind(current: &Plan) -> &'static str {
+    if goes_on_alone(current) {
+        "left; the control plane goes on with what it has begun, and `convexinfra status` shows it\n"
+    } else {
+        "left as it is; run the same command again to go on\n"
+    }
+}
+
+/// Whether what has begun goes on without this command.
+fn goes_on_alone(current: &Plan) -> bool {
+    current.control_plane != EMBEDDED
+}
+
 /// Why a run did not end well, for a command that reports it as its own failure.
 fn errors(current: &Plan, ends: &BTreeMap<StepId, StepEnd>, exit: Exit) -> Vec<Finding> {
     let failed = |step: &Step| match ends.get(&step.id) {
@@ -269,7 +317,11 @@ fn errors(current: &Plan, ends: &BTreeMap<StepId, StepEnd>, exit: Exit) -> Vec<F
     match exit {
         Exit::Interrupted => errors.push(
             Finding::new("apply.interrupted", "interrupted before everything was done; what is done stays done")
-                .with_help("run the same command again to go on"),
+                .with_help(if goes_on_alone(current) {
+                    "the control plane goes on with what it has begun; look at it with\n    convexinfra status\nand run the same command again for the rest"
+                } else {
+                    "run the same command again to go on"
+                }),
         ),
         Exit::Failed if errors.is_empty() => errors.push(
             Finding::new("apply.not_converged", "everything was done, and planning again still finds something to do")

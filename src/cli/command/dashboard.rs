@@ -1,21 +1,54 @@
 //! `convexinfra dashboard`: where the dashboard of a backend is.
 //!
-//! Must not do: start one.
+//! Must not do: start one, or hand the admin key to a browser.
+
+use std::process::{Command, Stdio};
 
 use super::the_backend;
 use crate::cli::args::OneBackend as Args;
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
-use crate::model::{Exit, Finding};
+use crate::cli::printer::is_terminal_for_talk;
+use crate::model::{Exit, Finding, ProviderKind};
 
-/// Says that no provider of this control plane runs a dashboard, and what to do instead.
+/// Prints the dashboard's URL, and opens it where there is somebody to look at it.
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let (project, loaded) = context.project()?;
     let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
     let snapshot = control.snapshot(&project).await?;
     let name = the_backend(&snapshot, args.name.as_ref())?;
-    let message = format!("`{name}` has no dashboard: none of the providers in this control plane runs one");
-    let help =
-        format!("run the official dashboard image yourself and log in with what this prints\n    convexinfra env {name}");
-    Err(Failure::new(Exit::Failed, Finding::new("dashboard.unavailable", message).with_help(help)))
+    let backend = snapshot.backends.iter().find(|backend| backend.name == name);
+    let Some(url) = backend.and_then(|backend| backend.dashboard_url.clone()) else {
+        let provider = backend.map(|backend| backend.recorded.provider);
+        let help = match provider {
+            Some(ProviderKind::Docker | ProviderKind::Fly) => format!(
+                "write `dashboard = true` into `[backends.{name}]` and apply, or look at it with any other dashboard and what this \
+                 prints\n    convexinfra env {name}"
+            ),
+            _ => format!(
+                "run the official dashboard image yourself and log in with what this prints\n    convexinfra env {name}"
+            ),
+        };
+        let message = format!("`{name}` has no dashboard");
+        return Err(Failure::new(Exit::Failed, Finding::new("dashboard.unavailable", message).with_help(help)));
+    };
+    context.printer.result(&format!("{url}\n"));
+    context.printer.reply("convexinfra.dashboard/1", serde_json::json!({ "name": name, "url": url }));
+    if !context.printer.wants_documents() && is_terminal_for_talk() {
+        context.printer.talk(&format!("log in with the admin key that this prints\n    convexinfra env {name}\n"));
+        open(&url);
+    }
+    Ok(Exit::Done)
+}
+
+/// Opens a page on a desktop. Where that does not work, the URL was printed.
+fn open(url: &str) {
+    let program = if cfg!(target_os = "macos") {
+        "open"
+    } else if std::env::var_os("DISPLAY").is_some() || std::env::var_os("WAYLAND_DISPLAY").is_some() {
+        "xdg-open"
+    } else {
+        return;
+    };
+    let _ = Command::new(program).arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
 }

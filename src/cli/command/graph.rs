@@ -5,6 +5,7 @@
 use crate::cli::args::{Graph as Args, GraphNotation};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
+use crate::cli::secrets::Comparison;
 use crate::control::KeyNeed;
 use crate::model::Exit;
 use crate::plan::Intent;
@@ -12,7 +13,7 @@ use crate::render::{GraphFormat, graph};
 
 /// Draws the graph of the plan.
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
-    let (loaded, _) = context.load_with_secrets(KeyNeed::IfThere).await?;
+    let (loaded, _) = context.load_with_secrets(KeyNeed::IfThere, Comparison::AsFarAsAllowed).await?;
     let control = context.control(Some(&loaded.desired))?;
     let plan = super::plan::make(control, &loaded, &Intent::default()).await?;
     let (format, notation) = match args.format {

@@ -1,16 +1,139 @@
 //! `convexinfra import`: takes over what something else started.
 //!
-//! Must not do: half of it. While nothing can be taken over, it says so and changes nothing.
+//! It writes down what the container is now. The next apply puts a container of ours in its place, with the same volume,
+//! the same name, the same secret and the same ports. Must not do: change the container, or guess what the manifest means.
 
+use crate::authority::Adoption;
 use crate::cli::args::Import as Args;
+use crate::cli::context::{Context, Loaded};
 use crate::cli::failure::Failure;
-use crate::model::{Exit, Finding};
+use crate::cli::secrets::Comparison;
+use crate::control::{ControlPlane, KeyNeed};
+use crate::host::here;
+use crate::model::{BackendSpec, Exit, Files, Finding, InstanceName, ProviderKind, Secret, Storage};
+use crate::provider::docker::{Foreign, ForeignStorage};
 
-/// Says that there is nothing yet that could be taken over.
-pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
-    let what = args.container.as_ref().map_or_else(|| "a backend".to_owned(), |id| format!("container `{id}`"));
-    let message =
-        format!("{what} cannot be taken over as `{}`: provider `docker` is not available in this control plane", args.name);
-    let help = "move the data instead: `npx convex export` there, `npx convex import --replace-all` here";
-    Err(Failure::new(Exit::Refused, Finding::new("import.provider_unavailable", message).with_help(help)))
+/// Takes a container over as a backend of the manifest.
+pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+    let Some(container) = &args.container else {
+        let finding = Finding::new("usage.container", "nothing says which container is to be taken over");
+        let help = format!("list them with `docker ps`, and name one\n    convexinfra import {} --container ID", args.name);
+        return Err(Failure::new(Exit::Usage, finding.with_help(help)));
+    };
+    let (loaded, values) = context.load_with_secrets(KeyNeed::Make, Comparison::Whole).await?;
+    let spec = &wanted(&loaded, args)?.clone();
+    let docker = context.docker()?;
+    let foreign = docker.survey(container).await.map_err(|error| {
+        let exit = if error.code() == "provider.unreachable" { Exit::Unreachable } else { Exit::Refused };
+        Failure::new(exit, Finding::new("import.not_possible", error.to_string()))
+    })?;
+    let secrets = values.found().get(&args.name).cloned().unwrap_or_default();
+    let url = secrets.get(&crate::model::FieldPath::new("storage.url"));
+    let recorded = recorded(spec, &foreign, url).map_err(|(message, help)| refused(&message, &help))?;
+    let instance_name = InstanceName::parse(&foreign.instance_name).map_err(|error| {
+        refused(
+            &format!("the instance is called `{}`, which cannot be kept: {error}", foreign.instance_name),
+            "move its data instead: `npx convex export` there, `npx convex import --replace-all` here",
+        )
+    })?;
+    let adoption = Adoption {
+        name: args.name.clone(),
+        instance_name,
+        instance_secret: foreign.instance_secret.clone(),
+        spec: recorded,
+        secrets,
+        ports: foreign.ports,
+    };
+    let host = context.embedded(&loaded.desired)?;
+    let project = &loaded.desired.project;
+    host.adopt(project, here(), &loaded.desired.origin, adoption, |placement| foreign.references(placement)).await?;
+    let snapshot = host.snapshot(project).await?;
+    let url = snapshot
+        .backends
+        .iter()
+        .find(|backend| backend.name == args.name)
+        .and_then(|backend| backend.endpoints.clone())
+        .map(|endpoints| endpoints.url);
+    let mut text =
+        format!("`{}` is now the container `{}`, the instance `{}`\n", args.name, foreign.name, foreign.instance_name);
+    text.push_str(
+        "it runs on as it is; a container of convexinfra takes its place and its volume with\n    convexinfra apply\n",
+    );
+    if foreign.is_public && spec.settings.docker.publish.is_none() {
+        text.push_str(
+            "other machines reach its ports now, and will not after that, unless `publish` in the manifest says so\n",
+        );
+    }
+    context.printer.result(&text);
+    context.printer.reply(
+        "convexinfra.import/1",
+        serde_json::json!({ "name": args.name, "container": foreign.name, "instance_name": foreign.instance_name, "url": url }),
+    );
+    Ok(Exit::Done)
+}
+
+fn refused(message: &str, help: &str) -> Failure {
+    Failure::new(Exit::Refused, Finding::new("import.not_possible", message).with_help(help))
+}
+
+/// The backend of the manifest that the container is to become.
+fn wanted<'a>(loaded: &'a Loaded, args: &Args) -> Result<&'a BackendSpec, Failure> {
+    let name = &args.name;
+    let block = format!("[backends.{name}]\nprovider = \"docker\"").replace('\n', "\n    ");
+    match loaded.desired.backends.get(name).map(|backend| &backend.spec) {
+        Some(spec) if spec.provider == ProviderKind::Docker => Ok(spec),
+        Some(spec) => Err(refused(
+            &format!("`{name}` has the provider `{}`, and a container can only become a backend of `docker`", spec.provider),
+            "change the provider in the manifest, or choose another name",
+        )),
+        None => Err(refused(
+            &format!("the manifest has no backend `{name}`"),
+            &format!("write what it is to be into the manifest first\n    {block}"),
+        )),
+    }
+}
+
+/// What the container is now, in the words of the manifest. What would move its data must agree already.
+fn recorded(spec: &BackendSpec, foreign: &Foreign, url: Option<&Secret>) -> Result<BackendSpec, (String, String)> {
+    let mut recorded = spec.clone();
+    let there = match &foreign.storage {
+        ForeignStorage::Sqlite => None,
+        ForeignStorage::Postgres(url) | ForeignStorage::Mysql(url) => Some(url),
+    };
+    let agrees = match (&foreign.storage, &spec.storage) {
+        (ForeignStorage::Sqlite, Storage::Sqlite) => true,
+        (ForeignStorage::Postgres(_), Storage::Postgres(server)) | (ForeignStorage::Mysql(_), Storage::Mysql(server)) => {
+            !server.managed
+        }
+        _ => false,
+    };
+    let engine = match &foreign.storage {
+        ForeignStorage::Sqlite => "sqlite",
+        ForeignStorage::Postgres(_) => "postgres",
+        ForeignStorage::Mysql(_) => "mysql",
+    };
+    if !agrees {
+        let message =
+            format!("the container keeps its documents in {engine}, and the manifest says `{}`", spec.storage.engine());
+        return Err((message, format!("write `storage = {{ engine = \"{engine}\", … }}` into the manifest first")));
+    }
+    if let (Some(there), Some(url)) = (there, url)
+        && there.expose().trim_end_matches('/') != url.expose().trim_end_matches('/')
+    {
+        let message = "the container has another database URL than `storage.url` in the manifest";
+        return Err((message.to_owned(), "let the manifest refer to the same URL first".to_owned()));
+    }
+    if foreign.has_s3 != matches!(spec.files, Files::S3(_)) {
+        let (now, then) = if foreign.has_s3 { ("S3", "local") } else { ("its volume", "s3") };
+        let message = format!("the container keeps its files in {now}, and the manifest says `{then}`");
+        return Err((message, "let `files` in the manifest say the same first".to_owned()));
+    }
+    recorded.release = foreign.release.clone();
+    recorded.settings.docker.image = foreign.image.clone();
+    recorded.dashboard = false;
+    recorded.env.clear();
+    let own = |port: u16, origin: &Option<String>| origin.clone().filter(|url| *url != format!("http://127.0.0.1:{port}"));
+    recorded.origins.api = own(foreign.ports.api, &foreign.origins.0);
+    recorded.origins.site = own(foreign.ports.site, &foreign.origins.1);
+    Ok(recorded)
 }

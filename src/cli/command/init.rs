@@ -78,6 +78,10 @@ fn manifest(project: &ProjectName, provider: &str, framework: Option<&str>) -> S
         "fly" => "one Fly.io app",
         _ => "one Kubernetes StatefulSet",
     };
+    let region = match provider {
+        "fly" => "region = \"iad\"            # where the machine and its volume are; data does not move by itself\n",
+        _ => "",
+    };
     let client = framework.map_or_else(String::new, |prefix| {
         format!("# client_vars = true       # also write {prefix}CONVEX_URL and {prefix}CONVEX_SITE_URL for the browser\n")
     });
@@ -88,6 +92,7 @@ fn manifest(project: &ProjectName, provider: &str, framework: Option<&str>) -> S
          \n\
          [backends.dev]\n\
          provider = \"{provider}\"   # {what}\n\
+         {region}\
          {release}\
          env_file = \".env.local\"    # where CONVEX_SELF_HOSTED_URL and CONVEX_SELF_HOSTED_ADMIN_KEY go; never commit it\n\
          {client}\

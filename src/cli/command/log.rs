@@ -1,53 +1,47 @@
-//! `convexinfra log`: what has happened to a project.
+//! `convexinfra log`: what has happened to a project, or to the control plane itself, and whether that is all true.
 //!
 //! Must not do: show a secret.
-
-use serde::Serialize;
 
 use crate::cli::args::Log as Args;
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
-use crate::control::{HistoryEntry, Reach};
-use crate::model::Exit;
+use crate::control::{ControlPlane, HistoryCheck, Reach};
+use crate::model::{Exit, Finding, Report};
+use crate::render::{LogDocument, LogEntry, log, log_check};
 
-/// One entry of the document that `log --json` prints.
-#[derive(Serialize)]
-struct Entry<'a> {
-    sequence: u64,
-    at: String,
-    kind: &'a str,
-    backend: Option<&'a str>,
-    detail: &'a str,
-}
-
-impl<'a> Entry<'a> {
-    fn new(entry: &'a HistoryEntry) -> Self {
-        Self {
-            sequence: entry.sequence,
-            at: entry.at.to_string(),
-            kind: &entry.kind,
-            backend: entry.backend.as_deref(),
-            detail: &entry.detail,
-        }
-    }
-}
-
-/// Shows what has happened, newest last.
+/// Shows what has happened, newest last, or checks it.
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
-    let (project, loaded) = context.project()?;
+    let (reach, loaded) = if args.everywhere {
+        (Reach::Everywhere, context.load_if_there()?)
+    } else {
+        let (project, loaded) = context.project()?;
+        (Reach::Project(project), loaded)
+    };
     let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
-    let entries = control.history(&Reach::Project(project.clone()), args.limit).await?;
-    let mut text = String::new();
-    for entry in &entries {
-        let backend = entry.backend.as_deref().unwrap_or("-");
-        text.push_str(format!("{}  {:20}  {backend}  {}", entry.at, entry.kind, entry.detail).trim_end());
-        text.push('\n');
+    if args.verify {
+        return verify(context, control, &reach).await;
     }
-    if entries.is_empty() {
-        text = format!("nothing has happened to `{project}` yet\n");
-    }
-    context.printer.result(&text);
-    let entries: Vec<Entry<'_>> = entries.iter().map(Entry::new).collect();
-    context.printer.reply("convexinfra.log/1", serde_json::json!({ "project": project, "entries": entries }));
+    let entries = control.history(&reach, args.limit).await?;
+    let entries = entries.iter().map(LogEntry::new).collect();
+    let document = LogDocument { format: "convexinfra.log/1", project: reach.project(), entries };
+    context.printer.result(&log(&document));
+    context.printer.document(&document);
     Ok(Exit::Done)
+}
+
+async fn verify(context: &Context, control: &dyn ControlPlane, reach: &Reach) -> Result<Exit, Failure> {
+    let check = control.check_history(reach).await?;
+    if check.breaks.is_empty() {
+        context.printer.result(&log_check(&check));
+        let HistoryCheck { entries, unbound, head, breaks } = check;
+        let document = serde_json::json!({
+            "project": reach.project(), "entries": entries, "unbound": unbound, "head": head, "breaks": breaks,
+        });
+        context.printer.reply("convexinfra.log_check/1", document);
+        return Ok(Exit::Done);
+    }
+    let help =
+        "somebody changed the store beside convexinfra; compare it with a backup, and with a hash that was noted elsewhere";
+    let finding = |message| Finding::new("history.broken", message).with_help(help);
+    Err(Failure::from(Report { exit: Exit::Failed, errors: check.breaks.into_iter().map(finding).collect() }))
 }

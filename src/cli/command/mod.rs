@@ -16,10 +16,12 @@ mod log;
 mod logs;
 mod plan;
 mod provision;
+mod quota;
 mod schema;
 mod serve;
 mod skill;
 mod status;
+mod token;
 mod validate;
 mod wait;
 
@@ -59,9 +61,11 @@ async fn run_async(context: &Context, command: Command) -> Result<Exit, Failure>
         Command::Graph(args) => graph::run(context, &args).await,
         Command::Provision(args) => provision::provision(context, &args).await,
         Command::Deprovision(args) => provision::deprovision(context, &args).await,
-        Command::Import(args) => import::run(&args),
+        Command::Import(args) => import::run(context, &args).await,
         Command::Dashboard(args) => dashboard::run(context, &args).await,
         Command::Log(args) => log::run(context, &args).await,
+        Command::Token(args) => token::run(context, &args).await,
+        Command::Quota(args) => quota::run(context, &args).await,
         _ => Ok(Exit::Usage),
     }
 }

@@ -6,16 +6,17 @@ use crate::cli::args::{Plan as Args, PlanScope};
 use crate::cli::context::{Context, Loaded};
 use crate::cli::env_files::ManifestEnvFiles;
 use crate::cli::failure::Failure;
-use crate::cli::{saved_plan, secrets};
+use crate::cli::saved_plan;
+use crate::cli::secrets::{self, Comparison, Keyring};
 use crate::control::{ControlPlane, KeyNeed};
 use crate::model::{AddressKind, Exit, FieldPath, Finding, Report, Snapshot};
-use crate::plan::{Action, Actual, Intent, Plan, Scope, build};
+use crate::plan::{Action, Actual, Intent, Plan, build};
 use crate::render;
 
 /// Shows the plan.
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let need = if args.out.is_some() { KeyNeed::Make } else { KeyNeed::IfThere };
-    let (loaded, _) = context.load_with_secrets(need).await?;
+    let (loaded, _) = context.load_with_secrets(need, Comparison::AsFarAsAllowed).await?;
     let control = context.control(Some(&loaded.desired))?;
     let plan = make(control, &loaded, &intent(&args.scope)).await?;
     warnings(context, &loaded);
@@ -49,24 +50,29 @@ fn exit(plan: &Plan, detailed: bool) -> Exit {
 
 /// What a plan for all of the manifest is about.
 pub(super) fn intent(scope: &PlanScope) -> Intent {
-    Intent { scope: Scope::All, destroy: false, take_over: scope.take_over }
+    Intent { take_over: scope.take_over, ..Intent::default() }
 }
 
-/// Looks at everything and plans.
+/// Looks at everything that may be looked at, and plans.
 pub(super) async fn make(control: &dyn ControlPlane, loaded: &Loaded, intent: &Intent) -> Result<Plan, Failure> {
-    Ok(look(control, loaded, intent).await?.0)
+    Ok(look(control, loaded, intent, Comparison::AsFarAsAllowed).await?.0)
 }
 
 /// The same, with what the control plane said.
-pub(super) async fn look(control: &dyn ControlPlane, loaded: &Loaded, intent: &Intent) -> Result<(Plan, Snapshot), Failure> {
+pub(super) async fn look(
+    control: &dyn ControlPlane,
+    loaded: &Loaded,
+    intent: &Intent,
+    comparison: Comparison,
+) -> Result<(Plan, Snapshot), Failure> {
     let project = &loaded.desired.project;
     let snapshot = control.snapshot(project).await?;
     let wanted = &loaded.desired.backends;
     let wants_env_files = wanted.values().any(|backend| backend.env_file.is_some())
         || snapshot.backends.iter().any(|backend| backend.admin_key.is_some() && !wanted.contains_key(&backend.name));
     let env_files = if wants_env_files {
-        let fingerprints = control.fingerprint_key(project, KeyNeed::IfThere).await?;
-        ManifestEnvFiles::new(&loaded.folder, project).look(&loaded.desired, &snapshot, fingerprints.as_ref())
+        let keys = Keyring::ask(control, project, KeyNeed::IfThere, comparison).await?;
+        ManifestEnvFiles::new(&loaded.folder, project).look(&loaded.desired, &snapshot, &keys)
     } else {
         std::collections::BTreeMap::new()
     };

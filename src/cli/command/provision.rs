@@ -11,6 +11,7 @@ use crate::cli::args::{Consent, Deprovision as DeprovisionArgs, Provision as Pro
 use crate::cli::context::{Context, Loaded};
 use crate::cli::failure::Failure;
 use crate::cli::locate::below;
+use crate::cli::secrets::Comparison;
 use crate::control::KeyNeed;
 use crate::manifest::{FieldText, add_backend, add_field, remove_backend};
 use crate::model::{BackendName, Desired, DesiredBackend, Exit, Finding, Report, TimeSpan};
@@ -28,7 +29,7 @@ pub(super) async fn provision(context: &Context, args: &ProvisionArgs) -> Result
     };
     // A backend is of use only when what it depends on is there.
     let scope = Scope::Only(with_dependencies(&wanted.desired, &args.name));
-    let intent = Intent { scope, destroy: false, take_over: false };
+    let intent = Intent { scope, ..Intent::default() };
     apply_one(context, &wanted, &intent, Vec::new(), &|| write(&before, &wanted.text)).await?;
     report(context, &wanted, args).await?;
     Ok(Exit::Done)
@@ -46,7 +47,13 @@ pub(super) async fn deprovision(context: &Context, args: &DeprovisionArgs) -> Re
             .with_help("deprovision what depends on it first, or take it out of `depends_on` in the manifest");
         return Err(Failure::new(Exit::Refused, finding));
     }
-    let intent = Intent { scope: Scope::Only(BTreeSet::from([args.name.clone()])), destroy: true, take_over: false };
+    let intent = Intent {
+        scope: Scope::Only(BTreeSet::from([args.name.clone()])),
+        destroy: true,
+        volume: super::destroy::volume_disposal(args.keep_data),
+        database: super::destroy::database_disposal(args.with_database),
+        take_over: false,
+    };
     apply_one(context, &loaded, &intent, args.allow_destroy.clone(), &|| Ok(())).await?;
     let loaded = context.load()?;
     if loaded.desired.backends.contains_key(&args.name) {
@@ -169,7 +176,7 @@ async fn apply_one(
 ) -> Result<(), Failure> {
     // The one document of this command is its result; the events of the apply are talk.
     let quiet = context.without_documents();
-    let (loaded, values) = quiet.with_secrets(loaded.clone(), KeyNeed::IfThere).await?;
+    let (loaded, values) = quiet.with_secrets(loaded.clone(), KeyNeed::IfThere, Comparison::Whole).await?;
     let consent = Consent { yes: true, allow_destroy, parallelism: 64 };
     let part = Some(Part { before });
     Applying { context: &quiet, loaded: &loaded, values: &values, consent: &consent, saved: None, part }

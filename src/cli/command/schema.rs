@@ -16,6 +16,10 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         SchemaDocument::Events => schema::Document::Events,
         SchemaDocument::Error => schema::Document::Error,
         SchemaDocument::Status => schema::Document::Status,
+        SchemaDocument::Log => schema::Document::Log,
+        SchemaDocument::Token => schema::Document::Token,
+        SchemaDocument::Tokens => schema::Document::Tokens,
+        SchemaDocument::Quota => schema::Document::Quota,
         SchemaDocument::ControlPlane => schema::Document::ControlPlane,
     };
     context.printer.raw(&schema::text(document));

@@ -12,9 +12,9 @@ use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::signal;
 use crate::control::Administration;
-use crate::control::wire::IssuedTokenDocument;
-use crate::host::{Host, now};
+use crate::host::{Host, LocalBinaries, now};
 use crate::model::{Exit, Finding, Scope, TokenRecord, TokenRequest};
+use crate::render::IssuedDocument;
 use crate::server::{self, Bound, Certificate, Limits, Listen, ListenError, Server};
 
 /// How many threads there are at least: a write waits for the disk, and others go on meanwhile.
@@ -31,7 +31,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
 }
 
 async fn init(context: &Context, args: &Args) -> Result<Exit, Failure> {
-    let control = Arc::new(context.make_host(crate::host::EMBEDDED)?).embedded();
+    let control = Arc::new(context.make_host(crate::host::EMBEDDED, LocalBinaries::ReleasesOnly)?).embedded();
     let time = now();
     let is_good = |record: &&TokenRecord| {
         record.scope == Scope::Operator && record.revoked_at.is_none() && record.expires_at.is_none_or(|end| end > time)
@@ -44,7 +44,7 @@ async fn init(context: &Context, args: &Args) -> Result<Exit, Failure> {
                     the earlier one stays good until `convexinfra token revoke` ends it";
         return Err(Failure::new(Exit::Refused, Finding::new("serve.initialised", message).with_help(help)));
     }
-    let note = "made by serve --init".to_owned();
+    let note = "first operator".to_owned();
     let issued = control.create_token(&TokenRequest { project: None, scope: Scope::Operator, note, ttl: None }).await?;
     context.printer.talk(
         "this is the operator's token: it opens everything, and it is shown only now\n\
@@ -53,8 +53,9 @@ async fn init(context: &Context, args: &Args) -> Result<Exit, Failure> {
          convexinfra token create --project NAME --scope apply\n",
     );
     context.printer.result(&format!("{}\n", issued.token.expose()));
-    let document = serde_json::to_value(IssuedTokenDocument::from(issued)).unwrap_or_default();
-    context.printer.reply("convexinfra.token/1", document);
+    if context.printer.wants_documents() {
+        context.printer.document(&IssuedDocument::new(&issued, now()));
+    }
     Ok(Exit::Done)
 }
 
@@ -71,7 +72,8 @@ async fn serve(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let listen = Listen { address: args.listen, certificate, behind_proxy: args.behind_proxy };
     let bound = Bound::new(listen).await.map_err(|error| cannot_listen(&error))?;
     let url = args.public_url.clone().unwrap_or_else(|| bound.url());
-    let host = Arc::new(context.make_host(&url)?);
+    let local_binaries = if args.allow_local_binaries { LocalBinaries::Any } else { LocalBinaries::ReleasesOnly };
+    let host = Arc::new(context.make_host(&url, local_binaries)?);
     warn_without_token(context, &host).await?;
     let serving = host.serve(&url).await?;
     let limits = Limits {

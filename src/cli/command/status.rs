@@ -4,20 +4,25 @@
 
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
-use crate::model::Exit;
-use crate::render::{LeaseEntry, StatusDocument, StatusEntry, status_table};
+use crate::model::{Exit, Usage};
+use crate::render::{LeaseEntry, OperationEntry, StatusDocument, StatusEntry, status_table};
 
 /// Shows what there is.
 pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
     let (project, loaded) = context.project()?;
     let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
     let snapshot = control.snapshot(&project).await?;
+    let holder = control.holder(&project).await?;
+    let running = snapshot.control_plane.goes_on_alone() || holder.is_some();
     let document = StatusDocument {
         format: "convexinfra.status/1",
-        lease: control.holder(&project).await?.as_ref().map(LeaseEntry::new),
+        lease: holder.as_ref().map(LeaseEntry::new),
         project,
         control_plane: snapshot.control_plane.name.clone(),
         revision: snapshot.revision,
+        operations: snapshot.operations.iter().map(|record| OperationEntry::new(record, running)).collect(),
+        quota: snapshot.quota,
+        usage: Usage::of(snapshot.backends.iter().map(|backend| &backend.recorded)),
         backends: snapshot.backends.iter().map(StatusEntry::new).collect(),
     };
     context.printer.result(&status_table(&document, context.printer.out_style()));

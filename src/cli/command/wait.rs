@@ -1,4 +1,4 @@
-//! `convexinfra wait`: waits until a backend answers.
+//! `convexinfra wait`: waits until a backend answers and nothing is being done to it.
 //!
 //! Must not do: start what it waits for.
 
@@ -12,7 +12,8 @@ use crate::cli::args::Wait as Args;
 use crate::cli::bars::Bars;
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
-use crate::model::{Address, BackendName, Desired, Exit, Finding, Phase, ProviderKind, RunState, Snapshot};
+use crate::control::ControlPlane;
+use crate::model::{Address, BackendName, Desired, Exit, Finding, OperationRecord, Phase, ProviderKind, RunState, Snapshot};
 
 /// How often to look.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -28,6 +29,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
     let bars = Bars::new(&context.printer);
     let mut meant_name = args.backend.name.clone();
     let mut last = None;
+    let mut said = None;
     loop {
         // A provider that hangs must not make the look longer than the wait.
         let Ok(snapshot) = timeout_at(deadline, control.snapshot(&project)).await else { break };
@@ -35,8 +37,9 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
         let name = meant(&snapshot, desired, meant_name.as_ref())?;
         meant_name = Some(name.clone());
         let backend = snapshot.backends.iter().find(|backend| backend.name == name);
+        let operation = at_work(control, &snapshot, &name).await?;
         let state = backend.map(|backend| (backend.phase, backend.observation.state));
-        if let Some((Phase::Ready, RunState::Running | RunState::Recorded)) = state {
+        if let (Some((Phase::Ready, RunState::Running | RunState::Recorded)), None) = (state, operation) {
             bars.close();
             let url = backend.and_then(|backend| backend.endpoints.as_ref());
             let url = url.map(|endpoints| format!(" at {}", endpoints.url)).unwrap_or_default();
@@ -51,11 +54,16 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
             let finding = Finding::new("control.no_such_backend", format!("`{name}` was removed meanwhile"));
             return Err(Failure::new(Exit::Failed, finding));
         }
-        if last != Some(state) {
-            let words = backend.map_or("not applied yet", |backend| crate::render::StatusEntry::new(backend).words());
-            bars.hear(&EventKind::Waiting { address: Address::backend(&name), state: words.to_owned() }.into());
-            last = Some(state);
+        let words = backend.map_or("not applied yet", |backend| crate::render::StatusEntry::new(backend).words());
+        let words = match operation {
+            Some(record) => format!("{words}, {}", crate::render::operation_words(record)),
+            None => words.to_owned(),
+        };
+        if said.as_ref() != Some(&words) {
+            bars.hear(&EventKind::Waiting { address: Address::backend(&name), state: words.clone() }.into());
+            said = Some(words);
         }
+        last = Some(state);
         if Instant::now() >= deadline {
             break;
         }
@@ -65,6 +73,18 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
     }
     bars.close();
     Err(timed_out(meant_name.as_ref(), last, args))
+}
+
+/// The operation that is being carried out on a backend now, whoever asked for it and whether they still wait. What was
+/// cut off waits for somebody to apply again.
+async fn at_work<'a>(
+    control: &dyn ControlPlane,
+    snapshot: &'a Snapshot,
+    name: &BackendName,
+) -> Result<Option<&'a OperationRecord>, Failure> {
+    let Some(record) = snapshot.operations.iter().find(|record| record.backend == *name) else { return Ok(None) };
+    let carried_out = snapshot.control_plane.goes_on_alone() || control.holder(&snapshot.project).await?.is_some();
+    Ok(carried_out.then_some(record))
 }
 
 /// The backend that is meant, which may be one that the manifest has and nobody has applied yet.

@@ -68,12 +68,16 @@ pub(super) fn storage(document: &Document<'_, '_>, problems: &mut Vec<Problem>) 
                 view,
                 "storage",
                 "sqlite",
-                &["url", "managed", "region", "tls"],
+                &["url", "managed", "region", "tls", "role"],
                 "\"postgres\"` or `\"mysql\"",
             ));
             continue;
         }
         let managed = view.get("managed");
+        if let Some(role) = view.get("role").filter(|_| view.flag("managed")) {
+            let message = format!("the server of `{}` is its provider's, which makes the only role there is", backend.name);
+            problems.push(Problem::new("manifest.role_and_managed", &role.key, message).help("remove `role`"));
+        }
         match (view.get("url"), view.flag("managed")) {
             (Some(url), true) => {
                 let message = format!("`{}` has a database of its own and is to use another one", backend.name);

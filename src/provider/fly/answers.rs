@@ -5,8 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+
+/// What a server leaves empty it may as well write as `null`.
+fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
+    Option::<T>::deserialize(from).map(Option::unwrap_or_default)
+}
 
 /// An app.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -31,6 +36,7 @@ impl App {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Tokens {
+    #[serde(deserialize_with = "or_default")]
     pub(super) tokens: Vec<Token>,
 }
 
@@ -43,6 +49,7 @@ pub(super) struct Token {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Addresses {
+    #[serde(deserialize_with = "or_default")]
     pub(super) ips: Vec<Address>,
 }
 
@@ -50,6 +57,7 @@ pub(super) struct Addresses {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Address {
+    #[serde(deserialize_with = "or_default")]
     pub(super) ip: String,
 }
 
@@ -68,6 +76,7 @@ impl Address {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Secrets {
+    #[serde(deserialize_with = "or_default")]
     pub(super) secrets: Vec<SecretEntry>,
     version: Option<u64>,
     /// What the same number was called before.
@@ -90,7 +99,9 @@ impl Secrets {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct SecretEntry {
+    #[serde(deserialize_with = "or_default")]
     pub(super) name: String,
+    #[serde(deserialize_with = "or_default")]
     pub(super) digest: String,
 }
 
@@ -98,10 +109,15 @@ pub(super) struct SecretEntry {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Volume {
+    #[serde(deserialize_with = "or_default")]
     pub(super) id: String,
+    #[serde(deserialize_with = "or_default")]
     pub(super) name: String,
+    #[serde(deserialize_with = "or_default")]
     pub(super) state: String,
+    #[serde(deserialize_with = "or_default")]
     pub(super) region: String,
+    #[serde(deserialize_with = "or_default")]
     pub(super) size_gb: u32,
     pub(super) attached_machine_id: Option<String>,
     pub(super) created_at: Option<String>,
@@ -134,12 +150,14 @@ impl Volume {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Extended {
+    #[serde(deserialize_with = "or_default")]
     pub(super) needs_restart: bool,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct OrganisationVolumes {
+    #[serde(deserialize_with = "or_default")]
     pub(super) volumes: Vec<Volume>,
     pub(super) next_cursor: Option<String>,
 }
@@ -148,9 +166,13 @@ pub(super) struct OrganisationVolumes {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Machine {
+    #[serde(deserialize_with = "or_default")]
     pub(super) id: String,
+    #[serde(deserialize_with = "or_default")]
     pub(super) name: String,
+    #[serde(deserialize_with = "or_default")]
     pub(super) state: String,
+    #[serde(deserialize_with = "or_default")]
     pub(super) region: String,
     pub(super) instance_id: Option<String>,
     pub(super) config: Option<Value>,
@@ -164,7 +186,9 @@ pub(super) struct Machine {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Check {
+    #[serde(deserialize_with = "or_default")]
     pub(super) name: String,
+    #[serde(deserialize_with = "or_default")]
     pub(super) status: String,
     pub(super) output: Option<String>,
 }
@@ -195,6 +219,11 @@ impl Machine {
     pub(super) fn image_digest(&self) -> Option<&str> {
         let resolved = self.image_ref.as_ref().and_then(|image| image.digest.as_deref()).filter(|digest| !digest.is_empty());
         resolved.or_else(|| self.config.as_ref()?.get("image")?.as_str()?.rsplit_once('@').map(|(_, digest)| digest))
+    }
+
+    /// Whether its state does not change by itself.
+    pub(super) fn is_settled(&self) -> bool {
+        matches!(self.state.as_str(), "created" | "started" | "stopped" | "suspended" | "failed" | "launch_failed")
     }
 
     /// Whether the host that it is on answers.
@@ -258,6 +287,7 @@ impl Event {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Certificate {
+    #[serde(deserialize_with = "or_default")]
     pub(super) configured: bool,
     pub(super) dns_requirements: Option<DnsRequirements>,
 }
@@ -266,7 +296,9 @@ pub(super) struct Certificate {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct DnsRequirements {
+    #[serde(deserialize_with = "or_default")]
     pub(super) a: Vec<String>,
+    #[serde(deserialize_with = "or_default")]
     pub(super) aaaa: Vec<String>,
     pub(super) cname: Option<String>,
     pub(super) acme_challenge: Option<DnsRecord>,
@@ -276,14 +308,18 @@ pub(super) struct DnsRequirements {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct DnsRecord {
+    #[serde(deserialize_with = "or_default")]
     pub(super) name: String,
+    #[serde(deserialize_with = "or_default")]
     pub(super) target: String,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Ownership {
+    #[serde(deserialize_with = "or_default")]
     pub(super) name: String,
+    #[serde(deserialize_with = "or_default")]
     pub(super) app_value: String,
 }
 
@@ -337,6 +373,14 @@ mod tests {
         let address = |ip: &str| Address { ip: ip.to_owned() };
         assert!(address("2a09:8280:1::1").is_v6() && !address("fdaa:0:1::3").is_v6());
         assert!(address("66.241.125.1").is_v4() && !address("2a09::1").is_v4());
+    }
+
+    #[test]
+    fn what_is_empty_may_be_null() {
+        assert!(read::<Addresses>(r#"{"ips":null}"#).ips.is_empty());
+        assert!(read::<Secrets>(r#"{"secrets":null,"version":null}"#).secrets.is_empty());
+        assert!(read::<Machine>(r#"{"id":"m","name":null,"checks":null,"config":null}"#).health().is_empty());
+        assert_eq!(read::<Volume>(r#"{"id":"v","attached_machine_id":null,"size_gb":null}"#).machine(), None);
     }
 
     #[test]

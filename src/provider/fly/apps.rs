@@ -16,6 +16,8 @@ use crate::provider::Notice;
 
 /// The note under which the organisation is kept.
 pub(super) const ORGANISATION: &str = "org";
+/// How often an answer that was lost is followed by another try.
+const TRIES: u32 = 3;
 /// The note under which the keyed digest of all secrets is kept.
 const SECRETS_DIGEST: &str = "secrets";
 /// What the notes about single secrets begin with; behind it stands the name, and the value is Fly's digest of it.
@@ -29,7 +31,21 @@ pub(super) struct Work<'a> {
     /// The app.
     pub(super) app: String,
     pub(super) notice: Notice<'a>,
+    /// What belongs to it.
+    pub(super) parts: Parts,
 }
+
+/// The notes under which the parts of an app are kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parts {
+    pub(super) machine_note: &'static str,
+    pub(super) volume_note: Option<&'static str>,
+}
+
+/// The app of a backend.
+pub(super) const BACKEND_PARTS: Parts = Parts { machine_note: "machine", volume_note: Some("volume") };
+/// The app of its dashboard.
+pub(super) const DASHBOARD_PARTS: Parts = Parts { machine_note: "dashboard_machine", volume_note: None };
 
 /// Whether an app was there before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,17 +127,29 @@ impl Work<'_> {
         }
     }
 
-    /// The machines of the app that are there to stay.
+    /// The machines of the app that are there to stay. Lists lag behind, so the one that was noted is asked for by its
+    /// id where it is not listed.
     pub(super) async fn machines(&self) -> Result<Vec<Machine>, FlyError> {
-        let machines: Vec<Machine> = self.client.get(calls::all_machines(&self.app)).await?;
-        Ok(machines.into_iter().filter(Machine::is_live).collect())
+        let mut machines: Vec<Machine> = self.client.list(calls::all_machines(&self.app)).await?;
+        if let Some(noted) = self.placement.references.get(self.parts.machine_note)
+            && !machines.iter().any(|machine| machine.id == *noted)
+        {
+            machines.extend(self.machine(noted).await?);
+        }
+        machines.retain(Machine::is_live);
+        Ok(machines)
     }
 
-    /// Brings the app about: adopts what is ours, makes what is missing.
-    pub(super) async fn ensure_app(&self, org: &str) -> Result<Made, FlyError> {
-        if let Some(app) = self.find_app().await? {
-            let machines = self.machines().await?;
-            return self.prove(&app, Some(org), &machines).map(|()| Made::Before);
+    /// Brings the app about: adopts what is ours, makes what is missing. Comes back with the machines that are in it.
+    pub(super) async fn ensure_app(&self, org: &str) -> Result<(Made, Vec<Machine>), FlyError> {
+        match self.find_app().await {
+            Ok(Some(app)) => {
+                let machines = self.machines().await?;
+                return self.prove(&app, Some(org), &machines).map(|()| (Made::Before, machines));
+            }
+            // Of an app that was just made Fly may say so too; whether the token is any good shows when one is made.
+            Ok(None) | Err(FlyError::Token { .. }) => {}
+            Err(error) => return Err(error),
         }
         let call = calls::create_app(&self.app, org);
         let what = call.shown();
@@ -129,6 +157,8 @@ impl Work<'_> {
         let made = match self.client.ask_idempotent(call).await {
             Ok(_) => Made::Now,
             Err(Declined::Refused(Refusal::NameTaken, _)) => Made::Before,
+            // Older servers say it with this status and words of their own.
+            Err(Declined::Refused(_, reply)) if reply.status == 409 => Made::Before,
             Err(declined) => return Err(failed(&what, declined)),
         };
         fault::point("provider.fly.app_created");
@@ -136,7 +166,7 @@ impl Work<'_> {
         // It may be ours from an attempt whose answer was lost.
         let machines = if made == Made::Before { self.machines().await? } else { Vec::new() };
         self.prove(&app, Some(org), &machines)?;
-        Ok(made)
+        Ok((made, machines))
     }
 
     /// A new app is not seen everywhere at once; until then it is not found, or the token seems to be no good for it.
@@ -162,24 +192,34 @@ impl Work<'_> {
         let addresses = self.addresses_once_visible().await?;
         let missing = missing_addresses(&addresses);
         for kind in missing {
-            let call = calls::assign_address(&self.app, kind);
-            let what = call.shown();
-            match self.client.ask(call).await {
-                Ok(_) => {}
-                // Somebody was faster: an app has each of these once. If it were anything else, the next look says so.
-                Err(Declined::Refused(_, reply)) if matches!(reply.status, 409 | 422) => {}
-                Err(Declined::Uncertain(said)) => {
-                    self.client.pause().await;
-                    let addresses: Addresses = self.client.get(calls::addresses(&self.app)).await?;
-                    if missing_addresses(&addresses).contains(&kind) {
-                        return Err(FlyError::Unreachable { what, said });
-                    }
-                }
-                Err(declined) => return Err(failed(&what, declined)),
-            }
+            self.assign_address(kind).await?;
             fault::point("provider.fly.address_assigned");
         }
         Ok(())
+    }
+
+    async fn assign_address(&self, kind: &str) -> Result<(), FlyError> {
+        let mut tries = 0;
+        loop {
+            let call = calls::assign_address(&self.app, kind);
+            let what = call.shown();
+            let said = match self.client.ask(call).await {
+                Ok(_) => return Ok(()),
+                // Somebody was faster: an app has each of these once. If it were anything else, the next look says so.
+                Err(Declined::Refused(_, reply)) if matches!(reply.status, 409 | 422) => return Ok(()),
+                Err(Declined::Uncertain(said)) => said,
+                Err(declined) => return Err(failed(&what, declined)),
+            };
+            self.client.pause().await;
+            let addresses: Addresses = self.client.get(calls::addresses(&self.app)).await?;
+            if !missing_addresses(&addresses).contains(&kind) {
+                return Ok(());
+            }
+            if tries >= TRIES {
+                return Err(FlyError::Unreachable { what, said });
+            }
+            tries += 1;
+        }
     }
 
     async fn addresses_once_visible(&self) -> Result<Addresses, FlyError> {
@@ -217,12 +257,8 @@ impl Work<'_> {
         for name in before.keys().filter(|name| digests.contains_key(**name)) {
             values.entry((*name).to_owned()).or_insert(None);
         }
-        let call = calls::set_secrets(&self.app, &values);
-        let what = call.shown();
-        // Setting the same values twice comes to the same.
-        let reply = self.client.ask_idempotent(call).await.map_err(|declined| failed(&what, declined))?;
+        let set = self.set_secrets(&values).await?;
         fault::point("provider.fly.secrets_set");
-        let set: Secrets = read(&what, &reply)?;
         let mut found = set.digests();
         let listed: Secrets;
         if !wanted.secrets.keys().all(|name| found.contains_key(name.as_str())) {
@@ -236,6 +272,34 @@ impl Work<'_> {
             }
         }
         Ok(set.version())
+    }
+}
+
+impl Work<'_> {
+    /// Sets secrets all at once, or one after the other where a server knows no other way. Setting the same values twice
+    /// comes to the same.
+    async fn set_secrets(&self, values: &BTreeMap<String, Option<Secret>>) -> Result<Secrets, FlyError> {
+        let call = calls::set_secrets(&self.app, values);
+        let what = call.shown();
+        match self.client.ask_idempotent(call).await {
+            Ok(reply) => return read(&what, &reply),
+            Err(Declined::Refused(_, reply)) if matches!(reply.status, 404 | 405 | 501) => {}
+            Err(declined) => return Err(failed(&what, declined)),
+        }
+        let mut last = Secrets::default();
+        for (name, value) in values {
+            let call = match value {
+                Some(value) => calls::set_secret(&self.app, name, value),
+                None => calls::remove_secret(&self.app, name),
+            };
+            let what = call.shown();
+            match self.client.ask_idempotent(call).await {
+                Ok(reply) => last = read(&what, &reply)?,
+                Err(Declined::Refused(Refusal::NotFound, _)) if value.is_none() => {}
+                Err(declined) => return Err(failed(&what, declined)),
+            }
+        }
+        Ok(last)
     }
 }
 

@@ -74,6 +74,16 @@ pub(super) fn set_secrets(app: &str, values: &BTreeMap<String, Option<Secret>>) 
     machines(Method::Post, format!("/apps/{}/secrets", part(app))).with_body(json!({ "values": values }))
 }
 
+/// Sets one secret.
+pub(super) fn set_secret(app: &str, name: &str, value: &Secret) -> Call {
+    machines(Method::Post, format!("/apps/{}/secrets/{}", part(app), part(name))).with_body(json!({ "value": value.expose() }))
+}
+
+/// Takes one secret away.
+pub(super) fn remove_secret(app: &str, name: &str) -> Call {
+    machines(Method::Delete, format!("/apps/{}/secrets/{}", part(app), part(name)))
+}
+
 /// The volumes of an app.
 pub(super) fn volumes(app: &str) -> Call {
     machines(Method::Get, format!("/apps/{}/volumes", part(app)))
@@ -146,11 +156,14 @@ pub(super) fn delete_machine(app: &str, id: &str, nonce: Option<&Secret>) -> Cal
     under_lease(call, nonce)
 }
 
-/// Waits, over there, for a state of a machine.
-pub(super) fn wait_for(app: &str, id: &str, state: &str, version: Option<&str>, seconds: u64) -> Call {
+/// Waits, over there, until a machine's state does not change by itself any more. Not every server knows a word for
+/// that, so the two states that matter most are named beside it.
+pub(super) fn wait_until_settled(app: &str, id: &str, version: Option<&str>, seconds: u64) -> Call {
     let seconds = seconds.clamp(1, LONGEST_WAIT_S);
     let call = machines(Method::Get, format!("/apps/{}/machines/{}/wait", part(app), part(id)))
-        .with_query("state", state)
+        .with_query("state", "settled")
+        .with_query("state", "started")
+        .with_query("state", "failed")
         .with_query("timeout", seconds)
         .within(Duration::from_secs(seconds) + MARGIN);
     match version {

@@ -18,8 +18,12 @@ impl Work<'_> {
                     let call = calls::request_certificate(&self.app, host);
                     let what = call.shown();
                     // The same host twice is the same certificate.
-                    let _ = self.client.ask_idempotent(call).await.map_err(|declined| failed(&what, declined))?;
-                    self.client.find(calls::certificate(&self.app, host)).await?.unwrap_or_default()
+                    let asked = self.client.ask_idempotent(call).await;
+                    match (self.client.find(calls::certificate(&self.app, host)).await?, asked) {
+                        (Some(certificate), _) => certificate,
+                        (None, Ok(_)) => Certificate::default(),
+                        (None, Err(declined)) => return Err(failed(&what, declined)),
+                    }
                 }
             };
             if !certificate.configured {

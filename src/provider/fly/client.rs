@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::error::FlyError;
 use super::port::{Call, Method, Port, PortError, Reply};
@@ -153,6 +154,15 @@ impl Client {
         }
     }
 
+    /// The things that a look gives. That there is no such list is an error.
+    pub(super) async fn list<T: DeserializeOwned>(&self, call: Call) -> Result<Vec<T>, FlyError> {
+        let what = call.shown();
+        match self.ask(call).await {
+            Ok(reply) => read_list(&what, &reply),
+            Err(declined) => Err(failed(&what, declined)),
+        }
+    }
+
     /// The document that a look gives. That there is no such thing is an error.
     pub(super) async fn get<T: DeserializeOwned>(&self, call: Call) -> Result<T, FlyError> {
         let what = call.shown();
@@ -163,9 +173,28 @@ impl Client {
     }
 }
 
-/// Reads an answer.
+/// Reads an answer that is one object. No field of it is taken for granted, so anything else, an empty list say, would
+/// pass for an object with nothing in it.
 pub(super) fn read<T: DeserializeOwned>(what: &str, reply: &Reply) -> Result<T, FlyError> {
-    serde_json::from_str(&reply.body).map_err(|_| FlyError::Unreadable { what: what.to_owned() })
+    match serde_json::from_str(&reply.body) {
+        Ok(Value::Object(fields)) => T::deserialize(Value::Object(fields)).ok(),
+        _ => None,
+    }
+    .ok_or_else(|| FlyError::Unreadable { what: what.to_owned() })
+}
+
+/// Reads an answer that is a list of things, each with its id.
+fn read_list<T: DeserializeOwned>(what: &str, reply: &Reply) -> Result<Vec<T>, FlyError> {
+    let is_thing = |item: &Value| item.get("id").and_then(Value::as_str).is_some_and(|id| !id.is_empty());
+    match serde_json::from_str(&reply.body) {
+        // What a server leaves empty it may as well write as `null`.
+        Ok(Value::Null) => Some(Vec::new()),
+        Ok(Value::Array(items)) if items.iter().all(is_thing) => {
+            items.into_iter().map(|item| T::deserialize(item).ok()).collect()
+        }
+        _ => None,
+    }
+    .ok_or_else(|| FlyError::Unreadable { what: what.to_owned() })
 }
 
 /// What it means to a user that a request was not answered with yes.

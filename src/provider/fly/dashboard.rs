@@ -3,7 +3,7 @@
 //! Must not do: hand it a key. Whoever opens it logs in with one.
 
 use super::answers::Machine;
-use super::apps::{Made, Work};
+use super::apps::{DASHBOARD_PARTS, Work};
 use super::ensure::differing;
 use super::error::FlyError;
 use super::images::{DASHBOARD_NOTES, image, noted};
@@ -18,7 +18,7 @@ use crate::model::{DASHBOARD_URL, Deviation, FieldPath, References, Release};
 
 /// The dashboard's app as the backend's work knows it.
 pub(super) fn of<'a>(work: &Work<'a>) -> Work<'a> {
-    Work { app: dashboard_app_name(&work.app), ..work.clone() }
+    Work { app: dashboard_app_name(&work.app), parts: DASHBOARD_PARTS, ..work.clone() }
 }
 
 /// Brings the dashboard about, or takes it away where none is wanted any more.
@@ -38,14 +38,10 @@ pub(super) async fn ensure(backend: &Work<'_>, org: &str, references: &mut Refer
     }
     let wanted = wanted::dashboard(placement)?;
     let image = image(work.client, placement, DASHBOARD_IMAGE, None, DASHBOARD_NOTES, references).await?;
-    let made = work.ensure_app(org).await?;
+    let (_, machines) = work.ensure_app(org).await?;
     work.ensure_addresses().await?;
-    let machines = if made == Made::Now { Vec::new() } else { work.machines().await? };
     let configuration = wanted.configuration(image.reference(), None);
-    let current = match work.ours(&machines, wanted.machine)? {
-        Some(machine) => Some(machine.clone()),
-        None => None,
-    };
+    let current = work.ours(&machines, wanted.machine)?.cloned();
     let machine = match current {
         Some(machine) => {
             let differs = !differing(placement, &wanted, Some(&image), &machine, None).is_empty();
@@ -71,6 +67,7 @@ pub(super) async fn ensure(backend: &Work<'_>, org: &str, references: &mut Refer
             }
         }
     };
+    references.insert(DASHBOARD_PARTS.machine_note.to_owned(), machine.id.clone());
     image.pinned_to(machine.image_digest()).note(DASHBOARD_NOTES, references);
     let url = app_url(&work.app);
     if !placement.references.contains_key(DASHBOARD_URL) {

@@ -5,12 +5,12 @@
 use std::collections::BTreeSet;
 
 use super::answers::{Machine, Volume};
-use super::apps::{Made, ORGANISATION, Work, organisation};
+use super::apps::{BACKEND_PARTS, Made, ORGANISATION, Work, organisation};
 use super::client::Client;
 use super::difference::{Difference, differences};
 use super::error::FlyError;
 use super::images::{BACKEND_NOTES, Image, Notes, image};
-use super::machines::{Came, MACHINE_NOTE};
+use super::machines::Came;
 use super::update::Updated;
 use super::volumes::{Found, NotMade, Room, VOLUME_NOTE};
 use super::wanted::{OWNER, Wanted, app_of};
@@ -59,13 +59,12 @@ pub(super) async fn ensure(
         (REACH.to_owned(), app_url(&app)),
         (ORGANISATION.to_owned(), org.clone()),
     ]);
-    let work = Work { client, placement, app, notice };
-    let made = work.ensure_app(&org).await?;
+    let work = Work { client, placement, app, notice, parts: BACKEND_PARTS };
+    let (made, machines) = work.ensure_app(&org).await?;
     work.ensure_addresses().await?;
     let own = placement.spec.settings.fly.image.as_ref();
     let image = image(client, placement, BACKEND_IMAGE, own, BACKEND_NOTES, &mut references).await?;
     let secrets_version = work.ensure_secrets(&wanted, &mut references).await?;
-    let machines = if made == Made::Now { Vec::new() } else { work.machines().await? };
     let order = Order { wanted: &wanted, image: &image, secrets_version };
     let seat = work.seat(&order, made, &machines).await?;
     note(&mut references, &wanted, image, BACKEND_NOTES, &seat);
@@ -76,7 +75,7 @@ pub(super) async fn ensure(
 }
 
 fn note(references: &mut References, wanted: &Wanted, image: Image, notes: Notes, seat: &Seat) {
-    references.insert(MACHINE_NOTE.to_owned(), seat.machine.id.clone());
+    references.insert(BACKEND_PARTS.machine_note.to_owned(), seat.machine.id.clone());
     references.insert(REGION_NOTE.to_owned(), seat.machine.region.clone());
     let volume = seat.volume.as_ref().map(|volume| volume.id.as_str());
     if let Some(volume) = volume {

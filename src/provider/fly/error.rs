@@ -38,7 +38,7 @@ pub enum FlyError {
         said: String,
     },
     /// Somebody else has an app of that name.
-    #[error("the name `{app}` belongs to an app of somebody else")]
+    #[error("the name `{app}` belongs to an app of somebody else, or to one that this token may not see")]
     AppTaken {
         /// The app.
         app: String,

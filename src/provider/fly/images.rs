@@ -108,11 +108,8 @@ pub(super) async fn image(
     if let Some(known) = noted(placement, notes).filter(|known| known.asked == asked && known.pinned.is_some()) {
         return Ok(known);
     }
-    let pinned = match resolve(client, &asked).await {
-        Some(digest) => Some(format!("{}@{digest}", repository_of(&asked))),
-        // Fly pulls it by its name and says which digest that was.
-        None => None,
-    };
+    // Where the registry does not say, Fly pulls it by its name and says which digest that was.
+    let pinned = resolve(client, &asked).await.map(|digest| format!("{}@{digest}", repository_of(&asked)));
     Ok(Image { asked, pinned })
 }
 

@@ -17,9 +17,6 @@ use super::volumes::NotMade;
 use super::wanted::OWNER;
 use crate::fault;
 
-/// The note under which the machine is kept.
-pub(super) const MACHINE_NOTE: &str = "machine";
-
 /// How often an answer that was lost is followed by another try.
 const TRIES: u32 = 3;
 /// How long the API waits for a state at a time. Leases are renewed in between.
@@ -186,12 +183,18 @@ impl Work<'_> {
     async fn until_settled(&self, id: &str, version: Option<&str>, lease: &mut Option<&mut Lease>) -> Result<(), FlyError> {
         let deadline = self.client.deadline(self.client.patience.settle);
         loop {
-            let call = calls::wait_for(&self.app, id, "settled", version, WAIT_S);
+            let call = calls::wait_until_settled(&self.app, id, version, WAIT_S);
             // Sent once: how long it may take is said in it.
             let reply = self.client.port.send(call).await;
             match reply {
                 Ok(reply) if reply.is_success() => return Ok(()),
-                Ok(reply) if reply.status == 408 => {}
+                // Its time is over, or it waits for a word that it does not know.
+                Ok(reply) if reply.status == 408 => {
+                    let machine = self.machine(id).await?;
+                    if machine.is_none_or(|machine| machine.is_settled()) {
+                        return Ok(());
+                    }
+                }
                 // A server that does not know the word, or not the machine yet: looking at it tells as well.
                 Ok(reply) if matches!(reply.status, 400 | 404) => return Ok(()),
                 Ok(reply) if reply.status == 401 => return Err(FlyError::Token { said: words(&reply) }),
@@ -208,7 +211,7 @@ impl Work<'_> {
 
     /// How a machine's program ended last, or the state that it is in.
     async fn last_exit(&self, id: &str, state: &str) -> String {
-        let events: Result<Vec<Event>, FlyError> = self.client.get(calls::events(&self.app, id)).await;
+        let events: Result<Vec<Event>, FlyError> = self.client.list(calls::events(&self.app, id)).await;
         match events.ok().and_then(|events| events.iter().find_map(Event::exit)) {
             Some(exit) => format!("it is {state}: {exit}"),
             None => format!("it is {state}"),

@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use self::apps::Work;
+use self::apps::{BACKEND_PARTS, Work};
 use self::client::Client;
 use self::wanted::app_of;
 use super::{LogChunk, LogPosition, Notice, Provider, ProviderError};
@@ -73,7 +73,7 @@ impl Fly {
     }
 
     fn work<'a>(&'a self, placement: &'a Placement, notice: Notice<'a>) -> Result<Work<'a>, FlyError> {
-        Ok(Work { client: &self.client, placement, app: app_of(placement)?.to_owned(), notice })
+        Ok(Work { client: &self.client, placement, app: app_of(placement)?.to_owned(), notice, parts: BACKEND_PARTS })
     }
 }
 
@@ -112,3 +112,6 @@ impl Provider for Fly {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,7 +47,8 @@ pub(super) enum Refusal {
 struct Body {
     error: Option<String>,
     message: Option<String>,
-    status: Option<String>,
+    /// A code; others repeat the HTTP status here, as a number.
+    status: Option<serde_json::Value>,
 }
 
 fn body(reply: &Reply) -> Body {
@@ -68,10 +69,11 @@ pub(super) fn words(reply: &Reply) -> String {
 
 /// What a refusal means.
 pub(super) fn refusal(reply: &Reply) -> Refusal {
-    let code = body(reply).status.unwrap_or_default();
+    let status = body(reply).status;
+    let code = status.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default();
     let words = words(reply).to_lowercase();
     let says = |text: &str| words.contains(text);
-    match code.as_str() {
+    match code {
         "insufficient_capacity" => return Refusal::RegionFull,
         "volume_placement_capacity" => return Refusal::HostFull,
         "name_taken" => return Refusal::NameTaken,
@@ -138,7 +140,7 @@ mod tests {
     #[test]
     fn refusals_are_told_apart() {
         let error = |text: &str| serde_json::json!({ "error": text }).to_string();
-        let table: [(u16, String, Refusal); 26] = [
+        let table: [(u16, String, Refusal); 27] = [
             (401, error("Authenticate: token validation error"), Refusal::Token),
             (403, error("unauthorized"), Refusal::Forbidden),
             (403, error("organization acme is using 4096 MB of memory in dfw which is over the allowed quota"), Refusal::Quota),
@@ -165,6 +167,7 @@ mod tests {
             (422, error("Validation failed: Name under 63 chars using numbers, lowercase letters and dashes"), Refusal::Other),
             (503, String::new(), Refusal::Uncertain),
             (500, "<html>".to_owned(), Refusal::Uncertain),
+            (409, r#"{"status":409,"error":"app already exists"}"#.to_owned(), Refusal::NameTaken),
         ];
         for (status, body, meaning) in table {
             assert_eq!(refusal(&reply(status, &body)), meaning, "{status} {body}");

@@ -103,19 +103,23 @@ async fn delete_app(work: &Work<'_>) -> Result<(), FlyError> {
 /// Volumes whose app is gone are paid for and seen by nobody. What the organisation still lists of this app is taken
 /// away too.
 async fn sweep(work: &Work<'_>, org: &str) -> Result<(), FlyError> {
-    for volume in orphans(work, org).await? {
-        work.delete_volume(&volume.id).await?;
-    }
     // The list lags behind, so what was just taken away may be listed once more.
     let deadline = work.client.deadline(work.client.patience.gone);
-    while !orphans(work, org).await?.is_empty() {
+    loop {
+        let left = orphans(work, org).await?;
+        for volume in &left {
+            work.delete_volume(&volume.id).await?;
+        }
+        if left.is_empty() {
+            return Ok(());
+        }
         if work.client.left(deadline).is_none() {
-            let what = "a volume".to_owned();
+            let ids: Vec<String> = left.into_iter().map(|volume| volume.id).collect();
+            let what = format!("volume {}", ids.join(", "));
             return Err(FlyError::StillThere { app: work.app.clone(), what, seconds: work.client.patience.gone.as_secs() });
         }
         work.client.pause().await;
     }
-    Ok(())
 }
 
 async fn orphans(work: &Work<'_>, org: &str) -> Result<Vec<Volume>, FlyError> {

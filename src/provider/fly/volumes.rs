@@ -64,10 +64,17 @@ impl NotMade {
 }
 
 impl Work<'_> {
-    /// The volumes of the app that are there to stay, whatever their names.
+    /// The volumes of the app that are there to stay, whatever their names. Lists lag behind, so the one that was noted
+    /// is asked for by its id where it is not listed.
     pub(super) async fn volumes(&self) -> Result<Vec<Volume>, FlyError> {
-        let volumes: Vec<Volume> = self.client.get(calls::volumes(&self.app)).await?;
-        Ok(volumes.into_iter().filter(Volume::is_live).collect())
+        let mut volumes: Vec<Volume> = self.client.list(calls::volumes(&self.app)).await?;
+        if let Some(noted) = self.parts.volume_note.and_then(|note| self.placement.references.get(note))
+            && !volumes.iter().any(|volume| volume.id == *noted)
+        {
+            volumes.extend(self.client.find::<Volume>(calls::volume(&self.app, noted)).await?);
+        }
+        volumes.retain(Volume::is_live);
+        Ok(volumes)
     }
 
     /// Finds the backend's volume. One look that finds none is no proof that there is none: lists lag behind.

@@ -12,7 +12,7 @@ use axum::routing::{delete, get, post, put};
 
 use super::{Handled, document};
 use crate::control::wire::{LeaseDocument, LeaseRequest};
-use crate::control::{ControlPlane, Holder, Lease};
+use crate::control::{ControlPlane, Lease};
 use crate::model::Scope;
 use crate::server::input::{Asked, Fence, InProject, Nothing, Read};
 use crate::server::problem::Problem;
@@ -73,14 +73,15 @@ async fn acquire(
     if server.phase() != Phase::Serving {
         return Err(Problem::draining());
     }
-    let LeaseRequest { user, host, process, process_start } = request;
-    one_line("user", &user, LONGEST_NAME)?;
-    one_line("host", &host, LONGEST_NAME)?;
-    if let Some(start) = &process_start {
+    one_line("user", &request.user, LONGEST_NAME)?;
+    one_line("host", &request.host, LONGEST_NAME)?;
+    if let Some(start) = &request.process_start {
         one_line("process_start", start, LONGEST_NAME)?;
     }
-    let since = server.host.now();
-    let lease = caller.control.acquire(&caller.project, Holder { user, host, process, process_start, since }).await?;
+    if let Some(attempt) = &request.attempt {
+        one_line("attempt", attempt.as_str(), LONGEST_NAME)?;
+    }
+    let lease = caller.control.acquire(&caller.project, request.into_holder(server.host.now())).await?;
     Ok((StatusCode::CREATED, Json(lease)).into_response())
 }
 

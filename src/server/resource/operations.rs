@@ -13,8 +13,8 @@ use serde::Deserialize;
 
 use super::leases::one_line;
 use super::{Handled, document, watch, within};
-use crate::control::wire::{IDEMPOTENCY_KEY, OperationEvent, OperationRequest, WorkDocument};
-use crate::control::{ControlError, Request};
+use crate::control::wire::{IDEMPOTENCY_KEY, OperationEvent, OperationRequest};
+use crate::control::{ControlError, Request, Work};
 use crate::model::{OperationId, OperationRecord, OperationState, Scope};
 use crate::server::input::{Asked, Fence, InPath, InProject, Nothing, Read, one_header};
 use crate::server::problem::Problem;
@@ -95,13 +95,14 @@ async fn start(
         let message = format!("the header `{IDEMPOTENCY_KEY}` should equal `step` in the body, as `PLAN/STEP`");
         return Err(Problem::bad_request("wire.idempotency_key", message));
     }
-    if matches!(work, WorkDocument::Remove {}) {
+    let request = Request { step, backend, work: work.into() };
+    // A time to live that ends sooner is a removal too, only later.
+    if matches!(request.work, Work::Remove { .. }) || server.host.shortens_life(&caller.project, &request)? {
         caller.bearer.may(Scope::Destroy, Some(&caller.project))?;
     }
     if server.phase() != Phase::Serving {
         return Err(Problem::draining());
     }
-    let request = Request { step, backend, work: work.into() };
     let started = server.host.start(&caller.bearer.actor(), &fence.lease(&caller.project), request).await?;
     let record = one(&server, &caller, &started.id)?;
     let status = if record.state == OperationState::Running { StatusCode::ACCEPTED } else { StatusCode::OK };

@@ -56,7 +56,9 @@ async fn list(State(server): State<Arc<Server>>, caller: Caller, _: Asked<Nothin
 }
 
 async fn snapshot(caller: InProject, _: Asked<Nothing>) -> Handled {
-    document(&caller.control.snapshot(&caller.project).await?)
+    let mut snapshot = caller.control.snapshot(&caller.project).await?;
+    snapshot.control_plane.scope = Some(caller.bearer.record().scope);
+    document(&snapshot)
 }
 
 async fn fingerprint_key(caller: InProject, _: Asked<Nothing>) -> Handled {

@@ -63,6 +63,8 @@ impl Watcher {
             let mut phase = self.server.phase.subscribe();
             let events = self.server.host.next_events(&self.project, &self.id, self.seen);
             let events = tokio::select! {
+                // What there is to say is said before the server closes.
+                biased;
                 events = events => events,
                 _ = phase.wait_for(|phase| *phase == Phase::Closing) => return None,
                 () = self.server.host.sleep(HEARTBEAT) => return Some(Event::default().comment("goes on")),

@@ -85,6 +85,15 @@ fn backend(row: &dyn Columns) -> Result<BackendRow, Unreadable> {
     })
 }
 
+fn lease(row: &dyn Columns) -> Result<LeaseRow, Unreadable> {
+    Ok(LeaseRow {
+        project: row.project_name(0)?,
+        fence: row.number(1)?,
+        holder: row.optional_words(2)?,
+        renewed_at: row.time(3)?,
+    })
+}
+
 impl<C: Connection> Rows for SqlRows<'_, C> {
     fn project(&self, name: &ProjectName) -> Result<Option<ProjectRow>, StoreError> {
         self.one("SELECT name, revision, origin, created_at FROM projects WHERE name = ?1", &[name.as_str().into()], |row| {
@@ -250,18 +259,11 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
     }
 
     fn lease(&self, project: &ProjectName) -> Result<Option<LeaseRow>, StoreError> {
-        self.one(
-            "SELECT project, fence, holder, renewed_at FROM leases WHERE project = ?1",
-            &[project.as_str().into()],
-            |row| {
-                Ok(LeaseRow {
-                    project: row.project_name(0)?,
-                    fence: row.number(1)?,
-                    holder: row.optional_words(2)?,
-                    renewed_at: row.time(3)?,
-                })
-            },
-        )
+        self.one("SELECT project, fence, holder, renewed_at FROM leases WHERE project = ?1", &[project.as_str().into()], lease)
+    }
+
+    fn leases(&self) -> Result<Vec<LeaseRow>, StoreError> {
+        self.many("SELECT project, fence, holder, renewed_at FROM leases WHERE holder IS NOT NULL", &[], lease)
     }
 
     fn put_lease(&self, row: &LeaseRow) -> Result<(), StoreError> {

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use convexinfra::convex::admin_key::{InstanceSecret, KeyKind, issue};
-use convexinfra::convex::deployment::{Connections, Readiness, ready};
 use serde_json::{Value, json};
 
 use crate::fly::settings::TOKEN;
@@ -47,6 +45,23 @@ impl Asker {
         let status = answer.status().as_u16();
         let text = answer.text().await?;
         Ok((status, serde_json::from_str(&text).unwrap_or(if text.is_empty() { Value::Null } else { json!(text) })))
+    }
+
+    /// Asks under a lease.
+    pub(super) async fn ask_with(&self, nonce: &str, line: &str, body: Value) -> Answer {
+        self.try_to_ask(line, body, Some(nonce)).await.unwrap()
+    }
+
+    /// Asks one after the other, and wants each status and each text in the answer.
+    pub(super) async fn want_all(&self, rows: &[(&str, Value, u16, &str)]) {
+        for (line, body, status, text) in rows {
+            let answer = self.want(*status, line, body.clone()).await;
+            let answer = answer.to_string();
+            assert!(
+                answer.contains(&text.replace('"', "\\\"")) || answer.contains(text),
+                "{line}: `{text}` is not in {answer}"
+            );
+        }
     }
 
     /// Asks, and wants this status.
@@ -114,47 +129,4 @@ pub(super) fn machine(name: &str, volume: &str) -> Value {
             "metadata": { "managed_by": "convexinfra", "project_id": "gremlin" },
         },
     })
-}
-
-#[tokio::test]
-async fn a_machine_is_made_and_settles() {
-    let asker = Asker::new(Settings::friendly());
-    let (machine, volume) = asker.machine("gremlin-dev").await;
-    let shown = asker.want(200, &format!("GET /apps/gremlin-dev/machines/{machine}"), Value::Null).await;
-    assert_eq!(shown["state"], "started");
-    assert_eq!(shown["checks"][0]["status"], "passing");
-    let shown = asker.want(200, &format!("GET /apps/gremlin-dev/volumes/{volume}"), Value::Null).await;
-    assert_eq!(shown["attached_machine_id"], machine);
-}
-
-#[tokio::test]
-async fn a_machine_is_a_backend_at_the_url_of_its_app() {
-    let secret = InstanceSecret::new([7; 32]);
-    let asker = Asker::new(Settings::friendly().with_processes());
-    asker.want(201, "POST /apps", json!({ "name": "gremlin-dev", "org_slug": "acme" })).await;
-    let values = json!({ "values": { "INSTANCE_SECRET": hex::encode([7; 32]) } });
-    asker.want(200, "POST /apps/gremlin-dev/secrets", values).await;
-    let data = asker.want(200, "POST /apps/gremlin-dev/volumes", volume()).await;
-    let made = asker.want(200, "POST /apps/gremlin-dev/machines", machine("convex", data["id"].as_str().unwrap())).await;
-    let machine = format!("/apps/gremlin-dev/machines/{}", made["id"].as_str().unwrap());
-    asker.want(200, &format!("GET {machine}/wait?state=settled"), Value::Null).await;
-    asker.until(&format!("GET {machine}"), |shown| shown["checks"][0]["status"] == "passing").await;
-
-    let url = "https://gremlin-dev.fly.dev/instance_name";
-    let client = asker.fly.client();
-    assert!(client.get(url).send().await.is_err(), "without an address there is no name");
-    for kind in ["v6", "shared_v4"] {
-        asker.want(200, "POST /apps/gremlin-dev/ip_assignments", json!({ "type": kind })).await;
-    }
-    assert_eq!(client.get(url).send().await.unwrap().text().await.unwrap(), "gremlin-dev");
-    let key = issue("gremlin-dev", &secret, KeyKind::Admin { member_id: 0 }, 1, [0; 12]);
-    let plain = asker.fly.app_url("gremlin-dev");
-    let readiness = ready(&Connections::default(), &plain, "gremlin-dev", &key).await;
-    assert!(matches!(readiness, Readiness::Ready), "{readiness:?}");
-
-    let stop = json!({ "signal": "SIGINT", "timeout": "30s" });
-    asker.want(200, &format!("POST {machine}/stop"), stop).await;
-    let version = made["instance_id"].as_str().unwrap();
-    asker.want(200, &format!("GET {machine}/wait?state=stopped&instance_id={version}"), Value::Null).await;
-    assert_eq!(client.get(url).send().await.unwrap().status().as_u16(), 503);
 }

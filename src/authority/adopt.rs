@@ -1,0 +1,104 @@
+//! Taking a backend that runs already into the rows: its name, its secret, its ports and its data stay as they are.
+//!
+//! Must not do: take over what another backend holds, or claim a backend that nobody has looked at.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::audit::Who;
+use super::operation::{PutRequest, Strangers};
+use super::{Authority, AuthorityError, allocation, lease};
+use crate::control::{ControlError, Lease};
+use crate::convex::admin_key::InstanceSecret;
+use crate::model::{
+    Actor, BackendName, BackendSpec, FieldPath, Finding, Generation, InstanceName, Phase, Placement, PortPair, References,
+    Secret, Timestamp,
+};
+use crate::store::{BackendRow, Durability, Store};
+
+/// A backend that runs already.
+#[derive(Debug, Clone)]
+pub struct Adoption {
+    /// What it is to be called in the project.
+    pub name: BackendName,
+    /// What its process calls itself.
+    pub instance_name: InstanceName,
+    /// The secret that its keys are made from.
+    pub instance_secret: Secret,
+    /// What it is now.
+    pub spec: BackendSpec,
+    /// The values of the specification's secrets.
+    pub secrets: BTreeMap<FieldPath, Secret>,
+    /// The ports that it is reached on.
+    pub ports: PortPair,
+}
+
+impl<S: Store> Authority<S> {
+    /// Writes a backend that runs already into the rows as one that is ready. What its provider has to remember follows
+    /// from what it gets.
+    ///
+    /// # Errors
+    /// [`ControlError::Refused`] when something of it belongs to another backend; nothing is written then.
+    pub fn adopt(
+        &self,
+        lease: &Lease,
+        actor: &Actor,
+        adoption: Adoption,
+        note: impl FnOnce(&Placement) -> References,
+        now: Timestamp,
+    ) -> Result<Placement, AuthorityError> {
+        self.store.write(Durability::Power, |rows| {
+            lease::fenced(rows, lease)?;
+            let name = &adoption.name;
+            let refused = |message: String| ControlError::Refused(Finding::new("control.not_adopted", message));
+            if rows.backend(&lease.project, name)?.is_some() {
+                return Err(refused(format!("project `{}` has a backend `{name}` already", lease.project)).into());
+            }
+            if rows.instance_name_taken(&adoption.instance_name)? {
+                let message = format!("another backend of this control plane is the instance `{}`", adoption.instance_name);
+                return Err(refused(message).into());
+            }
+            let ports = adoption.ports;
+            let wanted = [ports.api, ports.site];
+            if rows.ports()?.iter().any(|held| wanted.contains(&held.api) || wanted.contains(&held.site)) {
+                let message = format!("another backend of this control plane holds port {} or {}", ports.api, ports.site);
+                return Err(refused(message).into());
+            }
+            let secret = InstanceSecret::parse(adoption.instance_secret.expose()).map_err(|error| {
+                refused(format!("the instance secret of `{}` is of no use: {error}", adoption.instance_name))
+            })?;
+            let mut project = lease::project_row(rows, &lease.project, now)?;
+            project.revision = project.revision.next();
+            rows.put_project(&project)?;
+            let mut row = BackendRow {
+                id: allocation::backend_id(self.entropy)?,
+                project: lease.project.clone(),
+                name: name.clone(),
+                instance_name: adoption.instance_name,
+                phase: Phase::Ready,
+                generation: Generation(1),
+                newest_release: adoption.spec.release.clone(),
+                spec: adoption.spec.clone(),
+                fingerprints: BTreeMap::new(),
+                // Its variables are not ours: what the manifest names is set at the next apply.
+                managed_env: BTreeSet::new(),
+                endpoints: None,
+                admin_key: None,
+                ports: Some(ports),
+                references: References::new(),
+                has_been_ready: true,
+                created_at: now,
+                expires_at: adoption.spec.ttl.map(|ttl| now.plus(ttl)),
+                sealed: Vec::new(),
+            };
+            self.seal_known(&mut row, secret, now)?;
+            let put = PutRequest { spec: adoption.spec, secrets: adoption.secrets };
+            self.seal_secrets(&mut row, &put, now)?;
+            self.place(rows, &mut row, &Strangers::default())?;
+            row.references = note(&self.placement(&row)?);
+            rows.put_backend(&row)?;
+            let who = Who { actor, plan: None, at: now };
+            self.record(rows, Some(&lease.project), who, "backend_adopted", Some(&row.name), "")?;
+            self.placement(&row)
+        })
+    }
+}

@@ -1,0 +1,72 @@
+//! What the authority keeps about a backend's database on a server of the user's own: the password of its role, which
+//! server it is, and what is to become of it.
+//!
+//! Must not do: connect, or show any part of a URL.
+
+use super::vault::Secrets;
+use super::{Authority, AuthorityError};
+use crate::convex::database_url::server_part;
+use crate::model::{DatabaseDisposal, DatabaseRole, FieldPath, Fingerprint, STORAGE_SERVER, STORAGE_URL, Secret, Storage};
+use crate::store::{BackendRow, Store};
+
+/// The name under which the password of a role is sealed.
+pub(super) const ROLE_PASSWORD: &str = "role_password";
+
+/// The note in a row whose database is to be dropped. A removal that was cut off is finished as it was begun, also by
+/// a command that does not say it again.
+const DISPOSAL: &str = "database.disposal";
+const DROP: &str = "drop";
+
+/// Writes down what is to become of the database of a backend that goes.
+pub(super) fn note_disposal(row: &mut BackendRow, disposal: DatabaseDisposal) {
+    if disposal == DatabaseDisposal::Drop {
+        row.references.insert(DISPOSAL.to_owned(), DROP.to_owned());
+    }
+}
+
+/// What is to become of the database of a backend that goes.
+pub(super) fn disposal(row: &BackendRow) -> DatabaseDisposal {
+    match row.references.get(DISPOSAL).map(String::as_str) {
+        Some(DROP) => DatabaseDisposal::Drop,
+        _ => DatabaseDisposal::Leave,
+    }
+}
+
+impl<S: Store> Authority<S> {
+    /// Keeps the password of a role, or makes one.
+    pub(super) fn role_password(&self, storage: &Storage, before: &Secrets) -> Result<Option<Secret>, AuthorityError> {
+        if storage.server().is_none_or(|server| server.managed || server.role == DatabaseRole::Url) {
+            return Ok(None);
+        }
+        if let Some(known) = before.get(ROLE_PASSWORD) {
+            return Ok(Some(known.clone()));
+        }
+        let mut bytes = zeroize::Zeroizing::new([0; 32]);
+        (self.entropy)(bytes.as_mut_slice())?;
+        Ok(Some(Secret::new(hex::encode(bytes.as_slice()))))
+    }
+
+    /// The fingerprint of which server a URL names.
+    pub(super) fn server_fingerprint(
+        &self,
+        row: &BackendRow,
+        storage: &Storage,
+        url: &Secret,
+    ) -> Option<(FieldPath, Fingerprint)> {
+        let part = server_part(storage, url).ok()?;
+        Some((FieldPath::new(STORAGE_SERVER), self.vault.fingerprint_key(&row.project).fingerprint(&part)))
+    }
+
+    /// Fills in which server a backend uses where it was recorded before that was compared by itself.
+    pub(super) fn with_server_fingerprint(&self, row: &mut BackendRow) -> Result<(), AuthorityError> {
+        if !row.spec.has_own_server() || row.fingerprints.contains_key(&FieldPath::new(STORAGE_SERVER)) {
+            return Ok(());
+        }
+        let url = self.placement(row)?.secrets.remove(&FieldPath::new(STORAGE_URL));
+        if let Some(url) = url {
+            let fingerprint = self.server_fingerprint(row, &row.spec.storage, &url);
+            row.fingerprints.extend(fingerprint);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,357 @@
+//! What a served control plane asks of the authority: tokens, ceilings, the history, and operations without a client.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::tests::{NOW, World, alive, holder, me, name, project, put, simulated, world};
+use super::*;
+use crate::control::{HistoryCheck, Lease, Outcome, Reach, Request, Work};
+use crate::model::{
+    BackendSpec, ByteSize, Cpus, DatabaseDisposal, FieldPath, ProjectName, ProviderKind, Quota, References, Scope, Secret,
+    SecretRef, SecretSource, StepKey, TimeSpan, Timestamp, TokenRequest, VolumeDisposal,
+};
+
+fn token_for(world: &World, scope: Scope, ttl: Option<TimeSpan>) -> crate::model::IssuedToken {
+    let project = (scope != Scope::Operator).then(project);
+    let request = TokenRequest { project, scope, note: format!("a {scope} token"), ttl };
+    world.authority.create_token(&request, &me(), NOW).unwrap()
+}
+
+fn refusal_code(error: AuthorityError) -> String {
+    match error {
+        AuthorityError::Control(error) => error.report().errors.swap_remove(0).code,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_token_opens_what_its_scope_and_project_say_and_nothing_else() {
+    let world = world();
+    let other = ProjectName::parse("other").unwrap();
+    for scope in Scope::ALL {
+        let bearer = world.authority.authenticate(&token_for(&world, scope, None).token, NOW).unwrap();
+        assert_eq!(bearer.actor().name, format!("a {scope} token"));
+        for asked in Scope::ALL {
+            let own = bearer.may(asked, Some(&project()));
+            assert_eq!(own.is_ok(), asked <= scope, "{scope} asked for {asked}: {own:?}");
+            let elsewhere = bearer.may(asked, Some(&other));
+            assert_eq!(elsewhere.is_ok(), scope == Scope::Operator, "{scope} asked for {asked} elsewhere");
+            let everywhere = bearer.may(asked, None);
+            assert_eq!(
+                everywhere.is_ok(),
+                scope == Scope::Operator || asked == Scope::Read,
+                "{scope} asked for {asked} of all"
+            );
+        }
+    }
+    let reader = world.authority.authenticate(&token_for(&world, Scope::Read, None).token, NOW).unwrap();
+    let denied = reader.may(Scope::Apply, Some(&project())).unwrap_err().report();
+    assert_eq!(denied.exit, crate::model::Exit::NotAuthorised);
+    assert!(denied.errors[0].message.contains("`read`") && denied.errors[0].message.contains("`apply`"), "{denied:?}");
+}
+
+#[test]
+fn only_a_whole_living_token_is_recognised() {
+    let world = world();
+    let issued = token_for(&world, Scope::Apply, Some(TimeSpan::from_seconds(60)));
+    let text = issued.token.expose().to_owned();
+    assert!(text.starts_with(TOKEN_PREFIX));
+    let code = |text: &str, at: Timestamp| refusal_code(world.authority.authenticate(&Secret::new(text), at).unwrap_err());
+    for cut in 0..text.len() {
+        assert_eq!(code(&text[..cut], NOW), "auth.token_malformed", "{cut} characters");
+    }
+    assert_eq!(code(&format!("{text}0"), NOW), "auth.token_malformed");
+    for index in TOKEN_PREFIX.len()..text.len() {
+        let other = if text.as_bytes()[index] == b'a' { "b" } else { "a" };
+        let altered = format!("{}{other}{}", &text[..index], &text[index + 1..]);
+        assert_eq!(code(&altered, NOW), "auth.token_malformed", "character {index}");
+    }
+    // The right shape and checksum, and nobody's.
+    let stranger = token_for(&self::world(), Scope::Apply, None);
+    assert_eq!(code(stranger.token.expose(), NOW), "auth.token_unknown");
+    assert_eq!(code(&text, NOW.plus_milliseconds(60_000)), "auth.token_expired");
+    world.authority.authenticate(&issued.token, NOW.plus_milliseconds(59_999)).unwrap();
+    world.authority.revoke_token(&issued.record.id, &me(), NOW).unwrap();
+    assert_eq!(code(&text, NOW), "auth.token_revoked");
+    let revoked = world.authority.revoke_token(&issued.record.id, &me(), NOW.plus_milliseconds(1)).unwrap();
+    assert_eq!(revoked.revoked_at, Some(NOW), "ending it again changes nothing");
+    for entry in std::fs::read_dir(world.folder.path()).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        let secret = &text[TOKEN_PREFIX.len() + 11..];
+        assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "the token stands in the store");
+    }
+}
+
+#[test]
+fn a_scope_and_a_project_have_to_go_together() {
+    let world = world();
+    let ask = |scope, project, note: &str| {
+        let request = TokenRequest { project, scope, note: note.to_owned(), ttl: None };
+        world.authority.create_token(&request, &me(), NOW).map_err(refusal_code)
+    };
+    assert_eq!(ask(Scope::Operator, Some(project()), "").unwrap_err(), "token.request");
+    assert_eq!(ask(Scope::Read, None, "").unwrap_err(), "token.request");
+    assert_eq!(ask(Scope::Read, Some(project()), "two\nlines").unwrap_err(), "token.request");
+    assert_eq!(ask(Scope::Read, Some(project()), &"x".repeat(201)).unwrap_err(), "token.request");
+    assert!(world.authority.tokens().unwrap().is_empty());
+}
+
+fn sized(cpus: f64, memory: u64) -> BackendSpec {
+    let mut spec = simulated();
+    spec.settings.simulated.listen = false;
+    spec.resources.cpus = Cpus::from_cores(cpus);
+    spec.resources.memory = Some(ByteSize::from_bytes(memory << 30));
+    spec
+}
+
+#[test]
+fn nothing_is_accepted_over_a_quota_and_everything_below_it() {
+    let world = world();
+    let lease = world.lease();
+    let everybody = Quota { backends: Some(2), cpus: Cpus::from_cores(2.0), ..Quota::default() };
+    world.authority.set_quota(&Reach::Everywhere, &everybody, &me(), NOW).unwrap();
+    world.bring_up(&lease, "a", put(sized(1.0, 1)));
+    let over = world.accept(&lease, "over", "b", put(sized(1.5, 1))).unwrap_err();
+    let AuthorityError::Control(ControlError::Refused(finding)) = over else { panic!("{over:?}") };
+    assert_eq!(finding.code, "control.over_quota");
+    assert!(finding.message.contains("2.5 of cpus where 2 are allowed"), "{}", finding.message);
+    world.bring_up(&lease, "b", put(sized(1.0, 1)));
+    let third = world.accept(&lease, "third", "c", put(sized(0.1, 1))).unwrap_err();
+    assert!(third.to_string().contains("3 of backends where 2 are allowed"), "{third}");
+    assert_eq!(world.authority.usage(&project()).unwrap().backends, 2);
+    // Its own quota takes the place of everybody's, and one that was lowered lets a project shrink.
+    let own = Quota { cpus: Cpus::from_cores(1.0), ..Quota::default() };
+    world.authority.set_quota(&Reach::Project(project()), &own, &me(), NOW).unwrap();
+    assert_eq!(world.authority.quota(&Reach::Project(project())).unwrap(), own);
+    world.bring_up(&lease, "a", put(sized(0.5, 1)));
+    assert!(world.accept(&lease, "grow", "a", put(sized(0.6, 1))).is_err());
+    world.bring_up(&lease, "a", put(sized(0.5, 64)));
+}
+
+#[test]
+fn the_history_says_who_and_for_which_plan_and_shows_tampering() {
+    let tamperings: [(&str, &str); 7] = [
+        ("nothing", ""),
+        ("another detail", "UPDATE events SET detail = 'nothing to see' WHERE sequence = 2"),
+        ("another actor", "UPDATE events SET actor = replace(actor, 'on here', 'on there') WHERE sequence = 3"),
+        ("an entry gone", "DELETE FROM events WHERE sequence = 2"),
+        ("the end gone", "DELETE FROM events WHERE sequence = (SELECT max(sequence) FROM events)"),
+        (
+            "the end gone and the count with it",
+            "DELETE FROM events WHERE sequence = (SELECT max(sequence) FROM events); UPDATE chains SET length = length - 1",
+        ),
+        ("two exchanged", "UPDATE events SET at = at + 1 WHERE sequence = 1"),
+    ];
+    for (what, statements) in tamperings {
+        let world = world();
+        let lease = world.lease();
+        world.bring_up(&lease, "a", put(sized(1.0, 1)));
+        world.bring_up(&lease, "b", put(simulated()));
+        let path = world.folder.path().join("store.sqlite3");
+        let rows = rusqlite::Connection::open(&path).unwrap();
+        if !statements.is_empty() {
+            let kept = rows.execute_batch(statements).unwrap_err();
+            assert!(kept.to_string().contains("only ever appended"), "{what}: {kept}");
+            rows.execute_batch("DROP TRIGGER events_are_not_changed; DROP TRIGGER events_are_not_removed;").unwrap();
+            rows.execute_batch(statements).unwrap();
+        }
+        let reach = Reach::Project(project());
+        let HistoryCheck { breaks, head, entries, unbound } = world.authority.check_history(&reach).unwrap();
+        assert_eq!(breaks.is_empty(), statements.is_empty(), "{what}: {breaks:?}");
+        assert_eq!(unbound, 0);
+        if statements.is_empty() {
+            let entry = world.authority.history(&reach, 1).unwrap().swap_remove(0);
+            assert_eq!((entry.hash, entries), (head, 3), "{what}");
+            assert_eq!(entry.actor, Some(me()));
+            assert_eq!(entry.plan.as_deref(), Some("plan"));
+        }
+    }
+}
+
+impl World {
+    fn begin(&self, lease: &Lease, step: &str, backend: &str, work: Work) -> (Operation, Next) {
+        let request = Request { step: StepKey::parse(step), backend: name(backend), work };
+        let (operation, next) = self.authority.accept(lease, Driver::ControlPlane, &me(), &request, NOW).unwrap();
+        (operation.unwrap(), next)
+    }
+
+    fn resumed(&self) -> Vec<(Operation, Next)> {
+        let resumed = self.authority.resume(&BTreeSet::new(), NOW).unwrap();
+        resumed.into_iter().map(|(_, operation, next)| (operation, next)).collect()
+    }
+
+    fn through(&self, operation: &mut Operation, mut next: Next) -> Outcome {
+        loop {
+            let end = match next {
+                Next::Ended(outcome) => return outcome,
+                Next::Do(Effect::Ensure(_)) => EffectEnd::Ensured(References::new()),
+                Next::Do(Effect::AwaitReady(_)) => EffectEnd::Ready,
+                Next::Do(Effect::SetEnvironment(..)) => EffectEnd::EnvironmentSet,
+                Next::Do(Effect::Remove(_)) => EffectEnd::Removed,
+                Next::Do(Effect::PrepareDatabase(_)) => EffectEnd::DatabasePrepared,
+                Next::Do(Effect::ReleaseDatabase(..)) => EffectEnd::DatabaseReleased,
+            };
+            next = self.authority.advance(operation, end, NOW).unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_operation_of_the_control_plane_goes_on_without_its_lease() {
+    let world = world();
+    let lease = world.lease();
+    let (mut operation, next) = world.begin(&lease, "plan/create", "dev", put(simulated()));
+    world.authority.release(&lease, NOW).unwrap();
+    world.authority.acquire(&project(), &holder(7), NOW, alive).unwrap();
+    assert!(matches!(world.through(&mut operation, next), Outcome::Done { .. }));
+    assert!(world.resumed().is_empty());
+    let record = world.authority.known(&project(), &StepKey::parse("plan/create")).unwrap().unwrap();
+    assert_eq!((record.state, record.actor), (crate::model::OperationState::Done, me()));
+}
+
+#[test]
+fn what_was_cut_off_is_taken_up_again_wherever_it_was() {
+    // After acceptance, after each effect, and twice in a row.
+    for effects in 0..3 {
+        let world = world();
+        let lease = world.lease();
+        let mut spec = simulated();
+        spec.env.insert("A".into(), SecretSource::Literal("b".into()));
+        let secrets = BTreeMap::from([(FieldPath::new("env.A"), Secret::new("b"))]);
+        let work = Work::Put { spec: Box::new(spec), secrets, renamed_from: None };
+        let (mut operation, mut next) = world.begin(&lease, "plan/create", "dev", work);
+        for _ in 0..effects {
+            let end = match next {
+                Next::Do(Effect::Ensure(_)) => EffectEnd::Ensured(References::new()),
+                Next::Do(Effect::AwaitReady(_)) => EffectEnd::Ready,
+                other => panic!("{other:?}"),
+            };
+            next = world.authority.advance(&mut operation, end, NOW).unwrap();
+        }
+        let running = BTreeSet::from([operation.id().clone()]);
+        assert!(world.authority.resume(&running, NOW).unwrap().is_empty(), "what runs is let be");
+        drop(operation);
+        world.resumed();
+        let mut resumed = world.resumed();
+        assert_eq!(resumed.len(), 1);
+        let (mut operation, next) = resumed.remove(0);
+        assert!(matches!(&next, Next::Do(Effect::Ensure(_))), "{next:?}");
+        assert!(matches!(world.through(&mut operation, next), Outcome::Done { .. }));
+        assert!(world.resumed().is_empty());
+        assert!(world.authority.check_history(&Reach::Project(project())).unwrap().breaks.is_empty());
+    }
+}
+
+#[test]
+fn a_replacement_that_was_cut_off_still_knows_what_it_was_for() {
+    let world = world();
+    let lease = world.lease();
+    world.begin(&lease, "plan/first", "dev", put(BackendSpec::new(ProviderKind::Local)));
+    let mut spec = simulated();
+    spec.env.insert("TOKEN".into(), SecretSource::Reference(SecretRef::Env("TOKEN".into())));
+    let secrets = BTreeMap::from([(FieldPath::new("env.TOKEN"), Secret::new("hunter2-hunter2"))]);
+    let work = Work::Put { spec: Box::new(spec), secrets, renamed_from: None };
+    let (_, next) = world.begin(&lease, "plan/second", "dev", work);
+    assert!(matches!(&next, Next::Do(Effect::Remove(_))), "another provider: what is there goes first; {next:?}");
+    let bytes = std::fs::read(world.folder.path().join("store.sqlite3-wal")).unwrap();
+    assert!(!bytes.windows(15).any(|window| window == b"hunter2-hunter2"), "what is pending is sealed");
+
+    let mut resumed = world.resumed();
+    let (mut operation, next) = resumed.remove(0);
+    assert!(resumed.is_empty(), "the first one was superseded");
+    assert!(matches!(&next, Next::Do(Effect::Remove(_))), "{next:?}");
+    assert!(matches!(world.through(&mut operation, next), Outcome::Done { .. }));
+    let place = world.authority.place_of(&project(), &name("dev")).unwrap();
+    assert_eq!(place.spec.provider, ProviderKind::Simulated);
+    assert_eq!(place.secrets[&FieldPath::new("env.TOKEN")].expose(), "hunter2-hunter2");
+}
+
+#[test]
+fn a_later_request_takes_the_place_of_one_that_was_left() {
+    let world = world();
+    let lease = world.lease();
+    let (mut left, _) = world.begin(&lease, "plan-1/create", "dev", put(simulated()));
+    let (mut later, next) = world.begin(&lease, "plan-2/create", "dev", put(simulated()));
+    let late = world.authority.advance(&mut left, EffectEnd::Ensured(References::new()), NOW);
+    assert!(matches!(late, Err(AuthorityError::Control(ControlError::LeaseLost { .. }))), "{late:?}");
+    assert!(matches!(world.through(&mut later, next), Outcome::Done { .. }));
+    let first = world.authority.known(&project(), &StepKey::parse("plan-1/create")).unwrap().unwrap();
+    assert_eq!(first.error.map(|finding| finding.code).as_deref(), Some("control.superseded"));
+}
+
+#[test]
+fn a_removal_that_was_cut_off_is_finished_and_one_without_an_object_is_over() {
+    let world = world();
+    let lease = world.lease();
+    world.bring_up(&lease, "dev", put(simulated()));
+    world.begin(
+        &lease,
+        "plan/remove",
+        "dev",
+        Work::Remove { volume: VolumeDisposal::Destroy, database: DatabaseDisposal::Leave },
+    );
+    let (mut operation, next) = world.resumed().remove(0);
+    assert!(matches!(&next, Next::Do(Effect::Remove(_))), "{next:?}");
+    assert!(matches!(world.through(&mut operation, next), Outcome::Done { .. }));
+    assert!(world.authority.view(&project()).unwrap().backends.is_empty());
+    assert!(world.resumed().is_empty());
+}
+
+#[test]
+fn what_has_expired_is_removed_unless_it_is_protected_or_has_more_time() {
+    let world = world();
+    let lease = world.lease();
+    let with_ttl = |protected: bool| {
+        let mut spec = simulated();
+        (spec.ttl, spec.protected) = (Some(TimeSpan::from_seconds(60)), protected);
+        put(spec)
+    };
+    world.bring_up(&lease, "old", with_ttl(false));
+    world.bring_up(&lease, "kept", with_ttl(true));
+    world.bring_up(&lease, "young", put(simulated()));
+    let later = NOW.plus_milliseconds(60_000);
+    assert!(world.authority.expired(NOW.plus_milliseconds(59_999)).unwrap().is_empty());
+    assert_eq!(world.authority.expired(later).unwrap(), [(project(), name("old"))]);
+    assert!(world.authority.expire(&lease, &name("young"), later).unwrap().is_none());
+    assert!(world.authority.expire(&lease, &name("old"), NOW).unwrap().is_none());
+    let (operation, next) = world.authority.expire(&lease, &name("old"), later).unwrap().unwrap();
+    assert!(matches!(world.through(&mut operation.unwrap(), next), Outcome::Done { .. }));
+    assert!(world.authority.expired(later).unwrap().is_empty());
+    let last = world.authority.history(&Reach::Project(project()), 1).unwrap().swap_remove(0);
+    assert_eq!((last.kind.as_str(), last.actor), ("backend_removed", Some(crate::model::Actor::control_plane())));
+}
+
+#[test]
+fn what_an_operation_says_is_numbered_and_forgotten_in_time() {
+    let world = world();
+    let lease = world.lease();
+    let (mut operation, next) = world.begin(&lease, "plan/create", "dev", put(simulated()));
+    let id = operation.id().clone();
+    assert_eq!(world.authority.note(&id, "one").unwrap(), 1);
+    assert_eq!(world.authority.note(&id, "two").unwrap(), 2);
+    assert_eq!(world.authority.notices(&id, 1).unwrap(), [(2, "two".to_owned())]);
+    assert!(world.authority.notices(&id, u64::MAX).unwrap().is_empty());
+    world.authority.forget_notices(NOW.plus_milliseconds(1)).unwrap();
+    assert_eq!(world.authority.notices(&id, 0).unwrap().len(), 2, "it has not ended");
+    world.through(&mut operation, next);
+    world.authority.forget_notices(NOW.plus_milliseconds(1)).unwrap();
+    assert!(world.authority.notices(&id, 0).unwrap().is_empty());
+}
+
+#[test]
+fn whoever_may_not_destroy_may_not_have_something_destroyed_later() {
+    let world = world();
+    let lease = world.lease();
+    let with = |ttl: Option<u64>, protected: bool| {
+        let mut spec = simulated();
+        (spec.ttl, spec.protected) = (ttl.map(TimeSpan::from_seconds), protected);
+        Request { step: StepKey::parse("plan/put"), backend: name("dev"), work: put(spec) }
+    };
+    let shortens = |request: &Request| world.authority.shortens_life(&project(), request).unwrap();
+    assert!(!shortens(&with(Some(1), false)), "what is new has nothing to lose");
+    world.bring_up(&lease, "dev", with(Some(60), false).work);
+    assert!(!shortens(&with(Some(60), false)) && !shortens(&with(Some(61), false)) && !shortens(&with(None, false)));
+    assert!(shortens(&with(Some(59), false)));
+    assert!(!shortens(&with(Some(59), true)), "protected, it stays");
+    world.bring_up(&lease, "dev", with(Some(60), true).work);
+    assert!(shortens(&with(Some(60), false)), "without its protection its time is over");
+}

@@ -1,0 +1,68 @@
+//! The providers that a control plane on this machine has, and the variables that say where their services are.
+//!
+//! Must not do: reach any of them before a command needs it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::locate;
+use crate::model::Secret;
+use crate::provider::Provider;
+use crate::provider::docker::{ControlPlaneId, Docker, EngineSource};
+use crate::provider::fly::{Fly, Native, Places, Settings};
+use crate::provider::local::{Local, Sources};
+use crate::provider::simulated::Simulated;
+
+/// How long a process has to end by itself.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// All that are available in a home.
+pub(super) fn available(home: &Path, executable: PathBuf) -> Vec<Box<dyn Provider>> {
+    let mut sources = Sources::official(locate::user_home().as_deref());
+    if let Some(url) = variable("CONVEXINFRA_RELEASES_URL") {
+        sources.downloads = url;
+    }
+    if let Some(url) = variable("CONVEXINFRA_LATEST_URL") {
+        sources.latest = url;
+    }
+    let mut providers: Vec<Box<dyn Provider>> = vec![
+        Box::new(Simulated::new(home.to_owned(), executable.clone()).with_grace(GRACE)),
+        Box::new(Local::new(home.to_owned(), executable, sources).with_grace(GRACE)),
+        Box::new(docker(home)),
+    ];
+    providers.extend(fly().map(|fly| Box::new(fly) as Box<dyn Provider>));
+    providers
+}
+
+/// The Docker engine.
+pub(super) fn docker(home: &Path) -> Docker {
+    let engine = EngineSource::from_variables(|name| std::env::var(name).ok(), locate::user_home().as_deref());
+    let docker = Docker::new(engine, ControlPlaneId::of_home(home));
+    match variable("CONVEXINFRA_COMMITS_URL") {
+        Some(url) => docker.with_commits(url),
+        None => docker,
+    }
+}
+
+/// Fly.io, where there is a token for it.
+fn fly() -> Option<Fly> {
+    let token = Secret::new(variable("FLY_API_TOKEN")?);
+    let mut places = Places::default();
+    // The first is ours, the others are what Fly's own tools know.
+    if let Some(url) = ["CONVEXINFRA_FLY_API", "FLY_FLAPS_BASE_URL", "FLY_API_HOSTNAME"].into_iter().find_map(variable) {
+        places.machines = url;
+    }
+    if let Some(url) = variable("CONVEXINFRA_REGISTRY_URL") {
+        places.registry = url;
+    }
+    if let Some(url) = variable("CONVEXINFRA_COMMITS_URL") {
+        places.commits = url;
+    }
+    Some(Fly::new(Arc::new(Native::new(&token, places)), Settings { organisation: variable("FLY_ORG") }))
+}
+
+/// A variable that says something.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|text| !text.trim().is_empty())
+}

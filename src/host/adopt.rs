@@ -1,0 +1,70 @@
+//! Taking a backend over that something else started on this machine.
+//!
+//! Must not do: write it down before it has answered with its own name and taken a key made from its secret.
+
+use super::{Acting, Host};
+use crate::authority::Adoption;
+use crate::control::{ControlError, ControlPlane, Holder};
+use crate::convex::admin_key::{InstanceSecret, KeyKind, issue};
+use crate::convex::deployment::{Readiness, ready};
+use crate::model::{Finding, Placement, ProjectName, References, Timestamp};
+
+impl Acting {
+    /// Takes a backend over: checks that it is what it seems to be, and writes it down as ready.
+    ///
+    /// # Errors
+    /// [`ControlError::Refused`] says why it cannot be taken over; nothing is written then.
+    pub async fn adopt(
+        &self,
+        project: &ProjectName,
+        holder: Holder,
+        origin: &str,
+        adoption: Adoption,
+        note: impl FnOnce(&Placement) -> References,
+    ) -> Result<(), ControlError> {
+        self.host.require_alive(&adoption).await?;
+        let lease = self.acquire(project, holder).await?;
+        let now = self.host.now();
+        let adopted = self.host.tell(|authority| authority.adopt(&lease, &self.actor, adoption, note, now).map(drop));
+        if adopted.is_ok() {
+            self.settle(&lease, origin, crate::control::Claim::IfUnclaimed).await?;
+        }
+        // A lease that cannot be given back runs out by itself.
+        let _ = self.release(&lease).await;
+        adopted
+    }
+}
+
+impl Host {
+    async fn require_alive(&self, adoption: &Adoption) -> Result<(), ControlError> {
+        let refused = |message: String, help: &str| {
+            Err(ControlError::Refused(Finding::new("control.not_adopted", message).with_help(help)))
+        };
+        let instance = adoption.instance_name.as_str();
+        let Ok(secret) = InstanceSecret::parse(adoption.instance_secret.expose()) else {
+            return refused(format!("the instance secret of `{instance}` is not 64 hex digits"), "give it such a one first");
+        };
+        let Timestamp(now) = self.now();
+        let issued_s = u64::try_from(now / 1000).unwrap_or(1).max(1);
+        let mut nonce = [0; 12];
+        if getrandom::fill(&mut nonce).is_err() {
+            return refused("the system gives no random numbers".to_owned(), "try again");
+        }
+        let key = issue(instance, &secret, KeyKind::Admin { member_id: 0 }, issued_s, nonce);
+        let url = format!("http://127.0.0.1:{}", adoption.ports.api);
+        match ready(&self.connections, &url, instance, &key).await {
+            Readiness::Ready => Ok(()),
+            Readiness::OtherInstance { name } => refused(
+                format!("`{url}` is answered by `{name}` and not by `{instance}`"),
+                "name the container that listens there",
+            ),
+            Readiness::KeyRefused => refused(
+                format!("`{instance}` refuses a key that is made from the secret found"),
+                "its secret was changed while it ran: start it anew first",
+            ),
+            Readiness::NotListening | Readiness::Failing(_) => {
+                refused(format!("`{instance}` does not answer at `{url}`"), "start its container first")
+            }
+        }
+    }
+}

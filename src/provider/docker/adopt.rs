@@ -1,0 +1,199 @@
+//! A backend that something else started, such as the official compose file: reading all that is needed to go on with it.
+//!
+//! Must not do: change it. Taking it over happens at the next apply, which replaces its container and keeps its volume.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use bollard::models::ContainerInspectResponse;
+use bollard::query_parameters::DownloadFromContainerOptionsBuilder;
+use futures_util::StreamExt;
+
+use super::Docker;
+use super::compare::{label_of, published};
+use super::engine::{Engine, is_absent};
+use super::image::{Noted, backend_reference};
+use super::launch_file::DATA;
+use super::look::{ADOPTED, VOLUME, id_of, inspect, name_of};
+use super::names::ID;
+use super::registry::repository;
+use crate::convex::release::BACKEND_IMAGE;
+use crate::model::{Placement, PortPair, REACH, References, Release, Secret};
+use crate::provider::ProviderError;
+
+/// The ports that the official image listens on.
+const API: u16 = 3210;
+const SITE: u16 = 3211;
+const BIND_MOUNT: &str = "keeps its data in a directory of the engine's machine: copy it into a volume first, with\n    \
+    docker run --rm -v DIRECTORY:/from -v VOLUME:/to IMAGE cp -a /from/. /to\nand start the container with that volume";
+
+/// A container of the official image that somebody else started.
+#[derive(Debug, Clone)]
+pub struct Foreign {
+    /// Its name.
+    pub name: String,
+    /// What its backend calls itself.
+    pub instance_name: String,
+    /// The secret that its keys are made from.
+    pub instance_secret: Secret,
+    /// The ports of the machine that it is reached on.
+    pub ports: PortPair,
+    /// Its cloud and its site origin, where they were given.
+    pub origins: (Option<String>, Option<String>),
+    /// Where its documents are.
+    pub storage: ForeignStorage,
+    /// Whether its files are in S3.
+    pub has_s3: bool,
+    /// Whether other machines reach its ports.
+    pub is_public: bool,
+    /// The release, where the name of its image says it.
+    pub release: Option<Release>,
+    /// Its image, where that is not the official one.
+    pub image: Option<String>,
+    id: String,
+    image_id: String,
+    volume: String,
+}
+
+/// Where the documents of somebody else's backend are.
+#[derive(Debug, Clone)]
+pub enum ForeignStorage {
+    /// In its volume.
+    Sqlite,
+    /// On a PostgreSQL server with this URL.
+    Postgres(Secret),
+    /// On a MySQL server with this URL.
+    Mysql(Secret),
+}
+
+impl Foreign {
+    /// What is noted of it until it is replaced.
+    pub fn references(&self, placement: &Placement) -> References {
+        let note = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let mut references = References::from([
+            note(ADOPTED, &self.id),
+            note(VOLUME, &self.volume),
+            note(REACH, &format!("http://127.0.0.1:{}", self.ports.api)),
+        ]);
+        // The very same build goes on, whatever its tag means by now.
+        if let Ok(reference) = backend_reference(placement) {
+            Noted::BACKEND.write_id(&reference, &self.image_id, &mut references);
+        }
+        references
+    }
+}
+
+impl Docker {
+    /// Reads what is needed to go on with a container.
+    ///
+    /// # Errors
+    /// [`ProviderError::Unsupported`] says why it cannot be taken over.
+    pub async fn survey(&self, container: &str) -> Result<Foreign, ProviderError> {
+        let engine = self.engine().await?;
+        let refused = |reason: String| ProviderError::Unsupported(format!("container `{container}` {reason}"));
+        let seen = inspect(engine, container).await?.ok_or_else(|| refused("is not there".to_owned()))?;
+        if label_of(&seen, ID).is_some() {
+            return Err(refused("was made by convexinfra: it belongs to a backend already".to_owned()));
+        }
+        let variables = variables(&seen);
+        let given = |name: &str| variables.get(name).filter(|value| !value.is_empty()).cloned();
+        let volume = volume(&seen).map_err(refused)?;
+        let (ports, is_public) = ports(&seen).map_err(refused)?;
+        let instance_name = match given("INSTANCE_NAME") {
+            Some(name) => name,
+            None => credential(engine, container, "instance_name").await?.ok_or_else(|| no_credential(container, "name"))?,
+        };
+        let instance_secret = match given("INSTANCE_SECRET") {
+            Some(secret) => secret,
+            None => {
+                credential(engine, container, "instance_secret").await?.ok_or_else(|| no_credential(container, "secret"))?
+            }
+        };
+        let storage = match (given("POSTGRES_URL").or_else(|| given("DATABASE_URL")), given("MYSQL_URL")) {
+            (Some(url), None) => ForeignStorage::Postgres(Secret::new(url)),
+            (None, Some(url)) => ForeignStorage::Mysql(Secret::new(url)),
+            (None, None) => ForeignStorage::Sqlite,
+            (Some(_), Some(_)) => return Err(refused("has the URLs of two database servers".to_owned())),
+        };
+        let reference = seen.config.as_ref().and_then(|config| config.image.clone()).unwrap_or_default();
+        let (name, _) = repository(&reference);
+        let tag = reference[name.len()..].trim_start_matches([':', '@']);
+        let release = Release::parse(if tag.is_empty() { "latest" } else { tag }).ok().filter(|_| name == BACKEND_IMAGE);
+        Ok(Foreign {
+            name: name_of(&seen).to_owned(),
+            instance_name,
+            instance_secret: Secret::new(instance_secret),
+            ports,
+            origins: (given("CONVEX_CLOUD_ORIGIN"), given("CONVEX_SITE_ORIGIN")),
+            storage,
+            has_s3: given("S3_STORAGE_FILES_BUCKET").is_some(),
+            is_public,
+            image: release.is_none().then_some(reference),
+            release,
+            id: id_of(&seen).to_owned(),
+            image_id: seen.image.clone().unwrap_or_default(),
+            volume,
+        })
+    }
+}
+
+fn no_credential(container: &str, what: &str) -> ProviderError {
+    ProviderError::Unsupported(format!(
+        "container `{container}` has no instance {what}: neither in a variable nor in `{DATA}/credentials`; has it ever run?"
+    ))
+}
+
+fn variables(seen: &ContainerInspectResponse) -> BTreeMap<String, String> {
+    let environment = seen.config.as_ref().and_then(|config| config.env.clone()).unwrap_or_default();
+    let pairs = environment.iter().filter_map(|line| line.split_once('='));
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// The named volume that holds the data.
+fn volume(seen: &ContainerInspectResponse) -> Result<String, String> {
+    let mounts = seen.mounts.as_deref().unwrap_or_default();
+    let mount = mounts.iter().find(|mount| mount.destination.as_deref() == Some(DATA));
+    match mount.map(|mount| (mount.typ.as_deref(), mount.name.clone())) {
+        Some((Some("volume"), Some(name))) => Ok(name),
+        Some((Some("bind"), _)) => Err(BIND_MOUNT.to_owned()),
+        _ => Err(format!("has no volume at `{DATA}`, so it is not a Convex backend, or its data goes with it")),
+    }
+}
+
+/// The published ports of the API and of the HTTP actions.
+fn ports(seen: &ContainerInspectResponse) -> Result<(PortPair, bool), String> {
+    let published = seen.host_config.as_ref().map(published).unwrap_or_default();
+    let outside = |inside: u16| {
+        let found = published.iter().find(|port| port.inside == inside && port.outside != 0);
+        found.ok_or_else(|| {
+            format!(
+                "does not publish its port {inside} under a fixed one: start it with `-p 127.0.0.1:{inside}:{inside}` first"
+            )
+        })
+    };
+    let (api, site) = (outside(API)?, outside(SITE)?);
+    let is_public = published.iter().any(|port| !port.address.starts_with("127.") && port.address != "::1");
+    Ok((PortPair { api: api.outside, site: site.outside }, is_public))
+}
+
+/// One of the files that the official image keeps its credentials in.
+async fn credential(engine: &Engine, container: &str, name: &str) -> Result<Option<String>, ProviderError> {
+    let options = DownloadFromContainerOptionsBuilder::default().path(&format!("{DATA}/credentials/{name}")).build();
+    let mut stream = engine.client.download_from_container(container, Some(options)).boxed();
+    let mut bytes = zeroize::Zeroizing::new(Vec::new());
+    while let Some(piece) = stream.next().await {
+        match piece {
+            Ok(piece) => bytes.extend_from_slice(&piece),
+            Err(error) if is_absent(&error) => return Ok(None),
+            Err(error) => return Err(engine.failed("read the credentials", error)),
+        }
+    }
+    let mut archive = tar::Archive::new(bytes.as_slice());
+    let mut text = String::new();
+    if let Ok(mut entries) = archive.entries()
+        && let Some(Ok(mut entry)) = entries.next()
+    {
+        let _ = entry.read_to_string(&mut text);
+    }
+    Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
+}

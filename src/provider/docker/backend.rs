@@ -1,0 +1,263 @@
+//! From a placement to the container of its backend.
+//!
+//! Must not do: ask the engine anything.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use super::database;
+use super::engine::{Enforces, Engine};
+use super::image::Image;
+use super::launch_file::{DATA, ENTRY, LAUNCH_VARIABLE, Owner, PrivateFiles, launch_path, split};
+use super::names::{ControlPlaneId, Names, Role, labels, network};
+use super::wanted::{Limits, Port, Wanted};
+use crate::convex::database_url::{CONTAINER_HOST, Reach, within_container};
+use crate::convex::launch::{LaunchTarget, SecretDelivery, launch};
+use crate::model::{Digest, FieldPath, Files, Placement, Secret, Storage, TextValue, Tls};
+use crate::provider::ProviderError;
+
+/// The file that SQLite keeps the documents in.
+pub(super) const DATABASE_FILE: &str = "/convex/data/db.sqlite3";
+
+/// What all containers of a backend have in common.
+#[derive(Debug, Clone)]
+pub(super) struct Setting {
+    pub(super) names: Names,
+    pub(super) control_plane: ControlPlaneId,
+    pub(super) enforces: Enforces,
+    /// The network that they are on.
+    pub(super) network: String,
+    /// Whether that network is ours.
+    pub(super) network_is_ours: bool,
+    /// The address that ports are published on.
+    pub(super) publish: IpAddr,
+    /// The host under which this machine reaches published ports.
+    pub(super) reach_host: String,
+    /// How long a container has to end by itself, in seconds.
+    pub(super) grace_s: i64,
+}
+
+impl Setting {
+    /// Takes the parts that do not depend on images from the placement, and refuses what cannot work.
+    pub(super) fn new(
+        placement: &Placement,
+        engine: &Engine,
+        control_plane: &ControlPlaneId,
+        grace_s: i64,
+    ) -> Result<Self, ProviderError> {
+        let settings = &placement.spec.settings.docker;
+        let refused = |reason: String| Err(ProviderError::Unsupported(reason));
+        let publish = match settings.publish.as_deref().map(|text| (text, text.trim_matches(['[', ']']).parse())) {
+            None => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            Some((_, Ok(address))) => address,
+            Some((text, Err(_))) => return refused(format!("`docker.publish` is `{text}`, and it should be an IP address")),
+        };
+        if let Some(network @ ("host" | "none" | "bridge" | "default")) = settings.network.as_deref() {
+            return refused(format!(
+                "`docker.network` is `{network}`, where containers have no names for each other: leave it out, or name a \
+                 network of your own"
+            ));
+        }
+        let limits = [
+            (placement.spec.resources.memory.is_some() && !engine.enforces.memory, "memory"),
+            (placement.spec.resources.cpus.is_some() && !engine.enforces.cpus, "cpus"),
+        ];
+        if let Some((_, name)) = limits.iter().find(|(missing, _)| *missing) {
+            return refused(format!(
+                "this Docker engine cannot limit `resources.{name}` (a rootless engine needs cgroup v2 with that controller \
+                 delegated): leave `resources.{name}` out, or use another engine"
+            ));
+        }
+        let reach_host = match &engine.remote_host {
+            None => match publish {
+                address if address.is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
+                IpAddr::V6(address) => format!("[{address}]"),
+                IpAddr::V4(address) => address.to_string(),
+            },
+            Some(host) if publish.is_loopback() || placement.spec.origins.api.is_none() => {
+                return refused(format!(
+                    "the Docker engine runs on `{host}`, and `{}` would be reached there on a loopback address only: write \
+                     `publish = \"0.0.0.0\"` (or one of its addresses) into `[backends.{}.docker]`, and the URLs that clients \
+                     use into `origins.api` and `origins.site`",
+                    placement.name, placement.name
+                ));
+            }
+            Some(host) => host.clone(),
+        };
+        Ok(Self {
+            names: Names::of(placement),
+            control_plane: control_plane.clone(),
+            enforces: engine.enforces,
+            network: settings.network.clone().unwrap_or_else(|| network(placement, control_plane)),
+            network_is_ours: settings.network.is_none(),
+            publish,
+            reach_host,
+            grace_s,
+        })
+    }
+
+    /// What is needed to take something away, whatever the specification says by now.
+    pub(super) fn for_removal(placement: &Placement, engine: &Engine, control_plane: &ControlPlaneId) -> Self {
+        Self {
+            names: Names::of(placement),
+            control_plane: control_plane.clone(),
+            enforces: engine.enforces,
+            network: network(placement, control_plane),
+            network_is_ours: true,
+            publish: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            reach_host: Ipv4Addr::LOCALHOST.to_string(),
+            grace_s: 0,
+        }
+    }
+
+    /// A port that is the same inside as outside.
+    fn same_port(&self, port: u16) -> Port {
+        self.port(port, port)
+    }
+
+    /// A published port.
+    pub(super) fn port(&self, inside: u16, outside: u16) -> Port {
+        Port { inside, address: self.publish.to_string(), outside }
+    }
+
+    /// The URL under which this machine reaches a published port.
+    pub(super) fn reach(&self, port: u16) -> String {
+        format!("http://{}:{port}", self.reach_host)
+    }
+}
+
+/// The container of a backend.
+pub(super) fn wanted(placement: &Placement, image: &Image, setting: &Setting) -> Result<Wanted, ProviderError> {
+    let mut files = PrivateFiles::new(DATA, Owner::of_image(&image.reference, &image.user)?);
+    let inside = as_seen_inside(placement, setting, &mut files)?;
+    let target = LaunchTarget {
+        data: PathBuf::from(DATA),
+        interface: Ipv4Addr::UNSPECIFIED,
+        ports: placement.ports,
+        secret: SecretDelivery::Apart,
+        release: image.revision.clone(),
+    };
+    let made = launch(&inside.placement, &target).map_err(|error| {
+        let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+        ProviderError::Unsupported(format!("`{}` cannot be started: {error}{source}", placement.name))
+    })?;
+    let parts = split(&made, placement);
+    let launch_file = launch_path(&parts.file);
+    // The two that the image itself keeps there, so that its own scripts go on working.
+    files.add("credentials/instance_name", placement.instance_name.as_str().as_bytes());
+    files.add("credentials/instance_secret", placement.instance_secret.expose().as_bytes());
+    files.add(launch_file.clone(), parts.file.as_bytes());
+    let mut environment: BTreeMap<String, String> = parts.environment.into_iter().collect();
+    environment.insert("TMPDIR".to_owned(), format!("{DATA}/tmp"));
+    environment.insert("npm_config_cache".to_owned(), format!("{DATA}/tmp/npm"));
+    environment.insert(LAUNCH_VARIABLE.to_owned(), format!("{DATA}/{launch_file}"));
+    let port = placement.ports.api;
+    Ok(Wanted {
+        role: Role::Backend,
+        name: setting.names.backend(),
+        image: image.clone(),
+        entry_point: Some(["/bin/sh", "-c", ENTRY, "convexinfra"].map(str::to_owned).to_vec()),
+        command: Some(parts.arguments),
+        environment,
+        volume: Some((volume_name(placement, &setting.names), DATA)),
+        scratch: vec!["/root", "/tmp"],
+        is_read_only: true,
+        // A volume that was taken over may hold files of other users.
+        capabilities: vec!["DAC_OVERRIDE"],
+        ports: vec![setting.same_port(port), setting.same_port(placement.ports.site)],
+        network: setting.network.clone(),
+        alias: placement.instance_name.to_string(),
+        hosts: inside.hosts,
+        health: vec!["CMD-SHELL".to_owned(), format!("curl -fsS http://127.0.0.1:{port}/version > /dev/null")],
+        limits: Limits::of(&placement.spec.resources, setting.enforces),
+        grace_s: setting.grace_s,
+        labels: labels(placement, Role::Backend, &setting.control_plane),
+        files: Some(files),
+    })
+}
+
+/// The volume of a backend: its own, or the one that was taken over.
+pub(super) fn volume_name(placement: &Placement, names: &Names) -> String {
+    placement.references.get(super::look::VOLUME).cloned().unwrap_or_else(|| names.volume(Role::Data))
+}
+
+/// Whether a backend keeps something in its volume without which its data is gone, and which path shows that.
+pub(super) fn data_path(placement: &Placement) -> Option<String> {
+    match (&placement.spec.storage, &placement.spec.files) {
+        (Storage::Sqlite, _) => Some(DATABASE_FILE.to_owned()),
+        (_, Files::Local) => Some(format!("{DATA}/storage")),
+        (_, Files::S3(_)) => None,
+    }
+}
+
+/// A placement as it reads from inside the container, and the names that have to resolve there.
+struct Inside {
+    placement: Placement,
+    hosts: Vec<String>,
+}
+
+fn as_seen_inside(placement: &Placement, setting: &Setting, files: &mut PrivateFiles) -> Result<Inside, ProviderError> {
+    let mut inside = placement.clone();
+    if database::is_managed(placement) {
+        database::connect(&mut inside, &setting.names);
+    }
+    if let Storage::Postgres(server) | Storage::Mysql(server) = &mut inside.spec.storage
+        && let Tls::Ca(path) = &mut server.tls
+    {
+        let content =
+            std::fs::read(path.as_str()).map_err(|source| ProviderError::File { path: path.clone(), verb: "read", source })?;
+        let digest: String = Digest::of(&content).as_str().chars().skip("sha256:".len()).take(12).collect();
+        let name = format!("credentials/database-ca-{digest}.pem");
+        files.add(name.clone(), &content);
+        *path = format!("{DATA}/{name}");
+    }
+    let mut needs_host = false;
+    for field in ["storage.url", "files.endpoint"] {
+        if let Some(secret) = inside.secrets.get_mut(&FieldPath::new(field))
+            && let Some(url) = from_inside(secret.expose())
+        {
+            *secret = Secret::new(url);
+            needs_host = true;
+        }
+    }
+    if let Files::S3(s3) = &mut inside.spec.files
+        && let Some(TextValue::Literal(endpoint)) = &mut s3.endpoint
+        && let Some(url) = from_inside(endpoint)
+    {
+        *endpoint = url;
+        needs_host = true;
+    }
+    let hosts = needs_host.then(|| format!("{CONTAINER_HOST}:host-gateway"));
+    Ok(Inside { placement: inside, hosts: hosts.into_iter().collect() })
+}
+
+/// A URL of this machine as a container has to write it; none for any other.
+fn from_inside(text: &str) -> Option<String> {
+    let made = within_container(&Secret::new(text)).ok().filter(|made| made.reach == Reach::ThroughHost)?;
+    let inside = made.url.expose();
+    // What was written without a path stays without one.
+    Some(if text.ends_with('/') { inside } else { inside.trim_end_matches('/') }.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_has_another_name_inside_a_container() {
+        for (outside, inside) in [
+            ("postgres://u:p@localhost:5432", Some("postgres://u:p@host.docker.internal:5432")),
+            (
+                "postgres://u:p@127.0.0.1:5432/?sslmode=disable",
+                Some("postgres://u:p@host.docker.internal:5432/?sslmode=disable"),
+            ),
+            ("mysql://u:p@[::1]", Some("mysql://u:p@host.docker.internal")),
+            ("http://localhost:9000", Some("http://host.docker.internal:9000")),
+            ("postgres://u:p@db.example.com", None),
+            ("no URL", None),
+        ] {
+            assert_eq!(from_inside(outside).as_deref(), inside, "{outside}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! A database server that the provider runs beside a backend.
+//!
+//! Its password is derived from the instance secret, so there is nothing more to keep. Must not do: publish a port; only
+//! the backend reaches it.
+
+use std::collections::BTreeMap;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use super::backend::Setting;
+use super::image::Image;
+use super::launch_file::{Owner, PrivateFiles};
+use super::names::{Names, Role, labels};
+use super::wanted::{Limits, Wanted};
+use crate::model::{DatabaseRole, FieldPath, Placement, Secret, SecretRef, ServerStorage, Storage, Tls};
+use crate::provider::ProviderError;
+
+/// Where the image keeps its data.
+const DATA: &str = "/var/lib/postgresql/data";
+/// Whom the backend connects as.
+const USER: &str = "convex";
+const PASSWORD_FILE: &str = "password";
+
+/// Whether the provider runs the database server of a backend.
+pub(super) fn is_managed(placement: &Placement) -> bool {
+    placement.spec.storage.server().is_some_and(|server| server.managed)
+}
+
+/// Refuses a server that the provider does not run.
+pub(super) fn require_supported(placement: &Placement) -> Result<(), ProviderError> {
+    match &placement.spec.storage {
+        Storage::Mysql(server) if server.managed => Err(ProviderError::Unsupported(format!(
+            "`docker` runs PostgreSQL servers of its own and no MySQL: write `engine = \"postgres\"` for `{}`, or give it a \
+             server with `storage.url`",
+            placement.name
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The password of the server: nobody has to remember it who has the instance secret.
+fn password(placement: &Placement) -> Secret {
+    let key = placement.instance_secret.expose().as_bytes();
+    let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key).map(|mac| mac.chain_update(b"convexinfra managed database"));
+    // HMAC takes a key of any length, so there is always a result.
+    let bytes = mac.map(|mac| mac.finalize().into_bytes()).unwrap_or_default();
+    Secret::new(hex::encode(bytes))
+}
+
+/// Gives a placement the server as its storage, as if somebody had written the URL.
+pub(super) fn connect(placement: &mut Placement, names: &Names) {
+    let field = FieldPath::new("storage.url");
+    let url = format!("postgres://{USER}:{}@{}:5432", password(placement).expose(), names.container(Role::Database));
+    placement.secrets.insert(field, Secret::new(url));
+    placement.spec.storage = Storage::Postgres(ServerStorage {
+        url: Some(SecretRef::Env("managed".to_owned())),
+        managed: true,
+        region: None,
+        // The connection does not leave the network of the two containers.
+        tls: Tls::Disable,
+        role: DatabaseRole::Url,
+    });
+}
+
+/// The container of the server.
+pub(super) fn wanted(placement: &Placement, image: &Image, setting: &Setting) -> Wanted {
+    let mut files = PrivateFiles::new(DATA, Owner::default());
+    files.add(PASSWORD_FILE, password(placement).expose().as_bytes());
+    let name = setting.names.container(Role::Database);
+    let database = placement.instance_name.database();
+    let ready = format!("pg_isready -q -h 127.0.0.1 -U {USER} -d {database}");
+    let variable = |name: &str, value: String| (name.to_owned(), value);
+    Wanted {
+        role: Role::Database,
+        alias: name.clone(),
+        name,
+        image: image.clone(),
+        entry_point: None,
+        command: None,
+        environment: BTreeMap::from([
+            variable("POSTGRES_USER", USER.to_owned()),
+            variable("POSTGRES_DB", database),
+            variable("POSTGRES_PASSWORD_FILE", format!("{DATA}/{PASSWORD_FILE}")),
+            variable("PGDATA", format!("{DATA}/pgdata")),
+        ]),
+        volume: Some((setting.names.volume(Role::DatabaseData), DATA)),
+        scratch: vec!["/tmp", "/var/run/postgresql"],
+        is_read_only: true,
+        // The image starts as root, gives the directories to its own user, and goes on as that.
+        capabilities: vec!["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"],
+        ports: Vec::new(),
+        network: setting.network.clone(),
+        hosts: Vec::new(),
+        health: vec!["CMD-SHELL".to_owned(), ready],
+        limits: Limits::processes(setting.enforces),
+        grace_s: setting.grace_s.max(30),
+        labels: labels(placement, Role::Database, &setting.control_plane),
+        files: Some(files),
+    }
+}

@@ -1,0 +1,284 @@
+//! Where the Docker engine is, and the connection to it.
+//!
+//! The engine is found as Docker's own command line finds it: `DOCKER_HOST`, then `DOCKER_CONTEXT`, then the context
+//! that is chosen in the configuration, then the local socket. Must not do: connect before somebody asks, or take an
+//! engine that does not answer for an engine without containers.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bollard::errors::Error;
+use bollard::{API_DEFAULT_VERSION, Docker as Client};
+use sha2::{Digest as _, Sha256};
+
+use crate::provider::ProviderError;
+
+/// How long the engine may take for one answer, in seconds. Stopping a container takes as long as its grace period.
+const TIMEOUT_S: u64 = 120;
+/// How long it may take for the first answer.
+const FIRST_ANSWER: Duration = Duration::from_secs(10);
+/// Where the engine listens unless somebody says otherwise.
+const SOCKET: &str = "/var/run/docker.sock";
+
+/// What says where the engine is, as Docker's own tools read it.
+#[derive(Debug, Clone, Default)]
+pub struct EngineSource {
+    /// `DOCKER_HOST`
+    pub host: Option<String>,
+    /// `DOCKER_CONTEXT`
+    pub context: Option<String>,
+    /// `DOCKER_TLS_VERIFY`
+    pub tls_verify: bool,
+    /// `DOCKER_CERT_PATH`
+    pub certificates: Option<PathBuf>,
+    /// `DOCKER_CONFIG`, or `.docker` in the user's home.
+    pub configuration: Option<PathBuf>,
+    /// Sockets to try when nothing is said, first to last.
+    pub sockets: Vec<PathBuf>,
+}
+
+impl EngineSource {
+    /// What the variables say; `home` is the user's home directory.
+    pub fn from_variables(variable: impl Fn(&str) -> Option<String>, home: Option<&Path>) -> Self {
+        let given = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let mut sockets = vec![PathBuf::from(SOCKET)];
+        sockets.extend(given("XDG_RUNTIME_DIR").map(|runtime| Path::new(&runtime).join("docker.sock")));
+        sockets.extend(home.map(|home| home.join(".docker/run/docker.sock")));
+        Self {
+            host: given("DOCKER_HOST"),
+            context: given("DOCKER_CONTEXT"),
+            tls_verify: given("DOCKER_TLS_VERIFY").is_some(),
+            certificates: given("DOCKER_CERT_PATH").map(PathBuf::from),
+            configuration: given("DOCKER_CONFIG").map(PathBuf::from).or_else(|| home.map(|home| home.join(".docker"))),
+            sockets,
+        }
+    }
+
+    /// Docker's configuration file, if it can be read as one.
+    pub(super) fn configuration_file(&self) -> Option<serde_json::Value> {
+        let text = std::fs::read_to_string(self.configuration.as_ref()?.join("config.json")).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    fn address(&self) -> Result<Address, ProviderError> {
+        if let Some(url) = &self.host {
+            let certificates = self.tls_verify.then(|| self.certificates.clone().or_else(|| self.configuration.clone()));
+            return Ok(Address { url: url.clone(), certificates: certificates.flatten() });
+        }
+        let chosen = || self.configuration_file()?.get("currentContext")?.as_str().map(str::to_owned);
+        match self.context.clone().or_else(chosen).filter(|name| !name.is_empty() && name != "default") {
+            Some(name) => self.context_address(&name),
+            None => {
+                let there = self.sockets.iter().find(|path| path.exists()).or(self.sockets.first());
+                let path = there.map_or(SOCKET.to_owned(), |path| path.display().to_string());
+                Ok(Address { url: format!("unix://{path}"), certificates: None })
+            }
+        }
+    }
+
+    /// Contexts lie in folders that are named by the SHA-256 of their names.
+    fn context_address(&self, name: &str) -> Result<Address, ProviderError> {
+        let broken = |why: &str| ProviderError::EngineUnreachable {
+            address: format!("context {name}"),
+            reason: format!("{why}; list the contexts with `docker context ls`"),
+        };
+        let configuration = self.configuration.as_ref().ok_or_else(|| broken("there is no Docker configuration"))?;
+        let folder = hex::encode(Sha256::digest(name.as_bytes()));
+        let contexts = configuration.join("contexts");
+        let text = std::fs::read_to_string(contexts.join("meta").join(&folder).join("meta.json"))
+            .map_err(|_| broken("there is no such context"))?;
+        let meta: serde_json::Value = serde_json::from_str(&text).map_err(|_| broken("its file is damaged"))?;
+        let url = meta.pointer("/Endpoints/docker/Host").and_then(|host| host.as_str());
+        let url = url.ok_or_else(|| broken("it names no Docker engine"))?.to_owned();
+        let certificates = contexts.join("tls").join(&folder).join("docker");
+        Ok(Address { url, certificates: certificates.is_dir().then_some(certificates) })
+    }
+}
+
+/// Where an engine is, and with which certificates it is spoken to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Address {
+    url: String,
+    certificates: Option<PathBuf>,
+}
+
+impl Address {
+    fn connect(&self) -> Result<Client, ProviderError> {
+        let failed = |error: Error| unreachable(&self.url, &error);
+        let scheme = self.url.split("://").next().unwrap_or_default();
+        match (scheme, &self.certificates) {
+            #[cfg(unix)]
+            ("unix", _) => Client::connect_with_unix(&self.url, TIMEOUT_S, API_DEFAULT_VERSION).map_err(failed),
+            #[cfg(windows)]
+            ("npipe", _) => Client::connect_with_named_pipe(&self.url, TIMEOUT_S, API_DEFAULT_VERSION).map_err(failed),
+            ("tcp" | "https", Some(folder)) => {
+                let file = |name: &str| folder.join(name);
+                let (key, certificate, ca) = (file("key.pem"), file("cert.pem"), file("ca.pem"));
+                Client::connect_with_ssl(&self.url, &key, &certificate, &ca, TIMEOUT_S, API_DEFAULT_VERSION).map_err(failed)
+            }
+            ("tcp" | "http", None) => Client::connect_with_http(&self.url, TIMEOUT_S, API_DEFAULT_VERSION).map_err(failed),
+            ("ssh", _) => Err(ProviderError::Unsupported(format!(
+                "the Docker engine at `{}` is reached over SSH, which convexinfra does not speak: forward its socket with\n    \
+                 ssh -nNT -L /tmp/docker.sock:/var/run/docker.sock …\nand set `DOCKER_HOST=unix:///tmp/docker.sock`",
+                self.url
+            ))),
+            _ => Err(ProviderError::Unsupported(format!(
+                "`{}` is not the address of a Docker engine: `unix://`, or `tcp://` with or without `DOCKER_TLS_VERIFY`",
+                self.url
+            ))),
+        }
+    }
+
+    /// The host of an engine that is not on this machine.
+    fn remote_host(&self) -> Option<String> {
+        let url = url::Url::parse(&self.url).ok().filter(|url| matches!(url.scheme(), "tcp" | "http" | "https"))?;
+        let host = url.host_str()?.trim_matches(['[', ']']);
+        let loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+        (!loopback).then(|| host.to_owned())
+    }
+}
+
+/// An engine that has answered.
+#[derive(Debug, Clone)]
+pub(super) struct Engine {
+    /// The connection.
+    pub(super) client: Client,
+    /// What the engine can enforce.
+    pub(super) enforces: Enforces,
+    /// The host that it runs on, where that is another machine.
+    pub(super) remote_host: Option<String>,
+    url: String,
+}
+
+/// Which limits an engine can enforce. A rootless one often cannot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Enforces {
+    pub(super) memory: bool,
+    pub(super) swap: bool,
+    pub(super) cpus: bool,
+    pub(super) pids: bool,
+}
+
+impl Engine {
+    /// Finds the engine and asks what it is.
+    pub(super) async fn connect(source: &EngineSource) -> Result<Self, ProviderError> {
+        let address = source.address()?;
+        let client = address.connect()?;
+        let first = async {
+            let client = client.negotiate_version().await?;
+            let info = client.info().await?;
+            Ok::<_, Error>((client, info))
+        };
+        let (client, info) = match tokio::time::timeout(FIRST_ANSWER, first).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => return Err(unreachable(&address.url, &error)),
+            Err(_) => {
+                let reason = format!("no answer within {} s", FIRST_ANSWER.as_secs());
+                return Err(ProviderError::EngineUnreachable { address: address.url, reason });
+            }
+        };
+        if info.os_type.as_deref().is_some_and(|system| system != "linux") {
+            return Err(ProviderError::Unsupported(format!(
+                "the Docker engine at `{}` runs containers of another system than Linux, and Convex has images for Linux only",
+                address.url
+            )));
+        }
+        let enforces = Enforces {
+            memory: info.memory_limit.unwrap_or(false),
+            swap: info.swap_limit.unwrap_or(false),
+            cpus: info.cpu_cfs_quota.unwrap_or(false),
+            pids: info.pids_limit.unwrap_or(false),
+        };
+        Ok(Self { client, enforces, remote_host: address.remote_host(), url: address.url })
+    }
+
+    /// What an error of the engine means.
+    pub(super) fn failed(&self, verb: &str, error: Error) -> ProviderError {
+        match error {
+            Error::DockerResponseServerError { message, .. } => {
+                ProviderError::Engine { verb: verb.to_owned(), reason: message }
+            }
+            Error::DockerStreamError { error } => ProviderError::Engine { verb: verb.to_owned(), reason: error },
+            other => unreachable(&self.url, &other),
+        }
+    }
+}
+
+fn unreachable(url: &str, error: &Error) -> ProviderError {
+    let mut reason = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if !reason.contains(&text) {
+            reason = format!("{reason}: {text}");
+        }
+        source = cause.source();
+    }
+    ProviderError::EngineUnreachable { address: url.to_owned(), reason }
+}
+
+/// Whether the engine says that there is no such thing. Only this means "absent".
+pub(super) fn is_absent(error: &Error) -> bool {
+    matches!(error, Error::DockerResponseServerError { status_code: 404, .. })
+}
+
+/// Whether the engine says that something is in the way, such as another container of the same name.
+pub(super) fn is_conflict(error: &Error) -> bool {
+    matches!(error, Error::DockerResponseServerError { status_code: 409, .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(variables: &[(&str, &str)], home: &Path) -> EngineSource {
+        let variable = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        EngineSource::from_variables(variable, Some(home))
+    }
+
+    #[test]
+    fn the_engine_is_found_as_dockers_own_tools_find_it() {
+        let home = tempfile::tempdir().unwrap();
+        let configuration = home.path().join(".docker");
+        let folder = hex::encode(Sha256::digest(b"far"));
+        let meta = configuration.join("contexts/meta").join(&folder);
+        std::fs::create_dir_all(&meta).unwrap();
+        std::fs::write(meta.join("meta.json"), r#"{"Name":"far","Endpoints":{"docker":{"Host":"tcp://far.test:2376"}}}"#)
+            .unwrap();
+        std::fs::write(configuration.join("config.json"), r#"{"currentContext":"far"}"#).unwrap();
+
+        let url = |variables: &[(&str, &str)]| source(variables, home.path()).address().unwrap().url;
+        assert_eq!(url(&[]), "tcp://far.test:2376");
+        assert_eq!(url(&[("DOCKER_CONTEXT", "default"), ("XDG_RUNTIME_DIR", "/nowhere")]), "unix:///var/run/docker.sock");
+        assert_eq!(url(&[("DOCKER_HOST", "unix:///x.sock"), ("DOCKER_CONTEXT", "far")]), "unix:///x.sock");
+        assert_eq!(url(&[("DOCKER_HOST", "")]), "tcp://far.test:2376");
+        let unknown = source(&[("DOCKER_CONTEXT", "near")], home.path()).address().unwrap_err();
+        assert!(unknown.to_string().contains("no such context"), "{unknown}");
+
+        let certificates = configuration.join("contexts/tls").join(&folder).join("docker");
+        std::fs::create_dir_all(&certificates).unwrap();
+        assert_eq!(source(&[], home.path()).address().unwrap().certificates, Some(certificates));
+        let secured = [("DOCKER_HOST", "tcp://a:1"), ("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", "/certs")];
+        assert_eq!(source(&secured, home.path()).address().unwrap().certificates, Some(PathBuf::from("/certs")));
+    }
+
+    #[test]
+    fn other_machines_are_told_from_this_one() {
+        let host = |url: &str| Address { url: url.to_owned(), certificates: None }.remote_host();
+        for url in ["unix:///var/run/docker.sock", "tcp://127.0.0.1:2375", "tcp://localhost:2375", "tcp://[::1]:2375"] {
+            assert_eq!(host(url), None, "{url}");
+        }
+        assert_eq!(host("tcp://10.0.0.7:2376").as_deref(), Some("10.0.0.7"));
+        assert_eq!(host("tcp://docker:2375").as_deref(), Some("docker"));
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_is_not_there_is_unreachable() {
+        let home = tempfile::tempdir().unwrap();
+        let socket = format!("unix://{}/none.sock", home.path().display());
+        let told = Engine::connect(&source(&[("DOCKER_HOST", &socket)], home.path())).await.unwrap_err();
+        assert!(matches!(&told, ProviderError::EngineUnreachable { address, .. } if *address == socket), "{told}");
+        let told = Engine::connect(&source(&[("DOCKER_HOST", "ssh://somebody@far")], home.path())).await.unwrap_err();
+        assert!(told.to_string().contains("forward its socket"), "{told}");
+    }
+}

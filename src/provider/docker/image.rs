@@ -1,0 +1,330 @@
+//! Images: which one a specification means, fetching it, and knowing it again.
+//!
+//! Must not do: let a moving tag change what runs. What was fetched once is pinned by its identity until the manifest
+//! asks for something else.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use bollard::query_parameters::CreateImageOptionsBuilder;
+use futures_util::StreamExt;
+
+use super::engine::{Engine, EngineSource, is_absent};
+use super::registry::{self, credentials, explain};
+use crate::convex::release::{BACKEND_IMAGE, COMMIT_ACCEPT, DASHBOARD_IMAGE, commit_url, image_reference, parse_commit};
+use crate::fault;
+use crate::model::{Placement, PullPolicy, References, Release};
+use crate::provider::{Notice, ProviderError};
+
+/// The database server's image, when the provider runs one.
+pub(super) const POSTGRES_IMAGE: &str = "docker.io/library/postgres:17";
+/// How often progress is told.
+const TELL: Duration = Duration::from_millis(400);
+
+/// An image that the engine has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Image {
+    /// How it is asked for.
+    pub(super) reference: String,
+    /// Its identity: the digest of its configuration.
+    pub(super) id: String,
+    /// Its digest in the registry, `name@sha256:…`; none for one that was never fetched.
+    pub(super) digest: Option<String>,
+    /// The variables that it sets.
+    pub(super) environment: Vec<String>,
+    /// The user that it runs as.
+    pub(super) user: String,
+    /// The commit that it was built from, if it says so.
+    pub(super) revision: Option<Release>,
+}
+
+/// The keys under which one image is noted in the references.
+pub(super) struct Noted {
+    reference: &'static str,
+    id: &'static str,
+    digest: &'static str,
+}
+
+impl Noted {
+    pub(super) const BACKEND: Self = Self { reference: "image", id: "image_id", digest: "image_digest" };
+    pub(super) const DASHBOARD: Self =
+        Self { reference: "dashboard_image", id: "dashboard_image_id", digest: "dashboard_image_digest" };
+    pub(super) const DATABASE: Self =
+        Self { reference: "database_image", id: "database_image_id", digest: "database_image_digest" };
+
+    /// Notes an image.
+    pub(super) fn write(&self, image: &Image, references: &mut References) {
+        self.write_id(&image.reference, &image.id, references);
+        if let Some(digest) = &image.digest {
+            references.insert(self.digest.to_owned(), digest.clone());
+        }
+    }
+
+    /// Notes nothing but the identity of an image.
+    pub(super) fn write_id(&self, reference: &str, id: &str, references: &mut References) {
+        references.insert(self.reference.to_owned(), reference.to_owned());
+        references.insert(self.id.to_owned(), id.to_owned());
+    }
+
+    /// How the image that was noted was asked for.
+    pub(super) fn reference<'a>(&self, references: &'a References) -> Option<&'a str> {
+        references.get(self.reference).map(String::as_str)
+    }
+
+    /// The identity of the image that was noted for this reference.
+    pub(super) fn id<'a>(&self, references: &'a References, reference: &str) -> Option<&'a str> {
+        let same = references.get(self.reference).is_some_and(|noted| noted == reference);
+        references.get(self.id).filter(|_| same).map(String::as_str)
+    }
+
+    fn digest<'a>(&self, references: &'a References, reference: &str) -> Option<&'a str> {
+        let same = references.get(self.reference).is_some_and(|noted| noted == reference);
+        references.get(self.digest).filter(|_| same).map(String::as_str)
+    }
+}
+
+const TAG: &str = "release_tag";
+const COMMIT: &str = "release_commit";
+
+/// The release as images are tagged: a `precompiled-…` tag stands for the commit that was found out for it.
+fn tagged(placement: &Placement) -> Option<Release> {
+    let release = placement.spec.release.clone()?;
+    let same = placement.references.get(TAG).is_some_and(|tag| *tag == release.to_string());
+    let commit = placement.references.get(COMMIT).filter(|_| same).and_then(|text| Release::parse(text).ok());
+    Some(commit.unwrap_or(release))
+}
+
+/// The same placement with the commit of its `precompiled-…` tag noted, which is asked for once. Where nobody answers,
+/// it stays as it is, and the error that follows says what to write instead.
+pub(super) async fn with_commit(mut placement: Placement, commits: &str) -> Placement {
+    let needs = placement.spec.settings.docker.image.as_deref().is_none_or(|image| !registry::repository(image).1);
+    if let Some(release) = tagged(&placement).filter(|_| needs)
+        && let Release::Precompiled { short, .. } = &release
+        && let Some(commit) = ask_for_commit(&format!("{}/{short}", commits.trim_end_matches('/')), &release).await
+    {
+        placement.references.insert(TAG.to_owned(), release.to_string());
+        placement.references.insert(COMMIT.to_owned(), commit.to_string());
+    }
+    placement
+}
+
+async fn ask_for_commit(url: &str, release: &Release) -> Option<Release> {
+    let client = reqwest::Client::builder()
+        .timeout(Duration::from_secs(10))
+        .user_agent(concat!("convexinfra/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .ok()?;
+    let answer = client.get(url).header(reqwest::header::ACCEPT, COMMIT_ACCEPT).send().await.ok()?;
+    let body = answer.error_for_status().ok()?.text().await.ok()?;
+    parse_commit(release, &body).ok()
+}
+
+/// Keeps what was found out about the release.
+pub(super) fn keep_commit(placement: &Placement, references: &mut References) {
+    for key in [TAG, COMMIT] {
+        references.extend(placement.references.get(key).map(|value| (key.to_owned(), value.clone())));
+    }
+}
+
+/// How a backend's image is asked for.
+pub(super) fn backend_reference(placement: &Placement) -> Result<String, ProviderError> {
+    let release = tagged(placement);
+    let release = release.as_ref();
+    match placement.spec.settings.docker.image.as_deref() {
+        Some(image) if registry::repository(image).1 => Ok(image.to_owned()),
+        Some(image) => named(image, release),
+        None => named(BACKEND_IMAGE, release),
+    }
+}
+
+fn named(image: &str, release: Option<&Release>) -> Result<String, ProviderError> {
+    let release = release.unwrap_or(&Release::Latest);
+    image_reference(image, release).ok_or_else(|| {
+        let ask = commit_url(release).unwrap_or_default();
+        ProviderError::Image {
+            image: image.to_owned(),
+            reason: format!(
+                "images are tagged with the full commit, and `{release}` has only its first seven digits; the server that knows \
+                 the rest did not say: write the 40 digits as the `release`, which are printed by\n    \
+                 curl -H 'Accept: {COMMIT_ACCEPT}' {ask}"
+            ),
+        }
+    })
+}
+
+/// How the image of a backend's dashboard is asked for: of the same build as the backend, as far as that is known.
+pub(super) fn dashboard_reference(placement: &Placement, backend: &Image) -> Result<String, ProviderError> {
+    let settings = &placement.spec.settings.docker;
+    if let Some(image) = settings.dashboard_image.as_deref().filter(|image| registry::repository(image).1) {
+        return Ok(image.to_owned());
+    }
+    let image = settings.dashboard_image.as_deref().unwrap_or(DASHBOARD_IMAGE);
+    match (&backend.revision, &tagged(placement)) {
+        (Some(revision), _) => named(image, Some(revision)),
+        (None, Some(Release::Digest(_))) => Err(ProviderError::Image {
+            image: image.to_owned(),
+            reason: "the release is the digest of the backend's image, which says nothing about the dashboard's: name that \
+                     with `dashboard_image`"
+                .to_owned(),
+        }),
+        (None, release) => named(image, release.as_ref()),
+    }
+}
+
+/// Fetches images and looks them up.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Images<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) source: &'a EngineSource,
+    pub(super) policy: PullPolicy,
+}
+
+impl Images<'_> {
+    /// The image that was noted, or the one that is asked for; fetched where it is missing and may be.
+    pub(super) async fn get(
+        &self,
+        reference: &str,
+        noted: &Noted,
+        references: &References,
+        notice: Notice<'_>,
+    ) -> Result<Image, ProviderError> {
+        if let Some(id) = noted.id(references, reference) {
+            if let Some(image) = self.look_up(id, reference).await? {
+                return Ok(image);
+            }
+            // It was removed from the engine; the same bytes are to be had by their digest.
+            if let Some(digest) = noted.digest(references, reference) {
+                return self.fetched(digest, reference, notice).await;
+            }
+        }
+        match self.look_up(reference, reference).await? {
+            Some(image) if self.policy != PullPolicy::Always => Ok(image),
+            _ => self.fetched(reference, reference, notice).await,
+        }
+    }
+
+    /// The newest image under a reference, fetched now where that is what the policy says.
+    pub(super) async fn renewed(&self, image: Image, notice: Notice<'_>) -> Result<Image, ProviderError> {
+        match self.policy {
+            PullPolicy::Always => self.fetched(&image.reference, &image.reference, notice).await,
+            PullPolicy::Missing | PullPolicy::Never => Ok(image),
+        }
+    }
+
+    async fn fetched(&self, name: &str, reference: &str, notice: Notice<'_>) -> Result<Image, ProviderError> {
+        let missing = |reason: &str| ProviderError::Image { image: reference.to_owned(), reason: reason.to_owned() };
+        if self.policy == PullPolicy::Never {
+            return Err(missing("the engine does not have it, and `pull = \"never\"` forbids to fetch it"));
+        }
+        self.pull(name, notice).await?;
+        fault::point("provider.docker.image_pulled");
+        self.look_up(name, reference).await?.ok_or_else(|| missing("it was fetched and is not there"))
+    }
+
+    /// An image that the engine has; none when it says that it has none.
+    pub(super) async fn look_up(&self, name: &str, reference: &str) -> Result<Option<Image>, ProviderError> {
+        let seen = match self.engine.client.inspect_image(name).await {
+            Ok(seen) => seen,
+            Err(error) if is_absent(&error) => return Ok(None),
+            Err(error) => return Err(self.engine.failed("look up an image", error)),
+        };
+        let config = seen.config.unwrap_or_default();
+        let revision = config.labels.as_ref().and_then(|labels| labels.get("org.opencontainers.image.revision"));
+        let repository = registry::repository(reference).0;
+        let digests = seen.repo_digests.unwrap_or_default();
+        Ok(Some(Image {
+            reference: reference.to_owned(),
+            id: seen.id.unwrap_or_default(),
+            digest: digests.into_iter().find(|digest| registry::repository(digest).0 == repository),
+            environment: config.env.unwrap_or_default(),
+            user: config.user.unwrap_or_default(),
+            revision: revision
+                .and_then(|text| Release::parse(text).ok())
+                .filter(|release| matches!(release, Release::Commit(_))),
+        }))
+    }
+
+    async fn pull(&self, name: &str, notice: Notice<'_>) -> Result<(), ProviderError> {
+        let (repository, is_exact) = registry::repository(name);
+        let options = CreateImageOptionsBuilder::default().from_image(name);
+        // Without a tag, an engine fetches every one that there is.
+        let options = if is_exact { options } else { options.from_image(repository).tag("latest") };
+        let login = credentials(self.source, name).await;
+        let failed = |error| match self.engine.failed("fetch the image", error) {
+            ProviderError::Engine { reason, .. } => {
+                ProviderError::Image { image: name.to_owned(), reason: explain(name, &reason) }
+            }
+            other => other,
+        };
+        notice(format!("fetching {name}"));
+        let mut stream = self.engine.client.create_image(Some(options.build()), None, login).boxed();
+        let mut progress = Progress::default();
+        let mut told = Instant::now();
+        while let Some(said) = stream.next().await {
+            let said = said.map_err(failed)?;
+            let detail = said.progress_detail.unwrap_or_default();
+            progress.note(said.id.as_deref(), said.status.as_deref(), detail.current, detail.total);
+            if told.elapsed() >= TELL {
+                told = Instant::now();
+                notice(progress.words(name));
+            }
+        }
+        notice(format!("fetched {name}"));
+        Ok(())
+    }
+}
+
+/// How far the layers of an image have come.
+#[derive(Debug, Default)]
+struct Progress(BTreeMap<String, Layer>);
+
+#[derive(Debug, Default)]
+struct Layer {
+    here: i64,
+    whole: i64,
+    is_done: bool,
+}
+
+impl Progress {
+    fn note(&mut self, layer: Option<&str>, status: Option<&str>, here: Option<i64>, whole: Option<i64>) {
+        let (Some(id), Some(status)) = (layer, status) else { return };
+        // The first line names the tag instead of a layer.
+        if status.starts_with("Pulling from") {
+            return;
+        }
+        let layer = self.0.entry(id.to_owned()).or_default();
+        if status == "Downloading" {
+            layer.here = here.unwrap_or(layer.here);
+            layer.whole = whole.unwrap_or(layer.whole).max(layer.whole);
+        }
+        if matches!(status, "Pull complete" | "Already exists") {
+            layer.here = layer.whole;
+            layer.is_done = true;
+        }
+    }
+
+    fn words(&self, name: &str) -> String {
+        let done = self.0.values().filter(|layer| layer.is_done).count();
+        let (here, whole) = self.0.values().fold((0, 0), |(here, whole), layer| (here + layer.here, whole + layer.whole));
+        let of = format!("fetching {name}: {done} of {} layers", self.0.len());
+        if whole > 0 { format!("{of}, {} of {} MiB", here >> 20, whole >> 20) } else { of }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_counts_layers_and_bytes() {
+        let mut progress = Progress::default();
+        progress.note(Some("latest"), Some("Pulling from x/y"), None, None);
+        progress.note(Some("a"), Some("Already exists"), None, None);
+        progress.note(Some("b"), Some("Pulling fs layer"), None, None);
+        assert_eq!(progress.words("i"), "fetching i: 1 of 2 layers");
+        progress.note(Some("b"), Some("Downloading"), Some(3 << 20), Some(8 << 20));
+        assert_eq!(progress.words("i"), "fetching i: 1 of 2 layers, 3 of 8 MiB");
+        progress.note(Some("b"), Some("Pull complete"), None, None);
+        assert_eq!(progress.words("i"), "fetching i: 2 of 2 layers, 8 of 8 MiB");
+    }
+}

@@ -1,0 +1,199 @@
+//! How a backend gets its secrets: as files in its volume, which the container's entry point reads.
+//!
+//! Convex's image keeps its secret in `credentials/instance_secret` of its volume, readable for its root only. The same
+//! folder gets one file more for each launch, with everything secret that the backend is started with. So nothing
+//! secret stands in what `docker inspect` shows. Must not do: put a secret into a variable or an argument of a container.
+
+use zeroize::Zeroizing;
+
+use crate::convex::launch::{Argument, Launch};
+use crate::model::{Digest, Placement};
+use crate::provider::ProviderError;
+
+/// The volume, as the backend sees it.
+pub(super) const DATA: &str = "/convex/data";
+/// The variable that names the file of this launch.
+pub(super) const LAUNCH_VARIABLE: &str = "CONVEXINFRA_LAUNCH";
+
+/// Reads the file of this launch, which sets variables and adds arguments, and becomes the backend.
+///
+/// The image's own entry point is of no use here: it insists on the ports 3210 and 3211, and Node actions call back to
+/// the port that clients see.
+pub(super) const ENTRY: &str = "set -eu\numask 077\nmkdir -p \"$TMPDIR\"\n. \"$CONVEXINFRA_LAUNCH\"\n\
+    exec /convex/convex-local-backend \"$@\"";
+
+/// Files for a volume, each with its path in it. `Debug` shows no content.
+#[derive(Clone)]
+pub(super) struct PrivateFiles {
+    /// Where the volume is mounted.
+    pub(super) target: &'static str,
+    /// Who owns the files: the user that the image runs as.
+    pub(super) owner: Owner,
+    files: Vec<(String, Zeroizing<Vec<u8>>)>,
+}
+
+impl std::fmt::Debug for PrivateFiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.files.iter().map(|(path, _)| path)).finish()
+    }
+}
+
+/// A user and a group of an image, by number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Owner {
+    pub(super) user: u64,
+    pub(super) group: u64,
+}
+
+impl Owner {
+    /// The user that an image names.
+    pub(super) fn of_image(image: &str, user: &str) -> Result<Self, ProviderError> {
+        let (user, group) = user.split_once(':').unwrap_or((user, ""));
+        let number = |text: &str| match text {
+            "" | "root" => Some(0),
+            text => text.parse().ok(),
+        };
+        match (number(user), number(group)) {
+            (Some(user), Some(group)) => Ok(Self { user, group }),
+            _ => Err(ProviderError::Unsupported(format!(
+                "the image `{image}` runs as `{user}`, and only the image knows that user's number: files for it cannot be \
+                 made private; write the number into its `USER`"
+            ))),
+        }
+    }
+}
+
+impl PrivateFiles {
+    pub(super) fn new(target: &'static str, owner: Owner) -> Self {
+        Self { target, owner, files: Vec::new() }
+    }
+
+    /// Adds a file whose folder is one of `credentials` or none.
+    pub(super) fn add(&mut self, path: impl Into<String>, content: &[u8]) {
+        self.files.push((path.into(), Zeroizing::new(content.to_vec())));
+    }
+
+    /// The parts of everything in them, for a digest.
+    pub(super) fn parts(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.files.iter().map(|(path, content)| (path.as_str(), content.as_slice()))
+    }
+
+    /// As an archive that the engine unpacks into the volume.
+    pub(super) fn archive(&self) -> std::io::Result<Vec<u8>> {
+        let mut archive = tar::Builder::new(Vec::new());
+        let header = |kind: tar::EntryType, size: u64, mode: u32| {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(kind);
+            header.set_size(size);
+            header.set_mode(mode);
+            header.set_uid(self.owner.user);
+            header.set_gid(self.owner.group);
+            header.set_mtime(0);
+            header
+        };
+        if self.files.iter().any(|(path, _)| path.starts_with("credentials/")) {
+            archive.append_data(&mut header(tar::EntryType::Directory, 0, 0o700), "credentials/", std::io::empty())?;
+        }
+        for (path, content) in &self.files {
+            let size = content.len() as u64;
+            archive.append_data(&mut header(tar::EntryType::Regular, size, 0o600), path, content.as_slice())?;
+        }
+        archive.into_inner()
+    }
+}
+
+/// A launch without its secrets, and the file that holds them.
+pub(super) struct Split {
+    /// The arguments that may be seen.
+    pub(super) arguments: Vec<String>,
+    /// The variables that may be seen.
+    pub(super) environment: Vec<(String, String)>,
+    /// The content of the file.
+    pub(super) file: Zeroizing<String>,
+}
+
+/// Takes the secrets out of a launch. Those among the arguments are positional, and so they may come last.
+pub(super) fn split(launch: &Launch, placement: &Placement) -> Split {
+    let mut file = Zeroizing::new(String::new());
+    let mut arguments = Vec::new();
+    let mut environment = Vec::new();
+    let mut set = Zeroizing::new("set -- \"$@\" --instance-secret ".to_owned());
+    set.push_str(&quoted(placement.instance_secret.expose()));
+    for argument in &launch.arguments {
+        match argument {
+            Argument::Plain(text) => arguments.push(text.to_string_lossy().into_owned()),
+            Argument::Secret(secret) => {
+                set.push(' ');
+                set.push_str(&quoted(secret.expose()));
+            }
+        }
+    }
+    for (name, value) in &launch.environment {
+        match value {
+            Argument::Plain(text) => environment.push((name.clone(), text.to_string_lossy().into_owned())),
+            Argument::Secret(secret) => {
+                file.push_str("export ");
+                file.push_str(name);
+                file.push('=');
+                file.push_str(&quoted(secret.expose()));
+                file.push('\n');
+            }
+        }
+    }
+    file.push_str(&set);
+    file.push('\n');
+    Split { arguments, environment, file }
+}
+
+/// The path of a launch's file in the volume: another one for other secrets, so that the container from before still
+/// finds its own.
+pub(super) fn launch_path(file: &str) -> String {
+    let digest = Digest::of(file.as_bytes());
+    let short: String = digest.as_str().trim_start_matches("sha256:").chars().take(12).collect();
+    format!("credentials/launch-{short}")
+}
+
+/// A text as one word of a shell.
+fn quoted(text: &str) -> Zeroizing<String> {
+    Zeroizing::new(format!("'{}'", text.replace('\'', r"'\''")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_back_what_was_quoted() {
+        for text in ["", "plain", "it's", "a b\n\"$HOME\" `id` \\ '' é"] {
+            let script = format!("printf %s {}", quoted(text).as_str());
+            let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn the_user_of_an_image_is_a_number_or_refused() {
+        assert_eq!(Owner::of_image("i", "").unwrap(), Owner { user: 0, group: 0 });
+        assert_eq!(Owner::of_image("i", "1001:7").unwrap(), Owner { user: 1001, group: 7 });
+        assert!(Owner::of_image("i", "node").unwrap_err().to_string().contains("`node`"));
+    }
+
+    #[test]
+    fn files_are_for_their_owner_only() {
+        let mut files = PrivateFiles::new(DATA, Owner { user: 5, group: 6 });
+        files.add("credentials/instance_secret", b"hidden");
+        assert!(!format!("{files:?}").contains("hidden"));
+        let bytes = files.archive().unwrap();
+        let mut archive = tar::Archive::new(bytes.as_slice());
+        let seen: Vec<(String, u32, u64)> = archive
+            .entries()
+            .unwrap()
+            .map(|entry| {
+                let entry = entry.unwrap();
+                let header = entry.header();
+                (entry.path().unwrap().display().to_string(), header.mode().unwrap(), header.uid().unwrap())
+            })
+            .collect();
+        assert_eq!(seen, [("credentials/".to_owned(), 0o700, 5), ("credentials/instance_secret".to_owned(), 0o600, 5)]);
+    }
+}

@@ -1,0 +1,174 @@
+//! What an image is called, and with which credentials a registry gives it out.
+//!
+//! Credentials come from where `docker login` keeps them: Docker's configuration file and its helpers. Must not do: keep
+//! or show a password.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bollard::auth::DockerCredentials;
+use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+
+use super::engine::EngineSource;
+
+/// How long a credential helper may take.
+const HELPER: Duration = Duration::from_secs(20);
+/// What Docker's configuration calls its own registry.
+const DOCKER_HUB: &str = "https://index.docker.io/v1/";
+
+/// The registry that an image comes from.
+pub(super) fn registry(image: &str) -> &str {
+    match image.split_once('/') {
+        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
+        _ => "docker.io",
+    }
+}
+
+/// The name of an image without tag and digest, and whether it has one of them.
+pub(super) fn repository(image: &str) -> (&str, bool) {
+    let name = image.split('@').next().unwrap_or(image);
+    let tag = name.rfind(':').filter(|at| !name[*at..].contains('/'));
+    (tag.map_or(name, |at| &name[..at]), tag.is_some() || image.contains('@'))
+}
+
+/// The credentials for the registry of an image, if the user has any.
+pub(super) async fn credentials(source: &EngineSource, image: &str) -> Option<DockerCredentials> {
+    let configuration = source.configuration_file()?;
+    let registry = registry(image);
+    let server = if registry == "docker.io" { DOCKER_HUB } else { registry };
+    let helper = configuration
+        .pointer("/credHelpers")
+        .and_then(|helpers| helpers.get(server))
+        .or_else(|| configuration.get("credsStore"))
+        .and_then(Value::as_str);
+    if let Some(helper) = helper
+        && let Some(found) = from_helper(helper, server).await
+    {
+        return Some(found);
+    }
+    from_file(&configuration, server)
+}
+
+fn from_file(configuration: &Value, server: &str) -> Option<DockerCredentials> {
+    let logins = configuration.get("auths")?.as_object()?;
+    let host = |name: &str| {
+        let name = name.trim_start_matches("https://").trim_start_matches("http://");
+        name.split('/').next().unwrap_or_default().to_owned()
+    };
+    let login =
+        logins.get(server).or_else(|| logins.iter().find(|(name, _)| host(name) == host(server)).map(|(_, login)| login))?;
+    let text = |name: &str| login.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
+    let decoded = text("auth").and_then(|auth| STANDARD.decode(auth).ok()).and_then(|bytes| String::from_utf8(bytes).ok());
+    let pair = decoded.as_deref().and_then(|pair| pair.split_once(':'));
+    let username = text("username").or_else(|| pair.map(|(name, _)| name.to_owned()));
+    let password = text("password").or_else(|| pair.map(|(_, password)| password.trim_end_matches('\0').to_owned()));
+    let identitytoken = text("identitytoken");
+    (identitytoken.is_some() || password.is_some()).then(|| DockerCredentials {
+        username,
+        password,
+        identitytoken,
+        serveraddress: Some(server.to_owned()),
+        ..DockerCredentials::default()
+    })
+}
+
+/// Asks `docker-credential-<helper>`, which answers with a document.
+async fn from_helper(helper: &str, server: &str) -> Option<DockerCredentials> {
+    if helper.is_empty() || helper.contains(['/', '\\']) {
+        return None;
+    }
+    let mut child = tokio::process::Command::new(format!("docker-credential-{helper}"))
+        .arg("get")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .ok()?;
+    child.stdin.take()?.write_all(server.as_bytes()).await.ok()?;
+    let output = tokio::time::timeout(HELPER, child.wait_with_output()).await.ok()?.ok()?;
+    let answer: Value = serde_json::from_slice(&output.stdout).ok().filter(|_| output.status.success())?;
+    let text = |name: &str| answer.get(name).and_then(Value::as_str).map(str::to_owned);
+    let (username, secret) = (text("Username")?, text("Secret")?);
+    let token = username == "<token>";
+    Some(DockerCredentials {
+        identitytoken: token.then(|| secret.clone()),
+        username: (!token).then_some(username),
+        password: (!token).then_some(secret),
+        serveraddress: Some(server.to_owned()),
+        ..DockerCredentials::default()
+    })
+}
+
+/// What a registry's or the engine's words about an image mean, and what to do about it.
+pub(super) fn explain(image: &str, words: &str) -> String {
+    let registry = registry(image);
+    let low = words.to_lowercase();
+    let said = |parts: &[&str]| parts.iter().any(|part| low.contains(part));
+    let meaning = if said(&["denied", "unauthorized", "forbidden", "no basic auth"]) {
+        format!(
+            "`{registry}` does not give it out: there is no such image, or it wants a login; try\n    docker login {registry}"
+        )
+    } else if said(&["manifest unknown", "not found", "no such image"]) {
+        format!(
+            "`{registry}` has no such image; Convex tags its images with the full commit of 40 digits, so check the release \
+             or the tag"
+        )
+    } else if said(&["no matching manifest", "does not match the specified platform"]) {
+        "it is not built for the engine's kind of processor".to_owned()
+    } else if said(&["no space left"]) {
+        "the engine's disk is full: make room with `docker system df` and `docker image prune`, and run the same command again"
+            .to_owned()
+    } else if said(&["no such host", "connection refused", "timeout", "deadline", "eof", "reset by peer", "unreachable"]) {
+        format!("the engine does not reach `{registry}`, or the connection broke off: run the same command again")
+    } else {
+        return words.to_owned();
+    };
+    format!("{words}\n{meaning}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_images_are_taken_apart() {
+        assert_eq!(registry("ghcr.io/get-convex/convex-backend:x"), "ghcr.io");
+        assert_eq!(registry("localhost:5000/a"), "localhost:5000");
+        assert_eq!(registry("postgres:17"), "docker.io");
+        assert_eq!(repository("localhost:5000/a/b"), ("localhost:5000/a/b", false));
+        assert_eq!(repository("localhost:5000/a/b:t"), ("localhost:5000/a/b", true));
+        assert_eq!(repository("a@sha256:00"), ("a", true));
+    }
+
+    #[test]
+    fn logins_are_read_from_the_configuration() {
+        let configuration = serde_json::json!({ "auths": {
+            "ghcr.io": { "auth": STANDARD.encode("me:a:b") },
+            "https://mirror.test/v1/": { "identitytoken": "token" },
+            "empty.test": {},
+        }});
+        let login = from_file(&configuration, "ghcr.io").unwrap();
+        assert_eq!((login.username.as_deref(), login.password.as_deref()), (Some("me"), Some("a:b")));
+        assert_eq!(from_file(&configuration, "mirror.test").unwrap().identitytoken.as_deref(), Some("token"));
+        assert!(from_file(&configuration, "empty.test").is_none() && from_file(&configuration, "other.test").is_none());
+    }
+
+    #[test]
+    fn what_registries_say_is_explained() {
+        let image = "ghcr.io/get-convex/convex-backend:abc";
+        for (words, meaning) in [
+            ("denied: requested access to the resource is denied", "docker login ghcr.io"),
+            ("manifest unknown", "full commit"),
+            ("no matching manifest for linux/arm64/v8 in the manifest list entries", "processor"),
+            ("write /x: no space left on device", "make room"),
+            ("unexpected EOF", "broke off"),
+        ] {
+            assert!(explain(image, words).contains(meaning), "{words}");
+        }
+        assert_eq!(explain(image, "something new"), "something new");
+    }
+}

@@ -1,0 +1,223 @@
+//! What a backend's container needs around it: a network, volumes, and the containers beside it.
+//!
+//! Must not do: touch the container of the backend itself.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use bollard::models::{HealthStatusEnum, NetworkCreateRequest, NetworkInspect, VolumeCreateRequest};
+use bollard::query_parameters::ListContainersOptionsBuilder;
+
+use super::backend::{Setting, data_path};
+use super::compare::{Repair, differences};
+use super::engine::{Engine, is_absent, is_conflict};
+use super::hands::Made;
+use super::logs::last_lines;
+use super::look::{Seen, id_of, inspect, volume};
+use super::names::{CONTROL_PLANE, ID, PROJECT, ROLE, Role, labels};
+use super::wanted::Wanted;
+use crate::fault;
+use crate::model::Placement;
+use crate::provider::ProviderError;
+
+/// The role of a network, which belongs to a project instead of a backend.
+const NETWORK_ROLE: &str = "network";
+/// How long a database server may take until it is ready: the first start makes its files.
+const DATABASE_READY: Duration = Duration::from_secs(120);
+const POLL: Duration = Duration::from_millis(200);
+
+/// The network of a setting; none when the engine says that there is none.
+pub(super) async fn network(engine: &Engine, setting: &Setting) -> Result<Option<NetworkInspect>, ProviderError> {
+    match engine.client.inspect_network(&setting.network, None).await {
+        Ok(seen) => Ok(Some(seen)),
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => Err(engine.failed("look at a network", error)),
+    }
+}
+
+/// Whether a network is the one of this project that this control plane made.
+pub(super) fn is_ours(network: &NetworkInspect, placement: &Placement, setting: &Setting) -> bool {
+    let label = |name: &str| network.labels.as_ref().and_then(|labels| labels.get(name)).map(String::as_str);
+    label(PROJECT) == Some(placement.project.as_str())
+        && label(CONTROL_PLANE) == Some(setting.control_plane.as_str())
+        && label(ROLE) == Some(NETWORK_ROLE)
+}
+
+/// Sees to it that the network is there. Callers take turns: an old engine makes two of the same name.
+pub(super) async fn ensure_network(engine: &Engine, placement: &Placement, setting: &Setting) -> Result<(), ProviderError> {
+    match network(engine, setting).await? {
+        Some(seen) if setting.network_is_ours && !is_ours(&seen, placement, setting) => {
+            Err(ProviderError::Unsupported(format!(
+                "the network `{}` was not made by this control plane, and its name is needed: remove it with\n    \
+                 docker network rm {}",
+                setting.network, setting.network
+            )))
+        }
+        Some(_) => Ok(()),
+        None if !setting.network_is_ours => Err(ProviderError::Unsupported(format!(
+            "there is no network `{}`, which `docker.network` names: make it with\n    docker network create {}",
+            setting.network, setting.network
+        ))),
+        None => {
+            let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+            let labels = HashMap::from([
+                label(PROJECT, placement.project.as_str()),
+                label(CONTROL_PLANE, setting.control_plane.as_str()),
+                label(ROLE, NETWORK_ROLE),
+            ]);
+            let request = NetworkCreateRequest {
+                name: setting.network.clone(),
+                driver: Some("bridge".to_owned()),
+                labels: Some(labels),
+                ..NetworkCreateRequest::default()
+            };
+            match engine.client.create_network(request).await {
+                Ok(_) => {}
+                Err(error) if is_conflict(&error) => {}
+                Err(error) => return Err(engine.failed("make the network", error)),
+            }
+            fault::point("provider.docker.network_made");
+            Ok(())
+        }
+    }
+}
+
+/// Takes the project's network away once nothing is on it any more.
+pub(super) async fn remove_network(engine: &Engine, placement: &Placement, setting: &Setting) -> Result<(), ProviderError> {
+    if !setting.network_is_ours {
+        return Ok(());
+    }
+    let Some(seen) = network(engine, setting).await?.filter(|seen| is_ours(seen, placement, setting)) else {
+        return Ok(());
+    };
+    // A stopped container is not among those that the network knows of, and could not start without it.
+    let mut filters = super::look::labelled(PROJECT, placement.project.as_str());
+    filters.entry("label".to_owned()).or_default().push(format!("{CONTROL_PLANE}={}", setting.control_plane.as_str()));
+    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+    let users = engine.client.list_containers(Some(options)).await;
+    let users = users.map_err(|error| engine.failed("list the containers", error))?;
+    if !users.is_empty() || seen.containers.is_some_and(|containers| !containers.is_empty()) {
+        return Ok(());
+    }
+    match engine.client.remove_network(&setting.network).await {
+        Ok(()) => {}
+        Err(error) if is_absent(&error) => {}
+        // Something was put on it a moment ago; whoever takes that away takes the network with it.
+        Err(error) if error.to_string().contains("active endpoints") => return Ok(()),
+        Err(error) => return Err(engine.failed("remove the network", error)),
+    }
+    fault::point("provider.docker.network_removed");
+    Ok(())
+}
+
+/// Sees to it that a volume is there, and never makes one where data was before.
+pub(super) async fn ensure_volume(
+    engine: &Engine,
+    placement: &Placement,
+    seen: &Seen,
+    role: Role,
+    setting: &Setting,
+) -> Result<(), ProviderError> {
+    if seen.volume(role, placement).is_some() {
+        return Ok(());
+    }
+    let name = match role {
+        Role::Data => super::backend::volume_name(placement, &setting.names),
+        other => setting.names.volume(other),
+    };
+    if placement.has_been_ready && (role != Role::Data || data_path(placement).is_some()) {
+        let unlabelled = volume(engine, &name).await?.is_some();
+        let place = if unlabelled {
+            format!("volume {name}, of which there is one without the label {ID}={}", placement.id)
+        } else {
+            format!("volume {name}")
+        };
+        return Err(ProviderError::DataMissing { instance: placement.instance_name.to_string(), place });
+    }
+    if volume(engine, &name).await?.is_some() {
+        return Err(ProviderError::Unsupported(format!(
+            "the volume `{name}` was not made by this control plane, and its name is needed; it may hold data, so it is left \
+             alone: remove it with\n    docker volume rm {name}"
+        )));
+    }
+    let request = VolumeCreateRequest {
+        name: Some(name),
+        driver: Some("local".to_owned()),
+        labels: Some(labels(placement, role, &setting.control_plane).into_iter().collect()),
+        ..VolumeCreateRequest::default()
+    };
+    engine.client.create_volume(request).await.map_err(|error| engine.failed("make a volume", error))?;
+    fault::point("provider.docker.volume_made");
+    Ok(())
+}
+
+/// Brings a container beside the backend to what it should be. It may be replaced at any time.
+pub(super) async fn ensure_beside(engine: &Engine, seen: &Seen, wanted: &Wanted) -> Result<String, ProviderError> {
+    let mut kept = None;
+    for container in seen.of(wanted.role) {
+        let gravest = differences("", Some(wanted), container).into_iter().map(|difference| difference.repair).max();
+        match gravest {
+            None if kept.is_none() => kept = Some(id_of(container).to_owned()),
+            Some(Repair::Start) if kept.is_none() && engine.start(id_of(container), &wanted.ports).await.is_ok() => {
+                kept = Some(id_of(container).to_owned());
+            }
+            Some(Repair::Update) if kept.is_none() => {
+                engine.update(id_of(container), wanted).await?;
+                kept = Some(id_of(container).to_owned());
+            }
+            _ => {
+                engine.stop(container).await?;
+                engine.remove(id_of(container), true).await?;
+            }
+        }
+    }
+    if let Some(id) = kept {
+        return Ok(id);
+    }
+    let id = match engine.make(wanted).await? {
+        Made::Here(id) => id,
+        Made::NameTaken(reason) => {
+            return Err(ProviderError::Unsupported(format!(
+                "the container `{}` was not made by this control plane, and its name is needed: rename or remove it\n({reason})",
+                wanted.name
+            )));
+        }
+    };
+    if let Err(error) = engine.start(&id, &wanted.ports).await {
+        if !matches!(error, ProviderError::EngineUnreachable { .. }) {
+            engine.remove(&id, true).await?;
+        }
+        return Err(error);
+    }
+    Ok(id)
+}
+
+/// Takes the containers of one kind away.
+pub(super) async fn remove_beside(engine: &Engine, seen: &Seen, role: Role) -> Result<(), ProviderError> {
+    for container in seen.of(role) {
+        engine.stop(container).await?;
+        engine.remove(id_of(container), true).await?;
+    }
+    Ok(())
+}
+
+/// Waits until the engine finds a container healthy.
+pub(super) async fn until_healthy(engine: &Engine, id: &str) -> Result<(), ProviderError> {
+    let deadline = Instant::now() + DATABASE_READY;
+    loop {
+        let state = inspect(engine, id).await?.and_then(|seen| seen.state).unwrap_or_default();
+        let health = state.health.and_then(|health| health.status);
+        if health == Some(HealthStatusEnum::HEALTHY) {
+            return Ok(());
+        }
+        let ended = state.running != Some(true) || state.restarting == Some(true);
+        if ended || Instant::now() >= deadline {
+            let status = match ended {
+                true => format!("its database server ended with exit code {}", state.exit_code.unwrap_or_default()),
+                false => format!("its database server was not ready within {} s", DATABASE_READY.as_secs()),
+            };
+            return Err(ProviderError::Exited { status, log: last_lines(engine, id).await });
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}

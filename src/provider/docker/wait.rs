@@ -1,0 +1,105 @@
+//! Waiting for a container: until it answers as the backend that it should be, or ends.
+//!
+//! Must not do: start anything, or take "it runs" for "it answers".
+
+use std::time::{Duration, Instant};
+
+use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum};
+
+use super::bring_up::Work;
+use super::logs::last_lines;
+use super::look::inspect;
+use crate::convex::deployment::{Readiness, ready};
+use crate::provider::ProviderError;
+
+/// How long a healthy backend may take for an answer.
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a container that nothing depends on yet is watched for an early end.
+const WATCH: Duration = Duration::from_millis(1500);
+const POLL: Duration = Duration::from_millis(50);
+
+impl Work<'_> {
+    async fn readiness(&self) -> Option<Readiness> {
+        let url = self.setting.reach(self.placement.ports.api);
+        let asked = ready(self.connections, &url, self.placement.instance_name.as_str(), &self.placement.admin_key);
+        tokio::time::timeout(PATIENCE, asked).await.ok()
+    }
+
+    /// Whether a backend that was ready before takes connections and does not answer. One that was started a moment ago
+    /// is starting; ports of a container take connections before anything listens in it.
+    pub(super) async fn hangs(&self, container: &ContainerInspectResponse) -> bool {
+        if !self.placement.has_been_ready {
+            return false;
+        }
+        match self.readiness().await {
+            None => true,
+            Some(Readiness::NotListening | Readiness::Failing(_)) => !is_young(container),
+            Some(_) => false,
+        }
+    }
+
+    /// Watches a container that was just started for an early end.
+    pub(super) async fn watch(&self, id: &str, restarts: i64) -> Result<(), ProviderError> {
+        let deadline = Instant::now() + WATCH;
+        loop {
+            if let Some(status) = self.ended(id, restarts).await? {
+                let log = last_lines(self.engine, id).await;
+                // Otherwise the engine would start it again and again.
+                if let Some(container) = inspect(self.engine, id).await? {
+                    self.engine.stop(&container).await?;
+                }
+                return Err(ProviderError::Exited { status, log });
+            }
+            let unfinished = matches!(self.readiness().await, None | Some(Readiness::NotListening | Readiness::Failing(_)));
+            if !unfinished || Instant::now() >= deadline {
+                return Ok(());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Waits until a backend answers as itself; else says why it does not.
+    pub(super) async fn until_ready(&self, id: &str, restarts: i64) -> Result<Result<(), String>, ProviderError> {
+        let deadline = Instant::now() + self.ready_within;
+        loop {
+            if let Some(status) = self.ended(id, restarts).await? {
+                return Ok(Err(format!("it ended with {status}")));
+            }
+            match self.readiness().await {
+                Some(Readiness::Ready) => return Ok(Ok(())),
+                Some(Readiness::KeyRefused) => return Ok(Err("it refuses the admin key".to_owned())),
+                Some(Readiness::OtherInstance { name }) => return Ok(Err(format!("it answers as `{name}`"))),
+                None | Some(Readiness::NotListening | Readiness::Failing(_)) => {}
+            }
+            if Instant::now() >= deadline {
+                return Ok(Err(format!("it did not answer within {} s", self.ready_within.as_secs())));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// How a container ended, if it did since it had been restarted so often: the engine may be starting it again already.
+    async fn ended(&self, id: &str, restarts: i64) -> Result<Option<String>, ProviderError> {
+        let Some(seen) = inspect(self.engine, id).await? else { return Ok(Some("its removal".to_owned())) };
+        let again = self::restarts(&seen) > restarts;
+        let runs = seen.state.as_ref().and_then(|state| state.status) == Some(ContainerStateStatusEnum::RUNNING);
+        if runs && !again {
+            return Ok(None);
+        }
+        let state = seen.state.unwrap_or_default();
+        let how = if state.oom_killed == Some(true) { " because its memory was used up" } else { "" };
+        Ok(Some(format!("exit code {}{how}", state.exit_code.unwrap_or_default())))
+    }
+}
+
+/// How often the engine has started a container again by itself.
+pub(super) fn restarts(container: &ContainerInspectResponse) -> i64 {
+    container.restart_count.unwrap_or_default()
+}
+
+/// Whether a container was started within the last half minute.
+fn is_young(container: &ContainerInspectResponse) -> bool {
+    let started = container.state.as_ref().and_then(|state| state.started_at.as_deref());
+    let Some(started) = started.and_then(|text| text.parse::<jiff::Timestamp>().ok()) else { return false };
+    jiff::Timestamp::now().duration_since(started).as_secs() < 30
+}

@@ -1,0 +1,305 @@
+//! The driver over a port whose answers are written down and whose clock is turned by hand.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use serde_json::{Value, json};
+
+use super::apps::{BACKEND_PARTS, Work, organisation};
+use super::client::{Client, Declined};
+use super::images::{BACKEND_NOTES, image};
+use super::refusal::Refusal;
+use super::*;
+use crate::convex::release::BACKEND_IMAGE;
+use crate::model::fly::{APP, app_url};
+use crate::model::{
+    BackendId, BackendName, BackendSpec, Endpoints, Generation, InstanceName, PortPair, ProjectName, REACH, Release, Secret,
+    Timestamp,
+};
+
+type Answer = Result<Reply, PortError>;
+
+/// Answers in the order in which they were written down, for requests that contain a text; the last one stays.
+#[derive(Default)]
+struct Script {
+    answers: Mutex<Vec<(String, VecDeque<Answer>)>>,
+    calls: Mutex<Vec<(String, Call)>>,
+    now: Mutex<i64>,
+}
+
+fn reply(status: u16, body: Value) -> Answer {
+    Ok(Reply { status, headers: BTreeMap::new(), body: if body.is_null() { String::new() } else { body.to_string() } })
+}
+
+impl Script {
+    fn on(self, line: &str, answers: impl IntoIterator<Item = Answer>) -> Self {
+        self.answers.lock().unwrap().push((line.to_owned(), answers.into_iter().collect()));
+        self
+    }
+
+    fn client(self) -> (Arc<Self>, Client) {
+        let script = Arc::new(self);
+        let port: Arc<dyn Port> = Arc::<Self>::clone(&script);
+        (script, Client { port, patience: Patience::default() })
+    }
+
+    /// How often something was asked.
+    fn count(&self, line: &str) -> usize {
+        self.calls.lock().unwrap().iter().filter(|(asked, _)| asked.contains(line)).count()
+    }
+
+    fn seconds(&self) -> i64 {
+        *self.now.lock().unwrap() / 1000
+    }
+}
+
+impl Port for Script {
+    fn send(&self, call: Call) -> BoxFuture<'_, Answer> {
+        let line = call.shown();
+        let mut answers = self.answers.lock().unwrap();
+        let found = answers.iter_mut().find(|(wanted, _)| line.contains(wanted.as_str()));
+        let answer = match found {
+            Some((_, answers)) if answers.len() > 1 => answers.pop_front().unwrap(),
+            Some((_, answers)) => answers[0].clone(),
+            None => panic!("nobody wrote down an answer to {line}"),
+        };
+        self.calls.lock().unwrap().push((line, call));
+        Box::pin(async move { answer })
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(*self.now.lock().unwrap())
+    }
+
+    fn sleep(&self, time: Duration) -> BoxFuture<'_, ()> {
+        *self.now.lock().unwrap() += i64::try_from(time.as_millis()).unwrap();
+        Box::pin(async {})
+    }
+}
+
+fn placement() -> Placement {
+    let (project, name) = (ProjectName::parse("gremlin").unwrap(), BackendName::parse("dev").unwrap());
+    let mut spec = BackendSpec::new(ProviderKind::Fly);
+    spec.region = Some("iad".to_owned());
+    Placement {
+        id: BackendId::new("b1"),
+        instance_name: InstanceName::preferred(&project, &name).unwrap(),
+        project,
+        name,
+        spec,
+        generation: Generation(1),
+        instance_secret: Secret::new("5a".repeat(32)),
+        admin_key: Secret::new("gremlin-dev|00"),
+        secrets: BTreeMap::new(),
+        ports: PortPair { api: 0, site: 0 },
+        endpoints: Endpoints { url: app_url("a"), site_url: format!("{}/http", app_url("a")) },
+        has_been_ready: true,
+        references: References::from([(APP.to_owned(), "a".to_owned()), (REACH.to_owned(), app_url("a"))]),
+    }
+}
+
+fn work<'a>(client: &'a Client, placement: &'a Placement) -> Work<'a> {
+    Work { client, placement, app: "a".to_owned(), notice: SILENT, parts: BACKEND_PARTS }
+}
+
+#[tokio::test]
+async fn a_look_is_repeated_for_a_while_and_a_creation_is_not() {
+    let lost = || Err(PortError::NoAnswer("reset".to_owned()));
+    let (script, client) = Script::default().on("GET", [lost(), lost(), reply(200, json!({}))]).on("POST", [lost()]).client();
+    client.ask(calls::app("a")).await.unwrap();
+    assert_eq!(script.count("GET"), 3);
+    let declined = client.ask(calls::create_machine("a", json!({}))).await.unwrap_err();
+    assert!(matches!(declined, Declined::Uncertain(_)), "{declined:?}");
+    assert_eq!(script.count("POST"), 1, "a creation whose answer was lost was sent again without a look");
+
+    let (script, client) = Script::default().on("GET", [reply(503, Value::Null)]).client();
+    assert!(matches!(client.ask(calls::app("a")).await, Err(Declined::Refused(Refusal::Uncertain, _))));
+    assert!(script.seconds() <= 60 && script.seconds() > 40, "{} s", script.seconds());
+    assert!(script.count("GET") < 20, "it hammers");
+}
+
+#[tokio::test]
+async fn what_never_arrived_is_sent_again_whatever_it_is() {
+    let refused = || Err(PortError::NotSent("connection refused".to_owned()));
+    let (script, client) = Script::default().on("POST", [refused(), refused(), reply(200, json!({}))]).client();
+    client.ask(calls::create_machine("a", json!({}))).await.unwrap();
+    assert_eq!(script.count("POST"), 3);
+}
+
+#[tokio::test]
+async fn a_retry_after_is_kept_to_and_has_an_end() {
+    let limited = |seconds: &str| {
+        let headers = BTreeMap::from([("retry-after".to_owned(), seconds.to_owned())]);
+        Ok(Reply { status: 429, headers, body: String::new() })
+    };
+    let (script, client) = Script::default().on("POST", [limited("7"), reply(200, json!({}))]).client();
+    client.ask(calls::create_machine("a", json!({}))).await.unwrap();
+    assert_eq!(script.seconds(), 7);
+    let (script, client) = Script::default().on("POST", [limited("86400")]).client();
+    assert!(client.ask(calls::create_machine("a", json!({}))).await.is_err());
+    assert!(script.seconds() <= 60);
+}
+
+#[tokio::test]
+async fn waiting_is_done_over_there_in_pieces_that_it_allows_and_keeps_the_lease() {
+    let machine = |status: &str| {
+        let checks = json!([{ "name": "servicecheck-00-http-3210", "status": status, "output": "connect: refused" }]);
+        reply(200, json!({ "id": "m1", "name": "convex", "state": "started", "instance_id": "v1", "checks": checks }))
+    };
+    let failing = std::iter::repeat_with(|| machine("critical")).take(100);
+    let (script, client) = Script::default()
+        .on("/wait", [reply(200, json!({ "ok": true }))])
+        .on(
+            "POST /v1/apps/a/machines/m1/lease",
+            [reply(201, json!({ "status": "success", "data": { "nonce": "n1", "version": "v1" } }))],
+        )
+        .on("GET /v1/apps/a/machines/m1", failing.chain([machine("passing")]))
+        .client();
+    let placement = placement();
+    let work = work(&client, &placement);
+    let mut lease = work.lease("m1").await.unwrap();
+    work.until_ready("m1", Some("v1"), Some(&mut lease)).await.unwrap();
+    assert!(script.seconds() >= 100);
+    let renewals = script.count("/lease") - 1;
+    assert!((4..=6).contains(&renewals), "{renewals} renewals in {} s of a lease of 60 s", script.seconds());
+    let calls = script.calls.lock().unwrap();
+    let (_, wait) = calls.iter().find(|(line, _)| line.contains("/wait")).unwrap();
+    let seconds: u64 = wait.query.iter().find(|(name, _)| *name == "timeout").unwrap().1.parse().unwrap();
+    assert!(seconds <= 60 && wait.within > Duration::from_secs(seconds));
+    assert!(wait.query.contains(&("version", "v1".to_owned())) && wait.query.contains(&("state", "settled".to_owned())));
+    let nonces = calls.iter().filter(|(line, call)| line.contains("/lease") && !call.headers.is_empty()).count();
+    assert_eq!(nonces, renewals, "a renewal without its nonce is a second lease");
+}
+
+#[tokio::test]
+async fn a_machine_that_never_passes_its_checks_is_given_up_with_what_they_said() {
+    let checks = json!([{ "name": "servicecheck-00", "status": "critical", "output": "connect: refused\nmore" }]);
+    let (script, client) = Script::default()
+        .on(
+            "/wait",
+            [
+                reply(408, json!({ "error": "deadline_exceeded: machine failed to reach desired state" })),
+                reply(200, json!({ "ok": true })),
+            ],
+        )
+        .on("GET /v1/apps/a/machines/m1", [reply(200, json!({ "id": "m1", "state": "started", "checks": checks }))])
+        .client();
+    let placement = placement();
+    let error = work(&client, &placement).until_ready("m1", None, None).await.unwrap_err();
+    assert!(matches!(&error, FlyError::NotReady { why, .. } if why.ends_with("critical: connect: refused")), "{error:?}");
+    assert!((300..320).contains(&script.seconds()), "{} s", script.seconds());
+}
+
+#[tokio::test]
+async fn the_organisation_is_named_noted_or_the_only_one() {
+    let tokens = |slugs: &[&str]| {
+        let tokens: Vec<Value> = slugs.iter().map(|slug| json!({ "org_slug": slug })).collect();
+        Script::default().on("GET /v1/tokens/current", [reply(200, json!({ "tokens": tokens }))]).client().1
+    };
+    let (placement, settings) = (placement(), Settings::default());
+    assert_eq!(organisation(&tokens(&["acme", "acme"]), &settings, &placement).await.unwrap(), "acme");
+    assert_eq!(organisation(&tokens(&[]), &settings, &placement).await.unwrap(), "personal");
+    let unclear = organisation(&tokens(&["acme", "other"]), &settings, &placement).await.unwrap_err();
+    assert!(matches!(&unclear, FlyError::Organisation { count: 2, .. }) && unclear.help().unwrap().contains("acme, other"));
+    let mut named = placement.clone();
+    named.spec.settings.fly.org = Some("mine".to_owned());
+    let (script, client) = Script::default().client();
+    assert_eq!(organisation(&client, &settings, &named).await.unwrap(), "mine");
+    named.references.insert("org".to_owned(), "noted".to_owned());
+    assert_eq!(organisation(&client, &settings, &named).await.unwrap(), "noted");
+    assert_eq!(script.count(""), 0);
+}
+
+#[tokio::test]
+async fn a_tag_is_pinned_by_the_registry_and_asked_for_once() {
+    let hex = "2".repeat(64);
+    let mut manifest = reply(200, json!({})).unwrap();
+    manifest.headers.insert("docker-content-digest".to_owned(), format!("sha256:{hex}"));
+    let commit = format!("652b828{}", "0".repeat(33));
+    let (script, client) = Script::default()
+        .on("GET /652b828", [Ok(Reply { status: 200, body: commit.clone(), ..Reply::default() })])
+        .on("GET /token", [reply(200, json!({ "token": "anonymous" }))])
+        .on(&format!("GET /v2/get-convex/convex-backend/manifests/{commit}"), [Ok(manifest)])
+        .client();
+    let mut placement = placement();
+    placement.spec.release = Release::parse("precompiled-2026-08-21-652b828").ok();
+    let mut references = References::new();
+    let found = image(&client, &placement, BACKEND_IMAGE, None, BACKEND_NOTES, &mut references).await.unwrap();
+    assert_eq!(found.reference(), format!("{BACKEND_IMAGE}@sha256:{hex}"));
+    found.note(BACKEND_NOTES, &mut references);
+    let asked = script.count("");
+    placement.references.extend(references);
+    let again = image(&client, &placement, BACKEND_IMAGE, None, BACKEND_NOTES, &mut References::new()).await.unwrap();
+    assert_eq!((again.reference(), script.count("")), (found.reference(), asked));
+    let calls = script.calls.lock().unwrap();
+    assert!(calls.iter().all(|(_, call)| call.service != Service::Machines), "Fly was asked about an image");
+}
+
+#[tokio::test]
+async fn without_a_registry_fly_finds_the_digest() {
+    let (_, client) = Script::default().on("GET /token", [Err(PortError::NotSent("no route".to_owned()))]).client();
+    let mut placement = placement();
+    placement.spec.release = Release::parse(&"a".repeat(40)).ok();
+    let found = image(&client, &placement, BACKEND_IMAGE, None, BACKEND_NOTES, &mut References::new()).await.unwrap();
+    assert_eq!((found.digest(), found.reference()), (None, format!("{BACKEND_IMAGE}:{}", "a".repeat(40)).as_str()));
+}
+
+#[tokio::test]
+async fn answers_that_are_none_are_errors_and_no_panic() {
+    for body in ["", "null", "[]", "\"x\"", "{\"machines\":", "<html>", "{\"ips\":[{\"ip\":5}]}"] {
+        let garbled = || Ok(Reply { status: 200, headers: BTreeMap::new(), body: body.to_owned() });
+        let (_, client) = Script::default().on("", [garbled()]).client();
+        let placement = placement();
+        let fly = Fly { client, settings: Settings::default() };
+        let looked = fly.observe(&placement).await;
+        assert!(looked.is_err(), "{body}: {looked:?}");
+        assert!(fly.ensure(&placement, &|_| {}).await.is_err(), "{body}");
+    }
+}
+
+#[test]
+fn what_a_server_does_not_give_back_is_no_drift() {
+    let mut placement = placement();
+    let wanted = wanted::backend(&placement).unwrap();
+    let mut config = wanted.configuration("image", Some("vol_1"));
+    config["services"][0].as_object_mut().unwrap().remove("checks");
+    config.as_object_mut().unwrap().remove("stop_config");
+    let machine = |config: &Value| serde_json::from_value(json!({ "id": "m1", "state": "started", "config": config })).unwrap();
+    let paths = |placement: &Placement, config: &Value| -> Vec<String> {
+        let found = ensure::differing(placement, &wanted, None, &machine(config), Some("vol_1"));
+        found.into_iter().map(|difference| difference.path).collect()
+    };
+    let mut dropped = paths(&placement, &config);
+    dropped.sort();
+    assert_eq!(dropped, ["services.checks", "stop_config"]);
+    placement.references.insert("unsaid".to_owned(), dropped.join("\n"));
+    assert_eq!(paths(&placement, &config), Vec::<String>::new());
+    // What it does give back is compared all the same.
+    config["stop_config"] = json!({ "signal": "SIGTERM", "timeout": "30s" });
+    config["guest"]["cpus"] = 8.into();
+    let mut found = paths(&placement, &config);
+    found.sort();
+    assert_eq!(found, ["guest.cpus", "stop_config.signal"]);
+}
+
+#[tokio::test]
+async fn orphans_are_looked_for_on_every_page() {
+    let page = |name: &str, next: &str| {
+        reply(200, json!({ "volumes": [{ "id": "vol_1", "app_name": name, "state": "created" }], "next_cursor": next }))
+    };
+    let (script, client) = Script::default()
+        .on("GET /v1/apps/a", [reply(404, json!({ "error": "not_found: app" }))])
+        .on("GET /v1/orgs/acme/volumes", [page("other", "2"), page("a", ""), page("other", "")])
+        .on("DELETE /v1/apps/a/volumes/vol_1", [reply(200, json!({}))])
+        .on("GET /v1/apps/a-d", [reply(404, json!({}))])
+        .client();
+    let mut placement = placement();
+    placement.references.insert("org".to_owned(), "acme".to_owned());
+    remove::take_away(&work(&client, &placement)).await.unwrap();
+    assert_eq!(script.count("DELETE /v1/apps/a/volumes/vol_1"), 1);
+    assert!(script.calls.lock().unwrap().iter().any(|(_, call)| call.query.contains(&("cursor", "2".to_owned()))));
+}

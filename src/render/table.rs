@@ -1,0 +1,23 @@
+//! Tables of words, as narrow as what stands in them.
+//!
+//! Must not do: know what a column means.
+
+use super::style::Style;
+
+/// The rows below their header, columns two blanks apart.
+pub(super) fn table<const N: usize>(header: [&str; N], rows: &[[String; N]], style: Style) -> String {
+    let width = |column: usize| {
+        rows.iter().map(|row| row[column].chars().count()).chain([header[column].chars().count()]).max().unwrap_or(0)
+    };
+    let widths: [usize; N] = std::array::from_fn(width);
+    let line = |cells: [&str; N]| {
+        let cells = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    let mut text = format!("{}\n", style.quiet(&line(header)));
+    for row in rows {
+        text.push_str(&line(std::array::from_fn(|column| row[column].as_str())));
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,119 @@
+//! Tokens of a control plane, for people and for programs.
+//!
+//! Must not do: show a token other than the one that was just made.
+
+use serde::Serialize;
+
+use super::style::Style;
+use super::table::table;
+use crate::model::{IssuedToken, ProjectName, Scope, Timestamp, TokenId, TokenRecord};
+
+/// The document that `token create --json` prints.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct IssuedDocument<'a> {
+    /// Always `convexinfra.token/1`.
+    pub format: &'static str,
+    /// What the control plane keeps of it.
+    pub record: TokenEntry,
+    /// The token: nobody will see it again.
+    pub token: &'a str,
+}
+
+impl<'a> IssuedDocument<'a> {
+    /// A token that was made now.
+    pub fn new(issued: &'a IssuedToken, now: Timestamp) -> Self {
+        Self { format: "convexinfra.token/1", record: TokenEntry::new(&issued.record, now), token: issued.token.expose() }
+    }
+}
+
+/// The document that `token list --json` prints.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct TokensDocument {
+    /// Always `convexinfra.tokens/1`.
+    pub format: &'static str,
+    /// Every token, oldest first.
+    pub tokens: Vec<TokenEntry>,
+}
+
+/// What is known of one token.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct TokenEntry {
+    /// Its public part, by which it is revoked.
+    pub id: TokenId,
+    /// The one project that it opens; null for an operator's, which opens all.
+    pub project: Option<ProjectName>,
+    /// How much it allows.
+    pub scope: Scope,
+    /// What its maker wrote beside it.
+    pub note: String,
+    /// Whether it opens anything.
+    pub state: TokenState,
+    /// When it was made.
+    pub created_at: String,
+    /// When it ends by itself.
+    pub expires_at: Option<String>,
+    /// When it was revoked.
+    pub revoked_at: Option<String>,
+}
+
+/// Whether a token opens anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenState {
+    /// It does.
+    Active,
+    /// Its time is over.
+    Expired,
+    /// Somebody ended it.
+    Revoked,
+}
+
+impl TokenState {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+impl TokenEntry {
+    /// What is known of a token now.
+    pub fn new(record: &TokenRecord, now: Timestamp) -> Self {
+        let state = match (record.revoked_at, record.expires_at) {
+            (Some(_), _) => TokenState::Revoked,
+            (None, Some(end)) if end <= now => TokenState::Expired,
+            (None, _) => TokenState::Active,
+        };
+        Self {
+            id: record.id.clone(),
+            project: record.project.clone(),
+            scope: record.scope,
+            note: record.note.clone(),
+            state,
+            created_at: record.created_at.to_string(),
+            expires_at: record.expires_at.as_ref().map(Timestamp::to_string),
+            revoked_at: record.revoked_at.as_ref().map(Timestamp::to_string),
+        }
+    }
+}
+
+/// The table for people.
+pub fn token_table(document: &TokensDocument, style: Style) -> String {
+    if document.tokens.is_empty() {
+        return "there is no token yet; make the first one on the machine of the control plane with\n    convexinfra serve --init\n"
+            .to_owned();
+    }
+    let row = |entry: &TokenEntry| {
+        let project = entry.project.as_ref().map_or_else(|| "every project".to_owned(), ToString::to_string);
+        let until = match (&entry.revoked_at, &entry.expires_at) {
+            (Some(at), _) | (None, Some(at)) => at.clone(),
+            (None, None) => "-".to_owned(),
+        };
+        let state = entry.state.as_str().to_owned();
+        [entry.id.to_string(), project, entry.scope.to_string(), state, until, entry.note.clone()]
+    };
+    let rows: Vec<_> = document.tokens.iter().map(row).collect();
+    table(["ID", "PROJECT", "SCOPE", "STATE", "UNTIL", "NOTE"], &rows, style)
+}

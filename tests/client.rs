@@ -1,0 +1,478 @@
+//! The client of a served control plane against servers that do what networks do: cut, delay, repeat, damage, answer in
+//! somebody else's place.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use convexinfra::control::client::{ControlPlaneUrl, HttpControlPlane, HttpParts, TokenSource, Waits};
+use convexinfra::control::{
+    Administration, Attempt, ControlError, ControlPlane, Holder, KeyNeed, Lease, Outcome, Request, Work, wire,
+};
+use convexinfra::model::{
+    BackendName, Exit, Finding, OperationId, ProjectName, Revision, Scope, Secret, StepKey, Timestamp, TokenRequest,
+};
+use futures_util::future::BoxFuture;
+use serde_json::{Value, json};
+
+const TOKEN: &str = "cvxi_0123456789_secret";
+
+/// One request as it arrived.
+#[derive(Debug, Clone)]
+struct Seen {
+    line: String,
+    headers: BTreeMap<String, String>,
+    body: String,
+}
+
+/// What the server does with the bytes of an answer.
+enum Reply {
+    /// Sends them and keeps the connection.
+    Send(Vec<u8>),
+    /// Sends them and closes the connection.
+    Cut(Vec<u8>),
+    /// Sends them and then nothing more, for as long as the client stays.
+    Hang(Vec<u8>),
+}
+
+type Handler = dyn Fn(&Seen, usize) -> Reply + Send + Sync;
+
+/// A server that does what it is told, on a port of its own.
+struct Server {
+    address: SocketAddr,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl Server {
+    fn new(handler: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static) -> Self {
+        Self::on(TcpListener::bind("127.0.0.1:0").unwrap(), handler)
+    }
+
+    fn on(listener: TcpListener, handler: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static) -> Self {
+        let (address, seen) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
+        let (handler, log): (Arc<Handler>, _) = (Arc::new(handler), Arc::clone(&seen));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (handler, log) = (Arc::clone(&handler), Arc::clone(&log));
+                std::thread::spawn(move || serve(stream, &*handler, &log));
+            }
+        });
+        Self { address, seen }
+    }
+
+    fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    fn client(&self) -> HttpControlPlane {
+        client(&format!("http://{}", self.address))
+    }
+}
+
+fn serve(mut stream: TcpStream, handler: &Handler, log: &Mutex<Vec<Seen>>) {
+    while let Some(seen) = read(&mut stream) {
+        let number = {
+            let mut log = log.lock().unwrap();
+            log.push(seen.clone());
+            log.len() - 1
+        };
+        let (bytes, close) = match handler(&seen, number) {
+            Reply::Send(bytes) => (bytes, false),
+            Reply::Cut(bytes) => (bytes, true),
+            Reply::Hang(bytes) => {
+                let _ = stream.write_all(&bytes);
+                let _ = stream.read(&mut [0]);
+                return;
+            }
+        };
+        if stream.write_all(&bytes).is_err() || close {
+            return;
+        }
+    }
+}
+
+fn read(stream: &mut TcpStream) -> Option<Seen> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).ok()?;
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let mut lines = head.lines();
+    let line = lines.next()?.trim_end_matches(" HTTP/1.1").to_owned();
+    let headers: BTreeMap<String, String> =
+        lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
+    let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).ok()?;
+    Some(Seen { line, headers, body: String::from_utf8(body).unwrap() })
+}
+
+fn answer(status: &str, headers: &str, body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n{headers}\r\n{body}", body.len()).into_bytes()
+}
+
+fn document(seen: &Seen, status: &str, body: &Value) -> Vec<u8> {
+    let id = &seen.headers["x-request-id"];
+    answer(status, &format!("content-type: application/json\r\nx-request-id: {id}\r\n"), &body.to_string())
+}
+
+fn error(seen: &Seen, error: &ControlError) -> Vec<u8> {
+    let (status, body) = wire::ErrorDocument::of(error, None);
+    document(seen, &format!("{status} No"), &serde_json::to_value(body).unwrap())
+}
+
+struct Fixed(&'static str);
+
+impl TokenSource for Fixed {
+    fn token(&self) -> BoxFuture<'_, Result<Secret, ControlError>> {
+        Box::pin(async { Ok(Secret::new(self.0)) })
+    }
+}
+
+const SHORT: Waits = Waits {
+    first_answer: Duration::from_millis(400),
+    return_to_work: Duration::from_secs(5),
+    connect: Duration::from_millis(500),
+    read: Duration::from_secs(2),
+    silence: Duration::from_millis(400),
+};
+
+fn client(url: &str) -> HttpControlPlane {
+    let url = ControlPlaneUrl::parse(url).unwrap();
+    HttpControlPlane::new(HttpParts { url, token: Box::new(Fixed(TOKEN)), certificates: None, waits: SHORT }).unwrap()
+}
+
+fn project() -> ProjectName {
+    ProjectName::parse("shop").unwrap()
+}
+
+fn snapshot() -> Value {
+    json!({ "project": "shop", "revision": 7, "control_plane": { "name": "itself", "providers": [] }, "origin": null, "backends": [] })
+}
+
+fn lease() -> Lease {
+    Lease { project: project(), fence: 3, revision: Revision(1) }
+}
+
+fn removal() -> Request {
+    let step = StepKey { plan: "sha256:ab".into(), step: "destroy:backend.dev".into() };
+    Request {
+        step,
+        backend: BackendName::parse("dev").unwrap(),
+        work: Work::Remove {
+            volume: convexinfra::model::VolumeDisposal::Destroy,
+            database: convexinfra::model::DatabaseDisposal::Leave,
+        },
+    }
+}
+
+fn operation(state: &str) -> Value {
+    json!({
+        "id": "op-1", "backend": "dev", "kind": "remove", "step": { "plan": "sha256:ab", "step": "destroy:backend.dev" },
+        "actor": { "name": "ci" }, "accepted_at": 1, "state": state,
+    })
+}
+
+fn event(id: u64, document: &Value) -> String {
+    format!("id: {id}\nevent: message\ndata: {document}\n\n")
+}
+
+fn notice(id: u64) -> String {
+    event(id, &json!({ "type": "notice", "message": format!("n{id}") }))
+}
+
+fn ended(id: u64) -> String {
+    event(id, &json!({ "type": "ended", "operation": operation("done") }))
+}
+
+fn stream(events: &str) -> Vec<u8> {
+    format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n{events}").into_bytes()
+}
+
+/// The finding of an error, and the exit that follows.
+fn report(error: &ControlError) -> (Exit, Finding) {
+    let report = error.report();
+    (report.exit, report.errors[0].clone())
+}
+
+#[tokio::test]
+async fn every_request_says_who_and_which_it_is_and_keeps_its_connection() {
+    let server = Server::new(|seen, _| Reply::Send(document(seen, "200 OK", &snapshot())));
+    let client = server.client();
+    let first = client.snapshot(&project()).await.unwrap();
+    client.snapshot(&project()).await.unwrap();
+    assert_eq!(first.revision, Revision(7));
+    // Plans name the control plane as whoever plans knows it.
+    assert_eq!(first.control_plane.name, format!("http://{}", server.address));
+    let seen = server.seen();
+    assert_eq!(seen[0].line, "GET /v1/projects/shop");
+    assert_eq!(seen[0].headers["authorization"], format!("Bearer {TOKEN}"));
+    assert_ne!(seen[0].headers["x-request-id"], seen[1].headers["x-request-id"]);
+    assert_eq!(seen.len(), 2);
+}
+
+#[tokio::test]
+async fn nobody_at_the_other_end_is_told_soon() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let started = Instant::now();
+    let (exit, finding) = report(&client(&format!("http://{address}")).snapshot(&project()).await.unwrap_err());
+    assert_eq!((exit, finding.code.as_str()), (Exit::Unreachable, "control.unreachable"));
+    assert!(
+        finding.message.contains(&address.to_string()) && finding.help.unwrap().contains("request cvx-"),
+        "{}",
+        finding.message
+    );
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn a_pause_that_is_asked_for_is_kept() {
+    let unavailable = |seen: &Seen| {
+        let (_, body) =
+            wire::ErrorDocument::of(&ControlError::Unreachable(Finding::new("server.busy", "too many requests")), None);
+        let id = &seen.headers["x-request-id"];
+        answer("429 Too Many", &format!("retry-after: 1\r\nx-request-id: {id}\r\n"), &serde_json::to_string(&body).unwrap())
+    };
+    let server = Server::new(move |seen, number| match number {
+        1 => Reply::Send(unavailable(seen)),
+        _ => Reply::Send(document(seen, "200 OK", &snapshot())),
+    });
+    let client = server.client();
+    client.snapshot(&project()).await.unwrap();
+    let started = Instant::now();
+    client.snapshot(&project()).await.unwrap();
+    assert!(started.elapsed() >= Duration::from_secs(1));
+    assert_eq!(server.seen().len(), 3);
+}
+
+#[tokio::test]
+async fn somebody_elses_page_is_no_control_plane() {
+    let server =
+        Server::new(|_, _| Reply::Send(answer("200 OK", "content-type: text/html\r\n", "<html>Welcome to nginx</html>")));
+    let (exit, finding) = report(&server.client().snapshot(&project()).await.unwrap_err());
+    assert_eq!((exit, finding.code.as_str()), (Exit::Unreachable, "control.garbled"));
+    assert!(finding.help.unwrap().contains("is this the URL of a convexinfra control plane"));
+    assert!(!finding.message.contains("nginx"), "what came is not repeated: {}", finding.message);
+    assert_eq!(server.seen().len(), 1);
+
+    let server = Server::new(|_, _| Reply::Send(answer("404 Not Found", "", "nothing here")));
+    assert_eq!(report(&server.client().snapshot(&project()).await.unwrap_err()).1.code, "control.garbled");
+    let server = Server::new(|_, _| Reply::Cut(b"SSH-2.0-OpenSSH_9.6\r\n".to_vec()));
+    assert_eq!(report(&server.client().snapshot(&project()).await.unwrap_err()).0, Exit::Unreachable);
+    // More than any answer is not read to its end.
+    let server = Server::new(|_, _| Reply::Hang(b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n{".to_vec()));
+    assert_eq!(report(&server.client().snapshot(&project()).await.unwrap_err()).1.code, "control.garbled");
+}
+
+#[tokio::test]
+async fn what_is_cut_or_damaged_on_the_way_is_asked_for_again() {
+    let server = Server::new(|seen, number| {
+        let whole = document(seen, "200 OK", &snapshot());
+        match number {
+            0 => Reply::Cut(Vec::new()),
+            1 => Reply::Cut(whole[..whole.len() - 9].to_vec()),
+            2 => Reply::Cut(whole[..20].to_vec()),
+            3 => Reply::Send(answer("200 OK", "content-type: application/json\r\n", "{\"project\":\"sh")),
+            _ => Reply::Send(whole),
+        }
+    });
+    let mut waits = SHORT;
+    waits.first_answer = Duration::from_secs(10);
+    let url = ControlPlaneUrl::parse(&format!("http://{}", server.address)).unwrap();
+    let client = HttpControlPlane::new(HttpParts { url, token: Box::new(Fixed(TOKEN)), certificates: None, waits }).unwrap();
+    assert_eq!(client.snapshot(&project()).await.unwrap().revision, Revision(7));
+    assert_eq!(server.seen().len(), 5);
+}
+
+#[tokio::test]
+async fn an_answer_to_another_request_is_not_taken_for_ours() {
+    // The first answer comes twice; the second copy arrives only when the next request is on its way.
+    let late = Arc::new(Mutex::new(Vec::new()));
+    let server = Server::new(move |seen, number| {
+        let mut late = late.lock().unwrap();
+        let holder = json!({ "holder": null });
+        match number {
+            0 => {
+                *late = document(seen, "200 OK", &snapshot());
+                Reply::Send(late.clone())
+            }
+            1 => Reply::Send(std::mem::take(&mut *late)),
+            _ => Reply::Send(document(seen, "200 OK", &holder)),
+        }
+    });
+    let client = server.client();
+    client.snapshot(&project()).await.unwrap();
+    assert_eq!(client.holder(&project()).await.unwrap(), None);
+    assert_eq!(server.seen().len(), 3);
+}
+
+#[tokio::test]
+async fn a_redirect_is_named_and_not_followed() {
+    let other = Server::new(|seen, _| Reply::Send(document(seen, "200 OK", &snapshot())));
+    let target = format!("http://{}/v1/projects/shop", other.address);
+    let location = format!("location: {target}?secret=1\r\n");
+    let server = Server::new(move |_, _| Reply::Send(answer("307 Temporary Redirect", &location, "")));
+    let (exit, finding) = report(&server.client().snapshot(&project()).await.unwrap_err());
+    assert_eq!((exit, finding.code.as_str()), (Exit::Unreachable, "control.redirected"));
+    assert!(finding.message.contains(&target) && !finding.message.contains("secret"), "{}", finding.message);
+    assert!(other.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_token_is_not_made_twice() {
+    let server = Server::new(|_, _| Reply::Cut(Vec::new()));
+    let request = TokenRequest { project: Some(project()), scope: Scope::Read, note: String::new(), ttl: None };
+    let (exit, finding) = report(&server.client().create_token(&request).await.unwrap_err());
+    assert_eq!(exit, Exit::Unreachable);
+    assert!(finding.help.unwrap().starts_with("a token may have been made that nobody has"));
+    assert_eq!(server.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn errors_keep_their_situation() {
+    let held = Holder {
+        user: "me".into(),
+        host: "there".into(),
+        process: 7,
+        process_start: None,
+        since: Timestamp(0),
+        attempt: Some(Attempt::new([1; 16])),
+    };
+    let asked = held.clone();
+    let server = Server::new(move |seen, number| {
+        let finding = Finding::new("auth.scope", "token x has the scope `read`, and this needs `apply`");
+        Reply::Send(match number {
+            0 => error(seen, &ControlError::LeaseHeld { project: project(), holder: held.clone() }),
+            _ => error(seen, &ControlError::NotAuthorised(finding)),
+        })
+    });
+    let client = server.client();
+    let refused = client.acquire(&project(), asked).await.unwrap_err();
+    assert!(
+        matches!(&refused, ControlError::LeaseHeld { holder, .. } if holder.host == "there" && holder.attempt.is_none()),
+        "{refused}"
+    );
+    // Whoever asks says with what; whoever is told who holds it is not told that.
+    let body: Value = serde_json::from_str(&server.seen()[0].body).unwrap();
+    assert_eq!(body["attempt"], "01".repeat(16));
+    let (exit, finding) = report(&client.fingerprint_key(&project(), KeyNeed::IfThere).await.unwrap_err());
+    assert_eq!((exit, finding.code.as_str()), (Exit::NotAuthorised, ControlError::SCOPE_MISSING));
+}
+
+/// Runs one removal, and hands out what it said and how it ended.
+async fn run(client: &HttpControlPlane) -> (Vec<String>, Result<Outcome, ControlError>) {
+    let said = Mutex::new(Vec::new());
+    let outcome = client.run(&lease(), removal(), &|words| said.lock().unwrap().push(words)).await;
+    (said.into_inner().unwrap(), outcome)
+}
+
+fn done() -> Outcome {
+    Outcome::Done { operation: OperationId::new("op-1") }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_cut_goes_on_after_what_it_said_last() {
+    let server = Server::new(|seen, number| {
+        let streams = seen.line.ends_with("/events");
+        match number {
+            0 => Reply::Send(document(seen, "202 Accepted", &operation("running"))),
+            1 => Reply::Cut(stream(&format!(": hello\n\n{}{}id: 3\ndata: {{\"type\"", notice(1), notice(2)))),
+            2 => Reply::Cut(Vec::new()),
+            3 => Reply::Send(answer("502 Bad Gateway", "content-type: text/html\r\n", "<html>")),
+            _ if streams => Reply::Cut(stream(&format!("{}{}{}{}", notice(2), notice(3), notice(3), ended(4)))),
+            _ => panic!("{seen:?}"),
+        }
+    });
+    let (said, outcome) = run(&server.client()).await;
+    assert_eq!(outcome.unwrap(), done());
+    assert_eq!(said, ["n1", "n2", "n3"]);
+    let seen = server.seen();
+    assert_eq!(seen[0].line, "POST /v1/projects/shop/operations");
+    assert_eq!(
+        (&*seen[0].headers["convexinfra-fence"], &*seen[0].headers["idempotency-key"]),
+        ("3", "sha256:ab/destroy:backend.dev")
+    );
+    assert_eq!(seen[1].headers.get("last-event-id"), None);
+    assert_eq!(seen[4].headers["last-event-id"], "2");
+}
+
+#[tokio::test]
+async fn where_streams_do_not_come_through_the_record_is_looked_at() {
+    for silent in [true, false] {
+        let server = Server::new(move |seen, number| match (number, seen.line.ends_with("/events")) {
+            (0, _) => Reply::Send(document(seen, "202 Accepted", &operation("running"))),
+            // Something on the way keeps the stream to itself, or makes something else of it.
+            (_, true) if silent => Reply::Hang(stream("")),
+            (_, true) => Reply::Send(answer("200 OK", "content-type: application/json\r\n", "{}")),
+            (2 | 3, false) => Reply::Send(document(seen, "200 OK", &operation("running"))),
+            (_, false) => Reply::Send(document(seen, "200 OK", &operation("done"))),
+        });
+        let (_, outcome) = run(&server.client()).await;
+        assert_eq!(outcome.unwrap(), done());
+        let looks = server.seen().iter().filter(|seen| seen.line == "GET /v1/projects/shop/operations/op-1").count();
+        assert_eq!(looks, 3, "silent: {silent}");
+    }
+}
+
+#[tokio::test]
+async fn an_operation_that_is_in_the_way_is_waited_for() {
+    let server = Server::new(|seen, number| match number {
+        0 | 1 => Reply::Send(error(
+            seen,
+            &ControlError::OperationRunning {
+                backend: BackendName::parse("dev").unwrap(),
+                operation: OperationId::new("op-0"),
+            },
+        )),
+        _ => Reply::Send(document(seen, "200 OK", &operation("done"))),
+    });
+    let (said, outcome) = run(&server.client()).await;
+    assert_eq!(outcome.unwrap(), done());
+    assert_eq!(said, ["waits for an earlier operation on `dev` to end: op-0"]);
+    let seen = server.seen();
+    assert!(seen.iter().all(|seen| seen.body == server.seen()[0].body), "the same piece of work each time");
+}
+
+#[tokio::test]
+async fn a_control_plane_that_starts_anew_is_waited_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let client = client(&format!("http://{address}"));
+    // It answers once and is gone, and nobody listens for a while.
+    let first = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let seen = read(&mut stream).unwrap();
+        stream.write_all(&document(&seen, "200 OK", &snapshot())).unwrap();
+    });
+    client.snapshot(&project()).await.unwrap();
+    first.join().unwrap();
+    let again = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(1200));
+        let listener = TcpListener::bind(address).unwrap();
+        Server::on(listener, |seen, _| Reply::Send(document(seen, "200 OK", &operation("done"))))
+    });
+    // Longer than a control plane that never answered is waited for.
+    let (said, outcome) = run(&client).await;
+    assert_eq!(outcome.unwrap(), done());
+    assert_eq!(said, ["the control plane does not answer; trying again"]);
+    assert_eq!(again.join().unwrap().seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_token_with_a_line_break_is_never_sent() {
+    let server = Server::new(|seen, _| Reply::Send(document(seen, "200 OK", &snapshot())));
+    let url = ControlPlaneUrl::parse(&format!("http://{}", server.address)).unwrap();
+    let token = Box::new(Fixed("cvxi_1\r\nx-evil: 1"));
+    let client = HttpControlPlane::new(HttpParts { url, token, certificates: None, waits: SHORT }).unwrap();
+    let (exit, finding) = report(&client.snapshot(&project()).await.unwrap_err());
+    assert_eq!((exit, finding.code.as_str()), (Exit::NotAuthorised, "auth.token_malformed"));
+    assert!(!finding.message.contains("cvxi_1") && server.seen().is_empty());
+}

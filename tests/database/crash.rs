@@ -1,0 +1,84 @@
+//! Preparing and giving back a database, killed at every point that it passes, and what the same command then makes
+//! of it.
+
+use std::collections::BTreeSet;
+
+use super::server::{Server, servers};
+use crate::world::World;
+
+const STORAGE: &str = ", tls = \"disable\", role = \"least_privilege\"";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Story {
+    Apply,
+    Destroy,
+    DestroyWithDatabase,
+}
+
+impl Story {
+    fn words(self) -> &'static [&'static str] {
+        match self {
+            Self::Apply => &["apply", "--yes"],
+            Self::Destroy => &["destroy", "--allow-destroy", "dev"],
+            Self::DestroyWithDatabase => &["destroy", "--allow-destroy", "dev", "--with-database"],
+        }
+    }
+
+    fn world(self, server: &Server, project: &str) -> World {
+        let mut world = World::new(&server.manifest(project, STORAGE));
+        world.set("DATABASE", &server.root());
+        if self != Self::Apply {
+            world.apply();
+        }
+        world
+    }
+}
+
+/// The points about databases that a command passes.
+fn points(story: Story, server: &Server) -> BTreeSet<String> {
+    let project = Server::project();
+    let mut world = story.world(server, &project);
+    let trace = world.root().join("trace");
+    world.set("CONVEXINFRA_FAULT_TRACE", trace.to_str().unwrap());
+    world.expect(0, story.words());
+    world.unset("CONVEXINFRA_FAULT_TRACE");
+    let text = std::fs::read_to_string(trace).unwrap();
+    world.run(Story::DestroyWithDatabase.words());
+    text.lines().filter(|line| line.starts_with("database.")).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_command_killed_anywhere_is_healed_by_the_next() {
+    for server in servers() {
+        for story in [Story::Apply, Story::Destroy, Story::DestroyWithDatabase] {
+            let points = points(story, server);
+            assert!(points.len() >= if story == Story::Apply { 5 } else { 1 }, "{story:?}: {points:?}");
+            for point in points {
+                let project = Server::project();
+                let (instance, database) = (format!("{project}-dev"), format!("{project}_dev"));
+                let mut world = story.world(server, &project);
+                world.set("CONVEXINFRA_FAULT", &format!("{point}:1"));
+                let killed = world.run(story.words());
+                world.unset("CONVEXINFRA_FAULT");
+                assert_eq!(killed.signal(), Some(9), "{point}: {killed}");
+                match story {
+                    Story::Apply => {
+                        world.apply();
+                        world.reachable(".env.local", &instance);
+                        world.settled();
+                    }
+                    // Without the flag this time: what was begun is finished.
+                    Story::Destroy | Story::DestroyWithDatabase => {
+                        world.expect(0, Story::Destroy.words());
+                        assert_eq!(server.has(&database), story == Story::Destroy, "{point}");
+                        assert_eq!((world.names(), world.processes()), (Vec::new(), Vec::new()), "{point}");
+                        world.apply();
+                        world.settled();
+                    }
+                }
+                world.expect(0, Story::DestroyWithDatabase.words());
+                assert!(!server.has(&database), "{point}");
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Everything that a server or its administrator can have against a backend, and what is said about it.
+
+use super::server::{Kind, ROOT_PASSWORD, Server, server, servers};
+use crate::world::World;
+
+const NO_TLS: &str = ", tls = \"disable\"";
+
+/// Applies what must not work, and returns the one error: its code, its message, its help.
+fn refused(server: &Server, project: &str, storage: &str, url: &str) -> (String, String, String) {
+    let mut world = World::new(&server.manifest(project, storage));
+    world.set("DATABASE", url);
+    let run = world.expect(1, &["apply", "--yes", "--json"]);
+    let end = run.events().into_iter().find(|event| event["type"] == "step_finished" && event["status"] == "failed");
+    let error = end.unwrap_or_else(|| panic!("{run}"))["error"].clone();
+    let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
+    assert!(!format!("{run}").contains("secret-pw"), "{run}");
+    assert_eq!(world.processes(), [], "{run}");
+    // The way out of a first attempt is always open.
+    world.expect(0, &["destroy", "--allow-destroy", "dev"]);
+    (text("code"), text("message"), text("help"))
+}
+
+#[test]
+fn who_may_not_enter_is_told_why() {
+    for server in servers() {
+        let project = Server::project();
+        let (code, message, help) = refused(server, &project, NO_TLS, &server.url("root", "secret-pw"));
+        assert_eq!(code, "database.credentials", "{message}");
+        assert!(
+            message.contains("does not know `root` with this password") && help.contains("`storage.url`"),
+            "{message} {help}"
+        );
+        assert_eq!(refused(server, &project, NO_TLS, &server.url("nobody", "secret-pw")).0, "database.credentials");
+
+        let nobody_listens = server.root().replace(&server.port.to_string(), "1");
+        let (code, message, _) = refused(server, &project, NO_TLS, &nobody_listens);
+        assert_eq!(code, "database.unreachable", "{message}");
+        assert!(message.contains("127.0.0.1:1") || message.contains("localhost:1"), "{message}");
+        let no_such_host = server.root().replace("127.0.0.1", "nowhere.invalid");
+        assert_eq!(refused(server, &project, NO_TLS, &no_such_host).0, "database.unreachable");
+        assert!(!server.has(&format!("{project}_dev")));
+    }
+}
+
+#[test]
+fn tls_is_what_the_manifest_says_or_nothing() {
+    for server in servers() {
+        let project = Server::project();
+        let (code, message, help) = refused(server, &project, "", &server.root());
+        assert_eq!(code, "database.certificate", "{message}");
+        assert!(help.contains("tls = { ca = "), "{help}");
+        let (code, message, _) = refused(server, &project, ", tls = { ca = \"nowhere.pem\" }", &server.root());
+        assert_eq!(code, "database.ca_file", "{message}");
+
+        let world = World::new(&server.manifest(&project, ""));
+        world.write("empty.pem", "no certificate\n");
+        let empty = format!(", tls = {{ ca = \"{}\" }}", world.folder.join("empty.pem").display());
+        assert_eq!(refused(server, &project, &empty, &server.root()).0, "database.ca_file");
+
+        // The right authority for another name.
+        if server.kind == Kind::Postgres {
+            let renamed = server.root().replace("127.0.0.1", "127.0.0.2");
+            let code = refused(server, &project, &server.trusting(), &renamed).0;
+            assert!(["database.certificate", "database.unreachable"].contains(&code.as_str()), "{code}");
+        }
+
+        let demanding = format!("{project}_tls");
+        match server.kind {
+            Kind::MariaDb => {
+                server.user(&demanding, "secret-pw", "ALL PRIVILEGES");
+                server.sql("", &format!("ALTER USER '{demanding}'@'%' REQUIRE SSL"));
+                // The server does not tell this from a wrong password.
+                let code = refused(server, &project, NO_TLS, &server.url(&demanding, "secret-pw")).0;
+                assert_eq!(code, "database.credentials");
+            }
+            Kind::Postgres | Kind::PlainPostgres => {
+                let url = server.user("with_tls", "secret-pw", "CREATEDB");
+                let (code, message, _) = refused(server, &project, NO_TLS, &url);
+                assert_eq!(code, "database.tls_demanded", "{message}");
+                let url = server.user("kept_out", "secret-pw", "CREATEDB");
+                let (code, message, _) = refused(server, &project, &server.trusting(), &url);
+                assert_eq!(code, "database.not_let_in", "{message}");
+            }
+        }
+    }
+    if let Some(plain) = server(Kind::PlainPostgres) {
+        let (code, message, help) = refused(plain, &Server::project(), "", &plain.root());
+        assert_eq!(code, "database.no_tls", "{message}");
+        assert!(help.contains("tls = \"disable\""), "{help}");
+    }
+}
+
+#[test]
+fn who_may_not_do_what_is_needed_is_told_what_somebody_else_can_run() {
+    for server in servers() {
+        let project = Server::project();
+        let database = format!("{project}_dev");
+        let weak = server.user(&format!("{project}_weak"), "secret-pw", "");
+        let (code, message, help) = refused(server, &project, NO_TLS, &weak);
+        assert_eq!(code, "database.not_allowed", "{message}");
+        assert!(message.contains(&format!("may not create the database `{database}`")), "{message}");
+        // What the help says, done by the administrator, is enough.
+        let remedy = help.lines().last().unwrap().trim().to_owned();
+        for sql in remedy.split_inclusive(';') {
+            server.sql("", &sql.replace(&format!("'{project}_weak'"), &format!("'{project}_weak'@'%'")));
+        }
+        let mut world = World::new(&server.manifest(&project, NO_TLS));
+        world.set("DATABASE", &weak);
+        let run = world.apply();
+        assert!(run.err.contains(&format!("the database `{database}` was there and empty, and is used")), "{run}");
+        world.settled();
+
+        // It may not make roles, and says so before anything is restarted.
+        world.manifest(&server.manifest(&project, &format!("{NO_TLS}, role = \"least_privilege\"")));
+        let run = world.expect(1, &["apply", "--yes"]);
+        assert!(run.err.contains("may not make the "), "{run}");
+        world.manifest(&server.manifest(&project, NO_TLS));
+        world.apply();
+        world.settled();
+        world.expect(0, &["destroy", "--allow-destroy", "dev", "--with-database"]);
+        assert!(!server.has(&database));
+    }
+}
+
+#[test]
+fn a_database_with_somebody_elses_tables_is_not_touched() {
+    for server in servers() {
+        let project = Server::project();
+        let database = format!("{project}_dev");
+        server.sql("", &format!("CREATE DATABASE {database}"));
+        server.sql(&database, "CREATE TABLE theirs (x int)");
+        let (code, message, help) = refused(server, &project, NO_TLS, &server.root());
+        assert_eq!(code, "database.occupied", "{message}");
+        assert!(message.contains("has 1 tables") && help.contains("another name"), "{message} {help}");
+        assert_eq!(server.sql(&database, "SELECT count(*) FROM theirs"), ["0"]);
+        let claimed = match server.engine() {
+            "mysql" => server.sql(&database, "SHOW TABLES"),
+            _ => server.sql(&database, "SELECT relname FROM pg_class WHERE relname IN ('theirs', 'convexinfra_owner')"),
+        };
+        assert_eq!(claimed, ["theirs"]);
+        server.sql("", &format!("DROP DATABASE {database}"));
+    }
+}
+
+#[test]
+fn a_url_that_convex_does_not_take_is_refused_while_planning() {
+    for server in servers() {
+        let project = Server::project();
+        for url in [
+            format!("{}/somewhere", server.root()),
+            "postgres://127.0.0.1:1".to_owned(),
+            format!("http://root:{ROOT_PASSWORD}@x"),
+            "hunter2-is-no-url".to_owned(),
+        ] {
+            let mut world = World::new(&server.manifest(&project, NO_TLS));
+            world.set("DATABASE", &url);
+            let run = world.expect(4, &["plan", "--json"]);
+            let refusal = &run.document()["refusals"][0];
+            assert_eq!(refusal["code"], "plan.value_unusable", "{run}");
+            assert!(!format!("{run}").contains("hunter2"), "{run}");
+        }
+    }
+}
+
+/// Needs no server: somebody takes the connection and never says a word.
+#[test]
+fn a_server_that_says_nothing_is_not_waited_for_for_ever() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    for engine in ["postgres", "mysql"] {
+        let manifest = format!(
+            "project = \"silent\"\n\n[backends.dev]\nprovider = \"simulated\"\n\
+             storage = {{ engine = \"{engine}\", url = {{ env = \"DATABASE\" }}{NO_TLS} }}\n"
+        );
+        let mut world = World::new(&manifest);
+        world.set("DATABASE", &format!("{engine}://me:secret-pw@127.0.0.1:{port}"));
+        let run = world.expect(1, &["apply", "--yes"]);
+        assert!(run.err.contains("cannot be reached") && run.err.contains("[database.unreachable]"), "{run}");
+        assert!(run.took < std::time::Duration::from_secs(60), "{run}");
+    }
+}

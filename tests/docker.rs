@@ -1,0 +1,13 @@
+//! Backends on a real Docker engine.
+
+mod address;
+mod bench;
+mod changes;
+mod commands;
+mod compose;
+mod contract;
+mod crash;
+mod database;
+mod import;
+mod registry;
+pub mod rig;

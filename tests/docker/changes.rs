@@ -1,0 +1,169 @@
+//! A container that is changed by hand: every change is found, named, and repaired.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use serde_json::{Value, json};
+
+use super::commands::Project;
+use super::rig::{BACKEND_TWO, Engine};
+use crate::engine_or_skip;
+
+const BLOCKS: &str =
+    "[backends.dev]\nprovider = \"docker\"\nresources = { cpus = 1, memory = \"256 MiB\" }\n[backends.dev.docker]\nIMAGE\n";
+
+/// Makes a container anew by hand with one thing changed, through the engine's own interface.
+fn made_anew(engine: &Engine, id: &str, change: impl Fn(&mut Value)) {
+    let seen = engine.inspect(id);
+    let mut body = seen["Config"].clone();
+    body["HostConfig"] = seen["HostConfig"].clone();
+    let networks = seen["NetworkSettings"]["Networks"].as_object().unwrap();
+    let (network, endpoint) = networks.iter().next().unwrap();
+    let aliases: Vec<&Value> =
+        endpoint["Aliases"].as_array().unwrap().iter().filter(|alias| !id.starts_with(alias.as_str().unwrap())).collect();
+    body["NetworkingConfig"] = json!({ "EndpointsConfig": { network: { "Aliases": aliases } } });
+    change(&mut body);
+    let name = seen["Name"].as_str().unwrap().trim_start_matches('/');
+    engine.docker(&["rm", "-f", id]);
+    let socket = engine.host.strip_prefix("unix://").unwrap();
+    let file = engine.folder.path().join(format!("{name}.json"));
+    std::fs::write(&file, body.to_string()).unwrap();
+    let output = std::process::Command::new("curl")
+        .args(["-fsS", "--unix-socket", socket, "-H", "content-type: application/json", "--data-binary"])
+        .arg(format!("@{}", file.display()))
+        .arg(format!("http://docker/containers/create?name={name}"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // Where this runs in a sandbox itself, a privileged container cannot start; that it is there is enough.
+    engine.try_docker(&["start", name]);
+}
+
+type Hand = fn(&Engine, &str);
+
+const CHANGES: [(&str, &str, Hand); 20] = [
+    ("another memory limit", "resources.memory", |engine, id| {
+        engine.docker(&["update", "--memory", "300m", "--memory-swap", "300m", id]);
+    }),
+    ("fewer processors", "resources.cpus", |engine, id| {
+        engine.docker(&["update", "--cpus", "0.5", id]);
+    }),
+    ("fewer processes", "resources.processes", |engine, id| {
+        engine.docker(&["update", "--pids-limit", "100", id]);
+    }),
+    ("another restart policy", "restart", |engine, id| {
+        engine.docker(&["update", "--restart", "no", id]);
+    }),
+    ("stopped", "container", |engine, id| {
+        engine.docker(&["stop", id]);
+    }),
+    ("killed", "container", |engine, id| {
+        engine.docker(&["kill", id]);
+    }),
+    ("paused", "container", |engine, id| {
+        engine.docker(&["pause", id]);
+    }),
+    ("removed", "container", |engine, id| {
+        engine.docker(&["rm", "-f", id]);
+    }),
+    ("renamed", "name", |engine, id| {
+        engine.docker(&["rename", id, &format!("somebody-elses-{}", &id[..8])]);
+    }),
+    ("off its network", "network", |engine, id| {
+        let name = engine.inspect(id)["HostConfig"]["NetworkMode"].as_str().unwrap().to_owned();
+        engine.docker(&["network", "disconnect", &name, id]);
+    }),
+    ("on another network too", "network", |engine, id| {
+        engine.docker(&["network", "connect", "convexinfra-test-other", id]);
+    }),
+    ("one variable more", "variable.SHOW_PII_IN_ERRORS", |engine, id| {
+        made_anew(engine, id, |body| body["Env"].as_array_mut().unwrap().push("SHOW_PII_IN_ERRORS=true".into()));
+    }),
+    ("another value of a variable", "variable.DOCUMENT_RETENTION_DELAY", |engine, id| {
+        made_anew(engine, id, |body| {
+            let all = body["Env"].as_array_mut().unwrap();
+            all.retain(|line| !line.as_str().unwrap().starts_with("DOCUMENT_RETENTION_DELAY="));
+            all.push("DOCUMENT_RETENTION_DELAY=60".into());
+        });
+    }),
+    ("another image", "image", |engine, id| made_anew(engine, id, |body| body["Image"] = BACKEND_TWO.into())),
+    ("one mount more", "mounts", |engine, id| {
+        made_anew(engine, id, |body| body["HostConfig"]["Binds"] = json!(["/etc/hostname:/mnt/hostname:ro"]));
+    }),
+    ("published to the world", "ports", |engine, id| {
+        made_anew(engine, id, |body| {
+            for bindings in body["HostConfig"]["PortBindings"].as_object_mut().unwrap().values_mut() {
+                bindings[0]["HostIp"] = "0.0.0.0".into();
+            }
+        });
+    }),
+    ("privileged", "privileged", |engine, id| made_anew(engine, id, |body| body["HostConfig"]["Privileged"] = true.into())),
+    ("a file system that can be written to", "read_only", |engine, id| {
+        made_anew(engine, id, |body| body["HostConfig"]["ReadonlyRootfs"] = false.into());
+    }),
+    ("a label of ours changed", "label.convexinfra.instance", |engine, id| {
+        made_anew(engine, id, |body| body["Labels"]["convexinfra.instance"] = "another".into());
+    }),
+    ("another command line", "command", |engine, id| {
+        made_anew(engine, id, |body| body["Cmd"].as_array_mut().unwrap().insert(0, "--redact-logs-to-client".into()));
+    }),
+];
+
+#[test]
+fn every_change_by_hand_is_found_named_and_repaired() {
+    let engine = engine_or_skip!();
+    engine.try_docker(&["network", "create", "convexinfra-test-other"]);
+    let project = Project::new(engine, BLOCKS);
+    let world = &project.world;
+    world.apply();
+    engine.docker(&["exec", &project.container(), "sh", "-c", "echo kept > /convex/data/mark"]);
+    for (what, path, change) in CHANGES {
+        change(engine, &project.container());
+        let found = world.expect(3, &["drift", "--json"]).document();
+        let paths: Vec<&str> = found["drift"].as_array().unwrap().iter().map(|one| one["path"].as_str().unwrap()).collect();
+        assert!(paths.contains(&path), "{what}: {found:#}");
+        world.apply();
+        world.settled();
+        let mark = engine.docker(&["exec", &project.container(), "cat", "/convex/data/mark"]);
+        assert_eq!(mark, "kept", "{what}");
+    }
+    assert_eq!(project.everything().len(), 3, "{:?}", project.everything());
+}
+
+#[test]
+fn a_second_container_of_a_backend_is_found_and_taken_away() {
+    let engine = engine_or_skip!();
+    let project = Project::new(engine, BLOCKS);
+    let world = &project.world;
+    world.apply();
+    let id = project.container();
+    let labels = engine.inspect(&id)["Config"]["Labels"].clone();
+    let mut words =
+        vec!["run".to_owned(), "-d".to_owned(), "--network=none".to_owned(), "--entrypoint".to_owned(), "sleep".to_owned()];
+    for (name, value) in labels.as_object().unwrap() {
+        words.extend(["--label".to_owned(), format!("{name}={}", value.as_str().unwrap())]);
+    }
+    words.extend([BACKEND_TWO.to_owned(), "1000".to_owned()]);
+    engine.docker(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    let drift = world.expect(3, &["drift"]);
+    assert!(drift.out.contains("two: also"), "{drift}");
+    world.apply();
+    world.settled();
+    assert_eq!(project.container(), id);
+}
+
+#[test]
+fn a_lost_volume_is_refused_with_the_way_out() {
+    let engine = engine_or_skip!();
+    let project = Project::new(engine, BLOCKS);
+    let world = &project.world;
+    world.apply();
+    let volume = project.everything().into_iter().find_map(|name| name.strip_prefix("volume ").map(str::to_owned)).unwrap();
+    engine.docker(&["rm", "-f", &project.container()]);
+    engine.docker(&["volume", "rm", &volume]);
+    let refused = world.expect(4, &["apply", "--yes"]);
+    assert!(refused.err.contains("--allow-destroy dev"), "{refused}");
+    assert_eq!(engine.containers(&project.name, "backend"), Vec::<String>::new());
+    world.expect(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
+    world.apply();
+    world.settled();
+}

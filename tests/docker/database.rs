@@ -1,0 +1,53 @@
+//! Backends in containers with their documents on a real server of this machine: `localhost` outside and inside, a private
+//! authority, a role of their own.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use super::commands::Project;
+use super::rig::Engine;
+use crate::database::server::{Kind, ROOT_PASSWORD, Server, server};
+use crate::engine_or_skip;
+
+fn lives_on(engine: &'static Engine, server: &Server, host: &str) {
+    let blocks = format!(
+        "[backends.dev]\nprovider = \"docker\"\nstorage = {{ engine = \"{}\", url = {{ env = \"DATABASE\" }}, \
+         role = \"least_privilege\", tls = {{ ca = \"{}\" }} }}\n[backends.dev.docker]\nIMAGE\n",
+        server.engine(),
+        server.ca.display()
+    );
+    let mut project = Project::new(engine, &blocks);
+    project.world.set("DATABASE", &server.url_of(host, "root", ROOT_PASSWORD));
+    let world = &project.world;
+    world.apply();
+    world.reachable(".env.local", &format!("{}-dev", project.name));
+    world.settled();
+    let database = format!("{}_dev", project.name.replace('-', "_"));
+    assert!(server.has(&database), "there is no {database}");
+
+    // What the engine shows of it holds neither the administrator's password nor the role's.
+    let seen = engine.inspect(&project.container()).to_string();
+    assert!(!seen.contains("root-pw") && !seen.contains(&format!("{}://", server.engine())), "{seen}");
+
+    world.expect(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
+    assert!(server.has(&database), "the database went with the container");
+    world.apply();
+    world.settled();
+    world.expect(0, &["destroy", "--yes", "--allow-destroy", "dev", "--with-database"]);
+    assert!(!server.has(&database), "the database stayed");
+    assert_eq!(project.everything(), Vec::<String>::new());
+}
+
+#[test]
+fn a_container_reaches_the_postgresql_of_its_machine() {
+    let engine = engine_or_skip!();
+    let Some(server) = server(Kind::Postgres) else { return };
+    lives_on(engine, server, "localhost");
+}
+
+#[test]
+fn a_container_reaches_the_mariadb_of_its_machine() {
+    let engine = engine_or_skip!();
+    let Some(server) = server(Kind::MariaDb) else { return };
+    // Its administrator may come from one address only.
+    lives_on(engine, server, "127.0.0.1");
+}

@@ -1,0 +1,189 @@
+//! Taking over what the official compose file started.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use super::commands::Project;
+use super::rig::{BACKEND, unique};
+use crate::engine_or_skip;
+use crate::world::get;
+
+const BLOCKS: &str = "[backends.dev]\nprovider = \"docker\"\n[backends.dev.docker]\nIMAGE\n";
+
+/// Starts a container as the official compose file does, with what `more` adds, and gives its name, volume and ports.
+fn composed(project: &Project, more: &[&str]) -> (String, String, (u16, u16)) {
+    let name = unique("compose");
+    let volume = format!("{name}_data");
+    let (api, site) = crate::simulator::backend::free_ports();
+    let (publish_api, publish_site) = (format!("{api}:3210"), format!("{site}:3211"));
+    let (cloud, sites) =
+        (format!("CONVEX_CLOUD_ORIGIN=http://127.0.0.1:{api}"), format!("CONVEX_SITE_ORIGIN=http://127.0.0.1:{site}"));
+    let mount = format!("{volume}:/convex/data");
+    // What compose makes for every project.
+    project.engine.try_docker(&["network", "create", "convexinfra-test-compose"]);
+    let mut words = vec![
+        "run",
+        "-d",
+        "--network",
+        "convexinfra-test-compose",
+        "--name",
+        &name,
+        "--stop-signal",
+        "SIGINT",
+        "-p",
+        &publish_api,
+        "-p",
+        &publish_site,
+    ];
+    words.extend([
+        "-v",
+        &mount,
+        "-e",
+        &cloud,
+        "-e",
+        &sites,
+        "-e",
+        "DISABLE_BEACON=",
+        "-e",
+        "POSTGRES_URL=",
+        "-e",
+        "RUST_LOG=info",
+    ]);
+    words.extend(more);
+    words.push(BACKEND);
+    project.engine.docker(&words);
+    project.engine.until("it answers", |_| {
+        std::net::TcpStream::connect(("127.0.0.1", api)).is_ok()
+            && std::panic::catch_unwind(|| get(&format!("http://127.0.0.1:{api}/version")).0 == 200).unwrap_or(false)
+    });
+    (name, volume, (api, site))
+}
+
+fn clear(project: &Project, name: &str, volume: &str) {
+    project.engine.try_docker(&["rm", "-fv", name]);
+    project.engine.try_docker(&["volume", "rm", "-f", volume]);
+}
+
+#[test]
+fn a_composed_backend_is_taken_over_with_its_data() {
+    let engine = engine_or_skip!();
+    let project = Project::new(engine, BLOCKS);
+    let world = &project.world;
+    // Neither name nor secret is in its variables: both are in the files of its volume.
+    let (name, volume, (api, _)) = composed(&project, &["-e", "INSTANCE_NAME=", "-e", "INSTANCE_SECRET="]);
+    engine.docker(&["exec", &name, "sh", "-c", "echo kept > /convex/data/mark"]);
+    let secret = engine.docker(&["exec", &name, "cat", "/convex/data/credentials/instance_secret"]);
+    let before = engine.inspect(&name);
+
+    let run = world.expect(0, &["import", "dev", "--container", &name]);
+    assert!(run.out.contains("convex-self-hosted") && run.out.contains("other machines reach its ports now"), "{run}");
+    assert!(!run.out.contains(&secret) && !run.err.contains(&secret));
+    assert_eq!(engine.inspect(&name)["State"]["StartedAt"], before["State"]["StartedAt"], "importing has touched it");
+    assert_eq!(project.everything(), Vec::<String>::new());
+    assert!(world.expect(3, &["drift"]).out.contains("taken over"));
+    world.expect(4, &["import", "dev", "--container", &name]);
+
+    world.apply();
+    world.settled();
+    let (url, _) = world.reachable(".env.local", "convex-self-hosted");
+    assert_eq!(url, format!("http://127.0.0.1:{api}"));
+    assert!(!engine.try_docker(&["inspect", &name]), "the container that was taken over is still there");
+    let container = project.container();
+    assert_eq!(engine.docker(&["exec", &container, "cat", "/convex/data/mark"]), "kept");
+    assert_eq!(engine.docker(&["exec", &container, "cat", "/convex/data/credentials/instance_secret"]), secret);
+    assert_eq!(engine.inspect(&container)["Mounts"][0]["Name"], volume.as_str());
+
+    world.expect(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
+    assert_eq!(project.everything(), Vec::<String>::new());
+    assert!(!engine.try_docker(&["volume", "inspect", &volume]), "its data was to be destroyed");
+    clear(&project, &name, &volume);
+}
+
+#[test]
+fn a_take_over_that_fails_leaves_the_old_one_running() {
+    let engine = engine_or_skip!();
+    let project = Project::new(engine, BLOCKS);
+    let world = &project.world;
+    let secret = "ab".repeat(32);
+    let variables = ["-e", "INSTANCE_NAME=shop", "-e", &format!("INSTANCE_SECRET={secret}")];
+    let (name, volume, (api, _)) = composed(&project, &[&variables[..], &["--restart", "always"]].concat());
+    world.expect(0, &["import", "dev", "--container", &name]);
+    world.manifest(&world.read("convex.toml").replace("backend:one", "backend:broken"));
+    let failed = world.expect(1, &["apply", "--yes"]);
+    assert!(failed.err.contains("the one from before runs again"), "{failed}");
+    let seen = engine.inspect(&name);
+    assert_eq!((&seen["State"]["Running"], &seen["HostConfig"]["RestartPolicy"]["Name"]), (&true.into(), &"always".into()));
+    engine.until("it answers again", |_| {
+        std::panic::catch_unwind(|| get(&format!("http://127.0.0.1:{api}/instance_name")).1 == "shop").unwrap_or(false)
+    });
+    project.manifest(BLOCKS);
+    world.apply();
+    world.settled();
+    world.reachable(".env.local", "shop");
+    clear(&project, &name, &volume);
+}
+
+#[test]
+fn what_cannot_be_taken_over_is_refused_with_reasons() {
+    let engine = engine_or_skip!();
+    let project = Project::new(engine, BLOCKS);
+    let world = &project.world;
+    let refused = |id: &str, words: &str| {
+        let run = world.expect(4, &["import", "dev", "--container", id]);
+        assert!(run.err.contains(words), "{words}: {run}");
+    };
+    refused("no-such-container", "is not there");
+    let name = unique("other");
+    let plain = engine.docker(&["create", "--entrypoint", "sleep", "-v", "/tmp:/convex/data", "--name", &name, BACKEND, "1"]);
+    refused(&plain, "a directory of the engine's machine");
+    engine.docker(&["rm", "-fv", &plain]);
+    let plain = engine.docker(&["create", "-v", &format!("{name}:/convex/data"), BACKEND]);
+    refused(&plain, "does not publish its port 3210");
+    engine.docker(&["rm", "-fv", &plain]);
+    let ports = ["-p", "127.0.0.1:3998:3210", "-p", "127.0.0.1:3999:3211"];
+    let volume = ["-v", &format!("{name}:/convex/data")];
+    let plain = engine.docker(&[&["create"][..], &ports, &volume, &[BACKEND]].concat());
+    refused(&plain, "has it ever run?");
+    engine.docker(&["rm", "-fv", &plain]);
+    let variables = ["-e", "INSTANCE_NAME=a", "-e", &format!("INSTANCE_SECRET={}", "0".repeat(64))];
+    let more = ["-e", "MYSQL_URL=mysql://u:p@h:3306"];
+    let plain = engine.docker(&[&["create"][..], &ports, &volume, &variables, &more, &[BACKEND]].concat());
+    refused(&plain, "engine = \"mysql\"");
+    engine.docker(&["rm", "-fv", &plain]);
+    let plain = engine.docker(&[&["create"][..], &ports, &volume, &variables, &[BACKEND]].concat());
+    refused(&plain, "does not answer");
+    engine.docker(&["rm", "-fv", &plain]);
+    engine.docker(&["volume", "rm", &name]);
+    world.expect(64, &["import", "dev"]);
+    let run = world.expect(4, &["import", "other", "--container", "x"]);
+    assert!(run.err.contains("[backends.other]"), "{run}");
+    world.apply();
+    refused(&project.container(), "was made by convexinfra");
+}
+
+/// A volume that nobody gave a name goes with its container unless somebody takes care.
+#[test]
+fn a_volume_without_a_name_is_taken_over_too() {
+    let engine = engine_or_skip!();
+    let project = Project::new(engine, BLOCKS);
+    let world = &project.world;
+    let (api, site) = crate::simulator::backend::free_ports();
+    let (publish_api, publish_site) = (format!("127.0.0.1:{api}:3210"), format!("127.0.0.1:{site}:3211"));
+    let cloud = format!("CONVEX_CLOUD_ORIGIN=http://127.0.0.1:{api}");
+    let sites = format!("CONVEX_SITE_ORIGIN=http://127.0.0.1:{site}");
+    engine.try_docker(&["network", "create", "convexinfra-test-compose"]);
+    let run = ["run", "-d", "--network", "convexinfra-test-compose", "-e", &cloud, "-e", &sites];
+    let id = engine
+        .docker(&[&run[..], &["-e", "INSTANCE_NAME=nameless", "-p", &publish_api, "-p", &publish_site, BACKEND]].concat());
+    engine.until("it answers", |_| {
+        std::panic::catch_unwind(|| get(&format!("http://127.0.0.1:{api}/version")).0 == 200).unwrap_or(false)
+    });
+    engine.docker(&["exec", &id, "sh", "-c", "echo kept > /convex/data/mark"]);
+    world.expect(0, &["import", "dev", "--container", &id]);
+    world.apply();
+    world.settled();
+    world.reachable(".env.local", "nameless");
+    assert_eq!(engine.docker(&["exec", &project.container(), "cat", "/convex/data/mark"]), "kept");
+    let volume = engine.inspect(&project.container())["Mounts"][0]["Name"].as_str().unwrap().to_owned();
+    world.expect(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
+    assert!(!engine.try_docker(&["volume", "inspect", &volume]), "its data was to be destroyed");
+}

@@ -1,0 +1,10 @@
+//! The provider `fly` against the stand-in: what it makes, what it finds, what goes wrong, what is left.
+
+mod capacity;
+mod crash;
+mod drift;
+mod faults;
+mod life;
+mod shore;
+mod storm;
+mod story;

@@ -1,0 +1,175 @@
+//! What others change by hand: named one by one, repaired where it is ours, and left where it is not.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use convexinfra::model::{Data, RunState};
+use convexinfra::provider::ProviderError;
+use convexinfra::provider::fly::FlyError;
+use serde_json::{Value, json};
+
+use super::shore::Shore;
+
+#[tokio::test]
+async fn a_changed_guest_is_named_and_put_right() {
+    let mut shore = Shore::friendly();
+    shore.ensure().await;
+    let machine = shore.machines()[0].clone();
+    let mut config = shore.config();
+    config["guest"]["memory_mb"] = 2048.into();
+    config["env"]["DISABLE_METRICS_ENDPOINT"] = "false".into();
+    config["env"]["ADDED"] = "by somebody".into();
+    shore.meddle("POST", &format!("/apps/APP/machines/{machine}"), json!({ "config": config })).await;
+    let mut drift = shore.drift().await;
+    drift.sort();
+    assert_eq!(drift, ["env.DISABLE_METRICS_ENDPOINT: true → false", "guest.memory_mb: 1024 → 2048"]);
+    shore.ensure().await;
+    assert_eq!(shore.drift().await, Vec::<String>::new());
+    assert_eq!((shore.config()["guest"]["memory_mb"].as_u64(), shore.machines()), (Some(1024), vec![machine]));
+}
+
+#[tokio::test]
+async fn a_stopped_machine_is_named_and_started() {
+    let mut shore = Shore::friendly();
+    shore.ensure().await;
+    let machine = shore.machines()[0].clone();
+    shore.meddle("POST", &format!("/apps/APP/machines/{machine}/stop"), json!({})).await;
+    while shore.observe().await.state != RunState::Stopped {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!(shore.drift().await, ["machine.state: started → stopped"]);
+    shore.ensure().await;
+    assert_eq!(shore.observe().await.state, RunState::Running);
+    assert_eq!(shore.machines(), [machine]);
+}
+
+#[tokio::test]
+async fn missing_addresses_are_named_and_assigned() {
+    let mut shore = Shore::friendly();
+    shore.ensure().await;
+    let app = shore.app();
+    shore.fly.world().apps.get_mut(&app).unwrap().addresses.clear();
+    assert_eq!(shore.drift().await, ["addresses.v6: assigned → missing", "addresses.shared_v4: assigned → missing"]);
+    shore.ensure().await;
+    shore.one_of_each();
+}
+
+#[tokio::test]
+async fn secrets_that_somebody_set_or_took_are_named_and_put_right() {
+    let mut shore = Shore::friendly();
+    shore.ensure().await;
+    shore.meddle("POST", "/apps/APP/secrets/INSTANCE_SECRET", json!({ "value": "00".repeat(32) })).await;
+    shore.meddle("POST", "/apps/APP/secrets/OTHER", json!({ "value": "left alone" })).await;
+    assert_eq!(shore.drift().await, ["secrets.INSTANCE_SECRET: as set → set to something else"]);
+    shore.ensure().await;
+    assert_eq!(shore.drift().await, Vec::<String>::new());
+    let expected = shore.placement.instance_secret.expose().to_owned();
+    {
+        let world = shore.fly.world();
+        let secrets = &world.apps[&shore.placement.references["app"]].machines[0].secrets;
+        assert_eq!((secrets["INSTANCE_SECRET"].as_str(), secrets["OTHER"].as_str()), (expected.as_str(), "left alone"));
+    }
+    shore.meddle("DELETE", "/apps/APP/secrets/INSTANCE_SECRET", Value::Null).await;
+    assert_eq!(shore.drift().await, ["secrets.INSTANCE_SECRET: set → missing"]);
+    shore.ensure().await;
+    assert_eq!(shore.drift().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_destroyed_machine_is_made_again_over_its_data() {
+    let mut shore = Shore::new();
+    shore.ensure().await;
+    let (machine, volumes) = (shore.machines()[0].clone(), shore.volumes());
+    shore.meddle("DELETE", &format!("/apps/APP/machines/{machine}?force=true"), Value::Null).await;
+    let seen = shore.observe().await;
+    assert_eq!((seen.state, seen.data), (RunState::Absent, Data::Present));
+    shore.ensure().await;
+    assert_eq!(shore.volumes(), volumes);
+    shore.one_of_each();
+}
+
+#[tokio::test]
+async fn lost_data_is_never_replaced_by_none() {
+    let mut shore = Shore::friendly();
+    shore.ensure().await;
+    let (machine, volume) = (shore.machines()[0].clone(), shore.volumes()[0].clone());
+    shore.meddle("DELETE", &format!("/apps/APP/machines/{machine}?force=true"), Value::Null).await;
+    // It is listed for a day more, and it is gone all the same.
+    shore.meddle("DELETE", &format!("/apps/APP/volumes/{volume}"), Value::Null).await;
+    assert_eq!(shore.observe().await.data, Data::Missing);
+    let writes = shore.writes();
+    assert!(matches!(shore.try_ensure().await, Err(ProviderError::DataMissing { .. })));
+    assert_eq!(shore.writes(), writes, "a refusal has made something");
+    let app = shore.app();
+    shore.fly.world().apps.remove(&app);
+    assert_eq!(shore.observe().await.data, Data::Missing);
+}
+
+#[tokio::test]
+async fn machines_and_volumes_of_others_are_named_and_left() {
+    let mut shore = Shore::friendly();
+    shore.ensure().await;
+    let mut config = shore.config();
+    config["metadata"] = json!({});
+    config["mounts"] = json!([]);
+    let other = shore.meddle("POST", "/apps/APP/machines", json!({ "name": "other", "region": "iad", "config": config })).await;
+    let other = other["id"].as_str().unwrap().to_owned();
+    assert_eq!(shore.drift().await, [format!("machines.{other}: absent → started")]);
+    match shore.refusal().await {
+        FlyError::Foreign { command, .. } => assert!(command.contains(&other), "{command}"),
+        error => panic!("{error:?}"),
+    }
+    assert_eq!(shore.machines().len(), 2);
+    shore.meddle("DELETE", &format!("/apps/APP/machines/{other}?force=true"), Value::Null).await;
+
+    let volume =
+        shore.meddle("POST", "/apps/APP/volumes", json!({ "name": "convex_data", "region": "iad", "size_gb": 1 })).await;
+    let volume = volume["id"].as_str().unwrap().to_owned();
+    assert_eq!(shore.drift().await, [format!("volumes.{volume}: absent → present")]);
+    assert!(matches!(shore.refusal().await, FlyError::Foreign { .. }));
+    assert_eq!(shore.volumes().len(), 2);
+    shore.remove().await;
+    assert!(shore.fly.world().apps.is_empty());
+}
+
+#[tokio::test]
+async fn a_copy_of_our_machine_is_one_too_many() {
+    let mut shore = Shore::friendly();
+    shore.ensure().await;
+    let machine = shore.machines()[0].clone();
+    let mut config = shore.config();
+    config["mounts"] = json!([]);
+    shore.meddle("POST", "/apps/APP/machines", json!({ "name": "copy", "region": "iad", "config": config })).await;
+    assert_eq!(shore.drift().await.len(), 1);
+    shore.ensure().await;
+    assert_eq!(shore.machines(), [machine]);
+}
+
+#[tokio::test]
+async fn an_unreachable_host_is_named_and_nothing_is_done() {
+    let mut shore = Shore::friendly();
+    shore.ensure().await;
+    let host = shore.host();
+    shore.fly.world().unreachable_hosts.insert(host);
+    let seen = shore.observe().await;
+    assert_eq!((seen.state, seen.data), (RunState::Unready, Data::Present));
+    assert_eq!(shore.drift().await, ["host: ok → unreachable"]);
+    let writes = shore.writes();
+    shore.placement.spec.tuning.max_concurrent_queries = Some(4);
+    assert!(matches!(shore.refusal().await, FlyError::HostUnreachable { .. }));
+    assert_eq!(shore.writes(), writes);
+}
+
+#[tokio::test]
+async fn an_app_of_somebody_else_is_left_alone() {
+    let shore = Shore::friendly();
+    let app = shore.app();
+    shore.fly.world().foreign_apps.insert(app);
+    assert!(matches!(shore.refusal().await, FlyError::AppTaken { .. }));
+    shore.remove().await;
+
+    let shore = Shore::friendly();
+    shore.meddle("POST", "/apps", json!({ "app_name": shore.app(), "org_slug": "acme" })).await;
+    assert!(matches!(shore.refusal().await, FlyError::AppForeign { .. }));
+    shore.remove().await;
+    assert_eq!(shore.fly.world().apps.len(), 1, "somebody's app was taken away");
+}

@@ -1,0 +1,227 @@
+//! Requests that fail, answers that get lost, and whoever else is at work.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::time::Duration;
+
+use convexinfra::model::RunState;
+use convexinfra::provider::fly::FlyError;
+use convexinfra::provider::{Provider, ProviderError};
+use serde_json::json;
+
+use super::shore::{Shore, patience, provider};
+use crate::fly::settings::TOKEN;
+use crate::fly::{Fault, Reply, Settings};
+
+/// Every request with which something is made.
+const MAKES: [&str; 5] =
+    ["/v1/apps", "/v1/apps/*/ip_assignments", "/v1/apps/*/secrets", "/v1/apps/*/volumes", "/v1/apps/*/machines"];
+
+#[tokio::test]
+async fn lost_answers_make_nothing_twice() {
+    for path in MAKES {
+        for after in [0, 1] {
+            // A second one of these there is only of addresses.
+            if after == 1 && path != MAKES[1] {
+                continue;
+            }
+            let mut shore = Shore::new();
+            shore.fly.order(Fault::answer_lost("POST", path).after(after));
+            shore.ensure().await;
+            assert!(shore.fly.outstanding().is_empty(), "{path} was not sent");
+            shore.one_of_each();
+            assert_eq!(shore.drift().await, Vec::<String>::new(), "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_says_neither_yes_nor_no_is_looked_into() {
+    for path in MAKES {
+        for (status, done) in [(408, true), (408, false), (503, true), (502, false)] {
+            let mut shore = Shore::new();
+            let fault = Fault::answer("POST", path, Reply::error(status, "deadline_exceeded: no answer in time"));
+            shore.fly.order(if done { fault.after_the_effect() } else { fault });
+            shore.ensure().await;
+            assert!(shore.fly.outstanding().is_empty(), "{path} was not sent");
+            shore.one_of_each();
+        }
+    }
+}
+
+#[tokio::test]
+async fn connections_that_break_are_tried_again() {
+    let mut shore = Shore::new();
+    shore.fly.order(Fault::dropped("GET", "/v1/apps/**").times(3));
+    shore.fly.order(Fault::dropped("POST", "/v1/apps"));
+    shore.ensure().await;
+    shore.one_of_each();
+}
+
+#[tokio::test]
+async fn too_many_requests_wait_as_long_as_they_are_told() {
+    let mut shore = Shore::with(Settings { retry_after: Some("1".to_owned()), ..Settings::friendly() });
+    let mut limited = Reply::error(429, "rate limit exceeded");
+    limited.headers.push(("retry-after".to_owned(), "1".to_owned()));
+    shore.fly.order(Fault::answer("POST", "/v1/apps/*/machines", limited));
+    let begun = std::time::Instant::now();
+    shore.ensure().await;
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+    shore.one_of_each();
+}
+
+#[tokio::test]
+async fn a_look_that_fails_says_nothing_about_what_is_there() {
+    for path in ["/v1/apps/*", "/v1/apps/*/machines", "/v1/apps/*/volumes", "/v1/apps/*/secrets", "/v1/apps/*/ip_assignments"] {
+        for status in [500, 403, 404] {
+            // That the app itself is not found is an answer.
+            if path == "/v1/apps/*" && status != 500 {
+                continue;
+            }
+            let mut shore = Shore::friendly();
+            shore.ensure().await;
+            let short = convexinfra::provider::fly::Patience { retry: Duration::from_millis(50), ..patience() };
+            let hasty = provider(&shore.fly, TOKEN, short);
+            shore.fly.order(Fault::answer("GET", path, Reply::error(status, "unavailable")).always());
+            let looked = hasty.observe(&shore.placement).await;
+            assert!(matches!(looked, Err(ProviderError::Fly(_))), "{path} {status}: {looked:?}");
+            let writes = shore.writes();
+            shore.placement.references.remove("volume");
+            assert!(hasty.ensure(&shore.placement, &|_| {}).await.is_err());
+            assert_eq!(shore.writes(), writes, "{path} {status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_no_good_is_said_to_be_and_not_shown() {
+    let shore = Shore::friendly();
+    let stranger = provider(&shore.fly, "fm2_nobody-knows-this-one", patience());
+    let error = stranger.ensure(&shore.placement, &|_| {}).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Fly(FlyError::Token { .. })), "{error:?}");
+    let shown = format!("{error} {error:?}");
+    assert!(shown.contains("FLY_API_TOKEN") && !shown.contains("nobody-knows"), "{shown}");
+    assert!(stranger.observe(&shore.placement).await.is_err());
+}
+
+#[tokio::test]
+async fn somebody_elses_lease_is_waited_for_and_never_broken() {
+    let mut shore = Shore::friendly();
+    shore.ensure().await;
+    let machine = shore.machines()[0].clone();
+    let lease = format!("/apps/APP/machines/{machine}/lease");
+    let held = shore.meddle("POST", &lease, json!({ "ttl": 600, "description": "somebody" })).await;
+    shore.placement.spec.tuning.max_concurrent_queries = Some(8);
+    let hasty = provider(
+        &shore.fly,
+        TOKEN,
+        convexinfra::provider::fly::Patience { lease_held: Duration::from_millis(100), ..patience() },
+    );
+    let error = hasty.ensure(&shore.placement, &|_| {}).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Fly(FlyError::LeaseHeld { .. })), "{error:?}");
+    assert_eq!(shore.config()["env"].get("APPLICATION_MAX_CONCURRENT_QUERIES"), None);
+    assert!(held["data"]["nonce"].is_string());
+    // It runs out.
+    shore.fly.world().ahead += Duration::from_secs(601);
+    shore.ensure().await;
+    assert_eq!(shore.config()["env"]["APPLICATION_MAX_CONCURRENT_QUERIES"], "8");
+}
+
+#[tokio::test]
+async fn a_change_that_somebody_came_before_is_made_on_top_of_theirs() {
+    let mut shore = Shore::friendly();
+    shore.ensure().await;
+    shore.fly.order(Fault::answer(
+        "POST",
+        "/v1/apps/*/machines/*",
+        Reply::error(409, "aborted: machine update failed due to concurrent update"),
+    ));
+    shore.placement.spec.tuning.max_concurrent_queries = Some(8);
+    shore.ensure().await;
+    assert!(shore.fly.outstanding().is_empty());
+    assert_eq!(shore.drift().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_update_whose_answer_is_lost_is_not_made_twice() {
+    let mut shore = Shore::friendly();
+    shore.ensure().await;
+    let versions = |shore: &Shore| shore.fly.world().apps[&shore.app()].machines[0].versions.len();
+    let before = versions(&shore);
+    shore.fly.order(Fault::answer_lost("POST", "/v1/apps/*/machines/*"));
+    shore.placement.spec.tuning.max_concurrent_queries = Some(8);
+    shore.ensure().await;
+    assert!(shore.fly.outstanding().is_empty());
+    assert_eq!(versions(&shore), before + 1);
+}
+
+#[tokio::test]
+async fn an_update_that_does_not_come_up_is_taken_back() {
+    let mut shore = Shore::friendly();
+    shore.ensure().await;
+    let machine = shore.machines()[0].clone();
+    let short = convexinfra::provider::fly::Patience { ready: Duration::from_millis(300), ..patience() };
+    let hasty = provider(&shore.fly, TOKEN, short);
+    shore.placement.spec.tuning.max_concurrent_queries = Some(8);
+    shore.fly.world().omens.checks_fail = true;
+    let error = hasty.ensure(&shore.placement, &|_| {}).await.unwrap_err();
+    assert!(matches!(&error, ProviderError::Fly(FlyError::Restored { why, .. }) if why.contains("check")), "{error:?}");
+    shore.fly.world().omens.checks_fail = false;
+    assert_eq!(shore.config()["env"].get("APPLICATION_MAX_CONCURRENT_QUERIES"), None, "the new configuration stayed");
+    assert_eq!(shore.machines(), [machine]);
+    assert!(shore.fly.world().apps[&shore.app()].machines[0].lease.is_none(), "the lease was kept");
+    // What was last asked for is still asked for.
+    assert!(shore.drift().await.iter().any(|line| line.starts_with("env.APPLICATION_MAX_CONCURRENT_QUERIES")));
+    shore.ensure().await;
+    assert_eq!(shore.drift().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_machine_that_ends_at_once_says_how() {
+    let shore = Shore::friendly();
+    shore.fly.world().omens.launches_fail = true;
+    let error = shore.refusal().await;
+    assert!(matches!(&error, FlyError::NotReady { why, .. } if why.contains("failed")), "{error:?}");
+    assert!(error.help().unwrap().contains("fly logs --app"));
+    assert_eq!(shore.machines().len(), 1);
+}
+
+#[tokio::test]
+async fn checks_that_nobody_lists_have_not_passed_but_are_not_waited_for_for_ever() {
+    let mut shore = Shore::friendly();
+    shore.fly.world().omens.checks_missing = true;
+    let begun = std::time::Instant::now();
+    shore.ensure().await;
+    assert!(begun.elapsed() >= patience().unchecked);
+    assert_eq!(shore.observe().await.state, RunState::Running);
+}
+
+#[tokio::test]
+async fn a_server_that_takes_secrets_one_by_one_gets_them_so() {
+    let mut shore = Shore::friendly();
+    shore.fly.order(Fault::answer("POST", "/v1/apps/*/secrets", Reply::error(404, "not found")).always());
+    shore.ensure().await;
+    let expected = shore.placement.instance_secret.expose().to_owned();
+    assert_eq!(shore.fly.world().apps[&shore.app()].machines[0].secrets["INSTANCE_SECRET"], expected);
+    assert_eq!(shore.drift().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_binding_that_lingers_is_waited_for() {
+    let mut shore = Shore::with(Settings { binding_lingers: Duration::from_millis(300), ..Settings::friendly() });
+    shore.ensure().await;
+    shore.remove().await;
+    assert!(shore.fly.world().apps.is_empty());
+}
+
+#[tokio::test]
+async fn a_removal_whose_answers_are_lost_ends_all_the_same() {
+    for path in ["/v1/apps/*/machines/*", "/v1/apps/*/volumes/*", "/v1/apps/*"] {
+        let mut shore = Shore::new();
+        shore.ensure().await;
+        shore.fly.order(Fault::answer_lost("DELETE", path));
+        shore.remove().await;
+        assert!(shore.fly.outstanding().is_empty(), "{path}");
+        assert!(shore.fly.world().apps.is_empty(), "{path}");
+    }
+}

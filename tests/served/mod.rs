@@ -1,0 +1,19 @@
+//! The same stories against a served control plane: every command over HTTP, with a server of each world's own.
+
+mod commands;
+#[path = "../concurrency.rs"]
+mod concurrency;
+mod crash;
+mod crowd;
+mod network;
+#[path = "../scenario.rs"]
+mod scenario;
+pub mod server;
+mod tokens;
+
+use crate::world::World;
+
+/// A world whose control plane is a server.
+fn new_world(manifest: &str) -> World {
+    World::served(manifest)
+}

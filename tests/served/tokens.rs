@@ -1,0 +1,148 @@
+//! What each kind of token opens from the command line, and that none of them is ever shown.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use serde_json::Value;
+
+use crate::world::{Run, World, walk};
+
+const ONE: &str = "project = \"gremlin\"\n\n[backends.dev]\nprovider = \"simulated\"\n";
+
+/// Makes a token with the operator's, and leaves it in the environment.
+fn become_bearer(world: &mut World, words: &[&str]) -> String {
+    let own = world.variables["CONVEXINFRA_TOKEN"].clone();
+    world.set("CONVEXINFRA_TOKEN", &world.operator.clone().unwrap());
+    let run = world.expect(0, &[&["token", "create"], words].concat());
+    assert_eq!(run.out.lines().count(), 1, "{run}");
+    let token = run.out.trim().to_owned();
+    assert!(token.starts_with("cvxi_") && !run.err.contains(&token), "{run}");
+    assert_ne!(token, own);
+    world.set("CONVEXINFRA_TOKEN", &token);
+    token
+}
+
+fn denied(world: &World, words: &[&str], code: &str) -> Run {
+    let run = world.expect(77, &[words, &["--json"]].concat());
+    assert_eq!(run.errors(), [code], "{run}");
+    run
+}
+
+#[test]
+fn each_scope_does_its_own_and_says_what_is_missing() {
+    let mut world: World = super::new_world(ONE);
+    world.apply();
+    become_bearer(&mut world, &["--project", "gremlin", "--scope", "read", "--note", "ci drift check"]);
+    for words in
+        [&["plan"][..], &["drift"], &["status"], &["graph"], &["logs", "dev"], &["log"], &["wait", "dev"], &["log", "--verify"]]
+    {
+        world.expect(0, words);
+    }
+    let help = denied(&world, &["env", "dev"], "auth.scope");
+    assert!(help.out.contains("--scope apply"), "{help}");
+    world.manifest(&format!("{ONE}tuning = {{ max_concurrent_queries = 3 }}\n"));
+    world.expect(2, &["plan", "--detailed-exitcode"]);
+    denied(&world, &["apply", "--yes"], "auth.scope");
+    denied(&world, &["token", "list"], "auth.scope");
+
+    become_bearer(&mut world, &["--project", "gremlin", "--scope", "apply"]);
+    world.apply();
+    world.expect(0, &["env", "dev"]);
+    let destroy = world.run(&["destroy", "dev", "--allow-destroy", "dev", "--json"]);
+    assert_ne!(destroy.code(), 0, "{destroy}");
+    assert!(destroy.out.contains("auth.scope") && destroy.out.contains("destroy"), "{destroy}");
+    assert_eq!(world.names(), ["dev"]);
+
+    become_bearer(&mut world, &["--project", "gremlin", "--scope", "destroy"]);
+    world.expect(0, &["destroy", "dev", "--allow-destroy", "dev"]);
+    assert!(world.names().is_empty());
+    denied(&world, &["quota", "set", "--project", "gremlin", "--backends", "9"], "auth.scope");
+}
+
+#[test]
+fn tokens_of_another_project_age_or_shape_open_nothing() {
+    let mut world: World = super::new_world(ONE);
+    world.apply();
+    let good = become_bearer(&mut world, &["--project", "gremlin", "--scope", "read"]);
+    world.expect(0, &["status"]);
+
+    become_bearer(&mut world, &["--project", "another", "--scope", "destroy"]);
+    let other = denied(&world, &["status"], "auth.project");
+    assert!(other.out.contains("`another`"), "{other}");
+
+    become_bearer(&mut world, &["--project", "gremlin", "--scope", "read", "--ttl", "1s"]);
+    crate::world::until("it has expired", || world.run(&["status"]).code() == 77);
+    denied(&world, &["status"], "auth.token_expired");
+
+    let mut altered = good.clone();
+    let last = if altered.pop() == Some('0') { '1' } else { '0' };
+    altered.push(last);
+    world.set("CONVEXINFRA_TOKEN", &altered);
+    denied(&world, &["status"], "auth.token_malformed");
+    world.set("CONVEXINFRA_TOKEN", "not a token at all");
+    assert_eq!(world.run(&["status"]).code(), 77);
+    world.unset("CONVEXINFRA_TOKEN");
+    let none = world.expect(77, &["status", "--json"]);
+    assert!(none.out.contains("CONVEXINFRA_TOKEN") && none.out.contains("CONVEXINFRA_TOKEN_COMMAND"), "{none}");
+    world.set("CONVEXINFRA_TOKEN_COMMAND", &format!("echo {good}"));
+    world.expect(0, &["status"]);
+    world.unset("CONVEXINFRA_TOKEN_COMMAND");
+
+    world.set("CONVEXINFRA_TOKEN", &world.operator.clone().unwrap());
+    let list: Value = world.expect(0, &["token", "list", "--json"]).document();
+    let id = list["tokens"].as_array().unwrap().iter().find(|token| good.contains(token["id"].as_str().unwrap())).unwrap();
+    world.expect(0, &["token", "revoke", id["id"].as_str().unwrap()]);
+    world.set("CONVEXINFRA_TOKEN", &good);
+    denied(&world, &["status"], "auth.token_revoked");
+}
+
+#[test]
+fn a_quota_is_said_beforehand_and_kept_by_the_server() {
+    let mut world: World = super::new_world(ONE);
+    world.expect(0, &["quota", "set", "--project", "gremlin", "--backends", "1", "--cpus", "2"]);
+    world.apply();
+    world.manifest(&format!("{ONE}resources = {{ cpus = 3 }}\n\n[backends.two]\nprovider = \"simulated\"\n"));
+    become_bearer(&mut world, &["--project", "gremlin", "--scope", "apply"]);
+    let plan = world.plan();
+    let refusals = crate::world::refusals(&plan);
+    assert!(refusals.contains(&"plan.over_quota_backends".to_owned()), "{plan:#}");
+    assert!(refusals.contains(&"plan.over_quota_cpus".to_owned()), "{plan:#}");
+    assert_eq!(world.run(&["apply", "--yes"]).code(), 4);
+    assert_eq!(world.names(), ["dev"]);
+}
+
+/// Everything that is written or said anywhere, searched byte for byte.
+#[test]
+fn no_token_stands_anywhere() {
+    let mut world: World = super::new_world(ONE);
+    let tokens: Vec<String> = [("read", "r"), ("apply", "a"), ("destroy", "d")]
+        .iter()
+        .map(|(scope, note)| become_bearer(&mut world, &["--project", "gremlin", "--scope", scope, "--note", note]))
+        .collect();
+    let mut said = String::new();
+    for words in [
+        &["apply", "--yes"][..],
+        &["status", "--json"],
+        &["plan", "--json", "--out", "saved.json"],
+        &["log", "--json"],
+        &["token", "list"],
+    ] {
+        let run = world.run(words);
+        said.push_str(&run.out);
+        said.push_str(&run.err);
+    }
+    world.server().terminate();
+    said.push_str(&world.server().log());
+    let mut secrets: Vec<String> = tokens.iter().chain(&world.operator).map(|token| token[16..].to_owned()).collect();
+    let (_, key) = world.coordinates(".env.local");
+    secrets.push(key);
+    for secret in &secrets {
+        assert!(!said.contains(secret.as_str()), "a secret was said");
+    }
+    walk(&world.root(), &mut |path| {
+        let bytes = if path.is_file() { std::fs::read(path).unwrap() } else { Vec::new() };
+        for secret in &secrets {
+            let there = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+            assert!(!there || path.ends_with(".env.local"), "a secret stands in {}", path.display());
+        }
+    });
+}
