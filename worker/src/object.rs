@@ -47,7 +47,13 @@ impl Object {
         providers.extend(fly(env).map(|fly| Box::new(fly) as Box<dyn Provider>));
         let platform = Box::new(ObjectPlatform::open(state, key)?);
         let connections = Connections::over(Deployments);
-        let host = Arc::new(Host::new(HostParts { platform, name, providers, connections, local_binaries: LocalBinaries::ReleasesOnly }));
+        let host = Arc::new(Host::new(HostParts {
+            platform,
+            name,
+            providers,
+            connections,
+            local_binaries: LocalBinaries::ReleasesOnly,
+        }));
         let server = Server::new(Arc::clone(&host), Limits { rate: None, ..Limits::default() })
             .map_err(|error| ControlError::Record(Finding::new("bug", format!("the figures cannot be kept: {error}"))))?;
         Ok(Self { host, router: router(&server) })
