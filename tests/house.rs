@@ -196,12 +196,26 @@ fn files(folder: &Path, all: &mut Vec<PathBuf>) {
     }
 }
 
+/// The sources of the library and its command.
 fn sources() -> Vec<Source> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let all = below("src");
+    assert!(all.len() > 50, "the sources are not where they should be");
+    all
+}
+
+/// The same with those of the Worker, a package of its own.
+fn every_source() -> Vec<Source> {
+    let worker = below("src/../worker/src");
+    assert!(worker.len() > 5, "the Worker is not where it should be");
+    let name = |source: Source| Source { path: format!("../worker/src/{}", source.path), ..source };
+    sources().into_iter().chain(worker.into_iter().map(name)).collect()
+}
+
+fn below(folder: &str) -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut all = Vec::new();
     files(&root, &mut all);
     all.sort();
-    assert!(all.len() > 50, "the sources are not where they should be");
     all.iter()
         .map(|path| Source {
             path: path.strip_prefix(&root).unwrap().to_string_lossy().replace('\\', "/"),
@@ -334,7 +348,7 @@ fn what_is_portable_names_no_runtime() {
 #[test]
 fn only_those_print_who_may() {
     let mut broken = Vec::new();
-    for source in sources() {
+    for source in every_source() {
         let may = WRITERS.iter().any(|(path, _)| *path == source.path);
         for (number, line) in source.code_without_text() {
             let streams = ["stdout()", "stderr()"].iter().any(|stream| line.contains(stream));
@@ -350,7 +364,7 @@ fn only_those_print_who_may() {
 #[test]
 fn every_module_says_what_it_is_and_must_not_do() {
     let mut broken = Vec::new();
-    for source in sources() {
+    for source in every_source() {
         let head: Vec<&str> = source.text.lines().take_while(|line| line.starts_with("//!")).collect();
         if head.is_empty() {
             broken.push(format!("src/{}:1: does not open with `//!`", source.path));
@@ -364,7 +378,7 @@ fn every_module_says_what_it_is_and_must_not_do() {
 #[test]
 fn files_stay_short() {
     let mut broken = Vec::new();
-    let sources = sources();
+    let sources = every_source();
     for source in &sources {
         let lines = source.code().len();
         let limit = LONGER.iter().find(|(path, _, _)| *path == source.path).map_or(LONGEST, |(_, limit, _)| *limit);
@@ -385,7 +399,7 @@ fn files_stay_short() {
 fn names_say_what_things_are() {
     let empty = ["util", "utils", "helper", "helpers", "common", "manager", "misc", "stuff"];
     let mut broken = Vec::new();
-    for source in sources() {
+    for source in every_source() {
         if source.path.split(['/', '.']).any(|part| empty.contains(&part)) {
             broken.push(format!("src/{}: says nothing about what is in it", source.path));
         }
@@ -404,7 +418,7 @@ fn names_say_what_things_are() {
 #[test]
 fn nothing_is_left_for_later_or_to_luck() {
     let mut broken = Vec::new();
-    for source in sources() {
+    for source in every_source() {
         for (number, line) in source.code_without_text() {
             for word in [".unwrap()", ".expect(", "todo!", "unimplemented!", "panic!(", "unsafe "] {
                 if line.contains(word) {
@@ -442,7 +456,7 @@ fn an_ignored_test_says_why() {
 #[test]
 fn messages_neither_beg_nor_belittle() {
     let mut broken = Vec::new();
-    for source in sources() {
+    for source in every_source() {
         for (number, line) in source.code() {
             let words = line.to_lowercase();
             for word in ["please", "simply", "oops", "sorry", "whoops"] {

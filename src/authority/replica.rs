@@ -38,6 +38,8 @@ pub struct Registration {
     pub project: ProjectName,
     /// Its tokens, ended ones included.
     pub tokens: Vec<TokenCopy>,
+    /// How many backends it has.
+    pub backends: u32,
 }
 
 impl<S: Store> Authority<S> {
@@ -83,17 +85,18 @@ impl<S: Store> Authority<S> {
             }
             let own = |row: &TokenRow| row.record.project.as_ref() == Some(project);
             let tokens = rows.tokens()?.into_iter().filter(own).map(copy).collect();
-            Ok(Some(Registration { project: project.clone(), tokens }))
+            Ok(Some(Registration { project: project.clone(), tokens, backends: rows.usage(project)?.backends }))
         })
     }
 
     /// Takes note of a project and its tokens.
     pub fn register(&self, registration: &Registration, now: Timestamp) -> Result<(), AuthorityError> {
-        let Registration { project, tokens } = registration;
+        let Registration { project, tokens, backends } = registration;
         self.store.write(Durability::Power, |rows| {
             if rows.project(project)?.is_none() {
                 rows.put_project(&lease::project_row(rows, project, now)?)?;
             }
+            rows.put_registered(project, *backends)?;
             for TokenCopy { record, hash } in tokens {
                 rows.put_token(&TokenRow { record: record.clone(), hash: hash.clone() })?;
             }

@@ -86,6 +86,7 @@ impl<S: Store> Authority<S> {
             for project in &projects {
                 totals.backends += rows.usage(project)?.backends as usize;
             }
+            totals.backends += rows.registered()? as usize;
             totals.port_pairs_used = rows.ports()?.len();
             totals.port_pairs_free = allocation::pairs(self.first_port).saturating_sub(totals.port_pairs_used);
             Ok(totals)

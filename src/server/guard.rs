@@ -2,16 +2,18 @@
 //!
 //! Must not do: say anything about what there is to somebody who may not see it.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{RawPathParams, Request, State};
-#[cfg(feature = "native")]
-use axum::http::StatusCode;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
-#[cfg(feature = "native")]
-use governor::clock::{Clock, DefaultClock};
+use governor::clock::Clock;
+use governor::middleware::NoOpMiddleware;
+use governor::state::keyed::HashMapStateStore;
+use governor::{Quota, RateLimiter};
 
 use super::Server;
 use super::problem::Problem;
@@ -19,11 +21,11 @@ use super::record::Trace;
 use super::route::Access;
 use crate::authority::Bearer;
 use crate::control::ControlError;
-use crate::model::{Finding, ProjectName, Scope, Secret};
+use crate::host::Host;
+use crate::model::{Finding, ProjectName, Scope, Secret, TokenId};
 
 /// How many times its requests of one second a token may send at once.
-#[cfg(feature = "native")]
-pub(super) const BURST: std::num::NonZeroU32 = std::num::NonZeroU32::MIN.saturating_add(1);
+const BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
 
 /// Whoever has passed the guard.
 #[derive(Debug, Clone)]
@@ -84,22 +86,35 @@ fn token(headers: &HeaderMap) -> Result<Secret, ControlError> {
     }
 }
 
-#[cfg(feature = "native")]
+/// How often each token may ask.
+pub(super) type Rates = RateLimiter<TokenId, HashMapStateStore<TokenId>, Uptime, NoOpMiddleware<Duration>>;
+
+/// The clock of whatever the host runs on: not every platform has one in its standard library.
+pub(super) struct Uptime(Arc<Host>);
+
+impl Clock for Uptime {
+    type Instant = Duration;
+
+    fn now(&self) -> Duration {
+        self.0.uptime()
+    }
+}
+
+/// Room for so many requests a second of every token.
+pub(super) fn rates(rate: NonZeroU32, host: Arc<Host>) -> Rates {
+    let quota = Quota::per_second(rate).allow_burst(rate.saturating_mul(BURST));
+    RateLimiter::new(quota, HashMapStateStore::default(), Uptime(host))
+}
+
 fn within_rate(server: &Server, bearer: &Bearer) -> Result<(), Problem> {
     let Some(rates) = &server.rates else { return Ok(()) };
     rates.check_key(&bearer.record().id).map_err(|until| {
-        let wait = until.wait_time_from(DefaultClock::default().now()).as_secs_f64().ceil();
+        let wait = until.wait_time_from(server.host.uptime()).as_secs_f64().ceil();
         // A wait is a few seconds at most.
         let seconds = (1..=60_u32).find(|seconds| f64::from(*seconds) >= wait).unwrap_or(60);
         let message = format!("token {} asks more often than this control plane allows", bearer.record().id);
         Problem::later(StatusCode::TOO_MANY_REQUESTS, "server.rate", message, u64::from(seconds))
     })
-}
-
-/// Whoever stands in front of a server without a clock of its own limits.
-#[cfg(not(feature = "native"))]
-fn within_rate(_: &Server, _: &Bearer) -> Result<(), Problem> {
-    Ok(())
 }
 
 /// The project that the path names.

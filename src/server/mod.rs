@@ -25,8 +25,6 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-#[cfg(feature = "native")]
-use governor::DefaultKeyedRateLimiter;
 use tokio::sync::watch;
 
 #[cfg(feature = "native")]
@@ -39,8 +37,7 @@ pub use router::router;
 pub use tls::{Certificate, TlsError};
 
 use crate::host::Host;
-#[cfg(feature = "native")]
-use crate::model::TokenId;
+use guard::Rates;
 use metrics::Metrics;
 
 /// What one client may ask of a server.
@@ -76,8 +73,7 @@ pub enum Phase {
 pub struct Server {
     host: Arc<Host>,
     limits: Limits,
-    #[cfg(feature = "native")]
-    rates: Option<DefaultKeyedRateLimiter<TokenId>>,
+    rates: Option<Rates>,
     metrics: Metrics,
     phase: watch::Sender<Phase>,
 }
@@ -88,20 +84,9 @@ impl Server {
     /// # Errors
     /// Its figures cannot be registered, which would be a bug.
     pub fn new(host: Arc<Host>, limits: Limits) -> Result<Arc<Self>, prometheus::Error> {
-        #[cfg(feature = "native")]
-        let rates = limits.rate.map(|rate| {
-            let quota = governor::Quota::per_second(rate).allow_burst(rate.saturating_mul(guard::BURST));
-            DefaultKeyedRateLimiter::keyed(quota)
-        });
+        let rates = limits.rate.map(|rate| guard::rates(rate, Arc::clone(&host)));
         let phase = watch::Sender::new(Phase::Serving);
-        Ok(Arc::new(Self {
-            host,
-            limits,
-            #[cfg(feature = "native")]
-            rates,
-            metrics: Metrics::new()?,
-            phase,
-        }))
+        Ok(Arc::new(Self { host, limits, rates, metrics: Metrics::new()?, phase }))
     }
 
     /// Where it is in its life.

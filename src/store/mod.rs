@@ -70,6 +70,10 @@ pub trait Rows {
     fn lease(&self, project: &ProjectName) -> Result<Option<LeaseRow>, StoreError>;
     /// The leases that somebody holds.
     fn leases(&self) -> Result<Vec<LeaseRow>, StoreError>;
+    /// Notes how many backends a project has whose rows are elsewhere.
+    fn put_registered(&self, project: &ProjectName, backends: u32) -> Result<(), StoreError>;
+    /// How many backends all projects have whose rows are elsewhere.
+    fn registered(&self) -> Result<u32, StoreError>;
     /// Writes a lease.
     fn put_lease(&self, row: &LeaseRow) -> Result<(), StoreError>;
     /// The bond of the newest bound event of a project.

@@ -188,6 +188,7 @@ fn operations(talk: &mut Conversation<'_>, tokens: &Tokens, fence: &str) {
     talk.send_with(200, "POST", &path, Some(&tokens.destroy), &fenced, Some(&remove("d", "never")));
     talk.send(200, "GET", &format!("{PROJECT}/backends"), Some(&tokens.read), None);
     talk.send(200, "GET", &format!("{path}?limit=3"), Some(&tokens.read), None);
+    talk.send(200, "GET", "/v1/capacity", Some(&tokens.operator), None);
     talk.send(400, "GET", &format!("{path}?limit=0"), Some(&tokens.read), None);
     talk.send(200, "GET", PROJECT, Some(&tokens.read), None);
 }

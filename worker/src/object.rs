@@ -54,7 +54,7 @@ impl Object {
             connections,
             local_binaries: LocalBinaries::ReleasesOnly,
         }));
-        let server = Server::new(Arc::clone(&host), Limits { rate: None, ..Limits::default() })
+        let server = Server::new(Arc::clone(&host), Limits::default())
             .map_err(|error| ControlError::Record(Finding::new("bug", format!("the figures cannot be kept: {error}"))))?;
         Ok(Self { host, router: router(&server) })
     }

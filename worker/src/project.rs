@@ -15,7 +15,7 @@ use crate::directory::{self, INTRODUCTION, Question};
 use crate::object::Object;
 use crate::{platform, reply};
 
-/// The header in which the entry names the project; an object does not know its own name at an alarm, and needs none there.
+/// The header in which the entry names the project; before the first write, an object does not know its own name.
 pub const PROJECT: &str = "convexinfra-project";
 
 /// The object of one project.
@@ -46,7 +46,11 @@ impl DurableObject for Project {
         let object = self.object().map_err(|error| worker::Error::RustError(error.to_string()))?;
         // What cannot be done now is tried again: an alarm is set as long as something is open.
         let _ = object.host.sweep().await;
-        self.schedule(object).await.map_err(|error| worker::Error::RustError(error.to_string()))?;
+        let failed = |error: ControlError| worker::Error::RustError(error.to_string());
+        for project in object.host.projects().map_err(failed)? {
+            self.register(object, &project).await.map_err(failed)?;
+        }
+        self.schedule(object).await.map_err(failed)?;
         Response::empty()
     }
 }

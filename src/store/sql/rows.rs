@@ -258,6 +258,19 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
         self.delete_notices(before)
     }
 
+    fn put_registered(&self, project: &ProjectName, backends: u32) -> Result<(), StoreError> {
+        self.run(
+            "INSERT INTO registered (project, backends) VALUES (?1, ?2) ON CONFLICT (project) DO UPDATE SET backends = ?2",
+            &[project.as_str().into(), backends.into()],
+        )
+        .map(drop)
+    }
+
+    fn registered(&self) -> Result<u32, StoreError> {
+        let sum = self.one("SELECT COALESCE(SUM(backends), 0) FROM registered", &[], |row| row.number(0))?;
+        Ok(sum.unwrap_or_default())
+    }
+
     fn lease(&self, project: &ProjectName) -> Result<Option<LeaseRow>, StoreError> {
         self.one("SELECT project, fence, holder, renewed_at FROM leases WHERE project = ?1", &[project.as_str().into()], lease)
     }

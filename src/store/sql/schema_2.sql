@@ -51,3 +51,9 @@ ALTER TABLE backends ADD COLUMN cpus INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE backends ADD COLUMN memory INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE backends ADD COLUMN disk INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX backends_by_expiry ON backends (expires_at) WHERE expires_at IS NOT NULL;
+
+-- Where every project has rows of its own: how many backends each last said it has.
+CREATE TABLE registered (
+    project   TEXT PRIMARY KEY,
+    backends  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
