@@ -22,8 +22,8 @@ pub(super) struct Bench {
     pub(super) placement: Placement,
 }
 
-pub(super) fn source(engine: &Engine) -> EngineSource {
-    let host = engine.host.clone();
+/// The engine at an address.
+fn source(engine: &Engine, host: String) -> EngineSource {
     let folder = engine.folder.path().display().to_string();
     let variable = move |name: &str| match name {
         "DOCKER_HOST" => Some(host.clone()),
@@ -35,6 +35,11 @@ pub(super) fn source(engine: &Engine) -> EngineSource {
 
 impl Bench {
     pub(super) fn new(engine: &'static Engine) -> Self {
+        Self::at(engine, engine.host.clone())
+    }
+
+    /// One whose engine is reached by another address than its own.
+    pub(super) fn at(engine: &'static Engine, host: String) -> Self {
         let name = unique("b");
         let mut spec = BackendSpec::new(ProviderKind::Docker);
         spec.settings.docker.image = Some(BACKEND.to_owned());
@@ -44,7 +49,7 @@ impl Bench {
         placement.id = BackendId::new(name.chars().rev().collect::<String>());
         placement.project = ProjectName::parse(&name).unwrap();
         let control_plane = ControlPlaneId::of_home(Path::new(&name));
-        let docker = Docker::new(source(engine), control_plane)
+        let docker = Docker::new(source(engine, host), control_plane)
             .with_grace(Duration::from_secs(5))
             .with_ready_within(Duration::from_secs(30));
         Self { engine, docker, placement }

@@ -23,7 +23,7 @@ use crate::world::EXECUTABLE;
 pub const BACKEND: &str = "convexinfra-test/backend:one";
 /// Another build of the same, as another release would be.
 pub const BACKEND_TWO: &str = "convexinfra-test/backend:two";
-/// An image whose backend ends at once.
+/// An image whose backend ends at once; where its volume holds the file `stumbles`, it does so the first time only.
 pub const BROKEN: &str = "convexinfra-test/backend:broken";
 pub const DASHBOARD: &str = "convexinfra-test/dashboard:one";
 pub const POSTGRES: &str = "convexinfra-test/postgres:one";
@@ -171,7 +171,7 @@ impl Engine {
         ];
         self.import(&root, BACKEND, &[&official[..], &[&revision]].concat());
         self.import(&root, BACKEND_TWO, &[&official[..], &["LABEL build=two"]].concat());
-        fs::write(root.join("convex/convex-local-backend"), "#!/bin/sh\necho it is broken\nexit 7\n").unwrap();
+        script("broken-backend", &root.join("convex/convex-local-backend"));
         self.import(&root, BROKEN, &official);
 
         let root = self.folder.path().join("dashboard");
