@@ -12,7 +12,7 @@ use convexinfra::provider::docker::{ControlPlaneId, Docker, EngineSource};
 use convexinfra::provider::{Provider, ProviderError};
 use serde_json::Value;
 
-use super::rig::{BACKEND, Engine, unique};
+use super::rig::{BACKEND, Engine, PATIENCE, unique};
 use crate::provider::world::{placement, ports};
 
 /// One backend on the engine.
@@ -51,7 +51,9 @@ impl Bench {
         let control_plane = ControlPlaneId::of_home(Path::new(&name));
         let docker = Docker::new(source(engine, host), control_plane)
             .with_grace(Duration::from_secs(5))
-            .with_ready_within(Duration::from_secs(30));
+            .with_ready_within(PATIENCE)
+            // On a busy machine even a backend that ends at once takes a while for it.
+            .with_watched_for(PATIENCE);
         Self { engine, docker, placement }
     }
 
@@ -72,7 +74,7 @@ impl Bench {
     }
 
     pub(super) async fn until_running(&self) -> Observation {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let seen = self.observe().await;
             if seen.state == RunState::Running {

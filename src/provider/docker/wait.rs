@@ -17,8 +17,6 @@ use crate::provider::ProviderError;
 
 /// How long a healthy backend may take for an answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
-/// How long a container that nothing depends on yet is watched for an early end.
-const WATCH: Duration = Duration::from_millis(1500);
 const POLL: Duration = Duration::from_millis(50);
 
 impl Work<'_> {
@@ -43,7 +41,7 @@ impl Work<'_> {
 
     /// Watches a container that was just started for an early end.
     pub(super) async fn watch(&self, id: &str, restarts: i64) -> Result<(), ProviderError> {
-        let deadline = Instant::now() + WATCH;
+        let deadline = Instant::now() + self.watched_for;
         loop {
             if let Some(status) = self.ended(id, restarts).await? {
                 let log = last_lines(self.engine, id).await;
