@@ -23,7 +23,7 @@ use crate::served::server::Server;
 
 pub const EXECUTABLE: &str = env!("CARGO_BIN_EXE_convexinfra");
 /// Longer than anything here takes, even on a machine that has much else to do.
-const DEADLINE: Duration = Duration::from_secs(180);
+pub const DEADLINE: Duration = Duration::from_secs(180);
 
 /// A project folder and a home.
 pub struct World {
@@ -442,7 +442,7 @@ pub fn refusals(plan: &Value) -> Vec<String> {
 }
 
 pub fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + DEADLINE;
     while !done() {
         assert!(Instant::now() < deadline, "waited too long until {what}");
         std::thread::sleep(Duration::from_millis(5));
