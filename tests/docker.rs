@@ -10,4 +10,5 @@ mod crash;
 mod database;
 mod import;
 mod registry;
+mod restart;
 pub mod rig;

@@ -197,7 +197,7 @@ fn start(kind: Kind) -> Option<Server> {
     let started = Instant::now();
     while let Err(error) = server.try_sql("", "SELECT 1") {
         let log = || fs::read_to_string(folder.join("log")).unwrap_or_default();
-        assert!(started.elapsed() < Duration::from_secs(30), "{kind:?} does not answer: {error}\n{}", log());
+        assert!(started.elapsed() < crate::world::DEADLINE, "{kind:?} does not answer: {error}\n{}", log());
         std::thread::sleep(Duration::from_millis(50));
     }
     Some(server)

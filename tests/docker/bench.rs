@@ -12,7 +12,7 @@ use convexinfra::provider::docker::{ControlPlaneId, Docker, EngineSource};
 use convexinfra::provider::{Provider, ProviderError};
 use serde_json::Value;
 
-use super::rig::{BACKEND, Engine, unique};
+use super::rig::{BACKEND, Engine, PATIENCE, unique};
 use crate::provider::world::{placement, ports};
 
 /// One backend on the engine.
@@ -22,8 +22,8 @@ pub(super) struct Bench {
     pub(super) placement: Placement,
 }
 
-pub(super) fn source(engine: &Engine) -> EngineSource {
-    let host = engine.host.clone();
+/// The engine at an address.
+fn source(engine: &Engine, host: String) -> EngineSource {
     let folder = engine.folder.path().display().to_string();
     let variable = move |name: &str| match name {
         "DOCKER_HOST" => Some(host.clone()),
@@ -35,6 +35,11 @@ pub(super) fn source(engine: &Engine) -> EngineSource {
 
 impl Bench {
     pub(super) fn new(engine: &'static Engine) -> Self {
+        Self::at(engine, engine.host.clone())
+    }
+
+    /// One whose engine is reached by another address than its own.
+    pub(super) fn at(engine: &'static Engine, host: String) -> Self {
         let name = unique("b");
         let mut spec = BackendSpec::new(ProviderKind::Docker);
         spec.settings.docker.image = Some(BACKEND.to_owned());
@@ -44,9 +49,11 @@ impl Bench {
         placement.id = BackendId::new(name.chars().rev().collect::<String>());
         placement.project = ProjectName::parse(&name).unwrap();
         let control_plane = ControlPlaneId::of_home(Path::new(&name));
-        let docker = Docker::new(source(engine), control_plane)
+        let docker = Docker::new(source(engine, host), control_plane)
             .with_grace(Duration::from_secs(5))
-            .with_ready_within(Duration::from_secs(30));
+            .with_ready_within(PATIENCE)
+            // On a busy machine even a backend that ends at once takes a while for it.
+            .with_watched_for(PATIENCE);
         Self { engine, docker, placement }
     }
 
@@ -67,7 +74,7 @@ impl Bench {
     }
 
     pub(super) async fn until_running(&self) -> Observation {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let seen = self.observe().await;
             if seen.state == RunState::Running {

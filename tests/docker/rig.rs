@@ -23,11 +23,14 @@ use crate::world::EXECUTABLE;
 pub const BACKEND: &str = "convexinfra-test/backend:one";
 /// Another build of the same, as another release would be.
 pub const BACKEND_TWO: &str = "convexinfra-test/backend:two";
-/// An image whose backend ends at once.
+/// An image whose backend ends at once; where its volume holds the file `stumbles`, it does so the first time only.
 pub const BROKEN: &str = "convexinfra-test/backend:broken";
 pub const DASHBOARD: &str = "convexinfra-test/dashboard:one";
 pub const POSTGRES: &str = "convexinfra-test/postgres:one";
 pub const REVISION: &str = "652b828b5129e6cdbcaa3c20efa8d116d09ff3bf";
+
+/// How long anything may take on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The engine to test with.
 pub struct Engine {
@@ -138,8 +141,16 @@ impl Engine {
         }
     }
 
+    /// The exit codes with which a container has ended so far, be it there or not.
+    pub fn exit_codes(&self, id: &str) -> String {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let (until, container) = (format!("{}", now.as_secs_f64()), format!("container={id}"));
+        let format = "{{index .Actor.Attributes \"exitCode\"}}";
+        self.docker(&["events", "--until", &until, "--filter", "event=die", "--filter", &container, "--format", format])
+    }
+
     pub fn until(&self, what: &str, mut done: impl FnMut(&Self) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + PATIENCE;
         while !done(self) {
             assert!(Instant::now() < deadline, "waited too long until {what}");
             std::thread::sleep(Duration::from_millis(50));
@@ -171,7 +182,7 @@ impl Engine {
         ];
         self.import(&root, BACKEND, &[&official[..], &[&revision]].concat());
         self.import(&root, BACKEND_TWO, &[&official[..], &["LABEL build=two"]].concat());
-        fs::write(root.join("convex/convex-local-backend"), "#!/bin/sh\necho it is broken\nexit 7\n").unwrap();
+        script("broken-backend", &root.join("convex/convex-local-backend"));
         self.import(&root, BROKEN, &official);
 
         let root = self.folder.path().join("dashboard");

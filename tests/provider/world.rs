@@ -135,7 +135,7 @@ fn processes_with(text: &str) -> Vec<i32> {
 }
 
 pub async fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + crate::world::DEADLINE;
     while !done() {
         assert!(Instant::now() < deadline, "waited too long until {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -143,7 +143,7 @@ pub async fn until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 pub async fn until_running(world: &World) -> Observation {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + crate::world::DEADLINE;
     loop {
         let seen = world.observe().await;
         if seen.state == convexinfra::model::RunState::Running {

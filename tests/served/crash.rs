@@ -50,7 +50,7 @@ fn server_survives(story: Story, name: &str, number: usize, shape: &[String]) ->
     server.start_again(&[("CONVEXINFRA_FAULT", &format!("{name}:{number}"))]);
     let running = world.spawn(story.words());
     let back = std::thread::spawn(move || {
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let deadline = std::time::Instant::now() + crate::world::DEADLINE;
         let mut died = false;
         while !died && std::time::Instant::now() < deadline && running.is_running() {
             died = server.has_ended();
@@ -115,8 +115,13 @@ fn a_destroy_goes_on_whoever_is_killed() {
 #[test]
 fn a_client_that_vanishes_leaves_work_that_ends() {
     let mut world: World = super::new_world("");
-    // Slow enough to be seen at work, whatever the machine.
-    let words = format!("sleep 2\nexec '{}' simulate-backend \"$@\"", crate::world::EXECUTABLE);
+    // It is at work until it may go on, whatever the machine.
+    let may_go_on = world.root().join("may-go-on");
+    let words = format!(
+        "until [ -e '{}' ]; do sleep 0.05; done\nexec '{}' simulate-backend \"$@\"",
+        may_go_on.display(),
+        crate::world::EXECUTABLE
+    );
     let slow = crate::world::script(&world.root(), "slow", &words);
     let manifest = format!(
         "project = \"gremlin\"\n\n[backends.dev]\nprovider = \"local\"\nrelease = \"precompiled-2026-08-22-652b828\"\n\n\
@@ -131,6 +136,7 @@ fn a_client_that_vanishes_leaves_work_that_ends() {
     client.child.kill().unwrap();
     client.end();
     assert!(!world.folder.join(".env.local").exists());
+    fs::write(&may_go_on, "").unwrap();
     world.expect(0, &["wait", "dev"]);
     assert_eq!(world.processes().len(), 1);
     let status = world.status();

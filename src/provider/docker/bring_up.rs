@@ -36,6 +36,8 @@ pub(super) struct Work<'a> {
     pub(super) connections: &'a Connections,
     /// How long a replacement may take until it answers.
     pub(super) ready_within: Duration,
+    /// How long a container that nothing depends on yet is watched for an early end.
+    pub(super) watched_for: Duration,
     pub(super) notice: Notice<'a>,
 }
 

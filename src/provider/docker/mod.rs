@@ -53,6 +53,8 @@ use crate::model::{BackendId, Observation, Placement, ProviderKind, REACH, Refer
 const GRACE: Duration = Duration::from_secs(10);
 /// How long a replacement may take until it answers. Large databases are known to need more than 30 s.
 const READY_WITHIN: Duration = Duration::from_secs(300);
+/// How long a first container is watched for an early end: most that cannot work end at once.
+const WATCHED_FOR: Duration = Duration::from_millis(1500);
 
 /// Runs backends as containers.
 pub struct Docker {
@@ -60,6 +62,7 @@ pub struct Docker {
     control_plane: ControlPlaneId,
     grace: Duration,
     ready_within: Duration,
+    watched_for: Duration,
     connections: Connections,
     commits: String,
     engine: OnceCell<Engine>,
@@ -85,6 +88,7 @@ impl Docker {
             control_plane,
             grace: GRACE,
             ready_within: READY_WITHIN,
+            watched_for: WATCHED_FOR,
             connections: Connections::default(),
             commits: COMMITS.to_owned(),
             engine: OnceCell::new(),
@@ -103,6 +107,12 @@ impl Docker {
     #[must_use]
     pub fn with_ready_within(self, ready_within: Duration) -> Self {
         Self { ready_within, ..self }
+    }
+
+    /// Watches a first container for an early end longer or shorter than a second and a half, unless it answers before.
+    #[must_use]
+    pub fn with_watched_for(self, watched_for: Duration) -> Self {
+        Self { watched_for, ..self }
     }
 
     /// Asks another server than the official one for the commit of a `precompiled-…` tag.
@@ -194,6 +204,7 @@ impl Docker {
             wanted: &wanted,
             connections: &self.connections,
             ready_within: self.ready_within,
+            watched_for: self.watched_for,
             notice,
         };
         work.bring_up().await?;

@@ -2,9 +2,12 @@
 //!
 //! Must not do: start anything, or take "it runs" for "it answers".
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum};
+use bollard::query_parameters::EventsOptionsBuilder;
+use futures_util::TryStreamExt;
 
 use super::bring_up::Work;
 use super::logs::last_lines;
@@ -14,8 +17,6 @@ use crate::provider::ProviderError;
 
 /// How long a healthy backend may take for an answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
-/// How long a container that nothing depends on yet is watched for an early end.
-const WATCH: Duration = Duration::from_millis(1500);
 const POLL: Duration = Duration::from_millis(50);
 
 impl Work<'_> {
@@ -40,7 +41,7 @@ impl Work<'_> {
 
     /// Watches a container that was just started for an early end.
     pub(super) async fn watch(&self, id: &str, restarts: i64) -> Result<(), ProviderError> {
-        let deadline = Instant::now() + WATCH;
+        let deadline = Instant::now() + self.watched_for;
         loop {
             if let Some(status) = self.ended(id, restarts).await? {
                 let log = last_lines(self.engine, id).await;
@@ -78,17 +79,33 @@ impl Work<'_> {
         }
     }
 
-    /// How a container ended, if it did since it had been restarted so often: the engine may be starting it again already.
+    /// How a container ended, if it did since it had been restarted so often: the engine may have started it again already.
     async fn ended(&self, id: &str, restarts: i64) -> Result<Option<String>, ProviderError> {
         let Some(seen) = inspect(self.engine, id).await? else { return Ok(Some("its removal".to_owned())) };
         let again = self::restarts(&seen) > restarts;
-        let runs = seen.state.as_ref().and_then(|state| state.status) == Some(ContainerStateStatusEnum::RUNNING);
-        if runs && !again {
-            return Ok(None);
-        }
         let state = seen.state.unwrap_or_default();
+        let code = match (state.status == Some(ContainerStateStatusEnum::RUNNING), again) {
+            (true, false) => return Ok(None),
+            // The exit code that is shown is forgotten with the next start.
+            (true, true) => self.last_exit_code(id, state.started_at.as_deref().unwrap_or_default()).await,
+            (false, _) => Some(state.exit_code.unwrap_or_default()),
+        };
+        let code = code.map_or("an exit code that the engine has forgotten".to_owned(), |code| format!("exit code {code}"));
         let how = if state.oom_killed == Some(true) { " because its memory was used up" } else { "" };
-        Ok(Some(format!("exit code {}{how}", state.exit_code.unwrap_or_default())))
+        Ok(Some(format!("{code}{how}")))
+    }
+
+    /// With what a container ended that was started again at this time, as far as the engine remembers. That it ended is
+    /// known; so whatever goes wrong with this question must not keep anybody from the way back.
+    async fn last_exit_code(&self, id: &str, started: &str) -> Option<i64> {
+        let started: jiff::Timestamp = started.parse().ok()?;
+        let filters = HashMap::from([("container", vec![id]), ("event", vec!["die"])]);
+        // An end in the past makes the engine tell what has been instead of what is going to be.
+        let until = format!("{}.{:09}", started.as_second(), started.subsec_nanosecond());
+        let options = EventsOptionsBuilder::default().filters(&filters).until(&until).build();
+        let told = self.engine.client.events(Some(options)).try_collect::<Vec<_>>();
+        let told = tokio::time::timeout(PATIENCE, told).await.ok()?.ok()?;
+        told.into_iter().next_back()?.actor?.attributes?.get("exitCode")?.parse().ok()
     }
 }
 
