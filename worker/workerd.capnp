@@ -19,7 +19,7 @@ const controlPlane :Workerd.Worker = (
     (name = "index.js", esModule = embed "bundle/index.js"),
     (name = "index_bg.wasm", wasm = embed "bundle/index_bg.wasm"),
   ],
-  compatibilityDate = "2026-08-01",
+  compatibilityDate = "2026-01-01",
   bindings = [
     (name = "CATALOG", durableObjectNamespace = "Catalog"),
     (name = "PROJECTS", durableObjectNamespace = "Project"),
