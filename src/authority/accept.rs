@@ -7,25 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::audit::Who;
 use super::effect::{Effect, Next};
 use super::operation::{Driver, Operation, PutRequest, Stage, Strangers, end_operation};
-use super::{Authority, AuthorityError, allocation, database, lease, quota};
+use super::{Authority, AuthorityError, allocation, lease, quota, removal};
 use crate::control::{ControlError, Lease, Outcome, Request};
 use crate::model::{
-    Actor, BackendId, BackendName, DatabaseDisposal, Finding, Generation, OperationId, OperationKind, Phase, Placement,
-    References, Release, Timestamp, VolumeDisposal,
+    Actor, BackendId, BackendName, Finding, Generation, OperationId, OperationKind, Phase, Placement, References, Release,
+    Removal, Timestamp,
 };
 use crate::store::{BackendRow, OperationRow, Rows, Store};
-
-/// The note in a row about what becomes of the volume of a backend that goes.
-const VOLUME_DISPOSAL: &str = "volume.disposal";
-const KEEP: &str = "keep";
-
-/// What was to become of the volume of a backend that goes.
-pub fn volume_disposal(references: &References) -> VolumeDisposal {
-    match references.get(VOLUME_DISPOSAL).map(String::as_str) {
-        Some(KEEP) => VolumeDisposal::Keep,
-        _ => VolumeDisposal::Destroy,
-    }
-}
 
 /// One request with everything that was said beside it.
 #[derive(Debug, Clone, Copy)]
@@ -181,8 +169,7 @@ impl<S: Store> Authority<S> {
         &self,
         rows: &dyn Rows,
         acceptance: Acceptance<'_>,
-        volume: VolumeDisposal,
-        database: DatabaseDisposal,
+        removal: Removal,
     ) -> Result<(Option<Operation>, Next), AuthorityError> {
         let Acceptance { lease, request, now, .. } = acceptance;
         let Some(mut row) = rows.backend(&lease.project, &request.backend)? else {
@@ -206,13 +193,7 @@ impl<S: Store> Authority<S> {
             self.record(rows, Some(&lease.project), acceptance.who(), "backend_removed", Some(&row.name), "")?;
             return Ok((None, Next::Ended(outcome)));
         }
-        row.phase = Phase::Removing;
-        // A removal that is cut off is finished as it was begun, also by somebody who takes it up later.
-        match volume {
-            VolumeDisposal::Keep => drop(row.references.insert(VOLUME_DISPOSAL.to_owned(), KEEP.to_owned())),
-            VolumeDisposal::Destroy => drop(row.references.remove(VOLUME_DISPOSAL)),
-        }
-        database::note_disposal(&mut row, database);
+        removal::begin(&mut row, removal);
         rows.put_backend(&row)?;
         let detail = format!("operation {id}");
         self.record(rows, Some(&lease.project), acceptance.who(), "removal_accepted", Some(&row.name), detail)?;

@@ -15,16 +15,17 @@ mod lease;
 mod operation;
 mod placement;
 mod quota;
+mod removal;
 mod resume;
 mod token;
 mod vault;
 mod view;
 
-pub use accept::volume_disposal;
 pub use adopt::Adoption;
 pub use effect::{Effect, EffectEnd, EffectFailure, EnvironmentGoal, Next, Taken};
 pub use lease::Liveness;
 pub use operation::{Driver, Operation};
+pub use removal::volume_disposal;
 pub use resume::{EXPIRY, Resumed};
 pub use token::{Bearer, TOKEN_PREFIX};
 pub use vault::{MasterKey, Vault, VaultError};

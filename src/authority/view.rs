@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::quota::quota_of;
 use super::resume::operation_record;
-use super::{Authority, AuthorityError, allocation};
+use super::{Authority, AuthorityError, allocation, removal};
 use crate::control::{ControlError, Credentials};
 use crate::model::{
     ActualBackend, BackendName, DASHBOARD_URL, Observation, OperationRecord, Placement, ProjectName, Quota, Revision, RunState,
@@ -113,6 +113,7 @@ impl<S: Store> Authority<S> {
 
 fn recorded(row: BackendRow) -> ActualBackend {
     let record_only = row.spec.is_record_only();
+    let removal = removal::begun(&row);
     ActualBackend {
         id: row.id,
         name: row.name,
@@ -125,6 +126,7 @@ fn recorded(row: BackendRow) -> ActualBackend {
         dashboard_url: row.references.get(DASHBOARD_URL).cloned(),
         endpoints: row.endpoints.filter(|_| !record_only),
         admin_key: row.admin_key,
+        removal,
         created_at: row.created_at,
         expires_at: row.expires_at,
         observation: Observation::as_recorded(RunState::Recorded),

@@ -6,7 +6,7 @@ use super::*;
 use crate::model::{
     ActualBackend, BackendId, Budget, ByteSize, ControlPlane, Cpus, Data, Desired, DesiredBackend, Endpoints, EnvFileActual,
     FingerprintKey, Generation, InstanceName, Moved, Observation, Phase, ProviderKind, Release, RunState, SecretRef,
-    SecretSource, SecretState, ServerStorage, Snapshot, Storage, Timestamp, Usd, VolumeDisposal,
+    SecretSource, SecretState, ServerStorage, Snapshot, Storage, Timestamp, Usd, VolumeDisposal, Removal,
 };
 
 fn name(text: &str) -> BackendName {
@@ -46,6 +46,7 @@ fn existing(key: &str, spec: BackendSpec) -> ActualBackend {
         dashboard_url: None,
         endpoints: Some(Endpoints { url: "http://127.0.0.1:4210".into(), site_url: "http://127.0.0.1:4211".into() }),
         admin_key: Some(FingerprintKey::new([1; 32]).fingerprint("key")),
+        removal: None,
         created_at: Timestamp(0),
         expires_at: None,
         observation: Observation::as_recorded(RunState::Running),
@@ -698,4 +699,36 @@ fn only_fly_keeps_a_volume_without_its_backend() {
     assert_eq!(codes(&plan.refusals), Vec::<&str>::new());
     assert!(!plan.steps[0].destroys_data);
     assert_eq!(destruction_refusals(&plan, &[]).len(), 1, "it goes all the same");
+}
+
+#[test]
+fn a_removal_that_was_cut_off_goes_on_as_it_was_begun_unless_it_is_asked_for_anew() {
+    let mut fly = spec(ProviderKind::Fly);
+    fly.storage = Storage::Postgres(ServerStorage { url: Some(SecretRef::Env("URL".into())), ..ServerStorage::default() });
+    let mut cut_off = existing("a", fly.clone());
+    cut_off.phase = Phase::Removing;
+    cut_off.removal = Some(Removal { volume: VolumeDisposal::Keep, database: DatabaseDisposal::Drop });
+    let there = everywhere(vec![cut_off]);
+    let disposal = |plan: &Plan| match &plan.steps[0].task {
+        Some(Task::Remove { volume, database, .. }) => (*volume, *database),
+        other => panic!("{other:?}"),
+    };
+
+    // Nobody says anything about it.
+    let plan = planned(&desired(&[]), &there);
+    assert_eq!(disposal(&plan), (VolumeDisposal::Keep, DatabaseDisposal::Drop));
+    assert!(!plan.steps[0].destroys_data && plan.steps[0].reason == Reason::Unfinished);
+
+    // Somebody names it to be destroyed.
+    let asked = build(&desired(&[]), &there, &Intent { destroy: true, ..Intent::default() });
+    assert_eq!(disposal(&asked), (VolumeDisposal::Destroy, DatabaseDisposal::Leave));
+    assert!(asked.steps[0].destroys_data);
+    assert_eq!(lints(&asked), ["plan.database_stays", "plan.kept_no_more"]);
+
+    // Somebody wants it again.
+    let again = planned(&desired(&[("a", wanted(fly))]), &there);
+    assert_eq!(again.steps[0].reason, Reason::RemovalUnfinished);
+    for code in ["plan.kept_apart", "plan.database_goes"] {
+        assert!(lints(&again).contains(&code), "{:?}", again.lints);
+    }
 }
