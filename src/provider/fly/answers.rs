@@ -59,6 +59,7 @@ pub(super) struct Addresses {
 pub(super) struct Address {
     #[serde(deserialize_with = "or_default")]
     pub(super) ip: String,
+    pub(super) created_at: Option<String>,
 }
 
 impl Address {
