@@ -93,12 +93,17 @@ impl<S: Store> Authority<S> {
         }
         quota::check(rows, &lease.project, existing.as_ref().map(|row| &row.spec), &put.spec)?;
         let id = acceptance.operation(rows, OperationKind::Put)?;
-        if let Some(row) = existing.as_ref().filter(|_| replaces) {
+        if let Some(mut row) = existing.clone().filter(|_| replaces) {
+            if row.phase != Phase::Removing && row.spec.settings.fly.app.is_some() {
+                // Nobody allowed that anything is destroyed, and an app that the manifest named may hold data from before.
+                removal::keep_volume(&mut row);
+                rows.put_backend(&row)?;
+            }
             let pending = self.seal_pending(&id, &put)?;
             rows.put_pending(&id, Some(&pending))?;
             let work = Stage::Replace(request.backend.clone(), Box::new(put));
             let operation = acceptance.begun(id, row.id.clone(), work);
-            return Ok((Some(operation), Next::Do(Effect::Remove(Box::new(self.placement(row)?)))));
+            return Ok((Some(operation), Next::Do(Effect::Remove(Box::new(self.placement(&row)?)))));
         }
         let mut operation = acceptance.begun(id, BackendId::new(""), Stage::Put);
         match self.write_put(rows, &mut operation, &request.backend, existing, put, now)? {

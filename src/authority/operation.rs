@@ -15,7 +15,8 @@ use super::{Authority, AuthorityError, lease, removal};
 use crate::control::{ControlError, Lease, Outcome, Request, Work};
 use crate::fault;
 use crate::model::{
-    Actor, BackendId, BackendName, BackendSpec, FieldPath, Finding, OperationId, Phase, ProjectName, Removal, Secret, StepKey, Timestamp,
+    Actor, BackendId, BackendName, BackendSpec, FieldPath, Finding, OperationId, Phase, ProjectName, Removal, Secret, StepKey,
+    Timestamp,
 };
 use crate::store::{BackendRow, Durability, OperationRow, Rows, Store};
 
@@ -128,7 +129,7 @@ impl<S: Store> Authority<S> {
                 }
                 Work::Remove { volume, database } => {
                     self.accept_remove(rows, acceptance, Removal { volume: *volume, database: *database })
-                },
+                }
             }
         })?;
         fault::point("authority.accepted");

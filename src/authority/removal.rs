@@ -40,11 +40,16 @@ pub(super) fn begun(row: &BackendRow) -> Option<Removal> {
 pub(super) fn begin(row: &mut BackendRow, removal: Removal) {
     row.phase = Phase::Removing;
     match removal.volume {
-        VolumeDisposal::Keep => drop(row.references.insert(VOLUME.to_owned(), KEEP.to_owned())),
+        VolumeDisposal::Keep => keep_volume(row),
         VolumeDisposal::Destroy => drop(row.references.remove(VOLUME)),
     }
     match removal.database {
         DatabaseDisposal::Drop => drop(row.references.insert(DATABASE.to_owned(), DROP.to_owned())),
         DatabaseDisposal::Leave => drop(row.references.remove(DATABASE)),
     }
+}
+
+/// Notes that its volume stays.
+pub(super) fn keep_volume(row: &mut BackendRow) {
+    row.references.insert(VOLUME.to_owned(), KEEP.to_owned());
 }

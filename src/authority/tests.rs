@@ -496,3 +496,20 @@ fn a_removal_that_keeps_the_volume_is_finished_as_it_was_begun() {
     let (_, next) = world.accept(&lease, "all", "dev", remove()).unwrap();
     assert_eq!((kept(&next), begun()), (VolumeDisposal::Destroy, Some(VolumeDisposal::Destroy)));
 }
+
+#[test]
+fn a_first_attempt_in_an_app_that_was_named_is_replaced_without_its_data() {
+    for (app, kept) in [(Some("named".to_owned()), VolumeDisposal::Keep), (None, VolumeDisposal::Destroy)] {
+        let world = world();
+        let lease = world.lease();
+        let mut first = fly();
+        first.settings.fly.app = app;
+        world.accept(&lease, "fly", "dev", put(first)).unwrap();
+        // It was never ready, so another provider may take its place; but who knows what was in that app.
+        let (operation, next) = world.accept(&lease, "here", "dev", put(simulated())).unwrap();
+        let Next::Do(Effect::Remove(placement)) = next else { panic!("{next:?}") };
+        assert_eq!(volume_disposal(&placement.references), kept);
+        let next = world.authority.advance(&mut operation.unwrap(), EffectEnd::Removed, NOW).unwrap();
+        assert!(!placed(&next).references.contains_key("app"), "{next:?}");
+    }
+}

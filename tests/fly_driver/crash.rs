@@ -39,7 +39,7 @@ async fn command() {
             fly.ensure(&placement, &|_| {}).await.map(drop).unwrap();
         }
         "ensure" => fly.ensure(&placement, &|_| {}).await.map(drop).unwrap(),
-        "remove" => fly.remove(&placement).await.unwrap(),
+        "remove" => fly.remove(&placement, &|_| {}).await.unwrap(),
         other => panic!("{other}"),
     }
 }

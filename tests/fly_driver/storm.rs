@@ -132,7 +132,7 @@ async fn whatever_goes_wrong_there_is_one_of_each_in_the_end_and_then_nothing() 
         dice.storm(&shore, &[TAKES.as_slice(), &LOOKS].concat());
         let mut is_done = false;
         for _ in 0..RUNS {
-            if shore.provider.remove(&shore.placement).await.is_ok() {
+            if shore.provider.remove(&shore.placement, &|_| {}).await.is_ok() {
                 is_done = true;
                 break;
             }

@@ -28,6 +28,15 @@ pub(super) enum Found {
     None,
 }
 
+/// How a volume went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gone {
+    /// It was taken away.
+    Now,
+    /// Fly knows of no such volume.
+    Before,
+}
+
 /// Where a volume comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
@@ -229,14 +238,14 @@ impl Work<'_> {
     }
 
     /// Takes a volume away. It may stay bound for a while to a machine that is gone.
-    pub(super) async fn delete_volume(&self, id: &str) -> Result<(), FlyError> {
+    pub(super) async fn delete_volume(&self, id: &str) -> Result<Gone, FlyError> {
         let deadline = self.client.deadline(self.client.patience.gone);
         loop {
             let call = calls::delete_volume(&self.app, id);
             let what = call.shown();
             let declined = match self.client.ask(call).await {
                 Ok(_) => break,
-                Err(Declined::Refused(Refusal::NotFound | Refusal::VolumeNotFound, _)) => break,
+                Err(Declined::Refused(Refusal::NotFound | Refusal::VolumeNotFound, _)) => return Ok(Gone::Before),
                 Err(declined @ Declined::Refused(Refusal::VolumeBound, _)) => declined,
                 Err(declined) => return Err(failed(&what, declined)),
             };
@@ -246,6 +255,6 @@ impl Work<'_> {
             self.client.pause().await;
         }
         fault::point("provider.fly.volume_deleted");
-        Ok(())
+        Ok(Gone::Now)
     }
 }
