@@ -91,7 +91,7 @@ impl<S: Store> Authority<S> {
                 format!("`{}` cannot move from provider `{}` to `{}`", request.backend, row.spec.provider, put.spec.provider);
             return Err(ControlError::Refused(Finding::new("control.moves_data", message)).into());
         }
-        quota::check(rows, &lease.project, existing.as_ref().map(|row| &row.spec), &put.spec)?;
+        quota::check(rows, &lease.project, existing.as_ref(), &put.spec)?;
         let id = acceptance.operation(rows, OperationKind::Put)?;
         if let Some(mut row) = existing.clone().filter(|_| replaces) {
             if row.phase != Phase::Removing && row.spec.settings.fly.app.is_some() {

@@ -8,6 +8,7 @@ use super::quota::quota_of;
 use super::resume::operation_record;
 use super::{Authority, AuthorityError, allocation, removal};
 use crate::control::{ControlError, Credentials};
+use crate::model::fly::REGION;
 use crate::model::{
     ActualBackend, BackendName, DASHBOARD_URL, Observation, OperationRecord, Placement, ProjectName, Quota, Revision, RunState,
     Usage,
@@ -123,6 +124,7 @@ fn recorded(row: BackendRow) -> ActualBackend {
         secrets: row.fingerprints,
         phase: row.phase,
         generation: row.generation,
+        region: row.references.get(REGION).cloned(),
         dashboard_url: row.references.get(DASHBOARD_URL).cloned(),
         endpoints: row.endpoints.filter(|_| !record_only),
         admin_key: row.admin_key,

@@ -101,6 +101,9 @@ pub struct ActualBackend {
     /// Where its dashboard is, once there is one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub dashboard_url: Option<String>,
+    /// The region that it came to be in, where its provider chose among several.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub region: Option<String>,
     /// The fingerprint of its admin key, once issued.
     pub admin_key: Option<Fingerprint>,
     /// What its removal was begun with; there only while it goes.

@@ -251,7 +251,7 @@ impl<'a> Draft<'a> {
 
     fn finish(mut self) -> Plan {
         if !self.intent.destroy {
-            self.refusals.extend(policy::budget(self.desired));
+            self.refusals.extend(policy::budget(self.desired, &self.existing));
             self.refusals.extend(policy::quota(&self.steps, &self.actual.snapshot));
             self.lints.extend(lint::project(self.desired));
         }

@@ -155,7 +155,7 @@ fn unknown_cost(desired: &Desired) -> Vec<Lint> {
     let unknown: Vec<String> = desired
         .backends
         .iter()
-        .filter(|(_, backend)| monthly_cost(&backend.spec) == Cost::Unknown)
+        .filter(|(_, backend)| monthly_cost(&backend.spec, None) == Cost::Unknown)
         .map(|(name, _)| format!("`{name}`"))
         .collect();
     if desired.budget.monthly_usd.is_none() || unknown.is_empty() {

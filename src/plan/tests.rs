@@ -43,6 +43,7 @@ fn existing(key: &str, spec: BackendSpec) -> ActualBackend {
         secrets: BTreeMap::new(),
         phase: Phase::Ready,
         generation: Generation(1),
+        region: None,
         dashboard_url: None,
         endpoints: Some(Endpoints { url: "http://127.0.0.1:4210".into(), site_url: "http://127.0.0.1:4211".into() }),
         admin_key: Some(FingerprintKey::new([1; 32]).fingerprint("key")),
@@ -601,14 +602,14 @@ fn a_plan_says_what_it_costs_before_and_after() {
         &everywhere(vec![existing("a", fly.clone()), existing("gone", fly.clone())]),
     );
     let cost = plan.cost.as_ref().unwrap();
-    let usd = |dollars: f64| Some(Price { usd: Some(Usd::from_dollars(dollars)) });
+    let usd = |dollars: f64| Some(Price { usd: Some(Usd::from_dollars(dollars)), at_most_usd: None });
     let shown: Vec<_> = cost.backends.iter().map(|cost| (cost.backend.as_str(), cost.before, cost.after)).collect();
     assert_eq!(
         shown,
         [
             ("a", usd(8.53), usd(13.53)),
             ("b", None, usd(8.53)),
-            ("c", None, Some(Price { usd: None })),
+            ("c", None, Some(Price { usd: None, at_most_usd: None })),
             ("gone", usd(8.53), None)
         ]
     );
@@ -633,6 +634,32 @@ fn a_budget_in_dollars_counts_what_is_known_and_names_what_is_not() {
     let plan = planned(&two, &everywhere(vec![]));
     assert_eq!(codes(&plan.refusals), ["plan.over_budget_monthly_usd"]);
     assert!(plan.refusals[0].message.contains("at least $17.06"), "{}", plan.refusals[0].message);
+}
+
+#[test]
+fn a_backend_costs_what_the_region_costs_that_it_is_in_or_may_come_to_be_in() {
+    let mut fly = spec(ProviderKind::Fly);
+    fly.region = Some("iad".into());
+    fly.settings.fly.fallback_regions = vec!["fra".into()];
+    let mut one = desired(&[("a", wanted(fly.clone()))]);
+    one.budget.monthly_usd = Some(9.0);
+    let costs = |plan: &Plan| {
+        let after = plan.cost.as_ref().unwrap().after.clone();
+        (after.usd.to_string(), after.at_most_usd.map(|most| most.to_string()))
+    };
+    // $8.53 with 5 GB in iad, and $9.73 in fra: a ceiling holds wherever there is room.
+    let new = planned(&one, &everywhere(vec![]));
+    assert_eq!(costs(&new), ("$8.53".to_owned(), Some("$9.73".to_owned())));
+    assert_eq!(codes(&new.refusals), ["plan.over_budget_monthly_usd"]);
+    assert!(new.refusals[0].message.contains("up to $9.73"), "{}", new.refusals[0].message);
+
+    let mut there = existing("a", fly.clone());
+    for (region, cost, refused) in [("iad", "$8.53", 0), ("fra", "$9.73", 1)] {
+        there.region = Some(region.into());
+        let plan = planned(&one, &everywhere(vec![there.clone()]));
+        assert_eq!(costs(&plan), (cost.to_owned(), None));
+        assert_eq!(plan.refusals.len(), refused, "{:?}", plan.refusals);
+    }
 }
 
 #[test]

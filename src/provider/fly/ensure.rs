@@ -17,12 +17,10 @@ use super::wanted::{OWNER, Wanted, app_of};
 use super::{Settings, dashboard, wanted};
 use crate::convex::release::BACKEND_IMAGE;
 use crate::fault;
-use crate::model::fly::{APP, app_url};
+use crate::model::fly::{APP, REGION, app_url};
 use crate::model::{Placement, REACH, References};
 use crate::provider::{Notice, ProviderError};
 
-/// The note under which the region is kept that the machine came to be in.
-const REGION_NOTE: &str = "region";
 /// The note about fields that the server does not give back: they cannot be compared.
 const UNSAID: &str = "unsaid";
 
@@ -77,7 +75,7 @@ pub(super) async fn ensure(
 
 fn note(references: &mut References, wanted: &Wanted, image: Image, notes: Notes, seat: &Seat) {
     references.insert(BACKEND_PARTS.machine_note.to_owned(), seat.machine.id.clone());
-    references.insert(REGION_NOTE.to_owned(), seat.machine.region.clone());
+    references.insert(REGION.to_owned(), seat.machine.region.clone());
     let volume = seat.volume.as_ref().map(|volume| volume.id.as_str());
     if let Some(volume) = volume {
         references.insert(VOLUME_NOTE.to_owned(), volume.to_owned());
