@@ -5,6 +5,7 @@ mod crash;
 mod drift;
 mod faults;
 mod life;
+mod served;
 mod shore;
 mod storm;
 mod story;

@@ -7,25 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::audit::Who;
 use super::effect::{Effect, Next};
 use super::operation::{Driver, Operation, PutRequest, Stage, Strangers, end_operation};
-use super::{Authority, AuthorityError, allocation, database, lease, quota};
+use super::{Authority, AuthorityError, allocation, lease, quota, removal};
 use crate::control::{ControlError, Lease, Outcome, Request};
 use crate::model::{
-    Actor, BackendId, BackendName, DatabaseDisposal, Finding, Generation, OperationId, OperationKind, Phase, Placement,
-    References, Release, Timestamp, VolumeDisposal,
+    Actor, BackendId, BackendName, Finding, Generation, OperationId, OperationKind, Phase, Placement, References, Release,
+    Removal, Timestamp,
 };
 use crate::store::{BackendRow, OperationRow, Rows, Store};
-
-/// The note in a row about what becomes of the volume of a backend that goes.
-const VOLUME_DISPOSAL: &str = "volume.disposal";
-const KEEP: &str = "keep";
-
-/// What was to become of the volume of a backend that goes.
-pub fn volume_disposal(references: &References) -> VolumeDisposal {
-    match references.get(VOLUME_DISPOSAL).map(String::as_str) {
-        Some(KEEP) => VolumeDisposal::Keep,
-        _ => VolumeDisposal::Destroy,
-    }
-}
 
 /// One request with everything that was said beside it.
 #[derive(Debug, Clone, Copy)]
@@ -103,14 +91,19 @@ impl<S: Store> Authority<S> {
                 format!("`{}` cannot move from provider `{}` to `{}`", request.backend, row.spec.provider, put.spec.provider);
             return Err(ControlError::Refused(Finding::new("control.moves_data", message)).into());
         }
-        quota::check(rows, &lease.project, existing.as_ref().map(|row| &row.spec), &put.spec)?;
+        quota::check(rows, &lease.project, existing.as_ref(), &put.spec)?;
         let id = acceptance.operation(rows, OperationKind::Put)?;
-        if let Some(row) = existing.as_ref().filter(|_| replaces) {
+        if let Some(mut row) = existing.clone().filter(|_| replaces) {
+            if row.phase != Phase::Removing && row.spec.settings.fly.app.is_some() {
+                // Nobody allowed that anything is destroyed, and an app that the manifest named may hold data from before.
+                removal::keep_volume(&mut row);
+                rows.put_backend(&row)?;
+            }
             let pending = self.seal_pending(&id, &put)?;
             rows.put_pending(&id, Some(&pending))?;
             let work = Stage::Replace(request.backend.clone(), Box::new(put));
             let operation = acceptance.begun(id, row.id.clone(), work);
-            return Ok((Some(operation), Next::Do(Effect::Remove(Box::new(self.placement(row)?)))));
+            return Ok((Some(operation), Next::Do(Effect::Remove(Box::new(self.placement(&row)?)))));
         }
         let mut operation = acceptance.begun(id, BackendId::new(""), Stage::Put);
         match self.write_put(rows, &mut operation, &request.backend, existing, put, now)? {
@@ -181,8 +174,7 @@ impl<S: Store> Authority<S> {
         &self,
         rows: &dyn Rows,
         acceptance: Acceptance<'_>,
-        volume: VolumeDisposal,
-        database: DatabaseDisposal,
+        removal: Removal,
     ) -> Result<(Option<Operation>, Next), AuthorityError> {
         let Acceptance { lease, request, now, .. } = acceptance;
         let Some(mut row) = rows.backend(&lease.project, &request.backend)? else {
@@ -206,13 +198,7 @@ impl<S: Store> Authority<S> {
             self.record(rows, Some(&lease.project), acceptance.who(), "backend_removed", Some(&row.name), "")?;
             return Ok((None, Next::Ended(outcome)));
         }
-        row.phase = Phase::Removing;
-        // A removal that is cut off is finished as it was begun, also by somebody who takes it up later.
-        match volume {
-            VolumeDisposal::Keep => drop(row.references.insert(VOLUME_DISPOSAL.to_owned(), KEEP.to_owned())),
-            VolumeDisposal::Destroy => drop(row.references.remove(VOLUME_DISPOSAL)),
-        }
-        database::note_disposal(&mut row, database);
+        removal::begin(&mut row, removal);
         rows.put_backend(&row)?;
         let detail = format!("operation {id}");
         self.record(rows, Some(&lease.project), acceptance.who(), "removal_accepted", Some(&row.name), detail)?;

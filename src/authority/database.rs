@@ -1,36 +1,16 @@
-//! What the authority keeps about a backend's database on a server of the user's own: the password of its role, which
-//! server it is, and what is to become of it.
+//! What the authority keeps about a backend's database on a server of the user's own: the password of its role, and which
+//! server it is.
 //!
 //! Must not do: connect, or show any part of a URL.
 
 use super::vault::Secrets;
 use super::{Authority, AuthorityError};
 use crate::convex::database_url::server_part;
-use crate::model::{DatabaseDisposal, DatabaseRole, FieldPath, Fingerprint, STORAGE_SERVER, STORAGE_URL, Secret, Storage};
+use crate::model::{DatabaseRole, FieldPath, Fingerprint, STORAGE_SERVER, STORAGE_URL, Secret, Storage};
 use crate::store::{BackendRow, Store};
 
 /// The name under which the password of a role is sealed.
 pub(super) const ROLE_PASSWORD: &str = "role_password";
-
-/// The note in a row whose database is to be dropped. A removal that was cut off is finished as it was begun, also by
-/// a command that does not say it again.
-const DISPOSAL: &str = "database.disposal";
-const DROP: &str = "drop";
-
-/// Writes down what is to become of the database of a backend that goes.
-pub(super) fn note_disposal(row: &mut BackendRow, disposal: DatabaseDisposal) {
-    if disposal == DatabaseDisposal::Drop {
-        row.references.insert(DISPOSAL.to_owned(), DROP.to_owned());
-    }
-}
-
-/// What is to become of the database of a backend that goes.
-pub(super) fn disposal(row: &BackendRow) -> DatabaseDisposal {
-    match row.references.get(DISPOSAL).map(String::as_str) {
-        Some(DROP) => DatabaseDisposal::Drop,
-        _ => DatabaseDisposal::Leave,
-    }
-}
 
 impl<S: Store> Authority<S> {
     /// Keeps the password of a role, or makes one.

@@ -11,11 +11,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::accept::Acceptance;
 use super::audit::Who;
 use super::effect::{Effect, EffectEnd, EffectFailure, EnvironmentGoal, Next, Taken};
-use super::{Authority, AuthorityError, database, lease};
+use super::{Authority, AuthorityError, lease, removal};
 use crate::control::{ControlError, Lease, Outcome, Request, Work};
 use crate::fault;
 use crate::model::{
-    Actor, BackendId, BackendName, BackendSpec, FieldPath, Finding, OperationId, Phase, ProjectName, Secret, StepKey, Timestamp,
+    Actor, BackendId, BackendName, BackendSpec, FieldPath, Finding, OperationId, Phase, ProjectName, Removal, Secret, StepKey,
+    Timestamp,
 };
 use crate::store::{BackendRow, Durability, OperationRow, Rows, Store};
 
@@ -126,7 +127,9 @@ impl<S: Store> Authority<S> {
                     let put = PutRequest { spec: (**spec).clone(), secrets: secrets.clone() };
                     self.accept_put(rows, acceptance, put, renamed_from.as_ref())
                 }
-                Work::Remove { volume, database } => self.accept_remove(rows, acceptance, *volume, *database),
+                Work::Remove { volume, database } => {
+                    self.accept_remove(rows, acceptance, Removal { volume: *volume, database: *database })
+                }
             }
         })?;
         fault::point("authority.accepted");
@@ -169,7 +172,7 @@ impl<S: Store> Authority<S> {
                 EffectEnd::Ready => self.ready(rows, operation, row, now),
                 EffectEnd::EnvironmentSet => self.finished(rows, operation, row, now),
                 EffectEnd::Removed if row.spec.has_own_server() => {
-                    let disposal = database::disposal(&row);
+                    let disposal = removal::database_disposal(&row);
                     Ok(Next::Do(Effect::ReleaseDatabase(Box::new(self.placement(&row)?), disposal)))
                 }
                 EffectEnd::Removed | EffectEnd::DatabaseReleased => self.removed(rows, operation, row, now),

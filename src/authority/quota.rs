@@ -5,8 +5,9 @@
 use super::audit::Who;
 use super::{Authority, AuthorityError, lease};
 use crate::control::{ControlError, Reach};
+use crate::model::fly::REGION;
 use crate::model::{Actor, BackendSpec, Excess, Finding, ProjectName, Quota, Timestamp, Usd, monthly_cost, monthly_sum};
-use crate::store::{Durability, Rows, Store};
+use crate::store::{BackendRow, Durability, Rows, Store};
 
 impl<S: Store> Authority<S> {
     /// The ceilings of a project, or those of every project that has none of its own.
@@ -40,10 +41,13 @@ pub(super) fn quota_of(rows: &dyn Rows, project: Option<&ProjectName>) -> Result
 }
 
 /// The ceiling in dollars, counted over the backends whose price is known. What has not grown is let be.
-fn over_monthly(all: &[BackendSpec], before: Option<&BackendSpec>, after: &BackendSpec, limit: f64) -> Option<Excess> {
-    let price = |spec: &BackendSpec| monthly_cost(spec).known().unwrap_or_default();
-    let (used, _) = monthly_sum(all.iter());
-    let asked = used.saturating_add(price(after)).saturating_sub(before.map(price).unwrap_or_default());
+fn over_monthly(all: &[BackendRow], before: Option<&BackendRow>, after: &BackendSpec, limit: f64) -> Option<Excess> {
+    let region = |row: &BackendRow| row.references.get(REGION).cloned();
+    let price = |row: &BackendRow| monthly_cost(&row.spec, region(row).as_deref());
+    let (used, _) = monthly_sum(all.iter().map(price));
+    let then = monthly_cost(after, before.and_then(region).as_deref()).at_most().unwrap_or_default();
+    let now = before.and_then(|row| price(row).at_most()).unwrap_or_default();
+    let asked = used.saturating_add(then).saturating_sub(now);
     let limit = Usd::from_dollars(limit);
     (asked > limit && asked > used).then(|| Excess {
         what: "monthly cost",
@@ -56,7 +60,7 @@ fn over_monthly(all: &[BackendSpec], before: Option<&BackendSpec>, after: &Backe
 pub(super) fn check(
     rows: &dyn Rows,
     project: &ProjectName,
-    before: Option<&BackendSpec>,
+    before: Option<&BackendRow>,
     after: &BackendSpec,
 ) -> Result<(), AuthorityError> {
     let quota = quota_of(rows, Some(project))?;
@@ -64,10 +68,9 @@ pub(super) fn check(
         return Ok(());
     }
     let used = rows.usage(project)?;
-    let mut excesses = used.replacing(before, after).over(&quota, &used);
+    let mut excesses = used.replacing(before.map(|row| &row.spec), after).over(&quota, &used);
     if let Some(limit) = quota.monthly_usd {
-        let others: Vec<BackendSpec> = rows.backends(project)?.into_iter().map(|row| row.spec).collect();
-        excesses.extend(over_monthly(&others, before, after, limit));
+        excesses.extend(over_monthly(&rows.backends(project)?, before, after, limit));
     }
     if excesses.is_empty() {
         return Ok(());

@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::accept::first_effect;
 use super::effect::{Effect, Next};
 use super::operation::{Driver, Operation, PutRequest, Stage, Strangers, end_operation};
-use super::{Authority, AuthorityError, lease};
+use super::{Authority, AuthorityError, lease, removal};
 use crate::control::{Lease, Outcome, Request, Work};
 use crate::model::{
-    Actor, BackendName, DatabaseDisposal, FieldPath, Finding, OperationId, OperationKind, OperationRecord, OperationState,
-    Phase, ProjectName, Secret, StepKey, Timestamp, VolumeDisposal,
+    Actor, BackendName, FieldPath, Finding, OperationId, OperationKind, OperationRecord, OperationState, Phase, ProjectName,
+    Removal, Secret, StepKey, Timestamp,
 };
 use crate::store::{Durability, OperationRow, Rows, Store};
 
@@ -143,12 +143,15 @@ impl<S: Store> Authority<S> {
             lease::fenced(rows, lease)?;
             Ok::<_, AuthorityError>(rows.backend(&lease.project, backend)?)
         })?;
-        let Some((id, end)) = row.and_then(|row| Some((row.id, row.expires_at.filter(|end| *end <= now)?))) else {
+        let Some((row, end)) = row.and_then(|row| row.expires_at.filter(|end| *end <= now).map(|end| (row, end))) else {
             return Ok(None);
         };
+        let id = &row.id;
         // The lease keeps everybody else from giving it more time in between.
         let step = StepKey { plan: EXPIRY.to_owned(), step: format!("{id}:{}", end.0) };
-        let work = Work::Remove { volume: VolumeDisposal::Destroy, database: DatabaseDisposal::Leave };
+        // Nobody asks here, so what somebody asked for before is what holds.
+        let Removal { volume, database } = removal::begun(&row).unwrap_or_default();
+        let work = Work::Remove { volume, database };
         let request = Request { step, backend: backend.clone(), work };
         self.accept(lease, Driver::ControlPlane, &Actor::control_plane(), &request, now).map(Some)
     }

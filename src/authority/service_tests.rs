@@ -321,6 +321,20 @@ fn what_has_expired_is_removed_unless_it_is_protected_or_has_more_time() {
 }
 
 #[test]
+fn a_time_that_is_over_takes_nothing_that_was_to_be_kept() {
+    let world = world();
+    let lease = world.lease();
+    let mut short = BackendSpec::new(ProviderKind::Fly);
+    short.ttl = Some(TimeSpan::from_seconds(60));
+    world.bring_up(&lease, "dev", put(short));
+    let keep = Work::Remove { volume: VolumeDisposal::Keep, database: DatabaseDisposal::Leave };
+    world.accept(&lease, "keep", "dev", keep).unwrap();
+    let (_, next) = world.authority.expire(&lease, &name("dev"), NOW.plus_milliseconds(60_000)).unwrap().unwrap();
+    let Next::Do(Effect::Remove(placement)) = next else { panic!("{next:?}") };
+    assert_eq!(crate::authority::volume_disposal(&placement.references), VolumeDisposal::Keep);
+}
+
+#[test]
 fn what_an_operation_says_is_numbered_and_forgotten_in_time() {
     let world = world();
     let lease = world.lease();

@@ -349,9 +349,11 @@ fn a_database_comes_before_its_backend_and_goes_after_it() {
     let remove = |database| Work::Remove { volume: VolumeDisposal::Destroy, database };
     let (_, next) = world.accept(&lease, "drop", "dev", remove(DatabaseDisposal::Drop)).unwrap();
     assert!(matches!(next, Next::Do(Effect::Remove(_))), "{next:?}");
-    // It was cut off here. Whoever goes on need not say it again.
-    let (operation, _) = world.accept(&lease, "go on", "dev", remove(DatabaseDisposal::Leave)).unwrap();
-    let mut operation = operation.unwrap();
+    // It was cut off here. Whoever plans next is told how it was begun, and whoever takes it up goes on so.
+    let begun = world.authority.view(&project()).unwrap().backends[0].removal.unwrap();
+    assert_eq!(begun.database, DatabaseDisposal::Drop);
+    let resumed = world.authority.resume(&std::collections::BTreeSet::new(), NOW).unwrap();
+    let (_, mut operation, _) = resumed.into_iter().next().unwrap();
     let next = world.authority.advance(&mut operation, EffectEnd::Removed, NOW).unwrap();
     assert!(matches!(next, Next::Do(Effect::ReleaseDatabase(_, DatabaseDisposal::Drop))), "{next:?}");
     let next = world.authority.advance(&mut operation, EffectEnd::DatabaseReleased, NOW).unwrap();
@@ -485,7 +487,29 @@ fn a_removal_that_keeps_the_volume_is_finished_as_it_was_begun() {
     // As the next server finds it after a crash.
     let resumed = world.authority.resume(&std::collections::BTreeSet::new(), NOW).unwrap();
     assert_eq!(kept(&resumed[0].2), VolumeDisposal::Keep);
+    let begun = || world.authority.view(&project()).unwrap().backends[0].removal.map(|removal| removal.volume);
+    assert_eq!(begun(), Some(VolumeDisposal::Keep));
+    // Somebody wants it again: what is there goes first, as it was begun.
+    let (_, next) = world.accept(&lease, "again", "dev", put(fly())).unwrap();
+    assert_eq!(kept(&next), VolumeDisposal::Keep);
     // Somebody changes their mind.
     let (_, next) = world.accept(&lease, "all", "dev", remove()).unwrap();
-    assert_eq!(kept(&next), VolumeDisposal::Destroy);
+    assert_eq!((kept(&next), begun()), (VolumeDisposal::Destroy, Some(VolumeDisposal::Destroy)));
+}
+
+#[test]
+fn a_first_attempt_in_an_app_that_was_named_is_replaced_without_its_data() {
+    for (app, kept) in [(Some("named".to_owned()), VolumeDisposal::Keep), (None, VolumeDisposal::Destroy)] {
+        let world = world();
+        let lease = world.lease();
+        let mut first = fly();
+        first.settings.fly.app = app;
+        world.accept(&lease, "fly", "dev", put(first)).unwrap();
+        // It was never ready, so another provider may take its place; but who knows what was in that app.
+        let (operation, next) = world.accept(&lease, "here", "dev", put(simulated())).unwrap();
+        let Next::Do(Effect::Remove(placement)) = next else { panic!("{next:?}") };
+        assert_eq!(volume_disposal(&placement.references), kept);
+        let next = world.authority.advance(&mut operation.unwrap(), EffectEnd::Removed, NOW).unwrap();
+        assert!(!placed(&next).references.contains_key("app"), "{next:?}");
+    }
 }

@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 
 use super::quota::quota_of;
 use super::resume::operation_record;
-use super::{Authority, AuthorityError, allocation};
+use super::{Authority, AuthorityError, allocation, removal};
 use crate::control::{ControlError, Credentials};
+use crate::model::fly::REGION;
 use crate::model::{
     ActualBackend, BackendName, DASHBOARD_URL, Observation, OperationRecord, Placement, ProjectName, Quota, Revision, RunState,
     Usage,
@@ -114,6 +115,7 @@ impl<S: Store> Authority<S> {
 
 fn recorded(row: BackendRow) -> ActualBackend {
     let record_only = row.spec.is_record_only();
+    let removal = removal::begun(&row);
     ActualBackend {
         id: row.id,
         name: row.name,
@@ -123,9 +125,11 @@ fn recorded(row: BackendRow) -> ActualBackend {
         secrets: row.fingerprints,
         phase: row.phase,
         generation: row.generation,
+        region: row.references.get(REGION).cloned(),
         dashboard_url: row.references.get(DASHBOARD_URL).cloned(),
         endpoints: row.endpoints.filter(|_| !record_only),
         admin_key: row.admin_key,
+        removal,
         created_at: row.created_at,
         expires_at: row.expires_at,
         observation: Observation::as_recorded(RunState::Recorded),

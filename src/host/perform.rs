@@ -131,7 +131,7 @@ impl Host {
 
 async fn remove(provider: &dyn Provider, placement: &Placement, notice: Notice<'_>) -> Result<(), ProviderError> {
     match volume_disposal(&placement.references) {
-        VolumeDisposal::Destroy => provider.remove(placement).await,
+        VolumeDisposal::Destroy => provider.remove(placement, notice).await,
         VolumeDisposal::Keep => provider.remove_keeping_data(placement, notice).await,
     }
 }

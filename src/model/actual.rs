@@ -7,11 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::access::Scope;
+use super::database::DatabaseDisposal;
 use super::field::FieldPath;
 use super::fingerprint::Fingerprint;
 use super::identifier::{BackendId, Generation, Revision};
 use super::name::{BackendName, InstanceName, ProjectName};
 use super::operation::OperationRecord;
+use super::placement::VolumeDisposal;
 use super::provider::ProviderKind;
 use super::quota::Quota;
 use super::release::Release;
@@ -99,8 +101,14 @@ pub struct ActualBackend {
     /// Where its dashboard is, once there is one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub dashboard_url: Option<String>,
+    /// The region that it came to be in, where its provider chose among several.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub region: Option<String>,
     /// The fingerprint of its admin key, once issued.
     pub admin_key: Option<Fingerprint>,
+    /// What its removal was begun with; there only while it goes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub removal: Option<Removal>,
     /// When it was first asked for.
     pub created_at: Timestamp,
     /// When the control plane may remove it by itself.
@@ -111,6 +119,16 @@ pub struct ActualBackend {
     /// only where some were asked for.
     #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
     pub other_variables: BTreeSet<String>,
+}
+
+/// What becomes of the data of a backend that goes. It stays asked for until the removal is finished, or until somebody
+/// asks for another one by name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Removal {
+    /// Of its volume.
+    pub volume: VolumeDisposal,
+    /// Of its database on a server of the user's own.
+    pub database: DatabaseDisposal,
 }
 
 /// How far the last operation on a backend got.

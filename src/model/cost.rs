@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
-use super::fly::{DASHBOARD_GUEST, Guest, volume_gb};
+use super::fly::{DASHBOARD_GUEST, Guest, regions, volume_gb};
 use super::provider::ProviderKind;
 use super::spec::{BackendSpec, Files};
 
@@ -91,16 +91,21 @@ pub enum Cost {
     /// It runs on a machine of the user's own, which nobody sends a bill for.
     Unmetered,
     /// So much at its provider.
-    Known(Usd),
+    Known {
+        /// Where it is; in the region of first choice, as long as it is nowhere.
+        usd: Usd,
+        /// In the dearest of the regions that it may come to be in; the same amount once it is somewhere.
+        at_most: Usd,
+    },
     /// Its provider sends a bill, and no table here says how much.
     Unknown,
 }
 
 impl Cost {
-    /// The amount, where there is one that is known.
-    pub fn known(self) -> Option<Usd> {
+    /// The most that it may come to, where that is known: what ceilings count.
+    pub fn at_most(self) -> Option<Usd> {
         match self {
-            Self::Known(usd) => Some(usd),
+            Self::Known { at_most, .. } => Some(at_most),
             Self::Unmetered | Self::Unknown => None,
         }
     }
@@ -138,8 +143,7 @@ impl FlyPrices {
         Some((cpu * f64::from(guest.cpus) + self.memory_gb * gb) * self.region_factor.get(region)?)
     }
 
-    fn backend(&self, spec: &BackendSpec) -> Option<Usd> {
-        let region = spec.region.as_deref()?;
+    fn backend(&self, spec: &BackendSpec, region: &str) -> Option<Usd> {
         let mut dollars = self.machine(Guest::of(spec).ok()?, region)?;
         dollars += f64::from(volume_gb(spec).ok()?) * self.volume_gb;
         if spec.dashboard {
@@ -147,14 +151,25 @@ impl FlyPrices {
         }
         Some(Usd::from_dollars(dollars))
     }
+
+    /// Where nobody knows yet which of the allowed regions has room, it may be the dearest.
+    fn cost(&self, spec: &BackendSpec, region: Option<&str>) -> Option<Cost> {
+        let allowed = regions(spec);
+        let regions = match region.filter(|region| allowed.contains(region)) {
+            Some(region) => vec![region],
+            None => allowed,
+        };
+        let prices: Vec<Usd> = regions.iter().map(|region| self.backend(spec, region)).collect::<Option<_>>()?;
+        Some(Cost::Known { usd: *prices.first()?, at_most: *prices.iter().max()? })
+    }
 }
 
-/// What a backend costs a month at its provider: machine, volume and dashboard. Traffic, and a database or buckets
-/// elsewhere, are not in it.
-pub fn monthly_cost(spec: &BackendSpec) -> Cost {
+/// What a backend costs a month at its provider: machine, volume and dashboard, in the region that it is in, where that
+/// is known and still allowed. Traffic, and a database or buckets elsewhere, are not in it.
+pub fn monthly_cost(spec: &BackendSpec, region: Option<&str>) -> Cost {
     match spec.provider {
         ProviderKind::Simulated | ProviderKind::Local | ProviderKind::Docker => Cost::Unmetered,
-        ProviderKind::Fly => FLY.as_ref().and_then(|prices| prices.backend(spec)).map_or(Cost::Unknown, Cost::Known),
+        ProviderKind::Fly => FLY.as_ref().and_then(|prices| prices.cost(spec, region)).unwrap_or(Cost::Unknown),
         ProviderKind::Kubernetes => Cost::Unknown,
     }
 }
@@ -179,11 +194,11 @@ pub fn price_source(provider: ProviderKind) -> Option<&'static PriceSource> {
     }
 }
 
-/// The sum of what is known, and how many backends it leaves out because their price is not known.
-pub fn monthly_sum<'a>(specs: impl Iterator<Item = &'a BackendSpec>) -> (Usd, u32) {
-    specs.fold((Usd::default(), 0), |(sum, unknown), spec| match monthly_cost(spec) {
+/// The most that is known to be possible together, and how many backends it leaves out because their price is not known.
+pub fn monthly_sum(costs: impl Iterator<Item = Cost>) -> (Usd, u32) {
+    costs.fold((Usd::default(), 0), |(sum, unknown), cost| match cost {
         Cost::Unmetered => (sum, unknown),
-        Cost::Known(usd) => (sum.saturating_add(usd), unknown),
+        Cost::Known { at_most, .. } => (sum.saturating_add(at_most), unknown),
         Cost::Unknown => (sum, unknown + 1),
     })
 }
@@ -204,7 +219,7 @@ mod tests {
     }
 
     fn shown(spec: &BackendSpec) -> String {
-        monthly_cost(spec).known().map_or_else(|| "unknown".to_owned(), |usd| usd.to_string())
+        monthly_cost(spec, None).at_most().map_or_else(|| "unknown".to_owned(), |usd| usd.to_string())
     }
 
     /// Fly's documentation of 2025-10-23 gives three shared-1x with 1 GB in sjc as $20.37 and one with 256 MB there as
@@ -214,9 +229,29 @@ mod tests {
         assert_eq!(shown(&fly("sjc", 1.0, "256 MiB", "1 GiB")), "$2.47");
         assert_eq!(shown(&fly("ams", 1.0, "256 MiB", "1 GiB")), "$2.17");
         let three = (0..3).map(|_| fly("sjc", 1.0, "1 GiB", "1 GiB")).collect::<Vec<_>>();
-        let (sum, unknown) = monthly_sum(three.iter());
+        let (sum, unknown) = monthly_sum(three.iter().map(|spec| monthly_cost(spec, None)));
         assert_eq!((sum.to_string(), unknown), ("$20.82".to_owned(), 0));
         assert_eq!(shown(&fly("iad", 4.0, "1 GiB", "1 GiB")), "$7.93");
+    }
+
+    #[test]
+    fn a_price_is_that_of_regionsit_is_or_may_come_to_be() {
+        let mut spec = fly("iad", 4.0, "1 GiB", "1 GiB");
+        spec.settings.fly.fallback_regions = vec!["ewr".to_owned(), "fra".to_owned()];
+        let dollars = |spec: &BackendSpec, region| match monthly_cost(spec, region) {
+            Cost::Known { usd, at_most } => (usd.to_string(), at_most.to_string()),
+            other => panic!("{other:?}"),
+        };
+        let two = |usd: &str, at_most: &str| (usd.to_owned(), at_most.to_owned());
+        // As the facts have it: $7.78 in iad, $8.98 in fra, and 15 cents for the volume anywhere.
+        assert_eq!(dollars(&spec, None), two("$7.93", "$9.13"));
+        assert_eq!(dollars(&spec, Some("fra")), two("$9.13", "$9.13"));
+        assert_eq!(dollars(&spec, Some("ewr")), two("$7.93", "$7.93"));
+        // Where it may not be any more, it will not be.
+        assert_eq!(dollars(&spec, Some("gru")), two("$7.93", "$9.13"));
+        spec.settings.fly.fallback_regions = vec!["xyz".to_owned()];
+        assert_eq!(monthly_cost(&spec, None), Cost::Unknown);
+        assert_ne!(monthly_cost(&spec, Some("iad")), Cost::Unknown);
     }
 
     #[test]
@@ -228,19 +263,19 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_not_zero() {
-        assert_eq!(monthly_cost(&fly("xyz", 4.0, "1 GiB", "1 GiB")), Cost::Unknown);
-        assert_eq!(monthly_cost(&fly("iad", 3.0, "1 GiB", "1 GiB")), Cost::Unknown);
+        assert_eq!(monthly_cost(&fly("xyz", 4.0, "1 GiB", "1 GiB"), None), Cost::Unknown);
+        assert_eq!(monthly_cost(&fly("iad", 3.0, "1 GiB", "1 GiB"), None), Cost::Unknown);
         let mut nowhere = fly("iad", 4.0, "1 GiB", "1 GiB");
         nowhere.region = None;
-        assert_eq!(monthly_cost(&nowhere), Cost::Unknown);
-        assert_eq!(monthly_cost(&BackendSpec::new(ProviderKind::Kubernetes)), Cost::Unknown);
-        assert_eq!(monthly_cost(&BackendSpec::new(ProviderKind::Local)), Cost::Unmetered);
+        assert_eq!(monthly_cost(&nowhere, None), Cost::Unknown);
+        assert_eq!(monthly_cost(&BackendSpec::new(ProviderKind::Kubernetes), None), Cost::Unknown);
+        assert_eq!(monthly_cost(&BackendSpec::new(ProviderKind::Local), None), Cost::Unmetered);
     }
 
     #[test]
     fn the_table_knows_every_region_and_its_own_date() {
         for region in REGIONS {
-            assert_ne!(monthly_cost(&fly(region, 1.0, "1 GiB", "1 GiB")), Cost::Unknown, "{region}");
+            assert_ne!(monthly_cost(&fly(region, 1.0, "1 GiB", "1 GiB"), None), Cost::Unknown, "{region}");
         }
         let table = FLY.as_ref().unwrap();
         assert!([CpuKind::Shared, CpuKind::Performance].into_iter().all(|kind| table.cpu.contains_key(kind.as_str())));

@@ -14,6 +14,18 @@ use super::spec::BackendSpec;
 
 /// The note under which the control plane keeps the name of a backend's app, from before it is first made.
 pub const APP: &str = "app";
+/// The note about the region that a backend came to be in, which is one of those that were allowed.
+pub const REGION: &str = "region";
+/// The regions that a backend may be in, the first choice first.
+pub fn regions(spec: &BackendSpec) -> Vec<&str> {
+    let mut regions: Vec<&str> = spec.region.as_deref().into_iter().collect();
+    for other in &spec.settings.fly.fallback_regions {
+        if !regions.is_empty() && !regions.contains(&other.as_str()) {
+            regions.push(other);
+        }
+    }
+    regions
+}
 /// The URL that every app has by itself.
 pub fn app_url(app: &str) -> String {
     format!("https://{app}.fly.dev")

@@ -27,7 +27,9 @@ mod spec;
 mod time;
 
 pub use access::{Actor, IssuedToken, Scope, TokenRecord, TokenRequest};
-pub use actual::{ActualBackend, ControlPlane, Data, Deviation, Endpoints, Expiry, Observation, Phase, RunState, Snapshot};
+pub use actual::{
+    ActualBackend, ControlPlane, Data, Deviation, Endpoints, Expiry, Observation, Phase, Removal, RunState, Snapshot,
+};
 pub use address::{Address, AddressKind};
 pub use cost::{Cost, PriceSource, Usd, billed_elsewhere, monthly_cost, monthly_sum, price_source};
 pub use database::{DatabaseDisposal, DatabaseRole};

@@ -10,7 +10,7 @@ use super::{Action, Change, Drift, FORMAT, Lint, Plan, Reason, Refusal, Step, St
 use super::{check, cost, graph, lint, policy};
 use crate::model::{
     ActualBackend, Address, BackendName, Data, DatabaseDisposal, Desired, DesiredBackend, Digest, EnvFileActual, FieldPath,
-    Phase, Snapshot, VolumeDisposal,
+    Phase, Removal, Snapshot, VolumeDisposal,
 };
 
 /// Everything that planning compares the manifest with.
@@ -148,6 +148,7 @@ impl<'a> Draft<'a> {
         };
         match existing.phase {
             Phase::Removing => {
+                self.lints.extend(lint::removal_first(name, existing));
                 return self.step(address, Action::Create, Reason::RemovalUnfinished, diff::creation(wanted), task);
             }
             Phase::Creating => {
@@ -235,7 +236,12 @@ impl<'a> Draft<'a> {
                 (true, _) => Reason::Asked,
                 (false, _) => Reason::Gone,
             };
-            let (volume, database) = (self.intent.volume, self.intent.database);
+            // A removal that was cut off goes on as it was begun. Whoever names the backend to be destroyed says anew what
+            // becomes of its data.
+            let asked_for = Removal { volume: self.intent.volume, database: self.intent.database };
+            let begun = backend.removal.filter(|_| backend.phase == Phase::Removing);
+            let Removal { volume, database } = begun.filter(|_| !self.intent.destroy).unwrap_or(asked_for);
+            self.lints.extend(begun.and_then(|begun| lint::kept_no_more(asked, begun.volume, volume)));
             self.refusals.extend(policy::volume_kept(asked, backend, volume));
             self.lints.extend(lint::database_stays(asked, backend, database));
             let task = Task::Remove { backend: backend.name.clone(), volume, database };
@@ -245,7 +251,7 @@ impl<'a> Draft<'a> {
 
     fn finish(mut self) -> Plan {
         if !self.intent.destroy {
-            self.refusals.extend(policy::budget(self.desired));
+            self.refusals.extend(policy::budget(self.desired, &self.existing));
             self.refusals.extend(policy::quota(&self.steps, &self.actual.snapshot));
             self.lints.extend(lint::project(self.desired));
         }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Step, Task};
 use crate::model::{
-    ActualBackend, BackendName, BackendSpec, Cost, PriceSource, Usd, billed_elsewhere, monthly_cost, price_source,
+    ActualBackend, BackendName, BackendSpec, Cost, Phase, PriceSource, Usd, billed_elsewhere, monthly_cost, price_source,
 };
 
 /// What all backends of the project cost, each and together. Only those are in it that a provider sends a bill for.
@@ -35,6 +35,9 @@ pub struct PlanCost {
 pub struct CostSum {
     /// The sum of the known prices.
     pub usd: Usd,
+    /// The most that it may come to, where that depends on which of the allowed regions have room.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub at_most_usd: Option<Usd>,
     /// The backends that it leaves out, because their price is not known.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub unknown: Vec<BackendName>,
@@ -56,58 +59,86 @@ pub struct BackendCost {
 /// A price, which may not be known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Price {
-    /// The amount; null when it is not known.
+    /// The amount where it is, or in the region of first choice; null when it is not known.
     pub usd: Option<Usd>,
+    /// The amount in the dearest region that it may come to be in, where that is more.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub at_most_usd: Option<Usd>,
 }
 
 impl Price {
-    fn of(spec: &BackendSpec) -> Option<Self> {
-        match monthly_cost(spec) {
+    fn of(billed: &Billed<'_>) -> Option<Self> {
+        match billed.cost() {
             Cost::Unmetered => None,
-            Cost::Known(usd) => Some(Self { usd: Some(usd) }),
-            Cost::Unknown => Some(Self { usd: None }),
+            Cost::Known { usd, at_most } => {
+                Some(Self { usd: Some(usd), at_most_usd: Some(at_most).filter(|most| *most > usd) })
+            }
+            Cost::Unknown => Some(Self { usd: None, at_most_usd: None }),
         }
     }
+}
+
+/// A backend that somebody may send a bill for, and where it is known to be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Billed<'a> {
+    pub(super) spec: &'a BackendSpec,
+    pub(super) region: Option<&'a str>,
+}
+
+impl<'a> Billed<'a> {
+    fn now(backend: &'a ActualBackend) -> Self {
+        Self { spec: &backend.recorded, region: backend.region.as_deref() }
+    }
+
+    pub(super) fn cost(&self) -> Cost {
+        monthly_cost(self.spec, self.region)
+    }
+}
+
+/// What there is, and what there will be once these steps are carried out. What stays where it is keeps its region.
+pub(super) fn billed<'a>(existing: &'a [ActualBackend], steps: &'a [Step]) -> [BTreeMap<&'a BackendName, Billed<'a>>; 2] {
+    let before: BTreeMap<&BackendName, Billed<'_>> =
+        existing.iter().map(|backend| (&backend.name, Billed::now(backend))).collect();
+    let mut after = before.clone();
+    for step in steps {
+        if let Some(Task::Put { renamed_from: Some(old), .. } | Task::Remove { backend: old, .. }) = &step.task {
+            after.remove(old);
+        }
+    }
+    for step in steps {
+        if let Some(Task::Put { backend, spec, renamed_from }) = &step.task {
+            let there = existing.iter().find(|there| there.name == *renamed_from.as_ref().unwrap_or(backend));
+            let stays = there.filter(|there| there.phase != Phase::Removing && there.recorded.provider == spec.provider);
+            after.insert(backend, Billed { spec, region: stays.and_then(|there| there.region.as_deref()) });
+        }
+    }
+    [before, after]
 }
 
 /// What everything costs before and after these steps. None where nobody sends a bill.
 pub(super) fn cost(existing: &[ActualBackend], steps: &[Step]) -> Option<PlanCost> {
-    let before: BTreeMap<&BackendName, &BackendSpec> =
-        existing.iter().map(|backend| (&backend.name, &backend.recorded)).collect();
-    let mut after = before.clone();
-    for step in steps {
-        match &step.task {
-            Some(Task::Put { backend, spec, renamed_from }) => {
-                if let Some(old) = renamed_from {
-                    after.remove(old);
-                }
-                after.insert(backend, spec);
-            }
-            Some(Task::Remove { backend, .. }) => drop(after.remove(backend)),
-            Some(Task::WriteEnvFile { .. } | Task::ClearEnvFile { .. }) | None => {}
-        }
-    }
+    let [before, after] = billed(existing, steps);
     let names: BTreeSet<&BackendName> = before.keys().chain(after.keys()).copied().collect();
     let backends: Vec<BackendCost> = names
         .into_iter()
         .map(|name| BackendCost {
             backend: name.clone(),
-            before: before.get(name).and_then(|spec| Price::of(spec)),
-            after: after.get(name).and_then(|spec| Price::of(spec)),
+            before: before.get(name).and_then(Price::of),
+            after: after.get(name).and_then(Price::of),
         })
         .filter(|cost| cost.before.is_some() || cost.after.is_some())
         .collect();
     if backends.is_empty() {
         return None;
     }
-    let metered = || before.values().chain(after.values()).filter(|spec| monthly_cost(spec) != Cost::Unmetered);
+    let metered = || before.values().chain(after.values()).filter(|billed| billed.cost() != Cost::Unmetered);
     let mut prices: Vec<PriceSource> = Vec::new();
-    for source in metered().filter_map(|spec| price_source(spec.provider)) {
+    for source in metered().filter_map(|billed| price_source(billed.spec.provider)) {
         if !prices.contains(source) {
             prices.push(source.clone());
         }
     }
-    let not_counted: BTreeSet<&str> = metered().flat_map(|spec| billed_elsewhere(spec)).collect();
+    let not_counted: BTreeSet<&str> = metered().flat_map(|billed| billed_elsewhere(billed.spec)).collect();
     Some(PlanCost {
         currency: "USD".to_owned(),
         period: "30 days".to_owned(),
@@ -121,12 +152,17 @@ pub(super) fn cost(existing: &[ActualBackend], steps: &[Step]) -> Option<PlanCos
 
 fn sum<'a>(prices: impl Iterator<Item = (&'a BackendName, Option<Price>)>) -> CostSum {
     let mut sum = CostSum::default();
+    let mut at_most = Usd::default();
     for (name, price) in prices {
         match price {
-            Some(Price { usd: Some(usd) }) => sum.usd = sum.usd.saturating_add(usd),
-            Some(Price { usd: None }) => sum.unknown.push(name.clone()),
+            Some(Price { usd: Some(usd), at_most_usd }) => {
+                sum.usd = sum.usd.saturating_add(usd);
+                at_most = at_most.saturating_add(at_most_usd.unwrap_or(usd));
+            }
+            Some(Price { usd: None, .. }) => sum.unknown.push(name.clone()),
             None => {}
         }
     }
+    sum.at_most_usd = Some(at_most).filter(|most| *most > sum.usd);
     sum
 }

@@ -6,7 +6,7 @@ use super::diff::changed;
 use super::{Change, Lint};
 use crate::model::{
     ActualBackend, Address, BackendName, ControlPlane, Cost, DatabaseDisposal, Desired, DesiredBackend, Expiry, FieldPath,
-    Files, ProviderKind, Release, ReleaseOrder, SecretState, TextValue, monthly_cost,
+    Files, ProviderKind, Release, ReleaseOrder, SecretState, TextValue, VolumeDisposal, monthly_cost,
 };
 
 /// The code that says that a secret was not compared.
@@ -155,7 +155,7 @@ fn unknown_cost(desired: &Desired) -> Vec<Lint> {
     let unknown: Vec<String> = desired
         .backends
         .iter()
-        .filter(|(_, backend)| monthly_cost(&backend.spec) == Cost::Unknown)
+        .filter(|(_, backend)| monthly_cost(&backend.spec, None) == Cost::Unknown)
         .map(|(name, _)| format!("`{name}`"))
         .collect();
     if desired.budget.monthly_usd.is_none() || unknown.is_empty() {
@@ -232,6 +232,39 @@ pub(super) fn database_stays(name: &BackendName, existing: &ActualBackend, dispo
         );
         lint("plan.database_stays", Address::backend(name), message)
     })
+}
+
+/// A removal that was to keep the volume, and that is finished by one that is not to.
+pub(super) fn kept_no_more(name: &BackendName, begun: VolumeDisposal, now: VolumeDisposal) -> Option<Lint> {
+    (begun == VolumeDisposal::Keep && now == VolumeDisposal::Destroy).then(|| {
+        let message = format!(
+            "the removal of `{name}` was begun with `--keep-data`, and this one takes its volume away as well; say `--keep-data` \
+             again to keep it"
+        );
+        lint("plan.kept_no_more", Address::backend(name), message)
+    })
+}
+
+/// What becomes of the data of a backend that goes before one of the same name is made.
+pub(super) fn removal_first(name: &BackendName, existing: &ActualBackend) -> Vec<Lint> {
+    let removal = existing.removal.unwrap_or_default();
+    let mut lints = Vec::new();
+    if removal.volume == VolumeDisposal::Keep {
+        let message = format!(
+            "the removal of `{name}` was begun with `--keep-data` and ends so: its app and its volume stay, and the backend that \
+             is made anew takes them up only where `fly.app` names that app"
+        );
+        lints.push(lint("plan.kept_apart", Address::backend(name), message));
+    }
+    if removal.database == DatabaseDisposal::Drop && existing.recorded.has_own_server() {
+        let message = format!(
+            "the removal of `{name}` was begun with `--with-database` and ends so: its database `{}` is dropped before the \
+             backend is made anew",
+            existing.instance_name.database()
+        );
+        lints.push(lint("plan.database_goes", Address::backend(name), message));
+    }
+    lints
 }
 
 /// Variables that somebody else set.

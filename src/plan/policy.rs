@@ -4,12 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::cost::{Billed, billed};
 use super::diff::changed;
 use super::{Action, Change, Effect, Plan, Refusal, Step, Task};
 use crate::model::fly::{Guest, REGIONS, volume_gb};
 use crate::model::{
-    ActualBackend, Address, BackendName, BackendSpec, ByteSize, ControlPlane, Cpus, Desired, DesiredBackend, Excess, Moved,
-    ProviderKind, Release, ReleaseOrder, SecretState, Snapshot, Storage, Tls, Usage, Usd, VolumeDisposal, monthly_sum,
+    ActualBackend, Address, BackendName, BackendSpec, ByteSize, ControlPlane, Cost, Cpus, Desired, DesiredBackend, Excess,
+    Moved, Phase, ProviderKind, Release, ReleaseOrder, SecretState, Snapshot, Storage, Tls, Usage, Usd, VolumeDisposal,
+    monthly_sum,
 };
 
 fn refusal(code: &str, address: Option<Address>, message: String) -> Refusal {
@@ -239,7 +241,7 @@ pub(super) fn other_repository(desired: &Desired, snapshot: &Snapshot) -> Option
 }
 
 /// Refuses what is over the manifest's ceilings.
-pub(super) fn budget(desired: &Desired) -> Vec<Refusal> {
+pub(super) fn budget(desired: &Desired, existing: &BTreeMap<&BackendName, &ActualBackend>) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     let specs = || desired.backends.values().map(|backend| &backend.spec);
     let cpus: Cpus = specs().filter_map(|spec| spec.resources.cpus).fold(Cpus::default(), Cpus::saturating_add);
@@ -264,14 +266,28 @@ pub(super) fn budget(desired: &Desired) -> Vec<Refusal> {
         over("disk", disk.to_string(), limit.to_string());
     }
     // What nobody knows the price of is said by a lint; what is known may be too much already.
-    let (known, unknown) = monthly_sum(specs());
+    let costs = desired.backends.iter().map(|(name, backend)| {
+        let there = existing.get(name).filter(|there| there.phase != Phase::Removing);
+        Billed { spec: &backend.spec, region: there.and_then(|there| there.region.as_deref()) }.cost()
+    });
+    let known_now = costs.clone().filter_map(|cost| match cost {
+        Cost::Known { usd, .. } => Some(usd),
+        Cost::Unmetered | Cost::Unknown => None,
+    });
+    let known_now: Usd = known_now.sum();
+    let (known, unknown) = monthly_sum(costs);
     if let Some(limit) = desired.budget.monthly_usd.map(Usd::from_dollars).filter(|limit| known > *limit) {
-        let more = if unknown > 0 { " at least" } else { "" };
+        let more = match unknown {
+            _ if known_now <= limit => " up to",
+            0 => "",
+            _ => " at least",
+        };
+        let regions = if known_now <= limit { ", depending on which of their regions have room" } else { "" };
         refusals.push(refusal(
             "plan.over_budget_monthly_usd",
             None,
             format!(
-                "the backends cost{more} {known} a month together, and `budget.monthly_usd` allows {limit}; ask for less, or raise the budget"
+                "the backends cost{more} {known} a month together{regions}, and `budget.monthly_usd` allows {limit}; ask for less, or raise the budget"
             ),
         ));
     }
@@ -284,7 +300,8 @@ pub(super) fn quota(steps: &[Step], snapshot: &Snapshot) -> Vec<Refusal> {
     let mut specs: BTreeMap<&BackendName, &BackendSpec> =
         snapshot.backends.iter().map(|backend| (&backend.name, &backend.recorded)).collect();
     let before = Usage::of(specs.values().copied());
-    let (cost_before, _) = monthly_sum(specs.values().copied());
+    let [billed_before, billed_after] = billed(&snapshot.backends, steps);
+    let (cost_before, _) = monthly_sum(billed_before.values().map(Billed::cost));
     for step in steps {
         if let Some(Task::Put { renamed_from: Some(old), .. } | Task::Remove { backend: old, .. }) = &step.task {
             specs.remove(old);
@@ -309,7 +326,7 @@ pub(super) fn quota(steps: &[Step], snapshot: &Snapshot) -> Vec<Refusal> {
         refusal(&format!("plan.over_quota_{what}"), None, message)
     };
     let mut refusals: Vec<Refusal> = excesses.into_iter().map(say).collect();
-    let (cost, _) = monthly_sum(specs.values().copied());
+    let (cost, _) = monthly_sum(billed_after.values().map(Billed::cost));
     let ceiling = snapshot.quota.monthly_usd.map(Usd::from_dollars);
     if let Some(allowed) = ceiling.filter(|allowed| cost > *allowed && cost > cost_before) {
         let message = format!(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::model::{
     ActualBackend, BackendId, Budget, ByteSize, ControlPlane, Cpus, Data, Desired, DesiredBackend, Endpoints, EnvFileActual,
-    FingerprintKey, Generation, InstanceName, Moved, Observation, Phase, ProviderKind, Release, RunState, SecretRef,
+    FingerprintKey, Generation, InstanceName, Moved, Observation, Phase, ProviderKind, Release, Removal, RunState, SecretRef,
     SecretSource, SecretState, ServerStorage, Snapshot, Storage, Timestamp, Usd, VolumeDisposal,
 };
 
@@ -43,9 +43,11 @@ fn existing(key: &str, spec: BackendSpec) -> ActualBackend {
         secrets: BTreeMap::new(),
         phase: Phase::Ready,
         generation: Generation(1),
+        region: None,
         dashboard_url: None,
         endpoints: Some(Endpoints { url: "http://127.0.0.1:4210".into(), site_url: "http://127.0.0.1:4211".into() }),
         admin_key: Some(FingerprintKey::new([1; 32]).fingerprint("key")),
+        removal: None,
         created_at: Timestamp(0),
         expires_at: None,
         observation: Observation::as_recorded(RunState::Running),
@@ -600,14 +602,14 @@ fn a_plan_says_what_it_costs_before_and_after() {
         &everywhere(vec![existing("a", fly.clone()), existing("gone", fly.clone())]),
     );
     let cost = plan.cost.as_ref().unwrap();
-    let usd = |dollars: f64| Some(Price { usd: Some(Usd::from_dollars(dollars)) });
+    let usd = |dollars: f64| Some(Price { usd: Some(Usd::from_dollars(dollars)), at_most_usd: None });
     let shown: Vec<_> = cost.backends.iter().map(|cost| (cost.backend.as_str(), cost.before, cost.after)).collect();
     assert_eq!(
         shown,
         [
             ("a", usd(8.53), usd(13.53)),
             ("b", None, usd(8.53)),
-            ("c", None, Some(Price { usd: None })),
+            ("c", None, Some(Price { usd: None, at_most_usd: None })),
             ("gone", usd(8.53), None)
         ]
     );
@@ -632,6 +634,32 @@ fn a_budget_in_dollars_counts_what_is_known_and_names_what_is_not() {
     let plan = planned(&two, &everywhere(vec![]));
     assert_eq!(codes(&plan.refusals), ["plan.over_budget_monthly_usd"]);
     assert!(plan.refusals[0].message.contains("at least $17.06"), "{}", plan.refusals[0].message);
+}
+
+#[test]
+fn a_backend_costs_what_the_region_costs_that_it_is_in_or_may_come_to_be_in() {
+    let mut fly = spec(ProviderKind::Fly);
+    fly.region = Some("iad".into());
+    fly.settings.fly.fallback_regions = vec!["fra".into()];
+    let mut one = desired(&[("a", wanted(fly.clone()))]);
+    one.budget.monthly_usd = Some(9.0);
+    let costs = |plan: &Plan| {
+        let after = plan.cost.as_ref().unwrap().after.clone();
+        (after.usd.to_string(), after.at_most_usd.map(|most| most.to_string()))
+    };
+    // $8.53 with 5 GB in iad, and $9.73 in fra: a ceiling holds wherever there is room.
+    let new = planned(&one, &everywhere(vec![]));
+    assert_eq!(costs(&new), ("$8.53".to_owned(), Some("$9.73".to_owned())));
+    assert_eq!(codes(&new.refusals), ["plan.over_budget_monthly_usd"]);
+    assert!(new.refusals[0].message.contains("up to $9.73"), "{}", new.refusals[0].message);
+
+    let mut there = existing("a", fly.clone());
+    for (region, cost, refused) in [("iad", "$8.53", 0), ("fra", "$9.73", 1)] {
+        there.region = Some(region.into());
+        let plan = planned(&one, &everywhere(vec![there.clone()]));
+        assert_eq!(costs(&plan), (cost.to_owned(), None));
+        assert_eq!(plan.refusals.len(), refused, "{:?}", plan.refusals);
+    }
 }
 
 #[test]
@@ -698,4 +726,36 @@ fn only_fly_keeps_a_volume_without_its_backend() {
     assert_eq!(codes(&plan.refusals), Vec::<&str>::new());
     assert!(!plan.steps[0].destroys_data);
     assert_eq!(destruction_refusals(&plan, &[]).len(), 1, "it goes all the same");
+}
+
+#[test]
+fn a_removal_that_was_cut_off_goes_on_as_it_was_begun_unless_it_is_asked_for_anew() {
+    let mut fly = spec(ProviderKind::Fly);
+    fly.storage = Storage::Postgres(ServerStorage { url: Some(SecretRef::Env("URL".into())), ..ServerStorage::default() });
+    let mut cut_off = existing("a", fly.clone());
+    cut_off.phase = Phase::Removing;
+    cut_off.removal = Some(Removal { volume: VolumeDisposal::Keep, database: DatabaseDisposal::Drop });
+    let there = everywhere(vec![cut_off]);
+    let disposal = |plan: &Plan| match &plan.steps[0].task {
+        Some(Task::Remove { volume, database, .. }) => (*volume, *database),
+        other => panic!("{other:?}"),
+    };
+
+    // Nobody says anything about it.
+    let plan = planned(&desired(&[]), &there);
+    assert_eq!(disposal(&plan), (VolumeDisposal::Keep, DatabaseDisposal::Drop));
+    assert!(!plan.steps[0].destroys_data && plan.steps[0].reason == Reason::Unfinished);
+
+    // Somebody names it to be destroyed.
+    let asked = build(&desired(&[]), &there, &Intent { destroy: true, ..Intent::default() });
+    assert_eq!(disposal(&asked), (VolumeDisposal::Destroy, DatabaseDisposal::Leave));
+    assert!(asked.steps[0].destroys_data);
+    assert_eq!(lints(&asked), ["plan.database_stays", "plan.kept_no_more"]);
+
+    // Somebody wants it again.
+    let again = planned(&desired(&[("a", wanted(fly))]), &there);
+    assert_eq!(again.steps[0].reason, Reason::RemovalUnfinished);
+    for code in ["plan.kept_apart", "plan.database_goes"] {
+        assert!(lints(&again).contains(&code), "{:?}", again.lints);
+    }
 }

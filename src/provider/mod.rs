@@ -33,8 +33,9 @@ pub trait Provider: Send + Sync {
     /// that it can go back to waits for the answer itself, and goes back if there is none.
     fn ensure<'a>(&'a self, placement: &'a Placement, notice: Notice<'a>) -> BoxFuture<'a, Result<References, ProviderError>>;
 
-    /// Takes the backend away with its data. Succeeds when there is nothing left to take away.
-    fn remove<'a>(&'a self, placement: &'a Placement) -> BoxFuture<'a, Result<(), ProviderError>>;
+    /// Takes the backend away with its data. Succeeds when there is nothing left to take away, and says what is left that
+    /// it cannot take away.
+    fn remove<'a>(&'a self, placement: &'a Placement, notice: Notice<'a>) -> BoxFuture<'a, Result<(), ProviderError>>;
 
     /// Takes the backend away and leaves its data, so that somebody can take it up again.
     fn remove_keeping_data<'a>(&'a self, placement: &'a Placement, _: Notice<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {

@@ -78,7 +78,7 @@ impl Provider for Simulated {
         })
     }
 
-    fn remove<'a>(&'a self, placement: &'a Placement) -> BoxFuture<'a, Result<(), ProviderError>> {
+    fn remove<'a>(&'a self, placement: &'a Placement, _: Notice<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
         Box::pin(async move {
             // Whether it listens may have changed since it was started, so what is there counts, not what is asked.
             if placement.spec.is_record_only() && !self.keeper.has_trace(&placement.id)? {

@@ -2,6 +2,7 @@
 //!
 //! Must not do: leave out that a price is not known, or of which day the prices are.
 
+use crate::model::Usd;
 use crate::plan::{CostSum, PlanCost, Price};
 
 /// The cost of a plan for people: the sum, then every backend whose cost changes.
@@ -19,18 +20,26 @@ pub(super) fn lines(cost: &PlanCost) -> Vec<String> {
 pub(super) fn price(price: Option<Price>) -> String {
     match price {
         None => "-".to_owned(),
-        Some(Price { usd: Some(usd) }) => usd.to_string(),
-        Some(Price { usd: None }) => "unknown".to_owned(),
+        Some(Price { usd: Some(usd), at_most_usd }) => amount(usd, at_most_usd),
+        Some(Price { usd: None, .. }) => "unknown".to_owned(),
+    }
+}
+
+fn amount(usd: Usd, at_most: Option<Usd>) -> String {
+    match at_most {
+        Some(most) => format!("{usd} to {most} by region"),
+        None => usd.to_string(),
     }
 }
 
 /// A sum, with what it leaves out.
 pub(super) fn sum(sum: &CostSum) -> String {
+    let amount = amount(sum.usd, sum.at_most_usd);
     if sum.unknown.is_empty() {
-        return sum.usd.to_string();
+        return amount;
     }
     let names: Vec<String> = sum.unknown.iter().map(|name| format!("`{name}`")).collect();
-    format!("{} and an unknown price for {}", sum.usd, names.join(", "))
+    format!("{amount} and an unknown price for {}", names.join(", "))
 }
 
 /// What the amounts rest on.

@@ -46,7 +46,7 @@ impl Provider for Gate {
         })
     }
 
-    fn remove<'a>(&'a self, _: &'a Placement) -> BoxFuture<'a, Result<(), ProviderError>> {
+    fn remove<'a>(&'a self, _: &'a Placement, _: Notice<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
         Box::pin(async { Ok(()) })
     }
 

@@ -67,11 +67,14 @@ fn a_command_killed_anywhere_is_healed_by_the_next() {
                         world.reachable(".env.local", &instance);
                         world.settled();
                     }
-                    // Without the flag this time: what was begun is finished.
+                    // Nobody says again what becomes of the database: what was begun is finished.
                     Story::Destroy | Story::DestroyWithDatabase => {
-                        world.expect(0, Story::Destroy.words());
+                        let manifest = world.read("convex.toml");
+                        world.manifest(&format!("project = \"{project}\"\n"));
+                        world.expect(0, &["apply", "--yes", "--allow-destroy", "dev"]);
                         assert_eq!(server.has(&database), story == Story::Destroy, "{point}");
                         assert_eq!((world.names(), world.processes()), (Vec::new(), Vec::new()), "{point}");
+                        world.manifest(&manifest);
                         world.apply();
                         world.settled();
                     }

@@ -143,13 +143,13 @@ async fn two_ensures_at_once_give_one_container() {
 #[tokio::test]
 async fn removed_means_gone() {
     let mut bench = Bench::new(engine_or_skip!());
-    bench.docker.remove(&bench.placement).await.unwrap();
+    bench.docker.remove(&bench.placement, &|_| {}).await.unwrap();
     bench.ensure().await;
     let id = bench.container();
-    bench.docker.remove(&bench.placement).await.unwrap();
+    bench.docker.remove(&bench.placement, &|_| {}).await.unwrap();
     assert_eq!(bench.engine.exit_codes(&id), "0", "it did not end on its signal");
     assert_eq!(bench.everything(), Vec::<String>::new());
-    bench.docker.remove(&bench.placement).await.unwrap();
+    bench.docker.remove(&bench.placement, &|_| {}).await.unwrap();
     bench.placement.has_been_ready = false;
     assert_eq!(bench.observe().await.state, RunState::Absent);
     bench.ensure().await;
@@ -200,7 +200,7 @@ async fn a_suspended_backend_is_not_absent_and_comes_back() {
     assert_eq!(bench.ensure().await.deviations, Vec::new());
     assert_eq!(bench.container(), id);
     bench.engine.docker(&["pause", &id]);
-    bench.docker.remove(&bench.placement).await.unwrap();
+    bench.docker.remove(&bench.placement, &|_| {}).await.unwrap();
     assert_eq!(bench.engine.exit_codes(&id), "0", "it was killed instead of stopped");
 }
 
@@ -247,12 +247,12 @@ async fn what_is_not_ours_is_left_alone() {
     let mut bench = Bench::new(engine);
     bench.ensure().await;
     let name = bench.inspect()["Name"].as_str().unwrap().trim_start_matches('/').to_owned();
-    bench.docker.remove(&bench.placement).await.unwrap();
+    bench.docker.remove(&bench.placement, &|_| {}).await.unwrap();
     bench.placement.has_been_ready = false;
     let stranger = engine.docker(&["create", "--name", &name, BACKEND]);
     let refused = bench.try_ensure().await;
     assert!(matches!(&refused, Err(ProviderError::Unsupported(why)) if why.contains(&name)), "{refused:?}");
-    bench.docker.remove(&bench.placement).await.unwrap();
+    bench.docker.remove(&bench.placement, &|_| {}).await.unwrap();
     assert_eq!(engine.inspect(&stranger)["State"]["Status"], "created");
     engine.docker(&["rm", "-v", &stranger]);
     bench.ensure().await;
@@ -278,7 +278,7 @@ async fn an_engine_that_is_not_there_is_not_an_empty_one() {
     let bench = Bench::new(engine_or_skip!());
     let nowhere = |name: &str| (name == "DOCKER_HOST").then(|| "unix:///nowhere/docker.sock".to_owned());
     let docker = Docker::new(EngineSource::from_variables(nowhere, None), ControlPlaneId::of_home(Path::new("x")));
-    for told in [docker.observe(&bench.placement).await.map(drop), docker.remove(&bench.placement).await] {
+    for told in [docker.observe(&bench.placement).await.map(drop), docker.remove(&bench.placement, &|_| {}).await] {
         assert!(matches!(told, Err(ProviderError::EngineUnreachable { .. })), "{told:?}");
     }
 }

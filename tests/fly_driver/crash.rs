@@ -10,7 +10,11 @@ use convexinfra::provider::Provider;
 use convexinfra::provider::fly::{Fly, Native, Places, Settings as FlySettings};
 
 use super::shore::{Shore, patience, placement};
+#[cfg(debug_assertions)]
+use crate::desk::Desk;
 use crate::fly::settings::TOKEN;
+#[cfg(debug_assertions)]
+use crate::fly::{Settings, StandIn};
 
 const URL: &str = "CONVEXINFRA_TEST_FLY";
 const VERB: &str = "CONVEXINFRA_TEST_VERB";
@@ -35,7 +39,7 @@ async fn command() {
             fly.ensure(&placement, &|_| {}).await.map(drop).unwrap();
         }
         "ensure" => fly.ensure(&placement, &|_| {}).await.map(drop).unwrap(),
-        "remove" => fly.remove(&placement).await.unwrap(),
+        "remove" => fly.remove(&placement, &|_| {}).await.unwrap(),
         other => panic!("{other}"),
     }
 }
@@ -102,4 +106,100 @@ async fn a_killed_removal_is_finished_by_the_next() {
         shore.remove().await;
         assert!(shore.fly.world().apps.is_empty(), "{point}");
     }
+}
+
+#[cfg(debug_assertions)]
+const MANIFEST: &str = "project = \"gremlin\"\n\n[backends.dev]\nprovider = \"fly\"\nregion = \"iad\"\n\
+                        release = \"652b828b5129e6cdbcaa3c20efa8d116d09ff3bf\"\n";
+
+/// A backend that is there with its volume, and the command that takes it away and keeps the volume.
+#[cfg(debug_assertions)]
+fn kept_scene() -> (StandIn, Desk, String, String) {
+    let fly = StandIn::start(Settings::friendly().with_processes().hurried(50));
+    let desk = Desk::new(MANIFEST).with_variables(fly.environment());
+    desk.done("apply --yes");
+    let (app, volume) = {
+        let world = fly.world();
+        let (name, app) = world.apps.iter().next().unwrap();
+        (name.clone(), app.volumes[0].id.clone())
+    };
+    (fly, desk, app, volume)
+}
+
+#[cfg(debug_assertions)]
+const KEEPING: &str = "destroy dev --keep-data --allow-destroy dev";
+
+/// Every point that the removal passes, each as often as it passes it.
+#[cfg(debug_assertions)]
+fn points_of_keeping() -> Vec<String> {
+    let (_fly, desk, _, _) = kept_scene();
+    let trace = desk.folder().join("trace");
+    let ran = desk.command(KEEPING).env("CONVEXINFRA_FAULT_TRACE", &trace).output().unwrap();
+    assert!(ran.status.success());
+    let mut passed = std::collections::BTreeMap::new();
+    let points = desk.read("trace");
+    points
+        .lines()
+        .map(|point| {
+            let count = passed.entry(point).and_modify(|count| *count += 1).or_insert(1);
+            format!("{point}:{count}")
+        })
+        .collect()
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn a_removal_that_keeps_the_data_and_was_killed_keeps_it_whoever_finishes_it() {
+    let points = points_of_keeping();
+    let mut finished = 0;
+    for (number, point) in points.iter().enumerate() {
+        let (fly, desk, app, volume) = kept_scene();
+        let kept = || fly.world().apps[&app].volumes.iter().any(|found| found.id == volume && found.state.is_live());
+        let machines = |app: &str| fly.world().apps[app].machines.iter().filter(|machine| !machine.state.is_gone()).count();
+        let killed = desk.command(KEEPING).env("CONVEXINFRA_FAULT", point).output().unwrap();
+        assert_eq!(killed.status.code(), None, "{point} was not passed");
+        // Nobody gives a dead command's lease back.
+        fly.world().ahead += Duration::from_secs(300);
+        let status: serde_json::Value = serde_json::from_str(&desk.done("status --json").out).unwrap();
+        assert!(kept(), "{point}");
+        match status["backends"][0]["phase"].as_str() {
+            // It had not begun, or it had ended.
+            Some("ready") | None => continue,
+            phase => assert_eq!(phase, Some("removing"), "{point}"),
+        }
+        finished += 1;
+        if number % 2 == 0 {
+            desk.write("convex.toml", "project = \"gremlin\"\n");
+            let plan = desk.done("plan");
+            assert!(plan.out.contains("its data is kept"), "{point}: {}", plan.out);
+            desk.done("apply --yes --allow-destroy dev");
+            assert_eq!(fly.world().apps.len(), 1, "{point}");
+        } else {
+            // It is wanted again: another one is made beside what is kept.
+            let plan = desk.done("plan");
+            assert!(plan.out.contains("plan.kept_apart"), "{point}: {}", plan.out);
+            desk.done("apply --yes");
+            assert_eq!(fly.world().apps.len(), 2, "{point}");
+        }
+        assert!(kept(), "{point}: the data is gone");
+        assert_eq!(machines(&app), 0, "{point}");
+        desk.done("plan --detailed-exitcode");
+    }
+    assert!(finished >= 5, "{points:?}");
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn a_destroy_that_does_not_keep_the_data_says_so_and_ends_a_removal_that_was_to() {
+    let (fly, desk, _, _) = kept_scene();
+    let killed = desk.command(KEEPING).env("CONVEXINFRA_FAULT", "provider.fly.machine_deleted:1").output().unwrap();
+    assert_eq!(killed.status.code(), None);
+    fly.world().ahead += Duration::from_secs(300);
+    let refused = desk.run("destroy dev");
+    let said = format!("{}{}", refused.out, refused.err);
+    assert!(refused.exit == 4 && said.contains("its data is lost") && said.contains("plan.kept_no_more"), "{said}");
+    desk.done("destroy dev --allow-destroy dev");
+    assert!(fly.world().apps.is_empty());
+    desk.write("convex.toml", "project = \"gremlin\"\n");
+    desk.done("plan --detailed-exitcode");
 }

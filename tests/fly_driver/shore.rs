@@ -129,7 +129,7 @@ impl Shore {
     }
 
     pub(super) async fn remove(&self) {
-        self.provider.remove(&self.placement).await.unwrap();
+        self.provider.remove(&self.placement, &|_| {}).await.unwrap();
     }
 
     pub(super) fn said(&self) -> String {

@@ -239,10 +239,15 @@ fn a_full_region_is_said_and_the_next_one_is_taken_where_it_is_allowed() {
     let failed = desk.run("apply --yes");
     assert_eq!(failed.exit, 1);
     assert!(failed.err.contains("no room in iad") && failed.err.contains("fallback_regions"), "{}", failed.err);
-    desk.edit("region = \"iad\"", "region = \"iad\"\nfly = { fallback_regions = [\"ewr\"] }");
+    desk.edit("region = \"iad\"", "region = \"iad\"\nfly = { fallback_regions = [\"fra\"] }");
+    // What it costs depends on where there is room, until it is somewhere.
+    let plan = desk.done("plan");
+    assert!(plan.out.contains("→ $8.53 to $9.73 by region"), "{}", plan.out);
     desk.done("apply --yes");
     desk.done("plan --detailed-exitcode");
-    assert_eq!(fly.world().apps.values().next().unwrap().machines[0].region, "ewr");
+    assert_eq!(fly.world().apps.values().next().unwrap().machines[0].region, "fra");
+    let cost = document(&desk.done("plan --json"))["cost"].clone();
+    assert_eq!((&cost["before"], &cost["after"]), (&json!({ "usd": 9.73 }), &json!({ "usd": 9.73 })));
 }
 
 #[test]

@@ -29,7 +29,7 @@ async fn command() {
     if std::env::var(VERB).unwrap() == "ensure" {
         provider.ensure(&placement, &|_| {}).await.unwrap();
     } else {
-        provider.remove(&placement).await.unwrap();
+        provider.remove(&placement, &|_| {}).await.unwrap();
     }
 }
 

@@ -89,7 +89,7 @@ impl World {
     }
 
     pub async fn remove(&self) {
-        self.provider.remove(&self.placement).await.unwrap();
+        self.provider.remove(&self.placement, &|_| {}).await.unwrap();
     }
 
     pub fn record(&self) -> serde_json::Value {

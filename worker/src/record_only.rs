@@ -31,7 +31,7 @@ impl Provider for RecordOnly {
         Box::pin(async move { if placement.spec.is_record_only() { Ok(References::new()) } else { Err(refused(placement)) } })
     }
 
-    fn remove<'a>(&'a self, _: &'a Placement) -> BoxFuture<'a, Result<(), ProviderError>> {
+    fn remove<'a>(&'a self, _: &'a Placement, _: Notice<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
         Box::pin(async move { Ok(()) })
     }
 

@@ -289,7 +289,7 @@ impl Provider for Docker {
         Box::pin(self.bring_about(placement, notice))
     }
 
-    fn remove<'a>(&'a self, placement: &'a Placement) -> BoxFuture<'a, Result<(), ProviderError>> {
+    fn remove<'a>(&'a self, placement: &'a Placement, _: Notice<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
         Box::pin(self.take_away(placement))
     }
 

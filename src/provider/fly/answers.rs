@@ -59,6 +59,7 @@ pub(super) struct Addresses {
 pub(super) struct Address {
     #[serde(deserialize_with = "or_default")]
     pub(super) ip: String,
+    pub(super) created_at: Option<String>,
 }
 
 impl Address {
@@ -370,7 +371,7 @@ mod tests {
 
     #[test]
     fn addresses_of_the_organisations_network_are_not_the_worlds() {
-        let address = |ip: &str| Address { ip: ip.to_owned() };
+        let address = |ip: &str| Address { ip: ip.to_owned(), created_at: None };
         assert!(address("2a09:8280:1::1").is_v6() && !address("fdaa:0:1::3").is_v6());
         assert!(address("66.241.125.1").is_v4() && !address("2a09::1").is_v4());
     }

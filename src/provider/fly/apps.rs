@@ -222,6 +222,26 @@ impl Work<'_> {
         }
     }
 
+    /// Leaves the first of the IPv6 addresses that runs at the same moment gave a new app: all of them agree on which that
+    /// is. Nobody knows the others by then. An app that the manifest names may have been somebody's before.
+    pub(super) async fn clear_addresses(&self) -> Result<(), FlyError> {
+        if self.may_hold_data() {
+            return Ok(());
+        }
+        let mut addresses: Addresses = self.client.get(calls::addresses(&self.app)).await?;
+        addresses.ips.retain(super::answers::Address::is_v6);
+        addresses.ips.sort_by(|a, b| (&a.created_at, &a.ip).cmp(&(&b.created_at, &b.ip)));
+        for extra in addresses.ips.iter().skip(1) {
+            let call = calls::release_address(&self.app, &extra.ip);
+            let what = call.shown();
+            match self.client.ask(call).await {
+                Ok(_) | Err(Declined::Refused(Refusal::NotFound, _)) => {}
+                Err(declined) => return Err(failed(&what, declined)),
+            }
+        }
+        Ok(())
+    }
+
     async fn addresses_once_visible(&self) -> Result<Addresses, FlyError> {
         let deadline = self.client.deadline(self.client.patience.visible);
         loop {

@@ -60,6 +60,11 @@ pub(super) fn assign_address(app: &str, kind: &str) -> Call {
     machines(Method::Post, format!("/apps/{}/ip_assignments", part(app))).with_body(json!({ "type": kind }))
 }
 
+/// Takes an address from an app.
+pub(super) fn release_address(app: &str, ip: &str) -> Call {
+    machines(Method::Delete, format!("/apps/{}/ip_assignments/{}", part(app), part(ip)))
+}
+
 /// The names and digests of an app's secrets.
 pub(super) fn secrets(app: &str) -> Call {
     machines(Method::Get, format!("/apps/{}/secrets", part(app)))

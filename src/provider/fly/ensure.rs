@@ -12,17 +12,15 @@ use super::error::FlyError;
 use super::images::{BACKEND_NOTES, Image, Notes, image};
 use super::machines::Came;
 use super::update::Updated;
-use super::volumes::{Found, NotMade, Room, VOLUME_NOTE};
+use super::volumes::{Found, NotMade, Origin, Room, VOLUME_NOTE};
 use super::wanted::{OWNER, Wanted, app_of};
 use super::{Settings, dashboard, wanted};
 use crate::convex::release::BACKEND_IMAGE;
 use crate::fault;
-use crate::model::fly::{APP, app_url};
+use crate::model::fly::{APP, REGION, app_url};
 use crate::model::{Placement, REACH, References};
 use crate::provider::{Notice, ProviderError};
 
-/// The note under which the region is kept that the machine came to be in.
-const REGION_NOTE: &str = "region";
 /// The note about fields that the server does not give back: they cannot be compared.
 const UNSAID: &str = "unsaid";
 
@@ -71,12 +69,13 @@ pub(super) async fn ensure(
     work.ensure_certificates(&wanted.hosts).await?;
     dashboard::ensure(&work, &org, &mut references).await?;
     work.clear_away(&seat, &machines).await?;
+    work.clear_addresses().await?;
     Ok(references)
 }
 
 fn note(references: &mut References, wanted: &Wanted, image: Image, notes: Notes, seat: &Seat) {
     references.insert(BACKEND_PARTS.machine_note.to_owned(), seat.machine.id.clone());
-    references.insert(REGION_NOTE.to_owned(), seat.machine.region.clone());
+    references.insert(REGION.to_owned(), seat.machine.region.clone());
     let volume = seat.volume.as_ref().map(|volume| volume.id.as_str());
     if let Some(volume) = volume {
         references.insert(VOLUME_NOTE.to_owned(), volume.to_owned());
@@ -191,34 +190,44 @@ impl Work<'_> {
         self.update_machine(&machine.id, &configuration, order.secrets_version).await
     }
 
-    /// Makes a machine over a volume, and waits until it is ready.
-    async fn place_on(&self, order: &Order<'_>, volume: &Volume) -> Result<Machine, NotMade> {
+    /// Makes a machine over a volume, and waits until it is ready. It comes with the volume that it really is over: if
+    /// somebody else was faster, that is theirs.
+    async fn place_on(&self, order: &Order<'_>, volume: &Volume, origin: Origin) -> Result<(Machine, Volume), NotMade> {
         let configuration = order.wanted.configuration(order.image.reference(), Some(&volume.id));
         let came = self.make_machine(order.wanted.machine, &volume.region, &configuration, order.secrets_version).await?;
-        match came {
-            Came::New(machine) => Ok(self.until_ready(&machine.id, machine.instance_id.as_deref(), None).await?),
-            Came::Adopted(machine) => {
-                let differing = differing(self.placement, order.wanted, Some(order.image), &machine, Some(&volume.id));
-                if differing.is_empty() && order.secrets_version.is_none() {
-                    return Ok(self.until_ready(&machine.id, None, None).await?);
-                }
-                match self.update_machine(&machine.id, &configuration, order.secrets_version).await? {
-                    Updated::Ready(machine) => Ok(*machine),
-                    Updated::NoRoom(said) => Err(NotMade::Full(Room::Host, said)),
-                }
+        let machine = match came {
+            Came::New(machine) => {
+                let machine = self.until_ready(&machine.id, machine.instance_id.as_deref(), None).await?;
+                return Ok((machine, volume.clone()));
             }
+            Came::Adopted(machine) => machine,
+        };
+        let volume = self.volume_under(&machine, volume, origin).await?;
+        let differing = differing(self.placement, order.wanted, Some(order.image), &machine, Some(&volume.id));
+        if differing.is_empty() && order.secrets_version.is_none() {
+            return Ok((self.until_ready(&machine.id, None, None).await?, volume));
+        }
+        match self.update(order, &machine, &volume).await? {
+            Updated::Ready(machine) => Ok((*machine, volume)),
+            Updated::NoRoom(said) => Err(NotMade::Full(Room::Host, said)),
         }
     }
 
     /// Makes a machine over a volume that was there. Where its host has no room, the volume is copied to another host if
     /// it holds data, and made anew if it does not.
     async fn take_seat(&self, order: &Order<'_>, volume: Volume, mut spare: Vec<Volume>) -> Result<Seat, ProviderError> {
-        let said = match self.place_on(order, &volume).await {
-            Ok(machine) => return Ok(Seat { machine, volume: Some(volume), spare }),
+        let said = match self.place_on(order, &volume, Origin::Found).await {
+            Ok((machine, seat)) => {
+                if seat.id != volume.id {
+                    spare.push(volume);
+                }
+                spare.retain(|spare| spare.id != seat.id);
+                return Ok(Seat { machine, volume: Some(seat), spare });
+            }
             Err(NotMade::Full(_, said)) => said,
             Err(NotMade::Failed(error)) => return Err(error.into()),
         };
-        if !self.keeps_data(order.wanted) {
+        if !(self.may_hold_data() && order.wanted.keeps_data) {
             self.delete_volume(&volume.id).await?;
             let mut seat = self.new_seat(order).await?;
             seat.spare.append(&mut spare);
@@ -227,19 +236,22 @@ impl Work<'_> {
         (self.notice)(format!("the host of volume {} has no room for a machine ({said}); it is copied to another", volume.id));
         let full = |said| FlyError::Full { regions: vec![volume.region.clone()], said };
         let made = self.make_volume(order.wanted, &volume.region, order.image.reference(), Some(&volume)).await;
-        let copy = match made {
-            Ok(copy) => copy,
+        let (copy, origin) = match made {
+            Ok(made) => made,
             Err(NotMade::Full(_, said)) => return Err(full(said).into()),
             Err(NotMade::Failed(error)) => return Err(error.into()),
         };
         fault::point("provider.fly.volume_copied");
-        match self.place_on(order, &copy).await {
-            Ok(machine) => {
-                // The machine is ready on the copy, so the copy is whole. The old one stays recoverable for a day; left as
-                // it is, somebody would come upon two volumes one day and not know which to take.
-                self.delete_volume(&volume.id).await?;
-                (self.notice)(format!("volume {} took the place of {}", copy.id, volume.id));
-                Ok(Seat { machine, volume: Some(copy), spare })
+        match self.place_on(order, &copy, origin).await {
+            Ok((machine, seat)) => {
+                if seat.id == copy.id {
+                    // The machine is ready on the copy, so the copy is whole. The old one stays recoverable for a day; left
+                    // as it is, somebody would come upon two volumes one day and not know which to take.
+                    self.delete_volume(&volume.id).await?;
+                    (self.notice)(format!("volume {} took the place of {}", copy.id, volume.id));
+                }
+                spare.retain(|spare| spare.id != seat.id);
+                Ok(Seat { machine, volume: Some(seat), spare })
             }
             Err(NotMade::Full(_, said)) => {
                 self.delete_volume(&copy.id).await?;
@@ -256,8 +268,8 @@ impl Work<'_> {
         for (index, region) in regions.iter().enumerate() {
             for _ in 0..HOSTS {
                 let full = match self.make_volume(order.wanted, region, order.image.reference(), None).await {
-                    Ok(volume) => match self.place_on(order, &volume).await {
-                        Ok(machine) => return Ok(Seat { machine, volume: Some(volume), spare: Vec::new() }),
+                    Ok((volume, origin)) => match self.place_on(order, &volume, origin).await {
+                        Ok((machine, seat)) => return Ok(Seat { machine, volume: Some(seat), spare: Vec::new() }),
                         Err(NotMade::Full(room, said)) => {
                             self.delete_volume(&volume.id).await?;
                             (room, said)
@@ -297,8 +309,8 @@ impl Work<'_> {
             }
         }
         for volume in &seat.spare {
-            // Before anything was ready there was nothing to lose: this is from an attempt whose answer was lost.
-            if !self.placement.has_been_ready && volume.machine().is_none() {
+            // There is nothing to lose: this is from an attempt whose answer was lost.
+            if !self.may_hold_data() && volume.machine().is_none() {
                 self.delete_volume(&volume.id).await?;
             } else {
                 return Err(FlyError::Foreign {

@@ -93,8 +93,8 @@ impl Provider for Fly {
         Box::pin(ensure::ensure(&self.client, &self.settings, placement, notice))
     }
 
-    fn remove<'a>(&'a self, placement: &'a Placement) -> BoxFuture<'a, Result<(), ProviderError>> {
-        Box::pin(async move { Ok(remove::remove(&self.work(placement, SILENT)?).await?) })
+    fn remove<'a>(&'a self, placement: &'a Placement, notice: Notice<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
+        Box::pin(async move { Ok(remove::remove(&self.work(placement, notice)?).await?) })
     }
 
     fn remove_keeping_data<'a>(

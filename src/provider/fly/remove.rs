@@ -2,11 +2,12 @@
 //!
 //! Must not do: take away what is not proved to be ours, or leave anything behind that somebody pays for.
 
-use super::answers::{OrganisationVolumes, Volume};
+use super::answers::{App, Machine, OrganisationVolumes, Volume};
 use super::apps::{ORGANISATION, Work};
 use super::client::{Declined, failed, read};
 use super::error::FlyError;
 use super::refusal::Refusal;
+use super::volumes::Gone;
 use super::{calls, dashboard};
 use crate::fault;
 
@@ -22,9 +23,7 @@ pub(super) async fn remove(work: &Work<'_>) -> Result<(), FlyError> {
 /// Takes the machine and the dashboard away, and leaves the app and its volume.
 pub(super) async fn remove_keeping_data(work: &Work<'_>) -> Result<(), FlyError> {
     take_away(&dashboard::of(work)).await?;
-    let Some(app) = work.find_app().await? else { return Ok(()) };
-    let machines = work.machines().await?;
-    work.prove(&app, None, &machines)?;
+    let Whose::Ours(_, machines) = whose(work).await? else { return Ok(()) };
     for machine in &machines {
         if machine.host_answers() {
             // In good order, so that what is on the volume is whole.
@@ -42,19 +41,39 @@ pub(super) async fn remove_keeping_data(work: &Work<'_>) -> Result<(), FlyError>
     Ok(())
 }
 
+/// Whose the app is.
+enum Whose {
+    /// Ours, with these machines.
+    Ours(App, Vec<Machine>),
+    /// There is none.
+    Nobodys,
+    /// Somebody else's, and ours was never made because this one was in the way.
+    Others,
+}
+
+async fn whose(work: &Work<'_>) -> Result<Whose, FlyError> {
+    let noted = work.placement.references.get(ORGANISATION);
+    let never_made = noted.is_none() && !work.placement.has_been_ready;
+    let app = match work.find_app().await {
+        Ok(Some(app)) => app,
+        Ok(None) => return Ok(Whose::Nobodys),
+        Err(FlyError::AppTaken { .. }) if never_made => return Ok(Whose::Others),
+        Err(error) => return Err(error),
+    };
+    let machines = work.machines().await?;
+    match work.prove(&app, noted.map(String::as_str), &machines) {
+        Ok(()) => Ok(Whose::Ours(app, machines)),
+        Err(FlyError::AppForeign { .. }) if never_made => Ok(Whose::Others),
+        Err(error) => Err(error),
+    }
+}
+
 /// Takes an app away with everything in it, and waits until it is gone.
 pub(super) async fn take_away(work: &Work<'_>) -> Result<(), FlyError> {
-    let noted = work.placement.references.get(ORGANISATION).cloned();
-    let mut org = noted.clone().or_else(|| work.placement.spec.settings.fly.org.clone());
-    match work.find_app().await {
-        Ok(Some(app)) => {
-            let machines = work.machines().await?;
-            match work.prove(&app, noted.as_deref(), &machines) {
-                Ok(()) => {}
-                // It was never made, because this one was in the way.
-                Err(FlyError::AppForeign { .. }) if noted.is_none() && !work.placement.has_been_ready => return Ok(()),
-                Err(error) => return Err(error),
-            }
+    let org = work.placement.references.get(ORGANISATION).or(work.placement.spec.settings.fly.org.as_ref());
+    let mut org = org.cloned();
+    match whose(work).await? {
+        Whose::Ours(app, machines) => {
             org = org.or_else(|| app.organisation().map(str::to_owned));
             for machine in &machines {
                 work.delete_machine(&machine.id).await?;
@@ -64,9 +83,8 @@ pub(super) async fn take_away(work: &Work<'_>) -> Result<(), FlyError> {
             }
             delete_app(work).await?;
         }
-        Ok(None) => {}
-        Err(FlyError::AppTaken { .. }) if noted.is_none() && !work.placement.has_been_ready => return Ok(()),
-        Err(error) => return Err(error),
+        Whose::Nobodys => {}
+        Whose::Others => return Ok(()),
     }
     match org {
         Some(org) => sweep(work, &org).await,
@@ -101,21 +119,33 @@ async fn delete_app(work: &Work<'_>) -> Result<(), FlyError> {
 }
 
 /// Volumes whose app is gone are paid for and seen by nobody. What the organisation still lists of this app is taken
-/// away too.
+/// away too. With its app gone there is no way to some: those are named, and nobody has to wait for them for ever.
 async fn sweep(work: &Work<'_>, org: &str) -> Result<(), FlyError> {
     // The list lags behind, so what was just taken away may be listed once more.
     let deadline = work.client.deadline(work.client.patience.gone);
     loop {
-        let left = orphans(work, org).await?;
-        for volume in &left {
-            work.delete_volume(&volume.id).await?;
+        let mut unreached = Vec::new();
+        let mut left = Vec::new();
+        for volume in orphans(work, org).await? {
+            match work.delete_volume(&volume.id).await? {
+                Gone::Before => unreached.push(volume.id),
+                Gone::Now => left.push(volume.id),
+            }
         }
-        if left.is_empty() {
+        if left.is_empty() && unreached.is_empty() {
             return Ok(());
         }
         if work.client.left(deadline).is_none() {
-            let ids: Vec<String> = left.into_iter().map(|volume| volume.id).collect();
-            let what = format!("volume {}", ids.join(", "));
+            if left.is_empty() {
+                (work.notice)(format!(
+                    "volume {} is still listed in the organisation `{org}`, though its app {} is gone and Fly knows of no such \
+                     volume there; should it be on the next bill, only Fly's support can take it away",
+                    unreached.join(", "),
+                    work.app
+                ));
+                return Ok(());
+            }
+            let what = format!("volume {}", left.join(", "));
             return Err(FlyError::StillThere { app: work.app.clone(), what, seconds: work.client.patience.gone.as_secs() });
         }
         work.client.pause().await;

@@ -28,6 +28,24 @@ pub(super) enum Found {
     None,
 }
 
+/// How a volume went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gone {
+    /// It was taken away.
+    Now,
+    /// Fly knows of no such volume.
+    Before,
+}
+
+/// Where a volume comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// This run made it, and was told so.
+    Made,
+    /// It was there, or nobody can tell.
+    Found,
+}
+
 /// Why something was not made.
 #[derive(Debug)]
 pub(super) enum NotMade {
@@ -77,6 +95,12 @@ impl Work<'_> {
         Ok(volumes)
     }
 
+    /// Whether a volume of the app may hold what somebody wants. An app that the manifest names may have been kept for its
+    /// data; one whose name follows from this backend's identity holds none before the backend was ready.
+    pub(super) fn may_hold_data(&self) -> bool {
+        self.placement.has_been_ready || self.placement.spec.settings.fly.app.is_some()
+    }
+
     /// Finds the backend's volume. One look that finds none is no proof that there is none: lists lag behind.
     pub(super) async fn find_volume(&self, made: Made, machines: &[Machine]) -> Result<Found, FlyError> {
         let mut volumes = self.volumes().await?;
@@ -87,8 +111,8 @@ impl Work<'_> {
         self.choose(volumes, machines)
     }
 
-    /// The volume that our machine has, else the one that was noted, else the only one. Where nothing was ever ready
-    /// there is nothing to lose, and any will do.
+    /// The volume that our machine has, else the one that was noted, else the only one. Where there is
+    /// nothing to lose, any will do.
     pub(super) fn choose(&self, volumes: Vec<Volume>, machines: &[Machine]) -> Result<Found, FlyError> {
         let mut volumes: Vec<Volume> = volumes.into_iter().filter(|volume| volume.name == VOLUME).collect();
         let noted = self.placement.references.get(VOLUME_NOTE);
@@ -103,7 +127,7 @@ impl Work<'_> {
         let position = match position {
             Some(position) => position,
             None if volumes.is_empty() => return Ok(Found::None),
-            None if volumes.len() > 1 && self.placement.has_been_ready => {
+            None if volumes.len() > 1 && self.may_hold_data() => {
                 let volumes = volumes.into_iter().map(|volume| volume.id).collect();
                 return Err(FlyError::VolumesUnclear { app: self.app.clone(), volumes });
             }
@@ -124,17 +148,17 @@ impl Work<'_> {
         region: &str,
         image: &str,
         source: Option<&Volume>,
-    ) -> Result<Volume, NotMade> {
+    ) -> Result<(Volume, Origin), NotMade> {
         let least = source.map_or(0, |source| source.size_gb);
         let gb = wanted.volume_gb.unwrap_or_default().max(least);
         let known: BTreeSet<String> = self.volumes().await?.into_iter().map(|volume| volume.id).collect();
         let request = wanted.volume(region, gb, image, source.map(|source| source.id.as_str()));
         let mut tries = 0;
-        let volume = loop {
+        let (volume, origin) = loop {
             let call = calls::create_volume(&self.app, request.clone());
             let what = call.shown();
             let said = match self.client.ask(call).await {
-                Ok(reply) => break read::<Volume>(&what, &reply)?,
+                Ok(reply) => break (read::<Volume>(&what, &reply)?, Origin::Made),
                 Err(Declined::Uncertain(said)) => said,
                 Err(declined) => return Err(NotMade::of(&what, declined)),
             };
@@ -148,13 +172,13 @@ impl Work<'_> {
                 }
             }
             match found {
-                Some(volume) => break volume,
+                Some(volume) => break (volume, Origin::Found),
                 None if tries >= TRIES => return Err(FlyError::Unreachable { what, said }.into()),
                 None => tries += 1,
             }
         };
         fault::point("provider.fly.volume_created");
-        Ok(self.until_usable(volume).await?)
+        Ok((self.until_usable(volume).await?, origin))
     }
 
     /// Waits until a volume is made, or filled with the copy that it is to be.
@@ -185,15 +209,43 @@ impl Work<'_> {
         Ok(read::<Extended>(&what, &reply).unwrap_or_default().needs_restart)
     }
 
+    /// The volume of a machine that was there when one over this volume was to be made. Where it is another one, somebody
+    /// was faster, and what this run made for itself goes.
+    pub(super) async fn volume_under(&self, machine: &Machine, volume: &Volume, origin: Origin) -> Result<Volume, FlyError> {
+        let Some(theirs) = machine.volume().filter(|theirs| *theirs != volume.id) else { return Ok(volume.clone()) };
+        (self.notice)(format!("machine {} was made meanwhile, over volume {theirs}", machine.id));
+        if origin == Origin::Made {
+            self.withdraw_volume(&volume.id).await?;
+        }
+        let found = self.client.find::<Volume>(calls::volume(&self.app, theirs)).await?.filter(Volume::is_live);
+        found.ok_or_else(|| FlyError::NotReady {
+            app: self.app.clone(),
+            machine: machine.id.clone(),
+            why: format!("its volume {theirs} is not there"),
+        })
+    }
+
+    /// Takes a volume away that this run made and has no use for, unless somebody uses it by now.
+    async fn withdraw_volume(&self, id: &str) -> Result<(), FlyError> {
+        let call = calls::delete_volume(&self.app, id);
+        let what = call.shown();
+        match self.client.ask(call).await {
+            Ok(_) => fault::point("provider.fly.volume_withdrawn"),
+            Err(Declined::Refused(Refusal::NotFound | Refusal::VolumeNotFound | Refusal::VolumeBound, _)) => {}
+            Err(declined) => return Err(failed(&what, declined)),
+        }
+        Ok(())
+    }
+
     /// Takes a volume away. It may stay bound for a while to a machine that is gone.
-    pub(super) async fn delete_volume(&self, id: &str) -> Result<(), FlyError> {
+    pub(super) async fn delete_volume(&self, id: &str) -> Result<Gone, FlyError> {
         let deadline = self.client.deadline(self.client.patience.gone);
         loop {
             let call = calls::delete_volume(&self.app, id);
             let what = call.shown();
             let declined = match self.client.ask(call).await {
                 Ok(_) => break,
-                Err(Declined::Refused(Refusal::NotFound | Refusal::VolumeNotFound, _)) => break,
+                Err(Declined::Refused(Refusal::NotFound | Refusal::VolumeNotFound, _)) => return Ok(Gone::Before),
                 Err(declined @ Declined::Refused(Refusal::VolumeBound, _)) => declined,
                 Err(declined) => return Err(failed(&what, declined)),
             };
@@ -203,6 +255,6 @@ impl Work<'_> {
             self.client.pause().await;
         }
         fault::point("provider.fly.volume_deleted");
-        Ok(())
+        Ok(Gone::Now)
     }
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::error::FlyError;
 use crate::convex::image::{API_PORT, DASHBOARD_PORT, DATA, SITE_PORT, image_environment};
 use crate::convex::launch::Argument;
-use crate::model::fly::{APP, DASHBOARD_GUEST, Guest, volume_gb};
+use crate::model::fly::{self, APP, DASHBOARD_GUEST, Guest, volume_gb};
 use crate::model::{Digest, Files, FingerprintKey, Placement, REACH, Secret, Storage, Tls};
 
 /// The name of the one machine of a backend's app.
@@ -61,19 +61,13 @@ pub(super) fn app_of(placement: &Placement) -> Result<&str, FlyError> {
 
 fn regions(placement: &Placement) -> Result<Vec<String>, FlyError> {
     let spec = &placement.spec;
-    let Some(region) = &spec.region else {
+    if spec.region.is_none() {
         return Err(FlyError::Unsupported(format!(
             "`{}` has no region, and a volume on Fly is in exactly one",
             placement.name
         )));
-    };
-    let mut regions = vec![region.clone()];
-    for other in &spec.settings.fly.fallback_regions {
-        if !regions.contains(other) {
-            regions.push(other.clone());
-        }
     }
-    Ok(regions)
+    Ok(fly::regions(spec).into_iter().map(str::to_owned).collect())
 }
 
 /// What the app of a backend should hold.

@@ -204,7 +204,7 @@ impl Provider for Local {
         })
     }
 
-    fn remove<'a>(&'a self, placement: &'a Placement) -> BoxFuture<'a, Result<(), ProviderError>> {
+    fn remove<'a>(&'a self, placement: &'a Placement, _: Notice<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
         Box::pin(async move { self.keeper.remove(placement).await })
     }
 
