@@ -87,7 +87,7 @@ impl Work<'_> {
         let code = match (state.status == Some(ContainerStateStatusEnum::RUNNING), again) {
             (true, false) => return Ok(None),
             // The exit code that is shown is forgotten with the next start.
-            (true, true) => self.last_exit_code(id, state.started_at.as_deref().unwrap_or_default()).await?,
+            (true, true) => self.last_exit_code(id, state.started_at.as_deref().unwrap_or_default()).await,
             (false, _) => Some(state.exit_code.unwrap_or_default()),
         };
         let code = code.map_or("an exit code that the engine has forgotten".to_owned(), |code| format!("exit code {code}"));
@@ -95,18 +95,17 @@ impl Work<'_> {
         Ok(Some(format!("{code}{how}")))
     }
 
-    /// With what a container ended that was started again at this time, as far as the engine remembers.
-    async fn last_exit_code(&self, id: &str, started: &str) -> Result<Option<i64>, ProviderError> {
-        let Ok(started) = started.parse::<jiff::Timestamp>() else { return Ok(None) };
+    /// With what a container ended that was started again at this time, as far as the engine remembers. That it ended is
+    /// known; so whatever goes wrong with this question must not keep anybody from the way back.
+    async fn last_exit_code(&self, id: &str, started: &str) -> Option<i64> {
+        let started: jiff::Timestamp = started.parse().ok()?;
         let filters = HashMap::from([("container", vec![id]), ("event", vec!["die"])]);
         // An end in the past makes the engine tell what has been instead of what is going to be.
         let until = format!("{}.{:09}", started.as_second(), started.subsec_nanosecond());
         let options = EventsOptionsBuilder::default().filters(&filters).until(&until).build();
         let told = self.engine.client.events(Some(options)).try_collect::<Vec<_>>();
-        let Ok(told) = tokio::time::timeout(PATIENCE, told).await else { return Ok(None) };
-        let told = told.map_err(|error| self.engine.failed("ask how a container ended", error))?;
-        let attributes = told.into_iter().next_back().and_then(|event| event.actor).and_then(|actor| actor.attributes);
-        Ok(attributes.and_then(|attributes| attributes.get("exitCode")?.parse().ok()))
+        let told = tokio::time::timeout(PATIENCE, told).await.ok()?.ok()?;
+        told.into_iter().next_back()?.actor?.attributes?.get("exitCode")?.parse().ok()
     }
 }
 
