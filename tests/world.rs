@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -35,6 +35,8 @@ pub struct World {
     /// The first operator token of that server.
     pub operator: Option<String>,
     directory: tempfile::TempDir,
+    /// Says to other worlds that these ports are taken.
+    _ports: TcpListener,
 }
 
 /// How one command ended.
@@ -56,16 +58,17 @@ impl World {
         fs::create_dir(&folder).unwrap();
         fs::create_dir(root.join("user")).unwrap();
         fs::write(folder.join("convex.toml"), manifest).unwrap();
+        let (first_port, ports) = ports();
         let variables = [
             ("CONVEXINFRA_HOME", home.display().to_string()),
             ("HOME", root.join("user").display().to_string()),
             ("PATH", std::env::var("PATH").unwrap_or_default()),
             ("GIT_CONFIG_GLOBAL", "/dev/null".to_owned()),
             ("GIT_CONFIG_NOSYSTEM", "1".to_owned()),
-            ("CONVEXINFRA_FIRST_PORT", first_port().to_string()),
+            ("CONVEXINFRA_FIRST_PORT", first_port.to_string()),
         ];
         let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        Self { folder, home, variables, server: None, operator: None, directory }
+        Self { folder, home, variables, server: None, operator: None, directory, _ports: ports }
     }
 
     /// The same with a server in the home, and commands that know nothing but its address and an operator's token.
@@ -269,11 +272,22 @@ impl World {
     }
 }
 
-/// Ports that no other world of this test run gets, and that worlds of other runs begin elsewhere.
-fn first_port() -> u16 {
+/// The first of some ports that no other world has, of this test run or another, and what keeps them: the last of them
+/// is listened on as long as the world is there. A backend that starts anew would else find its port with another world.
+fn ports() -> (u16, TcpListener) {
+    const EACH: u16 = 24;
+    const WORLDS: u16 = 200;
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = u16::try_from(std::process::id() % 300).unwrap();
-    4300 + 24 * ((start + NEXT.fetch_add(1, Ordering::Relaxed)) % 300)
+    let start = u16::try_from(std::process::id() % u32::from(WORLDS)).unwrap();
+    for _ in 0..5 * WORLDS {
+        let first = 7000 + EACH * (start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % WORLDS);
+        let bind = |port| TcpListener::bind(("127.0.0.1", port));
+        let Ok(last) = bind(first + EACH - 1) else { continue };
+        if (first..first + EACH - 1).all(|port| bind(port).is_ok()) {
+            return (first, last);
+        }
+    }
+    panic!("no ports are left for another world")
 }
 
 impl Drop for World {
