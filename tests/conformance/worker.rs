@@ -1,5 +1,6 @@
 //! The Worker in bare workerd, with its rows on the disk, to be killed and started again.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -16,8 +17,11 @@ const INIT_SECRET: &str = "an-init-secret-of-at-least-32-characters";
 pub(super) struct Worker {
     workerd: PathBuf,
     configuration: PathBuf,
-    fly_token: String,
-    running: Option<(Ended, u16)>,
+    /// What its bindings are taken from.
+    environment: BTreeMap<String, String>,
+    running: Option<Ended>,
+    /// Where it listens; none before it has been started.
+    port: Option<u16>,
     folder: tempfile::TempDir,
 }
 
@@ -60,24 +64,34 @@ impl Worker {
         std::os::unix::fs::symlink(root.join("bundle"), folder.path().join("bundle")).unwrap();
         let path = folder.path().join("workerd.capnp");
         fs::write(&path, configuration).unwrap();
-        let fly_token = outside.map_or_else(String::new, |outside| outside.token.to_owned());
-        let mut worker = Self { workerd, configuration: path, fly_token, running: None, folder };
+        let token = outside.map_or_else(String::new, |outside| outside.token.to_owned());
+        let environment = [
+            ("CONVEXINFRA_MASTER_KEY", MASTER_KEY.to_owned()),
+            ("CONVEXINFRA_INIT_SECRET", INIT_SECRET.to_owned()),
+            ("FLY_API_TOKEN", token),
+            ("CONVEXINFRA_FLY_API", "http://api.machines.dev".to_owned()),
+        ];
+        let environment = environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let mut worker = Self { workerd, configuration: path, environment, running: None, port: None, folder };
         worker.run();
         Some(worker)
     }
 
-    /// Starts it over the rows that it had.
+    /// Changes what its bindings are taken from, for the next start.
+    pub(super) fn set(&mut self, name: &str, value: &str) {
+        self.environment.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// Starts it over the rows that it had, at the address that it had.
     pub(super) fn run(&mut self) {
         let storage = format!("storage={}", self.folder.path().join("storage").display());
+        let socket = format!("http=127.0.0.1:{}", self.port.unwrap_or_default());
         let mut child = Command::new(&self.workerd)
             .arg("serve")
             .arg(&self.configuration)
-            .args(["--directory-path", &storage, "--socket-addr", "http=127.0.0.1:0", "--control-fd=1"])
+            .args(["--directory-path", &storage, "--socket-addr", &socket, "--control-fd=1"])
             .env_clear()
-            .env("CONVEXINFRA_MASTER_KEY", MASTER_KEY)
-            .env("CONVEXINFRA_INIT_SECRET", INIT_SECRET)
-            .env("FLY_API_TOKEN", &self.fly_token)
-            .env("CONVEXINFRA_FLY_API", "http://api.machines.dev")
+            .envs(&self.environment)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(fs::File::options().create(true).append(true).open(self.folder.path().join("log")).unwrap())
@@ -90,7 +104,7 @@ impl Worker {
             event["port"].as_u64()
         });
         let port = port.unwrap_or_else(|| panic!("workerd did not start: {}", self.log()));
-        self.running = Some((running, u16::try_from(port).unwrap()));
+        (self.running, self.port) = (Some(running), Some(u16::try_from(port).unwrap()));
     }
 
     /// Kills it, as a loss of power would.
@@ -99,7 +113,7 @@ impl Worker {
     }
 
     pub(super) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.running.as_ref().unwrap().1)
+        format!("http://127.0.0.1:{}", self.port.unwrap())
     }
 
     /// What it said.

@@ -1,0 +1,85 @@
+//! The command against the Worker: the same stories of the one-step call as against `convexinfra serve`.
+
+#[path = "../fly_driver/one_step.rs"]
+mod one_step;
+
+use one_step::{DEPROVISION, EMPTY, PROVISION, counted, script};
+
+use super::outside::Outside;
+use super::worker::{Reach, Worker};
+use crate::fly::settings::TOKEN;
+use crate::fly::{Settings, StandIn};
+use crate::world::{World, until};
+
+/// A stand-in, a Worker that takes it for Fly.io, and clients that know nothing of it.
+pub(crate) struct Scene {
+    pub(crate) fly: StandIn,
+    pub(crate) world: World,
+    pub(crate) control: Control,
+}
+
+/// What serves the control plane.
+pub(crate) struct Control {
+    worker: Worker,
+    _outside: Outside,
+}
+
+/// A scene with more in the environment of its Worker; none where it cannot run, which is said.
+pub(crate) fn scene(more: &[(&str, &str)]) -> Option<Scene> {
+    let fly = StandIn::start(Settings::default().with_processes().hurried(50));
+    let outside = Outside::start(&fly);
+    let mut control =
+        Control { worker: Worker::start(Some(&Reach { address: outside.address, token: TOKEN }))?, _outside: outside };
+    if !more.is_empty() {
+        control.end();
+        control.start_again(more);
+    }
+    let mut world = World::new(EMPTY);
+    let operator = control.worker.initialise();
+    world.set("CONVEXINFRA_CONTROL_PLANE", &control.worker.url());
+    world.set("CONVEXINFRA_TOKEN", &operator);
+    // Nothing may ever be made there.
+    world.set("CONVEXINFRA_HOME", "/nonexistent/home");
+    world.operator = Some(operator);
+    Some(Scene { fly, world, control })
+}
+
+impl Control {
+    /// Ends it, and tells what it said.
+    pub(crate) fn end(&mut self) -> String {
+        self.worker.kill();
+        self.worker.log()
+    }
+
+    /// Starts it again over its rows, with more in its environment.
+    pub(crate) fn start_again(&mut self, more: &[(&str, &str)]) {
+        for (name, value) in more {
+            self.worker.set(name, value);
+        }
+        self.worker.run();
+    }
+}
+
+/// The Worker goes in the middle, and what it had begun goes on in its next life; the client sees one answer.
+#[test]
+fn killed_in_the_middle_of_a_provision_it_makes_one_app() {
+    let Some(Scene { fly, world, mut control }) = scene(&[]) else { return };
+    let running = world.spawn(&PROVISION);
+    until("the app is there", || !fly.world().apps.is_empty());
+    control.end();
+    control.start_again(&[]);
+    let run = running.end();
+    assert_eq!(run.code(), 0, "{run}\n{}", control.worker.log());
+    assert_eq!(counted(&fly), [1, 1, 1]);
+    world.settled();
+}
+
+#[test]
+fn data_is_kept_when_that_is_asked_for() {
+    let Some(Scene { fly, world, control: _control }) = scene(&[]) else { return };
+    assert_eq!(script(&world, &PROVISION).0, 0);
+    let (exit, gone) = script(&world, &[&DEPROVISION[..], &["--keep-data"]].concat());
+    assert_eq!((exit, &gone["state"]), (0, &serde_json::json!("absent")), "{gone}");
+    assert_eq!(counted(&fly), [1, 0, 1]);
+    world.settled();
+}
