@@ -2,7 +2,7 @@
 //!
 //! Must not do: take away what is not proved to be ours, or leave anything behind that somebody pays for.
 
-use super::answers::{App, Machine, OrganisationVolumes, Volume};
+use super::answers::{App, Machine, OrganisationVolumes, Volume, VolumePage};
 use super::apps::{ORGANISATION, Work};
 use super::client::{Declined, failed, read};
 use super::error::FlyError;
@@ -158,8 +158,8 @@ async fn orphans(work: &Work<'_>, org: &str) -> Result<Vec<Volume>, FlyError> {
     for _ in 0..PAGES {
         let call = calls::organisation_volumes(org, cursor.as_deref());
         let what = call.shown();
-        let page: OrganisationVolumes = match work.client.ask(call).await {
-            Ok(reply) => read(&what, &reply)?,
+        let page: VolumePage = match work.client.ask(call).await {
+            Ok(reply) => read::<OrganisationVolumes>(&what, &reply)?.into(),
             // A token for one app may not look at the others, and then there is nothing to look for.
             Err(Declined::Refused(Refusal::NotFound | Refusal::Forbidden, _)) => return Ok(Vec::new()),
             Err(declined) => return Err(failed(&what, declined)),
