@@ -155,29 +155,12 @@ pub(super) struct Extended {
     pub(super) needs_restart: bool,
 }
 
-/// The volumes of an organisation: a page of them, or from some servers all of them as a bare list.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-pub(super) enum OrganisationVolumes {
-    Bare(Vec<Volume>),
-    Page(VolumePage),
-}
-
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct VolumePage {
+pub(super) struct OrganisationVolumes {
     #[serde(deserialize_with = "or_default")]
     pub(super) volumes: Vec<Volume>,
     pub(super) next_cursor: Option<String>,
-}
-
-impl From<OrganisationVolumes> for VolumePage {
-    fn from(answer: OrganisationVolumes) -> Self {
-        match answer {
-            OrganisationVolumes::Bare(volumes) => Self { volumes, next_cursor: None },
-            OrganisationVolumes::Page(page) => page,
-        }
-    }
 }
 
 /// A machine.
@@ -365,16 +348,6 @@ mod tests {
         for state in ["creating", "created", "extending", "restoring", "hydrating", "recovering"] {
             assert!(read::<Volume>(&format!(r#"{{"state":"{state}"}}"#)).is_live(), "{state}");
         }
-    }
-
-    #[test]
-    fn the_volumes_of_an_organisation_are_read_as_pages_and_bare() {
-        let page = |text: &str| VolumePage::from(read::<OrganisationVolumes>(text));
-        let paged = page(r#"{"volumes":[{"id":"v","app_name":"a"}],"next_cursor":"c","error_regions":[]}"#);
-        assert_eq!((paged.volumes[0].id.as_str(), paged.next_cursor.as_deref()), ("v", Some("c")));
-        let bare = page(r#"[{"id":"v","app_name":"a"}]"#);
-        assert_eq!((bare.volumes[0].app_name.as_deref(), bare.next_cursor), (Some("a"), None));
-        assert!(page("[]").volumes.is_empty() && page(r#"{"volumes":null}"#).volumes.is_empty());
     }
 
     #[test]
