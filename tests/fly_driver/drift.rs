@@ -144,6 +144,21 @@ async fn a_copy_of_our_machine_is_one_too_many() {
     assert_eq!(shore.machines(), [machine]);
 }
 
+/// Fly makes no second machine of one name. Servers that speak its API may.
+#[tokio::test]
+async fn a_machine_of_the_same_name_is_one_too_many() {
+    let mut shore = Shore::friendly();
+    shore.ensure().await;
+    let machine = shore.machines()[0].clone();
+    let mut config = shore.config();
+    config["mounts"] = json!([]);
+    shore.meddle("POST", "/apps/APP/machines", json!({ "name": "copy", "region": "iad", "config": config })).await;
+    shore.fly.world().apps.get_mut(&shore.app()).unwrap().machines.last_mut().unwrap().name = "convex".to_owned();
+    shore.ensure().await;
+    assert_eq!(shore.machines(), [machine]);
+    assert_eq!(shore.drift().await, Vec::<String>::new());
+}
+
 #[tokio::test]
 async fn an_unreachable_host_is_named_and_nothing_is_done() {
     let mut shore = Shore::friendly();

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::shore::{DIGEST, Shore, patience, provider};
 use crate::fly::settings::TOKEN;
+use crate::fly::{Fault, Reply};
 
 #[tokio::test]
 async fn one_of_each_is_made_as_convex_wants_it() {
@@ -190,6 +191,17 @@ async fn a_volume_that_its_app_left_behind_is_named_and_keeps_nobody() {
     let said = said.into_inner().unwrap().join("\n");
     assert!(said.contains(&id) && said.contains("support"), "{said}");
     assert!(shore.fly.world().apps.is_empty());
+}
+
+#[tokio::test]
+async fn the_volumes_of_an_organisation_may_come_as_a_bare_list() {
+    for body in [json!([]), json!([{ "id": "vol_of_others", "state": "created", "app_name": "theirs" }])] {
+        let mut shore = Shore::friendly();
+        shore.ensure().await;
+        shore.fly.order(Fault::answer("GET", "/v1/orgs/*/volumes", Reply::ok(body)));
+        shore.remove().await;
+        assert!(shore.fly.world().apps.is_empty() && shore.fly.outstanding().is_empty());
+    }
 }
 
 #[tokio::test]

@@ -184,7 +184,7 @@ pub(super) fn read<T: DeserializeOwned>(what: &str, reply: &Reply) -> Result<T, 
 }
 
 /// Reads an answer that is a list of things, each with its id.
-fn read_list<T: DeserializeOwned>(what: &str, reply: &Reply) -> Result<Vec<T>, FlyError> {
+pub(super) fn read_list<T: DeserializeOwned>(what: &str, reply: &Reply) -> Result<Vec<T>, FlyError> {
     let is_thing = |item: &Value| item.get("id").and_then(Value::as_str).is_some_and(|id| !id.is_empty());
     match serde_json::from_str(&reply.body) {
         // What a server leaves empty it may as well write as `null`.

@@ -297,8 +297,11 @@ impl Work<'_> {
     /// Takes away what is ours and of no use. What somebody else put into the app is named and left.
     async fn clear_away(&self, seat: &Seat, machines: &[Machine]) -> Result<(), FlyError> {
         let id = self.placement.id.as_str();
-        let others = machines.iter().filter(|machine| machine.id != seat.machine.id && machine.name != seat.machine.name);
-        for machine in others {
+        for machine in machines.iter().filter(|machine| machine.id != seat.machine.id) {
+            // One of the same name is what this run replaced, or made by a server where names are not unique.
+            if machine.name == seat.machine.name && self.machine(&machine.id).await?.is_none() {
+                continue;
+            }
             match machine.metadata(OWNER) {
                 // A copy of ours that somebody made: it would answer in our place.
                 Some(owner) if owner == id => {

@@ -4,7 +4,7 @@
 
 use super::answers::{App, Machine, OrganisationVolumes, Volume};
 use super::apps::{ORGANISATION, Work};
-use super::client::{Declined, failed, read};
+use super::client::{Declined, failed, read, read_list};
 use super::error::FlyError;
 use super::refusal::Refusal;
 use super::volumes::Gone;
@@ -159,7 +159,11 @@ async fn orphans(work: &Work<'_>, org: &str) -> Result<Vec<Volume>, FlyError> {
         let call = calls::organisation_volumes(org, cursor.as_deref());
         let what = call.shown();
         let page: OrganisationVolumes = match work.client.ask(call).await {
-            Ok(reply) => read(&what, &reply)?,
+            // Some servers give no pages but the bare list.
+            Ok(reply) => match read_list(&what, &reply) {
+                Ok(volumes) => OrganisationVolumes { volumes, next_cursor: None },
+                Err(_) => read(&what, &reply)?,
+            },
             // A token for one app may not look at the others, and then there is nothing to look for.
             Err(Declined::Refused(Refusal::NotFound | Refusal::Forbidden, _)) => return Ok(Vec::new()),
             Err(declined) => return Err(failed(&what, declined)),
