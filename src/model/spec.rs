@@ -18,6 +18,7 @@ use super::time::TimeSpan;
 
 /// What one backend should be: the manifest's block with `[defaults]` applied, without its secrets' values.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct BackendSpec {
     /// Where it runs.
     pub provider: ProviderKind,
@@ -208,6 +209,7 @@ pub enum BucketNames {
 
 /// Static credentials of an S3 service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct S3Credentials {
     /// The access key's id.
     pub access_key_id: SecretRef,
@@ -227,6 +229,7 @@ pub enum TextValue {
 
 /// What a backend may use. Nothing means the provider's own default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Resources {
     /// Processor.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -241,6 +244,7 @@ pub struct Resources {
 
 /// URLs under which clients reach a backend, without a trailing slash.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Origins {
     /// Of the API; a host root, because clients drop any path.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -252,6 +256,7 @@ pub struct Origins {
 
 /// The backend's own knobs; nothing means the backend's own default, except where convexinfra always sets one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Tuning {
     /// `APPLICATION_MAX_CONCURRENT_QUERIES`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -299,6 +304,7 @@ pub struct Tuning {
 
 /// What only the provider understands: one table per provider, of which only the chosen one counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ProviderSettings {
     /// `[backends.x.simulated]`
     #[serde(skip_serializing_if = "is_default", default)]
@@ -319,6 +325,7 @@ pub struct ProviderSettings {
 
 /// `[backends.x.simulated]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct SimulatedSettings {
     /// Whether a process runs; without one the backend exists only as a record.
     pub listen: bool,
@@ -332,6 +339,7 @@ impl Default for SimulatedSettings {
 
 /// `[backends.x.local]`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct LocalSettings {
     /// The executable to run, absolute once lowered.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -340,6 +348,7 @@ pub struct LocalSettings {
 
 /// `[backends.x.docker]`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct DockerSettings {
     /// The backend's image instead of the official one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -386,6 +395,7 @@ impl fmt::Display for PullPolicy {
 
 /// `[backends.x.fly]`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct FlySettings {
     /// The organisation that owns the app.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -406,6 +416,7 @@ pub struct FlySettings {
 
 /// `[backends.x.kubernetes]`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct KubernetesSettings {
     /// The context of the kubeconfig.
     #[serde(skip_serializing_if = "Option::is_none", default)]

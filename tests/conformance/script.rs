@@ -175,6 +175,9 @@ fn operations(talk: &mut Conversation<'_>, tokens: &Tokens, fence: &str) {
     let mut unknown = put("c", "dev", "");
     unknown["work"]["spec"]["provider"] = "red".into();
     talk.send_with(400, "POST", &path, apply, &fenced, Some(&unknown));
+    let mut misspelt = put("c", "dev", "");
+    misspelt["work"]["spec"]["resources"] = json!({ "cpu": 4 });
+    talk.send_with(400, "POST", &path, apply, &fenced, Some(&misspelt));
     unknown["work"]["kind"] = "paint".into();
     talk.send_with(400, "POST", &path, apply, &fenced, Some(&unknown));
     talk.send_with(403, "POST", &path, apply, &fenced, Some(&remove("a", "dev")));

@@ -205,11 +205,12 @@ fn as_seen_inside(placement: &Placement, setting: &Setting, files: &mut PrivateF
     if let Storage::Postgres(server) | Storage::Mysql(server) = &mut inside.spec.storage
         && let Tls::Ca(path) = &mut server.tls
     {
-        let content =
+        let bytes =
             std::fs::read(path.as_str()).map_err(|source| ProviderError::File { path: path.clone(), verb: "read", source })?;
-        let digest: String = Digest::of(&content).as_str().chars().skip("sha256:".len()).take(12).collect();
+        let content = certificates_in(&String::from_utf8_lossy(&bytes));
+        let digest: String = Digest::of(content.as_bytes()).as_str().chars().skip("sha256:".len()).take(12).collect();
         let name = format!("credentials/database-ca-{digest}.pem");
-        files.add(name.clone(), &content);
+        files.add(name.clone(), content.as_bytes());
         *path = format!("{DATA}/{name}");
     }
     let mut needs_host = false;
@@ -232,6 +233,22 @@ fn as_seen_inside(placement: &Placement, setting: &Setting, files: &mut PrivateF
     Ok(Inside { placement: inside, hosts: hosts.into_iter().collect() })
 }
 
+/// The certificates of a PEM file and nothing else of it: whoever named the file may have named one that has a private
+/// key too, and that stays where it is.
+fn certificates_in(text: &str) -> String {
+    let mut kept = String::new();
+    let mut inside = false;
+    for line in text.lines().map(str::trim_end) {
+        inside |= line == "-----BEGIN CERTIFICATE-----";
+        if inside {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+        inside &= line != "-----END CERTIFICATE-----";
+    }
+    kept
+}
+
 /// A URL of this machine as a container has to write it; none for any other.
 fn from_inside(text: &str) -> Option<String> {
     let made = within_container(&Secret::new(text)).ok().filter(|made| made.reach == Reach::ThroughHost)?;
@@ -243,6 +260,15 @@ fn from_inside(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_private_key_beside_a_certificate_stays_where_it_is() {
+        let certificate = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+        let key = "-----BEGIN PRIVATE KEY-----\nMIIC\n-----END PRIVATE KEY-----\n";
+        let bundle = format!("# ours\r\n{key}{certificate}{key}{}", certificate.replace('\n', "\r\n"));
+        assert_eq!(certificates_in(&bundle), certificate.repeat(2));
+        assert_eq!(certificates_in(key), "");
+    }
 
     #[test]
     fn this_machine_has_another_name_inside_a_container() {
