@@ -129,7 +129,7 @@ const WRITERS: &[(&str, &str)] = &[
 /// How many lines a file may have before its tests.
 const LONGEST: usize = 400;
 /// Files that may be longer, each with its limit and why.
-const LONGER: &[(&str, usize, &str)] = &[("model/spec.rs", 430, "one list of plain data")];
+const LONGER: &[(&str, usize, &str)] = &[("model/spec.rs", 440, "one list of plain data")];
 
 struct Source {
     /// Below `src/`, with `/`.
