@@ -35,7 +35,7 @@ pub use view::{ProjectView, Totals};
 
 use crate::control::ControlError;
 use crate::model::Finding;
-use crate::store::{Store, StoreError};
+use crate::store::{Durability, Store, StoreError};
 
 /// Fills bytes with randomness; the authority has none of its own.
 pub type Entropy = fn(&mut [u8]) -> Result<(), EntropyError>;
@@ -63,6 +63,34 @@ impl<S: Store> Authority<S> {
     #[must_use]
     pub fn with_first_port(self, first_port: u16) -> Self {
         Self { first_port, ..self }
+    }
+
+    /// Checks that these rows are written under this master key, as far as that was noted.
+    ///
+    /// # Errors
+    /// [`VaultError::Locked`] under another one: what is sealed would not open, and what is written would break histories.
+    pub fn check_key(&self) -> Result<(), AuthorityError> {
+        let mark = self.store.read(|rows| Ok::<_, AuthorityError>(rows.key_mark()?))?;
+        if mark.is_some_and(|mark| mark != self.vault.mark()) { Err(VaultError::Locked.into()) } else { Ok(()) }
+    }
+
+    /// The same, and notes the key where none was noted.
+    ///
+    /// # Errors
+    /// As [`Authority::check_key`].
+    pub fn claim_key(&self) -> Result<(), AuthorityError> {
+        self.check_key()?;
+        if self.store.read(|rows| Ok::<_, AuthorityError>(rows.key_mark()?))?.is_some() {
+            return Ok(());
+        }
+        self.store.write(Durability::Power, |rows| {
+            // Somebody else may have been first.
+            match rows.key_mark()? {
+                None => Ok(rows.put_key_mark(&self.vault.mark())?),
+                Some(mark) if mark == self.vault.mark() => Ok(()),
+                Some(_) => Err(VaultError::Locked.into()),
+            }
+        })
     }
 
     /// The vault that seals this store's secrets.

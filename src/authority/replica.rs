@@ -9,7 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Authority, AuthorityError, lease, token};
-use crate::model::{ProjectName, Quota, Secret, Timestamp, TokenId, TokenRecord};
+use crate::model::{ProjectName, Quota, Revision, Secret, Timestamp, TokenId, TokenRecord};
 use crate::store::{Durability, Store, TokenRow};
 
 /// A token as one authority tells another: never the token itself.
@@ -40,25 +40,30 @@ pub struct Registration {
     pub tokens: Vec<TokenCopy>,
     /// How many backends it has.
     pub backends: u32,
+    /// How often its record had changed by then.
+    pub revision: Revision,
 }
 
 impl<S: Store> Authority<S> {
-    /// What a project has to know of a token that was shown, whatever was shown.
+    /// What a project has to know of a token that was shown, which may have ended. Whoever knows an id and not its secret
+    /// has shown nothing.
     pub fn introduce(&self, shown: &Secret) -> Result<Introduction, AuthorityError> {
         let id = token::id_of(shown.expose());
         self.store.read(|rows| {
             let token = match &id {
-                Some(id) => rows.token(id)?.map(copy),
+                Some(id) => rows.token(id)?.filter(|row| token::fits(row, shown)).map(copy),
                 None => None,
             };
             Ok(Introduction { token, quota: rows.quota(None)?.unwrap_or_default() })
         })
     }
 
-    /// Takes over what the directory says. Writes only what is news.
+    /// Takes over what the directory says. Writes only what is news, and nothing about tokens that are made and ended
+    /// here: what the directory says of those may be older.
     pub fn learn(&self, introduction: &Introduction) -> Result<(), AuthorityError> {
         let Introduction { token, quota } = introduction;
-        let token = token.clone().map(|TokenCopy { record, hash }| TokenRow { record, hash });
+        let token = token.clone().filter(|token| token.record.project.is_none());
+        let token = token.map(|TokenCopy { record, hash }| TokenRow { record, hash });
         let (is_known, has_quota) = self.store.read(|rows| {
             let known = match &token {
                 Some(row) => rows.token(&row.record.id)?.as_ref() == Some(row),
@@ -80,25 +85,27 @@ impl<S: Store> Authority<S> {
     /// What the directory has to know of a project; none while there is no such project.
     pub fn registration(&self, project: &ProjectName) -> Result<Option<Registration>, AuthorityError> {
         self.store.read(|rows| {
-            if rows.project(project)?.is_none() {
-                return Ok(None);
-            }
+            let Some(row) = rows.project(project)? else { return Ok(None) };
             let own = |row: &TokenRow| row.record.project.as_ref() == Some(project);
             let tokens = rows.tokens()?.into_iter().filter(own).map(copy).collect();
-            Ok(Some(Registration { project: project.clone(), tokens, backends: rows.usage(project)?.backends }))
+            let backends = rows.usage(project)?.backends;
+            Ok(Some(Registration { project: project.clone(), tokens, backends, revision: row.revision }))
         })
     }
 
     /// Takes note of a project and its tokens.
     pub fn register(&self, registration: &Registration, now: Timestamp) -> Result<(), AuthorityError> {
-        let Registration { project, tokens, backends } = registration;
+        let Registration { project, tokens, backends, revision } = registration;
         self.store.write(Durability::Power, |rows| {
             if rows.project(project)?.is_none() {
                 rows.put_project(&lease::project_row(rows, project, now)?)?;
             }
-            rows.put_registered(project, *backends)?;
+            rows.put_registered(project, *revision, *backends)?;
             for TokenCopy { record, hash } in tokens {
-                rows.put_token(&TokenRow { record: record.clone(), hash: hash.clone() })?;
+                let row = TokenRow { record: record.clone(), hash: hash.clone() };
+                if rows.token(&record.id)?.as_ref() != Some(&row) {
+                    rows.put_token(&row)?;
+                }
             }
             Ok(())
         })
@@ -163,10 +170,48 @@ mod tests {
         directory.revoke_token(&operator.record.id, &actor, NOW).unwrap();
         part.learn(&directory.introduce(&operator.token).unwrap()).unwrap();
         assert!(part.authenticate(&operator.token, NOW).is_err());
-        // What is no token is nobody's.
+        // What is no token is nobody's, and an id without its secret is none.
+        let forged = issued.token.expose().replace(|digit: char| digit.is_ascii_digit(), "0");
+        let forged = forged.split_at(forged.len() - 8).0.to_owned();
+        let body = forged.strip_prefix("cvxi_").unwrap();
+        let forged = Secret::new(format!("{forged}{:08x}", crc32fast::hash(body.as_bytes())));
+        assert!(directory.introduce(&forged).unwrap().token.is_none());
         assert!(directory.introduce(&Secret::new("something")).unwrap().token.is_none());
         // Neither side wrote what the other side has written.
         assert_eq!(directory.registration(&project).unwrap().unwrap().tokens.len(), 1);
+    }
+
+    #[test]
+    fn what_is_told_late_undoes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (directory, part) = (authority(&folder, "directory"), authority(&folder, "part"));
+        let project = ProjectName::parse("gremlin").unwrap();
+        let actor = Actor { token: None, name: "test".to_owned() };
+        let request = TokenRequest { project: Some(project.clone()), scope: Scope::Apply, note: String::new(), ttl: None };
+        let issued = part.create_token(&request, &actor, NOW).unwrap();
+        let before = part.registration(&project).unwrap().unwrap();
+        directory.register(&before, NOW).unwrap();
+        // A request is on its way while its token is revoked.
+        let introduction = directory.introduce(&issued.token).unwrap();
+        part.revoke_token(&issued.record.id, &actor, NOW).unwrap();
+        part.learn(&introduction).unwrap();
+        assert!(part.authenticate(&issued.token, NOW).is_err());
+        // And so is what the project said before.
+        directory.register(&part.registration(&project).unwrap().unwrap(), NOW).unwrap();
+        directory.register(&before, NOW).unwrap();
+        assert!(directory.authenticate(&issued.token, NOW).is_err());
+        let later = Registration { backends: 2, revision: Revision(9), ..before.clone() };
+        directory.register(&later, NOW).unwrap();
+        directory.register(&Registration { backends: 5, ..before }, NOW).unwrap();
+        assert_eq!(directory.totals().unwrap().backends, 2);
+        // The same of an operator's, which is made and ended in the directory.
+        let request = TokenRequest { project: None, scope: Scope::Operator, note: String::new(), ttl: None };
+        let operator = directory.create_token(&request, &actor, NOW).unwrap();
+        let introduction = directory.introduce(&operator.token).unwrap();
+        directory.revoke_token(&operator.record.id, &actor, NOW).unwrap();
+        part.learn(&directory.introduce(&operator.token).unwrap()).unwrap();
+        part.learn(&introduction).unwrap();
+        assert!(part.authenticate(&operator.token, NOW).is_err());
     }
 
     #[test]

@@ -153,8 +153,7 @@ impl<S: Store> Authority<S> {
         };
         let row = self.store.read(|rows| Ok::<_, AuthorityError>(rows.token(&id)?))?;
         // Somebody unknown and somebody with a wrong secret hear the same.
-        let shown = hash(token.expose());
-        let Some(row) = row.filter(|row| bool::from(row.hash.ct_eq(&shown))) else {
+        let Some(row) = row.filter(|row| fits(row, token)) else {
             return Err(no("auth.token_unknown", "this control plane does not know the token".to_owned()));
         };
         if row.record.revoked_at.is_some() {
@@ -173,6 +172,11 @@ pub(super) fn id_of(token: &str) -> Option<TokenId> {
     let (id, secret) = body.split_once('_')?;
     let shaped = id.len() == ID_LENGTH && secret.len() == 2 * SECRET_BYTES && checksum.len() == CHECKSUM_DIGITS;
     (shaped && format!("{:08x}", crc32fast::hash(body.as_bytes())) == checksum).then(|| TokenId::new(id))
+}
+
+/// Whether this is the token of the row, and not only one with its id.
+pub(super) fn fits(row: &TokenRow, shown: &Secret) -> bool {
+    row.hash.ct_eq(&hash(shown.expose())).into()
 }
 
 fn hash(token: &str) -> Vec<u8> {

@@ -89,6 +89,11 @@ impl Vault {
         mac.map(|mac| hex::encode(mac.chain_update(content).finalize().into_bytes())).unwrap_or_default()
     }
 
+    /// By what the master key is known again: 64 hex digits that say nothing about it.
+    pub(super) fn mark(&self) -> String {
+        hex::encode(self.master.derive("mark", ""))
+    }
+
     fn cipher(&self) -> XChaCha20Poly1305 {
         XChaCha20Poly1305::new(&Zeroizing::new(self.master.derive("seal", "")).as_slice().try_into().unwrap_or_default())
     }

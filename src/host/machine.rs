@@ -53,7 +53,9 @@ impl Machine {
         }
         let Some(store) = SqliteStore::open_to_read(&self.home.store()).map_err(unusable)? else { return Ok(None) };
         let key = self.home.existing_master_key()?.ok_or_else(|| self.home.key_missing())?;
-        Ok(Some(Authority::new(Box::new(store) as AnyStore, Vault::new(key), entropy)))
+        let authority = Authority::new(Box::new(store) as AnyStore, Vault::new(key), entropy);
+        authority.check_key()?;
+        Ok(Some(authority))
     }
 
     fn make_writer(&self) -> Result<HostAuthority, ControlError> {
@@ -61,6 +63,7 @@ impl Machine {
         let key = self.home.master_key(self.home.store().exists())?;
         let store = SqliteStore::open(&self.home.store()).map_err(unusable)?;
         let authority = Authority::new(Box::new(store) as AnyStore, Vault::new(key), entropy);
+        authority.claim_key()?;
         Ok(match self.first_port {
             Some(port) => authority.with_first_port(port),
             None => authority,

@@ -62,6 +62,7 @@ pub(super) async fn guard(
         trace.project(project);
     }
     bearer.may(scope, project.as_ref()).map_err(refused)?;
+    server.has_rows_of(project.as_ref())?;
     request.extensions_mut().insert(Caller { bearer });
     Ok(next.run(request).await)
 }

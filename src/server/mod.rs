@@ -36,9 +36,12 @@ pub use router::router;
 #[cfg(feature = "native")]
 pub use tls::{Certificate, TlsError};
 
+use crate::control::ControlError;
 use crate::host::Host;
+use crate::model::{Finding, ProjectName};
 use guard::Rates;
 use metrics::Metrics;
+use problem::Problem;
 
 /// What one client may ask of a server.
 #[derive(Debug, Clone, Copy)]
@@ -69,9 +72,19 @@ pub enum Phase {
     Closing,
 }
 
+/// Which projects have their rows where a server looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Territory {
+    /// All of them, or the one that requests are sent here for.
+    Projects,
+    /// None: here are the tokens and the ceilings of everybody, and every project has rows of its own elsewhere.
+    Directory,
+}
+
 /// A host with what its routes need beside it.
 pub struct Server {
     host: Arc<Host>,
+    territory: Territory,
     limits: Limits,
     rates: Option<Rates>,
     metrics: Metrics,
@@ -83,10 +96,22 @@ impl Server {
     ///
     /// # Errors
     /// Its figures cannot be registered, which would be a bug.
-    pub fn new(host: Arc<Host>, limits: Limits) -> Result<Arc<Self>, prometheus::Error> {
+    pub fn new(host: Arc<Host>, territory: Territory, limits: Limits) -> Result<Arc<Self>, prometheus::Error> {
         let rates = limits.rate.map(|rate| guard::rates(rate, Arc::clone(&host)));
         let phase = watch::Sender::new(Phase::Serving);
-        Ok(Arc::new(Self { host, limits, rates, metrics: Metrics::new()?, phase }))
+        Ok(Arc::new(Self { host, territory, limits, rates, metrics: Metrics::new()?, phase }))
+    }
+
+    /// Refuses what is about a project whose rows are elsewhere: two places would say what is so. Whoever sends requests
+    /// on has to know better, so this is a bug.
+    fn has_rows_of(&self, project: Option<&ProjectName>) -> Result<(), Problem> {
+        match (self.territory, project) {
+            (Territory::Projects, _) | (Territory::Directory, None) => Ok(()),
+            (Territory::Directory, Some(project)) => {
+                let message = format!("a request about `{project}` came to the directory; this is a bug in convexinfra");
+                Err(ControlError::Record(Finding::new("bug", message)).into())
+            }
+        }
     }
 
     /// Where it is in its life.

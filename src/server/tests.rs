@@ -130,7 +130,7 @@ impl House {
         unknown.replace_range(.., &format!("cvxi_{body}{:08x}", crc32fast::hash(body.as_bytes())));
         tokens.insert("unknown", unknown);
         tokens.insert("malformed", "cvxi_nonsense".to_owned());
-        let server = Server::new(host, limits).unwrap();
+        let server = Server::new(host, super::Territory::Projects, limits).unwrap();
         Self { router: router(&server), server, gate, serving: Some(serving), tokens, _folder: folder }
     }
 

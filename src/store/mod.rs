@@ -15,7 +15,8 @@ pub use row::{BackendRow, Bond, EventRow, LeaseRow, OperationRow, ProjectRow, To
 pub use sqlite::SqliteStore;
 
 use crate::model::{
-    BackendId, BackendName, InstanceName, OperationId, PortPair, ProjectName, Quota, StepKey, Timestamp, TokenId, Usage,
+    BackendId, BackendName, InstanceName, OperationId, PortPair, ProjectName, Quota, Revision, StepKey, Timestamp, TokenId,
+    Usage,
 };
 
 /// Rows inside one transaction.
@@ -70,8 +71,8 @@ pub trait Rows {
     fn lease(&self, project: &ProjectName) -> Result<Option<LeaseRow>, StoreError>;
     /// The leases that somebody holds.
     fn leases(&self) -> Result<Vec<LeaseRow>, StoreError>;
-    /// Notes how many backends a project has whose rows are elsewhere.
-    fn put_registered(&self, project: &ProjectName, backends: u32) -> Result<(), StoreError>;
+    /// Notes how many backends a project has whose rows are elsewhere, unless that was said at a later revision.
+    fn put_registered(&self, project: &ProjectName, revision: Revision, backends: u32) -> Result<(), StoreError>;
     /// How many backends all projects have whose rows are elsewhere.
     fn registered(&self) -> Result<u32, StoreError>;
     /// Writes a lease.
@@ -86,8 +87,12 @@ pub trait Rows {
     fn tokens(&self) -> Result<Vec<TokenRow>, StoreError>;
     /// One token.
     fn token(&self, id: &TokenId) -> Result<Option<TokenRow>, StoreError>;
-    /// Writes a token.
+    /// Writes a token. One that was revoked stays so.
     fn put_token(&self, row: &TokenRow) -> Result<(), StoreError>;
+    /// The mark of the master key under which these rows are written.
+    fn key_mark(&self) -> Result<Option<String>, StoreError>;
+    /// Writes it, once.
+    fn put_key_mark(&self, mark: &str) -> Result<(), StoreError>;
     /// The ceilings of a project, or those of every project that has none of its own.
     fn quota(&self, project: Option<&ProjectName>) -> Result<Option<Quota>, StoreError>;
     /// Writes them.

@@ -11,7 +11,7 @@ use convexinfra::host::{Host, HostParts, LocalBinaries, Machine, Serving};
 use convexinfra::model::{Actor, Scope, TokenRequest};
 use convexinfra::provider::Provider;
 use convexinfra::provider::simulated::Simulated;
-use convexinfra::server::{Limits, Server, router};
+use convexinfra::server::{Limits, Server, Territory, router};
 use serde_json::Value;
 
 use super::worker::Worker;
@@ -61,7 +61,7 @@ impl Place {
             let actor = Actor { token: None, name: "test".to_owned() };
             let issued = host.acting_as(actor).create_token(&request).await.unwrap();
             let limits = Limits { rate: None, ..Limits::default() };
-            let server = Server::new(Arc::clone(&host), limits).unwrap();
+            let server = Server::new(Arc::clone(&host), Territory::Projects, limits).unwrap();
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let url = format!("http://{}", listener.local_addr().unwrap());
             let routes = router(&server);

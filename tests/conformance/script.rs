@@ -140,6 +140,10 @@ fn leases(talk: &mut Conversation<'_>, tokens: &Tokens) -> String {
     let fence = lease["fence"].to_string();
     talk.send(409, "POST", &path, Some(&tokens.destroy), Some(&holder("bob")));
     talk.send(400, "POST", &path, apply, Some(&holder("two\nlines")));
+    // The same project, however its name is written.
+    talk.send(409, "POST", "/v1/projects/%67remlin/lease", Some(&tokens.destroy), Some(&holder("bob")));
+    talk.send(200, "GET", "/v1/projects/greml%69n/lease", Some(&tokens.read), None);
+    talk.send(403, "GET", "/v1/projects/%67remlin", Some(&tokens.other), None);
     talk.send(200, "GET", &path, Some(&tokens.read), None);
     talk.send_with(204, "PUT", &path, apply, &[("convexinfra-fence", &fence)], None);
     talk.send_with(409, "PUT", &path, apply, &[("convexinfra-fence", "99")], None);
@@ -248,7 +252,9 @@ fn revocation(talk: &mut Conversation<'_>, tokens: &Tokens) {
     let id = tokens.read.split('_').nth(1).unwrap();
     let path = format!("/v1/tokens/{id}");
     talk.send(403, "DELETE", &path, Some(&tokens.destroy), None);
-    talk.send(200, "DELETE", &path, operator, None);
+    let written = format!("%{:02X}{}", id.as_bytes()[0], &id[1..]);
+    talk.call(&written, "<id in other letters>");
+    talk.send(200, "DELETE", &format!("/v1/tokens/{written}"), operator, None);
     talk.send(200, "DELETE", &path, operator, None);
     talk.send(404, "DELETE", "/v1/tokens/aaaaaaaaaa", operator, None);
     for path in ["/v1/projects", PROJECT] {

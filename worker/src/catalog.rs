@@ -7,6 +7,7 @@ use std::cell::OnceCell;
 use convexinfra::control::wire::IssuedTokenDocument;
 use convexinfra::control::{Administration, ControlError};
 use convexinfra::model::{Actor, Finding, Scope, Secret, TokenRecord, TokenRequest};
+use convexinfra::server::Territory;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -47,7 +48,7 @@ impl Catalog {
         if let Some(object) = self.object.get() {
             return Ok(object);
         }
-        let object = Object::open(&self.state, &self.env)?;
+        let object = Object::open(&self.state, &self.env, Territory::Directory)?;
         Ok(self.object.get_or_init(|| object))
     }
 

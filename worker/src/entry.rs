@@ -4,8 +4,9 @@
 //! about a project to somebody whose token nobody knows.
 
 use convexinfra::control::ControlError;
-use convexinfra::model::{ProjectName, TokenId};
-use serde::Deserialize;
+use convexinfra::model::{ProjectName, TokenId, TokenRequest};
+use futures_util::StreamExt;
+use percent_encoding::percent_decode_str;
 use worker::wasm_bindgen::JsValue;
 use worker::{Context, Env, Headers, Method, Request, RequestInit, RequestRedirect, Response, event};
 
@@ -15,7 +16,7 @@ use crate::reply;
 
 /// Where the first token is made.
 const INIT: &str = "/init";
-/// The largest body that is looked into on the way; the routes refuse larger ones.
+/// How much of a body is taken along; the routes refuse larger ones.
 const LARGEST_BODY: usize = 1 << 20;
 
 #[event(fetch)]
@@ -44,8 +45,7 @@ async fn pass_on(mut request: Request, env: &Env) -> Result<Response, ControlErr
     // Read here, so that what was read can be sent on.
     let body = match request.method() {
         Method::Get | Method::Head => None,
-        _ if announces_too_much(request.headers()) => None,
-        _ => Some(request.bytes().await.map_err(failed)?),
+        _ => Some(body_of(&mut request).await.map_err(failed)?),
     };
     let target = target(&request.method(), &path, body.as_deref());
     let about = match &target {
@@ -57,13 +57,16 @@ async fn pass_on(mut request: Request, env: &Env) -> Result<Response, ControlErr
         Some(token) => Some(directory::ask(env, &Question::Introduce { token, about }).await?),
         None => None,
     };
-    // A token that nobody knows is turned away by the catalog, whatever the request is about.
+    // A token that nobody knows is turned away by the catalog, whatever the request is about, and so is one that opens
+    // another project: neither makes anything there.
     let known = introduced.filter(|introduced| introduced.introduction.token.is_some());
     let project = match (target, &known) {
         (Target::Project(project), Some(_)) => Some(project),
         (Target::TokenOf(_), Some(Introduced { about, .. })) => about.clone(),
         _ => None,
     };
+    let own = known.as_ref().and_then(|known| known.introduction.token.as_ref()?.record.project.as_ref());
+    let project = project.filter(|project| own.is_none_or(|own| own == project));
     let forwarded = |extra: Option<(&ProjectName, &Introduced)>| -> worker::Result<Request> {
         let headers = Headers::new();
         for (name, value) in request.headers().entries() {
@@ -93,26 +96,41 @@ async fn pass_on(mut request: Request, env: &Env) -> Result<Response, ControlErr
     stub.fetch_with_request(request).await.map_err(failed)
 }
 
-/// Whom a request is for, by its path. A request for a token goes to the project of that token, so that its history says so.
+/// Whom a request is for, by its path. A request for a token goes to the project of that token, so that its history says
+/// so. What is read here is read as the routes read it: a name that only one of the two could read would have two places.
 fn target(method: &Method, path: &str, body: Option<&[u8]>) -> Target {
-    #[derive(Deserialize)]
-    struct About {
-        project: Option<ProjectName>,
-    }
     let mut parts = path.split('/').skip(1);
-    match (parts.next(), parts.next(), parts.next()) {
-        (Some("v1"), Some("projects"), Some(name)) => match ProjectName::parse(name) {
+    let (version, resource) = (parts.next(), parts.next());
+    let name = parts.next().map(|part| percent_decode_str(part).decode_utf8_lossy());
+    match (version, resource, name) {
+        (Some("v1"), Some("projects"), Some(name)) => match ProjectName::parse(&name) {
             Ok(project) => Target::Project(project),
             // The routes say what is wrong with it.
             Err(_) => Target::Catalog,
         },
         (Some("v1"), Some("tokens"), None) if *method == Method::Post => {
-            let about = body.and_then(|body| serde_json::from_slice::<About>(body).ok());
-            about.and_then(|about| about.project).map_or(Target::Catalog, Target::Project)
+            let request = body.and_then(|body| serde_json::from_slice::<TokenRequest>(body).ok());
+            request.and_then(|request| request.project).map_or(Target::Catalog, Target::Project)
         }
         (Some("v1"), Some("tokens"), Some(id)) if *method == Method::Delete => Target::TokenOf(TokenId::new(id)),
         _ => Target::Catalog,
     }
+}
+
+/// The body of a request, or as much of it as shows that it is larger than any that the routes take.
+async fn body_of(request: &mut Request) -> worker::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    if request.inner().body().is_none() {
+        return Ok(body);
+    }
+    let mut stream = request.stream()?;
+    while let Some(chunk) = stream.next().await {
+        body.extend(chunk?);
+        if body.len() > LARGEST_BODY {
+            break;
+        }
+    }
+    Ok(body)
 }
 
 /// The token that was shown, as far as it can be read; the routes say what is wrong with it otherwise.
@@ -120,9 +138,4 @@ fn bearer(headers: &Headers) -> Option<String> {
     let value = headers.get("authorization").ok()??;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
-}
-
-fn announces_too_much(headers: &Headers) -> bool {
-    let length = headers.get("content-length").ok().flatten().and_then(|text| text.parse::<usize>().ok());
-    length.is_some_and(|length| length > LARGEST_BODY)
 }

@@ -15,6 +15,7 @@ mod catalog;
 mod directory;
 mod entry;
 mod fetch;
+mod log;
 mod object;
 mod platform;
 mod project;

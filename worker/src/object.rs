@@ -12,12 +12,13 @@ use convexinfra::host::{Host, HostParts, LocalBinaries};
 use convexinfra::model::{Finding, Secret};
 use convexinfra::provider::Provider;
 use convexinfra::provider::fly::{Fly, Places, Settings};
-use convexinfra::server::{Limits, Server, router};
+use convexinfra::server::{Limits, Server, Territory, router};
 use tower::ServiceExt;
 use worker::wasm_bindgen::JsValue;
 use worker::{Env, HttpRequest, Request, Response, State};
 
 use crate::fetch::{Deployments, FlyPort};
+use crate::log;
 use crate::platform::ObjectPlatform;
 use crate::record_only::RecordOnly;
 
@@ -35,7 +36,8 @@ pub struct Object {
 
 impl Object {
     /// Opens the rows and plugs everything together.
-    pub fn open(state: &State, env: &Env) -> Result<Self, ControlError> {
+    pub fn open(state: &State, env: &Env, territory: Territory) -> Result<Self, ControlError> {
+        log::start();
         let text = setting(env, MASTER_KEY).unwrap_or_default();
         let key = MasterKey::parse(&text).ok_or_else(|| {
             let message = format!("the secret `{MASTER_KEY}` should be 64 hex digits, and is {}", described(&text));
@@ -54,7 +56,7 @@ impl Object {
             connections,
             local_binaries: LocalBinaries::ReleasesOnly,
         }));
-        let server = Server::new(Arc::clone(&host), Limits::default())
+        let server = Server::new(Arc::clone(&host), territory, Limits::default())
             .map_err(|error| ControlError::Record(Finding::new("bug", format!("the figures cannot be kept: {error}"))))?;
         Ok(Self { host, router: router(&server) })
     }

@@ -28,7 +28,9 @@ impl ObjectPlatform {
         let store = ObjectStore::open(&storage).map_err(|error| ControlError::Record(store_finding(&error)))?;
         // Everything of an object stays in its own thread.
         let store: AnyStore = Box::new(SendStore(SendWrapper::new(store)));
-        let authority = SendWrapper::new(Authority::new(store, Vault::new(key), entropy));
+        let authority = Authority::new(store, Vault::new(key), entropy);
+        authority.claim_key()?;
+        let authority = SendWrapper::new(authority);
         Ok(Self { authority, sql: storage.sql() })
     }
 }

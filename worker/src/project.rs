@@ -9,6 +9,7 @@ use convexinfra::authority::{Introduction, Registration};
 use convexinfra::control::ControlError;
 use convexinfra::host::SWEEP_EVERY;
 use convexinfra::model::{Finding, ProjectName};
+use convexinfra::server::Territory;
 use worker::{DurableObject, Env, Method, Request, Response, State, durable_object};
 
 use crate::directory::{self, INTRODUCTION, Question};
@@ -47,10 +48,10 @@ impl DurableObject for Project {
         // What cannot be done now is tried again: an alarm is set as long as something is open.
         let _ = object.host.sweep().await;
         let failed = |error: ControlError| worker::Error::RustError(error.to_string());
+        self.schedule(object).await.map_err(failed)?;
         for project in object.host.projects().map_err(failed)? {
             self.register(object, &project).await.map_err(failed)?;
         }
-        self.schedule(object).await.map_err(failed)?;
         Response::empty()
     }
 }
@@ -60,7 +61,7 @@ impl Project {
         if let Some(object) = self.object.get() {
             return Ok(object);
         }
-        let object = Object::open(&self.state, &self.env)?;
+        let object = Object::open(&self.state, &self.env, Territory::Projects)?;
         Ok(self.object.get_or_init(|| object))
     }
 

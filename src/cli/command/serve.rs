@@ -15,7 +15,7 @@ use crate::control::Administration;
 use crate::host::{Host, LocalBinaries, now};
 use crate::model::{Exit, Finding, Scope, TokenRecord, TokenRequest};
 use crate::render::IssuedDocument;
-use crate::server::{self, Bound, Certificate, Limits, Listen, ListenError, Server};
+use crate::server::{self, Bound, Certificate, Limits, Listen, ListenError, Server, Territory};
 
 /// How many threads there are at least: a write waits for the disk, and others go on meanwhile.
 const LEAST_THREADS: usize = 8;
@@ -81,7 +81,7 @@ async fn serve(context: &Context, args: &Args) -> Result<Exit, Failure> {
         request: Duration::from_secs(args.request_timeout.seconds()),
         rate: NonZeroU32::new(args.rate_limit),
     };
-    let server = Server::new(host, limits)
+    let server = Server::new(host, Territory::Projects, limits)
         .map_err(|error| Failure::new(Exit::Bug, Finding::new("bug", format!("the figures cannot be kept: {error}"))))?;
     start_log(args);
     let metrics = match args.metrics_listen {

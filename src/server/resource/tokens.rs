@@ -45,10 +45,12 @@ async fn create(
     _: Asked<Nothing>,
     Read(request): Read<TokenRequest>,
 ) -> Handled {
+    server.has_rows_of(request.project.as_ref())?;
     let issued = server.host.acting_as(caller.bearer.actor()).create_token(&request).await?;
     Ok((StatusCode::CREATED, Json(IssuedTokenDocument::from(issued))).into_response())
 }
 
 async fn revoke(State(server): State<Arc<Server>>, caller: Caller, InPath(id): InPath<TokenId>, _: Asked<Nothing>) -> Handled {
+    server.has_rows_of(server.host.project_of(&id)?.as_ref())?;
     document(&server.host.acting_as(caller.bearer.actor()).revoke_token(&id).await?)
 }

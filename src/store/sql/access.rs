@@ -38,7 +38,7 @@ impl<C: Connection> SqlRows<'_, C> {
         let record = &row.record;
         self.run(
             "INSERT INTO tokens (id, project, scope, note, hash, created_at, expires_at, revoked_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO UPDATE SET expires_at = ?7, revoked_at = ?8",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO UPDATE SET expires_at = ?7, revoked_at = COALESCE(revoked_at, ?8)",
             &[
                 record.id.as_str().into(),
                 record.project.as_ref().map(ProjectName::as_str).into(),

@@ -258,10 +258,11 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
         self.delete_notices(before)
     }
 
-    fn put_registered(&self, project: &ProjectName, backends: u32) -> Result<(), StoreError> {
+    fn put_registered(&self, project: &ProjectName, revision: Revision, backends: u32) -> Result<(), StoreError> {
         self.run(
-            "INSERT INTO registered (project, backends) VALUES (?1, ?2) ON CONFLICT (project) DO UPDATE SET backends = ?2",
-            &[project.as_str().into(), backends.into()],
+            "INSERT INTO registered (project, revision, backends) VALUES (?1, ?2, ?3)
+             ON CONFLICT (project) DO UPDATE SET revision = ?2, backends = ?3 WHERE revision <= ?2",
+            &[project.as_str().into(), revision.0.into(), backends.into()],
         )
         .map(drop)
     }
@@ -310,6 +311,14 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
 
     fn put_token(&self, row: &TokenRow) -> Result<(), StoreError> {
         self.write_token(row)
+    }
+
+    fn key_mark(&self) -> Result<Option<String>, StoreError> {
+        self.one("SELECT mark FROM key_marks", &[], |row| Ok(row.words(0)?.to_owned()))
+    }
+
+    fn put_key_mark(&self, mark: &str) -> Result<(), StoreError> {
+        self.run("INSERT INTO key_marks (mark) VALUES (?1)", &[mark.into()]).map(drop)
     }
 
     fn quota(&self, project: Option<&ProjectName>) -> Result<Option<Quota>, StoreError> {

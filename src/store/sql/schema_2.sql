@@ -52,8 +52,14 @@ ALTER TABLE backends ADD COLUMN memory INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE backends ADD COLUMN disk INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX backends_by_expiry ON backends (expires_at) WHERE expires_at IS NOT NULL;
 
--- Where every project has rows of its own: how many backends each last said it has.
+-- Where every project has rows of its own: what each last said of itself, and at which of its revisions.
 CREATE TABLE registered (
     project   TEXT PRIMARY KEY,
+    revision  INTEGER NOT NULL,
     backends  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- By what a master key is known again, without saying anything about it.
+CREATE TABLE key_marks (
+    mark  TEXT PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
