@@ -83,3 +83,19 @@ fn data_is_kept_when_that_is_asked_for() {
     assert_eq!(counted(&fly), [1, 0, 1]);
     world.settled();
 }
+
+/// Under another master key nothing would open, and what is written would break the histories.
+#[test]
+fn another_master_key_is_refused_and_the_right_one_finds_everything() {
+    let Some(Scene { fly, world, mut control }) = scene(&[]) else { return };
+    assert_eq!(script(&world, &PROVISION).0, 0);
+    control.end();
+    control.start_again(&[("CONVEXINFRA_MASTER_KEY", &"ff".repeat(32))]);
+    let plan = world.run(&["plan", "--json"]);
+    assert!(plan.code() != 0 && plan.errors() == ["store.sealed"], "{plan}");
+    control.end();
+    control.start_again(&[("CONVEXINFRA_MASTER_KEY", super::worker::MASTER_KEY)]);
+    assert_eq!(script(&world, &PROVISION).0, 0);
+    assert_eq!(counted(&fly), [1, 1, 1]);
+    world.settled();
+}

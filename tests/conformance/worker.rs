@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use super::conversation::ask;
 use super::place::Ended;
 
-const MASTER_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+pub(super) const MASTER_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 const INIT_SECRET: &str = "an-init-secret-of-at-least-32-characters";
 
 /// A workerd with the Worker in it.
