@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use convexinfra::model::{Data, RunState};
-use convexinfra::provider::ProviderError;
 use convexinfra::provider::fly::FlyError;
+use convexinfra::provider::{Provider, ProviderError};
 use serde_json::{Value, json};
 
 use super::shore::Shore;
@@ -108,25 +108,85 @@ async fn lost_data_is_never_replaced_by_none() {
 async fn machines_and_volumes_of_others_are_named_and_left() {
     let mut shore = Shore::friendly();
     shore.ensure().await;
+    let ours = (shore.machines(), shore.volumes());
+    let machine = strange_machine(&shore).await;
+    let volume = strange_volume(&shore).await;
+    let named =
+        [format!("foreign.volumes.{volume}: absent → present"), format!("foreign.machines.{machine}: absent → started")];
+    assert_eq!(shore.drift().await, named);
+    assert!(shore.observe().await.deviations.iter().all(|deviation| !deviation.is_put_right()));
+    // They are in nobody's way: what is asked for is brought about beside them.
+    shore.placement.spec.tuning.max_concurrent_queries = Some(8);
+    shore.ensure().await;
+    {
+        let world = shore.fly.world();
+        let machines = &world.apps[&shore.placement.references["app"]].machines;
+        let own = machines.iter().find(|machine| machine.id == ours.0[0]).unwrap();
+        assert_eq!(own.config.value["env"]["APPLICATION_MAX_CONCURRENT_QUERIES"], "8");
+    }
+    assert_eq!(shore.drift().await, named);
+    assert!(shore.volumes().contains(&ours.1[0]));
+    assert_eq!((shore.machines().len(), shore.volumes().len()), (2, 2));
+}
+
+#[tokio::test]
+async fn what_others_put_into_the_app_is_never_taken_away() {
+    let mut shore = Shore::friendly();
+    shore.ensure().await;
+    let ours = shore.machines();
+    let (machine, volume) = (strange_machine(&shore).await, strange_volume(&shore).await);
+    let writes = shore.writes();
+    let refused = shore.provider.remove(&shore.placement, &|_| {}).await;
+    match refused {
+        Err(ProviderError::Fly(error @ FlyError::Foreign { .. })) => {
+            let help = error.help().unwrap();
+            assert!(help.contains(&format!("fly machine destroy {machine}")), "{help}");
+            assert!(help.contains(&format!("fly volumes destroy {volume}")), "{help}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(shore.writes(), writes, "a refusal has taken something away");
+
+    let notice = |text: String| shore.said.lock().unwrap().push(text);
+    shore.provider.remove_keeping_data(&shore.placement, &notice).await.unwrap();
+    assert_eq!(shore.machines(), [machine.clone()]);
+    assert_eq!(shore.volumes().len(), 2);
+    assert!(!shore.machines().contains(&ours[0]) && shore.said().contains(&machine), "{}", shore.said());
+
+    shore.meddle("DELETE", &format!("/apps/APP/machines/{machine}?force=true"), Value::Null).await;
+    shore.meddle("DELETE", &format!("/apps/APP/volumes/{volume}"), Value::Null).await;
+    shore.remove().await;
+    assert!(shore.fly.world().apps.is_empty());
+}
+
+/// A machine that somebody made in the app of the backend, for something else.
+async fn strange_machine(shore: &Shore) -> String {
     let mut config = shore.config();
     config["metadata"] = json!({});
     config["mounts"] = json!([]);
-    let other = shore.meddle("POST", "/apps/APP/machines", json!({ "name": "other", "region": "iad", "config": config })).await;
-    let other = other["id"].as_str().unwrap().to_owned();
-    assert_eq!(shore.drift().await, [format!("machines.{other}: absent → started")]);
+    let made = shore.meddle("POST", "/apps/APP/machines", json!({ "name": "other", "region": "iad", "config": config })).await;
+    made["id"].as_str().unwrap().to_owned()
+}
+
+/// A volume that somebody made in the app of the backend, for something else.
+async fn strange_volume(shore: &Shore) -> String {
+    let request = json!({ "name": "precious", "region": "iad", "size_gb": 1 });
+    shore.meddle("POST", "/apps/APP/volumes", request).await["id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_second_volume_under_our_name_is_for_somebody_to_decide_about() {
+    let mut shore = Shore::friendly();
+    shore.ensure().await;
+    let request = json!({ "name": "convex_data", "region": "iad", "size_gb": 1 });
+    let volume = shore.meddle("POST", "/apps/APP/volumes", request).await["id"].as_str().unwrap().to_owned();
+    assert_eq!(shore.drift().await, [format!("volumes.{volume}: absent → present")]);
     match shore.refusal().await {
-        FlyError::Foreign { command, .. } => assert!(command.contains(&other), "{command}"),
+        FlyError::Foreign { command, .. } => assert!(command.contains(&volume), "{command}"),
         error => panic!("{error:?}"),
     }
-    assert_eq!(shore.machines().len(), 2);
-    shore.meddle("DELETE", &format!("/apps/APP/machines/{other}?force=true"), Value::Null).await;
-
-    let volume =
-        shore.meddle("POST", "/apps/APP/volumes", json!({ "name": "convex_data", "region": "iad", "size_gb": 1 })).await;
-    let volume = volume["id"].as_str().unwrap().to_owned();
-    assert_eq!(shore.drift().await, [format!("volumes.{volume}: absent → present")]);
-    assert!(matches!(shore.refusal().await, FlyError::Foreign { .. }));
     assert_eq!(shore.volumes().len(), 2);
+    // With its data, all that is under our name goes.
     shore.remove().await;
     assert!(shore.fly.world().apps.is_empty());
 }

@@ -68,7 +68,8 @@ pub(super) async fn ensure(
     note(&mut references, &wanted, image, BACKEND_NOTES, &seat);
     work.ensure_certificates(&wanted.hosts).await?;
     dashboard::ensure(&work, &org, &mut references).await?;
-    work.clear_away(&seat, &machines).await?;
+    work.clear_machines(&seat.machine, &machines).await?;
+    work.clear_volumes(&seat.spare).await?;
     work.clear_addresses().await?;
     Ok(references)
 }
@@ -294,12 +295,12 @@ impl Work<'_> {
         })
     }
 
-    /// Takes away what is ours and of no use. What somebody else put into the app is named and left.
-    async fn clear_away(&self, seat: &Seat, machines: &[Machine]) -> Result<(), FlyError> {
+    /// Takes away machines that are ours and of no use. What somebody else put into the app is left: looks name it.
+    pub(super) async fn clear_machines(&self, seated: &Machine, machines: &[Machine]) -> Result<(), FlyError> {
         let id = self.placement.id.as_str();
-        for machine in machines.iter().filter(|machine| machine.id != seat.machine.id) {
+        for machine in machines.iter().filter(|machine| machine.id != seated.id && !self.is_strange(machine)) {
             // One of the same name is what this run replaced, or made by a server where names are not unique.
-            if machine.name == seat.machine.name && self.machine(&machine.id).await?.is_none() {
+            if machine.name == seated.name && self.machine(&machine.id).await?.is_none() {
                 continue;
             }
             match machine.metadata(OWNER) {
@@ -311,7 +312,12 @@ impl Work<'_> {
                 _ => return Err(self.foreign_machine(&machine.id)),
             }
         }
-        for volume in &seat.spare {
+        Ok(())
+    }
+
+    /// Takes away volumes under our name that are of no use. Where one may hold data, somebody has to decide.
+    async fn clear_volumes(&self, spare: &[Volume]) -> Result<(), FlyError> {
+        for volume in spare {
             // There is nothing to lose: this is from an attempt whose answer was lost.
             if !self.may_hold_data() && volume.machine().is_none() {
                 self.delete_volume(&volume.id).await?;

@@ -46,6 +46,12 @@ impl Work<'_> {
         }
     }
 
+    /// Whether a machine is somebody else's and not in the way: it has another name than the one that belongs here, and
+    /// nothing says that this backend owns it.
+    pub(super) fn is_strange(&self, machine: &Machine) -> bool {
+        machine.name != self.parts.machine && machine.metadata(OWNER) != Some(self.placement.id.as_str())
+    }
+
     pub(super) fn foreign_machine(&self, id: &str) -> FlyError {
         FlyError::Foreign {
             app: self.app.clone(),

@@ -12,11 +12,11 @@ use super::ensure::differing;
 use super::error::FlyError;
 use super::images::{BACKEND_NOTES, noted};
 use super::volumes::Found;
-use super::wanted::{CONFIGURATION, SECRETS, Wanted};
+use super::wanted::{CONFIGURATION, SECRETS, VOLUME, Wanted};
 use super::{calls, dashboard, wanted};
-use crate::model::{Data, Deviation, FieldPath, Observation, RunState};
+use crate::model::{Data, Deviation, FOREIGN, FieldPath, Observation, RunState};
 
-fn deviation(path: impl Into<String>, recorded: impl Into<String>, observed: impl Into<String>) -> Deviation {
+pub(super) fn deviation(path: impl Into<String>, recorded: impl Into<String>, observed: impl Into<String>) -> Deviation {
     Deviation { path: FieldPath::new(path), recorded: recorded.into(), observed: observed.into() }
 }
 
@@ -50,11 +50,10 @@ pub(super) async fn observe(work: &Work<'_>) -> Result<Observation, FlyError> {
     let ours = work.ours(&machines, wanted.machine)?;
     deviations.extend(size_deviation(&wanted, volume.as_ref()));
     for extra in all.iter().filter(|extra| Some(&extra.id) != volume.as_ref().map(|volume| &volume.id)) {
-        deviations.push(deviation(format!("volumes.{}", extra.id), "absent", "present"));
+        let whose = if extra.name == VOLUME { "" } else { FOREIGN };
+        deviations.push(deviation(format!("{whose}volumes.{}", extra.id), "absent", "present"));
     }
-    for extra in machines.iter().filter(|extra| Some(&extra.id) != ours.map(|ours| &ours.id)) {
-        deviations.push(deviation(format!("machines.{}", extra.id), "absent", extra.state.clone()));
-    }
+    deviations.extend(extra_machines(work, "", &machines, ours));
     let Some(machine) = ours else {
         deviations.push(deviation("machine", "running", "absent"));
         deviations.append(&mut others);
@@ -69,6 +68,17 @@ pub(super) async fn observe(work: &Work<'_>) -> Result<Observation, FlyError> {
         state = RunState::Unready;
     }
     Ok(Observation { state, data, deviations, notes })
+}
+
+/// The machines that are there beside the one that belongs there: ours are in excess, and others' are named and left.
+pub(super) fn extra_machines(work: &Work<'_>, of: &str, machines: &[Machine], ours: Option<&Machine>) -> Vec<Deviation> {
+    let extra = machines.iter().filter(|extra| Some(&extra.id) != ours.map(|ours| &ours.id));
+    extra
+        .map(|extra| {
+            let whose = if work.is_strange(extra) { FOREIGN } else { "" };
+            deviation(format!("{whose}{of}machines.{}", extra.id), "absent", extra.state.clone())
+        })
+        .collect()
 }
 
 fn run_state(machine: &Machine) -> RunState {
