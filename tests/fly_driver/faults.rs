@@ -225,3 +225,44 @@ async fn a_removal_whose_answers_are_lost_ends_all_the_same() {
         assert!(shore.fly.world().apps.is_empty(), "{path}");
     }
 }
+
+#[tokio::test]
+async fn an_app_that_does_not_show_yet_is_not_taken_for_none() {
+    let shore = Shore::with(Settings { app_hidden_for: 5, ..Settings::friendly() });
+    // Nobody knows whether this request was carried out.
+    shore.meddle("POST", "/apps", json!({ "app_name": shore.app(), "org_slug": "acme", "network": shore.app() })).await;
+    shore.remove().await;
+    assert!(shore.fly.world().apps.is_empty(), "an app was left for ever");
+}
+
+#[tokio::test]
+async fn a_list_without_some_regions_is_not_taken_for_none() {
+    let mut shore = Shore::friendly();
+    shore.ensure().await;
+    let page = json!({ "volumes": [], "next_cursor": "", "error_regions": ["fra"] });
+    shore.fly.order(Fault::answer("GET", "/v1/orgs/*/volumes", Reply::ok(page)).always());
+    let short = convexinfra::provider::fly::Patience { gone: Duration::from_millis(500), ..patience() };
+    let hasty = provider(&shore.fly, TOKEN, short);
+    let error = hasty.remove(&shore.placement, &|_| {}).await.unwrap_err();
+    assert!(matches!(&error, ProviderError::Fly(FlyError::Unreachable { said, .. }) if said.contains("fra")), "{error:?}");
+    shore.fly.clear_faults();
+    shore.remove().await;
+}
+
+#[tokio::test]
+async fn a_volume_that_a_machine_has_is_not_swept_away() {
+    let mut shore = Shore::friendly();
+    shore.ensure().await;
+    shore.fly.order(Fault::answer("GET", "/v1/apps/*", Reply::error(404, "not found")).always());
+    let short = convexinfra::provider::fly::Patience {
+        gone: Duration::from_millis(200),
+        visible: Duration::from_millis(200),
+        ..patience()
+    };
+    let hasty = provider(&shore.fly, TOKEN, short);
+    let writes = shore.writes();
+    let error = hasty.remove(&shore.placement, &|_| {}).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Fly(FlyError::StillThere { .. })), "{error:?}");
+    assert_eq!(shore.writes(), writes);
+    shore.one_of_each();
+}

@@ -161,6 +161,9 @@ pub(super) struct OrganisationVolumes {
     #[serde(deserialize_with = "or_default")]
     pub(super) volumes: Vec<Volume>,
     pub(super) next_cursor: Option<String>,
+    /// Regions that did not answer, so that their volumes are not listed.
+    #[serde(deserialize_with = "or_default")]
+    pub(super) error_regions: Vec<String>,
 }
 
 /// A machine.

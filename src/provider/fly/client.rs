@@ -52,7 +52,7 @@ impl Default for Patience {
 }
 
 /// The longest pause between two tries.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// The longest that a `Retry-After` is waited for.
 const LONGEST_RETRY_AFTER: u64 = 60;
 
