@@ -235,6 +235,55 @@ async fn an_unreachable_host_is_named_and_nothing_is_done() {
 }
 
 #[tokio::test]
+async fn a_volume_whose_host_does_not_answer_is_not_touched() {
+    let mut shore = Shore::friendly();
+    shore.ensure().await;
+    let (machine, host) = (shore.machines()[0].clone(), shore.host());
+    shore.meddle("DELETE", &format!("/apps/APP/machines/{machine}?force=true"), Value::Null).await;
+    shore.fly.world().unreachable_hosts.insert(host);
+    assert_eq!(shore.observe().await.data, Data::Present);
+    assert_eq!(shore.drift().await, ["host: ok → unreachable", "machine: running → absent"]);
+    let writes = shore.writes();
+    shore.placement.spec.resources.disk = convexinfra::model::ByteSize::parse("10 GiB").ok();
+    match shore.refusal().await {
+        FlyError::HostUnreachable { what, .. } => assert!(what.contains("volume"), "{what}"),
+        error => panic!("{error:?}"),
+    }
+    assert_eq!(shore.writes(), writes);
+}
+
+#[tokio::test]
+async fn what_a_dashboard_lacks_and_has_too_much_of_is_named_and_put_right() {
+    let mut shore = Shore::friendly();
+    shore.placement.spec.dashboard = true;
+    shore.placement.spec.release = convexinfra::model::Release::parse(&"a".repeat(40)).ok();
+    shore.ensure().await;
+    let dashboard = convexinfra::model::fly::dashboard_app_name(&shore.app());
+    let config = {
+        let mut world = shore.fly.world();
+        let app = world.apps.get_mut(&dashboard).unwrap();
+        app.addresses.clear();
+        app.machines[0].config.value.clone()
+    };
+    let machines = format!("/apps/{dashboard}/machines");
+    let copy = shore.meddle("POST", &machines, json!({ "name": "copy", "region": "iad", "config": config })).await;
+    let mut strange = config;
+    strange["metadata"] = json!({});
+    let other = shore.meddle("POST", &machines, json!({ "name": "other", "region": "iad", "config": strange })).await;
+    let id = |made: &Value| made["id"].as_str().unwrap().to_owned();
+    let left = format!("foreign.dashboard.machines.{}: absent → started", id(&other));
+    let named = [
+        "dashboard.addresses.v6: assigned → missing".to_owned(),
+        "dashboard.addresses.shared_v4: assigned → missing".to_owned(),
+        format!("dashboard.machines.{}: absent → started", id(&copy)),
+        left.clone(),
+    ];
+    assert_eq!(shore.drift().await, named);
+    shore.ensure().await;
+    assert_eq!(shore.drift().await, [left]);
+}
+
+#[tokio::test]
 async fn an_app_of_somebody_else_is_left_alone() {
     let shore = Shore::friendly();
     let app = shore.app();

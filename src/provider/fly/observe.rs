@@ -8,7 +8,7 @@ use futures_util::future::{try_join, try_join4};
 
 use super::answers::{Addresses, Machine, Secrets, Volume};
 use super::apps::{ORGANISATION, SECRET, Work, missing_addresses};
-use super::ensure::differing;
+use super::ensure::{CHECKS, differing, unsaid};
 use super::error::FlyError;
 use super::images::{BACKEND_NOTES, noted};
 use super::volumes::Found;
@@ -54,6 +54,10 @@ pub(super) async fn observe(work: &Work<'_>) -> Result<Observation, FlyError> {
         deviations.push(deviation(format!("{whose}volumes.{}", extra.id), "absent", "present"));
     }
     deviations.extend(extra_machines(work, "", &machines, ours));
+    // Of a machine it is said below.
+    if let Some(volume) = volume.as_ref().filter(|volume| !volume.host_answers() && ours.is_none_or(Machine::host_answers)) {
+        deviations.push(deviation("host", "ok", volume.host_status.clone().unwrap_or_default()));
+    }
     let Some(machine) = ours else {
         deviations.push(deviation("machine", "running", "absent"));
         deviations.append(&mut others);
@@ -61,7 +65,10 @@ pub(super) async fn observe(work: &Work<'_>) -> Result<Observation, FlyError> {
     };
     deviations.extend(machine_deviations(work, &wanted, machine, volume.as_ref()));
     deviations.append(&mut others);
-    let mut state = run_state(machine);
+    let mut state = match &volume {
+        Some(volume) if !volume.host_answers() => RunState::Unready,
+        _ => run_state(work, machine),
+    };
     let notes = work.pending_certificates(&wanted.hosts).await?;
     if state == RunState::Running && !notes.is_empty() {
         // Clients do not reach it by the name that they were given.
@@ -81,11 +88,16 @@ pub(super) fn extra_machines(work: &Work<'_>, of: &str, machines: &[Machine], ou
         .collect()
 }
 
-fn run_state(machine: &Machine) -> RunState {
+fn run_state(work: &Work<'_>, machine: &Machine) -> RunState {
     let health = machine.health();
+    // Checks that are not listed have not passed, unless the server is known to list none.
+    let passing = match health.is_empty() {
+        true => unsaid(work.placement).contains(CHECKS),
+        false => health.iter().all(|check| check.status == "passing"),
+    };
     match machine.state.as_str() {
         _ if !machine.host_answers() => RunState::Unready,
-        "started" if health.iter().all(|check| check.status == "passing") => RunState::Running,
+        "started" if passing => RunState::Running,
         "stopped" | "suspended" | "failed" | "launch_failed" | "created" => RunState::Stopped,
         _ => RunState::Unready,
     }
