@@ -737,6 +737,7 @@ fn only_fly_keeps_a_volume_without_its_backend() {
     assert_eq!(codes(&plan.refusals), Vec::<&str>::new());
     assert!(!plan.steps[0].destroys_data);
     assert_eq!(destruction_refusals(&plan, &[]).len(), 1, "it goes all the same");
+    assert!(plan.cost.unwrap().not_counted.contains(&"volumes that are kept".to_owned()));
 }
 
 #[test]
