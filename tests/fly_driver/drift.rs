@@ -8,6 +8,9 @@ use convexinfra::provider::{Provider, ProviderError};
 use serde_json::{Value, json};
 
 use super::shore::Shore;
+use crate::desk::Desk;
+use crate::fly::settings::TOKEN;
+use crate::fly::{Settings, StandIn};
 
 #[tokio::test]
 async fn a_changed_guest_is_named_and_put_right() {
@@ -157,6 +160,40 @@ async fn what_others_put_into_the_app_is_never_taken_away() {
     shore.meddle("DELETE", &format!("/apps/APP/volumes/{volume}"), Value::Null).await;
     shore.remove().await;
     assert!(shore.fly.world().apps.is_empty());
+}
+
+#[test]
+fn a_volume_of_others_keeps_no_command_from_its_end_but_one_that_would_destroy_it() {
+    const MANIFEST: &str = "project = \"gremlin\"\n\n[backends.dev]\nprovider = \"fly\"\nregion = \"iad\"\n\
+                            release = \"652b828b5129e6cdbcaa3c20efa8d116d09ff3bf\"\n";
+    let fly = StandIn::start(Settings::friendly().with_processes().hurried(50));
+    let desk = Desk::new(MANIFEST).with_variables(fly.environment());
+    desk.done("apply --yes");
+    let app = fly.world().apps.keys().next().unwrap().clone();
+    let ask = |method: reqwest::Method, path: String, body: Value| {
+        let request = reqwest::Client::new().request(method, format!("{}{path}", fly.url())).bearer_auth(TOKEN).json(&body);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let answer = runtime.block_on(async { request.send().await.unwrap().error_for_status().unwrap().text().await });
+        serde_json::from_str::<Value>(&answer.unwrap()).unwrap()
+    };
+    let request = json!({ "name": "precious", "region": "iad", "size_gb": 1 });
+    let volume = ask(reqwest::Method::POST, format!("/apps/{app}/volumes"), request)["id"].as_str().unwrap().to_owned();
+
+    let plan = desk.done("plan --detailed-exitcode");
+    assert!(plan.out.contains(&format!("foreign.volumes.{volume}")) && !plan.out.contains("restart"), "{}", plan.out);
+    let drift = desk.run("drift");
+    assert!(drift.exit == 3 && drift.out.contains(&volume), "{}{}", drift.out, drift.err);
+    desk.edit("region", "tuning.max_concurrent_queries = 8\nregion");
+    desk.done("apply --yes");
+    assert!(fly.world().apps[&app].volumes.iter().all(|volume| volume.state.is_live()));
+
+    let refused = desk.run("destroy dev --allow-destroy dev");
+    let said = format!("{}{}", refused.out, refused.err);
+    assert!(refused.exit == 1 && said.contains(&format!("fly volumes destroy {volume}")), "{said}");
+    assert!(fly.world().apps.contains_key(&app));
+    ask(reqwest::Method::DELETE, format!("/apps/{app}/volumes/{volume}"), Value::Null);
+    desk.done("destroy dev --allow-destroy dev");
+    assert!(fly.world().apps.is_empty());
 }
 
 /// A machine that somebody made in the app of the backend, for something else.
