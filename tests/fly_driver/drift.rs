@@ -152,7 +152,7 @@ async fn what_others_put_into_the_app_is_never_taken_away() {
 
     let notice = |text: String| shore.said.lock().unwrap().push(text);
     shore.provider.remove_keeping_data(&shore.placement, &notice).await.unwrap();
-    assert_eq!(shore.machines(), [machine.clone()]);
+    assert_eq!(shore.machines(), std::slice::from_ref(&machine));
     assert_eq!(shore.volumes().len(), 2);
     assert!(!shore.machines().contains(&ours[0]) && shore.said().contains(&machine), "{}", shore.said());
 

@@ -16,7 +16,7 @@ use super::wanted::{CONFIGURATION, SECRETS, VOLUME, Wanted};
 use super::{calls, dashboard, wanted};
 use crate::model::{Data, Deviation, FOREIGN, FieldPath, Observation, RunState};
 
-pub(super) fn deviation(path: impl Into<String>, recorded: impl Into<String>, observed: impl Into<String>) -> Deviation {
+fn deviation(path: impl Into<String>, recorded: impl Into<String>, observed: impl Into<String>) -> Deviation {
     Deviation { path: FieldPath::new(path), recorded: recorded.into(), observed: observed.into() }
 }
 
