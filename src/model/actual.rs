@@ -224,3 +224,13 @@ pub struct Deviation {
     /// What is seen.
     pub observed: String,
 }
+
+/// What the path of a deviation begins with that is about a thing that somebody else put beside a backend.
+pub const FOREIGN: &str = "foreign.";
+
+impl Deviation {
+    /// Whether `apply` puts it right. What somebody else put beside a backend is named, and left to them.
+    pub fn is_put_right(&self) -> bool {
+        !self.path.as_str().starts_with(FOREIGN)
+    }
+}

@@ -165,7 +165,7 @@ impl FlyPrices {
 }
 
 /// What a backend costs a month at its provider: machine, volume and dashboard, in the region that it is in, where that
-/// is known and still allowed. Traffic, and a database or buckets elsewhere, are not in it.
+/// is known and still allowed. What is not in it [`billed_elsewhere`] names.
 pub fn monthly_cost(spec: &BackendSpec, region: Option<&str>) -> Cost {
     match spec.provider {
         ProviderKind::Simulated | ProviderKind::Local | ProviderKind::Docker => Cost::Unmetered,
@@ -177,6 +177,13 @@ pub fn monthly_cost(spec: &BackendSpec, region: Option<&str>) -> Cost {
 /// What a backend is billed for elsewhere, in words.
 pub fn billed_elsewhere(spec: &BackendSpec) -> Vec<&'static str> {
     let mut parts = vec!["traffic"];
+    if spec.provider == ProviderKind::Fly {
+        // Fly takes them daily unasked; the first 10 GB of an organisation are free.
+        parts.push("volume snapshots");
+        if spec.origins.api.is_some() || spec.origins.site.is_some() {
+            parts.push("certificates after the organisation's tenth");
+        }
+    }
     if spec.storage.server().is_some() {
         parts.push("its database");
     }
@@ -259,6 +266,15 @@ mod tests {
         let mut spec = fly("iad", 4.0, "1 GiB", "1 GiB");
         spec.dashboard = true;
         assert_eq!(shown(&spec), "$13.63");
+    }
+
+    #[test]
+    fn what_is_billed_beside_the_amount_is_named() {
+        let mut spec = fly("iad", 4.0, "1 GiB", "1 GiB");
+        assert_eq!(billed_elsewhere(&spec), ["traffic", "volume snapshots"]);
+        spec.origins.api = Some("https://api.example.com".to_owned());
+        assert!(billed_elsewhere(&spec).contains(&"certificates after the organisation's tenth"));
+        assert_eq!(billed_elsewhere(&BackendSpec::new(ProviderKind::Kubernetes)), ["traffic"]);
     }
 
     #[test]

@@ -28,7 +28,7 @@ mod time;
 
 pub use access::{Actor, IssuedToken, Scope, TokenRecord, TokenRequest};
 pub use actual::{
-    ActualBackend, ControlPlane, Data, Deviation, Endpoints, Expiry, Observation, Phase, Removal, RunState, Snapshot,
+    ActualBackend, ControlPlane, Data, Deviation, Endpoints, Expiry, FOREIGN, Observation, Phase, Removal, RunState, Snapshot,
 };
 pub use address::{Address, AddressKind};
 pub use cost::{Cost, PriceSource, Usd, billed_elsewhere, monthly_cost, monthly_sum, price_source};

@@ -208,7 +208,7 @@ impl<'a> Draft<'a> {
         if existing.phase != Phase::Ready {
             return Vec::new();
         }
-        let repair = observation.deviations.iter().map(|deviation| Change {
+        let repair = observation.deviations.iter().filter(|deviation| deviation.is_put_right()).map(|deviation| Change {
             path: deviation.path.clone(),
             before: Some(deviation.observed.clone()),
             after: Some(deviation.recorded.clone()),

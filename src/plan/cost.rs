@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Step, Task};
 use crate::model::{
-    ActualBackend, BackendName, BackendSpec, Cost, Phase, PriceSource, Usd, billed_elsewhere, monthly_cost, price_source,
+    ActualBackend, BackendName, BackendSpec, Cost, Phase, PriceSource, Usd, VolumeDisposal, billed_elsewhere, monthly_cost,
+    price_source,
 };
 
 /// What all backends of the project cost, each and together. Only those are in it that a provider sends a bill for.
@@ -138,7 +139,11 @@ pub(super) fn cost(existing: &[ActualBackend], steps: &[Step]) -> Option<PlanCos
             prices.push(source.clone());
         }
     }
-    let not_counted: BTreeSet<&str> = metered().flat_map(|billed| billed_elsewhere(billed.spec)).collect();
+    let mut not_counted: BTreeSet<&str> = metered().flat_map(|billed| billed_elsewhere(billed.spec)).collect();
+    let keeps = |step: &Step| matches!(step.task, Some(Task::Remove { volume: VolumeDisposal::Keep, .. }));
+    if steps.iter().any(keeps) {
+        not_counted.insert("volumes that are kept");
+    }
     Some(PlanCost {
         currency: "USD".to_owned(),
         period: "30 days".to_owned(),

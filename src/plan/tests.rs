@@ -234,6 +234,17 @@ fn drift_is_apart_from_change_and_has_its_own_reason() {
 }
 
 #[test]
+fn what_somebody_else_put_beside_a_backend_is_drift_and_nothing_to_do() {
+    let mut beside = existing("dev", spec(ProviderKind::Fly));
+    let path = FieldPath::new("foreign.volumes.vol_1");
+    beside.observation.deviations = vec![Deviation { path, recorded: "absent".into(), observed: "present".into() }];
+    let snapshot = actual(vec![beside]);
+    let plan = planned(&desired(&[("dev", wanted(spec(ProviderKind::Fly)))]), &snapshot);
+    assert_eq!((plan.drift.len(), plan.steps.len()), (1, 0));
+    assert_eq!(drift(&snapshot.snapshot).drift.len(), 1);
+}
+
+#[test]
 fn missing_data_is_never_replaced_by_nothing() {
     let mut gone = existing("dev", spec(ProviderKind::Simulated));
     gone.observation.data = Data::Missing;
@@ -726,6 +737,7 @@ fn only_fly_keeps_a_volume_without_its_backend() {
     assert_eq!(codes(&plan.refusals), Vec::<&str>::new());
     assert!(!plan.steps[0].destroys_data);
     assert_eq!(destruction_refusals(&plan, &[]).len(), 1, "it goes all the same");
+    assert!(plan.cost.unwrap().not_counted.contains(&"volumes that are kept".to_owned()));
 }
 
 #[test]

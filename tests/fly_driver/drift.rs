@@ -3,11 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use convexinfra::model::{Data, RunState};
-use convexinfra::provider::ProviderError;
 use convexinfra::provider::fly::FlyError;
+use convexinfra::provider::{Provider, ProviderError};
 use serde_json::{Value, json};
 
 use super::shore::Shore;
+use crate::desk::Desk;
+use crate::fly::settings::TOKEN;
+use crate::fly::{Settings, StandIn};
 
 #[tokio::test]
 async fn a_changed_guest_is_named_and_put_right() {
@@ -108,25 +111,119 @@ async fn lost_data_is_never_replaced_by_none() {
 async fn machines_and_volumes_of_others_are_named_and_left() {
     let mut shore = Shore::friendly();
     shore.ensure().await;
+    let ours = (shore.machines(), shore.volumes());
+    let machine = strange_machine(&shore).await;
+    let volume = strange_volume(&shore).await;
+    let named =
+        [format!("foreign.volumes.{volume}: absent → present"), format!("foreign.machines.{machine}: absent → started")];
+    assert_eq!(shore.drift().await, named);
+    assert!(shore.observe().await.deviations.iter().all(|deviation| !deviation.is_put_right()));
+    // They are in nobody's way: what is asked for is brought about beside them.
+    shore.placement.spec.tuning.max_concurrent_queries = Some(8);
+    shore.ensure().await;
+    {
+        let world = shore.fly.world();
+        let machines = &world.apps[&shore.placement.references["app"]].machines;
+        let own = machines.iter().find(|machine| machine.id == ours.0[0]).unwrap();
+        assert_eq!(own.config.value["env"]["APPLICATION_MAX_CONCURRENT_QUERIES"], "8");
+    }
+    assert_eq!(shore.drift().await, named);
+    assert!(shore.volumes().contains(&ours.1[0]));
+    assert_eq!((shore.machines().len(), shore.volumes().len()), (2, 2));
+}
+
+#[tokio::test]
+async fn what_others_put_into_the_app_is_never_taken_away() {
+    let mut shore = Shore::friendly();
+    shore.ensure().await;
+    let ours = shore.machines();
+    let (machine, volume) = (strange_machine(&shore).await, strange_volume(&shore).await);
+    let writes = shore.writes();
+    let refused = shore.provider.remove(&shore.placement, &|_| {}).await;
+    match refused {
+        Err(ProviderError::Fly(error @ FlyError::Foreign { .. })) => {
+            let help = error.help().unwrap();
+            assert!(help.contains(&format!("fly machine destroy {machine}")), "{help}");
+            assert!(help.contains(&format!("fly volumes destroy {volume}")), "{help}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(shore.writes(), writes, "a refusal has taken something away");
+
+    let notice = |text: String| shore.said.lock().unwrap().push(text);
+    shore.provider.remove_keeping_data(&shore.placement, &notice).await.unwrap();
+    assert_eq!(shore.machines(), std::slice::from_ref(&machine));
+    assert_eq!(shore.volumes().len(), 2);
+    assert!(!shore.machines().contains(&ours[0]) && shore.said().contains(&machine), "{}", shore.said());
+
+    shore.meddle("DELETE", &format!("/apps/APP/machines/{machine}?force=true"), Value::Null).await;
+    shore.meddle("DELETE", &format!("/apps/APP/volumes/{volume}"), Value::Null).await;
+    shore.remove().await;
+    assert!(shore.fly.world().apps.is_empty());
+}
+
+#[test]
+fn a_volume_of_others_keeps_no_command_from_its_end_but_one_that_would_destroy_it() {
+    const MANIFEST: &str = "project = \"gremlin\"\n\n[backends.dev]\nprovider = \"fly\"\nregion = \"iad\"\n\
+                            release = \"652b828b5129e6cdbcaa3c20efa8d116d09ff3bf\"\n";
+    let fly = StandIn::start(Settings::friendly().with_processes().hurried(50));
+    let desk = Desk::new(MANIFEST).with_variables(fly.environment());
+    desk.done("apply --yes");
+    let app = fly.world().apps.keys().next().unwrap().clone();
+    let ask = |method: reqwest::Method, path: String, body: Value| {
+        let request = reqwest::Client::new().request(method, format!("{}{path}", fly.url())).bearer_auth(TOKEN).json(&body);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let answer = runtime.block_on(async { request.send().await.unwrap().error_for_status().unwrap().text().await });
+        serde_json::from_str::<Value>(&answer.unwrap()).unwrap()
+    };
+    let request = json!({ "name": "precious", "region": "iad", "size_gb": 1 });
+    let volume = ask(reqwest::Method::POST, format!("/apps/{app}/volumes"), request)["id"].as_str().unwrap().to_owned();
+
+    let plan = desk.done("plan --detailed-exitcode");
+    assert!(plan.out.contains(&format!("foreign.volumes.{volume}")) && !plan.out.contains("restart"), "{}", plan.out);
+    let drift = desk.run("drift");
+    assert!(drift.exit == 3 && drift.out.contains(&volume), "{}{}", drift.out, drift.err);
+    desk.edit("region", "tuning.max_concurrent_queries = 8\nregion");
+    desk.done("apply --yes");
+    assert!(fly.world().apps[&app].volumes.iter().all(|volume| volume.state.is_live()));
+
+    let refused = desk.run("destroy dev --allow-destroy dev");
+    let said = format!("{}{}", refused.out, refused.err);
+    assert!(refused.exit == 1 && said.contains(&format!("fly volumes destroy {volume}")), "{said}");
+    assert!(fly.world().apps.contains_key(&app));
+    ask(reqwest::Method::DELETE, format!("/apps/{app}/volumes/{volume}"), Value::Null);
+    desk.done("destroy dev --allow-destroy dev");
+    assert!(fly.world().apps.is_empty());
+}
+
+/// A machine that somebody made in the app of the backend, for something else.
+async fn strange_machine(shore: &Shore) -> String {
     let mut config = shore.config();
     config["metadata"] = json!({});
     config["mounts"] = json!([]);
-    let other = shore.meddle("POST", "/apps/APP/machines", json!({ "name": "other", "region": "iad", "config": config })).await;
-    let other = other["id"].as_str().unwrap().to_owned();
-    assert_eq!(shore.drift().await, [format!("machines.{other}: absent → started")]);
+    let made = shore.meddle("POST", "/apps/APP/machines", json!({ "name": "other", "region": "iad", "config": config })).await;
+    made["id"].as_str().unwrap().to_owned()
+}
+
+/// A volume that somebody made in the app of the backend, for something else.
+async fn strange_volume(shore: &Shore) -> String {
+    let request = json!({ "name": "precious", "region": "iad", "size_gb": 1 });
+    shore.meddle("POST", "/apps/APP/volumes", request).await["id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_second_volume_under_our_name_is_for_somebody_to_decide_about() {
+    let mut shore = Shore::friendly();
+    shore.ensure().await;
+    let request = json!({ "name": "convex_data", "region": "iad", "size_gb": 1 });
+    let volume = shore.meddle("POST", "/apps/APP/volumes", request).await["id"].as_str().unwrap().to_owned();
+    assert_eq!(shore.drift().await, [format!("volumes.{volume}: absent → present")]);
     match shore.refusal().await {
-        FlyError::Foreign { command, .. } => assert!(command.contains(&other), "{command}"),
+        FlyError::Foreign { command, .. } => assert!(command.contains(&volume), "{command}"),
         error => panic!("{error:?}"),
     }
-    assert_eq!(shore.machines().len(), 2);
-    shore.meddle("DELETE", &format!("/apps/APP/machines/{other}?force=true"), Value::Null).await;
-
-    let volume =
-        shore.meddle("POST", "/apps/APP/volumes", json!({ "name": "convex_data", "region": "iad", "size_gb": 1 })).await;
-    let volume = volume["id"].as_str().unwrap().to_owned();
-    assert_eq!(shore.drift().await, [format!("volumes.{volume}: absent → present")]);
-    assert!(matches!(shore.refusal().await, FlyError::Foreign { .. }));
     assert_eq!(shore.volumes().len(), 2);
+    // With its data, all that is under our name goes.
     shore.remove().await;
     assert!(shore.fly.world().apps.is_empty());
 }
@@ -172,6 +269,55 @@ async fn an_unreachable_host_is_named_and_nothing_is_done() {
     shore.placement.spec.tuning.max_concurrent_queries = Some(4);
     assert!(matches!(shore.refusal().await, FlyError::HostUnreachable { .. }));
     assert_eq!(shore.writes(), writes);
+}
+
+#[tokio::test]
+async fn a_volume_whose_host_does_not_answer_is_not_touched() {
+    let mut shore = Shore::friendly();
+    shore.ensure().await;
+    let (machine, host) = (shore.machines()[0].clone(), shore.host());
+    shore.meddle("DELETE", &format!("/apps/APP/machines/{machine}?force=true"), Value::Null).await;
+    shore.fly.world().unreachable_hosts.insert(host);
+    assert_eq!(shore.observe().await.data, Data::Present);
+    assert_eq!(shore.drift().await, ["host: ok → unreachable", "machine: running → absent"]);
+    let writes = shore.writes();
+    shore.placement.spec.resources.disk = convexinfra::model::ByteSize::parse("10 GiB").ok();
+    match shore.refusal().await {
+        FlyError::HostUnreachable { what, .. } => assert!(what.contains("volume"), "{what}"),
+        error => panic!("{error:?}"),
+    }
+    assert_eq!(shore.writes(), writes);
+}
+
+#[tokio::test]
+async fn what_a_dashboard_lacks_and_has_too_much_of_is_named_and_put_right() {
+    let mut shore = Shore::friendly();
+    shore.placement.spec.dashboard = true;
+    shore.placement.spec.release = convexinfra::model::Release::parse(&"a".repeat(40)).ok();
+    shore.ensure().await;
+    let dashboard = convexinfra::model::fly::dashboard_app_name(&shore.app());
+    let config = {
+        let mut world = shore.fly.world();
+        let app = world.apps.get_mut(&dashboard).unwrap();
+        app.addresses.clear();
+        app.machines[0].config.value.clone()
+    };
+    let machines = format!("/apps/{dashboard}/machines");
+    let copy = shore.meddle("POST", &machines, json!({ "name": "copy", "region": "iad", "config": config })).await;
+    let mut strange = config;
+    strange["metadata"] = json!({});
+    let other = shore.meddle("POST", &machines, json!({ "name": "other", "region": "iad", "config": strange })).await;
+    let id = |made: &Value| made["id"].as_str().unwrap().to_owned();
+    let left = format!("foreign.dashboard.machines.{}: absent → started", id(&other));
+    let named = [
+        "dashboard.addresses.v6: assigned → missing".to_owned(),
+        "dashboard.addresses.shared_v4: assigned → missing".to_owned(),
+        format!("dashboard.machines.{}: absent → started", id(&copy)),
+        left.clone(),
+    ];
+    assert_eq!(shore.drift().await, named);
+    shore.ensure().await;
+    assert_eq!(shore.drift().await, [left]);
 }
 
 #[tokio::test]

@@ -225,3 +225,122 @@ async fn a_removal_whose_answers_are_lost_ends_all_the_same() {
         assert!(shore.fly.world().apps.is_empty(), "{path}");
     }
 }
+
+#[tokio::test]
+async fn an_app_that_does_not_show_yet_is_not_taken_for_none() {
+    let shore = Shore::with(Settings { app_hidden_for: 5, ..Settings::friendly() });
+    // Nobody knows whether this request was carried out.
+    shore.meddle("POST", "/apps", json!({ "app_name": shore.app(), "org_slug": "acme", "network": shore.app() })).await;
+    shore.remove().await;
+    assert!(shore.fly.world().apps.is_empty(), "an app was left for ever");
+}
+
+#[tokio::test]
+async fn a_list_without_some_regions_is_not_taken_for_none() {
+    let mut shore = Shore::friendly();
+    shore.ensure().await;
+    let page = json!({ "volumes": [], "next_cursor": "", "error_regions": ["fra"] });
+    shore.fly.order(Fault::answer("GET", "/v1/orgs/*/volumes", Reply::ok(page)).always());
+    let short = convexinfra::provider::fly::Patience { gone: Duration::from_millis(500), ..patience() };
+    let hasty = provider(&shore.fly, TOKEN, short);
+    let error = hasty.remove(&shore.placement, &|_| {}).await.unwrap_err();
+    assert!(matches!(&error, ProviderError::Fly(FlyError::Unreachable { said, .. }) if said.contains("fra")), "{error:?}");
+    shore.fly.clear_faults();
+    shore.remove().await;
+}
+
+#[tokio::test]
+async fn a_volume_that_a_machine_has_is_not_swept_away() {
+    let mut shore = Shore::friendly();
+    shore.ensure().await;
+    shore.fly.order(Fault::answer("GET", "/v1/apps/*", Reply::error(404, "not found")).always());
+    let short = convexinfra::provider::fly::Patience {
+        gone: Duration::from_millis(200),
+        visible: Duration::from_millis(200),
+        ..patience()
+    };
+    let hasty = provider(&shore.fly, TOKEN, short);
+    let writes = shore.writes();
+    let error = hasty.remove(&shore.placement, &|_| {}).await.unwrap_err();
+    assert!(matches!(error, ProviderError::Fly(FlyError::StillThere { .. })), "{error:?}");
+    assert_eq!(shore.writes(), writes);
+    shore.one_of_each();
+}
+
+#[tokio::test]
+async fn a_time_to_wait_that_is_longer_than_patience_is_waited_out() {
+    let mut shore = Shore::friendly();
+    let mut limited = Reply::error(429, "rate limit exceeded");
+    limited.headers.push(("retry-after".to_owned(), "2".to_owned()));
+    shore.fly.order(Fault::answer("POST", "/v1/apps/*/machines", limited));
+    let short = convexinfra::provider::fly::Patience { retry: Duration::from_secs(1), ..patience() };
+    let begun = std::time::Instant::now();
+    shore.provider = provider(&shore.fly, TOKEN, short);
+    shore.ensure().await;
+    assert!(begun.elapsed() >= Duration::from_secs(2));
+    shore.one_of_each();
+
+    // Nobody waits as long as anybody says.
+    let mut limited = Reply::error(429, "rate limit exceeded");
+    limited.headers.push(("retry-after".to_owned(), "86400".to_owned()));
+    shore.fly.order(Fault::answer("GET", "/v1/apps/*", limited));
+    assert!(matches!(shore.refusal().await, FlyError::Unreachable { .. }));
+}
+
+#[tokio::test]
+async fn a_vault_that_lags_behind_is_waited_for() {
+    let mut shore = Shore::friendly();
+    let behind = Reply::error(412, "failed_precondition: app secrets are not up to date");
+    shore.fly.order(Fault::answer("POST", "/v1/apps/*/machines", behind.clone()).times(2));
+    shore.ensure().await;
+    shore.fly.order(Fault::answer("POST", "/v1/apps/*/machines/*", behind));
+    shore.placement.instance_secret = convexinfra::model::Secret::new("ab".repeat(32));
+    shore.ensure().await;
+    assert!(shore.fly.outstanding().is_empty());
+    shore.one_of_each();
+    assert_eq!(shore.drift().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_volume_that_fly_does_not_find_is_looked_for_again() {
+    let not_found = || Fault::answer("POST", "/v1/apps/*/machines", Reply::error(400, "invalid_argument: volume not found"));
+    let mut shore = Shore::friendly();
+    shore.fly.order(not_found().times(2));
+    shore.ensure().await;
+    assert!(shore.fly.outstanding().is_empty());
+    shore.one_of_each();
+
+    // Data that is gone in between is not replaced by none.
+    let (machine, volumes) = (shore.machines()[0].clone(), shore.volumes());
+    shore.meddle("DELETE", &format!("/apps/APP/machines/{machine}?force=true"), serde_json::Value::Null).await;
+    shore.fly.order(not_found());
+    shore.ensure().await;
+    assert_eq!(shore.volumes(), volumes);
+}
+
+#[tokio::test]
+async fn a_machine_that_cannot_be_started_as_it_is_is_looked_at_again() {
+    let mut shore = Shore::friendly();
+    shore.ensure().await;
+    let machine = shore.machines()[0].clone();
+    shore.meddle("POST", &format!("/apps/APP/machines/{machine}/stop"), json!({})).await;
+    while shore.observe().await.state != RunState::Stopped {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let refused = Reply::error(412, "failed_precondition: unable to start machine from current state: 'stopping'");
+    shore.fly.order(Fault::answer("POST", "/v1/apps/*/machines/*/start", refused.clone()));
+    // Once more, when it was started all the same.
+    shore.fly.order(Fault::answer("POST", "/v1/apps/*/machines/*/start", refused).after_the_effect());
+    shore.ensure().await;
+    assert!(shore.fly.outstanding().is_empty());
+    assert_eq!((shore.observe().await.state, shore.machines()), (RunState::Running, vec![machine]));
+}
+
+#[tokio::test]
+async fn checks_that_vanish_have_not_passed() {
+    let mut shore = Shore::friendly();
+    shore.ensure().await;
+    shore.fly.world().omens.checks_missing = true;
+    let seen = shore.observe().await;
+    assert_eq!((seen.state, seen.deviations), (RunState::Unready, Vec::new()));
+}

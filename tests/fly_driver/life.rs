@@ -179,7 +179,9 @@ async fn a_volume_that_its_app_left_behind_is_named_and_keeps_nobody() {
         let mut world = shore.fly.world();
         let app = world.apps.get_mut(&shore.placement.references["app"]).unwrap();
         app.machines.clear();
-        app.volumes.pop().unwrap()
+        let mut volume = app.volumes.pop().unwrap();
+        volume.attached = None;
+        volume
     };
     let app = shore.app();
     shore.fly.world().remains.push((app, volume));

@@ -34,6 +34,7 @@ pub(super) fn patience() -> Patience {
     let seconds = Duration::from_secs;
     Patience {
         retry: seconds(5),
+        limited: seconds(5),
         pause: Duration::from_millis(20),
         visible: seconds(5),
         settle: seconds(10),

@@ -142,6 +142,11 @@ impl Volume {
         matches!(self.state.as_str(), "created" | "") || (self.is_live() && self.attached_machine_id.is_some())
     }
 
+    /// Whether the host that it is on answers.
+    pub(super) fn host_answers(&self) -> bool {
+        answers(self.host_status.as_deref())
+    }
+
     /// The machine that it is attached to.
     pub(super) fn machine(&self) -> Option<&str> {
         self.attached_machine_id.as_deref().filter(|id| !id.is_empty())
@@ -161,6 +166,14 @@ pub(super) struct OrganisationVolumes {
     #[serde(deserialize_with = "or_default")]
     pub(super) volumes: Vec<Volume>,
     pub(super) next_cursor: Option<String>,
+    /// Regions that did not answer, so that their volumes are not listed.
+    #[serde(deserialize_with = "or_default")]
+    pub(super) error_regions: Vec<String>,
+}
+
+/// Whether a host answers that is in this state.
+fn answers(host_status: Option<&str>) -> bool {
+    matches!(host_status, None | Some("" | "ok"))
 }
 
 /// A machine.
@@ -229,7 +242,7 @@ impl Machine {
 
     /// Whether the host that it is on answers.
     pub(super) fn host_answers(&self) -> bool {
-        matches!(self.host_status.as_deref(), None | Some("" | "ok"))
+        answers(self.host_status.as_deref())
     }
 
     /// Its health checks, without those that Fly makes for its own deployments.

@@ -8,7 +8,7 @@ use super::answers::{Addresses, App, Machine, Secrets, Tokens};
 use super::client::{Client, Declined, failed, read};
 use super::error::FlyError;
 use super::refusal::Refusal;
-use super::wanted::{OWNER, Wanted, secrets_digest};
+use super::wanted::{BACKEND, DASHBOARD, OWNER, Wanted, secrets_digest};
 use super::{Settings, calls};
 use crate::fault;
 use crate::model::{Placement, References, Secret};
@@ -35,17 +35,19 @@ pub(super) struct Work<'a> {
     pub(super) parts: Parts,
 }
 
-/// The notes under which the parts of an app are kept.
+/// What belongs to an app, and the notes under which it is kept.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Parts {
+    /// The name of its one machine.
+    pub(super) machine: &'static str,
     pub(super) machine_note: &'static str,
     pub(super) volume_note: Option<&'static str>,
 }
 
 /// The app of a backend.
-pub(super) const BACKEND_PARTS: Parts = Parts { machine_note: "machine", volume_note: Some("volume") };
+pub(super) const BACKEND_PARTS: Parts = Parts { machine: BACKEND, machine_note: "machine", volume_note: Some("volume") };
 /// The app of its dashboard.
-pub(super) const DASHBOARD_PARTS: Parts = Parts { machine_note: "dashboard_machine", volume_note: None };
+pub(super) const DASHBOARD_PARTS: Parts = Parts { machine: DASHBOARD, machine_note: "dashboard_machine", volume_note: None };
 
 /// Whether an app was there before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,6 +17,8 @@ use super::refusal::{Refusal, refusal, words};
 pub struct Patience {
     /// How long requests are sent again that cannot get through.
     pub retry: Duration,
+    /// How long a request waits all in all that is told when to come again, beyond that.
+    pub limited: Duration,
     /// The first pause before a request is sent again, and between two looks at what has to settle.
     pub pause: Duration,
     /// How long a new app may take to be seen everywhere.
@@ -39,6 +41,7 @@ impl Default for Patience {
     fn default() -> Self {
         Self {
             retry: Duration::from_secs(60),
+            limited: Duration::from_secs(180),
             pause: Duration::from_secs(1),
             visible: Duration::from_secs(60),
             settle: Duration::from_secs(180),
@@ -52,9 +55,7 @@ impl Default for Patience {
 }
 
 /// The longest pause between two tries.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// The longest that a `Retry-After` is waited for.
-const LONGEST_RETRY_AFTER: u64 = 60;
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// How a request ended that was not answered with yes.
 #[derive(Debug)]
@@ -111,16 +112,14 @@ impl Client {
 
     async fn send(&self, call: Call, repeatable: bool) -> Result<Reply, Declined> {
         let deadline = self.deadline(self.patience.retry);
+        let mut limited = self.patience.limited;
         let mut pause = self.patience.pause / 2;
         loop {
             let (declined, wait) = match self.port.send(call.clone()).await {
                 Ok(reply) if reply.is_success() => return Ok(reply),
                 Ok(reply) => match refusal(&reply) {
                     // Nothing was done, whatever was asked.
-                    Refusal::TooMany(seconds) => {
-                        let wait = seconds.map(|seconds| Duration::from_secs(seconds.min(LONGEST_RETRY_AFTER)));
-                        (Declined::Unreachable(words(&reply)), wait)
-                    }
+                    Refusal::TooMany(seconds) => (Declined::Unreachable(words(&reply)), seconds.map(Duration::from_secs)),
                     Refusal::Uncertain if repeatable => (Declined::Refused(Refusal::Uncertain, reply), None),
                     Refusal::Uncertain => return Err(Declined::Uncertain(words(&reply))),
                     meaning => return Err(Declined::Refused(meaning, reply)),
@@ -129,11 +128,15 @@ impl Client {
                 Err(PortError::NoAnswer(why)) if repeatable => (Declined::Unreachable(why), None),
                 Err(PortError::NoAnswer(why)) => return Err(Declined::Uncertain(why)),
             };
-            let wait = wait.unwrap_or_else(|| self.scattered(pause));
-            match self.left(deadline) {
-                Some(left) if left > wait => self.port.sleep(wait).await,
+            let told = wait.map(|told| told.max(self.patience.pause));
+            let wait = told.unwrap_or_else(|| self.scattered(pause));
+            match (self.left(deadline), told.and_then(|told| limited.checked_sub(told))) {
+                (Some(left), _) if left > wait => {}
+                // Whoever says when to come again will have the time.
+                (_, Some(rest)) => limited = rest,
                 _ => return Err(declined),
             }
+            self.port.sleep(wait).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }

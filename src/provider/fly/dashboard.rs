@@ -2,16 +2,19 @@
 //!
 //! Must not do: hand it a key. Whoever opens it logs in with one.
 
-use super::answers::Machine;
-use super::apps::{DASHBOARD_PARTS, Work};
+use futures_util::future::try_join;
+
+use super::answers::{Addresses, Machine};
+use super::apps::{DASHBOARD_PARTS, Work, missing_addresses};
 use super::ensure::differing;
 use super::error::FlyError;
 use super::images::{DASHBOARD_NOTES, image, noted};
 use super::machines::Came;
+use super::observe::extra_machines;
 use super::remove::take_away;
 use super::update::Updated;
 use super::volumes::{NotMade, Room};
-use super::wanted;
+use super::{calls, wanted};
 use crate::convex::release::DASHBOARD_IMAGE;
 use crate::model::fly::{app_url, dashboard_app_name};
 use crate::model::{DASHBOARD_URL, Deviation, FieldPath, References, Release};
@@ -67,6 +70,7 @@ pub(super) async fn ensure(backend: &Work<'_>, org: &str, references: &mut Refer
             }
         }
     };
+    work.clear_machines(&machine, &machines).await?;
     references.insert(DASHBOARD_PARTS.machine_note.to_owned(), machine.id.clone());
     image.pinned_to(machine.image_digest()).note(DASHBOARD_NOTES, references);
     let url = app_url(&work.app);
@@ -99,12 +103,17 @@ pub(super) async fn deviations(backend: &Work<'_>) -> Result<Vec<Deviation>, Fly
     if work.find_app().await?.is_none() {
         return Ok(vec![deviation("dashboard", "running", "absent".to_owned())]);
     }
-    let machines = work.machines().await?;
+    let (addresses, machines) = try_join(work.client.get::<Addresses>(calls::addresses(&work.app)), work.machines()).await?;
     let wanted = wanted::dashboard(placement)?;
-    let Some(machine) = work.ours(&machines, wanted.machine)? else {
-        return Ok(vec![deviation("dashboard", "running", "absent".to_owned())]);
+    let ours = work.ours(&machines, wanted.machine)?;
+    let missing = missing_addresses(&addresses).into_iter();
+    let mut found: Vec<Deviation> =
+        missing.map(|kind| deviation(&format!("dashboard.addresses.{kind}"), "assigned", "missing".to_owned())).collect();
+    found.extend(extra_machines(&work, "dashboard.", &machines, ours));
+    let Some(machine) = ours else {
+        found.push(deviation("dashboard", "running", "absent".to_owned()));
+        return Ok(found);
     };
-    let mut found = Vec::new();
     if machine.state != "started" {
         found.push(deviation("dashboard.state", "started", machine.state.clone()));
     }

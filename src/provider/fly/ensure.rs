@@ -23,7 +23,11 @@ use crate::provider::{Notice, ProviderError};
 
 /// The note about fields that the server does not give back: they cannot be compared.
 const UNSAID: &str = "unsaid";
+/// What stands in it for the checks of a machine, where a server lists none.
+pub(super) const CHECKS: &str = "checks";
 
+/// How often a volume is looked for again that went away before a machine was made over it.
+const TRIES: u32 = 3;
 /// How many hosts of one region are tried with an empty volume.
 const HOSTS: u32 = 2;
 
@@ -68,7 +72,8 @@ pub(super) async fn ensure(
     note(&mut references, &wanted, image, BACKEND_NOTES, &seat);
     work.ensure_certificates(&wanted.hosts).await?;
     dashboard::ensure(&work, &org, &mut references).await?;
-    work.clear_away(&seat, &machines).await?;
+    work.clear_machines(&seat.machine, &machines).await?;
+    work.clear_volumes(&seat.spare).await?;
     work.clear_addresses().await?;
     Ok(references)
 }
@@ -83,14 +88,21 @@ fn note(references: &mut References, wanted: &Wanted, image: Image, notes: Notes
     image.pinned_to(seat.machine.image_digest()).note(notes, references);
     let empty = serde_json::Value::Null;
     let seen = seat.machine.config.as_ref().unwrap_or(&empty);
-    let unsaid: Vec<String> = differences(&wanted.comparable(volume), seen)
+    let mut unsaid: Vec<String> = differences(&wanted.comparable(volume), seen)
         .into_iter()
         .filter(|difference| difference.seen.is_none())
         .map(|difference| difference.path)
         .collect();
+    // It was waited for them, and for the backend to answer from outside.
+    unsaid.extend(seat.machine.health().is_empty().then(|| CHECKS.to_owned()));
     if !unsaid.is_empty() {
         references.insert(UNSAID.to_owned(), unsaid.join("\n"));
     }
+}
+
+/// The fields that the server is known not to give back.
+pub(super) fn unsaid(placement: &Placement) -> BTreeSet<&str> {
+    placement.references.get(UNSAID).map(|paths| paths.lines().collect()).unwrap_or_default()
 }
 
 /// Where a machine differs from what was asked for, as far as its server gives back what it was sent.
@@ -101,7 +113,7 @@ pub(super) fn differing(
     machine: &Machine,
     volume: Option<&str>,
 ) -> Vec<Difference> {
-    let unsaid: BTreeSet<&str> = placement.references.get(UNSAID).map(|paths| paths.lines().collect()).unwrap_or_default();
+    let unsaid = unsaid(placement);
     let empty = serde_json::Value::Null;
     let mut found = differences(&wanted.comparable(volume), machine.config.as_ref().unwrap_or(&empty));
     found.retain(|difference| difference.seen.is_some() || !unsaid.contains(difference.path.as_str()));
@@ -127,10 +139,24 @@ impl Work<'_> {
         }
     }
 
-    /// Finds or makes the volume and the machine.
+    /// Finds or makes the volume and the machine. A volume that went away in between is looked for again.
     async fn seat(&self, order: &Order<'_>, made: Made, machines: &[Machine]) -> Result<Seat, ProviderError> {
+        let mut seated = self.seat_once(order, made, machines).await;
+        for _ in 0..TRIES {
+            let Err(ProviderError::Fly(FlyError::VolumeGone { .. })) = &seated else { break };
+            self.client.pause().await;
+            let machines = self.machines().await?;
+            seated = self.seat_once(order, Made::Before, &machines).await;
+        }
+        seated
+    }
+
+    async fn seat_once(&self, order: &Order<'_>, made: Made, machines: &[Machine]) -> Result<Seat, ProviderError> {
         let found = self.find_volume(made, machines).await?;
         let current = self.ours(machines, order.wanted.machine)?;
+        if let Found::One(volume, _) = &found {
+            self.reached(volume)?;
+        }
         match (current, found) {
             (Some(machine), Found::One(volume, spare)) => {
                 let mounted = machine.volume();
@@ -161,7 +187,7 @@ impl Work<'_> {
         spare: Vec<Volume>,
     ) -> Result<Seat, ProviderError> {
         if !machine.host_answers() {
-            return Err(FlyError::HostUnreachable { app: self.app.clone(), machine: machine.id.clone() }.into());
+            return Err(self.host_unreachable(&machine.id).into());
         }
         let needs_restart = self.grow_volume(order.wanted, &mut volume).await?;
         let differing = differing(self.placement, order.wanted, Some(order.image), machine, Some(&volume.id));
@@ -294,12 +320,12 @@ impl Work<'_> {
         })
     }
 
-    /// Takes away what is ours and of no use. What somebody else put into the app is named and left.
-    async fn clear_away(&self, seat: &Seat, machines: &[Machine]) -> Result<(), FlyError> {
+    /// Takes away machines that are ours and of no use. What somebody else put into the app is left: looks name it.
+    pub(super) async fn clear_machines(&self, seated: &Machine, machines: &[Machine]) -> Result<(), FlyError> {
         let id = self.placement.id.as_str();
-        for machine in machines.iter().filter(|machine| machine.id != seat.machine.id) {
+        for machine in machines.iter().filter(|machine| machine.id != seated.id && !self.is_strange(machine)) {
             // One of the same name is what this run replaced, or made by a server where names are not unique.
-            if machine.name == seat.machine.name && self.machine(&machine.id).await?.is_none() {
+            if machine.name == seated.name && self.machine(&machine.id).await?.is_none() {
                 continue;
             }
             match machine.metadata(OWNER) {
@@ -311,7 +337,13 @@ impl Work<'_> {
                 _ => return Err(self.foreign_machine(&machine.id)),
             }
         }
-        for volume in &seat.spare {
+        Ok(())
+    }
+
+    /// Takes away volumes under our name that are of no use. Where one may hold data, somebody has to decide.
+    async fn clear_volumes(&self, spare: &[Volume]) -> Result<(), FlyError> {
+        for volume in spare {
+            self.reached(volume)?;
             // There is nothing to lose: this is from an attempt whose answer was lost.
             if !self.may_hold_data() && volume.machine().is_none() {
                 self.delete_volume(&volume.id).await?;

@@ -76,12 +76,12 @@ pub enum FlyError {
         said: String,
     },
     /// The host that the volume is on does not answer.
-    #[error("the host of machine `{machine}` in `{app}` does not answer, and its volume is on that host alone")]
+    #[error("the host of {what} in `{app}` does not answer, and the data is on that host alone")]
     HostUnreachable {
         /// The app.
         app: String,
-        /// The machine.
-        machine: String,
+        /// The machine or the volume.
+        what: String,
     },
     /// Somebody else is changing the machine.
     #[error("machine `{machine}` in `{app}` is being changed by somebody else: {said}")]
@@ -120,6 +120,16 @@ pub enum FlyError {
         app: String,
         /// Their ids.
         volumes: Vec<String>,
+    },
+    /// A machine was to be made over a volume that Fly does not have any more.
+    #[error("Fly has no volume `{volume}` in `{app}` for the machine: {said}")]
+    VolumeGone {
+        /// The app.
+        app: String,
+        /// The volume.
+        volume: String,
+        /// What Fly said.
+        said: String,
     },
     /// What was taken away is still there.
     #[error("{what} of `{app}` is still there after {seconds} s")]
@@ -180,6 +190,7 @@ impl FlyError {
             Self::Restored { .. } => "fly.restored",
             Self::NotReady { .. } => "fly.not_ready",
             Self::VolumesUnclear { .. } => "fly.volumes_unclear",
+            Self::VolumeGone { .. } => "fly.volume_gone",
             Self::StillThere { .. } => "fly.still_there",
             Self::Image { .. } => "fly.image",
             Self::Unsupported(_) => "provider.unsupported",
@@ -219,7 +230,7 @@ impl FlyError {
             Self::VolumesUnclear { app, .. } => {
                 format!("remove those that hold nothing you need; look at them with\n    fly volumes list --app {app}")
             }
-            Self::StillThere { .. } => "run the same command again".to_owned(),
+            Self::VolumeGone { .. } | Self::StillThere { .. } => "run the same command again".to_owned(),
             Self::Image { .. } => "name the commit with all its 40 digits, or an image in the table `fly`".to_owned(),
             Self::Unsupported(_) | Self::Refused { .. } | Self::Unreadable { .. } => return None,
         })

@@ -46,6 +46,16 @@ impl Work<'_> {
         }
     }
 
+    /// Whether a machine is somebody else's and not in the way: it has another name than the one that belongs here, and
+    /// nothing says that this backend owns it.
+    pub(super) fn is_strange(&self, machine: &Machine) -> bool {
+        machine.name != self.parts.machine && machine.metadata(OWNER) != Some(self.placement.id.as_str())
+    }
+
+    pub(super) fn host_unreachable(&self, machine: &str) -> FlyError {
+        FlyError::HostUnreachable { app: self.app.clone(), what: format!("machine `{machine}`") }
+    }
+
     pub(super) fn foreign_machine(&self, id: &str) -> FlyError {
         FlyError::Foreign {
             app: self.app.clone(),
@@ -86,6 +96,11 @@ impl Work<'_> {
                 Err(Declined::Uncertain(said)) => said,
                 // The secrets or the volume are not seen everywhere yet, or somebody works on them.
                 Err(Declined::Refused(Refusal::Stale | Refusal::VolumeBound, reply)) => words(&reply),
+                Err(Declined::Refused(Refusal::VolumeNotFound, reply)) => {
+                    let volume = configuration.pointer("/mounts/0/volume").and_then(Value::as_str).unwrap_or_default();
+                    let (app, volume, said) = (self.app.clone(), volume.to_owned(), words(&reply));
+                    return Err(FlyError::VolumeGone { app, volume, said }.into());
+                }
                 Err(declined) => return Err(NotMade::of(&what, declined)),
             };
             // One look that finds none is no proof: lists lag behind. Should it be there after all, its name says so.
@@ -137,7 +152,7 @@ impl Work<'_> {
         loop {
             let machine = self.machine(id).await?.ok_or_else(|| self.not_ready(id, "it is gone"))?;
             if !machine.host_answers() {
-                return Err(FlyError::HostUnreachable { app: self.app.clone(), machine: id.to_owned() });
+                return Err(self.host_unreachable(id));
             }
             let health = machine.health();
             // A check that is not listed has not passed. Only a server that lists none at all is believed after a while:
@@ -231,6 +246,14 @@ impl Work<'_> {
                 }
                 // A host that is full now may have room in a moment.
                 Err(Declined::Refused(Refusal::HostFull, _)) if tries < TRIES => self.client.pause().await,
+                // It may be on its way up or down: what it is now says more than what it was.
+                Err(Declined::Refused(Refusal::WrongState, _)) if tries < TRIES => {
+                    self.client.pause().await;
+                    let now = self.machine(id).await?.ok_or_else(|| self.not_ready(id, "it is gone"))?;
+                    if matches!(now.state.as_str(), "started" | "starting" | "restarting") {
+                        return Ok(());
+                    }
+                }
                 Err(declined) => return Err(NotMade::of(&what, declined)),
             }
             tries += 1;

@@ -8,13 +8,13 @@ use futures_util::future::{try_join, try_join4};
 
 use super::answers::{Addresses, Machine, Secrets, Volume};
 use super::apps::{ORGANISATION, SECRET, Work, missing_addresses};
-use super::ensure::differing;
+use super::ensure::{CHECKS, differing, unsaid};
 use super::error::FlyError;
 use super::images::{BACKEND_NOTES, noted};
 use super::volumes::Found;
-use super::wanted::{CONFIGURATION, SECRETS, Wanted};
+use super::wanted::{CONFIGURATION, SECRETS, VOLUME, Wanted};
 use super::{calls, dashboard, wanted};
-use crate::model::{Data, Deviation, FieldPath, Observation, RunState};
+use crate::model::{Data, Deviation, FOREIGN, FieldPath, Observation, RunState};
 
 fn deviation(path: impl Into<String>, recorded: impl Into<String>, observed: impl Into<String>) -> Deviation {
     Deviation { path: FieldPath::new(path), recorded: recorded.into(), observed: observed.into() }
@@ -50,10 +50,13 @@ pub(super) async fn observe(work: &Work<'_>) -> Result<Observation, FlyError> {
     let ours = work.ours(&machines, wanted.machine)?;
     deviations.extend(size_deviation(&wanted, volume.as_ref()));
     for extra in all.iter().filter(|extra| Some(&extra.id) != volume.as_ref().map(|volume| &volume.id)) {
-        deviations.push(deviation(format!("volumes.{}", extra.id), "absent", "present"));
+        let whose = if extra.name == VOLUME { "" } else { FOREIGN };
+        deviations.push(deviation(format!("{whose}volumes.{}", extra.id), "absent", "present"));
     }
-    for extra in machines.iter().filter(|extra| Some(&extra.id) != ours.map(|ours| &ours.id)) {
-        deviations.push(deviation(format!("machines.{}", extra.id), "absent", extra.state.clone()));
+    deviations.extend(extra_machines(work, "", &machines, ours));
+    // Of a machine it is said below.
+    if let Some(volume) = volume.as_ref().filter(|volume| !volume.host_answers() && ours.is_none_or(Machine::host_answers)) {
+        deviations.push(deviation("host", "ok", volume.host_status.clone().unwrap_or_default()));
     }
     let Some(machine) = ours else {
         deviations.push(deviation("machine", "running", "absent"));
@@ -62,7 +65,10 @@ pub(super) async fn observe(work: &Work<'_>) -> Result<Observation, FlyError> {
     };
     deviations.extend(machine_deviations(work, &wanted, machine, volume.as_ref()));
     deviations.append(&mut others);
-    let mut state = run_state(machine);
+    let mut state = match &volume {
+        Some(volume) if !volume.host_answers() => RunState::Unready,
+        _ => run_state(work, machine),
+    };
     let notes = work.pending_certificates(&wanted.hosts).await?;
     if state == RunState::Running && !notes.is_empty() {
         // Clients do not reach it by the name that they were given.
@@ -71,11 +77,27 @@ pub(super) async fn observe(work: &Work<'_>) -> Result<Observation, FlyError> {
     Ok(Observation { state, data, deviations, notes })
 }
 
-fn run_state(machine: &Machine) -> RunState {
+/// The machines that are there beside the one that belongs there: ours are in excess, and others' are named and left.
+pub(super) fn extra_machines(work: &Work<'_>, of: &str, machines: &[Machine], ours: Option<&Machine>) -> Vec<Deviation> {
+    let extra = machines.iter().filter(|extra| Some(&extra.id) != ours.map(|ours| &ours.id));
+    extra
+        .map(|extra| {
+            let whose = if work.is_strange(extra) { FOREIGN } else { "" };
+            deviation(format!("{whose}{of}machines.{}", extra.id), "absent", extra.state.clone())
+        })
+        .collect()
+}
+
+fn run_state(work: &Work<'_>, machine: &Machine) -> RunState {
     let health = machine.health();
+    // Checks that are not listed have not passed, unless the server is known to list none.
+    let passing = match health.is_empty() {
+        true => unsaid(work.placement).contains(CHECKS),
+        false => health.iter().all(|check| check.status == "passing"),
+    };
     match machine.state.as_str() {
         _ if !machine.host_answers() => RunState::Unready,
-        "started" if health.iter().all(|check| check.status == "passing") => RunState::Running,
+        "started" if passing => RunState::Running,
         "stopped" | "suspended" | "failed" | "launch_failed" | "created" => RunState::Stopped,
         _ => RunState::Unready,
     }

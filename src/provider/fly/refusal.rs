@@ -32,8 +32,10 @@ pub(super) enum Refusal {
     VolumeNotFound,
     /// Somebody else holds the machine's lease.
     LeaseHeld,
-    /// Somebody else changed the machine meanwhile.
+    /// Somebody else changed the machine meanwhile, or its secrets are not as new as they have to be.
     Stale,
+    /// The machine is in a state from which it cannot be started.
+    WrongState,
     /// Too many requests; perhaps with how many seconds to wait.
     TooMany(Option<u64>),
     /// Nobody can say whether it was done.
@@ -88,10 +90,10 @@ pub(super) fn refusal(reply: &Reply) -> Refusal {
         400 if says("volume not found") => Refusal::VolumeNotFound,
         408 => Refusal::Uncertain,
         409 if says("unique machine name") => Refusal::MachineNameTaken(machine_id(reply)),
-        409 if says("lease") => Refusal::LeaseHeld,
-        409 if says("concurrent update") => Refusal::Stale,
         409 if says("no capacity") => Refusal::RegionFull,
         409 if HOST_FULL.iter().any(|text| says(text)) => Refusal::HostFull,
+        409 if says("concurrent update") => Refusal::Stale,
+        409 if LEASE_HELD.iter().any(|text| format!(" {words}").contains(text)) => Refusal::LeaseHeld,
         409 | 422
             if says("already been taken")
                 || says("uniqueness constraint")
@@ -102,7 +104,8 @@ pub(super) fn refusal(reply: &Reply) -> Refusal {
         }
         412 if says("bound to machine") => Refusal::VolumeBound,
         412 if says("insufficient resources") => Refusal::HostFull,
-        412 if says("version") => Refusal::Stale,
+        412 if says("version") || says("secret") => Refusal::Stale,
+        412 if says("from current state") => Refusal::WrongState,
         422 if says("could not find a candidate host") => Refusal::RegionFull,
         429 => Refusal::TooMany(reply.headers.get("retry-after").and_then(|seconds| seconds.trim().parse().ok())),
         500.. => Refusal::Uncertain,
@@ -119,6 +122,9 @@ const HOST_FULL: [&str; 6] = [
     "governor policy blocked",
     "temporarily disabled",
 ];
+
+/// How a lease is said to be somebody else's. `release` and `please` are words of other refusals.
+const LEASE_HELD: [&str; 4] = [" lease currently held", " lease is currently held", " lease is held", " lease held"];
 
 /// The id in `machine ID <id> already exists with name "<name>"`.
 fn machine_id(reply: &Reply) -> Option<String> {
@@ -140,7 +146,7 @@ mod tests {
     #[test]
     fn refusals_are_told_apart() {
         let error = |text: &str| serde_json::json!({ "error": text }).to_string();
-        let table: [(u16, String, Refusal); 27] = [
+        let table: [(u16, String, Refusal); 32] = [
             (401, error("Authenticate: token validation error"), Refusal::Token),
             (403, error("unauthorized"), Refusal::Forbidden),
             (403, error("organization acme is using 4096 MB of memory in dfw which is over the allowed quota"), Refusal::Quota),
@@ -155,6 +161,11 @@ mod tests {
             (409, error("governor policy blocked start"), Refusal::HostFull),
             (409, error("deploys to this host are temporarily disabled"), Refusal::HostFull),
             (409, error("aborted: machine ID 1 lease currently held by a@b.c, expires at 2026-01-01T00:00:00Z"), Refusal::LeaseHeld),
+            (409, error("lease held"), Refusal::LeaseHeld),
+            (409, error("deploys to this host are temporarily disabled, please wait for the release of a machine"), Refusal::HostFull),
+            (409, error("please release the thing first"), Refusal::Other),
+            (412, error("failed_precondition: min secrets not satisfied"), Refusal::Stale),
+            (412, error("failed_precondition: unable to start machine from current state: 'created'"), Refusal::WrongState),
             (409, error("aborted: machine update failed due to concurrent update"), Refusal::Stale),
             (409, error("already_exists: unique machine name violation, machine ID 9080e6f3a12345 already exists with name \"convex\""), Refusal::MachineNameTaken(Some("9080e6f3a12345".to_owned()))),
             (409, error("Name has already been taken"), Refusal::NameTaken),

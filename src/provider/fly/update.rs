@@ -106,7 +106,7 @@ impl Work<'_> {
             why: "it went away meanwhile".to_owned(),
         })?;
         if !machine.host_answers() || (machine.config.is_none() && machine.incomplete_config.is_some()) {
-            return Err(FlyError::HostUnreachable { app: self.app.clone(), machine: id.to_owned() });
+            return Err(self.host_unreachable(id));
         }
         Ok(machine)
     }

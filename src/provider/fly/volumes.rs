@@ -141,6 +141,14 @@ impl Work<'_> {
         Ok(Found::One(Box::new(chosen), volumes))
     }
 
+    /// Sees to it that nothing is done with a volume whose host does not answer.
+    pub(super) fn reached(&self, volume: &Volume) -> Result<(), FlyError> {
+        match volume.host_answers() {
+            true => Ok(()),
+            false => Err(FlyError::HostUnreachable { app: self.app.clone(), what: format!("volume `{}`", volume.id) }),
+        }
+    }
+
     /// Makes a volume; with a source it is a copy of that one, on another host.
     pub(super) async fn make_volume(
         &self,
