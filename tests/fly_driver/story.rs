@@ -164,7 +164,7 @@ fn a_token_that_is_no_good_is_refused_and_never_shown() {
     let (fly, desk) = scene(&manifest());
     let desk = desk.with_variables([("FLY_API_TOKEN", "fm2_this-is-not-the-one".to_owned())]);
     let failed = desk.run("apply --yes --json");
-    assert_eq!(failed.exit, 1);
+    assert_eq!(failed.exit, 77);
     let all = format!("{}{}", failed.out, failed.err);
     assert!(all.contains("fly.token") && !all.contains("not-the-one"), "{all}");
     assert!(fly.world().apps.is_empty());

@@ -205,9 +205,8 @@ impl Applying<'_> {
         let exit = match (tally.failed, asked, converged) {
             (_, Interrupt::Finish | Interrupt::Abort, _) => Exit::Interrupted,
             (0, _, Some(true) | None) => Exit::Done,
-            (1.., _, _) if none_was_reached(&ends.lock().unwrap_or_else(PoisonError::into_inner)) => Exit::Unreachable,
-            (1.., _, _) if nothing_but_rights_missing(&ends) => Exit::NotAuthorised,
-            _ => Exit::Failed,
+            (0, _, Some(false)) => Exit::Failed,
+            (1.., _, _) => exit_of_failures(&ends.lock().unwrap_or_else(PoisonError::into_inner)),
         };
         // Looking takes as long as the slowest provider, so what was just seen is not looked at again; and whoever
         // said twice to stop waits for nothing more.
@@ -276,19 +275,12 @@ fn results(folder: &Path, ready: &[ReadyBackend], current: &Plan, ends: &BTreeMa
     text
 }
 
-/// Whether everything that failed did so because a provider does not answer.
-fn none_was_reached(ends: &BTreeMap<StepId, StepEnd>) -> bool {
-    let mut failed = ends.values().filter_map(|end| match end {
-        StepEnd::Failed { error } => Some(error.code == "provider.unreachable"),
+/// The exit code where steps failed: what they all failed for, such as a provider that does not answer.
+fn exit_of_failures(ends: &BTreeMap<StepId, StepEnd>) -> Exit {
+    Finding::exit_of(ends.values().filter_map(|end| match end {
+        StepEnd::Failed { error } => Some(error),
         _ => None,
-    });
-    failed.next().is_some_and(|first| first && failed.all(|unreachable| unreachable))
-}
-
-/// Whether all that failed did so because the token does not allow it.
-fn nothing_but_rights_missing(ends: &Mutex<BTreeMap<StepId, StepEnd>>) -> bool {
-    let ends = ends.lock().unwrap_or_else(PoisonError::into_inner);
-    ends.values().all(|end| !matches!(end, StepEnd::Failed { error } if !error.code.starts_with("auth.")))
+    }))
 }
 
 /// What whoever says twice to stop leaves behind.
