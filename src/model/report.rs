@@ -76,6 +76,11 @@ impl Finding {
         }
     }
 
+    /// The exit code of a command that could not see what there is, for this reason.
+    pub fn exit_unseen(&self) -> Exit {
+        if self.exit() == Exit::NotAuthorised { Exit::NotAuthorised } else { Exit::Unreachable }
+    }
+
     /// The exit code of a command for which all of these went wrong: theirs where they agree.
     pub fn exit_of<'a>(findings: impl IntoIterator<Item = &'a Self>) -> Exit {
         let mut exits = findings.into_iter().map(Self::exit);
@@ -124,5 +129,7 @@ mod tests {
         assert_eq!(exit(&["fly.unreachable", "provider.unreachable"]), Exit::Unreachable);
         assert_eq!(exit(&["fly.unreachable", "fly.token"]), Exit::Failed);
         assert_eq!(exit(&[]), Exit::Failed);
+        let unseen = |code: &str| Finding::new(code, "…").exit_unseen();
+        assert_eq!((unseen("fly.token"), unseen("fly.unreadable")), (Exit::NotAuthorised, Exit::Unreachable));
     }
 }
