@@ -55,14 +55,16 @@ pub(super) struct Ended {
     pub(super) exit: Exit,
     /// Why it did not end well.
     errors: Vec<Finding>,
+    /// What there was at its end, where somebody looked.
+    pub(super) seen: Option<Snapshot>,
+    /// What its steps had to say, such as what they left where it is.
+    pub(super) notices: Vec<String>,
 }
 
 impl Ended {
-    const WELL: Self = Self { exit: Exit::Done, errors: Vec::new() };
-
     /// The same as a failure, unless it ended well.
-    pub(super) fn into_result(self) -> Result<(), Failure> {
-        if self.exit == Exit::Done { Ok(()) } else { Err(Failure::from(Report { exit: self.exit, errors: self.errors })) }
+    pub(super) fn into_result(self) -> Result<Self, Failure> {
+        if self.exit == Exit::Done { Ok(self) } else { Err(Failure::from(Report { exit: self.exit, errors: self.errors })) }
     }
 }
 
@@ -73,7 +75,7 @@ impl Applying<'_> {
         let (mut current, snapshot) = plan::look(control, self.loaded, intent, Comparison::Whole).await?;
         self.accept(&current)?;
         if current.is_empty() {
-            return self.nothing_to_do(&current, &snapshot, intent);
+            return self.nothing_to_do(&current, snapshot, intent);
         }
         enough_rights(&current, &snapshot)?;
         self.context.printer.talk(&render::plan(&current, self.context.printer.err_style()));
@@ -87,7 +89,7 @@ impl Applying<'_> {
         result
     }
 
-    fn nothing_to_do(&self, current: &Plan, snapshot: &Snapshot, intent: &Intent) -> Result<Ended, Failure> {
+    fn nothing_to_do(&self, current: &Plan, snapshot: Snapshot, intent: &Intent) -> Result<Ended, Failure> {
         self.before()?;
         let printer = &self.context.printer;
         if self.part.is_some() {
@@ -97,9 +99,9 @@ impl Applying<'_> {
         } else {
             printer.result(&render::plan(current, printer.out_style()));
         }
-        let (tally, backends) = (Tally::default(), ready(snapshot));
+        let (tally, backends) = (Tally::default(), ready(&snapshot));
         printer.document(&Event::from(EventKind::Finished { tally, exit: Exit::Done, converged: Some(true), backends }));
-        Ok(Ended::WELL)
+        Ok(Ended { exit: Exit::Done, errors: Vec::new(), seen: Some(snapshot), notices: Vec::new() })
     }
 
     /// Whether this plan may be carried out at all.
@@ -154,7 +156,7 @@ impl Applying<'_> {
             let (next, snapshot) = plan::look(control, &keyed, intent, Comparison::Whole).await?;
             self.accept(&next)?;
             if next.is_empty() {
-                return self.nothing_to_do(&next, &snapshot, intent);
+                return self.nothing_to_do(&next, snapshot, intent);
             }
             if !self.consent.yes {
                 let finding = Finding::new(
@@ -169,10 +171,16 @@ impl Applying<'_> {
         control.settle(lease, &self.loaded.desired.origin, claim).await?;
         self.before()?;
         let bars = Arc::new(Bars::new(&self.context.printer));
-        let ends = Mutex::new(BTreeMap::new());
+        let (ends, notices) = (Mutex::new(BTreeMap::new()), Mutex::new(Vec::new()));
         let listener = |event: Event| {
-            if let EventKind::StepFinished { id, end, .. } = &event.kind {
-                ends.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), end.clone());
+            match &event.kind {
+                EventKind::StepFinished { id, end, .. } => {
+                    ends.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), end.clone());
+                }
+                EventKind::StepProgress { message, .. } => {
+                    notices.lock().unwrap_or_else(PoisonError::into_inner).push(message.clone());
+                }
+                _ => {}
             }
             bars.hear(&event);
         };
@@ -221,7 +229,8 @@ impl Applying<'_> {
         if self.part.is_none() {
             self.context.printer.result(&results(&self.loaded.folder, &backends, current, &ends));
         }
-        Ok(Ended { exit, errors: errors(current, &ends, exit) })
+        let notices = std::mem::take(&mut *notices.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(Ended { exit, errors: errors(current, &ends, exit), seen: snapshot, notices })
     }
 
     /// What the command that this is a part of does once nothing stands in the way.
