@@ -80,6 +80,12 @@ pub enum EventKind {
         address: Address,
         /// What is seen of it.
         state: String,
+        /// What somebody has to do elsewhere before clients reach it.
+        #[serde(skip_serializing_if = "Vec::is_empty", default)]
+        notes: Vec<String>,
+        /// Why nothing is known of it, where that is so.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        unseen: Option<Finding>,
     },
     /// The command has ended.
     Finished {

@@ -134,5 +134,6 @@ fn recorded(row: BackendRow) -> ActualBackend {
         expires_at: row.expires_at,
         observation: Observation::as_recorded(RunState::Recorded),
         other_variables: BTreeSet::new(),
+        unseen: None,
     }
 }

@@ -39,6 +39,9 @@ pub enum ControlError {
     /// The control plane says no.
     #[error("{}", .0.message)]
     Refused(Finding),
+    /// The backend's provider has no such thing.
+    #[error("{}", .0.message)]
+    Unsupported(Finding),
     /// Its own record cannot be used.
     #[error("{}", .0.message)]
     Record(Finding),
@@ -118,7 +121,7 @@ impl ControlError {
             Self::NotAuthorised(finding) => (Exit::NotAuthorised, finding.clone()),
             Self::BadRequest(finding) => (Exit::Bug, finding.clone()),
             Self::Refused(finding) => (Exit::Refused, finding.clone()),
-            Self::Record(finding) => (Exit::Failed, finding.clone()),
+            Self::Record(finding) | Self::Unsupported(finding) => (Exit::Failed, finding.clone()),
             Self::Unreachable(finding) => (Exit::Unreachable, finding.clone()),
         };
         Report::one(exit, finding)

@@ -311,6 +311,8 @@ pub enum Situation {
     },
     /// The answer is no.
     Refused,
+    /// The backend's provider has no such thing.
+    Unsupported,
     /// The token is missing, unknown or ended: 401.
     NotAuthenticated,
     /// The token does not allow this: 403.
@@ -347,6 +349,7 @@ impl ErrorDocument {
             }
             ControlError::NoSuchToken { id } => (404, Situation::NoSuchToken { id: id.clone() }),
             ControlError::Refused(_) => (422, Situation::Refused),
+            ControlError::Unsupported(_) => (422, Situation::Unsupported),
             ControlError::NotAuthorised(finding) if finding.code.starts_with(NOT_AUTHENTICATED) => {
                 (401, Situation::NotAuthenticated)
             }
@@ -381,6 +384,7 @@ impl ErrorDocument {
             Situation::NoSuchOperation { project, operation } => ControlError::NoSuchOperation { project, operation },
             Situation::NoSuchToken { id } => ControlError::NoSuchToken { id },
             Situation::Refused => ControlError::Refused(finding),
+            Situation::Unsupported => ControlError::Unsupported(finding),
             Situation::NotAuthenticated | Situation::NotAuthorised => ControlError::NotAuthorised(finding),
             Situation::BadRequest => ControlError::BadRequest(finding),
             Situation::Record => ControlError::Record(finding),

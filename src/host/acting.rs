@@ -12,10 +12,13 @@ use crate::control::{
     Administration, Claim, ControlError, ControlPlane, Credentials, HistoryCheck, HistoryEntry, Holder, KeyNeed, Lease,
     LogFrom, LogPiece, Notice, Outcome, Reach, Request,
 };
+
+use crate::model::fly::APP;
 use crate::model::{
-    Actor, BackendName, Finding, FingerprintKey, IssuedToken, ProjectName, Quota, Snapshot, TokenId, TokenRecord, TokenRequest,
+    Actor, BackendName, Finding, FingerprintKey, IssuedToken, Placement, ProjectName, Quota, Snapshot, TokenId, TokenRecord,
+    TokenRequest,
 };
-use crate::provider::LogPosition;
+use crate::provider::{LogPosition, ProviderError};
 
 /// The control plane as one actor uses it.
 pub struct Acting {
@@ -149,10 +152,7 @@ impl ControlPlane for Acting {
                 LogFrom::Tail(lines) => LogPosition::Tail(lines),
                 LogFrom::Byte(byte) => LogPosition::Byte(byte),
             };
-            let chunk = provider
-                .logs(&placement, from)
-                .await
-                .map_err(|error| ControlError::Unreachable(perform::failure(&placement, &error).finding))?;
+            let chunk = provider.logs(&placement, from).await.map_err(|error| no_log(&placement, &error))?;
             Ok(LogPiece { text: chunk.text, next: chunk.next })
         })
     }
@@ -201,4 +201,17 @@ impl Administration for Acting {
             self.host.tell_beside_others(|authority| authority.set_quota(reach, quota, &self.actor, self.host.now()))
         })
     }
+}
+
+/// Why there is no log to show.
+fn no_log(placement: &Placement, error: &ProviderError) -> ControlError {
+    let finding = perform::failure(placement, error).finding;
+    if finding.code != ProviderError::UNSUPPORTED {
+        return ControlError::Unreachable(finding);
+    }
+    // No later try changes this, and whoever asked has another way to it.
+    ControlError::Unsupported(match placement.references.get(APP) {
+        Some(app) => finding.with_help(format!("look at it with\n    fly logs --app {app}")),
+        None => finding,
+    })
 }

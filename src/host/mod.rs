@@ -274,10 +274,11 @@ impl Host {
         snapshot.backends = view.backends;
         snapshot.quota = view.quota;
         snapshot.operations = view.operations;
-        for (index, observation, other_variables) in self.observe_all(&view.to_observe, &fingerprints).await {
+        for (index, seen) in self.observe_all(&view.to_observe, &fingerprints).await {
             if let Some(backend) = snapshot.backends.get_mut(index) {
-                backend.observation = observation;
-                backend.other_variables = other_variables;
+                backend.observation = seen.observation;
+                backend.other_variables = seen.other_variables;
+                backend.unseen = seen.failed;
             }
         }
         Ok(snapshot)

@@ -17,6 +17,7 @@ use super::placement::VolumeDisposal;
 use super::provider::ProviderKind;
 use super::quota::Quota;
 use super::release::Release;
+use super::report::Finding;
 use super::spec::BackendSpec;
 use super::time::Timestamp;
 
@@ -119,6 +120,19 @@ pub struct ActualBackend {
     /// only where some were asked for.
     #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
     pub other_variables: BTreeSet<String>,
+    /// Why it could not be looked at, where that failed and the control plane says why.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub unseen: Option<Finding>,
+}
+
+impl ActualBackend {
+    /// Why nothing is known of it now; none where something is.
+    pub fn unknown(&self) -> Option<Finding> {
+        (self.observation.state == RunState::Unknown).then(|| {
+            let unsaid = || Finding::new("provider.unreachable", "its provider did not answer");
+            self.unseen.clone().unwrap_or_else(unsaid)
+        })
+    }
 }
 
 /// What becomes of the data of a backend that goes. It stays asked for until the removal is finished, or until somebody

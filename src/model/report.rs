@@ -65,6 +65,28 @@ impl Finding {
         self.help = Some(help.into());
         self
     }
+
+    /// The exit code of a command for which this alone went wrong.
+    pub fn exit(&self) -> Exit {
+        match self.code.as_str() {
+            "provider.unreachable" | "fly.unreachable" => Exit::Unreachable,
+            "fly.token" | "fly.forbidden" => Exit::NotAuthorised,
+            code if code.starts_with("auth.") => Exit::NotAuthorised,
+            _ => Exit::Failed,
+        }
+    }
+
+    /// The exit code of a command that could not see what there is, for this reason.
+    pub fn exit_unseen(&self) -> Exit {
+        if self.exit() == Exit::NotAuthorised { Exit::NotAuthorised } else { Exit::Unreachable }
+    }
+
+    /// The exit code of a command for which all of these went wrong: theirs where they agree.
+    pub fn exit_of<'a>(findings: impl IntoIterator<Item = &'a Self>) -> Exit {
+        let mut exits = findings.into_iter().map(Self::exit);
+        let first = exits.next().unwrap_or(Exit::Failed);
+        if exits.all(|exit| exit == first) { first } else { Exit::Failed }
+    }
 }
 
 /// Everything that is wrong, and the exit code that follows.
@@ -81,5 +103,33 @@ impl Report {
     /// A report of one finding.
     pub fn one(exit: Exit, finding: Finding) -> Self {
         Self { exit, errors: vec![finding] }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_went_wrong_says_with_what_a_command_ends() {
+        let exit = |codes: &[&str]| {
+            let findings: Vec<Finding> = codes.iter().map(|code| Finding::new(*code, "…")).collect();
+            Finding::exit_of(&findings)
+        };
+        for code in ["provider.unreachable", "fly.unreachable"] {
+            assert_eq!(exit(&[code]), Exit::Unreachable, "{code}");
+        }
+        for code in ["fly.token", "fly.forbidden", "auth.scope", "auth.token_expired"] {
+            assert_eq!(exit(&[code]), Exit::NotAuthorised, "{code}");
+        }
+        // A host of Fly's that is down is no way to Fly that is closed: there is nothing to try again soon.
+        for code in ["fly.host_unreachable", "fly.full", "provider.unsupported", "authority"] {
+            assert_eq!(exit(&[code]), Exit::Failed, "{code}");
+        }
+        assert_eq!(exit(&["fly.unreachable", "provider.unreachable"]), Exit::Unreachable);
+        assert_eq!(exit(&["fly.unreachable", "fly.token"]), Exit::Failed);
+        assert_eq!(exit(&[]), Exit::Failed);
+        let unseen = |code: &str| Finding::new(code, "…").exit_unseen();
+        assert_eq!((unseen("fly.token"), unseen("fly.unreadable")), (Exit::NotAuthorised, Exit::Unreachable));
     }
 }

@@ -202,9 +202,7 @@ impl<'a> Draft<'a> {
             self.refusals.push(policy::data_missing(address, existing));
             self.drift.push(Drift::new(address.clone(), super::drift::data_missing()));
         }
-        if observation.state == crate::model::RunState::Unknown {
-            self.lints.push(lint::not_observed(address));
-        }
+        self.lints.extend(existing.unknown().map(|why| lint::not_observed(address, &why)));
         if existing.phase != Phase::Ready {
             return Vec::new();
         }

@@ -3,7 +3,7 @@
 //! Must not do: read the manifest.
 
 use super::Drift;
-use crate::model::{Address, Data, Deviation, FieldPath, Phase, RunState, Snapshot};
+use crate::model::{Address, Data, Deviation, FieldPath, Finding, Phase, Snapshot};
 
 /// What is known about drift in a project.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +13,17 @@ pub struct DriftReport {
     /// What is being changed, or was left in the middle of a change: there is nothing to compare it with.
     pub unfinished: Vec<Address>,
     /// What could not be looked at.
-    pub unknown: Vec<Address>,
+    pub unknown: Vec<Unseen>,
+}
+
+/// A backend that could not be looked at.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Unseen {
+    /// The backend.
+    pub address: Address,
+    /// Why.
+    #[serde(flatten)]
+    pub why: Finding,
 }
 
 /// Compares every backend with what was last applied.
@@ -34,8 +44,8 @@ pub fn drift(snapshot: &Snapshot) -> DriftReport {
         };
         if !comparable {
             report.unfinished.push(address);
-        } else if observation.state == RunState::Unknown {
-            report.unknown.push(address);
+        } else if let Some(why) = backend.unknown() {
+            report.unknown.push(Unseen { address, why });
         } else {
             let drift = observation.deviations.iter().cloned().map(|deviation| Drift::new(address.clone(), deviation));
             report.drift.extend(drift);

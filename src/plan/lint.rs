@@ -6,7 +6,7 @@ use super::diff::changed;
 use super::{Change, Lint};
 use crate::model::{
     ActualBackend, Address, BackendName, ControlPlane, Cost, DatabaseDisposal, Desired, DesiredBackend, Expiry, FieldPath,
-    Files, ProviderKind, Release, ReleaseOrder, SecretState, TextValue, VolumeDisposal, monthly_cost,
+    Files, Finding, ProviderKind, Release, ReleaseOrder, SecretState, TextValue, VolumeDisposal, monthly_cost,
 };
 
 /// The code that says that a secret was not compared.
@@ -283,12 +283,9 @@ pub(super) fn other_variables(name: &BackendName, wanted: &DesiredBackend, exist
 }
 
 /// A backend that could not be looked at.
-pub(super) fn not_observed(address: &Address) -> Lint {
-    lint(
-        "plan.not_observed",
-        address.clone(),
-        "its provider did not answer, so nothing is known about drift; this is not the same as \"absent\"".to_owned(),
-    )
+pub(super) fn not_observed(address: &Address, why: &Finding) -> Lint {
+    let message = format!("nothing is known about drift, which is not the same as \"absent\": {}", why.message);
+    lint("plan.not_observed", address.clone(), message)
 }
 
 /// Two backends that write one env file.

@@ -27,7 +27,7 @@ use crate::model::{
 pub use build::{Actual, Intent, Scope, build};
 pub use check::{PlanDefect, check};
 pub use cost::{BackendCost, CostSum, PlanCost, Price};
-pub use drift::{DriftReport, drift};
+pub use drift::{DriftReport, Unseen, drift};
 pub use effect::Effect;
 pub use lint::SECRET_NOT_COMPARED;
 pub use policy::destruction_refusals;

@@ -52,6 +52,7 @@ fn existing(key: &str, spec: BackendSpec) -> ActualBackend {
         expires_at: None,
         observation: Observation::as_recorded(RunState::Running),
         other_variables: std::collections::BTreeSet::new(),
+        unseen: None,
     }
 }
 
@@ -256,9 +257,11 @@ fn missing_data_is_never_replaced_by_nothing() {
 fn a_failed_lookup_is_not_absence() {
     let mut unseen = existing("dev", spec(ProviderKind::Simulated));
     unseen.observation = Observation::unknown();
+    unseen.unseen = Some(crate::model::Finding::new("fly.token", "Fly does not take the token"));
     let plan = planned(&desired(&[("dev", wanted(spec(ProviderKind::Simulated)))]), &actual(vec![unseen]));
     assert!(plan.is_empty());
     assert_eq!(lints(&plan), ["plan.not_observed"]);
+    assert!(plan.lints[0].message.ends_with(": Fly does not take the token"), "{}", plan.lints[0].message);
 }
 
 #[test]

@@ -187,6 +187,9 @@ pub enum ProviderError {
 }
 
 impl ProviderError {
+    /// The code for what a provider cannot do.
+    pub const UNSUPPORTED: &'static str = "provider.unsupported";
+
     /// A stable name of the situation.
     pub fn code(&self) -> &'static str {
         match self {
@@ -196,7 +199,7 @@ impl ProviderError {
             Self::WillNotStop { .. } => "provider.will_not_stop",
             Self::NoBinary { .. } => "provider.no_binary",
             Self::BinaryChanged { .. } => "provider.binary_changed",
-            Self::Unsupported(_) => "provider.unsupported",
+            Self::Unsupported(_) => Self::UNSUPPORTED,
             Self::File { .. } => "provider.file",
             Self::Process { .. } => "provider.process",
             Self::Fly(error) => error.code(),

@@ -4,10 +4,11 @@
 
 use std::fmt::Write as _;
 
+use super::error::reason;
 use super::style::Style;
 use super::words::counted;
 use crate::model::{Address, Snapshot};
-use crate::plan::DriftReport;
+use crate::plan::{DriftReport, Unseen};
 
 /// The drift of a project, or that there is none.
 pub fn drift(report: &DriftReport, snapshot: &Snapshot, style: Style) -> String {
@@ -25,8 +26,8 @@ pub fn drift(report: &DriftReport, snapshot: &Snapshot, style: Style) -> String 
     for address in &report.unfinished {
         let _ = writeln!(text, "  {address}: its last change did not finish, so there is nothing to compare it with");
     }
-    for address in &report.unknown {
-        let _ = writeln!(text, "  {address}: its provider did not answer, so nothing is known");
+    for Unseen { address, why } in &report.unknown {
+        let _ = writeln!(text, "  {address}: nothing is known: {}", reason(why, 4));
     }
     for backend in snapshot.backends.iter().filter(|backend| !backend.other_variables.is_empty()) {
         let names: Vec<&str> = backend.other_variables.iter().map(String::as_str).collect();

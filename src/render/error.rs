@@ -25,6 +25,13 @@ pub fn error_document(report: &Report) -> ErrorDocument<'_> {
     ErrorDocument { format: "convexinfra.error/1", exit: report.exit, errors: &report.errors }
 }
 
+/// A finding in the middle of something else: what happened, and below it, so far to the right, what to do.
+pub(super) fn reason(finding: &Finding, indent: usize) -> String {
+    let line = format!("\n{}", " ".repeat(indent));
+    let help = finding.help.as_ref().map(|help| format!("{line}help: {}", help.replace('\n', &line))).unwrap_or_default();
+    format!("{} [{}]{help}", finding.message, finding.code)
+}
+
 /// The report for people.
 pub fn report_text(report: &Report, style: Style) -> String {
     let mut text = String::new();

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use super::error::reason;
 use super::style::Style;
 use super::words::{counted, duration};
 use crate::apply::{Event, EventKind, StepEnd};
@@ -75,7 +76,11 @@ impl Progress {
                     StepEnd::NotStarted { because } => format!("  {} {address}: not started, {because}", style.changed("-")),
                 })
             }
-            EventKind::Waiting { address, state } => Some(format!("  {} {address}: {state}", style.quiet("·"))),
+            EventKind::Waiting { address, state, notes, unseen } => {
+                let why = unseen.as_ref().map(|why| format!(": {}", reason(why, 4))).unwrap_or_default();
+                let notes: String = notes.iter().map(|note| format!("\n    {note}")).collect();
+                Some(format!("  {} {address}: {state}{why}{notes}", style.quiet("·")))
+            }
             EventKind::Finished { tally, converged, .. } => {
                 let mut parts = vec![format!("{} done", counted(tally.done, "step"))];
                 if tally.failed > 0 {

@@ -4,12 +4,13 @@
 
 use serde::Serialize;
 
+use super::error::reason;
 use super::quota::quota_line;
 use super::style::Style;
 use super::table::table;
 use crate::control::Holder;
 use crate::model::{
-    Actor, ActualBackend, BackendName, Deviation, OperationId, OperationKind, OperationRecord, Phase, ProjectName,
+    Actor, ActualBackend, BackendName, Deviation, Finding, OperationId, OperationKind, OperationRecord, Phase, ProjectName,
     ProviderKind, Quota, Revision, RunState, Timestamp, Usage,
 };
 
@@ -135,6 +136,9 @@ pub struct StatusEntry {
     /// What somebody has to do elsewhere before clients reach it.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub notes: Vec<String>,
+    /// Why nothing is known of it, where that is so.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub unseen: Option<Finding>,
 }
 
 impl StatusEntry {
@@ -154,6 +158,7 @@ impl StatusEntry {
             drift: backend.observation.deviations.clone(),
             other_variables: backend.other_variables.iter().cloned().collect(),
             notes: backend.observation.notes.clone(),
+            unseen: backend.unknown(),
         }
     }
 
@@ -201,6 +206,9 @@ pub fn status_table(document: &StatusDocument, style: Style) -> String {
     }
     for note in document.backends.iter().flat_map(|entry| &entry.notes) {
         text.push_str(&format!("{note}\n"));
+    }
+    for (entry, why) in document.backends.iter().filter_map(|entry| Some((entry, entry.unseen.as_ref()?))) {
+        text.push_str(&format!("nothing is known of {}: {}\n", entry.name, reason(why, 2)));
     }
     if let Some(holder) = &document.lease {
         text.push_str(&format!(

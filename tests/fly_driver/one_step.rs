@@ -201,7 +201,7 @@ fn a_server_without_a_token_for_fly_says_so_before_anything_is_written() {
 fn a_token_that_fly_refuses_is_said_to_be_and_the_next_server_goes_on() {
     let Some(Scene { fly, world, mut control }) = super::scene(&[("FLY_API_TOKEN", REFUSED_TOKEN)]) else { return };
     let run = world.run(&PROVISION);
-    assert_eq!((run.code(), run.errors()), (1, vec!["fly.token".to_owned()]), "{run}");
+    assert_eq!((run.code(), run.errors()), (77, vec!["fly.token".to_owned()]), "{run}");
     assert!(fly.world().apps.is_empty());
     let said = format!("{}{}{}", run.out, run.err, control.end());
     assert!(!said.contains("not-the-one") && !said.contains(TOKEN), "{said}");

@@ -164,10 +164,74 @@ fn a_token_that_is_no_good_is_refused_and_never_shown() {
     let (fly, desk) = scene(&manifest());
     let desk = desk.with_variables([("FLY_API_TOKEN", "fm2_this-is-not-the-one".to_owned())]);
     let failed = desk.run("apply --yes --json");
-    assert_eq!(failed.exit, 1);
+    assert_eq!(failed.exit, 77);
     let all = format!("{}{}", failed.out, failed.err);
     assert!(all.contains("fly.token") && !all.contains("not-the-one"), "{all}");
     assert!(fly.world().apps.is_empty());
+}
+
+#[test]
+fn what_could_not_be_looked_at_is_not_called_ready_and_the_reason_is_said() {
+    let (fly, desk) = scene(&manifest());
+    assert_eq!(document(&desk.done("provision dev --json"))["state"], "ready");
+    let bad = || [("FLY_API_TOKEN", "fm2_this-is-not-the-one".to_owned())];
+    let desk = desk.with_variables(bad());
+    let run = |words: &str| {
+        let ran = desk.run(words);
+        let all = format!("{}{}", ran.out, ran.err);
+        assert!(all.contains("Fly does not take the token"), "`{words}` keeps the reason to itself: {all}");
+        assert!(!all.contains("not-the-one"), "{all}");
+        ran
+    };
+    let provision = run("provision dev --json");
+    assert_eq!((provision.exit, provision.out.lines().count()), (77, 1), "{}", provision.out);
+    let error = document(&provision)["errors"][0].clone();
+    assert_eq!(error["code"], "fly.token");
+    assert!(error["help"].as_str().unwrap().contains("fly tokens create org"), "{error}");
+    assert_eq!((run("drift").exit, run("status").exit, run("plan").exit), (77, 0, 0));
+    let drift = document(&run("drift --json"));
+    assert_eq!(
+        (&drift["unknown"], &drift["unseen"][0]["address"], &drift["unseen"][0]["code"]),
+        (&json!(["backend.dev"]), &json!("backend.dev"), &json!("fly.token"))
+    );
+    assert_eq!(document(&run("status --json"))["backends"][0]["unseen"]["code"], "fly.token");
+    let plan = document(&run("plan --json"));
+    assert_eq!(plan["lints"][0]["code"], "plan.not_observed");
+    assert_eq!(run("wait --timeout 1s").exit, 124);
+    let waited = run("wait --timeout 1s --json");
+    let first: Value = serde_json::from_str(waited.out.lines().next().unwrap()).unwrap();
+    assert_eq!(first["unseen"]["code"], "fly.token");
+    // So that the desk can be cleared.
+    drop(desk.with_variables(fly.environment()));
+}
+
+#[test]
+fn what_programs_ask_for_says_what_they_have_to_know() {
+    let (fly, desk) = scene(&manifest());
+    desk.done("provision dev --json");
+    let app = fly.world().apps.keys().next().unwrap().clone();
+
+    // The log is where Fly has it, and no later try changes that.
+    let logs = desk.run("logs dev --json");
+    let error = document(&logs)["errors"][0].clone();
+    assert_eq!((logs.exit, &error["code"]), (1, &json!("provider.unsupported")));
+    assert!(error["help"].as_str().unwrap().ends_with(&format!("\n    fly logs --app {app}")), "{error}");
+
+    // One file names one backend, so a second one has none unless it is given one.
+    let second = desk.done("provision preview --provider simulated --json");
+    let made = document(&second);
+    assert_eq!((&made["state"], &made["env_file"]), (&json!("ready"), &json!(null)));
+    assert!(made["help"].as_str().unwrap().contains("convexinfra env preview --write PATH"), "{made}");
+    let said = desk.done("provision preview");
+    assert!(said.out.contains("no env file points to `preview`"), "{}", said.out);
+    desk.done("env preview --write .env.preview");
+
+    // What stays and costs money is named where the record of it goes.
+    let gone = document(&desk.done("deprovision dev --keep-data --allow-destroy dev --json"));
+    let notices = gone["notices"].as_array().unwrap();
+    let volume = fly.world().apps[&app].volumes[0].id.clone();
+    let kept = notices.iter().filter_map(Value::as_str).find(|notice| notice.starts_with("kept: ")).unwrap();
+    assert!(kept.contains(&app) && kept.contains(&volume), "{gone}");
 }
 
 #[test]
@@ -264,7 +328,18 @@ fn a_host_of_ones_own_is_awaited_with_the_records_that_it_needs() {
     desk.done("plan --detailed-exitcode");
     let status = desk.done("status");
     assert!(status.out.contains("waiting for its host") && status.out.contains("CNAME"), "{}", status.out);
-    assert_eq!(desk.run("wait --timeout 1s").exit, 124);
+    let provisioned = document(&desk.done("provision dev --json"));
+    assert_eq!((&provisioned["state"], &provisioned["url"]), (&json!("waiting_for_host"), &json!("https://api.gremlin.dev")));
+    let records = provisioned["dns"].as_array().unwrap();
+    assert!(records.iter().any(|record| record.as_str().unwrap().contains("api.gremlin.dev. CNAME ")), "{provisioned}");
+    // Whoever waits is told for what, and what to do is the last word too.
+    let wait = desk.run("wait --timeout 1s");
+    assert_eq!((wait.exit, wait.err.matches(" api.gremlin.dev. CNAME ").count()), (124, 2), "{}", wait.err);
+    let wait = desk.run("wait --timeout 1s --json");
+    let said: Vec<Value> = wait.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((wait.exit, &said[0]["notes"]), (124, &provisioned["dns"]), "{}", wait.out);
+    let help = said.last().unwrap()["errors"][0]["help"].as_str().unwrap();
+    assert!(help.contains("api.gremlin.dev. CNAME "), "{help}");
     let target = status.out.split("api.gremlin.dev. CNAME ").nth(1).unwrap().split_whitespace().next().unwrap();
     fly.world().dns.insert("api.gremlin.dev".to_owned(), vec![target.trim_end_matches('.').to_owned()]);
     desk.done("wait --timeout 30s");

@@ -55,14 +55,16 @@ pub(super) struct Ended {
     pub(super) exit: Exit,
     /// Why it did not end well.
     errors: Vec<Finding>,
+    /// What there was at its end, where somebody looked.
+    pub(super) seen: Option<Snapshot>,
+    /// What its steps had to say, such as what they left where it is.
+    pub(super) notices: Vec<String>,
 }
 
 impl Ended {
-    const WELL: Self = Self { exit: Exit::Done, errors: Vec::new() };
-
     /// The same as a failure, unless it ended well.
-    pub(super) fn into_result(self) -> Result<(), Failure> {
-        if self.exit == Exit::Done { Ok(()) } else { Err(Failure::from(Report { exit: self.exit, errors: self.errors })) }
+    pub(super) fn into_result(self) -> Result<Self, Failure> {
+        if self.exit == Exit::Done { Ok(self) } else { Err(Failure::from(Report { exit: self.exit, errors: self.errors })) }
     }
 }
 
@@ -73,7 +75,7 @@ impl Applying<'_> {
         let (mut current, snapshot) = plan::look(control, self.loaded, intent, Comparison::Whole).await?;
         self.accept(&current)?;
         if current.is_empty() {
-            return self.nothing_to_do(&current, &snapshot, intent);
+            return self.nothing_to_do(&current, snapshot, intent);
         }
         enough_rights(&current, &snapshot)?;
         self.context.printer.talk(&render::plan(&current, self.context.printer.err_style()));
@@ -87,7 +89,7 @@ impl Applying<'_> {
         result
     }
 
-    fn nothing_to_do(&self, current: &Plan, snapshot: &Snapshot, intent: &Intent) -> Result<Ended, Failure> {
+    fn nothing_to_do(&self, current: &Plan, snapshot: Snapshot, intent: &Intent) -> Result<Ended, Failure> {
         self.before()?;
         let printer = &self.context.printer;
         if self.part.is_some() {
@@ -97,9 +99,9 @@ impl Applying<'_> {
         } else {
             printer.result(&render::plan(current, printer.out_style()));
         }
-        let (tally, backends) = (Tally::default(), ready(snapshot));
+        let (tally, backends) = (Tally::default(), ready(&snapshot));
         printer.document(&Event::from(EventKind::Finished { tally, exit: Exit::Done, converged: Some(true), backends }));
-        Ok(Ended::WELL)
+        Ok(Ended { exit: Exit::Done, errors: Vec::new(), seen: Some(snapshot), notices: Vec::new() })
     }
 
     /// Whether this plan may be carried out at all.
@@ -154,7 +156,7 @@ impl Applying<'_> {
             let (next, snapshot) = plan::look(control, &keyed, intent, Comparison::Whole).await?;
             self.accept(&next)?;
             if next.is_empty() {
-                return self.nothing_to_do(&next, &snapshot, intent);
+                return self.nothing_to_do(&next, snapshot, intent);
             }
             if !self.consent.yes {
                 let finding = Finding::new(
@@ -169,10 +171,16 @@ impl Applying<'_> {
         control.settle(lease, &self.loaded.desired.origin, claim).await?;
         self.before()?;
         let bars = Arc::new(Bars::new(&self.context.printer));
-        let ends = Mutex::new(BTreeMap::new());
+        let (ends, notices) = (Mutex::new(BTreeMap::new()), Mutex::new(Vec::new()));
         let listener = |event: Event| {
-            if let EventKind::StepFinished { id, end, .. } = &event.kind {
-                ends.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), end.clone());
+            match &event.kind {
+                EventKind::StepFinished { id, end, .. } => {
+                    ends.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), end.clone());
+                }
+                EventKind::StepProgress { message, .. } => {
+                    notices.lock().unwrap_or_else(PoisonError::into_inner).push(message.clone());
+                }
+                _ => {}
             }
             bars.hear(&event);
         };
@@ -205,9 +213,8 @@ impl Applying<'_> {
         let exit = match (tally.failed, asked, converged) {
             (_, Interrupt::Finish | Interrupt::Abort, _) => Exit::Interrupted,
             (0, _, Some(true) | None) => Exit::Done,
-            (1.., _, _) if none_was_reached(&ends.lock().unwrap_or_else(PoisonError::into_inner)) => Exit::Unreachable,
-            (1.., _, _) if nothing_but_rights_missing(&ends) => Exit::NotAuthorised,
-            _ => Exit::Failed,
+            (0, _, Some(false)) => Exit::Failed,
+            (1.., _, _) => exit_of_failures(&ends.lock().unwrap_or_else(PoisonError::into_inner)),
         };
         // Looking takes as long as the slowest provider, so what was just seen is not looked at again; and whoever
         // said twice to stop waits for nothing more.
@@ -222,7 +229,8 @@ impl Applying<'_> {
         if self.part.is_none() {
             self.context.printer.result(&results(&self.loaded.folder, &backends, current, &ends));
         }
-        Ok(Ended { exit, errors: errors(current, &ends, exit) })
+        let notices = std::mem::take(&mut *notices.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(Ended { exit, errors: errors(current, &ends, exit), seen: snapshot, notices })
     }
 
     /// What the command that this is a part of does once nothing stands in the way.
@@ -276,19 +284,12 @@ fn results(folder: &Path, ready: &[ReadyBackend], current: &Plan, ends: &BTreeMa
     text
 }
 
-/// Whether everything that failed did so because a provider does not answer.
-fn none_was_reached(ends: &BTreeMap<StepId, StepEnd>) -> bool {
-    let mut failed = ends.values().filter_map(|end| match end {
-        StepEnd::Failed { error } => Some(error.code == "provider.unreachable"),
+/// The exit code where steps failed: what they all failed for, such as a provider that does not answer.
+fn exit_of_failures(ends: &BTreeMap<StepId, StepEnd>) -> Exit {
+    Finding::exit_of(ends.values().filter_map(|end| match end {
+        StepEnd::Failed { error } => Some(error),
         _ => None,
-    });
-    failed.next().is_some_and(|first| first && failed.all(|unreachable| unreachable))
-}
-
-/// Whether all that failed did so because the token does not allow it.
-fn nothing_but_rights_missing(ends: &Mutex<BTreeMap<StepId, StepEnd>>) -> bool {
-    let ends = ends.lock().unwrap_or_else(PoisonError::into_inner);
-    ends.values().all(|end| !matches!(end, StepEnd::Failed { error } if !error.code.starts_with("auth.")))
+    }))
 }
 
 /// What whoever says twice to stop leaves behind.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::model::{Address, Exit, ProjectName, Revision};
-use crate::plan::{self, Drift};
+use crate::plan::{self, Drift, Unseen};
 use crate::render;
 
 /// The document that `drift --json` prints.
@@ -18,7 +18,9 @@ struct Document<'a> {
     revision: Revision,
     drift: &'a [Drift],
     unfinished: &'a [Address],
-    unknown: &'a [Address],
+    unknown: Vec<&'a Address>,
+    /// Why what is unknown could not be looked at.
+    unseen: &'a [Unseen],
 }
 
 /// Looks for drift.
@@ -34,11 +36,14 @@ pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
         revision: snapshot.revision,
         drift: &report.drift,
         unfinished: &report.unfinished,
-        unknown: &report.unknown,
+        unknown: report.unknown.iter().map(|unseen| &unseen.address).collect(),
+        unseen: &report.unknown,
     });
-    Ok(match (report.drift.is_empty(), report.unknown.is_empty()) {
+    let mut blind = report.unknown.iter().map(|unseen| unseen.why.exit_unseen());
+    Ok(match (report.drift.is_empty(), blind.next()) {
         (false, _) => Exit::Drift,
-        (true, false) => Exit::Unreachable,
-        (true, true) => Exit::Done,
+        (true, Some(first)) if blind.all(|exit| exit == first) => first,
+        (true, Some(_)) => Exit::Unreachable,
+        (true, None) => Exit::Done,
     })
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 
-use super::apply::{Applying, Part};
+use super::apply::{Applying, Ended, Part};
 use crate::cli::args::{Consent, Deprovision as DeprovisionArgs, Provision as ProvisionArgs};
 use crate::cli::context::{Context, Loaded};
 use crate::cli::failure::Failure;
@@ -14,8 +14,9 @@ use crate::cli::locate::below;
 use crate::cli::secrets::Comparison;
 use crate::control::KeyNeed;
 use crate::manifest::{FieldText, add_backend, add_field, remove_backend};
-use crate::model::{BackendName, Desired, DesiredBackend, Exit, Finding, Report, TimeSpan};
+use crate::model::{ActualBackend, BackendName, Desired, DesiredBackend, Exit, Finding, Phase, Report, RunState, TimeSpan};
 use crate::plan::{Intent, Scope};
+use crate::render::StatusEntry;
 
 /// Adds the backend to the manifest if it is not there, brings it about, and prints where it is.
 pub(super) async fn provision(context: &Context, args: &ProvisionArgs) -> Result<Exit, Failure> {
@@ -30,8 +31,9 @@ pub(super) async fn provision(context: &Context, args: &ProvisionArgs) -> Result
     // A backend is of use only when what it depends on is there.
     let scope = Scope::Only(with_dependencies(&wanted.desired, &args.name));
     let intent = Intent { scope, ..Intent::default() };
-    apply_one(context, &wanted, &intent, Vec::new(), &|| write(&before, &wanted.text)).await?;
-    report(context, &wanted, args).await?;
+    let ended = apply_one(context, &wanted, &intent, Vec::new(), &|| write(&before, &wanted.text)).await?;
+    let seen = ended.seen.as_ref().and_then(|seen| seen.backends.iter().find(|backend| backend.name == args.name));
+    report(context, &wanted, args, seen).await?;
     Ok(Exit::Done)
 }
 
@@ -54,14 +56,19 @@ pub(super) async fn deprovision(context: &Context, args: &DeprovisionArgs) -> Re
         database: super::destroy::database_disposal(args.with_database),
         take_over: false,
     };
-    apply_one(context, &loaded, &intent, args.allow_destroy.clone(), &|| Ok(())).await?;
+    let ended = apply_one(context, &loaded, &intent, args.allow_destroy.clone(), &|| Ok(())).await?;
     let loaded = context.load()?;
     if loaded.desired.backends.contains_key(&args.name) {
         let text = remove_backend(&loaded.text, args.name.as_str()).map_err(|error| not_edited(error.to_string()))?;
         write(&loaded, &parse_edited(context, &loaded, text)?.text)?;
     }
     context.printer.result(&format!("`{}` is gone\n", args.name));
-    context.printer.reply("convexinfra.deprovision/1", serde_json::json!({ "name": args.name, "state": "absent" }));
+    let mut document = serde_json::json!({ "name": args.name, "state": "absent" });
+    if !ended.notices.is_empty() {
+        // What was kept is named nowhere else: its record is gone.
+        document["notices"] = ended.notices.into();
+    }
+    context.printer.reply("convexinfra.deprovision/1", document);
     Ok(Exit::Done)
 }
 
@@ -173,7 +180,7 @@ async fn apply_one(
     intent: &Intent,
     allow_destroy: Vec<BackendName>,
     before: &dyn Fn() -> Result<(), Failure>,
-) -> Result<(), Failure> {
+) -> Result<Ended, Failure> {
     // The one document of this command is its result; the events of the apply are talk.
     let quiet = context.without_documents();
     let (loaded, values) = quiet.with_secrets(loaded.clone(), KeyNeed::IfThere, Comparison::Whole).await?;
@@ -185,7 +192,35 @@ async fn apply_one(
         .into_result()
 }
 
-async fn report(context: &Context, loaded: &Loaded, args: &ProvisionArgs) -> Result<(), Failure> {
+/// What a backend has come to.
+enum Reached {
+    /// It was seen to run.
+    Ready,
+    /// It runs, and the host that its clients are to use does not lead to it until these records are set.
+    WaitingForHost(Vec<String>),
+}
+
+/// What a backend was seen to have come to; a record of it proves nothing.
+fn reached(name: &BackendName, seen: Option<&ActualBackend>) -> Result<Reached, Failure> {
+    if let Some(why) = seen.and_then(ActualBackend::unknown) {
+        let message = format!("nothing is known of `{name}`, so nobody can say that it is ready: {}", why.message);
+        return Err(Failure::new(why.exit_unseen(), Finding { message, ..why }));
+    }
+    match seen.map(|seen| (seen.phase, seen.observation.state, seen)) {
+        Some((Phase::Ready, RunState::Running, _)) => Ok(Reached::Ready),
+        Some((Phase::Ready, RunState::Unready, seen)) if !seen.observation.notes.is_empty() => {
+            Ok(Reached::WaitingForHost(seen.observation.notes.clone()))
+        }
+        _ => {
+            let words = seen.map_or("absent", |seen| StatusEntry::new(seen).words());
+            let finding = Finding::new("provision.not_ready", format!("`{name}` is not ready: {words}"))
+                .with_help(format!("wait until it is with\n    convexinfra wait {name}"));
+            Err(Failure::new(Exit::Failed, finding))
+        }
+    }
+}
+
+async fn report(context: &Context, loaded: &Loaded, args: &ProvisionArgs, seen: Option<&ActualBackend>) -> Result<(), Failure> {
     let mut document = serde_json::json!({ "name": args.name });
     let mut text = String::new();
     let backend = loaded.desired.backends.get(&args.name);
@@ -193,15 +228,30 @@ async fn report(context: &Context, loaded: &Loaded, args: &ProvisionArgs) -> Res
         document["state"] = "recorded".into();
         text.push_str(&format!("`{}` is recorded\n", args.name));
     } else {
+        let reached = reached(&args.name, seen)?;
         let control = context.control(Some(&loaded.desired))?;
         let credentials = control.credentials(&loaded.desired.project, &args.name).await?;
-        text.push_str(&format!("`{}` is ready at {}\n", args.name, credentials.url));
+        match reached {
+            Reached::Ready => {
+                document["state"] = "ready".into();
+                text.push_str(&format!("`{}` is ready at {}\n", args.name, credentials.url));
+            }
+            Reached::WaitingForHost(notes) => {
+                text.push_str(&format!("`{}` runs and waits for its host, {}\n", args.name, credentials.url));
+                text.extend(notes.iter().map(|note| format!("{note}\n")));
+                document["state"] = "waiting_for_host".into();
+                document["dns"] = notes.into();
+            }
+        }
         document["url"] = credentials.url.into();
         document["site_url"] = credentials.site_url.into();
-        document["state"] = "ready".into();
         let env_file = backend.and_then(|backend| backend.env_file.as_ref());
         if let Some(target) = env_file {
             text.push_str(&format!("`{}` points to `{}`\n", below(&loaded.folder, &target.path).display(), args.name));
+        } else {
+            let help = format!("no env file points to `{0}`; write one with\n    convexinfra env {0} --write PATH", args.name);
+            text.push_str(&format!("{help}\n"));
+            document["help"] = help.into();
         }
         // Programs may run somewhere else.
         let env_file = env_file.map(|target| loaded.folder.join(&target.path));

@@ -13,7 +13,9 @@ use crate::cli::bars::Bars;
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::control::ControlPlane;
-use crate::model::{Address, BackendName, Desired, Exit, Finding, OperationRecord, Phase, ProviderKind, RunState, Snapshot};
+use crate::model::{
+    ActualBackend, Address, BackendName, Desired, Exit, Finding, OperationRecord, Phase, ProviderKind, RunState, Snapshot,
+};
 
 /// How often to look.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -59,15 +61,18 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
             Some(record) => format!("{words}, {}", crate::render::operation_words(record)),
             None => words.to_owned(),
         };
-        if said.as_ref() != Some(&words) {
-            bars.hear(&EventKind::Waiting { address: Address::backend(&name), state: words.clone() }.into());
-            said = Some(words);
+        let notes = backend.map(|backend| backend.observation.notes.clone()).unwrap_or_default();
+        let unseen = backend.and_then(ActualBackend::unknown);
+        let waiting = EventKind::Waiting { address: Address::backend(&name), state: words, notes, unseen };
+        if said.as_ref() != Some(&waiting) {
+            bars.hear(&waiting.clone().into());
+            said = Some(waiting);
         }
-        last = Some(state);
+        let elsewhere = backend.is_some_and(|backend| backend.recorded.provider == ProviderKind::Fly);
+        last = Some(backend.cloned());
         if Instant::now() >= deadline {
             break;
         }
-        let elsewhere = backend.is_some_and(|backend| backend.recorded.provider == ProviderKind::Fly);
         let pause = if elsewhere { PAUSE_ELSEWHERE } else { PAUSE };
         tokio::time::sleep(pause.min(deadline.saturating_duration_since(Instant::now()))).await;
     }
@@ -99,13 +104,28 @@ fn meant(snapshot: &Snapshot, desired: Option<&Desired>, name: Option<&BackendNa
     }
 }
 
-fn timed_out(name: Option<&BackendName>, last: Option<Option<(Phase, RunState)>>, args: &Args) -> Failure {
+fn timed_out(name: Option<&BackendName>, last: Option<Option<ActualBackend>>, args: &Args) -> Failure {
+    let within = args.timeout;
+    let finding = |message| Finding::new("wait.timed_out", message);
     let finding = match (name, last) {
-        (Some(name), Some(None)) => Finding::new("wait.timed_out", format!("`{name}` was not applied within {}", args.timeout))
-            .with_help("bring it about with\n    convexinfra apply"),
-        (Some(name), _) => Finding::new("wait.timed_out", format!("`{name}` did not become ready within {}", args.timeout))
-            .with_help(format!("look at its log with\n    convexinfra logs {name}")),
-        (None, _) => Finding::new("wait.timed_out", format!("the backends did not answer a look within {}", args.timeout)),
+        (Some(name), Some(None)) => {
+            finding(format!("`{name}` was not applied within {within}")).with_help("bring it about with\n    convexinfra apply")
+        }
+        (Some(name), Some(Some(seen))) => {
+            let notes = &seen.observation.notes;
+            match seen.unknown() {
+                Some(why) => Finding {
+                    help: why.help,
+                    ..finding(format!("nothing was known of `{name}` at the end of {within}: {}", why.message))
+                },
+                None if !notes.is_empty() => {
+                    finding(format!("`{name}` was still waiting for its host after {within}")).with_help(notes.join("\n"))
+                }
+                None => finding(format!("`{name}` did not become ready within {within}"))
+                    .with_help(format!("look at its log with\n    convexinfra logs {name}")),
+            }
+        }
+        _ => finding(format!("the backends did not answer a look within {within}")),
     };
     Failure::new(Exit::TimedOut, finding)
 }
