@@ -51,7 +51,11 @@ fn document(ran: &Ran) -> Value {
 fn apply_ends_with_a_backend_that_answers_and_destroy_with_nothing() {
     let (fly, desk) = scene(&manifest());
     let plan = desk.done("plan");
-    assert!(plan.out.contains("cost a month: $0.00 → $8.53 (fly prices of 2026-08-05; without traffic)"), "{}", plan.out);
+    assert!(
+        plan.out.contains("cost a month: $0.00 → $8.53 (fly prices of 2026-08-05; without traffic, volume snapshots)"),
+        "{}",
+        plan.out
+    );
     assert_eq!(fly.requests().len(), 0, "a plan of something new asked Fly");
 
     desk.done("apply --yes");
