@@ -143,7 +143,10 @@ async fn the_url_of_a_database_is_hidden_and_reaches_the_machine_of_the_engine()
     let mut bench = Bench::new(engine);
     let folder = tempfile::tempdir().unwrap();
     let authority = folder.path().join("ca.pem");
-    std::fs::write(&authority, "the authority\n").unwrap();
+    // A file as it should not be: with a private key beside the certificate.
+    let block = |kind: &str, content: &str| format!("-----BEGIN {kind}-----\n{content}\n-----END {kind}-----\n");
+    let certificate = block("CERTIFICATE", "dGhlIGF1dGhvcml0eQ==");
+    std::fs::write(&authority, format!("{}{certificate}", block("PRIVATE KEY", "aHVudGVyMw=="))).unwrap();
     bench.placement.spec.storage = Storage::Postgres(ServerStorage {
         url: Some(SecretRef::Env("X".to_owned())),
         tls: Tls::Ca(authority.display().to_string()),
@@ -168,7 +171,8 @@ async fn the_url_of_a_database_is_hidden_and_reaches_the_machine_of_the_engine()
     };
     let file = read(&variable("CONVEXINFRA_LAUNCH"));
     assert!(file.contains("postgres://convex:hunter2@host.docker.internal:1"), "{file}");
-    assert!(read(&variable("PG_CA_FILE")).contains("the authority"));
+    let trusted = read(&variable("PG_CA_FILE"));
+    assert!(trusted.contains(&certificate) && !trusted.contains("PRIVATE KEY"), "{trusted}");
     let words = seen["Config"]["Cmd"].to_string();
     assert!(words.contains("\"--db\",\"postgres-v5\"") && !words.contains("--do-not-require-ssl"), "{words}");
 }
