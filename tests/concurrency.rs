@@ -37,7 +37,8 @@ fn twenty_applies_at_once_make_one_set_of_backends() {
     assert_eq!(world.names(), ["app", "dev"]);
     let created =
         |run: &Run| run.events().iter().filter(|event| event["type"] == "step_started" && event["action"] == "create").count();
-    assert_eq!(ended.iter().filter(|run| run.code() == 0).map(created).sum::<usize>(), 2);
+    let creators: Vec<String> = ended.iter().filter(|run| created(run) > 0).map(ToString::to_string).collect();
+    assert_eq!(ended.iter().filter(|run| run.code() == 0).map(created).sum::<usize>(), 2, "{}", creators.join("\n"));
     world.reachable(".env.local", "gremlin-dev");
     world.settled();
 }

@@ -20,7 +20,7 @@ use crate::cli::{saved_plan, signal};
 use crate::control::{Claim, ControlPlane, KeyNeed, Lease};
 use crate::host::{EMBEDDED, here};
 use crate::model::{Endpoints, Exit, Finding, Phase, Report, Scope, Snapshot};
-use crate::plan::{Action, Intent, Plan, Step, StepId, Task, destruction_refusals};
+use crate::plan::{Action, Intent, Plan, Reason, Step, StepId, Task, destruction_refusals};
 use crate::render;
 
 /// Applies the manifest, or a saved plan.
@@ -151,14 +151,17 @@ impl Applying<'_> {
     ) -> Result<Ended, Failure> {
         // In a home that was new a moment ago there was no key yet under which to compare secrets.
         let keyed = self.loaded.with_fingerprints(control, self.values).await?;
-        if lease.revision != current.base {
+        // What was unfinished may have been finished by whoever held the lease, which changes no revision.
+        let unfinished = |step: &Step| matches!(step.reason, Reason::Unfinished | Reason::RemovalUnfinished);
+        let moved = lease.revision != current.base;
+        if moved || current.steps.iter().any(unfinished) {
             // Somebody was faster. What was shown is not what would be done now.
             let (next, snapshot) = plan::look(control, &keyed, intent, Comparison::Whole).await?;
             self.accept(&next)?;
             if next.is_empty() {
                 return self.nothing_to_do(&next, snapshot, intent);
             }
-            if !self.consent.yes {
+            if !self.consent.yes && (moved || next.steps != current.steps) {
                 let finding = Finding::new(
                     "plan.stale",
                     "somebody else applied while this plan was being looked at, so nothing was done",
