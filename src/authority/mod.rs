@@ -35,7 +35,7 @@ pub use view::{ProjectView, Totals};
 
 use crate::control::ControlError;
 use crate::model::Finding;
-use crate::store::{Durability, Store, StoreError};
+use crate::store::{Durability, Rows, Store, StoreError};
 
 /// Fills bytes with randomness; the authority has none of its own.
 pub type Entropy = fn(&mut [u8]) -> Result<(), EntropyError>;
@@ -70,8 +70,7 @@ impl<S: Store> Authority<S> {
     /// # Errors
     /// [`VaultError::Locked`] under another one: what is sealed would not open, and what is written would break histories.
     pub fn check_key(&self) -> Result<(), AuthorityError> {
-        let mark = self.store.read(|rows| Ok::<_, AuthorityError>(rows.key_mark()?))?;
-        if mark.is_some_and(|mark| mark != self.vault.mark()) { Err(VaultError::Locked.into()) } else { Ok(()) }
+        self.store.read(|rows| self.key_is_noted(rows)).map(drop)
     }
 
     /// The same, and notes the key where none was noted.
@@ -79,18 +78,22 @@ impl<S: Store> Authority<S> {
     /// # Errors
     /// As [`Authority::check_key`].
     pub fn claim_key(&self) -> Result<(), AuthorityError> {
-        self.check_key()?;
-        if self.store.read(|rows| Ok::<_, AuthorityError>(rows.key_mark()?))?.is_some() {
+        if self.store.read(|rows| self.key_is_noted(rows))? {
             return Ok(());
         }
         self.store.write(Durability::Power, |rows| {
             // Somebody else may have been first.
-            match rows.key_mark()? {
-                None => Ok(rows.put_key_mark(&self.vault.mark())?),
-                Some(mark) if mark == self.vault.mark() => Ok(()),
-                Some(_) => Err(VaultError::Locked.into()),
-            }
+            if self.key_is_noted(rows)? { Ok(()) } else { Ok(rows.put_key_mark(&self.vault.mark())?) }
         })
+    }
+
+    /// Whether this master key is noted; another one is refused.
+    fn key_is_noted(&self, rows: &dyn Rows) -> Result<bool, AuthorityError> {
+        match rows.key_mark()? {
+            None => Ok(false),
+            Some(mark) if mark == self.vault.mark() => Ok(true),
+            Some(_) => Err(VaultError::Locked.into()),
+        }
     }
 
     /// The vault that seals this store's secrets.
