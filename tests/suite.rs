@@ -30,3 +30,8 @@ mod world;
 fn new_world(manifest: &str) -> world::World {
     world::World::new(manifest)
 }
+
+/// The same with ports enough for a crowd.
+fn crowded_world(manifest: &str) -> world::World {
+    world::World::with(manifest, world::Room::Crowd)
+}

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -35,8 +36,23 @@ pub struct World {
     /// The first operator token of that server.
     pub operator: Option<String>,
     directory: tempfile::TempDir,
-    /// Says to other worlds that these ports are taken.
-    _ports: TcpListener,
+    ports: Ports,
+}
+
+/// How many backends may listen in a world.
+#[derive(Clone, Copy)]
+pub enum Room {
+    /// As many as a story has.
+    Story,
+    /// As many as a crowd of projects has.
+    Crowd,
+}
+
+/// The ports of one world.
+struct Ports {
+    range: Range<u16>,
+    /// The last of them is listened on: it says to other worlds that they are taken.
+    _kept: TcpListener,
 }
 
 /// How one command ended.
@@ -51,6 +67,11 @@ pub struct Run {
 
 impl World {
     pub fn new(manifest: &str) -> Self {
+        Self::with(manifest, Room::Story)
+    }
+
+    /// The same with ports enough for a crowd.
+    pub fn with(manifest: &str, room: Room) -> Self {
         let directory = tempfile::tempdir().unwrap();
         // macOS has its temporary folders behind a link, and processes are found by their paths.
         let root = directory.path().canonicalize().unwrap();
@@ -58,22 +79,22 @@ impl World {
         fs::create_dir(&folder).unwrap();
         fs::create_dir(root.join("user")).unwrap();
         fs::write(folder.join("convex.toml"), manifest).unwrap();
-        let (first_port, ports) = ports();
+        let ports = Ports::take(room);
         let variables = [
             ("CONVEXINFRA_HOME", home.display().to_string()),
             ("HOME", root.join("user").display().to_string()),
             ("PATH", std::env::var("PATH").unwrap_or_default()),
             ("GIT_CONFIG_GLOBAL", "/dev/null".to_owned()),
             ("GIT_CONFIG_NOSYSTEM", "1".to_owned()),
-            ("CONVEXINFRA_FIRST_PORT", first_port.to_string()),
+            ("CONVEXINFRA_FIRST_PORT", ports.range.start.to_string()),
         ];
         let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        Self { folder, home, variables, server: None, operator: None, directory, _ports: ports }
+        Self { folder, home, variables, server: None, operator: None, directory, ports }
     }
 
     /// The same with a server in the home, and commands that know nothing but its address and an operator's token.
-    pub fn served(manifest: &str) -> Self {
-        let mut world = Self::new(manifest);
+    pub fn served(manifest: &str, room: Room) -> Self {
+        let mut world = Self::with(manifest, room);
         let operator = Server::init(&world.variables);
         let server = Server::start(&world.variables);
         world.set("CONVEXINFRA_CONTROL_PLANE", &server.url);
@@ -272,27 +293,33 @@ impl World {
     }
 }
 
-/// The first of some ports that no other world has, of this test run or another, and what keeps them: the last of them
-/// is listened on as long as the world is there. A backend that starts anew would else find its port with another world.
-fn ports() -> (u16, TcpListener) {
-    const EACH: u16 = 24;
-    const WORLDS: u16 = 200;
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = u16::try_from(std::process::id() % u32::from(WORLDS)).unwrap();
-    for _ in 0..5 * WORLDS {
-        let first = 7000 + EACH * (start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % WORLDS);
-        let bind = |port| TcpListener::bind(("127.0.0.1", port));
-        let Ok(last) = bind(first + EACH - 1) else { continue };
-        if (first..first + EACH - 1).all(|port| bind(port).is_ok()) {
-            return (first, last);
+impl Ports {
+    /// Ports that no other world has, of this test run or another: a backend that starts anew would else find its port
+    /// with another world. They lie below those that other tests take (from 15,000 on) and systems hand out.
+    fn take(room: Room) -> Self {
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        let (zone, each, worlds) = match room {
+            Room::Story => (7_000, 24, 200),
+            Room::Crowd => (11_800, 128, 25),
+        };
+        let start = u16::try_from(std::process::id() % u32::from(worlds)).unwrap();
+        for _ in 0..5 * worlds {
+            let first = zone + each * (start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % worlds);
+            let last = first + each - 1;
+            let bind = |port| TcpListener::bind(("127.0.0.1", port));
+            let Ok(kept) = bind(last) else { continue };
+            if (first..last).all(|port| bind(port).is_ok()) {
+                return Self { range: first..last, _kept: kept };
+            }
         }
+        panic!("no ports are left for another world")
     }
-    panic!("no ports are left for another world")
 }
 
 impl Drop for World {
     fn drop(&mut self) {
         drop(self.server.take());
+        let records = self.records();
         // What is still on its way to become a backend has no record yet, so look twice.
         let mut pids: Vec<Pid> = Vec::new();
         for round in 0..2 {
@@ -309,6 +336,13 @@ impl Drop for World {
         let deadline = Instant::now() + Duration::from_secs(5);
         while pids.iter().any(|pid| alive(*pid)) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
+        }
+        let first_port = self.ports.range.start.to_string();
+        if !std::thread::panicking() && self.variables.get("CONVEXINFRA_FIRST_PORT") == Some(&first_port) {
+            for (instance, record) in records {
+                let port = record["ports"]["site"].as_u64().and_then(|port| u16::try_from(port).ok()).unwrap();
+                assert!(self.ports.range.contains(&port), "{instance} has a port of another world, {port}: ask for more room");
+            }
         }
     }
 }

@@ -193,6 +193,11 @@ fn what_could_not_be_looked_at_is_not_called_ready_and_the_reason_is_said() {
     assert_eq!(error["code"], "fly.token");
     assert!(error["help"].as_str().unwrap().contains("fly tokens create org"), "{error}");
     assert_eq!((run("drift").exit, run("status").exit, run("plan").exit), (77, 0, 0));
+    assert_eq!((run("plan --detailed-exitcode").exit, run("apply --yes").exit), (77, 77));
+    let applied = run("apply --yes --json");
+    let lines: Vec<Value> = applied.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((applied.exit, &lines[0]["type"], &lines[0]["converged"]), (77, &json!("finished"), &Value::Null));
+    assert_eq!((lines.len(), &lines[1]["errors"][0]["code"]), (2, &json!("fly.token")), "{}", applied.out);
     let drift = document(&run("drift --json"));
     assert_eq!(
         (&drift["unknown"], &drift["unseen"][0]["address"], &drift["unseen"][0]["code"]),

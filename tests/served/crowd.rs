@@ -59,7 +59,7 @@ fn sixty_four_clients_on_sixty_four_projects() {
 /// The server dies in the middle of fifty applies and comes back; every one of them ends well, and nothing is there twice.
 #[test]
 fn a_server_killed_in_the_middle_of_fifty_applies() {
-    let mut world = super::new_world(ONE);
+    let mut world = super::crowded_world(ONE);
     let running: Vec<Spawned> = (0..50).map(|number| apply_in(&world, number, ONE)).collect();
     // Some are done by then and some have not begun.
     crate::world::until("the middle", || world.records().len() >= 10);

@@ -11,9 +11,14 @@ mod scenario;
 pub mod server;
 mod tokens;
 
-use crate::world::World;
+use crate::world::{Room, World};
 
 /// A world whose control plane is a server.
 fn new_world(manifest: &str) -> World {
-    World::served(manifest)
+    World::served(manifest, Room::Story)
+}
+
+/// The same with ports enough for a crowd.
+fn crowded_world(manifest: &str) -> World {
+    World::served(manifest, Room::Crowd)
 }

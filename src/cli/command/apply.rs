@@ -7,7 +7,7 @@ use std::io::{BufRead, IsTerminal};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::plan;
+use super::{drift, plan};
 use crate::apply::{Event, EventKind, Execution, Interrupt, ReadyBackend, StepEnd, Tally, execute};
 use crate::cli::args::{Apply as Args, Consent};
 use crate::cli::bars::Bars;
@@ -30,8 +30,8 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
     plan::warnings(context, &loaded);
     Applying { context, loaded: &loaded, values: &values, consent: &args.consent, saved: saved.as_ref(), part: None }
         .run(&plan::intent(&args.scope))
-        .await
-        .map(|ended| ended.exit)
+        .await?
+        .seen_or_said()
 }
 
 /// One apply or destroy.
@@ -59,9 +59,16 @@ pub(super) struct Ended {
     pub(super) seen: Option<Snapshot>,
     /// What its steps had to say, such as what they left where it is.
     pub(super) notices: Vec<String>,
+    /// What nobody could look at when everything else was done.
+    blind: Option<Report>,
 }
 
 impl Ended {
+    /// The exit code. No step has told of what could not be looked at, so that is a failure of its own.
+    fn seen_or_said(self) -> Result<Exit, Failure> {
+        self.blind.map_or(Ok(self.exit), |blind| Err(Failure::from(blind)))
+    }
+
     /// The same as a failure, unless it ended well.
     pub(super) fn into_result(self) -> Result<Self, Failure> {
         if self.exit == Exit::Done { Ok(self) } else { Err(Failure::from(Report { exit: self.exit, errors: self.errors })) }
@@ -99,9 +106,16 @@ impl Applying<'_> {
         } else {
             printer.result(&render::plan(current, printer.out_style()));
         }
-        let (tally, backends) = (Tally::default(), ready(&snapshot));
-        printer.document(&Event::from(EventKind::Finished { tally, exit: Exit::Done, converged: Some(true), backends }));
-        Ok(Ended { exit: Exit::Done, errors: Vec::new(), seen: Some(snapshot), notices: Vec::new() })
+        let (tally, backends, blind) = (Tally::default(), ready(&snapshot), self.blind(&snapshot, intent));
+        let (exit, converged) = blind.as_ref().map_or((Exit::Done, Some(true)), |blind| (blind.exit, None));
+        printer.document(&Event::from(EventKind::Finished { tally, exit, converged, backends }));
+        Ok(Ended { exit, errors: Vec::new(), seen: Some(snapshot), notices: Vec::new(), blind })
+    }
+
+    /// What could not be looked at, for a command that is about all that there is.
+    fn blind(&self, snapshot: &Snapshot, intent: &Intent) -> Option<Report> {
+        let about_all = self.part.is_none() && !intent.destroy;
+        about_all.then(|| drift::blind(&crate::plan::drift(snapshot).unknown)).flatten()
     }
 
     /// Whether this plan may be carried out at all.
@@ -212,9 +226,11 @@ impl Applying<'_> {
             (0, Interrupt::None) => Some(plan::look(control, &keyed, intent, Comparison::Whole).await?),
             _ => None,
         };
-        let converged = after.as_ref().map(|(left, _)| left.is_empty());
+        let blind = after.as_ref().filter(|(left, _)| left.is_empty()).and_then(|(_, seen)| self.blind(seen, intent));
+        let converged = if blind.is_some() { None } else { after.as_ref().map(|(left, _)| left.is_empty()) };
         let exit = match (tally.failed, asked, converged) {
             (_, Interrupt::Finish | Interrupt::Abort, _) => Exit::Interrupted,
+            (0, _, None) if let Some(blind) = &blind => blind.exit,
             (0, _, Some(true) | None) => Exit::Done,
             (0, _, Some(false)) => Exit::Failed,
             (1.., _, _) => exit_of_failures(&ends.lock().unwrap_or_else(PoisonError::into_inner)),
@@ -233,7 +249,7 @@ impl Applying<'_> {
             self.context.printer.result(&results(&self.loaded.folder, &backends, current, &ends));
         }
         let notices = std::mem::take(&mut *notices.lock().unwrap_or_else(PoisonError::into_inner));
-        Ok(Ended { exit, errors: errors(current, &ends, exit), seen: snapshot, notices })
+        Ok(Ended { exit, errors: errors(current, &ends, exit), seen: snapshot, notices, blind })
     }
 
     /// What the command that this is a part of does once nothing stands in the way.

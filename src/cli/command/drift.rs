@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
-use crate::model::{Address, Exit, ProjectName, Revision};
+use crate::model::{Address, Exit, Finding, ProjectName, Report, Revision};
 use crate::plan::{self, Drift, Unseen};
 use crate::render;
 
@@ -39,11 +39,21 @@ pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
         unknown: report.unknown.iter().map(|unseen| &unseen.address).collect(),
         unseen: &report.unknown,
     });
-    let mut blind = report.unknown.iter().map(|unseen| unseen.why.exit_unseen());
-    Ok(match (report.drift.is_empty(), blind.next()) {
-        (false, _) => Exit::Drift,
-        (true, Some(first)) if blind.all(|exit| exit == first) => first,
-        (true, Some(_)) => Exit::Unreachable,
-        (true, None) => Exit::Done,
+    Ok(match blind(&report.unknown) {
+        _ if !report.drift.is_empty() => Exit::Drift,
+        Some(report) => report.exit,
+        None => Exit::Done,
     })
+}
+
+/// What could not be looked at, as a failure; none where everything was seen. The exit code is theirs where they agree.
+pub(super) fn blind(unseen: &[Unseen]) -> Option<Report> {
+    let mut exits = unseen.iter().map(|unseen| unseen.why.exit_unseen());
+    let first = exits.next()?;
+    let exit = if exits.all(|exit| exit == first) { first } else { Exit::Unreachable };
+    let error = |Unseen { address, why }: &Unseen| {
+        let message = format!("nothing is known of {address}, so nobody can say that it is as it should be: {}", why.message);
+        Finding { message, ..why.clone() }
+    };
+    Some(Report { exit, errors: unseen.iter().map(error).collect() })
 }

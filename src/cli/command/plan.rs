@@ -2,6 +2,7 @@
 //!
 //! Must not do: change anything anywhere, but for the file that `--out` names and the key that its fingerprints need.
 
+use super::drift;
 use crate::cli::args::{Plan as Args, PlanScope};
 use crate::cli::context::{Context, Loaded};
 use crate::cli::env_files::ManifestEnvFiles;
@@ -18,7 +19,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
     let need = if args.out.is_some() { KeyNeed::Make } else { KeyNeed::IfThere };
     let (loaded, _) = context.load_with_secrets(need, Comparison::AsFarAsAllowed).await?;
     let control = context.control(Some(&loaded.desired))?;
-    let plan = make(control, &loaded, &intent(&args.scope)).await?;
+    let (plan, snapshot) = look(control, &loaded, &intent(&args.scope), Comparison::AsFarAsAllowed).await?;
     warnings(context, &loaded);
     // First, so that a plan that cannot be saved gives one document, the error.
     if let Some(path) = &args.out {
@@ -33,14 +34,17 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
     if let Some(path) = &args.out {
         context.printer.talk(&format!("saved; carry it out with\n    convexinfra apply --plan {}\n", path.display()));
     }
-    Ok(exit(&plan, args.detailed_exitcode))
+    Ok(exit(&plan, &snapshot, args.detailed_exitcode))
 }
 
-fn exit(plan: &Plan, detailed: bool) -> Exit {
+fn exit(plan: &Plan, snapshot: &Snapshot, detailed: bool) -> Exit {
     if !plan.refusals.is_empty() {
         Exit::Refused
-    } else if !detailed || plan.is_empty() {
+    } else if !detailed {
         Exit::Done
+    } else if plan.is_empty() {
+        // What could not be looked at may have drifted, and whoever asks by exit code would never hear of it.
+        drift::blind(&crate::plan::drift(snapshot).unknown).map_or(Exit::Done, |report| report.exit)
     } else if plan.is_only_drift() {
         Exit::Drift
     } else {
