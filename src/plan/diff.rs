@@ -101,7 +101,8 @@ pub(super) fn difference(desired: &DesiredBackend, actual: &ActualBackend) -> Di
             (None, _) => None,
         };
         if before != after {
-            difference.changes.push(Change { path: path.clone(), before, after, effect: effect(path, &actual.recorded) });
+            let effect = effect(path, &actual.recorded, after.as_deref());
+            difference.changes.push(Change { path: path.clone(), before, after, effect });
         }
     }
     difference

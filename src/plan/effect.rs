@@ -1,6 +1,6 @@
 //! What the change of a field does to a running backend: the one table that decides it.
 //!
-//! Must not do: depend on a value; a field has one effect for each provider.
+//! Must not do: depend on a value, but for whether there is one; a field has one effect for each provider.
 
 use std::fmt;
 
@@ -49,8 +49,8 @@ impl fmt::Display for Effect {
     }
 }
 
-/// What the change of one field does to a backend that was `recorded` so.
-pub(super) fn effect(path: &FieldPath, recorded: &BackendSpec) -> Effect {
+/// What the change of one field to `after`, or to nothing, does to a backend that was `recorded` so.
+pub(super) fn effect(path: &FieldPath, recorded: &BackendSpec, after: Option<&str>) -> Effect {
     let path = path.as_str();
     let moves_data = matches!(
         path,
@@ -89,6 +89,10 @@ pub(super) fn effect(path: &FieldPath, recorded: &BackendSpec) -> Effect {
         "resources.cpus" | "resources.memory" | "resources.disk" => match recorded.provider {
             // Nothing enforces limits on a plain process, so nothing has to happen to it.
             ProviderKind::Simulated | ProviderKind::Local => Effect::Record,
+            // Volumes of an engine have no size.
+            ProviderKind::Docker if path == "resources.disk" => Effect::Record,
+            // An engine sets and changes the limits of a running container, and cannot lift them.
+            ProviderKind::Docker if after.is_none() => Effect::Restart,
             ProviderKind::Docker => Effect::InPlace,
             ProviderKind::Fly | ProviderKind::Kubernetes if path == "resources.disk" => Effect::InPlace,
             ProviderKind::Fly | ProviderKind::Kubernetes => Effect::Restart,

@@ -156,6 +156,15 @@ fn every_field_has_the_effect_that_the_manual_promises() {
     for (after, expected) in table {
         assert_eq!(effects(&change(base(), after)), expected);
     }
+    let limited = with(|spec| {
+        spec.resources.memory = Some(ByteSize::from_bytes(1 << 30));
+        spec.resources.cpus = Cpus::from_cores(1.0);
+        spec.resources.disk = Some(ByteSize::from_bytes(1 << 30));
+    });
+    // A limit is set and changed while it runs, and lifted by a restart; nothing limits a volume there.
+    let lifted =
+        [("resources.cpus", Effect::Restart), ("resources.disk", Effect::Record), ("resources.memory", Effect::Restart)];
+    assert_eq!(effects(&change(limited, base())), lifted);
     let mut old = base();
     old.release = release("precompiled-2026-06-26-903b8b9");
     let mut new = base();
