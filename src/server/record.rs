@@ -52,7 +52,7 @@ impl Trace {
 pub(super) async fn record(State(server): State<Arc<Server>>, mut request: Request, next: Next) -> Response {
     let began = server.host.uptime();
     let id = request_id(request.headers());
-    let method = request.method().clone();
+    let (method, version) = (request.method().clone(), request.version());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let client = request.extensions().get::<Peer>().map(|peer| client(*peer, request.headers()));
     let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
@@ -70,6 +70,7 @@ pub(super) async fn record(State(server): State<Arc<Server>>, mut request: Reque
     tracing::info!(
         request = id,
         method = method.as_str(),
+        protocol = ?version,
         route,
         status,
         ms = (took.as_secs_f64() * 1e6).round() / 1e3,

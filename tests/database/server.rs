@@ -97,21 +97,6 @@ fn run(mut command: Command) {
     );
 }
 
-/// An authority, and a certificate that it signed for this machine as it and its containers call it.
-fn certificates(folder: &Path) {
-    let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
-    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let authority_key = rcgen::KeyPair::generate().unwrap();
-    let authority_certificate = authority.self_signed(&authority_key).unwrap();
-    let issuer = rcgen::Issuer::new(authority, authority_key);
-    let key = rcgen::KeyPair::generate().unwrap();
-    let names = ["localhost", "127.0.0.1", "host.docker.internal"].map(str::to_owned).to_vec();
-    let certificate = rcgen::CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
-    fs::write(folder.join("ca.pem"), authority_certificate.pem()).unwrap();
-    fs::write(folder.join("server.pem"), certificate.pem()).unwrap();
-    fs::write(folder.join("server.key"), key.serialize_pem()).unwrap();
-}
-
 fn start(kind: Kind) -> Option<Server> {
     let user = if kind == Kind::MariaDb { "mysql" } else { "postgres" };
     let [init, serve] = match kind {
@@ -119,7 +104,8 @@ fn start(kind: Kind) -> Option<Server> {
         Kind::Postgres | Kind::PlainPostgres => programs(kind, ["initdb", "postgres"])?,
     };
     let folder = tempfile::Builder::new().prefix("convexinfra-db-").tempdir().unwrap().keep();
-    certificates(&folder);
+    // As the machine and its containers call it.
+    crate::certificates::issue(&folder, &["localhost", "127.0.0.1", "host.docker.internal"]);
     let (port, _) = free_ports();
     let data = folder.join("data");
     fs::create_dir(&data).unwrap();

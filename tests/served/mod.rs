@@ -5,6 +5,7 @@ mod commands;
 mod concurrency;
 mod crash;
 mod crowd;
+mod encrypted;
 mod network;
 #[path = "../scenario.rs"]
 mod scenario;
