@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::fingerprint::Digest;
 use super::identifier::BackendId;
 use super::name::InstanceName;
-use super::size::{ByteSize, Cpus};
-use super::spec::{BackendSpec, Resources};
+use super::size::ByteSize;
+use super::spec::BackendSpec;
 
 /// The note under which the control plane keeps the name of a backend's app, from before it is first made.
 pub const APP: &str = "app";
@@ -224,19 +224,6 @@ pub fn volume_gb(spec: &BackendSpec) -> Result<u32, SizeRefusal> {
     }
 }
 
-/// What a backend's machine and volume have. A size that there is not stays as it was asked for.
-pub(super) fn resources(spec: &BackendSpec) -> Resources {
-    let mut resources = spec.resources;
-    if let Ok(guest) = Guest::of(spec) {
-        resources.cpus = Some(Cpus::from_milli(guest.cpus.saturating_mul(1000)));
-        resources.memory = Some(ByteSize::from_bytes(u64::from(guest.memory_mb) << 20));
-    }
-    if let Ok(gb) = volume_gb(spec) {
-        resources.disk = Some(ByteSize::from_bytes(u64::from(gb) << 30));
-    }
-    resources
-}
-
 /// The longest name that is given to an app. Fly takes 63; a dashboard's app is longer by two.
 const LONGEST_APP: usize = 58;
 
@@ -260,7 +247,7 @@ pub fn dashboard_app_name(app: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ProviderKind;
+    use crate::model::{Cpus, ProviderKind};
 
     fn spec(cpus: Option<f64>, memory: Option<&str>) -> BackendSpec {
         let mut spec = BackendSpec::new(ProviderKind::Fly);
@@ -271,21 +258,6 @@ mod tests {
 
     fn guest(cpus: Option<f64>, memory: Option<&str>) -> Result<(u32, u32), SizeRefusal> {
         Guest::of(&spec(cpus, memory)).map(|guest| (guest.cpus, guest.memory_mb))
-    }
-
-    #[test]
-    fn what_is_left_out_is_counted_as_what_fly_takes() {
-        let known = spec(None, None).known_resources();
-        let shown = |size: Option<ByteSize>| size.unwrap().to_string();
-        assert_eq!(
-            (known.cpus, shown(known.memory), shown(known.disk)),
-            (Cpus::from_cores(4.0), "1 GiB".into(), "5 GiB".into())
-        );
-        let known = spec(Some(1.0), Some("2 GiB")).known_resources();
-        assert_eq!((known.cpus, shown(known.memory)), (Cpus::from_cores(1.0), "2 GiB".into()));
-        // There is no such machine, which is refused elsewhere.
-        assert_eq!(spec(Some(0.5), None).known_resources().cpus, Cpus::from_cores(0.5));
-        assert_eq!(BackendSpec::new(ProviderKind::Docker).known_resources(), Resources::default());
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub struct Quota {
     pub monthly_usd: Option<f64>,
 }
 
-/// What all backends of a project use together, as far as that is known.
+/// What all backends of a project ask for together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Usage {
     /// How many backends.
@@ -55,11 +55,11 @@ pub struct Excess {
 impl Usage {
     /// What these backends ask for together.
     pub fn of<'a>(specs: impl Iterator<Item = &'a BackendSpec>) -> Self {
-        specs.map(BackendSpec::known_resources).fold(Self::default(), |sum, one| Self {
+        specs.fold(Self::default(), |sum, spec| Self {
             backends: sum.backends.saturating_add(1),
-            cpus: sum.cpus.saturating_add(one.cpus.unwrap_or_default()),
-            memory: sum.memory.saturating_add(one.memory.unwrap_or_default()),
-            disk: sum.disk.saturating_add(one.disk.unwrap_or_default()),
+            cpus: sum.cpus.saturating_add(spec.resources.cpus.unwrap_or_default()),
+            memory: sum.memory.saturating_add(spec.resources.memory.unwrap_or_default()),
+            disk: sum.disk.saturating_add(spec.resources.disk.unwrap_or_default()),
         })
     }
 

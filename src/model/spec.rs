@@ -97,14 +97,6 @@ impl BackendSpec {
         self.provider == ProviderKind::Simulated && !self.settings.simulated.listen
     }
 
-    /// What it will use, as far as that is known: what is written, and what its provider takes where nothing is.
-    pub fn known_resources(&self) -> Resources {
-        match self.provider {
-            ProviderKind::Fly => super::fly::resources(self),
-            ProviderKind::Simulated | ProviderKind::Local | ProviderKind::Docker | ProviderKind::Kubernetes => self.resources,
-        }
-    }
-
     /// Whether it keeps its documents in a database on a server of the user's own.
     pub fn has_own_server(&self) -> bool {
         !self.is_record_only() && self.storage.server().is_some_and(|server| !server.managed)
@@ -236,7 +228,7 @@ pub enum TextValue {
 }
 
 /// What a backend may use. Nothing means the provider's own default.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Resources {
     /// Processor.

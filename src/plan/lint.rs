@@ -134,7 +134,7 @@ fn uncounted(desired: &Desired) -> Option<Lint> {
         .backends
         .iter()
         .filter(|(_, backend)| {
-            let resources = backend.spec.known_resources();
+            let resources = &backend.spec.resources;
             budget.cpus.is_some() && resources.cpus.is_none()
                 || budget.memory.is_some() && resources.memory.is_none()
                 || budget.disk.is_some() && resources.disk.is_none()

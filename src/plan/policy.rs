@@ -9,8 +9,9 @@ use super::diff::changed;
 use super::{Action, Change, Effect, Plan, Refusal, Step, Task};
 use crate::model::fly::{Guest, REGIONS, volume_gb};
 use crate::model::{
-    ActualBackend, Address, BackendName, BackendSpec, ControlPlane, Cost, Desired, DesiredBackend, Excess, Moved, Phase,
-    ProviderKind, Release, ReleaseOrder, SecretState, Snapshot, Storage, Tls, Usage, Usd, VolumeDisposal, monthly_sum,
+    ActualBackend, Address, BackendName, BackendSpec, ByteSize, ControlPlane, Cost, Cpus, Desired, DesiredBackend, Excess,
+    Moved, Phase, ProviderKind, Release, ReleaseOrder, SecretState, Snapshot, Storage, Tls, Usage, Usd, VolumeDisposal,
+    monthly_sum,
 };
 
 fn refusal(code: &str, address: Option<Address>, message: String) -> Refusal {
@@ -242,7 +243,12 @@ pub(super) fn other_repository(desired: &Desired, snapshot: &Snapshot) -> Option
 /// Refuses what is over the manifest's ceilings.
 pub(super) fn budget(desired: &Desired, existing: &BTreeMap<&BackendName, &ActualBackend>) -> Vec<Refusal> {
     let mut refusals = Vec::new();
-    let Usage { cpus, memory, disk, backends: _ } = Usage::of(desired.backends.values().map(|backend| &backend.spec));
+    let specs = || desired.backends.values().map(|backend| &backend.spec);
+    let cpus: Cpus = specs().filter_map(|spec| spec.resources.cpus).fold(Cpus::default(), Cpus::saturating_add);
+    let sum =
+        |of: fn(&BackendSpec) -> Option<ByteSize>| specs().filter_map(of).fold(ByteSize::default(), ByteSize::saturating_add);
+    let memory = sum(|spec| spec.resources.memory);
+    let disk = sum(|spec| spec.resources.disk);
     let mut over = |what: &str, asked: String, allowed: String| {
         refusals.push(refusal(
             &format!("plan.over_budget_{what}"),
