@@ -293,6 +293,14 @@ impl World {
     }
 }
 
+/// Whether nobody listens on a port. Taken without listening: children that other tests start meanwhile have copies of
+/// every socket for a moment, and those must not keep a backend from it.
+pub fn is_free(port: u16) -> bool {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(std::net::SocketAddr::from(([127, 0, 0, 1], port))).is_ok()
+}
+
 impl Ports {
     /// Ports that no other world has, of this test run or another: a backend that starts anew would else find its port
     /// with another world. They lie below those that other tests take (from 15,000 on) and systems hand out.
@@ -306,9 +314,8 @@ impl Ports {
         for _ in 0..5 * worlds {
             let first = zone + each * (start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % worlds);
             let last = first + each - 1;
-            let bind = |port| TcpListener::bind(("127.0.0.1", port));
-            let Ok(kept) = bind(last) else { continue };
-            if (first..last).all(|port| bind(port).is_ok()) {
+            let Ok(kept) = TcpListener::bind(("127.0.0.1", last)) else { continue };
+            if (first..last).all(is_free) {
                 return Self { range: first..last, _kept: kept };
             }
         }

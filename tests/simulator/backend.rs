@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -144,7 +143,7 @@ pub(crate) fn free_ports() -> (u16, u16) {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);
         u16::try_from(15_000 + (first + step) % 12_000).unwrap()
     })
-    .filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    .filter(|port| crate::world::is_free(*port));
     (free.next().unwrap(), free.next().unwrap())
 }
 
