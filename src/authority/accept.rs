@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::audit::Who;
 use super::effect::{Effect, Next};
 use super::operation::{Driver, Operation, PutRequest, Stage, Strangers, end_operation};
-use super::{Authority, AuthorityError, allocation, lease, quota, removal};
+use super::{Authority, AuthorityError, allocation, dependency, lease, quota, removal};
 use crate::control::{ControlError, Lease, Outcome, Request};
 use crate::model::{
     Actor, BackendId, BackendName, Finding, Generation, OperationId, OperationKind, Phase, Placement, References, Release,
@@ -91,6 +91,7 @@ impl<S: Store> Authority<S> {
                 format!("`{}` cannot move from provider `{}` to `{}`", request.backend, row.spec.provider, put.spec.provider);
             return Err(ControlError::Refused(Finding::new("control.moves_data", message)).into());
         }
+        dependency::check(rows, &lease.project, &request.backend, existing.as_ref(), &put.spec)?;
         quota::check(rows, &lease.project, existing.as_ref(), &put.spec)?;
         let id = acceptance.operation(rows, OperationKind::Put)?;
         if let Some(mut row) = existing.clone().filter(|_| replaces) {

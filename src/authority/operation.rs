@@ -11,12 +11,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::accept::Acceptance;
 use super::audit::Who;
 use super::effect::{Effect, EffectEnd, EffectFailure, EnvironmentGoal, Next, Taken};
+use super::token::Asker;
 use super::{Authority, AuthorityError, lease, removal};
 use crate::control::{ControlError, Lease, Outcome, Request, Work};
 use crate::fault;
 use crate::model::{
-    Actor, BackendId, BackendName, BackendSpec, FieldPath, Finding, OperationId, Phase, ProjectName, Removal, Secret, StepKey,
-    Timestamp,
+    Actor, BackendId, BackendName, BackendSpec, FieldPath, Finding, OperationId, OperationKind, Phase, ProjectName, Removal,
+    Scope, Secret, StepKey, Timestamp,
 };
 use crate::store::{BackendRow, Durability, OperationRow, Rows, Store};
 
@@ -103,25 +104,32 @@ impl<S: Store> Authority<S> {
     /// Accepts a piece of work: writes the intent, allocates what is missing, and says what has to happen first.
     ///
     /// # Errors
-    /// [`ControlError`] when the lease is lost or the work is refused; nothing is written then.
+    /// [`ControlError`] when the lease is lost, the asker may not have this done, or the work is refused; nothing is
+    /// written then.
     pub fn accept(
         &self,
         lease: &Lease,
         driver: Driver,
-        actor: &Actor,
+        asker: Asker<'_>,
         request: &Request,
         now: Timestamp,
     ) -> Result<(Option<Operation>, Next), AuthorityError> {
         let durability = if self.is_record_only(lease, request)? { Durability::Process } else { Durability::Power };
+        let actor = asker.actor();
         let accepted = self.store.write(durability, |rows| {
             lease::fenced(rows, lease)?;
-            if let Some(known) = rows.operation(&lease.project, &request.step)?
-                && let Some(outcome) = known.outcome.as_deref().and_then(|text| serde_json::from_str(text).ok())
-            {
-                return Ok((None, Next::Ended(outcome)));
+            if let Some(known) = rows.operation(&lease.project, &request.step)? {
+                same_work(&known.backend, known.kind, request)?;
+                if let Some(outcome) = known.outcome.as_deref().and_then(|text| serde_json::from_str(text).ok()) {
+                    return Ok((None, Next::Ended(outcome)));
+                }
+            }
+            // Here and not before: what the name means may have changed since the request came.
+            if takes_away(rows, &lease.project, request)? {
+                asker.may(Scope::Destroy, &lease.project)?;
             }
             supersede(rows, lease, request, now)?;
-            let acceptance = Acceptance { lease, driver, actor, request, now };
+            let acceptance = Acceptance { lease, driver, actor: &actor, request, now };
             match &request.work {
                 Work::Put { spec, secrets, renamed_from } => {
                     let put = PutRequest { spec: (**spec).clone(), secrets: secrets.clone() };
@@ -305,4 +313,35 @@ pub(super) fn end_operation(
     let text = serde_json::to_string(&outcome).unwrap_or_default();
     rows.end_operation(id, now, &text)?;
     Ok(outcome)
+}
+
+/// Refuses a step that was sent before as other work on another backend: whoever sent it would take the end of that for
+/// the end of this.
+///
+/// # Errors
+/// [`ControlError::BadRequest`].
+pub fn same_work(backend: &BackendName, kind: OperationKind, request: &Request) -> Result<(), ControlError> {
+    let asked = match request.work {
+        Work::Put { .. } => OperationKind::Put,
+        Work::Remove { .. } => OperationKind::Remove,
+    };
+    if *backend == request.backend && kind == asked {
+        return Ok(());
+    }
+    let message = format!("the step `{}` was sent before as another piece of work", request.step);
+    Err(ControlError::BadRequest(Finding::new("control.step_reused", message)))
+}
+
+/// Whether this work takes a backend away, or has one with data removed by itself sooner than it would be now: whoever
+/// may not do the one may not do the other either.
+fn takes_away(rows: &dyn Rows, project: &ProjectName, request: &Request) -> Result<bool, AuthorityError> {
+    let Work::Put { spec, renamed_from, .. } = &request.work else { return Ok(true) };
+    let row = match (rows.backend(project, &request.backend)?, renamed_from) {
+        (None, Some(old)) => rows.backend(project, old)?,
+        (row, _) => row,
+    };
+    let Some(row) = row.filter(|row| row.has_been_ready) else { return Ok(false) };
+    let end = |protected: bool, end: Option<Timestamp>| end.filter(|_| !protected).map_or(i64::MAX, |end| end.0);
+    let before = end(row.spec.protected, row.expires_at);
+    Ok(end(spec.protected, spec.ttl.map(|ttl| row.created_at.plus(ttl))) < before)
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::accept::first_effect;
 use super::effect::{Effect, Next};
 use super::operation::{Driver, Operation, PutRequest, Stage, Strangers, end_operation};
+use super::token::Asker;
 use super::{Authority, AuthorityError, lease, removal};
 use crate::control::{Lease, Outcome, Request, Work};
 use crate::model::{
@@ -112,23 +113,6 @@ impl<S: Store> Authority<S> {
         Ok(free.map(|row| (row.project, row.name)).collect())
     }
 
-    /// Whether this work would have a backend with data removed by itself sooner than it would be now. Whoever may not
-    /// take a backend away may not do that either.
-    pub fn shortens_life(&self, project: &ProjectName, request: &Request) -> Result<bool, AuthorityError> {
-        let Work::Put { spec, renamed_from, .. } = &request.work else { return Ok(false) };
-        let row = self.store.read(|rows| {
-            let row = rows.backend(project, &request.backend)?;
-            match (row, renamed_from) {
-                (None, Some(old)) => Ok::<_, AuthorityError>(rows.backend(project, old)?),
-                (row, _) => Ok(row),
-            }
-        })?;
-        let Some(row) = row.filter(|row| row.has_been_ready) else { return Ok(false) };
-        let end = |protected: bool, end: Option<Timestamp>| end.filter(|_| !protected).map_or(i64::MAX, |end| end.0);
-        let before = end(row.spec.protected, row.expires_at);
-        Ok(end(spec.protected, spec.ttl.map(|ttl| row.created_at.plus(ttl))) < before)
-    }
-
     /// Begins the removal of a backend whose time is over. None when it has more time by now.
     ///
     /// # Errors
@@ -153,7 +137,7 @@ impl<S: Store> Authority<S> {
         let Removal { volume, database } = removal::begun(&row).unwrap_or_default();
         let work = Work::Remove { volume, database };
         let request = Request { step, backend: backend.clone(), work };
-        self.accept(lease, Driver::ControlPlane, &Actor::control_plane(), &request, now).map(Some)
+        self.accept(lease, Driver::ControlPlane, Asker::Trusted(&Actor::control_plane()), &request, now).map(Some)
     }
 
     /// One operation as clients see it.

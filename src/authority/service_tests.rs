@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::tests::{NOW, World, alive, holder, me, name, project, put, simulated, world};
+use super::tests::{NOW, World, alive, holder, me, name, now_key, project, put, remove, simulated, world};
 use super::*;
 use crate::control::{HistoryCheck, Lease, Outcome, Reach, Request, Work};
 use crate::model::{
@@ -170,7 +170,8 @@ fn the_history_says_who_and_for_which_plan_and_shows_tampering() {
 impl World {
     fn begin(&self, lease: &Lease, step: &str, backend: &str, work: Work) -> (Operation, Next) {
         let request = Request { step: StepKey::parse(step), backend: name(backend), work };
-        let (operation, next) = self.authority.accept(lease, Driver::ControlPlane, &me(), &request, NOW).unwrap();
+        let (operation, next) =
+            self.authority.accept(lease, Driver::ControlPlane, Asker::Trusted(&me()), &request, NOW).unwrap();
         (operation.unwrap(), next)
     }
 
@@ -358,14 +359,67 @@ fn whoever_may_not_destroy_may_not_have_something_destroyed_later() {
     let with = |ttl: Option<u64>, protected: bool| {
         let mut spec = simulated();
         (spec.ttl, spec.protected) = (ttl.map(TimeSpan::from_seconds), protected);
-        Request { step: StepKey::parse("plan/put"), backend: name("dev"), work: put(spec) }
+        Request { step: StepKey::parse(&format!("plan/{}", now_key())), backend: name("dev"), work: put(spec) }
     };
-    let shortens = |request: &Request| world.authority.shortens_life(&project(), request).unwrap();
-    assert!(!shortens(&with(Some(1), false)), "what is new has nothing to lose");
+    let bearer = |scope| world.authority.authenticate(&token_for(&world, scope, None).token, NOW).unwrap();
+    let (applies, destroys) = (bearer(Scope::Apply), bearer(Scope::Destroy));
+    let refused = |request: &Request| {
+        let accepted = world.authority.accept(&lease, Driver::ControlPlane, Asker::Bearer(&applies), request, NOW);
+        accepted.map_err(refusal_code).map_or_else(|code| code == ControlError::SCOPE_MISSING, |_| false)
+    };
+    assert!(!refused(&with(Some(1), false)), "what is new has nothing to lose");
     world.bring_up(&lease, "dev", with(Some(60), false).work);
-    assert!(!shortens(&with(Some(60), false)) && !shortens(&with(Some(61), false)) && !shortens(&with(None, false)));
-    assert!(shortens(&with(Some(59), false)));
-    assert!(!shortens(&with(Some(59), true)), "protected, it stays");
+    assert!(refused(&with(Some(59), false)));
+    assert!(!refused(&with(Some(60), false)) && !refused(&with(Some(61), false)));
     world.bring_up(&lease, "dev", with(Some(60), true).work);
-    assert!(shortens(&with(Some(60), false)), "without its protection its time is over");
+    assert!(refused(&with(Some(60), false)), "without its protection its time is over");
+    world.bring_up(&lease, "dev", with(Some(60), false).work);
+    // Under a name that was free a moment ago it is still the same backend.
+    let renamed = Request { step: StepKey::parse("plan/rename"), backend: name("new"), work: with(Some(60), false).work };
+    let Work::Put { spec, secrets, .. } = renamed.work else { panic!() };
+    let renamed = Request { work: Work::Put { spec, secrets, renamed_from: Some(name("dev")) }, ..renamed };
+    assert!(!refused(&renamed));
+    let sooner = Request { backend: name("new"), step: StepKey::parse("plan/sooner"), ..with(Some(1), false) };
+    assert!(refused(&sooner));
+    let gone = Request { step: StepKey::parse("plan/gone"), backend: name("new"), work: remove() };
+    assert!(refused(&gone));
+    world.authority.accept(&lease, Driver::ControlPlane, Asker::Bearer(&destroys), &gone, NOW).unwrap();
+}
+
+#[test]
+fn a_step_that_was_sent_before_is_no_other_piece_of_work() {
+    let world = world();
+    let lease = world.lease();
+    let mut record = simulated();
+    record.settings.simulated.listen = false;
+    world.accept(&lease, "plan/step", "dev", put(record.clone())).unwrap();
+    world.accept(&lease, "plan/step", "dev", put(record.clone())).unwrap();
+    for (backend, work) in [("other", put(record)), ("dev", remove())] {
+        let refused = world.accept(&lease, "plan/step", backend, work).unwrap_err();
+        assert_eq!(refusal_code(refused), "control.step_reused");
+    }
+    assert_eq!(world.authority.view(&project()).unwrap().backends.len(), 1);
+}
+
+#[test]
+fn nothing_waits_for_itself() {
+    let world = world();
+    let lease = world.lease();
+    let needs = |others: &[&str]| {
+        let mut record = simulated();
+        record.settings.simulated.listen = false;
+        record.depends_on = others.iter().map(|other| name(other)).collect();
+        put(record)
+    };
+    let code =
+        |step: &str, backend: &str, others: &[&str]| world.accept(&lease, step, backend, needs(others)).err().map(refusal_code);
+    let cycle = Some("control.dependency_cycle".to_owned());
+    assert_eq!(code("1", "a", &["a"]), cycle);
+    assert_eq!(code("2", "a", &["b"]), None, "it may come later");
+    assert_eq!(code("3", "b", &["c"]), None);
+    assert_eq!(code("4", "c", &["d", "a"]), cycle);
+    assert_eq!(code("5", "c", &["d"]), None);
+    // The other way round, one after the other.
+    assert_eq!(code("6", "a", &[]), None);
+    assert_eq!(code("7", "c", &["a"]), None);
 }

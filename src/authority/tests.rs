@@ -69,7 +69,7 @@ impl World {
         self.authority.accept(
             lease,
             Driver::Holder,
-            &me(),
+            Asker::Trusted(&me()),
             &Request { step: StepKey::parse(key), backend: name(backend), work },
             NOW,
         )
@@ -93,7 +93,7 @@ impl World {
     }
 }
 
-fn now_key() -> u64 {
+pub(super) fn now_key() -> u64 {
     use std::sync::atomic::{AtomicU64, Ordering};
     static NEXT: AtomicU64 = AtomicU64::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
@@ -179,7 +179,7 @@ fn ports_and_instance_names_are_given_once() {
     let other = ProjectName::parse("gremlin-b").unwrap();
     let other_lease = world.authority.acquire(&other, &holder(1), NOW, alive).unwrap();
     let request = Request { step: StepKey::parse("k"), backend: name("c"), work: put(simulated()) };
-    let (_, next) = world.authority.accept(&other_lease, Driver::Holder, &me(), &request, NOW).unwrap();
+    let (_, next) = world.authority.accept(&other_lease, Driver::Holder, Asker::Trusted(&me()), &request, NOW).unwrap();
     let Next::Do(Effect::Ensure(placement)) = next else { panic!("{next:?}") };
     assert_eq!(placement.instance_name.as_str(), "gremlin-b-c-2");
     let taken = world.authority.place_of(&project(), &name("b-c")).unwrap().ports;
@@ -323,7 +323,7 @@ fn a_backend_that_is_told_not_to_run_keeps_its_place_until_it_is_removed() {
 }
 
 /// Takes a backend away, volume and all; its database stays.
-fn remove() -> Work {
+pub(super) fn remove() -> Work {
     Work::Remove { volume: VolumeDisposal::Destroy, database: DatabaseDisposal::Leave }
 }
 

@@ -68,6 +68,36 @@ impl Bearer {
     }
 }
 
+/// On whose behalf a piece of work is accepted.
+#[derive(Debug, Clone, Copy)]
+pub enum Asker<'a> {
+    /// Whoever has shown a token, which may allow too little.
+    Bearer(&'a Bearer),
+    /// Whoever has the rows themselves: the user of a home, or the control plane.
+    Trusted(&'a Actor),
+}
+
+impl Asker<'_> {
+    /// The asker, as the history names them.
+    pub fn actor(&self) -> Actor {
+        match self {
+            Self::Bearer(bearer) => bearer.actor(),
+            Self::Trusted(actor) => (*actor).clone(),
+        }
+    }
+
+    /// Whether they may do something in a project.
+    ///
+    /// # Errors
+    /// [`ControlError::NotAuthorised`] says what is missing.
+    pub fn may(&self, scope: Scope, project: &ProjectName) -> Result<(), ControlError> {
+        match self {
+            Self::Bearer(bearer) => bearer.may(scope, Some(project)),
+            Self::Trusted(_) => Ok(()),
+        }
+    }
+}
+
 fn denied(code: &str, message: String, help: impl Into<String>) -> ControlError {
     ControlError::NotAuthorised(Finding::new(code, message).with_help(help))
 }

@@ -325,6 +325,9 @@ pub enum Situation {
     Unavailable,
 }
 
+/// The code of a path that the server does not have.
+pub const NO_SUCH_PATH: &str = "wire.no_such_path";
+
 /// The start of the codes of findings about a token that opens nothing at all, as opposed to one that opens too little.
 pub const NOT_AUTHENTICATED: &str = "auth.token_";
 
@@ -374,6 +377,11 @@ impl ErrorDocument {
         if let Some(id) = self.request_id.filter(|_| matches!(self.situation, Situation::Record | Situation::BadRequest)) {
             let help = finding.help.take().map(|help| format!("{help}\n")).unwrap_or_default();
             finding.help = Some(format!("{help}the server's log has more under request {id}"));
+        }
+        if finding.code == NO_SUCH_PATH {
+            let message = "there is no control plane of this version under this URL";
+            let help = "name the URL of its root in `CONVEXINFRA_CONTROL_PLANE`, without a path of its own, and see which version runs there";
+            return ControlError::Unreachable(Finding::new(NO_SUCH_PATH, message).with_help(help));
         }
         match self.situation {
             Situation::LeaseHeld { project, holder } => ControlError::LeaseHeld { project, holder: *holder },

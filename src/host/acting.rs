@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use super::{Host, perform};
-use crate::authority::{Driver, Liveness, Next};
+use crate::authority::{Asker, Driver, Liveness, Next};
 use crate::control::{
     Administration, Claim, ControlError, ControlPlane, Credentials, HistoryCheck, HistoryEntry, Holder, KeyNeed, Lease,
     LogFrom, LogPiece, Notice, Outcome, Reach, Request,
@@ -49,7 +49,7 @@ impl Acting {
     /// Carries an operation out here, for as long as somebody waits for it.
     async fn carry_out(&self, lease: &Lease, request: Request, notice: Notice<'_>) -> Result<Outcome, ControlError> {
         let accept = |authority: &crate::authority::Authority<_>| {
-            authority.accept(lease, Driver::Holder, &self.actor, &request, self.host.now())
+            authority.accept(lease, Driver::Holder, Asker::Trusted(&self.actor), &request, self.host.now())
         };
         let (mut operation, mut next) = self.host.tell(accept)?;
         loop {
@@ -70,7 +70,7 @@ impl Acting {
 
     /// Has the control plane carry an operation out, and waits for its end.
     async fn have_carried_out(&self, lease: &Lease, request: Request, notice: Notice<'_>) -> Result<Outcome, ControlError> {
-        let started = self.host.start(&self.actor, lease, request).await?;
+        let started = self.host.start(Asker::Trusted(&self.actor), lease, request).await?;
         let record = self.host.until_ended(&lease.project, &started.id, notice).await?;
         let operation = record.id;
         Ok(match record.error {

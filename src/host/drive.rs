@@ -11,10 +11,10 @@ use std::time::Duration;
 use tokio::sync::{OwnedMutexGuard, watch};
 
 use super::{Host, LocalBinaries, lock};
-use crate::authority::{Driver, EXPIRY, Next, Operation};
+use crate::authority::{Asker, Driver, EXPIRY, Next, Operation, same_work};
 use crate::control::wire::OperationEvent;
 use crate::control::{ControlError, Lease, Notice, Outcome, Request, Work};
-use crate::model::{Actor, BackendName, Finding, OperationId, OperationRecord, OperationState, ProjectName};
+use crate::model::{BackendName, Finding, OperationId, OperationRecord, OperationState, ProjectName};
 
 /// How long a request waits for its turn at a backend before it is told to come again.
 const TURN_WITHIN: Duration = Duration::from_secs(15);
@@ -121,7 +121,7 @@ impl Host {
     /// # Errors
     /// [`ControlError::OperationRunning`] when something else is being done to the same backend for too long; asking
     /// again later is the same piece of work. Otherwise why it is not accepted.
-    pub async fn start(self: &Arc<Self>, actor: &Actor, lease: &Lease, request: Request) -> Result<Started, ControlError> {
+    pub async fn start(self: &Arc<Self>, asker: Asker<'_>, lease: &Lease, request: Request) -> Result<Started, ControlError> {
         self.may_run(&request)?;
         if request.step.plan == EXPIRY {
             let message = format!("a step of the plan `{EXPIRY}` is the control plane's own");
@@ -132,6 +132,9 @@ impl Host {
             let known = host.ask(|authority| authority.known(&lease.project, &request.step))?.flatten();
             // What is open and does not run here has to be taken up again first.
             let running = host.drivers.running();
+            if let Some(known) = &known {
+                same_work(&known.backend, known.kind, &request)?;
+            }
             Ok::<_, ControlError>(
                 known.filter(|record| record.state != OperationState::Running || running.contains(&record.id)),
             )
@@ -153,7 +156,7 @@ impl Host {
             return Err(ControlError::OperationRunning { backend: request.backend, operation });
         };
         let (operation, next) =
-            self.tell(|authority| authority.accept(lease, Driver::ControlPlane, actor, &request, self.now()))?;
+            self.tell(|authority| authority.accept(lease, Driver::ControlPlane, asker, &request, self.now()))?;
         match (operation, next) {
             (_, Next::Ended(outcome)) => {
                 self.drivers.ended(&outcome);
@@ -171,14 +174,11 @@ impl Host {
         }
     }
 
-    /// Whether this work would have a backend with data removed by itself sooner than it would be now.
-    pub fn shortens_life(&self, project: &ProjectName, request: &Request) -> Result<bool, ControlError> {
-        Ok(self.ask(|authority| authority.shortens_life(project, request))?.unwrap_or_default())
-    }
-
-    /// Refuses to run what a client brought along, unless whoever started the server allowed it.
+    /// Refuses what nothing here could bring about or take away again, and to run what a client brought along, unless
+    /// whoever started the server allowed it.
     fn may_run(&self, request: &Request) -> Result<(), ControlError> {
         let Work::Put { spec, .. } = &request.work else { return Ok(()) };
+        self.provider(spec.provider).map_err(ControlError::Refused)?;
         match (&spec.settings.local.binary, self.local_binaries) {
             (Some(binary), LocalBinaries::ReleasesOnly) => {
                 let message = format!("`{}` wants to run `{binary}` on the control plane's machine", request.backend);
@@ -298,7 +298,7 @@ impl Host {
             let mut events: Vec<_> =
                 notices.into_iter().map(|(number, message)| (number, OperationEvent::Notice { message })).collect();
             if record.state != OperationState::Running {
-                let number = events.last().map_or(after, |(number, _)| *number) + 1;
+                let number = events.last().map_or(after, |(number, _)| *number).saturating_add(1);
                 events.push((number, OperationEvent::Ended { operation: Box::new(record) }));
             }
             if !events.is_empty() {

@@ -158,6 +158,10 @@ impl<T: DeserializeOwned> FromRequest<Arc<Server>> for Read<T> {
             return Err(Problem::bad_request("wire.content_type", message).with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
         }
         let bytes = bytes(&parts.headers, body, server).await?;
+        // A reader takes the values of a document from an array too, and an empty one for a document without any.
+        if bytes.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|byte| *byte == b'[') {
+            return Err(Problem::bad_request("wire.body", "the document in the body should be an object, and is an array"));
+        }
         let mut reader = serde_json::Deserializer::from_slice(&bytes);
         let document = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
             let place = match error.path().to_string() {

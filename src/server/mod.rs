@@ -57,7 +57,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { body: 1 << 20, request: Duration::from_secs(30), rate: NonZeroU32::new(1000) }
+        Self { body: 4 << 20, request: Duration::from_secs(30), rate: NonZeroU32::new(1000) }
     }
 }
 

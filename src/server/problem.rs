@@ -6,7 +6,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::control::ControlError;
-use crate::control::wire::{ErrorDocument, Situation};
+use crate::control::wire::{ErrorDocument, NO_SUCH_PATH, Situation};
 use crate::model::{Exit, Finding};
 
 /// What went wrong with a request.
@@ -70,7 +70,7 @@ impl Problem {
     /// What a status means that no route of ours has said.
     pub(super) fn of_status(status: StatusCode) -> Self {
         let (code, message) = match status {
-            StatusCode::NOT_FOUND => ("wire.no_such_path", "there is nothing at this path"),
+            StatusCode::NOT_FOUND => (NO_SUCH_PATH, "there is nothing at this path"),
             StatusCode::METHOD_NOT_ALLOWED => {
                 ("wire.method", "this path does not have that method; `Allow` says which ones it has")
             }

@@ -412,6 +412,7 @@ async fn what_is_wrong_with_a_request_is_said_in_one_document() {
         (&b""[..], 400, "wire.body"),
         (b"{", 400, "wire.body"),
         (b"null", 400, "wire.body"),
+        (b" [\"demo\",\"read\",\"\",null]", 400, "wire.body"),
         (b"\xff\xfe", 400, "wire.body"),
         (br#"{"scope":"read","project":"demo"} {}"#, 400, "wire.body"),
         (br#"{"scope":"read","scope":"operator","project":"demo"}"#, 400, "wire.body"),
@@ -433,6 +434,24 @@ async fn what_is_wrong_with_a_request_is_said_in_one_document() {
     let document = json!({ "step": { "plan": "p", "step": "s" }, "backend": "dev", "work": { "kind": "remove" } }).to_string();
     let request = request.header("convexinfra-fence", fence).header("idempotency-key", "p/other");
     assert_eq!(house.send(request.body(Body::from(document)).unwrap()).await.code(), "wire.idempotency_key");
+    // Everybody's ceilings are not lifted by a document without any.
+    let nothing = house.write("operator", "PUT", "/v1/quota", 0, &json!([])).await;
+    assert_eq!((nothing.status, nothing.code().as_str()), (400, "wire.body"));
+    // What stands in everybody's plans leads no terminal astray; values of variables may have lines.
+    let work = |spec: &Value| json!({ "kind": "put", "spec": spec, "secrets": { "env.LINES": "a\nb" } });
+    for (spec, code) in [
+        (json!({ "provider": "simulated", "region": "a\u{1b}[2J" }), Some("wire.text")),
+        (json!({ "provider": "simulated", "origins": { "api": "http://x\nEVIL=1" } }), Some("wire.text")),
+        (json!({ "provider": "kubernetes" }), Some("control.provider_unavailable")),
+        (
+            json!({ "provider": "simulated", "env": { "LINES": { "literal": "a\nb" } }, "settings": { "simulated": { "listen": false } } }),
+            None,
+        ),
+    ] {
+        let request = json!({ "step": { "plan": "p", "step": spec.to_string().len().to_string() }, "backend": "dev", "work": work(&spec) });
+        let said = house.write("apply", "POST", operations, fence, &request).await;
+        assert_eq!((said.status >= 400).then(|| said.code()).as_deref(), code, "{spec}: {}", said.body);
+    }
 }
 
 #[tokio::test]

@@ -108,7 +108,7 @@ fn tokens(talk: &mut Conversation<'_>) -> Tokens {
     talk.exchange(400, "POST", "/v1/tokens", Some(&operator), &[json_type], Some(b"{"));
     talk.exchange(400, "POST", "/v1/tokens", Some(&operator), &[json_type], Some(b"{} {}"));
     talk.exchange(415, "POST", "/v1/tokens", Some(&operator), &[("content-type", "text/plain")], Some(b"{}"));
-    talk.exchange(413, "POST", "/v1/tokens", Some(&operator), &[json_type], Some(&vec![b' '; (1 << 20) + 1]));
+    talk.exchange(413, "POST", "/v1/tokens", Some(&operator), &[json_type], Some(&vec![b' '; (4 << 20) + 1]));
     Tokens { operator, read, apply, destroy, other }
 }
 

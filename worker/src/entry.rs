@@ -17,7 +17,7 @@ use crate::reply;
 /// Where the first token is made.
 const INIT: &str = "/init";
 /// How much of a body is taken along; the routes refuse larger ones.
-const LARGEST_BODY: usize = 1 << 20;
+const LARGEST_BODY: usize = 4 << 20;
 
 #[event(fetch)]
 async fn fetch(request: Request, env: Env, _: Context) -> worker::Result<Response> {

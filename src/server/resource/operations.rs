@@ -13,9 +13,10 @@ use serde::Deserialize;
 
 use super::leases::one_line;
 use super::{Handled, document, watch, within};
+use crate::authority::Asker;
 use crate::control::wire::{IDEMPOTENCY_KEY, OperationEvent, OperationRequest};
 use crate::control::{ControlError, Request, Work};
-use crate::model::{OperationId, OperationRecord, OperationState, Scope};
+use crate::model::{BackendSpec, OperationId, OperationRecord, OperationState, Scope};
 use crate::server::input::{Asked, Fence, InPath, InProject, Nothing, Read, one_header};
 use crate::server::problem::Problem;
 use crate::server::route::{Access, Key, Route, Verb};
@@ -96,18 +97,40 @@ async fn start(
         return Err(Problem::bad_request("wire.idempotency_key", message));
     }
     let request = Request { step, backend, work: work.into() };
-    // A time to live that ends sooner is a removal too, only later.
-    if matches!(request.work, Work::Remove { .. }) || server.host.shortens_life(&caller.project, &request)? {
-        caller.bearer.may(Scope::Destroy, Some(&caller.project))?;
+    if let Work::Put { spec, .. } = &request.work {
+        fit_to_print(spec)?;
     }
     if server.phase() != Phase::Serving {
         return Err(Problem::draining());
     }
-    let started = server.host.start(&caller.bearer.actor(), &fence.lease(&caller.project), request).await?;
+    let started = server.host.start(Asker::Bearer(&caller.bearer), &fence.lease(&caller.project), request).await?;
     let record = one(&server, &caller, &started.id)?;
     let status = if record.state == OperationState::Running { StatusCode::ACCEPTED } else { StatusCode::OK };
     let place = format!("/v1/projects/{}/operations/{}", caller.project, record.id);
     Ok((status, [(header::LOCATION, place)], Json(record)).into_response())
+}
+
+/// Refuses control characters in a specification, which stands in everybody's plans. Values of variables may have lines.
+fn fit_to_print(spec: &BackendSpec) -> Result<(), Problem> {
+    fn fits(value: &serde_json::Value) -> bool {
+        match value {
+            serde_json::Value::String(text) => !text.chars().any(char::is_control),
+            serde_json::Value::Array(values) => values.iter().all(fits),
+            serde_json::Value::Object(values) => {
+                values.iter().all(|(key, value)| !key.chars().any(char::is_control) && fits(value))
+            }
+            _ => true,
+        }
+    }
+    let Ok(serde_json::Value::Object(mut fields)) = serde_json::to_value(spec) else { return Err(Problem::bug()) };
+    fields.remove("env");
+    match fields.iter().find(|(_, value)| !fits(value)) {
+        Some((field, _)) => {
+            let message = format!("`work.spec.{field}` should hold no control characters");
+            Err(Problem::bad_request("wire.text", message))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The operation, or that there is none.
