@@ -12,7 +12,7 @@ pub fn here() -> Holder {
         user: std::env::var("USER").or_else(|_| std::env::var("USERNAME")).unwrap_or_else(|_| "somebody".to_owned()),
         host: host_name(),
         process,
-        process_start: start_time(process),
+        process_start: start(process),
         since: super::machine::now(),
         attempt: attempt(),
     }
@@ -28,19 +28,61 @@ fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// Whether a holder still lives; only this machine's processes can be told.
+/// Whether a holder still lives; only this machine's processes can be told, and of those only the ones that this process
+/// can see: a container may have the name of its machine and processes of its own.
 pub(super) fn liveness(holder: &Holder) -> Liveness {
-    if holder.host != host_name() {
-        return Liveness::Unknown;
-    }
-    match (&holder.process_start, start_time(holder.process)) {
-        (Some(then), Some(now)) if *then == now => Liveness::Alive,
-        (Some(_), _) => Liveness::Dead,
-        (None, _) => Liveness::Unknown,
+    let Some(then) = holder.process_start.as_deref().filter(|_| holder.host == host_name()) else { return Liveness::Unknown };
+    match space() {
+        Some(space) if then.ends_with(&space) => match start(holder.process) {
+            Some(now) if now == then => Liveness::Alive,
+            _ => Liveness::Dead,
+        },
+        _ => Liveness::Unknown,
     }
 }
 
-/// When a process started, in the machine's own count; none when there is no such process.
-fn start_time(process: u32) -> Option<String> {
-    crate::provider::process::start_time(i32::try_from(process).ok()?).ok().flatten()
+/// When and where a process started; none when there is no such process, or when that says nothing.
+fn start(process: u32) -> Option<String> {
+    let time = crate::provider::process::start_time(i32::try_from(process).ok()?).ok().flatten()?;
+    Some(format!("{time}{}", space()?))
+}
+
+/// Where a number means one process: in one boot of one machine, and in one space of processes of it.
+#[cfg(target_os = "linux")]
+fn space() -> Option<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let processes = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    Some(format!(" in {} of boot {}", processes.display(), boot.trim()))
+}
+
+/// Nothing divides processes here, and a start has a date.
+#[cfg(not(target_os = "linux"))]
+fn space() -> Option<String> {
+    Some(String::new())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn only_processes_that_can_be_seen_are_told_to_be_dead() {
+        let me = here();
+        assert_eq!(liveness(&me), Liveness::Alive);
+        let start = me.process_start.clone().unwrap();
+        let with = |start: &str| Holder { process_start: Some(start.to_owned()), ..me.clone() };
+        // Another process had the number before.
+        assert_eq!(liveness(&with(&format!("x{start}"))), Liveness::Dead);
+        assert_eq!(liveness(&Holder { process: u32::MAX, ..me.clone() }), Liveness::Dead);
+        assert_eq!(liveness(&Holder { host: "another-machine".to_owned(), ..me.clone() }), Liveness::Unknown);
+        assert_eq!(liveness(&Holder { process_start: None, ..me.clone() }), Liveness::Unknown);
+        if cfg!(target_os = "linux") {
+            // A container that has the name of its machine, and the same machine before it was started anew.
+            for elsewhere in ["ticks 1", "ticks 1 in pid:[1] of boot 1"] {
+                assert_eq!(liveness(&with(elsewhere)), Liveness::Unknown, "{elsewhere}");
+            }
+        }
+    }
 }
