@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use convexinfra::apply::Scheduler;
-use convexinfra::authority::{Authority, Driver, Liveness, MasterKey, Vault};
+use convexinfra::authority::{Asker, Authority, Driver, Liveness, MasterKey, Vault};
 use convexinfra::control::{Holder, Lease, Request, Work};
 use convexinfra::env_file::{Block, Owner, merge};
 use convexinfra::model::{
@@ -96,7 +96,9 @@ impl Control {
         for (name, backend) in &desired.backends {
             let work = Work::Put { spec: Box::new(backend.spec.clone()), secrets: BTreeMap::new(), renamed_from: None };
             let request = Request { step: StepKey::parse(&format!("bench/{name}")), backend: name.clone(), work };
-            self.authority.accept(&self.lease, Driver::Holder, &Actor::control_plane(), &request, Timestamp(0)).unwrap();
+            self.authority
+                .accept(&self.lease, Driver::Holder, Asker::Trusted(&Actor::control_plane()), &request, Timestamp(0))
+                .unwrap();
         }
     }
 }

@@ -378,11 +378,6 @@ impl ErrorDocument {
             let help = finding.help.take().map(|help| format!("{help}\n")).unwrap_or_default();
             finding.help = Some(format!("{help}the server's log has more under request {id}"));
         }
-        if finding.code == NO_SUCH_PATH {
-            let message = "there is no control plane of this version under this URL";
-            let help = "name the URL of its root in `CONVEXINFRA_CONTROL_PLANE`, without a path of its own, and see which version runs there";
-            return ControlError::Unreachable(Finding::new(NO_SUCH_PATH, message).with_help(help));
-        }
         match self.situation {
             Situation::LeaseHeld { project, holder } => ControlError::LeaseHeld { project, holder: *holder },
             Situation::LeaseLost { project } => ControlError::LeaseLost { project },
@@ -394,6 +389,9 @@ impl ErrorDocument {
             Situation::Refused => ControlError::Refused(finding),
             Situation::Unsupported => ControlError::Unsupported(finding),
             Situation::NotAuthenticated | Situation::NotAuthorised => ControlError::NotAuthorised(finding),
+            Situation::BadRequest if finding.code == NO_SUCH_PATH => ControlError::Unreachable(
+                finding.with_help("name the control plane by the URL of its root, and see which version runs there"),
+            ),
             Situation::BadRequest => ControlError::BadRequest(finding),
             Situation::Record => ControlError::Record(finding),
             Situation::Unavailable => ControlError::Unreachable(finding),

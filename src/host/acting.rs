@@ -70,7 +70,7 @@ impl Acting {
 
     /// Has the control plane carry an operation out, and waits for its end.
     async fn have_carried_out(&self, lease: &Lease, request: Request, notice: Notice<'_>) -> Result<Outcome, ControlError> {
-        let started = self.host.start(Asker::Trusted(&self.actor), lease, request).await?;
+        let started = self.host.begin(Asker::Trusted(&self.actor), lease, request).await?;
         let record = self.host.until_ended(&lease.project, &started.id, notice).await?;
         let operation = record.id;
         Ok(match record.error {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedMutexGuard, watch};
 
 use super::{Host, LocalBinaries, lock};
-use crate::authority::{Asker, Driver, EXPIRY, Next, Operation, same_work};
+use crate::authority::{Asker, Bearer, Driver, EXPIRY, Next, Operation, same_work};
 use crate::control::wire::OperationEvent;
 use crate::control::{ControlError, Lease, Notice, Outcome, Request, Work};
 use crate::model::{BackendName, Finding, OperationId, OperationRecord, OperationState, ProjectName};
@@ -115,13 +115,26 @@ impl Drivers {
 }
 
 impl Host {
+    /// Does [`begin`](Self::begin) for whoever has shown a token.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn start(self: &Arc<Self>, bearer: &Bearer, lease: &Lease, request: Request) -> Result<Started, ControlError> {
+        self.begin(Asker::Bearer(bearer), lease, request).await
+    }
+
     /// Accepts a piece of work and begins it, or finds the operation that it became when it was sent before. Returns once
     /// it is accepted; it goes on by itself.
     ///
     /// # Errors
     /// [`ControlError::OperationRunning`] when something else is being done to the same backend for too long; asking
     /// again later is the same piece of work. Otherwise why it is not accepted.
-    pub async fn start(self: &Arc<Self>, asker: Asker<'_>, lease: &Lease, request: Request) -> Result<Started, ControlError> {
+    pub(super) async fn begin(
+        self: &Arc<Self>,
+        asker: Asker<'_>,
+        lease: &Lease,
+        request: Request,
+    ) -> Result<Started, ControlError> {
         self.may_run(&request)?;
         if request.step.plan == EXPIRY {
             let message = format!("a step of the plan `{EXPIRY}` is the control plane's own");

@@ -13,7 +13,6 @@ use serde::Deserialize;
 
 use super::leases::one_line;
 use super::{Handled, document, watch, within};
-use crate::authority::Asker;
 use crate::control::wire::{IDEMPOTENCY_KEY, OperationEvent, OperationRequest};
 use crate::control::{ControlError, Request, Work};
 use crate::model::{BackendSpec, OperationId, OperationRecord, OperationState, Scope};
@@ -103,7 +102,7 @@ async fn start(
     if server.phase() != Phase::Serving {
         return Err(Problem::draining());
     }
-    let started = server.host.start(Asker::Bearer(&caller.bearer), &fence.lease(&caller.project), request).await?;
+    let started = server.host.start(&caller.bearer, &fence.lease(&caller.project), request).await?;
     let record = one(&server, &caller, &started.id)?;
     let status = if record.state == OperationState::Running { StatusCode::ACCEPTED } else { StatusCode::OK };
     let place = format!("/v1/projects/{}/operations/{}", caller.project, record.id);
