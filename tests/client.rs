@@ -145,7 +145,14 @@ const SHORT: Waits = Waits {
 
 fn client(url: &str) -> HttpControlPlane {
     let url = ControlPlaneUrl::parse(url).unwrap();
-    HttpControlPlane::new(HttpParts { url, token: Box::new(Fixed(TOKEN)), certificates: None, waits: SHORT }).unwrap()
+    HttpControlPlane::new(HttpParts {
+        url,
+        token: Box::new(Fixed(TOKEN)),
+        certificates: None,
+        waits: SHORT,
+        waiting: Box::new(drop),
+    })
+    .unwrap()
 }
 
 fn project() -> ProjectName {
@@ -284,11 +291,21 @@ async fn what_is_cut_or_damaged_on_the_way_is_asked_for_again() {
             _ => Reply::Send(whole),
         }
     });
+    let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+    let hears = Arc::clone(&heard);
     let mut waits = SHORT;
     waits.first_answer = Duration::from_secs(10);
     let url = ControlPlaneUrl::parse(&format!("http://{}", server.address)).unwrap();
-    let client = HttpControlPlane::new(HttpParts { url, token: Box::new(Fixed(TOKEN)), certificates: None, waits }).unwrap();
+    let client = HttpControlPlane::new(HttpParts {
+        url,
+        token: Box::new(Fixed(TOKEN)),
+        certificates: None,
+        waits,
+        waiting: Box::new(move |message| hears.lock().unwrap().push(message)),
+    })
+    .unwrap();
     assert_eq!(client.snapshot(&project()).await.unwrap().revision, Revision(7));
+    assert_eq!(*heard.lock().unwrap(), ["the control plane does not answer; trying again"], "said once");
     assert_eq!(server.seen().len(), 5);
 }
 
@@ -471,7 +488,8 @@ async fn a_token_with_a_line_break_is_never_sent() {
     let server = Server::new(|seen, _| Reply::Send(document(seen, "200 OK", &snapshot())));
     let url = ControlPlaneUrl::parse(&format!("http://{}", server.address)).unwrap();
     let token = Box::new(Fixed("cvxi_1\r\nx-evil: 1"));
-    let client = HttpControlPlane::new(HttpParts { url, token, certificates: None, waits: SHORT }).unwrap();
+    let client =
+        HttpControlPlane::new(HttpParts { url, token, certificates: None, waits: SHORT, waiting: Box::new(drop) }).unwrap();
     let (exit, finding) = report(&client.snapshot(&project()).await.unwrap_err());
     assert_eq!((exit, finding.code.as_str()), (Exit::NotAuthorised, "auth.token_malformed"));
     assert!(!finding.message.contains("cvxi_1") && server.seen().is_empty());

@@ -238,7 +238,9 @@ impl Context {
             Failure::new(Exit::Usage, Finding::new("usage.certificates", message))
         })?;
         let token = Box::new(Variables::new(&url));
-        Ok(HttpControlPlane::new(HttpParts { url, token, certificates, waits: Waits::default() })?)
+        let printer = self.printer.clone();
+        let waiting = Box::new(move |message: String| printer.talk(&format!("{message}\n")));
+        Ok(HttpControlPlane::new(HttpParts { url, token, certificates, waits: Waits::default(), waiting })?)
     }
 
     /// The directory of the embedded control plane.

@@ -106,6 +106,7 @@ pub(super) fn ignored(_: &[u8]) -> Result<(), String> {
 pub(super) struct Exchange {
     connection: Connection,
     source: Box<dyn TokenSource>,
+    waiting: Box<dyn Fn(String) + Send + Sync>,
     token: OnceCell<Secret>,
     /// What all ids of this client's requests begin with.
     own: String,
@@ -115,11 +116,15 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(connection: Connection, source: Box<dyn TokenSource>) -> Self {
+    pub(super) fn new(
+        connection: Connection,
+        source: Box<dyn TokenSource>,
+        waiting: Box<dyn Fn(String) + Send + Sync>,
+    ) -> Self {
         // Without randomness ids only say less.
         let own = format!("cvx-{:016x}-", getrandom::u64().unwrap_or_default());
         let (token, count, answered) = (OnceCell::new(), AtomicU64::new(0), AtomicBool::new(false));
-        Self { connection, source, token, own, count, answered }
+        Self { connection, source, waiting, token, own, count, answered }
     }
 
     pub(super) fn url(&self) -> &ControlPlaneUrl {
@@ -138,7 +143,7 @@ impl Exchange {
 
     /// Sends a request until it is answered.
     pub(super) async fn send<T>(&self, call: &Call, read: impl Fn(&[u8]) -> Result<T, String>) -> Result<T, ControlError> {
-        self.send_and_tell(call, read, &|_| {}).await
+        self.send_and_tell(call, read, &*self.waiting).await
     }
 
     /// The same, and says so when that takes more than one try.

@@ -75,6 +75,8 @@ pub struct HttpParts {
     pub certificates: Option<Vec<u8>>,
     /// How long to wait for what.
     pub waits: Waits,
+    /// Hears that an answer is a long time coming, where no operation is there to hear it.
+    pub waiting: Box<dyn Fn(String) + Send + Sync>,
 }
 
 /// A control plane behind HTTP.
@@ -90,7 +92,7 @@ impl HttpControlPlane {
     /// [`ControlError::Unreachable`] when the certificates cannot be used.
     pub fn new(parts: HttpParts) -> Result<Self, ControlError> {
         let connection = Connection::new(parts.url, parts.certificates, parts.waits)?;
-        Ok(Self { exchange: Exchange::new(connection, parts.token), keys: Mutex::default() })
+        Ok(Self { exchange: Exchange::new(connection, parts.token, parts.waiting), keys: Mutex::default() })
     }
 }
 
