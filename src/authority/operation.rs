@@ -113,27 +113,38 @@ impl<S: Store> Authority<S> {
         now: Timestamp,
     ) -> Result<(Option<Operation>, Next), AuthorityError> {
         let durability = if self.is_record_only(lease, request)? { Durability::Process } else { Durability::Power };
-        let accepted = self.store.write(durability, |rows| {
-            lease::fenced(rows, lease)?;
-            if let Some(known) = rows.operation(&lease.project, &request.step)?
-                && let Some(outcome) = known.outcome.as_deref().and_then(|text| serde_json::from_str(text).ok())
-            {
-                return Ok((None, Next::Ended(outcome)));
-            }
-            supersede(rows, lease, request, now)?;
-            let acceptance = Acceptance { lease, driver, actor, request, now };
-            match &request.work {
-                Work::Put { spec, secrets, renamed_from } => {
-                    let put = PutRequest { spec: (**spec).clone(), secrets: secrets.clone() };
-                    self.accept_put(rows, acceptance, put, renamed_from.as_ref())
-                }
-                Work::Remove { volume, database } => {
-                    self.accept_remove(rows, acceptance, Removal { volume: *volume, database: *database })
-                }
-            }
-        })?;
+        let accepted = self.store.write(durability, |rows| self.accept_in(rows, lease, driver, actor, request, now))?;
         fault::point("authority.accepted");
         Ok(accepted)
+    }
+
+    /// The same within a transaction.
+    pub(super) fn accept_in(
+        &self,
+        rows: &dyn Rows,
+        lease: &Lease,
+        driver: Driver,
+        actor: &Actor,
+        request: &Request,
+        now: Timestamp,
+    ) -> Result<(Option<Operation>, Next), AuthorityError> {
+        lease::fenced(rows, lease)?;
+        if let Some(known) = rows.operation(&lease.project, &request.step)?
+            && let Some(outcome) = known.outcome.as_deref().and_then(|text| serde_json::from_str(text).ok())
+        {
+            return Ok((None, Next::Ended(outcome)));
+        }
+        supersede(rows, lease, request, now)?;
+        let acceptance = Acceptance { lease, driver, actor, request, now };
+        match &request.work {
+            Work::Put { spec, secrets, renamed_from } => {
+                let put = PutRequest { spec: (**spec).clone(), secrets: secrets.clone() };
+                self.accept_put(rows, acceptance, put, renamed_from.as_ref())
+            }
+            Work::Remove { volume, database } => {
+                self.accept_remove(rows, acceptance, Removal { volume: *volume, database: *database })
+            }
+        }
     }
 
     /// Whether a piece of work has no effect outside the rows.

@@ -1,23 +1,19 @@
-//! Operations that go on without their client: taking up what was cut off, and removing what has expired.
+//! Operations that go on without their client: taking up what was cut off, and what they say.
 //!
-//! Must not do: begin anything that nobody asked for, except a removal that a `ttl` asked for.
+//! Must not do: begin anything that nobody asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::accept::first_effect;
 use super::effect::{Effect, Next};
 use super::operation::{Driver, Operation, PutRequest, Stage, Strangers, end_operation};
-use super::{Authority, AuthorityError, lease, removal};
-use crate::control::{Lease, Outcome, Request, Work};
+use super::{Authority, AuthorityError};
+use crate::control::{Outcome, Request, Work};
 use crate::model::{
     Actor, BackendName, FieldPath, Finding, OperationId, OperationKind, OperationRecord, OperationState, Phase, ProjectName,
-    Removal, Secret, StepKey, Timestamp,
+    Secret, StepKey, Timestamp,
 };
 use crate::store::{Durability, OperationRow, Rows, Store};
-
-/// The plan that removals of expired backends are a part of. No client's step may name it: one that had ended under the
-/// step of an expiry would stand in for the removal.
-pub const EXPIRY: &str = "expiry";
 
 const SPEC: &str = "spec";
 const FIELD: &str = "field:";
@@ -105,13 +101,6 @@ impl<S: Store> Authority<S> {
         Ok(PutRequest { spec, secrets })
     }
 
-    /// The backends whose time is over and that nothing protects.
-    pub fn expired(&self, now: Timestamp) -> Result<Vec<(ProjectName, BackendName)>, AuthorityError> {
-        let rows = self.store.read(|rows| Ok::<_, AuthorityError>(rows.expired(now)?))?;
-        let free = rows.into_iter().filter(|row| !row.spec.protected);
-        Ok(free.map(|row| (row.project, row.name)).collect())
-    }
-
     /// Whether this work would have a backend with data removed by itself sooner than it would be now. Whoever may not
     /// take a backend away may not do that either.
     pub fn shortens_life(&self, project: &ProjectName, request: &Request) -> Result<bool, AuthorityError> {
@@ -129,33 +118,6 @@ impl<S: Store> Authority<S> {
         Ok(end(spec.protected, spec.ttl.map(|ttl| row.created_at.plus(ttl))) < before)
     }
 
-    /// Begins the removal of a backend whose time is over. None when it has more time by now.
-    ///
-    /// # Errors
-    /// [`ControlError`](crate::control::ControlError) when the lease is lost or the backend is protected by now.
-    pub fn expire(
-        &self,
-        lease: &Lease,
-        backend: &BackendName,
-        now: Timestamp,
-    ) -> Result<Option<(Option<Operation>, Next)>, AuthorityError> {
-        let row = self.store.read(|rows| {
-            lease::fenced(rows, lease)?;
-            Ok::<_, AuthorityError>(rows.backend(&lease.project, backend)?)
-        })?;
-        let Some((row, end)) = row.and_then(|row| row.expires_at.filter(|end| *end <= now).map(|end| (row, end))) else {
-            return Ok(None);
-        };
-        let id = &row.id;
-        // The lease keeps everybody else from giving it more time in between.
-        let step = StepKey { plan: EXPIRY.to_owned(), step: format!("{id}:{}", end.0) };
-        // Nobody asks here, so what somebody asked for before is what holds.
-        let Removal { volume, database } = removal::begun(&row).unwrap_or_default();
-        let work = Work::Remove { volume, database };
-        let request = Request { step, backend: backend.clone(), work };
-        self.accept(lease, Driver::ControlPlane, &Actor::control_plane(), &request, now).map(Some)
-    }
-
     /// One operation as clients see it.
     pub fn operation(&self, project: &ProjectName, id: &OperationId) -> Result<Option<OperationRecord>, AuthorityError> {
         let row = self.store.read(|rows| Ok::<_, AuthorityError>(rows.operation_by_id(id)?))?;
@@ -165,6 +127,16 @@ impl<S: Store> Authority<S> {
     /// The last operations of a project, oldest first.
     pub fn operations(&self, project: &ProjectName, limit: u32) -> Result<Vec<OperationRecord>, AuthorityError> {
         let rows = self.store.read(|rows| Ok::<_, AuthorityError>(rows.operations(project, limit)?))?;
+        Ok(rows.into_iter().filter_map(operation_record).collect())
+    }
+
+    /// The operations on one backend that have not ended, oldest first.
+    pub fn open_operations_on(
+        &self,
+        project: &ProjectName,
+        backend: &BackendName,
+    ) -> Result<Vec<OperationRecord>, AuthorityError> {
+        let rows = self.store.read(|rows| Ok::<_, AuthorityError>(rows.open_operations_on(project, backend)?))?;
         Ok(rows.into_iter().filter_map(operation_record).collect())
     }
 

@@ -222,7 +222,7 @@ impl Host {
     /// The first thing that could not be done; the others were tried all the same.
     pub async fn sweep(self: &Arc<Self>) -> Result<(), ControlError> {
         let taken_up = self.take_up().await.map(drop);
-        let removed = self.remove_expired().await;
+        let removed = self.remove_expired();
         let forgotten = if self.drivers.sweeps.fetch_add(1, Ordering::Relaxed).is_multiple_of(FORGET_EVERY) {
             self.tell(|authority| authority.forget_notices(self.now().plus_milliseconds(-NOTICES_KEPT_MS)))
         } else {
@@ -246,21 +246,22 @@ impl Host {
         Ok(count)
     }
 
-    /// Removes the backends whose time is over. A project that somebody is changing is left for the next time.
-    pub(super) async fn remove_expired(self: &Arc<Self>) -> Result<(), ControlError> {
-        for (project, backend) in self.ask(|authority| authority.expired(self.now()))?.unwrap_or_default() {
-            let turn = self.drivers.turn(&(project.clone(), backend.clone())).lock_owned().await;
+    /// Begins to remove the backends whose time is over. One that somebody is at, or whose project somebody is changing,
+    /// is left for the next time.
+    fn remove_expired(self: &Arc<Self>) -> Result<(), ControlError> {
+        let mut result = Ok(());
+        for place in self.ask(|authority| authority.expired(self.now()))?.unwrap_or_default() {
+            let Ok(turn) = self.drivers.turn(&place).try_lock_owned() else { continue };
+            let (project, backend) = &place;
             let holder = self.platform.here();
-            let acquired = self
-                .tell(|authority| authority.acquire(&project, &holder, self.now(), |_| crate::authority::Liveness::Unknown));
-            let Ok(lease) = acquired else { continue };
-            let begun = self.tell(|authority| authority.expire(&lease, &backend, self.now()));
-            let _ = self.tell(|authority| authority.release(&lease, self.now()));
-            if let Some((Some(operation), next)) = begun? {
-                self.drive(operation, next, turn);
+            match self.tell(|authority| authority.expire(project, backend, &holder, self.now())) {
+                Ok(Some((Some(operation), next))) => self.drive(operation, next, turn),
+                Ok(Some((None, Next::Ended(outcome)))) => self.drivers.ended(&outcome),
+                Ok(_) | Err(ControlError::LeaseHeld { .. }) => {}
+                Err(error) => result = result.and(Err(error)),
             }
         }
-        Ok(())
+        result
     }
 
     /// What this host has carried out by itself since it was made.

@@ -35,6 +35,19 @@ impl<C: Connection> SqlRows<'_, C> {
         self.one(&statement, &[project.as_str().into(), step.to_string().into()], operation)
     }
 
+    pub(super) fn last_attempt_at(
+        &self,
+        project: &ProjectName,
+        first: &StepKey,
+    ) -> Result<Option<OperationRow>, StoreError> {
+        // After the colon comes the semicolon, so this is one stretch of the index.
+        let statement = format!(
+            "SELECT {COLUMNS} FROM operations WHERE project = ?1 AND key >= ?2 AND key < ?2 || ';'
+             AND (key = ?2 OR key > ?2 || ':') ORDER BY key DESC LIMIT 1"
+        );
+        self.one(&statement, &[project.as_str().into(), first.to_string().into()], operation)
+    }
+
     pub(super) fn operation_with_id(&self, id: &OperationId) -> Result<Option<OperationRow>, StoreError> {
         self.one(&format!("SELECT {COLUMNS} FROM operations WHERE id = ?1"), &[id.as_str().into()], operation)
     }

@@ -213,6 +213,10 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
         self.operation_for(project, step)
     }
 
+    fn last_attempt(&self, project: &ProjectName, first: &StepKey) -> Result<Option<OperationRow>, StoreError> {
+        self.last_attempt_at(project, first)
+    }
+
     fn operation_by_id(&self, id: &OperationId) -> Result<Option<OperationRow>, StoreError> {
         self.operation_with_id(id)
     }
