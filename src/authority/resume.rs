@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::accept::first_effect;
 use super::effect::{Effect, Next};
-use super::operation::{Driver, Operation, PutRequest, Stage, Strangers, end_operation};
+use super::operation::{Operation, PutRequest, Stage, Strangers, end_operation};
 use super::{Authority, AuthorityError};
 use crate::control::{Outcome, Request, Work};
 use crate::model::{
