@@ -8,7 +8,7 @@ use super::audit::Who;
 use super::{Authority, AuthorityError};
 use crate::control::{Attempt, Claim, ControlError, Holder, LEASE_SECONDS, Lease};
 use crate::model::{Actor, ProjectName, Revision, Timestamp};
-use crate::store::{Durability, LeaseRow, ProjectRow, Rows, Store};
+use crate::store::{Durability, LeaseRow, ProjectRow, Rows, Store, StoreError};
 
 /// What is known about whether a holder still lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,7 +121,7 @@ pub(super) fn take(
     rows.put_lease(&LeaseRow {
         project: project.clone(),
         fence,
-        holder: serde_json::to_string(&held).ok(),
+        holder: Some(serde_json::to_string(&held).map_err(StoreError::Unwritable)?),
         renewed_at: now,
     })?;
     let revision = rows.project(project)?.map_or(Revision(0), |row| row.revision);

@@ -18,7 +18,7 @@ use crate::model::{
     Actor, BackendId, BackendName, BackendSpec, FieldPath, Finding, OperationId, Phase, ProjectName, Removal, Secret, StepKey,
     Timestamp,
 };
-use crate::store::{BackendRow, Durability, OperationRow, Rows, Store};
+use crate::store::{BackendRow, Durability, OperationRow, Rows, Store, StoreError};
 
 /// How often another pair of ports is tried when strangers hold the chosen ones.
 const PORT_TRIES: usize = 64;
@@ -313,7 +313,7 @@ pub(super) fn end_operation(
     outcome: Outcome,
     now: Timestamp,
 ) -> Result<Outcome, AuthorityError> {
-    let text = serde_json::to_string(&outcome).unwrap_or_default();
+    let text = serde_json::to_string(&outcome).map_err(StoreError::Unwritable)?;
     rows.end_operation(id, now, &text)?;
     Ok(outcome)
 }

@@ -13,7 +13,7 @@ use crate::model::{
     Actor, BackendName, FieldPath, Finding, OperationId, OperationKind, OperationRecord, OperationState, Phase, ProjectName,
     Secret, StepKey, Timestamp,
 };
-use crate::store::{Durability, OperationRow, Rows, Store};
+use crate::store::{Durability, OperationRow, Rows, Store, StoreError};
 
 const SPEC: &str = "spec";
 const FIELD: &str = "field:";
@@ -84,7 +84,8 @@ impl<S: Store> Authority<S> {
     pub(super) fn seal_pending(&self, id: &OperationId, put: &PutRequest) -> Result<Vec<u8>, AuthorityError> {
         let mut content: BTreeMap<String, Secret> =
             put.secrets.iter().map(|(path, value)| (format!("{FIELD}{path}"), value.clone())).collect();
-        content.insert(SPEC.to_owned(), Secret::new(serde_json::to_string(&put.spec).unwrap_or_default()));
+        let spec = serde_json::to_string(&put.spec).map_err(StoreError::Unwritable)?;
+        content.insert(SPEC.to_owned(), Secret::new(spec));
         let mut nonce = [0; 24];
         (self.entropy)(&mut nonce)?;
         Ok(self.vault.seal(&pending_name(id), &content, nonce)?)
@@ -92,8 +93,8 @@ impl<S: Store> Authority<S> {
 
     fn open_pending(&self, id: &OperationId, sealed: &[u8]) -> Result<PutRequest, AuthorityError> {
         let mut content = self.vault.open(&pending_name(id), sealed)?;
-        let spec = content.remove(SPEC).unwrap_or_else(|| Secret::new(""));
-        let spec = serde_json::from_str(spec.expose()).map_err(|_| super::VaultError::Content(pending_name(id)))?;
+        let spec = content.remove(SPEC).and_then(|spec| serde_json::from_str(spec.expose()).ok());
+        let spec = spec.ok_or_else(|| super::VaultError::Content(pending_name(id)))?;
         let secrets = content
             .into_iter()
             .filter_map(|(slot, value)| slot.strip_prefix(FIELD).map(|path| (FieldPath::new(path), value)))

@@ -142,10 +142,7 @@ fn house() -> House {
     let lines = Arc::clone(&log);
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || Lines(Arc::clone(&lines))).finish();
     let host = Arc::new(Host::new(HostParts {
-        platform: Box::new(Timeless {
-            machine: Machine::new(folder.path().to_owned(), None, None),
-            now: Arc::clone(&now),
-        }),
+        platform: Box::new(Timeless { machine: Machine::new(folder.path().to_owned(), None, None), now: Arc::clone(&now) }),
         name: "http://test".to_owned(),
         providers: vec![Box::new(Stand(Arc::clone(&hands), Arc::clone(&gate)))],
         connections: Connections::default(),
