@@ -9,7 +9,7 @@
 use super::{Authority, AuthorityError};
 use crate::control::{HistoryCheck, HistoryEntry, Reach};
 use crate::model::{Actor, BackendName, ProjectName, Timestamp};
-use crate::store::{Bond, EventRow, Rows, Store};
+use crate::store::{Bond, EventRow, Rows, Store, StoreError};
 
 /// Who does something, as part of which plan, and when.
 #[derive(Debug, Clone, Copy)]
@@ -46,16 +46,15 @@ impl<S: Store> Authority<S> {
         };
         let before = rows.chain(project)?;
         let position = before.as_ref().map_or(0, |bond| bond.position) + 1;
-        let hash = self.hash(&event, position, before.as_ref().map_or("", |bond| &bond.hash));
+        let hash = self.hash(&event, position, before.as_ref().map_or("", |bond| &bond.hash))?;
         event.bond = Some(Bond { position, hash });
         Ok(rows.append_event(&event)?)
     }
 
-    fn hash(&self, event: &EventRow, position: u64, before: &str) -> String {
+    fn hash(&self, event: &EventRow, position: u64, before: &str) -> Result<String, StoreError> {
         let EventRow { project, at, kind, backend, detail, actor, plan, .. } = event;
         let content = (before, position, project, at, kind, backend, detail, actor, plan);
-        // Plain data with text keys always serialises.
-        self.vault.bind(&serde_json::to_vec(&content).unwrap_or_default())
+        Ok(self.vault.bind(&serde_json::to_vec(&content).map_err(StoreError::Unwritable)?))
     }
 
     /// What has happened, newest last.
@@ -97,7 +96,7 @@ impl<S: Store> Authority<S> {
                     format!("before entry {}: {} was expected, and {} is there", event.sequence, position + 1, bond.position);
                 check.breaks.push(format!("entries are missing or out of order {missing}"));
             }
-            if self.hash(event, bond.position, &before) != bond.hash {
+            if self.hash(event, bond.position, &before)? != bond.hash {
                 check.breaks.push(format!("entry {} is not as it was written, or what stood before it is not", event.sequence));
             }
             check.entries += 1;

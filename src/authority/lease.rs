@@ -8,7 +8,7 @@ use super::audit::Who;
 use super::{Authority, AuthorityError};
 use crate::control::{Attempt, Claim, ControlError, Holder, LEASE_SECONDS, Lease};
 use crate::model::{Actor, ProjectName, Revision, Timestamp};
-use crate::store::{Durability, LeaseRow, ProjectRow, Rows, Store};
+use crate::store::{Durability, LeaseRow, ProjectRow, Rows, Store, StoreError};
 
 /// What is known about whether a holder still lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,27 +34,7 @@ impl<S: Store> Authority<S> {
         now: Timestamp,
         liveness: impl Fn(&Holder) -> Liveness,
     ) -> Result<Lease, AuthorityError> {
-        self.store.write(Durability::Process, |rows| {
-            let row = rows.lease(project)?;
-            let asked_before = row
-                .as_ref()
-                .is_some_and(|row| holder.attempt.is_some() && held(row).is_some_and(|held| held.attempt == holder.attempt));
-            if let Some(row) = row.as_ref().filter(|_| !asked_before)
-                && let Some(current) = current_holder(row, now, &liveness)
-            {
-                return Err(ControlError::LeaseHeld { project: project.clone(), holder: current }.into());
-            }
-            let fence = row.map_or(0, |row| row.fence) + u64::from(!asked_before);
-            let held = Held { holder: holder.clone(), attempt: holder.attempt.clone() };
-            rows.put_lease(&LeaseRow {
-                project: project.clone(),
-                fence,
-                holder: serde_json::to_string(&held).ok(),
-                renewed_at: now,
-            })?;
-            let revision = rows.project(project)?.map_or(Revision(0), |row| row.revision);
-            Ok(Lease { project: project.clone(), fence, revision })
-        })
+        self.store.write(Durability::Process, |rows| take(rows, project, holder, now, liveness))
     }
 
     /// Keeps a lease.
@@ -71,14 +51,7 @@ impl<S: Store> Authority<S> {
 
     /// Gives a lease back. Giving back what was lost is no error.
     pub fn release(&self, lease: &Lease, now: Timestamp) -> Result<(), AuthorityError> {
-        self.store.write(Durability::Process, |rows| {
-            if let Some(mut row) = rows.lease(&lease.project)?.filter(|row| row.fence == lease.fence) {
-                row.holder = None;
-                row.renewed_at = now;
-                rows.put_lease(&row)?;
-            }
-            Ok(())
-        })
+        self.store.write(Durability::Process, |rows| give_back(rows, lease, now))
     }
 
     /// Who holds the lease of a project now.
@@ -124,6 +97,52 @@ impl<S: Store> Authority<S> {
             Ok(())
         })
     }
+}
+
+/// Takes the lease within a transaction.
+pub(super) fn take(
+    rows: &dyn Rows,
+    project: &ProjectName,
+    holder: &Holder,
+    now: Timestamp,
+    liveness: impl Fn(&Holder) -> Liveness,
+) -> Result<Lease, AuthorityError> {
+    let row = rows.lease(project)?;
+    let asked_before = row
+        .as_ref()
+        .is_some_and(|row| holder.attempt.is_some() && held(row).is_some_and(|held| held.attempt == holder.attempt));
+    if let Some(row) = row.as_ref().filter(|_| !asked_before)
+        && let Some(current) = current_holder(row, now, &liveness)
+    {
+        return Err(ControlError::LeaseHeld { project: project.clone(), holder: current }.into());
+    }
+    let fence = row.map_or(0, |row| row.fence) + u64::from(!asked_before);
+    let held = Held { holder: holder.clone(), attempt: holder.attempt.clone() };
+    rows.put_lease(&LeaseRow {
+        project: project.clone(),
+        fence,
+        holder: Some(serde_json::to_string(&held).map_err(StoreError::Unwritable)?),
+        renewed_at: now,
+    })?;
+    let revision = rows.project(project)?.map_or(Revision(0), |row| row.revision);
+    Ok(Lease { project: project.clone(), fence, revision })
+}
+
+/// The lease as it stands, whoever holds it.
+pub(super) fn standing(rows: &dyn Rows, project: &ProjectName) -> Result<Lease, AuthorityError> {
+    let fence = rows.lease(project)?.map_or(0, |row| row.fence);
+    let revision = rows.project(project)?.map_or(Revision(0), |row| row.revision);
+    Ok(Lease { project: project.clone(), fence, revision })
+}
+
+/// Gives it back within a transaction.
+pub(super) fn give_back(rows: &dyn Rows, lease: &Lease, now: Timestamp) -> Result<(), AuthorityError> {
+    if let Some(mut row) = rows.lease(&lease.project)?.filter(|row| row.fence == lease.fence) {
+        row.holder = None;
+        row.renewed_at = now;
+        rows.put_lease(&row)?;
+    }
+    Ok(())
 }
 
 /// The lease's row, if the lease still stands. Every write asks this first.

@@ -12,6 +12,7 @@ mod audit;
 mod database;
 mod dependency;
 mod effect;
+mod expiry;
 mod lease;
 mod operation;
 mod placement;
@@ -25,16 +26,18 @@ mod view;
 
 pub use adopt::Adoption;
 pub use effect::{Effect, EffectEnd, EffectFailure, EnvironmentGoal, Next, Taken};
+pub use expiry::EXPIRY;
 pub use lease::Liveness;
 pub use operation::{Driver, Operation, same_work};
 pub use removal::volume_disposal;
 pub use replica::{Introduction, Registration, TokenCopy};
-pub use resume::{EXPIRY, Resumed};
+pub use resume::Resumed;
 pub use token::{Asker, Bearer, TOKEN_PREFIX};
 pub use vault::{MasterKey, Vault, VaultError};
 pub use view::{ProjectView, Totals};
 
 use crate::control::ControlError;
+use crate::convex::admin_key::KeyError;
 use crate::model::Finding;
 use crate::store::{Durability, Rows, Store, StoreError};
 
@@ -115,6 +118,9 @@ pub enum AuthorityError {
     /// There is no randomness.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
+    /// An admin key could not be made.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The answer is no, for a reason that clients know.
     #[error(transparent)]
     Control(#[from] ControlError),
@@ -129,6 +135,9 @@ impl From<AuthorityError> for ControlError {
                 Finding::new("store.sealed", error.to_string())
                     .with_help("use the key that this store was made with: `CONVEXINFRA_MASTER_KEY`, or the file `master.key` beside the store"),
             ),
+            AuthorityError::Key(error) => {
+                Self::Record(Finding::new("bug", format!("{error}; this is a bug in convexinfra")))
+            }
             AuthorityError::Entropy(error) => Self::Record(Finding::new("store.entropy", error.to_string())),
         }
     }
@@ -156,7 +165,7 @@ pub fn store_finding(error: &StoreError) -> Finding {
         StoreError::Busy { .. } => ("store.busy", "wait for the other process, or look for one that hangs"),
         StoreError::Row { .. } => ("store.row", "the store was changed by something else, or this is a bug in convexinfra"),
         StoreError::Sql { .. } => ("store.sql", "if the disk is sound, this is a bug in convexinfra"),
-        StoreError::NotRun => ("bug", "this is a bug in convexinfra"),
+        StoreError::NotRun | StoreError::Unwritable(_) => ("bug", "this is a bug in convexinfra"),
     };
     Finding::new(code, message).with_help(help)
 }

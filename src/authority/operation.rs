@@ -19,7 +19,7 @@ use crate::model::{
     Actor, BackendId, BackendName, BackendSpec, FieldPath, Finding, OperationId, OperationKind, Phase, ProjectName, Removal,
     Scope, Secret, StepKey, Timestamp,
 };
-use crate::store::{BackendRow, Durability, OperationRow, Rows, Store};
+use crate::store::{BackendRow, Durability, OperationRow, Rows, Store, StoreError};
 
 /// How often another pair of ports is tried when strangers hold the chosen ones.
 const PORT_TRIES: usize = 64;
@@ -116,32 +116,42 @@ impl<S: Store> Authority<S> {
     ) -> Result<(Option<Operation>, Next), AuthorityError> {
         let durability = if self.is_record_only(lease, request)? { Durability::Process } else { Durability::Power };
         let actor = asker.actor();
-        let accepted = self.store.write(durability, |rows| {
-            lease::fenced(rows, lease)?;
-            if let Some(known) = rows.operation(&lease.project, &request.step)? {
-                same_work(&known.backend, known.kind, request)?;
-                if let Some(outcome) = known.outcome.as_deref().and_then(|text| serde_json::from_str(text).ok()) {
-                    return Ok((None, Next::Ended(outcome)));
-                }
-            }
-            // Here and not before: what the name means may have changed since the request came.
-            if takes_away(rows, &lease.project, request)? {
-                asker.may(Scope::Destroy, &lease.project)?;
-            }
-            supersede(rows, lease, request, now)?;
-            let acceptance = Acceptance { lease, driver, actor: &actor, request, now };
-            match &request.work {
-                Work::Put { spec, secrets, renamed_from } => {
-                    let put = PutRequest { spec: (**spec).clone(), secrets: secrets.clone() };
-                    self.accept_put(rows, acceptance, put, renamed_from.as_ref())
-                }
-                Work::Remove { volume, database } => {
-                    self.accept_remove(rows, acceptance, Removal { volume: *volume, database: *database })
-                }
-            }
-        })?;
+        let accepted = self
+            .store
+            .write(durability, |rows| self.accept_in(rows, Acceptance { lease, driver, actor: &actor, request, now }, asker))?;
         fault::point("authority.accepted");
         Ok(accepted)
+    }
+
+    /// The same within a transaction.
+    pub(super) fn accept_in(
+        &self,
+        rows: &dyn Rows,
+        acceptance: Acceptance<'_>,
+        asker: Asker<'_>,
+    ) -> Result<(Option<Operation>, Next), AuthorityError> {
+        let Acceptance { lease, request, now, .. } = acceptance;
+        lease::fenced(rows, lease)?;
+        if let Some(known) = rows.operation(&lease.project, &request.step)? {
+            same_work(&known.backend, known.kind, request)?;
+            if let Some(outcome) = known.outcome.as_deref().and_then(|text| serde_json::from_str(text).ok()) {
+                return Ok((None, Next::Ended(outcome)));
+            }
+        }
+        // Here and not before: what the name means may have changed since the request came.
+        if takes_away(rows, &lease.project, request)? {
+            asker.may(Scope::Destroy, &lease.project)?;
+        }
+        supersede(rows, lease, request, now)?;
+        match &request.work {
+            Work::Put { spec, secrets, renamed_from } => {
+                let put = PutRequest { spec: (**spec).clone(), secrets: secrets.clone() };
+                self.accept_put(rows, acceptance, put, renamed_from.as_ref())
+            }
+            Work::Remove { volume, database } => {
+                self.accept_remove(rows, acceptance, Removal { volume: *volume, database: *database })
+            }
+        }
     }
 
     /// Whether a piece of work has no effect outside the rows.
@@ -310,7 +320,7 @@ pub(super) fn end_operation(
     outcome: Outcome,
     now: Timestamp,
 ) -> Result<Outcome, AuthorityError> {
-    let text = serde_json::to_string(&outcome).unwrap_or_default();
+    let text = serde_json::to_string(&outcome).map_err(StoreError::Unwritable)?;
     rows.end_operation(id, now, &text)?;
     Ok(outcome)
 }

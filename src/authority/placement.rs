@@ -93,7 +93,7 @@ impl<S: Store> Authority<S> {
         (self.entropy)(&mut nonce)?;
         // Zero is the one time of issue that Convex refuses.
         let issued_s = u64::try_from(now.0 / 1000).unwrap_or(1).max(1);
-        let key = admin_key::issue(row.instance_name.as_str(), &secret, KeyKind::Admin { member_id: 0 }, issued_s, nonce);
+        let key = admin_key::issue(row.instance_name.as_str(), &secret, KeyKind::Admin { member_id: 0 }, issued_s, nonce)?;
         Ok((secret.to_hex(), key))
     }
 

@@ -7,7 +7,7 @@ use super::{Authority, AuthorityError, lease};
 use crate::control::{ControlError, Reach};
 use crate::model::fly::REGION;
 use crate::model::{Actor, BackendSpec, Excess, Finding, ProjectName, Quota, Timestamp, Usd, monthly_cost, monthly_sum};
-use crate::store::{BackendRow, Durability, Rows, Store};
+use crate::store::{BackendRow, Durability, Rows, Store, StoreError};
 
 impl<S: Store> Authority<S> {
     /// The ceilings of a project, or those of every project that has none of its own.
@@ -22,7 +22,7 @@ impl<S: Store> Authority<S> {
                 rows.put_project(&lease::project_row(rows, project, now)?)?;
             }
             rows.put_quota(reach.project(), quota)?;
-            let detail = serde_json::to_string(quota).unwrap_or_default();
+            let detail = serde_json::to_string(quota).map_err(StoreError::Unwritable)?;
             self.record(rows, reach.project(), Who { actor, plan: None, at: now }, "quota_set", None, detail)
         })
     }

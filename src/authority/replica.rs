@@ -116,12 +116,6 @@ impl<S: Store> Authority<S> {
         self.store.read(|rows| Ok(rows.token(token)?.and_then(|row| row.record.project)))
     }
 
-    /// When the next backend's time is over, if there is one that nothing protects.
-    pub fn next_expiry(&self) -> Result<Option<Timestamp>, AuthorityError> {
-        let rows = self.store.read(|rows| Ok::<_, AuthorityError>(rows.expired(Timestamp(i64::MAX))?))?;
-        Ok(rows.into_iter().find(|row| !row.spec.protected).and_then(|row| row.expires_at))
-    }
-
     /// Whether an operation has not ended.
     pub fn has_open_operations(&self) -> Result<bool, AuthorityError> {
         self.store.read(|rows| Ok(!rows.open_operations(None)?.is_empty()))

@@ -1,24 +1,19 @@
-//! Operations that go on without their client: taking up what was cut off, and removing what has expired.
+//! Operations that go on without their client: taking up what was cut off, and what they say.
 //!
-//! Must not do: begin anything that nobody asked for, except a removal that a `ttl` asked for.
+//! Must not do: begin anything that nobody asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::accept::first_effect;
 use super::effect::{Effect, Next};
-use super::operation::{Driver, Operation, PutRequest, Stage, Strangers, end_operation};
-use super::token::Asker;
-use super::{Authority, AuthorityError, lease, removal};
-use crate::control::{Lease, Outcome, Request, Work};
+use super::operation::{Operation, PutRequest, Stage, Strangers, end_operation};
+use super::{Authority, AuthorityError};
+use crate::control::Outcome;
 use crate::model::{
     Actor, BackendName, FieldPath, Finding, OperationId, OperationKind, OperationRecord, OperationState, Phase, ProjectName,
-    Removal, Secret, StepKey, Timestamp,
+    Secret, StepKey, Timestamp,
 };
-use crate::store::{Durability, OperationRow, Rows, Store};
-
-/// The plan that removals of expired backends are a part of. No client's step may name it: one that had ended under the
-/// step of an expiry would stand in for the removal.
-pub const EXPIRY: &str = "expiry";
+use crate::store::{Durability, OperationRow, Rows, Store, StoreError};
 
 const SPEC: &str = "spec";
 const FIELD: &str = "field:";
@@ -89,7 +84,8 @@ impl<S: Store> Authority<S> {
     pub(super) fn seal_pending(&self, id: &OperationId, put: &PutRequest) -> Result<Vec<u8>, AuthorityError> {
         let mut content: BTreeMap<String, Secret> =
             put.secrets.iter().map(|(path, value)| (format!("{FIELD}{path}"), value.clone())).collect();
-        content.insert(SPEC.to_owned(), Secret::new(serde_json::to_string(&put.spec).unwrap_or_default()));
+        let spec = serde_json::to_string(&put.spec).map_err(StoreError::Unwritable)?;
+        content.insert(SPEC.to_owned(), Secret::new(spec));
         let mut nonce = [0; 24];
         (self.entropy)(&mut nonce)?;
         Ok(self.vault.seal(&pending_name(id), &content, nonce)?)
@@ -97,47 +93,13 @@ impl<S: Store> Authority<S> {
 
     fn open_pending(&self, id: &OperationId, sealed: &[u8]) -> Result<PutRequest, AuthorityError> {
         let mut content = self.vault.open(&pending_name(id), sealed)?;
-        let spec = content.remove(SPEC).unwrap_or_else(|| Secret::new(""));
-        let spec = serde_json::from_str(spec.expose()).map_err(|_| super::VaultError::Content(pending_name(id)))?;
+        let spec = content.remove(SPEC).and_then(|spec| serde_json::from_str(spec.expose()).ok());
+        let spec = spec.ok_or_else(|| super::VaultError::Content(pending_name(id)))?;
         let secrets = content
             .into_iter()
             .filter_map(|(slot, value)| slot.strip_prefix(FIELD).map(|path| (FieldPath::new(path), value)))
             .collect();
         Ok(PutRequest { spec, secrets })
-    }
-
-    /// The backends whose time is over and that nothing protects.
-    pub fn expired(&self, now: Timestamp) -> Result<Vec<(ProjectName, BackendName)>, AuthorityError> {
-        let rows = self.store.read(|rows| Ok::<_, AuthorityError>(rows.expired(now)?))?;
-        let free = rows.into_iter().filter(|row| !row.spec.protected);
-        Ok(free.map(|row| (row.project, row.name)).collect())
-    }
-
-    /// Begins the removal of a backend whose time is over. None when it has more time by now.
-    ///
-    /// # Errors
-    /// [`ControlError`](crate::control::ControlError) when the lease is lost or the backend is protected by now.
-    pub fn expire(
-        &self,
-        lease: &Lease,
-        backend: &BackendName,
-        now: Timestamp,
-    ) -> Result<Option<(Option<Operation>, Next)>, AuthorityError> {
-        let row = self.store.read(|rows| {
-            lease::fenced(rows, lease)?;
-            Ok::<_, AuthorityError>(rows.backend(&lease.project, backend)?)
-        })?;
-        let Some((row, end)) = row.and_then(|row| row.expires_at.filter(|end| *end <= now).map(|end| (row, end))) else {
-            return Ok(None);
-        };
-        let id = &row.id;
-        // The lease keeps everybody else from giving it more time in between.
-        let step = StepKey { plan: EXPIRY.to_owned(), step: format!("{id}:{}", end.0) };
-        // Nobody asks here, so what somebody asked for before is what holds.
-        let Removal { volume, database } = removal::begun(&row).unwrap_or_default();
-        let work = Work::Remove { volume, database };
-        let request = Request { step, backend: backend.clone(), work };
-        self.accept(lease, Driver::ControlPlane, Asker::Trusted(&Actor::control_plane()), &request, now).map(Some)
     }
 
     /// One operation as clients see it.
@@ -149,6 +111,16 @@ impl<S: Store> Authority<S> {
     /// The last operations of a project, oldest first.
     pub fn operations(&self, project: &ProjectName, limit: u32) -> Result<Vec<OperationRecord>, AuthorityError> {
         let rows = self.store.read(|rows| Ok::<_, AuthorityError>(rows.operations(project, limit)?))?;
+        Ok(rows.into_iter().filter_map(operation_record).collect())
+    }
+
+    /// The operations on one backend that have not ended, oldest first.
+    pub fn open_operations_on(
+        &self,
+        project: &ProjectName,
+        backend: &BackendName,
+    ) -> Result<Vec<OperationRecord>, AuthorityError> {
+        let rows = self.store.read(|rows| Ok::<_, AuthorityError>(rows.open_operations_on(project, backend)?))?;
         Ok(rows.into_iter().filter_map(operation_record).collect())
     }
 

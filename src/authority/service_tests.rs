@@ -180,6 +180,20 @@ impl World {
         resumed.into_iter().map(|(_, operation, next)| (operation, next)).collect()
     }
 
+    fn expire(&self, backend: &str, now: Timestamp) -> Option<(Option<Operation>, Next)> {
+        self.authority.expire(&project(), &name(backend), &holder(1), now).unwrap()
+    }
+
+    /// Begins a removal that is due, and has it fail.
+    fn fail_to_expire(&self, backend: &str, now: Timestamp) {
+        let (operation, next) = self.expire(backend, now).expect("it is due");
+        assert!(matches!(next, Next::Do(Effect::Remove(_))), "{next:?}");
+        let finding = crate::model::Finding::new("test.obstacle", "something is in the way");
+        let end = EffectEnd::Failed(EffectFailure { finding, taken: None });
+        let next = self.authority.advance(&mut operation.unwrap(), end, now).unwrap();
+        assert!(matches!(next, Next::Ended(Outcome::Failed { .. })), "{next:?}");
+    }
+
     fn through(&self, operation: &mut Operation, mut next: Next) -> Outcome {
         loop {
             let end = match next {
@@ -312,13 +326,94 @@ fn what_has_expired_is_removed_unless_it_is_protected_or_has_more_time() {
     let later = NOW.plus_milliseconds(60_000);
     assert!(world.authority.expired(NOW.plus_milliseconds(59_999)).unwrap().is_empty());
     assert_eq!(world.authority.expired(later).unwrap(), [(project(), name("old"))]);
-    assert!(world.authority.expire(&lease, &name("young"), later).unwrap().is_none());
-    assert!(world.authority.expire(&lease, &name("old"), NOW).unwrap().is_none());
-    let (operation, next) = world.authority.expire(&lease, &name("old"), later).unwrap().unwrap();
+    let held = world.authority.expire(&project(), &name("old"), &holder(2), later.plus_milliseconds(-50_000));
+    assert!(held.unwrap().is_none(), "whoever has the lease is not even asked before the time is over");
+    world.authority.release(&lease, NOW).unwrap();
+    assert!(world.expire("young", later).is_none() && world.expire("kept", later).is_none());
+    assert!(world.expire("old", NOW).is_none());
+    let (operation, next) = world.expire("old", later).unwrap();
     assert!(matches!(world.through(&mut operation.unwrap(), next), Outcome::Done { .. }));
     assert!(world.authority.expired(later).unwrap().is_empty());
     let last = world.authority.history(&Reach::Project(project()), 1).unwrap().swap_remove(0);
     assert_eq!((last.kind.as_str(), last.actor), ("backend_removed", Some(crate::model::Actor::control_plane())));
+}
+
+/// A backend that lives for a minute, and the moment at which that is over; nobody holds the lease.
+fn short_lived(world: &World) -> Timestamp {
+    let lease = world.lease();
+    let mut spec = simulated();
+    spec.ttl = Some(TimeSpan::from_seconds(60));
+    world.bring_up(&lease, "dev", put(spec));
+    world.authority.release(&lease, NOW).unwrap();
+    NOW.plus_milliseconds(60_000)
+}
+
+#[test]
+fn a_removal_that_fails_is_tried_again_ever_more_seldom() {
+    let world = world();
+    let mut now = short_lived(&world);
+    assert_eq!(world.authority.next_expiry().unwrap(), Some(now));
+    let mut pauses = Vec::new();
+    for attempt in 0..9 {
+        assert_eq!(world.authority.expired(now).unwrap().len(), 1, "attempt {attempt}");
+        world.fail_to_expire("dev", now);
+        let next = world.authority.next_expiry().unwrap().unwrap();
+        let before = next.plus_milliseconds(-1);
+        assert!(world.authority.expired(before).unwrap().is_empty(), "attempt {attempt}");
+        assert!(world.expire("dev", before).is_none(), "attempt {attempt}");
+        pauses.push(next.since(now) / 1000);
+        now = next;
+    }
+    assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
+    // The obstacle is gone.
+    let (operation, next) = world.expire("dev", now).unwrap();
+    assert!(matches!(world.through(&mut operation.unwrap(), next), Outcome::Done { .. }));
+    assert_eq!(world.authority.next_expiry().unwrap(), None);
+    let history = world.authority.history(&Reach::Project(project()), 100).unwrap();
+    let count = |kind: &str| history.iter().filter(|entry| entry.kind == kind).count();
+    assert_eq!((count("removal_accepted"), count("operation_failed"), count("backend_removed")), (10, 9, 1));
+}
+
+#[test]
+fn nobody_loses_a_lease_to_a_removal_that_does_not_begin() {
+    let world = world();
+    let end = short_lived(&world);
+    let fence = || {
+        let lease = world.authority.acquire(&project(), &holder(1), end, |_| Liveness::Dead).unwrap();
+        world.authority.release(&lease, end).unwrap();
+        lease.fence
+    };
+    let begun = fence();
+    world.fail_to_expire("dev", end);
+    assert_eq!(fence(), begun + 2, "an attempt takes it");
+    for second in 0..5 {
+        assert!(world.expire("dev", end.plus_milliseconds(second * 1000 - 1)).is_none());
+    }
+    assert_eq!(fence(), begun + 3, "waiting does not");
+    // Somebody who is changing the project is let be, and keeps the lease.
+    let due = end.plus_milliseconds(5_000);
+    let lease = world.authority.acquire(&project(), &holder(7), due, alive).unwrap();
+    let refused = world.authority.expire(&project(), &name("dev"), &holder(1), due);
+    assert!(matches!(refused, Err(AuthorityError::Control(ControlError::LeaseHeld { .. }))), "{refused:?}");
+    world.authority.renew(&lease, due).unwrap();
+    // What a human asks for goes on meanwhile as ever: here, to remove it at once.
+    let remove = Work::Remove { volume: VolumeDisposal::Destroy, database: DatabaseDisposal::Leave };
+    assert!(matches!(world.bring_up(&lease, "dev", remove), Outcome::Done { .. }));
+    assert_eq!(world.authority.next_expiry().unwrap(), None);
+}
+
+#[test]
+fn a_removal_that_was_cut_off_is_taken_up_and_not_begun_beside_itself() {
+    let world = world();
+    let end = short_lived(&world);
+    world.fail_to_expire("dev", end);
+    let due = end.plus_milliseconds(5_000);
+    world.expire("dev", due).unwrap();
+    assert!(world.authority.expired(due.plus_milliseconds(3_600_000)).unwrap().is_empty());
+    assert_eq!(world.authority.next_expiry().unwrap(), None);
+    let (mut operation, next) = world.resumed().remove(0);
+    assert!(matches!(world.through(&mut operation, next), Outcome::Done { .. }));
+    assert!(world.authority.view(&project()).unwrap().backends.is_empty());
 }
 
 #[test]
@@ -330,7 +425,8 @@ fn a_time_that_is_over_takes_nothing_that_was_to_be_kept() {
     world.bring_up(&lease, "dev", put(short));
     let keep = Work::Remove { volume: VolumeDisposal::Keep, database: DatabaseDisposal::Leave };
     world.accept(&lease, "keep", "dev", keep).unwrap();
-    let (_, next) = world.authority.expire(&lease, &name("dev"), NOW.plus_milliseconds(60_000)).unwrap().unwrap();
+    world.authority.release(&lease, NOW).unwrap();
+    let (_, next) = world.expire("dev", NOW.plus_milliseconds(60_000)).unwrap();
     let Next::Do(Effect::Remove(placement)) = next else { panic!("{next:?}") };
     assert_eq!(crate::authority::volume_disposal(&placement.references), VolumeDisposal::Keep);
 }
@@ -422,4 +518,23 @@ fn nothing_waits_for_itself() {
     // The other way round, one after the other.
     assert_eq!(code("6", "a", &[]), None);
     assert_eq!(code("7", "c", &["a"]), None);
+}
+
+#[test]
+fn a_lease_that_is_renewed_for_ever_keeps_nothing_alive() {
+    let world = world();
+    let end = short_lived(&world);
+    let lease = world.authority.acquire(&project(), &holder(7), end, alive).unwrap();
+    let try_at = |now: Timestamp| {
+        world.authority.renew(&lease, now).unwrap();
+        world.authority.expire(&project(), &name("dev"), &holder(1), now)
+    };
+    let refused = try_at(end.plus_milliseconds(60_000));
+    assert!(matches!(refused, Err(AuthorityError::Control(ControlError::LeaseHeld { .. }))), "{refused:?}");
+    let late = end.plus_milliseconds(60_001);
+    let (operation, next) = try_at(late).unwrap().unwrap();
+    assert!(matches!(world.through(&mut operation.unwrap(), next), Outcome::Done { .. }));
+    assert!(world.authority.view(&project()).unwrap().backends.is_empty());
+    // Whoever had it has it still.
+    world.authority.renew(&lease, late).unwrap();
 }

@@ -161,6 +161,9 @@ pub enum KeyError {
     /// It opens, and what is inside makes no sense.
     #[error("the admin key opens, but what it says is not a key's content")]
     Payload,
+    /// It could not be encrypted.
+    #[error("the admin key could not be encrypted")]
+    NotSealed,
     /// It opens, but for another name.
     #[error("the admin key belongs to the instance `{name}`")]
     OtherInstance {
@@ -170,7 +173,16 @@ pub enum KeyError {
 }
 
 /// Issues a key. The same inputs give the same key, so the nonce must never be used twice with one secret.
-pub fn issue(instance: &str, secret: &InstanceSecret, kind: KeyKind, issued_s: u64, nonce: [u8; NONCE]) -> Secret {
+///
+/// # Errors
+/// [`KeyError::NotSealed`], which nothing that fits into a key should lead to.
+pub fn issue(
+    instance: &str,
+    secret: &InstanceSecret,
+    kind: KeyKind,
+    issued_s: u64,
+    nonce: [u8; NONCE],
+) -> Result<Secret, KeyError> {
     let (identity, is_read_only) = match kind {
         KeyKind::Admin { member_id } => (Identity::Member(member_id), false),
         KeyKind::ReadOnly { member_id } => (Identity::Member(member_id), true),
@@ -178,12 +190,12 @@ pub fn issue(instance: &str, secret: &InstanceSecret, kind: KeyKind, issued_s: u
     };
     let payload = KeyPayload { instance_name: None, issued_s, identity: Some(identity), is_read_only }.encode();
     let message = Payload { msg: &payload, aad: &[VERSION] };
-    // A cipher over a few bytes under a key of the right length has no way to fail.
     let sealed = secret.admin_key_cipher().and_then(|cipher| cipher.encrypt(&Nonce::from(nonce), message).ok());
+    let sealed = sealed.ok_or(KeyError::NotSealed)?;
     let mut bytes = vec![VERSION];
     bytes.extend_from_slice(&nonce);
-    bytes.extend_from_slice(&sealed.unwrap_or_default());
-    Secret::new(format!("{instance}|{}", hex::encode(bytes)))
+    bytes.extend_from_slice(&sealed);
+    Ok(Secret::new(format!("{instance}|{}", hex::encode(bytes))))
 }
 
 /// Checks a key as the backend does: it must open under the secret, and carry the instance's name.

@@ -3,7 +3,7 @@
 //! Must not do: write it down before it has answered with its own name and taken a key made from its secret.
 
 use super::{Acting, Host};
-use crate::authority::Adoption;
+use crate::authority::{Adoption, AuthorityError};
 use crate::control::{ControlError, ControlPlane, Holder};
 use crate::convex::admin_key::{InstanceSecret, KeyKind, issue};
 use crate::convex::deployment::{Readiness, ready};
@@ -50,7 +50,7 @@ impl Host {
         if getrandom::fill(&mut nonce).is_err() {
             return refused("the system gives no random numbers".to_owned(), "try again");
         }
-        let key = issue(instance, &secret, KeyKind::Admin { member_id: 0 }, issued_s, nonce);
+        let key = issue(instance, &secret, KeyKind::Admin { member_id: 0 }, issued_s, nonce).map_err(AuthorityError::from)?;
         let url = format!("http://127.0.0.1:{}", adoption.ports.api);
         match ready(&self.connections, &url, instance, &key).await {
             Readiness::Ready => Ok(()),

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedMutexGuard, watch};
 
+use super::sweep::{SWEEP_EVERY, Troubles, code_of};
 use super::{Host, LocalBinaries, lock};
 use crate::authority::{Asker, Bearer, Driver, EXPIRY, Next, Operation, same_work};
 use crate::control::wire::OperationEvent;
@@ -19,15 +20,8 @@ use crate::model::{BackendName, Finding, OperationId, OperationRecord, Operation
 /// How long a request waits for its turn at a backend before it is told to come again.
 const TURN_WITHIN: Duration = Duration::from_secs(15);
 
-/// How often a host that serves looks for what expired and for what was left open.
-pub const SWEEP_EVERY: Duration = Duration::from_secs(1);
-/// At which sweeps what old operations said is forgotten: about once an hour, because it is a write.
-const FORGET_EVERY: u64 = 3600;
-/// How long what an operation said is kept after its end.
-const NOTICES_KEPT_MS: i64 = 24 * 60 * 60 * 1000;
-
-type Place = (ProjectName, BackendName);
-type Turn = OwnedMutexGuard<()>;
+pub(super) type Place = (ProjectName, BackendName);
+pub(super) type Turn = OwnedMutexGuard<()>;
 
 /// What runs in this process, and who takes turns.
 #[derive(Default)]
@@ -40,7 +34,9 @@ pub(super) struct Drivers {
     done: AtomicU64,
     failed: AtomicU64,
     /// How often this host has swept.
-    sweeps: AtomicU64,
+    pub(super) sweeps: AtomicU64,
+    /// What the last sweep could not do.
+    pub(super) troubles: Mutex<Troubles>,
 }
 
 /// What a host has carried out by itself since it was made.
@@ -75,7 +71,7 @@ impl Drop for Listed<'_> {
 }
 
 impl Drivers {
-    fn turn(&self, place: &Place) -> Arc<tokio::sync::Mutex<()>> {
+    pub(super) fn turn(&self, place: &Place) -> Arc<tokio::sync::Mutex<()>> {
         let mut turns = lock(&self.turns);
         turns.retain(|_, turn| turn.strong_count() > 0);
         if let Some(turn) = turns.get(place).and_then(Weak::upgrade) {
@@ -155,18 +151,21 @@ impl Host {
         if let Some(record) = known(self)? {
             return Ok(Started { id: record.id });
         }
-        let turn = self.drivers.turn(&place).lock_owned();
-        let turn = tokio::select! {
-            turn = turn => Some(turn),
-            () = self.platform.sleep(TURN_WITHIN) => None,
-        };
-        let Some(turn) = turn else {
+        let turn = loop {
+            let turn = self.drivers.turn(&place).lock_owned();
+            tokio::select! {
+                turn = turn => break turn,
+                () = self.platform.sleep(TURN_WITHIN) => {}
+            }
             if let Some(record) = known(self)? {
                 return Ok(Started { id: record.id });
             }
-            let open = self.ask(|authority| authority.operations(&lease.project, 1))?.unwrap_or_default();
-            let operation = open.last().map_or_else(|| OperationId::new(""), |record| record.id.clone());
-            return Err(ControlError::OperationRunning { backend: request.backend, operation });
+            let (project, backend) = &place;
+            let open = self.ask(|authority| authority.open_operations_on(project, backend))?.unwrap_or_default();
+            // Where none is open, the last one has just ended, and the turn comes at once.
+            if let Some(OperationRecord { id: operation, .. }) = open.into_iter().next() {
+                return Err(ControlError::OperationRunning { backend: request.backend, operation });
+            }
         };
         let (operation, next) =
             self.tell(|authority| authority.accept(lease, Driver::ControlPlane, asker, &request, self.now()))?;
@@ -178,7 +177,7 @@ impl Host {
             }
             (Some(operation), next) => {
                 let id = operation.id().clone();
-                self.drive(operation, next, turn);
+                self.drive(place, operation, next, turn);
                 Ok(Started { id })
             }
             (None, Next::Do(_)) => {
@@ -203,7 +202,7 @@ impl Host {
     }
 
     /// Carries an operation out to its end, in a task of its own.
-    fn drive(self: &Arc<Self>, mut operation: Operation, mut next: Next, turn: Turn) {
+    pub(super) fn drive(self: &Arc<Self>, place: Place, mut operation: Operation, mut next: Next, turn: Turn) {
         let host = Arc::clone(self);
         let id = operation.id().clone();
         self.drivers.list(&id);
@@ -219,61 +218,29 @@ impl Host {
                 let end = host.perform(effect, &notice).await;
                 match host.tell(|authority| authority.advance(&mut operation, end, host.now())) {
                     Ok(following) => next = following,
-                    // The rows cannot be written now, or the operation ended otherwise. What is still open is taken up
-                    // again by the next sweep.
-                    Err(_) => return,
+                    // It was ended by somebody else, who took its place.
+                    Err(ControlError::LeaseLost { .. }) => return,
+                    // The rows cannot be written now. What is still open is taken up again by the next sweep.
+                    Err(error) => {
+                        let ((project, backend), id) = (&place, &listed.id);
+                        let code = code_of(&error);
+                        tracing::warn!(%project, %backend, operation = %id, code, "an operation could not go on");
+                        return;
+                    }
                 }
             };
-            host.drivers.ended(&outcome);
+            host.ended(&place, &outcome);
         }));
     }
 
-    /// Takes up every operation that was cut off, begins the removal of what has expired, and forgets, now and then, what
-    /// nobody asks for any more. Whoever serves does this again and again.
-    ///
-    /// # Errors
-    /// The first thing that could not be done; the others were tried all the same.
-    pub async fn sweep(self: &Arc<Self>) -> Result<(), ControlError> {
-        let taken_up = self.take_up().await.map(drop);
-        let removed = self.remove_expired().await;
-        let forgotten = if self.drivers.sweeps.fetch_add(1, Ordering::Relaxed).is_multiple_of(FORGET_EVERY) {
-            self.tell(|authority| authority.forget_notices(self.now().plus_milliseconds(-NOTICES_KEPT_MS)))
-        } else {
-            Ok(())
-        };
-        taken_up.and(removed).and(forgotten)
-    }
-
-    /// Begins again whatever is open and does not run here.
-    pub(super) async fn take_up(self: &Arc<Self>) -> Result<usize, ControlError> {
-        let busy = self.drivers.running();
-        let resumed = self.tell(|authority| authority.resume(&busy, self.now()))?;
-        let mut count = 0;
-        for (place, operation, next) in resumed {
-            // Somebody who is at this backend now takes its place, or leaves it for the next sweep.
-            if let Ok(turn) = self.drivers.turn(&place).try_lock_owned() {
-                self.drive(operation, next, turn);
-                count += 1;
-            }
+    /// Counts the end of an operation, and says in the log that it failed, but not in which words: those may hold
+    /// something that a program has said.
+    pub(super) fn ended(&self, place: &Place, outcome: &Outcome) {
+        self.drivers.ended(outcome);
+        if let Outcome::Failed { operation, finding } = outcome {
+            let (project, backend) = place;
+            tracing::warn!(%project, %backend, %operation, code = finding.code, "an operation failed");
         }
-        Ok(count)
-    }
-
-    /// Removes the backends whose time is over. A project that somebody is changing is left for the next time.
-    pub(super) async fn remove_expired(self: &Arc<Self>) -> Result<(), ControlError> {
-        for (project, backend) in self.ask(|authority| authority.expired(self.now()))?.unwrap_or_default() {
-            let turn = self.drivers.turn(&(project.clone(), backend.clone())).lock_owned().await;
-            let holder = self.platform.here();
-            let acquired = self
-                .tell(|authority| authority.acquire(&project, &holder, self.now(), |_| crate::authority::Liveness::Unknown));
-            let Ok(lease) = acquired else { continue };
-            let begun = self.tell(|authority| authority.expire(&lease, &backend, self.now()));
-            let _ = self.tell(|authority| authority.release(&lease, self.now()));
-            if let Some((Some(operation), next)) = begun? {
-                self.drive(operation, next, turn);
-            }
-        }
-        Ok(())
     }
 
     /// What this host has carried out by itself since it was made.

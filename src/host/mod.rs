@@ -27,6 +27,7 @@ mod process;
 mod replica;
 #[cfg(feature = "native")]
 mod serve;
+mod sweep;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -34,7 +35,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 pub use acting::Acting;
-pub use drive::{Activity, SWEEP_EVERY, Started};
+pub use drive::{Activity, Started};
 #[cfg(feature = "native")]
 pub use home::{Home, HomeError};
 #[cfg(feature = "native")]
@@ -44,6 +45,7 @@ pub use platform::{Beside, HostAuthority, Platform};
 pub use process::here;
 #[cfg(feature = "native")]
 pub use serve::{Serving, ServingError};
+pub use sweep::SWEEP_EVERY;
 
 use crate::authority::{Authority, AuthorityError, Bearer, Liveness};
 use crate::control::{Capacity, ControlError, Holder, Used};
@@ -289,3 +291,6 @@ impl Host {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(all(test, feature = "native"))]
+mod tests;

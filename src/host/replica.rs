@@ -2,10 +2,15 @@
 //!
 //! Must not do: decide what is told; the authority does.
 
+use std::time::Duration;
+
 use super::Host;
 use crate::authority::{Introduction, Registration};
 use crate::control::ControlError;
 use crate::model::{ProjectName, Quota, Secret, Timestamp, TokenId};
+
+/// How long after a sweep that could not do everything the next one is due, where every sweep costs something.
+const AFTER_TROUBLE: Duration = Duration::from_secs(30);
 
 impl Host {
     /// What a project has to know of a token that was shown.
@@ -35,9 +40,11 @@ impl Host {
     }
 
     /// When [`Host::sweep`] has something to do again: at once while an operation has not ended, else when a backend's
-    /// time is over. None when there is nothing to wait for.
+    /// time is over or its removal is to be tried again; not at once when the last sweep could not do everything. None
+    /// when there is nothing to wait for.
     pub fn next_sweep(&self) -> Result<Option<Timestamp>, ControlError> {
-        let soon = self.now().plus_milliseconds(i64::try_from(super::SWEEP_EVERY.as_millis()).unwrap_or(i64::MAX));
+        let pause = if self.has_troubles() { AFTER_TROUBLE } else { super::SWEEP_EVERY };
+        let soon = self.now().plus_milliseconds(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX));
         let open = self.ask(|authority| authority.has_open_operations())?.unwrap_or_default();
         if open {
             return Ok(Some(soon));

@@ -25,13 +25,13 @@ impl Host {
     /// Somebody else writes in this home, or the store cannot be used.
     pub async fn serve(self: &Arc<Self>, address: &str) -> Result<Serving, ServingError> {
         self.platform.occupy(address)?;
-        self.take_up().await?;
+        self.take_up()?;
         let host = Arc::clone(self);
         let sweeper = tokio::spawn(async move {
             loop {
-                tokio::time::sleep(super::drive::SWEEP_EVERY).await;
-                // What fails now is tried again the next time; readiness tells whether the store can be used.
-                let _ = host.sweep().await;
+                tokio::time::sleep(super::SWEEP_EVERY).await;
+                // What fails now is in the log, and is tried again the next time.
+                let _ = host.sweep();
             }
         });
         Ok(Serving { host: Arc::clone(self), sweeper })

@@ -18,7 +18,7 @@ use super::pace::Pace;
 use super::routes::{self, App, Shared};
 use super::server::{Server, ServerError, Target};
 use super::{export, identifier, import, log};
-use crate::convex::admin_key::{InstanceSecret, KeyKind, SecretError, issue};
+use crate::convex::admin_key::{InstanceSecret, KeyError, KeyKind, SecretError, issue};
 use crate::model::Secret;
 
 /// Why a start fails.
@@ -26,6 +26,8 @@ use crate::model::Secret;
 enum StartError {
     #[error("the instance secret is of no use")]
     Secret(#[from] SecretError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
     #[error(transparent)]
     Server(#[from] ServerError),
     #[error("this simulator does not keep several instances in one database")]
@@ -94,7 +96,7 @@ fn print_admin_key(name: &str, secret: &Secret) -> Result<(), StartError> {
     let mut nonce = [0; 12];
     getrandom::fill(&mut nonce).map_err(StartError::Nonce)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs());
-    let key = issue(name, &secret, KeyKind::Admin { member_id: 0 }, now, nonce);
+    let key = issue(name, &secret, KeyKind::Admin { member_id: 0 }, now, nonce)?;
     writeln!(std::io::stdout().lock(), "{}", key.expose()).map_err(StartError::Serve)
 }
 

@@ -62,6 +62,9 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// What should be written has no form that could be read again.
+    #[error("a row cannot be written")]
+    Unwritable(#[source] serde_json::Error),
     /// The store ran no transaction where it should have run one.
     #[error("the store did not run what it was given")]
     NotRun,

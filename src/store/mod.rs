@@ -47,6 +47,9 @@ pub trait Rows {
     fn usage(&self, project: &ProjectName) -> Result<Usage, StoreError>;
     /// The operation that was accepted for a step.
     fn operation(&self, project: &ProjectName, step: &StepKey) -> Result<Option<OperationRow>, StoreError>;
+    /// The operation of the last attempt at a step: the step itself, or the last one, in the order of the texts, that is
+    /// the step, a colon and something more.
+    fn last_attempt(&self, project: &ProjectName, first: &StepKey) -> Result<Option<OperationRow>, StoreError>;
     /// One operation by its id.
     fn operation_by_id(&self, id: &OperationId) -> Result<Option<OperationRow>, StoreError>;
     /// The last operations of a project, oldest first.

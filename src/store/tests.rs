@@ -127,3 +127,17 @@ fn a_store_of_an_older_convexinfra_is_read_as_it_is_and_brought_up_to_date_by_a_
     look(&SqliteStore::open(&path).unwrap());
     look(&SqliteStore::open_to_read(&path).unwrap().unwrap());
 }
+
+#[test]
+fn an_operation_of_an_unknown_kind_is_not_taken_for_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&path(&folder)).unwrap();
+    project(&store, "a");
+    let connection = rusqlite::Connection::open(path(&folder)).unwrap();
+    connection
+        .execute("INSERT INTO operations (project, backend, key, kind, accepted_at) VALUES ('a', 'b', 'p/s', 'erase', 1)", [])
+        .unwrap();
+    drop(connection);
+    let read = store.read(|rows| rows.open_operations(None));
+    assert!(matches!(&read, Err(StoreError::Row { what, .. }) if what.contains("erase")), "{read:?}");
+}

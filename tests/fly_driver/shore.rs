@@ -64,7 +64,7 @@ pub(super) fn placement() -> Placement {
     spec.region = Some("iad".to_owned());
     spec.release = Some(Release::parse(DIGEST).unwrap());
     Placement {
-        admin_key: issue(instance_name.as_str(), &secret, KeyKind::Admin { member_id: 0 }, 1_780_000_000, [7; 12]),
+        admin_key: issue(instance_name.as_str(), &secret, KeyKind::Admin { member_id: 0 }, 1_780_000_000, [7; 12]).unwrap(),
         instance_secret: secret.to_hex(),
         endpoints: Endpoints { url: app_url(&app), site_url: format!("{}/http", app_url(&app)) },
         references: References::from([(APP.to_owned(), app.clone()), (REACH.to_owned(), app_url(&app))]),

@@ -98,6 +98,24 @@ async fn a_binary_is_fetched_once_and_noted() {
 }
 
 #[tokio::test]
+async fn a_binary_that_nothing_is_noted_about_is_fetched_again() {
+    for note in [None, Some(""), Some("half a no")] {
+        let fixture = Fixture::new(&[]).await;
+        fixture.run().await.unwrap();
+        let path = fixture.binary().with_file_name("sha256");
+        // Somebody else's file, which must not be run.
+        std::fs::write(fixture.binary(), "#!/bin/sh\nexit 8\n").unwrap();
+        match note {
+            Some(text) => std::fs::write(&path, text).unwrap(),
+            None => std::fs::remove_file(&path).unwrap(),
+        }
+        fixture.run().await.unwrap();
+        assert_eq!(fixture.server.requests(), [path_of(TAG), path_of(TAG)], "{note:?}");
+        assert!(std::fs::read_to_string(&path).unwrap().starts_with("sha256:"), "{note:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_cut_or_stalled_download_goes_on_where_it_ended() {
     for fault in [Fault::Cut, Fault::Stall] {
         let fixture = Fixture::new(&[fault, Fault::Busy]).await;

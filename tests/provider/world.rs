@@ -165,7 +165,7 @@ pub fn placement(spec: BackendSpec, ports: PortPair) -> Placement {
     let nonce = [7; 12];
     Placement {
         id: BackendId::new("b-0001"),
-        admin_key: issue(instance_name.as_str(), &secret, KeyKind::Admin { member_id: 0 }, 1_780_000_000, nonce),
+        admin_key: issue(instance_name.as_str(), &secret, KeyKind::Admin { member_id: 0 }, 1_780_000_000, nonce).unwrap(),
         instance_secret: secret.to_hex(),
         project,
         name,

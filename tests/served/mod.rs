@@ -6,6 +6,7 @@ mod concurrency;
 mod crash;
 mod crowd;
 mod encrypted;
+mod expiry;
 mod network;
 #[path = "../scenario.rs"]
 mod scenario;

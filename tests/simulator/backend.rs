@@ -149,7 +149,7 @@ pub(crate) fn free_ports() -> (u16, u16) {
 
 /// A key, made at a fixed time with a fixed nonce.
 pub(crate) fn key_of(name: &str, secret: &str, kind: KeyKind) -> Secret {
-    issue(name, &InstanceSecret::parse(secret).unwrap(), kind, 1_700_000_000, [3; 12])
+    issue(name, &InstanceSecret::parse(secret).unwrap(), kind, 1_700_000_000, [3; 12]).unwrap()
 }
 
 /// An admin key of the ordinary start.

@@ -45,8 +45,8 @@ impl DurableObject for Project {
 
     async fn alarm(&self) -> worker::Result<Response> {
         let object = self.object().map_err(|error| worker::Error::RustError(error.to_string()))?;
-        // What cannot be done now is tried again: an alarm is set as long as something is open.
-        let _ = object.host.sweep().await;
+        // What cannot be done now is in the log, and is tried again: an alarm is set as long as there is something to do.
+        let _ = object.host.sweep();
         let failed = |error: ControlError| worker::Error::RustError(error.to_string());
         self.schedule(object).await.map_err(failed)?;
         for project in object.host.projects().map_err(failed)? {

@@ -33,7 +33,8 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
                 Failure::new(Exit::Failed, Finding::new("key.entropy", format!("there are no random numbers: {error}")))
             })?;
             let issued_s = u64::try_from(now().0 / 1000).unwrap_or(1).max(1);
-            let key = admin_key::issue(instance_name, &secret, kind, issued_s, nonce);
+            let key = admin_key::issue(instance_name, &secret, kind, issued_s, nonce)
+                .map_err(|error| Failure::new(Exit::Bug, Finding::new("bug", error.to_string())))?;
             if context.printer.wants_documents() {
                 context
                     .printer

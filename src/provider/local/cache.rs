@@ -2,6 +2,7 @@
 //!
 //! Must not do: run anything, or fetch one release twice at the same time.
 
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -128,8 +129,9 @@ impl Cache {
         for tag in release::tags(release) {
             let directory = self.directory.join(&tag);
             let path = directory.join(platform.executable());
-            if let Some(stamp) = Stamp::of(&path)? {
-                let sha256 = verified(&directory, &path, &stamp).await?;
+            if let Some(stamp) = Stamp::of(&path)?
+                && let Some(sha256) = verified(&directory, &path, &stamp).await?
+            {
                 return Ok(Some(Binary { path, sha256, stamp, release: Some(release.clone()) }));
             }
             let Some(path) = self.sources.convex_cache.as_ref().map(|cache| cache.join(&tag).join(platform.executable()))
@@ -229,7 +231,11 @@ async fn install(directory: &Path, archive: &Path, name: &'static str, target: &
         fault::point("provider.local.unpacked");
         let sha256 = stamp::sha256_now(&fresh).map_err(file_error(&fresh, "read"))?;
         let stamp = Stamp::of(&fresh)?.map(|stamp| stamp.to_string()).unwrap_or_default();
-        std::fs::write(&note, format!("{sha256} {stamp}\n")).map_err(file_error(&note, "written"))?;
+        let written = std::fs::File::create(&note).and_then(|mut file| {
+            writeln!(file, "{sha256} {stamp}")?;
+            file.sync_all()
+        });
+        written.map_err(file_error(&note, "written"))?;
         fault::point("provider.local.digest_written");
         std::fs::rename(&fresh, &target).map_err(file_error(&target, "written"))?;
         fault::point("provider.local.binary_installed");
@@ -240,15 +246,24 @@ async fn install(directory: &Path, archive: &Path, name: &'static str, target: &
         .map_err(|error| ProviderError::Unreachable(format!("unpacking was interrupted: {error}")))?
 }
 
-/// The digest of a cached binary, which has to be the one that was noted when it was fetched.
-async fn verified(directory: &Path, path: &Path, stamp: &Stamp) -> Result<String, ProviderError> {
-    let note = std::fs::read_to_string(directory.join("sha256")).unwrap_or_default();
-    let (noted, noted_stamp) = note.trim().split_once(' ').unwrap_or((note.trim(), ""));
-    if !noted.is_empty() && Stamp::from(noted_stamp) == *stamp {
-        return Ok(noted.to_owned());
+/// The digest of a cached binary, which has to be the one that was noted when it was fetched. None where nothing was
+/// noted: nobody can say then what the file should be, and it is as good as not there.
+async fn verified(directory: &Path, path: &Path, stamp: &Stamp) -> Result<Option<String>, ProviderError> {
+    let note = directory.join("sha256");
+    let text = match std::fs::read(&note) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(file_error(&note, "read")(error)),
+    };
+    let (noted, noted_stamp) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
+    if !stamp::is_digest(noted) {
+        return Ok(None);
+    }
+    if Stamp::from(noted_stamp) == *stamp {
+        return Ok(Some(noted.to_owned()));
     }
     let found = stamp::sha256(path).await?;
-    if noted.is_empty() || noted == found { Ok(found) } else { Err(changed(path, noted.to_owned(), found)) }
+    if noted == found { Ok(Some(found)) } else { Err(changed(path, noted.to_owned(), found)) }
 }
 
 fn changed(path: &Path, recorded: String, found: String) -> ProviderError {

@@ -67,6 +67,12 @@ pub(super) async fn sha256(path: &Path) -> Result<String, ProviderError> {
     digest.and_then(|digest| digest).map_err(file_error(path, "read"))
 }
 
+/// Whether a text is what [`sha256`] gives.
+pub(super) fn is_digest(text: &str) -> bool {
+    let digits = text.strip_prefix("sha256:").unwrap_or_default();
+    digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// The same, for callers that may block.
 pub(super) fn sha256_now(path: &Path) -> std::io::Result<String> {
     let mut file = std::fs::File::open(path)?;

@@ -42,7 +42,7 @@ impl<C: Connection> SqlRows<'_, C> {
             &[
                 record.id.as_str().into(),
                 record.project.as_ref().map(ProjectName::as_str).into(),
-                text_of(&record.scope).into(),
+                text_of(&record.scope)?.into(),
                 (&record.note).into(),
                 (&row.hash).into(),
                 record.created_at.0.into(),

@@ -4,6 +4,7 @@
 
 use super::connection::{Columns, Unreadable};
 use crate::model::{BackendName, ProjectName, Timestamp};
+use crate::store::StoreError;
 
 impl dyn Columns + '_ {
     /// A number of whatever width.
@@ -73,9 +74,9 @@ fn nothing(column: usize) -> Unreadable {
     Unreadable::new(column, "is empty")
 }
 
-pub(super) fn text_of<T: serde::Serialize>(value: &T) -> String {
-    // The rows hold plain data with text keys, which always serialises.
-    serde_json::to_string(value).unwrap_or_default()
+/// A value as JSON.
+pub(super) fn text_of<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(StoreError::Unwritable)
 }
 
 /// How a project is named where there may be none.

@@ -26,7 +26,7 @@ impl<C: Connection> SqlRows<'_, C> {
                 (&event.kind).into(),
                 event.backend.as_ref().into(),
                 (&event.detail).into(),
-                event.actor.as_ref().map(text_of).into(),
+                event.actor.as_ref().map(text_of).transpose()?.into(),
                 event.plan.as_ref().into(),
                 event.bond.as_ref().map(|bond| bond.position).into(),
                 event.bond.as_ref().map(|bond| &bond.hash).into(),

@@ -13,7 +13,8 @@ const COLUMNS: &str = "id, project, backend, key, kind, accepted_at, ended_at, o
 fn operation(row: &dyn Columns) -> Result<OperationRow, Unreadable> {
     let kind = match row.words(4)? {
         "remove" => OperationKind::Remove,
-        _ => OperationKind::Put,
+        "put" => OperationKind::Put,
+        other => return Err(Unreadable::new(4, format!("`{other}` is no kind of operation"))),
     };
     Ok(OperationRow {
         id: Some(OperationId::new(row.number::<i64>(0)?.to_string())),
@@ -33,6 +34,15 @@ impl<C: Connection> SqlRows<'_, C> {
     pub(super) fn operation_for(&self, project: &ProjectName, step: &StepKey) -> Result<Option<OperationRow>, StoreError> {
         let statement = format!("SELECT {COLUMNS} FROM operations WHERE project = ?1 AND key = ?2");
         self.one(&statement, &[project.as_str().into(), step.to_string().into()], operation)
+    }
+
+    pub(super) fn last_attempt_at(&self, project: &ProjectName, first: &StepKey) -> Result<Option<OperationRow>, StoreError> {
+        // After the colon comes the semicolon, so this is one stretch of the index.
+        let statement = format!(
+            "SELECT {COLUMNS} FROM operations WHERE project = ?1 AND key >= ?2 AND key < ?2 || ';'
+             AND (key = ?2 OR key > ?2 || ':') ORDER BY key DESC LIMIT 1"
+        );
+        self.one(&statement, &[project.as_str().into(), first.to_string().into()], operation)
     }
 
     pub(super) fn operation_with_id(&self, id: &OperationId) -> Result<Option<OperationRow>, StoreError> {
@@ -69,10 +79,10 @@ impl<C: Connection> SqlRows<'_, C> {
     pub(super) fn insert_operation(&self, row: &OperationRow) -> Result<OperationId, StoreError> {
         let id = self.one(
             "INSERT INTO operations (project, backend, key, kind, accepted_at, actor) VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING id",
-            &[row.project.as_str().into(), row.backend.as_str().into(), row.step.to_string().into(), row.kind.as_str().into(), row.accepted_at.0.into(), row.actor.as_ref().map(text_of).into()],
+            &[row.project.as_str().into(), row.backend.as_str().into(), row.step.to_string().into(), row.kind.as_str().into(), row.accepted_at.0.into(), row.actor.as_ref().map(text_of).transpose()?.into()],
             |row| row.number::<i64>(0),
         )?;
-        Ok(OperationId::new(id.map(|id| id.to_string()).unwrap_or_default()))
+        Ok(OperationId::new(id.ok_or(StoreError::NotRun)?.to_string()))
     }
 
     pub(super) fn insert_notice(&self, id: &OperationId, message: &str) -> Result<u64, StoreError> {

@@ -150,22 +150,22 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
                 row.project.as_str().into(),
                 row.name.as_str().into(),
                 row.instance_name.as_str().into(),
-                text_of(&row.phase).into(),
+                text_of(&row.phase)?.into(),
                 row.generation.0.into(),
-                text_of(&row.spec).into(),
-                text_of(&row.fingerprints).into(),
-                text_of(&row.managed_env).into(),
+                text_of(&row.spec)?.into(),
+                text_of(&row.fingerprints)?.into(),
+                text_of(&row.managed_env)?.into(),
                 row.endpoints.as_ref().map(|endpoints| &endpoints.url).into(),
                 row.endpoints.as_ref().map(|endpoints| &endpoints.site_url).into(),
-                row.admin_key.as_ref().map(text_of).into(),
+                row.admin_key.as_ref().map(text_of).transpose()?.into(),
                 row.ports.map(|ports| ports.api).into(),
                 row.ports.map(|ports| ports.site).into(),
-                text_of(&row.references).into(),
+                text_of(&row.references)?.into(),
                 row.has_been_ready.into(),
                 row.created_at.0.into(),
                 row.expires_at.map(|time| time.0).into(),
                 (&row.sealed).into(),
-                row.newest_release.as_ref().map(text_of).into(),
+                row.newest_release.as_ref().map(text_of).transpose()?.into(),
                 cpus.into(),
                 memory.into(),
                 disk.into(),
@@ -211,6 +211,10 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
 
     fn operation(&self, project: &ProjectName, step: &StepKey) -> Result<Option<OperationRow>, StoreError> {
         self.operation_for(project, step)
+    }
+
+    fn last_attempt(&self, project: &ProjectName, first: &StepKey) -> Result<Option<OperationRow>, StoreError> {
+        self.last_attempt_at(project, first)
     }
 
     fn operation_by_id(&self, id: &OperationId) -> Result<Option<OperationRow>, StoreError> {
@@ -328,7 +332,7 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
     fn put_quota(&self, project: Option<&ProjectName>, quota: &Quota) -> Result<(), StoreError> {
         self.run(
             "INSERT INTO quotas (project, quota) VALUES (?1, ?2) ON CONFLICT (project) DO UPDATE SET quota = ?2",
-            &[project_key(project).into(), text_of(quota).into()],
+            &[project_key(project).into(), text_of(quota)?.into()],
         )
         .map(drop)
     }

@@ -34,7 +34,7 @@ async fn a_machine_is_a_backend_at_the_url_of_its_app() {
     curl.args(["-sS", "--max-time", "10", url]).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
     let curl = curl.envs(asker.fly.environment()).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&curl.stdout), "gremlin-dev", "{curl:?}");
-    let key = issue("gremlin-dev", &secret, KeyKind::Admin { member_id: 0 }, 1, [0; 12]);
+    let key = issue("gremlin-dev", &secret, KeyKind::Admin { member_id: 0 }, 1, [0; 12]).unwrap();
     let plain = asker.fly.app_url("gremlin-dev");
     let readiness = ready(&Connections::default(), &plain, "gremlin-dev", &key).await;
     assert!(matches!(readiness, Readiness::Ready), "{readiness:?}");

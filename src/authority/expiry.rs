@@ -1,0 +1,121 @@
+//! Backends whose time is over: which of them go now, and when a removal that failed is tried again.
+//!
+//! Every attempt is an operation of its own, so the rows say how many there were and when the last one ended. Must not
+//! do: take a project's lease before an attempt is due, or remove what is protected.
+
+use super::accept::Acceptance;
+use super::operation::{Driver, Operation};
+use super::token::Asker;
+use super::{Authority, AuthorityError, Liveness, Next, lease, removal};
+use crate::control::{ControlError, Holder, Request, Work};
+use crate::fault;
+use crate::model::{Actor, BackendName, ProjectName, Removal, StepKey, Timestamp};
+use crate::store::{BackendRow, Durability, Rows, Store};
+
+/// The plan that removals of expired backends are a part of. No client's step may name it: one that had ended under the
+/// step of an expiry would stand in for the removal.
+pub const EXPIRY: &str = "expiry";
+
+/// How long after a failed removal the next one is tried, in milliseconds: twice as long each time, up to the longest.
+const FIRST_PAUSE_MS: i64 = 5_000;
+const LONGEST_PAUSE_MS: i64 = 300_000;
+
+/// How long a removal waits for whoever is changing the project, in milliseconds: with a lease that is renewed for ever,
+/// nobody gives a backend more time than it has.
+const WAITED_FOR_HOLDER_MS: i64 = 60_000;
+
+/// A removal that was not tried yet.
+#[derive(Debug)]
+struct Attempt {
+    step: StepKey,
+    due: Timestamp,
+}
+
+impl<S: Store> Authority<S> {
+    /// The backends that nothing protects, whose time is over, and whose removal is to be tried now.
+    pub fn expired(&self, now: Timestamp) -> Result<Vec<(ProjectName, BackendName)>, AuthorityError> {
+        self.store.read(|rows| {
+            let mut due = Vec::new();
+            for row in rows.expired(now)? {
+                if next_attempt(rows, &row)?.is_some_and(|attempt| attempt.due <= now) {
+                    due.push((row.project, row.name));
+                }
+            }
+            Ok(due)
+        })
+    }
+
+    /// When the next backend is to be removed because its time is over, or that is to be tried again; none where there
+    /// is no such backend or where what there is to do has begun.
+    pub fn next_expiry(&self) -> Result<Option<Timestamp>, AuthorityError> {
+        self.store.read(|rows| {
+            let mut next: Option<Timestamp> = None;
+            for row in rows.expired(Timestamp(i64::MAX))? {
+                if let Some(Attempt { due, .. }) = next_attempt(rows, &row)? {
+                    next = Some(next.map_or(due, |next| next.min(due)));
+                }
+            }
+            Ok(next)
+        })
+    }
+
+    /// Begins the removal of a backend whose time is over. None when it has more time by now, or another attempt is to
+    /// be waited for. The lease is taken and given back with the same write: if nothing begins, it was never taken.
+    ///
+    /// # Errors
+    /// [`ControlError::LeaseHeld`] while somebody is changing the project, for the first minute.
+    pub fn expire(
+        &self,
+        project: &ProjectName,
+        backend: &BackendName,
+        holder: &Holder,
+        now: Timestamp,
+    ) -> Result<Option<(Option<Operation>, Next)>, AuthorityError> {
+        let begun = self.store.write(Durability::Power, |rows| {
+            let Some(row) = rows.backend(project, backend)? else { return Ok(None) };
+            let Some(Attempt { step, due }) = next_attempt(rows, &row)?.filter(|attempt| attempt.due <= now) else {
+                return Ok(None);
+            };
+            let (lease, is_own) = match lease::take(rows, project, holder, now, |_| Liveness::Unknown) {
+                // Its holder keeps it: what it asks for next finds a backend that is being removed, as after any drift.
+                Err(AuthorityError::Control(ControlError::LeaseHeld { .. })) if now.since(due) > WAITED_FOR_HOLDER_MS => {
+                    (lease::standing(rows, project)?, false)
+                }
+                taken => (taken?, true),
+            };
+            // Nobody asks here, so what somebody asked for before is what holds.
+            let Removal { volume, database } = removal::begun(&row).unwrap_or_default();
+            let request = Request { step, backend: backend.clone(), work: Work::Remove { volume, database } };
+            let actor = Actor::control_plane();
+            let acceptance = Acceptance { lease: &lease, driver: Driver::ControlPlane, actor: &actor, request: &request, now };
+            let begun = self.accept_in(rows, acceptance, Asker::Trusted(&actor))?;
+            if is_own {
+                lease::give_back(rows, &lease, now)?;
+            }
+            Ok::<_, AuthorityError>(Some(begun))
+        })?;
+        fault::point("authority.expired");
+        Ok(begun)
+    }
+}
+
+/// The removal of a backend that is to be tried next, because of its time. None while one has not ended: it runs, or is
+/// taken up again.
+fn next_attempt(rows: &dyn Rows, row: &BackendRow) -> Result<Option<Attempt>, AuthorityError> {
+    let Some(end) = row.expires_at.filter(|_| !row.spec.protected) else { return Ok(None) };
+    let first = StepKey { plan: EXPIRY.to_owned(), step: format!("{}:{}", row.id, end.0) };
+    let Some(last) = rows.last_attempt(&row.project, &first)? else { return Ok(Some(Attempt { step: first, due: end })) };
+    let Some(ended_at) = last.ended_at else { return Ok(None) };
+    // The first attempt has no number.
+    let number = last.step.step.strip_prefix(&first.step).and_then(|rest| rest.strip_prefix(':')?.parse::<u32>().ok());
+    let failed = number.unwrap_or(0).saturating_add(1);
+    // As wide as it takes for the texts to have the order of the numbers.
+    let step = StepKey { step: format!("{}:{failed:010}", first.step), ..first };
+    Ok(Some(Attempt { step, due: ended_at.plus_milliseconds(pause_ms(failed)) }))
+}
+
+/// How long is waited after so many failed attempts.
+fn pause_ms(failed: u32) -> i64 {
+    let doublings = failed.saturating_sub(1).min(16);
+    (FIRST_PAUSE_MS << doublings).min(LONGEST_PAUSE_MS)
+}

@@ -1,0 +1,302 @@
+//! A host over real rows, with a clock that is set by hand and a provider that does what a test wants.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+
+use tokio::sync::Semaphore;
+
+use super::*;
+use crate::control::{KeyNeed, Lease, Request, Work};
+use crate::model::{
+    BackendName, BackendSpec, FingerprintKey, Observation, OperationState, References, RunState, StepKey, TimeSpan,
+};
+use crate::provider::{LogChunk, LogPosition, Notice, ProviderError};
+
+const BEGIN: i64 = 1_800_000_000_000;
+
+/// A machine on which time passes when a test says so, and nobody sleeps.
+struct Timeless {
+    machine: Machine,
+    now: Arc<AtomicI64>,
+}
+
+impl Platform for Timeless {
+    fn ask(&self, question: &mut dyn FnMut(&HostAuthority)) -> Result<(), ControlError> {
+        self.machine.ask(question)
+    }
+
+    fn tell(&self, beside: Beside, message: &mut dyn FnMut(&HostAuthority)) -> Result<(), ControlError> {
+        self.machine.tell(beside, message)
+    }
+
+    fn occupy(&self, address: &str) -> Result<(), ControlError> {
+        self.machine.occupy(address)
+    }
+
+    fn fingerprint_key(&self, project: &ProjectName, need: KeyNeed) -> Result<Option<FingerprintKey>, ControlError> {
+        self.machine.fingerprint_key(project, need)
+    }
+
+    fn store_bytes(&self) -> u64 {
+        self.machine.store_bytes()
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(self.now.load(Ordering::Relaxed))
+    }
+
+    fn uptime(&self) -> Duration {
+        self.machine.uptime()
+    }
+
+    fn here(&self) -> Holder {
+        self.machine.here()
+    }
+
+    fn liveness(&self, holder: &Holder) -> Liveness {
+        self.machine.liveness(holder)
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        self.machine.spawn(task);
+    }
+
+    fn sleep(&self, _: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::task::yield_now())
+    }
+}
+
+/// Brings nothing up, and takes away what it is asked to, unless something is in the way.
+#[derive(Default)]
+struct Hands {
+    /// Whether whoever brings something up waits at the gate first.
+    gated: AtomicBool,
+    in_the_way: AtomicBool,
+    removals: AtomicUsize,
+}
+
+struct Stand(Arc<Hands>, Arc<Semaphore>);
+
+const WORDS: &str = "hunter2-hunter2";
+
+fn said(words: &str) -> ProviderError {
+    ProviderError::Exited { status: words.to_owned(), log: Vec::new() }
+}
+
+impl Provider for Stand {
+    fn kind(&self) -> ProviderKind {
+        ProviderKind::Simulated
+    }
+
+    fn observe<'a>(&'a self, _: &'a Placement) -> BoxFuture<'a, Result<Observation, ProviderError>> {
+        Box::pin(async { Ok(Observation::as_recorded(RunState::Running)) })
+    }
+
+    fn ensure<'a>(&'a self, _: &'a Placement, _: Notice<'a>) -> BoxFuture<'a, Result<References, ProviderError>> {
+        Box::pin(async {
+            if self.0.gated.load(Ordering::Relaxed) {
+                self.1.acquire().await.unwrap().forget();
+            }
+            Err(said(WORDS))
+        })
+    }
+
+    fn remove<'a>(&'a self, _: &'a Placement, _: Notice<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
+        self.0.removals.fetch_add(1, Ordering::Relaxed);
+        let in_the_way = self.0.in_the_way.load(Ordering::Relaxed);
+        Box::pin(async move { if in_the_way { Err(said(WORDS)) } else { Ok(()) } })
+    }
+
+    fn logs<'a>(&'a self, _: &'a Placement, _: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>> {
+        Box::pin(async { Ok(LogChunk { text: String::new(), next: 0 }) })
+    }
+}
+
+struct House {
+    host: Arc<Host>,
+    hands: Arc<Hands>,
+    gate: Arc<Semaphore>,
+    now: Arc<AtomicI64>,
+    log: Arc<Mutex<Vec<u8>>>,
+    folder: tempfile::TempDir,
+    _logging: tracing::subscriber::DefaultGuard,
+}
+
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        lock(&self.0).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn house() -> House {
+    let folder = tempfile::tempdir().unwrap();
+    let (hands, gate) = (Arc::<Hands>::default(), Arc::new(Semaphore::new(0)));
+    let now = Arc::new(AtomicI64::new(BEGIN));
+    let log = Arc::<Mutex<Vec<u8>>>::default();
+    let lines = Arc::clone(&log);
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || Lines(Arc::clone(&lines))).finish();
+    let host = Arc::new(Host::new(HostParts {
+        platform: Box::new(Timeless { machine: Machine::new(folder.path().to_owned(), None, None), now: Arc::clone(&now) }),
+        name: "http://test".to_owned(),
+        providers: vec![Box::new(Stand(Arc::clone(&hands), Arc::clone(&gate)))],
+        connections: Connections::default(),
+        local_binaries: LocalBinaries::ReleasesOnly,
+    }));
+    House { host, hands, gate, now, log, folder, _logging: tracing::subscriber::set_default(subscriber) }
+}
+
+fn project() -> ProjectName {
+    ProjectName::parse("gremlin").unwrap()
+}
+
+fn name(text: &str) -> BackendName {
+    BackendName::parse(text).unwrap()
+}
+
+impl House {
+    fn lease(&self) -> Lease {
+        let here = self.host.platform.here();
+        self.host.tell(|authority| authority.acquire(&project(), &here, self.host.now(), |_| Liveness::Dead)).unwrap()
+    }
+
+    async fn put(&self, lease: &Lease, backend: &str, step: &str) -> Result<OperationId, ControlError> {
+        let mut spec = BackendSpec::new(ProviderKind::Simulated);
+        spec.ttl = Some(TimeSpan::from_seconds(60));
+        let work = Work::Put { spec: Box::new(spec), secrets: std::collections::BTreeMap::new(), renamed_from: None };
+        let request = Request { step: StepKey::parse(step), backend: name(backend), work };
+        self.host
+            .begin(crate::authority::Asker::Trusted(&Actor::control_plane()), lease, request)
+            .await
+            .map(|started| started.id)
+    }
+
+    async fn end(&self, id: &OperationId) -> OperationRecord {
+        self.host.until_ended(&project(), id, &|_| {}).await.unwrap()
+    }
+
+    /// Backends that could not be brought up, and live for a minute all the same; nobody holds the lease.
+    async fn with_backends(self, backends: &[&str]) -> Self {
+        let lease = self.lease();
+        for backend in backends {
+            let id = self.put(&lease, backend, &format!("plan/{backend}")).await.unwrap();
+            assert_eq!(self.end(&id).await.state, OperationState::Failed);
+        }
+        self.host.tell(|authority| authority.release(&lease, self.host.now())).unwrap();
+        self
+    }
+
+    fn pass(&self, seconds: i64) {
+        self.now.fetch_add(seconds * 1000, Ordering::Relaxed);
+    }
+
+    /// Sweeps, and waits for what that has begun.
+    async fn sweep(&self) -> Result<(), ControlError> {
+        let swept = self.host.sweep();
+        while !self.host.drivers.running().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        swept
+    }
+
+    fn names(&self) -> Vec<String> {
+        let view = self.host.ask(|authority| authority.view(&project())).unwrap().unwrap();
+        view.backends.iter().map(|backend| backend.name.to_string()).collect()
+    }
+
+    fn log(&self) -> String {
+        String::from_utf8(lock(&self.log).clone()).unwrap()
+    }
+
+    fn removals(&self) -> usize {
+        self.hands.removals.load(Ordering::Relaxed)
+    }
+
+    /// In how many seconds the next sweep is due.
+    fn next_sweep(&self) -> Option<i64> {
+        self.host.next_sweep().unwrap().map(|next| next.since(self.host.now()) / 1000)
+    }
+}
+
+#[tokio::test]
+async fn a_removal_that_fails_is_tried_again_later_and_said_in_the_log_without_its_words() {
+    let house = house().with_backends(&["dev"]).await;
+    assert_eq!(house.next_sweep(), Some(60));
+    house.sweep().await.unwrap();
+    assert_eq!(house.removals(), 0);
+    house.pass(60);
+    house.hands.in_the_way.store(true, Ordering::Relaxed);
+    house.sweep().await.unwrap();
+    assert_eq!((house.removals(), house.next_sweep()), (1, Some(5)));
+    house.pass(4);
+    house.sweep().await.unwrap();
+    assert_eq!(house.removals(), 1);
+    house.pass(1);
+    house.sweep().await.unwrap();
+    assert_eq!((house.removals(), house.next_sweep()), (2, Some(10)));
+    house.hands.in_the_way.store(false, Ordering::Relaxed);
+    house.pass(10);
+    house.sweep().await.unwrap();
+    assert_eq!((house.names(), house.next_sweep()), (Vec::new(), None));
+    let log = house.log();
+    let failed: Vec<_> = log.lines().filter(|line| line.contains("an operation failed")).collect();
+    assert_eq!(failed.len(), 3, "the attempt to bring it up, and two to take it away: {log}");
+    for line in failed {
+        for part in ["WARN", "project=gremlin", "backend=dev", "operation=", "code=\"provider."] {
+            assert!(line.contains(part), "{part} is not in {line}");
+        }
+    }
+    assert!(!log.contains(WORDS), "{log}");
+}
+
+#[tokio::test]
+async fn a_backend_that_somebody_is_at_keeps_no_other_from_going() {
+    let house = house().with_backends(&["a", "b"]).await;
+    house.pass(60);
+    let turn = house.host.drivers.turn(&(project(), name("a"))).lock_owned().await;
+    house.sweep().await.unwrap();
+    assert_eq!(house.names(), ["a"]);
+    drop(turn);
+    house.sweep().await.unwrap();
+    assert!(house.names().is_empty());
+}
+
+#[tokio::test]
+async fn what_cannot_begin_keeps_no_other_from_going_and_is_said_once() {
+    let house = house().with_backends(&["a", "b"]).await;
+    let store = rusqlite::Connection::open(house.folder.path().join("control-plane.sqlite3")).unwrap();
+    store.execute("UPDATE backends SET sealed = x'00' WHERE name = 'a'", []).unwrap();
+    drop(store);
+    house.pass(60);
+    for _ in 0..3 {
+        let error = house.sweep().await.unwrap_err();
+        assert_eq!(error.report().errors[0].code, "store.sealed");
+    }
+    assert_eq!(house.removals(), 1, "of the other one");
+    assert_eq!(house.next_sweep(), Some(30), "there is no hurry");
+    let log = house.log();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("could not begin")).collect();
+    let [line] = lines[..] else { panic!("{log}") };
+    assert!(line.contains("backend=a") && line.contains("code=\"store.sealed\""), "{line}");
+}
+
+#[tokio::test]
+async fn whoever_has_to_wait_is_told_for_what() {
+    let house = house();
+    let lease = house.lease();
+    house.hands.gated.store(true, Ordering::Relaxed);
+    let first = house.put(&lease, "dev", "plan/first").await.unwrap();
+    let elsewhere = house.put(&lease, "other", "plan/other").await.unwrap();
+    let refused = house.put(&lease, "dev", "plan/second").await;
+    let Err(ControlError::OperationRunning { backend, operation }) = refused else { panic!("{refused:?}") };
+    assert_eq!((backend, &operation), (name("dev"), &first));
+    assert_ne!(operation, elsewhere);
+    house.gate.add_permits(2);
+    house.end(&first).await;
+    house.end(&elsewhere).await;
+}
