@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use serde_json::Value;
 
-use crate::world::{World, script, until};
+use crate::world::{Spawned, World, script, until};
 
 const ONE: &str = "project = \"gremlin\"\n\n[backends.dev]   # the first\nprovider = \"simulated\"\n";
 
@@ -82,6 +84,49 @@ fn provision_brings_what_it_depends_on_and_deprovision_leaves_nobody_behind() {
     assert_eq!(world.names(), ["a", "b", "c"]);
     world.expect(0, &["deprovision", "c", "--allow-destroy", "c"]);
     assert_eq!(world.names(), ["a", "b"]);
+}
+
+#[test]
+fn a_deprovision_leaves_no_block_behind_from_which_it_would_come_back() {
+    let world = World::new("project = \"gremlin\"\n[backends.old]\nprovider = \"simulated\"\n");
+    world.apply();
+    let other = "[backends.other]\nprovider = \"simulated\"\n";
+    world.manifest(&format!(
+        "project = \"gremlin\"\n\n[[moved]]\nfrom = \"old\"\nto = \"dev\"\n\n[backends.dev]\nprovider = \"simulated\"\n\n{other}"
+    ));
+    world.apply();
+    assert_eq!(world.names(), ["dev", "other"]);
+    world.expect(0, &["deprovision", "dev", "--allow-destroy", "dev"]);
+    assert_eq!(world.read("convex.toml"), format!("project = \"gremlin\"\n\n{other}"));
+    assert_eq!(world.names(), ["other"]);
+    world.apply();
+    world.settled();
+}
+
+#[test]
+fn nothing_is_destroyed_where_the_manifest_cannot_be_written() {
+    let world = World::new(&format!("{ONE}\n[backends.other]\nprovider = \"simulated\"\n"));
+    world.apply();
+    let words = ["deprovision", "dev", "--allow-destroy", "dev", "--json"];
+    fs::set_permissions(&world.folder, fs::Permissions::from_mode(0o555)).unwrap();
+    let run = Spawned::new(without_privileges(world.command(&words)), &words).end();
+    fs::set_permissions(&world.folder, fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!((run.code(), run.errors()), (65, vec!["manifest.not_edited".to_owned()]), "{run}");
+    world.settled();
+}
+
+/// The same command where modes count: root may write in any folder, unless that right is taken from it.
+fn without_privileges(command: Command) -> Command {
+    if !rustix::process::geteuid().is_root() {
+        return command;
+    }
+    let mut bound = Command::new("setpriv");
+    bound.args(["--bounding-set=-all", "--inh-caps=-all"]).arg(command.get_program()).args(command.get_args()).env_clear();
+    bound.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if let Some(folder) = command.get_current_dir() {
+        bound.current_dir(folder);
+    }
+    bound
 }
 
 /// A command that is told twice to stop while its one backend starts and does not get ready.

@@ -364,6 +364,30 @@ fn a_missing_secret_is_named_and_a_known_one_is_a_fingerprint() {
 }
 
 #[test]
+fn a_secret_that_cannot_be_read_is_no_missing_one() {
+    let world = super::new_world(
+        "project = \"gremlin\"\n[backends.dev]\nprovider = \"simulated\"\n[backends.dev.env]\nA = { file = \"a.txt\" }\n\
+         [backends.other]\nprovider = \"simulated\"\n",
+    );
+    world.write("a.txt", "first\n");
+    world.apply();
+    fs::remove_file(world.folder.join("a.txt")).unwrap();
+    world.apply();
+    // There is a value, and it may be another one: an apply must not leave the old one in force without a word.
+    fs::write(world.folder.join("a.txt"), b"second\xff").unwrap();
+    let run = world.expect(1, &["apply", "--yes", "--json"]);
+    assert_eq!(run.errors(), ["secret.unreadable"], "{run}");
+    assert!(run.out.contains("backend.dev needs `env.A`, and file `a.txt` is not UTF-8 text"), "{run}");
+    let plan = world.expect(0, &["plan"]);
+    assert!(plan.out.contains("`env.A` is not compared here, because file `a.txt` is not UTF-8 text"), "{plan}");
+    // It is in the way of nothing else.
+    world.expect(0, &["provision", "other"]);
+    world.expect(0, &["destroy", "dev", "--allow-destroy", "dev"]);
+    world.expect(1, &["apply", "--yes"]);
+    assert_eq!(world.names(), ["other"]);
+}
+
+#[test]
 fn a_secret_that_a_new_variable_needs_is_asked_for_before_anything_is_done() {
     let world = super::new_world(ONE);
     world.apply();

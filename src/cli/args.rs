@@ -220,10 +220,10 @@ pub(crate) struct Destroy {
     /// The backends; all of the project when none is named.
     pub(crate) names: Vec<BackendName>,
     /// Keep their volumes, where the provider can (`fly`).
-    #[arg(long, env = "CONVEXINFRA_KEEP_DATA")]
+    #[arg(long, env = "CONVEXINFRA_KEEP_DATA", value_parser = FalseyValueParser::new())]
     pub(crate) keep_data: bool,
     /// Drop their databases on servers of yours as well; they stay otherwise.
-    #[arg(long, requires = "allow_destroy", env = "CONVEXINFRA_WITH_DATABASE")]
+    #[arg(long, requires = "allow_destroy", env = "CONVEXINFRA_WITH_DATABASE", value_parser = FalseyValueParser::new())]
     pub(crate) with_database: bool,
     #[command(flatten)]
     pub(crate) consent: Consent,
@@ -342,10 +342,10 @@ pub(crate) struct Deprovision {
     #[arg(long, value_name = "NAME", value_delimiter = ',', env = "CONVEXINFRA_ALLOW_DESTROY")]
     pub(crate) allow_destroy: Vec<BackendName>,
     /// Keep its volume, where the provider can (`fly`).
-    #[arg(long, env = "CONVEXINFRA_KEEP_DATA")]
+    #[arg(long, env = "CONVEXINFRA_KEEP_DATA", value_parser = FalseyValueParser::new())]
     pub(crate) keep_data: bool,
     /// Drop its database on a server of yours as well; it stays otherwise.
-    #[arg(long, requires = "allow_destroy", env = "CONVEXINFRA_WITH_DATABASE")]
+    #[arg(long, requires = "allow_destroy", env = "CONVEXINFRA_WITH_DATABASE", value_parser = FalseyValueParser::new())]
     pub(crate) with_database: bool,
 }
 

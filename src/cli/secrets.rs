@@ -3,8 +3,12 @@
 //! Must not do: log, print or keep a value longer than the command runs.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::env::VarError;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::Path;
+
+use zeroize::Zeroizing;
 
 use crate::control::{ControlError, ControlPlane, KeyNeed};
 use crate::convex::database_url::server_part;
@@ -72,6 +76,7 @@ impl Keyring {
 pub(crate) struct Values {
     found: BTreeMap<BackendName, BTreeMap<FieldPath, Secret>>,
     missing: BTreeMap<BackendName, BTreeMap<FieldPath, SecretRef>>,
+    unreadable: BTreeMap<BackendName, BTreeMap<FieldPath, String>>,
 }
 
 /// Reads whatever is at hand.
@@ -82,9 +87,12 @@ pub(crate) fn read(desired: &Desired, folder: &Path) -> Values {
             match source {
                 SecretSource::Literal(text) => values.insert(name, path, Secret::new(text)),
                 SecretSource::Reference(reference) => match value(&reference, folder) {
-                    Some(secret) => values.insert(name, path, secret),
-                    None => {
+                    Ok(Some(secret)) => values.insert(name, path, secret),
+                    Ok(None) => {
                         values.missing.entry(name.clone()).or_default().insert(path, reference);
+                    }
+                    Err(why) => {
+                        values.unreadable.entry(name.clone()).or_default().insert(path, why);
                     }
                 },
             }
@@ -93,20 +101,54 @@ pub(crate) fn read(desired: &Desired, folder: &Path) -> Values {
     values
 }
 
-fn value(reference: &SecretRef, folder: &Path) -> Option<Secret> {
+/// The value that a reference points to; none where nothing is there. What is there and cannot be read is an error: taken
+/// for nothing, it would leave an old value in force without a word.
+fn value(reference: &SecretRef, folder: &Path) -> Result<Option<Secret>, String> {
     match reference {
         // An empty variable is how CI systems hand over a secret that is not there.
-        SecretRef::Env(name) => std::env::var(name).ok().filter(|value| !value.is_empty()).map(Secret::new),
-        SecretRef::File(path) => {
-            let path = folder.join(path);
-            if fs::metadata(&path).ok()?.len() > LARGEST_SECRET {
-                return None;
+        SecretRef::Env(name) => match std::env::var(name) {
+            Ok(value) => Ok((!value.is_empty()).then(|| Secret::new(value))),
+            Err(VarError::NotPresent) => Ok(None),
+            Err(VarError::NotUnicode(_)) => Err(format!("{reference} is not UTF-8 text")),
+        },
+        SecretRef::File(path) => match read_file(&folder.join(path)) {
+            Ok(bytes) => {
+                let text = std::str::from_utf8(&bytes).map_err(|_| format!("{reference} is not UTF-8 text"))?;
+                let value = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
+                Ok((!value.is_empty()).then(|| Secret::new(value)))
             }
-            let text = fs::read_to_string(path).ok()?;
-            let value = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
-            (!value.is_empty()).then(|| Secret::new(value))
-        }
+            Err(Unread::Absent) => Ok(None),
+            Err(Unread::NoFile) => Err(format!("{reference} is not a regular file")),
+            Err(Unread::TooLarge) => {
+                Err(format!("{reference} has more than {LARGEST_SECRET} bytes, the most that a secret has"))
+            }
+            Err(Unread::Failed(error)) => Err(format!("{reference} cannot be read: {error}")),
+        },
     }
+}
+
+/// Why a file was not read.
+enum Unread {
+    Absent,
+    NoFile,
+    TooLarge,
+    Failed(io::Error),
+}
+
+impl From<io::Error> for Unread {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::NotFound { Self::Absent } else { Self::Failed(error) }
+    }
+}
+
+/// Reads a file that may grow while it is read. What is no file may have no end, or wait for somebody to write.
+fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Unread> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(Unread::NoFile);
+    }
+    let mut content = Zeroizing::new(Vec::new());
+    File::open(path)?.take(LARGEST_SECRET + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > LARGEST_SECRET { Err(Unread::TooLarge) } else { Ok(content) }
 }
 
 /// Why Convex would not take a value, as far as one value tells. Never shows any of it.
@@ -122,7 +164,7 @@ impl Values {
 
     /// Whether the manifest names no secret at all.
     pub(crate) fn is_empty(&self) -> bool {
-        self.found.is_empty() && self.missing.is_empty()
+        self.found.is_empty() && self.missing.is_empty() && self.unreadable.is_empty()
     }
 
     /// The values, by backend and field.
@@ -133,6 +175,12 @@ impl Values {
     /// The secrets of a backend that are not at hand.
     pub(crate) fn missing(&self, backend: &BackendName) -> impl Iterator<Item = (&FieldPath, &SecretRef)> {
         self.missing.get(backend).into_iter().flatten()
+    }
+
+    /// Every secret that is there and cannot be read, and why.
+    pub(crate) fn unreadable(&self) -> impl Iterator<Item = (&BackendName, &FieldPath, &str)> {
+        let fields = self.unreadable.iter();
+        fields.flat_map(|(name, fields)| fields.iter().map(move |(path, why)| (name, path, why.as_str())))
     }
 
     /// Tells the desired state what is known of its secrets, without telling it any of them.
@@ -165,12 +213,51 @@ impl Values {
             if let Err(error) = environment::check_totals(count, bytes) {
                 backend.secrets.insert(FieldPath::new("env"), SecretState::Unusable(error.to_string()));
             }
-            for (path, reference) in self.missing(name) {
-                backend.secrets.insert(path.clone(), SecretState::Unavailable(reference.clone()));
+            let missing = self.missing(name).map(|(path, reference)| (path, SecretState::Unavailable(reference.clone())));
+            let unreadable = self.unreadable.get(name).into_iter().flatten();
+            let unreadable = unreadable.map(|(path, why)| (path, SecretState::Unreadable(why.clone())));
+            for (path, state) in missing.chain(unreadable) {
                 if path.as_str() == STORAGE_URL {
-                    backend.secrets.insert(FieldPath::new(STORAGE_SERVER), SecretState::Unavailable(reference.clone()));
+                    backend.secrets.insert(FieldPath::new(STORAGE_SERVER), state.clone());
                 }
+                backend.secrets.insert(path.clone(), state);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_not_there_or_empty_is_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, content: &[u8]| fs::write(folder.path().join(name), content).unwrap();
+        write("empty", b"");
+        write("break", b"\r\n");
+        write("fits", &[b'x'; LARGEST_SECRET as usize]);
+        write("line", b"hunter2\r\n");
+        write("large", &[b'x'; LARGEST_SECRET as usize + 1]);
+        write("bytes", b"hunter2\xff");
+        fs::create_dir(folder.path().join("folder")).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(folder.path().join("pipe")).status().unwrap();
+        assert!(made.success());
+        let value = |name: &str| value(&SecretRef::File(name.to_owned()), folder.path());
+        for name in ["absent", "empty", "break", "folder/absent"] {
+            assert_eq!(value(name), Ok(None), "{name}");
+        }
+        assert_eq!(value("line"), Ok(Some(Secret::new("hunter2"))));
+        assert!(matches!(value("fits"), Ok(Some(_))));
+        for (name, why) in [
+            ("folder", "file `folder` is not a regular file"),
+            ("pipe", "file `pipe` is not a regular file"),
+            ("/dev/zero", "file `/dev/zero` is not a regular file"),
+            ("bytes", "file `bytes` is not UTF-8 text"),
+            ("large", "file `large` has more than 65536 bytes, the most that a secret has"),
+        ] {
+            assert_eq!(value(name), Err(why.to_owned()));
+        }
+        assert!(value("line/below").unwrap_err().starts_with("file `line/below` cannot be read: "));
     }
 }

@@ -86,4 +86,23 @@ mod tests {
             assert_eq!(is_false(OsStr::new(word)), !clap, "{word}");
         }
     }
+
+    #[test]
+    fn every_switch_takes_the_same_words_from_its_variable() {
+        fn look(command: &Command, found: &mut usize) {
+            for arg in command.get_arguments() {
+                if arg.get_env().is_some() && matches!(arg.get_action(), ArgAction::SetTrue) {
+                    let mut words = arg.get_value_parser().possible_values().into_iter().flatten();
+                    assert!(words.any(|word| word.matches("yes", false)), "`{}` of `{command}`", arg.get_id());
+                    *found += 1;
+                }
+            }
+            for command in command.get_subcommands() {
+                look(command, found);
+            }
+        }
+        let mut found = 0;
+        look(&Cli::command(), &mut found);
+        assert!(found > 10, "{found}");
+    }
 }

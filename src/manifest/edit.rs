@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
-use toml_edit::{DocumentMut, InlineTable, Item, Table, TableLike, Value};
+use toml_edit::{Array, DocumentMut, InlineTable, Item, Table, TableLike, Value};
 
 /// The value of a field of a new backend.
 #[derive(Debug, Clone, PartialEq)]
@@ -157,9 +157,10 @@ pub fn add_field(text: &str, name: &str, key: &str, field: &FieldText) -> Result
     Ok(if windows { edited.replace("\r\n", "\n").replace('\n', "\r\n") } else { edited })
 }
 
-/// The same manifest without one backend and without its name in anybody's `depends_on`.
+/// The same manifest without one backend, without its name in anybody's `depends_on`, and without the `[[moved]]` entries
+/// that lead to it.
 ///
-/// The comment right above the block goes with it; every other byte stays.
+/// The comment right above a block goes with it; every other byte stays.
 ///
 /// # Errors
 /// [`EditError`] when the text is not TOML or has no such backend.
@@ -181,10 +182,27 @@ pub fn remove_backend(text: &str, name: &str) -> Result<String, EditError> {
             changed |= item.as_table_like_mut().is_some_and(|table| forget(table, name));
         }
     }
+    changed |= forget_moves(&mut document, name);
     if changed {
-        left = document.to_string();
+        let windows = text.contains("\r\n");
+        let edited = document.to_string();
+        left = if windows { edited.replace("\r\n", "\n").replace('\n', "\r\n") } else { edited };
     }
     Ok(left)
+}
+
+/// Takes the entries that lead to a name out of a list `moved` without headers; says whether there were any.
+fn forget_moves(document: &mut DocumentMut, name: &str) -> bool {
+    let Some(list) = document.get_mut("moved").and_then(Item::as_array_mut) else { return false };
+    let had = list.len();
+    let leads_there = |entry: &Value| entry.as_inline_table().and_then(|entry| entry.get("to")?.as_str()) == Some(name);
+    list.retain(|entry| !leads_there(entry));
+    let (left, none) = (list.len(), list.is_empty());
+    without_blank_in_front(list);
+    if none {
+        document.remove("moved");
+    }
+    left != had
 }
 
 /// Takes a name out of `depends_on`; says whether it was there.
@@ -195,20 +213,25 @@ fn forget(table: &mut dyn TableLike, name: &str) -> bool {
     if list.len() == had {
         return false;
     }
-    // The blank after a comma is not wanted behind the bracket.
-    if let Some(first) = list.get_mut(0) {
-        let prefix = first.decor().prefix().and_then(|prefix| prefix.as_str()).unwrap_or_default();
-        if prefix.chars().all(|c| c == ' ' || c == '\t') {
-            first.decor_mut().set_prefix("");
-        }
-    }
+    without_blank_in_front(list);
     if list.is_empty() {
         table.remove("depends_on");
     }
     true
 }
 
-/// The text without the blocks `[backends.NAME]` and `[backends.NAME.…]`.
+/// The blank after a comma is not wanted behind the bracket.
+fn without_blank_in_front(list: &mut Array) {
+    if let Some(first) = list.get_mut(0) {
+        let prefix = first.decor().prefix().and_then(|prefix| prefix.as_str()).unwrap_or_default();
+        if prefix.chars().all(|c| c == ' ' || c == '\t') {
+            first.decor_mut().set_prefix("");
+        }
+    }
+}
+
+/// The text without the blocks `[backends.NAME]` and `[backends.NAME.…]`, and without each block `[[moved]]` that leads to
+/// that name.
 fn without_blocks(text: &str, name: &str) -> String {
     let (tree, _) = DeTable::parse_recoverable(text);
     let tree = tree.into_inner();
@@ -216,6 +239,13 @@ fn without_blocks(text: &str, name: &str) -> String {
     let mut blocks = Vec::new();
     if let Some(block) = block {
         collect(text, block, &mut blocks);
+    }
+    let moves = tree.get("moved").and_then(|moved| moved.get_ref().as_array());
+    for entry in moves.into_iter().flatten() {
+        let to = entry.get_ref().as_table().and_then(|entry| entry.get("to")?.get_ref().as_str());
+        if to == Some(name) {
+            collect(text, entry, &mut blocks);
+        }
     }
     blocks.sort_by_key(|block| block.start);
     let mut left = String::with_capacity(text.len());
@@ -225,12 +255,14 @@ fn without_blocks(text: &str, name: &str) -> String {
         let line_end = text[block.end..].find('\n').map_or(text.len(), |offset| block.end + offset + 1);
         let rest = &text[line_end..];
         let mut end = line_end + (rest.len() - skip_blank_lines(rest).len());
-        let mut kept = &text[done..start];
+        let kept = &text[done..start];
         if end == text.len() {
             // Nothing follows, so the blank lines before the block separate nothing any more.
-            let trimmed = kept.trim_end();
-            let newline = kept[trimmed.len()..].find('\n').map_or(0, |offset| offset + 1);
-            kept = &kept[..trimmed.len() + newline];
+            left.push_str(kept);
+            let trimmed = left.trim_end().len();
+            let newline = left[trimmed..].find('\n').map_or(0, |offset| offset + 1);
+            left.truncate(trimmed + newline);
+            return left;
         } else if kept.is_empty() || kept.ends_with("\n\n") || kept.ends_with("\n\r\n") {
             // The blank lines above serve what follows.
         } else {
@@ -376,8 +408,39 @@ mod tests {
             );
             assert!(remove_backend(&removed, "a").is_err());
         }
+        let crlf = TEXT.replace('\n', "\r\n");
+        assert_eq!(remove_backend(&crlf, "dev").unwrap(), remove_backend(TEXT, "dev").unwrap().replace('\n', "\r\n"));
         assert_eq!(remove_backend(TEXT, "nobody"), Err(EditError::Missing { name: "nobody".into() }));
         let list = "[backends.a]\nprovider='fly'\n[backends.b]\ndepends_on = [\"a\", \"c\"] # both\n[backends.c]\n";
         assert!(remove_backend(list, "a").unwrap().contains("depends_on = [\"c\"] # both\n"));
+    }
+
+    #[test]
+    fn removing_takes_the_renames_to_it_along() {
+        let blocks = "project = \"x\"\n\n# renamed in May\n[[moved]]\nfrom = \"old\"\nto = \"dev\" # the first\n\n# renamed in June\n[[moved]]\nfrom = \"older\"\nto = \"staging\"\n\n[backends.dev]\nprovider = \"simulated\"\n\n[backends.staging]\nprovider = \"simulated\"\n";
+        let removed = remove_backend(blocks, "dev").unwrap();
+        assert_eq!(
+            removed,
+            "project = \"x\"\n\n# renamed in June\n[[moved]]\nfrom = \"older\"\nto = \"staging\"\n\n[backends.staging]\nprovider = \"simulated\"\n"
+        );
+        crate::manifest::parse(&removed, None).unwrap();
+        let removed = remove_backend(&removed, "staging").unwrap();
+        assert_eq!(removed, "project = \"x\"\n");
+        let rest = "project = \"x\" # why\n[backends.dev]\nprovider = \"simulated\"\n[backends.b]\nprovider = \"simulated\"\n";
+        for (odd, left) in [
+            ("moved = [{ from = \"old\", to = \"dev\" }]\n", ""),
+            (
+                "moved = [{ from = \"old\", to = \"dev\" }, { from = \"a\", to = \"b\" }] # two\n",
+                "moved = [{ from = \"a\", to = \"b\" }] # two\n",
+            ),
+            (
+                "moved = [\n  { from = \"a\", to = \"b\" },\n  { from = \"old\", to = \"dev\" },\n]\n",
+                "moved = [\n  { from = \"a\", to = \"b\" },\n]\n",
+            ),
+        ] {
+            let removed = remove_backend(&format!("{odd}{rest}"), "dev").unwrap();
+            crate::manifest::parse(&removed, None).unwrap_or_else(|problems| panic!("{removed}\n{problems:?}"));
+            assert_eq!(removed, format!("{left}project = \"x\" # why\n[backends.b]\nprovider = \"simulated\"\n"),);
+        }
     }
 }

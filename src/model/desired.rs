@@ -50,6 +50,8 @@ pub enum SecretState {
     Unkeyed,
     /// Its value is not at hand, so it cannot be compared here.
     Unavailable(SecretRef),
+    /// Its value is where it should be and cannot be read, and this is why; so it cannot be compared here.
+    Unreadable(String),
     /// Its value is at hand, but whoever plans may not know the key to fingerprint it with.
     Withheld,
     /// Its value is at hand and of no use, and this is why. Never shows any of it.

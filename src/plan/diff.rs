@@ -77,7 +77,9 @@ pub(super) fn difference(desired: &DesiredBackend, actual: &ActualBackend) -> Di
     for path in paths {
         let before = recorded.get(path).map(|value| recorded_value(value, path, actual));
         let after = match (wanted.get(path), desired.secrets.get(path)) {
-            (Some(FieldValue::Secret(_)), Some(SecretState::Unavailable(_))) if before.is_some() => {
+            (Some(FieldValue::Secret(_)), Some(SecretState::Unavailable(_) | SecretState::Unreadable(_)))
+                if before.is_some() =>
+            {
                 // The server is a part of the URL, about which this is said already.
                 difference.not_compared.extend((path.as_str() != STORAGE_SERVER).then(|| path.clone()));
                 continue;

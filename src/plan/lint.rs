@@ -176,7 +176,7 @@ pub(super) fn unavailable_secrets(name: &BackendName, wanted: &DesiredBackend) -
     wanted
         .secrets
         .iter()
-        .filter(|(_, state)| matches!(state, SecretState::Unavailable(_)))
+        .filter(|(_, state)| matches!(state, SecretState::Unavailable(_) | SecretState::Unreadable(_)))
         .map(|(path, _)| not_compared(name, path, wanted))
         .collect()
 }
@@ -187,6 +187,7 @@ pub(super) fn not_compared(name: &BackendName, path: &FieldPath, wanted: &Desire
         Some(SecretState::Unavailable(reference)) => {
             format!("because {reference} is not available; an apply that needs it will ask for it")
         }
+        Some(SecretState::Unreadable(why)) => format!("because {why}; an apply does not begin until it can be read"),
         _ => "because that needs a token with scope `apply`; an apply compares it".to_owned(),
     };
     lint(SECRET_NOT_COMPARED, Address::backend(name), format!("`{path}` is not compared here, {why}"))

@@ -114,7 +114,11 @@ pub(super) fn storage_available(name: &BackendName, wanted: &DesiredBackend) -> 
 pub(super) fn usable_secrets(name: &BackendName, wanted: &DesiredBackend) -> Vec<Refusal> {
     let unusable = wanted.secrets.iter().filter_map(|(path, state)| match state {
         SecretState::Unusable(why) => Some((path, why)),
-        SecretState::Known(_) | SecretState::Unkeyed | SecretState::Unavailable(_) | SecretState::Withheld => None,
+        SecretState::Known(_)
+        | SecretState::Unkeyed
+        | SecretState::Unavailable(_)
+        | SecretState::Unreadable(_)
+        | SecretState::Withheld => None,
     });
     unusable
         .map(|(path, why)| {

@@ -8,6 +8,7 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
+use http_body_util::LengthLimitError;
 use serde::de::DeserializeOwned;
 
 use super::Server;
@@ -196,7 +197,7 @@ async fn bytes(headers: &HeaderMap, body: Body, server: &Server) -> Result<axum:
         () = server.host.sleep(server.limits.request) => return Err(Problem::of_status(StatusCode::REQUEST_TIMEOUT)),
     };
     arrived.map_err(|error| {
-        let limited = std::error::Error::source(&error).is_some_and(|source| source.to_string().contains("length limit"));
+        let limited = std::error::Error::source(&error).is_some_and(|source| source.is::<LengthLimitError>());
         if limited { too_large() } else { Problem::bad_request("wire.cut_off", "the body ended before its end") }
     })
 }

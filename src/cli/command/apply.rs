@@ -81,6 +81,9 @@ impl Applying<'_> {
         let control = self.context.control(Some(&self.loaded.desired))?;
         let (mut current, snapshot) = plan::look(control, self.loaded, intent, Comparison::Whole).await?;
         self.accept(&current)?;
+        if !intent.destroy {
+            plan::secrets_readable(self.values, &intent.scope)?;
+        }
         if current.is_empty() {
             return self.nothing_to_do(&current, snapshot, intent);
         }

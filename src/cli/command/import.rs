@@ -3,6 +3,7 @@
 //! It writes down what the container is now. The next apply puts a container of ours in its place, with the same volume,
 //! the same name, the same secret and the same ports. Must not do: change the container, or guess what the manifest means.
 
+use super::plan;
 use crate::authority::Adoption;
 use crate::cli::args::Import as Args;
 use crate::cli::context::{Context, Loaded};
@@ -11,6 +12,7 @@ use crate::cli::secrets::Comparison;
 use crate::control::{ControlPlane, KeyNeed};
 use crate::host::here;
 use crate::model::{BackendSpec, Exit, Files, Finding, InstanceName, ProviderKind, Secret, Storage};
+use crate::plan::Scope;
 use crate::provider::docker::{Foreign, ForeignStorage};
 
 /// Takes a container over as a backend of the manifest.
@@ -22,6 +24,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
     };
     let (loaded, values) = context.load_with_secrets(KeyNeed::Make, Comparison::Whole).await?;
     let spec = &wanted(&loaded, args)?.clone();
+    plan::secrets_readable(&values, &Scope::Only([args.name.clone()].into()))?;
     let docker = context.docker()?;
     let foreign = docker.survey(container).await.map_err(|error| {
         let exit = if error.code() == "provider.unreachable" { Exit::Unreachable } else { Exit::Refused };

@@ -10,8 +10,8 @@ use crate::cli::failure::Failure;
 use crate::cli::saved_plan;
 use crate::cli::secrets::{self, Comparison, Keyring};
 use crate::control::{ControlPlane, KeyNeed};
-use crate::model::{AddressKind, Exit, FieldPath, Finding, Report, Snapshot};
-use crate::plan::{Action, Actual, Intent, Plan, build};
+use crate::model::{Address, AddressKind, BackendName, Exit, FieldPath, Finding, Report, Snapshot};
+use crate::plan::{Action, Actual, Intent, Plan, Scope, build};
 use crate::render;
 
 /// Shows the plan.
@@ -111,6 +111,23 @@ pub(super) fn refused(refusals: &[crate::plan::Refusal]) -> Failure {
         })
         .collect();
     Failure::from(Report { exit: Exit::Refused, errors })
+}
+
+/// Fails when a secret of what is to be brought about is there and cannot be read: nobody can say whether it changed.
+pub(super) fn secrets_readable(values: &secrets::Values, scope: &Scope) -> Result<(), Failure> {
+    let is_in_scope = |name: &BackendName| match scope {
+        Scope::All => true,
+        Scope::Only(names) => names.contains(name),
+    };
+    let errors: Vec<Finding> = values
+        .unreadable()
+        .filter(|(name, _, _)| is_in_scope(name))
+        .map(|(name, path, why)| {
+            Finding::new("secret.unreadable", format!("{} needs `{path}`, and {why}", Address::backend(name)))
+                .with_help("nothing was done; let the manifest name what you may read")
+        })
+        .collect();
+    if errors.is_empty() { Ok(()) } else { Err(Failure::from(Report { exit: Exit::Failed, errors })) }
 }
 
 /// Fails when a step needs a secret that is not at hand.

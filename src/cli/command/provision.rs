@@ -5,6 +5,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
+use std::path::PathBuf;
+
+use tempfile::NamedTempFile;
 
 use super::apply::{Applying, Ended, Part};
 use crate::cli::args::{Consent, Deprovision as DeprovisionArgs, Provision as ProvisionArgs};
@@ -49,6 +52,7 @@ pub(super) async fn deprovision(context: &Context, args: &DeprovisionArgs) -> Re
             .with_help("deprovision what depends on it first, or take it out of `depends_on` in the manifest");
         return Err(Failure::new(Exit::Refused, finding));
     }
+    let edited = without_backend(context, &loaded, &args.name)?;
     let intent = Intent {
         scope: Scope::Only(BTreeSet::from([args.name.clone()])),
         destroy: true,
@@ -56,12 +60,13 @@ pub(super) async fn deprovision(context: &Context, args: &DeprovisionArgs) -> Re
         database: super::destroy::database_disposal(args.with_database),
         take_over: false,
     };
-    let ended = apply_one(context, &loaded, &intent, args.allow_destroy.clone(), &|| Ok(())).await?;
-    let loaded = context.load()?;
-    if loaded.desired.backends.contains_key(&args.name) {
-        let text = remove_backend(&loaded.text, args.name.as_str()).map_err(|error| not_edited(error.to_string()))?;
-        write(&loaded, &parse_edited(context, &loaded, text)?.text)?;
-    }
+    // A block that stays would have the next apply make the backend anew, and empty.
+    let can_be_written = || edited.as_ref().map_or(Ok(()), |edited| stage(&loaded, &edited.text).map(drop));
+    let ended = apply_one(context, &loaded, &intent, args.allow_destroy.clone(), &can_be_written).await?;
+    // Whoever edited it meanwhile keeps their edit.
+    let now = context.load().and_then(|now| Ok((without_backend(context, &now, &args.name)?, now)));
+    now.and_then(|(edited, now)| edited.map_or(Ok(()), |edited| write(&now, &edited.text)))
+        .map_err(|failure| block_left(&args.name, &failure))?;
     context.printer.result(&format!("`{}` is gone\n", args.name));
     let mut document = serde_json::json!({ "name": args.name, "state": "absent" });
     if !ended.notices.is_empty() {
@@ -94,6 +99,25 @@ fn with_backend(loaded: &Loaded, args: &ProvisionArgs) -> Result<String, Failure
         text = add_field(&text, name.as_str(), "env_file", &field).map_err(|error| not_edited(error.to_string()))?;
     }
     add_backend(&text, args.name.as_str(), &fields).map_err(|error| not_edited(error.to_string()))
+}
+
+/// The manifest without the backend; none where it is not in there.
+fn without_backend(context: &Context, loaded: &Loaded, name: &BackendName) -> Result<Option<Loaded>, Failure> {
+    if !loaded.desired.backends.contains_key(name) {
+        return Ok(None);
+    }
+    let text = remove_backend(&loaded.text, name.as_str()).map_err(|error| not_edited(error.to_string()))?;
+    parse_edited(context, loaded, text).map(Some)
+}
+
+/// Says first that the backend is gone all the same.
+fn block_left(name: &BackendName, failure: &Failure) -> Failure {
+    let message = format!("`{name}` is gone, and its block is still in the manifest, from which the next apply makes it anew");
+    let finding = Finding::new("deprovision.block_left", message)
+        .with_help("take it out by hand, or mend what is said below and run the same command again");
+    let Report { exit, mut errors } = failure.report();
+    errors.insert(0, finding);
+    Failure::from(Report { exit, errors })
 }
 
 /// A backend that is there is not changed by a flag, and a flag is not passed over in silence.
@@ -157,7 +181,17 @@ fn write(read: &Loaded, text: &str) -> Result<(), Failure> {
     if read.text == text {
         return Ok(());
     }
-    let cannot = |error: std::io::Error| not_edited(format!("`{}` could not be written: {error}", read.path.display()));
+    let (file, path) = stage(read, text)?;
+    file.persist(&path).map(drop).map_err(|error| cannot_write(read, &error.error))
+}
+
+fn cannot_write(read: &Loaded, error: &std::io::Error) -> Failure {
+    not_edited(format!("`{}` could not be written: {error}", read.path.display()))
+}
+
+/// Writes a text beside the manifest that was read, so that a rename puts it in its place. Dropped, it is gone.
+fn stage(read: &Loaded, text: &str) -> Result<(NamedTempFile, PathBuf), Failure> {
+    let cannot = |error: std::io::Error| cannot_write(read, &error);
     let path = read.path.canonicalize().map_err(cannot)?;
     let folder = path.parent().unwrap_or(&read.folder);
     let mut file = tempfile::Builder::new().prefix(".convex.toml.").tempfile_in(folder).map_err(cannot)?;
@@ -171,7 +205,7 @@ fn write(read: &Loaded, text: &str) -> Result<(), Failure> {
             path.display()
         )));
     }
-    file.persist(&path).map(drop).map_err(|error| cannot(error.error))
+    Ok((file, path))
 }
 
 async fn apply_one(

@@ -33,13 +33,14 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
     let mut last = None;
     let mut said = None;
     loop {
-        // A provider that hangs must not make the look longer than the wait.
+        // What hangs must not make the look longer than the wait.
         let Ok(snapshot) = timeout_at(deadline, control.snapshot(&project)).await else { break };
         let snapshot = snapshot?;
         let name = meant(&snapshot, desired, meant_name.as_ref())?;
         meant_name = Some(name.clone());
         let backend = snapshot.backends.iter().find(|backend| backend.name == name);
-        let operation = at_work(control, &snapshot, &name).await?;
+        let Ok(operation) = timeout_at(deadline, at_work(control, &snapshot, &name)).await else { break };
+        let operation = operation?;
         let state = backend.map(|backend| (backend.phase, backend.observation.state));
         if let (Some((Phase::Ready, RunState::Running | RunState::Recorded)), None) = (state, operation) {
             bars.close();
