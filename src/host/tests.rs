@@ -1,5 +1,7 @@
 //! A host over real rows, with a clock that is set by hand and a provider that does what a test wants.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::Semaphore;

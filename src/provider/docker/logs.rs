@@ -77,8 +77,8 @@ fn keep_end(text: &mut String) {
     let Some(excess) = text.len().checked_sub(CHUNK).filter(|excess| *excess > 0) else { return };
     let line = text.as_bytes()[excess - 1..].iter().position(|byte| *byte == b'\n').map(|at| excess + at);
     // One line alone may be longer.
-    let cut = line.filter(|cut| *cut < text.len()).unwrap_or_else(|| text.ceil_char_boundary(excess));
-    text.drain(..cut);
+    let cut = line.filter(|cut| *cut < text.len()).or_else(|| (excess..text.len()).find(|at| text.is_char_boundary(*at)));
+    text.drain(..cut.unwrap_or_default());
 }
 
 /// One entry, which starts with its time.
