@@ -21,6 +21,8 @@ pub(super) struct Who<'a> {
 
 /// How many breaks are listed; the first one says what there is to know.
 const MOST_BREAKS: usize = 20;
+/// How many entries are in memory at a time while all of them are checked.
+const PAGE: u32 = 1000;
 
 impl<S: Store> Authority<S> {
     /// Appends one entry.
@@ -77,40 +79,81 @@ impl<S: Store> Authority<S> {
 
     /// Whether the history is as it was written.
     pub fn check_history(&self, reach: &Reach) -> Result<HistoryCheck, AuthorityError> {
+        self.check_history_by(reach, PAGE)
+    }
+
+    /// The same with so many entries in memory at a time, all of them seen as they are at one moment.
+    pub(super) fn check_history_by(&self, reach: &Reach, page: u32) -> Result<HistoryCheck, AuthorityError> {
         let project = reach.project();
-        let (events, end) =
-            self.store.read(|rows| Ok::<_, AuthorityError>((rows.events(project, u32::MAX)?, rows.chain(project)?)))?;
-        let mut check = HistoryCheck { entries: 0, unbound: 0, head: None, breaks: Vec::new() };
-        let (mut position, mut before) = (0, String::new());
-        for event in &events {
-            let Some(bond) = &event.bond else {
-                // Only the oldest may be without one: they are from before entries were bound.
-                if position > 0 {
-                    check.breaks.push(format!("entry {} is not bound to the one before it", event.sequence));
+        self.store.read(|rows| {
+            let mut walk = Walk::default();
+            let mut last = 0;
+            loop {
+                let events = rows.events_after(project, last, page)?;
+                let Some(event) = events.last() else { break };
+                last = event.sequence;
+                for event in &events {
+                    walk.enter(event, |position, before| self.hash(event, position, before))?;
                 }
-                check.unbound += 1;
-                continue;
-            };
-            if bond.position != position + 1 {
-                let missing =
-                    format!("before entry {}: {} was expected, and {} is there", event.sequence, position + 1, bond.position);
-                check.breaks.push(format!("entries are missing or out of order {missing}"));
             }
-            if self.hash(event, bond.position, &before)? != bond.hash {
-                check.breaks.push(format!("entry {} is not as it was written, or what stood before it is not", event.sequence));
+            Ok(walk.end(rows.chain(project)?))
+        })
+    }
+}
+
+/// A walk along a history, from its beginning.
+#[derive(Default)]
+struct Walk {
+    entries: u64,
+    unbound: u64,
+    breaks: Vec<String>,
+    /// Of the last bound entry.
+    position: u64,
+    hash: String,
+}
+
+impl Walk {
+    fn broken(&mut self, what: String) {
+        if self.breaks.len() < MOST_BREAKS {
+            self.breaks.push(what);
+        }
+    }
+
+    fn enter(
+        &mut self,
+        event: &EventRow,
+        hash: impl FnOnce(u64, &str) -> Result<String, StoreError>,
+    ) -> Result<(), StoreError> {
+        let Some(bond) = &event.bond else {
+            // Only the oldest may be without one: they are from before entries were bound.
+            if self.position > 0 {
+                self.broken(format!("entry {} is not bound to the one before it", event.sequence));
             }
-            check.entries += 1;
-            position = bond.position;
-            before.clone_from(&bond.hash);
+            self.unbound += 1;
+            return Ok(());
+        };
+        if bond.position != self.position + 1 {
+            let missing =
+                format!("before entry {}: {} was expected, and {} is there", event.sequence, self.position + 1, bond.position);
+            self.broken(format!("entries are missing or out of order {missing}"));
         }
-        let (length, head) = end.map_or((0, String::new()), |bond| (bond.position, bond.hash));
-        if (position, &before) != (length, &head) {
-            check
-                .breaks
-                .push(format!("the end is missing: {length} entries were written, and the last one here is {position}"));
+        if hash(bond.position, &self.hash)? != bond.hash {
+            self.broken(format!("entry {} is not as it was written, or what stood before it is not", event.sequence));
         }
-        check.head = (!before.is_empty()).then_some(before);
-        check.breaks.truncate(MOST_BREAKS);
-        Ok(check)
+        self.entries += 1;
+        self.position = bond.position;
+        self.hash.clone_from(&bond.hash);
+        Ok(())
+    }
+
+    /// What came of it, held against what was noted of the newest entry.
+    fn end(mut self, newest: Option<Bond>) -> HistoryCheck {
+        let (length, head) = newest.map_or((0, String::new()), |bond| (bond.position, bond.hash));
+        if (self.position, &self.hash) != (length, &head) {
+            let last = self.position;
+            self.broken(format!("the end is missing: {length} entries were written, and the last one here is {last}"));
+        }
+        let Self { entries, unbound, breaks, hash, .. } = self;
+        HistoryCheck { entries, unbound, head: (!hash.is_empty()).then_some(hash), breaks }
     }
 }

@@ -158,6 +158,10 @@ fn the_history_says_who_and_for_which_plan_and_shows_tampering() {
         let HistoryCheck { breaks, head, entries, unbound } = world.authority.check_history(&reach).unwrap();
         assert_eq!(breaks.is_empty(), statements.is_empty(), "{what}: {breaks:?}");
         assert_eq!(unbound, 0);
+        for page in 1..=4 {
+            let paged = world.authority.check_history_by(&reach, page).unwrap();
+            assert_eq!((&paged.breaks, &paged.head, paged.entries), (&breaks, &head, entries), "{what} by {page}");
+        }
         if statements.is_empty() {
             let entry = world.authority.history(&reach, 1).unwrap().swap_remove(0);
             assert_eq!((entry.hash, entries), (head, 3), "{what}");

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 pub use super::readiness::{Readiness, ready};
 pub use super::transport::{Connections, HttpAnswer, HttpRequest, Transport, TransportError};
+use zeroize::Zeroizing;
+
 use crate::model::Secret;
 
 /// The largest answer is the list of all variables, half a MiB before JSON escapes it.
@@ -202,9 +204,10 @@ impl Deployment {
         struct Body<'a> {
             changes: Vec<Change<'a>>,
         }
+        let sent: Vec<&Secret> = changes.iter().filter_map(|one| one.value.as_ref()).collect();
         let changes =
             changes.iter().map(|one| Change { name: &one.name, value: one.value.as_ref().map(Secret::expose) }).collect();
-        self.post("/api/update_environment_variables", &Body { changes }).await
+        self.post("/api/update_environment_variables", &Body { changes }, &sent).await
     }
 
     /// The URLs that its functions see.
@@ -229,7 +232,7 @@ impl Deployment {
             #[serde(skip_serializing_if = "Option::is_none")]
             url: Option<&'a str>,
         }
-        self.post("/api/v1/update_canonical_url", &Body { request_destination: which, url }).await
+        self.post("/api/v1/update_canonical_url", &Body { request_destination: which, url }, &[]).await
     }
 
     /// Stops it from running functions.
@@ -255,9 +258,10 @@ impl Deployment {
         if text.len() > 256 || text.contains(char::is_control) { Err(self.not_convex(path)) } else { Ok(text) }
     }
 
-    async fn post(&self, path: &'static str, body: &impl Serialize) -> Result<(), DeploymentError> {
+    /// Sends a document; `sent` are the secrets in it.
+    async fn post(&self, path: &'static str, body: &impl Serialize, sent: &[&Secret]) -> Result<(), DeploymentError> {
         let body = serde_json::to_vec(body).map_err(|_| self.not_convex(path))?;
-        self.send(Method::POST, path, Some(body)).await.map(drop)
+        self.send_secrets(Method::POST, path, Some(body), sent).await.map(drop)
     }
 
     fn json<T: serde::de::DeserializeOwned>(&self, path: &'static str, body: Vec<u8>) -> Result<T, DeploymentError> {
@@ -269,6 +273,16 @@ impl Deployment {
     }
 
     async fn send(&self, method: Method, path: &'static str, body: Option<Vec<u8>>) -> Result<Vec<u8>, DeploymentError> {
+        self.send_secrets(method, path, body, &[]).await
+    }
+
+    async fn send_secrets(
+        &self,
+        method: Method,
+        path: &'static str,
+        body: Option<Vec<u8>>,
+        sent: &[&Secret],
+    ) -> Result<Vec<u8>, DeploymentError> {
         let failed = |source: TransportError| {
             let url = self.url.clone();
             match source {
@@ -295,23 +309,41 @@ impl Deployment {
             request.body(body.unwrap_or_default()).map_err(|error| failed(TransportError::NotSent(Box::new(error))))?;
         let answer = self.connections.send(request, ANSWER_MAX).await.map_err(failed)?;
         let (status, body) = (answer.status(), answer.into_body());
-        if status.is_success() { Ok(body) } else { Err(self.refused(path, status.as_u16(), &body)) }
+        if status.is_success() { Ok(body) } else { Err(self.refused(path, status.as_u16(), &body, sent)) }
     }
 
-    fn refused(&self, path: &'static str, status: u16, body: &[u8]) -> DeploymentError {
+    fn refused(&self, path: &'static str, status: u16, body: &[u8], sent: &[&Secret]) -> DeploymentError {
         #[derive(Default, Deserialize)]
         struct Said {
             code: Option<String>,
             message: Option<String>,
         }
         let Said { code, message } = serde_json::from_slice(body).unwrap_or_default();
-        // A deployment may repeat what it was sent; our key at least must not travel on with its words.
-        let clean = |text: String| match &self.key {
-            Some(key) if !key.expose().is_empty() => text.replace(key.expose(), "<secret>"),
-            _ => text,
-        };
+        // A deployment may repeat what it was sent; no secret must travel on with its words.
+        let clean = |text: String| without(text, self.key.iter().chain(sent.iter().copied()));
         DeploymentError::Refused { url: self.url.clone(), path, status, code: code.map(clean), message: message.map(clean) }
     }
+}
+
+/// Secrets shorter than this are left where they stand: they stand in too many words that mean something else.
+const SHORTEST_SECRET: usize = 4;
+
+/// A text without these secrets, as they are and as they look between quotes.
+fn without<'a>(mut text: String, secrets: impl Iterator<Item = &'a Secret>) -> String {
+    let mut forms = Vec::new();
+    for secret in secrets.map(Secret::expose).filter(|secret| secret.len() >= SHORTEST_SECRET) {
+        forms.push(Zeroizing::new(secret.to_owned()));
+        let quoted = Zeroizing::new(serde_json::to_string(secret).unwrap_or_default());
+        if let Some(inner) = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+            forms.push(Zeroizing::new(inner.to_owned()));
+        }
+    }
+    // A longer one first: it may hold a shorter one, whose place would then say where the rest stands.
+    forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
+    for form in forms {
+        text = text.replace(form.as_str(), "<secret>");
+    }
+    text
 }
 
 #[cfg(test)]
@@ -321,8 +353,22 @@ mod tests {
     #[test]
     fn the_key_does_not_come_back_in_an_error() {
         let deployment = Deployment::new(&Connections::default(), "http://x", Some(Secret::new("dev|01abc")));
-        let error = deployment.refused("/api/check_admin_key", 401, br#"{"code":"BadAdminKey","message":"dev|01abc is bad"}"#);
+        let error =
+            deployment.refused("/api/check_admin_key", 401, br#"{"code":"BadAdminKey","message":"dev|01abc is bad"}"#, &[]);
         let shown = format!("{error} {error:?} {deployment:?}");
         assert!(shown.contains("BadAdminKey") && !shown.contains("01abc"), "{shown}");
+    }
+    #[test]
+    fn nor_do_values_that_were_sent() {
+        let deployment = Deployment::new(&Connections::default(), "http://x", None);
+        let [long, short, lines, tiny] = ["hunter2-hunter2", "hunter2", "first\n\"second\"", "on"].map(Secret::new);
+        let body = serde_json::json!({
+            "code": "EnvVarInvalid",
+            "message": "on line 1: hunter2-hunter2, hunter2, first\n\"second\" and \"first\\n\\\"second\\\"\" are too long",
+        });
+        let sent = [&short, &long, &lines, &tiny];
+        let error = deployment.refused("/api/update_environment_variables", 400, body.to_string().as_bytes(), &sent);
+        let DeploymentError::Refused { message: Some(message), .. } = &error else { panic!("{error:?}") };
+        assert_eq!(message, "on line 1: <secret>, <secret>, <secret> and \"<secret>\" are too long");
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! Must not do: wait for anybody, or keep anybody from reading.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, Write};
 
 use super::home::{Home, HomeError};
@@ -39,7 +39,7 @@ impl Home {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Occupancy { _file: None }),
             Err(error) => return Err(self.occupancy_failed("read", error).into()),
         };
-        if file.try_lock_shared().is_err() {
+        if !locked(file.try_lock_shared()).map_err(|error| self.occupancy_failed("locked", error))? {
             let mut who = String::new();
             let _ = file.read_to_string(&mut who);
             let message = format!("this home is served at {}, so only that server writes in it", one_line(&who));
@@ -64,7 +64,7 @@ impl Home {
             }
             Err(error) => return Err(self.occupancy_failed("created", error).into()),
         };
-        if file.try_lock().is_err() {
+        if !locked(file.try_lock()).map_err(|error| self.occupancy_failed("locked", error))? {
             return Err(occupied("another server or a command is writing in this home"));
         }
         let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{who}"));
@@ -79,6 +79,28 @@ pub(super) fn occupied(message: &str) -> ControlError {
     ControlError::Refused(Finding::new("home.occupied", message).with_help(help))
 }
 
+/// Whether a lock was had. Only that somebody else has it is a no.
+fn locked(result: Result<(), TryLockError>) -> std::io::Result<bool> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
 fn one_line(text: &str) -> &str {
     text.lines().next().filter(|line| !line.is_empty()).unwrap_or("an address of its own")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_cannot_be_had_is_not_somebody_elses() {
+        assert!(locked(Ok(())).unwrap());
+        assert!(!locked(Err(TryLockError::WouldBlock)).unwrap());
+        let error = locked(Err(TryLockError::Error(ErrorKind::Unsupported.into()))).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+    }
 }

@@ -82,9 +82,11 @@ impl Host {
         let here = !matches!(placement.spec.provider, ProviderKind::Fly | ProviderKind::Kubernetes);
         let mut looked = started;
         let mut pause = FIRST_PAUSE;
+        // Why it could not be looked at the last time.
+        let mut unseen: Option<String> = None;
         loop {
             let answer = ready(&self.connections, &url, placement.instance_name.as_str(), &placement.admin_key).await;
-            match answer {
+            let reason = match answer {
                 Readiness::Ready => return Ok(()),
                 // Somebody may have taken the port in the moment in which ours started, under whatever name. While
                 // nobody knows the port yet, another one does as well.
@@ -99,22 +101,31 @@ impl Host {
                     let finding = Finding::new("convex.key_refused", message);
                     return Err(EffectFailure { finding, taken: port_of(placement) });
                 }
-                Readiness::NotListening | Readiness::Failing(_) => {}
-            }
+                Readiness::NotListening => format!("nothing listens at `{url}`"),
+                Readiness::Failing(error) => chain(&error),
+            };
             // A look at what runs here costs nothing; others count every request.
             if (here || self.platform.uptime().saturating_sub(looked) > LOOK_ELSEWHERE_EVERY)
                 && let Ok(provider) = self.provider(placement.spec.provider)
-                && let Ok(seen) = provider.observe(placement).await
-                && matches!(seen.state, RunState::Stopped | RunState::Absent)
             {
-                let error = ProviderError::Exited {
-                    status: "before it answered".to_owned(),
-                    log: last_lines(provider, placement).await,
-                };
-                return Err(failure(placement, &error));
+                match provider.observe(placement).await {
+                    Ok(seen) if matches!(seen.state, RunState::Stopped | RunState::Absent) => {
+                        let error = ProviderError::Exited {
+                            status: "before it answered".to_owned(),
+                            log: last_lines(provider, placement).await,
+                        };
+                        return Err(failure(placement, &error));
+                    }
+                    Ok(_) => unseen = None,
+                    Err(error) => unseen = Some(format!("it could not be looked at: {}", chain(&error))),
+                }
             }
             if self.platform.uptime().saturating_sub(started) > READY_WITHIN {
-                let message = format!("`{}` runs, but did not answer within {} s", placement.name, READY_WITHIN.as_secs());
+                // That it runs is known only where somebody could look.
+                let runs = if unseen.is_none() { "runs, but" } else { "was started, but" };
+                let unseen = unseen.map(|unseen| format!("; {unseen}")).unwrap_or_default();
+                let message =
+                    format!("`{}` {runs} did not answer within {} s: {reason}{unseen}", placement.name, READY_WITHIN.as_secs());
                 return Err(plain(
                     Finding::new("convex.not_ready", message)
                         .with_help(format!("look at its log with\n    convexinfra logs {}", placement.name)),

@@ -1,11 +1,14 @@
 //! A host over real rows, with a clock that is set by hand and a provider that does what a test wants.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::Semaphore;
 
 use super::*;
 use crate::control::{KeyNeed, Lease, Request, Work};
+use crate::convex::deployment::{HttpAnswer, HttpRequest, Transport, TransportError};
 use crate::model::{
     BackendName, BackendSpec, FingerprintKey, Observation, OperationState, References, RunState, StepKey, TimeSpan,
 };
@@ -13,10 +16,11 @@ use crate::provider::{LogChunk, LogPosition, Notice, ProviderError};
 
 const BEGIN: i64 = 1_800_000_000_000;
 
-/// A machine on which time passes when a test says so, and nobody sleeps.
+/// A machine on which the time is what a test says, and whoever sleeps has slept at once.
 struct Timeless {
     machine: Machine,
     now: Arc<AtomicI64>,
+    slept_ms: AtomicU64,
 }
 
 impl Platform for Timeless {
@@ -45,7 +49,7 @@ impl Platform for Timeless {
     }
 
     fn uptime(&self) -> Duration {
-        self.machine.uptime()
+        Duration::from_millis(self.slept_ms.load(Ordering::Relaxed))
     }
 
     fn here(&self) -> Holder {
@@ -60,17 +64,32 @@ impl Platform for Timeless {
         self.machine.spawn(task);
     }
 
-    fn sleep(&self, _: Duration) -> BoxFuture<'static, ()> {
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        self.slept_ms.fetch_add(u64::try_from(duration.as_millis()).unwrap(), Ordering::Relaxed);
         Box::pin(tokio::task::yield_now())
     }
 }
 
-/// Brings nothing up, and takes away what it is asked to, unless something is in the way.
+/// A deployment that answers, and is not well.
+struct Broken;
+
+impl Transport for Broken {
+    fn send(&self, _: HttpRequest, _: usize) -> BoxFuture<'_, Result<HttpAnswer, TransportError>> {
+        let mut answer = HttpAnswer::new(br#"{"code":"Overloaded","message":"the database is locked"}"#.to_vec());
+        *answer.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+        Box::pin(async { Ok(answer) })
+    }
+}
+
+/// Brings nothing up unless it is told to, and takes away what it is asked to, unless something is in the way.
 #[derive(Default)]
 struct Hands {
     /// Whether whoever brings something up waits at the gate first.
     gated: AtomicBool,
     in_the_way: AtomicBool,
+    /// Whether what is brought up starts, and whether it can be looked at then.
+    starts: AtomicBool,
+    blind: AtomicBool,
     removals: AtomicUsize,
 }
 
@@ -88,7 +107,10 @@ impl Provider for Stand {
     }
 
     fn observe<'a>(&'a self, _: &'a Placement) -> BoxFuture<'a, Result<Observation, ProviderError>> {
-        Box::pin(async { Ok(Observation::as_recorded(RunState::Running)) })
+        let blind = self.0.blind.load(Ordering::Relaxed);
+        Box::pin(async move {
+            if blind { Err(said("the directory cannot be read")) } else { Ok(Observation::as_recorded(RunState::Running)) }
+        })
     }
 
     fn ensure<'a>(&'a self, _: &'a Placement, _: Notice<'a>) -> BoxFuture<'a, Result<References, ProviderError>> {
@@ -96,7 +118,7 @@ impl Provider for Stand {
             if self.0.gated.load(Ordering::Relaxed) {
                 self.1.acquire().await.unwrap().forget();
             }
-            Err(said(WORDS))
+            if self.0.starts.load(Ordering::Relaxed) { Ok(References::new()) } else { Err(said(WORDS)) }
         })
     }
 
@@ -142,10 +164,14 @@ fn house() -> House {
     let lines = Arc::clone(&log);
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || Lines(Arc::clone(&lines))).finish();
     let host = Arc::new(Host::new(HostParts {
-        platform: Box::new(Timeless { machine: Machine::new(folder.path().to_owned(), None, None), now: Arc::clone(&now) }),
+        platform: Box::new(Timeless {
+            machine: Machine::new(folder.path().to_owned(), None, None),
+            now: Arc::clone(&now),
+            slept_ms: AtomicU64::new(0),
+        }),
         name: "http://test".to_owned(),
         providers: vec![Box::new(Stand(Arc::clone(&hands), Arc::clone(&gate)))],
-        connections: Connections::default(),
+        connections: Connections::over(Broken),
         local_binaries: LocalBinaries::ReleasesOnly,
     }));
     House { host, hands, gate, now, log, folder, _logging: tracing::subscriber::set_default(subscriber) }
@@ -163,6 +189,16 @@ impl House {
     fn lease(&self) -> Lease {
         let here = self.host.platform.here();
         self.host.tell(|authority| authority.acquire(&project(), &here, self.host.now(), |_| Liveness::Dead)).unwrap()
+    }
+
+    /// Brings a backend up that lives for ever.
+    async fn bring_up(&self, backend: &str) -> OperationRecord {
+        let spec = Box::new(BackendSpec::new(ProviderKind::Simulated));
+        let work = Work::Put { spec, secrets: std::collections::BTreeMap::new(), renamed_from: None };
+        let request = Request { step: StepKey::parse("plan/up"), backend: name(backend), work };
+        let lease = self.lease();
+        let id = self.host.start(&Actor::control_plane(), &lease, request).await.unwrap().id;
+        self.end(&id).await
     }
 
     async fn put(&self, lease: &Lease, backend: &str, step: &str) -> Result<OperationId, ControlError> {
@@ -299,4 +335,17 @@ async fn whoever_has_to_wait_is_told_for_what() {
     house.gate.add_permits(2);
     house.end(&first).await;
     house.end(&elsewhere).await;
+}
+
+#[tokio::test]
+async fn whoever_has_waited_in_vain_is_told_what_was_last_in_the_way() {
+    for blind in [false, true] {
+        let house = house();
+        house.hands.starts.store(true, Ordering::Relaxed);
+        house.hands.blind.store(blind, Ordering::Relaxed);
+        let error = house.bring_up("dev").await.error.unwrap();
+        assert_eq!(error.code, "convex.not_ready");
+        assert!(error.message.contains("within 300 s") && error.message.contains("the database is locked"), "{error:?}");
+        assert_eq!(error.message.contains("the directory cannot be read"), blind, "{error:?}");
+    }
 }

@@ -86,6 +86,8 @@ pub trait Rows {
     fn append_event(&self, event: &EventRow) -> Result<(), StoreError>;
     /// The last events of a project, or of none, oldest first.
     fn events(&self, project: Option<&ProjectName>, limit: u32) -> Result<Vec<EventRow>, StoreError>;
+    /// The first events of a project, or of none, after a number, oldest first.
+    fn events_after(&self, project: Option<&ProjectName>, after: u64, limit: u32) -> Result<Vec<EventRow>, StoreError>;
     /// All tokens, oldest first.
     fn tokens(&self) -> Result<Vec<TokenRow>, StoreError>;
     /// One token.

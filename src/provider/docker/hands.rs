@@ -2,7 +2,7 @@
 //!
 //! Must not do: decide which of them is needed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bollard::models::{
     ContainerInspectResponse, ContainerStateStatusEnum, ContainerUpdateBody, EndpointSettings, NetworkConnectRequest,
@@ -25,6 +25,8 @@ pub(super) const PAUSE: Duration = Duration::from_millis(200);
 /// How often a container is started whose port is taken, and how long is waited in between: two seconds in all.
 const PORT_TRIES: u32 = 8;
 const PORT_PAUSE: std::time::Duration = std::time::Duration::from_millis(250);
+/// How long a removal that is under way may take.
+const GONE_WITHIN: Duration = Duration::from_secs(120);
 /// How long a container is given at least before it is killed, in seconds.
 const LEAST_GRACE_S: i32 = 1;
 
@@ -112,6 +114,11 @@ impl Engine {
     /// Takes a container away, and with it, unless they are to be kept, the volumes without a name that its image asked
     /// for. Named ones stay.
     pub(super) async fn remove(&self, id: &str, with_unnamed_volumes: bool) -> Result<(), ProviderError> {
+        self.remove_within(id, with_unnamed_volumes, GONE_WITHIN).await
+    }
+
+    async fn remove_within(&self, id: &str, with_unnamed_volumes: bool, within: Duration) -> Result<(), ProviderError> {
+        let deadline = Instant::now() + within;
         loop {
             let options = RemoveContainerOptionsBuilder::default().force(true).v(with_unnamed_volumes).build();
             match self.client.remove_container(id, Some(options)).await {
@@ -119,6 +126,9 @@ impl Engine {
                 Err(error) if is_absent(&error) => {}
                 // Its removal is under way already, on behalf of a command that was killed.
                 Err(error) if is_conflict(&error) && error.to_string().contains("already in progress") => {
+                    if Instant::now() >= deadline {
+                        return Err(self.failed("remove the container", error));
+                    }
                     tokio::time::sleep(PAUSE).await;
                     if inspect(self, id).await?.is_some() {
                         continue;
@@ -202,7 +212,47 @@ fn taken_port(reason: &str, ports: &[Port]) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+
+    use super::super::engine::EngineSource;
     use super::*;
+
+    /// An engine whose containers never go: their removal is always under way.
+    fn stuck_engine() -> String {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = format!("tcp://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                let Some(Ok(request)) = lines.next() else { continue };
+                while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+                let (status, body) = if request.starts_with("DELETE") {
+                    ("409 Conflict", r#"{"message":"removal of container x is already in progress"}"#)
+                } else if request.contains("/version") {
+                    ("200 OK", r#"{"ApiVersion":"1.44","Version":"27.0"}"#)
+                } else if request.contains("/containers/") {
+                    ("200 OK", r#"{"Id":"x"}"#)
+                } else {
+                    ("200 OK", "{}")
+                };
+                let length = body.len();
+                let head = "content-type: application/json\r\nconnection: close";
+                let _ = write!(stream, "HTTP/1.1 {status}\r\n{head}\r\ncontent-length: {length}\r\n\r\n{body}");
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_removal_that_never_ends_is_not_waited_for_for_ever() {
+        let source = EngineSource { host: Some(stuck_engine()), ..EngineSource::default() };
+        let engine = Engine::connect(&source).await.unwrap();
+        let began = Instant::now();
+        let error = engine.remove_within("x", true, Duration::from_millis(300)).await.unwrap_err();
+        assert!(matches!(&error, ProviderError::Engine { reason, .. } if reason.contains("already in progress")), "{error}");
+        assert!(began.elapsed() >= Duration::from_millis(300), "it may end in the meantime");
+    }
 
     #[test]
     fn a_taken_port_is_read_from_what_engines_say() {

@@ -85,6 +85,8 @@ impl Noted {
 
 const TAG: &str = "release_tag";
 const COMMIT: &str = "release_commit";
+/// Why the commit is not known. Never kept.
+const NO_COMMIT: &str = "release_commit_unknown";
 
 /// The release as images are tagged: a `precompiled-…` tag stands for the commit that was found out for it.
 fn tagged(placement: &Placement) -> Option<Release> {
@@ -94,29 +96,52 @@ fn tagged(placement: &Placement) -> Option<Release> {
     Some(commit.unwrap_or(release))
 }
 
-/// The same placement with the commit of its `precompiled-…` tag noted, which is asked for once. Where nobody answers,
-/// it stays as it is, and the error that follows says what to write instead.
+/// The same placement with the commit of its `precompiled-…` tag noted, which is asked for once. Where nobody says, it
+/// stays as it is, and why is noted beside it: the error that follows says that, and what to write instead.
 pub(super) async fn with_commit(mut placement: Placement, commits: &str) -> Placement {
     let needs = placement.spec.settings.docker.image.as_deref().is_none_or(|image| !registry::repository(image).1);
     if let Some(release) = tagged(&placement).filter(|_| needs)
         && let Release::Precompiled { short, .. } = &release
-        && let Some(commit) = ask_for_commit(&format!("{}/{short}", commits.trim_end_matches('/')), &release).await
     {
-        placement.references.insert(TAG.to_owned(), release.to_string());
-        placement.references.insert(COMMIT.to_owned(), commit.to_string());
+        let references = &mut placement.references;
+        match ask_for_commit(&format!("{}/{short}", commits.trim_end_matches('/')), &release).await {
+            Ok(commit) => {
+                references.insert(TAG.to_owned(), release.to_string());
+                references.insert(COMMIT.to_owned(), commit.to_string());
+                references.remove(NO_COMMIT);
+            }
+            Err(reason) => drop(references.insert(NO_COMMIT.to_owned(), reason)),
+        }
     }
     placement
 }
 
-async fn ask_for_commit(url: &str, release: &Release) -> Option<Release> {
+async fn ask_for_commit(url: &str, release: &Release) -> Result<Release, String> {
     let client = reqwest::Client::builder()
         .timeout(Duration::from_secs(10))
         .user_agent(concat!("convexinfra/", env!("CARGO_PKG_VERSION")))
         .build()
-        .ok()?;
-    let answer = client.get(url).header(reqwest::header::ACCEPT, COMMIT_ACCEPT).send().await.ok()?;
-    let body = answer.error_for_status().ok()?.text().await.ok()?;
-    parse_commit(release, &body).ok()
+        .map_err(chain)?;
+    let answer = client.get(url).header(reqwest::header::ACCEPT, COMMIT_ACCEPT).send().await.map_err(chain)?;
+    let status = answer.status();
+    let remaining = answer.headers().get("x-ratelimit-remaining").is_some_and(|left| left.as_bytes() == b"0");
+    if !status.is_success() {
+        let limit = if remaining { ", because this address has asked too often within the hour" } else { "" };
+        return Err(format!("`{url}` answered with status {status}{limit}"));
+    }
+    let body = answer.text().await.map_err(chain)?;
+    parse_commit(release, &body).map_err(|error| format!("`{url}` answered, but {error}"))
+}
+
+/// An error with everything below it.
+fn chain(error: reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 /// Keeps what was found out about the release.
@@ -130,22 +155,24 @@ pub(super) fn keep_commit(placement: &Placement, references: &mut References) {
 pub(super) fn backend_reference(placement: &Placement) -> Result<String, ProviderError> {
     let release = tagged(placement);
     let release = release.as_ref();
+    let why = placement.references.get(NO_COMMIT);
     match placement.spec.settings.docker.image.as_deref() {
         Some(image) if registry::repository(image).1 => Ok(image.to_owned()),
-        Some(image) => named(image, release),
-        None => named(BACKEND_IMAGE, release),
+        Some(image) => named(image, release, why),
+        None => named(BACKEND_IMAGE, release, why),
     }
 }
 
-fn named(image: &str, release: Option<&Release>) -> Result<String, ProviderError> {
+fn named(image: &str, release: Option<&Release>, why: Option<&String>) -> Result<String, ProviderError> {
     let release = release.unwrap_or(&Release::Latest);
     image_reference(image, release).ok_or_else(|| {
         let ask = commit_url(release).unwrap_or_default();
+        let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
         ProviderError::Image {
             image: image.to_owned(),
             reason: format!(
                 "images are tagged with the full commit, and `{release}` has only its first seven digits; the server that knows \
-                 the rest did not say: write the 40 digits as the `release`, which are printed by\n    \
+                 the rest did not say{why}: write the 40 digits as the `release`, which are printed by\n    \
                  curl -H 'Accept: {COMMIT_ACCEPT}' {ask}"
             ),
         }
@@ -160,14 +187,14 @@ pub(super) fn dashboard_reference(placement: &Placement, backend: &Image) -> Res
     }
     let image = settings.dashboard_image.as_deref().unwrap_or(DASHBOARD_IMAGE);
     match (&backend.revision, &tagged(placement)) {
-        (Some(revision), _) => named(image, Some(revision)),
+        (Some(revision), _) => named(image, Some(revision), None),
         (None, Some(Release::Digest(_))) => Err(ProviderError::Image {
             image: image.to_owned(),
             reason: "the release is the digest of the backend's image, which says nothing about the dashboard's: name that \
                      with `dashboard_image`"
                 .to_owned(),
         }),
-        (None, release) => named(image, release.as_ref()),
+        (None, release) => named(image, release.as_ref(), placement.references.get(NO_COMMIT)),
     }
 }
 
@@ -249,7 +276,10 @@ impl Images<'_> {
         let options = CreateImageOptionsBuilder::default().from_image(name);
         // Without a tag, an engine fetches every one that there is.
         let options = if is_exact { options } else { options.from_image(repository).tag("latest") };
-        let login = credentials(self.source, name).await;
+        let login = credentials(self.source, name).await.unwrap_or_else(|reason| {
+            notice(format!("fetching {name} without a login: {reason}"));
+            None
+        });
         let failed = |error| match self.engine.failed("fetch the image", error) {
             ProviderError::Engine { reason, .. } => {
                 ProviderError::Image { image: name.to_owned(), reason: explain(name, &reason) }
@@ -313,7 +343,40 @@ impl Progress {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+
     use super::*;
+
+    /// Answers every request like this; the URL below which that is.
+    fn answering(answer: &'static str) -> String {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let url = format!("http://{}/652b828", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                lines.map_while(Result::ok).take_while(|line| !line.is_empty()).for_each(drop);
+                let _ = write!(stream, "HTTP/1.1 {answer}");
+            }
+        });
+        url
+    }
+
+    #[tokio::test]
+    async fn why_nobody_says_the_commit_is_said() {
+        let release = Release::parse("precompiled-2026-08-21-652b828").unwrap();
+        let limited = "403 Forbidden\r\nx-ratelimit-remaining: 0\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        let proxy = "407 Proxy Authentication Required\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        let page = "200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\n<html";
+        for (answer, reason) in [(limited, "asked too often"), (proxy, "status 407"), (page, "answered, but")] {
+            let why = ask_for_commit(&answering(answer), &release).await.unwrap_err();
+            let error = named(BACKEND_IMAGE, Some(&release), Some(&why)).unwrap_err().to_string();
+            assert!(error.contains(reason) && error.contains("write the 40 digits"), "{error}");
+        }
+        let nobody = format!("http://{}/652b828", TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap());
+        let why = ask_for_commit(&nobody, &release).await.unwrap_err();
+        assert!(why.to_lowercase().contains("refused"), "{why}");
+    }
 
     #[test]
     fn progress_counts_layers_and_bytes() {

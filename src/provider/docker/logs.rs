@@ -9,6 +9,8 @@ use futures_util::StreamExt;
 use super::engine::{Engine, is_absent};
 use crate::provider::{LogChunk, LogPosition, ProviderError};
 
+/// The most that one reading returns, give or take an entry.
+const CHUNK: usize = 1024 * 1024;
 /// How many lines go into an error.
 const LAST_LINES: usize = 20;
 
@@ -28,21 +30,60 @@ pub(super) async fn read(engine: &Engine, container: &str, from: LogPosition) ->
     let mut chunk = LogChunk { text: String::new(), next: after };
     while let Some(piece) = stream.next().await {
         match piece {
-            Ok(piece) => append(&mut chunk, &String::from_utf8_lossy(&piece.into_bytes()), after),
+            Ok(piece) => {
+                let entry = piece.into_bytes();
+                let entry = String::from_utf8_lossy(&entry);
+                match from {
+                    LogPosition::Tail(_) => {
+                        append(&mut chunk, &entry, after);
+                        if chunk.text.len() > 2 * CHUNK {
+                            keep_end(&mut chunk.text);
+                        }
+                    }
+                    // What follows is read the next time.
+                    LogPosition::Byte(_) if is_full(&chunk, &entry) => break,
+                    LogPosition::Byte(_) => append(&mut chunk, &entry, after),
+                }
+            }
             Err(error) if is_absent(&error) => break,
             Err(error) => return Err(engine.failed("read the log", error)),
         }
     }
-    if from == LogPosition::Tail(0) {
-        chunk.text.clear();
+    match from {
+        LogPosition::Tail(0) => chunk.text.clear(),
+        LogPosition::Tail(_) => keep_end(&mut chunk.text),
+        LogPosition::Byte(_) => {}
     }
     Ok(chunk)
 }
 
+/// An entry as its time, in nanoseconds, and its text. One without a time goes on the one before it.
+fn parts(entry: &str) -> (Option<u64>, &str) {
+    let (time, text) = entry.split_once(' ').unwrap_or((entry, ""));
+    match time.parse::<jiff::Timestamp>().ok().and_then(|time| u64::try_from(time.as_nanosecond()).ok()) {
+        Some(time) => (Some(time), text),
+        None => (None, entry),
+    }
+}
+
+/// Whether a chunk is as large as one may be, and can end before this entry. It cannot between two entries of the same
+/// time: the next reading begins after that.
+fn is_full(chunk: &LogChunk, entry: &str) -> bool {
+    chunk.text.len() >= CHUNK && parts(entry).0.is_some_and(|time| time > chunk.next)
+}
+
+/// Cuts off whole lines at the beginning of what is longer than a chunk.
+fn keep_end(text: &mut String) {
+    let Some(excess) = text.len().checked_sub(CHUNK).filter(|excess| *excess > 0) else { return };
+    let line = text.as_bytes()[excess - 1..].iter().position(|byte| *byte == b'\n').map(|at| excess + at);
+    // One line alone may be longer.
+    let cut = line.filter(|cut| *cut < text.len()).or_else(|| (excess..text.len()).find(|at| text.is_char_boundary(*at)));
+    text.drain(..cut.unwrap_or_default());
+}
+
 /// One entry, which starts with its time.
 fn append(chunk: &mut LogChunk, entry: &str, after: u64) {
-    let (time, text) = entry.split_once(' ').unwrap_or((entry, ""));
-    let Some(time) = time.parse::<jiff::Timestamp>().ok().and_then(|time| u64::try_from(time.as_nanosecond()).ok()) else {
+    let (Some(time), text) = parts(entry) else {
         chunk.text.push_str(entry);
         return;
     };
@@ -63,6 +104,32 @@ pub(super) async fn last_lines(engine: &Engine, container: &str) -> Vec<String> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_log_is_read_in_chunks_that_lose_nothing() {
+        let entry = |nanosecond: u32, text: &str| format!("1970-01-01T00:00:01.{nanosecond:09}Z {text}\n");
+        let mut chunk = LogChunk { text: String::new(), next: 0 };
+        append(&mut chunk, &entry(1, &"x".repeat(CHUNK - 10)), 0);
+        assert!(!is_full(&chunk, &entry(2, "more")), "there is room yet");
+        append(&mut chunk, &entry(2, "what fills it"), 0);
+        assert!(!is_full(&chunk, &entry(2, "of the same time")) && !is_full(&chunk, "without a time"));
+        assert!(is_full(&chunk, &entry(3, "later")));
+    }
+
+    #[test]
+    fn of_a_long_end_the_last_whole_lines_are_kept() {
+        let line = "é".repeat(50) + "\n";
+        let mut text = line.repeat(3 * CHUNK / line.len());
+        keep_end(&mut text);
+        assert!(text.len() <= CHUNK && text.len() > CHUNK - line.len(), "{}", text.len());
+        assert!(text.starts_with(&line) && text.ends_with(&line));
+        let mut one_line = "é".repeat(CHUNK);
+        keep_end(&mut one_line);
+        assert_eq!(one_line.len(), CHUNK);
+        let mut short = line.clone();
+        keep_end(&mut short);
+        assert_eq!(short, line);
+    }
 
     #[test]
     fn what_was_read_is_not_read_again() {

@@ -16,6 +16,8 @@ use super::engine::EngineSource;
 
 /// How long a credential helper may take.
 const HELPER: Duration = Duration::from_secs(20);
+/// What a helper says that has no login for a server.
+const NOT_KEPT: &str = "credentials not found in native keychain";
 /// What Docker's configuration calls its own registry.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 
@@ -35,8 +37,11 @@ pub(super) fn repository(image: &str) -> (&str, bool) {
 }
 
 /// The credentials for the registry of an image, if the user has any.
-pub(super) async fn credentials(source: &EngineSource, image: &str) -> Option<DockerCredentials> {
-    let configuration = source.configuration_file()?;
+///
+/// # Errors
+/// Why the helper that keeps them gave none, where nothing else has any either.
+pub(super) async fn credentials(source: &EngineSource, image: &str) -> Result<Option<DockerCredentials>, String> {
+    let Some(configuration) = source.configuration_file() else { return Ok(None) };
     let registry = registry(image);
     let server = if registry == "docker.io" { DOCKER_HUB } else { registry };
     let helper = configuration
@@ -44,12 +49,16 @@ pub(super) async fn credentials(source: &EngineSource, image: &str) -> Option<Do
         .and_then(|helpers| helpers.get(server))
         .or_else(|| configuration.get("credsStore"))
         .and_then(Value::as_str);
-    if let Some(helper) = helper
-        && let Some(found) = from_helper(helper, server).await
-    {
-        return Some(found);
+    let kept = match helper.filter(|helper| !helper.is_empty()) {
+        Some(helper) => from_helper(helper, server)
+            .await
+            .map_err(|reason| format!("`docker-credential-{helper}`, which keeps the login for `{registry}`, {reason}")),
+        None => Ok(None),
+    };
+    match kept {
+        Ok(Some(found)) => Ok(Some(found)),
+        none => from_file(&configuration, server).map_or(none, |found| Ok(Some(found))),
     }
-    from_file(&configuration, server)
 }
 
 fn from_file(configuration: &Value, server: &str) -> Option<DockerCredentials> {
@@ -75,10 +84,11 @@ fn from_file(configuration: &Value, server: &str) -> Option<DockerCredentials> {
     })
 }
 
-/// Asks `docker-credential-<helper>`, which answers with a document.
-async fn from_helper(helper: &str, server: &str) -> Option<DockerCredentials> {
-    if helper.is_empty() || helper.contains(['/', '\\']) {
-        return None;
+/// Asks `docker-credential-<helper>`, which answers with a document, or that it has none. What else it says is not told
+/// on: it may hold a password.
+async fn from_helper(helper: &str, server: &str) -> Result<Option<DockerCredentials>, String> {
+    if helper.contains(['/', '\\']) {
+        return Err("is not the name of a program".to_owned());
     }
     let mut child = tokio::process::Command::new(format!("docker-credential-{helper}"))
         .arg("get")
@@ -87,20 +97,32 @@ async fn from_helper(helper: &str, server: &str) -> Option<DockerCredentials> {
         .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()
-        .ok()?;
-    child.stdin.take()?.write_all(server.as_bytes()).await.ok()?;
-    let output = tokio::time::timeout(HELPER, child.wait_with_output()).await.ok()?.ok()?;
-    let answer: Value = serde_json::from_slice(&output.stdout).ok().filter(|_| output.status.success())?;
+        .map_err(|error| format!("could not be started: {error}"))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that does not read may answer all the same.
+        let _ = stdin.write_all(server.as_bytes()).await;
+    }
+    let output = tokio::time::timeout(HELPER, child.wait_with_output())
+        .await
+        .map_err(|_| format!("did not answer within {} s", HELPER.as_secs()))?
+        .map_err(|error| format!("broke off: {error}"))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stdout);
+        return if said.trim() == NOT_KEPT { Ok(None) } else { Err(format!("failed with {}", output.status)) };
+    }
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
     let text = |name: &str| answer.get(name).and_then(Value::as_str).map(str::to_owned);
-    let (username, secret) = (text("Username")?, text("Secret")?);
+    let (Some(username), Some(secret)) = (text("Username"), text("Secret")) else {
+        return Err("answered with something that is no login".to_owned());
+    };
     let token = username == "<token>";
-    Some(DockerCredentials {
+    Ok(Some(DockerCredentials {
         identitytoken: token.then(|| secret.clone()),
         username: (!token).then_some(username),
         password: (!token).then_some(secret),
         serveraddress: Some(server.to_owned()),
         ..DockerCredentials::default()
-    })
+    }))
 }
 
 /// What a registry's or the engine's words about an image mean, and what to do about it.
@@ -155,6 +177,24 @@ mod tests {
         assert_eq!((login.username.as_deref(), login.password.as_deref()), (Some("me"), Some("a:b")));
         assert_eq!(from_file(&configuration, "mirror.test").unwrap().identitytoken.as_deref(), Some("token"));
         assert!(from_file(&configuration, "empty.test").is_none() && from_file(&configuration, "other.test").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_helper_that_fails_is_not_one_that_has_no_login() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = EngineSource { configuration: Some(folder.path().to_owned()), ..EngineSource::default() };
+        let configure = |configuration: Value| {
+            std::fs::write(folder.path().join("config.json"), configuration.to_string()).unwrap();
+        };
+        let helper = serde_json::json!({ "ghcr.io": "convexinfra-is-not-there" });
+        configure(serde_json::json!({ "credHelpers": helper }));
+        let reason = credentials(&source, "ghcr.io/a/b").await.unwrap_err();
+        assert!(reason.contains("docker-credential-convexinfra-is-not-there") && reason.contains("started"), "{reason}");
+        assert!(credentials(&source, "other.test/a").await.unwrap().is_none());
+        // What stands in the file itself is as good.
+        let login = serde_json::json!({ "ghcr.io": { "auth": STANDARD.encode("me:a") } });
+        configure(serde_json::json!({ "credHelpers": helper, "auths": login }));
+        assert_eq!(credentials(&source, "ghcr.io/a/b").await.unwrap().unwrap().username.as_deref(), Some("me"));
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //!
 //! Must not do: ask again what a digest was noted for, or hand a token of Fly's to a registry.
 
-use super::client::{Client, read};
+use super::client::{Client, Declined, read};
 use super::error::FlyError;
 use super::port::{Call, Method, Service};
+use super::refusal::words;
 use crate::convex::release::{COMMIT_ACCEPT, commit_url, image_reference, parse_commit};
 use crate::model::{Placement, References, Release, Secret};
 
@@ -132,8 +133,13 @@ async fn full(
             let call =
                 Call::new(Service::Commits, Method::Get, format!("/{short}")).with_header("accept", Secret::new(COMMIT_ACCEPT));
             let unknown = |why: String| FlyError::Image { release: name.clone(), why };
-            let reply =
-                client.ask(call).await.map_err(|_| unknown("GitHub does not say which commit it was made from".to_owned()))?;
+            let reply = client.ask(call).await.map_err(|declined| {
+                let said = match declined {
+                    Declined::Unreachable(said) | Declined::Uncertain(said) => said,
+                    Declined::Refused(_, reply) => format!("status {}: {}", reply.status, words(&reply)),
+                };
+                unknown(format!("GitHub does not say which commit it was made from: {said}"))
+            })?;
             parse_commit(&release, &reply.body).map_err(|error| unknown(error.to_string()))?
         }
     };

@@ -240,6 +240,20 @@ async fn a_tag_is_pinned_by_the_registry_and_asked_for_once() {
 }
 
 #[tokio::test]
+async fn why_nobody_says_the_commit_is_said() {
+    let limited = reply(403, json!({ "message": "API rate limit exceeded for 192.0.2.1" }));
+    let lost = Err(PortError::NotSent("the proxy does not answer".to_owned()));
+    for (answer, reason) in [(limited, "status 403: API rate limit exceeded"), (lost, "the proxy does not answer")] {
+        let (_, client) = Script::default().on("GET /652b828", [answer]).client();
+        let mut placement = placement();
+        placement.spec.release = Release::parse("precompiled-2026-08-21-652b828").ok();
+        let found = image(&client, &placement, BACKEND_IMAGE, None, BACKEND_NOTES, &mut References::new()).await;
+        let error = found.unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn without_a_registry_fly_finds_the_digest() {
     let (_, client) = Script::default().on("GET /token", [Err(PortError::NotSent("no route".to_owned()))]).client();
     let mut placement = placement();

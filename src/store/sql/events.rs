@@ -3,10 +3,27 @@
 //! Must not do: begin or end a transaction, change an event, or make a hash; the authority does.
 
 use super::columns::{project_key, text_of};
-use super::connection::Connection;
+use super::connection::{Columns, Connection, Unreadable};
 use super::rows::SqlRows;
 use crate::model::ProjectName;
 use crate::store::{Bond, EventRow, StoreError};
+
+const COLUMNS: &str = "sequence, project, at, kind, backend, detail, actor, plan, position, hash";
+
+fn event(row: &dyn Columns) -> Result<EventRow, Unreadable> {
+    let bond: (Option<u64>, Option<String>) = (row.optional_number(8)?, row.optional_words(9)?);
+    Ok(EventRow {
+        sequence: row.number(0)?,
+        project: if row.words(1)?.is_empty() { None } else { Some(row.project_name(1)?) },
+        at: row.time(2)?,
+        kind: row.words(3)?.to_owned(),
+        backend: row.optional_words(4)?,
+        detail: row.words(5)?.to_owned(),
+        actor: row.optional_json(6)?,
+        plan: row.optional_words(7)?,
+        bond: bond.0.zip(bond.1).map(|(position, hash)| Bond { position, hash }),
+    })
+}
 
 impl<C: Connection> SqlRows<'_, C> {
     pub(super) fn chain_of(&self, project: Option<&ProjectName>) -> Result<Option<Bond>, StoreError> {
@@ -42,26 +59,19 @@ impl<C: Connection> SqlRows<'_, C> {
     }
 
     pub(super) fn last_events(&self, project: Option<&ProjectName>, limit: u32) -> Result<Vec<EventRow>, StoreError> {
-        let mut events = self.many(
-            "SELECT sequence, project, at, kind, backend, detail, actor, plan, position, hash FROM events WHERE project = ?1
-             ORDER BY sequence DESC LIMIT ?2",
-            &[project_key(project).into(), limit.into()],
-            |row| {
-                let bond: (Option<u64>, Option<String>) = (row.optional_number(8)?, row.optional_words(9)?);
-                Ok(EventRow {
-                    sequence: row.number(0)?,
-                    project: if row.words(1)?.is_empty() { None } else { Some(row.project_name(1)?) },
-                    at: row.time(2)?,
-                    kind: row.words(3)?.to_owned(),
-                    backend: row.optional_words(4)?,
-                    detail: row.words(5)?.to_owned(),
-                    actor: row.optional_json(6)?,
-                    plan: row.optional_words(7)?,
-                    bond: bond.0.zip(bond.1).map(|(position, hash)| Bond { position, hash }),
-                })
-            },
-        )?;
+        let statement = format!("SELECT {COLUMNS} FROM events WHERE project = ?1 ORDER BY sequence DESC LIMIT ?2");
+        let mut events = self.many(&statement, &[project_key(project).into(), limit.into()], event)?;
         events.reverse();
         Ok(events)
+    }
+
+    pub(super) fn first_events_after(
+        &self,
+        project: Option<&ProjectName>,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<EventRow>, StoreError> {
+        let statement = format!("SELECT {COLUMNS} FROM events WHERE project = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3");
+        self.many(&statement, &[project_key(project).into(), after.into(), limit.into()], event)
     }
 }

@@ -305,6 +305,10 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
         self.last_events(project, limit)
     }
 
+    fn events_after(&self, project: Option<&ProjectName>, after: u64, limit: u32) -> Result<Vec<EventRow>, StoreError> {
+        self.first_events_after(project, after, limit)
+    }
+
     fn tokens(&self) -> Result<Vec<TokenRow>, StoreError> {
         self.all_tokens()
     }
