@@ -61,8 +61,8 @@ fn main() {
                 interrupt: interrupt.clone(),
                 listener: &|_| {},
             };
-            let tally = runtime.block_on(execute(&execution)).unwrap();
-            assert_eq!(tally.done, STEPS);
+            let executed = runtime.block_on(execute(&execution));
+            assert_eq!(executed.tally.done, STEPS);
             started.elapsed()
         })
         .collect();

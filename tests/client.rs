@@ -460,8 +460,21 @@ async fn an_operation_that_is_in_the_way_is_waited_for() {
 
 #[tokio::test]
 async fn a_control_plane_that_starts_anew_is_waited_for() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    // Two sockets at one port: the second one keeps it from everybody else while nobody listens.
+    let bound = |address: SocketAddr| {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_reuseport(true).unwrap();
+        socket.bind(address).unwrap();
+        socket
+    };
+    let listening = |socket: tokio::net::TcpSocket| {
+        let listener = socket.listen(16).unwrap().into_std().unwrap();
+        listener.set_nonblocking(false).unwrap();
+        listener
+    };
+    let listener = listening(bound(([127, 0, 0, 1], 0).into()));
     let address = listener.local_addr().unwrap();
+    let kept = bound(address);
     let client = client(&format!("http://{address}"));
     // It answers once and is gone, and nobody listens for a while.
     let first = std::thread::spawn(move || {
@@ -471,16 +484,15 @@ async fn a_control_plane_that_starts_anew_is_waited_for() {
     });
     client.snapshot(&project()).await.unwrap();
     first.join().unwrap();
-    let again = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(1200));
-        let listener = TcpListener::bind(address).unwrap();
-        Server::on(listener, |seen, _| Reply::Send(document(seen, "200 OK", &operation("done"))))
-    });
+    let again = async {
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        Server::on(listening(kept), |seen, _| Reply::Send(document(seen, "200 OK", &operation("done"))))
+    };
     // Longer than a control plane that never answered is waited for.
-    let (said, outcome) = run(&client).await;
+    let ((said, outcome), again) = tokio::join!(run(&client), again);
     assert_eq!(outcome.unwrap(), done());
     assert_eq!(said, ["the control plane does not answer; trying again"]);
-    assert_eq!(again.join().unwrap().seen().len(), 1);
+    assert_eq!(again.seen().len(), 1);
 }
 
 #[tokio::test]

@@ -137,28 +137,29 @@ fn interrupted_twice(words: &[&str]) -> crate::world::Run {
         "project = \"gremlin\"\n[backends.dev]\nprovider = \"local\"\nlocal = {{ binary = \"{}\" }}\n",
         slow.display()
     ));
-    let run = world.spawn(words);
-    let pid = rustix::process::Pid::from_raw(i32::try_from(run.child.id()).unwrap()).unwrap();
+    // Words to whoever watches say when it has heard, so documents go elsewhere.
+    let documents = world.root().join("documents");
+    let words: Vec<&str> = words.iter().copied().chain(["--json-into", documents.to_str().unwrap()]).collect();
+    let run = world.spawn(&words);
     until("the backend is begun", || world.home.join("backends").exists());
-    for _ in 0..2 {
-        std::thread::sleep(std::time::Duration::from_millis(400));
-        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    }
+    run.interrupt();
+    run.until_said("interrupted: what runs is finished");
+    run.interrupt();
     let run = run.end();
     assert_eq!(run.code(), 130, "{run}");
-    run
+    crate::world::Run { out: fs::read_to_string(documents).unwrap(), ..run }
 }
 
 #[test]
 fn interrupted_twice_accounts_for_every_step() {
-    let run = interrupted_twice(&["apply", "--yes", "--json"]);
+    let run = interrupted_twice(&["apply", "--yes"]);
     let events = run.events();
     let end = |id: &str| events.iter().find(|event| event["type"] == "step_finished" && event["id"] == id).unwrap();
     assert_eq!(end("create:backend.dev")["status"], "interrupted", "{run}");
     assert_eq!(end("write:env_file.dev")["status"], "not_started", "{run}");
     let last = events.last().unwrap();
     assert_eq!((&last["interrupted"], &last["not_started"]), (&1.into(), &1.into()), "{run}");
-    let run = interrupted_twice(&["provision", "dev", "--json"]);
+    let run = interrupted_twice(&["provision", "dev"]);
     assert_eq!(run.errors(), ["apply.interrupted"], "{run}");
 }
 

@@ -12,6 +12,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use convexinfra::convex::deployment::{Connections, Readiness, ready};
@@ -400,22 +401,55 @@ pub struct Spawned {
     pub child: Child,
     words: String,
     started: Instant,
-    readers: Vec<std::thread::JoinHandle<String>>,
+    out: Said,
+    err: Said,
+}
+
+/// What a command says while it runs.
+struct Said {
+    so_far: Arc<Mutex<Vec<u8>>>,
+    reader: std::thread::JoinHandle<()>,
+}
+
+impl Said {
+    fn of(mut stream: impl Read + Send + 'static) -> Self {
+        let so_far = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&so_far);
+        let reader = std::thread::spawn(move || {
+            let mut piece = [0; 4096];
+            while let Ok(count @ 1..) = stream.read(&mut piece) {
+                heard.lock().unwrap().extend_from_slice(&piece[..count]);
+            }
+        });
+        Self { so_far, reader }
+    }
+
+    fn so_far(&self) -> String {
+        String::from_utf8_lossy(&self.so_far.lock().unwrap()).into_owned()
+    }
+
+    fn all(self) -> String {
+        self.reader.join().unwrap();
+        String::from_utf8_lossy(&self.so_far.lock().unwrap()).into_owned()
+    }
 }
 
 impl Spawned {
     pub fn new(mut command: Command, words: &[&str]) -> Self {
         let started = Instant::now();
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        fn reader(mut stream: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {
-            std::thread::spawn(move || {
-                let mut bytes = Vec::new();
-                let _ = stream.read_to_end(&mut bytes);
-                String::from_utf8_lossy(&bytes).into_owned()
-            })
-        }
-        let readers = vec![reader(child.stdout.take().unwrap()), reader(child.stderr.take().unwrap())];
-        Self { child, words: words.join(" "), started, readers }
+        let (out, err) = (Said::of(child.stdout.take().unwrap()), Said::of(child.stderr.take().unwrap()));
+        Self { child, words: words.join(" "), started, out, err }
+    }
+
+    /// Waits until it has said this to whoever watches.
+    pub fn until_said(&self, words: &str) {
+        until(&format!("`{}` says: {words}", self.words), || self.err.so_far().contains(words));
+    }
+
+    /// Interrupts it as Ctrl-C does.
+    pub fn interrupt(&self) {
+        rustix::process::kill_process(Pid::from_raw(self.child.id().cast_signed()).unwrap(), Signal::INT).unwrap();
     }
 
     pub fn is_running(&self) -> bool {
@@ -436,8 +470,7 @@ impl Spawned {
             std::thread::sleep(Duration::from_millis(3));
         };
         let took = self.started.elapsed();
-        let mut texts = self.readers.into_iter().map(|reader| reader.join().unwrap());
-        let (out, err) = (texts.next().unwrap(), texts.next().unwrap());
+        let (out, err) = (self.out.all(), self.err.all());
         let run = Run { words: self.words, status, out, err, took };
         assert!(!run.err.contains("panicked at"), "{run}");
         run

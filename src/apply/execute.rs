@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use futures_util::future::{BoxFuture, Either, select};
+use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::watch;
 
@@ -67,17 +67,37 @@ pub struct Execution<'a> {
     pub listener: &'a (dyn Fn(Event) + Send + Sync),
 }
 
-/// Runs a plan to its end.
-///
-/// # Errors
-/// [`ControlError`] when the lease was lost; steps that fail are in the tally and in the events.
-pub async fn execute(execution: &Execution<'_>) -> Result<Tally, ControlError> {
-    let steps = pin!(run_steps(execution));
-    let lost = pin!(keep_lease(execution));
-    match select(steps, lost).await {
-        Either::Left((tally, _)) => Ok(tally),
-        Either::Right((error, _)) => Err(error),
+/// How running a plan ended.
+#[derive(Debug)]
+pub struct Executed {
+    /// How many steps ended how. Why a step failed is in its event.
+    pub tally: Tally,
+    /// Why everything was left as it was, when the lease was lost.
+    pub lost: Option<ControlError>,
+}
+
+/// Runs a plan to its end, or until the lease is lost.
+pub async fn execute(execution: &Execution<'_>) -> Executed {
+    let plan = execution.plan;
+    let mut scheduler = Scheduler::new(plan);
+    let mut tally = Tally::default();
+    let mut begun = BTreeMap::new();
+    let (because, lost) = tokio::select! {
+        biased;
+        () = run_steps(execution, &mut scheduler, &mut tally, &mut begun) => ("interrupted", None),
+        error = keep_lease(execution) => ("the lease was lost", Some(error)),
+    };
+    // Only who was told to leave everything as it is, or lost the lease, left something running.
+    for (index, _) in scheduler.statuses().iter().enumerate().filter(|(_, status)| **status == Status::Started) {
+        tally.interrupted += 1;
+        let duration = begun.get(&index).map(Instant::elapsed).unwrap_or_default();
+        finished(execution, index, StepEnd::Interrupted, duration);
     }
+    for left in scheduler.stop() {
+        tally.not_started += 1;
+        finished(execution, left, StepEnd::NotStarted { because: because.to_owned() }, Duration::ZERO);
+    }
+    Executed { tally, lost }
 }
 
 /// Renews the lease for as long as it is polled; returns only when the lease is lost.
@@ -93,13 +113,15 @@ async fn keep_lease(execution: &Execution<'_>) -> ControlError {
 
 type Running<'a> = FuturesUnordered<BoxFuture<'a, (usize, Result<(), Finding>, Duration)>>;
 
-async fn run_steps(execution: &Execution<'_>) -> Tally {
+async fn run_steps(
+    execution: &Execution<'_>,
+    scheduler: &mut Scheduler,
+    tally: &mut Tally,
+    begun: &mut BTreeMap<usize, Instant>,
+) {
     let plan = execution.plan;
-    let mut scheduler = Scheduler::new(plan);
     let mut running: Running<'_> = FuturesUnordered::new();
     let mut interrupt = execution.interrupt.clone();
-    let mut tally = Tally::default();
-    let mut begun = BTreeMap::new();
     let mut stopping = false;
     loop {
         while !stopping
@@ -157,18 +179,6 @@ async fn run_steps(execution: &Execution<'_>) -> Tally {
             }
         }
     }
-    // Only who was told to leave everything as it is left something running.
-    drop(running);
-    for (index, _) in scheduler.statuses().iter().enumerate().filter(|(_, status)| **status == Status::Started) {
-        tally.interrupted += 1;
-        let duration = begun.get(&index).map(Instant::elapsed).unwrap_or_default();
-        finished(execution, index, StepEnd::Interrupted, duration);
-    }
-    for left in scheduler.stop() {
-        tally.not_started += 1;
-        finished(execution, left, StepEnd::NotStarted { because: "interrupted".to_owned() }, Duration::ZERO);
-    }
-    tally
 }
 
 fn tell(execution: &Execution<'_>, kind: EventKind) {

@@ -7,5 +7,5 @@ mod execute;
 mod scheduler;
 
 pub use event::{EVENTS_FORMAT, Event, EventKind, ReadyBackend, StepEnd, Tally};
-pub use execute::{EnvFiles, Execution, Interrupt, execute};
+pub use execute::{EnvFiles, Executed, Execution, Interrupt, execute};
 pub use scheduler::{Scheduler, Status};

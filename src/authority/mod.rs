@@ -38,7 +38,7 @@ pub use view::{ProjectView, Totals};
 
 use crate::control::ControlError;
 use crate::convex::admin_key::KeyError;
-use crate::model::Finding;
+use crate::model::{Finding, chain};
 use crate::store::{Durability, Rows, Store, StoreError};
 
 /// Fills bytes with randomness; the authority has none of its own.
@@ -145,12 +145,7 @@ impl From<AuthorityError> for ControlError {
 
 /// What a store's error means to a user.
 pub fn store_finding(error: &StoreError) -> Finding {
-    let mut message = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        message = format!("{message}: {cause}");
-        source = cause.source();
-    }
+    let message = chain(error);
     let (code, help) = match error {
         StoreError::Newer { .. } => ("store.newer", "update convexinfra; the store was left as it is"),
         StoreError::Damaged { .. } => (

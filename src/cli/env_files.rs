@@ -10,7 +10,9 @@ use super::secrets::Keyring;
 use crate::apply::EnvFiles;
 use crate::control::Credentials;
 use crate::env_file::{self, Block, ClientVariables, Expected, Owner, detect};
-use crate::model::{BackendName, DEFAULT_ENV_FILE, Desired, EnvFileActual, EnvFileTarget, Finding, ProjectName, Snapshot};
+use crate::model::{
+    BackendName, DEFAULT_ENV_FILE, Desired, EnvFileActual, EnvFileTarget, Finding, ProjectName, Snapshot, chain,
+};
 
 /// The env files of one manifest.
 pub(crate) struct ManifestEnvFiles {
@@ -106,13 +108,7 @@ pub(crate) fn write_file(
 
 /// An env file's error as users see it.
 pub(crate) fn finding(error: &env_file::EnvFileError) -> Finding {
-    let mut message = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        message = format!("{message}: {cause}");
-        source = cause.source();
-    }
-    Finding::new(error.code(), message)
+    Finding::new(error.code(), chain(error))
 }
 
 impl EnvFiles for ManifestEnvFiles {

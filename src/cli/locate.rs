@@ -5,6 +5,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::control::{LONGEST_ORIGIN, is_one_line, shortened};
+use crate::model::Digest;
+
 /// The name of a manifest.
 pub(crate) const MANIFEST: &str = "convex.toml";
 
@@ -41,10 +44,21 @@ pub(crate) fn user_home() -> Option<PathBuf> {
 ///
 /// Read from git's own files: starting git for one line would take longer than a whole plan.
 pub(crate) fn origin(folder: &Path) -> String {
-    remote(folder).unwrap_or_else(|| {
+    as_one_line(remote(folder).unwrap_or_else(|| {
         let root = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
         format!("folder {}", root.display())
-    })
+    }))
+}
+
+/// A place as every control plane takes it. One that has to be changed for that says so with its digest, which tells it
+/// from others that look the same now.
+fn as_one_line(place: String) -> String {
+    if is_one_line(&place, LONGEST_ORIGIN) {
+        return place;
+    }
+    let digest = format!(" ({})", Digest::of(place.as_bytes()));
+    let line: String = place.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect();
+    shortened(&line, LONGEST_ORIGIN - digest.len()) + &digest
 }
 
 fn remote(folder: &Path) -> Option<String> {
@@ -110,6 +124,17 @@ mod tests {
         }
         assert_eq!(place("https://example.com/a@b.git"), "example.com/a@b");
         assert_eq!(place("/srv/git/b"), "/srv/git/b");
+    }
+
+    #[test]
+    fn every_control_plane_takes_a_place_and_no_two_are_one() {
+        let long = format!("repository example.com/{}", "é".repeat(LONGEST_ORIGIN));
+        for [one, other] in [[long.clone(), format!("{long}x")], ["folder /a\nb".to_owned(), "folder /a\rb".to_owned()]] {
+            let [one, other] = [one, other].map(as_one_line);
+            assert!(is_one_line(&one, LONGEST_ORIGIN) && is_one_line(&other, LONGEST_ORIGIN), "{one}");
+            assert_ne!(one, other);
+        }
+        assert_eq!(as_one_line("folder /a".to_owned()), "folder /a");
     }
 
     #[test]

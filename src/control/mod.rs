@@ -14,8 +14,8 @@ use futures_util::future::BoxFuture;
 pub use catalog::{Capacity, Catalog, Offer, Price, Used};
 pub use error::ControlError;
 pub use request::{
-    Attempt, Claim, Credentials, HistoryCheck, HistoryEntry, Holder, KeyNeed, LEASE_SECONDS, Lease, LogFrom, LogPiece, Notice,
-    Outcome, Reach, Request, Work,
+    Attempt, Claim, Credentials, HistoryCheck, HistoryEntry, Holder, KeyNeed, LEASE_SECONDS, LONGEST_NAME, LONGEST_ORIGIN,
+    Lease, LogFrom, LogPiece, Notice, Outcome, Reach, Request, Work, is_one_line, shortened,
 };
 
 use crate::model::{

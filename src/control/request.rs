@@ -11,6 +11,29 @@ use crate::model::{
     Timestamp, VolumeDisposal,
 };
 
+/// How long the name of an account or a machine may be, in bytes.
+pub const LONGEST_NAME: usize = 256;
+/// How long the place that a project comes from may be, in bytes.
+pub const LONGEST_ORIGIN: usize = 2048;
+
+/// Whether a text is one line of at most so many bytes, as it may stand in the history and in answers to others.
+pub fn is_one_line(text: &str, longest: usize) -> bool {
+    !text.is_empty() && text.len() <= longest && !text.chars().any(char::is_control)
+}
+
+/// A text cut to at most so many bytes, with a mark where it was cut.
+pub fn shortened(text: &str, longest: usize) -> String {
+    const MARK: &str = "…";
+    if text.len() <= longest {
+        return text.to_owned();
+    }
+    let mut end = longest.saturating_sub(MARK.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{MARK}", &text[..end])
+}
+
 /// How long a lease lasts without being renewed, in seconds.
 pub const LEASE_SECONDS: u64 = 15;
 

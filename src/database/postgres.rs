@@ -16,7 +16,7 @@ use super::{
 };
 use crate::convex::database_url::with_credentials;
 use crate::fault;
-use crate::model::{DatabaseDisposal as Disposal, Secret, Tls};
+use crate::model::{DatabaseDisposal as Disposal, Secret, Tls, chain};
 
 /// Databases that are there on almost every server, to ask from when the wanted one is not.
 const MAINTENANCE: [&str; 2] = ["postgres", "template1"];
@@ -169,13 +169,6 @@ fn refused(server: &Server, user: String, error: tokio_postgres::Error) -> Datab
         DatabaseError::Credentials { server: name, user, source: "the URL has no password".into() }
     } else {
         DatabaseError::Unreachable { server: name, source }
-    }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {}", chain(source)),
-        None => error.to_string(),
     }
 }
 

@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
-use super::perform::{chain, refused};
+use super::perform::refused;
 use crate::authority::EffectEnd;
 use crate::control::Notice;
 use crate::convex::database_url::{ROLE_PASSWORD, role_name};
 use crate::database::{self, DatabaseError, Expects, Origin, Owner, Prepared, Product, Released, Role, Server, Wanted};
-use crate::model::{DatabaseDisposal, DatabaseRole, FieldPath, Files, Finding, Placement, STORAGE_URL, Secret};
+use crate::model::{DatabaseDisposal, DatabaseRole, FieldPath, Files, Finding, Placement, STORAGE_URL, Secret, chain};
 
 /// From here on a backend that asks its database many questions for one of its own feels the distance.
 const FAR: Duration = Duration::from_millis(5);

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use futures_util::StreamExt;
 
 use super::{Host, environment, perform};
-use crate::model::{Deviation, FieldPath, Finding, FingerprintKey, Observation, Placement, RunState};
+use crate::model::{Deviation, FieldPath, Finding, FingerprintKey, Observation, Placement, RunState, chain};
 
 /// How many backends are looked at at the same time.
 const AT_ONCE: usize = 32;
@@ -60,8 +60,7 @@ impl Host {
                 }
                 // What could not be looked at is not known to be as it was.
                 Err(error) => {
-                    let message =
-                        format!("it runs, but its environment variables could not be read: {}", perform::chain(&error));
+                    let message = format!("it runs, but its environment variables could not be read: {}", chain(&error));
                     seen.observation.state = RunState::Unknown;
                     seen.failed = Some(Finding::new("convex.environment", message));
                 }

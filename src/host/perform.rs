@@ -9,7 +9,7 @@ use crate::authority::{Effect, EffectEnd, EffectFailure, Taken, volume_disposal}
 use crate::control::Notice;
 use crate::convex::deployment::{Readiness, ready};
 use crate::fault;
-use crate::model::{Finding, Placement, ProviderKind, RunState, VolumeDisposal};
+use crate::model::{Finding, Placement, ProviderKind, RunState, VolumeDisposal, chain};
 use crate::provider::fly::FlyError;
 use crate::provider::{LogPosition, Provider, ProviderError};
 
@@ -165,17 +165,6 @@ fn plain(finding: Finding) -> EffectFailure {
 
 pub(super) fn refused(finding: Finding) -> EffectEnd {
     EffectEnd::Failed(plain(finding))
-}
-
-/// An error with everything below it, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// What a provider's error means to a user.

@@ -3,13 +3,13 @@
 //! Must not do: signal or end a process.
 
 use crate::authority::Liveness;
-use crate::control::{Attempt, Holder};
+use crate::control::{Attempt, Holder, LONGEST_NAME, shortened};
 
 /// This process, as the holder of a lease.
 pub fn here() -> Holder {
     let process = std::process::id();
     Holder {
-        user: std::env::var("USER").or_else(|_| std::env::var("USERNAME")).unwrap_or_else(|_| "somebody".to_owned()),
+        user: ["USER", "USERNAME"].into_iter().find_map(account).unwrap_or_else(|| "somebody".to_owned()),
         host: host_name(),
         process,
         process_start: start(process),
@@ -24,8 +24,19 @@ fn attempt() -> Option<Attempt> {
     getrandom::fill(&mut bytes).ok().map(|()| Attempt::new(bytes))
 }
 
+fn account(variable: &str) -> Option<String> {
+    as_name(&std::env::var_os(variable)?.to_string_lossy())
+}
+
 fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
+    as_name(&rustix::system::uname().nodename().to_string_lossy()).unwrap_or_else(|| "somewhere".to_owned())
+}
+
+/// A text as the name of an account or a machine, which every control plane takes; none where nothing is left of it.
+fn as_name(text: &str) -> Option<String> {
+    let line: String = text.chars().filter(|letter| !letter.is_control()).collect();
+    let name = shortened(line.trim(), LONGEST_NAME);
+    (!name.is_empty()).then_some(name)
 }
 
 /// Whether a holder still lives; only this machine's processes can be told, and of those only the ones that this process
@@ -63,9 +74,8 @@ fn space() -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
-
     use super::*;
+    use crate::control::is_one_line;
 
     #[test]
     fn only_processes_that_can_be_seen_are_told_to_be_dead() {
@@ -84,5 +94,18 @@ mod tests {
                 assert_eq!(liveness(&with(elsewhere)), Liveness::Unknown, "{elsewhere}");
             }
         }
+    }
+
+    #[test]
+    fn a_name_is_one_that_every_control_plane_takes() {
+        for (text, name) in [("", None), (" \n", None), ("me", Some("me")), ("a\tb\u{9b}\r\n", Some("ab"))] {
+            assert_eq!(as_name(text).as_deref(), name, "{text:?}");
+        }
+        for long in ["x".repeat(LONGEST_NAME + 1), "é".repeat(LONGEST_NAME), "語".repeat(LONGEST_NAME)] {
+            let name = as_name(&long).unwrap();
+            assert!(is_one_line(&name, LONGEST_NAME) && name.len() > LONGEST_NAME - 6 && name.ends_with('…'), "{name}");
+        }
+        let here = here();
+        assert!(is_one_line(&here.user, LONGEST_NAME) && is_one_line(&here.host, LONGEST_NAME));
     }
 }

@@ -197,7 +197,7 @@ impl House {
         let work = Work::Put { spec, secrets: std::collections::BTreeMap::new(), renamed_from: None };
         let request = Request { step: StepKey::parse("plan/up"), backend: name(backend), work };
         let lease = self.lease();
-        let id = self.host.start(&Actor::control_plane(), &lease, request).await.unwrap().id;
+        let id = self.host.begin(crate::authority::Asker::Trusted(&Actor::control_plane()), &lease, request).await.unwrap().id;
         self.end(&id).await
     }
 

@@ -44,7 +44,7 @@ pub use placement::{DASHBOARD_URL, Placement, PortPair, REACH, References, Volum
 pub use provider::ProviderKind;
 pub use quota::{Excess, Quota, Usage};
 pub use release::{Release, ReleaseError, ReleaseOrder};
-pub use report::{Edit, Finding, Report, Span};
+pub use report::{Edit, Finding, Report, Span, chain};
 pub use secret::{Secret, SecretRef, SecretSource};
 pub use size::{ByteSize, Cpus, SizeError};
 pub use spec::{

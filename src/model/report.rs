@@ -106,9 +106,40 @@ impl Report {
     }
 }
 
+/// An error with everything below it, in one line. What a text says already is not said again.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_is_told_to_its_bottom_and_nothing_twice() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("{words}")]
+        struct Link {
+            words: &'static str,
+            source: Option<Box<Link>>,
+        }
+        let link = |words, source: Option<Link>| Link { words, source: source.map(Box::new) };
+        let refused = || link("connection refused", None);
+        assert_eq!(chain(&refused()), "connection refused");
+        let deep = link("no answer", Some(link("connect", Some(refused()))));
+        assert_eq!(chain(&deep), "no answer: connect: connection refused");
+        let repeated = link("no answer", Some(link("connect: connection refused", Some(refused()))));
+        assert_eq!(chain(&repeated), "no answer: connect: connection refused");
+    }
 
     #[test]
     fn what_went_wrong_says_with_what_a_command_ends() {

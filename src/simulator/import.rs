@@ -17,6 +17,7 @@ use super::parse::{Format, ParseError, parse};
 use super::routes::App;
 use super::values::integer;
 use super::{identifier, log};
+use crate::model::chain;
 
 const OPERATION: &str = "deployment:data:import";
 
@@ -169,13 +170,6 @@ pub(super) async fn direct(
         .map_err(|error| Refusal::bad("ImportFailed", chain(&error)))?;
     app.changed();
     Ok(Json(json!({ "numWritten": written })))
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {}", chain(source)),
-        None => error.to_string(),
-    }
 }
 
 struct Import {

@@ -19,6 +19,7 @@ use url::Url;
 use super::arguments::Driver;
 use super::identifier;
 use crate::database::connect::{self, ConnectError, MysqlTls};
+use crate::model::chain;
 
 /// How often the lease is looked at when nothing is written.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -104,13 +105,6 @@ impl From<tokio_postgres::Error> for ServerError {
 impl From<mysql_async::Error> for ServerError {
     fn from(error: mysql_async::Error) -> Self {
         Self::Says(error.to_string())
-    }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {}", chain(source)),
-        None => error.to_string(),
     }
 }
 

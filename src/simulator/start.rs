@@ -19,7 +19,7 @@ use super::routes::{self, App, Shared};
 use super::server::{Server, ServerError, Target};
 use super::{export, identifier, import, log};
 use crate::convex::admin_key::{InstanceSecret, KeyError, KeyKind, SecretError, issue};
-use crate::model::Secret;
+use crate::model::{Secret, chain};
 
 /// Why a start fails.
 #[derive(Debug, thiserror::Error)]
@@ -75,13 +75,6 @@ pub(super) fn main_with(words: impl IntoIterator<Item = OsString>) -> u8 {
             log::last(&words);
             1
         }
-    }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {}", chain(source)),
-        None => error.to_string(),
     }
 }
 

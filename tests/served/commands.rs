@@ -254,15 +254,13 @@ fn what_was_begun_goes_on_without_its_client() {
     ));
     let _served = Served::over(&mut world);
     let apply = world.spawn(&["apply", "--yes"]);
-    let pid = rustix::process::Pid::from_raw(i32::try_from(apply.child.id()).unwrap()).unwrap();
     let operations = |world: &World| world.status()["operations"].as_array().unwrap().clone();
     crate::world::until("the operation has begun", || !operations(&world).is_empty());
     let lease = world.status()["lease"].clone();
     assert_eq!(lease["process"], apply.child.id(), "{lease:#}");
-    for _ in 0..2 {
-        std::thread::sleep(Duration::from_millis(300));
-        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    }
+    apply.interrupt();
+    apply.until_said("interrupted: what runs is finished");
+    apply.interrupt();
     let run = apply.end();
     assert_eq!(run.code(), 130, "{run}");
     assert!(run.err.contains("the control plane goes on with what it has begun, and `convexinfra status` shows it"), "{run}");

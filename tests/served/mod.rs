@@ -1,5 +1,6 @@
 //! The same stories against a served control plane: every command over HTTP, with a server of each world's own.
 
+mod between;
 mod commands;
 #[path = "../concurrency.rs"]
 mod concurrency;

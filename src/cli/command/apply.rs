@@ -6,9 +6,12 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, IsTerminal};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use super::{drift, plan};
-use crate::apply::{Event, EventKind, Execution, Interrupt, ReadyBackend, StepEnd, Tally, execute};
+use crate::apply::{Event, EventKind, Executed, Execution, Interrupt, ReadyBackend, StepEnd, Tally, execute};
 use crate::cli::args::{Apply as Args, Consent};
 use crate::cli::bars::Bars;
 use crate::cli::context::{Context, Loaded};
@@ -22,6 +25,9 @@ use crate::host::{EMBEDDED, here};
 use crate::model::{Endpoints, Exit, Finding, Phase, Report, Scope, Snapshot};
 use crate::plan::{Action, Intent, Plan, Reason, Step, StepId, Task, destruction_refusals};
 use crate::render;
+
+/// How long to look once more, only to tell where the backends are.
+const ONCE_MORE: Duration = Duration::from_secs(5);
 
 /// Applies the manifest, or a saved plan.
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
@@ -59,19 +65,24 @@ pub(super) struct Ended {
     pub(super) seen: Option<Snapshot>,
     /// What its steps had to say, such as what they left where it is.
     pub(super) notices: Vec<String>,
-    /// What nobody could look at when everything else was done.
+    /// What nobody could look at when everything else was done, or why the rest was left.
     blind: Option<Report>,
 }
 
 impl Ended {
     /// The exit code. No step has told of what could not be looked at, so that is a failure of its own.
-    fn seen_or_said(self) -> Result<Exit, Failure> {
+    pub(super) fn seen_or_said(self) -> Result<Exit, Failure> {
         self.blind.map_or(Ok(self.exit), |blind| Err(Failure::from(blind)))
     }
 
     /// The same as a failure, unless it ended well.
     pub(super) fn into_result(self) -> Result<Self, Failure> {
-        if self.exit == Exit::Done { Ok(self) } else { Err(Failure::from(Report { exit: self.exit, errors: self.errors })) }
+        if self.exit == Exit::Done {
+            return Ok(self);
+        }
+        let mut errors = self.errors;
+        errors.extend(self.blind.into_iter().flat_map(|blind| blind.errors));
+        Err(Failure::from(Report { exit: self.exit, errors }))
     }
 }
 
@@ -221,17 +232,24 @@ impl Applying<'_> {
             interrupt: interrupt.clone(),
             listener: &listener,
         };
-        let tally = execute(&execution).await;
+        let Executed { tally, lost } = execute(&execution).await;
         bars.close();
-        let tally = tally?;
         let asked = *interrupt.borrow();
-        let after = match (tally.failed, asked) {
-            (0, Interrupt::None) => Some(plan::look(control, &keyed, intent, Comparison::Whole).await?),
-            _ => None,
+        // What was done is told whatever comes of looking at it.
+        let (after, blind) = match (&lost, tally.failed, asked) {
+            (Some(lost), _, _) => (None, Some(lost.report())),
+            (None, 0, Interrupt::None) => match plan::look(control, &keyed, intent, Comparison::Whole).await {
+                Ok((left, seen)) => {
+                    let blind = left.is_empty().then(|| self.blind(&seen, intent)).flatten();
+                    (Some((left, seen)), blind)
+                }
+                Err(failure) => (None, Some(not_looked_at(&failure))),
+            },
+            _ => (None, None),
         };
-        let blind = after.as_ref().filter(|(left, _)| left.is_empty()).and_then(|(_, seen)| self.blind(seen, intent));
         let converged = if blind.is_some() { None } else { after.as_ref().map(|(left, _)| left.is_empty()) };
         let exit = match (tally.failed, asked, converged) {
+            _ if let Some(lost) = &lost => lost.report().exit,
             (_, Interrupt::Finish | Interrupt::Abort, _) => Exit::Interrupted,
             (0, _, None) if let Some(blind) = &blind => blind.exit,
             (0, _, Some(true) | None) => Exit::Done,
@@ -243,6 +261,9 @@ impl Applying<'_> {
         let snapshot = match (after, asked) {
             (Some((_, snapshot)), _) => Some(snapshot),
             (None, Interrupt::Abort) => None,
+            (None, _) if blind.is_some() => {
+                timeout(ONCE_MORE, control.snapshot(&current.project)).await.ok().and_then(Result::ok)
+            }
             (None, _) => control.snapshot(&current.project).await.ok(),
         };
         let backends = snapshot.as_ref().map(ready).unwrap_or_default();
@@ -252,7 +273,7 @@ impl Applying<'_> {
             self.context.printer.result(&results(&self.loaded.folder, &backends, current, &ends));
         }
         let notices = std::mem::take(&mut *notices.lock().unwrap_or_else(PoisonError::into_inner));
-        Ok(Ended { exit, errors: errors(current, &ends, exit), seen: snapshot, notices, blind })
+        Ok(Ended { exit, errors: errors(current, &ends, exit, converged), seen: snapshot, notices, blind })
     }
 
     /// What the command that this is a part of does once nothing stands in the way.
@@ -306,6 +327,15 @@ fn results(folder: &Path, ready: &[ReadyBackend], current: &Plan, ends: &BTreeMa
     text
 }
 
+/// Why nobody knows what came of it, when everything was done.
+fn not_looked_at(failure: &Failure) -> Report {
+    let Report { exit, mut errors } = failure.report();
+    for error in &mut errors {
+        error.message = format!("everything was done, and what came of it could not be looked at: {}", error.message);
+    }
+    Report { exit, errors }
+}
+
 /// The exit code where steps failed: what they all failed for, such as a provider that does not answer.
 fn exit_of_failures(ends: &BTreeMap<StepId, StepEnd>) -> Exit {
     Finding::exit_of(ends.values().filter_map(|end| match end {
@@ -329,7 +359,7 @@ fn goes_on_alone(current: &Plan) -> bool {
 }
 
 /// Why a run did not end well, for a command that reports it as its own failure.
-fn errors(current: &Plan, ends: &BTreeMap<StepId, StepEnd>, exit: Exit) -> Vec<Finding> {
+fn errors(current: &Plan, ends: &BTreeMap<StepId, StepEnd>, exit: Exit, converged: Option<bool>) -> Vec<Finding> {
     let failed = |step: &Step| match ends.get(&step.id) {
         Some(StepEnd::Failed { error }) => {
             Some(Finding { message: format!("{}: {}", step.address, error.message), ..error.clone() })
@@ -346,7 +376,7 @@ fn errors(current: &Plan, ends: &BTreeMap<StepId, StepEnd>, exit: Exit) -> Vec<F
                     "run the same command again to go on"
                 }),
         ),
-        Exit::Failed if errors.is_empty() => errors.push(
+        Exit::Failed if errors.is_empty() && converged == Some(false) => errors.push(
             Finding::new("apply.not_converged", "everything was done, and planning again still finds something to do")
                 .with_help("see what with\n    convexinfra plan"),
         ),

@@ -41,8 +41,8 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
     };
     Applying { context, loaded: &loaded, values: &values, consent: &args.consent, saved: None, part: None }
         .run(&intent)
-        .await
-        .map(|ended| ended.exit)
+        .await?
+        .seen_or_said()
 }
 
 /// What the flag `--keep-data` means.

@@ -11,7 +11,7 @@ use crate::cli::failure::Failure;
 use crate::cli::secrets::Comparison;
 use crate::control::{ControlPlane, KeyNeed};
 use crate::host::here;
-use crate::model::{BackendSpec, Exit, Files, Finding, InstanceName, ProviderKind, Secret, Storage};
+use crate::model::{BackendSpec, Exit, Files, Finding, InstanceName, ProviderKind, Secret, Storage, chain};
 use crate::plan::Scope;
 use crate::provider::docker::{Foreign, ForeignStorage};
 
@@ -28,7 +28,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
     let docker = context.docker()?;
     let foreign = docker.survey(container).await.map_err(|error| {
         let exit = if error.code() == "provider.unreachable" { Exit::Unreachable } else { Exit::Refused };
-        Failure::new(exit, Finding::new("import.not_possible", error.to_string()))
+        Failure::new(exit, Finding::new("import.not_possible", chain(&error)))
     })?;
     let secrets = values.found().get(&args.name).cloned().unwrap_or_default();
     let url = secrets.get(&crate::model::FieldPath::new("storage.url"));

@@ -2,12 +2,14 @@
 //!
 //! Must not do: keep a copy of what it shows.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use super::the_backend;
 use crate::cli::args::Logs as Args;
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
+use crate::cli::signal;
 use crate::control::LogFrom;
 use crate::model::Exit;
 
@@ -21,8 +23,13 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
     let name = the_backend(&control.snapshot(&project).await?, args.backend.name.as_ref())?;
     let mut lines = Lines::default();
     let mut from = LogFrom::Tail(args.tail as usize);
+    // One for all of the loop: what is said while nobody listens is lost.
+    let mut stop = pin!(signal::stop());
     loop {
-        let piece = control.logs(&project, &name, from).await?;
+        let piece = tokio::select! {
+            piece = control.logs(&project, &name, from) => piece?,
+            () = &mut stop => break,
+        };
         context.printer.result(&piece.text);
         lines.take_in(context, &piece.text);
         if !args.follow || context.printer.is_deserted() {
@@ -32,12 +39,11 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
         from = LogFrom::Byte(piece.next);
         tokio::select! {
             () = tokio::time::sleep(PAUSE) => {}
-            _ = tokio::signal::ctrl_c() => {
-                lines.end(context);
-                return Ok(Exit::Interrupted);
-            }
+            () = &mut stop => break,
         }
     }
+    lines.end(context);
+    Ok(Exit::Interrupted)
 }
 
 /// A log as documents, a line each; a piece of a log may end in the middle of one.

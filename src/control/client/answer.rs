@@ -9,10 +9,10 @@ use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 
 use super::backoff::asked_for;
-use super::connection::{ControlPlaneUrl, chain};
+use super::connection::ControlPlaneUrl;
 use crate::control::ControlError;
 use crate::control::wire::{ErrorDocument, REQUEST_ID};
-use crate::model::Finding;
+use crate::model::{Finding, chain};
 
 /// How large an answer may be: ten times the largest project that anybody has.
 const LARGEST: usize = 128 << 20;

@@ -12,7 +12,7 @@ use url::{Host, Url};
 use super::Waits;
 use crate::control::ControlError;
 use crate::control::wire::PREFIX;
-use crate::model::Finding;
+use crate::model::{Finding, chain};
 
 /// Where a control plane is: `http` or `https`, a host, perhaps a port and a path, and nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,20 +135,6 @@ fn build(url: &ControlPlaneUrl, certificates: &[Certificate], waits: Waits) -> R
         (_, certificates) => builder.tls_certs_merge(certificates.iter().cloned()),
     };
     builder.build()
-}
-
-/// An error with everything below it, in one line, without the URL, which stands in the message already.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut causes = vec![error.to_string()];
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        if causes.last() != Some(&text) {
-            causes.push(text);
-        }
-        source = cause.source();
-    }
-    causes.join(": ")
 }
 
 #[cfg(test)]

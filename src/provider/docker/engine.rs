@@ -11,6 +11,7 @@ use bollard::errors::Error;
 use bollard::{API_DEFAULT_VERSION, Docker as Client};
 use sha2::{Digest as _, Sha256};
 
+use crate::model::chain;
 use crate::provider::ProviderError;
 
 /// How long the engine may take for one answer, in seconds. Stopping a container takes as long as its grace period.
@@ -205,16 +206,7 @@ impl Engine {
 }
 
 fn unreachable(url: &str, error: &Error) -> ProviderError {
-    let mut reason = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        if !reason.contains(&text) {
-            reason = format!("{reason}: {text}");
-        }
-        source = cause.source();
-    }
-    ProviderError::EngineUnreachable { address: url.to_owned(), reason }
+    ProviderError::EngineUnreachable { address: url.to_owned(), reason: chain(error) }
 }
 
 /// Whether the engine says that there is no such thing. Only this means "absent".

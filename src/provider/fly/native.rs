@@ -10,7 +10,7 @@ use reqwest::{Client, header};
 
 use super::places::Places;
 use super::port::{Call, Method, Port, PortError, Reply, Service, authorization};
-use crate::model::{Secret, Timestamp};
+use crate::model::{Secret, Timestamp, chain};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest answer is the list of an organisation's volumes.
@@ -62,8 +62,8 @@ impl Native {
             request = request.json(body);
         }
         let answer = request.send().await.map_err(|error| match error.is_connect() || error.is_builder() {
-            true => PortError::NotSent(innermost(&error)),
-            false => PortError::NoAnswer(innermost(&error)),
+            true => PortError::NotSent(below(&error)),
+            false => PortError::NoAnswer(below(&error)),
         })?;
         let status = answer.status().as_u16();
         let headers = answer.headers().iter();
@@ -74,7 +74,7 @@ impl Native {
 
 async fn text(mut answer: reqwest::Response) -> Result<String, PortError> {
     let mut bytes = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(|error| PortError::NoAnswer(innermost(&error)))? {
+    while let Some(chunk) = answer.chunk().await.map_err(|error| PortError::NoAnswer(below(&error)))? {
         if bytes.len() + chunk.len() > LONGEST_ANSWER {
             return Err(PortError::NoAnswer("the answer is larger than any that makes sense".to_owned()));
         }
@@ -90,16 +90,12 @@ fn sensitive(value: &Secret) -> Result<header::HeaderValue, PortError> {
     Ok(value)
 }
 
-/// What is at the bottom of an error, without the URL that reqwest puts in front.
-fn innermost(error: &reqwest::Error) -> String {
+/// What is below an error of reqwest's, without the URL that it puts in front.
+fn below(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "it took too long".to_owned();
     }
-    let mut innermost: &dyn std::error::Error = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
+    std::error::Error::source(error).map_or_else(|| error.to_string(), chain)
 }
 
 impl Port for Native {

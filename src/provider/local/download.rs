@@ -11,6 +11,7 @@ use reqwest::header::{CONTENT_RANGE, ETAG, IF_RANGE, RANGE};
 use reqwest::{Client, Response, StatusCode};
 
 use crate::fault;
+use crate::model::chain;
 use crate::provider::process::file_error;
 use crate::provider::{Notice, ProviderError};
 
@@ -193,12 +194,5 @@ fn progress(name: &str, arrived: u64, expected: Option<u64>) -> String {
 
 /// The words of an error with those of its causes, which say what really happened.
 pub(super) fn words(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
+    chain(&error.without_url())
 }

@@ -12,15 +12,12 @@ use axum::routing::{delete, get, post, put};
 
 use super::{Handled, document};
 use crate::control::wire::{LeaseDocument, LeaseRequest};
-use crate::control::{ControlPlane, Lease};
+use crate::control::{ControlPlane, LONGEST_NAME, Lease, is_one_line};
 use crate::model::Scope;
 use crate::server::input::{Asked, Fence, InProject, Nothing, Read};
 use crate::server::problem::Problem;
 use crate::server::route::{Access, Route, Verb};
 use crate::server::{Phase, Server};
-
-/// How long the name of an account or a machine may be.
-const LONGEST_NAME: usize = 256;
 
 const PATH: &str = "/v1/projects/{project}/lease";
 
@@ -53,7 +50,7 @@ pub(super) fn done() -> Response {
 
 /// Refuses what is not one line of at most so many bytes: it stands in the history and in answers to others.
 pub(super) fn one_line(what: &str, text: &str, longest: usize) -> Result<(), Problem> {
-    if text.is_empty() || text.len() > longest || text.chars().any(char::is_control) {
+    if !is_one_line(text, longest) {
         let message = format!("`{what}` should be one line of 1 to {longest} bytes, without control characters");
         return Err(Problem::bad_request("wire.text", message));
     }

@@ -9,16 +9,13 @@ use axum::routing::get;
 
 use super::{Handled, document};
 use crate::control::wire::{FingerprintKeyDocument, OriginRequest, SecretText};
-use crate::control::{ControlPlane, KeyNeed};
+use crate::control::{ControlPlane, KeyNeed, LONGEST_ORIGIN};
 use crate::model::{ProjectName, Scope, Snapshot};
 use crate::server::Server;
 use crate::server::guard::Caller;
 use crate::server::input::{Asked, Fence, InProject, Nothing, Read};
 use crate::server::problem::Problem;
 use crate::server::route::{Access, Route, Verb};
-
-/// How long the text may be that says where a project is at home.
-const LONGEST_ORIGIN: usize = 2048;
 
 pub(super) fn routes() -> Vec<Route> {
     let read = Access::Project(Scope::Read);

@@ -1,0 +1,154 @@
+//! Something between client and server that lets everything through but for one request: what a command does then.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::world::{Room, Spawned, World, until};
+
+const ONE: &str = "project = \"gremlin\"\n\n[backends.dev]\nprovider = \"simulated\"\n";
+
+/// What becomes of a request.
+#[derive(Clone, Copy)]
+enum Way {
+    Through,
+    /// It is heard and never answered.
+    Held,
+    /// Somebody else says that the token is of no use.
+    TurnedAway,
+}
+
+/// A proxy in front of a server.
+struct Between {
+    url: String,
+    /// How many requests were not let through.
+    caught: Arc<AtomicUsize>,
+}
+
+impl Between {
+    /// Decides by the first line of a request, and how often the same line was there before.
+    fn new(server: &str, path: &'static str, way: fn(usize) -> Way) -> Self {
+        let server = server.strip_prefix("http://").unwrap().to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (caught, matched) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let count = Arc::clone(&caught);
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let Ok(server) = TcpStream::connect(&server) else { continue };
+                let (count, matched) = (Arc::clone(&count), Arc::clone(&matched));
+                let (mut from, mut back) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut from, &mut back);
+                    let _ = back.shutdown(Shutdown::Both);
+                });
+                std::thread::spawn(move || {
+                    let _ = carry(
+                        client,
+                        server,
+                        &|request| {
+                            let line = request.lines().next().unwrap_or_default();
+                            if !line.starts_with("GET ") || !line.split([' ', '?']).any(|word| word == path) {
+                                return Way::Through;
+                            }
+                            way(matched.fetch_add(1, Ordering::SeqCst))
+                        },
+                        &count,
+                    );
+                });
+            }
+        });
+        Self { url, caught }
+    }
+}
+
+fn carry(
+    mut client: TcpStream,
+    mut server: TcpStream,
+    decide: &dyn Fn(&str) -> Way,
+    caught: &AtomicUsize,
+) -> std::io::Result<()> {
+    let mut piece = [0; 16 << 10];
+    loop {
+        let count = client.read(&mut piece)?;
+        match decide(&String::from_utf8_lossy(&piece[..count])) {
+            _ if count == 0 => return server.shutdown(Shutdown::Both),
+            Way::Through => server.write_all(&piece[..count])?,
+            Way::Held => {
+                caught.fetch_add(1, Ordering::SeqCst);
+                return client.read_to_end(&mut Vec::new()).map(drop);
+            }
+            Way::TurnedAway => {
+                caught.fetch_add(1, Ordering::SeqCst);
+                client.write_all(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")?;
+                return server.shutdown(Shutdown::Both);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_interrupt_ends_a_log_that_is_waited_for() {
+    let world = World::served(ONE, Room::Story);
+    world.apply();
+    let path = "/v1/projects/gremlin/backends/dev/logs";
+    let between = Between::new(&world.variables["CONVEXINFRA_CONTROL_PLANE"], path, |_| Way::Held);
+    let words = ["logs", "--follow"];
+    let mut command = world.command(&words);
+    command.env("CONVEXINFRA_CONTROL_PLANE", &between.url);
+    let following = Spawned::new(command, &words);
+    until("the log is asked for", || between.caught.load(Ordering::SeqCst) > 0);
+    following.interrupt();
+    let run = following.end();
+    assert_eq!(run.code(), 130, "{run}");
+}
+
+#[test]
+fn what_was_done_is_told_where_the_last_look_fails() {
+    let world = World::served(ONE, Room::Story);
+    // The first look is for the plan, the second one for what came of it.
+    let second = |number| if number == 1 { Way::TurnedAway } else { Way::Through };
+    let between = Between::new(&world.variables["CONVEXINFRA_CONTROL_PLANE"], "/v1/projects/gremlin", second);
+    let words = ["apply", "--yes", "--json"];
+    let mut command = world.command(&words);
+    command.env("CONVEXINFRA_CONTROL_PLANE", &between.url);
+    let run = Spawned::new(command, &words).end();
+    assert_eq!(between.caught.load(Ordering::SeqCst), 1, "{run}");
+    let documents: Vec<serde_json::Value> = run.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let finished = documents.iter().find(|event| event["type"] == "finished").unwrap_or_else(|| panic!("{run}"));
+    assert_eq!((&finished["done"], &finished["converged"]), (&2.into(), &serde_json::Value::Null), "{run}");
+    assert_eq!((&finished["exit"], &finished["backends"][0]["url"]), (&run.code().into(), &world.url("dev").into()), "{run}");
+    assert_ne!(run.code(), 0, "{run}");
+    let error = documents.last().unwrap();
+    let message = error["errors"][0]["message"].as_str().unwrap_or_default();
+    assert!(message.starts_with("everything was done, and what came of it could not be looked at: "), "{run}");
+    world.settled();
+    // The same in words.
+    world.manifest(&ONE.replace("\"simulated\"\n", "\"simulated\"\nttl = \"7d\"\n"));
+    let between = Between::new(&world.variables["CONVEXINFRA_CONTROL_PLANE"], "/v1/projects/gremlin", second);
+    let words = ["apply", "--yes"];
+    let mut command = world.command(&words);
+    command.env("CONVEXINFRA_CONTROL_PLANE", &between.url);
+    let run = Spawned::new(command, &words).end();
+    assert!(run.out.contains("`dev` is ready at ") && run.err.contains("1 step done"), "{run}");
+    world.settled();
+}
+
+#[test]
+fn an_account_without_a_name_and_a_place_without_an_end_are_no_bugs() {
+    let mut world = World::served(ONE, Room::Story);
+    for user in ["", "two\nlines", &"x".repeat(5000)] {
+        world.set("USER", user);
+        world.manifest(&format!("{ONE}ttl = \"{}h\"\n", 24 + user.len()));
+        world.apply();
+    }
+    world.git();
+    let long = format!("https://example.com/{}.git", "p".repeat(5000));
+    world.write(".git/config", &format!("[remote \"origin\"]\n\turl = {long}\n"));
+    world.manifest(&format!("{ONE}ttl = \"9d\"\n"));
+    world.expect(0, &["apply", "--yes", "--take-over"]);
+    world.settled();
+}
