@@ -1,7 +1,8 @@
 //! Backends whose time is over: which of them go now, and when a removal that failed is tried again.
 //!
-//! Every attempt is an operation of its own, so the rows say how many there were and when the last one ended. Must not
-//! do: take a project's lease before an attempt is due, or remove what is protected.
+//! Every attempt is an operation of its own, so the rows say how many there were and when the last one ended.
+//!
+//! Must not do: take a project's lease before an attempt is due, or remove what is protected.
 
 use super::accept::Acceptance;
 use super::operation::{Driver, Operation};
