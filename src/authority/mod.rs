@@ -31,7 +31,7 @@ pub use lease::Liveness;
 pub use operation::{Driver, Operation, same_work};
 pub use removal::volume_disposal;
 pub use replica::{Introduction, Registration, TokenCopy};
-pub use resume::Resumed;
+pub use resume::{Resumed, Resumption};
 pub use token::{Asker, Bearer, TOKEN_PREFIX};
 pub use vault::{MasterKey, Vault, VaultError};
 pub use view::{ProjectView, Totals};

@@ -21,31 +21,44 @@ const FIELD: &str = "field:";
 /// An operation that was cut off: its project and backend, the operation, and what has to happen next.
 pub type Resumed = ((ProjectName, BackendName), Operation, Next);
 
+/// What came of taking up what was cut off.
+#[derive(Debug, Default)]
+pub struct Resumption {
+    /// What goes on.
+    pub resumed: Vec<Resumed>,
+    /// What could not be taken up: at which backend, and why. It stays open.
+    pub failed: Vec<((ProjectName, BackendName), AuthorityError)>,
+}
+
 impl<S: Store> Authority<S> {
     /// Takes up every operation that was cut off, each with its place and what has to happen next to it. Those that
-    /// are known to run are let be.
+    /// are known to run are let be. A row that cannot be used keeps nobody but itself from going on.
     ///
     /// # Errors
-    /// The rows could not be read or written; nothing was taken up then.
-    pub fn resume(&self, running: &BTreeSet<OperationId>, now: Timestamp) -> Result<Vec<Resumed>, AuthorityError> {
+    /// What is open could not be read.
+    pub fn resume(&self, running: &BTreeSet<OperationId>, now: Timestamp) -> Result<Resumption, AuthorityError> {
         let open = self.store.read(|rows| Ok::<_, AuthorityError>(rows.open_operations(None)?))?;
-        if open.iter().all(|row| row.id.as_ref().is_none_or(|id| running.contains(id))) {
-            return Ok(Vec::new());
-        }
-        self.store.write(Durability::Power, |rows| {
-            let mut resumed = Vec::new();
-            for row in rows.open_operations(None)? {
-                let Some(id) = row.id.clone().filter(|id| !running.contains(id)) else { continue };
-                let place = (row.project.clone(), row.backend.clone());
-                let Some((operation, effect)) = self.take_up(rows, id.clone(), row)? else {
+        let mut resumption = Resumption::default();
+        for row in open {
+            let Some(id) = row.id.clone().filter(|id| !running.contains(id)) else { continue };
+            let place = (row.project.clone(), row.backend.clone());
+            let taken_up = self.store.write(Durability::Power, |rows| {
+                // It may have ended since it was listed.
+                let Some(row) = rows.operation_by_id(&id)?.filter(|row| row.ended_at.is_none()) else { return Ok(None) };
+                let taken_up = self.take_up(rows, id.clone(), row)?;
+                if taken_up.is_none() {
                     let finding = Finding::new("control.superseded", "there is nothing left that it could be done to");
                     end_operation(rows, &id, Outcome::Failed { operation: id.clone(), finding }, now)?;
-                    continue;
-                };
-                resumed.push((place, operation, Next::Do(effect)));
+                }
+                Ok::<_, AuthorityError>(taken_up)
+            });
+            match taken_up {
+                Ok(Some((operation, effect))) => resumption.resumed.push((place, operation, Next::Do(effect))),
+                Ok(None) => {}
+                Err(error) => resumption.failed.push((place, error)),
             }
-            Ok(resumed)
-        })
+        }
+        Ok(resumption)
     }
 
     fn take_up(

@@ -181,7 +181,8 @@ impl World {
 
     fn resumed(&self) -> Vec<(Operation, Next)> {
         let resumed = self.authority.resume(&BTreeSet::new(), NOW).unwrap();
-        resumed.into_iter().map(|(_, operation, next)| (operation, next)).collect()
+        assert!(resumed.failed.is_empty(), "{:?}", resumed.failed);
+        resumed.resumed.into_iter().map(|(_, operation, next)| (operation, next)).collect()
     }
 
     fn expire(&self, backend: &str, now: Timestamp) -> Option<(Option<Operation>, Next)> {
@@ -247,7 +248,7 @@ fn what_was_cut_off_is_taken_up_again_wherever_it_was() {
             next = world.authority.advance(&mut operation, end, NOW).unwrap();
         }
         let running = BTreeSet::from([operation.id().clone()]);
-        assert!(world.authority.resume(&running, NOW).unwrap().is_empty(), "what runs is let be");
+        assert!(world.authority.resume(&running, NOW).unwrap().resumed.is_empty(), "what runs is let be");
         drop(operation);
         world.resumed();
         let mut resumed = world.resumed();
@@ -541,4 +542,26 @@ fn a_lease_that_is_renewed_for_ever_keeps_nothing_alive() {
     assert!(world.authority.view(&project()).unwrap().backends.is_empty());
     // Whoever had it has it still.
     world.authority.renew(&lease, late).unwrap();
+}
+
+#[test]
+fn a_row_that_cannot_be_used_keeps_nobody_else_from_going_on() {
+    let world = world();
+    let lease = world.lease();
+    world.begin(&lease, "plan/one", "one", put(simulated()));
+    world.begin(&lease, "plan/two", "two", put(simulated()));
+    world
+        .authority
+        .store
+        .write(Durability::Process, |rows| {
+            let mut row = rows.backend(&project(), &name("one")).unwrap().unwrap();
+            row.sealed = vec![0];
+            rows.put_backend(&row)
+        })
+        .unwrap();
+    let Resumption { resumed, failed } = world.authority.resume(&BTreeSet::new(), NOW).unwrap();
+    assert_eq!(resumed.into_iter().map(|(place, ..)| place).collect::<Vec<_>>(), [(project(), name("two"))]);
+    let failed: Vec<_> =
+        failed.into_iter().map(|(place, error)| (place, refusal_code(ControlError::from(error).into()))).collect();
+    assert_eq!(failed, [((project(), name("one")), "store.sealed".to_owned())]);
 }

@@ -353,7 +353,7 @@ fn a_database_comes_before_its_backend_and_goes_after_it() {
     let begun = world.authority.view(&project()).unwrap().backends[0].removal.unwrap();
     assert_eq!(begun.database, DatabaseDisposal::Drop);
     let resumed = world.authority.resume(&std::collections::BTreeSet::new(), NOW).unwrap();
-    let (_, mut operation, _) = resumed.into_iter().next().unwrap();
+    let (_, mut operation, _) = resumed.resumed.into_iter().next().unwrap();
     let next = world.authority.advance(&mut operation, EffectEnd::Removed, NOW).unwrap();
     assert!(matches!(next, Next::Do(Effect::ReleaseDatabase(_, DatabaseDisposal::Drop))), "{next:?}");
     let next = world.authority.advance(&mut operation, EffectEnd::DatabaseReleased, NOW).unwrap();
@@ -486,7 +486,7 @@ fn a_removal_that_keeps_the_volume_is_finished_as_it_was_begun() {
     assert_eq!(kept(&next), VolumeDisposal::Keep);
     // As the next server finds it after a crash.
     let resumed = world.authority.resume(&std::collections::BTreeSet::new(), NOW).unwrap();
-    assert_eq!(kept(&resumed[0].2), VolumeDisposal::Keep);
+    assert_eq!(kept(&resumed.resumed[0].2), VolumeDisposal::Keep);
     let begun = || world.authority.view(&project()).unwrap().backends[0].removal.map(|removal| removal.volume);
     assert_eq!(begun(), Some(VolumeDisposal::Keep));
     // Somebody wants it again: what is there goes first, as it was begun.

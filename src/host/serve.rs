@@ -25,6 +25,7 @@ impl Host {
     /// Somebody else writes in this home, or the store cannot be used.
     pub async fn serve(self: &Arc<Self>, address: &str) -> Result<Serving, ServingError> {
         self.platform.occupy(address)?;
+        // What a single row keeps from going on is in the log of the first sweep.
         self.take_up()?;
         let host = Arc::clone(self);
         let sweeper = tokio::spawn(async move {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::drive::Place;
 use super::{Host, lock};
-use crate::authority::Next;
+use crate::authority::{Next, Resumption};
 use crate::control::ControlError;
 
 /// How often a host that serves looks for what expired and for what was left open.
@@ -32,8 +32,9 @@ impl Host {
     /// The first thing that could not be done; the others were tried all the same.
     pub fn sweep(self: &Arc<Self>) -> Result<(), ControlError> {
         let mut failed: Vec<(Option<Place>, ControlError)> = Vec::new();
-        if let Err(error) = self.take_up() {
-            failed.push((None, error));
+        match self.take_up() {
+            Ok(left) => failed.extend(left.into_iter().map(|(place, error)| (Some(place), error))),
+            Err(error) => failed.push((None, error)),
         }
         if let Err(error) = self.remove_expired(&mut failed) {
             failed.push((None, error));
@@ -48,16 +49,17 @@ impl Host {
         failed.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
     }
 
-    /// Begins again whatever is open and does not run here.
-    pub(super) fn take_up(self: &Arc<Self>) -> Result<(), ControlError> {
+    /// Begins again whatever is open and does not run here. Returns what could not be begun, and why.
+    pub(super) fn take_up(self: &Arc<Self>) -> Result<Vec<(Place, ControlError)>, ControlError> {
         let busy = self.drivers.running();
-        for (place, operation, next) in self.tell(|authority| authority.resume(&busy, self.now()))? {
+        let Resumption { resumed, failed } = self.tell(|authority| authority.resume(&busy, self.now()))?;
+        for (place, operation, next) in resumed {
             // Somebody who is at this backend now takes its place, or leaves it for the next sweep.
             if let Ok(turn) = self.drivers.turn(&place).try_lock_owned() {
                 self.drive(place, operation, next, turn);
             }
         }
-        Ok(())
+        Ok(failed.into_iter().map(|(place, error)| (place, error.into())).collect())
     }
 
     /// Begins to remove the backends whose time is over. One that somebody is at, or whose project somebody is changing,
@@ -83,7 +85,7 @@ impl Host {
         for (place, code) in troubles.difference(&known) {
             match place {
                 Some((project, backend)) => {
-                    tracing::warn!(%project, %backend, code, "the removal of an expired backend could not begin");
+                    tracing::warn!(%project, %backend, code, "what is to be done at a backend could not begin");
                 }
                 None => tracing::warn!(code, "a sweep could not do everything"),
             }
