@@ -14,6 +14,7 @@ mod lint;
 mod policy;
 mod promise;
 mod reason;
+mod room;
 
 use std::collections::BTreeSet;
 
