@@ -4,6 +4,7 @@
 
 use serde::Serialize;
 
+use super::harmless::line as harmless;
 use super::words::counted;
 use crate::control::{HistoryCheck, HistoryEntry};
 use crate::model::{Actor, ProjectName};
@@ -68,7 +69,8 @@ pub fn log(document: &LogDocument<'_>) -> String {
         parts.extend(entry.actor.map(|actor| format!("by {actor}")));
         parts.extend(entry.plan.map(|plan| format!("plan {}", short(plan))));
         let backend = entry.backend.unwrap_or("-");
-        text.push_str(format!("{}  {:20}  {backend}  {}", entry.at, entry.kind, parts.join(", ")).trim_end());
+        let shown = format!("{}  {:20}  {backend}  {}", entry.at, entry.kind, parts.join(", "));
+        text.push_str(harmless(shown.trim_end()).as_ref());
         text.push('\n');
     }
     match (document.entries.is_empty(), document.project) {

@@ -23,7 +23,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
     let mut from = LogFrom::Tail(args.tail as usize);
     loop {
         let piece = control.logs(&project, &name, from).await?;
-        context.printer.result(&piece.text);
+        context.printer.passage(&piece.text);
         lines.take_in(context, &piece.text);
         if !args.follow || context.printer.is_deserted() {
             lines.end(context);
