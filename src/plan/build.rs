@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::diff::{self, gravest};
 use super::effect::Effect;
 use super::{Action, Change, Drift, FORMAT, Lint, Plan, Reason, Refusal, Step, StepId, Summary, Task};
-use super::{check, cost, graph, lint, policy, room};
+use super::{check, cost, elsewhere, graph, lint, policy, room};
 use crate::model::{
     ActualBackend, Address, BackendName, Data, DatabaseDisposal, Desired, DesiredBackend, Digest, EnvFileActual, FieldPath,
     Phase, Removal, Snapshot, VolumeDisposal,
@@ -138,6 +138,7 @@ impl<'a> Draft<'a> {
         self.refusals.extend(policy::fly(name, wanted));
         self.refusals.extend(policy::usable_secrets(name, wanted));
         self.lints.extend(lint::specification(name, wanted));
+        self.lints.extend(elsewhere::lints(name, &wanted.spec, &self.actual.snapshot.control_plane));
         let existing = self.existing.get(name).copied();
         self.lints.extend(lint::expiry(name, wanted, existing, &self.actual.snapshot.control_plane));
         let renamed_from = self.renamed.get(name).map(|old| (*old).clone());

@@ -8,6 +8,7 @@ mod cost;
 mod diff;
 mod drift;
 mod effect;
+mod elsewhere;
 mod env_file;
 mod graph;
 mod lint;
