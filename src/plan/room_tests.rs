@@ -43,7 +43,7 @@ fn backends(limit: u32) -> Quota {
 #[test]
 fn a_replacement_at_the_quota_waits_for_the_old_one_to_be_gone_and_only_there() {
     let (old, new) = (("old", sized(1, 1)), ("new", sized(1, 1)));
-    let plan = plan_of(&[old.clone()], &[new.clone()], backends(1));
+    let plan = plan_of(std::slice::from_ref(&old), std::slice::from_ref(&new), backends(1));
     assert_eq!(codes(&plan.refusals), Vec::<&str>::new());
     assert_eq!(ids(&plan), ["destroy:backend.old", "create:backend.new"]);
     assert_eq!(waits(&plan), [("create:backend.new", vec!["destroy:backend.old"])]);
