@@ -124,7 +124,7 @@ impl ControlPlane for Sleeper {
         not_asked()
     }
 
-    fn check_history<'a>(&'a self, _: &'a Reach) -> BoxFuture<'a, Result<HistoryCheck, ControlError>> {
+    fn check_history<'a>(&'a self, _: &'a Reach, _: Option<&'a str>) -> BoxFuture<'a, Result<HistoryCheck, ControlError>> {
         not_asked()
     }
 

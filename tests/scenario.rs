@@ -701,3 +701,17 @@ fn files_in_s3_come_with_all_their_variables_and_stay_there() {
     local.manifest(&format!("{ONE}files = {{ engine = \"s3\", bucket = \"gremlin\", region = \"auto\" }}\n"));
     assert_eq!(refusals(&local.plan()), ["plan.moves_data"]);
 }
+
+#[test]
+fn a_replacement_at_the_quota_takes_the_old_one_away_first() {
+    let old = "project = \"gremlin\"\n\n[backends.old]\nprovider = \"simulated\"\n";
+    let world = super::new_world(old);
+    world.apply();
+    world.expect(0, &["quota", "set", "--backends", "1"]);
+    world.manifest(&old.replace("backends.old", "backends.new"));
+    let plan = world.expect(2, &["plan", "--json", "--detailed-exitcode"]).document();
+    let create = plan["steps"].as_array().unwrap().iter().find(|step| step["id"] == "create:backend.new").unwrap();
+    assert_eq!(create["after"], serde_json::json!(["destroy:backend.old"]));
+    world.expect(0, &["apply", "--yes", "--allow-destroy", "old"]);
+    world.expect(0, &["plan", "--detailed-exitcode"]);
+}

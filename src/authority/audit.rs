@@ -1,15 +1,17 @@
 //! The history: every change with who made it, each entry bound to the one before it.
 //!
 //! An entry's hash is an HMAC over the entry and the hash before it, under a key that is derived from the master key. So
-//! whoever can write the rows but does not have that key can neither change, remove nor insert an entry unnoticed; and
-//! the newest hash, noted elsewhere, shows whether the end was cut off together with its count.
+//! whoever can write the rows but does not have that key can neither change, remove nor insert an entry unnoticed. How
+//! long a history is and what it ends with is sealed under that key as well. What is left is to put all rows back to what
+//! they once were; the newest hash, noted elsewhere, shows that.
 //!
 //! Must not do: change or remove an entry, or write a secret down.
 
+use super::mark::Unbound;
 use super::{Authority, AuthorityError};
 use crate::control::{HistoryCheck, HistoryEntry, Reach};
 use crate::model::{Actor, BackendName, ProjectName, Timestamp};
-use crate::store::{Bond, EventRow, Rows, Store, StoreError};
+use crate::store::{Bond, ChainRow, EventRow, Rows, Store, StoreError};
 
 /// Who does something, as part of which plan, and when.
 #[derive(Debug, Clone, Copy)]
@@ -19,10 +21,11 @@ pub(super) struct Who<'a> {
     pub(super) at: Timestamp,
 }
 
+/// How many entries are looked at in one go.
+const PAGE: u32 = 1000;
+
 /// How many breaks are listed; the first one says what there is to know.
 const MOST_BREAKS: usize = 20;
-/// How many entries are in memory at a time while all of them are checked.
-const PAGE: u32 = 1000;
 
 impl<S: Store> Authority<S> {
     /// Appends one entry.
@@ -46,11 +49,29 @@ impl<S: Store> Authority<S> {
             plan: who.plan.map(str::to_owned),
             bond: None,
         };
-        let before = rows.chain(project)?;
-        let position = before.as_ref().map_or(0, |bond| bond.position) + 1;
-        let hash = self.hash(&event, position, before.as_ref().map_or("", |bond| &bond.hash))?;
-        event.bond = Some(Bond { position, hash });
-        Ok(rows.append_event(&event)?)
+        let nothing = || ChainRow { project: project.cloned(), length: 0, head: String::new(), seal: None };
+        let end = match rows.chain(project)? {
+            Some(end) if self.is_sealed(rows, &end)? => end,
+            None if self.is_new(rows, project)? => nothing(),
+            // Somebody without the key took the end away or put another one in its place, and a gap goes on saying so.
+            other => {
+                let end = other.unwrap_or_else(nothing);
+                ChainRow { length: end.length.saturating_add(1), ..end }
+            }
+        };
+        let position = end.length + 1;
+        let hash = self.hash(&event, position, &end.head)?;
+        event.bond = Some(Bond { position, hash: hash.clone() });
+        rows.append_event(&event)?;
+        Ok(rows.put_chain(&self.sealed(ChainRow { length: position, head: hash, ..end }))?)
+    }
+
+    /// Whether nothing can have happened to a project yet. The control plane itself has a history since its home was marked.
+    fn is_new(&self, rows: &dyn Rows, project: Option<&ProjectName>) -> Result<bool, AuthorityError> {
+        let Some(name) = project else { return Ok(!matches!(self.unbound(rows)?, Unbound::Marked(_))) };
+        // The change that is being recorded is counted already.
+        let is_first = rows.project(name)?.is_none_or(|row| row.revision.0 <= 1);
+        Ok(is_first && rows.events(project, 1)?.is_empty())
     }
 
     fn hash(&self, event: &EventRow, position: u64, before: &str) -> Result<String, StoreError> {
@@ -77,83 +98,124 @@ impl<S: Store> Authority<S> {
             .collect())
     }
 
-    /// Whether the history is as it was written.
-    pub fn check_history(&self, reach: &Reach) -> Result<HistoryCheck, AuthorityError> {
-        self.check_history_by(reach, PAGE)
-    }
-
-    /// The same with so many entries in memory at a time, all of them seen as they are at one moment.
-    pub(super) fn check_history_by(&self, reach: &Reach, page: u32) -> Result<HistoryCheck, AuthorityError> {
+    /// Whether the history is as it was written and, where a hash of it was noted elsewhere, still contains that.
+    pub fn check_history(&self, reach: &Reach, noted: Option<&str>) -> Result<HistoryCheck, AuthorityError> {
         let project = reach.project();
         self.store.read(|rows| {
-            let mut walk = Walk::default();
-            let mut last = 0;
+            let unbound = self.unbound(rows)?;
+            let mut course = Course::new(unbound, noted);
+            let mut after = None;
             loop {
-                let events = rows.events_after(project, last, page)?;
-                let Some(event) = events.last() else { break };
-                last = event.sequence;
+                let events = rows.events_after(project, after, PAGE)?;
+                let Some(last) = events.last() else { break };
+                after = Some(last.sequence);
                 for event in &events {
-                    walk.enter(event, |position, before| self.hash(event, position, before))?;
+                    course.follow(event, |position, before| self.hash(event, position, before))?;
                 }
             }
-            Ok(walk.end(rows.chain(project)?))
+            match rows.chain(project)? {
+                Some(end) => {
+                    if !self.is_sealed(rows, &end)? {
+                        course.say("what says how long the history is was not written by this control plane".to_owned());
+                    }
+                    course.end(end.length, &end.head);
+                }
+                None => {
+                    let expected = course.position > 0 || matches!(unbound, Unbound::Marked(_)) && has_happened(rows, project)?;
+                    if expected {
+                        course.say("what says how long the history is has been removed, though there is one".to_owned());
+                    }
+                }
+            }
+            Ok(course.finish())
         })
     }
 }
 
-/// A walk along a history, from its beginning.
-#[derive(Default)]
-struct Walk {
-    entries: u64,
-    unbound: u64,
-    breaks: Vec<String>,
-    /// Of the last bound entry.
-    position: u64,
-    hash: String,
+/// Whether something is there that is never made without an entry.
+fn has_happened(rows: &dyn Rows, project: Option<&ProjectName>) -> Result<bool, AuthorityError> {
+    // The control plane's own history has an end since its home was marked, be it that of no entry.
+    let Some(name) = project else { return Ok(true) };
+    let row = rows.project(name)?;
+    Ok(row.is_some_and(|row| row.revision.0 > 0 || row.origin.is_some())
+        || !rows.backends(name)?.is_empty()
+        || rows.quota(project)?.is_some()
+        || rows.tokens()?.iter().any(|token| token.record.project.as_ref() == project))
 }
 
-impl Walk {
-    fn broken(&mut self, what: String) {
-        if self.breaks.len() < MOST_BREAKS {
-            self.breaks.push(what);
+/// A history while it is followed from its beginning.
+struct Course<'a> {
+    unbound: Unbound,
+    noted: Option<&'a str>,
+    position: u64,
+    before: String,
+    check: HistoryCheck,
+}
+
+impl<'a> Course<'a> {
+    fn new(unbound: Unbound, noted: Option<&'a str>) -> Self {
+        let mut course = Self { unbound, noted, position: 0, before: String::new(), check: HistoryCheck::default() };
+        if unbound == Unbound::Unknown {
+            course.say(
+                "what says since when entries are bound was removed or changed, so that entries that are not may be anybody's"
+                    .to_owned(),
+            );
+        }
+        course
+    }
+
+    fn say(&mut self, what: String) {
+        if self.check.breaks.len() < MOST_BREAKS {
+            self.check.breaks.push(what);
         }
     }
 
-    fn enter(
-        &mut self,
-        event: &EventRow,
-        hash: impl FnOnce(u64, &str) -> Result<String, StoreError>,
-    ) -> Result<(), StoreError> {
+    fn follow(&mut self, event: &EventRow, hash: impl Fn(u64, &str) -> Result<String, StoreError>) -> Result<(), StoreError> {
+        let number = event.sequence;
         let Some(bond) = &event.bond else {
-            // Only the oldest may be without one: they are from before entries were bound.
-            if self.position > 0 {
-                self.broken(format!("entry {} is not bound to the one before it", event.sequence));
+            let is_older = match self.unbound {
+                Unbound::Marked(last) | Unbound::Before(last) => (1..=last).contains(&number),
+                Unbound::Unknown => false,
+            };
+            // Who did something is written down since entries are bound.
+            if !is_older || self.position > 0 || event.actor.is_some() || event.plan.is_some() {
+                self.say(format!("entry {number} is not bound to the one before it, so anybody may have written it"));
             }
-            self.unbound += 1;
+            self.check.unbound += 1;
             return Ok(());
         };
-        if bond.position != self.position + 1 {
-            let missing =
-                format!("before entry {}: {} was expected, and {} is there", event.sequence, self.position + 1, bond.position);
-            self.broken(format!("entries are missing or out of order {missing}"));
+        let expected = self.position + 1;
+        if bond.position != expected {
+            let missing = format!("before entry {number}: {expected} was expected, and {} is there", bond.position);
+            self.say(format!("entries are missing or out of order {missing}"));
         }
-        if hash(bond.position, &self.hash)? != bond.hash {
-            self.broken(format!("entry {} is not as it was written, or what stood before it is not", event.sequence));
+        if hash(bond.position, &self.before)? != bond.hash {
+            self.say(format!("entry {number} is not as it was written, or what stood before it is not"));
         }
-        self.entries += 1;
+        self.check.entries += 1;
         self.position = bond.position;
-        self.hash.clone_from(&bond.hash);
+        self.before.clone_from(&bond.hash);
+        if self.noted == Some(&bond.hash) {
+            self.check.noted = Some(bond.position);
+        }
         Ok(())
     }
 
-    /// What came of it, held against what was noted of the newest entry.
-    fn end(mut self, newest: Option<Bond>) -> HistoryCheck {
-        let (length, head) = newest.map_or((0, String::new()), |bond| (bond.position, bond.hash));
-        if (self.position, &self.hash) != (length, &head) {
-            let last = self.position;
-            self.broken(format!("the end is missing: {length} entries were written, and the last one here is {last}"));
+    fn end(&mut self, length: u64, head: &str) {
+        if (self.position, self.before.as_str()) != (length, head) {
+            let position = self.position;
+            self.say(format!("the end is missing: {length} entries were written, and the last one here is {position}"));
         }
-        let Self { entries, unbound, breaks, hash, .. } = self;
-        HistoryCheck { entries, unbound, head: (!hash.is_empty()).then_some(hash), breaks }
+    }
+
+    fn finish(mut self) -> HistoryCheck {
+        if self.noted.is_some() && self.check.noted.is_none() {
+            self.say(
+                "no entry has the hash that was noted: the history was cut off before it, written anew, or is another one"
+                    .to_owned(),
+            );
+        }
+        self.check.head = (!self.before.is_empty()).then_some(self.before);
+        self.check
     }
 }

@@ -14,6 +14,7 @@ mod dependency;
 mod effect;
 mod expiry;
 mod lease;
+mod mark;
 mod operation;
 mod placement;
 mod quota;
@@ -39,7 +40,7 @@ pub use view::{ProjectView, Totals};
 use crate::control::ControlError;
 use crate::convex::admin_key::KeyError;
 use crate::model::{Finding, chain};
-use crate::store::{Durability, Rows, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// Fills bytes with randomness; the authority has none of its own.
 pub type Entropy = fn(&mut [u8]) -> Result<(), EntropyError>;
@@ -67,37 +68,6 @@ impl<S: Store> Authority<S> {
     #[must_use]
     pub fn with_first_port(self, first_port: u16) -> Self {
         Self { first_port, ..self }
-    }
-
-    /// Checks that these rows are written under this master key, as far as that was noted.
-    ///
-    /// # Errors
-    /// [`VaultError::Locked`] under another one: what is sealed would not open, and what is written would break histories.
-    pub fn check_key(&self) -> Result<(), AuthorityError> {
-        self.store.read(|rows| self.key_is_noted(rows)).map(drop)
-    }
-
-    /// The same, and notes the key where none was noted.
-    ///
-    /// # Errors
-    /// As [`Authority::check_key`].
-    pub fn claim_key(&self) -> Result<(), AuthorityError> {
-        if self.store.read(|rows| self.key_is_noted(rows))? {
-            return Ok(());
-        }
-        self.store.write(Durability::Power, |rows| {
-            // Somebody else may have been first.
-            if self.key_is_noted(rows)? { Ok(()) } else { Ok(rows.put_key_mark(&self.vault.mark())?) }
-        })
-    }
-
-    /// Whether this master key is noted; another one is refused.
-    fn key_is_noted(&self, rows: &dyn Rows) -> Result<bool, AuthorityError> {
-        match rows.key_mark()? {
-            None => Ok(false),
-            Some(mark) if mark == self.vault.mark() => Ok(true),
-            Some(_) => Err(VaultError::Locked.into()),
-        }
     }
 
     /// The vault that seals this store's secrets.

@@ -9,6 +9,7 @@ use crate::model::{
     BackendSpec, ByteSize, Cpus, DatabaseDisposal, FieldPath, ProjectName, ProviderKind, Quota, References, Scope, Secret,
     SecretRef, SecretSource, StepKey, TimeSpan, Timestamp, TokenRequest, VolumeDisposal,
 };
+use crate::store::Durability;
 
 fn token_for(world: &World, scope: Scope, ttl: Option<TimeSpan>) -> crate::model::IssuedToken {
     let project = (scope != Scope::Operator).then(project);
@@ -129,7 +130,7 @@ fn nothing_is_accepted_over_a_quota_and_everything_below_it() {
 
 #[test]
 fn the_history_says_who_and_for_which_plan_and_shows_tampering() {
-    let tamperings: [(&str, &str); 7] = [
+    let tamperings = [
         ("nothing", ""),
         ("another detail", "UPDATE events SET detail = 'nothing to see' WHERE sequence = 2"),
         ("another actor", "UPDATE events SET actor = replace(actor, 'on here', 'on there') WHERE sequence = 3"),
@@ -140,6 +141,30 @@ fn the_history_says_who_and_for_which_plan_and_shows_tampering() {
             "DELETE FROM events WHERE sequence = (SELECT max(sequence) FROM events); UPDATE chains SET length = length - 1",
         ),
         ("two exchanged", "UPDATE events SET at = at + 1 WHERE sequence = 1"),
+        (
+            "the end set back without the key",
+            "DELETE FROM events WHERE position > 1; UPDATE chains SET (length, head) = (SELECT position, hash FROM events) WHERE project = 'gremlin'",
+        ),
+        ("one that nobody bound", "INSERT INTO events (project, at, kind, detail) VALUES ('gremlin', 5, 'origin_set', '')"),
+        (
+            "one that nobody bound before all others",
+            "INSERT INTO events (sequence, project, at, kind, detail) VALUES (0, 'gremlin', 5, 'origin_set', '')",
+        ),
+        ("no bonds", "UPDATE events SET position = NULL, hash = NULL; DELETE FROM chains WHERE project = 'gremlin'"),
+        (
+            "no bonds and nobody",
+            "UPDATE events SET position = NULL, hash = NULL, actor = NULL, plan = NULL; DELETE FROM chains WHERE project = 'gremlin'",
+        ),
+        (
+            "no bonds and a mark that allows it",
+            "UPDATE events SET position = NULL, hash = NULL, actor = NULL, plan = NULL; DELETE FROM chains; UPDATE key_marks SET unbound = 99",
+        ),
+        (
+            "no bonds and no mark",
+            "UPDATE events SET position = NULL, hash = NULL, actor = NULL, plan = NULL; DELETE FROM chains; DELETE FROM key_marks",
+        ),
+        ("no entries", "DELETE FROM events; DELETE FROM chains WHERE project = 'gremlin'"),
+        ("no entries and no mark", "DELETE FROM events; DELETE FROM chains; DELETE FROM key_marks"),
     ];
     for (what, statements) in tamperings {
         let world = world();
@@ -149,26 +174,89 @@ fn the_history_says_who_and_for_which_plan_and_shows_tampering() {
         let path = world.folder.path().join("store.sqlite3");
         let rows = rusqlite::Connection::open(&path).unwrap();
         if !statements.is_empty() {
-            let kept = rows.execute_batch(statements).unwrap_err();
-            assert!(kept.to_string().contains("only ever appended"), "{what}: {kept}");
+            if !statements.starts_with("INSERT") {
+                let kept = rows.execute_batch(statements).unwrap_err();
+                assert!(kept.to_string().contains("only ever appended"), "{what}: {kept}");
+            }
             rows.execute_batch("DROP TRIGGER events_are_not_changed; DROP TRIGGER events_are_not_removed;").unwrap();
             rows.execute_batch(statements).unwrap();
         }
         let reach = Reach::Project(project());
-        let HistoryCheck { breaks, head, entries, unbound } = world.authority.check_history(&reach).unwrap();
+        let checked = || world.authority.check_history(&reach, None).unwrap();
+        let HistoryCheck { breaks, head, entries, unbound, noted } = checked();
         assert_eq!(breaks.is_empty(), statements.is_empty(), "{what}: {breaks:?}");
-        assert_eq!(unbound, 0);
-        for page in 1..=4 {
-            let paged = world.authority.check_history_by(&reach, page).unwrap();
-            assert_eq!((&paged.breaks, &paged.head, paged.entries), (&breaks, &head, entries), "{what} by {page}");
-        }
         if statements.is_empty() {
+            assert_eq!((unbound, noted), (0, None));
             let entry = world.authority.history(&reach, 1).unwrap().swap_remove(0);
             assert_eq!((entry.hash, entries), (head, 3), "{what}");
             assert_eq!(entry.actor, Some(me()));
             assert_eq!(entry.plan.as_deref(), Some("plan"));
         }
+        // Neither opening the home again nor going on with its work makes it good.
+        world.authority.claim_key().unwrap();
+        world.bring_up(&lease, "c", put(sized(1.0, 1)));
+        assert_eq!(checked().breaks.is_empty(), statements.is_empty(), "{what}, afterwards: {:?}", checked());
     }
+}
+
+/// What `check_history` says of the project.
+fn breaks(world: &World, noted: Option<&str>) -> Vec<String> {
+    world.authority.check_history(&Reach::Project(project()), noted).unwrap().breaks
+}
+
+#[test]
+fn a_noted_hash_shows_that_all_rows_were_put_back_to_what_they_once_were() {
+    let world = world();
+    let lease = world.lease();
+    world.bring_up(&lease, "a", put(sized(1.0, 1)));
+    let path = world.folder.path().join("store.sqlite3");
+    let rows = rusqlite::Connection::open(&path).unwrap();
+    let chain = "SELECT length, head, seal FROM chains WHERE project = 'gremlin'";
+    let as_once: (i64, String, String) = rows.query_row(chain, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
+    world.bring_up(&lease, "b", put(sized(1.0, 1)));
+    let checked = world.authority.check_history(&Reach::Project(project()), None).unwrap();
+    let noted = checked.head.unwrap();
+    let again = world.authority.check_history(&Reach::Project(project()), Some(&noted)).unwrap();
+    assert_eq!((again.noted, again.breaks), (Some(checked.entries), Vec::new()));
+    world.bring_up(&lease, "c", put(sized(1.0, 1)));
+    assert_eq!(breaks(&world, Some(&noted)), Vec::<String>::new(), "what came later changes nothing");
+    rows.execute_batch("DROP TRIGGER events_are_not_removed").unwrap();
+    rows.execute("DELETE FROM events WHERE position > ?1", [as_once.0]).unwrap();
+    rows.execute("UPDATE chains SET length = ?1, head = ?2, seal = ?3 WHERE project = 'gremlin'", as_once).unwrap();
+    assert_eq!(breaks(&world, None), Vec::<String>::new());
+    let broken = breaks(&world, Some(&noted));
+    assert!(broken.len() == 1 && broken[0].contains("no entry has the hash that was noted"), "{broken:?}");
+}
+
+#[test]
+fn a_home_from_before_ends_were_sealed_is_believed_once() {
+    let world = world();
+    let lease = world.lease();
+    world.bring_up(&lease, "a", put(sized(1.0, 1)));
+    let path = world.folder.path().join("store.sqlite3");
+    let rows = rusqlite::Connection::open(&path).unwrap();
+    rows.execute("UPDATE key_marks SET mark = ?1, unbound = NULL, seal = NULL", [world.authority.vault().mark_before_seals()])
+        .unwrap();
+    // Before entries were bound at all, nobody wrote down who did something.
+    rows.execute_batch(
+        "UPDATE chains SET seal = NULL; DELETE FROM chains WHERE project = '';
+         INSERT INTO events (sequence, project, at, kind, detail) SELECT sequence + 9, project, at, kind, detail FROM events;
+         DROP TRIGGER events_are_not_changed;
+         UPDATE events SET sequence = -sequence; UPDATE events SET sequence = sequence + 20;",
+    )
+    .unwrap();
+    let check = || world.authority.check_history(&Reach::Project(project()), None).unwrap();
+    world.authority.check_key().unwrap();
+    let before = check();
+    assert_eq!((before.breaks.clone(), before.unbound, before.entries), (Vec::new(), 1, 1));
+    world.authority.claim_key().unwrap();
+    assert_eq!(check(), before);
+    world.bring_up(&lease, "b", put(sized(1.0, 1)));
+    let after = check();
+    assert_eq!((after.breaks, after.unbound, after.entries), (Vec::new(), 1, 2));
+    assert_eq!(world.authority.check_history(&Reach::Everywhere, None).unwrap().breaks, Vec::<String>::new());
+    rows.execute("UPDATE chains SET seal = NULL", []).unwrap();
+    assert_eq!(breaks(&world, None).len(), 1);
 }
 
 impl World {
@@ -257,7 +345,7 @@ fn what_was_cut_off_is_taken_up_again_wherever_it_was() {
         assert!(matches!(&next, Next::Do(Effect::Ensure(_))), "{next:?}");
         assert!(matches!(world.through(&mut operation, next), Outcome::Done { .. }));
         assert!(world.resumed().is_empty());
-        assert!(world.authority.check_history(&Reach::Project(project())).unwrap().breaks.is_empty());
+        assert!(world.authority.check_history(&Reach::Project(project()), None).unwrap().breaks.is_empty());
     }
 }
 

@@ -22,7 +22,9 @@ fn entropy(bytes: &mut [u8]) -> Result<(), EntropyError> {
 pub(super) fn world() -> World {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&folder.path().join("store.sqlite3")).unwrap();
-    World { authority: Authority::new(store, Vault::new(MasterKey::new([5; 32])), entropy), folder }
+    let authority = Authority::new(store, Vault::new(MasterKey::new([5; 32])), entropy);
+    authority.claim_key().unwrap();
+    World { authority, folder }
 }
 
 pub(super) fn project() -> ProjectName {

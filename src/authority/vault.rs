@@ -85,8 +85,20 @@ impl Vault {
         hex::encode(mac(&key).chain_update(content).finalize().into_bytes())
     }
 
+    /// Attests what is not an entry of the history, but says something about it: 64 hex digits that nobody makes without
+    /// the master key.
+    pub(super) fn attest(&self, content: &[u8]) -> String {
+        let key = Zeroizing::new(self.master.derive("attestation", ""));
+        hex::encode(mac(&key).chain_update(content).finalize().into_bytes())
+    }
+
     /// By what the master key is known again: 64 hex digits that say nothing about it.
     pub(super) fn mark(&self) -> String {
+        hex::encode(self.master.derive("mark", "sealed"))
+    }
+
+    /// The same in homes from before the ends of histories were sealed.
+    pub(super) fn mark_before_seals(&self) -> String {
         hex::encode(self.master.derive("mark", ""))
     }
 
@@ -95,24 +107,41 @@ impl Vault {
         XChaCha20Poly1305::new((&*key).into())
     }
 
-    /// Seals the secrets of one row. The row's id is bound to them, so that rows cannot be swapped.
+    /// Seals the secrets of one row. The row's id is bound to them, so that rows cannot be swapped, and so is that they
+    /// were sealed in a home that is marked.
     pub(super) fn seal(&self, id: &str, secrets: &Secrets, nonce: [u8; NONCE_LENGTH]) -> Result<Vec<u8>, VaultError> {
         let plain: BTreeMap<&str, &str> = secrets.iter().map(|(name, secret)| (name.as_str(), secret.expose())).collect();
         let text = Zeroizing::new(serde_json::to_vec(&plain).map_err(|_| VaultError::Content(id.to_owned()))?);
-        let payload = Payload { msg: &text, aad: id.as_bytes() };
+        let aad = in_marked_home(id);
+        let payload = Payload { msg: &text, aad: aad.as_bytes() };
         let sealed = self.cipher().encrypt(&XNonce::from(nonce), payload).map_err(|_| VaultError::Content(id.to_owned()))?;
         Ok([nonce.as_slice(), &sealed].concat())
     }
 
     /// Opens what [`Vault::seal`] sealed.
     pub(super) fn open(&self, id: &str, sealed: &[u8]) -> Result<Secrets, VaultError> {
-        let (nonce, body) = sealed.split_at_checked(NONCE_LENGTH).ok_or(VaultError::Locked)?;
-        let nonce = <[u8; NONCE_LENGTH]>::try_from(nonce).map_err(|_| VaultError::Locked)?;
-        let payload = Payload { msg: body, aad: id.as_bytes() };
-        let text = Zeroizing::new(self.cipher().decrypt(&XNonce::from(nonce), payload).map_err(|_| VaultError::Locked)?);
+        // What was sealed before homes were marked stays readable.
+        let text = self.decrypt(&in_marked_home(id), sealed).or_else(|_| self.decrypt(id, sealed))?;
         let plain: BTreeMap<String, String> = serde_json::from_slice(&text).map_err(|_| VaultError::Content(id.to_owned()))?;
         Ok(plain.into_iter().map(|(name, value)| (name, Secret::new(value))).collect())
     }
+
+    /// Whether the secrets of a row were sealed in a home that is marked.
+    pub(super) fn is_of_marked_home(&self, id: &str, sealed: &[u8]) -> bool {
+        self.decrypt(&in_marked_home(id), sealed).is_ok()
+    }
+
+    fn decrypt(&self, bound_to: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+        let (nonce, body) = sealed.split_at_checked(NONCE_LENGTH).ok_or(VaultError::Locked)?;
+        let nonce = <[u8; NONCE_LENGTH]>::try_from(nonce).map_err(|_| VaultError::Locked)?;
+        let payload = Payload { msg: body, aad: bound_to.as_bytes() };
+        self.cipher().decrypt(&XNonce::from(nonce), payload).map(Zeroizing::new).map_err(|_| VaultError::Locked)
+    }
+}
+
+/// What secrets are bound to: no id has a character zero.
+fn in_marked_home(id: &str) -> String {
+    format!("{id}\0marked")
 }
 
 #[cfg(test)]
@@ -139,7 +168,7 @@ mod tests {
     fn keys_are_derived_as_they_always_were() {
         // As any other HMAC-SHA-256 has it: of "mark", a zero byte and nothing under 32 bytes of one; and of "entry" under
         // the same of "history".
-        assert_eq!(vault(1).mark(), "d99177e020dde8ca2bce825fad3927a2656a4f7de6c1650297f26cc9fddd2b25");
+        assert_eq!(vault(1).mark_before_seals(), "d99177e020dde8ca2bce825fad3927a2656a4f7de6c1650297f26cc9fddd2b25");
         assert_eq!(vault(1).bind(b"entry"), "6093635bddb621573ff373442897701ae8f88d8bea012b6fa6c60022e083a8de");
     }
 

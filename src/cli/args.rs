@@ -3,6 +3,7 @@
 //! Must not do: look at anything but the words and the variables that stand for them.
 
 mod key;
+mod log;
 mod quota;
 mod schema;
 mod serve;
@@ -14,6 +15,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::key::{Key, KeyCommand};
+pub(crate) use self::log::Log;
 pub(crate) use self::quota::{Ceiling, Ceilings, Quota, QuotaCommand, Whose};
 pub(crate) use self::schema::{Schema, SchemaDocument};
 pub(crate) use self::serve::{LogFormat, LogLevel, Serve};
@@ -356,19 +358,6 @@ pub(crate) struct Import {
     /// The container to take over.
     #[arg(long, value_name = "ID", env = "CONVEXINFRA_CONTAINER")]
     pub(crate) container: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Log {
-    /// How many of the last entries.
-    #[arg(long, short = 'n', value_name = "ENTRIES", default_value_t = 50, env = "CONVEXINFRA_LIMIT")]
-    pub(crate) limit: u32,
-    /// Check that every entry is as it was written; exits 1 when one is not.
-    #[arg(long, env = "CONVEXINFRA_VERIFY", value_parser = FalseyValueParser::new())]
-    pub(crate) verify: bool,
-    /// The entries about the control plane itself, such as tokens of operators, instead of the project's.
-    #[arg(long, env = "CONVEXINFRA_EVERYWHERE", value_parser = FalseyValueParser::new())]
-    pub(crate) everywhere: bool,
 }
 
 #[derive(Debug, Args)]

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::args::ColorChoice;
 use super::failure::width;
 use crate::model::{Exit, Finding, Report};
-use crate::render::{Style, report_text};
+use crate::render::{Style, report_text, screen};
 
 /// The only writer to standard output and standard error.
 #[derive(Debug, Clone)]
@@ -96,6 +96,15 @@ impl Printer {
     /// A result for people; nothing where programs read.
     pub(crate) fn result(&self, text: &str) {
         if !self.json && !self.silent {
+            self.out(&screen(text, self.out_style.is_coloured()));
+        }
+    }
+
+    /// A result that somebody else wrote, such as a log: as it is where no terminal shows it.
+    pub(crate) fn passage(&self, text: &str) {
+        if std::io::stdout().is_terminal() {
+            self.result(text);
+        } else if !self.json && !self.silent {
             self.out(text);
         }
     }
@@ -138,7 +147,7 @@ impl Printer {
     /// Talk for people; nothing where programs read.
     pub(crate) fn talk(&self, text: &str) {
         if !self.json && !self.silent {
-            let _ = write(&mut std::io::stderr().lock(), text);
+            let _ = write(&mut std::io::stderr().lock(), &screen(text, self.err_style.is_coloured()));
         }
     }
 

@@ -73,8 +73,12 @@ pub trait ControlPlane: Send + Sync {
     fn history<'a>(&'a self, reach: &'a Reach, limit: u32) -> BoxFuture<'a, Result<Vec<HistoryEntry>, ControlError>>;
 
     /// Whether the history is as it was written: every entry is bound to the one before it under a key of the control
-    /// plane.
-    fn check_history<'a>(&'a self, reach: &'a Reach) -> BoxFuture<'a, Result<HistoryCheck, ControlError>>;
+    /// plane. Where the hash of an entry was noted elsewhere, one entry must still have it.
+    fn check_history<'a>(
+        &'a self,
+        reach: &'a Reach,
+        noted: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<HistoryCheck, ControlError>>;
 
     /// Who holds the lease of a project now.
     fn holder<'a>(&'a self, project: &'a ProjectName) -> BoxFuture<'a, Result<Option<Holder>, ControlError>>;

@@ -215,7 +215,7 @@ pub struct HistoryEntry {
 }
 
 /// What came of checking a history.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct HistoryCheck {
     /// How many entries are bound to one another.
     pub entries: u64,
@@ -223,6 +223,9 @@ pub struct HistoryCheck {
     pub unbound: u64,
     /// The hash of the newest entry. Kept elsewhere, it shows later that nothing before it was changed.
     pub head: Option<String>,
+    /// Which entry has the hash that was asked for, counted from one among those that are bound.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub noted: Option<u64>,
     /// What is wrong; empty when nothing is.
     pub breaks: Vec<String>,
 }

@@ -161,10 +161,17 @@ impl ControlPlane for Acting {
         Box::pin(async move { Ok(self.host.ask(|authority| authority.history(reach, limit))?.unwrap_or_default()) })
     }
 
-    fn check_history<'a>(&'a self, reach: &'a Reach) -> BoxFuture<'a, Result<HistoryCheck, ControlError>> {
+    fn check_history<'a>(
+        &'a self,
+        reach: &'a Reach,
+        noted: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<HistoryCheck, ControlError>> {
         Box::pin(async move {
-            let empty = HistoryCheck { entries: 0, unbound: 0, head: None, breaks: Vec::new() };
-            Ok(self.host.ask(|authority| authority.check_history(reach))?.unwrap_or(empty))
+            let nothing = || HistoryCheck {
+                breaks: noted.map(|_| "there is no history at all here, and one was noted".to_owned()).into_iter().collect(),
+                ..HistoryCheck::default()
+            };
+            Ok(self.host.ask(|authority| authority.check_history(reach, noted))?.unwrap_or_else(nothing))
         })
     }
 

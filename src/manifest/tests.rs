@@ -191,3 +191,18 @@ fn cycles_read_as_paths() {
     assert!(messages[0].ends_with("a → b → c → a"), "{messages:?}");
     assert!(messages[1].ends_with("d → e → d"), "{messages:?}");
 }
+
+#[test]
+fn an_example_is_not_called_allowed() {
+    let problem = |project: &str| {
+        let text = format!("project = \"{project}\"\n[backends.dev]\nprovider = \"simulated\"\n");
+        let mut problems = parse(&text, None).unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:#?}");
+        problems.swap_remove(0)
+    };
+    // The second letter is a Cyrillic one.
+    let lookalike = problem("sh\u{43e}p");
+    assert_eq!((lookalike.code, lookalike.allowed, lookalike.edit), ("manifest.bad_name", Vec::new(), None));
+    let repairable = problem("My_Shop");
+    assert_eq!(repairable.allowed, ["my-shop"]);
+}

@@ -25,6 +25,11 @@ impl Usd {
         Self((dollars * 1e6).round() as i64)
     }
 
+    /// The amount in millionths of a dollar.
+    pub fn millionths(self) -> i64 {
+        self.0
+    }
+
     /// The amount in dollars, to the cent.
     pub fn dollars(self) -> f64 {
         // No amount of money is large enough to lose a cent here.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::diff::{self, gravest};
 use super::effect::Effect;
 use super::{Action, Change, Drift, FORMAT, Lint, Plan, Reason, Refusal, Step, StepId, Summary, Task};
-use super::{check, cost, graph, lint, policy};
+use super::{check, cost, elsewhere, graph, lint, policy, room};
 use crate::model::{
     ActualBackend, Address, BackendName, Data, DatabaseDisposal, Desired, DesiredBackend, Digest, EnvFileActual, FieldPath,
     Phase, Removal, Snapshot, VolumeDisposal,
@@ -138,6 +138,7 @@ impl<'a> Draft<'a> {
         self.refusals.extend(policy::fly(name, wanted));
         self.refusals.extend(policy::usable_secrets(name, wanted));
         self.lints.extend(lint::specification(name, wanted));
+        self.lints.extend(elsewhere::lints(name, &wanted.spec, &self.actual.snapshot.control_plane));
         let existing = self.existing.get(name).copied();
         self.lints.extend(lint::expiry(name, wanted, existing, &self.actual.snapshot.control_plane));
         let renamed_from = self.renamed.get(name).map(|old| (*old).clone());
@@ -261,13 +262,14 @@ impl<'a> Draft<'a> {
             }
             None => {}
         }
+        let recorded = self.actual.snapshot.backends.iter().map(|backend| (&backend.name, &backend.recorded)).collect();
+        let (steps, no_turn) = room::in_turn(graph::connect(self.steps, &recorded), &self.actual.snapshot);
+        self.refusals.extend(no_turn);
         self.refusals.sort();
         self.refusals.dedup();
         self.lints.sort();
         self.lints.dedup();
         self.drift.sort_by(|a, b| (&a.address, &a.path).cmp(&(&b.address, &b.path)));
-        let recorded = self.actual.snapshot.backends.iter().map(|backend| (&backend.name, &backend.recorded)).collect();
-        let steps = graph::connect(self.steps, &recorded);
         let mut plan = Plan {
             format: FORMAT.to_owned(),
             project: self.desired.project.clone(),

@@ -8,12 +8,14 @@ mod cost;
 mod diff;
 mod drift;
 mod effect;
+mod elsewhere;
 mod env_file;
 mod graph;
 mod lint;
 mod policy;
 mod promise;
 mod reason;
+mod room;
 
 use std::collections::BTreeSet;
 

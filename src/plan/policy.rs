@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::cost::{Billed, billed};
 use super::diff::changed;
+use super::room::Room;
 use super::{Action, Change, Effect, Plan, Refusal, Step, Task};
 use crate::model::fly::{Guest, REGIONS, volume_gb};
 use crate::model::{
@@ -299,13 +300,11 @@ pub(super) fn budget(desired: &Desired, existing: &BTreeMap<&BackendName, &Actua
 }
 
 /// Refuses what would take the project over the ceilings that the control plane keeps. All of its backends count, as they
-/// are once the plan is carried out.
+/// are once the plan is carried out; what becomes of them on the way is [`super::room`]'s.
 pub(super) fn quota(steps: &[Step], snapshot: &Snapshot) -> Vec<Refusal> {
     let mut specs: BTreeMap<&BackendName, &BackendSpec> =
         snapshot.backends.iter().map(|backend| (&backend.name, &backend.recorded)).collect();
-    let before = Usage::of(specs.values().copied());
-    let [billed_before, billed_after] = billed(&snapshot.backends, steps);
-    let (cost_before, _) = monthly_sum(billed_before.values().map(Billed::cost));
+    let [_, billed_after] = billed(&snapshot.backends, steps);
     for step in steps {
         if let Some(Task::Put { renamed_from: Some(old), .. } | Task::Remove { backend: old, .. }) = &step.task {
             specs.remove(old);
@@ -316,7 +315,16 @@ pub(super) fn quota(steps: &[Step], snapshot: &Snapshot) -> Vec<Refusal> {
             specs.insert(backend, spec);
         }
     }
-    let excesses = Usage::of(specs.values().copied()).over(&snapshot.quota, &before);
+    // The control plane lets be what has not grown, and counts at every step.
+    let [backends, cpus, memory, disk, cost_grows] = Room::of(steps, snapshot).grows();
+    let after = Usage::of(specs.values().copied());
+    let before = Usage {
+        backends: if backends { 0 } else { after.backends },
+        cpus: if cpus { Cpus::default() } else { after.cpus },
+        memory: if memory { ByteSize::default() } else { after.memory },
+        disk: if disk { ByteSize::default() } else { after.disk },
+    };
+    let excesses = after.over(&snapshot.quota, &before);
     let say = |excess: Excess| {
         let Excess { what, asked, allowed } = excess;
         let message = match what {
@@ -332,7 +340,7 @@ pub(super) fn quota(steps: &[Step], snapshot: &Snapshot) -> Vec<Refusal> {
     let mut refusals: Vec<Refusal> = excesses.into_iter().map(say).collect();
     let (cost, _) = monthly_sum(billed_after.values().map(Billed::cost));
     let ceiling = snapshot.quota.monthly_usd.map(Usd::from_dollars);
-    if let Some(allowed) = ceiling.filter(|allowed| cost > *allowed && cost > cost_before) {
+    if let Some(allowed) = ceiling.filter(|allowed| cost > *allowed && cost_grows) {
         let message = format!(
             "the backends of `{}` would cost {cost} a month together, and its quota allows {allowed}; ask for less, or have an \
              operator raise it with `convexinfra quota set`",

@@ -9,19 +9,19 @@ use crate::model::{
     SecretSource, SecretState, ServerStorage, Snapshot, Storage, Timestamp, Usd, VolumeDisposal,
 };
 
-fn name(text: &str) -> BackendName {
+pub(super) fn name(text: &str) -> BackendName {
     BackendName::parse(text).unwrap()
 }
 
-fn spec(provider: ProviderKind) -> BackendSpec {
+pub(super) fn spec(provider: ProviderKind) -> BackendSpec {
     BackendSpec::new(provider)
 }
 
-fn wanted(spec: BackendSpec) -> DesiredBackend {
+pub(super) fn wanted(spec: BackendSpec) -> DesiredBackend {
     DesiredBackend { spec, env_file: None, secrets: BTreeMap::new() }
 }
 
-fn desired(backends: &[(&str, DesiredBackend)]) -> Desired {
+pub(super) fn desired(backends: &[(&str, DesiredBackend)]) -> Desired {
     Desired {
         project: ProjectName::parse("gremlin").unwrap(),
         control_plane: None,
@@ -33,7 +33,7 @@ fn desired(backends: &[(&str, DesiredBackend)]) -> Desired {
     }
 }
 
-fn existing(key: &str, spec: BackendSpec) -> ActualBackend {
+pub(super) fn existing(key: &str, spec: BackendSpec) -> ActualBackend {
     ActualBackend {
         id: BackendId::new(format!("id-{key}")),
         name: name(key),
@@ -56,7 +56,7 @@ fn existing(key: &str, spec: BackendSpec) -> ActualBackend {
     }
 }
 
-fn actual(backends: Vec<ActualBackend>) -> Actual {
+pub(super) fn actual(backends: Vec<ActualBackend>) -> Actual {
     Actual {
         snapshot: Snapshot {
             project: ProjectName::parse("gremlin").unwrap(),
@@ -76,18 +76,18 @@ fn actual(backends: Vec<ActualBackend>) -> Actual {
     }
 }
 
-fn planned(desired: &Desired, actual: &Actual) -> Plan {
+pub(super) fn planned(desired: &Desired, actual: &Actual) -> Plan {
     let plan = build(desired, actual, &Intent::default());
     assert_eq!(check(&plan), Ok(()));
     assert_eq!(build(desired, actual, &Intent::default()), plan, "planning is deterministic");
     plan
 }
 
-fn ids(plan: &Plan) -> Vec<&str> {
+pub(super) fn ids(plan: &Plan) -> Vec<&str> {
     plan.steps.iter().map(|step| step.id.as_str()).collect()
 }
 
-fn codes(refusals: &[Refusal]) -> Vec<&str> {
+pub(super) fn codes(refusals: &[Refusal]) -> Vec<&str> {
     refusals.iter().map(|refusal| refusal.code.as_str()).collect()
 }
 
@@ -518,10 +518,15 @@ fn the_quota_of_the_control_plane_counts_every_backend_of_the_project() {
     assert!(plan.refusals[0].message.starts_with("`gremlin` would have 3 backends, and its quota allows 2"), "{plan:#?}");
     assert!(plan.refusals[1].message.contains("3.5 of cpus together, and its quota allows 3"), "{plan:#?}");
     // What the plan takes away makes room, a rename takes none, and a quota that was lowered keeps nobody from less.
-    let mut renamed = desired(&[("c", wanted(sized(3_f64))), ("d", wanted(sized(0.1_f64)))]);
-    renamed.moved.push(Moved { from: name("a"), to: name("c") });
-    let two = vec![existing("a", sized(3_f64)), existing("b", sized(3_f64))];
-    assert_eq!(codes(&planned(&renamed, &with_quota(quota, two)).refusals), ["plan.over_quota_cpus"; 0]);
+    let renamed = |new: f64| {
+        let mut renamed = desired(&[("c", wanted(sized(2.9_f64))), ("d", wanted(sized(new)))]);
+        renamed.moved.push(Moved { from: name("a"), to: name("c") });
+        let two = vec![existing("a", sized(3_f64)), existing("b", sized(3_f64))];
+        planned(&renamed, &with_quota(quota, two))
+    };
+    assert_eq!(codes(&renamed(0.1_f64).refusals), ["plan.over_quota_cpus"; 0]);
+    // The control plane counts when `d` begins, and then it grows beyond what is allowed, though less is used at the end.
+    assert_eq!(codes(&renamed(0.2_f64).refusals), ["plan.over_quota_cpus"]);
 }
 
 #[test]

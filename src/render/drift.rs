@@ -5,9 +5,10 @@
 use std::fmt::Write as _;
 
 use super::error::reason;
+use super::harmless::line as harmless;
 use super::style::Style;
 use super::words::counted;
-use crate::model::{Address, Snapshot};
+use crate::model::{Address, FieldPath, Snapshot};
 use crate::plan::{DriftReport, Unseen};
 
 /// The drift of a project, or that there is none.
@@ -21,7 +22,7 @@ pub fn drift(report: &DriftReport, snapshot: &Snapshot, style: Style) -> String 
         let _ = writeln!(text, "{}", style.warning(&format!("drift in `{project}`:")));
     }
     for drift in &report.drift {
-        let _ = writeln!(text, "  {} {}: applied {}, seen {}", drift.address, drift.path, drift.recorded, drift.observed);
+        let _ = writeln!(text, "  {}", words(&drift.address, &drift.path, &drift.recorded, &drift.observed));
     }
     for address in &report.unfinished {
         let _ = writeln!(text, "  {address}: its last change did not finish, so there is nothing to compare it with");
@@ -32,7 +33,12 @@ pub fn drift(report: &DriftReport, snapshot: &Snapshot, style: Style) -> String 
     for backend in snapshot.backends.iter().filter(|backend| !backend.other_variables.is_empty()) {
         let names: Vec<&str> = backend.other_variables.iter().map(String::as_str).collect();
         let address = Address::backend(&backend.name);
-        let _ = writeln!(text, "  {address}: not drift, but not from here: variables {}", names.join(", "));
+        let _ = writeln!(text, "  {address}: not drift, but not from here: variables {}", harmless(&names.join(", ")));
     }
     text
+}
+
+/// One difference.
+pub(super) fn words(address: &Address, path: &FieldPath, recorded: &str, observed: &str) -> String {
+    format!("{address} {}: applied {}, seen {}", harmless(path.as_str()), harmless(recorded), harmless(observed))
 }

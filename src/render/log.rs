@@ -4,6 +4,7 @@
 
 use serde::Serialize;
 
+use super::harmless::line as harmless;
 use super::words::counted;
 use crate::control::{HistoryCheck, HistoryEntry};
 use crate::model::{Actor, ProjectName};
@@ -68,7 +69,8 @@ pub fn log(document: &LogDocument<'_>) -> String {
         parts.extend(entry.actor.map(|actor| format!("by {actor}")));
         parts.extend(entry.plan.map(|plan| format!("plan {}", short(plan))));
         let backend = entry.backend.unwrap_or("-");
-        text.push_str(format!("{}  {:20}  {backend}  {}", entry.at, entry.kind, parts.join(", ")).trim_end());
+        let shown = format!("{}  {:20}  {backend}  {}", entry.at, entry.kind, parts.join(", "));
+        text.push_str(harmless(shown.trim_end()).as_ref());
         text.push('\n');
     }
     match (document.entries.is_empty(), document.project) {
@@ -83,8 +85,12 @@ pub fn log_check(check: &HistoryCheck) -> String {
     let entries = counted(usize::try_from(check.entries).unwrap_or(usize::MAX), "entry");
     let mut text = match &check.head {
         Some(head) => format!("every entry is as it was written: {entries}, and the newest has the hash\n    {head}\n"),
-        None => "there is no entry yet\n".to_owned(),
+        None if check.unbound == 0 => "there is no entry yet\n".to_owned(),
+        None => "no entry is newer than such checks\n".to_owned(),
     };
+    if let Some(position) = check.noted {
+        text.push_str(&format!("the hash that was noted is that of entry {position} of {}\n", check.entries));
+    }
     if check.unbound > 0 {
         text.push_str(&format!("older than such checks, and so not checked: {}\n", check.unbound));
     }

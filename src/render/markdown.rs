@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 
+use super::harmless::{line as harmless, sentences};
 use super::plan::summary_line;
 use crate::plan::{Plan, Step};
 
@@ -61,7 +62,7 @@ fn section<'a>(text: &mut String, title: &str, notes: impl Iterator<Item = (Opti
             let _ = writeln!(text, "\n#### {title}\n");
         }
         let address = address.map(|address| format!("`{address}`: ")).unwrap_or_default();
-        let _ = writeln!(text, "- {address}{}", message.replace('\n', " "));
+        let _ = writeln!(text, "- {address}{}", sentences(message, 0).replace('\n', " "));
     }
 }
 
@@ -84,9 +85,9 @@ fn changes(step: &Step) -> String {
 /// Text as code inside a table's cell: no cell, line or code span ends inside it.
 fn code(text: &str) -> String {
     let text = text.replace('\n', "⏎").replace('`', "ˋ").replace('|', "\\|");
-    format!("`{text}`")
+    format!("`{}`", harmless(&text))
 }
 
 fn escape(text: &str) -> String {
-    text.replace('|', "\\|").replace('<', "&lt;").replace('\n', " ")
+    harmless(&text.replace('\n', " ")).replace('|', "\\|").replace('<', "&lt;")
 }

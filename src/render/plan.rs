@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use similar::{ChangeTag, TextDiff};
 
+use super::harmless::{line as harmless, sentences};
 use super::style::Style;
 use super::words::counted;
 use crate::model::VolumeDisposal;
@@ -38,7 +39,7 @@ fn header(text: &mut String, plan: &Plan, style: Style) {
         text,
         "{} {}",
         style.strong(&format!("plan for `{}`", plan.project)),
-        style.quiet(&format!("({}, revision {})", plan.control_plane, plan.base))
+        style.quiet(&format!("({}, revision {})", harmless(&plan.control_plane), plan.base))
     );
 }
 
@@ -87,7 +88,7 @@ fn glyph(action: Action, style: Style) -> String {
 /// The file that a step writes, which its address does not tell.
 fn file(step: &Step) -> String {
     match &step.task {
-        Some(Task::WriteEnvFile { target, .. } | Task::ClearEnvFile { target, .. }) => format!(" ({})", target.path),
+        Some(Task::WriteEnvFile { target, .. } | Task::ClearEnvFile { target, .. }) => format!(" ({})", harmless(&target.path)),
         Some(Task::Put { .. } | Task::Remove { .. }) | None => String::new(),
     }
 }
@@ -117,23 +118,23 @@ fn step_lines(text: &mut String, step: &Step, style: Style) {
 
 /// A unified diff without the line numbers, which say nothing in a file of a few lines.
 fn difference_lines(text: &mut String, difference: &str, style: Style) {
-    for line in difference.lines().filter(|line| !line.starts_with("@@")) {
+    for line in difference.lines().filter(|line| !line.starts_with("@@")).map(harmless) {
         let shown = match line.as_bytes().first() {
-            Some(b'+') => style.added(line),
-            Some(b'-') => style.removed(line),
-            _ => line.to_owned(),
+            Some(b'+') => style.added(&line),
+            Some(b'-') => style.removed(&line),
+            _ => line.into_owned(),
         };
         let _ = writeln!(text, "      {}", shown.trim_end());
     }
 }
 
 fn change_lines(text: &mut String, action: Action, change: &Change, width: usize, style: Style) {
-    let path = format!("{:width$}", change.path.as_str());
+    let path = format!("{:width$}", harmless(change.path.as_str()));
     match (&change.before, &change.after) {
         (Some(before), Some(after)) if before.contains('\n') || after.contains('\n') => {
             let _ = writeln!(text, "      {path}");
             for line in TextDiff::from_lines(before, after).iter_all_changes() {
-                let value = line.value().trim_end_matches('\n');
+                let value = harmless(line.value().trim_end_matches('\n'));
                 let shown = match line.tag() {
                     ChangeTag::Delete => style.removed(&format!("- {value}")),
                     ChangeTag::Insert => style.added(&format!("+ {value}")),
@@ -144,12 +145,10 @@ fn change_lines(text: &mut String, action: Action, change: &Change, width: usize
         }
         (before, after) => {
             let value = match (before, after) {
-                (None, Some(after)) if action == Action::Create => style.added(after),
+                (None, Some(after)) if action == Action::Create => style.added(&harmless(after)),
                 (before, after) => {
-                    let none = "(none)".to_owned();
-                    let before = before.as_ref().unwrap_or(&none);
-                    let after = after.as_ref().unwrap_or(&none);
-                    format!("{} → {}", style.removed(before), style.added(after))
+                    let shown = |value: &Option<String>| harmless(value.as_deref().unwrap_or("(none)")).into_owned();
+                    format!("{} → {}", style.removed(&shown(before)), style.added(&shown(after)))
                 }
             };
             let effect = match action {
@@ -167,7 +166,7 @@ fn drift_lines(text: &mut String, plan: &Plan, style: Style) {
     }
     let _ = writeln!(text, "\n{}", style.warning("drift, which nobody asked for:"));
     for drift in &plan.drift {
-        let _ = writeln!(text, "  {} {}: applied {}, seen {}", drift.address, drift.path, drift.recorded, drift.observed);
+        let _ = writeln!(text, "  {}", super::drift::words(&drift.address, &drift.path, &drift.recorded, &drift.observed));
     }
 }
 
@@ -188,5 +187,6 @@ fn notes(text: &mut String, plan: &Plan, style: Style) {
 
 fn note(text: &mut String, address: Option<String>, message: &str, code: &str, style: Style) {
     let address = address.map(|address| format!("{address}: ")).unwrap_or_default();
-    let _ = writeln!(text, "{}", style.wrap(&format!("  {address}{message} {}", style.quiet(&format!("[{code}]"))), 4));
+    let (message, code) = (sentences(message, 4), style.quiet(&format!("[{}]", harmless(code))));
+    let _ = writeln!(text, "{}", style.wrap(&format!("  {address}{message} {code}"), 4));
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::error::reason;
+use super::harmless::{line as harmless, sentences};
 use super::style::Style;
 use super::words::{counted, duration};
 use crate::apply::{Event, EventKind, StepEnd};
@@ -44,8 +45,9 @@ impl Progress {
                 None
             }
             EventKind::StepProgress { id, address, message } => {
+                let message = harmless(message);
                 if let Some(running) = self.running.get_mut(id) {
-                    running.message = Some(message.clone());
+                    running.message = Some(message.clone().into_owned());
                 }
                 Some(format!("  {} {address}: {message}", style.quiet("·")))
             }
@@ -58,16 +60,13 @@ impl Progress {
                         format!("  {} {} {address} {took}", style.added("✓"), past(*action, reason))
                     }
                     StepEnd::Failed { error } => {
-                        let help = error
-                            .help
-                            .as_ref()
-                            .map(|help| format!("\n    help: {}", help.replace('\n', "\n    ")))
-                            .unwrap_or_default();
+                        let help =
+                            error.help.as_ref().map(|help| format!("\n    help: {}", sentences(help, 4))).unwrap_or_default();
                         format!(
                             "  {} {address}: {} {}{help}",
                             style.error("✗"),
-                            error.message,
-                            style.quiet(&format!("[{}]", error.code))
+                            sentences(&error.message, 4),
+                            style.quiet(&format!("[{}]", harmless(&error.code)))
                         )
                     }
                     StepEnd::Interrupted => {
@@ -78,7 +77,7 @@ impl Progress {
             }
             EventKind::Waiting { address, state, notes, unseen } => {
                 let why = unseen.as_ref().map(|why| format!(": {}", reason(why, 4))).unwrap_or_default();
-                let notes: String = notes.iter().map(|note| format!("\n    {note}")).collect();
+                let notes: String = notes.iter().map(|note| format!("\n    {}", sentences(note, 4))).collect();
                 Some(format!("  {} {address}: {state}{why}{notes}", style.quiet("·")))
             }
             EventKind::Finished { tally, converged, .. } => {

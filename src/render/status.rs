@@ -5,6 +5,7 @@
 use serde::Serialize;
 
 use super::error::reason;
+use super::harmless::{line as harmless, sentences};
 use super::quota::quota_line;
 use super::style::Style;
 use super::table::table;
@@ -74,7 +75,7 @@ pub fn operation_words(record: &OperationRecord) -> String {
         OperationKind::Put => "brings it about",
         OperationKind::Remove => "takes it away",
     };
-    format!("operation {} {what}, asked for by {}", record.id, record.actor)
+    format!("operation {} {what}, asked for by {}", record.id, harmless(&record.actor.to_string()))
 }
 
 /// Who is changing the project.
@@ -185,7 +186,11 @@ impl StatusEntry {
 pub fn status_table(document: &StatusDocument, style: Style) -> String {
     let mut text = String::new();
     if document.backends.is_empty() {
-        text.push_str(&format!("`{}` has no backends in the {} control plane\n", document.project, document.control_plane));
+        text.push_str(&format!(
+            "`{}` has no backends in the {} control plane\n",
+            document.project,
+            harmless(&document.control_plane)
+        ));
     } else {
         let rows: Vec<[String; 4]> = document
             .backends
@@ -201,11 +206,11 @@ pub fn status_table(document: &StatusDocument, style: Style) -> String {
         text.push_str(&format!(
             "{} has variables that the manifest does not name: {}\n",
             entry.name,
-            entry.other_variables.join(", ")
+            harmless(&entry.other_variables.join(", "))
         ));
     }
     for note in document.backends.iter().flat_map(|entry| &entry.notes) {
-        text.push_str(&format!("{note}\n"));
+        text.push_str(&format!("{}\n", sentences(note, 2)));
     }
     for (entry, why) in document.backends.iter().filter_map(|entry| Some((entry, entry.unseen.as_ref()?))) {
         text.push_str(&format!("nothing is known of {}: {}\n", entry.name, reason(why, 2)));
@@ -213,7 +218,10 @@ pub fn status_table(document: &StatusDocument, style: Style) -> String {
     if let Some(holder) = &document.lease {
         text.push_str(&format!(
             "being changed by process {} of {} on {} since {}\n",
-            holder.process, holder.user, holder.host, holder.since
+            holder.process,
+            harmless(&holder.user),
+            harmless(&holder.host),
+            harmless(&holder.since)
         ));
     }
     for OperationEntry { id, backend, kind, actor, since, running } in &document.operations {
@@ -222,7 +230,10 @@ pub fn status_table(document: &StatusDocument, style: Style) -> String {
             OperationKind::Remove => format!("takes `{backend}` away"),
         };
         let cut_off = if *running { "" } else { "; it was cut off, and the next apply goes on with it" };
-        text.push_str(&format!("operation {id} {what} since {since}, asked for by {actor}{cut_off}\n"));
+        text.push_str(&format!(
+            "operation {id} {what} since {since}, asked for by {}{cut_off}\n",
+            harmless(&actor.to_string())
+        ));
     }
     text.extend(quota_line(&document.quota, &document.usage));
     text

@@ -2,10 +2,12 @@
 //!
 //! Must not do: know what a column means.
 
+use super::harmless::line as harmless;
 use super::style::Style;
 
 /// The rows below their header, columns two blanks apart.
 pub(super) fn table<const N: usize>(header: [&str; N], rows: &[[String; N]], style: Style) -> String {
+    let rows: Vec<[_; N]> = rows.iter().map(|row| row.each_ref().map(|cell| harmless(cell))).collect();
     let width = |column: usize| {
         rows.iter().map(|row| row[column].chars().count()).chain([header[column].chars().count()]).max().unwrap_or(0)
     };
@@ -15,8 +17,8 @@ pub(super) fn table<const N: usize>(header: [&str; N], rows: &[[String; N]], sty
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     let mut text = format!("{}\n", style.quiet(&line(header)));
-    for row in rows {
-        text.push_str(&line(std::array::from_fn(|column| row[column].as_str())));
+    for row in &rows {
+        text.push_str(&line(std::array::from_fn(|column| &*row[column])));
         text.push('\n');
     }
     text

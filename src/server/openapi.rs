@@ -9,7 +9,7 @@ use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::resource;
-use super::route::{Access, Answer, Content, Route};
+use super::route::{Access, Answer, Content, Route, Takes};
 use crate::control::wire::{ErrorDocument, FENCE, REQUEST_ID};
 
 /// The contract.
@@ -149,7 +149,10 @@ fn parameters(route: &Route) -> Vec<Value> {
     for key in route.query {
         parameters.push(json!({
             "name": key.name, "in": "query", "required": false, "description": key.means,
-            "schema": { "type": "integer", "minimum": key.least, "maximum": key.most },
+            "schema": match key.takes {
+                Takes::Number { least, most } => json!({ "type": "integer", "minimum": least, "maximum": most }),
+                Takes::Hash => json!({ "type": "string", "pattern": "^[0-9a-f]{64}$" }),
+            },
         }));
     }
     if route.fenced {

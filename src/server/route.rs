@@ -55,8 +55,16 @@ pub(super) struct Answer {
 pub(super) struct Key {
     pub(super) name: &'static str,
     pub(super) means: &'static str,
-    pub(super) least: u64,
-    pub(super) most: u64,
+    pub(super) takes: Takes,
+}
+
+/// What stands behind a key of a query.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Takes {
+    /// A number within these bounds.
+    Number { least: u64, most: u64 },
+    /// A hash: 64 hex digits.
+    Hash,
 }
 
 /// The methods that routes have.

@@ -10,7 +10,7 @@ pub mod sql;
 mod sqlite;
 
 pub use error::StoreError;
-pub use row::{BackendRow, Bond, EventRow, LeaseRow, OperationRow, ProjectRow, TokenRow};
+pub use row::{BackendRow, Bond, ChainRow, EventRow, KeyMarkRow, LeaseRow, OperationRow, ProjectRow, TokenRow};
 #[cfg(feature = "native")]
 pub use sqlite::SqliteStore;
 
@@ -80,14 +80,20 @@ pub trait Rows {
     fn registered(&self) -> Result<u32, StoreError>;
     /// Writes a lease.
     fn put_lease(&self, row: &LeaseRow) -> Result<(), StoreError>;
-    /// The bond of the newest bound event of a project.
-    fn chain(&self, project: Option<&ProjectName>) -> Result<Option<Bond>, StoreError>;
-    /// Appends an event; its bond becomes that of its project.
+    /// How long the history of a project is, or of none, and what it ends with.
+    fn chain(&self, project: Option<&ProjectName>) -> Result<Option<ChainRow>, StoreError>;
+    /// Whether that is known of any history.
+    fn has_chains(&self) -> Result<bool, StoreError>;
+    /// Writes it.
+    fn put_chain(&self, row: &ChainRow) -> Result<(), StoreError>;
+    /// Appends an event.
     fn append_event(&self, event: &EventRow) -> Result<(), StoreError>;
+    /// The number of the last event before the first one that is bound, of whatever project; zero where there is none.
+    fn unbound_until(&self) -> Result<u64, StoreError>;
+    /// The events of a project, or of none, after the one with this number, oldest first.
+    fn events_after(&self, project: Option<&ProjectName>, after: Option<u64>, limit: u32) -> Result<Vec<EventRow>, StoreError>;
     /// The last events of a project, or of none, oldest first.
     fn events(&self, project: Option<&ProjectName>, limit: u32) -> Result<Vec<EventRow>, StoreError>;
-    /// The first events of a project, or of none, after a number, oldest first.
-    fn events_after(&self, project: Option<&ProjectName>, after: u64, limit: u32) -> Result<Vec<EventRow>, StoreError>;
     /// All tokens, oldest first.
     fn tokens(&self) -> Result<Vec<TokenRow>, StoreError>;
     /// One token.
@@ -95,9 +101,9 @@ pub trait Rows {
     /// Writes a token. One that was revoked stays so.
     fn put_token(&self, row: &TokenRow) -> Result<(), StoreError>;
     /// The mark of the master key under which these rows are written.
-    fn key_mark(&self) -> Result<Option<String>, StoreError>;
-    /// Writes it, once.
-    fn put_key_mark(&self, mark: &str) -> Result<(), StoreError>;
+    fn key_mark(&self) -> Result<Option<KeyMarkRow>, StoreError>;
+    /// Writes it, in place of the one that there was.
+    fn put_key_mark(&self, row: &KeyMarkRow) -> Result<(), StoreError>;
     /// The ceilings of a project, or those of every project that has none of its own.
     fn quota(&self, project: Option<&ProjectName>) -> Result<Option<Quota>, StoreError>;
     /// Writes them.

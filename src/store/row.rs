@@ -141,6 +141,30 @@ pub struct Bond {
     pub hash: String,
 }
 
+/// How long the history of a project is, and what it ends with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainRow {
+    /// The project; none for what is about no project.
+    pub project: Option<ProjectName>,
+    /// How many bound events there are.
+    pub length: u64,
+    /// The hash of the last one; empty while there is none.
+    pub head: String,
+    /// What nobody makes without the master key; none in rows from before that was done.
+    pub seal: Option<String>,
+}
+
+/// By what the master key of a store is known again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyMarkRow {
+    /// That by which.
+    pub mark: String,
+    /// The number of the last event that is rightly not bound; none in rows from before that was noted.
+    pub unbound: Option<u64>,
+    /// What nobody makes without the master key.
+    pub seal: Option<String>,
+}
+
 /// A token as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenRow {

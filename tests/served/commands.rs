@@ -290,6 +290,12 @@ fn the_history_says_who_and_shows_what_was_changed_in_it() {
     assert_eq!((&last["actor"]["token"], last["plan"].as_str().unwrap().len()), (&Value::from(id), "sha256:".len() + 64));
     let verified = world.expect(0, &["log", "--verify", "--json"]).document();
     assert_eq!((&verified["head"], &verified["breaks"]), (&last["hash"], &serde_json::json!([])));
+    let head = verified["head"].as_str().unwrap();
+    let noted = world.expect(0, &["log", "--verify", "--head", head]);
+    assert!(noted.out.contains("the hash that was noted is that of entry"), "{noted}");
+    let other = world.expect(1, &["log", "--verify", "--json", "--head", &"0".repeat(64)]);
+    assert_eq!(other.errors(), ["history.broken"]);
+    world.expect(64, &["log", "--verify", "--head", "abc"]);
     drop(served);
     // Somebody who can write the rows and does not have the key.
     let store = rusqlite::Connection::open(world.home.join("control-plane.sqlite3")).unwrap();

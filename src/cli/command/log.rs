@@ -19,7 +19,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
     };
     let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
     if args.verify {
-        return verify(context, control, &reach).await;
+        return verify(context, control, &reach, args.head.as_deref()).await;
     }
     let entries = control.history(&reach, args.limit).await?;
     let entries = entries.iter().map(LogEntry::new).collect();
@@ -29,13 +29,13 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
     Ok(Exit::Done)
 }
 
-async fn verify(context: &Context, control: &dyn ControlPlane, reach: &Reach) -> Result<Exit, Failure> {
-    let check = control.check_history(reach).await?;
+async fn verify(context: &Context, control: &dyn ControlPlane, reach: &Reach, noted: Option<&str>) -> Result<Exit, Failure> {
+    let check = control.check_history(reach, noted).await?;
     if check.breaks.is_empty() {
         context.printer.result(&log_check(&check));
-        let HistoryCheck { entries, unbound, head, breaks } = check;
+        let HistoryCheck { entries, unbound, head, noted, breaks } = check;
         let document = serde_json::json!({
-            "project": reach.project(), "entries": entries, "unbound": unbound, "head": head, "breaks": breaks,
+            "project": reach.project(), "entries": entries, "unbound": unbound, "head": head, "noted": noted, "breaks": breaks,
         });
         context.printer.reply("convexinfra.log_check/1", document);
         return Ok(Exit::Done);

@@ -30,7 +30,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
             piece = control.logs(&project, &name, from) => piece?,
             () = &mut stop => break,
         };
-        context.printer.result(&piece.text);
+        context.printer.passage(&piece.text);
         lines.take_in(context, &piece.text);
         if !args.follow || context.printer.is_deserted() {
             lines.end(context);

@@ -212,8 +212,20 @@ impl ControlPlane for HttpControlPlane {
         )
     }
 
-    fn check_history<'a>(&'a self, reach: &'a Reach) -> BoxFuture<'a, Result<HistoryCheck, ControlError>> {
-        Box::pin(async move { self.exchange.send(&Call::get(&within(reach, &["events", "check"])), json).await })
+    fn check_history<'a>(
+        &'a self,
+        reach: &'a Reach,
+        noted: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<HistoryCheck, ControlError>> {
+        Box::pin(async move {
+            let path = within(reach, &["events", "check"]);
+            let call = Call::get(&path);
+            let call = match noted {
+                Some(hash) => call.with_query("head", hash),
+                None => call,
+            };
+            self.exchange.send(&call, json).await
+        })
     }
 
     fn holder<'a>(&'a self, project: &'a ProjectName) -> BoxFuture<'a, Result<Option<Holder>, ControlError>> {

@@ -129,7 +129,7 @@ impl<'t> Reader<'t, '_> {
         } else {
             format!("{} in {path} is not {}", quoted(text), shape.noun)
         };
-        let problem = Problem::new(shape.code, span, message).help(shape.allowed).allow([shape.example]);
+        let problem = Problem::new(shape.code, span, message).help(shape.allowed).allow(shape.repaired(text));
         self.report(with_text(problem, span, shape.repaired(text)));
         None
     }

@@ -11,11 +11,18 @@ use crate::control::{ControlError, ControlPlane, LogFrom, LogPiece};
 use crate::model::{ActualBackend, BackendName, Scope};
 use crate::server::input::{Asked, InPath, InProject, Nothing};
 use crate::server::problem::Problem;
-use crate::server::route::{Access, Key, Route, Verb};
+use crate::server::route::{Access, Key, Route, Takes, Verb};
 
-const TAIL: Key = Key { name: "tail", means: "The last so many lines; 100 when nothing is said.", least: 0, most: 100_000 };
-const FROM: Key =
-    Key { name: "from", means: "From this byte on, as `next` of an earlier piece said.", least: 0, most: i64::MAX as u64 };
+const TAIL: Key = Key {
+    name: "tail",
+    means: "The last so many lines; 100 when nothing is said.",
+    takes: Takes::Number { least: 0, most: 100_000 },
+};
+const FROM: Key = Key {
+    name: "from",
+    means: "From this byte on, as `next` of an earlier piece said.",
+    takes: Takes::Number { least: 0, most: i64::MAX as u64 },
+};
 
 pub(super) fn routes() -> Vec<Route> {
     let read = Access::Project(Scope::Read);

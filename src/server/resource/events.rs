@@ -13,11 +13,21 @@ use crate::control::{ControlPlane, HistoryCheck, HistoryEntry, Reach};
 use crate::model::Scope;
 use crate::server::Server;
 use crate::server::guard::Caller;
-use crate::server::input::{Asked, InProject, Nothing};
+use crate::server::input::{Asked, InProject};
 use crate::server::problem::Problem;
-use crate::server::route::{Access, Key, Route, Verb};
+use crate::server::route::{Access, Key, Route, Takes, Verb};
 
-const LIMIT: Key = Key { name: "limit", means: "How many of the last ones; 50 when left out.", least: 0, most: 1_000_000 };
+const LIMIT: Key = Key {
+    name: "limit",
+    means: "How many of the last ones; 50 when left out.",
+    takes: Takes::Number { least: 0, most: 1_000_000 },
+};
+
+const HEAD: Key = Key {
+    name: "head",
+    means: "A hash that was noted, such as `head` of an earlier check; one entry must still have it.",
+    takes: Takes::Hash,
+};
 
 pub(super) fn routes() -> Vec<Route> {
     let read = Access::Project(Scope::Read);
@@ -34,6 +44,7 @@ pub(super) fn routes() -> Vec<Route> {
             read,
             "Whether the project's history is as it was written.",
         )
+        .asks(&[HEAD])
         .answers::<HistoryCheck>(200, "What came of the check.")
         .by(get(check)),
         Route::new(Verb::Get, "/v1/events", "listAllEvents", Access::Operator, of_all)
@@ -47,6 +58,7 @@ pub(super) fn routes() -> Vec<Route> {
             Access::Operator,
             "Whether the history of the control plane itself is as it was written.",
         )
+        .asks(&[HEAD])
         .answers::<HistoryCheck>(200, "What came of the check.")
         .by(get(check_everywhere)),
     ]
@@ -68,14 +80,31 @@ async fn list(caller: InProject, Asked(last): Asked<Last>) -> Handled {
     document(&caller.control.history(&Reach::Project(caller.project), last.limit()?).await?)
 }
 
-async fn check(caller: InProject, _: Asked<Nothing>) -> Handled {
-    document(&caller.control.check_history(&Reach::Project(caller.project)).await?)
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Noted {
+    head: Option<String>,
+}
+
+impl Noted {
+    fn hash(&self) -> Result<Option<&str>, Problem> {
+        match self.head.as_deref() {
+            Some(head) if head.len() != 64 || !head.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) => Err(
+                Problem::bad_request("wire.query", format!("`{}` should be a hash: 64 hex digits in lower case", HEAD.name)),
+            ),
+            head => Ok(head),
+        }
+    }
+}
+
+async fn check(caller: InProject, Asked(noted): Asked<Noted>) -> Handled {
+    document(&caller.control.check_history(&Reach::Project(caller.project), noted.hash()?).await?)
 }
 
 async fn list_everywhere(State(server): State<Arc<Server>>, caller: Caller, Asked(last): Asked<Last>) -> Handled {
     document(&server.host.acting_as(caller.bearer.actor()).history(&Reach::Everywhere, last.limit()?).await?)
 }
 
-async fn check_everywhere(State(server): State<Arc<Server>>, caller: Caller, _: Asked<Nothing>) -> Handled {
-    document(&server.host.acting_as(caller.bearer.actor()).check_history(&Reach::Everywhere).await?)
+async fn check_everywhere(State(server): State<Arc<Server>>, caller: Caller, Asked(noted): Asked<Noted>) -> Handled {
+    document(&server.host.acting_as(caller.bearer.actor()).check_history(&Reach::Everywhere, noted.hash()?).await?)
 }

@@ -18,7 +18,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::problem::Problem;
-use super::route::Route;
+use super::route::{Route, Takes};
 
 /// What a handler ends with.
 type Handled = Result<Response, Problem>;
@@ -47,9 +47,13 @@ fn document(document: &impl Serialize) -> Handled {
 /// The number of a key in a query, if it is within its bounds.
 fn within(key: &super::route::Key, value: Option<u64>, usual: u64) -> Result<u64, Problem> {
     let value = value.unwrap_or(usual);
-    if (key.least..=key.most).contains(&value) {
+    let (least, most) = match key.takes {
+        Takes::Number { least, most } => (least, most),
+        Takes::Hash => (0, u64::MAX),
+    };
+    if (least..=most).contains(&value) {
         return Ok(value);
     }
-    let message = format!("`{}` should be from {} to {}", key.name, key.least, key.most);
+    let message = format!("`{}` should be from {least} to {most}", key.name);
     Err(Problem::bad_request("wire.query", message))
 }

@@ -18,13 +18,17 @@ use crate::control::{ControlError, Request, Work};
 use crate::model::{BackendSpec, OperationId, OperationRecord, OperationState, Scope};
 use crate::server::input::{Asked, Fence, InPath, InProject, Nothing, Read, one_header};
 use crate::server::problem::Problem;
-use crate::server::route::{Access, Key, Route, Verb};
+use crate::server::route::{Access, Key, Route, Takes, Verb};
 use crate::server::{Phase, Server};
 
 /// How long the digest of a plan, or the name of a step in it, may be.
 const LONGEST_STEP: usize = 256;
 
-const LIMIT: Key = Key { name: "limit", means: "How many of the last ones; 50 when left out.", least: 1, most: 10_000 };
+const LIMIT: Key = Key {
+    name: "limit",
+    means: "How many of the last ones; 50 when left out.",
+    takes: Takes::Number { least: 1, most: 10_000 },
+};
 
 pub(super) fn routes() -> Vec<Route> {
     let read = Access::Project(Scope::Read);

@@ -1,14 +1,14 @@
 //! The rows of events and of the chain that binds them, one statement each.
 //!
-//! Must not do: begin or end a transaction, change an event, or make a hash; the authority does.
+//! Must not do: begin or end a transaction, change an event, or make a hash or a seal; the authority does.
 
 use super::columns::{project_key, text_of};
 use super::connection::{Columns, Connection, Unreadable};
 use super::rows::SqlRows;
 use crate::model::ProjectName;
-use crate::store::{Bond, EventRow, StoreError};
+use crate::store::{Bond, ChainRow, EventRow, StoreError};
 
-const COLUMNS: &str = "sequence, project, at, kind, backend, detail, actor, plan, position, hash";
+const EVENT_COLUMNS: &str = "sequence, project, at, kind, backend, detail, actor, plan, position, hash";
 
 fn event(row: &dyn Columns) -> Result<EventRow, Unreadable> {
     let bond: (Option<u64>, Option<String>) = (row.optional_number(8)?, row.optional_words(9)?);
@@ -26,19 +26,36 @@ fn event(row: &dyn Columns) -> Result<EventRow, Unreadable> {
 }
 
 impl<C: Connection> SqlRows<'_, C> {
-    pub(super) fn chain_of(&self, project: Option<&ProjectName>) -> Result<Option<Bond>, StoreError> {
-        self.one("SELECT length, head FROM chains WHERE project = ?1", &[project_key(project).into()], |row| {
-            Ok(Bond { position: row.number(0)?, hash: row.words(1)?.to_owned() })
+    pub(super) fn chain_of(&self, project: Option<&ProjectName>) -> Result<Option<ChainRow>, StoreError> {
+        self.one("SELECT length, head, seal FROM chains WHERE project = ?1", &[project_key(project).into()], |row| {
+            Ok(ChainRow {
+                project: project.cloned(),
+                length: row.number(0)?,
+                head: row.words(1)?.to_owned(),
+                seal: row.optional_words(2)?,
+            })
         })
     }
 
+    pub(super) fn any_chain(&self) -> Result<bool, StoreError> {
+        self.one("SELECT 1 FROM chains LIMIT 1", &[], |_| Ok(())).map(|found| found.is_some())
+    }
+
+    pub(super) fn write_chain(&self, row: &ChainRow) -> Result<(), StoreError> {
+        let project = project_key(row.project.as_ref());
+        self.run(
+            "INSERT INTO chains (project, length, head, seal) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (project) DO UPDATE SET length = ?2, head = ?3, seal = ?4",
+            &[project.into(), row.length.into(), (&row.head).into(), row.seal.as_ref().into()],
+        )
+    }
+
     pub(super) fn insert_event(&self, event: &EventRow) -> Result<(), StoreError> {
-        let project = project_key(event.project.as_ref());
         self.run(
             "INSERT INTO events (project, at, kind, backend, detail, actor, plan, position, hash)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             &[
-                project.into(),
+                project_key(event.project.as_ref()).into(),
                 event.at.0.into(),
                 (&event.kind).into(),
                 event.backend.as_ref().into(),
@@ -48,30 +65,35 @@ impl<C: Connection> SqlRows<'_, C> {
                 event.bond.as_ref().map(|bond| bond.position).into(),
                 event.bond.as_ref().map(|bond| &bond.hash).into(),
             ],
-        )?;
-        let Some(bond) = &event.bond else { return Ok(()) };
-        self.run(
-            "INSERT INTO chains (project, length, head) VALUES (?1, ?2, ?3)
-             ON CONFLICT (project) DO UPDATE SET length = ?2, head = ?3",
-            &[project.into(), bond.position.into(), (&bond.hash).into()],
         )
-        .map(drop)
+    }
+
+    pub(super) fn last_before_bonds(&self) -> Result<u64, StoreError> {
+        let last = self.one(
+            "SELECT coalesce((SELECT min(sequence) - 1 FROM events WHERE hash IS NOT NULL), (SELECT max(sequence) FROM events), 0)",
+            &[],
+            |row| row.number(0),
+        )?;
+        Ok(last.unwrap_or_default())
     }
 
     pub(super) fn last_events(&self, project: Option<&ProjectName>, limit: u32) -> Result<Vec<EventRow>, StoreError> {
-        let statement = format!("SELECT {COLUMNS} FROM events WHERE project = ?1 ORDER BY sequence DESC LIMIT ?2");
+        let statement = format!("SELECT {EVENT_COLUMNS} FROM events WHERE project = ?1 ORDER BY sequence DESC LIMIT ?2");
         let mut events = self.many(&statement, &[project_key(project).into(), limit.into()], event)?;
         events.reverse();
         Ok(events)
     }
 
-    pub(super) fn first_events_after(
+    pub(super) fn next_events(
         &self,
         project: Option<&ProjectName>,
-        after: u64,
+        after: Option<u64>,
         limit: u32,
     ) -> Result<Vec<EventRow>, StoreError> {
-        let statement = format!("SELECT {COLUMNS} FROM events WHERE project = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3");
+        // Nobody but a stranger numbers an event below one, and such an event is to be seen.
+        let after = after.map_or(i64::MIN, |number| i64::try_from(number).unwrap_or(i64::MAX));
+        let statement =
+            format!("SELECT {EVENT_COLUMNS} FROM events WHERE project = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3");
         self.many(&statement, &[project_key(project).into(), after.into(), limit.into()], event)
     }
 }

@@ -8,7 +8,9 @@ use crate::model::{
     BackendId, BackendName, BackendSpec, ByteSize, Cpus, Endpoints, Generation, InstanceName, OperationId, PortPair,
     ProjectName, Quota, Resources, Revision, StepKey, Timestamp, TokenId, Usage,
 };
-use crate::store::{BackendRow, Bond, EventRow, LeaseRow, OperationRow, ProjectRow, Rows, StoreError, TokenRow};
+use crate::store::{
+    BackendRow, ChainRow, EventRow, KeyMarkRow, LeaseRow, OperationRow, ProjectRow, Rows, StoreError, TokenRow,
+};
 
 /// The rows that one transaction sees.
 pub struct SqlRows<'a, C> {
@@ -293,8 +295,24 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
         .map(drop)
     }
 
-    fn chain(&self, project: Option<&ProjectName>) -> Result<Option<Bond>, StoreError> {
+    fn chain(&self, project: Option<&ProjectName>) -> Result<Option<ChainRow>, StoreError> {
         self.chain_of(project)
+    }
+
+    fn has_chains(&self) -> Result<bool, StoreError> {
+        self.any_chain()
+    }
+
+    fn put_chain(&self, row: &ChainRow) -> Result<(), StoreError> {
+        self.write_chain(row)
+    }
+
+    fn unbound_until(&self) -> Result<u64, StoreError> {
+        self.last_before_bonds()
+    }
+
+    fn events_after(&self, project: Option<&ProjectName>, after: Option<u64>, limit: u32) -> Result<Vec<EventRow>, StoreError> {
+        self.next_events(project, after, limit)
     }
 
     fn append_event(&self, event: &EventRow) -> Result<(), StoreError> {
@@ -303,10 +321,6 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
 
     fn events(&self, project: Option<&ProjectName>, limit: u32) -> Result<Vec<EventRow>, StoreError> {
         self.last_events(project, limit)
-    }
-
-    fn events_after(&self, project: Option<&ProjectName>, after: u64, limit: u32) -> Result<Vec<EventRow>, StoreError> {
-        self.first_events_after(project, after, limit)
     }
 
     fn tokens(&self) -> Result<Vec<TokenRow>, StoreError> {
@@ -321,12 +335,16 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
         self.write_token(row)
     }
 
-    fn key_mark(&self) -> Result<Option<String>, StoreError> {
-        self.one("SELECT mark FROM key_marks", &[], |row| Ok(row.words(0)?.to_owned()))
+    fn key_mark(&self) -> Result<Option<KeyMarkRow>, StoreError> {
+        self.one("SELECT mark, unbound, seal FROM key_marks", &[], |row| {
+            Ok(KeyMarkRow { mark: row.words(0)?.to_owned(), unbound: row.optional_number(1)?, seal: row.optional_words(2)? })
+        })
     }
 
-    fn put_key_mark(&self, mark: &str) -> Result<(), StoreError> {
-        self.run("INSERT INTO key_marks (mark) VALUES (?1)", &[mark.into()]).map(drop)
+    fn put_key_mark(&self, row: &KeyMarkRow) -> Result<(), StoreError> {
+        self.run("DELETE FROM key_marks", &[])?;
+        let values = [(&row.mark).into(), row.unbound.into(), row.seal.as_ref().into()];
+        self.run("INSERT INTO key_marks (mark, unbound, seal) VALUES (?1, ?2, ?3)", &values)
     }
 
     fn quota(&self, project: Option<&ProjectName>) -> Result<Option<Quota>, StoreError> {

@@ -1,0 +1,188 @@
+//! The way from one end to the other, as the control plane counts it: every order that the graph allows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use crate::model::{ActualBackend, BackendName, BackendSpec, ByteSize, Cpus, Moved, ProviderKind, Quota, Usage, Usd};
+use crate::plan::tests::{actual, codes, desired, existing, ids, name, planned, spec, wanted};
+use crate::plan::{Plan, StepId, Task};
+
+fn sized(cpus: u32, memory: u64) -> BackendSpec {
+    let mut spec = spec(ProviderKind::Simulated);
+    spec.resources.cpus = Some(Cpus::from_milli(cpus * 1000));
+    spec.resources.memory = Some(ByteSize::from_bytes(memory));
+    spec
+}
+
+fn depending(mut spec: BackendSpec, on: &[&str]) -> BackendSpec {
+    spec.depends_on.extend(on.iter().map(|dependency| name(dependency)));
+    spec
+}
+
+type Specs<'a> = &'a [(&'a str, BackendSpec)];
+
+fn plan_of(there: Specs<'_>, wishes: Specs<'_>, quota: Quota) -> Plan {
+    let wishes: Vec<_> = wishes.iter().map(|(key, spec)| (*key, wanted(spec.clone()))).collect();
+    let mut actual = actual(there.iter().map(|(key, spec)| existing(key, spec.clone())).collect());
+    actual.snapshot.control_plane.providers.push(ProviderKind::Fly);
+    actual.snapshot.quota = quota;
+    planned(&desired(&wishes), &actual)
+}
+
+/// What the steps wait for, without those that wait for nothing.
+fn waits(plan: &Plan) -> Vec<(&str, Vec<&str>)> {
+    let waiting = plan.steps.iter().filter(|step| !step.after.is_empty());
+    waiting.map(|step| (step.id.as_str(), step.after.iter().map(StepId::as_str).collect())).collect()
+}
+
+fn backends(limit: u32) -> Quota {
+    Quota { backends: Some(limit), ..Quota::default() }
+}
+
+#[test]
+fn a_replacement_at_the_quota_waits_for_the_old_one_to_be_gone_and_only_there() {
+    let (old, new) = (("old", sized(1, 1)), ("new", sized(1, 1)));
+    let plan = plan_of(std::slice::from_ref(&old), std::slice::from_ref(&new), backends(1));
+    assert_eq!(codes(&plan.refusals), Vec::<&str>::new());
+    assert_eq!(ids(&plan), ["destroy:backend.old", "create:backend.new"]);
+    assert_eq!(waits(&plan), [("create:backend.new", vec!["destroy:backend.old"])]);
+    assert_eq!(waits(&plan_of(&[old], &[new], backends(2))), []);
+    // Of two that come, one has room at once.
+    let there = ["a", "b"].map(|key| (key, sized(1, 1)));
+    let wishes = ["x", "y"].map(|key| (key, sized(1, 1)));
+    assert_eq!(waits(&plan_of(&there, &wishes, backends(3))), [("create:backend.y", vec!["destroy:backend.a"])]);
+}
+
+#[test]
+fn what_shrinks_comes_before_what_grows_by_its_room() {
+    let there = [("grows", sized(1, 1)), ("shrinks", sized(2, 1))];
+    let wishes = [("grows", sized(2, 1)), ("shrinks", sized(1, 1))];
+    let quota = Quota { cpus: Some(Cpus::from_milli(3000)), ..Quota::default() };
+    assert_eq!(waits(&plan_of(&there, &wishes, quota)), [("update:backend.grows", vec!["update:backend.shrinks"])]);
+}
+
+#[test]
+fn dollars_are_room_as_well() {
+    let mut fly = spec(ProviderKind::Fly);
+    fly.region = Some("iad".into());
+    let price = crate::model::monthly_cost(&fly, None).at_most().unwrap_or_default();
+    assert!(price > Usd::default());
+    let quota = Quota { monthly_usd: Some(price.dollars() * 1.5), ..Quota::default() };
+    let plan = plan_of(&[("old", fly.clone())], &[("new", fly)], quota);
+    assert_eq!(codes(&plan.refusals), Vec::<&str>::new());
+    assert_eq!(waits(&plan), [("create:backend.new", vec!["destroy:backend.old"])]);
+}
+
+#[test]
+fn a_circle_of_room_and_dependencies_is_refused_beforehand() {
+    // `shrinks` makes room for `new`, and is to depend on it.
+    let there = [("shrinks", sized(2, 1))];
+    let wishes = [("new", sized(1, 1)), ("shrinks", depending(sized(1, 1), &["new"]))];
+    let quota = Quota { cpus: Some(Cpus::from_milli(2000)), ..Quota::default() };
+    let plan = plan_of(&there, &wishes, quota);
+    assert_eq!(codes(&plan.refusals), ["plan.over_quota_on_the_way"]);
+    assert!(plan.refusals[0].message.contains("`backend.new` can only begin once something else has made room"), "{plan:#?}");
+    // Each has what the other one needs.
+    let there = [("a", sized(2, 1)), ("b", sized(1, 2))];
+    let wishes = [("a", sized(1, 2)), ("b", sized(2, 1))];
+    let quota = Quota { cpus: Some(Cpus::from_milli(3000)), memory: Some(ByteSize::from_bytes(3)), ..Quota::default() };
+    assert_eq!(codes(&plan_of(&there, &wishes, quota).refusals), ["plan.over_quota_on_the_way"]);
+}
+
+#[test]
+fn room_goes_first_to_what_makes_more_of_it() {
+    // One processor is free: if `first` takes it, `shrinks` can go on and there is room for `a`; otherwise there never is.
+    let there = [("shrinks", sized(2, 1))];
+    let wishes = [("a", sized(1, 1)), ("first", sized(1, 1)), ("shrinks", depending(sized(1, 1), &["first"]))];
+    let plan = plan_of(&there, &wishes, Quota { cpus: Some(Cpus::from_milli(3000)), ..Quota::default() });
+    assert_eq!(codes(&plan.refusals), Vec::<&str>::new());
+    let expected =
+        [("update:backend.shrinks", vec!["create:backend.first"]), ("create:backend.a", vec!["update:backend.shrinks"])];
+    assert_eq!(waits(&plan).into_iter().collect::<BTreeMap<_, _>>(), BTreeMap::from(expected));
+}
+
+/// Carries a plan out in one of the orders that its graph allows, and says where the control plane would refuse: it
+/// counts a backend from when it is asked for until it is gone.
+fn carried_out(plan: &Plan, there: &[ActualBackend], quota: &Quota, mut choice: u64) -> Result<(), String> {
+    let mut counted: BTreeMap<BackendName, BackendSpec> =
+        there.iter().map(|backend| (backend.name.clone(), backend.recorded.clone())).collect();
+    let (mut begun, mut ended) = (BTreeSet::new(), BTreeSet::new());
+    while ended.len() < plan.steps.len() {
+        let may_begin =
+            plan.steps.iter().filter(|step| !begun.contains(&step.id) && step.after.iter().all(|id| ended.contains(id)));
+        let may_end = plan.steps.iter().filter(|step| begun.contains(&step.id) && !ended.contains(&step.id));
+        let possible: Vec<_> = may_begin.chain(may_end).collect();
+        choice = choice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let step = possible[usize::try_from(choice >> 33).unwrap_or(0) % possible.len()];
+        if begun.insert(step.id.clone()) {
+            if let Some(Task::Put { backend, spec, renamed_from }) = &step.task {
+                let used = Usage::of(counted.values());
+                let before = counted.remove(renamed_from.as_ref().unwrap_or(backend));
+                let excesses = used.replacing(before.as_ref(), spec).over(quota, &used);
+                if !excesses.is_empty() {
+                    return Err(format!("{} is refused: {excesses:?}", step.id.as_str()));
+                }
+                counted.insert(backend.clone(), (**spec).clone());
+            }
+        } else {
+            ended.insert(step.id.clone());
+            if let Some(Task::Remove { backend, .. }) = &step.task {
+                counted.remove(backend);
+            }
+        }
+    }
+    Ok(())
+}
+
+const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+
+fn some_backends() -> impl Strategy<Value = Vec<(usize, BackendSpec)>> {
+    let one = (0..3_u32, 0..3_u64, proptest::bits::u8::masked(0b11_1111), any::<bool>());
+    proptest::collection::vec(one, NAMES.len()).prop_map(|all| {
+        let backends = all.into_iter().enumerate().filter(|(_, (.., is_there))| *is_there).collect::<Vec<_>>();
+        let names: BTreeSet<usize> = backends.iter().map(|(index, _)| *index).collect();
+        let specs = backends.iter().map(|(index, (cpus, memory, dependencies, _))| {
+            // Only on those before it, so that there is no circle to begin with.
+            let on = names.iter().filter(|other| *other < index && dependencies & (1 << **other) != 0);
+            (*index, depending(sized(*cpus, *memory), &on.map(|other| NAMES[*other]).collect::<Vec<_>>()))
+        });
+        specs.collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn every_order_that_a_plan_allows_stays_within_the_quota(
+        there in some_backends(),
+        wishes in some_backends(),
+        limits in (proptest::option::of(0..6_u32), proptest::option::of(0..9_u32), proptest::option::of(0..9_u64)),
+        renames in any::<bool>(),
+        choice in any::<u64>(),
+    ) {
+        let quota = Quota {
+            backends: limits.0,
+            cpus: limits.1.map(|cores| Cpus::from_milli(cores * 1000)),
+            memory: limits.2.map(ByteSize::from_bytes),
+            ..Quota::default()
+        };
+        let wishes: Vec<_> = wishes.into_iter().map(|(index, spec)| (NAMES[index], wanted(spec))).collect();
+        let there: Vec<_> = there.into_iter().map(|(index, spec)| existing(NAMES[index], spec)).collect();
+        let mut desired = desired(&wishes);
+        if renames {
+            desired.moved.push(Moved { from: name("a"), to: name("f") });
+        }
+        let mut actual = actual(there.clone());
+        actual.snapshot.quota = quota;
+        let plan = planned(&desired, &actual);
+        if plan.refusals.is_empty() {
+            prop_assert_eq!(carried_out(&plan, &there, &quota, choice), Ok(()));
+        } else if plan.refusals.iter().all(|refusal| refusal.code.starts_with("plan.over_quota")) {
+            // What is refused would not have worked as it was without any quota either, in some order.
+            actual.snapshot.quota = Quota::default();
+            let free = planned(&desired, &actual);
+            let fails = (0..200).any(|other| carried_out(&free, &there, &quota, choice.wrapping_add(other)).is_err());
+            prop_assert!(fails, "{:#?}", plan.refusals);
+        }
+    }
+}
