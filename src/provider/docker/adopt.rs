@@ -10,13 +10,15 @@ use bollard::query_parameters::DownloadFromContainerOptionsBuilder;
 use futures_util::StreamExt;
 
 use super::Docker;
-use super::compare::{label_of, published};
+use super::compare::label_of;
+use super::confinement::published;
 use super::engine::{Engine, is_absent};
 use super::image::{Noted, backend_reference};
 use super::launch_file::DATA;
 use super::look::{ADOPTED, VOLUME, id_of, inspect, name_of};
 use super::names::ID;
 use super::registry::repository;
+use super::wanted::Transport;
 use crate::convex::release::BACKEND_IMAGE;
 use crate::model::{Placement, PortPair, REACH, References, Release, Secret};
 use crate::provider::ProviderError;
@@ -164,7 +166,8 @@ fn volume(seen: &ContainerInspectResponse) -> Result<String, String> {
 fn ports(seen: &ContainerInspectResponse) -> Result<(PortPair, bool), String> {
     let published = seen.host_config.as_ref().map(published).unwrap_or_default();
     let outside = |inside: u16| {
-        let found = published.iter().find(|port| port.inside == inside && port.outside != 0);
+        let found =
+            published.iter().find(|port| port.inside == inside && port.transport == Transport::Tcp && port.outside != 0);
         found.ok_or_else(|| {
             format!(
                 "does not publish its port {inside} under a fixed one: start it with `-p 127.0.0.1:{inside}:{inside}` first"

@@ -11,7 +11,7 @@ use super::engine::{Enforces, Engine};
 use super::image::Image;
 use super::launch_file::{DATA, ENTRY, LAUNCH_VARIABLE, Owner, PrivateFiles, launch_path, split};
 use super::names::{ControlPlaneId, Names, Role, labels, network};
-use super::wanted::{Limits, Port, Wanted};
+use super::wanted::{Limits, Port, Transport, Wanted};
 use crate::convex::database_url::{CONTAINER_HOST, Reach, within_container};
 use crate::convex::launch::{LaunchTarget, SecretDelivery, launch};
 use crate::model::{Digest, FieldPath, Files, Placement, Secret, Storage, TextValue, Tls};
@@ -118,7 +118,7 @@ impl Setting {
 
     /// A published port.
     pub(super) fn port(&self, inside: u16, outside: u16) -> Port {
-        Port { inside, address: self.publish.to_string(), outside }
+        Port { inside, transport: Transport::Tcp, address: self.publish.to_string(), outside }
     }
 
     /// The URL under which this machine reaches a published port.

@@ -202,11 +202,12 @@ fn taken_port(reason: &str, ports: &[Port]) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::wanted::Transport;
     use super::*;
 
     #[test]
     fn a_taken_port_is_read_from_what_engines_say() {
-        let port = |outside| Port { inside: 1, address: "127.0.0.1".to_owned(), outside };
+        let port = |outside| Port { inside: 1, transport: Transport::Tcp, address: "127.0.0.1".to_owned(), outside };
         let ports = [port(4210), port(4211)];
         for (reason, taken) in [
             (

@@ -9,14 +9,17 @@ mod adopt;
 mod backend;
 mod bring_up;
 mod compare;
+mod confinement;
 mod dashboard;
 mod database;
+mod discreet;
 mod engine;
 mod hands;
 mod image;
 mod launch_file;
 mod logs;
 mod look;
+mod mend;
 mod names;
 mod observe;
 mod registry;
@@ -36,6 +39,7 @@ pub use self::adopt::{Foreign, ForeignStorage};
 use self::backend::Setting;
 use self::bring_up::Work;
 use self::compare::{Repair, differences};
+use self::discreet::Secrets;
 use self::engine::Engine;
 pub use self::engine::EngineSource;
 use self::image::{Image, Images, Noted, POSTGRES_IMAGE};
@@ -286,7 +290,10 @@ impl Provider for Docker {
     }
 
     fn ensure<'a>(&'a self, placement: &'a Placement, notice: Notice<'a>) -> BoxFuture<'a, Result<References, ProviderError>> {
-        Box::pin(self.bring_about(placement, notice))
+        Box::pin(async move {
+            let done = self.bring_about(placement, notice).await;
+            done.map_err(|error| Secrets::of(placement).hide_in_error(error))
+        })
     }
 
     fn remove<'a>(&'a self, placement: &'a Placement, _: Notice<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {

@@ -9,11 +9,12 @@ use bollard::models::{HealthStatusEnum, NetworkCreateRequest, NetworkInspect, Vo
 use bollard::query_parameters::ListContainersOptionsBuilder;
 
 use super::backend::{Setting, data_path};
-use super::compare::{Repair, differences};
+use super::compare::differences;
 use super::engine::{Engine, is_absent, is_conflict};
 use super::hands::Made;
 use super::logs::last_lines;
-use super::look::{Seen, id_of, inspect, volume};
+use super::look::{Seen, id_of, inspect, name_of, volume};
+use super::mend::{Remedy, Tried, remedy};
 use super::names::{CONTROL_PLANE, ID, PROJECT, ROLE, Role, labels};
 use super::wanted::Wanted;
 use crate::fault;
@@ -153,26 +154,14 @@ pub(super) async fn ensure_volume(
 
 /// Brings a container beside the backend to what it should be. It may be replaced at any time.
 pub(super) async fn ensure_beside(engine: &Engine, seen: &Seen, wanted: &Wanted) -> Result<String, ProviderError> {
-    let mut kept = None;
-    for container in seen.of(wanted.role) {
-        let gravest = differences("", Some(wanted), container).into_iter().map(|difference| difference.repair).max();
-        match gravest {
-            None if kept.is_none() => kept = Some(id_of(container).to_owned()),
-            Some(Repair::Start) if kept.is_none() && engine.start(id_of(container), &wanted.ports).await.is_ok() => {
-                kept = Some(id_of(container).to_owned());
-            }
-            Some(Repair::Update) if kept.is_none() => {
-                engine.update(id_of(container), wanted).await?;
-                kept = Some(id_of(container).to_owned());
-            }
-            _ => {
-                engine.stop(container).await?;
-                engine.remove(id_of(container), true).await?;
-            }
+    let mut all: Vec<_> = seen.of(wanted.role).collect();
+    all.sort_by_key(|container| name_of(container) != wanted.name);
+    for (place, container) in all.into_iter().enumerate() {
+        if place == 0 && mended(engine, id_of(container), wanted).await? {
+            return Ok(id_of(container).to_owned());
         }
-    }
-    if let Some(id) = kept {
-        return Ok(id);
+        engine.stop(container).await?;
+        engine.remove(id_of(container), true).await?;
     }
     let id = match engine.make(wanted).await? {
         Made::Here(id) => id,
@@ -190,6 +179,27 @@ pub(super) async fn ensure_beside(engine: &Engine, seen: &Seen, wanted: &Wanted)
         return Err(error);
     }
     Ok(id)
+}
+
+/// Whether a container could be made what it should be without another one in its place.
+async fn mended(engine: &Engine, id: &str, wanted: &Wanted) -> Result<bool, ProviderError> {
+    let mut tried = Tried::default();
+    loop {
+        let Some(container) = inspect(engine, id).await? else { return Ok(false) };
+        let found = differences("", Some(wanted), &container);
+        let (done, is_last) = match remedy(&found, tried) {
+            Remedy::Nothing => return Ok(true),
+            Remedy::Anew => return Ok(false),
+            Remedy::InPlace => (engine.change_in_place(&container, wanted, &found).await, false),
+            Remedy::Start => (engine.run_again(&container, wanted).await, true),
+        };
+        match done {
+            Ok(()) if is_last => return Ok(true),
+            Ok(()) => tried.in_place = true,
+            Err(error @ ProviderError::EngineUnreachable { .. }) => return Err(error),
+            Err(_) => return Ok(false),
+        }
+    }
 }
 
 /// Takes the containers of one kind away.
