@@ -192,3 +192,19 @@ fn the_url_is_the_one_address_that_ports_are_published_on() {
     world.apply();
     world.settled();
 }
+
+#[test]
+fn an_address_that_leads_to_no_engine_is_refused_before_anything_is_recorded() {
+    let engine = engine_or_skip!();
+    let mut project = Project::new(engine, BLOCKS);
+    for (address, words) in [("bogus", "unix:///var/run/docker.sock"), ("ssh://somebody@far", "forward its socket")] {
+        project.world.set("DOCKER_HOST", address);
+        let refused = project.world.expect(1, &["apply", "--yes"]);
+        assert!(refused.err.contains(address) && refused.err.contains(words), "{refused}");
+        assert_eq!(project.world.names(), Vec::<String>::new(), "{address}");
+    }
+    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    project.world.set("DOCKER_HOST", &format!("tcp://127.0.0.1:{port}"));
+    let refused = project.world.expect(69, &["apply", "--yes"]);
+    assert!(refused.err.contains("Connection refused") && !refused.err.contains("hyper"), "{refused}");
+}

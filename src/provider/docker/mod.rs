@@ -17,6 +17,7 @@ mod engine;
 mod hands;
 mod image;
 mod launch_file;
+mod limits;
 mod logs;
 mod look;
 mod mend;
@@ -51,7 +52,7 @@ use super::{LogChunk, LogPosition, Notice, Provider, ProviderError};
 use crate::convex::deployment::Connections;
 use crate::convex::release::COMMITS;
 use crate::fault;
-use crate::model::{BackendId, Observation, Placement, ProviderKind, REACH, References};
+use crate::model::{BackendId, BackendSpec, Observation, Placement, ProviderKind, REACH, References};
 
 /// How long a container has to end by itself: what Convex's own compose file gives it.
 const GRACE: Duration = Duration::from_secs(10);
@@ -185,6 +186,7 @@ impl Docker {
         let engine = self.engine().await?;
         let turn = self.turn(&placement.id);
         let _turn = turn.lock().await;
+        limits::require_possible(&placement.spec.resources, engine.enforces, engine.capacity)?;
         let seen = look(engine, placement).await?;
         let placement = &image::with_commit(placement.clone(), &self.commits).await;
         let parts = self.parts(engine, placement, &seen, notice).await?;
@@ -274,15 +276,21 @@ impl Docker {
             }
             fault::point("provider.docker.volume_removed");
         }
-        let setting = Setting::for_removal(placement, engine, &self.control_plane);
         let _turn = self.network_turn.lock().await;
-        surroundings::remove_network(engine, placement, &setting).await
+        surroundings::remove_networks(engine, placement).await
     }
 }
 
 impl Provider for Docker {
     fn kind(&self) -> ProviderKind {
         ProviderKind::Docker
+    }
+
+    fn require_possible<'a>(&'a self, spec: &'a BackendSpec) -> BoxFuture<'a, Result<(), ProviderError>> {
+        Box::pin(async move {
+            let engine = self.engine().await?;
+            limits::require_possible(&spec.resources, engine.enforces, engine.capacity)
+        })
     }
 
     fn observe<'a>(&'a self, placement: &'a Placement) -> BoxFuture<'a, Result<Observation, ProviderError>> {

@@ -6,14 +6,14 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bollard::models::{HealthStatusEnum, NetworkCreateRequest, NetworkInspect, VolumeCreateRequest};
-use bollard::query_parameters::ListContainersOptionsBuilder;
+use bollard::query_parameters::{ListContainersOptionsBuilder, ListNetworksOptionsBuilder};
 
 use super::backend::{Setting, data_path};
 use super::compare::differences;
 use super::engine::{Engine, is_absent, is_conflict};
 use super::hands::Made;
 use super::logs::last_lines;
-use super::look::{Seen, id_of, inspect, name_of, volume};
+use super::look::{Seen, id_of, inspect, labelled, name_of, volume};
 use super::mend::{Remedy, Tried, remedy};
 use super::names::{CONTROL_PLANE, ID, PROJECT, ROLE, Role, labels};
 use super::wanted::Wanted;
@@ -83,31 +83,32 @@ pub(super) async fn ensure_network(engine: &Engine, placement: &Placement, setti
     }
 }
 
-/// Takes the project's network away once nothing is on it any more.
-pub(super) async fn remove_network(engine: &Engine, placement: &Placement, setting: &Setting) -> Result<(), ProviderError> {
-    if !setting.network_is_ours {
-        return Ok(());
+/// Takes every network of the project away that nothing is on any more: its own, and those from before its control plane
+/// had another home. Another control plane makes its own again when it needs it.
+pub(super) async fn remove_networks(engine: &Engine, placement: &Placement) -> Result<(), ProviderError> {
+    let mut filters = labelled(PROJECT, placement.project.as_str());
+    filters.entry("label".to_owned()).or_default().push(format!("{ROLE}={NETWORK_ROLE}"));
+    let options = ListNetworksOptionsBuilder::default().filters(&filters).build();
+    let networks = engine.client.list_networks(Some(options)).await;
+    for network in networks.map_err(|error| engine.failed("list the networks", error))? {
+        let (Some(id), Some(name)) = (network.id, network.name) else { continue };
+        // A stopped container is not among those that a network knows of, and could not start without it. One that never
+        // ran knows the name only.
+        let filters = HashMap::from([("network".to_owned(), vec![id.clone(), name.clone()])]);
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        let users = engine.client.list_containers(Some(options)).await;
+        if !users.map_err(|error| engine.failed("list the containers", error))?.is_empty() {
+            continue;
+        }
+        match engine.client.remove_network(&id).await {
+            Ok(()) => {}
+            Err(error) if is_absent(&error) => {}
+            // Something was put on it a moment ago; whoever takes that away takes the network with it.
+            Err(error) if error.to_string().contains("active endpoints") => {}
+            Err(error) => return Err(engine.failed(&format!("remove the network `{name}`"), error)),
+        }
+        fault::point("provider.docker.network_removed");
     }
-    let Some(seen) = network(engine, setting).await?.filter(|seen| is_ours(seen, placement, setting)) else {
-        return Ok(());
-    };
-    // A stopped container is not among those that the network knows of, and could not start without it.
-    let mut filters = super::look::labelled(PROJECT, placement.project.as_str());
-    filters.entry("label".to_owned()).or_default().push(format!("{CONTROL_PLANE}={}", setting.control_plane.as_str()));
-    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-    let users = engine.client.list_containers(Some(options)).await;
-    let users = users.map_err(|error| engine.failed("list the containers", error))?;
-    if !users.is_empty() || seen.containers.is_some_and(|containers| !containers.is_empty()) {
-        return Ok(());
-    }
-    match engine.client.remove_network(&setting.network).await {
-        Ok(()) => {}
-        Err(error) if is_absent(&error) => {}
-        // Something was put on it a moment ago; whoever takes that away takes the network with it.
-        Err(error) if error.to_string().contains("active endpoints") => return Ok(()),
-        Err(error) => return Err(engine.failed("remove the network", error)),
-    }
-    fault::point("provider.docker.network_removed");
     Ok(())
 }
 

@@ -10,9 +10,9 @@ use bollard::models::{
 };
 use serde_json::Value;
 
-use super::engine::Enforces;
 use super::image::Image;
 use super::launch_file::PrivateFiles;
+use super::limits::Enforces;
 use super::names::{FINGERPRINT, LABELS, Role, digest_of_labels};
 use crate::model::{Digest, Resources};
 
