@@ -388,7 +388,7 @@ pub fn coordinates(text: &str) -> Option<(String, String)> {
     };
     match (value("CONVEX_SELF_HOSTED_URL"), value("CONVEX_SELF_HOSTED_ADMIN_KEY")) {
         (Some(url), Some(key)) => {
-            assert!(url.starts_with("http://127.0.0.1:") && key.contains('|') && text.ends_with('\n'), "torn:\n{text}");
+            assert!(url.starts_with("http://") && key.contains('|') && text.ends_with('\n'), "torn:\n{text}");
             Some((url, key))
         }
         (None, None) => None,

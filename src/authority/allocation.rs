@@ -69,7 +69,8 @@ pub(super) fn ports(rows: &dyn Rows, first: u16, strangers: &BTreeSet<u16>) -> R
 
 /// Where clients reach a backend on this machine. The API's URL equals the cloud origin that the process is told.
 pub(super) fn endpoints(spec: &BackendSpec, ports: PortPair) -> Endpoints {
-    let own = |port: u16| format!("http://127.0.0.1:{port}");
+    let host = spec.port_host();
+    let own = |port: u16| format!("http://{host}:{port}");
     Endpoints {
         url: spec.origins.api.clone().unwrap_or_else(|| own(ports.api)),
         site_url: spec.origins.site.clone().unwrap_or_else(|| own(ports.site)),

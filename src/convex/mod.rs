@@ -15,5 +15,6 @@ pub mod launch;
 mod readiness;
 pub mod release;
 mod transport;
+pub mod tuning;
 
 pub use database_url::{DatabaseUrlError, server_url};

@@ -48,6 +48,7 @@ impl Acting {
 
     /// Carries an operation out here, for as long as somebody waits for it.
     async fn carry_out(&self, lease: &Lease, request: Request, notice: Notice<'_>) -> Result<Outcome, ControlError> {
+        self.host.require_possible(&request).await?;
         let accept = |authority: &crate::authority::Authority<_>| {
             authority.accept(lease, Driver::Holder, Asker::Trusted(&self.actor), &request, self.host.now())
         };

@@ -51,7 +51,7 @@ impl Host {
             return refused("the system gives no random numbers".to_owned(), "try again");
         }
         let key = issue(instance, &secret, KeyKind::Admin { member_id: 0 }, issued_s, nonce).map_err(AuthorityError::from)?;
-        let url = format!("http://127.0.0.1:{}", adoption.ports.api);
+        let url = format!("http://{}:{}", adoption.spec.port_host(), adoption.ports.api);
         match ready(&self.connections, &url, instance, &key).await {
             Readiness::Ready => Ok(()),
             Readiness::OtherInstance { name } => refused(

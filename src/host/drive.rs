@@ -16,6 +16,7 @@ use crate::authority::{Asker, Bearer, Driver, EXPIRY, Next, Operation, same_work
 use crate::control::wire::OperationEvent;
 use crate::control::{ControlError, Lease, Notice, Outcome, Request, Work};
 use crate::model::{BackendName, Finding, OperationId, OperationRecord, OperationState, ProjectName};
+use crate::provider::ProviderError;
 
 /// How long a request waits for its turn at a backend before it is told to come again.
 const TURN_WITHIN: Duration = Duration::from_secs(15);
@@ -132,6 +133,7 @@ impl Host {
         request: Request,
     ) -> Result<Started, ControlError> {
         self.may_run(&request)?;
+        self.require_possible(&request).await?;
         if request.step.plan == EXPIRY {
             let message = format!("a step of the plan `{EXPIRY}` is the control plane's own");
             return Err(ControlError::BadRequest(Finding::new("control.reserved_step", message)));
@@ -198,6 +200,20 @@ impl Host {
                 Err(ControlError::Refused(Finding::new("control.local_binary", message).with_help(help)))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Refuses what its provider could never bring about.
+    pub(super) async fn require_possible(&self, request: &Request) -> Result<(), ControlError> {
+        let Work::Put { spec, .. } = &request.work else { return Ok(()) };
+        let Ok(provider) = self.provider(spec.provider) else { return Ok(()) };
+        match provider.require_possible(spec).await {
+            Err(ProviderError::Unsupported(words)) => {
+                let message = format!("`{}` cannot be brought about: {words}", request.backend);
+                Err(ControlError::Unsupported(Finding::new(ProviderError::UNSUPPORTED, message)))
+            }
+            // Whatever else is wrong, the attempt says it, and it is taken up again from there.
+            Err(_) | Ok(()) => Ok(()),
         }
     }
 

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::build::Draft;
 use super::effect::Effect;
 use super::{Action, Change, KNOWN_AFTER_APPLY, Reason, Refusal, Task, lint};
-use crate::model::{ActualBackend, Address, BackendName, DEFAULT_ENV_FILE, EnvFileActual, EnvFileTarget, FieldPath};
+use crate::model::{
+    ActualBackend, Address, BackendName, BackendSpec, DEFAULT_ENV_FILE, EnvFileActual, EnvFileTarget, FieldPath,
+};
 
 impl<'a> Draft<'a> {
     /// The backends whose env file this plan is about. Of several that name one file the first one gets it.
@@ -49,8 +51,13 @@ impl<'a> Draft<'a> {
             let existing = self.existing.get(name).copied();
             let backend_step = by_backend.get(name).map(|index| &self.steps[*index]);
             let created = backend_step.is_some_and(|step| step.action == Action::Create);
-            let moved_url =
-                backend_step.is_some_and(|step| step.changes.iter().any(|c| c.path.as_str().starts_with("origins.")));
+            let spec = self.desired.backends.get(name).map(|backend| &backend.spec);
+            let foreseen = spec.and_then(|spec| next_url(spec, existing.filter(|_| !created)));
+            let url_now = existing.and_then(|backend| backend.endpoints.as_ref()).map(|endpoints| &endpoints.url);
+            let moves_url = |path: &str| {
+                path.starts_with("origins.") || path == "docker.publish" && (foreseen.is_none() || foreseen.as_ref() != url_now)
+            };
+            let moved_url = backend_step.is_some_and(|step| step.changes.iter().any(|c| moves_url(c.path.as_str())));
             if !created && !moved_url && current {
                 continue;
             }
@@ -58,7 +65,7 @@ impl<'a> Draft<'a> {
             let unknown = || KNOWN_AFTER_APPLY.to_owned();
             let next_url = match existing.filter(|_| !created && !moved_url).and_then(|backend| backend.endpoints.as_ref()) {
                 Some(endpoints) => endpoints.url.clone(),
-                None => self.desired.backends.get(name).and_then(|b| b.spec.origins.api.clone()).unwrap_or_else(unknown),
+                None => foreseen.unwrap_or_else(unknown),
             };
             let next_key =
                 existing.filter(|_| !created).and_then(|b| b.admin_key.as_ref()).map_or_else(unknown, ToString::to_string);
@@ -141,4 +148,15 @@ impl<'a> Draft<'a> {
             self.step(Address::env_file(name), Action::Write, Reason::BackendGoes, changes, task);
         }
     }
+}
+
+/// The URL that a backend is going to have, where that follows from what is known: its ports stay.
+fn next_url(spec: &BackendSpec, existing: Option<&ActualBackend>) -> Option<String> {
+    if let Some(origin) = &spec.origins.api {
+        return Some(origin.clone());
+    }
+    let existing =
+        existing.filter(|backend| backend.recorded.origins.api.is_none() && backend.recorded.provider == spec.provider)?;
+    let port = existing.endpoints.as_ref()?.url.rsplit_once(':')?.1.parse::<u16>().ok()?;
+    Some(format!("http://{}:{port}", spec.port_host()))
 }

@@ -18,12 +18,18 @@ pub mod simulated;
 
 use futures_util::future::BoxFuture;
 
-use crate::model::{Observation, Placement, ProviderKind, References};
+use crate::model::{BackendSpec, Observation, Placement, ProviderKind, References};
 
 /// One kind of place where backends run. Every verb may be repeated at any time and ends in the same state.
 pub trait Provider: Send + Sync {
     /// Which kind this is.
     fn kind(&self) -> ProviderKind;
+
+    /// Refuses with [`ProviderError::Unsupported`] what could never be brought about here, so that nothing of it is written
+    /// down. Any other error says nothing about that: only the attempt can tell.
+    fn require_possible<'a>(&'a self, _: &'a BackendSpec) -> BoxFuture<'a, Result<(), ProviderError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 
     /// Looks, and changes nothing. A lookup that fails is an error or [`Observation::unknown`], never "absent".
     fn observe<'a>(&'a self, placement: &'a Placement) -> BoxFuture<'a, Result<Observation, ProviderError>>;

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use super::commands::Project;
 use super::crash::OwnEngine;
-use super::rig::{BACKEND, REVISION};
+use super::rig::{BACKEND, DASHBOARD, REVISION};
 use crate::engine_or_skip;
 
 const BLOCKS: &str = "[backends.dev]\nprovider = \"docker\"\n[backends.dev.docker]\nIMAGE\n";
@@ -141,4 +141,70 @@ fn a_precompiled_release_is_turned_into_the_commit_that_images_are_tagged_with()
     let (url, _) = project.world.coordinates(".env.local");
     assert_eq!(crate::world::get(&format!("{url}/version")).1, REVISION);
     engine.docker(&["rmi", &image]);
+}
+
+#[test]
+fn the_url_is_the_one_address_that_ports_are_published_on() {
+    let engine = engine_or_skip!();
+    let blocks = |publish: &str| {
+        format!("{BLOCKS}dashboard_image = \"{DASHBOARD}\"\npublish = \"{publish}\"\n")
+            .replace("provider = \"docker\"\n", "provider = \"docker\"\ndashboard = true\n")
+    };
+    let project = Project::new(engine, &blocks("127.0.0.9"));
+    let world = &project.world;
+    let instance = format!("{}-dev", project.name);
+    world.apply();
+    world.settled();
+    let (url, _) = world.reachable(".env.local", &instance);
+    let port = url.strip_prefix("http://127.0.0.9:").unwrap_or_else(|| panic!("{url}")).to_owned();
+    let told = |url: &str| {
+        let seen = engine.inspect(&project.container());
+        assert!(seen["Config"]["Cmd"].as_array().unwrap().contains(&url.into()), "{seen:#}");
+        let dashboard = engine.inspect(&engine.container(&project.name, "dashboard"));
+        let deployment = format!("NEXT_PUBLIC_DEPLOYMENT_URL={url}");
+        assert!(dashboard["Config"]["Env"].as_array().unwrap().contains(&deployment.into()), "{dashboard:#}");
+    };
+    told(&url);
+
+    // Another address is another URL, which the plan says and the env file gets.
+    for (publish, host) in [("127.0.0.8", "127.0.0.8"), ("0.0.0.0", "127.0.0.1"), ("::1", "[::1]"), ("127.0.0.1", "127.0.0.1")]
+    {
+        project.manifest(&blocks(publish));
+        let next = format!("http://{host}:{port}");
+        let plan = world.plan();
+        let changes: Vec<&serde_json::Value> =
+            plan["steps"].as_array().unwrap().iter().flat_map(|step| step["changes"].as_array().unwrap()).collect();
+        let change = |path: &str| changes.iter().find(|change| change["path"] == path).unwrap_or_else(|| panic!("{plan:#}"));
+        assert_eq!(
+            (&change("docker.publish")["after"], &change("docker.publish")["effect"]),
+            (&publish.into(), &"restart".into())
+        );
+        assert_eq!(change("CONVEX_SELF_HOSTED_URL")["after"], next.as_str());
+        world.apply();
+        world.settled();
+        assert_eq!(world.reachable(".env.local", &instance).0, next);
+        told(&next);
+    }
+
+    // All addresses are reached as before.
+    project.manifest(&blocks("0.0.0.0"));
+    assert!(!world.plan().to_string().contains("CONVEX_SELF_HOSTED_URL"), "{:#}", world.plan());
+    world.apply();
+    world.settled();
+}
+
+#[test]
+fn an_address_that_leads_to_no_engine_is_refused_before_anything_is_recorded() {
+    let engine = engine_or_skip!();
+    let mut project = Project::new(engine, BLOCKS);
+    for (address, words) in [("bogus", "unix:///var/run/docker.sock"), ("ssh://somebody@far", "forward its socket")] {
+        project.world.set("DOCKER_HOST", address);
+        let refused = project.world.expect(1, &["apply", "--yes"]);
+        assert!(refused.err.contains(address) && refused.err.contains(words), "{refused}");
+        assert_eq!(project.world.names(), Vec::<String>::new(), "{address}");
+    }
+    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    project.world.set("DOCKER_HOST", &format!("tcp://127.0.0.1:{port}"));
+    let refused = project.world.expect(69, &["apply", "--yes"]);
+    assert!(refused.err.contains("Connection refused") && !refused.err.contains("hyper"), "{refused}");
 }

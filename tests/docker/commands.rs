@@ -187,3 +187,53 @@ fn an_engine_is_needed_only_where_something_runs_on_it() {
     assert!(run.err.contains("unix:///nowhere/docker.sock") && run.err.contains("DOCKER_HOST"), "{run}");
     world.expect(0, &["status"]);
 }
+
+#[test]
+fn limits_that_the_engine_cannot_give_are_refused_before_anything_changes() {
+    let engine = engine_or_skip!();
+    let with = |resources: &str| ONE.replace("\"docker\"\n", &format!("\"docker\"\nresources = {{ {resources} }}\n"));
+    let project = Project::new(engine, &with("cpus = 512"));
+    let world = &project.world;
+    let refused = |words: &str| {
+        let run = world.expect(1, &["apply", "--yes"]);
+        assert!(run.err.contains(words), "{run}");
+        run
+    };
+    refused("`resources.cpus` is 512, and this engine has");
+    assert_eq!((world.names(), project.everything()), (Vec::new(), Vec::new()));
+
+    project.manifest(ONE);
+    world.apply();
+    let container = project.container();
+    for (resources, words) in [
+        ("cpus = 512", "`resources.cpus` is 512"),
+        ("memory = \"5 MiB\"", "6 MiB at least"),
+        ("memory = \"8000 GiB\"", "`resources.memory` is 8000 GiB, and this engine has"),
+    ] {
+        project.manifest(&with(resources));
+        refused(words);
+        // What ran before is what is recorded, so it is neither drift nor something to wait for.
+        world.expect(0, &["drift"]);
+        world.expect(0, &["wait", "--timeout", "20s"]);
+    }
+    assert_eq!(project.container(), container);
+    project.manifest(ONE);
+    world.settled();
+}
+
+#[test]
+fn a_project_whose_home_was_moved_leaves_no_network_behind() {
+    let engine = engine_or_skip!();
+    let mut project = Project::new(engine, ONE);
+    project.world.apply();
+    let moved = project.world.home.with_file_name("moved-home");
+    std::fs::rename(&project.world.home, &moved).unwrap();
+    project.world.set("CONVEXINFRA_HOME", moved.to_str().unwrap());
+    project.world.home = moved;
+    project.world.apply();
+    project.world.settled();
+    let networks = |project: &Project| project.everything().iter().filter(|name| name.starts_with("network ")).count();
+    assert_eq!(networks(&project), 2, "{:?}", project.everything());
+    project.world.expect(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
+    assert_eq!(project.everything(), Vec::<String>::new());
+}

@@ -98,6 +98,80 @@ fn a_composed_backend_is_taken_over_with_its_data() {
     clear(&project, &name, &volume);
 }
 
+/// What a container was started with is recorded, so the plan names every difference to the manifest before anything is
+/// lost, and a manifest that says the same keeps it.
+#[test]
+fn what_a_container_was_started_with_is_kept_or_named() {
+    let engine = engine_or_skip!();
+    let project = Project::new(engine, BLOCKS);
+    let world = &project.world;
+    let set = [
+        "REDACT_LOGS_TO_CLIENT=true",
+        "DISABLE_BEACON=true",
+        "DOCUMENT_RETENTION_DELAY=604800",
+        "RUST_LOG=debug",
+        "APPLICATION_MAX_CONCURRENT_MUTATIONS=32",
+        "HTTP_SERVER_TIMEOUT_SECONDS=60",
+        "ACTIONS_USER_TIMEOUT_SECS=900",
+        "CONVEX_CLOUD_ORIGIN=https://api.example.com",
+    ];
+    let mut more = vec!["--memory", "500m"];
+    more.extend(set.iter().flat_map(|variable| ["-e", *variable]));
+    let (name, volume, _) = composed(&project, &more);
+
+    let told = world.expect(0, &["import", "dev", "--container", &name, "--json"]).document();
+    assert_eq!(told["inexpressible"], serde_json::json!(["ACTIONS_USER_TIMEOUT_SECS"]));
+    let notices = told["notices"].to_string();
+    for words in
+        ["other machines reach its ports now", "ACTIONS_USER_TIMEOUT_SECS", "[backends.dev]", "tuning.redact_logs = true"]
+    {
+        assert!(notices.contains(words), "{words}: {notices}");
+    }
+    let plan = world.plan();
+    let changes = plan["steps"][0]["changes"].as_array().unwrap();
+    let before = |path: &str| {
+        let found = changes.iter().find(|change| change["path"] == path);
+        found.unwrap_or_else(|| panic!("{path}: {plan:#}"))["before"].as_str().unwrap().to_owned()
+    };
+    for (path, value) in [
+        ("tuning.redact_logs", "true"),
+        ("tuning.beacon", "false"),
+        ("tuning.document_retention", "7d"),
+        ("tuning.log_level", "debug"),
+        ("tuning.max_concurrent_mutations", "32"),
+        ("tuning.http_timeout", "1m"),
+        ("resources.memory", "500 MiB"),
+        ("origins.api", "https://api.example.com"),
+        ("docker.publish", "0.0.0.0"),
+    ] {
+        assert_eq!(before(path), value, "{path}");
+    }
+
+    // The lines that it told are the ones that keep it.
+    let lines: String = told["not_kept"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(path, value)| format!("{path} = {}\n", value.as_str().unwrap()))
+        .collect();
+    project.manifest(&BLOCKS.replace("\"docker\"\n", &format!("\"docker\"\n{lines}")));
+    let plan = world.plan();
+    let changes = plan["steps"][0]["changes"].as_array().unwrap_or_else(|| panic!("{plan:#}"));
+    let left: Vec<&str> = changes.iter().map(|change| change["path"].as_str().unwrap()).collect();
+    assert!(!left.iter().any(|path| path.starts_with("tuning.") || path.starts_with("resources.")), "{plan:#}");
+    world.apply();
+    world.settled();
+    let seen = engine.inspect(&project.container());
+    assert_eq!(seen["HostConfig"]["Memory"], 500 * 1024 * 1024);
+    let command = seen["Config"]["Cmd"].to_string();
+    assert!(command.contains("--redact-logs-to-client") && command.contains("--disable-beacon"), "{command}");
+    let variables = seen["Config"]["Env"].to_string();
+    for variable in ["DOCUMENT_RETENTION_DELAY=604800", "RUST_LOG=debug", "APPLICATION_MAX_CONCURRENT_MUTATIONS=32"] {
+        assert!(variables.contains(variable), "{variable}: {variables}");
+    }
+    clear(&project, &name, &volume);
+}
+
 #[test]
 fn a_take_over_that_fails_leaves_the_old_one_running() {
     let engine = engine_or_skip!();

@@ -3,6 +3,8 @@
 //! It writes down what the container is now. The next apply puts a container of ours in its place, with the same volume,
 //! the same name, the same secret and the same ports. Must not do: change the container, or guess what the manifest means.
 
+use std::collections::BTreeMap;
+
 use super::plan;
 use crate::authority::Adoption;
 use crate::cli::args::Import as Args;
@@ -10,8 +12,12 @@ use crate::cli::context::{Context, Loaded};
 use crate::cli::failure::Failure;
 use crate::cli::secrets::Comparison;
 use crate::control::{ControlPlane, KeyNeed};
+use crate::convex::tuning::without_the_usual;
 use crate::host::here;
-use crate::model::{BackendSpec, Exit, Files, Finding, InstanceName, ProviderKind, Secret, Storage, chain};
+use crate::model::{
+    BackendName, BackendSpec, Exit, FieldValue, Files, Finding, InstanceName, Origins, ProviderKind, Resources, Secret,
+    Storage, Tuning, chain, fields,
+};
 use crate::plan::Scope;
 use crate::provider::docker::{Foreign, ForeignStorage};
 
@@ -43,7 +49,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
         name: args.name.clone(),
         instance_name,
         instance_secret: foreign.instance_secret.clone(),
-        spec: recorded,
+        spec: recorded.clone(),
         secrets,
         ports: foreign.ports,
     };
@@ -62,17 +68,67 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
     text.push_str(
         "it runs on as it is; a container of convexinfra takes its place and its volume with\n    convexinfra apply\n",
     );
-    if foreign.is_public && spec.settings.docker.publish.is_none() {
-        text.push_str(
-            "other machines reach its ports now, and will not after that, unless `publish` in the manifest says so\n",
-        );
+    let notices = notices(&args.name, spec, &recorded, &foreign);
+    for notice in &notices {
+        text.push_str(notice);
+        text.push('\n');
     }
     context.printer.result(&text);
     context.printer.reply(
         "convexinfra.import/1",
-        serde_json::json!({ "name": args.name, "container": foreign.name, "instance_name": foreign.instance_name, "url": url }),
+        serde_json::json!({
+            "name": args.name,
+            "container": foreign.name,
+            "instance_name": foreign.instance_name,
+            "url": url,
+            "not_kept": not_kept(spec, &recorded),
+            "inexpressible": foreign.inexpressible,
+            "notices": notices,
+        }),
     );
     Ok(Exit::Done)
+}
+
+/// What the next apply changes of the container, unless somebody does something about it.
+fn notices(name: &BackendName, spec: &BackendSpec, recorded: &BackendSpec, foreign: &Foreign) -> Vec<String> {
+    let mut notices = Vec::new();
+    if foreign.is_public && spec.settings.docker.publish.is_none() {
+        let words = "other machines reach its ports now, and will not after that, unless `publish` in the manifest says so";
+        notices.push(words.to_owned());
+    }
+    let lines: Vec<String> = not_kept(spec, recorded).iter().map(|(path, value)| format!("\n    {path} = {value}")).collect();
+    if !lines.is_empty() {
+        notices.push(format!(
+            "the manifest does not say what the container has, so the next apply changes it; to keep it, write\n    \
+             [backends.{name}]{}",
+            lines.concat()
+        ));
+    }
+    if !foreign.inexpressible.is_empty() {
+        let names: Vec<String> = foreign.inexpressible.iter().map(|name| format!("`{name}`")).collect();
+        notices.push(format!(
+            "it has variables that a manifest has no word for, and the next apply drops them: {}",
+            names.join(", ")
+        ));
+    }
+    notices
+}
+
+/// The fields that the container has and the manifest says nothing of, or something else, with the values that keep them.
+fn not_kept(spec: &BackendSpec, recorded: &BackendSpec) -> BTreeMap<String, String> {
+    let wanted = fields(spec);
+    let is_kept_apart =
+        |path: &str| path.starts_with("tuning.") || path.starts_with("resources.") || path.starts_with("origins.");
+    let mut kept = BTreeMap::new();
+    for (path, value) in fields(recorded) {
+        let FieldValue::Text(text) = &value else { continue };
+        if is_kept_apart(path.as_str()) && wanted.get(&path) != Some(&value) {
+            let is_number = text.starts_with(|first: char| first.is_ascii_digit()) && text.parse::<f64>().is_ok();
+            let is_bare = is_number || matches!(text.as_str(), "true" | "false");
+            kept.insert(path.to_string(), if is_bare { text.clone() } else { toml::Value::from(text.as_str()).to_string() });
+        }
+    }
+    kept
 }
 
 fn refused(message: &str, help: &str) -> Failure {
@@ -135,8 +191,40 @@ fn recorded(spec: &BackendSpec, foreign: &Foreign, url: Option<&Secret>) -> Resu
     recorded.settings.docker.image = foreign.image.clone();
     recorded.dashboard = false;
     recorded.env.clear();
-    let own = |port: u16, origin: &Option<String>| origin.clone().filter(|url| *url != format!("http://127.0.0.1:{port}"));
-    recorded.origins.api = own(foreign.ports.api, &foreign.origins.0);
-    recorded.origins.site = own(foreign.ports.site, &foreign.origins.1);
+    recorded.settings.docker.publish = match (&foreign.publish, &spec.settings.docker.publish) {
+        // Loopback, written or left out.
+        (None, Some(written)) if written == "127.0.0.1" => Some(written.clone()),
+        (publish, _) => publish.clone(),
+    };
+    let host = recorded.port_host();
+    let own = |port: u16| format!("http://{host}:{port}");
+    let (api, site) = (own(foreign.ports.api), own(foreign.ports.site));
+    let origins = (foreign.origins.0.clone().unwrap_or(api.clone()), foreign.origins.1.clone().unwrap_or(site.clone()));
+    recorded.origins = match origins {
+        (there, site_there) if there == api && site_there == site => Origins::default(),
+        // Convex takes both or neither.
+        (api, site) => Origins { api: Some(api), site: Some(site) },
+    };
+    recorded.resources = Resources { disk: spec.resources.disk, ..foreign.resources.clone() };
+    recorded.tuning = tuned(&spec.tuning, &foreign.tuning);
     Ok(recorded)
+}
+
+/// The knobs that the container was started with. Where the manifest says what they are anyway, they are as written.
+fn tuned(wanted: &Tuning, there: &Tuning) -> Tuning {
+    let plain = without_the_usual(wanted);
+    let mut tuning = there.clone();
+    if plain.document_retention == there.document_retention {
+        tuning.document_retention = wanted.document_retention;
+    }
+    if plain.redact_logs == there.redact_logs {
+        tuning.redact_logs = wanted.redact_logs;
+    }
+    if plain.beacon == there.beacon {
+        tuning.beacon = wanted.beacon;
+    }
+    if plain.log_level == there.log_level {
+        tuning.log_level.clone_from(&wanted.log_level);
+    }
+    tuning
 }

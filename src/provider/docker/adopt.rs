@@ -2,23 +2,27 @@
 //!
 //! Must not do: change it. Taking it over happens at the next apply, which replaces its container and keeps its volume.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
+use std::net::Ipv4Addr;
 
 use bollard::models::ContainerInspectResponse;
 use bollard::query_parameters::DownloadFromContainerOptionsBuilder;
 use futures_util::StreamExt;
 
 use super::Docker;
-use super::compare::{label_of, published};
+use super::compare::{label_of, nano_cpus};
+use super::confinement::published;
 use super::engine::{Engine, is_absent};
 use super::image::{Noted, backend_reference};
 use super::launch_file::DATA;
 use super::look::{ADOPTED, VOLUME, id_of, inspect, name_of};
 use super::names::ID;
 use super::registry::repository;
+use super::wanted::Transport;
 use crate::convex::release::BACKEND_IMAGE;
-use crate::model::{Placement, PortPair, REACH, References, Release, Secret};
+use crate::convex::tuning;
+use crate::model::{ByteSize, Cpus, Placement, PortPair, REACH, References, Release, Resources, Secret, Tuning};
 use crate::provider::ProviderError;
 
 /// The ports that the official image listens on.
@@ -46,6 +50,14 @@ pub struct Foreign {
     pub has_s3: bool,
     /// Whether other machines reach its ports.
     pub is_public: bool,
+    /// The address that its ports are published on, where that is not the usual one.
+    pub publish: Option<String>,
+    /// The knobs that it was started with.
+    pub tuning: Tuning,
+    /// Its limits.
+    pub resources: Resources,
+    /// The names of variables that a manifest has no word for.
+    pub inexpressible: BTreeSet<String>,
     /// The release, where the name of its image says it.
     pub release: Option<Release>,
     /// Its image, where that is not the official one.
@@ -73,7 +85,7 @@ impl Foreign {
         let mut references = References::from([
             note(ADOPTED, &self.id),
             note(VOLUME, &self.volume),
-            note(REACH, &format!("http://127.0.0.1:{}", self.ports.api)),
+            note(REACH, &format!("http://{}:{}", placement.spec.port_host(), self.ports.api)),
         ]);
         // The very same build goes on, whatever its tag means by now.
         if let Ok(reference) = backend_reference(placement) {
@@ -98,7 +110,7 @@ impl Docker {
         let variables = variables(&seen);
         let given = |name: &str| variables.get(name).filter(|value| !value.is_empty()).cloned();
         let volume = volume(&seen).map_err(refused)?;
-        let (ports, is_public) = ports(&seen).map_err(refused)?;
+        let (ports, address, is_public) = ports(&seen).map_err(refused)?;
         let instance_name = match given("INSTANCE_NAME") {
             Some(name) => name,
             None => credential(engine, container, "instance_name").await?.ok_or_else(|| no_credential(container, "name"))?,
@@ -115,6 +127,7 @@ impl Docker {
             (None, None) => ForeignStorage::Sqlite,
             (Some(_), Some(_)) => return Err(refused("has the URLs of two database servers".to_owned())),
         };
+        let read = tuning::read(&own_variables(engine, &seen, &variables).await?);
         let reference = seen.config.as_ref().and_then(|config| config.image.clone()).unwrap_or_default();
         let (name, _) = repository(&reference);
         let tag = reference[name.len()..].trim_start_matches([':', '@']);
@@ -128,6 +141,10 @@ impl Docker {
             storage,
             has_s3: given("S3_STORAGE_FILES_BUCKET").is_some(),
             is_public,
+            publish: Some(address).filter(|address| *address != Ipv4Addr::LOCALHOST.to_string()),
+            tuning: read.tuning,
+            resources: resources(&seen),
+            inexpressible: read.inexpressible,
             image: release.is_none().then_some(reference),
             release,
             id: id_of(&seen).to_owned(),
@@ -149,6 +166,35 @@ fn variables(seen: &ContainerInspectResponse) -> BTreeMap<String, String> {
     pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
+/// The variables that its image does not have anyway.
+async fn own_variables(
+    engine: &Engine,
+    seen: &ContainerInspectResponse,
+    variables: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, ProviderError> {
+    let image = match engine.client.inspect_image(seen.image.as_deref().unwrap_or_default()).await {
+        Ok(image) => image.config.and_then(|config| config.env).unwrap_or_default(),
+        // An image can go while its container runs on.
+        Err(error) if is_absent(&error) => Vec::new(),
+        Err(error) => return Err(engine.failed("look at the image", error)),
+    };
+    let of_image = |name: &str, value: &str| image.iter().any(|line| line.split_once('=') == Some((name, value)));
+    let own = variables.iter().filter(|(name, value)| !of_image(name, value));
+    Ok(own.map(|(name, value)| (name.clone(), value.clone())).collect())
+}
+
+/// The limits that it has.
+fn resources(seen: &ContainerInspectResponse) -> Resources {
+    let host = seen.host_config.clone().unwrap_or_default();
+    let milli = nano_cpus(&host).map(|nano| u32::try_from(nano / 1_000_000).unwrap_or(u32::MAX));
+    let memory = host.memory.and_then(|memory| u64::try_from(memory).ok()).filter(|memory| *memory > 0);
+    Resources {
+        cpus: milli.filter(|milli| *milli > 0).map(Cpus::from_milli),
+        memory: memory.map(ByteSize::from_bytes),
+        disk: None,
+    }
+}
+
 /// The named volume that holds the data.
 fn volume(seen: &ContainerInspectResponse) -> Result<String, String> {
     let mounts = seen.mounts.as_deref().unwrap_or_default();
@@ -161,10 +207,12 @@ fn volume(seen: &ContainerInspectResponse) -> Result<String, String> {
 }
 
 /// The published ports of the API and of the HTTP actions.
-fn ports(seen: &ContainerInspectResponse) -> Result<(PortPair, bool), String> {
+/// With them the address that they are published on, and whether other machines reach that.
+fn ports(seen: &ContainerInspectResponse) -> Result<(PortPair, String, bool), String> {
     let published = seen.host_config.as_ref().map(published).unwrap_or_default();
     let outside = |inside: u16| {
-        let found = published.iter().find(|port| port.inside == inside && port.outside != 0);
+        let found =
+            published.iter().find(|port| port.inside == inside && port.transport == Transport::Tcp && port.outside != 0);
         found.ok_or_else(|| {
             format!(
                 "does not publish its port {inside} under a fixed one: start it with `-p 127.0.0.1:{inside}:{inside}` first"
@@ -173,7 +221,8 @@ fn ports(seen: &ContainerInspectResponse) -> Result<(PortPair, bool), String> {
     };
     let (api, site) = (outside(API)?, outside(SITE)?);
     let is_public = published.iter().any(|port| !port.address.starts_with("127.") && port.address != "::1");
-    Ok((PortPair { api: api.outside, site: site.outside }, is_public))
+    let address = if api.address.is_empty() { Ipv4Addr::UNSPECIFIED.to_string() } else { api.address.clone() };
+    Ok((PortPair { api: api.outside, site: site.outside }, address, is_public))
 }
 
 /// One of the files that the official image keeps its credentials in.

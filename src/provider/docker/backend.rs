@@ -7,11 +7,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use super::database;
-use super::engine::{Enforces, Engine};
+use super::engine::Engine;
 use super::image::Image;
 use super::launch_file::{DATA, ENTRY, LAUNCH_VARIABLE, Owner, PrivateFiles, launch_path, split};
+use super::limits::Enforces;
 use super::names::{ControlPlaneId, Names, Role, labels, network};
-use super::wanted::{Limits, Port, Wanted};
+use super::wanted::{Limits, Port, Transport, Wanted};
 use crate::convex::database_url::{CONTAINER_HOST, Reach, within_container};
 use crate::convex::launch::{LaunchTarget, SecretDelivery, launch};
 use crate::model::{Digest, FieldPath, Files, Placement, Secret, Storage, TextValue, Tls};
@@ -59,16 +60,6 @@ impl Setting {
                  network of your own"
             ));
         }
-        let limits = [
-            (placement.spec.resources.memory.is_some() && !engine.enforces.memory, "memory"),
-            (placement.spec.resources.cpus.is_some() && !engine.enforces.cpus, "cpus"),
-        ];
-        if let Some((_, name)) = limits.iter().find(|(missing, _)| *missing) {
-            return refused(format!(
-                "this Docker engine cannot limit `resources.{name}` (a rootless engine needs cgroup v2 with that controller \
-                 delegated): leave `resources.{name}` out, or use another engine"
-            ));
-        }
         let reach_host = match &engine.remote_host {
             None => match publish {
                 address if address.is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
@@ -97,20 +88,6 @@ impl Setting {
         })
     }
 
-    /// What is needed to take something away, whatever the specification says by now.
-    pub(super) fn for_removal(placement: &Placement, engine: &Engine, control_plane: &ControlPlaneId) -> Self {
-        Self {
-            names: Names::of(placement),
-            control_plane: control_plane.clone(),
-            enforces: engine.enforces,
-            network: network(placement, control_plane),
-            network_is_ours: true,
-            publish: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            reach_host: Ipv4Addr::LOCALHOST.to_string(),
-            grace_s: 0,
-        }
-    }
-
     /// A port that is the same inside as outside.
     fn same_port(&self, port: u16) -> Port {
         self.port(port, port)
@@ -118,7 +95,7 @@ impl Setting {
 
     /// A published port.
     pub(super) fn port(&self, inside: u16, outside: u16) -> Port {
-        Port { inside, address: self.publish.to_string(), outside }
+        Port { inside, transport: Transport::Tcp, address: self.publish.to_string(), outside }
     }
 
     /// The URL under which this machine reaches a published port.

@@ -10,12 +10,13 @@ use std::time::Duration;
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, RestartPolicyNameEnum};
 
 use super::backend::{Setting, data_path};
-use super::compare::{Repair, differences, label_of, stopped};
+use super::compare::{differences, label_of, stopped};
 use super::engine::Engine;
 use super::hands::{Made, PAUSE};
 use super::launch_file::{DATA, LAUNCH_VARIABLE, PrivateFiles};
 use super::logs::last_lines;
 use super::look::{Seen, has_file, id_of, inspect, look, name_of};
+use super::mend::{Remedy, Tried, remedy};
 use super::names::{ID, Names};
 use super::wait::restarts;
 use super::wanted::Wanted;
@@ -64,7 +65,7 @@ impl Work<'_> {
 
     /// Brings the backend up.
     pub(super) async fn bring_up(&self) -> Result<(), ProviderError> {
-        let mut attempts = Attempts::default();
+        let mut tried = Tried::default();
         for _ in 0..ROUNDS {
             let seen = look(self.engine, self.placement).await?;
             for stray in seen.strays(self.names()) {
@@ -72,7 +73,7 @@ impl Work<'_> {
                 self.take_away(stray).await?;
             }
             let done = match seen.current(self.names()) {
-                Some(current) => self.settle(&seen, current, &mut attempts).await?,
+                Some(current) => self.settle(&seen, current, &mut tried).await?,
                 None => self.begin(&seen).await?,
             };
             if done {
@@ -86,46 +87,28 @@ impl Work<'_> {
     }
 
     /// From a container that is there. Says whether that was all.
-    async fn settle(
-        &self,
-        seen: &Seen,
-        current: &ContainerInspectResponse,
-        attempts: &mut Attempts,
-    ) -> Result<bool, ProviderError> {
+    async fn settle(&self, seen: &Seen, current: &ContainerInspectResponse, tried: &mut Tried) -> Result<bool, ProviderError> {
         self.require_data(id_of(current)).await?;
         let found = differences("", Some(self.wanted), current);
-        let needs = |repair| found.iter().any(|difference| difference.repair == repair);
-        let gone = attempts.live && (needs(Repair::Update) || needs(Repair::Reconnect) || needs(Repair::Rename));
-        if needs(Repair::Replace) || gone || attempts.start_failed {
-            *attempts = Attempts::default();
+        let remedy = remedy(&found, *tried);
+        if remedy == Remedy::Anew {
+            *tried = Tried::default();
             return self.make_room(seen, current).await;
+        }
+        if remedy == Remedy::InPlace {
+            tried.in_place = true;
+            self.engine.change_in_place(current, self.wanted, &found).await?;
+            return Ok(false);
         }
         let predecessor = self.predecessor(seen);
         let id = id_of(current);
-        if needs(Repair::Rename) || needs(Repair::Update) || needs(Repair::Reconnect) {
-            attempts.live = true;
-            if needs(Repair::Rename) {
-                self.engine.rename(id, &self.wanted.name).await?;
-            }
-            if needs(Repair::Update) {
-                self.engine.update(id, self.wanted).await?;
-            }
-            if needs(Repair::Reconnect) {
-                self.engine.reconnect(current, self.wanted).await?;
-            }
-            return Ok(false);
-        }
-        if needs(Repair::Start) {
+        if remedy == Remedy::Start {
             if let Some(old) = &predecessor {
                 self.quiet(old).await?;
             }
-            if is_paused(current) {
-                let unpaused = self.engine.client.unpause_container(id).await;
-                unpaused.map_err(|error| self.engine.failed("let the container go on", error))?;
-            } else if let Err(error) = self.start_again(current).await {
-                if matches!(error, ProviderError::Engine { .. }) && !attempts.started {
-                    attempts.start_failed = true;
-                    attempts.started = true;
+            if let Err(error) = self.engine.run_again(current, self.wanted).await {
+                if matches!(error, ProviderError::Engine { .. }) {
+                    tried.start = true;
                     return Ok(false);
                 }
                 return Err(error);
@@ -133,20 +116,12 @@ impl Work<'_> {
         } else if predecessor.is_none() && self.hangs(current).await {
             (self.notice)(format!("{} runs and does not answer: starting it anew", self.placement.name));
             self.engine.stop(current).await?;
-            self.start_again(current).await?;
+            self.engine.run_again(current, self.wanted).await?;
         }
-        if predecessor.is_none() && !needs(Repair::Start) {
+        if predecessor.is_none() && remedy == Remedy::Nothing {
             return Ok(true);
         }
         self.conclude(id, restarts(current), predecessor).await.map(|()| true)
-    }
-
-    /// Starts a container that is there. Its files may be missing when a killed command had only just made it.
-    async fn start_again(&self, container: &ContainerInspectResponse) -> Result<(), ProviderError> {
-        if let Some(files) = &self.wanted.files {
-            self.engine.fill(id_of(container), files).await?;
-        }
-        self.engine.start(id_of(container), &self.wanted.ports).await
     }
 
     /// Takes the container that is there out of the way.
@@ -303,16 +278,4 @@ impl Work<'_> {
             place: format!("{path} in the volume {volume}"),
         })
     }
-}
-
-/// What was tried in earlier rounds.
-#[derive(Default)]
-struct Attempts {
-    live: bool,
-    started: bool,
-    start_failed: bool,
-}
-
-fn is_paused(container: &ContainerInspectResponse) -> bool {
-    container.state.as_ref().and_then(|state| state.status) == Some(ContainerStateStatusEnum::PAUSED)
 }

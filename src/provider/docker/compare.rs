@@ -4,10 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bollard::models::{ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, HostConfig};
+use bollard::models::{ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, HealthConfig, HostConfig};
 
-use super::names::{FINGERPRINT, LASTING};
-use super::wanted::{Port, STOP_SIGNAL, Wanted};
+use super::confinement::{machine, ports, security, surroundings};
+use super::discreet::{arguments, guarded, value};
+use super::names::{FINGERPRINT, LABELS, LASTING, MADE, digest_of_labels};
+use super::wanted::{SECOND_NS, STOP_SIGNAL, Wanted};
 use crate::model::{Deviation, FieldPath, RunState};
 
 /// What repairs a difference, from the mildest to the gravest.
@@ -37,18 +39,22 @@ pub(super) fn deviation(path: &str, recorded: impl Into<String>, observed: impl 
     Deviation { path: FieldPath::new(path), recorded: recorded.into(), observed: observed.into() }
 }
 
-struct Found {
+/// What was found so far.
+pub(super) struct Found {
     prefix: &'static str,
     all: Vec<Difference>,
 }
 
 impl Found {
-    fn add(&mut self, path: &str, recorded: impl Into<String>, observed: impl Into<String>, repair: Repair) {
-        let path = format!("{}{path}", self.prefix);
+    /// Notes a difference, and shows of what was observed only what may be shown.
+    pub(super) fn add(&mut self, path: &str, recorded: impl Into<String>, observed: impl Into<String>, repair: Repair) {
+        let (path, recorded, observed) = (format!("{}{path}", self.prefix), recorded.into(), observed.into());
+        let observed = guarded(&observed, &recorded);
         self.all.push(Difference { deviation: deviation(&path, recorded, observed), repair });
     }
 
-    fn same(&mut self, path: &str, recorded: impl Into<String>, observed: impl Into<String>, repair: Repair) {
+    /// Notes a difference where there is one.
+    pub(super) fn same(&mut self, path: &str, recorded: impl Into<String>, observed: impl Into<String>, repair: Repair) {
         let (recorded, observed) = (recorded.into(), observed.into());
         if recorded != observed {
             self.add(path, recorded, observed, repair);
@@ -70,6 +76,7 @@ pub(super) fn differences(prefix: &'static str, wanted: Option<&Wanted>, seen: &
         surroundings(&mut found, wanted, seen, &host);
         ports(&mut found, wanted, &host);
         security(&mut found, wanted, &host);
+        machine(&mut found, wanted, &host);
         networks(&mut found, wanted, seen);
         process(&mut found, wanted, seen);
         let fingerprint = wanted.fingerprint();
@@ -125,7 +132,9 @@ fn identity(found: &mut Found, wanted: &Wanted, seen: &ContainerInspectResponse)
     let name = seen.name.as_deref().unwrap_or_default().trim_start_matches('/');
     found.same("name", &wanted.name, name, Repair::Rename);
     found.same("image", shown(&wanted.image.id), shown(seen.image.as_deref().unwrap_or_default()), Repair::Replace);
-    for name in LASTING {
+    let digest = digest_of_labels(|name| label_of(seen, name));
+    let as_made = label_of(seen, LABELS).is_none_or(|made| made == digest.as_str());
+    for name in MADE.into_iter().filter(|name| !as_made || LASTING.contains(name)) {
         let recorded = wanted.labels.get(name).map_or("none", String::as_str);
         found.same(&format!("label.{name}"), recorded, label_of(seen, name).unwrap_or("none"), Repair::Replace);
     }
@@ -137,22 +146,36 @@ fn unlimited(value: Option<i64>) -> Option<i64> {
 
 fn limits(found: &mut Found, wanted: &Wanted, host: &HostConfig) {
     let number = |value: Option<i64>| unlimited(value).map_or("no limit".to_owned(), |value| value.to_string());
+    // An engine changes a limit where it is, and cannot lift one.
+    let change = |wanted: Option<i64>| if unlimited(wanted).is_some() { Repair::Update } else { Repair::Replace };
     let limits = &wanted.limits;
-    found.same("resources.memory", number(limits.memory), number(host.memory), Repair::Update);
+    found.same("resources.memory", number(limits.memory), number(host.memory), change(limits.memory));
     if limits.no_swap {
-        found.same("resources.swap", number(limits.memory), number(host.memory_swap), Repair::Update);
+        found.same("resources.swap", number(limits.memory), number(host.memory_swap), change(limits.memory));
     }
-    let quota = match (unlimited(host.nano_cpus), unlimited(host.cpu_quota), unlimited(host.cpu_period)) {
-        (None, Some(quota), period) => Some(quota * 1_000_000_000 / period.unwrap_or(100_000)),
-        (nano_cpus, ..) => nano_cpus,
-    };
-    found.same("resources.cpus", cpus(limits.nano_cpus), cpus(quota), Repair::Update);
+    let is_written_otherwise = unlimited(host.nano_cpus).is_none() && unlimited(host.cpu_quota).is_some();
+    // Nor does it take the one way of writing it in the place of the other.
+    let repair = if is_written_otherwise { Repair::Replace } else { change(limits.nano_cpus) };
+    found.same("resources.cpus", cpus(limits.nano_cpus), cpus(nano_cpus(host)), repair);
     if limits.processes.is_some() {
         found.same("resources.processes", number(limits.processes), number(host.pids_limit), Repair::Update);
     }
+    // What we never set.
+    found.same("resources.memory_reservation", "no limit", number(host.memory_reservation), Repair::Replace);
+    found.same("resources.cpu_shares", "no limit", number(host.cpu_shares), Repair::Replace);
     let policy = host.restart_policy.as_ref().and_then(|policy| policy.name).map(|name| name.to_string());
     let policy = policy.filter(|name| !name.is_empty()).unwrap_or_else(|| "no".to_owned());
-    found.same("restart", "unless-stopped", policy, Repair::Update);
+    // A container that goes away by itself takes no other policy.
+    let repair = if host.auto_remove == Some(true) { Repair::Replace } else { Repair::Update };
+    found.same("restart", "unless-stopped", policy, repair);
+}
+
+/// How much processor a container may use, in billionths, whichever way that is written.
+pub(super) fn nano_cpus(host: &HostConfig) -> Option<i64> {
+    unlimited(host.nano_cpus).or_else(|| {
+        let period = unlimited(host.cpu_period).unwrap_or(100_000);
+        unlimited(host.cpu_quota).map(|quota| quota.saturating_mul(1_000_000_000) / period)
+    })
 }
 
 fn cpus(nano: Option<i64>) -> String {
@@ -162,88 +185,9 @@ fn cpus(nano: Option<i64>) -> String {
     })
 }
 
-/// What is mounted, and where the log goes.
-fn surroundings(found: &mut Found, wanted: &Wanted, seen: &ContainerInspectResponse, host: &HostConfig) {
-    let recorded: BTreeSet<String> = wanted.volume.iter().map(|(volume, target)| mount(volume, target)).collect();
-    let mounts = seen.mounts.as_deref().unwrap_or_default();
-    let observed: BTreeSet<String> = mounts
-        .iter()
-        .filter(|mount| mount.typ.as_deref() != Some("tmpfs"))
-        .map(|seen| {
-            let source = seen.name.as_deref().or(seen.source.as_deref()).unwrap_or("?");
-            let read_only = if seen.rw == Some(false) { ", read only" } else { "" };
-            format!("{}{read_only}", mount(source, seen.destination.as_deref().unwrap_or("?")))
-        })
-        .collect();
-    found.same("mounts", list(&recorded), list(&observed), Repair::Replace);
-    let scratch = |options: &BTreeMap<String, String>| list(&options.keys().cloned().collect());
-    let observed: BTreeMap<String, String> = host.tmpfs.clone().unwrap_or_default().into_iter().collect();
-    found.same("scratch", scratch(&wanted.scratch_options()), scratch(&observed), Repair::Replace);
-
-    let log = host.log_config.clone().unwrap_or_default();
-    let options: BTreeMap<String, String> = log.config.unwrap_or_default().into_iter().collect();
-    let written = |driver: &str, options: &BTreeMap<String, String>| {
-        let options: BTreeSet<String> = options.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        format!("{driver} {}", list(&options))
-    };
-    let observed = written(log.typ.as_deref().unwrap_or("none"), &options);
-    found.same("logging", written("json-file", &Wanted::log_options()), observed, Repair::Replace);
-}
-
-fn mount(source: &str, target: &str) -> String {
-    format!("{source} at {target}")
-}
-
-fn list(items: &BTreeSet<String>) -> String {
+/// Words in order, or that there are none.
+pub(super) fn list(items: &BTreeSet<String>) -> String {
     if items.is_empty() { "none".to_owned() } else { items.iter().cloned().collect::<Vec<_>>().join("; ") }
-}
-
-/// The ports that a container publishes.
-pub(super) fn published(host: &HostConfig) -> Vec<Port> {
-    let bindings = host.port_bindings.clone().unwrap_or_default();
-    let mut ports = Vec::new();
-    for (inside, bindings) in bindings {
-        let inside = inside.split('/').next().and_then(|port| port.parse().ok()).unwrap_or_default();
-        for binding in bindings.unwrap_or_default() {
-            let outside = binding.host_port.and_then(|port| port.parse().ok()).unwrap_or_default();
-            ports.push(Port { inside, address: binding.host_ip.unwrap_or_default(), outside });
-        }
-    }
-    ports
-}
-
-fn ports(found: &mut Found, wanted: &Wanted, host: &HostConfig) {
-    let written = |ports: &[Port]| {
-        let all = ports.iter().map(|port| {
-            let address = if port.address.is_empty() { "0.0.0.0" } else { &port.address };
-            format!("{address}:{} to {}", port.outside, port.inside)
-        });
-        list(&all.collect())
-    };
-    found.same("ports", written(&wanted.ports), written(&published(host)), Repair::Replace);
-}
-
-fn security(found: &mut Found, wanted: &Wanted, host: &HostConfig) {
-    let is = |value: Option<bool>| if value.unwrap_or(false) { "yes" } else { "no" };
-    found.same("privileged", "no", is(host.privileged), Repair::Replace);
-    found.same("read_only", is(Some(wanted.is_read_only)), is(host.readonly_rootfs), Repair::Replace);
-    let names = |names: &[String]| {
-        let plain = |name: &String| name.to_uppercase().trim_start_matches("CAP_").to_owned();
-        list(&names.iter().map(plain).collect())
-    };
-    let recorded: Vec<String> = wanted.capabilities.iter().map(|name| (*name).to_owned()).collect();
-    found.same("capabilities", names(&recorded), names(host.cap_add.as_deref().unwrap_or_default()), Repair::Replace);
-    let dropped = host.cap_drop.clone().unwrap_or_default();
-    found.same("capabilities_dropped", names(&["ALL".to_owned()]), names(&dropped), Repair::Replace);
-    let options: BTreeSet<String> = host.security_opt.iter().flatten().cloned().collect();
-    found.same("security", "no-new-privileges", list(&options), Repair::Replace);
-    let hosts = |hosts: &[String]| list(&hosts.iter().cloned().collect());
-    found.same("hosts", hosts(&wanted.hosts), hosts(host.extra_hosts.as_deref().unwrap_or_default()), Repair::Replace);
-    let devices = host.devices.iter().flatten().count();
-    found.same("devices", "0", devices.to_string(), Repair::Replace);
-    for (name, mode) in [("pid_mode", &host.pid_mode), ("user_namespace", &host.userns_mode)] {
-        found.same(name, "own", mode.as_deref().filter(|mode| !mode.is_empty()).unwrap_or("own"), Repair::Replace);
-    }
 }
 
 fn networks(found: &mut Found, wanted: &Wanted, seen: &ContainerInspectResponse) {
@@ -266,15 +210,40 @@ fn process(found: &mut Found, wanted: &Wanted, seen: &ContainerInspectResponse) 
         found.add("entry_point", "ours", "another one", Repair::Replace);
     }
     if let Some(command) = &wanted.command {
-        found.same("command", command.join(" "), config.cmd.clone().unwrap_or_default().join(" "), Repair::Replace);
+        let seen = config.cmd.clone().unwrap_or_default();
+        if *command != seen {
+            found.add("command", command.join(" "), arguments(&seen, command), Repair::Replace);
+        }
     }
+    found.same("hostname", wanted.host_name(), config.hostname.clone().unwrap_or_default(), Repair::Replace);
     found.same("user", wanted.image.user.as_str(), config.user.unwrap_or_default(), Repair::Replace);
     found.same("stop_signal", STOP_SIGNAL, config.stop_signal.unwrap_or_default(), Repair::Replace);
     let grace = config.stop_timeout.map_or("default".to_owned(), |seconds| seconds.to_string());
     found.same("stop_timeout", wanted.grace_s.to_string(), grace, Repair::Replace);
-    let test = config.healthcheck.and_then(|health| health.test).unwrap_or_default();
-    found.same("health", wanted.health.join(" "), test.join(" "), Repair::Replace);
+    health(found, wanted, config.healthcheck.unwrap_or_default());
     variables(found, wanted, &config.env.unwrap_or_default());
+}
+
+fn health(found: &mut Found, wanted: &Wanted, seen: HealthConfig) {
+    let made = wanted.health_config();
+    if seen.test.unwrap_or_default() != wanted.health {
+        found.add("health", wanted.health.join(" "), "another command", Repair::Replace);
+    }
+    let seconds = |nanoseconds: Option<i64>| match unlimited(nanoseconds) {
+        Some(nanoseconds) => format!("{} s", nanoseconds / SECOND_NS),
+        None => "the engine's own".to_owned(),
+    };
+    for (path, made, seen) in [
+        ("health.interval", made.interval, seen.interval),
+        ("health.timeout", made.timeout, seen.timeout),
+        ("health.start_period", made.start_period, seen.start_period),
+    ] {
+        if unlimited(made) != unlimited(seen) {
+            found.add(path, seconds(made), seconds(seen), Repair::Replace);
+        }
+    }
+    let retries = |count: Option<i64>| unlimited(count).map_or("the engine's own".to_owned(), |count| count.to_string());
+    found.same("health.retries", retries(made.retries), retries(seen.retries), Repair::Replace);
 }
 
 fn variables(found: &mut Found, wanted: &Wanted, seen: &[String]) {
@@ -285,11 +254,12 @@ fn variables(found: &mut Found, wanted: &Wanted, seen: &[String]) {
     recorded.extend(wanted.environment.clone());
     let observed = parsed(seen);
     for name in recorded.keys().chain(observed.keys()).collect::<BTreeSet<_>>() {
-        let path = format!("variable.{name}");
+        let path = format!("variable.{}", guarded(name, ""));
         match (recorded.get(name), observed.get(name)) {
-            (Some(recorded), Some(observed)) => found.same(&path, recorded, observed, Repair::Replace),
-            (Some(recorded), None) => found.add(&path, recorded, "(not set)", Repair::Replace),
+            (Some(recorded), Some(observed)) if recorded == observed => {}
             // Whoever set it by hand may have put a secret there.
+            (Some(recorded), Some(observed)) => found.add(&path, recorded, value(observed), Repair::Replace),
+            (Some(recorded), None) => found.add(&path, recorded, "(not set)", Repair::Replace),
             (None, Some(_)) => found.add(&path, "(not set)", "(set)", Repair::Replace),
             (None, None) => {}
         }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use super::backend::Setting;
-use super::compare::published;
+use super::confinement::published;
 use super::image::Image;
 use super::look::Seen;
 use super::names::{Role, labels};

@@ -40,7 +40,7 @@ pub(super) fn require_supported(placement: &Placement) -> Result<(), ProviderErr
 }
 
 /// The password of the server: nobody has to remember it who has the instance secret.
-fn password(placement: &Placement) -> Secret {
+pub(super) fn password(placement: &Placement) -> Secret {
     let key = placement.instance_secret.expose().as_bytes();
     let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key).map(|mac| mac.chain_update(b"convexinfra managed database"));
     // HMAC takes a key of any length, so there is always a result.

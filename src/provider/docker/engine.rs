@@ -11,7 +11,7 @@ use bollard::errors::Error;
 use bollard::{API_DEFAULT_VERSION, Docker as Client};
 use sha2::{Digest as _, Sha256};
 
-use crate::model::chain;
+use super::limits::{Capacity, Enforces, with_field};
 use crate::provider::ProviderError;
 
 /// How long the engine may take for one answer, in seconds. Stopping a container takes as long as its grace period.
@@ -124,7 +124,9 @@ impl Address {
                 self.url
             ))),
             _ => Err(ProviderError::Unsupported(format!(
-                "`{}` is not the address of a Docker engine: `unix://`, or `tcp://` with or without `DOCKER_TLS_VERIFY`",
+                "`{}` is not the address of a Docker engine: let `DOCKER_HOST`, or the Docker context, say \
+                 `unix:///var/run/docker.sock`, `tcp://HOST:2375`, or `tcp://HOST:2376` with `DOCKER_TLS_VERIFY=1` and the \
+                 certificates in `DOCKER_CERT_PATH`",
                 self.url
             ))),
         }
@@ -146,18 +148,11 @@ pub(super) struct Engine {
     pub(super) client: Client,
     /// What the engine can enforce.
     pub(super) enforces: Enforces,
+    /// What the engine has.
+    pub(super) capacity: Capacity,
     /// The host that it runs on, where that is another machine.
     pub(super) remote_host: Option<String>,
     url: String,
-}
-
-/// Which limits an engine can enforce. A rootless one often cannot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Enforces {
-    pub(super) memory: bool,
-    pub(super) swap: bool,
-    pub(super) cpus: bool,
-    pub(super) pids: bool,
 }
 
 impl Engine {
@@ -190,14 +185,15 @@ impl Engine {
             cpus: info.cpu_cfs_quota.unwrap_or(false),
             pids: info.pids_limit.unwrap_or(false),
         };
-        Ok(Self { client, enforces, remote_host: address.remote_host(), url: address.url })
+        let capacity = Capacity { cpus: info.ncpu, memory: info.mem_total };
+        Ok(Self { client, enforces, capacity, remote_host: address.remote_host(), url: address.url })
     }
 
     /// What an error of the engine means.
     pub(super) fn failed(&self, verb: &str, error: Error) -> ProviderError {
         match error {
             Error::DockerResponseServerError { message, .. } => {
-                ProviderError::Engine { verb: verb.to_owned(), reason: message }
+                ProviderError::Engine { verb: verb.to_owned(), reason: with_field(message) }
             }
             Error::DockerStreamError { error } => ProviderError::Engine { verb: verb.to_owned(), reason: error },
             other => unreachable(&self.url, &other),
@@ -205,8 +201,15 @@ impl Engine {
     }
 }
 
+/// What is said is the innermost cause: those around it speak of the library that the engine is asked with.
 fn unreachable(url: &str, error: &Error) -> ProviderError {
-    ProviderError::EngineUnreachable { address: url.to_owned(), reason: chain(error) }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    let text = cause.to_string();
+    let reason = text.split(" (os error").next().unwrap_or_default().to_owned();
+    ProviderError::EngineUnreachable { address: url.to_owned(), reason }
 }
 
 /// Whether the engine says that there is no such thing. Only this means "absent".
@@ -270,7 +273,13 @@ mod tests {
         let socket = format!("unix://{}/none.sock", home.path().display());
         let told = Engine::connect(&source(&[("DOCKER_HOST", &socket)], home.path())).await.unwrap_err();
         assert!(matches!(&told, ProviderError::EngineUnreachable { address, .. } if *address == socket), "{told}");
-        let told = Engine::connect(&source(&[("DOCKER_HOST", "ssh://somebody@far")], home.path())).await.unwrap_err();
-        assert!(told.to_string().contains("forward its socket"), "{told}");
+        let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let nobody = format!("tcp://127.0.0.1:{port}");
+        let told = Engine::connect(&source(&[("DOCKER_HOST", &nobody)], home.path())).await.unwrap_err().to_string();
+        assert!(told.contains(&nobody) && told.contains("refused") && !told.contains("hyper"), "{told}");
+        for (address, words) in [("ssh://somebody@far", "forward its socket"), ("bogus", "unix:///var/run/docker.sock")] {
+            let told = Engine::connect(&source(&[("DOCKER_HOST", address)], home.path())).await.unwrap_err();
+            assert!(matches!(&told, ProviderError::Unsupported(said) if said.contains(words)), "{told}");
+        }
     }
 }

@@ -216,6 +216,7 @@ mod tests {
     use std::net::TcpListener;
 
     use super::super::engine::EngineSource;
+    use super::super::wanted::Transport;
     use super::*;
 
     /// An engine whose containers never go: their removal is always under way.
@@ -256,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_taken_port_is_read_from_what_engines_say() {
-        let port = |outside| Port { inside: 1, address: "127.0.0.1".to_owned(), outside };
+        let port = |outside| Port { inside: 1, transport: Transport::Tcp, address: "127.0.0.1".to_owned(), outside };
         let ports = [port(4210), port(4211)];
         for (reason, taken) in [
             (

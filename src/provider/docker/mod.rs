@@ -9,14 +9,18 @@ mod adopt;
 mod backend;
 mod bring_up;
 mod compare;
+mod confinement;
 mod dashboard;
 mod database;
+mod discreet;
 mod engine;
 mod hands;
 mod image;
 mod launch_file;
+mod limits;
 mod logs;
 mod look;
+mod mend;
 mod names;
 mod observe;
 mod registry;
@@ -36,6 +40,7 @@ pub use self::adopt::{Foreign, ForeignStorage};
 use self::backend::Setting;
 use self::bring_up::Work;
 use self::compare::{Repair, differences};
+use self::discreet::Secrets;
 use self::engine::Engine;
 pub use self::engine::EngineSource;
 use self::image::{Image, Images, Noted, POSTGRES_IMAGE};
@@ -47,7 +52,7 @@ use super::{LogChunk, LogPosition, Notice, Provider, ProviderError};
 use crate::convex::deployment::Connections;
 use crate::convex::release::COMMITS;
 use crate::fault;
-use crate::model::{BackendId, Observation, Placement, ProviderKind, REACH, References};
+use crate::model::{BackendId, BackendSpec, Observation, Placement, ProviderKind, REACH, References};
 
 /// How long a container has to end by itself: what Convex's own compose file gives it.
 const GRACE: Duration = Duration::from_secs(10);
@@ -181,6 +186,7 @@ impl Docker {
         let engine = self.engine().await?;
         let turn = self.turn(&placement.id);
         let _turn = turn.lock().await;
+        limits::require_possible(&placement.spec.resources, engine.enforces, engine.capacity)?;
         let seen = look(engine, placement).await?;
         let placement = &image::with_commit(placement.clone(), &self.commits).await;
         let parts = self.parts(engine, placement, &seen, notice).await?;
@@ -270,9 +276,8 @@ impl Docker {
             }
             fault::point("provider.docker.volume_removed");
         }
-        let setting = Setting::for_removal(placement, engine, &self.control_plane);
         let _turn = self.network_turn.lock().await;
-        surroundings::remove_network(engine, placement, &setting).await
+        surroundings::remove_networks(engine, placement).await
     }
 }
 
@@ -281,12 +286,22 @@ impl Provider for Docker {
         ProviderKind::Docker
     }
 
+    fn require_possible<'a>(&'a self, spec: &'a BackendSpec) -> BoxFuture<'a, Result<(), ProviderError>> {
+        Box::pin(async move {
+            let engine = self.engine().await?;
+            limits::require_possible(&spec.resources, engine.enforces, engine.capacity)
+        })
+    }
+
     fn observe<'a>(&'a self, placement: &'a Placement) -> BoxFuture<'a, Result<Observation, ProviderError>> {
         Box::pin(self.look_at(placement))
     }
 
     fn ensure<'a>(&'a self, placement: &'a Placement, notice: Notice<'a>) -> BoxFuture<'a, Result<References, ProviderError>> {
-        Box::pin(self.bring_about(placement, notice))
+        Box::pin(async move {
+            let done = self.bring_about(placement, notice).await;
+            done.map_err(|error| Secrets::of(placement).hide_in_error(error))
+        })
     }
 
     fn remove<'a>(&'a self, placement: &'a Placement, _: Notice<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {

@@ -16,6 +16,8 @@ pub(super) const FINGERPRINT: &str = "convexinfra.fingerprint";
 pub(super) const PROJECT: &str = "convexinfra.project";
 /// The control plane.
 pub(super) const CONTROL_PLANE: &str = "convexinfra.control-plane";
+/// The digest of the labels below as they were made.
+pub(super) const LABELS: &str = "convexinfra.labels";
 const BACKEND: &str = "convexinfra.backend";
 const INSTANCE: &str = "convexinfra.instance";
 const GENERATION: &str = "convexinfra.generation";
@@ -116,6 +118,14 @@ pub(super) fn labels(placement: &Placement, role: Role, control_plane: &ControlP
     ])
 }
 
-/// The labels that must stay as they were made. The others say how things were when the container was made: a rename
-/// or a change of nothing but the record leaves them behind, and that is no reason to make it anew.
+/// The labels that say what something is and whose.
+pub(super) const MADE: [&str; 7] = [ID, ROLE, PROJECT, BACKEND, INSTANCE, GENERATION, CONTROL_PLANE];
+
+/// Those of them that never change. The others say how things were when the container was made: a rename or a change of
+/// nothing but the record leaves them behind, and that is no reason to make it anew.
 pub(super) const LASTING: [&str; 4] = [ID, ROLE, PROJECT, INSTANCE];
+
+/// The digest of the labels, by which a label that was left behind is told from one that somebody changed.
+pub(super) fn digest_of_labels<'a>(label: impl Fn(&str) -> Option<&'a str>) -> Digest {
+    Digest::of_json(&MADE.map(&label))
+}

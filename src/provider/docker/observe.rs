@@ -4,6 +4,7 @@
 
 use super::backend::{Setting, data_path};
 use super::compare::{deviation, differences, run_state};
+use super::discreet::Secrets;
 use super::engine::Engine;
 use super::image::{Image, Images, Noted};
 use super::look::{Seen, has_file, id_of, inspect, look, name_of};
@@ -18,8 +19,15 @@ use crate::provider::ProviderError;
 const LOG_LINES: usize = 3;
 
 impl Docker {
-    /// Looks at a backend.
+    /// Looks at a backend, and tells none of its secrets, wherever somebody has put them.
     pub(super) async fn look_at(&self, placement: &Placement) -> Result<Observation, ProviderError> {
+        let secrets = Secrets::of(placement);
+        let mut seen = self.look_closely(placement).await.map_err(|error| secrets.hide_in_error(error))?;
+        seen.deviations = seen.deviations.iter().map(|deviation| secrets.hide_in(deviation)).collect();
+        Ok(seen)
+    }
+
+    async fn look_closely(&self, placement: &Placement) -> Result<Observation, ProviderError> {
         let engine = self.engine().await?;
         let seen = look(engine, placement).await?;
         let setting = self.setting(placement, engine)?;

@@ -6,14 +6,15 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bollard::models::{HealthStatusEnum, NetworkCreateRequest, NetworkInspect, VolumeCreateRequest};
-use bollard::query_parameters::ListContainersOptionsBuilder;
+use bollard::query_parameters::{ListContainersOptionsBuilder, ListNetworksOptionsBuilder};
 
 use super::backend::{Setting, data_path};
-use super::compare::{Repair, differences};
+use super::compare::differences;
 use super::engine::{Engine, is_absent, is_conflict};
 use super::hands::Made;
 use super::logs::last_lines;
-use super::look::{Seen, id_of, inspect, volume};
+use super::look::{Seen, id_of, inspect, labelled, name_of, volume};
+use super::mend::{Remedy, Tried, remedy};
 use super::names::{CONTROL_PLANE, ID, PROJECT, ROLE, Role, labels};
 use super::wanted::Wanted;
 use crate::fault;
@@ -82,31 +83,32 @@ pub(super) async fn ensure_network(engine: &Engine, placement: &Placement, setti
     }
 }
 
-/// Takes the project's network away once nothing is on it any more.
-pub(super) async fn remove_network(engine: &Engine, placement: &Placement, setting: &Setting) -> Result<(), ProviderError> {
-    if !setting.network_is_ours {
-        return Ok(());
+/// Takes every network of the project away that nothing is on any more: its own, and those from before its control plane
+/// had another home. Another control plane makes its own again when it needs it.
+pub(super) async fn remove_networks(engine: &Engine, placement: &Placement) -> Result<(), ProviderError> {
+    let mut filters = labelled(PROJECT, placement.project.as_str());
+    filters.entry("label".to_owned()).or_default().push(format!("{ROLE}={NETWORK_ROLE}"));
+    let options = ListNetworksOptionsBuilder::default().filters(&filters).build();
+    let networks = engine.client.list_networks(Some(options)).await;
+    for network in networks.map_err(|error| engine.failed("list the networks", error))? {
+        let (Some(id), Some(name)) = (network.id, network.name) else { continue };
+        // A stopped container is not among those that a network knows of, and could not start without it. One that never
+        // ran knows the name only.
+        let filters = HashMap::from([("network".to_owned(), vec![id.clone(), name.clone()])]);
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        let users = engine.client.list_containers(Some(options)).await;
+        if !users.map_err(|error| engine.failed("list the containers", error))?.is_empty() {
+            continue;
+        }
+        match engine.client.remove_network(&id).await {
+            Ok(()) => {}
+            Err(error) if is_absent(&error) => {}
+            // Something was put on it a moment ago; whoever takes that away takes the network with it.
+            Err(error) if error.to_string().contains("active endpoints") => {}
+            Err(error) => return Err(engine.failed(&format!("remove the network `{name}`"), error)),
+        }
+        fault::point("provider.docker.network_removed");
     }
-    let Some(seen) = network(engine, setting).await?.filter(|seen| is_ours(seen, placement, setting)) else {
-        return Ok(());
-    };
-    // A stopped container is not among those that the network knows of, and could not start without it.
-    let mut filters = super::look::labelled(PROJECT, placement.project.as_str());
-    filters.entry("label".to_owned()).or_default().push(format!("{CONTROL_PLANE}={}", setting.control_plane.as_str()));
-    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-    let users = engine.client.list_containers(Some(options)).await;
-    let users = users.map_err(|error| engine.failed("list the containers", error))?;
-    if !users.is_empty() || seen.containers.is_some_and(|containers| !containers.is_empty()) {
-        return Ok(());
-    }
-    match engine.client.remove_network(&setting.network).await {
-        Ok(()) => {}
-        Err(error) if is_absent(&error) => {}
-        // Something was put on it a moment ago; whoever takes that away takes the network with it.
-        Err(error) if error.to_string().contains("active endpoints") => return Ok(()),
-        Err(error) => return Err(engine.failed("remove the network", error)),
-    }
-    fault::point("provider.docker.network_removed");
     Ok(())
 }
 
@@ -153,26 +155,14 @@ pub(super) async fn ensure_volume(
 
 /// Brings a container beside the backend to what it should be. It may be replaced at any time.
 pub(super) async fn ensure_beside(engine: &Engine, seen: &Seen, wanted: &Wanted) -> Result<String, ProviderError> {
-    let mut kept = None;
-    for container in seen.of(wanted.role) {
-        let gravest = differences("", Some(wanted), container).into_iter().map(|difference| difference.repair).max();
-        match gravest {
-            None if kept.is_none() => kept = Some(id_of(container).to_owned()),
-            Some(Repair::Start) if kept.is_none() && engine.start(id_of(container), &wanted.ports).await.is_ok() => {
-                kept = Some(id_of(container).to_owned());
-            }
-            Some(Repair::Update) if kept.is_none() => {
-                engine.update(id_of(container), wanted).await?;
-                kept = Some(id_of(container).to_owned());
-            }
-            _ => {
-                engine.stop(container).await?;
-                engine.remove(id_of(container), true).await?;
-            }
+    let mut all: Vec<_> = seen.of(wanted.role).collect();
+    all.sort_by_key(|container| name_of(container) != wanted.name);
+    for (place, container) in all.into_iter().enumerate() {
+        if place == 0 && mended(engine, id_of(container), wanted).await? {
+            return Ok(id_of(container).to_owned());
         }
-    }
-    if let Some(id) = kept {
-        return Ok(id);
+        engine.stop(container).await?;
+        engine.remove(id_of(container), true).await?;
     }
     let id = match engine.make(wanted).await? {
         Made::Here(id) => id,
@@ -190,6 +180,27 @@ pub(super) async fn ensure_beside(engine: &Engine, seen: &Seen, wanted: &Wanted)
         return Err(error);
     }
     Ok(id)
+}
+
+/// Whether a container could be made what it should be without another one in its place.
+async fn mended(engine: &Engine, id: &str, wanted: &Wanted) -> Result<bool, ProviderError> {
+    let mut tried = Tried::default();
+    loop {
+        let Some(container) = inspect(engine, id).await? else { return Ok(false) };
+        let found = differences("", Some(wanted), &container);
+        let (done, is_last) = match remedy(&found, tried) {
+            Remedy::Nothing => return Ok(true),
+            Remedy::Anew => return Ok(false),
+            Remedy::InPlace => (engine.change_in_place(&container, wanted, &found).await, false),
+            Remedy::Start => (engine.run_again(&container, wanted).await, true),
+        };
+        match done {
+            Ok(()) if is_last => return Ok(true),
+            Ok(()) => tried.in_place = true,
+            Err(error @ ProviderError::EngineUnreachable { .. }) => return Err(error),
+            Err(_) => return Ok(false),
+        }
+    }
 }
 
 /// Takes the containers of one kind away.

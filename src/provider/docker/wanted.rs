@@ -10,10 +10,10 @@ use bollard::models::{
 };
 use serde_json::Value;
 
-use super::engine::Enforces;
 use super::image::Image;
 use super::launch_file::PrivateFiles;
-use super::names::{FINGERPRINT, Role};
+use super::limits::Enforces;
+use super::names::{FINGERPRINT, LABELS, Role, digest_of_labels};
 use crate::model::{Digest, Resources};
 
 /// The signal on which Convex ends in order; PostgreSQL ends its sessions and stops on it.
@@ -24,7 +24,7 @@ const LOG_SIZE: &str = "10m";
 const LOG_FILES: &str = "3";
 /// More processes than a backend with its Node actions has, and less than what stops a machine.
 const PROCESSES: i64 = 4096;
-const SECOND_NS: i64 = 1_000_000_000;
+pub(super) const SECOND_NS: i64 = 1_000_000_000;
 
 /// One container.
 #[derive(Debug, Clone)]
@@ -57,8 +57,44 @@ pub(super) struct Wanted {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Port {
     pub(super) inside: u16,
+    pub(super) transport: Transport,
     pub(super) address: String,
     pub(super) outside: u16,
+}
+
+/// What carries the data of a port.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Transport {
+    #[default]
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+impl Transport {
+    /// From the way an engine writes a port, such as `3210/udp`.
+    pub(super) fn of(port: &str) -> Self {
+        match port.rsplit_once('/') {
+            Some((_, "udp")) => Self::Udp,
+            Some((_, "sctp")) => Self::Sctp,
+            _ => Self::Tcp,
+        }
+    }
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
+    }
+}
+
+impl Port {
+    /// The port inside, as an engine writes it.
+    fn inside_name(&self) -> String {
+        format!("{}/{}", self.inside, self.transport.as_str())
+    }
 }
 
 /// What a container may use; none is without a limit. These can be changed while it runs.
@@ -110,6 +146,8 @@ impl Wanted {
     /// What the engine is told.
     pub(super) fn body(&self) -> ContainerCreateBody {
         let mut labels: HashMap<String, String> = self.labels.clone().into_iter().collect();
+        let made = digest_of_labels(|name| self.labels.get(name).map(String::as_str));
+        labels.insert(LABELS.to_owned(), made.as_str().to_owned());
         labels.insert(FINGERPRINT.to_owned(), self.fingerprint().as_str().to_owned());
         self.body_with_labels(labels)
     }
@@ -117,12 +155,12 @@ impl Wanted {
     fn body_with_labels(&self, labels: HashMap<String, String>) -> ContainerCreateBody {
         let endpoint = EndpointSettings { aliases: Some(vec![self.alias.clone()]), ..EndpointSettings::default() };
         ContainerCreateBody {
-            hostname: Some(self.alias.chars().take(63).collect()),
+            hostname: Some(self.host_name()),
             image: Some(self.image.id.clone()),
             entrypoint: self.entry_point.clone(),
             cmd: self.command.clone(),
             env: Some(self.environment.iter().map(|(name, value)| format!("{name}={value}")).collect()),
-            exposed_ports: Some(self.ports.iter().map(|port| format!("{}/tcp", port.inside)).collect()),
+            exposed_ports: Some(self.ports.iter().map(|port| port.inside_name()).collect()),
             healthcheck: Some(self.health_config()),
             labels: Some(labels),
             stop_signal: Some(STOP_SIGNAL.to_owned()),
@@ -133,6 +171,11 @@ impl Wanted {
             }),
             ..ContainerCreateBody::default()
         }
+    }
+
+    /// What it calls itself: no longer than a label of a host name may be.
+    pub(super) fn host_name(&self) -> String {
+        self.alias.chars().take(63).collect()
     }
 
     /// How the engine finds out whether it is healthy.
@@ -160,7 +203,7 @@ impl Wanted {
     fn host_config(&self) -> HostConfig {
         let bindings = self.ports.iter().map(|port| {
             let binding = PortBinding { host_ip: Some(port.address.clone()), host_port: Some(port.outside.to_string()) };
-            (format!("{}/tcp", port.inside), Some(vec![binding]))
+            (port.inside_name(), Some(vec![binding]))
         });
         let mounts = self.volume.iter().map(|(volume, target)| Mount {
             target: Some((*target).to_owned()),
