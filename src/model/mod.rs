@@ -18,6 +18,7 @@ mod name;
 mod operation;
 mod placement;
 mod provider;
+mod published;
 mod quota;
 mod release;
 mod report;

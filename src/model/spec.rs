@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -96,18 +95,6 @@ impl BackendSpec {
     /// Whether the backend exists only as a record: nothing is started and nothing answers.
     pub fn is_record_only(&self) -> bool {
         self.provider == ProviderKind::Simulated && !self.settings.simulated.listen
-    }
-
-    /// The host under which clients of this machine reach its ports, as it stands in a URL: the one address that they are
-    /// published on, and loopback where that is every address or none is named.
-    pub fn port_host(&self) -> String {
-        let named = self.settings.docker.publish.as_deref().filter(|_| self.provider == ProviderKind::Docker);
-        let address = named.and_then(|text| text.trim_matches(['[', ']']).parse::<IpAddr>().ok());
-        match address.filter(|address| !address.is_unspecified()) {
-            Some(IpAddr::V6(address)) => format!("[{address}]"),
-            Some(IpAddr::V4(address)) => address.to_string(),
-            None => Ipv4Addr::LOCALHOST.to_string(),
-        }
     }
 
     /// Whether it keeps its documents in a database on a server of the user's own.
@@ -443,29 +430,4 @@ pub struct KubernetesSettings {
     /// The image instead of the official one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub image: Option<String>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_host_of_a_url_is_the_one_address_that_ports_are_published_on() {
-        let mut spec = BackendSpec::new(ProviderKind::Docker);
-        for (publish, host) in [
-            (None, "127.0.0.1"),
-            (Some("127.0.0.9"), "127.0.0.9"),
-            (Some("192.0.2.7"), "192.0.2.7"),
-            (Some("::1"), "[::1]"),
-            (Some("[2001:db8::7]"), "[2001:db8::7]"),
-            (Some("0.0.0.0"), "127.0.0.1"),
-            (Some("::"), "127.0.0.1"),
-        ] {
-            spec.settings.docker.publish = publish.map(str::to_owned);
-            assert_eq!(spec.port_host(), host, "{publish:?}");
-        }
-        spec.settings.docker.publish = Some("127.0.0.9".to_owned());
-        spec.provider = ProviderKind::Local;
-        assert_eq!(spec.port_host(), "127.0.0.1", "the settings of another provider say nothing");
-    }
 }
