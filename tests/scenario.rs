@@ -459,6 +459,16 @@ fn one_backend_in_one_step() {
         Some(key.as_str())
     );
     world.settled();
+    // A program that goes by the answer must not be led to another backend.
+    let before = world.read("convex.toml");
+    for taken in ["ci.env", "./ci.env"] {
+        let refused = world.expect(4, &["provision", "second", "--provider", "simulated", "--env-file", taken, "--json"]);
+        assert_eq!(refused.errors(), ["provision.env_file_taken"]);
+    }
+    assert_eq!((world.read("convex.toml"), world.names()), (before, vec!["ci".to_owned()]));
+    world.write("ci.env", &format!("CONVEX_DEPLOY_KEY=prod:x|y\n{}", world.read("ci.env")));
+    let warned = world.expect(0, &["provision", "ci", "--json"]).document();
+    assert!(warned["warnings"][0]["message"].as_str().unwrap().contains("CONVEX_DEPLOY_KEY"), "{warned}");
     assert_eq!(world.expect(4, &["deprovision", "ci", "--json"]).errors(), ["apply.destruction_not_allowed"]);
     world.reachable("ci.env", "gremlin-ci");
     assert_eq!(world.expect(0, &["deprovision", "ci", "--allow-destroy", "ci", "--json"]).document()["state"], "absent");
@@ -466,6 +476,12 @@ fn one_backend_in_one_step() {
     assert_eq!(world.processes(), Vec::new());
     world.settled();
     world.expect(0, &["deprovision", "ci", "--allow-destroy", "ci"]);
+    // Somebody wrote one file for two by hand: it is the first one's.
+    world.manifest("project = \"gremlin\"\n\n[defaults]\nprovider = \"simulated\"\n\n[backends.a]\nenv_file = \"one.env\"\n\n[backends.b]\nenv_file = \"one.env\"\n");
+    world.expect(0, &["provision", "a"]);
+    let second = world.expect(0, &["provision", "b", "--json"]).document();
+    assert_eq!((&second["env_file"], &second["warnings"][0]["code"]), (&Value::Null, &"plan.shared_env_file".into()));
+    assert_eq!(world.coordinates("one.env").0, world.url("a"));
 }
 
 #[test]

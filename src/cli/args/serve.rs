@@ -37,7 +37,7 @@ pub(crate) struct Serve {
     #[arg(long, value_enum, default_value_t, env = "CONVEXINFRA_LOG_LEVEL")]
     pub(crate) log_level: LogLevel,
     /// How large the body of a request may be.
-    #[arg(long, value_name = "SIZE", default_value = "1 MiB", value_parser = size, env = "CONVEXINFRA_BODY_LIMIT")]
+    #[arg(long, value_name = "SIZE", default_value = "4 MiB", value_parser = size, env = "CONVEXINFRA_BODY_LIMIT")]
     pub(crate) body_limit: ByteSize,
     /// How long the body of a request may take to arrive; twice as long for the whole.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = super::time_span, env = "CONVEXINFRA_REQUEST_TIMEOUT")]

@@ -23,7 +23,7 @@ use crate::cli::{saved_plan, signal};
 use crate::control::{Claim, ControlPlane, KeyNeed, Lease};
 use crate::host::{EMBEDDED, here};
 use crate::model::{Endpoints, Exit, Finding, Phase, Report, Scope, Snapshot};
-use crate::plan::{Action, Intent, Plan, Reason, Step, StepId, Task, destruction_refusals};
+use crate::plan::{Action, Intent, Lint, Plan, Reason, Step, StepId, Task, destruction_refusals};
 use crate::render;
 
 /// How long to look once more, only to tell where the backends are.
@@ -65,6 +65,8 @@ pub(super) struct Ended {
     pub(super) seen: Option<Snapshot>,
     /// What its steps had to say, such as what they left where it is.
     pub(super) notices: Vec<String>,
+    /// What was worth a look in its plan.
+    pub(super) lints: Vec<Lint>,
     /// What nobody could look at when everything else was done, or why the rest was left.
     blind: Option<Report>,
 }
@@ -123,7 +125,8 @@ impl Applying<'_> {
         let (tally, backends, blind) = (Tally::default(), ready(&snapshot), self.blind(&snapshot, intent));
         let (exit, converged) = blind.as_ref().map_or((Exit::Done, Some(true)), |blind| (blind.exit, None));
         printer.document(&Event::from(EventKind::Finished { tally, exit, converged, backends }));
-        Ok(Ended { exit, errors: Vec::new(), seen: Some(snapshot), notices: Vec::new(), blind })
+        let lints = current.lints.clone();
+        Ok(Ended { exit, errors: Vec::new(), seen: Some(snapshot), notices: Vec::new(), lints, blind })
     }
 
     /// What could not be looked at, for a command that is about all that there is.
@@ -273,7 +276,8 @@ impl Applying<'_> {
             self.context.printer.result(&results(&self.loaded.folder, &backends, current, &ends));
         }
         let notices = std::mem::take(&mut *notices.lock().unwrap_or_else(PoisonError::into_inner));
-        Ok(Ended { exit, errors: errors(current, &ends, exit, converged), seen: snapshot, notices, blind })
+        let (errors, lints) = (errors(current, &ends, exit, converged), current.lints.clone());
+        Ok(Ended { exit, errors, seen: snapshot, notices, lints, blind })
     }
 
     /// What the command that this is a part of does once nothing stands in the way.

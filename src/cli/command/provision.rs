@@ -18,7 +18,7 @@ use crate::cli::secrets::Comparison;
 use crate::control::KeyNeed;
 use crate::manifest::{FieldText, add_backend, add_field, remove_backend};
 use crate::model::{ActualBackend, BackendName, Desired, DesiredBackend, Exit, Finding, Phase, Report, RunState, TimeSpan};
-use crate::plan::{Intent, Scope};
+use crate::plan::{Intent, Lint, Scope};
 use crate::render::StatusEntry;
 
 /// Adds the backend to the manifest if it is not there, brings it about, and prints where it is.
@@ -29,14 +29,23 @@ pub(super) async fn provision(context: &Context, args: &ProvisionArgs) -> Result
             as_asked(args, there)?;
             before.clone()
         }
-        None => parse_edited(context, &before, with_backend(&before, args)?)?,
+        None => {
+            let with = parse_edited(context, &before, with_backend(&before, args)?)?;
+            if let Some((path, owner)) = shared_env_file(&with.desired, &args.name) {
+                let message = format!("`{path}` is written for `{owner}`, and one file can name one backend; nothing was done");
+                let finding =
+                    Finding::new("provision.env_file_taken", message).with_help("name another file with `--env-file`, or none");
+                return Err(Failure::new(Exit::Refused, finding));
+            }
+            with
+        }
     };
     // A backend is of use only when what it depends on is there.
     let scope = Scope::Only(with_dependencies(&wanted.desired, &args.name));
     let intent = Intent { scope, ..Intent::default() };
     let ended = apply_one(context, &wanted, &intent, Vec::new(), &|| write(&before, &wanted.text)).await?;
     let seen = ended.seen.as_ref().and_then(|seen| seen.backends.iter().find(|backend| backend.name == args.name));
-    report(context, &wanted, args, seen).await?;
+    report(context, &wanted, args, seen, &ended.lints).await?;
     Ok(Exit::Done)
 }
 
@@ -148,6 +157,13 @@ fn as_asked(args: &ProvisionArgs, there: &DesiredBackend) -> Result<(), Failure>
     if errors.is_empty() { Ok(()) } else { Err(Failure::from(Report { exit: Exit::Refused, errors })) }
 }
 
+/// The env file of a backend, and which other one names it too.
+fn shared_env_file<'a>(desired: &'a Desired, name: &BackendName) -> Option<(&'a str, &'a BackendName)> {
+    let path = |backend: &'a DesiredBackend| backend.env_file.as_ref().map(|target| target.path.trim_start_matches("./"));
+    let own = path(desired.backends.get(name)?)?;
+    desired.backends.iter().find(|(other, backend)| *other != name && path(backend) == Some(own)).map(|(other, _)| (own, other))
+}
+
 /// The backend and everything that it depends on, however far away.
 fn with_dependencies(desired: &Desired, name: &BackendName) -> BTreeSet<BackendName> {
     let mut found = BTreeSet::new();
@@ -254,7 +270,13 @@ fn reached(name: &BackendName, seen: Option<&ActualBackend>) -> Result<Reached, 
     }
 }
 
-async fn report(context: &Context, loaded: &Loaded, args: &ProvisionArgs, seen: Option<&ActualBackend>) -> Result<(), Failure> {
+async fn report(
+    context: &Context,
+    loaded: &Loaded,
+    args: &ProvisionArgs,
+    seen: Option<&ActualBackend>,
+    lints: &[Lint],
+) -> Result<(), Failure> {
     let mut document = serde_json::json!({ "name": args.name });
     let mut text = String::new();
     let backend = loaded.desired.backends.get(&args.name);
@@ -279,7 +301,9 @@ async fn report(context: &Context, loaded: &Loaded, args: &ProvisionArgs, seen: 
         }
         document["url"] = credentials.url.into();
         document["site_url"] = credentials.site_url.into();
-        let env_file = backend.and_then(|backend| backend.env_file.as_ref());
+        // A file that another backend names too says where that one is.
+        let is_own = shared_env_file(&loaded.desired, &args.name).is_none();
+        let env_file = backend.and_then(|backend| backend.env_file.as_ref()).filter(|_| is_own);
         if let Some(target) = env_file {
             text.push_str(&format!("`{}` points to `{}`\n", below(&loaded.folder, &target.path).display(), args.name));
         } else {
@@ -295,6 +319,11 @@ async fn report(context: &Context, loaded: &Loaded, args: &ProvisionArgs, seen: 
             document["admin_key"] = credentials.admin_key.expose().into();
             text.push_str(&format!("{}\n", credentials.admin_key.expose()));
         }
+    }
+    let about = |lint: &&Lint| lint.address.as_ref().is_some_and(|address| address.backend == args.name);
+    let warnings: Vec<_> = lints.iter().filter(about).map(|lint| Finding::new(lint.code.clone(), &lint.message)).collect();
+    if !warnings.is_empty() {
+        document["warnings"] = serde_json::json!(warnings);
     }
     context.printer.result(&text);
     context.printer.reply("convexinfra.provision/1", document);
