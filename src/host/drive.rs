@@ -112,20 +112,17 @@ impl Drivers {
 }
 
 impl Host {
-    /// Does [`begin`](Self::begin) for whoever has shown a token.
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn start(self: &Arc<Self>, bearer: &Bearer, lease: &Lease, request: Request) -> Result<Started, ControlError> {
-        self.begin(Asker::Bearer(bearer), lease, request).await
-    }
-
-    /// Accepts a piece of work and begins it, or finds the operation that it became when it was sent before. Returns once
-    /// it is accepted; it goes on by itself.
+    /// Accepts a piece of work of whoever has shown a token and begins it, or finds the operation that it became when it
+    /// was sent before. Returns once it is accepted; it goes on by itself.
     ///
     /// # Errors
     /// [`ControlError::OperationRunning`] when something else is being done to the same backend for too long; asking
     /// again later is the same piece of work. Otherwise why it is not accepted.
+    pub async fn start(self: &Arc<Self>, bearer: &Bearer, lease: &Lease, request: Request) -> Result<Started, ControlError> {
+        self.begin(Asker::Bearer(bearer), lease, request).await
+    }
+
+    /// The same on behalf of anybody.
     pub(super) async fn begin(
         self: &Arc<Self>,
         asker: Asker<'_>,
