@@ -12,7 +12,9 @@ use subtle::ConstantTimeEq;
 use super::audit::Who;
 use super::{Authority, AuthorityError, allocation, lease};
 use crate::control::ControlError;
-use crate::model::{Actor, Finding, IssuedToken, ProjectName, Scope, Secret, Timestamp, TokenId, TokenRecord, TokenRequest};
+use crate::model::{
+    Actor, Finding, IssuedToken, ProjectName, Scope, Secret, Timestamp, TokenId, TokenRecord, TokenRequest, TokenState,
+};
 use crate::store::{Durability, Store, TokenRow};
 
 /// What every token begins with.
@@ -186,13 +188,14 @@ impl<S: Store> Authority<S> {
         let Some(row) = row.filter(|row| fits(row, token)) else {
             return Err(no("auth.token_unknown", "this control plane does not know the token".to_owned()));
         };
-        if row.record.revoked_at.is_some() {
-            return Err(no("auth.token_revoked", format!("token {id} was revoked")));
+        match row.record.state(now) {
+            TokenState::Active => Ok(Bearer { record: row.record }),
+            TokenState::Revoked => Err(no("auth.token_revoked", format!("token {id} was revoked"))),
+            TokenState::Expired => {
+                let end = row.record.expires_at.unwrap_or(now);
+                Err(no("auth.token_expired", format!("token {id} expired at {end}")))
+            }
         }
-        if let Some(end) = row.record.expires_at.filter(|end| *end <= now) {
-            return Err(no("auth.token_expired", format!("token {id} expired at {end}")));
-        }
-        Ok(Bearer { record: row.record })
     }
 }
 

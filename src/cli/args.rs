@@ -284,7 +284,7 @@ pub(crate) struct Logs {
     #[arg(long, short = 'f', env = "CONVEXINFRA_FOLLOW", value_parser = FalseyValueParser::new())]
     pub(crate) follow: bool,
     /// How many of the last lines to begin with.
-    #[arg(long, short = 'n', value_name = "LINES", default_value_t = 100, env = "CONVEXINFRA_TAIL")]
+    #[arg(long, short = 'n', value_name = "LINES", default_value_t = 100, env = "CONVEXINFRA_TAIL", value_parser = clap::value_parser!(u32).range(..=100_000))]
     pub(crate) tail: u32,
 }
 

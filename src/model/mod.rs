@@ -27,7 +27,7 @@ mod size;
 mod spec;
 mod time;
 
-pub use access::{Actor, IssuedToken, Scope, TokenRecord, TokenRequest};
+pub use access::{Actor, IssuedToken, Scope, TokenRecord, TokenRequest, TokenState};
 pub use actual::{
     ActualBackend, ControlPlane, Data, Deviation, Endpoints, Expiry, FOREIGN, Observation, Phase, Removal, RunState, Snapshot,
 };

@@ -283,10 +283,13 @@ pub(super) fn other_variables(name: &BackendName, wanted: &DesiredBackend, exist
     })
 }
 
+/// The code of the lint about a backend that could not be looked at.
+pub const NOT_OBSERVED: &str = "plan.not_observed";
+
 /// A backend that could not be looked at.
 pub(super) fn not_observed(address: &Address, why: &Finding) -> Lint {
     let message = format!("nothing is known about drift, which is not the same as \"absent\": {}", why.message);
-    lint("plan.not_observed", address.clone(), message)
+    lint(NOT_OBSERVED, address.clone(), message)
 }
 
 /// Two backends that write one env file.

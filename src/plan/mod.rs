@@ -31,7 +31,7 @@ pub use check::{PlanDefect, check};
 pub use cost::{BackendCost, CostSum, PlanCost, Price};
 pub use drift::{DriftReport, Unseen, drift};
 pub use effect::Effect;
-pub use lint::SECRET_NOT_COMPARED;
+pub use lint::{NOT_OBSERVED, SECRET_NOT_COMPARED};
 pub use policy::destruction_refusals;
 pub use promise::keeps;
 pub use reason::Reason;

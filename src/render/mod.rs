@@ -32,5 +32,5 @@ pub use progress::{Progress, Running};
 pub use quota::{QuotaDocument, quota_table};
 pub use status::{LeaseEntry, OperationEntry, StatusDocument, StatusEntry, operation_words, status_table};
 pub use style::Style;
-pub use token::{IssuedDocument, TokenEntry, TokenState, TokensDocument, token_table};
+pub use token::{IssuedDocument, TokenEntry, TokensDocument, token_table};
 pub use words::{counted, duration, plural};

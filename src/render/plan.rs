@@ -10,13 +10,19 @@ use super::harmless::{line as harmless, sentences};
 use super::style::Style;
 use super::words::counted;
 use crate::model::VolumeDisposal;
-use crate::plan::{Action, Change, Plan, Step, Task};
+use crate::plan::{Action, Change, NOT_OBSERVED, Plan, Step, Task};
 
 /// The whole plan.
 pub fn plan(plan: &Plan, style: Style) -> String {
     let mut text = String::new();
     if plan.steps.is_empty() && plan.refusals.is_empty() {
-        let _ = writeln!(text, "nothing to do: `{}` is as the manifest says", plan.project);
+        let unseen = plan.lints.iter().any(|lint| lint.code == NOT_OBSERVED);
+        let found = if unseen {
+            "was last applied as the manifest says, and not all of it could be looked at"
+        } else {
+            "is as the manifest says"
+        };
+        let _ = writeln!(text, "nothing to do: `{}` {found}", plan.project);
     } else {
         header(&mut text, plan, style);
     }

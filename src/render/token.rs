@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::style::Style;
 use super::table::table;
-use crate::model::{IssuedToken, ProjectName, Scope, Timestamp, TokenId, TokenRecord};
+use crate::model::{IssuedToken, ProjectName, Scope, Timestamp, TokenId, TokenRecord, TokenState};
 
 /// The document that `token create --json` prints.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
@@ -56,42 +56,15 @@ pub struct TokenEntry {
     pub revoked_at: Option<String>,
 }
 
-/// Whether a token opens anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum TokenState {
-    /// It does.
-    Active,
-    /// Its time is over.
-    Expired,
-    /// Somebody ended it.
-    Revoked,
-}
-
-impl TokenState {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Expired => "expired",
-            Self::Revoked => "revoked",
-        }
-    }
-}
-
 impl TokenEntry {
     /// What is known of a token now.
     pub fn new(record: &TokenRecord, now: Timestamp) -> Self {
-        let state = match (record.revoked_at, record.expires_at) {
-            (Some(_), _) => TokenState::Revoked,
-            (None, Some(end)) if end <= now => TokenState::Expired,
-            (None, _) => TokenState::Active,
-        };
         Self {
             id: record.id.clone(),
             project: record.project.clone(),
             scope: record.scope,
             note: record.note.clone(),
-            state,
+            state: record.state(now),
             created_at: record.created_at.to_string(),
             expires_at: record.expires_at.as_ref().map(Timestamp::to_string),
             revoked_at: record.revoked_at.as_ref().map(Timestamp::to_string),

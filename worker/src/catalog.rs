@@ -6,7 +6,7 @@ use std::cell::OnceCell;
 
 use convexinfra::control::wire::IssuedTokenDocument;
 use convexinfra::control::{Administration, ControlError};
-use convexinfra::model::{Actor, Finding, Scope, Secret, TokenRecord, TokenRequest};
+use convexinfra::model::{Actor, Finding, Scope, Secret, TokenRequest};
 use convexinfra::server::Territory;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -93,10 +93,7 @@ impl Catalog {
         }
         let control = object.host.acting_as(Actor { token: None, name: "init".to_owned() });
         let now = object.host.now();
-        let is_good = |record: &&TokenRecord| {
-            record.scope == Scope::Operator && record.revoked_at.is_none() && record.expires_at.is_none_or(|end| end > now)
-        };
-        if let Some(there) = control.tokens().await?.iter().find(is_good) {
+        if let Some(there) = control.tokens().await?.iter().find(|record| record.is_operators(now)) {
             let message = format!("there is an operator's token already: {}, made at {}", there.id, there.created_at);
             let help = "use that one; if it is lost, have it revoked by another operator's token";
             return Err(ControlError::Refused(Finding::new("serve.initialised", message).with_help(help)));

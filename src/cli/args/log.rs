@@ -2,13 +2,13 @@
 //!
 //! Must not do: look at a history.
 
-use clap::Args;
 use clap::builder::FalseyValueParser;
+use clap::{Args, value_parser};
 
 #[derive(Debug, Args)]
 pub(crate) struct Log {
     /// How many of the last entries.
-    #[arg(long, short = 'n', value_name = "ENTRIES", default_value_t = 50, env = "CONVEXINFRA_LIMIT")]
+    #[arg(long, short = 'n', value_name = "ENTRIES", default_value_t = 50, env = "CONVEXINFRA_LIMIT", value_parser = value_parser!(u32).range(..=1_000_000))]
     pub(crate) limit: u32,
     /// Check that every entry is as it was written; exits 1 when one is not.
     #[arg(long, env = "CONVEXINFRA_VERIFY", value_parser = FalseyValueParser::new())]

@@ -13,7 +13,7 @@ use crate::cli::failure::Failure;
 use crate::cli::signal;
 use crate::control::Administration;
 use crate::host::{Host, LocalBinaries, now};
-use crate::model::{Exit, Finding, Scope, TokenRecord, TokenRequest};
+use crate::model::{Exit, Finding, Scope, TokenRequest};
 use crate::render::IssuedDocument;
 use crate::server::{self, Bound, Certificate, Limits, Listen, ListenError, Server, Territory};
 
@@ -33,10 +33,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
 async fn init(context: &Context, args: &Args) -> Result<Exit, Failure> {
     let control = Arc::new(context.make_host(crate::host::EMBEDDED, LocalBinaries::ReleasesOnly)?).embedded();
     let time = now();
-    let is_good = |record: &&TokenRecord| {
-        record.scope == Scope::Operator && record.revoked_at.is_none() && record.expires_at.is_none_or(|end| end > time)
-    };
-    if let Some(there) = control.tokens().await?.iter().find(is_good)
+    if let Some(there) = control.tokens().await?.iter().find(|record| record.is_operators(time))
         && !args.again
     {
         let message = format!("there is an operator's token already: {}, made at {}", there.id, there.created_at);
