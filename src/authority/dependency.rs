@@ -2,14 +2,15 @@
 //!
 //! Must not do: ask whether a dependency is there; it may come later, or have gone before.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::AuthorityError;
 use crate::control::ControlError;
 use crate::model::{BackendName, BackendSpec, Finding, ProjectName};
 use crate::store::{BackendRow, Rows};
 
-/// Refuses what would have a backend wait for itself: no order would be left in which anything could be done.
+/// Refuses what would have a backend wait for itself: no order would be left in which anything could be done. Only what
+/// it newly depends on is followed, so an ordinary change asks for nothing.
 pub(super) fn check(
     rows: &dyn Rows,
     project: &ProjectName,
@@ -17,21 +18,20 @@ pub(super) fn check(
     existing: Option<&BackendRow>,
     spec: &BackendSpec,
 ) -> Result<(), AuthorityError> {
-    if spec.depends_on.is_empty() {
-        return Ok(());
-    }
-    let others = rows.backends(project)?.into_iter().filter(|row| existing.is_none_or(|existing| existing.id != row.id));
-    let needed: BTreeMap<BackendName, BTreeSet<BackendName>> =
-        others.map(|row| (row.name, row.spec.depends_on)).filter(|(other, _)| other != name).collect();
+    let is_new = |other: &&BackendName| existing.is_none_or(|row| !row.spec.depends_on.contains(*other));
     let mut seen = BTreeSet::new();
-    let mut left: Vec<&BackendName> = spec.depends_on.iter().collect();
+    let mut left: Vec<BackendName> = spec.depends_on.iter().filter(is_new).cloned().collect();
     while let Some(next) = left.pop() {
-        if next == name {
+        if next == *name {
             let message = format!("`{name}` would wait for itself: what it depends on depends on it");
             return Err(ControlError::Refused(Finding::new("control.dependency_cycle", message)).into());
         }
-        if seen.insert(next) {
-            left.extend(needed.get(next).into_iter().flatten());
+        if !seen.insert(next.clone()) {
+            continue;
+        }
+        // Under its old name a backend that is being renamed is this one.
+        if let Some(row) = rows.backend(project, &next)?.filter(|row| existing.is_none_or(|existing| existing.id != row.id)) {
+            left.extend(row.spec.depends_on);
         }
     }
     Ok(())

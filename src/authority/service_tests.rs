@@ -600,8 +600,11 @@ fn nothing_waits_for_itself() {
         record.depends_on = others.iter().map(|other| name(other)).collect();
         put(record)
     };
-    let code =
-        |step: &str, backend: &str, others: &[&str]| world.accept(&lease, step, backend, needs(others)).err().map(refusal_code);
+    let code = |step: &str, backend: &str, others: &[&str]| {
+        let request = Request { step: StepKey::parse(step), backend: name(backend), work: needs(others) };
+        let accepted = world.authority.accept(&lease, Driver::ControlPlane, Asker::Trusted(&me()), &request, NOW);
+        accepted.err().map(refusal_code)
+    };
     let cycle = Some("control.dependency_cycle".to_owned());
     assert_eq!(code("1", "a", &["a"]), cycle);
     assert_eq!(code("2", "a", &["b"]), None, "it may come later");
