@@ -329,7 +329,7 @@ pub(super) fn end_operation(
 /// the end of this.
 ///
 /// # Errors
-/// [`ControlError::BadRequest`].
+/// [`ControlError::Refused`].
 pub fn same_work(backend: &BackendName, kind: OperationKind, request: &Request) -> Result<(), ControlError> {
     let asked = match request.work {
         Work::Put { .. } => OperationKind::Put,
@@ -339,7 +339,7 @@ pub fn same_work(backend: &BackendName, kind: OperationKind, request: &Request) 
         return Ok(());
     }
     let message = format!("the step `{}` was sent before as another piece of work", request.step);
-    Err(ControlError::BadRequest(Finding::new("control.step_reused", message)))
+    Err(ControlError::Refused(Finding::new("control.step_reused", message)))
 }
 
 /// Whether this work takes a backend away, or has one with data removed by itself sooner than it would be now: whoever
