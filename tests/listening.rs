@@ -197,7 +197,7 @@ fn hostile_bytes_get_a_clean_no_and_the_server_goes_on() {
         format!("{head}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}"),
         format!("{head}Transfer-Encoding: chunked\r\n\r\nzz\r\n{smuggled}"),
         format!("{head}Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n{smuggled}"),
-        format!("{head}Authorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: 5000000\r\n\r\n{{"),
+        format!("{head}Authorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: 50000000\r\n\r\n{{"),
     ];
     for text in &texts {
         let answer = running.exchange(text.as_bytes());

@@ -3,11 +3,13 @@
 //! Must not do: repeat a value of a body in an error; it may be a secret in the wrong place.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
+use futures_util::StreamExt;
 use http_body_util::LengthLimitError;
 use serde::de::DeserializeOwned;
 
@@ -18,6 +20,9 @@ use crate::authority::Bearer;
 use crate::control::{Lease, wire};
 use crate::host::Acting;
 use crate::model::{BackendName, NameError, OperationId, ProjectName, Revision, TokenId};
+
+/// How long a body that is too large may pause before it is answered.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// How long an id in a path may be; ours are shorter.
 const LONGEST_ID: usize = 64;
@@ -190,6 +195,7 @@ async fn bytes(headers: &HeaderMap, body: Body, server: &Server) -> Result<axum:
     };
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > limit)) {
+        pass_over(body, limit, server).await;
         return Err(too_large());
     }
     let arrived = tokio::select! {
@@ -200,6 +206,23 @@ async fn bytes(headers: &HeaderMap, body: Body, server: &Server) -> Result<axum:
         let limited = std::error::Error::source(&error).is_some_and(|source| source.is::<LengthLimitError>());
         if limited { too_large() } else { Problem::bad_request("wire.cut_off", "the body ended before its end") }
     })
+}
+
+/// Takes a body in and forgets it, as long as it keeps coming and up to twice the limit: whoever is still sending when
+/// the connection closes never reads the answer.
+async fn pass_over(body: Body, limit: usize, server: &Server) {
+    let mut pieces = body.into_data_stream();
+    let mut left = limit.saturating_mul(2);
+    loop {
+        let piece = tokio::select! {
+            piece = pieces.next() => piece,
+            () = server.host.sleep(PAUSE) => return,
+        };
+        match piece {
+            Some(Ok(piece)) if piece.len() < left => left -= piece.len(),
+            _ => return,
+        }
+    }
 }
 
 /// What a reader of documents says, without the values that it found: `invalid type: string "…", expected a map`.
