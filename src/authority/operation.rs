@@ -325,8 +325,8 @@ pub(super) fn end_operation(
     Ok(outcome)
 }
 
-/// Refuses a step that was sent before as other work on another backend: whoever sent it would take the end of that for
-/// the end of this.
+/// Refuses a step that was sent before as other work, or for another backend: whoever sent it would take the end of that
+/// for the end of this.
 ///
 /// # Errors
 /// [`ControlError::Refused`].

@@ -129,8 +129,6 @@ impl Host {
         lease: &Lease,
         request: Request,
     ) -> Result<Started, ControlError> {
-        self.may_run(&request)?;
-        self.require_possible(&request).await?;
         if request.step.plan == EXPIRY {
             let message = format!("a step of the plan `{EXPIRY}` is the control plane's own");
             return Err(ControlError::BadRequest(Finding::new("control.reserved_step", message)));
@@ -150,6 +148,9 @@ impl Host {
         if let Some(record) = known(self)? {
             return Ok(Started { id: record.id });
         }
+        // What was accepted once is found again, whatever became of its provider since.
+        self.may_run(&request)?;
+        self.require_possible(&request).await?;
         let turn = loop {
             let turn = self.drivers.turn(&place).lock_owned();
             tokio::select! {

@@ -90,6 +90,7 @@ struct Hands {
     /// Whether what is brought up starts, and whether it can be looked at then.
     starts: AtomicBool,
     blind: AtomicBool,
+    impossible: AtomicBool,
     removals: AtomicUsize,
 }
 
@@ -120,6 +121,11 @@ impl Provider for Stand {
             }
             if self.0.starts.load(Ordering::Relaxed) { Ok(References::new()) } else { Err(said(WORDS)) }
         })
+    }
+
+    fn require_possible<'a>(&'a self, _: &'a BackendSpec) -> BoxFuture<'a, Result<(), ProviderError>> {
+        let impossible = self.0.impossible.load(Ordering::Relaxed);
+        Box::pin(async move { if impossible { Err(ProviderError::Unsupported("too large".to_owned())) } else { Ok(()) } })
     }
 
     fn remove<'a>(&'a self, _: &'a Placement, _: Notice<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
@@ -348,4 +354,16 @@ async fn whoever_has_waited_in_vain_is_told_what_was_last_in_the_way() {
         assert!(error.message.contains("within 300 s") && error.message.contains("the database is locked"), "{error:?}");
         assert_eq!(error.message.contains("the directory cannot be read"), blind, "{error:?}");
     }
+}
+
+#[tokio::test]
+async fn what_was_accepted_is_found_again_although_it_could_not_be_begun_any_more() {
+    let house = house();
+    let lease = house.lease();
+    let id = house.put(&lease, "dev", "plan/dev").await.unwrap();
+    house.end(&id).await;
+    house.hands.impossible.store(true, Ordering::Relaxed);
+    assert_eq!(house.put(&lease, "dev", "plan/dev").await.unwrap(), id);
+    let refused = house.put(&lease, "dev", "plan/other").await.unwrap_err();
+    assert!(matches!(&refused, ControlError::Unsupported(finding) if finding.message.contains("too large")), "{refused:?}");
 }

@@ -40,6 +40,17 @@ fn made_anew(engine: &Engine, id: &str, change: impl Fn(&mut Value)) {
 
 type Hand = fn(&Engine, &str);
 
+fn off_its_network_and_stopped(engine: &Engine, id: &str) {
+    let name = engine.inspect(id)["HostConfig"]["NetworkMode"].as_str().unwrap().to_owned();
+    engine.docker(&["network", "disconnect", &name, id]);
+    engine.docker(&["stop", id]);
+}
+
+fn never_restarted_and_stopped(engine: &Engine, id: &str) {
+    engine.docker(&["update", "--restart", "no", id]);
+    engine.docker(&["stop", id]);
+}
+
 const CHANGES: [(&str, &str, Hand); 43] = [
     ("another memory limit", "resources.memory", |engine, id| {
         engine.docker(&["update", "--memory", "300m", "--memory-swap", "300m", id]);
@@ -165,15 +176,8 @@ const CHANGES: [(&str, &str, Hand); 43] = [
             body["Hostname"] = "".into();
         });
     }),
-    ("off its network, and stopped", "network", |engine, id| {
-        let name = engine.inspect(id)["HostConfig"]["NetworkMode"].as_str().unwrap().to_owned();
-        engine.docker(&["network", "disconnect", &name, id]);
-        engine.docker(&["stop", id]);
-    }),
-    ("another restart policy, and stopped", "restart", |engine, id| {
-        engine.docker(&["update", "--restart", "no", id]);
-        engine.docker(&["stop", id]);
-    }),
+    ("off its network, and stopped", "network", off_its_network_and_stopped),
+    ("another restart policy, and stopped", "restart", never_restarted_and_stopped),
     ("renamed, and paused", "name", |engine, id| {
         engine.docker(&["rename", id, &format!("somebody-elses-{}", &id[..8])]);
         engine.docker(&["pause", id]);
@@ -218,15 +222,8 @@ const CHANGES_BESIDE: [(&str, &str, Hand); 8] = [
     ("fewer processes", "resources.processes", |engine, id| {
         engine.docker(&["update", "--pids-limit", "100", id]);
     }),
-    ("off its network, and stopped", "network", |engine, id| {
-        let name = engine.inspect(id)["HostConfig"]["NetworkMode"].as_str().unwrap().to_owned();
-        engine.docker(&["network", "disconnect", &name, id]);
-        engine.docker(&["stop", id]);
-    }),
-    ("another restart policy, and stopped", "restart", |engine, id| {
-        engine.docker(&["update", "--restart", "no", id]);
-        engine.docker(&["stop", id]);
-    }),
+    ("off its network, and stopped", "network", off_its_network_and_stopped),
+    ("another restart policy, and stopped", "restart", never_restarted_and_stopped),
     ("renamed, and stopped", "name", |engine, id| {
         engine.docker(&["rename", id, &format!("somebody-elses-{}", &id[..8])]);
         engine.docker(&["stop", id]);
