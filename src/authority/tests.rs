@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::api::{LEASE_SECONDS, Lease, LeaseHolder, LeaseNonce, OperationOutcome, Request, Work};
 use crate::model::{
-    Actor, BackendName, BackendSpec, DatabaseReclaim, DatabaseRole, FieldPath, Phase, ProjectName, ProviderKind, ProviderState,
-    Secret, SecretRef, SecretSource, ServerStorage, StepKey, Storage, Timestamp, VolumeReclaim,
+    Actor, BackendName, BackendSpec, DatabaseReclaim, DatabaseRole, DowngradeConsent, FieldPath, Phase, ProjectName,
+    ProviderKind, ProviderState, Secret, SecretRef, SecretSource, ServerStorage, StepKey, Storage, Timestamp, VolumeReclaim,
 };
 use crate::store::SqliteStore;
 
@@ -72,7 +72,7 @@ impl World {
             lease,
             ExecutionMode::LeaseHolder,
             Principal::Trusted(&me()),
-            &Request { step: StepKey::parse(key), backend: name(backend), work },
+            &Request { step: StepKey::parse(key), backend: name(backend), work, origin: None },
             NOW,
         )
     }
@@ -102,7 +102,7 @@ pub(super) fn now_key() -> u64 {
 }
 
 pub(super) fn put(spec: BackendSpec) -> Work {
-    Work::Put { spec: Box::new(spec), secrets: BTreeMap::new(), renamed_from: None }
+    Work::Put { spec: Box::new(spec), secrets: BTreeMap::new(), renamed_from: None, downgrade: DowngradeConsent::Missing }
 }
 
 pub(super) fn simulated() -> BackendSpec {
@@ -180,7 +180,7 @@ fn ports_and_instance_names_are_given_once() {
     world.bring_up(&lease, "b-c", put(simulated()));
     let other = ProjectName::parse("gremlin-b").unwrap();
     let other_lease = world.authority.acquire(&other, &holder(1), NOW, alive).unwrap();
-    let request = Request { step: StepKey::parse("k"), backend: name("c"), work: put(simulated()) };
+    let request = Request { step: StepKey::parse("k"), backend: name("c"), work: put(simulated()), origin: None };
     let (_, next) =
         world.authority.accept(&other_lease, ExecutionMode::LeaseHolder, Principal::Trusted(&me()), &request, NOW).unwrap();
     let Transition::Perform(Effect::Ensure(placement)) = next else { panic!("{next:?}") };
@@ -258,11 +258,11 @@ fn a_protected_backend_is_not_removed_whatever_a_client_says() {
     world.bring_up(&lease, "dev", put(protected));
     assert!(matches!(
         world.accept(&lease, "k", "dev", remove()),
-        Err(AuthorityError::Control(ControlError::Refused(finding))) if finding.code == "control.protected"
+        Err(AuthorityError::Control(ControlError::Refused(finding))) if finding.code == "plan.protected"
     ));
     assert!(matches!(
         world.accept(&lease, "k2", "dev", put(BackendSpec::new(ProviderKind::Local))),
-        Err(AuthorityError::Control(ControlError::Refused(finding))) if finding.code == "control.moves_data"
+        Err(AuthorityError::Control(ControlError::Refused(finding))) if finding.code == "plan.moves_data"
     ));
     assert_eq!(world.authority.view(&project()).unwrap().backends[0].phase, Phase::Ready);
 }
@@ -279,7 +279,11 @@ fn secrets_are_kept_sealed_and_used_again_when_they_are_not_at_hand() {
     );
     let path = FieldPath::new("env.TOKEN");
     let secrets = BTreeMap::from([(path.clone(), Secret::new("hunter2-hunter2"))]);
-    world.bring_up(&lease, "dev", Work::Put { spec: Box::new(spec.clone()), secrets, renamed_from: None });
+    world.bring_up(
+        &lease,
+        "dev",
+        Work::Put { spec: Box::new(spec.clone()), secrets, renamed_from: None, downgrade: DowngradeConsent::Missing },
+    );
     world.bring_up(&lease, "dev", put(spec));
     assert_eq!(world.authority.resolve_backend(&project(), &name("dev")).unwrap().secrets[&path].expose(), "hunter2-hunter2");
 
@@ -298,7 +302,12 @@ fn a_rename_keeps_identity_and_instance_name() {
     let lease = world.lease();
     world.bring_up(&lease, "dev", put(simulated()));
     let old = world.authority.resolve_backend(&project(), &name("dev")).unwrap();
-    let work = Work::Put { spec: Box::new(simulated()), secrets: BTreeMap::new(), renamed_from: Some(name("dev")) };
+    let work = Work::Put {
+        spec: Box::new(simulated()),
+        secrets: BTreeMap::new(),
+        renamed_from: Some(name("dev")),
+        downgrade: DowngradeConsent::Missing,
+    };
     world.bring_up(&lease, "prod", work);
     let new = world.authority.resolve_backend(&project(), &name("prod")).unwrap();
     assert_eq!((old.id, old.instance_name, old.admin_key), (new.id, new.instance_name, new.admin_key));
@@ -338,7 +347,7 @@ fn on_server(url: &str, role: DatabaseRole) -> Work {
     let reference = Some(SecretRef::Env("DATABASE".into()));
     spec.storage = Storage::Postgres(ServerStorage { url: reference, role, ..ServerStorage::default() });
     let secrets = BTreeMap::from([(FieldPath::new("storage.url"), Secret::new(url))]);
-    Work::Put { spec: Box::new(spec), secrets, renamed_from: None }
+    Work::Put { spec: Box::new(spec), secrets, renamed_from: None, downgrade: DowngradeConsent::Missing }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 use std::ops::Range;
 
 use crate::model::{Diagnostic, Edit, Span};
+use crate::policy::specification::Violation;
 
 /// How much a problem weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +53,11 @@ impl Problem {
             allowed: Vec::new(),
             conceal: false,
         }
+    }
+
+    /// Returns a broken rule of a specification, at its place in the manifest.
+    pub(super) fn of(violation: Violation, span: &Range<usize>) -> Self {
+        Self::new(violation.code, span, violation.message).help(violation.help)
     }
 
     pub(super) fn warning(mut self) -> Self {

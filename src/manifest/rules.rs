@@ -14,6 +14,7 @@ use super::problem::Problem;
 use super::suggest::{nearest, one_of, quoted};
 use super::tree::{EngineTable, Entry, MergedTable, TableNode, Value};
 use crate::model::{BackendName, InstanceName, NameError, ProjectName, Release};
+use crate::policy::specification::{self, MAX_VARIABLES};
 
 /// A manifest as rules see it.
 pub(super) struct ManifestView<'a, 't> {
@@ -177,12 +178,8 @@ fn provider_tables_are_used(document: &ManifestView<'_, '_>, problems: &mut Vec<
         let (Some(chosen), Some(own)) = (backend.view.word("provider"), backend.view.own) else { continue };
         for (name, entry) in &own.entries {
             if super::schema_table::PROVIDERS.contains(name) && *name != chosen {
-                let message = format!("`{}` runs on `{chosen}`, so its table `{name}` would have no effect", backend.name);
-                problems.push(
-                    Problem::new("manifest.other_provider", &entry.key, message)
-                        .help(format!("remove the table, or write `provider = \"{name}\"`"))
-                        .label(format!("the provider is `{chosen}`")),
-                );
+                let problem = Problem::of(specification::other_provider(backend.name, chosen, name), &entry.key);
+                problems.push(problem.label(format!("the provider is `{chosen}`")));
             }
         }
     }
@@ -194,11 +191,7 @@ fn releases_suit_providers(document: &ManifestView<'_, '_>, problems: &mut Vec<P
         let local = backend.view.word("provider") == Some("local");
         match release {
             Release::Digest(_) if local => {
-                let message = format!("`{}` runs a binary, and a digest `sha256:…` names an image", backend.name);
-                problems.push(
-                    Problem::new("manifest.release_for_images", &entry.span, message)
-                        .help("write a tag such as `precompiled-2026-08-22-652b828`, or a commit"),
-                );
+                problems.push(Problem::of(specification::release_for_images(backend.name), &entry.span));
             }
             Release::Latest => problems.push(
                 Problem::new(
@@ -222,24 +215,17 @@ fn origins_come_in_pairs(document: &ManifestView<'_, '_>, problems: &mut Vec<Pro
             (None, Some(site)) => (site, "api"),
             _ => continue,
         };
-        let given = if lacks == "site" { "api" } else { "site" };
-        let mut problem = Problem::new(
-            "manifest.lonely_origin",
-            &has.key,
-            format!("`origins.{given}` is there and `origins.{lacks}` is not; Convex takes both or neither"),
-        );
         // The site may always be served below the API's own host.
-        problem = match has.text().filter(|_| lacks == "site") {
-            Some(api) => problem.help(format!("add `site = \"{api}/http\"`, or the host of your HTTP actions")).edit(
-                &(has.span.end..has.span.end),
-                if inline(document.text, node) {
-                    format!(", site = \"{api}/http\"")
-                } else {
-                    format!("\nsite = \"{api}/http\"")
-                },
-            ),
-            None => problem.help(format!("add `{lacks}`")),
-        };
+        let api = has.text().filter(|_| lacks == "site");
+        let mut problem = Problem::of(specification::lonely_origin(lacks, api), &has.key);
+        if let Some(api) = api {
+            let text = if inline(document.text, node) {
+                format!(", site = \"{api}/http\"")
+            } else {
+                format!("\nsite = \"{api}/http\"")
+            };
+            problem = problem.edit(&(has.span.end..has.span.end), text);
+        }
         problems.push(problem);
     }
 }
@@ -251,12 +237,8 @@ fn origins_differ(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) 
             && let (Some(one), Some(other)) = (api.text(), site.text())
             && one == other
         {
-            let message = format!("{} cannot serve the API and the HTTP actions at the same paths", quoted(one));
-            problems.push(
-                Problem::new("manifest.same_origins", &site.span, message)
-                    .help(format!("write `site = \"{one}/http\"`, or a host of its own"))
-                    .edit(&site.span, format!("\"{one}/http\"")),
-            );
+            let problem = Problem::of(specification::same_origins(one), &site.span);
+            problems.push(problem.edit(&site.span, format!("\"{one}/http\"")));
         }
     }
 }
@@ -299,32 +281,25 @@ fn env_files_are_env_files(document: &ManifestView<'_, '_>, problems: &mut Vec<P
     }
 }
 
-/// The most variables that Convex keeps.
-const MOST_VARIABLES: usize = 512;
-
 fn variables_are_not_too_many(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
     for backend in &document.backends {
         let view = backend.view.table("env");
         let own = view.own.map(|node| node.entries.as_slice()).unwrap_or_default();
         let base = view.base.map(|node| node.entries.as_slice()).unwrap_or_default();
-        if own.len() + base.len() <= MOST_VARIABLES {
+        if own.len() + base.len() <= MAX_VARIABLES {
             continue;
         }
-        if let Some(node) = view.base.filter(|_| base.len() > MOST_VARIABLES) {
-            let message = format!("`[defaults]` has {} variables, and Convex keeps at most {MOST_VARIABLES}", base.len());
+        if let Some(node) = view.base.filter(|_| base.len() > MAX_VARIABLES) {
+            let message = format!("`[defaults]` has {} variables, and Convex keeps at most {MAX_VARIABLES}", base.len());
             problems.push(
                 Problem::new("manifest.too_many_env", &node.span, message).help("remove some, or join them into one JSON text"),
             );
             return;
         }
         let names: std::collections::HashSet<&str> = own.iter().chain(base).map(|(name, _)| *name).collect();
-        if names.len() > MOST_VARIABLES {
-            let message =
-                format!("`{}` has {} variables, and Convex keeps at most {MOST_VARIABLES}", backend.name, names.len());
+        if names.len() > MAX_VARIABLES {
             let span = view.own.map_or(backend.key, |node| &node.span);
-            problems.push(
-                Problem::new("manifest.too_many_env", span, message).help("remove some, or join them into one JSON text"),
-            );
+            problems.push(Problem::of(specification::too_many_variables(backend.name, names.len()), span));
         }
     }
 }

@@ -8,9 +8,8 @@ mod diff;
 mod drift;
 mod env_file_steps;
 mod graph;
-mod impact;
+mod limits;
 mod lint;
-mod policy;
 mod quota_schedule;
 mod reason;
 mod remote_lints;
@@ -22,16 +21,16 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Address, BackendName, BackendSpec, DatabaseReclaim, Digest, EnvFileTarget, FieldDrift, FieldPath, ProjectName, Revision,
-    VolumeReclaim,
+    Address, BackendName, BackendSpec, DatabaseReclaim, Digest, DowngradeConsent, EnvFileTarget, FieldDrift, FieldPath,
+    ProjectName, Revision, VolumeReclaim,
 };
 
+pub use crate::policy::{ChangeImpact, FieldChange, Refusal};
 pub use build::{BackendSelection, ObservedState, PlanOptions, build};
 pub use cost::{BackendCost, CostSum, PlanCost, Price};
 pub use drift::{DriftReport, UnobservedBackend, detect_drift};
-pub use impact::ChangeImpact;
+pub use limits::destruction_refusals;
 pub use lint::{NOT_OBSERVED, SECRET_NOT_COMPARED};
-pub use policy::destruction_refusals;
 pub use reason::Reason;
 pub use staleness::still_matches;
 pub use validate::{PlanError, validate};
@@ -160,19 +159,6 @@ impl Action {
     }
 }
 
-/// One field that changes. Secrets stand here as fingerprints.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct FieldChange {
-    /// The field.
-    pub path: FieldPath,
-    /// Its value now; null when it has none.
-    pub before: Option<String>,
-    /// Its value afterwards; null when it will have none.
-    pub after: Option<String>,
-    /// What the change does to the running backend.
-    pub effect: ChangeImpact,
-}
-
 /// What is sent to carry a step out.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Task {
@@ -184,6 +170,8 @@ pub enum Task {
         spec: Box<BackendSpec>,
         /// The name that it had before, when it was renamed.
         renamed_from: Option<BackendName>,
+        /// Whether its release may be one of unknown age.
+        downgrade: DowngradeConsent,
     },
     /// Take a backend away.
     Remove {
@@ -228,18 +216,6 @@ impl DriftItem {
     pub fn new(address: Address, deviation: FieldDrift) -> Self {
         Self { address, path: deviation.path, recorded: deviation.recorded, observed: deviation.observed }
     }
-}
-
-/// Something that stands in the way of the whole apply.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Refusal {
-    /// A stable name of the reason.
-    pub code: String,
-    /// What it is about, where it is about one thing.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub address: Option<Address>,
-    /// What is in the way and what to do about it.
-    pub message: String,
 }
 
 /// Something that is worth a look and stands in nobody's way.

@@ -229,6 +229,7 @@ impl ApplyRun<'_> {
             plan: current,
             control,
             lease,
+            origin: Some(self.loaded.desired.origin.as_str()).filter(|origin| !origin.is_empty()),
             secrets: self.values.found(),
             env_files: &env_files,
             parallelism: usize::from(self.consent.parallelism),

@@ -43,6 +43,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, CliError
         volume_reclaim: volume_disposal(args.keep_data),
         database_reclaim: database_disposal(args.with_database),
         take_over: false,
+        allow_downgrade: BTreeSet::new(),
     };
     ApplyRun { context, loaded: &loaded, values: &values, consent: &args.consent, saved: None, part: None }
         .run(&intent)

@@ -68,6 +68,7 @@ pub(super) async fn deprovision(context: &Context, args: &DeprovisionArgs) -> Re
         volume_reclaim: super::destroy::volume_disposal(args.keep_data),
         database_reclaim: super::destroy::database_disposal(args.with_database),
         take_over: false,
+        allow_downgrade: BTreeSet::new(),
     };
     // A block that stays would have the next apply make the backend anew, and empty.
     let can_be_written = || edited.as_ref().map_or(Ok(()), |edited| stage_manifest(&loaded, &edited.text).map(drop));

@@ -17,11 +17,7 @@ use super::super::tree::{Entry, TableNode, Value};
 use super::super::url;
 use super::{KeyPath, Reader};
 use crate::model::{ByteSize, Cpus, SecretRef, SecretSource, SizeError, TextValue, TimeSpan, Tls};
-
-/// The two variables that every deployment sets by itself.
-const BUILT_IN: [&str; 2] = ["CONVEX_CLOUD_URL", "CONVEX_SITE_URL"];
-/// The most bytes that Convex takes for one variable.
-const LONGEST_VALUE: usize = 8 * 1024;
+use crate::policy::specification::{self, BUILT_IN_VARIABLES, MAX_VARIABLE_BYTES};
 
 impl<'t> Reader<'t, '_> {
     /// Reads one value, or says what is wrong with it.
@@ -133,15 +129,8 @@ impl<'t> Reader<'t, '_> {
         span: &Range<usize>,
         path: &KeyPath<'_>,
     ) -> Option<&'t str> {
-        if (shape.matches)(text) {
-            return Some(text);
-        }
-        let message = if text.is_empty() {
-            format!("{path} is empty, and it takes {}", shape.noun)
-        } else {
-            format!("{} in {path} is not {}", quoted(text), shape.noun)
-        };
-        let problem = Problem::new(shape.code, span, message).help(shape.allowed).allow(shape.repaired(text));
+        let Some(violation) = shape.violation(&path.to_string(), text) else { return Some(text) };
+        let problem = Problem::of(violation, span).allow(shape.repaired(text));
         self.report(with_text(problem, span, shape.repaired(text)));
         None
     }
@@ -188,10 +177,8 @@ impl<'t> Reader<'t, '_> {
         match u32::from_str_radix(number.as_str(), number.radix()).ok().filter(|count| (1..=most).contains(count)) {
             Some(count) => Value::Count(count),
             None => {
-                let problem =
-                    Problem::new("manifest.bad_count", span, format!("{path} cannot be {}", quoted(&self.text[span.clone()])))
-                        .help(format!("it is a whole number from 1 to {most}"));
-                self.report(problem);
+                let violation = specification::bad_count(&path.to_string(), &self.text[span.clone()], most);
+                self.report(Problem::of(violation, span));
                 Value::Broken
             }
         }
@@ -226,15 +213,13 @@ impl<'t> Reader<'t, '_> {
         if span.is_empty() {
             return Value::Broken;
         }
-        if BUILT_IN.contains(&name) {
-            let message = format!("`{name}` is built into Convex and cannot be set; the deployment sets it itself");
-            self.report(Problem::new("manifest.builtin_env", &key, message).help("remove it; `origins` decides what it is"));
+        if BUILT_IN_VARIABLES.contains(&name) {
+            self.report(Problem::of(specification::built_in_variable(name), &key));
             return Value::Broken;
         }
         let name_fits = (formats::CONVEX_VARIABLE.matches)(name);
         if !name_fits {
-            let message = format!("{} is not {}", quoted(name), formats::CONVEX_VARIABLE.noun);
-            let mut problem = Problem::new(formats::CONVEX_VARIABLE.code, &key, message).help(formats::CONVEX_VARIABLE.allowed);
+            let mut problem = Problem::of(specification::bad_variable_name(name), &key);
             if let Some(meant) = formats::CONVEX_VARIABLE.repaired(name).filter(|meant| !taken(meant)) {
                 problem = problem.edit(&key, meant);
             }
@@ -247,12 +232,8 @@ impl<'t> Reader<'t, '_> {
             DeValue::String(text) if url::has_password(text) || looks_secret_value(text) || looks_secret(name) => {
                 self.literal_secret(&span, path)
             }
-            DeValue::String(text) if text.len() > LONGEST_VALUE => {
-                let message = format!("the value of {path} has {} bytes, and Convex takes at most {LONGEST_VALUE}", text.len());
-                self.report(
-                    Problem::new("manifest.env_value_too_long", &key, message)
-                        .help("keep it in a file of the app, or split it"),
-                );
+            DeValue::String(text) if text.len() > MAX_VARIABLE_BYTES => {
+                self.report(Problem::of(specification::variable_too_long(&path.to_string(), text.len()), &key));
                 Value::Broken
             }
             DeValue::String(text) => Value::Source(SecretSource::Literal(text.to_string())),
