@@ -14,12 +14,12 @@ use super::{drift, plan};
 use crate::api::{ControlPlane, IfMissing, Lease, OriginPolicy};
 use crate::apply::{Event, EventKind, Executed, Execution, Interrupt, ReadyBackend, StepOutcome, Tally, execute};
 use crate::cli::args::{Apply as Args, ApprovalArgs};
-use crate::cli::context::{Context, LoadedManifest};
-use crate::cli::discovery::join_display;
-use crate::cli::env_files::ManifestEnvFiles;
-use crate::cli::error::CliError;
+use crate::{app::LoadedManifest, cli::context::Context};
+use crate::app::discovery::join_display;
+use crate::app::env_files::ManifestEnvFiles;
+use crate::app::AppError;
 use crate::cli::progress::ProgressReporter;
-use crate::cli::secrets::{self, ComparisonMode};
+use crate::app::secrets::{self, ComparisonMode};
 use crate::cli::{saved_plan, signal};
 use crate::host::{EMBEDDED, own_holder};
 use crate::model::{Diagnostic, Endpoints, Exit, Phase, Report, Scope, Snapshot};
@@ -30,7 +30,7 @@ use crate::render;
 const FINAL_SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Applies the manifest, or a saved plan.
-pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, CliError> {
+pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
     let saved = args.plan.as_deref().map(saved_plan::read).transpose()?;
     let (loaded, values) = context.load_with_secrets(IfMissing::ReturnNone, ComparisonMode::Strict).await?;
     plan::print_warnings(context, &loaded);
@@ -53,7 +53,7 @@ pub(super) struct ApplyRun<'a> {
 /// The command that an apply is a part of. It says itself what came of it.
 pub(super) struct PreApplyHook<'a> {
     /// What it does once nothing stands in the way, and before anything is done.
-    pub(super) before: &'a dyn Fn() -> Result<(), CliError>,
+    pub(super) before: &'a dyn Fn() -> Result<(), AppError>,
 }
 
 /// How an apply ended.
@@ -73,24 +73,24 @@ pub(super) struct ApplyOutcome {
 
 impl ApplyOutcome {
     /// The exit code. No step has told of what could not be looked at, so that is a failure of its own.
-    pub(super) fn into_exit(self) -> Result<Exit, CliError> {
-        self.unobserved.map_or(Ok(self.exit), |blind| Err(CliError::from(blind)))
+    pub(super) fn into_exit(self) -> Result<Exit, AppError> {
+        self.unobserved.map_or(Ok(self.exit), |blind| Err(AppError::from(blind)))
     }
 
     /// The same as a failure, unless it ended well.
-    pub(super) fn into_result(self) -> Result<Self, CliError> {
+    pub(super) fn into_result(self) -> Result<Self, AppError> {
         if self.exit == Exit::Done {
             return Ok(self);
         }
         let mut errors = self.errors;
         errors.extend(self.unobserved.into_iter().flat_map(|blind| blind.errors));
-        Err(CliError::from(Report { exit: self.exit, errors }))
+        Err(AppError::from(Report { exit: self.exit, errors }))
     }
 }
 
 impl ApplyRun<'_> {
     /// Plans, asks, takes the lease, carries out, looks again.
-    pub(super) async fn run(&self, intent: &PlanOptions) -> Result<ApplyOutcome, CliError> {
+    pub(super) async fn run(&self, intent: &PlanOptions) -> Result<ApplyOutcome, AppError> {
         let control = self.context.control(Some(&self.loaded.desired))?;
         let (mut current, snapshot) = plan::observe_and_plan(control, self.loaded, intent, ComparisonMode::Strict).await?;
         self.accept(&current)?;
@@ -112,7 +112,7 @@ impl ApplyRun<'_> {
         result
     }
 
-    fn nothing_to_do(&self, current: &Plan, snapshot: Snapshot, intent: &PlanOptions) -> Result<ApplyOutcome, CliError> {
+    fn nothing_to_do(&self, current: &Plan, snapshot: Snapshot, intent: &PlanOptions) -> Result<ApplyOutcome, AppError> {
         self.before()?;
         let printer = &self.context.printer;
         if self.part.is_some() {
@@ -136,9 +136,9 @@ impl ApplyRun<'_> {
     }
 
     /// Whether this plan may be carried out at all.
-    fn accept(&self, current: &Plan) -> Result<(), CliError> {
+    fn accept(&self, current: &Plan) -> Result<(), AppError> {
         if let Some(finding) = self.saved.and_then(|saved| saved_plan::staleness(saved, current)) {
-            return Err(CliError::new(Exit::Refused, finding));
+            return Err(AppError::new(Exit::Refused, finding));
         }
         let mut refusals = current.refusals.clone();
         refusals.extend(destruction_refusals(current, &self.consent.allow_destroy));
@@ -150,7 +150,7 @@ impl ApplyRun<'_> {
         Err(plan::refusal_error(&refusals))
     }
 
-    fn ask(&self, current: &Plan) -> Result<(), CliError> {
+    fn ask(&self, current: &Plan) -> Result<(), AppError> {
         if self.consent.yes || self.saved.is_some() {
             return Ok(());
         }
@@ -161,7 +161,7 @@ impl ApplyRun<'_> {
         }
         if self.context.printer.is_json() || !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
             let finding = Diagnostic::new("usage.not_confirmed", "there is no terminal to ask on, so nothing was done");
-            return Err(CliError::new(Exit::Usage, finding.with_help("say yes with\n    convexinfra apply --yes")));
+            return Err(AppError::new(Exit::Usage, finding.with_help("say yes with\n    convexinfra apply --yes")));
         }
         self.context.printer.status("\nmake it so? [y/N] ");
         let mut answer = String::new();
@@ -170,7 +170,7 @@ impl ApplyRun<'_> {
             return Ok(());
         }
         let finding = Diagnostic::new("apply.declined", "not confirmed, so nothing was done");
-        Err(CliError::new(Exit::Interrupted, finding))
+        Err(AppError::new(Exit::Interrupted, finding))
     }
 
     async fn under_lease(
@@ -179,7 +179,7 @@ impl ApplyRun<'_> {
         lease: &Lease,
         current: &mut Plan,
         intent: &PlanOptions,
-    ) -> Result<ApplyOutcome, CliError> {
+    ) -> Result<ApplyOutcome, AppError> {
         // In a home that was new a moment ago there was no key yet under which to compare secrets.
         let keyed = self.loaded.with_fingerprints(control, self.values).await?;
         // What was unfinished may have been finished by whoever held the lease, which changes no revision.
@@ -197,7 +197,7 @@ impl ApplyRun<'_> {
                     "plan.stale",
                     "somebody else applied while this plan was being looked at, so nothing was done",
                 );
-                return Err(CliError::new(Exit::Refused, finding.with_help("look at the new plan with\n    convexinfra plan")));
+                return Err(AppError::new(Exit::Refused, finding.with_help("look at the new plan with\n    convexinfra plan")));
             }
             *current = next;
         }
@@ -281,14 +281,14 @@ impl ApplyRun<'_> {
     }
 
     /// What the command that this is a part of does once nothing stands in the way.
-    fn before(&self) -> Result<(), CliError> {
+    fn before(&self) -> Result<(), AppError> {
         self.part.as_ref().map_or(Ok(()), |part| (part.before)())
     }
 }
 
 /// Refuses what the token does not allow, before anything is done: an env file must not be cleared for a backend that
 /// then stays.
-fn check_scope(current: &Plan, snapshot: &Snapshot) -> Result<(), CliError> {
+fn check_scope(current: &Plan, snapshot: &Snapshot) -> Result<(), AppError> {
     let Some(has) = snapshot.control_plane.scope else { return Ok(()) };
     let destroys = current.steps.iter().any(|step| matches!(step.task, Some(Task::Remove { .. })));
     let needs = if destroys { Scope::Destroy } else { Scope::Apply };
@@ -298,7 +298,7 @@ fn check_scope(current: &Plan, snapshot: &Snapshot) -> Result<(), CliError> {
     let message = format!("the token has the scope `{has}`, and this needs `{needs}`, so nothing was done");
     let help =
         format!("ask an operator for one with\n    convexinfra token create --project {} --scope {needs}", current.project);
-    Err(CliError::new(Exit::NotAuthorised, Diagnostic::new("auth.scope", message).with_help(help)))
+    Err(AppError::new(Exit::NotAuthorised, Diagnostic::new("auth.scope", message).with_help(help)))
 }
 
 /// The backends that are ready, and where they are.
@@ -332,7 +332,7 @@ fn result_lines(folder: &Path, ready: &[ReadyBackend], current: &Plan, ends: &BT
 }
 
 /// Why nobody knows what came of it, when everything was done.
-fn observe_failed(failure: &CliError) -> Report {
+fn observe_failed(failure: &AppError) -> Report {
     let Report { exit, mut errors } = failure.report();
     for error in &mut errors {
         error.message = format!("everything was done, and what came of it could not be looked at: {}", error.message);

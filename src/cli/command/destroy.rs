@@ -8,13 +8,13 @@ use super::apply::ApplyRun;
 use crate::api::IfMissing;
 use crate::cli::args::Destroy as Args;
 use crate::cli::context::Context;
-use crate::cli::error::CliError;
-use crate::cli::secrets::ComparisonMode;
+use crate::app::AppError;
+use crate::app::secrets::ComparisonMode;
 use crate::model::{DatabaseReclaim, Diagnostic, Exit, VolumeReclaim};
 use crate::plan::{BackendSelection, PlanOptions};
 
 /// Destroys the named backends, or all of the project.
-pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, CliError> {
+pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
     // Whoever takes a project away may have lost its manifest; its name is enough.
     let (loaded, values) =
         context.with_secrets(context.load_or_empty()?, IfMissing::ReturnNone, ComparisonMode::Strict).await?;
@@ -25,7 +25,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, CliError
             loaded.desired.backends.keys().chain(snapshot.backends.iter().map(|backend| &backend.name)).collect();
         if let Some(stranger) = args.names.iter().find(|name| !known.contains(name)) {
             let message = format!("neither the manifest nor the control plane knows a backend `{stranger}`");
-            return Err(CliError::new(
+            return Err(AppError::new(
                 Exit::Failed,
                 Diagnostic::new("control.no_such_backend", message)
                     .with_help("list what there is with\n    convexinfra status"),

@@ -5,7 +5,7 @@
 use serde::Serialize;
 
 use crate::cli::context::Context;
-use crate::cli::error::CliError;
+use crate::app::AppError;
 use crate::model::{Address, Diagnostic, Exit, ProjectName, Report, Revision};
 use crate::plan::{self, DriftItem, UnobservedBackend};
 use crate::render;
@@ -24,7 +24,7 @@ struct DriftDocument<'a> {
 }
 
 /// Looks for drift.
-pub(super) async fn run(context: &Context) -> Result<Exit, CliError> {
+pub(super) async fn run(context: &Context) -> Result<Exit, AppError> {
     let (project, loaded) = context.project()?;
     let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
     let snapshot = control.snapshot(&project).await?;

@@ -5,14 +5,14 @@
 use crate::api::IfMissing;
 use crate::cli::args::{Graph as Args, GraphNotation};
 use crate::cli::context::Context;
-use crate::cli::error::CliError;
-use crate::cli::secrets::ComparisonMode;
+use crate::app::AppError;
+use crate::app::secrets::ComparisonMode;
 use crate::model::Exit;
 use crate::plan::PlanOptions;
 use crate::render::{GraphFormat, graph};
 
 /// Draws the graph of the plan.
-pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, CliError> {
+pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
     let (loaded, _) = context.load_with_secrets(IfMissing::ReturnNone, ComparisonMode::BestEffort).await?;
     let control = context.control(Some(&loaded.desired))?;
     let plan = super::plan::plan_only(control, &loaded, &PlanOptions::default()).await?;

@@ -5,17 +5,17 @@
 use super::drift;
 use crate::api::{ControlPlane, IfMissing};
 use crate::cli::args::{Plan as Args, PlanScope};
-use crate::cli::context::{Context, LoadedManifest};
-use crate::cli::env_files::ManifestEnvFiles;
-use crate::cli::error::CliError;
-use crate::cli::saved_plan;
-use crate::cli::secrets::{self, ComparisonKey, ComparisonMode};
+use crate::{app::LoadedManifest, cli::context::Context};
+use crate::app::env_files::ManifestEnvFiles;
+use crate::app::AppError;
+use crate::app::saved_plan;
+use crate::app::secrets::{self, ComparisonKey, ComparisonMode};
 use crate::model::{Address, AddressKind, BackendName, Diagnostic, Exit, FieldPath, Report, Snapshot};
 use crate::plan::{Action, BackendSelection, ObservedState, Plan, PlanOptions, build};
 use crate::render;
 
 /// Shows the plan.
-pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, CliError> {
+pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
     let need = if args.out.is_some() { IfMissing::Create } else { IfMissing::ReturnNone };
     let (loaded, _) = context.load_with_secrets(need, ComparisonMode::BestEffort).await?;
     let control = context.control(Some(&loaded.desired))?;
@@ -62,7 +62,7 @@ pub(super) async fn plan_only(
     control: &dyn ControlPlane,
     loaded: &LoadedManifest,
     intent: &PlanOptions,
-) -> Result<Plan, CliError> {
+) -> Result<Plan, AppError> {
     Ok(observe_and_plan(control, loaded, intent, ComparisonMode::BestEffort).await?.0)
 }
 
@@ -72,7 +72,7 @@ pub(super) async fn observe_and_plan(
     loaded: &LoadedManifest,
     intent: &PlanOptions,
     comparison: ComparisonMode,
-) -> Result<(Plan, Snapshot), CliError> {
+) -> Result<(Plan, Snapshot), AppError> {
     let project = &loaded.desired.project;
     let snapshot = control.snapshot(project).await?;
     let wanted = &loaded.desired.backends;
@@ -88,7 +88,7 @@ pub(super) async fn observe_and_plan(
     let plan = build(&loaded.desired, &actual, intent);
     match crate::plan::validate(&plan) {
         Ok(()) => Ok((plan, actual.snapshot)),
-        Err(defect) => Err(CliError::new(
+        Err(defect) => Err(AppError::new(
             Exit::Bug,
             Diagnostic::new("bug", format!("the plan contradicts itself: {defect}; this is a bug in convexinfra")),
         )),
@@ -106,7 +106,7 @@ pub(super) fn print_warnings(context: &Context, loaded: &LoadedManifest) {
 }
 
 /// Everything that stands in the way, as a failure.
-pub(super) fn refusal_error(refusals: &[crate::plan::Refusal]) -> CliError {
+pub(super) fn refusal_error(refusals: &[crate::plan::Refusal]) -> AppError {
     let errors = refusals
         .iter()
         .map(|refusal| {
@@ -114,11 +114,11 @@ pub(super) fn refusal_error(refusals: &[crate::plan::Refusal]) -> CliError {
             Diagnostic::new(refusal.code.clone(), format!("{address}{}", refusal.message))
         })
         .collect();
-    CliError::from(Report { exit: Exit::Refused, errors })
+    AppError::from(Report { exit: Exit::Refused, errors })
 }
 
 /// Fails when a secret of what is to be brought about is there and cannot be read: nobody can say whether it changed.
-pub(super) fn require_readable_secrets(values: &secrets::ResolvedSecrets, scope: &BackendSelection) -> Result<(), CliError> {
+pub(super) fn require_readable_secrets(values: &secrets::ResolvedSecrets, scope: &BackendSelection) -> Result<(), AppError> {
     let is_in_scope = |name: &BackendName| match scope {
         BackendSelection::All => true,
         BackendSelection::Only(names) => names.contains(name),
@@ -131,11 +131,11 @@ pub(super) fn require_readable_secrets(values: &secrets::ResolvedSecrets, scope:
                 .with_help("nothing was done; let the manifest name what you may read")
         })
         .collect();
-    if errors.is_empty() { Ok(()) } else { Err(CliError::from(Report { exit: Exit::Failed, errors })) }
+    if errors.is_empty() { Ok(()) } else { Err(AppError::from(Report { exit: Exit::Failed, errors })) }
 }
 
 /// Fails when a step needs a secret that is not at hand.
-pub(super) fn require_secrets(plan: &Plan, values: &secrets::ResolvedSecrets) -> Result<(), CliError> {
+pub(super) fn require_secrets(plan: &Plan, values: &secrets::ResolvedSecrets) -> Result<(), AppError> {
     let mut errors = Vec::new();
     for step in plan.steps.iter().filter(|step| step.address.kind == AddressKind::Backend) {
         // What a backend had before is kept sealed, so an update needs only what is new to it.
@@ -152,5 +152,5 @@ pub(super) fn require_secrets(plan: &Plan, values: &secrets::ResolvedSecrets) ->
             );
         }
     }
-    if errors.is_empty() { Ok(()) } else { Err(CliError::from(Report { exit: Exit::Failed, errors })) }
+    if errors.is_empty() { Ok(()) } else { Err(AppError::from(Report { exit: Exit::Failed, errors })) }
 }

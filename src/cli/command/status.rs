@@ -3,12 +3,12 @@
 //! Must not do: change anything, or take silence for absence.
 
 use crate::cli::context::Context;
-use crate::cli::error::CliError;
+use crate::app::AppError;
 use crate::model::{Exit, Usage};
 use crate::render::{LeaseEntry, OperationEntry, StatusDocument, StatusEntry, status_table};
 
 /// Shows what there is.
-pub(super) async fn run(context: &Context) -> Result<Exit, CliError> {
+pub(super) async fn run(context: &Context) -> Result<Exit, AppError> {
     let (project, loaded) = context.project()?;
     let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
     let snapshot = control.snapshot(&project).await?;

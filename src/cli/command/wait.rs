@@ -11,7 +11,7 @@ use crate::api::ControlPlane;
 use crate::apply::{Event, EventKind, Tally};
 use crate::cli::args::Wait as Args;
 use crate::cli::context::Context;
-use crate::cli::error::CliError;
+use crate::app::AppError;
 use crate::cli::progress::ProgressReporter;
 use crate::model::{
     ActualBackend, Address, BackendName, Desired, Diagnostic, Exit, OperationRecord, Phase, ProviderKind, RunState, Snapshot,
@@ -23,7 +23,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 const REMOTE_POLL_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Waits until a backend answers.
-pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, CliError> {
+pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
     let (project, loaded) = context.project()?;
     let desired = loaded.as_ref().map(|loaded| &loaded.desired);
     let control = context.control(desired)?;
@@ -55,7 +55,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, CliError
         }
         if state.is_none() && matches!(last, Some(Some(_))) {
             let finding = Diagnostic::new("control.no_such_backend", format!("`{name}` was removed meanwhile"));
-            return Err(CliError::new(Exit::Failed, finding));
+            return Err(AppError::new(Exit::Failed, finding));
         }
         let words = backend.map_or("not applied yet", |backend| crate::render::StatusEntry::new(backend).state_label());
         let words = match operation {
@@ -87,14 +87,14 @@ async fn running_operation<'a>(
     control: &dyn ControlPlane,
     snapshot: &'a Snapshot,
     name: &BackendName,
-) -> Result<Option<&'a OperationRecord>, CliError> {
+) -> Result<Option<&'a OperationRecord>, AppError> {
     let Some(record) = snapshot.operations.iter().find(|record| record.backend == *name) else { return Ok(None) };
     let carried_out = snapshot.control_plane.outlives_commands() || control.lease_holder(&snapshot.project).await?.is_some();
     Ok(carried_out.then_some(record))
 }
 
 /// The backend that is meant, which may be one that the manifest has and nobody has applied yet.
-fn select_awaited(snapshot: &Snapshot, desired: Option<&Desired>, name: Option<&BackendName>) -> Result<BackendName, CliError> {
+fn select_awaited(snapshot: &Snapshot, desired: Option<&Desired>, name: Option<&BackendName>) -> Result<BackendName, AppError> {
     let wanted = desired.map(|desired| &desired.backends);
     match (name, wanted) {
         (Some(name), Some(wanted)) if wanted.contains_key(name) => Ok(name.clone()),
@@ -105,7 +105,7 @@ fn select_awaited(snapshot: &Snapshot, desired: Option<&Desired>, name: Option<&
     }
 }
 
-fn timed_out(name: Option<&BackendName>, last: Option<Option<ActualBackend>>, args: &Args) -> CliError {
+fn timed_out(name: Option<&BackendName>, last: Option<Option<ActualBackend>>, args: &Args) -> AppError {
     let within = args.timeout;
     let finding = |message| Diagnostic::new("wait.timed_out", message);
     let finding = match (name, last) {
@@ -128,5 +128,5 @@ fn timed_out(name: Option<&BackendName>, last: Option<Option<ActualBackend>>, ar
         }
         _ => finding(format!("the backends did not answer a look within {within}")),
     };
-    CliError::new(Exit::TimedOut, finding)
+    AppError::new(Exit::TimedOut, finding)
 }
