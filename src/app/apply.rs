@@ -14,7 +14,7 @@ use super::{AppError, Approver, Reporter, Session, drift, plan, saved_plan};
 use crate::api::{ControlError, Lease, OriginPolicy};
 use crate::apply::{self, Event, EventKind, Interrupt, ReadyBackend, StepOutcome, Tally};
 use crate::host::{EMBEDDED, own_holder};
-use crate::model::{BackendName, Endpoints, Exit, Diagnostic, Phase, Report, Scope, Snapshot};
+use crate::model::{BackendName, Diagnostic, Endpoints, Exit, Phase, Report, Scope, Snapshot};
 use crate::plan::{Action, BackendSelection, Plan, PlanOptions, Reason, Step, StepId, Task, destruction_refusals};
 
 /// How long the snapshot may take that only tells where the backends are.
@@ -33,6 +33,13 @@ pub(crate) struct ApplyOptions {
     pub(crate) parallelism: usize,
     /// How long to wait for a lease that another apply holds; none fails at once.
     pub(crate) wait_for_lock: Option<Duration>,
+}
+
+impl ApplyOptions {
+    /// Returns options under which everything is approved, and these backends may be destroyed.
+    pub(crate) fn approved(allow_destroy: BTreeSet<BackendName>) -> Self {
+        Self { approved: true, allow_destroy, parallelism: 64, wait_for_lock: None }
+    }
 }
 
 /// Whether an apply is the whole command, or a part of one that reports the result itself.
@@ -125,7 +132,7 @@ impl ApplyRun<'_> {
         if intent.destroy {
             self.confirm_destruction(&planned, intent);
         }
-        self.accept(&planned, intent)?;
+        self.accept(&planned)?;
         if !intent.destroy {
             plan::require_readable_secrets(&session.secrets, &intent.selection)?;
         }
@@ -194,12 +201,13 @@ impl ApplyRun<'_> {
             return Ok(Revalidated::Proceed(planned));
         }
         let (next, snapshot) = session.observe_and_plan(intent).await?;
-        self.accept(&next, intent)?;
+        self.accept(&next)?;
         if next.is_empty() {
             return Ok(Revalidated::NothingToDo(next, snapshot));
         }
         if !self.options.approved && (moved || next.steps != planned.steps) {
-            let finding = Diagnostic::new("plan.stale", "another apply changed the project after this plan was shown; nothing was done");
+            let finding =
+                Diagnostic::new("plan.stale", "another apply changed the project after this plan was shown; nothing was done");
             return Err(AppError::new(Exit::Refused, finding.with_help("look at the new plan with\n    convexinfra plan")));
         }
         Ok(Revalidated::Proceed(next))
@@ -252,9 +260,8 @@ impl ApplyRun<'_> {
         intent: &PlanOptions,
     ) -> (Observation, Option<Snapshot>) {
         let project = &session.manifest.desired.project;
-        let snapshot_soon = async || {
-            timeout(FINAL_SNAPSHOT_TIMEOUT, session.control.snapshot(project)).await.ok().and_then(Result::ok)
-        };
+        let snapshot_soon =
+            async || timeout(FINAL_SNAPSHOT_TIMEOUT, session.control.snapshot(project)).await.ok().and_then(Result::ok);
         if execution.interrupt == Interrupt::Abort {
             // A second interrupt waits for nothing more.
             return (Observation::Skipped, None);
@@ -290,7 +297,7 @@ impl ApplyRun<'_> {
     }
 
     /// Refuses a plan that may not be carried out.
-    fn accept(&self, planned: &Plan, intent: &PlanOptions) -> Result<(), AppError> {
+    fn accept(&self, planned: &Plan) -> Result<(), AppError> {
         if let Some(finding) = self.saved.and_then(|saved| saved_plan::staleness(saved, planned)) {
             return Err(AppError::new(Exit::Refused, finding));
         }
@@ -335,7 +342,10 @@ impl ApplyRun<'_> {
                 return Err(ControlError::LeaseHeld { project: project.clone(), holder }.into());
             }
             if !std::mem::replace(&mut told, true) {
-                self.reporter.notice(&format!("waiting for another apply: process {} of {} on {}", holder.process, holder.user, holder.host));
+                self.reporter.notice(&format!(
+                    "waiting for another apply: process {} of {} on {}",
+                    holder.process, holder.user, holder.host
+                ));
             }
             tokio::time::sleep(LEASE_POLL_INTERVAL.min(deadline.saturating_duration_since(Instant::now()))).await;
         }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::api::ControlError;
 use crate::apply::{Interrupt, StepOutcome, Tally};
-use crate::model::{Exit, Diagnostic, Report};
+use crate::model::{Diagnostic, Exit, Report};
 use crate::plan::StepId;
 
 /// What carrying out a plan came to.
@@ -102,7 +102,8 @@ mod tests {
     fn what_went_wrong_first_decides_how_an_apply_ends() {
         use Interrupt::{Abort, Finish, None as Never};
         let report = |exit| Report::one(exit, Diagnostic::new("…", "…"));
-        let planned = |converged, unobserved: Option<Exit>| Observation::Planned { converged, unobserved: unobserved.map(report) };
+        let planned =
+            |converged, unobserved: Option<Exit>| Observation::Planned { converged, unobserved: unobserved.map(report) };
         let failed = || Observation::Failed(report(Exit::Unreachable));
         let skipped = || Observation::Skipped;
         let ok: &[&str] = &[];

@@ -43,8 +43,6 @@ pub(crate) struct ProvisionRequest {
 
 /// A backend that was provisioned.
 pub(crate) struct Provisioned {
-    /// The manifest that declares it.
-    pub(crate) manifest: LoadedManifest,
     /// What it has come to.
     pub(crate) state: ProvisionState,
     /// Where it is, and its key; none for one that is only recorded.
@@ -101,7 +99,7 @@ pub(crate) async fn provision(
     let text = session.manifest.text.clone();
     let allowed = ApplyOptions { wait_for_lock: request.wait_for_lock, ..ApplyOptions::approved(BTreeSet::new()) };
     let outcome = apply_one(&mut session, &options, allowed, shell, &|| write_manifest(before, &text)).await?;
-    provisioned(control, session.manifest, request, &outcome).await
+    provisioned(control, &session.manifest, request, &outcome).await
 }
 
 /// Destroys a backend and removes its block from the manifest. Returns what steps had to say, such as what they kept.
@@ -158,7 +156,7 @@ async fn apply_one(
 
 async fn provisioned(
     control: &dyn ControlPlane,
-    manifest: LoadedManifest,
+    manifest: &LoadedManifest,
     request: &ProvisionRequest,
     outcome: &ApplyOutcome,
 ) -> Result<Provisioned, AppError> {
@@ -169,7 +167,7 @@ async fn provisioned(
     let warnings = lints.map(|lint| Diagnostic::new(lint.code.clone(), &lint.message)).collect();
     if backend.is_some_and(|backend| backend.spec.is_record_only()) {
         let state = ProvisionState::Recorded;
-        return Ok(Provisioned { manifest, state, credentials: None, env_file: None, warnings });
+        return Ok(Provisioned { state, credentials: None, env_file: None, warnings });
     }
     let actual = outcome.snapshot.as_ref().and_then(|seen| seen.backends.iter().find(|backend| backend.name == *name));
     let state = provision_state(name, actual)?;
@@ -178,7 +176,7 @@ async fn provisioned(
     let is_own = shared_env_file(&manifest.desired, name).is_none();
     let target = backend.and_then(|backend| backend.env_file.as_ref()).filter(|_| is_own);
     let env_file = target.map(|target| join_display(&manifest.folder, &target.path));
-    Ok(Provisioned { manifest, state, credentials: Some(credentials), env_file, warnings })
+    Ok(Provisioned { state, credentials: Some(credentials), env_file, warnings })
 }
 
 /// What a backend has come to.
@@ -246,7 +244,8 @@ fn without_backend(loaded: &LoadedManifest, name: &BackendName) -> Result<Option
 
 /// Says first that the backend is destroyed although its block remains.
 fn block_remains(name: &BackendName, failure: &AppError) -> AppError {
-    let message = format!("`{name}` is destroyed, but its block is still in the manifest, and the next apply would create it again");
+    let message =
+        format!("`{name}` is destroyed, but its block is still in the manifest, and the next apply would create it again");
     let finding = Diagnostic::new("deprovision.block_left", message)
         .with_help("remove the block by hand, or repair what is said below and run the same command again");
     let Report { exit, mut errors } = failure.report();
@@ -330,12 +329,11 @@ fn stage_manifest(read: &LoadedManifest, text: &str) -> Result<(NamedTempFile, P
         fs::set_permissions(file.path(), metadata.permissions()).map_err(cannot)?;
     }
     file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(cannot)?;
-    if read_regular_text(&path, u64::MAX).map_err(|error| not_edited(format!("`{}` cannot be read: {error}", path.display())))? != read.text {
-        return Err(not_edited(format!(
-            "`{}` was changed meanwhile; run the same command again",
-            path.display()
-        )));
+    if read_regular_text(&path, u64::MAX)
+        .map_err(|error| not_edited(format!("`{}` cannot be read: {error}", path.display())))?
+        != read.text
+    {
+        return Err(not_edited(format!("`{}` was changed meanwhile; run the same command again", path.display())));
     }
     Ok((file, path))
 }
-

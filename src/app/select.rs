@@ -16,9 +16,8 @@ pub(crate) fn select_backend(snapshot: &Snapshot, name: Option<&BackendName>) ->
             format!("there is {}", names.join(", "))
         }
     };
-    let missing = |message| {
-        Err(AppError::new(Exit::Failed, Diagnostic::new("control.no_such_backend", message).with_help(names())))
-    };
+    let missing =
+        |message| Err(AppError::new(Exit::Failed, Diagnostic::new("control.no_such_backend", message).with_help(names())));
     match (name, snapshot.backends.as_slice()) {
         (Some(name), backends) if backends.iter().any(|backend| backend.name == *name) => Ok(name.clone()),
         (Some(name), _) => missing(format!("project `{}` has no backend `{name}`", snapshot.project)),

@@ -10,8 +10,8 @@ use super::env_files::ManifestEnvFiles;
 use super::secrets::{self, ComparisonKey, ComparisonMode, ResolvedSecrets};
 use super::{AppError, LoadedManifest};
 use crate::api::{ControlPlane, IfMissing};
-use crate::model::{Desired, Exit, Diagnostic, Snapshot};
-use crate::plan::{self, ObservedState, PlanOptions, Plan};
+use crate::model::{Desired, Diagnostic, Exit, Snapshot};
+use crate::plan::{self, ObservedState, Plan, PlanOptions};
 
 /// One manifest against one control plane.
 pub(crate) struct Session<'a> {

@@ -10,8 +10,8 @@ use super::{AppError, Reporter, select_backend};
 use crate::api::ControlPlane;
 use crate::apply::EventKind;
 use crate::model::{
-    ActualBackend, Address, BackendName, Desired, Diagnostic, Exit, OperationRecord, Phase, ProjectName, ProviderKind, RunState,
-    Snapshot, TimeSpan,
+    ActualBackend, Address, BackendName, Desired, Diagnostic, Exit, OperationRecord, Phase, ProjectName, ProviderKind,
+    RunState, Snapshot, TimeSpan,
 };
 
 /// How often to observe.

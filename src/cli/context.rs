@@ -9,17 +9,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::args::Global;
-use crate::app::AppError;
 use super::printer::Printer;
-use super::secrets::{ComparisonKey, ComparisonMode};
 use super::token_source::EnvTokenSource;
-use super::{discovery, env_overrides, providers, secrets};
+use super::{env_overrides, providers};
 use crate::api::client::{ClientConfig, ClientTimeouts, ControlPlaneUrl, HttpControlPlane};
-use crate::api::{Administration, ControlPlane, IfMissing};
+use crate::api::{Administration, ControlPlane};
+use crate::app::{AppError, LoadedManifest, discovery};
 use crate::convex::deployment::DeploymentClient;
 use crate::host::{ControlSession, EMBEDDED, Host, HostParts, LocalBinaries, NativePlatform};
-use crate::manifest::Problem;
-use crate::model::{Desired, Diagnostic, Exit, ProjectName, Secret, Storage, Tls};
+use crate::model::{Desired, Diagnostic, Exit, ProjectName, Secret};
 use crate::provider::docker::Docker;
 
 /// Where the way to the control plane is safe without TLS.
@@ -41,47 +39,10 @@ enum ControlPlaneHandle {
     Remote(Box<HttpControlPlane>),
 }
 
-/// A manifest that was read and has no mistakes.
-#[derive(Clone)]
-pub(crate) struct LoadedManifest {
-    /// Its path.
-    pub(crate) path: PathBuf,
-    /// The folder that its paths are relative to.
-    pub(crate) folder: PathBuf,
-    /// Its text.
-    pub(crate) text: String,
-    /// What it says. Secrets are not resolved yet.
-    pub(crate) desired: Desired,
-    /// What is worth a look in it.
-    pub(crate) warnings: Vec<Problem>,
-}
-
-impl LoadedManifest {
-    /// The same with its secrets as fingerprints, as far as there is a key for that.
-    pub(crate) async fn with_fingerprints(
-        &self,
-        control: &dyn ControlPlane,
-        values: &secrets::ResolvedSecrets,
-    ) -> Result<Self, AppError> {
-        let mut keyed = self.clone();
-        if !values.is_empty() {
-            let keys =
-                ComparisonKey::ask(control, &keyed.desired.project, IfMissing::ReturnNone, ComparisonMode::Strict).await?;
-            values.fingerprint_into(&mut keyed.desired, &keys);
-        }
-        Ok(keyed)
-    }
-}
-
 impl Context {
     /// A context for these arguments.
     pub(crate) fn new(global: Global, printer: Printer) -> Self {
         Self { global, printer, plane: Rc::default() }
-    }
-
-    /// The same context for a part of a command whose documents nobody asked for.
-    pub(crate) fn without_documents(&self) -> Self {
-        Self { global: self.global.clone(), printer: self.printer.without_documents(), plane: Rc::clone(&self.plane) }
     }
 
     /// The path of the manifest.
@@ -112,47 +73,7 @@ impl Context {
 
     /// Reads the manifest.
     pub(crate) fn load(&self) -> Result<LoadedManifest, AppError> {
-        let path = self.manifest_path()?;
-        let text = read_manifest(&path)?;
-        self.parse(path, text)
-    }
-
-    /// Takes a text for the manifest at this path.
-    pub(crate) fn parse(&self, path: PathBuf, text: String) -> Result<LoadedManifest, AppError> {
-        let mut parsed = crate::manifest::parse(&text, self.global.project.as_ref())
-            .map_err(|problems| AppError::Manifest { problems, text: text.clone(), file: path.display().to_string() })?;
-        let folder = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            _ => PathBuf::from("."),
-        };
-        parsed.desired.origin = discovery::origin(&folder);
-        resolve_paths(&mut parsed.desired, &folder);
-        Ok(LoadedManifest { path, folder, text, desired: parsed.desired, warnings: parsed.warnings })
-    }
-
-    /// Reads the manifest and looks its secrets up.
-    pub(crate) async fn load_with_secrets(
-        &self,
-        need: IfMissing,
-        comparison: ComparisonMode,
-    ) -> Result<(LoadedManifest, secrets::ResolvedSecrets), AppError> {
-        self.with_secrets(self.load()?, need, comparison).await
-    }
-
-    /// Looks the secrets of a manifest up.
-    pub(crate) async fn with_secrets(
-        &self,
-        mut loaded: LoadedManifest,
-        need: IfMissing,
-        comparison: ComparisonMode,
-    ) -> Result<(LoadedManifest, secrets::ResolvedSecrets), AppError> {
-        let values = secrets::resolve(&loaded.desired, &loaded.folder);
-        if !values.is_empty() {
-            let control = self.control(Some(&loaded.desired))?;
-            let keys = ComparisonKey::ask(control, &loaded.desired.project, need, comparison).await?;
-            values.fingerprint_into(&mut loaded.desired, &keys);
-        }
-        Ok((loaded, values))
+        LoadedManifest::read(self.manifest_path()?, self.global.project.as_ref())
     }
 
     /// The project that a command is about: named, or the manifest's.
@@ -170,7 +91,11 @@ impl Context {
     /// The manifest; where there is none, one without backends for the project that was named.
     pub(crate) fn load_or_empty(&self) -> Result<LoadedManifest, AppError> {
         let (project, loaded) = self.project()?;
-        loaded.map_or_else(|| self.parse(discovery::MANIFEST_NAME.into(), format!("project = \"{project}\"\n")), Ok)
+        let empty = || {
+            let text = format!("project = \"{project}\"\n");
+            LoadedManifest::parse(discovery::MANIFEST_NAME.into(), text, self.global.project.as_ref())
+        };
+        loaded.map_or_else(empty, Ok)
     }
 
     /// The manifest, if there is one: for what is not about a project, it only names the control plane.
@@ -321,52 +246,5 @@ fn first_port() -> Result<Option<u16>, AppError> {
                 format!("`{VARIABLE}` is `{text}`, and it should be a port from {} to {}", ALLOWED.start(), ALLOWED.end());
             AppError::new(Exit::Usage, Diagnostic::new("usage.first_port", message))
         }),
-    }
-}
-
-/// How large a manifest may be: 100 times the largest that anybody would write.
-const MAX_MANIFEST_BYTES: u64 = 64 << 20;
-
-fn read_manifest(path: &Path) -> Result<String, AppError> {
-    let failed = |code: &str, message: String| AppError::new(Exit::Manifest, Diagnostic::new(code, message));
-    let shown = path.display();
-    let metadata = fs::metadata(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            let finding = Diagnostic::new("manifest.not_found", format!("there is no manifest `{shown}`"));
-            AppError::new(Exit::Manifest, finding.with_help(format!("write one with\n    convexinfra init --manifest {shown}")))
-        }
-        _ => failed("manifest.unreadable", format!("`{shown}` cannot be read: {error}")),
-    })?;
-    if !metadata.is_file() {
-        return Err(failed("manifest.unreadable", format!("`{shown}` is not a file")));
-    }
-    if metadata.len() > MAX_MANIFEST_BYTES {
-        return Err(failed("manifest.too_large", format!("`{shown}` has {} bytes, more than any manifest", metadata.len())));
-    }
-    let bytes = fs::read(path).map_err(|error| failed("manifest.unreadable", format!("`{shown}` cannot be read: {error}")))?;
-    String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
-        failed("manifest.not_utf8", format!("`{shown}` is not UTF-8 text: the first wrong byte is in line {line}"))
-    })
-}
-
-/// Paths in a manifest are relative to it, wherever the command runs.
-fn resolve_paths(desired: &mut Desired, folder: &Path) {
-    let absolute = |path: &mut String| {
-        let joined = folder.join(path.as_str());
-        if let Ok(joined) = std::path::absolute(joined) {
-            *path = joined.to_string_lossy().into_owned();
-        }
-    };
-    for backend in desired.backends.values_mut() {
-        if let Some(binary) = &mut backend.spec.settings.local.binary {
-            absolute(binary);
-        }
-        if let Storage::Postgres(server) | Storage::Mysql(server) = &mut backend.spec.storage
-            && let Tls::Ca(path) = &mut server.tls
-        {
-            absolute(path);
-        }
     }
 }

@@ -4,9 +4,9 @@
 
 use clap::CommandFactory;
 
+use crate::app::AppError;
 use crate::cli::args::{Cli, Completions as Args};
 use crate::cli::context::Context;
-use crate::app::AppError;
 use crate::model::Exit;
 
 /// Prints completions.

@@ -4,10 +4,9 @@
 
 use std::process::{Command, Stdio};
 
-use super::select_backend;
+use crate::app::{AppError, select_backend};
 use crate::cli::args::BackendArg as Args;
 use crate::cli::context::Context;
-use crate::app::AppError;
 use crate::cli::printer::stderr_is_interactive;
 use crate::model::{Diagnostic, Exit, ProviderKind};
 

@@ -2,11 +2,10 @@
 //!
 //! Must not do: write anywhere but where `--write` says.
 
-use super::select_backend;
+use crate::app::env_files::{finding, write_file};
+use crate::app::{AppError, select_backend};
 use crate::cli::args::{Env as Args, EnvFormat};
 use crate::cli::context::Context;
-use crate::app::env_files::{finding, write_file};
-use crate::app::AppError;
 use crate::env_file::{ADMIN_KEY, Block, BlockOwner, URL, format};
 use crate::model::Exit;
 

@@ -5,13 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use super::plan;
 use crate::api::{ControlPlane, IfMissing};
+use crate::app::secrets::ComparisonMode;
+use crate::app::{AppError, Session, plan};
 use crate::authority::Adoption;
 use crate::cli::args::Import as Args;
-use crate::{app::LoadedManifest, cli::context::Context};
-use crate::app::AppError;
-use crate::app::secrets::ComparisonMode;
 use crate::convex::tuning::without_defaults;
 use crate::host::own_holder;
 use crate::model::{
@@ -20,6 +18,7 @@ use crate::model::{
 };
 use crate::plan::BackendSelection;
 use crate::provider::docker::{ExternalContainer, ExternalStorage};
+use crate::{app::LoadedManifest, cli::context::Context};
 
 /// Takes a container over as a backend of the manifest.
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
@@ -28,9 +27,12 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
         let help = format!("list them with `docker ps`, and name one\n    convexinfra import {} --container ID", args.name);
         return Err(AppError::new(Exit::Usage, finding.with_help(help)));
     };
-    let (loaded, values) = context.load_with_secrets(IfMissing::Create, ComparisonMode::Strict).await?;
-    let spec = &target_spec(&loaded, args)?.clone();
-    plan::require_readable_secrets(&values, &BackendSelection::Only([args.name.clone()].into()))?;
+    let manifest = context.load()?;
+    let control = context.control(Some(&manifest.desired))?;
+    let session = Session::open(control, manifest, IfMissing::Create, ComparisonMode::Strict).await?;
+    let (loaded, values) = (&session.manifest, &session.secrets);
+    let spec = &target_spec(loaded, args)?.clone();
+    plan::require_readable_secrets(values, &BackendSelection::Only([args.name.clone()].into()))?;
     let docker = context.docker()?;
     let foreign = docker.inspect_for_import(container).await.map_err(|error| {
         let exit = if error.code() == "provider.unreachable" { Exit::Unreachable } else { Exit::Refused };

@@ -6,10 +6,10 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
+use crate::app::AppError;
+use crate::app::discovery;
 use crate::cli::args::Init as Args;
 use crate::cli::context::Context;
-use crate::app::discovery;
-use crate::app::AppError;
 use crate::env_file::detect;
 use crate::model::{Diagnostic, Exit, ProjectName};
 

@@ -4,9 +4,9 @@
 
 use std::io::Read;
 
+use crate::app::AppError;
 use crate::cli::args::{Key as Args, KeyCommand};
 use crate::cli::context::Context;
-use crate::app::AppError;
 use crate::convex::admin_key::{self, InstanceSecret, KeyKind};
 use crate::host::now;
 use crate::model::{Diagnostic, Exit};

@@ -3,9 +3,9 @@
 //! Must not do: show a secret.
 
 use crate::api::{ControlPlane, HistoryVerification, ResourceLevel};
+use crate::app::AppError;
 use crate::cli::args::Log as Args;
 use crate::cli::context::Context;
-use crate::app::AppError;
 use crate::model::{Diagnostic, Exit, Report};
 use crate::render::{LogDocument, LogEntry, log, log_check};
 

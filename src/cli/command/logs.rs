@@ -5,11 +5,10 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use super::select_backend;
 use crate::api::LogPosition;
+use crate::app::{AppError, select_backend};
 use crate::cli::args::Logs as Args;
 use crate::cli::context::Context;
-use crate::app::AppError;
 use crate::cli::signal;
 use crate::model::Exit;
 

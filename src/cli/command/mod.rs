@@ -28,7 +28,7 @@ mod wait;
 use super::args::Command;
 use super::context::Context;
 use crate::app::AppError;
-use crate::model::{BackendName, Diagnostic, Exit, Snapshot};
+use crate::model::{Diagnostic, Exit};
 
 /// Runs one command.
 pub(super) fn run(context: &Context, command: Command) -> Result<Exit, AppError> {
@@ -75,32 +75,4 @@ fn runtime() -> Result<tokio::runtime::Runtime, AppError> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         AppError::new(Exit::Failed, Diagnostic::new("host.runtime", format!("the runtime could not be started: {error}")))
     })
-}
-
-/// The backend that is meant: the one named, or the only one.
-fn select_backend(snapshot: &Snapshot, name: Option<&BackendName>) -> Result<BackendName, AppError> {
-    let names = || {
-        let names: Vec<String> = snapshot.backends.iter().map(|backend| format!("`{}`", backend.name)).collect();
-        if names.is_empty() {
-            "there is none; bring one about with\n    convexinfra apply".to_owned()
-        } else {
-            format!("there is {}", names.join(", "))
-        }
-    };
-    match (name, snapshot.backends.as_slice()) {
-        (Some(name), backends) if backends.iter().any(|backend| backend.name == *name) => Ok(name.clone()),
-        (Some(name), _) => {
-            let message = format!("project `{}` has no backend `{name}`", snapshot.project);
-            Err(AppError::new(Exit::Failed, Diagnostic::new("control.no_such_backend", message).with_help(names())))
-        }
-        (None, [only]) => Ok(only.name.clone()),
-        (None, []) => {
-            let message = format!("project `{}` has no backends", snapshot.project);
-            Err(AppError::new(Exit::Failed, Diagnostic::new("control.no_such_backend", message).with_help(names())))
-        }
-        (None, _) => {
-            let message = format!("project `{}` has several backends; say which one is meant", snapshot.project);
-            Err(AppError::new(Exit::Usage, Diagnostic::new("usage.backend", message).with_help(names())))
-        }
-    }
 }

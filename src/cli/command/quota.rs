@@ -3,11 +3,11 @@
 //! Must not do: enforce it; the control plane does.
 
 use crate::api::ResourceLevel;
-use crate::cli::args::{Quota as Args, QuotaCommand, QuotaLimit, QuotaLimits, QuotaTarget};
-use crate::{app::LoadedManifest, cli::context::Context};
 use crate::app::AppError;
+use crate::cli::args::{Quota as Args, QuotaCommand, QuotaLimit, QuotaLimits, QuotaTarget};
 use crate::model::{Exit, Quota, Usage};
 use crate::render::{QuotaDocument, quota_table};
+use crate::{app::LoadedManifest, cli::context::Context};
 
 /// Shows or sets ceilings.
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {

@@ -2,9 +2,9 @@
 //!
 //! Must not do: read a manifest.
 
+use crate::app::AppError;
 use crate::cli::args::{Schema as Args, SchemaDocument};
 use crate::cli::context::Context;
-use crate::app::AppError;
 use crate::model::Exit;
 use crate::schema;
 

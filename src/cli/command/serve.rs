@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::Administration;
+use crate::app::AppError;
 use crate::cli::args::{LogFormat, LogLevel, Serve as Args};
 use crate::cli::context::Context;
-use crate::app::AppError;
 use crate::cli::signal;
 use crate::host::{Host, LocalBinaries, now};
 use crate::model::{Diagnostic, Exit, Scope, TokenRequest};

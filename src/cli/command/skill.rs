@@ -4,9 +4,9 @@
 
 use std::fs;
 
+use crate::app::AppError;
 use crate::cli::args::{Skill as Args, SkillCommand};
 use crate::cli::context::Context;
-use crate::app::AppError;
 use crate::model::{Diagnostic, Exit};
 
 /// The skill, as it stands in this repository.

@@ -3,12 +3,12 @@
 //! Must not do: keep a token, or show one twice.
 
 use crate::api::Administration;
-use crate::cli::args::{Token as Args, TokenCommand};
-use crate::{app::LoadedManifest, cli::context::Context};
 use crate::app::AppError;
+use crate::cli::args::{Token as Args, TokenCommand};
 use crate::host::now;
 use crate::model::{Diagnostic, Exit, ProjectName, Scope, TimeSpan, TokenId, TokenRequest};
 use crate::render::{IssuedDocument, TokenEntry, TokensDocument, token_table};
+use crate::{app::LoadedManifest, cli::context::Context};
 
 /// Longer than any id, and shorter than any token.
 const MAX_ID_LENGTH: usize = 32;

@@ -4,8 +4,8 @@
 
 use serde::Serialize;
 
-use crate::cli::context::Context;
 use crate::app::AppError;
+use crate::cli::context::Context;
 use crate::manifest::findings;
 use crate::model::{Diagnostic, Exit};
 use crate::render::counted;
