@@ -22,7 +22,7 @@ impl<'a> PlanBuilder<'a> {
                 self.lints.push(lint::shared_env_file(name, owner, path));
             } else {
                 owners.insert(path, name);
-                if self.intent.selection.contains(name) {
+                if self.intent.selection.contains(name) && !self.stays_expired(name) {
                     result.push((name, target));
                 }
             }

@@ -74,6 +74,9 @@ pub fn describe_operation(record: &OperationRecord) -> String {
     let what = match record.kind {
         OperationKind::Put => "brings it about",
         OperationKind::Remove => "takes it away",
+        OperationKind::Stop => "stops it",
+        OperationKind::Start => "starts it",
+        OperationKind::Forget => "forgets it",
     };
     format!("operation {} {what}, asked for by {}", record.id, harmless(&record.actor.to_string()))
 }
@@ -228,6 +231,9 @@ pub fn status_table(document: &StatusDocument, style: Style) -> String {
         let what = match kind {
             OperationKind::Put => format!("brings `{backend}` about"),
             OperationKind::Remove => format!("takes `{backend}` away"),
+            OperationKind::Stop => format!("stops `{backend}`"),
+            OperationKind::Start => format!("starts `{backend}`"),
+            OperationKind::Forget => format!("forgets `{backend}`"),
         };
         let cut_off = if *running { "" } else { "; it was cut off, and the next apply goes on with it" };
         text.push_str(&format!(

@@ -49,6 +49,9 @@ pub(crate) struct Serve {
     /// with the rights of this server.
     #[arg(long, env = "CONVEXINFRA_ALLOW_LOCAL_BINARIES", value_parser = FalseyValueParser::new())]
     pub(crate) allow_local_binaries: bool,
+    /// Whether backends that run as processes of this machine are started again when they do not run.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, env = "CONVEXINFRA_KEEP_RUNNING")]
+    pub(crate) keep_running: bool,
     /// How long operations have to end once it is told to stop; what has not goes on with the next server.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = super::time_span, env = "CONVEXINFRA_SHUTDOWN_GRACE")]
     pub(crate) shutdown_grace: TimeSpan,

@@ -209,6 +209,12 @@ impl Provider for Local {
         })
     }
 
+    fn stop<'a>(&'a self, placement: &'a ResolvedBackend) -> BoxFuture<'a, Result<(), ProviderError>> {
+        Box::pin(
+            async move { if self.keeper.has_files(&placement.id)? { self.keeper.stop(&placement.id).await } else { Ok(()) } },
+        )
+    }
+
     fn remove<'a>(&'a self, placement: &'a ResolvedBackend, _: ProgressFn<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
         Box::pin(async move { self.keeper.remove(placement).await })
     }
