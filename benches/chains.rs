@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use convexinfra::api::{
+    ControlError, ControlPlane, Credentials, HistoryEntry, HistoryVerification, IfMissing, Lease, LeaseHolder, LogChunk,
+    LogPosition, OperationOutcome, OriginPolicy, ProgressFn, Request, ResourceLevel,
+};
 use convexinfra::apply::{EnvFiles, Execution, Interrupt, execute};
-use convexinfra::control::{
-    Claim, ControlError, ControlPlane, Credentials, HistoryCheck, HistoryEntry, Holder, KeyNeed, Lease, LogFrom, LogPiece,
-    Notice, Outcome, Reach, Request,
-};
 use convexinfra::model::{
-    self, BackendName, EnvFileTarget, Finding, FingerprintKey, OperationId, ProjectName, ProviderKind, Revision, Snapshot,
+    self, BackendName, Diagnostic, EnvFileTarget, FingerprintKey, OperationId, ProjectName, ProviderKind, Revision, Snapshot,
 };
-use convexinfra::plan::{Actual, Intent, build};
+use convexinfra::plan::{ObservedState, PlanOptions, build};
 use futures_util::future::BoxFuture;
 
 const STEPS: usize = 100;
@@ -33,7 +33,7 @@ fn main() {
     let snapshot = Snapshot {
         project: desired.project.clone(),
         revision: Revision(0),
-        control_plane: model::ControlPlane {
+        control_plane: model::ControlPlaneInfo {
             name: "sleeper".to_owned(),
             providers: vec![ProviderKind::Simulated],
             expiry: model::Expiry::Recorded,
@@ -44,7 +44,7 @@ fn main() {
         quota: Default::default(),
         operations: Vec::new(),
     };
-    let plan = build(&desired, &Actual { snapshot, env_files: BTreeMap::new() }, &Intent::default());
+    let plan = build(&desired, &ObservedState { snapshot, env_files: BTreeMap::new() }, &PlanOptions::default());
     let lease = Lease { project: desired.project.clone(), fence: 1, revision: Revision(0) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (_asking, interrupt) = tokio::sync::watch::channel(Interrupt::None);
@@ -59,7 +59,7 @@ fn main() {
                 env_files: &NoEnvFiles,
                 parallelism: 64,
                 interrupt: interrupt.clone(),
-                listener: &|_| {},
+                on_event: &|_| {},
             };
             let executed = runtime.block_on(execute(&execution));
             assert_eq!(executed.tally.done, STEPS);
@@ -81,22 +81,22 @@ fn main() {
 struct Sleeper;
 
 impl ControlPlane for Sleeper {
-    fn run<'a>(&'a self, _: &'a Lease, _: Request, _: Notice<'a>) -> BoxFuture<'a, Result<Outcome, ControlError>> {
+    fn run<'a>(&'a self, _: &'a Lease, _: Request, _: ProgressFn<'a>) -> BoxFuture<'a, Result<OperationOutcome, ControlError>> {
         Box::pin(async {
             tokio::time::sleep(STEP).await;
-            Ok(Outcome::Done { operation: OperationId::new("1") })
+            Ok(OperationOutcome::Done { operation: OperationId::new("1") })
         })
     }
 
-    fn renew<'a>(&'a self, _: &'a Lease) -> BoxFuture<'a, Result<(), ControlError>> {
+    fn renew_lease<'a>(&'a self, _: &'a Lease) -> BoxFuture<'a, Result<(), ControlError>> {
         Box::pin(async { Ok(()) })
     }
 
-    fn release<'a>(&'a self, _: &'a Lease) -> BoxFuture<'a, Result<(), ControlError>> {
+    fn release_lease<'a>(&'a self, _: &'a Lease) -> BoxFuture<'a, Result<(), ControlError>> {
         Box::pin(async { Ok(()) })
     }
 
-    fn settle<'a>(&'a self, _: &'a Lease, _: &'a str, _: Claim) -> BoxFuture<'a, Result<(), ControlError>> {
+    fn set_origin<'a>(&'a self, _: &'a Lease, _: &'a str, _: OriginPolicy) -> BoxFuture<'a, Result<(), ControlError>> {
         Box::pin(async { Ok(()) })
     }
 
@@ -107,12 +107,12 @@ impl ControlPlane for Sleeper {
     fn fingerprint_key<'a>(
         &'a self,
         _: &'a ProjectName,
-        _: KeyNeed,
+        _: IfMissing,
     ) -> BoxFuture<'a, Result<Option<FingerprintKey>, ControlError>> {
         not_asked()
     }
 
-    fn acquire<'a>(&'a self, _: &'a ProjectName, _: Holder) -> BoxFuture<'a, Result<Lease, ControlError>> {
+    fn acquire_lease<'a>(&'a self, _: &'a ProjectName, _: LeaseHolder) -> BoxFuture<'a, Result<Lease, ControlError>> {
         not_asked()
     }
 
@@ -120,36 +120,45 @@ impl ControlPlane for Sleeper {
         not_asked()
     }
 
-    fn logs<'a>(&'a self, _: &'a ProjectName, _: &'a BackendName, _: LogFrom) -> BoxFuture<'a, Result<LogPiece, ControlError>> {
+    fn logs<'a>(
+        &'a self,
+        _: &'a ProjectName,
+        _: &'a BackendName,
+        _: LogPosition,
+    ) -> BoxFuture<'a, Result<LogChunk, ControlError>> {
         not_asked()
     }
 
-    fn check_history<'a>(&'a self, _: &'a Reach, _: Option<&'a str>) -> BoxFuture<'a, Result<HistoryCheck, ControlError>> {
+    fn verify_history<'a>(
+        &'a self,
+        _: &'a ResourceLevel,
+        _: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<HistoryVerification, ControlError>> {
         not_asked()
     }
 
-    fn history<'a>(&'a self, _: &'a Reach, _: u32) -> BoxFuture<'a, Result<Vec<HistoryEntry>, ControlError>> {
+    fn history<'a>(&'a self, _: &'a ResourceLevel, _: u32) -> BoxFuture<'a, Result<Vec<HistoryEntry>, ControlError>> {
         not_asked()
     }
 
-    fn holder<'a>(&'a self, _: &'a ProjectName) -> BoxFuture<'a, Result<Option<Holder>, ControlError>> {
+    fn lease_holder<'a>(&'a self, _: &'a ProjectName) -> BoxFuture<'a, Result<Option<LeaseHolder>, ControlError>> {
         not_asked()
     }
 }
 
 /// The executor has no business here.
 fn not_asked<'a, T: Send + 'a>() -> BoxFuture<'a, Result<T, ControlError>> {
-    Box::pin(async { Err(ControlError::Unreachable(Finding::new("bench.not_asked", "nobody should ask for this"))) })
+    Box::pin(async { Err(ControlError::Unreachable(Diagnostic::new("bench.not_asked", "nobody should ask for this"))) })
 }
 
 struct NoEnvFiles;
 
 impl EnvFiles for NoEnvFiles {
-    fn write(&self, _: &BackendName, _: &EnvFileTarget, _: &Credentials) -> Result<(), Finding> {
+    fn write(&self, _: &BackendName, _: &EnvFileTarget, _: &Credentials) -> Result<(), Diagnostic> {
         Ok(())
     }
 
-    fn clear(&self, _: &BackendName, _: &EnvFileTarget) -> Result<(), Finding> {
+    fn clear(&self, _: &BackendName, _: &EnvFileTarget) -> Result<(), Diagnostic> {
         Ok(())
     }
 }

@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use convexinfra::api::{Lease, LeaseHolder, Request, Work};
 use convexinfra::apply::Scheduler;
-use convexinfra::authority::{Asker, Authority, Driver, Liveness, MasterKey, Vault};
-use convexinfra::control::{Holder, Lease, Request, Work};
-use convexinfra::env_file::{Block, Owner, merge};
+use convexinfra::authority::{Authority, ExecutionMode, Liveness, MasterKey, Principal, Vault};
+use convexinfra::env_file::{Block, BlockOwner, merge};
 use convexinfra::model::{
-    Actor, BackendName, ControlPlane, Desired, ProjectName, ProviderKind, Revision, Secret, Snapshot, StepKey, Timestamp,
+    Actor, BackendName, ControlPlaneInfo, Desired, ProjectName, ProviderKind, Revision, Secret, Snapshot, StepKey, Timestamp,
 };
-use convexinfra::plan::{Actual, Intent, Plan, build};
+use convexinfra::plan::{ObservedState, Plan, PlanOptions, build};
 use convexinfra::render::{self, Style};
 use convexinfra::store::SqliteStore;
 use divan::{Bencher, black_box};
@@ -42,7 +42,7 @@ fn snapshot(desired: &Desired) -> Snapshot {
     Snapshot {
         project: desired.project.clone(),
         revision: Revision(0),
-        control_plane: ControlPlane {
+        control_plane: ControlPlaneInfo {
             name: "embedded".to_owned(),
             providers: vec![ProviderKind::Simulated],
             expiry: convexinfra::model::Expiry::Recorded,
@@ -56,7 +56,7 @@ fn snapshot(desired: &Desired) -> Snapshot {
 }
 
 fn plan_of(desired: &Desired, snapshot: Snapshot) -> Plan {
-    build(desired, &Actual { snapshot, env_files: BTreeMap::new() }, &Intent::default())
+    build(desired, &ObservedState { snapshot, env_files: BTreeMap::new() }, &PlanOptions::default())
 }
 
 fn all_new(size: usize) -> Plan {
@@ -80,13 +80,13 @@ impl Control {
             getrandom::fill(bytes).unwrap();
             Ok(())
         });
-        let holder = Holder {
+        let holder = LeaseHolder {
             user: String::new(),
             host: String::new(),
             process: 1,
             process_start: None,
             since: Timestamp(0),
-            attempt: None,
+            nonce: None,
         };
         let lease = authority.acquire(project, &holder, Timestamp(0), |_| Liveness::Unknown).unwrap();
         Self { authority, lease, _folder: folder }
@@ -97,7 +97,13 @@ impl Control {
             let work = Work::Put { spec: Box::new(backend.spec.clone()), secrets: BTreeMap::new(), renamed_from: None };
             let request = Request { step: StepKey::parse(&format!("bench/{name}")), backend: name.clone(), work };
             self.authority
-                .accept(&self.lease, Driver::Holder, Asker::Trusted(&Actor::control_plane()), &request, Timestamp(0))
+                .accept(
+                    &self.lease,
+                    ExecutionMode::LeaseHolder,
+                    Principal::Trusted(&Actor::control_plane()),
+                    &request,
+                    Timestamp(0),
+                )
                 .unwrap();
         }
     }
@@ -112,8 +118,8 @@ fn parse_manifest(bencher: Bencher<'_, '_>, size: usize) {
 #[divan::bench(args = SIZES)]
 fn plan_all_new(bencher: Bencher<'_, '_>, size: usize) {
     let desired = desired(size);
-    let actual = Actual { snapshot: snapshot(&desired), env_files: BTreeMap::new() };
-    bencher.bench(|| build(black_box(&desired), &actual, &Intent::default()));
+    let actual = ObservedState { snapshot: snapshot(&desired), env_files: BTreeMap::new() };
+    bencher.bench(|| build(black_box(&desired), &actual, &PlanOptions::default()));
 }
 
 #[divan::bench(args = SIZES)]
@@ -122,8 +128,8 @@ fn plan_nothing_changed(bencher: Bencher<'_, '_>, size: usize) {
     let control = Control::new(&desired.project);
     control.accept_all(&desired);
     let backends = control.authority.view(&desired.project).unwrap().backends;
-    let actual = Actual { snapshot: Snapshot { backends, ..snapshot(&desired) }, env_files: BTreeMap::new() };
-    bencher.bench(|| build(black_box(&desired), &actual, &Intent::default()));
+    let actual = ObservedState { snapshot: Snapshot { backends, ..snapshot(&desired) }, env_files: BTreeMap::new() };
+    bencher.bench(|| build(black_box(&desired), &actual, &PlanOptions::default()));
 }
 
 #[divan::bench(args = SIZES)]
@@ -156,7 +162,7 @@ fn read_records(bencher: Bencher<'_, '_>, size: usize) {
 #[divan::bench(args = SIZES)]
 fn merge_env_file(bencher: Bencher<'_, '_>, size: usize) {
     let existing: String = (0..size).map(|number| format!("NAME_{number}=value\n")).collect();
-    let owner = Owner { project: ProjectName::parse("speed").unwrap(), backend: BackendName::parse("dev").unwrap() };
+    let owner = BlockOwner { project: ProjectName::parse("speed").unwrap(), backend: BackendName::parse("dev").unwrap() };
     let block = Block::new(owner, "http://127.0.0.1:4210", Secret::new("speed-dev|0123456789abcdef"), None).unwrap();
     bencher.bench(|| merge(black_box(existing.as_bytes()), &block));
 }

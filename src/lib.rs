@@ -35,7 +35,7 @@
 //! | [`plan`] | `Desired` × `Actual` → `Plan`: differences, graph, policy, lints | do IO, ask the time, change its mind |
 //! | [`convex`] | what Convex itself demands: keys, releases, launch, the deployment's API | know plans or providers |
 //! | [`env_file`] | `.env.local`: parse, merge, inspect, write | touch a byte that is not ours |
-//! | [`control`] | the port to a control plane: one trait and its types | decide anything |
+//! | [`api`] | the port to a control plane: one trait and its types | decide anything |
 //! | [`authority`] | the allocation authority: accept, lease, operation, vault | carry out an effect, read a clock |
 //! | [`store`] | rows, as a trait and in SQLite | know what a row means |
 //! | [`provider`] | places to run backends: one folder or file each | know plans, the store or a sibling |
@@ -47,7 +47,7 @@
 //! | [`render`] | nouns → text: plan, progress, status, errors | write anywhere |
 //! | [`schema`] | the schemas of all documents, made from the types | describe by hand what a type says |
 //! | [`cli`] | arguments, printer, bars, one file for each command | be used by anybody |
-//! | [`fault`] | named points where a test build can be killed | exist in a release build |
+//! | [`failpoint`] | named points where a test build can be killed | exist in a release build |
 //!
 //! Who may use whom is a table in `tests/house.rs`, which reads every path to `crate::…` and fails with the line of a
 //! forbidden one. The same file holds the other rules of the house: what is pure stays pure, one module prints, files
@@ -62,27 +62,27 @@
 //!
 //! # Following one apply
 //!
-//! [`cli`] finds the manifest and reads it through [`manifest::parse`]. The [`control::ControlPlane`] gives one snapshot
+//! [`cli`] finds the manifest and reads it through [`manifest::parse`]. The [`api::ControlPlane`] gives one snapshot
 //! of the project, however many backends there are. [`plan::build`] compares; [`render`] shows; somebody says yes.
 //! [`apply::execute`] takes the steps in the order of the graph, as many at once as allowed, and sends each as a
-//! [`control::Request`] under a lease. [`host`] has the [`authority`] accept the request as an operation, carries out
+//! [`api::Request`] under a lease. [`host`] has the [`authority`] accept the request as an operation, carries out
 //! effect after effect through a [`provider`], and reports every outcome before it asks for the next effect. Events
 //! flow to whoever listens: bars, lines or NDJSON. At the end the same plan is made once more, and it must be empty.
 //!
 //! Must not do: anything itself. It names the modules.
 
+pub mod api;
 #[cfg(feature = "native")]
 pub mod apply;
 pub mod authority;
 #[cfg(feature = "native")]
 pub mod cli;
-pub mod control;
 pub mod convex;
 #[cfg(feature = "native")]
 pub mod database;
 #[cfg(feature = "native")]
 pub mod env_file;
-pub mod fault;
+pub mod failpoint;
 pub mod host;
 pub mod manifest;
 pub mod model;

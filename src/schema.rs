@@ -10,7 +10,7 @@ use crate::server;
 
 /// A document that has a schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Document {
+pub enum SchemaDocument {
     /// The manifest.
     Manifest,
     /// A plan.
@@ -33,7 +33,7 @@ pub enum Document {
     ControlPlane,
 }
 
-impl Document {
+impl SchemaDocument {
     /// Every document.
     pub const ALL: [Self; 10] = [
         Self::Manifest,
@@ -66,18 +66,18 @@ impl Document {
 }
 
 /// The schema of a document as text.
-pub fn text(document: Document) -> String {
+pub fn schema_text(document: SchemaDocument) -> String {
     let schema = match document {
-        Document::Manifest => manifest::schema(),
-        Document::Plan => schemars::schema_for!(Plan).to_value(),
-        Document::Events => schemars::schema_for!(Event).to_value(),
-        Document::Error => schemars::schema_for!(ErrorDocument<'_>).to_value(),
-        Document::Status => schemars::schema_for!(StatusDocument).to_value(),
-        Document::Log => schemars::schema_for!(LogDocument<'_>).to_value(),
-        Document::Token => schemars::schema_for!(IssuedDocument<'_>).to_value(),
-        Document::Tokens => schemars::schema_for!(TokensDocument).to_value(),
-        Document::Quota => schemars::schema_for!(QuotaDocument).to_value(),
-        Document::ControlPlane => server::openapi(),
+        SchemaDocument::Manifest => manifest::schema(),
+        SchemaDocument::Plan => schemars::schema_for!(Plan).to_value(),
+        SchemaDocument::Events => schemars::schema_for!(Event).to_value(),
+        SchemaDocument::Error => schemars::schema_for!(ErrorDocument<'_>).to_value(),
+        SchemaDocument::Status => schemars::schema_for!(StatusDocument).to_value(),
+        SchemaDocument::Log => schemars::schema_for!(LogDocument<'_>).to_value(),
+        SchemaDocument::Token => schemars::schema_for!(IssuedDocument<'_>).to_value(),
+        SchemaDocument::Tokens => schemars::schema_for!(TokensDocument).to_value(),
+        SchemaDocument::Quota => schemars::schema_for!(QuotaDocument).to_value(),
+        SchemaDocument::ControlPlane => server::openapi(),
     };
     // A value of plain JSON always prints.
     let mut text = serde_json::to_string_pretty(&schema).unwrap_or_default();

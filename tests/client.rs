@@ -9,12 +9,13 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use convexinfra::control::client::{ControlPlaneUrl, HttpControlPlane, HttpParts, TokenSource, Waits};
-use convexinfra::control::{
-    Administration, Attempt, ControlError, ControlPlane, Holder, KeyNeed, Lease, Outcome, Request, Work, wire,
+use convexinfra::api::client::{ClientConfig, ClientTimeouts, ControlPlaneUrl, HttpControlPlane, TokenSource};
+use convexinfra::api::{
+    Administration, ControlError, ControlPlane, IfMissing, Lease, LeaseHolder, LeaseNonce, OperationOutcome, Request, Work,
+    wire,
 };
 use convexinfra::model::{
-    BackendName, Exit, Finding, OperationId, ProjectName, Revision, Scope, Secret, StepKey, Timestamp, TokenRequest,
+    BackendName, Diagnostic, Exit, OperationId, ProjectName, Revision, Scope, Secret, StepKey, Timestamp, TokenRequest,
 };
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
@@ -123,7 +124,7 @@ fn document(seen: &Seen, status: &str, body: &Value) -> Vec<u8> {
 }
 
 fn error(seen: &Seen, error: &ControlError) -> Vec<u8> {
-    let (status, body) = wire::ErrorDocument::of(error, None);
+    let (status, body) = wire::ErrorDocument::from_error(error, None);
     document(seen, &format!("{status} No"), &serde_json::to_value(body).unwrap())
 }
 
@@ -135,22 +136,22 @@ impl TokenSource for Fixed {
     }
 }
 
-const SHORT: Waits = Waits {
-    first_answer: Duration::from_millis(400),
-    return_to_work: Duration::from_secs(5),
+const SHORT: ClientTimeouts = ClientTimeouts {
+    first_response: Duration::from_millis(400),
+    reconnect: Duration::from_secs(5),
     connect: Duration::from_millis(500),
     read: Duration::from_secs(2),
-    silence: Duration::from_millis(400),
+    stream_idle: Duration::from_millis(400),
 };
 
 fn client(url: &str) -> HttpControlPlane {
     let url = ControlPlaneUrl::parse(url).unwrap();
-    HttpControlPlane::new(HttpParts {
+    HttpControlPlane::new(ClientConfig {
         url,
         token: Box::new(Fixed(TOKEN)),
         certificates: None,
-        waits: SHORT,
-        waiting: Box::new(drop),
+        timeouts: SHORT,
+        on_wait: Box::new(drop),
     })
     .unwrap()
 }
@@ -173,8 +174,8 @@ fn removal() -> Request {
         step,
         backend: BackendName::parse("dev").unwrap(),
         work: Work::Remove {
-            volume: convexinfra::model::VolumeDisposal::Destroy,
-            database: convexinfra::model::DatabaseDisposal::Leave,
+            volume: convexinfra::model::VolumeReclaim::Delete,
+            database: convexinfra::model::DatabaseReclaim::Retain,
         },
     }
 }
@@ -203,7 +204,7 @@ fn stream(events: &str) -> Vec<u8> {
 }
 
 /// The finding of an error, and the exit that follows.
-fn report(error: &ControlError) -> (Exit, Finding) {
+fn report(error: &ControlError) -> (Exit, Diagnostic) {
     let report = error.report();
     (report.exit, report.errors[0].clone())
 }
@@ -243,8 +244,10 @@ async fn nobody_at_the_other_end_is_told_soon() {
 #[tokio::test]
 async fn a_pause_that_is_asked_for_is_kept() {
     let unavailable = |seen: &Seen| {
-        let (_, body) =
-            wire::ErrorDocument::of(&ControlError::Unreachable(Finding::new("server.busy", "too many requests")), None);
+        let (_, body) = wire::ErrorDocument::from_error(
+            &ControlError::Unreachable(Diagnostic::new("server.busy", "too many requests")),
+            None,
+        );
         let id = &seen.headers["x-request-id"];
         answer("429 Too Many", &format!("retry-after: 1\r\nx-request-id: {id}\r\n"), &serde_json::to_string(&body).unwrap())
     };
@@ -293,15 +296,15 @@ async fn what_is_cut_or_damaged_on_the_way_is_asked_for_again() {
     });
     let heard: Arc<Mutex<Vec<String>>> = Arc::default();
     let hears = Arc::clone(&heard);
-    let mut waits = SHORT;
-    waits.first_answer = Duration::from_secs(10);
+    let mut timeouts = SHORT;
+    timeouts.first_response = Duration::from_secs(10);
     let url = ControlPlaneUrl::parse(&format!("http://{}", server.address)).unwrap();
-    let client = HttpControlPlane::new(HttpParts {
+    let client = HttpControlPlane::new(ClientConfig {
         url,
         token: Box::new(Fixed(TOKEN)),
         certificates: None,
-        waits,
-        waiting: Box::new(move |message| hears.lock().unwrap().push(message)),
+        timeouts,
+        on_wait: Box::new(move |message| hears.lock().unwrap().push(message)),
     })
     .unwrap();
     assert_eq!(client.snapshot(&project()).await.unwrap().revision, Revision(7));
@@ -327,7 +330,7 @@ async fn an_answer_to_another_request_is_not_taken_for_ours() {
     });
     let client = server.client();
     client.snapshot(&project()).await.unwrap();
-    assert_eq!(client.holder(&project()).await.unwrap(), None);
+    assert_eq!(client.lease_holder(&project()).await.unwrap(), None);
     assert_eq!(server.seen().len(), 3);
 }
 
@@ -355,44 +358,44 @@ async fn a_token_is_not_made_twice() {
 
 #[tokio::test]
 async fn errors_keep_their_situation() {
-    let held = Holder {
+    let held = LeaseHolder {
         user: "me".into(),
         host: "there".into(),
         process: 7,
         process_start: None,
         since: Timestamp(0),
-        attempt: Some(Attempt::new([1; 16])),
+        nonce: Some(LeaseNonce::new([1; 16])),
     };
     let asked = held.clone();
     let server = Server::new(move |seen, number| {
-        let finding = Finding::new("auth.scope", "token x has the scope `read`, and this needs `apply`");
+        let finding = Diagnostic::new("auth.scope", "token x has the scope `read`, and this needs `apply`");
         Reply::Send(match number {
             0 => error(seen, &ControlError::LeaseHeld { project: project(), holder: held.clone() }),
             _ => error(seen, &ControlError::NotAuthorised(finding)),
         })
     });
     let client = server.client();
-    let refused = client.acquire(&project(), asked).await.unwrap_err();
+    let refused = client.acquire_lease(&project(), asked).await.unwrap_err();
     assert!(
-        matches!(&refused, ControlError::LeaseHeld { holder, .. } if holder.host == "there" && holder.attempt.is_none()),
+        matches!(&refused, ControlError::LeaseHeld { holder, .. } if holder.host == "there" && holder.nonce.is_none()),
         "{refused}"
     );
     // Whoever asks says with what; whoever is told who holds it is not told that.
     let body: Value = serde_json::from_str(&server.seen()[0].body).unwrap();
     assert_eq!(body["attempt"], "01".repeat(16));
-    let (exit, finding) = report(&client.fingerprint_key(&project(), KeyNeed::IfThere).await.unwrap_err());
+    let (exit, finding) = report(&client.fingerprint_key(&project(), IfMissing::ReturnNone).await.unwrap_err());
     assert_eq!((exit, finding.code.as_str()), (Exit::NotAuthorised, ControlError::SCOPE_MISSING));
 }
 
 /// Runs one removal, and hands out what it said and how it ended.
-async fn run(client: &HttpControlPlane) -> (Vec<String>, Result<Outcome, ControlError>) {
+async fn run(client: &HttpControlPlane) -> (Vec<String>, Result<OperationOutcome, ControlError>) {
     let said = Mutex::new(Vec::new());
     let outcome = client.run(&lease(), removal(), &|words| said.lock().unwrap().push(words)).await;
     (said.into_inner().unwrap(), outcome)
 }
 
-fn done() -> Outcome {
-    Outcome::Done { operation: OperationId::new("op-1") }
+fn done() -> OperationOutcome {
+    OperationOutcome::Done { operation: OperationId::new("op-1") }
 }
 
 #[tokio::test]
@@ -501,7 +504,8 @@ async fn a_token_with_a_line_break_is_never_sent() {
     let url = ControlPlaneUrl::parse(&format!("http://{}", server.address)).unwrap();
     let token = Box::new(Fixed("cvxi_1\r\nx-evil: 1"));
     let client =
-        HttpControlPlane::new(HttpParts { url, token, certificates: None, waits: SHORT, waiting: Box::new(drop) }).unwrap();
+        HttpControlPlane::new(ClientConfig { url, token, certificates: None, timeouts: SHORT, on_wait: Box::new(drop) })
+            .unwrap();
     let (exit, finding) = report(&client.snapshot(&project()).await.unwrap_err());
     assert_eq!((exit, finding.code.as_str()), (Exit::NotAuthorised, "auth.token_malformed"));
     assert!(!finding.message.contains("cvxi_1") && server.seen().is_empty());

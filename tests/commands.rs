@@ -8,87 +8,87 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::world::{Spawned, World, script, until};
+use crate::world::{ProjectFixture, RunningCommand, script, wait_until};
 
 const ONE: &str = "project = \"gremlin\"\n\n[backends.dev]   # the first\nprovider = \"simulated\"\n";
 
 #[test]
 fn a_provision_that_fails_says_why_in_its_one_document() {
-    let world = World::new("");
+    let world = ProjectFixture::new("");
     let broken = script(&world.folder, "broken", "echo this cannot work >&2\nexit 3");
     world.manifest(&format!(
         "project = \"gremlin\"\n[backends.dev]\nprovider = \"local\"\nlocal = {{ binary = \"{}\" }}\n",
         broken.display()
     ));
-    let run = world.expect(1, &["provision", "dev", "--json"]);
+    let run = world.run_expecting(1, &["provision", "dev", "--json"]);
     let document = run.document();
     assert_eq!((&document["format"], &document["exit"]), (&"convexinfra.error/1".into(), &1.into()), "{run}");
     assert!(document["errors"][0]["message"].as_str().unwrap().starts_with("backend.dev: "), "{run}");
     // In words too, and nothing is said to be where it is not.
-    let run = world.expect(1, &["apply", "--yes"]);
+    let run = world.run_expecting(1, &["apply", "--yes"]);
     assert!(!run.out.contains("points to") && !run.out.contains("ready"), "{run}");
     fs::write(world.folder.join(".env.local"), "OWN=1\n").unwrap();
-    let run = world.expect(1, &["provision", "dev"]);
+    let run = world.run_expecting(1, &["provision", "dev"]);
     assert!(run.err.contains("error: backend.dev: ") && run.out.is_empty(), "{run}");
 }
 
 #[test]
 fn a_refused_provision_leaves_the_manifest_alone() {
-    let world = World::new(&format!("{ONE}\n[budget]\ncpus = 1\n\n[defaults]\nresources = {{ cpus = 1 }}\n"));
+    let world = ProjectFixture::new(&format!("{ONE}\n[budget]\ncpus = 1\n\n[defaults]\nresources = {{ cpus = 1 }}\n"));
     world.apply();
     let before = world.read("convex.toml");
-    let run = world.expect(4, &["provision", "second", "--provider", "simulated", "--json"]);
+    let run = world.run_expecting(4, &["provision", "second", "--provider", "simulated", "--json"]);
     assert_eq!(run.errors(), ["plan.over_budget_cpus"], "{run}");
     assert_eq!(world.read("convex.toml"), before);
     assert_eq!(world.names(), ["dev"]);
-    world.settled();
+    world.assert_converged();
 }
 
 #[test]
 fn a_second_backend_takes_no_env_file_from_the_first() {
-    let world = World::new(ONE);
+    let world = ProjectFixture::new(ONE);
     world.apply();
-    world.expect(0, &["provision", "second", "--provider", "simulated", "--env-file", "second.env"]);
+    world.run_expecting(0, &["provision", "second", "--provider", "simulated", "--env-file", "second.env"]);
     let manifest = world.read("convex.toml");
     assert!(manifest.starts_with(&format!("{ONE}env_file = \".env.local\"\n")), "{manifest}");
-    world.reachable(".env.local", "gremlin-dev");
-    world.reachable("second.env", "gremlin-second");
-    world.settled();
+    world.assert_reachable(".env.local", "gremlin-dev");
+    world.assert_reachable("second.env", "gremlin-second");
+    world.assert_converged();
 }
 
 #[test]
 fn provision_says_where_it_is_every_time_and_passes_over_no_flag() {
-    let world = World::new(ONE);
+    let world = ProjectFixture::new(ONE);
     for _ in 0..2 {
-        let run = world.expect(0, &["provision", "dev"]);
+        let run = world.run_expecting(0, &["provision", "dev"]);
         let lines: Vec<&str> = run.out.lines().collect();
         assert_eq!(lines, [&*format!("`dev` is ready at {}", world.url("dev")), "`.env.local` points to `dev`"], "{run}");
     }
-    world.expect(0, &["provision", "dev", "--provider", "simulated", "--env-file", ".env.local"]);
-    let run = world.expect(4, &["provision", "dev", "--provider", "local", "--ttl", "7d", "--json"]);
+    world.run_expecting(0, &["provision", "dev", "--provider", "simulated", "--env-file", ".env.local"]);
+    let run = world.run_expecting(4, &["provision", "dev", "--provider", "local", "--ttl", "7d", "--json"]);
     assert_eq!(run.errors(), ["provision.differs", "provision.differs"], "{run}");
-    world.settled();
+    world.assert_converged();
 }
 
 #[test]
 fn provision_brings_what_it_depends_on_and_deprovision_leaves_nobody_behind() {
-    let world = World::new(
+    let world = ProjectFixture::new(
         "project = \"gremlin\"\n[backends.a]\nprovider = \"simulated\"\n[backends.b]\nprovider = \"simulated\"\ndepends_on = [\"a\"]\n\
          [backends.c]\nprovider = \"simulated\"\ndepends_on = [\"b\"]\n[backends.d]\nprovider = \"simulated\"\n",
     );
-    world.expect(0, &["provision", "c", "--json"]);
+    world.run_expecting(0, &["provision", "c", "--json"]);
     assert_eq!(world.names(), ["a", "b", "c"]);
-    let run = world.expect(4, &["deprovision", "a", "--allow-destroy", "a", "--json"]);
+    let run = world.run_expecting(4, &["deprovision", "a", "--allow-destroy", "a", "--json"]);
     assert_eq!(run.errors(), ["deprovision.depended_on"]);
     assert!(run.out.contains("`b`"), "{run}");
     assert_eq!(world.names(), ["a", "b", "c"]);
-    world.expect(0, &["deprovision", "c", "--allow-destroy", "c"]);
+    world.run_expecting(0, &["deprovision", "c", "--allow-destroy", "c"]);
     assert_eq!(world.names(), ["a", "b"]);
 }
 
 #[test]
 fn a_deprovision_leaves_no_block_behind_from_which_it_would_come_back() {
-    let world = World::new("project = \"gremlin\"\n[backends.old]\nprovider = \"simulated\"\n");
+    let world = ProjectFixture::new("project = \"gremlin\"\n[backends.old]\nprovider = \"simulated\"\n");
     world.apply();
     let other = "[backends.other]\nprovider = \"simulated\"\n";
     world.manifest(&format!(
@@ -96,23 +96,23 @@ fn a_deprovision_leaves_no_block_behind_from_which_it_would_come_back() {
     ));
     world.apply();
     assert_eq!(world.names(), ["dev", "other"]);
-    world.expect(0, &["deprovision", "dev", "--allow-destroy", "dev"]);
+    world.run_expecting(0, &["deprovision", "dev", "--allow-destroy", "dev"]);
     assert_eq!(world.read("convex.toml"), format!("project = \"gremlin\"\n\n{other}"));
     assert_eq!(world.names(), ["other"]);
     world.apply();
-    world.settled();
+    world.assert_converged();
 }
 
 #[test]
 fn nothing_is_destroyed_where_the_manifest_cannot_be_written() {
-    let world = World::new(&format!("{ONE}\n[backends.other]\nprovider = \"simulated\"\n"));
+    let world = ProjectFixture::new(&format!("{ONE}\n[backends.other]\nprovider = \"simulated\"\n"));
     world.apply();
     let words = ["deprovision", "dev", "--allow-destroy", "dev", "--json"];
     fs::set_permissions(&world.folder, fs::Permissions::from_mode(0o555)).unwrap();
-    let run = Spawned::new(without_privileges(world.command(&words)), &words).end();
+    let run = RunningCommand::new(without_privileges(world.command(&words)), &words).end();
     fs::set_permissions(&world.folder, fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!((run.code(), run.errors()), (65, vec!["manifest.not_edited".to_owned()]), "{run}");
-    world.settled();
+    world.assert_converged();
 }
 
 /// The same command where modes count: root may write in any folder, unless that right is taken from it.
@@ -130,8 +130,8 @@ fn without_privileges(command: Command) -> Command {
 }
 
 /// A command that is told twice to stop while its one backend starts and does not get ready.
-fn interrupted_twice(words: &[&str]) -> crate::world::Run {
-    let world = World::new("");
+fn interrupted_twice(words: &[&str]) -> crate::world::CommandResult {
+    let world = ProjectFixture::new("");
     let slow = script(&world.folder, "slow", "sleep 60");
     world.manifest(&format!(
         "project = \"gremlin\"\n[backends.dev]\nprovider = \"local\"\nlocal = {{ binary = \"{}\" }}\n",
@@ -141,13 +141,13 @@ fn interrupted_twice(words: &[&str]) -> crate::world::Run {
     let documents = world.root().join("documents");
     let words: Vec<&str> = words.iter().copied().chain(["--json-into", documents.to_str().unwrap()]).collect();
     let run = world.spawn(&words);
-    until("the backend is begun", || world.home.join("backends").exists());
+    wait_until("the backend is begun", || world.home.join("backends").exists());
     run.interrupt();
     run.until_said("interrupted: what runs is finished");
     run.interrupt();
     let run = run.end();
     assert_eq!(run.code(), 130, "{run}");
-    crate::world::Run { out: fs::read_to_string(documents).unwrap(), ..run }
+    crate::world::CommandResult { out: fs::read_to_string(documents).unwrap(), ..run }
 }
 
 #[test]
@@ -165,11 +165,11 @@ fn interrupted_twice_accounts_for_every_step() {
 
 #[test]
 fn waiting_is_never_longer_than_was_said() {
-    let world = World::new(ONE);
-    let run = world.expect(124, &["wait", "--timeout", "1s", "--json"]);
+    let world = ProjectFixture::new(ONE);
+    let run = world.run_expecting(124, &["wait", "--timeout", "1s", "--json"]);
     assert_eq!(run.errors(), ["wait.timed_out"]);
     assert_eq!(run.events()[0]["state"], "not applied yet");
-    assert_eq!(world.expect(1, &["wait", "nobody", "--json"]).errors(), ["control.no_such_backend"]);
+    assert_eq!(world.run_expecting(1, &["wait", "nobody", "--json"]).errors(), ["control.no_such_backend"]);
     let waiting = world.spawn(&["wait", "--timeout", "60s", "--json"]);
     world.apply();
     let run = waiting.end();
@@ -178,7 +178,7 @@ fn waiting_is_never_longer_than_was_said() {
     // It is there and answers nobody.
     let pid = world.pid("gremlin-dev").unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
-    let took = || world.expect(124, &["wait", "--timeout", "1s", "--json"]).took;
+    let took = || world.run_expecting(124, &["wait", "--timeout", "1s", "--json"]).took;
     // A look at it takes three seconds. A busy machine may take as long to start the command, but not every time.
     let shortest = (0..3).map(|_| took()).min().unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
@@ -187,52 +187,52 @@ fn waiting_is_never_longer_than_was_said() {
 
 #[test]
 fn a_project_is_destroyed_by_its_name_alone() {
-    let world = World::new(ONE);
+    let world = ProjectFixture::new(ONE);
     world.apply();
     fs::remove_file(world.folder.join("convex.toml")).unwrap();
-    assert_eq!(world.expect(65, &["destroy", "--allow-destroy", "dev", "--json"]).errors(), ["manifest.not_found"]);
-    assert_eq!(world.expect(65, &["apply", "--project", "gremlin", "--json"]).errors(), ["manifest.not_found"]);
-    world.expect(0, &["destroy", "--project", "gremlin", "--allow-destroy", "dev"]);
+    assert_eq!(world.run_expecting(65, &["destroy", "--allow-destroy", "dev", "--json"]).errors(), ["manifest.not_found"]);
+    assert_eq!(world.run_expecting(65, &["apply", "--project", "gremlin", "--json"]).errors(), ["manifest.not_found"]);
+    world.run_expecting(0, &["destroy", "--project", "gremlin", "--allow-destroy", "dev"]);
     assert_eq!(world.processes(), Vec::new());
 }
 
 #[test]
 fn a_variable_that_says_nothing_is_no_word() {
-    let mut world = World::new(ONE);
+    let mut world = ProjectFixture::new(ONE);
     let names =
         ["MANIFEST", "PROJECT", "HOME", "JSON_INTO", "COLOR", "OUT", "FORMAT", "TIMEOUT", "PARALLELISM", "TAIL", "PLAN"];
     for name in names.into_iter().filter(|name| *name != "HOME") {
         world.set(&format!("CONVEXINFRA_{name}"), "");
     }
     world.set("CONVEXINFRA_JSON", "n");
-    world.expect(0, &["plan"]);
-    world.expect(0, &["plan", "--markdown"]);
+    world.run_expecting(0, &["plan"]);
+    world.run_expecting(0, &["plan", "--markdown"]);
     world.apply();
-    world.expect(0, &["wait"]);
+    world.run_expecting(0, &["wait"]);
     world.set("CONVEXINFRA_JSON", "1");
     // What is typed wins.
-    assert!(world.expect(0, &["plan", "--markdown"]).out.starts_with("###"));
-    assert_eq!(world.expect(64, &["plan", "--markdown", "--json"]).errors(), ["usage"]);
+    assert!(world.run_expecting(0, &["plan", "--markdown"]).out.starts_with("###"));
+    assert_eq!(world.run_expecting(64, &["plan", "--markdown", "--json"]).errors(), ["usage"]);
     world.set("CONVEXINFRA_JSON", "No");
-    assert_eq!(world.expect(64, &["aply"]).out, "");
+    assert_eq!(world.run_expecting(64, &["aply"]).out, "");
     world.set("CONVEXINFRA_FORMAT", "shell");
-    world.expect(0, &["env", "dev", "--write", "other.env"]);
-    world.expect(64, &["env", "dev", "--write", "other.env", "--format", "shell"]);
+    world.run_expecting(0, &["env", "dev", "--write", "other.env"]);
+    world.run_expecting(64, &["env", "dev", "--write", "other.env", "--format", "shell"]);
     world.set("CONVEXINFRA_INSTANCE_SECRET", &"0".repeat(64));
     world.set("CONVEXINFRA_READ_ONLY", "0");
-    world.expect(0, &["key", "issue", "--instance-name", "x", "--system"]);
+    world.run_expecting(0, &["key", "issue", "--instance-name", "x", "--system"]);
     // Help names a variable even where it is set to nothing.
-    assert!(world.expect(0, &["logs", "--help"]).out.contains("CONVEXINFRA_TAIL"));
+    assert!(world.run_expecting(0, &["logs", "--help"]).out.contains("CONVEXINFRA_TAIL"));
     world.set("CONVEXINFRA_FORMAT", "nonsense");
-    world.expect(64, &["env", "dev"]);
+    world.run_expecting(64, &["env", "dev"]);
 }
 
 #[test]
 fn every_command_has_one_document() {
-    let world = World::new(ONE);
-    let run = world.expect(1, &["plan", "--json", "--out", "/nonexistent/x"]);
+    let world = ProjectFixture::new(ONE);
+    let run = world.run_expecting(1, &["plan", "--json", "--out", "/nonexistent/x"]);
     assert_eq!(run.errors(), ["plan.not_saved"], "{run}");
-    let events = world.expect(0, &["apply", "--yes", "--json"]).events();
+    let events = world.run_expecting(0, &["apply", "--yes", "--json"]).events();
     assert!(events[0]["lints"].is_array(), "{events:#?}");
     assert_eq!(events.last().unwrap()["backends"][0]["url"], world.url("dev"));
     for (words, format) in [
@@ -240,30 +240,30 @@ fn every_command_has_one_document() {
         (&["graph", "--json"], "convexinfra.graph/1"),
         (&["skill", "show", "--json"], "convexinfra.skill/1"),
     ] {
-        assert_eq!(world.expect(0, words).document()["format"], format);
+        assert_eq!(world.run_expecting(0, words).document()["format"], format);
     }
-    let env = world.expect(0, &["env", "--json"]).document();
-    let (url, key) = world.reachable(".env.local", "gremlin-dev");
+    let env = world.run_expecting(0, &["env", "--json"]).document();
+    let (url, key) = world.assert_reachable(".env.local", "gremlin-dev");
     assert_eq!(
         (env["CONVEX_SELF_HOSTED_URL"].as_str(), env["CONVEX_SELF_HOSTED_ADMIN_KEY"].as_str()),
         (Some(&*url), Some(&*key))
     );
-    let logs = world.expect(0, &["logs", "--json"]);
+    let logs = world.run_expecting(0, &["logs", "--json"]);
     assert!(!logs.out.is_empty(), "{logs}");
     for line in logs.out.lines() {
         let line: Value = serde_json::from_str(line).unwrap();
         assert!(line["format"] == "convexinfra.log_line/1" && line["line"].is_string(), "{logs}");
     }
-    let log = world.expect(0, &["log", "--json"]).document();
+    let log = world.run_expecting(0, &["log", "--json"]).document();
     assert!(log["entries"][0]["at"].as_str().is_some_and(|at| at.ends_with('Z')), "{log:#}");
-    let run = world.expect(64, &["--project", "gremlin", "simulate-backend", "--json"]);
+    let run = world.run_expecting(64, &["--project", "gremlin", "simulate-backend", "--json"]);
     assert_eq!(run.errors(), ["usage.simulate_backend"], "{run}");
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn what_could_not_be_written_is_not_done() {
-    let world = World::new(ONE);
+    let world = ProjectFixture::new(ONE);
     world.apply();
     for words in [&["env"][..], &["status", "--json"]] {
         let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
@@ -279,7 +279,7 @@ fn what_could_not_be_written_is_not_done() {
 
 #[test]
 fn following_a_log_ends_when_nobody_reads_it() {
-    let world = World::new("project = \"gremlin\"\n\n[backends.dev]\nprovider = \"simulated\"\n");
+    let world = ProjectFixture::new("project = \"gremlin\"\n\n[backends.dev]\nprovider = \"simulated\"\n");
     world.apply();
     let mut following = world.command(&["logs", "--follow"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
     let mut first = [0];
@@ -289,7 +289,7 @@ fn following_a_log_ends_when_nobody_reads_it() {
     world.kill("gremlin-dev");
     world.apply();
     let mut status = None;
-    crate::world::until("the command ends by itself", || {
+    crate::world::wait_until("the command ends by itself", || {
         status = following.try_wait().unwrap();
         status.is_some()
     });

@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
-use crate::world::{Run, World};
+use crate::world::{CommandResult, ProjectFixture};
 
 const TWO: &str = "project = \"gremlin\"\n\n[backends.dev]\nprovider = \"simulated\"\nenv_file = \".env.local\"\n\n[backends.app]\nprovider = \"simulated\"\ndepends_on = [\"dev\"]\n";
 
 /// Whoever is told that another apply is at work is told so by name, at once.
-fn told(run: &Run) {
+fn told(run: &CommandResult) {
     assert_eq!(run.errors(), ["control.lease_held"], "{run}");
     assert!(run.out.contains("process "), "{run}");
     assert!(run.took < Duration::from_secs(20), "{run}");
@@ -22,7 +22,7 @@ fn twenty_applies_at_once_make_one_set_of_backends() {
     let mut world = super::new_world(&format!("{TWO}\n[backends.dev.env]\nTOKEN = {{ env = \"TOKEN\" }}\n"));
     world.set("TOKEN", "token");
     let running: Vec<_> = (0..20).map(|_| world.spawn(&["apply", "--yes", "--json"])).collect();
-    let ended: Vec<Run> = running.into_iter().map(crate::world::Spawned::end).collect();
+    let ended: Vec<CommandResult> = running.into_iter().map(crate::world::RunningCommand::end).collect();
     let mut done = 0;
     for run in &ended {
         match run.code() {
@@ -35,12 +35,13 @@ fn twenty_applies_at_once_make_one_set_of_backends() {
     println!("concurrency: {done} of 20 ended with 0, the others with 5");
     assert_eq!(world.processes().len(), 2, "{:?}", world.processes());
     assert_eq!(world.names(), ["app", "dev"]);
-    let created =
-        |run: &Run| run.events().iter().filter(|event| event["type"] == "step_started" && event["action"] == "create").count();
+    let created = |run: &CommandResult| {
+        run.events().iter().filter(|event| event["type"] == "step_started" && event["action"] == "create").count()
+    };
     let creators: Vec<String> = ended.iter().filter(|run| created(run) > 0).map(ToString::to_string).collect();
     assert_eq!(ended.iter().filter(|run| run.code() == 0).map(created).sum::<usize>(), 2, "{}", creators.join("\n"));
-    world.reachable(".env.local", "gremlin-dev");
-    world.settled();
+    world.assert_reachable(".env.local", "gremlin-dev");
+    world.assert_converged();
 }
 
 #[test]
@@ -59,7 +60,7 @@ fn twenty_projects_at_once_in_a_new_home() {
             world.spawn(&words)
         })
         .collect();
-    for run in running.into_iter().map(crate::world::Spawned::end) {
+    for run in running.into_iter().map(crate::world::RunningCommand::end) {
         assert_eq!(run.code(), 0, "{run}");
     }
     let records = world.records();
@@ -76,7 +77,7 @@ fn twenty_projects_at_once_in_a_new_home() {
     assert_eq!(files, ["backends", "control-plane.sqlite3", "master.key"].map(str::to_owned).into());
     for name in &names {
         let manifest = world.root().join(name).join("convex.toml").display().to_string();
-        world.expect(0, &["plan", "--detailed-exitcode", "--manifest", &manifest]);
+        world.run_expecting(0, &["plan", "--detailed-exitcode", "--manifest", &manifest]);
     }
 }
 
@@ -101,9 +102,9 @@ fn an_apply_and_a_destroy_at_once_leave_all_or_nothing() {
         assert!(names.is_empty() || names.len() == 2, "{names:?}\n{apply}\n{destroy}");
         assert_eq!(world.processes().len(), names.len(), "{apply}\n{destroy}");
         world.apply();
-        world.reachable(".env.local", "gremlin-dev");
-        world.settled();
-        world.expect(0, &["destroy", "--allow-destroy", "dev,app"]);
+        world.assert_reachable(".env.local", "gremlin-dev");
+        world.assert_converged();
+        world.run_expecting(0, &["destroy", "--allow-destroy", "dev,app"]);
         assert_eq!(world.processes(), Vec::new());
         assert!(!world.folder.join(".env.local").exists());
     }
@@ -112,21 +113,21 @@ fn an_apply_and_a_destroy_at_once_leave_all_or_nothing() {
 #[test]
 fn homes_that_do_not_know_of_each_other_find_ports_all_the_same() {
     // The same names and the same first port: whoever is second has to go round whatever the first has taken.
-    let mut worlds: Vec<World> = (0..4).map(|_| super::crowded_world(TWO)).collect();
+    let mut worlds: Vec<ProjectFixture> = (0..4).map(|_| super::crowded_world(TWO)).collect();
     let first = worlds[0].variables["CONVEXINFRA_FIRST_PORT"].clone();
     for world in &mut worlds {
         world.set("CONVEXINFRA_FIRST_PORT", &first);
     }
     let running: Vec<_> = worlds.iter().map(|world| world.spawn(&["apply", "--yes", "--json"])).collect();
-    for run in running.into_iter().map(crate::world::Spawned::end) {
+    for run in running.into_iter().map(crate::world::RunningCommand::end) {
         assert_eq!(run.code(), 0, "{run}");
     }
     let mut urls = BTreeSet::new();
     for world in &worlds {
-        urls.insert(world.reachable(".env.local", "gremlin-dev").0);
+        urls.insert(world.assert_reachable(".env.local", "gremlin-dev").0);
         urls.insert(world.url("app"));
         assert_eq!(world.processes().len(), 2);
-        world.settled();
+        world.assert_converged();
     }
     assert_eq!(urls.len(), 8);
 }
@@ -137,12 +138,12 @@ fn a_dead_holder_makes_room_at_once() {
     world.set("CONVEXINFRA_FAULT", "host.ready:1");
     let mut killed = world.spawn(&["apply", "--yes"]);
     world.unset("CONVEXINFRA_FAULT");
-    crate::world::until("it is killed", || {
+    crate::world::wait_until("it is killed", || {
         !crate::world::alive(rustix::process::Pid::from_raw(killed.child.id().cast_signed()).unwrap())
     });
     // It has ended and nobody has asked for its end yet: a zombie holds no lease.
     let run = world.apply();
     assert!(run.took < Duration::from_secs(10), "{run}");
     killed.child.wait().unwrap();
-    world.settled();
+    world.assert_converged();
 }

@@ -7,7 +7,7 @@ use std::fs;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::world::{Run, World, coordinates, steps};
+use crate::world::{CommandResult, ProjectFixture, coordinates, steps};
 
 /// Points that the process passes which then becomes the backend. Each of them is a process of its own.
 pub const IN_DETACHER: [&str; 2] = ["provider.process.log_opened", "provider.process.record_written"];
@@ -58,13 +58,13 @@ const ENV_FILES: [&str; 3] = [".env.local", "app.env", "extra.env"];
 
 /// A command and the world that it is given in.
 #[derive(Clone, Copy, Debug)]
-pub enum Story {
+pub enum CrashScenario {
     First,
     Second,
     Destroy,
 }
 
-impl Story {
+impl CrashScenario {
     pub fn words(self) -> &'static [&'static str] {
         match self {
             Self::First | Self::Second => &["apply", "--yes"],
@@ -80,7 +80,7 @@ impl Story {
         }
     }
 
-    pub fn world(self, new: fn(&str) -> World) -> World {
+    pub fn world(self, new: fn(&str) -> ProjectFixture) -> ProjectFixture {
         let mut world = new(FIRST);
         world.git();
         world.write(".env.local", THEIRS);
@@ -98,16 +98,16 @@ impl Story {
 }
 
 /// What stands in the env files.
-pub fn env_files(world: &World) -> BTreeMap<&'static str, Option<String>> {
+pub fn env_files(world: &ProjectFixture) -> BTreeMap<&'static str, Option<String>> {
     ENV_FILES.into_iter().map(|name| (name, fs::read_to_string(world.folder.join(name)).ok())).collect()
 }
 
 /// The points that a command passes when nothing stops it, how often each, and what is there afterwards.
-fn passed(story: Story) -> (BTreeMap<String, usize>, Vec<String>) {
+fn passed(story: CrashScenario) -> (BTreeMap<String, usize>, Vec<String>) {
     let mut world = story.world(crate::new_world);
     let trace = world.root().join("trace");
     world.set("CONVEXINFRA_FAULT_TRACE", trace.to_str().unwrap());
-    world.expect(0, story.words());
+    world.run_expecting(0, story.words());
     let text = fs::read_to_string(&trace).unwrap();
     fs::remove_file(&trace).unwrap();
     world.unset("CONVEXINFRA_FAULT_TRACE");
@@ -118,11 +118,11 @@ fn passed(story: Story) -> (BTreeMap<String, usize>, Vec<String>) {
     for name in IN_DETACHER {
         points.entry(name.to_owned()).and_modify(|count| *count = 1);
     }
-    (points, world.shape())
+    (points, world.file_names())
 }
 
 /// Kills the command at one point and runs it again. Says whether the point was reached.
-fn survives(story: Story, name: &str, count: usize, shape: &[String]) -> bool {
+fn survives(story: CrashScenario, name: &str, count: usize, shape: &[String]) -> bool {
     let mut world = story.world(crate::new_world);
     let before = env_files(&world);
     world.set("CONVEXINFRA_FAULT", &format!("{name}:{count}"));
@@ -132,18 +132,24 @@ fn survives(story: Story, name: &str, count: usize, shape: &[String]) -> bool {
     if reached && !IN_DETACHER.contains(&name) {
         assert_eq!(killed.signal(), Some(9), "{killed}");
     }
-    heals(story, &world, &before, &killed, shape);
+    assert_heals(story, &world, &before, &killed, shape);
     reached
 }
 
 /// After a command was killed: what is there is whole, and the same command once more ends well.
-pub fn heals(story: Story, world: &World, before: &BTreeMap<&'static str, Option<String>>, killed: &Run, shape: &[String]) {
+pub fn assert_heals(
+    story: CrashScenario,
+    world: &ProjectFixture,
+    before: &BTreeMap<&'static str, Option<String>>,
+    killed: &CommandResult,
+    shape: &[String],
+) {
     let known = before.values().flatten().filter_map(|text| coordinates(text)).collect::<Vec<_>>();
     // Whatever stands in an env file now is all of the old or all of the new.
     let between = env_files(world);
     for (file, text) in &between {
         match text {
-            None => assert!(before[file].is_none() || matches!(story, Story::Destroy), "{file} is gone"),
+            None => assert!(before[file].is_none() || matches!(story, CrashScenario::Destroy), "{file} is gone"),
             Some(text) if Some(text) == before[file].as_ref() => {}
             Some(text) => {
                 assert!(*file != ".env.local" || text.starts_with(THEIRS), "{file} lost lines:\n{text}");
@@ -152,7 +158,7 @@ pub fn heals(story: Story, world: &World, before: &BTreeMap<&'static str, Option
                     Some(pair) => {
                         assert!(before[file].as_deref().and_then(coordinates).is_none_or(|old| old == pair), "{file}:\n{text}")
                     }
-                    None => assert!(matches!(story, Story::Destroy) && text == THEIRS, "{file}:\n{text}"),
+                    None => assert!(matches!(story, CrashScenario::Destroy) && text == THEIRS, "{file}:\n{text}"),
                 }
             }
         }
@@ -160,25 +166,25 @@ pub fn heals(story: Story, world: &World, before: &BTreeMap<&'static str, Option
 
     let again = world.run(story.words());
     assert_eq!(again.status.code(), Some(0), "after\n{killed}\n{again}");
-    assert_eq!(world.shape(), shape, "after\n{killed}\n{again}");
+    assert_eq!(world.file_names(), shape, "after\n{killed}\n{again}");
     let processes = world.processes();
     assert_eq!(processes.len(), story.instances().len(), "{processes:?}\nafter\n{killed}\n{again}");
     for instance in story.instances() {
         assert!(world.pid(instance).is_some(), "{instance} does not run after\n{killed}\n{again}");
     }
     let after = env_files(world);
-    if matches!(story, Story::Destroy) {
-        let once_more = world.expect(0, &["destroy", "--json"]);
+    if matches!(story, CrashScenario::Destroy) {
+        let once_more = world.run_expecting(0, &["destroy", "--json"]);
         assert_eq!(once_more.events().len(), 1, "{once_more}");
         assert_eq!(world.names(), Vec::<String>::new());
         assert_eq!(after[".env.local"].as_deref(), Some(THEIRS));
         assert_eq!((after["app.env"].as_ref(), after["extra.env"].as_ref()), (None, None));
     } else {
         assert_eq!(steps(&world.plan()), Vec::<String>::new(), "after\n{killed}\n{again}");
-        world.expect(0, &["drift"]);
+        world.run_expecting(0, &["drift"]);
         for (instance, file) in [("gremlin-base", ".env.local"), ("gremlin-app", "app.env"), ("gremlin-extra", "extra.env")] {
             if story.instances().contains(&instance) {
-                world.reachable(file, instance);
+                world.assert_reachable(file, instance);
             }
         }
         for (file, text) in between.iter().filter(|(_, text)| text.as_deref().is_some_and(|text| coordinates(text).is_some())) {
@@ -191,14 +197,14 @@ pub fn heals(story: Story, world: &World, before: &BTreeMap<&'static str, Option
     }
 }
 
-fn matrix(story: Story) {
+fn matrix(story: CrashScenario) {
     let (points, shape) = passed(story);
     let count = every(&points, story, |name, count| survives(story, name, count, &shape));
     println!("crash matrix: {count} points ({story:?})");
 }
 
 /// Tries every point, several at once, and says how many there were.
-pub fn every(points: &BTreeMap<String, usize>, story: Story, attempt: impl Fn(&str, usize) -> bool + Sync) -> usize {
+pub fn every(points: &BTreeMap<String, usize>, story: CrashScenario, attempt: impl Fn(&str, usize) -> bool + Sync) -> usize {
     let points: Vec<(&String, usize)> =
         points.iter().flat_map(|(name, count)| (1..=*count).map(move |number| (name, number))).collect();
     let next = AtomicUsize::new(0);
@@ -225,24 +231,24 @@ pub fn every(points: &BTreeMap<String, usize>, story: Story, attempt: impl Fn(&s
 
 #[test]
 fn a_first_apply_killed_anywhere_is_healed_by_the_next() {
-    matrix(Story::First);
+    matrix(CrashScenario::First);
 }
 
 /// Whatever a killed first apply has left, a destroy takes away.
 #[test]
 fn a_first_apply_killed_anywhere_can_be_destroyed() {
-    let (points, _) = passed(Story::First);
-    let count = every(&points, Story::First, |name, count| {
-        let mut world = Story::First.world(crate::new_world);
+    let (points, _) = passed(CrashScenario::First);
+    let count = every(&points, CrashScenario::First, |name, count| {
+        let mut world = CrashScenario::First.world(crate::new_world);
         world.set("CONVEXINFRA_FAULT", &format!("{name}:{count}"));
-        let killed = world.run(Story::First.words());
+        let killed = world.run(CrashScenario::First.words());
         world.unset("CONVEXINFRA_FAULT");
-        let destroyed = world.run(Story::Destroy.words());
+        let destroyed = world.run(CrashScenario::Destroy.words());
         assert_eq!(destroyed.status.code(), Some(0), "after\n{killed}\n{destroyed}");
         assert_eq!(world.processes(), Vec::new(), "after\n{killed}\n{destroyed}");
         assert_eq!(world.names(), Vec::<String>::new());
         let left: Vec<String> = world
-            .shape()
+            .file_names()
             .into_iter()
             .filter(|name| {
                 !["home", "project", "project/.git", "project/.gitignore", "project/convex.toml", "user"]
@@ -265,19 +271,19 @@ fn a_first_apply_killed_anywhere_can_be_destroyed() {
 
 #[test]
 fn a_second_apply_killed_anywhere_is_healed_by_the_next() {
-    matrix(Story::Second);
+    matrix(CrashScenario::Second);
 }
 
 #[test]
 fn a_destroy_killed_anywhere_is_healed_by_the_next() {
-    matrix(Story::Destroy);
+    matrix(CrashScenario::Destroy);
 }
 
 /// Not at a point that somebody thought of, but whenever the clock says so.
 #[test]
 fn a_command_killed_at_any_moment_is_healed_by_the_next() {
     const MOMENTS: [u64; 14] = [0, 2, 5, 9, 14, 20, 27, 35, 45, 60, 80, 110, 150, 200];
-    for story in [Story::First, Story::Second, Story::Destroy] {
+    for story in [CrashScenario::First, CrashScenario::Second, CrashScenario::Destroy] {
         let (_, shape) = passed(story);
         let moments: BTreeMap<String, usize> = MOMENTS.into_iter().map(|moment| (format!("after {moment} ms"), 1)).collect();
         every(&moments, story, |moment, _| {
@@ -287,7 +293,7 @@ fn a_command_killed_at_any_moment_is_healed_by_the_next() {
             let milliseconds = moment.split(' ').nth(1).unwrap().parse().unwrap();
             std::thread::sleep(std::time::Duration::from_millis(milliseconds));
             let _ = running.child.kill();
-            heals(story, &world, &before, &running.end(), &shape);
+            assert_heals(story, &world, &before, &running.end(), &shape);
             true
         });
     }

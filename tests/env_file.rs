@@ -8,17 +8,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use convexinfra::env_file::{
-    self, Block, Change, ClientVariables, EnvFileError, Expected, Ignored, Owner, Tracked, ensure_ignored, inspect, put,
-    take_out, tracked, write,
+    self, Block, BlockOwner, ClientVariables, EnvFileEdit, EnvFileError, ExpectedBlock, IgnoreOutcome, TrackedState,
+    ensure_ignored, inspect, remove_block, tracked, upsert_block, write,
 };
-use convexinfra::model::{BackendName, EnvFileActual, Fingerprint, FingerprintKey, ProjectName, Secret};
+use convexinfra::model::{BackendName, EnvFileState, Fingerprint, FingerprintKey, ProjectName, Secret};
 use tempfile::TempDir;
 
 const KEY: &str = "gremlin-dev|01abcdef";
 const WANTED: &str = "CONVEX_SELF_HOSTED_URL=http://127.0.0.1:3210\nCONVEX_SELF_HOSTED_ADMIN_KEY='gremlin-dev|01abcdef'\n";
 
-fn owner() -> Owner {
-    Owner { project: ProjectName::parse("gremlin").unwrap(), backend: BackendName::parse("dev").unwrap() }
+fn owner() -> BlockOwner {
+    BlockOwner { project: ProjectName::parse("gremlin").unwrap(), backend: BackendName::parse("dev").unwrap() }
 }
 
 fn block() -> Block {
@@ -29,30 +29,30 @@ fn fingerprint(value: &str) -> Option<Fingerprint> {
     Some(FingerprintKey::new([7; 32]).fingerprint(value))
 }
 
-fn expected() -> Expected {
-    Expected { owner: owner(), url: Some("http://127.0.0.1:3210".to_owned()), admin_key: fingerprint(KEY), client: None }
+fn expected() -> ExpectedBlock {
+    ExpectedBlock { owner: owner(), url: Some("http://127.0.0.1:3210".to_owned()), admin_key: fingerprint(KEY), client: None }
 }
 
 fn nothing(_: &str) -> Option<OsString> {
     None
 }
 
-fn look(path: &Path) -> EnvFileActual {
+fn look(path: &Path) -> EnvFileState {
     inspect(path, Some(&expected()), fingerprint, nothing)
 }
 
 /// Whether the file is current, and its warnings.
 fn state(path: &Path) -> (bool, Vec<String>) {
     match look(path) {
-        EnvFileActual::Writable { current, warnings, .. } => (current, warnings),
-        EnvFileActual::Refused { code, message } => panic!("{code}: {message}"),
+        EnvFileState::Writable { current, warnings, .. } => (current, warnings),
+        EnvFileState::Refused { code, message } => panic!("{code}: {message}"),
     }
 }
 
 /// The file is refused by both: what is planned and what is done.
 fn refused(path: &Path) -> String {
-    let error = put(path, &block()).unwrap_err();
-    let EnvFileActual::Refused { code, message } = look(path) else { panic!("planned") };
+    let error = upsert_block(path, &block()).unwrap_err();
+    let EnvFileState::Refused { code, message } = look(path) else { panic!("planned") };
     assert_eq!(code, error.code());
     assert!(message.starts_with(&error.to_string()) && !message.contains(KEY));
     code
@@ -95,18 +95,18 @@ fn mode(path: &Path) -> u32 {
 fn a_missing_file_is_created_for_this_user_only() {
     let (folder, path) = folder();
     assert!(!state(&path).0);
-    let written = put(&path, &block()).unwrap();
-    assert_eq!((written.changes, written.ignored), (vec![Change::BlockAdded], Ignored::NoRepository));
+    let written = upsert_block(&path, &block()).unwrap();
+    assert_eq!((written.changes, written.ignored), (vec![EnvFileEdit::BlockAdded], IgnoreOutcome::NoRepository));
     assert!(fs::read_to_string(&path).unwrap().contains(WANTED));
     assert_eq!(mode(&path), 0o600);
     assert_eq!(state(&path), (true, vec![]));
-    assert!(put(&path, &block()).unwrap().changes.is_empty());
+    assert!(upsert_block(&path, &block()).unwrap().changes.is_empty());
     assert_eq!(names(folder.path()), [".env.local"]);
 
-    assert!(take_out(&path, &owner()).unwrap());
+    assert!(remove_block(&path, &owner()).unwrap());
     assert!(!path.exists());
-    assert!(!take_out(&path, &owner()).unwrap());
-    assert!(!take_out(&folder.path().join("no/such"), &owner()).unwrap());
+    assert!(!remove_block(&path, &owner()).unwrap());
+    assert!(!remove_block(&folder.path().join("no/such"), &owner()).unwrap());
 }
 
 #[test]
@@ -115,24 +115,24 @@ fn foreign_bytes_stay() {
     let foreign = b"# caf\xe9\r\nA='1'  # one\r\nexport B=2\r\n\r\nC=\"x\r\ny\"";
     fs::write(&path, foreign).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-    put(&path, &block()).unwrap();
+    upsert_block(&path, &block()).unwrap();
     let bytes = fs::read(&path).unwrap();
     assert!(bytes.starts_with(foreign));
     let ours = bytes.get(foreign.len()..).unwrap();
     assert!(ours.starts_with(b"\r\n\r\n# >>>") && !String::from_utf8_lossy(ours).replace("\r\n", "").contains('\n'));
     assert_eq!(mode(&path), 0o600);
-    take_out(&path, &owner()).unwrap();
+    remove_block(&path, &owner()).unwrap();
     assert_eq!(fs::read(&path).unwrap(), [&foreign[..], b"\r\n"].concat());
 }
 
 #[test]
 fn another_key_or_url_is_not_current() {
     let (_folder, path) = folder();
-    put(&path, &block()).unwrap();
-    let other = |change: &dyn Fn(&mut Expected)| {
+    upsert_block(&path, &block()).unwrap();
+    let other = |change: &dyn Fn(&mut ExpectedBlock)| {
         let mut expected = expected();
         change(&mut expected);
-        matches!(inspect(&path, Some(&expected), fingerprint, nothing), EnvFileActual::Writable { current: true, .. })
+        matches!(inspect(&path, Some(&expected), fingerprint, nothing), EnvFileState::Writable { current: true, .. })
     };
     assert!(other(&|_| {}));
     assert!(!other(&|expected| expected.admin_key = fingerprint("gremlin-dev|other")));
@@ -141,7 +141,7 @@ fn another_key_or_url_is_not_current() {
     assert!(!other(&|expected| expected.url = None));
     let client = ClientVariables { prefix: "VITE_".to_owned(), site_url: "http://127.0.0.1:3211".to_owned() };
     assert!(!other(&|expected| expected.client = Some(client.clone())));
-    let EnvFileActual::Writable { current, url, admin_key, .. } = inspect(&path, None, fingerprint, nothing) else { panic!() };
+    let EnvFileState::Writable { current, url, admin_key, .. } = inspect(&path, None, fingerprint, nothing) else { panic!() };
     assert_eq!((current, url.as_deref(), admin_key), (false, Some("http://127.0.0.1:3210"), fingerprint(KEY)));
 }
 
@@ -169,11 +169,11 @@ fn a_link_stays_and_its_target_is_written() {
     let target = folder.path().join("shared/env");
     fs::write(&target, "A=1\n").unwrap();
     symlink("shared/env", &path).unwrap();
-    let written = put(&path, &block()).unwrap();
+    let written = upsert_block(&path, &block()).unwrap();
     assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
     assert!(fs::read_to_string(&target).unwrap().starts_with("A=1\n\n# >>>"));
     let rules = folder.path().canonicalize().unwrap().join("shared/.gitignore");
-    assert_eq!(written.ignored, Ignored::Added(rules));
+    assert_eq!(written.ignored, IgnoreOutcome::Added(rules));
     assert_eq!(state(&path), (true, vec![]));
     git(folder.path(), &["add", "-f", "shared/env"]);
     assert_eq!(refused(&path), "env_file.tracked_by_git");
@@ -199,9 +199,9 @@ fn links_to_nowhere_or_outside_are_refused() {
 fn a_file_that_git_tracks_is_refused() {
     let (folder, path) = repository();
     fs::write(&path, "A=1\n").unwrap();
-    assert_eq!(tracked(&path), Tracked::No);
+    assert_eq!(tracked(&path), TrackedState::No);
     git(folder.path(), &["add", ".env.local"]);
-    assert_eq!(tracked(&path), Tracked::Yes);
+    assert_eq!(tracked(&path), TrackedState::Yes);
     assert_eq!(refused(&path), "env_file.tracked_by_git");
     git(folder.path(), &["commit", "-qm", "x"]);
     fs::remove_file(&path).unwrap();
@@ -211,13 +211,13 @@ fn a_file_that_git_tracks_is_refused() {
     git(folder.path(), &["update-index", "--split-index"]);
     assert_eq!(refused(&path), "env_file.tracked_by_git");
     git(folder.path(), &["rm", "-q", "--cached", ".env.local"]);
-    assert_eq!(tracked(&path), Tracked::No);
+    assert_eq!(tracked(&path), TrackedState::No);
 
     // Another file of the same name is tracked, this one is not.
     fs::create_dir(folder.path().join("app")).unwrap();
     fs::write(folder.path().join("app/.env.local"), "").unwrap();
     git(folder.path(), &["add", "app/.env.local"]);
-    assert_eq!((tracked(&path), tracked(&folder.path().join("app/.env.local"))), (Tracked::No, Tracked::Yes));
+    assert_eq!((tracked(&path), tracked(&folder.path().join("app/.env.local"))), (TrackedState::No, TrackedState::Yes));
 }
 
 #[test]
@@ -227,9 +227,9 @@ fn names_are_no_patterns_for_git() {
     git(folder.path(), &["add", "env1"]);
     for name in ["env*", "env[1]", ":(glob)env1", ":env1", "-x", "!e#nv ?"] {
         let path = folder.path().join(name);
-        assert_eq!(tracked(&path), Tracked::No, "{name}");
-        assert!(matches!(ensure_ignored(&path), Ok(Ignored::Added(_))), "{name}");
-        assert_eq!(ensure_ignored(&path).unwrap(), Ignored::Already, "{name}");
+        assert_eq!(tracked(&path), TrackedState::No, "{name}");
+        assert!(matches!(ensure_ignored(&path), Ok(IgnoreOutcome::Added(_))), "{name}");
+        assert_eq!(ensure_ignored(&path).unwrap(), IgnoreOutcome::Already, "{name}");
     }
     assert_eq!(
         Command::new("git").arg("-C").arg(folder.path()).args(["check-ignore", "-q", "env2"]).status().unwrap().code(),
@@ -246,13 +246,13 @@ fn linked_work_trees_and_half_repositories() {
     let (_other, linked) = self::folder();
     let linked = linked.with_file_name("tree").join(".env.local");
     git(folder.path(), &["worktree", "add", "-q", linked.parent().unwrap().to_str().unwrap()]);
-    assert_eq!(tracked(&linked), Tracked::Yes);
-    assert_eq!(tracked(&linked.with_file_name(".env")), Tracked::No);
+    assert_eq!(tracked(&linked), TrackedState::Yes);
+    assert_eq!(tracked(&linked.with_file_name(".env")), TrackedState::No);
 
     let (half, path) = self::folder();
     fs::write(half.path().join(".git"), "gitdir: /nowhere\n").unwrap();
-    assert!(matches!(tracked(&path), Tracked::Unknown(_)));
-    let written = put(&path, &block()).unwrap();
+    assert!(matches!(tracked(&path), TrackedState::Unknown(_)));
+    let written = upsert_block(&path, &block()).unwrap();
     assert!(written.warnings.iter().any(|warning| warning.contains("cannot tell whether git tracks")));
 }
 
@@ -262,18 +262,18 @@ fn git_is_made_to_ignore_the_file() {
     let rules = folder.path().join(".gitignore");
     fs::write(&rules, "node_modules\r\ndist\r\n").unwrap();
     assert!(state(&path).1.iter().any(|warning| warning.contains("does not ignore")));
-    assert_eq!(put(&path, &block()).unwrap().ignored, Ignored::Added(rules.clone()));
+    assert_eq!(upsert_block(&path, &block()).unwrap().ignored, IgnoreOutcome::Added(rules.clone()));
     assert_eq!(fs::read(&rules).unwrap(), b"node_modules\r\ndist\r\n.env.local\r\n");
-    assert_eq!(put(&path, &block()).unwrap().ignored, Ignored::Already);
+    assert_eq!(upsert_block(&path, &block()).unwrap().ignored, IgnoreOutcome::Already);
     fs::write(&rules, ".env*\n!.env.local").unwrap();
-    put(&path, &block()).unwrap();
+    upsert_block(&path, &block()).unwrap();
     assert_eq!(fs::read(&rules).unwrap(), b".env*\n!.env.local\n.env.local\n");
     fs::remove_file(&rules).unwrap();
-    put(&path, &block()).unwrap();
+    upsert_block(&path, &block()).unwrap();
     assert_eq!(fs::read(&rules).unwrap(), b".env.local\n");
     assert_eq!(mode(&rules), 0o644);
     fs::write(&rules, "*.local\n").unwrap();
-    assert_eq!(put(&path, &block()).unwrap().ignored, Ignored::Already);
+    assert_eq!(upsert_block(&path, &block()).unwrap().ignored, IgnoreOutcome::Already);
     assert_eq!(names(folder.path()), [".env.local", ".git", ".gitignore"]);
 }
 
@@ -313,7 +313,7 @@ fn what_a_killed_run_left_is_removed() {
     fs::write(folder.path().join(".env.convexinfra-mine"), "").unwrap();
     let running = fs::File::create(folder.path().join(".env.convexinfra-running.local")).unwrap();
     rustix::fs::flock(&running, rustix::fs::FlockOperation::LockExclusive).unwrap();
-    put(&path, &block()).unwrap();
+    upsert_block(&path, &block()).unwrap();
     assert_eq!(names(folder.path()), [".env.convexinfra-mine", ".env.convexinfra-running.local", ".env.local"]);
 }
 
@@ -325,7 +325,7 @@ fn writers_at_the_same_time_tear_nothing() {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..20 {
-                    match put(&path, &block()) {
+                    match upsert_block(&path, &block()) {
                         Ok(_) | Err(EnvFileError::ChangedMeanwhile { .. }) => {}
                         Err(error) => panic!("{error}: {:?}", std::error::Error::source(&error)),
                     }
@@ -361,9 +361,7 @@ fn rivals_are_warned_about() {
         "CONVEX_SELF_HOSTED_ADMIN_KEY" => Some(OsString::from("other")),
         _ => None,
     };
-    let EnvFileActual::Writable { warnings, .. } = inspect(&path, Some(&expected()), fingerprint, environment) else {
-        panic!()
-    };
+    let EnvFileState::Writable { warnings, .. } = inspect(&path, Some(&expected()), fingerprint, environment) else { panic!() };
     let with = |parts: &[&str]| warnings.iter().filter(|warning| parts.iter().all(|part| warning.contains(part))).count();
     assert_eq!(warnings.len(), 5, "{warnings:#?}");
     assert_eq!(with(&["`CONVEX_DEPLOY_KEY`", ".env.local"]), 1);

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::desk::Desk;
+use crate::cli_fixture::CliFixture;
 
 /// What planning an example comes to in the control plane of this machine.
 enum Comes {
@@ -45,8 +45,8 @@ fn every_example_is_known_here() {
 #[test]
 fn every_example_is_valid_and_plans() {
     for (name, comes) in &EXAMPLES {
-        let desk = Desk::with_example(name);
-        let valid = desk.done("validate");
+        let desk = CliFixture::with_example(name);
+        let valid = desk.run_ok("validate");
         assert!(valid.out.starts_with("`convex.toml` is valid: project `"), "{name}: {}", valid.out);
         let plan = desk.run("plan --json");
         let document: serde_json::Value = serde_json::from_str(&plan.out).unwrap();
@@ -79,19 +79,19 @@ fn what_can_run_here_is_applied() {
         if !matches!(comes, Comes::Applied) {
             continue;
         }
-        let desk = Desk::with_example(name);
-        desk.done("apply --yes");
-        let again = desk.done("plan --detailed-exitcode");
+        let desk = CliFixture::with_example(name);
+        desk.run_ok("apply --yes");
+        let again = desk.run_ok("plan --detailed-exitcode");
         assert_eq!(again.out.lines().count(), 1, "{name}: {}", again.out);
         assert_eq!(desk.run("drift").exit, 0, "{name}");
-        let status: serde_json::Value = serde_json::from_str(&desk.done("status --json").out).unwrap();
+        let status: serde_json::Value = serde_json::from_str(&desk.run_ok("status --json").out).unwrap();
         let backends = status["backends"].as_array().unwrap();
         assert!(!backends.is_empty() && backends.iter().all(|backend| backend["state"] == "running"), "{name}: {status}");
         let mut words = "destroy".to_owned();
         for backend in backends {
             words.push_str(&format!(" --allow-destroy {}", backend["name"].as_str().unwrap()));
         }
-        desk.done(&words);
+        desk.run_ok(&words);
         assert!(
             fs::read_dir(desk.home().join("backends")).is_ok_and(|mut left| left.next().is_none()),
             "{name}: something is left"
@@ -101,8 +101,8 @@ fn what_can_run_here_is_applied() {
 
 #[test]
 fn the_monorepo_has_an_env_file_for_each_app() {
-    let desk = Desk::with_example("monorepo");
-    desk.done("apply --yes");
+    let desk = CliFixture::with_example("monorepo");
+    desk.run_ok("apply --yes");
     for app in ["auth", "billing", "web"] {
         let text = desk.read(&format!("apps/{app}/.env.local"));
         assert!(
@@ -126,7 +126,7 @@ fn the_readme_shows_manifests_that_are_valid() {
     assert_eq!(manifests.len(), 4);
     for manifest in manifests {
         let whole = if manifest.contains("project = ") { manifest } else { format!("project = \"readme\"\n{manifest}") };
-        let desk = Desk::new(&whole);
+        let desk = CliFixture::new(&whole);
         let ran = desk.run("validate");
         assert_eq!((ran.exit, ran.err.as_str()), (0, ""), "{whole}");
     }
@@ -135,7 +135,7 @@ fn the_readme_shows_manifests_that_are_valid() {
 #[test]
 fn the_readme_knows_the_commands_and_exit_codes_of_the_help() {
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let help = Desk::new("").done("--help").out;
+    let help = CliFixture::new("").run_ok("--help").out;
     let section = |from: &str| help.split(from).nth(1).unwrap().lines().skip(1).take_while(|line| !line.is_empty());
     for line in section("Exit codes:") {
         let code = line.split_whitespace().next().unwrap();

@@ -56,10 +56,9 @@ mod certificates;
 mod checks;
 mod config;
 mod contract;
+mod contract_gaps;
 mod control;
-mod edge;
 pub(crate) mod faults;
-mod holes;
 mod leases;
 pub(crate) mod life;
 mod limits;
@@ -67,14 +66,15 @@ pub(crate) mod machines;
 mod metadata;
 mod platform;
 mod processes;
-mod proofs;
+mod proxy;
 mod registry;
 pub(crate) mod reply;
 mod request;
 mod routes;
 mod secrets;
+mod self_tests;
+mod server;
 pub(crate) mod settings;
-mod stand_in;
 pub(crate) mod standalone;
 pub(crate) mod tokens;
 pub(crate) mod volumes;
@@ -83,8 +83,8 @@ pub(crate) mod world;
 
 pub(crate) use faults::Fault;
 pub(crate) use reply::{Reply, Shortage};
+pub(crate) use server::FakeFly;
 pub(crate) use settings::Settings;
-pub(crate) use stand_in::StandIn;
 
 /// Brings everything to where it is now.
 fn settle(world: &mut world::World) {

@@ -18,7 +18,7 @@ struct Home {
 impl Drop for Home {
     fn drop(&mut self) {
         if self.path().join("backends").exists() {
-            crate::desk::kill_backends(&self.path());
+            crate::cli_fixture::kill_backends(&self.path());
         }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use convexinfra::manifest::{Parsed, Problem, findings, parse, redacted, schema};
+use convexinfra::manifest::{ParsedManifest, Problem, findings, parse, redacted, schema};
 use proptest::prelude::*;
 
 fn root() -> &'static Path {
@@ -40,7 +40,7 @@ fn examples() -> Vec<(PathBuf, String)> {
 
 /// The problems of a text, whether they stop it or not.
 fn problems(text: &str) -> Vec<Problem> {
-    parse(text, None).map_or_else(|errors| errors, |Parsed { warnings, .. }| warnings)
+    parse(text, None).map_or_else(|errors| errors, |ParsedManifest { warnings, .. }| warnings)
 }
 
 fn expected(text: &str) -> BTreeSet<String> {

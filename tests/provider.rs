@@ -15,7 +15,7 @@ macro_rules! contract {
             $(
                 #[tokio::test]
                 async fn $name() {
-                    super::contract::$name(super::world::World::new(super::$setup)).await;
+                    super::contract::$name(super::world::ProviderFixture::new(super::$setup)).await;
                 }
             )+
         }

@@ -5,26 +5,26 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use convexinfra::schema::{Document, text};
+use convexinfra::schema::{SchemaDocument, schema_text};
 use jsonschema::Validator;
 use serde_json::Value;
 
-use crate::desk::Desk;
+use crate::cli_fixture::CliFixture;
 
-fn path(document: Document) -> PathBuf {
+fn path(document: SchemaDocument) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("schema").join(document.file())
 }
 
 /// A validator made of the file in the repository, which is what others use.
-fn validator(document: Document) -> Validator {
+fn validator(document: SchemaDocument) -> Validator {
     let schema = serde_json::from_str(&fs::read_to_string(path(document)).unwrap()).unwrap();
     jsonschema::validator_for(&schema).unwrap_or_else(|error| panic!("{}: {error}", document.file()))
 }
 
 #[test]
 fn the_files_are_fresh() {
-    for document in Document::ALL {
-        let fresh = text(document);
+    for document in SchemaDocument::ALL {
+        let fresh = schema_text(document);
         if std::env::var_os("CONVEXINFRA_UPDATE").is_some() {
             fs::write(path(document), &fresh).unwrap();
         }
@@ -35,18 +35,18 @@ fn the_files_are_fresh() {
 
 #[test]
 fn every_schema_is_printed_by_the_command() {
-    let desk = Desk::new("");
+    let desk = CliFixture::new("");
     let words = ["manifest", "plan", "events", "error", "status", "log", "token", "tokens", "quota", "control-plane"];
-    for (word, document) in words.into_iter().zip(Document::ALL) {
-        assert_eq!(desk.done(&format!("schema {word}")).out, text(document), "{word}");
+    for (word, document) in words.into_iter().zip(SchemaDocument::ALL) {
+        assert_eq!(desk.run_ok(&format!("schema {word}")).out, schema_text(document), "{word}");
     }
 }
 
-struct Schemas(Vec<(Document, Validator)>);
+struct Schemas(Vec<(SchemaDocument, Validator)>);
 
 impl Schemas {
     /// Every document of a run keeps to its schema.
-    fn hold(&self, document: Document, desk: &Desk, words: &str) -> Vec<Value> {
+    fn hold(&self, document: SchemaDocument, desk: &CliFixture, words: &str) -> Vec<Value> {
         let documents = desk.documents(words);
         let (_, validator) = self.0.iter().find(|(found, _)| *found == document).unwrap();
         for value in &documents {
@@ -77,56 +77,61 @@ simulated = { listen = false }
 
 #[test]
 fn what_real_runs_print_keeps_to_the_schemas() {
-    let schemas =
-        Schemas(Document::ALL.into_iter().filter(|it| *it != Document::ControlPlane).map(|it| (it, validator(it))).collect());
-    let desk = Desk::new(MANIFEST);
+    let schemas = Schemas(
+        SchemaDocument::ALL
+            .into_iter()
+            .filter(|it| *it != SchemaDocument::ControlPlane)
+            .map(|it| (it, validator(it)))
+            .collect(),
+    );
+    let desk = CliFixture::new(MANIFEST);
     // A file that two backends could write has to be named.
     desk.edit("client_vars = true", "client_vars = true\nenv_file = \".env.local\"");
 
-    schemas.hold(Document::Status, &desk, "status --json");
-    let plan = schemas.hold(Document::Plan, &desk, "plan --json");
+    schemas.hold(SchemaDocument::Status, &desk, "status --json");
+    let plan = schemas.hold(SchemaDocument::Plan, &desk, "plan --json");
     assert_eq!(plan[0]["summary"]["create"], 2);
-    let events = schemas.hold(Document::Events, &desk, "apply --yes --json");
+    let events = schemas.hold(SchemaDocument::Events, &desk, "apply --yes --json");
     assert_eq!(events.last().unwrap()["converged"], true, "{events:#?}");
-    schemas.hold(Document::Events, &desk, "apply --yes --json");
-    let status = schemas.hold(Document::Status, &desk, "status --json");
+    schemas.hold(SchemaDocument::Events, &desk, "apply --yes --json");
+    let status = schemas.hold(SchemaDocument::Status, &desk, "status --json");
     assert_eq!(status[0]["backends"].as_array().unwrap().len(), 2);
-    schemas.hold(Document::Events, &desk, "wait dev --json");
-    let log = schemas.hold(Document::Log, &desk, "log --json");
+    schemas.hold(SchemaDocument::Events, &desk, "wait dev --json");
+    let log = schemas.hold(SchemaDocument::Log, &desk, "log --json");
     assert!(log[0]["entries"].as_array().unwrap().iter().any(|entry| entry["actor"]["name"].is_string()), "{log:#?}");
-    schemas.hold(Document::Log, &desk, "log --everywhere --json");
-    schemas.hold(Document::Quota, &desk, "quota set --memory 8GiB --monthly-usd 12.5 --json");
-    schemas.hold(Document::Quota, &desk, "quota show --json");
-    schemas.hold(Document::Quota, &desk, "quota show --default --json");
-    schemas.hold(Document::Token, &desk, "token create --scope read --ttl 30d --note CI --json");
-    schemas.hold(Document::Tokens, &desk, "token list --json");
-    schemas.hold(Document::Status, &desk, "status --json");
+    schemas.hold(SchemaDocument::Log, &desk, "log --everywhere --json");
+    schemas.hold(SchemaDocument::Quota, &desk, "quota set --memory 8GiB --monthly-usd 12.5 --json");
+    schemas.hold(SchemaDocument::Quota, &desk, "quota show --json");
+    schemas.hold(SchemaDocument::Quota, &desk, "quota show --default --json");
+    schemas.hold(SchemaDocument::Token, &desk, "token create --scope read --ttl 30d --note CI --json");
+    schemas.hold(SchemaDocument::Tokens, &desk, "token list --json");
+    schemas.hold(SchemaDocument::Status, &desk, "status --json");
 
     // Changes, lints, refusals and drift.
     desk.edit("ttl = \"7d\"", "ttl = \"8d\"\nstorage = { engine = \"postgres\", managed = true }");
-    let refused = schemas.hold(Document::Plan, &desk, "plan --json");
+    let refused = schemas.hold(SchemaDocument::Plan, &desk, "plan --json");
     assert_eq!(refused[0]["refusals"][0]["code"], "plan.moves_data");
-    schemas.hold(Document::Error, &desk, "apply --yes --json");
+    schemas.hold(SchemaDocument::Error, &desk, "apply --yes --json");
     desk.edit("storage = { engine = \"postgres\", managed = true }", "");
     desk.write(".env.local", "A=b\n");
-    schemas.hold(Document::Plan, &desk, "plan --json");
-    schemas.hold(Document::Events, &desk, "apply --yes --json");
+    schemas.hold(SchemaDocument::Plan, &desk, "plan --json");
+    schemas.hold(SchemaDocument::Events, &desk, "apply --yes --json");
     assert!(desk.read(".env.local").starts_with("A=b\n"));
 
     // Errors of every kind.
-    schemas.hold(Document::Error, &desk, "destroy --json");
-    schemas.hold(Document::Error, &desk, "plan --json --manifest nowhere.toml");
-    schemas.hold(Document::Error, &desk, "plan --json --jsn");
-    schemas.hold(Document::Error, &desk, "env nobody --json");
-    schemas.hold(Document::Events, &desk, "destroy --json --allow-destroy dev,record");
+    schemas.hold(SchemaDocument::Error, &desk, "destroy --json");
+    schemas.hold(SchemaDocument::Error, &desk, "plan --json --manifest nowhere.toml");
+    schemas.hold(SchemaDocument::Error, &desk, "plan --json --jsn");
+    schemas.hold(SchemaDocument::Error, &desk, "env nobody --json");
+    schemas.hold(SchemaDocument::Events, &desk, "destroy --json --allow-destroy dev,record");
     desk.write("convex.toml", "project = \"schemas\"\n[backends.dev]\nprovder = \"simulated\"\n");
-    let errors = schemas.hold(Document::Error, &desk, "validate --json");
+    let errors = schemas.hold(SchemaDocument::Error, &desk, "validate --json");
     assert!(errors[0]["errors"].as_array().unwrap().iter().any(|error| !error["edit"].is_null()), "{errors:#?}");
 }
 
 #[test]
 fn every_other_document_starts_with_its_format_too() {
-    let desk = Desk::new("project = \"formats\"\n[backends.dev]\nprovider = \"simulated\"\n");
+    let desk = CliFixture::new("project = \"formats\"\n[backends.dev]\nprovider = \"simulated\"\n");
     for words in [
         "validate --json",
         "provision dev --json",

@@ -2,20 +2,21 @@
 
 #![allow(clippy::duplicate_mod, reason = "the same stories are told of an embedded control plane and of a served one")]
 
+mod architecture;
+mod bad_environment;
 mod certificates;
+mod cli_fixture;
 mod client;
 mod commands;
 mod concurrency;
 mod conformance;
 mod crash;
 mod database;
-mod desk;
 mod docker;
 mod env_file;
 mod examples;
 mod fly;
 mod fly_driver;
-mod house;
 mod listening;
 mod manifest;
 mod provider;
@@ -23,16 +24,15 @@ mod scenario;
 mod schema;
 mod served;
 mod simulator;
-mod surroundings;
 mod transcript;
 mod world;
 
 /// A world whose control plane is embedded in each command; the same stories run against a server in `served`.
-fn new_world(manifest: &str) -> world::World {
-    world::World::new(manifest)
+fn new_world(manifest: &str) -> world::ProjectFixture {
+    world::ProjectFixture::new(manifest)
 }
 
 /// The same with ports enough for a crowd.
-fn crowded_world(manifest: &str) -> world::World {
-    world::World::with(manifest, world::Room::Crowd)
+fn crowded_world(manifest: &str) -> world::ProjectFixture {
+    world::ProjectFixture::with(manifest, world::PortBudget::Large)
 }

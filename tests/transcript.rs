@@ -6,17 +6,17 @@
 
 use std::path::Path;
 
-use crate::desk::{Desk, kill_backends};
+use crate::cli_fixture::{CliFixture, kill_backends};
 
 /// A session at a desk, as it would stand on a screen: what was typed, what came, and how it ended.
-struct Session {
-    desk: Desk,
+struct Transcript {
+    desk: CliFixture,
     text: String,
 }
 
-impl Session {
+impl Transcript {
     fn new(manifest: &str) -> Self {
-        Self { desk: Desk::new(manifest), text: String::new() }
+        Self { desk: CliFixture::new(manifest), text: String::new() }
     }
 
     /// Runs a command; standard output first, then what was said on standard error.
@@ -117,7 +117,7 @@ simulated = { listen = false }
 
 #[test]
 fn help() {
-    let mut session = Session::new(SHOP);
+    let mut session = Transcript::new(SHOP);
     session.run("--help");
     session.run("plan -h");
     session.run("apply -h");
@@ -126,7 +126,7 @@ fn help() {
 
 #[test]
 fn from_nothing_to_nothing() {
-    let mut session = Session::new(SHOP);
+    let mut session = Transcript::new(SHOP);
     session.run("validate");
     session.run("plan");
     session.run("apply");
@@ -148,8 +148,8 @@ fn from_nothing_to_nothing() {
 
 #[test]
 fn changes() {
-    let mut session = Session::new(SHOP);
-    session.desk.done("apply --yes");
+    let mut session = Transcript::new(SHOP);
+    session.desk.run_ok("apply --yes");
     session.desk.edit("\"hello\"", "\"good morning\"");
     session
         .desk
@@ -169,12 +169,12 @@ fn changes() {
 
 #[test]
 fn refusals() {
-    let mut session = Session::new(SHOP);
+    let mut session = Transcript::new(SHOP);
     session.desk.edit(
         "listen = false }",
         "listen = false }\nprotected = true\nresources = { disk = \"2 GiB\" }\nrelease = \"precompiled-2026-08-22-652b828\"",
     );
-    session.desk.done("apply --yes");
+    session.desk.run_ok("apply --yes");
     session.desk.edit("disk = \"2 GiB\"", "disk = \"1 GiB\", memory = \"8 GiB\"");
     session.desk.edit("precompiled-2026-08-22-652b828", "precompiled-2026-08-01-0123456");
     session.desk.edit(
@@ -198,14 +198,14 @@ fn refusals() {
         "[backends.test]",
         "[backends.test]\nresources = { disk = \"2 GiB\" }\nrelease = \"precompiled-2026-08-22-652b828\"",
     );
-    session.desk.done("apply --yes");
+    session.desk.run_ok("apply --yes");
     insta::assert_snapshot!(session.end());
 }
 
 #[test]
 fn drift() {
-    let mut session = Session::new(SHOP);
-    session.desk.done("apply --yes");
+    let mut session = Transcript::new(SHOP);
+    session.desk.run_ok("apply --yes");
     kill_backends(&session.desk.home());
     session.run("drift");
     session.run("status");
@@ -221,7 +221,7 @@ fn drift() {
 
 #[test]
 fn graphs() {
-    let mut session = Session::new(SHOP);
+    let mut session = Transcript::new(SHOP);
     session.run("graph");
     session.run("graph --format mermaid");
     insta::assert_snapshot!(session.end());
@@ -229,7 +229,7 @@ fn graphs() {
 
 #[test]
 fn mistakes_in_the_manifest() {
-    let mut session = Session::new(
+    let mut session = Transcript::new(
         r#"project = "Shop"
 
 [backends.dev]
@@ -254,7 +254,7 @@ resources = { memory = "2 gigs" }
 
 #[test]
 fn wrong_usage() {
-    let mut session = Session::new(SHOP);
+    let mut session = Transcript::new(SHOP);
     session.run("frobnicate");
     session.run("plan --jsn");
     session.run("wait dev --timeout soon");
@@ -269,7 +269,7 @@ fn wrong_usage() {
 
 #[test]
 fn documents() {
-    let mut session = Session::new("project = \"shop\"\n[backends.dev]\nprovider = \"simulated\"\n");
+    let mut session = Transcript::new("project = \"shop\"\n[backends.dev]\nprovider = \"simulated\"\n");
     session.run_json("plan --json");
     session.run_json("apply --yes --json");
     session.run_json("apply --yes --json");
@@ -281,7 +281,7 @@ fn documents() {
 
 #[test]
 fn tokens_and_quotas() {
-    let mut session = Session::new(SHOP);
+    let mut session = Transcript::new(SHOP);
     session.run("quota show");
     session.run("quota set --backends 1 --memory 4GiB");
     session.run("plan");
@@ -304,7 +304,7 @@ fn tokens_and_quotas() {
 
 #[test]
 fn a_control_plane_elsewhere() {
-    let mut session = Session::new(SHOP);
+    let mut session = Transcript::new(SHOP);
     session.run("plan --control-plane control.example.com");
     session.run("plan --control-plane https://me:hunter2@control.example.com");
     session.run("plan --control-plane http://control.example.com");

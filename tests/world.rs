@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use convexinfra::convex::deployment::{Connections, Readiness, ready};
+use convexinfra::convex::deployment::{DeploymentClient, Readiness, probe_readiness};
 use convexinfra::model::Secret;
 use convexinfra::provider::process::start_time;
 use rustix::process::{Pid, Signal};
@@ -28,7 +28,7 @@ pub const EXECUTABLE: &str = env!("CARGO_BIN_EXE_convexinfra");
 pub const DEADLINE: Duration = Duration::from_secs(180);
 
 /// A project folder and a home.
-pub struct World {
+pub struct ProjectFixture {
     pub folder: PathBuf,
     pub home: PathBuf,
     pub variables: BTreeMap<String, String>,
@@ -42,11 +42,11 @@ pub struct World {
 
 /// How many backends may listen in a world.
 #[derive(Clone, Copy)]
-pub enum Room {
+pub enum PortBudget {
     /// As many as a story has.
-    Story,
+    Small,
     /// As many as a crowd of projects has.
-    Crowd,
+    Large,
 }
 
 /// The ports of one world.
@@ -58,7 +58,7 @@ struct Ports {
 
 /// How one command ended.
 #[derive(Debug)]
-pub struct Run {
+pub struct CommandResult {
     pub words: String,
     pub status: ExitStatus,
     pub out: String,
@@ -66,13 +66,13 @@ pub struct Run {
     pub took: Duration,
 }
 
-impl World {
+impl ProjectFixture {
     pub fn new(manifest: &str) -> Self {
-        Self::with(manifest, Room::Story)
+        Self::with(manifest, PortBudget::Small)
     }
 
     /// The same with ports enough for a crowd.
-    pub fn with(manifest: &str, room: Room) -> Self {
+    pub fn with(manifest: &str, room: PortBudget) -> Self {
         let directory = tempfile::tempdir().unwrap();
         // macOS has its temporary folders behind a link, and processes are found by their paths.
         let root = directory.path().canonicalize().unwrap();
@@ -94,7 +94,7 @@ impl World {
     }
 
     /// The same with a server in the home, and commands that know nothing but its address and an operator's token.
-    pub fn served(manifest: &str, room: Room) -> Self {
+    pub fn served(manifest: &str, room: PortBudget) -> Self {
         let mut world = Self::with(manifest, room);
         let operator = Server::init(&world.variables);
         let server = Server::start(&world.variables);
@@ -148,23 +148,23 @@ impl World {
         command
     }
 
-    pub fn run(&self, words: &[&str]) -> Run {
-        Spawned::new(self.command(words), words).end()
+    pub fn run(&self, words: &[&str]) -> CommandResult {
+        RunningCommand::new(self.command(words), words).end()
     }
 
-    pub fn spawn(&self, words: &[&str]) -> Spawned {
-        Spawned::new(self.command(words), words)
+    pub fn spawn(&self, words: &[&str]) -> RunningCommand {
+        RunningCommand::new(self.command(words), words)
     }
 
     /// Runs a command that must end with this exit code.
-    pub fn expect(&self, code: i32, words: &[&str]) -> Run {
+    pub fn run_expecting(&self, code: i32, words: &[&str]) -> CommandResult {
         let run = self.run(words);
         assert_eq!(run.status.code(), Some(code), "{run}");
         run
     }
 
-    pub fn apply(&self) -> Run {
-        self.expect(0, &["apply", "--yes"])
+    pub fn apply(&self) -> CommandResult {
+        self.run_expecting(0, &["apply", "--yes"])
     }
 
     /// The plan as a document, whatever its exit code.
@@ -173,14 +173,14 @@ impl World {
     }
 
     /// What every story ends with: planning again finds nothing, and nothing has drifted.
-    pub fn settled(&self) {
-        let plan = self.expect(0, &["plan", "--json", "--detailed-exitcode"]).document();
+    pub fn assert_converged(&self) {
+        let plan = self.run_expecting(0, &["plan", "--json", "--detailed-exitcode"]).document();
         assert_eq!(plan["steps"], Value::Array(Vec::new()), "{plan:#}");
-        self.expect(0, &["drift"]);
+        self.run_expecting(0, &["drift"]);
     }
 
     pub fn status(&self) -> Value {
-        self.expect(0, &["status", "--json"]).document()
+        self.run_expecting(0, &["status", "--json"]).document()
     }
 
     /// The URL of a backend, as `status` has it.
@@ -217,7 +217,7 @@ impl World {
     pub fn kill(&self, instance: &str) {
         let pid = self.pid(instance).unwrap_or_else(|| panic!("{instance} does not run"));
         rustix::process::kill_process(pid, Signal::KILL).unwrap();
-        until("the process is gone", || !alive(pid));
+        wait_until("the process is gone", || !alive(pid));
     }
 
     /// The processes whose command line names this home.
@@ -241,20 +241,21 @@ impl World {
     }
 
     /// Asserts that the coordinates in an env file open a backend of this name.
-    pub fn reachable(&self, env_file: &str, instance: &str) -> (String, String) {
+    pub fn assert_reachable(&self, env_file: &str, instance: &str) -> (String, String) {
         let (url, key) = self.coordinates(env_file);
         let (status, name) = get(&format!("{url}/instance_name"));
         assert_eq!((status, name.trim()), (200, instance));
         assert_eq!(get(&format!("{url}/version")).0, 200);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let readiness = runtime.block_on(ready(&Connections::default(), &url, instance, &Secret::new(key.clone())));
+        let readiness =
+            runtime.block_on(probe_readiness(&DeploymentClient::default(), &url, instance, &Secret::new(key.clone())));
         assert!(matches!(readiness, Readiness::Ready), "{readiness:?}");
         (url, key)
     }
 
     /// Every file below the project and the home with its mode and its content. What backends write by
     /// themselves is left out.
-    pub fn everything(&self) -> BTreeMap<String, (u32, Vec<u8>)> {
+    pub fn file_contents(&self) -> BTreeMap<String, (u32, Vec<u8>)> {
         let mut found = BTreeMap::new();
         walk(&self.root(), &mut |path| {
             let name = path.strip_prefix(self.root()).unwrap().display().to_string();
@@ -272,7 +273,7 @@ impl World {
 
     /// The names of everything below the project and the home. What backends keep for themselves is left out, and
     /// their directories go by the name of their instance.
-    pub fn shape(&self) -> Vec<String> {
+    pub fn file_names(&self) -> Vec<String> {
         let mut ids = BTreeMap::new();
         for key in self.records().keys() {
             let (instance, id) = key.split_once(' ').unwrap();
@@ -305,11 +306,11 @@ pub fn is_free(port: u16) -> bool {
 impl Ports {
     /// Ports that no other world has, of this test run or another: a backend that starts anew would else find its port
     /// with another world. They lie below those that other tests take (from 15,000 on) and systems hand out.
-    fn take(room: Room) -> Self {
+    fn take(room: PortBudget) -> Self {
         static NEXT: AtomicU16 = AtomicU16::new(0);
         let (zone, each, worlds) = match room {
-            Room::Story => (7_000, 24, 200),
-            Room::Crowd => (11_800, 128, 25),
+            PortBudget::Small => (7_000, 24, 200),
+            PortBudget::Large => (11_800, 128, 25),
         };
         let start = u16::try_from(std::process::id() % u32::from(worlds)).unwrap();
         for _ in 0..5 * worlds {
@@ -324,7 +325,7 @@ impl Ports {
     }
 }
 
-impl Drop for World {
+impl Drop for ProjectFixture {
     fn drop(&mut self) {
         drop(self.server.take());
         let records = self.records();
@@ -397,21 +398,21 @@ pub fn coordinates(text: &str) -> Option<(String, String)> {
 }
 
 /// A command that runs.
-pub struct Spawned {
+pub struct RunningCommand {
     pub child: Child,
     words: String,
     started: Instant,
-    out: Said,
-    err: Said,
+    out: CapturedStream,
+    err: CapturedStream,
 }
 
 /// What a command says while it runs.
-struct Said {
+struct CapturedStream {
     so_far: Arc<Mutex<Vec<u8>>>,
     reader: std::thread::JoinHandle<()>,
 }
 
-impl Said {
+impl CapturedStream {
     fn of(mut stream: impl Read + Send + 'static) -> Self {
         let so_far = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&so_far);
@@ -434,17 +435,17 @@ impl Said {
     }
 }
 
-impl Spawned {
+impl RunningCommand {
     pub fn new(mut command: Command, words: &[&str]) -> Self {
         let started = Instant::now();
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (out, err) = (Said::of(child.stdout.take().unwrap()), Said::of(child.stderr.take().unwrap()));
+        let (out, err) = (CapturedStream::of(child.stdout.take().unwrap()), CapturedStream::of(child.stderr.take().unwrap()));
         Self { child, words: words.join(" "), started, out, err }
     }
 
     /// Waits until it has said this to whoever watches.
     pub fn until_said(&self, words: &str) {
-        until(&format!("`{}` says: {words}", self.words), || self.err.so_far().contains(words));
+        wait_until(&format!("`{}` says: {words}", self.words), || self.err.so_far().contains(words));
     }
 
     /// Interrupts it as Ctrl-C does.
@@ -457,7 +458,7 @@ impl Spawned {
     }
 
     /// Waits for its end. What hangs is killed and is an error.
-    pub fn end(mut self) -> Run {
+    pub fn end(mut self) -> CommandResult {
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
@@ -471,13 +472,13 @@ impl Spawned {
         };
         let took = self.started.elapsed();
         let (out, err) = (self.out.all(), self.err.all());
-        let run = Run { words: self.words, status, out, err, took };
+        let run = CommandResult { words: self.words, status, out, err, took };
         assert!(!run.err.contains("panicked at"), "{run}");
         run
     }
 }
 
-impl Run {
+impl CommandResult {
     pub fn code(&self) -> i32 {
         self.status.code().unwrap_or_else(|| panic!("{self}"))
     }
@@ -512,7 +513,7 @@ impl Run {
     }
 }
 
-impl std::fmt::Display for Run {
+impl std::fmt::Display for CommandResult {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { words, status, out, err, took } = self;
         write!(f, "`convexinfra {words}` ended with {status} after {took:?}\n--- stdout\n{out}\n--- stderr\n{err}")
@@ -529,7 +530,7 @@ pub fn refusals(plan: &Value) -> Vec<String> {
     plan["refusals"].as_array().unwrap().iter().map(|refusal| refusal["code"].as_str().unwrap().to_owned()).collect()
 }
 
-pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !done() {
         assert!(Instant::now() < deadline, "waited too long until {what}");

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Address, BackendName, Exit, Finding, ProjectName};
+use crate::model::{Address, BackendName, Diagnostic, Exit, ProjectName};
 use crate::plan::{Action, Lint, Reason, StepId, Summary};
 
 /// The format that every event starts with. Additions keep the number.
@@ -70,7 +70,7 @@ pub enum EventKind {
         action: Action,
         /// How it ended.
         #[serde(flatten)]
-        end: StepEnd,
+        end: StepOutcome,
         /// How long it took, in milliseconds.
         milliseconds: u64,
     },
@@ -85,7 +85,7 @@ pub enum EventKind {
         notes: Vec<String>,
         /// Why nothing is known of it, where that is so.
         #[serde(skip_serializing_if = "Option::is_none", default)]
-        unseen: Option<Finding>,
+        unseen: Option<Diagnostic>,
     },
     /// The command has ended.
     Finished {
@@ -116,13 +116,13 @@ pub struct ReadyBackend {
 /// How a step ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "status", rename_all = "snake_case")]
-pub enum StepEnd {
+pub enum StepOutcome {
     /// Well.
     Done,
     /// It could not be done.
     Failed {
         /// Why.
-        error: Finding,
+        error: Diagnostic,
     },
     /// It did not begin, because of something before it.
     NotStarted {

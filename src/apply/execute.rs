@@ -10,14 +10,14 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::watch;
 
-use super::event::{Event, EventKind, StepEnd, Tally};
-use super::scheduler::{Scheduler, Status};
-use crate::control::{ControlError, ControlPlane, Credentials, LEASE_SECONDS, Lease, Outcome, Request, Work};
-use crate::model::{BackendName, EnvFileTarget, FieldPath, Finding, Secret, StepKey};
+use super::event::{Event, EventKind, StepOutcome, Tally};
+use super::scheduler::{Scheduler, StepStatus};
+use crate::api::{ControlError, ControlPlane, Credentials, LEASE_SECONDS, Lease, OperationOutcome, Request, Work};
+use crate::model::{BackendName, Diagnostic, EnvFileTarget, FieldPath, Secret, StepKey};
 use crate::plan::{Plan, Step, Task};
 
 /// How often a lease is renewed: three tries before it runs out.
-const RENEW_EVERY: Duration = Duration::from_secs(LEASE_SECONDS / 3);
+const RENEW_INTERVAL: Duration = Duration::from_secs(LEASE_SECONDS / 3);
 /// How long a step may be silent before it says that it is still at work.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
@@ -27,13 +27,13 @@ pub trait EnvFiles: Send + Sync {
     ///
     /// # Errors
     /// What stood in the way.
-    fn write(&self, backend: &BackendName, target: &EnvFileTarget, credentials: &Credentials) -> Result<(), Finding>;
+    fn write(&self, backend: &BackendName, target: &EnvFileTarget, credentials: &Credentials) -> Result<(), Diagnostic>;
 
     /// Takes our lines out again.
     ///
     /// # Errors
     /// What stood in the way.
-    fn clear(&self, backend: &BackendName, target: &EnvFileTarget) -> Result<(), Finding>;
+    fn clear(&self, backend: &BackendName, target: &EnvFileTarget) -> Result<(), Diagnostic>;
 }
 
 /// Whether somebody asked to stop.
@@ -64,7 +64,7 @@ pub struct Execution<'a> {
     /// Whether somebody asked to stop.
     pub interrupt: watch::Receiver<Interrupt>,
     /// Hears everything that happens.
-    pub listener: &'a (dyn Fn(Event) + Send + Sync),
+    pub on_event: &'a (dyn Fn(Event) + Send + Sync),
 }
 
 /// How running a plan ended.
@@ -73,7 +73,7 @@ pub struct Executed {
     /// How many steps ended how. Why a step failed is in its event.
     pub tally: Tally,
     /// Why everything was left as it was, when the lease was lost.
-    pub lost: Option<ControlError>,
+    pub lease_lost: Option<ControlError>,
 }
 
 /// Runs a plan to its end, or until the lease is lost.
@@ -85,33 +85,33 @@ pub async fn execute(execution: &Execution<'_>) -> Executed {
     let (because, lost) = tokio::select! {
         biased;
         () = run_steps(execution, &mut scheduler, &mut tally, &mut begun) => ("interrupted", None),
-        error = keep_lease(execution) => ("the lease was lost", Some(error)),
+        error = renew_lease(execution) => ("the lease was lost", Some(error)),
     };
     // Only who was told to leave everything as it is, or lost the lease, left something running.
-    for (index, _) in scheduler.statuses().iter().enumerate().filter(|(_, status)| **status == Status::Started) {
+    for (index, _) in scheduler.statuses().iter().enumerate().filter(|(_, status)| **status == StepStatus::Started) {
         tally.interrupted += 1;
         let duration = begun.get(&index).map(Instant::elapsed).unwrap_or_default();
-        finished(execution, index, StepEnd::Interrupted, duration);
+        emit_finished(execution, index, StepOutcome::Interrupted, duration);
     }
     for left in scheduler.stop() {
         tally.not_started += 1;
-        finished(execution, left, StepEnd::NotStarted { because: because.to_owned() }, Duration::ZERO);
+        emit_finished(execution, left, StepOutcome::NotStarted { because: because.to_owned() }, Duration::ZERO);
     }
-    Executed { tally, lost }
+    Executed { tally, lease_lost: lost }
 }
 
 /// Renews the lease for as long as it is polled; returns only when the lease is lost.
-async fn keep_lease(execution: &Execution<'_>) -> ControlError {
+async fn renew_lease(execution: &Execution<'_>) -> ControlError {
     loop {
-        tokio::time::sleep(RENEW_EVERY).await;
+        tokio::time::sleep(RENEW_INTERVAL).await;
         // Any other error may pass; the fence keeps a late writer out.
-        if let Err(error @ ControlError::LeaseLost { .. }) = execution.control.renew(execution.lease).await {
+        if let Err(error @ ControlError::LeaseLost { .. }) = execution.control.renew_lease(execution.lease).await {
             return error;
         }
     }
 }
 
-type Running<'a> = FuturesUnordered<BoxFuture<'a, (usize, Result<(), Finding>, Duration)>>;
+type InFlight<'a> = FuturesUnordered<BoxFuture<'a, (usize, Result<(), Diagnostic>, Duration)>>;
 
 async fn run_steps(
     execution: &Execution<'_>,
@@ -120,7 +120,7 @@ async fn run_steps(
     begun: &mut BTreeMap<usize, Instant>,
 ) {
     let plan = execution.plan;
-    let mut running: Running<'_> = FuturesUnordered::new();
+    let mut running: InFlight<'_> = FuturesUnordered::new();
     let mut interrupt = execution.interrupt.clone();
     let mut stopping = false;
     loop {
@@ -130,7 +130,7 @@ async fn run_steps(
         {
             let step = &plan.steps[index];
             begun.insert(index, Instant::now());
-            tell(
+            emit(
                 execution,
                 EventKind::StepStarted {
                     id: step.id.clone(),
@@ -166,28 +166,28 @@ async fn run_steps(
             Ok(()) => {
                 tally.done += 1;
                 scheduler.done(index);
-                finished(execution, index, StepEnd::Done, duration);
+                emit_finished(execution, index, StepOutcome::Done, duration);
             }
             Err(error) => {
                 tally.failed += 1;
-                finished(execution, index, StepEnd::Failed { error }, duration);
+                emit_finished(execution, index, StepOutcome::Failed { error }, duration);
                 let because = format!("{} failed", plan.steps[index].address);
                 for blocked in scheduler.failed(index) {
                     tally.not_started += 1;
-                    finished(execution, blocked, StepEnd::NotStarted { because: because.clone() }, Duration::ZERO);
+                    emit_finished(execution, blocked, StepOutcome::NotStarted { because: because.clone() }, Duration::ZERO);
                 }
             }
         }
     }
 }
 
-fn tell(execution: &Execution<'_>, kind: EventKind) {
-    (execution.listener)(kind.into());
+fn emit(execution: &Execution<'_>, kind: EventKind) {
+    (execution.on_event)(kind.into());
 }
 
-fn finished(execution: &Execution<'_>, index: usize, end: StepEnd, duration: Duration) {
+fn emit_finished(execution: &Execution<'_>, index: usize, end: StepOutcome, duration: Duration) {
     let step = &execution.plan.steps[index];
-    tell(
+    emit(
         execution,
         EventKind::StepFinished {
             id: step.id.clone(),
@@ -199,15 +199,15 @@ fn finished(execution: &Execution<'_>, index: usize, end: StepEnd, duration: Dur
     );
 }
 
-fn progress(execution: &Execution<'_>, step: &Step, message: String) {
-    tell(execution, EventKind::StepProgress { id: step.id.clone(), address: step.address.clone(), message });
+fn emit_progress(execution: &Execution<'_>, step: &Step, message: String) {
+    emit(execution, EventKind::StepProgress { id: step.id.clone(), address: step.address.clone(), message });
 }
 
 async fn with_heartbeat(
     execution: &Execution<'_>,
     step: &Step,
-    work: impl Future<Output = Result<(), Finding>>,
-) -> Result<(), Finding> {
+    work: impl Future<Output = Result<(), Diagnostic>>,
+) -> Result<(), Diagnostic> {
     let mut work = pin!(work);
     let mut silent = Duration::ZERO;
     loop {
@@ -215,13 +215,13 @@ async fn with_heartbeat(
             Ok(result) => return result,
             Err(_) => {
                 silent += HEARTBEAT;
-                progress(execution, step, format!("still at work after {} s", silent.as_secs()));
+                emit_progress(execution, step, format!("still at work after {} s", silent.as_secs()));
             }
         }
     }
 }
 
-async fn run_step(execution: &Execution<'_>, step: &Step) -> Result<(), Finding> {
+async fn run_step(execution: &Execution<'_>, step: &Step) -> Result<(), Diagnostic> {
     match &step.task {
         None => Ok(()),
         Some(Task::Put { backend, spec, renamed_from }) => {
@@ -241,18 +241,18 @@ async fn run_step(execution: &Execution<'_>, step: &Step) -> Result<(), Finding>
     }
 }
 
-async fn operate(execution: &Execution<'_>, step: &Step, backend: &BackendName, work: Work) -> Result<(), Finding> {
+async fn operate(execution: &Execution<'_>, step: &Step, backend: &BackendName, work: Work) -> Result<(), Diagnostic> {
     let step_key = StepKey { plan: execution.plan.digest.to_string(), step: step.id.as_str().to_owned() };
     let request = Request { step: step_key, backend: backend.clone(), work };
-    let notice = |message: String| progress(execution, step, message);
+    let notice = |message: String| emit_progress(execution, step, message);
     match execution.control.run(execution.lease, request, &notice).await {
-        Ok(Outcome::Done { .. }) => Ok(()),
-        Ok(Outcome::Failed { finding, .. }) => Err(finding),
+        Ok(OperationOutcome::Done { .. }) => Ok(()),
+        Ok(OperationOutcome::Failed { finding, .. }) => Err(finding),
         Err(error) => Err(finding_of(&error)),
     }
 }
 
-fn finding_of(error: &ControlError) -> Finding {
+fn finding_of(error: &ControlError) -> Diagnostic {
     let mut errors = error.report().errors;
-    if errors.is_empty() { Finding::new("bug", error.to_string()) } else { errors.swap_remove(0) }
+    if errors.is_empty() { Diagnostic::new("bug", error.to_string()) } else { errors.swap_remove(0) }
 }

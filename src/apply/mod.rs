@@ -6,6 +6,6 @@ mod event;
 mod execute;
 mod scheduler;
 
-pub use event::{EVENTS_FORMAT, Event, EventKind, ReadyBackend, StepEnd, Tally};
+pub use event::{EVENTS_FORMAT, Event, EventKind, ReadyBackend, StepOutcome, Tally};
 pub use execute::{EnvFiles, Executed, Execution, Interrupt, execute};
-pub use scheduler::{Scheduler, Status};
+pub use scheduler::{Scheduler, StepStatus};

@@ -8,7 +8,7 @@ use crate::plan::{Plan, StepId};
 
 /// Where a step stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
+pub enum StepStatus {
     /// It waits for others.
     Waiting,
     /// It may run, or runs.
@@ -27,9 +27,9 @@ pub enum Status {
 /// Hands out the steps of one plan as they become ready. Steps are named by their position in the plan.
 #[derive(Debug)]
 pub struct Scheduler {
-    statuses: Vec<Status>,
+    statuses: Vec<StepStatus>,
     /// How many steps each step still waits for.
-    missing: Vec<usize>,
+    unmet: Vec<usize>,
     /// Who waits for each step.
     dependents: Vec<Vec<usize>>,
     ready: VecDeque<usize>,
@@ -49,22 +49,22 @@ impl Scheduler {
             }
         }
         let ready = (0..plan.steps.len()).filter(|index| missing[*index] == 0).collect();
-        Self { statuses: vec![Status::Waiting; plan.steps.len()], missing, dependents, ready }
+        Self { statuses: vec![StepStatus::Waiting; plan.steps.len()], unmet: missing, dependents, ready }
     }
 
     /// The next step that may run; it counts as started from now on.
     pub fn next_ready(&mut self) -> Option<usize> {
         let step = self.ready.pop_front()?;
-        self.statuses[step] = Status::Started;
+        self.statuses[step] = StepStatus::Started;
         Some(step)
     }
 
     /// A step ended well: what waited for it only may run.
     pub fn done(&mut self, step: usize) {
-        self.statuses[step] = Status::Done;
+        self.statuses[step] = StepStatus::Done;
         for dependent in std::mem::take(&mut self.dependents[step]) {
-            self.missing[dependent] -= 1;
-            if self.missing[dependent] == 0 && self.statuses[dependent] == Status::Waiting {
+            self.unmet[dependent] -= 1;
+            if self.unmet[dependent] == 0 && self.statuses[dependent] == StepStatus::Waiting {
                 self.ready.push_back(dependent);
             }
         }
@@ -72,12 +72,12 @@ impl Scheduler {
 
     /// A step ended badly: whatever waits for it, however far away, will not run. Returns those, in plan order.
     pub fn failed(&mut self, step: usize) -> Vec<usize> {
-        self.statuses[step] = Status::Failed;
+        self.statuses[step] = StepStatus::Failed;
         let mut blocked = Vec::new();
         let mut pending = std::mem::take(&mut self.dependents[step]);
         while let Some(dependent) = pending.pop() {
-            if self.statuses[dependent] == Status::Waiting {
-                self.statuses[dependent] = Status::NotStarted { because: step };
+            if self.statuses[dependent] == StepStatus::Waiting {
+                self.statuses[dependent] = StepStatus::NotStarted { because: step };
                 blocked.push(dependent);
                 pending.append(&mut self.dependents[dependent]);
             }
@@ -89,11 +89,11 @@ impl Scheduler {
     /// Nothing more is handed out. Returns what has not begun, in plan order.
     pub fn stop(&mut self) -> Vec<usize> {
         self.ready.clear();
-        (0..self.statuses.len()).filter(|index| self.statuses[*index] == Status::Waiting).collect()
+        (0..self.statuses.len()).filter(|index| self.statuses[*index] == StepStatus::Waiting).collect()
     }
 
     /// Where every step stands.
-    pub fn statuses(&self) -> &[Status] {
+    pub fn statuses(&self) -> &[StepStatus] {
         &self.statuses
     }
 }
@@ -152,7 +152,7 @@ mod tests {
         let mut scheduler = Scheduler::new(&plan(&[("a", &[]), ("b", &["a"]), ("c", &["b"]), ("d", &[])]));
         assert_eq!(scheduler.next_ready(), Some(0));
         assert_eq!(scheduler.failed(0), vec![1, 2]);
-        assert_eq!(scheduler.statuses()[2], Status::NotStarted { because: 0 });
+        assert_eq!(scheduler.statuses()[2], StepStatus::NotStarted { because: 0 });
         assert_eq!(scheduler.next_ready(), Some(3));
     }
 
@@ -163,6 +163,6 @@ mod tests {
         assert_eq!(scheduler.stop(), vec![1]);
         scheduler.done(0);
         // `b` became ready by the graph, so the executor must not ask again after a stop.
-        assert_eq!(scheduler.statuses()[0], Status::Done);
+        assert_eq!(scheduler.statuses()[0], StepStatus::Done);
     }
 }

@@ -4,14 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::audit::Who;
-use super::effect::{Effect, Next};
-use super::operation::{Driver, Operation, PutRequest, Stage, Strangers, end_operation};
+use super::audit::AuditContext;
+use super::effect::{Effect, Transition};
+use super::operation::{AllocationConflicts, ExecutionMode, Operation, OperationPhase, PutRequest, end_operation};
 use super::{Authority, AuthorityError, allocation, dependency, lease, quota, removal};
-use crate::control::{ControlError, Lease, Outcome, Request};
+use crate::api::{ControlError, Lease, OperationOutcome, Request};
 use crate::model::{
-    Actor, BackendId, BackendName, Finding, Generation, OperationId, OperationKind, Phase, Placement, References, Release,
-    Removal, Timestamp,
+    Actor, BackendId, BackendName, Diagnostic, Generation, OperationId, OperationKind, Phase, ProviderState, ReclaimPolicy,
+    Release, ResolvedBackend, Timestamp,
 };
 use crate::store::{BackendRow, OperationRow, Rows, Store};
 
@@ -19,19 +19,19 @@ use crate::store::{BackendRow, OperationRow, Rows, Store};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Acceptance<'a> {
     pub(super) lease: &'a Lease,
-    pub(super) driver: Driver,
+    pub(super) driver: ExecutionMode,
     pub(super) actor: &'a Actor,
     pub(super) request: &'a Request,
     pub(super) now: Timestamp,
 }
 
 impl Acceptance<'_> {
-    fn who(&self) -> Who<'_> {
-        Who { actor: self.actor, plan: Some(&self.request.step.plan), at: self.now }
+    fn audit_context(&self) -> AuditContext<'_> {
+        AuditContext { actor: self.actor, plan: Some(&self.request.step.plan), at: self.now }
     }
 
     /// The operation of this step: the one that was accepted before, or a new one.
-    fn operation(&self, rows: &dyn Rows, kind: OperationKind) -> Result<OperationId, AuthorityError> {
+    fn find_or_insert_operation(&self, rows: &dyn Rows, kind: OperationKind) -> Result<OperationId, AuthorityError> {
         let Self { lease, request, .. } = self;
         if let Some(OperationRow { id: Some(id), .. }) = rows.operation(&lease.project, &request.step)? {
             return Ok(id);
@@ -50,16 +50,16 @@ impl Acceptance<'_> {
         })?)
     }
 
-    fn begun(&self, id: OperationId, backend: BackendId, work: Stage) -> Operation {
+    fn new_operation(&self, id: OperationId, backend: BackendId, work: OperationPhase) -> Operation {
         Operation {
             id,
             project: self.lease.project.clone(),
             backend,
             step: self.request.step.clone(),
             actor: self.actor.clone(),
-            lease: (self.driver == Driver::Holder).then(|| self.lease.clone()),
-            work,
-            strangers: Strangers::default(),
+            lease: (self.driver == ExecutionMode::LeaseHolder).then(|| self.lease.clone()),
+            phase: work,
+            conflicts: AllocationConflicts::default(),
         }
     }
 }
@@ -71,7 +71,7 @@ impl<S: Store> Authority<S> {
         acceptance: Acceptance<'_>,
         put: PutRequest,
         renamed_from: Option<&BackendName>,
-    ) -> Result<(Option<Operation>, Next), AuthorityError> {
+    ) -> Result<(Option<Operation>, Transition), AuthorityError> {
         let Acceptance { lease, request, now, .. } = acceptance;
         let mut project = lease::project_row(rows, &lease.project, now)?;
         project.revision = project.revision.next();
@@ -89,14 +89,14 @@ impl<S: Store> Authority<S> {
         {
             let message =
                 format!("`{}` cannot move from provider `{}` to `{}`", request.backend, row.spec.provider, put.spec.provider);
-            return Err(ControlError::Refused(Finding::new("control.moves_data", message)).into());
+            return Err(ControlError::Refused(Diagnostic::new("control.moves_data", message)).into());
         }
-        if acceptance.driver == Driver::ControlPlane {
+        if acceptance.driver == ExecutionMode::ControlPlane {
             // A plan has no circle; what comes over the wire need not come from one.
-            dependency::check(rows, &lease.project, &request.backend, existing.as_ref(), &put.spec)?;
+            dependency::refuse_cycle(rows, &lease.project, &request.backend, existing.as_ref(), &put.spec)?;
         }
-        quota::check(rows, &lease.project, existing.as_ref(), &put.spec)?;
-        let id = acceptance.operation(rows, OperationKind::Put)?;
+        quota::enforce(rows, &lease.project, existing.as_ref(), &put.spec)?;
+        let id = acceptance.find_or_insert_operation(rows, OperationKind::Put)?;
         if let Some(mut row) = existing.clone().filter(|_| replaces) {
             if row.phase != Phase::Removing && row.spec.settings.fly.app.is_some() {
                 // Nobody allowed that anything is destroyed, and an app that the manifest named may hold data from before.
@@ -105,13 +105,13 @@ impl<S: Store> Authority<S> {
             }
             let pending = self.seal_pending(&id, &put)?;
             rows.put_pending(&id, Some(&pending))?;
-            let work = Stage::Replace(request.backend.clone(), Box::new(put));
-            let operation = acceptance.begun(id, row.id.clone(), work);
-            return Ok((Some(operation), Next::Do(Effect::Remove(Box::new(self.placement(&row)?)))));
+            let work = OperationPhase::Replace(request.backend.clone(), Box::new(put));
+            let operation = acceptance.new_operation(id, row.id.clone(), work);
+            return Ok((Some(operation), Transition::Perform(Effect::Remove(Box::new(self.resolve(&row)?)))));
         }
-        let mut operation = acceptance.begun(id, BackendId::new(""), Stage::Put);
+        let mut operation = acceptance.new_operation(id, BackendId::new(""), OperationPhase::Put);
         match self.write_put(rows, &mut operation, &request.backend, existing, put, now)? {
-            Next::Ended(outcome) => Ok((None, Next::Ended(outcome))),
+            Transition::Ended(outcome) => Ok((None, Transition::Ended(outcome))),
             next => Ok((Some(operation), next)),
         }
     }
@@ -125,7 +125,7 @@ impl<S: Store> Authority<S> {
         existing: Option<BackendRow>,
         put: PutRequest,
         now: Timestamp,
-    ) -> Result<Next, AuthorityError> {
+    ) -> Result<Transition, AuthorityError> {
         let mut row = match existing {
             Some(mut row) => {
                 row.name = name.clone();
@@ -146,7 +146,7 @@ impl<S: Store> Authority<S> {
                 endpoints: None,
                 admin_key: None,
                 ports: None,
-                references: References::new(),
+                references: ProviderState::new(),
                 newest_release: None,
                 has_been_ready: false,
                 created_at: now,
@@ -163,56 +163,56 @@ impl<S: Store> Authority<S> {
         if row.is_only_a_record() {
             row.phase = Phase::Ready;
             rows.put_backend(&row)?;
-            self.record(rows, Some(&row.project), operation.who(now), "backend_recorded", Some(&row.name), "")?;
-            let outcome = Outcome::Done { operation: operation.id.clone() };
-            return Ok(Next::Ended(end_operation(rows, &operation.id, outcome, now)?));
+            self.record(rows, Some(&row.project), operation.audit_context(now), "backend_recorded", Some(&row.name), "")?;
+            let outcome = OperationOutcome::Done { operation: operation.id.clone() };
+            return Ok(Transition::Ended(end_operation(rows, &operation.id, outcome, now)?));
         }
-        self.place(rows, &mut row, &Strangers::default())?;
+        self.allocate(rows, &mut row, &AllocationConflicts::default())?;
         rows.put_backend(&row)?;
         let detail = format!("operation {}", operation.id);
-        self.record(rows, Some(&row.project), operation.who(now), "operation_accepted", Some(&row.name), detail)?;
-        Ok(Next::Do(first_effect(self.placement(&row)?)))
+        self.record(rows, Some(&row.project), operation.audit_context(now), "operation_accepted", Some(&row.name), detail)?;
+        Ok(Transition::Perform(first_effect(self.resolve(&row)?)))
     }
 
     pub(super) fn accept_remove(
         &self,
         rows: &dyn Rows,
         acceptance: Acceptance<'_>,
-        removal: Removal,
-    ) -> Result<(Option<Operation>, Next), AuthorityError> {
+        removal: ReclaimPolicy,
+    ) -> Result<(Option<Operation>, Transition), AuthorityError> {
         let Acceptance { lease, request, now, .. } = acceptance;
         let Some(mut row) = rows.backend(&lease.project, &request.backend)? else {
             // The operation belongs to a project, which may have no row yet.
             rows.put_project(&lease::project_row(rows, &lease.project, now)?)?;
-            let id = acceptance.operation(rows, OperationKind::Remove)?;
-            let outcome = end_operation(rows, &id, Outcome::Done { operation: id.clone() }, now)?;
-            return Ok((None, Next::Ended(outcome)));
+            let id = acceptance.find_or_insert_operation(rows, OperationKind::Remove)?;
+            let outcome = end_operation(rows, &id, OperationOutcome::Done { operation: id.clone() }, now)?;
+            return Ok((None, Transition::Ended(outcome)));
         };
         if row.spec.protected && row.phase != Phase::Removing {
             let message = format!("`{}` is protected", row.name);
-            return Err(ControlError::Refused(Finding::new("control.protected", message)).into());
+            return Err(ControlError::Refused(Diagnostic::new("control.protected", message)).into());
         }
         let mut project = lease::project_row(rows, &lease.project, now)?;
         project.revision = project.revision.next();
         rows.put_project(&project)?;
-        let id = acceptance.operation(rows, OperationKind::Remove)?;
+        let id = acceptance.find_or_insert_operation(rows, OperationKind::Remove)?;
         if row.is_only_a_record() {
             rows.delete_backend(&row.id)?;
-            let outcome = end_operation(rows, &id, Outcome::Done { operation: id.clone() }, now)?;
-            self.record(rows, Some(&lease.project), acceptance.who(), "backend_removed", Some(&row.name), "")?;
-            return Ok((None, Next::Ended(outcome)));
+            let outcome = end_operation(rows, &id, OperationOutcome::Done { operation: id.clone() }, now)?;
+            self.record(rows, Some(&lease.project), acceptance.audit_context(), "backend_removed", Some(&row.name), "")?;
+            return Ok((None, Transition::Ended(outcome)));
         }
-        removal::begin(&mut row, removal);
+        removal::start(&mut row, removal);
         rows.put_backend(&row)?;
         let detail = format!("operation {id}");
-        self.record(rows, Some(&lease.project), acceptance.who(), "removal_accepted", Some(&row.name), detail)?;
-        let operation = acceptance.begun(id, row.id.clone(), Stage::Remove);
-        Ok((Some(operation), Next::Do(Effect::Remove(Box::new(self.placement(&row)?)))))
+        self.record(rows, Some(&lease.project), acceptance.audit_context(), "removal_accepted", Some(&row.name), detail)?;
+        let operation = acceptance.new_operation(id, row.id.clone(), OperationPhase::Remove);
+        Ok((Some(operation), Transition::Perform(Effect::Remove(Box::new(self.resolve(&row)?)))))
     }
 }
 
 /// What has to happen first to a backend that is to be brought up.
-pub(super) fn first_effect(placement: Placement) -> Effect {
+pub(super) fn first_effect(placement: ResolvedBackend) -> Effect {
     let placement = Box::new(placement);
     if placement.spec.has_own_server() { Effect::PrepareDatabase(placement) } else { Effect::Ensure(placement) }
 }

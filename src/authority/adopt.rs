@@ -4,14 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::audit::Who;
-use super::operation::{PutRequest, Strangers};
+use super::audit::AuditContext;
+use super::operation::{AllocationConflicts, PutRequest};
 use super::{Authority, AuthorityError, allocation, lease};
-use crate::control::{ControlError, Lease};
+use crate::api::{ControlError, Lease};
 use crate::convex::admin_key::InstanceSecret;
 use crate::model::{
-    Actor, BackendName, BackendSpec, FieldPath, Finding, Generation, InstanceName, Phase, Placement, PortPair, References,
-    Secret, Timestamp,
+    Actor, BackendName, BackendSpec, Diagnostic, FieldPath, Generation, InstanceName, Phase, PortPair, ProviderState,
+    ResolvedBackend, Secret, Timestamp,
 };
 use crate::store::{BackendRow, Durability, Store};
 
@@ -43,13 +43,13 @@ impl<S: Store> Authority<S> {
         lease: &Lease,
         actor: &Actor,
         adoption: Adoption,
-        note: impl FnOnce(&Placement) -> References,
+        note: impl FnOnce(&ResolvedBackend) -> ProviderState,
         now: Timestamp,
-    ) -> Result<Placement, AuthorityError> {
-        self.store.write(Durability::Power, |rows| {
-            lease::fenced(rows, lease)?;
+    ) -> Result<ResolvedBackend, AuthorityError> {
+        self.store.write(Durability::Fsync, |rows| {
+            lease::check_fence(rows, lease)?;
             let name = &adoption.name;
-            let refused = |message: String| ControlError::Refused(Finding::new("control.not_adopted", message));
+            let refused = |message: String| ControlError::Refused(Diagnostic::new("control.not_adopted", message));
             if rows.backend(&lease.project, name)?.is_some() {
                 return Err(refused(format!("project `{}` has a backend `{name}` already", lease.project)).into());
             }
@@ -84,21 +84,21 @@ impl<S: Store> Authority<S> {
                 endpoints: None,
                 admin_key: None,
                 ports: Some(ports),
-                references: References::new(),
+                references: ProviderState::new(),
                 has_been_ready: true,
                 created_at: now,
                 expires_at: adoption.spec.ttl.map(|ttl| now.plus(ttl)),
                 sealed: Vec::new(),
             };
-            self.seal_known(&mut row, secret, now)?;
+            self.seal_imported_secret(&mut row, secret, now)?;
             let put = PutRequest { spec: adoption.spec, secrets: adoption.secrets };
             self.seal_secrets(&mut row, &put, now)?;
-            self.place(rows, &mut row, &Strangers::default())?;
-            row.references = note(&self.placement(&row)?);
+            self.allocate(rows, &mut row, &AllocationConflicts::default())?;
+            row.references = note(&self.resolve(&row)?);
             rows.put_backend(&row)?;
-            let who = Who { actor, plan: None, at: now };
+            let who = AuditContext { actor, plan: None, at: now };
             self.record(rows, Some(&lease.project), who, "backend_adopted", Some(&row.name), "")?;
-            self.placement(&row)
+            self.resolve(&row)
         })
     }
 }

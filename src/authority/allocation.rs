@@ -5,9 +5,9 @@
 use std::collections::BTreeSet;
 
 use super::{AuthorityError, Entropy};
-use crate::control::ControlError;
+use crate::api::ControlError;
 use crate::model::fly::app_url;
-use crate::model::{BackendId, BackendName, BackendSpec, Endpoints, Finding, InstanceName, PortPair, ProjectName};
+use crate::model::{BackendId, BackendName, BackendSpec, Diagnostic, Endpoints, InstanceName, PortPair, ProjectName};
 use crate::store::Rows;
 
 /// The first port that is handed out unless somebody asks for another. Above Convex's own 3210, which other tools take
@@ -17,10 +17,10 @@ pub(super) const FIRST_PORT: u16 = 4210;
 const LAST_PORT: u16 = 29_999;
 
 /// How many projects may share one joined name before it is an error.
-const SAME_NAMES: u32 = 99;
+const MAX_NAME_SUFFIX: u32 = 99;
 
 /// How many pairs of ports there are from this one on.
-pub(super) fn pairs(first: u16) -> usize {
+pub(super) fn port_pair_count(first: u16) -> usize {
     (first..LAST_PORT).step_by(2).len()
 }
 
@@ -38,13 +38,13 @@ pub(super) fn instance_name(
     project: &ProjectName,
     backend: &BackendName,
 ) -> Result<InstanceName, AuthorityError> {
-    let refused = |message: String| ControlError::Refused(Finding::new("control.instance_name", message));
+    let refused = |message: String| ControlError::Refused(Diagnostic::new("control.instance_name", message));
     let preferred =
         InstanceName::preferred(project, backend).map_err(|error| refused(format!("`{project}-{backend}`: {error}")))?;
     if !rows.instance_name_taken(&preferred)? {
         return Ok(preferred);
     }
-    for number in 2..=SAME_NAMES {
+    for number in 2..=MAX_NAME_SUFFIX {
         let candidate = preferred.numbered(number).map_err(|error| refused(format!("`{preferred}-{number}`: {error}")))?;
         if !rows.instance_name_taken(&candidate)? {
             return Ok(candidate);
@@ -63,7 +63,7 @@ pub(super) fn ports(rows: &dyn Rows, first: u16, strangers: &BTreeSet<u16>) -> R
         .find(|pair| free(&pair.api) && free(&pair.site))
         .ok_or_else(|| {
             let message = format!("every port from {first} to {LAST_PORT} is taken");
-            ControlError::Refused(Finding::new("control.no_ports", message)).into()
+            ControlError::Refused(Diagnostic::new("control.no_ports", message)).into()
         })
 }
 

@@ -7,25 +7,25 @@
 //!
 //! Must not do: change or remove an entry, or write a secret down.
 
-use super::mark::Unbound;
+use super::key_check::UnchainedEntries;
 use super::{Authority, AuthorityError};
-use crate::control::{HistoryCheck, HistoryEntry, Reach};
+use crate::api::{HistoryEntry, HistoryVerification, ResourceLevel};
 use crate::model::{Actor, BackendName, ProjectName, Timestamp};
-use crate::store::{Bond, ChainRow, EventRow, Rows, Store, StoreError};
+use crate::store::{ChainLink, ChainRow, EventRow, Rows, Store, StoreError};
 
 /// Who does something, as part of which plan, and when.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Who<'a> {
+pub(super) struct AuditContext<'a> {
     pub(super) actor: &'a Actor,
     pub(super) plan: Option<&'a str>,
     pub(super) at: Timestamp,
 }
 
 /// How many entries are looked at in one go.
-const PAGE: u32 = 1000;
+const PAGE_SIZE: u32 = 1000;
 
 /// How many breaks are listed; the first one says what there is to know.
-const MOST_BREAKS: usize = 20;
+const MAX_BREAKS: usize = 20;
 
 impl<S: Store> Authority<S> {
     /// Appends one entry.
@@ -33,7 +33,7 @@ impl<S: Store> Authority<S> {
         &self,
         rows: &dyn Rows,
         project: Option<&ProjectName>,
-        who: Who<'_>,
+        who: AuditContext<'_>,
         kind: &str,
         backend: Option<&BackendName>,
         detail: impl Into<String>,
@@ -47,11 +47,11 @@ impl<S: Store> Authority<S> {
             detail: detail.into(),
             actor: Some(who.actor.clone()),
             plan: who.plan.map(str::to_owned),
-            bond: None,
+            link: None,
         };
         let nothing = || ChainRow { project: project.cloned(), length: 0, head: String::new(), seal: None };
         let end = match rows.chain(project)? {
-            Some(end) if self.is_sealed(rows, &end)? => end,
+            Some(end) if self.is_chain_sealed(rows, &end)? => end,
             None if self.is_new(rows, project)? => nothing(),
             // Somebody without the key took the end away or put another one in its place, and a gap goes on saying so.
             other => {
@@ -61,14 +61,14 @@ impl<S: Store> Authority<S> {
         };
         let position = end.length + 1;
         let hash = self.hash(&event, position, &end.head)?;
-        event.bond = Some(Bond { position, hash: hash.clone() });
+        event.link = Some(ChainLink { position, hash: hash.clone() });
         rows.append_event(&event)?;
-        Ok(rows.put_chain(&self.sealed(ChainRow { length: position, head: hash, ..end }))?)
+        Ok(rows.put_chain(&self.seal_chain(ChainRow { length: position, head: hash, ..end }))?)
     }
 
     /// Whether nothing can have happened to a project yet. The control plane itself has a history since its home was marked.
     fn is_new(&self, rows: &dyn Rows, project: Option<&ProjectName>) -> Result<bool, AuthorityError> {
-        let Some(name) = project else { return Ok(!matches!(self.unbound(rows)?, Unbound::Marked(_))) };
+        let Some(name) = project else { return Ok(!matches!(self.unchained_entries(rows)?, UnchainedEntries::Sealed(_))) };
         // The change that is being recorded is counted already.
         let is_first = rows.project(name)?.is_none_or(|row| row.revision.0 <= 1);
         Ok(is_first && rows.events(project, 1)?.is_empty())
@@ -77,11 +77,11 @@ impl<S: Store> Authority<S> {
     fn hash(&self, event: &EventRow, position: u64, before: &str) -> Result<String, StoreError> {
         let EventRow { project, at, kind, backend, detail, actor, plan, .. } = event;
         let content = (before, position, project, at, kind, backend, detail, actor, plan);
-        Ok(self.vault.bind(&serde_json::to_vec(&content).map_err(StoreError::Unwritable)?))
+        Ok(self.vault.chain_hash(&serde_json::to_vec(&content).map_err(StoreError::Unwritable)?))
     }
 
     /// What has happened, newest last.
-    pub fn history(&self, reach: &Reach, limit: u32) -> Result<Vec<HistoryEntry>, AuthorityError> {
+    pub fn history(&self, reach: &ResourceLevel, limit: u32) -> Result<Vec<HistoryEntry>, AuthorityError> {
         let events = self.store.read(|rows| Ok::<_, AuthorityError>(rows.events(reach.project(), limit)?))?;
         Ok(events
             .into_iter()
@@ -93,37 +93,40 @@ impl<S: Store> Authority<S> {
                 detail: event.detail,
                 actor: event.actor,
                 plan: event.plan,
-                hash: event.bond.map(|bond| bond.hash),
+                hash: event.link.map(|bond| bond.hash),
             })
             .collect())
     }
 
     /// Whether the history is as it was written and, where a hash of it was noted elsewhere, still contains that.
-    pub fn check_history(&self, reach: &Reach, noted: Option<&str>) -> Result<HistoryCheck, AuthorityError> {
+    pub fn check_history(&self, reach: &ResourceLevel, noted: Option<&str>) -> Result<HistoryVerification, AuthorityError> {
         let project = reach.project();
         self.store.read(|rows| {
-            let unbound = self.unbound(rows)?;
-            let mut course = Course::new(unbound, noted);
+            let unbound = self.unchained_entries(rows)?;
+            let mut course = ChainVerifier::new(unbound, noted);
             let mut after = None;
             loop {
-                let events = rows.events_after(project, after, PAGE)?;
+                let events = rows.events_after(project, after, PAGE_SIZE)?;
                 let Some(last) = events.last() else { break };
                 after = Some(last.sequence);
                 for event in &events {
-                    course.follow(event, |position, before| self.hash(event, position, before))?;
+                    course.verify_entry(event, |position, before| self.hash(event, position, before))?;
                 }
             }
             match rows.chain(project)? {
                 Some(end) => {
-                    if !self.is_sealed(rows, &end)? {
-                        course.say("what says how long the history is was not written by this control plane".to_owned());
+                    if !self.is_chain_sealed(rows, &end)? {
+                        course
+                            .report_break("what says how long the history is was not written by this control plane".to_owned());
                     }
-                    course.end(end.length, &end.head);
+                    course.verify_end(end.length, &end.head);
                 }
                 None => {
-                    let expected = course.position > 0 || matches!(unbound, Unbound::Marked(_)) && has_happened(rows, project)?;
+                    let expected =
+                        course.position > 0 || matches!(unbound, UnchainedEntries::Sealed(_)) && has_activity(rows, project)?;
                     if expected {
-                        course.say("what says how long the history is has been removed, though there is one".to_owned());
+                        course
+                            .report_break("what says how long the history is has been removed, though there is one".to_owned());
                     }
                 }
             }
@@ -133,7 +136,7 @@ impl<S: Store> Authority<S> {
 }
 
 /// Whether something is there that is never made without an entry.
-fn has_happened(rows: &dyn Rows, project: Option<&ProjectName>) -> Result<bool, AuthorityError> {
+fn has_activity(rows: &dyn Rows, project: Option<&ProjectName>) -> Result<bool, AuthorityError> {
     // The control plane's own history has an end since its home was marked, be it that of no entry.
     let Some(name) = project else { return Ok(true) };
     let row = rows.project(name)?;
@@ -144,19 +147,25 @@ fn has_happened(rows: &dyn Rows, project: Option<&ProjectName>) -> Result<bool, 
 }
 
 /// A history while it is followed from its beginning.
-struct Course<'a> {
-    unbound: Unbound,
-    noted: Option<&'a str>,
+struct ChainVerifier<'a> {
+    unchained: UnchainedEntries,
+    expected_head: Option<&'a str>,
     position: u64,
     before: String,
-    check: HistoryCheck,
+    check: HistoryVerification,
 }
 
-impl<'a> Course<'a> {
-    fn new(unbound: Unbound, noted: Option<&'a str>) -> Self {
-        let mut course = Self { unbound, noted, position: 0, before: String::new(), check: HistoryCheck::default() };
-        if unbound == Unbound::Unknown {
-            course.say(
+impl<'a> ChainVerifier<'a> {
+    fn new(unbound: UnchainedEntries, noted: Option<&'a str>) -> Self {
+        let mut course = Self {
+            unchained: unbound,
+            expected_head: noted,
+            position: 0,
+            before: String::new(),
+            check: HistoryVerification::default(),
+        };
+        if unbound == UnchainedEntries::Unknown {
+            course.report_break(
                 "what says since when entries are bound was removed or changed, so that entries that are not may be anybody's"
                     .to_owned(),
             );
@@ -164,22 +173,26 @@ impl<'a> Course<'a> {
         course
     }
 
-    fn say(&mut self, what: String) {
-        if self.check.breaks.len() < MOST_BREAKS {
+    fn report_break(&mut self, what: String) {
+        if self.check.breaks.len() < MAX_BREAKS {
             self.check.breaks.push(what);
         }
     }
 
-    fn follow(&mut self, event: &EventRow, hash: impl Fn(u64, &str) -> Result<String, StoreError>) -> Result<(), StoreError> {
+    fn verify_entry(
+        &mut self,
+        event: &EventRow,
+        hash: impl Fn(u64, &str) -> Result<String, StoreError>,
+    ) -> Result<(), StoreError> {
         let number = event.sequence;
-        let Some(bond) = &event.bond else {
-            let is_older = match self.unbound {
-                Unbound::Marked(last) | Unbound::Before(last) => (1..=last).contains(&number),
-                Unbound::Unknown => false,
+        let Some(bond) = &event.link else {
+            let is_older = match self.unchained {
+                UnchainedEntries::Sealed(last) | UnchainedEntries::Legacy(last) => (1..=last).contains(&number),
+                UnchainedEntries::Unknown => false,
             };
             // Who did something is written down since entries are bound.
             if !is_older || self.position > 0 || event.actor.is_some() || event.plan.is_some() {
-                self.say(format!("entry {number} is not bound to the one before it, so anybody may have written it"));
+                self.report_break(format!("entry {number} is not bound to the one before it, so anybody may have written it"));
             }
             self.check.unbound += 1;
             return Ok(());
@@ -187,30 +200,32 @@ impl<'a> Course<'a> {
         let expected = self.position + 1;
         if bond.position != expected {
             let missing = format!("before entry {number}: {expected} was expected, and {} is there", bond.position);
-            self.say(format!("entries are missing or out of order {missing}"));
+            self.report_break(format!("entries are missing or out of order {missing}"));
         }
         if hash(bond.position, &self.before)? != bond.hash {
-            self.say(format!("entry {number} is not as it was written, or what stood before it is not"));
+            self.report_break(format!("entry {number} is not as it was written, or what stood before it is not"));
         }
         self.check.entries += 1;
         self.position = bond.position;
         self.before.clone_from(&bond.hash);
-        if self.noted == Some(&bond.hash) {
+        if self.expected_head == Some(&bond.hash) {
             self.check.noted = Some(bond.position);
         }
         Ok(())
     }
 
-    fn end(&mut self, length: u64, head: &str) {
+    fn verify_end(&mut self, length: u64, head: &str) {
         if (self.position, self.before.as_str()) != (length, head) {
             let position = self.position;
-            self.say(format!("the end is missing: {length} entries were written, and the last one here is {position}"));
+            self.report_break(format!(
+                "the end is missing: {length} entries were written, and the last one here is {position}"
+            ));
         }
     }
 
-    fn finish(mut self) -> HistoryCheck {
-        if self.noted.is_some() && self.check.noted.is_none() {
-            self.say(
+    fn finish(mut self) -> HistoryVerification {
+        if self.expected_head.is_some() && self.check.noted.is_none() {
+            self.report_break(
                 "no entry has the hash that was noted: the history was cut off before it, written anew, or is another one"
                     .to_owned(),
             );

@@ -3,9 +3,9 @@
 //!
 //! Must not do: connect, or show any part of a URL.
 
-use super::vault::Secrets;
+use super::vault::SecretSlots;
 use super::{Authority, AuthorityError};
-use crate::convex::database_url::server_part;
+use crate::convex::database_url::server_endpoint;
 use crate::model::{DatabaseRole, FieldPath, Fingerprint, STORAGE_SERVER, STORAGE_URL, Secret, Storage};
 use crate::store::{BackendRow, Store};
 
@@ -14,7 +14,7 @@ pub(super) const ROLE_PASSWORD: &str = "role_password";
 
 impl<S: Store> Authority<S> {
     /// Keeps the password of a role, or makes one.
-    pub(super) fn role_password(&self, storage: &Storage, before: &Secrets) -> Result<Option<Secret>, AuthorityError> {
+    pub(super) fn role_password(&self, storage: &Storage, before: &SecretSlots) -> Result<Option<Secret>, AuthorityError> {
         if storage.server().is_none_or(|server| server.managed || server.role == DatabaseRole::Url) {
             return Ok(None);
         }
@@ -33,7 +33,7 @@ impl<S: Store> Authority<S> {
         storage: &Storage,
         url: &Secret,
     ) -> Option<(FieldPath, Fingerprint)> {
-        let part = server_part(storage, url).ok()?;
+        let part = server_endpoint(storage, url).ok()?;
         Some((FieldPath::new(STORAGE_SERVER), self.vault.fingerprint_key(&row.project).fingerprint(&part)))
     }
 
@@ -42,7 +42,7 @@ impl<S: Store> Authority<S> {
         if !row.spec.has_own_server() || row.fingerprints.contains_key(&FieldPath::new(STORAGE_SERVER)) {
             return Ok(());
         }
-        let url = self.placement(row)?.secrets.remove(&FieldPath::new(STORAGE_URL));
+        let url = self.resolve(row)?.secrets.remove(&FieldPath::new(STORAGE_URL));
         if let Some(url) = url {
             let fingerprint = self.server_fingerprint(row, &row.spec.storage, &url);
             row.fingerprints.extend(fingerprint);

@@ -5,13 +5,13 @@
 use std::collections::BTreeSet;
 
 use super::AuthorityError;
-use crate::control::ControlError;
-use crate::model::{BackendName, BackendSpec, Finding, ProjectName};
+use crate::api::ControlError;
+use crate::model::{BackendName, BackendSpec, Diagnostic, ProjectName};
 use crate::store::{BackendRow, Rows};
 
 /// Refuses what would have a backend wait for itself: no order would be left in which anything could be done. Only what
 /// it newly depends on is followed, so an ordinary change asks for nothing.
-pub(super) fn check(
+pub(super) fn refuse_cycle(
     rows: &dyn Rows,
     project: &ProjectName,
     name: &BackendName,
@@ -24,7 +24,7 @@ pub(super) fn check(
     while let Some(next) = left.pop() {
         if next == *name {
             let message = format!("`{name}` would wait for itself: what it depends on depends on it");
-            return Err(ControlError::Refused(Finding::new("control.dependency_cycle", message)).into());
+            return Err(ControlError::Refused(Diagnostic::new("control.dependency_cycle", message)).into());
         }
         if !seen.insert(next.clone()) {
             continue;

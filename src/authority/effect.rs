@@ -4,29 +4,29 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::control::Outcome;
-use crate::model::{DatabaseDisposal, Finding, Placement, References, Secret};
+use crate::api::OperationOutcome;
+use crate::model::{DatabaseReclaim, Diagnostic, ProviderState, ResolvedBackend, Secret};
 
 /// What has to happen outside the rows, as data.
 #[derive(Debug)]
 pub enum Effect {
     /// See to it that its database is there and its own, on the server that it is to use.
-    PrepareDatabase(Box<Placement>),
+    PrepareDatabase(Box<ResolvedBackend>),
     /// Bring the backend up.
-    Ensure(Box<Placement>),
+    Ensure(Box<ResolvedBackend>),
     /// Wait until it answers as itself and accepts its key.
-    AwaitReady(Box<Placement>),
+    AwaitReady(Box<ResolvedBackend>),
     /// Set its Convex environment variables.
-    SetEnvironment(Box<Placement>, EnvironmentGoal),
+    SetEnvironment(Box<ResolvedBackend>, EnvironmentTarget),
     /// Take it away with its data.
-    Remove(Box<Placement>),
+    Remove(Box<ResolvedBackend>),
     /// Give its database back, or drop it. Nothing uses it any more.
-    ReleaseDatabase(Box<Placement>, DatabaseDisposal),
+    ReleaseDatabase(Box<ResolvedBackend>, DatabaseReclaim),
 }
 
 /// What the Convex environment variables should be; all others are left alone.
 #[derive(Debug, Clone, Default)]
-pub struct EnvironmentGoal {
+pub struct EnvironmentTarget {
     /// Variables with these values.
     pub set: BTreeMap<String, Secret>,
     /// Variables that must not be there: ours from before.
@@ -35,11 +35,11 @@ pub struct EnvironmentGoal {
 
 /// How an effect ended.
 #[derive(Debug)]
-pub enum EffectEnd {
+pub enum EffectResult {
     /// The database can be used.
     DatabasePrepared,
     /// The backend is up, and this is what the provider wants to remember.
-    Ensured(References),
+    Ensured(ProviderState),
     /// It answers as itself.
     Ready,
     /// Its variables are set.
@@ -56,14 +56,14 @@ pub enum EffectEnd {
 #[derive(Debug, Clone)]
 pub struct EffectFailure {
     /// Why, for the user.
-    pub finding: Finding,
+    pub finding: Diagnostic,
     /// What somebody else has that was allocated here, when that is why.
-    pub taken: Option<Taken>,
+    pub conflict: Option<AllocationConflict>,
 }
 
 /// Something that was allocated and that somebody else turned out to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taken {
+pub enum AllocationConflict {
     /// A port.
     Port(u16),
     /// The name of an app.
@@ -72,9 +72,9 @@ pub enum Taken {
 
 /// What has to happen next.
 #[derive(Debug)]
-pub enum Next {
+pub enum Transition {
     /// Carry this out and come back.
-    Do(Effect),
+    Perform(Effect),
     /// The operation has ended.
-    Ended(Outcome),
+    Ended(OperationOutcome),
 }

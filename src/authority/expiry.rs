@@ -5,29 +5,29 @@
 //! Must not do: take a project's lease before an attempt is due, or remove what is protected.
 
 use super::accept::Acceptance;
-use super::operation::{Driver, Operation};
-use super::token::Asker;
-use super::{Authority, AuthorityError, Liveness, Next, lease, removal};
-use crate::control::{ControlError, Holder, Request, Work};
-use crate::fault;
-use crate::model::{Actor, BackendName, ProjectName, Removal, StepKey, Timestamp};
+use super::operation::{ExecutionMode, Operation};
+use super::token::Principal;
+use super::{Authority, AuthorityError, Liveness, Transition, lease, removal};
+use crate::api::{ControlError, LeaseHolder, Request, Work};
+use crate::failpoint;
+use crate::model::{Actor, BackendName, ProjectName, ReclaimPolicy, StepKey, Timestamp};
 use crate::store::{BackendRow, Durability, Rows, Store};
 
 /// The plan that removals of expired backends are a part of. No client's step may name it: one that had ended under the
 /// step of an expiry would stand in for the removal.
-pub const EXPIRY: &str = "expiry";
+pub const EXPIRY_PLAN: &str = "expiry";
 
 /// How long after a failed removal the next one is tried, in milliseconds: twice as long each time, up to the longest.
-const FIRST_PAUSE_MS: i64 = 5_000;
-const LONGEST_PAUSE_MS: i64 = 300_000;
+const FIRST_BACKOFF_MS: i64 = 5_000;
+const MAX_BACKOFF_MS: i64 = 300_000;
 
 /// How long a removal waits for whoever is changing the project, in milliseconds: with a lease that is renewed for ever,
 /// nobody gives a backend more time than it has.
-const WAITED_FOR_HOLDER_MS: i64 = 60_000;
+const HOLDER_GRACE_MS: i64 = 60_000;
 
 /// A removal that was not tried yet.
 #[derive(Debug)]
-struct Attempt {
+struct RemovalAttempt {
     step: StepKey,
     due: Timestamp,
 }
@@ -52,7 +52,7 @@ impl<S: Store> Authority<S> {
         self.store.read(|rows| {
             let mut next: Option<Timestamp> = None;
             for row in rows.expired(Timestamp(i64::MAX))? {
-                if let Some(Attempt { due, .. }) = next_attempt(rows, &row)? {
+                if let Some(RemovalAttempt { due, .. }) = next_attempt(rows, &row)? {
                     next = Some(next.map_or(due, |next| next.min(due)));
                 }
             }
@@ -69,54 +69,57 @@ impl<S: Store> Authority<S> {
         &self,
         project: &ProjectName,
         backend: &BackendName,
-        holder: &Holder,
+        holder: &LeaseHolder,
         now: Timestamp,
-    ) -> Result<Option<(Option<Operation>, Next)>, AuthorityError> {
-        let begun = self.store.write(Durability::Power, |rows| {
+    ) -> Result<Option<(Option<Operation>, Transition)>, AuthorityError> {
+        let begun = self.store.write(Durability::Fsync, |rows| {
             let Some(row) = rows.backend(project, backend)? else { return Ok(None) };
-            let Some(Attempt { step, due }) = next_attempt(rows, &row)?.filter(|attempt| attempt.due <= now) else {
+            let Some(RemovalAttempt { step, due }) = next_attempt(rows, &row)?.filter(|attempt| attempt.due <= now) else {
                 return Ok(None);
             };
-            let (lease, is_own) = match lease::take(rows, project, holder, now, |_| Liveness::Unknown) {
+            let (lease, is_own) = match lease::acquire_in(rows, project, holder, now, |_| Liveness::Unknown) {
                 // Its holder keeps it: what it asks for next finds a backend that is being removed, as after any drift.
-                Err(AuthorityError::Control(ControlError::LeaseHeld { .. })) if now.since(due) > WAITED_FOR_HOLDER_MS => {
-                    (lease::standing(rows, project)?, false)
+                Err(AuthorityError::Control(ControlError::LeaseHeld { .. })) if now.since(due) > HOLDER_GRACE_MS => {
+                    (lease::current_lease(rows, project)?, false)
                 }
                 taken => (taken?, true),
             };
             // Nobody asks here, so what somebody asked for before is what holds.
-            let Removal { volume, database } = removal::begun(&row).unwrap_or_default();
+            let ReclaimPolicy { volume, database } = removal::requested(&row).unwrap_or_default();
             let request = Request { step, backend: backend.clone(), work: Work::Remove { volume, database } };
             let actor = Actor::control_plane();
-            let acceptance = Acceptance { lease: &lease, driver: Driver::ControlPlane, actor: &actor, request: &request, now };
-            let begun = self.accept_in(rows, acceptance, Asker::Trusted(&actor))?;
+            let acceptance =
+                Acceptance { lease: &lease, driver: ExecutionMode::ControlPlane, actor: &actor, request: &request, now };
+            let begun = self.accept_in(rows, acceptance, Principal::Trusted(&actor))?;
             if is_own {
-                lease::give_back(rows, &lease, now)?;
+                lease::release_in(rows, &lease, now)?;
             }
             Ok::<_, AuthorityError>(Some(begun))
         })?;
-        fault::point("authority.expired");
+        failpoint::hit("authority.expired");
         Ok(begun)
     }
 }
 
 /// The removal of a backend that is to be tried next, because of its time. None while one has not ended: it runs, or is
 /// taken up again.
-fn next_attempt(rows: &dyn Rows, row: &BackendRow) -> Result<Option<Attempt>, AuthorityError> {
+fn next_attempt(rows: &dyn Rows, row: &BackendRow) -> Result<Option<RemovalAttempt>, AuthorityError> {
     let Some(end) = row.expires_at.filter(|_| !row.spec.protected) else { return Ok(None) };
-    let first = StepKey { plan: EXPIRY.to_owned(), step: format!("{}:{}", row.id, end.0) };
-    let Some(last) = rows.last_attempt(&row.project, &first)? else { return Ok(Some(Attempt { step: first, due: end })) };
+    let first = StepKey { plan: EXPIRY_PLAN.to_owned(), step: format!("{}:{}", row.id, end.0) };
+    let Some(last) = rows.last_attempt(&row.project, &first)? else {
+        return Ok(Some(RemovalAttempt { step: first, due: end }));
+    };
     let Some(ended_at) = last.ended_at else { return Ok(None) };
     // The first attempt has no number.
     let number = last.step.step.strip_prefix(&first.step).and_then(|rest| rest.strip_prefix(':')?.parse::<u32>().ok());
     let failed = number.unwrap_or(0).saturating_add(1);
     // As wide as it takes for the texts to have the order of the numbers.
     let step = StepKey { step: format!("{}:{failed:010}", first.step), ..first };
-    Ok(Some(Attempt { step, due: ended_at.plus_milliseconds(pause_ms(failed)) }))
+    Ok(Some(RemovalAttempt { step, due: ended_at.plus_milliseconds(backoff_ms(failed)) }))
 }
 
 /// How long is waited after so many failed attempts.
-fn pause_ms(failed: u32) -> i64 {
+fn backoff_ms(failed: u32) -> i64 {
     let doublings = failed.saturating_sub(1).min(16);
-    (FIRST_PAUSE_MS << doublings).min(LONGEST_PAUSE_MS)
+    (FIRST_BACKOFF_MS << doublings).min(MAX_BACKOFF_MS)
 }

@@ -4,9 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::audit::Who;
+use super::audit::AuditContext;
 use super::{Authority, AuthorityError};
-use crate::control::{Attempt, Claim, ControlError, Holder, LEASE_SECONDS, Lease};
+use crate::api::{ControlError, LEASE_SECONDS, Lease, LeaseHolder, LeaseNonce, OriginPolicy};
 use crate::model::{Actor, ProjectName, Revision, Timestamp};
 use crate::store::{Durability, LeaseRow, ProjectRow, Rows, Store, StoreError};
 
@@ -30,11 +30,11 @@ impl<S: Store> Authority<S> {
     pub fn acquire(
         &self,
         project: &ProjectName,
-        holder: &Holder,
+        holder: &LeaseHolder,
         now: Timestamp,
-        liveness: impl Fn(&Holder) -> Liveness,
+        liveness: impl Fn(&LeaseHolder) -> Liveness,
     ) -> Result<Lease, AuthorityError> {
-        self.store.write(Durability::Process, |rows| take(rows, project, holder, now, liveness))
+        self.store.write(Durability::NoFsync, |rows| acquire_in(rows, project, holder, now, liveness))
     }
 
     /// Keeps a lease.
@@ -42,8 +42,8 @@ impl<S: Store> Authority<S> {
     /// # Errors
     /// [`ControlError::LeaseLost`] when somebody else has taken it since.
     pub fn renew(&self, lease: &Lease, now: Timestamp) -> Result<(), AuthorityError> {
-        self.store.write(Durability::Process, |rows| {
-            let mut row = fenced(rows, lease)?;
+        self.store.write(Durability::NoFsync, |rows| {
+            let mut row = check_fence(rows, lease)?;
             row.renewed_at = now;
             Ok(rows.put_lease(&row)?)
         })
@@ -51,7 +51,7 @@ impl<S: Store> Authority<S> {
 
     /// Gives a lease back. Giving back what was lost is no error.
     pub fn release(&self, lease: &Lease, now: Timestamp) -> Result<(), AuthorityError> {
-        self.store.write(Durability::Process, |rows| give_back(rows, lease, now))
+        self.store.write(Durability::NoFsync, |rows| release_in(rows, lease, now))
     }
 
     /// Who holds the lease of a project now.
@@ -59,8 +59,8 @@ impl<S: Store> Authority<S> {
         &self,
         project: &ProjectName,
         now: Timestamp,
-        liveness: impl Fn(&Holder) -> Liveness,
-    ) -> Result<Option<Holder>, AuthorityError> {
+        liveness: impl Fn(&LeaseHolder) -> Liveness,
+    ) -> Result<Option<LeaseHolder>, AuthorityError> {
         self.store.read(|rows| Ok(rows.lease(project)?.and_then(|row| current_holder(&row, now, &liveness))))
     }
 
@@ -68,30 +68,30 @@ impl<S: Store> Authority<S> {
     pub fn holders(
         &self,
         now: Timestamp,
-        liveness: impl Fn(&Holder) -> Liveness,
-    ) -> Result<Vec<(ProjectName, Holder)>, AuthorityError> {
+        liveness: impl Fn(&LeaseHolder) -> Liveness,
+    ) -> Result<Vec<(ProjectName, LeaseHolder)>, AuthorityError> {
         let rows = self.store.read(|rows| Ok::<_, AuthorityError>(rows.leases()?))?;
         let held = |row: LeaseRow| current_holder(&row, now, &liveness).map(|holder| (row.project, holder));
         Ok(rows.into_iter().filter_map(held).collect())
     }
 
     /// Notes where a project is at home.
-    pub fn settle(
+    pub fn set_origin(
         &self,
         lease: &Lease,
         origin: &str,
-        claim: Claim,
+        claim: OriginPolicy,
         actor: &Actor,
         now: Timestamp,
     ) -> Result<(), AuthorityError> {
-        self.store.write(Durability::Process, |rows| {
-            fenced(rows, lease)?;
+        self.store.write(Durability::NoFsync, |rows| {
+            check_fence(rows, lease)?;
             let mut project = project_row(rows, &lease.project, now)?;
-            let free = project.origin.is_none() || claim == Claim::TakeOver;
+            let free = project.origin.is_none() || claim == OriginPolicy::TakeOver;
             if free && project.origin.as_deref() != Some(origin) {
                 project.origin = Some(origin.to_owned());
                 rows.put_project(&project)?;
-                let who = Who { actor, plan: None, at: now };
+                let who = AuditContext { actor, plan: None, at: now };
                 self.record(rows, Some(&lease.project), who, "origin_set", None, origin)?;
             }
             Ok(())
@@ -100,24 +100,24 @@ impl<S: Store> Authority<S> {
 }
 
 /// Takes the lease within a transaction.
-pub(super) fn take(
+pub(super) fn acquire_in(
     rows: &dyn Rows,
     project: &ProjectName,
-    holder: &Holder,
+    holder: &LeaseHolder,
     now: Timestamp,
-    liveness: impl Fn(&Holder) -> Liveness,
+    liveness: impl Fn(&LeaseHolder) -> Liveness,
 ) -> Result<Lease, AuthorityError> {
     let row = rows.lease(project)?;
     let asked_before = row
         .as_ref()
-        .is_some_and(|row| holder.attempt.is_some() && held(row).is_some_and(|held| held.attempt == holder.attempt));
+        .is_some_and(|row| holder.nonce.is_some() && stored_holder(row).is_some_and(|held| held.attempt == holder.nonce));
     if let Some(row) = row.as_ref().filter(|_| !asked_before)
         && let Some(current) = current_holder(row, now, &liveness)
     {
         return Err(ControlError::LeaseHeld { project: project.clone(), holder: current }.into());
     }
     let fence = row.map_or(0, |row| row.fence) + u64::from(!asked_before);
-    let held = Held { holder: holder.clone(), attempt: holder.attempt.clone() };
+    let held = StoredHolder { holder: holder.clone(), attempt: holder.nonce.clone() };
     rows.put_lease(&LeaseRow {
         project: project.clone(),
         fence,
@@ -129,14 +129,14 @@ pub(super) fn take(
 }
 
 /// The lease as it stands, whoever holds it.
-pub(super) fn standing(rows: &dyn Rows, project: &ProjectName) -> Result<Lease, AuthorityError> {
+pub(super) fn current_lease(rows: &dyn Rows, project: &ProjectName) -> Result<Lease, AuthorityError> {
     let fence = rows.lease(project)?.map_or(0, |row| row.fence);
     let revision = rows.project(project)?.map_or(Revision(0), |row| row.revision);
     Ok(Lease { project: project.clone(), fence, revision })
 }
 
 /// Gives it back within a transaction.
-pub(super) fn give_back(rows: &dyn Rows, lease: &Lease, now: Timestamp) -> Result<(), AuthorityError> {
+pub(super) fn release_in(rows: &dyn Rows, lease: &Lease, now: Timestamp) -> Result<(), AuthorityError> {
     if let Some(mut row) = rows.lease(&lease.project)?.filter(|row| row.fence == lease.fence) {
         row.holder = None;
         row.renewed_at = now;
@@ -146,7 +146,7 @@ pub(super) fn give_back(rows: &dyn Rows, lease: &Lease, now: Timestamp) -> Resul
 }
 
 /// The lease's row, if the lease still stands. Every write asks this first.
-pub(super) fn fenced(rows: &dyn Rows, lease: &Lease) -> Result<LeaseRow, AuthorityError> {
+pub(super) fn check_fence(rows: &dyn Rows, lease: &Lease) -> Result<LeaseRow, AuthorityError> {
     rows.lease(&lease.project)?
         .filter(|row| row.fence == lease.fence && row.holder.is_some())
         .ok_or_else(|| ControlError::LeaseLost { project: lease.project.clone() }.into())
@@ -164,19 +164,19 @@ pub(super) fn project_row(rows: &dyn Rows, project: &ProjectName, now: Timestamp
 
 /// A holder in the rows, with what it asked with.
 #[derive(Serialize, Deserialize)]
-struct Held {
+struct StoredHolder {
     #[serde(flatten)]
-    holder: Holder,
+    holder: LeaseHolder,
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    attempt: Option<Attempt>,
+    attempt: Option<LeaseNonce>,
 }
 
-fn held(row: &LeaseRow) -> Option<Held> {
+fn stored_holder(row: &LeaseRow) -> Option<StoredHolder> {
     serde_json::from_str(row.holder.as_deref()?).ok()
 }
 
-fn current_holder(row: &LeaseRow, now: Timestamp, liveness: &impl Fn(&Holder) -> Liveness) -> Option<Holder> {
-    let Held { holder, .. } = held(row)?;
+fn current_holder(row: &LeaseRow, now: Timestamp, liveness: &impl Fn(&LeaseHolder) -> Liveness) -> Option<LeaseHolder> {
+    let StoredHolder { holder, .. } = stored_holder(row)?;
     match liveness(&holder) {
         Liveness::Alive => Some(holder),
         Liveness::Dead => None,

@@ -13,33 +13,33 @@ mod database;
 mod dependency;
 mod effect;
 mod expiry;
+mod key_check;
 mod lease;
-mod mark;
 mod operation;
-mod placement;
 mod quota;
 mod removal;
-mod replica;
+mod resolve;
 mod resume;
+mod sync;
 mod token;
 mod vault;
 mod view;
 
 pub use adopt::Adoption;
-pub use effect::{Effect, EffectEnd, EffectFailure, EnvironmentGoal, Next, Taken};
-pub use expiry::EXPIRY;
+pub use effect::{AllocationConflict, Effect, EffectFailure, EffectResult, EnvironmentTarget, Transition};
+pub use expiry::EXPIRY_PLAN;
 pub use lease::Liveness;
-pub use operation::{Driver, Operation, same_work};
+pub use operation::{ExecutionMode, Operation, check_same_request};
 pub use removal::volume_disposal;
-pub use replica::{Introduction, Registration, TokenCopy};
 pub use resume::{Resumed, Resumption};
-pub use token::{Asker, Bearer, TOKEN_PREFIX};
+pub use sync::{ProjectSync, TokenLookup, TokenReplica};
+pub use token::{AuthenticatedToken, Principal, TOKEN_PREFIX};
 pub use vault::{MasterKey, Vault, VaultError};
 pub use view::{ProjectView, Totals};
 
-use crate::control::ControlError;
+use crate::api::ControlError;
 use crate::convex::admin_key::KeyError;
-use crate::model::{Finding, chain};
+use crate::model::{Diagnostic, error_chain};
 use crate::store::{Store, StoreError};
 
 /// Fills bytes with randomness; the authority has none of its own.
@@ -100,22 +100,22 @@ impl From<AuthorityError> for ControlError {
     fn from(error: AuthorityError) -> Self {
         match error {
             AuthorityError::Control(error) => error,
-            AuthorityError::Store(error) => Self::Record(store_finding(&error)),
+            AuthorityError::Store(error) => Self::Record(store_diagnostic(&error)),
             AuthorityError::Vault(error) => Self::Record(
-                Finding::new("store.sealed", error.to_string())
+                Diagnostic::new("store.sealed", error.to_string())
                     .with_help("use the key that this store was made with: `CONVEXINFRA_MASTER_KEY`, or the file `master.key` beside the store"),
             ),
             AuthorityError::Key(error) => {
-                Self::Record(Finding::new("bug", format!("{error}; this is a bug in convexinfra")))
+                Self::Record(Diagnostic::new("bug", format!("{error}; this is a bug in convexinfra")))
             }
-            AuthorityError::Entropy(error) => Self::Record(Finding::new("store.entropy", error.to_string())),
+            AuthorityError::Entropy(error) => Self::Record(Diagnostic::new("store.entropy", error.to_string())),
         }
     }
 }
 
 /// What a store's error means to a user.
-pub fn store_finding(error: &StoreError) -> Finding {
-    let message = chain(error);
+pub fn store_diagnostic(error: &StoreError) -> Diagnostic {
+    let message = error_chain(error);
     let (code, help) = match error {
         StoreError::Newer { .. } => ("store.newer", "update convexinfra; the store was left as it is"),
         StoreError::Damaged { .. } => (
@@ -132,7 +132,7 @@ pub fn store_finding(error: &StoreError) -> Finding {
         StoreError::Sql { .. } => ("store.sql", "if the disk is sound, this is a bug in convexinfra"),
         StoreError::NotRun | StoreError::Unwritable(_) => ("bug", "this is a bug in convexinfra"),
     };
-    Finding::new(code, message).with_help(help)
+    Diagnostic::new(code, message).with_help(help)
 }
 
 #[cfg(test)]

@@ -9,28 +9,28 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::accept::Acceptance;
-use super::audit::Who;
-use super::effect::{Effect, EffectEnd, EffectFailure, EnvironmentGoal, Next, Taken};
-use super::token::Asker;
+use super::audit::AuditContext;
+use super::effect::{AllocationConflict, Effect, EffectFailure, EffectResult, EnvironmentTarget, Transition};
+use super::token::Principal;
 use super::{Authority, AuthorityError, lease, removal};
-use crate::control::{ControlError, Lease, Outcome, Request, Work};
-use crate::fault;
+use crate::api::{ControlError, Lease, OperationOutcome, Request, Work};
+use crate::failpoint;
 use crate::model::{
-    Actor, BackendId, BackendName, BackendSpec, FieldPath, Finding, OperationId, OperationKind, Phase, ProjectName, Removal,
-    Scope, Secret, StepKey, Timestamp,
+    Actor, BackendId, BackendName, BackendSpec, Diagnostic, FieldPath, OperationId, OperationKind, Phase, ProjectName,
+    ReclaimPolicy, Scope, Secret, StepKey, Timestamp,
 };
 use crate::store::{BackendRow, Durability, OperationRow, Rows, Store, StoreError};
 
 /// How often another pair of ports is tried when strangers hold the chosen ones.
-const PORT_TRIES: usize = 64;
+const MAX_PORT_ATTEMPTS: usize = 64;
 /// How often another name is tried when somebody else has an app of the chosen one.
-const APP_TRIES: u32 = 4;
+const MAX_APP_NAME_ATTEMPTS: u32 = 4;
 
 /// Who carries an operation out, and so what has to hold for it to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Driver {
+pub enum ExecutionMode {
     /// Whoever holds the lease: with the lease it loses the operation.
-    Holder,
+    LeaseHolder,
     /// The control plane itself: the operation goes on when the client that asked for it is gone.
     ControlPlane,
 }
@@ -45,31 +45,31 @@ pub struct Operation {
     pub(super) actor: Actor,
     /// The lease without which it may not go on; none when the control plane drives it.
     pub(super) lease: Option<Lease>,
-    pub(super) work: Stage,
+    pub(super) phase: OperationPhase,
     /// What turned out to be somebody else's.
-    pub(super) strangers: Strangers,
+    pub(super) conflicts: AllocationConflicts,
 }
 
 /// What was allocated and turned out to be somebody else's.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Strangers {
+pub(super) struct AllocationConflicts {
     /// Ports.
     pub(super) ports: BTreeSet<u16>,
     /// How many names of apps.
     pub(super) apps: u32,
 }
 
-impl Strangers {
+impl AllocationConflicts {
     /// Takes note of one more. False once there were so many that another try makes no sense.
-    fn note(&mut self, taken: Taken) -> bool {
+    fn record(&mut self, taken: AllocationConflict) -> bool {
         match taken {
-            Taken::Port(port) => {
+            AllocationConflict::Port(port) => {
                 self.ports.insert(port);
-                self.ports.len() <= PORT_TRIES
+                self.ports.len() <= MAX_PORT_ATTEMPTS
             }
-            Taken::App => {
+            AllocationConflict::App => {
                 self.apps += 1;
-                self.apps <= APP_TRIES
+                self.apps <= MAX_APP_NAME_ATTEMPTS
             }
         }
     }
@@ -81,13 +81,13 @@ impl Operation {
         &self.id
     }
 
-    pub(super) fn who(&self, at: Timestamp) -> Who<'_> {
-        Who { actor: &self.actor, plan: Some(&self.step.plan), at }
+    pub(super) fn audit_context(&self, at: Timestamp) -> AuditContext<'_> {
+        AuditContext { actor: &self.actor, plan: Some(&self.step.plan), at }
     }
 }
 
 #[derive(Debug)]
-pub(super) enum Stage {
+pub(super) enum OperationPhase {
     Put,
     Remove,
     /// What is there has to go first: a removal that was cut off, or a first attempt with another provider.
@@ -109,17 +109,17 @@ impl<S: Store> Authority<S> {
     pub fn accept(
         &self,
         lease: &Lease,
-        driver: Driver,
-        asker: Asker<'_>,
+        driver: ExecutionMode,
+        asker: Principal<'_>,
         request: &Request,
         now: Timestamp,
-    ) -> Result<(Option<Operation>, Next), AuthorityError> {
-        let durability = if self.is_record_only(lease, request)? { Durability::Process } else { Durability::Power };
+    ) -> Result<(Option<Operation>, Transition), AuthorityError> {
+        let durability = if self.is_record_only(lease, request)? { Durability::NoFsync } else { Durability::Fsync };
         let actor = asker.actor();
         let accepted = self
             .store
             .write(durability, |rows| self.accept_in(rows, Acceptance { lease, driver, actor: &actor, request, now }, asker))?;
-        fault::point("authority.accepted");
+        failpoint::hit("authority.accepted");
         Ok(accepted)
     }
 
@@ -128,19 +128,19 @@ impl<S: Store> Authority<S> {
         &self,
         rows: &dyn Rows,
         acceptance: Acceptance<'_>,
-        asker: Asker<'_>,
-    ) -> Result<(Option<Operation>, Next), AuthorityError> {
+        asker: Principal<'_>,
+    ) -> Result<(Option<Operation>, Transition), AuthorityError> {
         let Acceptance { lease, request, now, .. } = acceptance;
-        lease::fenced(rows, lease)?;
+        lease::check_fence(rows, lease)?;
         if let Some(known) = rows.operation(&lease.project, &request.step)? {
-            same_work(&known.backend, known.kind, request)?;
+            check_same_request(&known.backend, known.kind, request)?;
             if let Some(outcome) = known.outcome.as_deref().and_then(|text| serde_json::from_str(text).ok()) {
-                return Ok((None, Next::Ended(outcome)));
+                return Ok((None, Transition::Ended(outcome)));
             }
         }
         // Here and not before: what the name means may have changed since the request came.
-        if takes_away(rows, &lease.project, request)? {
-            asker.may(Scope::Destroy, &lease.project)?;
+        if requires_destroy_scope(rows, &lease.project, request)? {
+            asker.authorize(Scope::Destroy, &lease.project)?;
         }
         supersede(rows, lease, request, now)?;
         match &request.work {
@@ -149,7 +149,7 @@ impl<S: Store> Authority<S> {
                 self.accept_put(rows, acceptance, put, renamed_from.as_ref())
             }
             Work::Remove { volume, database } => {
-                self.accept_remove(rows, acceptance, Removal { volume: *volume, database: *database })
+                self.accept_remove(rows, acceptance, ReclaimPolicy { volume: *volume, database: *database })
             }
         }
     }
@@ -170,127 +170,127 @@ impl<S: Store> Authority<S> {
     ///
     /// # Errors
     /// [`ControlError::LeaseLost`] when somebody else has taken the project over; nothing is written then.
-    pub fn advance(&self, operation: &mut Operation, end: EffectEnd, now: Timestamp) -> Result<Next, AuthorityError> {
-        let next = self.store.write(Durability::Power, |rows| {
-            may_go_on(rows, operation)?;
-            let row = row_of(rows, operation)?;
+    pub fn advance(&self, operation: &mut Operation, end: EffectResult, now: Timestamp) -> Result<Transition, AuthorityError> {
+        let next = self.store.write(Durability::Fsync, |rows| {
+            check_still_owned(rows, operation)?;
+            let row = backend_row(rows, operation)?;
             match end {
-                EffectEnd::Failed(failure) => self.failed(rows, operation, row, failure, now),
-                EffectEnd::DatabasePrepared => Ok(Next::Do(Effect::Ensure(Box::new(self.placement(&row)?)))),
-                EffectEnd::Ensured(references) => {
+                EffectResult::Failed(failure) => self.on_failed(rows, operation, row, failure, now),
+                EffectResult::DatabasePrepared => Ok(Transition::Perform(Effect::Ensure(Box::new(self.resolve(&row)?)))),
+                EffectResult::Ensured(references) => {
                     let mut row = row;
                     row.references = references;
                     if row.spec.is_record_only() {
                         // It was stopped: nothing will answer.
-                        return self.finished(rows, operation, row, now);
+                        return self.complete(rows, operation, row, now);
                     }
                     rows.put_backend(&row)?;
-                    Ok(Next::Do(Effect::AwaitReady(Box::new(self.placement(&row)?))))
+                    Ok(Transition::Perform(Effect::AwaitReady(Box::new(self.resolve(&row)?))))
                 }
-                EffectEnd::Ready => self.ready(rows, operation, row, now),
-                EffectEnd::EnvironmentSet => self.finished(rows, operation, row, now),
-                EffectEnd::Removed if row.spec.has_own_server() => {
+                EffectResult::Ready => self.on_ready(rows, operation, row, now),
+                EffectResult::EnvironmentSet => self.complete(rows, operation, row, now),
+                EffectResult::Removed if row.spec.has_own_server() => {
                     let disposal = removal::database_disposal(&row);
-                    Ok(Next::Do(Effect::ReleaseDatabase(Box::new(self.placement(&row)?), disposal)))
+                    Ok(Transition::Perform(Effect::ReleaseDatabase(Box::new(self.resolve(&row)?), disposal)))
                 }
-                EffectEnd::Removed | EffectEnd::DatabaseReleased => self.removed(rows, operation, row, now),
+                EffectResult::Removed | EffectResult::DatabaseReleased => self.on_removed(rows, operation, row, now),
             }
         })?;
-        fault::point("authority.advanced");
+        failpoint::hit("authority.advanced");
         Ok(next)
     }
 
-    fn ready(
+    fn on_ready(
         &self,
         rows: &dyn Rows,
         operation: &Operation,
         mut row: BackendRow,
         now: Timestamp,
-    ) -> Result<Next, AuthorityError> {
+    ) -> Result<Transition, AuthorityError> {
         // From here on there is data to lose.
         row.has_been_ready = true;
         let unset: BTreeSet<String> =
             row.managed_env.iter().filter(|name| !row.spec.env.contains_key(*name)).cloned().collect();
         if row.spec.env.is_empty() && unset.is_empty() {
-            return self.finished(rows, operation, row, now);
+            return self.complete(rows, operation, row, now);
         }
         rows.put_backend(&row)?;
-        let placement = self.placement(&row)?;
+        let placement = self.resolve(&row)?;
         let set = placement
             .secrets
             .iter()
             .filter_map(|(path, value)| path.as_str().strip_prefix("env.").map(|name| (name.to_owned(), value.clone())))
             .collect();
-        Ok(Next::Do(Effect::SetEnvironment(Box::new(placement), EnvironmentGoal { set, unset })))
+        Ok(Transition::Perform(Effect::SetEnvironment(Box::new(placement), EnvironmentTarget { set, unset })))
     }
 
-    fn finished(
+    fn complete(
         &self,
         rows: &dyn Rows,
         operation: &Operation,
         mut row: BackendRow,
         now: Timestamp,
-    ) -> Result<Next, AuthorityError> {
+    ) -> Result<Transition, AuthorityError> {
         row.phase = Phase::Ready;
         row.managed_env = row.spec.env.keys().cloned().collect();
         rows.put_backend(&row)?;
-        let outcome = end_operation(rows, &operation.id, Outcome::Done { operation: operation.id.clone() }, now)?;
+        let outcome = end_operation(rows, &operation.id, OperationOutcome::Done { operation: operation.id.clone() }, now)?;
         let detail = format!("operation {}", operation.id);
-        self.record(rows, Some(&row.project), operation.who(now), "backend_ready", Some(&row.name), detail)?;
-        Ok(Next::Ended(outcome))
+        self.record(rows, Some(&row.project), operation.audit_context(now), "backend_ready", Some(&row.name), detail)?;
+        Ok(Transition::Ended(outcome))
     }
 
-    fn failed(
+    fn on_failed(
         &self,
         rows: &dyn Rows,
         operation: &mut Operation,
         mut row: BackendRow,
         failure: EffectFailure,
         now: Timestamp,
-    ) -> Result<Next, AuthorityError> {
-        if let Some(taken) = failure.taken
+    ) -> Result<Transition, AuthorityError> {
+        if let Some(taken) = failure.conflict
             && !row.has_been_ready
-            && matches!(operation.work, Stage::Put)
-            && operation.strangers.note(taken)
+            && matches!(operation.phase, OperationPhase::Put)
+            && operation.conflicts.record(taken)
         {
             // Nobody knows these ports or this name yet, so others do as well.
-            self.place(rows, &mut row, &operation.strangers)?;
+            self.allocate(rows, &mut row, &operation.conflicts)?;
             rows.put_backend(&row)?;
-            return Ok(Next::Do(Effect::Ensure(Box::new(self.placement(&row)?))));
+            return Ok(Transition::Perform(Effect::Ensure(Box::new(self.resolve(&row)?))));
         }
-        if matches!(operation.work, Stage::Put) && row.has_been_ready {
+        if matches!(operation.phase, OperationPhase::Put) && row.has_been_ready {
             row.phase = Phase::Failed;
             rows.put_backend(&row)?;
         }
         let detail = format!("operation {}: {}", operation.id, failure.finding.code);
-        self.record(rows, Some(&row.project), operation.who(now), "operation_failed", Some(&row.name), detail)?;
-        let outcome = Outcome::Failed { operation: operation.id.clone(), finding: failure.finding };
-        Ok(Next::Ended(end_operation(rows, &operation.id, outcome, now)?))
+        self.record(rows, Some(&row.project), operation.audit_context(now), "operation_failed", Some(&row.name), detail)?;
+        let outcome = OperationOutcome::Failed { operation: operation.id.clone(), finding: failure.finding };
+        Ok(Transition::Ended(end_operation(rows, &operation.id, outcome, now)?))
     }
 
-    fn removed(
+    fn on_removed(
         &self,
         rows: &dyn Rows,
         operation: &mut Operation,
         row: BackendRow,
         now: Timestamp,
-    ) -> Result<Next, AuthorityError> {
+    ) -> Result<Transition, AuthorityError> {
         rows.delete_backend(&row.id)?;
         let detail = format!("operation {}", operation.id);
-        self.record(rows, Some(&row.project), operation.who(now), "backend_removed", Some(&row.name), detail)?;
-        if let Stage::Replace(name, put) = std::mem::replace(&mut operation.work, Stage::Put) {
+        self.record(rows, Some(&row.project), operation.audit_context(now), "backend_removed", Some(&row.name), detail)?;
+        if let OperationPhase::Replace(name, put) = std::mem::replace(&mut operation.phase, OperationPhase::Put) {
             rows.put_pending(&operation.id, None)?;
             return self.write_put(rows, operation, &name, None, *put, now);
         }
-        let outcome = Outcome::Done { operation: operation.id.clone() };
-        Ok(Next::Ended(end_operation(rows, &operation.id, outcome, now)?))
+        let outcome = OperationOutcome::Done { operation: operation.id.clone() };
+        Ok(Transition::Ended(end_operation(rows, &operation.id, outcome, now)?))
     }
 }
 
 /// Whether whoever carries an operation out may still do so.
-fn may_go_on(rows: &dyn Rows, operation: &Operation) -> Result<(), AuthorityError> {
+fn check_still_owned(rows: &dyn Rows, operation: &Operation) -> Result<(), AuthorityError> {
     match &operation.lease {
-        Some(lease) => lease::fenced(rows, lease).map(drop),
+        Some(lease) => lease::check_fence(rows, lease).map(drop),
         // Once it has ended, by whomever, nothing more is done in its name.
         None => match rows.operation_by_id(&operation.id)? {
             Some(OperationRow { ended_at: None, .. }) => Ok(()),
@@ -299,7 +299,7 @@ fn may_go_on(rows: &dyn Rows, operation: &Operation) -> Result<(), AuthorityErro
     }
 }
 
-fn row_of(rows: &dyn Rows, operation: &Operation) -> Result<BackendRow, AuthorityError> {
+fn backend_row(rows: &dyn Rows, operation: &Operation) -> Result<BackendRow, AuthorityError> {
     rows.backend_by_id(&operation.backend)?.ok_or_else(|| ControlError::LeaseLost { project: operation.project.clone() }.into())
 }
 
@@ -307,8 +307,8 @@ fn row_of(rows: &dyn Rows, operation: &Operation) -> Result<BackendRow, Authorit
 fn supersede(rows: &dyn Rows, lease: &Lease, request: &Request, now: Timestamp) -> Result<(), AuthorityError> {
     for open in rows.open_operations_on(&lease.project, &request.backend)? {
         if let Some(id) = open.id.filter(|_| open.step != request.step) {
-            let finding = Finding::new("control.superseded", "a later operation on the same backend took its place");
-            end_operation(rows, &id, Outcome::Failed { operation: id.clone(), finding }, now)?;
+            let finding = Diagnostic::new("control.superseded", "a later operation on the same backend took its place");
+            end_operation(rows, &id, OperationOutcome::Failed { operation: id.clone(), finding }, now)?;
         }
     }
     Ok(())
@@ -317,9 +317,9 @@ fn supersede(rows: &dyn Rows, lease: &Lease, request: &Request, now: Timestamp) 
 pub(super) fn end_operation(
     rows: &dyn Rows,
     id: &OperationId,
-    outcome: Outcome,
+    outcome: OperationOutcome,
     now: Timestamp,
-) -> Result<Outcome, AuthorityError> {
+) -> Result<OperationOutcome, AuthorityError> {
     let text = serde_json::to_string(&outcome).map_err(StoreError::Unwritable)?;
     rows.end_operation(id, now, &text)?;
     Ok(outcome)
@@ -330,7 +330,7 @@ pub(super) fn end_operation(
 ///
 /// # Errors
 /// [`ControlError::Refused`].
-pub fn same_work(backend: &BackendName, kind: OperationKind, request: &Request) -> Result<(), ControlError> {
+pub fn check_same_request(backend: &BackendName, kind: OperationKind, request: &Request) -> Result<(), ControlError> {
     let asked = match request.work {
         Work::Put { .. } => OperationKind::Put,
         Work::Remove { .. } => OperationKind::Remove,
@@ -339,12 +339,12 @@ pub fn same_work(backend: &BackendName, kind: OperationKind, request: &Request) 
         return Ok(());
     }
     let message = format!("the step `{}` was sent before as another piece of work", request.step);
-    Err(ControlError::Refused(Finding::new("control.step_reused", message)))
+    Err(ControlError::Refused(Diagnostic::new("control.step_reused", message)))
 }
 
 /// Whether this work takes a backend away, or has one with data removed by itself sooner than it would be now: whoever
 /// may not do the one may not do the other either.
-fn takes_away(rows: &dyn Rows, project: &ProjectName, request: &Request) -> Result<bool, AuthorityError> {
+fn requires_destroy_scope(rows: &dyn Rows, project: &ProjectName, request: &Request) -> Result<bool, AuthorityError> {
     let Work::Put { spec, renamed_from, .. } = &request.work else { return Ok(true) };
     let row = match (rows.backend(project, &request.backend)?, renamed_from) {
         (None, Some(old)) => rows.backend(project, old)?,

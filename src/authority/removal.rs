@@ -3,7 +3,7 @@
 //!
 //! Must not do: decide what becomes of it.
 
-use crate::model::{DatabaseDisposal, Phase, References, Removal, VolumeDisposal};
+use crate::model::{DatabaseReclaim, Phase, ProviderState, ReclaimPolicy, VolumeReclaim};
 use crate::store::BackendRow;
 
 /// The note about a volume that stays.
@@ -15,37 +15,37 @@ const DATABASE: &str = "database.disposal";
 const DROP: &str = "drop";
 
 /// What was to become of the volume of a backend that goes.
-pub fn volume_disposal(references: &References) -> VolumeDisposal {
+pub fn volume_disposal(references: &ProviderState) -> VolumeReclaim {
     match references.get(VOLUME).map(String::as_str) {
-        Some(KEEP) => VolumeDisposal::Keep,
-        _ => VolumeDisposal::Destroy,
+        Some(KEEP) => VolumeReclaim::Retain,
+        _ => VolumeReclaim::Delete,
     }
 }
 
 /// What was to become of the database of a backend that goes.
-pub(super) fn database_disposal(row: &BackendRow) -> DatabaseDisposal {
+pub(super) fn database_disposal(row: &BackendRow) -> DatabaseReclaim {
     match row.references.get(DATABASE).map(String::as_str) {
-        Some(DROP) => DatabaseDisposal::Drop,
-        _ => DatabaseDisposal::Leave,
+        Some(DROP) => DatabaseReclaim::Delete,
+        _ => DatabaseReclaim::Retain,
     }
 }
 
 /// What the removal of a backend was begun with, where one was.
-pub(super) fn begun(row: &BackendRow) -> Option<Removal> {
+pub(super) fn requested(row: &BackendRow) -> Option<ReclaimPolicy> {
     (row.phase == Phase::Removing)
-        .then(|| Removal { volume: volume_disposal(&row.references), database: database_disposal(row) })
+        .then(|| ReclaimPolicy { volume: volume_disposal(&row.references), database: database_disposal(row) })
 }
 
 /// Begins a removal, or says anew what one that was begun is to do.
-pub(super) fn begin(row: &mut BackendRow, removal: Removal) {
+pub(super) fn start(row: &mut BackendRow, removal: ReclaimPolicy) {
     row.phase = Phase::Removing;
     match removal.volume {
-        VolumeDisposal::Keep => keep_volume(row),
-        VolumeDisposal::Destroy => drop(row.references.remove(VOLUME)),
+        VolumeReclaim::Retain => keep_volume(row),
+        VolumeReclaim::Delete => drop(row.references.remove(VOLUME)),
     }
     match removal.database {
-        DatabaseDisposal::Drop => drop(row.references.insert(DATABASE.to_owned(), DROP.to_owned())),
-        DatabaseDisposal::Leave => drop(row.references.remove(DATABASE)),
+        DatabaseReclaim::Delete => drop(row.references.insert(DATABASE.to_owned(), DROP.to_owned())),
+        DatabaseReclaim::Retain => drop(row.references.remove(DATABASE)),
     }
 }
 

@@ -5,12 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::accept::first_effect;
-use super::effect::{Effect, Next};
-use super::operation::{Operation, PutRequest, Stage, Strangers, end_operation};
+use super::effect::{Effect, Transition};
+use super::operation::{AllocationConflicts, Operation, OperationPhase, PutRequest, end_operation};
 use super::{Authority, AuthorityError};
-use crate::control::Outcome;
+use crate::api::OperationOutcome;
 use crate::model::{
-    Actor, BackendName, FieldPath, Finding, OperationId, OperationKind, OperationRecord, OperationState, Phase, ProjectName,
+    Actor, BackendName, Diagnostic, FieldPath, OperationId, OperationKind, OperationRecord, OperationState, Phase, ProjectName,
     Secret, StepKey, Timestamp,
 };
 use crate::store::{Durability, OperationRow, Rows, Store, StoreError};
@@ -19,7 +19,7 @@ const SPEC: &str = "spec";
 const FIELD: &str = "field:";
 
 /// An operation that was cut off: its project and backend, the operation, and what has to happen next.
-pub type Resumed = ((ProjectName, BackendName), Operation, Next);
+pub type Resumed = ((ProjectName, BackendName), Operation, Transition);
 
 /// What came of taking up what was cut off.
 #[derive(Debug, Default)]
@@ -42,18 +42,18 @@ impl<S: Store> Authority<S> {
         for row in open {
             let Some(id) = row.id.clone().filter(|id| !running.contains(id)) else { continue };
             let place = (row.project.clone(), row.backend.clone());
-            let taken_up = self.store.write(Durability::Power, |rows| {
+            let taken_up = self.store.write(Durability::Fsync, |rows| {
                 // It may have ended since it was listed.
                 let Some(row) = rows.operation_by_id(&id)?.filter(|row| row.ended_at.is_none()) else { return Ok(None) };
-                let taken_up = self.take_up(rows, id.clone(), row)?;
+                let taken_up = self.resume_one(rows, id.clone(), row)?;
                 if taken_up.is_none() {
-                    let finding = Finding::new("control.superseded", "there is nothing left that it could be done to");
-                    end_operation(rows, &id, Outcome::Failed { operation: id.clone(), finding }, now)?;
+                    let finding = Diagnostic::new("control.superseded", "there is nothing left that it could be done to");
+                    end_operation(rows, &id, OperationOutcome::Failed { operation: id.clone(), finding }, now)?;
                 }
                 Ok::<_, AuthorityError>(taken_up)
             });
             match taken_up {
-                Ok(Some((operation, effect))) => resumption.resumed.push((place, operation, Next::Do(effect))),
+                Ok(Some((operation, effect))) => resumption.resumed.push((place, operation, Transition::Perform(effect))),
                 Ok(None) => {}
                 Err(error) => resumption.failed.push((place, error)),
             }
@@ -61,24 +61,24 @@ impl<S: Store> Authority<S> {
         Ok(resumption)
     }
 
-    fn take_up(
+    fn resume_one(
         &self,
         rows: &dyn Rows,
         id: OperationId,
         row: OperationRow,
     ) -> Result<Option<(Operation, Effect)>, AuthorityError> {
         let Some(backend) = rows.backend(&row.project, &row.backend)? else { return Ok(None) };
-        let placement = self.placement(&backend)?;
+        let placement = self.resolve(&backend)?;
         let (work, effect) = match (row.kind, &row.pending) {
             (OperationKind::Remove, _) if backend.phase == Phase::Removing => {
-                (Stage::Remove, Effect::Remove(Box::new(placement)))
+                (OperationPhase::Remove, Effect::Remove(Box::new(placement)))
             }
             (OperationKind::Remove, _) => return Ok(None),
             (OperationKind::Put, Some(sealed)) => {
                 let put = self.open_pending(&id, sealed)?;
-                (Stage::Replace(row.backend.clone(), Box::new(put)), Effect::Remove(Box::new(placement)))
+                (OperationPhase::Replace(row.backend.clone(), Box::new(put)), Effect::Remove(Box::new(placement)))
             }
-            (OperationKind::Put, None) => (Stage::Put, first_effect(placement)),
+            (OperationKind::Put, None) => (OperationPhase::Put, first_effect(placement)),
         };
         let actor = row.actor.unwrap_or_else(Actor::control_plane);
         let operation = Operation {
@@ -88,8 +88,8 @@ impl<S: Store> Authority<S> {
             step: row.step,
             actor,
             lease: None,
-            work,
-            strangers: Strangers::default(),
+            phase: work,
+            conflicts: AllocationConflicts::default(),
         };
         Ok(Some((operation, effect)))
     }
@@ -138,14 +138,14 @@ impl<S: Store> Authority<S> {
     }
 
     /// Whether the step was asked for before, and as which operation.
-    pub fn known(&self, project: &ProjectName, step: &StepKey) -> Result<Option<OperationRecord>, AuthorityError> {
+    pub fn operation_for_step(&self, project: &ProjectName, step: &StepKey) -> Result<Option<OperationRecord>, AuthorityError> {
         let row = self.store.read(|rows| Ok::<_, AuthorityError>(rows.operation(project, step)?))?;
         Ok(row.and_then(operation_record))
     }
 
     /// Writes down what an operation says, and returns its number in that operation.
-    pub fn note(&self, id: &OperationId, message: &str) -> Result<u64, AuthorityError> {
-        self.store.write(Durability::Process, |rows| Ok(rows.append_notice(id, message)?))
+    pub fn append_notice(&self, id: &OperationId, message: &str) -> Result<u64, AuthorityError> {
+        self.store.write(Durability::NoFsync, |rows| Ok(rows.append_notice(id, message)?))
     }
 
     /// What an operation has said after a number.
@@ -154,8 +154,8 @@ impl<S: Store> Authority<S> {
     }
 
     /// Forgets what operations said that ended before this moment.
-    pub fn forget_notices(&self, before: Timestamp) -> Result<(), AuthorityError> {
-        self.store.write(Durability::Process, |rows| Ok(rows.forget_notices(before)?))
+    pub fn prune_notices(&self, before: Timestamp) -> Result<(), AuthorityError> {
+        self.store.write(Durability::NoFsync, |rows| Ok(rows.prune_notices(before)?))
     }
 }
 
@@ -165,11 +165,11 @@ fn pending_name(id: &OperationId) -> String {
 
 /// A row as clients see it.
 pub(super) fn operation_record(row: OperationRow) -> Option<OperationRecord> {
-    let outcome: Option<Outcome> = row.outcome.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    let outcome: Option<OperationOutcome> = row.outcome.as_deref().and_then(|text| serde_json::from_str(text).ok());
     let (state, error) = match outcome {
         None => (OperationState::Running, None),
-        Some(Outcome::Done { .. }) => (OperationState::Done, None),
-        Some(Outcome::Failed { finding, .. }) => (OperationState::Failed, Some(finding)),
+        Some(OperationOutcome::Done { .. }) => (OperationState::Done, None),
+        Some(OperationOutcome::Failed { finding, .. }) => (OperationState::Failed, Some(finding)),
     };
     Some(OperationRecord {
         id: row.id?,

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::tests::{NOW, World, alive, holder, me, name, now_key, project, put, remove, simulated, world};
 use super::*;
-use crate::control::{HistoryCheck, Lease, Outcome, Reach, Request, Work};
+use crate::api::{HistoryVerification, Lease, OperationOutcome, Request, ResourceLevel, Work};
 use crate::model::{
-    BackendSpec, ByteSize, Cpus, DatabaseDisposal, FieldPath, ProjectName, ProviderKind, Quota, References, Scope, Secret,
-    SecretRef, SecretSource, StepKey, TimeSpan, Timestamp, TokenRequest, VolumeDisposal,
+    BackendSpec, ByteSize, Cpus, DatabaseReclaim, FieldPath, ProjectName, ProviderKind, ProviderState, Quota, Scope, Secret,
+    SecretRef, SecretSource, StepKey, TimeSpan, Timestamp, TokenRequest, VolumeReclaim,
 };
 use crate::store::Durability;
 
@@ -32,11 +32,11 @@ fn a_token_opens_what_its_scope_and_project_say_and_nothing_else() {
         let bearer = world.authority.authenticate(&token_for(&world, scope, None).token, NOW).unwrap();
         assert_eq!(bearer.actor().name, format!("a {scope} token"));
         for asked in Scope::ALL {
-            let own = bearer.may(asked, Some(&project()));
+            let own = bearer.authorize(asked, Some(&project()));
             assert_eq!(own.is_ok(), asked <= scope, "{scope} asked for {asked}: {own:?}");
-            let elsewhere = bearer.may(asked, Some(&other));
+            let elsewhere = bearer.authorize(asked, Some(&other));
             assert_eq!(elsewhere.is_ok(), scope == Scope::Operator, "{scope} asked for {asked} elsewhere");
-            let everywhere = bearer.may(asked, None);
+            let everywhere = bearer.authorize(asked, None);
             assert_eq!(
                 everywhere.is_ok(),
                 scope == Scope::Operator || asked == Scope::Read,
@@ -45,7 +45,7 @@ fn a_token_opens_what_its_scope_and_project_say_and_nothing_else() {
         }
     }
     let reader = world.authority.authenticate(&token_for(&world, Scope::Read, None).token, NOW).unwrap();
-    let denied = reader.may(Scope::Apply, Some(&project())).unwrap_err().report();
+    let denied = reader.authorize(Scope::Apply, Some(&project())).unwrap_err().report();
     assert_eq!(denied.exit, crate::model::Exit::NotAuthorised);
     assert!(denied.errors[0].message.contains("`read`") && denied.errors[0].message.contains("`apply`"), "{denied:?}");
 }
@@ -109,7 +109,7 @@ fn nothing_is_accepted_over_a_quota_and_everything_below_it() {
     let world = world();
     let lease = world.lease();
     let everybody = Quota { backends: Some(2), cpus: Cpus::from_cores(2.0), ..Quota::default() };
-    world.authority.set_quota(&Reach::Everywhere, &everybody, &me(), NOW).unwrap();
+    world.authority.set_quota(&ResourceLevel::ControlPlane, &everybody, &me(), NOW).unwrap();
     world.bring_up(&lease, "a", put(sized(1.0, 1)));
     let over = world.accept(&lease, "over", "b", put(sized(1.5, 1))).unwrap_err();
     let AuthorityError::Control(ControlError::Refused(finding)) = over else { panic!("{over:?}") };
@@ -121,8 +121,8 @@ fn nothing_is_accepted_over_a_quota_and_everything_below_it() {
     assert_eq!(world.authority.usage(&project()).unwrap().backends, 2);
     // Its own quota takes the place of everybody's, and one that was lowered lets a project shrink.
     let own = Quota { cpus: Cpus::from_cores(1.0), ..Quota::default() };
-    world.authority.set_quota(&Reach::Project(project()), &own, &me(), NOW).unwrap();
-    assert_eq!(world.authority.quota(&Reach::Project(project())).unwrap(), own);
+    world.authority.set_quota(&ResourceLevel::Project(project()), &own, &me(), NOW).unwrap();
+    assert_eq!(world.authority.quota(&ResourceLevel::Project(project())).unwrap(), own);
     world.bring_up(&lease, "a", put(sized(0.5, 1)));
     assert!(world.accept(&lease, "grow", "a", put(sized(0.6, 1))).is_err());
     world.bring_up(&lease, "a", put(sized(0.5, 64)));
@@ -181,9 +181,9 @@ fn the_history_says_who_and_for_which_plan_and_shows_tampering() {
             rows.execute_batch("DROP TRIGGER events_are_not_changed; DROP TRIGGER events_are_not_removed;").unwrap();
             rows.execute_batch(statements).unwrap();
         }
-        let reach = Reach::Project(project());
+        let reach = ResourceLevel::Project(project());
         let checked = || world.authority.check_history(&reach, None).unwrap();
-        let HistoryCheck { breaks, head, entries, unbound, noted } = checked();
+        let HistoryVerification { breaks, head, entries, unbound, noted } = checked();
         assert_eq!(breaks.is_empty(), statements.is_empty(), "{what}: {breaks:?}");
         if statements.is_empty() {
             assert_eq!((unbound, noted), (0, None));
@@ -193,7 +193,7 @@ fn the_history_says_who_and_for_which_plan_and_shows_tampering() {
             assert_eq!(entry.plan.as_deref(), Some("plan"));
         }
         // Neither opening the home again nor going on with its work makes it good.
-        world.authority.claim_key().unwrap();
+        world.authority.record_key_check().unwrap();
         world.bring_up(&lease, "c", put(sized(1.0, 1)));
         assert_eq!(checked().breaks.is_empty(), statements.is_empty(), "{what}, afterwards: {:?}", checked());
     }
@@ -201,7 +201,7 @@ fn the_history_says_who_and_for_which_plan_and_shows_tampering() {
 
 /// What `check_history` says of the project.
 fn breaks(world: &World, noted: Option<&str>) -> Vec<String> {
-    world.authority.check_history(&Reach::Project(project()), noted).unwrap().breaks
+    world.authority.check_history(&ResourceLevel::Project(project()), noted).unwrap().breaks
 }
 
 #[test]
@@ -214,9 +214,9 @@ fn a_noted_hash_shows_that_all_rows_were_put_back_to_what_they_once_were() {
     let chain = "SELECT length, head, seal FROM chains WHERE project = 'gremlin'";
     let as_once: (i64, String, String) = rows.query_row(chain, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
     world.bring_up(&lease, "b", put(sized(1.0, 1)));
-    let checked = world.authority.check_history(&Reach::Project(project()), None).unwrap();
+    let checked = world.authority.check_history(&ResourceLevel::Project(project()), None).unwrap();
     let noted = checked.head.unwrap();
-    let again = world.authority.check_history(&Reach::Project(project()), Some(&noted)).unwrap();
+    let again = world.authority.check_history(&ResourceLevel::Project(project()), Some(&noted)).unwrap();
     assert_eq!((again.noted, again.breaks), (Some(checked.entries), Vec::new()));
     world.bring_up(&lease, "c", put(sized(1.0, 1)));
     assert_eq!(breaks(&world, Some(&noted)), Vec::<String>::new(), "what came later changes nothing");
@@ -235,8 +235,11 @@ fn a_home_from_before_ends_were_sealed_is_believed_once() {
     world.bring_up(&lease, "a", put(sized(1.0, 1)));
     let path = world.folder.path().join("store.sqlite3");
     let rows = rusqlite::Connection::open(&path).unwrap();
-    rows.execute("UPDATE key_marks SET mark = ?1, unbound = NULL, seal = NULL", [world.authority.vault().mark_before_seals()])
-        .unwrap();
+    rows.execute(
+        "UPDATE key_marks SET mark = ?1, unbound = NULL, seal = NULL",
+        [world.authority.vault().legacy_key_check_value()],
+    )
+    .unwrap();
     // Before entries were bound at all, nobody wrote down who did something.
     rows.execute_batch(
         "UPDATE chains SET seal = NULL; DELETE FROM chains WHERE project = '';
@@ -245,58 +248,58 @@ fn a_home_from_before_ends_were_sealed_is_believed_once() {
          UPDATE events SET sequence = -sequence; UPDATE events SET sequence = sequence + 20;",
     )
     .unwrap();
-    let check = || world.authority.check_history(&Reach::Project(project()), None).unwrap();
+    let check = || world.authority.check_history(&ResourceLevel::Project(project()), None).unwrap();
     world.authority.check_key().unwrap();
     let before = check();
     assert_eq!((before.breaks.clone(), before.unbound, before.entries), (Vec::new(), 1, 1));
-    world.authority.claim_key().unwrap();
+    world.authority.record_key_check().unwrap();
     assert_eq!(check(), before);
     world.bring_up(&lease, "b", put(sized(1.0, 1)));
     let after = check();
     assert_eq!((after.breaks, after.unbound, after.entries), (Vec::new(), 1, 2));
-    assert_eq!(world.authority.check_history(&Reach::Everywhere, None).unwrap().breaks, Vec::<String>::new());
+    assert_eq!(world.authority.check_history(&ResourceLevel::ControlPlane, None).unwrap().breaks, Vec::<String>::new());
     rows.execute("UPDATE chains SET seal = NULL", []).unwrap();
     assert_eq!(breaks(&world, None).len(), 1);
 }
 
 impl World {
-    fn begin(&self, lease: &Lease, step: &str, backend: &str, work: Work) -> (Operation, Next) {
+    fn begin(&self, lease: &Lease, step: &str, backend: &str, work: Work) -> (Operation, Transition) {
         let request = Request { step: StepKey::parse(step), backend: name(backend), work };
         let (operation, next) =
-            self.authority.accept(lease, Driver::ControlPlane, Asker::Trusted(&me()), &request, NOW).unwrap();
+            self.authority.accept(lease, ExecutionMode::ControlPlane, Principal::Trusted(&me()), &request, NOW).unwrap();
         (operation.unwrap(), next)
     }
 
-    fn resumed(&self) -> Vec<(Operation, Next)> {
+    fn resumed(&self) -> Vec<(Operation, Transition)> {
         let resumed = self.authority.resume(&BTreeSet::new(), NOW).unwrap();
         assert!(resumed.failed.is_empty(), "{:?}", resumed.failed);
         resumed.resumed.into_iter().map(|(_, operation, next)| (operation, next)).collect()
     }
 
-    fn expire(&self, backend: &str, now: Timestamp) -> Option<(Option<Operation>, Next)> {
+    fn expire(&self, backend: &str, now: Timestamp) -> Option<(Option<Operation>, Transition)> {
         self.authority.expire(&project(), &name(backend), &holder(1), now).unwrap()
     }
 
     /// Begins a removal that is due, and has it fail.
     fn fail_to_expire(&self, backend: &str, now: Timestamp) {
         let (operation, next) = self.expire(backend, now).expect("it is due");
-        assert!(matches!(next, Next::Do(Effect::Remove(_))), "{next:?}");
-        let finding = crate::model::Finding::new("test.obstacle", "something is in the way");
-        let end = EffectEnd::Failed(EffectFailure { finding, taken: None });
+        assert!(matches!(next, Transition::Perform(Effect::Remove(_))), "{next:?}");
+        let finding = crate::model::Diagnostic::new("test.obstacle", "something is in the way");
+        let end = EffectResult::Failed(EffectFailure { finding, conflict: None });
         let next = self.authority.advance(&mut operation.unwrap(), end, now).unwrap();
-        assert!(matches!(next, Next::Ended(Outcome::Failed { .. })), "{next:?}");
+        assert!(matches!(next, Transition::Ended(OperationOutcome::Failed { .. })), "{next:?}");
     }
 
-    fn through(&self, operation: &mut Operation, mut next: Next) -> Outcome {
+    fn through(&self, operation: &mut Operation, mut next: Transition) -> OperationOutcome {
         loop {
             let end = match next {
-                Next::Ended(outcome) => return outcome,
-                Next::Do(Effect::Ensure(_)) => EffectEnd::Ensured(References::new()),
-                Next::Do(Effect::AwaitReady(_)) => EffectEnd::Ready,
-                Next::Do(Effect::SetEnvironment(..)) => EffectEnd::EnvironmentSet,
-                Next::Do(Effect::Remove(_)) => EffectEnd::Removed,
-                Next::Do(Effect::PrepareDatabase(_)) => EffectEnd::DatabasePrepared,
-                Next::Do(Effect::ReleaseDatabase(..)) => EffectEnd::DatabaseReleased,
+                Transition::Ended(outcome) => return outcome,
+                Transition::Perform(Effect::Ensure(_)) => EffectResult::Ensured(ProviderState::new()),
+                Transition::Perform(Effect::AwaitReady(_)) => EffectResult::Ready,
+                Transition::Perform(Effect::SetEnvironment(..)) => EffectResult::EnvironmentSet,
+                Transition::Perform(Effect::Remove(_)) => EffectResult::Removed,
+                Transition::Perform(Effect::PrepareDatabase(_)) => EffectResult::DatabasePrepared,
+                Transition::Perform(Effect::ReleaseDatabase(..)) => EffectResult::DatabaseReleased,
             };
             next = self.authority.advance(operation, end, NOW).unwrap();
         }
@@ -310,9 +313,9 @@ fn an_operation_of_the_control_plane_goes_on_without_its_lease() {
     let (mut operation, next) = world.begin(&lease, "plan/create", "dev", put(simulated()));
     world.authority.release(&lease, NOW).unwrap();
     world.authority.acquire(&project(), &holder(7), NOW, alive).unwrap();
-    assert!(matches!(world.through(&mut operation, next), Outcome::Done { .. }));
+    assert!(matches!(world.through(&mut operation, next), OperationOutcome::Done { .. }));
     assert!(world.resumed().is_empty());
-    let record = world.authority.known(&project(), &StepKey::parse("plan/create")).unwrap().unwrap();
+    let record = world.authority.operation_for_step(&project(), &StepKey::parse("plan/create")).unwrap().unwrap();
     assert_eq!((record.state, record.actor), (crate::model::OperationState::Done, me()));
 }
 
@@ -329,8 +332,8 @@ fn what_was_cut_off_is_taken_up_again_wherever_it_was() {
         let (mut operation, mut next) = world.begin(&lease, "plan/create", "dev", work);
         for _ in 0..effects {
             let end = match next {
-                Next::Do(Effect::Ensure(_)) => EffectEnd::Ensured(References::new()),
-                Next::Do(Effect::AwaitReady(_)) => EffectEnd::Ready,
+                Transition::Perform(Effect::Ensure(_)) => EffectResult::Ensured(ProviderState::new()),
+                Transition::Perform(Effect::AwaitReady(_)) => EffectResult::Ready,
                 other => panic!("{other:?}"),
             };
             next = world.authority.advance(&mut operation, end, NOW).unwrap();
@@ -342,10 +345,10 @@ fn what_was_cut_off_is_taken_up_again_wherever_it_was() {
         let mut resumed = world.resumed();
         assert_eq!(resumed.len(), 1);
         let (mut operation, next) = resumed.remove(0);
-        assert!(matches!(&next, Next::Do(Effect::Ensure(_))), "{next:?}");
-        assert!(matches!(world.through(&mut operation, next), Outcome::Done { .. }));
+        assert!(matches!(&next, Transition::Perform(Effect::Ensure(_))), "{next:?}");
+        assert!(matches!(world.through(&mut operation, next), OperationOutcome::Done { .. }));
         assert!(world.resumed().is_empty());
-        assert!(world.authority.check_history(&Reach::Project(project()), None).unwrap().breaks.is_empty());
+        assert!(world.authority.check_history(&ResourceLevel::Project(project()), None).unwrap().breaks.is_empty());
     }
 }
 
@@ -359,16 +362,16 @@ fn a_replacement_that_was_cut_off_still_knows_what_it_was_for() {
     let secrets = BTreeMap::from([(FieldPath::new("env.TOKEN"), Secret::new("hunter2-hunter2"))]);
     let work = Work::Put { spec: Box::new(spec), secrets, renamed_from: None };
     let (_, next) = world.begin(&lease, "plan/second", "dev", work);
-    assert!(matches!(&next, Next::Do(Effect::Remove(_))), "another provider: what is there goes first; {next:?}");
+    assert!(matches!(&next, Transition::Perform(Effect::Remove(_))), "another provider: what is there goes first; {next:?}");
     let bytes = std::fs::read(world.folder.path().join("store.sqlite3-wal")).unwrap();
     assert!(!bytes.windows(15).any(|window| window == b"hunter2-hunter2"), "what is pending is sealed");
 
     let mut resumed = world.resumed();
     let (mut operation, next) = resumed.remove(0);
     assert!(resumed.is_empty(), "the first one was superseded");
-    assert!(matches!(&next, Next::Do(Effect::Remove(_))), "{next:?}");
-    assert!(matches!(world.through(&mut operation, next), Outcome::Done { .. }));
-    let place = world.authority.place_of(&project(), &name("dev")).unwrap();
+    assert!(matches!(&next, Transition::Perform(Effect::Remove(_))), "{next:?}");
+    assert!(matches!(world.through(&mut operation, next), OperationOutcome::Done { .. }));
+    let place = world.authority.resolve_backend(&project(), &name("dev")).unwrap();
     assert_eq!(place.spec.provider, ProviderKind::Simulated);
     assert_eq!(place.secrets[&FieldPath::new("env.TOKEN")].expose(), "hunter2-hunter2");
 }
@@ -379,10 +382,10 @@ fn a_later_request_takes_the_place_of_one_that_was_left() {
     let lease = world.lease();
     let (mut left, _) = world.begin(&lease, "plan-1/create", "dev", put(simulated()));
     let (mut later, next) = world.begin(&lease, "plan-2/create", "dev", put(simulated()));
-    let late = world.authority.advance(&mut left, EffectEnd::Ensured(References::new()), NOW);
+    let late = world.authority.advance(&mut left, EffectResult::Ensured(ProviderState::new()), NOW);
     assert!(matches!(late, Err(AuthorityError::Control(ControlError::LeaseLost { .. }))), "{late:?}");
-    assert!(matches!(world.through(&mut later, next), Outcome::Done { .. }));
-    let first = world.authority.known(&project(), &StepKey::parse("plan-1/create")).unwrap().unwrap();
+    assert!(matches!(world.through(&mut later, next), OperationOutcome::Done { .. }));
+    let first = world.authority.operation_for_step(&project(), &StepKey::parse("plan-1/create")).unwrap().unwrap();
     assert_eq!(first.error.map(|finding| finding.code).as_deref(), Some("control.superseded"));
 }
 
@@ -395,11 +398,11 @@ fn a_removal_that_was_cut_off_is_finished_and_one_without_an_object_is_over() {
         &lease,
         "plan/remove",
         "dev",
-        Work::Remove { volume: VolumeDisposal::Destroy, database: DatabaseDisposal::Leave },
+        Work::Remove { volume: VolumeReclaim::Delete, database: DatabaseReclaim::Retain },
     );
     let (mut operation, next) = world.resumed().remove(0);
-    assert!(matches!(&next, Next::Do(Effect::Remove(_))), "{next:?}");
-    assert!(matches!(world.through(&mut operation, next), Outcome::Done { .. }));
+    assert!(matches!(&next, Transition::Perform(Effect::Remove(_))), "{next:?}");
+    assert!(matches!(world.through(&mut operation, next), OperationOutcome::Done { .. }));
     assert!(world.authority.view(&project()).unwrap().backends.is_empty());
     assert!(world.resumed().is_empty());
 }
@@ -425,9 +428,9 @@ fn what_has_expired_is_removed_unless_it_is_protected_or_has_more_time() {
     assert!(world.expire("young", later).is_none() && world.expire("kept", later).is_none());
     assert!(world.expire("old", NOW).is_none());
     let (operation, next) = world.expire("old", later).unwrap();
-    assert!(matches!(world.through(&mut operation.unwrap(), next), Outcome::Done { .. }));
+    assert!(matches!(world.through(&mut operation.unwrap(), next), OperationOutcome::Done { .. }));
     assert!(world.authority.expired(later).unwrap().is_empty());
-    let last = world.authority.history(&Reach::Project(project()), 1).unwrap().swap_remove(0);
+    let last = world.authority.history(&ResourceLevel::Project(project()), 1).unwrap().swap_remove(0);
     assert_eq!((last.kind.as_str(), last.actor), ("backend_removed", Some(crate::model::Actor::control_plane())));
 }
 
@@ -460,9 +463,9 @@ fn a_removal_that_fails_is_tried_again_ever_more_seldom() {
     assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
     // The obstacle is gone.
     let (operation, next) = world.expire("dev", now).unwrap();
-    assert!(matches!(world.through(&mut operation.unwrap(), next), Outcome::Done { .. }));
+    assert!(matches!(world.through(&mut operation.unwrap(), next), OperationOutcome::Done { .. }));
     assert_eq!(world.authority.next_expiry().unwrap(), None);
-    let history = world.authority.history(&Reach::Project(project()), 100).unwrap();
+    let history = world.authority.history(&ResourceLevel::Project(project()), 100).unwrap();
     let count = |kind: &str| history.iter().filter(|entry| entry.kind == kind).count();
     assert_eq!((count("removal_accepted"), count("operation_failed"), count("backend_removed")), (10, 9, 1));
 }
@@ -490,8 +493,8 @@ fn nobody_loses_a_lease_to_a_removal_that_does_not_begin() {
     assert!(matches!(refused, Err(AuthorityError::Control(ControlError::LeaseHeld { .. }))), "{refused:?}");
     world.authority.renew(&lease, due).unwrap();
     // What a human asks for goes on meanwhile as ever: here, to remove it at once.
-    let remove = Work::Remove { volume: VolumeDisposal::Destroy, database: DatabaseDisposal::Leave };
-    assert!(matches!(world.bring_up(&lease, "dev", remove), Outcome::Done { .. }));
+    let remove = Work::Remove { volume: VolumeReclaim::Delete, database: DatabaseReclaim::Retain };
+    assert!(matches!(world.bring_up(&lease, "dev", remove), OperationOutcome::Done { .. }));
     assert_eq!(world.authority.next_expiry().unwrap(), None);
 }
 
@@ -505,7 +508,7 @@ fn a_removal_that_was_cut_off_is_taken_up_and_not_begun_beside_itself() {
     assert!(world.authority.expired(due.plus_milliseconds(3_600_000)).unwrap().is_empty());
     assert_eq!(world.authority.next_expiry().unwrap(), None);
     let (mut operation, next) = world.resumed().remove(0);
-    assert!(matches!(world.through(&mut operation, next), Outcome::Done { .. }));
+    assert!(matches!(world.through(&mut operation, next), OperationOutcome::Done { .. }));
     assert!(world.authority.view(&project()).unwrap().backends.is_empty());
 }
 
@@ -516,12 +519,12 @@ fn a_time_that_is_over_takes_nothing_that_was_to_be_kept() {
     let mut short = BackendSpec::new(ProviderKind::Fly);
     short.ttl = Some(TimeSpan::from_seconds(60));
     world.bring_up(&lease, "dev", put(short));
-    let keep = Work::Remove { volume: VolumeDisposal::Keep, database: DatabaseDisposal::Leave };
+    let keep = Work::Remove { volume: VolumeReclaim::Retain, database: DatabaseReclaim::Retain };
     world.accept(&lease, "keep", "dev", keep).unwrap();
     world.authority.release(&lease, NOW).unwrap();
     let (_, next) = world.expire("dev", NOW.plus_milliseconds(60_000)).unwrap();
-    let Next::Do(Effect::Remove(placement)) = next else { panic!("{next:?}") };
-    assert_eq!(crate::authority::volume_disposal(&placement.references), VolumeDisposal::Keep);
+    let Transition::Perform(Effect::Remove(placement)) = next else { panic!("{next:?}") };
+    assert_eq!(crate::authority::volume_disposal(&placement.provider_state), VolumeReclaim::Retain);
 }
 
 #[test]
@@ -530,14 +533,14 @@ fn what_an_operation_says_is_numbered_and_forgotten_in_time() {
     let lease = world.lease();
     let (mut operation, next) = world.begin(&lease, "plan/create", "dev", put(simulated()));
     let id = operation.id().clone();
-    assert_eq!(world.authority.note(&id, "one").unwrap(), 1);
-    assert_eq!(world.authority.note(&id, "two").unwrap(), 2);
+    assert_eq!(world.authority.append_notice(&id, "one").unwrap(), 1);
+    assert_eq!(world.authority.append_notice(&id, "two").unwrap(), 2);
     assert_eq!(world.authority.notices(&id, 1).unwrap(), [(2, "two".to_owned())]);
     assert!(world.authority.notices(&id, u64::MAX).unwrap().is_empty());
-    world.authority.forget_notices(NOW.plus_milliseconds(1)).unwrap();
+    world.authority.prune_notices(NOW.plus_milliseconds(1)).unwrap();
     assert_eq!(world.authority.notices(&id, 0).unwrap().len(), 2, "it has not ended");
     world.through(&mut operation, next);
-    world.authority.forget_notices(NOW.plus_milliseconds(1)).unwrap();
+    world.authority.prune_notices(NOW.plus_milliseconds(1)).unwrap();
     assert!(world.authority.notices(&id, 0).unwrap().is_empty());
 }
 
@@ -553,7 +556,7 @@ fn whoever_may_not_destroy_may_not_have_something_destroyed_later() {
     let bearer = |scope| world.authority.authenticate(&token_for(&world, scope, None).token, NOW).unwrap();
     let (applies, destroys) = (bearer(Scope::Apply), bearer(Scope::Destroy));
     let refused = |request: &Request| {
-        let accepted = world.authority.accept(&lease, Driver::ControlPlane, Asker::Bearer(&applies), request, NOW);
+        let accepted = world.authority.accept(&lease, ExecutionMode::ControlPlane, Principal::Token(&applies), request, NOW);
         accepted.map_err(refusal_code).map_or_else(|code| code == ControlError::SCOPE_MISSING, |_| false)
     };
     assert!(!refused(&with(Some(1), false)), "what is new has nothing to lose");
@@ -572,7 +575,7 @@ fn whoever_may_not_destroy_may_not_have_something_destroyed_later() {
     assert!(refused(&sooner));
     let gone = Request { step: StepKey::parse("plan/gone"), backend: name("new"), work: remove() };
     assert!(refused(&gone));
-    world.authority.accept(&lease, Driver::ControlPlane, Asker::Bearer(&destroys), &gone, NOW).unwrap();
+    world.authority.accept(&lease, ExecutionMode::ControlPlane, Principal::Token(&destroys), &gone, NOW).unwrap();
 }
 
 #[test]
@@ -602,7 +605,7 @@ fn nothing_waits_for_itself() {
     };
     let code = |step: &str, backend: &str, others: &[&str]| {
         let request = Request { step: StepKey::parse(step), backend: name(backend), work: needs(others) };
-        let accepted = world.authority.accept(&lease, Driver::ControlPlane, Asker::Trusted(&me()), &request, NOW);
+        let accepted = world.authority.accept(&lease, ExecutionMode::ControlPlane, Principal::Trusted(&me()), &request, NOW);
         accepted.err().map(refusal_code)
     };
     let cycle = Some("control.dependency_cycle".to_owned());
@@ -629,7 +632,7 @@ fn a_lease_that_is_renewed_for_ever_keeps_nothing_alive() {
     assert!(matches!(refused, Err(AuthorityError::Control(ControlError::LeaseHeld { .. }))), "{refused:?}");
     let late = end.plus_milliseconds(60_001);
     let (operation, next) = try_at(late).unwrap().unwrap();
-    assert!(matches!(world.through(&mut operation.unwrap(), next), Outcome::Done { .. }));
+    assert!(matches!(world.through(&mut operation.unwrap(), next), OperationOutcome::Done { .. }));
     assert!(world.authority.view(&project()).unwrap().backends.is_empty());
     // Whoever had it has it still.
     world.authority.renew(&lease, late).unwrap();
@@ -644,7 +647,7 @@ fn a_row_that_cannot_be_used_keeps_nobody_else_from_going_on() {
     world
         .authority
         .store
-        .write(Durability::Process, |rows| {
+        .write(Durability::NoFsync, |rows| {
             let mut row = rows.backend(&project(), &name("one")).unwrap().unwrap();
             row.sealed = vec![0];
             rows.put_backend(&row)

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::control::{Attempt, Holder, LEASE_SECONDS, Lease, Outcome, Request, Work};
+use crate::api::{LEASE_SECONDS, Lease, LeaseHolder, LeaseNonce, OperationOutcome, Request, Work};
 use crate::model::{
-    Actor, BackendName, BackendSpec, DatabaseDisposal, DatabaseRole, FieldPath, Phase, ProjectName, ProviderKind, References,
-    Secret, SecretRef, SecretSource, ServerStorage, StepKey, Storage, Timestamp, VolumeDisposal,
+    Actor, BackendName, BackendSpec, DatabaseReclaim, DatabaseRole, FieldPath, Phase, ProjectName, ProviderKind, ProviderState,
+    Secret, SecretRef, SecretSource, ServerStorage, StepKey, Storage, Timestamp, VolumeReclaim,
 };
 use crate::store::SqliteStore;
 
@@ -23,7 +23,7 @@ pub(super) fn world() -> World {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&folder.path().join("store.sqlite3")).unwrap();
     let authority = Authority::new(store, Vault::new(MasterKey::new([5; 32])), entropy);
-    authority.claim_key().unwrap();
+    authority.record_key_check().unwrap();
     World { authority, folder }
 }
 
@@ -35,14 +35,14 @@ pub(super) fn name(text: &str) -> BackendName {
     BackendName::parse(text).unwrap()
 }
 
-pub(super) fn holder(process: u32) -> Holder {
-    Holder {
+pub(super) fn holder(process: u32) -> LeaseHolder {
+    LeaseHolder {
         user: "me".into(),
         host: "here".into(),
         process,
         process_start: Some("1".into()),
         since: Timestamp(0),
-        attempt: None,
+        nonce: None,
     }
 }
 
@@ -52,7 +52,7 @@ pub(super) fn me() -> Actor {
 
 pub(super) const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
-pub(super) fn alive(_: &Holder) -> Liveness {
+pub(super) fn alive(_: &LeaseHolder) -> Liveness {
     Liveness::Alive
 }
 
@@ -67,28 +67,28 @@ impl World {
         key: &str,
         backend: &str,
         work: Work,
-    ) -> Result<(Option<Operation>, Next), AuthorityError> {
+    ) -> Result<(Option<Operation>, Transition), AuthorityError> {
         self.authority.accept(
             lease,
-            Driver::Holder,
-            Asker::Trusted(&me()),
+            ExecutionMode::LeaseHolder,
+            Principal::Trusted(&me()),
             &Request { step: StepKey::parse(key), backend: name(backend), work },
             NOW,
         )
     }
 
     /// Carries an operation out with effects that all succeed, and returns the ports it ended with.
-    pub(super) fn bring_up(&self, lease: &Lease, backend: &str, work: Work) -> Outcome {
+    pub(super) fn bring_up(&self, lease: &Lease, backend: &str, work: Work) -> OperationOutcome {
         let (mut operation, mut next) = self.accept(lease, &format!("plan/{backend}-{}", now_key()), backend, work).unwrap();
         loop {
             let end = match next {
-                Next::Ended(outcome) => return outcome,
-                Next::Do(Effect::PrepareDatabase(_)) => EffectEnd::DatabasePrepared,
-                Next::Do(Effect::ReleaseDatabase(..)) => EffectEnd::DatabaseReleased,
-                Next::Do(Effect::Ensure(_)) => EffectEnd::Ensured(References::new()),
-                Next::Do(Effect::AwaitReady(_)) => EffectEnd::Ready,
-                Next::Do(Effect::SetEnvironment(..)) => EffectEnd::EnvironmentSet,
-                Next::Do(Effect::Remove(_)) => EffectEnd::Removed,
+                Transition::Ended(outcome) => return outcome,
+                Transition::Perform(Effect::PrepareDatabase(_)) => EffectResult::DatabasePrepared,
+                Transition::Perform(Effect::ReleaseDatabase(..)) => EffectResult::DatabaseReleased,
+                Transition::Perform(Effect::Ensure(_)) => EffectResult::Ensured(ProviderState::new()),
+                Transition::Perform(Effect::AwaitReady(_)) => EffectResult::Ready,
+                Transition::Perform(Effect::SetEnvironment(..)) => EffectResult::EnvironmentSet,
+                Transition::Perform(Effect::Remove(_)) => EffectResult::Removed,
             };
             next = self.authority.advance(operation.as_mut().unwrap(), end, NOW).unwrap();
         }
@@ -129,7 +129,7 @@ fn one_holder_at_a_time_and_the_dead_make_room() {
 #[test]
 fn a_lease_from_elsewhere_runs_out_even_when_the_clock_goes_backwards() {
     let world = world();
-    let unknown = |_: &Holder| Liveness::Unknown;
+    let unknown = |_: &LeaseHolder| Liveness::Unknown;
     world.authority.acquire(&project(), &holder(1), NOW, unknown).unwrap();
     let lease = i64::try_from(LEASE_SECONDS).unwrap() * 1000;
     assert!(world.authority.acquire(&project(), &holder(2), NOW.plus_milliseconds(lease), unknown).is_err());
@@ -141,7 +141,7 @@ fn a_lease_from_elsewhere_runs_out_even_when_the_clock_goes_backwards() {
 #[test]
 fn whoever_asks_again_with_the_same_attempt_gets_the_same_lease() {
     let world = world();
-    let with = |byte: u8| Holder { attempt: Some(Attempt::new([byte; 16])), ..holder(1) };
+    let with = |byte: u8| LeaseHolder { nonce: Some(LeaseNonce::new([byte; 16])), ..holder(1) };
     let first = world.authority.acquire(&project(), &with(1), NOW, alive).unwrap();
     assert_eq!(world.authority.acquire(&project(), &with(1), NOW, alive).unwrap(), first);
     world.authority.renew(&first, NOW).unwrap();
@@ -158,7 +158,7 @@ fn whoever_asks_again_with_the_same_attempt_gets_the_same_lease() {
 fn a_backend_gets_all_it_needs_once_and_keeps_it() {
     let world = world();
     let lease = world.lease();
-    assert!(matches!(world.bring_up(&lease, "dev", put(simulated())), Outcome::Done { .. }));
+    assert!(matches!(world.bring_up(&lease, "dev", put(simulated())), OperationOutcome::Done { .. }));
     let first = world.authority.credentials(&project(), &name("dev")).unwrap();
     let mut changed = simulated();
     changed.tuning.max_concurrent_queries = Some(3);
@@ -181,10 +181,11 @@ fn ports_and_instance_names_are_given_once() {
     let other = ProjectName::parse("gremlin-b").unwrap();
     let other_lease = world.authority.acquire(&other, &holder(1), NOW, alive).unwrap();
     let request = Request { step: StepKey::parse("k"), backend: name("c"), work: put(simulated()) };
-    let (_, next) = world.authority.accept(&other_lease, Driver::Holder, Asker::Trusted(&me()), &request, NOW).unwrap();
-    let Next::Do(Effect::Ensure(placement)) = next else { panic!("{next:?}") };
+    let (_, next) =
+        world.authority.accept(&other_lease, ExecutionMode::LeaseHolder, Principal::Trusted(&me()), &request, NOW).unwrap();
+    let Transition::Perform(Effect::Ensure(placement)) = next else { panic!("{next:?}") };
     assert_eq!(placement.instance_name.as_str(), "gremlin-b-c-2");
-    let taken = world.authority.place_of(&project(), &name("b-c")).unwrap().ports;
+    let taken = world.authority.resolve_backend(&project(), &name("b-c")).unwrap().ports;
     assert_ne!(placement.ports, taken);
 }
 
@@ -193,11 +194,13 @@ fn ports_of_strangers_are_passed_over_while_nobody_knows_them() {
     let world = world();
     let lease = world.lease();
     let (operation, next) = world.accept(&lease, "k", "dev", put(simulated())).unwrap();
-    let Next::Do(Effect::Ensure(placement)) = next else { panic!("{next:?}") };
-    let failure =
-        EffectFailure { finding: Finding::new("provider.port_taken", "taken"), taken: Some(Taken::Port(placement.ports.api)) };
-    let next = world.authority.advance(&mut operation.unwrap(), EffectEnd::Failed(failure), NOW).unwrap();
-    let Next::Do(Effect::Ensure(again)) = next else { panic!("{next:?}") };
+    let Transition::Perform(Effect::Ensure(placement)) = next else { panic!("{next:?}") };
+    let failure = EffectFailure {
+        finding: Diagnostic::new("provider.port_taken", "taken"),
+        conflict: Some(AllocationConflict::Port(placement.ports.api)),
+    };
+    let next = world.authority.advance(&mut operation.unwrap(), EffectResult::Failed(failure), NOW).unwrap();
+    let Transition::Perform(Effect::Ensure(again)) = next else { panic!("{next:?}") };
     assert_ne!(again.ports, placement.ports);
     assert_eq!(again.endpoints.url, format!("http://127.0.0.1:{}", again.ports.api));
 }
@@ -207,14 +210,14 @@ fn a_failure_is_on_record_and_the_next_attempt_goes_on() {
     let world = world();
     let lease = world.lease();
     let (operation, _) = world.accept(&lease, "k", "dev", put(simulated())).unwrap();
-    let failure = EffectFailure { finding: Finding::new("provider.exited", "it stopped"), taken: None };
-    let next = world.authority.advance(&mut operation.unwrap(), EffectEnd::Failed(failure), NOW).unwrap();
-    assert!(matches!(next, Next::Ended(Outcome::Failed { .. })));
-    let before = world.authority.place_of(&project(), &name("dev")).unwrap();
+    let failure = EffectFailure { finding: Diagnostic::new("provider.exited", "it stopped"), conflict: None };
+    let next = world.authority.advance(&mut operation.unwrap(), EffectResult::Failed(failure), NOW).unwrap();
+    assert!(matches!(next, Transition::Ended(OperationOutcome::Failed { .. })));
+    let before = world.authority.resolve_backend(&project(), &name("dev")).unwrap();
     assert_eq!(world.authority.view(&project()).unwrap().backends[0].phase, Phase::Creating);
     assert!(world.authority.credentials(&project(), &name("dev")).is_err());
     world.bring_up(&lease, "dev", put(simulated()));
-    let after = world.authority.place_of(&project(), &name("dev")).unwrap();
+    let after = world.authority.resolve_backend(&project(), &name("dev")).unwrap();
     assert_eq!((before.id, before.instance_secret), (after.id, after.instance_secret));
 }
 
@@ -227,7 +230,7 @@ fn asking_twice_with_one_key_is_one_piece_of_work() {
     let (none, first) = world.accept(&lease, "same", "dev", put(record.clone())).unwrap();
     let (_, second) = world.accept(&lease, "same", "dev", put(record)).unwrap();
     assert!(none.is_none());
-    let (Next::Ended(first), Next::Ended(second)) = (first, second) else { panic!() };
+    let (Transition::Ended(first), Transition::Ended(second)) = (first, second) else { panic!() };
     assert_eq!(first, second);
     assert_eq!(world.authority.view(&project()).unwrap().revision, crate::model::Revision(1));
 }
@@ -237,13 +240,13 @@ fn removal_is_finished_before_the_name_is_used_again() {
     let world = world();
     let lease = world.lease();
     world.bring_up(&lease, "dev", put(simulated()));
-    let old = world.authority.place_of(&project(), &name("dev")).unwrap();
+    let old = world.authority.resolve_backend(&project(), &name("dev")).unwrap();
     world.accept(&lease, "cut-off", "dev", remove()).unwrap();
     assert_eq!(world.authority.view(&project()).unwrap().backends[0].phase, Phase::Removing);
     let (_, next) = world.accept(&lease, "anew", "dev", put(simulated())).unwrap();
-    assert!(matches!(&next, Next::Do(Effect::Remove(placement)) if placement.id == old.id), "{next:?}");
+    assert!(matches!(&next, Transition::Perform(Effect::Remove(placement)) if placement.id == old.id), "{next:?}");
     world.bring_up(&lease, "dev", put(simulated()));
-    assert_ne!(world.authority.place_of(&project(), &name("dev")).unwrap().id, old.id);
+    assert_ne!(world.authority.resolve_backend(&project(), &name("dev")).unwrap().id, old.id);
 }
 
 #[test]
@@ -278,9 +281,9 @@ fn secrets_are_kept_sealed_and_used_again_when_they_are_not_at_hand() {
     let secrets = BTreeMap::from([(path.clone(), Secret::new("hunter2-hunter2"))]);
     world.bring_up(&lease, "dev", Work::Put { spec: Box::new(spec.clone()), secrets, renamed_from: None });
     world.bring_up(&lease, "dev", put(spec));
-    assert_eq!(world.authority.place_of(&project(), &name("dev")).unwrap().secrets[&path].expose(), "hunter2-hunter2");
+    assert_eq!(world.authority.resolve_backend(&project(), &name("dev")).unwrap().secrets[&path].expose(), "hunter2-hunter2");
 
-    let placement = world.authority.place_of(&project(), &name("dev")).unwrap();
+    let placement = world.authority.resolve_backend(&project(), &name("dev")).unwrap();
     for entry in std::fs::read_dir(world.folder.path()).unwrap() {
         let bytes = std::fs::read(entry.unwrap().path()).unwrap();
         for secret in ["hunter2-hunter2", placement.instance_secret.expose(), placement.admin_key.expose()] {
@@ -294,12 +297,12 @@ fn a_rename_keeps_identity_and_instance_name() {
     let world = world();
     let lease = world.lease();
     world.bring_up(&lease, "dev", put(simulated()));
-    let old = world.authority.place_of(&project(), &name("dev")).unwrap();
+    let old = world.authority.resolve_backend(&project(), &name("dev")).unwrap();
     let work = Work::Put { spec: Box::new(simulated()), secrets: BTreeMap::new(), renamed_from: Some(name("dev")) };
     world.bring_up(&lease, "prod", work);
-    let new = world.authority.place_of(&project(), &name("prod")).unwrap();
+    let new = world.authority.resolve_backend(&project(), &name("prod")).unwrap();
     assert_eq!((old.id, old.instance_name, old.admin_key), (new.id, new.instance_name, new.admin_key));
-    assert!(world.authority.place_of(&project(), &name("dev")).is_err());
+    assert!(world.authority.resolve_backend(&project(), &name("dev")).is_err());
 }
 
 #[test]
@@ -310,23 +313,23 @@ fn a_backend_that_is_told_not_to_run_keeps_its_place_until_it_is_removed() {
     silent.settings.simulated.listen = false;
     // From a record to a process: nothing was there, so nothing can be missing.
     world.bring_up(&lease, "dev", put(silent.clone()));
-    assert!(!world.authority.place_of(&project(), &name("dev")).unwrap().has_been_ready);
+    assert!(!world.authority.resolve_backend(&project(), &name("dev")).unwrap().has_been_ready);
     world.bring_up(&lease, "dev", put(simulated()));
-    let ports = world.authority.place_of(&project(), &name("dev")).unwrap().ports;
+    let ports = world.authority.resolve_backend(&project(), &name("dev")).unwrap().ports;
     // And back: the provider has to stop it, and its ports stay its own.
     let (operation, next) = world.accept(&lease, "stop", "dev", put(silent)).unwrap();
-    assert!(matches!(&next, Next::Do(Effect::Ensure(placement)) if placement.ports == ports), "{next:?}");
-    let ended = world.authority.advance(&mut operation.unwrap(), EffectEnd::Ensured(References::new()), NOW).unwrap();
-    assert!(matches!(ended, Next::Ended(Outcome::Done { .. })));
+    assert!(matches!(&next, Transition::Perform(Effect::Ensure(placement)) if placement.ports == ports), "{next:?}");
+    let ended = world.authority.advance(&mut operation.unwrap(), EffectResult::Ensured(ProviderState::new()), NOW).unwrap();
+    assert!(matches!(ended, Transition::Ended(OperationOutcome::Done { .. })));
     assert!(world.authority.view(&project()).unwrap().backends[0].endpoints.is_none());
     // Removing it still has something to remove.
     let (_, next) = world.accept(&lease, "gone", "dev", remove()).unwrap();
-    assert!(matches!(next, Next::Do(Effect::Remove(_))), "{next:?}");
+    assert!(matches!(next, Transition::Perform(Effect::Remove(_))), "{next:?}");
 }
 
 /// Takes a backend away, volume and all; its database stays.
 pub(super) fn remove() -> Work {
-    Work::Remove { volume: VolumeDisposal::Destroy, database: DatabaseDisposal::Leave }
+    Work::Remove { volume: VolumeReclaim::Delete, database: DatabaseReclaim::Retain }
 }
 
 /// A backend on a server, with the URL's value.
@@ -343,23 +346,23 @@ fn a_database_comes_before_its_backend_and_goes_after_it() {
     let world = world();
     let lease = world.lease();
     let (operation, next) = world.accept(&lease, "k", "dev", on_server("postgres://me@db", DatabaseRole::Url)).unwrap();
-    assert!(matches!(next, Next::Do(Effect::PrepareDatabase(_))), "{next:?}");
-    let next = world.authority.advance(&mut operation.unwrap(), EffectEnd::DatabasePrepared, NOW).unwrap();
-    assert!(matches!(next, Next::Do(Effect::Ensure(_))), "{next:?}");
+    assert!(matches!(next, Transition::Perform(Effect::PrepareDatabase(_))), "{next:?}");
+    let next = world.authority.advance(&mut operation.unwrap(), EffectResult::DatabasePrepared, NOW).unwrap();
+    assert!(matches!(next, Transition::Perform(Effect::Ensure(_))), "{next:?}");
     world.bring_up(&lease, "dev", on_server("postgres://me@db", DatabaseRole::Url));
 
-    let remove = |database| Work::Remove { volume: VolumeDisposal::Destroy, database };
-    let (_, next) = world.accept(&lease, "drop", "dev", remove(DatabaseDisposal::Drop)).unwrap();
-    assert!(matches!(next, Next::Do(Effect::Remove(_))), "{next:?}");
+    let remove = |database| Work::Remove { volume: VolumeReclaim::Delete, database };
+    let (_, next) = world.accept(&lease, "drop", "dev", remove(DatabaseReclaim::Delete)).unwrap();
+    assert!(matches!(next, Transition::Perform(Effect::Remove(_))), "{next:?}");
     // It was cut off here. Whoever plans next is told how it was begun, and whoever takes it up goes on so.
     let begun = world.authority.view(&project()).unwrap().backends[0].removal.unwrap();
-    assert_eq!(begun.database, DatabaseDisposal::Drop);
+    assert_eq!(begun.database, DatabaseReclaim::Delete);
     let resumed = world.authority.resume(&std::collections::BTreeSet::new(), NOW).unwrap();
     let (_, mut operation, _) = resumed.resumed.into_iter().next().unwrap();
-    let next = world.authority.advance(&mut operation, EffectEnd::Removed, NOW).unwrap();
-    assert!(matches!(next, Next::Do(Effect::ReleaseDatabase(_, DatabaseDisposal::Drop))), "{next:?}");
-    let next = world.authority.advance(&mut operation, EffectEnd::DatabaseReleased, NOW).unwrap();
-    assert!(matches!(next, Next::Ended(Outcome::Done { .. })), "{next:?}");
+    let next = world.authority.advance(&mut operation, EffectResult::Removed, NOW).unwrap();
+    assert!(matches!(next, Transition::Perform(Effect::ReleaseDatabase(_, DatabaseReclaim::Delete))), "{next:?}");
+    let next = world.authority.advance(&mut operation, EffectResult::DatabaseReleased, NOW).unwrap();
+    assert!(matches!(next, Transition::Ended(OperationOutcome::Done { .. })), "{next:?}");
     assert!(world.authority.view(&project()).unwrap().backends.is_empty());
 }
 
@@ -369,7 +372,7 @@ fn a_role_has_one_password_for_as_long_as_it_is_wanted() {
     let lease = world.lease();
     let path = FieldPath::new(crate::convex::database_url::ROLE_PASSWORD);
     let password = || {
-        let placement = world.authority.place_of(&project(), &name("dev")).unwrap();
+        let placement = world.authority.resolve_backend(&project(), &name("dev")).unwrap();
         placement.secrets.get(&path).map(|password| password.expose().to_owned())
     };
     world.bring_up(&lease, "dev", on_server("postgres://me:one@db", DatabaseRole::LeastPrivilege));
@@ -395,7 +398,7 @@ fn a_record_from_before_servers_were_compared_knows_its_server() {
         row.fingerprints.remove(&server).unwrap();
         rows.put_backend(&row)
     };
-    world.authority.store.write(crate::store::Durability::Process, forget).unwrap();
+    world.authority.store.write(crate::store::Durability::NoFsync, forget).unwrap();
     assert_eq!(seen(), first);
     world.bring_up(&lease, "dev", on_server("postgres://you:two@db:5432/", DatabaseRole::Url));
     assert_eq!(seen()[&server], first[&server]);
@@ -410,9 +413,9 @@ fn fly() -> BackendSpec {
     spec
 }
 
-fn placed(next: &Next) -> crate::model::Placement {
+fn placed(next: &Transition) -> crate::model::ResolvedBackend {
     match next {
-        Next::Do(Effect::Ensure(placement)) => (**placement).clone(),
+        Transition::Perform(Effect::Ensure(placement)) => (**placement).clone(),
         other => panic!("{other:?}"),
     }
 }
@@ -423,24 +426,27 @@ fn an_app_is_named_before_it_is_made_and_keeps_its_name() {
     let lease = world.lease();
     let (operation, next) = world.accept(&lease, "k", "dev", put(fly())).unwrap();
     let placement = placed(&next);
-    let app = placement.references["app"].clone();
+    let app = placement.provider_state["app"].clone();
     assert!(app.starts_with("gremlin-dev-"), "{app}");
     assert_eq!(placement.endpoints.url, format!("https://{app}.fly.dev"));
     assert_eq!(placement.endpoints.site_url, format!("https://{app}.fly.dev/http"));
-    assert_eq!((placement.ports.api, placement.references["reach"].as_str()), (0, placement.endpoints.url.as_str()));
+    assert_eq!((placement.ports.api, placement.provider_state["reach"].as_str()), (0, placement.endpoints.url.as_str()));
     // A command that was killed here finds the same name again.
     let (_, next) = world.accept(&lease, "k2", "dev", put(fly())).unwrap();
-    assert_eq!(placed(&next).references["app"], app);
+    assert_eq!(placed(&next).provider_state["app"], app);
 
     // Somebody else has that name: another one is taken, as long as nobody knows it.
-    let failure = |taken| EffectEnd::Failed(EffectFailure { finding: Finding::new("fly.app_taken", "taken"), taken });
+    let failure =
+        |taken| EffectResult::Failed(EffectFailure { finding: Diagnostic::new("fly.app_taken", "taken"), conflict: taken });
     let mut operation = operation.unwrap();
-    let next = world.authority.advance(&mut operation, failure(Some(Taken::App)), NOW).unwrap();
+    let next = world.authority.advance(&mut operation, failure(Some(AllocationConflict::App)), NOW).unwrap();
     let other = placed(&next);
-    assert_ne!(other.references["app"], app);
-    assert_eq!(other.endpoints.url, format!("https://{}.fly.dev", other.references["app"]));
+    assert_ne!(other.provider_state["app"], app);
+    assert_eq!(other.endpoints.url, format!("https://{}.fly.dev", other.provider_state["app"]));
     let mut tries = 1;
-    while let Next::Do(_) = world.authority.advance(&mut operation, failure(Some(Taken::App)), NOW).unwrap() {
+    while let Transition::Perform(_) =
+        world.authority.advance(&mut operation, failure(Some(AllocationConflict::App)), NOW).unwrap()
+    {
         tries += 1;
         assert!(tries < 20, "it looks for names for ever");
     }
@@ -455,8 +461,8 @@ fn own_origins_stand_before_the_apps() {
     spec.settings.fly.app = Some("named".into());
     let (_, next) = world.accept(&lease, "k", "dev", put(spec)).unwrap();
     let placement = placed(&next);
-    assert_eq!(placement.references["app"], "named");
-    assert_eq!(placement.references["reach"], "https://named.fly.dev");
+    assert_eq!(placement.provider_state["app"], "named");
+    assert_eq!(placement.provider_state["reach"], "https://named.fly.dev");
     assert_eq!(placement.endpoints.url, "https://api.gremlin.dev");
     assert_eq!(placement.endpoints.site_url, "https://api.gremlin.dev/http");
 }
@@ -466,7 +472,7 @@ fn a_quota_in_dollars_counts_what_machines_cost() {
     let world = world();
     let lease = world.lease();
     let quota = crate::model::Quota { monthly_usd: Some(10.0), ..crate::model::Quota::default() };
-    world.authority.set_quota(&crate::control::Reach::Project(project()), &quota, &me(), NOW).unwrap();
+    world.authority.set_quota(&crate::api::ResourceLevel::Project(project()), &quota, &me(), NOW).unwrap();
     world.accept(&lease, "one", "one", put(fly())).unwrap();
     let refused = world.accept(&lease, "two", "two", put(fly())).unwrap_err();
     assert!(refused.to_string().contains("$17.06 of monthly cost where $10.00 are allowed"), "{refused}");
@@ -478,30 +484,30 @@ fn a_quota_in_dollars_counts_what_machines_cost() {
 fn a_removal_that_keeps_the_volume_is_finished_as_it_was_begun() {
     let world = world();
     let lease = world.lease();
-    assert!(matches!(world.bring_up(&lease, "dev", put(fly())), Outcome::Done { .. }));
-    let keep = Work::Remove { volume: VolumeDisposal::Keep, database: DatabaseDisposal::Leave };
+    assert!(matches!(world.bring_up(&lease, "dev", put(fly())), OperationOutcome::Done { .. }));
+    let keep = Work::Remove { volume: VolumeReclaim::Retain, database: DatabaseReclaim::Retain };
     let (_, next) = world.accept(&lease, "keep", "dev", keep).unwrap();
-    let kept = |next: &Next| match next {
-        Next::Do(Effect::Remove(placement)) => volume_disposal(&placement.references),
+    let kept = |next: &Transition| match next {
+        Transition::Perform(Effect::Remove(placement)) => volume_disposal(&placement.provider_state),
         other => panic!("{other:?}"),
     };
-    assert_eq!(kept(&next), VolumeDisposal::Keep);
+    assert_eq!(kept(&next), VolumeReclaim::Retain);
     // As the next server finds it after a crash.
     let resumed = world.authority.resume(&std::collections::BTreeSet::new(), NOW).unwrap();
-    assert_eq!(kept(&resumed.resumed[0].2), VolumeDisposal::Keep);
+    assert_eq!(kept(&resumed.resumed[0].2), VolumeReclaim::Retain);
     let begun = || world.authority.view(&project()).unwrap().backends[0].removal.map(|removal| removal.volume);
-    assert_eq!(begun(), Some(VolumeDisposal::Keep));
+    assert_eq!(begun(), Some(VolumeReclaim::Retain));
     // Somebody wants it again: what is there goes first, as it was begun.
     let (_, next) = world.accept(&lease, "again", "dev", put(fly())).unwrap();
-    assert_eq!(kept(&next), VolumeDisposal::Keep);
+    assert_eq!(kept(&next), VolumeReclaim::Retain);
     // Somebody changes their mind.
     let (_, next) = world.accept(&lease, "all", "dev", remove()).unwrap();
-    assert_eq!((kept(&next), begun()), (VolumeDisposal::Destroy, Some(VolumeDisposal::Destroy)));
+    assert_eq!((kept(&next), begun()), (VolumeReclaim::Delete, Some(VolumeReclaim::Delete)));
 }
 
 #[test]
 fn a_first_attempt_in_an_app_that_was_named_is_replaced_without_its_data() {
-    for (app, kept) in [(Some("named".to_owned()), VolumeDisposal::Keep), (None, VolumeDisposal::Destroy)] {
+    for (app, kept) in [(Some("named".to_owned()), VolumeReclaim::Retain), (None, VolumeReclaim::Delete)] {
         let world = world();
         let lease = world.lease();
         let mut first = fly();
@@ -509,9 +515,9 @@ fn a_first_attempt_in_an_app_that_was_named_is_replaced_without_its_data() {
         world.accept(&lease, "fly", "dev", put(first)).unwrap();
         // It was never ready, so another provider may take its place; but who knows what was in that app.
         let (operation, next) = world.accept(&lease, "here", "dev", put(simulated())).unwrap();
-        let Next::Do(Effect::Remove(placement)) = next else { panic!("{next:?}") };
-        assert_eq!(volume_disposal(&placement.references), kept);
-        let next = world.authority.advance(&mut operation.unwrap(), EffectEnd::Removed, NOW).unwrap();
-        assert!(!placed(&next).references.contains_key("app"), "{next:?}");
+        let Transition::Perform(Effect::Remove(placement)) = next else { panic!("{next:?}") };
+        assert_eq!(volume_disposal(&placement.provider_state), kept);
+        let next = world.authority.advance(&mut operation.unwrap(), EffectResult::Removed, NOW).unwrap();
+        assert!(!placed(&next).provider_state.contains_key("app"), "{next:?}");
     }
 }

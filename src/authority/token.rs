@@ -9,11 +9,11 @@
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::audit::Who;
+use super::audit::AuditContext;
 use super::{Authority, AuthorityError, allocation, lease};
-use crate::control::ControlError;
+use crate::api::ControlError;
 use crate::model::{
-    Actor, Finding, IssuedToken, ProjectName, Scope, Secret, Timestamp, TokenId, TokenRecord, TokenRequest, TokenState,
+    Actor, Diagnostic, IssuedToken, ProjectName, Scope, Secret, Timestamp, TokenId, TokenRecord, TokenRequest, TokenState,
 };
 use crate::store::{Durability, Store, TokenRow};
 
@@ -23,15 +23,15 @@ const ID_LENGTH: usize = 10;
 const SECRET_BYTES: usize = 32;
 const CHECKSUM_DIGITS: usize = 8;
 /// How long a note may be; it stands in every line of the history.
-const LONGEST_NOTE: usize = 200;
+const MAX_NOTE_LENGTH: usize = 200;
 
 /// Whoever has shown a good token.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bearer {
+pub struct AuthenticatedToken {
     record: TokenRecord,
 }
 
-impl Bearer {
+impl AuthenticatedToken {
     /// What is known of the token.
     pub fn record(&self) -> &TokenRecord {
         &self.record
@@ -46,7 +46,7 @@ impl Bearer {
     ///
     /// # Errors
     /// [`ControlError::NotAuthorised`] says what is missing, and nothing about what there is.
-    pub fn may(&self, scope: Scope, project: Option<&ProjectName>) -> Result<(), ControlError> {
+    pub fn authorize(&self, scope: Scope, project: Option<&ProjectName>) -> Result<(), ControlError> {
         let TokenRecord { scope: has, project: own, id, .. } = &self.record;
         if *has == Scope::Operator {
             return Ok(());
@@ -56,7 +56,7 @@ impl Bearer {
         {
             let message = format!("token {id} opens project `{own}`, and this is about `{asked}`");
             let help = format!("ask an operator for one with\n    convexinfra token create --project {asked} --scope {scope}");
-            return Err(denied("auth.project", message, help));
+            return Err(not_authorized("auth.project", message, help));
         }
         if *has >= scope && (project.is_some() || scope == Scope::Read) {
             return Ok(());
@@ -66,24 +66,24 @@ impl Bearer {
             Some(own) => format!("ask an operator for one with\n    convexinfra token create --project {own} --scope {scope}"),
             None => "use the token that `convexinfra serve --init` printed".to_owned(),
         };
-        Err(denied(ControlError::SCOPE_MISSING, message, help))
+        Err(not_authorized(ControlError::SCOPE_MISSING, message, help))
     }
 }
 
 /// On whose behalf a piece of work is accepted.
 #[derive(Debug, Clone, Copy)]
-pub enum Asker<'a> {
+pub enum Principal<'a> {
     /// Whoever has shown a token, which may allow too little.
-    Bearer(&'a Bearer),
+    Token(&'a AuthenticatedToken),
     /// Whoever has the rows themselves: the user of a home, or the control plane.
     Trusted(&'a Actor),
 }
 
-impl Asker<'_> {
+impl Principal<'_> {
     /// The asker, as the history names them.
     pub fn actor(&self) -> Actor {
         match self {
-            Self::Bearer(bearer) => bearer.actor(),
+            Self::Token(bearer) => bearer.actor(),
             Self::Trusted(actor) => (*actor).clone(),
         }
     }
@@ -92,16 +92,16 @@ impl Asker<'_> {
     ///
     /// # Errors
     /// [`ControlError::NotAuthorised`] says what is missing.
-    pub fn may(&self, scope: Scope, project: &ProjectName) -> Result<(), ControlError> {
+    pub fn authorize(&self, scope: Scope, project: &ProjectName) -> Result<(), ControlError> {
         match self {
-            Self::Bearer(bearer) => bearer.may(scope, Some(project)),
+            Self::Token(bearer) => bearer.authorize(scope, Some(project)),
             Self::Trusted(_) => Ok(()),
         }
     }
 }
 
-fn denied(code: &str, message: String, help: impl Into<String>) -> ControlError {
-    ControlError::NotAuthorised(Finding::new(code, message).with_help(help))
+fn not_authorized(code: &str, message: String, help: impl Into<String>) -> ControlError {
+    ControlError::NotAuthorised(Diagnostic::new(code, message).with_help(help))
 }
 
 const HELP: &str = "show a good one in `CONVEXINFRA_TOKEN`, or name a command that prints it in `CONVEXINFRA_TOKEN_COMMAND`";
@@ -112,7 +112,7 @@ impl<S: Store> Authority<S> {
     /// # Errors
     /// [`ControlError::BadRequest`] when a scope and a project do not go together.
     pub fn create_token(&self, request: &TokenRequest, actor: &Actor, now: Timestamp) -> Result<IssuedToken, AuthorityError> {
-        let refused = |message: &str| ControlError::Refused(Finding::new("token.request", message));
+        let refused = |message: &str| ControlError::Refused(Diagnostic::new("token.request", message));
         match (request.scope, &request.project) {
             (Scope::Operator, Some(_)) => {
                 return Err(refused("an operator's token opens every project, so it names none").into());
@@ -120,8 +120,8 @@ impl<S: Store> Authority<S> {
             (Scope::Operator, None) | (_, Some(_)) => {}
             (_, None) => return Err(refused("a token opens one project, so it has to name it").into()),
         }
-        if request.note.chars().count() > LONGEST_NOTE || request.note.chars().any(char::is_control) {
-            let message = format!("a note is one line of at most {LONGEST_NOTE} characters");
+        if request.note.chars().count() > MAX_NOTE_LENGTH || request.note.chars().any(char::is_control) {
+            let message = format!("a note is one line of at most {MAX_NOTE_LENGTH} characters");
             return Err(refused(&message).into());
         }
         let id = TokenId::new(&allocation::backend_id(self.entropy)?.as_str()[..ID_LENGTH]);
@@ -139,12 +139,12 @@ impl<S: Store> Authority<S> {
             revoked_at: None,
         };
         let row = TokenRow { record, hash: hash(token.expose()) };
-        self.store.write(Durability::Power, |rows| {
+        self.store.write(Durability::Fsync, |rows| {
             if let Some(project) = &row.record.project {
                 rows.put_project(&lease::project_row(rows, project, now)?)?;
             }
             rows.put_token(&row)?;
-            let who = Who { actor, plan: None, at: now };
+            let who = AuditContext { actor, plan: None, at: now };
             let detail = format!("token {} with scope {}", row.record.id, row.record.scope);
             self.record(rows, row.record.project.as_ref(), who, "token_created", None, detail)
         })?;
@@ -162,12 +162,12 @@ impl<S: Store> Authority<S> {
     /// # Errors
     /// [`ControlError::NoSuchToken`].
     pub fn revoke_token(&self, id: &TokenId, actor: &Actor, now: Timestamp) -> Result<TokenRecord, AuthorityError> {
-        self.store.write(Durability::Power, |rows| {
+        self.store.write(Durability::Fsync, |rows| {
             let mut row = rows.token(id)?.ok_or_else(|| ControlError::NoSuchToken { id: id.clone() })?;
             if row.record.revoked_at.is_none() {
                 row.record.revoked_at = Some(now);
                 rows.put_token(&row)?;
-                let who = Who { actor, plan: None, at: now };
+                let who = AuditContext { actor, plan: None, at: now };
                 self.record(rows, row.record.project.as_ref(), who, "token_revoked", None, format!("token {id}"))?;
             }
             Ok(row.record)
@@ -178,18 +178,18 @@ impl<S: Store> Authority<S> {
     ///
     /// # Errors
     /// [`ControlError::NotAuthorised`] when it opens nothing: not a token, unknown, expired or revoked.
-    pub fn authenticate(&self, token: &Secret, now: Timestamp) -> Result<Bearer, AuthorityError> {
-        let no = |code: &str, message: String| AuthorityError::from(denied(code, message, HELP));
-        let Some(id) = id_of(token.expose()) else {
+    pub fn authenticate(&self, token: &Secret, now: Timestamp) -> Result<AuthenticatedToken, AuthorityError> {
+        let no = |code: &str, message: String| AuthorityError::from(not_authorized(code, message, HELP));
+        let Some(id) = parse_id(token.expose()) else {
             return Err(no("auth.token_malformed", "what was shown is not a token of a convexinfra control plane".to_owned()));
         };
         let row = self.store.read(|rows| Ok::<_, AuthorityError>(rows.token(&id)?))?;
         // Somebody unknown and somebody with a wrong secret hear the same.
-        let Some(row) = row.filter(|row| fits(row, token)) else {
+        let Some(row) = row.filter(|row| matches_hash(row, token)) else {
             return Err(no("auth.token_unknown", "this control plane does not know the token".to_owned()));
         };
         match row.record.state(now) {
-            TokenState::Active => Ok(Bearer { record: row.record }),
+            TokenState::Active => Ok(AuthenticatedToken { record: row.record }),
             TokenState::Revoked => Err(no("auth.token_revoked", format!("token {id} was revoked"))),
             TokenState::Expired => {
                 let end = row.record.expires_at.unwrap_or(now);
@@ -200,7 +200,7 @@ impl<S: Store> Authority<S> {
 }
 
 /// The id in a token, when it has the shape of one and its checksum fits.
-pub(super) fn id_of(token: &str) -> Option<TokenId> {
+pub(super) fn parse_id(token: &str) -> Option<TokenId> {
     let (body, checksum) = token.strip_prefix(TOKEN_PREFIX)?.split_at_checked(ID_LENGTH + 1 + 2 * SECRET_BYTES)?;
     let (id, secret) = body.split_once('_')?;
     let shaped = id.len() == ID_LENGTH && secret.len() == 2 * SECRET_BYTES && checksum.len() == CHECKSUM_DIGITS;
@@ -208,7 +208,7 @@ pub(super) fn id_of(token: &str) -> Option<TokenId> {
 }
 
 /// Whether this is the token of the row, and not only one with its id.
-pub(super) fn fits(row: &TokenRow, shown: &Secret) -> bool {
+pub(super) fn matches_hash(row: &TokenRow, shown: &Secret) -> bool {
     row.hash.ct_eq(&hash(shown.expose())).into()
 }
 

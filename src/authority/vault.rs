@@ -60,7 +60,7 @@ pub enum VaultError {
 }
 
 /// Named secrets of one backend.
-pub(super) type Secrets = BTreeMap<String, Secret>;
+pub(super) type SecretSlots = BTreeMap<String, Secret>;
 
 /// Seals and opens the secrets of one store.
 #[derive(Clone)]
@@ -80,25 +80,25 @@ impl Vault {
     }
 
     /// Binds the content of one entry of the history: 64 hex digits that nobody makes without the master key.
-    pub(super) fn bind(&self, content: &[u8]) -> String {
+    pub(super) fn chain_hash(&self, content: &[u8]) -> String {
         let key = Zeroizing::new(self.master.derive("history", ""));
         hex::encode(mac(&key).chain_update(content).finalize().into_bytes())
     }
 
     /// Attests what is not an entry of the history, but says something about it: 64 hex digits that nobody makes without
     /// the master key.
-    pub(super) fn attest(&self, content: &[u8]) -> String {
+    pub(super) fn compute_mac(&self, content: &[u8]) -> String {
         let key = Zeroizing::new(self.master.derive("attestation", ""));
         hex::encode(mac(&key).chain_update(content).finalize().into_bytes())
     }
 
     /// By what the master key is known again: 64 hex digits that say nothing about it.
-    pub(super) fn mark(&self) -> String {
+    pub(super) fn key_check_value(&self) -> String {
         hex::encode(self.master.derive("mark", "sealed"))
     }
 
     /// The same in homes from before the ends of histories were sealed.
-    pub(super) fn mark_before_seals(&self) -> String {
+    pub(super) fn legacy_key_check_value(&self) -> String {
         hex::encode(self.master.derive("mark", ""))
     }
 
@@ -109,26 +109,26 @@ impl Vault {
 
     /// Seals the secrets of one row. The row's id is bound to them, so that rows cannot be swapped, and so is that they
     /// were sealed in a home that is marked.
-    pub(super) fn seal(&self, id: &str, secrets: &Secrets, nonce: [u8; NONCE_LENGTH]) -> Result<Vec<u8>, VaultError> {
+    pub(super) fn seal(&self, id: &str, secrets: &SecretSlots, nonce: [u8; NONCE_LENGTH]) -> Result<Vec<u8>, VaultError> {
         let plain: BTreeMap<&str, &str> = secrets.iter().map(|(name, secret)| (name.as_str(), secret.expose())).collect();
         let text = Zeroizing::new(serde_json::to_vec(&plain).map_err(|_| VaultError::Content(id.to_owned()))?);
-        let aad = in_marked_home(id);
+        let aad = associated_data(id);
         let payload = Payload { msg: &text, aad: aad.as_bytes() };
         let sealed = self.cipher().encrypt(&XNonce::from(nonce), payload).map_err(|_| VaultError::Content(id.to_owned()))?;
         Ok([nonce.as_slice(), &sealed].concat())
     }
 
     /// Opens what [`Vault::seal`] sealed.
-    pub(super) fn open(&self, id: &str, sealed: &[u8]) -> Result<Secrets, VaultError> {
+    pub(super) fn open(&self, id: &str, sealed: &[u8]) -> Result<SecretSlots, VaultError> {
         // What was sealed before homes were marked stays readable.
-        let text = self.decrypt(&in_marked_home(id), sealed).or_else(|_| self.decrypt(id, sealed))?;
+        let text = self.decrypt(&associated_data(id), sealed).or_else(|_| self.decrypt(id, sealed))?;
         let plain: BTreeMap<String, String> = serde_json::from_slice(&text).map_err(|_| VaultError::Content(id.to_owned()))?;
         Ok(plain.into_iter().map(|(name, value)| (name, Secret::new(value))).collect())
     }
 
     /// Whether the secrets of a row were sealed in a home that is marked.
-    pub(super) fn is_of_marked_home(&self, id: &str, sealed: &[u8]) -> bool {
-        self.decrypt(&in_marked_home(id), sealed).is_ok()
+    pub(super) fn is_sealed_with_key_check(&self, id: &str, sealed: &[u8]) -> bool {
+        self.decrypt(&associated_data(id), sealed).is_ok()
     }
 
     fn decrypt(&self, bound_to: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, VaultError> {
@@ -140,7 +140,7 @@ impl Vault {
 }
 
 /// What secrets are bound to: no id has a character zero.
-fn in_marked_home(id: &str) -> String {
+fn associated_data(id: &str) -> String {
     format!("{id}\0marked")
 }
 
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn what_is_sealed_opens_only_with_its_key_and_its_backend() {
         let id = "b1";
-        let secrets: Secrets = [("instance".to_owned(), Secret::new("hunter2"))].into();
+        let secrets: SecretSlots = [("instance".to_owned(), Secret::new("hunter2"))].into();
         let sealed = vault(1).seal(id, &secrets, [7; 24]).unwrap();
         assert!(!sealed.windows(7).any(|window| window == b"hunter2"));
         assert_eq!(vault(1).open(id, &sealed).unwrap(), secrets);
@@ -168,8 +168,8 @@ mod tests {
     fn keys_are_derived_as_they_always_were() {
         // As any other HMAC-SHA-256 has it: of "mark", a zero byte and nothing under 32 bytes of one; and of "entry" under
         // the same of "history".
-        assert_eq!(vault(1).mark_before_seals(), "d99177e020dde8ca2bce825fad3927a2656a4f7de6c1650297f26cc9fddd2b25");
-        assert_eq!(vault(1).bind(b"entry"), "6093635bddb621573ff373442897701ae8f88d8bea012b6fa6c60022e083a8de");
+        assert_eq!(vault(1).legacy_key_check_value(), "d99177e020dde8ca2bce825fad3927a2656a4f7de6c1650297f26cc9fddd2b25");
+        assert_eq!(vault(1).chain_hash(b"entry"), "6093635bddb621573ff373442897701ae8f88d8bea012b6fa6c60022e083a8de");
     }
 
     #[test]

@@ -4,14 +4,14 @@
 
 use std::collections::BTreeSet;
 
-use super::quota::quota_of;
+use super::quota::effective_quota;
 use super::resume::operation_record;
 use super::{Authority, AuthorityError, allocation, removal};
-use crate::control::{ControlError, Credentials};
-use crate::model::fly::REGION;
+use crate::api::{ControlError, Credentials};
+use crate::model::fly::REGION_KEY;
 use crate::model::{
-    ActualBackend, BackendName, DASHBOARD_URL, Observation, OperationRecord, Placement, ProjectName, Quota, Revision, RunState,
-    Usage,
+    ActualBackend, BackendName, DASHBOARD_URL, Observation, OperationRecord, ProjectName, Quota, ResolvedBackend, Revision,
+    RunState, Usage,
 };
 use crate::store::{BackendRow, Store};
 
@@ -25,7 +25,7 @@ pub struct ProjectView {
     /// Its backends as recorded, none of them looked at yet.
     pub backends: Vec<ActualBackend>,
     /// For every backend that is more than a record, by its position in `backends`, what a provider needs to look.
-    pub to_observe: Vec<(usize, Placement)>,
+    pub to_observe: Vec<(usize, ResolvedBackend)>,
     /// Its ceilings.
     pub quota: Quota,
     /// Its operations that have not ended.
@@ -50,19 +50,24 @@ impl<S: Store> Authority<S> {
     pub fn view(&self, project: &ProjectName) -> Result<ProjectView, AuthorityError> {
         let (row, mut backends, quota, open) = self.store.read(|rows| {
             let open = rows.open_operations(Some(project))?;
-            Ok::<_, AuthorityError>((rows.project(project)?, rows.backends(project)?, quota_of(rows, Some(project))?, open))
+            Ok::<_, AuthorityError>((
+                rows.project(project)?,
+                rows.backends(project)?,
+                effective_quota(rows, Some(project))?,
+                open,
+            ))
         })?;
         let mut to_observe = Vec::new();
         for (index, backend) in backends.iter_mut().enumerate() {
             self.with_server_fingerprint(backend)?;
             if !backend.spec.is_record_only() {
-                to_observe.push((index, self.placement(backend)?));
+                to_observe.push((index, self.resolve(backend)?));
             }
         }
         Ok(ProjectView {
             revision: row.as_ref().map_or(Revision(0), |row| row.revision),
             origin: row.and_then(|row| row.origin),
-            backends: backends.into_iter().map(recorded).collect(),
+            backends: backends.into_iter().map(to_actual).collect(),
             to_observe,
             quota,
             operations: open.into_iter().filter_map(operation_record).collect(),
@@ -89,23 +94,23 @@ impl<S: Store> Authority<S> {
             }
             totals.backends += rows.registered()? as usize;
             totals.port_pairs_used = rows.ports()?.len();
-            totals.port_pairs_free = allocation::pairs(self.first_port).saturating_sub(totals.port_pairs_used);
+            totals.port_pairs_free = allocation::port_pair_count(self.first_port).saturating_sub(totals.port_pairs_used);
             Ok(totals)
         })
     }
 
     /// One backend as its provider gets it.
-    pub fn place_of(&self, project: &ProjectName, name: &BackendName) -> Result<Placement, AuthorityError> {
+    pub fn resolve_backend(&self, project: &ProjectName, name: &BackendName) -> Result<ResolvedBackend, AuthorityError> {
         let row = self.store.read(|rows| Ok::<_, AuthorityError>(rows.backend(project, name)?))?;
         match row {
-            Some(row) => self.placement(&row),
+            Some(row) => self.resolve(&row),
             None => Err(ControlError::NoSuchBackend { project: project.clone(), backend: name.clone() }.into()),
         }
     }
 
     /// Where a backend is and the key that opens it.
     pub fn credentials(&self, project: &ProjectName, name: &BackendName) -> Result<Credentials, AuthorityError> {
-        let placement = self.place_of(project, name)?;
+        let placement = self.resolve_backend(project, name)?;
         if !placement.has_been_ready || placement.spec.is_record_only() {
             return Err(ControlError::NotReady { backend: name.clone() }.into());
         }
@@ -113,9 +118,9 @@ impl<S: Store> Authority<S> {
     }
 }
 
-fn recorded(row: BackendRow) -> ActualBackend {
+fn to_actual(row: BackendRow) -> ActualBackend {
     let record_only = row.spec.is_record_only();
-    let removal = removal::begun(&row);
+    let removal = removal::requested(&row);
     ActualBackend {
         id: row.id,
         name: row.name,
@@ -125,7 +130,7 @@ fn recorded(row: BackendRow) -> ActualBackend {
         secrets: row.fingerprints,
         phase: row.phase,
         generation: row.generation,
-        region: row.references.get(REGION).cloned(),
+        region: row.references.get(REGION_KEY).cloned(),
         dashboard_url: row.references.get(DASHBOARD_URL).cloned(),
         endpoints: row.endpoints.filter(|_| !record_only),
         admin_key: row.admin_key,
@@ -133,7 +138,7 @@ fn recorded(row: BackendRow) -> ActualBackend {
         created_at: row.created_at,
         expires_at: row.expires_at,
         observation: Observation::as_recorded(RunState::Recorded),
-        other_variables: BTreeSet::new(),
-        unseen: None,
+        unmanaged_env: BTreeSet::new(),
+        observe_error: None,
     }
 }

@@ -16,7 +16,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::key::{Key, KeyCommand};
 pub(crate) use self::log::Log;
-pub(crate) use self::quota::{Ceiling, Ceilings, Quota, QuotaCommand, Whose};
+pub(crate) use self::quota::{Quota, QuotaCommand, QuotaLimit, QuotaLimits, QuotaTarget};
 pub(crate) use self::schema::{Schema, SchemaDocument};
 pub(crate) use self::serve::{LogFormat, LogLevel, Serve};
 pub(crate) use self::token::{Token, TokenCommand};
@@ -139,7 +139,7 @@ pub(crate) enum Command {
     /// Take over a backend that something else started.
     Import(Import),
     /// Show where the dashboard of a backend is.
-    Dashboard(OneBackend),
+    Dashboard(BackendArg),
     /// Show what has happened to the project.
     Log(Log),
     /// Make, list and end tokens of a control plane.
@@ -194,7 +194,7 @@ pub(crate) struct Plan {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Consent {
+pub(crate) struct ApprovalArgs {
     /// Do not ask; answers for everything that destroys nothing.
     #[arg(long, short = 'y', env = "CONVEXINFRA_YES", value_parser = FalseyValueParser::new())]
     pub(crate) yes: bool,
@@ -211,7 +211,7 @@ pub(crate) struct Apply {
     #[command(flatten)]
     pub(crate) scope: PlanScope,
     #[command(flatten)]
-    pub(crate) consent: Consent,
+    pub(crate) consent: ApprovalArgs,
     /// Carry out exactly this saved plan.
     #[arg(long, value_name = "FILE", env = "CONVEXINFRA_PLAN")]
     pub(crate) plan: Option<PathBuf>,
@@ -228,11 +228,11 @@ pub(crate) struct Destroy {
     #[arg(long, requires = "allow_destroy", env = "CONVEXINFRA_WITH_DATABASE", value_parser = FalseyValueParser::new())]
     pub(crate) with_database: bool,
     #[command(flatten)]
-    pub(crate) consent: Consent,
+    pub(crate) consent: ApprovalArgs,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct OneBackend {
+pub(crate) struct BackendArg {
     /// The backend; may be left out when there is just one.
     pub(crate) name: Option<BackendName>,
 }
@@ -240,7 +240,7 @@ pub(crate) struct OneBackend {
 #[derive(Debug, Args)]
 pub(crate) struct Env {
     #[command(flatten)]
-    pub(crate) backend: OneBackend,
+    pub(crate) backend: BackendArg,
     /// The form in which to print.
     #[arg(long, value_enum, default_value_t, env = "CONVEXINFRA_FORMAT")]
     pub(crate) format: EnvFormat,
@@ -266,7 +266,7 @@ pub(crate) enum EnvFormat {
 #[derive(Debug, Args)]
 pub(crate) struct Wait {
     #[command(flatten)]
-    pub(crate) backend: OneBackend,
+    pub(crate) backend: BackendArg,
     /// How long, such as `30s` or `5m`.
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = time_span, env = "CONVEXINFRA_TIMEOUT")]
     pub(crate) timeout: TimeSpan,
@@ -279,7 +279,7 @@ fn time_span(text: &str) -> Result<TimeSpan, String> {
 #[derive(Debug, Args)]
 pub(crate) struct Logs {
     #[command(flatten)]
-    pub(crate) backend: OneBackend,
+    pub(crate) backend: BackendArg,
     /// Go on with what is written from now on.
     #[arg(long, short = 'f', env = "CONVEXINFRA_FOLLOW", value_parser = FalseyValueParser::new())]
     pub(crate) follow: bool,

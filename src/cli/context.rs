@@ -9,21 +9,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::args::Global;
-use super::failure::Failure;
+use super::error::CliError;
 use super::printer::Printer;
-use super::secrets::{Comparison, Keyring};
-use super::token_source::Variables;
-use super::{locate, providers, secrets, variables};
-use crate::control::client::{ControlPlaneUrl, HttpControlPlane, HttpParts, Waits};
-use crate::control::{Administration, ControlPlane, KeyNeed};
-use crate::convex::deployment::Connections;
-use crate::host::{Acting, EMBEDDED, Host, HostParts, LocalBinaries, Machine};
+use super::secrets::{ComparisonKey, ComparisonMode};
+use super::token_source::EnvTokenSource;
+use super::{discovery, env_overrides, providers, secrets};
+use crate::api::client::{ClientConfig, ClientTimeouts, ControlPlaneUrl, HttpControlPlane};
+use crate::api::{Administration, ControlPlane, IfMissing};
+use crate::convex::deployment::DeploymentClient;
+use crate::host::{ControlSession, EMBEDDED, Host, HostParts, LocalBinaries, NativePlatform};
 use crate::manifest::Problem;
-use crate::model::{Desired, Exit, Finding, ProjectName, Secret, Storage, Tls};
+use crate::model::{Desired, Diagnostic, Exit, ProjectName, Secret, Storage, Tls};
 use crate::provider::docker::Docker;
 
 /// Where the way to the control plane is safe without TLS.
-const PLAIN_HTTP: &str = "CONVEXINFRA_ALLOW_PLAIN_HTTP";
+const ALLOW_PLAIN_HTTP: &str = "CONVEXINFRA_ALLOW_PLAIN_HTTP";
 
 /// What every command starts from.
 pub(crate) struct Context {
@@ -32,18 +32,18 @@ pub(crate) struct Context {
     /// The only writer.
     pub(crate) printer: Printer,
     /// Shared with the parts of a command, so that a token is asked for once.
-    plane: Rc<OnceCell<Plane>>,
+    plane: Rc<OnceCell<ControlPlaneHandle>>,
 }
 
 /// The control plane that answers.
-enum Plane {
-    Embedded(Acting),
+enum ControlPlaneHandle {
+    Embedded(ControlSession),
     Remote(Box<HttpControlPlane>),
 }
 
 /// A manifest that was read and has no mistakes.
 #[derive(Clone)]
-pub(crate) struct Loaded {
+pub(crate) struct LoadedManifest {
     /// Its path.
     pub(crate) path: PathBuf,
     /// The folder that its paths are relative to.
@@ -56,17 +56,18 @@ pub(crate) struct Loaded {
     pub(crate) warnings: Vec<Problem>,
 }
 
-impl Loaded {
+impl LoadedManifest {
     /// The same with its secrets as fingerprints, as far as there is a key for that.
     pub(crate) async fn with_fingerprints(
         &self,
         control: &dyn ControlPlane,
-        values: &secrets::Values,
-    ) -> Result<Self, Failure> {
+        values: &secrets::ResolvedSecrets,
+    ) -> Result<Self, CliError> {
         let mut keyed = self.clone();
         if !values.is_empty() {
-            let keys = Keyring::ask(control, &keyed.desired.project, KeyNeed::IfThere, Comparison::Whole).await?;
-            values.describe(&mut keyed.desired, &keys);
+            let keys =
+                ComparisonKey::ask(control, &keyed.desired.project, IfMissing::ReturnNone, ComparisonMode::Strict).await?;
+            values.fingerprint_into(&mut keyed.desired, &keys);
         }
         Ok(keyed)
     }
@@ -84,78 +85,78 @@ impl Context {
     }
 
     /// The path of the manifest.
-    pub(crate) fn manifest_path(&self) -> Result<PathBuf, Failure> {
+    pub(crate) fn manifest_path(&self) -> Result<PathBuf, CliError> {
         if let Some(path) = &self.global.manifest {
             // A folder means the manifest in it.
-            return Ok(if path.is_dir() { path.join(locate::MANIFEST) } else { path.clone() });
+            return Ok(if path.is_dir() { path.join(discovery::MANIFEST_NAME) } else { path.clone() });
         }
         let here = std::env::current_dir().map_err(|error| {
-            Failure::new(Exit::Failed, Finding::new("usage.no_folder", format!("the current folder cannot be read: {error}")))
+            CliError::new(
+                Exit::Failed,
+                Diagnostic::new("usage.no_folder", format!("the current folder cannot be read: {error}")),
+            )
         })?;
-        let found = locate::manifest(&here).map(|path| match path.strip_prefix(&here) {
+        let found = discovery::find_manifest(&here).map(|path| match path.strip_prefix(&here) {
             // What lies right here is named as people name it.
             Ok(name) => name.to_owned(),
             Err(_) => path,
         });
         found.ok_or_else(|| {
-            let message = format!("no `{}` here or in any folder above", locate::MANIFEST);
-            Failure::new(
+            let message = format!("no `{}` here or in any folder above", discovery::MANIFEST_NAME);
+            CliError::new(
                 Exit::Manifest,
-                Finding::new("manifest.not_found", message).with_help("write one with\n    convexinfra init"),
+                Diagnostic::new("manifest.not_found", message).with_help("write one with\n    convexinfra init"),
             )
         })
     }
 
     /// Reads the manifest.
-    pub(crate) fn load(&self) -> Result<Loaded, Failure> {
+    pub(crate) fn load(&self) -> Result<LoadedManifest, CliError> {
         let path = self.manifest_path()?;
         let text = read_manifest(&path)?;
         self.parse(path, text)
     }
 
     /// Takes a text for the manifest at this path.
-    pub(crate) fn parse(&self, path: PathBuf, text: String) -> Result<Loaded, Failure> {
-        let mut parsed = crate::manifest::parse(&text, self.global.project.as_ref()).map_err(|problems| Failure::Manifest {
-            problems,
-            text: text.clone(),
-            file: path.display().to_string(),
-        })?;
+    pub(crate) fn parse(&self, path: PathBuf, text: String) -> Result<LoadedManifest, CliError> {
+        let mut parsed = crate::manifest::parse(&text, self.global.project.as_ref())
+            .map_err(|problems| CliError::Manifest { problems, text: text.clone(), file: path.display().to_string() })?;
         let folder = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
         };
-        parsed.desired.origin = locate::origin(&folder);
+        parsed.desired.origin = discovery::origin(&folder);
         resolve_paths(&mut parsed.desired, &folder);
-        Ok(Loaded { path, folder, text, desired: parsed.desired, warnings: parsed.warnings })
+        Ok(LoadedManifest { path, folder, text, desired: parsed.desired, warnings: parsed.warnings })
     }
 
     /// Reads the manifest and looks its secrets up.
     pub(crate) async fn load_with_secrets(
         &self,
-        need: KeyNeed,
-        comparison: Comparison,
-    ) -> Result<(Loaded, secrets::Values), Failure> {
+        need: IfMissing,
+        comparison: ComparisonMode,
+    ) -> Result<(LoadedManifest, secrets::ResolvedSecrets), CliError> {
         self.with_secrets(self.load()?, need, comparison).await
     }
 
     /// Looks the secrets of a manifest up.
     pub(crate) async fn with_secrets(
         &self,
-        mut loaded: Loaded,
-        need: KeyNeed,
-        comparison: Comparison,
-    ) -> Result<(Loaded, secrets::Values), Failure> {
-        let values = secrets::read(&loaded.desired, &loaded.folder);
+        mut loaded: LoadedManifest,
+        need: IfMissing,
+        comparison: ComparisonMode,
+    ) -> Result<(LoadedManifest, secrets::ResolvedSecrets), CliError> {
+        let values = secrets::resolve(&loaded.desired, &loaded.folder);
         if !values.is_empty() {
             let control = self.control(Some(&loaded.desired))?;
-            let keys = Keyring::ask(control, &loaded.desired.project, need, comparison).await?;
-            values.describe(&mut loaded.desired, &keys);
+            let keys = ComparisonKey::ask(control, &loaded.desired.project, need, comparison).await?;
+            values.fingerprint_into(&mut loaded.desired, &keys);
         }
         Ok((loaded, values))
     }
 
     /// The project that a command is about: named, or the manifest's.
-    pub(crate) fn project(&self) -> Result<(ProjectName, Option<Loaded>), Failure> {
+    pub(crate) fn project(&self) -> Result<(ProjectName, Option<LoadedManifest>), CliError> {
         match (&self.global.project, self.global.manifest.is_none()) {
             // A project by name needs no manifest, but one that is there may name the control plane.
             (Some(project), true) => match self.manifest_path() {
@@ -167,13 +168,13 @@ impl Context {
     }
 
     /// The manifest; where there is none, one without backends for the project that was named.
-    pub(crate) fn load_or_empty(&self) -> Result<Loaded, Failure> {
+    pub(crate) fn load_or_empty(&self) -> Result<LoadedManifest, CliError> {
         let (project, loaded) = self.project()?;
-        loaded.map_or_else(|| self.parse(locate::MANIFEST.into(), format!("project = \"{project}\"\n")), Ok)
+        loaded.map_or_else(|| self.parse(discovery::MANIFEST_NAME.into(), format!("project = \"{project}\"\n")), Ok)
     }
 
     /// The manifest, if there is one: for what is not about a project, it only names the control plane.
-    pub(crate) fn load_if_there(&self) -> Result<Option<Loaded>, Failure> {
+    pub(crate) fn load_if_there(&self) -> Result<Option<LoadedManifest>, CliError> {
         match self.manifest_path() {
             Err(_) if self.global.manifest.is_none() => Ok(None),
             _ => self.load().map(Some),
@@ -181,36 +182,38 @@ impl Context {
     }
 
     /// The control plane that was named, or that a manifest names.
-    pub(crate) fn control(&self, desired: Option<&Desired>) -> Result<&dyn ControlPlane, Failure> {
+    pub(crate) fn control(&self, desired: Option<&Desired>) -> Result<&dyn ControlPlane, CliError> {
         Ok(match self.plane(desired)? {
-            Plane::Embedded(acting) => acting,
-            Plane::Remote(client) => client.as_ref(),
+            ControlPlaneHandle::Embedded(acting) => acting,
+            ControlPlaneHandle::Remote(client) => client.as_ref(),
         })
     }
 
     /// The same control plane, for what only its operator may do.
-    pub(crate) fn administration(&self, desired: Option<&Desired>) -> Result<&dyn Administration, Failure> {
+    pub(crate) fn administration(&self, desired: Option<&Desired>) -> Result<&dyn Administration, CliError> {
         Ok(match self.plane(desired)? {
-            Plane::Embedded(acting) => acting,
-            Plane::Remote(client) => client.as_ref(),
+            ControlPlaneHandle::Embedded(acting) => acting,
+            ControlPlaneHandle::Remote(client) => client.as_ref(),
         })
     }
 
-    fn plane(&self, desired: Option<&Desired>) -> Result<&Plane, Failure> {
+    fn plane(&self, desired: Option<&Desired>) -> Result<&ControlPlaneHandle, CliError> {
         if self.plane.get().is_none() {
             let plane = match self.address(desired)? {
-                None => Plane::Embedded(Arc::new(self.make_host(EMBEDDED, LocalBinaries::Any)?).embedded()),
-                Some(url) => Plane::Remote(Box::new(self.client(url)?)),
+                None => {
+                    ControlPlaneHandle::Embedded(Arc::new(self.make_host(EMBEDDED, LocalBinaries::Any)?).embedded_session())
+                }
+                Some(url) => ControlPlaneHandle::Remote(Box::new(self.client(url)?)),
             };
             let _ = self.plane.set(plane);
         }
         self.plane
             .get()
-            .ok_or_else(|| Failure::new(Exit::Bug, Finding::new("bug", "no control plane; this is a bug in convexinfra")))
+            .ok_or_else(|| CliError::new(Exit::Bug, Diagnostic::new("bug", "no control plane; this is a bug in convexinfra")))
     }
 
     /// Where the control plane is; none for the embedded one. What was typed wins over what a manifest says.
-    fn address(&self, desired: Option<&Desired>) -> Result<Option<ControlPlaneUrl>, Failure> {
+    fn address(&self, desired: Option<&Desired>) -> Result<Option<ControlPlaneUrl>, CliError> {
         let named = self.global.control_plane.as_deref().map(str::trim).filter(|named| !named.is_empty());
         let text = match named {
             Some(EMBEDDED) => return Ok(None),
@@ -218,78 +221,84 @@ impl Context {
             None => desired.and_then(|desired| desired.control_plane.as_deref()),
         };
         let Some(text) = text else { return Ok(None) };
-        let usage = |code: &str, message: String| Failure::new(Exit::Usage, Finding::new(code, message));
+        let usage = |code: &str, message: String| CliError::new(Exit::Usage, Diagnostic::new(code, message));
         let url = ControlPlaneUrl::parse(text).map_err(|error| usage("usage.control_plane", error.to_string()))?;
-        if url.is_readable_on_the_way() && !variables::is_on(PLAIN_HTTP) {
+        if url.is_cleartext_remote() && !env_overrides::is_on(ALLOW_PLAIN_HTTP) {
             let message = format!("the token would go to `{url}` in clear, where anybody on the way can read it");
-            let finding = Finding::new("control.plain_http", message).with_help(format!(
-                "use `https`, or set `{PLAIN_HTTP}=1` where the way itself is safe, such as inside a tunnel"
+            let finding = Diagnostic::new("control.plain_http", message).with_help(format!(
+                "use `https`, or set `{ALLOW_PLAIN_HTTP}=1` where the way itself is safe, such as inside a tunnel"
             ));
-            return Err(Failure::new(Exit::Usage, finding));
+            return Err(CliError::new(Exit::Usage, finding));
         }
         Ok(Some(url))
     }
 
-    fn client(&self, url: ControlPlaneUrl) -> Result<HttpControlPlane, Failure> {
+    fn client(&self, url: ControlPlaneUrl) -> Result<HttpControlPlane, CliError> {
         let path = self.global.control_plane_ca.as_ref().filter(|path| !path.as_os_str().is_empty());
         let certificates = path.map(fs::read).transpose().map_err(|error| {
             let path = path.map(|path| path.display().to_string()).unwrap_or_default();
             let message = format!("the certificates in `{path}` cannot be read: {error}");
-            Failure::new(Exit::Usage, Finding::new("usage.certificates", message))
+            CliError::new(Exit::Usage, Diagnostic::new("usage.certificates", message))
         })?;
-        let token = Box::new(Variables::new(&url));
+        let token = Box::new(EnvTokenSource::new(&url));
         let printer = self.printer.clone();
-        let waiting = Box::new(move |message: String| printer.talk(&format!("{message}\n")));
-        Ok(HttpControlPlane::new(HttpParts { url, token, certificates, waits: Waits::default(), waiting })?)
+        let waiting = Box::new(move |message: String| printer.status(&format!("{message}\n")));
+        Ok(HttpControlPlane::new(ClientConfig {
+            url,
+            token,
+            certificates,
+            timeouts: ClientTimeouts::default(),
+            on_wait: waiting,
+        })?)
     }
 
     /// The directory of the embedded control plane.
-    pub(crate) fn home(&self) -> Result<PathBuf, Failure> {
-        let home = self.global.home.clone().filter(|path| !path.as_os_str().is_empty()).or_else(locate::default_home);
+    pub(crate) fn home(&self) -> Result<PathBuf, CliError> {
+        let home = self.global.home.clone().filter(|path| !path.as_os_str().is_empty()).or_else(discovery::default_home);
         let home = home.ok_or_else(|| {
-            let finding = Finding::new("home.unknown", "there is no home directory, so the control plane has no place");
-            Failure::new(Exit::Failed, finding.with_help("name one with `CONVEXINFRA_HOME`"))
+            let finding = Diagnostic::new("home.unknown", "there is no home directory, so the control plane has no place");
+            CliError::new(Exit::Failed, finding.with_help("name one with `CONVEXINFRA_HOME`"))
         })?;
-        std::path::absolute(&home).map(|home| one_spelling(&home)).map_err(|error| {
-            Failure::new(Exit::Failed, Finding::new("home.unknown", format!("`{}` is not a path: {error}", home.display())))
+        std::path::absolute(&home).map(|home| canonical_home(&home)).map_err(|error| {
+            CliError::new(Exit::Failed, Diagnostic::new("home.unknown", format!("`{}` is not a path: {error}", home.display())))
         })
     }
 
     /// The control plane in this process, for what only it can do.
-    pub(crate) fn embedded(&self, desired: &Desired) -> Result<&Acting, Failure> {
+    pub(crate) fn embedded(&self, desired: &Desired) -> Result<&ControlSession, CliError> {
         match self.plane(Some(desired))? {
-            Plane::Embedded(acting) => Ok(acting),
-            Plane::Remote(_) => {
+            ControlPlaneHandle::Embedded(acting) => Ok(acting),
+            ControlPlaneHandle::Remote(_) => {
                 let message = "this is done where the control plane is, and not from afar";
                 let help = "run it on the control plane's machine with `--control-plane embedded`, while no server runs there";
-                Err(Failure::new(Exit::Refused, Finding::new("control.not_here", message).with_help(help)))
+                Err(CliError::new(Exit::Refused, Diagnostic::new("control.not_here", message).with_help(help)))
             }
         }
     }
 
     /// The Docker engine, for what no control plane does.
-    pub(crate) fn docker(&self) -> Result<Docker, Failure> {
+    pub(crate) fn docker(&self) -> Result<Docker, CliError> {
         Ok(providers::docker(&self.home()?))
     }
 
     /// A host in the home that was asked for, under the name that plans give to it.
-    pub(crate) fn make_host(&self, name: &str, local_binaries: LocalBinaries) -> Result<Host, Failure> {
+    pub(crate) fn make_host(&self, name: &str, local_binaries: LocalBinaries) -> Result<Host, CliError> {
         let directory = self.home()?;
         let executable = std::env::current_exe().map_err(|error| {
-            Failure::new(Exit::Failed, Finding::new("host.executable", format!("this program cannot find itself: {error}")))
+            CliError::new(Exit::Failed, Diagnostic::new("host.executable", format!("this program cannot find itself: {error}")))
         })?;
         let providers = providers::available(&directory, executable);
         let master_key = std::env::var("CONVEXINFRA_MASTER_KEY").ok().filter(|key| !key.is_empty()).map(Secret::new);
         let first_port = first_port()?;
-        let (name, connections) = (name.to_owned(), Connections::default());
-        let platform = Box::new(Machine::new(directory, master_key, first_port));
+        let (name, connections) = (name.to_owned(), DeploymentClient::default());
+        let platform = Box::new(NativePlatform::new(directory, master_key, first_port));
         Ok(Host::new(HostParts { platform, name, providers, connections, local_binaries }))
     }
 }
 
 /// The same path whatever links and `..` it was named by: backends are started with paths in it, and another spelling
 /// would look like drift. What does not exist yet is taken as it is.
-fn one_spelling(path: &Path) -> PathBuf {
+fn canonical_home(path: &Path) -> PathBuf {
     let existing = path.ancestors().find_map(|ancestor| Some((ancestor, ancestor.canonicalize().ok()?)));
     match existing {
         Some((ancestor, real)) => match path.strip_prefix(ancestor) {
@@ -302,7 +311,7 @@ fn one_spelling(path: &Path) -> PathBuf {
 
 /// The first port that backends of this home get. Two homes on one machine do not know of each other: where one has a
 /// backend down for a moment, the other could take its ports unless they keep to different ones.
-fn first_port() -> Result<Option<u16>, Failure> {
+fn first_port() -> Result<Option<u16>, CliError> {
     const VARIABLE: &str = "CONVEXINFRA_FIRST_PORT";
     const ALLOWED: std::ops::RangeInclusive<u16> = 1024..=29_000;
     match std::env::var(VARIABLE).ok().filter(|text| !text.is_empty()) {
@@ -310,28 +319,28 @@ fn first_port() -> Result<Option<u16>, Failure> {
         Some(text) => text.parse().ok().filter(|port| ALLOWED.contains(port)).map(Some).ok_or_else(|| {
             let message =
                 format!("`{VARIABLE}` is `{text}`, and it should be a port from {} to {}", ALLOWED.start(), ALLOWED.end());
-            Failure::new(Exit::Usage, Finding::new("usage.first_port", message))
+            CliError::new(Exit::Usage, Diagnostic::new("usage.first_port", message))
         }),
     }
 }
 
 /// How large a manifest may be: 100 times the largest that anybody would write.
-const LARGEST_MANIFEST: u64 = 64 << 20;
+const MAX_MANIFEST_BYTES: u64 = 64 << 20;
 
-fn read_manifest(path: &Path) -> Result<String, Failure> {
-    let failed = |code: &str, message: String| Failure::new(Exit::Manifest, Finding::new(code, message));
+fn read_manifest(path: &Path) -> Result<String, CliError> {
+    let failed = |code: &str, message: String| CliError::new(Exit::Manifest, Diagnostic::new(code, message));
     let shown = path.display();
     let metadata = fs::metadata(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => {
-            let finding = Finding::new("manifest.not_found", format!("there is no manifest `{shown}`"));
-            Failure::new(Exit::Manifest, finding.with_help(format!("write one with\n    convexinfra init --manifest {shown}")))
+            let finding = Diagnostic::new("manifest.not_found", format!("there is no manifest `{shown}`"));
+            CliError::new(Exit::Manifest, finding.with_help(format!("write one with\n    convexinfra init --manifest {shown}")))
         }
         _ => failed("manifest.unreadable", format!("`{shown}` cannot be read: {error}")),
     })?;
     if !metadata.is_file() {
         return Err(failed("manifest.unreadable", format!("`{shown}` is not a file")));
     }
-    if metadata.len() > LARGEST_MANIFEST {
+    if metadata.len() > MAX_MANIFEST_BYTES {
         return Err(failed("manifest.too_large", format!("`{shown}` has {} bytes, more than any manifest", metadata.len())));
     }
     let bytes = fs::read(path).map_err(|error| failed("manifest.unreadable", format!("`{shown}` cannot be read: {error}")))?;

@@ -5,13 +5,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::locate::below;
-use super::secrets::Keyring;
+use super::discovery::join_display;
+use super::secrets::ComparisonKey;
+use crate::api::Credentials;
 use crate::apply::EnvFiles;
-use crate::control::Credentials;
-use crate::env_file::{self, Block, ClientVariables, Expected, Owner, detect};
+use crate::env_file::{self, Block, BlockOwner, ClientVariables, ExpectedBlock, detect};
 use crate::model::{
-    BackendName, DEFAULT_ENV_FILE, Desired, EnvFileActual, EnvFileTarget, Finding, ProjectName, Snapshot, chain,
+    BackendName, DEFAULT_ENV_FILE, Desired, Diagnostic, EnvFileState, EnvFileTarget, ProjectName, Snapshot, error_chain,
 };
 
 /// The env files of one manifest.
@@ -27,12 +27,17 @@ impl ManifestEnvFiles {
         Self { folder: folder.to_owned(), project: project.clone() }
     }
 
-    fn owner(&self, backend: &BackendName) -> Owner {
-        Owner { project: self.project.clone(), backend: backend.clone() }
+    fn owner(&self, backend: &BackendName) -> BlockOwner {
+        BlockOwner { project: self.project.clone(), backend: backend.clone() }
     }
 
     /// What stands in every env file that the manifest names.
-    pub(crate) fn look(&self, desired: &Desired, snapshot: &Snapshot, keys: &Keyring) -> BTreeMap<BackendName, EnvFileActual> {
+    pub(crate) fn inspect_all(
+        &self,
+        desired: &Desired,
+        snapshot: &Snapshot,
+        keys: &ComparisonKey,
+    ) -> BTreeMap<BackendName, EnvFileState> {
         let existing: BTreeMap<_, _> = snapshot.backends.iter().map(|backend| (&backend.name, backend)).collect();
         let renamed: BTreeMap<_, _> = desired.moved.iter().map(|moved| (&moved.to, &moved.from)).collect();
         let mut found = BTreeMap::new();
@@ -44,37 +49,37 @@ impl ManifestEnvFiles {
                 continue;
             }
             let endpoints = actual.and_then(|actual| actual.endpoints.as_ref());
-            let expected = Expected {
+            let expected = ExpectedBlock {
                 owner: self.owner(name),
                 url: endpoints.map(|endpoints| endpoints.url.clone()),
                 admin_key: actual.and_then(|actual| actual.admin_key.clone()),
-                client: endpoints.and_then(|endpoints| client(&self.folder, target, &endpoints.site_url)),
+                client: endpoints.and_then(|endpoints| client_variables(&self.folder, target, &endpoints.site_url)),
             };
-            let looked = look_at(&below(&self.folder, &target.path), &expected, keys);
+            let looked = inspect_one(&join_display(&self.folder, &target.path), &expected, keys);
             found.insert(name.clone(), looked);
         }
         // A block that is gone took its path with it; what it left in the usual place is found there.
-        let path = below(&self.folder, DEFAULT_ENV_FILE);
+        let path = join_display(&self.folder, DEFAULT_ENV_FILE);
         let gone = |name: &BackendName| !desired.backends.contains_key(name) && !renamed.values().any(|from| *from == name);
         if existing.keys().any(|name| gone(name)) && path.is_file() {
             for (name, actual) in existing.iter().filter(|(name, actual)| gone(name) && actual.admin_key.is_some()) {
-                let expected = Expected {
+                let expected = ExpectedBlock {
                     owner: self.owner(name),
                     url: actual.endpoints.as_ref().map(|endpoints| endpoints.url.clone()),
                     admin_key: actual.admin_key.clone(),
                     client: None,
                 };
-                found.insert((*name).clone(), look_at(&path, &expected, keys));
+                found.insert((*name).clone(), inspect_one(&path, &expected, keys));
             }
         }
         found
     }
 }
 
-fn look_at(path: &Path, expected: &Expected, keys: &Keyring) -> EnvFileActual {
+fn inspect_one(path: &Path, expected: &ExpectedBlock, keys: &ComparisonKey) -> EnvFileState {
     let fingerprint = |key: &str| keys.fingerprint(key, expected.admin_key.as_ref());
     let mut looked = env_file::inspect(path, Some(expected), fingerprint, |name| std::env::var_os(name));
-    if let (Keyring::Withheld, EnvFileActual::Writable { admin_key: Some(_), warnings, .. }) = (keys, &mut looked) {
+    if let (ComparisonKey::Withheld, EnvFileState::Writable { admin_key: Some(_), warnings, .. }) = (keys, &mut looked) {
         warnings.push(format!(
             "the key in `{}` is not compared here, because that needs a token with scope `apply`",
             path.display()
@@ -84,12 +89,12 @@ fn look_at(path: &Path, expected: &Expected, keys: &Keyring) -> EnvFileActual {
 }
 
 /// The framework's own variables, if they are asked for.
-fn client(folder: &Path, target: &EnvFileTarget, site_url: &str) -> Option<ClientVariables> {
+fn client_variables(folder: &Path, target: &EnvFileTarget, site_url: &str) -> Option<ClientVariables> {
     if !target.client_vars {
         return None;
     }
     // The package that the env file lies beside decides, as it does for the Convex client.
-    let path = below(folder, &target.path);
+    let path = join_display(folder, &target.path);
     let package = path.parent().map(|folder| folder.join("package.json")).and_then(|path| std::fs::read_to_string(path).ok());
     let prefix = package.map_or("", |text| detect::client_prefix(&text));
     Some(ClientVariables { prefix: prefix.to_owned(), site_url: site_url.to_owned() })
@@ -98,28 +103,28 @@ fn client(folder: &Path, target: &EnvFileTarget, site_url: &str) -> Option<Clien
 /// Puts the coordinates of a backend into a file.
 pub(crate) fn write_file(
     path: &Path,
-    owner: Owner,
+    owner: BlockOwner,
     credentials: &Credentials,
     client: Option<ClientVariables>,
-) -> Result<Vec<String>, Finding> {
+) -> Result<Vec<String>, Diagnostic> {
     let block = Block::new(owner, &credentials.url, credentials.admin_key.clone(), client).map_err(|error| finding(&error))?;
-    env_file::put(path, &block).map(|written| written.warnings).map_err(|error| finding(&error))
+    env_file::upsert_block(path, &block).map(|written| written.warnings).map_err(|error| finding(&error))
 }
 
 /// An env file's error as users see it.
-pub(crate) fn finding(error: &env_file::EnvFileError) -> Finding {
-    Finding::new(error.code(), chain(error))
+pub(crate) fn finding(error: &env_file::EnvFileError) -> Diagnostic {
+    Diagnostic::new(error.code(), error_chain(error))
 }
 
 impl EnvFiles for ManifestEnvFiles {
-    fn write(&self, backend: &BackendName, target: &EnvFileTarget, credentials: &Credentials) -> Result<(), Finding> {
-        let client = client(&self.folder, target, &credentials.site_url);
+    fn write(&self, backend: &BackendName, target: &EnvFileTarget, credentials: &Credentials) -> Result<(), Diagnostic> {
+        let client = client_variables(&self.folder, target, &credentials.site_url);
         // Warnings were part of the plan; saying them again would be noise.
-        write_file(&below(&self.folder, &target.path), self.owner(backend), credentials, client).map(drop)
+        write_file(&join_display(&self.folder, &target.path), self.owner(backend), credentials, client).map(drop)
     }
 
-    fn clear(&self, backend: &BackendName, target: &EnvFileTarget) -> Result<(), Finding> {
-        let path = below(&self.folder, &target.path);
-        env_file::take_out(&path, &self.owner(backend)).map(drop).map_err(|error| finding(&error))
+    fn clear(&self, backend: &BackendName, target: &EnvFileTarget) -> Result<(), Diagnostic> {
+        let path = join_display(&self.folder, &target.path);
+        env_file::remove_block(&path, &self.owner(backend)).map(drop).map_err(|error| finding(&error))
     }
 }

@@ -5,19 +5,19 @@
 //! Must not do: know a provider, a rule or a format; the library has them.
 
 mod args;
-mod bars;
 mod command;
 mod context;
+mod discovery;
 mod env_files;
-mod failure;
-mod locate;
+mod env_overrides;
+mod error;
 mod printer;
+mod progress;
 mod providers;
 mod saved_plan;
 mod secrets;
 mod signal;
 mod token_source;
-mod variables;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -26,9 +26,9 @@ use clap::error::ErrorKind;
 
 use self::args::ColorChoice;
 use self::context::Context;
-use self::failure::Failure;
+use self::error::CliError;
 use self::printer::Printer;
-use crate::model::{Exit, Finding, Report};
+use crate::model::{Diagnostic, Exit, Report};
 
 /// Runs the command line and returns the exit code.
 pub fn main(words: Vec<OsString>) -> ExitCode {
@@ -38,16 +38,16 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
             let own = words.first().cloned().into_iter();
             return ExitCode::from(crate::simulator::main_with(own.chain(words.into_iter().skip(2))));
         }
-        Some(crate::provider::process::DETACH) => {
-            return ExitCode::from(crate::provider::process::detach_main(std::path::Path::new(
+        Some(crate::provider::process::DAEMONIZE_COMMAND) => {
+            return ExitCode::from(crate::provider::process::daemonize_main(std::path::Path::new(
                 words.get(2).map_or_else(|| std::ffi::OsStr::new(""), OsString::as_os_str),
             )));
         }
         _ => {}
     }
     let wants_json = words.iter().any(|word| word == "--json")
-        || std::env::var_os("CONVEXINFRA_JSON").is_some_and(|value| !variables::is_false(&value));
-    let cli = match variables::parse(&words) {
+        || std::env::var_os("CONVEXINFRA_JSON").is_some_and(|value| !env_overrides::is_false(&value));
+    let cli = match env_overrides::parse(&words) {
         Ok(cli) => cli,
         Err(error) => return usage(&error, wants_json),
     };
@@ -55,10 +55,10 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
         Ok(file) => file,
         Err(error) => {
             let path = cli.global.json_into.unwrap_or_default();
-            let finding = Finding::new("usage.json_into", format!("`{}` could not be written: {error}", path.display()));
+            let finding = Diagnostic::new("usage.json_into", format!("`{}` could not be written: {error}", path.display()));
             return end(
                 &Printer::new(cli.global.color, cli.global.json, None),
-                &Failure::from(Report::one(Exit::Usage, finding)),
+                &CliError::from(Report::one(Exit::Usage, finding)),
             );
         }
     };
@@ -66,17 +66,17 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
     let context = Context::new(cli.global, printer);
     match command::run(&context, cli.command) {
         // What nobody could read is not done, however well the rest went.
-        Ok(_) if context.printer.complain() => ExitCode::from(Exit::Failed.code()),
+        Ok(_) if context.printer.report_write_error() => ExitCode::from(Exit::Failed.code()),
         Ok(exit) => ExitCode::from(exit.code()),
         Err(failure) => end(&context.printer, &failure),
     }
 }
 
 /// Reports a failure in the way that was asked for.
-fn end(printer: &Printer, failure: &Failure) -> ExitCode {
+fn end(printer: &Printer, failure: &CliError) -> ExitCode {
     printer.document(&crate::render::error_document(&failure.report()));
-    printer.talk(&failure.text(printer.err_style()));
-    printer.complain();
+    printer.status(&failure.text(printer.err_style()));
+    printer.report_write_error();
     ExitCode::from(failure.exit().code())
 }
 
@@ -112,9 +112,11 @@ fn usage(error: &clap::Error, json: bool) -> ExitCode {
             if json {
                 let text = rendered.strip_prefix("error: ").unwrap_or(&rendered).trim_end();
                 let (message, help) = text.split_once("\n\n").unwrap_or((text, ""));
-                let finding =
-                    Finding { help: (!help.is_empty()).then(|| help.trim().to_owned()), ..Finding::new("usage", message) };
-                let failure = Failure::from(Report::one(Exit::Usage, finding));
+                let finding = Diagnostic {
+                    help: (!help.is_empty()).then(|| help.trim().to_owned()),
+                    ..Diagnostic::new("usage", message)
+                };
+                let failure = CliError::from(Report::one(Exit::Usage, finding));
                 return end(&Printer::new(ColorChoice::Auto, true, None), &failure);
             }
             let _ = error.print();

@@ -11,9 +11,9 @@ use std::sync::OnceLock;
 use serde::Serialize;
 
 use super::args::ColorChoice;
-use super::failure::width;
-use crate::model::{Exit, Finding, Report};
-use crate::render::{Style, report_text, screen};
+use super::error::terminal_width;
+use crate::model::{Diagnostic, Exit, Report};
+use crate::render::{Style, report_text, sanitize_terminal};
 
 /// The only writer to standard output and standard error.
 #[derive(Debug, Clone)]
@@ -25,20 +25,20 @@ pub(crate) struct Printer {
     silent: bool,
     json_into: Option<std::sync::Arc<std::fs::File>>,
     /// The first thing that a result could not be written for.
-    broken: std::sync::Arc<OnceLock<String>>,
+    write_error: std::sync::Arc<OnceLock<String>>,
     /// Set once whoever read the results has gone away.
-    deserted: std::sync::Arc<OnceLock<()>>,
+    broken_pipe: std::sync::Arc<OnceLock<()>>,
 }
 
 #[derive(Serialize)]
-struct Reply {
+struct UntypedDocument {
     format: &'static str,
     #[serde(flatten)]
     rest: serde_json::Value,
 }
 
 /// What is known about the terminal.
-pub(crate) fn is_terminal_for_talk() -> bool {
+pub(crate) fn stderr_is_interactive() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
@@ -55,7 +55,7 @@ impl Printer {
                 ColorChoice::Auto => !plain && (terminal || forced),
             };
             let style = if coloured { Style::COLOURED } else { Style::PLAIN };
-            style.with_columns(terminal.then(width))
+            style.with_columns(terminal.then(terminal_width))
         };
         Self {
             out_style: style(std::io::stdout().is_terminal()),
@@ -63,8 +63,8 @@ impl Printer {
             json,
             silent: false,
             json_into: json_into.map(std::sync::Arc::new),
-            broken: std::sync::Arc::default(),
-            deserted: std::sync::Arc::default(),
+            write_error: std::sync::Arc::default(),
+            broken_pipe: std::sync::Arc::default(),
         }
     }
 
@@ -94,16 +94,16 @@ impl Printer {
     }
 
     /// A result for people; nothing where programs read.
-    pub(crate) fn result(&self, text: &str) {
+    pub(crate) fn output(&self, text: &str) {
         if !self.json && !self.silent {
-            self.out(&screen(text, self.out_style.is_coloured()));
+            self.out(&sanitize_terminal(text, self.out_style.is_coloured()));
         }
     }
 
     /// A result that somebody else wrote, such as a log: as it is where no terminal shows it.
-    pub(crate) fn passage(&self, text: &str) {
+    pub(crate) fn passthrough(&self, text: &str) {
         if std::io::stdout().is_terminal() {
-            self.result(text);
+            self.output(text);
         } else if !self.json && !self.silent {
             self.out(text);
         }
@@ -115,45 +115,45 @@ impl Printer {
     }
 
     fn out(&self, text: &str) {
-        self.remember("standard output", write(&mut std::io::stdout().lock(), text));
+        self.record_write_error("standard output", write(&mut std::io::stdout().lock(), text));
     }
 
-    fn remember(&self, stream: &str, written: std::io::Result<()>) {
+    fn record_write_error(&self, stream: &str, written: std::io::Result<()>) {
         match written {
             Ok(()) => {}
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
-                let _ = self.deserted.set(());
+                let _ = self.broken_pipe.set(());
             }
             Err(error) => {
-                let _ = self.broken.set(format!("{stream} could not be written: {error}"));
+                let _ = self.write_error.set(format!("{stream} could not be written: {error}"));
             }
         }
     }
 
     /// Whether nobody can read any more results, so that a command without an end of its own should end.
-    pub(crate) fn is_deserted(&self) -> bool {
-        self.deserted.get().is_some() || self.broken.get().is_some()
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        self.broken_pipe.get().is_some() || self.write_error.get().is_some()
     }
 
     /// Says on standard error what of the results could not be written, whoever reads; true when there is such a thing.
-    pub(crate) fn complain(&self) -> bool {
-        let Some(message) = self.broken.get() else { return false };
-        let finding = Finding::new("output.not_written", message.clone());
+    pub(crate) fn report_write_error(&self) -> bool {
+        let Some(message) = self.write_error.get() else { return false };
+        let finding = Diagnostic::new("output.not_written", message.clone());
         let text = report_text(&Report::one(Exit::Failed, finding), self.err_style);
         let _ = write(&mut std::io::stderr().lock(), &text);
         true
     }
 
     /// Talk for people; nothing where programs read.
-    pub(crate) fn talk(&self, text: &str) {
+    pub(crate) fn status(&self, text: &str) {
         if !self.json && !self.silent {
-            let _ = write(&mut std::io::stderr().lock(), &screen(text, self.err_style.is_coloured()));
+            let _ = write(&mut std::io::stderr().lock(), &sanitize_terminal(text, self.err_style.is_coloured()));
         }
     }
 
     /// A small document that has no type of its own. Like every document it starts with its format.
-    pub(crate) fn reply(&self, format: &'static str, rest: serde_json::Value) {
-        self.document(&Reply { format, rest });
+    pub(crate) fn json(&self, format: &'static str, rest: serde_json::Value) {
+        self.document(&UntypedDocument { format, rest });
     }
 
     /// A document, in one line, to whoever wants documents.
@@ -168,7 +168,7 @@ impl Printer {
             self.out(&line);
         }
         if let Some(file) = &self.json_into {
-            self.remember("the file of `--json-into`", write(&mut file.as_ref(), &line));
+            self.record_write_error("the file of `--json-into`", write(&mut file.as_ref(), &line));
         }
     }
 }

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::locate;
+use super::discovery;
 use crate::model::Secret;
 use crate::provider::Provider;
 use crate::provider::docker::{ControlPlaneId, Docker, EngineSource};
-use crate::provider::fly::{Fly, Native, Places, Settings};
-use crate::provider::local::{Local, Sources};
+use crate::provider::fly::{ApiEndpoints, Fly, FlyConfig, ReqwestTransport};
+use crate::provider::local::{DownloadSources, Local};
 use crate::provider::simulated::Simulated;
 
 /// How long a process has to end by itself.
@@ -19,7 +19,7 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// All that are available in a home.
 pub(super) fn available(home: &Path, executable: PathBuf) -> Vec<Box<dyn Provider>> {
-    let mut sources = Sources::official(locate::user_home().as_deref());
+    let mut sources = DownloadSources::official(discovery::user_home().as_deref());
     if let Some(url) = variable("CONVEXINFRA_RELEASES_URL") {
         sources.downloads = url;
     }
@@ -37,7 +37,7 @@ pub(super) fn available(home: &Path, executable: PathBuf) -> Vec<Box<dyn Provide
 
 /// The Docker engine.
 pub(super) fn docker(home: &Path) -> Docker {
-    let engine = EngineSource::from_variables(|name| std::env::var(name).ok(), locate::user_home().as_deref());
+    let engine = EngineSource::from_variables(|name| std::env::var(name).ok(), discovery::user_home().as_deref());
     let docker = Docker::new(engine, ControlPlaneId::of_home(home));
     match variable("CONVEXINFRA_COMMITS_URL") {
         Some(url) => docker.with_commits(url),
@@ -48,7 +48,7 @@ pub(super) fn docker(home: &Path) -> Docker {
 /// Fly.io, where there is a token for it.
 fn fly() -> Option<Fly> {
     let token = Secret::new(variable("FLY_API_TOKEN")?);
-    let mut places = Places::default();
+    let mut places = ApiEndpoints::default();
     // The first is ours, the others are what Fly's own tools know.
     if let Some(url) = ["CONVEXINFRA_FLY_API", "FLY_FLAPS_BASE_URL", "FLY_API_HOSTNAME"].into_iter().find_map(variable) {
         places.machines = url;
@@ -59,7 +59,7 @@ fn fly() -> Option<Fly> {
     if let Some(url) = variable("CONVEXINFRA_COMMITS_URL") {
         places.commits = url;
     }
-    Some(Fly::new(Arc::new(Native::new(&token, places)), Settings { organisation: variable("FLY_ORG") }))
+    Some(Fly::new(Arc::new(ReqwestTransport::new(&token, places)), FlyConfig { default_org: variable("FLY_ORG") }))
 }
 
 /// A variable that says something.

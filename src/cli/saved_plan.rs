@@ -6,19 +6,19 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use super::failure::Failure;
-use crate::model::{Exit, Finding};
+use super::error::CliError;
+use crate::model::{Diagnostic, Exit};
 use crate::plan::{self, Plan};
 
 /// How large a saved plan may be.
-const LARGEST_PLAN: u64 = 256 << 20;
+const MAX_PLAN_BYTES: u64 = 256 << 20;
 
 /// Saves a plan, readable by its owner only, whole or not at all.
-pub(crate) fn save(plan: &Plan, path: &Path) -> Result<(), Failure> {
+pub(crate) fn save(plan: &Plan, path: &Path) -> Result<(), CliError> {
     let failed = |error: &dyn std::fmt::Display| {
-        Failure::new(
+        CliError::new(
             Exit::Failed,
-            Finding::new("plan.not_saved", format!("the plan could not be saved to `{}`: {error}", path.display())),
+            Diagnostic::new("plan.not_saved", format!("the plan could not be saved to `{}`: {error}", path.display())),
         )
     };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -33,30 +33,30 @@ pub(crate) fn save(plan: &Plan, path: &Path) -> Result<(), Failure> {
 }
 
 /// Reads a saved plan and checks that it is one.
-pub(crate) fn read(path: &Path) -> Result<Plan, Failure> {
+pub(crate) fn read(path: &Path) -> Result<Plan, CliError> {
     let refused = |what: String| {
         let finding =
-            Finding::new("plan.unreadable", format!("`{}` is not a plan that can be applied: {what}", path.display()));
-        Failure::new(
+            Diagnostic::new("plan.unreadable", format!("`{}` is not a plan that can be applied: {what}", path.display()));
+        CliError::new(
             Exit::Refused,
             finding.with_help(format!("save a new one with\n    convexinfra plan --out {}", path.display())),
         )
     };
     let metadata = fs::metadata(path).map_err(|error| {
-        let finding = Finding::new("plan.unreadable", format!("the plan `{}` cannot be read: {error}", path.display()));
-        Failure::new(Exit::Failed, finding)
+        let finding = Diagnostic::new("plan.unreadable", format!("the plan `{}` cannot be read: {error}", path.display()));
+        CliError::new(Exit::Failed, finding)
     })?;
-    if metadata.len() > LARGEST_PLAN {
+    if metadata.len() > MAX_PLAN_BYTES {
         return Err(refused("it is larger than any plan".to_owned()));
     }
     let bytes = fs::read(path).map_err(|error| refused(error.to_string()))?;
     let plan: Plan = serde_json::from_slice(&bytes).map_err(|error| refused(error.to_string()))?;
-    plan::check(&plan).map_err(|defect| refused(defect.to_string()))?;
+    plan::validate(&plan).map_err(|defect| refused(defect.to_string()))?;
     Ok(plan)
 }
 
 /// Why a saved plan is not what would be done now, if it is not.
-pub(crate) fn stale(saved: &Plan, now: &Plan) -> Option<Finding> {
+pub(crate) fn staleness(saved: &Plan, now: &Plan) -> Option<Diagnostic> {
     let what = if saved.project != now.project {
         format!("it is for project `{}`, and this is `{}`", saved.project, now.project)
     } else if saved.control_plane != now.control_plane {
@@ -65,7 +65,7 @@ pub(crate) fn stale(saved: &Plan, now: &Plan) -> Option<Finding> {
         "the manifest has changed since it was made".to_owned()
     } else if saved.base != now.base {
         format!("the project is at revision {} now, and it was made at {}", now.base, saved.base)
-    } else if !plan::keeps(saved, now) {
+    } else if !plan::still_matches(saved, now) {
         let secrets_open = saved.lints.iter().any(|lint| lint.code == plan::SECRET_NOT_COMPARED);
         let open = if secrets_open { ", or a secret that was not compared then turns out to be another one" } else { "" };
         format!(
@@ -75,7 +75,7 @@ pub(crate) fn stale(saved: &Plan, now: &Plan) -> Option<Finding> {
         return None;
     };
     Some(
-        Finding::new("plan.stale", format!("the saved plan is stale: {what}"))
+        Diagnostic::new("plan.stale", format!("the saved plan is stale: {what}"))
             .with_help("plan again and look at the difference before applying it"),
     )
 }

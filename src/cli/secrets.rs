@@ -10,8 +10,8 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use crate::control::{ControlError, ControlPlane, KeyNeed};
-use crate::convex::database_url::server_part;
+use crate::api::{ControlError, ControlPlane, IfMissing};
+use crate::convex::database_url::server_endpoint;
 use crate::convex::environment;
 use crate::model::{
     BackendName, Desired, FieldPath, Fingerprint, FingerprintKey, ProjectName, STORAGE_SERVER, STORAGE_URL, Secret, SecretRef,
@@ -19,20 +19,20 @@ use crate::model::{
 };
 
 /// How large a secret in a file may be.
-const LARGEST_SECRET: u64 = 64 << 10;
+const MAX_SECRET_BYTES: u64 = 64 << 10;
 
 /// Whether what is compared by fingerprint has to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Comparison {
+pub(crate) enum ComparisonMode {
     /// Only looking: what the token may not compare is said not to be compared.
-    AsFarAsAllowed,
+    BestEffort,
     /// Something will be changed: every difference counts.
-    Whole,
+    Strict,
 }
 
 /// The key under which secrets are compared, as far as there is one.
 #[derive(Debug)]
-pub(crate) enum Keyring {
+pub(crate) enum ComparisonKey {
     /// This one.
     Key(FingerprintKey),
     /// The control plane is new.
@@ -41,19 +41,19 @@ pub(crate) enum Keyring {
     Withheld,
 }
 
-impl Keyring {
+impl ComparisonKey {
     /// Asks the control plane for the key of a project.
     pub(crate) async fn ask(
         control: &dyn ControlPlane,
         project: &ProjectName,
-        need: KeyNeed,
-        comparison: Comparison,
+        need: IfMissing,
+        comparison: ComparisonMode,
     ) -> Result<Self, ControlError> {
         match control.fingerprint_key(project, need).await {
             Ok(Some(key)) => Ok(Self::Key(key)),
             Ok(None) => Ok(Self::NoneYet),
             Err(ControlError::NotAuthorised(finding))
-                if finding.code == ControlError::SCOPE_MISSING && comparison == Comparison::AsFarAsAllowed =>
+                if finding.code == ControlError::SCOPE_MISSING && comparison == ComparisonMode::BestEffort =>
             {
                 Ok(Self::Withheld)
             }
@@ -73,20 +73,20 @@ impl Keyring {
 
 /// What every field that is compared by fingerprint has for a value, as far as it is at hand.
 #[derive(Debug, Default)]
-pub(crate) struct Values {
+pub(crate) struct ResolvedSecrets {
     found: BTreeMap<BackendName, BTreeMap<FieldPath, Secret>>,
     missing: BTreeMap<BackendName, BTreeMap<FieldPath, SecretRef>>,
     unreadable: BTreeMap<BackendName, BTreeMap<FieldPath, String>>,
 }
 
 /// Reads whatever is at hand.
-pub(crate) fn read(desired: &Desired, folder: &Path) -> Values {
-    let mut values = Values::default();
+pub(crate) fn resolve(desired: &Desired, folder: &Path) -> ResolvedSecrets {
+    let mut values = ResolvedSecrets::default();
     for (name, backend) in &desired.backends {
         for (path, source) in secret_slots(&backend.spec) {
             match source {
                 SecretSource::Literal(text) => values.insert(name, path, Secret::new(text)),
-                SecretSource::Reference(reference) => match value(&reference, folder) {
+                SecretSource::Reference(reference) => match resolve_reference(&reference, folder) {
                     Ok(Some(secret)) => values.insert(name, path, secret),
                     Ok(None) => {
                         values.missing.entry(name.clone()).or_default().insert(path, reference);
@@ -103,7 +103,7 @@ pub(crate) fn read(desired: &Desired, folder: &Path) -> Values {
 
 /// The value that a reference points to; none where nothing is there. What is there and cannot be read is an error: taken
 /// for nothing, it would leave an old value in force without a word.
-fn value(reference: &SecretRef, folder: &Path) -> Result<Option<Secret>, String> {
+fn resolve_reference(reference: &SecretRef, folder: &Path) -> Result<Option<Secret>, String> {
     match reference {
         // An empty variable is how CI systems hand over a secret that is not there.
         SecretRef::Env(name) => match std::env::var(name) {
@@ -117,38 +117,38 @@ fn value(reference: &SecretRef, folder: &Path) -> Result<Option<Secret>, String>
                 let value = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
                 Ok((!value.is_empty()).then(|| Secret::new(value)))
             }
-            Err(Unread::Absent) => Ok(None),
-            Err(Unread::NoFile) => Err(format!("{reference} is not a regular file")),
-            Err(Unread::TooLarge) => {
-                Err(format!("{reference} has more than {LARGEST_SECRET} bytes, the most that a secret has"))
+            Err(ReadError::Absent) => Ok(None),
+            Err(ReadError::NoFile) => Err(format!("{reference} is not a regular file")),
+            Err(ReadError::TooLarge) => {
+                Err(format!("{reference} has more than {MAX_SECRET_BYTES} bytes, the most that a secret has"))
             }
-            Err(Unread::Failed(error)) => Err(format!("{reference} cannot be read: {error}")),
+            Err(ReadError::Failed(error)) => Err(format!("{reference} cannot be read: {error}")),
         },
     }
 }
 
 /// Why a file was not read.
-enum Unread {
+enum ReadError {
     Absent,
     NoFile,
     TooLarge,
     Failed(io::Error),
 }
 
-impl From<io::Error> for Unread {
+impl From<io::Error> for ReadError {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::NotFound { Self::Absent } else { Self::Failed(error) }
     }
 }
 
 /// Reads a file that may grow while it is read. What is no file may have no end, or wait for somebody to write.
-fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Unread> {
+fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, ReadError> {
     if !fs::metadata(path)?.is_file() {
-        return Err(Unread::NoFile);
+        return Err(ReadError::NoFile);
     }
     let mut content = Zeroizing::new(Vec::new());
-    File::open(path)?.take(LARGEST_SECRET + 1).read_to_end(&mut content)?;
-    if content.len() as u64 > LARGEST_SECRET { Err(Unread::TooLarge) } else { Ok(content) }
+    File::open(path)?.take(MAX_SECRET_BYTES + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > MAX_SECRET_BYTES { Err(ReadError::TooLarge) } else { Ok(content) }
 }
 
 /// Why Convex would not take a value, as far as one value tells. Never shows any of it.
@@ -157,7 +157,7 @@ fn unusable(path: &FieldPath, secret: &Secret) -> Option<String> {
     environment::check_one(name, secret.expose()).err().map(|error| error.to_string())
 }
 
-impl Values {
+impl ResolvedSecrets {
     fn insert(&mut self, name: &BackendName, path: FieldPath, secret: Secret) {
         self.found.entry(name.clone()).or_default().insert(path, secret);
     }
@@ -184,13 +184,13 @@ impl Values {
     }
 
     /// Tells the desired state what is known of its secrets, without telling it any of them.
-    pub(crate) fn describe(&self, desired: &mut Desired, keys: &Keyring) {
+    pub(crate) fn fingerprint_into(&self, desired: &mut Desired, keys: &ComparisonKey) {
         for (name, backend) in &mut desired.backends {
             for (path, secret) in self.found.get(name).into_iter().flatten() {
                 let state = |value: &str| match keys {
-                    Keyring::Key(key) => SecretState::Known(key.fingerprint(value)),
-                    Keyring::NoneYet => SecretState::Unkeyed,
-                    Keyring::Withheld => SecretState::Withheld,
+                    ComparisonKey::Key(key) => SecretState::Known(key.fingerprint(value)),
+                    ComparisonKey::NoneYet => SecretState::Unkeyed,
+                    ComparisonKey::Withheld => SecretState::Withheld,
                 };
                 backend.secrets.insert(
                     path.clone(),
@@ -200,7 +200,7 @@ impl Values {
                     },
                 );
                 if path.as_str() == STORAGE_URL {
-                    match server_part(&backend.spec.storage, secret) {
+                    match server_endpoint(&backend.spec.storage, secret) {
                         Ok(part) => drop(backend.secrets.insert(FieldPath::new(STORAGE_SERVER), state(&part))),
                         Err(error) => drop(backend.secrets.insert(path.clone(), SecretState::Unusable(error.to_string()))),
                     }
@@ -236,14 +236,14 @@ mod tests {
         let write = |name: &str, content: &[u8]| fs::write(folder.path().join(name), content).unwrap();
         write("empty", b"");
         write("break", b"\r\n");
-        write("fits", &[b'x'; LARGEST_SECRET as usize]);
+        write("fits", &[b'x'; MAX_SECRET_BYTES as usize]);
         write("line", b"hunter2\r\n");
-        write("large", &[b'x'; LARGEST_SECRET as usize + 1]);
+        write("large", &[b'x'; MAX_SECRET_BYTES as usize + 1]);
         write("bytes", b"hunter2\xff");
         fs::create_dir(folder.path().join("folder")).unwrap();
         let made = std::process::Command::new("mkfifo").arg(folder.path().join("pipe")).status().unwrap();
         assert!(made.success());
-        let value = |name: &str| value(&SecretRef::File(name.to_owned()), folder.path());
+        let value = |name: &str| resolve_reference(&SecretRef::File(name.to_owned()), folder.path());
         for name in ["absent", "empty", "break", "folder/absent"] {
             assert_eq!(value(name), Ok(None), "{name}");
         }

@@ -7,10 +7,10 @@ use tokio::sync::watch;
 use crate::apply::Interrupt;
 
 /// Listens for interrupts from now on, and tells `talk` what each will do; the second one leaves behind what `left` says.
-pub(crate) fn listen(left: &'static str, talk: impl Fn(&str) + Send + 'static) -> watch::Receiver<Interrupt> {
+pub(crate) fn watch_interrupts(left: &'static str, talk: impl Fn(&str) + Send + 'static) -> watch::Receiver<Interrupt> {
     let (sender, receiver) = watch::channel(Interrupt::None);
     // Installed here and not by the task: until the task first runs, an interrupt would end the process.
-    let mut requests = Requests::install();
+    let mut requests = SignalStream::install();
     tokio::spawn(async move {
         for (interrupt, words) in [
             (
@@ -34,8 +34,8 @@ pub(crate) fn listen(left: &'static str, talk: impl Fn(&str) + Send + 'static) -
 }
 
 /// Ends at the first request to stop. It is listened for from now on.
-pub(crate) fn stop() -> impl Future<Output = ()> {
-    let mut requests = Requests::install();
+pub(crate) fn shutdown_signal() -> impl Future<Output = ()> {
+    let mut requests = SignalStream::install();
     async move {
         if !requests.next().await {
             // Nothing can be heard: only the end of the process ends it.
@@ -46,10 +46,10 @@ pub(crate) fn stop() -> impl Future<Output = ()> {
 
 /// Requests to stop, from the terminal or as a system sends them.
 #[cfg(unix)]
-struct Requests(Option<[tokio::signal::unix::Signal; 2]>);
+struct SignalStream(Option<[tokio::signal::unix::Signal; 2]>);
 
 #[cfg(unix)]
-impl Requests {
+impl SignalStream {
     fn install() -> Self {
         use tokio::signal::unix::{SignalKind, signal};
         Self(signal(SignalKind::interrupt()).and_then(|interrupt| Ok([interrupt, signal(SignalKind::terminate())?])).ok())
@@ -70,7 +70,7 @@ impl Requests {
 struct Requests;
 
 #[cfg(not(unix))]
-impl Requests {
+impl SignalStream {
     fn install() -> Self {
         Self
     }

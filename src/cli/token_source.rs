@@ -12,28 +12,28 @@ use futures_util::future::BoxFuture;
 use tokio::process::Command;
 use zeroize::Zeroizing;
 
-use crate::control::ControlError;
-use crate::control::client::{ControlPlaneUrl, TokenSource};
-use crate::model::{Finding, Secret};
+use crate::api::ControlError;
+use crate::api::client::{ControlPlaneUrl, TokenSource};
+use crate::model::{Diagnostic, Secret};
 
 const TOKEN: &str = "CONVEXINFRA_TOKEN";
 const COMMAND: &str = "CONVEXINFRA_TOKEN_COMMAND";
 /// How long the command may take; somebody may have to touch a key for it.
-const WITHIN: Duration = Duration::from_secs(60);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The variables that a token comes from.
-pub(crate) struct Variables {
+pub(crate) struct EnvTokenSource {
     url: String,
 }
 
-impl Variables {
+impl EnvTokenSource {
     /// For the control plane at this URL.
     pub(crate) fn new(url: &ControlPlaneUrl) -> Self {
         Self { url: url.to_string() }
     }
 }
 
-impl TokenSource for Variables {
+impl TokenSource for EnvTokenSource {
     fn token(&self) -> BoxFuture<'_, Result<Secret, ControlError>> {
         Box::pin(async move {
             let variable = |name| {
@@ -43,7 +43,7 @@ impl TokenSource for Variables {
                 return Ok(Secret::new(token.trim()));
             }
             if let Some(command) = variable(COMMAND) {
-                return from_command(&command, WITHIN).await;
+                return from_command(&command, COMMAND_TIMEOUT).await;
             }
             let message =
                 format!("the control plane `{}` asks for a token, and neither `{TOKEN}` nor `{COMMAND}` is set", self.url);
@@ -85,7 +85,7 @@ async fn from_command(command: &str, within: Duration) -> Result<Secret, Control
 }
 
 fn refused(code: &str, message: String, help: String) -> ControlError {
-    ControlError::NotAuthorised(Finding::new(code, message).with_help(help))
+    ControlError::NotAuthorised(Diagnostic::new(code, message).with_help(help))
 }
 
 #[cfg(test)]

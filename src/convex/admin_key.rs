@@ -15,12 +15,12 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::key_payload::{Identity, KeyPayload};
+use super::key_payload::{KeyIdentity, KeyPayload};
 use crate::model::Secret;
 
 const VERSION: u8 = 1;
-const NONCE: usize = 12;
-const LEGACY_NONCE: usize = 24;
+const NONCE_LEN: usize = 12;
+const LEGACY_NONCE_LEN: usize = 24;
 
 /// The 32 bytes from which everything that a backend encrypts is derived.
 #[derive(Clone, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct InstanceSecret(Zeroizing<[u8; 32]>);
 
 /// Why there is no instance secret.
 #[derive(Debug, thiserror::Error)]
-pub enum SecretError {
+pub enum InstanceSecretError {
     /// A character that is no hex digit, or an odd number of digits.
     #[error("an instance secret is written in hex digits, and this one has something else in it")]
     NotHex,
@@ -52,20 +52,20 @@ impl InstanceSecret {
     /// Reads 64 hex digits.
     ///
     /// # Errors
-    /// [`SecretError`] when the text is not hex or not of that length.
-    pub fn parse(text: &str) -> Result<Self, SecretError> {
-        let bytes = Zeroizing::new(hex::decode(text).map_err(|_| SecretError::NotHex)?);
-        let array: [u8; 32] = bytes.as_slice().try_into().map_err(|_| SecretError::Length { bytes: bytes.len() })?;
+    /// [`InstanceSecretError`] when the text is not hex or not of that length.
+    pub fn parse(text: &str) -> Result<Self, InstanceSecretError> {
+        let bytes = Zeroizing::new(hex::decode(text).map_err(|_| InstanceSecretError::NotHex)?);
+        let array: [u8; 32] = bytes.as_slice().try_into().map_err(|_| InstanceSecretError::Length { bytes: bytes.len() })?;
         Ok(Self::new(array))
     }
 
     /// Draws a new secret.
     ///
     /// # Errors
-    /// [`SecretError::Random`] when the operating system has no random bytes to give.
-    pub fn generate() -> Result<Self, SecretError> {
+    /// [`InstanceSecretError::Random`] when the operating system has no random bytes to give.
+    pub fn generate() -> Result<Self, InstanceSecretError> {
         let mut bytes = Zeroizing::new([0; 32]);
-        getrandom::fill(bytes.as_mut_slice()).map_err(SecretError::Random)?;
+        getrandom::fill(bytes.as_mut_slice()).map_err(InstanceSecretError::Random)?;
         Ok(Self(bytes))
     }
 
@@ -83,18 +83,18 @@ impl InstanceSecret {
         Aes128GcmSiv::new_from_slice(block.get(..16)?).ok()
     }
 
-    fn open_current(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+    fn decrypt_current(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         let (&version, rest) = bytes.split_first()?;
-        let (nonce, sealed) = rest.split_at_checked(NONCE)?;
-        let nonce: [u8; NONCE] = nonce.try_into().ok()?;
+        let (nonce, sealed) = rest.split_at_checked(NONCE_LEN)?;
+        let nonce: [u8; NONCE_LEN] = nonce.try_into().ok()?;
         let payload = Payload { msg: sealed, aad: &[version] };
         (version == VERSION).then(|| self.admin_key_cipher()?.decrypt(&Nonce::from(nonce), payload).ok())?
     }
 
-    fn open_legacy(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+    fn decrypt_legacy(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         use crypto_secretbox::aead::{Aead, KeyInit};
         let (&version, rest) = bytes.split_first()?;
-        let (nonce, sealed) = rest.split_at_checked(LEGACY_NONCE)?;
+        let (nonce, sealed) = rest.split_at_checked(LEGACY_NONCE_LEN)?;
         let cipher = XSalsa20Poly1305::new_from_slice(self.0.as_slice()).ok()?;
         (version == VERSION).then(|| cipher.decrypt(crypto_secretbox::Nonce::from_slice(nonce), sealed).ok())?
     }
@@ -125,7 +125,7 @@ pub enum KeyKind {
 
 /// How a key is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scheme {
+pub enum KeyScheme {
     /// AES-128-GCM-SIV under a derived key: what backends since mid-2025 issue.
     Current,
     /// XSalsa20-Poly1305 under the secret itself: what older ones issue, still accepted.
@@ -146,7 +146,7 @@ pub struct KeyClaims {
     /// The instance that it opens.
     pub instance_name: String,
     /// How it is encrypted.
-    pub scheme: Scheme,
+    pub scheme: KeyScheme,
 }
 
 /// Why a text is not a key of this instance. Never shows the key.
@@ -154,16 +154,16 @@ pub struct KeyClaims {
 pub enum KeyError {
     /// Not a name, a bar and hex digits.
     #[error("an admin key is an instance's name, `|` and hex digits")]
-    Shape,
+    Malformed,
     /// Neither scheme opens it: another secret, or a key that was tampered with.
     #[error("the admin key was not made with this instance's secret, or is damaged")]
     Undecryptable,
     /// It opens, and what is inside makes no sense.
     #[error("the admin key opens, but what it says is not a key's content")]
-    Payload,
+    InvalidPayload,
     /// It could not be encrypted.
     #[error("the admin key could not be encrypted")]
-    NotSealed,
+    EncryptionFailed,
     /// It opens, but for another name.
     #[error("the admin key belongs to the instance `{name}`")]
     OtherInstance {
@@ -175,23 +175,23 @@ pub enum KeyError {
 /// Issues a key. The same inputs give the same key, so the nonce must never be used twice with one secret.
 ///
 /// # Errors
-/// [`KeyError::NotSealed`], which nothing that fits into a key should lead to.
+/// [`KeyError::EncryptionFailed`], which nothing that fits into a key should lead to.
 pub fn issue(
     instance: &str,
     secret: &InstanceSecret,
     kind: KeyKind,
     issued_s: u64,
-    nonce: [u8; NONCE],
+    nonce: [u8; NONCE_LEN],
 ) -> Result<Secret, KeyError> {
     let (identity, is_read_only) = match kind {
-        KeyKind::Admin { member_id } => (Identity::Member(member_id), false),
-        KeyKind::ReadOnly { member_id } => (Identity::Member(member_id), true),
-        KeyKind::System => (Identity::System, false),
+        KeyKind::Admin { member_id } => (KeyIdentity::Member(member_id), false),
+        KeyKind::ReadOnly { member_id } => (KeyIdentity::Member(member_id), true),
+        KeyKind::System => (KeyIdentity::System, false),
     };
     let payload = KeyPayload { instance_name: None, issued_s, identity: Some(identity), is_read_only }.encode();
     let message = Payload { msg: &payload, aad: &[VERSION] };
     let sealed = secret.admin_key_cipher().and_then(|cipher| cipher.encrypt(&Nonce::from(nonce), message).ok());
-    let sealed = sealed.ok_or(KeyError::NotSealed)?;
+    let sealed = sealed.ok_or(KeyError::EncryptionFailed)?;
     let mut bytes = vec![VERSION];
     bytes.extend_from_slice(&nonce);
     bytes.extend_from_slice(&sealed);
@@ -204,34 +204,34 @@ pub fn issue(
 /// [`KeyError`] says at which of these it failed.
 pub fn check(key: &str, instance: &str, secret: &InstanceSecret) -> Result<KeyClaims, KeyError> {
     let (outer, sealed) = match key.split_once('|') {
-        Some((name, sealed)) => (outer_name(name), sealed),
+        Some((name, sealed)) => (instance_prefix(name), sealed),
         None => (None, key),
     };
-    let bytes = hex::decode(sealed).map_err(|_| KeyError::Shape)?;
+    let bytes = hex::decode(sealed).map_err(|_| KeyError::Malformed)?;
     if bytes.is_empty() {
-        return Err(KeyError::Shape);
+        return Err(KeyError::Malformed);
     }
     let (plain, scheme) = secret
-        .open_current(&bytes)
-        .map(|plain| (plain, Scheme::Current))
-        .or_else(|| secret.open_legacy(&bytes).map(|plain| (plain, Scheme::Legacy)))
+        .decrypt_current(&bytes)
+        .map(|plain| (plain, KeyScheme::Current))
+        .or_else(|| secret.decrypt_legacy(&bytes).map(|plain| (plain, KeyScheme::Legacy)))
         .ok_or(KeyError::Undecryptable)?;
-    let payload = KeyPayload::decode(&plain).filter(|payload| payload.issued_s > 0).ok_or(KeyError::Payload)?;
+    let payload = KeyPayload::decode(&plain).filter(|payload| payload.issued_s > 0).ok_or(KeyError::InvalidPayload)?;
     let name = outer.map(str::to_owned).or(payload.instance_name).unwrap_or_default();
     if name != instance {
         return Err(KeyError::OtherInstance { name });
     }
-    let (kind, member_id) = match payload.identity.ok_or(KeyError::Payload)? {
-        Identity::Member(member_id) if payload.is_read_only => (KeyKind::ReadOnly { member_id }, Some(member_id)),
-        Identity::Member(member_id) => (KeyKind::Admin { member_id }, Some(member_id)),
-        Identity::System => (KeyKind::System, None),
+    let (kind, member_id) = match payload.identity.ok_or(KeyError::InvalidPayload)? {
+        KeyIdentity::Member(member_id) if payload.is_read_only => (KeyKind::ReadOnly { member_id }, Some(member_id)),
+        KeyIdentity::Member(member_id) => (KeyKind::Admin { member_id }, Some(member_id)),
+        KeyIdentity::System => (KeyKind::System, None),
     };
     let is_read_only = payload.is_read_only;
     Ok(KeyClaims { kind, issued_s: payload.issued_s, is_read_only, member_id, instance_name: name, scheme })
 }
 
 /// The instance's name in front of the bar, without what says which kind of deployment it is.
-fn outer_name(text: &str) -> Option<&str> {
+fn instance_prefix(text: &str) -> Option<&str> {
     match text.split_once(':') {
         // Keys of previews and projects name no instance outside.
         Some(("preview" | "project", _)) => None,

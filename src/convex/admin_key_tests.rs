@@ -50,7 +50,7 @@ fn every_vector_is_issued_byte_for_byte_and_checks() {
         assert_eq!(claims.kind, kind);
         assert_eq!(claims.issued_s, vector.issued_s);
         assert_eq!(claims.instance_name, vector.instance_name);
-        assert_eq!(claims.scheme, Scheme::Current);
+        assert_eq!(claims.scheme, KeyScheme::Current);
         assert_eq!(claims.is_read_only, vector.kind == "read_only");
     }
 }
@@ -80,7 +80,7 @@ fn a_key_opens_only_its_own_instance() {
     let last = if key.ends_with('0') { "1" } else { "0" };
     assert_eq!(check(&format!("{}{last}", &key[..key.len() - 1]), "dev", &secret), Err(KeyError::Undecryptable));
     for text in ["", "|", "dev|", "dev|zz", "nonsense", "a|b|01"] {
-        assert_eq!(check(text, "dev", &secret), Err(KeyError::Shape), "{text}");
+        assert_eq!(check(text, "dev", &secret), Err(KeyError::Malformed), "{text}");
     }
     // The name stands outside of what is encrypted.
     let renamed = key.replace("dev|", "renamed|");
@@ -93,7 +93,7 @@ fn legacy_keys_are_accepted() {
     let payload = KeyPayload {
         instance_name: Some("carnitas".into()),
         issued_s: 1_600_000_000,
-        identity: Some(Identity::Member(0)),
+        identity: Some(KeyIdentity::Member(0)),
         is_read_only: false,
     };
     let nonce = [9; 24];
@@ -102,7 +102,7 @@ fn legacy_keys_are_accepted() {
     let text = hex::encode([&[1], nonce.as_slice(), sealed.as_slice()].concat());
     for key in [text.clone(), format!("carnitas|{text}")] {
         let claims = check(&key, "carnitas", &secret).unwrap();
-        assert_eq!(claims.scheme, Scheme::Legacy);
+        assert_eq!(claims.scheme, KeyScheme::Legacy);
         assert_eq!(claims.issued_s, 1_600_000_000);
     }
     assert!(matches!(check(&text, "dev", &secret), Err(KeyError::OtherInstance { .. })));
@@ -111,7 +111,7 @@ fn legacy_keys_are_accepted() {
 #[test]
 fn a_key_issued_at_no_time_is_refused() {
     let key = issue("dev", &public_secret(), KeyKind::System, 0, COUNTING).unwrap();
-    assert_eq!(check(key.expose(), "dev", &public_secret()), Err(KeyError::Payload));
+    assert_eq!(check(key.expose(), "dev", &public_secret()), Err(KeyError::InvalidPayload));
 }
 
 #[test]
@@ -120,8 +120,8 @@ fn secrets_are_read_drawn_and_hidden() {
     assert_ne!(secret, InstanceSecret::generate().unwrap());
     assert_eq!(InstanceSecret::parse(secret.to_hex().expose()).unwrap(), secret);
     assert_eq!(format!("{secret:?}"), "<instance secret>");
-    assert!(matches!(InstanceSecret::parse("abcd"), Err(SecretError::Length { bytes: 2 })));
-    assert!(matches!(InstanceSecret::parse("zz"), Err(SecretError::NotHex)));
+    assert!(matches!(InstanceSecret::parse("abcd"), Err(InstanceSecretError::Length { bytes: 2 })));
+    assert!(matches!(InstanceSecret::parse("zz"), Err(InstanceSecretError::NotHex)));
 }
 
 proptest! {

@@ -15,7 +15,7 @@ use crate::model::{BackendId, Secret, Storage, Tls};
 pub enum DatabaseUrlError {
     /// Not a URL at all.
     #[error("it is not a URL such as `{example}`")]
-    Shape {
+    Malformed {
         /// What one looks like.
         example: &'static str,
     },
@@ -52,17 +52,17 @@ pub struct ContainerUrl {
     /// The URL.
     pub url: Secret,
     /// How the server is reached.
-    pub reach: Reach,
+    pub reachability: Reachability,
 }
 
 /// How a container reaches a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
+pub enum Reachability {
     /// Under the name in the URL, as everybody else does.
     Direct,
     /// The URL named this machine, and now names [`CONTAINER_HOST`]. A certificate that is verified has to carry that
     /// name as well, and the server has to listen on more than the loopback address.
-    ThroughHost,
+    HostGateway,
 }
 
 /// Checks the URL of a server and completes it with what the chosen protection needs.
@@ -71,13 +71,13 @@ pub enum Reach {
 /// [`DatabaseUrlError`] says why Convex would not take it. For SQLite there is no URL to take.
 pub fn server_url(storage: &Storage, url: &Secret) -> Result<Secret, DatabaseUrlError> {
     let (example, schemes, allowed): (_, &[&str], _) = match storage {
-        Storage::Sqlite => return Err(DatabaseUrlError::Shape { example: "a path" }),
+        Storage::Sqlite => return Err(DatabaseUrlError::Malformed { example: "a path" }),
         Storage::Postgres(_) => {
             ("postgres://user:password@host:5432", &["postgres", "postgresql"], "`postgres` or `postgresql`")
         }
         Storage::Mysql(_) => ("mysql://user:password@host:3306", &["mysql"], "`mysql`"),
     };
-    let mut parsed = Url::parse(url.expose()).map_err(|_| DatabaseUrlError::Shape { example })?;
+    let mut parsed = Url::parse(url.expose()).map_err(|_| DatabaseUrlError::Malformed { example })?;
     if !schemes.contains(&parsed.scheme()) {
         return Err(DatabaseUrlError::Scheme { allowed });
     }
@@ -115,20 +115,20 @@ pub fn server_url(storage: &Storage, url: &Secret) -> Result<Secret, DatabaseUrl
 ///
 /// # Errors
 /// [`DatabaseUrlError`] for what is no URL of a server, or names a socket.
-pub fn within_container(url: &Secret) -> Result<ContainerUrl, DatabaseUrlError> {
-    let mut parsed = Url::parse(url.expose()).map_err(|_| DatabaseUrlError::Shape { example: EXAMPLE })?;
+pub fn container_url(url: &Secret) -> Result<ContainerUrl, DatabaseUrlError> {
+    let mut parsed = Url::parse(url.expose()).map_err(|_| DatabaseUrlError::Malformed { example: EXAMPLE })?;
     let in_query = |name: &str| parsed.query_pairs().any(|(key, value)| key == name && value.starts_with('/'));
     match parsed.host() {
         None => return Err(DatabaseUrlError::Host),
         Some(Host::Domain(name)) if percent_decode_str(name).next() == Some(b'/') => return Err(DatabaseUrlError::Socket),
         Some(_) if in_query("host") || in_query("socket") => return Err(DatabaseUrlError::Socket),
-        Some(host) if !is_this_machine(&host) => {
-            return Ok(ContainerUrl { url: url.clone(), reach: Reach::Direct });
+        Some(host) if !is_local_host(&host) => {
+            return Ok(ContainerUrl { url: url.clone(), reachability: Reachability::Direct });
         }
         Some(_) => {}
     }
     parsed.set_host(Some(CONTAINER_HOST)).map_err(|_| DatabaseUrlError::Host)?;
-    Ok(ContainerUrl { url: Secret::new(parsed.as_str()), reach: Reach::ThroughHost })
+    Ok(ContainerUrl { url: Secret::new(parsed.as_str()), reachability: Reachability::HostGateway })
 }
 
 /// Which server a URL names, as `host:port`: the part of it whose change means other data. User, password and
@@ -136,11 +136,11 @@ pub fn within_container(url: &Secret) -> Result<ContainerUrl, DatabaseUrlError> 
 ///
 /// # Errors
 /// [`DatabaseUrlError`] when Convex would not take the URL.
-pub fn server_part(storage: &Storage, url: &Secret) -> Result<String, DatabaseUrlError> {
+pub fn server_endpoint(storage: &Storage, url: &Secret) -> Result<String, DatabaseUrlError> {
     let checked = server_url(storage, url)?;
-    let parsed = Url::parse(checked.expose()).map_err(|_| DatabaseUrlError::Shape { example: EXAMPLE })?;
+    let parsed = Url::parse(checked.expose()).map_err(|_| DatabaseUrlError::Malformed { example: EXAMPLE })?;
     let host = parsed.host().ok_or(DatabaseUrlError::Host)?;
-    let name = if is_this_machine(&host) { "localhost".to_owned() } else { host.to_string().to_ascii_lowercase() };
+    let name = if is_local_host(&host) { "localhost".to_owned() } else { host.to_string().to_ascii_lowercase() };
     let usual = if matches!(storage, Storage::Mysql(_)) { 3306 } else { 5432 };
     let mut part = format!("{name}:{}", parsed.port().unwrap_or(usual));
     // Both drivers let parameters overrule the host.
@@ -166,7 +166,7 @@ pub fn role_name(id: &BackendId) -> String {
 /// # Errors
 /// [`DatabaseUrlError`] for what is no URL of a server.
 pub fn with_credentials(url: &Secret, user: &str, password: &Secret) -> Result<Secret, DatabaseUrlError> {
-    let mut parsed = Url::parse(url.expose()).map_err(|_| DatabaseUrlError::Shape { example: EXAMPLE })?;
+    let mut parsed = Url::parse(url.expose()).map_err(|_| DatabaseUrlError::Malformed { example: EXAMPLE })?;
     parsed.set_username(user).map_err(|()| DatabaseUrlError::Host)?;
     parsed.set_password(Some(password.expose())).map_err(|()| DatabaseUrlError::Host)?;
     Ok(Secret::new(parsed.as_str()))
@@ -175,7 +175,7 @@ pub fn with_credentials(url: &Secret, user: &str, password: &Secret) -> Result<S
 const EXAMPLE: &str = "postgres://user:password@host:5432";
 
 /// Whether a host is another word for the machine that asks.
-fn is_this_machine<S: AsRef<str>>(host: &Host<S>) -> bool {
+fn is_local_host<S: AsRef<str>>(host: &Host<S>) -> bool {
     match host {
         // Schemes that browsers do not know keep an IPv4 address as text.
         Host::Domain(name) => {
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn this_machine_has_another_name_inside_a_container() {
-        let within = |url: &str| within_container(&Secret::new(url)).map(|made| (made.url.expose().to_owned(), made.reach));
+        let within = |url: &str| container_url(&Secret::new(url)).map(|made| (made.url.expose().to_owned(), made.reachability));
         for (url, inside) in [
             (
                 "postgres://me:p%40w@localhost:5433?sslmode=disable",
@@ -257,7 +257,7 @@ mod tests {
             ("postgres://me@0.0.0.0", "postgres://me@host.docker.internal"),
             ("postgres://me@db.localhost", "postgres://me@host.docker.internal"),
         ] {
-            assert_eq!(within(url), Ok((inside.to_owned(), Reach::ThroughHost)), "{url}");
+            assert_eq!(within(url), Ok((inside.to_owned(), Reachability::HostGateway)), "{url}");
         }
         for url in [
             "postgres://me:pw@db.example.com:5432",
@@ -265,7 +265,7 @@ mod tests {
             "postgres://me@[2001:db8::1]",
             "postgres://me@localhost.example.com",
         ] {
-            assert_eq!(within(url), Ok((url.to_owned(), Reach::Direct)), "{url}");
+            assert_eq!(within(url), Ok((url.to_owned(), Reachability::Direct)), "{url}");
         }
         for url in ["postgres://me@%2Fvar%2Frun", "postgres://me@localhost?host=/var/run", "mysql://me@localhost?socket=/run/x"]
         {
@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn a_server_is_its_host_and_port_whoever_enters() {
         let postgres = postgres(Tls::Verify);
-        let part = |url: &str| server_part(&postgres, &Secret::new(url));
+        let part = |url: &str| server_endpoint(&postgres, &Secret::new(url));
         let one = part("postgres://me:pw@db.example.com").unwrap();
         assert_eq!(one, "db.example.com:5432");
         for same in ["postgresql://you:other@db.example.com:5432/", "postgres://me@DB.example.com?sslmode=require&x=y"] {
@@ -290,7 +290,7 @@ mod tests {
         }
         assert_eq!(part("postgres://me@127.0.0.1"), part("postgres://me@localhost:5432"));
         let mysql = Storage::Mysql(ServerStorage::default());
-        assert_eq!(server_part(&mysql, &Secret::new("mysql://me@db")).as_deref(), Ok("db:3306"));
+        assert_eq!(server_endpoint(&mysql, &Secret::new("mysql://me@db")).as_deref(), Ok("db:3306"));
         assert_eq!(part("postgres://db"), Err(DatabaseUrlError::User));
     }
 

@@ -9,19 +9,19 @@ use http::Method;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use serde::{Deserialize, Serialize};
 
-pub use super::readiness::{Readiness, ready};
-pub use super::transport::{Connections, HttpAnswer, HttpRequest, Transport, TransportError};
+pub use super::readiness::{Readiness, probe_readiness};
+pub use super::transport::{DeploymentClient, HttpRequest, HttpResponse, Transport, TransportError};
 use zeroize::Zeroizing;
 
 use crate::model::Secret;
 
 /// The largest answer is the list of all variables, half a MiB before JSON escapes it.
-const ANSWER_MAX: usize = 8 << 20;
+const RESPONSE_LIMIT: usize = 8 << 20;
 
 /// One deployment, spoken to with one key.
 #[derive(Debug, Clone)]
 pub struct Deployment {
-    connections: Connections,
+    connections: DeploymentClient,
     url: String,
     key: Option<Secret>,
 }
@@ -40,7 +40,7 @@ pub enum DeploymentError {
     },
     /// It listens and does not answer in time, or breaks off.
     #[error("`{url}` did not answer `{path}`")]
-    NoAnswer {
+    NoResponse {
         /// Where.
         url: String,
         /// What was asked.
@@ -50,7 +50,7 @@ pub enum DeploymentError {
         source: TransportError,
     },
     /// It said no.
-    #[error("`{url}` refused `{path}` with status {status}{}", said(.code, .message))]
+    #[error("`{url}` refused `{path}` with status {status}{}", error_details(.code, .message))]
     Refused {
         /// Where.
         url: String,
@@ -73,7 +73,7 @@ pub enum DeploymentError {
     },
 }
 
-fn said(code: &Option<String>, message: &Option<String>) -> String {
+fn error_details(code: &Option<String>, message: &Option<String>) -> String {
     match (code, message) {
         (Some(code), Some(message)) => format!(" ({code}: {message})"),
         (Some(code), None) => format!(" ({code})"),
@@ -124,7 +124,7 @@ pub enum CanonicalUrl {
 
 impl Deployment {
     /// A deployment at a URL without a trailing slash.
-    pub fn new(connections: &Connections, url: impl Into<String>, key: Option<Secret>) -> Self {
+    pub fn new(connections: &DeploymentClient, url: impl Into<String>, key: Option<Secret>) -> Self {
         Self { connections: connections.clone(), url: url.into(), key }
     }
 
@@ -287,7 +287,7 @@ impl Deployment {
             let url = self.url.clone();
             match source {
                 TransportError::NotSent(_) => DeploymentError::NotListening { url, source },
-                TransportError::NoAnswer(_) => DeploymentError::NoAnswer { url, path, source },
+                TransportError::NoResponse(_) => DeploymentError::NoResponse { url, path, source },
                 TransportError::TooLarge { .. } => self.not_convex(path),
             }
         };
@@ -307,12 +307,12 @@ impl Deployment {
         }
         let request =
             request.body(body.unwrap_or_default()).map_err(|error| failed(TransportError::NotSent(Box::new(error))))?;
-        let answer = self.connections.send(request, ANSWER_MAX).await.map_err(failed)?;
+        let answer = self.connections.send(request, RESPONSE_LIMIT).await.map_err(failed)?;
         let (status, body) = (answer.status(), answer.into_body());
-        if status.is_success() { Ok(body) } else { Err(self.refused(path, status.as_u16(), &body, sent)) }
+        if status.is_success() { Ok(body) } else { Err(self.refusal_error(path, status.as_u16(), &body, sent)) }
     }
 
-    fn refused(&self, path: &'static str, status: u16, body: &[u8], sent: &[&Secret]) -> DeploymentError {
+    fn refusal_error(&self, path: &'static str, status: u16, body: &[u8], sent: &[&Secret]) -> DeploymentError {
         #[derive(Default, Deserialize)]
         struct Said {
             code: Option<String>,
@@ -320,18 +320,18 @@ impl Deployment {
         }
         let Said { code, message } = serde_json::from_slice(body).unwrap_or_default();
         // A deployment may repeat what it was sent; no secret must travel on with its words.
-        let clean = |text: String| without(text, self.key.iter().chain(sent.iter().copied()));
+        let clean = |text: String| redact_secrets(text, self.key.iter().chain(sent.iter().copied()));
         DeploymentError::Refused { url: self.url.clone(), path, status, code: code.map(clean), message: message.map(clean) }
     }
 }
 
 /// Secrets shorter than this are left where they stand: they stand in too many words that mean something else.
-const SHORTEST_SECRET: usize = 4;
+const MIN_REDACTED_LEN: usize = 4;
 
 /// A text without these secrets, as they are and as they look between quotes.
-fn without<'a>(mut text: String, secrets: impl Iterator<Item = &'a Secret>) -> String {
+fn redact_secrets<'a>(mut text: String, secrets: impl Iterator<Item = &'a Secret>) -> String {
     let mut forms = Vec::new();
-    for secret in secrets.map(Secret::expose).filter(|secret| secret.len() >= SHORTEST_SECRET) {
+    for secret in secrets.map(Secret::expose).filter(|secret| secret.len() >= MIN_REDACTED_LEN) {
         forms.push(Zeroizing::new(secret.to_owned()));
         let quoted = Zeroizing::new(serde_json::to_string(secret).unwrap_or_default());
         if let Some(inner) = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
@@ -352,22 +352,26 @@ mod tests {
 
     #[test]
     fn the_key_does_not_come_back_in_an_error() {
-        let deployment = Deployment::new(&Connections::default(), "http://x", Some(Secret::new("dev|01abc")));
-        let error =
-            deployment.refused("/api/check_admin_key", 401, br#"{"code":"BadAdminKey","message":"dev|01abc is bad"}"#, &[]);
+        let deployment = Deployment::new(&DeploymentClient::default(), "http://x", Some(Secret::new("dev|01abc")));
+        let error = deployment.refusal_error(
+            "/api/check_admin_key",
+            401,
+            br#"{"code":"BadAdminKey","message":"dev|01abc is bad"}"#,
+            &[],
+        );
         let shown = format!("{error} {error:?} {deployment:?}");
         assert!(shown.contains("BadAdminKey") && !shown.contains("01abc"), "{shown}");
     }
     #[test]
     fn nor_do_values_that_were_sent() {
-        let deployment = Deployment::new(&Connections::default(), "http://x", None);
+        let deployment = Deployment::new(&DeploymentClient::default(), "http://x", None);
         let [long, short, lines, tiny] = ["hunter2-hunter2", "hunter2", "first\n\"second\"", "on"].map(Secret::new);
         let body = serde_json::json!({
             "code": "EnvVarInvalid",
             "message": "on line 1: hunter2-hunter2, hunter2, first\n\"second\" and \"first\\n\\\"second\\\"\" are too long",
         });
         let sent = [&short, &long, &lines, &tiny];
-        let error = deployment.refused("/api/update_environment_variables", 400, body.to_string().as_bytes(), &sent);
+        let error = deployment.refusal_error("/api/update_environment_variables", 400, body.to_string().as_bytes(), &sent);
         let DeploymentError::Refused { message: Some(message), .. } = &error else { panic!("{error:?}") };
         assert_eq!(message, "on line 1: <secret>, <secret>, <secret> and \"<secret>\" are too long");
     }

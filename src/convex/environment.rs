@@ -118,7 +118,7 @@ pub fn check_totals(count: usize, bytes: usize) -> Result<(), EnvironmentError> 
 }
 
 /// Every limit that a whole set of variables breaks.
-pub fn problems<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<EnvironmentError> {
+pub fn check_all<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<EnvironmentError> {
     let mut problems = Vec::new();
     let (mut count, mut bytes) = (0, 0);
     for (name, value) in variables {
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn every_problem_is_found_in_one_go() {
         let large = "x".repeat(8_193);
-        let found = problems([("1BAD", "x"), ("A", large.as_str()), ("B", "fine"), ("CONVEX_SITE_URL", "x")]);
+        let found = check_all([("1BAD", "x"), ("A", large.as_str()), ("B", "fine"), ("CONVEX_SITE_URL", "x")]);
         assert_eq!(found.len(), 3);
     }
 }

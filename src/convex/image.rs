@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 
 use super::launch::{Argument, INSTANCE_SECRET_VARIABLE, Launch, LaunchError, database_url, origin, s3_files, tuning};
-use crate::model::{Files, Placement, Release, Storage, Tls};
+use crate::model::{Files, Release, ResolvedBackend, Storage, Tls};
 
 /// Where the image keeps its data.
-pub const DATA: &str = "/convex/data";
+pub const DATA_DIR: &str = "/convex/data";
 /// The port of the API inside the image, which cannot be changed.
 pub const API_PORT: u16 = 3210;
 /// The port of the HTTP actions inside the image.
@@ -22,23 +22,26 @@ pub const DASHBOARD_PORT: u16 = 6791;
 ///
 /// # Errors
 /// [`LaunchError`] says what the backend would refuse, or what is missing.
-pub fn image_environment(placement: &Placement, release: Option<&Release>) -> Result<BTreeMap<String, Argument>, LaunchError> {
+pub fn image_environment(
+    placement: &ResolvedBackend,
+    release: Option<&Release>,
+) -> Result<BTreeMap<String, Argument>, LaunchError> {
     let spec = &placement.spec;
     let mut launch = Launch { arguments: Vec::new(), environment: BTreeMap::new() };
-    launch.variable("INSTANCE_NAME", placement.instance_name.as_str());
+    launch.set_variable("INSTANCE_NAME", placement.instance_name.as_str());
     launch.environment.insert(INSTANCE_SECRET_VARIABLE.to_owned(), Argument::Secret(placement.instance_secret.clone()));
-    launch.variable("CONVEX_CLOUD_ORIGIN", origin(&placement.endpoints.url)?);
-    launch.variable("CONVEX_SITE_ORIGIN", origin(&placement.endpoints.site_url)?);
-    launch.variable("TMPDIR", format!("{DATA}/tmp"));
-    launch.variable("DISABLE_METRICS_ENDPOINT", "true");
+    launch.set_variable("CONVEX_CLOUD_ORIGIN", origin(&placement.endpoints.url)?);
+    launch.set_variable("CONVEX_SITE_ORIGIN", origin(&placement.endpoints.site_url)?);
+    launch.set_variable("TMPDIR", format!("{DATA_DIR}/tmp"));
+    launch.set_variable("DISABLE_METRICS_ENDPOINT", "true");
     if spec.tuning.beacon == Some(false) {
-        launch.variable("DISABLE_BEACON", "true");
+        launch.set_variable("DISABLE_BEACON", "true");
     }
     if spec.tuning.redact_logs == Some(true) {
-        launch.variable("REDACT_LOGS_TO_CLIENT", "true");
+        launch.set_variable("REDACT_LOGS_TO_CLIENT", "true");
     }
     if let Some(release) = release.filter(|release| release.is_pinned()) {
-        launch.variable("CONVEX_RELEASE_VERSION_DEV", release.to_string());
+        launch.set_variable("CONVEX_RELEASE_VERSION_DEV", release.to_string());
     }
     tuning(&mut launch, &spec.tuning);
     if let Files::S3(s3) = &spec.files {
@@ -48,7 +51,7 @@ pub fn image_environment(placement: &Placement, release: Option<&Release>) -> Re
     Ok(launch.environment)
 }
 
-fn database(launch: &mut Launch, placement: &Placement) -> Result<(), LaunchError> {
+fn database(launch: &mut Launch, placement: &ResolvedBackend) -> Result<(), LaunchError> {
     let variable = match &placement.spec.storage {
         Storage::Sqlite => return Ok(()),
         Storage::Postgres(_) => "POSTGRES_URL",
@@ -56,7 +59,7 @@ fn database(launch: &mut Launch, placement: &Placement) -> Result<(), LaunchErro
     };
     launch.environment.insert(variable.to_owned(), Argument::Secret(database_url(placement)?));
     if let Some(Tls::Disable) = placement.spec.storage.server().map(|server| &server.tls) {
-        launch.variable("DO_NOT_REQUIRE_SSL", "1");
+        launch.set_variable("DO_NOT_REQUIRE_SSL", "1");
     }
     Ok(())
 }

@@ -10,14 +10,14 @@ pub(super) struct KeyPayload {
     /// Field 2.
     pub(super) issued_s: u64,
     /// Field 3 or 4, whichever came last.
-    pub(super) identity: Option<Identity>,
+    pub(super) identity: Option<KeyIdentity>,
     /// Field 5.
     pub(super) is_read_only: bool,
 }
 
 /// Whom a key stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Identity {
+pub(super) enum KeyIdentity {
     /// A member of a team; zero for nobody in particular.
     Member(u64),
     /// Convex itself.
@@ -41,11 +41,11 @@ impl KeyPayload {
         put_varint(&mut bytes, self.issued_s);
         // A zero member must still stand on the wire: it says which branch of the union is meant.
         match self.identity {
-            Some(Identity::Member(id)) => {
+            Some(KeyIdentity::Member(id)) => {
                 put_varint(&mut bytes, (3 << 3) | VARINT);
                 put_varint(&mut bytes, id);
             }
-            Some(Identity::System) => {
+            Some(KeyIdentity::System) => {
                 put_varint(&mut bytes, (4 << 3) | BYTES);
                 put_varint(&mut bytes, 0);
             }
@@ -66,10 +66,10 @@ impl KeyPayload {
             match (tag >> 3, tag & 7) {
                 (1, BYTES) => payload.instance_name = Some(String::from_utf8(take_bytes(&mut rest)?.to_vec()).ok()?),
                 (2, VARINT) => payload.issued_s = take_varint(&mut rest)?,
-                (3, VARINT) => payload.identity = Some(Identity::Member(take_varint(&mut rest)?)),
+                (3, VARINT) => payload.identity = Some(KeyIdentity::Member(take_varint(&mut rest)?)),
                 (4, BYTES) => {
                     take_bytes(&mut rest)?;
-                    payload.identity = Some(Identity::System);
+                    payload.identity = Some(KeyIdentity::System);
                 }
                 (5, VARINT) => payload.is_read_only = take_varint(&mut rest)? != 0,
                 (0, _) => return None,
@@ -132,7 +132,7 @@ mod tests {
             member in proptest::option::of(any::<u64>()),
             is_read_only in any::<bool>(),
         ) {
-            let identity = Some(member.map_or(Identity::System, Identity::Member));
+            let identity = Some(member.map_or(KeyIdentity::System, KeyIdentity::Member));
             let payload = KeyPayload { instance_name: name, issued_s, identity, is_read_only };
             prop_assert_eq!(KeyPayload::decode(&payload.encode()), Some(payload));
         }

@@ -13,13 +13,13 @@ use std::path::PathBuf;
 
 use super::database_url::{DatabaseUrlError, ROLE_PASSWORD, role_name, server_url, with_credentials};
 use crate::model::{
-    BucketNames, DatabaseRole, Digest, FieldPath, Files, Placement, PortPair, Release, S3Files, STORAGE_URL, Secret, Storage,
-    TextValue, Tls, Tuning,
+    BucketNames, DatabaseRole, Digest, FieldPath, Files, PortPair, Release, ResolvedBackend, S3Files, STORAGE_URL, Secret,
+    Storage, TextValue, Tls, Tuning,
 };
 
 /// How long old revisions are kept when nothing else is asked for, in seconds. The backend's own default is seven
 /// times as long and costs as much disk; Convex's compose file sets this one.
-pub const DOCUMENT_RETENTION_S: u64 = 172_800;
+pub const DEFAULT_DOCUMENT_RETENTION_S: u64 = 172_800;
 
 /// The file inside the data directory that SQLite keeps the documents in.
 pub const DATABASE_FILE: &str = "db.sqlite3";
@@ -41,7 +41,7 @@ pub enum SecretDelivery {
     /// As a variable, which our own simulated backend understands.
     Variable,
     /// Not by the launch: whoever starts the process adds the flag where nobody reads it.
-    Apart,
+    OutOfBand,
 }
 
 /// Where a backend is to run, as far as the placement does not say it.
@@ -116,25 +116,25 @@ impl Launch {
         Digest::of(&zeroize::Zeroizing::new(bytes))
     }
 
-    fn word(&mut self, text: impl Into<OsString>) {
+    fn push_argument(&mut self, text: impl Into<OsString>) {
         self.arguments.push(Argument::Plain(text.into()));
     }
 
-    fn flag(&mut self, name: &str, value: impl Into<OsString>) {
-        self.word(name);
-        self.word(value);
+    fn push_flag(&mut self, name: &str, value: impl Into<OsString>) {
+        self.push_argument(name);
+        self.push_argument(value);
     }
 
-    pub(super) fn variable(&mut self, name: &str, value: impl Into<OsString>) {
+    pub(super) fn set_variable(&mut self, name: &str, value: impl Into<OsString>) {
         let value = value.into();
         if !value.is_empty() {
             self.environment.insert(name.to_owned(), Argument::Plain(value));
         }
     }
 
-    fn number(&mut self, name: &str, value: Option<impl fmt::Display>) {
+    fn set_number(&mut self, name: &str, value: Option<impl fmt::Display>) {
         if let Some(value) = value {
-            self.variable(name, value.to_string());
+            self.set_variable(name, value.to_string());
         }
     }
 }
@@ -169,42 +169,42 @@ pub enum LaunchError {
 ///
 /// # Errors
 /// [`LaunchError`] says what the backend would refuse, or what is missing.
-pub fn launch(placement: &Placement, target: &LaunchTarget) -> Result<Launch, LaunchError> {
+pub fn launch(placement: &ResolvedBackend, target: &LaunchTarget) -> Result<Launch, LaunchError> {
     let mut launch = Launch { arguments: Vec::new(), environment: BTreeMap::new() };
     let spec = &placement.spec;
-    launch.flag("--instance-name", placement.instance_name.as_str());
+    launch.push_flag("--instance-name", placement.instance_name.as_str());
     match target.secret {
         SecretDelivery::Flag => {
-            launch.word("--instance-secret");
+            launch.push_argument("--instance-secret");
             launch.arguments.push(Argument::Secret(placement.instance_secret.clone()));
         }
         SecretDelivery::Variable => {
             let secret = Argument::Secret(placement.instance_secret.clone());
             launch.environment.insert(INSTANCE_SECRET_VARIABLE.to_owned(), secret);
         }
-        SecretDelivery::Apart => {}
+        SecretDelivery::OutOfBand => {}
     }
-    launch.flag("--interface", target.interface.to_string());
-    launch.flag("--port", target.ports.api.to_string());
-    launch.flag("--site-proxy-port", target.ports.site.to_string());
-    launch.flag("--convex-origin", origin(&placement.endpoints.url)?);
-    launch.flag("--convex-site", origin(&placement.endpoints.site_url)?);
-    launch.flag("--beacon-tag", "convexinfra");
+    launch.push_flag("--interface", target.interface.to_string());
+    launch.push_flag("--port", target.ports.api.to_string());
+    launch.push_flag("--site-proxy-port", target.ports.site.to_string());
+    launch.push_flag("--convex-origin", origin(&placement.endpoints.url)?);
+    launch.push_flag("--convex-site", origin(&placement.endpoints.site_url)?);
+    launch.push_flag("--beacon-tag", "convexinfra");
     match &spec.files {
-        Files::Local => launch.flag("--local-storage", target.data.join(STORAGE_DIRECTORY)),
+        Files::Local => launch.push_flag("--local-storage", target.data.join(STORAGE_DIRECTORY)),
         Files::S3(s3) => s3_files(&mut launch, placement, s3)?,
     }
     if spec.tuning.beacon == Some(false) {
-        launch.word("--disable-beacon");
+        launch.push_argument("--disable-beacon");
     }
     if spec.tuning.redact_logs == Some(true) {
-        launch.word("--redact-logs-to-client");
+        launch.push_argument("--redact-logs-to-client");
     }
     tuning(&mut launch, &spec.tuning);
-    launch.variable("DISABLE_METRICS_ENDPOINT", "true");
+    launch.set_variable("DISABLE_METRICS_ENDPOINT", "true");
     // A moving name says nothing about what runs.
     if let Some(release) = target.release.as_ref().or(spec.release.as_ref()).filter(|release| release.is_pinned()) {
-        launch.variable("CONVEX_RELEASE_VERSION_DEV", release.to_string());
+        launch.set_variable("CONVEX_RELEASE_VERSION_DEV", release.to_string());
     }
     database(&mut launch, placement, target)?;
     Ok(launch)
@@ -218,7 +218,7 @@ pub(super) fn origin(text: &str) -> Result<&str, LaunchError> {
     }
 }
 
-fn secret(placement: &Placement, field: &str) -> Result<Secret, LaunchError> {
+fn secret(placement: &ResolvedBackend, field: &str) -> Result<Secret, LaunchError> {
     let field = FieldPath::new(field);
     match placement.secrets.get(&field) {
         Some(secret) if !secret.expose().is_empty() => Ok(secret.clone()),
@@ -227,10 +227,10 @@ fn secret(placement: &Placement, field: &str) -> Result<Secret, LaunchError> {
 }
 
 /// The database, which comes last because its place on the command line is the last one.
-fn database(launch: &mut Launch, placement: &Placement, target: &LaunchTarget) -> Result<(), LaunchError> {
+fn database(launch: &mut Launch, placement: &ResolvedBackend, target: &LaunchTarget) -> Result<(), LaunchError> {
     let (driver, ca_variable) = match &placement.spec.storage {
         Storage::Sqlite => {
-            launch.word(target.data.join(DATABASE_FILE));
+            launch.push_argument(target.data.join(DATABASE_FILE));
             return Ok(());
         }
         Storage::Postgres(_) => ("postgres-v5", "PG_CA_FILE"),
@@ -238,11 +238,11 @@ fn database(launch: &mut Launch, placement: &Placement, target: &LaunchTarget) -
     };
     let url = database_url(placement)?;
     match placement.spec.storage.server().map(|server| &server.tls) {
-        Some(Tls::Disable) => launch.word("--do-not-require-ssl"),
-        Some(Tls::Ca(file)) => launch.variable(ca_variable, file),
+        Some(Tls::Disable) => launch.push_argument("--do-not-require-ssl"),
+        Some(Tls::Ca(file)) => launch.set_variable(ca_variable, file),
         Some(Tls::Verify) | None => {}
     }
-    launch.flag("--db", driver);
+    launch.push_flag("--db", driver);
     if target.secret == SecretDelivery::Variable {
         launch.environment.insert(DATABASE_URL_VARIABLE.to_owned(), Argument::Secret(url));
     } else {
@@ -256,7 +256,7 @@ fn database(launch: &mut Launch, placement: &Placement, target: &LaunchTarget) -
 ///
 /// # Errors
 /// [`LaunchError`] when a part is missing, or Convex would not take the URL.
-pub fn database_url(placement: &Placement) -> Result<Secret, LaunchError> {
+pub fn database_url(placement: &ResolvedBackend) -> Result<Secret, LaunchError> {
     let refused = |source| LaunchError::DatabaseUrl { field: FieldPath::new(STORAGE_URL), source };
     let storage = &placement.spec.storage;
     let url = server_url(storage, &secret(placement, STORAGE_URL)?).map_err(refused)?;
@@ -268,7 +268,7 @@ pub fn database_url(placement: &Placement) -> Result<Secret, LaunchError> {
     }
 }
 
-pub(super) fn s3_files(launch: &mut Launch, placement: &Placement, s3: &S3Files) -> Result<(), LaunchError> {
+pub(super) fn s3_files(launch: &mut Launch, placement: &ResolvedBackend, s3: &S3Files) -> Result<(), LaunchError> {
     const PARTS: [(&str, &str); 5] = [
         ("S3_STORAGE_EXPORTS_BUCKET", "exports"),
         ("S3_STORAGE_SNAPSHOT_IMPORTS_BUCKET", "snapshot-imports"),
@@ -276,17 +276,17 @@ pub(super) fn s3_files(launch: &mut Launch, placement: &Placement, s3: &S3Files)
         ("S3_STORAGE_FILES_BUCKET", "files"),
         ("S3_STORAGE_SEARCH_BUCKET", "search"),
     ];
-    launch.word("--s3-storage");
-    launch.variable("AWS_REGION", &s3.region);
+    launch.push_argument("--s3-storage");
+    launch.set_variable("AWS_REGION", &s3.region);
     for (variable, part) in PARTS {
         let bucket = match &s3.buckets {
             BucketNames::Single(name) => name.clone(),
             BucketNames::Prefix(prefix) => format!("{prefix}-{part}"),
         };
-        launch.variable(variable, bucket);
+        launch.set_variable(variable, bucket);
     }
     match &s3.endpoint {
-        Some(TextValue::Literal(url)) => launch.variable("S3_ENDPOINT_URL", url),
+        Some(TextValue::Literal(url)) => launch.set_variable("S3_ENDPOINT_URL", url),
         Some(TextValue::Reference(_)) => {
             let url = secret(placement, "files.endpoint")?;
             launch.environment.insert("S3_ENDPOINT_URL".to_owned(), Argument::Secret(url));
@@ -294,7 +294,7 @@ pub(super) fn s3_files(launch: &mut Launch, placement: &Placement, s3: &S3Files)
         None => {}
     }
     if s3.path_style {
-        launch.variable("AWS_S3_FORCE_PATH_STYLE", "true");
+        launch.set_variable("AWS_S3_FORCE_PATH_STYLE", "true");
     }
     if s3.credentials.is_some() {
         for (variable, field) in
@@ -307,19 +307,19 @@ pub(super) fn s3_files(launch: &mut Launch, placement: &Placement, s3: &S3Files)
 }
 
 pub(super) fn tuning(launch: &mut Launch, tuning: &Tuning) {
-    launch.number("APPLICATION_MAX_CONCURRENT_QUERIES", tuning.max_concurrent_queries);
-    launch.number("APPLICATION_MAX_CONCURRENT_MUTATIONS", tuning.max_concurrent_mutations);
-    launch.number("APPLICATION_MAX_CONCURRENT_V8_ACTIONS", tuning.max_concurrent_v8_actions);
-    launch.number("APPLICATION_MAX_CONCURRENT_NODE_ACTIONS", tuning.max_concurrent_node_actions);
-    launch.number("SCHEDULED_JOB_EXECUTION_PARALLELISM", tuning.scheduled_job_parallelism);
-    let retention = tuning.document_retention.map_or(DOCUMENT_RETENTION_S, |span| span.seconds());
-    launch.number("DOCUMENT_RETENTION_DELAY", Some(retention));
-    launch.number("INDEX_RETENTION_DELAY", tuning.index_retention.map(|span| span.seconds()));
-    launch.number("HTTP_SERVER_TIMEOUT_SECONDS", tuning.http_timeout.map(|span| span.seconds()));
-    launch.number("V8_ACTION_USER_TIMEOUT_SECS", tuning.v8_action_timeout.map(|span| span.seconds()));
-    launch.number("NODE_ACTION_USER_TIMEOUT_SECS", tuning.node_action_timeout.map(|span| span.seconds()));
-    launch.number("INDEX_CACHE_SIZE", tuning.index_cache.map(|size| size.bytes()));
-    launch.number("RUST_LOG", tuning.log_level.as_deref());
+    launch.set_number("APPLICATION_MAX_CONCURRENT_QUERIES", tuning.max_concurrent_queries);
+    launch.set_number("APPLICATION_MAX_CONCURRENT_MUTATIONS", tuning.max_concurrent_mutations);
+    launch.set_number("APPLICATION_MAX_CONCURRENT_V8_ACTIONS", tuning.max_concurrent_v8_actions);
+    launch.set_number("APPLICATION_MAX_CONCURRENT_NODE_ACTIONS", tuning.max_concurrent_node_actions);
+    launch.set_number("SCHEDULED_JOB_EXECUTION_PARALLELISM", tuning.scheduled_job_parallelism);
+    let retention = tuning.document_retention.map_or(DEFAULT_DOCUMENT_RETENTION_S, |span| span.seconds());
+    launch.set_number("DOCUMENT_RETENTION_DELAY", Some(retention));
+    launch.set_number("INDEX_RETENTION_DELAY", tuning.index_retention.map(|span| span.seconds()));
+    launch.set_number("HTTP_SERVER_TIMEOUT_SECONDS", tuning.http_timeout.map(|span| span.seconds()));
+    launch.set_number("V8_ACTION_USER_TIMEOUT_SECS", tuning.v8_action_timeout.map(|span| span.seconds()));
+    launch.set_number("NODE_ACTION_USER_TIMEOUT_SECS", tuning.node_action_timeout.map(|span| span.seconds()));
+    launch.set_number("INDEX_CACHE_SIZE", tuning.index_cache.map(|size| size.bytes()));
+    launch.set_number("RUST_LOG", tuning.log_level.as_deref());
 }
 
 #[cfg(test)]

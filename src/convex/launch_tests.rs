@@ -2,15 +2,15 @@
 
 use crate::model::{
     BackendId, BackendName, BackendSpec, ByteSize, DatabaseRole, Endpoints, Generation, InstanceName, ProjectName,
-    ProviderKind, References, S3Credentials, SecretRef, ServerStorage, TimeSpan,
+    ProviderKind, ProviderState, S3Credentials, SecretRef, ServerStorage, TimeSpan,
 };
 
 use super::*;
 
 const SECRET: &str = "4361726e697461732c206c69746572616c6c79206d65616e696e6720226c6974";
 
-fn placement() -> Placement {
-    Placement {
+fn placement() -> ResolvedBackend {
+    ResolvedBackend {
         id: BackendId::new("b1"),
         project: ProjectName::parse("gremlin").unwrap(),
         name: BackendName::parse("dev").unwrap(),
@@ -23,7 +23,7 @@ fn placement() -> Placement {
         ports: PortPair { api: 4210, site: 4211 },
         endpoints: Endpoints { url: "http://127.0.0.1:4210".into(), site_url: "http://127.0.0.1:4211".into() },
         has_been_ready: false,
-        references: References::new(),
+        provider_state: ProviderState::new(),
     }
 }
 

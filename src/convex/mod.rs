@@ -4,8 +4,6 @@
 //! [`deployment`] is pure.
 
 pub mod admin_key;
-#[cfg(feature = "native")]
-mod connections;
 pub mod database_url;
 pub mod deployment;
 pub mod environment;
@@ -14,6 +12,8 @@ mod key_payload;
 pub mod launch;
 mod readiness;
 pub mod release;
+#[cfg(feature = "native")]
+mod reqwest_transport;
 mod transport;
 pub mod tuning;
 

@@ -2,7 +2,7 @@
 //!
 //! Must not do: wait. Whoever waits asks again.
 
-use super::deployment::{Connections, Deployment, DeploymentError};
+use super::deployment::{Deployment, DeploymentClient, DeploymentError};
 use crate::model::Secret;
 
 /// Whether the backend that we mean answers at a URL.
@@ -24,7 +24,7 @@ pub enum Readiness {
 }
 
 /// Asks whether the backend of this name answers at this URL and takes this key.
-pub async fn ready(connections: &Connections, url: &str, instance_name: &str, key: &Secret) -> Readiness {
+pub async fn probe_readiness(connections: &DeploymentClient, url: &str, instance_name: &str, key: &Secret) -> Readiness {
     let deployment = Deployment::new(connections, url, Some(key.clone()));
     match deployment.instance_name().await {
         Ok(name) if name == instance_name => {}

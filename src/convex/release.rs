@@ -37,11 +37,11 @@ pub enum Platform {
 impl Platform {
     /// This machine, if Convex builds for it.
     pub fn detect() -> Option<Self> {
-        Self::named(std::env::consts::OS, std::env::consts::ARCH)
+        Self::from_names(std::env::consts::OS, std::env::consts::ARCH)
     }
 
     /// The platform by Rust's names of operating system and processor.
-    pub fn named(os: &str, arch: &str) -> Option<Self> {
+    pub fn from_names(os: &str, arch: &str) -> Option<Self> {
         match (os, arch) {
             ("linux", "x86_64") => Some(Self::LinuxX86),
             ("linux", "aarch64") => Some(Self::LinuxArm),
@@ -81,7 +81,7 @@ impl Platform {
 ///
 /// The jobs that build one release each take the date for themselves, so a build over midnight (UTC) leaves its
 /// files under two tags.
-pub fn tags(release: &Release) -> Vec<String> {
+pub fn candidate_tags(release: &Release) -> Vec<String> {
     let Release::Precompiled { date, short } = release else { return Vec::new() };
     let mut tags = vec![release.to_string()];
     if let Ok(day) = date.parse::<Date>() {
@@ -93,13 +93,13 @@ pub fn tags(release: &Release) -> Vec<String> {
 /// The URLs to try for a release's binary, in this order; `base` is [`DOWNLOADS`] or a mirror of it.
 pub fn binary_urls(base: &str, release: &Release, platform: Platform) -> Vec<String> {
     let base = base.trim_end_matches('/');
-    tags(release).into_iter().map(|tag| format!("{base}/{tag}/{}", platform.asset())).collect()
+    candidate_tags(release).into_iter().map(|tag| format!("{base}/{tag}/{}", platform.asset())).collect()
 }
 
 /// A reference to an image (such as [`BACKEND_IMAGE`]) of this release.
 ///
 /// None for a `precompiled-…` tag, which names only the first seven digits of the commit that images are tagged
-/// with: [`commit_url`] says where the rest is to be had.
+/// with: [`commit_lookup_url`] says where the rest is to be had.
 pub fn image_reference(image: &str, release: &Release) -> Option<String> {
     match release {
         Release::Commit(commit) => Some(format!("{image}:{commit}")),
@@ -110,7 +110,7 @@ pub fn image_reference(image: &str, release: &Release) -> Option<String> {
 }
 
 /// Where to ask for the full commit of a `precompiled-…` tag.
-pub fn commit_url(release: &Release) -> Option<String> {
+pub fn commit_lookup_url(release: &Release) -> Option<String> {
     match release {
         Release::Precompiled { short, .. } => Some(format!("{COMMITS}/{short}")),
         _ => None,
@@ -119,7 +119,7 @@ pub fn commit_url(release: &Release) -> Option<String> {
 
 /// Why an answer about releases is of no use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AnswerError {
+pub enum ReleaseResponseError {
     /// Not the document that was asked for.
     #[error("the answer does not say which release is the latest")]
     Pointer,
@@ -131,29 +131,29 @@ pub enum AnswerError {
 /// Reads the answer of [`LATEST_POINTER`].
 ///
 /// # Errors
-/// [`AnswerError::Pointer`] when it names no release.
-pub fn parse_latest(body: &str) -> Result<Release, AnswerError> {
+/// [`ReleaseResponseError::Pointer`] when it names no release.
+pub fn parse_latest(body: &str) -> Result<Release, ReleaseResponseError> {
     #[derive(serde::Deserialize)]
     struct Pointer {
         version: String,
     }
-    let pointer: Pointer = serde_json::from_str(body).map_err(|_| AnswerError::Pointer)?;
+    let pointer: Pointer = serde_json::from_str(body).map_err(|_| ReleaseResponseError::Pointer)?;
     match Release::parse(&pointer.version) {
         Ok(release @ Release::Precompiled { .. }) => Ok(release),
-        _ => Err(AnswerError::Pointer),
+        _ => Err(ReleaseResponseError::Pointer),
     }
 }
 
-/// Reads the answer of [`commit_url`].
+/// Reads the answer of [`commit_lookup_url`].
 ///
 /// # Errors
-/// [`AnswerError::Commit`] when it is not the commit of this release.
-pub fn parse_commit(release: &Release, body: &str) -> Result<Release, AnswerError> {
+/// [`ReleaseResponseError::Commit`] when it is not the commit of this release.
+pub fn parse_commit(release: &Release, body: &str) -> Result<Release, ReleaseResponseError> {
     match (release, Release::parse(body.trim())) {
         (Release::Precompiled { short, .. }, Ok(Release::Commit(commit))) if commit.starts_with(short.as_str()) => {
             Ok(Release::Commit(commit))
         }
-        _ => Err(AnswerError::Commit),
+        _ => Err(ReleaseResponseError::Commit),
     }
 }
 
@@ -185,9 +185,9 @@ mod tests {
         assert_eq!(image_reference(DASHBOARD_IMAGE, &release(&digest)), Some(format!("{DASHBOARD_IMAGE}@{digest}")));
         let tag = release("precompiled-2026-08-21-652b828");
         assert_eq!(image_reference(BACKEND_IMAGE, &tag), None);
-        assert_eq!(commit_url(&tag), Some(format!("{COMMITS}/652b828")));
+        assert_eq!(commit_lookup_url(&tag), Some(format!("{COMMITS}/652b828")));
         assert_eq!(parse_commit(&tag, &format!("{commit}\n")), Ok(release(commit)));
-        assert_eq!(parse_commit(&tag, &"b".repeat(40)), Err(AnswerError::Commit));
+        assert_eq!(parse_commit(&tag, &"b".repeat(40)), Err(ReleaseResponseError::Commit));
     }
 
     #[test]
@@ -195,13 +195,13 @@ mod tests {
         let answer = r#"{"version":"precompiled-2026-08-21-652b828"}"#;
         assert_eq!(parse_latest(answer), Ok(release("precompiled-2026-08-21-652b828")));
         for answer in ["", "{}", r#"{"version":"latest"}"#, r#"{"version":"../../x"}"#] {
-            assert_eq!(parse_latest(answer), Err(AnswerError::Pointer));
+            assert_eq!(parse_latest(answer), Err(ReleaseResponseError::Pointer));
         }
     }
 
     #[test]
     fn this_machine_is_known_or_not() {
-        assert_eq!(Platform::named("linux", "x86_64"), Some(Platform::LinuxX86));
-        assert_eq!(Platform::named("linux", "riscv64"), None);
+        assert_eq!(Platform::from_names("linux", "x86_64"), Some(Platform::LinuxX86));
+        assert_eq!(Platform::from_names("linux", "riscv64"), None);
     }
 }

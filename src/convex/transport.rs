@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 /// One request with its body.
 pub type HttpRequest = http::Request<Vec<u8>>;
 /// One answer with its body, read to the end.
-pub type HttpAnswer = http::Response<Vec<u8>>;
+pub type HttpResponse = http::Response<Vec<u8>>;
 
 /// Why there was no answer.
 #[derive(Debug, thiserror::Error)]
@@ -20,7 +20,7 @@ pub enum TransportError {
     NotSent(Box<dyn std::error::Error + Send + Sync>),
     /// It was sent, and no answer came in time, or one that broke off.
     #[error(transparent)]
-    NoAnswer(Box<dyn std::error::Error + Send + Sync>),
+    NoResponse(Box<dyn std::error::Error + Send + Sync>),
     /// The answer is larger than any that was asked for.
     #[error("an answer of more than {limit} bytes")]
     TooLarge {
@@ -32,25 +32,25 @@ pub enum TransportError {
 /// Sends requests.
 pub trait Transport: Send + Sync {
     /// Sends one request, and reads its answer of at most `limit` bytes to the end. Redirects are answers.
-    fn send(&self, request: HttpRequest, limit: usize) -> BoxFuture<'_, Result<HttpAnswer, TransportError>>;
+    fn send(&self, request: HttpRequest, limit: usize) -> BoxFuture<'_, Result<HttpResponse, TransportError>>;
 }
 
 /// Connections to deployments, shared by whoever has a clone.
 #[derive(Clone)]
-pub struct Connections(Arc<dyn Transport>);
+pub struct DeploymentClient(Arc<dyn Transport>);
 
-impl Connections {
+impl DeploymentClient {
     /// Connections over this transport.
-    pub fn over(transport: impl Transport + 'static) -> Self {
+    pub fn new(transport: impl Transport + 'static) -> Self {
         Self(Arc::new(transport))
     }
 
-    pub(super) async fn send(&self, request: HttpRequest, limit: usize) -> Result<HttpAnswer, TransportError> {
+    pub(super) async fn send(&self, request: HttpRequest, limit: usize) -> Result<HttpResponse, TransportError> {
         self.0.send(request, limit).await
     }
 }
 
-impl fmt::Debug for Connections {
+impl fmt::Debug for DeploymentClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Connections")
     }

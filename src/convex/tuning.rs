@@ -5,17 +5,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
-use super::launch::DOCUMENT_RETENTION_S;
+use super::launch::DEFAULT_DOCUMENT_RETENTION_S;
 use crate::model::{ByteSize, TimeSpan, Tuning};
 
 /// How long the backend keeps old revisions where nothing is said, in seconds.
-const OWN_DOCUMENT_RETENTION_S: u64 = 14 * 24 * 60 * 60;
+const BACKEND_DOCUMENT_RETENTION_S: u64 = 14 * 24 * 60 * 60;
 /// What the backend logs where nothing is said.
-const OWN_LOG_LEVEL: &str = "info";
+const BACKEND_LOG_LEVEL: &str = "info";
 
 /// Variables that say something else than a knob, and something that a manifest has other words for, or nothing that
 /// matters once convexinfra starts the backend.
-const SAID_OTHERWISE: [&str; 34] = [
+const HANDLED_ELSEWHERE: [&str; 34] = [
     "INSTANCE_NAME",
     "INSTANCE_SECRET",
     "CONVEX_CLOUD_ORIGIN",
@@ -54,7 +54,7 @@ const SAID_OTHERWISE: [&str; 34] = [
 
 /// What the variables of a backend say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Read {
+pub struct ParsedTuning {
     /// The knobs, each as it takes effect.
     pub tuning: Tuning,
     /// The names of those that a manifest has no word for, or that are not written as the backend reads them.
@@ -62,21 +62,21 @@ pub struct Read {
 }
 
 /// Reads the variables of a backend that the official image starts.
-pub fn read(variables: &BTreeMap<String, String>) -> Read {
-    let mut reader = Reader { variables, rest: BTreeSet::new() };
-    let ours = |name: &str| SAID_OTHERWISE.contains(&name);
+pub fn parse_tuning(variables: &BTreeMap<String, String>) -> ParsedTuning {
+    let mut reader = VariableReader { variables, rest: BTreeSet::new() };
+    let ours = |name: &str| HANDLED_ELSEWHERE.contains(&name);
     reader
         .rest
         .extend(variables.iter().filter(|(name, value)| !value.is_empty() && !ours(name)).map(|(name, _)| name.as_str()));
     let seconds = TimeSpan::from_seconds;
-    let retention = reader.take("DOCUMENT_RETENTION_DELAY").unwrap_or(OWN_DOCUMENT_RETENTION_S);
+    let retention = reader.take("DOCUMENT_RETENTION_DELAY").unwrap_or(BACKEND_DOCUMENT_RETENTION_S);
     let tuning = Tuning {
         max_concurrent_queries: reader.take("APPLICATION_MAX_CONCURRENT_QUERIES"),
         max_concurrent_mutations: reader.take("APPLICATION_MAX_CONCURRENT_MUTATIONS"),
         max_concurrent_v8_actions: reader.take("APPLICATION_MAX_CONCURRENT_V8_ACTIONS"),
         max_concurrent_node_actions: reader.take("APPLICATION_MAX_CONCURRENT_NODE_ACTIONS"),
         scheduled_job_parallelism: reader.take("SCHEDULED_JOB_EXECUTION_PARALLELISM"),
-        document_retention: Some(retention).filter(|retention| *retention != DOCUMENT_RETENTION_S).map(seconds),
+        document_retention: Some(retention).filter(|retention| *retention != DEFAULT_DOCUMENT_RETENTION_S).map(seconds),
         index_retention: reader.take("INDEX_RETENTION_DELAY").map(seconds),
         http_timeout: reader.take("HTTP_SERVER_TIMEOUT_SECONDS").map(seconds),
         v8_action_timeout: reader.take("V8_ACTION_USER_TIMEOUT_SECS").map(seconds),
@@ -85,34 +85,34 @@ pub fn read(variables: &BTreeMap<String, String>) -> Read {
         // The image takes whatever stands there for a yes.
         redact_logs: reader.take::<String>("REDACT_LOGS_TO_CLIENT").map(|_| true),
         beacon: reader.take::<String>("DISABLE_BEACON").map(|_| false),
-        log_level: reader.take("RUST_LOG").filter(|level| level != OWN_LOG_LEVEL),
+        log_level: reader.take("RUST_LOG").filter(|level| level != BACKEND_LOG_LEVEL),
     };
     // It always is off where convexinfra starts a backend.
     if variables.get("DISABLE_METRICS_ENDPOINT").is_some_and(|value| value == "true") {
         reader.rest.remove("DISABLE_METRICS_ENDPOINT");
     }
-    Read { tuning, inexpressible: reader.rest.into_iter().map(str::to_owned).collect() }
+    ParsedTuning { tuning, inexpressible: reader.rest.into_iter().map(str::to_owned).collect() }
 }
 
 /// The same knobs without those that say what leaving them out says too.
-pub fn without_the_usual(tuning: &Tuning) -> Tuning {
-    let retention = tuning.document_retention.filter(|span| span.seconds() != DOCUMENT_RETENTION_S);
+pub fn without_defaults(tuning: &Tuning) -> Tuning {
+    let retention = tuning.document_retention.filter(|span| span.seconds() != DEFAULT_DOCUMENT_RETENTION_S);
     Tuning {
         document_retention: retention,
         redact_logs: tuning.redact_logs.filter(|redacted| *redacted),
         beacon: tuning.beacon.filter(|sent| !*sent),
-        log_level: tuning.log_level.clone().filter(|level| level != OWN_LOG_LEVEL),
+        log_level: tuning.log_level.clone().filter(|level| level != BACKEND_LOG_LEVEL),
         ..tuning.clone()
     }
 }
 
-struct Reader<'a> {
+struct VariableReader<'a> {
     variables: &'a BTreeMap<String, String>,
     /// The names that nothing has read yet.
     rest: BTreeSet<&'a str>,
 }
 
-impl Reader<'_> {
+impl VariableReader<'_> {
     /// A value that is not written as the backend reads it has no effect, and stays among the rest.
     fn take<T: FromStr>(&mut self, name: &str) -> Option<T> {
         let value = self.variables.get(name).filter(|value| !value.is_empty())?.parse().ok()?;
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn the_official_compose_file_with_some_of_its_variables_set() {
-        let read = read(&variables(&[
+        let read = parse_tuning(&variables(&[
             ("INSTANCE_NAME", "a"),
             ("CONVEX_CLOUD_ORIGIN", "http://127.0.0.1:3210"),
             ("REDACT_LOGS_TO_CLIENT", "false"),
@@ -164,10 +164,10 @@ mod tests {
     #[test]
     fn what_is_left_out_has_the_backends_own_meaning() {
         let two_weeks = Some(TimeSpan::from_seconds(1_209_600));
-        assert_eq!(read(&variables(&[])).tuning, Tuning { document_retention: two_weeks, ..Tuning::default() });
+        assert_eq!(parse_tuning(&variables(&[])).tuning, Tuning { document_retention: two_weeks, ..Tuning::default() });
         // What convexinfra sets itself is as good as left out.
         let usual = variables(&[("DOCUMENT_RETENTION_DELAY", "172800"), ("RUST_LOG", "info"), ("DISABLE_BEACON", "")]);
-        assert_eq!(read(&usual), Read::default());
+        assert_eq!(parse_tuning(&usual), ParsedTuning::default());
         let written = Tuning {
             document_retention: Some(TimeSpan::from_seconds(172_800)),
             redact_logs: Some(false),
@@ -176,6 +176,6 @@ mod tests {
             max_concurrent_queries: Some(16),
             ..Tuning::default()
         };
-        assert_eq!(without_the_usual(&written), Tuning { max_concurrent_queries: Some(16), ..Tuning::default() });
+        assert_eq!(without_defaults(&written), Tuning { max_concurrent_queries: Some(16), ..Tuning::default() });
     }
 }

@@ -19,10 +19,10 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::DatabaseError;
 
 /// How long a server may take to let somebody in.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The certificates in a file.
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, DatabaseError> {
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, DatabaseError> {
     let failed = |reason: String| DatabaseError::CaFile { path: path.display().to_string(), reason };
     let found: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(path)
         .map_err(|error| failed(error.to_string()))?
@@ -37,7 +37,7 @@ fn postgres_tls(ca: Option<&Path>) -> Result<MakeRustlsConnect, DatabaseError> {
     // A machine may have no authorities of its own; then only the file counts.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if let Some(path) = ca {
-        for certificate in certificates(path)? {
+        for certificate in read_certificates(path)? {
             roots
                 .add(certificate)
                 .map_err(|error| DatabaseError::CaFile { path: path.display().to_string(), reason: error.to_string() })?;
@@ -55,11 +55,11 @@ fn postgres_tls(ca: Option<&Path>) -> Result<MakeRustlsConnect, DatabaseError> {
 #[derive(Debug)]
 pub enum ConnectError {
     /// It did not come to that.
-    Before(DatabaseError),
+    Config(DatabaseError),
     /// The server or the way to it.
     Server(tokio_postgres::Error),
     /// Somebody took the connection and says nothing.
-    Silent,
+    TimedOut,
 }
 
 /// A connection to a PostgreSQL server. It lives as long as the client does.
@@ -68,16 +68,16 @@ pub enum ConnectError {
 /// [`ConnectError`] in the driver's own words.
 pub async fn postgres(config: &Config, ca: Option<&Path>) -> Result<Client, ConnectError> {
     // The driver's own limit is over as soon as there is a connection, whether anybody speaks on it or not.
-    tokio::time::timeout(PATIENCE, postgres_at_last(config, ca)).await.unwrap_or(Err(ConnectError::Silent))
+    tokio::time::timeout(CONNECT_TIMEOUT, connect_postgres(config, ca)).await.unwrap_or(Err(ConnectError::TimedOut))
 }
 
-async fn postgres_at_last(config: &Config, ca: Option<&Path>) -> Result<Client, ConnectError> {
+async fn connect_postgres(config: &Config, ca: Option<&Path>) -> Result<Client, ConnectError> {
     let client = if config.get_ssl_mode() == SslMode::Disable {
         let (client, connection) = config.connect(NoTls).await.map_err(ConnectError::Server)?;
         tokio::spawn(connection);
         client
     } else {
-        let tls = postgres_tls(ca).map_err(ConnectError::Before)?;
+        let tls = postgres_tls(ca).map_err(ConnectError::Config)?;
         let (client, connection) = config.connect(tls).await.map_err(ConnectError::Server)?;
         tokio::spawn(connection);
         client
@@ -108,7 +108,7 @@ pub async fn mysql(opts: Opts, tls: MysqlTls<'_>) -> Result<Conn, mysql_async::E
     };
     // Without this the driver would turn to a socket as soon as the server is on this machine.
     let opts = OptsBuilder::from_opts(opts).ssl_opts(ssl).prefer_socket(false);
-    match tokio::time::timeout(PATIENCE, Conn::new(opts)).await {
+    match tokio::time::timeout(CONNECT_TIMEOUT, Conn::new(opts)).await {
         Ok(connected) => connected,
         Err(_) => Err(mysql_async::Error::from(std::io::Error::from(std::io::ErrorKind::TimedOut))),
     }
@@ -119,5 +119,5 @@ pub async fn mysql(opts: Opts, tls: MysqlTls<'_>) -> Result<Conn, mysql_async::E
 /// # Errors
 /// [`DatabaseError::CaFile`] when it does not.
 pub fn check_certificates(path: &Path) -> Result<(), DatabaseError> {
-    certificates(path).map(drop)
+    read_certificates(path).map(drop)
 }

@@ -5,7 +5,7 @@
 use crate::convex::DatabaseUrlError;
 
 /// What a server or its driver said.
-pub(super) type Said = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a database could not be prepared or given back.
 #[derive(Debug, thiserror::Error)]
@@ -15,14 +15,14 @@ pub enum DatabaseError {
     Url(#[source] DatabaseUrlError),
     /// The driver does not take the URL's parameters.
     #[error("the server's URL has something that the driver does not know")]
-    Parameters(#[source] Said),
+    Parameters(#[source] BoxError),
     /// Nobody answers.
     #[error("the database server {server} cannot be reached")]
     Unreachable {
         /// Host and port.
         server: String,
         /// Why.
-        source: Said,
+        source: BoxError,
     },
     /// TLS is asked for, and the server has none.
     #[error("the database server {server} offers no TLS")]
@@ -32,11 +32,11 @@ pub enum DatabaseError {
     },
     /// TLS is switched off, and the server insists on it.
     #[error("the database server {server} takes only connections with TLS")]
-    TlsDemanded {
+    TlsRequired {
         /// Host and port.
         server: String,
         /// What it says.
-        source: Said,
+        source: BoxError,
     },
     /// The server's certificate does not convince.
     #[error("the certificate of the database server {server} cannot be verified")]
@@ -44,7 +44,7 @@ pub enum DatabaseError {
         /// Host and port.
         server: String,
         /// Why.
-        source: Said,
+        source: BoxError,
     },
     /// The file of certificates cannot be used.
     #[error("the certificates in `{path}` cannot be used: {reason}")]
@@ -62,17 +62,17 @@ pub enum DatabaseError {
         /// The user.
         user: String,
         /// What it says.
-        source: Said,
+        source: BoxError,
     },
     /// The server does not let this user in from here.
     #[error("the database server {server} does not let `{user}` in")]
-    NotLetIn {
+    AccessDenied {
         /// Host and port.
         server: String,
         /// The user.
         user: String,
         /// What it says.
-        source: Said,
+        source: BoxError,
     },
     /// The server is older than what is needed.
     #[error("the server is {found}, and {least} or newer is needed")]
@@ -90,7 +90,7 @@ pub enum DatabaseError {
     },
     /// The user may not do what is needed.
     #[error("`{user}` may not {what} on {server}")]
-    NotAllowed {
+    PermissionDenied {
         /// The user.
         user: String,
         /// What it may not, such as `create the database …`.
@@ -100,11 +100,11 @@ pub enum DatabaseError {
         /// The statement that somebody with the right could run, if there is one.
         remedy: Option<String>,
         /// What the server says.
-        source: Said,
+        source: BoxError,
     },
     /// Another backend holds the database.
     #[error("the database `{database}` belongs to another backend, {holder}")]
-    Foreign {
+    OwnedByOther {
         /// The database.
         database: String,
         /// Whose it is.
@@ -112,7 +112,7 @@ pub enum DatabaseError {
     },
     /// Somebody else has tables in the database.
     #[error("the database `{database}` is there already and has {tables} tables that no backend of convexinfra made")]
-    Occupied {
+    NotEmpty {
         /// The database.
         database: String,
         /// How many.
@@ -132,7 +132,7 @@ pub enum DatabaseError {
         /// What was asked of it.
         what: String,
         /// What it says.
-        source: Said,
+        source: BoxError,
     },
 }
 
@@ -143,16 +143,16 @@ impl DatabaseError {
             Self::Url(_) | Self::Parameters(_) => "database.url",
             Self::Unreachable { .. } => "database.unreachable",
             Self::NoTls { .. } => "database.no_tls",
-            Self::TlsDemanded { .. } => "database.tls_demanded",
+            Self::TlsRequired { .. } => "database.tls_demanded",
             Self::Certificate { .. } => "database.certificate",
             Self::CaFile { .. } => "database.ca_file",
             Self::Credentials { .. } => "database.credentials",
-            Self::NotLetIn { .. } => "database.not_let_in",
+            Self::AccessDenied { .. } => "database.not_let_in",
             Self::TooOld { .. } => "database.too_old",
             Self::ReadOnly { .. } => "database.read_only",
-            Self::NotAllowed { .. } => "database.not_allowed",
-            Self::Foreign { .. } => "database.foreign",
-            Self::Occupied { .. } => "database.occupied",
+            Self::PermissionDenied { .. } => "database.not_allowed",
+            Self::OwnedByOther { .. } => "database.foreign",
+            Self::NotEmpty { .. } => "database.occupied",
             Self::DataMissing { .. } => "database.data_missing",
             Self::Server { .. } => "database.server",
         }
@@ -168,20 +168,20 @@ impl DatabaseError {
                 "check host and port, that the server runs, and that nothing on the way stops the connection"
             }
             Self::NoTls { .. } => "switch TLS on in the server, or, where the way to it is safe, write `tls = \"disable\"`",
-            Self::TlsDemanded { .. } => "leave `tls = \"disable\"` out, or name its authority with `tls = { ca = \"ca.pem\" }`",
+            Self::TlsRequired { .. } => "leave `tls = \"disable\"` out, or name its authority with `tls = { ca = \"ca.pem\" }`",
             Self::Certificate { .. } => {
                 "name the authority that signed it with `tls = { ca = \"ca.pem\" }`, and the server as the certificate does"
             }
             Self::CaFile { .. } => "name a file with PEM certificates",
             Self::Credentials { .. } => "check user and password in the variable or file that `storage.url` refers to",
-            Self::NotLetIn { .. } => "allow the user from this address in the server's access rules",
+            Self::AccessDenied { .. } => "allow the user from this address in the server's access rules",
             Self::TooOld { .. } => "update the server, or name another one",
             Self::ReadOnly { .. } => "name the primary server, not a replica of it",
-            Self::NotAllowed { remedy, .. } => {
+            Self::PermissionDenied { remedy, .. } => {
                 return remedy.as_ref().map(|sql| format!("have somebody with the right to it run\n    {sql}"));
             }
-            Self::Foreign { .. } => "give this backend or its project another name, or destroy the other one first",
-            Self::Occupied { database, .. } => {
+            Self::OwnedByOther { .. } => "give this backend or its project another name, or destroy the other one first",
+            Self::NotEmpty { database, .. } => {
                 return Some(format!(
                     "give this backend or its project another name; if nobody needs what is in it, drop `{database}` by hand"
                 ));

@@ -15,38 +15,38 @@ use std::time::Duration;
 
 pub use error::DatabaseError;
 
-use crate::convex::database_url::server_part;
-use crate::model::{BackendId, DatabaseDisposal, Secret, Storage, Tls};
+use crate::convex::database_url::server_endpoint;
+use crate::model::{BackendId, DatabaseReclaim, Secret, Storage, Tls};
 
 /// The table that says whose database this is. Convex does not know it and leaves it alone.
 const OWNER_TABLE: &str = "convexinfra_owner";
 
 /// How long all of it may take. A lock that somebody holds on a table, or a large database that is dropped, is waited for.
-const WITHIN: Duration = Duration::from_secs(120);
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How often the way to the server is measured.
-const ROUNDS: usize = 5;
+const ROUND_TRIP_SAMPLES: usize = 5;
 
 /// Access to a server, with the right to make databases.
 #[derive(Debug, Clone)]
-pub struct Server {
+pub struct DatabaseServer {
     storage: Storage,
     url: Secret,
     /// Host and port, which may be shown.
     name: String,
 }
 
-impl Server {
+impl DatabaseServer {
     /// Takes the URL of a server.
     ///
     /// # Errors
     /// [`DatabaseError::Url`] when Convex would not take it.
     pub fn new(storage: Storage, url: Secret) -> Result<Self, DatabaseError> {
-        let name = server_part(&storage, &url).map_err(DatabaseError::Url)?;
+        let name = server_endpoint(&storage, &url).map_err(DatabaseError::Url)?;
         Ok(Self { storage, url, name })
     }
 
-    fn silent(&self, patience: Duration) -> DatabaseError {
+    fn timed_out(&self, patience: Duration) -> DatabaseError {
         let source = format!("it did not answer within {} s", patience.as_secs()).into();
         DatabaseError::Unreachable { server: self.name.clone(), source }
     }
@@ -58,20 +58,20 @@ impl Server {
 
 /// What there should be on a server.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub struct DatabaseSpec {
     /// The name of the database.
     pub database: String,
     /// Whose it is.
-    pub owner: Owner,
+    pub owner: DatabaseOwner,
     /// The role of the backend's own.
-    pub role: Role,
+    pub role: BackendRole,
     /// What must be there already.
-    pub expects: Expects,
+    pub expectation: Expectation,
 }
 
 /// Whose a database is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Owner {
+pub struct DatabaseOwner {
     /// The backend's identity, which no other control plane hands out.
     pub backend: BackendId,
     /// Project and backend by name, for people.
@@ -80,7 +80,7 @@ pub struct Owner {
 
 /// A role with nothing but the right to one database.
 #[derive(Debug, Clone)]
-pub struct Role {
+pub struct BackendRole {
     /// Its name, which is the backend's alone.
     pub name: String,
     /// Its password; none means that the backend enters as the user of the URL, and that the role has to go.
@@ -89,31 +89,31 @@ pub struct Role {
 
 /// What must be in a database already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Expects {
+pub enum Expectation {
     /// Nothing: it may be made.
-    Nothing,
+    MayCreate,
     /// The backend's data: an empty database in its place would hide that the data is gone.
-    Data,
+    MustExist,
 }
 
 /// How a database came to be the backend's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub enum DatabaseOrigin {
     /// It was made now.
-    Made,
+    Created,
     /// Somebody had made it, and it was empty.
     FoundEmpty,
     /// A backend that is gone had left it with its data.
-    LeftBehind,
+    Retained,
     /// It was the backend's before.
-    Known,
+    AlreadyOwned,
 }
 
 /// What was found out while a database was prepared.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prepared {
     /// How the database came to be the backend's.
-    pub origin: Origin,
+    pub origin: DatabaseOrigin,
     /// What the server calls itself.
     pub server: ServerVersion,
     /// How long one question takes.
@@ -124,13 +124,13 @@ pub struct Prepared {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Released {
     /// It stays, for whoever takes it up next.
-    Left,
+    Retained,
     /// It is gone.
     Dropped,
     /// There is none of this name.
-    NotThere,
+    Absent,
     /// It is somebody else's and was not touched.
-    NotOurs,
+    NotOwned,
 }
 
 /// Which server this is.
@@ -157,7 +157,7 @@ pub enum Product {
 
 impl Product {
     /// The oldest version that is supported by its makers or widely hosted, and has what is used here.
-    fn least(self) -> (u32, u32) {
+    fn minimum_version(self) -> (u32, u32) {
         match self {
             Self::Postgres => (12, 0),
             Self::Mysql => (8, 0),
@@ -181,8 +181,8 @@ impl std::fmt::Display for ServerVersion {
 }
 
 impl ServerVersion {
-    fn checked(self) -> Result<Self, DatabaseError> {
-        let (major, minor) = self.product.least();
+    fn require_supported(self) -> Result<Self, DatabaseError> {
+        let (major, minor) = self.product.minimum_version();
         match (self.major, self.minor) >= (major, minor) {
             true => Ok(self),
             false => Err(DatabaseError::TooOld { found: self.to_string(), least: format!("{major}.{minor}") }),
@@ -194,82 +194,88 @@ impl ServerVersion {
 ///
 /// # Errors
 /// [`DatabaseError`]: what is in the way. Nothing of anybody else's was touched then.
-pub async fn prepare(server: &Server, wanted: &Wanted) -> Result<Prepared, DatabaseError> {
+pub async fn prepare(server: &DatabaseServer, wanted: &DatabaseSpec) -> Result<Prepared, DatabaseError> {
     let prepared = async {
         match &server.storage {
             Storage::Mysql(_) => mysql::prepare(server, wanted).await,
             Storage::Postgres(_) | Storage::Sqlite => postgres::prepare(server, wanted).await,
         }
     };
-    tokio::time::timeout(WITHIN, prepared).await.unwrap_or_else(|_| Err(server.silent(WITHIN)))
+    tokio::time::timeout(OPERATION_TIMEOUT, prepared).await.unwrap_or_else(|_| Err(server.timed_out(OPERATION_TIMEOUT)))
 }
 
 /// Gives a database back: either to whoever comes next, or to nobody.
 ///
 /// # Errors
 /// [`DatabaseError`]: what is in the way.
-pub async fn release(server: &Server, wanted: &Wanted, disposal: DatabaseDisposal) -> Result<Released, DatabaseError> {
+pub async fn release(
+    server: &DatabaseServer,
+    wanted: &DatabaseSpec,
+    disposal: DatabaseReclaim,
+) -> Result<Released, DatabaseError> {
     let released = async {
         match &server.storage {
             Storage::Mysql(_) => mysql::release(server, wanted, disposal).await,
             Storage::Postgres(_) | Storage::Sqlite => postgres::release(server, wanted, disposal).await,
         }
     };
-    tokio::time::timeout(WITHIN, released).await.unwrap_or_else(|_| Err(server.silent(WITHIN)))
+    tokio::time::timeout(OPERATION_TIMEOUT, released).await.unwrap_or_else(|_| Err(server.timed_out(OPERATION_TIMEOUT)))
 }
 
 /// What stands in a database, as far as it says whose it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Content {
+struct DatabaseContent {
     /// How many tables there are besides [`OWNER_TABLE`].
     tables: u64,
     /// What [`OWNER_TABLE`] says.
-    claim: Claim,
+    claim: OwnerMark,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Claim {
+enum OwnerMark {
     /// There is no such table.
-    Never,
+    Absent,
     /// It is there and empty.
-    GivenBack,
+    Released,
     /// It names a backend: the id and the label.
-    Held(String, String),
+    HeldBy(String, String),
 }
 
 /// What to make of a database that is there: how it becomes the backend's, or why it must not.
-fn judge(content: &Content, wanted: &Wanted) -> Result<Origin, DatabaseError> {
+fn check_ownership(content: &DatabaseContent, wanted: &DatabaseSpec) -> Result<DatabaseOrigin, DatabaseError> {
     let database = || wanted.database.clone();
-    match (&content.claim, wanted.expects) {
-        (Claim::Held(id, _), _) if *id == wanted.owner.backend.as_str() => Ok(Origin::Known),
-        (Claim::Held(_, label), _) => Err(DatabaseError::Foreign { database: database(), holder: label.clone() }),
-        (_, Expects::Data) if content.tables == 0 => Err(DatabaseError::DataMissing { database: database() }),
+    match (&content.claim, wanted.expectation) {
+        (OwnerMark::HeldBy(id, _), _) if *id == wanted.owner.backend.as_str() => Ok(DatabaseOrigin::AlreadyOwned),
+        (OwnerMark::HeldBy(_, label), _) => Err(DatabaseError::OwnedByOther { database: database(), holder: label.clone() }),
+        (_, Expectation::MustExist) if content.tables == 0 => Err(DatabaseError::DataMissing { database: database() }),
         // It ran on this database before there were claims.
-        (_, Expects::Data) => Ok(Origin::Known),
-        (_, Expects::Nothing) if content.tables == 0 => Ok(Origin::FoundEmpty),
-        (Claim::GivenBack, Expects::Nothing) => Ok(Origin::LeftBehind),
-        (Claim::Never, Expects::Nothing) => Err(DatabaseError::Occupied { database: database(), tables: content.tables }),
+        (_, Expectation::MustExist) => Ok(DatabaseOrigin::AlreadyOwned),
+        (_, Expectation::MayCreate) if content.tables == 0 => Ok(DatabaseOrigin::FoundEmpty),
+        (OwnerMark::Released, Expectation::MayCreate) => Ok(DatabaseOrigin::Retained),
+        (OwnerMark::Absent, Expectation::MayCreate) => {
+            Err(DatabaseError::NotEmpty { database: database(), tables: content.tables })
+        }
     }
 }
 
 /// The middle one of several measurements: the first question warms things up, and one may be unlucky.
-fn middle(mut times: [Duration; ROUNDS]) -> Duration {
+fn median(mut times: [Duration; ROUND_TRIP_SAMPLES]) -> Duration {
     times.sort();
-    times[ROUNDS / 2]
+    times[ROUND_TRIP_SAMPLES / 2]
 }
 
 /// What may be done to a database that is there.
-fn disposed(content: &Content, wanted: &Wanted, disposal: DatabaseDisposal) -> Released {
-    let ours = match (&content.claim, wanted.expects) {
-        (Claim::Held(id, _), _) => *id == wanted.owner.backend.as_str(),
+fn release_outcome(content: &DatabaseContent, wanted: &DatabaseSpec, disposal: DatabaseReclaim) -> Released {
+    let ours = match (&content.claim, wanted.expectation) {
+        (OwnerMark::HeldBy(id, _), _) => *id == wanted.owner.backend.as_str(),
         // Empty, or left by one that went before, or ours from before there were claims.
-        (Claim::GivenBack, _) | (Claim::Never, Expects::Data) => true,
-        (Claim::Never, Expects::Nothing) => content.tables == 0,
+        (OwnerMark::Released, _) | (OwnerMark::Absent, Expectation::MustExist) => true,
+        (OwnerMark::Absent, Expectation::MayCreate) => content.tables == 0,
     };
     match disposal {
-        _ if !ours => Released::NotOurs,
-        DatabaseDisposal::Leave => Released::Left,
-        DatabaseDisposal::Drop => Released::Dropped,
+        _ if !ours => Released::NotOwned,
+        DatabaseReclaim::Retain => Released::Retained,
+        DatabaseReclaim::Delete => Released::Dropped,
     }
 }
 
@@ -277,55 +283,60 @@ fn disposed(content: &Content, wanted: &Wanted, disposal: DatabaseDisposal) -> R
 mod tests {
     use super::*;
 
-    fn judged(tables: u64, claim: Claim, expects: Expects) -> Result<Origin, DatabaseError> {
-        let owner = Owner { backend: BackendId::new("mine"), label: "gremlin/dev".to_owned() };
-        let role = Role { name: "convex_mine".to_owned(), password: None };
-        judge(&Content { tables, claim }, &Wanted { database: "gremlin_dev".to_owned(), owner, role, expects })
+    fn judged(tables: u64, claim: OwnerMark, expects: Expectation) -> Result<DatabaseOrigin, DatabaseError> {
+        let owner = DatabaseOwner { backend: BackendId::new("mine"), label: "gremlin/dev".to_owned() };
+        let role = BackendRole { name: "convex_mine".to_owned(), password: None };
+        check_ownership(
+            &DatabaseContent { tables, claim },
+            &DatabaseSpec { database: "gremlin_dev".to_owned(), owner, role, expectation: expects },
+        )
     }
 
     #[test]
     fn only_what_is_ours_left_behind_or_empty_is_taken() {
-        let held = |id: &str| Claim::Held(id.to_owned(), "other/dev".to_owned());
+        let held = |id: &str| OwnerMark::HeldBy(id.to_owned(), "other/dev".to_owned());
         for tables in [0, 9] {
-            for expects in [Expects::Nothing, Expects::Data] {
-                assert!(matches!(judged(tables, held("mine"), expects), Ok(Origin::Known)));
+            for expects in [Expectation::MayCreate, Expectation::MustExist] {
+                assert!(matches!(judged(tables, held("mine"), expects), Ok(DatabaseOrigin::AlreadyOwned)));
                 assert!(
-                    matches!(judged(tables, held("theirs"), expects), Err(DatabaseError::Foreign { holder, .. }) if holder == "other/dev")
+                    matches!(judged(tables, held("theirs"), expects), Err(DatabaseError::OwnedByOther { holder, .. }) if holder == "other/dev")
                 );
             }
         }
-        assert!(matches!(judged(0, Claim::Never, Expects::Nothing), Ok(Origin::FoundEmpty)));
-        assert!(matches!(judged(9, Claim::Never, Expects::Nothing), Err(DatabaseError::Occupied { tables: 9, .. })));
-        assert!(matches!(judged(9, Claim::GivenBack, Expects::Nothing), Ok(Origin::LeftBehind)));
-        for claim in [Claim::Never, Claim::GivenBack] {
-            assert!(matches!(judged(0, claim.clone(), Expects::Data), Err(DatabaseError::DataMissing { .. })));
-            assert!(matches!(judged(9, claim, Expects::Data), Ok(Origin::Known)));
+        assert!(matches!(judged(0, OwnerMark::Absent, Expectation::MayCreate), Ok(DatabaseOrigin::FoundEmpty)));
+        assert!(matches!(judged(9, OwnerMark::Absent, Expectation::MayCreate), Err(DatabaseError::NotEmpty { tables: 9, .. })));
+        assert!(matches!(judged(9, OwnerMark::Released, Expectation::MayCreate), Ok(DatabaseOrigin::Retained)));
+        for claim in [OwnerMark::Absent, OwnerMark::Released] {
+            assert!(matches!(judged(0, claim.clone(), Expectation::MustExist), Err(DatabaseError::DataMissing { .. })));
+            assert!(matches!(judged(9, claim, Expectation::MustExist), Ok(DatabaseOrigin::AlreadyOwned)));
         }
     }
 
     #[test]
     fn nobody_elses_database_is_dropped() {
-        let wanted = |expects| Wanted {
+        let wanted = |expects| DatabaseSpec {
             database: "gremlin_dev".to_owned(),
-            owner: Owner { backend: BackendId::new("mine"), label: String::new() },
-            role: Role { name: String::new(), password: None },
-            expects,
+            owner: DatabaseOwner { backend: BackendId::new("mine"), label: String::new() },
+            role: BackendRole { name: String::new(), password: None },
+            expectation: expects,
         };
-        let dropped = |tables, claim, expects| disposed(&Content { tables, claim }, &wanted(expects), DatabaseDisposal::Drop);
-        let held = |id: &str| Claim::Held(id.to_owned(), String::new());
-        for expects in [Expects::Nothing, Expects::Data] {
+        let dropped = |tables, claim, expects| {
+            release_outcome(&DatabaseContent { tables, claim }, &wanted(expects), DatabaseReclaim::Delete)
+        };
+        let held = |id: &str| OwnerMark::HeldBy(id.to_owned(), String::new());
+        for expects in [Expectation::MayCreate, Expectation::MustExist] {
             assert_eq!(dropped(9, held("mine"), expects), Released::Dropped);
-            assert_eq!(dropped(9, held("theirs"), expects), Released::NotOurs);
-            assert_eq!(dropped(0, held("theirs"), expects), Released::NotOurs);
+            assert_eq!(dropped(9, held("theirs"), expects), Released::NotOwned);
+            assert_eq!(dropped(0, held("theirs"), expects), Released::NotOwned);
         }
-        assert_eq!(dropped(9, Claim::Never, Expects::Nothing), Released::NotOurs);
-        assert_eq!(dropped(9, Claim::Never, Expects::Data), Released::Dropped);
-        assert_eq!(dropped(0, Claim::Never, Expects::Nothing), Released::Dropped);
+        assert_eq!(dropped(9, OwnerMark::Absent, Expectation::MayCreate), Released::NotOwned);
+        assert_eq!(dropped(9, OwnerMark::Absent, Expectation::MustExist), Released::Dropped);
+        assert_eq!(dropped(0, OwnerMark::Absent, Expectation::MayCreate), Released::Dropped);
     }
 
     #[test]
     fn servers_that_are_too_old_are_told_so() {
-        let version = |product, major, minor| ServerVersion { product, major, minor }.checked();
+        let version = |product, major, minor| ServerVersion { product, major, minor }.require_supported();
         assert!(version(Product::Postgres, 12, 0).is_ok() && version(Product::MariaDb, 10, 11).is_ok());
         let error = version(Product::Mysql, 5, 7).unwrap_err().to_string();
         assert_eq!(error, "the server is MySQL 5.7, and 8.0 or newer is needed");

@@ -21,7 +21,7 @@ const CLIENT_SITE_URL: &str = "CONVEX_SITE_URL";
 
 /// Whose block it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Owner {
+pub struct BlockOwner {
     /// The project.
     pub project: ProjectName,
     /// The backend.
@@ -40,7 +40,7 @@ pub struct ClientVariables {
 /// Everything that one backend has to say in an env file.
 #[derive(Debug, Clone)]
 pub struct Block {
-    pub(super) owner: Owner,
+    pub(super) owner: BlockOwner,
     pub(super) url: String,
     pub(super) admin_key: Secret,
     pub(super) client: Option<ClientVariables>,
@@ -48,9 +48,9 @@ pub struct Block {
 
 /// What an env file should say, as far as it is known before anything was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Expected {
+pub struct ExpectedBlock {
     /// Whose block it is.
-    pub owner: Owner,
+    pub owner: BlockOwner,
     /// The deployment's URL, once known.
     pub url: Option<String>,
     /// The fingerprint of the admin key, once known.
@@ -65,7 +65,7 @@ impl Block {
     /// # Errors
     /// [`EnvFileError::UnwritableValue`] when a value holds blanks, quotes or anything else that would be read
     /// back differently.
-    pub fn new(owner: Owner, url: &str, admin_key: Secret, client: Option<ClientVariables>) -> Result<Self, EnvFileError> {
+    pub fn new(owner: BlockOwner, url: &str, admin_key: Secret, client: Option<ClientVariables>) -> Result<Self, EnvFileError> {
         // One trailing slash is what the client would take off by itself.
         let url = url.strip_suffix('/').unwrap_or(url).to_owned();
         let client = client.map(|client| ClientVariables {
@@ -123,14 +123,14 @@ impl ClientKind {
 }
 
 /// Whether a variable is one of the pair that only our block may define.
-pub(super) fn is_pair(name: &str) -> bool {
+pub(super) fn is_credential(name: &str) -> bool {
     name == URL || name == ADMIN_KEY
 }
 
 const BEGIN: &str = "# >>> convexinfra: ";
 const END: &str = "# <<< convexinfra <<<";
 
-impl Owner {
+impl BlockOwner {
     pub(super) fn begin(&self) -> String {
         format!("{BEGIN}backend {} of {}, rewritten by every apply >>>", self.backend, self.project)
     }
@@ -141,32 +141,32 @@ impl Owner {
 }
 
 /// Where the blocks of an env file are.
-pub(super) struct Layout {
+pub(super) struct BlockLayout {
     /// One role per line.
-    pub(super) roles: Vec<Role>,
+    pub(super) roles: Vec<LineOwner>,
     /// The blocks, broken ones too.
-    pub(super) blocks: Vec<Found>,
+    pub(super) blocks: Vec<BlockPosition>,
 }
 
 /// Whose a line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum LineOwner {
     /// Somebody else's: kept.
-    Foreign,
+    Unmanaged,
     /// Part of the block with this index: a marker, or a variable that is ours.
     Block(usize),
     /// An end marker that ends nothing.
-    Stray,
+    OrphanMarker,
 }
 
 /// A block that stands in a file.
-pub(super) struct Found {
+pub(super) struct BlockPosition {
     pub(super) begin: usize,
     /// `backend of project`, as the marker says.
     pub(super) owner: String,
 }
 
-impl Owner {
+impl BlockOwner {
     pub(super) fn label(&self) -> String {
         format!("{} of {}", self.backend, self.project)
     }
@@ -187,7 +187,7 @@ fn marker(line: &[u8]) -> Option<Marker> {
     Some(Marker::Begin(label.split(',').next().unwrap_or_default().trim().to_owned()))
 }
 
-impl Layout {
+impl BlockLayout {
     /// Finds the blocks. Lines inside a quoted value are never markers, and of a block that lost its end only the
     /// variables right below the marker are ours.
     pub(super) fn of(document: &Document<'_>) -> Self {
@@ -195,7 +195,7 @@ impl Layout {
         let mut ours = vec![false; count];
         let mut inside_value = vec![false; count];
         for assignment in document.assignments() {
-            let own = is_pair(&assignment.name) || ClientKind::of(&assignment.name).is_some();
+            let own = is_credential(&assignment.name) || ClientKind::of(&assignment.name).is_some();
             for line in assignment.lines.clone() {
                 if let (Some(ours), Some(inside)) = (ours.get_mut(line), inside_value.get_mut(line)) {
                     *ours = own;
@@ -210,15 +210,15 @@ impl Layout {
             .filter(|(_, (_, inside))| !**inside)
             .filter_map(|(index, (line, _))| marker(line).map(|found| (index, found)))
             .collect();
-        let mut layout = Self { roles: vec![Role::Foreign; count], blocks: Vec::new() };
+        let mut layout = Self { roles: vec![LineOwner::Unmanaged; count], blocks: Vec::new() };
         let mut next = markers.iter().peekable();
         while let Some((begin, found)) = next.next() {
             let Marker::Begin(owner) = found else {
-                layout.set(*begin, Role::Stray);
+                layout.set(*begin, LineOwner::OrphanMarker);
                 continue;
             };
-            let role = Role::Block(layout.blocks.len());
-            layout.blocks.push(Found { begin: *begin, owner: owner.clone() });
+            let role = LineOwner::Block(layout.blocks.len());
+            layout.blocks.push(BlockPosition { begin: *begin, owner: owner.clone() });
             layout.set(*begin, role);
             let is_ours = |line: &usize| ours.get(*line).copied().unwrap_or_default();
             if let Some((end, _)) = next.next_if(|(_, found)| matches!(found, Marker::End)) {
@@ -231,7 +231,7 @@ impl Layout {
         layout
     }
 
-    fn set(&mut self, line: usize, role: Role) {
+    fn set(&mut self, line: usize, role: LineOwner) {
         if let Some(place) = self.roles.get_mut(line) {
             *place = role;
         }

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use similar::TextDiff;
 
-use super::block::{ADMIN_KEY, Block, CLOUD_DEPLOYMENT, ClientKind, Expected, Layout, Role, URL};
+use super::block::{ADMIN_KEY, Block, BlockLayout, CLOUD_DEPLOYMENT, ClientKind, ExpectedBlock, LineOwner, URL};
 use super::merge::{is_note, merge};
 use super::parse::{Document, without_break};
 use crate::model::{Fingerprint, Secret};
 
 /// A unified diff without headers, where values are replaced: the admin key by its fingerprint (or by `<secret>`
 /// where there is no key to make one with), every other value that is not ours by `…`. Empty when nothing differs.
-pub fn redacted(before: &[u8], after: &[u8], fingerprint: impl Fn(&str) -> Option<Fingerprint>) -> String {
+pub fn redacted_diff(before: &[u8], after: &[u8], fingerprint: impl Fn(&str) -> Option<Fingerprint>) -> String {
     let old_key = Document::parse(before).value(ADMIN_KEY).map(str::to_owned);
     let shown = |key: &str, new: bool| match fingerprint(key) {
         Some(fingerprint) => format!("<secret {fingerprint}>"),
@@ -31,8 +31,8 @@ pub fn redacted(before: &[u8], after: &[u8], fingerprint: impl Fn(&str) -> Optio
     diff.unified_diff().context_radius(1).missing_newline_hint(false).to_string()
 }
 
-/// What applying would change in a file, as [`redacted`] shows it. Values that are not known yet stand there as such.
-pub fn preview(existing: &[u8], expected: &Expected, fingerprint: impl Fn(&str) -> Option<Fingerprint>) -> String {
+/// What applying would change in a file, as [`redacted_diff`] shows it. Values that are not known yet stand there as such.
+pub fn preview(existing: &[u8], expected: &ExpectedBlock, fingerprint: impl Fn(&str) -> Option<Fingerprint>) -> String {
     let document = Document::parse(existing);
     let there = document.value(ADMIN_KEY).filter(|key| expected.admin_key.is_some() && fingerprint(key) == expected.admin_key);
     let block = Block {
@@ -42,7 +42,7 @@ pub fn preview(existing: &[u8], expected: &Expected, fingerprint: impl Fn(&str) 
         client: expected.client.clone(),
     };
     let after = merge(existing, &block).bytes;
-    redacted(existing, &after, |key| if key == PENDING { expected.admin_key.clone() } else { fingerprint(key) })
+    redacted_diff(existing, &after, |key| if key == PENDING { expected.admin_key.clone() } else { fingerprint(key) })
 }
 
 /// What stands for a value that only applying makes known.
@@ -50,13 +50,13 @@ const PENDING: &str = "<known after apply>";
 
 fn redact(bytes: &[u8], key: impl Fn(&str) -> String) -> String {
     let document = Document::parse(bytes);
-    let layout = Layout::of(&document);
+    let layout = BlockLayout::of(&document);
     let mut lines: Vec<String> = document
         .lines()
         .zip(&layout.roles)
         .map(|(line, role)| {
             let text = String::from_utf8_lossy(without_break(line));
-            let shown = text.trim().is_empty() || *role != Role::Foreign || is_note(&text);
+            let shown = text.trim().is_empty() || *role != LineOwner::Unmanaged || is_note(&text);
             if shown { text.trim().to_owned() } else { comment(&text) }
         })
         .collect();
@@ -97,12 +97,12 @@ pub(super) fn is_bare_url(value: &str) -> bool {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::block::Owner;
+    use super::super::block::BlockOwner;
     use super::*;
     use crate::model::{BackendName, FingerprintKey, ProjectName};
 
     fn block(key: &str) -> Block {
-        let owner = Owner { project: ProjectName::parse("gremlin").unwrap(), backend: BackendName::parse("dev").unwrap() };
+        let owner = BlockOwner { project: ProjectName::parse("gremlin").unwrap(), backend: BackendName::parse("dev").unwrap() };
         Block::new(owner, "http://127.0.0.1:3210", Secret::new(key), None).unwrap()
     }
 
@@ -110,7 +110,7 @@ mod tests {
     fn shows_what_changes_and_hides_values() {
         let before = b"# token hunter1\nOPENAI_API_KEY=hunter2\nCONVEX_DEPLOYMENT=dev:x # hunter3\njunk hunter4\n";
         let after = merge(before, &block("gremlin-dev|hunter5")).bytes;
-        let text = redacted(before, &after, |_| None);
+        let text = redacted_diff(before, &after, |_| None);
         insta::assert_snapshot!(text, @r"
         @@ -2,3 +2,9 @@
          OPENAI_API_KEY=…
@@ -131,15 +131,15 @@ mod tests {
     fn another_key_is_seen_with_and_without_fingerprints() {
         let before = merge(b"", &block("gremlin-dev|one")).bytes;
         let after = merge(&before, &block("gremlin-dev|two")).bytes;
-        let text = redacted(&before, &after, |_| None);
+        let text = redacted_diff(&before, &after, |_| None);
         assert!(
             text.contains("-CONVEX_SELF_HOSTED_ADMIN_KEY='<secret>'\n+CONVEX_SELF_HOSTED_ADMIN_KEY='<another secret>'"),
             "{text}"
         );
         let key = FingerprintKey::new([1; 32]);
-        let text = redacted(&before, &after, |value| Some(key.fingerprint(value)));
+        let text = redacted_diff(&before, &after, |value| Some(key.fingerprint(value)));
         assert!(text.contains("+CONVEX_SELF_HOSTED_ADMIN_KEY='<secret hmac:"), "{text}");
-        assert_eq!(redacted(&before, &before, |_| None), "");
+        assert_eq!(redacted_diff(&before, &before, |_| None), "");
     }
 
     proptest! {
@@ -147,7 +147,7 @@ mod tests {
         fn no_foreign_value_is_shown(lines in proptest::collection::vec("[ A-Z'\"`=:#\\\\]{0,8}", 0..10)) {
             let before: String = lines.iter().map(|line| format!("{line}hunter2\n")).collect();
             let after = merge(before.as_bytes(), &block("gremlin-dev|hunter2")).bytes;
-            prop_assert!(!redacted(before.as_bytes(), &after, |_| None).contains("=hunter2"));
+            prop_assert!(!redacted_diff(before.as_bytes(), &after, |_| None).contains("=hunter2"));
         }
     }
 }

@@ -66,13 +66,13 @@ fn github(name: &str, value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::block::{ClientVariables, Owner};
+    use super::super::block::{BlockOwner, ClientVariables};
     use super::super::parse::Document;
     use super::*;
     use crate::model::{BackendName, ProjectName, Secret};
 
     fn block() -> Block {
-        let owner = Owner { project: ProjectName::parse("gremlin").unwrap(), backend: BackendName::parse("dev").unwrap() };
+        let owner = BlockOwner { project: ProjectName::parse("gremlin").unwrap(), backend: BackendName::parse("dev").unwrap() };
         let client = ClientVariables { prefix: "VITE_".to_owned(), site_url: "http://127.0.0.1:3211".to_owned() };
         Block::new(owner, "http://127.0.0.1:3210", Secret::new("gremlin-dev|01ab"), Some(client)).unwrap()
     }

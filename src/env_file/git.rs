@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::error::EnvFileError;
-use super::target::{folder, read_at_most};
+use super::resolved_file::{folder, read_at_most};
 use super::write;
-use crate::fault;
+use crate::failpoint;
 
 /// Whether git tracks a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Tracked {
+pub enum TrackedState {
     /// It would be committed.
     Yes,
     /// It is not in the index, or there is no repository.
@@ -27,7 +27,7 @@ pub enum Tracked {
 
 /// What was done so that git ignores a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ignored {
+pub enum IgnoreOutcome {
     /// There is no repository.
     NoRepository,
     /// It was ignored before.
@@ -66,17 +66,17 @@ pub(super) fn work_tree(folder: &Path) -> Option<PathBuf> {
 }
 
 /// Whether git tracks a file, which need not exist.
-pub fn tracked(path: &Path) -> Tracked {
+pub fn tracked(path: &Path) -> TrackedState {
     let folder = folder(path);
-    let Some((root, name)) = work_tree(&folder).zip(path.file_name()) else { return Tracked::No };
-    if surely_untracked(&root, name) {
-        return Tracked::No;
+    let Some((root, name)) = work_tree(&folder).zip(path.file_name()) else { return TrackedState::No };
+    if is_absent_from_index(&root, name) {
+        return TrackedState::No;
     }
     match run(&folder, &["ls-files", "--error-unmatch"], name) {
-        Ok(0) => Tracked::Yes,
-        Ok(1) => Tracked::No,
-        Ok(_) => Tracked::Unknown("git does not accept the repository".to_owned()),
-        Err(error) => Tracked::Unknown(missing(&error)),
+        Ok(0) => TrackedState::Yes,
+        Ok(1) => TrackedState::No,
+        Ok(_) => TrackedState::Unknown("git does not accept the repository".to_owned()),
+        Err(error) => TrackedState::Unknown(missing(&error)),
     }
 }
 
@@ -84,33 +84,33 @@ pub fn tracked(path: &Path) -> Tracked {
 ///
 /// # Errors
 /// [`EnvFileError`] when the `.gitignore` can be neither read nor written.
-pub fn ensure_ignored(path: &Path) -> Result<Ignored, EnvFileError> {
+pub fn ensure_ignored(path: &Path) -> Result<IgnoreOutcome, EnvFileError> {
     let folder = folder(path);
-    let Some((_, name)) = work_tree(&folder).zip(path.file_name()) else { return Ok(Ignored::NoRepository) };
+    let Some((_, name)) = work_tree(&folder).zip(path.file_name()) else { return Ok(IgnoreOutcome::NoRepository) };
     let by_git = is_ignored(&folder, name);
     if by_git == Some(true) {
-        return Ok(Ignored::Already);
+        return Ok(IgnoreOutcome::Already);
     }
     let rules = folder.join(".gitignore");
     let existing = match fs::symlink_metadata(&rules) {
         // Git does not follow such a link, so a line behind it would help nobody.
         Ok(found) if !found.is_file() => {
-            return Ok(Ignored::Unknown(format!("`{}` is not a regular file", rules.display())));
+            return Ok(IgnoreOutcome::Unknown(format!("`{}` is not a regular file", rules.display())));
         }
         Ok(_) => Some(read_at_most(&rules).map_err(|error| EnvFileError::reading(&rules, error))?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(EnvFileError::reading(&rules, error)),
     };
     let Some(name) = name.to_str() else {
-        return Ok(Ignored::Unknown("its name is not UTF-8".to_owned()));
+        return Ok(IgnoreOutcome::Unknown("its name is not UTF-8".to_owned()));
     };
     let before = existing.as_deref().unwrap_or_default();
-    if by_git.is_none() && lists(before, name) {
-        return Ok(Ignored::Already);
+    if by_git.is_none() && has_ignore_pattern(before, name) {
+        return Ok(IgnoreOutcome::Already);
     }
-    write::replace(&rules, &rules, existing.as_deref(), &with_rule(before, name), write::Mode::Kept)?;
-    fault::point("env_file.ignored");
-    Ok(Ignored::Added(rules))
+    write::replace(&rules, &rules, existing.as_deref(), &append_ignore_rule(before, name), write::FileMode::Preserved)?;
+    failpoint::hit("env_file.ignored");
+    Ok(IgnoreOutcome::Added(rules))
 }
 
 /// Whether git ignores a file; none when git does not say.
@@ -154,7 +154,7 @@ fn missing(error: &io::Error) -> String {
 
 /// Whether the index shows, without git, that no file of this name is tracked. A plan should not have to wait for a
 /// process in the usual case.
-fn surely_untracked(root: &Path, name: &OsStr) -> bool {
+fn is_absent_from_index(root: &Path, name: &OsStr) -> bool {
     let Some(name) = name.to_str().filter(|name| name.is_ascii()) else { return false };
     let Some(index) = index_file(root) else { return false };
     match fs::metadata(&index) {
@@ -190,7 +190,7 @@ fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
 }
 
 /// The patterns that the Convex client accepts as well, for where there is no git to ask.
-fn lists(rules: &[u8], name: &str) -> bool {
+fn has_ignore_pattern(rules: &[u8], name: &str) -> bool {
     let patterns = [".env.*", ".env*", "*.local", ".env*.local"];
     let matches = |pattern: &str| match pattern {
         "*.local" => name.ends_with(".local"),
@@ -204,7 +204,7 @@ fn lists(rules: &[u8], name: &str) -> bool {
         .any(|line| line == name || (patterns.contains(&line) && matches(line)))
 }
 
-fn with_rule(rules: &[u8], name: &str) -> Vec<u8> {
+fn append_ignore_rule(rules: &[u8], name: &str) -> Vec<u8> {
     let line_break: &[u8] = if rules.ends_with(b"\r\n") { b"\r\n" } else { b"\n" };
     let mut bytes = rules.to_vec();
     if !bytes.is_empty() && !bytes.ends_with(b"\n") {
@@ -226,16 +226,16 @@ mod tests {
 
     #[test]
     fn rules_keep_what_is_there() {
-        assert_eq!(with_rule(b"", ".env.local"), b".env.local\n");
-        assert_eq!(with_rule(b"a", ".env.local"), b"a\n.env.local\n");
-        assert_eq!(with_rule(b"a\r\n", "!x *"), b"a\r\n\\!x\\ \\*\r\n");
+        assert_eq!(append_ignore_rule(b"", ".env.local"), b".env.local\n");
+        assert_eq!(append_ignore_rule(b"a", ".env.local"), b"a\n.env.local\n");
+        assert_eq!(append_ignore_rule(b"a\r\n", "!x *"), b"a\r\n\\!x\\ \\*\r\n");
     }
 
     #[test]
     fn patterns_that_count_without_git() {
-        assert!(lists(b"x\r\n*.local\r\n", ".env.local"));
-        assert!(lists(b".env*", ".env.staging"));
-        assert!(!lists(b"*.local\n", ".env.staging"));
-        assert!(!lists(b"# .env.local\n", ".env.local"));
+        assert!(has_ignore_pattern(b"x\r\n*.local\r\n", ".env.local"));
+        assert!(has_ignore_pattern(b".env*", ".env.staging"));
+        assert!(!has_ignore_pattern(b"*.local\n", ".env.staging"));
+        assert!(!has_ignore_pattern(b"# .env.local\n", ".env.local"));
     }
 }

@@ -5,24 +5,24 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::block::{ADMIN_KEY, Block, CLOUD_DEPLOYMENT, DEPLOY_KEYS, Expected, URL};
+use super::block::{ADMIN_KEY, Block, CLOUD_DEPLOYMENT, DEPLOY_KEYS, ExpectedBlock, URL};
 use super::diff::{is_bare_url, preview};
 use super::error::EnvFileError;
 use super::git;
 use super::merge::merge;
 use super::parse::Document;
-use super::target::{Target, folder, read_at_most};
-use crate::model::{EnvFileActual, Fingerprint, Secret};
+use super::resolved_file::{ResolvedFile, folder, read_at_most};
+use crate::model::{EnvFileState, Fingerprint, Secret};
 
 /// Looks at an env file, which need not exist. `expected` is what it should say, as far as that is known;
 /// `fingerprint` turns a key into what can be compared; `environment` looks a variable of this process up.
 pub fn inspect(
     path: &Path,
-    expected: Option<&Expected>,
+    expected: Option<&ExpectedBlock>,
     fingerprint: impl Fn(&str) -> Option<Fingerprint>,
     environment: impl Fn(&str) -> Option<OsString>,
-) -> EnvFileActual {
-    let target = match Target::resolve(path) {
+) -> EnvFileState {
+    let target = match ResolvedFile::resolve(path) {
         Ok(target) => target,
         Err(error) => return refused(&error),
     };
@@ -40,7 +40,7 @@ pub fn inspect(
     let current = merged.as_ref().is_some_and(|(expected, merged)| {
         expected.url.is_some() && admin_key.is_some() && admin_key == expected.admin_key && merged.bytes == existing
     });
-    match target.guard() {
+    match target.ensure_replaceable() {
         // What is right already is not written, so nothing is in the way but a key that git has seen.
         Err(EnvFileError::ReadOnly { .. } | EnvFileError::FolderReadOnly { .. }) if current => {}
         Err(error) => return refused(&error),
@@ -56,30 +56,30 @@ pub fn inspect(
     {
         warnings.push(format!("git does not ignore `{}` yet; apply adds it to the `.gitignore` beside it", path.display()));
     }
-    Rivals { path, expected, fingerprint: &fingerprint }.warn(&document, &environment, &mut warnings);
+    ConflictingVariables { path, expected, fingerprint: &fingerprint }.warn(&document, &environment, &mut warnings);
     let url = document.value(URL).filter(|url| is_bare_url(url)).map(str::to_owned);
     let difference = match expected {
         Some(expected) if !current => preview(existing, expected, &fingerprint),
         _ => String::new(),
     };
-    EnvFileActual::Writable { current, url, admin_key, warnings, difference }
+    EnvFileState::Writable { current, url, admin_key, warnings, difference }
 }
 
 /// A refusal, with what the system said at its end.
-fn refused(error: &EnvFileError) -> EnvFileActual {
+fn refused(error: &EnvFileError) -> EnvFileState {
     let source = std::error::Error::source(error);
     let message = source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
-    EnvFileActual::Refused { code: error.code().to_owned(), message }
+    EnvFileState::Refused { code: error.code().to_owned(), message }
 }
 
 /// Variables that win over ours, here and elsewhere.
-struct Rivals<'a, F> {
+struct ConflictingVariables<'a, F> {
     path: &'a Path,
-    expected: Option<&'a Expected>,
+    expected: Option<&'a ExpectedBlock>,
     fingerprint: &'a F,
 }
 
-impl<F: Fn(&str) -> Option<Fingerprint>> Rivals<'_, F> {
+impl<F: Fn(&str) -> Option<Fingerprint>> ConflictingVariables<'_, F> {
     fn warn(&self, document: &Document<'_>, environment: &dyn Fn(&str) -> Option<OsString>, warnings: &mut Vec<String>) {
         let here = self.path.display().to_string();
         let set = |document: &Document<'_>, name: &str| document.value(name).is_some_and(|value| !value.is_empty());

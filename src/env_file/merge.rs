@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::block::{Block, CLOUD_DEPLOYMENT, ClientKind, Layout, Owner, Role, is_pair};
+use super::block::{Block, BlockLayout, BlockOwner, CLOUD_DEPLOYMENT, ClientKind, LineOwner, is_credential};
 use super::parse::{Document, without_break};
 
 /// What a merge comes to.
@@ -13,14 +13,14 @@ pub struct Merged {
     /// The new content.
     pub bytes: Vec<u8>,
     /// What is different, in the order of the lines; empty exactly when the content stays the same.
-    pub changes: Vec<Change>,
+    pub changes: Vec<EnvFileEdit>,
     /// What the merge could not put right.
     pub warnings: Vec<String>,
 }
 
 /// One difference. Lines count from 1, in the old content.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+pub enum EnvFileEdit {
     /// The file had no block of ours.
     BlockAdded,
     /// Our block said something else, or was damaged.
@@ -53,7 +53,7 @@ pub enum Change {
 
 /// How a definition that must go leaves its place.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Removal {
+enum RemovalStyle {
     /// Without a trace.
     Whole,
     /// Leaving a comment, where the lines around it would be read differently without one.
@@ -69,12 +69,12 @@ const MOVED: &str = "# convexinfra: a variable stood here that is in the block o
 /// Merging twice changes nothing more.
 pub fn merge(existing: &[u8], block: &Block) -> Merged {
     let before = Document::parse(existing);
-    let mut merged = Merge { document: &before, block, removal: Removal::Whole }.run();
-    if !settled(&before, &merged.bytes, block) {
-        merged = Merge { document: &before, block, removal: Removal::Comment }.run();
+    let mut merged = Merger { document: &before, block, removal: RemovalStyle::Whole }.run();
+    if !is_stable(&before, &merged.bytes, block) {
+        merged = Merger { document: &before, block, removal: RemovalStyle::Comment }.run();
         // Lone `\r` and `\n` that meet where a block was taken out are one break more or less for the next reader.
         for _ in 0..ROUNDS {
-            let again = Merge { document: &Document::parse(&merged.bytes), block, removal: Removal::Comment }.run();
+            let again = Merger { document: &Document::parse(&merged.bytes), block, removal: RemovalStyle::Comment }.run();
             if again.bytes == merged.bytes {
                 break;
             }
@@ -85,9 +85,9 @@ pub fn merge(existing: &[u8], block: &Block) -> Merged {
         merged.changes.clear();
     } else {
         if merged.changes.is_empty() {
-            merged.changes.push(Change::BlockRewritten);
+            merged.changes.push(EnvFileEdit::BlockRewritten);
         }
-        for name in read_differently(&before, &Document::parse(&merged.bytes)) {
+        for name in changed_values(&before, &Document::parse(&merged.bytes)) {
             merged.warnings.push(format!("quotes that are never closed make `{name}` read differently afterwards; close them"));
         }
     }
@@ -95,16 +95,16 @@ pub fn merge(existing: &[u8], block: &Block) -> Merged {
 }
 
 /// Takes the block of one backend out of a file, with the blank line before it. A block of another backend stays.
-pub fn remove(existing: &[u8], owner: &Owner) -> Vec<u8> {
+pub fn without_block(existing: &[u8], owner: &BlockOwner) -> Vec<u8> {
     let document = Document::parse(existing);
-    let layout = Layout::of(&document);
+    let layout = BlockLayout::of(&document);
     let label = owner.label();
     let mut bytes = Vec::with_capacity(existing.len());
     let mut previous: &[u8] = b"";
     for (index, (line, role)) in document.lines().zip(&layout.roles).enumerate() {
         let own = match role {
-            Role::Block(number) => layout.blocks.get(*number).filter(|found| found.owner == label),
-            Role::Foreign | Role::Stray => None,
+            LineOwner::Block(number) => layout.blocks.get(*number).filter(|found| found.owner == label),
+            LineOwner::Unmanaged | LineOwner::OrphanMarker => None,
         };
         match own {
             None => {
@@ -129,44 +129,47 @@ pub(super) fn is_note(line: &str) -> bool {
 }
 
 /// Whether another merge would change nothing and everybody else's values are what they were.
-fn settled(before: &Document<'_>, bytes: &[u8], block: &Block) -> bool {
+fn is_stable(before: &Document<'_>, bytes: &[u8], block: &Block) -> bool {
     let after = Document::parse(bytes);
-    let again = Merge { document: &after, block, removal: Removal::Whole }.run();
-    again.bytes == bytes && read_differently(before, &after).is_empty()
+    let again = Merger { document: &after, block, removal: RemovalStyle::Whole }.run();
+    again.bytes == bytes && changed_values(before, &after).is_empty()
 }
 
 /// The variables of others that had a value and have another one now.
-fn read_differently(before: &Document<'_>, after: &Document<'_>) -> Vec<String> {
+fn changed_values(before: &Document<'_>, after: &Document<'_>) -> Vec<String> {
     let after = foreign_values(after);
     let changed = |(name, value): &(&str, &str)| after.get(name) != Some(value);
     foreign_values(before).into_iter().filter(changed).map(|(name, _)| name.to_owned()).collect()
 }
 
 fn foreign_values<'a>(document: &'a Document<'_>) -> BTreeMap<&'a str, &'a str> {
-    let foreign = |name: &str| !is_pair(name) && name != CLOUD_DEPLOYMENT && ClientKind::of(name).is_none();
+    let foreign = |name: &str| !is_credential(name) && name != CLOUD_DEPLOYMENT && ClientKind::of(name).is_none();
     let assignments = document.assignments().iter().filter(|found| foreign(&found.name));
     assignments.map(|found| (found.name.as_str(), found.value.as_str())).collect()
 }
 
 /// What happens to a line.
-enum Fate {
+enum LineAction {
     Keep,
     Drop,
     Become(String),
     BecomeComment { first: bool },
 }
 
-struct Merge<'a> {
+struct Merger<'a> {
     document: &'a Document<'a>,
     block: &'a Block,
-    removal: Removal,
+    removal: RemovalStyle,
 }
 
-impl Merge<'_> {
+impl Merger<'_> {
     fn run(&self) -> Merged {
-        let layout = Layout::of(self.document);
-        let mut fates: Vec<Fate> =
-            layout.roles.iter().map(|role| if *role == Role::Foreign { Fate::Keep } else { Fate::Drop }).collect();
+        let layout = BlockLayout::of(self.document);
+        let mut fates: Vec<LineAction> = layout
+            .roles
+            .iter()
+            .map(|role| if *role == LineOwner::Unmanaged { LineAction::Keep } else { LineAction::Drop })
+            .collect();
         let mut changes = Vec::new();
         let mut warnings = Vec::new();
         let mut lines: Vec<String> = self.block.pair().into();
@@ -179,41 +182,42 @@ impl Merge<'_> {
         Merged { bytes, changes, warnings }
     }
 
-    fn note_strays(&self, layout: &Layout, changes: &mut Vec<Change>) {
+    fn note_strays(&self, layout: &BlockLayout, changes: &mut Vec<EnvFileEdit>) {
         let second = layout.blocks.iter().skip(1).map(|found| found.begin);
-        let strays = layout.roles.iter().enumerate().filter(|(_, role)| **role == Role::Stray).map(|(index, _)| index);
-        changes.extend(second.chain(strays).map(|index| Change::LineRemoved { line: index + 1, name: None }));
+        let strays =
+            layout.roles.iter().enumerate().filter(|(_, role)| **role == LineOwner::OrphanMarker).map(|(index, _)| index);
+        changes.extend(second.chain(strays).map(|index| EnvFileEdit::LineRemoved { line: index + 1, name: None }));
     }
 
-    fn is_foreign(layout: &Layout, line: usize) -> bool {
-        layout.roles.get(line) == Some(&Role::Foreign)
+    fn is_foreign(layout: &BlockLayout, line: usize) -> bool {
+        layout.roles.get(line) == Some(&LineOwner::Unmanaged)
     }
 
     /// Our names outside our block go; `CONVEX_DEPLOYMENT` becomes a comment.
-    fn pair_and_deployment(&self, layout: &Layout, fates: &mut [Fate], changes: &mut Vec<Change>) {
+    fn pair_and_deployment(&self, layout: &BlockLayout, fates: &mut [LineAction], changes: &mut Vec<EnvFileEdit>) {
         for found in self.document.assignments().iter().filter(|found| Self::is_foreign(layout, found.lines.start)) {
             let line = found.lines.start + 1;
-            if is_pair(&found.name) {
+            if is_credential(&found.name) {
                 for index in found.lines.clone() {
                     self.take_out(index, fates);
                 }
-                changes.push(Change::LineRemoved { line, name: Some(found.name.clone()) });
+                changes.push(EnvFileEdit::LineRemoved { line, name: Some(found.name.clone()) });
             } else if found.name == CLOUD_DEPLOYMENT {
                 for index in found.lines.clone() {
-                    set(fates, index, Fate::BecomeComment { first: index == found.lines.start });
+                    set(fates, index, LineAction::BecomeComment { first: index == found.lines.start });
                 }
-                changes.push(Change::CommentedOut { line });
+                changes.push(EnvFileEdit::CommentedOut { line });
             }
         }
     }
 
-    fn take_out(&self, index: usize, fates: &mut [Fate]) {
+    fn take_out(&self, index: usize, fates: &mut [LineAction]) {
         let fate = match self.removal {
-            Removal::Whole => Fate::Drop,
-            Removal::Comment => {
+            RemovalStyle::Whole => LineAction::Drop,
+            RemovalStyle::Comment => {
                 // The quotes of the line stay, each followed by a dot, so that an open one above still ends nowhere.
                 let quotes = self.document.line(index).iter().filter(|byte| matches!(byte, b'\'' | b'"' | b'`'));
-                Fate::Become(quotes.fold(MOVED.to_owned(), |text, quote| format!("{text} {}.", char::from(*quote))))
+                LineAction::Become(quotes.fold(MOVED.to_owned(), |text, quote| format!("{text} {}.", char::from(*quote))))
             }
         };
         set(fates, index, fate);
@@ -223,10 +227,10 @@ impl Merge<'_> {
     /// one name that is there is used, several are left alone, and one outside our block is edited where it stands.
     fn client_variables(
         &self,
-        layout: &Layout,
-        fates: &mut [Fate],
+        layout: &BlockLayout,
+        fates: &mut [LineAction],
         lines: &mut Vec<String>,
-        changes: &mut Vec<Change>,
+        changes: &mut Vec<EnvFileEdit>,
         warnings: &mut Vec<String>,
     ) {
         let Some(client) = &self.block.client else { return };
@@ -255,23 +259,23 @@ impl Merge<'_> {
             } else if last.value != *value {
                 for found in &outside {
                     for index in found.lines.clone() {
-                        set(fates, index, Fate::Drop);
+                        set(fates, index, LineAction::Drop);
                     }
                 }
-                set(fates, first.lines.start, Fate::Become(format!("{}={value}", first.name)));
-                changes.push(Change::ClientVariableEdited { line: first.lines.start + 1, name: first.name.clone() });
+                set(fates, first.lines.start, LineAction::Become(format!("{}={value}", first.name)));
+                changes.push(EnvFileEdit::ClientVariableEdited { line: first.lines.start + 1, name: first.name.clone() });
                 changes.extend(
                     others
                         .iter()
-                        .map(|found| Change::LineRemoved { line: found.lines.start + 1, name: Some(found.name.clone()) }),
+                        .map(|found| EnvFileEdit::LineRemoved { line: found.lines.start + 1, name: Some(found.name.clone()) }),
                 );
             }
         }
     }
 
     /// The line break of the lines that stay, else of the file, else `\n`.
-    fn line_break(&self, fates: &[Fate]) -> &'static str {
-        let balance = |wanted: &dyn Fn(&Fate) -> bool| {
+    fn line_break(&self, fates: &[LineAction]) -> &'static str {
+        let balance = |wanted: &dyn Fn(&LineAction) -> bool| {
             let mut found = false;
             let mut windows = 0_i64;
             for (line, fate) in self.document.lines().zip(fates) {
@@ -282,14 +286,20 @@ impl Merge<'_> {
             }
             found.then_some(windows > 0)
         };
-        let kept = balance(&|fate| !matches!(fate, Fate::Drop));
+        let kept = balance(&|fate| !matches!(fate, LineAction::Drop));
         if kept.or_else(|| balance(&|_| true)).unwrap_or(false) { "\r\n" } else { "\n" }
     }
 
-    fn build(&self, layout: &Layout, fates: &[Fate], lines: &[String], line_break: &str) -> (Vec<u8>, Option<Change>) {
+    fn build(
+        &self,
+        layout: &BlockLayout,
+        fates: &[LineAction],
+        lines: &[String],
+        line_break: &str,
+    ) -> (Vec<u8>, Option<EnvFileEdit>) {
         let mut text = vec![self.block.owner.begin()];
         text.extend_from_slice(lines);
-        text.push(Owner::end().to_owned());
+        text.push(BlockOwner::end().to_owned());
         let text: Vec<u8> = text.iter().flat_map(|line| [line.as_bytes(), line_break.as_bytes()].concat()).collect();
 
         let place = layout.blocks.first();
@@ -300,13 +310,13 @@ impl Merge<'_> {
             }
             let content = without_break(line);
             match fate {
-                Fate::Keep => bytes.extend_from_slice(line),
-                Fate::Drop => {}
-                Fate::Become(new) => {
+                LineAction::Keep => bytes.extend_from_slice(line),
+                LineAction::Drop => {}
+                LineAction::Become(new) => {
                     bytes.extend_from_slice(new.as_bytes());
                     bytes.extend_from_slice(line.get(content.len()..).unwrap_or_default());
                 }
-                Fate::BecomeComment { first } => {
+                LineAction::BecomeComment { first } => {
                     if *first {
                         bytes.extend_from_slice(NOTICE.as_bytes());
                         bytes.extend_from_slice(line_break.as_bytes());
@@ -327,25 +337,25 @@ impl Merge<'_> {
                 }
             }
             bytes.extend_from_slice(&text);
-            return (bytes, Some(Change::BlockAdded));
+            return (bytes, Some(EnvFileEdit::BlockAdded));
         };
         let old: Vec<u8> = self
             .document
             .lines()
             .zip(&layout.roles)
-            .filter(|(_, role)| **role == Role::Block(0))
+            .filter(|(_, role)| **role == LineOwner::Block(0))
             .flat_map(|(line, _)| line.to_vec())
             .collect();
         let change = if found.owner != self.block.owner.label() {
-            Some(Change::BlockTaken { from: found.owner.clone() })
+            Some(EnvFileEdit::BlockTaken { from: found.owner.clone() })
         } else {
-            (old != text).then_some(Change::BlockRewritten)
+            (old != text).then_some(EnvFileEdit::BlockRewritten)
         };
         (bytes, change)
     }
 }
 
-fn set(fates: &mut [Fate], index: usize, fate: Fate) {
+fn set(fates: &mut [LineAction], index: usize, fate: LineAction) {
     if let Some(place) = fates.get_mut(index) {
         *place = fate;
     }

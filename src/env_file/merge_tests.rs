@@ -6,8 +6,8 @@ use super::super::block::{ADMIN_KEY, ClientVariables, URL};
 use super::*;
 use crate::model::{BackendName, ProjectName, Secret};
 
-fn owner(backend: &str) -> Owner {
-    Owner { project: ProjectName::parse("gremlin").unwrap(), backend: BackendName::parse(backend).unwrap() }
+fn owner(backend: &str) -> BlockOwner {
+    BlockOwner { project: ProjectName::parse("gremlin").unwrap(), backend: BackendName::parse(backend).unwrap() }
 }
 
 fn block() -> Block {
@@ -33,7 +33,7 @@ fn merged(existing: &str) -> String {
 #[test]
 fn an_empty_file_gets_the_block_alone() {
     assert_eq!(merged(""), OURS);
-    assert_eq!(merge(b"", &block()).changes, vec![Change::BlockAdded]);
+    assert_eq!(merge(b"", &block()).changes, vec![EnvFileEdit::BlockAdded]);
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn the_block_is_replaced_where_it_stands() {
     let old = OURS.replace("01ab", "ffff");
     let result = merge(format!("A=1\n{old}# after\nB=2").as_bytes(), &block());
     assert_eq!(String::from_utf8(result.bytes).unwrap(), format!("A=1\n{OURS}# after\nB=2"));
-    assert_eq!(result.changes, vec![Change::BlockRewritten]);
+    assert_eq!(result.changes, vec![EnvFileEdit::BlockRewritten]);
     assert!(merge(OURS.as_bytes(), &block()).changes.is_empty());
 }
 
@@ -57,7 +57,7 @@ fn the_block_of_another_backend_makes_way() {
     let old = OURS.replace("backend dev", "backend staging");
     let result = merge(old.as_bytes(), &block());
     assert_eq!(result.bytes, OURS.as_bytes());
-    assert_eq!(result.changes, vec![Change::BlockTaken { from: "staging of gremlin".to_owned() }]);
+    assert_eq!(result.changes, vec![EnvFileEdit::BlockTaken { from: "staging of gremlin".to_owned() }]);
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn duplicates_of_our_names_go_in_every_form() {
     assert_eq!(merged(old), format!("A=1\nB=2\n\n{OURS}"));
     assert_eq!(merged("CONVEX_SELF_HOSTED_URL=x\n"), OURS);
     let changes = merge(old.as_bytes(), &block()).changes;
-    assert!(changes.contains(&Change::LineRemoved { line: 3, name: Some(ADMIN_KEY.to_owned()) }));
+    assert!(changes.contains(&EnvFileEdit::LineRemoved { line: 3, name: Some(ADMIN_KEY.to_owned()) }));
     let below = format!("{OURS}CONVEX_SELF_HOSTED_URL=later\n");
     assert_eq!(merged(&below), OURS);
 }
@@ -125,7 +125,7 @@ fn a_client_variable_that_is_there_is_used() {
     let old = "A=1\nexport VITE_CONVEX_URL='https://old.convex.cloud' # c\nB=2\nVITE_CONVEX_URL=x\n";
     let result = merge(old.as_bytes(), &client_block(""));
     assert!(result.bytes.starts_with(b"A=1\nVITE_CONVEX_URL=http://127.0.0.1:3210\nB=2\n\n# >>>"), "{result:?}");
-    assert!(result.changes.contains(&Change::ClientVariableEdited { line: 2, name: "VITE_CONVEX_URL".to_owned() }));
+    assert!(result.changes.contains(&EnvFileEdit::ClientVariableEdited { line: 2, name: "VITE_CONVEX_URL".to_owned() }));
 }
 
 #[test]
@@ -140,10 +140,10 @@ fn several_client_names_are_left_alone() {
 #[test]
 fn taking_out_restores_what_was_there() {
     for old in ["", "A=1\n", "A=1\n\n", "\r\n# x\r\n"] {
-        assert_eq!(remove(&merge(old.as_bytes(), &block()).bytes, &owner("dev")), old.as_bytes(), "{old:?}");
+        assert_eq!(without_block(&merge(old.as_bytes(), &block()).bytes, &owner("dev")), old.as_bytes(), "{old:?}");
     }
     let other = format!("A=1\n\n{OURS}");
-    assert_eq!(remove(other.as_bytes(), &owner("staging")), other.as_bytes());
+    assert_eq!(without_block(other.as_bytes(), &owner("staging")), other.as_bytes());
 }
 
 #[test]
@@ -167,8 +167,8 @@ fn hostile_sizes_stay_quick() {
     ];
     for text in pieces.iter().map(|piece| piece.repeat(256 * 1024 / piece.len())).chain([many]) {
         let new = merge(text.as_bytes(), &client_block("")).bytes;
-        remove(&new, &owner("dev"));
-        assert!(super::super::diff::redacted(text.as_bytes(), &new, |_| None).len() > OURS.len());
+        without_block(&new, &owner("dev"));
+        assert!(super::super::diff::redacted_diff(text.as_bytes(), &new, |_| None).len() > OURS.len());
     }
 }
 
@@ -225,7 +225,7 @@ fn line() -> impl Strategy<Value = String> {
 }
 
 fn ours(name: &str) -> bool {
-    is_pair(name) || name == CLOUD_DEPLOYMENT || ClientKind::of(name).is_some()
+    is_credential(name) || name == CLOUD_DEPLOYMENT || ClientKind::of(name).is_some()
 }
 
 fn check(existing: &str, block: &Block) -> Result<(), TestCaseError> {
@@ -272,6 +272,6 @@ proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let new = merge(&bytes, &client_block(""));
-        remove(&new.bytes, &owner("dev"));
+        without_block(&new.bytes, &owner("dev"));
     }
 }

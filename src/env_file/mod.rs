@@ -3,7 +3,7 @@
 //! Must not do: read the environment or decide what a backend's URL and key are; the caller hands both in. What
 //! stands in the file and is not ours stays byte for byte, or the file is not written at all.
 //!
-//! [`inspect`] looks while planning, [`diff::preview`] shows what would change, [`put`] and [`take_out`] do it.
+//! [`inspect`] looks while planning, [`diff::preview`] shows what would change, [`upsert_block`] and [`remove_block`] do it.
 
 mod block;
 pub mod detect;
@@ -12,16 +12,16 @@ mod error;
 pub mod format;
 mod git;
 mod inspect;
-mod keep;
+mod managed_block;
 mod merge;
 pub mod parse;
-mod target;
+mod resolved_file;
 mod write;
 
-pub use block::{ADMIN_KEY, Block, ClientVariables, DEPLOY_KEYS, Expected, Owner, URL};
+pub use block::{ADMIN_KEY, Block, BlockOwner, ClientVariables, DEPLOY_KEYS, ExpectedBlock, URL};
 pub use error::EnvFileError;
-pub use git::{Ignored, Tracked, ensure_ignored, tracked};
+pub use git::{IgnoreOutcome, TrackedState, ensure_ignored, tracked};
 pub use inspect::inspect;
-pub use keep::{Written, put, read, take_out};
-pub use merge::{Change, Merged, merge, remove};
+pub use managed_block::{UpsertOutcome, read, remove_block, upsert_block};
+pub use merge::{EnvFileEdit, Merged, merge, without_block};
 pub use write::write;

@@ -9,8 +9,8 @@ use std::path::Path;
 use tempfile::NamedTempFile;
 
 use super::error::EnvFileError;
-use super::target::{Target, folder, read_at_most};
-use crate::fault;
+use super::resolved_file::{ResolvedFile, folder, read_at_most};
+use crate::failpoint;
 
 /// What temporary files are called: common ignore patterns for env files match them too.
 const PREFIX: &str = ".env.convexinfra-";
@@ -18,11 +18,11 @@ const SUFFIX: &str = ".local";
 
 /// Who may read the new file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(super) enum FileMode {
     /// Only the user.
     Private,
     /// Whoever could read the old one; everybody, if there was none.
-    Kept,
+    Preserved,
 }
 
 /// Replaces an env file, if it still holds what the caller read (none: it did not exist). A symbolic link stays and
@@ -31,8 +31,8 @@ pub(super) enum Mode {
 /// # Errors
 /// [`EnvFileError`]; the file is then as it was.
 pub fn write(path: &Path, expected_before: Option<&[u8]>, bytes: &[u8]) -> Result<(), EnvFileError> {
-    let target = Target::resolve(path)?;
-    target.guard()?;
+    let target = ResolvedFile::resolve(path)?;
+    target.ensure_replaceable()?;
     if target.content.as_deref() != expected_before {
         return Err(EnvFileError::ChangedMeanwhile { path: path.to_owned() });
     }
@@ -40,19 +40,25 @@ pub fn write(path: &Path, expected_before: Option<&[u8]>, bytes: &[u8]) -> Resul
     if expected_before == Some(bytes) {
         return make_private(&target.real).map_err(|source| EnvFileError::NotWritten { path: path.to_owned(), source });
     }
-    replace(path, &target.real, expected_before, bytes, Mode::Private)
+    replace(path, &target.real, expected_before, bytes, FileMode::Private)
 }
 
 /// Replaces a file by way of a temporary one beside it. `path` is what errors speak of.
-pub(super) fn replace(path: &Path, real: &Path, before: Option<&[u8]>, bytes: &[u8], mode: Mode) -> Result<(), EnvFileError> {
+pub(super) fn replace(
+    path: &Path,
+    real: &Path,
+    before: Option<&[u8]>,
+    bytes: &[u8],
+    mode: FileMode,
+) -> Result<(), EnvFileError> {
     let failed = |error: io::Error| EnvFileError::writing(path, error);
     let folder = folder(real);
     let mut temporary = temporary(&folder).map_err(failed)?;
-    fault::point("env_file.temporary_created");
+    failpoint::hit("env_file.temporary_created");
     temporary.write_all(bytes).map_err(failed)?;
     carry_over(real, temporary.as_file(), mode).map_err(failed)?;
     temporary.as_file().sync_all().map_err(failed)?;
-    fault::point("env_file.temporary_written");
+    failpoint::hit("env_file.temporary_written");
 
     let changed = || EnvFileError::ChangedMeanwhile { path: path.to_owned() };
     let renamed = match before {
@@ -68,21 +74,21 @@ pub(super) fn replace(path: &Path, real: &Path, before: Option<&[u8]>, bytes: &[
         io::ErrorKind::AlreadyExists => changed(),
         _ => failed(error.error),
     })?;
-    fault::point("env_file.renamed");
+    failpoint::hit("env_file.renamed");
     // The rename is done; that it survives a power cut is as much as a folder's sync can add.
     let _ = File::open(&folder).and_then(|folder| folder.sync_all());
     Ok(())
 }
 
 /// Deletes an env file in which nothing is left but what the caller read and is taking out.
-pub(super) fn delete(target: &Target, expected_before: &[u8]) -> Result<(), EnvFileError> {
-    target.guard()?;
+pub(super) fn delete(target: &ResolvedFile, expected_before: &[u8]) -> Result<(), EnvFileError> {
+    target.ensure_replaceable()?;
     sweep(&target.folder());
     if read_at_most(&target.real).map_or(true, |now| now != expected_before) {
         return Err(EnvFileError::ChangedMeanwhile { path: target.path.clone() });
     }
     fs::remove_file(&target.real).map_err(|error| EnvFileError::writing(&target.path, error))?;
-    fault::point("env_file.deleted");
+    failpoint::hit("env_file.deleted");
     Ok(())
 }
 
@@ -131,7 +137,7 @@ fn lock(_file: &File, wait: bool) -> bool {
 
 /// Gives the new file the owner of the old one (as far as we may) and its mode.
 #[cfg(unix)]
-fn carry_over(real: &Path, file: &File, mode: Mode) -> io::Result<()> {
+fn carry_over(real: &Path, file: &File, mode: FileMode) -> io::Result<()> {
     use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 
     let old = fs::metadata(real).ok();
@@ -142,14 +148,14 @@ fn carry_over(real: &Path, file: &File, mode: Mode) -> io::Result<()> {
         }
     }
     let bits = match mode {
-        Mode::Private => 0o600,
-        Mode::Kept => old.map_or(0o644, |old| old.mode() & 0o777),
+        FileMode::Private => 0o600,
+        FileMode::Preserved => old.map_or(0o644, |old| old.mode() & 0o777),
     };
     file.set_permissions(fs::Permissions::from_mode(bits))
 }
 
 #[cfg(not(unix))]
-fn carry_over(_real: &Path, _file: &File, _mode: Mode) -> io::Result<()> {
+fn carry_over(_real: &Path, _file: &File, _mode: FileMode) -> io::Result<()> {
     Ok(())
 }
 

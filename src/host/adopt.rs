@@ -2,14 +2,14 @@
 //!
 //! Must not do: write it down before it has answered with its own name and taken a key made from its secret.
 
-use super::{Acting, Host};
+use super::{ControlSession, Host};
+use crate::api::{ControlError, ControlPlane, LeaseHolder};
 use crate::authority::{Adoption, AuthorityError};
-use crate::control::{ControlError, ControlPlane, Holder};
 use crate::convex::admin_key::{InstanceSecret, KeyKind, issue};
-use crate::convex::deployment::{Readiness, ready};
-use crate::model::{Finding, Placement, ProjectName, References, Timestamp};
+use crate::convex::deployment::{Readiness, probe_readiness};
+use crate::model::{Diagnostic, ProjectName, ProviderState, ResolvedBackend, Timestamp};
 
-impl Acting {
+impl ControlSession {
     /// Takes a backend over: checks that it is what it seems to be, and writes it down as ready.
     ///
     /// # Errors
@@ -17,28 +17,28 @@ impl Acting {
     pub async fn adopt(
         &self,
         project: &ProjectName,
-        holder: Holder,
+        holder: LeaseHolder,
         origin: &str,
         adoption: Adoption,
-        note: impl FnOnce(&Placement) -> References,
+        note: impl FnOnce(&ResolvedBackend) -> ProviderState,
     ) -> Result<(), ControlError> {
-        self.host.require_alive(&adoption).await?;
-        let lease = self.acquire(project, holder).await?;
+        self.host.verify_running(&adoption).await?;
+        let lease = self.acquire_lease(project, holder).await?;
         let now = self.host.now();
-        let adopted = self.host.tell(|authority| authority.adopt(&lease, &self.actor, adoption, note, now).map(drop));
+        let adopted = self.host.write_rows(|authority| authority.adopt(&lease, &self.actor, adoption, note, now).map(drop));
         if adopted.is_ok() {
-            self.settle(&lease, origin, crate::control::Claim::IfUnclaimed).await?;
+            self.set_origin(&lease, origin, crate::api::OriginPolicy::IfUnclaimed).await?;
         }
         // A lease that cannot be given back runs out by itself.
-        let _ = self.release(&lease).await;
+        let _ = self.release_lease(&lease).await;
         adopted
     }
 }
 
 impl Host {
-    async fn require_alive(&self, adoption: &Adoption) -> Result<(), ControlError> {
+    async fn verify_running(&self, adoption: &Adoption) -> Result<(), ControlError> {
         let refused = |message: String, help: &str| {
-            Err(ControlError::Refused(Finding::new("control.not_adopted", message).with_help(help)))
+            Err(ControlError::Refused(Diagnostic::new("control.not_adopted", message).with_help(help)))
         };
         let instance = adoption.instance_name.as_str();
         let Ok(secret) = InstanceSecret::parse(adoption.instance_secret.expose()) else {
@@ -52,7 +52,7 @@ impl Host {
         }
         let key = issue(instance, &secret, KeyKind::Admin { member_id: 0 }, issued_s, nonce).map_err(AuthorityError::from)?;
         let url = format!("http://{}:{}", adoption.spec.port_host(), adoption.ports.api);
-        match ready(&self.connections, &url, instance, &key).await {
+        match probe_readiness(&self.connections, &url, instance, &key).await {
             Readiness::Ready => Ok(()),
             Readiness::OtherInstance { name } => refused(
                 format!("`{url}` is answered by `{name}` and not by `{instance}`"),

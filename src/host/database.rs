@@ -4,20 +4,25 @@
 
 use std::time::Duration;
 
-use super::perform::refused;
-use crate::authority::EffectEnd;
-use crate::control::Notice;
+use super::effects::failed_with;
+use crate::api::ProgressFn;
+use crate::authority::EffectResult;
 use crate::convex::database_url::{ROLE_PASSWORD, role_name};
-use crate::database::{self, DatabaseError, Expects, Origin, Owner, Prepared, Product, Released, Role, Server, Wanted};
-use crate::model::{DatabaseDisposal, DatabaseRole, FieldPath, Files, Finding, Placement, STORAGE_URL, Secret, chain};
+use crate::database::{
+    self, BackendRole, DatabaseError, DatabaseOrigin, DatabaseOwner, DatabaseServer, DatabaseSpec, Expectation, Prepared,
+    Product, Released,
+};
+use crate::model::{
+    DatabaseReclaim, DatabaseRole, Diagnostic, FieldPath, Files, ResolvedBackend, STORAGE_URL, Secret, error_chain,
+};
 
 /// From here on a backend that asks its database many questions for one of its own feels the distance.
-const FAR: Duration = Duration::from_millis(5);
+const HIGH_LATENCY: Duration = Duration::from_millis(5);
 
 /// Prepares the database of a backend.
-pub(super) async fn prepare(placement: &Placement, notice: Notice<'_>) -> EffectEnd {
-    let wanted = wanted(placement);
-    let prepared = match server(placement) {
+pub(super) async fn prepare(placement: &ResolvedBackend, notice: ProgressFn<'_>) -> EffectResult {
+    let wanted = database_spec(placement);
+    let prepared = match database_server(placement) {
         Ok(server) => database::prepare(&server, &wanted).await,
         Err(error) => Err(error),
     };
@@ -26,73 +31,73 @@ pub(super) async fn prepare(placement: &Placement, notice: Notice<'_>) -> Effect
             for words in notes(placement, &wanted, &prepared) {
                 notice(words);
             }
-            EffectEnd::DatabasePrepared
+            EffectResult::DatabasePrepared
         }
-        Err(error) => refused(finding(placement, &error)),
+        Err(error) => failed_with(database_finding(placement, &error)),
     }
 }
 
 /// Gives the database of a backend that is gone back, or drops it.
-pub(super) async fn release(placement: &Placement, disposal: DatabaseDisposal, notice: Notice<'_>) -> EffectEnd {
-    let wanted = wanted(placement);
-    let released = match server(placement) {
+pub(super) async fn release(placement: &ResolvedBackend, disposal: DatabaseReclaim, notice: ProgressFn<'_>) -> EffectResult {
+    let wanted = database_spec(placement);
+    let released = match database_server(placement) {
         Ok(server) => database::release(&server, &wanted, disposal).await,
         Err(error) => Err(error),
     };
     let name = &wanted.database;
     match (released, disposal) {
-        (Ok(Released::Left), _) => notice(format!("the database `{name}` stays on its server")),
+        (Ok(Released::Retained), _) => notice(format!("the database `{name}` stays on its server")),
         (Ok(Released::Dropped), _) => notice(format!("the database `{name}` was dropped")),
-        (Ok(Released::NotThere), _) => {}
-        (Ok(Released::NotOurs), _) => notice(format!("the database `{name}` is another backend's and was left as it is")),
+        (Ok(Released::Absent), _) => {}
+        (Ok(Released::NotOwned), _) => notice(format!("the database `{name}` is another backend's and was left as it is")),
         // It was to stay, and it does; the next backend of this name may have to be told by hand that it is free.
-        (Err(error), DatabaseDisposal::Leave) => {
+        (Err(error), DatabaseReclaim::Retain) => {
             notice(format!(
                 "the database `{name}` stays on its server, which could not be told that it is free: {}",
-                chain(&error)
+                error_chain(&error)
             ));
         }
-        (Err(error), DatabaseDisposal::Drop) => return refused(finding(placement, &error)),
+        (Err(error), DatabaseReclaim::Delete) => return failed_with(database_finding(placement, &error)),
     }
-    EffectEnd::DatabaseReleased
+    EffectResult::DatabaseReleased
 }
 
-fn server(placement: &Placement) -> Result<Server, DatabaseError> {
+fn database_server(placement: &ResolvedBackend) -> Result<DatabaseServer, DatabaseError> {
     let url = placement.secrets.get(&FieldPath::new(STORAGE_URL)).cloned().unwrap_or_else(|| Secret::new(""));
-    Server::new(placement.spec.storage.clone(), url)
+    DatabaseServer::new(placement.spec.storage.clone(), url)
 }
 
-fn wanted(placement: &Placement) -> Wanted {
+fn database_spec(placement: &ResolvedBackend) -> DatabaseSpec {
     let has_role = placement.spec.storage.server().is_some_and(|server| server.role == DatabaseRole::LeastPrivilege);
     let password = placement.secrets.get(&FieldPath::new(ROLE_PASSWORD)).filter(|_| has_role).cloned();
-    Wanted {
+    DatabaseSpec {
         database: placement.instance_name.database(),
-        owner: Owner { backend: placement.id.clone(), label: format!("{}/{}", placement.project, placement.name) },
-        role: Role { name: role_name(&placement.id), password },
-        expects: if placement.has_been_ready { Expects::Data } else { Expects::Nothing },
+        owner: DatabaseOwner { backend: placement.id.clone(), label: format!("{}/{}", placement.project, placement.name) },
+        role: BackendRole { name: role_name(&placement.id), password },
+        expectation: if placement.has_been_ready { Expectation::MustExist } else { Expectation::MayCreate },
     }
 }
 
 /// What is worth saying about a database that can be used.
-fn notes(placement: &Placement, wanted: &Wanted, prepared: &Prepared) -> Vec<String> {
+fn notes(placement: &ResolvedBackend, wanted: &DatabaseSpec, prepared: &Prepared) -> Vec<String> {
     let name = &wanted.database;
     let mut notes = Vec::new();
     match prepared.origin {
-        Origin::Made => notes.push(format!("the database `{name}` was made on {}", prepared.server)),
-        Origin::FoundEmpty => notes.push(format!("the database `{name}` was there and empty, and is used")),
-        Origin::LeftBehind => {
+        DatabaseOrigin::Created => notes.push(format!("the database `{name}` was made on {}", prepared.server)),
+        DatabaseOrigin::FoundEmpty => notes.push(format!("the database `{name}` was there and empty, and is used")),
+        DatabaseOrigin::Retained => {
             let files = match placement.spec.files {
                 Files::Local => "; its files and functions were kept elsewhere and are gone, so deploy again",
                 Files::S3(_) => "",
             };
             notes.push(format!("the database `{name}` was left by an earlier backend and is used with its documents{files}"));
         }
-        Origin::Known => {}
+        DatabaseOrigin::AlreadyOwned => {}
     }
-    if prepared.origin != Origin::Known && prepared.server.product == Product::MariaDb {
+    if prepared.origin != DatabaseOrigin::AlreadyOwned && prepared.server.product == Product::MariaDb {
         notes.push(format!("the server is {}, and Convex itself is tried with MySQL 8 only", prepared.server));
     }
-    if prepared.round_trip > FAR {
+    if prepared.round_trip > HIGH_LATENCY {
         notes.push(format!(
             "one question to the database takes {:.1} ms, and a request asks many: move the two closer together",
             prepared.round_trip.as_secs_f64() * 1000.0
@@ -102,8 +107,8 @@ fn notes(placement: &Placement, wanted: &Wanted, prepared: &Prepared) -> Vec<Str
 }
 
 /// What an error means to a user.
-fn finding(placement: &Placement, error: &DatabaseError) -> Finding {
-    let finding = Finding::new(error.code(), format!("the database of `{}`: {}", placement.name, chain(error)));
+fn database_finding(placement: &ResolvedBackend, error: &DatabaseError) -> Diagnostic {
+    let finding = Diagnostic::new(error.code(), format!("the database of `{}`: {}", placement.name, error_chain(error)));
     let name = &placement.name;
     match (error, error.help()) {
         (DatabaseError::DataMissing { .. }, _) => finding.with_help(format!(
@@ -120,14 +125,14 @@ mod tests {
     use crate::database::ServerVersion;
     use crate::model::{
         BackendId, BackendName, BackendSpec, Endpoints, Generation, InstanceName, PortPair, ProjectName, ProviderKind,
-        References, ServerStorage, Storage,
+        ProviderState, ServerStorage, Storage,
     };
 
-    fn placement(role: DatabaseRole) -> Placement {
+    fn placement(role: DatabaseRole) -> ResolvedBackend {
         let mut spec = BackendSpec::new(ProviderKind::Simulated);
         spec.storage = Storage::Postgres(ServerStorage { role, ..ServerStorage::default() });
         let secrets = [(STORAGE_URL, "postgres://me:pw@db"), (ROLE_PASSWORD, "hunter2")];
-        Placement {
+        ResolvedBackend {
             id: BackendId::new("abc"),
             project: ProjectName::parse("gremlin").unwrap(),
             name: BackendName::parse("dev").unwrap(),
@@ -140,17 +145,17 @@ mod tests {
             ports: PortPair { api: 1, site: 2 },
             endpoints: Endpoints { url: String::new(), site_url: String::new() },
             has_been_ready: false,
-            references: References::new(),
+            provider_state: ProviderState::new(),
         }
     }
 
     #[test]
     fn a_placement_says_which_database_and_whose() {
-        let wanted = wanted(&placement(DatabaseRole::Url));
+        let wanted = database_spec(&placement(DatabaseRole::Url));
         assert_eq!((wanted.database.as_str(), wanted.owner.label.as_str()), ("gremlin_dev", "gremlin/dev"));
         // A password from when there was a role is not a reason to make one.
         assert!(wanted.role.password.is_none());
-        let with_role = super::wanted(&placement(DatabaseRole::LeastPrivilege));
+        let with_role = super::database_spec(&placement(DatabaseRole::LeastPrivilege));
         assert_eq!(with_role.role.name, "convex_abc");
         assert_eq!(with_role.role.password.map(|password| password.expose().to_owned()).as_deref(), Some("hunter2"));
     }
@@ -161,11 +166,14 @@ mod tests {
         let said = |origin, product, milliseconds| {
             let server = ServerVersion { product, major: 15, minor: 1 };
             let prepared = Prepared { origin, server, round_trip: Duration::from_millis(milliseconds) };
-            notes(&placement, &wanted(&placement), &prepared)
+            notes(&placement, &database_spec(&placement), &prepared)
         };
-        assert_eq!(said(Origin::Known, Product::Postgres, 5), Vec::<String>::new());
-        assert_eq!(said(Origin::Made, Product::Postgres, 1), ["the database `gremlin_dev` was made on PostgreSQL 15.1"]);
-        assert!(said(Origin::Known, Product::MariaDb, 6)[0].contains("takes 6.0 ms"));
-        assert!(said(Origin::LeftBehind, Product::Postgres, 1)[0].contains("deploy again"));
+        assert_eq!(said(DatabaseOrigin::AlreadyOwned, Product::Postgres, 5), Vec::<String>::new());
+        assert_eq!(
+            said(DatabaseOrigin::Created, Product::Postgres, 1),
+            ["the database `gremlin_dev` was made on PostgreSQL 15.1"]
+        );
+        assert!(said(DatabaseOrigin::AlreadyOwned, Product::MariaDb, 6)[0].contains("takes 6.0 ms"));
+        assert!(said(DatabaseOrigin::Retained, Product::Postgres, 1)[0].contains("deploy again"));
     }
 }

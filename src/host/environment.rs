@@ -4,25 +4,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::authority::EnvironmentGoal;
-use crate::convex::deployment::{Connections, Deployment, DeploymentError, EnvironmentChange};
-use crate::model::{Deviation, FieldPath, FingerprintKey, Placement, Secret};
+use crate::authority::EnvironmentTarget;
+use crate::convex::deployment::{Deployment, DeploymentClient, DeploymentError, EnvironmentChange};
+use crate::model::{FieldDrift, FieldPath, FingerprintKey, ResolvedBackend, Secret};
 
 /// What is seen of a deployment's variables.
-pub(super) struct Seen {
+pub(super) struct EnvironmentDiff {
     /// Where those that we set differ from what was set.
-    pub(super) deviations: Vec<Deviation>,
+    pub(super) deviations: Vec<FieldDrift>,
     /// The names of all others, which are left alone.
     pub(super) others: BTreeSet<String>,
 }
 
 /// Looks at the variables of a deployment.
-pub(super) async fn look(
-    connections: &Connections,
+pub(super) async fn diff(
+    connections: &DeploymentClient,
     url: &str,
-    placement: &Placement,
+    placement: &ResolvedBackend,
     fingerprints: &FingerprintKey,
-) -> Result<Seen, DeploymentError> {
+) -> Result<EnvironmentDiff, DeploymentError> {
     let deployment = Deployment::new(connections, url, Some(placement.admin_key.clone()));
     let seen = deployment.environment().await?;
     let mut deviations = Vec::new();
@@ -34,18 +34,18 @@ pub(super) async fn look(
             Some(value) => fingerprints.fingerprint(value.expose()).to_string(),
             None => "(not set)".to_owned(),
         };
-        deviations.push(Deviation { path, recorded: fingerprints.fingerprint(recorded.expose()).to_string(), observed });
+        deviations.push(FieldDrift { path, recorded: fingerprints.fingerprint(recorded.expose()).to_string(), observed });
     }
     let others = seen.into_keys().filter(|name| !placement.spec.env.contains_key(name)).collect();
-    Ok(Seen { deviations, others })
+    Ok(EnvironmentDiff { deviations, others })
 }
 
 /// Sets what differs in one batch, so that either all of it is there or nothing changed.
-pub(super) async fn set(
-    connections: &Connections,
+pub(super) async fn apply(
+    connections: &DeploymentClient,
     url: &str,
-    placement: &Placement,
-    goal: &EnvironmentGoal,
+    placement: &ResolvedBackend,
+    goal: &EnvironmentTarget,
 ) -> Result<(), DeploymentError> {
     let deployment = Deployment::new(connections, url, Some(placement.admin_key.clone()));
     let seen: BTreeMap<String, Secret> = deployment.environment().await?;

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use crate::api::ControlError;
 use crate::authority::MasterKey;
-use crate::control::ControlError;
-use crate::fault;
-use crate::model::{Finding, Secret};
+use crate::failpoint;
+use crate::model::{Diagnostic, Secret};
 
 /// What a master key is called until it is written to the end.
-const UNPLACED: &str = ".master.key.";
+const TEMPORARY_KEY_PREFIX: &str = ".master.key.";
 
 /// The directory that a host lives in.
 pub struct Home {
@@ -56,14 +56,14 @@ impl From<HomeError> for ControlError {
         let message = error.to_string();
         let finding = match &error {
             HomeError::Directory { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
-                Finding::new("home.full", message).with_help("make room and run the same command again")
+                Diagnostic::new("home.full", message).with_help("make room and run the same command again")
             }
-            HomeError::Directory { .. } => Finding::new("home.directory", message)
+            HomeError::Directory { .. } => Diagnostic::new("home.directory", message)
                 .with_help("check who owns it, or choose another directory with `CONVEXINFRA_HOME`"),
             HomeError::KeyShape { .. } => {
-                Finding::new("home.master_key_shape", message).with_help("make one with\n    openssl rand -hex 32")
+                Diagnostic::new("home.master_key_shape", message).with_help("make one with\n    openssl rand -hex 32")
             }
-            HomeError::KeyMissing { .. } => Finding::new("home.master_key_missing", message).with_help(
+            HomeError::KeyMissing { .. } => Diagnostic::new("home.master_key_missing", message).with_help(
                 "put the key back, or set `CONVEXINFRA_MASTER_KEY`; without it the secrets in the store cannot be read",
             ),
         };
@@ -90,7 +90,7 @@ impl Home {
     }
 
     /// The file whose lock says who writes here.
-    pub(super) fn occupancy_path(&self) -> PathBuf {
+    pub(super) fn lock_path(&self) -> PathBuf {
         self.directory.join("occupied")
     }
 
@@ -107,7 +107,7 @@ impl Home {
             #[cfg(unix)]
             std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
             builder.create(&self.directory).map_err(failed)?;
-            fault::point("home.created");
+            failpoint::hit("home.created");
         }
         #[cfg(unix)]
         {
@@ -156,15 +156,15 @@ impl Home {
         let mut bytes = Zeroizing::new([0u8; 32]);
         getrandom::fill(bytes.as_mut_slice()).map_err(|error| failed(std::io::Error::other(error.to_string())))?;
         let key = MasterKey::new(*bytes);
-        let _turn = self.turn().map_err(failed)?;
-        self.sweep().map_err(failed)?;
+        let _turn = self.lock_directory().map_err(failed)?;
+        self.remove_unplaced_keys().map_err(failed)?;
         self.write_key(&path, &key).map_err(failed)?;
         self.existing_master_key()?.ok_or_else(|| self.key_missing())
     }
 
     /// Held while a key is made, so that what others are about to place is not taken for a leftover.
     #[cfg(unix)]
-    fn turn(&self) -> std::io::Result<fs::File> {
+    fn lock_directory(&self) -> std::io::Result<fs::File> {
         let directory = fs::File::open(&self.directory)?;
         // A file system without locks has no second process on it either.
         let _ = rustix::fs::flock(&directory, rustix::fs::FlockOperation::LockExclusive);
@@ -177,10 +177,10 @@ impl Home {
     }
 
     /// Removes keys that were never placed, because their process was killed before.
-    fn sweep(&self) -> std::io::Result<()> {
+    fn remove_unplaced_keys(&self) -> std::io::Result<()> {
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
-            if entry.file_name().to_str().is_some_and(|name| name.starts_with(UNPLACED)) {
+            if entry.file_name().to_str().is_some_and(|name| name.starts_with(TEMPORARY_KEY_PREFIX)) {
                 fs::remove_file(entry.path())?;
             }
         }
@@ -189,18 +189,18 @@ impl Home {
 
     fn write_key(&self, path: &Path, key: &MasterKey) -> std::io::Result<()> {
         // A temporary file has mode 0600 from the start.
-        let mut file = tempfile::Builder::new().prefix(UNPLACED).tempfile_in(&self.directory)?;
+        let mut file = tempfile::Builder::new().prefix(TEMPORARY_KEY_PREFIX).tempfile_in(&self.directory)?;
         file.write_all(key.to_text().as_bytes())?;
         file.write_all(b"\n")?;
         file.as_file().sync_all()?;
-        fault::point("home.key_written");
+        failpoint::hit("home.key_written");
         match file.persist_noclobber(path) {
             Ok(_) => {}
             Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error.error),
         }
         fs::File::open(&self.directory)?.sync_all()?;
-        fault::point("home.key_placed");
+        failpoint::hit("home.key_placed");
         Ok(())
     }
 }

@@ -4,70 +4,70 @@
 //! operations go on without their client, and so does a Durable Object. What differs between these, rows, a clock and
 //! tasks, is behind [`Platform`]. Must not do: decide anything that the authority decides, or print.
 
-mod acting;
 mod adopt;
 #[cfg(feature = "native")]
 mod database;
 #[cfg(not(feature = "native"))]
-#[path = "database_unreached.rs"]
+#[path = "database_stub.rs"]
 mod database;
-mod drive;
+mod effects;
 mod environment;
+mod executor;
 #[cfg(feature = "native")]
 mod home;
 #[cfg(feature = "native")]
-mod machine;
-mod observe;
+mod home_lock;
+mod janitor;
 #[cfg(feature = "native")]
-mod occupancy;
-mod perform;
+mod native;
+mod observe;
 mod platform;
 #[cfg(feature = "native")]
 mod process;
-mod replica;
 #[cfg(feature = "native")]
 mod serve;
-mod sweep;
+mod session;
+mod sync;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-pub use acting::Acting;
-pub use drive::{Activity, Started};
+pub use executor::{AcceptedOperation, Activity};
 #[cfg(feature = "native")]
 pub use home::{Home, HomeError};
+pub use janitor::SWEEP_INTERVAL;
 #[cfg(feature = "native")]
-pub use machine::{Machine, now};
-pub use platform::{Beside, HostAuthority, Platform};
+pub use native::{NativePlatform, now};
+pub use platform::{HostAuthority, Platform, WriteMode};
 #[cfg(feature = "native")]
-pub use process::here;
+pub use process::own_holder;
 #[cfg(feature = "native")]
 pub use serve::{Serving, ServingError};
-pub use sweep::SWEEP_EVERY;
+pub use session::ControlSession;
 
-use crate::authority::{Authority, AuthorityError, Bearer, Liveness};
-use crate::control::{Capacity, ControlError, Holder, Used};
-use crate::convex::deployment::Connections;
+use crate::api::{Capacity, ControlError, LeaseHolder, PoolUsage};
+use crate::authority::{AuthenticatedToken, Authority, AuthorityError, Liveness};
+use crate::convex::deployment::DeploymentClient;
 use crate::model::{
-    Actor, Expiry, Finding, OperationId, OperationRecord, Placement, ProjectName, ProviderKind, REACH, Revision, Secret,
-    Snapshot, Timestamp, Usage,
+    Actor, Diagnostic, Expiry, INTERNAL_URL, OperationId, OperationRecord, ProjectName, ProviderKind, ResolvedBackend,
+    Revision, Secret, Snapshot, Timestamp, Usage,
 };
 use crate::provider::Provider;
-use drive::Drivers;
+use executor::OperationRegistry;
 
 /// The name that plans give to the control plane in this process.
-pub const EMBEDDED: &str = crate::model::ControlPlane::EMBEDDED;
+pub const EMBEDDED: &str = crate::model::ControlPlaneInfo::EMBEDDED;
 
 /// An authority and the providers that carry out its effects.
 pub struct Host {
     platform: Box<dyn Platform>,
     name: String,
     providers: Vec<Box<dyn Provider>>,
-    connections: Connections,
+    connections: DeploymentClient,
     local_binaries: LocalBinaries,
-    drivers: Drivers,
+    registry: OperationRegistry,
 }
 
 /// What a host is made of.
@@ -79,7 +79,7 @@ pub struct HostParts {
     /// Where backends can run.
     pub providers: Vec<Box<dyn Provider>>,
     /// Connections to deployments.
-    pub connections: Connections,
+    pub connections: DeploymentClient,
     /// Which executables those who use it may name.
     pub local_binaries: LocalBinaries,
 }
@@ -98,75 +98,75 @@ impl Host {
     /// A host made of these parts. Nothing is read or made yet.
     pub fn new(parts: HostParts) -> Self {
         let HostParts { platform, name, providers, connections, local_binaries } = parts;
-        Self { platform, name, providers, connections, local_binaries, drivers: Drivers::default() }
+        Self { platform, name, providers, connections, local_binaries, registry: OperationRegistry::default() }
     }
 
     /// The control plane as somebody uses it from this very process.
-    pub fn embedded(self: &Arc<Self>) -> Acting {
-        let here = self.platform.here();
-        Acting::embedded(Arc::clone(self), Actor { token: None, name: format!("{} on {}", here.user, here.host) })
+    pub fn embedded_session(self: &Arc<Self>) -> ControlSession {
+        let here = self.platform.own_holder();
+        ControlSession::embedded(Arc::clone(self), Actor { token: None, name: format!("{} on {}", here.user, here.host) })
     }
 
     /// The control plane as the bearer of a token uses it. What the token allows is for the caller to check.
-    pub fn acting_as(self: &Arc<Self>, actor: Actor) -> Acting {
-        Acting::served(Arc::clone(self), actor)
+    pub fn session_for(self: &Arc<Self>, actor: Actor) -> ControlSession {
+        ControlSession::served(Arc::clone(self), actor)
     }
 
     /// Whose token this is.
     ///
     /// # Errors
     /// [`ControlError::NotAuthorised`] when it opens nothing.
-    pub fn authenticate(&self, token: &Secret) -> Result<Bearer, ControlError> {
-        let bearer = self.ask(|authority| authority.authenticate(token, self.now()))?;
+    pub fn authenticate(&self, token: &Secret) -> Result<AuthenticatedToken, ControlError> {
+        let bearer = self.read_rows(|authority| authority.authenticate(token, self.now()))?;
         bearer.ok_or_else(|| {
             let message = "this control plane has no tokens yet";
             let help = "make the first one on its machine with\n    convexinfra serve --init";
-            ControlError::NotAuthorised(Finding::new("auth.token_unknown", message).with_help(help))
+            ControlError::NotAuthorised(Diagnostic::new("auth.token_unknown", message).with_help(help))
         })
     }
 
     /// The names of all projects.
     pub fn projects(&self) -> Result<Vec<ProjectName>, ControlError> {
-        Ok(self.ask(Authority::projects)?.unwrap_or_default())
+        Ok(self.read_rows(Authority::projects)?.unwrap_or_default())
     }
 
     /// What all backends of a project ask for together.
     pub fn usage(&self, project: &ProjectName) -> Result<Usage, ControlError> {
-        Ok(self.ask(|authority| authority.usage(project))?.unwrap_or_default())
+        Ok(self.read_rows(|authority| authority.usage(project))?.unwrap_or_default())
     }
 
     /// One operation of a project.
     pub fn operation(&self, project: &ProjectName, id: &OperationId) -> Result<Option<OperationRecord>, ControlError> {
-        Ok(self.ask(|authority| authority.operation(project, id))?.flatten())
+        Ok(self.read_rows(|authority| authority.operation(project, id))?.flatten())
     }
 
     /// The last operations of a project, oldest first.
     pub fn operations(&self, project: &ProjectName, limit: u32) -> Result<Vec<OperationRecord>, ControlError> {
-        Ok(self.ask(|authority| authority.operations(project, limit))?.unwrap_or_default())
+        Ok(self.read_rows(|authority| authority.operations(project, limit))?.unwrap_or_default())
     }
 
     /// How many projects somebody is changing now.
     pub fn leases(&self) -> Result<usize, ControlError> {
         let now = self.now();
-        let unknown = |_: &Holder| Liveness::Unknown;
-        Ok(self.ask(|authority| authority.holders(now, unknown).map(|holders| holders.len()))?.unwrap_or_default())
+        let unknown = |_: &LeaseHolder| Liveness::Unknown;
+        Ok(self.read_rows(|authority| authority.holders(now, unknown).map(|holders| holders.len()))?.unwrap_or_default())
     }
 
     /// How much of this control plane is used.
     pub fn capacity(&self) -> Result<Capacity, ControlError> {
-        let totals = self.ask(Authority::totals)?.unwrap_or_default();
+        let totals = self.read_rows(Authority::totals)?.unwrap_or_default();
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         Ok(Capacity {
             projects: count(totals.projects),
             backends: count(totals.backends),
-            port_pairs: Used { used: count(totals.port_pairs_used), free: count(totals.port_pairs_free) },
+            port_pairs: PoolUsage { used: count(totals.port_pairs_used), free: count(totals.port_pairs_free) },
             running_operations: self.activity().running,
         })
     }
 
     /// Whether the store answers.
-    pub fn check(&self) -> Result<(), ControlError> {
-        self.ask(|authority| authority.projects().map(drop)).map(drop)
+    pub fn check_store(&self) -> Result<(), ControlError> {
+        self.read_rows(|authority| authority.projects().map(drop)).map(drop)
     }
 
     /// How many bytes the store takes on the disk.
@@ -180,9 +180,12 @@ impl Host {
     }
 
     /// Asks the authority, if there is one already. Changes nothing, and waits for nobody who writes.
-    fn ask<T>(&self, question: impl FnOnce(&HostAuthority) -> Result<T, AuthorityError>) -> Result<Option<T>, ControlError> {
+    fn read_rows<T>(
+        &self,
+        question: impl FnOnce(&HostAuthority) -> Result<T, AuthorityError>,
+    ) -> Result<Option<T>, ControlError> {
         let (mut question, mut answer) = (Some(question), None);
-        self.platform.ask(&mut |authority| {
+        self.platform.read(&mut |authority| {
             if let Some(question) = question.take() {
                 answer = Some(question(authority));
             }
@@ -191,32 +194,32 @@ impl Host {
     }
 
     /// Tells the authority something that it writes down; makes it where there is none.
-    fn tell<T>(&self, message: impl FnOnce(&HostAuthority) -> Result<T, AuthorityError>) -> Result<T, ControlError> {
-        self.write(Beside::Commands, message)
+    fn write_rows<T>(&self, message: impl FnOnce(&HostAuthority) -> Result<T, AuthorityError>) -> Result<T, ControlError> {
+        self.write_in_mode(WriteMode::Exclusive, message)
     }
 
     /// The same for what does no harm beside a server that has this home: tokens and quotas are read anew every time.
-    fn tell_beside_others<T>(
+    fn write_beside_server<T>(
         &self,
         message: impl FnOnce(&HostAuthority) -> Result<T, AuthorityError>,
     ) -> Result<T, ControlError> {
-        self.write(Beside::Anybody, message)
+        self.write_in_mode(WriteMode::BesideServer, message)
     }
 
-    fn write<T>(
+    fn write_in_mode<T>(
         &self,
-        beside: Beside,
+        beside: WriteMode,
         message: impl FnOnce(&HostAuthority) -> Result<T, AuthorityError>,
     ) -> Result<T, ControlError> {
         let (mut message, mut answer) = (Some(message), None);
-        self.platform.tell(beside, &mut |authority| {
+        self.platform.write(beside, &mut |authority| {
             if let Some(message) = message.take() {
                 answer = Some(message(authority));
             }
         })?;
         match answer {
             Some(answer) => Ok(answer?),
-            None => Err(ControlError::Record(Finding::new("bug", "nothing was written; this is a bug in convexinfra"))),
+            None => Err(ControlError::Record(Diagnostic::new("bug", "nothing was written; this is a bug in convexinfra"))),
         }
     }
 
@@ -235,18 +238,18 @@ impl Host {
         self.platform.sleep(duration)
     }
 
-    fn provider(&self, kind: ProviderKind) -> Result<&dyn Provider, Finding> {
+    fn provider(&self, kind: ProviderKind) -> Result<&dyn Provider, Diagnostic> {
         self.providers.iter().find(|provider| provider.kind() == kind).map(AsRef::as_ref).ok_or_else(|| {
-            Finding::new("control.provider_unavailable", format!("provider `{kind}` is not available in this control plane"))
+            Diagnostic::new("control.provider_unavailable", format!("provider `{kind}` is not available in this control plane"))
         })
     }
 
     /// The URL under which this machine reaches a backend, whatever its clients use.
-    fn reach(placement: &Placement) -> String {
+    fn internal_url(placement: &ResolvedBackend) -> String {
         match placement.spec.provider {
             ProviderKind::Simulated | ProviderKind::Local => format!("http://127.0.0.1:{}", placement.ports.api),
             ProviderKind::Docker | ProviderKind::Fly | ProviderKind::Kubernetes => {
-                placement.references.get(REACH).unwrap_or(&placement.endpoints.url).clone()
+                placement.provider_state.get(INTERNAL_URL).unwrap_or(&placement.endpoints.url).clone()
             }
         }
     }
@@ -255,7 +258,7 @@ impl Host {
         let mut snapshot = Snapshot {
             project: project.clone(),
             revision: Revision(0),
-            control_plane: crate::model::ControlPlane {
+            control_plane: crate::model::ControlPlaneInfo {
                 name: self.name.clone(),
                 providers: self.provider_kinds(),
                 expiry: if self.name == EMBEDDED { Expiry::Recorded } else { Expiry::Enforced },
@@ -267,7 +270,7 @@ impl Host {
             operations: Vec::new(),
         };
         let Some((view, fingerprints)) =
-            self.ask(|authority| Ok((authority.view(project)?, authority.vault().fingerprint_key(project))))?
+            self.read_rows(|authority| Ok((authority.view(project)?, authority.vault().fingerprint_key(project))))?
         else {
             return Ok(snapshot);
         };
@@ -279,8 +282,8 @@ impl Host {
         for (index, seen) in self.observe_all(&view.to_observe, &fingerprints).await {
             if let Some(backend) = snapshot.backends.get_mut(index) {
                 backend.observation = seen.observation;
-                backend.other_variables = seen.other_variables;
-                backend.unseen = seen.failed;
+                backend.unmanaged_env = seen.other_variables;
+                backend.observe_error = seen.failed;
             }
         }
         Ok(snapshot)

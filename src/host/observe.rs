@@ -6,23 +6,23 @@ use std::collections::BTreeSet;
 
 use futures_util::StreamExt;
 
-use super::{Host, environment, perform};
-use crate::model::{Deviation, FieldPath, Finding, FingerprintKey, Observation, Placement, RunState, chain};
+use super::{Host, effects, environment};
+use crate::model::{Diagnostic, FieldDrift, FieldPath, FingerprintKey, Observation, ResolvedBackend, RunState, error_chain};
 
 /// How many backends are looked at at the same time.
-const AT_ONCE: usize = 32;
+const OBSERVE_CONCURRENCY: usize = 32;
 
 /// What is seen of a backend.
-pub(super) struct Seen {
+pub(super) struct ObservedBackend {
     pub(super) observation: Observation,
     /// The variables that it has and that nobody asked for.
     pub(super) other_variables: BTreeSet<String>,
     /// Why the look failed, where it did.
-    pub(super) failed: Option<Finding>,
+    pub(super) failed: Option<Diagnostic>,
 }
 
-impl Seen {
-    fn nothing(why: Finding) -> Self {
+impl ObservedBackend {
+    fn unknown(why: Diagnostic) -> Self {
         Self { observation: Observation::unknown(), other_variables: BTreeSet::new(), failed: Some(why) }
     }
 }
@@ -31,43 +31,43 @@ impl Host {
     /// Looks at every backend. A lookup that fails says that nothing is known, never that nothing is there.
     pub(super) async fn observe_all(
         &self,
-        placements: &[(usize, Placement)],
+        placements: &[(usize, ResolvedBackend)],
         fingerprints: &FingerprintKey,
-    ) -> Vec<(usize, Seen)> {
+    ) -> Vec<(usize, ObservedBackend)> {
         let mut looks = Vec::with_capacity(placements.len());
         for (index, placement) in placements {
             looks.push(async move { (*index, self.observe_one(placement, fingerprints).await) });
         }
-        futures_util::stream::iter(looks).buffer_unordered(AT_ONCE).collect().await
+        futures_util::stream::iter(looks).buffer_unordered(OBSERVE_CONCURRENCY).collect().await
     }
 
-    async fn observe_one(&self, placement: &Placement, fingerprints: &FingerprintKey) -> Seen {
+    async fn observe_one(&self, placement: &ResolvedBackend, fingerprints: &FingerprintKey) -> ObservedBackend {
         let provider = match self.provider(placement.spec.provider) {
             Ok(provider) => provider,
-            Err(finding) => return Seen::nothing(finding),
+            Err(finding) => return ObservedBackend::unknown(finding),
         };
         let observation = match provider.observe(placement).await {
             Ok(observation) => observation,
-            Err(error) => return Seen::nothing(perform::failure(placement, &error).finding),
+            Err(error) => return ObservedBackend::unknown(effects::effect_failure(placement, &error).finding),
         };
-        let mut seen = Seen { observation, other_variables: BTreeSet::new(), failed: None };
+        let mut seen = ObservedBackend { observation, other_variables: BTreeSet::new(), failed: None };
         if seen.observation.state == RunState::Running && !placement.spec.env.is_empty() {
-            let url = Self::reach(placement);
-            match environment::look(&self.connections, &url, placement, fingerprints).await {
+            let url = Self::internal_url(placement);
+            match environment::diff(&self.connections, &url, placement, fingerprints).await {
                 Ok(environment) => {
-                    seen.observation.deviations.extend(environment.deviations);
+                    seen.observation.drift.extend(environment.deviations);
                     seen.other_variables = environment.others;
                 }
                 // What could not be looked at is not known to be as it was.
                 Err(error) => {
-                    let message = format!("it runs, but its environment variables could not be read: {}", chain(&error));
+                    let message = format!("it runs, but its environment variables could not be read: {}", error_chain(&error));
                     seen.observation.state = RunState::Unknown;
-                    seen.failed = Some(Finding::new("convex.environment", message));
+                    seen.failed = Some(Diagnostic::new("convex.environment", message));
                 }
             }
         }
-        if seen.observation.state == RunState::Absent && seen.observation.deviations.is_empty() {
-            seen.observation.deviations.push(Deviation {
+        if seen.observation.state == RunState::Absent && seen.observation.drift.is_empty() {
+            seen.observation.drift.push(FieldDrift {
                 path: FieldPath::new("process"),
                 recorded: "running".to_owned(),
                 observed: "absent".to_owned(),

@@ -6,21 +6,21 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
+use crate::api::{ControlError, IfMissing, LeaseHolder};
 use crate::authority::{Authority, Liveness};
-use crate::control::{ControlError, Holder, KeyNeed};
 use crate::model::{FingerprintKey, ProjectName, Timestamp};
-use crate::store::AnyStore;
+use crate::store::DynStore;
 
 /// The authority of a host, over a store of whatever kind.
-pub type HostAuthority = Authority<AnyStore>;
+pub type HostAuthority = Authority<DynStore>;
 
 /// Who else may be writing at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Beside {
+pub enum WriteMode {
     /// Nobody who carries operations out.
-    Commands,
+    Exclusive,
     /// Anybody: what is written does no harm beside a server that has this home.
-    Anybody,
+    BesideServer,
 }
 
 /// What a host runs on.
@@ -30,25 +30,25 @@ pub trait Platform: Send + Sync {
     ///
     /// # Errors
     /// The rows or the master key cannot be read.
-    fn ask(&self, question: &mut dyn FnMut(&HostAuthority)) -> Result<(), ControlError>;
+    fn read(&self, question: &mut dyn FnMut(&HostAuthority)) -> Result<(), ControlError>;
 
     /// Tells the authority something that it writes down; makes it where there is none.
     ///
     /// # Errors
     /// There can be no authority here now, or somebody else is writing.
-    fn tell(&self, beside: Beside, message: &mut dyn FnMut(&HostAuthority)) -> Result<(), ControlError>;
+    fn write(&self, beside: WriteMode, message: &mut dyn FnMut(&HostAuthority)) -> Result<(), ControlError>;
 
     /// Keeps everybody else from writing here from now on; `address` is what they are told.
     ///
     /// # Errors
     /// Somebody else is writing.
-    fn occupy(&self, address: &str) -> Result<(), ControlError>;
+    fn lock_exclusive(&self, address: &str) -> Result<(), ControlError>;
 
     /// The key under which the secrets of a project are fingerprinted; none while there is no master key.
     ///
     /// # Errors
     /// The master key cannot be read or made.
-    fn fingerprint_key(&self, project: &ProjectName, need: KeyNeed) -> Result<Option<FingerprintKey>, ControlError>;
+    fn fingerprint_key(&self, project: &ProjectName, need: IfMissing) -> Result<Option<FingerprintKey>, ControlError>;
 
     /// How many bytes the store takes.
     fn store_bytes(&self) -> u64;
@@ -60,10 +60,10 @@ pub trait Platform: Send + Sync {
     fn uptime(&self) -> Duration;
 
     /// This host, as the holder of a lease.
-    fn here(&self) -> Holder;
+    fn own_holder(&self) -> LeaseHolder;
 
     /// Whether a holder of a lease still lives.
-    fn liveness(&self, holder: &Holder) -> Liveness;
+    fn liveness(&self, holder: &LeaseHolder) -> Liveness;
 
     /// Lets a task go on by itself.
     fn spawn(&self, task: BoxFuture<'static, ()>);

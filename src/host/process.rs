@@ -2,26 +2,26 @@
 //!
 //! Must not do: signal or end a process.
 
+use crate::api::{LeaseHolder, LeaseNonce, MAX_NAME_BYTES, truncate};
 use crate::authority::Liveness;
-use crate::control::{Attempt, Holder, LONGEST_NAME, shortened};
 
 /// This process, as the holder of a lease.
-pub fn here() -> Holder {
+pub fn own_holder() -> LeaseHolder {
     let process = std::process::id();
-    Holder {
+    LeaseHolder {
         user: ["USER", "USERNAME"].into_iter().find_map(account).unwrap_or_else(|| "somebody".to_owned()),
         host: host_name(),
         process,
         process_start: start(process),
-        since: super::machine::now(),
-        attempt: attempt(),
+        since: super::native::now(),
+        nonce: attempt(),
     }
 }
 
 /// Without randomness an attempt cannot be told from another one, so it is none.
-fn attempt() -> Option<Attempt> {
+fn attempt() -> Option<LeaseNonce> {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).ok().map(|()| Attempt::new(bytes))
+    getrandom::fill(&mut bytes).ok().map(|()| LeaseNonce::new(bytes))
 }
 
 fn account(variable: &str) -> Option<String> {
@@ -35,15 +35,15 @@ fn host_name() -> String {
 /// A text as the name of an account or a machine, which every control plane takes; none where nothing is left of it.
 fn as_name(text: &str) -> Option<String> {
     let line: String = text.chars().filter(|letter| !letter.is_control()).collect();
-    let name = shortened(line.trim(), LONGEST_NAME);
+    let name = truncate(line.trim(), MAX_NAME_BYTES);
     (!name.is_empty()).then_some(name)
 }
 
 /// Whether a holder still lives; only this machine's processes can be told, and of those only the ones that this process
 /// can see: a container may have the name of its machine and processes of its own.
-pub(super) fn liveness(holder: &Holder) -> Liveness {
+pub(super) fn liveness(holder: &LeaseHolder) -> Liveness {
     let Some(then) = holder.process_start.as_deref().filter(|_| holder.host == host_name()) else { return Liveness::Unknown };
-    match space() {
+    match pid_namespace() {
         Some(space) if then.ends_with(&space) => match start(holder.process) {
             Some(now) if now == then => Liveness::Alive,
             _ => Liveness::Dead,
@@ -55,12 +55,12 @@ pub(super) fn liveness(holder: &Holder) -> Liveness {
 /// When and where a process started; none when there is no such process, or when that says nothing.
 fn start(process: u32) -> Option<String> {
     let time = crate::provider::process::start_time(i32::try_from(process).ok()?).ok().flatten()?;
-    Some(format!("{time}{}", space()?))
+    Some(format!("{time}{}", pid_namespace()?))
 }
 
 /// Where a number means one process: in one boot of one machine, and in one space of processes of it.
 #[cfg(target_os = "linux")]
-fn space() -> Option<String> {
+fn pid_namespace() -> Option<String> {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let processes = std::fs::read_link("/proc/self/ns/pid").ok()?;
     Some(format!(" in {} of boot {}", processes.display(), boot.trim()))
@@ -75,19 +75,19 @@ fn space() -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::is_one_line;
+    use crate::api::is_single_line;
 
     #[test]
     fn only_processes_that_can_be_seen_are_told_to_be_dead() {
-        let me = here();
+        let me = own_holder();
         assert_eq!(liveness(&me), Liveness::Alive);
         let start = me.process_start.clone().unwrap();
-        let with = |start: &str| Holder { process_start: Some(start.to_owned()), ..me.clone() };
+        let with = |start: &str| LeaseHolder { process_start: Some(start.to_owned()), ..me.clone() };
         // Another process had the number before.
         assert_eq!(liveness(&with(&format!("x{start}"))), Liveness::Dead);
-        assert_eq!(liveness(&Holder { process: u32::MAX, ..me.clone() }), Liveness::Dead);
-        assert_eq!(liveness(&Holder { host: "another-machine".to_owned(), ..me.clone() }), Liveness::Unknown);
-        assert_eq!(liveness(&Holder { process_start: None, ..me.clone() }), Liveness::Unknown);
+        assert_eq!(liveness(&LeaseHolder { process: u32::MAX, ..me.clone() }), Liveness::Dead);
+        assert_eq!(liveness(&LeaseHolder { host: "another-machine".to_owned(), ..me.clone() }), Liveness::Unknown);
+        assert_eq!(liveness(&LeaseHolder { process_start: None, ..me.clone() }), Liveness::Unknown);
         if cfg!(target_os = "linux") {
             // A container that has the name of its machine, and the same machine before it was started anew.
             for elsewhere in ["ticks 1", "ticks 1 in pid:[1] of boot 1"] {
@@ -101,11 +101,11 @@ mod tests {
         for (text, name) in [("", None), (" \n", None), ("me", Some("me")), ("a\tb\u{9b}\r\n", Some("ab"))] {
             assert_eq!(as_name(text).as_deref(), name, "{text:?}");
         }
-        for long in ["x".repeat(LONGEST_NAME + 1), "é".repeat(LONGEST_NAME), "語".repeat(LONGEST_NAME)] {
+        for long in ["x".repeat(MAX_NAME_BYTES + 1), "é".repeat(MAX_NAME_BYTES), "語".repeat(MAX_NAME_BYTES)] {
             let name = as_name(&long).unwrap();
-            assert!(is_one_line(&name, LONGEST_NAME) && name.len() > LONGEST_NAME - 6 && name.ends_with('…'), "{name}");
+            assert!(is_single_line(&name, MAX_NAME_BYTES) && name.len() > MAX_NAME_BYTES - 6 && name.ends_with('…'), "{name}");
         }
-        let here = here();
-        assert!(is_one_line(&here.user, LONGEST_NAME) && is_one_line(&here.host, LONGEST_NAME));
+        let here = own_holder();
+        assert!(is_single_line(&here.user, MAX_NAME_BYTES) && is_single_line(&here.host, MAX_NAME_BYTES));
     }
 }

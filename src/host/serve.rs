@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Host;
-use crate::control::ControlError;
+use crate::api::ControlError;
 
 /// Why a host cannot serve.
 pub type ServingError = ControlError;
@@ -24,13 +24,13 @@ impl Host {
     /// # Errors
     /// Somebody else writes in this home, or the store cannot be used.
     pub async fn serve(self: &Arc<Self>, address: &str) -> Result<Serving, ServingError> {
-        self.platform.occupy(address)?;
+        self.platform.lock_exclusive(address)?;
         // What a single row keeps from going on is in the log of the first sweep.
-        self.take_up()?;
+        self.resume_operations()?;
         let host = Arc::clone(self);
         let sweeper = tokio::spawn(async move {
             loop {
-                tokio::time::sleep(super::SWEEP_EVERY).await;
+                tokio::time::sleep(super::SWEEP_INTERVAL).await;
                 // What fails now is in the log, and is tried again the next time.
                 let _ = host.sweep();
             }
@@ -46,11 +46,11 @@ impl Serving {
         self.sweeper.abort();
         let deadline = tokio::time::Instant::now() + grace;
         loop {
-            let left = self.host.drivers.running().len();
+            let left = self.host.registry.running().len();
             if left == 0 || tokio::time::Instant::now() >= deadline {
                 return left;
             }
-            let _ = tokio::time::timeout_at(deadline, self.host.drivers.until_less_runs()).await;
+            let _ = tokio::time::timeout_at(deadline, self.host.registry.wait_for_one()).await;
         }
     }
 }

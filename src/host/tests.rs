@@ -7,36 +7,36 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering}
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::control::{KeyNeed, Lease, Request, Work};
-use crate::convex::deployment::{HttpAnswer, HttpRequest, Transport, TransportError};
+use crate::api::{IfMissing, Lease, Request, Work};
+use crate::convex::deployment::{HttpRequest, HttpResponse, Transport, TransportError};
 use crate::model::{
-    BackendName, BackendSpec, FingerprintKey, Observation, OperationState, References, RunState, StepKey, TimeSpan,
+    BackendName, BackendSpec, FingerprintKey, Observation, OperationState, ProviderState, RunState, StepKey, TimeSpan,
 };
-use crate::provider::{LogChunk, LogPosition, Notice, ProviderError};
+use crate::provider::{LogChunk, LogPosition, ProgressFn, ProviderError};
 
 const BEGIN: i64 = 1_800_000_000_000;
 
 /// A machine on which the time is what a test says, and whoever sleeps has slept at once.
 struct Timeless {
-    machine: Machine,
+    machine: NativePlatform,
     now: Arc<AtomicI64>,
     slept_ms: AtomicU64,
 }
 
 impl Platform for Timeless {
-    fn ask(&self, question: &mut dyn FnMut(&HostAuthority)) -> Result<(), ControlError> {
-        self.machine.ask(question)
+    fn read(&self, question: &mut dyn FnMut(&HostAuthority)) -> Result<(), ControlError> {
+        self.machine.read(question)
     }
 
-    fn tell(&self, beside: Beside, message: &mut dyn FnMut(&HostAuthority)) -> Result<(), ControlError> {
-        self.machine.tell(beside, message)
+    fn write(&self, beside: WriteMode, message: &mut dyn FnMut(&HostAuthority)) -> Result<(), ControlError> {
+        self.machine.write(beside, message)
     }
 
-    fn occupy(&self, address: &str) -> Result<(), ControlError> {
-        self.machine.occupy(address)
+    fn lock_exclusive(&self, address: &str) -> Result<(), ControlError> {
+        self.machine.lock_exclusive(address)
     }
 
-    fn fingerprint_key(&self, project: &ProjectName, need: KeyNeed) -> Result<Option<FingerprintKey>, ControlError> {
+    fn fingerprint_key(&self, project: &ProjectName, need: IfMissing) -> Result<Option<FingerprintKey>, ControlError> {
         self.machine.fingerprint_key(project, need)
     }
 
@@ -52,11 +52,11 @@ impl Platform for Timeless {
         Duration::from_millis(self.slept_ms.load(Ordering::Relaxed))
     }
 
-    fn here(&self) -> Holder {
-        self.machine.here()
+    fn own_holder(&self) -> LeaseHolder {
+        self.machine.own_holder()
     }
 
-    fn liveness(&self, holder: &Holder) -> Liveness {
+    fn liveness(&self, holder: &LeaseHolder) -> Liveness {
         self.machine.liveness(holder)
     }
 
@@ -74,8 +74,8 @@ impl Platform for Timeless {
 struct Broken;
 
 impl Transport for Broken {
-    fn send(&self, _: HttpRequest, _: usize) -> BoxFuture<'_, Result<HttpAnswer, TransportError>> {
-        let mut answer = HttpAnswer::new(br#"{"code":"Overloaded","message":"the database is locked"}"#.to_vec());
+    fn send(&self, _: HttpRequest, _: usize) -> BoxFuture<'_, Result<HttpResponse, TransportError>> {
+        let mut answer = HttpResponse::new(br#"{"code":"Overloaded","message":"the database is locked"}"#.to_vec());
         *answer.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
         Box::pin(async { Ok(answer) })
     }
@@ -107,34 +107,34 @@ impl Provider for Stand {
         ProviderKind::Simulated
     }
 
-    fn observe<'a>(&'a self, _: &'a Placement) -> BoxFuture<'a, Result<Observation, ProviderError>> {
+    fn observe<'a>(&'a self, _: &'a ResolvedBackend) -> BoxFuture<'a, Result<Observation, ProviderError>> {
         let blind = self.0.blind.load(Ordering::Relaxed);
         Box::pin(async move {
             if blind { Err(said("the directory cannot be read")) } else { Ok(Observation::as_recorded(RunState::Running)) }
         })
     }
 
-    fn ensure<'a>(&'a self, _: &'a Placement, _: Notice<'a>) -> BoxFuture<'a, Result<References, ProviderError>> {
+    fn ensure<'a>(&'a self, _: &'a ResolvedBackend, _: ProgressFn<'a>) -> BoxFuture<'a, Result<ProviderState, ProviderError>> {
         Box::pin(async {
             if self.0.gated.load(Ordering::Relaxed) {
                 self.1.acquire().await.unwrap().forget();
             }
-            if self.0.starts.load(Ordering::Relaxed) { Ok(References::new()) } else { Err(said(WORDS)) }
+            if self.0.starts.load(Ordering::Relaxed) { Ok(ProviderState::new()) } else { Err(said(WORDS)) }
         })
     }
 
-    fn require_possible<'a>(&'a self, _: &'a BackendSpec) -> BoxFuture<'a, Result<(), ProviderError>> {
+    fn validate<'a>(&'a self, _: &'a BackendSpec) -> BoxFuture<'a, Result<(), ProviderError>> {
         let impossible = self.0.impossible.load(Ordering::Relaxed);
         Box::pin(async move { if impossible { Err(ProviderError::Unsupported("too large".to_owned())) } else { Ok(()) } })
     }
 
-    fn remove<'a>(&'a self, _: &'a Placement, _: Notice<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
+    fn remove<'a>(&'a self, _: &'a ResolvedBackend, _: ProgressFn<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
         self.0.removals.fetch_add(1, Ordering::Relaxed);
         let in_the_way = self.0.in_the_way.load(Ordering::Relaxed);
         Box::pin(async move { if in_the_way { Err(said(WORDS)) } else { Ok(()) } })
     }
 
-    fn logs<'a>(&'a self, _: &'a Placement, _: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>> {
+    fn logs<'a>(&'a self, _: &'a ResolvedBackend, _: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>> {
         Box::pin(async { Ok(LogChunk { text: String::new(), next: 0 }) })
     }
 }
@@ -171,13 +171,13 @@ fn house() -> House {
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || Lines(Arc::clone(&lines))).finish();
     let host = Arc::new(Host::new(HostParts {
         platform: Box::new(Timeless {
-            machine: Machine::new(folder.path().to_owned(), None, None),
+            machine: NativePlatform::new(folder.path().to_owned(), None, None),
             now: Arc::clone(&now),
             slept_ms: AtomicU64::new(0),
         }),
         name: "http://test".to_owned(),
         providers: vec![Box::new(Stand(Arc::clone(&hands), Arc::clone(&gate)))],
-        connections: Connections::over(Broken),
+        connections: DeploymentClient::new(Broken),
         local_binaries: LocalBinaries::ReleasesOnly,
     }));
     House { host, hands, gate, now, log, folder, _logging: tracing::subscriber::set_default(subscriber) }
@@ -193,8 +193,8 @@ fn name(text: &str) -> BackendName {
 
 impl House {
     fn lease(&self) -> Lease {
-        let here = self.host.platform.here();
-        self.host.tell(|authority| authority.acquire(&project(), &here, self.host.now(), |_| Liveness::Dead)).unwrap()
+        let here = self.host.platform.own_holder();
+        self.host.write_rows(|authority| authority.acquire(&project(), &here, self.host.now(), |_| Liveness::Dead)).unwrap()
     }
 
     /// Brings a backend up that lives for ever.
@@ -203,7 +203,12 @@ impl House {
         let work = Work::Put { spec, secrets: std::collections::BTreeMap::new(), renamed_from: None };
         let request = Request { step: StepKey::parse("plan/up"), backend: name(backend), work };
         let lease = self.lease();
-        let id = self.host.begin(crate::authority::Asker::Trusted(&Actor::control_plane()), &lease, request).await.unwrap().id;
+        let id = self
+            .host
+            .start_as(crate::authority::Principal::Trusted(&Actor::control_plane()), &lease, request)
+            .await
+            .unwrap()
+            .id;
         self.end(&id).await
     }
 
@@ -213,13 +218,13 @@ impl House {
         let work = Work::Put { spec: Box::new(spec), secrets: std::collections::BTreeMap::new(), renamed_from: None };
         let request = Request { step: StepKey::parse(step), backend: name(backend), work };
         self.host
-            .begin(crate::authority::Asker::Trusted(&Actor::control_plane()), lease, request)
+            .start_as(crate::authority::Principal::Trusted(&Actor::control_plane()), lease, request)
             .await
             .map(|started| started.id)
     }
 
     async fn end(&self, id: &OperationId) -> OperationRecord {
-        self.host.until_ended(&project(), id, &|_| {}).await.unwrap()
+        self.host.wait_until_ended(&project(), id, &|_| {}).await.unwrap()
     }
 
     /// Backends that could not be brought up, and live for a minute all the same; nobody holds the lease.
@@ -229,7 +234,7 @@ impl House {
             let id = self.put(&lease, backend, &format!("plan/{backend}")).await.unwrap();
             assert_eq!(self.end(&id).await.state, OperationState::Failed);
         }
-        self.host.tell(|authority| authority.release(&lease, self.host.now())).unwrap();
+        self.host.write_rows(|authority| authority.release(&lease, self.host.now())).unwrap();
         self
     }
 
@@ -240,14 +245,14 @@ impl House {
     /// Sweeps, and waits for what that has begun.
     async fn sweep(&self) -> Result<(), ControlError> {
         let swept = self.host.sweep();
-        while !self.host.drivers.running().is_empty() {
+        while !self.host.registry.running().is_empty() {
             tokio::task::yield_now().await;
         }
         swept
     }
 
     fn names(&self) -> Vec<String> {
-        let view = self.host.ask(|authority| authority.view(&project())).unwrap().unwrap();
+        let view = self.host.read_rows(|authority| authority.view(&project())).unwrap().unwrap();
         view.backends.iter().map(|backend| backend.name.to_string()).collect()
     }
 
@@ -300,7 +305,7 @@ async fn a_removal_that_fails_is_tried_again_later_and_said_in_the_log_without_i
 async fn a_backend_that_somebody_is_at_keeps_no_other_from_going() {
     let house = house().with_backends(&["a", "b"]).await;
     house.pass(60);
-    let turn = house.host.drivers.turn(&(project(), name("a"))).lock_owned().await;
+    let turn = house.host.registry.backend_lock(&(project(), name("a"))).lock_owned().await;
     house.sweep().await.unwrap();
     assert_eq!(house.names(), ["a"]);
     drop(turn);

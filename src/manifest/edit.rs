@@ -10,7 +10,7 @@ use toml_edit::{Array, DocumentMut, InlineTable, Item, Table, TableLike, Value};
 
 /// The value of a field of a new backend.
 #[derive(Debug, Clone, PartialEq)]
-pub enum FieldText {
+pub enum FieldLiteral {
     /// A text, put in quotes.
     Text(String),
     /// A switch.
@@ -60,7 +60,7 @@ fn document(text: &str) -> Result<DocumentMut, EditError> {
 ///
 /// # Errors
 /// [`EditError`] when the text is not TOML or has such a backend already.
-pub fn add_backend(text: &str, name: &str, fields: &[(String, FieldText)]) -> Result<String, EditError> {
+pub fn add_backend(text: &str, name: &str, fields: &[(String, FieldLiteral)]) -> Result<String, EditError> {
     let mut document = document(text)?;
     let not_a_table = || EditError::NotATable { key: "backends".to_owned() };
     let exists = match document.get("backends") {
@@ -98,7 +98,7 @@ fn render(name: &str, block: Table) -> String {
     document.to_string()
 }
 
-fn block(fields: &[(String, FieldText)]) -> Table {
+fn block(fields: &[(String, FieldLiteral)]) -> Table {
     let mut block = Table::new();
     for (path, field) in fields {
         match path.split_once('.') {
@@ -116,14 +116,14 @@ fn block(fields: &[(String, FieldText)]) -> Table {
     block
 }
 
-fn value(field: &FieldText) -> Value {
+fn value(field: &FieldLiteral) -> Value {
     match field {
-        FieldText::Text(text) => Value::from(text.as_str()),
-        FieldText::Flag(flag) => Value::from(*flag),
-        FieldText::Whole(number) => Value::from(*number),
-        FieldText::Decimal(number) => Value::from(*number),
-        FieldText::List(list) => Value::from_iter(list.iter().map(String::as_str)),
-        FieldText::Environment(name) => {
+        FieldLiteral::Text(text) => Value::from(text.as_str()),
+        FieldLiteral::Flag(flag) => Value::from(*flag),
+        FieldLiteral::Whole(number) => Value::from(*number),
+        FieldLiteral::Decimal(number) => Value::from(*number),
+        FieldLiteral::List(list) => Value::from_iter(list.iter().map(String::as_str)),
+        FieldLiteral::Environment(name) => {
             let mut table = InlineTable::new();
             table.insert("env", Value::from(name.as_str()));
             Value::InlineTable(table)
@@ -136,7 +136,7 @@ fn value(field: &FieldText) -> Value {
 ///
 /// # Errors
 /// [`EditError`] when the text is not TOML or has no such backend.
-pub fn add_field(text: &str, name: &str, key: &str, field: &FieldText) -> Result<String, EditError> {
+pub fn add_field(text: &str, name: &str, key: &str, field: &FieldLiteral) -> Result<String, EditError> {
     let mut document = document(text)?;
     let block = document
         .get_mut("backends")
@@ -179,10 +179,10 @@ pub fn remove_backend(text: &str, name: &str) -> Result<String, EditError> {
         // A backend without a header of its own: between braces, or in dotted keys.
         backends.remove(name);
         for (_, item) in backends.iter_mut() {
-            changed |= item.as_table_like_mut().is_some_and(|table| forget(table, name));
+            changed |= item.as_table_like_mut().is_some_and(|table| remove_dependency(table, name));
         }
     }
-    changed |= forget_moves(&mut document, name);
+    changed |= remove_moves(&mut document, name);
     if changed {
         let windows = text.contains("\r\n");
         let edited = document.to_string();
@@ -192,7 +192,7 @@ pub fn remove_backend(text: &str, name: &str) -> Result<String, EditError> {
 }
 
 /// Takes the entries that lead to a name out of a list `moved` without headers; says whether there were any.
-fn forget_moves(document: &mut DocumentMut, name: &str) -> bool {
+fn remove_moves(document: &mut DocumentMut, name: &str) -> bool {
     let Some(list) = document.get_mut("moved").and_then(Item::as_array_mut) else { return false };
     let had = list.len();
     let leads_there = |entry: &Value| entry.as_inline_table().and_then(|entry| entry.get("to")?.as_str()) == Some(name);
@@ -206,7 +206,7 @@ fn forget_moves(document: &mut DocumentMut, name: &str) -> bool {
 }
 
 /// Takes a name out of `depends_on`; says whether it was there.
-fn forget(table: &mut dyn TableLike, name: &str) -> bool {
+fn remove_dependency(table: &mut dyn TableLike, name: &str) -> bool {
     let Some(list) = table.get_mut("depends_on").and_then(Item::as_array_mut) else { return false };
     let had = list.len();
     list.retain(|element| element.as_str() != Some(name));
@@ -238,20 +238,20 @@ fn without_blocks(text: &str, name: &str) -> String {
     let block = tree.get("backends").and_then(|backends| backends.get_ref().as_table()).and_then(|backends| backends.get(name));
     let mut blocks = Vec::new();
     if let Some(block) = block {
-        collect(text, block, &mut blocks);
+        collect_blocks(text, block, &mut blocks);
     }
     let moves = tree.get("moved").and_then(|moved| moved.get_ref().as_array());
     for entry in moves.into_iter().flatten() {
         let to = entry.get_ref().as_table().and_then(|entry| entry.get("to")?.get_ref().as_str());
         if to == Some(name) {
-            collect(text, entry, &mut blocks);
+            collect_blocks(text, entry, &mut blocks);
         }
     }
     blocks.sort_by_key(|block| block.start);
     let mut left = String::with_capacity(text.len());
     let mut done = 0;
     for block in blocks {
-        let start = above(text, block.start).max(done);
+        let start = comment_start(text, block.start).max(done);
         let line_end = text[block.end..].find('\n').map_or(text.len(), |offset| block.end + offset + 1);
         let rest = &text[line_end..];
         let mut end = line_end + (rest.len() - skip_blank_lines(rest).len());
@@ -285,7 +285,7 @@ fn skip_blank_lines(text: &str) -> &str {
 }
 
 /// The start of the comment that belongs to the line of a header: the lines of comment right above it.
-fn above(text: &str, header: usize) -> usize {
+fn comment_start(text: &str, header: usize) -> usize {
     let mut start = text[..header].rfind('\n').map_or(0, |newline| newline + 1);
     while start > 0 {
         let before = text[..start - 1].rfind('\n').map_or(0, |newline| newline + 1);
@@ -298,14 +298,14 @@ fn above(text: &str, header: usize) -> usize {
 }
 
 /// Every block with a header: from the header to the end of its last value.
-fn collect(text: &str, value: &Spanned<DeValue<'_>>, blocks: &mut Vec<Range<usize>>) {
+fn collect_blocks(text: &str, value: &Spanned<DeValue<'_>>, blocks: &mut Vec<Range<usize>>) {
     let Some(table) = value.get_ref().as_table() else { return };
     let span = value.span();
     if text.get(span.clone()).is_some_and(|written| written.starts_with('[')) {
         blocks.push(span.start..last_byte(text, value));
     }
     for inner in table.values() {
-        collect(text, inner, blocks);
+        collect_blocks(text, inner, blocks);
     }
 }
 
@@ -321,12 +321,12 @@ mod tests {
 
     const TEXT: &str = "# top\nproject = \"x\"   # why\n\n# about dev\n[backends.dev]\nprovider = \"docker\" # here\n\n# about staging\n[backends.staging]\nprovider = 'fly'\ndepends_on = [\"dev\"]\n[backends.staging.env]\nA = \"1\"\n# the end\n";
 
-    fn fields() -> Vec<(String, FieldText)> {
+    fn fields() -> Vec<(String, FieldLiteral)> {
         vec![
-            ("provider".into(), FieldText::Text("docker".into())),
-            ("dashboard".into(), FieldText::Flag(true)),
-            ("resources.cpus".into(), FieldText::Decimal(0.5)),
-            ("resources.memory".into(), FieldText::Text("1 GiB".into())),
+            ("provider".into(), FieldLiteral::Text("docker".into())),
+            ("dashboard".into(), FieldLiteral::Flag(true)),
+            ("resources.cpus".into(), FieldLiteral::Decimal(0.5)),
+            ("resources.memory".into(), FieldLiteral::Text("1 GiB".into())),
         ]
     }
 
@@ -348,7 +348,7 @@ mod tests {
 
     #[test]
     fn a_new_field_leaves_everything_else() {
-        let file = FieldText::Text(".env.local".into());
+        let file = FieldLiteral::Text(".env.local".into());
         let added = add_field(TEXT, "dev", "env_file", &file).unwrap();
         assert_eq!(added, TEXT.replace("# here\n", "# here\nenv_file = \".env.local\"\n"));
         assert_eq!(add_field(&added, "dev", "env_file", &file).unwrap(), added);
@@ -359,7 +359,7 @@ mod tests {
             "project = \"x\"\n[backends]\na = { provider = \"simulated\" } # b\n",
             "project = \"x\"\n[backends.a] # b\r\nprovider = \"simulated\"\r\n[backends.a.env]\r\nX = 'y'\r\n",
         ] {
-            let added = add_field(odd, "a", "env_file", &FieldText::Text("own.env".into())).unwrap();
+            let added = add_field(odd, "a", "env_file", &FieldLiteral::Text("own.env".into())).unwrap();
             let parsed = crate::manifest::parse(&added, None).unwrap_or_else(|problems| panic!("{added}\n{problems:?}"));
             let target = parsed.desired.backends.values().next().unwrap().env_file.clone().unwrap();
             assert!(target.path == "own.env" && added.contains("# b"), "{added}");

@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::rules::{Backend, Document};
-use super::tree::{EngineView, Node, Value, View};
+use super::rules::{BackendView, ManifestView};
+use super::tree::{EngineTable, MergedTable, TableNode, Value};
 use crate::model::fly::CpuKind;
 use crate::model::{
     BackendName, BackendSpec, BucketNames, Budget, DEFAULT_ENV_FILE, DatabaseRole, Desired, DesiredBackend, Digest,
@@ -15,9 +15,9 @@ use crate::model::{
 };
 
 /// What the manifest wants; nothing when something that a rule asks for is not there.
-pub(super) fn lower(document: &Document<'_, '_>) -> Option<Desired> {
-    let control_plane = View { own: document.root.table("control_plane"), base: None };
-    let budget = View { own: document.root.table("budget"), base: None };
+pub(super) fn lower(document: &ManifestView<'_, '_>) -> Option<Desired> {
+    let control_plane = MergedTable { own: document.root.table("control_plane"), base: None };
+    let budget = MergedTable { own: document.root.table("budget"), base: None };
     let mut backends = BTreeMap::new();
     for backend in &document.backends {
         let name = BackendName::parse(backend.name).ok()?;
@@ -46,12 +46,12 @@ pub(super) fn lower(document: &Document<'_, '_>) -> Option<Desired> {
     })
 }
 
-fn moved(node: &Node<'_>) -> Option<Moved> {
+fn moved(node: &TableNode<'_>) -> Option<Moved> {
     let name = |key: &str| node.get(key).and_then(|entry| entry.text()).and_then(|text| BackendName::parse(text).ok());
     Some(Moved { from: name("from")?, to: name("to")? })
 }
 
-fn desired_backend(document: &Document<'_, '_>, backend: &Backend<'_, '_>) -> Option<DesiredBackend> {
+fn desired_backend(document: &ManifestView<'_, '_>, backend: &BackendView<'_, '_>) -> Option<DesiredBackend> {
     let view = backend.view;
     let provider = ProviderKind::parse(view.word("provider")?)?;
     let mut spec = BackendSpec::new(provider);
@@ -77,12 +77,12 @@ fn desired_backend(document: &Document<'_, '_>, backend: &Backend<'_, '_>) -> Op
     Some(DesiredBackend { spec, env_file, secrets: BTreeMap::new() })
 }
 
-fn names(view: &View<'_, '_>) -> Option<BTreeSet<BackendName>> {
+fn names(view: &MergedTable<'_, '_>) -> Option<BTreeSet<BackendName>> {
     let list = view.get("depends_on").map(|entry| entry.list()).unwrap_or_default();
     list.iter().map(|entry| BackendName::parse(entry.text()?).ok()).collect()
 }
 
-fn storage(view: &EngineView<'_, '_>) -> Option<Storage> {
+fn storage(view: &EngineTable<'_, '_>) -> Option<Storage> {
     let server = || ServerStorage {
         url: view.secret("url"),
         managed: view.flag("managed"),
@@ -104,7 +104,7 @@ fn storage(view: &EngineView<'_, '_>) -> Option<Storage> {
     }
 }
 
-fn files(view: &EngineView<'_, '_>) -> Option<Files> {
+fn files(view: &EngineTable<'_, '_>) -> Option<Files> {
     if view.view.word("engine").unwrap_or("local") == "local" {
         return Some(Files::Local);
     }
@@ -125,7 +125,7 @@ fn files(view: &EngineView<'_, '_>) -> Option<Files> {
     Some(Files::S3(S3Files { buckets, region: view.text("region")?, endpoint, path_style, credentials }))
 }
 
-fn tuning(view: &View<'_, '_>) -> Tuning {
+fn tuning(view: &MergedTable<'_, '_>) -> Tuning {
     Tuning {
         max_concurrent_queries: view.count("max_concurrent_queries"),
         max_concurrent_mutations: view.count("max_concurrent_mutations"),
@@ -144,7 +144,7 @@ fn tuning(view: &View<'_, '_>) -> Tuning {
     }
 }
 
-fn variables(view: &View<'_, '_>) -> BTreeMap<String, SecretSource> {
+fn variables(view: &MergedTable<'_, '_>) -> BTreeMap<String, SecretSource> {
     let mut variables = BTreeMap::new();
     for node in [view.base, view.own].into_iter().flatten() {
         for (name, entry) in &node.entries {
@@ -157,7 +157,7 @@ fn variables(view: &View<'_, '_>) -> BTreeMap<String, SecretSource> {
 }
 
 /// Only the chosen provider's table counts, so only that one is kept.
-fn settings(provider: ProviderKind, view: &View<'_, '_>) -> ProviderSettings {
+fn settings(provider: ProviderKind, view: &MergedTable<'_, '_>) -> ProviderSettings {
     let table = view.table(provider.as_str());
     let mut settings = ProviderSettings::default();
     match provider {

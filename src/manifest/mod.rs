@@ -7,32 +7,32 @@
 //! Must not do: IO, async, clocks, the terminal, resolving secrets or paths. Text in; nouns, problems or text out.
 
 mod edit;
-mod keys;
+mod formats;
 mod lower;
+mod normalize;
 mod problem;
 mod read;
 mod rules;
 mod schema;
-mod secrets;
-mod shape;
+mod schema_table;
+mod secret_detection;
 mod suggest;
 mod syntax;
 mod tree;
 mod url;
-mod written;
 
 use std::collections::{BTreeSet, HashSet};
 
 use crate::model::{Desired, ProjectName};
 
-pub use edit::{EditError, FieldText, add_backend, add_field, remove_backend};
+pub use edit::{EditError, FieldLiteral, add_backend, add_field, remove_backend};
 pub use problem::{Positions, Problem, Severity, findings};
 pub use schema::schema;
-pub use secrets::redacted;
+pub use secret_detection::redacted;
 
 /// A manifest without mistakes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Parsed {
+pub struct ParsedManifest {
     /// What it wants. Origin and secrets are empty until the command fills them in.
     pub desired: Desired,
     /// What is worth a thought all the same, by position.
@@ -43,20 +43,20 @@ pub struct Parsed {
 ///
 /// # Errors
 /// Every mistake, by position; never an empty list.
-pub fn parse(text: &str, project: Option<&ProjectName>) -> Result<Parsed, Vec<Problem>> {
+pub fn parse(text: &str, project: Option<&ProjectName>) -> Result<ParsedManifest, Vec<Problem>> {
     let syntax::Syntax { tree, problems: mut found, reliable_until } = syntax::read(text);
     let broken = !found.is_empty();
     let lines = syntax::Lines::new(text);
     let unreadable: BTreeSet<usize> = found.iter().flat_map(|problem| lines.of(&problem.span)).collect();
     let mut problems = Vec::new();
     let root = read::read(text, &tree, &mut problems);
-    let document = rules::Document::new(text, &root, project);
+    let document = rules::ManifestView::new(text, &root, project);
     rules::check(&document, &mut problems);
     if broken {
         // What a mistake of syntax may have caused is not worth saying: it may be gone once that is repaired.
         problems.retain(|problem| {
             problem.span.start < reliable_until
-                && !rules::is_about_absence(problem.code)
+                && !rules::reports_missing(problem.code)
                 && unreadable.range(lines.of(&problem.span)).next().is_none()
         });
     }
@@ -70,7 +70,7 @@ pub fn parse(text: &str, project: Option<&ProjectName>) -> Result<Parsed, Vec<Pr
         return Err(errors);
     }
     match lower::lower(&document) {
-        Some(desired) => Ok(Parsed { desired, warnings }),
+        Some(desired) => Ok(ParsedManifest { desired, warnings }),
         None => Err(vec![
             Problem::new(
                 "manifest.bug",

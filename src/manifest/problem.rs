@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use crate::model::{Edit, Finding, Span};
+use crate::model::{Diagnostic, Edit, Span};
 
 /// How much a problem weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,9 +86,9 @@ impl Problem {
     }
 
     /// What the outside gets to see; `positions` belongs to the text that the problem was found in.
-    pub fn finding(&self, file: &str, positions: &mut Positions<'_>) -> Finding {
+    pub fn finding(&self, file: &str, positions: &mut Positions<'_>) -> Diagnostic {
         let (line, column) = positions.of(self.span.start);
-        Finding {
+        Diagnostic {
             code: self.code.to_owned(),
             message: self.message.clone(),
             help: self.help.clone(),
@@ -100,7 +100,7 @@ impl Problem {
 }
 
 /// Every problem as a finding about `file`, in the order given.
-pub fn findings(problems: &[Problem], text: &str, file: &str) -> Vec<Finding> {
+pub fn findings(problems: &[Problem], text: &str, file: &str) -> Vec<Diagnostic> {
     let mut positions = Positions::new(text);
     problems.iter().map(|problem| problem.finding(file, &mut positions)).collect()
 }

@@ -10,17 +10,17 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{self, Key, Kind, ROOT, Table};
+use super::formats;
 use super::problem::Problem;
-use super::shape;
+use super::schema_table::{self, Key, Kind, ROOT, Table};
 use super::suggest::{nearest, one_of, quoted};
-use super::tree::{Entry, Node, Value};
+use super::tree::{Entry, TableNode, Value};
 
 /// Reads the root of a manifest.
-pub(super) fn read<'t>(text: &'t str, tree: &'t DeTable<'t>, problems: &mut Vec<Problem>) -> Node<'t> {
+pub(super) fn read<'t>(text: &'t str, tree: &'t DeTable<'t>, problems: &mut Vec<Problem>) -> TableNode<'t> {
     let mut reader = Reader { text, problems, suggestions: 0 };
     let start = if text.starts_with('\u{feff}') { 3 } else { 0 };
-    reader.table(&ROOT, tree, &(start..start), &Path::ROOT)
+    reader.table(&ROOT, tree, &(start..start), &KeyPath::ROOT)
 }
 
 /// How many unknown keys are compared with known ones: hostile texts have many.
@@ -28,16 +28,16 @@ const MOST_SUGGESTIONS: usize = 2_000;
 
 /// The way to a key, from the root.
 #[derive(Debug, Clone, Copy)]
-struct Path<'p> {
-    parent: Option<&'p Path<'p>>,
+struct KeyPath<'p> {
+    parent: Option<&'p KeyPath<'p>>,
     name: &'p str,
 }
 
-impl<'p> Path<'p> {
+impl<'p> KeyPath<'p> {
     const ROOT: Self = Self { parent: None, name: "" };
 
     fn child(&'p self, name: &'p str) -> Self {
-        Path { parent: Some(self), name }
+        KeyPath { parent: Some(self), name }
     }
 
     fn names(&self) -> Vec<&'p str> {
@@ -65,7 +65,7 @@ impl<'p> Path<'p> {
 }
 
 /// The key and its table, as messages name it.
-impl fmt::Display for Path<'_> {
+impl fmt::Display for KeyPath<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.names();
         let names = match names.as_slice() {
@@ -89,7 +89,13 @@ impl<'t> Reader<'t, '_> {
     }
 
     /// A table with known keys.
-    fn table(&mut self, spec: &'static Table, table: &'t DeTable<'t>, span: &Range<usize>, path: &Path<'_>) -> Node<'t> {
+    fn table(
+        &mut self,
+        spec: &'static Table,
+        table: &'t DeTable<'t>,
+        span: &Range<usize>,
+        path: &KeyPath<'_>,
+    ) -> TableNode<'t> {
         let mut entries = Vec::with_capacity(table.len());
         for (key, value) in table {
             let name: &'t str = key.get_ref();
@@ -99,7 +105,7 @@ impl<'t> Reader<'t, '_> {
                 entries.push((name, Entry { key: span, span: value.span(), value: read }));
                 continue;
             }
-            let meant = self.meant(spec, name);
+            let meant = self.suggest_key(spec, name);
             let problem = self.unknown_key(spec, table, key, value, path, meant);
             self.report(problem);
             // What was misspelt is there, so nobody else needs to miss it.
@@ -107,11 +113,11 @@ impl<'t> Reader<'t, '_> {
                 entries.push((meant, Entry { key: span, span: value.span(), value: Value::Broken }));
             }
         }
-        Node { span: span.clone(), entries }
+        TableNode { span: span.clone(), entries }
     }
 
     /// The key that somebody who wrote an unknown one most likely meant.
-    fn meant(&mut self, spec: &'static Table, name: &str) -> Option<&'static str> {
+    fn suggest_key(&mut self, spec: &'static Table, name: &str) -> Option<&'static str> {
         self.suggestions += 1;
         if self.suggestions > MOST_SUGGESTIONS {
             return None;
@@ -126,12 +132,12 @@ impl<'t> Reader<'t, '_> {
         table: &DeTable<'_>,
         key: &Spanned<std::borrow::Cow<'_, str>>,
         value: &Spanned<DeValue<'_>>,
-        path: &Path<'_>,
+        path: &KeyPath<'_>,
         meant: Option<&'static str>,
     ) -> Problem {
         let name: &str = key.get_ref();
         let span = key.span();
-        if spec.shared && keys::BACKEND.key(name).is_some() {
+        if spec.shared && schema_table::BACKEND.key(name).is_some() {
             return Problem::new(
                 "manifest.not_a_default",
                 &span,
@@ -158,7 +164,7 @@ impl<'t> Reader<'t, '_> {
                 problem.help(help).edit(&span, meant)
             };
         }
-        if let Some((inner, key)) = elsewhere(spec, name) {
+        if let Some((inner, key)) = nested_key_suggestion(spec, name) {
             return problem.help(format!("it belongs into `{inner}`: `{inner} = {{ {key} = … }}`"));
         }
         if path.parent.is_none() && value.get_ref().as_table().is_some_and(|inner| inner.contains_key("provider")) {
@@ -173,16 +179,23 @@ impl<'t> Reader<'t, '_> {
     }
 
     /// A table whose keys the user chooses.
-    fn backends(&mut self, spec: &'static Table, table: &'t DeTable<'t>, span: &Range<usize>, path: &Path<'_>) -> Node<'t> {
+    fn backends(
+        &mut self,
+        spec: &'static Table,
+        table: &'t DeTable<'t>,
+        span: &Range<usize>,
+        path: &KeyPath<'_>,
+    ) -> TableNode<'t> {
         let mut entries = Vec::with_capacity(table.len());
         for (key, value) in table {
             let name: &'t str = key.get_ref();
-            if !(shape::NAME.fits)(name) {
+            if !(formats::NAME.matches)(name) {
                 let mut problem =
-                    Problem::new(shape::NAME.code, &key.span(), format!("{} is not a name for a backend", quoted(name)))
-                        .help(shape::NAME.allowed);
+                    Problem::new(formats::NAME.code, &key.span(), format!("{} is not a name for a backend", quoted(name)))
+                        .help(formats::NAME.allowed);
                 let headers = value.get_ref().as_table().is_some_and(|inner| value.span() == key.span() && inner.len() > 1);
-                if let Some(meant) = shape::NAME.repaired(name).filter(|meant| !table.contains_key(meant.as_str()) && !headers)
+                if let Some(meant) =
+                    formats::NAME.repaired(name).filter(|meant| !table.contains_key(meant.as_str()) && !headers)
                 {
                     problem = problem.label(format!("`{meant}`?")).edit(&key.span(), meant);
                 }
@@ -191,20 +204,20 @@ impl<'t> Reader<'t, '_> {
             let read = self.value(Kind::Table(spec), value, &path.child(name));
             entries.push((name, Entry { key: key.span(), span: value.span(), value: read }));
         }
-        Node { span: span.clone(), entries }
+        TableNode { span: span.clone(), entries }
     }
 
-    fn variables(&mut self, table: &'t DeTable<'t>, span: &Range<usize>, path: &Path<'_>) -> Node<'t> {
+    fn variables(&mut self, table: &'t DeTable<'t>, span: &Range<usize>, path: &KeyPath<'_>) -> TableNode<'t> {
         let mut entries = Vec::with_capacity(table.len());
         for (key, value) in table {
             let name: &'t str = key.get_ref();
             let read = self.variable(name, key.span(), value, &path.child(name), |meant| table.contains_key(meant));
             entries.push((name, Entry { key: key.span(), span: value.span(), value: read }));
         }
-        Node { span: span.clone(), entries }
+        TableNode { span: span.clone(), entries }
     }
 
-    fn tables(&mut self, spec: &'static Table, value: &'t Spanned<DeValue<'t>>, path: &Path<'_>) -> Value<'t> {
+    fn tables(&mut self, spec: &'static Table, value: &'t Spanned<DeValue<'t>>, path: &KeyPath<'_>) -> Value<'t> {
         let Some(array) = value.get_ref().as_array() else {
             return self.wrong_type(Kind::Tables(spec), value, path);
         };
@@ -218,7 +231,7 @@ impl<'t> Reader<'t, '_> {
 }
 
 /// The table inside this one that knows the key, and how it is written there.
-fn elsewhere(spec: &'static Table, name: &str) -> Option<(&'static str, &'static str)> {
+fn nested_key_suggestion(spec: &'static Table, name: &str) -> Option<(&'static str, &'static str)> {
     let inner =
         || spec.keys().filter_map(|key: &Key| if let Kind::Table(inner) = key.kind { Some((key.name, inner)) } else { None });
     let exact = inner().find_map(|(table, inner)| Some((table, inner.key(name)?.name)));

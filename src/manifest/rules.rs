@@ -9,44 +9,44 @@ mod shared;
 use std::collections::HashMap;
 use std::ops::Range;
 
+use super::formats;
 use super::problem::Problem;
-use super::shape;
 use super::suggest::{nearest, one_of, quoted};
-use super::tree::{EngineView, Entry, Node, Value, View};
+use super::tree::{EngineTable, Entry, MergedTable, TableNode, Value};
 use crate::model::{BackendName, InstanceName, NameError, ProjectName, Release};
 
 /// A manifest as rules see it.
-pub(super) struct Document<'a, 't> {
+pub(super) struct ManifestView<'a, 't> {
     pub(super) text: &'a str,
-    pub(super) root: &'a Node<'t>,
+    pub(super) root: &'a TableNode<'t>,
     /// The project that counts, unless it is missing or broken.
     pub(super) project: Option<&'a str>,
     project_given: bool,
     /// Every backend whose block is a table, in the order of the file.
-    pub(super) backends: Vec<Backend<'a, 't>>,
+    pub(super) backends: Vec<BackendView<'a, 't>>,
     /// Every name in `[backends]`, broken ones too, and which backend it is.
     names: HashMap<&'t str, Option<usize>>,
 }
 
 /// One backend as rules see it.
-pub(super) struct Backend<'a, 't> {
+pub(super) struct BackendView<'a, 't> {
     pub(super) name: &'t str,
     pub(super) key: &'a Range<usize>,
-    pub(super) view: View<'a, 't>,
-    pub(super) storage: EngineView<'a, 't>,
-    pub(super) files: EngineView<'a, 't>,
+    pub(super) view: MergedTable<'a, 't>,
+    pub(super) storage: EngineTable<'a, 't>,
+    pub(super) files: EngineTable<'a, 't>,
 }
 
-impl<'a, 't> Document<'a, 't> {
-    pub(super) fn new(text: &'a str, root: &'a Node<'t>, project: Option<&'a ProjectName>) -> Self {
+impl<'a, 't> ManifestView<'a, 't> {
+    pub(super) fn new(text: &'a str, root: &'a TableNode<'t>, project: Option<&'a ProjectName>) -> Self {
         let defaults = root.table("defaults");
         let entries = root.table("backends").map(|node| node.entries.as_slice()).unwrap_or_default();
         let mut backends = Vec::with_capacity(entries.len());
         let mut names = HashMap::with_capacity(entries.len());
         for (name, entry) in entries {
             let index = entry.table().map(|node| {
-                let view = View { own: Some(node), base: defaults };
-                backends.push(Backend {
+                let view = MergedTable { own: Some(node), base: defaults };
+                backends.push(BackendView {
                     name,
                     key: &entry.key,
                     view,
@@ -69,7 +69,7 @@ impl<'a, 't> Document<'a, 't> {
     }
 }
 
-type Rule = fn(&Document<'_, '_>, &mut Vec<Problem>);
+type Rule = fn(&ManifestView<'_, '_>, &mut Vec<Problem>);
 
 /// Every rule; the order does not matter.
 const RULES: [Rule; 17] = [
@@ -93,14 +93,14 @@ const RULES: [Rule; 17] = [
 ];
 
 /// Applies every rule.
-pub(super) fn check(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+pub(super) fn check(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
     for rule in RULES {
         rule(document, problems);
     }
 }
 
 /// Whether a problem says that something is not there, which a mistake of syntax may be the cause of.
-pub(super) fn is_about_absence(code: &str) -> bool {
+pub(super) fn reports_missing(code: &str) -> bool {
     matches!(
         code,
         "manifest.missing_key"
@@ -117,7 +117,7 @@ pub(super) fn is_about_absence(code: &str) -> bool {
     )
 }
 
-fn project_is_named(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+fn project_is_named(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
     if !document.project_given {
         problems.push(
             Problem::new("manifest.missing_key", &document.root.span, "the manifest does not say which project it is for")
@@ -127,7 +127,7 @@ fn project_is_named(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
     }
 }
 
-fn there_are_backends(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+fn there_are_backends(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
     if document.names.is_empty() && document.root.get("backends").is_none_or(|entry| entry.table().is_some()) {
         problems.push(
             Problem::new(
@@ -141,7 +141,7 @@ fn there_are_backends(document: &Document<'_, '_>, problems: &mut Vec<Problem>) 
     }
 }
 
-fn instance_names_fit(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+fn instance_names_fit(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
     let Some(project) = document.project.and_then(|project| ProjectName::parse(project).ok()) else { return };
     for backend in &document.backends {
         let Ok(name) = BackendName::parse(backend.name) else { continue };
@@ -155,7 +155,7 @@ fn instance_names_fit(document: &Document<'_, '_>, problems: &mut Vec<Problem>) 
     }
 }
 
-fn providers_are_chosen(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+fn providers_are_chosen(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
     for backend in &document.backends {
         if backend.view.get("provider").is_none() {
             let message = format!("`{}` has no provider, so nobody knows where it runs", backend.name);
@@ -163,20 +163,20 @@ fn providers_are_chosen(document: &Document<'_, '_>, problems: &mut Vec<Problem>
                 Problem::new("manifest.missing_key", backend.key, message)
                     .help(format!(
                         "add `provider = \"…\"` here or in `[defaults]`: {}",
-                        one_of(super::keys::PROVIDERS.iter().copied())
+                        one_of(super::schema_table::PROVIDERS.iter().copied())
                     ))
                     .label("no `provider` in this block")
-                    .allow(super::keys::PROVIDERS.iter().copied()),
+                    .allow(super::schema_table::PROVIDERS.iter().copied()),
             );
         }
     }
 }
 
-fn provider_tables_are_used(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+fn provider_tables_are_used(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
     for backend in &document.backends {
         let (Some(chosen), Some(own)) = (backend.view.word("provider"), backend.view.own) else { continue };
         for (name, entry) in &own.entries {
-            if super::keys::PROVIDERS.contains(name) && *name != chosen {
+            if super::schema_table::PROVIDERS.contains(name) && *name != chosen {
                 let message = format!("`{}` runs on `{chosen}`, so its table `{name}` would have no effect", backend.name);
                 problems.push(
                     Problem::new("manifest.other_provider", &entry.key, message)
@@ -188,7 +188,7 @@ fn provider_tables_are_used(document: &Document<'_, '_>, problems: &mut Vec<Prob
     }
 }
 
-fn releases_suit_providers(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+fn releases_suit_providers(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
     for backend in &document.backends {
         let (Some(entry), Some(release)) = (backend.view.get("release"), backend.view.release("release")) else { continue };
         let local = backend.view.word("provider") == Some("local");
@@ -214,7 +214,7 @@ fn releases_suit_providers(document: &Document<'_, '_>, problems: &mut Vec<Probl
     }
 }
 
-fn origins_come_in_pairs(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+fn origins_come_in_pairs(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
     for backend in &document.backends {
         let Some(node) = backend.view.own.and_then(|own| own.table("origins")) else { continue };
         let (has, lacks) = match (node.get("api"), node.get("site")) {
@@ -244,7 +244,7 @@ fn origins_come_in_pairs(document: &Document<'_, '_>, problems: &mut Vec<Problem
     }
 }
 
-fn origins_differ(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+fn origins_differ(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
     for backend in &document.backends {
         let origins = backend.view.table("origins");
         if let (Some(api), Some(site)) = (origins.get("api"), origins.get("site"))
@@ -262,11 +262,11 @@ fn origins_differ(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
 }
 
 /// Whether a table is written between braces.
-fn inline(text: &str, node: &Node<'_>) -> bool {
+fn inline(text: &str, node: &TableNode<'_>) -> bool {
     text.get(node.span.clone()).is_some_and(|written| written.starts_with('{'))
 }
 
-fn client_vars_have_a_file(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+fn client_vars_have_a_file(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
     if document.names.len() < 2 {
         return;
     }
@@ -287,7 +287,7 @@ fn client_vars_have_a_file(document: &Document<'_, '_>, problems: &mut Vec<Probl
 /// Files that something else reads, so that a block of variables would break them.
 const OTHER_FILES: [&str; 4] = ["convex.toml", "package.json", "tsconfig.json", ".gitignore"];
 
-fn env_files_are_env_files(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+fn env_files_are_env_files(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
     for backend in &document.backends {
         let Some(entry) = backend.view.own.and_then(|own| own.get("env_file")) else { continue };
         let Some(name) = entry.text().map(|path| path.rsplit('/').next().unwrap_or(path)) else { continue };
@@ -302,7 +302,7 @@ fn env_files_are_env_files(document: &Document<'_, '_>, problems: &mut Vec<Probl
 /// The most variables that Convex keeps.
 const MOST_VARIABLES: usize = 512;
 
-fn variables_are_not_too_many(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+fn variables_are_not_too_many(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
     for backend in &document.backends {
         let view = backend.view.table("env");
         let own = view.own.map(|node| node.entries.as_slice()).unwrap_or_default();
@@ -332,13 +332,13 @@ fn variables_are_not_too_many(document: &Document<'_, '_>, problems: &mut Vec<Pr
 /// A problem about a backend's name that nobody has, with the name that was probably meant.
 fn unknown_backend(
     code: &'static str,
-    document: &Document<'_, '_>,
+    document: &ManifestView<'_, '_>,
     span: &Range<usize>,
     text: &str,
     budget: &mut u32,
 ) -> Problem {
     let problem = Problem::new(code, span, format!("there is no backend {}", quoted(text)));
-    let names = || document.backends.iter().map(|backend| backend.name).filter(|name| (shape::NAME.fits)(name));
+    let names = || document.backends.iter().map(|backend| backend.name).filter(|name| (formats::NAME.matches)(name));
     // Comparing each wrong name with each right one is the square of a hostile manifest.
     let meant = if *budget == 0 {
         None

@@ -5,8 +5,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{BACKEND, DEFAULTS, Key, Kind, PROVIDERS, ROOT, SECRET, TLS, TLS_MODES, Table};
-use super::shape::{self, Shape};
+use super::formats::{self, TextFormat};
+use super::schema_table::{BACKEND, DEFAULTS, Key, Kind, PROVIDERS, ROOT, SECRET, TLS, TLS_MODES, Table};
 
 /// The schema, draft 2020-12.
 pub fn schema() -> Value {
@@ -70,13 +70,13 @@ fn kind(kind: Kind) -> Value {
             extend(&mut file, json!({ "required": ["ca"] }));
             json!({ "oneOf": [{ "type": "string", "enum": TLS_MODES }, file] })
         }
-        Kind::Names => json!({ "type": "array", "items": text(&shape::NAME), "uniqueItems": true }),
+        Kind::Names => json!({ "type": "array", "items": text(&formats::NAME), "uniqueItems": true }),
         Kind::Texts(shape) => json!({ "type": "array", "items": text(shape) }),
         Kind::Table(spec) if std::ptr::eq(spec, &raw const DEFAULTS) => json!({ "$ref": "#/$defs/defaults" }),
         Kind::Table(spec) => constrained(spec),
         Kind::Backends(_) => json!({
             "type": "object",
-            "propertyNames": { "pattern": shape::NAME.pattern, "maxLength": shape::NAME.longest },
+            "propertyNames": { "pattern": formats::NAME.pattern, "maxLength": formats::NAME.longest },
             "additionalProperties": { "$ref": "#/$defs/backend" },
         }),
         Kind::Variables => variables(),
@@ -89,7 +89,7 @@ fn kind(kind: Kind) -> Value {
     }
 }
 
-fn text(shape: &Shape) -> Value {
+fn text(shape: &TextFormat) -> Value {
     let mut schema = json!({ "type": "string", "pattern": shape.pattern, "examples": [shape.example] });
     if let Some(longest) = shape.longest {
         extend(&mut schema, json!({ "maxLength": longest }));
@@ -160,8 +160,8 @@ fn variables() -> Value {
         "type": "object",
         "maxProperties": 512,
         "propertyNames": {
-            "pattern": shape::CONVEX_VARIABLE.pattern,
-            "maxLength": shape::CONVEX_VARIABLE.longest,
+            "pattern": formats::CONVEX_VARIABLE.pattern,
+            "maxLength": formats::CONVEX_VARIABLE.longest,
             "not": { "enum": ["CONVEX_CLOUD_URL", "CONVEX_SITE_URL"] },
         },
         // A name that says that it holds a secret takes a reference only.

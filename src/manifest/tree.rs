@@ -33,28 +33,28 @@ pub(super) enum Value<'t> {
     Source(SecretSource),
     Tls(Tls),
     List(Vec<Entry<'t>>),
-    Table(Node<'t>),
+    Table(TableNode<'t>),
 }
 
 /// A table: known keys, or names that the user chose.
 #[derive(Debug, Default)]
-pub(super) struct Node<'t> {
+pub(super) struct TableNode<'t> {
     pub(super) span: Range<usize>,
     pub(super) entries: Vec<(&'t str, Entry<'t>)>,
 }
 
-impl<'t> Node<'t> {
+impl<'t> TableNode<'t> {
     pub(super) fn get(&self, key: &str) -> Option<&Entry<'t>> {
         self.entries.iter().find(|(name, _)| *name == key).map(|(_, entry)| entry)
     }
 
-    pub(super) fn table(&self, key: &str) -> Option<&Node<'t>> {
+    pub(super) fn table(&self, key: &str) -> Option<&TableNode<'t>> {
         self.get(key).and_then(Entry::table)
     }
 }
 
 impl<'t> Entry<'t> {
-    pub(super) fn table(&self) -> Option<&Node<'t>> {
+    pub(super) fn table(&self) -> Option<&TableNode<'t>> {
         if let Value::Table(node) = &self.value { Some(node) } else { None }
     }
 
@@ -69,12 +69,12 @@ impl<'t> Entry<'t> {
 
 /// A table of one backend on top of the same table of `[defaults]`.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct View<'a, 't> {
-    pub(super) own: Option<&'a Node<'t>>,
-    pub(super) base: Option<&'a Node<'t>>,
+pub(super) struct MergedTable<'a, 't> {
+    pub(super) own: Option<&'a TableNode<'t>>,
+    pub(super) base: Option<&'a TableNode<'t>>,
 }
 
-impl<'a, 't> View<'a, 't> {
+impl<'a, 't> MergedTable<'a, 't> {
     /// The entry that counts: the backend's own, even when it is broken, else the default.
     pub(super) fn get(&self, key: &str) -> Option<&'a Entry<'t>> {
         self.own.and_then(|node| node.get(key)).or_else(|| self.base.and_then(|node| node.get(key)))
@@ -91,9 +91,9 @@ impl<'a, 't> View<'a, 't> {
 
     /// `storage` or `files`: another engine than the default one takes nothing from it but itself, and of two
     /// keys that exclude each other the backend's own one wins.
-    pub(super) fn engine_table(&self, key: &str, exclusive: (&'static str, &'static str)) -> EngineView<'a, 't> {
+    pub(super) fn engine_table(&self, key: &str, exclusive: (&'static str, &'static str)) -> EngineTable<'a, 't> {
         let view = self.table(key);
-        let word = |node: Option<&'a Node<'t>>| node.and_then(|node| node.get("engine")).map(|entry| &entry.value);
+        let word = |node: Option<&'a TableNode<'t>>| node.and_then(|node| node.get("engine")).map(|entry| &entry.value);
         let differs = match (word(view.own), word(view.base)) {
             (Some(Value::Word(own)), Some(Value::Word(base))) => own != base,
             (Some(Value::Broken), _) => true,
@@ -111,7 +111,7 @@ impl<'a, 't> View<'a, 't> {
         } else {
             None
         };
-        EngineView { view: Self { own: view.own, base: if differs { None } else { view.base } }, hide }
+        EngineTable { view: Self { own: view.own, base: if differs { None } else { view.base } }, hide }
     }
 
     pub(super) fn flag(&self, key: &str) -> Option<bool> {
@@ -153,13 +153,13 @@ impl<'a, 't> View<'a, 't> {
 
 /// A table with an engine, on top of its defaults.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct EngineView<'a, 't> {
-    pub(super) view: View<'a, 't>,
+pub(super) struct EngineTable<'a, 't> {
+    pub(super) view: MergedTable<'a, 't>,
     /// A default that the backend's own key excludes.
     hide: Option<&'static str>,
 }
 
-impl<'a, 't> EngineView<'a, 't> {
+impl<'a, 't> EngineTable<'a, 't> {
     pub(super) fn get(&self, key: &str) -> Option<&'a Entry<'t>> {
         if self.hide == Some(key) { None } else { self.view.get(key) }
     }

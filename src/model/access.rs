@@ -102,7 +102,7 @@ impl TokenRecord {
     }
 
     /// Whether an operator can use it at this moment.
-    pub fn is_operators(&self, now: Timestamp) -> bool {
+    pub fn is_active_operator(&self, now: Timestamp) -> bool {
         self.scope == Scope::Operator && self.state(now) == TokenState::Active
     }
 }

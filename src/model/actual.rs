@@ -7,17 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::access::Scope;
-use super::database::DatabaseDisposal;
+use super::database::DatabaseReclaim;
+use super::diagnostic::Diagnostic;
 use super::field::FieldPath;
 use super::fingerprint::Fingerprint;
 use super::identifier::{BackendId, Generation, Revision};
 use super::name::{BackendName, InstanceName, ProjectName};
 use super::operation::OperationRecord;
-use super::placement::VolumeDisposal;
 use super::provider::ProviderKind;
 use super::quota::Quota;
 use super::release::Release;
-use super::report::Finding;
+use super::resolved::VolumeReclaim;
 use super::spec::BackendSpec;
 use super::time::Timestamp;
 
@@ -29,7 +29,7 @@ pub struct Snapshot {
     /// How often its record has changed; zero for a project that the control plane does not know yet.
     pub revision: Revision,
     /// Who answers.
-    pub control_plane: ControlPlane,
+    pub control_plane: ControlPlaneInfo,
     /// Where the project was last applied from.
     pub origin: Option<String>,
     /// Its backends.
@@ -44,7 +44,7 @@ pub struct Snapshot {
 
 /// Who answers for a project, and what it can carry out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct ControlPlane {
+pub struct ControlPlaneInfo {
     /// `embedded`, or the URL.
     pub name: String,
     /// The providers that it can carry out.
@@ -68,12 +68,12 @@ pub enum Expiry {
     Enforced,
 }
 
-impl ControlPlane {
+impl ControlPlaneInfo {
     /// The name of the one in the command itself.
     pub const EMBEDDED: &'static str = "embedded";
 
     /// Whether it goes on with its work when nobody waits for that.
-    pub fn goes_on_alone(&self) -> bool {
+    pub fn outlives_commands(&self) -> bool {
         self.name != Self::EMBEDDED
     }
 }
@@ -109,7 +109,7 @@ pub struct ActualBackend {
     pub admin_key: Option<Fingerprint>,
     /// What its removal was begun with; there only while it goes.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub removal: Option<Removal>,
+    pub removal: Option<ReclaimPolicy>,
     /// When it was first asked for.
     pub created_at: Timestamp,
     /// When the control plane may remove it by itself.
@@ -119,18 +119,20 @@ pub struct ActualBackend {
     /// The names of Convex environment variables that it has and that nobody asked for; they are left alone. Looked for
     /// only where some were asked for.
     #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
-    pub other_variables: BTreeSet<String>,
+    #[serde(rename = "other_variables")]
+    pub unmanaged_env: BTreeSet<String>,
     /// Why it could not be looked at, where that failed and the control plane says why.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub unseen: Option<Finding>,
+    #[serde(rename = "unseen")]
+    pub observe_error: Option<Diagnostic>,
 }
 
 impl ActualBackend {
     /// Why nothing is known of it now; none where something is.
-    pub fn unknown(&self) -> Option<Finding> {
+    pub fn observe_failure(&self) -> Option<Diagnostic> {
         (self.observation.state == RunState::Unknown).then(|| {
-            let unsaid = || Finding::new("provider.unreachable", "its provider did not answer");
-            self.unseen.clone().unwrap_or_else(unsaid)
+            let unsaid = || Diagnostic::new("provider.unreachable", "its provider did not answer");
+            self.observe_error.clone().unwrap_or_else(unsaid)
         })
     }
 }
@@ -138,11 +140,11 @@ impl ActualBackend {
 /// What becomes of the data of a backend that goes. It stays asked for until the removal is finished, or until somebody
 /// asks for another one by name.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Removal {
+pub struct ReclaimPolicy {
     /// Of its volume.
-    pub volume: VolumeDisposal,
+    pub volume: VolumeReclaim,
     /// Of its database on a server of the user's own.
-    pub database: DatabaseDisposal,
+    pub database: DatabaseReclaim,
 }
 
 /// How far the last operation on a backend got.
@@ -176,9 +178,10 @@ pub struct Observation {
     /// Whether it runs.
     pub state: RunState,
     /// Whether its data is there.
-    pub data: Data,
+    pub data: DataState,
     /// Where it differs from what was last applied.
-    pub deviations: Vec<Deviation>,
+    #[serde(rename = "deviations")]
+    pub drift: Vec<FieldDrift>,
     /// What somebody has to do elsewhere before clients reach it, such as setting a record of a domain.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub notes: Vec<String>,
@@ -187,12 +190,12 @@ pub struct Observation {
 impl Observation {
     /// Nothing differs.
     pub fn as_recorded(state: RunState) -> Self {
-        Self { state, data: Data::Present, deviations: Vec::new(), notes: Vec::new() }
+        Self { state, data: DataState::Present, drift: Vec::new(), notes: Vec::new() }
     }
 
     /// The lookup failed: this says nothing about whether the backend is there.
     pub fn unknown() -> Self {
-        Self { state: RunState::Unknown, data: Data::Unknown, deviations: Vec::new(), notes: Vec::new() }
+        Self { state: RunState::Unknown, data: DataState::Unknown, drift: Vec::new(), notes: Vec::new() }
     }
 }
 
@@ -217,7 +220,7 @@ pub enum RunState {
 /// Whether a backend's data is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Data {
+pub enum DataState {
     /// It is there.
     Present,
     /// It was there once and is not any more.
@@ -230,7 +233,7 @@ pub enum Data {
 
 /// One difference between what was last applied and what is seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Deviation {
+pub struct FieldDrift {
     /// The field, or what only a provider sees, such as `process`.
     pub path: FieldPath,
     /// What was last applied.
@@ -240,11 +243,11 @@ pub struct Deviation {
 }
 
 /// What the path of a deviation begins with that is about a thing that somebody else put beside a backend.
-pub const FOREIGN: &str = "foreign.";
+pub const UNMANAGED_PREFIX: &str = "foreign.";
 
-impl Deviation {
+impl FieldDrift {
     /// Whether `apply` puts it right. What somebody else put beside a backend is named, and left to them.
-    pub fn is_put_right(&self) -> bool {
-        !self.path.as_str().starts_with(FOREIGN)
+    pub fn is_repaired_by_apply(&self) -> bool {
+        !self.path.as_str().starts_with(UNMANAGED_PREFIX)
     }
 }

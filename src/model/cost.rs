@@ -149,7 +149,7 @@ impl FlyPrices {
     }
 
     fn backend(&self, spec: &BackendSpec, region: &str) -> Option<Usd> {
-        let mut dollars = self.machine(Guest::of(spec).ok()?, region)?;
+        let mut dollars = self.machine(Guest::from_spec(spec).ok()?, region)?;
         dollars += f64::from(volume_gb(spec).ok()?) * self.volume_gb;
         if spec.dashboard {
             dollars += self.machine(DASHBOARD_GUEST, region)?;
@@ -170,7 +170,7 @@ impl FlyPrices {
 }
 
 /// What a backend costs a month at its provider: machine, volume and dashboard, in the region that it is in, where that
-/// is known and still allowed. What is not in it [`billed_elsewhere`] names.
+/// is known and still allowed. What is not in it [`unpriced_items`] names.
 pub fn monthly_cost(spec: &BackendSpec, region: Option<&str>) -> Cost {
     match spec.provider {
         ProviderKind::Simulated | ProviderKind::Local | ProviderKind::Docker => Cost::Unmetered,
@@ -180,7 +180,7 @@ pub fn monthly_cost(spec: &BackendSpec, region: Option<&str>) -> Cost {
 }
 
 /// What a backend is billed for elsewhere, in words.
-pub fn billed_elsewhere(spec: &BackendSpec) -> Vec<&'static str> {
+pub fn unpriced_items(spec: &BackendSpec) -> Vec<&'static str> {
     let mut parts = vec!["traffic"];
     if spec.provider == ProviderKind::Fly {
         // Fly takes them daily unasked; the first 10 GB of an organisation are free.
@@ -276,10 +276,10 @@ mod tests {
     #[test]
     fn what_is_billed_beside_the_amount_is_named() {
         let mut spec = fly("iad", 4.0, "1 GiB", "1 GiB");
-        assert_eq!(billed_elsewhere(&spec), ["traffic", "volume snapshots"]);
+        assert_eq!(unpriced_items(&spec), ["traffic", "volume snapshots"]);
         spec.origins.api = Some("https://api.example.com".to_owned());
-        assert!(billed_elsewhere(&spec).contains(&"certificates after the organisation's tenth"));
-        assert_eq!(billed_elsewhere(&BackendSpec::new(ProviderKind::Kubernetes)), ["traffic"]);
+        assert!(unpriced_items(&spec).contains(&"certificates after the organisation's tenth"));
+        assert_eq!(unpriced_items(&BackendSpec::new(ProviderKind::Kubernetes)), ["traffic"]);
     }
 
     #[test]

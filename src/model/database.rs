@@ -7,12 +7,14 @@ use serde::{Deserialize, Serialize};
 /// What becomes of the database on a server of the user's own when its backend goes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum DatabaseDisposal {
+pub enum DatabaseReclaim {
     /// It stays, and a backend of the same name takes it up again.
     #[default]
-    Leave,
+    #[serde(rename = "leave")]
+    Retain,
     /// It goes with all its data. Somebody asked for that beside allowing the backend to be destroyed.
-    Drop,
+    #[serde(rename = "drop")]
+    Delete,
 }
 
 /// As whom a backend enters its server.

@@ -72,7 +72,7 @@ pub struct EnvFileTarget {
 
 /// What stands in an env file now, as far as it concerns us.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EnvFileActual {
+pub enum EnvFileState {
     /// There is a file or could be one, and writing it would not lose anything.
     Writable {
         /// Whether what stands there is what we would write.

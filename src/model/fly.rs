@@ -13,9 +13,9 @@ use super::size::ByteSize;
 use super::spec::BackendSpec;
 
 /// The note under which the control plane keeps the name of a backend's app, from before it is first made.
-pub const APP: &str = "app";
+pub const APP_KEY: &str = "app";
 /// The note about the region that a backend came to be in, which is one of those that were allowed.
-pub const REGION: &str = "region";
+pub const REGION_KEY: &str = "region";
 /// The regions that a backend may be in, the first choice first.
 pub fn regions(spec: &BackendSpec) -> Vec<&str> {
     let mut regions: Vec<&str> = spec.region.as_deref().into_iter().collect();
@@ -104,13 +104,13 @@ pub const DASHBOARD_GUEST: Guest = Guest { cpu_kind: CpuKind::Shared, cpus: 1, m
 
 /// The size of a volume where none is asked for, in GiB: Convex keeps half a GiB of search indexes and 14 days of
 /// exports there, beside the documents.
-const VOLUME_GB: u32 = 5;
+const DEFAULT_VOLUME_GB: u32 = 5;
 /// The largest volume, in GiB.
-const LARGEST_VOLUME_GB: u64 = 500;
+const MAX_VOLUME_GB: u64 = 500;
 
 /// Why no machine or volume has the size that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SizeRefusal {
+pub enum SizeError {
     /// Machines have whole numbers of processors, and not every one.
     #[error("Fly has no machine with {asked} {kind} cpus; there are {}", list(kind.counts()))]
     Cpus {
@@ -150,7 +150,7 @@ pub enum SizeRefusal {
         most: u32,
     },
     /// A volume is at most so large.
-    #[error("Fly has no volume of {asked}; the largest has {LARGEST_VOLUME_GB} GiB")]
+    #[error("Fly has no volume of {asked}; the largest has {MAX_VOLUME_GB} GiB")]
     Volume {
         /// As it was asked for.
         asked: ByteSize,
@@ -166,8 +166,8 @@ impl Guest {
     /// shared processors and 1 GiB.
     ///
     /// # Errors
-    /// [`SizeRefusal`] when there is no machine of the size that was asked for: nothing is rounded.
-    pub fn of(spec: &BackendSpec) -> Result<Self, SizeRefusal> {
+    /// [`SizeError`] when there is no machine of the size that was asked for: nothing is rounded.
+    pub fn from_spec(spec: &BackendSpec) -> Result<Self, SizeError> {
         let cpu_kind = spec.settings.fly.cpu_kind;
         let (least, most) = cpu_kind.memory_per_cpu();
         let step = cpu_kind.memory_step();
@@ -186,19 +186,19 @@ impl Guest {
             let Some((cpus, memory_mb)) = found else {
                 let asked = spec.resources.memory.unwrap_or_default();
                 let most = most * cpu_kind.counts().last().copied().unwrap_or(1);
-                return Err(SizeRefusal::MemoryAlone { kind: cpu_kind, asked, step, most });
+                return Err(SizeError::MemoryAlone { kind: cpu_kind, asked, step, most });
             };
             return Ok(Self { cpu_kind, cpus, memory_mb });
         };
         let cpus = asked.milli() / 1000;
         if asked.milli() % 1000 != 0 || !cpu_kind.counts().contains(&cpus) {
-            return Err(SizeRefusal::Cpus { kind: cpu_kind, asked: asked.to_string() });
+            return Err(SizeError::Cpus { kind: cpu_kind, asked: asked.to_string() });
         }
         let (least, most) = (least * cpus, most * cpus);
         match memory {
             None => Ok(Self { cpu_kind, cpus, memory_mb: 1024.clamp(least, most) }),
             Some((_, Some(memory_mb))) if (least..=most).contains(&memory_mb) => Ok(Self { cpu_kind, cpus, memory_mb }),
-            Some((asked, _)) => Err(SizeRefusal::Memory { kind: cpu_kind, cpus, asked, least, most, step }),
+            Some((asked, _)) => Err(SizeError::Memory { kind: cpu_kind, cpus, asked, least, most, step }),
         }
     }
 }
@@ -214,18 +214,18 @@ fn whole_mib(size: ByteSize) -> Option<u32> {
 /// The size of a specification's volume, in whole GiB.
 ///
 /// # Errors
-/// [`SizeRefusal::Volume`] when no volume is as large.
-pub fn volume_gb(spec: &BackendSpec) -> Result<u32, SizeRefusal> {
-    let Some(asked) = spec.resources.disk else { return Ok(VOLUME_GB) };
+/// [`SizeError::Volume`] when no volume is as large.
+pub fn volume_gb(spec: &BackendSpec) -> Result<u32, SizeError> {
+    let Some(asked) = spec.resources.disk else { return Ok(DEFAULT_VOLUME_GB) };
     let gb = asked.bytes().div_ceil(1 << 30);
     match u32::try_from(gb) {
-        Ok(gb) if u64::from(gb) <= LARGEST_VOLUME_GB => Ok(gb),
-        _ => Err(SizeRefusal::Volume { asked }),
+        Ok(gb) if u64::from(gb) <= MAX_VOLUME_GB => Ok(gb),
+        _ => Err(SizeError::Volume { asked }),
     }
 }
 
 /// The longest name that is given to an app. Fly takes 63; a dashboard's app is longer by two.
-const LONGEST_APP: usize = 58;
+const MAX_APP_NAME: usize = 58;
 
 /// The name of a backend's app: names are global on Fly, so a suffix that follows from the backend's identity tells it
 /// from everybody else's. `attempt` counts the names that turned out to be taken.
@@ -233,8 +233,8 @@ pub fn app_name(instance: &InstanceName, id: &BackendId, attempt: u32) -> String
     let digest = Digest::of(format!("{id} {attempt}").as_bytes());
     let suffix: String = digest.as_str().trim_start_matches("sha256:").chars().take(8).collect();
     let mut stem = instance.as_str();
-    if stem.len() + 1 + suffix.len() > LONGEST_APP {
-        stem = stem.get(..LONGEST_APP - 1 - suffix.len()).unwrap_or(stem).trim_end_matches('-');
+    if stem.len() + 1 + suffix.len() > MAX_APP_NAME {
+        stem = stem.get(..MAX_APP_NAME - 1 - suffix.len()).unwrap_or(stem).trim_end_matches('-');
     }
     format!("{stem}-{suffix}")
 }
@@ -256,8 +256,8 @@ mod tests {
         spec
     }
 
-    fn guest(cpus: Option<f64>, memory: Option<&str>) -> Result<(u32, u32), SizeRefusal> {
-        Guest::of(&spec(cpus, memory)).map(|guest| (guest.cpus, guest.memory_mb))
+    fn guest(cpus: Option<f64>, memory: Option<&str>) -> Result<(u32, u32), SizeError> {
+        Guest::from_spec(&spec(cpus, memory)).map(|guest| (guest.cpus, guest.memory_mb))
     }
 
     #[test]
@@ -267,15 +267,15 @@ mod tests {
         assert_eq!(guest(None, Some("512 MiB")), Ok((2, 512)));
         assert_eq!(guest(None, Some("12 GiB")), Ok((6, 12_288)));
         assert_eq!(guest(Some(8.0), None), Ok((8, 2048)));
-        assert!(matches!(guest(Some(0.5), None), Err(SizeRefusal::Cpus { .. })));
-        assert!(matches!(guest(Some(3.0), None), Err(SizeRefusal::Cpus { .. })));
-        assert!(matches!(guest(Some(1.0), Some("4 GiB")), Err(SizeRefusal::Memory { most: 2048, .. })));
-        assert!(matches!(guest(Some(1.0), Some("300 MiB")), Err(SizeRefusal::Memory { step: 256, .. })));
-        assert!(matches!(guest(None, Some("20 GiB")), Err(SizeRefusal::MemoryAlone { .. })));
-        assert!(matches!(guest(None, Some("2 GB")), Err(SizeRefusal::MemoryAlone { .. })));
+        assert!(matches!(guest(Some(0.5), None), Err(SizeError::Cpus { .. })));
+        assert!(matches!(guest(Some(3.0), None), Err(SizeError::Cpus { .. })));
+        assert!(matches!(guest(Some(1.0), Some("4 GiB")), Err(SizeError::Memory { most: 2048, .. })));
+        assert!(matches!(guest(Some(1.0), Some("300 MiB")), Err(SizeError::Memory { step: 256, .. })));
+        assert!(matches!(guest(None, Some("20 GiB")), Err(SizeError::MemoryAlone { .. })));
+        assert!(matches!(guest(None, Some("2 GB")), Err(SizeError::MemoryAlone { .. })));
         let mut large = spec(None, Some("20 GiB"));
         large.settings.fly.cpu_kind = CpuKind::Performance;
-        assert_eq!(Guest::of(&large), Ok(Guest { cpu_kind: CpuKind::Performance, cpus: 4, memory_mb: 20_480 }));
+        assert_eq!(Guest::from_spec(&large), Ok(Guest { cpu_kind: CpuKind::Performance, cpus: 4, memory_mb: 20_480 }));
     }
 
     #[test]

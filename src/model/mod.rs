@@ -9,6 +9,7 @@ mod address;
 mod cost;
 mod database;
 mod desired;
+mod diagnostic;
 mod exit;
 mod field;
 mod fingerprint;
@@ -16,12 +17,11 @@ pub mod fly;
 mod identifier;
 mod name;
 mod operation;
-mod placement;
 mod provider;
 mod published;
 mod quota;
 mod release;
-mod report;
+mod resolved;
 mod secret;
 mod size;
 mod spec;
@@ -29,23 +29,24 @@ mod time;
 
 pub use access::{Actor, IssuedToken, Scope, TokenRecord, TokenRequest, TokenState};
 pub use actual::{
-    ActualBackend, ControlPlane, Data, Deviation, Endpoints, Expiry, FOREIGN, Observation, Phase, Removal, RunState, Snapshot,
+    ActualBackend, ControlPlaneInfo, DataState, Endpoints, Expiry, FieldDrift, Observation, Phase, ReclaimPolicy, RunState,
+    Snapshot, UNMANAGED_PREFIX,
 };
 pub use address::{Address, AddressKind};
-pub use cost::{Cost, PriceSource, Usd, billed_elsewhere, monthly_cost, monthly_sum, price_source};
-pub use database::{DatabaseDisposal, DatabaseRole};
-pub use desired::{Budget, DEFAULT_ENV_FILE, Desired, DesiredBackend, EnvFileActual, EnvFileTarget, Moved, SecretState};
+pub use cost::{Cost, PriceSource, Usd, monthly_cost, monthly_sum, price_source, unpriced_items};
+pub use database::{DatabaseReclaim, DatabaseRole};
+pub use desired::{Budget, DEFAULT_ENV_FILE, Desired, DesiredBackend, EnvFileState, EnvFileTarget, Moved, SecretState};
+pub use diagnostic::{Diagnostic, Edit, Report, Span, error_chain};
 pub use exit::Exit;
 pub use field::{FieldPath, FieldValue, STORAGE_SERVER, STORAGE_URL, fields, secret_slots};
 pub use fingerprint::{Digest, Fingerprint, FingerprintKey};
 pub use identifier::{BackendId, Generation, OperationId, Revision, StepKey, TokenId};
 pub use name::{BackendName, INSTANCE_NAME_MAX, InstanceName, NAME_MAX, NameError, ProjectName};
 pub use operation::{OperationKind, OperationRecord, OperationState};
-pub use placement::{DASHBOARD_URL, Placement, PortPair, REACH, References, VolumeDisposal};
 pub use provider::ProviderKind;
-pub use quota::{Excess, Quota, Usage};
+pub use quota::{Quota, QuotaExcess, Usage};
 pub use release::{Release, ReleaseError, ReleaseOrder};
-pub use report::{Edit, Finding, Report, Span, chain};
+pub use resolved::{DASHBOARD_URL, INTERNAL_URL, PortPair, ProviderState, ResolvedBackend, VolumeReclaim};
 pub use secret::{Secret, SecretRef, SecretSource};
 pub use size::{ByteSize, Cpus, SizeError};
 pub use spec::{

@@ -5,9 +5,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::access::Actor;
+use super::diagnostic::Diagnostic;
 use super::identifier::{OperationId, StepKey};
 use super::name::BackendName;
-use super::report::Finding;
 use super::time::Timestamp;
 
 /// One accepted piece of work, as far as it has come.
@@ -32,7 +32,7 @@ pub struct OperationRecord {
     pub state: OperationState,
     /// Why it failed, when it did.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub error: Option<Finding>,
+    pub error: Option<Diagnostic>,
 }
 
 /// What an operation does to its backend.

@@ -43,7 +43,7 @@ pub struct Usage {
 
 /// One ceiling that would be broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Excess {
+pub struct QuotaExcess {
     /// `backends`, `cpus`, `memory` or `disk`.
     pub what: &'static str,
     /// What the backends ask for together.
@@ -80,11 +80,11 @@ impl Usage {
 
     /// Every ceiling that this breaks. What has not grown since `before` is let be: a quota that was lowered must not
     /// keep anybody from using less.
-    pub fn over(&self, quota: &Quota, before: &Self) -> Vec<Excess> {
+    pub fn exceeding(&self, quota: &Quota, before: &Self) -> Vec<QuotaExcess> {
         let mut excesses = Vec::new();
         let mut check = |what, over: bool, asked: String, allowed: Option<String>| {
             if let Some(allowed) = allowed.filter(|_| over) {
-                excesses.push(Excess { what, asked, allowed });
+                excesses.push(QuotaExcess { what, asked, allowed });
             }
         };
         let over = quota.backends.is_some_and(|limit| self.backends > limit && self.backends > before.backends);

@@ -4,42 +4,42 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::diff::{self, gravest};
-use super::effect::Effect;
-use super::{Action, Change, Drift, FORMAT, Lint, Plan, Reason, Refusal, Step, StepId, Summary, Task};
-use super::{check, cost, elsewhere, graph, lint, policy, room};
+use super::diff::{self, highest_impact};
+use super::impact::ChangeImpact;
+use super::{Action, DriftItem, FORMAT, FieldChange, Lint, Plan, Reason, Refusal, Step, StepId, Summary, Task};
+use super::{cost, graph, lint, policy, quota_schedule, remote_lints, validate};
 use crate::model::{
-    ActualBackend, Address, BackendName, Data, DatabaseDisposal, Desired, DesiredBackend, Digest, EnvFileActual, FieldPath,
-    Phase, Removal, Snapshot, VolumeDisposal,
+    ActualBackend, Address, BackendName, DataState, DatabaseReclaim, Desired, DesiredBackend, Digest, EnvFileState, FieldPath,
+    Phase, ReclaimPolicy, Snapshot, VolumeReclaim,
 };
 
 /// Everything that planning compares the manifest with.
 #[derive(Debug, Clone)]
-pub struct Actual {
+pub struct ObservedState {
     /// What the control plane says.
     pub snapshot: Snapshot,
     /// What stands in the env files, by backend.
-    pub env_files: BTreeMap<BackendName, EnvFileActual>,
+    pub env_files: BTreeMap<BackendName, EnvFileState>,
 }
 
 /// What the plan is for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Intent {
+pub struct PlanOptions {
     /// Which backends it is about.
-    pub scope: Scope,
+    pub selection: BackendSelection,
     /// Whether it takes away what it is about instead of bringing it about.
     pub destroy: bool,
     /// What becomes of volumes when their backends are taken away.
-    pub volume: VolumeDisposal,
+    pub volume_reclaim: VolumeReclaim,
     /// What becomes of databases on servers of the user's own when their backends are taken away.
-    pub database: DatabaseDisposal,
+    pub database_reclaim: DatabaseReclaim,
     /// Whether this repository takes the project over from the one that it was last applied from.
     pub take_over: bool,
 }
 
 /// Which backends a plan is about.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Scope {
+pub enum BackendSelection {
     /// All of the manifest and all of the control plane.
     #[default]
     All,
@@ -47,7 +47,7 @@ pub enum Scope {
     Only(BTreeSet<BackendName>),
 }
 
-impl Scope {
+impl BackendSelection {
     pub(super) fn contains(&self, name: &BackendName) -> bool {
         match self {
             Self::All => true,
@@ -57,16 +57,16 @@ impl Scope {
 }
 
 /// Compares what is wanted with what is, and decides everything that will be done.
-pub fn build(desired: &Desired, actual: &Actual, intent: &Intent) -> Plan {
-    let mut draft = Draft::new(desired, actual, intent);
+pub fn build(desired: &Desired, actual: &ObservedState, intent: &PlanOptions) -> Plan {
+    let mut draft = PlanBuilder::new(desired, actual, intent);
     if !intent.destroy {
         for (name, backend) in &desired.backends {
-            if intent.scope.contains(name) {
-                draft.bring_about(name, backend);
+            if intent.selection.contains(name) {
+                draft.ensure_backend(name, backend);
             }
         }
     }
-    draft.take_away();
+    draft.destroy_backends();
     if !intent.destroy {
         draft.write_env_files();
     }
@@ -75,22 +75,22 @@ pub fn build(desired: &Desired, actual: &Actual, intent: &Intent) -> Plan {
 }
 
 /// A plan while it is made.
-pub(super) struct Draft<'a> {
+pub(super) struct PlanBuilder<'a> {
     pub(super) desired: &'a Desired,
-    pub(super) actual: &'a Actual,
-    pub(super) intent: &'a Intent,
+    pub(super) actual: &'a ObservedState,
+    pub(super) intent: &'a PlanOptions,
     /// What there is, under the names that `[[moved]]` gives it.
     pub(super) existing: BTreeMap<&'a BackendName, &'a ActualBackend>,
     /// New name → old name, for the renames that apply.
     pub(super) renamed: BTreeMap<&'a BackendName, &'a BackendName>,
     pub(super) steps: Vec<Step>,
-    pub(super) drift: Vec<Drift>,
+    pub(super) drift: Vec<DriftItem>,
     pub(super) refusals: Vec<Refusal>,
     pub(super) lints: Vec<Lint>,
 }
 
-impl<'a> Draft<'a> {
-    fn new(desired: &'a Desired, actual: &'a Actual, intent: &'a Intent) -> Self {
+impl<'a> PlanBuilder<'a> {
+    fn new(desired: &'a Desired, actual: &'a ObservedState, intent: &'a PlanOptions) -> Self {
         let mut existing: BTreeMap<&BackendName, &ActualBackend> =
             actual.snapshot.backends.iter().map(|backend| (&backend.name, backend)).collect();
         let mut renamed = BTreeMap::new();
@@ -109,13 +109,13 @@ impl<'a> Draft<'a> {
         Self { desired, actual, intent, existing, renamed, steps: Vec::new(), drift: Vec::new(), refusals, lints: Vec::new() }
     }
 
-    pub(super) fn step(&mut self, address: Address, action: Action, reason: Reason, changes: Vec<Change>, task: Task) {
+    pub(super) fn step(&mut self, address: Address, action: Action, reason: Reason, changes: Vec<FieldChange>, task: Task) {
         // A backend that was told not to run may have run before, and then it has a key and data.
         let record_only = self
             .existing
             .get(&address.backend)
             .is_some_and(|backend| backend.recorded.is_record_only() && backend.admin_key.is_none());
-        let kept = matches!(task, Task::Remove { volume: VolumeDisposal::Keep, .. });
+        let kept = matches!(task, Task::Remove { volume: VolumeReclaim::Retain, .. });
         let destroys_data = action == Action::Destroy && !record_only && !kept;
         let id = StepId::new(action, &address);
         self.steps.push(Step {
@@ -131,45 +131,45 @@ impl<'a> Draft<'a> {
         });
     }
 
-    fn bring_about(&mut self, name: &'a BackendName, wanted: &'a DesiredBackend) {
+    fn ensure_backend(&mut self, name: &'a BackendName, wanted: &'a DesiredBackend) {
         let address = Address::backend(name);
         self.refusals.extend(policy::provider_available(name, wanted, &self.actual.snapshot.control_plane));
         self.refusals.extend(policy::storage_available(name, wanted));
         self.refusals.extend(policy::fly(name, wanted));
         self.refusals.extend(policy::usable_secrets(name, wanted));
         self.lints.extend(lint::specification(name, wanted));
-        self.lints.extend(elsewhere::lints(name, &wanted.spec, &self.actual.snapshot.control_plane));
+        self.lints.extend(remote_lints::lints(name, &wanted.spec, &self.actual.snapshot.control_plane));
         let existing = self.existing.get(name).copied();
         self.lints.extend(lint::expiry(name, wanted, existing, &self.actual.snapshot.control_plane));
         let renamed_from = self.renamed.get(name).map(|old| (*old).clone());
         let task = Task::Put { backend: name.clone(), spec: Box::new(wanted.spec.clone()), renamed_from: renamed_from.clone() };
         let Some(existing) = existing else {
             self.lints.extend(lint::unavailable_secrets(name, wanted));
-            return self.step(address, Action::Create, Reason::New, diff::creation(wanted), task);
+            return self.step(address, Action::Create, Reason::New, diff::creation_changes(wanted), task);
         };
         match existing.phase {
             Phase::Removing => {
                 self.lints.extend(lint::removal_first(name, existing));
-                return self.step(address, Action::Create, Reason::RemovalUnfinished, diff::creation(wanted), task);
+                return self.step(address, Action::Create, Reason::RemovalUnfinished, diff::creation_changes(wanted), task);
             }
             Phase::Creating => {
-                return self.step(address, Action::Create, Reason::Unfinished, diff::creation(wanted), task);
+                return self.step(address, Action::Create, Reason::Unfinished, diff::creation_changes(wanted), task);
             }
             Phase::Updating | Phase::Failed | Phase::Ready => {}
         }
 
-        let diff::Difference { mut changes, not_compared } = diff::difference(wanted, existing);
+        let diff::BackendDiff { mut changes, not_compared } = diff::diff_backend(wanted, existing);
         self.lints.extend(not_compared.iter().map(|path| lint::not_compared(name, path, wanted)));
         self.lints.extend(lint::changes(name, &changes));
-        self.lints.extend(lint::other_variables(name, wanted, existing));
+        self.lints.extend(lint::unmanaged_env(name, wanted, existing));
         self.refusals.extend(policy::changes(name, existing, wanted, &changes));
-        let drifted = self.observe(&address, existing);
+        let drifted = self.collect_drift(&address, existing);
         if let Some(old) = &renamed_from {
-            changes.push(Change {
+            changes.push(FieldChange {
                 path: FieldPath::new("name"),
                 before: Some(old.to_string()),
                 after: Some(name.to_string()),
-                effect: Effect::Record,
+                effect: ChangeImpact::Record,
             });
         }
         let reason = if renamed_from.is_some() {
@@ -184,46 +184,47 @@ impl<'a> Draft<'a> {
             return;
         };
         if reason == Reason::Unfinished && changes.is_empty() {
-            changes.push(Change {
+            changes.push(FieldChange {
                 path: FieldPath::new("phase"),
                 before: Some("unfinished".to_owned()),
                 after: Some("ready".to_owned()),
-                effect: Effect::Restart,
+                effect: ChangeImpact::Restart,
             });
         }
         changes.extend(drifted);
-        let action = if gravest(&changes) == Effect::MovesData { Action::Move } else { Action::Update };
+        let action = if highest_impact(&changes) == ChangeImpact::MovesData { Action::Move } else { Action::Update };
         self.step(address, action, reason, changes, task);
     }
 
     /// Notes drift, and returns the changes that repair it.
-    fn observe(&mut self, address: &Address, existing: &ActualBackend) -> Vec<Change> {
+    fn collect_drift(&mut self, address: &Address, existing: &ActualBackend) -> Vec<FieldChange> {
         let observation = &existing.observation;
-        if observation.data == Data::Missing {
+        if observation.data == DataState::Missing {
             self.refusals.push(policy::data_missing(address, existing));
-            self.drift.push(Drift::new(address.clone(), super::drift::data_missing()));
+            self.drift.push(DriftItem::new(address.clone(), super::drift::data_missing()));
         }
-        self.lints.extend(existing.unknown().map(|why| lint::not_observed(address, &why)));
+        self.lints.extend(existing.observe_failure().map(|why| lint::not_observed(address, &why)));
         if existing.phase != Phase::Ready {
             return Vec::new();
         }
-        let repair = observation.deviations.iter().filter(|deviation| deviation.is_put_right()).map(|deviation| Change {
-            path: deviation.path.clone(),
-            before: Some(deviation.observed.clone()),
-            after: Some(deviation.recorded.clone()),
-            effect: if deviation.path.as_str().starts_with("env.") { Effect::Live } else { Effect::Restart },
-        });
-        self.drift.extend(observation.deviations.iter().cloned().map(|deviation| Drift::new(address.clone(), deviation)));
+        let repair =
+            observation.drift.iter().filter(|deviation| deviation.is_repaired_by_apply()).map(|deviation| FieldChange {
+                path: deviation.path.clone(),
+                before: Some(deviation.observed.clone()),
+                after: Some(deviation.recorded.clone()),
+                effect: if deviation.path.as_str().starts_with("env.") { ChangeImpact::Live } else { ChangeImpact::Restart },
+            });
+        self.drift.extend(observation.drift.iter().cloned().map(|deviation| DriftItem::new(address.clone(), deviation)));
         repair.collect()
     }
 
-    fn take_away(&mut self) {
+    fn destroy_backends(&mut self) {
         let existing: Vec<(&BackendName, &ActualBackend)> = self.existing.iter().map(|(name, b)| (*name, *b)).collect();
         for (name, backend) in existing {
             let wanted = !self.intent.destroy && self.desired.backends.contains_key(name);
             // While a rename is pending, both names mean the backend.
-            let by_old_name = self.intent.scope.contains(&backend.name);
-            let by_new_name = self.intent.destroy && self.intent.scope.contains(name);
+            let by_old_name = self.intent.selection.contains(&backend.name);
+            let by_new_name = self.intent.destroy && self.intent.selection.contains(name);
             if wanted || !(by_old_name || by_new_name) {
                 continue;
             }
@@ -232,19 +233,19 @@ impl<'a> Draft<'a> {
             self.refusals.extend(policy::protected(asked, backend));
             let reason = match (self.intent.destroy, backend.phase) {
                 (_, Phase::Removing) => Reason::Unfinished,
-                (true, _) => Reason::Asked,
-                (false, _) => Reason::Gone,
+                (true, _) => Reason::DestroyRequested,
+                (false, _) => Reason::RemovedFromManifest,
             };
             // A removal that was cut off goes on as it was begun. Whoever names the backend to be destroyed says anew what
             // becomes of its data.
-            let asked_for = Removal { volume: self.intent.volume, database: self.intent.database };
+            let asked_for = ReclaimPolicy { volume: self.intent.volume_reclaim, database: self.intent.database_reclaim };
             let begun = backend.removal.filter(|_| backend.phase == Phase::Removing);
-            let Removal { volume, database } = begun.filter(|_| !self.intent.destroy).unwrap_or(asked_for);
-            self.lints.extend(begun.and_then(|begun| lint::kept_no_more(asked, begun.volume, volume)));
+            let ReclaimPolicy { volume, database } = begun.filter(|_| !self.intent.destroy).unwrap_or(asked_for);
+            self.lints.extend(begun.and_then(|begun| lint::retention_dropped(asked, begun.volume, volume)));
             self.refusals.extend(policy::volume_kept(asked, backend, volume));
             self.lints.extend(lint::database_stays(asked, backend, database));
             let task = Task::Remove { backend: backend.name.clone(), volume, database };
-            self.step(Address::backend(asked), Action::Destroy, reason, diff::destruction(backend, database), task);
+            self.step(Address::backend(asked), Action::Destroy, reason, diff::destruction_changes(backend, database), task);
         }
     }
 
@@ -263,7 +264,8 @@ impl<'a> Draft<'a> {
             None => {}
         }
         let recorded = self.actual.snapshot.backends.iter().map(|backend| (&backend.name, &backend.recorded)).collect();
-        let (steps, no_turn) = room::in_turn(graph::connect(self.steps, &recorded), &self.actual.snapshot);
+        let (steps, no_turn) =
+            quota_schedule::order_within_quota(graph::connect_dependencies(self.steps, &recorded), &self.actual.snapshot);
         self.refusals.extend(no_turn);
         self.refusals.sort();
         self.refusals.dedup();
@@ -284,7 +286,7 @@ impl<'a> Draft<'a> {
             refusals: self.refusals,
             lints: self.lints,
         };
-        plan.summary = check::summary(&plan);
+        plan.summary = validate::summary(&plan);
         plan.digest = plan.compute_digest();
         plan
     }

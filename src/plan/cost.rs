@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Step, Task};
 use crate::model::{
-    ActualBackend, BackendName, BackendSpec, Cost, Phase, PriceSource, Usd, VolumeDisposal, billed_elsewhere, monthly_cost,
-    price_source,
+    ActualBackend, BackendName, BackendSpec, Cost, Phase, PriceSource, Usd, VolumeReclaim, monthly_cost, price_source,
+    unpriced_items,
 };
 
 /// What all backends of the project cost, each and together. Only those are in it that a provider sends a bill for.
@@ -68,7 +68,7 @@ pub struct Price {
 }
 
 impl Price {
-    fn of(billed: &Billed<'_>) -> Option<Self> {
+    fn of(billed: &PricedBackend<'_>) -> Option<Self> {
         match billed.cost() {
             Cost::Unmetered => None,
             Cost::Known { usd, at_most } => {
@@ -81,12 +81,12 @@ impl Price {
 
 /// A backend that somebody may send a bill for, and where it is known to be.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Billed<'a> {
+pub(super) struct PricedBackend<'a> {
     pub(super) spec: &'a BackendSpec,
     pub(super) region: Option<&'a str>,
 }
 
-impl<'a> Billed<'a> {
+impl<'a> PricedBackend<'a> {
     fn now(backend: &'a ActualBackend) -> Self {
         Self { spec: &backend.recorded, region: backend.region.as_deref() }
     }
@@ -97,9 +97,12 @@ impl<'a> Billed<'a> {
 }
 
 /// What there is, and what there will be once these steps are carried out. What stays where it is keeps its region.
-pub(super) fn billed<'a>(existing: &'a [ActualBackend], steps: &'a [Step]) -> [BTreeMap<&'a BackendName, Billed<'a>>; 2] {
-    let before: BTreeMap<&BackendName, Billed<'_>> =
-        existing.iter().map(|backend| (&backend.name, Billed::now(backend))).collect();
+pub(super) fn priced_backends<'a>(
+    existing: &'a [ActualBackend],
+    steps: &'a [Step],
+) -> [BTreeMap<&'a BackendName, PricedBackend<'a>>; 2] {
+    let before: BTreeMap<&BackendName, PricedBackend<'_>> =
+        existing.iter().map(|backend| (&backend.name, PricedBackend::now(backend))).collect();
     let mut after = before.clone();
     for step in steps {
         if let Some(Task::Put { renamed_from: Some(old), .. } | Task::Remove { backend: old, .. }) = &step.task {
@@ -110,7 +113,7 @@ pub(super) fn billed<'a>(existing: &'a [ActualBackend], steps: &'a [Step]) -> [B
         if let Some(Task::Put { backend, spec, renamed_from }) = &step.task {
             let there = existing.iter().find(|there| there.name == *renamed_from.as_ref().unwrap_or(backend));
             let stays = there.filter(|there| there.phase != Phase::Removing && there.recorded.provider == spec.provider);
-            after.insert(backend, Billed { spec, region: stays.and_then(|there| there.region.as_deref()) });
+            after.insert(backend, PricedBackend { spec, region: stays.and_then(|there| there.region.as_deref()) });
         }
     }
     [before, after]
@@ -118,7 +121,7 @@ pub(super) fn billed<'a>(existing: &'a [ActualBackend], steps: &'a [Step]) -> [B
 
 /// What everything costs before and after these steps. None where nobody sends a bill.
 pub(super) fn cost(existing: &[ActualBackend], steps: &[Step]) -> Option<PlanCost> {
-    let [before, after] = billed(existing, steps);
+    let [before, after] = priced_backends(existing, steps);
     let names: BTreeSet<&BackendName> = before.keys().chain(after.keys()).copied().collect();
     let backends: Vec<BackendCost> = names
         .into_iter()
@@ -139,8 +142,8 @@ pub(super) fn cost(existing: &[ActualBackend], steps: &[Step]) -> Option<PlanCos
             prices.push(source.clone());
         }
     }
-    let mut not_counted: BTreeSet<&str> = metered().flat_map(|billed| billed_elsewhere(billed.spec)).collect();
-    let keeps = |step: &Step| matches!(step.task, Some(Task::Remove { volume: VolumeDisposal::Keep, .. }));
+    let mut not_counted: BTreeSet<&str> = metered().flat_map(|billed| unpriced_items(billed.spec)).collect();
+    let keeps = |step: &Step| matches!(step.task, Some(Task::Remove { volume: VolumeReclaim::Retain, .. }));
     if steps.iter().any(keeps) {
         not_counted.insert("volumes that are kept");
     }

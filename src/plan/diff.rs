@@ -4,10 +4,10 @@
 
 use std::collections::BTreeSet;
 
-use super::effect::effect;
-use super::{Change, Effect};
+use super::impact::change_impact;
+use super::{ChangeImpact, FieldChange};
 use crate::model::{
-    ActualBackend, DatabaseDisposal, DesiredBackend, FieldPath, FieldValue, STORAGE_SERVER, SecretSource, SecretState, fields,
+    ActualBackend, DatabaseReclaim, DesiredBackend, FieldPath, FieldValue, STORAGE_SERVER, SecretSource, SecretState, fields,
 };
 
 /// What stands for a secret that has no fingerprint here, up to where it comes from.
@@ -16,57 +16,57 @@ const SECRET_FROM: &str = "(secret from ";
 const VALUE_FROM_MANIFEST: &str = "(value from the manifest)";
 
 /// Whether this stands for a value that was not fingerprinted.
-pub(super) fn is_not_compared(shown: &str) -> bool {
+pub(super) fn is_placeholder(shown: &str) -> bool {
     shown == VALUE_FROM_MANIFEST || shown.starts_with(SECRET_FROM)
 }
 
 /// Every field of a backend that is new.
-pub(super) fn creation(desired: &DesiredBackend) -> Vec<Change> {
+pub(super) fn creation_changes(desired: &DesiredBackend) -> Vec<FieldChange> {
     fields(&desired.spec)
         .into_iter()
         // It is what the URL says once more.
         .filter(|(path, _)| path.as_str() != STORAGE_SERVER)
         .map(|(path, value)| {
-            let after = Some(shown(&value, desired.secrets.get(&path)));
-            Change { path, before: None, after, effect: Effect::Create }
+            let after = Some(display_value(&value, desired.secrets.get(&path)));
+            FieldChange { path, before: None, after, effect: ChangeImpact::Create }
         })
         .collect()
 }
 
 /// Every field of a backend that goes.
-pub(super) fn destruction(actual: &ActualBackend, database: DatabaseDisposal) -> Vec<Change> {
-    let mut changes: Vec<Change> =
+pub(super) fn destruction_changes(actual: &ActualBackend, database: DatabaseReclaim) -> Vec<FieldChange> {
+    let mut changes: Vec<FieldChange> =
         [("provider", actual.recorded.provider.to_string()), ("instance_name", actual.instance_name.to_string())]
             .into_iter()
-            .map(|(path, before)| Change {
+            .map(|(path, before)| FieldChange {
                 path: FieldPath::new(path),
                 before: Some(before),
                 after: None,
-                effect: Effect::Destroy,
+                effect: ChangeImpact::Destroy,
             })
             .collect();
     if actual.recorded.has_own_server() {
         let (after, effect) = match database {
-            DatabaseDisposal::Leave => (Some("left on its server".to_owned()), Effect::Record),
-            DatabaseDisposal::Drop => (None, Effect::Destroy),
+            DatabaseReclaim::Retain => (Some("left on its server".to_owned()), ChangeImpact::Record),
+            DatabaseReclaim::Delete => (None, ChangeImpact::Destroy),
         };
         let before = Some(actual.instance_name.database());
-        changes.push(Change { path: FieldPath::new("storage.database"), before, after, effect });
+        changes.push(FieldChange { path: FieldPath::new("storage.database"), before, after, effect });
     }
     changes
 }
 
 /// What differs, and which secrets could not be compared.
-pub(super) struct Difference {
+pub(super) struct BackendDiff {
     /// The fields that differ.
-    pub(super) changes: Vec<Change>,
+    pub(super) changes: Vec<FieldChange>,
     /// The secrets whose values are not at hand.
     pub(super) not_compared: Vec<FieldPath>,
 }
 
 /// Compares a backend field by field with what was last applied.
-pub(super) fn difference(desired: &DesiredBackend, actual: &ActualBackend) -> Difference {
-    let mut difference = Difference { changes: Vec::new(), not_compared: Vec::new() };
+pub(super) fn diff_backend(desired: &DesiredBackend, actual: &ActualBackend) -> BackendDiff {
+    let mut difference = BackendDiff { changes: Vec::new(), not_compared: Vec::new() };
     // The common case, thousands of times over: nothing changed and there are no secrets.
     if desired.spec == actual.recorded && desired.secrets.is_empty() {
         return difference;
@@ -75,7 +75,7 @@ pub(super) fn difference(desired: &DesiredBackend, actual: &ActualBackend) -> Di
     let recorded = fields(&actual.recorded);
     let paths: BTreeSet<&FieldPath> = wanted.keys().chain(recorded.keys()).collect();
     for path in paths {
-        let before = recorded.get(path).map(|value| recorded_value(value, path, actual));
+        let before = recorded.get(path).map(|value| display_recorded(value, path, actual));
         let after = match (wanted.get(path), desired.secrets.get(path)) {
             (Some(FieldValue::Secret(_)), Some(SecretState::Unavailable(_) | SecretState::Unreadable(_)))
                 if before.is_some() =>
@@ -99,25 +99,25 @@ pub(super) fn difference(desired: &DesiredBackend, actual: &ActualBackend) -> Di
                     }
                 }
             }
-            (Some(value), state) => Some(shown(value, state)),
+            (Some(value), state) => Some(display_value(value, state)),
             (None, _) => None,
         };
         if before != after {
-            let effect = effect(path, &actual.recorded, after.as_deref());
-            difference.changes.push(Change { path: path.clone(), before, after, effect });
+            let effect = change_impact(path, &actual.recorded, after.as_deref());
+            difference.changes.push(FieldChange { path: path.clone(), before, after, effect });
         }
     }
     difference
 }
 
-fn recorded_value(value: &FieldValue, path: &FieldPath, actual: &ActualBackend) -> String {
+fn display_recorded(value: &FieldValue, path: &FieldPath, actual: &ActualBackend) -> String {
     match value {
         FieldValue::Text(text) => text.clone(),
         FieldValue::Secret(_) => actual.secrets.get(path).map_or_else(|| "(not set)".to_owned(), ToString::to_string),
     }
 }
 
-fn shown(value: &FieldValue, state: Option<&SecretState>) -> String {
+fn display_value(value: &FieldValue, state: Option<&SecretState>) -> String {
     match (value, state) {
         (FieldValue::Text(text), _) => text.clone(),
         (FieldValue::Secret(_), Some(SecretState::Known(fingerprint))) => fingerprint.to_string(),
@@ -127,11 +127,11 @@ fn shown(value: &FieldValue, state: Option<&SecretState>) -> String {
 }
 
 /// The gravest effect of some changes.
-pub(super) fn gravest(changes: &[Change]) -> Effect {
-    changes.iter().map(|change| change.effect).max().unwrap_or(Effect::Record)
+pub(super) fn highest_impact(changes: &[FieldChange]) -> ChangeImpact {
+    changes.iter().map(|change| change.effect).max().unwrap_or(ChangeImpact::Record)
 }
 
 /// The names of a specification's fields whose change by itself lowers a promise, for lints.
-pub(super) fn changed<'a>(changes: &'a [Change], path: &str) -> Option<&'a Change> {
+pub(super) fn find_change<'a>(changes: &'a [FieldChange], path: &str) -> Option<&'a FieldChange> {
     changes.iter().find(|change| change.path.as_str() == path)
 }

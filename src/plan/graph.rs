@@ -16,7 +16,7 @@ use crate::model::{AddressKind, BackendName, BackendSpec};
 /// for its env file to be cleared (an apply that is cut off in between can still tell that the lines there are ours);
 /// an env file that is written waits for its backend. Between steps that do not wait for each other the address decides. What waits for room under a
 /// quota is [`super::room`]'s.
-pub(super) fn connect(mut steps: Vec<Step>, recorded: &BTreeMap<&BackendName, &BackendSpec>) -> Vec<Step> {
+pub(super) fn connect_dependencies(mut steps: Vec<Step>, recorded: &BTreeMap<&BackendName, &BackendSpec>) -> Vec<Step> {
     steps.sort_by(|a, b| a.address.cmp(&b.address));
     let by_backend: BTreeMap<BackendName, StepId> = steps
         .iter()
@@ -60,12 +60,12 @@ pub(super) fn connect(mut steps: Vec<Step>, recorded: &BTreeMap<&BackendName, &B
     for step in &mut steps {
         step.after = waits.remove(&step.id).map(|ids| ids.into_iter().collect()).unwrap_or_default();
     }
-    in_order(steps)
+    topological_order(steps)
 }
 
 /// The steps in a topological order, by address wherever the graph leaves a choice. What takes part in a cycle comes
 /// last: [`super::check`] reports it.
-pub(super) fn in_order(mut steps: Vec<Step>) -> Vec<Step> {
+pub(super) fn topological_order(mut steps: Vec<Step>) -> Vec<Step> {
     steps.sort_by(|a, b| a.address.cmp(&b.address));
     let positions: BTreeMap<&StepId, usize> = steps.iter().enumerate().map(|(index, step)| (&step.id, index)).collect();
     let mut graph: DiGraph<(), ()> = DiGraph::with_capacity(steps.len(), steps.len());

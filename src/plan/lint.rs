@@ -2,11 +2,11 @@
 //!
 //! Must not do: stop anything; what must stop an apply belongs in `policy`.
 
-use super::diff::changed;
-use super::{Change, Lint};
+use super::diff::find_change;
+use super::{FieldChange, Lint};
 use crate::model::{
-    ActualBackend, Address, BackendName, ControlPlane, Cost, DatabaseDisposal, Desired, DesiredBackend, Expiry, FieldPath,
-    Files, Finding, ProviderKind, Release, ReleaseOrder, SecretState, TextValue, VolumeDisposal, monthly_cost,
+    ActualBackend, Address, BackendName, ControlPlaneInfo, Cost, DatabaseReclaim, Desired, DesiredBackend, Diagnostic, Expiry,
+    FieldPath, Files, ProviderKind, Release, ReleaseOrder, SecretState, TextValue, VolumeReclaim, monthly_cost,
 };
 
 /// The code that says that a secret was not compared.
@@ -21,7 +21,7 @@ pub(super) fn expiry(
     name: &BackendName,
     wanted: &DesiredBackend,
     existing: Option<&ActualBackend>,
-    control_plane: &ControlPlane,
+    control_plane: &ControlPlaneInfo,
 ) -> Option<Lint> {
     let ttl = wanted.spec.ttl?;
     match (control_plane.expiry, existing) {
@@ -92,7 +92,7 @@ pub(super) fn specification(name: &BackendName, wanted: &DesiredBackend) -> Vec<
     }
     if spec.provider == ProviderKind::Fly
         && let Some(site) = &spec.origins.site
-        && !leads_to_actions(site)
+        && !routes_http_actions(site)
     {
         say(
             "plan.site_origin_unrouted",
@@ -115,7 +115,7 @@ pub(super) fn specification(name: &BackendName, wanted: &DesiredBackend) -> Vec<
 }
 
 /// Whether an origin of the HTTP actions says how they are reached on an app that has one port for everything else.
-fn leads_to_actions(site: &str) -> bool {
+fn routes_http_actions(site: &str) -> bool {
     let authority = site.split_once("://").map_or(site, |(_, rest)| rest);
     site.ends_with("/http") || authority.contains(':')
 }
@@ -123,12 +123,12 @@ fn leads_to_actions(site: &str) -> bool {
 /// What whole projects say about themselves.
 pub(super) fn project(desired: &Desired) -> Vec<Lint> {
     let mut lints = unknown_cost(desired);
-    lints.extend(uncounted(desired));
+    lints.extend(uncounted_resources(desired));
     lints
 }
 
 /// Ceilings that some backends escape, because they do not say what they use.
-fn uncounted(desired: &Desired) -> Option<Lint> {
+fn uncounted_resources(desired: &Desired) -> Option<Lint> {
     let budget = &desired.budget;
     let silent: Vec<String> = desired
         .backends
@@ -194,10 +194,10 @@ pub(super) fn not_compared(name: &BackendName, path: &FieldPath, wanted: &Desire
 }
 
 /// What changes are worth a look.
-pub(super) fn changes(name: &BackendName, changes: &[Change]) -> Vec<Lint> {
+pub(super) fn changes(name: &BackendName, changes: &[FieldChange]) -> Vec<Lint> {
     let mut lints = Vec::new();
     let mut say = |code: &str, message: String| lints.push(lint(code, Address::backend(name), message));
-    if changed(changes, "tuning.document_retention").is_some() {
+    if find_change(changes, "tuning.document_retention").is_some() {
         say(
             "plan.retention_changes",
             "`tuning.document_retention` changes; lowering it and raising it again later is known to stop the retention worker, \
@@ -205,7 +205,7 @@ pub(super) fn changes(name: &BackendName, changes: &[Change]) -> Vec<Lint> {
                 .to_owned(),
         );
     }
-    if let Some(Change { before: Some(before), after: Some(after), .. }) = changed(changes, "release")
+    if let Some(FieldChange { before: Some(before), after: Some(after), .. }) = find_change(changes, "release")
         && let (Ok(before), Ok(after)) = (Release::parse(before), Release::parse(after))
         && before.compare(&after) == ReleaseOrder::Unknown
     {
@@ -216,15 +216,15 @@ pub(super) fn changes(name: &BackendName, changes: &[Change]) -> Vec<Lint> {
             ),
         );
     }
-    if changed(changes, "protected").is_some_and(|change| change.after.is_none()) {
+    if find_change(changes, "protected").is_some_and(|change| change.after.is_none()) {
         say("plan.protection_ends", format!("after this, a plan may destroy `{name}`"));
     }
     lints
 }
 
 /// A database that outlives its backend.
-pub(super) fn database_stays(name: &BackendName, existing: &ActualBackend, disposal: DatabaseDisposal) -> Option<Lint> {
-    let stays = existing.recorded.has_own_server() && disposal == DatabaseDisposal::Leave;
+pub(super) fn database_stays(name: &BackendName, existing: &ActualBackend, disposal: DatabaseReclaim) -> Option<Lint> {
+    let stays = existing.recorded.has_own_server() && disposal == DatabaseReclaim::Retain;
     stays.then(|| {
         let message = format!(
             "its database `{}` stays on its server with all documents, and a backend of the same name takes it up again; \
@@ -236,8 +236,8 @@ pub(super) fn database_stays(name: &BackendName, existing: &ActualBackend, dispo
 }
 
 /// A removal that was to keep the volume, and that is finished by one that is not to.
-pub(super) fn kept_no_more(name: &BackendName, begun: VolumeDisposal, now: VolumeDisposal) -> Option<Lint> {
-    (begun == VolumeDisposal::Keep && now == VolumeDisposal::Destroy).then(|| {
+pub(super) fn retention_dropped(name: &BackendName, begun: VolumeReclaim, now: VolumeReclaim) -> Option<Lint> {
+    (begun == VolumeReclaim::Retain && now == VolumeReclaim::Delete).then(|| {
         let message = format!(
             "the removal of `{name}` was begun with `--keep-data`, and this one takes its volume away as well; say `--keep-data` \
              again to keep it"
@@ -250,14 +250,14 @@ pub(super) fn kept_no_more(name: &BackendName, begun: VolumeDisposal, now: Volum
 pub(super) fn removal_first(name: &BackendName, existing: &ActualBackend) -> Vec<Lint> {
     let removal = existing.removal.unwrap_or_default();
     let mut lints = Vec::new();
-    if removal.volume == VolumeDisposal::Keep {
+    if removal.volume == VolumeReclaim::Retain {
         let message = format!(
             "the removal of `{name}` was begun with `--keep-data` and ends so: its app and its volume stay, and the backend that \
              is made anew takes them up only where `fly.app` names that app"
         );
         lints.push(lint("plan.kept_apart", Address::backend(name), message));
     }
-    if removal.database == DatabaseDisposal::Drop && existing.recorded.has_own_server() {
+    if removal.database == DatabaseReclaim::Delete && existing.recorded.has_own_server() {
         let message = format!(
             "the removal of `{name}` was begun with `--with-database` and ends so: its database `{}` is dropped before the \
              backend is made anew",
@@ -269,10 +269,10 @@ pub(super) fn removal_first(name: &BackendName, existing: &ActualBackend) -> Vec
 }
 
 /// Variables that somebody else set.
-pub(super) fn other_variables(name: &BackendName, wanted: &DesiredBackend, existing: &ActualBackend) -> Option<Lint> {
+pub(super) fn unmanaged_env(name: &BackendName, wanted: &DesiredBackend, existing: &ActualBackend) -> Option<Lint> {
     // One that the manifest names by now is about to be its own.
     let others: Vec<String> = existing
-        .other_variables
+        .unmanaged_env
         .iter()
         .filter(|variable| !wanted.spec.env.contains_key(*variable))
         .map(|variable| format!("`{variable}`"))
@@ -287,7 +287,7 @@ pub(super) fn other_variables(name: &BackendName, wanted: &DesiredBackend, exist
 pub const NOT_OBSERVED: &str = "plan.not_observed";
 
 /// A backend that could not be looked at.
-pub(super) fn not_observed(address: &Address, why: &Finding) -> Lint {
+pub(super) fn not_observed(address: &Address, why: &Diagnostic) -> Lint {
     let message = format!("nothing is known about drift, which is not the same as \"absent\": {}", why.message);
     lint(NOT_OBSERVED, address.clone(), message)
 }

@@ -3,38 +3,38 @@
 //! Must not do: IO, clocks, randomness, or change its mind. The same input gives the same plan, byte for byte.
 
 mod build;
-mod check;
 mod cost;
 mod diff;
 mod drift;
-mod effect;
-mod elsewhere;
-mod env_file;
+mod env_file_steps;
 mod graph;
+mod impact;
 mod lint;
 mod policy;
-mod promise;
+mod quota_schedule;
 mod reason;
-mod room;
+mod remote_lints;
+mod staleness;
+mod validate;
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Address, BackendName, BackendSpec, DatabaseDisposal, Deviation, Digest, EnvFileTarget, FieldPath, ProjectName, Revision,
-    VolumeDisposal,
+    Address, BackendName, BackendSpec, DatabaseReclaim, Digest, EnvFileTarget, FieldDrift, FieldPath, ProjectName, Revision,
+    VolumeReclaim,
 };
 
-pub use build::{Actual, Intent, Scope, build};
-pub use check::{PlanDefect, check};
+pub use build::{BackendSelection, ObservedState, PlanOptions, build};
 pub use cost::{BackendCost, CostSum, PlanCost, Price};
-pub use drift::{DriftReport, Unseen, drift};
-pub use effect::Effect;
+pub use drift::{DriftReport, UnobservedBackend, detect_drift};
+pub use impact::ChangeImpact;
 pub use lint::{NOT_OBSERVED, SECRET_NOT_COMPARED};
 pub use policy::destruction_refusals;
-pub use promise::keeps;
 pub use reason::Reason;
+pub use staleness::still_matches;
+pub use validate::{PlanError, validate};
 
 /// The format that a plan document starts with. Additions keep the number.
 pub const FORMAT: &str = "convexinfra.plan/1";
@@ -63,7 +63,7 @@ pub struct Plan {
     /// What will be done, in an order in which it could be done one by one.
     pub steps: Vec<Step>,
     /// What differs from what was last applied though nobody asked.
-    pub drift: Vec<Drift>,
+    pub drift: Vec<DriftItem>,
     /// What stands in the way: with a single one, nothing at all is done.
     pub refusals: Vec<Refusal>,
     /// What is worth a look.
@@ -101,7 +101,7 @@ pub struct Step {
     /// Why.
     pub reason: Reason,
     /// What changes.
-    pub changes: Vec<Change>,
+    pub changes: Vec<FieldChange>,
     /// The steps that must have ended well before this one starts.
     pub after: Vec<StepId>,
     /// Whether data is lost by it.
@@ -162,7 +162,7 @@ impl Action {
 
 /// One field that changes. Secrets stand here as fingerprints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Change {
+pub struct FieldChange {
     /// The field.
     pub path: FieldPath,
     /// Its value now; null when it has none.
@@ -170,7 +170,7 @@ pub struct Change {
     /// Its value afterwards; null when it will have none.
     pub after: Option<String>,
     /// What the change does to the running backend.
-    pub effect: Effect,
+    pub effect: ChangeImpact,
 }
 
 /// What is sent to carry a step out.
@@ -190,9 +190,9 @@ pub enum Task {
         /// The backend.
         backend: BackendName,
         /// What becomes of its volume.
-        volume: VolumeDisposal,
+        volume: VolumeReclaim,
         /// What becomes of its database on a server of the user's own.
-        database: DatabaseDisposal,
+        database: DatabaseReclaim,
     },
     /// Write the coordinates of a backend into its env file.
     WriteEnvFile {
@@ -212,7 +212,7 @@ pub enum Task {
 
 /// One difference between what was last applied and what is seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Drift {
+pub struct DriftItem {
     /// What it is about.
     pub address: Address,
     /// The field, or what only a provider sees, such as `process`.
@@ -223,9 +223,9 @@ pub struct Drift {
     pub observed: String,
 }
 
-impl Drift {
+impl DriftItem {
     /// A deviation of one address.
-    pub fn new(address: Address, deviation: Deviation) -> Self {
+    pub fn new(address: Address, deviation: FieldDrift) -> Self {
         Self { address, path: deviation.path, recorded: deviation.recorded, observed: deviation.observed }
     }
 }

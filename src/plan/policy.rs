@@ -4,14 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::cost::{Billed, billed};
-use super::diff::changed;
-use super::room::Room;
-use super::{Action, Change, Effect, Plan, Refusal, Step, Task};
+use super::cost::{PricedBackend, priced_backends};
+use super::diff::find_change;
+use super::quota_schedule::QuotaDeltas;
+use super::{Action, ChangeImpact, FieldChange, Plan, Refusal, Step, Task};
 use crate::model::fly::{Guest, REGIONS, volume_gb};
 use crate::model::{
-    ActualBackend, Address, BackendName, BackendSpec, ByteSize, ControlPlane, Cost, Cpus, Desired, DesiredBackend, Excess,
-    Moved, Phase, ProviderKind, Release, ReleaseOrder, SecretState, Snapshot, Storage, Tls, Usage, Usd, VolumeDisposal,
+    ActualBackend, Address, BackendName, BackendSpec, ByteSize, ControlPlaneInfo, Cost, Cpus, Desired, DesiredBackend, Moved,
+    Phase, ProviderKind, QuotaExcess, Release, ReleaseOrder, SecretState, Snapshot, Storage, Tls, Usage, Usd, VolumeReclaim,
     monthly_sum,
 };
 
@@ -20,7 +20,11 @@ fn refusal(code: &str, address: Option<Address>, message: String) -> Refusal {
 }
 
 /// Refuses a backend whose provider the control plane cannot carry out.
-pub(super) fn provider_available(name: &BackendName, wanted: &DesiredBackend, control_plane: &ControlPlane) -> Option<Refusal> {
+pub(super) fn provider_available(
+    name: &BackendName,
+    wanted: &DesiredBackend,
+    control_plane: &ControlPlaneInfo,
+) -> Option<Refusal> {
     let provider = wanted.spec.provider;
     if control_plane.providers.contains(&provider) {
         return None;
@@ -62,7 +66,7 @@ pub(super) fn fly(name: &BackendName, wanted: &DesiredBackend) -> Vec<Refusal> {
             refusals.push(refusal("plan.unknown_region", address(), message));
         }
     }
-    let sizes = [Guest::of(spec).err(), volume_gb(spec).err()];
+    let sizes = [Guest::from_spec(spec).err(), volume_gb(spec).err()];
     refusals.extend(sizes.into_iter().flatten().map(|error| refusal("plan.unknown_size", address(), error.to_string())));
     if let (true, Some(Release::Digest(_))) = (spec.dashboard, &spec.release) {
         let message = "a release by digest names the backend's image alone, so nothing says which dashboard goes with it; name its \
@@ -145,12 +149,15 @@ pub(super) fn changes(
     name: &BackendName,
     existing: &ActualBackend,
     wanted: &DesiredBackend,
-    changes: &[Change],
+    changes: &[FieldChange],
 ) -> Vec<Refusal> {
     let address = || Some(Address::backend(name));
     let mut refusals: Vec<Refusal> = Vec::new();
-    let moving: Vec<String> =
-        changes.iter().filter(|change| change.effect == Effect::MovesData).map(|change| format!("`{}`", change.path)).collect();
+    let moving: Vec<String> = changes
+        .iter()
+        .filter(|change| change.effect == ChangeImpact::MovesData)
+        .map(|change| format!("`{}`", change.path))
+        .collect();
     if !moving.is_empty() {
         refusals.push(refusal(
             "plan.moves_data",
@@ -176,7 +183,7 @@ pub(super) fn changes(
             ),
         ));
     }
-    if let Some(change) = changed(changes, "resources.disk")
+    if let Some(change) = find_change(changes, "resources.disk")
         && let (Some(old), Some(new)) = (existing.recorded.resources.disk, wanted.spec.resources.disk)
         && new < old
     {
@@ -217,9 +224,9 @@ pub(super) fn protected(name: &BackendName, existing: &ActualBackend) -> Option<
 }
 
 /// Refuses to keep the volume of a backend whose provider has none that could stay by itself.
-pub(super) fn volume_kept(name: &BackendName, existing: &ActualBackend, volume: VolumeDisposal) -> Option<Refusal> {
+pub(super) fn volume_kept(name: &BackendName, existing: &ActualBackend, volume: VolumeReclaim) -> Option<Refusal> {
     let provider = existing.recorded.provider;
-    (volume == VolumeDisposal::Keep && provider != ProviderKind::Fly).then(|| {
+    (volume == VolumeReclaim::Retain && provider != ProviderKind::Fly).then(|| {
         refusal(
             "plan.volume_not_kept",
             Some(Address::backend(name)),
@@ -273,7 +280,7 @@ pub(super) fn budget(desired: &Desired, existing: &BTreeMap<&BackendName, &Actua
     // What nobody knows the price of is said by a lint; what is known may be too much already.
     let costs = desired.backends.iter().map(|(name, backend)| {
         let there = existing.get(name).filter(|there| there.phase != Phase::Removing);
-        Billed { spec: &backend.spec, region: there.and_then(|there| there.region.as_deref()) }.cost()
+        PricedBackend { spec: &backend.spec, region: there.and_then(|there| there.region.as_deref()) }.cost()
     });
     let known_now = costs.clone().filter_map(|cost| match cost {
         Cost::Known { usd, .. } => Some(usd),
@@ -304,7 +311,7 @@ pub(super) fn budget(desired: &Desired, existing: &BTreeMap<&BackendName, &Actua
 pub(super) fn quota(steps: &[Step], snapshot: &Snapshot) -> Vec<Refusal> {
     let mut specs: BTreeMap<&BackendName, &BackendSpec> =
         snapshot.backends.iter().map(|backend| (&backend.name, &backend.recorded)).collect();
-    let [_, billed_after] = billed(&snapshot.backends, steps);
+    let [_, billed_after] = priced_backends(&snapshot.backends, steps);
     for step in steps {
         if let Some(Task::Put { renamed_from: Some(old), .. } | Task::Remove { backend: old, .. }) = &step.task {
             specs.remove(old);
@@ -316,7 +323,7 @@ pub(super) fn quota(steps: &[Step], snapshot: &Snapshot) -> Vec<Refusal> {
         }
     }
     // The control plane lets be what has not grown, and counts at every step.
-    let [backends, cpus, memory, disk, cost_grows] = Room::of(steps, snapshot).grows();
+    let [backends, cpus, memory, disk, cost_grows] = QuotaDeltas::of(steps, snapshot).grows();
     let after = Usage::of(specs.values().copied());
     let before = Usage {
         backends: if backends { 0 } else { after.backends },
@@ -324,9 +331,9 @@ pub(super) fn quota(steps: &[Step], snapshot: &Snapshot) -> Vec<Refusal> {
         memory: if memory { ByteSize::default() } else { after.memory },
         disk: if disk { ByteSize::default() } else { after.disk },
     };
-    let excesses = after.over(&snapshot.quota, &before);
-    let say = |excess: Excess| {
-        let Excess { what, asked, allowed } = excess;
+    let excesses = after.exceeding(&snapshot.quota, &before);
+    let say = |excess: QuotaExcess| {
+        let QuotaExcess { what, asked, allowed } = excess;
         let message = match what {
             "backends" => format!("`{}` would have {asked} backends, and its quota allows {allowed}", snapshot.project),
             what => format!(
@@ -338,7 +345,7 @@ pub(super) fn quota(steps: &[Step], snapshot: &Snapshot) -> Vec<Refusal> {
         refusal(&format!("plan.over_quota_{what}"), None, message)
     };
     let mut refusals: Vec<Refusal> = excesses.into_iter().map(say).collect();
-    let (cost, _) = monthly_sum(billed_after.values().map(Billed::cost));
+    let (cost, _) = monthly_sum(billed_after.values().map(PricedBackend::cost));
     let ceiling = snapshot.quota.monthly_usd.map(Usd::from_dollars);
     if let Some(allowed) = ceiling.filter(|allowed| cost > *allowed && cost_grows) {
         let message = format!(

@@ -26,10 +26,10 @@ pub enum Reason {
     RemovalUnfinished,
     /// The manifest does not name it any more.
     #[serde(rename = "no longer in the manifest")]
-    Gone,
+    RemovedFromManifest,
     /// It was named to be destroyed.
     #[serde(rename = "asked for by `destroy`")]
-    Asked,
+    DestroyRequested,
     /// A `[[moved]]` entry renames it.
     #[serde(rename = "renamed by `[[moved]]`")]
     Renamed,
@@ -41,7 +41,7 @@ pub enum Reason {
     BackendChanges,
     /// The env file names a backend that goes.
     #[serde(rename = "its backend goes")]
-    BackendGoes,
+    BackendDestroyed,
 }
 
 impl fmt::Display for Reason {

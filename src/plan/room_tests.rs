@@ -119,7 +119,7 @@ fn carried_out(plan: &Plan, there: &[ActualBackend], quota: &Quota, mut choice: 
             if let Some(Task::Put { backend, spec, renamed_from }) = &step.task {
                 let used = Usage::of(counted.values());
                 let before = counted.remove(renamed_from.as_ref().unwrap_or(backend));
-                let excesses = used.replacing(before.as_ref(), spec).over(quota, &used);
+                let excesses = used.replacing(before.as_ref(), spec).exceeding(quota, &used);
                 if !excesses.is_empty() {
                     return Err(format!("{} is refused: {excesses:?}", step.id.as_str()));
                 }

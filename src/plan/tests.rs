@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::model::{
-    ActualBackend, BackendId, Budget, ByteSize, ControlPlane, Cpus, Data, Desired, DesiredBackend, Endpoints, EnvFileActual,
-    FingerprintKey, Generation, InstanceName, Moved, Observation, Phase, ProviderKind, Release, Removal, RunState, SecretRef,
-    SecretSource, SecretState, ServerStorage, Snapshot, Storage, Timestamp, Usd, VolumeDisposal,
+    ActualBackend, BackendId, Budget, ByteSize, ControlPlaneInfo, Cpus, DataState, Desired, DesiredBackend, Endpoints,
+    EnvFileState, FingerprintKey, Generation, InstanceName, Moved, Observation, Phase, ProviderKind, ReclaimPolicy, Release,
+    RunState, SecretRef, SecretSource, SecretState, ServerStorage, Snapshot, Storage, Timestamp, Usd, VolumeReclaim,
 };
 
 pub(super) fn name(text: &str) -> BackendName {
@@ -51,17 +51,17 @@ pub(super) fn existing(key: &str, spec: BackendSpec) -> ActualBackend {
         created_at: Timestamp(0),
         expires_at: None,
         observation: Observation::as_recorded(RunState::Running),
-        other_variables: std::collections::BTreeSet::new(),
-        unseen: None,
+        unmanaged_env: std::collections::BTreeSet::new(),
+        observe_error: None,
     }
 }
 
-pub(super) fn actual(backends: Vec<ActualBackend>) -> Actual {
-    Actual {
+pub(super) fn actual(backends: Vec<ActualBackend>) -> ObservedState {
+    ObservedState {
         snapshot: Snapshot {
             project: ProjectName::parse("gremlin").unwrap(),
             revision: Revision(7),
-            control_plane: ControlPlane {
+            control_plane: ControlPlaneInfo {
                 name: "embedded".to_owned(),
                 providers: vec![ProviderKind::Simulated, ProviderKind::Local, ProviderKind::Docker],
                 expiry: crate::model::Expiry::Recorded,
@@ -76,10 +76,10 @@ pub(super) fn actual(backends: Vec<ActualBackend>) -> Actual {
     }
 }
 
-pub(super) fn planned(desired: &Desired, actual: &Actual) -> Plan {
-    let plan = build(desired, actual, &Intent::default());
-    assert_eq!(check(&plan), Ok(()));
-    assert_eq!(build(desired, actual, &Intent::default()), plan, "planning is deterministic");
+pub(super) fn planned(desired: &Desired, actual: &ObservedState) -> Plan {
+    let plan = build(desired, actual, &PlanOptions::default());
+    assert_eq!(validate(&plan), Ok(()));
+    assert_eq!(build(desired, actual, &PlanOptions::default()), plan, "planning is deterministic");
     plan
 }
 
@@ -100,7 +100,7 @@ fn change(before: BackendSpec, after: BackendSpec) -> Plan {
     planned(&desired(&[("dev", wanted(after))]), &actual(vec![existing("dev", before)]))
 }
 
-fn effects(plan: &Plan) -> Vec<(&str, Effect)> {
+fn effects(plan: &Plan) -> Vec<(&str, ChangeImpact)> {
     plan.steps.iter().flat_map(|step| &step.changes).map(|change| (change.path.as_str(), change.effect)).collect()
 }
 
@@ -127,7 +127,7 @@ fn what_goes_goes_before_what_it_depended_on() {
     late.depends_on.insert(name("alpha"));
     let plan = planned(&desired(&[]), &actual(vec![existing("alpha", spec(ProviderKind::Simulated)), existing("zeta", late)]));
     assert_eq!(ids(&plan), ["destroy:backend.zeta", "destroy:backend.alpha"]);
-    assert!(plan.steps.iter().all(|step| step.destroys_data && step.reason == Reason::Gone));
+    assert!(plan.steps.iter().all(|step| step.destroys_data && step.reason == Reason::RemovedFromManifest));
     assert_eq!(codes(&destruction_refusals(&plan, &[name("zeta")])), ["apply.destruction_not_allowed"]);
     assert!(destruction_refusals(&plan, &[name("zeta"), name("alpha")]).is_empty());
 }
@@ -141,17 +141,23 @@ fn every_field_has_the_effect_that_the_manual_promises() {
         edit(&mut changed);
         changed
     };
-    let table: [(BackendSpec, &[(&str, Effect)]); 7] = [
-        (with(|spec| spec.resources.memory = Some(ByteSize::from_bytes(1 << 30))), &[("resources.memory", Effect::InPlace)]),
-        (with(|spec| spec.resources.cpus = Cpus::from_cores(1.0)), &[("resources.cpus", Effect::InPlace)]),
-        (with(|spec| spec.tuning.max_concurrent_queries = Some(32)), &[("tuning.max_concurrent_queries", Effect::Restart)]),
-        (with(|spec| spec.protected = true), &[("protected", Effect::Record)]),
-        (with(|spec| spec.region = Some("iad".into())), &[("region", Effect::MovesData)]),
+    let table: [(BackendSpec, &[(&str, ChangeImpact)]); 7] = [
+        (
+            with(|spec| spec.resources.memory = Some(ByteSize::from_bytes(1 << 30))),
+            &[("resources.memory", ChangeImpact::InPlace)],
+        ),
+        (with(|spec| spec.resources.cpus = Cpus::from_cores(1.0)), &[("resources.cpus", ChangeImpact::InPlace)]),
+        (
+            with(|spec| spec.tuning.max_concurrent_queries = Some(32)),
+            &[("tuning.max_concurrent_queries", ChangeImpact::Restart)],
+        ),
+        (with(|spec| spec.protected = true), &[("protected", ChangeImpact::Record)]),
+        (with(|spec| spec.region = Some("iad".into())), &[("region", ChangeImpact::MovesData)]),
         (
             with(|spec| spec.storage = Storage::Postgres(ServerStorage { managed: true, ..ServerStorage::default() })),
-            &[("storage.engine", Effect::MovesData), ("storage.managed", Effect::MovesData)],
+            &[("storage.engine", ChangeImpact::MovesData), ("storage.managed", ChangeImpact::MovesData)],
         ),
-        (with(|spec| spec.origins.api = Some("https://api.example.com".into())), &[("origins.api", Effect::Restart)]),
+        (with(|spec| spec.origins.api = Some("https://api.example.com".into())), &[("origins.api", ChangeImpact::Restart)]),
     ];
     for (after, expected) in table {
         assert_eq!(effects(&change(base(), after)), expected);
@@ -162,14 +168,17 @@ fn every_field_has_the_effect_that_the_manual_promises() {
         spec.resources.disk = Some(ByteSize::from_bytes(1 << 30));
     });
     // A limit is set and changed while it runs, and lifted by a restart; nothing limits a volume there.
-    let lifted =
-        [("resources.cpus", Effect::Restart), ("resources.disk", Effect::Record), ("resources.memory", Effect::Restart)];
+    let lifted = [
+        ("resources.cpus", ChangeImpact::Restart),
+        ("resources.disk", ChangeImpact::Record),
+        ("resources.memory", ChangeImpact::Restart),
+    ];
     assert_eq!(effects(&change(limited, base())), lifted);
     let mut old = base();
     old.release = release("precompiled-2026-06-26-903b8b9");
     let mut new = base();
     new.release = release("precompiled-2026-08-22-652b828");
-    assert_eq!(effects(&change(old.clone(), new.clone())), [("release", Effect::Restart)]);
+    assert_eq!(effects(&change(old.clone(), new.clone())), [("release", ChangeImpact::Restart)]);
     assert_eq!(codes(&change(new, old).refusals), ["plan.downgrade"]);
 }
 
@@ -230,8 +239,8 @@ fn budgets_are_summed_over_all_backends() {
 fn drift_is_apart_from_change_and_has_its_own_reason() {
     let mut stopped = existing("dev", spec(ProviderKind::Simulated));
     stopped.observation.state = RunState::Stopped;
-    stopped.observation.deviations =
-        vec![Deviation { path: FieldPath::new("process"), recorded: "running".into(), observed: "stopped".into() }];
+    stopped.observation.drift =
+        vec![FieldDrift { path: FieldPath::new("process"), recorded: "running".into(), observed: "stopped".into() }];
     let same = planned(&desired(&[("dev", wanted(spec(ProviderKind::Simulated)))]), &actual(vec![stopped.clone()]));
     assert!(same.is_only_drift());
     assert_eq!(same.drift.len(), 1);
@@ -240,24 +249,24 @@ fn drift_is_apart_from_change_and_has_its_own_reason() {
     let both = planned(&desired(&[("dev", wanted(after))]), &actual(vec![stopped]));
     assert!(!both.is_only_drift());
     assert_eq!(both.steps[0].reason, Reason::Changed);
-    assert_eq!(effects(&both), [("protected", Effect::Record), ("process", Effect::Restart)]);
+    assert_eq!(effects(&both), [("protected", ChangeImpact::Record), ("process", ChangeImpact::Restart)]);
 }
 
 #[test]
 fn what_somebody_else_put_beside_a_backend_is_drift_and_nothing_to_do() {
     let mut beside = existing("dev", spec(ProviderKind::Fly));
     let path = FieldPath::new("foreign.volumes.vol_1");
-    beside.observation.deviations = vec![Deviation { path, recorded: "absent".into(), observed: "present".into() }];
+    beside.observation.drift = vec![FieldDrift { path, recorded: "absent".into(), observed: "present".into() }];
     let snapshot = actual(vec![beside]);
     let plan = planned(&desired(&[("dev", wanted(spec(ProviderKind::Fly)))]), &snapshot);
     assert_eq!((plan.drift.len(), plan.steps.len()), (1, 0));
-    assert_eq!(drift(&snapshot.snapshot).drift.len(), 1);
+    assert_eq!(detect_drift(&snapshot.snapshot).drift.len(), 1);
 }
 
 #[test]
 fn missing_data_is_never_replaced_by_nothing() {
     let mut gone = existing("dev", spec(ProviderKind::Simulated));
-    gone.observation.data = Data::Missing;
+    gone.observation.data = DataState::Missing;
     let plan = planned(&desired(&[("dev", wanted(spec(ProviderKind::Simulated)))]), &actual(vec![gone]));
     assert_eq!(codes(&plan.refusals), ["plan.data_missing"]);
 }
@@ -266,7 +275,7 @@ fn missing_data_is_never_replaced_by_nothing() {
 fn a_failed_lookup_is_not_absence() {
     let mut unseen = existing("dev", spec(ProviderKind::Simulated));
     unseen.observation = Observation::unknown();
-    unseen.unseen = Some(crate::model::Finding::new("fly.token", "Fly does not take the token"));
+    unseen.observe_error = Some(crate::model::Diagnostic::new("fly.token", "Fly does not take the token"));
     let plan = planned(&desired(&[("dev", wanted(spec(ProviderKind::Simulated)))]), &actual(vec![unseen]));
     assert!(plan.is_empty());
     assert_eq!(lints(&plan), ["plan.not_observed"]);
@@ -315,7 +324,7 @@ fn secrets_are_compared_by_fingerprint_and_only_where_they_are() {
 
     assert!(plan_for(SecretState::Known(key.fingerprint("one"))).is_empty());
     let changed = plan_for(SecretState::Known(key.fingerprint("two")));
-    assert_eq!(effects(&changed), [("env.TOKEN", Effect::Live)]);
+    assert_eq!(effects(&changed), [("env.TOKEN", ChangeImpact::Live)]);
     assert!(!serde_json::to_string(&changed).unwrap().contains("two"));
     let unseen = plan_for(SecretState::Unavailable(SecretRef::Env("TOKEN".into())));
     assert!(unseen.is_empty());
@@ -332,7 +341,7 @@ fn with_env_file(path: &str) -> DesiredBackend {
 fn an_env_file_is_written_when_it_says_something_else() {
     let looks = |current: bool| {
         let mut actual = actual(vec![existing("dev", spec(ProviderKind::Simulated))]);
-        let file = EnvFileActual::Writable { current, url: None, admin_key: None, warnings: vec![], difference: String::new() };
+        let file = EnvFileState::Writable { current, url: None, admin_key: None, warnings: vec![], difference: String::new() };
         actual.env_files.insert(name("dev"), file);
         planned(&desired(&[("dev", with_env_file(".env.local"))]), &actual)
     };
@@ -344,7 +353,7 @@ fn an_env_file_is_written_when_it_says_something_else() {
 #[test]
 fn an_env_file_in_the_way_is_found_before_anything_is_made() {
     let mut actual = actual(vec![]);
-    let refused = EnvFileActual::Refused { code: "env_file.tracked_by_git".into(), message: "tracked".into() };
+    let refused = EnvFileState::Refused { code: "env_file.tracked_by_git".into(), message: "tracked".into() };
     actual.env_files.insert(name("dev"), refused);
     let plan = planned(&desired(&[("dev", with_env_file(".env.local"))]), &actual);
     assert_eq!(codes(&plan.refusals), ["env_file.tracked_by_git"]);
@@ -363,7 +372,7 @@ fn another_repository_is_told_before_anything_is_planned_away() {
     elsewhere.origin = "folder /other".to_owned();
     let actual = actual(vec![existing("dev", spec(ProviderKind::Simulated))]);
     assert_eq!(codes(&planned(&elsewhere, &actual).refusals), ["plan.other_repository"]);
-    let taking_over = Intent { take_over: true, ..Intent::default() };
+    let taking_over = PlanOptions { take_over: true, ..PlanOptions::default() };
     let plan = build(&elsewhere, &actual, &taking_over);
     assert_eq!((codes(&plan.refusals), lints(&plan)), (vec![], vec!["plan.other_repository"]));
 }
@@ -372,9 +381,9 @@ fn another_repository_is_told_before_anything_is_planned_away() {
 fn destroying_takes_only_what_was_named() {
     let actual = actual(vec![existing("a", spec(ProviderKind::Simulated)), existing("b", spec(ProviderKind::Simulated))]);
     let wanted = desired(&[("a", wanted(spec(ProviderKind::Simulated))), ("b", wanted(spec(ProviderKind::Simulated)))]);
-    let intent = Intent { scope: Scope::Only([name("b")].into()), destroy: true, ..Intent::default() };
+    let intent = PlanOptions { selection: BackendSelection::Only([name("b")].into()), destroy: true, ..PlanOptions::default() };
     let plan = build(&wanted, &actual, &intent);
-    assert_eq!((ids(&plan), plan.steps[0].reason), (vec!["destroy:backend.b"], Reason::Asked));
+    assert_eq!((ids(&plan), plan.steps[0].reason), (vec!["destroy:backend.b"], Reason::DestroyRequested));
 }
 
 #[test]
@@ -382,9 +391,9 @@ fn a_changed_document_is_noticed() {
     let plan = planned(&desired(&[("dev", wanted(spec(ProviderKind::Simulated)))]), &actual(vec![]));
     let text = serde_json::to_string(&plan).unwrap();
     let mut read: Plan = serde_json::from_str(&text).unwrap();
-    assert_eq!(check(&read), Ok(()));
+    assert_eq!(validate(&read), Ok(()));
     read.steps[0].changes[0].after = Some("docker".into());
-    assert_eq!(check(&read), Err(PlanDefect::Digest));
+    assert_eq!(validate(&read), Err(PlanError::Digest));
 }
 
 #[test]
@@ -404,10 +413,10 @@ fn nothing_but_protection_stands_in_the_way_of_destroying() {
     let mut wanted = desired(&[("prod", wanted(hungry.clone()))]);
     wanted.budget.cpus = Cpus::from_cores(1.0);
     wanted.moved = vec![Moved { from: name("dev"), to: name("prod") }];
-    let destroy = |names: &[&str]| Intent {
-        scope: Scope::Only(names.iter().map(|text| name(text)).collect()),
+    let destroy = |names: &[&str]| PlanOptions {
+        selection: BackendSelection::Only(names.iter().map(|text| name(text)).collect()),
         destroy: true,
-        ..Intent::default()
+        ..PlanOptions::default()
     };
     let both = actual(vec![existing("dev", spec(ProviderKind::Docker)), existing("prod", hungry)]);
     let plan = build(&wanted, &both, &destroy(&["dev"]));
@@ -427,9 +436,9 @@ fn what_is_being_changed_is_not_drift() {
     let mut changing = existing("dev", spec(ProviderKind::Simulated));
     changing.phase = Phase::Updating;
     changing.observation.state = RunState::Stopped;
-    changing.observation.deviations =
-        vec![Deviation { path: FieldPath::new("process"), recorded: "running".into(), observed: "stopped".into() }];
-    let report = drift(&actual(vec![changing]).snapshot);
+    changing.observation.drift =
+        vec![FieldDrift { path: FieldPath::new("process"), recorded: "running".into(), observed: "stopped".into() }];
+    let report = detect_drift(&actual(vec![changing]).snapshot);
     assert_eq!((report.drift.len(), report.unfinished.len()), (0, 1));
 }
 
@@ -468,7 +477,7 @@ fn who_may_not_compare_secrets_still_sees_what_the_manifest_says_in_clear() {
     assert_eq!(lints(&plan), [SECRET_NOT_COMPARED]);
     assert!(plan.lints[0].message.contains("scope `apply`"), "{}", plan.lints[0].message);
     let plan = planned(&desired(&[("dev", withheld("good morning"))]), &before);
-    assert_eq!(effects(&plan), [("env.GREETING", Effect::Live)]);
+    assert_eq!(effects(&plan), [("env.GREETING", ChangeImpact::Live)]);
 }
 
 #[test]
@@ -476,24 +485,24 @@ fn a_plan_made_without_comparing_secrets_is_kept_as_far_as_it_saw() {
     let token = || SecretRef::Env("TOKEN".into());
     let (blind, seeing) =
         (with_values(token(), "hello", |_| SecretState::Withheld), with_values(token(), "hello", fingerprinted));
-    let plan = |wanted: &DesiredBackend, there: &Actual| planned(&desired(&[("dev", wanted.clone())]), there);
+    let plan = |wanted: &DesiredBackend, there: &ObservedState| planned(&desired(&[("dev", wanted.clone())]), there);
     // New: the values are filled in.
     let nothing = actual(vec![]);
     let promised = plan(&blind, &nothing);
     assert_ne!(promised.digest, plan(&seeing, &nothing).digest);
-    assert!(keeps(&promised, &plan(&seeing, &nothing)));
+    assert!(still_matches(&promised, &plan(&seeing, &nothing)));
     // What was pinned stays pinned, and a plan that saw less now does not keep what was promised.
     let other = with_values(token(), "hello", |value| fingerprinted(&format!("other {value}")));
-    assert!(!keeps(&plan(&seeing, &nothing), &plan(&other, &nothing)));
-    assert!(!keeps(&plan(&seeing, &nothing), &promised));
+    assert!(!still_matches(&plan(&seeing, &nothing), &plan(&other, &nothing)));
+    assert!(!still_matches(&plan(&seeing, &nothing), &promised));
     // A change that was seen, beside a secret that was not compared and is the same.
     let there = actual(vec![applied(&with_values(token(), "before", fingerprinted))]);
-    assert!(keeps(&plan(&blind, &there), &plan(&seeing, &there)));
+    assert!(still_matches(&plan(&blind, &there), &plan(&seeing, &there)));
     // The secret turns out to be another one: a change that nobody has seen.
     let mut changed = applied(&with_values(token(), "before", fingerprinted));
     changed.secrets.insert(FieldPath::new("env.TOKEN"), FingerprintKey::new([1; 32]).fingerprint("an earlier one"));
     let there = actual(vec![changed]);
-    assert!(!keeps(&plan(&blind, &there), &plan(&seeing, &there)));
+    assert!(!still_matches(&plan(&blind, &there), &plan(&seeing, &there)));
 }
 
 #[test]
@@ -534,7 +543,7 @@ fn a_time_to_live_says_what_this_control_plane_makes_of_it() {
     let mut spec = BackendSpec::new(ProviderKind::Simulated);
     spec.ttl = Some(crate::model::TimeSpan::from_seconds(86_400));
     let desired = desired(&[("dev", wanted(spec))]);
-    let codes = |actual: &Actual| -> Vec<(String, String)> {
+    let codes = |actual: &ObservedState| -> Vec<(String, String)> {
         let plan = planned(&desired, actual);
         plan.lints.into_iter().filter(|lint| lint.code.contains("ttl")).map(|lint| (lint.code, lint.message)).collect()
     };
@@ -559,18 +568,18 @@ fn a_database_stays_unless_it_is_asked_for_by_its_own_flag() {
     let mut managed = server.clone();
     managed.storage = Storage::Postgres(ServerStorage { managed: true, ..ServerStorage::default() });
     let plan = |spec: &BackendSpec, database| {
-        let intent = Intent { destroy: true, database, ..Intent::default() };
+        let intent = PlanOptions { destroy: true, database_reclaim: database, ..PlanOptions::default() };
         let plan = build(&desired(&[]), &actual(vec![existing("dev", spec.clone())]), &intent);
         let change = plan.steps[0].changes.iter().find(|change| change.path.as_str() == "storage.database").cloned();
         (change.map(|change| (change.before, change.after)), plan.lints.iter().any(|lint| lint.code == "plan.database_stays"))
     };
     let name = Some("gremlin_dev".to_owned());
     let stays = (Some((name.clone(), Some("left on its server".to_owned()))), true);
-    assert_eq!(plan(&server, DatabaseDisposal::Leave), stays);
-    assert_eq!(plan(&server, DatabaseDisposal::Drop), (Some((name, None)), false));
+    assert_eq!(plan(&server, DatabaseReclaim::Retain), stays);
+    assert_eq!(plan(&server, DatabaseReclaim::Delete), (Some((name, None)), false));
     // Neither a record nor the provider's own server has a database that outlives it.
     for spec in [silent, managed, spec(ProviderKind::Simulated)] {
-        assert_eq!(plan(&spec, DatabaseDisposal::Leave), (None, false));
+        assert_eq!(plan(&spec, DatabaseReclaim::Retain), (None, false));
     }
 }
 
@@ -579,7 +588,7 @@ fn what_convex_would_not_take_is_refused_before_anything_is_done() {
     let mut one = wanted(spec(ProviderKind::Simulated));
     one.spec.env.insert("A".into(), SecretSource::Reference(SecretRef::Env("A".into())));
     one.secrets.insert(FieldPath::new("env.A"), SecretState::Unusable("too large".into()));
-    let plan = build(&desired(&[("dev", one)]), &actual(Vec::new()), &Intent::default());
+    let plan = build(&desired(&[("dev", one)]), &actual(Vec::new()), &PlanOptions::default());
     assert_eq!(codes(&plan.refusals), ["plan.value_unusable"]);
     assert_eq!(plan.refusals[0].message, "`env.A` is of no use: too large");
 }
@@ -590,12 +599,12 @@ fn variables_of_others_are_named_and_nothing_is_done_about_them() {
     spec.env.insert("OURS".into(), SecretSource::Literal("x".into()));
     let mut there = existing("dev", spec.clone());
     there.secrets.insert(FieldPath::new("env.OURS"), FingerprintKey::new([1; 32]).fingerprint("x"));
-    there.other_variables = ["OURS_SOON".to_owned(), "THEIRS".to_owned()].into();
+    there.unmanaged_env = ["OURS_SOON".to_owned(), "THEIRS".to_owned()].into();
     let mut now = wanted(spec);
     let known = || SecretState::Known(FingerprintKey::new([1; 32]).fingerprint("x"));
     now.secrets.insert(FieldPath::new("env.OURS"), known());
     let look = |now: &DesiredBackend| {
-        let plan = build(&desired(&[("dev", now.clone())]), &actual(vec![there.clone()]), &Intent::default());
+        let plan = build(&desired(&[("dev", now.clone())]), &actual(vec![there.clone()]), &PlanOptions::default());
         (plan.steps.len(), plan.lints.first().map(|lint| lint.message.clone()).unwrap_or_default())
     };
     let (steps, said) = look(&now);
@@ -607,7 +616,7 @@ fn variables_of_others_are_named_and_nothing_is_done_about_them() {
 }
 
 /// A control plane that can carry everything out.
-fn everywhere(backends: Vec<ActualBackend>) -> Actual {
+fn everywhere(backends: Vec<ActualBackend>) -> ObservedState {
     let mut all = actual(backends);
     all.snapshot.control_plane.providers = ProviderKind::ALL.to_vec();
     all
@@ -747,7 +756,7 @@ fn another_organisation_or_app_would_move_the_data() {
 
 #[test]
 fn only_fly_keeps_a_volume_without_its_backend() {
-    let keep = Intent { destroy: true, volume: VolumeDisposal::Keep, ..Intent::default() };
+    let keep = PlanOptions { destroy: true, volume_reclaim: VolumeReclaim::Retain, ..PlanOptions::default() };
     let plan = build(&desired(&[]), &everywhere(vec![existing("a", spec(ProviderKind::Docker))]), &keep);
     assert_eq!(codes(&plan.refusals), ["plan.volume_not_kept"]);
     let plan = build(&desired(&[]), &everywhere(vec![existing("a", spec(ProviderKind::Fly))]), &keep);
@@ -763,7 +772,7 @@ fn a_removal_that_was_cut_off_goes_on_as_it_was_begun_unless_it_is_asked_for_ane
     fly.storage = Storage::Postgres(ServerStorage { url: Some(SecretRef::Env("URL".into())), ..ServerStorage::default() });
     let mut cut_off = existing("a", fly.clone());
     cut_off.phase = Phase::Removing;
-    cut_off.removal = Some(Removal { volume: VolumeDisposal::Keep, database: DatabaseDisposal::Drop });
+    cut_off.removal = Some(ReclaimPolicy { volume: VolumeReclaim::Retain, database: DatabaseReclaim::Delete });
     let there = everywhere(vec![cut_off]);
     let disposal = |plan: &Plan| match &plan.steps[0].task {
         Some(Task::Remove { volume, database, .. }) => (*volume, *database),
@@ -772,12 +781,12 @@ fn a_removal_that_was_cut_off_goes_on_as_it_was_begun_unless_it_is_asked_for_ane
 
     // Nobody says anything about it.
     let plan = planned(&desired(&[]), &there);
-    assert_eq!(disposal(&plan), (VolumeDisposal::Keep, DatabaseDisposal::Drop));
+    assert_eq!(disposal(&plan), (VolumeReclaim::Retain, DatabaseReclaim::Delete));
     assert!(!plan.steps[0].destroys_data && plan.steps[0].reason == Reason::Unfinished);
 
     // Somebody names it to be destroyed.
-    let asked = build(&desired(&[]), &there, &Intent { destroy: true, ..Intent::default() });
-    assert_eq!(disposal(&asked), (VolumeDisposal::Destroy, DatabaseDisposal::Leave));
+    let asked = build(&desired(&[]), &there, &PlanOptions { destroy: true, ..PlanOptions::default() });
+    assert_eq!(disposal(&asked), (VolumeReclaim::Delete, DatabaseReclaim::Retain));
     assert!(asked.steps[0].destroys_data);
     assert_eq!(lints(&asked), ["plan.database_stays", "plan.kept_no_more"]);
 

@@ -1,14 +1,14 @@
 //! Places to run backends, behind one small trait.
 //!
-//! A provider knows how to look at one backend, bring it to what a [`Placement`] says, and take it away.
+//! A provider knows how to look at one backend, bring it to what a [`ResolvedBackend`] says, and take it away.
 //!
 //! Must not do: know plans, the store, the terminal, or its siblings.
 
 #[cfg(feature = "native")]
-mod command_line;
-#[cfg(feature = "native")]
 pub mod docker;
 pub mod fly;
+#[cfg(feature = "native")]
+mod launch_spec;
 #[cfg(feature = "native")]
 pub mod local;
 #[cfg(feature = "native")]
@@ -18,7 +18,7 @@ pub mod simulated;
 
 use futures_util::future::BoxFuture;
 
-use crate::model::{BackendSpec, Observation, Placement, ProviderKind, References};
+use crate::model::{BackendSpec, Observation, ProviderKind, ProviderState, ResolvedBackend};
 
 /// One kind of place where backends run. Every verb may be repeated at any time and ends in the same state.
 pub trait Provider: Send + Sync {
@@ -27,24 +27,33 @@ pub trait Provider: Send + Sync {
 
     /// Refuses with [`ProviderError::Unsupported`] what could never be brought about here, so that nothing of it is written
     /// down. Any other error says nothing about that: only the attempt can tell.
-    fn require_possible<'a>(&'a self, _: &'a BackendSpec) -> BoxFuture<'a, Result<(), ProviderError>> {
+    fn validate<'a>(&'a self, _: &'a BackendSpec) -> BoxFuture<'a, Result<(), ProviderError>> {
         Box::pin(std::future::ready(Ok(())))
     }
 
     /// Looks, and changes nothing. A lookup that fails is an error or [`Observation::unknown`], never "absent".
-    fn observe<'a>(&'a self, placement: &'a Placement) -> BoxFuture<'a, Result<Observation, ProviderError>>;
+    fn observe<'a>(&'a self, placement: &'a ResolvedBackend) -> BoxFuture<'a, Result<Observation, ProviderError>>;
 
     /// Brings the backend up as the placement says: adopts what is ours, restarts what differs, starts what is
     /// missing. Returns once it is started; whether it answers is for the caller to see. Only who replaces something
     /// that it can go back to waits for the answer itself, and goes back if there is none.
-    fn ensure<'a>(&'a self, placement: &'a Placement, notice: Notice<'a>) -> BoxFuture<'a, Result<References, ProviderError>>;
+    fn ensure<'a>(
+        &'a self,
+        placement: &'a ResolvedBackend,
+        notice: ProgressFn<'a>,
+    ) -> BoxFuture<'a, Result<ProviderState, ProviderError>>;
 
     /// Takes the backend away with its data. Succeeds when there is nothing left to take away, and says what is left that
     /// it cannot take away.
-    fn remove<'a>(&'a self, placement: &'a Placement, notice: Notice<'a>) -> BoxFuture<'a, Result<(), ProviderError>>;
+    fn remove<'a>(&'a self, placement: &'a ResolvedBackend, notice: ProgressFn<'a>)
+    -> BoxFuture<'a, Result<(), ProviderError>>;
 
     /// Takes the backend away and leaves its data, so that somebody can take it up again.
-    fn remove_keeping_data<'a>(&'a self, placement: &'a Placement, _: Notice<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
+    fn remove_keeping_data<'a>(
+        &'a self,
+        placement: &'a ResolvedBackend,
+        _: ProgressFn<'a>,
+    ) -> BoxFuture<'a, Result<(), ProviderError>> {
         let message = format!(
             "provider `{}` has no place for data without its backend: export `{}` with `npx convex export` and destroy it then",
             self.kind(),
@@ -54,11 +63,11 @@ pub trait Provider: Send + Sync {
     }
 
     /// Reads from the backend's log.
-    fn logs<'a>(&'a self, placement: &'a Placement, from: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>>;
+    fn logs<'a>(&'a self, placement: &'a ResolvedBackend, from: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>>;
 }
 
 /// Receives what a long verb has to say while it runs, such as the progress of a download.
-pub type Notice<'a> = &'a (dyn Fn(String) + Send + Sync);
+pub type ProgressFn<'a> = &'a (dyn Fn(String) + Send + Sync);
 
 /// Where to read a log from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

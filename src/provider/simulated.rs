@@ -7,22 +7,22 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use super::command_line::{Program, data_paths, describe};
-use super::process::{Keeper, Launch};
-use super::{LogChunk, LogPosition, Notice, Provider, ProviderError};
+use super::launch_spec::{ExecutableSpec, data_paths, launch_spec};
+use super::process::{ProcessSpec, Supervisor};
+use super::{LogChunk, LogPosition, ProgressFn, Provider, ProviderError};
 use crate::convex::launch::SecretDelivery;
-use crate::model::{Data, Observation, Placement, ProviderKind, References, RunState};
+use crate::model::{DataState, Observation, ProviderKind, ProviderState, ResolvedBackend, RunState};
 
 /// Runs simulated backends.
 #[derive(Debug, Clone)]
 pub struct Simulated {
-    keeper: Keeper,
+    keeper: Supervisor,
 }
 
 impl Simulated {
     /// Backends below `home`, run by `executable`, which is convexinfra itself.
     pub fn new(home: PathBuf, executable: PathBuf) -> Self {
-        Self { keeper: Keeper::new(home, executable) }
+        Self { keeper: Supervisor::new(home, executable) }
     }
 
     /// Gives processes another time to end by themselves than ten seconds.
@@ -31,15 +31,15 @@ impl Simulated {
         Self { keeper: self.keeper.with_grace(grace) }
     }
 
-    fn launch(&self, placement: &Placement) -> Result<Launch, ProviderError> {
-        let program = Program {
+    fn process_spec(&self, placement: &ResolvedBackend) -> Result<ProcessSpec, ProviderError> {
+        let program = ExecutableSpec {
             path: self.keeper.executable().to_owned(),
             sha256: None,
             sub_command: Some("simulate-backend"),
             secret: SecretDelivery::Variable,
             release: placement.spec.release.clone(),
         };
-        describe(placement, &self.keeper.place(&placement.id)?, program)
+        launch_spec(placement, &self.keeper.backend_dir(&placement.id)?, program)
     }
 }
 
@@ -48,47 +48,51 @@ impl Provider for Simulated {
         ProviderKind::Simulated
     }
 
-    fn observe<'a>(&'a self, placement: &'a Placement) -> BoxFuture<'a, Result<Observation, ProviderError>> {
+    fn observe<'a>(&'a self, placement: &'a ResolvedBackend) -> BoxFuture<'a, Result<Observation, ProviderError>> {
         Box::pin(async move {
             if placement.spec.is_record_only() {
                 return Ok(Observation {
                     state: RunState::Recorded,
-                    data: Data::None,
-                    deviations: Vec::new(),
+                    data: DataState::None,
+                    drift: Vec::new(),
                     notes: Vec::new(),
                 });
             }
-            let data = data_paths(placement, &self.keeper.place(&placement.id)?);
-            self.keeper.observe(placement, self.launch(placement).ok().as_ref(), &data).await
+            let data = data_paths(placement, &self.keeper.backend_dir(&placement.id)?);
+            self.keeper.observe(placement, self.process_spec(placement).ok().as_ref(), &data).await
         })
     }
 
-    fn ensure<'a>(&'a self, placement: &'a Placement, _: Notice<'a>) -> BoxFuture<'a, Result<References, ProviderError>> {
+    fn ensure<'a>(
+        &'a self,
+        placement: &'a ResolvedBackend,
+        _: ProgressFn<'a>,
+    ) -> BoxFuture<'a, Result<ProviderState, ProviderError>> {
         Box::pin(async move {
             if placement.spec.is_record_only() {
                 // It may have listened before.
-                if self.keeper.has_trace(&placement.id)? {
-                    self.keeper.halt(&placement.id).await?;
+                if self.keeper.has_files(&placement.id)? {
+                    self.keeper.stop(&placement.id).await?;
                 }
             } else {
-                let data = data_paths(placement, &self.keeper.place(&placement.id)?);
-                self.keeper.ensure(placement, &self.launch(placement)?, &data).await?;
+                let data = data_paths(placement, &self.keeper.backend_dir(&placement.id)?);
+                self.keeper.ensure(placement, &self.process_spec(placement)?, &data).await?;
             }
-            Ok(References::new())
+            Ok(ProviderState::new())
         })
     }
 
-    fn remove<'a>(&'a self, placement: &'a Placement, _: Notice<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
+    fn remove<'a>(&'a self, placement: &'a ResolvedBackend, _: ProgressFn<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
         Box::pin(async move {
             // Whether it listens may have changed since it was started, so what is there counts, not what is asked.
-            if placement.spec.is_record_only() && !self.keeper.has_trace(&placement.id)? {
+            if placement.spec.is_record_only() && !self.keeper.has_files(&placement.id)? {
                 return Ok(());
             }
             self.keeper.remove(placement).await
         })
     }
 
-    fn logs<'a>(&'a self, placement: &'a Placement, from: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>> {
+    fn logs<'a>(&'a self, placement: &'a ResolvedBackend, from: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>> {
         Box::pin(async move { self.keeper.logs(&placement.id, from) })
     }
 }

@@ -4,12 +4,12 @@
 
 use std::fmt::Write as _;
 
-use super::error::reason;
-use super::harmless::line as harmless;
+use super::error::inline_finding;
+use super::plural::counted;
+use super::sanitize::sanitize_line as harmless;
 use super::style::Style;
-use super::words::counted;
 use crate::model::{Address, FieldPath, Snapshot};
-use crate::plan::{DriftReport, Unseen};
+use crate::plan::{DriftReport, UnobservedBackend};
 
 /// The drift of a project, or that there is none.
 pub fn drift(report: &DriftReport, snapshot: &Snapshot, style: Style) -> String {
@@ -22,16 +22,16 @@ pub fn drift(report: &DriftReport, snapshot: &Snapshot, style: Style) -> String 
         let _ = writeln!(text, "{}", style.warning(&format!("drift in `{project}`:")));
     }
     for drift in &report.drift {
-        let _ = writeln!(text, "  {}", words(&drift.address, &drift.path, &drift.recorded, &drift.observed));
+        let _ = writeln!(text, "  {}", drift_line(&drift.address, &drift.path, &drift.recorded, &drift.observed));
     }
     for address in &report.unfinished {
         let _ = writeln!(text, "  {address}: its last change did not finish, so there is nothing to compare it with");
     }
-    for Unseen { address, why } in &report.unknown {
-        let _ = writeln!(text, "  {address}: nothing is known: {}", reason(why, 4));
+    for UnobservedBackend { address, why } in &report.unknown {
+        let _ = writeln!(text, "  {address}: nothing is known: {}", inline_finding(why, 4));
     }
-    for backend in snapshot.backends.iter().filter(|backend| !backend.other_variables.is_empty()) {
-        let names: Vec<&str> = backend.other_variables.iter().map(String::as_str).collect();
+    for backend in snapshot.backends.iter().filter(|backend| !backend.unmanaged_env.is_empty()) {
+        let names: Vec<&str> = backend.unmanaged_env.iter().map(String::as_str).collect();
         let address = Address::backend(&backend.name);
         let _ = writeln!(text, "  {address}: not drift, but not from here: variables {}", harmless(&names.join(", ")));
     }
@@ -39,6 +39,6 @@ pub fn drift(report: &DriftReport, snapshot: &Snapshot, style: Style) -> String 
 }
 
 /// One difference.
-pub(super) fn words(address: &Address, path: &FieldPath, recorded: &str, observed: &str) -> String {
+pub(super) fn drift_line(address: &Address, path: &FieldPath, recorded: &str, observed: &str) -> String {
     format!("{address} {}: applied {}, seen {}", harmless(path.as_str()), harmless(recorded), harmless(observed))
 }

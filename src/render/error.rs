@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::harmless;
+use super::sanitize;
 use super::style::Style;
-use crate::model::{Exit, Finding, Report};
+use crate::model::{Diagnostic, Exit, Report};
 
 /// The error document.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
@@ -18,7 +18,7 @@ pub struct ErrorDocument<'a> {
     /// The exit code.
     exit: Exit,
     /// At least one error.
-    errors: &'a [Finding],
+    errors: &'a [Diagnostic],
 }
 
 /// The report as the document that `--json` prints.
@@ -27,11 +27,11 @@ pub fn error_document(report: &Report) -> ErrorDocument<'_> {
 }
 
 /// A finding in the middle of something else: what happened, and below it, so far to the right, what to do.
-pub(super) fn reason(finding: &Finding, indent: usize) -> String {
+pub(super) fn inline_finding(finding: &Diagnostic, indent: usize) -> String {
     let line = format!("\n{}", " ".repeat(indent));
-    let shown = |text: &str| harmless::sentences(text, indent);
+    let shown = |text: &str| sanitize::sanitize_block(text, indent);
     let help = finding.help.as_ref().map(|help| format!("{line}help: {}", shown(help))).unwrap_or_default();
-    format!("{} [{}]{help}", shown(&finding.message), harmless::line(&finding.code))
+    format!("{} [{}]{help}", shown(&finding.message), sanitize::sanitize_line(&finding.code))
 }
 
 /// The report for people.
@@ -41,14 +41,17 @@ pub fn report_text(report: &Report, style: Style) -> String {
         let place = finding
             .span
             .as_ref()
-            .map(|span| format!("{}:{}:{}: ", harmless::line(&span.file), span.line, span.column))
+            .map(|span| format!("{}:{}:{}: ", sanitize::sanitize_line(&span.file), span.line, span.column))
             .unwrap_or_default();
-        let code = style.quiet(&format!("[{}]", harmless::line(&finding.code)));
-        let message = harmless::sentences(&finding.message, 2);
+        let code = style.dim(&format!("[{}]", sanitize::sanitize_line(&finding.code)));
+        let message = sanitize::sanitize_block(&finding.message, 2);
         let _ = writeln!(text, "{}", style.wrap(&format!("{} {place}{message} {code}", style.error("error:")), 2));
         if let Some(help) = &finding.help {
-            let _ =
-                writeln!(text, "{}", style.wrap(&format!("  {} {}", style.strong("help:"), harmless::sentences(help, 2)), 4));
+            let _ = writeln!(
+                text,
+                "{}",
+                style.wrap(&format!("  {} {}", style.bold("help:"), sanitize::sanitize_block(help, 2)), 4)
+            );
         }
     }
     text

@@ -17,7 +17,7 @@ pub enum GraphFormat {
 }
 
 /// One line of a graph: an address, what happens to it, and what it waits for.
-struct Node {
+struct GraphNode {
     name: String,
     label: String,
     after: Vec<String>,
@@ -28,10 +28,10 @@ pub fn graph(plan: &Plan, format: GraphFormat) -> String {
     // Identifiers of their own, so that no name can break the syntax.
     let names: BTreeMap<&StepId, String> =
         plan.steps.iter().enumerate().map(|(index, step)| (&step.id, format!("s{index}"))).collect();
-    let nodes: Vec<Node> = plan
+    let nodes: Vec<GraphNode> = plan
         .steps
         .iter()
-        .map(|step| Node {
+        .map(|step| GraphNode {
             name: names.get(&step.id).cloned().unwrap_or_default(),
             label: format!("{} {}", step.action.as_str(), step.address),
             after: step.after.iter().filter_map(|id| names.get(id).cloned()).collect(),

@@ -4,9 +4,9 @@
 
 use serde::Serialize;
 
-use super::harmless::line as harmless;
-use super::words::counted;
-use crate::control::{HistoryCheck, HistoryEntry};
+use super::plural::counted;
+use super::sanitize::sanitize_line as harmless;
+use crate::api::{HistoryEntry, HistoryVerification};
 use crate::model::{Actor, ProjectName};
 
 /// How many digits of a digest tell plans apart.
@@ -81,7 +81,7 @@ pub fn log(document: &LogDocument<'_>) -> String {
 }
 
 /// What came of a check that found nothing wrong.
-pub fn log_check(check: &HistoryCheck) -> String {
+pub fn log_check(check: &HistoryVerification) -> String {
     let entries = counted(usize::try_from(check.entries).unwrap_or(usize::MAX), "entry");
     let mut text = match &check.head {
         Some(head) => format!("every entry is as it was written: {entries}, and the newest has the hash\n    {head}\n"),

@@ -4,8 +4,8 @@
 
 use std::fmt::Write as _;
 
-use super::harmless::{line as harmless, sentences};
 use super::plan::summary_line;
+use super::sanitize::{sanitize_block, sanitize_line as harmless};
 use crate::plan::{Plan, Step};
 
 /// The whole plan as Markdown.
@@ -62,7 +62,7 @@ fn section<'a>(text: &mut String, title: &str, notes: impl Iterator<Item = (Opti
             let _ = writeln!(text, "\n#### {title}\n");
         }
         let address = address.map(|address| format!("`{address}`: ")).unwrap_or_default();
-        let _ = writeln!(text, "- {address}{}", sentences(message, 0).replace('\n', " "));
+        let _ = writeln!(text, "- {address}{}", sanitize_block(message, 0).replace('\n', " "));
     }
 }
 

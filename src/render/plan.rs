@@ -6,11 +6,11 @@ use std::fmt::Write as _;
 
 use similar::{ChangeTag, TextDiff};
 
-use super::harmless::{line as harmless, sentences};
+use super::plural::counted;
+use super::sanitize::{sanitize_block, sanitize_line as harmless};
 use super::style::Style;
-use super::words::counted;
-use crate::model::VolumeDisposal;
-use crate::plan::{Action, Change, NOT_OBSERVED, Plan, Step, Task};
+use crate::model::VolumeReclaim;
+use crate::plan::{Action, FieldChange, NOT_OBSERVED, Plan, Step, Task};
 
 /// The whole plan.
 pub fn plan(plan: &Plan, style: Style) -> String {
@@ -44,8 +44,8 @@ fn header(text: &mut String, plan: &Plan, style: Style) {
     let _ = writeln!(
         text,
         "{} {}",
-        style.strong(&format!("plan for `{}`", plan.project)),
-        style.quiet(&format!("({}, revision {})", harmless(&plan.control_plane), plan.base))
+        style.bold(&format!("plan for `{}`", plan.project)),
+        style.dim(&format!("({}, revision {})", harmless(&plan.control_plane), plan.base))
     );
 }
 
@@ -102,16 +102,16 @@ fn file(step: &Step) -> String {
 fn step_lines(text: &mut String, step: &Step, style: Style) {
     let data = match &step.task {
         _ if step.destroys_data => style.removed(", and its data is lost"),
-        Some(Task::Remove { volume: VolumeDisposal::Keep, .. }) => ", and its data is kept".to_owned(),
+        Some(Task::Remove { volume: VolumeReclaim::Retain, .. }) => ", and its data is kept".to_owned(),
         _ => String::new(),
     };
     let _ = writeln!(
         text,
         "\n  {} {}{}  {}{data}",
         glyph(step.action, style),
-        style.strong(&step.address.to_string()),
+        style.bold(&step.address.to_string()),
         file(step),
-        style.quiet(&format!("{}: {}", step.action.as_str(), step.reason)),
+        style.dim(&format!("{}: {}", step.action.as_str(), step.reason)),
     );
     if let Some(difference) = &step.difference {
         return difference_lines(text, difference, style);
@@ -134,7 +134,7 @@ fn difference_lines(text: &mut String, difference: &str, style: Style) {
     }
 }
 
-fn change_lines(text: &mut String, action: Action, change: &Change, width: usize, style: Style) {
+fn change_lines(text: &mut String, action: Action, change: &FieldChange, width: usize, style: Style) {
     let path = format!("{:width$}", harmless(change.path.as_str()));
     match (&change.before, &change.after) {
         (Some(before), Some(after)) if before.contains('\n') || after.contains('\n') => {
@@ -158,7 +158,7 @@ fn change_lines(text: &mut String, action: Action, change: &Change, width: usize
                 }
             };
             let effect = match action {
-                Action::Update | Action::Move => style.quiet(&format!("  ({})", change.effect)),
+                Action::Update | Action::Move => style.dim(&format!("  ({})", change.effect)),
                 Action::Create | Action::Destroy | Action::Write => String::new(),
             };
             let _ = writeln!(text, "      {path}  {value}{effect}");
@@ -172,7 +172,7 @@ fn drift_lines(text: &mut String, plan: &Plan, style: Style) {
     }
     let _ = writeln!(text, "\n{}", style.warning("drift, which nobody asked for:"));
     for drift in &plan.drift {
-        let _ = writeln!(text, "  {}", super::drift::words(&drift.address, &drift.path, &drift.recorded, &drift.observed));
+        let _ = writeln!(text, "  {}", super::drift::drift_line(&drift.address, &drift.path, &drift.recorded, &drift.observed));
     }
 }
 
@@ -193,6 +193,6 @@ fn notes(text: &mut String, plan: &Plan, style: Style) {
 
 fn note(text: &mut String, address: Option<String>, message: &str, code: &str, style: Style) {
     let address = address.map(|address| format!("{address}: ")).unwrap_or_default();
-    let (message, code) = (sentences(message, 4), style.quiet(&format!("[{}]", harmless(code))));
+    let (message, code) = (sanitize_block(message, 4), style.dim(&format!("[{}]", harmless(code))));
     let _ = writeln!(text, "{}", style.wrap(&format!("  {address}{message} {code}"), 4));
 }

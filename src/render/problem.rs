@@ -4,12 +4,12 @@
 
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource, Report, Severity};
 
+use super::plural::counted;
 use super::style::Style;
-use super::words::counted;
 use crate::manifest::{Problem, Severity as ProblemSeverity, redacted};
 
 /// How many problems are drawn; the rest is counted. Nobody reads further, and `--json` has all of them.
-const DRAWN: usize = 50;
+const MAX_RENDERED: usize = 50;
 
 /// Every problem as a drawing of its place, and how many there are.
 pub fn problems(problems: &[Problem], text: &str, file: &str, width: usize, style: Style) -> String {
@@ -17,7 +17,7 @@ pub fn problems(problems: &[Problem], text: &str, file: &str, width: usize, styl
     let handler = GraphicalReportHandler::new_themed(theme).with_width(width).with_links(false);
     let shown = redacted(text, problems);
     let mut drawn = String::new();
-    for problem in problems.iter().take(DRAWN) {
+    for problem in problems.iter().take(MAX_RENDERED) {
         let severity = match problem.severity {
             ProblemSeverity::Error => Severity::Error,
             ProblemSeverity::Warning => Severity::Warning,
@@ -35,8 +35,8 @@ pub fn problems(problems: &[Problem], text: &str, file: &str, width: usize, styl
             drawn.push_str(&format!("{file}: {} [{}]\n", problem.message, problem.code));
         }
     }
-    if problems.len() > DRAWN {
-        drawn.push_str(&format!("and {} more; `--json` lists all of them\n", problems.len() - DRAWN));
+    if problems.len() > MAX_RENDERED {
+        drawn.push_str(&format!("and {} more; `--json` lists all of them\n", problems.len() - MAX_RENDERED));
     }
     let errors = problems.iter().filter(|problem| problem.severity == ProblemSeverity::Error).count();
     if errors > 0 {

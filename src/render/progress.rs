@@ -4,24 +4,24 @@
 
 use std::collections::BTreeMap;
 
-use super::error::reason;
-use super::harmless::{line as harmless, sentences};
+use super::error::inline_finding;
+use super::plural::{counted, duration};
+use super::sanitize::{sanitize_block, sanitize_line as harmless};
 use super::style::Style;
-use super::words::{counted, duration};
-use crate::apply::{Event, EventKind, StepEnd};
+use crate::apply::{Event, EventKind, StepOutcome};
 use crate::plan::{Action, Reason, StepId};
 
 /// What has been heard so far.
 #[derive(Debug, Default)]
 pub struct Progress {
-    running: BTreeMap<StepId, Running>,
+    running: BTreeMap<StepId, RunningStep>,
     total: usize,
     ended: usize,
 }
 
 /// A step that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Running {
+pub struct RunningStep {
     /// What is said of it: `creating backend.dev`.
     pub title: String,
     /// The last thing that it said.
@@ -32,7 +32,7 @@ pub struct Running {
 
 impl Progress {
     /// Takes an event in and returns the line that it is worth, if it is worth one.
-    pub fn hear(&mut self, event: &Event, style: Style) -> Option<String> {
+    pub fn on_event(&mut self, event: &Event, style: Style) -> Option<String> {
         match &event.kind {
             EventKind::Started { summary, .. } => {
                 self.total = summary.create + summary.update + summary.moves + summary.destroy + summary.write;
@@ -41,7 +41,7 @@ impl Progress {
             }
             EventKind::StepStarted { id, address, action, reason } => {
                 let title = format!("{} {address}", present(*action, *reason));
-                self.running.insert(id.clone(), Running { title, message: None, reason: *reason });
+                self.running.insert(id.clone(), RunningStep { title, message: None, reason: *reason });
                 None
             }
             EventKind::StepProgress { id, address, message } => {
@@ -49,36 +49,41 @@ impl Progress {
                 if let Some(running) = self.running.get_mut(id) {
                     running.message = Some(message.clone().into_owned());
                 }
-                Some(format!("  {} {address}: {message}", style.quiet("·")))
+                Some(format!("  {} {address}: {message}", style.dim("·")))
             }
             EventKind::StepFinished { id, address, action, end, milliseconds } => {
                 let reason = self.running.remove(id).map(|running| running.reason);
                 self.ended += 1;
                 Some(match end {
-                    StepEnd::Done => {
-                        let took = style.quiet(&format!("({})", duration(*milliseconds)));
+                    StepOutcome::Done => {
+                        let took = style.dim(&format!("({})", duration(*milliseconds)));
                         format!("  {} {} {address} {took}", style.added("✓"), past(*action, reason))
                     }
-                    StepEnd::Failed { error } => {
-                        let help =
-                            error.help.as_ref().map(|help| format!("\n    help: {}", sentences(help, 4))).unwrap_or_default();
+                    StepOutcome::Failed { error } => {
+                        let help = error
+                            .help
+                            .as_ref()
+                            .map(|help| format!("\n    help: {}", sanitize_block(help, 4)))
+                            .unwrap_or_default();
                         format!(
                             "  {} {address}: {} {}{help}",
                             style.error("✗"),
-                            sentences(&error.message, 4),
-                            style.quiet(&format!("[{}]", harmless(&error.code)))
+                            sanitize_block(&error.message, 4),
+                            style.dim(&format!("[{}]", harmless(&error.code)))
                         )
                     }
-                    StepEnd::Interrupted => {
+                    StepOutcome::Interrupted => {
                         format!("  {} {address}: interrupted while running, so how far it got is not known", style.changed("-"))
                     }
-                    StepEnd::NotStarted { because } => format!("  {} {address}: not started, {because}", style.changed("-")),
+                    StepOutcome::NotStarted { because } => {
+                        format!("  {} {address}: not started, {because}", style.changed("-"))
+                    }
                 })
             }
             EventKind::Waiting { address, state, notes, unseen } => {
-                let why = unseen.as_ref().map(|why| format!(": {}", reason(why, 4))).unwrap_or_default();
-                let notes: String = notes.iter().map(|note| format!("\n    {}", sentences(note, 4))).collect();
-                Some(format!("  {} {address}: {state}{why}{notes}", style.quiet("·")))
+                let why = unseen.as_ref().map(|why| format!(": {}", inline_finding(why, 4))).unwrap_or_default();
+                let notes: String = notes.iter().map(|note| format!("\n    {}", sanitize_block(note, 4))).collect();
+                Some(format!("  {} {address}: {state}{why}{notes}", style.dim("·")))
             }
             EventKind::Finished { tally, converged, .. } => {
                 let mut parts = vec![format!("{} done", counted(tally.done, "step"))];
@@ -101,7 +106,7 @@ impl Progress {
     }
 
     /// What runs now.
-    pub fn running(&self) -> &BTreeMap<StepId, Running> {
+    pub fn running(&self) -> &BTreeMap<StepId, RunningStep> {
         &self.running
     }
 
@@ -113,7 +118,7 @@ impl Progress {
 
 fn present(action: Action, reason: Reason) -> &'static str {
     match action {
-        Action::Write if reason == Reason::BackendGoes => "clearing",
+        Action::Write if reason == Reason::BackendDestroyed => "clearing",
         Action::Create => "creating",
         Action::Update => "updating",
         Action::Move => "moving",
@@ -124,7 +129,7 @@ fn present(action: Action, reason: Reason) -> &'static str {
 
 fn past(action: Action, reason: Option<Reason>) -> &'static str {
     match action {
-        Action::Write if reason == Some(Reason::BackendGoes) => "cleared",
+        Action::Write if reason == Some(Reason::BackendDestroyed) => "cleared",
         Action::Create => "created",
         Action::Update => "updated",
         Action::Move => "moved",

@@ -4,14 +4,14 @@
 
 use serde::Serialize;
 
-use super::error::reason;
-use super::harmless::{line as harmless, sentences};
+use super::error::inline_finding;
 use super::quota::quota_line;
+use super::sanitize::{sanitize_block, sanitize_line as harmless};
 use super::style::Style;
 use super::table::table;
-use crate::control::Holder;
+use crate::api::LeaseHolder;
 use crate::model::{
-    Actor, ActualBackend, BackendName, Deviation, Finding, OperationId, OperationKind, OperationRecord, Phase, ProjectName,
+    Actor, ActualBackend, BackendName, Diagnostic, FieldDrift, OperationId, OperationKind, OperationRecord, Phase, ProjectName,
     ProviderKind, Quota, Revision, RunState, Timestamp, Usage,
 };
 
@@ -70,7 +70,7 @@ impl OperationEntry {
 }
 
 /// What an operation is doing, in words.
-pub fn operation_words(record: &OperationRecord) -> String {
+pub fn describe_operation(record: &OperationRecord) -> String {
     let what = match record.kind {
         OperationKind::Put => "brings it about",
         OperationKind::Remove => "takes it away",
@@ -95,7 +95,7 @@ pub struct LeaseEntry {
 
 impl LeaseEntry {
     /// What there is to say about the holder of a lease.
-    pub fn new(holder: &Holder) -> Self {
+    pub fn new(holder: &LeaseHolder) -> Self {
         Self {
             user: holder.user.clone(),
             host: holder.host.clone(),
@@ -130,7 +130,7 @@ pub struct StatusEntry {
     /// When it may be removed.
     pub expires_at: Option<String>,
     /// Where it differs from what was last applied.
-    pub drift: Vec<Deviation>,
+    pub drift: Vec<FieldDrift>,
     /// The names of Convex environment variables that it has and that nobody asked for; looked for only where some were
     /// asked for.
     pub other_variables: Vec<String>,
@@ -139,7 +139,7 @@ pub struct StatusEntry {
     pub notes: Vec<String>,
     /// Why nothing is known of it, where that is so.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub unseen: Option<Finding>,
+    pub unseen: Option<Diagnostic>,
 }
 
 impl StatusEntry {
@@ -156,15 +156,15 @@ impl StatusEntry {
             release: backend.recorded.release.as_ref().map(ToString::to_string),
             created_at: backend.created_at.to_string(),
             expires_at: backend.expires_at.as_ref().map(Timestamp::to_string),
-            drift: backend.observation.deviations.clone(),
-            other_variables: backend.other_variables.iter().cloned().collect(),
+            drift: backend.observation.drift.clone(),
+            other_variables: backend.unmanaged_env.iter().cloned().collect(),
             notes: backend.observation.notes.clone(),
-            unseen: backend.unknown(),
+            unseen: backend.observe_failure(),
         }
     }
 
     /// The state in words.
-    pub fn words(&self) -> &'static str {
+    pub fn state_label(&self) -> &'static str {
         match (self.phase, self.state) {
             (Phase::Creating, _) => "unfinished",
             (Phase::Removing, _) => "being removed",
@@ -197,7 +197,7 @@ pub fn status_table(document: &StatusDocument, style: Style) -> String {
             .iter()
             .map(|entry| {
                 let url = entry.url.clone().unwrap_or_else(|| "-".to_owned());
-                [entry.name.clone(), entry.provider.to_string(), entry.words().to_owned(), url]
+                [entry.name.clone(), entry.provider.to_string(), entry.state_label().to_owned(), url]
             })
             .collect();
         text.push_str(&table(["NAME", "PROVIDER", "STATE", "URL"], &rows, style));
@@ -210,10 +210,10 @@ pub fn status_table(document: &StatusDocument, style: Style) -> String {
         ));
     }
     for note in document.backends.iter().flat_map(|entry| &entry.notes) {
-        text.push_str(&format!("{}\n", sentences(note, 2)));
+        text.push_str(&format!("{}\n", sanitize_block(note, 2)));
     }
     for (entry, why) in document.backends.iter().filter_map(|entry| Some((entry, entry.unseen.as_ref()?))) {
-        text.push_str(&format!("nothing is known of {}: {}\n", entry.name, reason(why, 2)));
+        text.push_str(&format!("nothing is known of {}: {}\n", entry.name, inline_finding(why, 2)));
     }
     if let Some(holder) = &document.lease {
         text.push_str(&format!(

@@ -69,12 +69,12 @@ impl Style {
     }
 
     /// Something that matters less.
-    pub fn quiet(self, text: &str) -> String {
+    pub fn dim(self, text: &str) -> String {
         self.paint("2", text)
     }
 
     /// Something that matters more.
-    pub fn strong(self, text: &str) -> String {
+    pub fn bold(self, text: &str) -> String {
         self.paint("1", text)
     }
 }
@@ -90,6 +90,6 @@ mod tests {
         assert_eq!(screen.wrap(text, 4), "  one two three four\n    five\n      convexinfra apply --allow-destroy dev");
         assert_eq!(Style::PLAIN.wrap(text, 4), text);
         let coloured = Style::COLOURED.with_columns(Some(20));
-        assert_eq!(coloured.wrap(&coloured.quiet("one two three four"), 2), coloured.quiet("one two three four"));
+        assert_eq!(coloured.wrap(&coloured.dim("one two three four"), 2), coloured.dim("one two three four"));
     }
 }

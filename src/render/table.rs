@@ -2,7 +2,7 @@
 //!
 //! Must not do: know what a column means.
 
-use super::harmless::line as harmless;
+use super::sanitize::sanitize_line as harmless;
 use super::style::Style;
 
 /// The rows below their header, columns two blanks apart.
@@ -16,7 +16,7 @@ pub(super) fn table<const N: usize>(header: [&str; N], rows: &[[String; N]], sty
         let cells = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
-    let mut text = format!("{}\n", style.quiet(&line(header)));
+    let mut text = format!("{}\n", style.dim(&line(header)));
     for row in &rows {
         text.push_str(&line(std::array::from_fn(|column| &*row[column])));
         text.push('\n');

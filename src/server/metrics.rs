@@ -9,7 +9,7 @@ use prometheus::{
     Encoder, Gauge, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use crate::control::ControlError;
+use crate::api::ControlError;
 use crate::host::Host;
 
 /// The upper ends of the buckets of a request's time, in seconds.
@@ -64,7 +64,7 @@ impl Metrics {
     }
 
     /// A request was answered.
-    pub(super) fn answered(&self, method: &Method, route: &str, status: u16, took: Duration) {
+    pub(super) fn record_request(&self, method: &Method, route: &str, status: u16, took: Duration) {
         // Anybody can make methods up, and each would be a series of its own.
         let method = match method.as_str() {
             known @ ("GET" | "HEAD" | "POST" | "PUT" | "DELETE") => known,
@@ -75,14 +75,14 @@ impl Metrics {
     }
 
     /// A token was refused.
-    pub(super) fn refuse(&self, error: &ControlError) {
+    pub(super) fn record_refusal(&self, error: &ControlError) {
         if let ControlError::NotAuthorised(finding) = error {
             self.refused.with_label_values(&[finding.code.as_str()]).inc();
         }
     }
 
     /// All figures as they are now.
-    pub(super) fn text(&self, host: &Host) -> String {
+    pub(super) fn render(&self, host: &Host) -> String {
         let activity = host.activity();
         for (state, count) in [("running", activity.running), ("done", activity.done), ("failed", activity.failed)] {
             self.operations.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));

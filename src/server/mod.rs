@@ -5,19 +5,19 @@
 //!
 //! Must not do: decide anything that the authority decides, or let a secret into a log, a figure or an error.
 
-mod guard;
-mod input;
+mod access_log;
+mod auth;
+mod endpoint;
+mod error_response;
+mod extract;
 #[cfg(feature = "native")]
 mod listen;
 #[cfg(feature = "native")]
 mod logging;
 mod metrics;
 mod openapi;
-mod problem;
-mod record;
-mod resource;
-mod route;
 mod router;
+mod routes;
 #[cfg(feature = "native")]
 mod tls;
 
@@ -28,7 +28,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 #[cfg(feature = "native")]
-pub use listen::{Bound, Listen, ListenError, serve_metrics};
+pub use listen::{BoundListener, ListenError, ListenOptions, serve_metrics};
 #[cfg(feature = "native")]
 pub use logging::{LogFormat, start as start_logging};
 pub use openapi::document as openapi;
@@ -36,16 +36,16 @@ pub use router::router;
 #[cfg(feature = "native")]
 pub use tls::{Certificate, TlsError};
 
-use crate::control::ControlError;
+use crate::api::ControlError;
 use crate::host::Host;
-use crate::model::{Finding, ProjectName};
-use guard::Rates;
+use crate::model::{Diagnostic, ProjectName};
+use auth::TokenRateLimiter;
+use error_response::ErrorResponse;
 use metrics::Metrics;
-use problem::Problem;
 
 /// What one client may ask of a server.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct RequestLimits {
     /// How large the body of a request may be, in bytes.
     pub body: usize,
     /// How long a request may take, from its head to the head of its answer, and its body to arrive.
@@ -55,7 +55,7 @@ pub struct Limits {
     pub rate: Option<NonZeroU32>,
 }
 
-impl Default for Limits {
+impl Default for RequestLimits {
     fn default() -> Self {
         Self { body: 4 << 20, request: Duration::from_secs(30), rate: NonZeroU32::new(1000) }
     }
@@ -63,7 +63,7 @@ impl Default for Limits {
 
 /// Where a server is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+pub enum ServerPhase {
     /// It takes work.
     Serving,
     /// It takes no more work, and finishes what runs.
@@ -74,7 +74,7 @@ pub enum Phase {
 
 /// Which projects have their rows where a server looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Territory {
+pub enum ShardRole {
     /// All of them, or the one that requests are sent here for.
     Projects,
     /// None: here are the tokens and the ceilings of everybody, and every project has rows of its own elsewhere.
@@ -82,51 +82,51 @@ pub enum Territory {
 }
 
 /// A host with what its routes need beside it.
-pub struct Server {
+pub struct ApiServer {
     host: Arc<Host>,
-    territory: Territory,
-    limits: Limits,
-    rates: Option<Rates>,
+    shard_role: ShardRole,
+    limits: RequestLimits,
+    rate_limiter: Option<TokenRateLimiter>,
     metrics: Metrics,
-    phase: watch::Sender<Phase>,
+    phase: watch::Sender<ServerPhase>,
 }
 
-impl Server {
+impl ApiServer {
     /// A server over this host. It listens to nobody yet.
     ///
     /// # Errors
     /// Its figures cannot be registered, which would be a bug.
-    pub fn new(host: Arc<Host>, territory: Territory, limits: Limits) -> Result<Arc<Self>, prometheus::Error> {
-        let rates = limits.rate.map(|rate| guard::rates(rate, Arc::clone(&host)));
-        let phase = watch::Sender::new(Phase::Serving);
-        Ok(Arc::new(Self { host, territory, limits, rates, metrics: Metrics::new()?, phase }))
+    pub fn new(host: Arc<Host>, territory: ShardRole, limits: RequestLimits) -> Result<Arc<Self>, prometheus::Error> {
+        let rates = limits.rate.map(|rate| auth::rate_limiter(rate, Arc::clone(&host)));
+        let phase = watch::Sender::new(ServerPhase::Serving);
+        Ok(Arc::new(Self { host, shard_role: territory, limits, rate_limiter: rates, metrics: Metrics::new()?, phase }))
     }
 
     /// Refuses what is about a project whose rows are elsewhere: two places would say what is so. Whoever sends requests
     /// on has to know better, so this is a bug.
-    fn has_rows_of(&self, project: Option<&ProjectName>) -> Result<(), Problem> {
-        match (self.territory, project) {
-            (Territory::Projects, _) | (Territory::Directory, None) => Ok(()),
-            (Territory::Directory, Some(project)) => {
+    fn check_shard(&self, project: Option<&ProjectName>) -> Result<(), ErrorResponse> {
+        match (self.shard_role, project) {
+            (ShardRole::Projects, _) | (ShardRole::Directory, None) => Ok(()),
+            (ShardRole::Directory, Some(project)) => {
                 let message = format!("a request about `{project}` came to the directory; this is a bug in convexinfra");
-                Err(ControlError::Record(Finding::new("bug", message)).into())
+                Err(ControlError::Record(Diagnostic::new("bug", message)).into())
             }
         }
     }
 
     /// Where it is in its life.
-    pub fn phase(&self) -> Phase {
+    pub fn phase(&self) -> ServerPhase {
         *self.phase.borrow()
     }
 
     /// Goes on to the next part of its life; never back.
-    pub fn enter(&self, phase: Phase) {
+    pub fn set_phase(&self, phase: ServerPhase) {
         self.phase.send_replace(phase);
     }
 
     /// Its figures, in the text format of Prometheus.
-    pub fn figures(&self) -> String {
-        self.metrics.text(&self.host)
+    pub fn render_metrics(&self) -> String {
+        self.metrics.render(&self.host)
     }
 }
 

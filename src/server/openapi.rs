@@ -8,9 +8,9 @@ use schemars::generate::SchemaSettings;
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::resource;
-use super::route::{Access, Answer, Content, Route, Takes};
-use crate::control::wire::{ErrorDocument, FENCE, REQUEST_ID};
+use super::endpoint::{Endpoint, ParamKind, RequiredScope, ResponseContent, ResponseSpec};
+use super::routes;
+use crate::api::wire::{ErrorDocument, FENCE, REQUEST_ID};
 
 /// The contract.
 pub fn document() -> Value {
@@ -21,12 +21,12 @@ pub fn document() -> Value {
     let mut generator = settings.into_generator();
     let error = generator.subschema_for::<ErrorDocument>();
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
-    for route in resource::routes() {
+    for route in routes::endpoints() {
         let item = paths.entry(route.path).or_default();
         item.insert(route.verb.as_str().to_owned(), operation(&route, &mut generator));
     }
-    let problem = |status: u16| (name(status).to_owned(), problem(status, &error));
-    let responses: BTreeMap<String, Value> = PROBLEMS.iter().map(|(status, ..)| problem(*status)).collect();
+    let problem = |status: u16| (error_name(status).to_owned(), error_response(status, &error));
+    let responses: BTreeMap<String, Value> = ERROR_RESPONSES.iter().map(|(status, ..)| problem(*status)).collect();
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -50,7 +50,7 @@ pub fn document() -> Value {
 }
 
 /// What each status of a problem means.
-const PROBLEMS: [(u16, &str, &str); 13] = [
+const ERROR_RESPONSES: [(u16, &str, &str); 13] = [
     (400, "BadRequest", "The request is not one of this version."),
     (401, "NotAuthenticated", "The token is missing, unknown, expired or revoked."),
     (403, "NotAuthorised", "The token does not allow this; the document says what is missing."),
@@ -66,12 +66,12 @@ const PROBLEMS: [(u16, &str, &str); 13] = [
     (503, "Unavailable", "It cannot answer now; asking again later may work."),
 ];
 
-fn name(status: u16) -> &'static str {
-    PROBLEMS.iter().find(|(known, ..)| *known == status).map_or("Problem", |(_, name, _)| name)
+fn error_name(status: u16) -> &'static str {
+    ERROR_RESPONSES.iter().find(|(known, ..)| *known == status).map_or("Problem", |(_, name, _)| name)
 }
 
-fn problem(status: u16, error: &Schema) -> Value {
-    let means = PROBLEMS.iter().find(|(known, ..)| *known == status).map_or("", |(.., means)| means);
+fn error_response(status: u16, error: &Schema) -> Value {
+    let means = ERROR_RESPONSES.iter().find(|(known, ..)| *known == status).map_or("", |(.., means)| means);
     let mut problem = json!({ "description": means });
     if status != 431 {
         problem["content"] = json!({ "application/json": { "schema": error } });
@@ -93,18 +93,18 @@ fn headers(status: u16) -> Value {
     headers
 }
 
-fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
+fn operation(route: &Endpoint, generator: &mut SchemaGenerator) -> Value {
     let mut responses = Map::new();
     for answer in &route.answers {
         responses.insert(answer.status.to_string(), response(answer, generator));
     }
-    for status in route.statuses() {
-        responses.insert(status.to_string(), json!({ "$ref": format!("#/components/responses/{}", name(status)) }));
+    for status in route.error_statuses() {
+        responses.insert(status.to_string(), json!({ "$ref": format!("#/components/responses/{}", error_name(status)) }));
     }
     let mut operation = json!({
         "operationId": route.id,
         "summary": route.summary,
-        "description": who(route.access),
+        "description": scope_description(route.access),
         "responses": responses,
     });
     let parameters = parameters(route);
@@ -115,28 +115,28 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
         let content = json!({ "application/json": { "schema": shape(generator) } });
         operation["requestBody"] = json!({ "required": true, "content": content });
     }
-    if route.access == Access::Anybody {
+    if route.access == RequiredScope::Public {
         operation["security"] = json!([]);
     }
     operation
 }
 
-fn who(access: Access) -> String {
+fn scope_description(access: RequiredScope) -> String {
     match access {
-        Access::Anybody => "Needs no token.".to_owned(),
-        Access::Token => "Needs a token, of whatever scope.".to_owned(),
-        Access::Project(scope) => format!("Needs the scope `{scope}` in the project."),
-        Access::Operator => "Needs an operator's token.".to_owned(),
+        RequiredScope::Public => "Needs no token.".to_owned(),
+        RequiredScope::AnyToken => "Needs a token, of whatever scope.".to_owned(),
+        RequiredScope::Project(scope) => format!("Needs the scope `{scope}` in the project."),
+        RequiredScope::Operator => "Needs an operator's token.".to_owned(),
     }
 }
 
-fn response(answer: &Answer, generator: &mut SchemaGenerator) -> Value {
-    let mut response = json!({ "description": answer.means, "headers": headers(answer.status) });
+fn response(answer: &ResponseSpec, generator: &mut SchemaGenerator) -> Value {
+    let mut response = json!({ "description": answer.description, "headers": headers(answer.status) });
     match answer.content {
-        Content::Nothing => {}
-        Content::Json(shape) => response["content"] = json!({ "application/json": { "schema": shape(generator) } }),
+        ResponseContent::Empty => {}
+        ResponseContent::Json(shape) => response["content"] = json!({ "application/json": { "schema": shape(generator) } }),
         // The schema is that of the `data` of one event, which OpenAPI 3.1 has no place for.
-        Content::Events(shape) => {
+        ResponseContent::Events(shape) => {
             let event = shape(generator);
             response["content"] = json!({ "text/event-stream": { "schema": { "type": "string" }, "x-event": event } });
         }
@@ -144,14 +144,14 @@ fn response(answer: &Answer, generator: &mut SchemaGenerator) -> Value {
     response
 }
 
-fn parameters(route: &Route) -> Vec<Value> {
-    let mut parameters: Vec<Value> = route.names().map(in_path).collect();
+fn parameters(route: &Endpoint) -> Vec<Value> {
+    let mut parameters: Vec<Value> = route.path_params().map(path_parameter).collect();
     for key in route.query {
         parameters.push(json!({
-            "name": key.name, "in": "query", "required": false, "description": key.means,
-            "schema": match key.takes {
-                Takes::Number { least, most } => json!({ "type": "integer", "minimum": least, "maximum": most }),
-                Takes::Hash => json!({ "type": "string", "pattern": "^[0-9a-f]{64}$" }),
+            "name": key.name, "in": "query", "required": false, "description": key.description,
+            "schema": match key.kind {
+                ParamKind::Number { least, most } => json!({ "type": "integer", "minimum": least, "maximum": most }),
+                ParamKind::Hash => json!({ "type": "string", "pattern": "^[0-9a-f]{64}$" }),
             },
         }));
     }
@@ -169,7 +169,7 @@ fn parameters(route: &Route) -> Vec<Value> {
     parameters
 }
 
-fn in_path(name: &str) -> Value {
+fn path_parameter(name: &str) -> Value {
     let schema = match name {
         "project" | "backend" => json!({
             "type": "string", "pattern": "^[a-z]([a-z0-9-]*[a-z0-9])?$", "maxLength": crate::model::NAME_MAX,

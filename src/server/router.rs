@@ -12,33 +12,33 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
 
-use super::guard::guard;
-use super::problem::Problem;
-use super::record::record;
-use super::{Server, resource};
+use super::access_log::access_log;
+use super::auth::require_access;
+use super::error_response::ErrorResponse;
+use super::{ApiServer, routes};
 
 /// All routes over a server. It needs no listener.
-pub fn router(server: &Arc<Server>) -> Router {
+pub fn router(server: &Arc<ApiServer>) -> Router {
     let mut router = Router::new();
-    for route in resource::routes() {
-        let guard = from_fn_with_state((Arc::clone(server), route.access), guard);
+    for route in routes::endpoints() {
+        let guard = from_fn_with_state((Arc::clone(server), route.access), require_access);
         router = router.route(route.path, route.handler.route_layer(guard));
     }
-    around(router, server)
+    with_layers(router, server)
 }
 
 /// What is around every route.
-pub(super) fn around(router: Router<Arc<Server>>, server: &Arc<Server>) -> Router {
+pub(super) fn with_layers(router: Router<Arc<ApiServer>>, server: &Arc<ApiServer>) -> Router {
     router
         .fallback(|| async { StatusCode::NOT_FOUND })
-        .layer(CatchPanicLayer::custom(|panic: Box<dyn Any + Send>| panicked(panic.as_ref())))
-        .layer(from_fn_with_state(Arc::clone(server), in_time))
-        .layer(from_fn_with_state(Arc::clone(server), record))
+        .layer(CatchPanicLayer::custom(|panic: Box<dyn Any + Send>| on_panic(panic.as_ref())))
+        .layer(from_fn_with_state(Arc::clone(server), request_timeout))
+        .layer(from_fn_with_state(Arc::clone(server), access_log))
         .with_state(Arc::clone(server))
 }
 
 /// Ends what takes too long, by the clock of whatever the host runs on.
-async fn in_time(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
+async fn request_timeout(State(server): State<Arc<ApiServer>>, request: Request, next: Next) -> Response {
     tokio::select! {
         response = next.run(request) => response,
         () = server.host.sleep(server.limits.request * 2) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
@@ -46,6 +46,6 @@ async fn in_time(State(server): State<Arc<Server>>, request: Request, next: Next
 }
 
 /// A panic ends its request and nothing else. What it said is in the log already.
-fn panicked(_: &(dyn Any + Send)) -> Response {
-    Problem::bug().into_response()
+fn on_panic(_: &(dyn Any + Send)) -> Response {
+    ErrorResponse::bug().into_response()
 }

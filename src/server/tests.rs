@@ -13,15 +13,16 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
-use super::route::Verb;
-use super::{Limits, Phase, Server, resource, router};
-use crate::control::Administration;
-use crate::convex::deployment::Connections;
-use crate::host::{Host, HostParts, Machine, Serving};
+use super::endpoint::Verb;
+use super::{ApiServer, RequestLimits, ServerPhase, router, routes};
+use crate::api::Administration;
+use crate::convex::deployment::DeploymentClient;
+use crate::host::{Host, HostParts, NativePlatform, Serving};
 use crate::model::{
-    Actor, Observation, Placement, ProjectName, ProviderKind, References, RunState, Scope, TimeSpan, TokenId, TokenRequest,
+    Actor, Observation, ProjectName, ProviderKind, ProviderState, ResolvedBackend, RunState, Scope, TimeSpan, TokenId,
+    TokenRequest,
 };
-use crate::provider::{LogChunk, LogPosition, Notice, Provider, ProviderError};
+use crate::provider::{LogChunk, LogPosition, ProgressFn, Provider, ProviderError};
 
 /// A provider that says something, waits to be let on, and then says that the backend ended.
 struct Gate(Arc<Semaphore>);
@@ -31,11 +32,15 @@ impl Provider for Gate {
         ProviderKind::Simulated
     }
 
-    fn observe<'a>(&'a self, _: &'a Placement) -> BoxFuture<'a, Result<Observation, ProviderError>> {
+    fn observe<'a>(&'a self, _: &'a ResolvedBackend) -> BoxFuture<'a, Result<Observation, ProviderError>> {
         Box::pin(async { Ok(Observation::as_recorded(RunState::Running)) })
     }
 
-    fn ensure<'a>(&'a self, _: &'a Placement, notice: Notice<'a>) -> BoxFuture<'a, Result<References, ProviderError>> {
+    fn ensure<'a>(
+        &'a self,
+        _: &'a ResolvedBackend,
+        notice: ProgressFn<'a>,
+    ) -> BoxFuture<'a, Result<ProviderState, ProviderError>> {
         Box::pin(async {
             notice("one".to_owned());
             notice("two".to_owned());
@@ -46,17 +51,17 @@ impl Provider for Gate {
         })
     }
 
-    fn remove<'a>(&'a self, _: &'a Placement, _: Notice<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
+    fn remove<'a>(&'a self, _: &'a ResolvedBackend, _: ProgressFn<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
         Box::pin(async { Ok(()) })
     }
 
-    fn logs<'a>(&'a self, _: &'a Placement, from: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>> {
+    fn logs<'a>(&'a self, _: &'a ResolvedBackend, from: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>> {
         Box::pin(async move { Ok(LogChunk { text: format!("{from:?}\n"), next: 7 }) })
     }
 }
 
 struct House {
-    server: Arc<Server>,
+    server: Arc<ApiServer>,
     router: Router,
     gate: Arc<Semaphore>,
     serving: Option<Serving>,
@@ -92,21 +97,21 @@ fn project(name: &str) -> ProjectName {
 
 impl House {
     async fn new() -> Self {
-        Self::with(Limits::default()).await
+        Self::with(RequestLimits::default()).await
     }
 
-    async fn with(limits: Limits) -> Self {
+    async fn with(limits: RequestLimits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let gate = Arc::new(Semaphore::new(0));
         let host = Arc::new(Host::new(HostParts {
-            platform: Box::new(Machine::new(folder.path().to_owned(), None, None)),
+            platform: Box::new(NativePlatform::new(folder.path().to_owned(), None, None)),
             name: "http://test".to_owned(),
             providers: vec![Box::new(Gate(Arc::clone(&gate)))],
-            connections: Connections::default(),
+            connections: DeploymentClient::default(),
             local_binaries: crate::host::LocalBinaries::ReleasesOnly,
         }));
         let serving = host.serve("http://test").await.unwrap();
-        let control = host.acting_as(Actor::control_plane());
+        let control = host.session_for(Actor::control_plane());
         let mut tokens = BTreeMap::new();
         for (name, scope, of, ttl) in [
             ("read", Scope::Read, Some("demo"), None),
@@ -130,7 +135,7 @@ impl House {
         unknown.replace_range(.., &format!("cvxi_{body}{:08x}", crc32fast::hash(body.as_bytes())));
         tokens.insert("unknown", unknown);
         tokens.insert("malformed", "cvxi_nonsense".to_owned());
-        let server = Server::new(host, super::Territory::Projects, limits).unwrap();
+        let server = ApiServer::new(host, super::ShardRole::Projects, limits).unwrap();
         Self { router: router(&server), server, gate, serving: Some(serving), tokens, _folder: folder }
     }
 
@@ -213,7 +218,7 @@ const NEEDS: [(&str, &str); 32] = [
 #[tokio::test]
 async fn every_route_lets_in_whom_it_should_and_nobody_else() {
     let house = House::new().await;
-    let routes = resource::routes();
+    let routes = routes::endpoints();
     let mut ids: Vec<_> = routes.iter().map(|route| route.id).collect();
     let mut known: Vec<_> = NEEDS.iter().map(|(id, _)| *id).collect();
     ids.sort_unstable();
@@ -365,7 +370,7 @@ async fn a_server_that_shuts_down_takes_no_work_and_lets_watchers_go() {
     let fence = house.lease().await;
     let id = house.put(fence, "s", true).await.json()["id"].as_str().unwrap().to_owned();
     assert_eq!(house.get("none", "/readyz").await.status, 200);
-    house.server.enter(Phase::Draining);
+    house.server.set_phase(ServerPhase::Draining);
     for said in [house.get("none", "/readyz").await, house.put(fence, "more", false).await] {
         assert_eq!((said.status, said.code().as_str()), (503, "server.draining"));
         assert!(said.headers.contains_key("retry-after"));
@@ -374,14 +379,14 @@ async fn a_server_that_shuts_down_takes_no_work_and_lets_watchers_go() {
     assert_eq!(house.get("none", "/healthz").await.status, 200);
     assert_eq!(house.get("read", "/v1/projects/demo").await.status, 200);
     assert_eq!(house.serving.take().unwrap().stop(Duration::from_millis(10)).await, 1, "it waits at the gate");
-    house.server.enter(Phase::Closing);
+    house.server.set_phase(ServerPhase::Closing);
     let watched = house.get("read", &format!("/v1/projects/demo/operations/{id}/events")).await.body;
     assert!(watched.contains("two") && !watched.contains("ended"), "{watched}");
 }
 
 #[tokio::test]
 async fn what_is_wrong_with_a_request_is_said_in_one_document() {
-    let house = House::with(Limits { body: 4096, ..Limits::default() }).await;
+    let house = House::with(RequestLimits { body: 4096, ..RequestLimits::default() }).await;
     let operations = "/v1/projects/demo/operations";
     for (method, path, status, code) in [
         ("GET", "/", 404, "wire.no_such_path"),
@@ -473,7 +478,7 @@ async fn a_secret_in_the_wrong_place_is_not_repeated() {
 
 #[tokio::test]
 async fn a_token_that_asks_too_often_is_told_when_to_come_again() {
-    let house = House::with(Limits { rate: std::num::NonZeroU32::new(2), ..Limits::default() }).await;
+    let house = House::with(RequestLimits { rate: std::num::NonZeroU32::new(2), ..RequestLimits::default() }).await;
     let mut refused = None;
     for _ in 0..5 {
         let said = house.get("read", "/v1/projects").await;
@@ -490,7 +495,7 @@ async fn a_token_that_asks_too_often_is_told_when_to_come_again() {
 
 #[tokio::test]
 async fn a_body_that_does_not_come_is_not_waited_for() {
-    let house = House::with(Limits { request: Duration::from_millis(50), ..Limits::default() }).await;
+    let house = House::with(RequestLimits { request: Duration::from_millis(50), ..RequestLimits::default() }).await;
     let never = Body::from_stream(stream::pending::<Result<Vec<u8>, std::io::Error>>());
     let request = house.request("operator", "POST", "/v1/tokens").header("content-type", "application/json");
     let said = house.send(request.body(never).unwrap()).await;
@@ -499,11 +504,11 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
 
 #[tokio::test]
 async fn what_takes_too_long_or_panics_is_one_document_and_not_the_end() {
-    let house = House::with(Limits { request: Duration::from_millis(50), ..Limits::default() }).await;
+    let house = House::with(RequestLimits { request: Duration::from_millis(50), ..RequestLimits::default() }).await;
     let routes = Router::new()
         .route("/slow", axum::routing::get(std::future::pending::<StatusCode>))
         .route("/bug", axum::routing::get(|| async { panic!("a bug of the test's own") as StatusCode }));
-    let router = super::router::around(routes, &house.server);
+    let router = super::router::with_layers(routes, &house.server);
     for (path, status, code) in [("/bug", 500, "bug"), ("/slow", 503, "server.timeout"), ("/bug", 500, "bug")] {
         let response = router.clone().oneshot(house.request("none", "GET", path).body(Body::empty()).unwrap()).await.unwrap();
         let (found, headers) = (response.status().as_u16(), response.headers().clone());
@@ -532,7 +537,7 @@ async fn figures_count_what_happened_and_name_nobody() {
     house.get("malformed", "/v1/projects/demo").await;
     house.get("none", "/v1/projects/secret-name").await;
     house.send(house.request("none", "BREW", "/nowhere").body(Body::empty()).unwrap()).await;
-    let figures = house.server.figures();
+    let figures = house.server.render_metrics();
     for line in [
         r#"convexinfra_requests_total{method="POST",route="/v1/projects/{project}/operations",status="200"} 1"#,
         r#"convexinfra_requests_total{method="other",route="unknown",status="404"} 1"#,
@@ -585,13 +590,13 @@ async fn a_token_is_made_shown_once_and_ended() {
 #[test]
 fn every_route_of_the_contract_is_documented_to_the_end() {
     let contract = super::openapi();
-    for route in resource::routes() {
+    for route in routes::endpoints() {
         let operation = &contract["paths"][route.path][route.verb.as_str()];
         assert_eq!(operation["operationId"], route.id);
         assert!(route.answers.iter().any(|answer| answer.status < 300), "{}", route.id);
         assert_eq!(route.body.is_some(), operation["requestBody"].is_object(), "{}", route.id);
         assert!(!(route.body.is_some() && route.verb == Verb::Get), "{}", route.id);
-        for status in route.statuses() {
+        for status in route.error_statuses() {
             let name = operation["responses"][status.to_string()]["$ref"].as_str().and_then(|path| path.rsplit('/').next());
             assert!(contract["components"]["responses"][name.unwrap()].is_object(), "{}: {status}", route.id);
         }

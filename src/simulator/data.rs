@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::mirror;
-use super::server::{Row, Server};
+use super::row_store::{RowStore, StoredRow};
+use super::write_through;
 
 pub(super) const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -30,13 +30,13 @@ CREATE TABLE IF NOT EXISTS snapshot_export (
 
 /// The database, open.
 #[derive(Debug, Clone)]
-pub(super) struct Data {
+pub(super) struct SimulatorDatabase {
     connection: Arc<Mutex<Connection>>,
     /// Where the rows are kept, when not in the file.
-    server: Option<Server>,
+    server: Option<RowStore>,
 }
 
-impl Data {
+impl SimulatorDatabase {
     /// Opens the file, and makes it if there is none.
     pub(super) fn open(path: &Path) -> rusqlite::Result<Self> {
         let connection = Connection::open(path)?;
@@ -48,15 +48,15 @@ impl Data {
     }
 
     /// A database in memory with the rows of a server, which has every change before it counts.
-    pub(super) fn on_server(server: Server, rows: &[Row]) -> rusqlite::Result<Self> {
+    pub(super) fn on_server(server: RowStore, rows: &[StoredRow]) -> rusqlite::Result<Self> {
         let connection = Connection::open_in_memory()?;
         connection.execute_batch(SCHEMA)?;
-        mirror::begin(&connection, rows)?;
+        write_through::track_changes(&connection, rows)?;
         Ok(Self { connection: Arc::new(Mutex::new(connection)), server: Some(server) })
     }
 
     /// Waits until a newer process has taken the rows over; for ever where there is no server.
-    pub(super) async fn lost(&self) {
+    pub(super) async fn lease_lost(&self) {
         let Some(mut lost) = self.server.as_ref().map(|server| server.lost.clone()) else {
             return std::future::pending().await;
         };
@@ -68,18 +68,21 @@ impl Data {
     /// Looks at the data, or makes one change that is a transaction by itself.
     pub(super) fn with<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
         if self.server.is_some() {
-            return self.change(work);
+            return self.transaction(work);
         }
         work(&self.connection.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Makes several changes, all or none: an error takes everything back.
-    pub(super) fn change<T, E: From<rusqlite::Error>>(&self, work: impl FnOnce(&Connection) -> Result<T, E>) -> Result<T, E> {
+    pub(super) fn transaction<T, E: From<rusqlite::Error>>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, E>,
+    ) -> Result<T, E> {
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         let result = work(&transaction)?;
         if let Some(server) = &self.server {
-            mirror::flush(&transaction, server)?;
+            write_through::flush(&transaction, server)?;
         }
         transaction.commit()?;
         Ok(result)

@@ -15,7 +15,7 @@ pub(super) type Tables = BTreeMap<String, Vec<Map<String, Value>>>;
 /// What an import does with what is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum Mode {
+pub(super) enum ImportMode {
     /// Fails if a table of the import has documents.
     RequireEmpty,
     /// Adds to what is there.
@@ -26,7 +26,7 @@ pub(super) enum Mode {
     ReplaceAll,
 }
 
-impl Mode {
+impl ImportMode {
     /// How the record of an import spells it.
     pub(super) fn recorded(self) -> &'static str {
         match self {
@@ -82,22 +82,22 @@ pub(super) fn page(
 }
 
 /// Takes in the documents of an import, and says how many there were.
-pub(super) fn write(connection: &Connection, mode: Mode, tables: &Tables) -> Result<u64, WriteError> {
+pub(super) fn write(connection: &Connection, mode: ImportMode, tables: &Tables) -> Result<u64, WriteError> {
     match mode {
-        Mode::ReplaceAll => drop(connection.execute("DELETE FROM document", [])?),
-        Mode::Replace => {
+        ImportMode::ReplaceAll => drop(connection.execute("DELETE FROM document", [])?),
+        ImportMode::Replace => {
             for table in tables.keys() {
                 connection.execute("DELETE FROM document WHERE table_name = ?1", [table])?;
             }
         }
-        Mode::RequireEmpty => {
+        ImportMode::RequireEmpty => {
             for table in tables.keys() {
                 if count(connection, table)? > 0 {
                     return Err(WriteError::NotEmpty(table.clone()));
                 }
             }
         }
-        Mode::Append => {}
+        ImportMode::Append => {}
     }
     let mut written = 0;
     for (table, documents) in tables {

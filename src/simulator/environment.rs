@@ -12,15 +12,15 @@ use rusqlite::{Connection, OptionalExtension};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::access::Caller;
-use super::answer::{Refusal, json_body};
+use super::auth::KeyHolder;
 use super::identifier;
-use super::routes::App;
+use super::response::{ApiRejection, read_json_body};
+use super::router::SimulatorState;
 use crate::convex::environment::{EnvironmentError, check_name, check_one, check_totals};
 
-impl From<EnvironmentError> for Refusal {
+impl From<EnvironmentError> for ApiRejection {
     fn from(error: EnvironmentError) -> Self {
-        Self::bad(error.convex_code(), error.to_string())
+        Self::bad_request(error.convex_code(), error.to_string())
     }
 }
 
@@ -36,22 +36,27 @@ struct Change {
 }
 
 /// `GET list_environment_variables`
-pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<Value>, Refusal> {
-    caller.demand_look()?;
+pub(super) async fn list(State(app): State<SimulatorState>, caller: KeyHolder) -> Result<Json<Value>, ApiRejection> {
+    caller.require_read()?;
     let variables = app.data.with(all)?;
     Ok(Json(json!({ "environmentVariables": variables })))
 }
 
 /// `POST update_environment_variables`
-pub(super) async fn update(State(app): State<App>, caller: Caller, headers: HeaderMap, body: Bytes) -> Result<(), Refusal> {
-    let Body { changes } = json_body(&headers, &body)?;
-    caller.demand_change("deployment:env:write")?;
-    app.data.change(|connection| apply(connection, &changes))?;
-    app.changed();
+pub(super) async fn update(
+    State(app): State<SimulatorState>,
+    caller: KeyHolder,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<(), ApiRejection> {
+    let Body { changes } = read_json_body(&headers, &body)?;
+    caller.require_write("deployment:env:write")?;
+    app.data.transaction(|connection| apply(connection, &changes))?;
+    app.notify_changed();
     Ok(())
 }
 
-fn apply(connection: &Connection, changes: &[Change]) -> Result<(), Refusal> {
+fn apply(connection: &Connection, changes: &[Change]) -> Result<(), ApiRejection> {
     for change in changes {
         let Some(value) = &change.value else {
             check_name(&change.name)?;

@@ -13,10 +13,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use zip::write::SimpleFileOptions;
 
-use super::access::Caller;
-use super::answer::{Query, Refusal, json_body};
-use super::routes::App;
-use super::values::integer;
+use super::auth::KeyHolder;
+use super::encoding::integer;
+use super::response::{ApiRejection, Query, read_json_body};
+use super::router::SimulatorState;
 use super::{documents, identifier, log};
 
 const OPERATION: &str = "deployment:backups:create";
@@ -25,23 +25,27 @@ const KEPT_NS: u64 = 14 * 86_400 * 1_000_000_000;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Wanted {
+pub(super) struct ExportOptions {
     #[serde(default)]
     include_storage: bool,
 }
 
 /// `POST /api/export/request/zip`
-pub(super) async fn request(State(app): State<App>, caller: Caller, Query(wanted): Query<Wanted>) -> Result<(), Refusal> {
-    caller.demand_change(OPERATION)?;
+pub(super) async fn request(
+    State(app): State<SimulatorState>,
+    caller: KeyHolder,
+    Query(wanted): Query<ExportOptions>,
+) -> Result<(), ApiRejection> {
+    caller.require_write(OPERATION)?;
     let id = identifier::document();
-    app.data.change(|connection| {
+    app.data.transaction(|connection| {
         let running: u64 = connection.query_row(
             "SELECT count(*) FROM snapshot_export WHERE state IN ('requested', 'in_progress')",
             [],
             |row| row.get(0),
         )?;
         if running > 0 {
-            return Err(Refusal::bad("ExportInProgress", "an export is on its way already"));
+            return Err(ApiRejection::bad_request("ExportInProgress", "an export is on its way already"));
         }
         connection.execute(
             "INSERT INTO snapshot_export (id, created, include_storage, state, expiration_ts) VALUES (?1, ?2, ?3, 'requested', ?4)",
@@ -49,63 +53,71 @@ pub(super) async fn request(State(app): State<App>, caller: Caller, Query(wanted
         )?;
         Ok(())
     })?;
-    app.changed();
-    tokio::spawn(carry_out(app, id));
+    app.notify_changed();
+    tokio::spawn(run_export(app, id));
     Ok(())
 }
 
 /// `POST /api/export/cancel/{id}`
-pub(super) async fn cancel(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Result<(), Refusal> {
-    caller.demand_change(OPERATION)?;
-    let id = checked(&id)?;
+pub(super) async fn cancel(
+    State(app): State<SimulatorState>,
+    caller: KeyHolder,
+    Path(id): Path<String>,
+) -> Result<(), ApiRejection> {
+    caller.require_write(OPERATION)?;
+    let id = checked_id(&id)?;
     let sql = "UPDATE snapshot_export SET state = 'canceled' WHERE id = ?1 AND state IN ('requested', 'in_progress')";
     app.data.with(|connection| connection.execute(sql, [id]))?;
-    app.changed();
+    app.notify_changed();
     Ok(())
 }
 
 /// `POST /api/export/set_expiration/{id}`
 pub(super) async fn set_expiration(
-    State(app): State<App>,
-    caller: Caller,
+    State(app): State<SimulatorState>,
+    caller: KeyHolder,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: axum::body::Bytes,
-) -> Result<(), Refusal> {
+) -> Result<(), ApiRejection> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Expiration {
         expiration_ts_ns: u64,
     }
-    let Expiration { expiration_ts_ns } = json_body(&headers, &body)?;
-    caller.demand_change(OPERATION)?;
-    let id = checked(&id)?;
+    let Expiration { expiration_ts_ns } = read_json_body(&headers, &body)?;
+    caller.require_write(OPERATION)?;
+    let id = checked_id(&id)?;
     let sql = "UPDATE snapshot_export SET expiration_ts = ?2 WHERE id = ?1";
     app.data.with(|connection| connection.execute(sql, params![id, expiration_ts_ns]))?;
-    app.changed();
+    app.notify_changed();
     Ok(())
 }
 
-fn checked(id: &str) -> Result<&str, Refusal> {
+fn checked_id(id: &str) -> Result<&str, ApiRejection> {
     match identifier::is_document(id) {
         true => Ok(id),
-        false => Err(Refusal::bad("BadSnapshotId", "this is not the identifier of an export")),
+        false => Err(ApiRejection::bad_request("BadSnapshotId", "this is not the identifier of an export")),
     }
 }
 
 /// `GET /api/export/zip/{id or start_ts}`
-pub(super) async fn download(State(app): State<App>, caller: Caller, Path(name): Path<String>) -> Result<Response, Refusal> {
-    caller.demand_look()?;
+pub(super) async fn download(
+    State(app): State<SimulatorState>,
+    caller: KeyHolder,
+    Path(name): Path<String>,
+) -> Result<Response, ApiRejection> {
+    caller.require_read()?;
     let column = match name.parse::<u64>() {
         Ok(_) => "start_ts",
-        Err(_) => checked(&name).map(|_| "id")?,
+        Err(_) => checked_id(&name).map(|_| "id")?,
     };
     let found: Option<(u64, Vec<u8>)> = app.data.with(|connection| {
         let sql = format!("SELECT start_ts, zip FROM snapshot_export WHERE state = 'completed' AND {column} = ?1");
         connection.query_row(&sql, [&name], |row| Ok((row.get(0)?, row.get(1)?))).optional()
     })?;
     let Some((start, bytes)) = found else {
-        return Err(Refusal::new(StatusCode::NOT_FOUND, "SnapshotNotFound", "there is no finished export of this name"));
+        return Err(ApiRejection::new(StatusCode::NOT_FOUND, "SnapshotNotFound", "there is no finished export of this name"));
     };
     // Quotes and line breaks in an instance's name would break out of the header.
     let name: String = app.instance_name.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).collect();
@@ -115,7 +127,7 @@ pub(super) async fn download(State(app): State<App>, caller: Caller, Path(name):
 }
 
 /// The newest export as a client sees it, or null.
-pub(super) fn latest(app: &App) -> rusqlite::Result<Value> {
+pub(super) fn latest(app: &SimulatorState) -> rusqlite::Result<Value> {
     let sql = "SELECT id, created, include_storage, state, start_ts, complete_ts, expiration_ts, object, length(zip)
                FROM snapshot_export ORDER BY number DESC LIMIT 1";
     let found = app.data.with(|connection| {
@@ -145,36 +157,36 @@ pub(super) fn latest(app: &App) -> rusqlite::Result<Value> {
     let Some((id, state, mut document)) = found else { return Ok(Value::Null) };
     if state == "in_progress" {
         document["progress_message"] = json!("writing tables");
-        app.pace.see(&id, "in_progress");
+        app.gate.mark_seen(&id, "in_progress");
     }
     Ok(document)
 }
 
 /// Goes on with what an earlier process left unfinished.
-pub(super) fn resume(app: &App) -> rusqlite::Result<()> {
+pub(super) fn resume(app: &SimulatorState) -> rusqlite::Result<()> {
     let unfinished: Vec<String> = app.data.with(|connection| {
         let mut statement = connection.prepare("SELECT id FROM snapshot_export WHERE state IN ('requested', 'in_progress')")?;
         statement.query_map([], |row| row.get(0))?.collect()
     })?;
     for id in unfinished {
-        tokio::spawn(carry_out(app.clone(), id));
+        tokio::spawn(run_export(app.clone(), id));
     }
     Ok(())
 }
 
-async fn carry_out(app: App, id: String) {
+async fn run_export(app: SimulatorState, id: String) {
     let start = "UPDATE snapshot_export SET state = 'in_progress', start_ts = ?2
                  WHERE id = ?1 AND state IN ('requested', 'in_progress')";
     if let Err(error) = app.data.with(|connection| connection.execute(start, params![id, identifier::now_ns()])) {
         return log::error(&format!("an export failed: {error}"));
     }
-    app.changed();
-    app.pace.until_seen(&id, "in_progress").await;
+    app.notify_changed();
+    app.gate.wait_until_seen(&id, "in_progress").await;
     let (data, job) = (app.data.clone(), id.clone());
     let blocking = tokio::task::spawn_blocking(move || {
         let finish = "UPDATE snapshot_export SET state = ?2, complete_ts = ?3, object = ?4, zip = ?5
                       WHERE id = ?1 AND state = 'in_progress'";
-        let done = data.change(|connection| {
+        let done = data.transaction(|connection| {
             let include_storage = "SELECT include_storage FROM snapshot_export WHERE id = ?1";
             let include_storage: bool = connection.query_row(include_storage, [&job], |row| row.get(0))?;
             let bytes = archive(connection, include_storage)?;
@@ -191,7 +203,7 @@ async fn carry_out(app: App, id: String) {
         }
     });
     let _ = blocking.await;
-    app.changed();
+    app.notify_changed();
 }
 
 #[derive(Debug, thiserror::Error)]

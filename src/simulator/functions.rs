@@ -11,26 +11,26 @@ use axum::http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::access::Caller;
-use super::answer::{Query, Refusal, json_body};
-use super::routes::App;
-use super::{identifier, queries, values};
+use super::auth::KeyHolder;
+use super::response::{ApiRejection, Query, read_json_body};
+use super::router::SimulatorState;
+use super::{encoding, identifier, queries};
 
 /// How long a client waits for log lines that do not come.
 const LONG_POLL: Duration = Duration::from_secs(60);
 
 #[derive(Deserialize)]
-struct Call {
+struct FunctionCall {
     path: String,
     #[serde(default)]
     args: Value,
     #[serde(default)]
-    format: Format,
+    format: ValueFormat,
 }
 
 #[derive(Default, Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Format {
+enum ValueFormat {
     #[default]
     Json,
     ConvexEncodedJson,
@@ -38,17 +38,17 @@ enum Format {
 
 /// `POST /api/query`, `POST /api/function`
 pub(super) async fn query(
-    State(app): State<App>,
-    caller: Caller,
+    State(app): State<SimulatorState>,
+    caller: KeyHolder,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Json<Value>, Refusal> {
-    let call: Call = json_body(&headers, &body)?;
+) -> Result<Json<Value>, ApiRejection> {
+    let call: FunctionCall = read_json_body(&headers, &body)?;
     Ok(Json(match queries::answer(&app, caller, &call.path, &call.args) {
         Ok(value) => {
             let value = match call.format {
-                Format::Json => values::plain(value),
-                Format::ConvexEncodedJson => value,
+                ValueFormat::Json => encoding::plain(value),
+                ValueFormat::ConvexEncodedJson => value,
             };
             json!({ "status": "success", "value": value })
         }
@@ -57,41 +57,41 @@ pub(super) async fn query(
 }
 
 /// `POST /api/mutation`, `POST /api/action`
-pub(super) async fn other(_caller: Caller, headers: HeaderMap, body: Bytes) -> Result<Json<Value>, Refusal> {
-    let call: Call = json_body(&headers, &body)?;
+pub(super) async fn reject_call(_caller: KeyHolder, headers: HeaderMap, body: Bytes) -> Result<Json<Value>, ApiRejection> {
+    let call: FunctionCall = read_json_body(&headers, &body)?;
     Ok(Json(failure(&format!("this simulator runs no functions, so there is no `{}`", call.path))))
 }
 
 fn failure(message: &str) -> Value {
-    json!({ "status": "error", "errorMessage": framed(message) })
+    json!({ "status": "error", "errorMessage": frame_error(message) })
 }
 
 /// An error of a function as clients expect it to look.
-pub(super) fn framed(message: &str) -> String {
+pub(super) fn frame_error(message: &str) -> String {
     format!("[Request ID: {}] Server Error\n{message}\n", identifier::request())
 }
 
 /// Everything that belongs to a push of functions.
-pub(super) async fn push(_caller: Caller) -> Refusal {
-    Refusal::bad(
+pub(super) async fn reject_push(_caller: KeyHolder) -> ApiRejection {
+    ApiRejection::bad_request(
         "SimulatorRunsNoFunctions",
         "this is a simulated deployment: it runs no functions, so none can be pushed to it",
     )
 }
 
 #[derive(Deserialize)]
-pub(super) struct Position {
+pub(super) struct LogCursor {
     #[serde(default)]
     cursor: f64,
 }
 
 /// `GET /api/stream_function_logs`
 pub(super) async fn logs(
-    State(app): State<App>,
-    caller: Caller,
-    Query(position): Query<Position>,
-) -> Result<Json<Value>, Refusal> {
-    caller.demand_look()?;
+    State(app): State<SimulatorState>,
+    caller: KeyHolder,
+    Query(position): Query<LogCursor>,
+) -> Result<Json<Value>, ApiRejection> {
+    caller.require_read()?;
     // The first request only asks where the end is.
     if position.cursor > 0.0 {
         let _ = tokio::time::timeout(LONG_POLL, app.stopped()).await;

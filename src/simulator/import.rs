@@ -10,25 +10,25 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::access::Caller;
-use super::answer::{Query, Refusal, json_body};
-use super::documents::{self, Mode, Tables, WriteError};
-use super::parse::{Format, ParseError, parse};
-use super::routes::App;
-use super::values::integer;
+use super::auth::KeyHolder;
+use super::documents::{self, ImportMode, Tables, WriteError};
+use super::encoding::integer;
+use super::import_format::{ImportFormat, ParseError, parse};
+use super::response::{ApiRejection, Query, read_json_body};
+use super::router::SimulatorState;
 use super::{identifier, log};
-use crate::model::chain;
+use crate::model::error_chain;
 
 const OPERATION: &str = "deployment:data:import";
 
 /// What an import is to do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Request {
+pub(super) struct ImportRequest {
     table_name: Option<String>,
     component_path: Option<String>,
-    mode: Mode,
-    format: Format,
+    mode: ImportMode,
+    format: ImportFormat,
 }
 
 /// What names an upload. The real one names a file of its own; this one is looked up in the database.
@@ -40,35 +40,35 @@ struct UploadToken {
 }
 
 /// `POST /api/import/start_upload`
-pub(super) async fn start_upload(State(app): State<App>, caller: Caller) -> Result<Json<Value>, Refusal> {
-    caller.demand_change(OPERATION)?;
+pub(super) async fn start_upload(State(app): State<SimulatorState>, caller: KeyHolder) -> Result<Json<Value>, ApiRejection> {
+    caller.require_write(OPERATION)?;
     let object_key = identifier::object();
-    let filepath = app.place("snapshot_imports", &object_key);
+    let filepath = app.object_path("snapshot_imports", &object_key);
     let token = serde_json::to_string(&UploadToken { object_key, filepath }).unwrap_or_default();
     Ok(Json(json!({ "uploadToken": token })))
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Part {
+pub(super) struct UploadPart {
     upload_token: String,
     part_number: u32,
 }
 
-fn object_of(token: &str) -> Result<String, Refusal> {
+fn object_of(token: &str) -> Result<String, ApiRejection> {
     serde_json::from_str::<UploadToken>(token)
         .map(|token| token.object_key)
-        .map_err(|_| Refusal::bad("BadUploadToken", "the upload token is not one that was handed out here"))
+        .map_err(|_| ApiRejection::bad_request("BadUploadToken", "the upload token is not one that was handed out here"))
 }
 
 /// `POST /api/import/upload_part`
 pub(super) async fn upload_part(
-    State(app): State<App>,
-    caller: Caller,
-    Query(part): Query<Part>,
+    State(app): State<SimulatorState>,
+    caller: KeyHolder,
+    Query(part): Query<UploadPart>,
     body: Bytes,
-) -> Result<Json<Value>, Refusal> {
-    caller.demand_change(OPERATION)?;
+) -> Result<Json<Value>, ApiRejection> {
+    caller.require_write(OPERATION)?;
     let object = object_of(&part.upload_token)?;
     app.data.with(|connection| {
         let sql = "INSERT OR REPLACE INTO upload_part (object, number, bytes) VALUES (?1, ?2, ?3)";
@@ -79,21 +79,21 @@ pub(super) async fn upload_part(
 
 /// `POST /api/import/finish_upload`
 pub(super) async fn finish_upload(
-    State(app): State<App>,
-    caller: Caller,
+    State(app): State<SimulatorState>,
+    caller: KeyHolder,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<Value>, ApiRejection> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Finish {
-        import: Request,
+        import: ImportRequest,
         upload_token: String,
         #[serde(rename = "partTokens")]
         _part_tokens: Vec<Value>,
     }
-    let finish: Finish = json_body(&headers, &body)?;
-    caller.demand_change(OPERATION)?;
+    let finish: Finish = read_json_body(&headers, &body)?;
+    caller.require_write(OPERATION)?;
     let object = object_of(&finish.upload_token)?;
     let id = identifier::document();
     app.data.with(|connection| {
@@ -109,79 +109,89 @@ pub(super) async fn finish_upload(
             ],
         )
     })?;
-    app.changed();
-    tokio::spawn(sum_up(app, id.clone()));
+    app.notify_changed();
+    tokio::spawn(summarize(app, id.clone()));
     Ok(Json(json!({ "importId": id })))
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Chosen {
+struct ImportSelector {
     import_id: String,
 }
 
 /// `POST /api/perform_import`
-pub(super) async fn perform(State(app): State<App>, caller: Caller, headers: HeaderMap, body: Bytes) -> Result<(), Refusal> {
-    let Chosen { import_id } = json_body(&headers, &body)?;
-    caller.demand_change(OPERATION)?;
-    move_on(&app, &import_id, &["waiting_for_confirmation"], &json!({ "state": "in_progress" }))?;
-    tokio::spawn(carry_out(app, import_id));
+pub(super) async fn perform(
+    State(app): State<SimulatorState>,
+    caller: KeyHolder,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<(), ApiRejection> {
+    let ImportSelector { import_id } = read_json_body(&headers, &body)?;
+    caller.require_write(OPERATION)?;
+    transition(&app, &import_id, &["waiting_for_confirmation"], &json!({ "state": "in_progress" }))?;
+    tokio::spawn(run_import(app, import_id));
     Ok(())
 }
 
 /// `POST /api/cancel_import`
-pub(super) async fn cancel(State(app): State<App>, caller: Caller, headers: HeaderMap, body: Bytes) -> Result<(), Refusal> {
-    let Chosen { import_id } = json_body(&headers, &body)?;
-    caller.demand_change(OPERATION)?;
+pub(super) async fn cancel(
+    State(app): State<SimulatorState>,
+    caller: KeyHolder,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<(), ApiRejection> {
+    let ImportSelector { import_id } = read_json_body(&headers, &body)?;
+    caller.require_write(OPERATION)?;
     let state = json!({ "state": "failed", "error_message": "the import was called off" });
-    move_on(&app, &import_id, &["uploaded", "waiting_for_confirmation"], &state)
+    transition(&app, &import_id, &["uploaded", "waiting_for_confirmation"], &state)
 }
 
 /// Takes an import from one of these states to another.
-fn move_on(app: &App, id: &str, from: &[&str], to: &Value) -> Result<(), Refusal> {
-    app.data.change(|connection| {
+fn transition(app: &SimulatorState, id: &str, from: &[&str], to: &Value) -> Result<(), ApiRejection> {
+    app.data.transaction(|connection| {
         let Some(import) = load(connection, id)? else {
-            return Err(Refusal::new(axum::http::StatusCode::NOT_FOUND, "ImportNotFound", "there is no such import"));
+            return Err(ApiRejection::new(axum::http::StatusCode::NOT_FOUND, "ImportNotFound", "there is no such import"));
         };
         let state = import.state_name();
         if !from.contains(&state) {
-            return Err(Refusal::bad("ImportState", format!("the import is `{state}` already")));
+            return Err(ApiRejection::bad_request("ImportState", format!("the import is `{state}` already")));
         }
         connection.execute("UPDATE snapshot_import SET state = ?2 WHERE id = ?1", params![id, to.to_string()])?;
         Ok(())
     })?;
-    app.changed();
+    app.notify_changed();
     Ok(())
 }
 
 /// `POST /api/import`
 pub(super) async fn direct(
-    State(app): State<App>,
-    caller: Caller,
-    Query(request): Query<Request>,
+    State(app): State<SimulatorState>,
+    caller: KeyHolder,
+    Query(request): Query<ImportRequest>,
     body: Bytes,
-) -> Result<Json<Value>, Refusal> {
-    caller.demand_change(OPERATION)?;
+) -> Result<Json<Value>, ApiRejection> {
+    caller.require_write(OPERATION)?;
     let tables = parse(request.format, request.table_name.as_deref(), &body)
-        .map_err(|error| Refusal::bad("ImportFailed", chain(&error)))?;
+        .map_err(|error| ApiRejection::bad_request("ImportFailed", error_chain(&error)))?;
     let written = app
         .data
-        .change(|connection| documents::write(connection, request.mode, &tables))
-        .map_err(|error| Refusal::bad("ImportFailed", chain(&error)))?;
-    app.changed();
+        .transaction(|connection| documents::write(connection, request.mode, &tables))
+        .map_err(|error| ApiRejection::bad_request("ImportFailed", error_chain(&error)))?;
+    app.notify_changed();
     Ok(Json(json!({ "numWritten": written })))
 }
 
-struct Import {
+struct SnapshotImport {
     id: String,
     created: f64,
-    request: Request,
+    request: ImportRequest,
     object: String,
     checkpoints: Value,
     state: Value,
 }
 
-impl Import {
+impl SnapshotImport {
     fn state_name(&self) -> &str {
         self.state["state"].as_str().unwrap_or_default()
     }
@@ -192,12 +202,12 @@ impl Import {
     }
 
     /// The record of it as a client sees it.
-    fn document(self, app: &App) -> Value {
+    fn document(self, app: &SimulatorState) -> Value {
         let mut format = json!({ "format": match self.request.format {
-            Format::Csv => "csv",
-            Format::JsonLines => "json_lines",
-            Format::JsonArray => "json_array",
-            Format::Zip => "zip",
+            ImportFormat::Csv => "csv",
+            ImportFormat::JsonLines => "json_lines",
+            ImportFormat::JsonArray => "json_array",
+            ImportFormat::Zip => "zip",
         } });
         if let Some(table) = &self.request.table_name {
             format["table"] = json!(table);
@@ -208,7 +218,7 @@ impl Import {
             "checkpoints": self.checkpoints,
             "component_path": self.request.component_path,
             "format": format,
-            "fq_object_key": app.place("snapshot_imports", &self.object),
+            "fq_object_key": app.object_path("snapshot_imports", &self.object),
             "member_id": integer(0),
             "mode": self.request.mode.recorded(),
             "requestor": { "type": "snapshotImport" },
@@ -219,17 +229,24 @@ impl Import {
 
 const COLUMNS: &str = "SELECT id, created, request, object, checkpoints, state FROM snapshot_import";
 
-fn import_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Import> {
+fn import_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<SnapshotImport> {
     let json = |index: usize| -> rusqlite::Result<Value> {
         let text: String = row.get(index)?;
         Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
     };
     let request = serde_json::from_value(json(2)?)
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, Box::new(error)))?;
-    Ok(Import { id: row.get(0)?, created: row.get(1)?, request, object: row.get(3)?, checkpoints: json(4)?, state: json(5)? })
+    Ok(SnapshotImport {
+        id: row.get(0)?,
+        created: row.get(1)?,
+        request,
+        object: row.get(3)?,
+        checkpoints: json(4)?,
+        state: json(5)?,
+    })
 }
 
-fn load(connection: &Connection, id: &str) -> rusqlite::Result<Option<Import>> {
+fn load(connection: &Connection, id: &str) -> rusqlite::Result<Option<SnapshotImport>> {
     connection.query_row(&format!("{COLUMNS} WHERE id = ?1"), [id], import_of).optional()
 }
 
@@ -240,17 +257,17 @@ fn uploaded(connection: &Connection, object: &str) -> rusqlite::Result<Vec<u8>> 
 }
 
 /// One import as a client sees it, or null.
-pub(super) fn document(app: &App, id: &str) -> rusqlite::Result<Value> {
+pub(super) fn document(app: &SimulatorState, id: &str) -> rusqlite::Result<Value> {
     let Some(import) = app.data.with(|connection| load(connection, id))? else { return Ok(Value::Null) };
     if import.state_name() == "uploaded" {
-        app.pace.see(id, "uploaded");
+        app.gate.mark_seen(id, "uploaded");
     }
     Ok(import.document(app))
 }
 
 /// All imports, newest first.
-pub(super) fn list(app: &App) -> rusqlite::Result<Value> {
-    let imports: Vec<Import> = app.data.with(|connection| {
+pub(super) fn list(app: &SimulatorState) -> rusqlite::Result<Value> {
+    let imports: Vec<SnapshotImport> = app.data.with(|connection| {
         let mut statement = connection.prepare(&format!("{COLUMNS} ORDER BY number DESC LIMIT 20"))?;
         statement.query_map([], import_of)?.collect()
     })?;
@@ -258,15 +275,15 @@ pub(super) fn list(app: &App) -> rusqlite::Result<Value> {
 }
 
 /// Goes on with what an earlier process left unfinished.
-pub(super) fn resume(app: &App) -> rusqlite::Result<()> {
-    let imports: Vec<Import> = app.data.with(|connection| {
+pub(super) fn resume(app: &SimulatorState) -> rusqlite::Result<()> {
+    let imports: Vec<SnapshotImport> = app.data.with(|connection| {
         let mut statement = connection.prepare(COLUMNS)?;
         statement.query_map([], import_of)?.collect()
     })?;
     for import in imports {
         match import.state_name() {
-            "uploaded" => drop(tokio::spawn(sum_up(app.clone(), import.id))),
-            "in_progress" => drop(tokio::spawn(carry_out(app.clone(), import.id))),
+            "uploaded" => drop(tokio::spawn(summarize(app.clone(), import.id))),
+            "in_progress" => drop(tokio::spawn(run_import(app.clone(), import.id))),
             _ => {}
         }
     }
@@ -274,8 +291,8 @@ pub(super) fn resume(app: &App) -> rusqlite::Result<()> {
 }
 
 /// Reads what was uploaded, and says what it would change.
-async fn sum_up(app: App, id: String) {
-    app.pace.until_seen(&id, "uploaded").await;
+async fn summarize(app: SimulatorState, id: String) {
+    app.gate.wait_until_seen(&id, "uploaded").await;
     step(&app, &id, |connection, import| {
         let tables = import.tables(connection)?;
         let mut checkpoints = Vec::new();
@@ -283,7 +300,8 @@ async fn sum_up(app: App, id: String) {
         let mut deletes = 0;
         for (table, documents) in &tables {
             let existing = documents::count(connection, table)?;
-            let replaced = if matches!(import.request.mode, Mode::Replace | Mode::ReplaceAll) { existing } else { 0 };
+            let replaced =
+                if matches!(import.request.mode, ImportMode::Replace | ImportMode::ReplaceAll) { existing } else { 0 };
             deletes += replaced;
             summary.push_str(&format!("  {table}: creates {}, deletes {replaced} of {existing}\n", documents.len()));
             checkpoints.push(json!({
@@ -308,7 +326,7 @@ async fn sum_up(app: App, id: String) {
 }
 
 /// Writes the documents of an import that was confirmed.
-async fn carry_out(app: App, id: String) {
+async fn run_import(app: SimulatorState, id: String) {
     step(&app, &id, |connection, import| {
         let written = documents::write(connection, import.request.mode, &import.tables(connection)?)?;
         let mut checkpoints = import.checkpoints.clone();
@@ -336,14 +354,14 @@ enum StepError {
 
 /// Does one step of an import in one transaction, off the thread that answers requests; a failure becomes its state.
 async fn step(
-    app: &App,
+    app: &SimulatorState,
     id: &str,
-    work: impl FnOnce(&Connection, &Import) -> Result<(Value, Value), StepError> + Send + 'static,
+    work: impl FnOnce(&Connection, &SnapshotImport) -> Result<(Value, Value), StepError> + Send + 'static,
 ) {
     const SQL: &str = "UPDATE snapshot_import SET checkpoints = ?2, state = ?3 WHERE id = ?1";
     let (data, job) = (app.data.clone(), id.to_owned());
     let blocking = tokio::task::spawn_blocking(move || {
-        let done = data.change(|connection| {
+        let done = data.transaction(|connection| {
             let Some(import) = load(connection, &job)? else { return Ok(()) };
             if !matches!(import.state_name(), "uploaded" | "in_progress") {
                 return Ok(());
@@ -353,13 +371,13 @@ async fn step(
             Ok::<_, StepError>(())
         });
         if let Err(error) = done {
-            log::error(&format!("an import failed: {}", chain(&error)));
-            let state = json!({ "state": "failed", "error_message": chain(&error) });
+            log::error(&format!("an import failed: {}", error_chain(&error)));
+            let state = json!({ "state": "failed", "error_message": error_chain(&error) });
             let _ = data.with(|connection| {
                 connection.execute("UPDATE snapshot_import SET state = ?2 WHERE id = ?1", params![job, state.to_string()])
             });
         }
     });
     let _ = blocking.await;
-    app.changed();
+    app.notify_changed();
 }

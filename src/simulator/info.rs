@@ -10,9 +10,9 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::access::Caller;
-use super::answer::{Refusal, json_body};
-use super::routes::App;
+use super::auth::KeyHolder;
+use super::response::{ApiRejection, read_json_body};
+use super::router::SimulatorState;
 use crate::convex::admin_key::KeyKind;
 
 /// What a key that may only look allows, as it was recorded.
@@ -39,12 +39,12 @@ pub(super) async fn root() -> &'static str {
 }
 
 /// `GET /version`, `GET /instance_version`
-pub(super) async fn version(State(app): State<App>) -> String {
+pub(super) async fn version(State(app): State<SimulatorState>) -> String {
     app.version.clone()
 }
 
 /// `GET /instance_name`
-pub(super) async fn instance_name(State(app): State<App>) -> String {
+pub(super) async fn instance_name(State(app): State<SimulatorState>) -> String {
     app.instance_name.clone()
 }
 
@@ -54,30 +54,30 @@ pub(super) async fn echo(body: Bytes) -> Response {
 }
 
 /// `GET /metrics`
-pub(super) async fn metrics(State(app): State<App>) -> Response {
+pub(super) async fn metrics(State(app): State<SimulatorState>) -> Response {
     if app.metrics_disabled {
-        return Refusal::new(StatusCode::NOT_FOUND, "MetricsDisabled", "the metrics are switched off").into_response();
+        return ApiRejection::new(StatusCode::NOT_FOUND, "MetricsDisabled", "the metrics are switched off").into_response();
     }
     "# TYPE convex_simulated_up gauge\nconvex_simulated_up 1\n".into_response()
 }
 
 /// `GET /api/check_admin_key`
-pub(super) async fn check_admin_key(caller: Caller) -> Result<Json<Value>, Refusal> {
-    caller.demand_look()?;
-    let is_read_only = matches!(caller, Caller::Key(KeyKind::ReadOnly { .. }));
+pub(super) async fn check_admin_key(caller: KeyHolder) -> Result<Json<Value>, ApiRejection> {
+    caller.require_read()?;
+    let is_read_only = matches!(caller, KeyHolder::Key(KeyKind::ReadOnly { .. }));
     let operations: &[&str] = if is_read_only { &READ_ONLY_OPERATIONS } else { &[] };
     Ok(Json(json!({ "success": true, "allowedOps": operations, "isReadOnly": is_read_only })))
 }
 
 /// `GET deployment_info`
-pub(super) async fn deployment_info(caller: Caller) -> Result<Json<Value>, Refusal> {
-    caller.demand_look()?;
+pub(super) async fn deployment_info(caller: KeyHolder) -> Result<Json<Value>, ApiRejection> {
+    caller.require_read()?;
     Ok(Json(json!({ "kind": "selfHosted" })))
 }
 
 /// `GET get_canonical_urls`
-pub(super) async fn canonical_urls(State(app): State<App>, caller: Caller) -> Result<Json<Value>, Refusal> {
-    caller.demand_look()?;
+pub(super) async fn canonical_urls(State(app): State<SimulatorState>, caller: KeyHolder) -> Result<Json<Value>, ApiRejection> {
+    caller.require_read()?;
     Ok(Json(json!({
         "convexCloudUrl": app.canonical_url(Destination::ConvexCloud)?,
         "convexSiteUrl": app.canonical_url(Destination::ConvexSite)?,
@@ -101,7 +101,7 @@ impl Destination {
     }
 }
 
-impl App {
+impl SimulatorState {
     /// A canonical URL: the one that was set, else the origin of the start.
     pub(super) fn canonical_url(&self, destination: Destination) -> rusqlite::Result<String> {
         let origin = match destination {
@@ -119,37 +119,37 @@ impl App {
 
 /// `POST update_canonical_url`
 pub(super) async fn update_canonical_url(
-    State(app): State<App>,
-    caller: Caller,
+    State(app): State<SimulatorState>,
+    caller: KeyHolder,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<(), Refusal> {
+) -> Result<(), ApiRejection> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Update {
         request_destination: Destination,
         url: Option<String>,
     }
-    let Update { request_destination, url } = json_body(&headers, &body)?;
-    caller.demand_change("deployment:canonicalUrl:write")?;
+    let Update { request_destination, url } = read_json_body(&headers, &body)?;
+    caller.require_write("deployment:canonicalUrl:write")?;
     app.data.set(request_destination.setting(), url.as_deref())?;
-    app.changed();
+    app.notify_changed();
     Ok(())
 }
 
 /// `POST pause_deployment`
-pub(super) async fn pause(State(app): State<App>, caller: Caller) -> Result<(), Refusal> {
-    caller.demand_change("deployment:pause")?;
+pub(super) async fn pause(State(app): State<SimulatorState>, caller: KeyHolder) -> Result<(), ApiRejection> {
+    caller.require_write("deployment:pause")?;
     app.data.set(PAUSED, Some("true"))?;
-    app.changed();
+    app.notify_changed();
     Ok(())
 }
 
 /// `POST unpause_deployment`
-pub(super) async fn unpause(State(app): State<App>, caller: Caller) -> Result<(), Refusal> {
-    caller.demand_change("deployment:unpause")?;
+pub(super) async fn unpause(State(app): State<SimulatorState>, caller: KeyHolder) -> Result<(), ApiRejection> {
+    caller.require_write("deployment:unpause")?;
     app.data.set(PAUSED, None)?;
-    app.changed();
+    app.notify_changed();
     Ok(())
 }
 

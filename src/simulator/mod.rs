@@ -15,27 +15,27 @@
 //!
 //! Must not do: be used for anything that somebody wants to keep.
 
-mod access;
-mod answer;
-mod arguments;
+mod auth;
+mod cli;
 mod data;
 mod documents;
+mod encoding;
 mod environment;
 mod export;
 mod functions;
 mod identifier;
 mod import;
+mod import_format;
 mod info;
 mod log;
-mod mirror;
-mod pace;
-mod parse;
 mod queries;
-mod routes;
-mod server;
+mod response;
+mod router;
+mod row_store;
 mod start;
+mod state_gate;
 mod sync;
-mod values;
+mod write_through;
 
 use std::ffi::OsString;
 

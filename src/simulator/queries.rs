@@ -4,18 +4,18 @@
 
 use serde_json::{Map, Value, json};
 
-use super::access::Caller;
+use super::auth::KeyHolder;
 use super::info::Destination;
-use super::routes::App;
+use super::router::SimulatorState;
 use super::{documents, environment, export, import};
 
 /// Answers a query, or says why not.
-pub(super) fn answer(app: &App, caller: Caller, path: &str, args: &Value) -> Result<Value, String> {
+pub(super) fn answer(app: &SimulatorState, caller: KeyHolder, path: &str, args: &Value) -> Result<Value, String> {
     let name = path.strip_suffix(":default").unwrap_or(path).replace(".js", "");
     let Some(name) = name.strip_prefix("_system/") else {
         return Err(format!("this simulator runs no functions, so there is no `{path}`"));
     };
-    if !caller.may_look() {
+    if !caller.can_read() {
         return Err("the backend's own queries need an admin key".to_owned());
     }
     let args = first(args);

@@ -12,24 +12,24 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::arguments::{Arguments, Command, Driver, Keygen};
-use super::data::Data;
-use super::pace::Pace;
-use super::routes::{self, App, Shared};
-use super::server::{Server, ServerError, Target};
+use super::cli::{Arguments, Command, DatabaseDriver, Keygen};
+use super::data::SimulatorDatabase;
+use super::router::{self, SharedState, SimulatorState};
+use super::row_store::{RowStore, RowStoreError, ServerTarget};
+use super::state_gate::StateGate;
 use super::{export, identifier, import, log};
-use crate::convex::admin_key::{InstanceSecret, KeyError, KeyKind, SecretError, issue};
-use crate::model::{Secret, chain};
+use crate::convex::admin_key::{InstanceSecret, InstanceSecretError, KeyError, KeyKind, issue};
+use crate::model::{Secret, error_chain};
 
 /// Why a start fails.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
     #[error("the instance secret is of no use")]
-    Secret(#[from] SecretError),
+    Secret(#[from] InstanceSecretError),
     #[error(transparent)]
     Key(#[from] KeyError),
     #[error(transparent)]
-    Server(#[from] ServerError),
+    Server(#[from] RowStoreError),
     #[error("this simulator does not keep several instances in one database")]
     Multitenant,
     #[error("the SQLite file `{}` cannot be opened", path.display())]
@@ -70,7 +70,7 @@ pub(super) fn main_with(words: impl IntoIterator<Item = OsString>) -> u8 {
     match result {
         Ok(()) => 0,
         Err(error) => {
-            let words = chain(&error);
+            let words = error_chain(&error);
             log::error(&words);
             log::last(&words);
             1
@@ -102,7 +102,7 @@ fn run(arguments: &Arguments, name: &str, secret: &Secret) -> Result<(), StartEr
     let (stop_sender, stop) = watch::channel(false);
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
     let label = variable("CONVEX_RELEASE_VERSION_DEV");
-    let app = App::new(Shared {
+    let app = SimulatorState::new(SharedState {
         instance_name: name.to_owned(),
         secret,
         version: if matches!(label.as_str(), "" | "dev") { "unknown".to_owned() } else { label },
@@ -112,7 +112,7 @@ fn run(arguments: &Arguments, name: &str, secret: &Secret) -> Result<(), StartEr
         metrics_disabled: variable("DISABLE_METRICS_ENDPOINT") == "true",
         storage,
         data: data.clone(),
-        pace: Pace::default(),
+        gate: StateGate::default(),
         changes: watch::channel(identifier::now_ns()).0,
         stop,
     });
@@ -124,24 +124,24 @@ fn run(arguments: &Arguments, name: &str, secret: &Secret) -> Result<(), StartEr
     result
 }
 
-fn open(arguments: &Arguments, name: &str) -> Result<Data, StartError> {
+fn open(arguments: &Arguments, name: &str) -> Result<SimulatorDatabase, StartError> {
     match arguments.db {
-        Driver::Sqlite => {
+        DatabaseDriver::Sqlite => {
             let path = Path::new(&arguments.db_spec);
-            Data::open(path).map_err(|source| StartError::Database { path: path.to_owned(), source })
+            SimulatorDatabase::open(path).map_err(|source| StartError::Database { path: path.to_owned(), source })
         }
-        Driver::MysqlV5Multitenant => Err(StartError::Multitenant),
-        driver @ (Driver::PostgresV5 | Driver::MysqlV5) => {
-            let target = Target::new(driver, &arguments.db_spec, name, !arguments.do_not_require_ssl)?;
-            let (server, rows) = Server::open(target)?;
+        DatabaseDriver::MysqlV5Multitenant => Err(StartError::Multitenant),
+        driver @ (DatabaseDriver::PostgresV5 | DatabaseDriver::MysqlV5) => {
+            let target = ServerTarget::new(driver, &arguments.db_spec, name, !arguments.do_not_require_ssl)?;
+            let (server, rows) = RowStore::open(target)?;
             log::info(&format!("connected to the database of {name}, with {} rows", rows.len()));
-            Ok(Data::on_server(server, &rows)?)
+            Ok(SimulatorDatabase::on_server(server, &rows)?)
         }
     }
 }
 
 /// Where files are kept, which may not change over the life of the data.
-fn files(arguments: &Arguments, data: &Data) -> Result<Option<PathBuf>, StartError> {
+fn files(arguments: &Arguments, data: &SimulatorDatabase) -> Result<Option<PathBuf>, StartError> {
     const MODE: &str = "files";
     const NEEDED: [&str; 6] = [
         "AWS_REGION",
@@ -188,7 +188,7 @@ async fn listen(interface: Ipv4Addr, port: u16) -> Result<TcpListener, StartErro
     listener.map_err(|source| StartError::Listen { interface, port, source })
 }
 
-async fn serve(arguments: &Arguments, app: App, stop: watch::Sender<bool>) -> Result<(), StartError> {
+async fn serve(arguments: &Arguments, app: SimulatorState, stop: watch::Sender<bool>) -> Result<(), StartError> {
     let data = app.data.clone();
     let interface = arguments.interface;
     // The first signal may come right after the ports open, so it is listened for before that.
@@ -199,15 +199,15 @@ async fn serve(arguments: &Arguments, app: App, stop: watch::Sender<bool>) -> Re
     export::resume(&app)?;
     log::info(&format!("listening on {interface}:{} and {interface}:{}", arguments.port, arguments.site_proxy_port));
     let (for_api, for_site) = (app.clone(), app.clone());
-    let api = axum::serve(api, routes::api(app.clone())).with_graceful_shutdown(async move { for_api.stopped().await });
-    let site = axum::serve(site, routes::site(app)).with_graceful_shutdown(async move { for_site.stopped().await });
+    let api = axum::serve(api, router::api(app.clone())).with_graceful_shutdown(async move { for_api.stopped().await });
+    let site = axum::serve(site, router::site(app)).with_graceful_shutdown(async move { for_site.stopped().await });
     let served = async { tokio::try_join!(api.into_future(), site.into_future()) };
     tokio::pin!(served);
     tokio::select! {
         result = &mut served => return result.map(drop).map_err(StartError::Serve),
         () = interrupts.next() => log::info("interrupted: requests under way are finished first"),
         // The exit code is the one of an orderly end, as with the real one.
-        () = data.lost() => log::error("the lease was taken over by a newer process; shutting down"),
+        () = data.lease_lost() => log::error("the lease was taken over by a newer process; shutting down"),
     }
     stop.send_replace(true);
     tokio::select! {

@@ -15,17 +15,17 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::access::{Caller, judge_key};
-use super::functions::framed;
-use super::routes::App;
-use super::values::timestamp;
+use super::auth::{KeyHolder, authenticate_key};
+use super::encoding::timestamp;
+use super::functions::frame_error;
+use super::router::SimulatorState;
 use super::{identifier, queries};
 
 const PING_EVERY: Duration = Duration::from_secs(15);
 const MESSAGE_MAX: usize = 16 << 20;
 
 /// `GET /api/{version}/sync`
-pub(super) async fn open(State(app): State<App>, upgrade: WebSocketUpgrade) -> Response {
+pub(super) async fn open(State(app): State<SimulatorState>, upgrade: WebSocketUpgrade) -> Response {
     upgrade.max_message_size(MESSAGE_MAX).on_upgrade(move |socket| serve(app, socket))
 }
 
@@ -85,37 +85,37 @@ struct Subscription {
 
 /// What the session has last been told.
 #[derive(Clone, Copy)]
-struct Version {
+struct SessionVersion {
     query_set: u64,
     identity: u64,
     ts: u64,
 }
 
-impl Version {
+impl SessionVersion {
     fn json(self) -> Value {
         json!({ "querySet": self.query_set, "identity": self.identity, "ts": timestamp(self.ts) })
     }
 }
 
-struct Session {
-    app: App,
-    caller: Caller,
-    version: Version,
+struct SyncSession {
+    app: SimulatorState,
+    caller: KeyHolder,
+    version: SessionVersion,
     queries: BTreeMap<u64, Subscription>,
     clock_skew: i64,
 }
 
 /// What to do after a message.
-enum Next {
+enum SyncReply {
     Send(Vec<Value>),
     Close(Value),
 }
 
-async fn serve(app: App, mut socket: WebSocket) {
+async fn serve(app: SimulatorState, mut socket: WebSocket) {
     let mut changes = app.changes();
     let stopped = app.clone();
-    let version = Version { query_set: 0, identity: 0, ts: 0 };
-    let mut session = Session { app, caller: Caller::Nobody, version, queries: BTreeMap::new(), clock_skew: 0 };
+    let version = SessionVersion { query_set: 0, identity: 0, ts: 0 };
+    let mut session = SyncSession { app, caller: KeyHolder::Anonymous, version, queries: BTreeMap::new(), clock_skew: 0 };
     let mut ping = tokio::time::interval_at(tokio::time::Instant::now() + PING_EVERY, PING_EVERY);
     if socket.send(Message::Ping(Vec::new().into())).await.is_err() {
         return;
@@ -129,14 +129,14 @@ async fn serve(app: App, mut socket: WebSocket) {
                 Some(Ok(_)) => continue,
             },
             changed = changes.changed() => match changed {
-                Ok(()) => Next::Send(session.refresh()),
+                Ok(()) => SyncReply::Send(session.refresh()),
                 Err(_) => break,
             },
-            _ = ping.tick() => Next::Send(vec![json!({ "type": "Ping" })]),
+            _ = ping.tick() => SyncReply::Send(vec![json!({ "type": "Ping" })]),
         };
         let (messages, is_last) = match next {
-            Next::Send(messages) => (messages, false),
-            Next::Close(message) => (vec![message], true),
+            SyncReply::Send(messages) => (messages, false),
+            SyncReply::Close(message) => (vec![message], true),
         };
         for message in messages {
             if socket.send(Message::Text(message.to_string().into())).await.is_err() {
@@ -150,8 +150,8 @@ async fn serve(app: App, mut socket: WebSocket) {
     let _ = socket.send(Message::Close(None)).await;
 }
 
-impl Session {
-    fn take(&mut self, text: &str) -> Next {
+impl SyncSession {
+    fn take(&mut self, text: &str) -> SyncReply {
         let message: ClientMessage = match serde_json::from_str(text) {
             Ok(message) => message,
             Err(error) => return fatal(&format!("the message cannot be read: {error}")),
@@ -159,7 +159,7 @@ impl Session {
         match message {
             ClientMessage::Connect { client_ts } => {
                 self.clock_skew = client_ts.map_or(0, |sent| (identifier::now_ms() - sent) as i64);
-                Next::Send(Vec::new())
+                SyncReply::Send(Vec::new())
             }
             ClientMessage::Authenticate { base_version, token_type, value } => {
                 self.authenticate(base_version, &token_type, value.as_deref())
@@ -168,33 +168,33 @@ impl Session {
                 self.modify(base_version, new_version, modifications)
             }
             ClientMessage::Mutation { request_id, udf_path } => {
-                Next::Send(vec![refusal("MutationResponse", request_id, &udf_path)])
+                SyncReply::Send(vec![refusal("MutationResponse", request_id, &udf_path)])
             }
             ClientMessage::Action { request_id, udf_path } => {
-                Next::Send(vec![refusal("ActionResponse", request_id, &udf_path)])
+                SyncReply::Send(vec![refusal("ActionResponse", request_id, &udf_path)])
             }
-            ClientMessage::Event {} => Next::Send(Vec::new()),
+            ClientMessage::Event {} => SyncReply::Send(Vec::new()),
         }
     }
 
-    fn authenticate(&mut self, base_version: u64, token_type: &str, value: Option<&str>) -> Next {
+    fn authenticate(&mut self, base_version: u64, token_type: &str, value: Option<&str>) -> SyncReply {
         if base_version != self.version.identity {
             return fatal("the version of the identity is not the current one");
         }
         let caller = match (token_type, value) {
-            ("None", _) => Ok(Caller::Nobody),
-            ("Admin", Some(key)) => judge_key(&self.app, key).map_err(|refusal| refusal.message),
+            ("None", _) => Ok(KeyHolder::Anonymous),
+            ("Admin", Some(key)) => authenticate_key(&self.app, key).map_err(|refusal| refusal.message),
             _ => Err("this simulator knows no users".to_owned()),
         };
         match caller {
             Ok(caller) => {
                 self.caller = caller;
                 let identity = self.version.identity + 1;
-                let next = Version { identity, ts: self.app.changed_at(), ..self.version };
+                let next = SessionVersion { identity, ts: self.app.changed_at(), ..self.version };
                 let modifications = self.evaluate();
-                Next::Send(vec![self.transition(next, modifications)])
+                SyncReply::Send(vec![self.transition(next, modifications)])
             }
-            Err(error) => Next::Close(json!({
+            Err(error) => SyncReply::Close(json!({
                 "type": "AuthError",
                 "error": error,
                 "baseVersion": base_version,
@@ -203,7 +203,7 @@ impl Session {
         }
     }
 
-    fn modify(&mut self, base_version: u64, new_version: u64, modifications: Vec<Modification>) -> Next {
+    fn modify(&mut self, base_version: u64, new_version: u64, modifications: Vec<Modification>) -> SyncReply {
         if base_version != self.version.query_set || new_version <= base_version {
             return fatal("the version of the query set is not the current one");
         }
@@ -220,8 +220,8 @@ impl Session {
             }
         }
         answers.extend(self.evaluate());
-        let next = Version { query_set: new_version, ts: self.app.changed_at(), ..self.version };
-        Next::Send(vec![self.transition(next, answers)])
+        let next = SessionVersion { query_set: new_version, ts: self.app.changed_at(), ..self.version };
+        SyncReply::Send(vec![self.transition(next, answers)])
     }
 
     /// What the data's last change means for the queries of this session.
@@ -230,7 +230,7 @@ impl Session {
         if modifications.is_empty() {
             return Vec::new();
         }
-        let next = Version { ts: self.app.changed_at(), ..self.version };
+        let next = SessionVersion { ts: self.app.changed_at(), ..self.version };
         vec![self.transition(next, modifications)]
     }
 
@@ -245,7 +245,7 @@ impl Session {
             modifications.push(match &result {
                 Ok(value) => json!({ "type": "QueryUpdated", "queryId": id, "value": value, "logLines": [], "journal": null }),
                 Err(message) => json!({
-                    "type": "QueryFailed", "queryId": id, "errorMessage": framed(message), "logLines": [], "journal": null,
+                    "type": "QueryFailed", "queryId": id, "errorMessage": frame_error(message), "logLines": [], "journal": null,
                 }),
             });
             query.result = Some(result);
@@ -253,7 +253,7 @@ impl Session {
         modifications
     }
 
-    fn transition(&mut self, next: Version, modifications: Vec<Value>) -> Value {
+    fn transition(&mut self, next: SessionVersion, modifications: Vec<Value>) -> Value {
         let start = std::mem::replace(&mut self.version, next);
         json!({
             "type": "Transition",
@@ -266,11 +266,11 @@ impl Session {
     }
 }
 
-fn fatal(error: &str) -> Next {
-    Next::Close(json!({ "type": "FatalError", "error": error }))
+fn fatal(error: &str) -> SyncReply {
+    SyncReply::Close(json!({ "type": "FatalError", "error": error }))
 }
 
 fn refusal(kind: &str, request_id: u64, path: &str) -> Value {
-    let message = framed(&format!("this simulator runs no functions, so there is no `{path}`"));
+    let message = frame_error(&format!("this simulator runs no functions, so there is no `{path}`"));
     json!({ "type": kind, "requestId": request_id, "success": false, "result": message, "logLines": [] })
 }

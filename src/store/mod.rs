@@ -10,7 +10,7 @@ pub mod sql;
 mod sqlite;
 
 pub use error::StoreError;
-pub use row::{BackendRow, Bond, ChainRow, EventRow, KeyMarkRow, LeaseRow, OperationRow, ProjectRow, TokenRow};
+pub use row::{BackendRow, ChainLink, ChainRow, EventRow, KeyCheckRow, LeaseRow, OperationRow, ProjectRow, TokenRow};
 #[cfg(feature = "native")]
 pub use sqlite::SqliteStore;
 
@@ -69,7 +69,7 @@ pub trait Rows {
     /// What an operation has said after a number.
     fn notices(&self, id: &OperationId, after: u64) -> Result<Vec<(u64, String)>, StoreError>;
     /// Forgets what operations said that ended before this moment.
-    fn forget_notices(&self, before: Timestamp) -> Result<(), StoreError>;
+    fn prune_notices(&self, before: Timestamp) -> Result<(), StoreError>;
     /// The lease of a project.
     fn lease(&self, project: &ProjectName) -> Result<Option<LeaseRow>, StoreError>;
     /// The leases that somebody holds.
@@ -89,7 +89,7 @@ pub trait Rows {
     /// Appends an event.
     fn append_event(&self, event: &EventRow) -> Result<(), StoreError>;
     /// The number of the last event before the first one that is bound, of whatever project; zero where there is none.
-    fn unbound_until(&self) -> Result<u64, StoreError>;
+    fn last_unchained(&self) -> Result<u64, StoreError>;
     /// The events of a project, or of none, after the one with this number, oldest first.
     fn events_after(&self, project: Option<&ProjectName>, after: Option<u64>, limit: u32) -> Result<Vec<EventRow>, StoreError>;
     /// The last events of a project, or of none, oldest first.
@@ -101,9 +101,9 @@ pub trait Rows {
     /// Writes a token. One that was revoked stays so.
     fn put_token(&self, row: &TokenRow) -> Result<(), StoreError>;
     /// The mark of the master key under which these rows are written.
-    fn key_mark(&self) -> Result<Option<KeyMarkRow>, StoreError>;
+    fn key_check(&self) -> Result<Option<KeyCheckRow>, StoreError>;
     /// Writes it, in place of the one that there was.
-    fn put_key_mark(&self, row: &KeyMarkRow) -> Result<(), StoreError>;
+    fn put_key_check(&self, row: &KeyCheckRow) -> Result<(), StoreError>;
     /// The ceilings of a project, or those of every project that has none of its own.
     fn quota(&self, project: Option<&ProjectName>) -> Result<Option<Quota>, StoreError>;
     /// Writes them.
@@ -114,9 +114,9 @@ pub trait Rows {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
     /// The end of any process. Enough where nothing outside the store happened.
-    Process,
+    NoFsync,
     /// The loss of power as well. Needed before and after every effect outside the store.
-    Power,
+    Fsync,
 }
 
 /// What a transaction is for.
@@ -130,21 +130,21 @@ pub enum Access {
 
 /// What becomes of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum TransactionOutcome {
     /// What was written stays.
-    Keep,
+    Commit,
     /// Nothing was written.
-    GiveUp,
+    Rollback,
 }
 
 /// A place that keeps rows.
 pub trait Store {
-    /// Runs `work` once, in one transaction of its own: all of what it writes or, unless it says [`Verdict::Keep`],
+    /// Runs `work` once, in one transaction of its own: all of what it writes or, unless it says [`TransactionOutcome::Commit`],
     /// nothing.
     ///
     /// # Errors
     /// Why the transaction could not be begun or committed; nothing is written then.
-    fn transact(&self, access: Access, work: &mut dyn FnMut(&dyn Rows) -> Verdict) -> Result<(), StoreError>;
+    fn transact(&self, access: Access, work: &mut dyn FnMut(&dyn Rows) -> TransactionOutcome) -> Result<(), StoreError>;
 
     /// Reads in one consistent view.
     ///
@@ -154,7 +154,7 @@ pub trait Store {
     where
         Self: Sized,
     {
-        run(self, Access::Read, work)
+        run_transaction(self, Access::Read, work)
     }
 
     /// Writes in one transaction: all of it or, on an error, nothing.
@@ -169,20 +169,20 @@ pub trait Store {
     where
         Self: Sized,
     {
-        run(self, Access::Write(durability), work)
+        run_transaction(self, Access::Write(durability), work)
     }
 }
 
 /// A store of whatever kind.
-pub type AnyStore = Box<dyn Store + Send>;
+pub type DynStore = Box<dyn Store + Send>;
 
-impl Store for AnyStore {
-    fn transact(&self, access: Access, work: &mut dyn FnMut(&dyn Rows) -> Verdict) -> Result<(), StoreError> {
+impl Store for DynStore {
+    fn transact(&self, access: Access, work: &mut dyn FnMut(&dyn Rows) -> TransactionOutcome) -> Result<(), StoreError> {
         (**self).transact(access, work)
     }
 }
 
-fn run<S: Store, T, E: From<StoreError>>(
+fn run_transaction<S: Store, T, E: From<StoreError>>(
     store: &S,
     access: Access,
     work: impl FnOnce(&dyn Rows) -> Result<T, E>,
@@ -191,11 +191,11 @@ fn run<S: Store, T, E: From<StoreError>>(
     store.transact(access, &mut |rows| match work.take() {
         Some(work) => {
             let ended = work(rows);
-            let verdict = if ended.is_ok() { Verdict::Keep } else { Verdict::GiveUp };
+            let verdict = if ended.is_ok() { TransactionOutcome::Commit } else { TransactionOutcome::Rollback };
             result = Some(ended);
             verdict
         }
-        None => Verdict::GiveUp,
+        None => TransactionOutcome::Rollback,
     })?;
     result.unwrap_or_else(|| Err(StoreError::NotRun.into()))
 }

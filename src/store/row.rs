@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
     Actor, BackendId, BackendName, BackendSpec, Endpoints, FieldPath, Fingerprint, Generation, InstanceName, OperationId,
-    OperationKind, Phase, PortPair, ProjectName, References, Release, Revision, StepKey, Timestamp, TokenRecord,
+    OperationKind, Phase, PortPair, ProjectName, ProviderState, Release, Revision, StepKey, Timestamp, TokenRecord,
 };
 
 /// A project.
@@ -50,7 +50,7 @@ pub struct BackendRow {
     /// Its ports on this machine; unique in the whole store.
     pub ports: Option<PortPair>,
     /// What its provider noted.
-    pub references: References,
+    pub references: ProviderState,
     /// The newest release that was ever asked for: its data may be in that release's format.
     pub newest_release: Option<Release>,
     /// Whether it has ever been ready.
@@ -129,12 +129,12 @@ pub struct EventRow {
     /// The digest of the plan that it was a part of.
     pub plan: Option<String>,
     /// What binds it to the event before it; none in rows from before that was done.
-    pub bond: Option<Bond>,
+    pub link: Option<ChainLink>,
 }
 
 /// What binds an event to the one before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bond {
+pub struct ChainLink {
     /// How many bound events its project has up to this one.
     pub position: u64,
     /// The hash over this event and the hash before it.
@@ -156,11 +156,11 @@ pub struct ChainRow {
 
 /// By what the master key of a store is known again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyMarkRow {
+pub struct KeyCheckRow {
     /// That by which.
-    pub mark: String,
+    pub value: String,
     /// The number of the last event that is rightly not bound; none in rows from before that was noted.
-    pub unbound: Option<u64>,
+    pub unchained: Option<u64>,
     /// What nobody makes without the master key.
     pub seal: Option<String>,
 }

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use super::sql::{self, Columns, MIGRATIONS, Parameter, SqlRows, Unreadable};
-use super::{Access, Durability, Rows, Store, StoreError, Verdict};
-use crate::fault;
+use super::sql::{self, ColumnError, Columns, MIGRATIONS, Parameter, SqlRows};
+use super::{Access, Durability, Rows, Store, StoreError, TransactionOutcome};
+use crate::failpoint;
 
 /// `application_id` of our files: "cvxi" as a big-endian number, so that a stranger's SQLite file is told apart.
 const APPLICATION_ID: i32 = 0x6376_7869;
@@ -35,7 +35,7 @@ impl SqliteStore {
     /// [`StoreError`] when the file cannot be used. The file is left as it was.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let store = Self::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
-        restrict(path)?;
+        restrict_permissions(path)?;
         let started = Instant::now();
         loop {
             match store.migrate() {
@@ -63,38 +63,38 @@ impl SqliteStore {
         let writable = Self::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE);
         let store = match writable {
             Err(StoreError::Denied { .. }) => match Self::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY) {
-                Err(StoreError::Denied { .. }) if !has_journal(path) => Self::connect_unchanging(path)?,
+                Err(StoreError::Denied { .. }) if !has_wal(path) => Self::connect_immutable(path)?,
                 other => other?,
             },
             other => other?,
         };
         match store.version()? as usize {
             0 => Ok(None),
-            version if version < MIGRATIONS.len() => store.newest_in_memory().map(Some),
+            version if version < MIGRATIONS.len() => store.migrated_copy().map(Some),
             _ => Ok(Some(store)),
         }
     }
 
     /// A copy with today's schema. Reading must not change a file that an older convexinfra wrote.
-    fn newest_in_memory(self) -> Result<Self, StoreError> {
+    fn migrated_copy(self) -> Result<Self, StoreError> {
         let copy = || -> rusqlite::Result<Connection> {
             let mut memory = Connection::open_in_memory()?;
             rusqlite::backup::Backup::new(&self.connection, &mut memory)?.run_to_completion(1024, BUSY_PAUSE, None)?;
             Ok(memory)
         };
-        let connection = copy().map_err(|error| situation(&self.path, error))?;
+        let connection = copy().map_err(|error| classify_error(&self.path, error))?;
         let store = Self { connection, path: self.path, durability: Cell::new(None) };
-        store.take_steps()?;
+        store.apply_migrations()?;
         Ok(store)
     }
 
     fn connect(path: &Path, flags: OpenFlags) -> Result<Self, StoreError> {
-        Self::prepared(path, Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX))
+        Self::configure(path, Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX))
     }
 
     /// Opens a file where not even readers can leave a trace (a read-only file system), which SQLite refuses for a
     /// WAL file unless it is told that nobody writes.
-    fn connect_unchanging(path: &Path) -> Result<Self, StoreError> {
+    fn connect_immutable(path: &Path) -> Result<Self, StoreError> {
         let mut uri = "file:".to_owned();
         for character in path.display().to_string().chars() {
             match character {
@@ -106,11 +106,11 @@ impl SqliteStore {
         }
         uri.push_str("?immutable=1");
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        Self::prepared(path, Connection::open_with_flags(uri, flags))
+        Self::configure(path, Connection::open_with_flags(uri, flags))
     }
 
-    fn prepared(path: &Path, connection: rusqlite::Result<Connection>) -> Result<Self, StoreError> {
-        let connection = connection.map_err(|error| situation(path, error))?;
+    fn configure(path: &Path, connection: rusqlite::Result<Connection>) -> Result<Self, StoreError> {
+        let connection = connection.map_err(|error| classify_error(path, error))?;
         let store = Self { connection, path: path.to_owned(), durability: Cell::new(None) };
         let prepare = || -> rusqlite::Result<()> {
             store.connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -119,13 +119,13 @@ impl SqliteStore {
             store.connection.set_prepared_statement_cache_capacity(32);
             Ok(())
         };
-        prepare().map_err(|error| situation(path, error))?;
+        prepare().map_err(|error| classify_error(path, error))?;
         store.check_identity()?;
         Ok(store)
     }
 
     fn pragma(&self, name: &str) -> Result<i64, StoreError> {
-        self.connection.pragma_query_value(None, name, |row| row.get(0)).map_err(|error| situation(&self.path, error))
+        self.connection.pragma_query_value(None, name, |row| row.get(0)).map_err(|error| classify_error(&self.path, error))
     }
 
     fn version(&self) -> Result<u32, StoreError> {
@@ -152,21 +152,21 @@ impl SqliteStore {
             return Ok(());
         }
         // The journal mode belongs to the file and cannot change inside a transaction.
-        self.connection.pragma_update(None, "journal_mode", "WAL").map_err(|error| situation(&self.path, error))?;
-        fault::point("store.journal_mode");
-        self.take_steps()?;
-        fault::point("store.migrated");
+        self.connection.pragma_update(None, "journal_mode", "WAL").map_err(|error| classify_error(&self.path, error))?;
+        failpoint::hit("store.journal_mode");
+        self.apply_migrations()?;
+        failpoint::hit("store.migrated");
         Ok(())
     }
 
     /// Takes every step that is missing, all of them or none.
-    fn take_steps(&self) -> Result<(), StoreError> {
-        let failed = |error| situation(&self.path, error);
+    fn apply_migrations(&self) -> Result<(), StoreError> {
+        let failed = |error| classify_error(&self.path, error);
         let transaction =
             rusqlite::Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate).map_err(failed)?;
         // Somebody else may have migrated while we waited for the lock.
         let taken: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
-        sql::migrate(&self.inside(&transaction), taken as usize)?;
+        sql::migrate(&self.in_transaction(&transaction), taken as usize)?;
         let finish = || -> rusqlite::Result<()> {
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
             transaction.pragma_update(None, "user_version", u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX))
@@ -174,17 +174,17 @@ impl SqliteStore {
         finish().and_then(|()| transaction.commit()).map_err(failed)
     }
 
-    fn inside<'a>(&'a self, connection: &'a Connection) -> OpenConnection<'a> {
+    fn in_transaction<'a>(&'a self, connection: &'a Connection) -> OpenConnection<'a> {
         OpenConnection { connection, path: &self.path }
     }
 
-    fn require(&self, durability: Durability) -> Result<(), StoreError> {
+    fn set_durability(&self, durability: Durability) -> Result<(), StoreError> {
         if self.durability.get() != Some(durability) {
             let level = match durability {
-                Durability::Process => "NORMAL",
-                Durability::Power => "FULL",
+                Durability::NoFsync => "NORMAL",
+                Durability::Fsync => "FULL",
             };
-            self.connection.pragma_update(None, "synchronous", level).map_err(|error| situation(&self.path, error))?;
+            self.connection.pragma_update(None, "synchronous", level).map_err(|error| classify_error(&self.path, error))?;
             self.durability.set(Some(durability));
         }
         Ok(())
@@ -192,13 +192,13 @@ impl SqliteStore {
 }
 
 /// Whether something was written that is not in the file itself yet.
-fn has_journal(path: &Path) -> bool {
+fn has_wal(path: &Path) -> bool {
     let mut journal = path.as_os_str().to_owned();
     journal.push("-wal");
     fs::metadata(journal).is_ok_and(|metadata| metadata.len() > 0)
 }
 
-fn restrict(path: &Path) -> Result<(), StoreError> {
+fn restrict_permissions(path: &Path) -> Result<(), StoreError> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -212,7 +212,7 @@ fn restrict(path: &Path) -> Result<(), StoreError> {
 }
 
 /// Turns what SQLite says into the situation that it means.
-fn situation(path: &Path, error: rusqlite::Error) -> StoreError {
+fn classify_error(path: &Path, error: rusqlite::Error) -> StoreError {
     let path = path.display().to_string();
     // The index of the journal is mapped memory, and what SQLite reports when it cannot grow is not "full".
     if error.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE) {
@@ -235,21 +235,21 @@ fn situation(path: &Path, error: rusqlite::Error) -> StoreError {
 }
 
 impl Store for SqliteStore {
-    fn transact(&self, access: Access, work: &mut dyn FnMut(&dyn Rows) -> Verdict) -> Result<(), StoreError> {
-        let failed = |error| situation(&self.path, error);
+    fn transact(&self, access: Access, work: &mut dyn FnMut(&dyn Rows) -> TransactionOutcome) -> Result<(), StoreError> {
+        let failed = |error| classify_error(&self.path, error);
         let behaviour = match access {
             Access::Read => TransactionBehavior::Deferred,
             Access::Write(durability) => {
-                self.require(durability)?;
+                self.set_durability(durability)?;
                 TransactionBehavior::Immediate
             }
         };
         let transaction = rusqlite::Transaction::new_unchecked(&self.connection, behaviour).map_err(failed)?;
-        let verdict = work(&SqlRows::new(&self.inside(&transaction)));
-        if access != Access::Read && verdict == Verdict::Keep {
-            fault::point("store.before_commit");
+        let verdict = work(&SqlRows::new(&self.in_transaction(&transaction)));
+        if access != Access::Read && verdict == TransactionOutcome::Commit {
+            failpoint::hit("store.before_commit");
             transaction.commit().map_err(failed)?;
-            fault::point("store.committed");
+            failpoint::hit("store.committed");
         }
         Ok(())
     }
@@ -262,7 +262,7 @@ struct OpenConnection<'a> {
 }
 
 impl OpenConnection<'_> {
-    fn unreadable(&self, error: &Unreadable) -> StoreError {
+    fn unreadable(&self, error: &ColumnError) -> StoreError {
         StoreError::Row { path: self.path.display().to_string(), what: error.to_string() }
     }
 }
@@ -273,16 +273,16 @@ impl sql::Connection for OpenConnection<'_> {
             .prepare_cached(statement)
             .and_then(|mut statement| statement.execute(rusqlite::params_from_iter(parameters)))
             .map(drop)
-            .map_err(|error| situation(self.path, error))
+            .map_err(|error| classify_error(self.path, error))
     }
 
     fn query(
         &self,
         statement: &str,
         parameters: &[Parameter<'_>],
-        each: &mut dyn FnMut(&dyn Columns) -> Result<(), Unreadable>,
+        each: &mut dyn FnMut(&dyn Columns) -> Result<(), ColumnError>,
     ) -> Result<(), StoreError> {
-        let failed = |error| situation(self.path, error);
+        let failed = |error| classify_error(self.path, error);
         let mut statement = self.connection.prepare_cached(statement).map_err(failed)?;
         let mut rows = statement.query(rusqlite::params_from_iter(parameters)).map_err(failed)?;
         while let Some(row) = rows.next().map_err(failed)? {
@@ -292,7 +292,7 @@ impl sql::Connection for OpenConnection<'_> {
     }
 
     fn batch(&self, statements: &str) -> Result<(), StoreError> {
-        self.connection.execute_batch(statements).map_err(|error| situation(self.path, error))
+        self.connection.execute_batch(statements).map_err(|error| classify_error(self.path, error))
     }
 }
 
@@ -307,20 +307,20 @@ impl rusqlite::ToSql for Parameter<'_> {
     }
 }
 
-fn column<'a>(row: &'a rusqlite::Row<'_>, column: usize) -> Result<ValueRef<'a>, Unreadable> {
-    row.get_ref(column).map_err(|error| Unreadable::new(column, error))
+fn column<'a>(row: &'a rusqlite::Row<'_>, column: usize) -> Result<ValueRef<'a>, ColumnError> {
+    row.get_ref(column).map_err(|error| ColumnError::new(column, error))
 }
 
 impl Columns for rusqlite::Row<'_> {
-    fn integer(&self, index: usize) -> Result<Option<i64>, Unreadable> {
-        column(self, index)?.as_i64_or_null().map_err(|error| Unreadable::new(index, error))
+    fn integer(&self, index: usize) -> Result<Option<i64>, ColumnError> {
+        column(self, index)?.as_i64_or_null().map_err(|error| ColumnError::new(index, error))
     }
 
-    fn text(&self, index: usize) -> Result<Option<&str>, Unreadable> {
-        column(self, index)?.as_str_or_null().map_err(|error| Unreadable::new(index, error))
+    fn text(&self, index: usize) -> Result<Option<&str>, ColumnError> {
+        column(self, index)?.as_str_or_null().map_err(|error| ColumnError::new(index, error))
     }
 
-    fn bytes(&self, index: usize) -> Result<Option<&[u8]>, Unreadable> {
-        column(self, index)?.as_blob_or_null().map_err(|error| Unreadable::new(index, error))
+    fn bytes(&self, index: usize) -> Result<Option<&[u8]>, ColumnError> {
+        column(self, index)?.as_blob_or_null().map_err(|error| ColumnError::new(index, error))
     }
 }

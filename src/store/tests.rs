@@ -12,7 +12,7 @@ fn path(folder: &tempfile::TempDir) -> std::path::PathBuf {
 fn project(store: &SqliteStore, name: &str) {
     let name = ProjectName::parse(name).unwrap();
     let row = ProjectRow { name, revision: Revision(1), origin: None, created_at: Timestamp(0) };
-    store.write(Durability::Power, |rows| rows.put_project(&row)).unwrap();
+    store.write(Durability::Fsync, |rows| rows.put_project(&row)).unwrap();
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn a_transaction_that_fails_leaves_nothing() {
     let store = SqliteStore::open(&path(&folder)).unwrap();
     let row =
         ProjectRow { name: ProjectName::parse("a").unwrap(), revision: Revision(1), origin: None, created_at: Timestamp(0) };
-    let result: Result<(), StoreError> = store.write(Durability::Process, |rows| {
+    let result: Result<(), StoreError> = store.write(Durability::NoFsync, |rows| {
         rows.put_project(&row)?;
         Err(StoreError::Full { path: String::new() })
     });
@@ -115,7 +115,7 @@ fn a_store_of_an_older_convexinfra_is_read_as_it_is_and_brought_up_to_date_by_a_
                 assert_eq!((usage.backends, usage.cpus.milli(), usage.memory.bytes()), (1, 1500, 2 << 30));
                 assert_eq!(rows.backends(&name)?.len(), 1);
                 let events = rows.events(Some(&name), 9)?;
-                assert_eq!((events.len(), events[0].bond.clone(), events[0].actor.clone()), (1, None, None));
+                assert_eq!((events.len(), events[0].link.clone(), events[0].actor.clone()), (1, None, None));
                 let open = rows.open_operations(None)?;
                 assert_eq!(open[0].step, StepKey { plan: "sha256:1".into(), step: "create".into() });
                 Ok::<_, StoreError>(())

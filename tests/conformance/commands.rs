@@ -8,13 +8,13 @@ use one_step::{DEPROVISION, EMPTY, PROVISION, counted, script};
 use super::outside::Outside;
 use super::worker::{Reach, Worker};
 use crate::fly::settings::TOKEN;
-use crate::fly::{Settings, StandIn};
-use crate::world::{World, until};
+use crate::fly::{FakeFly, Settings};
+use crate::world::{ProjectFixture, wait_until};
 
 /// A stand-in, a Worker that takes it for Fly.io, and clients that know nothing of it.
 pub(crate) struct Scene {
-    pub(crate) fly: StandIn,
-    pub(crate) world: World,
+    pub(crate) fly: FakeFly,
+    pub(crate) world: ProjectFixture,
     pub(crate) control: Control,
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct Control {
 
 /// A scene with more in the environment of its Worker; none where it cannot run, which is said.
 pub(crate) fn scene(more: &[(&str, &str)]) -> Option<Scene> {
-    let fly = StandIn::start(Settings::default().with_processes().hurried(50));
+    let fly = FakeFly::start(Settings::default().with_processes().hurried(50));
     let outside = Outside::start(&fly);
     let mut control =
         Control { worker: Worker::start(Some(&Reach { address: outside.address, token: TOKEN }))?, _outside: outside };
@@ -34,7 +34,7 @@ pub(crate) fn scene(more: &[(&str, &str)]) -> Option<Scene> {
         control.end();
         control.start_again(more);
     }
-    let mut world = World::new(EMPTY);
+    let mut world = ProjectFixture::new(EMPTY);
     let operator = control.worker.initialise();
     world.set("CONVEXINFRA_CONTROL_PLANE", &control.worker.url());
     world.set("CONVEXINFRA_TOKEN", &operator);
@@ -65,13 +65,13 @@ impl Control {
 fn killed_in_the_middle_of_a_provision_it_makes_one_app() {
     let Some(Scene { fly, world, mut control }) = scene(&[]) else { return };
     let running = world.spawn(&PROVISION);
-    until("the app is there", || !fly.world().apps.is_empty());
+    wait_until("the app is there", || !fly.world().apps.is_empty());
     control.end();
     control.start_again(&[]);
     let run = running.end();
     assert_eq!(run.code(), 0, "{run}\n{}", control.worker.log());
     assert_eq!(counted(&fly), [1, 1, 1]);
-    world.settled();
+    world.assert_converged();
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn data_is_kept_when_that_is_asked_for() {
     let (exit, gone) = script(&world, &[&DEPROVISION[..], &["--keep-data"]].concat());
     assert_eq!((exit, &gone["state"]), (0, &serde_json::json!("absent")), "{gone}");
     assert_eq!(counted(&fly), [1, 0, 1]);
-    world.settled();
+    world.assert_converged();
 }
 
 /// Under another master key nothing would open, and what is written would break the histories.
@@ -97,5 +97,5 @@ fn another_master_key_is_refused_and_the_right_one_finds_everything() {
     control.start_again(&[("CONVEXINFRA_MASTER_KEY", super::worker::MASTER_KEY)]);
     assert_eq!(script(&world, &PROVISION).0, 0);
     assert_eq!(counted(&fly), [1, 1, 1]);
-    world.settled();
+    world.assert_converged();
 }

@@ -12,7 +12,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
-use crate::fly::StandIn;
+use crate::fly::FakeFly;
 
 /// What leads outside, as long as this lives.
 pub(super) struct Outside {
@@ -27,7 +27,7 @@ struct Ways {
 }
 
 impl Outside {
-    pub(super) fn start(fly: &StandIn) -> Self {
+    pub(super) fn start(fly: &FakeFly) -> Self {
         let plain = reqwest::Client::builder().no_proxy().build().unwrap();
         let ways = Arc::new(Ways { api: fly.host_url(), apps: fly.client(), plain });
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();

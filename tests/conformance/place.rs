@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use convexinfra::control::Administration;
-use convexinfra::convex::deployment::Connections;
-use convexinfra::host::{Host, HostParts, LocalBinaries, Machine, Serving};
+use convexinfra::api::Administration;
+use convexinfra::convex::deployment::DeploymentClient;
+use convexinfra::host::{Host, HostParts, LocalBinaries, NativePlatform, Serving};
 use convexinfra::model::{Actor, Scope, TokenRequest};
 use convexinfra::provider::Provider;
 use convexinfra::provider::simulated::Simulated;
-use convexinfra::server::{Limits, Server, Territory, router};
+use convexinfra::server::{ApiServer, RequestLimits, ShardRole, router};
 use serde_json::Value;
 
 use super::worker::Worker;
@@ -48,10 +48,10 @@ impl Place {
         let home = folder.path().join("home");
         let providers: Vec<Box<dyn Provider>> = vec![Box::new(Simulated::new(home.clone(), PathBuf::from(EXECUTABLE)))];
         let host = Arc::new(Host::new(HostParts {
-            platform: Box::new(Machine::new(home, None, None)),
+            platform: Box::new(NativePlatform::new(home, None, None)),
             name: "embedded".to_owned(),
             providers,
-            connections: Connections::default(),
+            connections: DeploymentClient::default(),
             local_binaries: LocalBinaries::ReleasesOnly,
         }));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -59,9 +59,9 @@ impl Place {
             let serving = host.serve("here").await.unwrap();
             let request = TokenRequest { project: None, scope: Scope::Operator, note: "operator".to_owned(), ttl: None };
             let actor = Actor { token: None, name: "test".to_owned() };
-            let issued = host.acting_as(actor).create_token(&request).await.unwrap();
-            let limits = Limits { rate: None, ..Limits::default() };
-            let server = Server::new(Arc::clone(&host), Territory::Projects, limits).unwrap();
+            let issued = host.session_for(actor).create_token(&request).await.unwrap();
+            let limits = RequestLimits { rate: None, ..RequestLimits::default() };
+            let server = ApiServer::new(Arc::clone(&host), ShardRole::Projects, limits).unwrap();
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let url = format!("http://{}", listener.local_addr().unwrap());
             let routes = router(&server);

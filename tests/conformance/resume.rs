@@ -10,7 +10,7 @@ use super::conversation::{Answer, ask, try_ask};
 use super::outside::Outside;
 use super::worker::{Reach, Worker};
 use crate::fly::settings::TOKEN;
-use crate::fly::{Settings, StandIn};
+use crate::fly::{FakeFly, Settings};
 
 const PROJECT: &str = "/v1/projects/gremlin";
 /// Longer than anything here takes, even on a machine that has much else to do.
@@ -76,7 +76,7 @@ impl Client<'_> {
 
 #[test]
 fn killed_again_and_again_it_makes_every_backend_once() {
-    let fly = StandIn::start(Settings::friendly().with_processes().hurried(20));
+    let fly = FakeFly::start(Settings::friendly().with_processes().hurried(20));
     let outside = Outside::start(&fly);
     let reach = Reach { address: outside.address, token: TOKEN };
     let Some(mut worker) = Worker::start(Some(&reach)) else { return };

@@ -6,7 +6,7 @@ use convexinfra::manifest;
 use serde_json::{Value, json};
 
 use super::conversation::Conversation;
-use crate::world::until;
+use crate::world::wait_until;
 
 const PROJECT: &str = "/v1/projects/gremlin";
 
@@ -226,7 +226,7 @@ fn expiry(talk: &mut Conversation<'_>, tokens: &Tokens, fence: &str) {
     // Nobody is removed while somebody changes the project.
     talk.send_with(204, "DELETE", &format!("{PROJECT}/lease"), apply, &fenced, None);
     let (path, read) = (format!("{PROJECT}/backends/brief"), tokens.read.clone());
-    until("the backend whose time is over is gone", || {
+    wait_until("the backend whose time is over is gone", || {
         std::thread::sleep(Duration::from_millis(50));
         talk.look(&path, &read).status == 404
     });

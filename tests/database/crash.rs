@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::server::{Server, servers};
-use crate::world::World;
+use crate::world::ProjectFixture;
 
 const STORAGE: &str = ", tls = \"disable\", role = \"least_privilege\"";
 
@@ -24,8 +24,8 @@ impl Story {
         }
     }
 
-    fn world(self, server: &Server, project: &str) -> World {
-        let mut world = World::new(&server.manifest(project, STORAGE));
+    fn world(self, server: &Server, project: &str) -> ProjectFixture {
+        let mut world = ProjectFixture::new(&server.manifest(project, STORAGE));
         world.set("DATABASE", &server.root());
         if self != Self::Apply {
             world.apply();
@@ -40,7 +40,7 @@ fn points(story: Story, server: &Server) -> BTreeSet<String> {
     let mut world = story.world(server, &project);
     let trace = world.root().join("trace");
     world.set("CONVEXINFRA_FAULT_TRACE", trace.to_str().unwrap());
-    world.expect(0, story.words());
+    world.run_expecting(0, story.words());
     world.unset("CONVEXINFRA_FAULT_TRACE");
     let text = std::fs::read_to_string(trace).unwrap();
     world.run(Story::DestroyWithDatabase.words());
@@ -64,22 +64,22 @@ fn a_command_killed_anywhere_is_healed_by_the_next() {
                 match story {
                     Story::Apply => {
                         world.apply();
-                        world.reachable(".env.local", &instance);
-                        world.settled();
+                        world.assert_reachable(".env.local", &instance);
+                        world.assert_converged();
                     }
                     // Nobody says again what becomes of the database: what was begun is finished.
                     Story::Destroy | Story::DestroyWithDatabase => {
                         let manifest = world.read("convex.toml");
                         world.manifest(&format!("project = \"{project}\"\n"));
-                        world.expect(0, &["apply", "--yes", "--allow-destroy", "dev"]);
+                        world.run_expecting(0, &["apply", "--yes", "--allow-destroy", "dev"]);
                         assert_eq!(server.has(&database), story == Story::Destroy, "{point}");
                         assert_eq!((world.names(), world.processes()), (Vec::new(), Vec::new()), "{point}");
                         world.manifest(&manifest);
                         world.apply();
-                        world.settled();
+                        world.assert_converged();
                     }
                 }
-                world.expect(0, Story::DestroyWithDatabase.words());
+                world.run_expecting(0, Story::DestroyWithDatabase.words());
                 assert!(!server.has(&database), "{point}");
             }
         }

@@ -1,22 +1,22 @@
 //! Everything that a server or its administrator can have against a backend, and what is said about it.
 
 use super::server::{Kind, ROOT_PASSWORD, Server, server, servers};
-use crate::world::World;
+use crate::world::ProjectFixture;
 
 const NO_TLS: &str = ", tls = \"disable\"";
 
 /// Applies what must not work, and returns the one error: its code, its message, its help.
 fn refused(server: &Server, project: &str, storage: &str, url: &str) -> (String, String, String) {
-    let mut world = World::new(&server.manifest(project, storage));
+    let mut world = ProjectFixture::new(&server.manifest(project, storage));
     world.set("DATABASE", url);
-    let run = world.expect(1, &["apply", "--yes", "--json"]);
+    let run = world.run_expecting(1, &["apply", "--yes", "--json"]);
     let end = run.events().into_iter().find(|event| event["type"] == "step_finished" && event["status"] == "failed");
     let error = end.unwrap_or_else(|| panic!("{run}"))["error"].clone();
     let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
     assert!(!format!("{run}").contains("secret-pw"), "{run}");
     assert_eq!(world.processes(), [], "{run}");
     // The way out of a first attempt is always open.
-    world.expect(0, &["destroy", "--allow-destroy", "dev"]);
+    world.run_expecting(0, &["destroy", "--allow-destroy", "dev"]);
     (text("code"), text("message"), text("help"))
 }
 
@@ -52,7 +52,7 @@ fn tls_is_what_the_manifest_says_or_nothing() {
         let (code, message, _) = refused(server, &project, ", tls = { ca = \"nowhere.pem\" }", &server.root());
         assert_eq!(code, "database.ca_file", "{message}");
 
-        let world = World::new(&server.manifest(&project, ""));
+        let world = ProjectFixture::new(&server.manifest(&project, ""));
         world.write("empty.pem", "no certificate\n");
         let empty = format!(", tls = {{ ca = \"{}\" }}", world.folder.join("empty.pem").display());
         assert_eq!(refused(server, &project, &empty, &server.root()).0, "database.ca_file");
@@ -104,20 +104,20 @@ fn who_may_not_do_what_is_needed_is_told_what_somebody_else_can_run() {
         for sql in remedy.split_inclusive(';') {
             server.sql("", &sql.replace(&format!("'{project}_weak'"), &format!("'{project}_weak'@'%'")));
         }
-        let mut world = World::new(&server.manifest(&project, NO_TLS));
+        let mut world = ProjectFixture::new(&server.manifest(&project, NO_TLS));
         world.set("DATABASE", &weak);
         let run = world.apply();
         assert!(run.err.contains(&format!("the database `{database}` was there and empty, and is used")), "{run}");
-        world.settled();
+        world.assert_converged();
 
         // It may not make roles, and says so before anything is restarted.
         world.manifest(&server.manifest(&project, &format!("{NO_TLS}, role = \"least_privilege\"")));
-        let run = world.expect(1, &["apply", "--yes"]);
+        let run = world.run_expecting(1, &["apply", "--yes"]);
         assert!(run.err.contains("may not make the "), "{run}");
         world.manifest(&server.manifest(&project, NO_TLS));
         world.apply();
-        world.settled();
-        world.expect(0, &["destroy", "--allow-destroy", "dev", "--with-database"]);
+        world.assert_converged();
+        world.run_expecting(0, &["destroy", "--allow-destroy", "dev", "--with-database"]);
         assert!(!server.has(&database));
     }
 }
@@ -152,9 +152,9 @@ fn a_url_that_convex_does_not_take_is_refused_while_planning() {
             format!("http://root:{ROOT_PASSWORD}@x"),
             "hunter2-is-no-url".to_owned(),
         ] {
-            let mut world = World::new(&server.manifest(&project, NO_TLS));
+            let mut world = ProjectFixture::new(&server.manifest(&project, NO_TLS));
             world.set("DATABASE", &url);
-            let run = world.expect(4, &["plan", "--json"]);
+            let run = world.run_expecting(4, &["plan", "--json"]);
             let refusal = &run.document()["refusals"][0];
             assert_eq!(refusal["code"], "plan.value_unusable", "{run}");
             assert!(!format!("{run}").contains("hunter2"), "{run}");
@@ -172,9 +172,9 @@ fn a_server_that_says_nothing_is_not_waited_for_for_ever() {
             "project = \"silent\"\n\n[backends.dev]\nprovider = \"simulated\"\n\
              storage = {{ engine = \"{engine}\", url = {{ env = \"DATABASE\" }}{NO_TLS} }}\n"
         );
-        let mut world = World::new(&manifest);
+        let mut world = ProjectFixture::new(&manifest);
         world.set("DATABASE", &format!("{engine}://me:secret-pw@127.0.0.1:{port}"));
-        let run = world.expect(1, &["apply", "--yes"]);
+        let run = world.run_expecting(1, &["apply", "--yes"]);
         assert!(run.err.contains("cannot be reached") && run.err.contains("[database.unreachable]"), "{run}");
         assert!(run.took < std::time::Duration::from_secs(60), "{run}");
     }

@@ -82,7 +82,7 @@ fn documents_and_variables_are_on_the_server() {
         let mut backend = block(place.start(&setup));
         let deployment = |url: String| {
             convexinfra::convex::deployment::Deployment::new(
-                &convexinfra::convex::deployment::Connections::default(),
+                &convexinfra::convex::deployment::DeploymentClient::default(),
                 url,
                 Some(key.clone()),
             )

@@ -2,22 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use convexinfra::convex::deployment::{Connections, Deployment, EnvironmentChange};
+use convexinfra::convex::deployment::{Deployment, DeploymentClient, EnvironmentChange};
 use convexinfra::model::Secret;
 
 use super::server::{ROOT_PASSWORD, Server, servers};
-use crate::world::{EXECUTABLE, World, refusals, script, steps, until};
+use crate::world::{EXECUTABLE, ProjectFixture, refusals, script, steps, wait_until};
 
 const NO_TLS: &str = ", tls = \"disable\"";
 
-fn world(server: &Server, project: &str, storage: &str) -> World {
-    let mut world = World::new(&server.manifest(project, storage));
+fn world(server: &Server, project: &str, storage: &str) -> ProjectFixture {
+    let mut world = ProjectFixture::new(&server.manifest(project, storage));
     world.set("DATABASE", &server.root());
     world
 }
 
 /// What a change of the manifest's world would do: field and effect.
-fn effects(world: &World) -> Vec<(String, String)> {
+fn effects(world: &ProjectFixture) -> Vec<(String, String)> {
     let plan = world.plan();
     let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
     let changes = plan["steps"][0]["changes"].as_array().cloned().unwrap_or_default();
@@ -28,17 +28,17 @@ pub(super) fn block<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }
 
-fn deployment(world: &World) -> Deployment {
+fn deployment(world: &ProjectFixture) -> Deployment {
     let (url, key) = world.coordinates(".env.local");
-    Deployment::new(&Connections::default(), url, Some(Secret::new(key)))
+    Deployment::new(&DeploymentClient::default(), url, Some(Secret::new(key)))
 }
 
-fn set(world: &World, name: &str, value: &str) {
+fn set(world: &ProjectFixture, name: &str, value: &str) {
     let change = EnvironmentChange { name: name.to_owned(), value: Some(Secret::new(value)) };
     block(deployment(world).change_environment(&[change])).unwrap();
 }
 
-fn variables(world: &World) -> BTreeMap<String, String> {
+fn variables(world: &ProjectFixture) -> BTreeMap<String, String> {
     let found = block(deployment(world).environment()).unwrap();
     found.into_iter().map(|(name, value)| (name, value.expose().to_owned())).collect()
 }
@@ -55,10 +55,10 @@ fn from_nothing_to_a_database_and_back() {
 
         let applied = world.apply();
         assert!(applied.err.contains(&format!("the database `{database}` was made on ")), "{applied}");
-        world.reachable(".env.local", &instance);
+        world.assert_reachable(".env.local", &instance);
         assert!(server.has(&database));
-        world.settled();
-        for run in [&applied, &world.expect(0, &["plan"])] {
+        world.assert_converged();
+        for run in [&applied, &world.run_expecting(0, &["plan"])] {
             assert!(!format!("{run}").contains(ROOT_PASSWORD) && !format!("{run}").contains(&server.port.to_string()), "{run}");
         }
 
@@ -67,11 +67,11 @@ fn from_nothing_to_a_database_and_back() {
         world.kill(&instance);
         world.apply();
         assert_eq!(variables(&world)["GREETING"], "hello");
-        world.settled();
+        world.assert_converged();
 
         // Without permission nothing goes; with it the database stays, and says so.
-        world.expect(4, &["destroy", "--json"]);
-        let destroyed = world.expect(0, &["destroy", "--allow-destroy", "dev"]);
+        world.run_expecting(4, &["destroy", "--json"]);
+        let destroyed = world.run_expecting(0, &["destroy", "--allow-destroy", "dev"]);
         assert!(destroyed.err.contains(&format!("its database `{database}` stays on its server")), "{destroyed}");
         assert!(destroyed.err.contains("`--with-database` drops it as well"), "{destroyed}");
         assert!(server.has(&database) && world.names().is_empty());
@@ -80,15 +80,15 @@ fn from_nothing_to_a_database_and_back() {
         let again = world.apply();
         assert!(again.err.contains("was left by an earlier backend and is used with its documents"), "{again}");
         assert_eq!(variables(&world)["GREETING"], "hello");
-        world.settled();
+        world.assert_converged();
 
-        world.expect(64, &["destroy", "--with-database"]);
-        let plan_of_destroy = world.expect(0, &["destroy", "--allow-destroy", "dev", "--with-database"]);
+        world.run_expecting(64, &["destroy", "--with-database"]);
+        let plan_of_destroy = world.run_expecting(0, &["destroy", "--allow-destroy", "dev", "--with-database"]);
         assert!(!plan_of_destroy.err.contains("stays"), "{plan_of_destroy}");
         assert!(!server.has(&database));
         assert_eq!((world.processes(), world.names()), (Vec::new(), Vec::new()));
         world.set("DATABASE", "");
-        world.expect(0, &["destroy", "--allow-destroy", "dev", "--with-database"]);
+        world.run_expecting(0, &["destroy", "--allow-destroy", "dev", "--with-database"]);
     }
 }
 
@@ -107,14 +107,14 @@ fn other_credentials_are_a_restart_and_another_server_is_other_data() {
         assert_eq!(effects(&world), [("storage.url".to_owned(), "restart".to_owned())]);
         world.apply();
         assert_eq!(variables(&world)["GREETING"], "hello");
-        world.settled();
+        world.assert_converged();
 
         // Another user on the same server, by another name of this machine.
         world.set("DATABASE", &server.root().replace("127.0.0.1", "localhost"));
         assert_eq!(effects(&world), [("storage.url".to_owned(), "restart".to_owned())]);
         world.apply();
         assert_eq!(variables(&world)["GREETING"], "hello");
-        world.settled();
+        world.assert_converged();
 
         let elsewhere = server.root().replace(&server.port.to_string(), "1");
         world.set("DATABASE", &elsewhere);
@@ -127,7 +127,7 @@ fn other_credentials_are_a_restart_and_another_server_is_other_data() {
         let plan = world.plan();
         assert_eq!((steps(&plan), plan["lints"].as_array().unwrap().len()), (Vec::new(), 1), "{plan:#}");
         world.set("DATABASE", &server.root());
-        world.expect(0, &["destroy", "--allow-destroy", "dev", "--with-database"]);
+        world.run_expecting(0, &["destroy", "--allow-destroy", "dev", "--with-database"]);
         assert!(!server.has(&format!("{project}_dev")));
     }
 }
@@ -152,9 +152,9 @@ fn a_role_of_its_own_has_its_database_and_nothing_else() {
         }
         world.set("DATABASE", &admin);
         world.apply();
-        world.reachable(".env.local", &instance);
+        world.assert_reachable(".env.local", &instance);
         set(&world, "GREETING", "hello");
-        world.settled();
+        world.assert_converged();
 
         // What it enters with stands on no command line, and with that it gets nowhere else.
         assert!(
@@ -188,7 +188,7 @@ fn a_role_of_its_own_has_its_database_and_nothing_else() {
         let pid = world.pid(&instance);
         world.apply();
         assert_eq!(world.pid(&instance), pid);
-        world.settled();
+        world.assert_converged();
 
         // Back to the administrator and to a role again, with all tables.
         for storage in [NO_TLS, &role] {
@@ -198,14 +198,14 @@ fn a_role_of_its_own_has_its_database_and_nothing_else() {
             set(&world, "AGAIN", storage);
             assert_eq!(variables(&world)["GREETING"], "hello");
             assert_eq!(server.roles().contains(&url.username().to_owned()), storage == role);
-            world.settled();
+            world.assert_converged();
         }
-        world.expect(0, &["destroy", "--allow-destroy", "dev"]);
+        world.run_expecting(0, &["destroy", "--allow-destroy", "dev"]);
         assert!(server.has(&database) && !server.roles().contains(&url.username().to_owned()));
         world.apply();
         assert_eq!(variables(&world)["AGAIN"], role);
-        world.settled();
-        world.expect(0, &["destroy", "--allow-destroy", "dev", "--with-database"]);
+        world.assert_converged();
+        world.run_expecting(0, &["destroy", "--allow-destroy", "dev", "--with-database"]);
         assert!(!server.has(&database));
         server.sql("", &format!("DROP DATABASE {other}"));
     }
@@ -219,14 +219,14 @@ fn with_tls_under_a_private_authority() {
         for host in ["127.0.0.1", "localhost"] {
             world.set("DATABASE", &server.url_of(host, "root", ROOT_PASSWORD));
             world.apply();
-            world.reachable(".env.local", &format!("{project}-dev"));
-            world.settled();
+            world.assert_reachable(".env.local", &format!("{project}-dev"));
+            world.assert_converged();
         }
         if server.engine() == "postgres" {
             let sql = "SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE datname";
             assert_eq!(server.sql("", &format!("{sql} = '{project}_dev'")), ["t"]);
         }
-        world.expect(0, &["destroy", "--allow-destroy", "dev", "--with-database"]);
+        world.run_expecting(0, &["destroy", "--allow-destroy", "dev", "--with-database"]);
     }
 }
 
@@ -239,13 +239,13 @@ fn a_database_that_is_gone_is_not_made_anew() {
         world.kill(&format!("{project}-dev"));
         let force = if server.engine() == "mysql" { "" } else { " WITH (FORCE)" };
         server.sql("", &format!("DROP DATABASE {project}_dev{force}"));
-        let run = world.expect(1, &["apply", "--yes"]);
+        let run = world.run_expecting(1, &["apply", "--yes"]);
         assert!(run.err.contains("the data of the backend is gone"), "{run}");
         assert!(!server.has(&format!("{project}_dev")), "an empty one hides that the data is gone");
-        world.expect(0, &["destroy", "--allow-destroy", "dev"]);
+        world.run_expecting(0, &["destroy", "--allow-destroy", "dev"]);
         world.apply();
-        world.settled();
-        world.expect(0, &["destroy", "--allow-destroy", "dev", "--with-database"]);
+        world.assert_converged();
+        world.run_expecting(0, &["destroy", "--allow-destroy", "dev", "--with-database"]);
     }
 }
 
@@ -257,18 +257,18 @@ fn two_homes_do_not_take_each_others_database() {
         let other = world(server, &project, NO_TLS);
         one.apply();
         set(&one, "GREETING", "hello");
-        let refused = other.expect(1, &["apply", "--yes"]);
+        let refused = other.run_expecting(1, &["apply", "--yes"]);
         assert!(refused.err.contains(&format!("belongs to another backend, {project}/dev")), "{refused}");
-        let left = other.expect(0, &["destroy", "--allow-destroy", "dev", "--with-database"]);
+        let left = other.run_expecting(0, &["destroy", "--allow-destroy", "dev", "--with-database"]);
         assert!(left.err.contains("is another backend's and was left as it is"), "{left}");
         assert!(server.has(&format!("{project}_dev")), "dropped by somebody whose it was not");
-        until("it runs as before", || one.pid(&format!("{project}-dev")).is_some());
+        wait_until("it runs as before", || one.pid(&format!("{project}-dev")).is_some());
         assert_eq!(variables(&one)["GREETING"], "hello");
-        one.settled();
-        one.expect(0, &["destroy", "--allow-destroy", "dev", "--with-database"]);
+        one.assert_converged();
+        one.run_expecting(0, &["destroy", "--allow-destroy", "dev", "--with-database"]);
         other.apply();
-        other.settled();
-        other.expect(0, &["destroy", "--allow-destroy", "dev", "--with-database"]);
+        other.assert_converged();
+        other.run_expecting(0, &["destroy", "--allow-destroy", "dev", "--with-database"]);
     }
 }
 
@@ -277,19 +277,19 @@ fn the_command_line_of_the_real_binary_does_the_same() {
     for server in servers() {
         for storage in [format!("{NO_TLS}, role = \"least_privilege\""), server.trusting()] {
             let project = Server::project();
-            let mut world = World::new("");
+            let mut world = ProjectFixture::new("");
             world.set("DATABASE", &server.root());
             let binary = script(&world.folder, "convex-local-backend", &format!("exec '{EXECUTABLE}' simulate-backend \"$@\""));
             let manifest = server.manifest(&project, &storage).replace("simulated", "local");
             world.manifest(&format!("{manifest}local = {{ binary = \"{}\" }}\n", binary.display()));
             world.apply();
-            world.reachable(".env.local", &format!("{project}-dev"));
+            world.assert_reachable(".env.local", &format!("{project}-dev"));
             set(&world, "GREETING", "hello");
             world.kill(&format!("{project}-dev"));
             world.apply();
             assert_eq!(variables(&world)["GREETING"], "hello");
-            world.settled();
-            world.expect(0, &["deprovision", "dev", "--allow-destroy", "dev", "--with-database"]);
+            world.assert_converged();
+            world.run_expecting(0, &["deprovision", "dev", "--allow-destroy", "dev", "--with-database"]);
             assert!(!server.has(&format!("{project}_dev")));
         }
     }
@@ -301,7 +301,7 @@ fn deprovision_leaves_the_database_and_says_so() {
         let project = Server::project();
         let world = world(server, &project, NO_TLS);
         world.apply();
-        let run = world.expect(0, &["deprovision", "dev", "--allow-destroy", "dev"]);
+        let run = world.run_expecting(0, &["deprovision", "dev", "--allow-destroy", "dev"]);
         assert!(run.err.contains("`--with-database` drops it as well"), "{run}");
         assert!(server.has(&format!("{project}_dev")));
         server.sql("", &format!("DROP DATABASE {project}_dev"));
@@ -318,14 +318,14 @@ fn many_backends_on_one_server_are_made_at_once() {
             server.engine()
         );
         let blocks: String = names.iter().map(|name| format!("[backends.{name}]\nprovider = \"simulated\"\n")).collect();
-        let mut world = World::new(&format!("project = \"{project}\"\n[defaults]\n{storage}\n{blocks}"));
+        let mut world = ProjectFixture::new(&format!("project = \"{project}\"\n[defaults]\n{storage}\n{blocks}"));
         world.set("DATABASE", &server.root());
         world.apply();
-        world.settled();
+        world.assert_converged();
         for name in &names {
             assert!(server.has(&format!("{project}_{name}")));
         }
-        world.expect(0, &["destroy", "--allow-destroy", &names.join(","), "--with-database"]);
+        world.run_expecting(0, &["destroy", "--allow-destroy", &names.join(","), "--with-database"]);
         for name in &names {
             assert!(!server.has(&format!("{project}_{name}")));
         }

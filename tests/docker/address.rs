@@ -55,7 +55,7 @@ fn an_engine_is_reached_over_tls_and_through_a_context() {
     project.world.set("DOCKER_TLS_VERIFY", "1");
     project.world.set("DOCKER_CERT_PATH", &path(""));
     project.world.apply();
-    project.world.settled();
+    project.world.assert_converged();
 
     // The same engine as a context of Docker's own command line.
     let configuration = tempfile::tempdir().unwrap();
@@ -72,8 +72,8 @@ fn an_engine_is_reached_over_tls_and_through_a_context() {
     }
     project.world.set("DOCKER_CONFIG", configuration.path().to_str().unwrap());
     project.world.set("DOCKER_CONTEXT", "far");
-    project.world.settled();
-    project.world.expect(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
+    project.world.assert_converged();
+    project.world.run_expecting(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
     assert_eq!(own.engine.everything(&project.name), Vec::<String>::new());
 }
 
@@ -90,7 +90,7 @@ fn an_engine_on_another_machine_needs_addresses_that_reach_it() {
     own.load(shared, BACKEND);
     let mut project = Project::new(shared, BLOCKS);
     project.world.set("DOCKER_HOST", &url);
-    let refused = project.world.expect(1, &["apply", "--yes"]);
+    let refused = project.world.run_expecting(1, &["apply", "--yes"]);
     assert!(refused.err.contains("publish = \"0.0.0.0\"") && refused.err.contains("origins.api"), "{refused}");
     assert_eq!(own.engine.everything(&project.name), Vec::<String>::new());
     let first: u16 = project.world.variables["CONVEXINFRA_FIRST_PORT"].parse().unwrap();
@@ -98,9 +98,9 @@ fn an_engine_on_another_machine_needs_addresses_that_reach_it() {
     project
         .manifest(&format!("{}publish = \"{address}\"\n", BLOCKS.replace("\"docker\"\n", &format!("\"docker\"\n{origins}\n"))));
     project.world.apply();
-    project.world.settled();
+    project.world.assert_converged();
     assert_eq!(project.world.url("dev"), format!("http://{address}:{first}"));
-    project.world.expect(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
+    project.world.run_expecting(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
     assert_eq!(own.engine.everything(&project.name), Vec::<String>::new());
 }
 
@@ -116,7 +116,7 @@ fn a_precompiled_release_is_turned_into_the_commit_that_images_are_tagged_with()
     );
     let mut project = Project::new(engine, &blocks);
     project.world.set("CONVEXINFRA_COMMITS_URL", "http://127.0.0.1:1/commits");
-    let refused = project.world.expect(1, &["apply", "--yes"]);
+    let refused = project.world.run_expecting(1, &["apply", "--yes"]);
     assert!(refused.err.contains("first seven digits") && refused.err.contains("commits/652b828"), "{refused}");
 
     let server = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -134,10 +134,10 @@ fn a_precompiled_release_is_turned_into_the_commit_that_images_are_tagged_with()
     assert!(request.starts_with("GET /commits/652b828 ") && request.contains("application/vnd.github.sha"), "{request}");
     // It was asked once; after that it is known.
     project.world.set("CONVEXINFRA_COMMITS_URL", "http://127.0.0.1:1/commits");
-    project.world.settled();
+    project.world.assert_converged();
     engine.docker(&["rm", "-f", &project.container()]);
     project.world.apply();
-    project.world.settled();
+    project.world.assert_converged();
     let (url, _) = project.world.coordinates(".env.local");
     assert_eq!(crate::world::get(&format!("{url}/version")).1, REVISION);
     engine.docker(&["rmi", &image]);
@@ -154,8 +154,8 @@ fn the_url_is_the_one_address_that_ports_are_published_on() {
     let world = &project.world;
     let instance = format!("{}-dev", project.name);
     world.apply();
-    world.settled();
-    let (url, _) = world.reachable(".env.local", &instance);
+    world.assert_converged();
+    let (url, _) = world.assert_reachable(".env.local", &instance);
     let port = url.strip_prefix("http://127.0.0.9:").unwrap_or_else(|| panic!("{url}")).to_owned();
     let told = |url: &str| {
         let seen = engine.inspect(&project.container());
@@ -181,8 +181,8 @@ fn the_url_is_the_one_address_that_ports_are_published_on() {
         );
         assert_eq!(change("CONVEX_SELF_HOSTED_URL")["after"], next.as_str());
         world.apply();
-        world.settled();
-        assert_eq!(world.reachable(".env.local", &instance).0, next);
+        world.assert_converged();
+        assert_eq!(world.assert_reachable(".env.local", &instance).0, next);
         told(&next);
     }
 
@@ -190,7 +190,7 @@ fn the_url_is_the_one_address_that_ports_are_published_on() {
     project.manifest(&blocks("0.0.0.0"));
     assert!(!world.plan().to_string().contains("CONVEX_SELF_HOSTED_URL"), "{:#}", world.plan());
     world.apply();
-    world.settled();
+    world.assert_converged();
 }
 
 #[test]
@@ -199,12 +199,12 @@ fn an_address_that_leads_to_no_engine_is_refused_before_anything_is_recorded() {
     let mut project = Project::new(engine, BLOCKS);
     for (address, words) in [("bogus", "unix:///var/run/docker.sock"), ("ssh://somebody@far", "forward its socket")] {
         project.world.set("DOCKER_HOST", address);
-        let refused = project.world.expect(1, &["apply", "--yes"]);
+        let refused = project.world.run_expecting(1, &["apply", "--yes"]);
         assert!(refused.err.contains(address) && refused.err.contains(words), "{refused}");
         assert_eq!(project.world.names(), Vec::<String>::new(), "{address}");
     }
     let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
     project.world.set("DOCKER_HOST", &format!("tcp://127.0.0.1:{port}"));
-    let refused = project.world.expect(69, &["apply", "--yes"]);
+    let refused = project.world.run_expecting(69, &["apply", "--yes"]);
     assert!(refused.err.contains("Connection refused") && !refused.err.contains("hyper"), "{refused}");
 }

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use convexinfra::model::{
-    BackendId, BackendSpec, InstanceName, Observation, Placement, ProjectName, ProviderKind, PullPolicy, References, RunState,
+    BackendId, BackendSpec, InstanceName, Observation, ProjectName, ProviderKind, ProviderState, PullPolicy, ResolvedBackend,
+    RunState,
 };
 use convexinfra::provider::docker::{ControlPlaneId, Docker, EngineSource};
 use convexinfra::provider::{Provider, ProviderError};
@@ -16,10 +17,10 @@ use super::rig::{BACKEND, Engine, PATIENCE, unique};
 use crate::provider::world::{placement, ports};
 
 /// One backend on the engine.
-pub(super) struct Bench {
+pub(super) struct DockerFixture {
     pub(super) engine: &'static Engine,
     pub(super) docker: Docker,
-    pub(super) placement: Placement,
+    pub(super) placement: ResolvedBackend,
 }
 
 /// The engine at an address.
@@ -33,7 +34,7 @@ fn source(engine: &Engine, host: String) -> EngineSource {
     EngineSource::from_variables(variable, None)
 }
 
-impl Bench {
+impl DockerFixture {
     pub(super) fn new(engine: &'static Engine) -> Self {
         Self::at(engine, engine.host.clone())
     }
@@ -61,13 +62,13 @@ impl Bench {
         self.docker.observe(&self.placement).await.unwrap()
     }
 
-    pub(super) async fn try_ensure(&self) -> Result<References, ProviderError> {
+    pub(super) async fn try_ensure(&self) -> Result<ProviderState, ProviderError> {
         self.docker.ensure(&self.placement, &|_| {}).await
     }
 
     /// Ensures as the control plane does: what was noted is handed in again, and what was ready stays known as that.
     pub(super) async fn ensure(&mut self) -> Observation {
-        self.placement.references = self.try_ensure().await.unwrap();
+        self.placement.provider_state = self.try_ensure().await.unwrap();
         let seen = self.until_running().await;
         self.placement.has_been_ready = true;
         seen
@@ -108,13 +109,13 @@ impl Bench {
     }
 }
 
-impl Drop for Bench {
+impl Drop for DockerFixture {
     fn drop(&mut self) {
         self.engine.clear(self.placement.project.as_str());
     }
 }
 
 /// What is seen at a path, if it differs.
-pub(super) fn deviation<'a>(seen: &'a Observation, path: &str) -> Option<&'a str> {
-    seen.deviations.iter().find(|deviation| deviation.path.as_str() == path).map(|deviation| deviation.observed.as_str())
+pub(super) fn observed_drift<'a>(seen: &'a Observation, path: &str) -> Option<&'a str> {
+    seen.drift.iter().find(|deviation| deviation.path.as_str() == path).map(|deviation| deviation.observed.as_str())
 }

@@ -200,11 +200,11 @@ fn every_change_by_hand_is_found_named_and_repaired() {
     engine.docker(&["exec", &project.container(), "sh", "-c", "echo kept > /convex/data/mark"]);
     for (what, path, change) in CHANGES {
         change(engine, &project.container());
-        let found = world.expect(3, &["drift", "--json"]).document();
+        let found = world.run_expecting(3, &["drift", "--json"]).document();
         let paths: Vec<&str> = found["drift"].as_array().unwrap().iter().map(|one| one["path"].as_str().unwrap()).collect();
         assert!(paths.contains(&path), "{what}: {found:#}");
         world.apply();
-        world.settled();
+        world.assert_converged();
         let mark = engine.docker(&["exec", &project.container(), "cat", "/convex/data/mark"]);
         assert_eq!(mark, "kept", "{what}");
     }
@@ -247,14 +247,14 @@ fn every_change_beside_a_backend_is_found_named_and_repaired() {
     for role in ["dashboard", "database"] {
         for (what, path, change) in CHANGES_BESIDE {
             change(engine, &engine.container(&project.name, role));
-            let found = world.expect(3, &["drift", "--json"]).document();
+            let found = world.run_expecting(3, &["drift", "--json"]).document();
             let paths: Vec<&str> = found["drift"].as_array().unwrap().iter().map(|one| one["path"].as_str().unwrap()).collect();
             assert!(paths.contains(&format!("{role}.{path}").as_str()), "{role}, {what}: {found:#}");
             world.apply();
-            world.settled();
+            world.assert_converged();
         }
     }
-    world.reachable(".env.local", &format!("{}-dev", project.name));
+    world.assert_reachable(".env.local", &format!("{}-dev", project.name));
 }
 
 #[test]
@@ -302,7 +302,7 @@ fn a_secret_that_somebody_put_into_a_container_by_hand_is_not_shown() {
         }
         assert!(!saved.contains(hidden), "{hidden} in {saved}");
     }
-    world.settled();
+    world.assert_converged();
 }
 
 #[test]
@@ -320,10 +320,10 @@ fn a_second_container_of_a_backend_is_found_and_taken_away() {
     }
     words.extend([BACKEND_TWO.to_owned(), "1000".to_owned()]);
     engine.docker(&words.iter().map(String::as_str).collect::<Vec<_>>());
-    let drift = world.expect(3, &["drift"]);
+    let drift = world.run_expecting(3, &["drift"]);
     assert!(drift.out.contains("two: also"), "{drift}");
     world.apply();
-    world.settled();
+    world.assert_converged();
     assert_eq!(project.container(), id);
 }
 
@@ -336,10 +336,10 @@ fn a_lost_volume_is_refused_with_the_way_out() {
     let volume = project.everything().into_iter().find_map(|name| name.strip_prefix("volume ").map(str::to_owned)).unwrap();
     engine.docker(&["rm", "-f", &project.container()]);
     engine.docker(&["volume", "rm", &volume]);
-    let refused = world.expect(4, &["apply", "--yes"]);
+    let refused = world.run_expecting(4, &["apply", "--yes"]);
     assert!(refused.err.contains("--allow-destroy dev"), "{refused}");
     assert_eq!(engine.containers(&project.name, "backend"), Vec::<String>::new());
-    world.expect(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
+    world.run_expecting(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
     world.apply();
-    world.settled();
+    world.assert_converged();
 }

@@ -4,12 +4,12 @@
 
 use super::rig::{BACKEND, DASHBOARD, Engine, POSTGRES, unique};
 use crate::engine_or_skip;
-use crate::world::{World, get};
+use crate::world::{ProjectFixture, get};
 
 /// A project of its own on the engine.
 pub(super) struct Project {
     pub(super) name: String,
-    pub(super) world: World,
+    pub(super) world: ProjectFixture,
     pub(super) engine: &'static Engine,
 }
 
@@ -17,7 +17,7 @@ impl Project {
     /// A project whose manifest has these blocks; `IMAGE` in them is the stand-in for the official image.
     pub(super) fn new(engine: &'static Engine, blocks: &str) -> Self {
         let name = unique("p");
-        let mut world = World::new("");
+        let mut world = ProjectFixture::new("");
         world.set("DOCKER_HOST", &engine.host);
         let project = Self { name, world, engine };
         project.manifest(blocks);
@@ -52,12 +52,12 @@ fn a_backend_comes_up_and_goes_away() {
     let project = Project::new(engine, ONE);
     let world = &project.world;
     world.apply();
-    let (url, _) = world.reachable(".env.local", &format!("{}-dev", project.name));
-    world.settled();
+    let (url, _) = world.assert_reachable(".env.local", &format!("{}-dev", project.name));
+    world.assert_converged();
     assert_eq!(get(&format!("{url}/version")).0, 200);
     assert_eq!(project.everything().len(), 3, "{:?}", project.everything());
-    assert!(!world.expect(0, &["logs", "dev"]).out.is_empty());
-    world.expect(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
+    assert!(!world.run_expecting(0, &["logs", "dev"]).out.is_empty());
+    world.run_expecting(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
     assert_eq!(project.everything(), Vec::<String>::new());
     assert_eq!(world.names(), Vec::<String>::new());
 }
@@ -82,7 +82,7 @@ fn two_projects_with_three_backends_share_an_engine() {
         scope.spawn(|| two.world.apply());
     });
     for (project, name) in [(&one, "dev"), (&one, "staging"), (&two, "dev")] {
-        project.world.reachable(&format!("{name}.env"), &format!("{}-{name}", project.name));
+        project.world.assert_reachable(&format!("{name}.env"), &format!("{}-{name}", project.name));
     }
     // Backends of one project reach each other by their names; another project's does not.
     let neighbour = format!("http://{}-staging:{}/version", one.name, one.world.url("staging").rsplit(':').next().unwrap());
@@ -96,11 +96,11 @@ fn two_projects_with_three_backends_share_an_engine() {
     let own = format!("{}/version", one.world.url("dev"));
     engine.docker(&["exec", &dev(&one), "curl", "-fsS", "--max-time", "5", &own]);
 
-    one.world.expect(0, &["destroy", "--yes", "--allow-destroy", "dev,staging"]);
+    one.world.run_expecting(0, &["destroy", "--yes", "--allow-destroy", "dev,staging"]);
     assert_eq!(one.everything(), Vec::<String>::new());
-    two.world.settled();
-    two.world.reachable("dev.env", &format!("{}-dev", two.name));
-    two.world.expect(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
+    two.world.assert_converged();
+    two.world.assert_reachable("dev.env", &format!("{}-dev", two.name));
+    two.world.run_expecting(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
     assert_eq!(two.everything(), Vec::<String>::new());
 }
 
@@ -115,9 +115,9 @@ fn a_dashboard_runs_beside_its_backend_and_has_no_key() {
     let project = Project::new(engine, &blocks(true));
     let world = &project.world;
     world.apply();
-    world.settled();
+    world.assert_converged();
     let (url, key) = world.coordinates(".env.local");
-    let dashboard = world.expect(0, &["dashboard", "dev"]).out.trim().to_owned();
+    let dashboard = world.run_expecting(0, &["dashboard", "dev"]).out.trim().to_owned();
     let (status, page) = get(&format!("{dashboard}/"));
     assert_eq!(status, 200);
     assert!(page.contains(&format!("NEXT_PUBLIC_DEPLOYMENT_URL={url}")), "{page}");
@@ -126,20 +126,20 @@ fn a_dashboard_runs_beside_its_backend_and_has_no_key() {
     let backend = project.container();
 
     engine.docker(&["stop", &engine.container(&project.name, "dashboard")]);
-    let drift = world.expect(3, &["drift"]);
+    let drift = world.run_expecting(3, &["drift"]);
     assert!(drift.out.contains("dashboard.container"), "{drift}");
     world.apply();
-    world.settled();
+    world.assert_converged();
     engine.docker(&["rm", "-f", &engine.container(&project.name, "dashboard")]);
     world.apply();
-    assert_eq!(world.expect(0, &["dashboard", "dev"]).out.trim(), dashboard, "its URL was known");
+    assert_eq!(world.run_expecting(0, &["dashboard", "dev"]).out.trim(), dashboard, "its URL was known");
 
     project.manifest(&blocks(false));
     world.apply();
-    world.settled();
+    world.assert_converged();
     assert_eq!(engine.containers(&project.name, "dashboard"), Vec::<String>::new());
     assert_eq!(project.container(), backend, "the backend has nothing to do with that");
-    assert!(world.expect(1, &["dashboard", "dev"]).err.contains("dashboard = true"));
+    assert!(world.run_expecting(1, &["dashboard", "dev"]).err.contains("dashboard = true"));
 }
 
 #[test]
@@ -152,40 +152,40 @@ fn a_managed_database_runs_beside_its_backend() {
     let project = Project::new(engine, &blocks);
     let world = &project.world;
     world.apply();
-    world.settled();
-    world.reachable(".env.local", &format!("{}-dev", project.name));
+    world.assert_converged();
+    world.assert_reachable(".env.local", &format!("{}-dev", project.name));
     // What it keeps is on the server, and is there again when both start anew.
     let in_a_file = ["exec", &project.container(), "test", "-e", "/convex/data/db.sqlite3"];
     assert!(!engine.try_docker(&in_a_file), "the documents are in a file of the backend's");
     engine.docker(&["restart", &engine.container(&project.name, "database"), &project.container()]);
-    world.expect(0, &["wait", "dev"]);
-    world.settled();
+    world.run_expecting(0, &["wait", "dev"]);
+    world.assert_converged();
     let server = engine.container(&project.name, "database");
     let seen = engine.inspect(&server);
     assert_eq!(seen["HostConfig"]["PortBindings"], serde_json::json!({}), "only the backend reaches it");
     assert_eq!(project.everything().len(), 5, "{:?}", project.everything());
 
     engine.docker(&["stop", &server]);
-    let drift = world.expect(3, &["drift"]);
+    let drift = world.run_expecting(3, &["drift"]);
     assert!(drift.out.contains("database.container"), "{drift}");
     world.apply();
-    world.settled();
+    world.assert_converged();
     assert_eq!(engine.container(&project.name, "database"), server);
-    world.expect(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
+    world.run_expecting(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
     assert_eq!(project.everything(), Vec::<String>::new());
 }
 
 #[test]
 fn an_engine_is_needed_only_where_something_runs_on_it() {
-    let mut world = World::new("project = \"plain\"\n[backends.dev]\nprovider = \"simulated\"\n");
+    let mut world = ProjectFixture::new("project = \"plain\"\n[backends.dev]\nprovider = \"simulated\"\n");
     world.set("DOCKER_HOST", "unix:///nowhere/docker.sock");
     world.apply();
-    world.settled();
+    world.assert_converged();
     world.manifest("project = \"plain\"\n[backends.dev]\nprovider = \"simulated\"\n[backends.far]\nprovider = \"docker\"\n");
-    world.expect(0, &["plan"]);
-    let run = world.expect(69, &["apply", "--yes"]);
+    world.run_expecting(0, &["plan"]);
+    let run = world.run_expecting(69, &["apply", "--yes"]);
     assert!(run.err.contains("unix:///nowhere/docker.sock") && run.err.contains("DOCKER_HOST"), "{run}");
-    world.expect(0, &["status"]);
+    world.run_expecting(0, &["status"]);
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn limits_that_the_engine_cannot_give_are_refused_before_anything_changes() {
     let project = Project::new(engine, &with("cpus = 512"));
     let world = &project.world;
     let refused = |words: &str| {
-        let run = world.expect(1, &["apply", "--yes"]);
+        let run = world.run_expecting(1, &["apply", "--yes"]);
         assert!(run.err.contains(words), "{run}");
         run
     };
@@ -213,12 +213,12 @@ fn limits_that_the_engine_cannot_give_are_refused_before_anything_changes() {
         project.manifest(&with(resources));
         refused(words);
         // What ran before is what is recorded, so it is neither drift nor something to wait for.
-        world.expect(0, &["drift"]);
-        world.expect(0, &["wait", "--timeout", "20s"]);
+        world.run_expecting(0, &["drift"]);
+        world.run_expecting(0, &["wait", "--timeout", "20s"]);
     }
     assert_eq!(project.container(), container);
     project.manifest(ONE);
-    world.settled();
+    world.assert_converged();
 }
 
 #[test]
@@ -231,9 +231,9 @@ fn a_project_whose_home_was_moved_leaves_no_network_behind() {
     project.world.set("CONVEXINFRA_HOME", moved.to_str().unwrap());
     project.world.home = moved;
     project.world.apply();
-    project.world.settled();
+    project.world.assert_converged();
     let networks = |project: &Project| project.everything().iter().filter(|name| name.starts_with("network ")).count();
     assert_eq!(networks(&project), 2, "{:?}", project.everything());
-    project.world.expect(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
+    project.world.run_expecting(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
     assert_eq!(project.everything(), Vec::<String>::new());
 }

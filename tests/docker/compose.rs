@@ -12,7 +12,7 @@ use convexinfra::model::{
     TimeSpan, Tls, Tuning,
 };
 
-use super::bench::Bench;
+use super::bench::DockerFixture;
 use super::rig::REVISION;
 use crate::engine_or_skip;
 
@@ -74,7 +74,7 @@ const COMPOSE: [(&str, Becomes); 34] = [
 
 #[tokio::test]
 async fn every_variable_of_the_compose_file_has_its_place() {
-    let mut bench = Bench::new(engine_or_skip!());
+    let mut bench = DockerFixture::new(engine_or_skip!());
     let spec = &mut bench.placement.spec;
     spec.release = Some(Release::parse(REVISION).unwrap());
     spec.tuning = Tuning {
@@ -140,7 +140,7 @@ async fn every_variable_of_the_compose_file_has_its_place() {
 #[tokio::test]
 async fn the_url_of_a_database_is_hidden_and_reaches_the_machine_of_the_engine() {
     let engine = engine_or_skip!();
-    let mut bench = Bench::new(engine);
+    let mut bench = DockerFixture::new(engine);
     let folder = tempfile::tempdir().unwrap();
     let authority = folder.path().join("ca.pem");
     // A file as it should not be: with a private key beside the certificate.

@@ -4,45 +4,45 @@
 
 use std::path::Path;
 
-use convexinfra::model::{ByteSize, Cpus, Data, Generation, RunState};
+use convexinfra::model::{ByteSize, Cpus, DataState, Generation, RunState};
 use convexinfra::provider::docker::{ControlPlaneId, Docker, EngineSource};
 use convexinfra::provider::{LogPosition, Provider, ProviderError};
 
-use super::bench::{Bench, deviation};
+use super::bench::{DockerFixture, observed_drift};
 use super::rig::{BACKEND, BACKEND_TWO, BROKEN, unique};
 use crate::engine_or_skip;
 
 #[tokio::test]
 async fn absent_until_ensured_and_ensured_once() {
-    let mut bench = Bench::new(engine_or_skip!());
+    let mut bench = DockerFixture::new(engine_or_skip!());
     let seen = bench.observe().await;
-    assert_eq!((seen.state, seen.data), (RunState::Absent, Data::None));
+    assert_eq!((seen.state, seen.data), (RunState::Absent, DataState::None));
     assert_eq!(bench.everything(), Vec::<String>::new(), "observing has made something");
 
     let seen = bench.ensure().await;
-    assert_eq!((seen.data, seen.deviations), (Data::Present, Vec::new()));
+    assert_eq!((seen.data, seen.drift), (DataState::Present, Vec::new()));
     let id = bench.container();
     bench.ensure().await;
     bench.placement.generation = Generation(2);
     let seen = bench.ensure().await;
-    assert_eq!(seen.deviations, Vec::new());
+    assert_eq!(seen.drift, Vec::new());
     assert_eq!(bench.container(), id);
     assert_eq!(bench.everything().len(), 3, "{:?}", bench.everything());
 }
 
 #[tokio::test]
 async fn another_launch_replaces_the_container_and_keeps_the_data() {
-    let mut bench = Bench::new(engine_or_skip!());
+    let mut bench = DockerFixture::new(engine_or_skip!());
     bench.ensure().await;
     let first = bench.container();
     bench.shell("echo kept > /convex/data/mark");
     bench.placement.spec.tuning.max_concurrent_queries = Some(32);
     bench.placement.generation = Generation(2);
     let seen = bench.observe().await;
-    assert_eq!(deviation(&seen, "variable.APPLICATION_MAX_CONCURRENT_QUERIES"), Some("(not set)"), "{seen:?}");
+    assert_eq!(observed_drift(&seen, "variable.APPLICATION_MAX_CONCURRENT_QUERIES"), Some("(not set)"), "{seen:?}");
 
     let seen = bench.ensure().await;
-    assert_eq!(seen.deviations, Vec::new());
+    assert_eq!(seen.drift, Vec::new());
     assert_ne!(bench.container(), first);
     assert_eq!(bench.shell("cat /convex/data/mark"), "kept");
     assert_eq!(bench.inspect()["Config"]["Labels"]["convexinfra.generation"], "2");
@@ -50,22 +50,22 @@ async fn another_launch_replaces_the_container_and_keeps_the_data() {
     // Another build over the same data.
     bench.placement.spec.settings.docker.image = Some(BACKEND_TWO.to_owned());
     let seen = bench.observe().await;
-    assert!(deviation(&seen, "image").is_some(), "{seen:?}");
-    assert_eq!(bench.ensure().await.deviations, Vec::new());
+    assert!(observed_drift(&seen, "image").is_some(), "{seen:?}");
+    assert_eq!(bench.ensure().await.drift, Vec::new());
     assert_eq!(bench.inspect()["Config"]["Labels"]["build"], "two");
     assert_eq!(bench.shell("cat /convex/data/mark"), "kept");
 }
 
 #[tokio::test]
 async fn limits_change_while_it_runs() {
-    let mut bench = Bench::new(engine_or_skip!());
+    let mut bench = DockerFixture::new(engine_or_skip!());
     bench.ensure().await;
     let before = bench.inspect();
     for (memory, cpus) in [(512, 0.5), (256, 1.0)] {
         bench.placement.spec.resources.memory = Some(ByteSize::from_bytes(memory << 20));
         bench.placement.spec.resources.cpus = Cpus::from_cores(cpus);
         let seen = bench.ensure().await;
-        assert_eq!(seen.deviations, Vec::new());
+        assert_eq!(seen.drift, Vec::new());
         let after = bench.inspect();
         assert_eq!((&after["Id"], &after["State"]["StartedAt"]), (&before["Id"], &before["State"]["StartedAt"]));
         assert_eq!(after["HostConfig"]["Memory"], memory << 20);
@@ -74,15 +74,15 @@ async fn limits_change_while_it_runs() {
     }
     // To have none again is the one change that engines cannot make while it runs.
     bench.placement.spec.resources = Default::default();
-    assert_eq!(bench.ensure().await.deviations, Vec::new());
+    assert_eq!(bench.ensure().await.drift, Vec::new());
     assert_eq!(bench.inspect()["HostConfig"]["Memory"], 0);
 }
 
 #[tokio::test]
 async fn a_replacement_that_never_answers_gives_way_to_the_one_before() {
-    let mut bench = Bench::new(engine_or_skip!());
+    let mut bench = DockerFixture::new(engine_or_skip!());
     bench.ensure().await;
-    let (id, references) = (bench.container(), bench.placement.references.clone());
+    let (id, references) = (bench.container(), bench.placement.provider_state.clone());
     bench.placement.spec.settings.docker.image = Some(BROKEN.to_owned());
     match bench.try_ensure().await {
         Err(ProviderError::NotReplaced { reason, log }) => {
@@ -94,29 +94,29 @@ async fn a_replacement_that_never_answers_gives_way_to_the_one_before() {
     assert_eq!(bench.container(), id);
     assert_eq!(bench.inspect()["State"]["Running"], true);
     bench.placement.spec.settings.docker.image = Some(BACKEND.to_owned());
-    bench.placement.references = references;
-    assert_eq!(bench.ensure().await.deviations, Vec::new());
+    bench.placement.provider_state = references;
+    assert_eq!(bench.ensure().await.drift, Vec::new());
     assert_eq!(bench.container(), id);
 }
 
 #[tokio::test]
 async fn lost_data_is_never_replaced_by_none() {
     let engine = engine_or_skip!();
-    let mut bench = Bench::new(engine);
+    let mut bench = DockerFixture::new(engine);
     bench.ensure().await;
 
     let volume = bench.everything().into_iter().find_map(|name| name.strip_prefix("volume ").map(str::to_owned)).unwrap();
     engine.docker(&["rm", "-f", &bench.container()]);
     let seen = bench.observe().await;
-    assert_eq!((seen.state, seen.data), (RunState::Absent, Data::Present));
+    assert_eq!((seen.state, seen.data), (RunState::Absent, DataState::Present));
     engine.docker(&["volume", "rm", &volume]);
     let seen = bench.observe().await;
-    assert_eq!((seen.state, seen.data), (RunState::Absent, Data::Missing));
+    assert_eq!((seen.state, seen.data), (RunState::Absent, DataState::Missing));
     let refused = bench.try_ensure().await;
     assert!(matches!(&refused, Err(ProviderError::DataMissing { place, .. }) if place.contains(&volume)), "{refused:?}");
     // One of the same name that somebody made is not the one that was lost, and one with its labels is empty.
     engine.docker(&["volume", "create", &volume]);
-    assert_eq!(bench.observe().await.data, Data::Missing);
+    assert_eq!(bench.observe().await.data, DataState::Missing);
     let refused = bench.try_ensure().await;
     assert!(
         matches!(&refused, Err(ProviderError::DataMissing { place, .. }) if place.contains("without the label")),
@@ -133,7 +133,7 @@ async fn lost_data_is_never_replaced_by_none() {
 
 #[tokio::test]
 async fn two_ensures_at_once_give_one_container() {
-    let bench = Bench::new(engine_or_skip!());
+    let bench = DockerFixture::new(engine_or_skip!());
     let (one, two) = tokio::join!(bench.try_ensure(), bench.try_ensure());
     assert_eq!(one.unwrap(), two.unwrap());
     bench.until_running().await;
@@ -142,7 +142,7 @@ async fn two_ensures_at_once_give_one_container() {
 
 #[tokio::test]
 async fn removed_means_gone() {
-    let mut bench = Bench::new(engine_or_skip!());
+    let mut bench = DockerFixture::new(engine_or_skip!());
     bench.docker.remove(&bench.placement, &|_| {}).await.unwrap();
     bench.ensure().await;
     let id = bench.container();
@@ -157,7 +157,7 @@ async fn removed_means_gone() {
 
 #[tokio::test]
 async fn the_log_is_read_and_followed() {
-    let mut bench = Bench::new(engine_or_skip!());
+    let mut bench = DockerFixture::new(engine_or_skip!());
     assert_eq!(bench.docker.logs(&bench.placement, LogPosition::Tail(10)).await.unwrap().text, "");
     bench.ensure().await;
     let tail = bench.docker.logs(&bench.placement, LogPosition::Tail(100)).await.unwrap();
@@ -176,7 +176,7 @@ async fn the_log_is_read_and_followed() {
 
 #[tokio::test]
 async fn a_stranger_on_a_port_is_told() {
-    let mut bench = Bench::new(engine_or_skip!());
+    let mut bench = DockerFixture::new(engine_or_skip!());
     for port in [bench.placement.ports.api, bench.placement.ports.site] {
         let stranger = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
         let refused = bench.try_ensure().await;
@@ -190,14 +190,14 @@ async fn a_stranger_on_a_port_is_told() {
 
 #[tokio::test]
 async fn a_suspended_backend_is_not_absent_and_comes_back() {
-    let mut bench = Bench::new(engine_or_skip!());
+    let mut bench = DockerFixture::new(engine_or_skip!());
     bench.ensure().await;
     let id = bench.container();
     bench.engine.docker(&["pause", &id]);
     let seen = bench.observe().await;
-    assert_eq!((seen.state, seen.data), (RunState::Unready, Data::Present));
-    assert_eq!(deviation(&seen, "container"), Some("paused"));
-    assert_eq!(bench.ensure().await.deviations, Vec::new());
+    assert_eq!((seen.state, seen.data), (RunState::Unready, DataState::Present));
+    assert_eq!(observed_drift(&seen, "container"), Some("paused"));
+    assert_eq!(bench.ensure().await.drift, Vec::new());
     assert_eq!(bench.container(), id);
     bench.engine.docker(&["pause", &id]);
     bench.docker.remove(&bench.placement, &|_| {}).await.unwrap();
@@ -206,7 +206,7 @@ async fn a_suspended_backend_is_not_absent_and_comes_back() {
 
 #[tokio::test]
 async fn a_start_that_fails_says_why() {
-    let mut bench = Bench::new(engine_or_skip!());
+    let mut bench = DockerFixture::new(engine_or_skip!());
     bench.placement.spec.settings.docker.image = Some(BROKEN.to_owned());
     match bench.try_ensure().await {
         Err(ProviderError::Exited { status, log }) => {
@@ -217,15 +217,15 @@ async fn a_start_that_fails_says_why() {
     }
     let seen = bench.observe().await;
     assert_eq!(seen.state, RunState::Stopped);
-    assert!(deviation(&seen, "container").unwrap().contains("it is broken"), "{seen:?}");
+    assert!(observed_drift(&seen, "container").unwrap().contains("it is broken"), "{seen:?}");
     bench.placement.spec.settings.docker.image = Some(BACKEND.to_owned());
-    assert_eq!(bench.ensure().await.deviations, Vec::new());
+    assert_eq!(bench.ensure().await.drift, Vec::new());
 }
 
 #[tokio::test]
 async fn nothing_secret_can_be_inspected() {
     let engine = engine_or_skip!();
-    let mut bench = Bench::new(engine);
+    let mut bench = DockerFixture::new(engine);
     bench.ensure().await;
     let (secret, key) = (bench.placement.instance_secret.expose(), bench.placement.admin_key.expose());
     for thing in bench.everything() {
@@ -244,7 +244,7 @@ async fn nothing_secret_can_be_inspected() {
 #[tokio::test]
 async fn what_is_not_ours_is_left_alone() {
     let engine = engine_or_skip!();
-    let mut bench = Bench::new(engine);
+    let mut bench = DockerFixture::new(engine);
     bench.ensure().await;
     let name = bench.inspect()["Name"].as_str().unwrap().trim_start_matches('/').to_owned();
     bench.docker.remove(&bench.placement, &|_| {}).await.unwrap();
@@ -261,21 +261,21 @@ async fn what_is_not_ours_is_left_alone() {
 #[tokio::test]
 async fn a_tag_that_moves_changes_nothing_that_runs() {
     let engine = engine_or_skip!();
-    let mut bench = Bench::new(engine);
+    let mut bench = DockerFixture::new(engine);
     let tag = format!("convexinfra-test/moving:{}", unique("t"));
     engine.docker(&["tag", BACKEND, &tag]);
     bench.placement.spec.settings.docker.image = Some(tag.clone());
     bench.ensure().await;
     let id = bench.container();
     engine.docker(&["tag", BACKEND_TWO, &tag]);
-    assert_eq!(bench.ensure().await.deviations, Vec::new());
+    assert_eq!(bench.ensure().await.drift, Vec::new());
     assert_eq!(bench.container(), id);
     engine.docker(&["rmi", &tag]);
 }
 
 #[tokio::test]
 async fn an_engine_that_is_not_there_is_not_an_empty_one() {
-    let bench = Bench::new(engine_or_skip!());
+    let bench = DockerFixture::new(engine_or_skip!());
     let nowhere = |name: &str| (name == "DOCKER_HOST").then(|| "unix:///nowhere/docker.sock".to_owned());
     let docker = Docker::new(EngineSource::from_variables(nowhere, None), ControlPlaneId::of_home(Path::new("x")));
     for told in [docker.observe(&bench.placement).await.map(drop), docker.remove(&bench.placement, &|_| {}).await] {
@@ -285,7 +285,7 @@ async fn an_engine_that_is_not_there_is_not_an_empty_one() {
 
 #[tokio::test]
 async fn the_container_is_kept_as_narrow_as_it_can_be() {
-    let mut bench = Bench::new(engine_or_skip!());
+    let mut bench = DockerFixture::new(engine_or_skip!());
     bench.ensure().await;
     let seen = bench.inspect();
     let host = &seen["HostConfig"];

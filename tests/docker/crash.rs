@@ -70,7 +70,7 @@ fn points(engine: &'static Engine, story: Story) -> BTreeSet<String> {
     let mut project = story.project(engine);
     let trace = project.world.root().join("trace");
     project.world.set("CONVEXINFRA_FAULT_TRACE", trace.to_str().unwrap());
-    project.world.expect(0, story.words());
+    project.world.run_expecting(0, story.words());
     let text = fs::read_to_string(&trace).unwrap();
     let all: BTreeSet<String> = text.lines().filter(|name| name.starts_with("provider.docker.")).map(str::to_owned).collect();
     assert!(all.len() >= 3, "{story:?}: {all:?}");
@@ -83,14 +83,14 @@ fn survives(engine: &'static Engine, story: Story, point: &str) {
     let killed = project.world.run(story.words());
     assert_eq!(killed.signal(), Some(9), "{story:?} {point}: {killed}");
     project.world.unset("CONVEXINFRA_FAULT");
-    project.world.expect(0, story.words());
+    project.world.run_expecting(0, story.words());
     assert_eq!(project.everything().len(), story.things(), "{story:?} {point}: {:?}", project.everything());
     if matches!(story, Story::Destroy) {
         assert_eq!(project.world.names(), Vec::<String>::new(), "{story:?} {point}");
         return;
     }
-    project.world.settled();
-    project.world.reachable(".env.local", &format!("{}-dev", project.name));
+    project.world.assert_converged();
+    project.world.assert_reachable(".env.local", &format!("{}-dev", project.name));
     if matches!(story, Story::Second) {
         let all = engine.containers(&project.name, "backend");
         let kept = |id: &String| engine.try_docker(&["exec", id, "sh", "-c", "test $(cat /convex/data/mark) = kept"]);
@@ -200,7 +200,9 @@ fn an_engine_that_dies_in_the_middle_is_healed_once_it_is_back() {
     project.world.set("CONVEXINFRA_FAULT_TRACE", trace.to_str().unwrap());
     let passed = |point: &str| {
         let line = format!("provider.docker.{point}");
-        crate::world::until(&line, || fs::read_to_string(&trace).is_ok_and(|text| text.lines().any(|passed| passed == line)));
+        crate::world::wait_until(&line, || {
+            fs::read_to_string(&trace).is_ok_and(|text| text.lines().any(|passed| passed == line))
+        });
     };
     let command = project.world.spawn(&["apply", "--yes"]);
     passed("network_made");
@@ -214,7 +216,7 @@ fn an_engine_that_dies_in_the_middle_is_healed_once_it_is_back() {
 
     own.daemon = OwnEngine::start(&own.engine, &[]);
     project.world.apply();
-    project.world.settled();
+    project.world.assert_converged();
     assert_eq!(own.engine.everything(&project.name).len(), 3);
 
     // The same in the middle of a replacement.
@@ -228,10 +230,10 @@ fn an_engine_that_dies_in_the_middle_is_healed_once_it_is_back() {
     assert_eq!(died.code(), 69, "{died}");
     own.daemon = OwnEngine::start(&own.engine, &[]);
     project.world.apply();
-    project.world.settled();
+    project.world.assert_converged();
     let id = own.engine.container(&project.name, "backend");
     assert_eq!(own.engine.docker(&["exec", &id, "cat", "/convex/data/mark"]), "kept");
-    project.world.expect(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
+    project.world.run_expecting(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
     assert_eq!(own.engine.everything(&project.name), Vec::<String>::new());
 }
 
@@ -269,12 +271,12 @@ fn a_full_disk_is_told_and_the_next_command_goes_on() {
         .status()
         .unwrap();
     assert!(!filled.success(), "the disk is larger than it should be");
-    let full = project.world.expect(1, &["apply", "--yes"]);
+    let full = project.world.run_expecting(1, &["apply", "--yes"]);
     assert!(full.err.contains("no space left on device") && full.err.contains("docker system df"), "{full}");
     fs::remove_file(&filler).unwrap();
     project.world.apply();
-    project.world.settled();
-    project.world.expect(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
+    project.world.assert_converged();
+    project.world.run_expecting(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
     assert_eq!(own.engine.everything(&project.name), Vec::<String>::new());
     drop(own);
     drop(disk);

@@ -19,8 +19,8 @@ fn lives_on(engine: &'static Engine, server: &Server, host: &str) {
     project.world.set("DATABASE", &server.url_of(host, "root", ROOT_PASSWORD));
     let world = &project.world;
     world.apply();
-    world.reachable(".env.local", &format!("{}-dev", project.name));
-    world.settled();
+    world.assert_reachable(".env.local", &format!("{}-dev", project.name));
+    world.assert_converged();
     let database = format!("{}_dev", project.name.replace('-', "_"));
     assert!(server.has(&database), "there is no {database}");
 
@@ -28,11 +28,11 @@ fn lives_on(engine: &'static Engine, server: &Server, host: &str) {
     let seen = engine.inspect(&project.container()).to_string();
     assert!(!seen.contains("root-pw") && !seen.contains(&format!("{}://", server.engine())), "{seen}");
 
-    world.expect(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
+    world.run_expecting(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
     assert!(server.has(&database), "the database went with the container");
     world.apply();
-    world.settled();
-    world.expect(0, &["destroy", "--yes", "--allow-destroy", "dev", "--with-database"]);
+    world.assert_converged();
+    world.run_expecting(0, &["destroy", "--yes", "--allow-destroy", "dev", "--with-database"]);
     assert!(!server.has(&database), "the database stayed");
     assert_eq!(project.everything(), Vec::<String>::new());
 }

@@ -74,17 +74,17 @@ fn a_composed_backend_is_taken_over_with_its_data() {
     let secret = engine.docker(&["exec", &name, "cat", "/convex/data/credentials/instance_secret"]);
     let before = engine.inspect(&name);
 
-    let run = world.expect(0, &["import", "dev", "--container", &name]);
+    let run = world.run_expecting(0, &["import", "dev", "--container", &name]);
     assert!(run.out.contains("convex-self-hosted") && run.out.contains("other machines reach its ports now"), "{run}");
     assert!(!run.out.contains(&secret) && !run.err.contains(&secret));
     assert_eq!(engine.inspect(&name)["State"]["StartedAt"], before["State"]["StartedAt"], "importing has touched it");
     assert_eq!(project.everything(), Vec::<String>::new());
-    assert!(world.expect(3, &["drift"]).out.contains("taken over"));
-    world.expect(4, &["import", "dev", "--container", &name]);
+    assert!(world.run_expecting(3, &["drift"]).out.contains("taken over"));
+    world.run_expecting(4, &["import", "dev", "--container", &name]);
 
     world.apply();
-    world.settled();
-    let (url, _) = world.reachable(".env.local", "convex-self-hosted");
+    world.assert_converged();
+    let (url, _) = world.assert_reachable(".env.local", "convex-self-hosted");
     assert_eq!(url, format!("http://127.0.0.1:{api}"));
     assert!(!engine.try_docker(&["inspect", &name]), "the container that was taken over is still there");
     let container = project.container();
@@ -92,7 +92,7 @@ fn a_composed_backend_is_taken_over_with_its_data() {
     assert_eq!(engine.docker(&["exec", &container, "cat", "/convex/data/credentials/instance_secret"]), secret);
     assert_eq!(engine.inspect(&container)["Mounts"][0]["Name"], volume.as_str());
 
-    world.expect(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
+    world.run_expecting(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
     assert_eq!(project.everything(), Vec::<String>::new());
     assert!(!engine.try_docker(&["volume", "inspect", &volume]), "its data was to be destroyed");
     clear(&project, &name, &volume);
@@ -119,7 +119,7 @@ fn what_a_container_was_started_with_is_kept_or_named() {
     more.extend(set.iter().flat_map(|variable| ["-e", *variable]));
     let (name, volume, _) = composed(&project, &more);
 
-    let told = world.expect(0, &["import", "dev", "--container", &name, "--json"]).document();
+    let told = world.run_expecting(0, &["import", "dev", "--container", &name, "--json"]).document();
     assert_eq!(told["inexpressible"], serde_json::json!(["ACTIONS_USER_TIMEOUT_SECS"]));
     let notices = told["notices"].to_string();
     for words in
@@ -160,7 +160,7 @@ fn what_a_container_was_started_with_is_kept_or_named() {
     let left: Vec<&str> = changes.iter().map(|change| change["path"].as_str().unwrap()).collect();
     assert!(!left.iter().any(|path| path.starts_with("tuning.") || path.starts_with("resources.")), "{plan:#}");
     world.apply();
-    world.settled();
+    world.assert_converged();
     let seen = engine.inspect(&project.container());
     assert_eq!(seen["HostConfig"]["Memory"], 500 * 1024 * 1024);
     let command = seen["Config"]["Cmd"].to_string();
@@ -180,9 +180,9 @@ fn a_take_over_that_fails_leaves_the_old_one_running() {
     let secret = "ab".repeat(32);
     let variables = ["-e", "INSTANCE_NAME=shop", "-e", &format!("INSTANCE_SECRET={secret}")];
     let (name, volume, (api, _)) = composed(&project, &[&variables[..], &["--restart", "always"]].concat());
-    world.expect(0, &["import", "dev", "--container", &name]);
+    world.run_expecting(0, &["import", "dev", "--container", &name]);
     world.manifest(&world.read("convex.toml").replace("backend:one", "backend:broken"));
-    let failed = world.expect(1, &["apply", "--yes"]);
+    let failed = world.run_expecting(1, &["apply", "--yes"]);
     assert!(failed.err.contains("the one from before runs again"), "{failed}");
     let seen = engine.inspect(&name);
     assert_eq!((&seen["State"]["Running"], &seen["HostConfig"]["RestartPolicy"]["Name"]), (&true.into(), &"always".into()));
@@ -191,8 +191,8 @@ fn a_take_over_that_fails_leaves_the_old_one_running() {
     });
     project.manifest(BLOCKS);
     world.apply();
-    world.settled();
-    world.reachable(".env.local", "shop");
+    world.assert_converged();
+    world.assert_reachable(".env.local", "shop");
     clear(&project, &name, &volume);
 }
 
@@ -202,7 +202,7 @@ fn what_cannot_be_taken_over_is_refused_with_reasons() {
     let project = Project::new(engine, BLOCKS);
     let world = &project.world;
     let refused = |id: &str, words: &str| {
-        let run = world.expect(4, &["import", "dev", "--container", id]);
+        let run = world.run_expecting(4, &["import", "dev", "--container", id]);
         assert!(run.err.contains(words), "{words}: {run}");
     };
     refused("no-such-container", "is not there");
@@ -227,8 +227,8 @@ fn what_cannot_be_taken_over_is_refused_with_reasons() {
     refused(&plain, "does not answer");
     engine.docker(&["rm", "-fv", &plain]);
     engine.docker(&["volume", "rm", &name]);
-    world.expect(64, &["import", "dev"]);
-    let run = world.expect(4, &["import", "other", "--container", "x"]);
+    world.run_expecting(64, &["import", "dev"]);
+    let run = world.run_expecting(4, &["import", "other", "--container", "x"]);
     assert!(run.err.contains("[backends.other]"), "{run}");
     world.apply();
     refused(&project.container(), "was made by convexinfra");
@@ -252,12 +252,12 @@ fn a_volume_without_a_name_is_taken_over_too() {
         std::panic::catch_unwind(|| get(&format!("http://127.0.0.1:{api}/version")).0 == 200).unwrap_or(false)
     });
     engine.docker(&["exec", &id, "sh", "-c", "echo kept > /convex/data/mark"]);
-    world.expect(0, &["import", "dev", "--container", &id]);
+    world.run_expecting(0, &["import", "dev", "--container", &id]);
     world.apply();
-    world.settled();
-    world.reachable(".env.local", "nameless");
+    world.assert_converged();
+    world.assert_reachable(".env.local", "nameless");
     assert_eq!(engine.docker(&["exec", &project.container(), "cat", "/convex/data/mark"]), "kept");
     let volume = engine.inspect(&project.container())["Mounts"][0]["Name"].as_str().unwrap().to_owned();
-    world.expect(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
+    world.run_expecting(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
     assert!(!engine.try_docker(&["volume", "inspect", &volume]), "its data was to be destroyed");
 }

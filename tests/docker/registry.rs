@@ -127,14 +127,14 @@ fn images_come_from_a_registry_and_are_pinned() {
     let mut project = Project::new(engine, &blocks(&image));
 
     // Without a login.
-    let denied = project.world.expect(1, &["apply", "--yes"]);
+    let denied = project.world.run_expecting(1, &["apply", "--yes"]);
     assert!(denied.err.contains(&format!("docker login {}", registry.host)), "{denied}");
     assert_eq!(project.everything(), Vec::<String>::new(), "something was made before the image was there");
 
     // With one, and a tag that is not there.
     project.world.set("DOCKER_CONFIG", registry.folder.path().to_str().unwrap());
     project.manifest(&blocks(&image.replace(":tag", ":gone")));
-    let gone = project.world.expect(1, &["apply", "--yes"]);
+    let gone = project.world.run_expecting(1, &["apply", "--yes"]);
     assert!(gone.err.contains("full commit"), "{gone}");
     project.manifest(&blocks(&image));
 
@@ -149,7 +149,7 @@ fn images_come_from_a_registry_and_are_pinned() {
     let helpers = serde_json::json!({ "credHelpers": { (registry.host.as_str()): "probe" } });
     std::fs::write(&configuration, helpers.to_string()).unwrap();
     project.manifest(&blocks(&image.replace(":tag", ":gone")));
-    let gone = project.world.expect(1, &["apply", "--yes"]);
+    let gone = project.world.run_expecting(1, &["apply", "--yes"]);
     assert!(gone.err.contains("full commit"), "the helper was not asked: {gone}");
     std::fs::write(&configuration, logged_in).unwrap();
     project.manifest(&blocks(&image));
@@ -157,29 +157,29 @@ fn images_come_from_a_registry_and_are_pinned() {
     // Broken off in the middle: everything is as before, and running again does it.
     let world = &project.world;
     registry.allowance.store(3 << 20, Ordering::Relaxed);
-    let broken = world.expect(1, &["apply", "--yes"]);
+    let broken = world.run_expecting(1, &["apply", "--yes"]);
     assert!(broken.err.contains("broke off"), "{broken}");
     assert!(!broken.err.contains("let-me-in") && !broken.out.contains("let-me-in"));
     registry.allowance.store(u64::MAX, Ordering::Relaxed);
     let run = world.apply();
     assert!(run.err.contains(&format!("fetching {image}")), "{run}");
-    world.settled();
+    world.assert_converged();
 
     // The same build again, though the tag means another one now, and the engine has forgotten the first.
     push(BACKEND_TWO);
-    world.settled();
+    world.assert_converged();
     let id = engine.inspect(&project.container())["Image"].as_str().unwrap().to_owned();
     engine.docker(&["rm", "-f", &project.container()]);
     world.apply();
     assert_eq!(engine.inspect(&project.container())["Image"], id.as_str());
-    world.settled();
+    world.assert_converged();
 
     // The manifest can say that a moving tag is followed; what runs is left alone until it is made anew anyway.
     project.manifest(&format!("{}pull = \"always\"\n", blocks(&image)));
     world.apply();
-    world.settled();
+    world.assert_converged();
     engine.docker(&["rm", "-f", &project.container()]);
     world.apply();
-    world.settled();
+    world.assert_converged();
     assert_eq!(engine.inspect(&project.container())["Config"]["Labels"]["build"], "two");
 }

@@ -13,7 +13,7 @@ use convexinfra::provider::ProviderError;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
-use super::bench::Bench;
+use super::bench::DockerFixture;
 use super::rig::{BACKEND, BROKEN, Engine};
 use crate::engine_or_skip;
 
@@ -68,7 +68,7 @@ async fn how_a_container_ended_is_told_although_the_engine_has_started_it_again(
     let engine = engine_or_skip!();
     let folder = tempfile::tempdir().unwrap();
     let holds = Arc::new(AtomicBool::new(false));
-    let mut bench = Bench::at(engine, door(engine, folder.path(), Arc::clone(&holds)));
+    let mut bench = DockerFixture::at(engine, door(engine, folder.path(), Arc::clone(&holds)));
     bench.ensure().await;
     bench.shell(": > /convex/data/stumbles");
     let first = bench.container();
@@ -83,6 +83,6 @@ async fn how_a_container_ended_is_told_although_the_engine_has_started_it_again(
         other => panic!("{other:?}"),
     }
     bench.placement.spec.settings.docker.image = Some(BACKEND.to_owned());
-    assert_eq!(bench.ensure().await.deviations, Vec::new());
+    assert_eq!(bench.ensure().await.drift, Vec::new());
     assert_eq!(bench.container(), first);
 }

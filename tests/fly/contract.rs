@@ -10,7 +10,7 @@ use jsonschema::Validator;
 use jsonschema::error::ValidationErrorKind;
 use serde_json::{Map, Value, json};
 
-use super::holes::{HOLES, Hole, Place};
+use super::contract_gaps::{ContractGap, ExchangePart, HOLES};
 use super::reply::{Body, Reply};
 use super::request::Request;
 use crate::simulator::recorded::shared_text;
@@ -95,8 +95,8 @@ impl Contract {
     }
 
     /// Whether an operation that a hole is about does not document its status.
-    pub(crate) fn lacks_status(&self, hole: &Hole) -> bool {
-        let Place::Reply(status) = hole.place else { return false };
+    pub(crate) fn lacks_status(&self, hole: &ContractGap) -> bool {
+        let ExchangePart::Reply(status) = hole.place else { return false };
         let covered = self.operations.iter().filter(|operation| hole.covers(&operation.name, hole.place, hole.at));
         let mut responses = covered.map(|operation| &operation.description["responses"][status.to_string()]);
         responses.any(Value::is_null)
@@ -111,7 +111,7 @@ impl Contract {
     }
 
     fn in_request(&self, operation: &Operation, request: &Request) -> Vec<Difference> {
-        let place = Place::Request;
+        let place = ExchangePart::Request;
         let parameters = operation.description["parameters"].as_array().map_or(&[][..], Vec::as_slice);
         let is_documented =
             |name: &str| parameters.iter().any(|parameter| parameter["in"] == "query" && parameter["name"] == name);
@@ -138,7 +138,7 @@ impl Contract {
     }
 
     fn in_reply(&self, operation: &Operation, reply: &Reply) -> Vec<Difference> {
-        let place = Place::Reply(reply.status);
+        let place = ExchangePart::Reply(reply.status);
         let documented = &operation.description["responses"][reply.status.to_string()];
         let mut found = Vec::new();
         if documented.is_null() {
@@ -162,7 +162,7 @@ impl Contract {
         found
     }
 
-    fn against(&self, schema: &Value, value: &Value, place: Place) -> Vec<Difference> {
+    fn against(&self, schema: &Value, value: &Value, place: ExchangePart) -> Vec<Difference> {
         let mut found = Vec::new();
         for error in self.validator(schema).iter_errors(value) {
             let at = error.instance_path().to_string();
@@ -193,27 +193,27 @@ impl Contract {
 /// One difference from the document.
 #[derive(Debug, Clone)]
 struct Difference {
-    place: Place,
+    place: ExchangePart,
     at: String,
     what: String,
 }
 
 impl Difference {
-    fn new(place: Place, at: impl Into<String>, what: impl Into<String>) -> Self {
+    fn new(place: ExchangePart, at: impl Into<String>, what: impl Into<String>) -> Self {
         Self { place, at: at.into(), what: what.into() }
     }
 
     fn said(&self, operation: &Operation) -> String {
         let side = match self.place {
-            Place::Request => "request".to_owned(),
-            Place::Reply(status) => format!("reply {status}"),
+            ExchangePart::Request => "request".to_owned(),
+            ExchangePart::Reply(status) => format!("reply {status}"),
         };
         format!("{} ({side}) at `{}`: {}", operation.name, self.at, self.what)
     }
 }
 
-impl Hole {
-    fn covers(&self, operation: &str, place: Place, at: &str) -> bool {
+impl ContractGap {
+    fn covers(&self, operation: &str, place: ExchangePart, at: &str) -> bool {
         let named = match self.operation.strip_suffix('*') {
             Some(start) => operation.starts_with(start),
             None => operation == self.operation,

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::faults;
 use super::reply::{Reply, Shortage};
 use super::request::Request;
-use super::stand_in::Shared;
-use super::world::Omens;
+use super::server::Shared;
+use super::world::LaunchOutcomes;
 
 /// Where this is listened to, beside `/v1`.
 pub(crate) const PREFIX: &str = "/stand-in/";
@@ -23,7 +23,7 @@ pub(crate) struct Change {
     pub(crate) full_hosts: Option<std::collections::BTreeMap<String, Shortage>>,
     pub(crate) unreachable_hosts: Option<Vec<String>>,
     pub(crate) dns: Option<std::collections::BTreeMap<String, Vec<String>>>,
-    pub(crate) omens: Option<Omens>,
+    pub(crate) omens: Option<LaunchOutcomes>,
     /// How far the world's clock is put forward.
     pub(crate) advance_seconds: Option<u64>,
 }

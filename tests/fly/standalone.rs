@@ -12,8 +12,8 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 
+use super::server::FakeFly;
 use super::settings::{Settings, TOKEN};
-use super::stand_in::StandIn;
 
 const ASKED: &str = "FLY_STAND_IN";
 const MARK: &str = "fly-stand-in: ";
@@ -25,7 +25,7 @@ fn serve() {
     if std::env::var_os(ASKED).is_none() {
         return;
     }
-    let stand_in = StandIn::start(Settings::default().with_processes().hurried(20));
+    let stand_in = FakeFly::start(Settings::default().with_processes().hurried(20));
     let described = json!({
         "url": stand_in.url(),
         "host_url": stand_in.host_url(),

@@ -16,14 +16,14 @@ const GLANCE: Duration = Duration::from_millis(3);
 const STATES: [&str; 6] = ["started", "stopped", "suspended", "destroyed", "failed", "settled"];
 
 /// What is waited for.
-struct Wanted {
+struct WaitQuery {
     states: Vec<String>,
     version: Option<String>,
     timeout: Duration,
     hurry: u32,
 }
 
-impl Wanted {
+impl WaitQuery {
     fn read(world: &World, request: &Request) -> Result<Self, Reply> {
         let seconds: u64 = match request.parameter("timeout") {
             None => 60,
@@ -65,7 +65,7 @@ fn out_of_range() -> Reply {
 }
 
 pub(crate) async fn wait(world: &Mutex<World>, app: &str, id: &str, request: &Request) -> Result<Reply, Reply> {
-    let wanted = Wanted::read(&world.lock().unwrap(), request)?;
+    let wanted = WaitQuery::read(&world.lock().unwrap(), request)?;
     if let Ok(machine) = world.lock().unwrap().look_at_app(app)?.machine(id)
         && machine.unseen > 0
     {

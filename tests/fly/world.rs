@@ -35,7 +35,7 @@ pub(crate) struct World {
     /// What the domain name system says about hostnames that are not Fly's.
     pub(crate) dns: BTreeMap<String, Vec<String>>,
     /// What `wait` and the checks say about machines, instead of what would come by itself.
-    pub(crate) omens: Omens,
+    pub(crate) omens: LaunchOutcomes,
     pub(crate) deletions: Vec<Instant>,
     pub(crate) made: u64,
 }
@@ -43,7 +43,7 @@ pub(crate) struct World {
 /// How machines turn out that are made or started from now on.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct Omens {
+pub(crate) struct LaunchOutcomes {
     /// They end up as `failed`.
     pub(crate) launches_fail: bool,
     /// They never leave `starting`.
@@ -117,7 +117,7 @@ impl World {
             full_hosts: BTreeMap::new(),
             unreachable_hosts: BTreeSet::new(),
             dns: BTreeMap::new(),
-            omens: Omens::default(),
+            omens: LaunchOutcomes::default(),
             deletions: Vec::new(),
             made: 0,
         }

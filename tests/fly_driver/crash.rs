@@ -5,16 +5,16 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use convexinfra::model::References;
+use convexinfra::model::ProviderState;
 use convexinfra::provider::Provider;
-use convexinfra::provider::fly::{Fly, Native, Places, Settings as FlySettings};
+use convexinfra::provider::fly::{ApiEndpoints, Fly, FlyConfig as FlySettings, ReqwestTransport};
 
-use super::shore::{Shore, patience, placement};
+use super::fixture::{Fixture, placement, timeouts};
 #[cfg(debug_assertions)]
-use crate::desk::Desk;
+use crate::cli_fixture::CliFixture;
 use crate::fly::settings::TOKEN;
 #[cfg(debug_assertions)]
-use crate::fly::{Settings, StandIn};
+use crate::fly::{FakeFly, Settings};
 
 const URL: &str = "CONVEXINFRA_TEST_FLY";
 const VERB: &str = "CONVEXINFRA_TEST_VERB";
@@ -25,12 +25,12 @@ const NOTES: &str = "CONVEXINFRA_TEST_NOTES";
 async fn command() {
     let Ok(url) = std::env::var(URL) else { return };
     let nowhere = "http://127.0.0.1:1".to_owned();
-    let places = Places { machines: url, registry: nowhere.clone(), commits: nowhere };
-    let port = std::sync::Arc::new(Native::new(&convexinfra::model::Secret::new(TOKEN), places));
-    let fly = Fly::new(port, FlySettings::default()).with_patience(patience());
+    let places = ApiEndpoints { machines: url, registry: nowhere.clone(), commits: nowhere };
+    let port = std::sync::Arc::new(ReqwestTransport::new(&convexinfra::model::Secret::new(TOKEN), places));
+    let fly = Fly::new(port, FlySettings::default()).with_timeouts(timeouts());
     let mut placement = placement();
     if let Ok(notes) = std::env::var(NOTES) {
-        placement.references = serde_json::from_str::<References>(&notes).unwrap();
+        placement.provider_state = serde_json::from_str::<ProviderState>(&notes).unwrap();
         placement.has_been_ready = true;
     }
     match std::env::var(VERB).unwrap().as_str() {
@@ -45,7 +45,7 @@ async fn command() {
 }
 
 /// Runs a verb in a process of its own that is killed at a point; whether it came there.
-fn killed_at(shore: &Shore, verb: &str, fault: &str) -> bool {
+fn killed_at(shore: &Fixture, verb: &str, fault: &str) -> bool {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args(["--exact", "fly_driver::crash::command", "--nocapture"])
@@ -56,7 +56,7 @@ fn killed_at(shore: &Shore, verb: &str, fault: &str) -> bool {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     if shore.placement.has_been_ready {
-        command.env(NOTES, serde_json::to_string(&shore.placement.references).unwrap());
+        command.env(NOTES, serde_json::to_string(&shore.placement.provider_state).unwrap());
     }
     !command.status().unwrap().success()
 }
@@ -67,7 +67,7 @@ async fn whatever_a_killed_command_left_is_adopted_by_the_next() {
     const POINTS: [&str; 6] =
         ["app_created:1", "address_assigned:1", "address_assigned:2", "secrets_set:1", "volume_created:1", "machine_created:1"];
     for point in POINTS {
-        let mut shore = Shore::new();
+        let mut shore = Fixture::new();
         assert!(killed_at(&shore, "ensure", &format!("provider.fly.{point}")), "{point} was not passed");
         shore.ensure().await;
         shore.one_of_each();
@@ -81,13 +81,13 @@ async fn whatever_a_killed_command_left_is_adopted_by_the_next() {
 #[tokio::test]
 async fn a_killed_update_is_taken_up_again_and_its_lease_runs_out() {
     for point in ["leased:1", "machine_updated:1"] {
-        let mut shore = Shore::new();
+        let mut shore = Fixture::new();
         shore.ensure().await;
         let machines = shore.machines();
         assert!(killed_at(&shore, "update", &format!("provider.fly.{point}")), "{point} was not passed");
         shore.placement.spec.tuning.max_concurrent_queries = Some(8);
         // Nobody gives a dead command's lease back.
-        shore.fly.world().ahead += patience().lease + Duration::from_secs(1);
+        shore.fly.world().ahead += timeouts().lease + Duration::from_secs(1);
         shore.ensure().await;
         assert_eq!(shore.machines(), machines);
         assert_eq!(shore.config()["env"]["APPLICATION_MAX_CONCURRENT_QUERIES"], "8");
@@ -99,10 +99,10 @@ async fn a_killed_update_is_taken_up_again_and_its_lease_runs_out() {
 #[tokio::test]
 async fn a_killed_removal_is_finished_by_the_next() {
     for point in ["machine_deleted:1", "volume_deleted:1", "app_deleted:1"] {
-        let mut shore = Shore::new();
+        let mut shore = Fixture::new();
         shore.ensure().await;
         assert!(killed_at(&shore, "remove", &format!("provider.fly.{point}")), "{point} was not passed");
-        shore.fly.world().ahead += patience().lease + Duration::from_secs(1);
+        shore.fly.world().ahead += timeouts().lease + Duration::from_secs(1);
         shore.remove().await;
         assert!(shore.fly.world().apps.is_empty(), "{point}");
     }
@@ -114,10 +114,10 @@ const MANIFEST: &str = "project = \"gremlin\"\n\n[backends.dev]\nprovider = \"fl
 
 /// A backend that is there with its volume, and the command that takes it away and keeps the volume.
 #[cfg(debug_assertions)]
-fn kept_scene() -> (StandIn, Desk, String, String) {
-    let fly = StandIn::start(Settings::friendly().with_processes().hurried(50));
-    let desk = Desk::new(MANIFEST).with_variables(fly.environment());
-    desk.done("apply --yes");
+fn kept_scene() -> (FakeFly, CliFixture, String, String) {
+    let fly = FakeFly::start(Settings::friendly().with_processes().hurried(50));
+    let desk = CliFixture::new(MANIFEST).with_variables(fly.environment());
+    desk.run_ok("apply --yes");
     let (app, volume) = {
         let world = fly.world();
         let (name, app) = world.apps.iter().next().unwrap();
@@ -160,7 +160,7 @@ fn a_removal_that_keeps_the_data_and_was_killed_keeps_it_whoever_finishes_it() {
         assert_eq!(killed.status.code(), None, "{point} was not passed");
         // Nobody gives a dead command's lease back.
         fly.world().ahead += Duration::from_secs(300);
-        let status: serde_json::Value = serde_json::from_str(&desk.done("status --json").out).unwrap();
+        let status: serde_json::Value = serde_json::from_str(&desk.run_ok("status --json").out).unwrap();
         assert!(kept(), "{point}");
         match status["backends"][0]["phase"].as_str() {
             // It had not begun, or it had ended.
@@ -170,20 +170,20 @@ fn a_removal_that_keeps_the_data_and_was_killed_keeps_it_whoever_finishes_it() {
         finished += 1;
         if number % 2 == 0 {
             desk.write("convex.toml", "project = \"gremlin\"\n");
-            let plan = desk.done("plan");
+            let plan = desk.run_ok("plan");
             assert!(plan.out.contains("its data is kept"), "{point}: {}", plan.out);
-            desk.done("apply --yes --allow-destroy dev");
+            desk.run_ok("apply --yes --allow-destroy dev");
             assert_eq!(fly.world().apps.len(), 1, "{point}");
         } else {
             // It is wanted again: another one is made beside what is kept.
-            let plan = desk.done("plan");
+            let plan = desk.run_ok("plan");
             assert!(plan.out.contains("plan.kept_apart"), "{point}: {}", plan.out);
-            desk.done("apply --yes");
+            desk.run_ok("apply --yes");
             assert_eq!(fly.world().apps.len(), 2, "{point}");
         }
         assert!(kept(), "{point}: the data is gone");
         assert_eq!(machines(&app), 0, "{point}");
-        desk.done("plan --detailed-exitcode");
+        desk.run_ok("plan --detailed-exitcode");
     }
     assert!(finished >= 5, "{points:?}");
 }
@@ -198,8 +198,8 @@ fn a_destroy_that_does_not_keep_the_data_says_so_and_ends_a_removal_that_was_to(
     let refused = desk.run("destroy dev");
     let said = format!("{}{}", refused.out, refused.err);
     assert!(refused.exit == 4 && said.contains("its data is lost") && said.contains("plan.kept_no_more"), "{said}");
-    desk.done("destroy dev --allow-destroy dev");
+    desk.run_ok("destroy dev --allow-destroy dev");
     assert!(fly.world().apps.is_empty());
     desk.write("convex.toml", "project = \"gremlin\"\n");
-    desk.done("plan --detailed-exitcode");
+    desk.run_ok("plan --detailed-exitcode");
 }

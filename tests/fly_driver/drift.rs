@@ -2,19 +2,19 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use convexinfra::model::{Data, RunState};
+use convexinfra::model::{DataState, RunState};
 use convexinfra::provider::fly::FlyError;
 use convexinfra::provider::{Provider, ProviderError};
 use serde_json::{Value, json};
 
-use super::shore::Shore;
-use crate::desk::Desk;
+use super::fixture::Fixture;
+use crate::cli_fixture::CliFixture;
 use crate::fly::settings::TOKEN;
-use crate::fly::{Settings, StandIn};
+use crate::fly::{FakeFly, Settings};
 
 #[tokio::test]
 async fn a_changed_guest_is_named_and_put_right() {
-    let mut shore = Shore::friendly();
+    let mut shore = Fixture::friendly();
     shore.ensure().await;
     let machine = shore.machines()[0].clone();
     let mut config = shore.config();
@@ -32,7 +32,7 @@ async fn a_changed_guest_is_named_and_put_right() {
 
 #[tokio::test]
 async fn a_stopped_machine_is_named_and_started() {
-    let mut shore = Shore::friendly();
+    let mut shore = Fixture::friendly();
     shore.ensure().await;
     let machine = shore.machines()[0].clone();
     shore.meddle("POST", &format!("/apps/APP/machines/{machine}/stop"), json!({})).await;
@@ -47,7 +47,7 @@ async fn a_stopped_machine_is_named_and_started() {
 
 #[tokio::test]
 async fn missing_addresses_are_named_and_assigned() {
-    let mut shore = Shore::friendly();
+    let mut shore = Fixture::friendly();
     shore.ensure().await;
     let app = shore.app();
     shore.fly.world().apps.get_mut(&app).unwrap().addresses.clear();
@@ -58,7 +58,7 @@ async fn missing_addresses_are_named_and_assigned() {
 
 #[tokio::test]
 async fn secrets_that_somebody_set_or_took_are_named_and_put_right() {
-    let mut shore = Shore::friendly();
+    let mut shore = Fixture::friendly();
     shore.ensure().await;
     shore.meddle("POST", "/apps/APP/secrets/INSTANCE_SECRET", json!({ "value": "00".repeat(32) })).await;
     shore.meddle("POST", "/apps/APP/secrets/OTHER", json!({ "value": "left alone" })).await;
@@ -68,7 +68,7 @@ async fn secrets_that_somebody_set_or_took_are_named_and_put_right() {
     let expected = shore.placement.instance_secret.expose().to_owned();
     {
         let world = shore.fly.world();
-        let secrets = &world.apps[&shore.placement.references["app"]].machines[0].secrets;
+        let secrets = &world.apps[&shore.placement.provider_state["app"]].machines[0].secrets;
         assert_eq!((secrets["INSTANCE_SECRET"].as_str(), secrets["OTHER"].as_str()), (expected.as_str(), "left alone"));
     }
     shore.meddle("DELETE", "/apps/APP/secrets/INSTANCE_SECRET", Value::Null).await;
@@ -79,12 +79,12 @@ async fn secrets_that_somebody_set_or_took_are_named_and_put_right() {
 
 #[tokio::test]
 async fn a_destroyed_machine_is_made_again_over_its_data() {
-    let mut shore = Shore::new();
+    let mut shore = Fixture::new();
     shore.ensure().await;
     let (machine, volumes) = (shore.machines()[0].clone(), shore.volumes());
     shore.meddle("DELETE", &format!("/apps/APP/machines/{machine}?force=true"), Value::Null).await;
     let seen = shore.observe().await;
-    assert_eq!((seen.state, seen.data), (RunState::Absent, Data::Present));
+    assert_eq!((seen.state, seen.data), (RunState::Absent, DataState::Present));
     shore.ensure().await;
     assert_eq!(shore.volumes(), volumes);
     shore.one_of_each();
@@ -92,24 +92,24 @@ async fn a_destroyed_machine_is_made_again_over_its_data() {
 
 #[tokio::test]
 async fn lost_data_is_never_replaced_by_none() {
-    let mut shore = Shore::friendly();
+    let mut shore = Fixture::friendly();
     shore.ensure().await;
     let (machine, volume) = (shore.machines()[0].clone(), shore.volumes()[0].clone());
     shore.meddle("DELETE", &format!("/apps/APP/machines/{machine}?force=true"), Value::Null).await;
     // It is listed for a day more, and it is gone all the same.
     shore.meddle("DELETE", &format!("/apps/APP/volumes/{volume}"), Value::Null).await;
-    assert_eq!(shore.observe().await.data, Data::Missing);
+    assert_eq!(shore.observe().await.data, DataState::Missing);
     let writes = shore.writes();
     assert!(matches!(shore.try_ensure().await, Err(ProviderError::DataMissing { .. })));
     assert_eq!(shore.writes(), writes, "a refusal has made something");
     let app = shore.app();
     shore.fly.world().apps.remove(&app);
-    assert_eq!(shore.observe().await.data, Data::Missing);
+    assert_eq!(shore.observe().await.data, DataState::Missing);
 }
 
 #[tokio::test]
 async fn machines_and_volumes_of_others_are_named_and_left() {
-    let mut shore = Shore::friendly();
+    let mut shore = Fixture::friendly();
     shore.ensure().await;
     let ours = (shore.machines(), shore.volumes());
     let machine = strange_machine(&shore).await;
@@ -117,13 +117,13 @@ async fn machines_and_volumes_of_others_are_named_and_left() {
     let named =
         [format!("foreign.volumes.{volume}: absent → present"), format!("foreign.machines.{machine}: absent → started")];
     assert_eq!(shore.drift().await, named);
-    assert!(shore.observe().await.deviations.iter().all(|deviation| !deviation.is_put_right()));
+    assert!(shore.observe().await.drift.iter().all(|deviation| !deviation.is_repaired_by_apply()));
     // They are in nobody's way: what is asked for is brought about beside them.
     shore.placement.spec.tuning.max_concurrent_queries = Some(8);
     shore.ensure().await;
     {
         let world = shore.fly.world();
-        let machines = &world.apps[&shore.placement.references["app"]].machines;
+        let machines = &world.apps[&shore.placement.provider_state["app"]].machines;
         let own = machines.iter().find(|machine| machine.id == ours.0[0]).unwrap();
         assert_eq!(own.config.value["env"]["APPLICATION_MAX_CONCURRENT_QUERIES"], "8");
     }
@@ -134,14 +134,14 @@ async fn machines_and_volumes_of_others_are_named_and_left() {
 
 #[tokio::test]
 async fn what_others_put_into_the_app_is_never_taken_away() {
-    let mut shore = Shore::friendly();
+    let mut shore = Fixture::friendly();
     shore.ensure().await;
     let ours = shore.machines();
     let (machine, volume) = (strange_machine(&shore).await, strange_volume(&shore).await);
     let writes = shore.writes();
     let refused = shore.provider.remove(&shore.placement, &|_| {}).await;
     match refused {
-        Err(ProviderError::Fly(error @ FlyError::Foreign { .. })) => {
+        Err(ProviderError::Fly(error @ FlyError::ForeignResource { .. })) => {
             let help = error.help().unwrap();
             assert!(help.contains(&format!("fly machine destroy {machine}")), "{help}");
             assert!(help.contains(&format!("fly volumes destroy {volume}")), "{help}");
@@ -166,9 +166,9 @@ async fn what_others_put_into_the_app_is_never_taken_away() {
 fn a_volume_of_others_keeps_no_command_from_its_end_but_one_that_would_destroy_it() {
     const MANIFEST: &str = "project = \"gremlin\"\n\n[backends.dev]\nprovider = \"fly\"\nregion = \"iad\"\n\
                             release = \"652b828b5129e6cdbcaa3c20efa8d116d09ff3bf\"\n";
-    let fly = StandIn::start(Settings::friendly().with_processes().hurried(50));
-    let desk = Desk::new(MANIFEST).with_variables(fly.environment());
-    desk.done("apply --yes");
+    let fly = FakeFly::start(Settings::friendly().with_processes().hurried(50));
+    let desk = CliFixture::new(MANIFEST).with_variables(fly.environment());
+    desk.run_ok("apply --yes");
     let app = fly.world().apps.keys().next().unwrap().clone();
     let ask = |method: reqwest::Method, path: String, body: Value| {
         let request = reqwest::Client::new().request(method, format!("{}{path}", fly.url())).bearer_auth(TOKEN).json(&body);
@@ -179,12 +179,12 @@ fn a_volume_of_others_keeps_no_command_from_its_end_but_one_that_would_destroy_i
     let request = json!({ "name": "precious", "region": "iad", "size_gb": 1 });
     let volume = ask(reqwest::Method::POST, format!("/apps/{app}/volumes"), request)["id"].as_str().unwrap().to_owned();
 
-    let plan = desk.done("plan --detailed-exitcode");
+    let plan = desk.run_ok("plan --detailed-exitcode");
     assert!(plan.out.contains(&format!("foreign.volumes.{volume}")) && !plan.out.contains("restart"), "{}", plan.out);
     let drift = desk.run("drift");
     assert!(drift.exit == 3 && drift.out.contains(&volume), "{}{}", drift.out, drift.err);
     desk.edit("region", "tuning.max_concurrent_queries = 8\nregion");
-    desk.done("apply --yes");
+    desk.run_ok("apply --yes");
     assert!(fly.world().apps[&app].volumes.iter().all(|volume| volume.state.is_live()));
 
     let refused = desk.run("destroy dev --allow-destroy dev");
@@ -192,12 +192,12 @@ fn a_volume_of_others_keeps_no_command_from_its_end_but_one_that_would_destroy_i
     assert!(refused.exit == 1 && said.contains(&format!("fly volumes destroy {volume}")), "{said}");
     assert!(fly.world().apps.contains_key(&app));
     ask(reqwest::Method::DELETE, format!("/apps/{app}/volumes/{volume}"), Value::Null);
-    desk.done("destroy dev --allow-destroy dev");
+    desk.run_ok("destroy dev --allow-destroy dev");
     assert!(fly.world().apps.is_empty());
 }
 
 /// A machine that somebody made in the app of the backend, for something else.
-async fn strange_machine(shore: &Shore) -> String {
+async fn strange_machine(shore: &Fixture) -> String {
     let mut config = shore.config();
     config["metadata"] = json!({});
     config["mounts"] = json!([]);
@@ -206,20 +206,20 @@ async fn strange_machine(shore: &Shore) -> String {
 }
 
 /// A volume that somebody made in the app of the backend, for something else.
-async fn strange_volume(shore: &Shore) -> String {
+async fn strange_volume(shore: &Fixture) -> String {
     let request = json!({ "name": "precious", "region": "iad", "size_gb": 1 });
     shore.meddle("POST", "/apps/APP/volumes", request).await["id"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test]
 async fn a_second_volume_under_our_name_is_for_somebody_to_decide_about() {
-    let mut shore = Shore::friendly();
+    let mut shore = Fixture::friendly();
     shore.ensure().await;
     let request = json!({ "name": "convex_data", "region": "iad", "size_gb": 1 });
     let volume = shore.meddle("POST", "/apps/APP/volumes", request).await["id"].as_str().unwrap().to_owned();
     assert_eq!(shore.drift().await, [format!("volumes.{volume}: absent → present")]);
     match shore.refusal().await {
-        FlyError::Foreign { command, .. } => assert!(command.contains(&volume), "{command}"),
+        FlyError::ForeignResource { command, .. } => assert!(command.contains(&volume), "{command}"),
         error => panic!("{error:?}"),
     }
     assert_eq!(shore.volumes().len(), 2);
@@ -230,7 +230,7 @@ async fn a_second_volume_under_our_name_is_for_somebody_to_decide_about() {
 
 #[tokio::test]
 async fn a_copy_of_our_machine_is_one_too_many() {
-    let mut shore = Shore::friendly();
+    let mut shore = Fixture::friendly();
     shore.ensure().await;
     let machine = shore.machines()[0].clone();
     let mut config = shore.config();
@@ -244,7 +244,7 @@ async fn a_copy_of_our_machine_is_one_too_many() {
 /// Fly makes no second machine of one name. Servers that speak its API may.
 #[tokio::test]
 async fn a_machine_of_the_same_name_is_one_too_many() {
-    let mut shore = Shore::friendly();
+    let mut shore = Fixture::friendly();
     shore.ensure().await;
     let machine = shore.machines()[0].clone();
     let mut config = shore.config();
@@ -258,12 +258,12 @@ async fn a_machine_of_the_same_name_is_one_too_many() {
 
 #[tokio::test]
 async fn an_unreachable_host_is_named_and_nothing_is_done() {
-    let mut shore = Shore::friendly();
+    let mut shore = Fixture::friendly();
     shore.ensure().await;
     let host = shore.host();
     shore.fly.world().unreachable_hosts.insert(host);
     let seen = shore.observe().await;
-    assert_eq!((seen.state, seen.data), (RunState::Unready, Data::Present));
+    assert_eq!((seen.state, seen.data), (RunState::Unready, DataState::Present));
     assert_eq!(shore.drift().await, ["host: ok → unreachable"]);
     let writes = shore.writes();
     shore.placement.spec.tuning.max_concurrent_queries = Some(4);
@@ -273,12 +273,12 @@ async fn an_unreachable_host_is_named_and_nothing_is_done() {
 
 #[tokio::test]
 async fn a_volume_whose_host_does_not_answer_is_not_touched() {
-    let mut shore = Shore::friendly();
+    let mut shore = Fixture::friendly();
     shore.ensure().await;
     let (machine, host) = (shore.machines()[0].clone(), shore.host());
     shore.meddle("DELETE", &format!("/apps/APP/machines/{machine}?force=true"), Value::Null).await;
     shore.fly.world().unreachable_hosts.insert(host);
-    assert_eq!(shore.observe().await.data, Data::Present);
+    assert_eq!(shore.observe().await.data, DataState::Present);
     assert_eq!(shore.drift().await, ["host: ok → unreachable", "machine: running → absent"]);
     let writes = shore.writes();
     shore.placement.spec.resources.disk = convexinfra::model::ByteSize::parse("10 GiB").ok();
@@ -291,7 +291,7 @@ async fn a_volume_whose_host_does_not_answer_is_not_touched() {
 
 #[tokio::test]
 async fn what_a_dashboard_lacks_and_has_too_much_of_is_named_and_put_right() {
-    let mut shore = Shore::friendly();
+    let mut shore = Fixture::friendly();
     shore.placement.spec.dashboard = true;
     shore.placement.spec.release = convexinfra::model::Release::parse(&"a".repeat(40)).ok();
     shore.ensure().await;
@@ -322,13 +322,13 @@ async fn what_a_dashboard_lacks_and_has_too_much_of_is_named_and_put_right() {
 
 #[tokio::test]
 async fn an_app_of_somebody_else_is_left_alone() {
-    let shore = Shore::friendly();
+    let shore = Fixture::friendly();
     let app = shore.app();
     shore.fly.world().foreign_apps.insert(app);
     assert!(matches!(shore.refusal().await, FlyError::AppTaken { .. }));
     shore.remove().await;
 
-    let shore = Shore::friendly();
+    let shore = Fixture::friendly();
     shore.meddle("POST", "/apps", json!({ "app_name": shore.app(), "org_slug": "acme" })).await;
     assert!(matches!(shore.refusal().await, FlyError::AppForeign { .. }));
     shore.remove().await;

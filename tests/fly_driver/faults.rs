@@ -9,7 +9,7 @@ use convexinfra::provider::fly::FlyError;
 use convexinfra::provider::{Provider, ProviderError};
 use serde_json::json;
 
-use super::shore::{Shore, patience, provider};
+use super::fixture::{Fixture, provider, timeouts};
 use crate::fly::settings::TOKEN;
 use crate::fly::{Fault, Reply, Settings};
 
@@ -25,7 +25,7 @@ async fn lost_answers_make_nothing_twice() {
             if after == 1 && path != MAKES[1] {
                 continue;
             }
-            let mut shore = Shore::new();
+            let mut shore = Fixture::new();
             shore.fly.order(Fault::answer_lost("POST", path).after(after));
             shore.ensure().await;
             assert!(shore.fly.outstanding().is_empty(), "{path} was not sent");
@@ -39,7 +39,7 @@ async fn lost_answers_make_nothing_twice() {
 async fn an_answer_that_says_neither_yes_nor_no_is_looked_into() {
     for path in MAKES {
         for (status, done) in [(408, true), (408, false), (503, true), (502, false)] {
-            let mut shore = Shore::new();
+            let mut shore = Fixture::new();
             let fault = Fault::answer("POST", path, Reply::error(status, "deadline_exceeded: no answer in time"));
             shore.fly.order(if done { fault.after_the_effect() } else { fault });
             shore.ensure().await;
@@ -51,7 +51,7 @@ async fn an_answer_that_says_neither_yes_nor_no_is_looked_into() {
 
 #[tokio::test]
 async fn connections_that_break_are_tried_again() {
-    let mut shore = Shore::new();
+    let mut shore = Fixture::new();
     shore.fly.order(Fault::dropped("GET", "/v1/apps/**").times(3));
     shore.fly.order(Fault::dropped("POST", "/v1/apps"));
     shore.ensure().await;
@@ -60,7 +60,7 @@ async fn connections_that_break_are_tried_again() {
 
 #[tokio::test]
 async fn too_many_requests_wait_as_long_as_they_are_told() {
-    let mut shore = Shore::with(Settings { retry_after: Some("1".to_owned()), ..Settings::friendly() });
+    let mut shore = Fixture::with(Settings { retry_after: Some("1".to_owned()), ..Settings::friendly() });
     let mut limited = Reply::error(429, "rate limit exceeded");
     limited.headers.push(("retry-after".to_owned(), "1".to_owned()));
     shore.fly.order(Fault::answer("POST", "/v1/apps/*/machines", limited));
@@ -78,15 +78,15 @@ async fn a_look_that_fails_says_nothing_about_what_is_there() {
             if path == "/v1/apps/*" && status != 500 {
                 continue;
             }
-            let mut shore = Shore::friendly();
+            let mut shore = Fixture::friendly();
             shore.ensure().await;
-            let short = convexinfra::provider::fly::Patience { retry: Duration::from_millis(50), ..patience() };
+            let short = convexinfra::provider::fly::Timeouts { retry: Duration::from_millis(50), ..timeouts() };
             let hasty = provider(&shore.fly, TOKEN, short);
             shore.fly.order(Fault::answer("GET", path, Reply::error(status, "unavailable")).always());
             let looked = hasty.observe(&shore.placement).await;
             assert!(matches!(looked, Err(ProviderError::Fly(_))), "{path} {status}: {looked:?}");
             let writes = shore.writes();
-            shore.placement.references.remove("volume");
+            shore.placement.provider_state.remove("volume");
             assert!(hasty.ensure(&shore.placement, &|_| {}).await.is_err());
             assert_eq!(shore.writes(), writes, "{path} {status}");
         }
@@ -95,8 +95,8 @@ async fn a_look_that_fails_says_nothing_about_what_is_there() {
 
 #[tokio::test]
 async fn a_token_that_is_no_good_is_said_to_be_and_not_shown() {
-    let shore = Shore::friendly();
-    let stranger = provider(&shore.fly, "fm2_nobody-knows-this-one", patience());
+    let shore = Fixture::friendly();
+    let stranger = provider(&shore.fly, "fm2_nobody-knows-this-one", timeouts());
     let error = stranger.ensure(&shore.placement, &|_| {}).await.unwrap_err();
     assert!(matches!(error, ProviderError::Fly(FlyError::Token { .. })), "{error:?}");
     let shown = format!("{error} {error:?}");
@@ -106,7 +106,7 @@ async fn a_token_that_is_no_good_is_said_to_be_and_not_shown() {
 
 #[tokio::test]
 async fn somebody_elses_lease_is_waited_for_and_never_broken() {
-    let mut shore = Shore::friendly();
+    let mut shore = Fixture::friendly();
     shore.ensure().await;
     let machine = shore.machines()[0].clone();
     let lease = format!("/apps/APP/machines/{machine}/lease");
@@ -115,7 +115,7 @@ async fn somebody_elses_lease_is_waited_for_and_never_broken() {
     let hasty = provider(
         &shore.fly,
         TOKEN,
-        convexinfra::provider::fly::Patience { lease_held: Duration::from_millis(100), ..patience() },
+        convexinfra::provider::fly::Timeouts { lease_wait: Duration::from_millis(100), ..timeouts() },
     );
     let error = hasty.ensure(&shore.placement, &|_| {}).await.unwrap_err();
     assert!(matches!(error, ProviderError::Fly(FlyError::LeaseHeld { .. })), "{error:?}");
@@ -129,7 +129,7 @@ async fn somebody_elses_lease_is_waited_for_and_never_broken() {
 
 #[tokio::test]
 async fn a_change_that_somebody_came_before_is_made_on_top_of_theirs() {
-    let mut shore = Shore::friendly();
+    let mut shore = Fixture::friendly();
     shore.ensure().await;
     shore.fly.order(Fault::answer(
         "POST",
@@ -144,9 +144,9 @@ async fn a_change_that_somebody_came_before_is_made_on_top_of_theirs() {
 
 #[tokio::test]
 async fn an_update_whose_answer_is_lost_is_not_made_twice() {
-    let mut shore = Shore::friendly();
+    let mut shore = Fixture::friendly();
     shore.ensure().await;
-    let versions = |shore: &Shore| shore.fly.world().apps[&shore.app()].machines[0].versions.len();
+    let versions = |shore: &Fixture| shore.fly.world().apps[&shore.app()].machines[0].versions.len();
     let before = versions(&shore);
     shore.fly.order(Fault::answer_lost("POST", "/v1/apps/*/machines/*"));
     shore.placement.spec.tuning.max_concurrent_queries = Some(8);
@@ -157,15 +157,15 @@ async fn an_update_whose_answer_is_lost_is_not_made_twice() {
 
 #[tokio::test]
 async fn an_update_that_does_not_come_up_is_taken_back() {
-    let mut shore = Shore::friendly();
+    let mut shore = Fixture::friendly();
     shore.ensure().await;
     let machine = shore.machines()[0].clone();
-    let short = convexinfra::provider::fly::Patience { ready: Duration::from_millis(300), ..patience() };
+    let short = convexinfra::provider::fly::Timeouts { ready: Duration::from_millis(300), ..timeouts() };
     let hasty = provider(&shore.fly, TOKEN, short);
     shore.placement.spec.tuning.max_concurrent_queries = Some(8);
     shore.fly.world().omens.checks_fail = true;
     let error = hasty.ensure(&shore.placement, &|_| {}).await.unwrap_err();
-    assert!(matches!(&error, ProviderError::Fly(FlyError::Restored { why, .. }) if why.contains("check")), "{error:?}");
+    assert!(matches!(&error, ProviderError::Fly(FlyError::RolledBack { why, .. }) if why.contains("check")), "{error:?}");
     shore.fly.world().omens.checks_fail = false;
     assert_eq!(shore.config()["env"].get("APPLICATION_MAX_CONCURRENT_QUERIES"), None, "the new configuration stayed");
     assert_eq!(shore.machines(), [machine]);
@@ -178,7 +178,7 @@ async fn an_update_that_does_not_come_up_is_taken_back() {
 
 #[tokio::test]
 async fn a_machine_that_ends_at_once_says_how() {
-    let shore = Shore::friendly();
+    let shore = Fixture::friendly();
     shore.fly.world().omens.launches_fail = true;
     let error = shore.refusal().await;
     assert!(matches!(&error, FlyError::NotReady { why, .. } if why.contains("failed")), "{error:?}");
@@ -188,17 +188,17 @@ async fn a_machine_that_ends_at_once_says_how() {
 
 #[tokio::test]
 async fn checks_that_nobody_lists_have_not_passed_but_are_not_waited_for_for_ever() {
-    let mut shore = Shore::friendly();
+    let mut shore = Fixture::friendly();
     shore.fly.world().omens.checks_missing = true;
     let begun = std::time::Instant::now();
     shore.ensure().await;
-    assert!(begun.elapsed() >= patience().unchecked);
+    assert!(begun.elapsed() >= timeouts().unchecked);
     assert_eq!(shore.observe().await.state, RunState::Running);
 }
 
 #[tokio::test]
 async fn a_server_that_takes_secrets_one_by_one_gets_them_so() {
-    let mut shore = Shore::friendly();
+    let mut shore = Fixture::friendly();
     shore.fly.order(Fault::answer("POST", "/v1/apps/*/secrets", Reply::error(404, "not found")).always());
     shore.ensure().await;
     let expected = shore.placement.instance_secret.expose().to_owned();
@@ -208,7 +208,7 @@ async fn a_server_that_takes_secrets_one_by_one_gets_them_so() {
 
 #[tokio::test]
 async fn a_binding_that_lingers_is_waited_for() {
-    let mut shore = Shore::with(Settings { binding_lingers: Duration::from_millis(300), ..Settings::friendly() });
+    let mut shore = Fixture::with(Settings { binding_lingers: Duration::from_millis(300), ..Settings::friendly() });
     shore.ensure().await;
     shore.remove().await;
     assert!(shore.fly.world().apps.is_empty());
@@ -217,7 +217,7 @@ async fn a_binding_that_lingers_is_waited_for() {
 #[tokio::test]
 async fn a_removal_whose_answers_are_lost_ends_all_the_same() {
     for path in ["/v1/apps/*/machines/*", "/v1/apps/*/volumes/*", "/v1/apps/*"] {
-        let mut shore = Shore::new();
+        let mut shore = Fixture::new();
         shore.ensure().await;
         shore.fly.order(Fault::answer_lost("DELETE", path));
         shore.remove().await;
@@ -228,7 +228,7 @@ async fn a_removal_whose_answers_are_lost_ends_all_the_same() {
 
 #[tokio::test]
 async fn an_app_that_does_not_show_yet_is_not_taken_for_none() {
-    let shore = Shore::with(Settings { app_hidden_for: 5, ..Settings::friendly() });
+    let shore = Fixture::with(Settings { app_hidden_for: 5, ..Settings::friendly() });
     // Nobody knows whether this request was carried out.
     shore.meddle("POST", "/apps", json!({ "app_name": shore.app(), "org_slug": "acme", "network": shore.app() })).await;
     shore.remove().await;
@@ -237,11 +237,11 @@ async fn an_app_that_does_not_show_yet_is_not_taken_for_none() {
 
 #[tokio::test]
 async fn a_list_without_some_regions_is_not_taken_for_none() {
-    let mut shore = Shore::friendly();
+    let mut shore = Fixture::friendly();
     shore.ensure().await;
     let page = json!({ "volumes": [], "next_cursor": "", "error_regions": ["fra"] });
     shore.fly.order(Fault::answer("GET", "/v1/orgs/*/volumes", Reply::ok(page)).always());
-    let short = convexinfra::provider::fly::Patience { gone: Duration::from_millis(500), ..patience() };
+    let short = convexinfra::provider::fly::Timeouts { deletion: Duration::from_millis(500), ..timeouts() };
     let hasty = provider(&shore.fly, TOKEN, short);
     let error = hasty.remove(&shore.placement, &|_| {}).await.unwrap_err();
     assert!(matches!(&error, ProviderError::Fly(FlyError::Unreachable { said, .. }) if said.contains("fra")), "{error:?}");
@@ -251,29 +251,29 @@ async fn a_list_without_some_regions_is_not_taken_for_none() {
 
 #[tokio::test]
 async fn a_volume_that_a_machine_has_is_not_swept_away() {
-    let mut shore = Shore::friendly();
+    let mut shore = Fixture::friendly();
     shore.ensure().await;
     shore.fly.order(Fault::answer("GET", "/v1/apps/*", Reply::error(404, "not found")).always());
-    let short = convexinfra::provider::fly::Patience {
-        gone: Duration::from_millis(200),
-        visible: Duration::from_millis(200),
-        ..patience()
+    let short = convexinfra::provider::fly::Timeouts {
+        deletion: Duration::from_millis(200),
+        visibility: Duration::from_millis(200),
+        ..timeouts()
     };
     let hasty = provider(&shore.fly, TOKEN, short);
     let writes = shore.writes();
     let error = hasty.remove(&shore.placement, &|_| {}).await.unwrap_err();
-    assert!(matches!(error, ProviderError::Fly(FlyError::StillThere { .. })), "{error:?}");
+    assert!(matches!(error, ProviderError::Fly(FlyError::NotDeleted { .. })), "{error:?}");
     assert_eq!(shore.writes(), writes);
     shore.one_of_each();
 }
 
 #[tokio::test]
 async fn a_time_to_wait_that_is_longer_than_patience_is_waited_out() {
-    let mut shore = Shore::friendly();
+    let mut shore = Fixture::friendly();
     let mut limited = Reply::error(429, "rate limit exceeded");
     limited.headers.push(("retry-after".to_owned(), "2".to_owned()));
     shore.fly.order(Fault::answer("POST", "/v1/apps/*/machines", limited));
-    let short = convexinfra::provider::fly::Patience { retry: Duration::from_secs(1), ..patience() };
+    let short = convexinfra::provider::fly::Timeouts { retry: Duration::from_secs(1), ..timeouts() };
     let begun = std::time::Instant::now();
     shore.provider = provider(&shore.fly, TOKEN, short);
     shore.ensure().await;
@@ -289,7 +289,7 @@ async fn a_time_to_wait_that_is_longer_than_patience_is_waited_out() {
 
 #[tokio::test]
 async fn a_vault_that_lags_behind_is_waited_for() {
-    let mut shore = Shore::friendly();
+    let mut shore = Fixture::friendly();
     let behind = Reply::error(412, "failed_precondition: app secrets are not up to date");
     shore.fly.order(Fault::answer("POST", "/v1/apps/*/machines", behind.clone()).times(2));
     shore.ensure().await;
@@ -304,7 +304,7 @@ async fn a_vault_that_lags_behind_is_waited_for() {
 #[tokio::test]
 async fn a_volume_that_fly_does_not_find_is_looked_for_again() {
     let not_found = || Fault::answer("POST", "/v1/apps/*/machines", Reply::error(400, "invalid_argument: volume not found"));
-    let mut shore = Shore::friendly();
+    let mut shore = Fixture::friendly();
     shore.fly.order(not_found().times(2));
     shore.ensure().await;
     assert!(shore.fly.outstanding().is_empty());
@@ -320,7 +320,7 @@ async fn a_volume_that_fly_does_not_find_is_looked_for_again() {
 
 #[tokio::test]
 async fn a_machine_that_cannot_be_started_as_it_is_is_looked_at_again() {
-    let mut shore = Shore::friendly();
+    let mut shore = Fixture::friendly();
     shore.ensure().await;
     let machine = shore.machines()[0].clone();
     shore.meddle("POST", &format!("/apps/APP/machines/{machine}/stop"), json!({})).await;
@@ -338,9 +338,9 @@ async fn a_machine_that_cannot_be_started_as_it_is_is_looked_at_again() {
 
 #[tokio::test]
 async fn checks_that_vanish_have_not_passed() {
-    let mut shore = Shore::friendly();
+    let mut shore = Fixture::friendly();
     shore.ensure().await;
     shore.fly.world().omens.checks_missing = true;
     let seen = shore.observe().await;
-    assert_eq!((seen.state, seen.deviations), (RunState::Unready, Vec::new()));
+    assert_eq!((seen.state, seen.drift), (RunState::Unready, Vec::new()));
 }

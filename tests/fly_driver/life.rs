@@ -2,21 +2,21 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use convexinfra::convex::launch::DOCUMENT_RETENTION_S;
+use convexinfra::convex::launch::DEFAULT_DOCUMENT_RETENTION_S;
 use convexinfra::model::fly::dashboard_app_name;
-use convexinfra::model::{ByteSize, Data, FieldPath, RunState, Secret, SecretRef, ServerStorage, Storage};
+use convexinfra::model::{ByteSize, DataState, FieldPath, RunState, Secret, SecretRef, ServerStorage, Storage};
 use convexinfra::provider::{LogPosition, Provider, ProviderError};
 use serde_json::json;
 
-use super::shore::{DIGEST, Shore, patience, provider};
+use super::fixture::{DIGEST, Fixture, provider, timeouts};
 use crate::fly::settings::TOKEN;
 use crate::fly::{Fault, Reply};
 
 #[tokio::test]
 async fn one_of_each_is_made_as_convex_wants_it() {
-    let mut shore = Shore::new();
+    let mut shore = Fixture::new();
     let seen = shore.observe().await;
-    assert_eq!((seen.state, seen.data), (RunState::Absent, Data::None));
+    assert_eq!((seen.state, seen.data), (RunState::Absent, DataState::None));
     assert_eq!(shore.writes(), 0, "a look changed something");
 
     shore.ensure().await;
@@ -30,7 +30,7 @@ async fn one_of_each_is_made_as_convex_wants_it() {
     assert_eq!(config["env"]["CONVEX_SITE_ORIGIN"], format!("{url}/http"));
     assert_eq!(config["env"]["INSTANCE_NAME"], "gremlin-dev");
     assert_eq!(config["env"]["TMPDIR"], "/convex/data/tmp");
-    assert_eq!(config["env"]["DOCUMENT_RETENTION_DELAY"], DOCUMENT_RETENTION_S.to_string());
+    assert_eq!(config["env"]["DOCUMENT_RETENTION_DELAY"], DEFAULT_DOCUMENT_RETENTION_S.to_string());
     assert_eq!(config["env"]["DISABLE_METRICS_ENDPOINT"], "true");
     assert_eq!(config["guest"], json!({ "cpu_kind": "shared", "cpus": 4, "memory_mb": 1024 }));
     assert_eq!(config["stop_config"], json!({ "signal": "SIGINT", "timeout": "30s" }));
@@ -41,13 +41,13 @@ async fn one_of_each_is_made_as_convex_wants_it() {
     assert_eq!(config["metadata"].get("fly_platform_version"), None, "`fly deploy` would take it for its own");
 
     let seen = shore.observe().await;
-    assert_eq!((seen.state, seen.data, seen.deviations), (RunState::Running, Data::Present, Vec::new()));
-    assert_eq!(shore.placement.references["region"], "iad");
+    assert_eq!((seen.state, seen.data, seen.drift), (RunState::Running, DataState::Present, Vec::new()));
+    assert_eq!(shore.placement.provider_state["region"], "iad");
 }
 
 #[tokio::test]
 async fn secrets_are_in_the_vault_and_nowhere_else() {
-    let mut shore = Shore::new();
+    let mut shore = Fixture::new();
     let url = FieldPath::new("storage.url");
     shore.placement.spec.storage =
         Storage::Postgres(ServerStorage { url: Some(SecretRef::Env("X".to_owned())), ..ServerStorage::default() });
@@ -56,12 +56,12 @@ async fn secrets_are_in_the_vault_and_nowhere_else() {
 
     let instance_secret = shore.placement.instance_secret.expose().to_owned();
     let config = shore.config().to_string();
-    let references = format!("{:?}", shore.placement.references);
+    let references = format!("{:?}", shore.placement.provider_state);
     for hidden in ["hunter2", instance_secret.as_str(), shore.placement.admin_key.expose()] {
         assert!(!config.contains(hidden) && !references.contains(hidden) && !shore.said().contains(hidden));
     }
     let world = shore.fly.world();
-    let machine = &world.apps[&shore.placement.references["app"]].machines[0];
+    let machine = &world.apps[&shore.placement.provider_state["app"]].machines[0];
     // The vault lags behind; the machine waited for the version that has them.
     assert_eq!(machine.secrets["INSTANCE_SECRET"], instance_secret);
     assert!(machine.secrets["POSTGRES_URL"].contains("hunter2"));
@@ -69,7 +69,7 @@ async fn secrets_are_in_the_vault_and_nowhere_else() {
 
 #[tokio::test]
 async fn it_takes_few_requests() {
-    let mut shore = Shore::friendly();
+    let mut shore = Fixture::friendly();
     shore.ensure().await;
     let lines: Vec<String> = shore.fly.requests().into_iter().map(|seen| seen.line).collect();
     let made = lines.len();
@@ -85,17 +85,17 @@ async fn it_takes_few_requests() {
 
 #[tokio::test]
 async fn asking_again_changes_nothing() {
-    let mut shore = Shore::new();
+    let mut shore = Fixture::new();
     shore.ensure().await;
     let (before, machines) = (shore.writes(), shore.machines());
     let references = shore.try_ensure().await.unwrap();
     assert_eq!((shore.writes(), shore.machines()), (before, machines));
-    assert_eq!(references, shore.placement.references);
+    assert_eq!(references, shore.placement.provider_state);
 }
 
 #[tokio::test]
 async fn what_was_made_before_the_memory_of_it_was_lost_is_adopted() {
-    let mut shore = Shore::new();
+    let mut shore = Fixture::new();
     let fresh = shore.placement.clone();
     shore.ensure().await;
     let (machines, volumes) = (shore.machines(), shore.volumes());
@@ -108,7 +108,7 @@ async fn what_was_made_before_the_memory_of_it_was_lost_is_adopted() {
 
 #[tokio::test]
 async fn a_change_updates_the_machine_and_keeps_the_volume() {
-    let mut shore = Shore::new();
+    let mut shore = Fixture::new();
     shore.ensure().await;
     let (machines, volumes) = (shore.machines(), shore.volumes());
     shore.placement.spec.tuning.max_concurrent_queries = Some(32);
@@ -137,7 +137,7 @@ async fn a_change_updates_the_machine_and_keeps_the_volume() {
 
 #[tokio::test]
 async fn another_secret_restarts_the_machine_with_it() {
-    let mut shore = Shore::new();
+    let mut shore = Fixture::new();
     shore.ensure().await;
     let machines = shore.machines();
     shore.placement.instance_secret = Secret::new("ab".repeat(32));
@@ -149,7 +149,7 @@ async fn another_secret_restarts_the_machine_with_it() {
 
 #[tokio::test]
 async fn a_volume_that_is_larger_stays_as_it_is() {
-    let mut shore = Shore::friendly();
+    let mut shore = Fixture::friendly();
     shore.placement.spec.resources.disk = ByteSize::parse("10 GiB").ok();
     shore.ensure().await;
     shore.placement.spec.resources.disk = None;
@@ -160,7 +160,7 @@ async fn a_volume_that_is_larger_stays_as_it_is() {
 
 #[tokio::test]
 async fn removed_means_gone() {
-    let mut shore = Shore::new();
+    let mut shore = Fixture::new();
     shore.remove().await;
     shore.ensure().await;
     shore.remove().await;
@@ -172,12 +172,12 @@ async fn removed_means_gone() {
 
 #[tokio::test]
 async fn a_volume_that_its_app_left_behind_is_named_and_keeps_nobody() {
-    let mut shore = Shore::friendly();
+    let mut shore = Fixture::friendly();
     shore.ensure().await;
     let id = shore.volumes()[0].clone();
     let volume = {
         let mut world = shore.fly.world();
-        let app = world.apps.get_mut(&shore.placement.references["app"]).unwrap();
+        let app = world.apps.get_mut(&shore.placement.provider_state["app"]).unwrap();
         app.machines.clear();
         let mut volume = app.volumes.pop().unwrap();
         volume.attached = None;
@@ -185,7 +185,7 @@ async fn a_volume_that_its_app_left_behind_is_named_and_keeps_nobody() {
     };
     let app = shore.app();
     shore.fly.world().remains.push((app, volume));
-    let short = convexinfra::provider::fly::Patience { gone: std::time::Duration::from_millis(200), ..patience() };
+    let short = convexinfra::provider::fly::Timeouts { deletion: std::time::Duration::from_millis(200), ..timeouts() };
     let said = std::sync::Mutex::new(Vec::new());
     let notice = |text: String| said.lock().unwrap().push(text);
     // With its app gone there is no way to it: nobody waits for ever for what somebody may have to pay for.
@@ -198,7 +198,7 @@ async fn a_volume_that_its_app_left_behind_is_named_and_keeps_nobody() {
 #[tokio::test]
 async fn the_volumes_of_an_organisation_may_come_as_a_bare_list() {
     for body in [json!([]), json!([{ "id": "vol_of_others", "state": "created", "app_name": "theirs" }])] {
-        let mut shore = Shore::friendly();
+        let mut shore = Fixture::friendly();
         shore.ensure().await;
         shore.fly.order(Fault::answer("GET", "/v1/orgs/*/volumes", Reply::ok(body)));
         shore.remove().await;
@@ -208,7 +208,7 @@ async fn the_volumes_of_an_organisation_may_come_as_a_bare_list() {
 
 #[tokio::test]
 async fn data_is_kept_when_that_is_asked_for_and_taken_up_again_by_name() {
-    let mut shore = Shore::friendly();
+    let mut shore = Fixture::friendly();
     shore.placement.spec.dashboard = true;
     shore.placement.spec.release = None;
     shore.ensure().await;
@@ -225,9 +225,9 @@ async fn data_is_kept_when_that_is_asked_for_and_taken_up_again_by_name() {
 
     // Another backend later, with the app's name in its manifest.
     let app = shore.app();
-    let mut again = super::shore::placement();
+    let mut again = super::fixture::placement();
     again.id = convexinfra::model::BackendId::new("another");
-    again.references = convexinfra::model::References::from([("app".to_owned(), app.clone())]);
+    again.provider_state = convexinfra::model::ProviderState::from([("app".to_owned(), app.clone())]);
     again.spec.settings.fly.app = Some(app);
     shore.placement = again;
     shore.ensure().await;
@@ -236,13 +236,13 @@ async fn data_is_kept_when_that_is_asked_for_and_taken_up_again_by_name() {
 
 #[tokio::test]
 async fn a_dashboard_is_an_app_of_its_own() {
-    let mut shore = Shore::new();
+    let mut shore = Fixture::new();
     shore.placement.spec.dashboard = true;
     shore.placement.spec.release = convexinfra::model::Release::parse(&"a".repeat(40)).ok();
     shore.ensure().await;
     let dashboard = dashboard_app_name(&shore.app());
     let url = format!("https://{dashboard}.fly.dev");
-    assert_eq!(shore.placement.references["dashboard_url"], url);
+    assert_eq!(shore.placement.provider_state["dashboard_url"], url);
     assert!(shore.said().contains(&url), "{}", shore.said());
     {
         let world = shore.fly.world();
@@ -263,13 +263,13 @@ async fn a_dashboard_is_an_app_of_its_own() {
 
 #[tokio::test]
 async fn hosts_of_ones_own_say_what_they_wait_for() {
-    let mut shore = Shore::friendly();
+    let mut shore = Fixture::friendly();
     shore.placement.endpoints.url = "https://api.gremlin.dev".to_owned();
     shore.placement.endpoints.site_url = "https://api.gremlin.dev/http".to_owned();
     shore.ensure().await;
     assert!(shore.said().contains("api.gremlin.dev. CNAME "), "{}", shore.said());
     let seen = shore.observe().await;
-    assert_eq!((seen.state, seen.deviations.len()), (RunState::Unready, 0));
+    assert_eq!((seen.state, seen.drift.len()), (RunState::Unready, 0));
     assert!(seen.notes.iter().any(|note| note.contains("api.gremlin.dev. CNAME ")), "{:?}", seen.notes);
 
     let target = format!("{}.fly.dev", shore.app());
@@ -281,10 +281,10 @@ async fn hosts_of_ones_own_say_what_they_wait_for() {
 
 #[tokio::test]
 async fn a_release_by_tag_is_pinned_to_the_digest_that_fly_found() {
-    let mut shore = Shore::friendly();
+    let mut shore = Fixture::friendly();
     shore.placement.spec.release = convexinfra::model::Release::parse(&"a".repeat(40)).ok();
     shore.ensure().await;
-    let pinned = shore.placement.references["image"].clone();
+    let pinned = shore.placement.provider_state["image"].clone();
     assert!(pinned.starts_with("ghcr.io/get-convex/convex-backend@sha256:"), "{pinned}");
     let writes = shore.writes();
     shore.ensure().await;
@@ -296,7 +296,7 @@ async fn a_release_by_tag_is_pinned_to_the_digest_that_fly_found() {
 
 #[tokio::test]
 async fn logs_are_where_fly_has_them() {
-    let shore = Shore::friendly();
+    let shore = Fixture::friendly();
     let refused = shore.provider.logs(&shore.placement, LogPosition::Tail(5)).await;
     assert!(matches!(refused, Err(ProviderError::Unsupported(message)) if message.contains("fly logs --app gremlin-dev-")));
 }

@@ -9,9 +9,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::Scene;
-use crate::fly::StandIn;
+use crate::fly::FakeFly;
 use crate::fly::settings::TOKEN;
-use crate::world::{Spawned, World, until};
+use crate::world::{ProjectFixture, RunningCommand, wait_until};
 
 pub(crate) const EMPTY: &str = "project = \"gremlin\" # kept\n";
 const RELEASE: &str = "652b828b5129e6cdbcaa3c20efa8d116d09ff3bf";
@@ -21,7 +21,7 @@ pub(crate) const DEPROVISION: [&str; 5] = ["deprovision", "preview", "--allow-de
 const REFUSED_TOKEN: &str = "fm2_this-is-not-the-one";
 
 /// All that a script looks at: the exit code, and the one line on stdout.
-pub(crate) fn script(world: &World, words: &[&str]) -> (i32, Value) {
+pub(crate) fn script(world: &ProjectFixture, words: &[&str]) -> (i32, Value) {
     let run = world.run(words);
     assert_eq!(run.out.lines().count(), 1, "{run}");
     (run.code(), run.document())
@@ -33,7 +33,7 @@ fn codes(report: &Value) -> Vec<&str> {
 }
 
 /// What a client of a backend gets.
-fn ask(fly: &StandIn, url: &str, key: &str) -> u16 {
+fn ask(fly: &FakeFly, url: &str, key: &str) -> u16 {
     let client = fly.client();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let url = format!("{url}/api/check_admin_key");
@@ -42,7 +42,7 @@ fn ask(fly: &StandIn, url: &str, key: &str) -> u16 {
     })
 }
 
-fn writes(fly: &StandIn) -> usize {
+fn writes(fly: &FakeFly) -> usize {
     fly.requests().iter().filter(|seen| !seen.line.starts_with("GET ")).count()
 }
 
@@ -53,16 +53,16 @@ fn line<'a>(text: &'a str, name: &str) -> &'a str {
 }
 
 /// How many apps, machines and volumes there are.
-pub(crate) fn counted(fly: &StandIn) -> [usize; 3] {
+pub(crate) fn counted(fly: &FakeFly) -> [usize; 3] {
     let world = fly.world();
     let machines = world.apps.values().flat_map(|app| &app.machines).filter(|machine| !machine.state.is_gone()).count();
     let volumes = world.apps.values().flat_map(|app| &app.volumes).filter(|volume| volume.state.is_live()).count();
     [world.apps.len(), machines, volumes]
 }
 
-fn with_token(world: &mut World, words: &[&str]) -> String {
+fn with_token(world: &mut ProjectFixture, words: &[&str]) -> String {
     world.set("CONVEXINFRA_TOKEN", &world.operator.clone().unwrap());
-    let token = world.expect(0, &[&["token", "create"], words].concat()).out.trim().to_owned();
+    let token = world.run_expecting(0, &[&["token", "create"], words].concat()).out.trim().to_owned();
     world.set("CONVEXINFRA_TOKEN", &token);
     token
 }
@@ -84,7 +84,7 @@ fn a_script_provisions_and_deprovisions_by_exit_codes_and_json() {
     let (written, key) = (line(&lines, "CONVEX_SELF_HOSTED_URL"), line(&lines, "CONVEX_SELF_HOSTED_ADMIN_KEY"));
     assert_eq!((written, ask(&fly, url, key)), (url, 200));
     assert!(!made.to_string().contains(key), "a key that nobody asked for");
-    world.settled();
+    world.assert_converged();
 
     // Once more: the same words, and nothing changes.
     let (before, manifest) = (writes(&fly), world.read("convex.toml"));
@@ -107,7 +107,7 @@ fn a_script_provisions_and_deprovisions_by_exit_codes_and_json() {
         assert_eq!(world.read("convex.toml"), EMPTY);
         assert!(fly.world().apps.is_empty() && !Path::new(env_file).exists());
     }
-    world.settled();
+    world.assert_converged();
     let log = control.end();
     assert!(!log.contains(key) && !log.contains(TOKEN), "the server's log shows a secret");
 }
@@ -127,8 +127,8 @@ fn two_that_provision_the_same_name_at_once_get_one_app_from_one_server() {
         .collect();
     let words = |manifest: &'static str| [&PROVISION[..], &["--manifest", manifest]].concat();
     let folders: Vec<&'static str> = folders.into_iter().map(|path| &*path.leak()).collect();
-    let running: Vec<Spawned> = folders.iter().map(|path| world.spawn(&words(path))).collect();
-    for run in running.into_iter().map(Spawned::end) {
+    let running: Vec<RunningCommand> = folders.iter().map(|path| world.spawn(&words(path))).collect();
+    for run in running.into_iter().map(RunningCommand::end) {
         match run.code() {
             0 => assert_eq!(run.document()["state"], "ready", "{run}"),
             5 => assert_eq!(run.errors(), ["control.lease_held"], "{run}"),
@@ -147,14 +147,14 @@ fn two_that_provision_the_same_name_at_once_get_one_app_from_one_server() {
     assert_eq!(urls[0], urls[1]);
     assert_eq!(counted(&fly), [1, 1, 1]);
     for path in folders {
-        world.expect(0, &["plan", "--detailed-exitcode", "--manifest", path]);
+        world.run_expecting(0, &["plan", "--detailed-exitcode", "--manifest", path]);
     }
 }
 
 #[test]
 fn without_a_good_token_for_the_control_plane_nothing_is_made() {
     let Some(Scene { fly, mut world, control: _control }) = super::scene(&[]) else { return };
-    let refused = |world: &World, code: &str| {
+    let refused = |world: &ProjectFixture, code: &str| {
         let (exit, report) = script(world, &PROVISION);
         assert_eq!((exit, codes(&report)), (77, vec![code]), "{report}");
         // Neither there nor here.
@@ -170,7 +170,7 @@ fn without_a_good_token_for_the_control_plane_nothing_is_made() {
     assert!(said.contains("another") && !said.contains(&other), "{said}");
 
     let expired = with_token(&mut world, &["--project", "gremlin", "--scope", "apply", "--ttl", "1s"]);
-    until("it has expired", || world.run(&["status"]).code() == 77);
+    wait_until("it has expired", || world.run(&["status"]).code() == 77);
     assert!(!refused(&world, "auth.token_expired").contains(&expired));
 
     with_token(&mut world, &["--project", "gremlin", "--scope", "read"]);
@@ -182,7 +182,7 @@ fn without_a_good_token_for_the_control_plane_nothing_is_made() {
     let (exit, report) = script(&world, &DEPROVISION);
     assert_eq!((exit, codes(&report)), (77, vec!["auth.scope"]), "{report}");
     assert_eq!(counted(&fly), [1, 1, 1]);
-    world.settled();
+    world.assert_converged();
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn a_server_without_a_token_for_fly_says_so_before_anything_is_written() {
     assert_eq!((exit, codes(&report)), (4, vec!["plan.provider_unavailable"]), "{report}");
     assert!(report.to_string().contains("FLY_API_TOKEN") && !report.to_string().contains(TOKEN), "{report}");
     assert!(fly.requests().is_empty() && world.read("convex.toml") == EMPTY);
-    world.settled();
+    world.assert_converged();
 }
 
 #[test]
@@ -209,5 +209,5 @@ fn a_token_that_fly_refuses_is_said_to_be_and_the_next_server_goes_on() {
     let (exit, made) = script(&world, &PROVISION);
     assert_eq!((exit, &made["state"]), (0, &json!("ready")), "{made}");
     assert_eq!(counted(&fly), [1, 1, 1]);
-    world.settled();
+    world.assert_converged();
 }

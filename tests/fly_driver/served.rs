@@ -9,14 +9,14 @@ use one_step::EMPTY;
 #[cfg(debug_assertions)]
 use one_step::{DEPROVISION, PROVISION, counted, script};
 
-use crate::fly::{Settings, StandIn};
+use crate::fly::{FakeFly, Settings};
 use crate::served::server::Server;
-use crate::world::World;
+use crate::world::ProjectFixture;
 
 /// A stand-in, a server that takes it for Fly.io, and clients that know nothing of it.
 pub(crate) struct Scene {
-    pub(crate) fly: StandIn,
-    pub(crate) world: World,
+    pub(crate) fly: FakeFly,
+    pub(crate) world: ProjectFixture,
     pub(crate) control: Control,
 }
 
@@ -25,8 +25,8 @@ pub(crate) struct Control(Server);
 
 /// A scene with more in the environment of its server; there always is one.
 pub(crate) fn scene(more: &[(&str, &str)]) -> Option<Scene> {
-    let fly = StandIn::start(Settings::default().with_processes().hurried(50));
-    let mut world = World::new(EMPTY);
+    let fly = FakeFly::start(Settings::default().with_processes().hurried(50));
+    let mut world = ProjectFixture::new(EMPTY);
     let operator = Server::init(&world.variables);
     let mut own = world.variables.clone();
     own.extend(fly.environment().into_iter().map(|(name, value)| (name.to_owned(), value)));
@@ -66,7 +66,7 @@ fn a_server_killed_in_the_middle_of_a_provision_makes_one_app() {
         let run = running.end();
         assert_eq!(run.code(), 0, "{point}: {run}");
         assert_eq!(counted(&fly), [1, 1, 1], "{point}");
-        world.settled();
+        world.assert_converged();
     }
 }
 
@@ -83,5 +83,5 @@ fn a_server_killed_while_it_keeps_the_data_keeps_it() {
     let run = running.end();
     assert_eq!(run.code(), 0, "{run}");
     assert_eq!(counted(&fly), [1, 0, 1]);
-    world.settled();
+    world.assert_converged();
 }

@@ -5,24 +5,24 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use convexinfra::model::{Data, Generation, Observation, RunState};
+use convexinfra::model::{DataState, Generation, Observation, RunState};
 use convexinfra::provider::{LogPosition, ProviderError};
 use rustix::process::Signal;
 
-use super::world::{World, until, until_running};
+use super::world::{ProviderFixture, until, until_running};
 
 fn deviation<'a>(seen: &'a Observation, path: &str) -> Option<&'a str> {
-    seen.deviations.iter().find(|deviation| deviation.path.as_str() == path).map(|deviation| deviation.observed.as_str())
+    seen.drift.iter().find(|deviation| deviation.path.as_str() == path).map(|deviation| deviation.observed.as_str())
 }
 
-pub async fn absent_until_ensured_and_ensured_once(mut world: World) {
+pub async fn absent_until_ensured_and_ensured_once(mut world: ProviderFixture) {
     let seen = world.observe().await;
-    assert_eq!((seen.state, seen.data), (RunState::Absent, Data::None));
+    assert_eq!((seen.state, seen.data), (RunState::Absent, DataState::None));
     assert!(!world.root().exists(), "observing has made something");
 
     world.ensure().await;
     let seen = until_running(&world).await;
-    assert_eq!((seen.data, seen.deviations), (Data::Present, Vec::new()));
+    assert_eq!((seen.data, seen.drift), (DataState::Present, Vec::new()));
     let pid = world.pid();
 
     world.ensure().await;
@@ -34,7 +34,7 @@ pub async fn absent_until_ensured_and_ensured_once(mut world: World) {
     assert_eq!(session, pid, "a process in our session ends with our terminal");
 }
 
-pub async fn a_killed_process_is_started_again_with_its_data(mut world: World) {
+pub async fn a_killed_process_is_started_again_with_its_data(mut world: ProviderFixture) {
     world.ensure().await;
     until_running(&world).await;
     let pid = world.pid();
@@ -42,7 +42,7 @@ pub async fn a_killed_process_is_started_again_with_its_data(mut world: World) {
 
     world.kill().await;
     let seen = world.observe().await;
-    assert_eq!((seen.state, seen.data), (RunState::Stopped, Data::Present));
+    assert_eq!((seen.state, seen.data), (RunState::Stopped, DataState::Present));
     assert_eq!(deviation(&seen, "process"), Some("stopped"));
 
     world.ensure().await;
@@ -51,7 +51,7 @@ pub async fn a_killed_process_is_started_again_with_its_data(mut world: World) {
     assert!(world.root().join("data/mark").exists());
 }
 
-pub async fn another_launch_restarts_and_keeps_the_data(mut world: World) {
+pub async fn another_launch_restarts_and_keeps_the_data(mut world: ProviderFixture) {
     world.ensure().await;
     until_running(&world).await;
     let pid = world.pid();
@@ -64,21 +64,21 @@ pub async fn another_launch_restarts_and_keeps_the_data(mut world: World) {
 
     world.ensure().await;
     let seen = until_running(&world).await;
-    assert_eq!(seen.deviations, Vec::new());
+    assert_eq!(seen.drift, Vec::new());
     assert_ne!(world.pid(), pid);
     assert_eq!(world.processes().len(), 1);
     assert_eq!(world.record()["generation"], 2);
     assert!(world.root().join("data/mark").exists());
 }
 
-pub async fn lost_data_is_never_replaced_by_none(mut world: World) {
+pub async fn lost_data_is_never_replaced_by_none(mut world: ProviderFixture) {
     world.ensure().await;
     until_running(&world).await;
     world.kill().await;
 
     std::fs::remove_file(world.root().join("data/db.sqlite3")).unwrap();
     for gone in [world.root().join("data"), world.root()] {
-        assert_eq!(world.observe().await.data, Data::Missing);
+        assert_eq!(world.observe().await.data, DataState::Missing);
         let refused = world.try_ensure().await;
         assert!(matches!(refused, Err(ProviderError::DataMissing { .. })), "{refused:?}");
         assert_eq!(world.processes(), Vec::<i32>::new());
@@ -88,7 +88,7 @@ pub async fn lost_data_is_never_replaced_by_none(mut world: World) {
     assert!(!world.root().join("data").exists(), "a refusal has made something");
 }
 
-pub async fn two_ensures_at_once_give_one_process(world: World) {
+pub async fn two_ensures_at_once_give_one_process(world: ProviderFixture) {
     let (one, two) = tokio::join!(world.try_ensure(), world.try_ensure());
     assert_eq!(one.unwrap(), two.unwrap());
     until_running(&world).await;
@@ -96,7 +96,7 @@ pub async fn two_ensures_at_once_give_one_process(world: World) {
 }
 
 /// Here nothing but the lock of the backend itself is between the starts: the lock of the command is taken away.
-pub async fn ensures_of_many_commands_give_one_process(world: World) {
+pub async fn ensures_of_many_commands_give_one_process(world: ProviderFixture) {
     let turn = world.home.join("backends/b-0001.turn");
     let work = (0..6).map(|_| async {
         let _ = std::fs::remove_file(&turn);
@@ -109,7 +109,7 @@ pub async fn ensures_of_many_commands_give_one_process(world: World) {
     assert_eq!(world.processes().len(), 1);
 }
 
-pub async fn removed_means_gone(mut world: World) {
+pub async fn removed_means_gone(mut world: ProviderFixture) {
     world.remove().await;
     world.ensure().await;
     until_running(&world).await;
@@ -124,7 +124,7 @@ pub async fn removed_means_gone(mut world: World) {
     until_running(&world).await;
 }
 
-pub async fn the_log_is_read_and_followed(mut world: World) {
+pub async fn the_log_is_read_and_followed(mut world: ProviderFixture) {
     assert_eq!(world.provider.logs(&world.placement, LogPosition::Tail(10)).await.unwrap().text, "");
     world.ensure().await;
     until_running(&world).await;
@@ -143,7 +143,7 @@ pub async fn the_log_is_read_and_followed(mut world: World) {
     assert_eq!(more.text, whole[usize::try_from(end).unwrap()..]);
 }
 
-pub async fn a_stranger_on_a_port_is_told(mut world: World) {
+pub async fn a_stranger_on_a_port_is_told(mut world: ProviderFixture) {
     for port in [world.placement.ports.api, world.placement.ports.site] {
         let stranger = std::net::TcpListener::bind(("0.0.0.0", port)).unwrap();
         let refused = world.try_ensure().await;
@@ -154,20 +154,20 @@ pub async fn a_stranger_on_a_port_is_told(mut world: World) {
     until_running(&world).await;
 }
 
-pub async fn a_suspended_process_is_not_absent(mut world: World) {
+pub async fn a_suspended_process_is_not_absent(mut world: ProviderFixture) {
     world.ensure().await;
     until_running(&world).await;
     let pid = world.pid();
     rustix::process::kill_process(pid, Signal::STOP).unwrap();
     let seen = world.observe().await;
-    assert_eq!((seen.state, seen.data), (RunState::Unready, Data::Present));
+    assert_eq!((seen.state, seen.data), (RunState::Unready, DataState::Present));
     // It was ready before and answers nobody now: bringing it about means starting it anew.
     world.ensure().await;
     until_running(&world).await;
     assert_ne!(world.pid(), pid);
 }
 
-pub async fn a_suspended_process_is_stopped_all_the_same(mut world: World) {
+pub async fn a_suspended_process_is_stopped_all_the_same(mut world: ProviderFixture) {
     world.ensure().await;
     until_running(&world).await;
     rustix::process::kill_process(world.pid(), Signal::STOP).unwrap();
@@ -180,7 +180,7 @@ pub async fn a_suspended_process_is_stopped_all_the_same(mut world: World) {
     assert_eq!(world.processes(), Vec::<i32>::new());
 }
 
-pub async fn a_lost_record_gives_no_second_process(mut world: World) {
+pub async fn a_lost_record_gives_no_second_process(mut world: ProviderFixture) {
     world.ensure().await;
     until_running(&world).await;
     let first = world.pid();
@@ -194,7 +194,7 @@ pub async fn a_lost_record_gives_no_second_process(mut world: World) {
         assert!(deviation(&seen, "launch").is_some());
         world.ensure().await;
         let seen = until_running(&world).await;
-        assert_eq!(seen.deviations, Vec::new());
+        assert_eq!(seen.drift, Vec::new());
         assert_eq!(world.processes().len(), 1);
     }
     assert_ne!(world.pid(), first);
@@ -203,7 +203,7 @@ pub async fn a_lost_record_gives_no_second_process(mut world: World) {
     assert_eq!(world.processes(), Vec::<i32>::new());
 }
 
-pub async fn a_start_that_fails_says_why(mut world: World) {
+pub async fn a_start_that_fails_says_why(mut world: ProviderFixture) {
     let sound = world.placement.clone();
     world.placement.instance_secret = convexinfra::model::Secret::new("no hex");
     match world.try_ensure().await {
@@ -219,7 +219,7 @@ pub async fn a_start_that_fails_says_why(mut world: World) {
     until_running(&world).await;
 }
 
-pub async fn no_secret_is_left_in_files_or_our_arguments(mut world: World) {
+pub async fn no_secret_is_left_in_files_or_our_arguments(mut world: ProviderFixture) {
     world.ensure().await;
     until_running(&world).await;
     let secret = world.placement.instance_secret.expose().to_owned();
@@ -233,7 +233,7 @@ pub async fn no_secret_is_left_in_files_or_our_arguments(mut world: World) {
     }
 }
 
-pub async fn an_ended_process_leaves_no_zombie(mut world: World) {
+pub async fn an_ended_process_leaves_no_zombie(mut world: ProviderFixture) {
     world.ensure().await;
     until_running(&world).await;
     let pid = world.pid();
@@ -242,7 +242,7 @@ pub async fn an_ended_process_leaves_no_zombie(mut world: World) {
     until("the process is reaped", || rustix::process::test_kill_process(pid).is_err()).await;
 }
 
-pub async fn another_instance_on_the_port_is_told(mut world: World) {
+pub async fn another_instance_on_the_port_is_told(mut world: ProviderFixture) {
     world.ensure().await;
     until_running(&world).await;
     let mut other = world.placement.clone();
@@ -257,7 +257,7 @@ pub async fn another_instance_on_the_port_is_told(mut world: World) {
     assert!(deviation(&seen, "port").is_some());
 }
 
-pub async fn a_half_removed_backend_is_swept(mut world: World) {
+pub async fn a_half_removed_backend_is_swept(mut world: ProviderFixture) {
     world.ensure().await;
     until_running(&world).await;
     // As if the command had been killed right after renaming, with a process that was just about to start.
@@ -270,7 +270,7 @@ pub async fn a_half_removed_backend_is_swept(mut world: World) {
     assert_eq!(world.processes(), Vec::<i32>::new());
 }
 
-pub async fn everything_is_private(mut world: World) {
+pub async fn everything_is_private(mut world: ProviderFixture) {
     world.ensure().await;
     until_running(&world).await;
     check_private(&world.root());

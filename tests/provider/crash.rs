@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use convexinfra::model::{PortPair, RunState};
 
-use super::world::{Setup, World, local, placement, simulated, until_running};
+use super::world::{ProviderFixture, Setup, local, placement, simulated, until_running};
 
 const HOME: &str = "CONVEXINFRA_TEST_HOME";
 const VERB: &str = "CONVEXINFRA_TEST_VERB";
@@ -33,7 +33,7 @@ async fn command() {
     }
 }
 
-fn spawn(world: &World, verb: &str, fault: Option<&str>) -> Child {
+fn spawn(world: &ProviderFixture, verb: &str, fault: Option<&str>) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args(["--exact", "provider::crash::command", "--nocapture"])
@@ -51,7 +51,7 @@ fn spawn(world: &World, verb: &str, fault: Option<&str>) -> Child {
 }
 
 /// After a command was killed: there is at most one process, and the same command once more ends well.
-async fn heals(world: &mut World, verb: &str) {
+async fn heals(world: &mut ProviderFixture, verb: &str) {
     assert!(world.processes().iter().filter(|pid| is_backend(**pid)).count() <= 1);
     if verb == "ensure" {
         world.ensure().await;
@@ -88,7 +88,7 @@ fn wait(mut child: Child) -> ExitStatus {
 }
 
 async fn kill_after(setup: Setup, verb: &str, delay: Duration) {
-    let mut world = World::new(setup);
+    let mut world = ProviderFixture::new(setup);
     if verb == "remove" {
         world.ensure().await;
         until_running(&world).await;
@@ -112,7 +112,7 @@ async fn a_command_killed_at_any_time_is_healed_by_the_next() {
 
 #[tokio::test]
 async fn commands_at_once_give_one_process() {
-    let mut world = World::new(simulated);
+    let mut world = ProviderFixture::new(simulated);
     let children: Vec<_> = (0..4).map(|_| spawn(&world, "ensure", None)).collect();
     for child in children {
         assert!(wait(child).success());
@@ -123,7 +123,7 @@ async fn commands_at_once_give_one_process() {
 
 #[tokio::test]
 async fn a_backend_outlives_its_command() {
-    let mut world = World::new(simulated);
+    let mut world = ProviderFixture::new(simulated);
     let status = wait(spawn(&world, "ensure", None));
     assert!(status.success() && status.signal().is_none());
     until_running(&world).await;
@@ -140,7 +140,7 @@ async fn a_command_killed_at_every_point_is_healed_by_the_next() {
     const REMOVE: [&str; 5] = ["stop_signalled", "stopped", "directory_renamed", "data_removed", "directory_removed"];
     for setup in [simulated as Setup, local] {
         for point in ENSURE {
-            let mut world = World::new(setup);
+            let mut world = ProviderFixture::new(setup);
             let status = wait(spawn(&world, "ensure", Some(&format!("provider.process.{point}:1"))));
             assert!(!status.success(), "{point} was not passed");
             heals(&mut world, "ensure").await;
@@ -148,7 +148,7 @@ async fn a_command_killed_at_every_point_is_healed_by_the_next() {
             assert_eq!(world.processes(), Vec::<i32>::new());
         }
         for point in REMOVE {
-            let mut world = World::new(setup);
+            let mut world = ProviderFixture::new(setup);
             world.ensure().await;
             until_running(&world).await;
             let status = wait(spawn(&world, "remove", Some(&format!("provider.process.{point}:1"))));

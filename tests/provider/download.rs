@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use convexinfra::convex::release::Platform;
-use convexinfra::model::{BackendSpec, Placement, ProviderKind, References, Release};
-use convexinfra::provider::local::{Local, Sources};
+use convexinfra::model::{BackendSpec, ProviderKind, ProviderState, Release, ResolvedBackend};
+use convexinfra::provider::local::{DownloadSources, Local};
 use convexinfra::provider::{Provider, ProviderError};
 
 use super::server::{Fault, Server};
@@ -21,7 +21,7 @@ struct Fixture {
     directory: tempfile::TempDir,
     server: Server,
     local: Local,
-    placement: Placement,
+    placement: ResolvedBackend,
 }
 
 /// The executable in the archive ends at once: what is tried here is how it gets here.
@@ -52,7 +52,7 @@ impl Fixture {
 
     fn with_server(server: Server) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let sources = Sources {
+        let sources = DownloadSources {
             downloads: server.url.clone(),
             latest: format!("{}/latest", server.url),
             convex_cache: Some(directory.path().join("client")),
@@ -201,7 +201,7 @@ async fn the_latest_release_is_resolved_once() {
     assert_eq!(fixture.server.requests(), ["/latest".to_owned(), path_of(TAG)]);
     // What was noted counts from then on, though the pointer moves.
     fixture.server.put("/latest", br#"{"version":"precompiled-2026-09-09-aaaaaaa"}"#);
-    fixture.placement.references = References::from([("release".to_owned(), TAG.to_owned())]);
+    fixture.placement.provider_state = ProviderState::from([("release".to_owned(), TAG.to_owned())]);
     fixture.run().await.unwrap();
     assert_eq!(fixture.server.requests().len(), 2);
 }
@@ -282,7 +282,7 @@ async fn a_binary_that_cannot_run_is_told() {
 
 #[tokio::test]
 async fn another_own_binary_restarts_and_is_told_as_drift() {
-    let mut world = super::world::World::new(super::world::local);
+    let mut world = super::world::ProviderFixture::new(super::world::local);
     world.ensure().await;
     super::world::until_running(&world).await;
     let pid = world.pid();
@@ -291,8 +291,8 @@ async fn another_own_binary_restarts_and_is_told_as_drift() {
     text.insert_str("#!/bin/sh\n".len(), "# another build\n");
     std::fs::write(&binary, text).unwrap();
     let seen = super::world::until_running(&world).await;
-    assert_eq!(seen.deviations.iter().map(|one| one.path.as_str()).collect::<Vec<_>>(), ["binary"]);
+    assert_eq!(seen.drift.iter().map(|one| one.path.as_str()).collect::<Vec<_>>(), ["binary"]);
     world.ensure().await;
     assert_ne!(world.pid(), pid);
-    assert_eq!(super::world::until_running(&world).await.deviations, Vec::new());
+    assert_eq!(super::world::until_running(&world).await.drift, Vec::new());
 }

@@ -4,27 +4,27 @@
 
 use std::time::{Duration, Instant};
 
-use convexinfra::model::{Data, RunState, ServerStorage, Storage};
+use convexinfra::model::{DataState, RunState, ServerStorage, Storage};
 use convexinfra::provider::local::Local;
 use convexinfra::provider::{Provider, ProviderError};
 use rustix::process::Signal;
 
-use super::world::{EXECUTABLE, World, local, no_sources, script, simulated, until, until_running};
+use super::world::{EXECUTABLE, ProviderFixture, local, no_sources, script, simulated, until, until_running};
 
 #[tokio::test]
 async fn a_backend_that_does_not_listen_is_only_a_record() {
-    let mut world = World::new(simulated);
+    let mut world = ProviderFixture::new(simulated);
     world.placement.spec.settings.simulated.listen = false;
     world.ensure().await;
     let seen = world.observe().await;
-    assert_eq!((seen.state, seen.data, seen.deviations), (RunState::Recorded, Data::None, Vec::new()));
+    assert_eq!((seen.state, seen.data, seen.drift), (RunState::Recorded, DataState::None, Vec::new()));
     world.remove().await;
     assert!(!world.home.exists(), "a record has left something on the disk");
 }
 
 #[tokio::test]
 async fn a_backend_that_stops_listening_is_stopped_and_still_removed() {
-    let mut world = World::new(simulated);
+    let mut world = ProviderFixture::new(simulated);
     world.ensure().await;
     until_running(&world).await;
     world.placement.spec.settings.simulated.listen = false;
@@ -37,7 +37,7 @@ async fn a_backend_that_stops_listening_is_stopped_and_still_removed() {
 
 #[tokio::test]
 async fn a_backend_whose_server_is_not_known_is_not_started() {
-    let mut world = World::new(simulated);
+    let mut world = ProviderFixture::new(simulated);
     world.placement.spec.storage = Storage::Postgres(ServerStorage::default());
     let refused = world.try_ensure().await.unwrap_err();
     assert_eq!(refused.to_string(), "`dev` cannot be started: the value of `storage.url` is missing");
@@ -48,7 +48,7 @@ async fn a_backend_whose_server_is_not_known_is_not_started() {
 /// everything that it has inherited, and must not be taken for its parent.
 #[tokio::test]
 async fn a_child_that_outlives_the_backend_is_not_the_backend() {
-    let mut world = World::new(local);
+    let mut world = ProviderFixture::new(local);
     let line = format!("sh -c 'sleep 20; :' {} &\nexec '{EXECUTABLE}' simulate-backend \"$@\"", world.home.display());
     let binary = script(&world.home, "with-child", &line);
     world.placement.spec.settings.local.binary = Some(binary.display().to_string());
@@ -64,7 +64,7 @@ async fn a_child_that_outlives_the_backend_is_not_the_backend() {
 
 #[tokio::test]
 async fn a_process_that_ignores_the_signal_is_killed() {
-    let mut world = World::new(local);
+    let mut world = ProviderFixture::new(local);
     let line = format!("trap '' INT\nwhile :; do sleep 0.2; done # {}", world.home.display());
     let binary = script(&world.home, "deaf", &line);
     world.placement.spec.settings.local.binary = Some(binary.display().to_string());
@@ -81,7 +81,7 @@ async fn a_process_that_ignores_the_signal_is_killed() {
 
 #[tokio::test]
 async fn a_foreign_pid_in_the_record_is_never_signalled() {
-    let mut world = World::new(simulated);
+    let mut world = ProviderFixture::new(simulated);
     world.ensure().await;
     until_running(&world).await;
     world.kill().await;
@@ -101,7 +101,7 @@ async fn a_foreign_pid_in_the_record_is_never_signalled() {
 
 #[tokio::test]
 async fn a_managed_server_is_refused_by_local() {
-    let mut world = World::new(local);
+    let mut world = ProviderFixture::new(local);
     world.placement.spec.storage = Storage::Mysql(ServerStorage { managed: true, ..ServerStorage::default() });
     assert!(matches!(world.try_ensure().await, Err(ProviderError::Unsupported(_))));
 }

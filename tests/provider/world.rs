@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use convexinfra::convex::admin_key::{InstanceSecret, KeyKind, issue};
 use convexinfra::model::{
-    BackendId, BackendName, BackendSpec, Endpoints, Generation, InstanceName, Observation, Placement, PortPair, ProjectName,
-    ProviderKind, References,
+    BackendId, BackendName, BackendSpec, Endpoints, Generation, InstanceName, Observation, PortPair, ProjectName, ProviderKind,
+    ProviderState, ResolvedBackend,
 };
-use convexinfra::provider::local::{Local, Sources};
+use convexinfra::provider::local::{DownloadSources, Local};
 use convexinfra::provider::simulated::Simulated;
 use convexinfra::provider::{Provider, ProviderError};
 use rustix::process::{Pid, Signal};
@@ -37,9 +37,9 @@ pub fn local(home: &Path) -> (Box<dyn Provider>, BackendSpec) {
 }
 
 /// Sources from which nothing can come.
-pub fn no_sources() -> Sources {
+pub fn no_sources() -> DownloadSources {
     let nowhere = "http://127.0.0.1:1".to_owned();
-    Sources { downloads: nowhere.clone(), latest: nowhere, convex_cache: None, stall: Duration::from_secs(1) }
+    DownloadSources { downloads: nowhere.clone(), latest: nowhere, convex_cache: None, stall: Duration::from_secs(1) }
 }
 
 pub fn script(directory: &Path, name: &str, line: &str) -> PathBuf {
@@ -56,14 +56,14 @@ pub fn ports() -> PortPair {
     PortPair { api, site }
 }
 
-pub struct World {
+pub struct ProviderFixture {
     pub home: PathBuf,
     pub provider: Box<dyn Provider>,
-    pub placement: Placement,
+    pub placement: ResolvedBackend,
     _directory: tempfile::TempDir,
 }
 
-impl World {
+impl ProviderFixture {
     pub fn new(setup: Setup) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let home = directory.path().join("home");
@@ -79,12 +79,12 @@ impl World {
         self.provider.observe(&self.placement).await.unwrap()
     }
 
-    pub async fn try_ensure(&self) -> Result<References, ProviderError> {
+    pub async fn try_ensure(&self) -> Result<ProviderState, ProviderError> {
         self.provider.ensure(&self.placement, &|_| {}).await
     }
 
     pub async fn ensure(&mut self) {
-        self.placement.references = self.try_ensure().await.unwrap();
+        self.placement.provider_state = self.try_ensure().await.unwrap();
         self.placement.has_been_ready = true;
     }
 
@@ -112,7 +112,7 @@ impl World {
     }
 }
 
-impl Drop for World {
+impl Drop for ProviderFixture {
     fn drop(&mut self) {
         for pid in self.processes() {
             let _ = rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
@@ -142,7 +142,7 @@ pub async fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-pub async fn until_running(world: &World) -> Observation {
+pub async fn until_running(world: &ProviderFixture) -> Observation {
     let deadline = Instant::now() + crate::world::DEADLINE;
     loop {
         let seen = world.observe().await;
@@ -154,7 +154,7 @@ pub async fn until_running(world: &World) -> Observation {
     }
 }
 
-pub fn placement(spec: BackendSpec, ports: PortPair) -> Placement {
+pub fn placement(spec: BackendSpec, ports: PortPair) -> ResolvedBackend {
     let project = ProjectName::parse("gremlin").unwrap();
     let name = BackendName::parse("dev").unwrap();
     let instance_name = InstanceName::preferred(&project, &name).unwrap();
@@ -163,7 +163,7 @@ pub fn placement(spec: BackendSpec, ports: PortPair) -> Placement {
     bytes[..2].copy_from_slice(&ports.api.to_be_bytes());
     let secret = InstanceSecret::new(bytes);
     let nonce = [7; 12];
-    Placement {
+    ResolvedBackend {
         id: BackendId::new("b-0001"),
         admin_key: issue(instance_name.as_str(), &secret, KeyKind::Admin { member_id: 0 }, 1_780_000_000, nonce).unwrap(),
         instance_secret: secret.to_hex(),
@@ -179,6 +179,6 @@ pub fn placement(spec: BackendSpec, ports: PortPair) -> Placement {
         },
         ports,
         has_been_ready: false,
-        references: References::new(),
+        provider_state: ProviderState::new(),
     }
 }

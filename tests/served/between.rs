@@ -7,7 +7,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::world::{Room, Spawned, World, until};
+use crate::world::{PortBudget, ProjectFixture, RunningCommand, wait_until};
 
 const ONE: &str = "project = \"gremlin\"\n\n[backends.dev]\nprovider = \"simulated\"\n";
 
@@ -92,15 +92,15 @@ fn carry(
 
 #[test]
 fn an_interrupt_ends_a_log_that_is_waited_for() {
-    let world = World::served(ONE, Room::Story);
+    let world = ProjectFixture::served(ONE, PortBudget::Small);
     world.apply();
     let path = "/v1/projects/gremlin/backends/dev/logs";
     let between = Between::new(&world.variables["CONVEXINFRA_CONTROL_PLANE"], path, |_| Way::Held);
     let words = ["logs", "--follow"];
     let mut command = world.command(&words);
     command.env("CONVEXINFRA_CONTROL_PLANE", &between.url);
-    let following = Spawned::new(command, &words);
-    until("the log is asked for", || between.caught.load(Ordering::SeqCst) > 0);
+    let following = RunningCommand::new(command, &words);
+    wait_until("the log is asked for", || between.caught.load(Ordering::SeqCst) > 0);
     following.interrupt();
     let run = following.end();
     assert_eq!(run.code(), 130, "{run}");
@@ -108,14 +108,14 @@ fn an_interrupt_ends_a_log_that_is_waited_for() {
 
 #[test]
 fn what_was_done_is_told_where_the_last_look_fails() {
-    let world = World::served(ONE, Room::Story);
+    let world = ProjectFixture::served(ONE, PortBudget::Small);
     // The first look is for the plan, the second one for what came of it.
     let second = |number| if number == 1 { Way::TurnedAway } else { Way::Through };
     let between = Between::new(&world.variables["CONVEXINFRA_CONTROL_PLANE"], "/v1/projects/gremlin", second);
     let words = ["apply", "--yes", "--json"];
     let mut command = world.command(&words);
     command.env("CONVEXINFRA_CONTROL_PLANE", &between.url);
-    let run = Spawned::new(command, &words).end();
+    let run = RunningCommand::new(command, &words).end();
     assert_eq!(between.caught.load(Ordering::SeqCst), 1, "{run}");
     let documents: Vec<serde_json::Value> = run.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let finished = documents.iter().find(|event| event["type"] == "finished").unwrap_or_else(|| panic!("{run}"));
@@ -125,21 +125,21 @@ fn what_was_done_is_told_where_the_last_look_fails() {
     let error = documents.last().unwrap();
     let message = error["errors"][0]["message"].as_str().unwrap_or_default();
     assert!(message.starts_with("everything was done, and what came of it could not be looked at: "), "{run}");
-    world.settled();
+    world.assert_converged();
     // The same in words.
     world.manifest(&ONE.replace("\"simulated\"\n", "\"simulated\"\nttl = \"7d\"\n"));
     let between = Between::new(&world.variables["CONVEXINFRA_CONTROL_PLANE"], "/v1/projects/gremlin", second);
     let words = ["apply", "--yes"];
     let mut command = world.command(&words);
     command.env("CONVEXINFRA_CONTROL_PLANE", &between.url);
-    let run = Spawned::new(command, &words).end();
+    let run = RunningCommand::new(command, &words).end();
     assert!(run.out.contains("`dev` is ready at ") && run.err.contains("1 step done"), "{run}");
-    world.settled();
+    world.assert_converged();
 }
 
 #[test]
 fn an_account_without_a_name_and_a_place_without_an_end_are_no_bugs() {
-    let mut world = World::served(ONE, Room::Story);
+    let mut world = ProjectFixture::served(ONE, PortBudget::Small);
     for user in ["", "two\nlines", &"x".repeat(5000)] {
         world.set("USER", user);
         world.manifest(&format!("{ONE}ttl = \"{}h\"\n", 24 + user.len()));
@@ -149,6 +149,6 @@ fn an_account_without_a_name_and_a_place_without_an_end_are_no_bugs() {
     let long = format!("https://example.com/{}.git", "p".repeat(5000));
     world.write(".git/config", &format!("[remote \"origin\"]\n\turl = {long}\n"));
     world.manifest(&format!("{ONE}ttl = \"9d\"\n"));
-    world.expect(0, &["apply", "--yes", "--take-over"]);
-    world.settled();
+    world.run_expecting(0, &["apply", "--yes", "--take-over"]);
+    world.assert_converged();
 }

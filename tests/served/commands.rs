@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::world::{Run, World, refusals, steps};
+use crate::world::{CommandResult, ProjectFixture, refusals, steps};
 
 /// A served control plane over a world's home, and the operator's token.
 struct Served {
@@ -23,8 +23,8 @@ struct Served {
 
 impl Served {
     /// Makes the first token, starts the server on a free port, and has the world's commands talk to it.
-    fn over(world: &mut World) -> Self {
-        let operator = world.expect(0, &["serve", "--init"]).out.trim().to_owned();
+    fn over(world: &mut ProjectFixture) -> Self {
+        let operator = world.run_expecting(0, &["serve", "--init"]).out.trim().to_owned();
         let (server, url) = serve(world, "127.0.0.1:0");
         world.set("CONVEXINFRA_CONTROL_PLANE", &url);
         world.set("CONVEXINFRA_TOKEN", &operator);
@@ -32,7 +32,7 @@ impl Served {
     }
 
     /// What an accident does to the server; then it starts anew at the same place.
-    fn crash_and_return(&mut self, world: &World) {
+    fn crash_and_return(&mut self, world: &ProjectFixture) {
         self.server.kill().unwrap();
         self.server.wait().unwrap();
         let address = self.url.strip_prefix("http://").unwrap().to_owned();
@@ -49,7 +49,7 @@ impl Drop for Served {
     }
 }
 
-fn serve(world: &World, address: &str) -> (Child, String) {
+fn serve(world: &ProjectFixture, address: &str) -> (Child, String) {
     let mut command = world.command(&["serve", "--listen", address, "--json"]);
     command.env_remove("CONVEXINFRA_CONTROL_PLANE").env("CONVEXINFRA_ALLOW_LOCAL_BINARIES", "1");
     let mut server = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
@@ -60,15 +60,15 @@ fn serve(world: &World, address: &str) -> (Child, String) {
 }
 
 /// A token of a scope for the project `gremlin`.
-fn token(world: &World, scope: &str) -> String {
-    let run = world.expect(0, &["token", "create", "--scope", scope, "--note", scope]);
+fn token(world: &ProjectFixture, scope: &str) -> String {
+    let run = world.run_expecting(0, &["token", "create", "--scope", scope, "--note", scope]);
     run.out.trim().to_owned()
 }
 
 const ONE: &str = "project = \"gremlin\"\n\n[backends.dev]\nprovider = \"simulated\"\n\n[backends.dev.env]\nGREETING = \"hello\"\nTOKEN = { env = \"TOKEN\" }\n";
 
-fn world() -> World {
-    let mut world = World::new(ONE);
+fn world() -> ProjectFixture {
+    let mut world = ProjectFixture::new(ONE);
     world.set("TOKEN", "hunter2");
     world
 }
@@ -80,24 +80,24 @@ fn the_same_commands_do_the_same() {
     assert_eq!(world.plan()["control_plane"], served.url);
     let run = world.apply();
     assert!(run.out.contains("`dev` is ready at http://127.0.0.1:"), "{run}");
-    world.reachable(".env.local", "gremlin-dev");
-    world.settled();
-    world.expect(0, &["wait", "dev"]);
-    world.expect(0, &["env", "dev"]);
-    world.expect(0, &["logs", "dev"]);
+    world.assert_reachable(".env.local", "gremlin-dev");
+    world.assert_converged();
+    world.run_expecting(0, &["wait", "dev"]);
+    world.run_expecting(0, &["env", "dev"]);
+    world.run_expecting(0, &["logs", "dev"]);
     world.manifest(&ONE.replace("hello", "good morning"));
     assert_eq!(steps(&world.plan()), ["update:backend.dev"]);
     world.apply();
     world.kill("gremlin-dev");
-    world.expect(3, &["drift"]);
+    world.run_expecting(3, &["drift"]);
     world.apply();
-    world.settled();
-    world.expect(0, &["destroy", "--allow-destroy", "dev"]);
+    world.assert_converged();
+    world.run_expecting(0, &["destroy", "--allow-destroy", "dev"]);
     assert_eq!(world.processes().iter().filter(|(_, words)| !words.contains("serve")).count(), 0);
 }
 
 /// What a command without enough rights ends with.
-fn denied(run: &Run, code: &str, advice: &str) {
+fn denied(run: &CommandResult, code: &str, advice: &str) {
     assert_eq!(run.errors(), [code], "{run}");
     assert!(run.out.contains(advice), "{run}");
     assert!(!run.out.contains("cvxi_") && !run.err.contains("cvxi_"), "{run}");
@@ -110,39 +110,43 @@ fn a_token_that_may_only_read_looks_and_touches_nothing() {
     let (read, apply) = (token(&world, "read"), token(&world, "apply"));
     world.set("CONVEXINFRA_TOKEN", &read);
     // Before anything is there, and after.
-    let plan = world.expect(0, &["plan", "--out", "saved.json"]);
+    let plan = world.run_expecting(0, &["plan", "--out", "saved.json"]);
     assert!(plan.out.contains("(secret from environment variable `TOKEN`)"), "{plan}");
-    denied(&world.expect(77, &["apply", "--yes", "--json"]), "auth.scope", "token create --project gremlin --scope apply");
+    denied(
+        &world.run_expecting(77, &["apply", "--yes", "--json"]),
+        "auth.scope",
+        "token create --project gremlin --scope apply",
+    );
     world.set("CONVEXINFRA_TOKEN", &apply);
-    world.expect(0, &["apply", "--plan", "saved.json"]);
-    world.settled();
+    world.run_expecting(0, &["apply", "--plan", "saved.json"]);
+    world.assert_converged();
     world.set("CONVEXINFRA_TOKEN", &read);
     let plan = world.plan();
     assert_eq!(steps(&plan), Vec::<String>::new());
     assert!(plan["lints"].as_array().unwrap().iter().any(|lint| lint["code"] == "plan.secret_not_compared"), "{plan:#}");
     for words in [&["drift"][..], &["status"], &["graph"], &["logs", "dev"], &["log"], &["log", "--verify"], &["wait", "dev"]] {
-        world.expect(0, words);
+        world.run_expecting(0, words);
     }
-    denied(&world.expect(77, &["env", "dev", "--json"]), "auth.scope", "--scope apply");
-    denied(&world.expect(77, &["destroy", "--allow-destroy", "dev", "--json"]), "auth.scope", "--scope");
-    denied(&world.expect(77, &["token", "list", "--json"]), "auth.scope", "serve --init");
+    denied(&world.run_expecting(77, &["env", "dev", "--json"]), "auth.scope", "--scope apply");
+    denied(&world.run_expecting(77, &["destroy", "--allow-destroy", "dev", "--json"]), "auth.scope", "--scope");
+    denied(&world.run_expecting(77, &["token", "list", "--json"]), "auth.scope", "serve --init");
     // Deleting needs more than applying, whatever the client allows itself.
     world.set("CONVEXINFRA_TOKEN", &apply);
-    let run = world.expect(77, &["destroy", "--allow-destroy", "dev", "--json"]);
+    let run = world.run_expecting(77, &["destroy", "--allow-destroy", "dev", "--json"]);
     assert!(run.out.contains("--scope destroy"), "{run}");
     // Its lines in the env file go first, so that they can still be told to be ours; applying again brings them back.
     world.apply();
-    world.reachable(".env.local", "gremlin-dev");
+    world.assert_reachable(".env.local", "gremlin-dev");
     // A secret that differs where the saved plan could not compare it is a change that nobody has seen.
     world.set("CONVEXINFRA_TOKEN", &read);
     world.manifest(&ONE.replace("hello", "hi"));
-    world.expect(0, &["plan", "--out", "saved.json"]);
+    world.run_expecting(0, &["plan", "--out", "saved.json"]);
     world.set("CONVEXINFRA_TOKEN", &apply);
     world.set("TOKEN", "another one");
-    assert_eq!(world.expect(4, &["apply", "--plan", "saved.json", "--json"]).errors(), ["plan.stale"]);
+    assert_eq!(world.run_expecting(4, &["apply", "--plan", "saved.json", "--json"]).errors(), ["plan.stale"]);
     world.set("TOKEN", "hunter2");
-    world.expect(0, &["apply", "--plan", "saved.json"]);
-    world.settled();
+    world.run_expecting(0, &["apply", "--plan", "saved.json"]);
+    world.assert_converged();
     drop(served);
 }
 
@@ -151,7 +155,7 @@ fn tokens_of_every_wrong_kind_open_nothing() {
     let mut world = world();
     let served = Served::over(&mut world);
     world.unset("CONVEXINFRA_TOKEN");
-    let run = world.expect(77, &["plan", "--json"]);
+    let run = world.run_expecting(77, &["plan", "--json"]);
     assert_eq!(run.errors(), ["auth.token_missing"]);
     assert!(run.out.contains("CONVEXINFRA_TOKEN") && run.out.contains("CONVEXINFRA_TOKEN_COMMAND"), "{run}");
     for (token, code) in [
@@ -160,73 +164,73 @@ fn tokens_of_every_wrong_kind_open_nothing() {
         (&served.operator[..served.operator.len() - 1], "auth.token_malformed"),
     ] {
         world.set("CONVEXINFRA_TOKEN", token);
-        assert_eq!(world.expect(77, &["plan", "--json"]).errors(), [code]);
+        assert_eq!(world.run_expecting(77, &["plan", "--json"]).errors(), [code]);
     }
     // A command is asked where no token is given, and what it says is no secret of ours to keep from anybody.
     world.unset("CONVEXINFRA_TOKEN");
     world.set("CONVEXINFRA_TOKEN_COMMAND", &format!("echo asked >&2; echo {}", served.operator));
-    let run = world.expect(0, &["status"]);
+    let run = world.run_expecting(0, &["status"]);
     assert_eq!(run.err, "asked\n");
-    let run = world.expect(0, &["provision", "dev"]);
+    let run = world.run_expecting(0, &["provision", "dev"]);
     assert_eq!(run.err.matches("asked\n").count(), 1, "{run}");
     world.set("CONVEXINFRA_TOKEN_COMMAND", "exit 4");
-    assert_eq!(world.expect(77, &["status", "--json"]).errors(), ["auth.token_command"]);
+    assert_eq!(world.run_expecting(77, &["status", "--json"]).errors(), ["auth.token_command"]);
     // A token for another project, one that was revoked, one whose time is over.
     world.set("CONVEXINFRA_TOKEN", &served.operator);
-    let other = world.expect(0, &["token", "create", "--project", "other", "--scope", "destroy"]).out;
-    let issued = world.expect(0, &["token", "create", "--scope", "read", "--json"]).document();
+    let other = world.run_expecting(0, &["token", "create", "--project", "other", "--scope", "destroy"]).out;
+    let issued = world.run_expecting(0, &["token", "create", "--scope", "read", "--json"]).document();
     let id = issued["record"]["id"].as_str().unwrap();
-    world.expect(0, &["token", "revoke", id]);
-    world.expect(0, &["token", "revoke", id]);
-    let brief = world.expect(0, &["token", "create", "--scope", "read", "--ttl", "1s"]).out;
-    let list = world.expect(0, &["token", "list"]);
+    world.run_expecting(0, &["token", "revoke", id]);
+    world.run_expecting(0, &["token", "revoke", id]);
+    let brief = world.run_expecting(0, &["token", "create", "--scope", "read", "--ttl", "1s"]).out;
+    let list = world.run_expecting(0, &["token", "list"]);
     assert!(list.out.contains("revoked") && list.out.contains("active") && !list.out.contains("cvxi_"), "{list}");
     world.set("CONVEXINFRA_TOKEN", other.trim());
-    assert_eq!(world.expect(77, &["plan", "--json"]).errors(), ["auth.project"]);
+    assert_eq!(world.run_expecting(77, &["plan", "--json"]).errors(), ["auth.project"]);
     world.set("CONVEXINFRA_TOKEN", issued["token"].as_str().unwrap());
-    assert_eq!(world.expect(77, &["plan", "--json"]).errors(), ["auth.token_revoked"]);
+    assert_eq!(world.run_expecting(77, &["plan", "--json"]).errors(), ["auth.token_revoked"]);
     world.set("CONVEXINFRA_TOKEN", brief.trim());
-    crate::world::until("the token's time is over", || world.run(&["status"]).code() == 77);
-    assert_eq!(world.expect(77, &["plan", "--json"]).errors(), ["auth.token_expired"]);
+    crate::world::wait_until("the token's time is over", || world.run(&["status"]).code() == 77);
+    assert_eq!(world.run_expecting(77, &["plan", "--json"]).errors(), ["auth.token_expired"]);
     world.set("CONVEXINFRA_TOKEN", &served.operator);
-    assert_eq!(world.expect(1, &["token", "revoke", "0000000000", "--json"]).errors(), ["control.no_such_token"]);
+    assert_eq!(world.run_expecting(1, &["token", "revoke", "0000000000", "--json"]).errors(), ["control.no_such_token"]);
     assert_eq!(
-        world.expect(4, &["token", "create", "--scope", "operator", "--project", "gremlin", "--json"]).errors(),
+        world.run_expecting(4, &["token", "create", "--scope", "operator", "--project", "gremlin", "--json"]).errors(),
         ["token.request"]
     );
 }
 
 #[test]
 fn what_is_over_the_quota_is_refused_before_anything_is_done() {
-    let mut world = World::new(
+    let mut world = ProjectFixture::new(
         "project = \"gremlin\"\n[backends.a]\nprovider = \"simulated\"\nsimulated = { listen = false }\nresources = { memory = \"2 GiB\" }\n",
     );
     let _served = Served::over(&mut world);
-    world.expect(0, &["quota", "set", "--backends", "1", "--memory", "2 GiB"]);
+    world.run_expecting(0, &["quota", "set", "--backends", "1", "--memory", "2 GiB"]);
     world.apply();
-    let show = world.expect(0, &["quota", "show"]);
+    let show = world.run_expecting(0, &["quota", "show"]);
     assert!(show.out.contains("backends     1      1\n") && show.out.contains("memory       2 GiB  2 GiB\n"), "{show}");
-    let status = world.expect(0, &["status"]);
+    let status = world.run_expecting(0, &["status"]);
     assert!(status.out.ends_with("quota: backends 1 of 1, memory 2 GiB of 2 GiB\n"), "{status}");
     let second = "[backends.b]\nprovider = \"simulated\"\nsimulated = { listen = false }\nresources = { memory = \"1 GiB\" }\n";
     world.manifest(&format!("{}{second}", world.read("convex.toml")));
-    let plan = world.expect(4, &["plan", "--json"]).document();
+    let plan = world.run_expecting(4, &["plan", "--json"]).document();
     assert_eq!(refusals(&plan), ["plan.over_quota_backends", "plan.over_quota_memory"]);
-    world.expect(4, &["apply", "--yes"]);
+    world.run_expecting(4, &["apply", "--yes"]);
     assert_eq!(world.names(), ["a"]);
-    world.expect(0, &["quota", "set", "--backends", "none", "--memory", "3 GiB"]);
+    world.run_expecting(0, &["quota", "set", "--backends", "none", "--memory", "3 GiB"]);
     world.apply();
     // One ceiling for all who have none of their own.
-    world.expect(0, &["quota", "set", "--default", "--cpus", "2.5"]);
-    let everybody = world.expect(0, &["quota", "show", "--default", "--json"]).document();
+    world.run_expecting(0, &["quota", "set", "--default", "--cpus", "2.5"]);
+    let everybody = world.run_expecting(0, &["quota", "show", "--default", "--json"]).document();
     assert_eq!((&everybody["quota"], &everybody["project"]), (&serde_json::json!({ "cpus": 2500 }), &Value::Null));
-    let own = world.expect(0, &["quota", "show", "--json"]).document();
+    let own = world.run_expecting(0, &["quota", "show", "--json"]).document();
     assert_eq!(own["quota"], serde_json::json!({ "memory": "3 GiB" }));
 }
 
 #[test]
 fn an_apply_outlives_its_server() {
-    let mut world = World::new(ONE);
+    let mut world = ProjectFixture::new(ONE);
     world.set("TOKEN", "hunter2");
     world.manifest(&(0..6).fold(ONE.to_owned(), |text, number| {
         format!(
@@ -236,17 +240,17 @@ fn an_apply_outlives_its_server() {
     }));
     let mut served = Served::over(&mut world);
     let apply = world.spawn(&["apply", "--yes", "--json"]);
-    crate::world::until("something has begun", || world.home.join("backends").exists());
+    crate::world::wait_until("something has begun", || world.home.join("backends").exists());
     served.crash_and_return(&world);
     let run = apply.end();
     assert_eq!(run.code(), 0, "{run}");
     assert_eq!(world.names().len(), 7);
-    world.settled();
+    world.assert_converged();
 }
 
 #[test]
 fn what_was_begun_goes_on_without_its_client() {
-    let mut world = World::new("");
+    let mut world = ProjectFixture::new("");
     let slow = crate::world::script(&world.folder, "slow", "sleep 60");
     world.manifest(&format!(
         "project = \"gremlin\"\n[backends.dev]\nprovider = \"local\"\nlocal = {{ binary = \"{}\" }}\n",
@@ -254,8 +258,8 @@ fn what_was_begun_goes_on_without_its_client() {
     ));
     let _served = Served::over(&mut world);
     let apply = world.spawn(&["apply", "--yes"]);
-    let operations = |world: &World| world.status()["operations"].as_array().unwrap().clone();
-    crate::world::until("the operation has begun", || !operations(&world).is_empty());
+    let operations = |world: &ProjectFixture| world.status()["operations"].as_array().unwrap().clone();
+    crate::world::wait_until("the operation has begun", || !operations(&world).is_empty());
     let lease = world.status()["lease"].clone();
     assert_eq!(lease["process"], apply.child.id(), "{lease:#}");
     apply.interrupt();
@@ -267,35 +271,35 @@ fn what_was_begun_goes_on_without_its_client() {
     let left = operations(&world);
     assert_eq!((left.len(), &left[0]["backend"], &left[0]["running"]), (1, &"dev".into(), &true.into()), "{left:#?}");
     assert_eq!(world.status()["lease"], Value::Null);
-    let status = world.expect(0, &["status"]);
+    let status = world.run_expecting(0, &["status"]);
     assert!(status.out.contains("brings `dev` about since") && status.out.contains("asked for by first operator"), "{status}");
-    let run = world.expect(124, &["wait", "dev", "--timeout", "1s", "--json"]);
+    let run = world.run_expecting(124, &["wait", "dev", "--timeout", "1s", "--json"]);
     assert!(run.events()[0]["state"].as_str().unwrap().contains("brings it about, asked for by"), "{run}");
 }
 
 #[test]
 fn the_history_says_who_and_shows_what_was_changed_in_it() {
     let mut world =
-        World::new("project = \"gremlin\"\n[backends.a]\nprovider = \"simulated\"\nsimulated = { listen = false }\n");
+        ProjectFixture::new("project = \"gremlin\"\n[backends.a]\nprovider = \"simulated\"\nsimulated = { listen = false }\n");
     let served = Served::over(&mut world);
     let apply = token(&world, "apply");
     world.set("CONVEXINFRA_TOKEN", &apply);
     world.apply();
-    let log = world.expect(0, &["log"]);
+    let log = world.run_expecting(0, &["log"]);
     let line = log.out.lines().find(|line| line.contains("backend_recorded")).unwrap();
     let id = apply.strip_prefix("cvxi_").unwrap().split('_').next().unwrap();
     assert!(line.contains(&format!("apply (token {id})")) && line.contains("plan "), "{log}");
-    let entries = world.expect(0, &["log", "--json"]).document();
+    let entries = world.run_expecting(0, &["log", "--json"]).document();
     let last = entries["entries"].as_array().unwrap().last().unwrap().clone();
     assert_eq!((&last["actor"]["token"], last["plan"].as_str().unwrap().len()), (&Value::from(id), "sha256:".len() + 64));
-    let verified = world.expect(0, &["log", "--verify", "--json"]).document();
+    let verified = world.run_expecting(0, &["log", "--verify", "--json"]).document();
     assert_eq!((&verified["head"], &verified["breaks"]), (&last["hash"], &serde_json::json!([])));
     let head = verified["head"].as_str().unwrap();
-    let noted = world.expect(0, &["log", "--verify", "--head", head]);
+    let noted = world.run_expecting(0, &["log", "--verify", "--head", head]);
     assert!(noted.out.contains("the hash that was noted is that of entry"), "{noted}");
-    let other = world.expect(1, &["log", "--verify", "--json", "--head", &"0".repeat(64)]);
+    let other = world.run_expecting(1, &["log", "--verify", "--json", "--head", &"0".repeat(64)]);
     assert_eq!(other.errors(), ["history.broken"]);
-    world.expect(64, &["log", "--verify", "--head", "abc"]);
+    world.run_expecting(64, &["log", "--verify", "--head", "abc"]);
     drop(served);
     // Somebody who can write the rows and does not have the key.
     let store = rusqlite::Connection::open(world.home.join("control-plane.sqlite3")).unwrap();
@@ -303,9 +307,9 @@ fn the_history_says_who_and_shows_what_was_changed_in_it() {
     store.execute("UPDATE events SET detail = 'nothing to see' WHERE kind = 'backend_recorded'", []).unwrap();
     drop(store);
     world.set("CONVEXINFRA_CONTROL_PLANE", "embedded");
-    let run = world.expect(1, &["log", "--verify", "--json"]);
+    let run = world.run_expecting(1, &["log", "--verify", "--json"]);
     assert!(run.errors().iter().all(|code| code == "history.broken"), "{run}");
-    assert!(world.expect(0, &["log", "--everywhere"]).out.contains("token_created"));
+    assert!(world.run_expecting(0, &["log", "--everywhere"]).out.contains("token_created"));
 }
 
 /// What a bad way does to one connection, in one of its directions.
@@ -380,7 +384,7 @@ fn carry(mut from: TcpStream, mut to: TcpStream, fate: Fate) {
 fn on_a_bad_way_nothing_is_lost_and_nothing_is_done_twice() {
     let manifest =
         (0..5).fold(ONE.to_owned(), |text, number| format!("{text}\n[backends.b{number}]\nprovider = \"simulated\"\n"));
-    let mut world = World::new(&manifest);
+    let mut world = ProjectFixture::new(&manifest);
     world.set("TOKEN", "hunter2");
     let served = Served::over(&mut world);
     for (round, words) in
@@ -397,7 +401,7 @@ fn on_a_bad_way_nothing_is_lost_and_nothing_is_done_twice() {
         assert!(count.load(Ordering::SeqCst) > FATES.len(), "too few connections for every fate");
     }
     world.set("CONVEXINFRA_CONTROL_PLANE", &served.url);
-    let entries = world.expect(0, &["log", "--limit", "500", "--json"]).document();
+    let entries = world.run_expecting(0, &["log", "--limit", "500", "--json"]).document();
     let mut counts: BTreeMap<(String, String), usize> = BTreeMap::new();
     for entry in entries["entries"].as_array().unwrap() {
         let backend = entry["backend"].as_str().unwrap_or("-").to_owned();
@@ -408,7 +412,7 @@ fn on_a_bad_way_nothing_is_lost_and_nothing_is_done_twice() {
             assert_eq!(counts.get(&(backend.to_owned(), kind.to_owned())), Some(&1), "{backend} {kind}: {counts:#?}");
         }
     }
-    world.expect(0, &["log", "--verify"]);
+    world.run_expecting(0, &["log", "--verify"]);
     assert_eq!(world.names(), Vec::<String>::new());
     assert!(!world.folder.join(".env.local").exists());
 }

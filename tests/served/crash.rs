@@ -5,12 +5,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use crate::crash::{IN_DETACHER, Story, env_files, every, heals};
-use crate::world::World;
+use crate::crash::{CrashScenario, IN_DETACHER, assert_heals, env_files, every};
+use crate::world::ProjectFixture;
 
 /// The points that the client passes when nothing stops it, those that the server passes meanwhile, and what is there
 /// afterwards.
-fn passed(story: Story) -> (BTreeMap<String, usize>, BTreeMap<String, usize>, Vec<String>) {
+fn passed(story: CrashScenario) -> (BTreeMap<String, usize>, BTreeMap<String, usize>, Vec<String>) {
     let mut world = story.world(super::new_world);
     let (client, server) = (world.root().join("client-trace"), world.root().join("server-trace"));
     world.server().kill();
@@ -18,7 +18,7 @@ fn passed(story: Story) -> (BTreeMap<String, usize>, BTreeMap<String, usize>, Ve
     // What it passes while it starts is not a part of the story.
     let skipped = count(&fs::read_to_string(&server).unwrap_or_default());
     world.set("CONVEXINFRA_FAULT_TRACE", client.to_str().unwrap());
-    world.expect(0, story.words());
+    world.run_expecting(0, story.words());
     world.unset("CONVEXINFRA_FAULT_TRACE");
     let mut on_server = count(&fs::read_to_string(&server).unwrap());
     for (name, count) in skipped {
@@ -30,7 +30,7 @@ fn passed(story: Story) -> (BTreeMap<String, usize>, BTreeMap<String, usize>, Ve
     let on_client = count(&fs::read_to_string(&client).unwrap_or_default());
     fs::remove_file(&server).unwrap();
     let _ = fs::remove_file(&client);
-    (on_client, on_server, world.shape())
+    (on_client, on_server, world.file_names())
 }
 
 fn count(trace: &str) -> BTreeMap<String, usize> {
@@ -42,7 +42,7 @@ fn count(trace: &str) -> BTreeMap<String, usize> {
 }
 
 /// The server dies at one point and comes back. The client that waits for it notices nothing but the wait.
-fn server_survives(story: Story, name: &str, number: usize, shape: &[String]) -> bool {
+fn server_survives(story: CrashScenario, name: &str, number: usize, shape: &[String]) -> bool {
     let mut world = story.world(super::new_world);
     let before = env_files(&world);
     world.server().kill();
@@ -75,21 +75,21 @@ fn server_survives(story: Story, name: &str, number: usize, shape: &[String]) ->
         world.server().kill();
         world.server().start_again(&[]);
     }
-    heals(story, &world, &before, &run, shape);
+    assert_heals(story, &world, &before, &run, shape);
     died || IN_DETACHER.contains(&name)
 }
 
-fn client_survives(story: Story, name: &str, number: usize, shape: &[String]) -> bool {
+fn client_survives(story: CrashScenario, name: &str, number: usize, shape: &[String]) -> bool {
     let mut world = story.world(super::new_world);
     let before = env_files(&world);
     world.set("CONVEXINFRA_FAULT", &format!("{name}:{number}"));
     let killed = world.run(story.words());
     world.unset("CONVEXINFRA_FAULT");
-    heals(story, &world, &before, &killed, shape);
+    assert_heals(story, &world, &before, &killed, shape);
     !killed.status.success()
 }
 
-fn matrix(story: Story) {
+fn matrix(story: CrashScenario) {
     let (on_client, on_server, shape) = passed(story);
     let servers = every(&on_server, story, |name, number| server_survives(story, name, number, &shape));
     let clients = every(&on_client, story, |name, number| client_survives(story, name, number, &shape));
@@ -98,23 +98,23 @@ fn matrix(story: Story) {
 
 #[test]
 fn a_first_apply_goes_on_whoever_is_killed() {
-    matrix(Story::First);
+    matrix(CrashScenario::First);
 }
 
 #[test]
 fn a_second_apply_goes_on_whoever_is_killed() {
-    matrix(Story::Second);
+    matrix(CrashScenario::Second);
 }
 
 #[test]
 fn a_destroy_goes_on_whoever_is_killed() {
-    matrix(Story::Destroy);
+    matrix(CrashScenario::Destroy);
 }
 
 /// The client is gone, the work goes on: nobody runs anything again, and everything that was accepted ends well.
 #[test]
 fn a_client_that_vanishes_leaves_work_that_ends() {
-    let mut world: World = super::new_world("");
+    let mut world: ProjectFixture = super::new_world("");
     // It is at work until it may go on, whatever the machine.
     let may_go_on = world.root().join("may-go-on");
     let words = format!(
@@ -130,19 +130,19 @@ fn a_client_that_vanishes_leaves_work_that_ends() {
     );
     world.manifest(&manifest);
     let mut client = world.spawn(&["apply", "--yes"]);
-    crate::world::until("the server is at work", || {
+    crate::world::wait_until("the server is at work", || {
         world.status()["operations"].as_array().is_some_and(|operations| !operations.is_empty())
     });
     client.child.kill().unwrap();
     client.end();
     assert!(!world.folder.join(".env.local").exists());
     fs::write(&may_go_on, "").unwrap();
-    world.expect(0, &["wait", "dev"]);
+    world.run_expecting(0, &["wait", "dev"]);
     assert_eq!(world.processes().len(), 1);
     let status = world.status();
     assert_eq!(status["backends"][0]["phase"], "ready", "{status:#}");
     world.apply();
-    world.reachable(".env.local", "gremlin-dev");
-    world.settled();
+    world.assert_reachable(".env.local", "gremlin-dev");
+    world.assert_converged();
     world.server().terminate();
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use crate::world::{Run, Spawned, World};
+use crate::world::{CommandResult, ProjectFixture, RunningCommand};
 
 const ONE: &str = "project = \"gremlin\"\n\n[backends.dev]\nprovider = \"simulated\"\nenv_file = \".env.local\"\n";
 /// Enough to be many at once, and a record each, so that the server is what is tried.
@@ -13,7 +13,7 @@ const RECORD: &str = "project = \"gremlin\"\n\n[backends.dev]\nprovider = \"simu
                       [backends.app]\nprovider = \"simulated\"\nsimulated = { listen = false }\ndepends_on = [\"dev\"]\n";
 
 /// One apply in a folder and a project of its own.
-fn apply_in(world: &World, number: usize, manifest: &str) -> Spawned {
+fn apply_in(world: &ProjectFixture, number: usize, manifest: &str) -> RunningCommand {
     let name = format!("p{number}");
     let folder = world.root().join(&name);
     fs::create_dir_all(&folder).unwrap();
@@ -25,8 +25,8 @@ fn apply_in(world: &World, number: usize, manifest: &str) -> Spawned {
 #[test]
 fn sixty_four_clients_on_one_project() {
     let world = super::new_world(ONE);
-    let running: Vec<Spawned> = (0..64).map(|_| world.spawn(&["apply", "--yes", "--json"])).collect();
-    let ended: Vec<Run> = running.into_iter().map(Spawned::end).collect();
+    let running: Vec<RunningCommand> = (0..64).map(|_| world.spawn(&["apply", "--yes", "--json"])).collect();
+    let ended: Vec<CommandResult> = running.into_iter().map(RunningCommand::end).collect();
     for run in &ended {
         match run.code() {
             0 => {}
@@ -37,20 +37,20 @@ fn sixty_four_clients_on_one_project() {
     let done = ended.iter().filter(|run| run.code() == 0).count();
     assert!(done >= 1);
     assert_eq!(world.processes().len(), 1, "{:?}", world.processes());
-    world.reachable(".env.local", "gremlin-dev");
-    world.settled();
+    world.assert_reachable(".env.local", "gremlin-dev");
+    world.assert_converged();
     println!("crowd: {done} of 64 clients of one project ended with 0, the others with 5");
 }
 
 #[test]
 fn sixty_four_clients_on_sixty_four_projects() {
     let world = super::new_world(ONE);
-    let running: Vec<Spawned> = (0..64).map(|number| apply_in(&world, number, RECORD)).collect();
-    for run in running.into_iter().map(Spawned::end) {
+    let running: Vec<RunningCommand> = (0..64).map(|number| apply_in(&world, number, RECORD)).collect();
+    for run in running.into_iter().map(RunningCommand::end) {
         assert_eq!(run.code(), 0, "{run}");
     }
     for number in 0..64 {
-        let log = world.expect(0, &["log", "--json", "--project", &format!("p{number}")]).document();
+        let log = world.run_expecting(0, &["log", "--json", "--project", &format!("p{number}")]).document();
         let recorded = log["entries"].as_array().unwrap().iter().filter(|entry| entry["kind"] == "backend_recorded").count();
         assert_eq!(recorded, 2, "{log:#}");
     }
@@ -60,13 +60,13 @@ fn sixty_four_clients_on_sixty_four_projects() {
 #[test]
 fn a_server_killed_in_the_middle_of_fifty_applies() {
     let mut world = super::crowded_world(ONE);
-    let running: Vec<Spawned> = (0..50).map(|number| apply_in(&world, number, ONE)).collect();
+    let running: Vec<RunningCommand> = (0..50).map(|number| apply_in(&world, number, ONE)).collect();
     // Some are done by then and some have not begun.
-    crate::world::until("the middle", || world.records().len() >= 10);
+    crate::world::wait_until("the middle", || world.records().len() >= 10);
     world.server().kill();
     let there = world.records().len();
     world.server().start_again(&[]);
-    for run in running.into_iter().map(Spawned::end) {
+    for run in running.into_iter().map(RunningCommand::end) {
         assert_eq!(run.code(), 0, "{run}");
     }
     let records = world.records();
@@ -75,9 +75,9 @@ fn a_server_killed_in_the_middle_of_fifty_applies() {
     assert_eq!(ports.len(), 50);
     for number in 0..50 {
         let name = format!("p{number}");
-        world.reachable(&format!("../{name}/.env.local"), &format!("{name}-dev"));
+        world.assert_reachable(&format!("../{name}/.env.local"), &format!("{name}-dev"));
         let manifest = world.root().join(&name).join("convex.toml").display().to_string();
-        world.expect(0, &["plan", "--detailed-exitcode", "--manifest", &manifest]);
+        world.run_expecting(0, &["plan", "--detailed-exitcode", "--manifest", &manifest]);
     }
     println!("crowd: the server was killed with {there} of 50 backends begun");
 }

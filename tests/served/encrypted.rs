@@ -7,15 +7,15 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use super::server::Server;
-use crate::world::World;
+use crate::world::ProjectFixture;
 
 const ONE: &str = "project = \"gremlin\"\n\n[backends.dev]\nprovider = \"simulated\"\nenv_file = \".env.local\"\n";
 /// A name that means something to the proxy alone.
 const HOST: &str = "control.example.test";
 
 /// A world whose server has a certificate of a private authority. Its commands know the token, and nothing else yet.
-fn world() -> World {
-    let mut world = World::new(ONE);
+fn world() -> ProjectFixture {
+    let mut world = ProjectFixture::new(ONE);
     crate::certificates::issue(&world.root(), &["127.0.0.1", HOST]);
     let token = Server::init(&world.variables);
     let mut variables = world.variables.clone();
@@ -65,12 +65,12 @@ fn a_private_authority_is_trusted_when_it_is_named() {
     let url = world.server().url.clone();
     assert!(url.starts_with("https://127.0.0.1:"), "{url}");
     world.set("CONVEXINFRA_CONTROL_PLANE", &url);
-    let unknown = world.expect(69, &["plan", "--json"]);
+    let unknown = world.run_expecting(69, &["plan", "--json"]);
     assert!(unknown.out.contains("CONVEXINFRA_CA_FILE"), "{unknown}");
     world.set("CONVEXINFRA_CA_FILE", &world.root().join("ca.pem").display().to_string());
     world.apply();
-    world.reachable(".env.local", "gremlin-dev");
-    world.settled();
+    world.assert_reachable(".env.local", "gremlin-dev");
+    world.assert_converged();
     let log = world.server().log();
     let requests: Vec<&str> = log.lines().filter(|line| line.contains(" answered ")).collect();
     assert!(requests.len() > 5 && requests.iter().all(|line| line.contains("HTTP/2.0")), "{log}");
@@ -78,7 +78,7 @@ fn a_private_authority_is_trusted_when_it_is_named() {
     let other = tempfile::tempdir().unwrap();
     crate::certificates::issue(other.path(), &["127.0.0.1"]);
     world.set("CONVEXINFRA_CA_FILE", &other.path().join("ca.pem").display().to_string());
-    world.expect(69, &["plan"]);
+    world.run_expecting(69, &["plan"]);
 }
 
 #[test]
@@ -90,8 +90,8 @@ fn a_proxy_is_asked_for_what_is_not_on_this_machine() {
     world.set("CONVEXINFRA_CA_FILE", &world.root().join("ca.pem").display().to_string());
     world.set("HTTPS_PROXY", &address);
     world.apply();
-    world.reachable(".env.local", "gremlin-dev");
-    world.settled();
+    world.assert_reachable(".env.local", "gremlin-dev");
+    world.assert_converged();
     let asked = asked.lock().unwrap().clone();
     assert!(!asked.is_empty() && asked.iter().all(|line| line == &format!("CONNECT {HOST}:443 HTTP/1.1")), "{asked:?}");
 }

@@ -14,14 +14,14 @@ mod scenario;
 pub mod server;
 mod tokens;
 
-use crate::world::{Room, World};
+use crate::world::{PortBudget, ProjectFixture};
 
 /// A world whose control plane is a server.
-fn new_world(manifest: &str) -> World {
-    World::served(manifest, Room::Story)
+fn new_world(manifest: &str) -> ProjectFixture {
+    ProjectFixture::served(manifest, PortBudget::Small)
 }
 
 /// The same with ports enough for a crowd.
-fn crowded_world(manifest: &str) -> World {
-    World::served(manifest, Room::Crowd)
+fn crowded_world(manifest: &str) -> ProjectFixture {
+    ProjectFixture::served(manifest, PortBudget::Large)
 }

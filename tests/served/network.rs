@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::world::World;
+use crate::world::ProjectFixture;
 
 /// What happens to one connection.
 #[derive(Debug, Clone, Copy)]
@@ -151,13 +151,13 @@ depends_on = ["dev"]
 
 /// A whole life through a network where every connection but some goes wrong in one way.
 fn lives_through(name: &str, fault: impl Fn(usize) -> Fault + Send + Sync + 'static) {
-    let mut world: World = super::new_world(STORY);
+    let mut world: ProjectFixture = super::new_world(STORY);
     world.set("TOKEN", "first-token");
     let direct = world.variables["CONVEXINFRA_CONTROL_PLANE"].clone();
     let proxy = Proxy::new(&direct, fault);
     world.set("CONVEXINFRA_CONTROL_PLANE", &proxy.address);
     world.apply();
-    let (url, key) = world.reachable(".env.local", "gremlin-dev");
+    let (url, key) = world.assert_reachable(".env.local", "gremlin-dev");
     world.manifest(&STORY.replace(
         "provider = \"simulated\"\nenv_file",
         "provider = \"simulated\"\ntuning = { max_concurrent_queries = 3 }\nenv_file",
@@ -167,10 +167,10 @@ fn lives_through(name: &str, fault: impl Fn(usize) -> Fault + Send + Sync + 'sta
 
     // Looked at without the network in between.
     world.set("CONVEXINFRA_CONTROL_PLANE", &direct);
-    world.settled();
-    assert_eq!(world.reachable(".env.local", "gremlin-dev"), (url, key), "{name}");
+    world.assert_converged();
+    assert_eq!(world.assert_reachable(".env.local", "gremlin-dev"), (url, key), "{name}");
     assert_eq!(world.processes().len(), 2, "{name}: {:?}", world.processes());
-    let log = world.expect(0, &["log", "--json"]).document();
+    let log = world.run_expecting(0, &["log", "--json"]).document();
     let count = |kind: &str, backend: &str| {
         let entries = log["entries"].as_array().unwrap();
         entries.iter().filter(|entry| entry["kind"] == kind && entry["backend"] == backend).count()
@@ -178,10 +178,10 @@ fn lives_through(name: &str, fault: impl Fn(usize) -> Fault + Send + Sync + 'sta
     // Once for the first apply; the second one only changed `dev`.
     assert_eq!((count("operation_accepted", "dev"), count("operation_accepted", "app")), (2, 1), "{name}: {log:#}");
     assert_eq!((count("backend_ready", "dev"), count("backend_ready", "app")), (2, 1), "{name}: {log:#}");
-    world.expect(0, &["log", "--verify"]);
+    world.run_expecting(0, &["log", "--verify"]);
 
     world.set("CONVEXINFRA_CONTROL_PLANE", &proxy.address);
-    world.expect(0, &["destroy", "--allow-destroy", "dev,app"]);
+    world.run_expecting(0, &["destroy", "--allow-destroy", "dev,app"]);
     assert_eq!(world.processes(), Vec::new(), "{name}");
     println!("network: {name}: {connections} connections for two applies");
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
-use crate::world::{EXECUTABLE, until};
+use crate::world::{EXECUTABLE, wait_until};
 
 /// A server, while it runs.
 pub struct Server {
@@ -111,7 +111,7 @@ impl Server {
         assert!(self.has_ended());
         let listen = self.url.strip_prefix("http://").unwrap().to_owned();
         // The system may hold the port for a moment after its process is gone.
-        until("the port is free", || std::net::TcpListener::bind(&listen).is_ok());
+        wait_until("the port is free", || std::net::TcpListener::bind(&listen).is_ok());
         *self = Self::spawn(self.variables.clone(), &listen, extra, Arc::clone(&self.log));
     }
 }

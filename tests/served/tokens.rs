@@ -4,15 +4,15 @@
 
 use serde_json::Value;
 
-use crate::world::{Run, World, walk};
+use crate::world::{CommandResult, ProjectFixture, walk};
 
 const ONE: &str = "project = \"gremlin\"\n\n[backends.dev]\nprovider = \"simulated\"\n";
 
 /// Makes a token with the operator's, and leaves it in the environment.
-fn become_bearer(world: &mut World, words: &[&str]) -> String {
+fn become_bearer(world: &mut ProjectFixture, words: &[&str]) -> String {
     let own = world.variables["CONVEXINFRA_TOKEN"].clone();
     world.set("CONVEXINFRA_TOKEN", &world.operator.clone().unwrap());
-    let run = world.expect(0, &[&["token", "create"], words].concat());
+    let run = world.run_expecting(0, &[&["token", "create"], words].concat());
     assert_eq!(run.out.lines().count(), 1, "{run}");
     let token = run.out.trim().to_owned();
     assert!(token.starts_with("cvxi_") && !run.err.contains(&token), "{run}");
@@ -21,56 +21,56 @@ fn become_bearer(world: &mut World, words: &[&str]) -> String {
     token
 }
 
-fn denied(world: &World, words: &[&str], code: &str) -> Run {
-    let run = world.expect(77, &[words, &["--json"]].concat());
+fn denied(world: &ProjectFixture, words: &[&str], code: &str) -> CommandResult {
+    let run = world.run_expecting(77, &[words, &["--json"]].concat());
     assert_eq!(run.errors(), [code], "{run}");
     run
 }
 
 #[test]
 fn each_scope_does_its_own_and_says_what_is_missing() {
-    let mut world: World = super::new_world(ONE);
+    let mut world: ProjectFixture = super::new_world(ONE);
     world.apply();
     become_bearer(&mut world, &["--project", "gremlin", "--scope", "read", "--note", "ci drift check"]);
     for words in
         [&["plan"][..], &["drift"], &["status"], &["graph"], &["logs", "dev"], &["log"], &["wait", "dev"], &["log", "--verify"]]
     {
-        world.expect(0, words);
+        world.run_expecting(0, words);
     }
     let help = denied(&world, &["env", "dev"], "auth.scope");
     assert!(help.out.contains("--scope apply"), "{help}");
     world.manifest(&format!("{ONE}tuning = {{ max_concurrent_queries = 3 }}\n"));
-    world.expect(2, &["plan", "--detailed-exitcode"]);
+    world.run_expecting(2, &["plan", "--detailed-exitcode"]);
     denied(&world, &["apply", "--yes"], "auth.scope");
     denied(&world, &["token", "list"], "auth.scope");
 
     become_bearer(&mut world, &["--project", "gremlin", "--scope", "apply"]);
     world.apply();
-    world.expect(0, &["env", "dev"]);
+    world.run_expecting(0, &["env", "dev"]);
     let destroy = world.run(&["destroy", "dev", "--allow-destroy", "dev", "--json"]);
     assert_ne!(destroy.code(), 0, "{destroy}");
     assert!(destroy.out.contains("auth.scope") && destroy.out.contains("destroy"), "{destroy}");
     assert_eq!(world.names(), ["dev"]);
 
     become_bearer(&mut world, &["--project", "gremlin", "--scope", "destroy"]);
-    world.expect(0, &["destroy", "dev", "--allow-destroy", "dev"]);
+    world.run_expecting(0, &["destroy", "dev", "--allow-destroy", "dev"]);
     assert!(world.names().is_empty());
     denied(&world, &["quota", "set", "--project", "gremlin", "--backends", "9"], "auth.scope");
 }
 
 #[test]
 fn tokens_of_another_project_age_or_shape_open_nothing() {
-    let mut world: World = super::new_world(ONE);
+    let mut world: ProjectFixture = super::new_world(ONE);
     world.apply();
     let good = become_bearer(&mut world, &["--project", "gremlin", "--scope", "read"]);
-    world.expect(0, &["status"]);
+    world.run_expecting(0, &["status"]);
 
     become_bearer(&mut world, &["--project", "another", "--scope", "destroy"]);
     let other = denied(&world, &["status"], "auth.project");
     assert!(other.out.contains("`another`"), "{other}");
 
     become_bearer(&mut world, &["--project", "gremlin", "--scope", "read", "--ttl", "1s"]);
-    crate::world::until("it has expired", || world.run(&["status"]).code() == 77);
+    crate::world::wait_until("it has expired", || world.run(&["status"]).code() == 77);
     denied(&world, &["status"], "auth.token_expired");
 
     let mut altered = good.clone();
@@ -81,24 +81,24 @@ fn tokens_of_another_project_age_or_shape_open_nothing() {
     world.set("CONVEXINFRA_TOKEN", "not a token at all");
     assert_eq!(world.run(&["status"]).code(), 77);
     world.unset("CONVEXINFRA_TOKEN");
-    let none = world.expect(77, &["status", "--json"]);
+    let none = world.run_expecting(77, &["status", "--json"]);
     assert!(none.out.contains("CONVEXINFRA_TOKEN") && none.out.contains("CONVEXINFRA_TOKEN_COMMAND"), "{none}");
     world.set("CONVEXINFRA_TOKEN_COMMAND", &format!("echo {good}"));
-    world.expect(0, &["status"]);
+    world.run_expecting(0, &["status"]);
     world.unset("CONVEXINFRA_TOKEN_COMMAND");
 
     world.set("CONVEXINFRA_TOKEN", &world.operator.clone().unwrap());
-    let list: Value = world.expect(0, &["token", "list", "--json"]).document();
+    let list: Value = world.run_expecting(0, &["token", "list", "--json"]).document();
     let id = list["tokens"].as_array().unwrap().iter().find(|token| good.contains(token["id"].as_str().unwrap())).unwrap();
-    world.expect(0, &["token", "revoke", id["id"].as_str().unwrap()]);
+    world.run_expecting(0, &["token", "revoke", id["id"].as_str().unwrap()]);
     world.set("CONVEXINFRA_TOKEN", &good);
     denied(&world, &["status"], "auth.token_revoked");
 }
 
 #[test]
 fn a_quota_is_said_beforehand_and_kept_by_the_server() {
-    let mut world: World = super::new_world(ONE);
-    world.expect(0, &["quota", "set", "--project", "gremlin", "--backends", "1", "--cpus", "2"]);
+    let mut world: ProjectFixture = super::new_world(ONE);
+    world.run_expecting(0, &["quota", "set", "--project", "gremlin", "--backends", "1", "--cpus", "2"]);
     world.apply();
     world.manifest(&format!("{ONE}resources = {{ cpus = 3 }}\n\n[backends.two]\nprovider = \"simulated\"\n"));
     become_bearer(&mut world, &["--project", "gremlin", "--scope", "apply"]);
@@ -113,7 +113,7 @@ fn a_quota_is_said_beforehand_and_kept_by_the_server() {
 /// Everything that is written or said anywhere, searched byte for byte.
 #[test]
 fn no_token_stands_anywhere() {
-    let mut world: World = super::new_world(ONE);
+    let mut world: ProjectFixture = super::new_world(ONE);
     let tokens: Vec<String> = [("read", "r"), ("apply", "a"), ("destroy", "d")]
         .iter()
         .map(|(scope, note)| become_bearer(&mut world, &["--project", "gremlin", "--scope", scope, "--note", note]))

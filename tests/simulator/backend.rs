@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use convexinfra::convex::admin_key::{InstanceSecret, KeyKind, issue};
-use convexinfra::convex::deployment::{Connections, Deployment, Readiness, ready};
+use convexinfra::convex::deployment::{Deployment, DeploymentClient, Readiness, probe_readiness};
 use convexinfra::model::Secret;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -84,9 +84,9 @@ impl Place {
     pub(crate) async fn start_with(&self, setup: &Setup, name: &str, key: &Secret) -> Backend {
         let mut backend = self.spawn(setup);
         let started = Instant::now();
-        let connections = Connections::default();
+        let connections = DeploymentClient::default();
         loop {
-            match ready(&connections, &backend.url(), name, key).await {
+            match probe_readiness(&connections, &backend.url(), name, key).await {
                 Readiness::Ready => return backend,
                 // A bar in the name splits the key at the wrong place, so that no key is ever accepted.
                 Readiness::KeyRefused if name.contains('|') => return backend,
@@ -169,7 +169,7 @@ impl Backend {
     }
 
     pub(crate) fn deployment(&self) -> Deployment {
-        Deployment::new(&Connections::default(), self.url(), Some(admin_key()))
+        Deployment::new(&DeploymentClient::default(), self.url(), Some(admin_key()))
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-use convexinfra::convex::deployment::{Connections, Deployment, DeploymentError, Readiness, ready};
+use convexinfra::convex::deployment::{Deployment, DeploymentClient, DeploymentError, Readiness, probe_readiness};
 
 use super::backend::{NAME, Place, admin_key};
 
@@ -29,7 +29,7 @@ fn answer(head: &str, body: &[u8]) -> Vec<u8> {
 #[tokio::test]
 async fn answers_of_others_are_told_from_ours() {
     let html = b"<html>\n<h1>It works!</h1>\n</html>".to_vec();
-    let deployment = |bytes| Deployment::new(&Connections::default(), server(bytes), Some(admin_key()));
+    let deployment = |bytes| Deployment::new(&DeploymentClient::default(), server(bytes), Some(admin_key()));
 
     let page = deployment(answer("200 OK", &html));
     assert!(matches!(page.instance_name().await, Err(DeploymentError::NotConvex { .. })));
@@ -42,9 +42,9 @@ async fn answers_of_others_are_told_from_ours() {
     let moved = deployment(answer("302 Found\r\nLocation: http://127.0.0.1:1/", b""));
     assert!(matches!(moved.check_admin_key().await, Err(DeploymentError::Refused { status: 302, .. })));
     let torn = deployment(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf".to_vec());
-    assert!(matches!(torn.version().await, Err(DeploymentError::NoAnswer { .. })));
+    assert!(matches!(torn.version().await, Err(DeploymentError::NoResponse { .. })));
     let noise = server(b"SSH-2.0-OpenSSH_9.9\r\n".to_vec());
-    assert!(matches!(ready(&Connections::default(), &noise, NAME, &admin_key()).await, Readiness::Failing(_)));
+    assert!(matches!(probe_readiness(&DeploymentClient::default(), &noise, NAME, &admin_key()).await, Readiness::Failing(_)));
 }
 
 #[tokio::test]
@@ -62,7 +62,7 @@ async fn an_old_build_is_asked_for_its_variables_in_the_old_way() {
             stream.write_all(&said).unwrap();
         }
     });
-    let deployment = Deployment::new(&Connections::default(), url, Some(admin_key()));
+    let deployment = Deployment::new(&DeploymentClient::default(), url, Some(admin_key()));
     assert_eq!(deployment.environment().await.unwrap()["A"].expose(), "b");
 }
 

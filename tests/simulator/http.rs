@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use convexinfra::convex::admin_key::KeyKind;
 use convexinfra::convex::deployment::{
-    CanonicalUrl, Connections, Deployment, DeploymentError, EnvironmentChange, Readiness, ready,
+    CanonicalUrl, Deployment, DeploymentClient, DeploymentError, EnvironmentChange, Readiness, probe_readiness,
 };
 use convexinfra::model::Secret;
 use serde_json::{Value, json};
@@ -209,15 +209,15 @@ async fn our_own_client_reads_and_changes_everything() {
 async fn readiness_tells_who_answers() {
     let place = Place::new();
     let mut backend = place.start(&place.setup()).await;
-    let connections = Connections::default();
+    let connections = DeploymentClient::default();
     let url = backend.url();
-    assert!(matches!(ready(&connections, &url, NAME, &admin_key()).await, Readiness::Ready));
-    let other = ready(&connections, &url, "another", &admin_key()).await;
+    assert!(matches!(probe_readiness(&connections, &url, NAME, &admin_key()).await, Readiness::Ready));
+    let other = probe_readiness(&connections, &url, "another", &admin_key()).await;
     assert!(matches!(other, Readiness::OtherInstance { name } if name == NAME));
     let foreign = key_of(NAME, &hex::encode([9; 32]), KeyKind::Admin { member_id: 0 });
-    assert!(matches!(ready(&connections, &url, NAME, &foreign).await, Readiness::KeyRefused));
+    assert!(matches!(probe_readiness(&connections, &url, NAME, &foreign).await, Readiness::KeyRefused));
     backend.interrupt();
-    assert!(matches!(ready(&connections, &url, NAME, &admin_key()).await, Readiness::NotListening));
+    assert!(matches!(probe_readiness(&connections, &url, NAME, &admin_key()).await, Readiness::NotListening));
     let nowhere = Deployment::new(&connections, url, None).version().await;
     assert!(matches!(nowhere, Err(DeploymentError::NotListening { .. })));
 }

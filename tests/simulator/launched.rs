@@ -6,17 +6,17 @@ use std::net::Ipv4Addr;
 use convexinfra::convex::admin_key::KeyKind;
 use convexinfra::convex::launch::{LaunchTarget, SecretDelivery, launch};
 use convexinfra::model::{
-    BackendId, BackendName, BackendSpec, Endpoints, Generation, InstanceName, Placement, PortPair, ProjectName, ProviderKind,
-    References, Release, Secret, Tuning,
+    BackendId, BackendName, BackendSpec, Endpoints, Generation, InstanceName, PortPair, ProjectName, ProviderKind,
+    ProviderState, Release, ResolvedBackend, Secret, Tuning,
 };
 
 use super::backend::{NAME, Place, SECRET, Setup, admin_key, free_ports, key_of};
 
-fn placement(api: u16, site: u16) -> Placement {
+fn placement(api: u16, site: u16) -> ResolvedBackend {
     let mut spec = BackendSpec::new(ProviderKind::Simulated);
     spec.release = Some(Release::parse("precompiled-2026-08-21-652b828").unwrap());
     spec.tuning = Tuning { beacon: Some(false), redact_logs: Some(true), max_concurrent_queries: Some(4), ..Tuning::default() };
-    Placement {
+    ResolvedBackend {
         id: BackendId::new("b1"),
         project: ProjectName::parse("gold").unwrap(),
         name: BackendName::parse("backend").unwrap(),
@@ -29,7 +29,7 @@ fn placement(api: u16, site: u16) -> Placement {
         ports: PortPair { api, site },
         endpoints: Endpoints { url: format!("http://127.0.0.1:{api}"), site_url: format!("http://127.0.0.1:{site}") },
         has_been_ready: false,
-        references: References::new(),
+        provider_state: ProviderState::new(),
     }
 }
 

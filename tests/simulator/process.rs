@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use convexinfra::convex::admin_key::{InstanceSecret, KeyKind, check};
-use convexinfra::convex::deployment::{Connections, Deployment, DeploymentError, EnvironmentChange};
+use convexinfra::convex::deployment::{Deployment, DeploymentClient, DeploymentError, EnvironmentChange};
 use convexinfra::model::Secret;
 use rustix::process::Signal;
 
@@ -123,7 +123,7 @@ async fn what_started_starts_and_is_seen_as_recorded() {
         }
         let mut backend = place.start(&setup).await;
         let old_key = backend.deployment().check_admin_key().await;
-        let deployment = Deployment::new(&Connections::default(), backend.url(), None);
+        let deployment = Deployment::new(&DeploymentClient::default(), backend.url(), None);
         let metrics = reqwest::get(format!("{}/metrics", backend.url())).await.unwrap().status().as_u16();
         assert_eq!(metrics, if case == "metrics disabled" { 404 } else { 200 }, "{case}");
         let label = if case == "version label" { "a-label" } else { "unknown" };

@@ -4,10 +4,10 @@
 
 use std::cell::OnceCell;
 
-use convexinfra::control::wire::IssuedTokenDocument;
-use convexinfra::control::{Administration, ControlError};
-use convexinfra::model::{Actor, Finding, Scope, Secret, TokenRequest};
-use convexinfra::server::Territory;
+use convexinfra::api::wire::IssuedTokenDocument;
+use convexinfra::api::{Administration, ControlError};
+use convexinfra::model::{Actor, Diagnostic, Scope, Secret, TokenRequest};
+use convexinfra::server::ShardRole;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -48,7 +48,7 @@ impl Catalog {
         if let Some(object) = self.object.get() {
             return Ok(object);
         }
-        let object = Object::open(&self.state, &self.env, Territory::Directory)?;
+        let object = Object::open(&self.state, &self.env, ShardRole::Directory)?;
         Ok(self.object.get_or_init(|| object))
     }
 
@@ -60,7 +60,7 @@ impl Catalog {
         }
         let text = request.text().await.map_err(failed)?;
         let question: Question = serde_json::from_str(&text).map_err(|error| {
-            ControlError::Record(Finding::new("bug", format!("the catalog was asked something else: {error}")))
+            ControlError::Record(Diagnostic::new("bug", format!("the catalog was asked something else: {error}")))
         })?;
         let host = &object.host;
         match question {
@@ -84,19 +84,19 @@ impl Catalog {
         if secret.len() < SHORTEST_SECRET {
             let message = format!("the secret `{INIT_SECRET}` should have at least {SHORTEST_SECRET} characters");
             let help = format!("make one with\n    openssl rand -hex 32 | npx wrangler secret put {INIT_SECRET}");
-            return Err(ControlError::Refused(Finding::new("worker.init_secret", message).with_help(help)));
+            return Err(ControlError::Refused(Diagnostic::new("worker.init_secret", message).with_help(help)));
         }
         if !bool::from(Sha256::digest(secret).ct_eq(&Sha256::digest(shown))) {
             let message = format!("what was shown is not the secret `{INIT_SECRET}`");
             // The code tells clients that nothing at all is opened, as with a token.
-            return Err(ControlError::NotAuthorised(Finding::new("auth.token_unknown", message)));
+            return Err(ControlError::NotAuthorised(Diagnostic::new("auth.token_unknown", message)));
         }
         let control = object.host.acting_as(Actor { token: None, name: "init".to_owned() });
         let now = object.host.now();
         if let Some(there) = control.tokens().await?.iter().find(|record| record.is_operators(now)) {
             let message = format!("there is an operator's token already: {}, made at {}", there.id, there.created_at);
             let help = "use that one; if it is lost, have it revoked by another operator's token";
-            return Err(ControlError::Refused(Finding::new("serve.initialised", message).with_help(help)));
+            return Err(ControlError::Refused(Diagnostic::new("serve.initialised", message).with_help(help)));
         }
         let note = "made by init".to_owned();
         let issued = control.create_token(&TokenRequest { project: None, scope: Scope::Operator, note, ttl: None }).await?;

@@ -4,9 +4,9 @@
 //!
 //! Must not do: answer a client.
 
-use convexinfra::authority::{Introduction, Registration};
-use convexinfra::control::ControlError;
-use convexinfra::model::{Finding, ProjectName, TokenId};
+use convexinfra::authority::{TokenLookup, ProjectSync};
+use convexinfra::api::ControlError;
+use convexinfra::model::{Diagnostic, ProjectName, TokenId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use worker::wasm_bindgen::JsValue;
@@ -16,7 +16,7 @@ use crate::reply;
 
 /// The header that tells these requests from those of clients.
 pub const INTERNAL: &str = "convexinfra-internal";
-/// The header in which the entry introduces a request to its project: an [`Introduction`] as JSON, as hex.
+/// The header in which the entry introduces a request to its project: an [`TokenLookup`] as JSON, as hex.
 pub const INTRODUCTION: &str = "convexinfra-introduction";
 
 const PROJECTS: &str = "PROJECTS";
@@ -34,7 +34,7 @@ pub enum Question {
         about: Option<TokenId>,
     },
     /// There is this project with these tokens.
-    Register(Registration),
+    Register(ProjectSync),
     /// Make the first token, if this is the secret that it takes.
     Initialise {
         /// What was shown.
@@ -46,7 +46,7 @@ pub enum Question {
 #[derive(Serialize, Deserialize)]
 pub struct Introduced {
     /// What the project has to know.
-    pub introduction: Introduction,
+    pub introduction: TokenLookup,
     /// The project of the other token.
     pub about: Option<ProjectName>,
 }
@@ -77,12 +77,12 @@ pub async fn ask<T: DeserializeOwned>(env: &Env, question: &Question) -> Result<
     let mut response = put(env, question).await.map_err(failed)?;
     let text = response.text().await.map_err(failed)?;
     if response.status_code() != 200 {
-        let document: Result<convexinfra::control::wire::ErrorDocument, _> = serde_json::from_str(&text);
+        let document: Result<convexinfra::api::wire::ErrorDocument, _> = serde_json::from_str(&text);
         return Err(match document {
             Ok(document) => document.into_error(),
-            Err(_) => ControlError::Unreachable(Finding::new("worker.interrupted", "the catalog did not answer as it does")),
+            Err(_) => ControlError::Unreachable(Diagnostic::new("worker.interrupted", "the catalog did not answer as it does")),
         });
     }
     serde_json::from_str(&text)
-        .map_err(|error| ControlError::Record(Finding::new("bug", format!("the catalog said something else: {error}"))))
+        .map_err(|error| ControlError::Record(Diagnostic::new("bug", format!("the catalog said something else: {error}"))))
 }

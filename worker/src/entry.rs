@@ -3,7 +3,7 @@
 //! Must not do: let anything of a client pass that only the parts of the control plane tell each other, or say anything
 //! about a project to somebody whose token nobody knows.
 
-use convexinfra::control::ControlError;
+use convexinfra::api::ControlError;
 use convexinfra::model::{ProjectName, TokenId, TokenRequest};
 use futures_util::StreamExt;
 use percent_encoding::percent_decode_str;

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use axum::Router;
 use convexinfra::authority::MasterKey;
-use convexinfra::control::ControlError;
+use convexinfra::api::ControlError;
 use convexinfra::convex::deployment::Connections;
 use convexinfra::host::{Host, HostParts, LocalBinaries};
-use convexinfra::model::{Finding, Secret};
+use convexinfra::model::{Diagnostic, Secret};
 use convexinfra::provider::Provider;
 use convexinfra::provider::fly::{Fly, Places, Settings};
-use convexinfra::server::{Limits, Server, Territory, router};
+use convexinfra::server::{Limits, Server, ShardRole, router};
 use tower::ServiceExt;
 use worker::wasm_bindgen::JsValue;
 use worker::{Env, HttpRequest, Request, Response, State};
@@ -36,13 +36,13 @@ pub struct Object {
 
 impl Object {
     /// Opens the rows and plugs everything together.
-    pub fn open(state: &State, env: &Env, territory: Territory) -> Result<Self, ControlError> {
+    pub fn open(state: &State, env: &Env, territory: ShardRole) -> Result<Self, ControlError> {
         log::start();
         let text = setting(env, MASTER_KEY).unwrap_or_default();
         let key = MasterKey::parse(&text).ok_or_else(|| {
             let message = format!("the secret `{MASTER_KEY}` should be 64 hex digits, and is {}", described(&text));
             let help = format!("make one, and keep it: without it nothing in the store can be read\n    openssl rand -hex 32 | npx wrangler secret put {MASTER_KEY}");
-            ControlError::Record(Finding::new("worker.master_key", message).with_help(help))
+            ControlError::Record(Diagnostic::new("worker.master_key", message).with_help(help))
         })?;
         let name = setting(env, PUBLIC_URL).unwrap_or_else(|| "workers".to_owned());
         let mut providers: Vec<Box<dyn Provider>> = vec![Box::new(RecordOnly)];
@@ -57,7 +57,7 @@ impl Object {
             local_binaries: LocalBinaries::ReleasesOnly,
         }));
         let server = Server::new(Arc::clone(&host), territory, Limits::default())
-            .map_err(|error| ControlError::Record(Finding::new("bug", format!("the figures cannot be kept: {error}"))))?;
+            .map_err(|error| ControlError::Record(Diagnostic::new("bug", format!("the figures cannot be kept: {error}"))))?;
         Ok(Self { host, router: router(&server) })
     }
 

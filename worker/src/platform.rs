@@ -5,10 +5,10 @@
 use std::time::Duration;
 
 use convexinfra::authority::{Authority, EntropyError, Liveness, MasterKey, Vault, store_finding};
-use convexinfra::control::{ControlError, Holder, KeyNeed};
+use convexinfra::api::{ControlError, Holder, KeyNeed};
 use convexinfra::host::{Beside, HostAuthority, Platform};
 use convexinfra::model::{FingerprintKey, ProjectName, Timestamp};
-use convexinfra::store::AnyStore;
+use convexinfra::store::DynStore;
 use futures_util::future::BoxFuture;
 use worker::send::{SendFuture, SendWrapper};
 use worker::{Date, Delay, SqlStorage, State};
@@ -27,7 +27,7 @@ impl ObjectPlatform {
         let storage = state.storage();
         let store = ObjectStore::open(&storage).map_err(|error| ControlError::Record(store_finding(&error)))?;
         // Everything of an object stays in its own thread.
-        let store: AnyStore = Box::new(SendStore(SendWrapper::new(store)));
+        let store: DynStore = Box::new(SendStore(SendWrapper::new(store)));
         let authority = Authority::new(store, Vault::new(key), entropy);
         authority.claim_key()?;
         let authority = SendWrapper::new(authority);
@@ -41,7 +41,7 @@ impl convexinfra::store::Store for SendStore {
     fn transact(
         &self,
         access: convexinfra::store::Access,
-        work: &mut dyn FnMut(&dyn convexinfra::store::Rows) -> convexinfra::store::Verdict,
+        work: &mut dyn FnMut(&dyn convexinfra::store::Rows) -> convexinfra::store::TransactionOutcome,
     ) -> Result<(), convexinfra::store::StoreError> {
         self.0.transact(access, work)
     }

@@ -5,11 +5,11 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::time::Duration;
 
-use convexinfra::authority::{Introduction, Registration};
-use convexinfra::control::ControlError;
+use convexinfra::authority::{TokenLookup, ProjectSync};
+use convexinfra::api::ControlError;
 use convexinfra::host::SWEEP_EVERY;
-use convexinfra::model::{Finding, ProjectName};
-use convexinfra::server::Territory;
+use convexinfra::model::{Diagnostic, ProjectName};
+use convexinfra::server::ShardRole;
 use worker::{DurableObject, Env, Method, Request, Response, State, durable_object};
 
 use crate::directory::{self, INTRODUCTION, Question};
@@ -26,7 +26,7 @@ pub struct Project {
     env: Env,
     object: OnceCell<Object>,
     /// What the catalog was last told.
-    registered: RefCell<Option<Registration>>,
+    registered: RefCell<Option<ProjectSync>>,
     /// Whether it was seen to that what an earlier life of this object left open goes on.
     awake: Cell<bool>,
 }
@@ -61,7 +61,7 @@ impl Project {
         if let Some(object) = self.object.get() {
             return Ok(object);
         }
-        let object = Object::open(&self.state, &self.env, Territory::Projects)?;
+        let object = Object::open(&self.state, &self.env, ShardRole::Projects)?;
         Ok(self.object.get_or_init(|| object))
     }
 
@@ -69,7 +69,7 @@ impl Project {
         let object = self.object()?;
         let failed = |error: worker::Error| reply::interrupted(&error);
         let header = |name: &str| request.headers().get(name).ok().flatten();
-        let introduction: Introduction =
+        let introduction: TokenLookup =
             header(INTRODUCTION).and_then(|text| serde_json::from_slice(&hex::decode(text).ok()?).ok()).ok_or_else(strange)?;
         let project = header(PROJECT).and_then(|text| ProjectName::parse(&text).ok()).ok_or_else(strange)?;
         object.host.learn(&introduction)?;
@@ -123,5 +123,5 @@ impl Project {
 }
 
 fn strange() -> ControlError {
-    ControlError::Record(Finding::new("bug", "a request came to a project past the entry; this is a bug in convexinfra"))
+    ControlError::Record(Diagnostic::new("bug", "a request came to a project past the entry; this is a bug in convexinfra"))
 }

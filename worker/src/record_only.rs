@@ -2,14 +2,14 @@
 //!
 //! Must not do: pretend that something runs.
 
-use convexinfra::model::{Data, Observation, Placement, ProviderKind, References, RunState};
+use convexinfra::model::{Data, Observation, ResolvedBackend, ProviderKind, References, RunState};
 use convexinfra::provider::{LogChunk, LogPosition, Notice, Provider, ProviderError};
 use futures_util::future::BoxFuture;
 
 /// Keeps simulated backends as records.
 pub struct RecordOnly;
 
-fn refused(placement: &Placement) -> ProviderError {
+fn refused(placement: &ResolvedBackend) -> ProviderError {
     ProviderError::Unsupported(format!(
         "a simulated backend is a process, and a control plane on Workers has none: give `{}` the setting `listen = false`, \
          or another provider",
@@ -22,20 +22,20 @@ impl Provider for RecordOnly {
         ProviderKind::Simulated
     }
 
-    fn observe<'a>(&'a self, placement: &'a Placement) -> BoxFuture<'a, Result<Observation, ProviderError>> {
+    fn observe<'a>(&'a self, placement: &'a ResolvedBackend) -> BoxFuture<'a, Result<Observation, ProviderError>> {
         let state = if placement.spec.is_record_only() { RunState::Recorded } else { RunState::Absent };
         Box::pin(async move { Ok(Observation { state, data: Data::None, deviations: Vec::new(), notes: Vec::new() }) })
     }
 
-    fn ensure<'a>(&'a self, placement: &'a Placement, _: Notice<'a>) -> BoxFuture<'a, Result<References, ProviderError>> {
+    fn ensure<'a>(&'a self, placement: &'a ResolvedBackend, _: Notice<'a>) -> BoxFuture<'a, Result<References, ProviderError>> {
         Box::pin(async move { if placement.spec.is_record_only() { Ok(References::new()) } else { Err(refused(placement)) } })
     }
 
-    fn remove<'a>(&'a self, _: &'a Placement, _: Notice<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
+    fn remove<'a>(&'a self, _: &'a ResolvedBackend, _: Notice<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
         Box::pin(async move { Ok(()) })
     }
 
-    fn logs<'a>(&'a self, placement: &'a Placement, _: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>> {
+    fn logs<'a>(&'a self, placement: &'a ResolvedBackend, _: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>> {
         Box::pin(async move { Err(refused(placement)) })
     }
 }

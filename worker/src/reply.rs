@@ -2,9 +2,9 @@
 //!
 //! Must not do: say more of a failure than clients may hear.
 
-use convexinfra::control::ControlError;
-use convexinfra::control::wire::ErrorDocument;
-use convexinfra::model::Finding;
+use convexinfra::api::ControlError;
+use convexinfra::api::wire::ErrorDocument;
+use convexinfra::model::Diagnostic;
 use worker::{Response, Result};
 
 /// What went wrong, as an answer.
@@ -22,5 +22,5 @@ pub fn problem(error: &ControlError) -> Result<Response> {
 /// Something between the parts of the control plane did not work; asking again later may.
 pub fn interrupted(error: &worker::Error) -> ControlError {
     let message = format!("a part of the control plane did not answer: {error}");
-    ControlError::Unreachable(Finding::new("worker.interrupted", message))
+    ControlError::Unreachable(Diagnostic::new("worker.interrupted", message))
 }

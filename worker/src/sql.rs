@@ -3,7 +3,7 @@
 //! Must not do: know a statement, or leave half of a transaction behind.
 
 use convexinfra::store::sql::{self, Columns, MIGRATIONS, Parameter, SqlRows, Unreadable};
-use convexinfra::store::{Access, Rows, Store, StoreError, Verdict};
+use convexinfra::store::{Access, Rows, Store, StoreError, TransactionOutcome};
 use wasm_bindgen::prelude::*;
 use worker::{SqlStorage, SqlStorageValue, Storage};
 
@@ -74,7 +74,7 @@ impl ObjectStore {
 }
 
 impl Store for ObjectStore {
-    fn transact(&self, access: Access, work: &mut dyn FnMut(&dyn Rows) -> Verdict) -> Result<(), StoreError> {
+    fn transact(&self, access: Access, work: &mut dyn FnMut(&dyn Rows) -> TransactionOutcome) -> Result<(), StoreError> {
         if access == Access::Read {
             // Nothing else runs in this object until the answer is there, so the view is one anyhow.
             work(&SqlRows::new(&Connection { sql: &self.sql }));
@@ -82,8 +82,8 @@ impl Store for ObjectStore {
         }
         let mut given_up = false;
         let ended = self.inside(|connection| match work(&SqlRows::new(connection)) {
-            Verdict::Keep => Ok(()),
-            Verdict::GiveUp => {
+            TransactionOutcome::Keep => Ok(()),
+            TransactionOutcome::GiveUp => {
                 given_up = true;
                 Err(StoreError::NotRun)
             }

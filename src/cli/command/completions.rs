@@ -6,11 +6,11 @@ use clap::CommandFactory;
 
 use crate::cli::args::{Cli, Completions as Args};
 use crate::cli::context::Context;
-use crate::cli::failure::Failure;
+use crate::cli::error::CliError;
 use crate::model::Exit;
 
 /// Prints completions.
-pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CliError> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "convexinfra", &mut script);
     context.printer.raw(&String::from_utf8_lossy(&script));

@@ -4,19 +4,19 @@
 
 use std::process::{Command, Stdio};
 
-use super::the_backend;
-use crate::cli::args::OneBackend as Args;
+use super::select_backend;
+use crate::cli::args::BackendArg as Args;
 use crate::cli::context::Context;
-use crate::cli::failure::Failure;
-use crate::cli::printer::is_terminal_for_talk;
-use crate::model::{Exit, Finding, ProviderKind};
+use crate::cli::error::CliError;
+use crate::cli::printer::stderr_is_interactive;
+use crate::model::{Diagnostic, Exit, ProviderKind};
 
 /// Prints the dashboard's URL, and opens it where there is somebody to look at it.
-pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, CliError> {
     let (project, loaded) = context.project()?;
     let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
     let snapshot = control.snapshot(&project).await?;
-    let name = the_backend(&snapshot, args.name.as_ref())?;
+    let name = select_backend(&snapshot, args.name.as_ref())?;
     let backend = snapshot.backends.iter().find(|backend| backend.name == name);
     let Some(url) = backend.and_then(|backend| backend.dashboard_url.clone()) else {
         let provider = backend.map(|backend| backend.recorded.provider);
@@ -30,12 +30,12 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
             ),
         };
         let message = format!("`{name}` has no dashboard");
-        return Err(Failure::new(Exit::Failed, Finding::new("dashboard.unavailable", message).with_help(help)));
+        return Err(CliError::new(Exit::Failed, Diagnostic::new("dashboard.unavailable", message).with_help(help)));
     };
-    context.printer.result(&format!("{url}\n"));
-    context.printer.reply("convexinfra.dashboard/1", serde_json::json!({ "name": name, "url": url }));
-    if !context.printer.wants_documents() && is_terminal_for_talk() {
-        context.printer.talk(&format!("log in with the admin key that this prints\n    convexinfra env {name}\n"));
+    context.printer.output(&format!("{url}\n"));
+    context.printer.json("convexinfra.dashboard/1", serde_json::json!({ "name": name, "url": url }));
+    if !context.printer.wants_documents() && stderr_is_interactive() {
+        context.printer.status(&format!("log in with the admin key that this prints\n    convexinfra env {name}\n"));
         open(&url);
     }
     Ok(Exit::Done)

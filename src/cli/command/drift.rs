@@ -5,32 +5,32 @@
 use serde::Serialize;
 
 use crate::cli::context::Context;
-use crate::cli::failure::Failure;
-use crate::model::{Address, Exit, Finding, ProjectName, Report, Revision};
-use crate::plan::{self, Drift, Unseen};
+use crate::cli::error::CliError;
+use crate::model::{Address, Diagnostic, Exit, ProjectName, Report, Revision};
+use crate::plan::{self, DriftItem, UnobservedBackend};
 use crate::render;
 
 /// The document that `drift --json` prints.
 #[derive(Serialize)]
-struct Document<'a> {
+struct DriftDocument<'a> {
     format: &'static str,
     project: &'a ProjectName,
     revision: Revision,
-    drift: &'a [Drift],
+    drift: &'a [DriftItem],
     unfinished: &'a [Address],
     unknown: Vec<&'a Address>,
     /// Why what is unknown could not be looked at.
-    unseen: &'a [Unseen],
+    unseen: &'a [UnobservedBackend],
 }
 
 /// Looks for drift.
-pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
+pub(super) async fn run(context: &Context) -> Result<Exit, CliError> {
     let (project, loaded) = context.project()?;
     let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
     let snapshot = control.snapshot(&project).await?;
-    let report = plan::drift(&snapshot);
-    context.printer.result(&render::drift(&report, &snapshot, context.printer.out_style()));
-    context.printer.document(&Document {
+    let report = plan::detect_drift(&snapshot);
+    context.printer.output(&render::drift(&report, &snapshot, context.printer.out_style()));
+    context.printer.document(&DriftDocument {
         format: "convexinfra.drift/1",
         project: &project,
         revision: snapshot.revision,
@@ -39,7 +39,7 @@ pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
         unknown: report.unknown.iter().map(|unseen| &unseen.address).collect(),
         unseen: &report.unknown,
     });
-    Ok(match blind(&report.unknown) {
+    Ok(match unobserved(&report.unknown) {
         _ if !report.drift.is_empty() => Exit::Drift,
         Some(report) => report.exit,
         None => Exit::Done,
@@ -47,13 +47,13 @@ pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
 }
 
 /// What could not be looked at, as a failure; none where everything was seen. The exit code is theirs where they agree.
-pub(super) fn blind(unseen: &[Unseen]) -> Option<Report> {
-    let mut exits = unseen.iter().map(|unseen| unseen.why.exit_unseen());
+pub(super) fn unobserved(unseen: &[UnobservedBackend]) -> Option<Report> {
+    let mut exits = unseen.iter().map(|unseen| unseen.why.exit_unobserved());
     let first = exits.next()?;
     let exit = if exits.all(|exit| exit == first) { first } else { Exit::Unreachable };
-    let error = |Unseen { address, why }: &Unseen| {
+    let error = |UnobservedBackend { address, why }: &UnobservedBackend| {
         let message = format!("nothing is known of {address}, so nobody can say that it is as it should be: {}", why.message);
-        Finding { message, ..why.clone() }
+        Diagnostic { message, ..why.clone() }
     };
     Some(Report { exit, errors: unseen.iter().map(error).collect() })
 }

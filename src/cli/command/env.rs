@@ -2,29 +2,29 @@
 //!
 //! Must not do: write anywhere but where `--write` says.
 
-use super::the_backend;
+use super::select_backend;
 use crate::cli::args::{Env as Args, EnvFormat};
 use crate::cli::context::Context;
 use crate::cli::env_files::{finding, write_file};
-use crate::cli::failure::Failure;
-use crate::env_file::{ADMIN_KEY, Block, Owner, URL, format};
+use crate::cli::error::CliError;
+use crate::env_file::{ADMIN_KEY, Block, BlockOwner, URL, format};
 use crate::model::Exit;
 
 /// Prints or writes the coordinates of a backend.
-pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, CliError> {
     let (project, loaded) = context.project()?;
     let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
     let snapshot = control.snapshot(&project).await?;
-    let backend = the_backend(&snapshot, args.backend.name.as_ref())?;
+    let backend = select_backend(&snapshot, args.backend.name.as_ref())?;
     let credentials = control.credentials(&project, &backend).await?;
-    let owner = Owner { project, backend: backend.clone() };
-    let failed = |finding| Failure::new(Exit::Failed, finding);
+    let owner = BlockOwner { project, backend: backend.clone() };
+    let failed = |finding| CliError::new(Exit::Failed, finding);
     if let Some(path) = &args.write {
         for warning in write_file(path, owner, &credentials, None).map_err(failed)? {
-            context.printer.talk(&format!("{warning}\n"));
+            context.printer.status(&format!("{warning}\n"));
         }
-        context.printer.result(&format!("`{}` points to `{backend}`\n", path.display()));
-        context.printer.reply(
+        context.printer.output(&format!("`{}` points to `{backend}`\n", path.display()));
+        context.printer.json(
             "convexinfra.env/1",
             serde_json::json!({
                 "name": backend, "url": credentials.url, "site_url": credentials.site_url, "env_file": path,
@@ -34,7 +34,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
     }
     if context.printer.wants_documents() {
         // The names of the variables are their own keys, so that a program can take them as they are.
-        context.printer.reply(
+        context.printer.json(
             "convexinfra.env/1",
             serde_json::json!({
                 "name": backend, "url": credentials.url, "site_url": credentials.site_url,
@@ -49,6 +49,6 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
         EnvFormat::Shell => format::Format::Shell,
         EnvFormat::Github => format::Format::GitHub,
     };
-    context.printer.result(&format::render(&block, format));
+    context.printer.output(&format::render(&block, format));
     Ok(Exit::Done)
 }

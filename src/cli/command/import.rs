@@ -6,39 +6,39 @@
 use std::collections::BTreeMap;
 
 use super::plan;
+use crate::api::{ControlPlane, IfMissing};
 use crate::authority::Adoption;
 use crate::cli::args::Import as Args;
-use crate::cli::context::{Context, Loaded};
-use crate::cli::failure::Failure;
-use crate::cli::secrets::Comparison;
-use crate::control::{ControlPlane, KeyNeed};
-use crate::convex::tuning::without_the_usual;
-use crate::host::here;
+use crate::cli::context::{Context, LoadedManifest};
+use crate::cli::error::CliError;
+use crate::cli::secrets::ComparisonMode;
+use crate::convex::tuning::without_defaults;
+use crate::host::own_holder;
 use crate::model::{
-    BackendName, BackendSpec, Exit, FieldValue, Files, Finding, InstanceName, Origins, ProviderKind, Resources, Secret,
-    Storage, Tuning, chain, fields,
+    BackendName, BackendSpec, Diagnostic, Exit, FieldValue, Files, InstanceName, Origins, ProviderKind, Resources, Secret,
+    Storage, Tuning, error_chain, fields,
 };
-use crate::plan::Scope;
-use crate::provider::docker::{Foreign, ForeignStorage};
+use crate::plan::BackendSelection;
+use crate::provider::docker::{ExternalContainer, ExternalStorage};
 
 /// Takes a container over as a backend of the manifest.
-pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, CliError> {
     let Some(container) = &args.container else {
-        let finding = Finding::new("usage.container", "nothing says which container is to be taken over");
+        let finding = Diagnostic::new("usage.container", "nothing says which container is to be taken over");
         let help = format!("list them with `docker ps`, and name one\n    convexinfra import {} --container ID", args.name);
-        return Err(Failure::new(Exit::Usage, finding.with_help(help)));
+        return Err(CliError::new(Exit::Usage, finding.with_help(help)));
     };
-    let (loaded, values) = context.load_with_secrets(KeyNeed::Make, Comparison::Whole).await?;
-    let spec = &wanted(&loaded, args)?.clone();
-    plan::secrets_readable(&values, &Scope::Only([args.name.clone()].into()))?;
+    let (loaded, values) = context.load_with_secrets(IfMissing::Create, ComparisonMode::Strict).await?;
+    let spec = &target_spec(&loaded, args)?.clone();
+    plan::require_readable_secrets(&values, &BackendSelection::Only([args.name.clone()].into()))?;
     let docker = context.docker()?;
-    let foreign = docker.survey(container).await.map_err(|error| {
+    let foreign = docker.inspect_for_import(container).await.map_err(|error| {
         let exit = if error.code() == "provider.unreachable" { Exit::Unreachable } else { Exit::Refused };
-        Failure::new(exit, Finding::new("import.not_possible", chain(&error)))
+        CliError::new(exit, Diagnostic::new("import.not_possible", error_chain(&error)))
     })?;
     let secrets = values.found().get(&args.name).cloned().unwrap_or_default();
     let url = secrets.get(&crate::model::FieldPath::new("storage.url"));
-    let recorded = recorded(spec, &foreign, url).map_err(|(message, help)| refused(&message, &help))?;
+    let recorded = spec_from_container(spec, &foreign, url).map_err(|(message, help)| refused(&message, &help))?;
     let instance_name = InstanceName::parse(&foreign.instance_name).map_err(|error| {
         refused(
             &format!("the instance is called `{}`, which cannot be kept: {error}", foreign.instance_name),
@@ -55,7 +55,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
     };
     let host = context.embedded(&loaded.desired)?;
     let project = &loaded.desired.project;
-    host.adopt(project, here(), &loaded.desired.origin, adoption, |placement| foreign.references(placement)).await?;
+    host.adopt(project, own_holder(), &loaded.desired.origin, adoption, |placement| foreign.references(placement)).await?;
     let snapshot = host.snapshot(project).await?;
     let url = snapshot
         .backends
@@ -73,16 +73,16 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
         text.push_str(notice);
         text.push('\n');
     }
-    context.printer.result(&text);
-    context.printer.reply(
+    context.printer.output(&text);
+    context.printer.json(
         "convexinfra.import/1",
         serde_json::json!({
             "name": args.name,
             "container": foreign.name,
             "instance_name": foreign.instance_name,
             "url": url,
-            "not_kept": not_kept(spec, &recorded),
-            "inexpressible": foreign.inexpressible,
+            "not_kept": dropped_fields(spec, &recorded),
+            "inexpressible": foreign.unsupported_variables,
             "notices": notices,
         }),
     );
@@ -90,13 +90,14 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
 }
 
 /// What the next apply changes of the container, unless somebody does something about it.
-fn notices(name: &BackendName, spec: &BackendSpec, recorded: &BackendSpec, foreign: &Foreign) -> Vec<String> {
+fn notices(name: &BackendName, spec: &BackendSpec, recorded: &BackendSpec, foreign: &ExternalContainer) -> Vec<String> {
     let mut notices = Vec::new();
     if foreign.is_public && spec.settings.docker.publish.is_none() {
         let words = "other machines reach its ports now, and will not after that, unless `publish` in the manifest says so";
         notices.push(words.to_owned());
     }
-    let lines: Vec<String> = not_kept(spec, recorded).iter().map(|(path, value)| format!("\n    {path} = {value}")).collect();
+    let lines: Vec<String> =
+        dropped_fields(spec, recorded).iter().map(|(path, value)| format!("\n    {path} = {value}")).collect();
     if !lines.is_empty() {
         notices.push(format!(
             "the manifest does not say what the container has, so the next apply changes it; to keep it, write\n    \
@@ -104,8 +105,8 @@ fn notices(name: &BackendName, spec: &BackendSpec, recorded: &BackendSpec, forei
             lines.concat()
         ));
     }
-    if !foreign.inexpressible.is_empty() {
-        let names: Vec<String> = foreign.inexpressible.iter().map(|name| format!("`{name}`")).collect();
+    if !foreign.unsupported_variables.is_empty() {
+        let names: Vec<String> = foreign.unsupported_variables.iter().map(|name| format!("`{name}`")).collect();
         notices.push(format!(
             "it has variables that a manifest has no word for, and the next apply drops them: {}",
             names.join(", ")
@@ -115,7 +116,7 @@ fn notices(name: &BackendName, spec: &BackendSpec, recorded: &BackendSpec, forei
 }
 
 /// The fields that the container has and the manifest says nothing of, or something else, with the values that keep them.
-fn not_kept(spec: &BackendSpec, recorded: &BackendSpec) -> BTreeMap<String, String> {
+fn dropped_fields(spec: &BackendSpec, recorded: &BackendSpec) -> BTreeMap<String, String> {
     let wanted = fields(spec);
     let is_kept_apart =
         |path: &str| path.starts_with("tuning.") || path.starts_with("resources.") || path.starts_with("origins.");
@@ -131,12 +132,12 @@ fn not_kept(spec: &BackendSpec, recorded: &BackendSpec) -> BTreeMap<String, Stri
     kept
 }
 
-fn refused(message: &str, help: &str) -> Failure {
-    Failure::new(Exit::Refused, Finding::new("import.not_possible", message).with_help(help))
+fn refused(message: &str, help: &str) -> CliError {
+    CliError::new(Exit::Refused, Diagnostic::new("import.not_possible", message).with_help(help))
 }
 
 /// The backend of the manifest that the container is to become.
-fn wanted<'a>(loaded: &'a Loaded, args: &Args) -> Result<&'a BackendSpec, Failure> {
+fn target_spec<'a>(loaded: &'a LoadedManifest, args: &Args) -> Result<&'a BackendSpec, CliError> {
     let name = &args.name;
     let block = format!("[backends.{name}]\nprovider = \"docker\"").replace('\n', "\n    ");
     match loaded.desired.backends.get(name).map(|backend| &backend.spec) {
@@ -153,23 +154,27 @@ fn wanted<'a>(loaded: &'a Loaded, args: &Args) -> Result<&'a BackendSpec, Failur
 }
 
 /// What the container is now, in the words of the manifest. What would move its data must agree already.
-fn recorded(spec: &BackendSpec, foreign: &Foreign, url: Option<&Secret>) -> Result<BackendSpec, (String, String)> {
+fn spec_from_container(
+    spec: &BackendSpec,
+    foreign: &ExternalContainer,
+    url: Option<&Secret>,
+) -> Result<BackendSpec, (String, String)> {
     let mut recorded = spec.clone();
     let there = match &foreign.storage {
-        ForeignStorage::Sqlite => None,
-        ForeignStorage::Postgres(url) | ForeignStorage::Mysql(url) => Some(url),
+        ExternalStorage::Sqlite => None,
+        ExternalStorage::Postgres(url) | ExternalStorage::Mysql(url) => Some(url),
     };
     let agrees = match (&foreign.storage, &spec.storage) {
-        (ForeignStorage::Sqlite, Storage::Sqlite) => true,
-        (ForeignStorage::Postgres(_), Storage::Postgres(server)) | (ForeignStorage::Mysql(_), Storage::Mysql(server)) => {
+        (ExternalStorage::Sqlite, Storage::Sqlite) => true,
+        (ExternalStorage::Postgres(_), Storage::Postgres(server)) | (ExternalStorage::Mysql(_), Storage::Mysql(server)) => {
             !server.managed
         }
         _ => false,
     };
     let engine = match &foreign.storage {
-        ForeignStorage::Sqlite => "sqlite",
-        ForeignStorage::Postgres(_) => "postgres",
-        ForeignStorage::Mysql(_) => "mysql",
+        ExternalStorage::Sqlite => "sqlite",
+        ExternalStorage::Postgres(_) => "postgres",
+        ExternalStorage::Mysql(_) => "mysql",
     };
     if !agrees {
         let message =
@@ -206,13 +211,13 @@ fn recorded(spec: &BackendSpec, foreign: &Foreign, url: Option<&Secret>) -> Resu
         (api, site) => Origins { api: Some(api), site: Some(site) },
     };
     recorded.resources = Resources { disk: spec.resources.disk, ..foreign.resources.clone() };
-    recorded.tuning = tuned(&spec.tuning, &foreign.tuning);
+    recorded.tuning = merged_tuning(&spec.tuning, &foreign.tuning);
     Ok(recorded)
 }
 
 /// The knobs that the container was started with. Where the manifest says what they are anyway, they are as written.
-fn tuned(wanted: &Tuning, there: &Tuning) -> Tuning {
-    let plain = without_the_usual(wanted);
+fn merged_tuning(wanted: &Tuning, there: &Tuning) -> Tuning {
+    let plain = without_defaults(wanted);
     let mut tuning = there.clone();
     if plain.document_retention == there.document_retention {
         tuning.document_retention = wanted.document_retention;

@@ -8,10 +8,10 @@ use std::path::Path;
 
 use crate::cli::args::Init as Args;
 use crate::cli::context::Context;
-use crate::cli::failure::Failure;
-use crate::cli::locate;
+use crate::cli::discovery;
+use crate::cli::error::CliError;
 use crate::env_file::detect;
-use crate::model::{Exit, Finding, ProjectName};
+use crate::model::{Diagnostic, Exit, ProjectName};
 
 /// A release that is known to exist, so that a new manifest is pinned from its first day.
 const RELEASE: &str = "precompiled-2026-08-22-652b828";
@@ -19,9 +19,9 @@ const RELEASE: &str = "precompiled-2026-08-22-652b828";
 const IMAGE_RELEASE: &str = "652b828b5129e6cdbcaa3c20efa8d116d09ff3bf";
 
 /// Writes a manifest.
-pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
-    let path = context.global.manifest.clone().unwrap_or_else(|| locate::MANIFEST.into());
-    let path = if path.is_dir() { path.join(locate::MANIFEST) } else { path };
+pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CliError> {
+    let path = context.global.manifest.clone().unwrap_or_else(|| discovery::MANIFEST_NAME.into());
+    let path = if path.is_dir() { path.join(discovery::MANIFEST_NAME) } else { path };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
     let package = fs::read_to_string(folder.join("package.json")).ok();
     let project = context
@@ -32,35 +32,35 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
         .or_else(|| folder.canonicalize().ok().and_then(|folder| detect::name_from(&folder.file_name()?.to_string_lossy())))
         .or_else(|| ProjectName::parse("app").ok());
     let Some(project) = project else {
-        return Err(Failure::new(Exit::Bug, Finding::new("bug", "no name for the project; this is a bug in convexinfra")));
+        return Err(CliError::new(Exit::Bug, Diagnostic::new("bug", "no name for the project; this is a bug in convexinfra")));
     };
     let framework = package.as_deref().map(detect::client_prefix).filter(|prefix| !prefix.is_empty());
     let text = manifest(&project, &args.provider, framework);
     write_new(&path, &text)?;
-    context.printer.result(&format!(
+    context.printer.output(&format!(
         "wrote `{}` for project `{project}`; see what it would do with\n    convexinfra plan\n",
         path.display()
     ));
-    context.printer.reply("convexinfra.init/1", serde_json::json!({ "manifest": path, "project": project }));
-    if locate::origin(&folder).starts_with("folder ") {
-        context.printer.talk("this folder has no git remote, so the project is remembered by its folder\n");
+    context.printer.json("convexinfra.init/1", serde_json::json!({ "manifest": path, "project": project }));
+    if discovery::origin(&folder).starts_with("folder ") {
+        context.printer.status("this folder has no git remote, so the project is remembered by its folder\n");
     }
     Ok(Exit::Done)
 }
 
 /// Never over a manifest that is there.
-fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
+fn write_new(path: &Path, text: &str) -> Result<(), CliError> {
     let mut options = fs::OpenOptions::new();
     let written = options.write(true).create_new(true).open(path).and_then(|mut file| file.write_all(text.as_bytes()));
     written.map_err(|error| {
         if error.kind() == std::io::ErrorKind::AlreadyExists {
             let finding =
-                Finding::new("init.exists", format!("`{}` is there already, and it is not overwritten", path.display()));
-            return Failure::new(Exit::Refused, finding.with_help("check it with\n    convexinfra validate"));
+                Diagnostic::new("init.exists", format!("`{}` is there already, and it is not overwritten", path.display()));
+            return CliError::new(Exit::Refused, finding.with_help("check it with\n    convexinfra validate"));
         }
-        Failure::new(
+        CliError::new(
             Exit::Failed,
-            Finding::new("init.not_written", format!("`{}` could not be written: {error}", path.display())),
+            Diagnostic::new("init.not_written", format!("`{}` could not be written: {error}", path.display())),
         )
     })
 }

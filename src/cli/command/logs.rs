@@ -5,55 +5,55 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use super::the_backend;
+use super::select_backend;
+use crate::api::LogPosition;
 use crate::cli::args::Logs as Args;
 use crate::cli::context::Context;
-use crate::cli::failure::Failure;
+use crate::cli::error::CliError;
 use crate::cli::signal;
-use crate::control::LogFrom;
 use crate::model::Exit;
 
 /// How often to look for more.
-const PAUSE: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Shows the log of a backend, and goes on if asked to.
-pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, CliError> {
     let (project, loaded) = context.project()?;
     let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
-    let name = the_backend(&control.snapshot(&project).await?, args.backend.name.as_ref())?;
-    let mut lines = Lines::default();
-    let mut from = LogFrom::Tail(args.tail as usize);
+    let name = select_backend(&control.snapshot(&project).await?, args.backend.name.as_ref())?;
+    let mut lines = LineBuffer::default();
+    let mut from = LogPosition::Tail(args.tail as usize);
     // One for all of the loop: what is said while nobody listens is lost.
-    let mut stop = pin!(signal::stop());
+    let mut stop = pin!(signal::shutdown_signal());
     loop {
         let piece = tokio::select! {
             piece = control.logs(&project, &name, from) => piece?,
             () = &mut stop => break,
         };
-        context.printer.passage(&piece.text);
-        lines.take_in(context, &piece.text);
-        if !args.follow || context.printer.is_deserted() {
-            lines.end(context);
+        context.printer.passthrough(&piece.text);
+        lines.push(context, &piece.text);
+        if !args.follow || context.printer.is_broken_pipe() {
+            lines.flush(context);
             return Ok(Exit::Done);
         }
-        from = LogFrom::Byte(piece.next);
+        from = LogPosition::Byte(piece.next);
         tokio::select! {
-            () = tokio::time::sleep(PAUSE) => {}
+            () = tokio::time::sleep(POLL_INTERVAL) => {}
             () = &mut stop => break,
         }
     }
-    lines.end(context);
+    lines.flush(context);
     Ok(Exit::Interrupted)
 }
 
 /// A log as documents, a line each; a piece of a log may end in the middle of one.
 #[derive(Default)]
-struct Lines {
+struct LineBuffer {
     begun: String,
 }
 
-impl Lines {
-    fn take_in(&mut self, context: &Context, text: &str) {
+impl LineBuffer {
+    fn push(&mut self, context: &Context, text: &str) {
         if !context.printer.wants_documents() {
             return;
         }
@@ -64,7 +64,7 @@ impl Lines {
         }
     }
 
-    fn end(&mut self, context: &Context) {
+    fn flush(&mut self, context: &Context) {
         if !self.begun.is_empty() {
             document(context, &std::mem::take(&mut self.begun));
         }
@@ -72,5 +72,5 @@ impl Lines {
 }
 
 fn document(context: &Context, line: &str) {
-    context.printer.reply("convexinfra.log_line/1", serde_json::json!({ "line": line }));
+    context.printer.json("convexinfra.log_line/1", serde_json::json!({ "line": line }));
 }

@@ -27,11 +27,11 @@ mod wait;
 
 use super::args::Command;
 use super::context::Context;
-use super::failure::Failure;
-use crate::model::{BackendName, Exit, Finding, Snapshot};
+use super::error::CliError;
+use crate::model::{BackendName, Diagnostic, Exit, Snapshot};
 
 /// Runs one command.
-pub(super) fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
+pub(super) fn run(context: &Context, command: Command) -> Result<Exit, CliError> {
     match command {
         Command::Init(args) => init::run(context, &args),
         Command::Validate => validate::run(context),
@@ -42,13 +42,13 @@ pub(super) fn run(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Serve(args) => serve::run(context, &args),
         Command::SimulateBackend { .. } => {
             let message = "`simulate-backend` must be the first word: everything after it belongs to the backend";
-            Err(Failure::new(Exit::Usage, Finding::new("usage.simulate_backend", message)))
+            Err(CliError::new(Exit::Usage, Diagnostic::new("usage.simulate_backend", message)))
         }
         command => runtime()?.block_on(run_async(context, command)),
     }
 }
 
-async fn run_async(context: &Context, command: Command) -> Result<Exit, Failure> {
+async fn run_async(context: &Context, command: Command) -> Result<Exit, CliError> {
     match command {
         Command::Plan(args) => plan::run(context, &args).await,
         Command::Apply(args) => apply::run(context, &args).await,
@@ -71,14 +71,14 @@ async fn run_async(context: &Context, command: Command) -> Result<Exit, Failure>
 }
 
 /// One thread is enough: what takes long happens in other processes.
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
-        Failure::new(Exit::Failed, Finding::new("host.runtime", format!("the runtime could not be started: {error}")))
+        CliError::new(Exit::Failed, Diagnostic::new("host.runtime", format!("the runtime could not be started: {error}")))
     })
 }
 
 /// The backend that is meant: the one named, or the only one.
-fn the_backend(snapshot: &Snapshot, name: Option<&BackendName>) -> Result<BackendName, Failure> {
+fn select_backend(snapshot: &Snapshot, name: Option<&BackendName>) -> Result<BackendName, CliError> {
     let names = || {
         let names: Vec<String> = snapshot.backends.iter().map(|backend| format!("`{}`", backend.name)).collect();
         if names.is_empty() {
@@ -91,16 +91,16 @@ fn the_backend(snapshot: &Snapshot, name: Option<&BackendName>) -> Result<Backen
         (Some(name), backends) if backends.iter().any(|backend| backend.name == *name) => Ok(name.clone()),
         (Some(name), _) => {
             let message = format!("project `{}` has no backend `{name}`", snapshot.project);
-            Err(Failure::new(Exit::Failed, Finding::new("control.no_such_backend", message).with_help(names())))
+            Err(CliError::new(Exit::Failed, Diagnostic::new("control.no_such_backend", message).with_help(names())))
         }
         (None, [only]) => Ok(only.name.clone()),
         (None, []) => {
             let message = format!("project `{}` has no backends", snapshot.project);
-            Err(Failure::new(Exit::Failed, Finding::new("control.no_such_backend", message).with_help(names())))
+            Err(CliError::new(Exit::Failed, Diagnostic::new("control.no_such_backend", message).with_help(names())))
         }
         (None, _) => {
             let message = format!("project `{}` has several backends; say which one is meant", snapshot.project);
-            Err(Failure::new(Exit::Usage, Finding::new("usage.backend", message).with_help(names())))
+            Err(CliError::new(Exit::Usage, Diagnostic::new("usage.backend", message).with_help(names())))
         }
     }
 }

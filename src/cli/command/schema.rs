@@ -4,24 +4,24 @@
 
 use crate::cli::args::{Schema as Args, SchemaDocument};
 use crate::cli::context::Context;
-use crate::cli::failure::Failure;
+use crate::cli::error::CliError;
 use crate::model::Exit;
 use crate::schema;
 
 /// Prints a schema.
-pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CliError> {
     let document = match args.document {
-        SchemaDocument::Manifest => schema::Document::Manifest,
-        SchemaDocument::Plan => schema::Document::Plan,
-        SchemaDocument::Events => schema::Document::Events,
-        SchemaDocument::Error => schema::Document::Error,
-        SchemaDocument::Status => schema::Document::Status,
-        SchemaDocument::Log => schema::Document::Log,
-        SchemaDocument::Token => schema::Document::Token,
-        SchemaDocument::Tokens => schema::Document::Tokens,
-        SchemaDocument::Quota => schema::Document::Quota,
-        SchemaDocument::ControlPlane => schema::Document::ControlPlane,
+        SchemaDocument::Manifest => schema::SchemaDocument::Manifest,
+        SchemaDocument::Plan => schema::SchemaDocument::Plan,
+        SchemaDocument::Events => schema::SchemaDocument::Events,
+        SchemaDocument::Error => schema::SchemaDocument::Error,
+        SchemaDocument::Status => schema::SchemaDocument::Status,
+        SchemaDocument::Log => schema::SchemaDocument::Log,
+        SchemaDocument::Token => schema::SchemaDocument::Token,
+        SchemaDocument::Tokens => schema::SchemaDocument::Tokens,
+        SchemaDocument::Quota => schema::SchemaDocument::Quota,
+        SchemaDocument::ControlPlane => schema::SchemaDocument::ControlPlane,
     };
-    context.printer.raw(&schema::text(document));
+    context.printer.raw(&schema::schema_text(document));
     Ok(Exit::Done)
 }

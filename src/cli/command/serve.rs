@@ -7,79 +7,79 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::api::Administration;
 use crate::cli::args::{LogFormat, LogLevel, Serve as Args};
 use crate::cli::context::Context;
-use crate::cli::failure::Failure;
+use crate::cli::error::CliError;
 use crate::cli::signal;
-use crate::control::Administration;
 use crate::host::{Host, LocalBinaries, now};
-use crate::model::{Exit, Finding, Scope, TokenRequest};
+use crate::model::{Diagnostic, Exit, Scope, TokenRequest};
 use crate::render::IssuedDocument;
-use crate::server::{self, Bound, Certificate, Limits, Listen, ListenError, Server, Territory};
+use crate::server::{self, ApiServer, BoundListener, Certificate, ListenError, ListenOptions, RequestLimits, ShardRole};
 
 /// How many threads there are at least: a write waits for the disk, and others go on meanwhile.
-const LEAST_THREADS: usize = 8;
+const MIN_THREADS: usize = 8;
 
 /// Serves, or makes the first token.
-pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
-    let threads = std::thread::available_parallelism().map_or(LEAST_THREADS, |count| count.get().max(LEAST_THREADS));
+pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CliError> {
+    let threads = std::thread::available_parallelism().map_or(MIN_THREADS, |count| count.get().max(MIN_THREADS));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     let runtime = runtime.map_err(|error| {
-        Failure::new(Exit::Failed, Finding::new("host.runtime", format!("the runtime could not be started: {error}")))
+        CliError::new(Exit::Failed, Diagnostic::new("host.runtime", format!("the runtime could not be started: {error}")))
     })?;
     if args.init { runtime.block_on(init(context, args)) } else { runtime.block_on(serve(context, args)) }
 }
 
-async fn init(context: &Context, args: &Args) -> Result<Exit, Failure> {
-    let control = Arc::new(context.make_host(crate::host::EMBEDDED, LocalBinaries::ReleasesOnly)?).embedded();
+async fn init(context: &Context, args: &Args) -> Result<Exit, CliError> {
+    let control = Arc::new(context.make_host(crate::host::EMBEDDED, LocalBinaries::ReleasesOnly)?).embedded_session();
     let time = now();
-    if let Some(there) = control.tokens().await?.iter().find(|record| record.is_operators(time))
+    if let Some(there) = control.tokens().await?.iter().find(|record| record.is_active_operator(time))
         && !args.again
     {
         let message = format!("there is an operator's token already: {}, made at {}", there.id, there.created_at);
         let help = "if it is lost, make another one with\n    convexinfra serve --init --again\n\
                     the earlier one stays good until `convexinfra token revoke` ends it";
-        return Err(Failure::new(Exit::Refused, Finding::new("serve.initialised", message).with_help(help)));
+        return Err(CliError::new(Exit::Refused, Diagnostic::new("serve.initialised", message).with_help(help)));
     }
     let note = "first operator".to_owned();
     let issued = control.create_token(&TokenRequest { project: None, scope: Scope::Operator, note, ttl: None }).await?;
-    context.printer.talk(
+    context.printer.status(
         "this is the operator's token: it opens everything, and it is shown only now\n\
          keep it where secrets are kept, and begin with\n    convexinfra serve\n\
          then, on any machine, with the token in CONVEXINFRA_TOKEN\n    \
          convexinfra token create --project NAME --scope apply\n",
     );
-    context.printer.result(&format!("{}\n", issued.token.expose()));
+    context.printer.output(&format!("{}\n", issued.token.expose()));
     if context.printer.wants_documents() {
         context.printer.document(&IssuedDocument::new(&issued, now()));
     }
     Ok(Exit::Done)
 }
 
-async fn serve(context: &Context, args: &Args) -> Result<Exit, Failure> {
+async fn serve(context: &Context, args: &Args) -> Result<Exit, CliError> {
     let certificate = match (&args.tls_cert, &args.tls_key) {
         (Some(certificate), Some(key)) => Some(Certificate::read(certificate, key).map_err(|error| {
             let source = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
-            Failure::new(Exit::Usage, Finding::new("serve.tls", format!("{error}{source}")))
+            CliError::new(Exit::Usage, Diagnostic::new("serve.tls", format!("{error}{source}")))
         })?),
         _ => None,
     };
     // Installed first: whoever asks to stop while this starts is heard.
-    let stop = signal::stop();
-    let listen = Listen { address: args.listen, certificate, behind_proxy: args.behind_proxy };
-    let bound = Bound::new(listen).await.map_err(|error| cannot_listen(&error))?;
+    let stop = signal::shutdown_signal();
+    let listen = ListenOptions { address: args.listen, certificate, behind_proxy: args.behind_proxy };
+    let bound = BoundListener::new(listen).await.map_err(|error| cannot_listen(&error))?;
     let url = args.public_url.clone().unwrap_or_else(|| bound.url());
     let local_binaries = if args.allow_local_binaries { LocalBinaries::Any } else { LocalBinaries::ReleasesOnly };
     let host = Arc::new(context.make_host(&url, local_binaries)?);
     warn_without_token(context, &host).await?;
     let serving = host.serve(&url).await?;
-    let limits = Limits {
+    let limits = RequestLimits {
         body: usize::try_from(args.body_limit.bytes()).unwrap_or(usize::MAX),
         request: Duration::from_secs(args.request_timeout.seconds()),
         rate: NonZeroU32::new(args.rate_limit),
     };
-    let server = Server::new(host, Territory::Projects, limits)
-        .map_err(|error| Failure::new(Exit::Bug, Finding::new("bug", format!("the figures cannot be kept: {error}"))))?;
+    let server = ApiServer::new(host, ShardRole::Projects, limits)
+        .map_err(|error| CliError::new(Exit::Bug, Diagnostic::new("bug", format!("the figures cannot be kept: {error}"))))?;
     start_log(args);
     let metrics = match args.metrics_listen {
         Some(address) => {
@@ -90,27 +90,27 @@ async fn serve(context: &Context, args: &Args) -> Result<Exit, Failure> {
     announce(context, &bound, metrics);
     let router = server::router(&server);
     let left = bound.serve(&server, router, serving, stop, Duration::from_secs(args.shutdown_grace.seconds())).await;
-    context.printer.talk(&match left {
+    context.printer.status(&match left {
         0 => "stopped\n".to_owned(),
         left => format!("stopped; operations that the next server goes on with: {left}\n"),
     });
     Ok(Exit::Done)
 }
 
-fn announce(context: &Context, bound: &Bound, metrics: Option<SocketAddr>) {
+fn announce(context: &Context, bound: &BoundListener, metrics: Option<SocketAddr>) {
     let metrics = metrics.map(|address| format!("http://{address}/metrics"));
-    context.printer.talk(&format!("listening on {}\n", bound.url()));
+    context.printer.status(&format!("listening on {}\n", bound.url()));
     if let Some(metrics) = &metrics {
-        context.printer.talk(&format!("figures at {metrics}\n"));
+        context.printer.status(&format!("figures at {metrics}\n"));
     }
-    context.printer.reply("convexinfra.serving/1", serde_json::json!({ "url": bound.url(), "metrics_url": metrics }));
+    context.printer.json("convexinfra.serving/1", serde_json::json!({ "url": bound.url(), "metrics_url": metrics }));
 }
 
-async fn warn_without_token(context: &Context, host: &Arc<Host>) -> Result<(), Failure> {
-    if host.embedded().tokens().await?.is_empty() {
+async fn warn_without_token(context: &Context, host: &Arc<Host>) -> Result<(), CliError> {
+    if host.embedded_session().tokens().await?.is_empty() {
         context
             .printer
-            .talk("there is no token yet, so nobody is let in; make the first one with\n    convexinfra serve --init\n");
+            .status("there is no token yet, so nobody is let in; make the first one with\n    convexinfra serve --init\n");
     }
     Ok(())
 }
@@ -129,16 +129,16 @@ fn start_log(args: &Args) {
     server::start_logging(format, level);
 }
 
-fn cannot_listen(error: &ListenError) -> Failure {
+fn cannot_listen(error: &ListenError) -> CliError {
     match error {
-        ListenError::InClear(_) => {
+        ListenError::Cleartext(_) => {
             let help =
                 "give it a certificate with `--tls-cert FILE --tls-key FILE`, or say `--behind-proxy` when a proxy does TLS";
-            Failure::new(Exit::Refused, Finding::new("serve.in_clear", error.to_string()).with_help(help))
+            CliError::new(Exit::Refused, Diagnostic::new("serve.in_clear", error.to_string()).with_help(help))
         }
-        ListenError::Address { source, .. } => {
-            let finding = Finding::new("serve.address", format!("{error}: {source}"));
-            Failure::new(Exit::Failed, finding.with_help("choose another one with `--listen`"))
+        ListenError::Bind { source, .. } => {
+            let finding = Diagnostic::new("serve.address", format!("{error}: {source}"));
+            CliError::new(Exit::Failed, finding.with_help("choose another one with `--listen`"))
         }
     }
 }

@@ -6,30 +6,30 @@ use std::fs;
 
 use crate::cli::args::{Skill as Args, SkillCommand};
 use crate::cli::context::Context;
-use crate::cli::failure::Failure;
-use crate::model::{Exit, Finding};
+use crate::cli::error::CliError;
+use crate::model::{Diagnostic, Exit};
 
 /// The skill, as it stands in this repository.
 const SKILL: &str = include_str!("../../../skills/convexinfra/SKILL.md");
 
 /// Writes or prints the skill.
-pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, Failure> {
+pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CliError> {
     match &args.command {
         SkillCommand::Show => {
-            context.printer.result(SKILL);
-            context.printer.reply("convexinfra.skill/1", serde_json::json!({ "text": SKILL }));
+            context.printer.output(SKILL);
+            context.printer.json("convexinfra.skill/1", serde_json::json!({ "text": SKILL }));
         }
         SkillCommand::Install { dir } => {
             let folder = dir.join("convexinfra");
             let path = folder.join("SKILL.md");
             fs::create_dir_all(&folder).and_then(|()| fs::write(&path, SKILL)).map_err(|error| {
-                Failure::new(
+                CliError::new(
                     Exit::Failed,
-                    Finding::new("skill.not_written", format!("`{}` could not be written: {error}", path.display())),
+                    Diagnostic::new("skill.not_written", format!("`{}` could not be written: {error}", path.display())),
                 )
             })?;
-            context.printer.result(&format!("wrote `{}`\n", path.display()));
-            context.printer.reply("convexinfra.skill/1", serde_json::json!({ "path": path }));
+            context.printer.output(&format!("wrote `{}`\n", path.display()));
+            context.printer.json("convexinfra.skill/1", serde_json::json!({ "path": path }));
         }
     }
     Ok(Exit::Done)

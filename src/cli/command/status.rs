@@ -3,17 +3,17 @@
 //! Must not do: change anything, or take silence for absence.
 
 use crate::cli::context::Context;
-use crate::cli::failure::Failure;
+use crate::cli::error::CliError;
 use crate::model::{Exit, Usage};
 use crate::render::{LeaseEntry, OperationEntry, StatusDocument, StatusEntry, status_table};
 
 /// Shows what there is.
-pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
+pub(super) async fn run(context: &Context) -> Result<Exit, CliError> {
     let (project, loaded) = context.project()?;
     let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
     let snapshot = control.snapshot(&project).await?;
-    let holder = control.holder(&project).await?;
-    let running = snapshot.control_plane.goes_on_alone() || holder.is_some();
+    let holder = control.lease_holder(&project).await?;
+    let running = snapshot.control_plane.outlives_commands() || holder.is_some();
     let document = StatusDocument {
         format: "convexinfra.status/1",
         lease: holder.as_ref().map(LeaseEntry::new),
@@ -25,7 +25,7 @@ pub(super) async fn run(context: &Context) -> Result<Exit, Failure> {
         usage: Usage::of(snapshot.backends.iter().map(|backend| &backend.recorded)),
         backends: snapshot.backends.iter().map(StatusEntry::new).collect(),
     };
-    context.printer.result(&status_table(&document, context.printer.out_style()));
+    context.printer.output(&status_table(&document, context.printer.out_style()));
     context.printer.document(&document);
     Ok(Exit::Done)
 }

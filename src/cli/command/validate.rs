@@ -5,33 +5,33 @@
 use serde::Serialize;
 
 use crate::cli::context::Context;
-use crate::cli::failure::Failure;
+use crate::cli::error::CliError;
 use crate::manifest::findings;
-use crate::model::{Exit, Finding};
+use crate::model::{Diagnostic, Exit};
 use crate::render::counted;
 
 /// The document of a manifest without mistakes.
 #[derive(Serialize)]
-struct Valid {
+struct ValidateDocument {
     format: &'static str,
     manifest: String,
     project: String,
     backends: usize,
-    warnings: Vec<Finding>,
+    warnings: Vec<Diagnostic>,
 }
 
 /// Checks the manifest.
-pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
+pub(super) fn run(context: &Context) -> Result<Exit, CliError> {
     let loaded = context.load()?;
-    super::plan::warnings(context, &loaded);
+    super::plan::print_warnings(context, &loaded);
     let file = loaded.path.display().to_string();
     let backends = loaded.desired.backends.len();
-    context.printer.result(&format!(
+    context.printer.output(&format!(
         "`{file}` is valid: project `{}`, {}\n",
         loaded.desired.project,
         counted(backends, "backend")
     ));
-    context.printer.document(&Valid {
+    context.printer.document(&ValidateDocument {
         format: "convexinfra.validate/1",
         warnings: findings(&loaded.warnings, &loaded.text, &file),
         manifest: file,

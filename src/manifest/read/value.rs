@@ -7,15 +7,15 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeInteger, DeValue};
 
-use super::super::keys::{self, Kind, Table};
+use super::super::formats::{self, TextFormat};
+use super::super::normalize;
 use super::super::problem::Problem;
-use super::super::secrets::{looks_secret, looks_secret_value};
-use super::super::shape::{self, Shape};
+use super::super::schema_table::{self, Kind, Table};
+use super::super::secret_detection::{looks_secret, looks_secret_value};
 use super::super::suggest::{nearest, one_of, quoted};
-use super::super::tree::{Entry, Node, Value};
+use super::super::tree::{Entry, TableNode, Value};
 use super::super::url;
-use super::super::written;
-use super::{Path, Reader};
+use super::{KeyPath, Reader};
 use crate::model::{ByteSize, Cpus, SecretRef, SecretSource, SizeError, TextValue, TimeSpan, Tls};
 
 /// The two variables that every deployment sets by itself.
@@ -25,7 +25,7 @@ const LONGEST_VALUE: usize = 8 * 1024;
 
 impl<'t> Reader<'t, '_> {
     /// Reads one value, or says what is wrong with it.
-    pub(super) fn value(&mut self, kind: Kind, value: &'t Spanned<DeValue<'t>>, path: &Path<'_>) -> Value<'t> {
+    pub(super) fn value(&mut self, kind: Kind, value: &'t Spanned<DeValue<'t>>, path: &KeyPath<'_>) -> Value<'t> {
         let span = value.span();
         if span.is_empty() {
             // Nothing is written there: the parser made it up after a mistake of syntax, which has been said.
@@ -42,7 +42,7 @@ impl<'t> Reader<'t, '_> {
                 self.reference(value, path).map_or(Value::Broken, |found| Value::TextOrSecret(TextValue::Reference(found)))
             }
             (Kind::Tls, DeValue::Table(table)) => {
-                let node = self.table(&keys::TLS, table, &span, path);
+                let node = self.table(&schema_table::TLS, table, &span, path);
                 match node.get("ca").map(|entry| &entry.value) {
                     Some(Value::Text(file)) => Value::Tls(Tls::Ca((*file).to_owned())),
                     Some(_) => Value::Broken,
@@ -57,7 +57,7 @@ impl<'t> Reader<'t, '_> {
                     let read = match (kind, element.get_ref()) {
                         (Kind::Texts(shape), _) => self.value(Kind::Text(shape), element, path),
                         (_, DeValue::String(text)) => Value::Text(text),
-                        _ => self.wrong_type(Kind::Text(&shape::NAME), element, path),
+                        _ => self.wrong_type(Kind::Text(&formats::NAME), element, path),
                     };
                     list.push(Entry { key: span.clone(), span, value: read });
                 }
@@ -79,7 +79,7 @@ impl<'t> Reader<'t, '_> {
         }
     }
 
-    fn string(&mut self, kind: Kind, text: &'t str, value: &'t Spanned<DeValue<'t>>, path: &Path<'_>) -> Value<'t> {
+    fn string(&mut self, kind: Kind, text: &'t str, value: &'t Spanned<DeValue<'t>>, path: &KeyPath<'_>) -> Value<'t> {
         let span = value.span();
         if url::has_password(text) {
             return self.literal_password(kind, &span, path);
@@ -94,13 +94,13 @@ impl<'t> Reader<'t, '_> {
                         }
                         other => other.to_string(),
                     };
-                    self.misshapen("manifest.bad_size", &span, path, text, &why, written::size(text))
+                    self.malformed("manifest.bad_size", &span, path, text, &why, normalize::size(text))
                 }
             },
             Kind::Duration => match TimeSpan::parse(text) {
                 Ok(duration) => Value::Duration(duration),
                 Err(error) => {
-                    self.misshapen("manifest.bad_duration", &span, path, text, &error.to_string(), written::duration(text))
+                    self.malformed("manifest.bad_duration", &span, path, text, &error.to_string(), normalize::duration(text))
                 }
             },
             Kind::Word(code, noun, words) => match words.iter().find(|word| **word == text) {
@@ -110,7 +110,13 @@ impl<'t> Reader<'t, '_> {
             Kind::Tls => match text {
                 "verify" => Value::Tls(Tls::Verify),
                 "disable" => Value::Tls(Tls::Disable),
-                _ => self.unknown_word("manifest.unknown_tls", "a way to protect the connection", keys::TLS_MODES, text, &span),
+                _ => self.unknown_word(
+                    "manifest.unknown_tls",
+                    "a way to protect the connection",
+                    schema_table::TLS_MODES,
+                    text,
+                    &span,
+                ),
             },
             Kind::Text(shape) => self.shaped(shape, text, &span, path).map_or(Value::Broken, Value::Text),
             Kind::TextOrSecret(shape) => self
@@ -120,8 +126,14 @@ impl<'t> Reader<'t, '_> {
         }
     }
 
-    fn shaped(&mut self, shape: &'static Shape, text: &'t str, span: &Range<usize>, path: &Path<'_>) -> Option<&'t str> {
-        if (shape.fits)(text) {
+    fn shaped(
+        &mut self,
+        shape: &'static TextFormat,
+        text: &'t str,
+        span: &Range<usize>,
+        path: &KeyPath<'_>,
+    ) -> Option<&'t str> {
+        if (shape.matches)(text) {
             return Some(text);
         }
         let message = if text.is_empty() {
@@ -134,11 +146,11 @@ impl<'t> Reader<'t, '_> {
         None
     }
 
-    fn misshapen(
+    fn malformed(
         &mut self,
         code: &'static str,
         span: &Range<usize>,
-        path: &Path<'_>,
+        path: &KeyPath<'_>,
         text: &str,
         why: &str,
         repaired: Option<String>,
@@ -163,7 +175,7 @@ impl<'t> Reader<'t, '_> {
         let problem = Problem::new(code, span, format!("{} is not {noun}", quoted(text)))
             .help(format!("choose one of {}", one_of(words.iter().copied())))
             .allow(words.iter().copied());
-        let meant = written::word(text).filter(|word| words.contains(word)).or_else(|| nearest(text, words.iter().copied()));
+        let meant = normalize::word(text).filter(|word| words.contains(word)).or_else(|| nearest(text, words.iter().copied()));
         let problem = match meant {
             Some(meant) => problem.label(format!("did you mean `{meant}`?")),
             None => problem,
@@ -172,7 +184,7 @@ impl<'t> Reader<'t, '_> {
         Value::Broken
     }
 
-    fn count(&mut self, most: u32, number: &DeInteger<'_>, span: &Range<usize>, path: &Path<'_>) -> Value<'t> {
+    fn count(&mut self, most: u32, number: &DeInteger<'_>, span: &Range<usize>, path: &KeyPath<'_>) -> Value<'t> {
         match u32::from_str_radix(number.as_str(), number.radix()).ok().filter(|count| (1..=most).contains(count)) {
             Some(count) => Value::Count(count),
             None => {
@@ -185,7 +197,7 @@ impl<'t> Reader<'t, '_> {
         }
     }
 
-    fn amount(&mut self, kind: Kind, number: Option<f64>, span: &Range<usize>, path: &Path<'_>) -> Value<'t> {
+    fn amount(&mut self, kind: Kind, number: Option<f64>, span: &Range<usize>, path: &KeyPath<'_>) -> Value<'t> {
         if let Kind::Money = kind {
             if let Some(money) = number.filter(|money| money.is_finite() && *money > 0.0 && *money <= 1e9) {
                 return Value::Money(money);
@@ -207,7 +219,7 @@ impl<'t> Reader<'t, '_> {
         name: &'t str,
         key: Range<usize>,
         value: &'t Spanned<DeValue<'t>>,
-        path: &Path<'_>,
+        path: &KeyPath<'_>,
         taken: impl Fn(&str) -> bool,
     ) -> Value<'t> {
         let span = value.span();
@@ -219,11 +231,11 @@ impl<'t> Reader<'t, '_> {
             self.report(Problem::new("manifest.builtin_env", &key, message).help("remove it; `origins` decides what it is"));
             return Value::Broken;
         }
-        let name_fits = (shape::CONVEX_VARIABLE.fits)(name);
+        let name_fits = (formats::CONVEX_VARIABLE.matches)(name);
         if !name_fits {
-            let message = format!("{} is not {}", quoted(name), shape::CONVEX_VARIABLE.noun);
-            let mut problem = Problem::new(shape::CONVEX_VARIABLE.code, &key, message).help(shape::CONVEX_VARIABLE.allowed);
-            if let Some(meant) = shape::CONVEX_VARIABLE.repaired(name).filter(|meant| !taken(meant)) {
+            let message = format!("{} is not {}", quoted(name), formats::CONVEX_VARIABLE.noun);
+            let mut problem = Problem::new(formats::CONVEX_VARIABLE.code, &key, message).help(formats::CONVEX_VARIABLE.allowed);
+            if let Some(meant) = formats::CONVEX_VARIABLE.repaired(name).filter(|meant| !taken(meant)) {
                 problem = problem.edit(&key, meant);
             }
             self.report(problem);
@@ -245,7 +257,7 @@ impl<'t> Reader<'t, '_> {
             }
             DeValue::String(text) => Value::Source(SecretSource::Literal(text.to_string())),
             other => {
-                let message = format!("Convex variables are texts, and {path} is {}", article(other));
+                let message = format!("Convex variables are texts, and {path} is {}", type_name(other));
                 let problem = Problem::new("manifest.wrong_type", &span, message).help("put it in quotes");
                 let raw = &self.text[span.clone()];
                 let plain =
@@ -258,11 +270,11 @@ impl<'t> Reader<'t, '_> {
     }
 
     /// `{ env = "NAME" }` or `{ file = "path" }`
-    fn reference(&mut self, value: &'t Spanned<DeValue<'t>>, path: &Path<'_>) -> Option<SecretRef> {
+    fn reference(&mut self, value: &'t Spanned<DeValue<'t>>, path: &KeyPath<'_>) -> Option<SecretRef> {
         let span = value.span();
         let table = value.get_ref().as_table()?;
         let before = self.problems.len();
-        let node: Node<'t> = self.table(&keys::SECRET, table, &span, path);
+        let node: TableNode<'t> = self.table(&schema_table::SECRET, table, &span, path);
         let example = format!("{{ env = \"{}\" }}", path.variable());
         match (node.get("env"), node.get("file")) {
             (Some(_), Some(file)) => {
@@ -289,7 +301,7 @@ impl<'t> Reader<'t, '_> {
         }
     }
 
-    fn literal_secret(&mut self, span: &Range<usize>, path: &Path<'_>) -> Value<'t> {
+    fn literal_secret(&mut self, span: &Range<usize>, path: &KeyPath<'_>) -> Value<'t> {
         let reference = format!("{{ env = \"{}\" }}", path.variable());
         let message = format!("{path} is a secret written out, and a manifest is read by everybody who reads the repository");
         let problem = Problem::new("manifest.literal_secret", span, message)
@@ -302,7 +314,7 @@ impl<'t> Reader<'t, '_> {
         Value::Broken
     }
 
-    fn literal_password(&mut self, kind: Kind, span: &Range<usize>, path: &Path<'_>) -> Value<'t> {
+    fn literal_password(&mut self, kind: Kind, span: &Range<usize>, path: &KeyPath<'_>) -> Value<'t> {
         if let Kind::TextOrSecret(_) = kind {
             return self.literal_secret(span, path);
         }
@@ -319,15 +331,15 @@ impl<'t> Reader<'t, '_> {
         Value::Broken
     }
 
-    fn missing(&mut self, span: &Range<usize>, path: &Path<'_>, key: &'static str) -> Value<'t> {
+    fn missing(&mut self, span: &Range<usize>, path: &KeyPath<'_>, key: &'static str) -> Value<'t> {
         self.report(Problem::new("manifest.missing_key", span, format!("{path} needs the key `{key}`")).allow([key]));
         Value::Broken
     }
 
-    pub(super) fn wrong_type(&mut self, kind: Kind, value: &Spanned<DeValue<'_>>, path: &Path<'_>) -> Value<'t> {
+    pub(super) fn wrong_type(&mut self, kind: Kind, value: &Spanned<DeValue<'_>>, path: &KeyPath<'_>) -> Value<'t> {
         let span = value.span();
         let (expected, example) = kind.expects();
-        let found = article(value.get_ref());
+        let found = type_name(value.get_ref());
         let mut problem = Problem::new("manifest.wrong_type", &span, format!("{path} takes {expected}, and this is {found}"))
             .help(format!("write for example `{example}`"))
             .allow([example]);
@@ -349,7 +361,7 @@ impl<'t> Reader<'t, '_> {
             (Kind::Cores, DeValue::String(text)) => {
                 text.trim().parse::<f64>().ok().and_then(Cpus::from_cores).map(|cores| cores.to_string())
             }
-            (Kind::Names, DeValue::String(text)) if (shape::NAME.fits)(text) => Some(format!("[\"{text}\"]")),
+            (Kind::Names, DeValue::String(text)) if (formats::NAME.matches)(text) => Some(format!("[\"{text}\"]")),
             (Kind::Tables(_), DeValue::Table(_)) => {
                 let raw = &self.text[span.clone()];
                 raw.starts_with('{').then(|| format!("[{raw}]")).or_else(|| raw.starts_with('[').then(|| format!("[{raw}]")))
@@ -384,7 +396,7 @@ fn with_text(problem: Problem, span: &Range<usize>, text: Option<String>) -> Pro
     }
 }
 
-fn article(value: &DeValue<'_>) -> &'static str {
+fn type_name(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a text",
         DeValue::Integer(_) => "a whole number",

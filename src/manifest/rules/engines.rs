@@ -5,21 +5,21 @@
 use std::ops::Range;
 
 use super::super::problem::Problem;
-use super::super::tree::{EngineView, Value};
-use super::{Backend, Document};
+use super::super::tree::{EngineTable, Value};
+use super::{BackendView, ManifestView};
 
 /// Where to point when something is not there: the table, else the backend.
-fn place<'a>(backend: &Backend<'a, '_>, view: &EngineView<'a, '_>, key: &str) -> &'a Range<usize> {
+fn place<'a>(backend: &BackendView<'a, '_>, view: &EngineTable<'a, '_>, key: &str) -> &'a Range<usize> {
     let own = backend.view.own.and_then(|node| node.get(key)).map(|entry| &entry.key);
     own.or_else(|| view.get("engine").map(|entry| &entry.key)).unwrap_or(backend.key)
 }
 
-fn is_broken(backend: &Backend<'_, '_>, key: &str) -> bool {
+fn is_broken(backend: &BackendView<'_, '_>, key: &str) -> bool {
     matches!(backend.view.get(key).map(|entry| &entry.value), Some(Value::Broken))
 }
 
 /// The chosen engine; nothing when it is broken, which has been said.
-fn engine(view: &EngineView<'_, '_>, otherwise: &'static str) -> Option<&'static str> {
+fn engine(view: &EngineTable<'_, '_>, otherwise: &'static str) -> Option<&'static str> {
     match view.get("engine").map(|entry| &entry.value) {
         None => Some(otherwise),
         Some(Value::Word(word)) => Some(word),
@@ -29,8 +29,8 @@ fn engine(view: &EngineView<'_, '_>, otherwise: &'static str) -> Option<&'static
 
 /// Keys that the engine has no use for, as one problem.
 fn mismatch(
-    backend: &Backend<'_, '_>,
-    view: &EngineView<'_, '_>,
+    backend: &BackendView<'_, '_>,
+    view: &EngineTable<'_, '_>,
     table: &str,
     engine: &str,
     keys: &[&str],
@@ -55,7 +55,7 @@ fn mismatch(
 }
 
 /// What `storage` must be.
-pub(super) fn storage(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+pub(super) fn storage(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
     for backend in &document.backends {
         let view = &backend.storage;
         if (view.view.own.is_none() && view.view.base.is_none()) || is_broken(backend, "storage") {
@@ -103,7 +103,7 @@ pub(super) fn storage(document: &Document<'_, '_>, problems: &mut Vec<Problem>) 
 }
 
 /// What `files` must be.
-pub(super) fn files(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+pub(super) fn files(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
     for backend in &document.backends {
         let view = &backend.files;
         if (view.view.own.is_none() && view.view.base.is_none()) || is_broken(backend, "files") {

@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::super::problem::Problem;
 use super::super::suggest::quoted;
 use super::super::tree::Entry;
-use super::{Document, unknown_backend};
+use super::{ManifestView, unknown_backend};
 
 /// More cycles than this tell nobody anything.
 const MOST_CYCLES: usize = 20;
@@ -16,7 +16,7 @@ const MOST_CYCLES: usize = 20;
 const LONGEST_PATH: usize = 10;
 
 /// What `depends_on` must be.
-pub(super) fn dependencies(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+pub(super) fn dependencies(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
     let mut budget = 50;
     let mut edges: Vec<Vec<(usize, &Range<usize>)>> = Vec::with_capacity(document.backends.len());
     for (index, backend) in document.backends.iter().enumerate() {
@@ -68,7 +68,7 @@ fn element(text: &str, span: &Range<usize>) -> Range<usize> {
 }
 
 /// Walks the graph in the order of the file, without recursion; an edge back to the way here closes a cycle.
-fn cycles(document: &Document<'_, '_>, edges: &[Vec<(usize, &Range<usize>)>], problems: &mut Vec<Problem>) {
+fn cycles(document: &ManifestView<'_, '_>, edges: &[Vec<(usize, &Range<usize>)>], problems: &mut Vec<Problem>) {
     let mut done = vec![false; edges.len()];
     let mut place: Vec<Option<usize>> = vec![None; edges.len()];
     let mut found = 0;
@@ -123,7 +123,7 @@ fn cycle(names: &[&str], span: &Range<usize>) -> Problem {
 }
 
 /// What `[[moved]]` must be.
-pub(super) fn moves(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+pub(super) fn moves(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
     let list = document.root.get("moved").map(Entry::list).unwrap_or_default();
     let unreadable = document.root.get("backends").is_some_and(|entry| entry.table().is_none());
     let mut budget = 50;

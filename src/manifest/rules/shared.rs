@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::super::problem::Problem;
 use super::super::suggest::quoted;
 use super::super::tree::Entry;
-use super::Document;
+use super::ManifestView;
 
 /// Reports every value that two backends have at the same place.
 fn shared<'a>(
@@ -30,7 +30,7 @@ fn shared<'a>(
 }
 
 /// Two backends do not share an origin.
-pub(super) fn origins(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+pub(super) fn origins(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
     for key in ["api", "site"] {
         let values =
             document.backends.iter().filter_map(|backend| Some((backend.name, backend.view.own?.table("origins")?.get(key)?)));
@@ -42,7 +42,7 @@ pub(super) fn origins(document: &Document<'_, '_>, problems: &mut Vec<Problem>) 
 }
 
 /// Two backends do not share an app.
-pub(super) fn apps(document: &Document<'_, '_>, problems: &mut Vec<Problem>) {
+pub(super) fn apps(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
     let fly = document.backends.iter().filter(|backend| backend.view.word("provider") == Some("fly"));
     if let Some(entry) = document.root.table("defaults").and_then(|node| node.table("fly")).and_then(|node| node.get("app"))
         && fly

@@ -7,15 +7,15 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use super::database;
+use super::desired::{ContainerLimits, ContainerSpec, PortProtocol, PublishedPort};
 use super::engine::Engine;
 use super::image::Image;
-use super::launch_file::{DATA, ENTRY, LAUNCH_VARIABLE, Owner, PrivateFiles, launch_path, split};
-use super::limits::Enforces;
-use super::names::{ControlPlaneId, Names, Role, labels, network};
-use super::wanted::{Limits, Port, Transport, Wanted};
-use crate::convex::database_url::{CONTAINER_HOST, Reach, within_container};
+use super::labels::{ControlPlaneId, ResourceNames, ResourceRole, network_name, owner_labels};
+use super::launch_file::{DATA, ENTRY, FileOwner, LAUNCH_VARIABLE, SecretFiles, extract_secrets, launch_path};
+use super::limits::EngineCapabilities;
+use crate::convex::database_url::{CONTAINER_HOST, Reachability, container_url};
 use crate::convex::launch::{LaunchTarget, SecretDelivery, launch};
-use crate::model::{Digest, FieldPath, Files, Placement, Secret, Storage, TextValue, Tls};
+use crate::model::{Digest, FieldPath, Files, ResolvedBackend, Secret, Storage, TextValue, Tls};
 use crate::provider::ProviderError;
 
 /// The file that SQLite keeps the documents in.
@@ -23,14 +23,14 @@ pub(super) const DATABASE_FILE: &str = "/convex/data/db.sqlite3";
 
 /// What all containers of a backend have in common.
 #[derive(Debug, Clone)]
-pub(super) struct Setting {
-    pub(super) names: Names,
+pub(super) struct BackendContext {
+    pub(super) names: ResourceNames,
     pub(super) control_plane: ControlPlaneId,
-    pub(super) enforces: Enforces,
+    pub(super) capabilities: EngineCapabilities,
     /// The network that they are on.
     pub(super) network: String,
     /// Whether that network is ours.
-    pub(super) network_is_ours: bool,
+    pub(super) owns_network: bool,
     /// The address that ports are published on.
     pub(super) publish: IpAddr,
     /// The host under which this machine reaches published ports.
@@ -39,10 +39,10 @@ pub(super) struct Setting {
     pub(super) grace_s: i64,
 }
 
-impl Setting {
+impl BackendContext {
     /// Takes the parts that do not depend on images from the placement, and refuses what cannot work.
     pub(super) fn new(
-        placement: &Placement,
+        placement: &ResolvedBackend,
         engine: &Engine,
         control_plane: &ControlPlaneId,
         grace_s: i64,
@@ -77,11 +77,11 @@ impl Setting {
             Some(host) => host.clone(),
         };
         Ok(Self {
-            names: Names::of(placement),
+            names: ResourceNames::of(placement),
             control_plane: control_plane.clone(),
-            enforces: engine.enforces,
-            network: settings.network.clone().unwrap_or_else(|| network(placement, control_plane)),
-            network_is_ours: settings.network.is_none(),
+            capabilities: engine.capabilities,
+            network: settings.network.clone().unwrap_or_else(|| network_name(placement, control_plane)),
+            owns_network: settings.network.is_none(),
             publish,
             reach_host,
             grace_s,
@@ -89,37 +89,41 @@ impl Setting {
     }
 
     /// A port that is the same inside as outside.
-    fn same_port(&self, port: u16) -> Port {
+    fn same_port(&self, port: u16) -> PublishedPort {
         self.port(port, port)
     }
 
     /// A published port.
-    pub(super) fn port(&self, inside: u16, outside: u16) -> Port {
-        Port { inside, transport: Transport::Tcp, address: self.publish.to_string(), outside }
+    pub(super) fn port(&self, inside: u16, outside: u16) -> PublishedPort {
+        PublishedPort { inside, transport: PortProtocol::Tcp, address: self.publish.to_string(), outside }
     }
 
     /// The URL under which this machine reaches a published port.
-    pub(super) fn reach(&self, port: u16) -> String {
+    pub(super) fn internal_url(&self, port: u16) -> String {
         format!("http://{}:{port}", self.reach_host)
     }
 }
 
 /// The container of a backend.
-pub(super) fn wanted(placement: &Placement, image: &Image, setting: &Setting) -> Result<Wanted, ProviderError> {
-    let mut files = PrivateFiles::new(DATA, Owner::of_image(&image.reference, &image.user)?);
-    let inside = as_seen_inside(placement, setting, &mut files)?;
+pub(super) fn container_spec(
+    placement: &ResolvedBackend,
+    image: &Image,
+    setting: &BackendContext,
+) -> Result<ContainerSpec, ProviderError> {
+    let mut files = SecretFiles::new(DATA, FileOwner::of_image(&image.reference, &image.user)?);
+    let inside = container_view(placement, setting, &mut files)?;
     let target = LaunchTarget {
         data: PathBuf::from(DATA),
         interface: Ipv4Addr::UNSPECIFIED,
         ports: placement.ports,
-        secret: SecretDelivery::Apart,
+        secret: SecretDelivery::OutOfBand,
         release: image.revision.clone(),
     };
     let made = launch(&inside.placement, &target).map_err(|error| {
         let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
         ProviderError::Unsupported(format!("`{}` cannot be started: {error}{source}", placement.name))
     })?;
-    let parts = split(&made, placement);
+    let parts = extract_secrets(&made, placement);
     let launch_file = launch_path(&parts.file);
     // The two that the image itself keeps there, so that its own scripts go on working.
     files.add("credentials/instance_name", placement.instance_name.as_str().as_bytes());
@@ -130,8 +134,8 @@ pub(super) fn wanted(placement: &Placement, image: &Image, setting: &Setting) ->
     environment.insert("npm_config_cache".to_owned(), format!("{DATA}/tmp/npm"));
     environment.insert(LAUNCH_VARIABLE.to_owned(), format!("{DATA}/{launch_file}"));
     let port = placement.ports.api;
-    Ok(Wanted {
-        role: Role::Backend,
+    Ok(ContainerSpec {
+        role: ResourceRole::Backend,
         name: setting.names.backend(),
         image: image.clone(),
         entry_point: Some(["/bin/sh", "-c", ENTRY, "convexinfra"].map(str::to_owned).to_vec()),
@@ -147,20 +151,20 @@ pub(super) fn wanted(placement: &Placement, image: &Image, setting: &Setting) ->
         alias: placement.instance_name.to_string(),
         hosts: inside.hosts,
         health: vec!["CMD-SHELL".to_owned(), format!("curl -fsS http://127.0.0.1:{port}/version > /dev/null")],
-        limits: Limits::of(&placement.spec.resources, setting.enforces),
+        limits: ContainerLimits::of(&placement.spec.resources, setting.capabilities),
         grace_s: setting.grace_s,
-        labels: labels(placement, Role::Backend, &setting.control_plane),
+        labels: owner_labels(placement, ResourceRole::Backend, &setting.control_plane),
         files: Some(files),
     })
 }
 
 /// The volume of a backend: its own, or the one that was taken over.
-pub(super) fn volume_name(placement: &Placement, names: &Names) -> String {
-    placement.references.get(super::look::VOLUME).cloned().unwrap_or_else(|| names.volume(Role::Data))
+pub(super) fn volume_name(placement: &ResolvedBackend, names: &ResourceNames) -> String {
+    placement.provider_state.get(super::inventory::ADOPTED_VOLUME).cloned().unwrap_or_else(|| names.volume(ResourceRole::Data))
 }
 
 /// Whether a backend keeps something in its volume without which its data is gone, and which path shows that.
-pub(super) fn data_path(placement: &Placement) -> Option<String> {
+pub(super) fn data_path(placement: &ResolvedBackend) -> Option<String> {
     match (&placement.spec.storage, &placement.spec.files) {
         (Storage::Sqlite, _) => Some(DATABASE_FILE.to_owned()),
         (_, Files::Local) => Some(format!("{DATA}/storage")),
@@ -169,12 +173,16 @@ pub(super) fn data_path(placement: &Placement) -> Option<String> {
 }
 
 /// A placement as it reads from inside the container, and the names that have to resolve there.
-struct Inside {
-    placement: Placement,
+struct ContainerView {
+    placement: ResolvedBackend,
     hosts: Vec<String>,
 }
 
-fn as_seen_inside(placement: &Placement, setting: &Setting, files: &mut PrivateFiles) -> Result<Inside, ProviderError> {
+fn container_view(
+    placement: &ResolvedBackend,
+    setting: &BackendContext,
+    files: &mut SecretFiles,
+) -> Result<ContainerView, ProviderError> {
     let mut inside = placement.clone();
     if database::is_managed(placement) {
         database::connect(&mut inside, &setting.names);
@@ -193,7 +201,7 @@ fn as_seen_inside(placement: &Placement, setting: &Setting, files: &mut PrivateF
     let mut needs_host = false;
     for field in ["storage.url", "files.endpoint"] {
         if let Some(secret) = inside.secrets.get_mut(&FieldPath::new(field))
-            && let Some(url) = from_inside(secret.expose())
+            && let Some(url) = rewrite_loopback_url(secret.expose())
         {
             *secret = Secret::new(url);
             needs_host = true;
@@ -201,13 +209,13 @@ fn as_seen_inside(placement: &Placement, setting: &Setting, files: &mut PrivateF
     }
     if let Files::S3(s3) = &mut inside.spec.files
         && let Some(TextValue::Literal(endpoint)) = &mut s3.endpoint
-        && let Some(url) = from_inside(endpoint)
+        && let Some(url) = rewrite_loopback_url(endpoint)
     {
         *endpoint = url;
         needs_host = true;
     }
     let hosts = needs_host.then(|| format!("{CONTAINER_HOST}:host-gateway"));
-    Ok(Inside { placement: inside, hosts: hosts.into_iter().collect() })
+    Ok(ContainerView { placement: inside, hosts: hosts.into_iter().collect() })
 }
 
 /// The certificates of a PEM file and nothing else of it: whoever named the file may have named one that has a private
@@ -227,8 +235,8 @@ fn certificates_in(text: &str) -> String {
 }
 
 /// A URL of this machine as a container has to write it; none for any other.
-fn from_inside(text: &str) -> Option<String> {
-    let made = within_container(&Secret::new(text)).ok().filter(|made| made.reach == Reach::ThroughHost)?;
+fn rewrite_loopback_url(text: &str) -> Option<String> {
+    let made = container_url(&Secret::new(text)).ok().filter(|made| made.reachability == Reachability::HostGateway)?;
     let inside = made.url.expose();
     // What was written without a path stays without one.
     Some(if text.ends_with('/') { inside } else { inside.trim_end_matches('/') }.to_owned())
@@ -260,7 +268,7 @@ mod tests {
             ("postgres://u:p@db.example.com", None),
             ("no URL", None),
         ] {
-            assert_eq!(from_inside(outside).as_deref(), inside, "{outside}");
+            assert_eq!(rewrite_loopback_url(outside).as_deref(), inside, "{outside}");
         }
     }
 }

@@ -5,13 +5,13 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use super::backend::Setting;
-use super::confinement::published;
+use super::backend::BackendContext;
+use super::desired::{ContainerLimits, ContainerSpec};
+use super::hardening::published_ports;
 use super::image::Image;
-use super::look::Seen;
-use super::names::{Role, labels};
-use super::wanted::{Limits, Wanted};
-use crate::model::{DASHBOARD_URL, Placement, References};
+use super::inventory::Inventory;
+use super::labels::{ResourceRole, owner_labels};
+use crate::model::{DASHBOARD_URL, ProviderState, ResolvedBackend};
 
 /// The port inside the container, which the image has built in.
 const INSIDE: u16 = 6791;
@@ -20,25 +20,25 @@ pub(super) const PORTS: RangeInclusive<u16> = 6791..=6990;
 const PORT: &str = "dashboard_port";
 
 /// The port of a dashboard that was there before; its URL is known, so it stays.
-pub(super) fn known_port(placement: &Placement, seen: &Seen) -> Option<u16> {
-    let noted = placement.references.get(PORT).and_then(|port| port.parse().ok());
+pub(super) fn known_port(placement: &ResolvedBackend, seen: &Inventory) -> Option<u16> {
+    let noted = placement.provider_state.get(PORT).and_then(|port| port.parse().ok());
     noted.or_else(|| {
-        let host = seen.of(Role::Dashboard).next()?.host_config.as_ref()?;
-        published(host).first().map(|port| port.outside)
+        let host = seen.with_role(ResourceRole::Dashboard).next()?.host_config.as_ref()?;
+        published_ports(host).first().map(|port| port.outside)
     })
 }
 
 /// What is noted of a dashboard.
-pub(super) fn note(setting: &Setting, port: u16, references: &mut References) {
+pub(super) fn note(setting: &BackendContext, port: u16, references: &mut ProviderState) {
     references.insert(PORT.to_owned(), port.to_string());
-    references.insert(DASHBOARD_URL.to_owned(), setting.reach(port));
+    references.insert(DASHBOARD_URL.to_owned(), setting.internal_url(port));
 }
 
 /// The container of a dashboard that is reached on this port.
-pub(super) fn wanted(placement: &Placement, image: &Image, setting: &Setting, port: u16) -> Wanted {
-    let name = setting.names.container(Role::Dashboard);
-    Wanted {
-        role: Role::Dashboard,
+pub(super) fn container_spec(placement: &ResolvedBackend, image: &Image, setting: &BackendContext, port: u16) -> ContainerSpec {
+    let name = setting.names.container(ResourceRole::Dashboard);
+    ContainerSpec {
+        role: ResourceRole::Dashboard,
         alias: name.clone(),
         name,
         image: image.clone(),
@@ -55,9 +55,9 @@ pub(super) fn wanted(placement: &Placement, image: &Image, setting: &Setting, po
         network: setting.network.clone(),
         hosts: Vec::new(),
         health: vec!["CMD-SHELL".to_owned(), format!("curl -fsS http://127.0.0.1:{INSIDE}/ > /dev/null")],
-        limits: Limits::processes(setting.enforces),
+        limits: ContainerLimits::processes(setting.capabilities),
         grace_s: setting.grace_s,
-        labels: labels(placement, Role::Dashboard, &setting.control_plane),
+        labels: owner_labels(placement, ResourceRole::Dashboard, &setting.control_plane),
         files: None,
     }
 }

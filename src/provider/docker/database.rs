@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use super::backend::Setting;
+use super::backend::BackendContext;
+use super::desired::{ContainerLimits, ContainerSpec};
 use super::image::Image;
-use super::launch_file::{Owner, PrivateFiles};
-use super::names::{Names, Role, labels};
-use super::wanted::{Limits, Wanted};
-use crate::model::{DatabaseRole, FieldPath, Placement, Secret, SecretRef, ServerStorage, Storage, Tls};
+use super::labels::{ResourceNames, ResourceRole, owner_labels};
+use super::launch_file::{FileOwner, SecretFiles};
+use crate::model::{DatabaseRole, FieldPath, ResolvedBackend, Secret, SecretRef, ServerStorage, Storage, Tls};
 use crate::provider::ProviderError;
 
 /// Where the image keeps its data.
@@ -23,12 +23,12 @@ const USER: &str = "convex";
 const PASSWORD_FILE: &str = "password";
 
 /// Whether the provider runs the database server of a backend.
-pub(super) fn is_managed(placement: &Placement) -> bool {
+pub(super) fn is_managed(placement: &ResolvedBackend) -> bool {
     placement.spec.storage.server().is_some_and(|server| server.managed)
 }
 
 /// Refuses a server that the provider does not run.
-pub(super) fn require_supported(placement: &Placement) -> Result<(), ProviderError> {
+pub(super) fn require_supported(placement: &ResolvedBackend) -> Result<(), ProviderError> {
     match &placement.spec.storage {
         Storage::Mysql(server) if server.managed => Err(ProviderError::Unsupported(format!(
             "`docker` runs PostgreSQL servers of its own and no MySQL: write `engine = \"postgres\"` for `{}`, or give it a \
@@ -40,7 +40,7 @@ pub(super) fn require_supported(placement: &Placement) -> Result<(), ProviderErr
 }
 
 /// The password of the server: nobody has to remember it who has the instance secret.
-pub(super) fn password(placement: &Placement) -> Secret {
+pub(super) fn password(placement: &ResolvedBackend) -> Secret {
     let key = placement.instance_secret.expose().as_bytes();
     let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key).map(|mac| mac.chain_update(b"convexinfra managed database"));
     // HMAC takes a key of any length, so there is always a result.
@@ -49,9 +49,9 @@ pub(super) fn password(placement: &Placement) -> Secret {
 }
 
 /// Gives a placement the server as its storage, as if somebody had written the URL.
-pub(super) fn connect(placement: &mut Placement, names: &Names) {
+pub(super) fn connect(placement: &mut ResolvedBackend, names: &ResourceNames) {
     let field = FieldPath::new("storage.url");
-    let url = format!("postgres://{USER}:{}@{}:5432", password(placement).expose(), names.container(Role::Database));
+    let url = format!("postgres://{USER}:{}@{}:5432", password(placement).expose(), names.container(ResourceRole::Database));
     placement.secrets.insert(field, Secret::new(url));
     placement.spec.storage = Storage::Postgres(ServerStorage {
         url: Some(SecretRef::Env("managed".to_owned())),
@@ -64,15 +64,15 @@ pub(super) fn connect(placement: &mut Placement, names: &Names) {
 }
 
 /// The container of the server.
-pub(super) fn wanted(placement: &Placement, image: &Image, setting: &Setting) -> Wanted {
-    let mut files = PrivateFiles::new(DATA, Owner::default());
+pub(super) fn container_spec(placement: &ResolvedBackend, image: &Image, setting: &BackendContext) -> ContainerSpec {
+    let mut files = SecretFiles::new(DATA, FileOwner::default());
     files.add(PASSWORD_FILE, password(placement).expose().as_bytes());
-    let name = setting.names.container(Role::Database);
+    let name = setting.names.container(ResourceRole::Database);
     let database = placement.instance_name.database();
     let ready = format!("pg_isready -q -h 127.0.0.1 -U {USER} -d {database}");
     let variable = |name: &str, value: String| (name.to_owned(), value);
-    Wanted {
-        role: Role::Database,
+    ContainerSpec {
+        role: ResourceRole::Database,
         alias: name.clone(),
         name,
         image: image.clone(),
@@ -84,7 +84,7 @@ pub(super) fn wanted(placement: &Placement, image: &Image, setting: &Setting) ->
             variable("POSTGRES_PASSWORD_FILE", format!("{DATA}/{PASSWORD_FILE}")),
             variable("PGDATA", format!("{DATA}/pgdata")),
         ]),
-        volume: Some((setting.names.volume(Role::DatabaseData), DATA)),
+        volume: Some((setting.names.volume(ResourceRole::DatabaseData), DATA)),
         scratch: vec!["/tmp", "/var/run/postgresql"],
         is_read_only: true,
         // The image starts as root, gives the directories to its own user, and goes on as that.
@@ -93,9 +93,9 @@ pub(super) fn wanted(placement: &Placement, image: &Image, setting: &Setting) ->
         network: setting.network.clone(),
         hosts: Vec::new(),
         health: vec!["CMD-SHELL".to_owned(), ready],
-        limits: Limits::processes(setting.enforces),
+        limits: ContainerLimits::processes(setting.capabilities),
         grace_s: setting.grace_s.max(30),
-        labels: labels(placement, Role::Database, &setting.control_plane),
+        labels: owner_labels(placement, ResourceRole::Database, &setting.control_plane),
         files: Some(files),
     }
 }

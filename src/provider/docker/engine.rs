@@ -11,7 +11,7 @@ use bollard::errors::Error;
 use bollard::{API_DEFAULT_VERSION, Docker as Client};
 use sha2::{Digest as _, Sha256};
 
-use super::limits::{Capacity, Enforces, with_field};
+use super::limits::{EngineCapabilities, EngineCapacity, with_field};
 use crate::provider::ProviderError;
 
 /// How long the engine may take for one answer, in seconds. Stopping a container takes as long as its grace period.
@@ -61,10 +61,10 @@ impl EngineSource {
         serde_json::from_str(&text).ok()
     }
 
-    fn address(&self) -> Result<Address, ProviderError> {
+    fn address(&self) -> Result<EngineAddress, ProviderError> {
         if let Some(url) = &self.host {
             let certificates = self.tls_verify.then(|| self.certificates.clone().or_else(|| self.configuration.clone()));
-            return Ok(Address { url: url.clone(), certificates: certificates.flatten() });
+            return Ok(EngineAddress { url: url.clone(), certificates: certificates.flatten() });
         }
         let chosen = || self.configuration_file()?.get("currentContext")?.as_str().map(str::to_owned);
         match self.context.clone().or_else(chosen).filter(|name| !name.is_empty() && name != "default") {
@@ -72,13 +72,13 @@ impl EngineSource {
             None => {
                 let there = self.sockets.iter().find(|path| path.exists()).or(self.sockets.first());
                 let path = there.map_or(SOCKET.to_owned(), |path| path.display().to_string());
-                Ok(Address { url: format!("unix://{path}"), certificates: None })
+                Ok(EngineAddress { url: format!("unix://{path}"), certificates: None })
             }
         }
     }
 
     /// Contexts lie in folders that are named by the SHA-256 of their names.
-    fn context_address(&self, name: &str) -> Result<Address, ProviderError> {
+    fn context_address(&self, name: &str) -> Result<EngineAddress, ProviderError> {
         let broken = |why: &str| ProviderError::EngineUnreachable {
             address: format!("context {name}"),
             reason: format!("{why}; list the contexts with `docker context ls`"),
@@ -92,18 +92,18 @@ impl EngineSource {
         let url = meta.pointer("/Endpoints/docker/Host").and_then(|host| host.as_str());
         let url = url.ok_or_else(|| broken("it names no Docker engine"))?.to_owned();
         let certificates = contexts.join("tls").join(&folder).join("docker");
-        Ok(Address { url, certificates: certificates.is_dir().then_some(certificates) })
+        Ok(EngineAddress { url, certificates: certificates.is_dir().then_some(certificates) })
     }
 }
 
 /// Where an engine is, and with which certificates it is spoken to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Address {
+struct EngineAddress {
     url: String,
     certificates: Option<PathBuf>,
 }
 
-impl Address {
+impl EngineAddress {
     fn connect(&self) -> Result<Client, ProviderError> {
         let failed = |error: Error| unreachable(&self.url, &error);
         let scheme = self.url.split("://").next().unwrap_or_default();
@@ -147,9 +147,9 @@ pub(super) struct Engine {
     /// The connection.
     pub(super) client: Client,
     /// What the engine can enforce.
-    pub(super) enforces: Enforces,
+    pub(super) capabilities: EngineCapabilities,
     /// What the engine has.
-    pub(super) capacity: Capacity,
+    pub(super) capacity: EngineCapacity,
     /// The host that it runs on, where that is another machine.
     pub(super) remote_host: Option<String>,
     url: String,
@@ -179,14 +179,14 @@ impl Engine {
                 address.url
             )));
         }
-        let enforces = Enforces {
+        let enforces = EngineCapabilities {
             memory: info.memory_limit.unwrap_or(false),
             swap: info.swap_limit.unwrap_or(false),
             cpus: info.cpu_cfs_quota.unwrap_or(false),
             pids: info.pids_limit.unwrap_or(false),
         };
-        let capacity = Capacity { cpus: info.ncpu, memory: info.mem_total };
-        Ok(Self { client, enforces, capacity, remote_host: address.remote_host(), url: address.url })
+        let capacity = EngineCapacity { cpus: info.ncpu, memory: info.mem_total };
+        Ok(Self { client, capabilities: enforces, capacity, remote_host: address.remote_host(), url: address.url })
     }
 
     /// What an error of the engine means.
@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn other_machines_are_told_from_this_one() {
-        let host = |url: &str| Address { url: url.to_owned(), certificates: None }.remote_host();
+        let host = |url: &str| EngineAddress { url: url.to_owned(), certificates: None }.remote_host();
         for url in ["unix:///var/run/docker.sock", "tcp://127.0.0.1:2375", "tcp://localhost:2375", "tcp://[::1]:2375"] {
             assert_eq!(host(url), None, "{url}");
         }

@@ -10,16 +10,16 @@ use bollard::query_parameters::CreateImageOptionsBuilder;
 use futures_util::StreamExt;
 
 use super::engine::{Engine, EngineSource, is_absent};
-use super::registry::{self, credentials, explain};
-use crate::convex::release::{BACKEND_IMAGE, COMMIT_ACCEPT, DASHBOARD_IMAGE, commit_url, image_reference, parse_commit};
-use crate::fault;
-use crate::model::{Placement, PullPolicy, References, Release};
-use crate::provider::{Notice, ProviderError};
+use super::registry::{self, credentials, explain_pull_error};
+use crate::convex::release::{BACKEND_IMAGE, COMMIT_ACCEPT, DASHBOARD_IMAGE, commit_lookup_url, image_reference, parse_commit};
+use crate::failpoint;
+use crate::model::{ProviderState, PullPolicy, Release, ResolvedBackend};
+use crate::provider::{ProgressFn, ProviderError};
 
 /// The database server's image, when the provider runs one.
 pub(super) const POSTGRES_IMAGE: &str = "docker.io/library/postgres:17";
 /// How often progress is told.
-const TELL: Duration = Duration::from_millis(400);
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(400);
 
 /// An image that the engine has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,13 +39,13 @@ pub(super) struct Image {
 }
 
 /// The keys under which one image is noted in the references.
-pub(super) struct Noted {
+pub(super) struct ImagePin {
     reference: &'static str,
     id: &'static str,
     digest: &'static str,
 }
 
-impl Noted {
+impl ImagePin {
     pub(super) const BACKEND: Self = Self { reference: "image", id: "image_id", digest: "image_digest" };
     pub(super) const DASHBOARD: Self =
         Self { reference: "dashboard_image", id: "dashboard_image_id", digest: "dashboard_image_digest" };
@@ -53,31 +53,31 @@ impl Noted {
         Self { reference: "database_image", id: "database_image_id", digest: "database_image_digest" };
 
     /// Notes an image.
-    pub(super) fn write(&self, image: &Image, references: &mut References) {
-        self.write_id(&image.reference, &image.id, references);
+    pub(super) fn record(&self, image: &Image, references: &mut ProviderState) {
+        self.record_id(&image.reference, &image.id, references);
         if let Some(digest) = &image.digest {
             references.insert(self.digest.to_owned(), digest.clone());
         }
     }
 
     /// Notes nothing but the identity of an image.
-    pub(super) fn write_id(&self, reference: &str, id: &str, references: &mut References) {
+    pub(super) fn record_id(&self, reference: &str, id: &str, references: &mut ProviderState) {
         references.insert(self.reference.to_owned(), reference.to_owned());
         references.insert(self.id.to_owned(), id.to_owned());
     }
 
     /// How the image that was noted was asked for.
-    pub(super) fn reference<'a>(&self, references: &'a References) -> Option<&'a str> {
+    pub(super) fn reference<'a>(&self, references: &'a ProviderState) -> Option<&'a str> {
         references.get(self.reference).map(String::as_str)
     }
 
     /// The identity of the image that was noted for this reference.
-    pub(super) fn id<'a>(&self, references: &'a References, reference: &str) -> Option<&'a str> {
+    pub(super) fn id<'a>(&self, references: &'a ProviderState, reference: &str) -> Option<&'a str> {
         let same = references.get(self.reference).is_some_and(|noted| noted == reference);
         references.get(self.id).filter(|_| same).map(String::as_str)
     }
 
-    fn digest<'a>(&self, references: &'a References, reference: &str) -> Option<&'a str> {
+    fn digest<'a>(&self, references: &'a ProviderState, reference: &str) -> Option<&'a str> {
         let same = references.get(self.reference).is_some_and(|noted| noted == reference);
         references.get(self.digest).filter(|_| same).map(String::as_str)
     }
@@ -89,21 +89,21 @@ const COMMIT: &str = "release_commit";
 const NO_COMMIT: &str = "release_commit_unknown";
 
 /// The release as images are tagged: a `precompiled-…` tag stands for the commit that was found out for it.
-fn tagged(placement: &Placement) -> Option<Release> {
+fn pinned_release(placement: &ResolvedBackend) -> Option<Release> {
     let release = placement.spec.release.clone()?;
-    let same = placement.references.get(TAG).is_some_and(|tag| *tag == release.to_string());
-    let commit = placement.references.get(COMMIT).filter(|_| same).and_then(|text| Release::parse(text).ok());
+    let same = placement.provider_state.get(TAG).is_some_and(|tag| *tag == release.to_string());
+    let commit = placement.provider_state.get(COMMIT).filter(|_| same).and_then(|text| Release::parse(text).ok());
     Some(commit.unwrap_or(release))
 }
 
 /// The same placement with the commit of its `precompiled-…` tag noted, which is asked for once. Where nobody says, it
 /// stays as it is, and why is noted beside it: the error that follows says that, and what to write instead.
-pub(super) async fn with_commit(mut placement: Placement, commits: &str) -> Placement {
-    let needs = placement.spec.settings.docker.image.as_deref().is_none_or(|image| !registry::repository(image).1);
-    if let Some(release) = tagged(&placement).filter(|_| needs)
+pub(super) async fn resolve_commit(mut placement: ResolvedBackend, commits: &str) -> ResolvedBackend {
+    let needs = placement.spec.settings.docker.image.as_deref().is_none_or(|image| !registry::split_tag(image).1);
+    if let Some(release) = pinned_release(&placement).filter(|_| needs)
         && let Release::Precompiled { short, .. } = &release
     {
-        let references = &mut placement.references;
+        let references = &mut placement.provider_state;
         match ask_for_commit(&format!("{}/{short}", commits.trim_end_matches('/')), &release).await {
             Ok(commit) => {
                 references.insert(TAG.to_owned(), release.to_string());
@@ -145,19 +145,19 @@ fn chain(error: reqwest::Error) -> String {
 }
 
 /// Keeps what was found out about the release.
-pub(super) fn keep_commit(placement: &Placement, references: &mut References) {
+pub(super) fn copy_commit_pin(placement: &ResolvedBackend, references: &mut ProviderState) {
     for key in [TAG, COMMIT] {
-        references.extend(placement.references.get(key).map(|value| (key.to_owned(), value.clone())));
+        references.extend(placement.provider_state.get(key).map(|value| (key.to_owned(), value.clone())));
     }
 }
 
 /// How a backend's image is asked for.
-pub(super) fn backend_reference(placement: &Placement) -> Result<String, ProviderError> {
-    let release = tagged(placement);
+pub(super) fn backend_reference(placement: &ResolvedBackend) -> Result<String, ProviderError> {
+    let release = pinned_release(placement);
     let release = release.as_ref();
-    let why = placement.references.get(NO_COMMIT);
+    let why = placement.provider_state.get(NO_COMMIT);
     match placement.spec.settings.docker.image.as_deref() {
-        Some(image) if registry::repository(image).1 => Ok(image.to_owned()),
+        Some(image) if registry::split_tag(image).1 => Ok(image.to_owned()),
         Some(image) => named(image, release, why),
         None => named(BACKEND_IMAGE, release, why),
     }
@@ -166,7 +166,7 @@ pub(super) fn backend_reference(placement: &Placement) -> Result<String, Provide
 fn named(image: &str, release: Option<&Release>, why: Option<&String>) -> Result<String, ProviderError> {
     let release = release.unwrap_or(&Release::Latest);
     image_reference(image, release).ok_or_else(|| {
-        let ask = commit_url(release).unwrap_or_default();
+        let ask = commit_lookup_url(release).unwrap_or_default();
         let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
         ProviderError::Image {
             image: image.to_owned(),
@@ -180,13 +180,13 @@ fn named(image: &str, release: Option<&Release>, why: Option<&String>) -> Result
 }
 
 /// How the image of a backend's dashboard is asked for: of the same build as the backend, as far as that is known.
-pub(super) fn dashboard_reference(placement: &Placement, backend: &Image) -> Result<String, ProviderError> {
+pub(super) fn dashboard_reference(placement: &ResolvedBackend, backend: &Image) -> Result<String, ProviderError> {
     let settings = &placement.spec.settings.docker;
-    if let Some(image) = settings.dashboard_image.as_deref().filter(|image| registry::repository(image).1) {
+    if let Some(image) = settings.dashboard_image.as_deref().filter(|image| registry::split_tag(image).1) {
         return Ok(image.to_owned());
     }
     let image = settings.dashboard_image.as_deref().unwrap_or(DASHBOARD_IMAGE);
-    match (&backend.revision, &tagged(placement)) {
+    match (&backend.revision, &pinned_release(placement)) {
         (Some(revision), _) => named(image, Some(revision), None),
         (None, Some(Release::Digest(_))) => Err(ProviderError::Image {
             image: image.to_owned(),
@@ -194,62 +194,62 @@ pub(super) fn dashboard_reference(placement: &Placement, backend: &Image) -> Res
                      with `dashboard_image`"
                 .to_owned(),
         }),
-        (None, release) => named(image, release.as_ref(), placement.references.get(NO_COMMIT)),
+        (None, release) => named(image, release.as_ref(), placement.provider_state.get(NO_COMMIT)),
     }
 }
 
 /// Fetches images and looks them up.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Images<'a> {
+pub(super) struct ImageStore<'a> {
     pub(super) engine: &'a Engine,
     pub(super) source: &'a EngineSource,
     pub(super) policy: PullPolicy,
 }
 
-impl Images<'_> {
+impl ImageStore<'_> {
     /// The image that was noted, or the one that is asked for; fetched where it is missing and may be.
-    pub(super) async fn get(
+    pub(super) async fn resolve(
         &self,
         reference: &str,
-        noted: &Noted,
-        references: &References,
-        notice: Notice<'_>,
+        noted: &ImagePin,
+        references: &ProviderState,
+        notice: ProgressFn<'_>,
     ) -> Result<Image, ProviderError> {
         if let Some(id) = noted.id(references, reference) {
-            if let Some(image) = self.look_up(id, reference).await? {
+            if let Some(image) = self.inspect(id, reference).await? {
                 return Ok(image);
             }
             // It was removed from the engine; the same bytes are to be had by their digest.
             if let Some(digest) = noted.digest(references, reference) {
-                return self.fetched(digest, reference, notice).await;
+                return self.pull_and_inspect(digest, reference, notice).await;
             }
         }
-        match self.look_up(reference, reference).await? {
+        match self.inspect(reference, reference).await? {
             Some(image) if self.policy != PullPolicy::Always => Ok(image),
-            _ => self.fetched(reference, reference, notice).await,
+            _ => self.pull_and_inspect(reference, reference, notice).await,
         }
     }
 
     /// The newest image under a reference, fetched now where that is what the policy says.
-    pub(super) async fn renewed(&self, image: Image, notice: Notice<'_>) -> Result<Image, ProviderError> {
+    pub(super) async fn refresh(&self, image: Image, notice: ProgressFn<'_>) -> Result<Image, ProviderError> {
         match self.policy {
-            PullPolicy::Always => self.fetched(&image.reference, &image.reference, notice).await,
+            PullPolicy::Always => self.pull_and_inspect(&image.reference, &image.reference, notice).await,
             PullPolicy::Missing | PullPolicy::Never => Ok(image),
         }
     }
 
-    async fn fetched(&self, name: &str, reference: &str, notice: Notice<'_>) -> Result<Image, ProviderError> {
+    async fn pull_and_inspect(&self, name: &str, reference: &str, notice: ProgressFn<'_>) -> Result<Image, ProviderError> {
         let missing = |reason: &str| ProviderError::Image { image: reference.to_owned(), reason: reason.to_owned() };
         if self.policy == PullPolicy::Never {
             return Err(missing("the engine does not have it, and `pull = \"never\"` forbids to fetch it"));
         }
         self.pull(name, notice).await?;
-        fault::point("provider.docker.image_pulled");
-        self.look_up(name, reference).await?.ok_or_else(|| missing("it was fetched and is not there"))
+        failpoint::hit("provider.docker.image_pulled");
+        self.inspect(name, reference).await?.ok_or_else(|| missing("it was fetched and is not there"))
     }
 
     /// An image that the engine has; none when it says that it has none.
-    pub(super) async fn look_up(&self, name: &str, reference: &str) -> Result<Option<Image>, ProviderError> {
+    pub(super) async fn inspect(&self, name: &str, reference: &str) -> Result<Option<Image>, ProviderError> {
         let seen = match self.engine.client.inspect_image(name).await {
             Ok(seen) => seen,
             Err(error) if is_absent(&error) => return Ok(None),
@@ -257,12 +257,12 @@ impl Images<'_> {
         };
         let config = seen.config.unwrap_or_default();
         let revision = config.labels.as_ref().and_then(|labels| labels.get("org.opencontainers.image.revision"));
-        let repository = registry::repository(reference).0;
+        let repository = registry::split_tag(reference).0;
         let digests = seen.repo_digests.unwrap_or_default();
         Ok(Some(Image {
             reference: reference.to_owned(),
             id: seen.id.unwrap_or_default(),
-            digest: digests.into_iter().find(|digest| registry::repository(digest).0 == repository),
+            digest: digests.into_iter().find(|digest| registry::split_tag(digest).0 == repository),
             environment: config.env.unwrap_or_default(),
             user: config.user.unwrap_or_default(),
             revision: revision
@@ -271,8 +271,8 @@ impl Images<'_> {
         }))
     }
 
-    async fn pull(&self, name: &str, notice: Notice<'_>) -> Result<(), ProviderError> {
-        let (repository, is_exact) = registry::repository(name);
+    async fn pull(&self, name: &str, notice: ProgressFn<'_>) -> Result<(), ProviderError> {
+        let (repository, is_exact) = registry::split_tag(name);
         let options = CreateImageOptionsBuilder::default().from_image(name);
         // Without a tag, an engine fetches every one that there is.
         let options = if is_exact { options } else { options.from_image(repository).tag("latest") };
@@ -282,19 +282,19 @@ impl Images<'_> {
         });
         let failed = |error| match self.engine.failed("fetch the image", error) {
             ProviderError::Engine { reason, .. } => {
-                ProviderError::Image { image: name.to_owned(), reason: explain(name, &reason) }
+                ProviderError::Image { image: name.to_owned(), reason: explain_pull_error(name, &reason) }
             }
             other => other,
         };
         notice(format!("fetching {name}"));
         let mut stream = self.engine.client.create_image(Some(options.build()), None, login).boxed();
-        let mut progress = Progress::default();
+        let mut progress = PullProgress::default();
         let mut told = Instant::now();
         while let Some(said) = stream.next().await {
             let said = said.map_err(failed)?;
             let detail = said.progress_detail.unwrap_or_default();
             progress.note(said.id.as_deref(), said.status.as_deref(), detail.current, detail.total);
-            if told.elapsed() >= TELL {
+            if told.elapsed() >= PROGRESS_INTERVAL {
                 told = Instant::now();
                 notice(progress.words(name));
             }
@@ -306,16 +306,16 @@ impl Images<'_> {
 
 /// How far the layers of an image have come.
 #[derive(Debug, Default)]
-struct Progress(BTreeMap<String, Layer>);
+struct PullProgress(BTreeMap<String, LayerProgress>);
 
 #[derive(Debug, Default)]
-struct Layer {
+struct LayerProgress {
     here: i64,
     whole: i64,
     is_done: bool,
 }
 
-impl Progress {
+impl PullProgress {
     fn note(&mut self, layer: Option<&str>, status: Option<&str>, here: Option<i64>, whole: Option<i64>) {
         let (Some(id), Some(status)) = (layer, status) else { return };
         // The first line names the tag instead of a layer.
@@ -380,7 +380,7 @@ mod tests {
 
     #[test]
     fn progress_counts_layers_and_bytes() {
-        let mut progress = Progress::default();
+        let mut progress = PullProgress::default();
         progress.note(Some("latest"), Some("Pulling from x/y"), None, None);
         progress.note(Some("a"), Some("Already exists"), None, None);
         progress.note(Some("b"), Some("Pulling fs layer"), None, None);

@@ -7,7 +7,7 @@
 use zeroize::Zeroizing;
 
 use crate::convex::launch::{Argument, Launch};
-use crate::model::{Digest, Placement};
+use crate::model::{Digest, ResolvedBackend};
 use crate::provider::ProviderError;
 
 /// The volume, as the backend sees it.
@@ -24,15 +24,15 @@ pub(super) const ENTRY: &str = "set -eu\numask 077\nmkdir -p \"$TMPDIR\"\n. \"$C
 
 /// Files for a volume, each with its path in it. `Debug` shows no content.
 #[derive(Clone)]
-pub(super) struct PrivateFiles {
+pub(super) struct SecretFiles {
     /// Where the volume is mounted.
     pub(super) target: &'static str,
     /// Who owns the files: the user that the image runs as.
-    pub(super) owner: Owner,
+    pub(super) owner: FileOwner,
     files: Vec<(String, Zeroizing<Vec<u8>>)>,
 }
 
-impl std::fmt::Debug for PrivateFiles {
+impl std::fmt::Debug for SecretFiles {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(self.files.iter().map(|(path, _)| path)).finish()
     }
@@ -40,12 +40,12 @@ impl std::fmt::Debug for PrivateFiles {
 
 /// A user and a group of an image, by number.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Owner {
+pub(super) struct FileOwner {
     pub(super) user: u64,
     pub(super) group: u64,
 }
 
-impl Owner {
+impl FileOwner {
     /// The user that an image names.
     pub(super) fn of_image(image: &str, user: &str) -> Result<Self, ProviderError> {
         let (user, group) = user.split_once(':').unwrap_or((user, ""));
@@ -63,8 +63,8 @@ impl Owner {
     }
 }
 
-impl PrivateFiles {
-    pub(super) fn new(target: &'static str, owner: Owner) -> Self {
+impl SecretFiles {
+    pub(super) fn new(target: &'static str, owner: FileOwner) -> Self {
         Self { target, owner, files: Vec::new() }
     }
 
@@ -103,7 +103,7 @@ impl PrivateFiles {
 }
 
 /// A launch without its secrets, and the file that holds them.
-pub(super) struct Split {
+pub(super) struct LaunchParts {
     /// The arguments that may be seen.
     pub(super) arguments: Vec<String>,
     /// The variables that may be seen.
@@ -113,18 +113,18 @@ pub(super) struct Split {
 }
 
 /// Takes the secrets out of a launch. Those among the arguments are positional, and so they may come last.
-pub(super) fn split(launch: &Launch, placement: &Placement) -> Split {
+pub(super) fn extract_secrets(launch: &Launch, placement: &ResolvedBackend) -> LaunchParts {
     let mut file = Zeroizing::new(String::new());
     let mut arguments = Vec::new();
     let mut environment = Vec::new();
     let mut set = Zeroizing::new("set -- \"$@\" --instance-secret ".to_owned());
-    set.push_str(&quoted(placement.instance_secret.expose()));
+    set.push_str(&shell_quote(placement.instance_secret.expose()));
     for argument in &launch.arguments {
         match argument {
             Argument::Plain(text) => arguments.push(text.to_string_lossy().into_owned()),
             Argument::Secret(secret) => {
                 set.push(' ');
-                set.push_str(&quoted(secret.expose()));
+                set.push_str(&shell_quote(secret.expose()));
             }
         }
     }
@@ -135,14 +135,14 @@ pub(super) fn split(launch: &Launch, placement: &Placement) -> Split {
                 file.push_str("export ");
                 file.push_str(name);
                 file.push('=');
-                file.push_str(&quoted(secret.expose()));
+                file.push_str(&shell_quote(secret.expose()));
                 file.push('\n');
             }
         }
     }
     file.push_str(&set);
     file.push('\n');
-    Split { arguments, environment, file }
+    LaunchParts { arguments, environment, file }
 }
 
 /// The path of a launch's file in the volume: another one for other secrets, so that the container from before still
@@ -154,7 +154,7 @@ pub(super) fn launch_path(file: &str) -> String {
 }
 
 /// A text as one word of a shell.
-fn quoted(text: &str) -> Zeroizing<String> {
+fn shell_quote(text: &str) -> Zeroizing<String> {
     Zeroizing::new(format!("'{}'", text.replace('\'', r"'\''")))
 }
 
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn a_shell_reads_back_what_was_quoted() {
         for text in ["", "plain", "it's", "a b\n\"$HOME\" `id` \\ '' é"] {
-            let script = format!("printf %s {}", quoted(text).as_str());
+            let script = format!("printf %s {}", shell_quote(text).as_str());
             let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
             assert_eq!(String::from_utf8(output.stdout).unwrap(), text);
         }
@@ -173,14 +173,14 @@ mod tests {
 
     #[test]
     fn the_user_of_an_image_is_a_number_or_refused() {
-        assert_eq!(Owner::of_image("i", "").unwrap(), Owner { user: 0, group: 0 });
-        assert_eq!(Owner::of_image("i", "1001:7").unwrap(), Owner { user: 1001, group: 7 });
-        assert!(Owner::of_image("i", "node").unwrap_err().to_string().contains("`node`"));
+        assert_eq!(FileOwner::of_image("i", "").unwrap(), FileOwner { user: 0, group: 0 });
+        assert_eq!(FileOwner::of_image("i", "1001:7").unwrap(), FileOwner { user: 1001, group: 7 });
+        assert!(FileOwner::of_image("i", "node").unwrap_err().to_string().contains("`node`"));
     }
 
     #[test]
     fn files_are_for_their_owner_only() {
-        let mut files = PrivateFiles::new(DATA, Owner { user: 5, group: 6 });
+        let mut files = SecretFiles::new(DATA, FileOwner { user: 5, group: 6 });
         files.add("credentials/instance_secret", b"hidden");
         assert!(!format!("{files:?}").contains("hidden"));
         let bytes = files.archive().unwrap();

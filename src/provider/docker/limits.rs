@@ -6,13 +6,13 @@ use crate::model::{ByteSize, Resources};
 use crate::provider::ProviderError;
 
 /// The least memory that engines take for a limit.
-const LEAST_MEMORY: u64 = 6 * 1024 * 1024;
+const MIN_MEMORY: u64 = 6 * 1024 * 1024;
 /// The least share of a processor that they can measure out, in thousandths.
-const LEAST_MILLI_CPUS: u32 = 10;
+const MIN_MILLI_CPUS: u32 = 10;
 
 /// Which limits an engine can enforce. A rootless one often cannot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Enforces {
+pub(super) struct EngineCapabilities {
     pub(super) memory: bool,
     pub(super) swap: bool,
     pub(super) cpus: bool,
@@ -21,14 +21,18 @@ pub(super) struct Enforces {
 
 /// What the machine of an engine has, as far as it says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Capacity {
+pub(super) struct EngineCapacity {
     pub(super) cpus: Option<i64>,
     /// Bytes.
     pub(super) memory: Option<i64>,
 }
 
 /// Refuses limits that the engine cannot give, by the names of their fields.
-pub(super) fn require_possible(resources: &Resources, enforces: Enforces, capacity: Capacity) -> Result<(), ProviderError> {
+pub(super) fn validate_limits(
+    resources: &Resources,
+    enforces: EngineCapabilities,
+    capacity: EngineCapacity,
+) -> Result<(), ProviderError> {
     let refused = |reason: String| Err(ProviderError::Unsupported(reason));
     let missing =
         [(resources.memory.is_some() && !enforces.memory, "memory"), (resources.cpus.is_some() && !enforces.cpus, "cpus")];
@@ -43,7 +47,7 @@ pub(super) fn require_possible(resources: &Resources, enforces: Enforces, capaci
             let plural = if count == 1 { "" } else { "s" };
             return refused(format!("`resources.cpus` is {cpus}, and this engine has {count} CPU{plural}"));
         }
-        if cpus.milli() < LEAST_MILLI_CPUS {
+        if cpus.milli() < MIN_MILLI_CPUS {
             return refused(format!("`resources.cpus` is {cpus}, and Docker engines measure out 0.01 at least"));
         }
     }
@@ -54,10 +58,10 @@ pub(super) fn require_possible(resources: &Resources, enforces: Enforces, capaci
             let has = ByteSize::from_bytes(has - has % (1024 * 1024));
             return refused(format!("`resources.memory` is {memory}, and this engine has {has}"));
         }
-        if memory.bytes() < LEAST_MEMORY {
+        if memory.bytes() < MIN_MEMORY {
             return refused(format!(
                 "`resources.memory` is {memory}, and Docker engines take {} at least",
-                ByteSize::from_bytes(LEAST_MEMORY)
+                ByteSize::from_bytes(MIN_MEMORY)
             ));
         }
     }
@@ -84,9 +88,9 @@ mod tests {
 
     #[test]
     fn limits_that_an_engine_cannot_give_are_refused_by_name() {
-        let all = Enforces { memory: true, swap: true, cpus: true, pids: true };
-        let two = Capacity { cpus: Some(2), memory: Some(7_900 * 1024 * 1024) };
-        let unknown = Capacity { cpus: None, memory: None };
+        let all = EngineCapabilities { memory: true, swap: true, cpus: true, pids: true };
+        let two = EngineCapacity { cpus: Some(2), memory: Some(7_900 * 1024 * 1024) };
+        let unknown = EngineCapacity { cpus: None, memory: None };
         let asked = |milli: Option<u32>, mib: Option<u64>| Resources {
             cpus: milli.map(Cpus::from_milli),
             memory: mib.map(|mib| ByteSize::from_bytes(mib * 1024 * 1024)),
@@ -102,14 +106,14 @@ mod tests {
             (asked(None, Some(5)), unknown, Some("`resources.memory` is 5 MiB, and Docker engines take 6 MiB at least")),
             (asked(Some(64_000), Some(1 << 20)), unknown, None),
         ] {
-            let told = require_possible(&resources, all, capacity).err().map(|error| error.to_string());
+            let told = validate_limits(&resources, all, capacity).err().map(|error| error.to_string());
             match words {
                 None => assert_eq!(told, None),
                 Some(words) => assert!(told.as_ref().is_some_and(|told| told.contains(words)), "{told:?}"),
             }
         }
-        let none = Enforces { memory: false, ..all };
-        let told = require_possible(&asked(None, Some(64)), none, two).unwrap_err().to_string();
+        let none = EngineCapabilities { memory: false, ..all };
+        let told = validate_limits(&asked(None, Some(64)), none, two).unwrap_err().to_string();
         assert!(told.contains("cannot limit `resources.memory`"), "{told}");
     }
 

@@ -5,28 +5,28 @@
 //! the engine can read the volume and the process's arguments all the same. Must not do: touch what does not carry the
 //! labels, except what was taken over by name and noted in the references.
 
-mod adopt;
 mod backend;
-mod bring_up;
-mod compare;
-mod confinement;
+mod container_ops;
 mod dashboard;
 mod database;
-mod discreet;
+mod desired;
+mod diff;
 mod engine;
-mod hands;
+mod hardening;
 mod image;
+mod import;
+mod inventory;
+mod labels;
 mod launch_file;
 mod limits;
 mod logs;
-mod look;
-mod mend;
-mod names;
 mod observe;
+mod readiness;
+mod redact;
 mod registry;
-mod surroundings;
-mod wait;
-mod wanted;
+mod repair;
+mod rollout;
+mod sidecar;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,23 +36,23 @@ use bollard::query_parameters::RemoveVolumeOptions;
 use futures_util::future::BoxFuture;
 use tokio::sync::OnceCell;
 
-pub use self::adopt::{Foreign, ForeignStorage};
-use self::backend::Setting;
-use self::bring_up::Work;
-use self::compare::{Repair, differences};
-use self::discreet::Secrets;
+use self::backend::BackendContext;
+use self::desired::ContainerSpec;
+use self::diff::{RepairKind, diff_container};
 use self::engine::Engine;
 pub use self::engine::EngineSource;
-use self::image::{Image, Images, Noted, POSTGRES_IMAGE};
-use self::look::{Seen, look};
-pub use self::names::ControlPlaneId;
-use self::names::Role;
-use self::wanted::Wanted;
-use super::{LogChunk, LogPosition, Notice, Provider, ProviderError};
-use crate::convex::deployment::Connections;
+use self::image::{Image, ImagePin, ImageStore, POSTGRES_IMAGE};
+pub use self::import::{ExternalContainer, ExternalStorage};
+use self::inventory::{Inventory, take_inventory};
+pub use self::labels::ControlPlaneId;
+use self::labels::ResourceRole;
+use self::redact::Redactor;
+use self::rollout::Rollout;
+use super::{LogChunk, LogPosition, ProgressFn, Provider, ProviderError};
+use crate::convex::deployment::DeploymentClient;
 use crate::convex::release::COMMITS;
-use crate::fault;
-use crate::model::{BackendId, BackendSpec, Observation, Placement, ProviderKind, REACH, References};
+use crate::failpoint;
+use crate::model::{BackendId, BackendSpec, INTERNAL_URL, Observation, ProviderKind, ProviderState, ResolvedBackend};
 
 /// How long a container has to end by itself: what Convex's own compose file gives it.
 const GRACE: Duration = Duration::from_secs(10);
@@ -68,18 +68,18 @@ pub struct Docker {
     grace: Duration,
     ready_within: Duration,
     watched_for: Duration,
-    connections: Connections,
+    connections: DeploymentClient,
     commits: String,
     engine: OnceCell<Engine>,
     /// One command works on a backend at a time.
-    turns: Mutex<HashMap<BackendId, Arc<tokio::sync::Mutex<()>>>>,
+    locks: Mutex<HashMap<BackendId, Arc<tokio::sync::Mutex<()>>>>,
     /// The networks are shared by all backends of a project.
-    network_turn: tokio::sync::Mutex<()>,
+    network_lock: tokio::sync::Mutex<()>,
 }
 
 /// What a backend's containers are made from.
-struct Parts {
-    setting: Setting,
+struct ResolvedImages {
+    setting: BackendContext,
     backend: Image,
     dashboard: Option<Image>,
     database: Option<Image>,
@@ -94,11 +94,11 @@ impl Docker {
             grace: GRACE,
             ready_within: READY_WITHIN,
             watched_for: WATCHED_FOR,
-            connections: Connections::default(),
+            connections: DeploymentClient::default(),
             commits: COMMITS.to_owned(),
             engine: OnceCell::new(),
-            turns: Mutex::default(),
-            network_turn: tokio::sync::Mutex::default(),
+            locks: Mutex::default(),
+            network_lock: tokio::sync::Mutex::default(),
         }
     }
 
@@ -130,13 +130,13 @@ impl Docker {
         self.engine.get_or_try_init(|| Engine::connect(&self.source)).await
     }
 
-    fn setting(&self, placement: &Placement, engine: &Engine) -> Result<Setting, ProviderError> {
+    fn setting(&self, placement: &ResolvedBackend, engine: &Engine) -> Result<BackendContext, ProviderError> {
         let grace_s = i64::try_from(self.grace.as_secs()).unwrap_or(i64::MAX);
-        Setting::new(placement, engine, &self.control_plane, grace_s)
+        BackendContext::new(placement, engine, &self.control_plane, grace_s)
     }
 
-    fn turn(&self, id: &BackendId) -> Arc<tokio::sync::Mutex<()>> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+    fn backend_lock(&self, id: &BackendId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(turns.entry(id.clone()).or_default())
     }
 
@@ -144,66 +144,66 @@ impl Docker {
     async fn parts(
         &self,
         engine: &Engine,
-        placement: &Placement,
-        seen: &Seen,
-        notice: Notice<'_>,
-    ) -> Result<Parts, ProviderError> {
+        placement: &ResolvedBackend,
+        seen: &Inventory,
+        notice: ProgressFn<'_>,
+    ) -> Result<ResolvedImages, ProviderError> {
         let setting = self.setting(placement, engine)?;
         database::require_supported(placement)?;
-        let images = Images { engine, source: &self.source, policy: placement.spec.settings.docker.pull };
-        let references = &placement.references;
+        let images = ImageStore { engine, source: &self.source, policy: placement.spec.settings.docker.pull };
+        let references = &placement.provider_state;
         let reference = image::backend_reference(placement)?;
-        let mut backend = images.get(&reference, &Noted::BACKEND, references, notice).await?;
+        let mut backend = images.resolve(&reference, &ImagePin::BACKEND, references, notice).await?;
         if self.is_made_anew(placement, &backend, &setting, seen) {
-            backend = images.renewed(backend, notice).await?;
+            backend = images.refresh(backend, notice).await?;
         }
         let dashboard = match placement.spec.dashboard {
             true => {
                 let reference = image::dashboard_reference(placement, &backend)?;
-                Some(images.get(&reference, &Noted::DASHBOARD, references, notice).await?)
+                Some(images.resolve(&reference, &ImagePin::DASHBOARD, references, notice).await?)
             }
             false => None,
         };
         let database = match database::is_managed(placement) {
             true => {
                 let reference = placement.spec.settings.docker.database_image.as_deref().unwrap_or(POSTGRES_IMAGE);
-                Some(images.get(reference, &Noted::DATABASE, references, notice).await?)
+                Some(images.resolve(reference, &ImagePin::DATABASE, references, notice).await?)
             }
             false => None,
         };
-        Ok(Parts { setting, backend, dashboard, database })
+        Ok(ResolvedImages { setting, backend, dashboard, database })
     }
 
     /// Whether the container is going to be another one, whatever image it has.
-    fn is_made_anew(&self, placement: &Placement, image: &Image, setting: &Setting, seen: &Seen) -> bool {
-        let Ok(wanted) = backend::wanted(placement, image, setting) else { return false };
+    fn is_made_anew(&self, placement: &ResolvedBackend, image: &Image, setting: &BackendContext, seen: &Inventory) -> bool {
+        let Ok(wanted) = backend::container_spec(placement, image, setting) else { return false };
         seen.current(&setting.names).is_none_or(|current| {
-            differences("", Some(&wanted), current).iter().any(|difference| difference.repair == Repair::Replace)
+            diff_container("", Some(&wanted), current).iter().any(|difference| difference.repair == RepairKind::Replace)
         })
     }
 
-    async fn bring_about(&self, placement: &Placement, notice: Notice<'_>) -> Result<References, ProviderError> {
+    async fn reconcile(&self, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> Result<ProviderState, ProviderError> {
         let engine = self.engine().await?;
-        let turn = self.turn(&placement.id);
+        let turn = self.backend_lock(&placement.id);
         let _turn = turn.lock().await;
-        limits::require_possible(&placement.spec.resources, engine.enforces, engine.capacity)?;
-        let seen = look(engine, placement).await?;
-        let placement = &image::with_commit(placement.clone(), &self.commits).await;
+        limits::validate_limits(&placement.spec.resources, engine.capabilities, engine.capacity)?;
+        let seen = take_inventory(engine, placement).await?;
+        let placement = &image::resolve_commit(placement.clone(), &self.commits).await;
         let parts = self.parts(engine, placement, &seen, notice).await?;
         let setting = &parts.setting;
-        let wanted = backend::wanted(placement, &parts.backend, setting)?;
+        let wanted = backend::container_spec(placement, &parts.backend, setting)?;
         {
-            let _turn = self.network_turn.lock().await;
-            surroundings::ensure_network(engine, placement, setting).await?;
+            let _turn = self.network_lock.lock().await;
+            sidecar::ensure_network(engine, placement, setting).await?;
         }
         if let Some(image) = &parts.database {
-            surroundings::ensure_volume(engine, placement, &seen, Role::DatabaseData, setting).await?;
-            let server = surroundings::ensure_beside(engine, &seen, &database::wanted(placement, image, setting)).await?;
-            surroundings::until_healthy(engine, &server).await?;
-            fault::point("provider.docker.database_ready");
+            sidecar::ensure_volume(engine, placement, &seen, ResourceRole::DatabaseData, setting).await?;
+            let server = sidecar::ensure_sidecar(engine, &seen, &database::container_spec(placement, image, setting)).await?;
+            sidecar::wait_until_healthy(engine, &server).await?;
+            failpoint::hit("provider.docker.database_ready");
         }
-        surroundings::ensure_volume(engine, placement, &seen, Role::Data, setting).await?;
-        let work = Work {
+        sidecar::ensure_volume(engine, placement, &seen, ResourceRole::Data, setting).await?;
+        let work = Rollout {
             engine,
             placement,
             setting,
@@ -213,41 +213,41 @@ impl Docker {
             watched_for: self.watched_for,
             notice,
         };
-        work.bring_up().await?;
-        let mut references = References::new();
-        Noted::BACKEND.write(&parts.backend, &mut references);
-        image::keep_commit(placement, &mut references);
-        references.insert(REACH.to_owned(), setting.reach(placement.ports.api));
-        if let Some(volume) = placement.references.get(look::VOLUME) {
-            references.insert(look::VOLUME.to_owned(), volume.clone());
+        work.run().await?;
+        let mut references = ProviderState::new();
+        ImagePin::BACKEND.record(&parts.backend, &mut references);
+        image::copy_commit_pin(placement, &mut references);
+        references.insert(INTERNAL_URL.to_owned(), setting.internal_url(placement.ports.api));
+        if let Some(volume) = placement.provider_state.get(inventory::ADOPTED_VOLUME) {
+            references.insert(inventory::ADOPTED_VOLUME.to_owned(), volume.clone());
         }
         if let Some(image) = &parts.database {
-            Noted::DATABASE.write(image, &mut references);
+            ImagePin::DATABASE.record(image, &mut references);
         }
         match &parts.dashboard {
-            Some(image) => self.show_dashboard(engine, placement, &seen, setting, image, &mut references).await?,
-            None => surroundings::remove_beside(engine, &seen, Role::Dashboard).await?,
+            Some(image) => self.ensure_dashboard(engine, placement, &seen, setting, image, &mut references).await?,
+            None => sidecar::remove_sidecars(engine, &seen, ResourceRole::Dashboard).await?,
         }
         Ok(references)
     }
 
     /// Brings the dashboard about, on the port that it has, or on the first that is free.
-    async fn show_dashboard(
+    async fn ensure_dashboard(
         &self,
         engine: &Engine,
-        placement: &Placement,
-        seen: &Seen,
-        setting: &Setting,
+        placement: &ResolvedBackend,
+        seen: &Inventory,
+        setting: &BackendContext,
         image: &Image,
-        references: &mut References,
+        references: &mut ProviderState,
     ) -> Result<(), ProviderError> {
-        Noted::DASHBOARD.write(image, references);
+        ImagePin::DASHBOARD.record(image, references);
         let known = dashboard::known_port(placement, seen);
         let ports: Vec<u16> = known.map_or_else(|| dashboard::PORTS.collect(), |port| vec![port]);
         let mut taken = ports.first().copied().unwrap_or_default();
         for port in ports {
-            let wanted = dashboard::wanted(placement, image, setting, port);
-            match surroundings::ensure_beside(engine, seen, &wanted).await {
+            let wanted = dashboard::container_spec(placement, image, setting, port);
+            match sidecar::ensure_sidecar(engine, seen, &wanted).await {
                 Ok(_) => {
                     dashboard::note(setting, port, references);
                     return Ok(());
@@ -259,14 +259,14 @@ impl Docker {
         Err(ProviderError::PortTaken { port: taken })
     }
 
-    async fn take_away(&self, placement: &Placement) -> Result<(), ProviderError> {
+    async fn destroy(&self, placement: &ResolvedBackend) -> Result<(), ProviderError> {
         let engine = self.engine().await?;
-        let turn = self.turn(&placement.id);
+        let turn = self.backend_lock(&placement.id);
         let _turn = turn.lock().await;
-        let seen = look(engine, placement).await?;
+        let seen = take_inventory(engine, placement).await?;
         for container in seen.containers().iter().chain(&seen.adopted) {
-            engine.stop(container).await?;
-            engine.remove(look::id_of(container), true).await?;
+            engine.stop_container(container).await?;
+            engine.remove_container(inventory::id_of(container), true).await?;
         }
         for volume in seen.volumes() {
             match engine.client.remove_volume(&volume.name, None::<RemoveVolumeOptions>).await {
@@ -274,10 +274,10 @@ impl Docker {
                 Err(error) if engine::is_absent(&error) => {}
                 Err(error) => return Err(engine.failed(&format!("remove the volume `{}`", volume.name), error)),
             }
-            fault::point("provider.docker.volume_removed");
+            failpoint::hit("provider.docker.volume_removed");
         }
-        let _turn = self.network_turn.lock().await;
-        surroundings::remove_networks(engine, placement).await
+        let _turn = self.network_lock.lock().await;
+        sidecar::remove_networks(engine, placement).await
     }
 }
 
@@ -286,34 +286,38 @@ impl Provider for Docker {
         ProviderKind::Docker
     }
 
-    fn require_possible<'a>(&'a self, spec: &'a BackendSpec) -> BoxFuture<'a, Result<(), ProviderError>> {
+    fn validate<'a>(&'a self, spec: &'a BackendSpec) -> BoxFuture<'a, Result<(), ProviderError>> {
         Box::pin(async move {
             let engine = self.engine().await?;
-            limits::require_possible(&spec.resources, engine.enforces, engine.capacity)
+            limits::validate_limits(&spec.resources, engine.capabilities, engine.capacity)
         })
     }
 
-    fn observe<'a>(&'a self, placement: &'a Placement) -> BoxFuture<'a, Result<Observation, ProviderError>> {
-        Box::pin(self.look_at(placement))
+    fn observe<'a>(&'a self, placement: &'a ResolvedBackend) -> BoxFuture<'a, Result<Observation, ProviderError>> {
+        Box::pin(self.observe_redacted(placement))
     }
 
-    fn ensure<'a>(&'a self, placement: &'a Placement, notice: Notice<'a>) -> BoxFuture<'a, Result<References, ProviderError>> {
+    fn ensure<'a>(
+        &'a self,
+        placement: &'a ResolvedBackend,
+        notice: ProgressFn<'a>,
+    ) -> BoxFuture<'a, Result<ProviderState, ProviderError>> {
         Box::pin(async move {
-            let done = self.bring_about(placement, notice).await;
-            done.map_err(|error| Secrets::of(placement).hide_in_error(error))
+            let done = self.reconcile(placement, notice).await;
+            done.map_err(|error| Redactor::of(placement).redact_error(error))
         })
     }
 
-    fn remove<'a>(&'a self, placement: &'a Placement, _: Notice<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
-        Box::pin(self.take_away(placement))
+    fn remove<'a>(&'a self, placement: &'a ResolvedBackend, _: ProgressFn<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
+        Box::pin(self.destroy(placement))
     }
 
-    fn logs<'a>(&'a self, placement: &'a Placement, from: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>> {
+    fn logs<'a>(&'a self, placement: &'a ResolvedBackend, from: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>> {
         Box::pin(async move {
             let engine = self.engine().await?;
-            let seen = look(engine, placement).await?;
-            match seen.current(&names::Names::of(placement)).or(seen.adopted.as_ref()) {
-                Some(container) => logs::read(engine, look::id_of(container), from).await,
+            let seen = take_inventory(engine, placement).await?;
+            match seen.current(&labels::ResourceNames::of(placement)).or(seen.adopted.as_ref()) {
+                Some(container) => logs::read(engine, inventory::id_of(container), from).await,
                 None => Ok(LogChunk { text: String::new(), next: if let LogPosition::Byte(next) = from { next } else { 0 } }),
             }
         })
@@ -322,7 +326,7 @@ impl Provider for Docker {
 
 impl Docker {
     /// The containers as they should be, as far as everything for that is at hand.
-    fn wanted(&self, placement: &Placement, setting: &Setting, image: &Image) -> Option<Wanted> {
-        backend::wanted(placement, image, setting).ok()
+    fn wanted(&self, placement: &ResolvedBackend, setting: &BackendContext, image: &Image) -> Option<ContainerSpec> {
+        backend::container_spec(placement, image, setting).ok()
     }
 }

@@ -22,7 +22,7 @@ const NOT_KEPT: &str = "credentials not found in native keychain";
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 
 /// The registry that an image comes from.
-pub(super) fn registry(image: &str) -> &str {
+pub(super) fn registry_host(image: &str) -> &str {
     match image.split_once('/') {
         Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
         _ => "docker.io",
@@ -30,7 +30,7 @@ pub(super) fn registry(image: &str) -> &str {
 }
 
 /// The name of an image without tag and digest, and whether it has one of them.
-pub(super) fn repository(image: &str) -> (&str, bool) {
+pub(super) fn split_tag(image: &str) -> (&str, bool) {
     let name = image.split('@').next().unwrap_or(image);
     let tag = name.rfind(':').filter(|at| !name[*at..].contains('/'));
     (tag.map_or(name, |at| &name[..at]), tag.is_some() || image.contains('@'))
@@ -42,7 +42,7 @@ pub(super) fn repository(image: &str) -> (&str, bool) {
 /// Why the helper that keeps them gave none, where nothing else has any either.
 pub(super) async fn credentials(source: &EngineSource, image: &str) -> Result<Option<DockerCredentials>, String> {
     let Some(configuration) = source.configuration_file() else { return Ok(None) };
-    let registry = registry(image);
+    let registry = registry_host(image);
     let server = if registry == "docker.io" { DOCKER_HUB } else { registry };
     let helper = configuration
         .pointer("/credHelpers")
@@ -126,8 +126,8 @@ async fn from_helper(helper: &str, server: &str) -> Result<Option<DockerCredenti
 }
 
 /// What a registry's or the engine's words about an image mean, and what to do about it.
-pub(super) fn explain(image: &str, words: &str) -> String {
-    let registry = registry(image);
+pub(super) fn explain_pull_error(image: &str, words: &str) -> String {
+    let registry = registry_host(image);
     let low = words.to_lowercase();
     let said = |parts: &[&str]| parts.iter().any(|part| low.contains(part));
     let meaning = if said(&["denied", "unauthorized", "forbidden", "no basic auth"]) {
@@ -158,12 +158,12 @@ mod tests {
 
     #[test]
     fn names_of_images_are_taken_apart() {
-        assert_eq!(registry("ghcr.io/get-convex/convex-backend:x"), "ghcr.io");
-        assert_eq!(registry("localhost:5000/a"), "localhost:5000");
-        assert_eq!(registry("postgres:17"), "docker.io");
-        assert_eq!(repository("localhost:5000/a/b"), ("localhost:5000/a/b", false));
-        assert_eq!(repository("localhost:5000/a/b:t"), ("localhost:5000/a/b", true));
-        assert_eq!(repository("a@sha256:00"), ("a", true));
+        assert_eq!(registry_host("ghcr.io/get-convex/convex-backend:x"), "ghcr.io");
+        assert_eq!(registry_host("localhost:5000/a"), "localhost:5000");
+        assert_eq!(registry_host("postgres:17"), "docker.io");
+        assert_eq!(split_tag("localhost:5000/a/b"), ("localhost:5000/a/b", false));
+        assert_eq!(split_tag("localhost:5000/a/b:t"), ("localhost:5000/a/b", true));
+        assert_eq!(split_tag("a@sha256:00"), ("a", true));
     }
 
     #[test]
@@ -207,8 +207,8 @@ mod tests {
             ("write /x: no space left on device", "make room"),
             ("unexpected EOF", "broke off"),
         ] {
-            assert!(explain(image, words).contains(meaning), "{words}");
+            assert!(explain_pull_error(image, words).contains(meaning), "{words}");
         }
-        assert_eq!(explain(image, "something new"), "something new");
+        assert_eq!(explain_pull_error(image, "something new"), "something new");
     }
 }

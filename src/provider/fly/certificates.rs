@@ -2,27 +2,27 @@
 //!
 //! Must not do: wait for a record. Whoever waits looks again.
 
-use super::answers::{Certificate, DnsRequirements};
-use super::apps::Work;
-use super::calls;
-use super::client::failed;
+use super::api_types::{Certificate, DnsRequirements};
+use super::apps::AppReconciler;
+use super::client::call_failed;
 use super::error::FlyError;
+use super::requests;
 
-impl Work<'_> {
+impl AppReconciler<'_> {
     /// Orders what certificates are missing, and says what has to be set in the domain name system.
     pub(super) async fn ensure_certificates(&self, hosts: &[String]) -> Result<(), FlyError> {
         for host in hosts {
-            let certificate = match self.client.find::<Certificate>(calls::certificate(&self.app, host)).await? {
+            let certificate = match self.client.find::<Certificate>(requests::get_certificate(&self.app, host)).await? {
                 Some(certificate) => certificate,
                 None => {
-                    let call = calls::request_certificate(&self.app, host);
-                    let what = call.shown();
+                    let call = requests::request_certificate(&self.app, host);
+                    let what = call.label();
                     // The same host twice is the same certificate.
-                    let asked = self.client.ask_idempotent(call).await;
-                    match (self.client.find(calls::certificate(&self.app, host)).await?, asked) {
+                    let asked = self.client.call_idempotent(call).await;
+                    match (self.client.find(requests::get_certificate(&self.app, host)).await?, asked) {
                         (Some(certificate), _) => certificate,
                         (None, Ok(_)) => Certificate::default(),
-                        (None, Err(declined)) => return Err(failed(&what, declined)),
+                        (None, Err(declined)) => return Err(call_failed(&what, declined)),
                     }
                 }
             };
@@ -39,12 +39,13 @@ impl Work<'_> {
     pub(super) async fn pending_certificates(&self, hosts: &[String]) -> Result<Vec<String>, FlyError> {
         let mut pending = Vec::new();
         for host in hosts {
-            let certificate = self.client.find::<Certificate>(calls::certificate(&self.app, host)).await?.unwrap_or_default();
+            let certificate =
+                self.client.find::<Certificate>(requests::get_certificate(&self.app, host)).await?.unwrap_or_default();
             if certificate.configured {
                 continue;
             }
             // Asking for a check is what makes Fly look; it changes nothing of ours.
-            let checked = self.client.port.send(calls::check_certificate(&self.app, host)).await;
+            let checked = self.client.transport.send(requests::check_certificate(&self.app, host)).await;
             let checked = checked.ok().and_then(|reply| serde_json::from_str::<Certificate>(&reply.body).ok());
             if !checked.is_some_and(|checked| checked.configured) {
                 pending.extend(self.waiting(host, &certificate));
@@ -86,7 +87,7 @@ fn records(host: &str, app: &str, requirements: &DnsRequirements) -> Vec<String>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::fly::answers::DnsRecord;
+    use crate::provider::fly::api_types::DnsRecord;
 
     #[test]
     fn records_are_lines_of_a_zone_file() {

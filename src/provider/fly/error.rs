@@ -53,7 +53,7 @@ pub enum FlyError {
     },
     /// The app holds something that convexinfra did not make.
     #[error("the app `{app}` holds {what}, which convexinfra did not make and does not take away")]
-    Foreign {
+    ForeignResource {
         /// The app.
         app: String,
         /// What it holds.
@@ -63,7 +63,7 @@ pub enum FlyError {
     },
     /// No region that may be used has room.
     #[error("no room in {}: {said}", regions.join(", "))]
-    Full {
+    NoCapacity {
         /// The regions that were tried.
         regions: Vec<String>,
         /// What Fly said last.
@@ -95,7 +95,7 @@ pub enum FlyError {
     },
     /// The machine did not come up, and what ran before runs again.
     #[error("machine `{machine}` in `{app}` did not become ready ({why}), so its previous configuration was put back")]
-    Restored {
+    RolledBack {
         /// The app.
         app: String,
         /// The machine.
@@ -115,7 +115,7 @@ pub enum FlyError {
     },
     /// More than one volume could hold the data.
     #[error("`{app}` has more than one volume that could hold the data: {}", volumes.join(", "))]
-    VolumesUnclear {
+    AmbiguousVolumes {
         /// The app.
         app: String,
         /// Their ids.
@@ -133,7 +133,7 @@ pub enum FlyError {
     },
     /// What was taken away is still there.
     #[error("{what} of `{app}` is still there after {seconds} s")]
-    StillThere {
+    NotDeleted {
         /// The app.
         app: String,
         /// What.
@@ -182,16 +182,16 @@ impl FlyError {
             Self::Unreachable { .. } => "fly.unreachable",
             Self::AppTaken { .. } => "fly.app_taken",
             Self::AppForeign { .. } => "fly.app_foreign",
-            Self::Foreign { .. } => "fly.foreign",
-            Self::Full { .. } => "fly.full",
+            Self::ForeignResource { .. } => "fly.foreign",
+            Self::NoCapacity { .. } => "fly.full",
             Self::Quota { .. } => "fly.quota",
             Self::HostUnreachable { .. } => "fly.host_unreachable",
             Self::LeaseHeld { .. } => "fly.lease_held",
-            Self::Restored { .. } => "fly.restored",
+            Self::RolledBack { .. } => "fly.restored",
             Self::NotReady { .. } => "fly.not_ready",
-            Self::VolumesUnclear { .. } => "fly.volumes_unclear",
+            Self::AmbiguousVolumes { .. } => "fly.volumes_unclear",
             Self::VolumeGone { .. } => "fly.volume_gone",
-            Self::StillThere { .. } => "fly.still_there",
+            Self::NotDeleted { .. } => "fly.still_there",
             Self::Image { .. } => "fly.image",
             Self::Unsupported(_) => "provider.unsupported",
             Self::Refused { .. } => "fly.refused",
@@ -215,8 +215,8 @@ impl FlyError {
             Self::AppTaken { .. } | Self::AppForeign { .. } => {
                 "leave `fly.app` out to have a name derived, or name another one".to_owned()
             }
-            Self::Foreign { command, .. } => format!("if nobody needs it, remove it with\n    {command}"),
-            Self::Full { .. } => {
+            Self::ForeignResource { command, .. } => format!("if nobody needs it, remove it with\n    {command}"),
+            Self::NoCapacity { .. } => {
                 "try again later, or allow other regions with `fallback_regions = [\"…\"]` in the table `fly`".to_owned()
             }
             Self::Quota { .. } => "ask Fly for more, or remove what is not needed".to_owned(),
@@ -224,13 +224,13 @@ impl FlyError {
                 "wait until Fly has the host back; nothing was changed, and nothing is moved or restored without you".to_owned()
             }
             Self::LeaseHeld { .. } => "wait until they are done, and run the same command again".to_owned(),
-            Self::Restored { machine, app, .. } | Self::NotReady { machine, app, .. } => {
+            Self::RolledBack { machine, app, .. } | Self::NotReady { machine, app, .. } => {
                 format!("look at its log with\n    fly logs --app {app} --machine {machine}")
             }
-            Self::VolumesUnclear { app, .. } => {
+            Self::AmbiguousVolumes { app, .. } => {
                 format!("remove those that hold nothing you need; look at them with\n    fly volumes list --app {app}")
             }
-            Self::VolumeGone { .. } | Self::StillThere { .. } => "run the same command again".to_owned(),
+            Self::VolumeGone { .. } | Self::NotDeleted { .. } => "run the same command again".to_owned(),
             Self::Image { .. } => "name the commit with all its 40 digits, or an image in the table `fly`".to_owned(),
             Self::Unsupported(_) | Self::Refused { .. } | Self::Unreadable { .. } => return None,
         })

@@ -2,12 +2,12 @@
 //!
 //! Must not do: ask again what a digest was noted for, or hand a token of Fly's to a registry.
 
-use super::client::{Client, Declined, read};
+use super::api_error::error_message;
+use super::client::{ApiClient, CallError, parse};
 use super::error::FlyError;
-use super::port::{Call, Method, Service};
-use super::refusal::words;
-use crate::convex::release::{COMMIT_ACCEPT, commit_url, image_reference, parse_commit};
-use crate::model::{Placement, References, Release, Secret};
+use super::transport::{ApiRequest, Method, Service};
+use crate::convex::release::{COMMIT_ACCEPT, commit_lookup_url, image_reference, parse_commit};
+use crate::model::{ProviderState, Release, ResolvedBackend, Secret};
 
 /// The registry that is asked.
 const REGISTRY: &str = "ghcr.io/";
@@ -17,30 +17,30 @@ const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vn
 
 /// The notes under which an image is kept: what it was asked for as, and what that came to.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Notes {
-    pub(super) asked: &'static str,
+pub(super) struct ImageKeys {
+    pub(super) requested: &'static str,
     pub(super) pinned: &'static str,
 }
 
 /// The backend's image.
-pub(super) const BACKEND_NOTES: Notes = Notes { asked: "image_asked", pinned: "image" };
+pub(super) const BACKEND_IMAGE_KEYS: ImageKeys = ImageKeys { requested: "image_asked", pinned: "image" };
 /// The dashboard's image.
-pub(super) const DASHBOARD_NOTES: Notes = Notes { asked: "dashboard_image_asked", pinned: "dashboard_image" };
+pub(super) const DASHBOARD_IMAGE_KEYS: ImageKeys = ImageKeys { requested: "dashboard_image_asked", pinned: "dashboard_image" };
 /// The full commit of a `precompiled-…` release.
-const COMMIT: &str = "commit";
-const COMMIT_OF: &str = "commit_of";
+const COMMIT_KEY: &str = "commit";
+const COMMIT_OF_KEY: &str = "commit_of";
 
 /// An image: as it was asked for, and with its digest where that is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Image {
-    pub(super) asked: String,
+pub(super) struct ResolvedImage {
+    pub(super) requested: String,
     pub(super) pinned: Option<String>,
 }
 
-impl Image {
+impl ResolvedImage {
     /// What Fly is told.
     pub(super) fn reference(&self) -> &str {
-        self.pinned.as_deref().unwrap_or(&self.asked)
+        self.pinned.as_deref().unwrap_or(&self.requested)
     }
 
     /// The digest, where it is known.
@@ -51,13 +51,13 @@ impl Image {
     /// The same, pinned to the digest that somebody else found.
     pub(super) fn pinned_to(mut self, digest: Option<&str>) -> Self {
         if let (None, Some(digest)) = (&self.pinned, digest) {
-            self.pinned = Some(format!("{}@{digest}", repository_of(&self.asked)));
+            self.pinned = Some(format!("{}@{digest}", repository_of(&self.requested)));
         }
         self
     }
 
-    pub(super) fn note(&self, notes: Notes, references: &mut References) {
-        references.insert(notes.asked.to_owned(), self.asked.clone());
+    pub(super) fn record(&self, notes: ImageKeys, references: &mut ProviderState) {
+        references.insert(notes.requested.to_owned(), self.requested.clone());
         if let Some(pinned) = &self.pinned {
             references.insert(notes.pinned.to_owned(), pinned.clone());
         }
@@ -78,78 +78,78 @@ fn repository_of(reference: &str) -> &str {
 }
 
 /// What was noted, as far as nobody has to be asked: for looking.
-pub(super) fn noted(placement: &Placement, notes: Notes) -> Option<Image> {
-    let asked = placement.references.get(notes.asked)?.clone();
-    Some(Image { asked, pinned: placement.references.get(notes.pinned).cloned() })
+pub(super) fn recorded_image(placement: &ResolvedBackend, notes: ImageKeys) -> Option<ResolvedImage> {
+    let asked = placement.provider_state.get(notes.requested)?.clone();
+    Some(ResolvedImage { requested: asked, pinned: placement.provider_state.get(notes.pinned).cloned() })
 }
 
 /// The image for a placement; `own` is what the manifest names instead of the official one.
 ///
 /// # Errors
 /// [`FlyError::Image`] when nobody can say which image the release is.
-pub(super) async fn image(
-    client: &Client,
-    placement: &Placement,
+pub(super) async fn resolve_image(
+    client: &ApiClient,
+    placement: &ResolvedBackend,
     official: &str,
     own: Option<&String>,
-    notes: Notes,
-    references: &mut References,
-) -> Result<Image, FlyError> {
+    notes: ImageKeys,
+    references: &mut ProviderState,
+) -> Result<ResolvedImage, FlyError> {
     let release = placement.spec.release.clone().unwrap_or(Release::Latest);
     let asked = match own {
         Some(own) => own.clone(),
         None => {
-            let release = full(client, placement, release, references).await?;
+            let release = resolve_commit(client, placement, release, references).await?;
             image_reference(official, &release).unwrap_or_else(|| official.to_owned())
         }
     };
     if digest_of(&asked).is_some() {
-        return Ok(Image { pinned: Some(asked.clone()), asked });
+        return Ok(ResolvedImage { pinned: Some(asked.clone()), requested: asked });
     }
-    if let Some(known) = noted(placement, notes).filter(|known| known.asked == asked && known.pinned.is_some()) {
+    if let Some(known) = recorded_image(placement, notes).filter(|known| known.requested == asked && known.pinned.is_some()) {
         return Ok(known);
     }
     // Where the registry does not say, Fly pulls it by its name and says which digest that was.
-    let pinned = resolve(client, &asked).await.map(|digest| format!("{}@{digest}", repository_of(&asked)));
-    Ok(Image { asked, pinned })
+    let pinned = resolve_digest(client, &asked).await.map(|digest| format!("{}@{digest}", repository_of(&asked)));
+    Ok(ResolvedImage { requested: asked, pinned })
 }
 
 /// The release with all the digits of its commit.
-async fn full(
-    client: &Client,
-    placement: &Placement,
+async fn resolve_commit(
+    client: &ApiClient,
+    placement: &ResolvedBackend,
     release: Release,
-    references: &mut References,
+    references: &mut ProviderState,
 ) -> Result<Release, FlyError> {
-    if commit_url(&release).is_none() {
+    if commit_lookup_url(&release).is_none() {
         return Ok(release);
     }
     let name = release.to_string();
-    let noted = placement.references.get(COMMIT).filter(|_| placement.references.get(COMMIT_OF) == Some(&name));
+    let noted = placement.provider_state.get(COMMIT_KEY).filter(|_| placement.provider_state.get(COMMIT_OF_KEY) == Some(&name));
     let full = match noted.and_then(|commit| Release::parse(commit).ok()) {
         Some(full) => full,
         None => {
             let Release::Precompiled { short, .. } = &release else { return Ok(release) };
-            let call =
-                Call::new(Service::Commits, Method::Get, format!("/{short}")).with_header("accept", Secret::new(COMMIT_ACCEPT));
+            let call = ApiRequest::new(Service::Commits, Method::Get, format!("/{short}"))
+                .with_header("accept", Secret::new(COMMIT_ACCEPT));
             let unknown = |why: String| FlyError::Image { release: name.clone(), why };
-            let reply = client.ask(call).await.map_err(|declined| {
+            let reply = client.call(call).await.map_err(|declined| {
                 let said = match declined {
-                    Declined::Unreachable(said) | Declined::Uncertain(said) => said,
-                    Declined::Refused(_, reply) => format!("status {}: {}", reply.status, words(&reply)),
+                    CallError::Unreachable(said) | CallError::Uncertain(said) => said,
+                    CallError::Rejected(_, reply) => format!("status {}: {}", reply.status, error_message(&reply)),
                 };
                 unknown(format!("GitHub does not say which commit it was made from: {said}"))
             })?;
             parse_commit(&release, &reply.body).map_err(|error| unknown(error.to_string()))?
         }
     };
-    references.insert(COMMIT_OF.to_owned(), name);
-    references.insert(COMMIT.to_owned(), full.to_string());
+    references.insert(COMMIT_OF_KEY.to_owned(), name);
+    references.insert(COMMIT_KEY.to_owned(), full.to_string());
     Ok(full)
 }
 
 /// The digest that a tag of the official registry means now; none where it does not answer, or is another registry.
-async fn resolve(client: &Client, reference: &str) -> Option<String> {
+async fn resolve_digest(client: &ApiClient, reference: &str) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Pass {
         token: String,
@@ -159,15 +159,15 @@ async fn resolve(client: &Client, reference: &str) -> Option<String> {
     let tag = reference.strip_prefix(repository)?.trim_start_matches(':');
     let tag = if tag.is_empty() { "latest" } else { tag };
     // Once: Fly resolves the tag just as well, only later.
-    let once = |call: Call| client.port.send(call.within(std::time::Duration::from_secs(10)));
-    let call = Call::new(Service::Registry, Method::Get, "/token")
+    let once = |call: ApiRequest| client.transport.send(call.within(std::time::Duration::from_secs(10)));
+    let call = ApiRequest::new(Service::Registry, Method::Get, "/token")
         .with_query("service", "ghcr.io")
         .with_query("scope", format!("repository:{path}:pull"));
-    let pass: Pass = read("the registry's token", &once(call).await.ok()?).ok()?;
-    let call = Call::new(Service::Registry, Method::Get, format!("/v2/{path}/manifests/{tag}"))
+    let pass: Pass = parse("the registry's token", &once(call).await.ok()?).ok()?;
+    let call = ApiRequest::new(Service::Registry, Method::Get, format!("/v2/{path}/manifests/{tag}"))
         .with_header("accept", Secret::new(MANIFESTS))
         .with_header("authorization", Secret::new(format!("Bearer {}", pass.token)));
-    let reply = once(call).await.ok().filter(super::port::Reply::is_success)?;
+    let reply = once(call).await.ok().filter(super::transport::ApiResponse::is_success)?;
     let digest = reply.headers.get("docker-content-digest")?;
     let hex = digest.strip_prefix("sha256:")?;
     (hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| digest.clone())
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_digest_that_fly_found_pins_what_was_asked_for() {
-        let image = Image { asked: "ghcr.io/x/y:tag".to_owned(), pinned: None };
+        let image = ResolvedImage { requested: "ghcr.io/x/y:tag".to_owned(), pinned: None };
         assert_eq!(image.clone().pinned_to(Some("sha256:00")).reference(), "ghcr.io/x/y@sha256:00");
         assert_eq!(image.clone().pinned_to(None), image);
     }

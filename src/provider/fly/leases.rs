@@ -4,48 +4,48 @@
 
 use std::time::Duration;
 
-use super::answers::LeaseAnswer;
-use super::apps::Work;
-use super::calls;
-use super::client::{Deadline, Declined, failed, read};
+use super::api_error::{ApiErrorKind, error_message};
+use super::api_types::LeaseResponse;
+use super::apps::AppReconciler;
+use super::client::{CallError, Deadline, call_failed, parse};
 use super::error::FlyError;
-use super::refusal::{Refusal, words};
-use crate::fault;
+use super::requests;
+use crate::failpoint;
 use crate::model::Secret;
 
 /// A lease that is held.
 #[derive(Debug)]
-pub(super) struct Lease {
+pub(super) struct MachineLease {
     machine: String,
     pub(super) nonce: Option<Secret>,
     /// The version of the machine that it is a lease of.
     pub(super) version: Option<String>,
-    renew: Deadline,
+    renew_at: Deadline,
 }
 
-impl Work<'_> {
+impl AppReconciler<'_> {
     /// Takes a machine's lease. Somebody else's is waited for.
-    pub(super) async fn lease(&self, machine: &str) -> Result<Lease, FlyError> {
-        let patience = &self.client.patience;
-        let deadline = self.client.deadline(patience.lease_held);
+    pub(super) async fn acquire_lease(&self, machine: &str) -> Result<MachineLease, FlyError> {
+        let patience = &self.client.timeouts;
+        let deadline = self.client.deadline(patience.lease_wait);
         let mut said_so = false;
         loop {
-            let call = calls::lease(&self.app, machine, patience.lease.as_secs().max(1), None);
-            let what = call.shown();
-            let said = match self.client.ask(call).await {
+            let call = requests::acquire_lease(&self.app, machine, patience.lease.as_secs().max(1), None);
+            let what = call.label();
+            let said = match self.client.call(call).await {
                 Ok(reply) => {
-                    fault::point("provider.fly.leased");
-                    let answer: LeaseAnswer = read(&what, &reply)?;
+                    failpoint::hit("provider.fly.leased");
+                    let answer: LeaseResponse = parse(&what, &reply)?;
                     let nonce = answer.nonce().map(Secret::new);
                     let version = answer.version().map(str::to_owned);
-                    return Ok(Lease { machine: machine.to_owned(), nonce, version, renew: self.renewal() });
+                    return Ok(MachineLease { machine: machine.to_owned(), nonce, version, renew_at: self.next_renewal() });
                 }
-                Err(Declined::Refused(Refusal::LeaseHeld | Refusal::Stale, reply)) => words(&reply),
+                Err(CallError::Rejected(ApiErrorKind::LeaseHeld | ApiErrorKind::Conflict, reply)) => error_message(&reply),
                 // If it was granted, it runs out.
-                Err(Declined::Uncertain(said)) => said,
-                Err(declined) => return Err(failed(&what, declined)),
+                Err(CallError::Uncertain(said)) => said,
+                Err(declined) => return Err(call_failed(&what, declined)),
             };
-            if self.client.left(deadline).is_none() {
+            if self.client.remaining(deadline).is_none() {
                 return Err(FlyError::LeaseHeld { app: self.app.clone(), machine: machine.to_owned(), said });
             }
             if !said_so {
@@ -56,36 +56,36 @@ impl Work<'_> {
         }
     }
 
-    fn renewal(&self) -> Deadline {
-        self.client.deadline(self.client.patience.lease / 3)
+    fn next_renewal(&self) -> Deadline {
+        self.client.deadline(self.client.timeouts.lease / 3)
     }
 
     /// Keeps a lease for as long again, when it is time to.
-    pub(super) async fn keep(&self, lease: &mut Lease) -> Result<(), FlyError> {
-        if self.client.left(lease.renew).is_some() {
+    pub(super) async fn renew_lease_if_due(&self, lease: &mut MachineLease) -> Result<(), FlyError> {
+        if self.client.remaining(lease.renew_at).is_some() {
             return Ok(());
         }
         let Some(nonce) = lease.nonce.clone() else { return Ok(()) };
-        let seconds = self.client.patience.lease.as_secs().max(1);
-        let call = calls::lease(&self.app, &lease.machine, seconds, Some(&nonce));
-        let what = call.shown();
-        match self.client.ask(call).await {
-            Ok(_) | Err(Declined::Uncertain(_)) => {
-                lease.renew = self.renewal();
+        let seconds = self.client.timeouts.lease.as_secs().max(1);
+        let call = requests::acquire_lease(&self.app, &lease.machine, seconds, Some(&nonce));
+        let what = call.label();
+        match self.client.call(call).await {
+            Ok(_) | Err(CallError::Uncertain(_)) => {
+                lease.renew_at = self.next_renewal();
                 Ok(())
             }
-            Err(Declined::Refused(Refusal::LeaseHeld, reply)) => {
-                Err(FlyError::LeaseHeld { app: self.app.clone(), machine: lease.machine.clone(), said: words(&reply) })
+            Err(CallError::Rejected(ApiErrorKind::LeaseHeld, reply)) => {
+                Err(FlyError::LeaseHeld { app: self.app.clone(), machine: lease.machine.clone(), said: error_message(&reply) })
             }
-            Err(declined) => Err(failed(&what, declined)),
+            Err(declined) => Err(call_failed(&what, declined)),
         }
     }
 
     /// Gives a lease back. One that cannot be given back runs out by itself.
-    pub(super) async fn release(&self, lease: Lease) {
+    pub(super) async fn release_lease(&self, lease: MachineLease) {
         if let Some(nonce) = &lease.nonce {
-            let call = calls::release(&self.app, &lease.machine, nonce).within(Duration::from_secs(5));
-            let _ = self.client.port.send(call).await;
+            let call = requests::release_lease(&self.app, &lease.machine, nonce).within(Duration::from_secs(5));
+            let _ = self.client.transport.send(call).await;
         }
     }
 }

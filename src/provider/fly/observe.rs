@@ -6,97 +6,104 @@ use std::collections::BTreeMap;
 
 use futures_util::future::{try_join, try_join4};
 
-use super::answers::{Addresses, Machine, Secrets, Volume};
-use super::apps::{ORGANISATION, SECRET, Work, missing_addresses};
-use super::ensure::{CHECKS, differing, unsaid};
+use super::api_types::{AppSecrets, IpAssignments, Machine, Volume};
+use super::apps::{AppReconciler, ORG_KEY, SECRET_KEY_PREFIX, missing_addresses};
+use super::desired::{CONFIG_DIGEST_KEY, MachineSpec, SECRETS_DIGEST_KEY, VOLUME_NAME};
+use super::ensure::{UNREPORTED_CHECKS, config_drift, unreported_fields};
 use super::error::FlyError;
-use super::images::{BACKEND_NOTES, noted};
-use super::volumes::Found;
-use super::wanted::{CONFIGURATION, SECRETS, VOLUME, Wanted};
-use super::{calls, dashboard, wanted};
-use crate::model::{Data, Deviation, FOREIGN, FieldPath, Observation, RunState};
+use super::images::{BACKEND_IMAGE_KEYS, recorded_image};
+use super::volumes::VolumeChoice;
+use super::{dashboard, desired, requests};
+use crate::model::{DataState, FieldDrift, FieldPath, Observation, RunState, UNMANAGED_PREFIX};
 
-fn deviation(path: impl Into<String>, recorded: impl Into<String>, observed: impl Into<String>) -> Deviation {
-    Deviation { path: FieldPath::new(path), recorded: recorded.into(), observed: observed.into() }
+fn field_drift(path: impl Into<String>, recorded: impl Into<String>, observed: impl Into<String>) -> FieldDrift {
+    FieldDrift { path: FieldPath::new(path), recorded: recorded.into(), observed: observed.into() }
 }
 
 /// Looks at a backend.
-pub(super) async fn observe(work: &Work<'_>) -> Result<Observation, FlyError> {
+pub(super) async fn observe(work: &AppReconciler<'_>) -> Result<Observation, FlyError> {
     let placement = work.placement;
-    let wanted = wanted::backend(placement)?;
-    let lost = if placement.has_been_ready && wanted.keeps_data { Data::Missing } else { Data::None };
+    let wanted = desired::backend_spec(placement)?;
+    let lost = if placement.has_been_ready && wanted.keeps_data { DataState::Missing } else { DataState::None };
     let Some(app) = work.find_app().await? else {
-        return Ok(Observation { state: RunState::Absent, data: lost, deviations: Vec::new(), notes: Vec::new() });
+        return Ok(Observation { state: RunState::Absent, data: lost, drift: Vec::new(), notes: Vec::new() });
     };
     let look = try_join4(
-        work.client.get::<Addresses>(calls::addresses(&work.app)),
-        work.client.get::<Secrets>(calls::secrets(&work.app)),
-        work.volumes(),
-        work.machines(),
+        work.client.get::<IpAssignments>(requests::list_addresses(&work.app)),
+        work.client.get::<AppSecrets>(requests::list_secrets(&work.app)),
+        work.list_volumes(),
+        work.list_machines(),
     );
-    let ((addresses, secrets, volumes, machines), mut others) = try_join(look, dashboard::deviations(work)).await?;
-    work.prove(&app, placement.references.get(ORGANISATION).map(String::as_str), &machines)?;
+    let ((addresses, secrets, volumes, machines), mut others) = try_join(look, dashboard::drift(work)).await?;
+    work.verify_ownership(&app, placement.provider_state.get(ORG_KEY).map(String::as_str), &machines)?;
 
-    let mut deviations: Vec<Deviation> = missing_addresses(&addresses)
+    let mut deviations: Vec<FieldDrift> = missing_addresses(&addresses)
         .into_iter()
-        .map(|kind| deviation(format!("addresses.{kind}"), "assigned", "missing"))
+        .map(|kind| field_drift(format!("addresses.{kind}"), "assigned", "missing"))
         .collect();
-    deviations.extend(secret_deviations(work, &wanted, &secrets));
+    deviations.extend(secret_drift(work, &wanted, &secrets));
     let all = volumes.clone();
-    let (volume, data) = match work.choose(volumes, &machines)? {
-        Found::One(volume, _) => (Some(*volume), Data::Present),
-        Found::None => (None, lost),
+    let (volume, data) = match work.choose_volume(volumes, &machines)? {
+        VolumeChoice::One(volume, _) => (Some(*volume), DataState::Present),
+        VolumeChoice::None => (None, lost),
     };
-    let ours = work.ours(&machines, wanted.machine)?;
-    deviations.extend(size_deviation(&wanted, volume.as_ref()));
+    let ours = work.find_own_machine(&machines, wanted.machine)?;
+    deviations.extend(size_drift(&wanted, volume.as_ref()));
     for extra in all.iter().filter(|extra| Some(&extra.id) != volume.as_ref().map(|volume| &volume.id)) {
-        let whose = if extra.name == VOLUME { "" } else { FOREIGN };
-        deviations.push(deviation(format!("{whose}volumes.{}", extra.id), "absent", "present"));
+        let whose = if extra.name == VOLUME_NAME { "" } else { UNMANAGED_PREFIX };
+        deviations.push(field_drift(format!("{whose}volumes.{}", extra.id), "absent", "present"));
     }
     deviations.extend(extra_machines(work, "", &machines, ours));
     // Of a machine it is said below.
-    if let Some(volume) = volume.as_ref().filter(|volume| !volume.host_answers() && ours.is_none_or(Machine::host_answers)) {
-        deviations.push(deviation("host", "ok", volume.host_status.clone().unwrap_or_default()));
+    if let Some(volume) =
+        volume.as_ref().filter(|volume| !volume.is_host_reachable() && ours.is_none_or(Machine::is_host_reachable))
+    {
+        deviations.push(field_drift("host", "ok", volume.host_status.clone().unwrap_or_default()));
     }
     let Some(machine) = ours else {
-        deviations.push(deviation("machine", "running", "absent"));
+        deviations.push(field_drift("machine", "running", "absent"));
         deviations.append(&mut others);
-        return Ok(Observation { state: RunState::Absent, data, deviations, notes: Vec::new() });
+        return Ok(Observation { state: RunState::Absent, data, drift: deviations, notes: Vec::new() });
     };
-    deviations.extend(machine_deviations(work, &wanted, machine, volume.as_ref()));
+    deviations.extend(machine_drift(work, &wanted, machine, volume.as_ref()));
     deviations.append(&mut others);
     let mut state = match &volume {
-        Some(volume) if !volume.host_answers() => RunState::Unready,
+        Some(volume) if !volume.is_host_reachable() => RunState::Unready,
         _ => run_state(work, machine),
     };
-    let notes = work.pending_certificates(&wanted.hosts).await?;
+    let notes = work.pending_certificates(&wanted.custom_hosts).await?;
     if state == RunState::Running && !notes.is_empty() {
         // Clients do not reach it by the name that they were given.
         state = RunState::Unready;
     }
-    Ok(Observation { state, data, deviations, notes })
+    Ok(Observation { state, data, drift: deviations, notes })
 }
 
 /// The machines that are there beside the one that belongs there: ours are in excess, and others' are named and left.
-pub(super) fn extra_machines(work: &Work<'_>, of: &str, machines: &[Machine], ours: Option<&Machine>) -> Vec<Deviation> {
+pub(super) fn extra_machines(
+    work: &AppReconciler<'_>,
+    of: &str,
+    machines: &[Machine],
+    ours: Option<&Machine>,
+) -> Vec<FieldDrift> {
     let extra = machines.iter().filter(|extra| Some(&extra.id) != ours.map(|ours| &ours.id));
     extra
         .map(|extra| {
-            let whose = if work.is_strange(extra) { FOREIGN } else { "" };
-            deviation(format!("{whose}{of}machines.{}", extra.id), "absent", extra.state.clone())
+            let whose = if work.is_unmanaged(extra) { UNMANAGED_PREFIX } else { "" };
+            field_drift(format!("{whose}{of}machines.{}", extra.id), "absent", extra.state.clone())
         })
         .collect()
 }
 
-fn run_state(work: &Work<'_>, machine: &Machine) -> RunState {
-    let health = machine.health();
+fn run_state(work: &AppReconciler<'_>, machine: &Machine) -> RunState {
+    let health = machine.health_checks();
     // Checks that are not listed have not passed, unless the server is known to list none.
     let passing = match health.is_empty() {
-        true => unsaid(work.placement).contains(CHECKS),
+        true => unreported_fields(work.placement).contains(UNREPORTED_CHECKS),
         false => health.iter().all(|check| check.status == "passing"),
     };
     match machine.state.as_str() {
-        _ if !machine.host_answers() => RunState::Unready,
+        _ if !machine.is_host_reachable() => RunState::Unready,
         "started" if passing => RunState::Running,
         "stopped" | "suspended" | "failed" | "launch_failed" | "created" => RunState::Stopped,
         _ => RunState::Unready,
@@ -104,15 +111,15 @@ fn run_state(work: &Work<'_>, machine: &Machine) -> RunState {
 }
 
 /// Secrets that are missing or were set by somebody else. Nobody sees their values, only digests that Fly makes.
-fn secret_deviations(work: &Work<'_>, wanted: &Wanted, secrets: &Secrets) -> Vec<Deviation> {
+fn secret_drift(work: &AppReconciler<'_>, wanted: &MachineSpec, secrets: &AppSecrets) -> Vec<FieldDrift> {
     let digests: BTreeMap<&str, &str> = secrets.digests();
-    let noted = |name: &str| work.placement.references.get(&format!("{SECRET}{name}"));
+    let noted = |name: &str| work.placement.provider_state.get(&format!("{SECRET_KEY_PREFIX}{name}"));
     let mut found = Vec::new();
     for name in wanted.secrets.keys() {
         match (digests.get(name.as_str()), noted(name)) {
-            (None, _) => found.push(deviation(format!("secrets.{name}"), "set", "missing")),
+            (None, _) => found.push(field_drift(format!("secrets.{name}"), "set", "missing")),
             (Some(digest), Some(noted)) if digest != noted => {
-                found.push(deviation(format!("secrets.{name}"), "as set", "set to something else"));
+                found.push(field_drift(format!("secrets.{name}"), "as set", "set to something else"));
             }
             _ => {}
         }
@@ -120,38 +127,43 @@ fn secret_deviations(work: &Work<'_>, wanted: &Wanted, secrets: &Secrets) -> Vec
     found
 }
 
-fn size_deviation(wanted: &Wanted, volume: Option<&Volume>) -> Option<Deviation> {
+fn size_drift(wanted: &MachineSpec, volume: Option<&Volume>) -> Option<FieldDrift> {
     let (gb, volume) = (wanted.volume_gb?, volume?);
     // A larger one stays: volumes do not shrink.
     (volume.size_gb != 0 && volume.size_gb < gb)
-        .then(|| deviation("volume.size", format!("{gb} GiB"), format!("{} GiB", volume.size_gb)))
+        .then(|| field_drift("volume.size", format!("{gb} GiB"), format!("{} GiB", volume.size_gb)))
 }
 
-fn machine_deviations(work: &Work<'_>, wanted: &Wanted, machine: &Machine, volume: Option<&Volume>) -> Vec<Deviation> {
-    if !machine.host_answers() {
+fn machine_drift(
+    work: &AppReconciler<'_>,
+    wanted: &MachineSpec,
+    machine: &Machine,
+    volume: Option<&Volume>,
+) -> Vec<FieldDrift> {
+    if !machine.is_host_reachable() {
         // Nothing else is known of it, and nothing else matters.
         let status = machine.host_status.clone().unwrap_or_default();
-        return vec![deviation("host", "ok", status)];
+        return vec![field_drift("host", "ok", status)];
     }
     let mut found = Vec::new();
     match machine.state.as_str() {
         "stopped" | "suspended" | "failed" | "launch_failed" | "created" => {
-            found.push(deviation("machine.state", "started", machine.state.clone()));
+            found.push(field_drift("machine.state", "started", machine.state.clone()));
         }
         _ => {}
     }
-    if !machine.region.is_empty() && !wanted.allows(&machine.region) {
-        found.push(deviation("region", wanted.regions.join(", "), machine.region.clone()));
+    if !machine.region.is_empty() && !wanted.allows_region(&machine.region) {
+        found.push(field_drift("region", wanted.regions.join(", "), machine.region.clone()));
     }
-    let image = noted(work.placement, BACKEND_NOTES);
+    let image = recorded_image(work.placement, BACKEND_IMAGE_KEYS);
     let volume = volume.map(|volume| volume.id.as_str());
-    for difference in differing(work.placement, wanted, image.as_ref(), machine, volume) {
+    for difference in config_drift(work.placement, wanted, image.as_ref(), machine, volume) {
         // Digests say nothing to people.
         let (recorded, observed) = match difference.path.strip_prefix("metadata.") {
-            Some(CONFIGURATION | SECRETS) => ("as applied".to_owned(), "another".to_owned()),
-            _ => (difference.wanted, difference.seen.unwrap_or_else(|| "missing".to_owned())),
+            Some(CONFIG_DIGEST_KEY | SECRETS_DIGEST_KEY) => ("as applied".to_owned(), "another".to_owned()),
+            _ => (difference.desired, difference.observed.unwrap_or_else(|| "missing".to_owned())),
         };
-        found.push(deviation(difference.path, recorded, observed));
+        found.push(field_drift(difference.path, recorded, observed));
     }
     found
 }

@@ -6,40 +6,40 @@ use std::collections::BTreeSet;
 
 use futures_util::future::try_join;
 
-use super::answers::{App, Machine, OrganisationVolumes, Volume};
-use super::apps::{ORGANISATION, Work};
-use super::client::{Declined, LONGEST_PAUSE, failed, read, read_list};
+use super::api_error::ApiErrorKind;
+use super::api_types::{App, Machine, Volume, VolumePage};
+use super::apps::{AppReconciler, ORG_KEY};
+use super::client::{CallError, MAX_BACKOFF, call_failed, parse, parse_list};
+use super::desired::{OWNER_KEY, VOLUME_NAME};
 use super::error::FlyError;
-use super::refusal::Refusal;
-use super::volumes::Gone;
-use super::wanted::{OWNER, VOLUME};
-use super::{calls, dashboard};
-use crate::fault;
+use super::volumes::VolumeDeletion;
+use super::{dashboard, requests};
+use crate::failpoint;
 
 /// How many pages of an organisation's volumes are read: a million volumes.
-const PAGES: usize = 1000;
+const MAX_PAGES: usize = 1000;
 
 /// Takes a backend away with its data.
-pub(super) async fn remove(work: &Work<'_>) -> Result<(), FlyError> {
-    let dashboard = dashboard::of(work);
-    let (found, own) = try_join(whose(&dashboard), whose(work)).await?;
+pub(super) async fn remove(work: &AppReconciler<'_>) -> Result<(), FlyError> {
+    let dashboard = dashboard::reconciler(work);
+    let (found, own) = try_join(determine_ownership(&dashboard), determine_ownership(work)).await?;
     // An app goes with everything in it, so before anything goes it is known that nothing of somebody else's does.
-    nothing_strange(&dashboard, &found)?;
-    nothing_strange(work, &own)?;
-    take(&dashboard, found).await?;
-    take(work, own).await
+    refuse_unmanaged(&dashboard, &found)?;
+    refuse_unmanaged(work, &own)?;
+    delete_all(&dashboard, found).await?;
+    delete_all(work, own).await
 }
 
 /// Takes the machine and the dashboard away, and leaves the app and its volume.
-pub(super) async fn remove_keeping_data(work: &Work<'_>) -> Result<(), FlyError> {
-    let dashboard = dashboard::of(work);
-    let (found, own) = try_join(whose(&dashboard), whose(work)).await?;
-    nothing_strange(&dashboard, &found)?;
-    take(&dashboard, found).await?;
-    let Whose::Ours { machines, volumes, .. } = own else { return Ok(()) };
-    let (ours, others): (Vec<Machine>, Vec<Machine>) = machines.into_iter().partition(|machine| work.is_to_go(machine));
+pub(super) async fn remove_keeping_data(work: &AppReconciler<'_>) -> Result<(), FlyError> {
+    let dashboard = dashboard::reconciler(work);
+    let (found, own) = try_join(determine_ownership(&dashboard), determine_ownership(work)).await?;
+    refuse_unmanaged(&dashboard, &found)?;
+    delete_all(&dashboard, found).await?;
+    let AppOwnership::Own { machines, volumes, .. } = own else { return Ok(()) };
+    let (ours, others): (Vec<Machine>, Vec<Machine>) = machines.into_iter().partition(|machine| work.is_own_machine(machine));
     for machine in &ours {
-        if machine.host_answers() {
+        if machine.is_host_reachable() {
             // In good order, so that what is on the volume is whole.
             work.stop_machine(&machine.id).await?;
         }
@@ -59,37 +59,37 @@ pub(super) async fn remove_keeping_data(work: &Work<'_>) -> Result<(), FlyError>
 }
 
 /// Whose the app is.
-enum Whose {
+enum AppOwnership {
     /// Ours, with what is in it.
-    Ours { app: App, machines: Vec<Machine>, volumes: Vec<Volume> },
+    Own { app: App, machines: Vec<Machine>, volumes: Vec<Volume> },
     /// There is none.
-    Nobodys,
+    Absent,
     /// Somebody else's, and ours was never made because this one was in the way.
-    Others,
+    Foreign,
 }
 
-async fn whose(work: &Work<'_>) -> Result<Whose, FlyError> {
-    let noted = work.placement.references.get(ORGANISATION);
+async fn determine_ownership(work: &AppReconciler<'_>) -> Result<AppOwnership, FlyError> {
+    let noted = work.placement.provider_state.get(ORG_KEY);
     let never_made = noted.is_none() && !work.placement.has_been_ready;
-    let app = match find_for_good(work).await {
+    let app = match find_app_conclusively(work).await {
         Ok(Some(app)) => app,
-        Ok(None) => return Ok(Whose::Nobodys),
-        Err(FlyError::AppTaken { .. }) if never_made => return Ok(Whose::Others),
+        Ok(None) => return Ok(AppOwnership::Absent),
+        Err(FlyError::AppTaken { .. }) if never_made => return Ok(AppOwnership::Foreign),
         Err(error) => return Err(error),
     };
-    let (machines, volumes) = try_join(work.machines(), work.volumes()).await?;
-    match work.prove(&app, noted.map(String::as_str), &machines) {
-        Ok(()) => Ok(Whose::Ours { app, machines, volumes }),
-        Err(FlyError::AppForeign { .. }) if never_made => Ok(Whose::Others),
+    let (machines, volumes) = try_join(work.list_machines(), work.list_volumes()).await?;
+    match work.verify_ownership(&app, noted.map(String::as_str), &machines) {
+        Ok(()) => Ok(AppOwnership::Own { app, machines, volumes }),
+        Err(FlyError::AppForeign { .. }) if never_made => Ok(AppOwnership::Foreign),
         Err(error) => Err(error),
     }
 }
 
 /// Looks for the app. One that was made a moment ago may be said not to be there, or the token not to be good for it, so
 /// that is believed only once it stays so.
-async fn find_for_good(work: &Work<'_>) -> Result<Option<App>, FlyError> {
-    let deadline = work.client.deadline(work.client.patience.visible);
-    let mut pause = work.client.patience.pause;
+async fn find_app_conclusively(work: &AppReconciler<'_>) -> Result<Option<App>, FlyError> {
+    let deadline = work.client.deadline(work.client.timeouts.visibility);
+    let mut pause = work.client.timeouts.poll_interval;
     loop {
         let found = work.find_app().await;
         let unsure = match &found {
@@ -97,51 +97,51 @@ async fn find_for_good(work: &Work<'_>) -> Result<Option<App>, FlyError> {
             Err(FlyError::Token { .. }) => work.may_have_been_made() && !work.placement.has_been_ready,
             _ => false,
         };
-        match work.client.left(deadline) {
-            Some(left) if unsure => work.client.port.sleep(pause.min(left)).await,
+        match work.client.remaining(deadline) {
+            Some(left) if unsure => work.client.transport.sleep(pause.min(left)).await,
             _ => return found,
         }
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pause = (pause * 2).min(MAX_BACKOFF);
     }
 }
 
-impl Work<'_> {
+impl AppReconciler<'_> {
     /// Whether there may be an app. One for a dashboard is made only where one was asked for.
     fn may_have_been_made(&self) -> bool {
         let placement = self.placement;
-        self.parts.volume_note.is_some()
+        self.role.volume_key.is_some()
             || placement.spec.dashboard
-            || placement.references.contains_key(self.parts.machine_note)
+            || placement.provider_state.contains_key(self.role.machine_key)
     }
 
     /// Whether a machine goes with the backend: it says that it is ours, or its host does not let it say anything.
-    fn is_to_go(&self, machine: &Machine) -> bool {
-        match machine.metadata(OWNER) {
+    fn is_own_machine(&self, machine: &Machine) -> bool {
+        match machine.metadata(OWNER_KEY) {
             Some(owner) => owner == self.placement.id.as_str(),
-            None => machine.name == self.parts.machine && !machine.host_answers(),
+            None => machine.name == self.role.machine_name && !machine.is_host_reachable(),
         }
     }
 
     /// Whether a volume goes with the backend: it has our name, is noted, or a machine of ours has it.
-    fn goes_with(&self, volume: &Volume, machines: &[Machine]) -> bool {
+    fn is_own_volume(&self, volume: &Volume, machines: &[Machine]) -> bool {
         let id = Some(volume.id.as_str());
-        let noted = self.parts.volume_note.and_then(|note| self.placement.references.get(note));
-        let is_named = self.parts.volume_note.is_some() && volume.name == VOLUME;
-        let has = |machine: &Machine| machine.volume() == id || volume.machine() == Some(machine.id.as_str());
-        is_named || noted == Some(&volume.id) || machines.iter().any(|machine| self.is_to_go(machine) && has(machine))
+        let noted = self.role.volume_key.and_then(|note| self.placement.provider_state.get(note));
+        let is_named = self.role.volume_key.is_some() && volume.name == VOLUME_NAME;
+        let has = |machine: &Machine| machine.mounted_volume() == id || volume.attached_machine() == Some(machine.id.as_str());
+        is_named || noted == Some(&volume.id) || machines.iter().any(|machine| self.is_own_machine(machine) && has(machine))
     }
 }
 
 /// Refuses to take an app away that holds what convexinfra did not make.
-fn nothing_strange(work: &Work<'_>, found: &Whose) -> Result<(), FlyError> {
-    let Whose::Ours { machines, volumes, .. } = found else { return Ok(()) };
+fn refuse_unmanaged(work: &AppReconciler<'_>, found: &AppOwnership) -> Result<(), FlyError> {
+    let AppOwnership::Own { machines, volumes, .. } = found else { return Ok(()) };
     let app = &work.app;
     let mut strange = Vec::new();
-    for machine in machines.iter().filter(|machine| !work.is_to_go(machine)) {
+    for machine in machines.iter().filter(|machine| !work.is_own_machine(machine)) {
         let id = &machine.id;
         strange.push((format!("the machine `{id}`"), format!("fly machine destroy {id} --app {app} --force")));
     }
-    for volume in volumes.iter().filter(|volume| !work.goes_with(volume, machines)) {
+    for volume in volumes.iter().filter(|volume| !work.is_own_volume(volume, machines)) {
         let id = &volume.id;
         strange.push((format!("the volume `{id}`"), format!("fly volumes destroy {id} --app {app}")));
     }
@@ -149,48 +149,48 @@ fn nothing_strange(work: &Work<'_>, found: &Whose) -> Result<(), FlyError> {
         return Ok(());
     }
     let (what, commands): (Vec<String>, Vec<String>) = strange.into_iter().unzip();
-    Err(FlyError::Foreign { app: app.clone(), what: what.join(" and "), command: commands.join("\n    ") })
+    Err(FlyError::ForeignResource { app: app.clone(), what: what.join(" and "), command: commands.join("\n    ") })
 }
 
 /// Takes an app away with everything in it, and waits until it is gone.
-pub(super) async fn take_away(work: &Work<'_>) -> Result<(), FlyError> {
-    let found = whose(work).await?;
-    nothing_strange(work, &found)?;
-    take(work, found).await
+pub(super) async fn remove_app(work: &AppReconciler<'_>) -> Result<(), FlyError> {
+    let found = determine_ownership(work).await?;
+    refuse_unmanaged(work, &found)?;
+    delete_all(work, found).await
 }
 
-async fn take(work: &Work<'_>, found: Whose) -> Result<(), FlyError> {
-    let org = work.placement.references.get(ORGANISATION).or(work.placement.spec.settings.fly.org.as_ref());
+async fn delete_all(work: &AppReconciler<'_>, found: AppOwnership) -> Result<(), FlyError> {
+    let org = work.placement.provider_state.get(ORG_KEY).or(work.placement.spec.settings.fly.org.as_ref());
     let mut org = org.cloned();
     match found {
-        Whose::Ours { app, machines, .. } => {
+        AppOwnership::Own { app, machines, .. } => {
             org = org.or_else(|| app.organisation().map(str::to_owned));
             for machine in &machines {
                 work.delete_machine(&machine.id).await?;
             }
-            for volume in work.volumes().await? {
+            for volume in work.list_volumes().await? {
                 work.delete_volume(&volume.id).await?;
             }
             delete_app(work).await?;
         }
-        Whose::Nobodys => {}
-        Whose::Others => return Ok(()),
+        AppOwnership::Absent => {}
+        AppOwnership::Foreign => return Ok(()),
     }
     match org {
-        Some(org) => sweep(work, &org).await,
+        Some(org) => sweep_orphaned_volumes(work, &org).await,
         None => Ok(()),
     }
 }
 
-async fn delete_app(work: &Work<'_>) -> Result<(), FlyError> {
-    let call = calls::delete_app(&work.app);
-    let what = call.shown();
-    match work.client.ask(call).await {
-        Ok(_) | Err(Declined::Refused(Refusal::NotFound, _)) => {}
-        Err(declined) => return Err(failed(&what, declined)),
+async fn delete_app(work: &AppReconciler<'_>) -> Result<(), FlyError> {
+    let call = requests::delete_app(&work.app);
+    let what = call.label();
+    match work.client.call(call).await {
+        Ok(_) | Err(CallError::Rejected(ApiErrorKind::NotFound, _)) => {}
+        Err(declined) => return Err(call_failed(&what, declined)),
     }
-    fault::point("provider.fly.app_deleted");
-    let patience = work.client.patience.gone;
+    failpoint::hit("provider.fly.app_deleted");
+    let patience = work.client.timeouts.deletion;
     let deadline = work.client.deadline(patience);
     loop {
         match work.find_app().await {
@@ -200,9 +200,9 @@ async fn delete_app(work: &Work<'_>) -> Result<(), FlyError> {
             Ok(Some(_)) => {}
             Err(error) => return Err(error),
         }
-        if work.client.left(deadline).is_none() {
+        if work.client.remaining(deadline).is_none() {
             let (app, what) = (work.app.clone(), "the app".to_owned());
-            return Err(FlyError::StillThere { app, what, seconds: patience.as_secs() });
+            return Err(FlyError::NotDeleted { app, what, seconds: patience.as_secs() });
         }
         work.client.pause().await;
     }
@@ -210,36 +210,40 @@ async fn delete_app(work: &Work<'_>) -> Result<(), FlyError> {
 
 /// Volumes whose app is gone are paid for and seen by nobody. What the organisation still lists of this app is taken
 /// away too. With its app gone there is no way to some: those are named, and nobody has to wait for them for ever.
-async fn sweep(work: &Work<'_>, org: &str) -> Result<(), FlyError> {
+async fn sweep_orphaned_volumes(work: &AppReconciler<'_>, org: &str) -> Result<(), FlyError> {
     // The list lags behind, so what was just taken away may be listed once more.
-    let deadline = work.client.deadline(work.client.patience.gone);
+    let deadline = work.client.deadline(work.client.timeouts.deletion);
     loop {
         let mut unreached = Vec::new();
         let mut left = Vec::new();
-        let Orphans { volumes, silent } = orphans(work, org).await?;
+        let OrphanedVolumes { volumes, unreachable_regions: silent } = list_orphaned_volumes(work, org).await?;
         for volume in volumes {
             // A machine has it, so there is an app after all, or the list has not heard of its end.
-            if volume.machine().is_some() {
+            if volume.attached_machine().is_some() {
                 left.push(volume.id);
                 continue;
             }
             match work.delete_volume(&volume.id).await? {
-                Gone::Before => unreached.push(volume.id),
-                Gone::Now => left.push(volume.id),
+                VolumeDeletion::NotFound => unreached.push(volume.id),
+                VolumeDeletion::Deleted => left.push(volume.id),
             }
         }
         if left.is_empty() && unreached.is_empty() && silent.is_empty() {
             return Ok(());
         }
-        if work.client.left(deadline).is_none() {
+        if work.client.remaining(deadline).is_none() {
             if !left.is_empty() {
                 let what = format!("volume {}", left.join(", "));
-                return Err(FlyError::StillThere { app: work.app.clone(), what, seconds: work.client.patience.gone.as_secs() });
+                return Err(FlyError::NotDeleted {
+                    app: work.app.clone(),
+                    what,
+                    seconds: work.client.timeouts.deletion.as_secs(),
+                });
             }
             if !silent.is_empty() {
                 let regions: Vec<&str> = silent.iter().map(String::as_str).collect();
                 return Err(FlyError::Unreachable {
-                    what: calls::organisation_volumes(org, None).shown(),
+                    what: requests::list_org_volumes(org, None).label(),
                     said: format!("nothing is known of volumes in {}", regions.join(", ")),
                 });
             }
@@ -257,31 +261,33 @@ async fn sweep(work: &Work<'_>, org: &str) -> Result<(), FlyError> {
 
 /// What an organisation still lists of an app.
 #[derive(Default)]
-struct Orphans {
+struct OrphanedVolumes {
     volumes: Vec<Volume>,
     /// The regions that the list leaves out because they did not answer.
-    silent: BTreeSet<String>,
+    unreachable_regions: BTreeSet<String>,
 }
 
-async fn orphans(work: &Work<'_>, org: &str) -> Result<Orphans, FlyError> {
-    let mut found = Orphans::default();
+async fn list_orphaned_volumes(work: &AppReconciler<'_>, org: &str) -> Result<OrphanedVolumes, FlyError> {
+    let mut found = OrphanedVolumes::default();
     let mut cursor: Option<String> = None;
-    for _ in 0..PAGES {
-        let call = calls::organisation_volumes(org, cursor.as_deref());
-        let what = call.shown();
-        let page: OrganisationVolumes = match work.client.ask(call).await {
+    for _ in 0..MAX_PAGES {
+        let call = requests::list_org_volumes(org, cursor.as_deref());
+        let what = call.label();
+        let page: VolumePage = match work.client.call(call).await {
             // Some servers give no pages but the bare list.
-            Ok(reply) => match read_list(&what, &reply) {
-                Ok(volumes) => OrganisationVolumes { volumes, ..OrganisationVolumes::default() },
-                Err(_) => read(&what, &reply)?,
+            Ok(reply) => match parse_list(&what, &reply) {
+                Ok(volumes) => VolumePage { volumes, ..VolumePage::default() },
+                Err(_) => parse(&what, &reply)?,
             },
             // A token for one app may not look at the others, and then there is nothing to look for.
-            Err(Declined::Refused(Refusal::NotFound | Refusal::Forbidden, _)) => return Ok(Orphans::default()),
-            Err(declined) => return Err(failed(&what, declined)),
+            Err(CallError::Rejected(ApiErrorKind::NotFound | ApiErrorKind::Forbidden, _)) => {
+                return Ok(OrphanedVolumes::default());
+            }
+            Err(declined) => return Err(call_failed(&what, declined)),
         };
         let ours = |volume: &Volume| volume.is_live() && volume.app_name.as_deref() == Some(work.app.as_str());
         found.volumes.extend(page.volumes.into_iter().filter(ours));
-        found.silent.extend(page.error_regions);
+        found.unreachable_regions.extend(page.error_regions);
         match page.next_cursor.filter(|next| !next.is_empty() && cursor.as_ref() != Some(next)) {
             Some(next) => cursor = Some(next),
             None => break,

@@ -9,30 +9,30 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::apps::{BACKEND_PARTS, Work, organisation};
-use super::client::{Client, Declined};
-use super::images::{BACKEND_NOTES, image};
-use super::refusal::Refusal;
+use super::api_error::ApiErrorKind;
+use super::apps::{AppReconciler, BACKEND_ROLE, resolve_org};
+use super::client::{ApiClient, CallError};
+use super::images::{BACKEND_IMAGE_KEYS, resolve_image};
 use super::*;
 use crate::convex::release::BACKEND_IMAGE;
-use crate::model::fly::{APP, app_url};
+use crate::model::fly::{APP_KEY, app_url};
 use crate::model::{
-    BackendId, BackendName, BackendSpec, Endpoints, Generation, InstanceName, PortPair, ProjectName, REACH, Release, Secret,
-    Timestamp,
+    BackendId, BackendName, BackendSpec, Endpoints, Generation, INTERNAL_URL, InstanceName, PortPair, ProjectName, Release,
+    Secret, Timestamp,
 };
 
-type Answer = Result<Reply, PortError>;
+type Answer = Result<ApiResponse, ApiTransportError>;
 
 /// Answers in the order in which they were written down, for requests that contain a text; the last one stays.
 #[derive(Default)]
 struct Script {
     answers: Mutex<Vec<(String, VecDeque<Answer>)>>,
-    calls: Mutex<Vec<(String, Call)>>,
+    calls: Mutex<Vec<(String, ApiRequest)>>,
     now: Mutex<i64>,
 }
 
 fn reply(status: u16, body: Value) -> Answer {
-    Ok(Reply { status, headers: BTreeMap::new(), body: if body.is_null() { String::new() } else { body.to_string() } })
+    Ok(ApiResponse { status, headers: BTreeMap::new(), body: if body.is_null() { String::new() } else { body.to_string() } })
 }
 
 impl Script {
@@ -41,10 +41,10 @@ impl Script {
         self
     }
 
-    fn client(self) -> (Arc<Self>, Client) {
+    fn client(self) -> (Arc<Self>, ApiClient) {
         let script = Arc::new(self);
-        let port: Arc<dyn Port> = Arc::<Self>::clone(&script);
-        (script, Client { port, patience: Patience::default() })
+        let port: Arc<dyn ApiTransport> = Arc::<Self>::clone(&script);
+        (script, ApiClient { transport: port, timeouts: Timeouts::default() })
     }
 
     /// How often something was asked.
@@ -57,9 +57,9 @@ impl Script {
     }
 }
 
-impl Port for Script {
-    fn send(&self, call: Call) -> BoxFuture<'_, Answer> {
-        let line = call.shown();
+impl ApiTransport for Script {
+    fn send(&self, call: ApiRequest) -> BoxFuture<'_, Answer> {
+        let line = call.label();
         let mut answers = self.answers.lock().unwrap();
         let found = answers.iter_mut().find(|(wanted, _)| line.contains(wanted.as_str()));
         let answer = match found {
@@ -81,11 +81,11 @@ impl Port for Script {
     }
 }
 
-fn placement() -> Placement {
+fn placement() -> ResolvedBackend {
     let (project, name) = (ProjectName::parse("gremlin").unwrap(), BackendName::parse("dev").unwrap());
     let mut spec = BackendSpec::new(ProviderKind::Fly);
     spec.region = Some("iad".to_owned());
-    Placement {
+    ResolvedBackend {
         id: BackendId::new("b1"),
         instance_name: InstanceName::preferred(&project, &name).unwrap(),
         project,
@@ -98,35 +98,35 @@ fn placement() -> Placement {
         ports: PortPair { api: 0, site: 0 },
         endpoints: Endpoints { url: app_url("a"), site_url: format!("{}/http", app_url("a")) },
         has_been_ready: true,
-        references: References::from([(APP.to_owned(), "a".to_owned()), (REACH.to_owned(), app_url("a"))]),
+        provider_state: ProviderState::from([(APP_KEY.to_owned(), "a".to_owned()), (INTERNAL_URL.to_owned(), app_url("a"))]),
     }
 }
 
-fn work<'a>(client: &'a Client, placement: &'a Placement) -> Work<'a> {
-    Work { client, placement, app: "a".to_owned(), notice: SILENT, parts: BACKEND_PARTS }
+fn work<'a>(client: &'a ApiClient, placement: &'a ResolvedBackend) -> AppReconciler<'a> {
+    AppReconciler { client, placement, app: "a".to_owned(), notice: NO_NOTICE, role: BACKEND_ROLE }
 }
 
 #[tokio::test]
 async fn a_look_is_repeated_for_a_while_and_a_creation_is_not() {
-    let lost = || Err(PortError::NoAnswer("reset".to_owned()));
+    let lost = || Err(ApiTransportError::NoAnswer("reset".to_owned()));
     let (script, client) = Script::default().on("GET", [lost(), lost(), reply(200, json!({}))]).on("POST", [lost()]).client();
-    client.ask(calls::app("a")).await.unwrap();
+    client.call(requests::get_app("a")).await.unwrap();
     assert_eq!(script.count("GET"), 3);
-    let declined = client.ask(calls::create_machine("a", json!({}))).await.unwrap_err();
-    assert!(matches!(declined, Declined::Uncertain(_)), "{declined:?}");
+    let declined = client.call(requests::create_machine("a", json!({}))).await.unwrap_err();
+    assert!(matches!(declined, CallError::Uncertain(_)), "{declined:?}");
     assert_eq!(script.count("POST"), 1, "a creation whose answer was lost was sent again without a look");
 
     let (script, client) = Script::default().on("GET", [reply(503, Value::Null)]).client();
-    assert!(matches!(client.ask(calls::app("a")).await, Err(Declined::Refused(Refusal::Uncertain, _))));
+    assert!(matches!(client.call(requests::get_app("a")).await, Err(CallError::Rejected(ApiErrorKind::Uncertain, _))));
     assert!(script.seconds() <= 60 && script.seconds() > 40, "{} s", script.seconds());
     assert!(script.count("GET") < 20, "it hammers");
 }
 
 #[tokio::test]
 async fn what_never_arrived_is_sent_again_whatever_it_is() {
-    let refused = || Err(PortError::NotSent("connection refused".to_owned()));
+    let refused = || Err(ApiTransportError::NotSent("connection refused".to_owned()));
     let (script, client) = Script::default().on("POST", [refused(), refused(), reply(200, json!({}))]).client();
-    client.ask(calls::create_machine("a", json!({}))).await.unwrap();
+    client.call(requests::create_machine("a", json!({}))).await.unwrap();
     assert_eq!(script.count("POST"), 3);
 }
 
@@ -134,13 +134,13 @@ async fn what_never_arrived_is_sent_again_whatever_it_is() {
 async fn a_retry_after_is_kept_to_and_has_an_end() {
     let limited = |seconds: &str| {
         let headers = BTreeMap::from([("retry-after".to_owned(), seconds.to_owned())]);
-        Ok(Reply { status: 429, headers, body: String::new() })
+        Ok(ApiResponse { status: 429, headers, body: String::new() })
     };
     let (script, client) = Script::default().on("POST", [limited("7"), reply(200, json!({}))]).client();
-    client.ask(calls::create_machine("a", json!({}))).await.unwrap();
+    client.call(requests::create_machine("a", json!({}))).await.unwrap();
     assert_eq!(script.seconds(), 7);
     let (script, client) = Script::default().on("POST", [limited("86400")]).client();
-    assert!(client.ask(calls::create_machine("a", json!({}))).await.is_err());
+    assert!(client.call(requests::create_machine("a", json!({}))).await.is_err());
     assert!(script.seconds() <= 60);
 }
 
@@ -161,8 +161,8 @@ async fn waiting_is_done_over_there_in_pieces_that_it_allows_and_keeps_the_lease
         .client();
     let placement = placement();
     let work = work(&client, &placement);
-    let mut lease = work.lease("m1").await.unwrap();
-    work.until_ready("m1", Some("v1"), Some(&mut lease)).await.unwrap();
+    let mut lease = work.acquire_lease("m1").await.unwrap();
+    work.wait_until_ready("m1", Some("v1"), Some(&mut lease)).await.unwrap();
     assert!(script.seconds() >= 100);
     let renewals = script.count("/lease") - 1;
     assert!((4..=6).contains(&renewals), "{renewals} renewals in {} s of a lease of 60 s", script.seconds());
@@ -189,7 +189,7 @@ async fn a_machine_that_never_passes_its_checks_is_given_up_with_what_they_said(
         .on("GET /v1/apps/a/machines/m1", [reply(200, json!({ "id": "m1", "state": "started", "checks": checks }))])
         .client();
     let placement = placement();
-    let error = work(&client, &placement).until_ready("m1", None, None).await.unwrap_err();
+    let error = work(&client, &placement).wait_until_ready("m1", None, None).await.unwrap_err();
     assert!(matches!(&error, FlyError::NotReady { why, .. } if why.ends_with("critical: connect: refused")), "{error:?}");
     assert!((300..320).contains(&script.seconds()), "{} s", script.seconds());
 }
@@ -200,17 +200,17 @@ async fn the_organisation_is_named_noted_or_the_only_one() {
         let tokens: Vec<Value> = slugs.iter().map(|slug| json!({ "org_slug": slug })).collect();
         Script::default().on("GET /v1/tokens/current", [reply(200, json!({ "tokens": tokens }))]).client().1
     };
-    let (placement, settings) = (placement(), Settings::default());
-    assert_eq!(organisation(&tokens(&["acme", "acme"]), &settings, &placement).await.unwrap(), "acme");
-    assert_eq!(organisation(&tokens(&[]), &settings, &placement).await.unwrap(), "personal");
-    let unclear = organisation(&tokens(&["acme", "other"]), &settings, &placement).await.unwrap_err();
+    let (placement, settings) = (placement(), FlyConfig::default());
+    assert_eq!(resolve_org(&tokens(&["acme", "acme"]), &settings, &placement).await.unwrap(), "acme");
+    assert_eq!(resolve_org(&tokens(&[]), &settings, &placement).await.unwrap(), "personal");
+    let unclear = resolve_org(&tokens(&["acme", "other"]), &settings, &placement).await.unwrap_err();
     assert!(matches!(&unclear, FlyError::Organisation { count: 2, .. }) && unclear.help().unwrap().contains("acme, other"));
     let mut named = placement.clone();
     named.spec.settings.fly.org = Some("mine".to_owned());
     let (script, client) = Script::default().client();
-    assert_eq!(organisation(&client, &settings, &named).await.unwrap(), "mine");
-    named.references.insert("org".to_owned(), "noted".to_owned());
-    assert_eq!(organisation(&client, &settings, &named).await.unwrap(), "noted");
+    assert_eq!(resolve_org(&client, &settings, &named).await.unwrap(), "mine");
+    named.provider_state.insert("org".to_owned(), "noted".to_owned());
+    assert_eq!(resolve_org(&client, &settings, &named).await.unwrap(), "noted");
     assert_eq!(script.count(""), 0);
 }
 
@@ -221,19 +221,20 @@ async fn a_tag_is_pinned_by_the_registry_and_asked_for_once() {
     manifest.headers.insert("docker-content-digest".to_owned(), format!("sha256:{hex}"));
     let commit = format!("652b828{}", "0".repeat(33));
     let (script, client) = Script::default()
-        .on("GET /652b828", [Ok(Reply { status: 200, body: commit.clone(), ..Reply::default() })])
+        .on("GET /652b828", [Ok(ApiResponse { status: 200, body: commit.clone(), ..ApiResponse::default() })])
         .on("GET /token", [reply(200, json!({ "token": "anonymous" }))])
         .on(&format!("GET /v2/get-convex/convex-backend/manifests/{commit}"), [Ok(manifest)])
         .client();
     let mut placement = placement();
     placement.spec.release = Release::parse("precompiled-2026-08-21-652b828").ok();
-    let mut references = References::new();
-    let found = image(&client, &placement, BACKEND_IMAGE, None, BACKEND_NOTES, &mut references).await.unwrap();
+    let mut references = ProviderState::new();
+    let found = resolve_image(&client, &placement, BACKEND_IMAGE, None, BACKEND_IMAGE_KEYS, &mut references).await.unwrap();
     assert_eq!(found.reference(), format!("{BACKEND_IMAGE}@sha256:{hex}"));
-    found.note(BACKEND_NOTES, &mut references);
+    found.record(BACKEND_IMAGE_KEYS, &mut references);
     let asked = script.count("");
-    placement.references.extend(references);
-    let again = image(&client, &placement, BACKEND_IMAGE, None, BACKEND_NOTES, &mut References::new()).await.unwrap();
+    placement.provider_state.extend(references);
+    let again =
+        resolve_image(&client, &placement, BACKEND_IMAGE, None, BACKEND_IMAGE_KEYS, &mut ProviderState::new()).await.unwrap();
     assert_eq!((again.reference(), script.count("")), (found.reference(), asked));
     let calls = script.calls.lock().unwrap();
     assert!(calls.iter().all(|(_, call)| call.service != Service::Machines), "Fly was asked about an image");
@@ -242,12 +243,13 @@ async fn a_tag_is_pinned_by_the_registry_and_asked_for_once() {
 #[tokio::test]
 async fn why_nobody_says_the_commit_is_said() {
     let limited = reply(403, json!({ "message": "API rate limit exceeded for 192.0.2.1" }));
-    let lost = Err(PortError::NotSent("the proxy does not answer".to_owned()));
+    let lost = Err(ApiTransportError::NotSent("the proxy does not answer".to_owned()));
     for (answer, reason) in [(limited, "status 403: API rate limit exceeded"), (lost, "the proxy does not answer")] {
         let (_, client) = Script::default().on("GET /652b828", [answer]).client();
         let mut placement = placement();
         placement.spec.release = Release::parse("precompiled-2026-08-21-652b828").ok();
-        let found = image(&client, &placement, BACKEND_IMAGE, None, BACKEND_NOTES, &mut References::new()).await;
+        let found =
+            resolve_image(&client, &placement, BACKEND_IMAGE, None, BACKEND_IMAGE_KEYS, &mut ProviderState::new()).await;
         let error = found.unwrap_err().to_string();
         assert!(error.contains(reason), "{error}");
     }
@@ -255,20 +257,21 @@ async fn why_nobody_says_the_commit_is_said() {
 
 #[tokio::test]
 async fn without_a_registry_fly_finds_the_digest() {
-    let (_, client) = Script::default().on("GET /token", [Err(PortError::NotSent("no route".to_owned()))]).client();
+    let (_, client) = Script::default().on("GET /token", [Err(ApiTransportError::NotSent("no route".to_owned()))]).client();
     let mut placement = placement();
     placement.spec.release = Release::parse(&"a".repeat(40)).ok();
-    let found = image(&client, &placement, BACKEND_IMAGE, None, BACKEND_NOTES, &mut References::new()).await.unwrap();
+    let found =
+        resolve_image(&client, &placement, BACKEND_IMAGE, None, BACKEND_IMAGE_KEYS, &mut ProviderState::new()).await.unwrap();
     assert_eq!((found.digest(), found.reference()), (None, format!("{BACKEND_IMAGE}:{}", "a".repeat(40)).as_str()));
 }
 
 #[tokio::test]
 async fn answers_that_are_none_are_errors_and_no_panic() {
     for body in ["", "null", "[]", "\"x\"", "{\"machines\":", "<html>", "{\"ips\":[{\"ip\":5}]}"] {
-        let garbled = || Ok(Reply { status: 200, headers: BTreeMap::new(), body: body.to_owned() });
+        let garbled = || Ok(ApiResponse { status: 200, headers: BTreeMap::new(), body: body.to_owned() });
         let (_, client) = Script::default().on("", [garbled()]).client();
         let placement = placement();
-        let fly = Fly { client, settings: Settings::default() };
+        let fly = Fly { client, config: FlyConfig::default() };
         let looked = fly.observe(&placement).await;
         assert!(looked.is_err(), "{body}: {looked:?}");
         assert!(fly.ensure(&placement, &|_| {}).await.is_err(), "{body}");
@@ -278,19 +281,19 @@ async fn answers_that_are_none_are_errors_and_no_panic() {
 #[test]
 fn what_a_server_does_not_give_back_is_no_drift() {
     let mut placement = placement();
-    let wanted = wanted::backend(&placement).unwrap();
+    let wanted = desired::backend_spec(&placement).unwrap();
     let mut config = wanted.configuration("image", Some("vol_1"));
     config["services"][0].as_object_mut().unwrap().remove("checks");
     config.as_object_mut().unwrap().remove("stop_config");
     let machine = |config: &Value| serde_json::from_value(json!({ "id": "m1", "state": "started", "config": config })).unwrap();
-    let paths = |placement: &Placement, config: &Value| -> Vec<String> {
-        let found = ensure::differing(placement, &wanted, None, &machine(config), Some("vol_1"));
+    let paths = |placement: &ResolvedBackend, config: &Value| -> Vec<String> {
+        let found = ensure::config_drift(placement, &wanted, None, &machine(config), Some("vol_1"));
         found.into_iter().map(|difference| difference.path).collect()
     };
     let mut dropped = paths(&placement, &config);
     dropped.sort();
     assert_eq!(dropped, ["services.checks", "stop_config"]);
-    placement.references.insert("unsaid".to_owned(), dropped.join("\n"));
+    placement.provider_state.insert("unsaid".to_owned(), dropped.join("\n"));
     assert_eq!(paths(&placement, &config), Vec::<String>::new());
     // What it does give back is compared all the same.
     config["stop_config"] = json!({ "signal": "SIGTERM", "timeout": "30s" });
@@ -312,8 +315,8 @@ async fn orphans_are_looked_for_on_every_page() {
         .on("GET /v1/apps/a-d", [reply(404, json!({}))])
         .client();
     let mut placement = placement();
-    placement.references.insert("org".to_owned(), "acme".to_owned());
-    remove::take_away(&work(&client, &placement)).await.unwrap();
+    placement.provider_state.insert("org".to_owned(), "acme".to_owned());
+    remove::remove_app(&work(&client, &placement)).await.unwrap();
     assert_eq!(script.count("DELETE /v1/apps/a/volumes/vol_1"), 1);
     assert!(script.calls.lock().unwrap().iter().any(|(_, call)| call.query.contains(&("cursor", "2".to_owned()))));
 }

@@ -4,30 +4,30 @@
 
 use serde_json::{Value, json};
 
-use super::answers::Machine;
-use super::apps::Work;
-use super::calls;
-use super::client::{Declined, read};
+use super::api_error::{ApiErrorKind, error_message};
+use super::api_types::Machine;
+use super::apps::AppReconciler;
+use super::client::{CallError, parse};
+use super::desired::CONFIG_DIGEST_KEY;
 use super::error::FlyError;
-use super::leases::Lease;
-use super::refusal::{Refusal, words};
-use super::volumes::{NotMade, Room};
-use super::wanted::CONFIGURATION;
-use crate::fault;
+use super::leases::MachineLease;
+use super::requests;
+use super::volumes::{CapacityScope, CreateError};
+use crate::failpoint;
 
 /// How often a change is tried that somebody else's change came before, or whose answer was lost.
-const TRIES: u32 = 3;
+const MAX_ATTEMPTS: u32 = 3;
 
 /// How a machine came to be as it should be.
 #[derive(Debug)]
-pub(super) enum Updated {
+pub(super) enum UpdateOutcome {
     /// It runs and is ready.
     Ready(Box<Machine>),
     /// Its host has no room for it, and it does not run.
-    NoRoom(String),
+    NoCapacity(String),
 }
 
-impl Work<'_> {
+impl AppReconciler<'_> {
     /// Gives a machine this configuration and waits until it is ready.
     ///
     /// # Errors
@@ -37,32 +37,32 @@ impl Work<'_> {
         id: &str,
         configuration: &Value,
         secrets_version: Option<u64>,
-    ) -> Result<Updated, FlyError> {
-        let mut lease = self.lease(id).await?;
-        let updated = self.update_under(&mut lease, id, configuration, secrets_version).await;
-        self.release(lease).await;
+    ) -> Result<UpdateOutcome, FlyError> {
+        let mut lease = self.acquire_lease(id).await?;
+        let updated = self.update_with_lease(&mut lease, id, configuration, secrets_version).await;
+        self.release_lease(lease).await;
         updated
     }
 
-    async fn update_under(
+    async fn update_with_lease(
         &self,
-        lease: &mut Lease,
+        lease: &mut MachineLease,
         id: &str,
         configuration: &Value,
         secrets_version: Option<u64>,
-    ) -> Result<Updated, FlyError> {
+    ) -> Result<UpdateOutcome, FlyError> {
         // What is seen from here on nobody else changes.
-        let before = self.whole_machine(id).await?;
+        let before = self.machine_with_config(id).await?;
         let ran = before.state == "started";
-        let after = match self.put(lease, &before, configuration, secrets_version).await {
+        let after = match self.replace_config(lease, &before, configuration, secrets_version).await {
             Ok(after) => after,
-            Err(NotMade::Full(Room::Host, said)) if !ran => return Ok(Updated::NoRoom(said)),
-            Err(NotMade::Full(_, said)) => return Err(FlyError::Full { regions: vec![before.region], said }),
-            Err(NotMade::Failed(error)) => return Err(error),
+            Err(CreateError::NoCapacity(CapacityScope::Host, said)) if !ran => return Ok(UpdateOutcome::NoCapacity(said)),
+            Err(CreateError::NoCapacity(_, said)) => return Err(FlyError::NoCapacity { regions: vec![before.region], said }),
+            Err(CreateError::Failed(error)) => return Err(error),
         };
-        fault::point("provider.fly.machine_updated");
-        let why = match self.until_ready(id, after.instance_id.as_deref(), Some(lease)).await {
-            Ok(machine) => return Ok(Updated::Ready(Box::new(machine))),
+        failpoint::hit("provider.fly.machine_updated");
+        let why = match self.wait_until_ready(id, after.instance_id.as_deref(), Some(lease)).await {
+            Ok(machine) => return Ok(UpdateOutcome::Ready(Box::new(machine))),
             Err(FlyError::NotReady { why, .. }) => why,
             Err(error) => return Err(error),
         };
@@ -70,55 +70,55 @@ impl Work<'_> {
             return Err(FlyError::NotReady { app: self.app.clone(), machine: id.to_owned(), why });
         };
         (self.notice)(format!("machine {id} did not become ready ({why}); putting its previous configuration back"));
-        let now = self.whole_machine(id).await?;
-        match self.put(lease, &now, previous, None).await {
+        let now = self.machine_with_config(id).await?;
+        match self.replace_config(lease, &now, previous, None).await {
             Ok(back) => {
                 // Whether it answers is told by the next look; it is as it was.
-                let _ = self.until_ready(id, back.instance_id.as_deref(), Some(lease)).await;
-                Err(FlyError::Restored { app: self.app.clone(), machine: id.to_owned(), why })
+                let _ = self.wait_until_ready(id, back.instance_id.as_deref(), Some(lease)).await;
+                Err(FlyError::RolledBack { app: self.app.clone(), machine: id.to_owned(), why })
             }
             Err(_) => Err(FlyError::NotReady { app: self.app.clone(), machine: id.to_owned(), why }),
         }
     }
 
     /// Starts a machine that is as it should be and does not run, and waits until it is ready.
-    pub(super) async fn wake_machine(&self, machine: &Machine) -> Result<Updated, FlyError> {
-        let mut lease = self.lease(&machine.id).await?;
+    pub(super) async fn start_and_wait(&self, machine: &Machine) -> Result<UpdateOutcome, FlyError> {
+        let mut lease = self.acquire_lease(&machine.id).await?;
         let started = self.start_machine(&machine.id, &lease).await;
         let woken = match started {
             Ok(()) => {
-                let ready = self.until_ready(&machine.id, None, Some(&mut lease)).await;
-                ready.map(|machine| Updated::Ready(Box::new(machine)))
+                let ready = self.wait_until_ready(&machine.id, None, Some(&mut lease)).await;
+                ready.map(|machine| UpdateOutcome::Ready(Box::new(machine)))
             }
-            Err(NotMade::Full(_, said)) => Ok(Updated::NoRoom(said)),
-            Err(NotMade::Failed(error)) => Err(error),
+            Err(CreateError::NoCapacity(_, said)) => Ok(UpdateOutcome::NoCapacity(said)),
+            Err(CreateError::Failed(error)) => Err(error),
         };
-        self.release(lease).await;
+        self.release_lease(lease).await;
         woken
     }
 
     /// A machine with its whole configuration.
-    async fn whole_machine(&self, id: &str) -> Result<Machine, FlyError> {
-        let machine = self.machine(id).await?;
+    async fn machine_with_config(&self, id: &str) -> Result<Machine, FlyError> {
+        let machine = self.find_machine(id).await?;
         let machine = machine.ok_or_else(|| FlyError::NotReady {
             app: self.app.clone(),
             machine: id.to_owned(),
             why: "it went away meanwhile".to_owned(),
         })?;
-        if !machine.host_answers() || (machine.config.is_none() && machine.incomplete_config.is_some()) {
+        if !machine.is_host_reachable() || (machine.config.is_none() && machine.incomplete_config.is_some()) {
             return Err(self.host_unreachable(id));
         }
         Ok(machine)
     }
 
     /// Sends the whole configuration for the version of the machine that was seen.
-    async fn put(
+    async fn replace_config(
         &self,
-        lease: &mut Lease,
+        lease: &mut MachineLease,
         seen: &Machine,
         configuration: &Value,
         secrets_version: Option<u64>,
-    ) -> Result<Machine, NotMade> {
+    ) -> Result<Machine, CreateError> {
         let mut version = seen.instance_id.clone().or_else(|| lease.version.clone());
         let mut tries = 0;
         loop {
@@ -129,31 +129,31 @@ impl Work<'_> {
             if let Some(version) = secrets_version {
                 request["min_secrets_version"] = version.into();
             }
-            let call = calls::update_machine(&self.app, &seen.id, request, lease.nonce.as_ref());
-            let what = call.shown();
-            let said = match self.client.ask(call).await {
-                Ok(reply) => return Ok(read(&what, &reply)?),
-                Err(Declined::Uncertain(said)) => said,
-                Err(Declined::Refused(Refusal::Stale, reply)) => words(&reply),
-                Err(Declined::Refused(Refusal::HostFull, _)) if tries < TRIES => {
+            let call = requests::update_machine(&self.app, &seen.id, request, lease.nonce.as_ref());
+            let what = call.label();
+            let said = match self.client.call(call).await {
+                Ok(reply) => return Ok(parse(&what, &reply)?),
+                Err(CallError::Uncertain(said)) => said,
+                Err(CallError::Rejected(ApiErrorKind::Conflict, reply)) => error_message(&reply),
+                Err(CallError::Rejected(ApiErrorKind::HostFull, _)) if tries < MAX_ATTEMPTS => {
                     tries += 1;
                     self.client.pause().await;
                     continue;
                 }
-                Err(Declined::Refused(Refusal::LeaseHeld, reply)) => {
-                    let said = words(&reply);
+                Err(CallError::Rejected(ApiErrorKind::LeaseHeld, reply)) => {
+                    let said = error_message(&reply);
                     return Err(FlyError::LeaseHeld { app: self.app.clone(), machine: seen.id.clone(), said }.into());
                 }
-                Err(declined) => return Err(NotMade::of(&what, declined)),
+                Err(declined) => return Err(CreateError::from_call(&what, declined)),
             };
-            if tries >= TRIES {
+            if tries >= MAX_ATTEMPTS {
                 return Err(FlyError::Unreachable { what, said }.into());
             }
             tries += 1;
             self.client.pause().await;
-            let now = self.whole_machine(&seen.id).await?;
+            let now = self.machine_with_config(&seen.id).await?;
             let digest = |configuration: Option<&Value>| {
-                configuration.and_then(|configuration| configuration.get("metadata")?.get(CONFIGURATION).cloned())
+                configuration.and_then(|configuration| configuration.get("metadata")?.get(CONFIG_DIGEST_KEY).cloned())
             };
             if now.instance_id != version && digest(now.config.as_ref()) == digest(Some(configuration)) {
                 // It was done, and only the answer was lost.

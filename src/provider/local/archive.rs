@@ -18,7 +18,7 @@ pub(super) enum ArchiveError {
     Damaged(#[from] zip::result::ZipError),
     /// It holds no such file.
     #[error("the archive holds no file `{name}`")]
-    NotInside {
+    EntryMissing {
         /// The file.
         name: String,
     },
@@ -54,5 +54,5 @@ pub(super) fn unpack(archive: &Path, name: &str, target: &Path) -> Result<(), Ar
         to.sync_all()?;
         return Ok(());
     }
-    Err(ArchiveError::NotInside { name: name.to_owned() })
+    Err(ArchiveError::EntryMissing { name: name.to_owned() })
 }

@@ -10,39 +10,38 @@ use std::time::{Duration, Instant};
 use reqwest::header::{CONTENT_RANGE, ETAG, IF_RANGE, RANGE};
 use reqwest::{Client, Response, StatusCode};
 
-use crate::fault;
-use crate::model::chain;
+use crate::failpoint;
 use crate::provider::process::file_error;
-use crate::provider::{Notice, ProviderError};
+use crate::provider::{ProgressFn, ProviderError};
 
 /// The largest archive that is fetched; the real one is a twentieth of this.
 const ARCHIVE_MAX: u64 = 1 << 30;
 /// How often a file is tried without any progress in between.
 const ATTEMPTS: u32 = 5;
 /// How often progress is told.
-const TELL: Duration = Duration::from_millis(400);
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(400);
 
 /// What came of a download.
-pub(super) enum Fetched {
+pub(super) enum DownloadOutcome {
     /// The file is whole.
-    Whole,
+    Complete,
     /// There is nothing at that address.
-    NotThere,
+    NotFound,
 }
 
 /// A file that is being fetched: what has arrived, and beside it the address and version that it came from.
-pub(super) struct Partial {
+pub(super) struct PartialDownload {
     path: PathBuf,
 }
 
-enum Attempt {
+enum AttemptOutcome {
     Done,
-    NotThere,
+    NotFound,
     /// Try again: why.
-    Again(String),
+    Retry(String),
 }
 
-impl Partial {
+impl PartialDownload {
     pub(super) fn new(path: PathBuf) -> Self {
         Self { path }
     }
@@ -54,20 +53,20 @@ impl Partial {
     /// Forgets what has arrived.
     pub(super) fn discard(&self) {
         let _ = std::fs::remove_file(&self.path);
-        let _ = std::fs::remove_file(self.origin());
+        let _ = std::fs::remove_file(self.origin_path());
     }
 
-    fn origin(&self) -> PathBuf {
+    fn origin_path(&self) -> PathBuf {
         self.path.with_extension("origin")
     }
 
-    fn arrived(&self) -> u64 {
+    fn received_bytes(&self) -> u64 {
         std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
     }
 
     /// The version of what has arrived, if that came from this address.
-    fn version(&self, url: &str) -> Option<String> {
-        let text = std::fs::read_to_string(self.origin()).ok()?;
+    fn etag(&self, url: &str) -> Option<String> {
+        let text = std::fs::read_to_string(self.origin_path()).ok()?;
         let (from, version) = text.split_once('\n')?;
         (from == url && !version.is_empty()).then(|| version.to_owned())
     }
@@ -78,17 +77,17 @@ impl Partial {
         client: &Client,
         url: &str,
         name: &str,
-        notice: Notice<'_>,
-    ) -> Result<Fetched, ProviderError> {
+        notice: ProgressFn<'_>,
+    ) -> Result<DownloadOutcome, ProviderError> {
         let mut failures = 0;
         loop {
-            let before = self.arrived();
+            let before = self.received_bytes();
             let reason = match self.attempt(client, url, name, notice).await? {
-                Attempt::Done => return Ok(Fetched::Whole),
-                Attempt::NotThere => return Ok(Fetched::NotThere),
-                Attempt::Again(reason) => reason,
+                AttemptOutcome::Done => return Ok(DownloadOutcome::Complete),
+                AttemptOutcome::NotFound => return Ok(DownloadOutcome::NotFound),
+                AttemptOutcome::Retry(reason) => reason,
             };
-            failures = if self.arrived() > before { 1 } else { failures + 1 };
+            failures = if self.received_bytes() > before { 1 } else { failures + 1 };
             if failures >= ATTEMPTS {
                 return Err(ProviderError::Unreachable(format!("`{url}` could not be fetched: {reason}")));
             }
@@ -97,27 +96,33 @@ impl Partial {
         }
     }
 
-    async fn attempt(&self, client: &Client, url: &str, name: &str, notice: Notice<'_>) -> Result<Attempt, ProviderError> {
+    async fn attempt(
+        &self,
+        client: &Client,
+        url: &str,
+        name: &str,
+        notice: ProgressFn<'_>,
+    ) -> Result<AttemptOutcome, ProviderError> {
         let mut request = client.get(url);
-        let arrived = self.arrived();
+        let arrived = self.received_bytes();
         // A part is gone on with only where the server can say whether it still is a part of the same file.
-        if let Some(version) = self.version(url).filter(|_| arrived > 0) {
+        if let Some(version) = self.etag(url).filter(|_| arrived > 0) {
             request = request.header(RANGE, format!("bytes={arrived}-")).header(IF_RANGE, version);
         }
         let response = match request.send().await {
             Ok(response) => response,
-            Err(error) => return Ok(Attempt::Again(words(error))),
+            Err(error) => return Ok(AttemptOutcome::Retry(error_chain(error))),
         };
         let start = match response.status() {
             StatusCode::OK => 0,
-            StatusCode::PARTIAL_CONTENT if continues_at(&response, arrived) => arrived,
+            StatusCode::PARTIAL_CONTENT if resumes_at(&response, arrived) => arrived,
             StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
                 self.discard();
-                return Ok(Attempt::Again("the server gave another part than asked for".to_owned()));
+                return Ok(AttemptOutcome::Retry("the server gave another part than asked for".to_owned()));
             }
-            StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(Attempt::NotThere),
+            StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(AttemptOutcome::NotFound),
             status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
-                return Ok(Attempt::Again(format!("status {status}")));
+                return Ok(AttemptOutcome::Retry(format!("status {status}")));
             }
             status => return Err(ProviderError::Unreachable(format!("`{url}` could not be fetched: status {status}"))),
         };
@@ -130,8 +135,8 @@ impl Partial {
         url: &str,
         start: u64,
         name: &str,
-        notice: Notice<'_>,
-    ) -> Result<Attempt, ProviderError> {
+        notice: ProgressFn<'_>,
+    ) -> Result<AttemptOutcome, ProviderError> {
         let expected = response.content_length().map(|length| start.saturating_add(length));
         if expected.is_some_and(|expected| expected > ARCHIVE_MAX) {
             return Err(ProviderError::Unreachable(format!("`{url}` is larger than {ARCHIVE_MAX} bytes")));
@@ -148,19 +153,19 @@ impl Partial {
                     file.write_all(&bytes).map_err(file_error(&self.path, "written"))?;
                 }
                 Ok(None) => break,
-                Err(error) => return Ok(Attempt::Again(words(error))),
+                Err(error) => return Ok(AttemptOutcome::Retry(error_chain(error))),
             }
-            if told.elapsed() >= TELL {
+            if told.elapsed() >= PROGRESS_INTERVAL {
                 told = Instant::now();
                 notice(progress(name, arrived, expected));
             }
         }
         if expected.is_some_and(|expected| expected != arrived) {
-            return Ok(Attempt::Again(format!("{arrived} bytes arrived, not as many as announced")));
+            return Ok(AttemptOutcome::Retry(format!("{arrived} bytes arrived, not as many as announced")));
         }
-        fault::point("provider.local.download_written");
+        failpoint::hit("provider.local.download_written");
         notice(progress(name, arrived, Some(arrived)));
-        Ok(Attempt::Done)
+        Ok(AttemptOutcome::Done)
     }
 
     fn open(&self, response: &Response, url: &str, start: u64) -> Result<File, ProviderError> {
@@ -168,18 +173,18 @@ impl Partial {
         // Weak versions promise only that the meaning is the same, and parts need the same bytes.
         let version = response.headers().get(ETAG).and_then(|tag| tag.to_str().ok()).filter(|tag| !tag.starts_with("W/"));
         if start == 0 {
-            let _ = std::fs::remove_file(self.origin());
+            let _ = std::fs::remove_file(self.origin_path());
         }
         let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(&self.path).map_err(failed)?;
         file.set_len(start).and_then(|()| file.seek(SeekFrom::Start(start))).map_err(failed)?;
         if start == 0 {
-            std::fs::write(self.origin(), format!("{url}\n{}", version.unwrap_or_default())).map_err(failed)?;
+            std::fs::write(self.origin_path(), format!("{url}\n{}", version.unwrap_or_default())).map_err(failed)?;
         }
         Ok(file)
     }
 }
 
-fn continues_at(response: &Response, arrived: u64) -> bool {
+fn resumes_at(response: &Response, arrived: u64) -> bool {
     let range = response.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok()).unwrap_or_default();
     range.starts_with(&format!("bytes {arrived}-"))
 }
@@ -193,6 +198,6 @@ fn progress(name: &str, arrived: u64, expected: Option<u64>) -> String {
 }
 
 /// The words of an error with those of its causes, which say what really happened.
-pub(super) fn words(error: reqwest::Error) -> String {
-    chain(&error.without_url())
+pub(super) fn error_chain(error: reqwest::Error) -> String {
+    crate::model::error_chain(&error.without_url())
 }

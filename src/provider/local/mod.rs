@@ -3,27 +3,27 @@
 //! Must not do: change the Convex client's own cache, or run a binary that is not the one that was recorded.
 
 mod archive;
-mod cache;
+mod binary_cache;
 mod download;
-mod stamp;
+mod file_identity;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use self::cache::Cache;
-use self::stamp::Stamp;
-use super::command_line::{Program, data_paths, describe};
-use super::process::Keeper;
-use super::{LogChunk, LogPosition, Notice, Provider, ProviderError};
+use self::binary_cache::BinaryCache;
+use self::file_identity::FileIdentity;
+use super::launch_spec::{ExecutableSpec, data_paths, launch_spec};
+use super::process::Supervisor;
+use super::{LogChunk, LogPosition, ProgressFn, Provider, ProviderError};
 use crate::convex::launch::SecretDelivery;
 use crate::convex::release;
-use crate::model::{Deviation, FieldPath, Observation, Placement, ProviderKind, References, Release, Storage};
+use crate::model::{FieldDrift, FieldPath, Observation, ProviderKind, ProviderState, Release, ResolvedBackend, Storage};
 
 /// Where binaries come from.
 #[derive(Debug, Clone)]
-pub struct Sources {
+pub struct DownloadSources {
     /// Below this URL lies `<tag>/<asset>`.
     pub downloads: String,
     /// What names the newest release.
@@ -34,7 +34,7 @@ pub struct Sources {
     pub stall: Duration,
 }
 
-impl Sources {
+impl DownloadSources {
     /// Convex's own servers; `home` is the user's home directory.
     pub fn official(home: Option<&Path>) -> Self {
         Self {
@@ -49,8 +49,8 @@ impl Sources {
 /// Runs backends with Convex's own binary.
 #[derive(Debug, Clone)]
 pub struct Local {
-    keeper: Keeper,
-    cache: Cache,
+    keeper: Supervisor,
+    cache: BinaryCache,
 }
 
 /// The executable of one backend, found and identified.
@@ -58,14 +58,14 @@ pub struct Local {
 struct Binary {
     path: PathBuf,
     sha256: String,
-    stamp: Stamp,
+    stamp: FileIdentity,
     release: Option<Release>,
 }
 
 impl Local {
     /// Backends and binaries below `home`; `executable` is convexinfra itself, which starts them detached.
-    pub fn new(home: PathBuf, executable: PathBuf, sources: Sources) -> Self {
-        Self { cache: Cache::new(home.join("binaries"), sources), keeper: Keeper::new(home, executable) }
+    pub fn new(home: PathBuf, executable: PathBuf, sources: DownloadSources) -> Self {
+        Self { cache: BinaryCache::new(home.join("binaries"), sources), keeper: Supervisor::new(home, executable) }
     }
 
     /// Gives processes another time to end by themselves than ten seconds.
@@ -74,76 +74,77 @@ impl Local {
         Self { keeper: self.keeper.with_grace(grace), ..self }
     }
 
-    async fn binary(&self, placement: &Placement, notice: Notice<'_>) -> Result<Binary, ProviderError> {
+    async fn binary(&self, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> Result<Binary, ProviderError> {
         match &placement.spec.settings.local.binary {
-            Some(path) => own_binary(placement, Path::new(path)).await,
+            Some(path) => user_binary(placement, Path::new(path)).await,
             None => self.cache.binary(placement, notice).await,
         }
     }
 
-    fn program(binary: PathBuf, sha256: Option<String>, release: Option<Release>) -> Program {
-        Program { path: binary, sha256, sub_command: None, secret: SecretDelivery::Flag, release }
+    fn executable_spec(binary: PathBuf, sha256: Option<String>, release: Option<Release>) -> ExecutableSpec {
+        ExecutableSpec { path: binary, sha256, sub_command: None, secret: SecretDelivery::Flag, release }
     }
 
     /// The binary as it was recorded and as it is now, without fetching anything.
-    async fn look_at_binary(&self, placement: &Placement) -> Result<Seen, ProviderError> {
-        let recorded = Recorded::of(&placement.references);
+    async fn inspect_binary(&self, placement: &ResolvedBackend) -> Result<BinaryState, ProviderError> {
+        let recorded = RecordedBinary::of(&placement.provider_state);
         let path = match (&placement.spec.settings.local.binary, &recorded) {
             (Some(path), _) => PathBuf::from(path),
             (None, Some(recorded)) => recorded.path.clone(),
-            (None, None) => return Ok(Seen::Unknown),
+            (None, None) => return Ok(BinaryState::NotRecorded),
         };
-        let Some(stamp) = Stamp::of(&path)? else { return Ok(Seen::Gone(path)) };
+        let Some(stamp) = FileIdentity::of(&path)? else { return Ok(BinaryState::Missing(path)) };
         let sha256 = match recorded.filter(|recorded| recorded.path == path && recorded.stamp == stamp) {
             Some(recorded) => recorded.sha256,
-            None => stamp::sha256(&path).await?,
+            None => file_identity::sha256(&path).await?,
         };
-        Ok(Seen::There { path, sha256 })
+        Ok(BinaryState::Present { path, sha256 })
     }
 }
 
-enum Seen {
-    Unknown,
-    Gone(PathBuf),
-    There { path: PathBuf, sha256: String },
+enum BinaryState {
+    NotRecorded,
+    Missing(PathBuf),
+    Present { path: PathBuf, sha256: String },
 }
 
 /// An executable that the manifest names. It belongs to the user, so another content is a reason to restart and
 /// no error.
-async fn own_binary(placement: &Placement, path: &Path) -> Result<Binary, ProviderError> {
-    let stamp = Stamp::of_executable(path)?;
-    let recorded = Recorded::of(&placement.references).filter(|recorded| recorded.path == path && recorded.stamp == stamp);
+async fn user_binary(placement: &ResolvedBackend, path: &Path) -> Result<Binary, ProviderError> {
+    let stamp = FileIdentity::of_executable(path)?;
+    let recorded =
+        RecordedBinary::of(&placement.provider_state).filter(|recorded| recorded.path == path && recorded.stamp == stamp);
     let sha256 = match recorded {
         Some(recorded) => recorded.sha256,
-        None => stamp::sha256(path).await?,
+        None => file_identity::sha256(path).await?,
     };
     Ok(Binary { path: path.to_owned(), sha256, stamp, release: placement.spec.release.clone() })
 }
 
 /// What the last `ensure` noted.
-struct Recorded {
+struct RecordedBinary {
     path: PathBuf,
     sha256: String,
-    stamp: Stamp,
+    stamp: FileIdentity,
 }
 
-impl Recorded {
-    fn of(references: &References) -> Option<Self> {
+impl RecordedBinary {
+    fn of(references: &ProviderState) -> Option<Self> {
         Some(Self {
             path: PathBuf::from(references.get("binary")?),
             sha256: references.get("binary_sha256")?.clone(),
-            stamp: Stamp::from(references.get("binary_stamp")?.as_str()),
+            stamp: FileIdentity::from(references.get("binary_stamp")?.as_str()),
         })
     }
 }
 
-fn recorded_release(placement: &Placement) -> Option<Release> {
-    placement.references.get("release").and_then(|text| Release::parse(text).ok()).filter(Release::is_pinned)
+fn recorded_release(placement: &ResolvedBackend) -> Option<Release> {
+    placement.provider_state.get("release").and_then(|text| Release::parse(text).ok()).filter(Release::is_pinned)
 }
 
 impl Binary {
-    fn references(&self) -> References {
-        let mut references = References::from([
+    fn provider_state(&self) -> ProviderState {
+        let mut references = ProviderState::from([
             ("binary".to_owned(), self.path.display().to_string()),
             ("binary_sha256".to_owned(), self.sha256.clone()),
             ("binary_stamp".to_owned(), self.stamp.to_string()),
@@ -160,23 +161,23 @@ impl Provider for Local {
         ProviderKind::Local
     }
 
-    fn observe<'a>(&'a self, placement: &'a Placement) -> BoxFuture<'a, Result<Observation, ProviderError>> {
+    fn observe<'a>(&'a self, placement: &'a ResolvedBackend) -> BoxFuture<'a, Result<Observation, ProviderError>> {
         Box::pin(async move {
-            let place = self.keeper.place(&placement.id)?;
-            let (path, sha256, gone) = match self.look_at_binary(placement).await? {
-                Seen::Unknown => (PathBuf::new(), None, None),
-                Seen::Gone(path) => (path.clone(), None, Some(path)),
-                Seen::There { path, sha256 } => (path, Some(sha256), None),
+            let place = self.keeper.backend_dir(&placement.id)?;
+            let (path, sha256, gone) = match self.inspect_binary(placement).await? {
+                BinaryState::NotRecorded => (PathBuf::new(), None, None),
+                BinaryState::Missing(path) => (path.clone(), None, Some(path)),
+                BinaryState::Present { path, sha256 } => (path, Some(sha256), None),
             };
             let release = match placement.spec.settings.local.binary {
                 Some(_) => placement.spec.release.clone(),
                 None => recorded_release(placement),
             };
-            let launch = describe(placement, &place, Self::program(path, sha256, release)).ok();
+            let launch = launch_spec(placement, &place, Self::executable_spec(path, sha256, release)).ok();
             let data = data_paths(placement, &place);
             let mut observation = self.keeper.observe(placement, launch.as_ref(), &data).await?;
             if let Some(path) = gone {
-                observation.deviations.push(Deviation {
+                observation.drift.push(FieldDrift {
                     path: FieldPath::new("binary"),
                     recorded: path.display().to_string(),
                     observed: "missing".to_owned(),
@@ -186,9 +187,13 @@ impl Provider for Local {
         })
     }
 
-    fn ensure<'a>(&'a self, placement: &'a Placement, notice: Notice<'a>) -> BoxFuture<'a, Result<References, ProviderError>> {
+    fn ensure<'a>(
+        &'a self,
+        placement: &'a ResolvedBackend,
+        notice: ProgressFn<'a>,
+    ) -> BoxFuture<'a, Result<ProviderState, ProviderError>> {
         Box::pin(async move {
-            let place = self.keeper.place(&placement.id)?;
+            let place = self.keeper.backend_dir(&placement.id)?;
             if placement.spec.storage.server().is_some_and(|server| server.managed) {
                 return Err(ProviderError::Unsupported(format!(
                     "`local` runs no database server of its own: give `{}` a URL in `storage.url`, or keep its documents in {}",
@@ -197,18 +202,18 @@ impl Provider for Local {
                 )));
             }
             let binary = self.binary(placement, notice).await?;
-            let program = Self::program(binary.path.clone(), Some(binary.sha256.clone()), binary.release.clone());
-            let launch = describe(placement, &place, program)?;
+            let program = Self::executable_spec(binary.path.clone(), Some(binary.sha256.clone()), binary.release.clone());
+            let launch = launch_spec(placement, &place, program)?;
             self.keeper.ensure(placement, &launch, &data_paths(placement, &place)).await?;
-            Ok(binary.references())
+            Ok(binary.provider_state())
         })
     }
 
-    fn remove<'a>(&'a self, placement: &'a Placement, _: Notice<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
+    fn remove<'a>(&'a self, placement: &'a ResolvedBackend, _: ProgressFn<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
         Box::pin(async move { self.keeper.remove(placement).await })
     }
 
-    fn logs<'a>(&'a self, placement: &'a Placement, from: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>> {
+    fn logs<'a>(&'a self, placement: &'a ResolvedBackend, from: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>> {
         Box::pin(async move { self.keeper.logs(&placement.id, from) })
     }
 }

@@ -11,15 +11,15 @@ use super::file_error;
 use crate::provider::{LogChunk, LogPosition, ProviderError};
 
 /// A log is rotated when it is larger than this.
-const LARGE: u64 = 10 * 1024 * 1024;
+const ROTATE_ABOVE: u64 = 10 * 1024 * 1024;
 /// How many rotated logs are kept.
-const KEPT: u32 = 3;
+const ROTATED_FILES: u32 = 3;
 /// The most that one reading returns.
-const CHUNK: u64 = 1024 * 1024;
+const CHUNK_MAX: u64 = 1024 * 1024;
 
 /// Whether a process holds the log open while it is rotated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Writer {
+pub(super) enum LogWriter {
     /// No: the file itself can be moved away.
     None,
     /// Yes, and it goes on writing into the same file: so that is copied and emptied.
@@ -36,33 +36,33 @@ pub(super) fn size(log: &Path) -> Result<u64, ProviderError> {
 }
 
 /// Rotates a log that is too large.
-pub(super) fn rotate(log: &Path, writer: Writer) -> Result<(), ProviderError> {
-    if size(log)? <= LARGE {
+pub(super) fn rotate(log: &Path, writer: LogWriter) -> Result<(), ProviderError> {
+    if size(log)? <= ROTATE_ABOVE {
         return Ok(());
     }
-    for number in (1..KEPT).rev() {
-        let (from, to) = (numbered(log, number), numbered(log, number + 1));
+    for number in (1..ROTATED_FILES).rev() {
+        let (from, to) = (rotated_path(log, number), rotated_path(log, number + 1));
         match std::fs::rename(&from, to) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(file_error(&from, "rotated")(error)),
             _ => {}
         }
     }
-    let first = numbered(log, 1);
+    let first = rotated_path(log, 1);
     match writer {
-        Writer::None => std::fs::rename(log, first),
-        Writer::Running => copy_and_empty(log, &first),
+        LogWriter::None => std::fs::rename(log, first),
+        LogWriter::Running => copy_truncate(log, &first),
     }
     .map_err(file_error(log, "rotated"))
 }
 
-fn copy_and_empty(log: &Path, copy: &Path) -> std::io::Result<()> {
+fn copy_truncate(log: &Path, copy: &Path) -> std::io::Result<()> {
     let mut to = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(copy)?;
     std::io::copy(&mut File::open(log)?, &mut to)?;
     // The process appends, so its next line lands at the new beginning.
     OpenOptions::new().write(true).open(log)?.set_len(0)
 }
 
-fn numbered(log: &Path, number: u32) -> PathBuf {
+fn rotated_path(log: &Path, number: u32) -> PathBuf {
     let mut name = log.as_os_str().to_owned();
     name.push(format!(".{number}"));
     PathBuf::from(name)
@@ -78,14 +78,14 @@ pub(super) fn read(log: &Path, from: LogPosition) -> Result<LogChunk, ProviderEr
     };
     let size = file.metadata().map_err(failed)?.len();
     let start = match from {
-        LogPosition::Tail(_) => size.saturating_sub(CHUNK),
+        LogPosition::Tail(_) => size.saturating_sub(CHUNK_MAX),
         LogPosition::Byte(position) if position > size => 0,
         LogPosition::Byte(position) => position,
     };
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(start)).map_err(failed)?;
-    file.take(CHUNK).read_to_end(&mut bytes).map_err(failed)?;
-    let whole = whole_lines(&bytes, bytes.len() as u64 == CHUNK);
+    file.take(CHUNK_MAX).read_to_end(&mut bytes).map_err(failed)?;
+    let whole = complete_lines(&bytes, bytes.len() as u64 == CHUNK_MAX);
     let next = start + whole.len() as u64;
     let text = String::from_utf8_lossy(whole);
     let text = match from {
@@ -96,7 +96,7 @@ pub(super) fn read(log: &Path, from: LogPosition) -> Result<LogChunk, ProviderEr
 }
 
 /// Leaves off a last line that is cut by the size of the chunk, and a character that is only half written.
-fn whole_lines(bytes: &[u8], full: bool) -> &[u8] {
+fn complete_lines(bytes: &[u8], full: bool) -> &[u8] {
     if full && let Some(end) = bytes.iter().rposition(|byte| *byte == b'\n') {
         return &bytes[..=end];
     }
@@ -149,15 +149,15 @@ mod tests {
         let line = format!("{}\n", "x".repeat(99));
         std::fs::write(&log, line.repeat(110_000)).unwrap();
         let first = read(&log, LogPosition::Byte(0)).unwrap();
-        assert!(first.text.ends_with('\n') && first.next <= CHUNK);
+        assert!(first.text.ends_with('\n') && first.next <= CHUNK_MAX);
         assert_eq!(read(&log, LogPosition::Tail(1_000_000)).unwrap().text.lines().next(), Some(line.trim_end()));
-        rotate(&log, Writer::Running).unwrap();
+        rotate(&log, LogWriter::Running).unwrap();
         assert_eq!(size(&log).unwrap(), 0);
-        assert_eq!(size(&numbered(&log, 1)).unwrap(), 11_000_000);
+        assert_eq!(size(&rotated_path(&log, 1)).unwrap(), 11_000_000);
         for _ in 0..4 {
             std::fs::write(&log, line.repeat(110_000)).unwrap();
-            rotate(&log, Writer::None).unwrap();
+            rotate(&log, LogWriter::None).unwrap();
         }
-        assert!(numbered(&log, 3).exists() && !numbered(&log, 4).exists() && !log.exists());
+        assert!(rotated_path(&log, 3).exists() && !rotated_path(&log, 4).exists() && !log.exists());
     }
 }

@@ -6,37 +6,37 @@
 //! its holder. A process takes the lock and writes its record before it turns into the backend, so there is never
 //! a backend without both, and never two for one directory.
 //!
-//! Must not do: know what a Convex backend is started with. It takes a [`Launch`] and runs it.
+//! Must not do: know what a Convex backend is started with. It takes a [`ProcessSpec`] and runs it.
 
-mod detach;
-mod keeper;
-mod launch;
+mod daemonize;
+mod layout;
+mod lock;
 mod log;
-mod look;
-mod place;
 mod port;
-mod record;
+mod probe;
+mod process_record;
+mod process_spec;
 mod start;
 mod stop;
-mod turn;
+mod supervisor;
 
-pub use detach::detach_main;
-pub use keeper::Keeper;
-pub use launch::Launch;
-pub use look::{Holder, Sighting, look};
-pub use place::Place;
-pub use record::{Record, start_time};
-pub(in crate::provider) use turn::Turn;
+pub use daemonize::daemonize_main;
+pub use layout::BackendDir;
+pub(in crate::provider) use lock::FileLock;
+pub use probe::{LockHolder, ProcessState, probe};
+pub use process_record::{ProcessRecord, start_time};
+pub use process_spec::ProcessSpec;
+pub use supervisor::Supervisor;
 
 use std::path::Path;
 
 use super::ProviderError;
 
 /// The hidden command that turns this program into a backend.
-pub const DETACH: &str = "detach";
+pub const DAEMONIZE_COMMAND: &str = "detach";
 
 /// How long to sleep between two looks at something that happens soon.
-const POLL: std::time::Duration = std::time::Duration::from_millis(10);
+const POLL_INTERVAL: std::time::Duration = std::time::Duration::from_millis(10);
 
 pub(in crate::provider) fn file_error(path: &Path, verb: &'static str) -> impl FnOnce(std::io::Error) -> ProviderError {
     let path = path.display().to_string();

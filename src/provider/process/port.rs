@@ -12,7 +12,7 @@ use crate::model::PortPair;
 use crate::provider::ProviderError;
 
 /// Whether somebody accepts connections on this port.
-pub(super) async fn listens(port: u16) -> bool {
+pub(super) async fn is_listening(port: u16) -> bool {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     match tokio::time::timeout(Duration::from_secs(1), TcpStream::connect(address)).await {
         // Where nobody listens, TCP may connect a port out of the ephemeral range to itself.
@@ -39,7 +39,7 @@ pub(super) async fn require_free(ports: PortPair) -> Result<(), ProviderError> {
             Err(error) if error.kind() == ErrorKind::AddrInUse => return Err(ProviderError::PortTaken { port }),
             Err(error) => return Err(ProviderError::Unreachable(format!("port {port} cannot be listened on: {error}"))),
         }
-        if listens(port).await {
+        if is_listening(port).await {
             return Err(ProviderError::PortTaken { port });
         }
     }

@@ -7,57 +7,57 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
-use super::look::{Holder, holder};
-use super::place::Place;
-use super::{POLL, process_error};
-use crate::fault;
+use super::layout::BackendDir;
+use super::probe::{LockHolder, lock_holder};
+use super::{POLL_INTERVAL, process_error};
+use crate::failpoint;
 use crate::provider::ProviderError;
 
 /// How long a process that was killed may take to be gone (a kernel busy with its memory or a slow disk).
-const KILL_DEADLINE: Duration = Duration::from_secs(10);
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Stops whoever holds the lock: SIGINT, the only signal on which Convex ends in order, and SIGKILL after `grace`.
-pub(super) async fn stop(place: &Place, grace: Duration) -> Result<(), ProviderError> {
-    let Some(found) = holder(place)? else { return Ok(()) };
+pub(super) async fn stop(place: &BackendDir, grace: Duration) -> Result<(), ProviderError> {
+    let Some(found) = lock_holder(place)? else { return Ok(()) };
     signal(place, found, Signal::INT)?;
     // A process that somebody has suspended sees its SIGINT only when it goes on.
     signal(place, found, Signal::CONT)?;
-    fault::point("provider.process.stop_signalled");
-    if !gone(place, found, grace).await? {
+    failpoint::hit("provider.process.stop_signalled");
+    if !wait_until_gone(place, found, grace).await? {
         signal(place, found, Signal::KILL)?;
-        if !gone(place, found, KILL_DEADLINE).await? {
+        if !wait_until_gone(place, found, KILL_TIMEOUT).await? {
             return Err(ProviderError::WillNotStop { pid: found.0.as_raw_nonzero().get() });
         }
     }
-    fault::point("provider.process.stopped");
+    failpoint::hit("provider.process.stopped");
     Ok(())
 }
 
-async fn gone(place: &Place, found: Holder, within: Duration) -> Result<bool, ProviderError> {
+async fn wait_until_gone(place: &BackendDir, found: LockHolder, within: Duration) -> Result<bool, ProviderError> {
     let deadline = Instant::now() + within;
     loop {
-        if holder(place)? != Some(found) {
+        if lock_holder(place)? != Some(found) {
             return Ok(true);
         }
         if Instant::now() >= deadline {
             return Ok(false);
         }
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-fn signal(place: &Place, found: Holder, signal: Signal) -> Result<(), ProviderError> {
+fn signal(place: &BackendDir, found: LockHolder, signal: Signal) -> Result<(), ProviderError> {
     match send(place, found.0, signal)? {
         Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
         Err(error) => Err(process_error(Path::new(&found.0.to_string()), "signalled")(error.into())),
     }
 }
 
-type Sent = Result<(), rustix::io::Errno>;
+type SignalResult = Result<(), rustix::io::Errno>;
 
 /// A descriptor of the process pins it: between the check of the lock and the signal, its pid cannot pass on.
 #[cfg(target_os = "linux")]
-fn send(place: &Place, pid: Pid, signal: Signal) -> Result<Sent, ProviderError> {
+fn send(place: &BackendDir, pid: Pid, signal: Signal) -> Result<SignalResult, ProviderError> {
     use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
     let process = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(process) => process,
@@ -65,19 +65,19 @@ fn send(place: &Place, pid: Pid, signal: Signal) -> Result<Sent, ProviderError> 
         Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => return send_by_pid(place, pid, signal),
         Err(error) => return Ok(Err(error)),
     };
-    if holder(place)? != Some(Holder(pid)) {
+    if lock_holder(place)? != Some(LockHolder(pid)) {
         return Ok(Err(rustix::io::Errno::SRCH));
     }
     Ok(pidfd_send_signal(process, signal))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn send(place: &Place, pid: Pid, signal: Signal) -> Result<Sent, ProviderError> {
+fn send(place: &BackendDir, pid: Pid, signal: Signal) -> Result<SignalResult, ProviderError> {
     send_by_pid(place, pid, signal)
 }
 
-fn send_by_pid(place: &Place, pid: Pid, signal: Signal) -> Result<Sent, ProviderError> {
-    if holder(place)? != Some(Holder(pid)) {
+fn send_by_pid(place: &BackendDir, pid: Pid, signal: Signal) -> Result<SignalResult, ProviderError> {
+    if lock_holder(place)? != Some(LockHolder(pid)) {
         return Ok(Err(rustix::io::Errno::SRCH));
     }
     Ok(rustix::process::kill_process(pid, signal))

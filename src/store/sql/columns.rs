@@ -2,80 +2,80 @@
 //!
 //! Must not do: know which table a row is of.
 
-use super::connection::{Columns, Unreadable};
+use super::connection::{ColumnError, Columns};
 use crate::model::{BackendName, ProjectName, Timestamp};
 use crate::store::StoreError;
 
 impl dyn Columns + '_ {
     /// A number of whatever width.
-    pub(super) fn number<T: TryFrom<i64>>(&self, column: usize) -> Result<T, Unreadable> {
-        self.optional_number(column)?.ok_or_else(|| nothing(column))
+    pub(super) fn number<T: TryFrom<i64>>(&self, column: usize) -> Result<T, ColumnError> {
+        self.optional_number(column)?.ok_or_else(|| missing_value(column))
     }
 
     /// A number, or none for NULL.
-    pub(super) fn optional_number<T: TryFrom<i64>>(&self, column: usize) -> Result<Option<T>, Unreadable> {
+    pub(super) fn optional_number<T: TryFrom<i64>>(&self, column: usize) -> Result<Option<T>, ColumnError> {
         let convert =
-            |number: i64| T::try_from(number).map_err(|_| Unreadable::new(column, format!("{number} is out of range")));
+            |number: i64| T::try_from(number).map_err(|_| ColumnError::new(column, format!("{number} is out of range")));
         self.integer(column)?.map(convert).transpose()
     }
 
     /// A moment.
-    pub(super) fn time(&self, column: usize) -> Result<Timestamp, Unreadable> {
+    pub(super) fn time(&self, column: usize) -> Result<Timestamp, ColumnError> {
         self.number(column).map(Timestamp)
     }
 
     /// A moment, or none for NULL.
-    pub(super) fn optional_time(&self, column: usize) -> Result<Option<Timestamp>, Unreadable> {
+    pub(super) fn optional_time(&self, column: usize) -> Result<Option<Timestamp>, ColumnError> {
         Ok(self.integer(column)?.map(Timestamp))
     }
 
     /// Yes or no.
-    pub(super) fn truth(&self, column: usize) -> Result<bool, Unreadable> {
+    pub(super) fn boolean(&self, column: usize) -> Result<bool, ColumnError> {
         Ok(self.number::<i64>(column)? != 0)
     }
 
     /// A text.
-    pub(super) fn words(&self, column: usize) -> Result<&str, Unreadable> {
-        self.text(column)?.ok_or_else(|| nothing(column))
+    pub(super) fn string(&self, column: usize) -> Result<&str, ColumnError> {
+        self.text(column)?.ok_or_else(|| missing_value(column))
     }
 
     /// A text, or none for NULL.
-    pub(super) fn optional_words(&self, column: usize) -> Result<Option<String>, Unreadable> {
+    pub(super) fn optional_string(&self, column: usize) -> Result<Option<String>, ColumnError> {
         Ok(self.text(column)?.map(str::to_owned))
     }
 
     /// Bytes.
-    pub(super) fn blob(&self, column: usize) -> Result<Vec<u8>, Unreadable> {
-        self.bytes(column)?.map(<[u8]>::to_vec).ok_or_else(|| nothing(column))
+    pub(super) fn blob(&self, column: usize) -> Result<Vec<u8>, ColumnError> {
+        self.bytes(column)?.map(<[u8]>::to_vec).ok_or_else(|| missing_value(column))
     }
 
     /// Whatever stands there as JSON.
-    pub(super) fn json<T: serde::de::DeserializeOwned>(&self, column: usize) -> Result<T, Unreadable> {
-        serde_json::from_str(self.words(column)?).map_err(|error| Unreadable::new(column, error))
+    pub(super) fn json<T: serde::de::DeserializeOwned>(&self, column: usize) -> Result<T, ColumnError> {
+        serde_json::from_str(self.string(column)?).map_err(|error| ColumnError::new(column, error))
     }
 
     /// Whatever stands there as JSON, or none for NULL.
-    pub(super) fn optional_json<T: serde::de::DeserializeOwned>(&self, column: usize) -> Result<Option<T>, Unreadable> {
-        self.text(column)?.map(serde_json::from_str).transpose().map_err(|error| Unreadable::new(column, error))
+    pub(super) fn optional_json<T: serde::de::DeserializeOwned>(&self, column: usize) -> Result<Option<T>, ColumnError> {
+        self.text(column)?.map(serde_json::from_str).transpose().map_err(|error| ColumnError::new(column, error))
     }
 
     /// The name of a project.
-    pub(super) fn project_name(&self, column: usize) -> Result<ProjectName, Unreadable> {
-        ProjectName::parse(self.words(column)?).map_err(|error| Unreadable::new(column, error))
+    pub(super) fn project_name(&self, column: usize) -> Result<ProjectName, ColumnError> {
+        ProjectName::parse(self.string(column)?).map_err(|error| ColumnError::new(column, error))
     }
 
     /// The name of a backend.
-    pub(super) fn backend_name(&self, column: usize) -> Result<BackendName, Unreadable> {
-        BackendName::parse(self.words(column)?).map_err(|error| Unreadable::new(column, error))
+    pub(super) fn backend_name(&self, column: usize) -> Result<BackendName, ColumnError> {
+        BackendName::parse(self.string(column)?).map_err(|error| ColumnError::new(column, error))
     }
 }
 
-fn nothing(column: usize) -> Unreadable {
-    Unreadable::new(column, "is empty")
+fn missing_value(column: usize) -> ColumnError {
+    ColumnError::new(column, "is empty")
 }
 
 /// A value as JSON.
-pub(super) fn text_of<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
+pub(super) fn to_json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(StoreError::Unwritable)
 }
 

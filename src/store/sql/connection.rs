@@ -22,7 +22,7 @@ pub trait Connection {
         &self,
         statement: &str,
         parameters: &[Parameter<'_>],
-        each: &mut dyn FnMut(&dyn Columns) -> Result<(), Unreadable>,
+        each: &mut dyn FnMut(&dyn Columns) -> Result<(), ColumnError>,
     ) -> Result<(), StoreError>;
 
     /// Runs several statements without parameters.
@@ -32,27 +32,27 @@ pub trait Connection {
     fn batch(&self, statements: &str) -> Result<(), StoreError>;
 }
 
-/// One row of an answer. A column that is not there or is of another kind is [`Unreadable`].
+/// One row of an answer. A column that is not there or is of another kind is [`ColumnError`].
 pub trait Columns {
     /// A whole number, or none for NULL.
-    fn integer(&self, column: usize) -> Result<Option<i64>, Unreadable>;
+    fn integer(&self, column: usize) -> Result<Option<i64>, ColumnError>;
     /// A text, or none for NULL.
-    fn text(&self, column: usize) -> Result<Option<&str>, Unreadable>;
+    fn text(&self, column: usize) -> Result<Option<&str>, ColumnError>;
     /// Bytes, or none for NULL.
-    fn bytes(&self, column: usize) -> Result<Option<&[u8]>, Unreadable>;
+    fn bytes(&self, column: usize) -> Result<Option<&[u8]>, ColumnError>;
 }
 
 /// A row does not say what such a row says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("column {column}: {reason}")]
-pub struct Unreadable {
+pub struct ColumnError {
     /// Which column, from 0.
     pub column: usize,
     /// What is wrong with it.
     pub reason: String,
 }
 
-impl Unreadable {
+impl ColumnError {
     /// A column with what is wrong with it.
     pub fn new(column: usize, reason: impl ToString) -> Self {
         Self { column, reason: reason.to_string() }

@@ -2,26 +2,26 @@
 //!
 //! Must not do: begin or end a transaction, change an event, or make a hash or a seal; the authority does.
 
-use super::columns::{project_key, text_of};
-use super::connection::{Columns, Connection, Unreadable};
+use super::columns::{project_key, to_json};
+use super::connection::{ColumnError, Columns, Connection};
 use super::rows::SqlRows;
 use crate::model::ProjectName;
-use crate::store::{Bond, ChainRow, EventRow, StoreError};
+use crate::store::{ChainLink, ChainRow, EventRow, StoreError};
 
 const EVENT_COLUMNS: &str = "sequence, project, at, kind, backend, detail, actor, plan, position, hash";
 
-fn event(row: &dyn Columns) -> Result<EventRow, Unreadable> {
-    let bond: (Option<u64>, Option<String>) = (row.optional_number(8)?, row.optional_words(9)?);
+fn event(row: &dyn Columns) -> Result<EventRow, ColumnError> {
+    let bond: (Option<u64>, Option<String>) = (row.optional_number(8)?, row.optional_string(9)?);
     Ok(EventRow {
         sequence: row.number(0)?,
-        project: if row.words(1)?.is_empty() { None } else { Some(row.project_name(1)?) },
+        project: if row.string(1)?.is_empty() { None } else { Some(row.project_name(1)?) },
         at: row.time(2)?,
-        kind: row.words(3)?.to_owned(),
-        backend: row.optional_words(4)?,
-        detail: row.words(5)?.to_owned(),
+        kind: row.string(3)?.to_owned(),
+        backend: row.optional_string(4)?,
+        detail: row.string(5)?.to_owned(),
         actor: row.optional_json(6)?,
-        plan: row.optional_words(7)?,
-        bond: bond.0.zip(bond.1).map(|(position, hash)| Bond { position, hash }),
+        plan: row.optional_string(7)?,
+        link: bond.0.zip(bond.1).map(|(position, hash)| ChainLink { position, hash }),
     })
 }
 
@@ -31,8 +31,8 @@ impl<C: Connection> SqlRows<'_, C> {
             Ok(ChainRow {
                 project: project.cloned(),
                 length: row.number(0)?,
-                head: row.words(1)?.to_owned(),
-                seal: row.optional_words(2)?,
+                head: row.string(1)?.to_owned(),
+                seal: row.optional_string(2)?,
             })
         })
     }
@@ -60,15 +60,15 @@ impl<C: Connection> SqlRows<'_, C> {
                 (&event.kind).into(),
                 event.backend.as_ref().into(),
                 (&event.detail).into(),
-                event.actor.as_ref().map(text_of).transpose()?.into(),
+                event.actor.as_ref().map(to_json).transpose()?.into(),
                 event.plan.as_ref().into(),
-                event.bond.as_ref().map(|bond| bond.position).into(),
-                event.bond.as_ref().map(|bond| &bond.hash).into(),
+                event.link.as_ref().map(|bond| bond.position).into(),
+                event.link.as_ref().map(|bond| &bond.hash).into(),
             ],
         )
     }
 
-    pub(super) fn last_before_bonds(&self) -> Result<u64, StoreError> {
+    pub(super) fn last_unchained_event(&self) -> Result<u64, StoreError> {
         let last = self.one(
             "SELECT coalesce((SELECT min(sequence) - 1 FROM events WHERE hash IS NOT NULL), (SELECT max(sequence) FROM events), 0)",
             &[],

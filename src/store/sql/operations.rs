@@ -2,29 +2,29 @@
 //!
 //! Must not do: begin or end a transaction; that is the store's.
 
-use super::columns::text_of;
-use super::connection::{Columns, Connection, Unreadable};
+use super::columns::to_json;
+use super::connection::{ColumnError, Columns, Connection};
 use super::rows::SqlRows;
 use crate::model::{BackendName, OperationId, OperationKind, ProjectName, StepKey, Timestamp};
 use crate::store::{OperationRow, StoreError};
 
 const COLUMNS: &str = "id, project, backend, key, kind, accepted_at, ended_at, outcome, actor, pending";
 
-fn operation(row: &dyn Columns) -> Result<OperationRow, Unreadable> {
-    let kind = match row.words(4)? {
+fn operation(row: &dyn Columns) -> Result<OperationRow, ColumnError> {
+    let kind = match row.string(4)? {
         "remove" => OperationKind::Remove,
         "put" => OperationKind::Put,
-        other => return Err(Unreadable::new(4, format!("`{other}` is no kind of operation"))),
+        other => return Err(ColumnError::new(4, format!("`{other}` is no kind of operation"))),
     };
     Ok(OperationRow {
         id: Some(OperationId::new(row.number::<i64>(0)?.to_string())),
         project: row.project_name(1)?,
         backend: row.backend_name(2)?,
-        step: StepKey::parse(row.words(3)?),
+        step: StepKey::parse(row.string(3)?),
         kind,
         accepted_at: row.time(5)?,
         ended_at: row.optional_time(6)?,
-        outcome: row.optional_words(7)?,
+        outcome: row.optional_string(7)?,
         actor: row.optional_json(8)?,
         pending: row.bytes(9)?.map(<[u8]>::to_vec),
     })
@@ -36,7 +36,7 @@ impl<C: Connection> SqlRows<'_, C> {
         self.one(&statement, &[project.as_str().into(), step.to_string().into()], operation)
     }
 
-    pub(super) fn last_attempt_at(&self, project: &ProjectName, first: &StepKey) -> Result<Option<OperationRow>, StoreError> {
+    pub(super) fn last_attempt_row(&self, project: &ProjectName, first: &StepKey) -> Result<Option<OperationRow>, StoreError> {
         // After the colon comes the semicolon, so this is one stretch of the index.
         let statement = format!(
             "SELECT {COLUMNS} FROM operations WHERE project = ?1 AND key >= ?2 AND key < ?2 || ';'
@@ -56,7 +56,7 @@ impl<C: Connection> SqlRows<'_, C> {
         Ok(rows)
     }
 
-    pub(super) fn operations_not_ended(&self, project: Option<&ProjectName>) -> Result<Vec<OperationRow>, StoreError> {
+    pub(super) fn open_operation_rows(&self, project: Option<&ProjectName>) -> Result<Vec<OperationRow>, StoreError> {
         match project {
             Some(project) => {
                 let statement = format!("SELECT {COLUMNS} FROM operations WHERE ended_at IS NULL AND project = ?1 ORDER BY id");
@@ -66,7 +66,7 @@ impl<C: Connection> SqlRows<'_, C> {
         }
     }
 
-    pub(super) fn operations_not_ended_on(
+    pub(super) fn open_operation_rows_on(
         &self,
         project: &ProjectName,
         backend: &BackendName,
@@ -79,7 +79,7 @@ impl<C: Connection> SqlRows<'_, C> {
     pub(super) fn insert_operation(&self, row: &OperationRow) -> Result<OperationId, StoreError> {
         let id = self.one(
             "INSERT INTO operations (project, backend, key, kind, accepted_at, actor) VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING id",
-            &[row.project.as_str().into(), row.backend.as_str().into(), row.step.to_string().into(), row.kind.as_str().into(), row.accepted_at.0.into(), row.actor.as_ref().map(text_of).transpose()?.into()],
+            &[row.project.as_str().into(), row.backend.as_str().into(), row.step.to_string().into(), row.kind.as_str().into(), row.accepted_at.0.into(), row.actor.as_ref().map(to_json).transpose()?.into()],
             |row| row.number::<i64>(0),
         )?;
         Ok(OperationId::new(id.ok_or(StoreError::NotRun)?.to_string()))
@@ -95,7 +95,7 @@ impl<C: Connection> SqlRows<'_, C> {
 
     pub(super) fn notices_after(&self, id: &OperationId, after: u64) -> Result<Vec<(u64, String)>, StoreError> {
         let statement = "SELECT sequence, message FROM notices WHERE operation = ?1 AND sequence > ?2 ORDER BY sequence";
-        self.many(statement, &[id.as_str().into(), after.into()], |row| Ok((row.number(0)?, row.words(1)?.to_owned())))
+        self.many(statement, &[id.as_str().into(), after.into()], |row| Ok((row.number(0)?, row.string(1)?.to_owned())))
     }
 
     pub(super) fn delete_notices(&self, before: Timestamp) -> Result<(), StoreError> {

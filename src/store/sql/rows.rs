@@ -2,14 +2,14 @@
 //!
 //! Must not do: begin or end a transaction; that is the store's.
 
-use super::columns::{project_key, text_of};
-use super::connection::{Columns, Connection, Parameter, Unreadable};
+use super::columns::{project_key, to_json};
+use super::connection::{ColumnError, Columns, Connection, Parameter};
 use crate::model::{
     BackendId, BackendName, BackendSpec, ByteSize, Cpus, Endpoints, Generation, InstanceName, OperationId, PortPair,
     ProjectName, Quota, Resources, Revision, StepKey, Timestamp, TokenId, Usage,
 };
 use crate::store::{
-    BackendRow, ChainRow, EventRow, KeyMarkRow, LeaseRow, OperationRow, ProjectRow, Rows, StoreError, TokenRow,
+    BackendRow, ChainRow, EventRow, KeyCheckRow, LeaseRow, OperationRow, ProjectRow, Rows, StoreError, TokenRow,
 };
 
 /// The rows that one transaction sees.
@@ -32,7 +32,7 @@ impl<'a, C: Connection> SqlRows<'a, C> {
         &self,
         statement: &str,
         parameters: &[Parameter<'_>],
-        read: impl Fn(&dyn Columns) -> Result<T, Unreadable>,
+        read: impl Fn(&dyn Columns) -> Result<T, ColumnError>,
     ) -> Result<Option<T>, StoreError> {
         let mut found = None;
         self.connection.query(statement, parameters, &mut |row| {
@@ -49,7 +49,7 @@ impl<'a, C: Connection> SqlRows<'a, C> {
         &self,
         statement: &str,
         parameters: &[Parameter<'_>],
-        read: impl Fn(&dyn Columns) -> Result<T, Unreadable>,
+        read: impl Fn(&dyn Columns) -> Result<T, ColumnError>,
     ) -> Result<Vec<T>, StoreError> {
         let mut found = Vec::new();
         self.connection.query(statement, parameters, &mut |row| {
@@ -63,23 +63,23 @@ impl<'a, C: Connection> SqlRows<'a, C> {
 const BACKEND_COLUMNS: &str = "id, project, name, instance_name, phase, generation, spec, fingerprints, managed_env, url, site_url, \
      admin_key, api_port, site_port, provider_references, has_been_ready, created_at, expires_at, sealed, newest_release";
 
-fn backend(row: &dyn Columns) -> Result<BackendRow, Unreadable> {
+fn backend(row: &dyn Columns) -> Result<BackendRow, ColumnError> {
     let ports: (Option<u16>, Option<u16>) = (row.optional_number(12)?, row.optional_number(13)?);
     Ok(BackendRow {
-        id: BackendId::new(row.words(0)?),
+        id: BackendId::new(row.string(0)?),
         project: row.project_name(1)?,
         name: row.backend_name(2)?,
-        instance_name: InstanceName::parse(row.words(3)?).map_err(|error| Unreadable::new(3, error))?,
+        instance_name: InstanceName::parse(row.string(3)?).map_err(|error| ColumnError::new(3, error))?,
         phase: row.json(4)?,
         generation: Generation(row.number(5)?),
         spec: row.json(6)?,
         fingerprints: row.json(7)?,
         managed_env: row.json(8)?,
-        endpoints: row.optional_words(9)?.zip(row.optional_words(10)?).map(|(url, site_url)| Endpoints { url, site_url }),
+        endpoints: row.optional_string(9)?.zip(row.optional_string(10)?).map(|(url, site_url)| Endpoints { url, site_url }),
         admin_key: row.optional_json(11)?,
         ports: ports.0.zip(ports.1).map(|(api, site)| PortPair { api, site }),
         references: row.json(14)?,
-        has_been_ready: row.truth(15)?,
+        has_been_ready: row.boolean(15)?,
         created_at: row.time(16)?,
         expires_at: row.optional_time(17)?,
         sealed: row.blob(18)?,
@@ -87,11 +87,11 @@ fn backend(row: &dyn Columns) -> Result<BackendRow, Unreadable> {
     })
 }
 
-fn lease(row: &dyn Columns) -> Result<LeaseRow, Unreadable> {
+fn lease(row: &dyn Columns) -> Result<LeaseRow, ColumnError> {
     Ok(LeaseRow {
         project: row.project_name(0)?,
         fence: row.number(1)?,
-        holder: row.optional_words(2)?,
+        holder: row.optional_string(2)?,
         renewed_at: row.time(3)?,
     })
 }
@@ -102,7 +102,7 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
             Ok(ProjectRow {
                 name: row.project_name(0)?,
                 revision: Revision(row.number(1)?),
-                origin: row.optional_words(2)?,
+                origin: row.optional_string(2)?,
                 created_at: row.time(3)?,
             })
         })
@@ -152,22 +152,22 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
                 row.project.as_str().into(),
                 row.name.as_str().into(),
                 row.instance_name.as_str().into(),
-                text_of(&row.phase)?.into(),
+                to_json(&row.phase)?.into(),
                 row.generation.0.into(),
-                text_of(&row.spec)?.into(),
-                text_of(&row.fingerprints)?.into(),
-                text_of(&row.managed_env)?.into(),
+                to_json(&row.spec)?.into(),
+                to_json(&row.fingerprints)?.into(),
+                to_json(&row.managed_env)?.into(),
                 row.endpoints.as_ref().map(|endpoints| &endpoints.url).into(),
                 row.endpoints.as_ref().map(|endpoints| &endpoints.site_url).into(),
-                row.admin_key.as_ref().map(text_of).transpose()?.into(),
+                row.admin_key.as_ref().map(to_json).transpose()?.into(),
                 row.ports.map(|ports| ports.api).into(),
                 row.ports.map(|ports| ports.site).into(),
-                text_of(&row.references)?.into(),
+                to_json(&row.references)?.into(),
                 row.has_been_ready.into(),
                 row.created_at.0.into(),
                 row.expires_at.map(|time| time.0).into(),
                 (&row.sealed).into(),
-                row.newest_release.as_ref().map(text_of).transpose()?.into(),
+                row.newest_release.as_ref().map(to_json).transpose()?.into(),
                 cpus.into(),
                 memory.into(),
                 disk.into(),
@@ -216,7 +216,7 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
     }
 
     fn last_attempt(&self, project: &ProjectName, first: &StepKey) -> Result<Option<OperationRow>, StoreError> {
-        self.last_attempt_at(project, first)
+        self.last_attempt_row(project, first)
     }
 
     fn operation_by_id(&self, id: &OperationId) -> Result<Option<OperationRow>, StoreError> {
@@ -228,11 +228,11 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
     }
 
     fn open_operations(&self, project: Option<&ProjectName>) -> Result<Vec<OperationRow>, StoreError> {
-        self.operations_not_ended(project)
+        self.open_operation_rows(project)
     }
 
     fn open_operations_on(&self, project: &ProjectName, backend: &BackendName) -> Result<Vec<OperationRow>, StoreError> {
-        self.operations_not_ended_on(project, backend)
+        self.open_operation_rows_on(project, backend)
     }
 
     fn accept_operation(&self, row: &OperationRow) -> Result<OperationId, StoreError> {
@@ -260,7 +260,7 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
         self.notices_after(id, after)
     }
 
-    fn forget_notices(&self, before: Timestamp) -> Result<(), StoreError> {
+    fn prune_notices(&self, before: Timestamp) -> Result<(), StoreError> {
         self.delete_notices(before)
     }
 
@@ -307,8 +307,8 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
         self.write_chain(row)
     }
 
-    fn unbound_until(&self) -> Result<u64, StoreError> {
-        self.last_before_bonds()
+    fn last_unchained(&self) -> Result<u64, StoreError> {
+        self.last_unchained_event()
     }
 
     fn events_after(&self, project: Option<&ProjectName>, after: Option<u64>, limit: u32) -> Result<Vec<EventRow>, StoreError> {
@@ -335,15 +335,19 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
         self.write_token(row)
     }
 
-    fn key_mark(&self) -> Result<Option<KeyMarkRow>, StoreError> {
+    fn key_check(&self) -> Result<Option<KeyCheckRow>, StoreError> {
         self.one("SELECT mark, unbound, seal FROM key_marks", &[], |row| {
-            Ok(KeyMarkRow { mark: row.words(0)?.to_owned(), unbound: row.optional_number(1)?, seal: row.optional_words(2)? })
+            Ok(KeyCheckRow {
+                value: row.string(0)?.to_owned(),
+                unchained: row.optional_number(1)?,
+                seal: row.optional_string(2)?,
+            })
         })
     }
 
-    fn put_key_mark(&self, row: &KeyMarkRow) -> Result<(), StoreError> {
+    fn put_key_check(&self, row: &KeyCheckRow) -> Result<(), StoreError> {
         self.run("DELETE FROM key_marks", &[])?;
-        let values = [(&row.mark).into(), row.unbound.into(), row.seal.as_ref().into()];
+        let values = [(&row.value).into(), row.unchained.into(), row.seal.as_ref().into()];
         self.run("INSERT INTO key_marks (mark, unbound, seal) VALUES (?1, ?2, ?3)", &values)
     }
 
@@ -354,7 +358,7 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
     fn put_quota(&self, project: Option<&ProjectName>, quota: &Quota) -> Result<(), StoreError> {
         self.run(
             "INSERT INTO quotas (project, quota) VALUES (?1, ?2) ON CONFLICT (project) DO UPDATE SET quota = ?2",
-            &[project_key(project).into(), text_of(quota)?.into()],
+            &[project_key(project).into(), to_json(quota)?.into()],
         )
         .map(drop)
     }

@@ -25,7 +25,7 @@ pub fn migrate(connection: &dyn Connection, taken: usize) -> Result<(), StoreErr
 fn note_resources(connection: &dyn Connection) -> Result<(), StoreError> {
     let mut all: Vec<(String, [i64; 3])> = Vec::new();
     connection.query("SELECT id, spec FROM backends", &[], &mut |row| {
-        all.push((row.words(0)?.to_owned(), resources(&row.json::<BackendSpec>(1)?)));
+        all.push((row.string(0)?.to_owned(), resources(&row.json::<BackendSpec>(1)?)));
         Ok(())
     })?;
     for (id, [cpus, memory, disk]) in &all {

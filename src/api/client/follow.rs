@@ -1,0 +1,161 @@
+//! Having an operation carried out, and following it to its end through whatever is between here and there.
+//!
+//! Must not do: take silence, a cut or a truncated stream for the end of an operation: only its record says that.
+
+use std::time::Duration;
+
+use reqwest::Method;
+
+use super::backoff::Backoff;
+use super::event_stream::EventStream;
+use super::project_path;
+use super::response::SendError;
+use super::retrying_client::{ClientRequest, RetryingClient, json};
+use crate::api::wire::{OperationEvent, OperationRequest};
+use crate::api::{ControlError, Lease, OperationOutcome, ProgressFn, Request};
+use crate::model::{OperationId, OperationRecord, OperationState, ProjectName};
+
+/// How often an operation that is in the way is asked about.
+const BUSY_POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a record is looked at where events do not come through: at first, and at last.
+const POLL_INTERVALS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
+
+/// Has a piece of work done, and returns when it has ended.
+pub(super) async fn run(
+    exchange: &RetryingClient,
+    lease: &Lease,
+    request: Request,
+    notice: ProgressFn<'_>,
+) -> Result<OperationOutcome, ControlError> {
+    let project = &lease.project;
+    let step = request.step.clone();
+    let body = OperationRequest { step: request.step, backend: request.backend, work: request.work.into() };
+    let call =
+        ClientRequest::new(Method::POST, &project_path(project, &["operations"])).under(lease).with_key(&step).with_body(&body);
+    let mut waits_for = None;
+    let record = loop {
+        match exchange.send_with_progress(&call, json::<OperationRecord>, notice).await {
+            Ok(record) => break record,
+            Err(ControlError::OperationRunning { operation, .. }) => {
+                if waits_for.as_ref() != Some(&operation) {
+                    notice(format!("waits for an earlier operation on `{}` to end: {operation}", body.backend));
+                    waits_for = Some(operation);
+                }
+                tokio::time::sleep(BUSY_POLL_INTERVAL).await;
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    let record = match record.state {
+        OperationState::Running => follow_until_ended(exchange, project, &record.id, notice).await?,
+        OperationState::Done | OperationState::Failed => record,
+    };
+    let operation = record.id;
+    Ok(match record.error {
+        None => OperationOutcome::Done { operation },
+        Some(finding) => OperationOutcome::Failed { operation, finding },
+    })
+}
+
+/// What came of listening.
+enum StreamOutcome {
+    /// The operation has ended.
+    Ended(Box<OperationRecord>),
+    /// The stream was cut; whether anything came before that.
+    Interrupted { error: Option<Box<ControlError>>, pause: Option<Duration>, anything: bool },
+    /// Streams do not come through.
+    Unsupported,
+}
+
+async fn follow_until_ended(
+    exchange: &RetryingClient,
+    project: &ProjectName,
+    id: &OperationId,
+    notice: ProgressFn<'_>,
+) -> Result<OperationRecord, ControlError> {
+    let mut last = None;
+    let mut backoff = Backoff::new();
+    loop {
+        match read_stream(exchange, project, id, &mut last, notice).await? {
+            StreamOutcome::Ended(record) => return Ok(*record),
+            StreamOutcome::Unsupported => return poll_until_ended(exchange, project, id, notice).await,
+            StreamOutcome::Interrupted { error, pause, anything } => {
+                if anything {
+                    backoff = Backoff::new();
+                }
+                let Some(pause) = backoff.pause(exchange.retry_window(), pause) else {
+                    // The record has the last word, and a plain look tells best what is wrong.
+                    return match error {
+                        Some(error) => Err(*error),
+                        None => poll_until_ended(exchange, project, id, notice).await,
+                    };
+                };
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+}
+
+/// Listens to what an operation says, after what it said last.
+async fn read_stream(
+    exchange: &RetryingClient,
+    project: &ProjectName,
+    id: &OperationId,
+    last: &mut Option<u64>,
+    notice: ProgressFn<'_>,
+) -> Result<StreamOutcome, ControlError> {
+    let silence = exchange.timeouts().stream_idle;
+    let call = ClientRequest::get(&project_path(project, &["operations", id.as_str(), "events"]));
+    let mut response = match tokio::time::timeout(silence, exchange.open_stream(&call, *last)).await {
+        Err(_) | Ok(Err(SendError::Malformed(_) | SendError::Desynchronized(_))) => return Ok(StreamOutcome::Unsupported),
+        Ok(Err(SendError::Transient { error, pause, .. })) => {
+            return Ok(StreamOutcome::Interrupted { error: Some(Box::new(error)), pause, anything: false });
+        }
+        Ok(Err(SendError::Final(error))) => return Err(error),
+        Ok(Ok(response)) => response,
+    };
+    let mut stream = EventStream::default();
+    let mut anything = false;
+    loop {
+        let chunk = match tokio::time::timeout(silence, response.chunk()).await {
+            // Not even a heartbeat: something on the way keeps the stream to itself.
+            Err(_) => return Ok(StreamOutcome::Unsupported),
+            Ok(Ok(Some(chunk))) => chunk,
+            Ok(Ok(None) | Err(_)) => return Ok(StreamOutcome::Interrupted { error: None, pause: None, anything }),
+        };
+        let Ok(events) = stream.take(&chunk) else { return Ok(StreamOutcome::Unsupported) };
+        for event in events {
+            // A stream that begins anew or comes twice says nothing twice.
+            if event.id.is_some() && event.id <= *last {
+                continue;
+            }
+            match serde_json::from_str::<OperationEvent>(&event.data) {
+                Ok(OperationEvent::Notice { message }) => notice(message),
+                Ok(OperationEvent::Ended { operation }) if operation.id == *id => return Ok(StreamOutcome::Ended(operation)),
+                // Something that a later version says, or that was damaged: the record will tell.
+                Ok(OperationEvent::Ended { .. }) | Err(_) => {}
+            }
+            *last = event.id.or(*last);
+            anything = true;
+        }
+    }
+}
+
+/// Looks at the record again and again, where events do not come through.
+async fn poll_until_ended(
+    exchange: &RetryingClient,
+    project: &ProjectName,
+    id: &OperationId,
+    notice: ProgressFn<'_>,
+) -> Result<OperationRecord, ControlError> {
+    let call = ClientRequest::get(&project_path(project, &["operations", id.as_str()]));
+    let (mut pause, longest) = POLL_INTERVALS;
+    loop {
+        let record: OperationRecord = exchange.send_with_progress(&call, json, notice).await?;
+        if record.state != OperationState::Running {
+            return Ok(record);
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 3 / 2).min(longest);
+    }
+}

@@ -1,0 +1,251 @@
+//! What passes between a client and a control plane, as data.
+//!
+//! Must not do: decide anything, or show a secret in `Debug`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    Actor, BackendName, BackendSpec, DatabaseReclaim, Diagnostic, FieldPath, OperationId, ProjectName, Revision, Secret,
+    StepKey, Timestamp, VolumeReclaim,
+};
+
+/// How long the name of an account or a machine may be, in bytes.
+pub const MAX_NAME_BYTES: usize = 256;
+/// How long the place that a project comes from may be, in bytes.
+pub const MAX_ORIGIN_BYTES: usize = 2048;
+
+/// Whether a text is one line of at most so many bytes, as it may stand in the history and in answers to others.
+pub fn is_single_line(text: &str, longest: usize) -> bool {
+    !text.is_empty() && text.len() <= longest && !text.chars().any(char::is_control)
+}
+
+/// A text cut to at most so many bytes, with a mark where it was cut.
+pub fn truncate(text: &str, longest: usize) -> String {
+    const MARK: &str = "…";
+    if text.len() <= longest {
+        return text.to_owned();
+    }
+    let mut end = longest.saturating_sub(MARK.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{MARK}", &text[..end])
+}
+
+/// How long a lease lasts without being renewed, in seconds.
+pub const LEASE_SECONDS: u64 = 15;
+
+/// Receives what a long operation has to say while it runs.
+pub type ProgressFn<'a> = &'a (dyn Fn(String) + Send + Sync);
+
+/// Whether a fingerprint key may be made where there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfMissing {
+    /// Only look: planning changes nothing.
+    ReturnNone,
+    /// Make it: somebody asked for a document that has to name secrets.
+    Create,
+}
+
+/// What happens to a project that already is at home somewhere else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OriginPolicy {
+    /// It stays at home there.
+    IfUnclaimed,
+    /// It moves here.
+    TakeOver,
+}
+
+/// Who holds a lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct LeaseHolder {
+    /// The account.
+    pub user: String,
+    /// The machine.
+    pub host: String,
+    /// The process on that machine.
+    pub process: u32,
+    /// When that process started, in the machine's own count; tells it from a later one with the same number.
+    pub process_start: Option<String>,
+    /// Since when.
+    pub since: Timestamp,
+    /// What the lease was asked for with: whoever asks again with the same one means the same lease. Known to the
+    /// holder and the control plane only, so it is in no document about the holder.
+    #[serde(skip)]
+    pub nonce: Option<LeaseNonce>,
+}
+
+/// One wish for a lease, however often it is sent: a random text that nobody else can name.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(transparent)]
+pub struct LeaseNonce(String);
+
+impl LeaseNonce {
+    /// Takes 128 random bits.
+    pub fn new(random: [u8; 16]) -> Self {
+        Self(hex::encode(random))
+    }
+
+    /// The attempt as it goes over the wire.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for LeaseNonce {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("<attempt>")
+    }
+}
+
+/// The right to change one project, for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Lease {
+    /// The project.
+    pub project: ProjectName,
+    /// Grows with every holder; a writer with an older one is turned away.
+    pub fence: u64,
+    /// The project's revision when the lease was taken.
+    pub revision: Revision,
+}
+
+/// One piece of work that a client asks for.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The step of the plan that asks. Asking again with the same one is the same piece of work.
+    pub step: StepKey,
+    /// The backend.
+    pub backend: BackendName,
+    /// What to do to it.
+    pub work: Work,
+}
+
+/// What to do to a backend.
+#[derive(Debug, Clone)]
+pub enum Work {
+    /// Make it what the specification says.
+    Put {
+        /// What it should be.
+        spec: Box<BackendSpec>,
+        /// The values of its secrets, by field.
+        secrets: BTreeMap<FieldPath, Secret>,
+        /// The name that it had before.
+        renamed_from: Option<BackendName>,
+    },
+    /// Take it away. The caller has seen to it that somebody allowed that by name.
+    Remove {
+        /// What becomes of its volume.
+        volume: VolumeReclaim,
+        /// What becomes of its database on a server of the user's own.
+        database: DatabaseReclaim,
+    },
+}
+
+/// How an operation ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum OperationOutcome {
+    /// It is done.
+    Done {
+        /// The operation.
+        operation: OperationId,
+    },
+    /// It could not be done, and this is why. Asking again goes on from there.
+    Failed {
+        /// The operation.
+        operation: OperationId,
+        /// Why.
+        finding: Diagnostic,
+    },
+}
+
+/// Where a backend is and the key that opens it.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    /// `CONVEX_SELF_HOSTED_URL`.
+    pub url: String,
+    /// The URL of its HTTP actions.
+    pub site_url: String,
+    /// `CONVEX_SELF_HOSTED_ADMIN_KEY`.
+    pub admin_key: Secret,
+}
+
+/// Where to read a log from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogPosition {
+    /// The last so many lines.
+    Tail(usize),
+    /// From this byte on.
+    Byte(u64),
+}
+
+/// A piece of a log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct LogChunk {
+    /// The text.
+    pub text: String,
+    /// Where to go on reading.
+    pub next: u64,
+}
+
+/// One line of a project's history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct HistoryEntry {
+    /// Its number.
+    pub sequence: u64,
+    /// When.
+    pub at: Timestamp,
+    /// What happened, such as `operation_accepted`.
+    pub kind: String,
+    /// To which backend, where it was one.
+    pub backend: Option<String>,
+    /// What there is to say about it; never a secret.
+    pub detail: String,
+    /// Who did it; none for entries from before that was written down.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub actor: Option<Actor>,
+    /// The digest of the plan that it was a part of.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub plan: Option<String>,
+    /// What binds this entry to the one before it; none for entries from before that was done.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hash: Option<String>,
+}
+
+/// What came of checking a history.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct HistoryVerification {
+    /// How many entries are bound to one another.
+    pub entries: u64,
+    /// How many are older than that and cannot be checked.
+    pub unbound: u64,
+    /// The hash of the newest entry. Kept elsewhere, it shows later that nothing before it was changed.
+    pub head: Option<String>,
+    /// Which entry has the hash that was asked for, counted from one among those that are bound.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub noted: Option<u64>,
+    /// What is wrong; empty when nothing is.
+    pub breaks: Vec<String>,
+}
+
+/// One project, or what is about no project in particular: the ceilings of every project that has none of its own, and
+/// the part of the history that is about the control plane itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ResourceLevel {
+    /// No project in particular.
+    ControlPlane,
+    /// One project.
+    Project(ProjectName),
+}
+
+impl ResourceLevel {
+    /// The project, if it is one.
+    pub fn project(&self) -> Option<&ProjectName> {
+        match self {
+            Self::ControlPlane => None,
+            Self::Project(project) => Some(project),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The mark of a home: by what its master key is known again, and up to which entry its history is older than the bonds
+//! between entries.
+//!
+//! A home is marked when it is made, or when it is first written by a convexinfra that knows such marks. Homes from
+//! before have either no mark or one of another kind, which nobody can put in place of the other without the key. So
+//! whoever takes a mark away cannot make entries pass for old ones that were never bound, unless the secrets of all
+//! backends go with it.
+//!
+//! Must not do: mark a home a second time.
+
+use super::{Authority, AuthorityError, VaultError};
+use crate::store::{ChainRow, Durability, KeyCheckRow, Rows, Store};
+
+/// What is known about the entries of a home that are not bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum UnchainedEntries {
+    /// A mark under the key says so: those up to this number are.
+    Sealed(u64),
+    /// The home was not written since there are marks: those up to this number are.
+    Legacy(u64),
+    /// The mark is gone, or is not as it was written.
+    Unknown,
+}
+
+impl<S: Store> Authority<S> {
+    /// Checks that these rows are written under this master key, as far as that was noted.
+    ///
+    /// # Errors
+    /// [`VaultError::Locked`] under another one: what is sealed would not open, and what is written would break histories.
+    pub fn check_key(&self) -> Result<(), AuthorityError> {
+        self.store.read(|rows| self.has_key_check(rows)).map(drop)
+    }
+
+    /// The same, and marks the home where that was not done.
+    ///
+    /// # Errors
+    /// As [`Authority::check_key`].
+    pub fn record_key_check(&self) -> Result<(), AuthorityError> {
+        if self.store.read(|rows| self.has_key_check(rows))? {
+            return Ok(());
+        }
+        self.store.write(Durability::Fsync, |rows| {
+            // Somebody else may have been first.
+            if self.has_key_check(rows)? { Ok(()) } else { self.write_key_check(rows) }
+        })
+    }
+
+    /// Whether there is a mark of today's kind; one under another key is refused.
+    fn has_key_check(&self, rows: &dyn Rows) -> Result<bool, AuthorityError> {
+        match rows.key_check()? {
+            None => Ok(false),
+            Some(row) if row.value == self.vault.key_check_value() => Ok(true),
+            Some(row) if row.value == self.vault.legacy_key_check_value() => Ok(false),
+            Some(_) => Err(VaultError::Locked.into()),
+        }
+    }
+
+    fn write_key_check(&self, rows: &dyn Rows) -> Result<(), AuthorityError> {
+        let unbound = match self.unchained_entries(rows)? {
+            UnchainedEntries::Legacy(last) => Some(last),
+            // The rows speak of a mark that is not there. What it said is not made up, so every check says so.
+            UnchainedEntries::Unknown | UnchainedEntries::Sealed(_) => None,
+        };
+        let seal = unbound.map(|last| self.seal_of_key_check(last));
+        let is_sealed = seal.is_some();
+        rows.put_key_check(&KeyCheckRow { value: self.vault.key_check_value(), unchained: unbound, seal })?;
+        if !is_sealed {
+            return Ok(());
+        }
+        // From now on a history without an end is one whose end was taken away.
+        let mut projects: Vec<_> = rows.projects()?.into_iter().map(Some).collect();
+        projects.push(None);
+        for project in projects {
+            let chain = rows.chain(project.as_ref())?;
+            let chain = chain.unwrap_or(ChainRow { project, length: 0, head: String::new(), seal: None });
+            rows.put_chain(&self.seal_chain(chain))?;
+        }
+        Ok(())
+    }
+
+    /// Which entries are rightly without a bond.
+    pub(super) fn unchained_entries(&self, rows: &dyn Rows) -> Result<UnchainedEntries, AuthorityError> {
+        Ok(match rows.key_check()? {
+            Some(KeyCheckRow { value: mark, unchained: unbound, seal }) if mark == self.vault.key_check_value() => {
+                match unbound {
+                    Some(last) if seal.as_ref() == Some(&self.seal_of_key_check(last)) => UnchainedEntries::Sealed(last),
+                    _ => UnchainedEntries::Unknown,
+                }
+            }
+            Some(_) => UnchainedEntries::Legacy(rows.last_unchained()?),
+            // The oldest homes have no mark, and nothing that came with it or after it.
+            None if rows.has_chains()? || !rows.tokens()?.is_empty() || self.has_secrets_sealed_since_key_check(rows)? => {
+                UnchainedEntries::Unknown
+            }
+            None => UnchainedEntries::Legacy(rows.last_unchained()?),
+        })
+    }
+
+    /// Whether secrets were sealed since homes are marked, which nobody without the key can make undone but by losing them.
+    fn has_secrets_sealed_since_key_check(&self, rows: &dyn Rows) -> Result<bool, AuthorityError> {
+        for project in rows.projects()? {
+            let backends = rows.backends(&project)?;
+            if backends.iter().any(|row| self.vault.is_sealed_with_key_check(row.id.as_str(), &row.sealed)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn seal_of_key_check(&self, unbound: u64) -> String {
+        self.vault.compute_mac(&serde_json::to_vec(&("unbound", unbound)).unwrap_or_default())
+    }
+
+    /// Whether the end of a history is as it was sealed, or from before that was done.
+    pub(super) fn is_chain_sealed(&self, rows: &dyn Rows, end: &ChainRow) -> Result<bool, AuthorityError> {
+        Ok(self.seal_chain(end.clone()).seal == end.seal
+            || end.seal.is_none() && matches!(self.unchained_entries(rows)?, UnchainedEntries::Legacy(_)))
+    }
+
+    /// The end of a history under the key.
+    pub(super) fn seal_chain(&self, chain: ChainRow) -> ChainRow {
+        let ChainRow { project, length, head, .. } = &chain;
+        let content = serde_json::to_vec(&("chain", project, length, head)).unwrap_or_default();
+        ChainRow { seal: Some(self.vault.compute_mac(&content)), ..chain }
+    }
+}

@@ -1,0 +1,157 @@
+//! The secrets of a backend in its row, and a row as its provider gets it.
+//!
+//! Must not do: write rows, or let a secret out other than into a placement.
+
+use super::operation::{AllocationConflicts, PutRequest};
+use super::vault::SecretSlots;
+use super::{Authority, AuthorityError, allocation, database};
+use crate::api::ControlError;
+use crate::convex::admin_key::{self, InstanceSecret, KeyKind};
+use crate::convex::database_url;
+use crate::model::{
+    Diagnostic, FieldPath, INTERNAL_URL, PortPair, ProviderKind, ResolvedBackend, STORAGE_URL, Secret, Timestamp, fly,
+    secret_slots,
+};
+use crate::store::{BackendRow, Rows, Store};
+
+const INSTANCE_SECRET: &str = "instance_secret";
+const ADMIN_KEY: &str = "admin_key";
+const FIELD: &str = "field:";
+
+impl<S: Store> Authority<S> {
+    /// Allocates where a backend is to be reached: what it has it keeps, unless that turned out to be somebody else's.
+    pub(super) fn allocate(
+        &self,
+        rows: &dyn Rows,
+        row: &mut BackendRow,
+        strangers: &AllocationConflicts,
+    ) -> Result<(), AuthorityError> {
+        if row.spec.provider == ProviderKind::Fly {
+            let known = row.references.get(fly::APP_KEY).filter(|_| strangers.apps == 0).cloned();
+            let app = match (known, &row.spec.settings.fly.app) {
+                (Some(known), _) => known,
+                (None, Some(named)) => named.clone(),
+                (None, None) => fly::app_name(&row.instance_name, &row.id, strangers.apps),
+            };
+            row.endpoints = Some(allocation::app_endpoints(&row.spec, &app));
+            row.references.insert(INTERNAL_URL.to_owned(), fly::app_url(&app));
+            row.references.insert(fly::APP_KEY.to_owned(), app);
+            return Ok(());
+        }
+        let ports = match row.ports.filter(|_| strangers.ports.is_empty()) {
+            Some(ports) => ports,
+            None => allocation::ports(rows, self.first_port, &strangers.ports)?,
+        };
+        row.ports = Some(ports);
+        row.endpoints = Some(allocation::endpoints(&row.spec, ports));
+        Ok(())
+    }
+
+    /// Makes what secrets are missing, takes in what was handed over, and forgets what no field names any more.
+    pub(super) fn seal_secrets(&self, row: &mut BackendRow, put: &PutRequest, now: Timestamp) -> Result<(), AuthorityError> {
+        let slots = secret_slots(&put.spec);
+        if put.spec.is_record_only() && slots.is_empty() && row.sealed.is_empty() {
+            return Ok(());
+        }
+        let before = self.open_secrets(row)?;
+        let mut secrets = SecretSlots::new();
+        if !put.spec.is_record_only() || before.contains_key(INSTANCE_SECRET) {
+            let (secret, key) = match (before.get(INSTANCE_SECRET), before.get(ADMIN_KEY)) {
+                (Some(secret), Some(key)) => (secret.clone(), key.clone()),
+                _ => self.generate_credentials(row, now)?,
+            };
+            row.admin_key = Some(self.vault.fingerprint_key(&row.project).fingerprint(key.expose()));
+            secrets.insert(INSTANCE_SECRET.to_owned(), secret);
+            secrets.insert(ADMIN_KEY.to_owned(), key);
+        }
+        let fingerprints = self.vault.fingerprint_key(&row.project);
+        row.fingerprints.clear();
+        for (path, _) in slots {
+            let slot = format!("{FIELD}{path}");
+            let value = put.secrets.get(&path).or_else(|| before.get(&slot)).cloned().ok_or_else(|| {
+                let message = format!("`{path}` of `{}` has no value, and none was kept from before", row.name);
+                ControlError::Refused(Diagnostic::new("control.secret_missing", message))
+            })?;
+            if path.as_str() == STORAGE_URL {
+                let server = self.server_fingerprint(row, &put.spec.storage, &value);
+                row.fingerprints.extend(server);
+            }
+            row.fingerprints.insert(path, fingerprints.fingerprint(value.expose()));
+            secrets.insert(slot, value);
+        }
+        if let Some(password) = self.role_password(&put.spec.storage, &before)? {
+            secrets.insert(database::ROLE_PASSWORD.to_owned(), password);
+        }
+        let mut nonce = [0; 24];
+        (self.entropy)(&mut nonce)?;
+        row.sealed = self.vault.seal(row.id.as_str(), &secrets, nonce)?;
+        Ok(())
+    }
+
+    fn generate_credentials(&self, row: &BackendRow, now: Timestamp) -> Result<(Secret, Secret), AuthorityError> {
+        let mut bytes = [0; 32];
+        (self.entropy)(&mut bytes)?;
+        self.derive_credentials(row, InstanceSecret::new(bytes), now)
+    }
+
+    fn derive_credentials(
+        &self,
+        row: &BackendRow,
+        secret: InstanceSecret,
+        now: Timestamp,
+    ) -> Result<(Secret, Secret), AuthorityError> {
+        let mut nonce = [0; 12];
+        (self.entropy)(&mut nonce)?;
+        // Zero is the one time of issue that Convex refuses.
+        let issued_s = u64::try_from(now.0 / 1000).unwrap_or(1).max(1);
+        let key = admin_key::issue(row.instance_name.as_str(), &secret, KeyKind::Admin { member_id: 0 }, issued_s, nonce)?;
+        Ok((secret.to_hex(), key))
+    }
+
+    /// Seals an instance secret that was there before us, with a key of our own for it.
+    pub(super) fn seal_imported_secret(
+        &self,
+        row: &mut BackendRow,
+        secret: InstanceSecret,
+        now: Timestamp,
+    ) -> Result<(), AuthorityError> {
+        let (secret, key) = self.derive_credentials(row, secret, now)?;
+        let secrets = SecretSlots::from([(INSTANCE_SECRET.to_owned(), secret), (ADMIN_KEY.to_owned(), key)]);
+        let mut nonce = [0; 24];
+        (self.entropy)(&mut nonce)?;
+        row.sealed = self.vault.seal(row.id.as_str(), &secrets, nonce)?;
+        Ok(())
+    }
+
+    pub(super) fn open_secrets(&self, row: &BackendRow) -> Result<SecretSlots, AuthorityError> {
+        if row.sealed.is_empty() { Ok(SecretSlots::new()) } else { Ok(self.vault.open(row.id.as_str(), &row.sealed)?) }
+    }
+
+    /// A row as its provider gets it.
+    pub(super) fn resolve(&self, row: &BackendRow) -> Result<ResolvedBackend, AuthorityError> {
+        let mut secrets = self.open_secrets(row)?;
+        let ports = row.ports.unwrap_or(PortPair { api: 0, site: 0 });
+        let role_password = secrets.remove(database::ROLE_PASSWORD);
+        let role_password = role_password.map(|password| (FieldPath::new(database_url::ROLE_PASSWORD), password));
+        let mut take = |name: &str| secrets.remove(name).unwrap_or_else(|| Secret::new(""));
+        Ok(ResolvedBackend {
+            id: row.id.clone(),
+            project: row.project.clone(),
+            name: row.name.clone(),
+            instance_name: row.instance_name.clone(),
+            spec: row.spec.clone(),
+            generation: row.generation,
+            instance_secret: take(INSTANCE_SECRET),
+            admin_key: take(ADMIN_KEY),
+            secrets: secrets
+                .into_iter()
+                .filter_map(|(slot, value)| slot.strip_prefix(FIELD).map(|path| (FieldPath::new(path), value)))
+                .chain(role_password)
+                .collect(),
+            ports,
+            endpoints: row.endpoints.clone().unwrap_or_else(|| allocation::endpoints(&row.spec, ports)),
+            has_been_ready: row.has_been_ready,
+            provider_state: row.references.clone(),
+        })
+    }
+}

@@ -1,0 +1,37 @@
+//! Databases where nothing but HTTP leaves the control plane: whoever owns the server prepares it.
+//!
+//! Must not do: claim that anything was made or looked at.
+
+use super::effects::failed_with;
+use crate::api::ProgressFn;
+use crate::authority::EffectResult;
+use crate::model::{DatabaseReclaim, DatabaseRole, Diagnostic, ResolvedBackend};
+
+/// Names what has to be there. A backend whose database is missing says so itself when it starts.
+pub(super) async fn prepare(placement: &ResolvedBackend, notice: ProgressFn<'_>) -> EffectResult {
+    let name = placement.instance_name.database();
+    if placement.spec.storage.server().is_some_and(|server| server.role == DatabaseRole::LeastPrivilege) {
+        let message = format!("this control plane reaches no database server, so it can make no role for `{name}`");
+        let help =
+            "leave `role` out, so that the backend connects as the URL says, or use a control plane of `convexinfra serve`";
+        return failed_with(Diagnostic::new("database.unreached", message).with_help(help));
+    }
+    notice(format!("this control plane reaches no database server: the database `{name}` has to be there already"));
+    EffectResult::DatabasePrepared
+}
+
+/// Leaves the database where it is.
+pub(super) async fn release(placement: &ResolvedBackend, disposal: DatabaseReclaim, notice: ProgressFn<'_>) -> EffectResult {
+    let name = placement.instance_name.database();
+    match disposal {
+        DatabaseReclaim::Retain => {
+            notice(format!("the database `{name}` stays on its server"));
+            EffectResult::DatabaseReleased
+        }
+        DatabaseReclaim::Delete => {
+            let message = format!("this control plane reaches no database server, so it cannot drop `{name}`");
+            let help = "destroy the backend without `--with-database`, and drop the database on its server yourself";
+            failed_with(Diagnostic::new("database.unreached", message).with_help(help))
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Carrying out what the authority asks for.
+//!
+//! Must not do: choose what to do next; the authority does.
+
+use std::time::Duration;
+
+use super::{Host, database, environment};
+use crate::api::ProgressFn;
+use crate::authority::{AllocationConflict, Effect, EffectFailure, EffectResult, volume_disposal};
+use crate::convex::deployment::{Readiness, probe_readiness};
+use crate::failpoint;
+use crate::model::{Diagnostic, ProviderKind, ResolvedBackend, RunState, VolumeReclaim, error_chain};
+use crate::provider::fly::FlyError;
+use crate::provider::{LogPosition, Provider, ProviderError};
+
+/// How long a living process may take to answer. Large databases are known to need more than 30 s.
+const READY_TIMEOUT: Duration = Duration::from_secs(300);
+/// How often it is asked at first; a fresh backend is ready within 0.3 s.
+const FIRST_POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// How often it is asked at most seldom.
+const MAX_POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// How often what runs elsewhere is looked at while it does not answer.
+const REMOTE_OBSERVE_INTERVAL: Duration = Duration::from_secs(10);
+/// How many lines of a log go into an error.
+const LOG_LINES: usize = 8;
+
+impl Host {
+    /// Carries out one effect.
+    pub(super) async fn run_effect(&self, effect: Effect, notice: ProgressFn<'_>) -> EffectResult {
+        match effect {
+            Effect::PrepareDatabase(placement) => database::prepare(&placement, notice).await,
+            Effect::ReleaseDatabase(placement, disposal) => database::release(&placement, disposal, notice).await,
+            Effect::Ensure(placement) => match self.provider(placement.spec.provider) {
+                Err(finding) => failed_with(finding),
+                Ok(provider) => match provider.ensure(&placement, notice).await {
+                    Ok(references) => {
+                        failpoint::hit("host.ensured");
+                        EffectResult::Ensured(references)
+                    }
+                    Err(error) => EffectResult::Failed(effect_failure(&placement, &error)),
+                },
+            },
+            Effect::AwaitReady(placement) => match self.await_ready(&placement).await {
+                Ok(()) => {
+                    failpoint::hit("host.ready");
+                    EffectResult::Ready
+                }
+                Err(failure) => EffectResult::Failed(failure),
+            },
+            Effect::SetEnvironment(placement, goal) => {
+                match environment::apply(&self.connections, &Self::internal_url(&placement), &placement, &goal).await {
+                    Ok(()) => {
+                        failpoint::hit("host.environment_set");
+                        EffectResult::EnvironmentSet
+                    }
+                    Err(error) => {
+                        let message = format!(
+                            "`{}` runs, but its environment variables could not be set: {}",
+                            placement.name,
+                            error_chain(&error)
+                        );
+                        failed_with(Diagnostic::new("convex.environment", message))
+                    }
+                }
+            }
+            Effect::Remove(placement) => match self.provider(placement.spec.provider) {
+                Err(finding) => failed_with(finding),
+                Ok(provider) => match remove(provider, &placement, notice).await {
+                    Ok(()) => {
+                        failpoint::hit("host.removed");
+                        EffectResult::Removed
+                    }
+                    Err(error) => EffectResult::Failed(effect_failure(&placement, &error)),
+                },
+            },
+        }
+    }
+
+    async fn await_ready(&self, placement: &ResolvedBackend) -> Result<(), EffectFailure> {
+        let url = Self::internal_url(placement);
+        let started = self.platform.uptime();
+        let here = !matches!(placement.spec.provider, ProviderKind::Fly | ProviderKind::Kubernetes);
+        let mut looked = started;
+        let mut pause = FIRST_POLL_INTERVAL;
+        // Why it could not be looked at the last time.
+        let mut unseen: Option<String> = None;
+        loop {
+            let answer = probe_readiness(&self.connections, &url, placement.instance_name.as_str(), &placement.admin_key).await;
+            let reason = match answer {
+                Readiness::Ready => return Ok(()),
+                // Somebody may have taken the port in the moment in which ours started, under whatever name. While
+                // nobody knows the port yet, another one does as well.
+                Readiness::OtherInstance { name } => {
+                    let message = format!("`{url}` is answered by another backend, `{name}`");
+                    let finding = Diagnostic::new("convex.other_instance", message)
+                        .with_help("stop that one, and run the same command again");
+                    return Err(EffectFailure { finding, conflict: port_of(placement) });
+                }
+                Readiness::KeyRefused => {
+                    let message = format!("`{}` runs under another instance secret and refuses its key", placement.name);
+                    let finding = Diagnostic::new("convex.key_refused", message);
+                    return Err(EffectFailure { finding, conflict: port_of(placement) });
+                }
+                Readiness::NotListening => format!("nothing listens at `{url}`"),
+                Readiness::Failing(error) => error_chain(&error),
+            };
+            // A look at what runs here costs nothing; others count every request.
+            if (here || self.platform.uptime().saturating_sub(looked) > REMOTE_OBSERVE_INTERVAL)
+                && let Ok(provider) = self.provider(placement.spec.provider)
+            {
+                match provider.observe(placement).await {
+                    Ok(seen) if matches!(seen.state, RunState::Stopped | RunState::Absent) => {
+                        let error = ProviderError::Exited {
+                            status: "before it answered".to_owned(),
+                            log: last_lines(provider, placement).await,
+                        };
+                        return Err(effect_failure(placement, &error));
+                    }
+                    Ok(_) => unseen = None,
+                    Err(error) => unseen = Some(format!("it could not be looked at: {}", error_chain(&error))),
+                }
+            }
+            if self.platform.uptime().saturating_sub(started) > READY_TIMEOUT {
+                // That it runs is known only where somebody could look.
+                let runs = if unseen.is_none() { "runs, but" } else { "was started, but" };
+                let unseen = unseen.map(|unseen| format!("; {unseen}")).unwrap_or_default();
+                let message = format!(
+                    "`{}` {runs} did not answer within {} s: {reason}{unseen}",
+                    placement.name,
+                    READY_TIMEOUT.as_secs()
+                );
+                return Err(without_conflict(
+                    Diagnostic::new("convex.not_ready", message)
+                        .with_help(format!("look at its log with\n    convexinfra logs {}", placement.name)),
+                ));
+            }
+            if !here && self.platform.uptime().saturating_sub(looked) > REMOTE_OBSERVE_INTERVAL {
+                looked = self.platform.uptime();
+            }
+            self.platform.sleep(pause).await;
+            pause = (pause * 3 / 2).min(MAX_POLL_INTERVAL);
+        }
+    }
+}
+
+async fn remove(provider: &dyn Provider, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> Result<(), ProviderError> {
+    match volume_disposal(&placement.provider_state) {
+        VolumeReclaim::Delete => provider.remove(placement, notice).await,
+        VolumeReclaim::Retain => provider.remove_keeping_data(placement, notice).await,
+    }
+}
+
+async fn last_lines(provider: &dyn Provider, placement: &ResolvedBackend) -> Vec<String> {
+    match provider.logs(placement, LogPosition::Tail(LOG_LINES)).await {
+        Ok(chunk) => chunk.text.lines().map(str::to_owned).collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// The port that a backend was allocated, where it has any.
+fn port_of(placement: &ResolvedBackend) -> Option<AllocationConflict> {
+    (placement.ports.api != 0).then_some(AllocationConflict::Port(placement.ports.api))
+}
+
+fn without_conflict(finding: Diagnostic) -> EffectFailure {
+    EffectFailure { finding, conflict: None }
+}
+
+pub(super) fn failed_with(finding: Diagnostic) -> EffectResult {
+    EffectResult::Failed(without_conflict(finding))
+}
+
+/// What a provider's error means to a user.
+pub(super) fn effect_failure(placement: &ResolvedBackend, error: &ProviderError) -> EffectFailure {
+    let name = &placement.name;
+    let finding = Diagnostic::new(error.code(), error_chain(error));
+    let finding = match error {
+        ProviderError::DataMissing { .. } => finding.with_help(format!(
+            "put the data back, or give it up with\n    convexinfra destroy {name} --allow-destroy {name}\nand apply again"
+        )),
+        ProviderError::PortTaken { port } => finding.with_help(format!(
+            "find out who listens on it, stop that, and apply again: {name} keeps port {port} because its URL is known"
+        )),
+        ProviderError::Exited { log, .. } | ProviderError::NotReplaced { log, .. } if !log.is_empty() => {
+            finding.with_help(format!("its log ends with\n    {}", log.join("\n    ")))
+        }
+        ProviderError::Engine { reason, .. } if reason.contains("no space left on device") => finding.with_help(
+            "the engine's disk is full: see what is on it with `docker system df`, make room, and run the same command again",
+        ),
+        ProviderError::EngineUnreachable { .. } => finding.with_help(
+            "start it, or name another one with `DOCKER_HOST` or `docker context use`; what is done is done, and running the same \
+             command again goes on from there",
+        ),
+        ProviderError::NoBinary { .. } => finding
+            .with_help(format!("name an executable with `binary = \"…\"` in `[backends.{name}.local]`, or allow the download")),
+        ProviderError::BinaryChanged { path, .. } => {
+            finding.with_help(format!("if the change is meant, remove `{path}` so that it is fetched again"))
+        }
+        ProviderError::Fly(error) => match error.help() {
+            Some(help) => finding.with_help(help),
+            None => finding,
+        },
+        ProviderError::File { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            finding.with_help("make room and run the same command again")
+        }
+        _ => finding,
+    };
+    let taken = match error {
+        ProviderError::PortTaken { port } => Some(AllocationConflict::Port(*port)),
+        // A name that the user chose is not replaced by another one.
+        ProviderError::Fly(FlyError::AppTaken { .. } | FlyError::AppForeign { .. })
+            if placement.spec.settings.fly.app.is_none() =>
+        {
+            Some(AllocationConflict::App)
+        }
+        _ => None,
+    };
+    EffectFailure { finding, conflict: taken }
+}

@@ -1,0 +1,105 @@
+//! What a host that serves does by itself, again and again: taking up what was cut off, removing what has expired, and
+//! forgetting what nobody asks for any more.
+//!
+//! Must not do: wait for anybody, or let one thing that cannot be done keep it from the others.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::executor::BackendKey;
+use super::{Host, lock};
+use crate::api::ControlError;
+use crate::authority::{Resumption, Transition};
+
+/// How often a host that serves looks for what expired and for what was left open.
+pub const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// At which sweeps what old operations said is forgotten: about once an hour, because it is a write.
+const SWEEPS_PER_PRUNE: u64 = 3600;
+/// How long what an operation said is kept after its end.
+const NOTICE_RETENTION_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// What a sweep could not do: at which backend, where it was at one, and the code of the reason.
+pub(super) type SweepErrors = BTreeSet<(Option<BackendKey>, String)>;
+
+impl Host {
+    /// Takes up every operation that was cut off, begins the removal of what has expired, and forgets, now and then, what
+    /// nobody asks for any more. Whoever serves does this again and again. What cannot be done is in the log, once for as
+    /// long as it lasts.
+    ///
+    /// # Errors
+    /// The first thing that could not be done; the others were tried all the same.
+    pub fn sweep(self: &Arc<Self>) -> Result<(), ControlError> {
+        let mut failed: Vec<(Option<BackendKey>, ControlError)> = Vec::new();
+        match self.resume_operations() {
+            Ok(left) => failed.extend(left.into_iter().map(|(place, error)| (Some(place), error))),
+            Err(error) => failed.push((None, error)),
+        }
+        if let Err(error) = self.remove_expired(&mut failed) {
+            failed.push((None, error));
+        }
+        if self.registry.sweeps.fetch_add(1, Ordering::Relaxed).is_multiple_of(SWEEPS_PER_PRUNE) {
+            let before = self.now().plus_milliseconds(-NOTICE_RETENTION_MS);
+            if let Err(error) = self.write_rows(|authority| authority.prune_notices(before)) {
+                failed.push((None, error));
+            }
+        }
+        self.log_sweep_errors(failed.iter().map(|(place, error)| (place.clone(), error_code(error))).collect());
+        failed.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+    }
+
+    /// Begins again whatever is open and does not run here. Returns what could not be begun, and why.
+    pub(super) fn resume_operations(self: &Arc<Self>) -> Result<Vec<(BackendKey, ControlError)>, ControlError> {
+        let busy = self.registry.running();
+        let Resumption { resumed, failed } = self.write_rows(|authority| authority.resume(&busy, self.now()))?;
+        for (place, operation, next) in resumed {
+            // Somebody who is at this backend now takes its place, or leaves it for the next sweep.
+            if let Ok(turn) = self.registry.backend_lock(&place).try_lock_owned() {
+                self.execute(place, operation, next, turn);
+            }
+        }
+        Ok(failed.into_iter().map(|(place, error)| (place, error.into())).collect())
+    }
+
+    /// Begins to remove the backends whose time is over. One that somebody is at, or whose project somebody is changing,
+    /// is left for the next time.
+    fn remove_expired(self: &Arc<Self>, failed: &mut Vec<(Option<BackendKey>, ControlError)>) -> Result<(), ControlError> {
+        for place in self.read_rows(|authority| authority.expired(self.now()))?.unwrap_or_default() {
+            let Ok(turn) = self.registry.backend_lock(&place).try_lock_owned() else { continue };
+            let (project, backend) = &place;
+            let holder = self.platform.own_holder();
+            match self.write_rows(|authority| authority.expire(project, backend, &holder, self.now())) {
+                Ok(Some((Some(operation), next))) => self.execute(place, operation, next, turn),
+                Ok(Some((None, Transition::Ended(outcome)))) => self.record_outcome(&place, &outcome),
+                Ok(_) | Err(ControlError::LeaseHeld { .. }) => {}
+                Err(error) => failed.push((Some(place), error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Says in the log what this sweep could not do and the one before it did not say.
+    fn log_sweep_errors(&self, troubles: SweepErrors) {
+        let mut known = lock(&self.registry.sweep_errors);
+        for (place, code) in troubles.difference(&known) {
+            match place {
+                Some((project, backend)) => {
+                    tracing::warn!(%project, %backend, code, "what is to be done at a backend could not begin");
+                }
+                None => tracing::warn!(code, "a sweep could not do everything"),
+            }
+        }
+        *known = troubles;
+    }
+
+    /// Whether the last sweep did all that there was to do.
+    pub(super) fn has_sweep_errors(&self) -> bool {
+        !lock(&self.registry.sweep_errors).is_empty()
+    }
+}
+
+/// The code of what went wrong: what the log may say of it.
+pub(super) fn error_code(error: &ControlError) -> String {
+    error.report().errors.into_iter().next().map(|finding| finding.code).unwrap_or_default()
+}

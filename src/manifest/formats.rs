@@ -1,0 +1,263 @@
+//! The shapes that texts of a manifest may have: a pattern for the schema and the same check in code.
+//!
+//! Must not do: looking at more than one text at a time; that is what rules are for.
+
+use std::net::IpAddr;
+
+use crate::model::{NAME_MAX, Release};
+
+use super::url::Url;
+
+/// What a text must look like.
+#[derive(Debug)]
+pub(super) struct TextFormat {
+    /// The code of the problem when it does not.
+    pub(super) code: &'static str,
+    /// What it is, as it follows "is not" in a message.
+    pub(super) noun: &'static str,
+    /// What is allowed, as a sentence without a full stop.
+    pub(super) allowed: &'static str,
+    /// One that fits.
+    pub(super) example: &'static str,
+    /// The same rule as a regular expression.
+    pub(super) pattern: &'static str,
+    /// Most characters, where the pattern does not say.
+    pub(super) longest: Option<usize>,
+    pub(super) matches: fn(&str) -> bool,
+    /// Another text that was probably meant; it is offered only when it fits.
+    pub(super) repair: fn(&str) -> Option<String>,
+}
+
+impl TextFormat {
+    /// The text that was probably meant, if there is one that fits.
+    pub(super) fn repaired(&self, text: &str) -> Option<String> {
+        (self.repair)(text).filter(|repaired| repaired != text && (self.matches)(repaired))
+    }
+}
+
+fn trimmed(text: &str) -> Option<String> {
+    Some(text.trim().to_owned())
+}
+
+/// `My_Backend 1` was probably meant to be `my-backend-1`.
+fn as_name(text: &str) -> Option<String> {
+    if text.len() > 200 {
+        return None;
+    }
+    let mut name = String::new();
+    for character in text.trim().chars().flat_map(char::to_lowercase) {
+        match character {
+            'a'..='z' | '0'..='9' => name.push(character),
+            '_' | ' ' | '.' | '/' | '-' if !name.ends_with('-') => name.push('-'),
+            '_' | ' ' | '.' | '/' | '-' => {}
+            _ => return None,
+        }
+    }
+    Some(name.trim_matches('-').to_owned())
+}
+
+fn is_name(text: &str) -> bool {
+    text.len() <= NAME_MAX && is_label(text) && text.starts_with(|c: char| c.is_ascii_lowercase())
+}
+
+fn is_label(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
+/// Text on one line that is not blank.
+fn is_line(text: &str) -> bool {
+    !text.trim().is_empty() && !text.chars().any(char::is_control)
+}
+
+fn is_path(text: &str) -> bool {
+    is_line(text) && !text.ends_with(['/', '\\']) && !matches!(text.rsplit('/').next(), Some("." | ".."))
+}
+
+fn as_path(text: &str) -> Option<String> {
+    Some(text.trim().trim_end_matches('/').to_owned())
+}
+
+fn is_image(text: &str) -> bool {
+    text.len() <= 512
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/' | b':' | b'@'))
+}
+
+fn is_bucket_start(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.'))
+}
+
+fn is_bucket(text: &str) -> bool {
+    (3..=63).contains(&text.len()) && is_bucket_start(text) && !text.ends_with(['-', '.'])
+}
+
+/// The longest of the five suffixes is `-snapshot-imports`.
+fn is_bucket_prefix(text: &str) -> bool {
+    (1..=63 - "-snapshot-imports".len()).contains(&text.len()) && is_bucket_start(text) && !text.ends_with(['-', '.'])
+}
+
+fn lowered(text: &str) -> Option<String> {
+    Some(text.trim().to_ascii_lowercase().replace('_', "-").trim_matches(['-', '.']).to_owned())
+}
+
+fn is_variable(text: &str) -> bool {
+    text.len() <= 256
+        && text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// `$NAME` and `${NAME}` mean `NAME`, and nobody means `MY-NAME`.
+fn as_variable(text: &str) -> Option<String> {
+    let bare = text.trim().trim_start_matches('$').trim_start_matches('{').trim_end_matches('}');
+    Some(bare.strip_prefix("env.").unwrap_or(bare).replace(['-', '.', ' '], "_"))
+}
+
+fn is_control_plane(text: &str) -> bool {
+    Url::parse(text).is_some_and(|url| {
+        url.userinfo.is_none() && url.tail.is_empty() && (url.scheme == "https" || url.scheme == "http" && url.is_loopback())
+    })
+}
+
+fn with_https(text: &str) -> Option<String> {
+    let text = text.trim();
+    Some(match text.split_once("://") {
+        Some((_, rest)) => format!("https://{rest}"),
+        None => format!("https://{text}"),
+    })
+}
+
+fn is_endpoint(text: &str) -> bool {
+    Url::parse(text).is_some_and(|url| url.is_http() && url.userinfo.is_none() && url.tail.is_empty())
+}
+
+fn is_origin(text: &str) -> bool {
+    Url::parse(text).is_some_and(|url| url.is_http() && url.userinfo.is_none() && url.tail.is_empty() && url.path.is_empty())
+}
+
+fn as_origin(text: &str) -> Option<String> {
+    let text = text.trim();
+    let text = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
+    let url = Url::parse(&text)?;
+    // A path that says something is not cut off without asking.
+    (url.path.trim_matches('/').is_empty() && url.tail.is_empty()).then(|| text.trim_end_matches('/').to_owned())
+}
+
+fn is_site_origin(text: &str) -> bool {
+    is_origin(text.strip_suffix("/http").unwrap_or(text))
+}
+
+fn as_site_origin(text: &str) -> Option<String> {
+    as_origin(text).or_else(|| Some(with_scheme(text.trim()).trim_end_matches('/').to_owned()))
+}
+
+fn with_scheme(text: &str) -> String {
+    if text.contains("://") { text.to_owned() } else { format!("https://{text}") }
+}
+
+fn is_release(text: &str) -> bool {
+    Release::parse(text).is_ok()
+}
+
+macro_rules! shapes {
+    ($($name:ident = $code:literal, $noun:literal, $allowed:literal, $example:literal, $pattern:literal, $longest:expr, $fits:expr, $repair:expr;)*) => {
+        $(pub(super) static $name: TextFormat = TextFormat {
+            code: concat!("manifest.", $code), noun: $noun, allowed: $allowed, example: $example,
+            pattern: $pattern, longest: $longest, matches: $fits, repair: $repair,
+        };)*
+        #[cfg(test)]
+        static ALL: &[&TextFormat] = &[$(&$name),*];
+    };
+}
+
+shapes! {
+    NAME = "bad_name", "a name",
+        "a name has at most 40 characters, starts with a letter a-z, goes on with letters a-z, digits and dashes, and does not end with a dash",
+        "dev", "^[a-z]([a-z0-9-]*[a-z0-9])?$", Some(NAME_MAX), is_name, as_name;
+    RELEASE = "bad_release", "a release",
+        "a release is a commit with all its 40 hex digits, a tag such as `precompiled-2026-08-22-652b828`, an image digest `sha256:` with 64 hex digits, or `latest`",
+        "precompiled-2026-08-22-652b828",
+        "^([0-9a-f]{40}|sha256:[0-9a-f]{64}|precompiled-[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9a-f]{7}|latest)$",
+        None, is_release, |text| Some(text.trim().to_ascii_lowercase());
+    REGION = "bad_region", "a region",
+        "a region is one word of letters, digits, dashes, dots and underscores", "iad",
+        "^[A-Za-z0-9._-]+$", None, is_word, trimmed;
+    WORD = "bad_word", "one word",
+        "it is made of letters, digits, dashes, dots and underscores", "fast", "^[A-Za-z0-9._-]+$", None, is_word, trimmed;
+    LINE = "bad_text", "a text on one line", "it needs at least one character that is not blank, and no line break", "info",
+        "^(?=.*\\S)[^\\u0000-\\u001f]+$", None, is_line, trimmed;
+    PATH = "bad_path", "the path of a file",
+        "a path names a file, relative to the manifest's folder or absolute, without line breaks and without a slash at its end",
+        ".env.local", "^(?=.*\\S)[^\\u0000-\\u001f]*[^\\u0000-\\u001f/\\\\]$", None, is_path, as_path;
+    VARIABLE = "bad_variable_name", "the name of an environment variable",
+        "a variable's name has letters, digits and underscores, does not start with a digit, and comes without `$`",
+        "POSTGRES_URL", "^[A-Za-z_][A-Za-z0-9_]*$", Some(256), is_variable, as_variable;
+    CONVEX_VARIABLE = "bad_env_name", "a name that Convex accepts for a variable",
+        "Convex takes at most 256 letters, digits and underscores, the first of them no digit", "OPENAI_API_KEY",
+        "^[A-Za-z_][A-Za-z0-9_]*$", Some(256), is_variable, as_variable;
+    CONTROL_PLANE = "bad_control_plane_url", "the URL of a control plane",
+        "it starts with `https://` (or `http://` for a host on this machine) and has neither user, query nor fragment",
+        "https://convex-control.example.com",
+        "^(https://[^\\s/?#@]+(/[^\\s?#]*)?|http://(localhost|[^\\s/?#@]+\\.localhost|127\\.[0-9.]+|\\[::1\\])(:[0-9]+)?(/[^\\s?#]*)?)$",
+        None, is_control_plane, with_https;
+    ENDPOINT = "bad_url", "the URL of an S3 service", "it starts with `https://` or `http://` and has neither user, query nor fragment",
+        "https://s3.example.com", "^https?://[^\\s/?#@]+(/[^\\s?#]*)?$", None, is_endpoint, with_https;
+    API_ORIGIN = "bad_origin", "an origin of the API",
+        "it is `https://` or `http://` with a host and perhaps a port, and nothing after that, because clients drop any path",
+        "https://api.example.com", "^https?://[^\\s/?#@]+$", None, is_origin, as_origin;
+    SITE_ORIGIN = "bad_origin", "an origin of the HTTP actions",
+        "it is `https://` or `http://` with a host and perhaps a port, without a slash at its end; only the path `/http` may follow",
+        "https://example.com", "^https?://[^\\s/?#@]+(/http)?$", None, is_site_origin, as_site_origin;
+    BUCKET = "bad_bucket", "the name of a bucket",
+        "a bucket's name has 3 to 63 letters a-z, digits, dots and dashes, with a letter or a digit at both ends",
+        "gremlin-files", "^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", None, is_bucket, lowered;
+    BUCKET_PREFIX = "bad_bucket", "a prefix of bucket names",
+        "it has at most 46 letters a-z, digits, dots and dashes, with a letter or a digit at both ends, because `-snapshot-imports` follows and a bucket's name has at most 63",
+        "gremlin", "^[a-z0-9]([a-z0-9.-]{0,44}[a-z0-9])?$", None, is_bucket_prefix, lowered;
+    IMAGE = "bad_image", "the name of an image", "an image is a registry, a name and a tag or digest, without blanks",
+        "ghcr.io/get-convex/convex-backend:latest", "^[A-Za-z0-9][A-Za-z0-9._/:@-]*$", Some(512), is_image, trimmed;
+    ADDRESS = "bad_address", "an IP address", "ports are published on an IPv4 or IPv6 address", "127.0.0.1",
+        "^([0-9]{1,3}(\\.[0-9]{1,3}){3}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)$", None, |text| text.parse::<IpAddr>().is_ok(),
+        |text| (text.trim() == "localhost").then(|| "127.0.0.1".to_owned());
+    LABEL = "bad_label", "a name of letters, digits and dashes",
+        "it has at most 63 letters a-z, digits and dashes, and no dash at either end", "acme",
+        "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", None, is_label, as_name;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_example_fits_and_repairs_are_only_offered_when_they_fit() {
+        for shape in ALL {
+            assert!((shape.matches)(shape.example), "{}", shape.example);
+            assert!(!(shape.matches)(""), "{}", shape.noun);
+            assert_eq!(shape.repaired(shape.example), None);
+            for text in ["", " ", "é", "\n", "$X", "http://", "Ünïcode", "a/", &"x".repeat(1000)] {
+                if let Some(repaired) = shape.repaired(text) {
+                    assert!((shape.matches)(&repaired));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn repairs() {
+        assert_eq!(NAME.repaired("My_Backend 1").as_deref(), Some("my-backend-1"));
+        assert_eq!(NAME.repaired("1dev"), None);
+        assert_eq!(VARIABLE.repaired("${OPENAI-KEY}").as_deref(), Some("OPENAI_KEY"));
+        assert_eq!(API_ORIGIN.repaired("api.x.dev/").as_deref(), Some("https://api.x.dev"));
+        assert_eq!(API_ORIGIN.repaired("https://x.dev/http"), None);
+        assert_eq!(SITE_ORIGIN.repaired("https://x.dev/http/").as_deref(), Some("https://x.dev/http"));
+        assert_eq!(CONTROL_PLANE.repaired("http://x.dev").as_deref(), Some("https://x.dev"));
+        assert_eq!(PATH.repaired("apps/web/").as_deref(), Some("apps/web"));
+    }
+}

@@ -1,0 +1,405 @@
+//! Every key that a manifest may have, once: the reader checks against these tables and the schema is made of them.
+//!
+//! Must not do: reading anything. It is data.
+
+use super::formats::{self, TextFormat};
+
+/// A table of a manifest.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) title: &'static str,
+    pub(super) keys: &'static [Key],
+    /// Whether keys that belong to one backend only are left out.
+    pub(super) shared: bool,
+}
+
+impl Table {
+    /// The keys that may stand in it.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &'static Key> + use<> {
+        let shared = self.shared;
+        self.keys.iter().filter(move |key| !(shared && key.own))
+    }
+
+    pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys().find(|key| key.name == name)
+    }
+}
+
+/// One key of a table.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) doc: &'static str,
+    /// Whether it makes sense for one backend only, and so not in `[defaults]`.
+    pub(super) own: bool,
+    /// What others call the same thing.
+    pub(super) aliases: &'static [&'static str],
+}
+
+impl Key {
+    const fn own(mut self) -> Self {
+        self.own = true;
+        self
+    }
+
+    const fn alias(mut self, aliases: &'static [&'static str]) -> Self {
+        self.aliases = aliases;
+        self
+    }
+}
+
+const fn key(name: &'static str, kind: Kind, doc: &'static str) -> Key {
+    Key { name, kind, doc, own: false, aliases: &[] }
+}
+
+/// What a key takes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Kind {
+    Flag,
+    /// A whole number from one to the given one.
+    Count(u32),
+    Cores,
+    Money,
+    Size,
+    Duration,
+    /// One of a few words: the code of the problem when it is another one, what it is, the words.
+    Word(&'static str, &'static str, &'static [&'static str]),
+    Text(&'static TextFormat),
+    Secret,
+    TextOrSecret(&'static TextFormat),
+    Tls,
+    /// Names of backends.
+    Names,
+    /// A list of texts of one shape.
+    Texts(&'static TextFormat),
+    Table(&'static Table),
+    /// A table of names that the user chooses, each with such a table.
+    Backends(&'static Table),
+    /// Convex environment variables.
+    Variables,
+    /// `[[moved]]`
+    Tables(&'static Table),
+}
+
+impl Kind {
+    /// What it takes, in words, with an example.
+    pub(super) fn expects(&self) -> (String, String) {
+        let owned = |noun: &str, example: &str| (noun.to_owned(), example.to_owned());
+        match self {
+            Self::Flag => owned("`true` or `false`", "true"),
+            Self::Count(_) => owned("a whole number above zero", "16"),
+            Self::Cores => owned("a number of cores", "1.5"),
+            Self::Money => owned("an amount of US dollars", "60"),
+            Self::Size => owned("a size in quotes", "\"2 GiB\""),
+            Self::Duration => owned("a duration in quotes", "\"7d\""),
+            Self::Word(_, noun, words) => (format!("{noun} in quotes"), format!("\"{}\"", words.first().unwrap_or(&""))),
+            Self::Text(shape) => (format!("{} in quotes", shape.noun), format!("\"{}\"", shape.example)),
+            Self::Secret => owned("a reference to a secret", "{ env = \"NAME\" }"),
+            Self::TextOrSecret(shape) => {
+                (format!("{} in quotes, or a reference", shape.noun), format!("\"{}\"", shape.example))
+            }
+            Self::Tls => owned("`\"verify\"`, `\"disable\"` or a file of certificates", "{ ca = \"ca.pem\" }"),
+            Self::Names => owned("a list of backends", "[\"dev\"]"),
+            Self::Texts(shape) => (format!("a list, each {}", shape.noun), format!("[\"{}\"]", shape.example)),
+            Self::Table(spec) => {
+                let first =
+                    spec.keys().next().map(|key| format!("{} = {}", key.name, key.kind.expects().1)).unwrap_or_default();
+                ("a table".to_owned(), format!("{{ {first} }}"))
+            }
+            Self::Backends(_) => owned("a table of backends", "[backends.dev]"),
+            Self::Variables => owned("a table of variables", "{ SITE_URL = \"https://example.com\" }"),
+            Self::Tables(_) => owned("a list of tables", "[{ from = \"old\", to = \"new\" }]"),
+        }
+    }
+}
+
+pub(super) static PROVIDERS: &[&str] = &["simulated", "local", "docker", "fly", "kubernetes"];
+pub(super) static STORAGE_ENGINES: &[&str] = &["sqlite", "postgres", "mysql"];
+pub(super) static FILE_ENGINES: &[&str] = &["local", "s3"];
+pub(super) static PULL_POLICIES: &[&str] = &["missing", "always", "never"];
+pub(super) static CPU_KINDS: &[&str] = &["shared", "performance"];
+pub(super) static DATABASE_ROLES: &[&str] = &["url", "least_privilege"];
+pub(super) static TLS_MODES: &[&str] = &["verify", "disable"];
+
+pub(super) static ROOT: Table = Table {
+    title: "The manifest of convexinfra",
+    shared: false,
+    keys: &[
+        key("project", Kind::Text(&formats::NAME), "The project: one namespace of backends inside one control plane.")
+            .alias(&["name"]),
+        key("control_plane", Kind::Table(&CONTROL_PLANE), "Who allocates backends; left out, it is the one on this machine."),
+        key("budget", Kind::Table(&BUDGET), "Ceilings over all backends of this manifest; a plan over them is refused."),
+        key("defaults", Kind::Table(&DEFAULTS), "Every backend starts from these; tables are merged key by key.")
+            .alias(&["default"]),
+        key("backends", Kind::Backends(&BACKEND), "The backends, by name.").alias(&["backend", "deployments", "environments"]),
+        key("moved", Kind::Tables(&MOVED), "Renames that keep the data: without an entry here a rename is destroy and create.")
+            .alias(&["renamed"]),
+    ],
+};
+
+static CONTROL_PLANE: Table = Table {
+    title: "The control plane",
+    shared: false,
+    keys: &[key("url", Kind::Text(&formats::CONTROL_PLANE), "Its URL.").alias(&["endpoint", "address"])],
+};
+
+static BUDGET: Table = Table {
+    title: "Ceilings over all backends",
+    shared: false,
+    keys: &[
+        key("cpus", Kind::Cores, "Processor cores.").alias(&["cpu", "cores"]),
+        key("memory", Kind::Size, "Memory.").alias(&["ram"]),
+        key("disk", Kind::Size, "Disk.").alias(&["volume"]),
+        key("monthly_usd", Kind::Money, "US dollars a month.").alias(&["cost", "usd", "monthly"]),
+    ],
+};
+
+pub(super) static DEFAULTS: Table = Table { title: "What every backend starts from", keys: BACKEND_KEYS, shared: true };
+pub(super) static BACKEND: Table = Table { title: "One backend", keys: BACKEND_KEYS, shared: false };
+
+static BACKEND_KEYS: &[Key] = &[
+    key("provider", Kind::Word("manifest.unknown_provider", "a provider", PROVIDERS), "Where it runs.")
+        .alias(&["type", "kind", "driver", "platform", "target"]),
+    key("release", Kind::Text(&formats::RELEASE), "Which Convex build runs. A change restarts it, and goes forward only.")
+        .alias(&["version", "tag", "image"]),
+    key("region", Kind::Text(&formats::REGION), "The provider's region. A change moves data.").alias(&["location"]),
+    key("dashboard", Kind::Flag, "Whether a dashboard of the same release runs beside it."),
+    key("protected", Kind::Flag, "Whether every plan that would destroy it is refused, even when its block is removed.")
+        .alias(&["protect", "prevent_destroy"]),
+    key("ttl", Kind::Duration, "How long it lives before the control plane removes it by itself.").alias(&[
+        "expires",
+        "expiration",
+        "lifetime",
+    ]),
+    key("depends_on", Kind::Names, "Backends that must be ready before this one is touched.")
+        .own()
+        .alias(&["depends", "needs", "requires"]),
+    key("env_file", Kind::Text(&formats::PATH), "The file that tells clients where it is, relative to the manifest.")
+        .own()
+        .alias(&["dotenv"]),
+    key("client_vars", Kind::Flag, "Whether the framework's own URL variables are written into the env file as well."),
+    key("storage", Kind::Table(&STORAGE), "Where its documents are kept. A change moves data.").alias(&["database", "db"]),
+    key("files", Kind::Table(&FILES), "Where its files are kept. A change moves data.").alias(&["file_storage", "s3"]),
+    key("resources", Kind::Table(&RESOURCES), "What it may use; left out, the provider decides.").alias(&["limits", "size"]),
+    key("origins", Kind::Table(&ORIGINS), "The URLs under which clients reach it, where they are not the provider's own.")
+        .own()
+        .alias(&["urls", "domains"]),
+    key("tuning", Kind::Table(&TUNING), "The backend's own knobs.").alias(&["knobs", "settings"]),
+    key("env", Kind::Variables, "Convex environment variables, set through the deployment's own API.").alias(&[
+        "environment",
+        "vars",
+        "variables",
+        "secrets",
+    ]),
+    key("simulated", Kind::Table(&SIMULATED), "What only the provider `simulated` understands."),
+    key("local", Kind::Table(&LOCAL), "What only the provider `local` understands."),
+    key("docker", Kind::Table(&DOCKER), "What only the provider `docker` understands."),
+    key("fly", Kind::Table(&FLY), "What only the provider `fly` understands."),
+    key("kubernetes", Kind::Table(&KUBERNETES), "What only the provider `kubernetes` understands.").alias(&["k8s"]),
+];
+
+static STORAGE: Table = Table {
+    title: "Where documents are kept",
+    shared: false,
+    keys: &[
+        key(
+            "engine",
+            Kind::Word("manifest.unknown_engine", "a storage engine", STORAGE_ENGINES),
+            "Which database; `sqlite` when left out.",
+        )
+        .alias(&["type", "kind", "driver"]),
+        key("url", Kind::Secret, "The server's URL with user and password, without a path: Convex names the database itself."),
+        key("managed", Kind::Flag, "Whether the provider runs the server itself."),
+        key("region", Kind::Text(&formats::REGION), "Where the server is, for the warning about distance."),
+        key("tls", Kind::Tls, "How the connection is protected; `verify` when left out.").alias(&["ssl", "sslmode"]),
+        key(
+            "role",
+            Kind::Word("manifest.unknown_database_role", "a role", DATABASE_ROLES),
+            "As whom the backend enters: `url`, the user of the URL, when left out, or `least_privilege`, a role of its own that is made for it.",
+        )
+        .alias(&["user"]),
+    ],
+};
+
+static FILES: Table = Table {
+    title: "Where files are kept",
+    shared: false,
+    keys: &[
+        key(
+            "engine",
+            Kind::Word("manifest.unknown_engine", "a file engine", FILE_ENGINES),
+            "Which kind; `local` when left out.",
+        )
+        .alias(&["type", "kind", "driver"]),
+        key("bucket", Kind::Text(&formats::BUCKET), "One bucket for everything."),
+        key(
+            "bucket_prefix",
+            Kind::Text(&formats::BUCKET_PREFIX),
+            "Five buckets: this and `-exports`, `-snapshot-imports`, `-modules`, `-files`, `-search`.",
+        )
+        .alias(&["prefix"]),
+        key("region", Kind::Text(&formats::REGION), "The service's region."),
+        key("endpoint", Kind::TextOrSecret(&formats::ENDPOINT), "The service's URL where it is not AWS.")
+            .alias(&["url", "endpoint_url"]),
+        key("path_style", Kind::Flag, "Whether the bucket's name stands in the path instead of the host.")
+            .alias(&["force_path_style"]),
+        key("access_key_id", Kind::Secret, "The access key's id; without credentials the machine's role is used.")
+            .alias(&["access_key"]),
+        key("secret_access_key", Kind::Secret, "The secret access key.").alias(&["secret_key"]),
+    ],
+};
+
+static RESOURCES: Table = Table {
+    title: "What a backend may use",
+    shared: false,
+    keys: &[
+        key("cpus", Kind::Cores, "Processor cores.").alias(&["cpu", "cores"]),
+        key("memory", Kind::Size, "Memory.").alias(&["ram"]),
+        key("disk", Kind::Size, "Disk; it only grows.").alias(&["volume"]),
+    ],
+};
+
+static ORIGINS: Table = Table {
+    title: "URLs under which clients reach a backend",
+    shared: false,
+    keys: &[
+        key("api", Kind::Text(&formats::API_ORIGIN), "Of the API: a host root, because clients drop any path.")
+            .alias(&["cloud"]),
+        key("site", Kind::Text(&formats::SITE_ORIGIN), "Of the HTTP actions.").alias(&["http"]),
+    ],
+};
+
+/// Far above what any machine can do, far below what overflows.
+const MOST: u32 = 100_000;
+
+static TUNING: Table = Table {
+    title: "The backend's own knobs",
+    shared: false,
+    keys: &[
+        key("max_concurrent_queries", Kind::Count(MOST), "`APPLICATION_MAX_CONCURRENT_QUERIES`"),
+        key("max_concurrent_mutations", Kind::Count(MOST), "`APPLICATION_MAX_CONCURRENT_MUTATIONS`"),
+        key("max_concurrent_v8_actions", Kind::Count(MOST), "`APPLICATION_MAX_CONCURRENT_V8_ACTIONS`"),
+        key("max_concurrent_node_actions", Kind::Count(MOST), "`APPLICATION_MAX_CONCURRENT_NODE_ACTIONS`"),
+        key("scheduled_job_parallelism", Kind::Count(MOST), "`SCHEDULED_JOB_EXECUTION_PARALLELISM`"),
+        key("document_retention", Kind::Duration, "`DOCUMENT_RETENTION_DELAY`; two days when left out."),
+        key("index_retention", Kind::Duration, "`INDEX_RETENTION_DELAY`"),
+        key("http_timeout", Kind::Duration, "`HTTP_SERVER_TIMEOUT_SECONDS`"),
+        key("v8_action_timeout", Kind::Duration, "`V8_ACTION_USER_TIMEOUT_SECS`"),
+        key("node_action_timeout", Kind::Duration, "`NODE_ACTION_USER_TIMEOUT_SECS`"),
+        key("index_cache", Kind::Size, "`INDEX_CACHE_SIZE`"),
+        key("redact_logs", Kind::Flag, "Whether logs are redacted before clients see them."),
+        key("beacon", Kind::Flag, "Whether the hourly message to Convex is sent."),
+        key("log_level", Kind::Text(&formats::LINE), "`RUST_LOG`"),
+    ],
+};
+
+static SIMULATED: Table = Table {
+    title: "The provider `simulated`",
+    shared: false,
+    keys: &[key("listen", Kind::Flag, "Whether a process runs; without one the backend exists only as a record.")],
+};
+
+static LOCAL: Table = Table {
+    title: "The provider `local`",
+    shared: false,
+    keys: &[key("binary", Kind::Text(&formats::PATH), "The executable to run instead of the release's own.").alias(&["path"])],
+};
+
+static DOCKER: Table = Table {
+    title: "The provider `docker`",
+    shared: false,
+    keys: &[
+        key("image", Kind::Text(&formats::IMAGE), "The backend's image instead of the official one."),
+        key("dashboard_image", Kind::Text(&formats::IMAGE), "The dashboard's image instead of the official one."),
+        key(
+            "database_image",
+            Kind::Text(&formats::IMAGE),
+            "The image of a managed database server instead of the official one.",
+        ),
+        key(
+            "pull",
+            Kind::Word("manifest.unknown_pull_policy", "a pull policy", PULL_POLICIES),
+            "When images are fetched; `missing` when left out.",
+        ),
+        key("publish", Kind::Text(&formats::ADDRESS), "The address that ports are published on; loopback when left out."),
+        key("network", Kind::Text(&formats::WORD), "A network to join."),
+    ],
+};
+
+static FLY: Table = Table {
+    title: "The provider `fly`",
+    shared: false,
+    keys: &[
+        key("org", Kind::Text(&formats::LABEL), "The organisation that owns the app.").alias(&["organization", "organisation"]),
+        key("app", Kind::Text(&formats::LABEL), "The app's name instead of a derived one.").alias(&["app_name"]),
+        key("image", Kind::Text(&formats::IMAGE), "The machine's image instead of the official one."),
+        key(
+            "cpu_kind",
+            Kind::Word("manifest.unknown_cpu_kind", "a kind of processor", CPU_KINDS),
+            "The kind of its processors; `shared` when left out.",
+        ),
+        key(
+            "fallback_regions",
+            Kind::Texts(&formats::REGION),
+            "Regions to be made in when the region itself is full, in this order; none when left out.",
+        ),
+    ],
+};
+
+static KUBERNETES: Table = Table {
+    title: "The provider `kubernetes`",
+    shared: false,
+    keys: &[
+        key("context", Kind::Text(&formats::LINE), "The context of the kubeconfig."),
+        key("namespace", Kind::Text(&formats::LABEL), "The namespace."),
+        key("storage_class", Kind::Text(&formats::WORD), "The storage class of the volume."),
+        key("image", Kind::Text(&formats::IMAGE), "The image instead of the official one."),
+    ],
+};
+
+static MOVED: Table = Table {
+    title: "A rename that keeps the data",
+    shared: false,
+    keys: &[
+        key("from", Kind::Text(&formats::NAME), "The name that the backend had."),
+        key("to", Kind::Text(&formats::NAME), "The name that the backend has now."),
+    ],
+};
+
+/// `{ env = "NAME" }` or `{ file = "path" }`
+pub(super) static SECRET: Table = Table {
+    title: "Where a secret comes from: one of the two",
+    shared: false,
+    keys: &[
+        key("env", Kind::Text(&formats::VARIABLE), "A variable of the environment in which convexinfra runs.")
+            .alias(&["variable", "var"]),
+        key("file", Kind::Text(&formats::PATH), "A file, relative to the manifest.").alias(&["path"]),
+    ],
+};
+
+/// `{ ca = "path" }`
+pub(super) static TLS: Table = Table {
+    title: "Certificates to trust as well",
+    shared: false,
+    keys: &[key("ca", Kind::Text(&formats::PATH), "A file of PEM certificates.").alias(&["ca_file", "file"])],
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ProviderKind;
+
+    #[test]
+    fn words_are_those_of_the_model() {
+        assert_eq!(PROVIDERS, ProviderKind::ALL.map(ProviderKind::as_str));
+        for provider in PROVIDERS {
+            assert!(matches!(BACKEND.key(provider).unwrap().kind, Kind::Table(_)));
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_one_backend_is_no_default() {
+        assert!(DEFAULTS.key("env_file").is_none() && BACKEND.key("env_file").is_some());
+    }
+}

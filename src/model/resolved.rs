@@ -1,0 +1,77 @@
+//! One backend as a provider gets it: everything that was decided, nothing left to choose.
+//!
+//! Must not do: choose anything, or be shown or written down: it holds secrets.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::actual::Endpoints;
+use super::field::FieldPath;
+use super::identifier::{BackendId, Generation};
+use super::name::{BackendName, InstanceName, ProjectName};
+use super::secret::Secret;
+use super::spec::BackendSpec;
+
+/// Everything that a provider needs to observe, ensure or remove one backend.
+#[derive(Debug, Clone)]
+pub struct ResolvedBackend {
+    /// Its identity across renames.
+    pub id: BackendId,
+    /// The project that it belongs to.
+    pub project: ProjectName,
+    /// Its name in that project.
+    pub name: BackendName,
+    /// What its process calls itself.
+    pub instance_name: InstanceName,
+    /// What it should be.
+    pub spec: BackendSpec,
+    /// How often that has changed.
+    pub generation: Generation,
+    /// Its instance secret: 64 hex digits.
+    pub instance_secret: Secret,
+    /// Its admin key.
+    pub admin_key: Secret,
+    /// The values of the specification's secrets, by field.
+    pub secrets: BTreeMap<FieldPath, Secret>,
+    /// The ports that it listens on, for providers on this machine.
+    pub ports: PortPair,
+    /// Where clients reach it.
+    pub endpoints: Endpoints,
+    /// Whether it has ever been ready: whether there is data to lose.
+    pub has_been_ready: bool,
+    /// What the provider noted when it last ensured this backend.
+    pub provider_state: ProviderState,
+}
+
+/// Two ports of this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct PortPair {
+    /// Of the API.
+    pub api: u16,
+    /// Of the HTTP actions.
+    pub site: u16,
+}
+
+/// What becomes of the volume of a backend that goes, where its provider can keep one without the backend.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum VolumeReclaim {
+    /// It goes as well, with everything on it.
+    #[default]
+    #[serde(rename = "destroy")]
+    Delete,
+    /// It stays, so that somebody can take it up again.
+    #[serde(rename = "keep")]
+    Retain,
+}
+
+/// What a provider wants to remember about a backend, by its own keys (a binary's digest, a machine's id).
+pub type ProviderState = BTreeMap<String, String>;
+
+/// The key under which a provider notes where the dashboard of a backend is.
+pub const DASHBOARD_URL: &str = "dashboard_url";
+
+/// The key under which a provider notes the URL at which the control plane reaches a backend, where that is not the URL
+/// of its clients.
+pub const INTERNAL_URL: &str = "reach";

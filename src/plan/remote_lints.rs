@@ -1,0 +1,115 @@
+//! What is worth a look where the control plane is on another machine: addresses and paths that mean something else here.
+//!
+//! Must not do: stop anything, or ask the network where something is.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::Lint;
+use crate::model::{Address, BackendName, BackendSpec, ControlPlaneInfo, ProviderKind, Tls};
+
+/// What a backend on the control plane's machine says that clients or their users would take for something of theirs.
+pub(super) fn lints(name: &BackendName, spec: &BackendSpec, control_plane: &ControlPlaneInfo) -> Vec<Lint> {
+    let on_its_machine = matches!(spec.provider, ProviderKind::Simulated | ProviderKind::Local | ProviderKind::Docker);
+    if !on_its_machine || !control_plane.outlives_commands() || is_loopback(&control_plane.name) {
+        return Vec::new();
+    }
+    let lint = |code: &str, message: String| Lint { code: code.to_owned(), address: Some(Address::backend(name)), message };
+    let mut lints = Vec::new();
+    if let Some(missing) = missing_origins(spec).filter(|_| !spec.is_record_only()) {
+        let how = match spec.provider {
+            ProviderKind::Docker if spec.settings.docker.publish.is_none() => {
+                ", and `docker.publish` to the address of that machine on which its ports are published, or put a proxy before it"
+            }
+            ProviderKind::Docker => "",
+            _ => ", and put a proxy before it on that machine, because the process listens on its loopback alone",
+        };
+        lints.push(lint(
+            "plan.loopback_elsewhere",
+            format!(
+                "its address is on loopback, and the control plane `{}` is on another machine: wherever an env file is written, that \
+                 address leads to nothing, or to another backend, which then gets this admin key. Set {missing} to where clients \
+                 reach it{how}",
+                control_plane.name
+            ),
+        ));
+    }
+    if let Some(Tls::Ca(path)) = spec.storage.server().map(|server| &server.tls) {
+        let message = format!(
+            "`storage.tls` names the file `{path}`, which is read on the machine of the control plane `{}`, and not here; see that \
+             it is there",
+            control_plane.name
+        );
+        lints.push(lint("plan.path_elsewhere", message));
+    }
+    lints
+}
+
+/// The origins that say nothing of a machine, if there are such.
+fn missing_origins(spec: &BackendSpec) -> Option<&'static str> {
+    let missing = |origin: &Option<String>| origin.as_deref().is_none_or(is_loopback);
+    match (missing(&spec.origins.api), missing(&spec.origins.site)) {
+        (true, true) => Some("`origins.api` and `origins.site`"),
+        (true, false) => Some("`origins.api`"),
+        (false, true) => Some("`origins.site`"),
+        (false, false) => None,
+    }
+}
+
+/// Whether a URL leads to whatever machine it is used on.
+fn is_loopback(url: &str) -> bool {
+    let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = authority.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    if let Some((v6, _)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return v6.parse::<Ipv6Addr>().is_ok_and(|address| address.is_loopback() || address.is_unspecified());
+    }
+    let host = host.split(':').next().unwrap_or_default().to_ascii_lowercase();
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback() || address.is_unspecified())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Expiry, ServerStorage, Storage};
+
+    fn codes(spec: &BackendSpec, url: &str) -> Vec<String> {
+        let control_plane =
+            ControlPlaneInfo { name: url.to_owned(), providers: Vec::new(), expiry: Expiry::Enforced, scope: None };
+        let name = BackendName::parse("dev").unwrap();
+        lints(&name, spec, &control_plane).into_iter().map(|lint| lint.code).collect()
+    }
+
+    #[test]
+    fn loopback_of_another_machine_is_said() {
+        const TEAM: &str = "https://convex-control.example.com";
+        let mut spec = BackendSpec::new(ProviderKind::Docker);
+        assert_eq!(codes(&spec, TEAM), ["plan.loopback_elsewhere"]);
+        for here in ["embedded", "http://127.0.0.1:7310", "http://localhost:7310/", "http://[::1]:1"] {
+            assert_eq!(codes(&spec, here), Vec::<String>::new(), "{here}");
+        }
+        spec.origins.api = Some("https://api.example.com".to_owned());
+        assert_eq!(codes(&spec, TEAM), ["plan.loopback_elsewhere"], "the HTTP actions are still on loopback");
+        spec.origins.site = Some("http://localhost:3211".to_owned());
+        assert_eq!(codes(&spec, TEAM), ["plan.loopback_elsewhere"]);
+        spec.origins.site = Some("https://example.com".to_owned());
+        assert_eq!(codes(&spec, TEAM), Vec::<String>::new());
+        assert_eq!(codes(&BackendSpec::new(ProviderKind::Fly), TEAM), Vec::<String>::new());
+        let mut recorded = BackendSpec::new(ProviderKind::Simulated);
+        assert_eq!(codes(&recorded, TEAM), ["plan.loopback_elsewhere"]);
+        recorded.settings.simulated.listen = false;
+        assert_eq!(codes(&recorded, TEAM), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_file_of_another_machine_is_said() {
+        let mut spec = BackendSpec::new(ProviderKind::Docker);
+        spec.origins.api = Some("https://api.example.com".to_owned());
+        spec.origins.site = Some("https://example.com".to_owned());
+        let server = ServerStorage { tls: Tls::Ca("/etc/ca.pem".to_owned()), ..ServerStorage::default() };
+        spec.storage = Storage::Postgres(server);
+        assert_eq!(codes(&spec, "https://convex-control.example.com"), ["plan.path_elsewhere"]);
+        assert_eq!(codes(&spec, "embedded"), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,141 @@
+//! Finding what belongs to a backend on an engine.
+//!
+//! Must not do: change anything, or read a failed question as "there is none".
+
+use std::collections::HashMap;
+
+use bollard::models::{ContainerInspectResponse, Volume};
+use bollard::query_parameters::{ContainerArchiveInfoOptionsBuilder, ListContainersOptionsBuilder, ListVolumesOptionsBuilder};
+
+use super::diff::label_of;
+use super::engine::{Engine, is_absent};
+use super::labels::{ID, ROLE, ResourceNames, ResourceRole};
+use crate::model::ResolvedBackend;
+use crate::provider::ProviderError;
+
+/// The key under which the references hold a volume that was taken over and carries no labels of ours.
+pub(super) const ADOPTED_VOLUME: &str = "volume";
+/// The key under which the references hold a container that was started by something else and is to be taken over.
+pub(super) const ADOPTED_CONTAINER: &str = "adopted_container";
+
+/// Everything that an engine has of one backend.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Inventory {
+    containers: Vec<ContainerInspectResponse>,
+    volumes: Vec<Volume>,
+    /// The container that was started by something else and is taken over.
+    pub(super) adopted: Option<ContainerInspectResponse>,
+}
+
+/// The filter for one label.
+pub(super) fn label_filter(name: &str, value: &str) -> HashMap<String, Vec<String>> {
+    HashMap::from([("label".to_owned(), vec![format!("{name}={value}")])])
+}
+
+/// Looks for everything that carries the backend's identity.
+pub(super) async fn take_inventory(engine: &Engine, placement: &ResolvedBackend) -> Result<Inventory, ProviderError> {
+    let filters = label_filter(ID, placement.id.as_str());
+    let containers = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+    let volumes = ListVolumesOptionsBuilder::default().filters(&filters).build();
+    let (listed, volumes) =
+        tokio::join!(engine.client.list_containers(Some(containers)), engine.client.list_volumes(Some(volumes)));
+    let listed = listed.map_err(|error| engine.failed("list the containers", error))?;
+    let mut volumes = volumes.map_err(|error| engine.failed("list the volumes", error))?.volumes.unwrap_or_default();
+    let mut containers = Vec::new();
+    for id in listed.iter().filter_map(|container| container.id.as_deref()) {
+        containers.extend(inspect_container(engine, id).await?);
+    }
+    let adopted = match placement.provider_state.get(ADOPTED_CONTAINER) {
+        Some(id) => inspect_container(engine, id).await?,
+        None => None,
+    };
+    if let Some(name) = placement.provider_state.get(ADOPTED_VOLUME)
+        && !volumes.iter().any(|volume| volume.name == *name)
+    {
+        volumes.extend(inspect_volume(engine, name).await?);
+    }
+    Ok(Inventory { containers, volumes, adopted })
+}
+
+/// One container; none when the engine says that there is none.
+pub(super) async fn inspect_container(engine: &Engine, id: &str) -> Result<Option<ContainerInspectResponse>, ProviderError> {
+    match engine.client.inspect_container(id, None).await {
+        Ok(seen) => Ok(Some(seen)),
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => Err(engine.failed("look at a container", error)),
+    }
+}
+
+/// One volume; none when the engine says that there is none.
+pub(super) async fn inspect_volume(engine: &Engine, name: &str) -> Result<Option<Volume>, ProviderError> {
+    match engine.client.inspect_volume(name).await {
+        Ok(seen) => Ok(Some(seen)),
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => Err(engine.failed("look at a volume", error)),
+    }
+}
+
+/// Whether a file is in a container; it need not run.
+pub(super) async fn has_file(engine: &Engine, container: &str, path: &str) -> Result<bool, ProviderError> {
+    let options = ContainerArchiveInfoOptionsBuilder::default().path(path).build();
+    match engine.client.get_container_archive_info(container, Some(options)).await {
+        Ok(_) => Ok(true),
+        Err(error) if is_absent(&error) => Ok(false),
+        Err(error) => Err(engine.failed("look for the data", error)),
+    }
+}
+
+/// The id of a container.
+pub(super) fn id_of(container: &ContainerInspectResponse) -> &str {
+    container.id.as_deref().unwrap_or_default()
+}
+
+/// The name of a container.
+pub(super) fn name_of(container: &ContainerInspectResponse) -> &str {
+    container.name.as_deref().unwrap_or_default().trim_start_matches('/')
+}
+
+impl Inventory {
+    /// All containers of one kind.
+    pub(super) fn with_role(&self, role: ResourceRole) -> impl Iterator<Item = &ContainerInspectResponse> {
+        self.containers.iter().filter(move |container| label_of(container, ROLE) == Some(role.as_str()))
+    }
+
+    /// All containers, whatever they are for.
+    pub(super) fn containers(&self) -> &[ContainerInspectResponse] {
+        &self.containers
+    }
+
+    /// The container that is the backend: the one of that name, else one whose name somebody changed.
+    pub(super) fn current(&self, names: &ResourceNames) -> Option<&ContainerInspectResponse> {
+        let named = self.with_role(ResourceRole::Backend).find(|container| name_of(container) == names.backend());
+        named.or_else(|| self.with_role(ResourceRole::Backend).find(|container| name_of(container) != names.previous()))
+    }
+
+    /// The container from before, while a replacement is not proven.
+    pub(super) fn previous(&self, names: &ResourceNames) -> Option<&ContainerInspectResponse> {
+        self.with_role(ResourceRole::Backend).find(|container| name_of(container) == names.previous())
+    }
+
+    /// Containers that carry our labels and have no part to play, such as a copy that somebody made by hand.
+    pub(super) fn duplicates(&self, names: &ResourceNames) -> Vec<&ContainerInspectResponse> {
+        let current = self.current(names).map(id_of);
+        self.with_role(ResourceRole::Backend)
+            .filter(|container| Some(id_of(container)) != current && name_of(container) != names.previous())
+            .collect()
+    }
+
+    /// The volume of one kind: the one that carries our labels, or the one that was taken over.
+    pub(super) fn volume(&self, role: ResourceRole, placement: &ResolvedBackend) -> Option<&Volume> {
+        let taken_over = placement.provider_state.get(ADOPTED_VOLUME).filter(|_| role == ResourceRole::Data);
+        self.volumes.iter().find(|volume| match taken_over {
+            Some(name) => volume.name == *name,
+            None => volume.labels.get(ROLE).map(String::as_str) == Some(role.as_str()),
+        })
+    }
+
+    /// All volumes.
+    pub(super) fn volumes(&self) -> &[Volume] {
+        &self.volumes
+    }
+}

@@ -1,0 +1,135 @@
+//! What our containers, volumes and networks are called, and the labels that prove that they are ours.
+//!
+//! Must not do: take anything for ours because of its name.
+
+use std::collections::BTreeMap;
+
+use crate::model::{Digest, ResolvedBackend};
+
+/// The identity of the backend, which only the control plane that made it knows: the proof of ownership.
+pub(super) const ID: &str = "convexinfra.id";
+/// What a container, volume or network is for.
+pub(super) const ROLE: &str = "convexinfra.role";
+/// The digest of everything that a container was made from, secrets included.
+pub(super) const FINGERPRINT: &str = "convexinfra.fingerprint";
+/// The project.
+pub(super) const PROJECT: &str = "convexinfra.project";
+/// The control plane.
+pub(super) const CONTROL_PLANE: &str = "convexinfra.control-plane";
+/// The digest of the labels below as they were made.
+pub(super) const LABELS_DIGEST: &str = "convexinfra.labels";
+const BACKEND: &str = "convexinfra.backend";
+const INSTANCE: &str = "convexinfra.instance";
+const GENERATION: &str = "convexinfra.generation";
+
+/// What a container or a volume is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum ResourceRole {
+    /// The container of the backend.
+    Backend,
+    /// The container of its dashboard.
+    Dashboard,
+    /// The container of its own database server.
+    Database,
+    /// The volume of the backend.
+    Data,
+    /// The volume of its own database server.
+    DatabaseData,
+}
+
+impl ResourceRole {
+    /// The value of the label.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Backend => "backend",
+            Self::Dashboard => "dashboard",
+            Self::Database => "database",
+            Self::Data => "data",
+            Self::DatabaseData => "database-data",
+        }
+    }
+}
+
+/// Which control plane made something, in short: two of them may share an engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControlPlaneId(String);
+
+impl ControlPlaneId {
+    /// The control plane that lives in a directory.
+    pub fn of_home(home: &std::path::Path) -> Self {
+        let digest = Digest::of(home.as_os_str().as_encoded_bytes());
+        Self(digest.as_str().trim_start_matches("sha256:").chars().take(8).collect())
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The names of everything that belongs to one backend. They hold for its whole life, whatever it is renamed to.
+#[derive(Debug, Clone)]
+pub(super) struct ResourceNames(String);
+
+impl ResourceNames {
+    pub(super) fn of(placement: &ResolvedBackend) -> Self {
+        // Two control planes may use one engine and know nothing of each other's instance names.
+        let id: String = placement.id.as_str().chars().take(6).collect();
+        Self(format!("convexinfra-{}-{id}", placement.instance_name))
+    }
+
+    /// The backend's container.
+    pub(super) fn backend(&self) -> String {
+        self.0.clone()
+    }
+
+    /// The container from before, while another one takes its place.
+    pub(super) fn previous(&self) -> String {
+        format!("{}-previous", self.0)
+    }
+
+    pub(super) fn container(&self, role: ResourceRole) -> String {
+        match role {
+            ResourceRole::Backend => self.backend(),
+            other => format!("{}-{}", self.0, other.as_str()),
+        }
+    }
+
+    pub(super) fn volume(&self, role: ResourceRole) -> String {
+        format!("{}-{}", self.0, role.as_str())
+    }
+}
+
+/// The network of all backends of one project.
+pub(super) fn network_name(placement: &ResolvedBackend, control_plane: &ControlPlaneId) -> String {
+    format!("convexinfra-{}-{}", placement.project, control_plane.as_str())
+}
+
+/// The labels of something that belongs to one backend.
+pub(super) fn owner_labels(
+    placement: &ResolvedBackend,
+    role: ResourceRole,
+    control_plane: &ControlPlaneId,
+) -> BTreeMap<String, String> {
+    let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    BTreeMap::from([
+        label(ID, placement.id.as_str()),
+        label(ROLE, role.as_str()),
+        label(PROJECT, placement.project.as_str()),
+        label(BACKEND, placement.name.as_str()),
+        label(INSTANCE, placement.instance_name.as_str()),
+        label(GENERATION, &placement.generation.to_string()),
+        label(CONTROL_PLANE, control_plane.as_str()),
+    ])
+}
+
+/// The labels that say what something is and whose.
+pub(super) const OWNER_LABELS: [&str; 7] = [ID, ROLE, PROJECT, BACKEND, INSTANCE, GENERATION, CONTROL_PLANE];
+
+/// Those of them that never change. The others say how things were when the container was made: a rename or a change of
+/// nothing but the record leaves them behind, and that is no reason to make it anew.
+pub(super) const IMMUTABLE_LABELS: [&str; 4] = [ID, ROLE, PROJECT, INSTANCE];
+
+/// The digest of the labels, by which a label that was left behind is told from one that somebody changed.
+pub(super) fn digest_of_labels<'a>(label: impl Fn(&str) -> Option<&'a str>) -> Digest {
+    Digest::of_json(&OWNER_LABELS.map(&label))
+}

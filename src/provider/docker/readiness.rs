@@ -1,0 +1,122 @@
+//! Waiting for a container: until it answers as the backend that it should be, or ends.
+//!
+//! Must not do: start anything, or take "it runs" for "it answers".
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum};
+use bollard::query_parameters::EventsOptionsBuilder;
+use futures_util::TryStreamExt;
+
+use super::inventory::inspect_container;
+use super::logs::last_lines;
+use super::rollout::Rollout;
+use crate::convex::deployment::{Readiness, probe_readiness};
+use crate::provider::ProviderError;
+
+/// How long a healthy backend may take for an answer.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+const POLL: Duration = Duration::from_millis(50);
+
+impl Rollout<'_> {
+    async fn readiness(&self) -> Option<Readiness> {
+        let url = self.setting.internal_url(self.placement.ports.api);
+        let asked = probe_readiness(self.connections, &url, self.placement.instance_name.as_str(), &self.placement.admin_key);
+        tokio::time::timeout(ANSWER_TIMEOUT, asked).await.ok()
+    }
+
+    /// Whether a backend that was ready before takes connections and does not answer. One that was started a moment ago
+    /// is starting; ports of a container take connections before anything listens in it.
+    pub(super) async fn is_unresponsive(&self, container: &ContainerInspectResponse) -> bool {
+        if !self.placement.has_been_ready {
+            return false;
+        }
+        match self.readiness().await {
+            None => true,
+            Some(Readiness::NotListening | Readiness::Failing(_)) => !in_start_period(container),
+            Some(_) => false,
+        }
+    }
+
+    /// Watches a container that was just started for an early end.
+    pub(super) async fn watch_for_early_exit(&self, id: &str, restarts: i64) -> Result<(), ProviderError> {
+        let deadline = Instant::now() + self.watched_for;
+        loop {
+            if let Some(status) = self.exit_status(id, restarts).await? {
+                let log = last_lines(self.engine, id).await;
+                // Otherwise the engine would start it again and again.
+                if let Some(container) = inspect_container(self.engine, id).await? {
+                    self.engine.stop_container(&container).await?;
+                }
+                return Err(ProviderError::Exited { status, log });
+            }
+            let unfinished = matches!(self.readiness().await, None | Some(Readiness::NotListening | Readiness::Failing(_)));
+            if !unfinished || Instant::now() >= deadline {
+                return Ok(());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Waits until a backend answers as itself; else says why it does not.
+    pub(super) async fn wait_until_ready(&self, id: &str, restarts: i64) -> Result<Result<(), String>, ProviderError> {
+        let deadline = Instant::now() + self.ready_within;
+        loop {
+            if let Some(status) = self.exit_status(id, restarts).await? {
+                return Ok(Err(format!("it ended with {status}")));
+            }
+            match self.readiness().await {
+                Some(Readiness::Ready) => return Ok(Ok(())),
+                Some(Readiness::KeyRefused) => return Ok(Err("it refuses the admin key".to_owned())),
+                Some(Readiness::OtherInstance { name }) => return Ok(Err(format!("it answers as `{name}`"))),
+                None | Some(Readiness::NotListening | Readiness::Failing(_)) => {}
+            }
+            if Instant::now() >= deadline {
+                return Ok(Err(format!("it did not answer within {} s", self.ready_within.as_secs())));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// How a container ended, if it did since it had been restarted so often: the engine may have started it again already.
+    async fn exit_status(&self, id: &str, restarts: i64) -> Result<Option<String>, ProviderError> {
+        let Some(seen) = inspect_container(self.engine, id).await? else { return Ok(Some("its removal".to_owned())) };
+        let again = self::restart_count(&seen) > restarts;
+        let state = seen.state.unwrap_or_default();
+        let code = match (state.status == Some(ContainerStateStatusEnum::RUNNING), again) {
+            (true, false) => return Ok(None),
+            // The exit code that is shown is forgotten with the next start.
+            (true, true) => self.last_exit_code(id, state.started_at.as_deref().unwrap_or_default()).await,
+            (false, _) => Some(state.exit_code.unwrap_or_default()),
+        };
+        let code = code.map_or("an exit code that the engine has forgotten".to_owned(), |code| format!("exit code {code}"));
+        let how = if state.oom_killed == Some(true) { " because its memory was used up" } else { "" };
+        Ok(Some(format!("{code}{how}")))
+    }
+
+    /// With what a container ended that was started again at this time, as far as the engine remembers. That it ended is
+    /// known; so whatever goes wrong with this question must not keep anybody from the way back.
+    async fn last_exit_code(&self, id: &str, started: &str) -> Option<i64> {
+        let started: jiff::Timestamp = started.parse().ok()?;
+        let filters = HashMap::from([("container", vec![id]), ("event", vec!["die"])]);
+        // An end in the past makes the engine tell what has been instead of what is going to be.
+        let until = format!("{}.{:09}", started.as_second(), started.subsec_nanosecond());
+        let options = EventsOptionsBuilder::default().filters(&filters).until(&until).build();
+        let told = self.engine.client.events(Some(options)).try_collect::<Vec<_>>();
+        let told = tokio::time::timeout(ANSWER_TIMEOUT, told).await.ok()?.ok()?;
+        told.into_iter().next_back()?.actor?.attributes?.get("exitCode")?.parse().ok()
+    }
+}
+
+/// How often the engine has started a container again by itself.
+pub(super) fn restart_count(container: &ContainerInspectResponse) -> i64 {
+    container.restart_count.unwrap_or_default()
+}
+
+/// Whether a container was started within the last half minute.
+fn in_start_period(container: &ContainerInspectResponse) -> bool {
+    let started = container.state.as_ref().and_then(|state| state.started_at.as_deref());
+    let Some(started) = started.and_then(|text| text.parse::<jiff::Timestamp>().ok()) else { return false };
+    jiff::Timestamp::now().duration_since(started).as_secs() < 30
+}

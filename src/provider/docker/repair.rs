@@ -1,0 +1,116 @@
+//! From the differences of a container to what is done about them: the same way for the backend and for those beside it.
+//!
+//! Whatever can be changed where the container is comes first, then it is started; what cannot be changed, or was and did
+//! not help, needs another container. Must not do: make or remove a container.
+
+use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum};
+
+use super::desired::ContainerSpec;
+use super::diff::{ContainerDifference, RepairKind};
+use super::engine::Engine;
+use super::inventory::id_of;
+use crate::provider::ProviderError;
+
+/// What is to be done about a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RepairAction {
+    /// It is as it should be.
+    Keep,
+    /// Name, limits or networks, where it is.
+    UpdateInPlace,
+    /// It is as it should be, and does not run.
+    Start,
+    /// Another container.
+    Replace,
+}
+
+/// What was tried with one container.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Attempts {
+    /// It was changed where it is.
+    pub(super) in_place: bool,
+    /// It could not be started.
+    pub(super) start: bool,
+}
+
+/// What is to be done next, after what was tried.
+pub(super) fn choose_repair(found: &[ContainerDifference], tried: Attempts) -> RepairAction {
+    let needs = |repair| found.iter().any(|difference| difference.repair == repair);
+    let in_place = needs(RepairKind::Rename) || needs(RepairKind::Update) || needs(RepairKind::Reconnect);
+    if needs(RepairKind::Replace) || (in_place && tried.in_place) || tried.start {
+        return RepairAction::Replace;
+    }
+    match (in_place, needs(RepairKind::Start)) {
+        (true, _) => RepairAction::UpdateInPlace,
+        (false, true) => RepairAction::Start,
+        (false, false) => RepairAction::Keep,
+    }
+}
+
+impl Engine {
+    /// Changes whatever can be changed where the container is.
+    pub(super) async fn update_in_place(
+        &self,
+        container: &ContainerInspectResponse,
+        wanted: &ContainerSpec,
+        found: &[ContainerDifference],
+    ) -> Result<(), ProviderError> {
+        let needs = |repair| found.iter().any(|difference| difference.repair == repair);
+        let id = id_of(container);
+        if needs(RepairKind::Rename) {
+            self.rename_container(id, &wanted.name).await?;
+        }
+        if needs(RepairKind::Update) {
+            self.update_limits(id, wanted).await?;
+        }
+        if needs(RepairKind::Reconnect) {
+            self.reconnect_networks(container, wanted).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets a container run that is there. Its files may be missing when a killed command had only just made it.
+    pub(super) async fn resume_or_start(
+        &self,
+        container: &ContainerInspectResponse,
+        wanted: &ContainerSpec,
+    ) -> Result<(), ProviderError> {
+        let id = id_of(container);
+        if container.state.as_ref().and_then(|state| state.status) == Some(ContainerStateStatusEnum::PAUSED) {
+            let unpaused = self.client.unpause_container(id).await;
+            return unpaused.map_err(|error| self.failed("let the container go on", error));
+        }
+        if let Some(files) = &wanted.files {
+            self.upload_files(id, files).await?;
+        }
+        self.start_container(id, &wanted.ports).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::docker::diff::field_drift;
+
+    #[test]
+    fn a_container_is_changed_before_it_is_started_and_made_anew_when_that_did_not_help() {
+        let all = |repairs: &[RepairKind]| -> Vec<ContainerDifference> {
+            let one = |repair: &RepairKind| ContainerDifference { drift: field_drift("a", "b", "c"), repair: *repair };
+            repairs.iter().map(one).collect()
+        };
+        let fresh = Attempts::default();
+        let changed = Attempts { in_place: true, start: false };
+        for (repairs, tried, expected) in [
+            (&[][..], fresh, RepairAction::Keep),
+            (&[RepairKind::Start, RepairKind::Rename], fresh, RepairAction::UpdateInPlace),
+            (&[RepairKind::Start, RepairKind::Update], fresh, RepairAction::UpdateInPlace),
+            (&[RepairKind::Reconnect, RepairKind::Start], fresh, RepairAction::UpdateInPlace),
+            (&[RepairKind::Start], changed, RepairAction::Start),
+            (&[RepairKind::Update], changed, RepairAction::Replace),
+            (&[RepairKind::Start], Attempts { in_place: false, start: true }, RepairAction::Replace),
+            (&[RepairKind::Replace, RepairKind::Start], fresh, RepairAction::Replace),
+        ] {
+            assert_eq!(choose_repair(&all(repairs), tried), expected, "{repairs:?} {tried:?}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! From a placement to a process: what the providers that run on this machine share.
+//!
+//! Must not do: start anything, or choose the executable.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use super::ProviderError;
+use super::process::{BackendDir, ProcessSpec};
+use crate::convex::launch::{LaunchTarget, SecretDelivery, launch};
+use crate::model::{Files, Release, ResolvedBackend, Storage};
+
+/// The executable, and what stands in front of the flags that Convex knows.
+pub(super) struct ExecutableSpec {
+    pub(super) path: PathBuf,
+    pub(super) sha256: Option<String>,
+    pub(super) sub_command: Option<&'static str>,
+    pub(super) secret: SecretDelivery,
+    pub(super) release: Option<Release>,
+}
+
+/// The process for a placement. It listens on the loopback address only.
+pub(super) fn launch_spec(
+    placement: &ResolvedBackend,
+    place: &BackendDir,
+    program: ExecutableSpec,
+) -> Result<ProcessSpec, ProviderError> {
+    let target = LaunchTarget {
+        data: place.data(),
+        interface: Ipv4Addr::LOCALHOST,
+        ports: placement.ports,
+        secret: program.secret,
+        release: program.release,
+    };
+    let made = launch(placement, &target).map_err(|error| {
+        let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+        ProviderError::Unsupported(format!("`{}` cannot be started: {error}{source}", placement.name))
+    })?;
+    let mut arguments: Vec<String> = program.sub_command.map(str::to_owned).into_iter().collect();
+    for argument in &made.arguments {
+        arguments.push(utf8(argument.expose())?);
+    }
+    let mut environment = BTreeMap::new();
+    for (name, value) in &made.environment {
+        environment.insert(name.clone(), utf8(value.expose())?);
+    }
+    Ok(ProcessSpec {
+        program: program.path,
+        program_digest: program.sha256,
+        arguments,
+        environment,
+        instance_name: placement.instance_name.to_string(),
+        generation: placement.generation,
+        ports: placement.ports,
+    })
+}
+
+fn utf8(word: &OsStr) -> Result<String, ProviderError> {
+    // Only paths can be anything but UTF-8, and a path is nothing to hide.
+    word.to_str().map(str::to_owned).ok_or_else(|| {
+        ProviderError::Unsupported(format!("`{}` is not UTF-8: choose a home directory that is", word.display()))
+    })
+}
+
+/// The paths without which a backend's data is gone, as far as it lies on this machine.
+pub(super) fn data_paths(placement: &ResolvedBackend, place: &BackendDir) -> Vec<PathBuf> {
+    match (&placement.spec.storage, &placement.spec.files) {
+        (Storage::Sqlite, _) => vec![place.database()],
+        (_, Files::Local) => vec![place.storage()],
+        (_, Files::S3(_)) => Vec::new(),
+    }
+}

@@ -1,0 +1,276 @@
+//! Finding the binary of a release: in our cache, in the Convex client's cache, or on Convex's servers.
+//!
+//! Must not do: run anything, or fetch one release twice at the same time.
+
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::archive::{ArchiveError, unpack};
+use super::download::{DownloadOutcome, PartialDownload, error_chain};
+use super::file_identity::{self, FileIdentity};
+use super::{Binary, DownloadSources, RecordedBinary, recorded_release};
+use crate::convex::release::{self, Platform};
+use crate::failpoint;
+use crate::model::{Release, ResolvedBackend};
+use crate::provider::process::{FileLock, file_error};
+use crate::provider::{ProgressFn, ProviderError};
+
+/// How long to wait for another command that fetches the same release.
+const DOWNLOAD_LOCK_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
+/// The directory `<home>/binaries`, with `<tag>/convex-local-backend` and `<tag>/sha256` for every release.
+#[derive(Debug, Clone)]
+pub(super) struct BinaryCache {
+    directory: PathBuf,
+    sources: DownloadSources,
+}
+
+impl BinaryCache {
+    pub(super) fn new(directory: PathBuf, sources: DownloadSources) -> Self {
+        Self { directory, sources }
+    }
+
+    /// The binary that a placement asks for.
+    pub(super) async fn binary(&self, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> Result<Binary, ProviderError> {
+        let platform = Platform::detect().ok_or_else(|| ProviderError::NoBinary {
+            reason: format!(
+                "Convex publishes none for {} on {}: name one in `local.binary`, or use the provider `docker`",
+                std::env::consts::OS,
+                std::env::consts::ARCH
+            ),
+        })?;
+        let release = self.resolve_release(placement, platform, notice).await?;
+        let found = match self.find_installed(&release, platform).await? {
+            Some(found) => found,
+            None => self.download(&release, platform, notice).await?,
+        };
+        match RecordedBinary::of(&placement.provider_state) {
+            Some(recorded)
+                if recorded.path == found.path
+                    && recorded.sha256 != found.sha256
+                    && recorded_release(placement).as_ref() == Some(&release) =>
+            {
+                Err(binary_changed(&found.path, recorded.sha256, found.sha256))
+            }
+            _ => Ok(found),
+        }
+    }
+
+    /// Which release that is, by a tag under which binaries lie.
+    async fn resolve_release(
+        &self,
+        placement: &ResolvedBackend,
+        platform: Platform,
+        notice: ProgressFn<'_>,
+    ) -> Result<Release, ProviderError> {
+        match &placement.spec.release {
+            Some(release @ Release::Precompiled { .. }) => Ok(release.clone()),
+            Some(Release::Commit(commit)) => {
+                let is_it =
+                    |tag: &Release| matches!(tag, Release::Precompiled { short, .. } if commit.starts_with(short.as_str()));
+                self.cached_releases(platform).into_iter().find(is_it).ok_or_else(|| ProviderError::NoBinary {
+                    reason: format!(
+                        "binaries are published under tags, and none on this machine is of commit `{commit}`: \
+                         name its tag, such as `precompiled-2026-08-21-{}`, as the release",
+                        &commit[..7]
+                    ),
+                })
+            }
+            Some(Release::Digest(_)) => Err(ProviderError::NoBinary {
+                reason: "the digest of an image names no binary: name a tag such as `precompiled-2026-08-21-652b828`"
+                    .to_owned(),
+            }),
+            // What was resolved once stays: a restart is no upgrade.
+            None | Some(Release::Latest) => match recorded_release(placement) {
+                Some(release @ Release::Precompiled { .. }) => Ok(release),
+                _ => self.resolve_latest(platform, notice).await,
+            },
+        }
+    }
+
+    async fn resolve_latest(&self, platform: Platform, notice: ProgressFn<'_>) -> Result<Release, ProviderError> {
+        let asked = async {
+            let client = self.client().map_err(error_chain)?;
+            let request = client.get(&self.sources.latest).timeout(Duration::from_secs(15));
+            let response = request
+                .header("Convex-Client", concat!("convexinfra-", env!("CARGO_PKG_VERSION")))
+                .send()
+                .await
+                .and_then(reqwest::Response::error_for_status)
+                .map_err(error_chain)?;
+            let body = response.text().await.map_err(error_chain)?;
+            release::parse_latest(&body).map_err(|error| error.to_string())
+        };
+        match (asked.await, self.cached_releases(platform).into_iter().next()) {
+            (Ok(release), _) => Ok(release),
+            (Err(reason), Some(release)) => {
+                notice(format!("which release is the latest is not to be had ({reason}); `{release}` is on this machine"));
+                Ok(release)
+            }
+            (Err(reason), None) => Err(ProviderError::Unreachable(format!(
+                "`{}` does not say which release is the latest: {reason}",
+                self.sources.latest
+            ))),
+        }
+    }
+
+    /// The releases on this machine, newest first.
+    fn cached_releases(&self, platform: Platform) -> Vec<Release> {
+        let directories = std::iter::once(&self.directory).chain(&self.sources.convex_cache);
+        let entries = directories.filter_map(|directory| std::fs::read_dir(directory).ok()).flatten().flatten();
+        let with_binary = entries.filter(|entry| entry.path().join(platform.executable()).is_file());
+        let mut releases: Vec<Release> = with_binary
+            .filter_map(|entry| Release::parse(entry.file_name().to_str()?).ok())
+            .filter(|release| matches!(release, Release::Precompiled { .. }))
+            .collect();
+        releases.sort();
+        releases.reverse();
+        releases
+    }
+
+    /// The binary of a release if it is on this machine.
+    async fn find_installed(&self, release: &Release, platform: Platform) -> Result<Option<Binary>, ProviderError> {
+        for tag in release::candidate_tags(release) {
+            let directory = self.directory.join(&tag);
+            let path = directory.join(platform.executable());
+            if let Some(stamp) = FileIdentity::of(&path)?
+                && let Some(sha256) = verified_digest(&directory, &path, &stamp).await?
+            {
+                return Ok(Some(Binary { path, sha256, stamp, release: Some(release.clone()) }));
+            }
+            let Some(path) = self.sources.convex_cache.as_ref().map(|cache| cache.join(&tag).join(platform.executable()))
+            else {
+                continue;
+            };
+            // A file that is not executable there is one that the client is still unpacking.
+            if let Ok(stamp) = FileIdentity::of_executable(&path) {
+                let sha256 = file_identity::sha256(&path).await?;
+                return Ok(Some(Binary { path, sha256, stamp, release: Some(release.clone()) }));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn download(&self, release: &Release, platform: Platform, notice: ProgressFn<'_>) -> Result<Binary, ProviderError> {
+        let directory = self.directory.join(release.to_string());
+        std::fs::create_dir_all(&directory).map_err(file_error(&directory, "created"))?;
+        let lock = directory.join("turn");
+        let turn = match FileLock::acquire(&lock, Duration::ZERO).await? {
+            Some(turn) => Some(turn),
+            None => {
+                notice(format!("waiting for another command that fetches `{release}`"));
+                FileLock::acquire(&lock, DOWNLOAD_LOCK_TIMEOUT).await?
+            }
+        };
+        let Some(_turn) = turn else {
+            return Err(ProviderError::Unreachable(format!("another command does not get done with fetching `{release}`")));
+        };
+        if let Some(found) = self.find_installed(release, platform).await? {
+            return Ok(found);
+        }
+        let partial = PartialDownload::new(directory.join("download.zip"));
+        let target = directory.join(platform.executable());
+        // What was left by an earlier run may be damaged, and then only a clean start helps.
+        for is_last in [false, true] {
+            self.download_archive(&partial, release, platform, notice).await?;
+            match install(&directory, partial.path(), platform.executable(), &target).await {
+                Ok(()) => break,
+                Err(error) if is_last => return Err(error),
+                Err(error) => {
+                    notice(format!("fetching {release} starts anew: {error}"));
+                    partial.discard();
+                }
+            }
+        }
+        partial.discard();
+        self.find_installed(release, platform).await?.ok_or_else(|| ProviderError::NoBinary {
+            reason: format!("`{}` went away right after it was fetched", target.display()),
+        })
+    }
+
+    async fn download_archive(
+        &self,
+        partial: &PartialDownload,
+        release: &Release,
+        platform: Platform,
+        notice: ProgressFn<'_>,
+    ) -> Result<(), ProviderError> {
+        let client = self.client().map_err(|error| ProviderError::Unreachable(error_chain(error)))?;
+        let name = release.to_string();
+        for url in release::binary_urls(&self.sources.downloads, release, platform) {
+            if let DownloadOutcome::Complete = partial.fetch(&client, &url, &name, notice).await? {
+                return Ok(());
+            }
+        }
+        Err(ProviderError::NoBinary {
+            reason: format!(
+                "`{}` has no `{}` for `{release}` or the days beside it: choose another release",
+                self.sources.downloads,
+                platform.asset()
+            ),
+        })
+    }
+
+    fn client(&self) -> Result<reqwest::Client, reqwest::Error> {
+        reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(10))
+            .read_timeout(self.sources.stall)
+            .user_agent(concat!("convexinfra/", env!("CARGO_PKG_VERSION")))
+            .build()
+    }
+}
+
+/// Unpacks beside the target, notes the digest, and only then gives the binary its name.
+async fn install(directory: &Path, archive: &Path, name: &'static str, target: &Path) -> Result<(), ProviderError> {
+    let (fresh, note) = (directory.join("unpacking"), directory.join("sha256"));
+    let (archive, target) = (archive.to_owned(), target.to_owned());
+    let work = move || -> Result<(), ProviderError> {
+        unpack(&archive, name, &fresh).map_err(|error| match error {
+            ArchiveError::Disk(error) => file_error(&fresh, "written")(error),
+            error => {
+                let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+                ProviderError::NoBinary { reason: format!("{error}{source}") }
+            }
+        })?;
+        failpoint::hit("provider.local.unpacked");
+        let sha256 = file_identity::sha256_blocking(&fresh).map_err(file_error(&fresh, "read"))?;
+        let stamp = FileIdentity::of(&fresh)?.map(|stamp| stamp.to_string()).unwrap_or_default();
+        let written = std::fs::File::create(&note).and_then(|mut file| {
+            writeln!(file, "{sha256} {stamp}")?;
+            file.sync_all()
+        });
+        written.map_err(file_error(&note, "written"))?;
+        failpoint::hit("provider.local.digest_written");
+        std::fs::rename(&fresh, &target).map_err(file_error(&target, "written"))?;
+        failpoint::hit("provider.local.binary_installed");
+        Ok(())
+    };
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| ProviderError::Unreachable(format!("unpacking was interrupted: {error}")))?
+}
+
+/// The digest of a cached binary, which has to be the one that was noted when it was fetched. None where nothing was
+/// noted: nobody can say then what the file should be, and it is as good as not there.
+async fn verified_digest(directory: &Path, path: &Path, stamp: &FileIdentity) -> Result<Option<String>, ProviderError> {
+    let note = directory.join("sha256");
+    let text = match std::fs::read(&note) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(file_error(&note, "read")(error)),
+    };
+    let (noted, noted_stamp) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
+    if !file_identity::is_digest(noted) {
+        return Ok(None);
+    }
+    if FileIdentity::from(noted_stamp) == *stamp {
+        return Ok(Some(noted.to_owned()));
+    }
+    let found = file_identity::sha256(path).await?;
+    if noted == found { Ok(Some(found)) } else { Err(binary_changed(path, noted.to_owned(), found)) }
+}
+
+fn binary_changed(path: &Path, recorded: String, found: String) -> ProviderError {
+    ProviderError::BinaryChanged { path: path.display().to_string(), recorded, found }
+}

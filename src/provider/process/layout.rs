@@ -1,0 +1,184 @@
+//! Where the files of one backend lie, and how they come and go as a whole.
+//!
+//! Must not do: look at processes.
+
+use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use super::file_error;
+use crate::failpoint;
+use crate::model::BackendId;
+use crate::provider::ProviderError;
+
+/// The directory of one backend: `<home>/backends/<id>/` with `data/`, `run/` and `log/`.
+#[derive(Debug, Clone)]
+pub struct BackendDir {
+    backends: PathBuf,
+    name: String,
+    root: PathBuf,
+}
+
+impl BackendDir {
+    /// The place of a backend. Nothing is touched.
+    ///
+    /// # Errors
+    /// [`ProviderError::Unsupported`] when the id cannot be the name of a directory.
+    pub fn new(home: &Path, id: &BackendId) -> Result<Self, ProviderError> {
+        let name = id.as_str();
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if name.is_empty() || name.len() > 128 || !name.chars().all(plain) {
+            return Err(ProviderError::Unsupported(format!("`{name}` cannot be the name of a backend's directory")));
+        }
+        let backends = home.join("backends");
+        Ok(Self { root: backends.join(name), backends, name: name.to_owned() })
+    }
+
+    /// The directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// What the backend keeps.
+    pub fn data(&self) -> PathBuf {
+        self.root.join("data")
+    }
+
+    /// Its SQLite file.
+    pub fn database(&self) -> PathBuf {
+        self.data().join("db.sqlite3")
+    }
+
+    /// Its files.
+    pub fn storage(&self) -> PathBuf {
+        self.data().join("storage")
+    }
+
+    /// Where lock and record of its process lie.
+    pub fn run_dir(&self) -> PathBuf {
+        self.root.join("run")
+    }
+
+    /// Its log.
+    pub fn log_path(&self) -> PathBuf {
+        self.root.join("log").join("backend.log")
+    }
+
+    /// The file whose lock makes a command the only one that changes this backend.
+    pub(super) fn lock_path(&self) -> PathBuf {
+        self.backends.join(format!("{}.turn", self.name))
+    }
+
+    /// Makes the directory that holds all places.
+    ///
+    /// # Errors
+    /// [`ProviderError::File`] when that is not possible.
+    pub fn create_parent(&self) -> Result<(), ProviderError> {
+        create_directory(&self.backends)
+    }
+
+    /// Makes every directory that is missing.
+    ///
+    /// # Errors
+    /// [`ProviderError::File`] when that is not possible.
+    pub fn create(&self) -> Result<(), ProviderError> {
+        for directory in [self.data(), self.run_dir(), self.root.join("log")] {
+            create_directory(&directory)?;
+        }
+        failpoint::hit("provider.process.directories_made");
+        Ok(())
+    }
+
+    /// Whether there is a directory for this backend.
+    ///
+    /// # Errors
+    /// [`ProviderError::File`] when that cannot be told.
+    pub fn exists(&self) -> Result<bool, ProviderError> {
+        exists(&self.root)
+    }
+
+    /// Gives the directory a name under which it is no backend any more; none when there is no directory.
+    pub(super) fn move_to_trash(&self) -> Result<Option<BackendDir>, ProviderError> {
+        if !self.exists()? {
+            return Ok(None);
+        }
+        for number in 0_u32.. {
+            let name = format!("{}{number}", self.trash_prefix());
+            let tombstone = self.backends.join(&name);
+            if exists(&tombstone)? {
+                continue;
+            }
+            match std::fs::rename(&self.root, &tombstone) {
+                Ok(()) => {
+                    failpoint::hit("provider.process.directory_renamed");
+                    return Ok(Some(Self { backends: self.backends.clone(), root: tombstone, name }));
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(file_error(&self.root, "removed")(error)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// What earlier removals of this backend have left.
+    pub(super) fn trashed(&self) -> Result<Vec<BackendDir>, ProviderError> {
+        let entries = match std::fs::read_dir(&self.backends) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(file_error(&self.backends, "read")(error)),
+        };
+        let prefix = self.trash_prefix();
+        let mut found = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(file_error(&self.backends, "read"))?;
+            if let Some(name) = entry.file_name().to_str().filter(|name| name.starts_with(&prefix)) {
+                found.push(Self { backends: self.backends.clone(), root: entry.path(), name: name.to_owned() });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Deletes the directory with everything in it: data first, so that what is left last is not data.
+    pub(super) fn delete(&self) -> Result<(), ProviderError> {
+        delete_directory(&self.data())?;
+        failpoint::hit("provider.process.data_removed");
+        delete_directory(&self.root)?;
+        failpoint::hit("provider.process.directory_removed");
+        Ok(())
+    }
+
+    // No id starts with a dot, so no tombstone is ever mistaken for a backend.
+    fn trash_prefix(&self) -> String {
+        format!(".removed-{}.", self.name)
+    }
+}
+
+fn create_directory(directory: &Path) -> Result<(), ProviderError> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(file_error(directory, "created"))
+}
+
+fn delete_directory(directory: &Path) -> Result<(), ProviderError> {
+    match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(file_error(directory, "removed")(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether something is there; a lookup that fails is not read as "absent".
+pub(super) fn exists(path: &Path) -> Result<bool, ProviderError> {
+    path.try_exists().map_err(file_error(path, "looked up"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_never_leaves_the_home() {
+        for id in ["", "..", "a/b", ".removed-x.0", "a.turn"] {
+            assert!(BackendDir::new(Path::new("/home"), &BackendId::new(id)).is_err(), "{id}");
+        }
+        let place = BackendDir::new(Path::new("/home"), &BackendId::new("b-1")).unwrap();
+        assert_eq!(place.database(), Path::new("/home/backends/b-1/data/db.sqlite3"));
+    }
+}

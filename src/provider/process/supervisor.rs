@@ -1,0 +1,278 @@
+//! The three verbs for a backend that is a process of this machine: observe, ensure, remove.
+//!
+//! Must not do: choose what to run, or start anything where data has been lost.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::layout::{BackendDir, exists};
+use super::lock::FileLock;
+use super::probe::{ProcessState, probe};
+use super::process_record::ProcessRecord;
+use super::process_spec::ProcessSpec;
+use super::start::{StartOutcome, start};
+use super::stop::stop;
+use super::{POLL_INTERVAL, log, port};
+use crate::convex::deployment::{DeploymentClient, Readiness, probe_readiness};
+use crate::model::{BackendId, DataState, FieldDrift, FieldPath, Observation, ResolvedBackend, RunState};
+use crate::provider::{LogChunk, LogPosition, ProviderError};
+
+/// How long a backend has to end by itself before it is killed.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+/// A healthy backend answers within milliseconds; a suspended one never does, and `status` waits for it.
+const READINESS_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a process of ours that has ended may take to let go of its ports.
+const PORT_RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long to wait for another command that works on the same backend.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Looks after the processes of all backends below one home directory.
+#[derive(Debug, Clone)]
+pub struct Supervisor {
+    home: PathBuf,
+    executable: PathBuf,
+    grace: Duration,
+    connections: DeploymentClient,
+}
+
+impl Supervisor {
+    /// A keeper of the processes below `home`; `executable` is convexinfra itself, which starts them detached.
+    pub fn new(home: PathBuf, executable: PathBuf) -> Self {
+        Self { home, executable, grace: STOP_GRACE, connections: DeploymentClient::default() }
+    }
+
+    /// Gives processes another time to end by themselves.
+    #[must_use]
+    pub fn with_grace(self, grace: Duration) -> Self {
+        Self { grace, ..self }
+    }
+
+    /// Convexinfra itself.
+    pub fn executable(&self) -> &Path {
+        &self.executable
+    }
+
+    /// The directory of a backend.
+    ///
+    /// # Errors
+    /// [`ProviderError::Unsupported`] when its id cannot be a directory's name.
+    pub fn backend_dir(&self, id: &BackendId) -> Result<BackendDir, ProviderError> {
+        BackendDir::new(&self.home, id)
+    }
+
+    /// Looks at a backend. `data` are the paths without which its data is gone. Without a launch (a secret that it
+    /// needs may not be at hand where somebody only looks) the process is not compared with one.
+    ///
+    /// # Errors
+    /// [`ProviderError`] when the look itself fails.
+    pub async fn observe(
+        &self,
+        placement: &ResolvedBackend,
+        launch: Option<&ProcessSpec>,
+        data: &[PathBuf],
+    ) -> Result<Observation, ProviderError> {
+        let place = self.backend_dir(&placement.id)?;
+        let data = data_state(placement, data)?;
+        let mut deviations = Vec::new();
+        let record = match probe(&place).await? {
+            ProcessState::NotRunning if !place.exists()? => {
+                return Ok(Observation { state: RunState::Absent, data, drift: deviations, notes: Vec::new() });
+            }
+            ProcessState::NotRunning => {
+                deviations.push(field_drift("process", "running", "stopped"));
+                return Ok(Observation { state: RunState::Stopped, data, drift: deviations, notes: Vec::new() });
+            }
+            ProcessState::Running(_, record) => Some(record),
+            ProcessState::Unrecorded(_) => None,
+        };
+        if let Some(launch) = launch {
+            diff_record(record.as_ref(), launch, &mut deviations);
+        }
+        let state = self.probe_readiness(placement, &mut deviations).await;
+        Ok(Observation { state, data, drift: deviations, notes: Vec::new() })
+    }
+
+    async fn probe_readiness(&self, placement: &ResolvedBackend, deviations: &mut Vec<FieldDrift>) -> RunState {
+        let port = placement.ports.api;
+        let expected = placement.instance_name.as_str();
+        let url = format!("http://127.0.0.1:{port}");
+        let asked = probe_readiness(&self.connections, &url, expected, &placement.admin_key);
+        deviations.push(match tokio::time::timeout(READINESS_TIMEOUT, asked).await {
+            Ok(Readiness::Ready) => return RunState::Running,
+            Ok(Readiness::OtherInstance { name }) => field_drift("instance_name", expected, &name),
+            Ok(Readiness::KeyRefused) => field_drift("admin_key", "accepted", "refused"),
+            Ok(Readiness::NotListening) => {
+                field_drift("port", &format!("listening on {port}"), &format!("not listening on {port}"))
+            }
+            Ok(Readiness::Failing(error)) => field_drift("port", &format!("answering on {port}"), &error.to_string()),
+            Err(_) => field_drift("port", &format!("answering on {port}"), &format!("no answer on {port}")),
+        });
+        RunState::Unready
+    }
+
+    /// Whether a backend that was ready before takes connections and does not answer. One that does not listen is
+    /// starting, or ends by itself.
+    async fn is_unresponsive(&self, placement: &ResolvedBackend) -> bool {
+        let mut deviations = Vec::new();
+        placement.has_been_ready
+            && self.probe_readiness(placement, &mut deviations).await == RunState::Unready
+            && port::is_listening(placement.ports.api).await
+    }
+
+    /// Brings a backend to what its launch says.
+    ///
+    /// # Errors
+    /// [`ProviderError`] says what stands in the way; nothing is started where data is missing.
+    pub async fn ensure(
+        &self,
+        placement: &ResolvedBackend,
+        launch: &ProcessSpec,
+        data: &[PathBuf],
+    ) -> Result<(), ProviderError> {
+        let place = self.backend_dir(&placement.id)?;
+        place.create_parent()?;
+        let _turn = lock_backend(&place).await?;
+        if data_state(placement, data)? == DataState::Missing {
+            let place = data.iter().find(|path| !exists(path).unwrap_or(true)).map_or(place.root(), PathBuf::as_path);
+            return Err(ProviderError::DataMissing {
+                instance: placement.instance_name.to_string(),
+                place: place.display().to_string(),
+            });
+        }
+        // A process that a killed command has left in the middle of its start may get the lock before ours. It
+        // then is looked at like any other, so the second round ends this.
+        for _ in 0..4 {
+            match probe(&place).await? {
+                ProcessState::Running(_, record) if record.matches(launch) && !self.is_unresponsive(placement).await => {
+                    return log::rotate(&place.log_path(), log::LogWriter::Running);
+                }
+                // Without a record it is still the holder of our lock, so it is ours, and starting anew repairs it.
+                ProcessState::Running(..) | ProcessState::Unrecorded(_) => stop(&place, self.grace).await?,
+                ProcessState::NotRunning => {}
+            }
+            place.create()?;
+            if !ports_available(&place, launch, placement.has_been_ready).await? {
+                continue;
+            }
+            if start(&place, &self.executable, launch).await? == StartOutcome::Running {
+                return Ok(());
+            }
+        }
+        Err(ProviderError::Unreachable(format!(
+            "another process keeps taking the lock of `{}` while it is being started",
+            placement.instance_name
+        )))
+    }
+
+    /// Whether anything of a backend is on the disk.
+    ///
+    /// # Errors
+    /// [`ProviderError::File`] when that cannot be told.
+    pub fn has_files(&self, id: &BackendId) -> Result<bool, ProviderError> {
+        let place = self.backend_dir(id)?;
+        Ok(place.exists()? || exists(&place.lock_path())?)
+    }
+
+    /// Stops a backend and keeps all that it has.
+    ///
+    /// # Errors
+    /// [`ProviderError`] when it does not stop.
+    pub async fn stop(&self, id: &BackendId) -> Result<(), ProviderError> {
+        let place = self.backend_dir(id)?;
+        let _turn = lock_backend(&place).await?;
+        stop(&place, self.grace).await
+    }
+
+    /// Stops a backend and deletes all that it has.
+    ///
+    /// # Errors
+    /// [`ProviderError`] when it does not stop or cannot be deleted.
+    pub async fn remove(&self, placement: &ResolvedBackend) -> Result<(), ProviderError> {
+        let place = self.backend_dir(&placement.id)?;
+        if !exists(&self.home.join("backends"))? {
+            return Ok(());
+        }
+        let turn = lock_backend(&place).await?;
+        stop(&place, self.grace).await?;
+        place.move_to_trash()?;
+        for tombstone in place.trashed()? {
+            // A detacher that took the lock right before the directory was renamed is found here.
+            stop(&tombstone, self.grace).await?;
+            tokio::task::spawn_blocking(move || tombstone.delete())
+                .await
+                .map_err(|error| ProviderError::Unreachable(format!("deleting was interrupted: {error}")))??;
+        }
+        turn.release_and_remove()
+    }
+
+    /// Reads a backend's log.
+    ///
+    /// # Errors
+    /// [`ProviderError::File`] when it cannot be read.
+    pub fn logs(&self, id: &BackendId, from: LogPosition) -> Result<LogChunk, ProviderError> {
+        log::read(&self.backend_dir(id)?.log_path(), from)
+    }
+}
+
+/// Whether the process can be started on its ports; if not, one of ours has come up on them meanwhile.
+///
+/// A process that ends lets go of its lock before it lets go of its ports, and one that a killed command has left in
+/// the middle of its start takes both at any moment. So a port that is known to be this backend's is waited for.
+async fn ports_available(place: &BackendDir, launch: &ProcessSpec, are_known: bool) -> Result<bool, ProviderError> {
+    let deadline = Instant::now() + if are_known { PORT_RELEASE_TIMEOUT } else { Duration::ZERO };
+    loop {
+        match port::require_free(launch.ports).await {
+            Ok(()) => return Ok(true),
+            Err(_) if !matches!(probe(place).await?, ProcessState::NotRunning) => return Ok(false),
+            Err(taken) if Instant::now() >= deadline => return Err(taken),
+            Err(_) => tokio::time::sleep(POLL_INTERVAL).await,
+        }
+    }
+}
+
+async fn lock_backend(place: &BackendDir) -> Result<FileLock, ProviderError> {
+    FileLock::acquire(&place.lock_path(), LOCK_TIMEOUT).await?.ok_or_else(|| {
+        ProviderError::Unreachable(format!(
+            "another command has been working on `{}` for more than {} s: wait for it or end it",
+            place.root().display(),
+            LOCK_TIMEOUT.as_secs()
+        ))
+    })
+}
+
+fn data_state(placement: &ResolvedBackend, data: &[PathBuf]) -> Result<DataState, ProviderError> {
+    for path in data {
+        if !exists(path)? {
+            return Ok(if placement.has_been_ready { DataState::Missing } else { DataState::None });
+        }
+    }
+    Ok(if data.is_empty() && !placement.has_been_ready { DataState::None } else { DataState::Present })
+}
+
+fn diff_record(record: Option<&ProcessRecord>, launch: &ProcessSpec, deviations: &mut Vec<FieldDrift>) {
+    let Some(record) = record else {
+        deviations.push(field_drift(
+            "launch",
+            &short_digest(launch.digest().as_str()),
+            "unknown: the record of the process is gone",
+        ));
+        return;
+    };
+    if record.launch != launch.digest() {
+        deviations.push(field_drift("launch", &short_digest(launch.digest().as_str()), &short_digest(record.launch.as_str())));
+    }
+    if let (Some(now), Some(then)) = (&launch.program_digest, &record.program_digest)
+        && now != then
+    {
+        deviations.push(field_drift("binary", &short_digest(then), &short_digest(now)));
+    }
+}
+
+/// Enough of a digest to tell two apart.
+fn short_digest(digest: &str) -> String {
+    digest.chars().take("sha256:".len() + 12).collect()
+}
+
+fn field_drift(path: &str, recorded: &str, observed: &str) -> FieldDrift {
+    FieldDrift { path: FieldPath::new(path), recorded: recorded.to_owned(), observed: observed.to_owned() }
+}

@@ -1,0 +1,56 @@
+//! The catalog and the capacity: what this control plane has to offer, and how much of it is left.
+//!
+//! Must not do: guess what is not known.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::routing::get;
+
+use super::{HandlerResult, json};
+use crate::api::{Capacity, ProviderCatalog, ProviderOffer};
+use crate::model::ProviderKind;
+use crate::server::ApiServer;
+use crate::server::endpoint::{Endpoint, RequiredScope, Verb};
+use crate::server::extract::{NoQuery, QueryParams};
+
+pub(super) fn routes() -> Vec<Endpoint> {
+    vec![
+        Endpoint::new(
+            Verb::Get,
+            "/v1/catalog",
+            "getCatalog",
+            RequiredScope::AnyToken,
+            "Providers, regions, sizes, releases and prices.",
+        )
+        .answers::<ProviderCatalog>(200, "The catalog; what is not known is null.")
+        .handled_by(get(catalog)),
+        Endpoint::new(Verb::Get, "/v1/capacity", "getCapacity", RequiredScope::AnyToken, "What is used and what is left.")
+            .answers::<Capacity>(200, "The capacity.")
+            .handled_by(get(capacity)),
+    ]
+}
+
+async fn catalog(State(server): State<Arc<ApiServer>>, _: QueryParams<NoQuery>) -> HandlerResult {
+    let available = server.host.provider_kinds();
+    let providers = ProviderKind::ALL.into_iter().map(|provider| offer(provider, available.contains(&provider))).collect();
+    json(&ProviderCatalog { providers })
+}
+
+/// What is known of a provider without asking anybody.
+fn offer(provider: ProviderKind, available: bool) -> ProviderOffer {
+    let here = matches!(provider, ProviderKind::Simulated | ProviderKind::Local | ProviderKind::Docker);
+    ProviderOffer {
+        provider,
+        available,
+        // What runs on one machine has no regions, and takes what the machine has.
+        regions: here.then(Vec::new),
+        sizes: here.then(Vec::new),
+        // The stand-in answers as any release.
+        releases: (provider == ProviderKind::Simulated).then(Vec::new),
+    }
+}
+
+async fn capacity(State(server): State<Arc<ApiServer>>, _: QueryParams<NoQuery>) -> HandlerResult {
+    json(&server.host.capacity()?)
+}

@@ -1,0 +1,171 @@
+//! Operations: accepting one, and looking at those that were accepted.
+//!
+//! Must not do: wait for the end of one.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use serde::Deserialize;
+
+use super::leases::require_single_line;
+use super::{HandlerResult, bounded, json, sse};
+use crate::api::wire::{IDEMPOTENCY_KEY, OperationEvent, OperationRequest};
+use crate::api::{ControlError, Request, Work};
+use crate::model::{BackendSpec, OperationId, OperationRecord, OperationState, Scope};
+use crate::server::endpoint::{Endpoint, ParamKind, QueryParam, RequiredScope, Verb};
+use crate::server::error_response::ErrorResponse;
+use crate::server::extract::{Fence, JsonBody, NoQuery, PathParam, ProjectContext, QueryParams, single_header};
+use crate::server::{ApiServer, ServerPhase};
+
+/// How long the digest of a plan, or the name of a step in it, may be.
+const MAX_STEP_BYTES: usize = 256;
+
+const LIMIT: QueryParam = QueryParam {
+    name: "limit",
+    description: "How many of the last ones; 50 when left out.",
+    kind: ParamKind::Number { least: 1, most: 10_000 },
+};
+
+pub(super) fn routes() -> Vec<Endpoint> {
+    let read = RequiredScope::Project(Scope::Read);
+    vec![
+        Endpoint::new(
+            Verb::Post,
+            "/v1/projects/{project}/operations",
+            "startOperation",
+            // Taking a backend away needs more, which the body says.
+            RequiredScope::Project(Scope::Apply),
+            "Has a piece of work done. Sending the same step again finds the same operation.",
+        )
+        .fenced()
+        .with_headers(&[(IDEMPOTENCY_KEY, "The step as `PLAN/STEP`. When it is there, it has to equal the one in the body.")])
+        .with_body::<OperationRequest>()
+        .answers::<OperationRecord>(202, "It is accepted, and goes on whoever watches.")
+        .answers::<OperationRecord>(200, "It has ended already.")
+        .handled_by(post(start)),
+        Endpoint::new(
+            Verb::Get,
+            "/v1/projects/{project}/operations",
+            "listOperations",
+            read,
+            "The last operations of the project.",
+        )
+        .with_query(&[LIMIT])
+        .answers::<Vec<OperationRecord>>(200, "The operations, oldest first.")
+        .handled_by(get(list)),
+        Endpoint::new(
+            Verb::Get,
+            "/v1/projects/{project}/operations/{operation}",
+            "getOperation",
+            read,
+            "One operation, as far as it has come.",
+        )
+        .answers::<OperationRecord>(200, "The operation.")
+        .with_errors(&[404])
+        .handled_by(get(show)),
+        Endpoint::new(
+            Verb::Get,
+            "/v1/projects/{project}/operations/{operation}/events",
+            "watchOperation",
+            read,
+            "What an operation says, as it says it, and then its end.",
+        )
+        .with_headers(&[("last-event-id", "The `id` of the last event that was seen; what came after it is sent.")])
+        .responds_events::<OperationEvent>("Events, each with a number as its `id`; a comment every 10 s in between.")
+        .with_errors(&[404])
+        .handled_by(get(sse::events)),
+    ]
+}
+
+async fn start(
+    State(server): State<Arc<ApiServer>>,
+    caller: ProjectContext,
+    fence: Fence,
+    headers: HeaderMap,
+    _: QueryParams<NoQuery>,
+    JsonBody(request): JsonBody<OperationRequest>,
+) -> HandlerResult {
+    let OperationRequest { step, backend, work } = request;
+    require_single_line("step.plan", &step.plan, MAX_STEP_BYTES)?;
+    require_single_line("step.step", &step.step, MAX_STEP_BYTES)?;
+    if step.plan.contains('/') {
+        return Err(ErrorResponse::bad_request("wire.text", "`step.plan` should hold no `/`"));
+    }
+    if single_header(&headers, IDEMPOTENCY_KEY)?.is_some_and(|key| key != step.to_string()) {
+        let message = format!("the header `{IDEMPOTENCY_KEY}` should equal `step` in the body, as `PLAN/STEP`");
+        return Err(ErrorResponse::bad_request("wire.idempotency_key", message));
+    }
+    let request = Request { step, backend, work: work.into() };
+    if let Work::Put { spec, .. } = &request.work {
+        reject_control_characters(spec)?;
+    }
+    if server.phase() != ServerPhase::Serving {
+        return Err(ErrorResponse::draining());
+    }
+    let started = server.host.start(&caller.bearer, &fence.lease(&caller.project), request).await?;
+    let record = find_operation(&server, &caller, &started.id)?;
+    let status = if record.state == OperationState::Running { StatusCode::ACCEPTED } else { StatusCode::OK };
+    let place = format!("/v1/projects/{}/operations/{}", caller.project, record.id);
+    Ok((status, [(header::LOCATION, place)], Json(record)).into_response())
+}
+
+/// Refuses control characters in a specification, which stands in everybody's plans. Values of variables may have lines.
+fn reject_control_characters(spec: &BackendSpec) -> Result<(), ErrorResponse> {
+    fn fits(value: &serde_json::Value) -> bool {
+        match value {
+            serde_json::Value::String(text) => !text.chars().any(char::is_control),
+            serde_json::Value::Array(values) => values.iter().all(fits),
+            serde_json::Value::Object(values) => {
+                values.iter().all(|(key, value)| !key.chars().any(char::is_control) && fits(value))
+            }
+            _ => true,
+        }
+    }
+    let Ok(serde_json::Value::Object(mut fields)) = serde_json::to_value(spec) else { return Err(ErrorResponse::bug()) };
+    fields.remove("env");
+    match fields.iter().find(|(_, value)| !fits(value)) {
+        Some((field, _)) => {
+            let message = format!("`work.spec.{field}` should hold no control characters");
+            Err(ErrorResponse::bad_request("wire.text", message))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The operation, or that there is none.
+pub(super) fn find_operation(
+    server: &ApiServer,
+    caller: &ProjectContext,
+    id: &OperationId,
+) -> Result<OperationRecord, ControlError> {
+    let unknown = || ControlError::NoSuchOperation { project: caller.project.clone(), operation: id.clone() };
+    server.host.operation(&caller.project, id)?.ok_or_else(unknown)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListQuery {
+    limit: Option<u64>,
+}
+
+async fn list(
+    State(server): State<Arc<ApiServer>>,
+    caller: ProjectContext,
+    QueryParams(last): QueryParams<ListQuery>,
+) -> HandlerResult {
+    let limit = u32::try_from(bounded(&LIMIT, last.limit, 50)?).unwrap_or(u32::MAX);
+    json(&server.host.operations(&caller.project, limit)?)
+}
+
+async fn show(
+    State(server): State<Arc<ApiServer>>,
+    caller: ProjectContext,
+    PathParam(id): PathParam<OperationId>,
+    _: QueryParams<NoQuery>,
+) -> HandlerResult {
+    json(&find_operation(&server, &caller, &id)?)
+}

@@ -1,0 +1,481 @@
+//! The rules of the house, read from the sources: who may use whom, what is pure, who prints, how long a file may be.
+//!
+//! These tests look at text. They see what a person would see in review, and say file, line and what is wrong.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What each module may use, besides itself and `failpoint`.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("model", &[]),
+    ("failpoint", &[]),
+    ("manifest", &["model"]),
+    ("plan", &["model"]),
+    ("convex", &["model"]),
+    ("env_file", &["model"]),
+    ("store", &["model"]),
+    ("api", &["model"]),
+    ("provider", &["model", "convex"]),
+    ("database", &["model", "convex"]),
+    ("authority", &["model", "convex", "api", "store", "provider"]),
+    // It enters servers as the real backend does.
+    ("simulator", &["model", "convex", "database"]),
+    // A shell over the authority: it plugs things together.
+    ("host", &["model", "api", "authority", "convex", "store", "provider", "database"]),
+    ("server", &["model", "api", "authority", "host"]),
+    ("apply", &["model", "plan", "api"]),
+    ("render", &["model", "manifest", "plan", "apply", "api"]),
+    ("schema", &["manifest", "plan", "apply", "render", "server"]),
+    (
+        "cli",
+        &[
+            "model",
+            "manifest",
+            "plan",
+            "convex",
+            "env_file",
+            "api",
+            "authority",
+            "provider",
+            "simulator",
+            "host",
+            "apply",
+            "render",
+            "schema",
+            "server",
+            "store",
+        ],
+    ),
+    ("main", &["cli"]),
+];
+
+/// Arrows that are narrower than a whole module: only these names may be used.
+const NARROW: &[(&str, &str, &[&str])] = &[
+    // The scheduler and the events read a plan; they never make one.
+    ("apply", "plan", &["Action", "Lint", "Plan", "Reason", "Step", "StepId", "Summary", "Task"]),
+    // Who may: everything else of the authority is behind the host.
+    ("server", "authority", &["AuthenticatedToken"]),
+    // Only to say who holds a lease and what has happened.
+    ("render", "api", &["LeaseHolder", "HistoryVerification", "HistoryEntry"]),
+    ("authority", "provider", &["Provider", "Observation"]),
+];
+
+/// What must do no IO and know no time: a prefix of the path, and what is forbidden there.
+const PURE: &[&str] = &[
+    "model/",
+    "manifest/",
+    "plan/",
+    "render/",
+    "apply/scheduler.rs",
+    "apply/event.rs",
+    "env_file/merge.rs",
+    "env_file/parse.rs",
+    "env_file/diff.rs",
+    "convex/launch.rs",
+    "convex/database_url.rs",
+    "convex/environment.rs",
+    "convex/key_payload.rs",
+    "convex/image.rs",
+    "provider/fly/api_types.rs",
+    "provider/fly/requests.rs",
+    "provider/fly/config_diff.rs",
+    "provider/fly/error.rs",
+    "provider/fly/api_error.rs",
+    "provider/fly/desired.rs",
+];
+const IMPURE: &[&str] = &[
+    "std::fs",
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+    "ToSocketAddrs",
+    "UnixStream",
+    "std::process",
+    "std::env",
+    "std::thread",
+    "tokio",
+    "reqwest",
+    "rusqlite",
+    "getrandom",
+    "SystemTime",
+    "Instant::now",
+    "Timestamp::now",
+    "File::",
+    "println!",
+    "eprintln!",
+    "async fn",
+];
+
+/// What runs wherever requests can be sent, also where there are neither sockets nor clocks nor a runtime.
+const PORTABLE: &str = "provider/fly/";
+/// The one file below it that does not: the way out for a process of its own.
+const NATIVE: &str = "provider/fly/reqwest_transport.rs";
+
+/// Who may touch standard output or standard error.
+const WRITERS: &[(&str, &str)] = &[
+    ("cli/printer.rs", "the only writer"),
+    ("cli/progress.rs", "draws on a terminal"),
+    ("cli/mod.rs", "prints what clap says"),
+    ("cli/error.rs", "asks how wide the terminal is"),
+    ("cli/command/apply.rs", "asks whether there is a terminal to ask on"),
+    ("server/logging.rs", "the log of a server"),
+    ("simulator/log.rs", "a backend's own log"),
+    ("simulator/start.rs", "prints the key that was asked for, as the real binary does"),
+    ("provider/process/daemonize.rs", "hands its standard error to the command that waits for it"),
+];
+
+/// How many lines a file may have before its tests.
+const LONGEST: usize = 420;
+/// Files that may be longer, each with its limit and why.
+const LONGER: &[(&str, usize, &str)] = &[("model/spec.rs", 440, "one list of plain data")];
+
+struct Source {
+    /// Below `src/`, with `/`.
+    path: String,
+    text: String,
+}
+
+impl Source {
+    /// The top module that the file belongs to.
+    fn module(&self) -> &str {
+        self.path.split(['/', '.']).next().unwrap()
+    }
+
+    /// Whether the whole file is tests.
+    fn is_tests(&self) -> bool {
+        self.path.ends_with("tests.rs")
+    }
+
+    /// The lines before the tests at its end, without comments, each with its number.
+    fn code(&self) -> Vec<(usize, String)> {
+        if self.is_tests() {
+            return Vec::new();
+        }
+        let lines = self.text.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
+        lines.map(without_comment).enumerate().map(|(index, line)| (index + 1, line)).collect()
+    }
+
+    /// The same, and what stands in quotes is left out too.
+    fn code_without_text(&self) -> Vec<(usize, String)> {
+        self.code().into_iter().map(|(number, line)| (number, without_text(&line))).collect()
+    }
+}
+
+/// A comment starts at two slashes that are not part of a text such as `"https://…"`.
+fn without_comment(line: &str) -> String {
+    if line.trim_start().starts_with("//") {
+        return String::new();
+    }
+    line.split(" // ").next().unwrap().to_owned()
+}
+
+fn without_text(line: &str) -> String {
+    let mut kept = String::new();
+    let (mut inside, mut escaped) = (false, false);
+    for character in line.chars() {
+        match character {
+            '"' if !escaped => inside = !inside,
+            _ if !inside => kept.push(character),
+            _ => {}
+        }
+        escaped = character == '\\' && !escaped;
+    }
+    kept
+}
+
+fn files(folder: &Path, all: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, all);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            all.push(path);
+        }
+    }
+}
+
+/// The sources of the library and its command.
+fn sources() -> Vec<Source> {
+    let all = below("src");
+    assert!(all.len() > 50, "the sources are not where they should be");
+    all
+}
+
+/// The same with those of the Worker, a package of its own.
+fn every_source() -> Vec<Source> {
+    let worker = below("src/../worker/src");
+    assert!(worker.len() > 5, "the Worker is not where it should be");
+    let name = |source: Source| Source { path: format!("../worker/src/{}", source.path), ..source };
+    sources().into_iter().chain(worker.into_iter().map(name)).collect()
+}
+
+fn below(folder: &str) -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let mut all = Vec::new();
+    files(&root, &mut all);
+    all.sort();
+    all.iter()
+        .map(|path| Source {
+            path: path.strip_prefix(&root).unwrap().to_string_lossy().replace('\\', "/"),
+            text: fs::read_to_string(path).unwrap(),
+        })
+        .collect()
+}
+
+fn none(broken: &[String]) {
+    assert!(broken.is_empty(), "{} against the rules of the house:\n{}", broken.len(), broken.join("\n"));
+}
+
+/// The modules that a line names through `crate::`, each with the first name behind it.
+fn uses(line: &str) -> Vec<(String, String)> {
+    let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let after = |text: &str| word(text.strip_prefix("::").unwrap_or_default().trim_start_matches('{'));
+    let mut found = Vec::new();
+    for (at, _) in line.match_indices("crate::") {
+        let rest = &line[at + "crate::".len()..];
+        match rest.strip_prefix('{') {
+            // `crate::{a, b::C}`
+            Some(list) => {
+                for part in list.trim_end_matches(['}', ';']).split(',') {
+                    let module = word(part.trim());
+                    let name = after(part.trim().strip_prefix(module.as_str()).unwrap_or_default());
+                    found.push((module, name));
+                }
+            }
+            None => {
+                let module = word(rest);
+                let name = after(&rest[module.len()..]);
+                found.push((module, name));
+            }
+        }
+    }
+    found.retain(|(module, _)| !module.is_empty());
+    found
+}
+
+#[test]
+fn nobody_uses_what_is_not_for_them() {
+    let mut broken = Vec::new();
+    for source in sources().iter().filter(|source| source.path != "lib.rs") {
+        let module = source.module();
+        let Some((_, allowed)) = ARROWS.iter().find(|(name, _)| *name == module) else {
+            broken.push(format!("src/{}: `{module}` is not in the table of arrows", source.path));
+            continue;
+        };
+        for (number, line) in source.code_without_text() {
+            for (used, name) in uses(&line) {
+                let place = format!("src/{}:{number}: {module} → {used}", source.path);
+                if used != module && used != "failpoint" && !allowed.contains(&used.as_str()) {
+                    broken.push(place);
+                } else if let Some((_, _, names)) = NARROW.iter().find(|(from, to, _)| *from == module && *to == used)
+                    && !line.contains(&format!("{used}::{{"))
+                    && !names.contains(&name.as_str())
+                {
+                    broken.push(format!("{place}::{name}, where only {} may be used", names.join(", ")));
+                }
+            }
+        }
+    }
+    none(&broken);
+}
+
+#[test]
+fn lists_of_names_keep_to_the_narrow_arrows() {
+    let mut broken = Vec::new();
+    for source in sources() {
+        for (from, to, names) in NARROW.iter().filter(|(from, _, _)| *from == source.module()) {
+            let code: String = source.code_without_text().into_iter().map(|(_, line)| line + "\n").collect();
+            for (at, opening) in code.match_indices(&format!("crate::{to}::{{")) {
+                let list = code[at + opening.len()..].split('}').next().unwrap();
+                for name in list.split(',').map(str::trim).filter(|name| !name.is_empty() && !names.contains(name)) {
+                    broken.push(format!(
+                        "src/{}: {from} → {to}::{name}, where only {} may be used",
+                        source.path,
+                        names.join(", ")
+                    ));
+                }
+            }
+        }
+    }
+    none(&broken);
+}
+
+#[test]
+fn providers_do_not_know_their_siblings() {
+    let kinds = ["simulated", "local", "docker", "fly", "kubernetes"];
+    let mut broken = Vec::new();
+    for source in sources().iter().filter(|source| source.module() == "provider") {
+        let own = source.path.split('/').nth(1).unwrap().trim_end_matches(".rs").to_owned();
+        for (number, line) in source.code_without_text().iter().filter(|_| kinds.contains(&own.as_str())) {
+            for sibling in kinds.iter().filter(|kind| **kind != own) {
+                if line.contains(&format!("provider::{sibling}::")) || line.contains(&format!("super::{sibling}::")) {
+                    broken.push(format!("src/{}:{number}: {own} → {sibling}", source.path));
+                }
+            }
+        }
+    }
+    none(&broken);
+}
+
+#[test]
+fn what_is_pure_stays_pure() {
+    let mut broken = Vec::new();
+    for source in sources().iter().filter(|source| PURE.iter().any(|pure| source.path.starts_with(pure))) {
+        for (number, line) in source.code_without_text() {
+            for word in IMPURE.iter().filter(|word| line.contains(**word)) {
+                broken.push(format!("src/{}:{number}: `{word}` in what must stay pure", source.path));
+            }
+        }
+    }
+    none(&broken);
+}
+
+#[test]
+fn what_is_portable_names_no_runtime() {
+    let mut broken = Vec::new();
+    for source in sources().iter().filter(|source| source.path.starts_with(PORTABLE) && source.path != NATIVE) {
+        for (number, line) in source.code_without_text() {
+            for word in IMPURE.iter().filter(|word| **word != "async fn" && line.contains(**word)) {
+                broken.push(format!("src/{}:{number}: `{word}` in what must run anywhere", source.path));
+            }
+        }
+    }
+    none(&broken);
+}
+
+#[test]
+fn only_those_print_who_may() {
+    let mut broken = Vec::new();
+    for source in every_source() {
+        let may = WRITERS.iter().any(|(path, _)| *path == source.path);
+        for (number, line) in source.code_without_text() {
+            let streams = ["stdout()", "stderr()"].iter().any(|stream| line.contains(stream));
+            let macros = ["println!", "print!(", "dbg!"].iter().any(|word| line.contains(word));
+            if macros || (streams && !may) {
+                broken.push(format!("src/{}:{number}: prints beside the printer", source.path));
+            }
+        }
+    }
+    none(&broken);
+}
+
+#[test]
+fn every_module_says_what_it_is_and_must_not_do() {
+    let mut broken = Vec::new();
+    for source in every_source() {
+        let head: Vec<&str> = source.text.lines().take_while(|line| line.starts_with("//!")).collect();
+        if head.is_empty() {
+            broken.push(format!("src/{}:1: does not open with `//!`", source.path));
+        } else if !source.is_tests() && !head.iter().any(|line| line.contains("ust not do")) {
+            broken.push(format!("src/{}:1: does not say what it must not do", source.path));
+        }
+    }
+    none(&broken);
+}
+
+#[test]
+fn files_stay_short() {
+    let mut broken = Vec::new();
+    let sources = every_source();
+    for source in &sources {
+        let lines = source.code().len();
+        let limit = LONGER.iter().find(|(path, _, _)| *path == source.path).map_or(LONGEST, |(_, limit, _)| *limit);
+        if lines > limit {
+            broken.push(format!("src/{}: {lines} lines before its tests, more than {limit}", source.path));
+        }
+    }
+    for (path, _, _) in LONGER {
+        let length = sources.iter().find(|source| source.path == *path).map_or(0, |source| source.code().len());
+        if length <= LONGEST {
+            broken.push(format!("src/{path}: needs no exception any more"));
+        }
+    }
+    none(&broken);
+}
+
+#[test]
+fn names_say_what_things_are() {
+    let empty = ["util", "utils", "helper", "helpers", "common", "manager", "misc", "stuff"];
+    let mut broken = Vec::new();
+    for source in every_source() {
+        if source.path.split(['/', '.']).any(|part| empty.contains(&part)) {
+            broken.push(format!("src/{}: says nothing about what is in it", source.path));
+        }
+        for (number, line) in source.code_without_text() {
+            let declared = ["mod ", "struct ", "enum ", "trait ", "fn "].iter().find_map(|word| Some((line.find(word)?, word)));
+            let Some((at, word)) = declared else { continue };
+            let name: String = line[at + word.len()..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            if empty.contains(&name.as_str()) || ["Manager", "Helper", "Util"].iter().any(|end| name.ends_with(end)) {
+                broken.push(format!("src/{}:{number}: `{name}` says nothing about what it is", source.path));
+            }
+        }
+    }
+    none(&broken);
+}
+
+#[test]
+fn nothing_is_left_for_later_or_to_luck() {
+    let mut broken = Vec::new();
+    for source in every_source() {
+        for (number, line) in source.code_without_text() {
+            for word in [".unwrap()", ".expect(", "todo!", "unimplemented!", "panic!(", "unsafe "] {
+                if line.contains(word) {
+                    broken.push(format!("src/{}:{number}: `{word}`", source.path));
+                }
+            }
+        }
+        for (index, line) in source.text.lines().enumerate() {
+            if line.contains("TODO") || line.contains("FIXME") || line.contains("XXX") {
+                broken.push(format!("src/{}:{}: left for later", source.path, index + 1));
+            }
+        }
+    }
+    none(&broken);
+}
+
+#[test]
+fn an_ignored_test_says_why() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut all = Vec::new();
+    files(&root.join("src"), &mut all);
+    files(&root.join("tests"), &mut all);
+    let attribute = concat!("#[", "ignore]");
+    let mut broken = Vec::new();
+    for path in all {
+        for (index, line) in fs::read_to_string(&path).unwrap().lines().enumerate() {
+            if line.trim_start().starts_with(attribute) {
+                broken.push(format!("{}:{}: ignored without a reason", path.display(), index + 1));
+            }
+        }
+    }
+    none(&broken);
+}
+
+#[test]
+fn messages_neither_beg_nor_belittle() {
+    let mut broken = Vec::new();
+    for source in every_source() {
+        for (number, line) in source.code() {
+            let words = line.to_lowercase();
+            for word in ["please", "simply", "oops", "sorry", "whoops"] {
+                if words.split(|c: char| !c.is_alphanumeric()).any(|found| found == word) {
+                    broken.push(format!("src/{}:{number}: `{word}` in a message", source.path));
+                }
+            }
+        }
+    }
+    none(&broken);
+}
+
+#[test]
+fn the_reader_of_these_rules_can_read() {
+    let found = |line: &str| uses(line).into_iter().map(|(module, name)| format!("{module}:{name}")).collect::<Vec<_>>();
+    assert_eq!(found("use crate::plan::{Action, Plan};"), ["plan:Action"]);
+    assert_eq!(found("    let x = crate::model::Exit::Done + crate::cli::main();"), ["model:Exit", "cli:main"]);
+    assert_eq!(found("use crate::{cli, plan::Plan};"), ["cli:", "plan:Plan"]);
+    assert_eq!(found("use crate::fault;"), ["fault:"]);
+    assert_eq!(without_text(r#"a("crate::cli \" x", b)"#), "a(, b)");
+    assert_eq!(without_comment("let url = \"https://a\"; // says where"), "let url = \"https://a\";");
+}
