@@ -20,7 +20,7 @@ use crate::convex::deployment::DeploymentClient;
 use crate::host::{ControlSession, EMBEDDED, Host, HostParts, LocalBinaries, NativePlatform};
 use crate::manifest::Problem;
 use crate::model::{Desired, Diagnostic, Exit, ProjectName, Secret, Storage, Tls};
-use crate::provider::docker::Docker;
+use crate::provider::docker::{AllowList, Docker};
 
 /// Where the way to the control plane is safe without TLS.
 const ALLOW_PLAIN_HTTP: &str = "CONVEXINFRA_ALLOW_PLAIN_HTTP";
@@ -200,9 +200,9 @@ impl Context {
     fn plane(&self, desired: Option<&Desired>) -> Result<&ControlPlaneHandle, CliError> {
         if self.plane.get().is_none() {
             let plane = match self.address(desired)? {
-                None => {
-                    ControlPlaneHandle::Embedded(Arc::new(self.make_host(EMBEDDED, LocalBinaries::Any)?).embedded_session())
-                }
+                None => ControlPlaneHandle::Embedded(
+                    Arc::new(self.make_host(EMBEDDED, LocalBinaries::Any, AllowList::Unrestricted)?).embedded_session(),
+                ),
                 Some(url) => ControlPlaneHandle::Remote(Box::new(self.client(url)?)),
             };
             let _ = self.plane.set(plane);
@@ -282,12 +282,12 @@ impl Context {
     }
 
     /// A host in the home that was asked for, under the name that plans give to it.
-    pub(crate) fn make_host(&self, name: &str, local_binaries: LocalBinaries) -> Result<Host, CliError> {
+    pub(crate) fn make_host(&self, name: &str, local_binaries: LocalBinaries, allowed: AllowList) -> Result<Host, CliError> {
         let directory = self.home()?;
         let executable = std::env::current_exe().map_err(|error| {
             CliError::new(Exit::Failed, Diagnostic::new("host.executable", format!("this program cannot find itself: {error}")))
         })?;
-        let providers = providers::available(&directory, executable);
+        let providers = providers::available(&directory, executable, allowed);
         let master_key = std::env::var("CONVEXINFRA_MASTER_KEY").ok().filter(|key| !key.is_empty()).map(Secret::new);
         let first_port = first_port()?;
         let (name, connections) = (name.to_owned(), DeploymentClient::default());
