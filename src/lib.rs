@@ -44,6 +44,8 @@
 //! | [`host`] | an authority at home in this process, with its providers | decide what the authority decides |
 //! | [`server`] | a host behind HTTP: routes, tokens, limits, logs | decide what the authority decides |
 //! | [`apply`] | a pure scheduler, an executor, events | decide what the plan decides |
+//! | `app` | use cases over a reporter and an approver | print, or parse arguments |
+//! | `system` | files within bounds, children without our secrets | know what it reads |
 //! | [`render`] | nouns → text: plan, progress, status, errors | write anywhere |
 //! | [`schema`] | the schemas of all documents, made from the types | describe by hand what a type says |
 //! | [`cli`] | arguments, printer, bars, one file for each command | be used by anybody |
@@ -73,6 +75,8 @@
 
 pub mod api;
 #[cfg(feature = "native")]
+pub(crate) mod app;
+#[cfg(feature = "native")]
 pub mod apply;
 pub mod authority;
 #[cfg(feature = "native")]
@@ -96,3 +100,5 @@ pub mod server;
 #[cfg(feature = "native")]
 pub mod simulator;
 pub mod store;
+#[cfg(feature = "native")]
+pub mod system;

@@ -11,26 +11,32 @@ use std::path::{Path, PathBuf};
 const ARROWS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("failpoint", &[]),
+    // Files and children of this machine, within bounds.
+    ("system", &[]),
     ("manifest", &["model"]),
     ("plan", &["model"]),
     ("convex", &["model"]),
-    ("env_file", &["model"]),
+    ("env_file", &["system", "model"]),
     ("store", &["model"]),
     ("api", &["model"]),
-    ("provider", &["model", "convex"]),
-    ("database", &["model", "convex"]),
+    ("provider", &["system", "model", "convex"]),
+    ("database", &["system", "model", "convex"]),
     ("authority", &["model", "convex", "api", "store", "provider"]),
     // It enters servers as the real backend does.
-    ("simulator", &["model", "convex", "database"]),
+    ("simulator", &["system", "model", "convex", "database"]),
     // A shell over the authority: it plugs things together.
-    ("host", &["model", "api", "authority", "convex", "store", "provider", "database"]),
+    ("host", &["system", "model", "api", "authority", "convex", "store", "provider", "database"]),
     ("server", &["model", "api", "authority", "host"]),
     ("apply", &["model", "plan", "api"]),
     ("render", &["model", "manifest", "plan", "apply", "api"]),
     ("schema", &["manifest", "plan", "apply", "render", "server"]),
+    // Use cases: a shell hands them a control plane.
+    ("app", &["model", "manifest", "plan", "convex", "env_file", "api", "host", "apply", "render", "system"]),
     (
         "cli",
         &[
+            "app",
+            "system",
             "model",
             "manifest",
             "plan",
@@ -119,7 +125,7 @@ const WRITERS: &[(&str, &str)] = &[
     ("cli/progress.rs", "draws on a terminal"),
     ("cli/mod.rs", "prints what clap says"),
     ("cli/error.rs", "asks how wide the terminal is"),
-    ("cli/command/apply.rs", "asks whether there is a terminal to ask on"),
+    ("cli/terminal.rs", "asks whether there is a terminal to ask on"),
     ("server/logging.rs", "the log of a server"),
     ("simulator/log.rs", "a backend's own log"),
     ("simulator/start.rs", "prints the key that was asked for, as the real binary does"),

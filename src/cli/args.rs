@@ -10,6 +10,7 @@ mod serve;
 mod token;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -20,6 +21,7 @@ pub(crate) use self::quota::{Quota, QuotaCommand, QuotaLimit, QuotaLimits, Quota
 pub(crate) use self::schema::{Schema, SchemaDocument};
 pub(crate) use self::serve::{LogFormat, LogLevel, Serve};
 pub(crate) use self::token::{Token, TokenCommand};
+use crate::app::ApplyOptions;
 use crate::model::{BackendName, ProjectName, TimeSpan};
 
 const EXIT_CODES: &str = "\
@@ -200,12 +202,39 @@ pub(crate) struct ApprovalArgs {
     /// Do not ask; answers for everything that destroys nothing.
     #[arg(long, short = 'y', env = "CONVEXINFRA_YES", value_parser = FalseyValueParser::new())]
     pub(crate) yes: bool,
+    // No variable stands for it: a forgotten export would take the guard away.
     /// Allow that this backend and its data are destroyed; once for each.
-    #[arg(long, value_name = "NAME", value_delimiter = ',', env = "CONVEXINFRA_ALLOW_DESTROY")]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) allow_destroy: Vec<BackendName>,
     /// How many steps run at once at most.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024), env = "CONVEXINFRA_PARALLELISM")]
     pub(crate) parallelism: u16,
+}
+
+impl ApprovalArgs {
+    /// Returns what the arguments allow.
+    pub(crate) fn options(&self, lock: &LockArgs) -> ApplyOptions {
+        ApplyOptions {
+            approved: self.yes,
+            allow_destroy: self.allow_destroy.iter().cloned().collect(),
+            parallelism: usize::from(self.parallelism),
+            wait_for_lock: lock.duration(),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LockArgs {
+    /// How long to wait for another apply of the project to end, such as `5m`; without it that is an error (5).
+    #[arg(long, value_name = "DURATION", value_parser = time_span, env = "CONVEXINFRA_WAIT_FOR_LOCK")]
+    pub(crate) wait_for_lock: Option<TimeSpan>,
+}
+
+impl LockArgs {
+    /// Returns how long to wait for the lease.
+    pub(crate) fn duration(&self) -> Option<Duration> {
+        self.wait_for_lock.map(|span| Duration::from_secs(span.seconds()))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -213,7 +242,9 @@ pub(crate) struct Apply {
     #[command(flatten)]
     pub(crate) scope: PlanScope,
     #[command(flatten)]
-    pub(crate) consent: ApprovalArgs,
+    pub(crate) approval: ApprovalArgs,
+    #[command(flatten)]
+    pub(crate) lock: LockArgs,
     /// Carry out exactly this saved plan.
     #[arg(long, value_name = "FILE", env = "CONVEXINFRA_PLAN")]
     pub(crate) plan: Option<PathBuf>,
@@ -230,7 +261,9 @@ pub(crate) struct Destroy {
     #[arg(long, requires = "allow_destroy", env = "CONVEXINFRA_WITH_DATABASE", value_parser = FalseyValueParser::new())]
     pub(crate) with_database: bool,
     #[command(flatten)]
-    pub(crate) consent: ApprovalArgs,
+    pub(crate) approval: ApprovalArgs,
+    #[command(flatten)]
+    pub(crate) lock: LockArgs,
 }
 
 #[derive(Debug, Args)]
@@ -334,8 +367,10 @@ pub(crate) struct Provision {
     #[arg(long, env = "CONVEXINFRA_ENV_FILE")]
     pub(crate) env_file: Option<String>,
     /// Print the admin key as well.
-    #[arg(long, env = "CONVEXINFRA_SHOW_KEY", value_parser = FalseyValueParser::new())]
+    #[arg(long)]
     pub(crate) show_key: bool,
+    #[command(flatten)]
+    pub(crate) lock: LockArgs,
 }
 
 #[derive(Debug, Args)]
@@ -343,7 +378,7 @@ pub(crate) struct Deprovision {
     /// The backend.
     pub(crate) name: BackendName,
     /// Allow that this backend and its data are destroyed.
-    #[arg(long, value_name = "NAME", value_delimiter = ',', env = "CONVEXINFRA_ALLOW_DESTROY")]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) allow_destroy: Vec<BackendName>,
     /// Keep its volume, where the provider can (`fly`).
     #[arg(long, env = "CONVEXINFRA_KEEP_DATA", value_parser = FalseyValueParser::new())]

@@ -9,17 +9,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::args::Global;
-use super::error::CliError;
 use super::printer::Printer;
-use super::secrets::{ComparisonKey, ComparisonMode};
 use super::token_source::EnvTokenSource;
-use super::{discovery, env_overrides, providers, secrets};
+use super::{env_overrides, providers};
 use crate::api::client::{ClientConfig, ClientTimeouts, ControlPlaneUrl, HttpControlPlane};
-use crate::api::{Administration, ControlPlane, IfMissing};
+use crate::api::{Administration, ControlPlane};
+use crate::app::{AppError, LoadedManifest, discovery};
 use crate::convex::deployment::DeploymentClient;
 use crate::host::{ControlSession, EMBEDDED, Host, HostParts, LocalBinaries, NativePlatform};
-use crate::manifest::Problem;
-use crate::model::{Desired, Diagnostic, Exit, ProjectName, Secret, Storage, Tls};
+use crate::model::{Desired, Diagnostic, Exit, ProjectName, Secret};
 use crate::provider::docker::{AllowList, Docker};
 
 /// Where the way to the control plane is safe without TLS.
@@ -41,57 +39,20 @@ enum ControlPlaneHandle {
     Remote(Box<HttpControlPlane>),
 }
 
-/// A manifest that was read and has no mistakes.
-#[derive(Clone)]
-pub(crate) struct LoadedManifest {
-    /// Its path.
-    pub(crate) path: PathBuf,
-    /// The folder that its paths are relative to.
-    pub(crate) folder: PathBuf,
-    /// Its text.
-    pub(crate) text: String,
-    /// What it says. Secrets are not resolved yet.
-    pub(crate) desired: Desired,
-    /// What is worth a look in it.
-    pub(crate) warnings: Vec<Problem>,
-}
-
-impl LoadedManifest {
-    /// The same with its secrets as fingerprints, as far as there is a key for that.
-    pub(crate) async fn with_fingerprints(
-        &self,
-        control: &dyn ControlPlane,
-        values: &secrets::ResolvedSecrets,
-    ) -> Result<Self, CliError> {
-        let mut keyed = self.clone();
-        if !values.is_empty() {
-            let keys =
-                ComparisonKey::ask(control, &keyed.desired.project, IfMissing::ReturnNone, ComparisonMode::Strict).await?;
-            values.fingerprint_into(&mut keyed.desired, &keys);
-        }
-        Ok(keyed)
-    }
-}
-
 impl Context {
     /// A context for these arguments.
     pub(crate) fn new(global: Global, printer: Printer) -> Self {
         Self { global, printer, plane: Rc::default() }
     }
 
-    /// The same context for a part of a command whose documents nobody asked for.
-    pub(crate) fn without_documents(&self) -> Self {
-        Self { global: self.global.clone(), printer: self.printer.without_documents(), plane: Rc::clone(&self.plane) }
-    }
-
     /// The path of the manifest.
-    pub(crate) fn manifest_path(&self) -> Result<PathBuf, CliError> {
+    pub(crate) fn manifest_path(&self) -> Result<PathBuf, AppError> {
         if let Some(path) = &self.global.manifest {
             // A folder means the manifest in it.
             return Ok(if path.is_dir() { path.join(discovery::MANIFEST_NAME) } else { path.clone() });
         }
         let here = std::env::current_dir().map_err(|error| {
-            CliError::new(
+            AppError::new(
                 Exit::Failed,
                 Diagnostic::new("usage.no_folder", format!("the current folder cannot be read: {error}")),
             )
@@ -103,7 +64,7 @@ impl Context {
         });
         found.ok_or_else(|| {
             let message = format!("no `{}` here or in any folder above", discovery::MANIFEST_NAME);
-            CliError::new(
+            AppError::new(
                 Exit::Manifest,
                 Diagnostic::new("manifest.not_found", message).with_help("write one with\n    convexinfra init"),
             )
@@ -111,52 +72,12 @@ impl Context {
     }
 
     /// Reads the manifest.
-    pub(crate) fn load(&self) -> Result<LoadedManifest, CliError> {
-        let path = self.manifest_path()?;
-        let text = read_manifest(&path)?;
-        self.parse(path, text)
-    }
-
-    /// Takes a text for the manifest at this path.
-    pub(crate) fn parse(&self, path: PathBuf, text: String) -> Result<LoadedManifest, CliError> {
-        let mut parsed = crate::manifest::parse(&text, self.global.project.as_ref())
-            .map_err(|problems| CliError::Manifest { problems, text: text.clone(), file: path.display().to_string() })?;
-        let folder = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            _ => PathBuf::from("."),
-        };
-        parsed.desired.origin = discovery::origin(&folder);
-        resolve_paths(&mut parsed.desired, &folder);
-        Ok(LoadedManifest { path, folder, text, desired: parsed.desired, warnings: parsed.warnings })
-    }
-
-    /// Reads the manifest and looks its secrets up.
-    pub(crate) async fn load_with_secrets(
-        &self,
-        need: IfMissing,
-        comparison: ComparisonMode,
-    ) -> Result<(LoadedManifest, secrets::ResolvedSecrets), CliError> {
-        self.with_secrets(self.load()?, need, comparison).await
-    }
-
-    /// Looks the secrets of a manifest up.
-    pub(crate) async fn with_secrets(
-        &self,
-        mut loaded: LoadedManifest,
-        need: IfMissing,
-        comparison: ComparisonMode,
-    ) -> Result<(LoadedManifest, secrets::ResolvedSecrets), CliError> {
-        let values = secrets::resolve(&loaded.desired, &loaded.folder);
-        if !values.is_empty() {
-            let control = self.control(Some(&loaded.desired))?;
-            let keys = ComparisonKey::ask(control, &loaded.desired.project, need, comparison).await?;
-            values.fingerprint_into(&mut loaded.desired, &keys);
-        }
-        Ok((loaded, values))
+    pub(crate) fn load(&self) -> Result<LoadedManifest, AppError> {
+        LoadedManifest::read(self.manifest_path()?, self.global.project.as_ref())
     }
 
     /// The project that a command is about: named, or the manifest's.
-    pub(crate) fn project(&self) -> Result<(ProjectName, Option<LoadedManifest>), CliError> {
+    pub(crate) fn project(&self) -> Result<(ProjectName, Option<LoadedManifest>), AppError> {
         match (&self.global.project, self.global.manifest.is_none()) {
             // A project by name needs no manifest, but one that is there may name the control plane.
             (Some(project), true) => match self.manifest_path() {
@@ -168,13 +89,17 @@ impl Context {
     }
 
     /// The manifest; where there is none, one without backends for the project that was named.
-    pub(crate) fn load_or_empty(&self) -> Result<LoadedManifest, CliError> {
+    pub(crate) fn load_or_empty(&self) -> Result<LoadedManifest, AppError> {
         let (project, loaded) = self.project()?;
-        loaded.map_or_else(|| self.parse(discovery::MANIFEST_NAME.into(), format!("project = \"{project}\"\n")), Ok)
+        let empty = || {
+            let text = format!("project = \"{project}\"\n");
+            LoadedManifest::parse(discovery::MANIFEST_NAME.into(), text, self.global.project.as_ref())
+        };
+        loaded.map_or_else(empty, Ok)
     }
 
     /// The manifest, if there is one: for what is not about a project, it only names the control plane.
-    pub(crate) fn load_if_there(&self) -> Result<Option<LoadedManifest>, CliError> {
+    pub(crate) fn load_if_there(&self) -> Result<Option<LoadedManifest>, AppError> {
         match self.manifest_path() {
             Err(_) if self.global.manifest.is_none() => Ok(None),
             _ => self.load().map(Some),
@@ -182,7 +107,7 @@ impl Context {
     }
 
     /// The control plane that was named, or that a manifest names.
-    pub(crate) fn control(&self, desired: Option<&Desired>) -> Result<&dyn ControlPlane, CliError> {
+    pub(crate) fn control(&self, desired: Option<&Desired>) -> Result<&dyn ControlPlane, AppError> {
         Ok(match self.plane(desired)? {
             ControlPlaneHandle::Embedded(acting) => acting,
             ControlPlaneHandle::Remote(client) => client.as_ref(),
@@ -190,14 +115,14 @@ impl Context {
     }
 
     /// The same control plane, for what only its operator may do.
-    pub(crate) fn administration(&self, desired: Option<&Desired>) -> Result<&dyn Administration, CliError> {
+    pub(crate) fn administration(&self, desired: Option<&Desired>) -> Result<&dyn Administration, AppError> {
         Ok(match self.plane(desired)? {
             ControlPlaneHandle::Embedded(acting) => acting,
             ControlPlaneHandle::Remote(client) => client.as_ref(),
         })
     }
 
-    fn plane(&self, desired: Option<&Desired>) -> Result<&ControlPlaneHandle, CliError> {
+    fn plane(&self, desired: Option<&Desired>) -> Result<&ControlPlaneHandle, AppError> {
         if self.plane.get().is_none() {
             let plane = match self.address(desired)? {
                 None => ControlPlaneHandle::Embedded(
@@ -209,11 +134,11 @@ impl Context {
         }
         self.plane
             .get()
-            .ok_or_else(|| CliError::new(Exit::Bug, Diagnostic::new("bug", "no control plane; this is a bug in convexinfra")))
+            .ok_or_else(|| AppError::new(Exit::Bug, Diagnostic::new("bug", "no control plane; this is a bug in convexinfra")))
     }
 
     /// Where the control plane is; none for the embedded one. What was typed wins over what a manifest says.
-    fn address(&self, desired: Option<&Desired>) -> Result<Option<ControlPlaneUrl>, CliError> {
+    fn address(&self, desired: Option<&Desired>) -> Result<Option<ControlPlaneUrl>, AppError> {
         let named = self.global.control_plane.as_deref().map(str::trim).filter(|named| !named.is_empty());
         let text = match named {
             Some(EMBEDDED) => return Ok(None),
@@ -221,24 +146,24 @@ impl Context {
             None => desired.and_then(|desired| desired.control_plane.as_deref()),
         };
         let Some(text) = text else { return Ok(None) };
-        let usage = |code: &str, message: String| CliError::new(Exit::Usage, Diagnostic::new(code, message));
+        let usage = |code: &str, message: String| AppError::new(Exit::Usage, Diagnostic::new(code, message));
         let url = ControlPlaneUrl::parse(text).map_err(|error| usage("usage.control_plane", error.to_string()))?;
         if url.is_cleartext_remote() && !env_overrides::is_on(ALLOW_PLAIN_HTTP) {
             let message = format!("the token would go to `{url}` in clear, where anybody on the way can read it");
             let finding = Diagnostic::new("control.plain_http", message).with_help(format!(
                 "use `https`, or set `{ALLOW_PLAIN_HTTP}=1` where the way itself is safe, such as inside a tunnel"
             ));
-            return Err(CliError::new(Exit::Usage, finding));
+            return Err(AppError::new(Exit::Usage, finding));
         }
         Ok(Some(url))
     }
 
-    fn client(&self, url: ControlPlaneUrl) -> Result<HttpControlPlane, CliError> {
+    fn client(&self, url: ControlPlaneUrl) -> Result<HttpControlPlane, AppError> {
         let path = self.global.control_plane_ca.as_ref().filter(|path| !path.as_os_str().is_empty());
         let certificates = path.map(fs::read).transpose().map_err(|error| {
             let path = path.map(|path| path.display().to_string()).unwrap_or_default();
             let message = format!("the certificates in `{path}` cannot be read: {error}");
-            CliError::new(Exit::Usage, Diagnostic::new("usage.certificates", message))
+            AppError::new(Exit::Usage, Diagnostic::new("usage.certificates", message))
         })?;
         let token = Box::new(EnvTokenSource::new(&url));
         let printer = self.printer.clone();
@@ -253,39 +178,39 @@ impl Context {
     }
 
     /// The directory of the embedded control plane.
-    pub(crate) fn home(&self) -> Result<PathBuf, CliError> {
+    pub(crate) fn home(&self) -> Result<PathBuf, AppError> {
         let home = self.global.home.clone().filter(|path| !path.as_os_str().is_empty()).or_else(discovery::default_home);
         let home = home.ok_or_else(|| {
             let finding = Diagnostic::new("home.unknown", "there is no home directory, so the control plane has no place");
-            CliError::new(Exit::Failed, finding.with_help("name one with `CONVEXINFRA_HOME`"))
+            AppError::new(Exit::Failed, finding.with_help("name one with `CONVEXINFRA_HOME`"))
         })?;
         std::path::absolute(&home).map(|home| canonical_home(&home)).map_err(|error| {
-            CliError::new(Exit::Failed, Diagnostic::new("home.unknown", format!("`{}` is not a path: {error}", home.display())))
+            AppError::new(Exit::Failed, Diagnostic::new("home.unknown", format!("`{}` is not a path: {error}", home.display())))
         })
     }
 
     /// The control plane in this process, for what only it can do.
-    pub(crate) fn embedded(&self, desired: &Desired) -> Result<&ControlSession, CliError> {
+    pub(crate) fn embedded(&self, desired: &Desired) -> Result<&ControlSession, AppError> {
         match self.plane(Some(desired))? {
             ControlPlaneHandle::Embedded(acting) => Ok(acting),
             ControlPlaneHandle::Remote(_) => {
                 let message = "this is done where the control plane is, and not from afar";
                 let help = "run it on the control plane's machine with `--control-plane embedded`, while no server runs there";
-                Err(CliError::new(Exit::Refused, Diagnostic::new("control.not_here", message).with_help(help)))
+                Err(AppError::new(Exit::Refused, Diagnostic::new("control.not_here", message).with_help(help)))
             }
         }
     }
 
     /// The Docker engine, for what no control plane does.
-    pub(crate) fn docker(&self) -> Result<Docker, CliError> {
+    pub(crate) fn docker(&self) -> Result<Docker, AppError> {
         Ok(providers::docker(&self.home()?))
     }
 
     /// A host in the home that was asked for, under the name that plans give to it.
-    pub(crate) fn make_host(&self, name: &str, local_binaries: LocalBinaries, allowed: AllowList) -> Result<Host, CliError> {
+    pub(crate) fn make_host(&self, name: &str, local_binaries: LocalBinaries, allowed: AllowList) -> Result<Host, AppError> {
         let directory = self.home()?;
         let executable = std::env::current_exe().map_err(|error| {
-            CliError::new(Exit::Failed, Diagnostic::new("host.executable", format!("this program cannot find itself: {error}")))
+            AppError::new(Exit::Failed, Diagnostic::new("host.executable", format!("this program cannot find itself: {error}")))
         })?;
         let providers = providers::available(&directory, executable, allowed);
         let master_key = std::env::var("CONVEXINFRA_MASTER_KEY").ok().filter(|key| !key.is_empty()).map(Secret::new);
@@ -311,7 +236,7 @@ fn canonical_home(path: &Path) -> PathBuf {
 
 /// The first port that backends of this home get. Two homes on one machine do not know of each other: where one has a
 /// backend down for a moment, the other could take its ports unless they keep to different ones.
-fn first_port() -> Result<Option<u16>, CliError> {
+fn first_port() -> Result<Option<u16>, AppError> {
     const VARIABLE: &str = "CONVEXINFRA_FIRST_PORT";
     const ALLOWED: std::ops::RangeInclusive<u16> = 1024..=29_000;
     match std::env::var(VARIABLE).ok().filter(|text| !text.is_empty()) {
@@ -319,54 +244,7 @@ fn first_port() -> Result<Option<u16>, CliError> {
         Some(text) => text.parse().ok().filter(|port| ALLOWED.contains(port)).map(Some).ok_or_else(|| {
             let message =
                 format!("`{VARIABLE}` is `{text}`, and it should be a port from {} to {}", ALLOWED.start(), ALLOWED.end());
-            CliError::new(Exit::Usage, Diagnostic::new("usage.first_port", message))
+            AppError::new(Exit::Usage, Diagnostic::new("usage.first_port", message))
         }),
-    }
-}
-
-/// How large a manifest may be: 100 times the largest that anybody would write.
-const MAX_MANIFEST_BYTES: u64 = 64 << 20;
-
-fn read_manifest(path: &Path) -> Result<String, CliError> {
-    let failed = |code: &str, message: String| CliError::new(Exit::Manifest, Diagnostic::new(code, message));
-    let shown = path.display();
-    let metadata = fs::metadata(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            let finding = Diagnostic::new("manifest.not_found", format!("there is no manifest `{shown}`"));
-            CliError::new(Exit::Manifest, finding.with_help(format!("write one with\n    convexinfra init --manifest {shown}")))
-        }
-        _ => failed("manifest.unreadable", format!("`{shown}` cannot be read: {error}")),
-    })?;
-    if !metadata.is_file() {
-        return Err(failed("manifest.unreadable", format!("`{shown}` is not a file")));
-    }
-    if metadata.len() > MAX_MANIFEST_BYTES {
-        return Err(failed("manifest.too_large", format!("`{shown}` has {} bytes, more than any manifest", metadata.len())));
-    }
-    let bytes = fs::read(path).map_err(|error| failed("manifest.unreadable", format!("`{shown}` cannot be read: {error}")))?;
-    String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
-        failed("manifest.not_utf8", format!("`{shown}` is not UTF-8 text: the first wrong byte is in line {line}"))
-    })
-}
-
-/// Paths in a manifest are relative to it, wherever the command runs.
-fn resolve_paths(desired: &mut Desired, folder: &Path) {
-    let absolute = |path: &mut String| {
-        let joined = folder.join(path.as_str());
-        if let Ok(joined) = std::path::absolute(joined) {
-            *path = joined.to_string_lossy().into_owned();
-        }
-    };
-    for backend in desired.backends.values_mut() {
-        if let Some(binary) = &mut backend.spec.settings.local.binary {
-            absolute(binary);
-        }
-        if let Storage::Postgres(server) | Storage::Mysql(server) = &mut backend.spec.storage
-            && let Tls::Ca(path) = &mut server.tls
-        {
-            absolute(path);
-        }
     }
 }

@@ -7,16 +7,13 @@
 mod args;
 mod command;
 mod context;
-mod discovery;
-mod env_files;
 mod env_overrides;
 mod error;
 mod printer;
 mod progress;
 mod providers;
-mod saved_plan;
-mod secrets;
 mod signal;
+mod terminal;
 mod token_source;
 
 use std::ffi::OsString;
@@ -26,8 +23,9 @@ use clap::error::ErrorKind;
 
 use self::args::ColorChoice;
 use self::context::Context;
-use self::error::CliError;
+use self::error::error_text;
 use self::printer::Printer;
+use crate::app::AppError;
 use crate::model::{Diagnostic, Exit, Report};
 
 /// Runs the command line and returns the exit code.
@@ -58,7 +56,7 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
             let finding = Diagnostic::new("usage.json_into", format!("`{}` could not be written: {error}", path.display()));
             return end(
                 &Printer::new(cli.global.color, cli.global.json, None),
-                &CliError::from(Report::one(Exit::Usage, finding)),
+                &AppError::from(Report::one(Exit::Usage, finding)),
             );
         }
     };
@@ -73,9 +71,9 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
 }
 
 /// Reports a failure in the way that was asked for.
-fn end(printer: &Printer, failure: &CliError) -> ExitCode {
+fn end(printer: &Printer, failure: &AppError) -> ExitCode {
     printer.document(&crate::render::error_document(&failure.report()));
-    printer.status(&failure.text(printer.err_style()));
+    printer.status(&error_text(failure, printer.err_style()));
     printer.report_write_error();
     ExitCode::from(failure.exit().code())
 }
@@ -116,7 +114,7 @@ fn usage(error: &clap::Error, json: bool) -> ExitCode {
                     help: (!help.is_empty()).then(|| help.trim().to_owned()),
                     ..Diagnostic::new("usage", message)
                 };
-                let failure = CliError::from(Report::one(Exit::Usage, finding));
+                let failure = AppError::from(Report::one(Exit::Usage, finding));
                 return end(&Printer::new(ColorChoice::Auto, true, None), &failure);
             }
             let _ = error.print();

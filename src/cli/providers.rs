@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::discovery;
+use crate::app::discovery;
 use crate::model::Secret;
 use crate::provider::Provider;
 use crate::provider::docker::{AllowList, ControlPlaneId, Docker, EngineSource};

@@ -4,15 +4,14 @@
 
 use std::process::{Command, Stdio};
 
-use super::select_backend;
+use crate::app::{AppError, select_backend};
 use crate::cli::args::BackendArg as Args;
 use crate::cli::context::Context;
-use crate::cli::error::CliError;
 use crate::cli::printer::stderr_is_interactive;
 use crate::model::{Diagnostic, Exit, ProviderKind};
 
 /// Prints the dashboard's URL, and opens it where there is somebody to look at it.
-pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, CliError> {
+pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
     let (project, loaded) = context.project()?;
     let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
     let snapshot = control.snapshot(&project).await?;
@@ -30,7 +29,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, CliError
             ),
         };
         let message = format!("`{name}` has no dashboard");
-        return Err(CliError::new(Exit::Failed, Diagnostic::new("dashboard.unavailable", message).with_help(help)));
+        return Err(AppError::new(Exit::Failed, Diagnostic::new("dashboard.unavailable", message).with_help(help)));
     };
     context.printer.output(&format!("{url}\n"));
     context.printer.json("convexinfra.dashboard/1", serde_json::json!({ "name": name, "url": url }));

@@ -1,61 +1,40 @@
-//! `convexinfra destroy`: takes backends away with their data, each allowed by its name.
-//!
-//! Must not do: take the manifest's silence, or a yes, for permission to destroy.
+//! `convexinfra destroy`: destroys backends with their data, each allowed by its name.
 
-use std::collections::BTreeSet;
-
-use super::apply::ApplyRun;
 use crate::api::IfMissing;
+use crate::app::secrets::ComparisonMode;
+use crate::app::{AppError, ApplyRun, Role, Session, destroy};
 use crate::cli::args::Destroy as Args;
 use crate::cli::context::Context;
-use crate::cli::error::CliError;
-use crate::cli::secrets::ComparisonMode;
-use crate::model::{DatabaseReclaim, Diagnostic, Exit, VolumeReclaim};
-use crate::plan::{BackendSelection, PlanOptions};
+use crate::cli::terminal::Terminal;
+use crate::model::{DatabaseReclaim, Exit, VolumeReclaim};
 
 /// Destroys the named backends, or all of the project.
-pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, CliError> {
-    // Whoever takes a project away may have lost its manifest; its name is enough.
-    let (loaded, values) =
-        context.with_secrets(context.load_or_empty()?, IfMissing::ReturnNone, ComparisonMode::Strict).await?;
-    let control = context.control(Some(&loaded.desired))?;
-    if !args.names.is_empty() {
-        let snapshot = control.snapshot(&loaded.desired.project).await?;
-        let known: BTreeSet<_> =
-            loaded.desired.backends.keys().chain(snapshot.backends.iter().map(|backend| &backend.name)).collect();
-        if let Some(stranger) = args.names.iter().find(|name| !known.contains(name)) {
-            let message = format!("neither the manifest nor the control plane knows a backend `{stranger}`");
-            return Err(CliError::new(
-                Exit::Failed,
-                Diagnostic::new("control.no_such_backend", message)
-                    .with_help("list what there is with\n    convexinfra status"),
-            ));
-        }
-    }
-    let scope = if args.names.is_empty() {
-        BackendSelection::All
-    } else {
-        BackendSelection::Only(args.names.iter().cloned().collect::<BTreeSet<_>>())
+pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
+    // The manifest of a project may be lost; its name is enough.
+    let manifest = context.load_or_empty()?;
+    let control = context.control(Some(&manifest.desired))?;
+    let mut session = Session::open(control, manifest, IfMissing::ReturnNone, ComparisonMode::Strict).await?;
+    let (volume, database) = (volume_reclaim(args.keep_data), database_reclaim(args.with_database));
+    let options = destroy::options(&session, &args.names, volume, database).await?;
+    let terminal = Terminal::new(&context.printer);
+    let mut run = ApplyRun {
+        reporter: &terminal,
+        approver: &terminal,
+        options: args.approval.options(&args.lock),
+        saved: None,
+        role: Role::Command,
     };
-    let intent = PlanOptions {
-        selection: scope,
-        destroy: true,
-        volume_reclaim: volume_disposal(args.keep_data),
-        database_reclaim: database_disposal(args.with_database),
-        take_over: false,
-    };
-    ApplyRun { context, loaded: &loaded, values: &values, consent: &args.consent, saved: None, part: None }
-        .run(&intent)
-        .await?
-        .into_exit()
+    let outcome = run.run(&mut session, &options).await?;
+    super::apply::report(context, &session.manifest, &outcome, &options);
+    outcome.into_exit()
 }
 
-/// What the flag `--keep-data` means.
-pub(super) fn volume_disposal(keep_data: bool) -> VolumeReclaim {
+/// Returns what the flag `--keep-data` means.
+pub(super) fn volume_reclaim(keep_data: bool) -> VolumeReclaim {
     if keep_data { VolumeReclaim::Retain } else { VolumeReclaim::Delete }
 }
 
-/// What the flag `--with-database` means.
-pub(super) fn database_disposal(with_database: bool) -> DatabaseReclaim {
+/// Returns what the flag `--with-database` means.
+pub(super) fn database_reclaim(with_database: bool) -> DatabaseReclaim {
     if with_database { DatabaseReclaim::Delete } else { DatabaseReclaim::Retain }
 }

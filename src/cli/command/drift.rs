@@ -1,12 +1,10 @@
 //! `convexinfra drift`: what differs from what was last applied. Changes nothing, whatever it finds.
-//!
-//! Must not do: compare with the manifest, which may have been edited since.
 
 use serde::Serialize;
 
+use crate::app::{AppError, drift};
 use crate::cli::context::Context;
-use crate::cli::error::CliError;
-use crate::model::{Address, Diagnostic, Exit, ProjectName, Report, Revision};
+use crate::model::{Address, Exit, ProjectName, Revision};
 use crate::plan::{self, DriftItem, UnobservedBackend};
 use crate::render;
 
@@ -19,12 +17,12 @@ struct DriftDocument<'a> {
     drift: &'a [DriftItem],
     unfinished: &'a [Address],
     unknown: Vec<&'a Address>,
-    /// Why what is unknown could not be looked at.
+    /// Why what is unknown could not be observed.
     unseen: &'a [UnobservedBackend],
 }
 
-/// Looks for drift.
-pub(super) async fn run(context: &Context) -> Result<Exit, CliError> {
+/// Detects drift.
+pub(super) async fn run(context: &Context) -> Result<Exit, AppError> {
     let (project, loaded) = context.project()?;
     let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
     let snapshot = control.snapshot(&project).await?;
@@ -39,21 +37,5 @@ pub(super) async fn run(context: &Context) -> Result<Exit, CliError> {
         unknown: report.unknown.iter().map(|unseen| &unseen.address).collect(),
         unseen: &report.unknown,
     });
-    Ok(match unobserved(&report.unknown) {
-        _ if !report.drift.is_empty() => Exit::Drift,
-        Some(report) => report.exit,
-        None => Exit::Done,
-    })
-}
-
-/// What could not be looked at, as a failure; none where everything was seen. The exit code is theirs where they agree.
-pub(super) fn unobserved(unseen: &[UnobservedBackend]) -> Option<Report> {
-    let mut exits = unseen.iter().map(|unseen| unseen.why.exit_unobserved());
-    let first = exits.next()?;
-    let exit = if exits.all(|exit| exit == first) { first } else { Exit::Unreachable };
-    let error = |UnobservedBackend { address, why }: &UnobservedBackend| {
-        let message = format!("nothing is known of {address}, so nobody can say that it is as it should be: {}", why.message);
-        Diagnostic { message, ..why.clone() }
-    };
-    Some(Report { exit, errors: unseen.iter().map(error).collect() })
+    Ok(drift::exit(&report))
 }

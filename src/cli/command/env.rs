@@ -2,23 +2,22 @@
 //!
 //! Must not do: write anywhere but where `--write` says.
 
-use super::select_backend;
+use crate::app::env_files::{finding, write_file};
+use crate::app::{AppError, select_backend};
 use crate::cli::args::{Env as Args, EnvFormat};
 use crate::cli::context::Context;
-use crate::cli::env_files::{finding, write_file};
-use crate::cli::error::CliError;
 use crate::env_file::{ADMIN_KEY, Block, BlockOwner, URL, format};
 use crate::model::Exit;
 
 /// Prints or writes the coordinates of a backend.
-pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, CliError> {
+pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
     let (project, loaded) = context.project()?;
     let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
     let snapshot = control.snapshot(&project).await?;
     let backend = select_backend(&snapshot, args.backend.name.as_ref())?;
     let credentials = control.credentials(&project, &backend).await?;
     let owner = BlockOwner { project, backend: backend.clone() };
-    let failed = |finding| CliError::new(Exit::Failed, finding);
+    let failed = |finding| AppError::new(Exit::Failed, finding);
     if let Some(path) = &args.write {
         for warning in write_file(path, owner, &credentials, None).map_err(failed)? {
             context.printer.status(&format!("{warning}\n"));

@@ -5,32 +5,34 @@
 
 use std::collections::BTreeMap;
 
-use super::plan;
 use crate::api::{ControlPlane, IfMissing};
+use crate::app::secrets::ComparisonMode;
+use crate::app::{AppError, Session, plan};
 use crate::authority::{Adoption, AdoptionProof};
 use crate::cli::args::Import as Args;
-use crate::cli::context::{Context, LoadedManifest};
-use crate::cli::error::CliError;
-use crate::cli::secrets::ComparisonMode;
 use crate::host::own_holder;
 use crate::model::{BackendName, BackendSpec, Diagnostic, Exit, FieldValue, InstanceName, ProviderKind, error_chain, fields};
 use crate::plan::BackendSelection;
 use crate::provider::docker::{ExternalContainer, missing_lines};
+use crate::{app::LoadedManifest, cli::context::Context};
 
 /// Takes a container over as a backend of the manifest.
-pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, CliError> {
+pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
     let Some(container) = &args.container else {
         let finding = Diagnostic::new("usage.container", "nothing says which container is to be taken over");
         let help = format!("list them with `docker ps`, and name one\n    convexinfra import {} --container ID", args.name);
-        return Err(CliError::new(Exit::Usage, finding.with_help(help)));
+        return Err(AppError::new(Exit::Usage, finding.with_help(help)));
     };
-    let (loaded, values) = context.load_with_secrets(IfMissing::Create, ComparisonMode::Strict).await?;
-    let spec = &target_spec(&loaded, args)?.clone();
-    plan::require_readable_secrets(&values, &BackendSelection::Only([args.name.clone()].into()))?;
+    let manifest = context.load()?;
+    let control = context.control(Some(&manifest.desired))?;
+    let session = Session::open(control, manifest, IfMissing::Create, ComparisonMode::Strict).await?;
+    let (loaded, values) = (&session.manifest, &session.secrets);
+    let spec = &target_spec(loaded, args)?.clone();
+    plan::require_readable_secrets(values, &BackendSelection::Only([args.name.clone()].into()))?;
     let docker = context.docker()?;
     let foreign = docker.inspect_for_import(container).await.map_err(|error| {
         let exit = if error.code() == "provider.unreachable" { Exit::Unreachable } else { Exit::Refused };
-        CliError::new(exit, Diagnostic::new("import.not_possible", error_chain(&error)))
+        AppError::new(exit, Diagnostic::new("import.not_possible", error_chain(&error)))
     })?;
     let secrets = values.found().get(&args.name).cloned().unwrap_or_default();
     let imported = foreign.to_spec(spec, &secrets).map_err(|conflict| refused(&conflict.message, &conflict.help))?;
@@ -171,12 +173,12 @@ fn dropped_fields(spec: &BackendSpec, recorded: &BackendSpec) -> BTreeMap<String
     kept
 }
 
-fn refused(message: &str, help: &str) -> CliError {
-    CliError::new(Exit::Refused, Diagnostic::new("import.not_possible", message).with_help(help))
+fn refused(message: &str, help: &str) -> AppError {
+    AppError::new(Exit::Refused, Diagnostic::new("import.not_possible", message).with_help(help))
 }
 
 /// The backend of the manifest that the container is to become.
-fn target_spec<'a>(loaded: &'a LoadedManifest, args: &Args) -> Result<&'a BackendSpec, CliError> {
+fn target_spec<'a>(loaded: &'a LoadedManifest, args: &Args) -> Result<&'a BackendSpec, AppError> {
     let name = &args.name;
     let block = format!("[backends.{name}]\nprovider = \"docker\"").replace('\n', "\n    ");
     match loaded.desired.backends.get(name).map(|backend| &backend.spec) {

@@ -6,10 +6,10 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
+use crate::app::AppError;
+use crate::app::discovery;
 use crate::cli::args::Init as Args;
 use crate::cli::context::Context;
-use crate::cli::discovery;
-use crate::cli::error::CliError;
 use crate::env_file::detect;
 use crate::model::{Diagnostic, Exit, ProjectName};
 
@@ -19,7 +19,7 @@ const RELEASE: &str = "precompiled-2026-08-22-652b828";
 const IMAGE_RELEASE: &str = "652b828b5129e6cdbcaa3c20efa8d116d09ff3bf";
 
 /// Writes a manifest.
-pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
     let path = context.global.manifest.clone().unwrap_or_else(|| discovery::MANIFEST_NAME.into());
     let path = if path.is_dir() { path.join(discovery::MANIFEST_NAME) } else { path };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
@@ -32,7 +32,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CliError> {
         .or_else(|| folder.canonicalize().ok().and_then(|folder| detect::name_from(&folder.file_name()?.to_string_lossy())))
         .or_else(|| ProjectName::parse("app").ok());
     let Some(project) = project else {
-        return Err(CliError::new(Exit::Bug, Diagnostic::new("bug", "no name for the project; this is a bug in convexinfra")));
+        return Err(AppError::new(Exit::Bug, Diagnostic::new("bug", "no name for the project; this is a bug in convexinfra")));
     };
     let framework = package.as_deref().map(detect::client_prefix).filter(|prefix| !prefix.is_empty());
     let text = manifest(&project, &args.provider, framework);
@@ -49,16 +49,16 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CliError> {
 }
 
 /// Never over a manifest that is there.
-fn write_new(path: &Path, text: &str) -> Result<(), CliError> {
+fn write_new(path: &Path, text: &str) -> Result<(), AppError> {
     let mut options = fs::OpenOptions::new();
     let written = options.write(true).create_new(true).open(path).and_then(|mut file| file.write_all(text.as_bytes()));
     written.map_err(|error| {
         if error.kind() == std::io::ErrorKind::AlreadyExists {
             let finding =
                 Diagnostic::new("init.exists", format!("`{}` is there already, and it is not overwritten", path.display()));
-            return CliError::new(Exit::Refused, finding.with_help("check it with\n    convexinfra validate"));
+            return AppError::new(Exit::Refused, finding.with_help("check it with\n    convexinfra validate"));
         }
-        CliError::new(
+        AppError::new(
             Exit::Failed,
             Diagnostic::new("init.not_written", format!("`{}` could not be written: {error}", path.display())),
         )

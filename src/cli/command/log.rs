@@ -3,14 +3,14 @@
 //! Must not do: show a secret.
 
 use crate::api::{ControlPlane, HistoryVerification, ResourceLevel};
+use crate::app::AppError;
 use crate::cli::args::Log as Args;
 use crate::cli::context::Context;
-use crate::cli::error::CliError;
 use crate::model::{Diagnostic, Exit, Report};
 use crate::render::{LogDocument, LogEntry, log, log_check};
 
 /// Shows what has happened, newest last, or checks it.
-pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, CliError> {
+pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
     let (reach, loaded) = if args.everywhere {
         (ResourceLevel::ControlPlane, context.load_if_there()?)
     } else {
@@ -34,7 +34,7 @@ async fn verify(
     control: &dyn ControlPlane,
     reach: &ResourceLevel,
     noted: Option<&str>,
-) -> Result<Exit, CliError> {
+) -> Result<Exit, AppError> {
     let check = control.verify_history(reach, noted).await?;
     if check.breaks.is_empty() {
         context.printer.output(&log_check(&check));
@@ -48,5 +48,5 @@ async fn verify(
     let help =
         "somebody changed the store beside convexinfra; compare it with a backup, and with a hash that was noted elsewhere";
     let finding = |message| Diagnostic::new("history.broken", message).with_help(help);
-    Err(CliError::from(Report { exit: Exit::Failed, errors: check.breaks.into_iter().map(finding).collect() }))
+    Err(AppError::from(Report { exit: Exit::Failed, errors: check.breaks.into_iter().map(finding).collect() }))
 }

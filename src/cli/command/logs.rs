@@ -5,11 +5,10 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use super::select_backend;
 use crate::api::LogPosition;
+use crate::app::{AppError, select_backend};
 use crate::cli::args::Logs as Args;
 use crate::cli::context::Context;
-use crate::cli::error::CliError;
 use crate::cli::signal;
 use crate::model::Exit;
 
@@ -17,7 +16,7 @@ use crate::model::Exit;
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Shows the log of a backend, and goes on if asked to.
-pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, CliError> {
+pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
     let (project, loaded) = context.project()?;
     let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
     let name = select_backend(&control.snapshot(&project).await?, args.backend.name.as_ref())?;

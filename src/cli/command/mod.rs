@@ -28,11 +28,11 @@ mod wait;
 
 use super::args::Command;
 use super::context::Context;
-use super::error::CliError;
-use crate::model::{BackendName, Diagnostic, Exit, Snapshot};
+use crate::app::AppError;
+use crate::model::{Diagnostic, Exit};
 
 /// Runs one command.
-pub(super) fn run(context: &Context, command: Command) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context, command: Command) -> Result<Exit, AppError> {
     match command {
         Command::Init(args) => init::run(context, &args),
         Command::Validate => validate::run(context),
@@ -43,13 +43,13 @@ pub(super) fn run(context: &Context, command: Command) -> Result<Exit, CliError>
         Command::Serve(args) => serve::run(context, &args),
         Command::SimulateBackend { .. } => {
             let message = "`simulate-backend` must be the first word: everything after it belongs to the backend";
-            Err(CliError::new(Exit::Usage, Diagnostic::new("usage.simulate_backend", message)))
+            Err(AppError::new(Exit::Usage, Diagnostic::new("usage.simulate_backend", message)))
         }
         command => runtime()?.block_on(run_async(context, command)),
     }
 }
 
-async fn run_async(context: &Context, command: Command) -> Result<Exit, CliError> {
+async fn run_async(context: &Context, command: Command) -> Result<Exit, AppError> {
     match command {
         Command::Plan(args) => plan::run(context, &args).await,
         Command::Apply(args) => apply::run(context, &args).await,
@@ -73,36 +73,8 @@ async fn run_async(context: &Context, command: Command) -> Result<Exit, CliError
 }
 
 /// One thread is enough: what takes long happens in other processes.
-fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+fn runtime() -> Result<tokio::runtime::Runtime, AppError> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
-        CliError::new(Exit::Failed, Diagnostic::new("host.runtime", format!("the runtime could not be started: {error}")))
+        AppError::new(Exit::Failed, Diagnostic::new("host.runtime", format!("the runtime could not be started: {error}")))
     })
-}
-
-/// The backend that is meant: the one named, or the only one.
-fn select_backend(snapshot: &Snapshot, name: Option<&BackendName>) -> Result<BackendName, CliError> {
-    let names = || {
-        let names: Vec<String> = snapshot.backends.iter().map(|backend| format!("`{}`", backend.name)).collect();
-        if names.is_empty() {
-            "there is none; bring one about with\n    convexinfra apply".to_owned()
-        } else {
-            format!("there is {}", names.join(", "))
-        }
-    };
-    match (name, snapshot.backends.as_slice()) {
-        (Some(name), backends) if backends.iter().any(|backend| backend.name == *name) => Ok(name.clone()),
-        (Some(name), _) => {
-            let message = format!("project `{}` has no backend `{name}`", snapshot.project);
-            Err(CliError::new(Exit::Failed, Diagnostic::new("control.no_such_backend", message).with_help(names())))
-        }
-        (None, [only]) => Ok(only.name.clone()),
-        (None, []) => {
-            let message = format!("project `{}` has no backends", snapshot.project);
-            Err(CliError::new(Exit::Failed, Diagnostic::new("control.no_such_backend", message).with_help(names())))
-        }
-        (None, _) => {
-            let message = format!("project `{}` has several backends; say which one is meant", snapshot.project);
-            Err(CliError::new(Exit::Usage, Diagnostic::new("usage.backend", message).with_help(names())))
-        }
-    }
 }

@@ -3,14 +3,14 @@
 //! Must not do: enforce it; the control plane does.
 
 use crate::api::ResourceLevel;
+use crate::app::AppError;
 use crate::cli::args::{Quota as Args, QuotaCommand, QuotaLimit, QuotaLimits, QuotaTarget};
-use crate::cli::context::{Context, LoadedManifest};
-use crate::cli::error::CliError;
 use crate::model::{Exit, Quota, Usage};
 use crate::render::{QuotaDocument, quota_table};
+use crate::{app::LoadedManifest, cli::context::Context};
 
 /// Shows or sets ceilings.
-pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, CliError> {
+pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
     match &args.command {
         QuotaCommand::Show { whose } => {
             let (reach, loaded) = quota_scope(context, whose)?;
@@ -28,7 +28,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, CliError
     }
 }
 
-fn quota_scope(context: &Context, whose: &QuotaTarget) -> Result<(ResourceLevel, Option<LoadedManifest>), CliError> {
+fn quota_scope(context: &Context, whose: &QuotaTarget) -> Result<(ResourceLevel, Option<LoadedManifest>), AppError> {
     if whose.default {
         return Ok((ResourceLevel::ControlPlane, context.load_if_there()?));
     }
@@ -51,7 +51,7 @@ async fn report(
     loaded: Option<&LoadedManifest>,
     reach: ResourceLevel,
     quota: Quota,
-) -> Result<Exit, CliError> {
+) -> Result<Exit, AppError> {
     let (project, usage) = match reach {
         ResourceLevel::ControlPlane => (None, None),
         ResourceLevel::Project(project) => {

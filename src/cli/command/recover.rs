@@ -5,13 +5,12 @@
 
 use std::collections::BTreeSet;
 
-use super::plan;
 use crate::api::{ControlPlane, IfMissing};
+use crate::app::secrets::ComparisonMode;
+use crate::app::{AppError, LoadedManifest, Session, plan};
 use crate::authority::{Adoption, AdoptionProof};
 use crate::cli::args::Recover as Args;
-use crate::cli::context::{Context, LoadedManifest};
-use crate::cli::error::CliError;
-use crate::cli::secrets::ComparisonMode;
+use crate::cli::context::Context;
 use crate::host::own_holder;
 use crate::model::{BackendName, BackendSpec, Diagnostic, Exit, Files, InstanceName, ProviderKind, error_chain};
 use crate::plan::BackendSelection;
@@ -19,8 +18,11 @@ use crate::provider::ProviderError;
 use crate::provider::docker::{Orphan, RecoveredBackend};
 
 /// Records every orphan of the project, or the one that is named.
-pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, CliError> {
-    let (loaded, values) = context.load_with_secrets(IfMissing::Create, ComparisonMode::Strict).await?;
+pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
+    let manifest = context.load()?;
+    let control = context.control(Some(&manifest.desired))?;
+    let session = Session::open(control, manifest, IfMissing::Create, ComparisonMode::Strict).await?;
+    let (loaded, values) = (&session.manifest, &session.secrets);
     let project = &loaded.desired.project;
     let host = context.embedded(&loaded.desired)?;
     let snapshot = host.snapshot(project).await?;
@@ -34,8 +36,8 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, CliError
     let mut recovered = Vec::new();
     for orphan in chosen {
         let name = BackendName::parse(&orphan.name).map_err(|error| refused(&error.to_string(), ""))?;
-        let spec = target_spec(&loaded, &name)?.clone();
-        plan::require_readable_secrets(&values, &BackendSelection::Only([name.clone()].into()))?;
+        let spec = target_spec(loaded, &name)?.clone();
+        plan::require_readable_secrets(values, &BackendSelection::Only([name.clone()].into()))?;
         let backend = docker.inspect_for_recovery(orphan).await.map_err(failed)?;
         let instance_name = InstanceName::parse(&backend.orphan.instance_name)
             .map_err(|error| refused(&format!("`{}`: {error}", backend.orphan.instance_name), ""))?;
@@ -70,7 +72,7 @@ fn report(context: &Context, recovered: &[BackendName]) {
 
 /// Returns what is recorded of a recovered backend: what the manifest says, with the release that runs. Where its data is must
 /// agree already.
-fn recorded_spec(mut spec: BackendSpec, backend: &RecoveredBackend) -> Result<BackendSpec, CliError> {
+fn recorded_spec(mut spec: BackendSpec, backend: &RecoveredBackend) -> Result<BackendSpec, AppError> {
     let (storage, files) = (spec.storage.engine(), if matches!(spec.files, Files::S3(_)) { "s3" } else { "local" });
     for (field, there, written) in [("storage", backend.storage, storage), ("files", backend.files, files)] {
         if there != written {
@@ -85,7 +87,7 @@ fn recorded_spec(mut spec: BackendSpec, backend: &RecoveredBackend) -> Result<Ba
     Ok(spec)
 }
 
-fn target_spec<'a>(loaded: &'a LoadedManifest, name: &BackendName) -> Result<&'a BackendSpec, CliError> {
+fn target_spec<'a>(loaded: &'a LoadedManifest, name: &BackendName) -> Result<&'a BackendSpec, AppError> {
     match loaded.desired.backends.get(name).map(|backend| &backend.spec) {
         Some(spec) if spec.provider == ProviderKind::Docker => Ok(spec),
         _ => Err(refused(
@@ -95,12 +97,12 @@ fn target_spec<'a>(loaded: &'a LoadedManifest, name: &BackendName) -> Result<&'a
     }
 }
 
-fn failed(error: ProviderError) -> CliError {
+fn failed(error: ProviderError) -> AppError {
     let exit = if error.code() == "provider.unreachable" { Exit::Unreachable } else { Exit::Refused };
-    CliError::new(exit, Diagnostic::new("recover.not_possible", error_chain(&error)))
+    AppError::new(exit, Diagnostic::new("recover.not_possible", error_chain(&error)))
 }
 
-fn refused(message: &str, help: &str) -> CliError {
+fn refused(message: &str, help: &str) -> AppError {
     let diagnostic = Diagnostic::new("recover.not_possible", message);
-    CliError::new(Exit::Refused, if help.is_empty() { diagnostic } else { diagnostic.with_help(help) })
+    AppError::new(Exit::Refused, if help.is_empty() { diagnostic } else { diagnostic.with_help(help) })
 }

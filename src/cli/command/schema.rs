@@ -2,14 +2,14 @@
 //!
 //! Must not do: read a manifest.
 
+use crate::app::AppError;
 use crate::cli::args::{Schema as Args, SchemaDocument};
 use crate::cli::context::Context;
-use crate::cli::error::CliError;
 use crate::model::Exit;
 use crate::schema;
 
 /// Prints a schema.
-pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
     let document = match args.document {
         SchemaDocument::Manifest => schema::SchemaDocument::Manifest,
         SchemaDocument::Plan => schema::SchemaDocument::Plan,

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::Administration;
+use crate::app::AppError;
 use crate::cli::args::{LogFormat, LogLevel, Serve as Args};
 use crate::cli::context::Context;
-use crate::cli::error::CliError;
 use crate::cli::signal;
 use crate::host::{Host, LocalBinaries, now};
 use crate::model::{Diagnostic, Exit, Scope, TokenRequest};
@@ -22,16 +22,16 @@ use crate::server::{self, ApiServer, BoundListener, Certificate, ListenError, Li
 const MIN_THREADS: usize = 8;
 
 /// Serves, or makes the first token.
-pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
     let threads = std::thread::available_parallelism().map_or(MIN_THREADS, |count| count.get().max(MIN_THREADS));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     let runtime = runtime.map_err(|error| {
-        CliError::new(Exit::Failed, Diagnostic::new("host.runtime", format!("the runtime could not be started: {error}")))
+        AppError::new(Exit::Failed, Diagnostic::new("host.runtime", format!("the runtime could not be started: {error}")))
     })?;
     if args.init { runtime.block_on(init(context, args)) } else { runtime.block_on(serve(context, args)) }
 }
 
-async fn init(context: &Context, args: &Args) -> Result<Exit, CliError> {
+async fn init(context: &Context, args: &Args) -> Result<Exit, AppError> {
     let control = Arc::new(context.make_host(crate::host::EMBEDDED, LocalBinaries::ReleasesOnly, AllowList::default())?)
         .embedded_session();
     let time = now();
@@ -41,7 +41,7 @@ async fn init(context: &Context, args: &Args) -> Result<Exit, CliError> {
         let message = format!("there is an operator's token already: {}, made at {}", there.id, there.created_at);
         let help = "if it is lost, make another one with\n    convexinfra serve --init --again\n\
                     the earlier one stays good until `convexinfra token revoke` ends it";
-        return Err(CliError::new(Exit::Refused, Diagnostic::new("serve.initialised", message).with_help(help)));
+        return Err(AppError::new(Exit::Refused, Diagnostic::new("serve.initialised", message).with_help(help)));
     }
     let note = "first operator".to_owned();
     let issued = control.create_token(&TokenRequest { project: None, scope: Scope::Operator, note, ttl: None }).await?;
@@ -58,11 +58,11 @@ async fn init(context: &Context, args: &Args) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
-async fn serve(context: &Context, args: &Args) -> Result<Exit, CliError> {
+async fn serve(context: &Context, args: &Args) -> Result<Exit, AppError> {
     let certificate = match (&args.tls_cert, &args.tls_key) {
         (Some(certificate), Some(key)) => Some(Certificate::read(certificate, key).map_err(|error| {
             let source = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
-            CliError::new(Exit::Usage, Diagnostic::new("serve.tls", format!("{error}{source}")))
+            AppError::new(Exit::Usage, Diagnostic::new("serve.tls", format!("{error}{source}")))
         })?),
         _ => None,
     };
@@ -86,7 +86,7 @@ async fn serve(context: &Context, args: &Args) -> Result<Exit, CliError> {
         rate: NonZeroU32::new(args.rate_limit),
     };
     let server = ApiServer::new(host, ShardRole::Projects, limits)
-        .map_err(|error| CliError::new(Exit::Bug, Diagnostic::new("bug", format!("the figures cannot be kept: {error}"))))?;
+        .map_err(|error| AppError::new(Exit::Bug, Diagnostic::new("bug", format!("the figures cannot be kept: {error}"))))?;
     start_log(args);
     let metrics = match args.metrics_listen {
         Some(address) => {
@@ -113,7 +113,7 @@ fn announce(context: &Context, bound: &BoundListener, metrics: Option<SocketAddr
     context.printer.json("convexinfra.serving/1", serde_json::json!({ "url": bound.url(), "metrics_url": metrics }));
 }
 
-async fn warn_without_token(context: &Context, host: &Arc<Host>) -> Result<(), CliError> {
+async fn warn_without_token(context: &Context, host: &Arc<Host>) -> Result<(), AppError> {
     if host.embedded_session().tokens().await?.is_empty() {
         context
             .printer
@@ -136,16 +136,16 @@ fn start_log(args: &Args) {
     server::start_logging(format, level);
 }
 
-fn cannot_listen(error: &ListenError) -> CliError {
+fn cannot_listen(error: &ListenError) -> AppError {
     match error {
         ListenError::Cleartext(_) => {
             let help =
                 "give it a certificate with `--tls-cert FILE --tls-key FILE`, or say `--behind-proxy` when a proxy does TLS";
-            CliError::new(Exit::Refused, Diagnostic::new("serve.in_clear", error.to_string()).with_help(help))
+            AppError::new(Exit::Refused, Diagnostic::new("serve.in_clear", error.to_string()).with_help(help))
         }
         ListenError::Bind { source, .. } => {
             let finding = Diagnostic::new("serve.address", format!("{error}: {source}"));
-            CliError::new(Exit::Failed, finding.with_help("choose another one with `--listen`"))
+            AppError::new(Exit::Failed, finding.with_help("choose another one with `--listen`"))
         }
     }
 }

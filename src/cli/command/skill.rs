@@ -4,16 +4,16 @@
 
 use std::fs;
 
+use crate::app::AppError;
 use crate::cli::args::{Skill as Args, SkillCommand};
 use crate::cli::context::Context;
-use crate::cli::error::CliError;
 use crate::model::{Diagnostic, Exit};
 
 /// The skill, as it stands in this repository.
 const SKILL: &str = include_str!("../../../skills/convexinfra/SKILL.md");
 
 /// Writes or prints the skill.
-pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
     match &args.command {
         SkillCommand::Show => {
             context.printer.output(SKILL);
@@ -23,7 +23,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, CliError> {
             let folder = dir.join("convexinfra");
             let path = folder.join("SKILL.md");
             fs::create_dir_all(&folder).and_then(|()| fs::write(&path, SKILL)).map_err(|error| {
-                CliError::new(
+                AppError::new(
                     Exit::Failed,
                     Diagnostic::new("skill.not_written", format!("`{}` could not be written: {error}", path.display())),
                 )

@@ -3,18 +3,18 @@
 //! Must not do: keep a token, or show one twice.
 
 use crate::api::Administration;
+use crate::app::AppError;
 use crate::cli::args::{Token as Args, TokenCommand};
-use crate::cli::context::{Context, LoadedManifest};
-use crate::cli::error::CliError;
 use crate::host::now;
 use crate::model::{Diagnostic, Exit, ProjectName, Scope, TimeSpan, TokenId, TokenRequest};
 use crate::render::{IssuedDocument, TokenEntry, TokensDocument, token_table};
+use crate::{app::LoadedManifest, cli::context::Context};
 
 /// Longer than any id, and shorter than any token.
 const MAX_ID_LENGTH: usize = 32;
 
 /// Makes, lists or ends tokens.
-pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, CliError> {
+pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
     match &args.command {
         TokenCommand::Create { scope, ttl, note } => create(context, *scope, *ttl, note).await,
         TokenCommand::List => list(context).await,
@@ -22,11 +22,11 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, CliError
     }
 }
 
-fn administration<'a>(context: &'a Context, loaded: Option<&LoadedManifest>) -> Result<&'a dyn Administration, CliError> {
+fn administration<'a>(context: &'a Context, loaded: Option<&LoadedManifest>) -> Result<&'a dyn Administration, AppError> {
     context.administration(loaded.map(|loaded| &loaded.desired))
 }
 
-async fn create(context: &Context, scope: Scope, ttl: Option<TimeSpan>, note: &str) -> Result<Exit, CliError> {
+async fn create(context: &Context, scope: Scope, ttl: Option<TimeSpan>, note: &str) -> Result<Exit, AppError> {
     // An operator's token opens every project; only a project that was typed is worth an error.
     let (project, loaded): (Option<ProjectName>, Option<LoadedManifest>) = if scope == Scope::Operator {
         (context.global.project.clone(), context.load_if_there()?)
@@ -48,7 +48,7 @@ async fn create(context: &Context, scope: Scope, ttl: Option<TimeSpan>, note: &s
     Ok(Exit::Done)
 }
 
-async fn list(context: &Context) -> Result<Exit, CliError> {
+async fn list(context: &Context) -> Result<Exit, AppError> {
     let loaded = context.load_if_there()?;
     let (tokens, time) = (administration(context, loaded.as_ref())?.tokens().await?, now());
     let tokens = tokens.iter().map(|record| TokenEntry::new(record, time)).collect();
@@ -58,11 +58,11 @@ async fn list(context: &Context) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
-async fn revoke(context: &Context, id: &str) -> Result<Exit, CliError> {
+async fn revoke(context: &Context, id: &str) -> Result<Exit, AppError> {
     if id.is_empty() || id.len() > MAX_ID_LENGTH || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         // It may be a token, so it is not repeated.
         let finding = Diagnostic::new("usage.token_id", "an id is a few letters and digits, and never the token itself");
-        return Err(CliError::new(Exit::Usage, finding.with_help("list what there is with\n    convexinfra token list")));
+        return Err(AppError::new(Exit::Usage, finding.with_help("list what there is with\n    convexinfra token list")));
     }
     let id = &TokenId::new(id);
     let loaded = context.load_if_there()?;

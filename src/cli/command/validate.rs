@@ -4,8 +4,8 @@
 
 use serde::Serialize;
 
+use crate::app::AppError;
 use crate::cli::context::Context;
-use crate::cli::error::CliError;
 use crate::manifest::findings;
 use crate::model::{Diagnostic, Exit};
 use crate::render::counted;
@@ -21,7 +21,7 @@ struct ValidateDocument {
 }
 
 /// Checks the manifest.
-pub(super) fn run(context: &Context) -> Result<Exit, CliError> {
+pub(super) fn run(context: &Context) -> Result<Exit, AppError> {
     let loaded = context.load()?;
     super::plan::print_warnings(context, &loaded);
     let file = loaded.path.display().to_string();

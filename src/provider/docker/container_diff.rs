@@ -287,8 +287,9 @@ mod tests {
             files: None,
         };
         variables(&mut found, &wanted, &["PATH=/bin".to_owned(), "TOKEN=hunter2".to_owned()]);
+        let all = found.finish();
         let seen: Vec<(&str, &str)> =
-            found.all.iter().map(|difference| (difference.drift.path.as_str(), difference.drift.observed.as_str())).collect();
+            all.iter().map(|difference| (difference.drift.path.as_str(), difference.drift.observed.as_str())).collect();
         assert_eq!(seen, [("variable.A", "(not set)"), ("variable.TOKEN", "(set)")]);
     }
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use super::error::CliError;
+use crate::app::AppError;
 use crate::model::{Diagnostic, Exit};
 use crate::plan::{self, Plan};
 
@@ -14,9 +14,9 @@ use crate::plan::{self, Plan};
 const MAX_PLAN_BYTES: u64 = 256 << 20;
 
 /// Saves a plan, readable by its owner only, whole or not at all.
-pub(crate) fn save(plan: &Plan, path: &Path) -> Result<(), CliError> {
+pub(crate) fn save(plan: &Plan, path: &Path) -> Result<(), AppError> {
     let failed = |error: &dyn std::fmt::Display| {
-        CliError::new(
+        AppError::new(
             Exit::Failed,
             Diagnostic::new("plan.not_saved", format!("the plan could not be saved to `{}`: {error}", path.display())),
         )
@@ -33,18 +33,18 @@ pub(crate) fn save(plan: &Plan, path: &Path) -> Result<(), CliError> {
 }
 
 /// Reads a saved plan and checks that it is one.
-pub(crate) fn read(path: &Path) -> Result<Plan, CliError> {
+pub(crate) fn read(path: &Path) -> Result<Plan, AppError> {
     let refused = |what: String| {
         let finding =
             Diagnostic::new("plan.unreadable", format!("`{}` is not a plan that can be applied: {what}", path.display()));
-        CliError::new(
+        AppError::new(
             Exit::Refused,
             finding.with_help(format!("save a new one with\n    convexinfra plan --out {}", path.display())),
         )
     };
     let metadata = fs::metadata(path).map_err(|error| {
         let finding = Diagnostic::new("plan.unreadable", format!("the plan `{}` cannot be read: {error}", path.display()));
-        CliError::new(Exit::Failed, finding)
+        AppError::new(Exit::Failed, finding)
     })?;
     if metadata.len() > MAX_PLAN_BYTES {
         return Err(refused("it is larger than any plan".to_owned()));

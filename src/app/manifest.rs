@@ -1,0 +1,124 @@
+//! Reads manifests from files and resolves the paths in them.
+//!
+//! Must not do: resolve secrets, or open a control plane.
+
+use std::path::{Path, PathBuf};
+
+use super::{AppError, discovery};
+use crate::manifest::Problem;
+use crate::model::{Desired, Diagnostic, Exit, ProjectName, Storage, Tls};
+use crate::system::{FileReadError, read_regular};
+
+/// How large a manifest may be in bytes.
+const MAX_MANIFEST_BYTES: u64 = 4 << 20;
+
+/// A manifest that was read and has no errors.
+#[derive(Clone)]
+pub(crate) struct LoadedManifest {
+    /// The path of the file.
+    pub(crate) path: PathBuf,
+    /// The folder that the paths in it are relative to.
+    pub(crate) folder: PathBuf,
+    /// The text of the file.
+    pub(crate) text: String,
+    /// The desired state.
+    pub(crate) desired: Desired,
+    /// What deserves attention in it.
+    pub(crate) warnings: Vec<Problem>,
+    /// The project name that was given in place of the manifest's.
+    project: Option<ProjectName>,
+}
+
+impl LoadedManifest {
+    /// Reads the manifest at a path. A project name that is given takes the place of the one in the manifest.
+    ///
+    /// # Errors
+    /// The file cannot be read, or its text has problems.
+    pub(crate) fn read(path: PathBuf, project: Option<&ProjectName>) -> Result<Self, AppError> {
+        let text = read_text(&path)?;
+        Self::parse(path, text, project)
+    }
+
+    /// Parses a text as the manifest at a path.
+    ///
+    /// # Errors
+    /// The text has problems.
+    pub(crate) fn parse(path: PathBuf, text: String, project: Option<&ProjectName>) -> Result<Self, AppError> {
+        let mut parsed = crate::manifest::parse(&text, project).map_err(|problems| AppError::Manifest {
+            problems,
+            text: text.clone(),
+            file: path.display().to_string(),
+        })?;
+        let folder = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        parsed.desired.origin = discovery::origin(&folder);
+        resolve_paths(&mut parsed.desired, &folder);
+        let project = project.cloned();
+        Ok(Self { path, folder, text, desired: parsed.desired, warnings: parsed.warnings, project })
+    }
+
+    /// Reads the file again.
+    ///
+    /// # Errors
+    /// The file cannot be read, or its text has problems.
+    pub(crate) fn reload(&self) -> Result<Self, AppError> {
+        Self::read(self.path.clone(), self.project.as_ref())
+    }
+
+    /// Checks a text before it becomes this manifest.
+    ///
+    /// # Errors
+    /// The text has problems.
+    pub(crate) fn with_text(&self, text: String) -> Result<Self, AppError> {
+        Self::parse(self.path.clone(), text, self.project.as_ref()).map_err(|error| match error {
+            AppError::Manifest { problems, text, file } => {
+                AppError::Manifest { problems, text, file: format!("{file} (as it would be)") }
+            }
+            other @ AppError::Report(_) => other,
+        })
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, AppError> {
+    let failed = |code: &str, message: String| AppError::new(Exit::Manifest, Diagnostic::new(code, message));
+    let shown = path.display();
+    let bytes = read_regular(path, MAX_MANIFEST_BYTES).map_err(|error| match error {
+        FileReadError::NotFound => {
+            let diagnostic = Diagnostic::new("manifest.not_found", format!("there is no manifest `{shown}`"));
+            let help = format!("write one with\n    convexinfra init --manifest {shown}");
+            AppError::new(Exit::Manifest, diagnostic.with_help(help))
+        }
+        FileReadError::NotRegular => failed("manifest.unreadable", format!("`{shown}` is not a file")),
+        FileReadError::TooLarge { limit } => {
+            failed("manifest.too_large", format!("`{shown}` has more than {limit} bytes, the most that a manifest has"))
+        }
+        error => failed("manifest.unreadable", format!("`{shown}` cannot be read: {error}")),
+    })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+        failed("manifest.not_utf8", format!("`{shown}` is not UTF-8 text: the first wrong byte is in line {line}"))
+    })
+}
+
+/// Paths in a manifest are relative to it, wherever the command runs.
+fn resolve_paths(desired: &mut Desired, folder: &Path) {
+    let absolute = |path: &mut String| {
+        let joined = folder.join(path.as_str());
+        if let Ok(joined) = std::path::absolute(joined) {
+            *path = joined.to_string_lossy().into_owned();
+        }
+    };
+    for backend in desired.backends.values_mut() {
+        if let Some(binary) = &mut backend.spec.settings.local.binary {
+            absolute(binary);
+        }
+        if let Storage::Postgres(server) | Storage::Mysql(server) = &mut backend.spec.storage
+            && let Tls::Ca(path) = &mut server.tls
+        {
+            absolute(path);
+        }
+    }
+}

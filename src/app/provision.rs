@@ -1,0 +1,339 @@
+//! Provisions and deprovisions one backend: its block in the manifest and the backend itself, in one step.
+//!
+//! Must not do: rewrite more of the manifest than the one block.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+
+use tempfile::NamedTempFile;
+
+use super::discovery::join_display;
+use super::secrets::ComparisonMode;
+use super::{AppError, ApplyOptions, ApplyOutcome, ApplyRun, Approver, LoadedManifest, Reporter, Role, Session};
+use crate::api::{ControlPlane, Credentials, IfMissing};
+use crate::manifest::{FieldLiteral, add_backend, add_field, remove_backend};
+use crate::model::{
+    ActualBackend, BackendName, DatabaseReclaim, Desired, DesiredBackend, Diagnostic, Exit, Phase, Report, RunState, TimeSpan,
+    VolumeReclaim,
+};
+use crate::plan::{BackendSelection, Lint, PlanOptions};
+use crate::render::StatusEntry;
+use crate::system::read_regular_text;
+
+/// The fields of a backend that is to be provisioned. Those of a backend that the manifest declares must agree with it.
+#[derive(Debug, Clone)]
+pub(crate) struct ProvisionRequest {
+    /// The name of the backend.
+    pub(crate) name: BackendName,
+    /// Where it runs.
+    pub(crate) provider: Option<String>,
+    /// The region.
+    pub(crate) region: Option<String>,
+    /// The build.
+    pub(crate) release: Option<String>,
+    /// How long it lives.
+    pub(crate) ttl: Option<String>,
+    /// Its env file.
+    pub(crate) env_file: Option<String>,
+    /// How long to wait for the lease that another apply holds.
+    pub(crate) wait_for_lock: Option<std::time::Duration>,
+}
+
+/// A backend that was provisioned.
+pub(crate) struct Provisioned {
+    /// What it has come to.
+    pub(crate) state: ProvisionState,
+    /// Where it is, and its key; none for one that is only recorded.
+    pub(crate) credentials: Option<Credentials>,
+    /// The path of the env file that points to it, as it is shown.
+    pub(crate) env_file: Option<PathBuf>,
+    /// What deserves attention in its plan.
+    pub(crate) warnings: Vec<Diagnostic>,
+}
+
+/// What to delete with a backend that is deprovisioned.
+#[derive(Debug, Clone)]
+pub(crate) struct DeprovisionRequest {
+    /// The name of the backend.
+    pub(crate) name: BackendName,
+    /// The backends that may be destroyed.
+    pub(crate) allow_destroy: BTreeSet<BackendName>,
+    /// What becomes of its volume.
+    pub(crate) volume: VolumeReclaim,
+    /// What becomes of its database.
+    pub(crate) database: DatabaseReclaim,
+}
+
+/// Adds a backend to the manifest if it is not declared, and applies it with everything that it depends on.
+///
+/// # Errors
+/// What stood in the way.
+pub(crate) async fn provision(
+    control: &dyn ControlPlane,
+    before: &LoadedManifest,
+    request: &ProvisionRequest,
+    shell: (&dyn Reporter, &dyn Approver),
+) -> Result<Provisioned, AppError> {
+    let manifest = match before.desired.backends.get(&request.name) {
+        Some(declared) => {
+            check_flags_match(request, declared)?;
+            before.clone()
+        }
+        None => {
+            let with = before.with_text(with_backend(before, request)?)?;
+            if let Some((path, owner)) = shared_env_file(&with.desired, &request.name) {
+                let message = format!("`{path}` is written for `{owner}`, and one file can name one backend; nothing was done");
+                let diagnostic = Diagnostic::new("provision.env_file_taken", message)
+                    .with_help("name another file with `--env-file`, or none");
+                return Err(AppError::new(Exit::Refused, diagnostic));
+            }
+            with
+        }
+    };
+    // A backend is of use only with what it depends on.
+    let selection = BackendSelection::Only(with_dependencies(&manifest.desired, &request.name));
+    let options = PlanOptions { selection, ..PlanOptions::default() };
+    let mut session = Session::open(control, manifest, IfMissing::ReturnNone, ComparisonMode::Strict).await?;
+    let text = session.manifest.text.clone();
+    let allowed = ApplyOptions { wait_for_lock: request.wait_for_lock, ..ApplyOptions::approved(BTreeSet::new()) };
+    let outcome = apply_one(&mut session, &options, allowed, shell, &|| write_manifest(before, &text)).await?;
+    provisioned(control, &session.manifest, request, &outcome).await
+}
+
+/// Destroys a backend and removes its block from the manifest. Returns what steps had to say, such as what they kept.
+///
+/// # Errors
+/// What stood in the way.
+pub(crate) async fn deprovision(
+    control: &dyn ControlPlane,
+    manifest: &LoadedManifest,
+    request: &DeprovisionRequest,
+    shell: (&dyn Reporter, &dyn Approver),
+) -> Result<Vec<String>, AppError> {
+    let name = &request.name;
+    let depends = |backend: &DesiredBackend| backend.spec.depends_on.contains(name);
+    let declared = manifest.desired.backends.iter();
+    let dependents: Vec<String> =
+        declared.filter(|(_, backend)| depends(backend)).map(|(dependent, _)| format!("`{dependent}`")).collect();
+    if !dependents.is_empty() {
+        let message = format!("`{name}` cannot go while {} depends on it", dependents.join(" and "));
+        let diagnostic = Diagnostic::new("deprovision.depended_on", message)
+            .with_help("deprovision what depends on it first, or take it out of `depends_on` in the manifest");
+        return Err(AppError::new(Exit::Refused, diagnostic));
+    }
+    let edited = without_backend(manifest, name)?;
+    let options = PlanOptions {
+        selection: BackendSelection::Only(BTreeSet::from([name.clone()])),
+        destroy: true,
+        volume_reclaim: request.volume,
+        database_reclaim: request.database,
+        ..PlanOptions::default()
+    };
+    let mut session = Session::open(control, manifest.clone(), IfMissing::ReturnNone, ComparisonMode::Strict).await?;
+    // A block that stays would make the next apply create the backend again, and empty.
+    let can_be_written = || edited.as_ref().map_or(Ok(()), |edited| stage_manifest(manifest, &edited.text).map(drop));
+    let allowed = ApplyOptions::approved(request.allow_destroy.clone());
+    let outcome = apply_one(&mut session, &options, allowed, shell, &can_be_written).await?;
+    // An edit that was made meanwhile is kept.
+    let now = manifest.reload().and_then(|now| Ok((without_backend(&now, name)?, now)));
+    now.and_then(|(edited, now)| edited.map_or(Ok(()), |edited| write_manifest(&now, &edited.text)))
+        .map_err(|error| block_remains(name, &error))?;
+    Ok(outcome.notices)
+}
+
+async fn apply_one(
+    session: &mut Session<'_>,
+    options: &PlanOptions,
+    allowed: ApplyOptions,
+    (reporter, approver): (&dyn Reporter, &dyn Approver),
+    hook: &(dyn Fn() -> Result<(), AppError> + Sync),
+) -> Result<ApplyOutcome, AppError> {
+    let mut run = ApplyRun { reporter, approver, options: allowed, saved: None, role: Role::Part(hook) };
+    run.run(session, options).await?.into_result()
+}
+
+async fn provisioned(
+    control: &dyn ControlPlane,
+    manifest: &LoadedManifest,
+    request: &ProvisionRequest,
+    outcome: &ApplyOutcome,
+) -> Result<Provisioned, AppError> {
+    let name = &request.name;
+    let backend = manifest.desired.backends.get(name);
+    let about = |lint: &&Lint| lint.address.as_ref().is_some_and(|address| address.backend == *name);
+    let lints = outcome.plan.lints.iter().filter(about);
+    let warnings = lints.map(|lint| Diagnostic::new(lint.code.clone(), &lint.message)).collect();
+    if backend.is_some_and(|backend| backend.spec.is_record_only()) {
+        let state = ProvisionState::Recorded;
+        return Ok(Provisioned { state, credentials: None, env_file: None, warnings });
+    }
+    let actual = outcome.snapshot.as_ref().and_then(|seen| seen.backends.iter().find(|backend| backend.name == *name));
+    let state = provision_state(name, actual)?;
+    let credentials = control.credentials(&manifest.desired.project, name).await?;
+    // A file that another backend names too says where that one is.
+    let is_own = shared_env_file(&manifest.desired, name).is_none();
+    let target = backend.and_then(|backend| backend.env_file.as_ref()).filter(|_| is_own);
+    let env_file = target.map(|target| join_display(&manifest.folder, &target.path));
+    Ok(Provisioned { state, credentials: Some(credentials), env_file, warnings })
+}
+
+/// What a backend has come to.
+pub(crate) enum ProvisionState {
+    /// It is only recorded: its manifest says that it is not to run.
+    Recorded,
+    /// It was observed to run.
+    Ready,
+    /// It runs, and the host that its clients are to use does not lead to it until these records are set.
+    WaitingForHost(Vec<String>),
+}
+
+/// Returns what a backend was observed to have come to; a record proves nothing.
+fn provision_state(name: &BackendName, seen: Option<&ActualBackend>) -> Result<ProvisionState, AppError> {
+    if let Some(why) = seen.and_then(ActualBackend::observe_failure) {
+        let message = format!("`{name}` could not be observed, so it is not known whether it is ready: {}", why.message);
+        return Err(AppError::new(why.exit_unobserved(), Diagnostic { message, ..why }));
+    }
+    match seen.map(|seen| (seen.phase, seen.observation.state, seen)) {
+        Some((Phase::Ready, RunState::Running, _)) => Ok(ProvisionState::Ready),
+        Some((Phase::Ready, RunState::Unready, seen)) if !seen.observation.notes.is_empty() => {
+            Ok(ProvisionState::WaitingForHost(seen.observation.notes.clone()))
+        }
+        _ => {
+            let words = seen.map_or("absent", |seen| StatusEntry::new(seen).state_label());
+            let finding = Diagnostic::new("provision.not_ready", format!("`{name}` is not ready: {words}"))
+                .with_help(format!("wait until it is with\n    convexinfra wait {name}"));
+            Err(AppError::new(Exit::Failed, finding))
+        }
+    }
+}
+
+/// Returns the text of the manifest with a block for the requested backend.
+fn with_backend(loaded: &LoadedManifest, request: &ProvisionRequest) -> Result<String, AppError> {
+    let given = [
+        ("provider", &request.provider),
+        ("release", &request.release),
+        ("region", &request.region),
+        ("ttl", &request.ttl),
+        ("env_file", &request.env_file),
+    ];
+    let mut fields = Vec::new();
+    for (key, value) in given {
+        fields.extend(value.as_ref().map(|value| (key.to_owned(), FieldLiteral::Text(value.clone()))));
+    }
+    let mut text = loaded.text.clone();
+    // The only backend has its env file without a word; with another one beside it, it would lose it.
+    if let Some((name, backend)) = loaded.desired.backends.first_key_value()
+        && let Some(target) = backend.env_file.as_ref().filter(|_| loaded.desired.backends.len() == 1)
+    {
+        let field = FieldLiteral::Text(target.path.clone());
+        text = add_field(&text, name.as_str(), "env_file", &field).map_err(|error| not_edited(error.to_string()))?;
+    }
+    add_backend(&text, request.name.as_str(), &fields).map_err(|error| not_edited(error.to_string()))
+}
+
+/// Returns the manifest without the backend; none where it does not declare it.
+fn without_backend(loaded: &LoadedManifest, name: &BackendName) -> Result<Option<LoadedManifest>, AppError> {
+    if !loaded.desired.backends.contains_key(name) {
+        return Ok(None);
+    }
+    let text = remove_backend(&loaded.text, name.as_str()).map_err(|error| not_edited(error.to_string()))?;
+    loaded.with_text(text).map(Some)
+}
+
+/// Says first that the backend is destroyed although its block remains.
+fn block_remains(name: &BackendName, failure: &AppError) -> AppError {
+    let message =
+        format!("`{name}` is destroyed, but its block is still in the manifest, and the next apply would create it again");
+    let finding = Diagnostic::new("deprovision.block_left", message)
+        .with_help("remove the block by hand, or repair what is said below and run the same command again");
+    let Report { exit, mut errors } = failure.report();
+    errors.insert(0, finding);
+    AppError::from(Report { exit, errors })
+}
+
+/// Refuses flags that disagree with a declared backend: a flag does not change it, and is not ignored either.
+fn check_flags_match(request: &ProvisionRequest, there: &DesiredBackend) -> Result<(), AppError> {
+    let spec = &there.spec;
+    let ttl = request.ttl.as_ref().map(|ttl| TimeSpan::parse(ttl).map_or_else(|_| ttl.clone(), |ttl| ttl.to_string()));
+    let asked = [
+        ("provider", request.provider.clone(), Some(spec.provider.to_string())),
+        ("release", request.release.clone(), spec.release.as_ref().map(ToString::to_string)),
+        ("region", request.region.clone(), spec.region.clone()),
+        ("ttl", ttl, spec.ttl.map(|ttl| ttl.to_string())),
+        ("env_file", request.env_file.clone(), there.env_file.as_ref().map(|target| target.path.clone())),
+    ];
+    let errors: Vec<Diagnostic> = asked
+        .into_iter()
+        .filter(|(_, asked, there)| asked.is_some() && asked != there)
+        .map(|(key, asked, there)| {
+            let there = there.map_or_else(|| "no such field".to_owned(), |there| format!("`{there}`"));
+            let message = format!(
+                "`{}` is in the manifest already, with {there} for `{key}` and not `{}`",
+                request.name,
+                asked.unwrap_or_default()
+            );
+            Diagnostic::new("provision.differs", message)
+                .with_help("to change it, edit the manifest and run\n    convexinfra apply")
+        })
+        .collect();
+    if errors.is_empty() { Ok(()) } else { Err(AppError::from(Report { exit: Exit::Refused, errors })) }
+}
+
+/// Returns the env file of a backend and another backend that names the same one.
+fn shared_env_file<'a>(desired: &'a Desired, name: &BackendName) -> Option<(&'a str, &'a BackendName)> {
+    let path = |backend: &'a DesiredBackend| backend.env_file.as_ref().map(|target| target.path.trim_start_matches("./"));
+    let own = path(desired.backends.get(name)?)?;
+    desired.backends.iter().find(|(other, backend)| *other != name && path(backend) == Some(own)).map(|(other, _)| (own, other))
+}
+
+/// Returns the backend and everything that it depends on, directly or not.
+fn with_dependencies(desired: &Desired, name: &BackendName) -> BTreeSet<BackendName> {
+    let mut found = BTreeSet::new();
+    let mut pending = vec![name.clone()];
+    while let Some(name) = pending.pop() {
+        if let Some(backend) = desired.backends.get(&name)
+            && found.insert(name)
+        {
+            pending.extend(backend.spec.depends_on.iter().cloned());
+        }
+    }
+    found
+}
+
+fn not_edited(message: String) -> AppError {
+    AppError::new(Exit::Manifest, Diagnostic::new("manifest.not_edited", message))
+}
+
+/// Replaces the manifest that was read, unless its file was changed meanwhile.
+fn write_manifest(read: &LoadedManifest, text: &str) -> Result<(), AppError> {
+    if read.text == text {
+        return Ok(());
+    }
+    let (file, path) = stage_manifest(read, text)?;
+    file.persist(&path).map(drop).map_err(|error| cannot_write(read, &error.error))
+}
+
+fn cannot_write(read: &LoadedManifest, error: &std::io::Error) -> AppError {
+    not_edited(format!("`{}` could not be written: {error}", read.path.display()))
+}
+
+/// Writes a text beside the manifest that was read, so that a rename replaces it. Dropping the file deletes it.
+fn stage_manifest(read: &LoadedManifest, text: &str) -> Result<(NamedTempFile, PathBuf), AppError> {
+    let cannot = |error: std::io::Error| cannot_write(read, &error);
+    let path = read.path.canonicalize().map_err(cannot)?;
+    let folder = path.parent().unwrap_or(&read.folder);
+    let mut file = tempfile::Builder::new().prefix(".convex.toml.").tempfile_in(folder).map_err(cannot)?;
+    if let Ok(metadata) = fs::metadata(&path) {
+        fs::set_permissions(file.path(), metadata.permissions()).map_err(cannot)?;
+    }
+    file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(cannot)?;
+    if read_regular_text(&path, u64::MAX)
+        .map_err(|error| not_edited(format!("`{}` cannot be read: {error}", path.display())))?
+        != read.text
+    {
+        return Err(not_edited(format!("`{}` was changed meanwhile; run the same command again", path.display())));
+    }
+    Ok((file, path))
+}

@@ -1,0 +1,101 @@
+//! One manifest against one control plane: secrets are read once, and the key that compares them is asked for once.
+//!
+//! Must not do: change anything.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::OnceCell;
+
+use super::env_files::ManifestEnvFiles;
+use super::secrets::{self, ComparisonKey, ComparisonMode, ResolvedSecrets};
+use super::{AppError, LoadedManifest};
+use crate::api::{ControlPlane, IfMissing};
+use crate::model::{Desired, Diagnostic, Exit, Snapshot};
+use crate::plan::{self, ObservedState, Plan, PlanOptions};
+
+/// One manifest against one control plane.
+pub(crate) struct Session<'a> {
+    /// The control plane.
+    pub(crate) control: &'a dyn ControlPlane,
+    /// The manifest; its secrets are described by fingerprints.
+    pub(crate) manifest: LoadedManifest,
+    /// The values of its secrets.
+    pub(crate) secrets: ResolvedSecrets,
+    comparison: ComparisonMode,
+    key: OnceCell<ComparisonKey>,
+}
+
+impl<'a> Session<'a> {
+    /// Reads the secrets of a manifest and describes them under the key of the control plane. `if_missing` says what
+    /// to do where a new control plane has no key yet.
+    ///
+    /// # Errors
+    /// What the control plane says.
+    pub(crate) async fn open(
+        control: &'a dyn ControlPlane,
+        manifest: LoadedManifest,
+        if_missing: IfMissing,
+        comparison: ComparisonMode,
+    ) -> Result<Self, AppError> {
+        let secrets = secrets::resolve(&manifest.desired, &manifest.folder);
+        let mut session = Self { control, manifest, secrets, comparison, key: OnceCell::new() };
+        if !session.secrets.is_empty() {
+            session.describe_secrets(if_missing).await?;
+        }
+        Ok(session)
+    }
+
+    async fn describe_secrets(&mut self, if_missing: IfMissing) -> Result<(), AppError> {
+        let project = &self.manifest.desired.project;
+        let key = ComparisonKey::ask(self.control, project, if_missing, self.comparison).await?;
+        self.secrets.fingerprint_into(&mut self.manifest.desired, &key);
+        self.key = OnceCell::new_with(Some(key));
+        Ok(())
+    }
+
+    /// Describes the secrets anew where the control plane had no key before the lease was taken.
+    ///
+    /// # Errors
+    /// What the control plane says.
+    pub(crate) async fn refresh_key(&mut self) -> Result<(), AppError> {
+        if !matches!(self.key.get(), Some(ComparisonKey::NoneYet)) {
+            return Ok(());
+        }
+        self.key = OnceCell::new();
+        if self.secrets.is_empty() { Ok(()) } else { self.describe_secrets(IfMissing::ReturnNone).await }
+    }
+
+    /// Takes one snapshot, inspects the env files and plans.
+    ///
+    /// # Errors
+    /// What the control plane says; a plan that contradicts itself is a bug.
+    pub(crate) async fn observe_and_plan(&self, intent: &PlanOptions) -> Result<(Plan, Snapshot), AppError> {
+        let desired = &self.manifest.desired;
+        let snapshot = self.control.snapshot(&desired.project).await?;
+        let env_files = if wants_env_files(desired, &snapshot) {
+            ManifestEnvFiles::new(&self.manifest.folder, &desired.project).inspect_all(desired, &snapshot, self.key().await?)
+        } else {
+            BTreeMap::new()
+        };
+        let actual = ObservedState { snapshot, env_files };
+        let plan = plan::build(desired, &actual, intent);
+        match plan::validate(&plan) {
+            Ok(()) => Ok((plan, actual.snapshot)),
+            Err(defect) => {
+                let message = format!("the plan contradicts itself: {defect}; this is a bug in convexinfra");
+                Err(AppError::new(Exit::Bug, Diagnostic::new("bug", message)))
+            }
+        }
+    }
+
+    async fn key(&self) -> Result<&ComparisonKey, AppError> {
+        let ask = || ComparisonKey::ask(self.control, &self.manifest.desired.project, IfMissing::ReturnNone, self.comparison);
+        Ok(self.key.get_or_try_init(ask).await?)
+    }
+}
+
+fn wants_env_files(desired: &Desired, snapshot: &Snapshot) -> bool {
+    let wanted = &desired.backends;
+    wanted.values().any(|backend| backend.env_file.is_some())
+        || snapshot.backends.iter().any(|backend| backend.admin_key.is_some() && !wanted.contains_key(&backend.name))
+}

@@ -1,0 +1,92 @@
+//! The terminal as the use cases see it: shows what happens, and asks the person in front of it.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, IsTerminal};
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::printer::Printer;
+use super::progress::ProgressReporter;
+use super::signal;
+use crate::app::{AppError, Approver, Reporter};
+use crate::apply::{Event, Interrupt};
+use crate::model::{BackendName, Diagnostic, Exit};
+use crate::plan::Plan;
+use crate::render;
+
+/// The terminal of one command.
+pub(crate) struct Terminal {
+    printer: Printer,
+    progress: Arc<ProgressReporter>,
+}
+
+impl Terminal {
+    /// Returns the terminal that a printer writes to.
+    pub(crate) fn new(printer: &Printer) -> Self {
+        Self { printer: printer.clone(), progress: Arc::new(ProgressReporter::new(printer)) }
+    }
+
+    /// Whether a person can answer.
+    fn is_interactive(&self) -> bool {
+        !self.printer.is_json() && std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+    }
+
+    fn ask(&self, question: &str) -> Option<String> {
+        self.progress.print(question);
+        let mut answer = String::new();
+        std::io::stdin().lock().read_line(&mut answer).ok().map(|_| answer.trim().to_owned())
+    }
+}
+
+impl Reporter for Terminal {
+    fn planned(&self, plan: &Plan) {
+        self.progress.print(&render::plan(plan, self.printer.err_style()));
+    }
+
+    fn refused(&self, plan: &Plan) {
+        self.progress.print(&render::refused_plan(plan, self.printer.err_style()));
+        self.progress.print("\nnothing was done\n");
+    }
+
+    fn event(&self, event: &Event) {
+        self.progress.on_event(event);
+    }
+
+    fn notice(&self, text: &str) {
+        self.progress.print(&format!("{text}\n"));
+    }
+
+    fn steps_ended(&self) {
+        self.progress.finish();
+    }
+}
+
+impl Approver for Terminal {
+    fn approve(&self, _: &Plan) -> Result<(), AppError> {
+        if !self.is_interactive() {
+            let diagnostic = Diagnostic::new("usage.not_confirmed", "there is no terminal to ask on, so nothing was done");
+            return Err(AppError::new(Exit::Usage, diagnostic.with_help("approve the plan with\n    convexinfra apply --yes")));
+        }
+        match self.ask("\napply this plan? [y/N] ") {
+            Some(answer) if matches!(answer.to_lowercase().as_str(), "y" | "yes") => Ok(()),
+            _ => Err(AppError::new(Exit::Interrupted, Diagnostic::new("apply.declined", "not confirmed, so nothing was done"))),
+        }
+    }
+
+    fn confirm_destruction(&self, backends: &BTreeSet<BackendName>) -> BTreeSet<BackendName> {
+        if !self.is_interactive() {
+            return BTreeSet::new();
+        }
+        let confirmed = backends.iter().filter(|name| {
+            self.ask(&format!("`{name}` and its data will be destroyed; type its name to confirm: "))
+                .is_some_and(|answer| answer == name.as_str())
+        });
+        confirmed.cloned().collect()
+    }
+
+    fn interrupts(&self, on_abort: &'static str) -> watch::Receiver<Interrupt> {
+        let progress = Arc::clone(&self.progress);
+        signal::watch_interrupts(on_abort, move |text| progress.print(text))
+    }
+}

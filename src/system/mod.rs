@@ -1,0 +1,9 @@
+//! The machine below: reads files within bounds and starts children without the secrets of this process.
+//!
+//! Every file that somebody else may have put in place, such as one that a manifest names, is read here.
+
+mod child;
+mod file;
+
+pub use child::{OWN_SECRET_VARIABLES, command, without_own_secrets};
+pub use file::{FileReadError, read_regular, read_regular_text};
