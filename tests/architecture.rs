@@ -104,7 +104,7 @@ const IMPURE: &[&str] = &[
     "std::env",
     "std::thread",
     "tokio",
-    "reqwest",
+    "reqwest::",
     "rusqlite",
     "getrandom",
     "SystemTime",

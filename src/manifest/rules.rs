@@ -13,6 +13,7 @@ use super::formats;
 use super::problem::Problem;
 use super::suggest::{nearest, one_of, quoted};
 use super::tree::{EngineTable, Entry, MergedTable, TableNode, Value};
+use crate::convex::tuning::is_set_by_launch;
 use crate::model::{BackendName, InstanceName, NameError, ProjectName, Release};
 use crate::policy::specification::{self, MAX_VARIABLES};
 
@@ -73,7 +74,7 @@ impl<'a, 't> ManifestView<'a, 't> {
 type Rule = fn(&ManifestView<'_, '_>, &mut Vec<Problem>);
 
 /// Every rule; the order does not matter.
-const RULES: [Rule; 17] = [
+const RULES: [Rule; 18] = [
     project_is_named,
     there_are_backends,
     instance_names_fit,
@@ -88,6 +89,7 @@ const RULES: [Rule; 17] = [
     client_vars_have_a_file,
     env_files_are_env_files,
     variables_are_not_too_many,
+    extra_variables_are_not_set_otherwise,
     shared::apps,
     graph::dependencies,
     graph::moves,
@@ -300,6 +302,21 @@ fn variables_are_not_too_many(document: &ManifestView<'_, '_>, problems: &mut Ve
         if names.len() > MAX_VARIABLES {
             let span = view.own.map_or(backend.key, |node| &node.span);
             problems.push(Problem::of(specification::too_many_variables(backend.name, names.len()), span));
+        }
+    }
+}
+
+/// Variables of the process that another key decides, or that would move the data.
+fn extra_variables_are_not_set_otherwise(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
+    for backend in &document.backends {
+        let view = backend.view.table("docker").table("extra_env");
+        for (name, entry) in view.own.into_iter().flat_map(|node| &node.entries) {
+            if is_set_by_launch(name) {
+                let message = format!("`{name}` is not a variable of your own: another key of the manifest decides it");
+                let help =
+                    "remove it; `storage`, `files`, `origins`, `tuning` and `release` say what the backend is started with";
+                problems.push(Problem::new("manifest.reserved_variable", &entry.key, message).help(help));
+            }
         }
     }
 }
