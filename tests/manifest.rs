@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use convexinfra::manifest::{ParsedManifest, Problem, findings, parse, redacted, schema};
+use convexinfra::manifest::{ParsedManifest, located, parse, redacted, schema};
+use convexinfra::model::Diagnostic;
 use proptest::prelude::*;
 
 fn root() -> &'static Path {
@@ -39,7 +40,7 @@ fn examples() -> Vec<(PathBuf, String)> {
 }
 
 /// The problems of a text, whether they stop it or not.
-fn problems(text: &str) -> Vec<Problem> {
+fn problems(text: &str) -> Vec<Diagnostic> {
     parse(text, None).map_or_else(|errors| errors, |ParsedManifest { warnings, .. }| warnings)
 }
 
@@ -58,7 +59,7 @@ fn broken_manifests_have_exactly_the_findings_in_their_headers() {
     assert!(all.len() >= 45);
     for (name, text) in &all {
         let found = problems(text);
-        let list = findings(&found, text, "convex.toml");
+        let list = located(&found, text, "convex.toml");
         let seen: BTreeSet<String> = list
             .iter()
             .map(|finding| {
@@ -68,7 +69,7 @@ fn broken_manifests_have_exactly_the_findings_in_their_headers() {
             .collect();
         assert_eq!(seen.len(), found.len(), "{name}: the same thing is said twice");
         assert!(
-            found.iter().zip(&found[1.min(found.len())..]).all(|(a, b)| a.span.start <= b.span.start),
+            found.iter().zip(&found[1.min(found.len())..]).all(|(a, b)| a.bytes().start <= b.bytes().start),
             "{name}: by position"
         );
         if seen != expected(text) {
@@ -177,7 +178,7 @@ fn the_schema_file_is_fresh() {
 /// What must hold for every text whatsoever.
 fn holds(text: &str) {
     let found = problems(text);
-    let list = findings(&found, text, "convex.toml");
+    let list = located(&found, text, "convex.toml");
     for (problem, finding) in found.iter().zip(&list) {
         assert!(text.get(problem.span.clone()).is_some(), "{problem:?} is not about characters of {text:?}");
         let span = finding.span.as_ref().unwrap();
