@@ -11,10 +11,10 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::formats;
-use crate::model::Diagnostic;
 use super::schema_table::{self, Key, Kind, ROOT, Table};
 use super::suggest::{nearest, one_of, quoted};
 use super::tree::{Entry, TableNode, Value};
+use crate::model::Diagnostic;
 
 /// Reads the root of a manifest.
 pub(super) fn read<'t>(text: &'t str, tree: &'t DeTable<'t>, problems: &mut Vec<Diagnostic>) -> TableNode<'t> {

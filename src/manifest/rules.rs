@@ -10,9 +10,9 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::formats;
-use crate::model::Diagnostic;
 use super::suggest::{nearest, one_of, quoted};
 use super::tree::{EngineTable, Entry, MergedTable, TableNode, Value};
+use crate::model::Diagnostic;
 use crate::model::{BackendName, InstanceName, NameError, ProjectName, Release};
 
 /// A manifest as rules see it.
@@ -293,8 +293,9 @@ fn env_files_are_env_files(document: &ManifestView<'_, '_>, problems: &mut Vec<D
         let Some(name) = entry.text().map(|path| path.rsplit('/').next().unwrap_or(path)) else { continue };
         if OTHER_FILES.contains(&name) {
             let message = format!("`{name}` is not an env file, and writing variables into it would break it");
-            problems
-                .push(Diagnostic::at("manifest.not_an_env_file", &entry.span, message).with_help("name a file such as `.env.local`"));
+            problems.push(
+                Diagnostic::at("manifest.not_an_env_file", &entry.span, message).with_help("name a file such as `.env.local`"),
+            );
         }
     }
 }
@@ -313,7 +314,8 @@ fn variables_are_not_too_many(document: &ManifestView<'_, '_>, problems: &mut Ve
         if let Some(node) = view.base.filter(|_| base.len() > MOST_VARIABLES) {
             let message = format!("`[defaults]` has {} variables, and Convex keeps at most {MOST_VARIABLES}", base.len());
             problems.push(
-                Diagnostic::at("manifest.too_many_env", &node.span, message).with_help("remove some, or join them into one JSON text"),
+                Diagnostic::at("manifest.too_many_env", &node.span, message)
+                    .with_help("remove some, or join them into one JSON text"),
             );
             return;
         }
@@ -323,7 +325,8 @@ fn variables_are_not_too_many(document: &ManifestView<'_, '_>, problems: &mut Ve
                 format!("`{}` has {} variables, and Convex keeps at most {MOST_VARIABLES}", backend.name, names.len());
             let span = view.own.map_or(backend.key, |node| &node.span);
             problems.push(
-                Diagnostic::at("manifest.too_many_env", span, message).with_help("remove some, or join them into one JSON text"),
+                Diagnostic::at("manifest.too_many_env", span, message)
+                    .with_help("remove some, or join them into one JSON text"),
             );
         }
     }

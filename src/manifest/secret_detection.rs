@@ -4,8 +4,8 @@
 
 use std::ops::Range;
 
-use crate::model::{Diagnostic, Span};
 use super::url;
+use crate::model::{Diagnostic, Span};
 
 const SECRET_WORDS: [&str; 14] = [
     "KEY",

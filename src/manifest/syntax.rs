@@ -176,8 +176,8 @@ fn problem(text: &str, span: &Range<usize>, message: &str) -> Diagnostic {
         }
         "unexpected key or value" if text[span.start..].starts_with(',') => {
             let comma = span.start..span.start + 1;
-            let problem =
-                Diagnostic::at("manifest.syntax", &comma, "a line of a table ends without a comma").with_help("remove the comma");
+            let problem = Diagnostic::at("manifest.syntax", &comma, "a line of a table ends without a comma")
+                .with_help("remove the comma");
             let ends =
                 text[comma.end..].split('\n').next().is_some_and(|rest| rest.trim().is_empty() || rest.trim().starts_with('#'));
             if ends {
@@ -200,7 +200,9 @@ fn problem(text: &str, span: &Range<usize>, message: &str) -> Diagnostic {
             if expected.contains('"') || expected.contains('\'') =>
         {
             let quote = if expected.contains('"') { '"' } else { '\'' };
-            found("this text has no closing quote").with_help(format!("put `{quote}` where it ends")).with_label("expected a quote here")
+            found("this text has no closing quote")
+                .with_help(format!("put `{quote}` where it ends"))
+                .with_label("expected a quote here")
         }
         _ if what.starts_with("cannot recurse") || what == "recursion limit" => {
             found("this is nested too deeply; a manifest needs four levels").with_help("flatten it")

@@ -8,7 +8,10 @@ use super::diff::{self, highest_impact};
 use super::impact::ChangeImpact;
 use super::{Action, DriftItem, FORMAT, FieldChange, Plan, Reason, Step, StepId, Summary, Task};
 use super::{cost, graph, lint, policy, quota_schedule, remote_lints, validate};
-use crate::model::{ActualBackend, Address, BackendName, DatabaseReclaim, DataState, Desired, DesiredBackend, Diagnostic, Digest, EnvFileState, FieldPath, Phase, ReclaimPolicy, Snapshot, VolumeReclaim};
+use crate::model::{
+    ActualBackend, Address, BackendName, DataState, DatabaseReclaim, Desired, DesiredBackend, Diagnostic, Digest, EnvFileState,
+    FieldPath, Phase, ReclaimPolicy, Snapshot, VolumeReclaim,
+};
 
 /// Everything that planning compares the manifest with.
 #[derive(Debug, Clone)]

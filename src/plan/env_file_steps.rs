@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::build::PlanBuilder;
 use super::impact::ChangeImpact;
 use super::{Action, FieldChange, KNOWN_AFTER_APPLY, Reason, Task, lint};
-use crate::model::{ActualBackend, Address, BackendName, BackendSpec, DEFAULT_ENV_FILE, Diagnostic, EnvFileState, EnvFileTarget, FieldPath};
+use crate::model::{
+    ActualBackend, Address, BackendName, BackendSpec, DEFAULT_ENV_FILE, Diagnostic, EnvFileState, EnvFileTarget, FieldPath,
+};
 
 impl<'a> PlanBuilder<'a> {
     /// The backends whose env file this plan is about. Of several that name one file the first one gets it.

@@ -2,8 +2,8 @@
 //!
 //! Must not do: stop anything; what must stop an apply belongs in `policy`.
 
-use super::diff::find_change;
 use super::FieldChange;
+use super::diff::find_change;
 use crate::model::{
     ActualBackend, Address, BackendName, ControlPlaneInfo, Cost, DatabaseReclaim, Desired, DesiredBackend, Diagnostic, Expiry,
     FieldPath, Files, ProviderKind, Release, ReleaseOrder, SecretState, TextValue, VolumeReclaim, monthly_cost,
@@ -142,10 +142,8 @@ fn uncounted_resources(desired: &Desired) -> Option<Diagnostic> {
         .map(|(name, _)| format!("`{name}`"))
         .collect();
     (!silent.is_empty()).then(|| {
-        let message = format!(
-            "the budget counts only what is written in `resources`, and {} leaves some of it out",
-            silent.join(", ")
-        );
+        let message =
+            format!("the budget counts only what is written in `resources`, and {} leaves some of it out", silent.join(", "));
         Diagnostic::warning("plan.budget_incomplete", message)
     })
 }

@@ -22,7 +22,10 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Address, BackendName, BackendSpec, DatabaseReclaim, Diagnostic, Digest, EnvFileTarget, FieldDrift, FieldPath, ProjectName, Revision, VolumeReclaim};
+use crate::model::{
+    Address, BackendName, BackendSpec, DatabaseReclaim, Diagnostic, Digest, EnvFileTarget, FieldDrift, FieldPath, ProjectName,
+    Revision, VolumeReclaim,
+};
 
 pub use build::{BackendSelection, ObservedState, PlanOptions, build};
 pub use cost::{BackendCost, CostSum, PlanCost, Price};

@@ -9,7 +9,11 @@ use super::diff::find_change;
 use super::quota_schedule::QuotaDeltas;
 use super::{Action, ChangeImpact, FieldChange, Plan, Step, Task};
 use crate::model::fly::{Guest, REGIONS, volume_gb};
-use crate::model::{ActualBackend, Address, BackendName, BackendSpec, ByteSize, ControlPlaneInfo, Cost, Cpus, Desired, DesiredBackend, Diagnostic, monthly_sum, Moved, Phase, ProviderKind, QuotaExcess, Release, ReleaseOrder, SecretState, Snapshot, Storage, Tls, Usage, Usd, VolumeReclaim};
+use crate::model::{
+    ActualBackend, Address, BackendName, BackendSpec, ByteSize, ControlPlaneInfo, Cost, Cpus, Desired, DesiredBackend,
+    Diagnostic, Moved, Phase, ProviderKind, QuotaExcess, Release, ReleaseOrder, SecretState, Snapshot, Storage, Tls, Usage,
+    Usd, VolumeReclaim, monthly_sum,
+};
 
 fn refusal(code: &str, address: Option<Address>, message: String) -> Diagnostic {
     Diagnostic { address, ..Diagnostic::new(code, message) }

@@ -198,7 +198,11 @@ fn an_order_is_found_where_the_first_choice_is_a_dead_end() {
     ];
     let plan = plan_of(&there, &wishes, Quota { cpus: Some(Cpus::from_milli(5000)), ..Quota::default() });
     assert_eq!(codes(&plan.refusals), Vec::<&str>::new());
-    assert!(plan.steps.iter().any(|step| step.id.as_str() == "create:backend.a" && !step.after.is_empty()), "{:#?}", waits(&plan));
+    assert!(
+        plan.steps.iter().any(|step| step.id.as_str() == "create:backend.a" && !step.after.is_empty()),
+        "{:#?}",
+        waits(&plan)
+    );
 }
 
 /// The case that a random seed once found: its refusal is right, and the test had let two backends have one name for a

@@ -21,8 +21,7 @@ pub fn problems(problems: &[Diagnostic], text: &str, file: &str, width: usize, s
             Severity::Error => miette::Severity::Error,
             Severity::Warning => miette::Severity::Warning,
         };
-        let mut diagnostic =
-            MietteDiagnostic::new(problem.message.clone()).with_code(&problem.code).with_severity(severity);
+        let mut diagnostic = MietteDiagnostic::new(problem.message.clone()).with_code(&problem.code).with_severity(severity);
         for span in problem.related.iter().chain(&problem.span) {
             let label = span.label.clone().unwrap_or_else(|| "here".to_owned());
             diagnostic = diagnostic.and_label(LabeledSpan::new_with_span(Some(label), span.bytes()));

@@ -9,13 +9,13 @@ use toml::de::{DeInteger, DeValue};
 
 use super::super::formats::{self, TextFormat};
 use super::super::normalize;
-use crate::model::Diagnostic;
 use super::super::schema_table::{self, Kind, Table};
 use super::super::secret_detection::{looks_secret, looks_secret_value};
 use super::super::suggest::{nearest, one_of, quoted};
 use super::super::tree::{Entry, TableNode, Value};
 use super::super::url;
 use super::{KeyPath, Reader};
+use crate::model::Diagnostic;
 use crate::model::{ByteSize, Cpus, SecretRef, SecretSource, SizeError, TextValue, TimeSpan, Tls};
 
 /// The two variables that every deployment sets by itself.
@@ -188,9 +188,12 @@ impl<'t> Reader<'t, '_> {
         match u32::from_str_radix(number.as_str(), number.radix()).ok().filter(|count| (1..=most).contains(count)) {
             Some(count) => Value::Count(count),
             None => {
-                let problem =
-                    Diagnostic::at("manifest.bad_count", span, format!("{path} cannot be {}", quoted(&self.text[span.clone()])))
-                        .with_help(format!("it is a whole number from 1 to {most}"));
+                let problem = Diagnostic::at(
+                    "manifest.bad_count",
+                    span,
+                    format!("{path} cannot be {}", quoted(&self.text[span.clone()])),
+                )
+                .with_help(format!("it is a whole number from 1 to {most}"));
                 self.report(problem);
                 Value::Broken
             }
@@ -210,7 +213,9 @@ impl<'t> Reader<'t, '_> {
         } else {
             ("manifest.bad_cpus", "it is a number of cores from 0.001 to 1024, with at most three decimals, such as `0.5`")
         };
-        self.report(Diagnostic::at(code, span, format!("{path} cannot be {}", quoted(&self.text[span.clone()]))).with_help(help));
+        self.report(
+            Diagnostic::at(code, span, format!("{path} cannot be {}", quoted(&self.text[span.clone()]))).with_help(help),
+        );
         Value::Broken
     }
 
@@ -228,13 +233,16 @@ impl<'t> Reader<'t, '_> {
         }
         if BUILT_IN.contains(&name) {
             let message = format!("`{name}` is built into Convex and cannot be set; the deployment sets it itself");
-            self.report(Diagnostic::at("manifest.builtin_env", &key, message).with_help("remove it; `origins` decides what it is"));
+            self.report(
+                Diagnostic::at("manifest.builtin_env", &key, message).with_help("remove it; `origins` decides what it is"),
+            );
             return Value::Broken;
         }
         let name_fits = (formats::CONVEX_VARIABLE.matches)(name);
         if !name_fits {
             let message = format!("{} is not {}", quoted(name), formats::CONVEX_VARIABLE.noun);
-            let mut problem = Diagnostic::at(formats::CONVEX_VARIABLE.code, &key, message).with_help(formats::CONVEX_VARIABLE.allowed);
+            let mut problem =
+                Diagnostic::at(formats::CONVEX_VARIABLE.code, &key, message).with_help(formats::CONVEX_VARIABLE.allowed);
             if let Some(meant) = formats::CONVEX_VARIABLE.repaired(name).filter(|meant| !taken(meant)) {
                 problem = problem.with_edit(&key, meant);
             }

@@ -4,9 +4,9 @@
 
 use std::ops::Range;
 
-use crate::model::Diagnostic;
 use super::super::tree::{EngineTable, Value};
 use super::{BackendView, ManifestView};
+use crate::model::Diagnostic;
 
 /// Where to point when something is not there: the table, else the backend.
 fn place<'a>(backend: &BackendView<'a, '_>, view: &EngineTable<'a, '_>, key: &str) -> &'a Range<usize> {

@@ -5,10 +5,10 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use crate::model::Diagnostic;
 use super::super::suggest::quoted;
 use super::super::tree::Entry;
 use super::{ManifestView, unknown_backend};
+use crate::model::Diagnostic;
 
 /// More cycles than this tell nobody anything.
 const MOST_CYCLES: usize = 20;

@@ -5,10 +5,10 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use crate::model::Diagnostic;
 use super::super::suggest::quoted;
 use super::super::tree::Entry;
 use super::ManifestView;
+use crate::model::Diagnostic;
 
 /// Reports every value that two backends have at the same place.
 fn shared<'a>(
