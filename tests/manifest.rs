@@ -88,10 +88,10 @@ fn every_edit_repairs_its_problem() {
             edits += 1;
             let repaired = format!("{}{}{}", &text[..edit.start], edit.replacement, &text[edit.end..]);
             let left = problems(&repaired);
-            let again = left.iter().any(|other| other.code == problem.code && other.span.start == problem.span.start);
+            let again = left.iter().any(|other| other.code == problem.code && other.bytes().start == problem.bytes().start);
             assert!(!again, "{name}: {problem:#?}\nis still there in\n{repaired}");
             // It may bring to light what was hidden behind it, and it must not break the syntax.
-            let syntax = |list: &[Problem]| list.iter().filter(|p| p.code == "manifest.syntax").count();
+            let syntax = |list: &[Diagnostic]| list.iter().filter(|p| p.code == "manifest.syntax").count();
             assert!(syntax(&left) <= syntax(&problems(&text)), "{name}: {problem:#?}\n{repaired}");
         }
     }
@@ -180,7 +180,7 @@ fn holds(text: &str) {
     let found = problems(text);
     let list = located(&found, text, "convex.toml");
     for (problem, finding) in found.iter().zip(&list) {
-        assert!(text.get(problem.span.clone()).is_some(), "{problem:?} is not about characters of {text:?}");
+        assert!(text.get(problem.bytes()).is_some(), "{problem:?} is not about characters of {text:?}");
         let span = finding.span.as_ref().unwrap();
         assert!(span.line >= 1 && span.column >= 1);
         if let Some(edit) = &problem.edit {
