@@ -12,8 +12,8 @@ use std::ops::Range;
 use super::formats;
 use super::suggest::{nearest, one_of, quoted};
 use super::tree::{EngineTable, Entry, MergedTable, TableNode, Value};
-use crate::model::Diagnostic;
-use crate::model::{BackendName, InstanceName, NameError, ProjectName, Release};
+use crate::convex::tuning::is_set_by_launch;
+use crate::model::{BackendName, Diagnostic, InstanceName, NameError, ProjectName, Release};
 
 /// A manifest as rules see it.
 pub(super) struct ManifestView<'a, 't> {
@@ -72,7 +72,7 @@ impl<'a, 't> ManifestView<'a, 't> {
 type Rule = fn(&ManifestView<'_, '_>, &mut Vec<Diagnostic>);
 
 /// Every rule; the order does not matter.
-const RULES: [Rule; 17] = [
+const RULES: [Rule; 18] = [
     project_is_named,
     there_are_backends,
     instance_names_fit,
@@ -87,6 +87,7 @@ const RULES: [Rule; 17] = [
     client_vars_have_a_file,
     env_files_are_env_files,
     variables_are_not_too_many,
+    extra_variables_are_not_set_otherwise,
     shared::apps,
     graph::dependencies,
     graph::moves,
@@ -328,6 +329,21 @@ fn variables_are_not_too_many(document: &ManifestView<'_, '_>, problems: &mut Ve
                 Diagnostic::at("manifest.too_many_env", span, message)
                     .with_help("remove some, or join them into one JSON text"),
             );
+        }
+    }
+}
+
+/// Variables of the process that another key decides, or that would move the data.
+fn extra_variables_are_not_set_otherwise(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnostic>) {
+    for backend in &document.backends {
+        let view = backend.view.table("docker").table("extra_env");
+        for (name, entry) in view.own.into_iter().flat_map(|node| &node.entries) {
+            if is_set_by_launch(name) {
+                let message = format!("`{name}` is not a variable of your own: another key of the manifest decides it");
+                let help =
+                    "remove it; `storage`, `files`, `origins`, `tuning` and `release` say what the backend is started with";
+                problems.push(Diagnostic::at("manifest.reserved_variable", &entry.key, message).help(help));
+            }
         }
     }
 }
