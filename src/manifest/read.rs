@@ -217,7 +217,7 @@ impl<'t> Reader<'t, '_> {
             let read = if OWNED_LABELS.iter().any(|prefix| name.starts_with(prefix)) {
                 let message = format!("the label {} belongs to the tool that sets it", quoted(name));
                 let help = format!("labels that start with {} are not yours to set", one_of(OWNED_LABELS.iter().copied()));
-                self.report(Problem::new("manifest.reserved_label", &key.span(), message).help(help));
+                self.report(Diagnostic::at("manifest.reserved_label", &key.span(), message).with_help(help));
                 Value::Broken
             } else {
                 self.value(Kind::Text(&formats::LINE), value, &path.child(name))

@@ -342,7 +342,7 @@ fn extra_variables_are_not_set_otherwise(document: &ManifestView<'_, '_>, proble
                 let message = format!("`{name}` is not a variable of your own: another key of the manifest decides it");
                 let help =
                     "remove it; `storage`, `files`, `origins`, `tuning` and `release` say what the backend is started with";
-                problems.push(Diagnostic::at("manifest.reserved_variable", &entry.key, message).help(help));
+                problems.push(Diagnostic::at("manifest.reserved_variable", &entry.key, message).with_help(help));
             }
         }
     }
