@@ -198,7 +198,7 @@ impl Host {
     fn check_allowed(&self, request: &Request) -> Result<(), ControlError> {
         let Work::Put { spec, .. } = &request.work else { return Ok(()) };
         if let Some(refusal) = policy::provider_available(&request.backend, spec, &self.provider_kinds()) {
-            return Err(ControlError::Refused(refusal.into()));
+            return Err(ControlError::Refused(refusal));
         }
         match (&spec.settings.local.binary, self.local_binaries) {
             (Some(binary), LocalBinaries::ReleasesOnly) => {
