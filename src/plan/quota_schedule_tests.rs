@@ -167,7 +167,7 @@ fn some_order_fits(plan: &Plan, there: &[ActualBackend], quota: &Quota) -> bool 
             }
             let mut counted = counted.clone();
             match &step.task {
-                Some(Task::Put { backend, spec, renamed_from }) => {
+                Some(Task::Put { backend, spec, renamed_from, .. }) => {
                     let used = Usage::of(counted.values());
                     let before = counted.remove(renamed_from.as_ref().unwrap_or(backend));
                     if !used.replacing(before.as_ref(), spec).exceeding(quota, &used).is_empty() {
