@@ -22,7 +22,7 @@ mod token;
 
 pub use drift::drift;
 pub use error::{ErrorDocument, error_document, report_text};
-pub use graph::{GraphFormat, graph};
+pub use graph::{GraphFormat, declared_graph, graph};
 pub use log::{LogDocument, LogEntry, log, log_check};
 pub use markdown::markdown;
 pub use plan::{plan, refused_plan, summary_line};
@@ -30,7 +30,7 @@ pub use plural::{counted, duration, plural};
 pub use problem::problems;
 pub use progress::{Progress, RunningStep};
 pub use quota::{QuotaDocument, quota_table};
-pub use sanitize::sanitize_terminal;
+pub use sanitize::{sanitize_terminal, strip_escapes};
 pub use status::{LeaseEntry, OperationEntry, StatusDocument, StatusEntry, describe_operation, status_table};
 pub use style::Style;
 pub use token::{IssuedDocument, TokenEntry, TokensDocument, token_table};
