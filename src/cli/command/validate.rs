@@ -8,7 +8,7 @@ use crate::app::AppError;
 use crate::app::fix;
 use crate::cli::args::Validate as Args;
 use crate::cli::context::Context;
-use crate::manifest::findings;
+use crate::manifest::located;
 use crate::model::{Diagnostic, Exit};
 use crate::render::counted;
 
@@ -43,7 +43,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
     ));
     context.printer.document(&ValidateDocument {
         format: "convexinfra.validate/1",
-        warnings: findings(&loaded.warnings, &loaded.text, &file),
+        warnings: located(&loaded.warnings, &loaded.text, &file),
         manifest: file,
         project: loaded.desired.project.to_string(),
         backends,
