@@ -30,7 +30,7 @@ pub use plural::{counted, duration, plural};
 pub use problem::problems;
 pub use progress::{Progress, RunningStep};
 pub use quota::{QuotaDocument, quota_table};
-pub use sanitize::{sanitize_terminal, strip_escapes};
+pub use sanitize::sanitize_terminal;
 pub use status::{LeaseEntry, OperationEntry, StatusDocument, StatusEntry, describe_operation, status_table};
 pub use style::Style;
 pub use token::{IssuedDocument, TokenEntry, TokensDocument, token_table};

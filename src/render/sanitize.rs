@@ -70,45 +70,6 @@ pub fn sanitize_terminal(text: &str, coloured: bool) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Removes escape sequences of terminals: colours, cursor movements, titles. What remains of a sequence that was cut
-/// off at the end of the text goes as well.
-pub fn strip_escapes(text: &str) -> Cow<'_, str> {
-    if !text.contains(['\u{1b}', '\u{9b}']) {
-        return Cow::Borrowed(text);
-    }
-    let mut kept = String::with_capacity(text.len());
-    let mut characters = text.chars().peekable();
-    while let Some(character) = characters.next() {
-        match character {
-            '\u{1b}' => match characters.next() {
-                // CSI: parameters, then one final byte.
-                Some('[') => skip_csi(&mut characters),
-                // OSC, DCS, SOS, PM, APC: text up to BEL or ST.
-                Some(']' | 'P' | 'X' | '^' | '_') => {
-                    while let Some(next) = characters.next() {
-                        if next == '\u{7}' || (next == '\u{1b}' && characters.next_if_eq(&'\\').is_some()) {
-                            break;
-                        }
-                    }
-                }
-                // Two-character sequences, some with one intermediate byte.
-                Some(' '..='/') => {
-                    characters.next();
-                }
-                _ => {}
-            },
-            '\u{9b}' => skip_csi(&mut characters),
-            _ => kept.push(character),
-        }
-    }
-    Cow::Owned(kept)
-}
-
-fn skip_csi(characters: &mut std::iter::Peekable<std::str::Chars<'_>>) {
-    while characters.next_if(|next| matches!(next, ' '..='?')).is_some() {}
-    characters.next_if(|next| matches!(next, '@'..='~'));
-}
-
 /// How long the command is that this begins with, if it is one that only chooses colours.
 fn color_sequence_length(text: &str) -> Option<usize> {
     let parameters = text.strip_prefix("\u{1b}[")?;
@@ -204,28 +165,7 @@ mod tests {
         assert_eq!(sanitize_terminal("\u{1b}[31", true), r"\u{1b}[31");
     }
 
-    #[test]
-    fn escape_sequences_are_removed_and_the_rest_stays() {
-        for (text, plain) in [
-            ("\u{1b}[2m12:00\u{1b}[0m \u{1b}[32mINFO\u{1b}[0m ready", "12:00 INFO ready"),
-            ("\u{1b}]0;title\u{7}a\u{1b}]8;;x\u{1b}\\b", "ab"),
-            ("\u{9b}31mred\u{1b}(B.", "red."),
-            ("cut \u{1b}[3", "cut "),
-            ("é\u{1b}", "é"),
-            ("plain\ttext", "plain\ttext"),
-        ] {
-            assert_eq!(strip_escapes(text), plain, "{text:?}");
-        }
-    }
-
     proptest! {
-        #[test]
-        fn nothing_is_left_of_escape_sequences(text in "(?s)[a-z\u{1b}\u{9b}\\[\\];0-9mK\u{7}]{0,60}") {
-            let plain = strip_escapes(&text);
-            let escapes = plain.contains(['\u{1b}', '\u{9b}']);
-            prop_assert!(!escapes);
-        }
-
         #[test]
         fn nothing_is_left_that_a_screen_obeys(text in "(?s).{0,60}") {
             prop_assert!(!sanitize_line(&text).chars().any(is_control));

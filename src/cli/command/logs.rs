@@ -11,7 +11,7 @@ use crate::cli::args::Logs as Args;
 use crate::cli::context::Context;
 use crate::cli::signal;
 use crate::model::Exit;
-use crate::render::strip_escapes;
+use crate::provider::kit::log_text::strip_terminal_sequences;
 
 /// How often to look for more.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -75,7 +75,7 @@ impl LineBuffer {
         if !self.all && line.contains(OWN_AGENT) {
             return;
         }
-        let plain = strip_escapes(line);
+        let plain = strip_terminal_sequences(line);
         let shown = if context.printer.out_style().is_coloured() { line } else { &plain };
         context.printer.passthrough(&format!("{shown}\n"));
         context.printer.json("convexinfra.log_line/1", serde_json::json!({ "line": plain }));
