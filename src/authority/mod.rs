@@ -26,7 +26,7 @@ mod token;
 mod vault;
 mod view;
 
-pub use adopt::Adoption;
+pub use adopt::{Adoption, AdoptionProof};
 pub use effect::{AllocationConflict, Effect, EffectFailure, EffectResult, EnvironmentTarget, Step, Transition};
 pub use expiry::{EXPIRY_PLAN, KEEP_RUNNING_PLAN};
 pub use lease::Liveness;

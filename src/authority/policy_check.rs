@@ -9,16 +9,17 @@ use crate::api::{ControlError, Request, Work};
 use crate::convex::database_url::server_endpoint;
 use crate::convex::environment;
 use crate::model::{
-    DesiredBackend, FieldPath, Phase, ProjectName, STORAGE_SERVER, STORAGE_URL, SecretSource, SecretState, secret_slots,
+    DesiredBackend, Diagnostic, FieldPath, Phase, ProjectName, STORAGE_SERVER, STORAGE_URL, SecretSource, SecretState,
+    secret_slots,
 };
-use crate::policy::{self, OtherOrigin, Refusal};
+use crate::policy::{self, OtherOrigin};
 use crate::store::{BackendRow, Rows, Store};
 
 /// Refuses a request for the first of its refusals, in the order in which a plan lists them.
-fn refuse_first(mut refusals: Vec<Refusal>) -> Result<(), AuthorityError> {
+fn refuse_first(mut refusals: Vec<Diagnostic>) -> Result<(), AuthorityError> {
     refusals.sort();
     match refusals.into_iter().next() {
-        Some(refusal) => Err(ControlError::Refused(refusal.into()).into()),
+        Some(refusal) => Err(ControlError::Refused(refusal).into()),
         None => Ok(()),
     }
 }
@@ -28,7 +29,7 @@ pub(super) fn check_origin(rows: &dyn Rows, project: &ProjectName, here: Option<
     let Some(here) = here else { return Ok(()) };
     let recorded = rows.project(project)?.and_then(|row| row.origin);
     match policy::other_repository(project, recorded.as_deref(), here) {
-        Some(OtherOrigin { refusal, is_other_remote: true }) => Err(ControlError::Refused(refusal.into()).into()),
+        Some(OtherOrigin { refusal, is_other_remote: true }) => Err(ControlError::Refused(refusal).into()),
         _ => Ok(()),
     }
 }
@@ -40,7 +41,7 @@ pub(super) fn check_removal(request: &Request, row: &BackendRow) -> Result<(), A
     }
     let Work::Remove { volume, .. } = &request.work else { return Ok(()) };
     let actual = to_actual(row.clone());
-    let mut refusals: Vec<Refusal> = policy::protected(&row.name, &actual).into_iter().collect();
+    let mut refusals: Vec<Diagnostic> = policy::protected(&row.name, &actual).into_iter().collect();
     refusals.extend(policy::volume_kept(&row.name, &actual, *volume));
     refuse_first(refusals)
 }

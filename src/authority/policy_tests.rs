@@ -291,7 +291,7 @@ fn a_specification_that_no_manifest_may_have_is_refused_in_the_words_of_the_mani
         let world = world();
         let lease = world.lease();
         let sent = world.sent(&lease, put(spec.clone()));
-        assert_eq!(sent, Some((problem.code.to_owned(), problem.message.clone())), "{lines}");
+        assert_eq!(sent, Some((problem.code.clone(), problem.message.clone())), "{lines}");
         let help = policy::violations(&name("dev"), &spec).swap_remove(0).help;
         assert_eq!(help, problem.help, "{lines}");
     }

@@ -6,8 +6,8 @@ use super::audit::AuditContext;
 use super::{Authority, AuthorityError, lease};
 use crate::api::{ControlError, ResourceLevel};
 use crate::model::fly::REGION_KEY;
-use crate::model::{Actor, BackendSpec, ProjectName, Quota, Timestamp, Usd, monthly_cost, monthly_sum};
-use crate::policy::{Refusal, monthly_quota_refusal, quota_refusal};
+use crate::model::{Actor, BackendSpec, Diagnostic, ProjectName, Quota, Timestamp, Usd, monthly_cost, monthly_sum};
+use crate::policy::{monthly_quota_refusal, quota_refusal};
 use crate::store::{BackendRow, Durability, Rows, Store, StoreError};
 
 impl<S: Store> Authority<S> {
@@ -66,13 +66,13 @@ pub(super) fn enforce(
     }
     let used = rows.usage(project)?;
     let excesses = used.replacing(before.map(|row| &row.spec), after).exceeding(&quota, &used);
-    let mut refusals: Vec<Refusal> = excesses.iter().map(|excess| quota_refusal(project, excess)).collect();
+    let mut refusals: Vec<Diagnostic> = excesses.iter().map(|excess| quota_refusal(project, excess)).collect();
     if let Some(limit) = quota.monthly_usd {
         let excess = monthly_cost_excess(&rows.backends(project)?, before, after, limit);
         refusals.extend(excess.map(|(asked, limit)| monthly_quota_refusal(project, asked, limit)));
     }
     match refusals.into_iter().next() {
-        Some(refusal) => Err(ControlError::Refused(refusal.into()).into()),
+        Some(refusal) => Err(ControlError::Refused(refusal).into()),
         None => Ok(()),
     }
 }

@@ -523,6 +523,7 @@ fn a_time_that_is_over_takes_nothing_that_was_to_be_kept() {
     let world = world();
     let lease = world.lease();
     let mut short = BackendSpec::new(ProviderKind::Fly);
+    short.region = Some("iad".into());
     short.ttl = Some(TimeSpan::from_seconds(60));
     world.bring_up(&lease, "dev", put(short));
     let keep = Work::Remove { volume: VolumeReclaim::Retain, database: DatabaseReclaim::Retain };
@@ -584,6 +585,9 @@ fn whoever_may_not_destroy_may_not_have_something_destroyed_later() {
     let sooner = Request { backend: name("new"), step: StepKey::parse("plan/sooner"), ..with(Some(1), false) };
     assert!(refused(&sooner));
     let gone = Request { step: StepKey::parse("plan/gone"), backend: name("new"), work: remove(), origin: None };
+    assert!(!refused(&gone), "what has a `ttl` may go before it ends");
+    world.bring_up(&lease, "other", with(None, false).work);
+    let gone = Request { step: StepKey::parse("plan/other"), backend: name("other"), ..gone };
     assert!(refused(&gone));
     world.authority.accept(&lease, ExecutionMode::ControlPlane, Principal::Token(&destroys), &gone, NOW).unwrap();
 }

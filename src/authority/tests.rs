@@ -413,8 +413,8 @@ fn a_record_from_before_servers_were_compared_knows_its_server() {
     world.bring_up(&lease, "dev", on_server("postgres://you:two@db:5432/", DatabaseRole::Url));
     assert_eq!(seen()[&server], first[&server]);
     assert_ne!(seen()[&FieldPath::new("storage.url")], first[&FieldPath::new("storage.url")]);
-    world.bring_up(&lease, "dev", on_server("postgres://me:one@db:5433", DatabaseRole::Url));
-    assert_ne!(seen()[&server], first[&server]);
+    let other = world.accept(&lease, "other", "dev", on_server("postgres://me:one@db:5433", DatabaseRole::Url)).unwrap_err();
+    assert!(other.to_string().contains("`storage.server`"), "{other}");
 }
 
 fn fly() -> BackendSpec {
@@ -468,6 +468,7 @@ fn own_origins_stand_before_the_apps() {
     let lease = world.lease();
     let mut spec = fly();
     spec.origins.api = Some("https://api.gremlin.dev".into());
+    spec.origins.site = Some("https://api.gremlin.dev/http".into());
     spec.settings.fly.app = Some("named".into());
     let (_, next) = world.accept(&lease, "k", "dev", put(spec)).unwrap();
     let placement = placed(&next);
@@ -485,7 +486,7 @@ fn a_quota_in_dollars_counts_what_machines_cost() {
     world.authority.set_quota(&crate::api::ResourceLevel::Project(project()), &quota, &me(), NOW).unwrap();
     world.accept(&lease, "one", "one", put(fly())).unwrap();
     let refused = world.accept(&lease, "two", "two", put(fly())).unwrap_err();
-    assert!(refused.to_string().contains("$17.06 of monthly cost where $10.00 are allowed"), "{refused}");
+    assert!(refused.to_string().contains("would cost $17.06 a month together, and its quota allows $10.00"), "{refused}");
     world.accept(&lease, "three", "three", put(simulated())).unwrap();
     world.accept(&lease, "four", "one", put(fly())).unwrap();
 }

@@ -4,11 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Action, ChangeImpact, DriftItem, FORMAT, FieldChange, Lint, Plan, Reason, Refusal, Step, StepId, Summary, Task};
+use super::{Action, ChangeImpact, DriftItem, FORMAT, FieldChange, Plan, Reason, Step, StepId, Summary, Task};
 use super::{cost, diff, graph, limits, lint, quota_schedule, remote_lints, validate};
 use crate::model::{
-    ActualBackend, Address, BackendName, DataState, DatabaseReclaim, Desired, DesiredBackend, Digest, DowngradeConsent,
-    EnvFileState, FieldPath, Phase, ReclaimPolicy, Snapshot, VolumeReclaim,
+    ActualBackend, Address, BackendName, DataState, DatabaseReclaim, Desired, DesiredBackend, Diagnostic, Digest,
+    DowngradeConsent, EnvFileState, FieldPath, Phase, ReclaimPolicy, Snapshot, VolumeReclaim,
 };
 use crate::policy::{self, BackendDiff, OtherOrigin, highest_impact};
 
@@ -94,8 +94,8 @@ pub(super) struct PlanBuilder<'a> {
     pub(super) renamed: BTreeMap<&'a BackendName, &'a BackendName>,
     pub(super) steps: Vec<Step>,
     pub(super) drift: Vec<DriftItem>,
-    pub(super) refusals: Vec<Refusal>,
-    pub(super) lints: Vec<Lint>,
+    pub(super) refusals: Vec<Diagnostic>,
+    pub(super) lints: Vec<Diagnostic>,
 }
 
 impl<'a> PlanBuilder<'a> {
@@ -289,7 +289,7 @@ impl<'a> PlanBuilder<'a> {
             if !self.intent.take_over && !self.steps.is_empty() && (destroys || is_other_remote) {
                 self.refusals.push(refusal);
             } else {
-                self.lints.push(Lint { code: refusal.code, address: None, message: refusal.message });
+                self.lints.push(refusal.as_warning());
             }
         }
         let recorded = self.actual.snapshot.backends.iter().map(|backend| (&backend.name, &backend.recorded)).collect();

@@ -4,18 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::cost::{PricedBackend, priced_backends};
 use super::quota_schedule::QuotaDeltas;
-use super::{Action, Plan, Refusal, Step, Task};
+use super::{Action, Plan, Step, Task};
 use crate::model::{
-    ActualBackend, Address, BackendName, BackendSpec, ByteSize, Cost, Cpus, Desired, Phase, Snapshot, Usage, Usd, monthly_sum,
+    ActualBackend, Address, BackendName, BackendSpec, ByteSize, Cost, Cpus, Desired, Diagnostic, Phase, Snapshot, Usage, Usd,
+    monthly_sum,
 };
 use crate::policy::{monthly_quota_refusal, quota_refusal};
 
-fn refusal(code: &str, address: Option<Address>, message: String) -> Refusal {
-    Refusal { code: code.to_owned(), address, message }
+fn refusal(code: &str, address: Option<Address>, message: String) -> Diagnostic {
+    Diagnostic { address, ..Diagnostic::new(code, message) }
 }
 
 /// Refuses what is over the manifest's ceilings.
-pub(super) fn budget(desired: &Desired, existing: &BTreeMap<&BackendName, &ActualBackend>) -> Vec<Refusal> {
+pub(super) fn budget(desired: &Desired, existing: &BTreeMap<&BackendName, &ActualBackend>) -> Vec<Diagnostic> {
     let mut refusals = Vec::new();
     let specs = || desired.backends.values().map(|backend| &backend.spec);
     let cpus: Cpus = specs().filter_map(|spec| spec.resources.cpus).fold(Cpus::default(), Cpus::saturating_add);
@@ -70,7 +71,7 @@ pub(super) fn budget(desired: &Desired, existing: &BTreeMap<&BackendName, &Actua
 
 /// Refuses what would take the project over the ceilings that the control plane keeps. All of its backends count, as they
 /// are once the plan is carried out; what happens on the way is for `quota_schedule`.
-pub(super) fn quota(steps: &[Step], snapshot: &Snapshot) -> Vec<Refusal> {
+pub(super) fn quota(steps: &[Step], snapshot: &Snapshot) -> Vec<Diagnostic> {
     let mut specs: BTreeMap<&BackendName, &BackendSpec> =
         snapshot.backends.iter().map(|backend| (&backend.name, &backend.recorded)).collect();
     let [_, billed_after] = priced_backends(&snapshot.backends, steps);
@@ -94,7 +95,7 @@ pub(super) fn quota(steps: &[Step], snapshot: &Snapshot) -> Vec<Refusal> {
         disk: if disk { ByteSize::default() } else { after.disk },
     };
     let excesses = after.exceeding(&snapshot.quota, &before);
-    let mut refusals: Vec<Refusal> = excesses.iter().map(|excess| quota_refusal(&snapshot.project, excess)).collect();
+    let mut refusals: Vec<Diagnostic> = excesses.iter().map(|excess| quota_refusal(&snapshot.project, excess)).collect();
     let (cost, _) = monthly_sum(billed_after.values().map(PricedBackend::cost));
     let ceiling = snapshot.quota.monthly_usd.map(Usd::from_dollars);
     if let Some(allowed) = ceiling.filter(|allowed| cost > *allowed && cost_grows) {
@@ -106,7 +107,7 @@ pub(super) fn quota(steps: &[Step], snapshot: &Snapshot) -> Vec<Refusal> {
 /// Refuses every destruction that was not allowed by the backend's name.
 ///
 /// This is asked by whoever applies, not while planning: a plan shows what would be destroyed.
-pub fn destruction_refusals(plan: &Plan, allowed: &[BackendName]) -> Vec<Refusal> {
+pub fn destruction_refusals(plan: &Plan, allowed: &[BackendName]) -> Vec<Diagnostic> {
     let allowed: BTreeSet<&BackendName> = allowed.iter().collect();
     plan.steps
         .iter()

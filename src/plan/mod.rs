@@ -11,6 +11,7 @@ mod graph;
 mod limits;
 mod lint;
 mod quota_schedule;
+mod quota_search;
 mod reason;
 mod remote_lints;
 mod staleness;
@@ -21,11 +22,11 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Address, BackendName, BackendSpec, DatabaseReclaim, Digest, DowngradeConsent, EnvFileTarget, FieldDrift, FieldPath,
-    ProjectName, Revision, VolumeReclaim,
+    Address, BackendName, BackendSpec, DatabaseReclaim, Diagnostic, Digest, DowngradeConsent, EnvFileTarget, FieldDrift,
+    FieldPath, ProjectName, Revision, VolumeReclaim,
 };
 
-pub use crate::policy::{ChangeImpact, FieldChange, Refusal};
+pub use crate::policy::{ChangeImpact, FieldChange};
 pub use build::{BackendSelection, ObservedState, PlanOptions, build};
 pub use cost::{BackendCost, CostSum, PlanCost, Price};
 pub use drift::{DriftReport, UnobservedBackend, detect_drift};
@@ -64,9 +65,9 @@ pub struct Plan {
     /// What differs from what was last applied though nobody asked.
     pub drift: Vec<DriftItem>,
     /// What stands in the way: with a single one, nothing at all is done.
-    pub refusals: Vec<Refusal>,
+    pub refusals: Vec<Diagnostic>,
     /// What is worth a look.
-    pub lints: Vec<Lint>,
+    pub lints: Vec<Diagnostic>,
     /// What the backends cost at their providers, where those send a bill. It follows from the steps.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cost: Option<PlanCost>,
@@ -216,18 +217,6 @@ impl DriftItem {
     pub fn new(address: Address, deviation: FieldDrift) -> Self {
         Self { address, path: deviation.path, recorded: deviation.recorded, observed: deviation.observed }
     }
-}
-
-/// Something that is worth a look and stands in nobody's way.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Lint {
-    /// A stable name of the situation.
-    pub code: String,
-    /// What it is about, where it is about one thing.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub address: Option<Address>,
-    /// What could go wrong and what to do about it.
-    pub message: String,
 }
 
 impl Plan {

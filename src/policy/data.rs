@@ -2,15 +2,17 @@
 
 use super::diff::find_change;
 use super::release::release_refusal;
-use super::{ChangeImpact, FieldChange, Refusal};
-use crate::model::{ActualBackend, Address, BackendName, DesiredBackend, DowngradeConsent, ProviderKind, VolumeReclaim};
+use super::{ChangeImpact, FieldChange};
+use crate::model::{
+    ActualBackend, Address, BackendName, DesiredBackend, Diagnostic, DowngradeConsent, ProviderKind, VolumeReclaim,
+};
 
-fn refusal(code: &str, address: Option<Address>, message: String) -> Refusal {
-    Refusal { code: code.to_owned(), address, message }
+fn refusal(code: &str, address: Option<Address>, message: String) -> Diagnostic {
+    Diagnostic { address, ..Diagnostic::new(code, message) }
 }
 
 /// Refuses a rename onto a name that is in use.
-pub(crate) fn moved_onto_existing(from: &BackendName, to: &BackendName) -> Refusal {
+pub(crate) fn moved_onto_existing(from: &BackendName, to: &BackendName) -> Diagnostic {
     refusal(
         "plan.moved_onto_existing",
         Some(Address::backend(from)),
@@ -27,9 +29,9 @@ pub(crate) fn change_refusals(
     wanted: &DesiredBackend,
     changes: &[FieldChange],
     consent: DowngradeConsent,
-) -> Vec<Refusal> {
+) -> Vec<Diagnostic> {
     let address = || Some(Address::backend(name));
-    let mut refusals: Vec<Refusal> = Vec::new();
+    let mut refusals: Vec<Diagnostic> = Vec::new();
     let moving: Vec<String> = changes
         .iter()
         .filter(|change| change.effect == ChangeImpact::MovesData)
@@ -66,20 +68,22 @@ pub(crate) fn change_refusals(
 }
 
 /// Refuses to start a backend with nothing where there was data before.
-pub(crate) fn data_missing(address: &Address, existing: &ActualBackend) -> Refusal {
+pub(crate) fn data_missing(address: &Address, existing: &ActualBackend) -> Diagnostic {
     let name = &existing.name;
+    // What its provider found in the place of the data, and how that is taken up.
+    let notes: String = existing.observation.notes.iter().map(|note| format!("\n{note}")).collect();
     refusal(
         "plan.data_missing",
         Some(address.clone()),
         format!(
             "the data of `{name}` was there when it was last applied and is gone now; starting it would begin with nothing. \
-             Put the data back, or give it up with `convexinfra destroy {name} --allow-destroy {name}` and apply again"
+             Put the data back, or give it up with `convexinfra destroy {name} --allow-destroy {name}` and apply again{notes}"
         ),
     )
 }
 
 /// Refuses to take away a protected backend.
-pub(crate) fn protected(name: &BackendName, existing: &ActualBackend) -> Option<Refusal> {
+pub(crate) fn protected(name: &BackendName, existing: &ActualBackend) -> Option<Diagnostic> {
     existing.recorded.protected.then(|| {
         refusal(
             "plan.protected",
@@ -93,7 +97,7 @@ pub(crate) fn protected(name: &BackendName, existing: &ActualBackend) -> Option<
 }
 
 /// Refuses to keep the volume of a backend whose provider has none that could stay by itself.
-pub(crate) fn volume_kept(name: &BackendName, existing: &ActualBackend, volume: VolumeReclaim) -> Option<Refusal> {
+pub(crate) fn volume_kept(name: &BackendName, existing: &ActualBackend, volume: VolumeReclaim) -> Option<Diagnostic> {
     let provider = existing.recorded.provider;
     (volume == VolumeReclaim::Retain && provider != ProviderKind::Fly).then(|| {
         refusal(

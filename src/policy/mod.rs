@@ -14,8 +14,6 @@ mod release;
 pub(crate) mod specification;
 pub(crate) mod url;
 
-use serde::{Deserialize, Serialize};
-
 pub(crate) use data::{change_refusals, data_missing, moved_onto_existing, protected, volume_kept};
 pub use diff::FieldChange;
 pub(crate) use diff::{BackendDiff, diff_backend, display_value, find_change, highest_impact, is_placeholder};
@@ -24,23 +22,3 @@ pub(crate) use origin::{OtherOrigin, other_repository};
 pub(crate) use provider::{provider_available, provider_refusals, usable_secrets};
 pub(crate) use quota::{monthly_quota_refusal, quota_refusal};
 pub(crate) use specification::violations;
-
-use crate::model::{Address, Diagnostic};
-
-/// A reason for which nothing of an apply is done.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Refusal {
-    /// A stable name of the reason.
-    pub code: String,
-    /// What it is about, where it is about one thing.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub address: Option<Address>,
-    /// What is in the way and what to do about it.
-    pub message: String,
-}
-
-impl From<Refusal> for Diagnostic {
-    fn from(refusal: Refusal) -> Self {
-        Self::new(refusal.code, refusal.message)
-    }
-}

@@ -1,7 +1,6 @@
 //! Who a project belongs to: the repository that it was last applied from.
 
-use super::Refusal;
-use crate::model::ProjectName;
+use crate::model::{Diagnostic, ProjectName};
 
 /// What the origin of a project starts with when it is the remote of a repository; any other is a folder of one machine.
 const REPOSITORY: &str = "repository ";
@@ -10,7 +9,7 @@ const REPOSITORY: &str = "repository ";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OtherOrigin {
     /// What is said about it.
-    pub(crate) refusal: Refusal,
+    pub(crate) refusal: Diagnostic,
     /// Whether both are remotes of repositories, so that they cannot be the same work in another folder.
     pub(crate) is_other_remote: bool,
 }
@@ -22,7 +21,7 @@ pub(crate) fn other_repository(project: &ProjectName, recorded: Option<&str>, he
         "project `{project}` was last applied from {before}, and this is {here}; if both mean the same project, `--take-over` makes \
          this repository its home, otherwise give this one another name with `project = …` or `--project NAME`"
     );
-    let refusal = Refusal { code: "plan.other_repository".to_owned(), address: None, message };
+    let refusal = Diagnostic { address: None, ..Diagnostic::new("plan.other_repository", message) };
     let is_other_remote = before.starts_with(REPOSITORY) && here.starts_with(REPOSITORY);
     Some(OtherOrigin { refusal, is_other_remote })
 }

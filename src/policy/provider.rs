@@ -1,16 +1,17 @@
 //! Rules of each provider about what may be asked of it.
 
-use super::Refusal;
 use crate::model::fly::{Guest, REGIONS, volume_gb};
-use crate::model::{Address, BackendName, BackendSpec, FieldPath, ProviderKind, Release, SecretState, Storage, Tls};
+use crate::model::{
+    Address, BackendName, BackendSpec, Diagnostic, FieldPath, ProviderKind, Release, SecretState, Storage, Tls,
+};
 use std::collections::BTreeMap;
 
-fn refusal(code: &str, name: &BackendName, message: impl Into<String>) -> Refusal {
-    Refusal { code: code.to_owned(), address: Some(Address::backend(name)), message: message.into() }
+fn refusal(code: &str, name: &BackendName, message: impl Into<String>) -> Diagnostic {
+    Diagnostic { address: Some(Address::backend(name)), ..Diagnostic::new(code, message.into()) }
 }
 
 /// Refuses a backend whose provider the control plane cannot carry out.
-pub(crate) fn provider_available(name: &BackendName, spec: &BackendSpec, available: &[ProviderKind]) -> Option<Refusal> {
+pub(crate) fn provider_available(name: &BackendName, spec: &BackendSpec, available: &[ProviderKind]) -> Option<Diagnostic> {
     let provider = spec.provider;
     if available.contains(&provider) {
         return None;
@@ -28,14 +29,14 @@ pub(crate) fn provider_available(name: &BackendName, spec: &BackendSpec, availab
 }
 
 /// Refuses what the provider of a specification does not have.
-pub(crate) fn provider_refusals(name: &BackendName, spec: &BackendSpec) -> Vec<Refusal> {
+pub(crate) fn provider_refusals(name: &BackendName, spec: &BackendSpec) -> Vec<Diagnostic> {
     let mut refusals = fly_refusals(name, spec);
     refusals.extend(storage_available(name, spec));
     refusals
 }
 
 /// Refuses a region or a size that Fly does not have.
-fn fly_refusals(name: &BackendName, spec: &BackendSpec) -> Vec<Refusal> {
+fn fly_refusals(name: &BackendName, spec: &BackendSpec) -> Vec<Diagnostic> {
     if spec.provider != ProviderKind::Fly {
         return Vec::new();
     }
@@ -74,7 +75,7 @@ fn fly_refusals(name: &BackendName, spec: &BackendSpec) -> Vec<Refusal> {
 }
 
 /// Refuses a managed database server that the provider does not run.
-fn storage_available(name: &BackendName, spec: &BackendSpec) -> Option<Refusal> {
+fn storage_available(name: &BackendName, spec: &BackendSpec) -> Option<Diagnostic> {
     if !spec.storage.server().is_some_and(|server| server.managed) {
         return None;
     }
@@ -94,7 +95,7 @@ fn storage_available(name: &BackendName, spec: &BackendSpec) -> Option<Refusal> 
 }
 
 /// Refuses values from outside that Convex would not take, before anything is begun with them.
-pub(crate) fn usable_secrets(name: &BackendName, secrets: &BTreeMap<FieldPath, SecretState>) -> Vec<Refusal> {
+pub(crate) fn usable_secrets(name: &BackendName, secrets: &BTreeMap<FieldPath, SecretState>) -> Vec<Diagnostic> {
     let unusable = secrets.iter().filter_map(|(path, state)| match state {
         SecretState::Unusable(why) => Some((path, why)),
         SecretState::Known(_)

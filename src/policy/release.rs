@@ -1,7 +1,6 @@
 //! The order of releases, and when a release may run on data that another one has written.
 
-use super::Refusal;
-use crate::model::{Address, BackendName, DowngradeConsent, Release, ReleaseOrder};
+use crate::model::{Address, BackendName, Diagnostic, DowngradeConsent, Release, ReleaseOrder};
 
 /// The builds whose commits are known to have been published as a tag: the first seven digits of the commit, and the day.
 /// A commit by itself says nothing about its age.
@@ -36,7 +35,7 @@ pub(super) fn release_refusal(
     known: &Release,
     next: &Release,
     consent: DowngradeConsent,
-) -> Option<Refusal> {
+) -> Option<Diagnostic> {
     let (code, message) = match (release_order(known, next), consent) {
         (ReleaseOrder::Older, _) => (
             "plan.downgrade",
@@ -54,7 +53,7 @@ pub(super) fn release_refusal(
         ),
         _ => return None,
     };
-    Some(Refusal { code: code.to_owned(), address: Some(Address::backend(name)), message })
+    Some(Diagnostic { address: Some(Address::backend(name)), ..Diagnostic::new(code, message) })
 }
 
 #[cfg(test)]

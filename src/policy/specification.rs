@@ -3,6 +3,8 @@
 //! The reader of manifests reports the same violations with a span and, where one edit repairs it, that edit. The
 //! authority checks what comes over the wire with [`violations`], so that no client can record what a manifest may not say.
 
+use std::ops::Range;
+
 use super::formats::{self, TextFormat, quoted};
 use crate::model::{
     BackendName, BackendSpec, BucketNames, Diagnostic, Files, ProviderKind, ProviderSettings, Release, SecretSource,
@@ -32,6 +34,11 @@ pub(crate) struct Violation {
 impl Violation {
     fn new(code: &'static str, message: String, help: impl Into<String>) -> Self {
         Self { code, message, help: help.into() }
+    }
+
+    /// Returns it at its place in a manifest.
+    pub(crate) fn at(self, bytes: &Range<usize>) -> Diagnostic {
+        Diagnostic::at(self.code, bytes, self.message).with_help(self.help)
     }
 }
 

@@ -17,6 +17,7 @@ mod logs;
 mod plan;
 mod provision;
 mod quota;
+mod recover;
 mod schema;
 mod serve;
 mod skill;
@@ -35,7 +36,7 @@ use crate::model::{Diagnostic, Exit};
 pub(super) fn run(context: &Context, command: Command) -> Result<Exit, AppError> {
     match command {
         Command::Init(args) => init::run(context, &args),
-        Command::Validate => validate::run(context),
+        Command::Validate(args) => validate::run(context, &args),
         Command::Schema(args) => schema::run(context, &args),
         Command::Completions(args) => completions::run(context, &args),
         Command::Skill(args) => skill::run(context, &args),
@@ -64,6 +65,7 @@ async fn run_async(context: &Context, command: Command) -> Result<Exit, AppError
         Command::Provision(args) => provision::provision(context, &args).await,
         Command::Deprovision(args) => provision::deprovision(context, &args).await,
         Command::Import(args) => import::run(context, &args).await,
+        Command::Recover(args) => recover::run(context, &args).await,
         Command::Dashboard(args) => dashboard::run(context, &args).await,
         Command::Log(args) => log::run(context, &args).await,
         Command::Token(args) => token::run(context, &args).await,

@@ -4,9 +4,9 @@
 
 use std::ops::Range;
 
-use super::super::problem::Problem;
 use super::super::tree::{EngineTable, Value};
 use super::{BackendView, ManifestView};
+use crate::model::Diagnostic;
 use crate::policy::specification;
 
 /// Where to point when something is not there: the table, else the backend.
@@ -36,7 +36,7 @@ fn mismatch(
     engine: &str,
     keys: &[&str],
     meant: &str,
-) -> Option<Problem> {
+) -> Option<Diagnostic> {
     let own = view.view.own.into_iter().chain(view.view.base);
     let mut useless = own.flat_map(|node| node.entries.iter()).filter(|(name, _)| keys.contains(name));
     let (name, entry) = useless.next()?;
@@ -50,13 +50,13 @@ fn mismatch(
     };
     let more = if more > 0 { format!(" and {more} more like it") } else { String::new() };
     Some(
-        Problem::new("manifest.engine_mismatch", &entry.key, message)
-            .help(format!("remove it{more}, or write `engine = {meant}`")),
+        Diagnostic::at("manifest.engine_mismatch", &entry.key, message)
+            .with_help(format!("remove it{more}, or write `engine = {meant}`")),
     )
 }
 
 /// What `storage` must be.
-pub(super) fn storage(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
+pub(super) fn storage(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnostic>) {
     for backend in &document.backends {
         let view = &backend.storage;
         if (view.view.own.is_none() && view.view.base.is_none()) || is_broken(backend, "storage") {
@@ -76,15 +76,15 @@ pub(super) fn storage(document: &ManifestView<'_, '_>, problems: &mut Vec<Proble
         }
         let managed = view.get("managed");
         if let Some(role) = view.get("role").filter(|_| view.flag("managed")) {
-            problems.push(Problem::of(specification::role_and_managed(backend.name), &role.key));
+            problems.push(specification::role_and_managed(backend.name).at(&role.key));
         }
         match (view.get("url"), view.flag("managed")) {
             (Some(url), true) => {
-                problems.push(Problem::of(specification::url_and_managed(backend.name), &url.key));
+                problems.push(specification::url_and_managed(backend.name).at(&url.key));
             }
             (None, false) if !managed.is_some_and(|entry| matches!(entry.value, Value::Broken)) => {
                 let violation = specification::storage_without_server(backend.name, engine);
-                problems.push(Problem::of(violation, place(backend, view, "storage")).allow(["url", "managed"]));
+                problems.push(violation.at(place(backend, view, "storage")).with_allowed(["url", "managed"]));
             }
             _ => {}
         }
@@ -92,7 +92,7 @@ pub(super) fn storage(document: &ManifestView<'_, '_>, problems: &mut Vec<Proble
 }
 
 /// What `files` must be.
-pub(super) fn files(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
+pub(super) fn files(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnostic>) {
     for backend in &document.backends {
         let view = &backend.files;
         if (view.view.own.is_none() && view.view.base.is_none()) || is_broken(backend, "files") {
@@ -107,32 +107,32 @@ pub(super) fn files(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>
         let place = place(backend, view, "files");
         if view.get("region").is_none() {
             problems.push(
-                Problem::new(
+                Diagnostic::at(
                     "manifest.missing_key",
                     place,
                     format!("`{}` keeps its files in S3, and `files.region` is not there", backend.name),
                 )
-                .help("add `region = \"us-east-1\"`; services without regions take `auto`")
-                .allow(["region"]),
+                .with_help("add `region = \"us-east-1\"`; services without regions take `auto`")
+                .with_allowed(["region"]),
             );
         }
         match (view.get("bucket"), view.get("bucket_prefix")) {
             (Some(_), Some(prefix)) => problems.push(
-                Problem::new(
+                Diagnostic::at(
                     "manifest.bucket_and_prefix",
                     &prefix.key,
                     format!("`{}` names one bucket and a prefix for five", backend.name),
                 )
-                .help("keep `bucket` for one bucket or `bucket_prefix` for five, not both"),
+                .with_help("keep `bucket` for one bucket or `bucket_prefix` for five, not both"),
             ),
             (None, None) => problems.push(
-                Problem::new(
+                Diagnostic::at(
                     "manifest.missing_bucket",
                     place,
                     format!("`{}` keeps its files in S3, and nothing names the bucket", backend.name),
                 )
-                .help("add `bucket = \"…\"` for one bucket, or `bucket_prefix = \"…\"` for five")
-                .allow(["bucket", "bucket_prefix"]),
+                .with_help("add `bucket = \"…\"` for one bucket, or `bucket_prefix = \"…\"` for five")
+                .with_allowed(["bucket", "bucket_prefix"]),
             ),
             _ => {}
         }
@@ -142,12 +142,12 @@ pub(super) fn files(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>
             _ => continue,
         };
         problems.push(
-            Problem::new(
+            Diagnostic::at(
                 "manifest.half_credentials",
                 &present.key,
                 format!("`{}` has half of its S3 credentials: `{missing}` is not there", backend.name),
             )
-            .help(format!("add `{missing}`, or remove both to use the machine's role")),
+            .with_help(format!("add `{missing}`, or remove both to use the machine's role")),
         );
     }
 }
