@@ -11,12 +11,12 @@ use crate::api::{
     Administration, ControlError, ControlPlane, Credentials, HistoryEntry, HistoryVerification, IfMissing, Lease, LeaseHolder,
     LogChunk, LogPosition, OperationOutcome, OriginPolicy, ProgressFn, Request, ResourceLevel,
 };
-use crate::authority::{ExecutionMode, Liveness, Principal, Transition};
+use crate::authority::{ExecutionMode, Liveness, Principal};
 
 use crate::model::fly::APP_KEY;
 use crate::model::{
-    Actor, BackendName, Diagnostic, FingerprintKey, IssuedToken, ProjectName, Quota, ResolvedBackend, Snapshot, TokenId,
-    TokenRecord, TokenRequest,
+    Actor, BackendName, FingerprintKey, IssuedToken, ProjectName, Quota, ResolvedBackend, Snapshot, TokenId, TokenRecord,
+    TokenRequest,
 };
 use crate::provider::{self, ProviderError};
 

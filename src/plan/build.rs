@@ -277,7 +277,7 @@ impl<'a> PlanBuilder<'a> {
             let expired = self.actual.snapshot.expired.iter().filter(|(name, _)| {
                 self.intent.selection.contains(name) && self.desired.backends.contains_key(*name) && self.stays_expired(name)
             });
-            let expired: Vec<Lint> = expired.map(|(name, ended_at)| lint::expired(name, *ended_at)).collect();
+            let expired: Vec<Diagnostic> = expired.map(|(name, ended_at)| lint::expired(name, *ended_at)).collect();
             self.lints.extend(expired);
         }
         let origin = self.actual.snapshot.origin.as_deref();

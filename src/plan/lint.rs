@@ -41,7 +41,7 @@ pub(super) fn expiry(
 }
 
 /// Says that a backend is not brought back, because its time is over.
-pub(super) fn expired(name: &BackendName, ended_at: Timestamp) -> Lint {
+pub(super) fn expired(name: &BackendName, ended_at: Timestamp) -> Diagnostic {
     let message =
         format!("its `ttl` ended at {ended_at}, so it was removed and is not created again; add `--renew` to bring it back");
     lint("plan.expired", Address::backend(name), message)
