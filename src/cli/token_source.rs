@@ -16,8 +16,7 @@ use crate::api::ControlError;
 use crate::api::client::{ControlPlaneUrl, TokenSource};
 use crate::model::{Diagnostic, Secret};
 
-const TOKEN: &str = "CONVEXINFRA_TOKEN";
-const COMMAND: &str = "CONVEXINFRA_TOKEN_COMMAND";
+use super::env_vars::{TOKEN, TOKEN_COMMAND as COMMAND};
 /// How long the command may take; somebody may have to touch a key for it.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 

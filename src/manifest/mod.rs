@@ -12,6 +12,7 @@ mod lower;
 mod normalize;
 mod problem;
 mod read;
+mod reference;
 mod rules;
 mod schema;
 mod schema_table;
@@ -27,6 +28,7 @@ use crate::model::{Desired, ProjectName};
 
 pub use edit::{EditError, FieldLiteral, add_backend, add_field, remove_backend};
 pub use problem::{Positions, Problem, Severity, findings};
+pub use reference::reference;
 pub use schema::schema;
 pub use secret_detection::redacted;
 
