@@ -17,6 +17,7 @@ pub mod reference;
 mod signal;
 mod terminal;
 mod token_source;
+mod trust;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
