@@ -127,7 +127,8 @@ fn the_readme_is_an_overview() {
 /// Compares the generated section number `index` (from 0) of a paper, or rewrites it where `UPDATE` is set.
 fn check_generated(path: &str, index: usize, fresh: &str) {
     let text = paper(path);
-    let start = text.match_indices("<!-- generated from ").nth(index).unwrap_or_else(|| panic!("{path} has no section {index}")).0;
+    let start =
+        text.match_indices("<!-- generated from ").nth(index).unwrap_or_else(|| panic!("{path} has no section {index}")).0;
     let start = start + text[start..].find("-->\n").unwrap() + "-->\n".len();
     let end = start + text[start..].find("<!-- end -->").unwrap();
     let section = format!("\n{}\n", fresh.trim_end_matches('\n').to_owned() + "\n");
@@ -168,7 +169,10 @@ fn every_variable_in_the_code_is_documented() {
                 collect(&path, found);
             } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("failpoint.rs") {
                 let text = fs::read_to_string(&path).unwrap();
-                let quoted = text.lines().filter(|line| !line.trim_start().starts_with("//")).flat_map(|line| line.split('"').skip(1).step_by(2));
+                let quoted = text
+                    .lines()
+                    .filter(|line| !line.trim_start().starts_with("//"))
+                    .flat_map(|line| line.split('"').skip(1).step_by(2));
                 found.extend(quoted.filter(|text| variables(text).contains(*text)).map(str::to_owned));
             }
         }
@@ -186,7 +190,9 @@ fn every_variable_in_the_code_is_documented() {
 
 #[test]
 fn papers_name_only_variables_that_exist() {
-    let known = variables(&(paper("docs/reference/variables.md") + &paper("docs/worker.md") + &paper("CONTRIBUTING.md") + &paper("CHANGELOG.md")));
+    let known = variables(
+        &(paper("docs/reference/variables.md") + &paper("docs/worker.md") + &paper("CONTRIBUTING.md") + &paper("CHANGELOG.md")),
+    );
     for (path, text) in papers() {
         let unknown: Vec<String> = variables(&text).into_iter().filter(|name| !known.contains(name)).collect();
         assert!(unknown.is_empty(), "{}: {unknown:?}", path.display());

@@ -22,7 +22,7 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(super) fn available(home: &Path, executable: PathBuf) -> Vec<Box<dyn Provider>> {
     let mut sources = DownloadSources::official(discovery::user_home().as_deref());
     if let Some(url) = variable(env_vars::RELEASES_URL) {
-        sources.downloads = url;
+        sources = sources.with_mirror(url);
     }
     if let Some(url) = variable(env_vars::LATEST_URL) {
         sources.latest = url;

@@ -85,7 +85,7 @@ impl Engine {
             let Some(port) = taken else { return Err(error) };
             tries += 1;
             if tries == PORT_TRIES {
-                return Err(ProviderError::PortTaken { port });
+                return Err(ProviderError::PortTaken { port, holder: None });
             }
             tokio::time::sleep(PORT_PAUSE).await;
         }

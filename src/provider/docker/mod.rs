@@ -252,11 +252,11 @@ impl Docker {
                     dashboard::note(setting, port, references);
                     return Ok(());
                 }
-                Err(ProviderError::PortTaken { port }) => taken = port,
+                Err(ProviderError::PortTaken { port, .. }) => taken = port,
                 Err(error) => return Err(error),
             }
         }
-        Err(ProviderError::PortTaken { port: taken })
+        Err(ProviderError::PortTaken { port: taken, holder: None })
     }
 
     async fn destroy(&self, placement: &ResolvedBackend) -> Result<(), ProviderError> {
