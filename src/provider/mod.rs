@@ -216,12 +216,12 @@ pub enum ProviderError {
         /// Why.
         reason: String,
     },
-    /// A downloaded file is not the one that its release published.
-    #[error("`{url}` is not the file that was published: it has {found} instead of {expected}, and was deleted")]
+    /// A downloaded file is not the one that its release published, or that the manifest pins.
+    #[error("`{url}` is not the expected file: it has {found} instead of {expected}, and was deleted")]
     DigestMismatch {
         /// Where from.
         url: String,
-        /// The digest that the release publishes.
+        /// The published or pinned digest.
         expected: String,
         /// The digest of the file.
         found: String,

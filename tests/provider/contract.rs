@@ -290,15 +290,14 @@ fn check_private(directory: &Path) {
 
 /// A shell may hold locks and pipes open in every command that it starts; a backend lives for months and must not keep them.
 pub async fn a_backend_inherits_no_descriptors_of_its_command(mut world: ProviderFixture) {
-    let held = world.home.join("held-by-the-shell");
-    let file = std::fs::File::create(&held).unwrap();
+    let held = tempfile::Builder::new().suffix("held-by-the-shell").tempfile().unwrap();
     // As a shell passes one on, such as `exec 9>lock`.
-    rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty()).unwrap();
+    rustix::io::fcntl_setfd(held.as_file(), rustix::io::FdFlags::empty()).unwrap();
     world.ensure().await;
     until_running(&world).await;
     let open = open_files(world.pid().as_raw_nonzero().get());
     assert!(open.iter().any(|path| path.ends_with("run/lock")), "{open:?}");
-    assert!(!open.iter().any(|path| path.ends_with("held-by-the-shell")), "{open:?}");
+    assert!(!open.iter().any(|path| path.to_string_lossy().ends_with("held-by-the-shell")), "{open:?}");
 }
 
 /// The files that a process has open.

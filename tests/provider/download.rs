@@ -115,7 +115,7 @@ async fn a_binary_is_fetched_once_and_noted() {
     fixture.run().await.unwrap();
     fixture.run().await.unwrap();
     assert_eq!(fixture.server.requests(), [path_of(TAG)]);
-    assert_eq!(fixture.files(), ["convex-local-backend", "sha256", "turn"]);
+    assert_eq!(fixture.files(), ["archive-sha256", "convex-local-backend", "sha256", "turn"]);
 }
 
 #[tokio::test]
@@ -142,8 +142,23 @@ async fn an_archive_without_a_published_digest_is_reported() {
         let said = std::sync::Mutex::new(String::new());
         fixture.run_with_progress(&|line| said.lock().unwrap().push_str(&line)).await.unwrap();
         let said = said.into_inner().unwrap();
-        assert!(said.contains("was not verified: no digest is published for it; it has sha256:"), "{said}");
+        assert!(said.contains("was not verified: no digest is published for it; pin it with `release = { tag = "), "{said}");
     }
+}
+
+#[tokio::test]
+async fn a_pinned_digest_decides_whatever_is_published_or_cached() {
+    let digest = |bytes: &[u8]| format!("sha256:{}", hex::encode(sha2::Sha256::digest(bytes)));
+    let mut fixture = Fixture::with_published_digest(Some(&digest(b"another archive"))).await;
+    client_binary(&fixture, TAG);
+    fixture.placement.spec.settings.local.archive_digest = Some(digest(&archive(1)));
+    fixture.run().await.unwrap();
+    fixture.run().await.unwrap();
+    assert_eq!(fixture.server.requests(), [path_of(TAG)], "the client's own binary is of an unknown archive");
+
+    fixture.placement.spec.settings.local.archive_digest = Some(digest(b"a third archive"));
+    let failed = fixture.run().await;
+    assert!(matches!(failed, Err(ProviderError::DigestMismatch { .. })), "{failed:?}");
 }
 
 #[tokio::test]

@@ -21,8 +21,18 @@ use crate::provider::{ProgressFn, ProviderError};
 
 /// The largest answer that is read about the latest release.
 const POINTER_MAX: usize = 64 * 1024;
+/// The file beside a binary with the digest of the archive that it came from.
+const ARCHIVE_DIGEST: &str = "archive-sha256";
 /// How long to wait for another command that downloads the same release.
 const DOWNLOAD_LOCK_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
+/// The binary that a backend asks for.
+struct BinaryRequest<'a> {
+    release: Release,
+    platform: Platform,
+    /// The digest that the release's archive must have.
+    pin: Option<&'a str>,
+}
 
 /// The directory `<home>/binaries`, with `<tag>/convex-local-backend` and `<tag>/sha256` for every release.
 #[derive(Debug, Clone)]
@@ -46,10 +56,12 @@ impl BinaryCache {
             ),
         })?;
         let release = self.resolve_release(placement, platform, notice).await?;
-        let found = match self.find_installed(&release, platform).await? {
+        let request = BinaryRequest { release, platform, pin: placement.spec.settings.local.archive_digest.as_deref() };
+        let found = match self.find_installed(&request).await? {
             Some(found) => found,
-            None => self.download(&release, platform, notice).await?,
+            None => self.download(&request, notice).await?,
         };
+        let release = request.release;
         match RecordedBinary::of(&placement.provider_state) {
             Some(recorded)
                 if recorded.path == found.path
@@ -136,19 +148,21 @@ impl BinaryCache {
     }
 
     /// Returns the binary of a release if it is on this machine.
-    async fn find_installed(&self, release: &Release, platform: Platform) -> Result<Option<Binary>, ProviderError> {
+    async fn find_installed(&self, request: &BinaryRequest<'_>) -> Result<Option<Binary>, ProviderError> {
+        let BinaryRequest { release, platform, pin } = request;
         for tag in release::candidate_tags(release) {
             let directory = self.directory.join(&tag);
             let path = directory.join(platform.executable());
-            if let Some(stamp) = FileIdentity::of(&path)?
+            let archive = std::fs::read_to_string(directory.join(ARCHIVE_DIGEST)).unwrap_or_default();
+            if pin.is_none_or(|pin| pin == archive)
+                && let Some(stamp) = FileIdentity::of(&path)?
                 && let Some(sha256) = verified_digest(&directory, &path, &stamp).await?
             {
                 return Ok(Some(Binary { path, sha256, stamp, release: Some(release.clone()) }));
             }
-            let Some(path) = self.sources.convex_cache.as_ref().map(|cache| cache.join(&tag).join(platform.executable()))
-            else {
-                continue;
-            };
+            // Which archive a binary of the client came from is not known.
+            let cache = self.sources.convex_cache.as_ref().filter(|_| pin.is_none());
+            let Some(path) = cache.map(|cache| cache.join(&tag).join(platform.executable())) else { continue };
             // A file that is not executable there is one that the client is still unpacking.
             if let Ok(stamp) = FileIdentity::of_executable(&path) {
                 let sha256 = file_identity::sha256(&path).await?;
@@ -158,21 +172,24 @@ impl BinaryCache {
         Ok(None)
     }
 
-    /// Compares a downloaded archive with the digest that its release publishes, and reports where none is published.
+    /// Compares a downloaded archive with the pinned digest, else with the one that its release publishes, and reports
+    /// where there is neither. Returns the archive's digest.
     async fn verify_archive(
         &self,
         archive: &Path,
         tag: &str,
-        platform: Platform,
+        request: &BinaryRequest<'_>,
         notice: ProgressFn<'_>,
-    ) -> Result<(), ProviderError> {
+    ) -> Result<String, ProviderError> {
+        let platform = request.platform;
         let found = file_identity::sha256(archive).await?;
-        let published = match &self.sources.digests {
-            Some(releases) => published_digest(releases, tag, &platform.asset()).await,
-            None => Ok(None),
+        let expected = match (request.pin, &self.sources.digests) {
+            (Some(pin), _) => Ok(Some(pin.to_owned())),
+            (None, Some(releases)) => published_digest(releases, tag, &platform.asset()).await,
+            (None, None) => Ok(None),
         };
-        let reason = match published {
-            Ok(Some(expected)) if expected == found => return Ok(()),
+        let reason = match expected {
+            Ok(Some(expected)) if expected == found => return Ok(found),
             Ok(Some(expected)) => {
                 let url = release::asset_url(&self.sources.downloads, tag, platform);
                 return Err(ProviderError::DigestMismatch { url, expected, found });
@@ -180,11 +197,15 @@ impl BinaryCache {
             Ok(None) => "no digest is published for it".to_owned(),
             Err(reason) => format!("its published digest is not known ({reason})"),
         };
-        notice(format!("the archive of {tag} was not verified: {reason}; it has {found}"));
-        Ok(())
+        notice(format!(
+            "the archive of {tag} was not verified: {reason}; pin it with `release = {{ tag = \"{tag}\", sha256 = \"{}\" }}`",
+            found.trim_start_matches("sha256:")
+        ));
+        Ok(found)
     }
 
-    async fn download(&self, release: &Release, platform: Platform, notice: ProgressFn<'_>) -> Result<Binary, ProviderError> {
+    async fn download(&self, request: &BinaryRequest<'_>, notice: ProgressFn<'_>) -> Result<Binary, ProviderError> {
+        let BinaryRequest { release, platform, .. } = request;
         let directory = self.directory.join(release.to_string());
         create_private_directory(&self.directory)?;
         create_private_directory(&directory)?;
@@ -200,15 +221,17 @@ impl BinaryCache {
             let message = format!("another command has been downloading `{release}` for more than 30 minutes");
             return Err(ProviderError::Unreachable(message));
         };
-        if let Some(found) = self.find_installed(release, platform).await? {
+        if let Some(found) = self.find_installed(request).await? {
             return Ok(found);
         }
         let partial = PartialDownload::new(directory.join("download.zip"));
         let target = directory.join(platform.executable());
         // What was left by an earlier run may be damaged, and then only a clean start helps.
         for is_last in [false, true] {
-            let tag = self.download_archive(&partial, release, platform, notice).await?;
-            self.verify_archive(partial.path(), &tag, platform, notice).await.inspect_err(|_| partial.discard())?;
+            let tag = self.download_archive(&partial, release, *platform, notice).await?;
+            let digest = self.verify_archive(partial.path(), &tag, request, notice).await.inspect_err(|_| partial.discard())?;
+            let note = directory.join(ARCHIVE_DIGEST);
+            std::fs::write(&note, digest).map_err(file_error(&note, "written"))?;
             match install(&directory, partial.path(), platform.executable(), &target).await {
                 Ok(()) => break,
                 Err(error) if is_last => return Err(error),
@@ -219,7 +242,7 @@ impl BinaryCache {
             }
         }
         partial.discard();
-        self.find_installed(release, platform).await?.ok_or_else(|| ProviderError::NoBinary {
+        self.find_installed(request).await?.ok_or_else(|| ProviderError::NoBinary {
             reason: format!("`{}` was removed right after it was downloaded", target.display()),
         })
     }
