@@ -238,9 +238,8 @@ impl Host {
                 return Err(ControlError::OperationRunning { backend: request.backend, operation });
             }
         };
-        let (operation, next) = self.write_rows_with_reserve(|authority| {
-            authority.accept(lease, ExecutionMode::ControlPlane, asker, &request, self.now())
-        })?;
+        let (operation, next) =
+            self.write_rows(|authority| authority.accept(lease, ExecutionMode::ControlPlane, asker, &request, self.now()))?;
         match (operation, next) {
             (_, Transition::Ended(outcome)) => {
                 self.registry.count_outcome(&outcome);

@@ -17,9 +17,6 @@ use crate::model::{Diagnostic, Secret};
 /// What a master key is called until it is written to the end.
 const TEMPORARY_KEY_PREFIX: &str = ".master.key.";
 
-/// How much room is kept for when the disk is full: enough for the rows of a removal.
-const RESERVE_BYTES: usize = 256 * 1024;
-
 /// The directory that a host lives in.
 pub struct Home {
     directory: PathBuf,
@@ -196,32 +193,6 @@ impl Home {
             }
         }
         Ok(())
-    }
-
-    /// The file whose room is given up when the disk is full, so that what frees room can be recorded.
-    fn reserve_file(&self) -> PathBuf {
-        self.directory.join("reserve")
-    }
-
-    /// Keeps some room for the moment at which the disk is full. Where there is none, nothing is kept.
-    pub(super) fn keep_reserve(&self) {
-        let path = self.reserve_file();
-        if path.exists() {
-            return;
-        }
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let written = options.open(&path).and_then(|mut file| file.write_all(&vec![0; RESERVE_BYTES]));
-        if written.is_err() {
-            let _ = fs::remove_file(&path);
-        }
-    }
-
-    /// Gives the kept room up. Returns whether there was any.
-    pub(super) fn release_reserve(&self) -> bool {
-        fs::remove_file(self.reserve_file()).is_ok()
     }
 
     /// Returns the directories of backends that hold data and whose ids a store does not know.

@@ -225,18 +225,6 @@ impl Host {
         }
     }
 
-    /// Writes what begins a piece of work. Where the disk is full, the room that is kept for that is given up: the work may be
-    /// what frees room.
-    fn write_rows_with_reserve<T>(
-        &self,
-        mut message: impl FnMut(&HostAuthority) -> Result<T, AuthorityError>,
-    ) -> Result<T, ControlError> {
-        match self.write_rows(&mut message) {
-            Err(error) if is_full(&error) && self.platform.release_reserve() => self.write_rows(message),
-            written => written,
-        }
-    }
-
     /// The time.
     pub fn now(&self) -> Timestamp {
         self.platform.now()
@@ -308,11 +296,6 @@ impl Host {
         }
         Ok(snapshot)
     }
-}
-
-/// Returns whether there was no room to write.
-fn is_full(error: &ControlError) -> bool {
-    error.report().errors.iter().any(|finding| matches!(finding.code.as_str(), "store.full" | "home.full"))
 }
 
 /// A panic elsewhere leaves rows as the transaction left them, so what a mutex guards stays usable.

@@ -70,7 +70,6 @@ impl NativePlatform {
         let authority = Authority::new(Box::new(store) as DynStore, Vault::new(key), entropy);
         self.check_backends(&authority)?;
         authority.record_key_check()?;
-        self.home.keep_reserve();
         Ok(match self.first_port {
             Some(port) => authority.with_first_port(port),
             None => authority,
@@ -103,10 +102,7 @@ impl Platform for NativePlatform {
         }
         let mut writer = lock(&self.writer);
         if writer.is_none() {
-            *writer = Some(match self.open_writer() {
-                Err(error) if super::is_full(&error) && self.home.release_reserve() => self.open_writer()?,
-                opened => opened?,
-            });
+            *writer = Some(self.open_writer()?);
             // A reader of an older schema saw a copy of it.
             lock(&self.readers).clear();
         }
@@ -149,10 +145,6 @@ impl Platform for NativePlatform {
             }
         };
         Ok(Some(Vault::new(key).fingerprint_key(project)))
-    }
-
-    fn release_reserve(&self) -> bool {
-        self.home.release_reserve()
     }
 
     fn store_bytes(&self) -> u64 {

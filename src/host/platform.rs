@@ -50,11 +50,6 @@ pub trait Platform: Send + Sync {
     /// The master key cannot be read or made.
     fn fingerprint_key(&self, project: &ProjectName, need: IfMissing) -> Result<Option<FingerprintKey>, ControlError>;
 
-    /// Gives up the room that is kept for when there is none to write. Returns whether there was any.
-    fn release_reserve(&self) -> bool {
-        false
-    }
-
     /// How many bytes the store takes.
     fn store_bytes(&self) -> u64;
 

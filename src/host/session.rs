@@ -57,7 +57,7 @@ impl ControlSession {
         let accept = |authority: &crate::authority::Authority<_>| {
             authority.accept(lease, ExecutionMode::LeaseHolder, Principal::Trusted(&self.actor), &request, self.host.now())
         };
-        let (operation, next) = self.host.write_rows_with_reserve(accept)?;
+        let (operation, next) = self.host.write_rows(accept)?;
         self.host.run_here(operation, next, notice).await
     }
 
@@ -97,9 +97,8 @@ impl ControlPlane for ControlSession {
         holder: LeaseHolder,
     ) -> BoxFuture<'a, Result<Lease, ControlError>> {
         Box::pin(async move {
-            self.host.write_rows_with_reserve(|authority| {
-                authority.acquire(project, &holder, self.host.now(), |holder| self.liveness(holder))
-            })
+            self.host
+                .write_rows(|authority| authority.acquire(project, &holder, self.host.now(), |holder| self.liveness(holder)))
         })
     }
 
