@@ -235,7 +235,7 @@ impl ApplyRun<'_> {
             control: session.control,
             lease,
             secrets: session.secrets.found(),
-            env_files: &ManifestEnvFiles::new(&session.manifest.folder, &session.manifest.desired.project),
+            env_files: &ManifestEnvFiles::new(&session.manifest, &plan.control_plane),
             parallelism: self.options.parallelism,
             interrupt: interrupt.clone(),
             on_event: &on_event,

@@ -75,7 +75,8 @@ impl Context {
 
     /// Reads the manifest.
     pub(crate) fn load(&self) -> Result<LoadedManifest, AppError> {
-        LoadedManifest::read(self.manifest_path()?, self.global.project.as_ref())
+        let loaded = LoadedManifest::read(self.manifest_path()?, self.global.project.as_ref())?;
+        Ok(LoadedManifest { home: self.home().ok(), ..loaded })
     }
 
     /// The project that a command is about: named, or the manifest's.
@@ -95,7 +96,8 @@ impl Context {
         let (project, loaded) = self.project()?;
         let empty = || {
             let text = format!("project = \"{project}\"\n");
-            LoadedManifest::parse(discovery::MANIFEST_NAME.into(), text, self.global.project.as_ref())
+            let loaded = LoadedManifest::parse(discovery::MANIFEST_NAME.into(), text, self.global.project.as_ref())?;
+            Ok(LoadedManifest { home: self.home().ok(), ..loaded })
         };
         loaded.map_or_else(empty, Ok)
     }

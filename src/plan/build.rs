@@ -10,7 +10,7 @@ use super::{Action, DriftItem, FORMAT, FieldChange, Plan, Reason, Step, StepId, 
 use super::{cost, graph, lint, policy, quota_schedule, remote_lints, validate};
 use crate::model::{
     ActualBackend, Address, BackendName, DataState, DatabaseReclaim, Desired, DesiredBackend, Diagnostic, Digest, EnvFileState,
-    FieldPath, Phase, ReclaimPolicy, Snapshot, VolumeReclaim,
+    FieldPath, Phase, ReclaimPolicy, RememberedEnvFile, Snapshot, VolumeReclaim,
 };
 
 /// Everything that planning compares the manifest with.
@@ -18,8 +18,10 @@ use crate::model::{
 pub struct ObservedState {
     /// What the control plane says.
     pub snapshot: Snapshot,
-    /// What stands in the env files, by backend.
-    pub env_files: BTreeMap<BackendName, EnvFileState>,
+    /// What stands in the env files, by what a step would be about.
+    pub env_files: BTreeMap<Address, EnvFileState>,
+    /// The env files that were written before and that the manifest does not name.
+    pub remembered: Vec<RememberedEnvFile>,
 }
 
 /// What the plan is for.
@@ -144,7 +146,7 @@ impl<'a> PlanBuilder<'a> {
         let renamed_from = self.renamed.get(name).map(|old| (*old).clone());
         let task = Task::Put { backend: name.clone(), spec: Box::new(wanted.spec.clone()), renamed_from: renamed_from.clone() };
         let Some(existing) = existing else {
-            self.lints.extend(lint::unavailable_secrets(name, wanted));
+            self.lints.extend(lint::unavailable_secrets(name, wanted, |_| true));
             return self.step(address, Action::Create, Reason::New, diff::creation_changes(wanted), task);
         };
         match existing.phase {
@@ -161,6 +163,8 @@ impl<'a> PlanBuilder<'a> {
         let diff::BackendDiff { mut changes, not_compared } = diff::diff_backend(wanted, existing);
         self.lints.extend(not_compared.iter().map(|path| lint::not_compared(name, path, wanted)));
         self.lints.extend(lint::changes(name, &changes));
+        // What a backend had before is kept sealed, so only what is new to it has to be at hand.
+        self.lints.extend(lint::unavailable_secrets(name, wanted, |path| changes.iter().any(|change| change.path == *path)));
         self.lints.extend(lint::unmanaged_env(name, wanted, existing));
         self.refusals.extend(policy::changes(name, existing, wanted, &changes));
         let drifted = self.collect_drift(&address, existing);

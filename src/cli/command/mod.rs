@@ -35,7 +35,7 @@ use crate::model::{Diagnostic, Exit};
 /// Runs one command.
 pub(super) fn run(context: &Context, command: Command) -> Result<Exit, AppError> {
     match command {
-        Command::Init(args) => init::run(context, &args),
+        Command::Init(args) => init::run(context, &args).await,
         Command::Validate => validate::run(context),
         Command::Schema(args) => schema::run(context, &args),
         Command::Completions(args) => completions::run(context, &args),
