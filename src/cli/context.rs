@@ -75,8 +75,9 @@ impl Context {
 
     /// Reads the manifest.
     pub(crate) fn load(&self) -> Result<LoadedManifest, AppError> {
-        let loaded = LoadedManifest::read(self.manifest_path()?, self.global.project.as_ref())?;
-        Ok(LoadedManifest { home: self.home().ok(), ..loaded })
+        let mut loaded = LoadedManifest::read(self.manifest_path()?, self.global.project.as_ref())?;
+        loaded.home = self.home().ok();
+        Ok(loaded)
     }
 
     /// The project that a command is about: named, or the manifest's.
@@ -96,8 +97,9 @@ impl Context {
         let (project, loaded) = self.project()?;
         let empty = || {
             let text = format!("project = \"{project}\"\n");
-            let loaded = LoadedManifest::parse(discovery::MANIFEST_NAME.into(), text, self.global.project.as_ref())?;
-            Ok(LoadedManifest { home: self.home().ok(), ..loaded })
+            let mut loaded = LoadedManifest::parse(discovery::MANIFEST_NAME.into(), text, self.global.project.as_ref())?;
+            loaded.home = self.home().ok();
+            Ok(loaded)
         };
         loaded.map_or_else(empty, Ok)
     }

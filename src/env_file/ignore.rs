@@ -13,7 +13,7 @@ use super::git;
 use super::repository::{VersionControl, WorkTree, work_tree};
 use super::resolved_file::folder;
 use super::write;
-use crate::fault;
+use crate::failpoint;
 
 /// Whether a file would be committed by accident.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +72,7 @@ pub fn ensure_ignored(path: &Path) -> Result<IgnoreOutcome, EnvFileError> {
     };
     let after = with_line(rules.content.as_deref().unwrap_or_default(), &rules.line);
     write::replace(&rules.path, &rules.path, rules.content.as_deref(), &after, write::FileMode::Preserved)?;
-    fault::point("env_file.ignored");
+    failpoint::hit("env_file.ignored");
     Ok(IgnoreOutcome::Added(rules.path))
 }
 

@@ -6,6 +6,8 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use super::bounded::read_text;
+
 /// The folders in which version control systems keep their own data.
 const METADATA: [&str; 4] = [".git", ".jj", ".sl", ".hg"];
 

@@ -8,7 +8,7 @@ use super::bounded;
 use super::error::EnvFileError;
 use super::resolved_file::{ResolvedFile, folder};
 use super::staging::{StagedFile, sweep};
-use crate::fault;
+use crate::failpoint;
 
 /// Who may read the new file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,11 +44,11 @@ pub(super) fn replace(
     let failed = |error: io::Error| EnvFileError::writing(path, error);
     let folder = folder(real);
     let mut staged = StagedFile::create(&folder).map_err(failed)?;
-    fault::point("env_file.temporary_created");
+    failpoint::hit("env_file.temporary_created");
     staged.as_file_mut().write_all(bytes).map_err(failed)?;
     carry_over(real, staged.as_file_mut(), mode).map_err(failed)?;
     staged.as_file_mut().sync_all().map_err(failed)?;
-    fault::point("env_file.temporary_written");
+    failpoint::hit("env_file.temporary_written");
 
     let changed = || EnvFileError::ChangedMeanwhile { path: path.to_owned() };
     let renamed = match before {
@@ -64,7 +64,7 @@ pub(super) fn replace(
         io::ErrorKind::AlreadyExists => changed(),
         _ => failed(error),
     })?;
-    fault::point("env_file.renamed");
+    failpoint::hit("env_file.renamed");
     // The rename is done; that it survives a power cut is as much as a folder's sync can add.
     let _ = File::open(&folder).and_then(|folder| folder.sync_all());
     Ok(())
@@ -77,7 +77,7 @@ pub(super) fn delete(target: &ResolvedFile) -> Result<(), EnvFileError> {
         return Err(EnvFileError::ChangedMeanwhile { path: target.path.clone() });
     }
     fs::remove_file(&target.real).map_err(|error| EnvFileError::writing(&target.path, error))?;
-    fault::point("env_file.deleted");
+    failpoint::hit("env_file.deleted");
     Ok(())
 }
 

@@ -2,10 +2,6 @@
 //!
 //! Must not do: know what anything costs, or how it is made there.
 
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
-
 pub use super::cpu_kind::CpuKind;
 use super::fingerprint::Digest;
 use super::identifier::BackendId;

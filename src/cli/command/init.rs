@@ -8,12 +8,10 @@ use std::path::Path;
 
 use crate::app::AppError;
 use crate::app::discovery;
-use crate::app::discovery::MAX_PACKAGE_BYTES;
 use crate::cli::args::Init as Args;
 use crate::cli::context::Context;
 use crate::env_file::{Boundary, Package, Workspace, detect, inspect_workspace, read_text};
 use crate::model::{Diagnostic, Exit, ProjectName};
-use crate::system::read_regular_text;
 
 /// A release that is known to exist, so that a new manifest is pinned from its first day.
 const RELEASE: &str = "precompiled-2026-08-22-652b828";
