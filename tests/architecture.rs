@@ -387,13 +387,14 @@ fn the_model_is_a_graph_without_cycles() {
     let model: Vec<&Source> =
         sources.iter().filter(|source| source.module() == "model" && source.path != "model/mod.rs").collect();
     let name = |source: &Source| source.path.trim_start_matches("model/").trim_end_matches(".rs").to_owned();
-    let mut graph = petgraph::graphmap::DiGraphMap::new();
+    let mut graph = petgraph::graph::DiGraph::<(), ()>::new();
+    model.iter().for_each(|_| drop(graph.add_node(())));
     let names: Vec<String> = model.iter().map(|source| name(source)).collect();
     for (index, source) in model.iter().enumerate() {
         for (_, line) in source.code() {
             for used in names.iter().filter(|used| line.contains(&format!("super::{used}::"))) {
                 let used = names.iter().position(|other| other == used).unwrap();
-                graph.add_edge(index, used, ());
+                graph.add_edge(petgraph::graph::NodeIndex::new(index), petgraph::graph::NodeIndex::new(used), ());
             }
         }
     }
@@ -401,7 +402,7 @@ fn the_model_is_a_graph_without_cycles() {
     let cycles: Vec<Vec<&str>> = petgraph::algo::tarjan_scc(&graph)
         .into_iter()
         .filter(|component| component.len() > 1)
-        .map(|component| component.into_iter().map(|index| names[index].as_str()).collect())
+        .map(|component| component.into_iter().map(|node| names[node.index()].as_str()).collect())
         .collect();
     assert_eq!(cycles, Vec::<Vec<&str>>::new());
 }
