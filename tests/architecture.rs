@@ -13,21 +13,21 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("failpoint", &[]),
     // Files and children of this machine, within bounds.
     ("system", &[]),
-    ("manifest", &["model", "convex", "policy"]),
-    ("plan", &["model", "policy"]),
     // Rules about data safety and specifications, for the plan and for the authority.
     ("policy", &["model"]),
+    ("manifest", &["model", "convex", "policy"]),
+    ("plan", &["model", "policy"]),
     ("convex", &["model"]),
     ("env_file", &["system", "model"]),
     ("store", &["model"]),
     ("api", &["model"]),
     ("provider", &["system", "model", "convex"]),
     ("database", &["system", "model", "convex"]),
-    ("authority", &["model", "convex", "api", "store", "provider"]),
+    ("authority", &["model", "policy", "convex", "api", "store", "provider"]),
     // It enters servers as the real backend does.
     ("simulator", &["system", "model", "convex", "database"]),
     // A shell over the authority: it plugs things together.
-    ("host", &["system", "model", "api", "authority", "convex", "store", "provider", "database"]),
+    ("host", &["system", "model", "policy", "api", "authority", "convex", "store", "provider", "database"]),
     ("server", &["model", "api", "authority", "host"]),
     ("apply", &["model", "plan", "api"]),
     ("render", &["model", "manifest", "plan", "apply", "api"]),
@@ -75,6 +75,7 @@ const PURE: &[&str] = &[
     "model/",
     "manifest/",
     "plan/",
+    "policy/",
     "render/",
     "apply/scheduler.rs",
     "apply/event.rs",

@@ -51,7 +51,7 @@ pub use operation::{OperationKind, OperationRecord, OperationState};
 pub use provider::ProviderKind;
 pub use quota::{Quota, QuotaExcess, Usage};
 pub use reclaim::{DatabaseReclaim, ReclaimPolicy, VolumeReclaim};
-pub use release::{Release, ReleaseError, ReleaseOrder};
+pub use release::{DowngradeConsent, Release, ReleaseError, ReleaseOrder};
 pub use resolved::{DASHBOARD_URL, INTERNAL_URL, PortPair, ProviderState, ResolvedBackend};
 pub use secret::{Secret, SecretRef, SecretSource};
 pub use size::{ByteSize, Cpus, SizeError};
