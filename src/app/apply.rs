@@ -236,7 +236,7 @@ impl ApplyRun<'_> {
             lease,
             origin: session.manifest.desired.origin_if_known(),
             secrets: session.secrets.found(),
-            env_files: &ManifestEnvFiles::new(&session.manifest.folder, &session.manifest.desired.project),
+            env_files: &ManifestEnvFiles::new(&session.manifest, &plan.control_plane),
             parallelism: self.options.parallelism,
             interrupt: interrupt.clone(),
             on_event: &on_event,

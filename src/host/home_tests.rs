@@ -63,7 +63,7 @@ async fn a_home_of_the_release_before_opens_and_converges() {
     let text = fs::read_to_string(Path::new(FIXTURE).join("convex.toml")).unwrap();
     let mut desired = crate::manifest::parse(&text, None).unwrap().desired;
     for backend in desired.backends.values_mut() {
-        backend.env_file = None;
+        backend.env_files.clear();
         for (path, source) in crate::model::secret_slots(&backend.spec) {
             let value = match source {
                 crate::model::SecretSource::Literal(text) => text,
@@ -73,7 +73,8 @@ async fn a_home_of_the_release_before_opens_and_converges() {
         }
     }
     let plan = |snapshot: Snapshot| {
-        let actual = crate::plan::ObservedState { snapshot, env_files: std::collections::BTreeMap::new() };
+        let actual =
+            crate::plan::ObservedState { snapshot, env_files: std::collections::BTreeMap::new(), remembered: Vec::new() };
         crate::plan::build(&desired, &actual, &crate::plan::PlanOptions::default())
     };
     assert_eq!(plan(seen).steps, Vec::new());

@@ -222,9 +222,9 @@ impl Provider for Local {
     }
 
     fn stop<'a>(&'a self, placement: &'a ResolvedBackend) -> BoxFuture<'a, Result<(), ProviderError>> {
-        Box::pin(
-            async move { if self.keeper.has_files(&placement.id)? { self.keeper.stop(&placement.id).await } else { Ok(()) } },
-        )
+        Box::pin(async move {
+            if self.supervisor.has_files(&placement.id)? { self.supervisor.stop(&placement.id).await } else { Ok(()) }
+        })
     }
 
     fn remove<'a>(&'a self, placement: &'a ResolvedBackend, _: ProgressFn<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
