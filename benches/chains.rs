@@ -122,7 +122,12 @@ impl ControlPlane for Sleeper {
         not_asked()
     }
 
-    fn credentials<'a>(&'a self, _: &'a ProjectName, _: &'a BackendName) -> BoxFuture<'a, Result<Credentials, ControlError>> {
+    fn credentials<'a>(
+        &'a self,
+        _: &'a ProjectName,
+        _: &'a BackendName,
+        _: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Credentials, ControlError>> {
         not_asked()
     }
 
