@@ -135,6 +135,12 @@ pub(crate) enum Command {
     Import(Import),
     /// Take up again what runs on the engine and has no record any more.
     Recover(Recover),
+    /// Stop a backend on purpose. It stays stopped until it is started, or until an apply changes it.
+    Stop(NamedBackend),
+    /// Start a backend that was stopped.
+    Start(NamedBackend),
+    /// Drop the record of a backend and leave everything else where it is.
+    Forget(NamedBackend),
     /// Show where the dashboard of a backend is.
     Dashboard(BackendArg),
     /// Show what has happened to the project.
@@ -280,6 +286,13 @@ pub(crate) struct Destroy {
 pub(crate) struct BackendArg {
     /// The backend; may be left out when there is just one.
     pub(crate) name: Option<BackendName>,
+}
+
+/// One backend that has to be named.
+#[derive(Debug, Args)]
+pub(crate) struct NamedBackend {
+    /// The backend.
+    pub(crate) name: BackendName,
 }
 
 #[derive(Debug, Args)]

@@ -12,6 +12,7 @@ mod graph;
 mod import;
 mod init;
 mod key;
+mod lifecycle;
 mod log;
 mod logs;
 mod plan;
@@ -29,6 +30,7 @@ mod wait;
 
 use super::args::Command;
 use super::context::Context;
+use crate::api::Work;
 use crate::app::AppError;
 use crate::model::{Diagnostic, Exit};
 
@@ -66,6 +68,9 @@ async fn run_async(context: &Context, command: Command) -> Result<Exit, AppError
         Command::Deprovision(args) => provision::deprovision(context, &args).await,
         Command::Import(args) => import::run(context, &args).await,
         Command::Recover(args) => recover::run(context, &args).await,
+        Command::Stop(args) => lifecycle::run(context, &args, Work::Stop).await,
+        Command::Start(args) => lifecycle::run(context, &args, Work::Start).await,
+        Command::Forget(args) => lifecycle::run(context, &args, Work::Forget).await,
         Command::Dashboard(args) => dashboard::run(context, &args).await,
         Command::Log(args) => log::run(context, &args).await,
         Command::Token(args) => token::run(context, &args).await,

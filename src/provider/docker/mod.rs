@@ -376,6 +376,19 @@ impl Provider for Docker {
         Box::pin(self.destroy(resolved))
     }
 
+    fn stop<'a>(&'a self, resolved: &'a ResolvedBackend) -> BoxFuture<'a, Result<(), ProviderError>> {
+        Box::pin(async move {
+            let _lock = self.locks.lock(&resolved.id).await;
+            let engine = self.engine().await?;
+            let inventory = self.inventory(engine, resolved).await?;
+            let context = self.context(resolved, engine, &inventory)?;
+            match inventory.current(&context.names) {
+                Some(container) => engine.stop_container(container).await,
+                None => Ok(()),
+            }
+        })
+    }
+
     fn diagnose<'a>(&'a self, resolved: &'a ResolvedBackend) -> BoxFuture<'a, Option<ProviderError>> {
         Box::pin(async move {
             let engine = self.engine().await.ok()?;
