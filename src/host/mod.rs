@@ -26,6 +26,7 @@ mod observe;
 mod platform;
 #[cfg(feature = "native")]
 mod process;
+mod registry;
 #[cfg(feature = "native")]
 mod serve;
 mod session;
@@ -36,7 +37,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-pub use executor::{AcceptedOperation, Activity};
+pub use executor::AcceptedOperation;
 #[cfg(feature = "native")]
 pub use home::{Home, HomeError};
 pub use janitor::SWEEP_INTERVAL;
@@ -45,6 +46,7 @@ pub use native::{NativePlatform, now};
 pub use platform::{HostAuthority, Platform, WriteMode};
 #[cfg(feature = "native")]
 pub use process::own_holder;
+pub use registry::Activity;
 #[cfg(feature = "native")]
 pub use serve::{KeepRunning, Serving, ServingError};
 pub use session::ControlSession;
@@ -57,7 +59,7 @@ use crate::model::{
     Revision, RunState, Secret, Snapshot, Timestamp, Usage,
 };
 use crate::provider::Provider;
-use executor::OperationRegistry;
+use registry::OperationRegistry;
 
 /// The name that plans give to the control plane in this process.
 pub const EMBEDDED: &str = crate::model::ControlPlaneInfo::EMBEDDED;

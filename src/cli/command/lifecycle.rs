@@ -19,7 +19,8 @@ pub(super) async fn run(context: &Context, args: &NamedBackend, work: Work) -> R
     let step = StepKey { plan: kind.as_str().to_owned(), step: format!("{backend}:{}", lease.fence) };
     let origin = desired.and_then(|desired| desired.origin_if_known()).map(str::to_owned);
     let request = Request { step, backend: backend.clone(), work: work.clone(), origin };
-    let on_progress = |message: String| context.printer.status(&format!("{message}\n"));
+    let printer = &context.printer;
+    let on_progress = |message: String| printer.status(&format!("{message}\n"));
     let outcome = control.run(&lease, request, &on_progress).await;
     // A lease that cannot be released expires by itself.
     let _ = control.release_lease(&lease).await;

@@ -2,8 +2,8 @@
 //!
 //! Must not do: begin or end a transaction, or remember which steps were taken; whoever has the database does.
 
+use super::backends::resources;
 use super::connection::Connection;
-use super::rows::resources;
 use crate::model::BackendSpec;
 use crate::store::StoreError;
 
