@@ -27,14 +27,18 @@ pub(super) async fn run(context: &Context, args: &NamedBackend, work: Work) -> R
     if let OperationOutcome::Failed { finding, .. } = outcome? {
         return Err(AppError::new(finding.exit(), finding));
     }
-    let (state, text) = match work {
-        Work::Stop => ("stopped", format!("`{backend}` is stopped; start it again with\n    convexinfra start {backend}\n")),
-        Work::Start => ("started", format!("`{backend}` is started\n")),
+    let (format, state, text) = match work {
+        Work::Stop => (
+            "convexinfra.stop/1",
+            "stopped",
+            format!("`{backend}` is stopped; start it again with\n    convexinfra start {backend}\n"),
+        ),
+        Work::Start => ("convexinfra.start/1", "started", format!("`{backend}` is started\n")),
         _ => {
             ("forgotten", format!("the record of `{backend}` is gone; its container, data and database stay where they are\n"))
         }
     };
     context.printer.output(&text);
-    context.printer.json(&format!("convexinfra.{}/1", kind.as_str()), serde_json::json!({ "name": backend, "state": state }));
+    context.printer.json(format, serde_json::json!({ "name": backend, "state": state }));
     Ok(Exit::Done)
 }
