@@ -34,9 +34,11 @@ pub(super) async fn run(context: &Context, args: &NamedBackend, work: Work) -> R
             format!("`{backend}` is stopped; start it again with\n    convexinfra start {backend}\n"),
         ),
         Work::Start => ("convexinfra.start/1", "started", format!("`{backend}` is started\n")),
-        _ => {
-            ("forgotten", format!("the record of `{backend}` is gone; its container, data and database stay where they are\n"))
-        }
+        _ => (
+            "convexinfra.forget/1",
+            "forgotten",
+            format!("the record of `{backend}` is gone; its container, data and database stay where they are\n"),
+        ),
     };
     context.printer.output(&text);
     context.printer.json(format, serde_json::json!({ "name": backend, "state": state }));
