@@ -41,7 +41,7 @@ pub(super) async fn ensure(backend: &AppReconciler<'_>, org: &str, references: &
     }
     let wanted = desired::dashboard_spec(placement)?;
     let image = resolve_image(work.client, placement, DASHBOARD_IMAGE, None, DASHBOARD_IMAGE_KEYS, references).await?;
-    let (_, machines) = work.ensure_app(org).await?;
+    let machines = work.ensure_app(org).await?.machines;
     work.ensure_addresses().await?;
     let configuration = wanted.configuration(image.reference(), None);
     let current = work.find_own_machine(&machines, wanted.machine)?.cloned();
@@ -64,7 +64,7 @@ pub(super) async fn ensure(backend: &AppReconciler<'_>, org: &str, references: &
             }
             match made {
                 Ok(CreateOutcome::Created(machine)) => {
-                    work.wait_until_ready(&machine.id, machine.instance_id.as_deref(), None).await?
+                    work.wait_until_ready(&machine.id, machine.instance_id.as_deref()).await?
                 }
                 Ok(CreateOutcome::Adopted(machine)) => {
                     require_capacity(work.update_machine(&machine.id, &configuration, None).await?)?

@@ -12,11 +12,13 @@ mod apps;
 mod certificates;
 mod client;
 mod config_diff;
+mod cookies;
 mod dashboard;
 mod desired;
 mod endpoints;
 mod ensure;
 mod error;
+mod fresh;
 mod images;
 mod leases;
 mod machines;
@@ -62,7 +64,7 @@ pub struct Fly {
 impl Fly {
     /// Backends that are reached through this port.
     pub fn new(port: Arc<dyn ApiTransport>, settings: FlyConfig) -> Self {
-        Self { client: ApiClient { transport: port, timeouts: Timeouts::default() }, config: settings }
+        Self { client: ApiClient::new(port), config: settings }
     }
 
     /// The same with other times to wait.

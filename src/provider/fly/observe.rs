@@ -35,7 +35,7 @@ pub(super) async fn observe(work: &AppReconciler<'_>) -> Result<Observation, Fly
         work.list_machines(),
     );
     let ((addresses, secrets, volumes, machines), mut others) = try_join(look, dashboard::drift(work)).await?;
-    work.verify_ownership(&app, placement.provider_state.get(ORG_KEY).map(String::as_str), &machines)?;
+    work.verify_ownership(&app, placement.provider_state.get(ORG_KEY).map(String::as_str), &machines, false)?;
 
     let mut deviations: Vec<FieldDrift> = missing_addresses(&addresses)
         .into_iter()

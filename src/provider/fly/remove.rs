@@ -45,6 +45,7 @@ pub(super) async fn remove_keeping_data(work: &AppReconciler<'_>) -> Result<(), 
         }
         work.delete_machine(&machine.id).await?;
     }
+    work.mark_retained().await?;
     let kept: Vec<String> = volumes.into_iter().map(|volume| volume.id).collect();
     (work.notice)(format!(
         "kept: the app {} with {}, which costs money as long as it is there; `fly.app = \"{}\"` in the manifest takes it up again",
@@ -78,7 +79,7 @@ async fn determine_ownership(work: &AppReconciler<'_>) -> Result<AppOwnership, F
         Err(error) => return Err(error),
     };
     let (machines, volumes) = try_join(work.list_machines(), work.list_volumes()).await?;
-    match work.verify_ownership(&app, noted.map(String::as_str), &machines) {
+    match work.verify_ownership(&app, noted.map(String::as_str), &machines, false) {
         Ok(()) => Ok(AppOwnership::Own { app, machines, volumes }),
         Err(FlyError::AppForeign { .. }) if never_made => Ok(AppOwnership::Foreign),
         Err(error) => Err(error),
@@ -186,7 +187,8 @@ async fn delete_app(work: &AppReconciler<'_>) -> Result<(), FlyError> {
     let call = requests::delete_app(&work.app);
     let what = call.label();
     match work.client.call(call).await {
-        Ok(_) | Err(CallError::Rejected(ApiErrorKind::NotFound, _)) => {}
+        Ok(_) => {}
+        Err(CallError::Rejected(kind, _)) if kind.is_not_found() => {}
         Err(declined) => return Err(call_failed(&what, declined)),
     }
     failpoint::hit("provider.fly.app_deleted");
@@ -280,7 +282,7 @@ async fn list_orphaned_volumes(work: &AppReconciler<'_>, org: &str) -> Result<Or
                 Err(_) => parse(&what, &reply)?,
             },
             // A token for one app may not look at the others, and then there is nothing to look for.
-            Err(CallError::Rejected(ApiErrorKind::NotFound | ApiErrorKind::Forbidden, _)) => {
+            Err(CallError::Rejected(ApiErrorKind::NotFound | ApiErrorKind::AppNotFound | ApiErrorKind::Forbidden, _)) => {
                 return Ok(OrphanedVolumes::default());
             }
             Err(declined) => return Err(call_failed(&what, declined)),
