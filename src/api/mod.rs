@@ -7,6 +7,7 @@ mod catalog;
 pub mod client;
 mod error;
 mod request;
+mod token;
 pub mod wire;
 
 use futures_util::future::BoxFuture;
@@ -18,6 +19,7 @@ pub use request::{
     LogPosition, MAX_NAME_BYTES, MAX_ORIGIN_BYTES, OperationOutcome, OriginPolicy, ProgressFn, Request, ResourceLevel, Work,
     is_single_line, truncate,
 };
+pub use token::{OriginMatch, TokenOrigin, match_origin};
 
 use crate::model::{
     BackendName, FingerprintKey, IssuedToken, ProjectName, Quota, Snapshot, TokenId, TokenRecord, TokenRequest,

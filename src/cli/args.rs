@@ -8,6 +8,7 @@ mod quota;
 mod schema;
 mod serve;
 mod token;
+mod trust;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,6 +22,8 @@ pub(crate) use self::quota::{Quota, QuotaCommand, QuotaLimit, QuotaLimits, Quota
 pub(crate) use self::schema::{Schema, SchemaDocument};
 pub(crate) use self::serve::{LogFormat, LogLevel, Serve};
 pub(crate) use self::token::{Token, TokenCommand};
+pub(crate) use self::trust::{Trust, TrustCommand};
+use crate::api::client::ControlPlaneUrl;
 use crate::app::ApplyOptions;
 use crate::model::{BackendName, ProjectName, TimeSpan};
 
@@ -146,6 +149,8 @@ pub(crate) enum Command {
     Log(Log),
     /// Make, list and end tokens of a control plane.
     Token(Token),
+    /// Trust control planes that only a manifest names, on this machine.
+    Trust(Trust),
     /// Show and set what a project may have at most in a control plane.
     Quota(Quota),
     /// Write the skill that tells coding agents how to use convexinfra.
@@ -303,6 +308,10 @@ pub(crate) struct Wait {
     /// How long, such as `30s` or `5m`.
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = time_span, env = "CONVEXINFRA_TIMEOUT")]
     pub(crate) timeout: TimeSpan,
+}
+
+fn control_plane_url(text: &str) -> Result<ControlPlaneUrl, String> {
+    ControlPlaneUrl::parse(text).map_err(|error| error.to_string())
 }
 
 fn time_span(text: &str) -> Result<TimeSpan, String> {

@@ -53,6 +53,11 @@ impl ControlPlaneUrl {
         Ok(Self(url))
     }
 
+    /// Returns the URL.
+    pub fn as_url(&self) -> &Url {
+        &self.0
+    }
+
     /// Whether only this machine is at the other end.
     pub fn is_loopback(&self) -> bool {
         match self.0.host() {

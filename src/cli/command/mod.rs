@@ -22,6 +22,7 @@ mod serve;
 mod skill;
 mod status;
 mod token;
+mod trust;
 mod validate;
 mod wait;
 
@@ -39,6 +40,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<Exit, AppError>
         Command::Completions(args) => completions::run(context, &args),
         Command::Skill(args) => skill::run(context, &args),
         Command::Key(args) => key::run(context, &args),
+        Command::Trust(args) => trust::run(context, &args),
         Command::Serve(args) => serve::run(context, &args),
         Command::SimulateBackend { .. } => {
             let message = "`simulate-backend` must be the first word: everything after it belongs to the backend";

@@ -190,8 +190,9 @@ fn container_view(
     if let Storage::Postgres(server) | Storage::Mysql(server) = &mut inside.spec.storage
         && let Tls::Ca(path) = &mut server.tls
     {
-        let bytes =
-            std::fs::read(path.as_str()).map_err(|source| ProviderError::File { path: path.clone(), verb: "read", source })?;
+        let bytes = crate::system::read_regular(std::path::Path::new(path.as_str()), 256 << 10)
+            .map_err(std::io::Error::from)
+            .map_err(|source| ProviderError::File { path: path.clone(), verb: "read", source })?;
         let content = certificates_in(&String::from_utf8_lossy(&bytes));
         let digest: String = Digest::of(content.as_bytes()).as_str().chars().skip("sha256:".len()).take(12).collect();
         let name = format!("credentials/database-ca-{digest}.pem");

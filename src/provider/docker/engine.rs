@@ -13,7 +13,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::limits::{EngineCapabilities, EngineCapacity, with_field};
 use crate::provider::ProviderError;
+use crate::system::read_regular_text;
 
+/// How large a file of Docker's configuration may be in bytes.
+const MAX_CONFIGURATION_BYTES: u64 = 1 << 20;
 /// How long the engine may take for one answer, in seconds. Stopping a container takes as long as its grace period.
 const TIMEOUT_S: u64 = 120;
 /// How long it may take for the first answer.
@@ -57,7 +60,7 @@ impl EngineSource {
 
     /// Docker's configuration file, if it can be read as one.
     pub(super) fn configuration_file(&self) -> Option<serde_json::Value> {
-        let text = std::fs::read_to_string(self.configuration.as_ref()?.join("config.json")).ok()?;
+        let text = read_regular_text(&self.configuration.as_ref()?.join("config.json"), MAX_CONFIGURATION_BYTES).ok()?;
         serde_json::from_str(&text).ok()
     }
 
@@ -86,7 +89,7 @@ impl EngineSource {
         let configuration = self.configuration.as_ref().ok_or_else(|| broken("there is no Docker configuration"))?;
         let folder = hex::encode(Sha256::digest(name.as_bytes()));
         let contexts = configuration.join("contexts");
-        let text = std::fs::read_to_string(contexts.join("meta").join(&folder).join("meta.json"))
+        let text = read_regular_text(&contexts.join("meta").join(&folder).join("meta.json"), MAX_CONFIGURATION_BYTES)
             .map_err(|_| broken("there is no such context"))?;
         let meta: serde_json::Value = serde_json::from_str(&text).map_err(|_| broken("its file is damaged"))?;
         let url = meta.pointer("/Endpoints/docker/Host").and_then(|host| host.as_str());

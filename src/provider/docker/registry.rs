@@ -90,7 +90,7 @@ async fn from_helper(helper: &str, server: &str) -> Result<Option<DockerCredenti
     if helper.contains(['/', '\\']) {
         return Err("is not the name of a program".to_owned());
     }
-    let mut child = tokio::process::Command::new(format!("docker-credential-{helper}"))
+    let mut child = tokio::process::Command::from(crate::system::command(format!("docker-credential-{helper}")))
         .arg("get")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
