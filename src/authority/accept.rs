@@ -9,6 +9,7 @@ use super::effect::{Effect, Transition};
 use super::operation::{AllocationConflicts, ExecutionMode, Operation, OperationPhase, PutRequest, end_operation};
 use super::{Authority, AuthorityError, allocation, dependency, lease, quota, removal};
 use crate::api::{ControlError, Lease, OperationOutcome, Request};
+use crate::model::fly::ADOPT_APP_KEY;
 use crate::model::{
     Actor, BackendId, BackendName, Diagnostic, Generation, OperationId, OperationKind, Phase, ProviderState, ReclaimPolicy,
     Release, ResolvedBackend, Timestamp,
@@ -168,6 +169,9 @@ impl<S: Store> Authority<S> {
             return Ok(Transition::Ended(end_operation(rows, &operation.id, outcome, now)?));
         }
         self.allocate(rows, &mut row, &AllocationConflicts::default())?;
+        if row.spec.settings.fly.app.is_some() && put.may_adopt && !row.has_been_ready {
+            row.references.insert(ADOPT_APP_KEY.to_owned(), "true".to_owned());
+        }
         rows.put_backend(&row)?;
         let detail = format!("operation {}", operation.id);
         self.record(rows, Some(&row.project), operation.audit_context(now), "operation_accepted", Some(&row.name), detail)?;

@@ -98,6 +98,8 @@ pub(super) enum OperationPhase {
 pub(super) struct PutRequest {
     pub(super) spec: BackendSpec,
     pub(super) secrets: BTreeMap<FieldPath, Secret>,
+    /// Whether the principal may take up what nothing proves to be the project's.
+    pub(super) may_adopt: bool,
 }
 
 impl<S: Store> Authority<S> {
@@ -145,7 +147,8 @@ impl<S: Store> Authority<S> {
         supersede(rows, lease, request, now)?;
         match &request.work {
             Work::Put { spec, secrets, renamed_from } => {
-                let put = PutRequest { spec: (**spec).clone(), secrets: secrets.clone() };
+                let may_adopt = asker.authorize(Scope::Operator, &lease.project).is_ok();
+                let put = PutRequest { spec: (**spec).clone(), secrets: secrets.clone(), may_adopt };
                 self.accept_put(rows, acceptance, put, renamed_from.as_ref())
             }
             Work::Remove { volume, database } => {

@@ -83,7 +83,7 @@ pub(super) fn placement() -> ResolvedBackend {
 impl Fixture {
     /// The unfriendly stand-in: new apps hide, lists lag, bindings linger, vaults lag, rates are limited.
     pub(super) fn new() -> Self {
-        Self::with(Settings::default().hurried(50))
+        Self::with(Settings::default().eventually_consistent().hurried(50))
     }
 
     /// The friendly one, for tests about something else.

@@ -5,13 +5,13 @@
 use std::sync::Arc;
 
 use axum::Router;
-use convexinfra::authority::MasterKey;
 use convexinfra::api::ControlError;
+use convexinfra::authority::MasterKey;
 use convexinfra::convex::deployment::Connections;
 use convexinfra::host::{Host, HostParts, LocalBinaries};
 use convexinfra::model::{Diagnostic, Secret};
 use convexinfra::provider::Provider;
-use convexinfra::provider::fly::{Fly, Places, Settings};
+use convexinfra::provider::fly::{ApiEndpoints, Fly, FlyConfig, TOKEN_VARIABLES};
 use convexinfra::server::{Limits, Server, ShardRole, router};
 use tower::ServiceExt;
 use worker::wasm_bindgen::JsValue;
@@ -78,8 +78,8 @@ pub fn setting(env: &Env, name: &str) -> Option<String> {
 /// Fly.io, where there is a token for it.
 fn fly(env: &Env) -> Option<Fly> {
     let variable = |name: &str| setting(env, name);
-    let token = Secret::new(variable("FLY_API_TOKEN")?);
-    let mut places = Places::default();
+    let token = Secret::new(TOKEN_VARIABLES.into_iter().find_map(variable)?);
+    let mut places = ApiEndpoints::default();
     if let Some(url) = variable("CONVEXINFRA_FLY_API") {
         places.machines = url;
     }
@@ -89,7 +89,7 @@ fn fly(env: &Env) -> Option<Fly> {
     if let Some(url) = variable("CONVEXINFRA_COMMITS_URL") {
         places.commits = url;
     }
-    Some(Fly::new(Arc::new(FlyPort::new(&token, places)), Settings { organisation: variable("FLY_ORG") }))
+    Some(Fly::new(Arc::new(FlyPort::new(&token, places)), FlyConfig { default_org: variable("FLY_ORG") }))
 }
 
 fn described(text: &str) -> &'static str {

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use convexinfra::authority::{Authority, EntropyError, Liveness, MasterKey, Vault, store_finding};
 use convexinfra::api::{ControlError, Holder, KeyNeed};
+use convexinfra::authority::{Authority, EntropyError, Liveness, MasterKey, Vault, store_finding};
 use convexinfra::host::{Beside, HostAuthority, Platform};
 use convexinfra::model::{FingerprintKey, ProjectName, Timestamp};
 use convexinfra::store::DynStore;

@@ -2,7 +2,7 @@
 //!
 //! Must not do: pretend that something runs.
 
-use convexinfra::model::{Data, Observation, ResolvedBackend, ProviderKind, References, RunState};
+use convexinfra::model::{Data, Observation, ProviderKind, ProviderState, ResolvedBackend, RunState};
 use convexinfra::provider::{LogChunk, LogPosition, Notice, Provider, ProviderError};
 use futures_util::future::BoxFuture;
 
@@ -27,8 +27,14 @@ impl Provider for RecordOnly {
         Box::pin(async move { Ok(Observation { state, data: Data::None, deviations: Vec::new(), notes: Vec::new() }) })
     }
 
-    fn ensure<'a>(&'a self, placement: &'a ResolvedBackend, _: Notice<'a>) -> BoxFuture<'a, Result<References, ProviderError>> {
-        Box::pin(async move { if placement.spec.is_record_only() { Ok(References::new()) } else { Err(refused(placement)) } })
+    fn ensure<'a>(
+        &'a self,
+        placement: &'a ResolvedBackend,
+        _: Notice<'a>,
+    ) -> BoxFuture<'a, Result<ProviderState, ProviderError>> {
+        Box::pin(
+            async move { if placement.spec.is_record_only() { Ok(ProviderState::new()) } else { Err(refused(placement)) } },
+        )
     }
 
     fn remove<'a>(&'a self, _: &'a ResolvedBackend, _: Notice<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
@@ -36,6 +42,11 @@ impl Provider for RecordOnly {
     }
 
     fn logs<'a>(&'a self, placement: &'a ResolvedBackend, _: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>> {
-        Box::pin(async move { Err(refused(placement)) })
+        Box::pin(async move {
+            match placement.spec.is_record_only() {
+                true => Ok(LogChunk { text: String::new(), next: 0 }),
+                false => Err(refused(placement)),
+            }
+        })
     }
 }

@@ -46,7 +46,9 @@ pub use endpoints::ApiEndpoints;
 pub use error::FlyError;
 #[cfg(feature = "native")]
 pub use reqwest_transport::ReqwestTransport;
-pub use transport::{ApiRequest, ApiResponse, ApiTransport, ApiTransportError, Method, Service, authorization};
+pub use transport::{
+    ApiRequest, ApiResponse, ApiTransport, ApiTransportError, Method, Service, TOKEN_VARIABLES, authorization,
+};
 
 /// What is the same for all backends.
 #[derive(Debug, Clone, Default)]

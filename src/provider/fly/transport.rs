@@ -165,6 +165,9 @@ pub trait ApiTransport: Send + Sync {
     fn sleep(&self, time: Duration) -> BoxFuture<'_, ()>;
 }
 
+/// The variables that a token is taken from, in the order in which Fly's own client reads them.
+pub const TOKEN_VARIABLES: [&str; 2] = ["FLY_ACCESS_TOKEN", "FLY_API_TOKEN"];
+
 /// The value of the header `Authorization` for a token as users paste it, which may begin with a scheme already.
 ///
 /// Tokens of the kind that is a list of macaroons go by the scheme `FlyV1`, all others by `Bearer`.
