@@ -18,7 +18,7 @@ use crate::model::{
     ActualBackend, BackendName, DatabaseReclaim, Desired, DesiredBackend, Diagnostic, Exit, Phase, Report, RunState, TimeSpan,
     VolumeReclaim,
 };
-use crate::plan::{BackendSelection, Lint, PlanOptions};
+use crate::plan::{BackendSelection, PlanOptions};
 use crate::render::StatusEntry;
 use crate::system::read_regular_text;
 
@@ -162,7 +162,7 @@ async fn provisioned(
 ) -> Result<Provisioned, AppError> {
     let name = &request.name;
     let backend = manifest.desired.backends.get(name);
-    let about = |lint: &&Lint| lint.address.as_ref().is_some_and(|address| address.backend == *name);
+    let about = |lint: &&Diagnostic| lint.address.as_ref().is_some_and(|address| address.backend == *name);
     let lints = outcome.plan.lints.iter().filter(about);
     let warnings = lints.map(|lint| Diagnostic::new(lint.code.clone(), &lint.message)).collect();
     if backend.is_some_and(|backend| backend.spec.is_record_only()) {

@@ -143,6 +143,8 @@ pub(crate) enum Command {
     Deprovision(Deprovision),
     /// Take over a backend that something else started.
     Import(Import),
+    /// Take up again what runs on the engine and has no record any more.
+    Recover(Recover),
     /// Show where the dashboard of a backend is.
     Dashboard(BackendArg),
     /// Show what has happened to the project.
@@ -402,6 +404,12 @@ pub(crate) struct Import {
     /// The container to take over.
     #[arg(long, value_name = "ID", env = "CONVEXINFRA_CONTAINER")]
     pub(crate) container: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Recover {
+    /// The backend; all of the project when left out.
+    pub(crate) name: Option<BackendName>,
 }
 
 #[derive(Debug, Args)]

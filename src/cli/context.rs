@@ -17,7 +17,7 @@ use crate::app::{AppError, LoadedManifest, discovery};
 use crate::convex::deployment::DeploymentClient;
 use crate::host::{ControlSession, EMBEDDED, Host, HostParts, LocalBinaries, NativePlatform};
 use crate::model::{Desired, Diagnostic, Exit, ProjectName, Secret};
-use crate::provider::docker::Docker;
+use crate::provider::docker::{AllowList, Docker};
 use crate::system::read_regular;
 
 /// How large a file of certificates may be in bytes.
@@ -127,9 +127,9 @@ impl Context {
     fn plane(&self, desired: Option<&Desired>) -> Result<&ControlPlaneHandle, AppError> {
         if self.plane.get().is_none() {
             let plane = match self.address(desired)? {
-                None => {
-                    ControlPlaneHandle::Embedded(Arc::new(self.make_host(EMBEDDED, LocalBinaries::Any)?).embedded_session())
-                }
+                None => ControlPlaneHandle::Embedded(
+                    Arc::new(self.make_host(EMBEDDED, LocalBinaries::Any, AllowList::Unrestricted)?).embedded_session(),
+                ),
                 Some((url, named_by)) => ControlPlaneHandle::Remote(Box::new(self.client(url, named_by)?)),
             };
             let _ = self.plane.set(plane);
@@ -208,12 +208,12 @@ impl Context {
     }
 
     /// A host in the home that was asked for, under the name that plans give to it.
-    pub(crate) fn make_host(&self, name: &str, local_binaries: LocalBinaries) -> Result<Host, AppError> {
+    pub(crate) fn make_host(&self, name: &str, local_binaries: LocalBinaries, allowed: AllowList) -> Result<Host, AppError> {
         let directory = self.home()?;
         let executable = std::env::current_exe().map_err(|error| {
             AppError::new(Exit::Failed, Diagnostic::new("host.executable", format!("this program cannot find itself: {error}")))
         })?;
-        let providers = providers::available(&directory, executable);
+        let providers = providers::available(&directory, executable, allowed);
         let master_key = std::env::var("CONVEXINFRA_MASTER_KEY").ok().filter(|key| !key.is_empty()).map(Secret::new);
         let first_port = first_port()?;
         let (name, connections) = (name.to_owned(), DeploymentClient::default());

@@ -17,6 +17,7 @@ mod logs;
 mod plan;
 mod provision;
 mod quota;
+mod recover;
 mod schema;
 mod serve;
 mod skill;
@@ -64,6 +65,7 @@ async fn run_async(context: &Context, command: Command) -> Result<Exit, AppError
         Command::Provision(args) => provision::provision(context, &args).await,
         Command::Deprovision(args) => provision::deprovision(context, &args).await,
         Command::Import(args) => import::run(context, &args).await,
+        Command::Recover(args) => recover::run(context, &args).await,
         Command::Dashboard(args) => dashboard::run(context, &args).await,
         Command::Log(args) => log::run(context, &args).await,
         Command::Token(args) => token::run(context, &args).await,

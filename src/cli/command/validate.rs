@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::app::AppError;
 use crate::cli::context::Context;
-use crate::manifest::findings;
+use crate::manifest::located;
 use crate::model::{Diagnostic, Exit};
 use crate::render::counted;
 
@@ -33,7 +33,7 @@ pub(super) fn run(context: &Context) -> Result<Exit, AppError> {
     ));
     context.printer.document(&ValidateDocument {
         format: "convexinfra.validate/1",
-        warnings: findings(&loaded.warnings, &loaded.text, &file),
+        warnings: located(&loaded.warnings, &loaded.text, &file),
         manifest: file,
         project: loaded.desired.project.to_string(),
         backends,
