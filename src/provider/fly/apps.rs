@@ -11,7 +11,7 @@ use super::desired::{BACKEND_MACHINE, DASHBOARD_MACHINE, MachineSpec, OWNER_KEY,
 use super::error::FlyError;
 use super::{FlyConfig, requests};
 use crate::failpoint;
-use crate::model::fly::{ADOPT_APP_KEY, RETAINED_BACKEND_KEY};
+use crate::model::fly::{ADOPT_APP_KEY, RETAINED_BACKEND_KEY, dashboard_app_name};
 use crate::model::{ProviderState, ResolvedBackend, Secret};
 use crate::provider::ProgressFn;
 
@@ -112,6 +112,13 @@ pub(super) async fn resolve_org(
             slugs.push(last);
             Err(FlyError::Organisation { count: count + 1, backend: placement.name.to_string(), slugs })
         }
+    }
+}
+
+impl<'a> AppReconciler<'a> {
+    /// Returns the reconciler of the app of the backend's dashboard.
+    pub(super) fn for_dashboard(&self) -> AppReconciler<'a> {
+        AppReconciler { app: dashboard_app_name(&self.app), role: DASHBOARD_ROLE, ..self.clone() }
     }
 }
 

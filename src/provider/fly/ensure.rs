@@ -2,13 +2,12 @@
 //!
 //! Must not do: go on where a look failed, or make a second of anything.
 
-use std::collections::BTreeSet;
-
 use super::api_types::{Machine, Volume};
 use super::apps::{AppOrigin, AppReconciler, BACKEND_ROLE, EnsuredApp, ORG_KEY, resolve_org};
 use super::client::ApiClient;
-use super::config_diff::{ConfigDifference, diff};
+use super::config_diff::diff;
 use super::desired::{MachineSpec, OWNER_KEY, app_name_of};
+use super::drift::{UNREPORTED_CHECKS, UNREPORTED_KEY, config_drift};
 use super::error::FlyError;
 use super::images::{BACKEND_IMAGE_KEYS, ImageKeys, ResolvedImage, resolve_image};
 use super::machines::CreateOutcome;
@@ -20,11 +19,6 @@ use crate::failpoint;
 use crate::model::fly::{APP_KEY, REGION_KEY, RETAINED_BACKEND_KEY, app_url};
 use crate::model::{INTERNAL_URL, ProviderState, ResolvedBackend};
 use crate::provider::{ProgressFn, ProviderError};
-
-/// The note about fields that the server does not give back: they cannot be compared.
-const UNREPORTED_KEY: &str = "unsaid";
-/// What stands in it for the checks of a machine, where a server lists none.
-pub(super) const UNREPORTED_CHECKS: &str = "checks";
 
 /// How often a volume is looked for again that went away before a machine was made over it.
 const MAX_ATTEMPTS: u32 = 3;
@@ -100,32 +94,6 @@ fn record_state(references: &mut ProviderState, wanted: &MachineSpec, image: Res
     if !unsaid.is_empty() {
         references.insert(UNREPORTED_KEY.to_owned(), unsaid.join("\n"));
     }
-}
-
-/// The fields that the server is known not to give back.
-pub(super) fn unreported_fields(placement: &ResolvedBackend) -> BTreeSet<&str> {
-    placement.provider_state.get(UNREPORTED_KEY).map(|paths| paths.lines().collect()).unwrap_or_default()
-}
-
-/// Where a machine differs from what was asked for, as far as its server gives back what it was sent.
-pub(super) fn config_drift(
-    placement: &ResolvedBackend,
-    wanted: &MachineSpec,
-    image: Option<&ResolvedImage>,
-    machine: &Machine,
-    volume: Option<&str>,
-) -> Vec<ConfigDifference> {
-    let unsaid = unreported_fields(placement);
-    let empty = serde_json::Value::Null;
-    let mut found = diff(&wanted.comparable(volume), machine.config.as_ref().unwrap_or(&empty));
-    found.retain(|difference| difference.observed.is_some() || !unsaid.contains(difference.path.as_str()));
-    // Without a digest on both sides nobody can tell.
-    if let (Some(wanted), Some(seen)) = (image.and_then(ResolvedImage::digest), machine.image_digest())
-        && wanted != seen
-    {
-        found.push(ConfigDifference { path: "image".to_owned(), desired: wanted.to_owned(), observed: Some(seen.to_owned()) });
-    }
-    found
 }
 
 impl AppReconciler<'_> {

@@ -15,6 +15,7 @@ mod config_diff;
 mod cookies;
 mod dashboard;
 mod desired;
+mod drift;
 mod endpoints;
 mod ensure;
 mod error;

@@ -12,8 +12,8 @@ use super::apps::{AppReconciler, ORG_KEY};
 use super::client::{CallError, MAX_BACKOFF, call_failed, parse, parse_list};
 use super::desired::{OWNER_KEY, VOLUME_NAME};
 use super::error::FlyError;
+use super::requests;
 use super::volumes::VolumeDeletion;
-use super::{dashboard, requests};
 use crate::failpoint;
 
 /// How many pages of an organisation's volumes are read: a million volumes.
@@ -21,7 +21,7 @@ const MAX_PAGES: usize = 1000;
 
 /// Takes a backend away with its data.
 pub(super) async fn remove(work: &AppReconciler<'_>) -> Result<(), FlyError> {
-    let dashboard = dashboard::reconciler(work);
+    let dashboard = work.for_dashboard();
     let (found, own) = try_join(determine_ownership(&dashboard), determine_ownership(work)).await?;
     // An app goes with everything in it, so before anything goes it is known that nothing of somebody else's does.
     refuse_unmanaged(&dashboard, &found)?;
@@ -32,7 +32,7 @@ pub(super) async fn remove(work: &AppReconciler<'_>) -> Result<(), FlyError> {
 
 /// Takes the machine and the dashboard away, and leaves the app and its volume.
 pub(super) async fn remove_keeping_data(work: &AppReconciler<'_>) -> Result<(), FlyError> {
-    let dashboard = dashboard::reconciler(work);
+    let dashboard = work.for_dashboard();
     let (found, own) = try_join(determine_ownership(&dashboard), determine_ownership(work)).await?;
     refuse_unmanaged(&dashboard, &found)?;
     delete_all(&dashboard, found).await?;

@@ -280,7 +280,7 @@ fn what_a_server_does_not_give_back_is_no_drift() {
     config.as_object_mut().unwrap().remove("stop_config");
     let machine = |config: &Value| serde_json::from_value(json!({ "id": "m1", "state": "started", "config": config })).unwrap();
     let paths = |placement: &ResolvedBackend, config: &Value| -> Vec<String> {
-        let found = ensure::config_drift(placement, &wanted, None, &machine(config), Some("vol_1"));
+        let found = drift::config_drift(placement, &wanted, None, &machine(config), Some("vol_1"));
         found.into_iter().map(|difference| difference.path).collect()
     };
     let mut dropped = paths(&placement, &config);
