@@ -66,7 +66,7 @@ impl Catalog {
         let host = &object.host;
         match question {
             Question::LookUp { token, about } => {
-                let lookup = host.look_up_token(&Secret::new(token))?;
+                let lookup = host.lookup_token(&Secret::new(token))?;
                 let about = match about {
                     Some(id) => host.project_of_token(&id)?,
                     None => None,
@@ -92,9 +92,9 @@ impl Catalog {
             // The code tells clients that nothing at all is opened, as with a token.
             return Err(ControlError::NotAuthorised(Diagnostic::new("auth.token_unknown", message)));
         }
-        let control = object.host.acting_as(Actor { token: None, name: "init".to_owned() });
+        let control = object.host.session_for(Actor { token: None, name: "init".to_owned() });
         let now = object.host.now();
-        if let Some(there) = control.tokens().await?.iter().find(|record| record.is_operators(now)) {
+        if let Some(there) = control.tokens().await?.iter().find(|record| record.is_active_operator(now)) {
             let message = format!("there is an operator's token already: {}, made at {}", there.id, there.created_at);
             let help = "use that one; if it is lost, have it revoked by another operator's token";
             return Err(ControlError::Refused(Diagnostic::new("serve.initialised", message).with_help(help)));

@@ -63,8 +63,8 @@ async fn pass_on(mut request: Request, env: &Env, id: &str) -> Result<Response, 
     let method = request.method();
     let reads = matches!(method, Method::Get | Method::Head);
     match url.path() {
-        "/healthz" if reads => return reply::document(200, &server::health(), id),
-        "/openapi.json" if reads => return reply::document(200, &server::openapi(), id),
+        "/healthz" if reads => return Ok(reply::document(200, &server::health(), id)?),
+        "/openapi.json" if reads => return Ok(reply::document(200, &server::openapi(), id)?),
         INIT if method == Method::Post => return initialise(&request, env, id).await,
         path if !path.starts_with("/v1/") => return send_to_catalog(&request, env, &url, Body::None, id).await,
         _ => {}
@@ -232,6 +232,6 @@ async fn read_token_request(request: &mut Request) -> Result<Vec<u8>, reply::Ref
 }
 
 fn refused(status: u16, code: &str, message: String) -> reply::Refused {
-    let (_, document) = ErrorDocument::of(&ControlError::BadRequest(Diagnostic::new(code, message)), None);
+    let (_, document) = ErrorDocument::from_error(&ControlError::BadRequest(Diagnostic::new(code, message)), None);
     reply::Refused { status, document, retry_after: None }
 }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use convexinfra::convex::deployment::{HttpAnswer, HttpRequest, Transport, TransportError};
+use convexinfra::convex::deployment::{HttpRequest, HttpResponse, Transport, TransportError};
 use convexinfra::model::{Secret, Timestamp};
 use convexinfra::provider::fly::{
     ApiEndpoints, ApiRequest, ApiResponse, ApiTransport, ApiTransportError, Service, authorization,
@@ -26,7 +26,7 @@ const LONGEST_ANSWER: usize = 32 << 20;
 pub struct Deployments;
 
 impl Transport for Deployments {
-    fn send(&self, request: HttpRequest, limit: usize) -> BoxFuture<'_, Result<HttpAnswer, TransportError>> {
+    fn send(&self, request: HttpRequest, limit: usize) -> BoxFuture<'_, Result<HttpResponse, TransportError>> {
         Box::pin(SendFuture::new(send(request, limit, WITHIN)))
     }
 }
@@ -97,7 +97,7 @@ impl ApiTransport for FlyPort {
     }
 }
 
-async fn send(request: HttpRequest, limit: usize, within: Duration) -> Result<HttpAnswer, TransportError> {
+async fn send(request: HttpRequest, limit: usize, within: Duration) -> Result<HttpResponse, TransportError> {
     let request = converted(request).map_err(|error| TransportError::NotSent(error.to_string().into()))?;
     let controller = AbortController::default();
     let signal = controller.signal();
@@ -111,7 +111,7 @@ async fn send(request: HttpRequest, limit: usize, within: Duration) -> Result<Ht
         Either::Left((answer, _)) => answer,
         Either::Right(((), _)) => {
             controller.abort();
-            Err(TransportError::NoAnswer("it took too long".into()))
+            Err(TransportError::NoResponse("it took too long".into()))
         }
     }
 }
@@ -132,10 +132,10 @@ fn converted(request: HttpRequest) -> worker::Result<Request> {
     Request::new_with_init(&url, &init)
 }
 
-async fn read(mut response: Response, limit: usize) -> Result<HttpAnswer, TransportError> {
+async fn read(mut response: Response, limit: usize) -> Result<HttpResponse, TransportError> {
     let status =
-        http::StatusCode::from_u16(response.status_code()).map_err(|error| TransportError::NoAnswer(Box::new(error)))?;
-    let broken = |error: worker::Error| TransportError::NoAnswer(error.to_string().into());
+        http::StatusCode::from_u16(response.status_code()).map_err(|error| TransportError::NoResponse(Box::new(error)))?;
+    let broken = |error: worker::Error| TransportError::NoResponse(error.to_string().into());
     let headers: Vec<(String, String)> = response.headers().entries().collect();
     let mut body = Vec::new();
     // An answer without a body has no stream either.
@@ -148,7 +148,7 @@ async fn read(mut response: Response, limit: usize) -> Result<HttpAnswer, Transp
             body.extend_from_slice(&chunk);
         }
     }
-    let mut answer = HttpAnswer::new(body);
+    let mut answer = HttpResponse::new(body);
     *answer.status_mut() = status;
     for (name, value) in headers {
         if let (Ok(name), Ok(value)) = (http::HeaderName::try_from(name), http::HeaderValue::try_from(value)) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use convexinfra::api::ControlError;
 use convexinfra::authority::{ProjectSync, TokenLookup};
-use convexinfra::host::SWEEP_EVERY;
+use convexinfra::host::SWEEP_INTERVAL;
 use convexinfra::model::{Diagnostic, ProjectName, Timestamp};
 use convexinfra::server::{ShardRole, belongs_to};
 use worker::{DurableObject, Env, Method, Request, Response, State, console_error, durable_object};
@@ -84,7 +84,7 @@ impl Project {
         let writes = !matches!(request.method(), Method::Get | Method::Head);
         if writes {
             // Set before anything is accepted: what is written down together with it goes on even if this is cut off here.
-            self.ring_in(SWEEP_EVERY).await?;
+            self.ring_in(SWEEP_INTERVAL).await?;
         } else if !self.awake.replace(true) {
             self.schedule(object).await?;
         }

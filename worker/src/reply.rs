@@ -20,7 +20,7 @@ pub struct Refused {
 
 impl From<ControlError> for Refused {
     fn from(error: ControlError) -> Self {
-        let (status, document) = ErrorDocument::of(&error, None);
+        let (status, document) = ErrorDocument::from_error(&error, None);
         Self { status, document, retry_after: (status == 503).then_some(1) }
     }
 }
