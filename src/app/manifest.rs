@@ -80,7 +80,11 @@ impl LoadedManifest {
     }
 }
 
-fn read_text(path: &Path) -> Result<String, AppError> {
+/// Reads the text of a manifest.
+///
+/// # Errors
+/// The file cannot be read, or is no text.
+pub(super) fn read_text(path: &Path) -> Result<String, AppError> {
     let failed = |code: &str, message: String| AppError::new(Exit::Manifest, Diagnostic::new(code, message));
     let shown = path.display();
     let bytes = read_regular(path, MAX_MANIFEST_BYTES).map_err(|error| match error {

@@ -315,6 +315,22 @@ fn write_manifest(read: &LoadedManifest, text: &str) -> Result<(), AppError> {
     file.persist(&path).map(drop).map_err(|error| cannot_write(read, &error.error))
 }
 
+/// Replaces a file by a text, whole or not at all, and keeps its mode.
+///
+/// # Errors
+/// The file cannot be written.
+pub(super) fn replace_file(path: &std::path::Path, text: &str) -> Result<(), AppError> {
+    let cannot = |error: std::io::Error| not_edited(format!("`{}` could not be written: {error}", path.display()));
+    let path = path.canonicalize().map_err(cannot)?;
+    let folder = path.parent().unwrap_or(std::path::Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".convex.toml.").tempfile_in(folder).map_err(cannot)?;
+    if let Ok(metadata) = fs::metadata(&path) {
+        fs::set_permissions(file.path(), metadata.permissions()).map_err(cannot)?;
+    }
+    file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(cannot)?;
+    file.persist(&path).map(drop).map_err(|error| cannot(error.error))
+}
+
 fn cannot_write(read: &LoadedManifest, error: &std::io::Error) -> AppError {
     not_edited(format!("`{}` could not be written: {error}", read.path.display()))
 }

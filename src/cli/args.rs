@@ -25,23 +25,13 @@ pub(crate) use self::token::{Token, TokenCommand};
 pub(crate) use self::trust::{Trust, TrustCommand};
 use crate::api::client::ControlPlaneUrl;
 use crate::app::ApplyOptions;
-use crate::model::{BackendName, ProjectName, TimeSpan};
+use crate::model::{BackendName, Exit, ProjectName, TimeSpan};
 
-const EXIT_CODES: &str = "\
-Exit codes:
-  0    done, or nothing to do
-  1    something could not be done; the report says what was and what was not
-  2    changes are pending (plan --detailed-exitcode)
-  3    drift found
-  4    refused: destruction not allowed, protected, stale plan, over budget, downgrade
-  5    another apply holds the lease
-  64   wrong usage
-  65   the manifest has problems
-  69   control plane or provider unreachable
-  70   a bug in convexinfra
-  77   not authorised
-  124  waited too long
-  130  interrupted; running again resumes";
+/// The exit codes as they follow the help.
+fn exit_codes() -> String {
+    let rows = Exit::ALL.into_iter().map(|exit| format!("  {:<4} {}", exit.code(), exit.meaning().replace('`', "")));
+    format!("Exit codes:\n{}", rows.collect::<Vec<_>>().join("\n"))
+}
 
 const EXAMPLES: &str = "\
 Examples:
@@ -54,7 +44,7 @@ Examples:
 
 /// Declarative infrastructure as code for self-hosted Convex backends.
 #[derive(Debug, Parser)]
-#[command(name = "convexinfra", version, before_help = EXAMPLES, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(name = "convexinfra", version, before_help = EXAMPLES, after_help = exit_codes(), max_term_width = 100)]
 #[command(arg_required_else_help = true, disable_help_subcommand = false)]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -111,7 +101,7 @@ pub(crate) enum Command {
     /// Write a commented manifest for this repository.
     Init(Init),
     /// Check the manifest and list every mistake in it.
-    Validate,
+    Validate(Validate),
     /// Show what would change, and why. Changes nothing.
     Plan(Plan),
     /// Make it so and write the env files.
@@ -178,6 +168,13 @@ pub(crate) struct Init {
     /// Where the backend runs.
     #[arg(long, default_value = "local", value_parser = ["simulated", "local", "docker", "fly", "kubernetes"], env = "CONVEXINFRA_PROVIDER")]
     pub(crate) provider: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Validate {
+    /// Make every edit that is suggested, and write the manifest.
+    #[arg(long, env = "CONVEXINFRA_FIX", value_parser = FalseyValueParser::new())]
+    pub(crate) fix: bool,
 }
 
 #[derive(Debug, Args)]
@@ -287,6 +284,9 @@ pub(crate) struct Env {
     /// Write the env file at this path instead of printing.
     #[arg(long, value_name = "PATH", conflicts_with = "format", env = "CONVEXINFRA_WRITE")]
     pub(crate) write: Option<PathBuf>,
+    /// Put the admin key into JSON as well. The other forms always have it, except for `url`.
+    #[arg(long)]
+    pub(crate) show_key: bool,
 }
 
 /// The form in which coordinates are printed.
@@ -301,6 +301,8 @@ pub(crate) enum EnvFormat {
     Shell,
     /// Lines for the file that `$GITHUB_ENV` names.
     Github,
+    /// The URL and nothing else.
+    Url,
 }
 
 #[derive(Debug, Args)]
@@ -330,6 +332,9 @@ pub(crate) struct Logs {
     /// How many of the last lines to begin with.
     #[arg(long, short = 'n', value_name = "LINES", default_value_t = 100, env = "CONVEXINFRA_TAIL", value_parser = clap::value_parser!(u32).range(..=100_000))]
     pub(crate) tail: u32,
+    /// Show the lines about convexinfra's own probes as well.
+    #[arg(long, env = "CONVEXINFRA_ALL", value_parser = FalseyValueParser::new())]
+    pub(crate) all: bool,
 }
 
 #[derive(Debug, Args)]

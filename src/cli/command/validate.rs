@@ -5,6 +5,8 @@
 use serde::Serialize;
 
 use crate::app::AppError;
+use crate::app::fix;
+use crate::cli::args::Validate as Args;
 use crate::cli::context::Context;
 use crate::manifest::located;
 use crate::model::{Diagnostic, Exit};
@@ -21,7 +23,15 @@ struct ValidateDocument {
 }
 
 /// Checks the manifest.
-pub(super) fn run(context: &Context) -> Result<Exit, AppError> {
+pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
+    if args.fix {
+        let path = context.manifest_path()?;
+        let (fixed, text) = fix::fix(&path, context.global.project.as_ref())?;
+        if let Some(text) = text {
+            fix::write(&path, &text)?;
+        }
+        context.printer.status(&format!("{} made in `{}`\n", counted(fixed, "edit"), path.display()));
+    }
     let loaded = context.load()?;
     super::plan::print_warnings(context, &loaded);
     let file = loaded.path.display().to_string();
