@@ -356,6 +356,7 @@ impl AppReconciler<'_> {
     /// Brings the vault about, and returns its version where it changed. What others put into it is left alone.
     pub(super) async fn ensure_secrets(
         &self,
+        origin: AppOrigin,
         wanted: &MachineSpec,
         references: &mut ProviderState,
     ) -> Result<EnsuredSecrets, FlyError> {
@@ -375,8 +376,10 @@ impl AppReconciler<'_> {
             }
             return Ok(EnsuredSecrets { version: None, are_marked_retained });
         }
-        // Another run may have been faster, and its backend may have started with other secrets by now.
-        self.refuse_foreign_machine().await?;
+        if origin == AppOrigin::Existing {
+            // Another run may have been faster, and its backend may have started with other secrets by now.
+            self.refuse_foreign_machine().await?;
+        }
         let mut values: BTreeMap<String, Option<Secret>> =
             wanted.secrets.iter().map(|(name, value)| (name.clone(), Some(value.clone()))).collect();
         // Ours from before that nothing names any more.

@@ -59,7 +59,7 @@ pub(super) async fn ensure(
     work.ensure_addresses().await?;
     let own = placement.spec.settings.fly.image.as_ref();
     let image = resolve_image(client, placement, BACKEND_IMAGE, own, BACKEND_IMAGE_KEYS, &mut references).await?;
-    let secrets = work.ensure_secrets(&wanted, &mut references).await?;
+    let secrets = work.ensure_secrets(origin, &wanted, &mut references).await?;
     let order = InstanceRequest { spec: &wanted, image: &image, secrets_version: secrets.version };
     let seat = work.ensure_instance(&order, origin, &machines).await?;
     record_state(&mut references, &wanted, image, BACKEND_IMAGE_KEYS, &seat);
