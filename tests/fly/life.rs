@@ -85,6 +85,9 @@ pub(crate) fn begin(world: &mut World, machine: &mut Machine, state: State, step
 
 /// Lets a machine pull its image and start.
 pub(crate) fn launch_anew(world: &mut World, machine: &mut Machine) {
+    if world.settings.pull_takes.is_zero() {
+        return begin(world, machine, State::Starting, [Step::Launch]);
+    }
     begin(world, machine, State::Created, [Step::Pull, Step::Launch]);
     machine.due = world.instant() + world.settings.pull_takes;
 }

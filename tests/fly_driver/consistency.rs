@@ -187,9 +187,10 @@ async fn a_user_takes_up_what_was_retained_and_nothing_that_is_being_created() {
 
 #[tokio::test]
 async fn a_lease_is_renewed_for_as_long_as_a_change_takes() {
-    let mut fixture = Fixture::with(Settings { pull_takes: Duration::from_millis(3500), ..Settings::friendly().hurried(50) });
+    let mut fixture = Fixture::friendly();
     fixture.ensure().await;
-    fixture.provider = provider(&fixture.fly, TOKEN, Timeouts { lease: Duration::from_secs(1), ..timeouts() });
+    fixture.fly.world().settings.pull_takes = Duration::from_millis(4500);
+    fixture.provider = provider(&fixture.fly, TOKEN, Timeouts { lease: Duration::from_secs(2), ..timeouts() });
     fixture.placement.spec.tuning.max_concurrent_queries = Some(8);
     let lease = format!("{}/apps/{}/machines/{}/lease", fixture.fly.url(), fixture.app(), fixture.machines()[0]);
     let rival = async {
@@ -197,7 +198,7 @@ async fn a_lease_is_renewed_for_as_long_as_a_change_takes() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         // Long after the lease would have ended by itself.
-        tokio::time::sleep(Duration::from_millis(2500)).await;
+        tokio::time::sleep(Duration::from_millis(3500)).await;
         let request = reqwest::Client::new().post(lease).bearer_auth(TOKEN).json(&json!({ "ttl": 30 }));
         request.send().await.unwrap().status().as_u16()
     };

@@ -252,8 +252,8 @@ pub(super) fn parse_list<T: DeserializeOwned>(what: &str, reply: &ApiResponse) -
 }
 
 /// Returns what a response refuses and its words, if it does.
-pub(super) fn rejection(response: ApiResponse) -> Option<(ApiErrorKind, String)> {
-    (!response.is_success()).then(|| (classify(&response), error_message(&response)))
+pub(super) fn rejection(response: &ApiResponse) -> Option<(ApiErrorKind, String)> {
+    (!response.is_success()).then(|| (classify(response), error_message(response)))
 }
 
 /// What it means to a user that a request was not answered with yes.

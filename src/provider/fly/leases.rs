@@ -11,7 +11,7 @@ use futures_util::future::{Either, pending, select};
 use super::api_error::{ApiErrorKind, error_message};
 use super::api_types::LeaseResponse;
 use super::apps::AppReconciler;
-use super::client::{CallError, call_failed, parse};
+use super::client::{CallError, call_failed, parse, rejection};
 use super::error::FlyError;
 use super::requests;
 use crate::failpoint;
@@ -83,13 +83,22 @@ impl AppReconciler<'_> {
         loop {
             self.client.transport.sleep(ttl / 3).await;
             let call = requests::acquire_lease(&self.app, &lease.machine, ttl.as_secs().max(1), Some(nonce)).within(ttl / 3);
-            match self.client.send_once(call).await.map(|reply| super::client::rejection(reply)) {
-                Ok(Some((ApiErrorKind::LeaseHeld, said))) => {
-                    return FlyError::LeaseHeld { app: self.app.clone(), machine: lease.machine.clone(), said };
-                }
-                // Whatever else it is, the work itself finds out sooner or later, or the next renewal gets through.
-                Ok(_) | Err(_) => {}
-            }
+            // Whatever else is wrong, the work itself finds out sooner or later, or the next renewal gets through.
+            let Ok(reply) = self.client.send_once(call).await else { continue };
+            let said = match rejection(&reply) {
+                Some((ApiErrorKind::LeaseHeld, said)) => said,
+                Some(_) => continue,
+                None => match serde_json::from_str::<LeaseResponse>(&reply.body).ok().as_ref().and_then(LeaseResponse::nonce) {
+                    // It had run out, so this is another one, and somebody may have come in between.
+                    Some(other) if other != nonce.expose() => {
+                        let call = requests::release_lease(&self.app, &lease.machine, &Secret::new(other));
+                        let _ = self.client.send_once(call).await;
+                        "the lease ran out before it could be renewed".to_owned()
+                    }
+                    _ => continue,
+                },
+            };
+            return FlyError::LeaseHeld { app: self.app.clone(), machine: lease.machine.clone(), said };
         }
     }
 
