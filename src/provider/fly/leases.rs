@@ -17,6 +17,9 @@ use super::requests;
 use crate::failpoint;
 use crate::model::Secret;
 
+/// How often the release of a lease is tried: whoever comes next waits for it.
+const RELEASE_ATTEMPTS: u32 = 3;
+
 /// A lease that is held.
 #[derive(Debug)]
 pub(super) struct MachineLease {
@@ -106,7 +109,12 @@ impl AppReconciler<'_> {
     async fn release_lease(&self, lease: &MachineLease) {
         if let Some(nonce) = &lease.nonce {
             let call = requests::release_lease(&self.app, &lease.machine, nonce).within(Duration::from_secs(5));
-            let _ = self.client.send_once(call).await;
+            for _ in 0..RELEASE_ATTEMPTS {
+                match self.client.send_once(call.clone()).await.map(|reply| rejection(&reply)) {
+                    Ok(Some((ApiErrorKind::RateLimited(_) | ApiErrorKind::Uncertain, _))) | Err(_) => self.client.pause().await,
+                    Ok(_) => return,
+                }
+            }
         }
     }
 }
