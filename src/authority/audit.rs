@@ -80,9 +80,15 @@ impl<S: Store> Authority<S> {
         Ok(self.vault.chain_hash(&serde_json::to_vec(&content).map_err(StoreError::Unwritable)?))
     }
 
-    /// What has happened, newest last.
-    pub fn history(&self, reach: &ResourceLevel, limit: u32) -> Result<Vec<HistoryEntry>, AuthorityError> {
-        let events = self.store.read(|rows| Ok::<_, AuthorityError>(rows.events(reach.project(), limit)?))?;
+    /// Returns one page of the history, newest entry last.
+    pub fn history(&self, level: &ResourceLevel, page: HistoryPage) -> Result<Vec<HistoryEntry>, AuthorityError> {
+        let HistoryPage { limit, before } = page;
+        let events = self.store.read(|rows| {
+            Ok::<_, AuthorityError>(match before {
+                None => rows.events(level.project(), limit)?,
+                Some(before) => rows.events_before(level.project(), before, limit)?,
+            })
+        })?;
         Ok(events
             .into_iter()
             .map(|event| HistoryEntry {
@@ -108,6 +114,11 @@ impl<S: Store> Authority<S> {
             loop {
                 let events = rows.events_after(project, after, PAGE_SIZE)?;
                 let Some(last) = events.last() else { break };
+                // An index that is damaged may hand out the same rows again and again.
+                if after.is_some_and(|after| last.sequence <= after) {
+                    verifier.report_break(format!("the store repeats entry {}: its index is damaged", last.sequence));
+                    break;
+                }
                 after = Some(last.sequence);
                 for event in &events {
                     course.verify_entry(event, |position, before| self.hash(event, position, before))?;

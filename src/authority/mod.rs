@@ -33,7 +33,7 @@ pub use operation::{ExecutionMode, Operation, check_same_request};
 pub use removal::volume_disposal;
 pub use resume::{Resumed, Resumption};
 pub use sync::{ProjectSync, TokenLookup, TokenReplica};
-pub use token::{AuthenticatedToken, Principal, TOKEN_PREFIX};
+pub use token::{AuthenticatedToken, Principal};
 pub use vault::{MasterKey, Vault, VaultError};
 pub use view::{ProjectView, Totals};
 
