@@ -84,11 +84,15 @@ pub static GET_LEASE: Endpoint =
     Endpoint::get("getLease", "/v1/projects/{project}/lease", READ, "Returns the holder of the project's lease.")
         .responds::<LeaseDocument>(200, "The holder; null when the lease is free.");
 /// Acquires a lease.
-pub static ACQUIRE_LEASE: Endpoint =
-    Endpoint::post("acquireLease", "/v1/projects/{project}/lease", APPLY, "Acquires the lease: the right to change the project.")
-        .with_body::<LeaseRequest>()
-        .responds::<Lease>(201, "The lease. It lasts 15 s, unless it is renewed.")
-        .with_errors(&[409]);
+pub static ACQUIRE_LEASE: Endpoint = Endpoint::post(
+    "acquireLease",
+    "/v1/projects/{project}/lease",
+    APPLY,
+    "Acquires the lease: the right to change the project.",
+)
+.with_body::<LeaseRequest>()
+.responds::<Lease>(201, "The lease. It lasts 15 s, unless it is renewed.")
+.with_errors(&[409]);
 /// Renews a lease.
 pub static RENEW_LEASE: Endpoint =
     Endpoint::put("renewLease", "/v1/projects/{project}/lease", APPLY, "Renews the lease for another 15 s.")
@@ -233,11 +237,12 @@ pub static GET_CAPACITY: Endpoint =
         .responds::<Capacity>(200, "The capacity.");
 
 /// Liveness.
-pub static GET_HEALTH: Endpoint = Endpoint::get("getHealth", "/healthz", PUBLIC, "Says whether the process answers.")
-    .responds::<Health>(200, "It does.");
+pub static GET_HEALTH: Endpoint =
+    Endpoint::get("getHealth", "/healthz", PUBLIC, "Says whether the process answers.").responds::<Health>(200, "It does.");
 /// Readiness.
-pub static GET_READINESS: Endpoint = Endpoint::get("getReadiness", "/readyz", PUBLIC, "Says whether the server can work.")
-    .responds::<Health>(200, "It can. While it shuts down, or when its store does not answer, it cannot: 503.");
+pub static GET_READINESS: Endpoint =
+    Endpoint::get("getReadiness", "/readyz", PUBLIC, "Says whether the server can work.")
+        .responds::<Health>(200, "It can. While it shuts down, or when its store does not answer, it cannot: 503.");
 /// The OpenAPI document.
 pub static GET_CONTRACT: Endpoint = Endpoint::get("getContract", "/openapi.json", PUBLIC, "Returns this very document.")
     .with_headers(&[("if-none-match", "The `ETag` of a copy; 304 when it is the same.")])

@@ -164,9 +164,7 @@ mod tests {
     fn a_token_goes_to_the_origins_that_it_was_issued_for() {
         let (home, second, evil) = (origin("https://a.test"), origin("http://127.0.0.1:7310"), origin("https://evil.test"));
         let bound = format_token("abcdefghij", &[7; 32], &[home.clone(), second.clone()]);
-        for (origin, expected) in
-            [(&home, OriginMatch::Bound), (&second, OriginMatch::Bound), (&evil, OriginMatch::Foreign)]
-        {
+        for (origin, expected) in [(&home, OriginMatch::Bound), (&second, OriginMatch::Bound), (&evil, OriginMatch::Foreign)] {
             assert_eq!(match_origin(&bound, origin), expected, "{origin}");
         }
         let unbound = format_token("abcdefghij", &[7; 32], &[]);

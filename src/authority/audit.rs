@@ -9,7 +9,7 @@
 
 use super::key_check::UnchainedEntries;
 use super::{Authority, AuthorityError};
-use crate::api::{HistoryEntry, HistoryVerification, ResourceLevel};
+use crate::api::{HistoryEntry, HistoryPage, HistoryVerification, ResourceLevel};
 use crate::model::{Actor, BackendName, ProjectName, Timestamp};
 use crate::store::{ChainLink, ChainRow, EventRow, Rows, Store, StoreError};
 
@@ -71,7 +71,7 @@ impl<S: Store> Authority<S> {
         let Some(name) = project else { return Ok(!matches!(self.unchained_entries(rows)?, UnchainedEntries::Sealed(_))) };
         // The change that is being recorded is counted already.
         let is_first = rows.project(name)?.is_none_or(|row| row.revision.0 <= 1);
-        Ok(is_first && rows.events(project, 1)?.is_empty())
+        Ok(is_first && rows.events(project, None, 1)?.is_empty())
     }
 
     fn hash(&self, event: &EventRow, position: u64, before: &str) -> Result<String, StoreError> {
@@ -83,12 +83,7 @@ impl<S: Store> Authority<S> {
     /// Returns one page of the history, newest entry last.
     pub fn history(&self, level: &ResourceLevel, page: HistoryPage) -> Result<Vec<HistoryEntry>, AuthorityError> {
         let HistoryPage { limit, before } = page;
-        let events = self.store.read(|rows| {
-            Ok::<_, AuthorityError>(match before {
-                None => rows.events(level.project(), limit)?,
-                Some(before) => rows.events_before(level.project(), before, limit)?,
-            })
-        })?;
+        let events = self.store.read(|rows| Ok::<_, AuthorityError>(rows.events(level.project(), before, limit)?))?;
         Ok(events
             .into_iter()
             .map(|event| HistoryEntry {
@@ -116,7 +111,7 @@ impl<S: Store> Authority<S> {
                 let Some(last) = events.last() else { break };
                 // An index that is damaged may hand out the same rows again and again.
                 if after.is_some_and(|after| last.sequence <= after) {
-                    verifier.report_break(format!("the store repeats entry {}: its index is damaged", last.sequence));
+                    course.report_break(format!("the store repeats entry {}: its index is damaged", last.sequence));
                     break;
                 }
                 after = Some(last.sequence);

@@ -150,6 +150,11 @@ impl<S: Store> Authority<S> {
         Ok(IssuedToken { record: row.record, token, origins: origins.iter().map(ToString::to_string).collect() })
     }
 
+    /// Reads one row, to see whether the store answers.
+    pub fn ping(&self) -> Result<(), AuthorityError> {
+        self.store.read(|rows| Ok(rows.key_check().map(drop)?))
+    }
+
     /// Every token, ended ones included.
     pub fn tokens(&self) -> Result<Vec<TokenRecord>, AuthorityError> {
         let rows = self.store.read(|rows| Ok::<_, AuthorityError>(rows.tokens()?))?;

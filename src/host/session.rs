@@ -8,8 +8,8 @@ use futures_util::future::BoxFuture;
 
 use super::{Host, effects};
 use crate::api::{
-    Administration, ControlError, ControlPlane, Credentials, HistoryEntry, HistoryPage, HistoryVerification, IfMissing, Lease, LeaseHolder,
-    LogChunk, LogPosition, OperationOutcome, OriginPolicy, ProgressFn, Request, ResourceLevel, TokenOrigin,
+    Administration, ControlError, ControlPlane, Credentials, HistoryEntry, HistoryPage, HistoryVerification, IfMissing, Lease,
+    LeaseHolder, LogChunk, LogPosition, OperationOutcome, OriginPolicy, ProgressFn, Request, ResourceLevel, TokenOrigin,
 };
 use crate::authority::{ExecutionMode, Liveness, Principal, Transition};
 
@@ -186,8 +186,12 @@ impl ControlPlane for ControlSession {
         })
     }
 
-    fn history<'a>(&'a self, reach: &'a ResourceLevel, page: HistoryPage) -> BoxFuture<'a, Result<Vec<HistoryEntry>, ControlError>> {
-        Box::pin(async move { Ok(self.host.read_rows(|authority| authority.history(reach, page))?.unwrap_or_default()) })
+    fn history<'a>(
+        &'a self,
+        reach: &'a ResourceLevel,
+        page: HistoryPage,
+    ) -> BoxFuture<'a, Result<Vec<HistoryEntry>, ControlError>> {
+        Box::pin(async move { Ok(self.host.read_rows_slowly(|authority| authority.history(reach, page))?.unwrap_or_default()) })
     }
 
     fn verify_history<'a>(
@@ -200,7 +204,7 @@ impl ControlPlane for ControlSession {
                 breaks: noted.map(|_| "there is no history at all here, and one was noted".to_owned()).into_iter().collect(),
                 ..HistoryVerification::default()
             };
-            Ok(self.host.read_rows(|authority| authority.check_history(reach, noted))?.unwrap_or_else(nothing))
+            Ok(self.host.read_rows_slowly(|authority| authority.check_history(reach, noted))?.unwrap_or_else(nothing))
         })
     }
 
@@ -221,7 +225,9 @@ impl Administration for ControlSession {
 
     fn create_token<'a>(&'a self, request: &'a TokenRequest) -> BoxFuture<'a, Result<IssuedToken, ControlError>> {
         Box::pin(async move {
-            self.host.write_beside_server(|authority| authority.create_token(request, &self.token_origins, &self.actor, self.host.now()))
+            self.host.write_beside_server(|authority| {
+                authority.create_token(request, &self.token_origins, &self.actor, self.host.now())
+            })
         })
     }
 

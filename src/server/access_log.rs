@@ -3,18 +3,17 @@
 //! Must not do: log a header, a query, a body or a path that no route knows; any of them may hold a secret.
 
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 use axum::Json;
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::{Body, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http_body_util::combinators::Frame;
+use futures_util::{StreamExt, stream};
 
 use super::ApiServer;
 use super::error_response::ErrorResponse;
@@ -100,35 +99,13 @@ fn track_body(request: &mut Request) -> Option<Arc<AtomicBool>> {
         return None;
     }
     let unread = Arc::new(AtomicBool::new(true));
-    *request.body_mut() = Body::new(UnreadBody { body, unread: Arc::clone(&unread) });
+    let is_read = Arc::clone(&unread);
+    let end = stream::poll_fn(move |_| {
+        is_read.store(false, Ordering::Relaxed);
+        Poll::Ready(None)
+    });
+    *request.body_mut() = Body::from_stream(body.into_data_stream().chain(end));
     Some(unread)
-}
-
-/// The body of a request that says whether it was read to its end.
-struct UnreadBody {
-    body: Body,
-    unread: Arc<AtomicBool>,
-}
-
-impl HttpBody for UnreadBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        if self.body.is_end_stream() || matches!(polled, Poll::Ready(None)) {
-            self.unread.store(false, Ordering::Relaxed);
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 /// Returns the address of the client: that of the connection, or the last one that the proxy before this server names.

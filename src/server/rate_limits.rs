@@ -177,13 +177,16 @@ mod tests {
     #[test]
     fn streams_are_counted_by_token_and_by_operation_and_given_back() {
         let streams = Arc::new(OpenStreams::default());
-        let (token, operation) = (|number: usize| TokenId::new(number.to_string()), |number: usize| OperationId::new(number.to_string()));
-        let mut open: Vec<_> = (0..MAX_STREAMS_PER_TOKEN).map(|number| streams.open(token(0), operation(number)).unwrap()).collect();
+        let (token, operation) =
+            (|number: usize| TokenId::new(number.to_string()), |number: usize| OperationId::new(number.to_string()));
+        let mut open: Vec<_> =
+            (0..MAX_STREAMS_PER_TOKEN).map(|number| streams.open(token(0), operation(number)).unwrap()).collect();
         assert!(streams.open(token(0), operation(99)).is_none());
         assert!(streams.open(token(1), operation(99)).is_some());
         open.pop();
         assert!(streams.open(token(0), operation(99)).is_some());
-        let _busy: Vec<_> = (0..MAX_STREAMS_PER_OPERATION - 1).map(|number| streams.open(token(number + 2), operation(0)).unwrap()).collect();
+        let _busy: Vec<_> =
+            (0..MAX_STREAMS_PER_OPERATION - 1).map(|number| streams.open(token(number + 2), operation(0)).unwrap()).collect();
         assert!(streams.open(token(98), operation(0)).is_none());
         drop(open);
         assert!(streams.open(token(98), operation(0)).is_some());

@@ -57,9 +57,26 @@ fn no_spelling_of_a_path_opens_another_project() {
     let mut seen = 0;
     for endpoint in ALL.into_iter().filter(|endpoint| matches!(endpoint.scope, RequiredScope::Project(_))) {
         for project in [
-            "demo/../other", "..%2fother", "demo%2f..%2fother", "other%2f..%2fdemo", "demo%00", "demo%20", "%2e%2e/other", "DEMO", "demo.",
-            "demo;other", "demo%3bother", "demo%", "d%e9mo", "demo%ff", "%c0%ae%c0%ae", "demo?project=other", "demo#other", "",
-            "other%0d%0aX-Project:%20demo", &"d".repeat(300),
+            "demo/../other",
+            "..%2fother",
+            "demo%2f..%2fother",
+            "other%2f..%2fdemo",
+            "demo%00",
+            "demo%20",
+            "%2e%2e/other",
+            "DEMO",
+            "demo.",
+            "demo;other",
+            "demo%3bother",
+            "demo%",
+            "d%e9mo",
+            "demo%ff",
+            "%c0%ae%c0%ae",
+            "demo?project=other",
+            "demo#other",
+            "",
+            "other%0d%0aX-Project:%20demo",
+            &"d".repeat(300),
         ] {
             let response = target.send("stranger", RawRequest::new(endpoint.method.as_str(), &path_in(endpoint, project)));
             let what = format!("{} of {project:?}: {response:?}", endpoint.id);
@@ -72,9 +89,18 @@ fn no_spelling_of_a_path_opens_another_project() {
     }
     assert!(seen > 0);
     for target_of_request in [
-        "//v1/projects/demo", "/v1//projects/demo", "/v1/./projects/demo", "/v1/projects/other/../demo", "/V1/projects/demo",
-        "http://control.test/v1/projects/demo", "http://evil.test/v1/projects/demo", "/v1/projects/demo/", "/%76%31/projects/demo",
-        "*", "/openapi.json/../v1/projects/demo", "/healthz/../v1/projects/demo",
+        "//v1/projects/demo",
+        "/v1//projects/demo",
+        "/v1/./projects/demo",
+        "/v1/projects/other/../demo",
+        "/V1/projects/demo",
+        "http://control.test/v1/projects/demo",
+        "http://evil.test/v1/projects/demo",
+        "/v1/projects/demo/",
+        "/%76%31/projects/demo",
+        "*",
+        "/openapi.json/../v1/projects/demo",
+        "/healthz/../v1/projects/demo",
     ] {
         for holder in ["none", "stranger"] {
             let response = target.send(holder, RawRequest::new("GET", target_of_request));
@@ -95,7 +121,10 @@ fn a_path_has_its_methods_and_no_others() {
             }
             let response = target.send("operator", RawRequest::new(method, &path_of(endpoint)));
             assert_eq!(response.status, 405, "{method} {}: {response:?}", endpoint.path);
-            assert!(response.header("allow").is_some_and(|allow| known.iter().all(|known| allow.contains(known))), "{response:?}");
+            assert!(
+                response.header("allow").is_some_and(|allow| known.iter().all(|known| allow.contains(known))),
+                "{response:?}"
+            );
         }
         // An override is no method.
         let request = RawRequest::new("GET", &path_of(endpoint)).header("X-HTTP-Method-Override", "DELETE");

@@ -52,9 +52,12 @@ impl Target {
         let server = Server::start(&variables);
         let address = server.url.strip_prefix("http://").unwrap().parse().unwrap();
         let mut target = Self { server, address, tokens: BTreeMap::from([("operator", operator)]), _folder: folder };
-        for (holder, scope, project) in
-            [("read", "read", "demo"), ("apply", "apply", "demo"), ("destroy", "destroy", "demo"), ("stranger", "destroy", "other")]
-        {
+        for (holder, scope, project) in [
+            ("read", "read", "demo"),
+            ("apply", "apply", "demo"),
+            ("destroy", "destroy", "demo"),
+            ("stranger", "destroy", "other"),
+        ] {
             let body = json!({ "scope": scope, "project": project, "note": holder });
             let made = target.send("operator", RawRequest::new("POST", "/v1/tokens").json(&body));
             assert_eq!(made.status, 201, "{made:?}");

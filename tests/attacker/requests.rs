@@ -19,7 +19,12 @@ fn headers_that_are_there_twice_are_refused() {
         if endpoint.error_statuses().contains(&401) {
             let twice = request().token(Some(&target.tokens["stranger"]));
             let response = target.send("operator", twice);
-            assert_eq!((response.status, response.code().as_str()), (401, "auth.token_missing"), "{}: {response:?}", endpoint.id);
+            assert_eq!(
+                (response.status, response.code().as_str()),
+                (401, "auth.token_missing"),
+                "{}: {response:?}",
+                endpoint.id
+            );
         }
         if endpoint.fenced {
             let response = target.send("operator", request().header("convexinfra-fence", "1").header("convexinfra-fence", "2"));
@@ -57,7 +62,9 @@ fn bodies_that_are_too_large_or_of_another_kind_are_refused_before_they_are_read
         assert_eq!((response.status, response.code().as_str()), (413, "wire.too_large"), "{}: {response:?}", endpoint.id);
         let huge = request().header("Content-Length", "9000000000000000000").bytes(b"{");
         assert_eq!(target.send("operator", huge).status, 413, "{}", endpoint.id);
-        for (body, status) in [("[]", 400), ("null", 400), ("{", 400), ("{} {}", 400), ("{\"surprise\":1}", 400), ("\u{0}", 400)] {
+        for (body, status) in
+            [("[]", 400), ("null", 400), ("{", 400), ("{} {}", 400), ("{\"surprise\":1}", 400), ("\u{0}", 400)]
+        {
             let sent = request().header("Content-Length", &body.len().to_string()).bytes(body.as_bytes());
             let response = target.send("operator", sent);
             // Without its fence, or for a lease that is not there, it may be refused earlier.
@@ -74,8 +81,11 @@ fn bodies_that_are_too_large_or_of_another_kind_are_refused_before_they_are_read
 #[test]
 fn a_refusal_before_the_body_says_that_the_connection_closes() {
     let target = Target::new();
-    for endpoint in ALL.into_iter().filter(|endpoint| endpoint.method != HttpMethod::Get && endpoint.error_statuses().contains(&401)) {
-        let request = RawRequest::new(endpoint.method.as_str(), &path_of(endpoint)).header("Content-Length", "1000").bytes(b"{");
+    for endpoint in
+        ALL.into_iter().filter(|endpoint| endpoint.method != HttpMethod::Get && endpoint.error_statuses().contains(&401))
+    {
+        let request =
+            RawRequest::new(endpoint.method.as_str(), &path_of(endpoint)).header("Content-Length", "1000").bytes(b"{");
         let response = target.send("malformed", request);
         assert_eq!((response.status, response.header("connection")), (401, Some("close")), "{}: {response:?}", endpoint.id);
     }
@@ -127,7 +137,9 @@ fn secrets_in_the_wrong_place_are_not_repeated() {
         for request in [
             RawRequest::new(endpoint.method.as_str(), &format!("{}?{canary}={canary}", path_of(endpoint))),
             RawRequest::new(endpoint.method.as_str(), &path_of(endpoint).replace("demo", canary)),
-            RawRequest::new(endpoint.method.as_str(), &path_of(endpoint)).header("X-Canary", canary).header("convexinfra-fence", canary),
+            RawRequest::new(endpoint.method.as_str(), &path_of(endpoint))
+                .header("X-Canary", canary)
+                .header("convexinfra-fence", canary),
             RawRequest::new(endpoint.method.as_str(), &path_of(endpoint))
                 .header("convexinfra-fence", "1")
                 .json(&json!({ canary: canary, "work": canary, "step": canary })),

@@ -40,7 +40,9 @@ async fn pass_on(mut request: Request, env: &Env) -> Result<Response, ControlErr
     let path = request.path();
     let token = bearer(request.headers());
     if path == INIT && request.method() == Method::Post {
-        return directory::put(env, &Question::Initialise { secret: token.unwrap_or_default() }).await.map_err(failed);
+        let url = request.url().map(|url| url.to_string()).unwrap_or_default();
+        let question = Question::Initialise { secret: token.unwrap_or_default(), url };
+        return directory::put(env, &question).await.map_err(failed);
     }
     // Read here, so that what was read can be sent on.
     let body = match request.method() {

@@ -13,10 +13,7 @@ use crate::server::ApiServer;
 use crate::server::extract::{NoQuery, QueryParams};
 
 pub(super) fn routes() -> Vec<Route> {
-    vec![
-        route(&endpoints::GET_CATALOG, catalog),
-        route(&endpoints::GET_CAPACITY, capacity),
-    ]
+    vec![route(&endpoints::GET_CATALOG, catalog), route(&endpoints::GET_CAPACITY, capacity)]
 }
 
 async fn catalog(State(server): State<Arc<ApiServer>>, _: QueryParams<NoQuery>) -> HandlerResult {

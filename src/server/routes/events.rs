@@ -62,7 +62,9 @@ impl VerifyQuery {
 
 async fn verify(
     State(server): State<Arc<ApiServer>>,
-    caller: ProjectContext, QueryParams(noted): QueryParams<VerifyQuery>) -> HandlerResult {
+    caller: ProjectContext,
+    QueryParams(noted): QueryParams<VerifyQuery>,
+) -> HandlerResult {
     let _permit = server.verification_permit().await?;
     json(&caller.control.verify_history(&ResourceLevel::Project(caller.project), noted.hash()?).await?)
 }

@@ -14,7 +14,6 @@ use crate::server::error_response::ErrorResponse;
 use crate::server::extract::{Fence, JsonBody, NoQuery, ProjectContext, QueryParams};
 use crate::server::{ApiServer, ServerPhase};
 
-
 pub(super) fn routes() -> Vec<Route> {
     vec![
         route(&endpoints::GET_LEASE, show),

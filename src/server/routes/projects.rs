@@ -6,7 +6,7 @@ use axum::extract::State;
 
 use super::{HandlerResult, Route, json, no_content, require_single_line, route};
 use crate::api::wire::{FingerprintKeyDocument, OriginRequest, SecretText};
-use crate::api::{endpoints, ControlPlane, IfMissing, MAX_ORIGIN_BYTES};
+use crate::api::{ControlPlane, IfMissing, MAX_ORIGIN_BYTES, endpoints};
 use crate::model::Scope;
 use crate::server::ApiServer;
 use crate::server::auth::Authenticated;

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use axum::extract::State;
 
 use super::{HandlerResult, Route, json, no_content, route};
-use crate::api::{endpoints, Administration, ResourceLevel};
+use crate::api::{Administration, ResourceLevel, endpoints};
 use crate::model::Quota;
 use crate::server::ApiServer;
 use crate::server::auth::Authenticated;
 use crate::server::error_response::ErrorResponse;
 use crate::server::extract::{JsonBody, NoQuery, ProjectContext, QueryParams};
-
 
 pub(super) fn routes() -> Vec<Route> {
     vec![

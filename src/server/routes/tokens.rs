@@ -8,8 +8,8 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 
 use super::{HandlerResult, Route, json, route};
-use crate::api::endpoints;
 use crate::api::Administration;
+use crate::api::endpoints;
 use crate::api::wire::IssuedTokenDocument;
 use crate::model::{TokenId, TokenRequest};
 use crate::server::ApiServer;
@@ -17,11 +17,7 @@ use crate::server::auth::Authenticated;
 use crate::server::extract::{JsonBody, NoQuery, PathParam, QueryParams, RequestOrigin};
 
 pub(super) fn routes() -> Vec<Route> {
-    vec![
-        route(&endpoints::LIST_TOKENS, list),
-        route(&endpoints::CREATE_TOKEN, create),
-        route(&endpoints::REVOKE_TOKEN, revoke),
-    ]
+    vec![route(&endpoints::LIST_TOKENS, list), route(&endpoints::CREATE_TOKEN, create), route(&endpoints::REVOKE_TOKEN, revoke)]
 }
 
 async fn list(State(server): State<Arc<ApiServer>>, caller: Authenticated, _: QueryParams<NoQuery>) -> HandlerResult {
