@@ -102,7 +102,7 @@ const IMPURE: &[&str] = &[
     "std::env",
     "std::thread",
     "tokio",
-    "reqwest",
+    "reqwest::",
     "rusqlite",
     "getrandom",
     "SystemTime",

@@ -8,6 +8,7 @@ mod compose;
 mod contract;
 mod crash;
 mod database;
+mod findings;
 mod import;
 mod registry;
 mod restart;

@@ -26,6 +26,7 @@ mod schema;
 mod served;
 mod simulator;
 mod transcript;
+mod trust;
 mod world;
 
 /// A world whose control plane is embedded in each command; the same stories run against a server in `served`.

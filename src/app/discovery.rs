@@ -2,11 +2,16 @@
 //!
 //! Must not do: make a directory, or start another program.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::api::{MAX_ORIGIN_BYTES, is_single_line, truncate};
 use crate::model::Digest;
+use crate::system::read_regular_text;
+
+/// How large a file of git's configuration may be in bytes.
+const MAX_GIT_BYTES: u64 = 1 << 20;
+/// How large a `package.json` may be in bytes.
+pub(crate) const MAX_PACKAGE_BYTES: u64 = 4 << 20;
 
 /// The name of a manifest.
 pub(crate) const MANIFEST_NAME: &str = "convex.toml";
@@ -65,7 +70,7 @@ fn origin_remote(folder: &Path) -> Option<String> {
     let folder = folder.canonicalize().ok()?;
     let git = folder.ancestors().map(|folder| folder.join(".git")).find(|path| path.exists())?;
     let directory = if git.is_dir() { git } else { worktree_git_dir(&git)? };
-    let text = fs::read_to_string(directory.join("config")).ok()?;
+    let text = read_regular_text(&directory.join("config"), MAX_GIT_BYTES).ok()?;
     let mut in_origin = false;
     for line in text.lines().map(str::trim) {
         if line.starts_with('[') {
@@ -82,9 +87,9 @@ fn origin_remote(folder: &Path) -> Option<String> {
 
 /// A worktree has a file `.git` that points into the repository that it belongs to.
 fn worktree_git_dir(file: &Path) -> Option<PathBuf> {
-    let text = fs::read_to_string(file).ok()?;
+    let text = read_regular_text(file, MAX_GIT_BYTES).ok()?;
     let directory = file.parent()?.join(text.strip_prefix("gitdir:")?.trim());
-    match fs::read_to_string(directory.join("commondir")) {
+    match read_regular_text(&directory.join("commondir"), MAX_GIT_BYTES) {
         Ok(common) => Some(directory.join(common.trim())),
         Err(_) => Some(directory),
     }
@@ -110,6 +115,8 @@ fn canonical_remote(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::discovery::join_display;
+use super::discovery::{MAX_PACKAGE_BYTES, join_display};
 use super::secrets::ComparisonKey;
 use crate::api::Credentials;
 use crate::apply::EnvFiles;
@@ -13,6 +13,7 @@ use crate::env_file::{self, Block, BlockOwner, ClientVariables, ExpectedBlock, d
 use crate::model::{
     BackendName, DEFAULT_ENV_FILE, Desired, Diagnostic, EnvFileState, EnvFileTarget, ProjectName, Snapshot, error_chain,
 };
+use crate::system::read_regular_text;
 
 /// The env files of one manifest.
 pub(crate) struct ManifestEnvFiles {
@@ -95,7 +96,8 @@ fn client_variables(folder: &Path, target: &EnvFileTarget, site_url: &str) -> Op
     }
     // The package that the env file lies beside decides, as it does for the Convex client.
     let path = join_display(folder, &target.path);
-    let package = path.parent().map(|folder| folder.join("package.json")).and_then(|path| std::fs::read_to_string(path).ok());
+    let package = path.parent().map(|folder| folder.join("package.json"));
+    let package = package.and_then(|path| read_regular_text(&path, MAX_PACKAGE_BYTES).ok());
     let prefix = package.map_or("", |text| detect::client_prefix(&text));
     Some(ClientVariables { prefix: prefix.to_owned(), site_url: site_url.to_owned() })
 }

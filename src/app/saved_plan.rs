@@ -2,13 +2,13 @@
 //!
 //! Must not do: believe a file: what it says must follow anew from the manifest and the control plane.
 
-use std::fs;
 use std::io::Write;
 use std::path::Path;
 
 use crate::app::AppError;
 use crate::model::{Diagnostic, Exit};
 use crate::plan::{self, Plan};
+use crate::system::{FileReadError, read_regular};
 
 /// How large a saved plan may be.
 const MAX_PLAN_BYTES: u64 = 256 << 20;
@@ -42,14 +42,13 @@ pub(crate) fn read(path: &Path) -> Result<Plan, AppError> {
             finding.with_help(format!("save a new one with\n    convexinfra plan --out {}", path.display())),
         )
     };
-    let metadata = fs::metadata(path).map_err(|error| {
-        let finding = Diagnostic::new("plan.unreadable", format!("the plan `{}` cannot be read: {error}", path.display()));
-        AppError::new(Exit::Failed, finding)
+    let bytes = read_regular(path, MAX_PLAN_BYTES).map_err(|error| match error {
+        FileReadError::NotFound | FileReadError::Io(_) => {
+            let message = format!("the plan `{}` cannot be read: {error}", path.display());
+            AppError::new(Exit::Failed, Diagnostic::new("plan.unreadable", message))
+        }
+        error => refused(error.to_string()),
     })?;
-    if metadata.len() > MAX_PLAN_BYTES {
-        return Err(refused("it is larger than any plan".to_owned()));
-    }
-    let bytes = fs::read(path).map_err(|error| refused(error.to_string()))?;
     let plan: Plan = serde_json::from_slice(&bytes).map_err(|error| refused(error.to_string()))?;
     plan::validate(&plan).map_err(|defect| refused(defect.to_string()))?;
     Ok(plan)

@@ -4,8 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::env::VarError;
-use std::fs::{self, File};
-use std::io::{self, Read};
 use std::path::Path;
 
 use zeroize::Zeroizing;
@@ -17,6 +15,7 @@ use crate::model::{
     BackendName, Desired, FieldPath, Fingerprint, FingerprintKey, ProjectName, STORAGE_SERVER, STORAGE_URL, Secret, SecretRef,
     SecretSource, SecretState, secret_slots,
 };
+use crate::system::{FileReadError, read_regular};
 
 /// How large a secret in a file may be.
 const MAX_SECRET_BYTES: u64 = 64 << 10;
@@ -111,44 +110,22 @@ fn resolve_reference(reference: &SecretRef, folder: &Path) -> Result<Option<Secr
             Err(VarError::NotPresent) => Ok(None),
             Err(VarError::NotUnicode(_)) => Err(format!("{reference} is not UTF-8 text")),
         },
-        SecretRef::File(path) => match read_file(&folder.join(path)) {
+        SecretRef::File(path) => match read_regular(&folder.join(path), MAX_SECRET_BYTES).map(Zeroizing::new) {
             Ok(bytes) => {
-                let text = std::str::from_utf8(&bytes).map_err(|_| format!("{reference} is not UTF-8 text"))?;
+                // Editors of Windows put a byte order mark before the text, which is no part of the secret.
+                let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+                let text = std::str::from_utf8(bytes).map_err(|_| format!("{reference} is not UTF-8 text"))?;
                 let value = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
                 Ok((!value.is_empty()).then(|| Secret::new(value)))
             }
-            Err(ReadError::Absent) => Ok(None),
-            Err(ReadError::NoFile) => Err(format!("{reference} is not a regular file")),
-            Err(ReadError::TooLarge) => {
-                Err(format!("{reference} has more than {MAX_SECRET_BYTES} bytes, the most that a secret has"))
+            Err(FileReadError::NotFound) => Ok(None),
+            Err(FileReadError::NotRegular) => Err(format!("{reference} is not a regular file")),
+            Err(FileReadError::TooLarge { limit }) => {
+                Err(format!("{reference} has more than {limit} bytes, the most that a secret has"))
             }
-            Err(ReadError::Failed(error)) => Err(format!("{reference} cannot be read: {error}")),
+            Err(error) => Err(format!("{reference} cannot be read: {error}")),
         },
     }
-}
-
-/// Why a file was not read.
-enum ReadError {
-    Absent,
-    NoFile,
-    TooLarge,
-    Failed(io::Error),
-}
-
-impl From<io::Error> for ReadError {
-    fn from(error: io::Error) -> Self {
-        if error.kind() == io::ErrorKind::NotFound { Self::Absent } else { Self::Failed(error) }
-    }
-}
-
-/// Reads a file that may grow while it is read. What is no file may have no end, or wait for somebody to write.
-fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, ReadError> {
-    if !fs::metadata(path)?.is_file() {
-        return Err(ReadError::NoFile);
-    }
-    let mut content = Zeroizing::new(Vec::new());
-    File::open(path)?.take(MAX_SECRET_BYTES + 1).read_to_end(&mut content)?;
-    if content.len() as u64 > MAX_SECRET_BYTES { Err(ReadError::TooLarge) } else { Ok(content) }
 }
 
 /// Why Convex would not take a value, as far as one value tells. Never shows any of it.
@@ -228,6 +205,8 @@ impl ResolvedSecrets {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -238,6 +217,7 @@ mod tests {
         write("break", b"\r\n");
         write("fits", &[b'x'; MAX_SECRET_BYTES as usize]);
         write("line", b"hunter2\r\n");
+        write("mark", b"\xef\xbb\xbfhunter2\r\n");
         write("large", &[b'x'; MAX_SECRET_BYTES as usize + 1]);
         write("bytes", b"hunter2\xff");
         fs::create_dir(folder.path().join("folder")).unwrap();
@@ -248,6 +228,7 @@ mod tests {
             assert_eq!(value(name), Ok(None), "{name}");
         }
         assert_eq!(value("line"), Ok(Some(Secret::new("hunter2"))));
+        assert_eq!(value("mark"), Ok(Some(Secret::new("hunter2"))));
         assert!(matches!(value("fits"), Ok(Some(_))));
         for (name, why) in [
             ("folder", "file `folder` is not a regular file"),

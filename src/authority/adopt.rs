@@ -10,8 +10,8 @@ use super::{Authority, AuthorityError, allocation, lease};
 use crate::api::{ControlError, Lease};
 use crate::convex::admin_key::InstanceSecret;
 use crate::model::{
-    Actor, BackendName, BackendSpec, Diagnostic, FieldPath, Generation, InstanceName, Phase, PortPair, ProviderState,
-    ResolvedBackend, Secret, Timestamp,
+    Actor, BackendId, BackendName, BackendSpec, Diagnostic, FieldPath, Generation, InstanceName, Phase, PortPair, ProviderKind,
+    ProviderState, ResolvedBackend, Secret, Timestamp,
 };
 use crate::store::{BackendRow, Durability, Store};
 
@@ -28,8 +28,24 @@ pub struct Adoption {
     pub spec: BackendSpec,
     /// The values of the specification's secrets.
     pub secrets: BTreeMap<FieldPath, Secret>,
-    /// The ports that it is reached on.
-    pub ports: PortPair,
+    /// The ports that it is published on; none where it gets ports like a new one.
+    pub ports: Option<PortPair>,
+    /// Its identity, where it has one already.
+    pub id: Option<BackendId>,
+    /// What proves that it is what it seems to be.
+    pub proof: AdoptionProof,
+}
+
+/// What proves that a backend is what it seems to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AdoptionProof {
+    /// It answers at this URL with its own name, and takes a key that is made from its secret.
+    Answers {
+        /// The URL of its API, as this machine reaches it.
+        url: String,
+    },
+    /// It carries the labels of its identity, and its secret was in its own volume.
+    OwnerLabels,
 }
 
 impl<S: Store> Authority<S> {
@@ -53,14 +69,21 @@ impl<S: Store> Authority<S> {
             if rows.backend(&lease.project, name)?.is_some() {
                 return Err(refused(format!("project `{}` has a backend `{name}` already", lease.project)).into());
             }
-            if rows.instance_name_taken(&adoption.instance_name)? {
+            // Containers are told apart by their identity, and databases are claimed on their servers: two compose stacks of one
+            // home may both be called `convex-self-hosted`.
+            let is_told_apart = adoption.spec.provider == ProviderKind::Docker;
+            if !is_told_apart && rows.instance_name_taken(&adoption.instance_name)? {
                 let message = format!("another backend of this control plane is the instance `{}`", adoption.instance_name);
                 return Err(refused(message).into());
             }
-            let ports = adoption.ports;
-            let wanted = [ports.api, ports.site];
+            if let Some(id) = &adoption.id
+                && rows.backend_by_id(id)?.is_some()
+            {
+                return Err(refused(format!("`{name}` is recorded already, in this project or another one")).into());
+            }
+            let wanted: Vec<u16> = adoption.ports.iter().flat_map(|ports| [ports.api, ports.site]).collect();
             if rows.ports()?.iter().any(|held| wanted.contains(&held.api) || wanted.contains(&held.site)) {
-                let message = format!("another backend of this control plane holds port {} or {}", ports.api, ports.site);
+                let message = format!("another backend of this control plane holds one of the ports {wanted:?}");
                 return Err(refused(message).into());
             }
             let secret = InstanceSecret::parse(adoption.instance_secret.expose()).map_err(|error| {
@@ -70,7 +93,10 @@ impl<S: Store> Authority<S> {
             project.revision = project.revision.next();
             rows.put_project(&project)?;
             let mut row = BackendRow {
-                id: allocation::backend_id(self.entropy)?,
+                id: match adoption.id {
+                    Some(id) => id,
+                    None => allocation::backend_id(self.entropy)?,
+                },
                 project: lease.project.clone(),
                 name: name.clone(),
                 instance_name: adoption.instance_name,
@@ -83,7 +109,7 @@ impl<S: Store> Authority<S> {
                 managed_env: BTreeSet::new(),
                 endpoints: None,
                 admin_key: None,
-                ports: Some(ports),
+                ports: adoption.ports,
                 references: ProviderState::new(),
                 has_been_ready: true,
                 created_at: now,

@@ -25,7 +25,7 @@ mod token;
 mod vault;
 mod view;
 
-pub use adopt::Adoption;
+pub use adopt::{Adoption, AdoptionProof};
 pub use effect::{AllocationConflict, Effect, EffectFailure, EffectResult, EnvironmentTarget, Transition};
 pub use expiry::EXPIRY_PLAN;
 pub use lease::Liveness;

@@ -8,6 +8,7 @@ mod quota;
 mod schema;
 mod serve;
 mod token;
+mod trust;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,6 +22,8 @@ pub(crate) use self::quota::{Quota, QuotaCommand, QuotaLimit, QuotaLimits, Quota
 pub(crate) use self::schema::{Schema, SchemaDocument};
 pub(crate) use self::serve::{LogFormat, LogLevel, Serve};
 pub(crate) use self::token::{Token, TokenCommand};
+pub(crate) use self::trust::{Trust, TrustCommand};
+use crate::api::client::ControlPlaneUrl;
 use crate::app::ApplyOptions;
 use crate::model::{BackendName, ProjectName, TimeSpan};
 
@@ -140,12 +143,16 @@ pub(crate) enum Command {
     Deprovision(Deprovision),
     /// Take over a backend that something else started.
     Import(Import),
+    /// Take up again what runs on the engine and has no record any more.
+    Recover(Recover),
     /// Show where the dashboard of a backend is.
     Dashboard(BackendArg),
     /// Show what has happened to the project.
     Log(Log),
     /// Make, list and end tokens of a control plane.
     Token(Token),
+    /// Trust control planes that only a manifest names, on this machine.
+    Trust(Trust),
     /// Show and set what a project may have at most in a control plane.
     Quota(Quota),
     /// Write the skill that tells coding agents how to use convexinfra.
@@ -305,6 +312,10 @@ pub(crate) struct Wait {
     pub(crate) timeout: TimeSpan,
 }
 
+fn control_plane_url(text: &str) -> Result<ControlPlaneUrl, String> {
+    ControlPlaneUrl::parse(text).map_err(|error| error.to_string())
+}
+
 fn time_span(text: &str) -> Result<TimeSpan, String> {
     TimeSpan::parse(text).map_err(|error| error.to_string())
 }
@@ -393,6 +404,12 @@ pub(crate) struct Import {
     /// The container to take over.
     #[arg(long, value_name = "ID", env = "CONVEXINFRA_CONTAINER")]
     pub(crate) container: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Recover {
+    /// The backend; all of the project when left out.
+    pub(crate) name: Option<BackendName>,
 }
 
 #[derive(Debug, Args)]

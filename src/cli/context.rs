@@ -3,14 +3,13 @@
 //! Must not do: open the control plane before a command needs it.
 
 use std::cell::OnceCell;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::args::Global;
 use super::printer::Printer;
-use super::token_source::EnvTokenSource;
+use super::token_source::{EnvTokenSource, NamedBy};
 use super::{env_overrides, providers};
 use crate::api::client::{ClientConfig, ClientTimeouts, ControlPlaneUrl, HttpControlPlane};
 use crate::api::{Administration, ControlPlane};
@@ -18,8 +17,11 @@ use crate::app::{AppError, LoadedManifest, discovery};
 use crate::convex::deployment::DeploymentClient;
 use crate::host::{ControlSession, EMBEDDED, Host, HostParts, LocalBinaries, NativePlatform};
 use crate::model::{Desired, Diagnostic, Exit, ProjectName, Secret};
-use crate::provider::docker::Docker;
+use crate::provider::docker::{AllowList, Docker};
+use crate::system::read_regular;
 
+/// How large a file of certificates may be in bytes.
+const MAX_CERTIFICATE_BYTES: u64 = 1 << 20;
 /// Where the way to the control plane is safe without TLS.
 const ALLOW_PLAIN_HTTP: &str = "CONVEXINFRA_ALLOW_PLAIN_HTTP";
 
@@ -125,10 +127,10 @@ impl Context {
     fn plane(&self, desired: Option<&Desired>) -> Result<&ControlPlaneHandle, AppError> {
         if self.plane.get().is_none() {
             let plane = match self.address(desired)? {
-                None => {
-                    ControlPlaneHandle::Embedded(Arc::new(self.make_host(EMBEDDED, LocalBinaries::Any)?).embedded_session())
-                }
-                Some(url) => ControlPlaneHandle::Remote(Box::new(self.client(url)?)),
+                None => ControlPlaneHandle::Embedded(
+                    Arc::new(self.make_host(EMBEDDED, LocalBinaries::Any, AllowList::Unrestricted)?).embedded_session(),
+                ),
+                Some((url, named_by)) => ControlPlaneHandle::Remote(Box::new(self.client(url, named_by)?)),
             };
             let _ = self.plane.set(plane);
         }
@@ -138,14 +140,13 @@ impl Context {
     }
 
     /// Where the control plane is; none for the embedded one. What was typed wins over what a manifest says.
-    fn address(&self, desired: Option<&Desired>) -> Result<Option<ControlPlaneUrl>, AppError> {
+    fn address(&self, desired: Option<&Desired>) -> Result<Option<(ControlPlaneUrl, NamedBy)>, AppError> {
         let named = self.global.control_plane.as_deref().map(str::trim).filter(|named| !named.is_empty());
-        let text = match named {
-            Some(EMBEDDED) => return Ok(None),
-            Some(text) => Some(text),
-            None => desired.and_then(|desired| desired.control_plane.as_deref()),
+        let (text, named_by) = match (named, desired.and_then(|desired| desired.control_plane.as_deref())) {
+            (Some(EMBEDDED), _) | (None, None) => return Ok(None),
+            (Some(text), _) => (text, NamedBy::User),
+            (None, Some(text)) => (text, NamedBy::Manifest),
         };
-        let Some(text) = text else { return Ok(None) };
         let usage = |code: &str, message: String| AppError::new(Exit::Usage, Diagnostic::new(code, message));
         let url = ControlPlaneUrl::parse(text).map_err(|error| usage("usage.control_plane", error.to_string()))?;
         if url.is_cleartext_remote() && !env_overrides::is_on(ALLOW_PLAIN_HTTP) {
@@ -155,17 +156,17 @@ impl Context {
             ));
             return Err(AppError::new(Exit::Usage, finding));
         }
-        Ok(Some(url))
+        Ok(Some((url, named_by)))
     }
 
-    fn client(&self, url: ControlPlaneUrl) -> Result<HttpControlPlane, AppError> {
+    fn client(&self, url: ControlPlaneUrl, named_by: NamedBy) -> Result<HttpControlPlane, AppError> {
         let path = self.global.control_plane_ca.as_ref().filter(|path| !path.as_os_str().is_empty());
-        let certificates = path.map(fs::read).transpose().map_err(|error| {
+        let certificates = path.map(|path| read_regular(path, MAX_CERTIFICATE_BYTES)).transpose().map_err(|error| {
             let path = path.map(|path| path.display().to_string()).unwrap_or_default();
             let message = format!("the certificates in `{path}` cannot be read: {error}");
             AppError::new(Exit::Usage, Diagnostic::new("usage.certificates", message))
         })?;
-        let token = Box::new(EnvTokenSource::new(&url));
+        let token = Box::new(EnvTokenSource::new(&url, named_by));
         let printer = self.printer.clone();
         let waiting = Box::new(move |message: String| printer.status(&format!("{message}\n")));
         Ok(HttpControlPlane::new(ClientConfig {
@@ -207,12 +208,12 @@ impl Context {
     }
 
     /// A host in the home that was asked for, under the name that plans give to it.
-    pub(crate) fn make_host(&self, name: &str, local_binaries: LocalBinaries) -> Result<Host, AppError> {
+    pub(crate) fn make_host(&self, name: &str, local_binaries: LocalBinaries, allowed: AllowList) -> Result<Host, AppError> {
         let directory = self.home()?;
         let executable = std::env::current_exe().map_err(|error| {
             AppError::new(Exit::Failed, Diagnostic::new("host.executable", format!("this program cannot find itself: {error}")))
         })?;
-        let providers = providers::available(&directory, executable);
+        let providers = providers::available(&directory, executable, allowed);
         let master_key = std::env::var("CONVEXINFRA_MASTER_KEY").ok().filter(|key| !key.is_empty()).map(Secret::new);
         let first_port = first_port()?;
         let (name, connections) = (name.to_owned(), DeploymentClient::default());

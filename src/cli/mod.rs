@@ -15,6 +15,7 @@ mod providers;
 mod signal;
 mod terminal;
 mod token_source;
+mod trust;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

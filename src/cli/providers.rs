@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::app::discovery;
 use crate::model::Secret;
 use crate::provider::Provider;
-use crate::provider::docker::{ControlPlaneId, Docker, EngineSource};
+use crate::provider::docker::{AllowList, ControlPlaneId, Docker, EngineSource};
 use crate::provider::fly::{ApiEndpoints, Fly, FlyConfig, ReqwestTransport};
 use crate::provider::local::{DownloadSources, Local};
 use crate::provider::simulated::Simulated;
@@ -18,7 +18,7 @@ use crate::provider::simulated::Simulated;
 const GRACE: Duration = Duration::from_secs(10);
 
 /// All that are available in a home.
-pub(super) fn available(home: &Path, executable: PathBuf) -> Vec<Box<dyn Provider>> {
+pub(super) fn available(home: &Path, executable: PathBuf, allowed: AllowList) -> Vec<Box<dyn Provider>> {
     let mut sources = DownloadSources::official(discovery::user_home().as_deref());
     if let Some(url) = variable("CONVEXINFRA_RELEASES_URL") {
         sources.downloads = url;
@@ -29,7 +29,7 @@ pub(super) fn available(home: &Path, executable: PathBuf) -> Vec<Box<dyn Provide
     let mut providers: Vec<Box<dyn Provider>> = vec![
         Box::new(Simulated::new(home.to_owned(), executable.clone()).with_grace(GRACE)),
         Box::new(Local::new(home.to_owned(), executable, sources).with_grace(GRACE)),
-        Box::new(docker(home)),
+        Box::new(docker(home).with_allow_list(allowed)),
     ];
     providers.extend(fly().map(|fly| Box::new(fly) as Box<dyn Provider>));
     providers

@@ -52,6 +52,30 @@ const HANDLED_ELSEWHERE: [&str; 34] = [
     "npm_config_cache",
 ];
 
+/// The variables of knobs.
+const KNOBS: [&str; 15] = [
+    "DOCUMENT_RETENTION_DELAY",
+    "INDEX_RETENTION_DELAY",
+    "APPLICATION_MAX_CONCURRENT_QUERIES",
+    "APPLICATION_MAX_CONCURRENT_MUTATIONS",
+    "APPLICATION_MAX_CONCURRENT_V8_ACTIONS",
+    "APPLICATION_MAX_CONCURRENT_NODE_ACTIONS",
+    "SCHEDULED_JOB_EXECUTION_PARALLELISM",
+    "HTTP_SERVER_TIMEOUT_SECONDS",
+    "V8_ACTION_USER_TIMEOUT_SECS",
+    "NODE_ACTION_USER_TIMEOUT_SECS",
+    "INDEX_CACHE_SIZE",
+    "REDACT_LOGS_TO_CLIENT",
+    "DISABLE_BEACON",
+    "RUST_LOG",
+    "NO_COLOR",
+];
+
+/// Returns whether the launch of a backend decides a variable, so that nobody else may set it.
+pub fn is_set_by_launch(name: &str) -> bool {
+    HANDLED_ELSEWHERE.contains(&name) || KNOBS.contains(&name) || name.starts_with("CONVEXINFRA_")
+}
+
 /// What the variables of a backend say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ParsedTuning {
@@ -91,6 +115,7 @@ pub fn parse_tuning(variables: &BTreeMap<String, String>) -> ParsedTuning {
     if variables.get("DISABLE_METRICS_ENDPOINT").is_some_and(|value| value == "true") {
         reader.rest.remove("DISABLE_METRICS_ENDPOINT");
     }
+    reader.rest.remove("NO_COLOR");
     ParsedTuning { tuning, inexpressible: reader.rest.into_iter().map(str::to_owned).collect() }
 }
 

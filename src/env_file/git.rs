@@ -7,12 +7,13 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use super::error::EnvFileError;
 use super::resolved_file::{folder, read_at_most};
 use super::write;
 use crate::failpoint;
+use crate::system::read_regular;
 
 /// Whether git tracks a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,7 +125,7 @@ pub(super) fn is_ignored(folder: &Path, name: &OsStr) -> Option<bool> {
 }
 
 fn run(folder: &Path, arguments: &[&str], name: &OsStr) -> io::Result<i32> {
-    let mut command = Command::new("git");
+    let mut command = crate::system::command("git");
     for variable in MISLEADING {
         command.env_remove(variable);
     }
@@ -163,7 +164,7 @@ fn is_absent_from_index(root: &Path, name: &OsStr) -> bool {
         // A repository without an index tracks nothing.
         Err(error) => return error.kind() == io::ErrorKind::NotFound,
     }
-    let Ok(bytes) = fs::read(&index) else { return false };
+    let Ok(bytes) = read_regular(&index, INDEX_LIMIT) else { return false };
     // Versions 2 and 3 spell every path out. Split and sparse indexes keep some of them elsewhere.
     let spelled_out = bytes.starts_with(b"DIRC\0\0\0\x02") || bytes.starts_with(b"DIRC\0\0\0\x03");
     let elsewhere = contains(&bytes, b"link\0") || contains(&bytes, b"sdir\0");

@@ -2,12 +2,13 @@
 //!
 //! Must not do: write.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::error::EnvFileError;
 use super::git::{self, TrackedState};
+use crate::system::{FileReadError, read_regular};
 
 /// An env file is a page of text; whatever is larger than this is something else.
 pub(super) const LIMIT: u64 = 1024 * 1024;
@@ -105,9 +106,11 @@ pub(super) fn folder(path: &Path) -> PathBuf {
 
 /// Reads a file, up to one byte more than an env file can have.
 pub(super) fn read_at_most(path: &Path) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    File::open(path)?.take(LIMIT + 1).read_to_end(&mut content)?;
-    Ok(content)
+    match read_regular(path, LIMIT) {
+        // Told apart by its length.
+        Err(FileReadError::TooLarge { .. }) => Ok(vec![b'\n'; usize::try_from(LIMIT).unwrap_or(0) + 1]),
+        result => Ok(result?),
+    }
 }
 
 /// The end of a symbolic link, if it stays in the work tree (or, outside of git, below the link's own folder).

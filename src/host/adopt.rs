@@ -4,7 +4,7 @@
 
 use super::{ControlSession, Host};
 use crate::api::{ControlError, ControlPlane, LeaseHolder};
-use crate::authority::{Adoption, AuthorityError};
+use crate::authority::{Adoption, AdoptionProof, AuthorityError};
 use crate::convex::admin_key::{InstanceSecret, KeyKind, issue};
 use crate::convex::deployment::{Readiness, probe_readiness};
 use crate::model::{Diagnostic, ProjectName, ProviderState, ResolvedBackend, Timestamp};
@@ -51,8 +51,8 @@ impl Host {
             return refused("the system gives no random numbers".to_owned(), "try again");
         }
         let key = issue(instance, &secret, KeyKind::Admin { member_id: 0 }, issued_s, nonce).map_err(AuthorityError::from)?;
-        let url = format!("http://{}:{}", adoption.spec.port_host(), adoption.ports.api);
-        match probe_readiness(&self.connections, &url, instance, &key).await {
+        let AdoptionProof::Answers { url } = &adoption.proof else { return Ok(()) };
+        match probe_readiness(&self.connections, url, instance, &key).await {
             Readiness::Ready => Ok(()),
             Readiness::OtherInstance { name } => refused(
                 format!("`{url}` is answered by `{name}` and not by `{instance}`"),

@@ -11,6 +11,7 @@ use crate::convex::deployment::{Readiness, probe_readiness};
 use crate::failpoint;
 use crate::model::{Diagnostic, ProviderKind, ResolvedBackend, RunState, VolumeReclaim, error_chain};
 use crate::provider::fly::FlyError;
+use crate::provider::kit::redact::Redactor;
 use crate::provider::{LogPosition, Provider, ProviderError};
 
 /// How long a living process may take to answer. Large databases are known to need more than 30 s.
@@ -21,6 +22,8 @@ const FIRST_POLL_INTERVAL: Duration = Duration::from_millis(20);
 const MAX_POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// How often what runs elsewhere is looked at while it does not answer.
 const REMOTE_OBSERVE_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the provider is asked why a backend that runs here does not answer.
+const DIAGNOSE_INTERVAL: Duration = Duration::from_secs(3);
 /// How many lines of a log go into an error.
 const LOG_LINES: usize = 8;
 
@@ -81,6 +84,7 @@ impl Host {
         let started = self.platform.uptime();
         let here = !matches!(placement.spec.provider, ProviderKind::Fly | ProviderKind::Kubernetes);
         let mut looked = started;
+        let mut diagnosed = started;
         let mut pause = FIRST_POLL_INTERVAL;
         // Why it could not be looked at the last time.
         let mut unseen: Option<String> = None;
@@ -118,6 +122,15 @@ impl Host {
                     }
                     Ok(_) => unseen = None,
                     Err(error) => unseen = Some(format!("it could not be looked at: {}", error_chain(&error))),
+                }
+            }
+            if here
+                && self.platform.uptime().saturating_sub(diagnosed) > DIAGNOSE_INTERVAL
+                && let Ok(provider) = self.provider(placement.spec.provider)
+            {
+                diagnosed = self.platform.uptime();
+                if let Some(error) = provider.diagnose(placement).await {
+                    return Err(effect_failure(placement, &error));
                 }
             }
             if self.platform.uptime().saturating_sub(started) > READY_TIMEOUT {
@@ -178,6 +191,22 @@ pub(super) fn effect_failure(placement: &ResolvedBackend, error: &ProviderError)
         ProviderError::DataMissing { .. } => finding.with_help(format!(
             "put the data back, or give it up with\n    convexinfra destroy {name} --allow-destroy {name}\nand apply again"
         )),
+        ProviderError::PortPublished { port, container } => finding.with_help(format!(
+            "stop that one, and apply again: {name} keeps port {port} because its URL is known\n    docker stop {container}"
+        )),
+        ProviderError::VolumeShared { container, is_composed, .. } => {
+            let compose = if *is_composed { ", take its service out of the compose file" } else { "" };
+            finding.with_help(format!("end that container{compose}, and apply again\n    docker rm -f {container}"))
+        }
+        ProviderError::NotReachable { .. } => finding.with_help(format!(
+            "this command and the engine are probably not on one machine, as in a container that has the engine's socket: run it \
+             where the engine runs, or set `docker.publish` of `{name}` to an address of that machine that is reached from here, \
+             and `origins` to the URLs that clients use"
+        )),
+        ProviderError::OtherEngine { recorded, .. } => finding.with_help(format!(
+            "go back to that one with\n    export DOCKER_HOST={recorded}\nif it is gone for good, give up the record of `{name}` \
+             with\n    convexinfra forget {name}"
+        )),
         ProviderError::PortTaken { port } => finding.with_help(format!(
             "find out who listens on it, stop that, and apply again: {name} keeps port {port} because its URL is known"
         )),
@@ -206,7 +235,7 @@ pub(super) fn effect_failure(placement: &ResolvedBackend, error: &ProviderError)
         _ => finding,
     };
     let taken = match error {
-        ProviderError::PortTaken { port } => Some(AllocationConflict::Port(*port)),
+        ProviderError::PortTaken { port } | ProviderError::PortPublished { port, .. } => Some(AllocationConflict::Port(*port)),
         // A name that the user chose is not replaced by another one.
         ProviderError::Fly(FlyError::AppTaken { .. } | FlyError::AppForeign { .. })
             if placement.spec.settings.fly.app.is_none() =>
@@ -215,5 +244,15 @@ pub(super) fn effect_failure(placement: &ResolvedBackend, error: &ProviderError)
         }
         _ => None,
     };
-    EffectFailure { finding, conflict: taken }
+    EffectFailure { finding: redacted(finding, placement), conflict: taken }
+}
+
+/// Returns a diagnostic without the secrets of a backend: engines and logs repeat what they were given.
+fn redacted(finding: Diagnostic, placement: &ResolvedBackend) -> Diagnostic {
+    let redactor = Redactor::of(placement);
+    Diagnostic {
+        message: redactor.redact(&finding.message),
+        help: finding.help.as_deref().map(|help| redactor.redact(help)),
+        ..finding
+    }
 }

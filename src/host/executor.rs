@@ -16,7 +16,7 @@ use crate::api::wire::OperationEvent;
 use crate::api::{ControlError, Lease, OperationOutcome, ProgressFn, Request, Work};
 use crate::authority::{AuthenticatedToken, EXPIRY_PLAN, ExecutionMode, Operation, Principal, Transition, check_same_request};
 use crate::model::{BackendName, Diagnostic, OperationId, OperationRecord, OperationState, ProjectName};
-use crate::provider::ProviderError;
+use crate::provider::{ProviderError, Subject};
 
 /// How long a request waits for its turn at a backend before it is told to come again.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(15);
@@ -155,7 +155,7 @@ impl Host {
         }
         // What was accepted once is found again, whatever became of its provider since.
         self.check_allowed(&request)?;
-        self.check_supported(&request).await?;
+        self.check_supported(&lease.project, &request).await?;
         let turn = loop {
             let turn = self.registry.backend_lock(&place).lock_owned();
             tokio::select! {
@@ -208,10 +208,20 @@ impl Host {
     }
 
     /// Refuses what its provider could never bring about.
-    pub(super) async fn check_supported(&self, request: &Request) -> Result<(), ControlError> {
+    pub(super) async fn check_supported(&self, project: &ProjectName, request: &Request) -> Result<(), ControlError> {
         let Work::Put { spec, .. } = &request.work else { return Ok(()) };
         let Ok(provider) = self.provider(spec.provider) else { return Ok(()) };
-        match provider.validate(spec).await {
+        let backends = self.read_rows(|authority| authority.view(project))?.map(|view| view.backends).unwrap_or_default();
+        let known = backends.iter().map(|backend| backend.id.clone()).collect();
+        let is_new = !backends.iter().any(|backend| backend.name == request.backend);
+        match provider.validate(Subject { project, name: &request.backend, spec, is_new, known: &known }).await {
+            Err(error @ ProviderError::Orphaned { .. }) => {
+                let help = format!(
+                    "take it up again with\n    convexinfra recover {}\nor give this backend or its project another name",
+                    request.backend
+                );
+                Err(ControlError::Refused(Diagnostic::new(error.code(), error.to_string()).with_help(help)))
+            }
             Err(ProviderError::Unsupported(words)) => {
                 let message = format!("`{}` cannot be brought about: {words}", request.backend);
                 Err(ControlError::Unsupported(Diagnostic::new(ProviderError::UNSUPPORTED, message)))

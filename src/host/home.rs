@@ -133,7 +133,7 @@ impl Home {
             return MasterKey::parse(text.expose()).map(Some).ok_or(HomeError::KeyShape { place });
         }
         let path = self.key_file();
-        match fs::read_to_string(&path).map(Zeroizing::new) {
+        match crate::system::read_regular_text(&path, 4096).map(Zeroizing::new).map_err(std::io::Error::from) {
             Ok(text) => {
                 MasterKey::parse(&text).map(Some).ok_or_else(|| HomeError::KeyShape { place: format!("`{}`", path.display()) })
             }

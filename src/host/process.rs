@@ -61,7 +61,7 @@ fn start(process: u32) -> Option<String> {
 /// Where a number means one process: in one boot of one machine, and in one space of processes of it.
 #[cfg(target_os = "linux")]
 fn pid_namespace() -> Option<String> {
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let boot = crate::system::read_regular_text(std::path::Path::new("/proc/sys/kernel/random/boot_id"), 4096).ok()?;
     let processes = std::fs::read_link("/proc/self/ns/pid").ok()?;
     Some(format!(" in {} of boot {}", processes.display(), boot.trim()))
 }

@@ -60,7 +60,7 @@ impl ControlSession {
         request: Request,
         notice: ProgressFn<'_>,
     ) -> Result<OperationOutcome, ControlError> {
-        self.host.check_supported(&request).await?;
+        self.host.check_supported(&lease.project, &request).await?;
         let accept = |authority: &crate::authority::Authority<_>| {
             authority.accept(lease, ExecutionMode::LeaseHolder, Principal::Trusted(&self.actor), &request, self.host.now())
         };

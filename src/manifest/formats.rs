@@ -90,6 +90,24 @@ fn is_image(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/' | b':' | b'@'))
 }
 
+fn is_host_entry(text: &str) -> bool {
+    text.split_once(':')
+        .is_some_and(|(name, address)| is_word(name) && (address == "host-gateway" || address.parse::<IpAddr>().is_ok()))
+}
+
+/// The data itself is mounted by the provider.
+fn is_mount(text: &str) -> bool {
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target) = match parts.as_slice() {
+        [source, target] | [source, target, "ro"] => (*source, *target),
+        _ => return false,
+    };
+    is_line(text)
+        && (source.starts_with('/') || is_word(source))
+        && target.starts_with('/')
+        && !matches!(target.trim_end_matches('/'), "" | "/convex/data")
+}
+
 fn is_bucket_start(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.'))
@@ -226,6 +244,12 @@ shapes! {
     ADDRESS = "bad_address", "an IP address", "ports are published on an IPv4 or IPv6 address", "127.0.0.1",
         "^([0-9]{1,3}(\\.[0-9]{1,3}){3}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)$", None, |text| text.parse::<IpAddr>().is_ok(),
         |text| (text.trim() == "localhost").then(|| "127.0.0.1".to_owned());
+    HOST_ENTRY = "bad_host_entry", "a name with its address",
+        "it is a host name, a colon, and an IP address or `host-gateway`, as Docker writes it", "sso.example.com:10.1.1.1",
+        "^[A-Za-z0-9._-]+:[0-9A-Za-z.:-]+$", None, is_host_entry, trimmed;
+    MOUNT = "bad_mount", "a mount",
+        "it is `SOURCE:TARGET`, or `SOURCE:TARGET:ro`: a volume's name or an absolute directory of the engine's machine, and an absolute path inside, which is not `/convex/data`",
+        "/srv/jwt:/convex/jwt:ro", "^[^:\\u0000-\\u001f]+:/[^:\\u0000-\\u001f]+(:ro)?$", None, is_mount, trimmed;
     LABEL = "bad_label", "a name of letters, digits and dashes",
         "it has at most 63 letters a-z, digits and dashes, and no dash at either end", "acme",
         "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", None, is_label, as_name;

@@ -156,6 +156,17 @@ fn variables(view: &MergedTable<'_, '_>) -> BTreeMap<String, SecretSource> {
     variables
 }
 
+fn texts(view: &MergedTable<'_, '_>, key: &str) -> Vec<String> {
+    let list = view.get(key).map(|entry| entry.list()).unwrap_or_default();
+    list.iter().filter_map(|entry| entry.text().map(str::to_owned)).collect()
+}
+
+fn labels(view: &MergedTable<'_, '_>) -> BTreeMap<String, String> {
+    let nodes = [view.base, view.own].into_iter().flatten();
+    let entries = nodes.flat_map(|node| &node.entries);
+    entries.filter_map(|(name, entry)| Some(((*name).to_owned(), entry.text()?.to_owned()))).collect()
+}
+
 /// Only the chosen provider's table counts, so only that one is kept.
 fn settings(provider: ProviderKind, view: &MergedTable<'_, '_>) -> ProviderSettings {
     let table = view.table(provider.as_str());
@@ -175,10 +186,20 @@ fn settings(provider: ProviderKind, view: &MergedTable<'_, '_>) -> ProviderSetti
                 },
                 publish: table.text("publish"),
                 network: table.text("network"),
+                networks: texts(&table, "networks"),
+                aliases: texts(&table, "aliases"),
+                labels: labels(&table.table("labels")),
+                extra_hosts: texts(&table, "extra_hosts"),
+                dns: texts(&table, "dns"),
+                mounts: texts(&table, "mounts"),
+                arguments: texts(&table, "arguments"),
+                extra_env: variables(&table.table("extra_env")),
+                api_port: table.count("api_port").and_then(|port| u16::try_from(port).ok()),
+                site_port: table.count("site_port").and_then(|port| u16::try_from(port).ok()),
+                shm_size: table.size("shm_size"),
             };
         }
         ProviderKind::Fly => {
-            let fallback = table.get("fallback_regions").map(|entry| entry.list()).unwrap_or_default();
             settings.fly = FlySettings {
                 org: table.text("org"),
                 app: table.text("app"),
@@ -187,7 +208,7 @@ fn settings(provider: ProviderKind, view: &MergedTable<'_, '_>) -> ProviderSetti
                     Some("performance") => CpuKind::Performance,
                     _ => CpuKind::Shared,
                 },
-                fallback_regions: fallback.iter().filter_map(|entry| entry.text().map(str::to_owned)).collect(),
+                fallback_regions: texts(&table, "fallback_regions"),
             };
         }
         ProviderKind::Kubernetes => {

@@ -16,6 +16,9 @@ use super::schema_table::{self, Key, Kind, ROOT, Table};
 use super::suggest::{nearest, one_of, quoted};
 use super::tree::{Entry, TableNode, Value};
 
+/// What labels begin with that tools set for themselves: ours prove what belongs to a backend.
+const OWNED_LABELS: [&str; 2] = ["convexinfra.", "com.docker.compose."];
+
 /// Reads the root of a manifest.
 pub(super) fn read<'t>(text: &'t str, tree: &'t DeTable<'t>, problems: &mut Vec<Problem>) -> TableNode<'t> {
     let mut reader = Reader { text, problems, suggestions: 0 };
@@ -202,6 +205,23 @@ impl<'t> Reader<'t, '_> {
                 self.report(problem);
             }
             let read = self.value(Kind::Table(spec), value, &path.child(name));
+            entries.push((name, Entry { key: key.span(), span: value.span(), value: read }));
+        }
+        TableNode { span: span.clone(), entries }
+    }
+
+    fn labels(&mut self, table: &'t DeTable<'t>, span: &Range<usize>, path: &KeyPath<'_>) -> TableNode<'t> {
+        let mut entries = Vec::with_capacity(table.len());
+        for (key, value) in table {
+            let name: &'t str = key.get_ref();
+            let read = if OWNED_LABELS.iter().any(|prefix| name.starts_with(prefix)) {
+                let message = format!("the label {} belongs to the tool that sets it", quoted(name));
+                let help = format!("labels that start with {} are not yours to set", one_of(OWNED_LABELS.iter().copied()));
+                self.report(Problem::new("manifest.reserved_label", &key.span(), message).help(help));
+                Value::Broken
+            } else {
+                self.value(Kind::Text(&formats::LINE), value, &path.child(name))
+            };
             entries.push((name, Entry { key: key.span(), span: value.span(), value: read }));
         }
         TableNode { span: span.clone(), entries }

@@ -13,6 +13,7 @@ use super::formats;
 use super::problem::Problem;
 use super::suggest::{nearest, one_of, quoted};
 use super::tree::{EngineTable, Entry, MergedTable, TableNode, Value};
+use crate::convex::tuning::is_set_by_launch;
 use crate::model::{BackendName, InstanceName, NameError, ProjectName, Release};
 
 /// A manifest as rules see it.
@@ -72,7 +73,7 @@ impl<'a, 't> ManifestView<'a, 't> {
 type Rule = fn(&ManifestView<'_, '_>, &mut Vec<Problem>);
 
 /// Every rule; the order does not matter.
-const RULES: [Rule; 17] = [
+const RULES: [Rule; 18] = [
     project_is_named,
     there_are_backends,
     instance_names_fit,
@@ -87,6 +88,7 @@ const RULES: [Rule; 17] = [
     client_vars_have_a_file,
     env_files_are_env_files,
     variables_are_not_too_many,
+    extra_variables_are_not_set_otherwise,
     shared::apps,
     graph::dependencies,
     graph::moves,
@@ -325,6 +327,21 @@ fn variables_are_not_too_many(document: &ManifestView<'_, '_>, problems: &mut Ve
             problems.push(
                 Problem::new("manifest.too_many_env", span, message).help("remove some, or join them into one JSON text"),
             );
+        }
+    }
+}
+
+/// Variables of the process that another key decides, or that would move the data.
+fn extra_variables_are_not_set_otherwise(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
+    for backend in &document.backends {
+        let view = backend.view.table("docker").table("extra_env");
+        for (name, entry) in view.own.into_iter().flat_map(|node| &node.entries) {
+            if is_set_by_launch(name) {
+                let message = format!("`{name}` is not a variable of your own: another key of the manifest decides it");
+                let help =
+                    "remove it; `storage`, `files`, `origins`, `tuning` and `release` say what the backend is started with";
+                problems.push(Problem::new("manifest.reserved_variable", &entry.key, message).help(help));
+            }
         }
     }
 }

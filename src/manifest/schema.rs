@@ -79,6 +79,11 @@ fn kind(kind: Kind) -> Value {
             "propertyNames": { "pattern": formats::NAME.pattern, "maxLength": formats::NAME.longest },
             "additionalProperties": { "$ref": "#/$defs/backend" },
         }),
+        Kind::Labels => json!({
+            "type": "object",
+            "propertyNames": { "not": { "pattern": "^(convexinfra|com\\.docker\\.compose)\\." } },
+            "additionalProperties": text(&formats::LINE),
+        }),
         Kind::Variables => variables(),
         Kind::Tables(spec) => {
             let mut item = table(spec);

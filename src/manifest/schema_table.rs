@@ -78,6 +78,8 @@ pub(super) enum Kind {
     Backends(&'static Table),
     /// Convex environment variables.
     Variables,
+    /// Texts under names that the user chooses.
+    Labels,
     /// `[[moved]]`
     Tables(&'static Table),
 }
@@ -108,6 +110,7 @@ impl Kind {
                 ("a table".to_owned(), format!("{{ {first} }}"))
             }
             Self::Backends(_) => owned("a table of backends", "[backends.dev]"),
+            Self::Labels => owned("a table of texts", "{ \"traefik.enable\" = \"true\" }"),
             Self::Variables => owned("a table of variables", "{ SITE_URL = \"https://example.com\" }"),
             Self::Tables(_) => owned("a list of tables", "[{ from = \"old\", to = \"new\" }]"),
         }
@@ -306,6 +309,8 @@ static LOCAL: Table = Table {
     keys: &[key("binary", Kind::Text(&formats::PATH), "The executable to run instead of the release's own.").alias(&["path"])],
 };
 
+const MAX_PORT: u32 = 65_535;
+
 static DOCKER: Table = Table {
     title: "The provider `docker`",
     shared: false,
@@ -324,6 +329,27 @@ static DOCKER: Table = Table {
         ),
         key("publish", Kind::Text(&formats::ADDRESS), "The address that ports are published on; loopback when left out."),
         key("network", Kind::Text(&formats::WORD), "A network to join."),
+        key("networks", Kind::Texts(&formats::WORD), "Further networks of the backend's container, such as a proxy's."),
+        key("aliases", Kind::Texts(&formats::WORD), "Further names of the backend in its networks."),
+        key("labels", Kind::Labels, "Labels for others, such as a proxy."),
+        key("extra_hosts", Kind::Texts(&formats::HOST_ENTRY), "Names that resolve inside, each with its address."),
+        key("dns", Kind::Texts(&formats::ADDRESS), "Name servers instead of the engine's."),
+        key(
+            "mounts",
+            Kind::Texts(&formats::MOUNT),
+            "What is mounted beside the data: a volume or a directory of the engine's machine.",
+        )
+        .alias(&["volumes"]),
+        key("arguments", Kind::Texts(&formats::LINE), "Further arguments of the backend.").alias(&["command", "args"]),
+        key("extra_env", Kind::Variables, "Variables of the backend's process that no other key sets.")
+            .alias(&["environment", "env"]),
+        key("api_port", Kind::Count(MAX_PORT), "The port of the API inside the container; the one outside when left out."),
+        key(
+            "site_port",
+            Kind::Count(MAX_PORT),
+            "The port of the HTTP actions inside the container; the one outside when left out.",
+        ),
+        key("shm_size", Kind::Size, "Shared memory; the engine's default when left out."),
     ],
 };
 

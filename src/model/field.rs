@@ -41,6 +41,9 @@ pub const STORAGE_URL: &str = "storage.url";
 /// a fingerprint of its own, because other credentials are a restart and another server is other data.
 pub const STORAGE_SERVER: &str = "storage.server";
 
+/// What the fields of a process's further variables begin with; the rest is the name of the variable.
+pub const EXTRA_ENV: &str = "docker.extra_env.";
+
 /// The value of a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FieldValue {
@@ -86,6 +89,9 @@ pub fn secret_slots(spec: &BackendSpec) -> Vec<(FieldPath, SecretSource)> {
     files_fields(&mut fields, &spec.files);
     for (name, source) in &spec.env {
         fields.0.insert(FieldPath(format!("env.{name}")), FieldValue::Secret(source.clone()));
+    }
+    if spec.provider == super::provider::ProviderKind::Docker {
+        extra_env_fields(&mut fields, &spec.settings.docker);
     }
     fields
         .0
@@ -170,6 +176,33 @@ fn tuning_fields(fields: &mut Fields, spec: &BackendSpec) {
     fields.text("tuning.log_level", tuning.log_level.as_ref());
 }
 
+/// What only the container of a backend has.
+fn docker_container_fields(fields: &mut Fields, docker: &super::spec::DockerSettings) {
+    for (path, list) in [
+        ("docker.networks", &docker.networks),
+        ("docker.aliases", &docker.aliases),
+        ("docker.extra_hosts", &docker.extra_hosts),
+        ("docker.dns", &docker.dns),
+        ("docker.mounts", &docker.mounts),
+    ] {
+        fields.text(path, (!list.is_empty()).then(|| list.join(", ")));
+    }
+    fields.text("docker.arguments", (!docker.arguments.is_empty()).then(|| docker.arguments.join(" ")));
+    for (name, value) in &docker.labels {
+        fields.text(&format!("docker.labels.{name}"), Some(value));
+    }
+    fields.text("docker.api_port", docker.api_port);
+    fields.text("docker.site_port", docker.site_port);
+    fields.text("docker.shm_size", docker.shm_size);
+    extra_env_fields(fields, docker);
+}
+
+fn extra_env_fields(fields: &mut Fields, docker: &super::spec::DockerSettings) {
+    for (name, source) in &docker.extra_env {
+        fields.0.insert(FieldPath(format!("{EXTRA_ENV}{name}")), FieldValue::Secret(source.clone()));
+    }
+}
+
 fn settings_fields(fields: &mut Fields, spec: &BackendSpec) {
     use super::provider::ProviderKind as Kind;
     let settings = &spec.settings;
@@ -186,6 +219,7 @@ fn settings_fields(fields: &mut Fields, spec: &BackendSpec) {
             );
             fields.text("docker.publish", settings.docker.publish.as_ref());
             fields.text("docker.network", settings.docker.network.as_ref());
+            docker_container_fields(fields, &settings.docker);
         }
         Kind::Fly => {
             fields.text("fly.org", settings.fly.org.as_ref());

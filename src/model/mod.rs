@@ -38,7 +38,7 @@ pub use database::{DatabaseReclaim, DatabaseRole};
 pub use desired::{Budget, DEFAULT_ENV_FILE, Desired, DesiredBackend, EnvFileState, EnvFileTarget, Moved, SecretState};
 pub use diagnostic::{Diagnostic, Edit, Report, Span, error_chain};
 pub use exit::Exit;
-pub use field::{FieldPath, FieldValue, STORAGE_SERVER, STORAGE_URL, fields, secret_slots};
+pub use field::{EXTRA_ENV, FieldPath, FieldValue, STORAGE_SERVER, STORAGE_URL, fields, secret_slots};
 pub use fingerprint::{Digest, Fingerprint, FingerprintKey};
 pub use identifier::{BackendId, Generation, OperationId, Revision, StepKey, TokenId};
 pub use name::{BackendName, INSTANCE_NAME_MAX, InstanceName, NAME_MAX, NameError, ProjectName};

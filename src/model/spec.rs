@@ -368,6 +368,39 @@ pub struct DockerSettings {
     /// A network to join.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub network: Option<String>,
+    /// Further networks of the backend's container.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub networks: Vec<String>,
+    /// Further names of the backend in its networks.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub aliases: Vec<String>,
+    /// Labels for others, such as a proxy.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub labels: BTreeMap<String, String>,
+    /// Names that resolve inside, as `NAME:ADDRESS`.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub extra_hosts: Vec<String>,
+    /// Name servers instead of the engine's.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub dns: Vec<String>,
+    /// What is mounted beside the data, as `SOURCE:TARGET` or `SOURCE:TARGET:ro`.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub mounts: Vec<String>,
+    /// Further arguments of the backend.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub arguments: Vec<String>,
+    /// Variables of the process for which there is no other key.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub extra_env: BTreeMap<String, SecretSource>,
+    /// The port of the API inside the container; the one outside when left out.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub api_port: Option<u16>,
+    /// The port of the HTTP actions inside the container; the one outside when left out.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub site_port: Option<u16>,
+    /// Shared memory.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub shm_size: Option<ByteSize>,
 }
 
 /// When images are fetched.

@@ -199,12 +199,14 @@ pub(super) fn changes(
 /// Refuses to start a backend with nothing where there was data before.
 pub(super) fn data_missing(address: &Address, existing: &ActualBackend) -> Refusal {
     let name = &existing.name;
+    // What its provider found in the place of the data, and how that is taken up.
+    let notes: String = existing.observation.notes.iter().map(|note| format!("\n{note}")).collect();
     refusal(
         "plan.data_missing",
         Some(address.clone()),
         format!(
             "the data of `{name}` was there when it was last applied and is gone now; starting it would begin with nothing. \
-             Put the data back, or give it up with `convexinfra destroy {name} --allow-destroy {name}` and apply again"
+             Put the data back, or give it up with `convexinfra destroy {name} --allow-destroy {name}` and apply again{notes}"
         ),
     )
 }

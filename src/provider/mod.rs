@@ -2,11 +2,12 @@
 //!
 //! A provider knows how to look at one backend, bring it to what a [`ResolvedBackend`] says, and take it away.
 //!
-//! Must not do: know plans, the store, the terminal, or its siblings.
+//! Drivers know neither plans nor the store nor one another; what they share is in [`kit`].
 
 #[cfg(feature = "native")]
 pub mod docker;
 pub mod fly;
+pub mod kit;
 #[cfg(feature = "native")]
 mod launch_spec;
 #[cfg(feature = "native")]
@@ -16,18 +17,40 @@ pub mod process;
 #[cfg(feature = "native")]
 pub mod simulated;
 
+use std::collections::BTreeSet;
+
 use futures_util::future::BoxFuture;
 
-use crate::model::{BackendSpec, Observation, ProviderKind, ProviderState, ResolvedBackend};
+use crate::model::{
+    BackendId, BackendName, BackendSpec, Observation, ProjectName, ProviderKind, ProviderState, ResolvedBackend,
+};
+
+/// What a client asks for, before it is recorded.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// The project.
+    pub project: &'a ProjectName,
+    /// The backend.
+    pub name: &'a BackendName,
+    /// What it should be.
+    pub spec: &'a BackendSpec,
+    /// Whether the project has no backend of this name yet.
+    pub is_new: bool,
+    /// The identities of all backends of the project that are recorded.
+    pub known: &'a BTreeSet<BackendId>,
+}
 
 /// One kind of place where backends run. Every verb may be repeated at any time and ends in the same state.
 pub trait Provider: Send + Sync {
     /// Which kind this is.
     fn kind(&self) -> ProviderKind;
 
-    /// Refuses with [`ProviderError::Unsupported`] what could never be brought about here, so that nothing of it is written
-    /// down. Any other error says nothing about that: only the attempt can tell.
-    fn validate<'a>(&'a self, _: &'a BackendSpec) -> BoxFuture<'a, Result<(), ProviderError>> {
+    /// Validates what is asked for before anything of it is recorded.
+    ///
+    /// # Errors
+    /// [`ProviderError::Unsupported`] for what could never be done here, and [`ProviderError::Orphaned`] for a backend that is
+    /// there without a record. Any other error says nothing about that: only the attempt can tell.
+    fn validate<'a>(&'a self, _: Subject<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
         Box::pin(std::future::ready(Ok(())))
     }
 
@@ -60,6 +83,11 @@ pub trait Provider: Send + Sync {
             placement.name
         );
         Box::pin(async move { Err(ProviderError::Unsupported(message)) })
+    }
+
+    /// Returns why a backend that runs does not answer from here, where its provider knows; asked while nothing answers.
+    fn diagnose<'a>(&'a self, _: &'a ResolvedBackend) -> BoxFuture<'a, Option<ProviderError>> {
+        Box::pin(std::future::ready(None))
     }
 
     /// Reads from the backend's log.
@@ -103,6 +131,60 @@ pub enum ProviderError {
     PortTaken {
         /// The port.
         port: u16,
+    },
+    /// Another container publishes a port that this backend listens on.
+    #[error("port {port} is published by the container `{container}`")]
+    PortPublished {
+        /// The port.
+        port: u16,
+        /// The container.
+        container: String,
+    },
+    /// Another container runs as a backend on the same volume.
+    #[error("the volume `{volume}` is used by {user} as well, and two backends on one database destroy it")]
+    VolumeShared {
+        /// The volume.
+        volume: String,
+        /// The other container, with what starts it.
+        user: String,
+        /// Its name.
+        container: String,
+        /// Whether a compose file starts it.
+        is_composed: bool,
+    },
+    /// The engine calls the container healthy, and its published port does not answer from here.
+    #[error("the engine calls the container of `{name}` healthy, and `{url}` does not answer from here")]
+    NotReachable {
+        /// The backend.
+        name: String,
+        /// The URL.
+        url: String,
+    },
+    /// The backend was made on another engine, and this one has nothing of it.
+    #[error(
+        "`{name}` was made on the Docker engine at `{recorded}`, and the one at `{found}` is another one that has nothing of it"
+    )]
+    OtherEngine {
+        /// The backend.
+        name: String,
+        /// The address of the engine that has it.
+        recorded: String,
+        /// The address of this one.
+        found: String,
+    },
+    /// The engine has a backend of this project and name that the control plane does not know.
+    #[error(
+        "the Docker engine has `{backend}` of the project `{project}` already: {thing} (identity {id}), which this control plane has no record of"
+    )]
+    Orphaned {
+        /// The project.
+        project: String,
+        /// The name of the backend.
+        backend: String,
+        /// Its identity.
+        id: String,
+        /// What was found of it.
+        thing: String,
     },
     /// The process started and ended again at once.
     #[error("the backend stopped right after its start ({status})")]
@@ -209,7 +291,11 @@ impl ProviderError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::DataMissing { .. } => "provider.data_missing",
-            Self::PortTaken { .. } => "provider.port_taken",
+            Self::PortTaken { .. } | Self::PortPublished { .. } => "provider.port_taken",
+            Self::VolumeShared { .. } => "provider.volume_shared",
+            Self::NotReachable { .. } => "provider.not_reachable",
+            Self::OtherEngine { .. } => "provider.other_engine",
+            Self::Orphaned { .. } => "provider.orphaned",
             Self::Exited { .. } => "provider.exited",
             Self::WillNotStop { .. } => "provider.will_not_stop",
             Self::NoBinary { .. } => "provider.no_binary",

@@ -33,6 +33,16 @@ impl From<io::Error> for FileReadError {
     }
 }
 
+impl From<FileReadError> for io::Error {
+    fn from(error: FileReadError) -> Self {
+        match error {
+            FileReadError::Io(error) => error,
+            FileReadError::NotFound => io::ErrorKind::NotFound.into(),
+            other => Self::new(io::ErrorKind::InvalidData, other),
+        }
+    }
+}
+
 /// Opens a file without blocking: a pipe without a writer would hold the caller for ever.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();

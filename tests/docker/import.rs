@@ -10,7 +10,7 @@ use crate::world::get;
 const BLOCKS: &str = "[backends.dev]\nprovider = \"docker\"\n[backends.dev.docker]\nIMAGE\n";
 
 /// Starts a container as the official compose file does, with what `more` adds, and gives its name, volume and ports.
-fn composed(project: &Project, more: &[&str]) -> (String, String, (u16, u16)) {
+pub(super) fn composed(project: &Project, more: &[&str]) -> (String, String, (u16, u16)) {
     let name = unique("compose");
     let volume = format!("{name}_data");
     let (api, site) = crate::simulator::backend::free_ports();

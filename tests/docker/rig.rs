@@ -159,7 +159,7 @@ impl Engine {
 
     fn build_images(&self) {
         let root = self.folder.path().join("backend");
-        let programs = ["bash", "cat", "mkdir", "curl", "head", "od", "tr", "sleep", "env", "sort", "ls"];
+        let programs = ["bash", "cat", "mkdir", "curl", "head", "od", "tr", "sleep", "env", "sort", "ls", "cp", "rm"];
         root_file_system(&root, &programs);
         let program = root.join("convex/convexinfra");
         fs::create_dir_all(root.join("convex")).unwrap();

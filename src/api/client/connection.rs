@@ -10,7 +10,7 @@ use reqwest::{Certificate, Client};
 use url::{Host, Url};
 
 use super::ClientTimeouts;
-use crate::api::{ControlError, TokenOrigin};
+use crate::api::ControlError;
 use crate::model::{Diagnostic, error_chain};
 
 /// Where a control plane is: `http` or `https`, a host, perhaps a port and a path, and nothing else.
@@ -52,9 +52,9 @@ impl ControlPlaneUrl {
         Ok(Self(url))
     }
 
-    /// Returns the origin, as tokens are bound to it.
-    pub fn origin(&self) -> Option<TokenOrigin> {
-        TokenOrigin::of(&self.0)
+    /// Returns the URL.
+    pub fn as_url(&self) -> &Url {
+        &self.0
     }
 
     /// Whether only this machine is at the other end.

@@ -2,7 +2,7 @@
 //!
 //! Must not do: look at anything but the words and the variables that stand for them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::builder::FalseyValueParser;
@@ -54,6 +54,16 @@ pub(crate) struct Serve {
     /// with the rights of this server.
     #[arg(long, env = "CONVEXINFRA_ALLOW_LOCAL_BINARIES", value_parser = FalseyValueParser::new())]
     pub(crate) allow_local_binaries: bool,
+    /// Images that clients may name in `[backends.NAME.docker]` beside the official ones, or parts of their names up to a slash,
+    /// such as `ghcr.io/acme`.
+    #[arg(long, value_name = "IMAGE", value_delimiter = ',', env = "CONVEXINFRA_ALLOW_IMAGES")]
+    pub(crate) allow_images: Vec<String>,
+    /// Networks of the Docker engine that clients' backends may join.
+    #[arg(long, value_name = "NETWORK", value_delimiter = ',', env = "CONVEXINFRA_ALLOW_NETWORKS")]
+    pub(crate) allow_networks: Vec<String>,
+    /// Addresses that clients' backends may publish ports on beside loopback.
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',', env = "CONVEXINFRA_ALLOW_PUBLISH")]
+    pub(crate) allow_publish: Vec<IpAddr>,
     /// How long operations have to end once it is told to stop; what has not goes on with the next server.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = super::time_span, env = "CONVEXINFRA_SHUTDOWN_GRACE")]
     pub(crate) shutdown_grace: TimeSpan,

@@ -2,7 +2,7 @@
 //!
 //! Must not do: start one, or hand the admin key to a browser.
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use crate::app::{AppError, select_backend};
 use crate::cli::args::BackendArg as Args;
@@ -49,5 +49,5 @@ fn open(url: &str) {
     } else {
         return;
     };
-    let _ = Command::new(program).arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let _ = crate::system::command(program).arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
 }

@@ -1,23 +1,19 @@
 //! `convexinfra import`: takes over what something else started.
 //!
 //! It writes down what the container is now. The next apply puts a container of ours in its place, with the same volume,
-//! the same name, the same secret and the same ports. Must not do: change the container, or guess what the manifest means.
+//! the same name, the same secret and the same ports. Nothing of the container is changed, and nothing of the manifest guessed.
 
 use std::collections::BTreeMap;
 
 use crate::api::{ControlPlane, IfMissing};
 use crate::app::secrets::ComparisonMode;
 use crate::app::{AppError, Session, plan};
-use crate::authority::Adoption;
+use crate::authority::{Adoption, AdoptionProof};
 use crate::cli::args::Import as Args;
-use crate::convex::tuning::without_defaults;
 use crate::host::own_holder;
-use crate::model::{
-    BackendName, BackendSpec, Diagnostic, Exit, FieldValue, Files, InstanceName, Origins, ProviderKind, Resources, Secret,
-    Storage, Tuning, error_chain, fields,
-};
+use crate::model::{BackendName, BackendSpec, Diagnostic, Exit, FieldValue, InstanceName, ProviderKind, error_chain, fields};
 use crate::plan::BackendSelection;
-use crate::provider::docker::{ExternalContainer, ExternalStorage};
+use crate::provider::docker::{ExternalContainer, missing_lines};
 use crate::{app::LoadedManifest, cli::context::Context};
 
 /// Takes a container over as a backend of the manifest.
@@ -39,8 +35,8 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
         AppError::new(exit, Diagnostic::new("import.not_possible", error_chain(&error)))
     })?;
     let secrets = values.found().get(&args.name).cloned().unwrap_or_default();
-    let url = secrets.get(&crate::model::FieldPath::new("storage.url"));
-    let recorded = spec_from_container(spec, &foreign, url).map_err(|(message, help)| refused(&message, &help))?;
+    let imported = foreign.to_spec(spec, &secrets).map_err(|conflict| refused(&conflict.message, &conflict.help))?;
+    let recorded = imported.spec.clone();
     let instance_name = InstanceName::parse(&foreign.instance_name).map_err(|error| {
         refused(
             &format!("the instance is called `{}`, which cannot be kept: {error}", foreign.instance_name),
@@ -51,13 +47,15 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
         name: args.name.clone(),
         instance_name,
         instance_secret: foreign.instance_secret.clone(),
-        spec: recorded.clone(),
-        secrets,
+        spec: imported.spec,
+        secrets: imported.secrets,
         ports: foreign.ports,
+        id: None,
+        proof: AdoptionProof::Answers { url: foreign.address.clone() },
     };
     let host = context.embedded(&loaded.desired)?;
     let project = &loaded.desired.project;
-    host.adopt(project, own_holder(), &loaded.desired.origin, adoption, |placement| foreign.references(placement)).await?;
+    host.adopt(project, own_holder(), &loaded.desired.origin, adoption, |resolved| foreign.provider_state(resolved)).await?;
     let snapshot = host.snapshot(project).await?;
     let url = snapshot
         .backends
@@ -84,7 +82,9 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
             "instance_name": foreign.instance_name,
             "url": url,
             "not_kept": dropped_fields(spec, &recorded),
-            "inexpressible": foreign.unsupported_variables,
+            "not_kept_docker": missing_lines(&spec.settings.docker, &recorded.settings.docker),
+            "inexpressible": foreign.extra_env.keys().collect::<Vec<_>>(),
+            "dropped": foreign.dropped,
             "notices": notices,
         }),
     );
@@ -107,11 +107,50 @@ fn notices(name: &BackendName, spec: &BackendSpec, recorded: &BackendSpec, forei
             lines.concat()
         ));
     }
-    if !foreign.unsupported_variables.is_empty() {
-        let names: Vec<String> = foreign.unsupported_variables.iter().map(|name| format!("`{name}`")).collect();
+    let lines = missing_lines(&spec.settings.docker, &recorded.settings.docker);
+    if !lines.is_empty() {
+        let lines: String = lines.iter().map(|line| format!("\n    {line}")).collect();
         notices.push(format!(
-            "it has variables that a manifest has no word for, and the next apply drops them: {}",
+            "networks, labels, variables and the like that the next apply drops; to keep them, write\n    \
+             [backends.{name}.docker]{lines}"
+        ));
+    }
+    let variables: Vec<String> = foreign
+        .extra_env
+        .keys()
+        .filter(|name| !spec.settings.docker.extra_env.contains_key(*name))
+        .map(|name| format!("`{name}`"))
+        .collect();
+    if !variables.is_empty() {
+        notices.push(format!(
+            "their values are read from variables of the same names where convexinfra runs: {}",
+            variables.join(", ")
+        ));
+    }
+    if !foreign.dropped.is_empty() {
+        let names: Vec<String> = foreign.dropped.iter().map(|name| format!("`{name}`")).collect();
+        notices.push(format!(
+            "it has settings that a manifest has no key for, and the next apply drops them: {}",
             names.join(", ")
+        ));
+    }
+    if foreign.ports.is_none() {
+        notices.push(format!(
+            "it publishes no ports and is reached at {} until the next apply, which publishes them on loopback",
+            foreign.address
+        ));
+    } else if let Some(ports) = foreign.ports.filter(|ports| ports.api != 3210 && recorded.settings.docker.api_port.is_none()) {
+        notices.push(format!(
+            "inside its networks its port becomes {} instead of 3210, because node actions call back to the loopback origin from \
+             inside; `origins` that lead there from everywhere, and `api_port = 3210`, keep it",
+            ports.api
+        ));
+    }
+    if let Some(compose) = &foreign.compose {
+        notices.push(format!(
+            "after the next apply, take the service `{}` out of the compose file of the project `{}`: started again, it would be a \
+             second backend on the same volume",
+            compose.service, compose.project
         ));
     }
     notices
@@ -153,85 +192,4 @@ fn target_spec<'a>(loaded: &'a LoadedManifest, args: &Args) -> Result<&'a Backen
             &format!("write what it is to be into the manifest first\n    {block}"),
         )),
     }
-}
-
-/// What the container is now, in the words of the manifest. What would move its data must agree already.
-fn spec_from_container(
-    spec: &BackendSpec,
-    foreign: &ExternalContainer,
-    url: Option<&Secret>,
-) -> Result<BackendSpec, (String, String)> {
-    let mut recorded = spec.clone();
-    let there = match &foreign.storage {
-        ExternalStorage::Sqlite => None,
-        ExternalStorage::Postgres(url) | ExternalStorage::Mysql(url) => Some(url),
-    };
-    let agrees = match (&foreign.storage, &spec.storage) {
-        (ExternalStorage::Sqlite, Storage::Sqlite) => true,
-        (ExternalStorage::Postgres(_), Storage::Postgres(server)) | (ExternalStorage::Mysql(_), Storage::Mysql(server)) => {
-            !server.managed
-        }
-        _ => false,
-    };
-    let engine = match &foreign.storage {
-        ExternalStorage::Sqlite => "sqlite",
-        ExternalStorage::Postgres(_) => "postgres",
-        ExternalStorage::Mysql(_) => "mysql",
-    };
-    if !agrees {
-        let message =
-            format!("the container keeps its documents in {engine}, and the manifest says `{}`", spec.storage.engine());
-        return Err((message, format!("write `storage = {{ engine = \"{engine}\", … }}` into the manifest first")));
-    }
-    if let (Some(there), Some(url)) = (there, url)
-        && there.expose().trim_end_matches('/') != url.expose().trim_end_matches('/')
-    {
-        let message = "the container has another database URL than `storage.url` in the manifest";
-        return Err((message.to_owned(), "let the manifest refer to the same URL first".to_owned()));
-    }
-    if foreign.has_s3 != matches!(spec.files, Files::S3(_)) {
-        let (now, then) = if foreign.has_s3 { ("S3", "local") } else { ("its volume", "s3") };
-        let message = format!("the container keeps its files in {now}, and the manifest says `{then}`");
-        return Err((message, "let `files` in the manifest say the same first".to_owned()));
-    }
-    recorded.release = foreign.release.clone();
-    recorded.settings.docker.image = foreign.image.clone();
-    recorded.dashboard = false;
-    recorded.env.clear();
-    recorded.settings.docker.publish = match (&foreign.publish, &spec.settings.docker.publish) {
-        // Loopback, written or left out.
-        (None, Some(written)) if written == "127.0.0.1" => Some(written.clone()),
-        (publish, _) => publish.clone(),
-    };
-    let host = recorded.port_host();
-    let own = |port: u16| format!("http://{host}:{port}");
-    let (api, site) = (own(foreign.ports.api), own(foreign.ports.site));
-    let origins = (foreign.origins.0.clone().unwrap_or(api.clone()), foreign.origins.1.clone().unwrap_or(site.clone()));
-    recorded.origins = match origins {
-        (there, site_there) if there == api && site_there == site => Origins::default(),
-        // Convex takes both or neither.
-        (api, site) => Origins { api: Some(api), site: Some(site) },
-    };
-    recorded.resources = Resources { disk: spec.resources.disk, ..foreign.resources.clone() };
-    recorded.tuning = merged_tuning(&spec.tuning, &foreign.tuning);
-    Ok(recorded)
-}
-
-/// The knobs that the container was started with. Where the manifest says what they are anyway, they are as written.
-fn merged_tuning(wanted: &Tuning, there: &Tuning) -> Tuning {
-    let plain = without_defaults(wanted);
-    let mut tuning = there.clone();
-    if plain.document_retention == there.document_retention {
-        tuning.document_retention = wanted.document_retention;
-    }
-    if plain.redact_logs == there.redact_logs {
-        tuning.redact_logs = wanted.redact_logs;
-    }
-    if plain.beacon == there.beacon {
-        tuning.beacon = wanted.beacon;
-    }
-    if plain.log_level == there.log_level {
-        tuning.log_level.clone_from(&wanted.log_level);
-    }
-    tuning
 }

@@ -8,10 +8,12 @@ use std::path::Path;
 
 use crate::app::AppError;
 use crate::app::discovery;
+use crate::app::discovery::MAX_PACKAGE_BYTES;
 use crate::cli::args::Init as Args;
 use crate::cli::context::Context;
 use crate::env_file::detect;
 use crate::model::{Diagnostic, Exit, ProjectName};
+use crate::system::read_regular_text;
 
 /// A release that is known to exist, so that a new manifest is pinned from its first day.
 const RELEASE: &str = "precompiled-2026-08-22-652b828";
@@ -23,7 +25,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
     let path = context.global.manifest.clone().unwrap_or_else(|| discovery::MANIFEST_NAME.into());
     let path = if path.is_dir() { path.join(discovery::MANIFEST_NAME) } else { path };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
-    let package = fs::read_to_string(folder.join("package.json")).ok();
+    let package = read_regular_text(&folder.join("package.json"), MAX_PACKAGE_BYTES).ok();
     let project = context
         .global
         .project

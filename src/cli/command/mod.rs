@@ -17,11 +17,13 @@ mod logs;
 mod plan;
 mod provision;
 mod quota;
+mod recover;
 mod schema;
 mod serve;
 mod skill;
 mod status;
 mod token;
+mod trust;
 mod validate;
 mod wait;
 
@@ -39,6 +41,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<Exit, AppError>
         Command::Completions(args) => completions::run(context, &args),
         Command::Skill(args) => skill::run(context, &args),
         Command::Key(args) => key::run(context, &args),
+        Command::Trust(args) => trust::run(context, &args),
         Command::Serve(args) => serve::run(context, &args),
         Command::SimulateBackend { .. } => {
             let message = "`simulate-backend` must be the first word: everything after it belongs to the backend";
@@ -62,6 +65,7 @@ async fn run_async(context: &Context, command: Command) -> Result<Exit, AppError
         Command::Provision(args) => provision::provision(context, &args).await,
         Command::Deprovision(args) => provision::deprovision(context, &args).await,
         Command::Import(args) => import::run(context, &args).await,
+        Command::Recover(args) => recover::run(context, &args).await,
         Command::Dashboard(args) => dashboard::run(context, &args).await,
         Command::Log(args) => log::run(context, &args).await,
         Command::Token(args) => token::run(context, &args).await,

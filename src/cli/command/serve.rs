@@ -17,6 +17,7 @@ use crate::cli::context::Context;
 use crate::cli::signal;
 use crate::host::{Host, LocalBinaries, now};
 use crate::model::{Diagnostic, Exit, Scope, Secret, TokenRequest};
+use crate::provider::docker::AllowList;
 use crate::render::IssuedDocument;
 use crate::server::{self, ApiServer, BoundListener, Certificate, ListenError, ListenOptions, RequestLimits, ShardRole};
 use crate::system::read_regular;
@@ -35,7 +36,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
 }
 
 async fn init(context: &Context, args: &Args) -> Result<Exit, AppError> {
-    let host = Arc::new(context.make_host(crate::host::EMBEDDED, LocalBinaries::ReleasesOnly)?);
+    let host = Arc::new(context.make_host(crate::host::EMBEDDED, LocalBinaries::ReleasesOnly, AllowList::default())?);
     let control = host.embedded_session().with_token_origins(origins(args));
     let time = now();
     if let Some(there) = control.tokens().await?.iter().find(|record| record.is_active_operator(time))
@@ -111,7 +112,12 @@ async fn serve(context: &Context, args: &Args) -> Result<Exit, AppError> {
     let bound = BoundListener::new(listen).await.map_err(|error| cannot_listen(&error))?;
     let url = args.public_url.first().cloned().unwrap_or_else(|| bound.url());
     let local_binaries = if args.allow_local_binaries { LocalBinaries::Any } else { LocalBinaries::ReleasesOnly };
-    let host = Arc::new(context.make_host(&url, local_binaries)?);
+    let allowed = AllowList::Listed {
+        images: args.allow_images.clone(),
+        networks: args.allow_networks.clone(),
+        publish: args.allow_publish.clone(),
+    };
+    let host = Arc::new(context.make_host(&url, local_binaries, allowed)?);
     warn_without_token(context, &host).await?;
     let serving = host.serve(&url).await?;
     let limits = RequestLimits {

@@ -34,6 +34,7 @@ impl<'t> Reader<'t, '_> {
         match (kind, value.get_ref()) {
             (Kind::Table(spec), DeValue::Table(table)) => Value::Table(self.table(spec, table, &span, path)),
             (Kind::Backends(spec), DeValue::Table(table)) => Value::Table(self.backends(spec, table, &span, path)),
+            (Kind::Labels, DeValue::Table(table)) => Value::Table(self.labels(table, &span, path)),
             (Kind::Variables, DeValue::Table(table)) => Value::Table(self.variables(table, &span, path)),
             (Kind::Tables(spec), _) => self.tables(spec, value, path),
             (Kind::Secret, DeValue::Table(_)) => self.reference(value, path).map_or(Value::Broken, Value::Secret),

@@ -1,197 +1,133 @@
-//! From a placement to the container of its backend.
-//!
-//! Must not do: ask the engine anything.
+//! From a resolved backend to the desired container.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+use super::context::BackendContext;
 use super::database;
-use super::desired::{ContainerLimits, ContainerSpec, PortProtocol, PublishedPort};
-use super::engine::Engine;
+use super::desired::{ContainerLimits, ContainerSpec, ExtraMount};
 use super::image::Image;
-use super::labels::{ControlPlaneId, ResourceNames, ResourceRole, network_name, owner_labels};
+use super::labels::{ResourceRole, owner_labels};
 use super::launch_file::{DATA, ENTRY, FileOwner, LAUNCH_VARIABLE, SecretFiles, extract_secrets, launch_path};
-use super::limits::EngineCapabilities;
 use crate::convex::database_url::{CONTAINER_HOST, Reachability, container_url};
-use crate::convex::launch::{LaunchTarget, SecretDelivery, launch};
-use crate::model::{Digest, FieldPath, Files, ResolvedBackend, Secret, Storage, TextValue, Tls};
+use crate::convex::launch::{Argument, Launch, LaunchTarget, SecretDelivery, launch};
+use crate::model::{Digest, EXTRA_ENV, FieldPath, Files, ResolvedBackend, Secret, Storage, TextValue, Tls};
 use crate::provider::ProviderError;
 
 /// The file that SQLite keeps the documents in.
 pub(super) const DATABASE_FILE: &str = "/convex/data/db.sqlite3";
 
-/// What all containers of a backend have in common.
-#[derive(Debug, Clone)]
-pub(super) struct BackendContext {
-    pub(super) names: ResourceNames,
-    pub(super) control_plane: ControlPlaneId,
-    pub(super) capabilities: EngineCapabilities,
-    /// The network that they are on.
-    pub(super) network: String,
-    /// Whether that network is ours.
-    pub(super) owns_network: bool,
-    /// The address that ports are published on.
-    pub(super) publish: IpAddr,
-    /// The host under which this machine reaches published ports.
-    pub(super) reach_host: String,
-    /// How long a container has to end by itself, in seconds.
-    pub(super) grace_s: i64,
-}
-
-impl BackendContext {
-    /// Takes the parts that do not depend on images from the placement, and refuses what cannot work.
-    pub(super) fn new(
-        placement: &ResolvedBackend,
-        engine: &Engine,
-        control_plane: &ControlPlaneId,
-        grace_s: i64,
-    ) -> Result<Self, ProviderError> {
-        let settings = &placement.spec.settings.docker;
-        let refused = |reason: String| Err(ProviderError::Unsupported(reason));
-        let publish = match settings.publish.as_deref().map(|text| (text, text.trim_matches(['[', ']']).parse())) {
-            None => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            Some((_, Ok(address))) => address,
-            Some((text, Err(_))) => return refused(format!("`docker.publish` is `{text}`, and it should be an IP address")),
-        };
-        if let Some(network @ ("host" | "none" | "bridge" | "default")) = settings.network.as_deref() {
-            return refused(format!(
-                "`docker.network` is `{network}`, where containers have no names for each other: leave it out, or name a \
-                 network of your own"
-            ));
-        }
-        let reach_host = match &engine.remote_host {
-            None => match publish {
-                address if address.is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
-                IpAddr::V6(address) => format!("[{address}]"),
-                IpAddr::V4(address) => address.to_string(),
-            },
-            Some(host) if publish.is_loopback() || placement.spec.origins.api.is_none() => {
-                return refused(format!(
-                    "the Docker engine runs on `{host}`, and `{}` would be reached there on a loopback address only: write \
-                     `publish = \"0.0.0.0\"` (or one of its addresses) into `[backends.{}.docker]`, and the URLs that clients \
-                     use into `origins.api` and `origins.site`",
-                    placement.name, placement.name
-                ));
-            }
-            Some(host) => host.clone(),
-        };
-        Ok(Self {
-            names: ResourceNames::of(placement),
-            control_plane: control_plane.clone(),
-            capabilities: engine.capabilities,
-            network: settings.network.clone().unwrap_or_else(|| network_name(placement, control_plane)),
-            owns_network: settings.network.is_none(),
-            publish,
-            reach_host,
-            grace_s,
-        })
-    }
-
-    /// A port that is the same inside as outside.
-    fn same_port(&self, port: u16) -> PublishedPort {
-        self.port(port, port)
-    }
-
-    /// A published port.
-    pub(super) fn port(&self, inside: u16, outside: u16) -> PublishedPort {
-        PublishedPort { inside, transport: PortProtocol::Tcp, address: self.publish.to_string(), outside }
-    }
-
-    /// The URL under which this machine reaches a published port.
-    pub(super) fn internal_url(&self, port: u16) -> String {
-        format!("http://{}:{port}", self.reach_host)
-    }
-}
-
-/// The container of a backend.
+/// Returns the desired container of a backend.
+///
+/// # Errors
+/// [`ProviderError::Unsupported`] says what cannot be started.
 pub(super) fn container_spec(
-    placement: &ResolvedBackend,
+    resolved: &ResolvedBackend,
     image: &Image,
-    setting: &BackendContext,
+    context: &BackendContext,
 ) -> Result<ContainerSpec, ProviderError> {
     let mut files = SecretFiles::new(DATA, FileOwner::of_image(&image.reference, &image.user)?);
-    let inside = container_view(placement, setting, &mut files)?;
+    let view = container_view(resolved, context, &mut files)?;
     let target = LaunchTarget {
         data: PathBuf::from(DATA),
         interface: Ipv4Addr::UNSPECIFIED,
-        ports: placement.ports,
+        ports: context.ports_inside,
         secret: SecretDelivery::OutOfBand,
         release: image.revision.clone(),
     };
-    let made = launch(&inside.placement, &target).map_err(|error| {
+    let mut made = launch(&view.resolved, &target).map_err(|error| {
         let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
-        ProviderError::Unsupported(format!("`{}` cannot be started: {error}{source}", placement.name))
+        ProviderError::Unsupported(format!("`{}` cannot be started: {error}{source}", resolved.name))
     })?;
-    let parts = extract_secrets(&made, placement);
+    add_extra_environment(&mut made, resolved)?;
+    let parts = extract_secrets(&made, resolved);
     let launch_file = launch_path(&parts.file);
     // The two that the image itself keeps there, so that its own scripts go on working.
-    files.add("credentials/instance_name", placement.instance_name.as_str().as_bytes());
-    files.add("credentials/instance_secret", placement.instance_secret.expose().as_bytes());
+    files.add("credentials/instance_name", resolved.instance_name.as_str().as_bytes());
+    files.add("credentials/instance_secret", resolved.instance_secret.expose().as_bytes());
     files.add(launch_file.clone(), parts.file.as_bytes());
     let mut environment: BTreeMap<String, String> = parts.environment.into_iter().collect();
     environment.insert("TMPDIR".to_owned(), format!("{DATA}/tmp"));
     environment.insert("npm_config_cache".to_owned(), format!("{DATA}/tmp/npm"));
     environment.insert(LAUNCH_VARIABLE.to_owned(), format!("{DATA}/{launch_file}"));
-    let port = placement.ports.api;
+    // What it logs is read by people and programs, and never by the terminal that it would colour.
+    environment.insert("NO_COLOR".to_owned(), "1".to_owned());
+    let docker = &resolved.spec.settings.docker;
+    let (inside, outside) = (context.ports_inside, resolved.ports);
+    // The positional argument of the database comes last.
+    let command = docker.arguments.iter().cloned().chain(parts.arguments).collect();
+    let hosts = view.hosts.into_iter().filter(|entry| !docker.extra_hosts.contains(entry));
     Ok(ContainerSpec {
         role: ResourceRole::Backend,
-        name: setting.names.backend(),
+        name: context.names.backend(),
         image: image.clone(),
         entry_point: Some(["/bin/sh", "-c", ENTRY, "convexinfra"].map(str::to_owned).to_vec()),
-        command: Some(parts.arguments),
+        command: Some(command),
         environment,
-        volume: Some((volume_name(placement, &setting.names), DATA)),
+        volume: Some((context.data_volume.clone(), DATA)),
         scratch: vec!["/root", "/tmp"],
         is_read_only: true,
         // A volume that was taken over may hold files of other users.
         capabilities: vec!["DAC_OVERRIDE"],
-        ports: vec![setting.same_port(port), setting.same_port(placement.ports.site)],
-        network: setting.network.clone(),
-        alias: placement.instance_name.to_string(),
-        hosts: inside.hosts,
-        health: vec!["CMD-SHELL".to_owned(), format!("curl -fsS http://127.0.0.1:{port}/version > /dev/null")],
-        limits: ContainerLimits::of(&placement.spec.resources, setting.capabilities),
-        grace_s: setting.grace_s,
-        labels: owner_labels(placement, ResourceRole::Backend, &setting.control_plane),
+        ports: vec![context.port(inside.api, outside.api), context.port(inside.site, outside.site)],
+        networks: context.networks(),
+        aliases: std::iter::once(resolved.instance_name.to_string()).chain(docker.aliases.iter().cloned()).collect(),
+        hosts: hosts.chain(docker.extra_hosts.iter().cloned()).collect(),
+        dns: docker.dns.clone(),
+        mounts: docker.mounts.iter().filter_map(|text| ExtraMount::parse(text)).collect(),
+        shm_size: docker.shm_size.map(|size| i64::try_from(size.bytes()).unwrap_or(i64::MAX)),
+        health: vec!["CMD-SHELL".to_owned(), format!("curl -fsS http://127.0.0.1:{}/version > /dev/null", inside.api)],
+        limits: ContainerLimits::of(&resolved.spec.resources, context.capabilities),
+        grace_s: context.grace_s,
+        labels: owner_labels(resolved, ResourceRole::Backend, &context.control_plane),
+        extra_labels: docker.labels.clone(),
         files: Some(files),
     })
 }
 
-/// The volume of a backend: its own, or the one that was taken over.
-pub(super) fn volume_name(placement: &ResolvedBackend, names: &ResourceNames) -> String {
-    placement.provider_state.get(super::inventory::ADOPTED_VOLUME).cloned().unwrap_or_else(|| names.volume(ResourceRole::Data))
+/// Adds the variables of the user's own. Their values may be secrets, so they go the way of secrets.
+fn add_extra_environment(made: &mut Launch, resolved: &ResolvedBackend) -> Result<(), ProviderError> {
+    for name in resolved.spec.settings.docker.extra_env.keys() {
+        let path = FieldPath::new(format!("{EXTRA_ENV}{name}"));
+        let Some(value) = resolved.secrets.get(&path) else {
+            return Err(ProviderError::Unsupported(format!("the value of `{path}` is missing")));
+        };
+        made.environment.insert(name.clone(), Argument::Secret(value.clone()));
+    }
+    Ok(())
 }
 
 /// Whether a backend keeps something in its volume without which its data is gone, and which path shows that.
-pub(super) fn data_path(placement: &ResolvedBackend) -> Option<String> {
-    match (&placement.spec.storage, &placement.spec.files) {
+pub(super) fn data_path(resolved: &ResolvedBackend) -> Option<String> {
+    match (&resolved.spec.storage, &resolved.spec.files) {
         (Storage::Sqlite, _) => Some(DATABASE_FILE.to_owned()),
         (_, Files::Local) => Some(format!("{DATA}/storage")),
         (_, Files::S3(_)) => None,
     }
 }
 
-/// A placement as it reads from inside the container, and the names that have to resolve there.
+/// A resolved as it reads from inside the container, and the names that have to resolve there.
 struct ContainerView {
-    placement: ResolvedBackend,
+    resolved: ResolvedBackend,
     hosts: Vec<String>,
 }
 
 fn container_view(
-    placement: &ResolvedBackend,
-    setting: &BackendContext,
+    resolved: &ResolvedBackend,
+    context: &BackendContext,
     files: &mut SecretFiles,
 ) -> Result<ContainerView, ProviderError> {
-    let mut inside = placement.clone();
-    if database::is_managed(placement) {
-        database::connect(&mut inside, &setting.names);
+    let mut inside = resolved.clone();
+    if database::is_managed(resolved) {
+        database::connect(&mut inside, &context.names);
     }
     if let Storage::Postgres(server) | Storage::Mysql(server) = &mut inside.spec.storage
         && let Tls::Ca(path) = &mut server.tls
     {
-        let bytes =
-            std::fs::read(path.as_str()).map_err(|source| ProviderError::File { path: path.clone(), verb: "read", source })?;
+        let bytes = crate::system::read_regular(std::path::Path::new(path.as_str()), 256 << 10)
+            .map_err(std::io::Error::from)
+            .map_err(|source| ProviderError::File { path: path.clone(), verb: "read", source })?;
         let content = certificates_in(&String::from_utf8_lossy(&bytes));
         let digest: String = Digest::of(content.as_bytes()).as_str().chars().skip("sha256:".len()).take(12).collect();
         let name = format!("credentials/database-ca-{digest}.pem");
@@ -215,7 +151,7 @@ fn container_view(
         needs_host = true;
     }
     let hosts = needs_host.then(|| format!("{CONTAINER_HOST}:host-gateway"));
-    Ok(ContainerView { placement: inside, hosts: hosts.into_iter().collect() })
+    Ok(ContainerView { resolved: inside, hosts: hosts.into_iter().collect() })
 }
 
 /// The certificates of a PEM file and nothing else of it: whoever named the file may have named one that has a private

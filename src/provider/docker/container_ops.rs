@@ -1,16 +1,15 @@
-//! Single acts on an engine: make, fill, start, stop, rename, remove, change.
-//!
-//! Must not do: decide which of them is needed.
+//! Single operations on one container: create, fill, start, stop, rename, remove, update.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bollard::models::{
-    ContainerInspectResponse, ContainerStateStatusEnum, ContainerUpdateBody, EndpointSettings, NetworkConnectRequest,
-    NetworkDisconnectRequest, RestartPolicy, RestartPolicyNameEnum,
+    ContainerInspectResponse, ContainerStateStatusEnum, ContainerUpdateBody, NetworkConnectRequest, NetworkDisconnectRequest,
+    RestartPolicy, RestartPolicyNameEnum,
 };
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder, StopContainerOptionsBuilder,
-    UploadToContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder,
+    StopContainerOptionsBuilder, UploadToContainerOptionsBuilder,
 };
 
 use super::desired::{ContainerSpec, PublishedPort};
@@ -49,6 +48,9 @@ impl Engine {
             Err(error) => return Err(self.failed("make a container", error)),
         };
         failpoint::hit("provider.docker.container_made");
+        for network in wanted.networks.iter().skip(1) {
+            self.connect_network(&id, network, wanted).await?;
+        }
         if let Some(files) = &wanted.files {
             self.upload_files(&id, files).await?;
         }
@@ -85,10 +87,22 @@ impl Engine {
             let Some(port) = taken else { return Err(error) };
             tries += 1;
             if tries == PORT_TRIES {
-                return Err(ProviderError::PortTaken { port });
+                return Err(match self.port_holder(port, id).await {
+                    Some(container) => ProviderError::PortPublished { port, container },
+                    None => ProviderError::PortTaken { port },
+                });
             }
             tokio::time::sleep(PORT_PAUSE).await;
         }
+    }
+
+    /// Returns the name of the container that publishes a port. A question that fails counts as none.
+    async fn port_holder(&self, port: u16, own: &str) -> Option<String> {
+        let filters = HashMap::from([("publish".to_owned(), vec![port.to_string()])]);
+        let options = ListContainersOptionsBuilder::default().filters(&filters).build();
+        let listed = self.client.list_containers(Some(options)).await.ok()?;
+        let holder = listed.into_iter().find(|container| container.id.as_deref() != Some(own))?;
+        Some(holder.names?.first()?.trim_start_matches('/').to_owned())
     }
 
     /// Stops a container: with its own signal, and after its own grace period with SIGKILL.
@@ -173,7 +187,7 @@ impl Engine {
         self.client.update_container(id, body).await.map_err(|error| self.failed("change the restart policy", error))
     }
 
-    /// Puts a container on its network, under its alias, and on no other.
+    /// Puts a container on its networks, under its aliases, and on no other.
     pub(super) async fn reconnect_networks(
         &self,
         container: &ContainerInspectResponse,
@@ -189,12 +203,16 @@ impl Engine {
                 Err(error) => return Err(self.failed("take the container off a network", error)),
             }
         }
-        let endpoint = EndpointSettings { aliases: Some(vec![wanted.alias.clone()]), ..EndpointSettings::default() };
-        let request = NetworkConnectRequest { container: id.to_owned(), endpoint_config: Some(endpoint) };
-        self.client
-            .connect_network(&wanted.network, request)
-            .await
-            .map_err(|error| self.failed("put the container on its network", error))
+        for network in &wanted.networks {
+            self.connect_network(id, network, wanted).await?;
+        }
+        Ok(())
+    }
+
+    async fn connect_network(&self, id: &str, network: &str, wanted: &ContainerSpec) -> Result<(), ProviderError> {
+        let request = NetworkConnectRequest { container: id.to_owned(), endpoint_config: Some(wanted.endpoint()) };
+        let connected = self.client.connect_network(network, request).await;
+        connected.map_err(|error| self.failed(&format!("put the container on the network `{network}`"), error))
     }
 }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use super::backend::BackendContext;
+use super::context::BackendContext;
 use super::desired::{ContainerLimits, ContainerSpec};
 use super::hardening::published_ports;
 use super::image::Image;
@@ -20,8 +20,8 @@ pub(super) const PORTS: RangeInclusive<u16> = 6791..=6990;
 const PORT: &str = "dashboard_port";
 
 /// The port of a dashboard that was there before; its URL is known, so it stays.
-pub(super) fn known_port(placement: &ResolvedBackend, seen: &Inventory) -> Option<u16> {
-    let noted = placement.provider_state.get(PORT).and_then(|port| port.parse().ok());
+pub(super) fn known_port(resolved: &ResolvedBackend, seen: &Inventory) -> Option<u16> {
+    let noted = resolved.provider_state.get(PORT).and_then(|port| port.parse().ok());
     noted.or_else(|| {
         let host = seen.with_role(ResourceRole::Dashboard).next()?.host_config.as_ref()?;
         published_ports(host).first().map(|port| port.outside)
@@ -29,35 +29,39 @@ pub(super) fn known_port(placement: &ResolvedBackend, seen: &Inventory) -> Optio
 }
 
 /// What is noted of a dashboard.
-pub(super) fn note(setting: &BackendContext, port: u16, references: &mut ProviderState) {
+pub(super) fn note(context: &BackendContext, port: u16, references: &mut ProviderState) {
     references.insert(PORT.to_owned(), port.to_string());
-    references.insert(DASHBOARD_URL.to_owned(), setting.internal_url(port));
+    references.insert(DASHBOARD_URL.to_owned(), context.internal_url(port));
 }
 
 /// The container of a dashboard that is reached on this port.
-pub(super) fn container_spec(placement: &ResolvedBackend, image: &Image, setting: &BackendContext, port: u16) -> ContainerSpec {
-    let name = setting.names.container(ResourceRole::Dashboard);
+pub(super) fn container_spec(resolved: &ResolvedBackend, image: &Image, context: &BackendContext, port: u16) -> ContainerSpec {
+    let name = context.names.container(ResourceRole::Dashboard);
     ContainerSpec {
         role: ResourceRole::Dashboard,
-        alias: name.clone(),
+        aliases: vec![name.clone()],
         name,
         image: image.clone(),
         entry_point: None,
         command: None,
         // What the browser is to connect to, which is not what the container could reach.
-        environment: BTreeMap::from([("NEXT_PUBLIC_DEPLOYMENT_URL".to_owned(), placement.endpoints.url.clone())]),
+        environment: BTreeMap::from([("NEXT_PUBLIC_DEPLOYMENT_URL".to_owned(), resolved.endpoints.url.clone())]),
         volume: None,
         // Its server writes a cache beside its own files, so its file system stays writable.
         scratch: Vec::new(),
         is_read_only: false,
         capabilities: Vec::new(),
-        ports: vec![setting.port(INSIDE, port)],
-        network: setting.network.clone(),
+        ports: vec![context.port(INSIDE, port)],
+        networks: vec![context.network.clone()],
         hosts: Vec::new(),
+        dns: Vec::new(),
+        mounts: Vec::new(),
+        shm_size: None,
         health: vec!["CMD-SHELL".to_owned(), format!("curl -fsS http://127.0.0.1:{INSIDE}/ > /dev/null")],
-        limits: ContainerLimits::processes(setting.capabilities),
-        grace_s: setting.grace_s,
-        labels: owner_labels(placement, ResourceRole::Dashboard, &setting.control_plane),
+        limits: ContainerLimits::processes(context.capabilities),
+        grace_s: context.grace_s,
+        labels: owner_labels(resolved, ResourceRole::Dashboard, &context.control_plane),
+        extra_labels: BTreeMap::new(),
         files: None,
     }
 }

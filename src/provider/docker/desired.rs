@@ -43,14 +43,46 @@ pub(super) struct ContainerSpec {
     pub(super) is_read_only: bool,
     pub(super) capabilities: Vec<&'static str>,
     pub(super) ports: Vec<PublishedPort>,
-    pub(super) network: String,
-    pub(super) alias: String,
+    /// Its networks, the one of all containers of the backend first.
+    pub(super) networks: Vec<String>,
+    /// Its names in them, its own first.
+    pub(super) aliases: Vec<String>,
     pub(super) hosts: Vec<String>,
+    /// Name servers; the engine's own where there are none.
+    pub(super) dns: Vec<String>,
+    /// What is mounted beside its volume.
+    pub(super) mounts: Vec<ExtraMount>,
+    /// Bytes of shared memory; the engine's default where there is none.
+    pub(super) shm_size: Option<i64>,
     pub(super) health: Vec<String>,
     pub(super) limits: ContainerLimits,
     pub(super) grace_s: i64,
     pub(super) labels: BTreeMap<String, String>,
+    /// Labels of the user's own.
+    pub(super) extra_labels: BTreeMap<String, String>,
     pub(super) files: Option<SecretFiles>,
+}
+
+/// A mount that the manifest asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ExtraMount {
+    /// A volume, or a directory of the engine's machine.
+    pub(super) source: String,
+    pub(super) target: String,
+    pub(super) is_read_only: bool,
+}
+
+impl ExtraMount {
+    /// Parses `SOURCE:TARGET` or `SOURCE:TARGET:ro`; none for anything else.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (pair, is_read_only) = text.strip_suffix(":ro").map_or((text, false), |pair| (pair, true));
+        let (source, target) = pair.split_once(':')?;
+        Some(Self { source: source.to_owned(), target: target.to_owned(), is_read_only })
+    }
+
+    fn kind(&self) -> MountType {
+        if self.source.starts_with('/') { MountType::BIND } else { MountType::VOLUME }
+    }
 }
 
 /// A port that is published.
@@ -129,8 +161,7 @@ impl ContainerSpec {
     /// The digest of everything that cannot be changed while it runs, secrets included: the instance secret is among
     /// them, so nobody can guess the others from it.
     pub(super) fn fingerprint(&self) -> Digest {
-        let fixed =
-            Self { limits: ContainerLimits::default(), labels: BTreeMap::new(), network: String::new(), ..self.clone() };
+        let fixed = Self { limits: ContainerLimits::default(), labels: BTreeMap::new(), networks: Vec::new(), ..self.clone() };
         let mut body = fixed.body_with_labels(HashMap::new());
         body.networking_config = None;
         // The maps in it come in any order.
@@ -153,8 +184,8 @@ impl ContainerSpec {
         self.body_with_labels(labels)
     }
 
-    fn body_with_labels(&self, labels: HashMap<String, String>) -> ContainerCreateBody {
-        let endpoint = EndpointSettings { aliases: Some(vec![self.alias.clone()]), ..EndpointSettings::default() };
+    fn body_with_labels(&self, mut labels: HashMap<String, String>) -> ContainerCreateBody {
+        labels.extend(self.extra_labels.clone());
         ContainerCreateBody {
             hostname: Some(self.host_name()),
             image: Some(self.image.id.clone()),
@@ -168,15 +199,21 @@ impl ContainerSpec {
             stop_timeout: Some(self.grace_s),
             host_config: Some(self.host_config()),
             networking_config: Some(NetworkingConfig {
-                endpoints_config: Some(HashMap::from([(self.network.clone(), endpoint)])),
+                // An old engine takes one network only; the others follow.
+                endpoints_config: Some(self.networks.first().map(|name| (name.clone(), self.endpoint())).into_iter().collect()),
             }),
             ..ContainerCreateBody::default()
         }
     }
 
+    /// How it is known in its networks.
+    pub(super) fn endpoint(&self) -> EndpointSettings {
+        EndpointSettings { aliases: Some(self.aliases.clone()), ..EndpointSettings::default() }
+    }
+
     /// What it calls itself: no longer than a label of a host name may be.
     pub(super) fn host_name(&self) -> String {
-        self.alias.chars().take(63).collect()
+        self.aliases.first().map(|alias| alias.chars().take(63).collect()).unwrap_or_default()
     }
 
     /// How the engine finds out whether it is healthy.
@@ -212,6 +249,13 @@ impl ContainerSpec {
             typ: Some(MountType::VOLUME),
             ..Mount::default()
         });
+        let extra = self.mounts.iter().map(|mount| Mount {
+            target: Some(mount.target.clone()),
+            source: Some(mount.source.clone()),
+            typ: Some(mount.kind()),
+            read_only: Some(mount.is_read_only),
+            ..Mount::default()
+        });
         HostConfig {
             memory: self.limits.memory,
             memory_swap: self.limits.memory.filter(|_| self.limits.no_swap),
@@ -221,13 +265,13 @@ impl ContainerSpec {
                 typ: Some("json-file".to_owned()),
                 config: Some(Self::log_options().into_iter().collect()),
             }),
-            network_mode: Some(self.network.clone()),
+            network_mode: Some(self.networks.first().cloned().unwrap_or_default()),
             port_bindings: Some(bindings.collect()),
             restart_policy: Some(RestartPolicy {
                 name: Some(RestartPolicyNameEnum::UNLESS_STOPPED),
                 maximum_retry_count: None,
             }),
-            mounts: Some(mounts.collect()),
+            mounts: Some(mounts.chain(extra).collect()),
             tmpfs: Some(self.scratch_options().into_iter().collect()),
             readonly_rootfs: Some(self.is_read_only),
             privileged: Some(false),
@@ -235,6 +279,8 @@ impl ContainerSpec {
             cap_add: Some(self.capabilities.iter().map(|name| (*name).to_owned()).collect()),
             security_opt: Some(vec!["no-new-privileges".to_owned()]),
             extra_hosts: Some(self.hosts.clone()),
+            dns: (!self.dns.is_empty()).then(|| self.dns.clone()),
+            shm_size: self.shm_size,
             init: Some(false),
             ..HostConfig::default()
         }

@@ -8,12 +8,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bollard::errors::Error;
+use bollard::models::SystemInfo;
 use bollard::{API_DEFAULT_VERSION, Docker as Client};
 use sha2::{Digest as _, Sha256};
 
 use super::limits::{EngineCapabilities, EngineCapacity, with_field};
+use crate::model::ProviderState;
 use crate::provider::ProviderError;
+use crate::system::read_regular_text;
 
+/// How large a file of Docker's configuration may be in bytes.
+const MAX_CONFIGURATION_BYTES: u64 = 1 << 20;
 /// How long the engine may take for one answer, in seconds. Stopping a container takes as long as its grace period.
 const TIMEOUT_S: u64 = 120;
 /// How long it may take for the first answer.
@@ -57,7 +62,7 @@ impl EngineSource {
 
     /// Docker's configuration file, if it can be read as one.
     pub(super) fn configuration_file(&self) -> Option<serde_json::Value> {
-        let text = std::fs::read_to_string(self.configuration.as_ref()?.join("config.json")).ok()?;
+        let text = read_regular_text(&self.configuration.as_ref()?.join("config.json"), MAX_CONFIGURATION_BYTES).ok()?;
         serde_json::from_str(&text).ok()
     }
 
@@ -86,7 +91,7 @@ impl EngineSource {
         let configuration = self.configuration.as_ref().ok_or_else(|| broken("there is no Docker configuration"))?;
         let folder = hex::encode(Sha256::digest(name.as_bytes()));
         let contexts = configuration.join("contexts");
-        let text = std::fs::read_to_string(contexts.join("meta").join(&folder).join("meta.json"))
+        let text = read_regular_text(&contexts.join("meta").join(&folder).join("meta.json"), MAX_CONFIGURATION_BYTES)
             .map_err(|_| broken("there is no such context"))?;
         let meta: serde_json::Value = serde_json::from_str(&text).map_err(|_| broken("its file is damaged"))?;
         let url = meta.pointer("/Endpoints/docker/Host").and_then(|host| host.as_str());
@@ -152,7 +157,38 @@ pub(super) struct Engine {
     pub(super) capacity: EngineCapacity,
     /// The host that it runs on, where that is another machine.
     pub(super) remote_host: Option<String>,
+    /// Which engine it is.
+    pub(super) identity: EngineIdentity,
     url: String,
+}
+
+/// Which engine answers, whatever its address: another one knows nothing of a backend, which does not mean that it is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct EngineIdentity(String);
+
+impl EngineIdentity {
+    /// The key of the identity in the provider state.
+    const ID: &'static str = "engine_id";
+    /// The key of the address at which the engine was reached.
+    const ADDRESS: &'static str = "engine_address";
+
+    fn of(info: &SystemInfo) -> Self {
+        // Two engines of one machine may share an id, and never a directory.
+        let parts = [&info.id, &info.docker_root_dir].map(|part| part.clone().unwrap_or_default());
+        Self(hex::encode(&Sha256::digest(parts.join("\n").as_bytes())[..8]))
+    }
+
+    /// Records the engine that has a backend.
+    pub(super) fn record(&self, address: &str, state: &mut ProviderState) {
+        state.insert(Self::ID.to_owned(), self.0.clone());
+        state.insert(Self::ADDRESS.to_owned(), address.to_owned());
+    }
+
+    /// Returns the address of the engine that has a backend, where that is another one.
+    pub(super) fn differs_from(&self, state: &ProviderState) -> Option<String> {
+        let other = state.get(Self::ID).is_some_and(|id| *id != self.0);
+        other.then(|| state.get(Self::ADDRESS).cloned().unwrap_or_else(|| "an unknown address".to_owned()))
+    }
 }
 
 impl Engine {
@@ -162,10 +198,10 @@ impl Engine {
         let client = address.connect()?;
         let first = async {
             let client = client.negotiate_version().await?;
-            let info = client.info().await?;
-            Ok::<_, Error>((client, info))
+            let (info, version) = tokio::try_join!(client.info(), client.version())?;
+            Ok::<_, Error>((client, info, version))
         };
-        let (client, info) = match tokio::time::timeout(FIRST_ANSWER, first).await {
+        let (client, info, version) = match tokio::time::timeout(FIRST_ANSWER, first).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => return Err(unreachable(&address.url, &error)),
             Err(_) => {
@@ -179,6 +215,14 @@ impl Engine {
                 address.url
             )));
         }
+        let components = version.components.unwrap_or_default();
+        if components.iter().any(|component| component.name.to_lowercase().contains("podman")) {
+            return Err(ProviderError::Unsupported(format!(
+                "the engine at `{}` is Podman, which echoes settings in other words than Docker, so that every plan would find \
+                 drift: use a Docker engine, or the provider `local`",
+                address.url
+            )));
+        }
         let enforces = EngineCapabilities {
             memory: info.memory_limit.unwrap_or(false),
             swap: info.swap_limit.unwrap_or(false),
@@ -186,7 +230,19 @@ impl Engine {
             pids: info.pids_limit.unwrap_or(false),
         };
         let capacity = EngineCapacity { cpus: info.ncpu, memory: info.mem_total };
-        Ok(Self { client, capabilities: enforces, capacity, remote_host: address.remote_host(), url: address.url })
+        Ok(Self {
+            client,
+            capabilities: enforces,
+            capacity,
+            remote_host: address.remote_host(),
+            identity: EngineIdentity::of(&info),
+            url: address.url,
+        })
+    }
+
+    /// Returns the address at which it answers.
+    pub(super) fn url(&self) -> &str {
+        &self.url
     }
 
     /// What an error of the engine means.

@@ -9,6 +9,8 @@ use bollard::models::{ContainerInspectResponse, HostConfig, MountPoint};
 use super::desired::{ContainerSpec, PortProtocol, PublishedPort};
 use super::diff::{DiffBuilder, RepairKind, list};
 
+/// What follows a mount that cannot be written to.
+const READ_ONLY: &str = ", read only";
 /// A path that every engine hides from containers unless it is told otherwise.
 const ALWAYS_MASKED: &str = "/proc/kcore";
 /// One that it lets them read only.
@@ -17,7 +19,12 @@ const ALWAYS_READ_ONLY: &str = "/proc/sys";
 /// What is mounted, and where the log goes.
 pub(super) fn diff_mounts(found: &mut DiffBuilder, wanted: &ContainerSpec, seen: &ContainerInspectResponse, host: &HostConfig) {
     let scratch: BTreeMap<String, String> = host.tmpfs.clone().unwrap_or_default().into_iter().collect();
-    let recorded: BTreeSet<String> = wanted.volume.iter().map(|(volume, target)| mount(volume, target)).collect();
+    let own = wanted.volume.iter().map(|(volume, target)| mount(volume, target));
+    let extra = wanted.mounts.iter().map(|extra| {
+        let read_only = if extra.is_read_only { READ_ONLY } else { "" };
+        format!("{}{read_only}", mount(&extra.source, &extra.target))
+    });
+    let recorded: BTreeSet<String> = own.chain(extra).collect();
     let mounts = seen.mounts.as_deref().unwrap_or_default();
     let is_scratch = |mount: &MountPoint| {
         mount.typ.as_deref() == Some("tmpfs") && mount.destination.as_ref().is_some_and(|path| scratch.contains_key(path))
@@ -27,7 +34,7 @@ pub(super) fn diff_mounts(found: &mut DiffBuilder, wanted: &ContainerSpec, seen:
         .filter(|mount| !is_scratch(mount))
         .map(|seen| {
             let named = [&seen.name, &seen.source, &seen.typ].into_iter().flatten().find(|text| !text.is_empty());
-            let read_only = if seen.rw == Some(false) { ", read only" } else { "" };
+            let read_only = if seen.rw == Some(false) { READ_ONLY } else { "" };
             let source = named.map_or("?", String::as_str);
             format!("{}{read_only}", mount(source, seen.destination.as_deref().unwrap_or("?")))
         })
@@ -140,7 +147,11 @@ pub(super) fn diff_privileges(found: &mut DiffBuilder, wanted: &ContainerSpec, h
 /// What of the machine it sees that it should not, and what it has that we never set.
 pub(super) fn diff_host_access(found: &mut DiffBuilder, wanted: &ContainerSpec, host: &HostConfig) {
     found.compare("hosts", names(&wanted.hosts), names(host.extra_hosts.iter().flatten()), RepairKind::Replace);
-    found.compare("dns", "the engine's own", dns(host), RepairKind::Replace);
+    let wanted_dns = if wanted.dns.is_empty() { "the engine's own".to_owned() } else { names(&wanted.dns) };
+    found.compare("dns", wanted_dns, dns(host), RepairKind::Replace);
+    if let Some(size) = wanted.shm_size {
+        found.compare("shm_size", size.to_string(), host.shm_size.unwrap_or_default().to_string(), RepairKind::Replace);
+    }
     let count = |count: usize| count.to_string();
     found.compare("devices", "0", count(host.devices.iter().flatten().count()), RepairKind::Replace);
     found.compare("device_requests", "0", count(host.device_requests.iter().flatten().count()), RepairKind::Replace);

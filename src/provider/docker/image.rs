@@ -1,7 +1,7 @@
-//! Images: which one a specification means, fetching it, and knowing it again.
+//! Images: which one a specification means, pulling it, and pinning it.
 //!
-//! Must not do: let a moving tag change what runs. What was fetched once is pinned by its identity until the manifest
-//! asks for something else.
+//! A moving tag changes nothing that runs: what was pulled once is pinned by its identity until the manifest asks for something
+//! else.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,14 +10,32 @@ use bollard::query_parameters::CreateImageOptionsBuilder;
 use futures_util::StreamExt;
 
 use super::engine::{Engine, EngineSource, is_absent};
-use super::registry::{self, credentials, explain_pull_error};
+use super::registry::{credentials, explain_pull_error};
 use crate::convex::release::{BACKEND_IMAGE, COMMIT_ACCEPT, DASHBOARD_IMAGE, commit_lookup_url, image_reference, parse_commit};
 use crate::failpoint;
-use crate::model::{ProviderState, PullPolicy, Release, ResolvedBackend};
+use crate::model::{DockerSettings, ProviderState, PullPolicy, Release, ResolvedBackend};
+use crate::provider::kit::commit_pin::CommitPin;
+use crate::provider::kit::image_reference::ImageReference;
 use crate::provider::{ProgressFn, ProviderError};
 
 /// The database server's image, when the provider runs one.
 pub(super) const POSTGRES_IMAGE: &str = "docker.io/library/postgres:17";
+/// Returns the image of a managed database server.
+pub(super) fn database_image(docker: &DockerSettings) -> &str {
+    docker.database_image.as_deref().unwrap_or(POSTGRES_IMAGE)
+}
+
+/// Returns the images that a specification names itself, with their fields.
+pub(super) fn named_images(docker: &DockerSettings) -> impl Iterator<Item = (&'static str, &str)> {
+    [
+        ("docker.image", &docker.image),
+        ("docker.dashboard_image", &docker.dashboard_image),
+        ("docker.database_image", &docker.database_image),
+    ]
+    .into_iter()
+    .filter_map(|(field, image)| Some((field, image.as_deref()?)))
+}
+
 /// How often progress is told.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(400);
 
@@ -83,37 +101,34 @@ impl ImagePin {
     }
 }
 
-const TAG: &str = "release_tag";
-const COMMIT: &str = "release_commit";
+/// The commit of a `precompiled-…` release.
+const COMMIT: CommitPin = CommitPin { release: "release_tag", commit: "release_commit" };
 /// Why the commit is not known. Never kept.
 const NO_COMMIT: &str = "release_commit_unknown";
 
-/// The release as images are tagged: a `precompiled-…` tag stands for the commit that was found out for it.
-fn pinned_release(placement: &ResolvedBackend) -> Option<Release> {
-    let release = placement.spec.release.clone()?;
-    let same = placement.provider_state.get(TAG).is_some_and(|tag| *tag == release.to_string());
-    let commit = placement.provider_state.get(COMMIT).filter(|_| same).and_then(|text| Release::parse(text).ok());
-    Some(commit.unwrap_or(release))
+/// Returns the release as images are tagged: a `precompiled-…` tag stands for the commit that was found out for it.
+fn pinned_release(resolved: &ResolvedBackend) -> Option<Release> {
+    let release = resolved.spec.release.clone()?;
+    Some(COMMIT.get(&resolved.provider_state, &release).unwrap_or(release))
 }
 
-/// The same placement with the commit of its `precompiled-…` tag noted, which is asked for once. Where nobody says, it
+/// The same resolved with the commit of its `precompiled-…` tag noted, which is asked for once. Where nobody says, it
 /// stays as it is, and why is noted beside it: the error that follows says that, and what to write instead.
-pub(super) async fn resolve_commit(mut placement: ResolvedBackend, commits: &str) -> ResolvedBackend {
-    let needs = placement.spec.settings.docker.image.as_deref().is_none_or(|image| !registry::split_tag(image).1);
-    if let Some(release) = pinned_release(&placement).filter(|_| needs)
+pub(super) async fn resolve_commit(mut resolved: ResolvedBackend, commits: &str) -> ResolvedBackend {
+    let needs = resolved.spec.settings.docker.image.as_deref().is_none_or(|image| !ImageReference::parse(image).is_exact());
+    if let Some(release) = pinned_release(&resolved).filter(|_| needs)
         && let Release::Precompiled { short, .. } = &release
     {
-        let references = &mut placement.provider_state;
+        let references = &mut resolved.provider_state;
         match ask_for_commit(&format!("{}/{short}", commits.trim_end_matches('/')), &release).await {
             Ok(commit) => {
-                references.insert(TAG.to_owned(), release.to_string());
-                references.insert(COMMIT.to_owned(), commit.to_string());
+                COMMIT.record(&release, &commit, references);
                 references.remove(NO_COMMIT);
             }
             Err(reason) => drop(references.insert(NO_COMMIT.to_owned(), reason)),
         }
     }
-    placement
+    resolved
 }
 
 async fn ask_for_commit(url: &str, release: &Release) -> Result<Release, String> {
@@ -144,20 +159,18 @@ fn chain(error: reqwest::Error) -> String {
     text
 }
 
-/// Keeps what was found out about the release.
-pub(super) fn copy_commit_pin(placement: &ResolvedBackend, references: &mut ProviderState) {
-    for key in [TAG, COMMIT] {
-        references.extend(placement.provider_state.get(key).map(|value| (key.to_owned(), value.clone())));
-    }
+/// Copies what was found out about the release.
+pub(super) fn copy_commit_pin(resolved: &ResolvedBackend, state: &mut ProviderState) {
+    COMMIT.copy(&resolved.provider_state, state);
 }
 
 /// How a backend's image is asked for.
-pub(super) fn backend_reference(placement: &ResolvedBackend) -> Result<String, ProviderError> {
-    let release = pinned_release(placement);
+pub(super) fn backend_reference(resolved: &ResolvedBackend) -> Result<String, ProviderError> {
+    let release = pinned_release(resolved);
     let release = release.as_ref();
-    let why = placement.provider_state.get(NO_COMMIT);
-    match placement.spec.settings.docker.image.as_deref() {
-        Some(image) if registry::split_tag(image).1 => Ok(image.to_owned()),
+    let why = resolved.provider_state.get(NO_COMMIT);
+    match resolved.spec.settings.docker.image.as_deref() {
+        Some(image) if ImageReference::parse(image).is_exact() => Ok(image.to_owned()),
         Some(image) => named(image, release, why),
         None => named(BACKEND_IMAGE, release, why),
     }
@@ -180,13 +193,13 @@ fn named(image: &str, release: Option<&Release>, why: Option<&String>) -> Result
 }
 
 /// How the image of a backend's dashboard is asked for: of the same build as the backend, as far as that is known.
-pub(super) fn dashboard_reference(placement: &ResolvedBackend, backend: &Image) -> Result<String, ProviderError> {
-    let settings = &placement.spec.settings.docker;
-    if let Some(image) = settings.dashboard_image.as_deref().filter(|image| registry::split_tag(image).1) {
+pub(super) fn dashboard_reference(resolved: &ResolvedBackend, backend: &Image) -> Result<String, ProviderError> {
+    let settings = &resolved.spec.settings.docker;
+    if let Some(image) = settings.dashboard_image.as_deref().filter(|image| ImageReference::parse(image).is_exact()) {
         return Ok(image.to_owned());
     }
     let image = settings.dashboard_image.as_deref().unwrap_or(DASHBOARD_IMAGE);
-    match (&backend.revision, &pinned_release(placement)) {
+    match (&backend.revision, &pinned_release(resolved)) {
         (Some(revision), _) => named(image, Some(revision), None),
         (None, Some(Release::Digest(_))) => Err(ProviderError::Image {
             image: image.to_owned(),
@@ -194,7 +207,7 @@ pub(super) fn dashboard_reference(placement: &ResolvedBackend, backend: &Image) 
                      with `dashboard_image`"
                 .to_owned(),
         }),
-        (None, release) => named(image, release.as_ref(), placement.provider_state.get(NO_COMMIT)),
+        (None, release) => named(image, release.as_ref(), resolved.provider_state.get(NO_COMMIT)),
     }
 }
 
@@ -213,7 +226,7 @@ impl ImageStore<'_> {
         reference: &str,
         noted: &ImagePin,
         references: &ProviderState,
-        notice: ProgressFn<'_>,
+        progress: ProgressFn<'_>,
     ) -> Result<Image, ProviderError> {
         if let Some(id) = noted.id(references, reference) {
             if let Some(image) = self.inspect(id, reference).await? {
@@ -221,29 +234,34 @@ impl ImageStore<'_> {
             }
             // It was removed from the engine; the same bytes are to be had by their digest.
             if let Some(digest) = noted.digest(references, reference) {
-                return self.pull_and_inspect(digest, reference, notice).await;
+                return self.pull_and_inspect(digest, reference, progress).await;
             }
         }
         match self.inspect(reference, reference).await? {
             Some(image) if self.policy != PullPolicy::Always => Ok(image),
-            _ => self.pull_and_inspect(reference, reference, notice).await,
+            _ => self.pull_and_inspect(reference, reference, progress).await,
         }
     }
 
+    /// Returns whether a container that is made anew gets the newest image.
+    pub(super) fn refreshes(&self) -> bool {
+        self.policy == PullPolicy::Always
+    }
+
     /// The newest image under a reference, fetched now where that is what the policy says.
-    pub(super) async fn refresh(&self, image: Image, notice: ProgressFn<'_>) -> Result<Image, ProviderError> {
+    pub(super) async fn refresh(&self, image: Image, progress: ProgressFn<'_>) -> Result<Image, ProviderError> {
         match self.policy {
-            PullPolicy::Always => self.pull_and_inspect(&image.reference, &image.reference, notice).await,
+            PullPolicy::Always => self.pull_and_inspect(&image.reference, &image.reference, progress).await,
             PullPolicy::Missing | PullPolicy::Never => Ok(image),
         }
     }
 
-    async fn pull_and_inspect(&self, name: &str, reference: &str, notice: ProgressFn<'_>) -> Result<Image, ProviderError> {
+    async fn pull_and_inspect(&self, name: &str, reference: &str, progress: ProgressFn<'_>) -> Result<Image, ProviderError> {
         let missing = |reason: &str| ProviderError::Image { image: reference.to_owned(), reason: reason.to_owned() };
         if self.policy == PullPolicy::Never {
             return Err(missing("the engine does not have it, and `pull = \"never\"` forbids to fetch it"));
         }
-        self.pull(name, notice).await?;
+        self.pull(name, progress).await?;
         failpoint::hit("provider.docker.image_pulled");
         self.inspect(name, reference).await?.ok_or_else(|| missing("it was fetched and is not there"))
     }
@@ -257,12 +275,12 @@ impl ImageStore<'_> {
         };
         let config = seen.config.unwrap_or_default();
         let revision = config.labels.as_ref().and_then(|labels| labels.get("org.opencontainers.image.revision"));
-        let repository = registry::split_tag(reference).0;
+        let repository = ImageReference::parse(reference).name;
         let digests = seen.repo_digests.unwrap_or_default();
         Ok(Some(Image {
             reference: reference.to_owned(),
             id: seen.id.unwrap_or_default(),
-            digest: digests.into_iter().find(|digest| registry::split_tag(digest).0 == repository),
+            digest: digests.into_iter().find(|digest| ImageReference::parse(digest).name == repository),
             environment: config.env.unwrap_or_default(),
             user: config.user.unwrap_or_default(),
             revision: revision
@@ -271,13 +289,13 @@ impl ImageStore<'_> {
         }))
     }
 
-    async fn pull(&self, name: &str, notice: ProgressFn<'_>) -> Result<(), ProviderError> {
-        let (repository, is_exact) = registry::split_tag(name);
+    async fn pull(&self, name: &str, progress: ProgressFn<'_>) -> Result<(), ProviderError> {
+        let reference = ImageReference::parse(name);
         let options = CreateImageOptionsBuilder::default().from_image(name);
         // Without a tag, an engine fetches every one that there is.
-        let options = if is_exact { options } else { options.from_image(repository).tag("latest") };
+        let options = if reference.is_exact() { options } else { options.from_image(reference.name).tag("latest") };
         let login = credentials(self.source, name).await.unwrap_or_else(|reason| {
-            notice(format!("fetching {name} without a login: {reason}"));
+            progress(format!("fetching {name} without a login: {reason}"));
             None
         });
         let failed = |error| match self.engine.failed("fetch the image", error) {
@@ -286,20 +304,20 @@ impl ImageStore<'_> {
             }
             other => other,
         };
-        notice(format!("fetching {name}"));
+        progress(format!("fetching {name}"));
         let mut stream = self.engine.client.create_image(Some(options.build()), None, login).boxed();
-        let mut progress = PullProgress::default();
+        let mut layers = PullProgress::default();
         let mut told = Instant::now();
         while let Some(said) = stream.next().await {
             let said = said.map_err(failed)?;
             let detail = said.progress_detail.unwrap_or_default();
-            progress.note(said.id.as_deref(), said.status.as_deref(), detail.current, detail.total);
+            layers.note(said.id.as_deref(), said.status.as_deref(), detail.current, detail.total);
             if told.elapsed() >= PROGRESS_INTERVAL {
                 told = Instant::now();
-                notice(progress.words(name));
+                progress(layers.words(name));
             }
         }
-        notice(format!("fetched {name}"));
+        progress(format!("fetched {name}"));
         Ok(())
     }
 }

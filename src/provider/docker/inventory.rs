@@ -1,13 +1,10 @@
-//! Finding what belongs to a backend on an engine.
-//!
-//! Must not do: change anything, or read a failed question as "there is none".
+//! Inventory: everything that an engine has of one backend. A question that fails is an error, and never "there is none".
 
 use std::collections::HashMap;
 
 use bollard::models::{ContainerInspectResponse, Volume};
 use bollard::query_parameters::{ContainerArchiveInfoOptionsBuilder, ListContainersOptionsBuilder, ListVolumesOptionsBuilder};
 
-use super::diff::label_of;
 use super::engine::{Engine, is_absent};
 use super::labels::{ID, ROLE, ResourceNames, ResourceRole};
 use crate::model::ResolvedBackend;
@@ -33,8 +30,8 @@ pub(super) fn label_filter(name: &str, value: &str) -> HashMap<String, Vec<Strin
 }
 
 /// Looks for everything that carries the backend's identity.
-pub(super) async fn take_inventory(engine: &Engine, placement: &ResolvedBackend) -> Result<Inventory, ProviderError> {
-    let filters = label_filter(ID, placement.id.as_str());
+pub(super) async fn take_inventory(engine: &Engine, resolved: &ResolvedBackend) -> Result<Inventory, ProviderError> {
+    let filters = label_filter(ID, resolved.id.as_str());
     let containers = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
     let volumes = ListVolumesOptionsBuilder::default().filters(&filters).build();
     let (listed, volumes) =
@@ -45,11 +42,11 @@ pub(super) async fn take_inventory(engine: &Engine, placement: &ResolvedBackend)
     for id in listed.iter().filter_map(|container| container.id.as_deref()) {
         containers.extend(inspect_container(engine, id).await?);
     }
-    let adopted = match placement.provider_state.get(ADOPTED_CONTAINER) {
+    let adopted = match resolved.provider_state.get(ADOPTED_CONTAINER) {
         Some(id) => inspect_container(engine, id).await?,
         None => None,
     };
-    if let Some(name) = placement.provider_state.get(ADOPTED_VOLUME)
+    if let Some(name) = resolved.provider_state.get(ADOPTED_VOLUME)
         && !volumes.iter().any(|volume| volume.name == *name)
     {
         volumes.extend(inspect_volume(engine, name).await?);
@@ -85,9 +82,26 @@ pub(super) async fn has_file(engine: &Engine, container: &str, path: &str) -> Re
     }
 }
 
+/// The value of one of a container's labels.
+pub(super) fn label_of<'a>(seen: &'a ContainerInspectResponse, name: &str) -> Option<&'a str> {
+    seen.config.as_ref()?.labels.as_ref()?.get(name).map(String::as_str)
+}
+
 /// The id of a container.
 pub(super) fn id_of(container: &ContainerInspectResponse) -> &str {
     container.id.as_deref().unwrap_or_default()
+}
+
+/// Returns the variables of a container, as `NAME=VALUE`.
+pub(super) fn environment_of(container: &ContainerInspectResponse) -> impl Iterator<Item = &str> {
+    container.config.as_ref().and_then(|config| config.env.as_deref()).unwrap_or_default().iter().map(String::as_str)
+}
+
+/// Returns the volume that a container mounts at a path.
+pub(super) fn volume_at<'a>(container: &'a ContainerInspectResponse, path: &str) -> Option<&'a str> {
+    let mounts = container.mounts.as_deref().unwrap_or_default();
+    let mount = mounts.iter().find(|mount| mount.destination.as_deref() == Some(path))?;
+    mount.name.as_deref().or(mount.source.as_deref())
 }
 
 /// The name of a container.
@@ -104,6 +118,16 @@ impl Inventory {
     /// All containers, whatever they are for.
     pub(super) fn containers(&self) -> &[ContainerInspectResponse] {
         &self.containers
+    }
+
+    /// Returns whether the engine has nothing of the backend.
+    pub(super) fn is_empty(&self) -> bool {
+        self.containers.is_empty() && self.volumes.is_empty() && self.adopted.is_none()
+    }
+
+    /// Returns the ids of all containers.
+    pub(super) fn container_ids(&self) -> Vec<&str> {
+        self.containers.iter().chain(&self.adopted).map(id_of).collect()
     }
 
     /// The container that is the backend: the one of that name, else one whose name somebody changed.
@@ -126,8 +150,8 @@ impl Inventory {
     }
 
     /// The volume of one kind: the one that carries our labels, or the one that was taken over.
-    pub(super) fn volume(&self, role: ResourceRole, placement: &ResolvedBackend) -> Option<&Volume> {
-        let taken_over = placement.provider_state.get(ADOPTED_VOLUME).filter(|_| role == ResourceRole::Data);
+    pub(super) fn volume(&self, role: ResourceRole, resolved: &ResolvedBackend) -> Option<&Volume> {
+        let taken_over = resolved.provider_state.get(ADOPTED_VOLUME).filter(|_| role == ResourceRole::Data);
         self.volumes.iter().find(|volume| match taken_over {
             Some(name) => volume.name == *name,
             None => volume.labels.get(ROLE).map(String::as_str) == Some(role.as_str()),

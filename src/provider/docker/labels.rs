@@ -18,8 +18,10 @@ pub(super) const PROJECT: &str = "convexinfra.project";
 pub(super) const CONTROL_PLANE: &str = "convexinfra.control-plane";
 /// The digest of the labels below as they were made.
 pub(super) const LABELS_DIGEST: &str = "convexinfra.labels";
-const BACKEND: &str = "convexinfra.backend";
-const INSTANCE: &str = "convexinfra.instance";
+/// The name of the backend when it was made.
+pub(super) const BACKEND: &str = "convexinfra.backend";
+/// What the backend calls itself.
+pub(super) const INSTANCE: &str = "convexinfra.instance";
 const GENERATION: &str = "convexinfra.generation";
 
 /// What a container or a volume is for.
@@ -71,10 +73,10 @@ impl ControlPlaneId {
 pub(super) struct ResourceNames(String);
 
 impl ResourceNames {
-    pub(super) fn of(placement: &ResolvedBackend) -> Self {
+    pub(super) fn of(resolved: &ResolvedBackend) -> Self {
         // Two control planes may use one engine and know nothing of each other's instance names.
-        let id: String = placement.id.as_str().chars().take(6).collect();
-        Self(format!("convexinfra-{}-{id}", placement.instance_name))
+        let id: String = resolved.id.as_str().chars().take(6).collect();
+        Self(format!("convexinfra-{}-{id}", resolved.instance_name))
     }
 
     /// The backend's container.
@@ -100,24 +102,24 @@ impl ResourceNames {
 }
 
 /// The network of all backends of one project.
-pub(super) fn network_name(placement: &ResolvedBackend, control_plane: &ControlPlaneId) -> String {
-    format!("convexinfra-{}-{}", placement.project, control_plane.as_str())
+pub(super) fn network_name(resolved: &ResolvedBackend, control_plane: &ControlPlaneId) -> String {
+    format!("convexinfra-{}-{}", resolved.project, control_plane.as_str())
 }
 
 /// The labels of something that belongs to one backend.
 pub(super) fn owner_labels(
-    placement: &ResolvedBackend,
+    resolved: &ResolvedBackend,
     role: ResourceRole,
     control_plane: &ControlPlaneId,
 ) -> BTreeMap<String, String> {
     let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     BTreeMap::from([
-        label(ID, placement.id.as_str()),
+        label(ID, resolved.id.as_str()),
         label(ROLE, role.as_str()),
-        label(PROJECT, placement.project.as_str()),
-        label(BACKEND, placement.name.as_str()),
-        label(INSTANCE, placement.instance_name.as_str()),
-        label(GENERATION, &placement.generation.to_string()),
+        label(PROJECT, resolved.project.as_str()),
+        label(BACKEND, resolved.name.as_str()),
+        label(INSTANCE, resolved.instance_name.as_str()),
+        label(GENERATION, &resolved.generation.to_string()),
         label(CONTROL_PLANE, control_plane.as_str()),
     ])
 }

@@ -113,12 +113,12 @@ pub(super) struct LaunchParts {
 }
 
 /// Takes the secrets out of a launch. Those among the arguments are positional, and so they may come last.
-pub(super) fn extract_secrets(launch: &Launch, placement: &ResolvedBackend) -> LaunchParts {
+pub(super) fn extract_secrets(launch: &Launch, resolved: &ResolvedBackend) -> LaunchParts {
     let mut file = Zeroizing::new(String::new());
     let mut arguments = Vec::new();
     let mut environment = Vec::new();
     let mut set = Zeroizing::new("set -- \"$@\" --instance-secret ".to_owned());
-    set.push_str(&shell_quote(placement.instance_secret.expose()));
+    set.push_str(&shell_quote(resolved.instance_secret.expose()));
     for argument in &launch.arguments {
         match argument {
             Argument::Plain(text) => arguments.push(text.to_string_lossy().into_owned()),

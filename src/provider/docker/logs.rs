@@ -7,6 +7,7 @@ use bollard::query_parameters::LogsOptionsBuilder;
 use futures_util::StreamExt;
 
 use super::engine::{Engine, is_absent};
+use crate::provider::kit::log_text::strip_terminal_sequences;
 use crate::provider::{LogChunk, LogPosition, ProviderError};
 
 /// The most that one reading returns, give or take an entry.
@@ -84,11 +85,11 @@ fn keep_end(text: &mut String) {
 /// One entry, which starts with its time.
 fn append(chunk: &mut LogChunk, entry: &str, after: u64) {
     let (Some(time), text) = parts(entry) else {
-        chunk.text.push_str(entry);
+        chunk.text.push_str(&strip_terminal_sequences(entry));
         return;
     };
     if time > after {
-        chunk.text.push_str(text);
+        chunk.text.push_str(&strip_terminal_sequences(text));
         chunk.next = chunk.next.max(time);
     }
 }

@@ -2,11 +2,17 @@
 //!
 //! What belongs to a backend is known by its labels, which carry an identity that only the control plane knows; names are
 //! for people. Secrets reach a container as files in its volume, so `docker inspect` shows none; who may run commands on
-//! the engine can read the volume and the process's arguments all the same. Must not do: touch what does not carry the
-//! labels, except what was taken over by name and noted in the references.
+//! the engine can read the volume and the process's arguments all the same. What does not carry the labels is not touched,
+//! except what was taken over by name and recorded in the provider state.
+//!
+//! Every reconciliation is one pass: [`inventory`] (what is there), [`desired`] (what should be), [`diff`] (how they
+//! differ), [`repair`] and [`rollout`] (what is done about it, by `container_ops`).
 
+mod allow_list;
 mod backend;
+mod container_diff;
 mod container_ops;
+mod context;
 mod dashboard;
 mod database;
 mod desired;
@@ -20,39 +26,45 @@ mod labels;
 mod launch_file;
 mod limits;
 mod logs;
+mod network;
 mod observe;
 mod readiness;
+mod recovery;
 mod redact;
 mod registry;
 mod repair;
 mod rollout;
 mod sidecar;
+mod volume;
+mod volume_users;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bollard::query_parameters::RemoveVolumeOptions;
 use futures_util::future::BoxFuture;
 use tokio::sync::OnceCell;
 
-use self::backend::BackendContext;
+pub use self::allow_list::AllowList;
+use self::container_diff::diff_container;
+use self::context::BackendContext;
 use self::desired::ContainerSpec;
-use self::diff::{RepairKind, diff_container};
+use self::diff::RepairKind;
 use self::engine::Engine;
 pub use self::engine::EngineSource;
-use self::image::{Image, ImagePin, ImageStore, POSTGRES_IMAGE};
-pub use self::import::{ExternalContainer, ExternalStorage};
+use self::image::{Image, ImagePin, ImageStore, database_image};
+pub use self::import::{ExternalContainer, ExternalFiles, ExternalStorage, ImportConflict, ImportedSpec, missing_lines};
 use self::inventory::{Inventory, take_inventory};
 pub use self::labels::ControlPlaneId;
 use self::labels::ResourceRole;
-use self::redact::Redactor;
+use self::readiness::ReadinessProbe;
+pub use self::recovery::{Orphan, RecoveredBackend};
 use self::rollout::Rollout;
-use super::{LogChunk, LogPosition, ProgressFn, Provider, ProviderError};
+use super::kit::keyed_lock::KeyedLock;
+use super::{LogChunk, LogPosition, ProgressFn, Provider, ProviderError, Subject};
 use crate::convex::deployment::DeploymentClient;
 use crate::convex::release::COMMITS;
 use crate::failpoint;
-use crate::model::{BackendId, BackendSpec, INTERNAL_URL, Observation, ProviderKind, ProviderState, ResolvedBackend};
+use crate::model::{BackendId, INTERNAL_URL, Observation, ProviderKind, ProviderState, ResolvedBackend};
 
 /// How long a container has to end by itself: what Convex's own compose file gives it.
 const GRACE: Duration = Duration::from_secs(10);
@@ -71,16 +83,18 @@ pub struct Docker {
     connections: DeploymentClient,
     commits: String,
     engine: OnceCell<Engine>,
+    allowed: AllowList,
     /// One command works on a backend at a time.
-    locks: Mutex<HashMap<BackendId, Arc<tokio::sync::Mutex<()>>>>,
+    locks: KeyedLock<BackendId>,
     /// The networks are shared by all backends of a project.
     network_lock: tokio::sync::Mutex<()>,
 }
 
 /// What a backend's containers are made from.
 struct ResolvedImages {
-    setting: BackendContext,
     backend: Image,
+    /// The backend's container made from it.
+    spec: ContainerSpec,
     dashboard: Option<Image>,
     database: Option<Image>,
 }
@@ -97,7 +111,8 @@ impl Docker {
             connections: DeploymentClient::default(),
             commits: COMMITS.to_owned(),
             engine: OnceCell::new(),
-            locks: Mutex::default(),
+            allowed: AllowList::default(),
+            locks: KeyedLock::default(),
             network_lock: tokio::sync::Mutex::default(),
         }
     }
@@ -126,144 +141,155 @@ impl Docker {
         Self { commits, ..self }
     }
 
+    /// Allows only what is listed.
+    #[must_use]
+    pub fn with_allow_list(self, allowed: AllowList) -> Self {
+        Self { allowed, ..self }
+    }
+
     async fn engine(&self) -> Result<&Engine, ProviderError> {
         self.engine.get_or_try_init(|| Engine::connect(&self.source)).await
     }
 
-    fn setting(&self, placement: &ResolvedBackend, engine: &Engine) -> Result<BackendContext, ProviderError> {
+    /// Looks at everything that the engine has of a backend. An engine that has nothing of it, and is not the one that it was
+    /// made on, is no answer.
+    async fn inventory(&self, engine: &Engine, resolved: &ResolvedBackend) -> Result<Inventory, ProviderError> {
+        let inventory = take_inventory(engine, resolved).await?;
+        match engine.identity.differs_from(&resolved.provider_state) {
+            Some(recorded) if inventory.is_empty() => {
+                let (name, found) = (resolved.name.to_string(), engine.url().to_owned());
+                Err(ProviderError::OtherEngine { name, recorded, found })
+            }
+            _ => Ok(inventory),
+        }
+    }
+
+    fn context(
+        &self,
+        resolved: &ResolvedBackend,
+        engine: &Engine,
+        inventory: &Inventory,
+    ) -> Result<BackendContext, ProviderError> {
         let grace_s = i64::try_from(self.grace.as_secs()).unwrap_or(i64::MAX);
-        BackendContext::new(placement, engine, &self.control_plane, grace_s)
+        BackendContext::new(resolved, engine, inventory, &self.control_plane, &self.allowed, grace_s)
     }
 
-    fn backend_lock(&self, id: &BackendId) -> Arc<tokio::sync::Mutex<()>> {
-        let mut turns = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(turns.entry(id.clone()).or_default())
-    }
-
-    /// Everything that has to be fetched is fetched before anything is touched.
-    async fn parts(
+    /// Resolves all images, and with them the backend's container. Everything that has to be fetched is fetched before anything
+    /// is touched.
+    async fn resolve_images(
         &self,
         engine: &Engine,
-        placement: &ResolvedBackend,
-        seen: &Inventory,
-        notice: ProgressFn<'_>,
+        resolved: &ResolvedBackend,
+        inventory: &Inventory,
+        context: &BackendContext,
+        progress: ProgressFn<'_>,
     ) -> Result<ResolvedImages, ProviderError> {
-        let setting = self.setting(placement, engine)?;
-        database::require_supported(placement)?;
-        let images = ImageStore { engine, source: &self.source, policy: placement.spec.settings.docker.pull };
-        let references = &placement.provider_state;
-        let reference = image::backend_reference(placement)?;
-        let mut backend = images.resolve(&reference, &ImagePin::BACKEND, references, notice).await?;
-        if self.is_made_anew(placement, &backend, &setting, seen) {
-            backend = images.refresh(backend, notice).await?;
+        database::require_supported(resolved)?;
+        let images = ImageStore { engine, source: &self.source, policy: resolved.spec.settings.docker.pull };
+        let state = &resolved.provider_state;
+        let reference = image::backend_reference(resolved)?;
+        let mut backend = images.resolve(&reference, &ImagePin::BACKEND, state, progress).await?;
+        let mut spec = backend::container_spec(resolved, &backend, context)?;
+        if images.refreshes() && needs_replacement(inventory, context, &spec) {
+            backend = images.refresh(backend, progress).await?;
+            spec = backend::container_spec(resolved, &backend, context)?;
         }
-        let dashboard = match placement.spec.dashboard {
+        let dashboard = match resolved.spec.dashboard {
             true => {
-                let reference = image::dashboard_reference(placement, &backend)?;
-                Some(images.resolve(&reference, &ImagePin::DASHBOARD, references, notice).await?)
+                let reference = image::dashboard_reference(resolved, &backend)?;
+                Some(images.resolve(&reference, &ImagePin::DASHBOARD, state, progress).await?)
             }
             false => None,
         };
-        let database = match database::is_managed(placement) {
+        let database = match database::is_managed(resolved) {
             true => {
-                let reference = placement.spec.settings.docker.database_image.as_deref().unwrap_or(POSTGRES_IMAGE);
-                Some(images.resolve(reference, &ImagePin::DATABASE, references, notice).await?)
+                let reference = database_image(&resolved.spec.settings.docker);
+                Some(images.resolve(reference, &ImagePin::DATABASE, state, progress).await?)
             }
             false => None,
         };
-        Ok(ResolvedImages { setting, backend, dashboard, database })
+        Ok(ResolvedImages { backend, spec, dashboard, database })
     }
 
-    /// Whether the container is going to be another one, whatever image it has.
-    fn is_made_anew(&self, placement: &ResolvedBackend, image: &Image, setting: &BackendContext, seen: &Inventory) -> bool {
-        let Ok(wanted) = backend::container_spec(placement, image, setting) else { return false };
-        seen.current(&setting.names).is_none_or(|current| {
-            diff_container("", Some(&wanted), current).iter().any(|difference| difference.repair == RepairKind::Replace)
-        })
-    }
-
-    async fn reconcile(&self, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> Result<ProviderState, ProviderError> {
+    async fn reconcile(&self, resolved: &ResolvedBackend, progress: ProgressFn<'_>) -> Result<ProviderState, ProviderError> {
         let engine = self.engine().await?;
-        let turn = self.backend_lock(&placement.id);
-        let _turn = turn.lock().await;
-        limits::validate_limits(&placement.spec.resources, engine.capabilities, engine.capacity)?;
-        let seen = take_inventory(engine, placement).await?;
-        let placement = &image::resolve_commit(placement.clone(), &self.commits).await;
-        let parts = self.parts(engine, placement, &seen, notice).await?;
-        let setting = &parts.setting;
-        let wanted = backend::container_spec(placement, &parts.backend, setting)?;
+        let _lock = self.locks.lock(&resolved.id).await;
+        limits::validate_limits(&resolved.spec.resources, engine.capabilities, engine.capacity)?;
+        let inventory = self.inventory(engine, resolved).await?;
+        let resolved = &image::resolve_commit(resolved.clone(), &self.commits).await;
+        let context = &self.context(resolved, engine, &inventory)?;
+        let images = self.resolve_images(engine, resolved, &inventory, context, progress).await?;
         {
-            let _turn = self.network_lock.lock().await;
-            sidecar::ensure_network(engine, placement, setting).await?;
+            let _lock = self.network_lock.lock().await;
+            network::ensure_networks(engine, resolved, context).await?;
         }
-        if let Some(image) = &parts.database {
-            sidecar::ensure_volume(engine, placement, &seen, ResourceRole::DatabaseData, setting).await?;
-            let server = sidecar::ensure_sidecar(engine, &seen, &database::container_spec(placement, image, setting)).await?;
+        if let Some(image) = &images.database {
+            volume::ensure_volume(engine, resolved, &inventory, ResourceRole::DatabaseData, context).await?;
+            let spec = database::container_spec(resolved, image, context);
+            let server = sidecar::ensure_sidecar(engine, &inventory, &spec).await?;
             sidecar::wait_until_healthy(engine, &server).await?;
             failpoint::hit("provider.docker.database_ready");
         }
-        sidecar::ensure_volume(engine, placement, &seen, ResourceRole::Data, setting).await?;
-        let work = Rollout {
-            engine,
-            placement,
-            setting,
-            wanted: &wanted,
-            connections: &self.connections,
-            ready_within: self.ready_within,
-            watched_for: self.watched_for,
-            notice,
-        };
-        work.run().await?;
-        let mut references = ProviderState::new();
-        ImagePin::BACKEND.record(&parts.backend, &mut references);
-        image::copy_commit_pin(placement, &mut references);
-        references.insert(INTERNAL_URL.to_owned(), setting.internal_url(placement.ports.api));
-        if let Some(volume) = placement.provider_state.get(inventory::ADOPTED_VOLUME) {
-            references.insert(inventory::ADOPTED_VOLUME.to_owned(), volume.clone());
+        volume::ensure_volume(engine, resolved, &inventory, ResourceRole::Data, context).await?;
+        let url = context.internal_url(resolved.ports.api);
+        let probe = self.probe(engine, resolved, &url);
+        let rollout = Rollout { engine, resolved, context, wanted: &images.spec, probe, progress };
+        rollout.run().await?;
+        let mut state = ProviderState::new();
+        engine.identity.record(engine.url(), &mut state);
+        ImagePin::BACKEND.record(&images.backend, &mut state);
+        image::copy_commit_pin(resolved, &mut state);
+        state.insert(INTERNAL_URL.to_owned(), url);
+        if let Some(volume) = resolved.provider_state.get(inventory::ADOPTED_VOLUME) {
+            state.insert(inventory::ADOPTED_VOLUME.to_owned(), volume.clone());
         }
-        if let Some(image) = &parts.database {
-            ImagePin::DATABASE.record(image, &mut references);
+        if let Some(image) = &images.database {
+            ImagePin::DATABASE.record(image, &mut state);
         }
-        match &parts.dashboard {
-            Some(image) => self.ensure_dashboard(engine, placement, &seen, setting, image, &mut references).await?,
-            None => sidecar::remove_sidecars(engine, &seen, ResourceRole::Dashboard).await?,
+        match &images.dashboard {
+            Some(image) => self.ensure_dashboard(engine, resolved, &inventory, context, image, &mut state).await?,
+            None => sidecar::remove_sidecars(engine, &inventory, ResourceRole::Dashboard).await?,
         }
-        Ok(references)
+        Ok(state)
     }
 
-    /// Brings the dashboard about, on the port that it has, or on the first that is free.
+    fn probe<'a>(&'a self, engine: &'a Engine, resolved: &'a ResolvedBackend, url: &'a str) -> ReadinessProbe<'a> {
+        let (ready_within, watched_for) = (self.ready_within, self.watched_for);
+        ReadinessProbe { engine, resolved, connections: &self.connections, url, ready_within, watched_for }
+    }
+
+    /// Ensures the dashboard, on the port that it has, or on the first that is free.
     async fn ensure_dashboard(
         &self,
         engine: &Engine,
-        placement: &ResolvedBackend,
+        resolved: &ResolvedBackend,
         seen: &Inventory,
-        setting: &BackendContext,
+        context: &BackendContext,
         image: &Image,
         references: &mut ProviderState,
     ) -> Result<(), ProviderError> {
         ImagePin::DASHBOARD.record(image, references);
-        let known = dashboard::known_port(placement, seen);
+        let known = dashboard::known_port(resolved, seen);
         let ports: Vec<u16> = known.map_or_else(|| dashboard::PORTS.collect(), |port| vec![port]);
         let mut taken = ports.first().copied().unwrap_or_default();
         for port in ports {
-            let wanted = dashboard::container_spec(placement, image, setting, port);
+            let wanted = dashboard::container_spec(resolved, image, context, port);
             match sidecar::ensure_sidecar(engine, seen, &wanted).await {
                 Ok(_) => {
-                    dashboard::note(setting, port, references);
+                    dashboard::note(context, port, references);
                     return Ok(());
                 }
-                Err(ProviderError::PortTaken { port }) => taken = port,
+                Err(ProviderError::PortTaken { port } | ProviderError::PortPublished { port, .. }) => taken = port,
                 Err(error) => return Err(error),
             }
         }
         Err(ProviderError::PortTaken { port: taken })
     }
 
-    async fn destroy(&self, placement: &ResolvedBackend) -> Result<(), ProviderError> {
+    async fn destroy(&self, resolved: &ResolvedBackend) -> Result<(), ProviderError> {
         let engine = self.engine().await?;
-        let turn = self.backend_lock(&placement.id);
-        let _turn = turn.lock().await;
-        let seen = take_inventory(engine, placement).await?;
+        let _lock = self.locks.lock(&resolved.id).await;
+        let seen = self.inventory(engine, resolved).await?;
         for container in seen.containers().iter().chain(&seen.adopted) {
             engine.stop_container(container).await?;
             engine.remove_container(inventory::id_of(container), true).await?;
@@ -276,8 +302,8 @@ impl Docker {
             }
             failpoint::hit("provider.docker.volume_removed");
         }
-        let _turn = self.network_lock.lock().await;
-        sidecar::remove_networks(engine, placement).await
+        let _lock = self.network_lock.lock().await;
+        network::remove_networks(engine, resolved).await
     }
 }
 
@@ -286,37 +312,53 @@ impl Provider for Docker {
         ProviderKind::Docker
     }
 
-    fn validate<'a>(&'a self, spec: &'a BackendSpec) -> BoxFuture<'a, Result<(), ProviderError>> {
+    fn validate<'a>(&'a self, subject: Subject<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
         Box::pin(async move {
+            self.allowed.check(subject.spec)?;
             let engine = self.engine().await?;
-            limits::validate_limits(&spec.resources, engine.capabilities, engine.capacity)
+            limits::validate_limits(&subject.spec.resources, engine.capabilities, engine.capacity)?;
+            if subject.is_new {
+                recovery::require_no_orphan(engine, subject.project, subject.name, subject.known).await?;
+            }
+            Ok(())
         })
     }
 
-    fn observe<'a>(&'a self, placement: &'a ResolvedBackend) -> BoxFuture<'a, Result<Observation, ProviderError>> {
-        Box::pin(self.observe_redacted(placement))
+    fn observe<'a>(&'a self, resolved: &'a ResolvedBackend) -> BoxFuture<'a, Result<Observation, ProviderError>> {
+        Box::pin(self.observe_redacted(resolved))
     }
 
     fn ensure<'a>(
         &'a self,
-        placement: &'a ResolvedBackend,
-        notice: ProgressFn<'a>,
+        resolved: &'a ResolvedBackend,
+        progress: ProgressFn<'a>,
     ) -> BoxFuture<'a, Result<ProviderState, ProviderError>> {
         Box::pin(async move {
-            let done = self.reconcile(placement, notice).await;
-            done.map_err(|error| Redactor::of(placement).redact_error(error))
+            let done = self.reconcile(resolved, progress).await;
+            done.map_err(|error| redact::redactor_of(resolved).redact_error(error))
         })
     }
 
-    fn remove<'a>(&'a self, placement: &'a ResolvedBackend, _: ProgressFn<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
-        Box::pin(self.destroy(placement))
+    fn remove<'a>(&'a self, resolved: &'a ResolvedBackend, _: ProgressFn<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
+        Box::pin(self.destroy(resolved))
     }
 
-    fn logs<'a>(&'a self, placement: &'a ResolvedBackend, from: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>> {
+    fn diagnose<'a>(&'a self, resolved: &'a ResolvedBackend) -> BoxFuture<'a, Option<ProviderError>> {
+        Box::pin(async move {
+            let engine = self.engine().await.ok()?;
+            let inventory = self.inventory(engine, resolved).await.ok()?;
+            let context = self.context(resolved, engine, &inventory).ok()?;
+            let url = context.internal_url(resolved.ports.api);
+            let current = inventory.current(&context.names)?;
+            self.probe(engine, resolved, &url).diagnose(inventory::id_of(current)).await
+        })
+    }
+
+    fn logs<'a>(&'a self, resolved: &'a ResolvedBackend, from: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>> {
         Box::pin(async move {
             let engine = self.engine().await?;
-            let seen = take_inventory(engine, placement).await?;
-            match seen.current(&labels::ResourceNames::of(placement)).or(seen.adopted.as_ref()) {
+            let seen = self.inventory(engine, resolved).await?;
+            match seen.current(&labels::ResourceNames::of(resolved)).or(seen.adopted.as_ref()) {
                 Some(container) => logs::read(engine, inventory::id_of(container), from).await,
                 None => Ok(LogChunk { text: String::new(), next: if let LogPosition::Byte(next) = from { next } else { 0 } }),
             }
@@ -324,9 +366,9 @@ impl Provider for Docker {
     }
 }
 
-impl Docker {
-    /// The containers as they should be, as far as everything for that is at hand.
-    fn wanted(&self, placement: &ResolvedBackend, setting: &BackendContext, image: &Image) -> Option<ContainerSpec> {
-        backend::container_spec(placement, image, setting).ok()
-    }
+/// Returns whether the backend's container is going to be another one, whatever image it has.
+fn needs_replacement(inventory: &Inventory, context: &BackendContext, spec: &ContainerSpec) -> bool {
+    inventory.current(&context.names).is_none_or(|current| {
+        diff_container("", Some(spec), current).iter().any(|difference| difference.repair == RepairKind::Replace)
+    })
 }

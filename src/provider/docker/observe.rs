@@ -1,16 +1,20 @@
-//! Looking at a backend on an engine, and naming everything that is not as it was made.
-//!
-//! Must not do: change anything, or fetch an image.
+//! Observation of a backend on an engine: everything that is not as it was made, by name. Nothing is changed, and no image is
+//! pulled.
 
-use super::backend::{BackendContext, data_path};
-use super::diff::{diff_container, field_drift, run_state};
+use super::backend::{container_spec, data_path};
+use super::container_diff::{diff_container, run_state};
+use super::context::BackendContext;
+use super::diff::field_drift;
 use super::engine::Engine;
 use super::image::{Image, ImagePin, ImageStore};
-use super::inventory::{Inventory, has_file, id_of, inspect_container, name_of, take_inventory};
+use super::import::{DROPPED, address_of};
+use super::inventory::{Inventory, has_file, id_of, inspect_container, name_of, volume_at};
 use super::labels::ResourceRole;
+use super::launch_file::DATA;
 use super::readiness::ANSWER_TIMEOUT;
-use super::redact::Redactor;
-use super::{Docker, dashboard, database, image, logs, sidecar};
+use super::redact::redactor_of;
+use super::rollout::missing_launch_file;
+use super::{Docker, dashboard, database, image, logs, network, volume, volume_users};
 use crate::convex::deployment::{Readiness, probe_readiness};
 use crate::model::{DataState, FieldDrift, Observation, ResolvedBackend, RunState};
 use crate::provider::ProviderError;
@@ -20,80 +24,103 @@ const LOG_LINES: usize = 3;
 
 impl Docker {
     /// Looks at a backend, and tells none of its secrets, wherever somebody has put them.
-    pub(super) async fn observe_redacted(&self, placement: &ResolvedBackend) -> Result<Observation, ProviderError> {
-        let secrets = Redactor::of(placement);
-        let mut seen = self.observe_backend(placement).await.map_err(|error| secrets.redact_error(error))?;
-        seen.drift = seen.drift.iter().map(|deviation| secrets.redact_drift(deviation)).collect();
+    pub(super) async fn observe_redacted(&self, resolved: &ResolvedBackend) -> Result<Observation, ProviderError> {
+        let secrets = redactor_of(resolved);
+        let mut seen = self.observe_backend(resolved).await.map_err(|error| secrets.redact_error(error))?;
+        seen.drift = seen.drift.iter().map(|drift| secrets.redact_drift(drift)).collect();
         Ok(seen)
     }
 
-    async fn observe_backend(&self, placement: &ResolvedBackend) -> Result<Observation, ProviderError> {
+    async fn observe_backend(&self, resolved: &ResolvedBackend) -> Result<Observation, ProviderError> {
         let engine = self.engine().await?;
-        let seen = take_inventory(engine, placement).await?;
-        let setting = self.setting(placement, engine)?;
-        let mut deviations = Vec::new();
-        self.diff_sidecars(engine, placement, &seen, &setting, &mut deviations).await?;
-        let data = self.probe_data(engine, placement, &seen, &setting).await?;
+        let seen = self.inventory(engine, resolved).await?;
+        let context = self.context(resolved, engine, &seen)?;
+        let mut drift = Vec::new();
+        self.diff_sidecars(engine, resolved, &seen, &context, &mut drift).await?;
+        let data = self.probe_data(engine, resolved, &seen, &context).await?;
+        let mut notes = Vec::new();
+        if data == DataState::Missing {
+            notes.extend(volume::restored_volume(engine, resolved, &seen, &context).await?);
+        }
+        for user in volume_users::writers(engine, &context.data_volume, &seen.container_ids()).await? {
+            drift.push(field_drift("volume", "used by this backend alone", format!("used by {user} as well")));
+        }
         if let Some(adopted) = &seen.adopted {
-            deviations.push(field_drift("container", "made by convexinfra", format!("{}, taken over", name_of(adopted))));
+            drift.push(field_drift("container", "made by convexinfra", format!("{}, taken over", name_of(adopted))));
+            if let Some(dropped) = resolved.provider_state.get(DROPPED) {
+                drift.push(field_drift("container.dropped", "none", format!("{dropped}: no key of the manifest keeps them")));
+            }
         }
-        let Some(current) = seen.current(&setting.names) else {
-            if seen.adopted.is_some() {
-                let state = self.probe_readiness(placement, &setting, &mut deviations).await;
-                return Ok(Observation { state, data, drift: deviations, notes: Vec::new() });
+        let Some(current) = seen.current(&context.names) else {
+            let state = match (&seen.adopted, seen.previous(&context.names)) {
+                (Some(adopted), _) => {
+                    let address = address_of(adopted, engine.remote_host.as_deref());
+                    let url = address.unwrap_or_else(|| context.internal_url(resolved.ports.api));
+                    self.probe_readiness(resolved, &url, &mut drift).await
+                }
+                (None, Some(_)) => RunState::Stopped,
+                (None, None) => RunState::Absent,
+            };
+            if seen.adopted.is_none() && (resolved.has_been_ready || state == RunState::Stopped) {
+                drift.push(field_drift("container", "running", "absent"));
             }
-            if placement.has_been_ready || seen.previous(&setting.names).is_some() {
-                deviations.push(field_drift("container", "running", "absent"));
-            }
-            let state = if seen.previous(&setting.names).is_some() { RunState::Stopped } else { RunState::Absent };
-            return Ok(Observation { state, data, drift: deviations, notes: Vec::new() });
+            return Ok(Observation { state, data, drift, notes });
         };
-        if seen.previous(&setting.names).is_some() {
-            deviations.push(field_drift("container", "one", "two: a replacement was not brought to its end"));
+        if seen.previous(&context.names).is_some() {
+            drift.push(field_drift("container", "one", "two: a replacement was not brought to its end"));
         }
-        for stray in seen.duplicates(&setting.names) {
-            deviations.push(field_drift("container", "one", format!("two: also {}", name_of(stray))));
+        for duplicate in seen.duplicates(&context.names) {
+            drift.push(field_drift("container", "one", format!("two: also {}", name_of(duplicate))));
         }
-        let image = self.image(engine, placement, current.image.as_deref()).await?;
-        let wanted = image.as_ref().and_then(|image| self.wanted(placement, &setting, image));
-        deviations.extend(diff_container("", wanted.as_ref(), current).into_iter().map(|difference| difference.drift));
+        let image = self.image(engine, resolved, current.image.as_deref()).await?;
+        let spec = image.and_then(|image| container_spec(resolved, &image, &context).ok());
+        let mut found = diff_container("", spec.as_ref(), current);
+        if let Some(spec) = &spec {
+            found.extend(missing_launch_file(engine, current, spec).await?);
+        }
+        drift.extend(found.into_iter().map(|difference| difference.drift));
         let mut state = run_state(current.state.as_ref());
         if state == RunState::Stopped {
-            let tail = logs::last_lines(engine, id_of(current)).await;
-            let tail = &tail[tail.len().saturating_sub(LOG_LINES)..];
-            if let Some(stopped) = deviations.iter_mut().find(|deviation| deviation.path.as_str() == "container")
-                && !tail.is_empty()
-            {
-                stopped.observed = format!("{}; its log ends with: {}", stopped.observed, tail.join(" / "));
-            }
+            self.add_log_tail(engine, id_of(current), &mut drift).await;
         }
         if state == RunState::Running {
-            state = self.probe_readiness(placement, &setting, &mut deviations).await;
+            state = self.probe_readiness(resolved, &context.internal_url(resolved.ports.api), &mut drift).await;
         }
-        Ok(Observation { state, data, drift: deviations, notes: Vec::new() })
+        Ok(Observation { state, data, drift, notes })
+    }
+
+    /// Adds the last lines of its log to the drift of a container that does not run.
+    async fn add_log_tail(&self, engine: &Engine, id: &str, drift: &mut [FieldDrift]) {
+        let tail = logs::last_lines(engine, id).await;
+        let tail = &tail[tail.len().saturating_sub(LOG_LINES)..];
+        if let Some(stopped) = drift.iter_mut().find(|drift| drift.path.as_str() == "container")
+            && !tail.is_empty()
+        {
+            stopped.observed = format!("{}; its log ends with: {}", stopped.observed, tail.join(" / "));
+        }
     }
 
     /// The image that was noted; else the one that the container has, when it is the one that is asked for.
     async fn image(
         &self,
         engine: &Engine,
-        placement: &ResolvedBackend,
+        resolved: &ResolvedBackend,
         running: Option<&str>,
     ) -> Result<Option<Image>, ProviderError> {
-        let Ok(reference) = image::backend_reference(placement) else { return Ok(None) };
-        self.known_image(engine, placement, &reference, &ImagePin::BACKEND, running).await
+        let Ok(reference) = image::backend_reference(resolved) else { return Ok(None) };
+        self.known_image(engine, resolved, &reference, &ImagePin::BACKEND, running).await
     }
 
     async fn known_image(
         &self,
         engine: &Engine,
-        placement: &ResolvedBackend,
+        resolved: &ResolvedBackend,
         reference: &str,
         noted: &ImagePin,
         running: Option<&str>,
     ) -> Result<Option<Image>, ProviderError> {
         let images = ImageStore { engine, source: &self.source, policy: crate::model::PullPolicy::Never };
-        let id = noted.id(&placement.provider_state, reference);
+        let id = noted.id(&resolved.provider_state, reference);
         if let Some(image) = images.inspect(id.unwrap_or(reference), reference).await? {
             return Ok(Some(image));
         }
@@ -112,50 +139,51 @@ impl Docker {
     async fn diff_sidecars(
         &self,
         engine: &Engine,
-        placement: &ResolvedBackend,
+        resolved: &ResolvedBackend,
         seen: &Inventory,
-        setting: &BackendContext,
-        deviations: &mut Vec<FieldDrift>,
+        context: &BackendContext,
+        drift: &mut Vec<FieldDrift>,
     ) -> Result<(), ProviderError> {
         if seen.with_role(ResourceRole::Backend).next().is_some() {
-            match sidecar::inspect_network(engine, setting).await? {
-                None => deviations.push(field_drift("network", &setting.network, "missing")),
-                Some(network) if setting.owns_network && !sidecar::is_owned(&network, placement, setting) => {
-                    deviations.push(field_drift("network", "made by convexinfra", "made by something else"));
-                }
-                Some(_) => {}
+            let networks = network::networks_named(engine, &context.network).await?;
+            if networks.is_empty() {
+                drift.push(field_drift("network", &context.network, "missing"));
+            } else if context.owns_network && !networks.iter().all(|network| network::is_owned(network, resolved, context)) {
+                drift.push(field_drift("network", "made by convexinfra", "made by something else"));
+            } else if context.owns_network && networks.len() > 1 {
+                drift.push(field_drift("network", "one", format!("{} of the name {}", networks.len(), context.network)));
             }
         }
         for (role, prefix, noted, is_wanted) in [
-            (ResourceRole::Dashboard, "dashboard.", ImagePin::DASHBOARD, placement.spec.dashboard),
-            (ResourceRole::Database, "database.", ImagePin::DATABASE, database::is_managed(placement)),
+            (ResourceRole::Dashboard, "dashboard.", ImagePin::DASHBOARD, resolved.spec.dashboard),
+            (ResourceRole::Database, "database.", ImagePin::DATABASE, database::is_managed(resolved)),
         ] {
             let there: Vec<_> = seen.with_role(role).collect();
             let Some(container) = there.first().copied().filter(|_| is_wanted) else {
-                if is_wanted && placement.has_been_ready {
-                    deviations.push(field_drift(&format!("{prefix}container"), "running", "absent"));
+                if is_wanted && resolved.has_been_ready {
+                    drift.push(field_drift(&format!("{prefix}container"), "running", "absent"));
                 } else if !there.is_empty() {
-                    deviations.push(field_drift(&format!("{prefix}container"), "none", "running"));
+                    drift.push(field_drift(&format!("{prefix}container"), "none", "running"));
                 }
                 continue;
             };
             // What was noted is the only thing that is known of its image without asking a registry.
-            let noted_reference = noted.reference(&placement.provider_state);
+            let noted_reference = noted.reference(&resolved.provider_state);
             let wanted = match noted_reference {
                 Some(reference) => {
                     let running = container.image.as_deref();
-                    let image = self.known_image(engine, placement, reference, &noted, running).await?;
+                    let image = self.known_image(engine, resolved, reference, &noted, running).await?;
                     image.map(|image| match role {
-                        ResourceRole::Database => database::container_spec(placement, &image, setting),
+                        ResourceRole::Database => database::container_spec(resolved, &image, context),
                         _ => {
-                            let port = dashboard::known_port(placement, seen).unwrap_or_default();
-                            dashboard::container_spec(placement, &image, setting, port)
+                            let port = dashboard::known_port(resolved, seen).unwrap_or_default();
+                            dashboard::container_spec(resolved, &image, context, port)
                         }
                     })
                 }
                 None => None,
             };
-            deviations.extend(diff_container(prefix, wanted.as_ref(), container).into_iter().map(|found| found.drift));
+            drift.extend(diff_container(prefix, wanted.as_ref(), container).into_iter().map(|found| found.drift));
         }
         Ok(())
     }
@@ -163,22 +191,24 @@ impl Docker {
     async fn probe_data(
         &self,
         engine: &Engine,
-        placement: &ResolvedBackend,
+        resolved: &ResolvedBackend,
         seen: &Inventory,
-        setting: &BackendContext,
+        context: &BackendContext,
     ) -> Result<DataState, ProviderError> {
-        let absent = if placement.has_been_ready { DataState::Missing } else { DataState::None };
-        if database::is_managed(placement) && seen.volume(ResourceRole::DatabaseData, placement).is_none() {
+        let absent = if resolved.has_been_ready { DataState::Missing } else { DataState::None };
+        if database::is_managed(resolved) && seen.volume(ResourceRole::DatabaseData, resolved).is_none() {
             return Ok(absent);
         }
-        let Some(path) = data_path(placement) else {
-            return Ok(if placement.has_been_ready { DataState::Present } else { DataState::None });
+        let Some(path) = data_path(resolved) else {
+            return Ok(if resolved.has_been_ready { DataState::Present } else { DataState::None });
         };
-        if seen.volume(ResourceRole::Data, placement).is_none() {
+        if seen.volume(ResourceRole::Data, resolved).is_none() {
             return Ok(absent);
         }
-        let container = seen.current(&setting.names).or(seen.previous(&setting.names)).or(seen.adopted.as_ref());
-        if let Some(container) = container.filter(|_| placement.has_been_ready)
+        let container = seen.current(&context.names).or(seen.previous(&context.names)).or(seen.adopted.as_ref());
+        // A container on another volume says nothing about ours.
+        let container = container.filter(|container| volume_at(container, DATA) == Some(context.data_volume.as_str()));
+        if let Some(container) = container.filter(|_| resolved.has_been_ready)
             && !has_file(engine, id_of(container), &path).await?
             // It may have gone between two questions.
             && inspect_container(engine, id_of(container)).await?.is_some()
@@ -188,17 +218,11 @@ impl Docker {
         Ok(DataState::Present)
     }
 
-    async fn probe_readiness(
-        &self,
-        placement: &ResolvedBackend,
-        setting: &BackendContext,
-        deviations: &mut Vec<FieldDrift>,
-    ) -> RunState {
-        let port = placement.ports.api;
-        let expected = placement.instance_name.as_str();
-        let url = setting.internal_url(port);
-        let asked = probe_readiness(&self.connections, &url, expected, &placement.admin_key);
-        deviations.push(match tokio::time::timeout(ANSWER_TIMEOUT, asked).await {
+    async fn probe_readiness(&self, resolved: &ResolvedBackend, url: &str, drift: &mut Vec<FieldDrift>) -> RunState {
+        let port = resolved.ports.api;
+        let expected = resolved.instance_name.as_str();
+        let asked = probe_readiness(&self.connections, url, expected, &resolved.admin_key);
+        drift.push(match tokio::time::timeout(ANSWER_TIMEOUT, asked).await {
             Ok(Readiness::Ready) => return RunState::Running,
             Ok(Readiness::OtherInstance { name }) => field_drift("instance_name", expected, name),
             Ok(Readiness::KeyRefused) => field_drift("admin_key", "accepted", "refused"),

@@ -1,35 +1,48 @@
-//! Waiting for a container: until it answers as the backend that it should be, or ends.
-//!
-//! Must not do: start anything, or take "it runs" for "it answers".
+//! Readiness of a container: it answers as the backend that it should be, or it has ended. That it runs is not enough.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum};
+use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, HealthStatusEnum};
 use bollard::query_parameters::EventsOptionsBuilder;
 use futures_util::TryStreamExt;
 
+use super::engine::Engine;
 use super::inventory::inspect_container;
 use super::logs::last_lines;
-use super::rollout::Rollout;
-use crate::convex::deployment::{Readiness, probe_readiness};
+use crate::convex::deployment::{DeploymentClient, Readiness, probe_readiness};
+use crate::model::ResolvedBackend;
 use crate::provider::ProviderError;
 
 /// How long a healthy backend may take for an answer.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(50);
 
-impl Rollout<'_> {
-    async fn readiness(&self) -> Option<Readiness> {
-        let url = self.setting.internal_url(self.placement.ports.api);
-        let asked = probe_readiness(self.connections, &url, self.placement.instance_name.as_str(), &self.placement.admin_key);
+/// Probes one backend at one URL.
+#[derive(Clone, Copy)]
+pub(super) struct ReadinessProbe<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) resolved: &'a ResolvedBackend,
+    pub(super) connections: &'a DeploymentClient,
+    /// The URL under which this machine reaches it.
+    pub(super) url: &'a str,
+    /// How long a replacement may take until it answers.
+    pub(super) ready_within: Duration,
+    /// How long a container that nothing depends on yet is watched for an early exit.
+    pub(super) watched_for: Duration,
+}
+
+impl ReadinessProbe<'_> {
+    /// Asks once; none when there is no answer in time.
+    pub(super) async fn readiness(&self) -> Option<Readiness> {
+        let asked = probe_readiness(self.connections, self.url, self.resolved.instance_name.as_str(), &self.resolved.admin_key);
         tokio::time::timeout(ANSWER_TIMEOUT, asked).await.ok()
     }
 
     /// Whether a backend that was ready before takes connections and does not answer. One that was started a moment ago
     /// is starting; ports of a container take connections before anything listens in it.
     pub(super) async fn is_unresponsive(&self, container: &ContainerInspectResponse) -> bool {
-        if !self.placement.has_been_ready {
+        if !self.resolved.has_been_ready {
             return false;
         }
         match self.readiness().await {
@@ -72,11 +85,28 @@ impl Rollout<'_> {
                 Some(Readiness::OtherInstance { name }) => return Ok(Err(format!("it answers as `{name}`"))),
                 None | Some(Readiness::NotListening | Readiness::Failing(_)) => {}
             }
+            if let Some(ProviderError::NotReachable { url, .. }) = self.diagnose(id).await {
+                return Ok(Err(format!("the engine calls it healthy, and `{url}` does not answer from here")));
+            }
             if Instant::now() >= deadline {
                 return Ok(Err(format!("it did not answer within {} s", self.ready_within.as_secs())));
             }
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    /// Returns why a container that the engine calls healthy is not reached from here: the two are not on one machine.
+    pub(super) async fn diagnose(&self, id: &str) -> Option<ProviderError> {
+        let is_healthy = |seen: ContainerInspectResponse| {
+            let health = seen.state.and_then(|state| state.health).and_then(|health| health.status);
+            health == Some(HealthStatusEnum::HEALTHY)
+        };
+        if !inspect_container(self.engine, id).await.ok().flatten().is_some_and(is_healthy) {
+            return None;
+        }
+        // It may have become healthy only after the last probe.
+        matches!(self.readiness().await, Some(Readiness::NotListening))
+            .then(|| ProviderError::NotReachable { name: self.resolved.name.to_string(), url: self.url.to_owned() })
     }
 
     /// How a container ended, if it did since it had been restarted so often: the engine may have started it again already.
@@ -109,7 +139,7 @@ impl Rollout<'_> {
     }
 }
 
-/// How often the engine has started a container again by itself.
+/// Returns how often the engine has started a container again by itself.
 pub(super) fn restart_count(container: &ContainerInspectResponse) -> i64 {
     container.restart_count.unwrap_or_default()
 }

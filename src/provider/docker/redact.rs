@@ -1,17 +1,12 @@
 //! What may be shown of a container that somebody may have changed by hand.
 //!
 //! Nobody can tell what stands in a field that a stranger wrote. So what we wrote ourselves is shown, everything else
-//! only as far as it does not look like a secret, and what is known to be one is never shown. Must not do: decide whether
-//! two things differ; what is shown is not what is compared.
-
-use zeroize::Zeroizing;
+//! only as far as it does not look like a secret. What is shown is never what is compared.
 
 use super::database;
-use crate::model::{FieldDrift, FieldPath, ResolvedBackend};
-use crate::provider::ProviderError;
+use crate::model::ResolvedBackend;
+use crate::provider::kit::redact::Redactor;
 
-/// What stands in the place of a secret of the placement.
-const SECRET: &str = "(secret)";
 /// What stands in the place of a word that may be one.
 const NOT_SHOWN: &str = "(not shown)";
 /// What stands in the place of arguments that are not ours.
@@ -20,8 +15,6 @@ const OTHER_ARGUMENTS: &str = "(other arguments)";
 const OTHER_VALUE: &str = "(another value)";
 /// Words of letters and digits of this length are taken for keys: image digests are shown with fewer.
 const KEY_LENGTH: usize = 16;
-/// Shorter secrets would be found in every other word.
-const MIN_SECRET_LENGTH: usize = 4;
 
 /// The flags of the backend, which may be named whatever their values are.
 const FLAGS: [&str; 15] = [
@@ -42,67 +35,9 @@ const FLAGS: [&str; 15] = [
     "--convex-http-proxy",
 ];
 
-/// Everything secret of one backend, to be taken out of whatever is told about it.
-pub(super) struct Redactor(Vec<Zeroizing<String>>);
-
-impl Redactor {
-    /// The secrets of a backend, and those that follow from them.
-    pub(super) fn of(placement: &ResolvedBackend) -> Self {
-        let mut all = vec![
-            Zeroizing::new(placement.instance_secret.expose().to_owned()),
-            Zeroizing::new(placement.instance_secret.expose().to_uppercase()),
-            Zeroizing::new(placement.admin_key.expose().to_owned()),
-            Zeroizing::new(placement.admin_key.expose().rsplit('|').next().unwrap_or_default().to_owned()),
-            Zeroizing::new(database::password(placement).expose().to_owned()),
-        ];
-        for secret in placement.secrets.values() {
-            all.push(Zeroizing::new(secret.expose().to_owned()));
-            all.push(Zeroizing::new(secret.expose().trim_end_matches('/').to_owned()));
-            let url = url::Url::parse(secret.expose()).ok();
-            if let Some(password) = url.as_ref().and_then(url::Url::password) {
-                let decoded = percent_encoding::percent_decode_str(password).decode_utf8_lossy().into_owned();
-                all.extend([Zeroizing::new(password.to_owned()), Zeroizing::new(decoded)]);
-            }
-        }
-        all.retain(|secret| secret.len() >= MIN_SECRET_LENGTH);
-        // What contains another one goes first.
-        all.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        Self(all)
-    }
-
-    /// A text without them.
-    pub(super) fn redact(&self, text: &str) -> String {
-        let mut text = text.to_owned();
-        for secret in &self.0 {
-            if text.contains(secret.as_str()) {
-                text = text.replace(secret.as_str(), SECRET);
-            }
-        }
-        text
-    }
-
-    /// A difference without them, whichever part of it they stand in.
-    pub(super) fn redact_drift(&self, deviation: &FieldDrift) -> FieldDrift {
-        FieldDrift {
-            path: FieldPath::new(self.redact(deviation.path.as_str())),
-            recorded: self.redact(&deviation.recorded),
-            observed: self.redact(&deviation.observed),
-        }
-    }
-
-    /// An error without them: engines and logs repeat what they were given.
-    pub(super) fn redact_error(&self, error: ProviderError) -> ProviderError {
-        let lines = |log: Vec<String>| log.iter().map(|line| self.redact(line)).collect();
-        match error {
-            ProviderError::Exited { status, log } => ProviderError::Exited { status, log: lines(log) },
-            ProviderError::NotReplaced { reason, log } => {
-                ProviderError::NotReplaced { reason: self.redact(&reason), log: lines(log) }
-            }
-            ProviderError::Engine { verb, reason } => ProviderError::Engine { verb, reason: self.redact(&reason) },
-            ProviderError::Unsupported(words) => ProviderError::Unsupported(self.redact(&words)),
-            other => other,
-        }
-    }
+/// Returns the redactor of a backend, with the secrets that only this provider makes.
+pub(super) fn redactor_of(resolved: &ResolvedBackend) -> Redactor {
+    Redactor::of(resolved).with(database::password(resolved).expose())
 }
 
 /// A text that somebody else may have written: words that look like keys and passwords in URLs are left out, unless they

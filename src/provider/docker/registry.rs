@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 
 use super::engine::EngineSource;
+use crate::provider::kit::image_reference::ImageReference;
 
 /// How long a credential helper may take.
 const HELPER: Duration = Duration::from_secs(20);
@@ -21,28 +22,13 @@ const NOT_KEPT: &str = "credentials not found in native keychain";
 /// What Docker's configuration calls its own registry.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 
-/// The registry that an image comes from.
-pub(super) fn registry_host(image: &str) -> &str {
-    match image.split_once('/') {
-        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
-        _ => "docker.io",
-    }
-}
-
-/// The name of an image without tag and digest, and whether it has one of them.
-pub(super) fn split_tag(image: &str) -> (&str, bool) {
-    let name = image.split('@').next().unwrap_or(image);
-    let tag = name.rfind(':').filter(|at| !name[*at..].contains('/'));
-    (tag.map_or(name, |at| &name[..at]), tag.is_some() || image.contains('@'))
-}
-
 /// The credentials for the registry of an image, if the user has any.
 ///
 /// # Errors
 /// Why the helper that keeps them gave none, where nothing else has any either.
 pub(super) async fn credentials(source: &EngineSource, image: &str) -> Result<Option<DockerCredentials>, String> {
     let Some(configuration) = source.configuration_file() else { return Ok(None) };
-    let registry = registry_host(image);
+    let registry = ImageReference::parse(image).registry();
     let server = if registry == "docker.io" { DOCKER_HUB } else { registry };
     let helper = configuration
         .pointer("/credHelpers")
@@ -90,7 +76,7 @@ async fn from_helper(helper: &str, server: &str) -> Result<Option<DockerCredenti
     if helper.contains(['/', '\\']) {
         return Err("is not the name of a program".to_owned());
     }
-    let mut child = tokio::process::Command::new(format!("docker-credential-{helper}"))
+    let mut child = tokio::process::Command::from(crate::system::command(format!("docker-credential-{helper}")))
         .arg("get")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -127,7 +113,7 @@ async fn from_helper(helper: &str, server: &str) -> Result<Option<DockerCredenti
 
 /// What a registry's or the engine's words about an image mean, and what to do about it.
 pub(super) fn explain_pull_error(image: &str, words: &str) -> String {
-    let registry = registry_host(image);
+    let registry = ImageReference::parse(image).registry();
     let low = words.to_lowercase();
     let said = |parts: &[&str]| parts.iter().any(|part| low.contains(part));
     let meaning = if said(&["denied", "unauthorized", "forbidden", "no basic auth"]) {
@@ -155,16 +141,6 @@ pub(super) fn explain_pull_error(image: &str, words: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_of_images_are_taken_apart() {
-        assert_eq!(registry_host("ghcr.io/get-convex/convex-backend:x"), "ghcr.io");
-        assert_eq!(registry_host("localhost:5000/a"), "localhost:5000");
-        assert_eq!(registry_host("postgres:17"), "docker.io");
-        assert_eq!(split_tag("localhost:5000/a/b"), ("localhost:5000/a/b", false));
-        assert_eq!(split_tag("localhost:5000/a/b:t"), ("localhost:5000/a/b", true));
-        assert_eq!(split_tag("a@sha256:00"), ("a", true));
-    }
 
     #[test]
     fn logins_are_read_from_the_configuration() {

@@ -1,7 +1,7 @@
-//! From the differences of a container to what is done about them: the same way for the backend and for those beside it.
+//! From the differences of a container to the action that repairs them: the same way for the backend and for its sidecars.
 //!
 //! Whatever can be changed where the container is comes first, then it is started; what cannot be changed, or was and did
-//! not help, needs another container. Must not do: make or remove a container.
+//! not help, needs another container.
 
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum};
 
@@ -40,7 +40,7 @@ pub(super) fn choose_repair(found: &[ContainerDifference], tried: Attempts) -> R
     if needs(RepairKind::Replace) || (in_place && tried.in_place) || tried.start {
         return RepairAction::Replace;
     }
-    match (in_place, needs(RepairKind::Start)) {
+    match (in_place, needs(RepairKind::Start) || needs(RepairKind::Refill)) {
         (true, _) => RepairAction::UpdateInPlace,
         (false, true) => RepairAction::Start,
         (false, false) => RepairAction::Keep,
@@ -69,21 +69,43 @@ impl Engine {
         Ok(())
     }
 
-    /// Lets a container run that is there. Its files may be missing when a killed command had only just made it.
+    /// Stops a container and starts it with its files put into its volume again.
+    pub(super) async fn restart_with_files(
+        &self,
+        container: &ContainerInspectResponse,
+        wanted: &ContainerSpec,
+    ) -> Result<(), ProviderError> {
+        let id = id_of(container);
+        self.stop_container(container).await?;
+        if let Some(files) = &wanted.files {
+            self.upload_files(id, files).await?;
+        }
+        self.start_container(id, &wanted.ports).await
+    }
+
+    /// Lets a container run that is there, with its files put into its volume again: a killed command may have only just made
+    /// it. One that ends again and again is stopped first, so that it starts with the files.
     pub(super) async fn resume_or_start(
         &self,
         container: &ContainerInspectResponse,
         wanted: &ContainerSpec,
     ) -> Result<(), ProviderError> {
         let id = id_of(container);
-        if container.state.as_ref().and_then(|state| state.status) == Some(ContainerStateStatusEnum::PAUSED) {
+        let status = container.state.as_ref().and_then(|state| state.status);
+        if status == Some(ContainerStateStatusEnum::PAUSED) {
             let unpaused = self.client.unpause_container(id).await;
             return unpaused.map_err(|error| self.failed("let the container go on", error));
+        }
+        if status == Some(ContainerStateStatusEnum::RESTARTING) {
+            return self.restart_with_files(container, wanted).await;
         }
         if let Some(files) = &wanted.files {
             self.upload_files(id, files).await?;
         }
-        self.start_container(id, &wanted.ports).await
+        match status {
+            Some(ContainerStateStatusEnum::RUNNING) => Ok(()),
+            _ => self.start_container(id, &wanted.ports).await,
+        }
     }
 }
 
@@ -105,6 +127,7 @@ mod tests {
             (&[RepairKind::Start, RepairKind::Rename], fresh, RepairAction::UpdateInPlace),
             (&[RepairKind::Start, RepairKind::Update], fresh, RepairAction::UpdateInPlace),
             (&[RepairKind::Reconnect, RepairKind::Start], fresh, RepairAction::UpdateInPlace),
+            (&[RepairKind::Refill], fresh, RepairAction::Start),
             (&[RepairKind::Start], changed, RepairAction::Start),
             (&[RepairKind::Update], changed, RepairAction::Replace),
             (&[RepairKind::Start], Attempts { in_place: false, start: true }, RepairAction::Replace),

@@ -1,26 +1,28 @@
-//! Bringing the container of a backend to what it should be, from whatever is there.
+//! Rollout: bringing the container of a backend to what it should be, from whatever is there.
 //!
 //! At most one container writes to the volume at any time. So a replacement stops the container from before, gives it
 //! another name and keeps it until the new one answers; if that does not happen, the one from before runs again. What a
 //! killed command has left is read from the names: a container called `…-previous` means that the other one is not
-//! proven yet. Must not do: start anything where data has been lost.
-
-use std::time::Duration;
+//! proven yet. Nothing is started where data has been lost.
 
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, RestartPolicyNameEnum};
 
-use super::backend::{BackendContext, data_path};
+use super::backend::data_path;
+use super::container_diff::{diff_container, stopped};
 use super::container_ops::{CreateOutcome, RETRY_PAUSE};
+use super::context::BackendContext;
 use super::desired::ContainerSpec;
-use super::diff::{diff_container, label_of, stopped};
+use super::diff::{ContainerDifference, RepairKind, field_drift};
 use super::engine::Engine;
-use super::inventory::{Inventory, has_file, id_of, inspect_container, name_of, take_inventory};
+use super::inventory::{
+    Inventory, environment_of, has_file, id_of, inspect_container, label_of, name_of, take_inventory, volume_at,
+};
 use super::labels::{ID, ResourceNames};
 use super::launch_file::{DATA, LAUNCH_VARIABLE, SecretFiles};
 use super::logs::last_lines;
-use super::readiness::restart_count;
+use super::readiness::{ReadinessProbe, restart_count};
 use super::repair::{Attempts, RepairAction, choose_repair};
-use crate::convex::deployment::DeploymentClient;
+use super::volume_users;
 use crate::failpoint;
 use crate::model::ResolvedBackend;
 use crate::provider::{ProgressFn, ProviderError};
@@ -31,15 +33,11 @@ const MAX_ROUNDS: u32 = 12;
 /// What is to be brought up, and with what.
 pub(super) struct Rollout<'a> {
     pub(super) engine: &'a Engine,
-    pub(super) placement: &'a ResolvedBackend,
-    pub(super) setting: &'a BackendContext,
+    pub(super) resolved: &'a ResolvedBackend,
+    pub(super) context: &'a BackendContext,
     pub(super) wanted: &'a ContainerSpec,
-    pub(super) connections: &'a DeploymentClient,
-    /// How long a replacement may take until it answers.
-    pub(super) ready_within: Duration,
-    /// How long a container that nothing depends on yet is watched for an early end.
-    pub(super) watched_for: Duration,
-    pub(super) notice: ProgressFn<'a>,
+    pub(super) probe: ReadinessProbe<'a>,
+    pub(super) progress: ProgressFn<'a>,
 }
 
 /// The container that ran before.
@@ -60,16 +58,17 @@ impl Predecessor<'_> {
 
 impl Rollout<'_> {
     fn names(&self) -> &ResourceNames {
-        &self.setting.names
+        &self.context.names
     }
 
     /// Brings the backend up.
     pub(super) async fn run(&self) -> Result<(), ProviderError> {
         let mut tried = Attempts::default();
         for _ in 0..MAX_ROUNDS {
-            let seen = take_inventory(self.engine, self.placement).await?;
+            let seen = take_inventory(self.engine, self.resolved).await?;
+            self.require_sole_writer(&seen).await?;
             for stray in seen.duplicates(self.names()) {
-                (self.notice)(format!("removing a second container of {}: {}", self.placement.name, name_of(stray)));
+                (self.progress)(format!("removing a second container of {}: {}", self.resolved.name, name_of(stray)));
                 self.stop_and_remove(stray).await?;
             }
             let done = match seen.current(self.names()) {
@@ -93,8 +92,11 @@ impl Rollout<'_> {
         current: &ContainerInspectResponse,
         tried: &mut Attempts,
     ) -> Result<bool, ProviderError> {
-        self.require_data(id_of(current)).await?;
-        let found = diff_container("", Some(self.wanted), current);
+        let mut found = diff_container("", Some(self.wanted), current);
+        if self.is_on_our_volume(current) {
+            self.require_data(id_of(current)).await?;
+        }
+        found.extend(missing_launch_file(self.engine, current, self.wanted).await?);
         let remedy = choose_repair(&found, *tried);
         if remedy == RepairAction::Replace {
             *tried = Attempts::default();
@@ -118,27 +120,28 @@ impl Rollout<'_> {
                 }
                 return Err(error);
             }
-        } else if predecessor.is_none() && self.is_unresponsive(current).await {
-            (self.notice)(format!("{} runs and does not answer: starting it anew", self.placement.name));
-            self.engine.stop_container(current).await?;
-            self.engine.resume_or_start(current, self.wanted).await?;
+        } else if predecessor.is_none() && self.probe.is_unresponsive(current).await {
+            (self.progress)(format!("{} runs and does not answer: starting it anew", self.resolved.name));
+            self.engine.restart_with_files(current, self.wanted).await?;
         }
         if predecessor.is_none() && remedy == RepairAction::Keep {
             return Ok(true);
         }
-        self.commit(id, restart_count(current), predecessor).await.map(|()| true)
+        // A start by hand counts its restarts from zero.
+        let restarts = if remedy == RepairAction::Start { 0 } else { restart_count(current) };
+        self.commit(id, restarts, predecessor).await.map(|()| true)
     }
 
     /// Takes the container that is there out of the way.
     async fn set_current_aside(&self, seen: &Inventory, current: &ContainerInspectResponse) -> Result<bool, ProviderError> {
         let never_ran = current.state.as_ref().and_then(|state| state.status) == Some(ContainerStateStatusEnum::CREATED);
         let unproven = seen.previous(self.names()).is_some() || seen.adopted.is_some();
-        if never_ran || unproven || !self.placement.has_been_ready {
+        if never_ran || unproven || !self.resolved.has_been_ready {
             // There is no way back to it, or a better one.
             self.stop_and_remove(current).await?;
             return Ok(false);
         }
-        (self.notice)(format!("stopping {} to start it anew", self.placement.name));
+        (self.progress)(format!("stopping {} to start it anew", self.resolved.name));
         self.engine.stop_container(current).await?;
         self.engine.rename_container(id_of(current), &self.names().previous()).await?;
         Ok(false)
@@ -180,7 +183,7 @@ impl Rollout<'_> {
     async fn check_name_holder(&self, reason: &str) -> Result<bool, ProviderError> {
         let holder = inspect_container(self.engine, &self.wanted.name).await?;
         match holder {
-            Some(holder) if label_of(&holder, ID) != Some(self.placement.id.as_str()) => {
+            Some(holder) if label_of(&holder, ID) != Some(self.resolved.id.as_str()) => {
                 Err(ProviderError::Unsupported(format!(
                     "the container `{}` was not made by this control plane, and its name is needed: rename or remove it\n({reason})",
                     self.wanted.name
@@ -209,8 +212,8 @@ impl Rollout<'_> {
 
     /// Waits until a replacement answers, and only then gives up the container from before.
     async fn commit(&self, id: &str, restarts: i64, predecessor: Option<Predecessor<'_>>) -> Result<(), ProviderError> {
-        let Some(old) = predecessor else { return self.watch_for_early_exit(id, restarts).await };
-        match self.wait_until_ready(id, restarts).await? {
+        let Some(old) = predecessor else { return self.probe.watch_for_early_exit(id, restarts).await };
+        match self.probe.wait_until_ready(id, restarts).await? {
             Ok(()) => {
                 failpoint::hit("provider.docker.replacement_ready");
                 self.erase_old_launch_file(id, &old).await?;
@@ -244,16 +247,15 @@ impl Rollout<'_> {
                 }
             }
         }
-        (self.notice)(format!("the container of {} from before runs again", self.placement.name));
+        (self.progress)(format!("the container of {} from before runs again", self.resolved.name));
         self.engine.start_container(id, &self.wanted.ports).await
     }
 
     /// Empties the file with the secrets of the launch from before.
     async fn erase_old_launch_file(&self, id: &str, old: &Predecessor<'_>) -> Result<(), ProviderError> {
         let variable = |container: &ContainerInspectResponse| {
-            let environment = container.config.as_ref()?.env.clone()?;
             let prefix = format!("{LAUNCH_VARIABLE}={DATA}/");
-            environment.iter().find_map(|line| line.strip_prefix(&prefix).map(str::to_owned))
+            environment_of(container).find_map(|line| line.strip_prefix(&prefix).map(str::to_owned))
         };
         let now = self.wanted.environment.get(LAUNCH_VARIABLE).and_then(|path| path.strip_prefix(&format!("{DATA}/")));
         match (variable(old.container()), &self.wanted.files) {
@@ -266,21 +268,59 @@ impl Rollout<'_> {
         }
     }
 
+    /// Stops and removes a container. What it wrote to a volume that is not ours stays.
     async fn stop_and_remove(&self, container: &ContainerInspectResponse) -> Result<(), ProviderError> {
         self.engine.stop_container(container).await?;
-        self.engine.remove_container(id_of(container), true).await
+        self.engine.remove_container(id_of(container), self.is_on_our_volume(container)).await
+    }
+
+    /// Whether the data of a container is the data of the backend.
+    fn is_on_our_volume(&self, container: &ContainerInspectResponse) -> bool {
+        volume_at(container, DATA) == Some(self.context.data_volume.as_str())
+    }
+
+    /// Refuses to go on while another container runs as a backend on the same volume.
+    async fn require_sole_writer(&self, inventory: &Inventory) -> Result<(), ProviderError> {
+        let own = inventory.container_ids();
+        let writers = volume_users::writers(self.engine, &self.context.data_volume, &own).await?;
+        match writers.first() {
+            None => Ok(()),
+            Some(user) => Err(ProviderError::VolumeShared {
+                volume: self.context.data_volume.clone(),
+                user: user.to_string(),
+                container: user.name.clone(),
+                is_composed: user.compose.is_some(),
+            }),
+        }
     }
 
     /// Fails when the data of a backend that was ready before is not in the volume of this container.
     async fn require_data(&self, container: &str) -> Result<(), ProviderError> {
-        let Some(path) = data_path(self.placement).filter(|_| self.placement.has_been_ready) else { return Ok(()) };
+        let Some(path) = data_path(self.resolved).filter(|_| self.resolved.has_been_ready) else { return Ok(()) };
         if has_file(self.engine, container, &path).await? || inspect_container(self.engine, container).await?.is_none() {
             return Ok(());
         }
-        let volume = self.wanted.volume.as_ref().map_or("", |(volume, _)| volume.as_str());
         Err(ProviderError::DataMissing {
-            instance: self.placement.instance_name.to_string(),
-            place: format!("{path} in the volume {volume}"),
+            instance: self.resolved.instance_name.to_string(),
+            place: format!("{path} in the volume {}", self.context.data_volume),
         })
     }
+}
+
+/// Returns the difference that the file with the secrets of a launch is not where its container looks for it.
+pub(super) async fn missing_launch_file(
+    engine: &Engine,
+    container: &ContainerInspectResponse,
+    spec: &ContainerSpec,
+) -> Result<Option<ContainerDifference>, ProviderError> {
+    let Some(path) = spec.environment.get(LAUNCH_VARIABLE) else { return Ok(None) };
+    // Another launch has another file, and is another difference.
+    let is_its_own = environment_of(container).any(|line| line.strip_prefix(LAUNCH_VARIABLE) == Some(&format!("={path}")));
+    if !is_its_own
+        || has_file(engine, id_of(container), path).await?
+        || inspect_container(engine, id_of(container)).await?.is_none()
+    {
+        return Ok(None);
+    }
+    Ok(Some(ContainerDifference { drift: field_drift("launch_file", path.as_str(), "missing"), repair: RepairKind::Refill }))
 }

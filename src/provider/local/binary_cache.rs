@@ -255,7 +255,7 @@ async fn install(directory: &Path, archive: &Path, name: &'static str, target: &
 /// noted: nobody can say then what the file should be, and it is as good as not there.
 async fn verified_digest(directory: &Path, path: &Path, stamp: &FileIdentity) -> Result<Option<String>, ProviderError> {
     let note = directory.join("sha256");
-    let text = match std::fs::read(&note) {
+    let text = match crate::system::read_regular(&note, 4096).map_err(std::io::Error::from) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(file_error(&note, "read")(error)),

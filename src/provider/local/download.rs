@@ -66,7 +66,7 @@ impl PartialDownload {
 
     /// The version of what has arrived, if that came from this address.
     fn etag(&self, url: &str) -> Option<String> {
-        let text = std::fs::read_to_string(self.origin_path()).ok()?;
+        let text = crate::system::read_regular_text(&self.origin_path(), 64 << 10).ok()?;
         let (from, version) = text.split_once('\n')?;
         (from == url && !version.is_empty()).then(|| version.to_owned())
     }

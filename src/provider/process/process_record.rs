@@ -36,6 +36,8 @@ pub struct ProcessRecord {
     pub instance_name: String,
 }
 
+/// How large a record may be in bytes.
+const MAX_RECORD_BYTES: u64 = 1 << 20;
 const FORMAT: &str = "convexinfra.process/1";
 
 impl ProcessRecord {
@@ -65,7 +67,7 @@ impl ProcessRecord {
     /// Reads the record; none when there is none or when it is not one.
     pub(super) fn read(run: &Path) -> Result<Option<Self>, ProviderError> {
         let path = run.join("process.json");
-        match std::fs::read(&path) {
+        match crate::system::read_regular(&path, MAX_RECORD_BYTES).map_err(std::io::Error::from) {
             Ok(text) => Ok(serde_json::from_slice(&text).ok().filter(|record: &Self| record.format == FORMAT)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(file_error(&path, "read")(error)),
@@ -93,7 +95,7 @@ impl ProcessRecord {
 #[cfg(target_os = "linux")]
 pub fn start_time(pid: i32) -> Result<Option<String>, ProviderError> {
     let path = PathBuf::from(format!("/proc/{pid}/stat"));
-    let text = match std::fs::read_to_string(&path) {
+    let text = match crate::system::read_regular_text(&path, MAX_RECORD_BYTES).map_err(std::io::Error::from) {
         Ok(text) => text,
         // ESRCH: the process ended between open and read.
         Err(error) if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(3) => return Ok(None),
@@ -116,7 +118,7 @@ pub fn start_time(pid: i32) -> Result<Option<String>, ProviderError> {
 /// When a process came to be; none when there is no such process. Two processes with one pid differ in this.
 #[cfg(not(target_os = "linux"))]
 pub fn start_time(pid: i32) -> Result<Option<String>, ProviderError> {
-    let output = std::process::Command::new("/bin/ps")
+    let output = crate::system::command("/bin/ps")
         .args(["-o", "stat=", "-o", "lstart=", "-p", &pid.to_string()])
         .env("TZ", "UTC")
         .env("LC_ALL", "C")

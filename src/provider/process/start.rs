@@ -36,7 +36,7 @@ const LAST_LINES: usize = 20;
 pub(super) async fn start(place: &BackendDir, executable: &Path, launch: &ProcessSpec) -> Result<StartOutcome, ProviderError> {
     log::rotate(&place.log_path(), log::LogWriter::None)?;
     let log_start = log::size(&place.log_path())?;
-    let mut child = Command::new(executable)
+    let mut child = Command::from(crate::system::command(executable))
         .arg(super::DAEMONIZE_COMMAND)
         .arg(place.run_dir())
         .stdin(Stdio::piped())

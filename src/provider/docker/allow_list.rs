@@ -1,0 +1,112 @@
+//! What clients of a served control plane may ask of its engine. Whoever may apply there runs containers with the rights of
+//! the engine, so images, networks, published addresses and mounts are the operator's to allow.
+
+use std::net::IpAddr;
+
+use super::image::{POSTGRES_IMAGE, named_images};
+use crate::convex::release::{BACKEND_IMAGE, DASHBOARD_IMAGE};
+use crate::model::BackendSpec;
+use crate::provider::ProviderError;
+use crate::provider::kit::image_reference::ImageReference;
+
+/// What specifications may name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum AllowList {
+    /// Anything: the user of the command may use the engine as well.
+    #[default]
+    Unrestricted,
+    /// The official images, the projects' own networks, loopback addresses, and what is listed.
+    Listed {
+        /// Images or parts of their names up to a slash, such as `ghcr.io/acme`.
+        images: Vec<String>,
+        /// Networks to join.
+        networks: Vec<String>,
+        /// Addresses to publish ports on.
+        publish: Vec<IpAddr>,
+    },
+}
+
+impl AllowList {
+    /// Refuses what is not allowed, with the flag that allows it.
+    pub(super) fn check(&self, spec: &BackendSpec) -> Result<(), ProviderError> {
+        let Self::Listed { images, networks, publish } = self else { return Ok(()) };
+        let docker = &spec.settings.docker;
+        let refused = |field: &str, what: &str, flag: &str| {
+            Err(ProviderError::Unsupported(format!(
+                "`{field}` is `{what}`, which this control plane does not allow; its operator allows it with\n    \
+                 convexinfra serve {flag} {what}"
+            )))
+        };
+        for (field, image) in named_images(docker) {
+            let reference = ImageReference::parse(image);
+            let official = [BACKEND_IMAGE, DASHBOARD_IMAGE, POSTGRES_IMAGE].map(|image| ImageReference::parse(image).name);
+            if !official.contains(&reference.name) && !images.iter().any(|prefix| reference.is_below(prefix)) {
+                return refused(field, reference.name, "--allow-images");
+            }
+        }
+        for network in docker.network.iter().chain(&docker.networks) {
+            if !networks.contains(network) {
+                return refused("docker.network", network, "--allow-networks");
+            }
+        }
+        if let Some(address) = &docker.publish {
+            let parsed = address.trim_matches(['[', ']']).parse::<IpAddr>().ok();
+            if !parsed.is_some_and(|address| address.is_loopback() || publish.contains(&address)) {
+                return refused("docker.publish", address, "--allow-publish");
+            }
+        }
+        if let Some(mount) = docker.mounts.first() {
+            return Err(ProviderError::Unsupported(format!(
+                "`docker.mounts` has `{mount}`, and a served control plane mounts nothing of its engine's machine into containers: \
+                 leave `mounts` out"
+            )));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{DockerSettings, ProviderKind};
+
+    fn check(docker: DockerSettings) -> Result<(), String> {
+        let mut spec = BackendSpec::new(ProviderKind::Docker);
+        spec.settings.docker = docker;
+        let allowed = AllowList::Listed {
+            images: vec!["ghcr.io/acme".to_owned()],
+            networks: vec!["edge".to_owned()],
+            publish: vec!["10.0.0.5".parse().unwrap()],
+        };
+        allowed.check(&spec).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn official_images_own_networks_and_loopback_need_no_permission() {
+        let some = |text: &str| Some(text.to_owned());
+        let plain = DockerSettings::default();
+        for docker in [
+            plain.clone(),
+            DockerSettings { image: some("ghcr.io/get-convex/convex-backend:abc"), ..plain.clone() },
+            DockerSettings { image: some("ghcr.io/acme/convex:1"), ..plain.clone() },
+            DockerSettings { database_image: some("docker.io/library/postgres:16"), ..plain.clone() },
+            DockerSettings { network: some("edge"), ..plain.clone() },
+            DockerSettings { publish: some("127.0.0.2"), ..plain.clone() },
+            DockerSettings { publish: some("10.0.0.5"), ..plain.clone() },
+        ] {
+            assert_eq!(check(docker.clone()), Ok(()), "{docker:?}");
+        }
+        for (docker, flag) in [
+            (DockerSettings { image: some("evil/convex"), ..plain.clone() }, "--allow-images evil/convex"),
+            (DockerSettings { image: some("ghcr.io/get-convex/convex-backend-evil"), ..plain.clone() }, "--allow-images"),
+            (DockerSettings { dashboard_image: some("evil/page:1"), ..plain.clone() }, "--allow-images evil/page"),
+            (DockerSettings { network: some("monitoring"), ..plain.clone() }, "--allow-networks monitoring"),
+            (DockerSettings { networks: vec!["default_db".to_owned()], ..plain.clone() }, "--allow-networks default_db"),
+            (DockerSettings { publish: some("0.0.0.0"), ..plain.clone() }, "--allow-publish 0.0.0.0"),
+            (DockerSettings { mounts: vec!["/:/host".to_owned()], ..plain.clone() }, "mounts nothing"),
+        ] {
+            let said = check(docker).unwrap_err();
+            assert!(said.contains(flag), "{said}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Where a container keeps its data: a backend of convexinfra keeps it at fixed places of one volume, so whatever is
+//! elsewhere would stay behind.
+
+use std::collections::BTreeMap;
+
+use bollard::models::ContainerInspectResponse;
+
+use crate::provider::docker::inventory::name_of;
+use crate::provider::docker::launch_file::DATA;
+
+/// The directory that relative paths start from in the official image.
+const WORKING_DIRECTORY: &str = "/convex";
+/// Flags that say where data is, which the image's own entry point derives from variables.
+const DATA_FLAGS: [&str; 3] = ["--local-storage", "--s3-storage", "--db"];
+
+/// Returns the named volume that holds the data.
+pub(super) fn data_volume(seen: &ContainerInspectResponse) -> Result<String, String> {
+    let mounts = seen.mounts.as_deref().unwrap_or_default();
+    let mount = mounts.iter().find(|mount| mount.destination.as_deref() == Some(DATA));
+    match mount.map(|mount| (mount.typ.as_deref(), mount.name.clone(), mount.source.as_deref())) {
+        Some((Some("volume"), Some(name), _)) => Ok(name),
+        Some((Some("bind"), _, directory)) => Err(copy_into_volume(seen, directory.unwrap_or("DIRECTORY"))),
+        _ => Err(format!("has no volume at `{DATA}`, so it is not a Convex backend, or its data goes with it")),
+    }
+}
+
+/// Says how the data of a bind mount gets into a volume. The image's own entry point starts a backend, so it is replaced.
+fn copy_into_volume(seen: &ContainerInspectResponse, directory: &str) -> String {
+    let name = name_of(seen);
+    let image = seen.config.as_ref().and_then(|config| config.image.as_deref()).unwrap_or("IMAGE");
+    format!(
+        "keeps its data in a directory of the engine's machine, `{directory}`, and a backend of convexinfra keeps it in a \
+         volume; stop it and copy the data with\n    docker stop {name}\n    docker run --rm --entrypoint cp -v \
+         {directory}:/from:ro -v {name}-data:/to {image} -a /from/. /to\nthen start the container with the volume \
+         `{name}-data` at `{DATA}` instead of the directory, and import it again"
+    )
+}
+
+/// Refuses a container whose documents or files are at another place than ours will be.
+pub(super) fn check(
+    seen: &ContainerInspectResponse,
+    variables: &BTreeMap<String, String>,
+    image_entry_point: Option<&[String]>,
+) -> Result<(), String> {
+    let given = |name: &str| variables.get(name).filter(|value| !value.is_empty());
+    let data = given("DATA_DIR").map_or(DATA.to_owned(), |path| absolute(path));
+    let files = given("STORAGE_DIR").map_or(format!("{data}/storage"), |path| absolute(path));
+    let documents = given("SQLITE_DB").map_or(format!("{data}/db.sqlite3"), |path| absolute(path));
+    let has_server = ["POSTGRES_URL", "MYSQL_URL", "DATABASE_URL"].into_iter().any(|name| given(name).is_some());
+    let has_s3 = given("S3_STORAGE_FILES_BUCKET").is_some();
+    for (what, variable, path, place, counts) in [
+        ("documents", "SQLITE_DB", documents, format!("{DATA}/db.sqlite3"), !has_server),
+        ("files and modules", "STORAGE_DIR", files, format!("{DATA}/storage"), !has_s3),
+    ] {
+        if counts && path != place {
+            let variable = if given(variable).is_some() { variable } else { "DATA_DIR" };
+            return Err(move_first(seen, what, variable, &path, &place));
+        }
+    }
+    let config = seen.config.as_ref();
+    let command = config.and_then(|config| config.cmd.as_deref()).unwrap_or_default();
+    let entry_point = config.and_then(|config| config.entrypoint.as_deref()).unwrap_or_default();
+    let is_own = image_entry_point.is_some_and(|image| image != entry_point);
+    let says_where = |word: &String| DATA_FLAGS.iter().any(|flag| word.split('=').next() == Some(*flag));
+    if command.iter().chain(entry_point.iter().filter(|_| is_own)).any(says_where) {
+        return Err(
+            "says with arguments of its own where its data is, and convexinfra says it too: start it with the variables of the \
+             official compose file instead"
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
+
+/// Returns a path of the official image without what means nothing.
+fn absolute(path: &str) -> String {
+    let whole = if path.starts_with('/') { path.to_owned() } else { format!("{WORKING_DIRECTORY}/{path}") };
+    let mut parts: Vec<&str> = Vec::new();
+    for part in whole.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+fn move_first(seen: &ContainerInspectResponse, what: &str, variable: &str, path: &str, place: &str) -> String {
+    let name = name_of(seen);
+    let image = seen.config.as_ref().and_then(|config| config.image.as_deref()).unwrap_or("IMAGE");
+    let copy = if what == "documents" {
+        format!("for end in \"\" -wal -shm; do if [ -e {path}$end ]; then cp -a {path}$end {place}$end; fi; done")
+    } else {
+        format!("mkdir -p {place} && cp -a {path}/. {place}/")
+    };
+    format!(
+        "keeps its {what} in `{path}` (`{variable}`), and a backend of convexinfra keeps them in `{place}`: they would stay \
+         behind; stop it and copy them with\n    docker stop {name}\n    docker run --rm --volumes-from {name} --entrypoint sh \
+         {image} -c '{copy}'\nthen start the container without `{variable}`, and import it again"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use bollard::models::ContainerConfig;
+
+    use super::*;
+
+    fn container(entry_point: &[&str], command: &[&str]) -> ContainerInspectResponse {
+        let words = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect());
+        let config = ContainerConfig {
+            entrypoint: words(entry_point),
+            cmd: words(command),
+            image: Some("i:1".to_owned()),
+            ..ContainerConfig::default()
+        };
+        ContainerInspectResponse { name: Some("/c".to_owned()), config: Some(config), ..ContainerInspectResponse::default() }
+    }
+
+    #[test]
+    fn data_elsewhere_is_refused_with_what_moves_it() {
+        let own = ["./run_backend.sh".to_owned()];
+        for (variables, words) in [
+            (&[][..], None),
+            (&[("DATA_DIR", "/convex/data/"), ("STORAGE_DIR", "data/storage"), ("SQLITE_DB", "./data/db.sqlite3")], None),
+            (&[("TMPDIR", "/tmp/x"), ("CREDENTIALS_DIR", "/run/c")], None),
+            (&[("STORAGE_DIR", "/convex/data/files")], Some("cp -a /convex/data/files/. /convex/data/storage/")),
+            (&[("STORAGE_DIR", "/convex/data/storage/..")], Some("`STORAGE_DIR`")),
+            (&[("SQLITE_DB", "/convex/data/mine.sqlite3")], Some("/convex/data/mine.sqlite3$end")),
+            (&[("DATA_DIR", "/data")], Some("`DATA_DIR`")),
+            // What lies in S3 or on a server is not in those places.
+            (&[("STORAGE_DIR", "/x"), ("S3_STORAGE_FILES_BUCKET", "b")], None),
+            (&[("SQLITE_DB", "/x"), ("POSTGRES_URL", "postgres://u@h")], None),
+            (&[("DATA_DIR", "/x"), ("POSTGRES_URL", "postgres://u@h")], Some("files and modules")),
+        ] {
+            let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            let said = check(&container(&["./run_backend.sh"], &[]), &variables, Some(&own)).err();
+            match words {
+                None => assert_eq!(said, None, "{variables:?}"),
+                Some(words) => assert!(said.as_ref().is_some_and(|said| said.contains(words)), "{variables:?}: {said:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn arguments_that_say_where_data_is_are_refused() {
+        let own = ["./run_backend.sh".to_owned()];
+        let none = BTreeMap::new();
+        assert!(check(&container(&["./run_backend.sh"], &["--convex-http-proxy", "http://p"]), &none, Some(&own)).is_ok());
+        assert!(check(&container(&["./run_backend.sh"], &["--local-storage=/x"]), &none, Some(&own)).is_err());
+        assert!(check(&container(&["/convex/convex-local-backend", "--db", "sqlite"], &[]), &none, Some(&own)).is_err());
+    }
+}

@@ -1,0 +1,421 @@
+//! What a container is, in the words of the manifest, and where the two contradict each other in a way that would move
+//! or lose data.
+
+use std::collections::BTreeMap;
+
+use super::{ExternalContainer, ExternalFiles, ExternalStorage};
+use crate::convex::tuning::without_defaults;
+use crate::model::{
+    BackendSpec, BucketNames, DockerSettings, FieldPath, Files, Origins, Resources, S3Files, Secret, SecretRef, SecretSource,
+    Storage, TextValue, Tuning,
+};
+
+/// The five parts that Convex keeps in buckets, as `bucket_prefix` names them.
+const BUCKET_PARTS: [&str; 5] = ["exports", "snapshot-imports", "modules", "files", "search"];
+
+/// Why a container cannot become the backend that the manifest describes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportConflict {
+    /// What contradicts what.
+    pub message: String,
+    /// What to write or do first.
+    pub help: String,
+}
+
+fn conflict(message: impl Into<String>, help: impl Into<String>) -> ImportConflict {
+    ImportConflict { message: message.into(), help: help.into() }
+}
+
+/// A specification that records a container as it is, and the values of its secrets.
+#[derive(Debug, Clone)]
+pub struct ImportedSpec {
+    /// The specification.
+    pub spec: BackendSpec,
+    /// The values of the specification's secrets.
+    pub secrets: BTreeMap<FieldPath, Secret>,
+}
+
+impl ExternalContainer {
+    /// Returns the container as a specification. What the manifest says in other words for the same thing stays as it is
+    /// written there, so that the next plan shows real differences only.
+    ///
+    /// # Errors
+    /// [`ImportConflict`] where documents or files are elsewhere than the manifest says: a difference there is a move of
+    /// data, and no import.
+    pub fn to_spec(
+        &self,
+        manifest: &BackendSpec,
+        secrets: &BTreeMap<FieldPath, Secret>,
+    ) -> Result<ImportedSpec, ImportConflict> {
+        let mut spec = manifest.clone();
+        let mut secrets = secrets.clone();
+        self.check_storage(manifest, secrets.get(&FieldPath::new("storage.url")))?;
+        self.check_files(manifest, &secrets)?;
+        self.check_origins()?;
+        spec.release = self.release.clone();
+        spec.dashboard = false;
+        spec.env.clear();
+        secrets.retain(|path, _| !path.as_str().starts_with("env."));
+        self.record_docker_settings(manifest, &mut spec, &mut secrets);
+        spec.origins = self.origins_for(&spec);
+        spec.resources = Resources { disk: manifest.resources.disk, ..self.resources.clone() };
+        spec.tuning = merged_tuning(&manifest.tuning, &self.tuning);
+        Ok(ImportedSpec { spec, secrets })
+    }
+
+    fn check_storage(&self, manifest: &BackendSpec, url: Option<&Secret>) -> Result<(), ImportConflict> {
+        let engine = self.storage.engine();
+        let agrees = match (&self.storage, &manifest.storage) {
+            (ExternalStorage::Sqlite, Storage::Sqlite) => true,
+            (ExternalStorage::Postgres(_), Storage::Postgres(server)) | (ExternalStorage::Mysql(_), Storage::Mysql(server)) => {
+                !server.managed
+            }
+            _ => false,
+        };
+        if !agrees {
+            return Err(conflict(
+                format!("the container keeps its documents in {engine}, and the manifest says `{}`", manifest.storage.engine()),
+                format!("write `storage = {{ engine = \"{engine}\", … }}` into the manifest first"),
+            ));
+        }
+        let there = match &self.storage {
+            ExternalStorage::Sqlite => None,
+            ExternalStorage::Postgres(url) | ExternalStorage::Mysql(url) => Some(url),
+        };
+        if let (Some(there), Some(url)) = (there, url)
+            && there.expose().trim_end_matches('/') != url.expose().trim_end_matches('/')
+        {
+            return Err(conflict(
+                "the container has another database URL than `storage.url` in the manifest",
+                "let the manifest refer to the same URL first",
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_files(&self, manifest: &BackendSpec, secrets: &BTreeMap<FieldPath, Secret>) -> Result<(), ImportConflict> {
+        match (&self.files, &manifest.files) {
+            (ExternalFiles::Local, Files::Local) => Ok(()),
+            (ExternalFiles::S3(there), Files::S3(s3)) => there.check(s3, secrets),
+            (there, _) => {
+                let (now, then) = match there {
+                    ExternalFiles::S3(_) => ("S3", "local"),
+                    ExternalFiles::Local => ("its volume", "s3"),
+                };
+                Err(conflict(
+                    format!("the container keeps its files in {now}, and the manifest says `{then}`"),
+                    "let `files` in the manifest say the same first",
+                ))
+            }
+        }
+    }
+
+    fn check_origins(&self) -> Result<(), ImportConflict> {
+        let (api, site) = (&self.origins.0, &self.origins.1);
+        for (variable, origin) in [("CONVEX_CLOUD_ORIGIN", api), ("CONVEX_SITE_ORIGIN", site)] {
+            let Some(origin) = origin else { continue };
+            let is_url = url::Url::parse(origin).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+            if !is_url || origin.contains(['$', '{', '}']) {
+                return Err(conflict(
+                    format!("`{variable}` of the container is `{origin}`, which is no URL"),
+                    "a variable in the compose file was probably not expanded: start the container with the URL itself first",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the origins where they are other ones than those that follow from the ports.
+    fn origins_for(&self, spec: &BackendSpec) -> Origins {
+        let own = self.ports.map(|ports| {
+            let host = spec.port_host();
+            (format!("http://{host}:{}", ports.api), format!("http://{host}:{}", ports.site))
+        });
+        let given = (self.origins.0.clone(), self.origins.1.clone());
+        let (api, site) = match (given, own.clone()) {
+            ((None, None), _) => return Origins::default(),
+            ((api, site), Some(own)) => (api.unwrap_or(own.0), site.unwrap_or(own.1)),
+            ((Some(api), None), None) => (api.clone(), format!("{api}/http")),
+            ((None, Some(_)), None) => return Origins::default(),
+            ((Some(api), Some(site)), None) => (api, site),
+        };
+        if own == Some((api.clone(), site.clone())) {
+            return Origins::default();
+        }
+        // Convex takes both or neither.
+        Origins { api: Some(api), site: Some(site) }
+    }
+
+    fn record_docker_settings(
+        &self,
+        manifest: &BackendSpec,
+        spec: &mut BackendSpec,
+        secrets: &mut BTreeMap<FieldPath, Secret>,
+    ) {
+        let written = &manifest.settings.docker;
+        let there = &self.settings;
+        let docker = &mut spec.settings.docker;
+        docker.image.clone_from(&self.image);
+        docker.publish = match (&self.publish, &written.publish) {
+            // Loopback, written or left out.
+            (None, Some(address)) if address == "127.0.0.1" => Some(address.clone()),
+            (publish, _) => publish.clone(),
+        };
+        docker.network.clone_from(&there.network);
+        docker.networks = in_written_order(&written.networks, &there.networks);
+        docker.aliases = in_written_order(&written.aliases, &there.aliases);
+        docker.labels.clone_from(&there.labels);
+        docker.extra_hosts = in_written_order(&written.extra_hosts, &there.extra_hosts);
+        docker.dns = in_written_order(&written.dns, &there.dns);
+        docker.mounts = in_written_order(&written.mounts, &there.mounts);
+        docker.arguments.clone_from(&there.arguments);
+        docker.shm_size = there.shm_size;
+        docker.api_port = there.api_port;
+        docker.site_port = there.site_port;
+        secrets.retain(|path, _| !path.as_str().starts_with("docker.extra_env."));
+        docker.extra_env.clear();
+        for (name, value) in &self.extra_env {
+            let source = written.extra_env.get(name).cloned();
+            let source = source.unwrap_or_else(|| SecretSource::Reference(SecretRef::Env(name.clone())));
+            docker.extra_env.insert(name.clone(), source);
+            secrets.insert(FieldPath::new(format!("docker.extra_env.{name}")), value.clone());
+        }
+    }
+}
+
+/// Returns the values of the container, in the order of the manifest where both have the same ones.
+fn in_written_order(written: &[String], there: &[String]) -> Vec<String> {
+    let sorted = |list: &[String]| {
+        let mut list = list.to_vec();
+        list.sort();
+        list
+    };
+    if sorted(written) == sorted(there) { written.to_vec() } else { there.to_vec() }
+}
+
+/// Returns the lines of `[backends.NAME.docker]` that keep what the container has and the manifest does not say.
+pub fn missing_lines(manifest: &DockerSettings, recorded: &DockerSettings) -> Vec<String> {
+    let text = |text: &str| toml::Value::from(text).to_string();
+    let list = |items: &[String]| format!("[{}]", items.iter().map(|item| text(item)).collect::<Vec<_>>().join(", "));
+    let mut lines = Vec::new();
+    let mut line = |key: &str, value: String| lines.push(format!("{key} = {value}"));
+    if let Some(network) = recorded.network.as_ref().filter(|_| recorded.network != manifest.network) {
+        line("network", text(network));
+    }
+    for (key, written, there) in [
+        ("networks", &manifest.networks, &recorded.networks),
+        ("aliases", &manifest.aliases, &recorded.aliases),
+        ("extra_hosts", &manifest.extra_hosts, &recorded.extra_hosts),
+        ("dns", &manifest.dns, &recorded.dns),
+        ("mounts", &manifest.mounts, &recorded.mounts),
+        ("arguments", &manifest.arguments, &recorded.arguments),
+    ] {
+        if written != there && !there.is_empty() {
+            line(key, list(there));
+        }
+    }
+    for (key, written, there) in
+        [("api_port", manifest.api_port, recorded.api_port), ("site_port", manifest.site_port, recorded.site_port)]
+    {
+        if let Some(port) = there.filter(|_| written != there) {
+            line(key, port.to_string());
+        }
+    }
+    if let Some(size) = recorded.shm_size.filter(|_| recorded.shm_size != manifest.shm_size) {
+        line("shm_size", text(&size.to_string()));
+    }
+    for (name, value) in recorded.labels.iter().filter(|(name, value)| manifest.labels.get(*name) != Some(value)) {
+        line(&format!("labels.{}", text(name)), text(value));
+    }
+    for name in recorded.extra_env.keys().filter(|name| !manifest.extra_env.contains_key(*name)) {
+        line(&format!("extra_env.{name}"), format!("{{ env = {} }}", text(name)));
+    }
+    lines
+}
+
+/// Returns the knobs that the container was started with. Where the manifest says what they are anyway, they are as
+/// written there.
+fn merged_tuning(manifest: &Tuning, there: &Tuning) -> Tuning {
+    let plain = without_defaults(manifest);
+    let mut tuning = there.clone();
+    if plain.document_retention == there.document_retention {
+        tuning.document_retention = manifest.document_retention;
+    }
+    if plain.redact_logs == there.redact_logs {
+        tuning.redact_logs = manifest.redact_logs;
+    }
+    if plain.beacon == there.beacon {
+        tuning.beacon = manifest.beacon;
+    }
+    if plain.log_level == there.log_level {
+        tuning.log_level.clone_from(&manifest.log_level);
+    }
+    tuning
+}
+
+/// The S3 service that a container keeps its files in.
+#[derive(Debug, Clone, Default)]
+pub struct ExternalS3 {
+    /// The buckets of the five parts, in the order of [`BUCKET_PARTS`].
+    pub(super) buckets: [String; 5],
+    pub(super) region: String,
+    pub(super) endpoint: Option<String>,
+    pub(super) path_style: bool,
+    pub(super) access_key_id: Option<Secret>,
+    pub(super) secret_access_key: Option<Secret>,
+}
+
+impl ExternalS3 {
+    /// The variables that name the buckets, in the order of the five parts.
+    const BUCKET_VARIABLES: [&str; 5] = [
+        "S3_STORAGE_EXPORTS_BUCKET",
+        "S3_STORAGE_SNAPSHOT_IMPORTS_BUCKET",
+        "S3_STORAGE_MODULES_BUCKET",
+        "S3_STORAGE_FILES_BUCKET",
+        "S3_STORAGE_SEARCH_BUCKET",
+    ];
+
+    /// Reads the variables of a container. The official image takes S3 where all six are set, and the volume otherwise.
+    pub(super) fn read(given: impl Fn(&str) -> Option<String>) -> Option<Self> {
+        let mut buckets: [String; 5] = Default::default();
+        for (bucket, variable) in buckets.iter_mut().zip(Self::BUCKET_VARIABLES) {
+            *bucket = given(variable)?;
+        }
+        Some(Self {
+            buckets,
+            region: given("AWS_REGION")?,
+            endpoint: given("S3_ENDPOINT_URL"),
+            path_style: given("AWS_S3_FORCE_PATH_STYLE").as_deref() == Some("true"),
+            access_key_id: given("AWS_ACCESS_KEY_ID").map(Secret::new),
+            secret_access_key: given("AWS_SECRET_ACCESS_KEY").map(Secret::new),
+        })
+    }
+
+    /// Compares the service with the one of the manifest, field by field.
+    fn check(&self, s3: &S3Files, secrets: &BTreeMap<FieldPath, Secret>) -> Result<(), ImportConflict> {
+        let differs = |field: &str, there: &str, written: &str| {
+            conflict(
+                format!("the container has {there} where `files.{field}` in the manifest is {written}"),
+                "the files are where the container has them: let the manifest say the same first",
+            )
+        };
+        let named: [String; 5] = match &s3.buckets {
+            BucketNames::Single(name) => std::array::from_fn(|_| name.clone()),
+            BucketNames::Prefix(prefix) => BUCKET_PARTS.map(|part| format!("{prefix}-{part}")),
+        };
+        if named != self.buckets {
+            let mut there: Vec<String> = self.buckets.iter().map(|bucket| format!("`{bucket}`")).collect();
+            there.dedup();
+            let (field, written) = match &s3.buckets {
+                BucketNames::Single(name) => ("bucket", format!("`{name}`")),
+                BucketNames::Prefix(prefix) => ("bucket_prefix", format!("`{prefix}`")),
+            };
+            let buckets = if there.len() == 1 { "the bucket" } else { "the buckets" };
+            return Err(differs(field, &format!("{buckets} {}", there.join(", ")), &written));
+        }
+        if self.region != s3.region {
+            return Err(differs("region", &format!("the region `{}`", self.region), &format!("`{}`", s3.region)));
+        }
+        let slash = |url: &str| url.trim_end_matches('/').to_owned();
+        let written = match &s3.endpoint {
+            None => None,
+            Some(TextValue::Literal(url)) => Some(url.clone()),
+            // A value that is not at hand cannot be compared, and the caller refuses to go on without it.
+            Some(TextValue::Reference(_)) => secrets.get(&FieldPath::new("files.endpoint")).map(|url| url.expose().to_owned()),
+        };
+        if self.endpoint.as_deref().map(slash) != written.as_deref().map(slash) {
+            let shown = |url: &Option<String>| url.as_deref().map_or("none".to_owned(), |_| "another one".to_owned());
+            return Err(differs("endpoint", &format!("an endpoint ({})", shown(&self.endpoint)), &shown(&written)));
+        }
+        if self.path_style != s3.path_style {
+            return Err(differs(
+                "path_style",
+                &format!("`AWS_S3_FORCE_PATH_STYLE={}`", self.path_style),
+                &format!("`{}`", s3.path_style),
+            ));
+        }
+        for (field, there) in [("access_key_id", &self.access_key_id), ("secret_access_key", &self.secret_access_key)] {
+            let written = secrets.get(&FieldPath::new(format!("files.{field}")));
+            if there.as_ref().map(Secret::expose) != written.map(Secret::expose) {
+                let there = if there.is_some() { "another value" } else { "no value" };
+                return Err(differs(field, there, if written.is_some() { "set" } else { "not set" }));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written() -> (S3Files, BTreeMap<FieldPath, Secret>) {
+        let reference = || SecretRef::Env("X".to_owned());
+        let s3 = S3Files {
+            buckets: BucketNames::Prefix("shop".to_owned()),
+            region: "us-east-1".to_owned(),
+            endpoint: Some(TextValue::Literal("http://minio:9000/".to_owned())),
+            path_style: true,
+            credentials: Some(crate::model::S3Credentials { access_key_id: reference(), secret_access_key: reference() }),
+        };
+        let secret = |field: &str, value: &str| (FieldPath::new(field), Secret::new(value));
+        (s3, [secret("files.access_key_id", "id"), secret("files.secret_access_key", "key")].into())
+    }
+
+    fn read(more: &[(&str, &str)]) -> ExternalS3 {
+        let mut variables: BTreeMap<&str, &str> = [
+            ("S3_STORAGE_EXPORTS_BUCKET", "shop-exports"),
+            ("S3_STORAGE_SNAPSHOT_IMPORTS_BUCKET", "shop-snapshot-imports"),
+            ("S3_STORAGE_MODULES_BUCKET", "shop-modules"),
+            ("S3_STORAGE_FILES_BUCKET", "shop-files"),
+            ("S3_STORAGE_SEARCH_BUCKET", "shop-search"),
+            ("AWS_REGION", "us-east-1"),
+            ("S3_ENDPOINT_URL", "http://minio:9000"),
+            ("AWS_S3_FORCE_PATH_STYLE", "true"),
+            ("AWS_ACCESS_KEY_ID", "id"),
+            ("AWS_SECRET_ACCESS_KEY", "key"),
+        ]
+        .into();
+        variables.extend(more.iter().copied());
+        ExternalS3::read(|name| variables.get(name).filter(|value| !value.is_empty()).map(|value| (*value).to_owned())).unwrap()
+    }
+
+    #[test]
+    fn files_in_other_buckets_are_a_move_and_no_import() {
+        let (s3, secrets) = written();
+        assert_eq!(read(&[]).check(&s3, &secrets), Ok(()));
+        for (variable, value, field) in [
+            ("S3_STORAGE_MODULES_BUCKET", "elsewhere", "files.bucket_prefix"),
+            ("AWS_REGION", "eu-west-1", "files.region"),
+            ("S3_ENDPOINT_URL", "http://other:9000", "files.endpoint"),
+            ("S3_ENDPOINT_URL", "", "files.endpoint"),
+            ("AWS_S3_FORCE_PATH_STYLE", "false", "files.path_style"),
+            ("AWS_ACCESS_KEY_ID", "other", "files.access_key_id"),
+            ("AWS_SECRET_ACCESS_KEY", "hunter2", "files.secret_access_key"),
+        ] {
+            let conflict = read(&[(variable, value)]).check(&s3, &secrets).unwrap_err();
+            assert!(conflict.message.contains(field) && !conflict.message.contains("hunter2"), "{conflict:?}");
+        }
+        let one = S3Files { buckets: BucketNames::Single("shop".to_owned()), ..s3 };
+        assert!(read(&[]).check(&one, &secrets).unwrap_err().message.contains("files.bucket"));
+    }
+
+    #[test]
+    fn what_the_manifest_does_not_say_is_printed_as_lines_that_it_takes() {
+        let there = DockerSettings {
+            network: Some("traefik".to_owned()),
+            networks: vec!["data".to_owned()],
+            aliases: vec!["backend".to_owned()],
+            labels: BTreeMap::from([("traefik.http.routers.a.rule".to_owned(), "Host(`a.example.com`)".to_owned())]),
+            api_port: Some(3210),
+            extra_env: BTreeMap::from([("SENTRY_DSN".to_owned(), SecretSource::Literal(String::new()))]),
+            ..DockerSettings::default()
+        };
+        let lines = missing_lines(&DockerSettings::default(), &there);
+        let table: toml::Table = lines.join("\n").parse().unwrap();
+        assert_eq!(table["labels"]["traefik.http.routers.a.rule"].as_str(), Some("Host(`a.example.com`)"));
+        assert_eq!((table["network"].as_str(), table["api_port"].as_integer()), (Some("traefik"), Some(3210)));
+        assert_eq!(table["extra_env"]["SENTRY_DSN"]["env"].as_str(), Some("SENTRY_DSN"));
+        assert!(missing_lines(&there, &there).is_empty());
+    }
+}

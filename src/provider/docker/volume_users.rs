@@ -1,0 +1,89 @@
+//! Who else uses a volume: two backends on one SQLite file destroy it.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use bollard::models::{ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum};
+use bollard::query_parameters::ListContainersOptionsBuilder;
+
+use super::engine::Engine;
+use super::inventory::id_of;
+use super::launch_file::DATA;
+use crate::provider::ProviderError;
+
+/// A container that runs with a volume, and may write to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct VolumeUser {
+    pub(super) name: String,
+    /// The compose service and project that start it.
+    pub(super) compose: Option<(String, String)>,
+}
+
+impl fmt::Display for VolumeUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the container `{}`", self.name)?;
+        match &self.compose {
+            Some((service, project)) => write!(f, " (service `{service}` of the compose project `{project}`)"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Returns the containers that run as a backend on a volume, but for those with these ids. One that mounts the volume at
+/// another place than a backend does, such as a backup, or read-only, is none.
+pub(super) async fn writers(engine: &Engine, volume: &str, own: &[&str]) -> Result<Vec<VolumeUser>, ProviderError> {
+    let filters = HashMap::from([("volume".to_owned(), vec![volume.to_owned()])]);
+    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+    let listed = engine.client.list_containers(Some(options)).await;
+    let listed = listed.map_err(|error| engine.failed("list the containers of a volume", error))?;
+    let mut writers: Vec<VolumeUser> = listed
+        .iter()
+        .filter(|container| !own.contains(&container.id.as_deref().unwrap_or_default()))
+        .filter(|container| is_active(container) && is_backend_on(container, volume))
+        .map(|container| VolumeUser { name: name_in(container), compose: compose_in(container) })
+        .collect();
+    writers.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(writers)
+}
+
+fn is_active(container: &ContainerSummary) -> bool {
+    use ContainerSummaryStateEnum as State;
+    matches!(container.state, Some(State::RUNNING | State::PAUSED | State::RESTARTING))
+}
+
+fn is_backend_on(container: &ContainerSummary, volume: &str) -> bool {
+    container.mounts.iter().flatten().any(|mount| {
+        // Some engines name the volume only in the filter.
+        mount.name.as_deref().is_none_or(|name| name == volume)
+            && mount.destination.as_deref() == Some(DATA)
+            && mount.rw != Some(false)
+    })
+}
+
+fn name_in(container: &ContainerSummary) -> String {
+    let names = container.names.as_deref().unwrap_or_default();
+    names.first().map_or("?", String::as_str).trim_start_matches('/').to_owned()
+}
+
+fn compose_in(container: &ContainerSummary) -> Option<(String, String)> {
+    let label = |name: &str| container.labels.as_ref()?.get(name).cloned();
+    Some((label("com.docker.compose.service")?, label("com.docker.compose.project")?))
+}
+
+/// Returns the container that has a host name in one of another container's networks. A question that fails counts as
+/// none: the name is looked up afterwards as well.
+pub(super) async fn neighbour(engine: &Engine, seen: &ContainerInspectResponse, host: &str) -> Option<String> {
+    let networks = seen.network_settings.as_ref()?.networks.as_ref()?;
+    let ids: Vec<String> = networks.values().filter_map(|endpoint| endpoint.network_id.clone()).collect();
+    let filters = HashMap::from([("network".to_owned(), ids)]);
+    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+    let listed = engine.client.list_containers(Some(options)).await.ok()?;
+    let has_name = |container: &&ContainerSummary| {
+        let own = container.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
+        let aliases = own.into_iter().flat_map(HashMap::values).filter_map(|endpoint| endpoint.aliases.as_ref()).flatten();
+        name_in(container) == host
+            || compose_in(container).is_some_and(|(service, _)| service == host)
+            || aliases.into_iter().any(|alias| alias == host)
+    };
+    listed.iter().filter(|other| other.id.as_deref() != Some(id_of(seen))).find(has_name).map(name_in)
+}

@@ -1,0 +1,8 @@
+//! Parts that several drivers are made of. Nothing here knows a driver.
+
+pub mod commit_pin;
+pub mod image_reference;
+#[cfg(feature = "native")]
+pub mod keyed_lock;
+pub mod log_text;
+pub mod redact;

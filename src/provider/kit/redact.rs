@@ -1,0 +1,161 @@
+//! Redaction: taking the secrets of a backend out of whatever is told about it. Logs and engines repeat what they were given.
+
+use zeroize::Zeroizing;
+
+use crate::model::{EXTRA_ENV, FieldDrift, FieldPath, ResolvedBackend, SecretSource};
+use crate::provider::ProviderError;
+
+/// What stands in the place of a secret.
+const SECRET: &str = "(secret)";
+/// Shorter secrets would be found in every other word.
+const MIN_SECRET_LENGTH: usize = 4;
+
+/// The secrets of one backend and what follows from them, longest first: what contains another one goes first.
+pub struct Redactor(Vec<Zeroizing<String>>);
+
+impl Redactor {
+    /// Returns a redactor for the instance secret, the admin key, and every value that the manifest refers to. Values that
+    /// are written in the manifest are no secrets.
+    pub fn of(resolved: &ResolvedBackend) -> Self {
+        let instance_secret = resolved.instance_secret.expose();
+        let admin_key = resolved.admin_key.expose();
+        let mut redactor = Self(Vec::new())
+            .with(instance_secret)
+            .with(&instance_secret.to_uppercase())
+            .with(admin_key)
+            .with(admin_key.rsplit('|').next().unwrap_or_default());
+        for (path, secret) in resolved.secrets.iter().filter(|(path, _)| !is_literal(resolved, path)) {
+            // A credential that is too long for one line of a log is still shown line by line.
+            for line in secret.expose().lines() {
+                redactor = redactor.with(line);
+            }
+            redactor = redactor.with(secret.expose()).with(secret.expose().trim_end_matches('/'));
+            let url = url::Url::parse(secret.expose()).ok();
+            if let Some(password) = url.as_ref().and_then(url::Url::password).filter(|_| path.as_str() != "files.endpoint") {
+                let decoded = Zeroizing::new(percent_encoding::percent_decode_str(password).decode_utf8_lossy().into_owned());
+                redactor = redactor.with(password).with(&decoded);
+            }
+        }
+        redactor
+    }
+
+    /// Adds one secret.
+    #[must_use]
+    pub fn with(mut self, secret: &str) -> Self {
+        if secret.len() >= MIN_SECRET_LENGTH && !self.0.iter().any(|known| known.as_str() == secret) {
+            self.0.push(Zeroizing::new(secret.to_owned()));
+            self.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        }
+        self
+    }
+
+    /// Returns a text without the secrets.
+    pub fn redact(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for secret in &self.0 {
+            if text.contains(secret.as_str()) {
+                text = text.replace(secret.as_str(), SECRET);
+            }
+        }
+        text
+    }
+
+    /// Returns a difference without the secrets, whichever part of it they are in.
+    pub fn redact_drift(&self, drift: &FieldDrift) -> FieldDrift {
+        FieldDrift {
+            path: FieldPath::new(self.redact(drift.path.as_str())),
+            recorded: self.redact(&drift.recorded),
+            observed: self.redact(&drift.observed),
+        }
+    }
+
+    /// Returns an error without the secrets.
+    pub fn redact_error(&self, error: ProviderError) -> ProviderError {
+        let lines = |log: Vec<String>| log.iter().map(|line| self.redact(line)).collect();
+        match error {
+            ProviderError::Exited { status, log } => ProviderError::Exited { status: self.redact(&status), log: lines(log) },
+            ProviderError::NotReplaced { reason, log } => {
+                ProviderError::NotReplaced { reason: self.redact(&reason), log: lines(log) }
+            }
+            ProviderError::Engine { verb, reason } => ProviderError::Engine { verb, reason: self.redact(&reason) },
+            ProviderError::Unsupported(words) => ProviderError::Unsupported(self.redact(&words)),
+            ProviderError::Unreachable(words) => ProviderError::Unreachable(self.redact(&words)),
+            other => other,
+        }
+    }
+}
+
+/// Returns whether the value of a field is written in the manifest itself.
+fn is_literal(resolved: &ResolvedBackend, path: &FieldPath) -> bool {
+    let spec = &resolved.spec;
+    let of = |prefix: &str| path.as_str().strip_prefix(prefix);
+    let source = match (of(EXTRA_ENV), of("env.")) {
+        (Some(name), _) => spec.settings.docker.extra_env.get(name),
+        (None, Some(name)) => spec.env.get(name),
+        (None, None) => None,
+    };
+    matches!(source, Some(SecretSource::Literal(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        BackendId, BackendSpec, Endpoints, Generation, InstanceName, PortPair, ProjectName, ProviderKind, ProviderState,
+        Secret, SecretRef,
+    };
+
+    fn resolved() -> ResolvedBackend {
+        let mut spec = BackendSpec::new(ProviderKind::Local);
+        spec.env.insert("MODE".to_owned(), SecretSource::Literal("development".to_owned()));
+        spec.env.insert("KEY".to_owned(), SecretSource::Reference(SecretRef::Env("KEY".to_owned())));
+        let secret = |path: &str, value: &str| (FieldPath::new(path), Secret::new(value));
+        ResolvedBackend {
+            id: BackendId::new("abc"),
+            project: ProjectName::parse("p").unwrap(),
+            name: crate::model::BackendName::parse("dev").unwrap(),
+            instance_name: InstanceName::parse("p-dev").unwrap(),
+            spec,
+            generation: Generation(1),
+            instance_secret: Secret::new("0123456789abcdef"),
+            admin_key: Secret::new("p-dev|01aa22bb"),
+            secrets: [
+                secret("storage.url", "postgres://u:p%40ss-word@db:5432"),
+                secret("env.MODE", "development"),
+                secret("env.KEY", "line-one-of-it\nline-two-of-it"),
+            ]
+            .into(),
+            ports: PortPair { api: 1, site: 2 },
+            endpoints: Endpoints { url: String::new(), site_url: String::new() },
+            has_been_ready: false,
+            provider_state: ProviderState::new(),
+        }
+    }
+
+    #[test]
+    fn secrets_go_in_whatever_form_they_are_repeated() {
+        let redactor = Redactor::of(&resolved());
+        for text in [
+            "0123456789abcdef",
+            "0123456789ABCDEF",
+            "key 01aa22bb refused",
+            "cannot connect to postgres://u:p%40ss-word@db:5432/p_dev",
+            "password p@ss-word is wrong",
+            "got line-two-of-it",
+        ] {
+            let shown = redactor.redact(text);
+            assert!(shown.contains(SECRET), "{shown}");
+            for secret in ["0123456789", "01aa22bb", "ss-word", "line-two"] {
+                assert!(!shown.contains(secret), "{shown}");
+            }
+        }
+        assert_eq!(redactor.redact("development mode"), "development mode", "it is written in the manifest");
+    }
+
+    #[test]
+    fn logs_in_errors_are_redacted() {
+        let error = ProviderError::Exited { status: "1".to_owned(), log: vec!["bad p@ss-word".to_owned()] };
+        let ProviderError::Exited { log, .. } = Redactor::of(&resolved()).redact_error(error) else { panic!() };
+        assert_eq!(log, ["bad (secret)"]);
+    }
+}
