@@ -660,3 +660,14 @@ async fn a_token_is_bound_to_where_it_was_asked_for() {
     assert_eq!(match_origin(&token, &origin("http://control.test:7310/")), OriginMatch::Bound);
     assert_eq!(match_origin(&token, &origin("https://evil.test")), OriginMatch::Foreign);
 }
+
+#[tokio::test]
+async fn keys_of_a_limiter_that_are_not_used_any_more_are_forgotten() {
+    let fixture = Fixture::new().await;
+    let rate = std::num::NonZeroU32::new(100_000).unwrap();
+    let limiter = super::rate_limits::KeyedLimiter::new(rate, rate, &fixture.server.host);
+    for number in 0..10_000_u32 {
+        limiter.check(&number).unwrap();
+    }
+    assert!(limiter.len() < 5_000, "{} keys are kept", limiter.len());
+}
