@@ -60,7 +60,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// Arrows that are narrower than a whole module: only these names may be used.
 const NARROW: &[(&str, &str, &[&str])] = &[
     // The scheduler and the events read a plan; they never make one.
-    ("apply", "plan", &["Action", "Lint", "Plan", "Reason", "Step", "StepId", "Summary", "Task"]),
+    ("apply", "plan", &["Action", "Plan", "Reason", "Step", "StepId", "Summary", "Task"]),
     // Who may: everything else of the authority is behind the host.
     ("server", "authority", &["AuthenticatedToken"]),
     // Only to say who holds a lease and what has happened.

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use convexinfra::manifest::{ParsedManifest, Problem, findings, parse, redacted, schema};
+use convexinfra::manifest::{ParsedManifest, located, parse, redacted, schema};
+use convexinfra::model::Diagnostic;
 use proptest::prelude::*;
 
 fn root() -> &'static Path {
@@ -39,7 +40,7 @@ fn examples() -> Vec<(PathBuf, String)> {
 }
 
 /// The problems of a text, whether they stop it or not.
-fn problems(text: &str) -> Vec<Problem> {
+fn problems(text: &str) -> Vec<Diagnostic> {
     parse(text, None).map_or_else(|errors| errors, |ParsedManifest { warnings, .. }| warnings)
 }
 
@@ -58,7 +59,7 @@ fn broken_manifests_have_exactly_the_findings_in_their_headers() {
     assert!(all.len() >= 45);
     for (name, text) in &all {
         let found = problems(text);
-        let list = findings(&found, text, "convex.toml");
+        let list = located(&found, text, "convex.toml");
         let seen: BTreeSet<String> = list
             .iter()
             .map(|finding| {
@@ -68,7 +69,7 @@ fn broken_manifests_have_exactly_the_findings_in_their_headers() {
             .collect();
         assert_eq!(seen.len(), found.len(), "{name}: the same thing is said twice");
         assert!(
-            found.iter().zip(&found[1.min(found.len())..]).all(|(a, b)| a.span.start <= b.span.start),
+            found.iter().zip(&found[1.min(found.len())..]).all(|(a, b)| a.bytes().start <= b.bytes().start),
             "{name}: by position"
         );
         if seen != expected(text) {
@@ -87,10 +88,10 @@ fn every_edit_repairs_its_problem() {
             edits += 1;
             let repaired = format!("{}{}{}", &text[..edit.start], edit.replacement, &text[edit.end..]);
             let left = problems(&repaired);
-            let again = left.iter().any(|other| other.code == problem.code && other.span.start == problem.span.start);
+            let again = left.iter().any(|other| other.code == problem.code && other.bytes().start == problem.bytes().start);
             assert!(!again, "{name}: {problem:#?}\nis still there in\n{repaired}");
             // It may bring to light what was hidden behind it, and it must not break the syntax.
-            let syntax = |list: &[Problem]| list.iter().filter(|p| p.code == "manifest.syntax").count();
+            let syntax = |list: &[Diagnostic]| list.iter().filter(|p| p.code == "manifest.syntax").count();
             assert!(syntax(&left) <= syntax(&problems(&text)), "{name}: {problem:#?}\n{repaired}");
         }
     }
@@ -177,9 +178,9 @@ fn the_schema_file_is_fresh() {
 /// What must hold for every text whatsoever.
 fn holds(text: &str) {
     let found = problems(text);
-    let list = findings(&found, text, "convex.toml");
+    let list = located(&found, text, "convex.toml");
     for (problem, finding) in found.iter().zip(&list) {
-        assert!(text.get(problem.span.clone()).is_some(), "{problem:?} is not about characters of {text:?}");
+        assert!(text.get(problem.bytes()).is_some(), "{problem:?} is not about characters of {text:?}");
         let span = finding.span.as_ref().unwrap();
         assert!(span.line >= 1 && span.column >= 1);
         if let Some(edit) = &problem.edit {

@@ -1,7 +1,7 @@
 //! Why a use case did not end well, as data.
 
 use crate::api::ControlError;
-use crate::manifest::{Problem, findings};
+use crate::manifest::located;
 use crate::model::{Diagnostic, Exit, Report};
 
 /// Why a use case did not end well.
@@ -10,7 +10,7 @@ pub(crate) enum AppError {
     /// The manifest has problems.
     Manifest {
         /// Every one of them.
-        problems: Vec<Problem>,
+        problems: Vec<Diagnostic>,
         /// The text of the manifest.
         text: String,
         /// The path of the manifest.
@@ -49,7 +49,7 @@ impl AppError {
     /// Returns the error as data.
     pub(crate) fn report(&self) -> Report {
         match self {
-            Self::Manifest { problems, text, file } => Report { exit: Exit::Manifest, errors: findings(problems, text, file) },
+            Self::Manifest { problems, text, file } => Report { exit: Exit::Manifest, errors: located(problems, text, file) },
             Self::Report(report) => report.clone(),
         }
     }

@@ -5,7 +5,6 @@
 use std::path::{Path, PathBuf};
 
 use super::{AppError, discovery};
-use crate::manifest::Problem;
 use crate::model::{Desired, Diagnostic, Exit, ProjectName, Storage, Tls};
 use crate::system::{FileReadError, read_regular};
 
@@ -24,7 +23,7 @@ pub(crate) struct LoadedManifest {
     /// The desired state.
     pub(crate) desired: Desired,
     /// What deserves attention in it.
-    pub(crate) warnings: Vec<Problem>,
+    pub(crate) warnings: Vec<Diagnostic>,
     /// The project name that was given in place of the manifest's.
     project: Option<ProjectName>,
 }
@@ -81,7 +80,11 @@ impl LoadedManifest {
     }
 }
 
-fn read_text(path: &Path) -> Result<String, AppError> {
+/// Reads the text of a manifest.
+///
+/// # Errors
+/// The file cannot be read, or is no text.
+pub(super) fn read_text(path: &Path) -> Result<String, AppError> {
     let failed = |code: &str, message: String| AppError::new(Exit::Manifest, Diagnostic::new(code, message));
     let shown = path.display();
     let bytes = read_regular(path, MAX_MANIFEST_BYTES).map_err(|error| match error {

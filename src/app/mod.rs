@@ -11,6 +11,7 @@ pub(crate) mod discovery;
 pub(crate) mod drift;
 pub(crate) mod env_files;
 mod error;
+pub(crate) mod fix;
 mod manifest;
 mod outcome;
 pub(crate) mod plan;

@@ -3,7 +3,7 @@
 use super::secrets::ResolvedSecrets;
 use super::{AppError, drift};
 use crate::model::{Address, AddressKind, BackendName, Diagnostic, Exit, FieldPath, Report, Snapshot};
-use crate::plan::{Action, BackendSelection, Plan, Refusal, detect_drift};
+use crate::plan::{Action, BackendSelection, Plan, detect_drift};
 
 /// Returns the exit code of `plan`; `detailed` tells pending changes and drift apart.
 pub(crate) fn exit(plan: &Plan, snapshot: &Snapshot, detailed: bool) -> Exit {
@@ -22,7 +22,7 @@ pub(crate) fn exit(plan: &Plan, snapshot: &Snapshot, detailed: bool) -> Exit {
 }
 
 /// Turns refusals into an error.
-pub(crate) fn refusal_error(refusals: &[Refusal]) -> AppError {
+pub(crate) fn refusal_error(refusals: &[Diagnostic]) -> AppError {
     let errors = refusals
         .iter()
         .map(|refusal| {

@@ -18,7 +18,7 @@ use crate::model::{
     ActualBackend, BackendName, DatabaseReclaim, Desired, DesiredBackend, Diagnostic, Exit, Phase, Report, RunState, TimeSpan,
     VolumeReclaim,
 };
-use crate::plan::{BackendSelection, Lint, PlanOptions};
+use crate::plan::{BackendSelection, PlanOptions};
 use crate::render::StatusEntry;
 use crate::system::read_regular_text;
 
@@ -162,7 +162,7 @@ async fn provisioned(
 ) -> Result<Provisioned, AppError> {
     let name = &request.name;
     let backend = manifest.desired.backends.get(name);
-    let about = |lint: &&Lint| lint.address.as_ref().is_some_and(|address| address.backend == *name);
+    let about = |lint: &&Diagnostic| lint.address.as_ref().is_some_and(|address| address.backend == *name);
     let lints = outcome.plan.lints.iter().filter(about);
     let warnings = lints.map(|lint| Diagnostic::new(lint.code.clone(), &lint.message)).collect();
     if backend.is_some_and(|backend| backend.spec.is_record_only()) {
@@ -313,6 +313,22 @@ fn write_manifest(read: &LoadedManifest, text: &str) -> Result<(), AppError> {
     }
     let (file, path) = stage_manifest(read, text)?;
     file.persist(&path).map(drop).map_err(|error| cannot_write(read, &error.error))
+}
+
+/// Replaces a file by a text, whole or not at all, and keeps its mode.
+///
+/// # Errors
+/// The file cannot be written.
+pub(super) fn replace_file(path: &std::path::Path, text: &str) -> Result<(), AppError> {
+    let cannot = |error: std::io::Error| not_edited(format!("`{}` could not be written: {error}", path.display()));
+    let path = path.canonicalize().map_err(cannot)?;
+    let folder = path.parent().unwrap_or(std::path::Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".convex.toml.").tempfile_in(folder).map_err(cannot)?;
+    if let Ok(metadata) = fs::metadata(&path) {
+        fs::set_permissions(file.path(), metadata.permissions()).map_err(cannot)?;
+    }
+    file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(cannot)?;
+    file.persist(&path).map(drop).map_err(|error| cannot(error.error))
 }
 
 fn cannot_write(read: &LoadedManifest, error: &std::io::Error) -> AppError {

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Address, BackendName, Diagnostic, Exit, ProjectName};
-use crate::plan::{Action, Lint, Reason, StepId, Summary};
+use crate::plan::{Action, Reason, StepId, Summary};
 
 /// The format that every event starts with. Additions keep the number.
 pub const EVENTS_FORMAT: &str = "convexinfra.events/1";
@@ -38,7 +38,7 @@ pub enum EventKind {
         summary: Summary,
         /// What is worth a look in the plan.
         #[serde(default)]
-        lints: Vec<Lint>,
+        lints: Vec<Diagnostic>,
     },
     /// A step begins.
     StepStarted {

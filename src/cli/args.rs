@@ -111,7 +111,7 @@ pub(crate) enum Command {
     /// Write a commented manifest for this repository.
     Init(Init),
     /// Check the manifest and list every mistake in it.
-    Validate,
+    Validate(Validate),
     /// Show what would change, and why. Changes nothing.
     Plan(Plan),
     /// Make it so and write the env files.
@@ -178,6 +178,13 @@ pub(crate) struct Init {
     /// Where the backend runs.
     #[arg(long, default_value = "local", value_parser = ["simulated", "local", "docker", "fly", "kubernetes"], env = "CONVEXINFRA_PROVIDER")]
     pub(crate) provider: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Validate {
+    /// Make every edit that is suggested, and write the manifest.
+    #[arg(long, env = "CONVEXINFRA_FIX", value_parser = FalseyValueParser::new())]
+    pub(crate) fix: bool,
 }
 
 #[derive(Debug, Args)]
@@ -287,6 +294,9 @@ pub(crate) struct Env {
     /// Write the env file at this path instead of printing.
     #[arg(long, value_name = "PATH", conflicts_with = "format", env = "CONVEXINFRA_WRITE")]
     pub(crate) write: Option<PathBuf>,
+    /// Put the admin key into JSON as well. The other forms always have it, except for `url`.
+    #[arg(long)]
+    pub(crate) show_key: bool,
 }
 
 /// The form in which coordinates are printed.
@@ -301,6 +311,8 @@ pub(crate) enum EnvFormat {
     Shell,
     /// Lines for the file that `$GITHUB_ENV` names.
     Github,
+    /// The URL and nothing else.
+    Url,
 }
 
 #[derive(Debug, Args)]
@@ -330,6 +342,9 @@ pub(crate) struct Logs {
     /// How many of the last lines to begin with.
     #[arg(long, short = 'n', value_name = "LINES", default_value_t = 100, env = "CONVEXINFRA_TAIL", value_parser = clap::value_parser!(u32).range(..=100_000))]
     pub(crate) tail: u32,
+    /// Show the lines about convexinfra's own probes as well.
+    #[arg(long, env = "CONVEXINFRA_ALL", value_parser = FalseyValueParser::new())]
+    pub(crate) all: bool,
 }
 
 #[derive(Debug, Args)]

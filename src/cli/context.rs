@@ -124,6 +124,11 @@ impl Context {
         })
     }
 
+    /// Whether the control plane is the one of this process.
+    pub(crate) fn is_embedded(&self, desired: Option<&Desired>) -> Result<bool, AppError> {
+        Ok(matches!(self.plane(desired)?, ControlPlaneHandle::Embedded(_)))
+    }
+
     fn plane(&self, desired: Option<&Desired>) -> Result<&ControlPlaneHandle, AppError> {
         if self.plane.get().is_none() {
             let plane = match self.address(desired)? {

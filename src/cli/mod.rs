@@ -13,6 +13,7 @@ mod printer;
 mod progress;
 mod providers;
 mod signal;
+mod suggestions;
 mod terminal;
 mod token_source;
 mod trust;
@@ -48,7 +49,7 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
         || std::env::var_os("CONVEXINFRA_JSON").is_some_and(|value| !env_overrides::is_false(&value));
     let cli = match env_overrides::parse(&words) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error, wants_json),
+        Err(error) => return usage(suggestions::repair(error), &words, wants_json),
     };
     let json_into = match cli.global.json_into.as_deref().map(private_file).transpose() {
         Ok(file) => file,
@@ -96,10 +97,14 @@ fn private_file(path: &std::path::Path) -> std::io::Result<std::fs::File> {
 
 /// Reports what clap says. Help and version are no errors; everything else is wrong usage, which is 64 here because
 /// clap's own 2 means "changes are pending".
-fn usage(error: &clap::Error, json: bool) -> ExitCode {
+fn usage(error: clap::Error, words: &[OsString], json: bool) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             let _ = error.print();
+            ExitCode::SUCCESS
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand if words.len() <= 1 => {
+            Printer::new(ColorChoice::Auto, false, None).output(&error.to_string());
             ExitCode::SUCCESS
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {

@@ -9,7 +9,7 @@ use crate::authority::Liveness;
 pub fn own_holder() -> LeaseHolder {
     let process = std::process::id();
     LeaseHolder {
-        user: ["USER", "USERNAME"].into_iter().find_map(account).unwrap_or_else(|| "somebody".to_owned()),
+        user: ["USER", "USERNAME"].into_iter().find_map(account).unwrap_or_else(own_uid),
         host: host_name(),
         process,
         process_start: start(process),
@@ -22,6 +22,17 @@ pub fn own_holder() -> LeaseHolder {
 fn attempt() -> Option<LeaseNonce> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).ok().map(|()| LeaseNonce::new(bytes))
+}
+
+/// The account by its number, where no variable names it.
+#[cfg(unix)]
+fn own_uid() -> String {
+    format!("uid {}", rustix::process::getuid().as_raw())
+}
+
+#[cfg(not(unix))]
+fn own_uid() -> String {
+    "unknown account".to_owned()
 }
 
 fn account(variable: &str) -> Option<String> {

@@ -10,7 +10,7 @@ mod edit;
 mod formats;
 mod lower;
 mod normalize;
-mod problem;
+mod positions;
 mod read;
 mod rules;
 mod schema;
@@ -23,10 +23,10 @@ mod url;
 
 use std::collections::{BTreeSet, HashSet};
 
-use crate::model::{Desired, ProjectName};
+use crate::model::{Desired, Diagnostic, ProjectName, Severity};
 
 pub use edit::{EditError, FieldLiteral, add_backend, add_field, remove_backend};
-pub use problem::{Positions, Problem, Severity, findings};
+pub use positions::located;
 pub use schema::schema;
 pub use secret_detection::redacted;
 
@@ -36,18 +36,18 @@ pub struct ParsedManifest {
     /// What it wants. Origin and secrets are empty until the command fills them in.
     pub desired: Desired,
     /// What is worth a thought all the same, by position.
-    pub warnings: Vec<Problem>,
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// Reads a manifest. `project` takes the place of the manifest's own project, which may then be left out.
 ///
 /// # Errors
 /// Every mistake, by position; never an empty list.
-pub fn parse(text: &str, project: Option<&ProjectName>) -> Result<ParsedManifest, Vec<Problem>> {
+pub fn parse(text: &str, project: Option<&ProjectName>) -> Result<ParsedManifest, Vec<Diagnostic>> {
     let syntax::Syntax { tree, problems: mut found, reliable_until } = syntax::read(text);
     let broken = !found.is_empty();
     let lines = syntax::Lines::new(text);
-    let unreadable: BTreeSet<usize> = found.iter().flat_map(|problem| lines.of(&problem.span)).collect();
+    let unreadable: BTreeSet<usize> = found.iter().flat_map(|problem| lines.of(&problem.bytes())).collect();
     let mut problems = Vec::new();
     let root = read::read(text, &tree, &mut problems);
     let document = rules::ManifestView::new(text, &root, project);
@@ -55,16 +55,17 @@ pub fn parse(text: &str, project: Option<&ProjectName>) -> Result<ParsedManifest
     if broken {
         // What a mistake of syntax may have caused is not worth saying: it may be gone once that is repaired.
         problems.retain(|problem| {
-            problem.span.start < reliable_until
-                && !rules::reports_missing(problem.code)
-                && unreadable.range(lines.of(&problem.span)).next().is_none()
+            problem.bytes().start < reliable_until
+                && !rules::reports_missing(&problem.code)
+                && unreadable.range(lines.of(&problem.bytes())).next().is_none()
         });
     }
     found.append(&mut problems);
-    found.sort_by(|a, b| (a.span.start, a.span.end, a.code).cmp(&(b.span.start, b.span.end, b.code)));
+    let key = |problem: &Diagnostic| (problem.bytes().start, problem.bytes().end);
+    found.sort_by(|a, b| key(a).cmp(&key(b)).then_with(|| a.code.cmp(&b.code)));
     let mut seen = HashSet::new();
-    found.retain(|problem| seen.insert((problem.code, problem.span.start, problem.span.end)));
-    let (errors, warnings): (Vec<Problem>, Vec<Problem>) =
+    found.retain(|problem| seen.insert((problem.code.clone(), key(problem))));
+    let (errors, warnings): (Vec<Diagnostic>, Vec<Diagnostic>) =
         found.into_iter().partition(|problem| problem.severity == Severity::Error);
     if !errors.is_empty() {
         return Err(errors);
@@ -72,12 +73,12 @@ pub fn parse(text: &str, project: Option<&ProjectName>) -> Result<ParsedManifest
     match lower::lower(&document) {
         Some(desired) => Ok(ParsedManifest { desired, warnings }),
         None => Err(vec![
-            Problem::new(
+            Diagnostic::at(
                 "manifest.bug",
                 &(0..0),
                 "this manifest passed every rule and still has no meaning: a bug in convexinfra",
             )
-            .help("report it with this manifest"),
+            .with_help("report it with this manifest"),
         ]),
     }
 }

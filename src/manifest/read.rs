@@ -11,16 +11,16 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::formats;
-use super::problem::Problem;
 use super::schema_table::{self, Key, Kind, ROOT, Table};
 use super::suggest::{nearest, one_of, quoted};
 use super::tree::{Entry, TableNode, Value};
+use crate::model::Diagnostic;
 
 /// What labels begin with that tools set for themselves: ours prove what belongs to a backend.
 const OWNED_LABELS: [&str; 2] = ["convexinfra.", "com.docker.compose."];
 
 /// Reads the root of a manifest.
-pub(super) fn read<'t>(text: &'t str, tree: &'t DeTable<'t>, problems: &mut Vec<Problem>) -> TableNode<'t> {
+pub(super) fn read<'t>(text: &'t str, tree: &'t DeTable<'t>, problems: &mut Vec<Diagnostic>) -> TableNode<'t> {
     let mut reader = Reader { text, problems, suggestions: 0 };
     let start = if text.starts_with('\u{feff}') { 3 } else { 0 };
     reader.table(&ROOT, tree, &(start..start), &KeyPath::ROOT)
@@ -81,13 +81,13 @@ impl fmt::Display for KeyPath<'_> {
 
 struct Reader<'t, 'p> {
     text: &'t str,
-    problems: &'p mut Vec<Problem>,
+    problems: &'p mut Vec<Diagnostic>,
     /// How many unknown keys were compared with known ones.
     suggestions: usize,
 }
 
 impl<'t> Reader<'t, '_> {
-    fn report(&mut self, problem: Problem) {
+    fn report(&mut self, problem: Diagnostic) {
         self.problems.push(problem);
     }
 
@@ -137,48 +137,48 @@ impl<'t> Reader<'t, '_> {
         value: &Spanned<DeValue<'_>>,
         path: &KeyPath<'_>,
         meant: Option<&'static str>,
-    ) -> Problem {
+    ) -> Diagnostic {
         let name: &str = key.get_ref();
         let span = key.span();
         if spec.shared && schema_table::BACKEND.key(name).is_some() {
-            return Problem::new(
+            return Diagnostic::at(
                 "manifest.not_a_default",
                 &span,
                 format!("{} belongs to one backend, so it has no default", quoted(name)),
             )
-            .help("move it into the blocks of the backends that it is meant for")
-            .allow(spec.keys().map(|key| key.name));
+            .with_help("move it into the blocks of the backends that it is meant for")
+            .with_allowed(spec.keys().map(|key| key.name));
         }
         if self.suggestions > MOST_SUGGESTIONS {
-            return Problem::new("manifest.unknown_key", &span, format!("{} is not a key here", quoted(name)))
-                .help("`convexinfra schema` shows the keys that there are");
+            return Diagnostic::at("manifest.unknown_key", &span, format!("{} is not a key here", quoted(name)))
+                .with_help("`convexinfra schema` shows the keys that there are");
         }
         let place = if path.parent.is_none() { "the manifest".to_owned() } else { path.to_string() };
-        let problem = Problem::new("manifest.unknown_key", &span, format!("{} is not a key of {place}", quoted(name)))
-            .allow(spec.keys().map(|key| key.name));
+        let problem = Diagnostic::at("manifest.unknown_key", &span, format!("{} is not a key of {place}", quoted(name)))
+            .with_allowed(spec.keys().map(|key| key.name));
         if let Some(meant) = meant {
             let help = format!("did you mean `{meant}`?");
             // A table that several headers open has several keys to change, and a key that is there already cannot come twice.
             let headers = value.get_ref().as_table().is_some_and(|inner| value.span() == span && inner.len() > 1);
-            let problem = problem.label(format!("`{meant}`?"));
+            let problem = problem.with_label(format!("`{meant}`?"));
             return if table.contains_key(meant) || headers {
-                problem.help(help)
+                problem.with_help(help)
             } else {
-                problem.help(help).edit(&span, meant)
+                problem.with_help(help).with_edit(&span, meant)
             };
         }
         if let Some((inner, key)) = nested_key_suggestion(spec, name) {
-            return problem.help(format!("it belongs into `{inner}`: `{inner} = {{ {key} = … }}`"));
+            return problem.with_help(format!("it belongs into `{inner}`: `{inner} = {{ {key} = … }}`"));
         }
         if path.parent.is_none() && value.get_ref().as_table().is_some_and(|inner| inner.contains_key("provider")) {
-            let problem = problem.help(format!("a backend is written `[backends.{name}]`"));
+            let problem = problem.with_help(format!("a backend is written `[backends.{name}]`"));
             let header = self.text.get(value.span()).is_some_and(|header| header.starts_with('[') && !header.starts_with("[["));
             let alone = value.get_ref().as_table().is_some_and(|inner| inner.values().all(|value| !value.get_ref().is_table()));
             let backends = table.get("backends").and_then(|backends| backends.get_ref().as_table());
             let taken = backends.is_some_and(|backends| backends.contains_key(name));
-            return if header && alone && !taken { problem.edit(&(span.start..span.start), "backends.") } else { problem };
+            return if header && alone && !taken { problem.with_edit(&(span.start..span.start), "backends.") } else { problem };
         }
-        problem.help(format!("the keys here are {}", one_of(spec.keys().map(|key| key.name))))
+        problem.with_help(format!("the keys here are {}", one_of(spec.keys().map(|key| key.name))))
     }
 
     /// A table whose keys the user chooses.
@@ -194,13 +194,13 @@ impl<'t> Reader<'t, '_> {
             let name: &'t str = key.get_ref();
             if !(formats::NAME.matches)(name) {
                 let mut problem =
-                    Problem::new(formats::NAME.code, &key.span(), format!("{} is not a name for a backend", quoted(name)))
-                        .help(formats::NAME.allowed);
+                    Diagnostic::at(formats::NAME.code, &key.span(), format!("{} is not a name for a backend", quoted(name)))
+                        .with_help(formats::NAME.allowed);
                 let headers = value.get_ref().as_table().is_some_and(|inner| value.span() == key.span() && inner.len() > 1);
                 if let Some(meant) =
                     formats::NAME.repaired(name).filter(|meant| !table.contains_key(meant.as_str()) && !headers)
                 {
-                    problem = problem.label(format!("`{meant}`?")).edit(&key.span(), meant);
+                    problem = problem.with_label(format!("`{meant}`?")).with_edit(&key.span(), meant);
                 }
                 self.report(problem);
             }
@@ -217,7 +217,7 @@ impl<'t> Reader<'t, '_> {
             let read = if OWNED_LABELS.iter().any(|prefix| name.starts_with(prefix)) {
                 let message = format!("the label {} belongs to the tool that sets it", quoted(name));
                 let help = format!("labels that start with {} are not yours to set", one_of(OWNED_LABELS.iter().copied()));
-                self.report(Problem::new("manifest.reserved_label", &key.span(), message).help(help));
+                self.report(Diagnostic::at("manifest.reserved_label", &key.span(), message).with_help(help));
                 Value::Broken
             } else {
                 self.value(Kind::Text(&formats::LINE), value, &path.child(name))

@@ -10,11 +10,10 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::formats;
-use super::problem::Problem;
 use super::suggest::{nearest, one_of, quoted};
 use super::tree::{EngineTable, Entry, MergedTable, TableNode, Value};
 use crate::convex::tuning::is_set_by_launch;
-use crate::model::{BackendName, InstanceName, NameError, ProjectName, Release};
+use crate::model::{BackendName, Diagnostic, InstanceName, NameError, ProjectName, Release};
 
 /// A manifest as rules see it.
 pub(super) struct ManifestView<'a, 't> {
@@ -70,7 +69,7 @@ impl<'a, 't> ManifestView<'a, 't> {
     }
 }
 
-type Rule = fn(&ManifestView<'_, '_>, &mut Vec<Problem>);
+type Rule = fn(&ManifestView<'_, '_>, &mut Vec<Diagnostic>);
 
 /// Every rule; the order does not matter.
 const RULES: [Rule; 18] = [
@@ -95,7 +94,7 @@ const RULES: [Rule; 18] = [
 ];
 
 /// Applies every rule.
-pub(super) fn check(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
+pub(super) fn check(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnostic>) {
     for rule in RULES {
         rule(document, problems);
     }
@@ -119,78 +118,78 @@ pub(super) fn reports_missing(code: &str) -> bool {
     )
 }
 
-fn project_is_named(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
+fn project_is_named(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnostic>) {
     if !document.project_given {
         problems.push(
-            Problem::new("manifest.missing_key", &document.root.span, "the manifest does not say which project it is for")
-                .help("write `project = \"name\"` as its first line; the name tells your backends from those of others")
-                .allow(["project"]),
+            Diagnostic::at("manifest.missing_key", &document.root.span, "the manifest does not say which project it is for")
+                .with_help("write `project = \"name\"` as its first line; the name tells your backends from those of others")
+                .with_allowed(["project"]),
         );
     }
 }
 
-fn there_are_backends(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
+fn there_are_backends(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnostic>) {
     if document.names.is_empty() && document.root.get("backends").is_none_or(|entry| entry.table().is_some()) {
         problems.push(
-            Problem::new(
+            Diagnostic::at(
                 "manifest.no_backends",
                 &document.root.span,
                 "the manifest has no backends, so a plan removes all that there are",
             )
-            .help("add one: `[backends.dev]` and below it `provider = \"simulated\"`")
-            .warning(),
+            .with_help("add one: `[backends.dev]` and below it `provider = \"simulated\"`")
+            .as_warning(),
         );
     }
 }
 
-fn instance_names_fit(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
+fn instance_names_fit(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnostic>) {
     let Some(project) = document.project.and_then(|project| ProjectName::parse(project).ok()) else { return };
     for backend in &document.backends {
         let Ok(name) = BackendName::parse(backend.name) else { continue };
         if let Err(NameError::TooLong { length, limit }) = InstanceName::preferred(&project, &name) {
             let message = format!("`{project}-{name}` has {length} characters, and databases and hosts leave room for {limit}");
             problems.push(
-                Problem::new("manifest.instance_name_too_long", backend.key, message)
-                    .help(format!("shorten the backend's name or the project's by {} characters", length - limit)),
+                Diagnostic::at("manifest.instance_name_too_long", backend.key, message)
+                    .with_help(format!("shorten the backend's name or the project's by {} characters", length - limit)),
             );
         }
     }
 }
 
-fn providers_are_chosen(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
+fn providers_are_chosen(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnostic>) {
     for backend in &document.backends {
         if backend.view.get("provider").is_none() {
             let message = format!("`{}` has no provider, so nobody knows where it runs", backend.name);
             problems.push(
-                Problem::new("manifest.missing_key", backend.key, message)
-                    .help(format!(
+                Diagnostic::at("manifest.missing_key", backend.key, message)
+                    .with_help(format!(
                         "add `provider = \"…\"` here or in `[defaults]`: {}",
                         one_of(super::schema_table::PROVIDERS.iter().copied())
                     ))
-                    .label("no `provider` in this block")
-                    .allow(super::schema_table::PROVIDERS.iter().copied()),
+                    .with_label("no `provider` in this block")
+                    .with_allowed(super::schema_table::PROVIDERS.iter().copied()),
             );
         }
     }
 }
 
-fn provider_tables_are_used(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
+fn provider_tables_are_used(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnostic>) {
     for backend in &document.backends {
         let (Some(chosen), Some(own)) = (backend.view.word("provider"), backend.view.own) else { continue };
         for (name, entry) in &own.entries {
             if super::schema_table::PROVIDERS.contains(name) && *name != chosen {
                 let message = format!("`{}` runs on `{chosen}`, so its table `{name}` would have no effect", backend.name);
                 problems.push(
-                    Problem::new("manifest.other_provider", &entry.key, message)
-                        .help(format!("remove the table, or write `provider = \"{name}\"`"))
-                        .label(format!("the provider is `{chosen}`")),
+                    Diagnostic::at("manifest.other_provider", &entry.key, message)
+                        .with_help(format!("remove the table, or write `provider = \"{name}\"`"))
+                        .with_label(format!("the provider is `{chosen}`")),
                 );
             }
         }
     }
 }
 
-fn releases_suit_providers(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
+fn releases_suit_providers(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnostic>) {
     for backend in &document.backends {
         let (Some(entry), Some(release)) = (backend.view.get("release"), backend.view.release("release")) else { continue };
         let local = backend.view.word("provider") == Some("local");
@@ -198,25 +197,25 @@ fn releases_suit_providers(document: &ManifestView<'_, '_>, problems: &mut Vec<P
             Release::Digest(_) if local => {
                 let message = format!("`{}` runs a binary, and a digest `sha256:…` names an image", backend.name);
                 problems.push(
-                    Problem::new("manifest.release_for_images", &entry.span, message)
-                        .help("write a tag such as `precompiled-2026-08-22-652b828`, or a commit"),
+                    Diagnostic::at("manifest.release_for_images", &entry.span, message)
+                        .with_help("write a tag such as `precompiled-2026-08-22-652b828`, or a commit"),
                 );
             }
             Release::Latest => problems.push(
-                Problem::new(
+                Diagnostic::at(
                     "manifest.unpinned_release",
                     &entry.span,
                     "`latest` is another build tomorrow, so two applies may differ",
                 )
-                .help("pin a commit, a tag or a digest")
-                .warning(),
+                .with_help("pin a commit, a tag or a digest")
+                .as_warning(),
             ),
             _ => {}
         }
     }
 }
 
-fn origins_come_in_pairs(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
+fn origins_come_in_pairs(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnostic>) {
     for backend in &document.backends {
         let Some(node) = backend.view.own.and_then(|own| own.table("origins")) else { continue };
         let (has, lacks) = match (node.get("api"), node.get("site")) {
@@ -225,14 +224,14 @@ fn origins_come_in_pairs(document: &ManifestView<'_, '_>, problems: &mut Vec<Pro
             _ => continue,
         };
         let given = if lacks == "site" { "api" } else { "site" };
-        let mut problem = Problem::new(
+        let mut problem = Diagnostic::at(
             "manifest.lonely_origin",
             &has.key,
             format!("`origins.{given}` is there and `origins.{lacks}` is not; Convex takes both or neither"),
         );
         // The site may always be served below the API's own host.
         problem = match has.text().filter(|_| lacks == "site") {
-            Some(api) => problem.help(format!("add `site = \"{api}/http\"`, or the host of your HTTP actions")).edit(
+            Some(api) => problem.with_help(format!("add `site = \"{api}/http\"`, or the host of your HTTP actions")).with_edit(
                 &(has.span.end..has.span.end),
                 if inline(document.text, node) {
                     format!(", site = \"{api}/http\"")
@@ -240,13 +239,13 @@ fn origins_come_in_pairs(document: &ManifestView<'_, '_>, problems: &mut Vec<Pro
                     format!("\nsite = \"{api}/http\"")
                 },
             ),
-            None => problem.help(format!("add `{lacks}`")),
+            None => problem.with_help(format!("add `{lacks}`")),
         };
         problems.push(problem);
     }
 }
 
-fn origins_differ(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
+fn origins_differ(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnostic>) {
     for backend in &document.backends {
         let origins = backend.view.table("origins");
         if let (Some(api), Some(site)) = (origins.get("api"), origins.get("site"))
@@ -255,9 +254,9 @@ fn origins_differ(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) 
         {
             let message = format!("{} cannot serve the API and the HTTP actions at the same paths", quoted(one));
             problems.push(
-                Problem::new("manifest.same_origins", &site.span, message)
-                    .help(format!("write `site = \"{one}/http\"`, or a host of its own"))
-                    .edit(&site.span, format!("\"{one}/http\"")),
+                Diagnostic::at("manifest.same_origins", &site.span, message)
+                    .with_help(format!("write `site = \"{one}/http\"`, or a host of its own"))
+                    .with_edit(&site.span, format!("\"{one}/http\"")),
             );
         }
     }
@@ -268,7 +267,7 @@ fn inline(text: &str, node: &TableNode<'_>) -> bool {
     text.get(node.span.clone()).is_some_and(|written| written.starts_with('{'))
 }
 
-fn client_vars_have_a_file(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
+fn client_vars_have_a_file(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnostic>) {
     if document.names.len() < 2 {
         return;
     }
@@ -279,8 +278,8 @@ fn client_vars_have_a_file(document: &ManifestView<'_, '_>, problems: &mut Vec<P
         {
             let message = format!("`client_vars` says what to write into an env file, and `{}` has none", backend.name);
             problems.push(
-                Problem::new("manifest.client_vars_without_file", &entry.key, message)
-                    .help("add `env_file = \"…\"`; only a manifest with one backend has `.env.local` by default"),
+                Diagnostic::at("manifest.client_vars_without_file", &entry.key, message)
+                    .with_help("add `env_file = \"…\"`; only a manifest with one backend has `.env.local` by default"),
             );
         }
     }
@@ -289,14 +288,15 @@ fn client_vars_have_a_file(document: &ManifestView<'_, '_>, problems: &mut Vec<P
 /// Files that something else reads, so that a block of variables would break them.
 const OTHER_FILES: [&str; 4] = ["convex.toml", "package.json", "tsconfig.json", ".gitignore"];
 
-fn env_files_are_env_files(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
+fn env_files_are_env_files(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnostic>) {
     for backend in &document.backends {
         let Some(entry) = backend.view.own.and_then(|own| own.get("env_file")) else { continue };
         let Some(name) = entry.text().map(|path| path.rsplit('/').next().unwrap_or(path)) else { continue };
         if OTHER_FILES.contains(&name) {
             let message = format!("`{name}` is not an env file, and writing variables into it would break it");
-            problems
-                .push(Problem::new("manifest.not_an_env_file", &entry.span, message).help("name a file such as `.env.local`"));
+            problems.push(
+                Diagnostic::at("manifest.not_an_env_file", &entry.span, message).with_help("name a file such as `.env.local`"),
+            );
         }
     }
 }
@@ -304,7 +304,7 @@ fn env_files_are_env_files(document: &ManifestView<'_, '_>, problems: &mut Vec<P
 /// The most variables that Convex keeps.
 const MOST_VARIABLES: usize = 512;
 
-fn variables_are_not_too_many(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
+fn variables_are_not_too_many(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnostic>) {
     for backend in &document.backends {
         let view = backend.view.table("env");
         let own = view.own.map(|node| node.entries.as_slice()).unwrap_or_default();
@@ -315,7 +315,8 @@ fn variables_are_not_too_many(document: &ManifestView<'_, '_>, problems: &mut Ve
         if let Some(node) = view.base.filter(|_| base.len() > MOST_VARIABLES) {
             let message = format!("`[defaults]` has {} variables, and Convex keeps at most {MOST_VARIABLES}", base.len());
             problems.push(
-                Problem::new("manifest.too_many_env", &node.span, message).help("remove some, or join them into one JSON text"),
+                Diagnostic::at("manifest.too_many_env", &node.span, message)
+                    .with_help("remove some, or join them into one JSON text"),
             );
             return;
         }
@@ -325,14 +326,15 @@ fn variables_are_not_too_many(document: &ManifestView<'_, '_>, problems: &mut Ve
                 format!("`{}` has {} variables, and Convex keeps at most {MOST_VARIABLES}", backend.name, names.len());
             let span = view.own.map_or(backend.key, |node| &node.span);
             problems.push(
-                Problem::new("manifest.too_many_env", span, message).help("remove some, or join them into one JSON text"),
+                Diagnostic::at("manifest.too_many_env", span, message)
+                    .with_help("remove some, or join them into one JSON text"),
             );
         }
     }
 }
 
 /// Variables of the process that another key decides, or that would move the data.
-fn extra_variables_are_not_set_otherwise(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
+fn extra_variables_are_not_set_otherwise(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnostic>) {
     for backend in &document.backends {
         let view = backend.view.table("docker").table("extra_env");
         for (name, entry) in view.own.into_iter().flat_map(|node| &node.entries) {
@@ -340,7 +342,7 @@ fn extra_variables_are_not_set_otherwise(document: &ManifestView<'_, '_>, proble
                 let message = format!("`{name}` is not a variable of your own: another key of the manifest decides it");
                 let help =
                     "remove it; `storage`, `files`, `origins`, `tuning` and `release` say what the backend is started with";
-                problems.push(Problem::new("manifest.reserved_variable", &entry.key, message).help(help));
+                problems.push(Diagnostic::at("manifest.reserved_variable", &entry.key, message).with_help(help));
             }
         }
     }
@@ -353,8 +355,8 @@ fn unknown_backend(
     span: &Range<usize>,
     text: &str,
     budget: &mut u32,
-) -> Problem {
-    let problem = Problem::new(code, span, format!("there is no backend {}", quoted(text)));
+) -> Diagnostic {
+    let problem = Diagnostic::at(code, span, format!("there is no backend {}", quoted(text)));
     let names = || document.backends.iter().map(|backend| backend.name).filter(|name| (formats::NAME.matches)(name));
     // Comparing each wrong name with each right one is the square of a hostile manifest.
     let meant = if *budget == 0 {
@@ -364,8 +366,8 @@ fn unknown_backend(
         nearest(text, names())
     };
     match meant {
-        Some(meant) => problem.help(format!("did you mean `{meant}`?")).edit(span, format!("\"{meant}\"")),
-        None => problem.help(format!("the backends are {}", one_of(names().take(12)))),
+        Some(meant) => problem.with_help(format!("did you mean `{meant}`?")).with_edit(span, format!("\"{meant}\"")),
+        None => problem.with_help(format!("the backends are {}", one_of(names().take(12)))),
     }
-    .allow(names().take(12))
+    .with_allowed(names().take(12))
 }

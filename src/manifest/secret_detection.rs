@@ -4,8 +4,8 @@
 
 use std::ops::Range;
 
-use super::problem::Problem;
 use super::url;
+use crate::model::{Diagnostic, Span};
 
 const SECRET_WORDS: [&str; 14] = [
     "KEY",
@@ -107,9 +107,9 @@ fn words(name: &str) -> Vec<String> {
 
 /// The same text with everything that may be a secret overwritten, byte for byte, so that every span still fits.
 /// Whoever shows lines of a manifest shows lines of this.
-pub fn redacted(text: &str, problems: &[Problem]) -> String {
-    let mut hidden: Vec<Range<usize>> =
-        problems.iter().filter(|problem| problem.conceal).map(|problem| problem.span.clone()).collect();
+pub fn redacted(text: &str, problems: &[Diagnostic]) -> String {
+    let spans = problems.iter().flat_map(|problem| problem.span.iter().chain(&problem.related));
+    let mut hidden: Vec<Range<usize>> = spans.filter(|span| span.sensitive).map(Span::bytes).collect();
     let mut start = 0;
     for line in text.split_inclusive('\n') {
         if let Some(found) = url::userinfo(line).filter(|found| line[found.clone()].contains(':')) {

@@ -7,12 +7,12 @@ use std::ops::{Range, RangeInclusive};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::Problem;
+use crate::model::Diagnostic;
 
 /// A tree, as far as it could be recovered, and what was wrong.
 pub(super) struct Syntax<'t> {
     pub(super) tree: DeTable<'t>,
-    pub(super) problems: Vec<Problem>,
+    pub(super) problems: Vec<Diagnostic>,
     /// Where everything after it is unreliable, because a bracket was never closed.
     pub(super) reliable_until: usize,
 }
@@ -122,74 +122,74 @@ fn first_unclosed(text: &str, table: &DeTable<'_>) -> Option<usize> {
     first
 }
 
-fn unclosed(text: &str, open: usize) -> Problem {
+fn unclosed(text: &str, open: usize) -> Diagnostic {
     let (opened, closing) = if text[open..].starts_with('[') { ('[', ']') } else { ('{', '}') };
-    Problem::new(
+    Diagnostic::at(
         "manifest.syntax",
         &(open..open + 1),
         format!("this `{opened}` is never closed, so what follows cannot be read"),
     )
-    .help(format!("put the missing `{closing}` where the value ends"))
-    .label(format!("no `{closing}` for this one"))
-    .allow([closing.to_string()])
+    .with_help(format!("put the missing `{closing}` where the value ends"))
+    .with_label(format!("no `{closing}` for this one"))
+    .with_allowed([closing.to_string()])
 }
 
 /// The library's words, turned into ours where ours help more.
-fn problem(text: &str, span: &Range<usize>, message: &str) -> Problem {
+fn problem(text: &str, span: &Range<usize>, message: &str) -> Diagnostic {
     let written = &text[span.clone()];
     let (what, expected) = message.split_once(", expected ").unwrap_or((message, ""));
-    let found = |message: &str| Problem::new("manifest.syntax", span, message);
+    let found = |message: &str| Diagnostic::at("manifest.syntax", span, message);
     match what {
         "duplicate key" => {
-            Problem::new("manifest.duplicate_key", span, format!("{} is there twice", super::suggest::quoted(written)))
-                .help("keep one of the two; tables of the same name are written as one")
-                .label("the second time")
+            Diagnostic::at("manifest.duplicate_key", span, format!("{} is there twice", super::suggest::quoted(written)))
+                .with_help("keep one of the two; tables of the same name are written as one")
+                .with_label("the second time")
         }
-        _ if what.starts_with("cannot extend value of type") => Problem::new(
+        _ if what.starts_with("cannot extend value of type") => Diagnostic::at(
             "manifest.duplicate_key",
             span,
             format!("{} already has a value, so it cannot be a table as well", super::suggest::quoted(written)),
         )
-        .help("keep one of the two"),
+        .with_help("keep one of the two"),
         "string values must be quoted" if written.is_empty() => {
-            found("a value is missing after the `=`").help("write the value, or remove the key")
+            found("a value is missing after the `=`").with_help("write the value, or remove the key")
         }
         "string values must be quoted" => {
-            let problem = found("a text stands in quotes").label("no quotes");
+            let problem = found("a text stands in quotes").with_label("no quotes");
             let bare = written.trim();
             if bare.contains(['"', '\\', '\'']) || bare.chars().any(char::is_control) {
-                return problem.help("put `\"` on both sides");
+                return problem.with_help("put `\"` on both sides");
             }
-            problem.help("put `\"` on both sides").edit(span, format!("\"{bare}\""))
+            problem.with_help("put `\"` on both sides").with_edit(span, format!("\"{bare}\""))
         }
         "invalid unquoted key" | "key with no value" if colon(text, span.start).is_some() => {
             let colon = colon(text, span.start).unwrap_or_else(|| span.clone());
-            let problem = Problem::new("manifest.syntax", &colon, "a key and its value are joined by `=`, not by `:`")
-                .help("write `key = value`");
+            let problem = Diagnostic::at("manifest.syntax", &colon, "a key and its value are joined by `=`, not by `:`")
+                .with_help("write `key = value`");
             match joined(text, &colon) {
-                Some((range, replacement)) => problem.edit(&range, replacement),
+                Some((range, replacement)) => problem.with_edit(&range, replacement),
                 None => problem,
             }
         }
         "unexpected key or value" if text[span.start..].starts_with(',') && text[..span.start].trim_end().ends_with('=') => {
-            found("a value is missing after the `=`").help("write the value, or remove the key")
+            found("a value is missing after the `=`").with_help("write the value, or remove the key")
         }
         "unexpected key or value" if text[span.start..].starts_with(',') => {
             let comma = span.start..span.start + 1;
-            let problem =
-                Problem::new("manifest.syntax", &comma, "a line of a table ends without a comma").help("remove the comma");
+            let problem = Diagnostic::at("manifest.syntax", &comma, "a line of a table ends without a comma")
+                .with_help("remove the comma");
             let ends =
                 text[comma.end..].split('\n').next().is_some_and(|rest| rest.trim().is_empty() || rest.trim().starts_with('#'));
             if ends {
-                problem.edit(&comma, "")
+                problem.with_edit(&comma, "")
             } else {
-                problem.help("write one key on each line, or all of them between `{` and `}`")
+                problem.with_help("write one key on each line, or all of them between `{` and `}`")
             }
         }
         "invalid boolean" => {
-            let problem = found("`true` and `false` are written in small letters").allow(["true", "false"]);
+            let problem = found("`true` and `false` are written in small letters").with_allowed(["true", "false"]);
             match written.to_ascii_lowercase().as_str() {
-                word @ ("true" | "false") => problem.edit(span, word),
+                word @ ("true" | "false") => problem.with_edit(span, word),
                 _ => problem,
             }
         }
@@ -200,10 +200,12 @@ fn problem(text: &str, span: &Range<usize>, message: &str) -> Problem {
             if expected.contains('"') || expected.contains('\'') =>
         {
             let quote = if expected.contains('"') { '"' } else { '\'' };
-            found("this text has no closing quote").help(format!("put `{quote}` where it ends")).label("expected a quote here")
+            found("this text has no closing quote")
+                .with_help(format!("put `{quote}` where it ends"))
+                .with_label("expected a quote here")
         }
         _ if what.starts_with("cannot recurse") || what == "recursion limit" => {
-            found("this is nested too deeply; a manifest needs four levels").help("flatten it")
+            found("this is nested too deeply; a manifest needs four levels").with_help("flatten it")
         }
         _ => {
             let what = what.replace("invalid ", "not a proper ");
@@ -211,7 +213,7 @@ fn problem(text: &str, span: &Range<usize>, message: &str) -> Problem {
             if expected.is_empty() || expected == "nothing" {
                 problem
             } else {
-                problem.help(format!("expected here: {expected}"))
+                problem.with_help(format!("expected here: {expected}"))
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Whole manifests, from text to nouns.
 
-use super::{Problem, parse};
+use super::parse;
 use crate::model::{
     BackendName, BucketNames, ByteSize, Files, ProjectName, ProviderKind, SecretRef, SecretSource, Storage, TextValue, Tls,
 };
@@ -49,7 +49,7 @@ fn name(text: &str) -> BackendName {
     BackendName::parse(text).unwrap()
 }
 
-fn codes(text: &str) -> Vec<&'static str> {
+fn codes(text: &str) -> Vec<String> {
     parse(text, None).unwrap_err().into_iter().map(|problem| problem.code).collect()
 }
 
@@ -178,7 +178,7 @@ fn hostile_texts_end_in_a_problem() {
     let many = "x\n".repeat(20_000);
     let strange = "\u{feff}\u{0}\r\r\n\u{2028}= \"\u{1b}\"";
     for text in [deep.as_str(), &dots, &tables, &many, strange, "", "\u{feff}"] {
-        let problems: Vec<Problem> = parse(text, None).unwrap_err();
+        let problems = parse(text, None).unwrap_err();
         assert!(!problems.is_empty());
     }
 }
@@ -202,7 +202,7 @@ fn an_example_is_not_called_allowed() {
     };
     // The second letter is a Cyrillic one.
     let lookalike = problem("sh\u{43e}p");
-    assert_eq!((lookalike.code, lookalike.allowed, lookalike.edit), ("manifest.bad_name", Vec::new(), None));
+    assert_eq!((lookalike.code.as_str(), lookalike.allowed, lookalike.edit), ("manifest.bad_name", Vec::new(), None));
     let repairable = problem("My_Shop");
     assert_eq!(repairable.allowed, ["my-shop"]);
 }

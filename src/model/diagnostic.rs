@@ -1,13 +1,16 @@
-//! What went wrong, as data: one shape for the manifest's problems and for every other error.
+//! Diagnostics: the one shape for what is wrong and for what is worth a look, wherever it was found.
 //!
-//! Must not do: print, or know a terminal.
+//! A manifest's mistakes, a plan's refusals and lints, an operation's errors and a command's failures are all diagnostics.
+
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use super::address::Address;
 use super::exit::Exit;
 
 /// A place in a text: bytes for programs, line and column (from 1, in characters) for people.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Span {
     /// The file, as it was named.
     pub file: String,
@@ -19,10 +22,28 @@ pub struct Span {
     pub line: usize,
     /// The column of the first byte in characters, from 1.
     pub column: usize,
+    /// A few words to draw beside the place.
+    #[serde(skip)]
+    pub label: Option<String>,
+    /// Whether the text there may be a secret, so that it must not be shown.
+    #[serde(skip)]
+    pub sensitive: bool,
+}
+
+impl Span {
+    /// Returns the place of these bytes in a text that is not named yet.
+    pub fn of(bytes: &Range<usize>) -> Self {
+        Self { start: bytes.start, end: bytes.end, ..Self::default() }
+    }
+
+    /// Returns the bytes.
+    pub fn bytes(&self) -> Range<usize> {
+        self.start..self.end
+    }
 }
 
 /// A repair as data: replace these bytes by this text.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Edit {
     /// First byte to replace.
     pub start: usize,
@@ -32,12 +53,35 @@ pub struct Edit {
     pub replacement: String,
 }
 
-/// One thing that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+/// How much a diagnostic weighs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// It stands in the way.
+    #[default]
+    Error,
+    /// It is worth a look and stands in nobody's way.
+    Warning,
+}
+
+impl Severity {
+    fn is_error(&self) -> bool {
+        *self == Self::Error
+    }
+}
+
+/// One thing that is wrong, or worth a look.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Diagnostic {
+    /// How much it weighs; an error when left out.
+    #[serde(skip_serializing_if = "Severity::is_error", default)]
+    pub severity: Severity,
     /// A stable name for the situation, such as `manifest.unknown_engine`.
     pub code: String,
-    /// What happened and why it matters.
+    /// What it is about, where it is about one thing of a plan.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub address: Option<Address>,
+    /// What happened and why it matters. It never contains what may be a secret.
     pub message: String,
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -48,25 +92,106 @@ pub struct Diagnostic {
     /// Where, when it is about a text.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub span: Option<Span>,
+    /// The other places that it is about.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub related: Vec<Span>,
     /// The repair, when one edit of the text does it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub edit: Option<Edit>,
 }
 
 impl Diagnostic {
-    /// A finding with a code and a message, to be filled in further.
+    /// Creates an error with a code and a message, to be filled in further.
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { code: code.into(), message: message.into(), help: None, allowed: Vec::new(), span: None, edit: None }
+        Self {
+            severity: Severity::Error,
+            code: code.into(),
+            address: None,
+            message: message.into(),
+            help: None,
+            allowed: Vec::new(),
+            span: None,
+            related: Vec::new(),
+            edit: None,
+        }
     }
 
-    /// The same with what to do about it.
+    /// Creates a warning with a code and a message, to be filled in further.
+    pub fn warning(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::new(code, message).as_warning()
+    }
+
+    /// Creates an error about these bytes of a text.
+    pub fn at(code: impl Into<String>, bytes: &Range<usize>, message: impl Into<String>) -> Self {
+        Self { span: Some(Span::of(bytes)), ..Self::new(code, message) }
+    }
+
+    /// Makes it a warning.
+    #[must_use]
+    pub fn as_warning(mut self) -> Self {
+        self.severity = Severity::Warning;
+        self
+    }
+
+    /// Adds what it is about.
+    #[must_use]
+    pub fn about(mut self, address: Address) -> Self {
+        self.address = Some(address);
+        self
+    }
+
+    /// Adds what to do about it.
     #[must_use]
     pub fn with_help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 
-    /// The exit code of a command for which this alone went wrong.
+    /// Adds a few words to draw beside its place.
+    #[must_use]
+    pub fn with_label(mut self, label: impl Into<String>) -> Self {
+        if let Some(span) = &mut self.span {
+            span.label = Some(label.into());
+        }
+        self
+    }
+
+    /// Adds another place that it is about.
+    #[must_use]
+    pub fn with_related(mut self, bytes: &Range<usize>, label: impl Into<String>) -> Self {
+        self.related.push(Span { label: Some(label.into()), ..Span::of(bytes) });
+        self
+    }
+
+    /// Marks its place as one that may hold a secret.
+    #[must_use]
+    pub fn sensitive(mut self) -> Self {
+        if let Some(span) = &mut self.span {
+            span.sensitive = true;
+        }
+        self
+    }
+
+    /// Adds what could stand there instead.
+    #[must_use]
+    pub fn with_allowed<T: Into<String>>(mut self, allowed: impl IntoIterator<Item = T>) -> Self {
+        self.allowed = allowed.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Adds the repair: put `replacement` where `bytes` are.
+    #[must_use]
+    pub fn with_edit(mut self, bytes: &Range<usize>, replacement: impl Into<String>) -> Self {
+        self.edit = Some(Edit { start: bytes.start, end: bytes.end, replacement: replacement.into() });
+        self
+    }
+
+    /// Returns the bytes that it is about; none at the start where it is about no text.
+    pub fn bytes(&self) -> Range<usize> {
+        self.span.as_ref().map_or(0..0, Span::bytes)
+    }
+
+    /// Returns the exit code of a command for which this alone went wrong.
     pub fn exit(&self) -> Exit {
         match self.code.as_str() {
             "provider.unreachable" | "fly.unreachable" => Exit::Unreachable,
@@ -76,33 +201,33 @@ impl Diagnostic {
         }
     }
 
-    /// The exit code of a command that could not see what there is, for this reason.
+    /// Returns the exit code of a command that could not observe what there is, for this reason.
     pub fn exit_unobserved(&self) -> Exit {
         if self.exit() == Exit::NotAuthorised { Exit::NotAuthorised } else { Exit::Unreachable }
     }
 
-    /// The exit code of a command for which all of these went wrong: theirs where they agree.
-    pub fn exit_of<'a>(findings: impl IntoIterator<Item = &'a Self>) -> Exit {
-        let mut exits = findings.into_iter().map(Self::exit);
+    /// Returns the exit code of a command for which all of these went wrong: theirs where they agree.
+    pub fn exit_of<'a>(diagnostics: impl IntoIterator<Item = &'a Self>) -> Exit {
+        let mut exits = diagnostics.into_iter().map(Self::exit);
         let first = exits.next().unwrap_or(Exit::Failed);
         if exits.all(|exit| exit == first) { first } else { Exit::Failed }
     }
 }
 
-/// Everything that is wrong, and the exit code that follows.
+/// The failure of a command: everything that is wrong, and the exit code that follows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "a report that nobody reads helps nobody"]
 pub struct Report {
     /// The exit code.
     pub exit: Exit,
-    /// At least one finding.
+    /// At least one diagnostic.
     pub errors: Vec<Diagnostic>,
 }
 
 impl Report {
-    /// A report of one finding.
-    pub fn one(exit: Exit, finding: Diagnostic) -> Self {
-        Self { exit, errors: vec![finding] }
+    /// Creates a report of one diagnostic.
+    pub fn one(exit: Exit, error: Diagnostic) -> Self {
+        Self { exit, errors: vec![error] }
     }
 }
 

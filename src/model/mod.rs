@@ -36,7 +36,7 @@ pub use address::{Address, AddressKind};
 pub use cost::{Cost, PriceSource, Usd, monthly_cost, monthly_sum, price_source, unpriced_items};
 pub use database::{DatabaseReclaim, DatabaseRole};
 pub use desired::{Budget, DEFAULT_ENV_FILE, Desired, DesiredBackend, EnvFileState, EnvFileTarget, Moved, SecretState};
-pub use diagnostic::{Diagnostic, Edit, Report, Span, error_chain};
+pub use diagnostic::{Diagnostic, Edit, Report, Severity, Span, error_chain};
 pub use exit::Exit;
 pub use field::{EXTRA_ENV, FieldPath, FieldValue, STORAGE_SERVER, STORAGE_URL, fields, secret_slots};
 pub use fingerprint::{Digest, Fingerprint, FingerprintKey};

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::diff::{self, highest_impact};
 use super::impact::ChangeImpact;
-use super::{Action, DriftItem, FORMAT, FieldChange, Lint, Plan, Reason, Refusal, Step, StepId, Summary, Task};
+use super::{Action, DriftItem, FORMAT, FieldChange, Plan, Reason, Step, StepId, Summary, Task};
 use super::{cost, graph, lint, policy, quota_schedule, remote_lints, validate};
 use crate::model::{
-    ActualBackend, Address, BackendName, DataState, DatabaseReclaim, Desired, DesiredBackend, Digest, EnvFileState, FieldPath,
-    Phase, ReclaimPolicy, Snapshot, VolumeReclaim,
+    ActualBackend, Address, BackendName, DataState, DatabaseReclaim, Desired, DesiredBackend, Diagnostic, Digest, EnvFileState,
+    FieldPath, Phase, ReclaimPolicy, Snapshot, VolumeReclaim,
 };
 
 /// Everything that planning compares the manifest with.
@@ -85,8 +85,8 @@ pub(super) struct PlanBuilder<'a> {
     pub(super) renamed: BTreeMap<&'a BackendName, &'a BackendName>,
     pub(super) steps: Vec<Step>,
     pub(super) drift: Vec<DriftItem>,
-    pub(super) refusals: Vec<Refusal>,
-    pub(super) lints: Vec<Lint>,
+    pub(super) refusals: Vec<Diagnostic>,
+    pub(super) lints: Vec<Diagnostic>,
 }
 
 impl<'a> PlanBuilder<'a> {
@@ -259,7 +259,7 @@ impl<'a> PlanBuilder<'a> {
         match policy::other_repository(self.desired, &self.actual.snapshot) {
             Some(refusal) if destroys && !self.intent.take_over => self.refusals.push(refusal),
             Some(refusal) => {
-                self.lints.push(Lint { code: refusal.code, address: None, message: refusal.message });
+                self.lints.push(refusal.as_warning());
             }
             None => {}
         }

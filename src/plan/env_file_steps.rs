@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::build::PlanBuilder;
 use super::impact::ChangeImpact;
-use super::{Action, FieldChange, KNOWN_AFTER_APPLY, Reason, Refusal, Task, lint};
+use super::{Action, FieldChange, KNOWN_AFTER_APPLY, Reason, Task, lint};
 use crate::model::{
-    ActualBackend, Address, BackendName, BackendSpec, DEFAULT_ENV_FILE, EnvFileState, EnvFileTarget, FieldPath,
+    ActualBackend, Address, BackendName, BackendSpec, DEFAULT_ENV_FILE, Diagnostic, EnvFileState, EnvFileTarget, FieldPath,
 };
 
 impl<'a> PlanBuilder<'a> {
@@ -40,7 +40,7 @@ impl<'a> PlanBuilder<'a> {
             let (current, url, admin_key, difference) = match self.actual.env_files.get(name) {
                 None => (false, &None, &None, None),
                 Some(EnvFileState::Refused { code, message }) => {
-                    self.refusals.push(Refusal { code: code.clone(), address: Some(address), message: message.clone() });
+                    self.refusals.push(Diagnostic::new(code.clone(), message.clone()).about(address));
                     continue;
                 }
                 Some(EnvFileState::Writable { current, url, admin_key, warnings, difference }) => {

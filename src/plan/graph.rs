@@ -63,20 +63,24 @@ pub(super) fn connect_dependencies(mut steps: Vec<Step>, recorded: &BTreeMap<&Ba
     topological_order(steps)
 }
 
-/// The steps in a topological order, by address wherever the graph leaves a choice. What takes part in a cycle comes
-/// last: [`super::check`] reports it.
-pub(super) fn topological_order(mut steps: Vec<Step>) -> Vec<Step> {
-    steps.sort_by(|a, b| a.address.cmp(&b.address));
+/// Returns what waits for what, by the positions of the steps.
+pub(super) fn dependencies(steps: &[Step]) -> DiGraph<(), ()> {
     let positions: BTreeMap<&StepId, usize> = steps.iter().enumerate().map(|(index, step)| (&step.id, index)).collect();
-    let mut graph: DiGraph<(), ()> = DiGraph::with_capacity(steps.len(), steps.len());
-    for _ in &steps {
-        graph.add_node(());
-    }
+    let mut graph = DiGraph::with_capacity(steps.len(), steps.len());
+    steps.iter().for_each(|_| drop(graph.add_node(())));
     for (index, step) in steps.iter().enumerate() {
         for before in step.after.iter().filter_map(|id| positions.get(id)) {
             graph.add_edge(NodeIndex::new(*before), NodeIndex::new(index), ());
         }
     }
+    graph
+}
+
+/// Returns the steps in a topological order, by address wherever the graph leaves a choice: `petgraph::algo::toposort` leaves
+/// the choice to chance. What takes part in a cycle comes last, where [`super::validate()`] reports it.
+pub(super) fn topological_order(mut steps: Vec<Step>) -> Vec<Step> {
+    steps.sort_by(|a, b| a.address.cmp(&b.address));
+    let graph = dependencies(&steps);
     let mut missing: Vec<usize> =
         graph.node_indices().map(|node| graph.edges_directed(node, Direction::Incoming).count()).collect();
     let mut ready: BTreeSet<usize> = (0..steps.len()).filter(|index| missing[*index] == 0).collect();

@@ -2,8 +2,8 @@
 //!
 //! Must not do: stop anything; what must stop an apply belongs in `policy`.
 
+use super::FieldChange;
 use super::diff::find_change;
-use super::{FieldChange, Lint};
 use crate::model::{
     ActualBackend, Address, BackendName, ControlPlaneInfo, Cost, DatabaseReclaim, Desired, DesiredBackend, Diagnostic, Expiry,
     FieldPath, Files, ProviderKind, Release, ReleaseOrder, SecretState, TextValue, VolumeReclaim, monthly_cost,
@@ -12,8 +12,8 @@ use crate::model::{
 /// The code that says that a secret was not compared.
 pub const SECRET_NOT_COMPARED: &str = "plan.secret_not_compared";
 
-fn lint(code: &str, address: Address, message: String) -> Lint {
-    Lint { code: code.to_owned(), address: Some(address), message }
+fn lint(code: &str, address: Address, message: String) -> Diagnostic {
+    Diagnostic::warning(code, message).about(address)
 }
 
 /// What a time to live comes to in this control plane.
@@ -22,7 +22,7 @@ pub(super) fn expiry(
     wanted: &DesiredBackend,
     existing: Option<&ActualBackend>,
     control_plane: &ControlPlaneInfo,
-) -> Option<Lint> {
+) -> Option<Diagnostic> {
     let ttl = wanted.spec.ttl?;
     match (control_plane.expiry, existing) {
         (Expiry::Recorded, _) => {
@@ -41,7 +41,7 @@ pub(super) fn expiry(
 }
 
 /// What one specification says about itself.
-pub(super) fn specification(name: &BackendName, wanted: &DesiredBackend) -> Vec<Lint> {
+pub(super) fn specification(name: &BackendName, wanted: &DesiredBackend) -> Vec<Diagnostic> {
     let spec = &wanted.spec;
     let mut lints = Vec::new();
     let mut say = |code: &str, message: String| lints.push(lint(code, Address::backend(name), message));
@@ -121,14 +121,14 @@ fn routes_http_actions(site: &str) -> bool {
 }
 
 /// What whole projects say about themselves.
-pub(super) fn project(desired: &Desired) -> Vec<Lint> {
+pub(super) fn project(desired: &Desired) -> Vec<Diagnostic> {
     let mut lints = unknown_cost(desired);
     lints.extend(uncounted_resources(desired));
     lints
 }
 
 /// Ceilings that some backends escape, because they do not say what they use.
-fn uncounted_resources(desired: &Desired) -> Option<Lint> {
+fn uncounted_resources(desired: &Desired) -> Option<Diagnostic> {
     let budget = &desired.budget;
     let silent: Vec<String> = desired
         .backends
@@ -141,17 +141,14 @@ fn uncounted_resources(desired: &Desired) -> Option<Lint> {
         })
         .map(|(name, _)| format!("`{name}`"))
         .collect();
-    (!silent.is_empty()).then(|| Lint {
-        code: "plan.budget_incomplete".to_owned(),
-        address: None,
-        message: format!(
-            "the budget counts only what is written in `resources`, and {} leaves some of it out",
-            silent.join(", ")
-        ),
+    (!silent.is_empty()).then(|| {
+        let message =
+            format!("the budget counts only what is written in `resources`, and {} leaves some of it out", silent.join(", "));
+        Diagnostic::warning("plan.budget_incomplete", message)
     })
 }
 
-fn unknown_cost(desired: &Desired) -> Vec<Lint> {
+fn unknown_cost(desired: &Desired) -> Vec<Diagnostic> {
     let unknown: Vec<String> = desired
         .backends
         .iter()
@@ -161,18 +158,13 @@ fn unknown_cost(desired: &Desired) -> Vec<Lint> {
     if desired.budget.monthly_usd.is_none() || unknown.is_empty() {
         return Vec::new();
     }
-    vec![Lint {
-        code: "plan.cost_unknown".to_owned(),
-        address: None,
-        message: format!(
-            "the price of {} is not known here, so `budget.monthly_usd` counts only the others",
-            unknown.join(", ")
-        ),
-    }]
+    let message =
+        format!("the price of {} is not known here, so `budget.monthly_usd` counts only the others", unknown.join(", "));
+    vec![Diagnostic::warning("plan.cost_unknown", message)]
 }
 
 /// Secrets of a new backend that are not at hand.
-pub(super) fn unavailable_secrets(name: &BackendName, wanted: &DesiredBackend) -> Vec<Lint> {
+pub(super) fn unavailable_secrets(name: &BackendName, wanted: &DesiredBackend) -> Vec<Diagnostic> {
     wanted
         .secrets
         .iter()
@@ -182,7 +174,7 @@ pub(super) fn unavailable_secrets(name: &BackendName, wanted: &DesiredBackend) -
 }
 
 /// A secret that could not be compared.
-pub(super) fn not_compared(name: &BackendName, path: &FieldPath, wanted: &DesiredBackend) -> Lint {
+pub(super) fn not_compared(name: &BackendName, path: &FieldPath, wanted: &DesiredBackend) -> Diagnostic {
     let why = match wanted.secrets.get(path) {
         Some(SecretState::Unavailable(reference)) => {
             format!("because {reference} is not available; an apply that needs it will ask for it")
@@ -194,7 +186,7 @@ pub(super) fn not_compared(name: &BackendName, path: &FieldPath, wanted: &Desire
 }
 
 /// What changes are worth a look.
-pub(super) fn changes(name: &BackendName, changes: &[FieldChange]) -> Vec<Lint> {
+pub(super) fn changes(name: &BackendName, changes: &[FieldChange]) -> Vec<Diagnostic> {
     let mut lints = Vec::new();
     let mut say = |code: &str, message: String| lints.push(lint(code, Address::backend(name), message));
     if find_change(changes, "tuning.document_retention").is_some() {
@@ -223,7 +215,7 @@ pub(super) fn changes(name: &BackendName, changes: &[FieldChange]) -> Vec<Lint> 
 }
 
 /// A database that outlives its backend.
-pub(super) fn database_stays(name: &BackendName, existing: &ActualBackend, disposal: DatabaseReclaim) -> Option<Lint> {
+pub(super) fn database_stays(name: &BackendName, existing: &ActualBackend, disposal: DatabaseReclaim) -> Option<Diagnostic> {
     let stays = existing.recorded.has_own_server() && disposal == DatabaseReclaim::Retain;
     stays.then(|| {
         let message = format!(
@@ -236,7 +228,7 @@ pub(super) fn database_stays(name: &BackendName, existing: &ActualBackend, dispo
 }
 
 /// A removal that was to keep the volume, and that is finished by one that is not to.
-pub(super) fn retention_dropped(name: &BackendName, begun: VolumeReclaim, now: VolumeReclaim) -> Option<Lint> {
+pub(super) fn retention_dropped(name: &BackendName, begun: VolumeReclaim, now: VolumeReclaim) -> Option<Diagnostic> {
     (begun == VolumeReclaim::Retain && now == VolumeReclaim::Delete).then(|| {
         let message = format!(
             "the removal of `{name}` was begun with `--keep-data`, and this one takes its volume away as well; say `--keep-data` \
@@ -247,7 +239,7 @@ pub(super) fn retention_dropped(name: &BackendName, begun: VolumeReclaim, now: V
 }
 
 /// What becomes of the data of a backend that goes before one of the same name is made.
-pub(super) fn removal_first(name: &BackendName, existing: &ActualBackend) -> Vec<Lint> {
+pub(super) fn removal_first(name: &BackendName, existing: &ActualBackend) -> Vec<Diagnostic> {
     let removal = existing.removal.unwrap_or_default();
     let mut lints = Vec::new();
     if removal.volume == VolumeReclaim::Retain {
@@ -269,7 +261,7 @@ pub(super) fn removal_first(name: &BackendName, existing: &ActualBackend) -> Vec
 }
 
 /// Variables that somebody else set.
-pub(super) fn unmanaged_env(name: &BackendName, wanted: &DesiredBackend, existing: &ActualBackend) -> Option<Lint> {
+pub(super) fn unmanaged_env(name: &BackendName, wanted: &DesiredBackend, existing: &ActualBackend) -> Option<Diagnostic> {
     // One that the manifest names by now is about to be its own.
     let others: Vec<String> = existing
         .unmanaged_env
@@ -287,13 +279,13 @@ pub(super) fn unmanaged_env(name: &BackendName, wanted: &DesiredBackend, existin
 pub const NOT_OBSERVED: &str = "plan.not_observed";
 
 /// A backend that could not be looked at.
-pub(super) fn not_observed(address: &Address, why: &Diagnostic) -> Lint {
+pub(super) fn not_observed(address: &Address, why: &Diagnostic) -> Diagnostic {
     let message = format!("nothing is known about drift, which is not the same as \"absent\": {}", why.message);
     lint(NOT_OBSERVED, address.clone(), message)
 }
 
 /// Two backends that write one env file.
-pub(super) fn shared_env_file(name: &BackendName, owner: &BackendName, path: &str) -> Lint {
+pub(super) fn shared_env_file(name: &BackendName, owner: &BackendName, path: &str) -> Diagnostic {
     lint(
         "plan.shared_env_file",
         Address::env_file(name),
@@ -304,6 +296,6 @@ pub(super) fn shared_env_file(name: &BackendName, owner: &BackendName, path: &st
 }
 
 /// Something about an env file.
-pub(super) fn env_file(name: &BackendName, warning: &str) -> Lint {
+pub(super) fn env_file(name: &BackendName, warning: &str) -> Diagnostic {
     lint("plan.env_file", Address::env_file(name), warning.to_owned())
 }

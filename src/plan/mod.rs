@@ -12,6 +12,7 @@ mod impact;
 mod lint;
 mod policy;
 mod quota_schedule;
+mod quota_search;
 mod reason;
 mod remote_lints;
 mod staleness;
@@ -22,8 +23,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Address, BackendName, BackendSpec, DatabaseReclaim, Digest, EnvFileTarget, FieldDrift, FieldPath, ProjectName, Revision,
-    VolumeReclaim,
+    Address, BackendName, BackendSpec, DatabaseReclaim, Diagnostic, Digest, EnvFileTarget, FieldDrift, FieldPath, ProjectName,
+    Revision, VolumeReclaim,
 };
 
 pub use build::{BackendSelection, ObservedState, PlanOptions, build};
@@ -65,9 +66,9 @@ pub struct Plan {
     /// What differs from what was last applied though nobody asked.
     pub drift: Vec<DriftItem>,
     /// What stands in the way: with a single one, nothing at all is done.
-    pub refusals: Vec<Refusal>,
+    pub refusals: Vec<Diagnostic>,
     /// What is worth a look.
-    pub lints: Vec<Lint>,
+    pub lints: Vec<Diagnostic>,
     /// What the backends cost at their providers, where those send a bill. It follows from the steps.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cost: Option<PlanCost>,
@@ -228,30 +229,6 @@ impl DriftItem {
     pub fn new(address: Address, deviation: FieldDrift) -> Self {
         Self { address, path: deviation.path, recorded: deviation.recorded, observed: deviation.observed }
     }
-}
-
-/// Something that stands in the way of the whole apply.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Refusal {
-    /// A stable name of the reason.
-    pub code: String,
-    /// What it is about, where it is about one thing.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub address: Option<Address>,
-    /// What is in the way and what to do about it.
-    pub message: String,
-}
-
-/// Something that is worth a look and stands in nobody's way.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Lint {
-    /// A stable name of the situation.
-    pub code: String,
-    /// What it is about, where it is about one thing.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub address: Option<Address>,
-    /// What could go wrong and what to do about it.
-    pub message: String,
 }
 
 impl Plan {

@@ -7,16 +7,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::cost::{PricedBackend, priced_backends};
 use super::diff::find_change;
 use super::quota_schedule::QuotaDeltas;
-use super::{Action, ChangeImpact, FieldChange, Plan, Refusal, Step, Task};
+use super::{Action, ChangeImpact, FieldChange, Plan, Step, Task};
 use crate::model::fly::{Guest, REGIONS, volume_gb};
 use crate::model::{
-    ActualBackend, Address, BackendName, BackendSpec, ByteSize, ControlPlaneInfo, Cost, Cpus, Desired, DesiredBackend, Moved,
-    Phase, ProviderKind, QuotaExcess, Release, ReleaseOrder, SecretState, Snapshot, Storage, Tls, Usage, Usd, VolumeReclaim,
-    monthly_sum,
+    ActualBackend, Address, BackendName, BackendSpec, ByteSize, ControlPlaneInfo, Cost, Cpus, Desired, DesiredBackend,
+    Diagnostic, Moved, Phase, ProviderKind, QuotaExcess, Release, ReleaseOrder, SecretState, Snapshot, Storage, Tls, Usage,
+    Usd, VolumeReclaim, monthly_sum,
 };
 
-fn refusal(code: &str, address: Option<Address>, message: String) -> Refusal {
-    Refusal { code: code.to_owned(), address, message }
+fn refusal(code: &str, address: Option<Address>, message: String) -> Diagnostic {
+    Diagnostic { address, ..Diagnostic::new(code, message) }
 }
 
 /// Refuses a backend whose provider the control plane cannot carry out.
@@ -24,7 +24,7 @@ pub(super) fn provider_available(
     name: &BackendName,
     wanted: &DesiredBackend,
     control_plane: &ControlPlaneInfo,
-) -> Option<Refusal> {
+) -> Option<Diagnostic> {
     let provider = wanted.spec.provider;
     if control_plane.providers.contains(&provider) {
         return None;
@@ -47,7 +47,7 @@ pub(super) fn provider_available(
 }
 
 /// Refuses what Fly does not have: a place that is nowhere, or a size that no machine has.
-pub(super) fn fly(name: &BackendName, wanted: &DesiredBackend) -> Vec<Refusal> {
+pub(super) fn fly(name: &BackendName, wanted: &DesiredBackend) -> Vec<Diagnostic> {
     let spec = &wanted.spec;
     if spec.provider != ProviderKind::Fly {
         return Vec::new();
@@ -88,7 +88,7 @@ pub(super) fn fly(name: &BackendName, wanted: &DesiredBackend) -> Vec<Refusal> {
 }
 
 /// Refuses a database server that nobody would run.
-pub(super) fn storage_available(name: &BackendName, wanted: &DesiredBackend) -> Option<Refusal> {
+pub(super) fn storage_available(name: &BackendName, wanted: &DesiredBackend) -> Option<Diagnostic> {
     let managed = wanted.spec.storage.server().is_some_and(|server| server.managed);
     let postgres = matches!(wanted.spec.storage, Storage::Postgres(_));
     let message = match wanted.spec.provider {
@@ -116,7 +116,7 @@ pub(super) fn storage_available(name: &BackendName, wanted: &DesiredBackend) -> 
 }
 
 /// Refuses values from outside that are of no use, before anything is begun with them.
-pub(super) fn usable_secrets(name: &BackendName, wanted: &DesiredBackend) -> Vec<Refusal> {
+pub(super) fn usable_secrets(name: &BackendName, wanted: &DesiredBackend) -> Vec<Diagnostic> {
     let unusable = wanted.secrets.iter().filter_map(|(path, state)| match state {
         SecretState::Unusable(why) => Some((path, why)),
         SecretState::Known(_)
@@ -133,7 +133,7 @@ pub(super) fn usable_secrets(name: &BackendName, wanted: &DesiredBackend) -> Vec
 }
 
 /// Refuses a rename onto a name that is in use.
-pub(super) fn moved_onto_existing(moved: &Moved) -> Refusal {
+pub(super) fn moved_onto_existing(moved: &Moved) -> Diagnostic {
     refusal(
         "plan.moved_onto_existing",
         Some(Address::backend(&moved.from)),
@@ -150,9 +150,9 @@ pub(super) fn changes(
     existing: &ActualBackend,
     wanted: &DesiredBackend,
     changes: &[FieldChange],
-) -> Vec<Refusal> {
+) -> Vec<Diagnostic> {
     let address = || Some(Address::backend(name));
-    let mut refusals: Vec<Refusal> = Vec::new();
+    let mut refusals: Vec<Diagnostic> = Vec::new();
     let moving: Vec<String> = changes
         .iter()
         .filter(|change| change.effect == ChangeImpact::MovesData)
@@ -197,7 +197,7 @@ pub(super) fn changes(
 }
 
 /// Refuses to start a backend with nothing where there was data before.
-pub(super) fn data_missing(address: &Address, existing: &ActualBackend) -> Refusal {
+pub(super) fn data_missing(address: &Address, existing: &ActualBackend) -> Diagnostic {
     let name = &existing.name;
     // What its provider found in the place of the data, and how that is taken up.
     let notes: String = existing.observation.notes.iter().map(|note| format!("\n{note}")).collect();
@@ -212,7 +212,7 @@ pub(super) fn data_missing(address: &Address, existing: &ActualBackend) -> Refus
 }
 
 /// Refuses to take away a protected backend.
-pub(super) fn protected(name: &BackendName, existing: &ActualBackend) -> Option<Refusal> {
+pub(super) fn protected(name: &BackendName, existing: &ActualBackend) -> Option<Diagnostic> {
     existing.recorded.protected.then(|| {
         refusal(
             "plan.protected",
@@ -226,7 +226,7 @@ pub(super) fn protected(name: &BackendName, existing: &ActualBackend) -> Option<
 }
 
 /// Refuses to keep the volume of a backend whose provider has none that could stay by itself.
-pub(super) fn volume_kept(name: &BackendName, existing: &ActualBackend, volume: VolumeReclaim) -> Option<Refusal> {
+pub(super) fn volume_kept(name: &BackendName, existing: &ActualBackend, volume: VolumeReclaim) -> Option<Diagnostic> {
     let provider = existing.recorded.provider;
     (volume == VolumeReclaim::Retain && provider != ProviderKind::Fly).then(|| {
         refusal(
@@ -241,7 +241,7 @@ pub(super) fn volume_kept(name: &BackendName, existing: &ActualBackend, volume: 
 }
 
 /// Says that the project was last applied from somewhere else.
-pub(super) fn other_repository(desired: &Desired, snapshot: &Snapshot) -> Option<Refusal> {
+pub(super) fn other_repository(desired: &Desired, snapshot: &Snapshot) -> Option<Diagnostic> {
     let before = snapshot.origin.as_ref().filter(|origin| !desired.origin.is_empty() && **origin != desired.origin)?;
     Some(refusal(
         "plan.other_repository",
@@ -255,7 +255,7 @@ pub(super) fn other_repository(desired: &Desired, snapshot: &Snapshot) -> Option
 }
 
 /// Refuses what is over the manifest's ceilings.
-pub(super) fn budget(desired: &Desired, existing: &BTreeMap<&BackendName, &ActualBackend>) -> Vec<Refusal> {
+pub(super) fn budget(desired: &Desired, existing: &BTreeMap<&BackendName, &ActualBackend>) -> Vec<Diagnostic> {
     let mut refusals = Vec::new();
     let specs = || desired.backends.values().map(|backend| &backend.spec);
     let cpus: Cpus = specs().filter_map(|spec| spec.resources.cpus).fold(Cpus::default(), Cpus::saturating_add);
@@ -310,7 +310,7 @@ pub(super) fn budget(desired: &Desired, existing: &BTreeMap<&BackendName, &Actua
 
 /// Refuses what would take the project over the ceilings that the control plane keeps. All of its backends count, as they
 /// are once the plan is carried out; what becomes of them on the way is [`super::room`]'s.
-pub(super) fn quota(steps: &[Step], snapshot: &Snapshot) -> Vec<Refusal> {
+pub(super) fn quota(steps: &[Step], snapshot: &Snapshot) -> Vec<Diagnostic> {
     let mut specs: BTreeMap<&BackendName, &BackendSpec> =
         snapshot.backends.iter().map(|backend| (&backend.name, &backend.recorded)).collect();
     let [_, billed_after] = priced_backends(&snapshot.backends, steps);
@@ -346,7 +346,7 @@ pub(super) fn quota(steps: &[Step], snapshot: &Snapshot) -> Vec<Refusal> {
         let message = format!("{message}; ask for less, or have an operator raise it with `convexinfra quota set`");
         refusal(&format!("plan.over_quota_{what}"), None, message)
     };
-    let mut refusals: Vec<Refusal> = excesses.into_iter().map(say).collect();
+    let mut refusals: Vec<Diagnostic> = excesses.into_iter().map(say).collect();
     let (cost, _) = monthly_sum(billed_after.values().map(PricedBackend::cost));
     let ceiling = snapshot.quota.monthly_usd.map(Usd::from_dollars);
     if let Some(allowed) = ceiling.filter(|allowed| cost > *allowed && cost_grows) {
@@ -363,7 +363,7 @@ pub(super) fn quota(steps: &[Step], snapshot: &Snapshot) -> Vec<Refusal> {
 /// Refuses every destruction that was not allowed by the backend's name.
 ///
 /// This is asked by whoever applies, not while planning: a plan shows what would be destroyed.
-pub fn destruction_refusals(plan: &Plan, allowed: &[BackendName]) -> Vec<Refusal> {
+pub fn destruction_refusals(plan: &Plan, allowed: &[BackendName]) -> Vec<Diagnostic> {
     let allowed: BTreeSet<&BackendName> = allowed.iter().collect();
     plan.steps
         .iter()

@@ -2,20 +2,19 @@
 //!
 //! The control plane counts whenever a step begins, so an end that fits is not enough: a replacement at the quota fits
 //! only if the old backend is gone first. Where every order fits nothing is added, and the plan stays as parallel as it was.
-//!
-//! Must not do: let a step through that the control plane would refuse, or put an order where any will do.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::cost::priced_backends;
-use super::{Refusal, Step, StepId, Task, graph};
-use crate::model::{ActualBackend, BackendName, BackendSpec, Snapshot, Usage, Usd};
+use super::quota_search::Search;
+use super::{Step, StepId, Task, graph};
+use crate::model::{ActualBackend, BackendName, BackendSpec, Diagnostic, Snapshot, Usage, Usd};
 
 /// What quotas limit: backends, processor, memory, disk, and dollars a month.
 const DIMENSIONS: usize = 5;
 
 /// Backends, thousandths of a processor, bytes of memory and of disk, millionths of a dollar a month.
-type Amounts = [i128; DIMENSIONS];
+pub(super) type Amounts = [i128; DIMENSIONS];
 
 /// What the quota counts before a plan, what it allows, and what each step adds to it or takes from it.
 pub(super) struct QuotaDeltas {
@@ -103,11 +102,6 @@ impl QuotaLedger {
         Self { dimension, overdraft: (-left).max(0), releasers: Vec::new(), available: free }
     }
 
-    fn fits(&self, delta: &Amounts) -> bool {
-        let needed = delta[self.dimension];
-        needed <= 0 || (self.overdraft == 0 && needed <= self.available.iter().map(|(_, amount)| amount).sum())
-    }
-
     /// Takes a step, and adds the steps whose room it takes to `after`. So whatever has begun was paid for by what has
     /// ended, in every order that respects that.
     fn reserve(&mut self, step: usize, delta: &Amounts, after: &mut BTreeSet<usize>) {
@@ -138,72 +132,44 @@ impl QuotaLedger {
     }
 }
 
-/// Makes steps wait for those that free the room which they need, where there would not be enough in some order;
-/// with a refusal where what would free the room waits for what needs it.
-pub(super) fn order_within_quota(mut steps: Vec<Step>, snapshot: &Snapshot) -> (Vec<Step>, Option<Refusal>) {
-    let room = QuotaDeltas::of(&steps, snapshot);
-    let mut accounts: Vec<QuotaLedger> = room
-        .contended_limits()
-        .into_iter()
-        .map(|(dimension, limit)| QuotaLedger::new(dimension, limit - room.now[dimension]))
-        .collect();
-    if accounts.is_empty() {
+/// Makes steps wait for those that free the room which they need, where there would not be enough in some order; with a
+/// refusal where no order has room for all of them.
+pub(super) fn order_within_quota(mut steps: Vec<Step>, snapshot: &Snapshot) -> (Vec<Step>, Option<Diagnostic>) {
+    let deltas = QuotaDeltas::of(&steps, snapshot);
+    let contended = deltas.contended_limits().into_iter();
+    let left: Vec<(usize, i128)> = contended.map(|(dimension, limit)| (dimension, limit - deltas.now[dimension])).collect();
+    if left.is_empty() {
         return (steps, None);
     }
-    let positions: BTreeMap<&StepId, usize> = steps.iter().enumerate().map(|(index, step)| (&step.id, index)).collect();
-    let before: Vec<Vec<usize>> =
-        steps.iter().map(|step| step.after.iter().filter_map(|id| positions.get(id).copied()).collect()).collect();
-    let mut then: Vec<Vec<usize>> = vec![Vec::new(); steps.len()];
-    before.iter().enumerate().for_each(|(step, waits)| waits.iter().for_each(|first| then[*first].push(step)));
-    let dimensions: Vec<usize> = accounts.iter().map(|account| account.dimension).collect();
-    let needs = |step: usize| dimensions.iter().any(|dimension| room.deltas[step][*dimension] > 0);
-    // Whether something is freed by it or by what waits for it. The steps stand in an order, so one pass is enough.
-    let mut frees = vec![false; steps.len()];
-    for step in (0..steps.len()).rev() {
-        let itself = dimensions.iter().any(|dimension| room.deltas[step][*dimension] < 0);
-        frees[step] = itself || then[step].iter().any(|next| frees[*next]);
-    }
-    // What needs nothing first, then what something that frees waits for.
-    let rank = |step: usize| (needs(step), !frees[step], step);
-    let mut missing: Vec<usize> = before.iter().map(Vec::len).collect();
-    let mut ready: BTreeSet<_> = (0..steps.len()).filter(|step| missing[*step] == 0).map(rank).collect();
-    let mut turns: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); steps.len()];
-    while let Some(next) =
-        ready.iter().copied().find(|(_, _, step)| accounts.iter().all(|account| account.fits(&room.deltas[*step])))
-    {
-        ready.remove(&next);
-        let (_, _, step) = next;
-        accounts.iter_mut().for_each(|account| account.reserve(step, &room.deltas[step], &mut turns[step]));
-        for next in &then[step] {
-            missing[*next] -= 1;
-            ready.extend((missing[*next] == 0).then(|| rank(*next)));
+    let mut ledgers: Vec<QuotaLedger> = left.iter().map(|(dimension, left)| QuotaLedger::new(*dimension, *left)).collect();
+    let order = match Search::new(&steps, &deltas.deltas, left).find() {
+        Ok(order) => order,
+        Err(stuck) => {
+            let stuck: Vec<String> = stuck.into_iter().map(|step| format!("`{}`", steps[step].address)).collect();
+            return (steps, Some(deadlock_refusal(snapshot, &stuck.join(", "))));
         }
-    }
-    if !ready.is_empty() {
-        let stuck: Vec<String> = ready.iter().map(|(_, _, step)| format!("`{}`", steps[*step].address)).collect();
-        return (steps, Some(deadlock_refusal(snapshot, &stuck.join(", "))));
-    }
+    };
     let ids: Vec<StepId> = steps.iter().map(|step| step.id.clone()).collect();
-    for (step, turns) in steps.iter_mut().zip(turns) {
-        let all: BTreeSet<StepId> = step.after.drain(..).chain(turns.into_iter().map(|turn| ids[turn].clone())).collect();
+    for step in order {
+        let mut room_of = BTreeSet::new();
+        ledgers.iter_mut().for_each(|ledger| ledger.reserve(step, &deltas.deltas[step], &mut room_of));
+        let step = &mut steps[step];
+        let all: BTreeSet<StepId> = step.after.drain(..).chain(room_of.into_iter().map(|freed| ids[freed].clone())).collect();
         step.after = all.into_iter().collect();
     }
     (graph::topological_order(steps), None)
 }
 
-fn deadlock_refusal(snapshot: &Snapshot, stuck: &str) -> Refusal {
-    Refusal {
-        code: "plan.over_quota_on_the_way".to_owned(),
-        address: None,
-        message: format!(
-            "the quota of `{}` would allow the end of this and not the way there: {stuck} can only begin once something else has \
-             made room, and that waits for it. Apply what makes room by itself first, or have an operator raise the quota with \
-             `convexinfra quota set`",
-            snapshot.project
-        ),
-    }
+fn deadlock_refusal(snapshot: &Snapshot, stuck: &str) -> Diagnostic {
+    let message = format!(
+        "the quota of `{}` would allow the end of this and not the way there: {stuck} can only begin once something else has made \
+         room, and that waits for it. Apply what makes room by itself first, or have an operator raise the quota with \
+         `convexinfra quota set`",
+        snapshot.project
+    );
+    Diagnostic::new("plan.over_quota_on_the_way", message)
 }
 
 #[cfg(test)]
-#[path = "room_tests.rs"]
+#[path = "quota_schedule_tests.rs"]
 mod tests;

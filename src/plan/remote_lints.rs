@@ -4,16 +4,15 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::Lint;
-use crate::model::{Address, BackendName, BackendSpec, ControlPlaneInfo, ProviderKind, Tls};
+use crate::model::{Address, BackendName, BackendSpec, ControlPlaneInfo, Diagnostic, ProviderKind, Tls};
 
 /// What a backend on the control plane's machine says that clients or their users would take for something of theirs.
-pub(super) fn lints(name: &BackendName, spec: &BackendSpec, control_plane: &ControlPlaneInfo) -> Vec<Lint> {
+pub(super) fn lints(name: &BackendName, spec: &BackendSpec, control_plane: &ControlPlaneInfo) -> Vec<Diagnostic> {
     let on_its_machine = matches!(spec.provider, ProviderKind::Simulated | ProviderKind::Local | ProviderKind::Docker);
     if !on_its_machine || !control_plane.outlives_commands() || is_loopback(&control_plane.name) {
         return Vec::new();
     }
-    let lint = |code: &str, message: String| Lint { code: code.to_owned(), address: Some(Address::backend(name)), message };
+    let lint = |code: &str, message: String| Diagnostic::warning(code, message).about(Address::backend(name));
     let mut lints = Vec::new();
     if let Some(missing) = missing_origins(spec).filter(|_| !spec.is_record_only()) {
         let how = match spec.provider {

@@ -87,7 +87,7 @@ pub(super) fn ids(plan: &Plan) -> Vec<&str> {
     plan.steps.iter().map(|step| step.id.as_str()).collect()
 }
 
-pub(super) fn codes(refusals: &[Refusal]) -> Vec<&str> {
+pub(super) fn codes(refusals: &[Diagnostic]) -> Vec<&str> {
     refusals.iter().map(|refusal| refusal.code.as_str()).collect()
 }
 

@@ -18,14 +18,18 @@ pub fn drift(report: &DriftReport, snapshot: &Snapshot, style: Style) -> String 
     if report.drift.is_empty() && report.unknown.is_empty() && report.unfinished.is_empty() {
         let _ = writeln!(text, "no drift: {} of `{project}` as last applied", counted(snapshot.backends.len(), "backend"));
     }
+    // First: what was cut off may be why the rest differs.
+    if !report.unfinished.is_empty() {
+        let _ = writeln!(text, "{}", style.warning(&format!("unfinished in `{project}`, finish it with `convexinfra apply`:")));
+    }
+    for address in &report.unfinished {
+        let _ = writeln!(text, "  {address}: its last change did not finish, so there is nothing to compare it with");
+    }
     if !report.drift.is_empty() {
         let _ = writeln!(text, "{}", style.warning(&format!("drift in `{project}`:")));
     }
     for drift in &report.drift {
         let _ = writeln!(text, "  {}", drift_line(&drift.address, &drift.path, &drift.recorded, &drift.observed));
-    }
-    for address in &report.unfinished {
-        let _ = writeln!(text, "  {address}: its last change did not finish, so there is nothing to compare it with");
     }
     for UnobservedBackend { address, why } in &report.unknown {
         let _ = writeln!(text, "  {address}: nothing is known: {}", inline_finding(why, 4));

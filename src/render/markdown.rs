@@ -5,13 +5,13 @@
 use std::fmt::Write as _;
 
 use super::plan::summary_line;
-use super::sanitize::{sanitize_block, sanitize_line as harmless};
+use super::sanitize::sanitize_line as harmless;
 use crate::plan::{Plan, Step};
 
 /// The whole plan as Markdown.
 pub fn markdown(plan: &Plan) -> String {
-    let mut text = format!("### convexinfra plan for `{}`\n\n**{}**", escape(plan.project.as_str()), summary_line(plan));
-    let _ = writeln!(text, " · {} · revision {}", escape(&plan.control_plane), plan.base);
+    let mut text = format!("### convexinfra plan for `{}`\n\n**{}**", plain_text(plan.project.as_str()), summary_line(plan));
+    let _ = writeln!(text, " · {} · revision {}", plain_text(&plan.control_plane), plan.base);
     if !plan.steps.is_empty() {
         text.push_str("\n| | address | why | changes |\n|---|---|---|---|\n");
         for step in &plan.steps {
@@ -20,7 +20,7 @@ pub fn markdown(plan: &Plan) -> String {
                 "| {} | `{}` | {} | {} |",
                 step.action.as_str(),
                 step.address,
-                escape(&step.reason.to_string()),
+                plain_text(&step.reason.to_string()),
                 changes(step)
             );
         }
@@ -53,7 +53,7 @@ fn cost_table(text: &mut String, plan: &Plan) {
         let _ = writeln!(text, "| `{}` | {before} | {after} |", backend.backend);
     }
     let (before, after) = (super::cost::sum(&cost.before), super::cost::sum(&cost.after));
-    let _ = writeln!(text, "| together | {before} | {after} |\n\n{}", escape(&super::cost::basis(cost)));
+    let _ = writeln!(text, "| together | {before} | {after} |\n\n{}", plain_text(&super::cost::basis(cost)));
 }
 
 fn section<'a>(text: &mut String, title: &str, notes: impl Iterator<Item = (Option<&'a crate::model::Address>, &'a String)>) {
@@ -62,7 +62,7 @@ fn section<'a>(text: &mut String, title: &str, notes: impl Iterator<Item = (Opti
             let _ = writeln!(text, "\n#### {title}\n");
         }
         let address = address.map(|address| format!("`{address}`: ")).unwrap_or_default();
-        let _ = writeln!(text, "- {address}{}", sanitize_block(message, 0).replace('\n', " "));
+        let _ = writeln!(text, "- {address}{}", plain_text(message));
     }
 }
 
@@ -82,12 +82,104 @@ fn changes(step: &Step) -> String {
     shown.join("<br>")
 }
 
-/// Text as code inside a table's cell: no cell, line or code span ends inside it.
+/// Renders text as a code span of a table's cell: no cell, line or span ends inside it.
 fn code(text: &str) -> String {
     let text = text.replace('\n', "⏎").replace('`', "ˋ").replace('|', "\\|");
-    format!("`{}`", harmless(&text))
+    format!("`{}`", harmless(if text.is_empty() { " " } else { &text }))
 }
 
-fn escape(text: &str) -> String {
-    harmless(&text.replace('\n', " ")).replace('|', "\\|").replace('<', "&lt;")
+/// Renders text that others may have chosen: whatever stands in it, it stays text. What is between backticks becomes a
+/// code span; everything else is escaped, and what a host would turn into a mention or a link is broken up by a
+/// zero-width space.
+fn plain_text(text: &str) -> String {
+    let flat = harmless(&text.replace('\n', " ")).into_owned();
+    let mut parts: Vec<&str> = flat.split('`').collect();
+    // A backtick without a partner is one of the text.
+    let unpaired = if parts.len() % 2 == 0 { parts.pop() } else { None };
+    let mut shown = String::with_capacity(flat.len() + 16);
+    for (index, part) in parts.iter().enumerate() {
+        if index % 2 == 1 { shown.push_str(&span(part)) } else { escape_into(&mut shown, part) }
+    }
+    if let Some(rest) = unpaired {
+        escape_into(&mut shown, "`");
+        escape_into(&mut shown, rest);
+    }
+    shown
+}
+
+fn escape_into(shown: &mut String, text: &str) {
+    let mut before = ' ';
+    for character in text.chars() {
+        // `@team`, `#12`, `https://…`, `www.…`: a word that a host links by itself begins no word here.
+        let links = matches!(before, '@' | '#') && character.is_alphanumeric()
+            || (before == ':' && character == '/')
+            || (before.eq_ignore_ascii_case(&'w') && character == '.');
+        if links {
+            shown.push('\u{200b}');
+        }
+        if character.is_ascii_punctuation() {
+            shown.push('\\');
+        }
+        shown.push(character);
+        before = character;
+    }
+}
+
+/// Renders text as a code span outside of tables, where a bar needs no escape.
+fn span(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!("`{text}`") }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use pulldown_cmark::{Event, Options, Parser, Tag};
+
+    use super::*;
+
+    /// What a host makes of Markdown, other than text, code and the one paragraph around it.
+    fn markup(markdown: &str) -> Vec<String> {
+        let allowed = |event: &Event<'_>| match event {
+            Event::Text(_) | Event::Code(_) | Event::End(_) => true,
+            Event::Start(tag) => matches!(tag, Tag::List(_) | Tag::Item | Tag::Paragraph),
+            _ => false,
+        };
+        Parser::new_ext(markdown, Options::all()).filter(|event| !allowed(event)).map(|event| format!("{event:?}")).collect()
+    }
+
+    fn words(markdown: &str) -> String {
+        let text = |event| match event {
+            Event::Text(text) | Event::Code(text) => Some(text.into_string()),
+            _ => None,
+        };
+        Parser::new_ext(markdown, Options::all()).filter_map(text).collect()
+    }
+
+    #[test]
+    fn text_of_others_becomes_no_markup() {
+        for hostile in [
+            "x`</code></details> … **APPROVED** @org/admins [click](https://evil.test)",
+            "![image](https://evil.test) <img src=x> <script>",
+            "# title\n- item\n```\ncode\n```\n| a | b |\n|---|---|",
+            "https://evil.test www.evil.test me@evil.test #12 @team &lt;b&gt; &#64;team",
+            "``x`` ` ~~gone~~ $math$ [^1] :tada: \\` \\\\",
+        ] {
+            let shown = plain_text(hostile);
+            assert_eq!(markup(&format!("- {shown}")), Vec::<String>::new(), "{shown}");
+            assert!(!shown.contains("://") && !shown.contains("@org") && !shown.contains("@team"), "{shown}");
+        }
+        assert_eq!(plain_text("`dev` has no `release`"), "`dev` has no `release`");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_becomes_markup(hostile in "(?s)[ -~\n]{0,80}") {
+            let shown = plain_text(&hostile);
+            prop_assert_eq!(markup(&format!("- a {shown}")), Vec::<String>::new(), "{}", shown);
+            let kept: String = words(&format!("- a {shown}")).replace('\u{200b}', "");
+            let flat: String = hostile.replace('\n', " ").replace('`', "");
+            let squeeze = |text: &str| text.replace('`', "").split_whitespace().collect::<String>();
+            prop_assert_eq!(squeeze(&kept), squeeze(&format!("a {flat}")), "{}", shown);
+        }
+    }
 }

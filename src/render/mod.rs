@@ -22,7 +22,7 @@ mod token;
 
 pub use drift::drift;
 pub use error::{ErrorDocument, error_document, report_text};
-pub use graph::{GraphFormat, graph};
+pub use graph::{GraphFormat, declared_graph, graph};
 pub use log::{LogDocument, LogEntry, log, log_check};
 pub use markdown::markdown;
 pub use plan::{plan, refused_plan, summary_line};

@@ -1,32 +1,31 @@
-//! The problems of a manifest, each with the lines that it is about.
-//!
-//! Must not do: show a value that may be a secret.
+//! The diagnostics of a manifest, each with the lines that it is about.
 
-use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource, Report, Severity};
+use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource, Report};
 
 use super::plural::counted;
 use super::style::Style;
-use crate::manifest::{Problem, Severity as ProblemSeverity, redacted};
+use crate::manifest::redacted;
+use crate::model::{Diagnostic, Severity};
 
-/// How many problems are drawn; the rest is counted. Nobody reads further, and `--json` has all of them.
+/// How many diagnostics are drawn; the rest is counted, and `--json` has all of them.
 const MAX_RENDERED: usize = 50;
 
-/// Every problem as a drawing of its place, and how many there are.
-pub fn problems(problems: &[Problem], text: &str, file: &str, width: usize, style: Style) -> String {
+/// Draws every diagnostic with its place, and says how many there are.
+pub fn problems(problems: &[Diagnostic], text: &str, file: &str, width: usize, style: Style) -> String {
     let theme = if style.is_coloured() { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
     let handler = GraphicalReportHandler::new_themed(theme).with_width(width).with_links(false);
     let shown = redacted(text, problems);
     let mut drawn = String::new();
     for problem in problems.iter().take(MAX_RENDERED) {
         let severity = match problem.severity {
-            ProblemSeverity::Error => Severity::Error,
-            ProblemSeverity::Warning => Severity::Warning,
+            Severity::Error => miette::Severity::Error,
+            Severity::Warning => miette::Severity::Warning,
         };
-        let label = problem.label.clone().unwrap_or_else(|| "here".to_owned());
-        let mut diagnostic = MietteDiagnostic::new(problem.message.clone())
-            .with_code(problem.code)
-            .with_severity(severity)
-            .with_label(LabeledSpan::new_with_span(Some(label), problem.span.clone()));
+        let mut diagnostic = MietteDiagnostic::new(problem.message.clone()).with_code(&problem.code).with_severity(severity);
+        for span in problem.related.iter().chain(&problem.span) {
+            let label = span.label.clone().unwrap_or_else(|| "here".to_owned());
+            diagnostic = diagnostic.and_label(LabeledSpan::new_with_span(Some(label), span.bytes()));
+        }
         if let Some(help) = &problem.help {
             diagnostic = diagnostic.with_help(help.clone());
         }
@@ -38,7 +37,7 @@ pub fn problems(problems: &[Problem], text: &str, file: &str, width: usize, styl
     if problems.len() > MAX_RENDERED {
         drawn.push_str(&format!("and {} more; `--json` lists all of them\n", problems.len() - MAX_RENDERED));
     }
-    let errors = problems.iter().filter(|problem| problem.severity == ProblemSeverity::Error).count();
+    let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
     if errors > 0 {
         drawn.push_str(&format!("{} in `{file}`\n", counted(errors, "problem")));
     }

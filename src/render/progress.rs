@@ -33,6 +33,10 @@ pub struct RunningStep {
 impl Progress {
     /// Takes an event in and returns the line that it is worth, if it is worth one.
     pub fn on_event(&mut self, event: &Event, style: Style) -> Option<String> {
+        self.line(event, style).map(|line| style.wrap(&line, 4))
+    }
+
+    fn line(&mut self, event: &Event, style: Style) -> Option<String> {
         match &event.kind {
             EventKind::Started { summary, .. } => {
                 self.total = summary.create + summary.update + summary.moves + summary.destroy + summary.write;

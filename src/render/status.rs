@@ -72,10 +72,10 @@ impl OperationEntry {
 /// What an operation is doing, in words.
 pub fn describe_operation(record: &OperationRecord) -> String {
     let what = match record.kind {
-        OperationKind::Put => "brings it about",
-        OperationKind::Remove => "takes it away",
+        OperationKind::Put => "creates or updates it",
+        OperationKind::Remove => "destroys it",
     };
-    format!("operation {} {what}, asked for by {}", record.id, harmless(&record.actor.to_string()))
+    format!("operation {} {what}, requested by {}", record.id, harmless(&record.actor.to_string()))
 }
 
 /// Who is changing the project.
@@ -192,15 +192,21 @@ pub fn status_table(document: &StatusDocument, style: Style) -> String {
             harmless(&document.control_plane)
         ));
     } else {
-        let rows: Vec<[String; 4]> = document
+        let rows: Vec<[String; 5]> = document
             .backends
             .iter()
             .map(|entry| {
                 let url = entry.url.clone().unwrap_or_else(|| "-".to_owned());
-                [entry.name.clone(), entry.provider.to_string(), entry.state_label().to_owned(), url]
+                let expires = entry.expires_at.clone().unwrap_or_else(|| "-".to_owned());
+                [entry.name.clone(), entry.provider.to_string(), entry.state_label().to_owned(), expires, url]
             })
             .collect();
-        text.push_str(&table(["NAME", "PROVIDER", "STATE", "URL"], &rows, style));
+        text.push_str(&table(["NAME", "PROVIDER", "STATE", "EXPIRES", "URL"], &rows, style));
+    }
+    let is_down =
+        |entry: &StatusEntry| entry.phase == Phase::Ready && matches!(entry.state, RunState::Stopped | RunState::Absent);
+    if document.backends.iter().any(is_down) {
+        text.push_str("start what does not run with\n    convexinfra apply\n");
     }
     for entry in document.backends.iter().filter(|entry| !entry.other_variables.is_empty()) {
         text.push_str(&format!(
@@ -226,12 +232,12 @@ pub fn status_table(document: &StatusDocument, style: Style) -> String {
     }
     for OperationEntry { id, backend, kind, actor, since, running } in &document.operations {
         let what = match kind {
-            OperationKind::Put => format!("brings `{backend}` about"),
-            OperationKind::Remove => format!("takes `{backend}` away"),
+            OperationKind::Put => format!("creates or updates `{backend}`"),
+            OperationKind::Remove => format!("destroys `{backend}`"),
         };
-        let cut_off = if *running { "" } else { "; it was cut off, and the next apply goes on with it" };
+        let cut_off = if *running { "" } else { "; it was interrupted, and the next apply resumes it" };
         text.push_str(&format!(
-            "operation {id} {what} since {since}, asked for by {}{cut_off}\n",
+            "operation {id} {what} since {since}, requested by {}{cut_off}\n",
             harmless(&actor.to_string())
         ));
     }

@@ -6,6 +6,7 @@ use crate::app::env_files::{finding, write_file};
 use crate::app::{AppError, select_backend};
 use crate::cli::args::{Env as Args, EnvFormat};
 use crate::cli::context::Context;
+use crate::cli::env_overrides;
 use crate::env_file::{ADMIN_KEY, Block, BlockOwner, URL, format};
 use crate::model::Exit;
 
@@ -31,23 +32,38 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
         );
         return Ok(Exit::Done);
     }
-    if context.printer.wants_documents() {
-        // The names of the variables are their own keys, so that a program can take them as they are.
-        context.printer.json(
-            "convexinfra.env/1",
-            serde_json::json!({
-                "name": backend, "url": credentials.url, "site_url": credentials.site_url,
-                URL: credentials.url, ADMIN_KEY: credentials.admin_key.expose(),
-            }),
-        );
+    // The names of the variables are their own keys, so that a program can take them as they are.
+    let mut document = serde_json::json!({
+        "name": backend, "url": credentials.url, "site_url": credentials.site_url, URL: credentials.url,
+    });
+    if args.show_key {
+        document[ADMIN_KEY] = credentials.admin_key.expose().into();
     }
-    let block = Block::new(owner, &credentials.url, credentials.admin_key, None).map_err(|error| failed(finding(&error)))?;
+    if context.printer.wants_documents() {
+        context.printer.json("convexinfra.env/1", document.clone());
+    }
+    let url = credentials.url.clone();
+    let key = credentials.admin_key.clone();
+    let block = Block::new(owner, &url, credentials.admin_key, None).map_err(|error| failed(finding(&error)))?;
     let format = match args.format {
+        EnvFormat::Url => {
+            context.printer.output(&format!("{url}\n"));
+            return Ok(Exit::Done);
+        }
+        // A program that looks for the URL must not get the key along with it unasked.
+        EnvFormat::Json if !args.show_key => {
+            context.printer.output(&format!("{:#}\n", serde_json::json!({ URL: url })));
+            return Ok(Exit::Done);
+        }
         EnvFormat::Dotenv => format::Format::Dotenv,
         EnvFormat::Json => format::Format::Json,
         EnvFormat::Shell => format::Format::Shell,
         EnvFormat::Github => format::Format::GitHub,
     };
+    if args.format == EnvFormat::Github && env_overrides::is_on("GITHUB_ACTIONS") {
+        // The runner reads commands from both streams; a masked value is hidden in the log of every later step.
+        context.printer.status(&format!("::add-mask::{}\n", key.expose()));
+    }
     context.printer.output(&format::render(&block, format));
     Ok(Exit::Done)
 }

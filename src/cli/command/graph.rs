@@ -9,7 +9,7 @@ use crate::cli::args::{Graph as Args, GraphNotation};
 use crate::cli::context::Context;
 use crate::model::Exit;
 use crate::plan::PlanOptions;
-use crate::render::{GraphFormat, graph};
+use crate::render::{GraphFormat, declared_graph, graph};
 
 /// Draws the graph of the plan.
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
@@ -21,7 +21,8 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
         GraphNotation::Dot => (GraphFormat::Dot, "dot"),
         GraphNotation::Mermaid => (GraphFormat::Mermaid, "mermaid"),
     };
-    let text = graph(&plan, format);
+    // Without changes the graph of the plan is empty, and what is declared is what a reader wants to see.
+    let text = if plan.is_empty() { declared_graph(&session.manifest.desired, format) } else { graph(&plan, format) };
     context.printer.output(&text);
     context.printer.json("convexinfra.graph/1", serde_json::json!({ "notation": notation, "text": text }));
     Ok(Exit::Done)

@@ -11,6 +11,7 @@ use crate::cli::args::Logs as Args;
 use crate::cli::context::Context;
 use crate::cli::signal;
 use crate::model::Exit;
+use crate::provider::kit::log_text::strip_terminal_sequences;
 
 /// How often to look for more.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -20,7 +21,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     let (project, loaded) = context.project()?;
     let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
     let name = select_backend(&control.snapshot(&project).await?, args.backend.name.as_ref())?;
-    let mut lines = LineBuffer::default();
+    let mut lines = LineBuffer { begun: String::new(), all: args.all };
     let mut from = LogPosition::Tail(args.tail as usize);
     // One for all of the loop: what is said while nobody listens is lost.
     let mut stop = pin!(signal::shutdown_signal());
@@ -29,7 +30,6 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
             piece = control.logs(&project, &name, from) => piece?,
             () = &mut stop => break,
         };
-        context.printer.passthrough(&piece.text);
         lines.push(context, &piece.text);
         if !args.follow || context.printer.is_broken_pipe() {
             lines.flush(context);
@@ -45,31 +45,39 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     Ok(Exit::Interrupted)
 }
 
-/// A log as documents, a line each; a piece of a log may end in the middle of one.
-#[derive(Default)]
+/// What marks a line about one of our own probes: the name that this program gives itself in requests.
+const OWN_AGENT: &str = concat!("\"convexinfra/", env!("CARGO_PKG_VERSION"), "\"");
+
+/// Splits a log into lines; a piece of it may end in the middle of one.
 struct LineBuffer {
     begun: String,
+    /// Whether lines about our own probes are shown.
+    all: bool,
 }
 
 impl LineBuffer {
     fn push(&mut self, context: &Context, text: &str) {
-        if !context.printer.wants_documents() {
-            return;
-        }
         self.begun.push_str(text);
         while let Some(end) = self.begun.find('\n') {
             let line: String = self.begun.drain(..=end).collect();
-            document(context, line.trim_end_matches(['\n', '\r']));
+            self.show(context, line.trim_end_matches(['\n', '\r']));
         }
     }
 
     fn flush(&mut self, context: &Context) {
         if !self.begun.is_empty() {
-            document(context, &std::mem::take(&mut self.begun));
+            let line = std::mem::take(&mut self.begun);
+            self.show(context, &line);
         }
     }
-}
 
-fn document(context: &Context, line: &str) {
-    context.printer.json("convexinfra.log_line/1", serde_json::json!({ "line": line }));
+    fn show(&self, context: &Context, line: &str) {
+        if !self.all && line.contains(OWN_AGENT) {
+            return;
+        }
+        let plain = strip_terminal_sequences(line);
+        let shown = if context.printer.out_style().is_coloured() { line } else { &plain };
+        context.printer.passthrough(&format!("{shown}\n"));
+        context.printer.json("convexinfra.log_line/1", serde_json::json!({ "line": plain }));
+    }
 }

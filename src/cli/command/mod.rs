@@ -36,7 +36,7 @@ use crate::model::{Diagnostic, Exit};
 pub(super) fn run(context: &Context, command: Command) -> Result<Exit, AppError> {
     match command {
         Command::Init(args) => init::run(context, &args),
-        Command::Validate => validate::run(context),
+        Command::Validate(args) => validate::run(context, &args),
         Command::Schema(args) => schema::run(context, &args),
         Command::Completions(args) => completions::run(context, &args),
         Command::Skill(args) => skill::run(context, &args),

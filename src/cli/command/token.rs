@@ -35,6 +35,9 @@ async fn create(context: &Context, scope: Scope, ttl: Option<TimeSpan>, note: &s
         (Some(project), loaded)
     };
     let control = administration(context, loaded.as_ref())?;
+    if context.is_embedded(loaded.as_ref().map(|loaded| &loaded.desired))? {
+        require_served(control).await?;
+    }
     let issued = control.create_token(&TokenRequest { project, scope, note: note.to_owned(), ttl }).await?;
     let opens = issued.record.project.as_ref().map_or_else(|| "every project".to_owned(), |project| format!("`{project}`"));
     let end = issued.record.expires_at.map_or_else(|| "until it is revoked".to_owned(), |end| format!("until {end}"));
@@ -48,6 +51,17 @@ async fn create(context: &Context, scope: Scope, ttl: Option<TimeSpan>, note: &s
     }
     context.printer.output(&format!("{}\n", issued.token.expose()));
     Ok(Exit::Done)
+}
+
+/// Refuses to make a token that opens nothing: a home whose `serve --init` was never run is served to nobody.
+async fn require_served(control: &dyn Administration) -> Result<(), AppError> {
+    if control.tokens().await?.iter().any(|record| record.scope == Scope::Operator) {
+        return Ok(());
+    }
+    let message = "no control plane is named, and the home of this machine was never served, so a token would open nothing";
+    let help = "name the control plane that the token is for with `--control-plane URL`, or begin to serve this one with\n    \
+                convexinfra serve --init";
+    Err(AppError::new(Exit::Refused, Diagnostic::new("token.not_served", message).with_help(help)))
 }
 
 async fn list(context: &Context) -> Result<Exit, AppError> {

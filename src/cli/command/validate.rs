@@ -5,8 +5,10 @@
 use serde::Serialize;
 
 use crate::app::AppError;
+use crate::app::fix;
+use crate::cli::args::Validate as Args;
 use crate::cli::context::Context;
-use crate::manifest::findings;
+use crate::manifest::located;
 use crate::model::{Diagnostic, Exit};
 use crate::render::counted;
 
@@ -21,7 +23,15 @@ struct ValidateDocument {
 }
 
 /// Checks the manifest.
-pub(super) fn run(context: &Context) -> Result<Exit, AppError> {
+pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
+    if args.fix {
+        let path = context.manifest_path()?;
+        let (fixed, text) = fix::fix(&path, context.global.project.as_ref())?;
+        if let Some(text) = text {
+            fix::write(&path, &text)?;
+        }
+        context.printer.status(&format!("{} made in `{}`\n", counted(fixed, "edit"), path.display()));
+    }
     let loaded = context.load()?;
     super::plan::print_warnings(context, &loaded);
     let file = loaded.path.display().to_string();
@@ -33,7 +43,7 @@ pub(super) fn run(context: &Context) -> Result<Exit, AppError> {
     ));
     context.printer.document(&ValidateDocument {
         format: "convexinfra.validate/1",
-        warnings: findings(&loaded.warnings, &loaded.text, &file),
+        warnings: located(&loaded.warnings, &loaded.text, &file),
         manifest: file,
         project: loaded.desired.project.to_string(),
         backends,

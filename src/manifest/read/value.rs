@@ -9,13 +9,13 @@ use toml::de::{DeInteger, DeValue};
 
 use super::super::formats::{self, TextFormat};
 use super::super::normalize;
-use super::super::problem::Problem;
 use super::super::schema_table::{self, Kind, Table};
 use super::super::secret_detection::{looks_secret, looks_secret_value};
 use super::super::suggest::{nearest, one_of, quoted};
 use super::super::tree::{Entry, TableNode, Value};
 use super::super::url;
 use super::{KeyPath, Reader};
+use crate::model::Diagnostic;
 use crate::model::{ByteSize, Cpus, SecretRef, SecretSource, SizeError, TextValue, TimeSpan, Tls};
 
 /// The two variables that every deployment sets by itself.
@@ -142,7 +142,7 @@ impl<'t> Reader<'t, '_> {
         } else {
             format!("{} in {path} is not {}", quoted(text), shape.noun)
         };
-        let problem = Problem::new(shape.code, span, message).help(shape.allowed).allow(shape.repaired(text));
+        let problem = Diagnostic::at(shape.code, span, message).with_help(shape.allowed).with_allowed(shape.repaired(text));
         self.report(with_text(problem, span, shape.repaired(text)));
         None
     }
@@ -159,9 +159,9 @@ impl<'t> Reader<'t, '_> {
         let example = if code == "manifest.bad_size" { "2 GiB" } else { "7d" };
         // The model's own words end in a list or an example; they serve as help.
         let noun = if code == "manifest.bad_size" { "a size" } else { "a duration" };
-        let problem = Problem::new(code, span, format!("{} in {path} is not {noun}", quoted(text)));
+        let problem = Diagnostic::at(code, span, format!("{} in {path} is not {noun}", quoted(text)));
         let why = if why.len() > 200 { format!("{noun} is written like `{example}`") } else { why.to_owned() };
-        self.report(with_text(problem.help(why).allow([example]), span, repaired));
+        self.report(with_text(problem.with_help(why).with_allowed([example]), span, repaired));
         Value::Broken
     }
 
@@ -173,12 +173,12 @@ impl<'t> Reader<'t, '_> {
         text: &str,
         span: &Range<usize>,
     ) -> Value<'t> {
-        let problem = Problem::new(code, span, format!("{} is not {noun}", quoted(text)))
-            .help(format!("choose one of {}", one_of(words.iter().copied())))
-            .allow(words.iter().copied());
+        let problem = Diagnostic::at(code, span, format!("{} is not {noun}", quoted(text)))
+            .with_help(format!("choose one of {}", one_of(words.iter().copied())))
+            .with_allowed(words.iter().copied());
         let meant = normalize::word(text).filter(|word| words.contains(word)).or_else(|| nearest(text, words.iter().copied()));
         let problem = match meant {
-            Some(meant) => problem.label(format!("did you mean `{meant}`?")),
+            Some(meant) => problem.with_label(format!("did you mean `{meant}`?")),
             None => problem,
         };
         self.report(with_text(problem, span, meant.map(str::to_owned)));
@@ -189,9 +189,12 @@ impl<'t> Reader<'t, '_> {
         match u32::from_str_radix(number.as_str(), number.radix()).ok().filter(|count| (1..=most).contains(count)) {
             Some(count) => Value::Count(count),
             None => {
-                let problem =
-                    Problem::new("manifest.bad_count", span, format!("{path} cannot be {}", quoted(&self.text[span.clone()])))
-                        .help(format!("it is a whole number from 1 to {most}"));
+                let problem = Diagnostic::at(
+                    "manifest.bad_count",
+                    span,
+                    format!("{path} cannot be {}", quoted(&self.text[span.clone()])),
+                )
+                .with_help(format!("it is a whole number from 1 to {most}"));
                 self.report(problem);
                 Value::Broken
             }
@@ -211,7 +214,9 @@ impl<'t> Reader<'t, '_> {
         } else {
             ("manifest.bad_cpus", "it is a number of cores from 0.001 to 1024, with at most three decimals, such as `0.5`")
         };
-        self.report(Problem::new(code, span, format!("{path} cannot be {}", quoted(&self.text[span.clone()]))).help(help));
+        self.report(
+            Diagnostic::at(code, span, format!("{path} cannot be {}", quoted(&self.text[span.clone()]))).with_help(help),
+        );
         Value::Broken
     }
 
@@ -229,15 +234,18 @@ impl<'t> Reader<'t, '_> {
         }
         if BUILT_IN.contains(&name) {
             let message = format!("`{name}` is built into Convex and cannot be set; the deployment sets it itself");
-            self.report(Problem::new("manifest.builtin_env", &key, message).help("remove it; `origins` decides what it is"));
+            self.report(
+                Diagnostic::at("manifest.builtin_env", &key, message).with_help("remove it; `origins` decides what it is"),
+            );
             return Value::Broken;
         }
         let name_fits = (formats::CONVEX_VARIABLE.matches)(name);
         if !name_fits {
             let message = format!("{} is not {}", quoted(name), formats::CONVEX_VARIABLE.noun);
-            let mut problem = Problem::new(formats::CONVEX_VARIABLE.code, &key, message).help(formats::CONVEX_VARIABLE.allowed);
+            let mut problem =
+                Diagnostic::at(formats::CONVEX_VARIABLE.code, &key, message).with_help(formats::CONVEX_VARIABLE.allowed);
             if let Some(meant) = formats::CONVEX_VARIABLE.repaired(name).filter(|meant| !taken(meant)) {
-                problem = problem.edit(&key, meant);
+                problem = problem.with_edit(&key, meant);
             }
             self.report(problem);
         }
@@ -251,20 +259,20 @@ impl<'t> Reader<'t, '_> {
             DeValue::String(text) if text.len() > LONGEST_VALUE => {
                 let message = format!("the value of {path} has {} bytes, and Convex takes at most {LONGEST_VALUE}", text.len());
                 self.report(
-                    Problem::new("manifest.env_value_too_long", &key, message)
-                        .help("keep it in a file of the app, or split it"),
+                    Diagnostic::at("manifest.env_value_too_long", &key, message)
+                        .with_help("keep it in a file of the app, or split it"),
                 );
                 Value::Broken
             }
             DeValue::String(text) => Value::Source(SecretSource::Literal(text.to_string())),
             other => {
                 let message = format!("Convex variables are texts, and {path} is {}", type_name(other));
-                let problem = Problem::new("manifest.wrong_type", &span, message).help("put it in quotes");
+                let problem = Diagnostic::at("manifest.wrong_type", &span, message).with_help("put it in quotes");
                 let raw = &self.text[span.clone()];
                 let plain =
                     matches!(other, DeValue::Boolean(_) | DeValue::Integer(_) | DeValue::Float(_) | DeValue::Datetime(_))
                         && !looks_secret(name);
-                self.report(if plain { problem.edit(&span, format!("\"{raw}\"")) } else { problem.concealed() });
+                self.report(if plain { problem.with_edit(&span, format!("\"{raw}\"")) } else { problem.sensitive() });
                 Value::Broken
             }
         }
@@ -281,7 +289,7 @@ impl<'t> Reader<'t, '_> {
             (Some(_), Some(file)) => {
                 let message = format!("{path} has two sources, and it is not clear which one counts");
                 let problem =
-                    Problem::new("manifest.ambiguous_secret", &file.key, message).help("keep `env` or `file`, not both");
+                    Diagnostic::at("manifest.ambiguous_secret", &file.key, message).with_help("keep `env` or `file`, not both");
                 self.report(problem);
                 None
             }
@@ -289,11 +297,11 @@ impl<'t> Reader<'t, '_> {
             (None, Some(Entry { value: Value::Text(file), .. })) => Some(SecretRef::File((*file).to_owned())),
             (None, None) if self.problems.len() == before => {
                 let message = format!("{path} is empty: it says nowhere where its value comes from");
-                let mut problem = Problem::new("manifest.empty_secret", &span, message)
-                    .help(format!("write for example `{example}`"))
-                    .allow(["env", "file"]);
+                let mut problem = Diagnostic::at("manifest.empty_secret", &span, message)
+                    .with_help(format!("write for example `{example}`"))
+                    .with_allowed(["env", "file"]);
                 if self.text[span.clone()].starts_with('{') {
-                    problem = problem.edit(&span, example);
+                    problem = problem.with_edit(&span, example);
                 }
                 self.report(problem);
                 None
@@ -305,12 +313,12 @@ impl<'t> Reader<'t, '_> {
     fn literal_secret(&mut self, span: &Range<usize>, path: &KeyPath<'_>) -> Value<'t> {
         let reference = format!("{{ env = \"{}\" }}", path.variable());
         let message = format!("{path} is a secret written out, and a manifest is read by everybody who reads the repository");
-        let problem = Problem::new("manifest.literal_secret", span, message)
-            .help(format!("set the variable where convexinfra runs and write `{reference}`, or `{{ file = \"path\" }}`; a secret that was committed needs to be replaced"))
-            .label("a secret in clear")
-            .allow(["{ env = \"NAME\" }", "{ file = \"path\" }"])
-            .concealed()
-            .edit(span, reference);
+        let problem = Diagnostic::at("manifest.literal_secret", span, message)
+            .with_help(format!("set the variable where convexinfra runs and write `{reference}`, or `{{ file = \"path\" }}`; a secret that was committed needs to be replaced"))
+            .with_label("a secret in clear")
+            .with_allowed(["{ env = \"NAME\" }", "{ file = \"path\" }"])
+            .sensitive()
+            .with_edit(span, reference);
         self.report(problem);
         Value::Broken
     }
@@ -321,19 +329,19 @@ impl<'t> Reader<'t, '_> {
         }
         let message =
             format!("the URL in {path} has a password in it, and a manifest is read by everybody who reads the repository");
-        let mut problem = Problem::new("manifest.literal_secret", span, message)
-            .help("take user and password out of the URL; a password that was committed needs to be replaced")
-            .label("a password in clear")
-            .concealed();
+        let mut problem = Diagnostic::at("manifest.literal_secret", span, message)
+            .with_help("take user and password out of the URL; a password that was committed needs to be replaced")
+            .with_label("a password in clear")
+            .sensitive();
         if let Some(found) = url::userinfo(&self.text[span.clone()]) {
-            problem = problem.edit(&(span.start + found.start..span.start + found.end + 1), "");
+            problem = problem.with_edit(&(span.start + found.start..span.start + found.end + 1), "");
         }
         self.report(problem);
         Value::Broken
     }
 
     fn missing(&mut self, span: &Range<usize>, path: &KeyPath<'_>, key: &'static str) -> Value<'t> {
-        self.report(Problem::new("manifest.missing_key", span, format!("{path} needs the key `{key}`")).allow([key]));
+        self.report(Diagnostic::at("manifest.missing_key", span, format!("{path} needs the key `{key}`")).with_allowed([key]));
         Value::Broken
     }
 
@@ -341,11 +349,11 @@ impl<'t> Reader<'t, '_> {
         let span = value.span();
         let (expected, example) = kind.expects();
         let found = type_name(value.get_ref());
-        let mut problem = Problem::new("manifest.wrong_type", &span, format!("{path} takes {expected}, and this is {found}"))
-            .help(format!("write for example `{example}`"))
-            .allow([example]);
+        let mut problem = Diagnostic::at("manifest.wrong_type", &span, format!("{path} takes {expected}, and this is {found}"))
+            .with_help(format!("write for example `{example}`"))
+            .with_allowed([example]);
         if matches!(kind, Kind::Secret | Kind::TextOrSecret(_)) {
-            problem = problem.concealed();
+            problem = problem.sensitive();
         }
         let replacement = match (kind, value.get_ref()) {
             (Kind::Flag, DeValue::String(text)) => match text.to_ascii_lowercase().as_str() {
@@ -371,7 +379,7 @@ impl<'t> Reader<'t, '_> {
             _ => None,
         };
         if let Some(replacement) = replacement {
-            problem = problem.edit(&span, replacement);
+            problem = problem.with_edit(&span, replacement);
         }
         self.report(problem);
         Value::Broken
@@ -388,10 +396,10 @@ fn engine_table(kind: Kind, text: &str) -> Option<String> {
 }
 
 /// The same problem with the repair, written as a TOML string.
-fn with_text(problem: Problem, span: &Range<usize>, text: Option<String>) -> Problem {
+fn with_text(problem: Diagnostic, span: &Range<usize>, text: Option<String>) -> Diagnostic {
     match text {
         Some(text) if !text.chars().any(|c| c.is_control() || matches!(c, '"' | '\\')) => {
-            problem.edit(span, format!("\"{text}\""))
+            problem.with_edit(span, format!("\"{text}\""))
         }
         _ => problem,
     }

@@ -4,9 +4,9 @@
 
 use std::ops::Range;
 
-use super::super::problem::Problem;
 use super::super::tree::{EngineTable, Value};
 use super::{BackendView, ManifestView};
+use crate::model::Diagnostic;
 
 /// Where to point when something is not there: the table, else the backend.
 fn place<'a>(backend: &BackendView<'a, '_>, view: &EngineTable<'a, '_>, key: &str) -> &'a Range<usize> {
@@ -35,7 +35,7 @@ fn mismatch(
     engine: &str,
     keys: &[&str],
     meant: &str,
-) -> Option<Problem> {
+) -> Option<Diagnostic> {
     let own = view.view.own.into_iter().chain(view.view.base);
     let mut useless = own.flat_map(|node| node.entries.iter()).filter(|(name, _)| keys.contains(name));
     let (name, entry) = useless.next()?;
@@ -49,13 +49,13 @@ fn mismatch(
     };
     let more = if more > 0 { format!(" and {more} more like it") } else { String::new() };
     Some(
-        Problem::new("manifest.engine_mismatch", &entry.key, message)
-            .help(format!("remove it{more}, or write `engine = {meant}`")),
+        Diagnostic::at("manifest.engine_mismatch", &entry.key, message)
+            .with_help(format!("remove it{more}, or write `engine = {meant}`")),
     )
 }
 
 /// What `storage` must be.
-pub(super) fn storage(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
+pub(super) fn storage(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnostic>) {
     for backend in &document.backends {
         let view = &backend.storage;
         if (view.view.own.is_none() && view.view.base.is_none()) || is_broken(backend, "storage") {
@@ -76,25 +76,25 @@ pub(super) fn storage(document: &ManifestView<'_, '_>, problems: &mut Vec<Proble
         let managed = view.get("managed");
         if let Some(role) = view.get("role").filter(|_| view.flag("managed")) {
             let message = format!("the server of `{}` is its provider's, which makes the only role there is", backend.name);
-            problems.push(Problem::new("manifest.role_and_managed", &role.key, message).help("remove `role`"));
+            problems.push(Diagnostic::at("manifest.role_and_managed", &role.key, message).with_help("remove `role`"));
         }
         match (view.get("url"), view.flag("managed")) {
             (Some(url), true) => {
                 let message = format!("`{}` has a database of its own and is to use another one", backend.name);
                 problems.push(
-                    Problem::new("manifest.storage_url_and_managed", &url.key, message)
-                        .help("keep `url` for a server of yours, or `managed = true` for one that the provider runs"),
+                    Diagnostic::at("manifest.storage_url_and_managed", &url.key, message)
+                        .with_help("keep `url` for a server of yours, or `managed = true` for one that the provider runs"),
                 );
             }
             (None, false) if !managed.is_some_and(|entry| matches!(entry.value, Value::Broken)) => {
                 let variable = format!("{}_STORAGE_URL", backend.name.to_uppercase().replace('-', "_"));
                 let message = format!("`{}` keeps its documents in {engine}, and nothing says on which server", backend.name);
                 problems.push(
-                    Problem::new("manifest.storage_without_server", place(backend, view, "storage"), message)
-                        .help(format!(
+                    Diagnostic::at("manifest.storage_without_server", place(backend, view, "storage"), message)
+                        .with_help(format!(
                             "add `url = {{ env = \"{variable}\" }}`, or `managed = true` for one that the provider runs"
                         ))
-                        .allow(["url", "managed"]),
+                        .with_allowed(["url", "managed"]),
                 );
             }
             _ => {}
@@ -103,7 +103,7 @@ pub(super) fn storage(document: &ManifestView<'_, '_>, problems: &mut Vec<Proble
 }
 
 /// What `files` must be.
-pub(super) fn files(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
+pub(super) fn files(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnostic>) {
     for backend in &document.backends {
         let view = &backend.files;
         if (view.view.own.is_none() && view.view.base.is_none()) || is_broken(backend, "files") {
@@ -118,32 +118,32 @@ pub(super) fn files(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>
         let place = place(backend, view, "files");
         if view.get("region").is_none() {
             problems.push(
-                Problem::new(
+                Diagnostic::at(
                     "manifest.missing_key",
                     place,
                     format!("`{}` keeps its files in S3, and `files.region` is not there", backend.name),
                 )
-                .help("add `region = \"us-east-1\"`; services without regions take `auto`")
-                .allow(["region"]),
+                .with_help("add `region = \"us-east-1\"`; services without regions take `auto`")
+                .with_allowed(["region"]),
             );
         }
         match (view.get("bucket"), view.get("bucket_prefix")) {
             (Some(_), Some(prefix)) => problems.push(
-                Problem::new(
+                Diagnostic::at(
                     "manifest.bucket_and_prefix",
                     &prefix.key,
                     format!("`{}` names one bucket and a prefix for five", backend.name),
                 )
-                .help("keep `bucket` for one bucket or `bucket_prefix` for five, not both"),
+                .with_help("keep `bucket` for one bucket or `bucket_prefix` for five, not both"),
             ),
             (None, None) => problems.push(
-                Problem::new(
+                Diagnostic::at(
                     "manifest.missing_bucket",
                     place,
                     format!("`{}` keeps its files in S3, and nothing names the bucket", backend.name),
                 )
-                .help("add `bucket = \"…\"` for one bucket, or `bucket_prefix = \"…\"` for five")
-                .allow(["bucket", "bucket_prefix"]),
+                .with_help("add `bucket = \"…\"` for one bucket, or `bucket_prefix = \"…\"` for five")
+                .with_allowed(["bucket", "bucket_prefix"]),
             ),
             _ => {}
         }
@@ -153,12 +153,12 @@ pub(super) fn files(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>
             _ => continue,
         };
         problems.push(
-            Problem::new(
+            Diagnostic::at(
                 "manifest.half_credentials",
                 &present.key,
                 format!("`{}` has half of its S3 credentials: `{missing}` is not there", backend.name),
             )
-            .help(format!("add `{missing}`, or remove both to use the machine's role")),
+            .with_help(format!("add `{missing}`, or remove both to use the machine's role")),
         );
     }
 }

@@ -5,10 +5,10 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use super::super::problem::Problem;
 use super::super::suggest::quoted;
 use super::super::tree::Entry;
 use super::{ManifestView, unknown_backend};
+use crate::model::Diagnostic;
 
 /// More cycles than this tell nobody anything.
 const MOST_CYCLES: usize = 20;
@@ -16,7 +16,7 @@ const MOST_CYCLES: usize = 20;
 const LONGEST_PATH: usize = 10;
 
 /// What `depends_on` must be.
-pub(super) fn dependencies(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
+pub(super) fn dependencies(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnostic>) {
     let mut budget = 50;
     let mut edges: Vec<Vec<(usize, &Range<usize>)>> = Vec::with_capacity(document.backends.len());
     for (index, backend) in document.backends.iter().enumerate() {
@@ -28,22 +28,22 @@ pub(super) fn dependencies(document: &ManifestView<'_, '_>, problems: &mut Vec<P
             if !seen.insert(name) {
                 let message = format!("`{}` depends on {} twice", backend.name, quoted(name));
                 problems.push(
-                    Problem::new("manifest.duplicate_dependency", &entry.span, message)
-                        .help("name it once")
-                        .edit(&element(document.text, &entry.span), ""),
+                    Diagnostic::at("manifest.duplicate_dependency", &entry.span, message)
+                        .with_help("name it once")
+                        .with_edit(&element(document.text, &entry.span), ""),
                 );
                 continue;
             }
             match document.names.get(name) {
                 None => problems.push(unknown_backend("manifest.unknown_backend", document, &entry.span, name, &mut budget)),
                 Some(Some(other)) if *other == index => problems.push(
-                    Problem::new(
+                    Diagnostic::at(
                         "manifest.self_dependency",
                         &entry.span,
                         format!("`{name}` depends on itself, so it could never start"),
                     )
-                    .help("remove it from its own `depends_on`")
-                    .edit(&element(document.text, &entry.span), ""),
+                    .with_help("remove it from its own `depends_on`")
+                    .with_edit(&element(document.text, &entry.span), ""),
                 ),
                 Some(Some(other)) => own.push((*other, &entry.span)),
                 // Its block is broken, which has been said.
@@ -68,7 +68,7 @@ fn element(text: &str, span: &Range<usize>) -> Range<usize> {
 }
 
 /// Walks the graph in the order of the file, without recursion; an edge back to the way here closes a cycle.
-fn cycles(document: &ManifestView<'_, '_>, edges: &[Vec<(usize, &Range<usize>)>], problems: &mut Vec<Problem>) {
+fn cycles(document: &ManifestView<'_, '_>, edges: &[Vec<(usize, &Range<usize>)>], problems: &mut Vec<Diagnostic>) {
     let mut done = vec![false; edges.len()];
     let mut place: Vec<Option<usize>> = vec![None; edges.len()];
     let mut found = 0;
@@ -101,7 +101,7 @@ fn cycles(document: &ManifestView<'_, '_>, edges: &[Vec<(usize, &Range<usize>)>]
     }
 }
 
-fn cycle(names: &[&str], span: &Range<usize>) -> Problem {
+fn cycle(names: &[&str], span: &Range<usize>) -> Diagnostic {
     let (first, last) = (names.first().unwrap_or(&""), names.last().unwrap_or(&""));
     let path = if names.len() > LONGEST_PATH {
         let left_out = names.len() - LONGEST_PATH;
@@ -113,17 +113,17 @@ fn cycle(names: &[&str], span: &Range<usize>) -> Problem {
     } else {
         names.join(" → ")
     };
-    Problem::new(
+    Diagnostic::at(
         "manifest.dependency_cycle",
         span,
         format!("backends wait for one another and none could start: {path} → {first}"),
     )
-    .help(format!("break the circle, for example by removing `{first}` from `depends_on` of `{last}`"))
-    .label("closes the circle")
+    .with_help(format!("break the circle, for example by removing `{first}` from `depends_on` of `{last}`"))
+    .with_label("closes the circle")
 }
 
 /// What `[[moved]]` must be.
-pub(super) fn moves(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
+pub(super) fn moves(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnostic>) {
     let list = document.root.get("moved").map(Entry::list).unwrap_or_default();
     let unreadable = document.root.get("backends").is_some_and(|entry| entry.table().is_none());
     let mut budget = 50;
@@ -133,9 +133,9 @@ pub(super) fn moves(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>
         for key in ["from", "to"] {
             if node.get(key).is_none() {
                 problems.push(
-                    Problem::new("manifest.missing_key", &entry.span, format!("this rename does not say `{key}`"))
-                        .help("a rename is `from = \"old\"` and `to = \"new\"`")
-                        .allow([key]),
+                    Diagnostic::at("manifest.missing_key", &entry.span, format!("this rename does not say `{key}`"))
+                        .with_help("a rename is `from = \"old\"` and `to = \"new\"`")
+                        .with_allowed([key]),
                 );
             }
         }
@@ -150,34 +150,34 @@ pub(super) fn moves(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>
     for (from, old, to, new) in entries {
         if old == new {
             problems.push(
-                Problem::new("manifest.moved_nowhere", &to.span, format!("`{old}` is renamed to itself"))
-                    .help("write the new name, or remove the entry"),
+                Diagnostic::at("manifest.moved_nowhere", &to.span, format!("`{old}` is renamed to itself"))
+                    .with_help("write the new name, or remove the entry"),
             );
             continue;
         }
         if from_seen.insert(old, ()).is_some() {
             let message = format!("`{old}` is renamed twice, and it can have one new name only");
-            problems.push(Problem::new("manifest.moved_twice", &from.span, message).help("keep one of the entries"));
+            problems.push(Diagnostic::at("manifest.moved_twice", &from.span, message).with_help("keep one of the entries"));
             continue;
         }
         if to_seen.insert(new, ()).is_some() {
             let message = format!("two backends are renamed to `{new}`, and only one can have the name");
-            problems.push(Problem::new("manifest.moved_twice", &to.span, message).help("keep one of the entries"));
+            problems.push(Diagnostic::at("manifest.moved_twice", &to.span, message).with_help("keep one of the entries"));
             continue;
         }
         if sources.contains(new) {
             let message = format!("`{old}` is renamed to `{new}`, which is itself renamed");
             problems.push(
-                Problem::new("manifest.moved_chain", &to.span, message)
-                    .help("name the last name directly: one entry from each old name to the name that it has now"),
+                Diagnostic::at("manifest.moved_chain", &to.span, message)
+                    .with_help("name the last name directly: one entry from each old name to the name that it has now"),
             );
             continue;
         }
         if document.names.contains_key(old) {
             let message = format!("`{old}` is said to be renamed, and there is still a backend `{old}`");
             problems.push(
-                Problem::new("manifest.moved_source_exists", &from.span, message)
-                    .help(format!("remove `[backends.{old}]`, or the entry")),
+                Diagnostic::at("manifest.moved_source_exists", &from.span, message)
+                    .with_help(format!("remove `[backends.{old}]`, or the entry")),
             );
         }
         if !unreadable && !document.names.contains_key(new) {

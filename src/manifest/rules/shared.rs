@@ -5,16 +5,16 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::super::problem::Problem;
 use super::super::suggest::quoted;
 use super::super::tree::Entry;
 use super::ManifestView;
+use crate::model::Diagnostic;
 
 /// Reports every value that two backends have at the same place.
 fn shared<'a>(
     values: impl Iterator<Item = (&'a str, &'a Entry<'a>)>,
-    problems: &mut Vec<Problem>,
-    problem: impl Fn(&Range<usize>, &str, &str) -> Problem,
+    problems: &mut Vec<Diagnostic>,
+    problem: impl Fn(&Range<usize>, &str, &str) -> Diagnostic,
 ) {
     let mut first: HashMap<String, &str> = HashMap::new();
     for (name, entry) in values {
@@ -30,19 +30,19 @@ fn shared<'a>(
 }
 
 /// Two backends do not share an origin.
-pub(super) fn origins(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
+pub(super) fn origins(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnostic>) {
     for key in ["api", "site"] {
         let values =
             document.backends.iter().filter_map(|backend| Some((backend.name, backend.view.own?.table("origins")?.get(key)?)));
         shared(values, problems, |span, text, other| {
             let message = format!("{} is the origin of `{other}` as well, and a URL leads to one backend only", quoted(text));
-            Problem::new("manifest.shared_origin", span, message).help("give each backend a host of its own")
+            Diagnostic::at("manifest.shared_origin", span, message).with_help("give each backend a host of its own")
         });
     }
 }
 
 /// Two backends do not share an app.
-pub(super) fn apps(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>) {
+pub(super) fn apps(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnostic>) {
     let fly = document.backends.iter().filter(|backend| backend.view.word("provider") == Some("fly"));
     if let Some(entry) = document.root.table("defaults").and_then(|node| node.table("fly")).and_then(|node| node.get("app"))
         && fly
@@ -52,17 +52,17 @@ pub(super) fn apps(document: &ManifestView<'_, '_>, problems: &mut Vec<Problem>)
             > 1
     {
         problems.push(
-            Problem::new(
+            Diagnostic::at(
                 "manifest.shared_app",
                 &entry.key,
                 "every backend on Fly would get this one app, and an app holds one backend",
             )
-            .help("move `app` into the block of one backend"),
+            .with_help("move `app` into the block of one backend"),
         );
     }
     let values = fly.filter_map(|backend| Some((backend.name, backend.view.own?.table("fly")?.get("app")?)));
     shared(values, problems, |span, text, other| {
         let message = format!("{} is the app of `{other}` as well, and an app holds one backend", quoted(text));
-        Problem::new("manifest.shared_app", span, message).help("give each backend an app of its own, or leave it out")
+        Diagnostic::at("manifest.shared_app", span, message).with_help("give each backend an app of its own, or leave it out")
     });
 }

@@ -151,6 +151,73 @@ fn some_backends() -> impl Strategy<Value = Vec<(usize, BackendSpec)>> {
     })
 }
 
+/// Whether some order of the steps, one at a time, has room for each of them: every set of steps is tried.
+fn some_order_fits(plan: &Plan, there: &[ActualBackend], quota: &Quota) -> bool {
+    let positions: BTreeMap<&StepId, usize> = plan.steps.iter().enumerate().map(|(index, step)| (&step.id, index)).collect();
+    let mut counted_after: BTreeMap<u32, BTreeMap<BackendName, BackendSpec>> = BTreeMap::new();
+    counted_after.insert(0, there.iter().map(|backend| (backend.name.clone(), backend.recorded.clone())).collect());
+    let all = (1_u32 << plan.steps.len()) - 1;
+    // A set comes after its subsets, so one pass over the numbers is enough.
+    for done in 0..all {
+        let Some(counted) = counted_after.get(&done).cloned() else { continue };
+        for (index, step) in plan.steps.iter().enumerate() {
+            let waits = step.after.iter().any(|id| done & (1 << positions[id]) == 0);
+            if done & (1 << index) != 0 || waits {
+                continue;
+            }
+            let mut counted = counted.clone();
+            match &step.task {
+                Some(Task::Put { backend, spec, renamed_from }) => {
+                    let used = Usage::of(counted.values());
+                    let before = counted.remove(renamed_from.as_ref().unwrap_or(backend));
+                    if !used.replacing(before.as_ref(), spec).exceeding(quota, &used).is_empty() {
+                        continue;
+                    }
+                    counted.insert(backend.clone(), (**spec).clone());
+                }
+                Some(Task::Remove { backend, .. }) => drop(counted.remove(backend)),
+                _ => {}
+            }
+            counted_after.insert(done | 1 << index, counted);
+        }
+    }
+    counted_after.contains_key(&all)
+}
+
+#[test]
+fn an_order_is_found_where_the_first_choice_is_a_dead_end() {
+    // One processor is free. `a` makes room for nothing before `b` is there, which has none once `a` has taken it; what waits
+    // for `c` frees two.
+    let there = [("x", sized(1, 1)), ("z", sized(3, 1))];
+    let wishes = [
+        ("a", sized(1, 1)),
+        ("b", sized(1, 1)),
+        ("c", sized(1, 1)),
+        ("x", depending(sized(0, 1), &["a", "b"])),
+        ("z", depending(sized(1, 1), &["c"])),
+    ];
+    let plan = plan_of(&there, &wishes, Quota { cpus: Some(Cpus::from_milli(5000)), ..Quota::default() });
+    assert_eq!(codes(&plan.refusals), Vec::<&str>::new());
+    assert!(
+        plan.steps.iter().any(|step| step.id.as_str() == "create:backend.a" && !step.after.is_empty()),
+        "{:#?}",
+        waits(&plan)
+    );
+}
+
+/// The case that a random seed once found: its refusal is right, and the test had let two backends have one name for a
+/// while, which no manifest can ask for.
+#[test]
+fn a_renamed_backend_and_two_new_ones_are_over_the_quota() {
+    let mut desired = desired(&[("e", wanted(sized(0, 2))), ("g", wanted(sized(0, 2))), ("f", wanted(sized(0, 1)))]);
+    desired.moved.push(Moved { from: name("a"), to: name("f") });
+    let mut actual = actual(vec![existing("a", sized(0, 0))]);
+    actual.snapshot.quota = Quota { memory: Some(ByteSize::from_bytes(4)), ..Quota::default() };
+    assert_eq!(codes(&planned(&desired, &actual).refusals), ["plan.over_quota_memory"]);
+    actual.snapshot.quota = Quota { memory: Some(ByteSize::from_bytes(5)), ..Quota::default() };
+    assert_eq!(codes(&planned(&desired, &actual).refusals), Vec::<&str>::new());
+}
+
 proptest! {
     #[test]
     fn every_order_that_a_plan_allows_stays_within_the_quota(
@@ -170,6 +237,9 @@ proptest! {
         let there: Vec<_> = there.into_iter().map(|(index, spec)| existing(NAMES[index], spec)).collect();
         let mut desired = desired(&wishes);
         if renames {
+            // A manifest that names the old name as well is refused when it is read.
+            desired.backends.remove(&name("a"));
+            desired.backends.values_mut().for_each(|backend| drop(backend.spec.depends_on.remove(&name("a"))));
             desired.moved.push(Moved { from: name("a"), to: name("f") });
         }
         let mut actual = actual(there.clone());
@@ -178,11 +248,10 @@ proptest! {
         if plan.refusals.is_empty() {
             prop_assert_eq!(carried_out(&plan, &there, &quota, choice), Ok(()));
         } else if plan.refusals.iter().all(|refusal| refusal.code.starts_with("plan.over_quota")) {
-            // What is refused would not have worked as it was without any quota either, in some order.
+            // What is refused has room in no order at all.
             actual.snapshot.quota = Quota::default();
             let free = planned(&desired, &actual);
-            let fails = (0..200).any(|other| carried_out(&free, &there, &quota, choice.wrapping_add(other)).is_err());
-            prop_assert!(fails, "{:#?}", plan.refusals);
+            prop_assert!(!some_order_fits(&free, &there, &quota), "{:#?}", plan.refusals);
         }
     }
 }
