@@ -33,6 +33,7 @@
 //! | [`model`] | the nouns: names, sizes, specifications, secrets, fingerprints | do IO, wait, or know a terminal |
 //! | [`manifest`] | text → `Desired`, or every mistake in it at once | read files or resolve secrets |
 //! | [`plan`] | `Desired` × `Actual` → `Plan`: differences, graph, policy, lints | do IO, ask the time, change its mind |
+//! | [`policy`] | rules about data and specifications, for plans and for the authority | do IO, or know who asks |
 //! | [`convex`] | what Convex itself demands: keys, releases, launch, the deployment's API | know plans or providers |
 //! | [`env_file`] | `.env.local`: parse, merge, inspect, write | touch a byte that is not ours |
 //! | [`api`] | the port to a control plane: one trait and its types | decide anything |
@@ -91,6 +92,7 @@ pub mod host;
 pub mod manifest;
 pub mod model;
 pub mod plan;
+pub mod policy;
 pub mod provider;
 #[cfg(feature = "native")]
 pub mod render;

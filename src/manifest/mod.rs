@@ -7,7 +7,6 @@
 //! Must not do: IO, async, clocks, the terminal, resolving secrets or paths. Text in; nouns, problems or text out.
 
 mod edit;
-mod formats;
 mod lower;
 mod normalize;
 mod positions;
@@ -19,8 +18,8 @@ mod secret_detection;
 mod suggest;
 mod syntax;
 mod tree;
-mod url;
 
+use crate::policy::{formats, url};
 use std::collections::{BTreeSet, HashSet};
 
 use crate::model::{Desired, Diagnostic, ProjectName, Severity};

@@ -3,6 +3,7 @@
 //! Must not do: reading anything. It is data.
 
 use super::formats::{self, TextFormat};
+use crate::policy::specification::MAX_COUNT;
 
 /// A table of a manifest.
 #[derive(Debug)]
@@ -273,18 +274,15 @@ static ORIGINS: Table = Table {
     ],
 };
 
-/// Far above what any machine can do, far below what overflows.
-const MOST: u32 = 100_000;
-
 static TUNING: Table = Table {
     title: "The backend's own knobs",
     shared: false,
     keys: &[
-        key("max_concurrent_queries", Kind::Count(MOST), "`APPLICATION_MAX_CONCURRENT_QUERIES`"),
-        key("max_concurrent_mutations", Kind::Count(MOST), "`APPLICATION_MAX_CONCURRENT_MUTATIONS`"),
-        key("max_concurrent_v8_actions", Kind::Count(MOST), "`APPLICATION_MAX_CONCURRENT_V8_ACTIONS`"),
-        key("max_concurrent_node_actions", Kind::Count(MOST), "`APPLICATION_MAX_CONCURRENT_NODE_ACTIONS`"),
-        key("scheduled_job_parallelism", Kind::Count(MOST), "`SCHEDULED_JOB_EXECUTION_PARALLELISM`"),
+        key("max_concurrent_queries", Kind::Count(MAX_COUNT), "`APPLICATION_MAX_CONCURRENT_QUERIES`"),
+        key("max_concurrent_mutations", Kind::Count(MAX_COUNT), "`APPLICATION_MAX_CONCURRENT_MUTATIONS`"),
+        key("max_concurrent_v8_actions", Kind::Count(MAX_COUNT), "`APPLICATION_MAX_CONCURRENT_V8_ACTIONS`"),
+        key("max_concurrent_node_actions", Kind::Count(MAX_COUNT), "`APPLICATION_MAX_CONCURRENT_NODE_ACTIONS`"),
+        key("scheduled_job_parallelism", Kind::Count(MAX_COUNT), "`SCHEDULED_JOB_EXECUTION_PARALLELISM`"),
         key("document_retention", Kind::Duration, "`DOCUMENT_RETENTION_DELAY`; two days when left out."),
         key("index_retention", Kind::Duration, "`INDEX_RETENTION_DELAY`"),
         key("http_timeout", Kind::Duration, "`HTTP_SERVER_TIMEOUT_SECONDS`"),

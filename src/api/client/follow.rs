@@ -26,7 +26,8 @@ pub(super) async fn run(
 ) -> Result<OperationOutcome, ControlError> {
     let project = &lease.project;
     let step = request.step.clone();
-    let body = OperationRequest { step: request.step, backend: request.backend, work: request.work.into() };
+    let body =
+        OperationRequest { step: request.step, backend: request.backend, work: request.work.into(), origin: request.origin };
     let call =
         ClientRequest::new(&endpoints::START_OPERATION, &[project.as_str()]).under(lease).with_key(&step).with_body(&body);
     let mut waits_for = None;

@@ -6,33 +6,57 @@ use std::net::IpAddr;
 
 use crate::model::{NAME_MAX, Release};
 
+use super::specification::Violation;
 use super::url::Url;
 
 /// What a text must look like.
 #[derive(Debug)]
-pub(super) struct TextFormat {
+pub(crate) struct TextFormat {
     /// The code of the problem when it does not.
-    pub(super) code: &'static str,
+    pub(crate) code: &'static str,
     /// What it is, as it follows "is not" in a message.
-    pub(super) noun: &'static str,
+    pub(crate) noun: &'static str,
     /// What is allowed, as a sentence without a full stop.
-    pub(super) allowed: &'static str,
+    pub(crate) allowed: &'static str,
     /// One that fits.
-    pub(super) example: &'static str,
+    pub(crate) example: &'static str,
     /// The same rule as a regular expression.
-    pub(super) pattern: &'static str,
+    pub(crate) pattern: &'static str,
     /// Most characters, where the pattern does not say.
-    pub(super) longest: Option<usize>,
-    pub(super) matches: fn(&str) -> bool,
+    pub(crate) longest: Option<usize>,
+    pub(crate) matches: fn(&str) -> bool,
     /// Another text that was probably meant; it is offered only when it fits.
-    pub(super) repair: fn(&str) -> Option<String>,
+    pub(crate) repair: fn(&str) -> Option<String>,
 }
 
 impl TextFormat {
+    /// Returns what is said of a text that does not have this format; `path` is quoted.
+    pub(crate) fn violation(&self, path: &str, text: &str) -> Option<Violation> {
+        (!(self.matches)(text)).then(|| {
+            let message = if text.is_empty() {
+                format!("{path} is empty, and it takes {}", self.noun)
+            } else {
+                format!("{} in {path} is not {}", quoted(text), self.noun)
+            };
+            Violation { code: self.code, message, help: self.allowed.to_owned() }
+        })
+    }
+
     /// The text that was probably meant, if there is one that fits.
-    pub(super) fn repaired(&self, text: &str) -> Option<String> {
+    pub(crate) fn repaired(&self, text: &str) -> Option<String> {
         (self.repair)(text).filter(|repaired| repaired != text && (self.matches)(repaired))
     }
+}
+
+/// A text as a message may quote it: short, on one line, without what a terminal would obey.
+pub(crate) fn quoted(text: &str) -> String {
+    let mut shown: String = text.chars().take(48).flat_map(char::escape_debug).collect();
+    if text.chars().nth(48).is_some() {
+        shown.push('…');
+    }
+    // Quotes and apostrophes are harmless inside backticks.
+    let shown = shown.replace("\\\"", "\"").replace("\\'", "'").replace('`', "'");
+    format!("`{shown}`")
 }
 
 fn trimmed(text: &str) -> Option<String> {
@@ -186,7 +210,7 @@ fn is_release(text: &str) -> bool {
 
 macro_rules! shapes {
     ($($name:ident = $code:literal, $noun:literal, $allowed:literal, $example:literal, $pattern:literal, $longest:expr, $fits:expr, $repair:expr;)*) => {
-        $(pub(super) static $name: TextFormat = TextFormat {
+        $(pub(crate) static $name: TextFormat = TextFormat {
             code: concat!("manifest.", $code), noun: $noun, allowed: $allowed, example: $example,
             pattern: $pattern, longest: $longest, matches: $fits, repair: $repair,
         };)*
