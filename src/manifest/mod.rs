@@ -11,6 +11,7 @@ mod lower;
 mod normalize;
 mod positions;
 mod read;
+mod reference;
 mod rules;
 mod schema;
 mod schema_table;
@@ -26,6 +27,7 @@ use crate::model::{Desired, Diagnostic, ProjectName, Severity};
 
 pub use edit::{EditError, FieldLiteral, add_backend, add_field, remove_backend};
 pub use positions::located;
+pub use reference::reference;
 pub use schema::schema;
 pub use secret_detection::redacted;
 

@@ -190,6 +190,13 @@ fn releases_suit_providers(document: &ManifestView<'_, '_>, problems: &mut Vec<D
     for backend in &document.backends {
         let (Some(entry), Some(release)) = (backend.view.get("release"), backend.view.release("release")) else { continue };
         let local = backend.view.word("provider") == Some("local");
+        if !local && backend.view.release_digest("release").is_some() {
+            let message = format!("`{}` runs an image, and `release.sha256` pins the archive of a binary", backend.name);
+            problems.push(
+                Diagnostic::at("manifest.release_for_binaries", &entry.span, message)
+                    .with_help("pin the image by its digest: `release = \"sha256:…\"`"),
+            );
+        }
         match release {
             Release::Digest(_) if local => {
                 problems.push(specification::release_for_images(backend.name).at(&entry.span));

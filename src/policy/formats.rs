@@ -204,6 +204,11 @@ fn with_scheme(text: &str) -> String {
     if text.contains("://") { text.to_owned() } else { format!("https://{text}") }
 }
 
+fn is_sha256(text: &str) -> bool {
+    let digits = text.strip_prefix("sha256:").unwrap_or(text);
+    digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
 fn is_release(text: &str) -> bool {
     Release::parse(text).is_ok()
 }
@@ -228,6 +233,9 @@ shapes! {
         "precompiled-2026-08-22-652b828",
         "^([0-9a-f]{40}|sha256:[0-9a-f]{64}|precompiled-[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9a-f]{7}|latest)$",
         None, is_release, |text| Some(text.trim().to_ascii_lowercase());
+    SHA256 = "bad_digest", "a SHA-256 digest", "a digest is 64 hex digits, with or without `sha256:` before them",
+        "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "^(sha256:)?[0-9a-f]{64}$", None, is_sha256,
+        |text| Some(text.trim().to_ascii_lowercase());
     REGION = "bad_region", "a region",
         "a region is one word of letters, digits, dashes, dots and underscores", "iad",
         "^[A-Za-z0-9._-]+$", None, is_word, trimmed;

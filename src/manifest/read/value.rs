@@ -38,6 +38,17 @@ impl<'t> Reader<'t, '_> {
             (Kind::TextOrSecret(_), DeValue::Table(_)) => {
                 self.reference(value, path).map_or(Value::Broken, |found| Value::TextOrSecret(TextValue::Reference(found)))
             }
+            (Kind::Release, DeValue::Table(table)) => {
+                let node = self.table(&schema_table::PINNED_RELEASE, table, &span, path);
+                match (node.get("tag"), node.get("sha256")) {
+                    (Some(tag), Some(sha256)) => match (tag.text(), sha256.text()) {
+                        (Some(tag), Some(sha256)) => Value::PinnedRelease { tag, sha256 },
+                        _ => Value::Broken,
+                    },
+                    (None, _) => self.missing(&span, path, "tag"),
+                    (_, None) => self.missing(&span, path, "sha256"),
+                }
+            }
             (Kind::Tls, DeValue::Table(table)) => {
                 let node = self.table(&schema_table::TLS, table, &span, path);
                 match node.get("ca").map(|entry| &entry.value) {
@@ -115,6 +126,7 @@ impl<'t> Reader<'t, '_> {
                     &span,
                 ),
             },
+            Kind::Release => self.shaped(&formats::RELEASE, text, &span, path).map_or(Value::Broken, Value::Text),
             Kind::Text(shape) => self.shaped(shape, text, &span, path).map_or(Value::Broken, Value::Text),
             Kind::TextOrSecret(shape) => self
                 .shaped(shape, text, &span, path)
