@@ -81,6 +81,17 @@ pub(super) fn specification(name: &BackendName, wanted: &DesiredBackend) -> Vec<
                 .to_owned(),
         );
     }
+    if spec.provider == ProviderKind::Docker
+        && spec.settings.docker.publish.as_deref().is_some_and(|address| address.contains(':'))
+        && spec.origins.api.is_none()
+    {
+        say(
+            "plan.node_actions_unreachable",
+            "`docker.publish` is an IPv6 address, and the backend listens on IPv4 only inside its container, so node actions cannot \
+             call back; publish on an IPv4 address, or set `origins` to URLs that lead there from everywhere"
+                .to_owned(),
+        );
+    }
     if here && spec.dashboard {
         say(
             "plan.dashboard_unavailable",
