@@ -99,6 +99,11 @@ pub enum ParamKind {
     },
     /// A hash: 64 hex digits in lower case.
     Hash,
+    /// One line of text.
+    Line {
+        /// The most bytes.
+        most: usize,
+    },
 }
 
 /// One path with one method.

@@ -8,7 +8,7 @@ use super::wire::{
     CredentialsDocument, FingerprintKeyDocument, Health, IDEMPOTENCY_KEY, IssuedTokenDocument, LeaseDocument, LeaseRequest,
     OperationEvent, OperationRequest, OriginRequest,
 };
-use super::{Capacity, HistoryEntry, HistoryVerification, Lease, LogChunk, ProviderCatalog};
+use super::{Capacity, HistoryEntry, HistoryVerification, Lease, LogChunk, MAX_ORIGIN_BYTES, ProviderCatalog};
 use crate::model::{ActualBackend, OperationRecord, ProjectName, Quota, Scope, Snapshot, TokenRecord, TokenRequest};
 
 const PUBLIC: RequiredScope = RequiredScope::Public;
@@ -52,6 +52,12 @@ pub const OPERATION_LIMIT: QueryParam = QueryParam {
     name: "limit",
     description: "The number of last operations; 50 when left out.",
     kind: ParamKind::Number { least: 1, most: MAX_PAGE },
+};
+/// The repository that a client works from.
+pub const ORIGIN: QueryParam = QueryParam {
+    name: "origin",
+    description: "Where the client works from: the git remote, else the folder. Refused when the project belongs to another repository.",
+    kind: ParamKind::Line { most: MAX_ORIGIN_BYTES },
 };
 /// The number of entries in one page of a list.
 pub const MAX_PAGE: u64 = 1000;
@@ -153,8 +159,9 @@ pub static GET_CREDENTIALS: Endpoint = Endpoint::get(
     APPLY,
     "Returns the URLs of a backend and its admin key.",
 )
+.with_query(&[ORIGIN])
 .responds::<CredentialsDocument>(200, "Its URLs and its admin key.")
-.with_errors(&[404, 409]);
+.with_errors(&[404, 409, 422]);
 /// The log of a backend.
 pub static READ_LOGS: Endpoint =
     Endpoint::get("readLogs", "/v1/projects/{project}/backends/{backend}/logs", READ, "Returns a chunk of a backend's log.")

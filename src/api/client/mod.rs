@@ -180,10 +180,18 @@ impl ControlPlane for HttpControlPlane {
         &'a self,
         project: &'a ProjectName,
         backend: &'a BackendName,
+        origin: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Credentials, ControlError>> {
         Box::pin(async move {
+<<<<<<< HEAD
             let request = ClientRequest::new(&endpoints::GET_CREDENTIALS, &[project.as_str(), backend.as_str()]);
             let document: CredentialsDocument = self.exchange.send(&request, json).await?;
+=======
+            let path = project_path(project, &["backends", backend.as_str(), "credentials"]);
+            let call = ClientRequest::get(&path);
+            let call = if let Some(origin) = origin { call.with_query("origin", origin) } else { call };
+            let document: CredentialsDocument = self.exchange.send(&call, json).await?;
+>>>>>>> main
             Ok(document.into())
         })
     }

@@ -2,9 +2,9 @@
 
 use serde::Deserialize;
 
-use super::{HandlerResult, Route, bounded, json, route};
+use super::{HandlerResult, Route, bounded, json, require_single_line, route};
 use crate::api::wire::CredentialsDocument;
-use crate::api::{ControlError, ControlPlane, LogPosition, endpoints};
+use crate::api::{ControlError, ControlPlane, LogPosition, MAX_ORIGIN_BYTES, endpoints};
 use crate::model::BackendName;
 use crate::server::error_response::ErrorResponse;
 use crate::server::extract::{NoQuery, PathParam, ProjectContext, QueryParams};
@@ -31,9 +31,19 @@ async fn show(caller: ProjectContext, PathParam(name): PathParam<BackendName>, _
 async fn credentials(
     caller: ProjectContext,
     PathParam(name): PathParam<BackendName>,
-    _: QueryParams<NoQuery>,
+    QueryParams(query): QueryParams<CredentialsQuery>,
 ) -> HandlerResult {
-    json(&CredentialsDocument::from(caller.control.credentials(&caller.project, &name).await?))
+    let origin = query.origin.as_deref();
+    if let Some(origin) = origin {
+        require_single_line("origin", origin, MAX_ORIGIN_BYTES)?;
+    }
+    json(&CredentialsDocument::from(caller.control.credentials(&caller.project, &name, origin).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CredentialsQuery {
+    origin: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -83,7 +83,7 @@ fn bounded(param: &QueryParam, value: Option<u64>, default: u64) -> Result<u64, 
     let value = value.unwrap_or(default);
     let (least, most) = match param.kind {
         ParamKind::Number { least, most } => (least, most),
-        ParamKind::Hash => (0, u64::MAX),
+        ParamKind::Hash | ParamKind::Line { .. } => (0, u64::MAX),
     };
     if (least..=most).contains(&value) {
         return Ok(value);
