@@ -109,17 +109,11 @@ impl<S: Store> Authority<S> {
             loop {
                 let events = rows.events_after(project, after, PAGE_SIZE)?;
                 let Some(last) = events.last() else { break };
-<<<<<<< HEAD
-                // An index that is damaged may hand out the same rows again and again.
-                if after.is_some_and(|after| last.sequence <= after) {
-                    course.report_break(format!("the store repeats entry {}: its index is damaged", last.sequence));
-=======
                 if after.is_some_and(|after| last.sequence <= after) {
                     course.report_break(format!(
                         "reading the entries after {} finds older ones: the index of the history is damaged",
                         after.unwrap_or_default()
                     ));
->>>>>>> main
                     break;
                 }
                 after = Some(last.sequence);

@@ -183,15 +183,9 @@ impl ControlPlane for HttpControlPlane {
         origin: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Credentials, ControlError>> {
         Box::pin(async move {
-<<<<<<< HEAD
-            let request = ClientRequest::new(&endpoints::GET_CREDENTIALS, &[project.as_str(), backend.as_str()]);
-            let document: CredentialsDocument = self.exchange.send(&request, json).await?;
-=======
-            let path = project_path(project, &["backends", backend.as_str(), "credentials"]);
-            let call = ClientRequest::get(&path);
-            let call = if let Some(origin) = origin { call.with_query("origin", origin) } else { call };
+            let call = ClientRequest::new(&endpoints::GET_CREDENTIALS, &[project.as_str(), backend.as_str()]);
+            let call = if let Some(origin) = origin { call.with_query(&endpoints::ORIGIN, origin) } else { call };
             let document: CredentialsDocument = self.exchange.send(&call, json).await?;
->>>>>>> main
             Ok(document.into())
         })
     }
