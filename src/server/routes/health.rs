@@ -25,6 +25,11 @@ static CONTRACT: LazyLock<(Bytes, HeaderValue)> = LazyLock::new(|| {
     (bytes.into(), HeaderValue::try_from(tag).unwrap_or(HeaderValue::from_static("\"\"")))
 });
 
+/// Returns that the process answers, for what answers in front of the server.
+pub fn health() -> Health {
+    OK
+}
+
 pub(super) fn routes() -> Vec<Route> {
     vec![
         route(&endpoints::GET_HEALTH, live),
