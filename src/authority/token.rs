@@ -198,13 +198,11 @@ impl<S: Store> Authority<S> {
     /// [`ControlError::NotAuthorised`] when it opens nothing: not a token, unknown, expired or revoked.
     pub fn authenticate(&self, token: &Secret, now: Timestamp) -> Result<AuthenticatedToken, AuthorityError> {
         let no = |code: &str, message: String| AuthorityError::from(not_authorized(code, message, HELP));
-        let Some(id) = parse_id(token.expose()) else {
-            return Err(no("auth.token_malformed", "what was shown is not a token of a convexinfra control plane".to_owned()));
-        };
+        let id = require_token_shape(token)?;
         let row = self.store.read(|rows| Ok::<_, AuthorityError>(rows.token(&id)?))?;
         // Somebody unknown and somebody with a wrong secret hear the same.
         let Some(row) = row.filter(|row| matches_hash(row, token) && self.is_own_token(row)) else {
-            return Err(no("auth.token_unknown", "this control plane does not know the token".to_owned()));
+            return Err(unknown_token().into());
         };
         match row.record.state(now) {
             TokenState::Active => Ok(AuthenticatedToken { record: row.record }),
@@ -215,6 +213,22 @@ impl<S: Store> Authority<S> {
             }
         }
     }
+}
+
+/// Returns the id of a token, without asking any rows.
+///
+/// # Errors
+/// [`ControlError::NotAuthorised`] when it does not have the shape of a token, or its checksum does not fit.
+pub fn require_token_shape(token: &Secret) -> Result<TokenId, ControlError> {
+    parse_id(token.expose()).ok_or_else(|| {
+        let message = "what was shown is not a token of a convexinfra control plane".to_owned();
+        not_authorized("auth.token_malformed", message, HELP)
+    })
+}
+
+/// Returns the refusal of a token that has the shape of one and that nobody knows.
+pub fn unknown_token() -> ControlError {
+    not_authorized("auth.token_unknown", "this control plane does not know the token".to_owned(), HELP)
 }
 
 /// The id in a token, when it has the shape of one and its checksum fits.

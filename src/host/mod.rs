@@ -250,7 +250,14 @@ impl Host {
 
     fn provider(&self, kind: ProviderKind) -> Result<&dyn Provider, Diagnostic> {
         self.providers.iter().find(|provider| provider.kind() == kind).map(AsRef::as_ref).ok_or_else(|| {
-            Diagnostic::new("control.provider_unavailable", format!("provider `{kind}` is not available in this control plane"))
+            let message = format!("provider `{kind}` is not available in this control plane");
+            let unavailable = Diagnostic::new("control.provider_unavailable", message);
+            match kind {
+                ProviderKind::Fly => unavailable.with_help(
+                    "set `FLY_API_TOKEN` for the control plane, to a token that this prints\n    fly tokens create org",
+                ),
+                _ => unavailable,
+            }
         })
     }
 
@@ -258,9 +265,11 @@ impl Host {
     fn internal_url(placement: &ResolvedBackend) -> String {
         match placement.spec.provider {
             ProviderKind::Simulated | ProviderKind::Local => format!("http://127.0.0.1:{}", placement.ports.api),
-            ProviderKind::Docker | ProviderKind::Fly | ProviderKind::Kubernetes => {
+            ProviderKind::Docker | ProviderKind::Fly => {
                 placement.provider_state.get(INTERNAL_URL).unwrap_or(&placement.endpoints.url).clone()
             }
+            // Its provider names the service. What the manifest calls its URL must never be sent the admin key instead.
+            ProviderKind::Kubernetes => placement.provider_state.get(INTERNAL_URL).cloned().unwrap_or_default(),
         }
     }
 

@@ -129,8 +129,8 @@ fn finish_response(mut response: Response, id: &str) -> Response {
     response
 }
 
-/// The id that the client gave the request, if it is fit for a log, else a new one.
-fn request_id(headers: &HeaderMap) -> String {
+/// Returns the id that the client gave the request, if it is fit for a log, else a new one.
+pub fn request_id(headers: &HeaderMap) -> String {
     let fit = |id: &&str| {
         (1..=MAX_REQUEST_ID_BYTES).contains(&id.len())
             && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))

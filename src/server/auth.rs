@@ -67,8 +67,11 @@ pub(super) async fn require_access(
     Ok(next.run(request).await)
 }
 
-/// The token that was shown.
-fn bearer_token(headers: &HeaderMap) -> Result<Secret, ControlError> {
+/// Returns the token that was shown.
+///
+/// # Errors
+/// [`ControlError::NotAuthorised`] when there is none, or more than one.
+pub fn bearer_token(headers: &HeaderMap) -> Result<Secret, ControlError> {
     let missing =
         |message: &str| {
             ControlError::NotAuthorised(Diagnostic::new("auth.token_missing", message).with_help(
@@ -82,6 +85,8 @@ fn bearer_token(headers: &HeaderMap) -> Result<Secret, ControlError> {
     }
     let words = value.to_str().ok().and_then(|text| text.split_once(' '));
     match words {
+        // Where several headers arrive as one, a comma is between them; no token has one.
+        Some(_) if value.as_bytes().contains(&b',') => Err(missing("more than one token was shown")),
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Secret::new(token.trim())),
         _ => Err(missing("the `Authorization` header does not hold a bearer token")),
     }

@@ -10,6 +10,7 @@ mod auth;
 mod endpoint;
 mod error_response;
 mod extract;
+mod ingress;
 #[cfg(feature = "native")]
 mod listen;
 #[cfg(feature = "native")]
@@ -27,12 +28,16 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+pub use access_log::request_id;
+pub use auth::bearer_token;
+pub use ingress::{RefusalLimiter, Shard, belongs_to, shard};
 #[cfg(feature = "native")]
 pub use listen::{BoundListener, ListenError, ListenOptions, serve_metrics};
 #[cfg(feature = "native")]
 pub use logging::{LogFormat, start as start_logging};
 pub use openapi::document as openapi;
 pub use router::router;
+pub use routes::health;
 #[cfg(feature = "native")]
 pub use tls::{Certificate, TlsError};
 

@@ -16,7 +16,7 @@ use crate::server::{ApiServer, ServerPhase, openapi};
 
 /// How a server is.
 #[derive(Serialize, schemars::JsonSchema)]
-struct Health {
+pub struct Health {
     /// `ok`; everything else is an error document.
     status: &'static str,
     /// The version of the contract, as the paths begin.
@@ -26,6 +26,11 @@ struct Health {
 }
 
 const OK: Health = Health { status: "ok", contract: PREFIX, version: env!("CARGO_PKG_VERSION") };
+
+/// Returns that the process answers, for what answers in front of the server.
+pub fn health() -> Health {
+    OK
+}
 
 pub(super) fn routes() -> Vec<Endpoint> {
     vec![

@@ -6,6 +6,7 @@ mod backends;
 mod catalog;
 mod events;
 mod health;
+pub use health::health;
 mod leases;
 mod operations;
 mod projects;
