@@ -9,7 +9,7 @@ use crate::api::{ControlError, Request, Work};
 use crate::convex::database_url::server_endpoint;
 use crate::convex::environment;
 use crate::model::{
-    DesiredBackend, Diagnostic, FieldPath, Phase, ProjectName, ProviderKind, STORAGE_SERVER, STORAGE_URL, SecretSource,
+    DesiredBackend, Diagnostic, FieldPath, Phase, ProjectName, ProviderKind, ReclaimPolicy, STORAGE_SERVER, STORAGE_URL, SecretSource,
     SecretState, secret_slots,
 };
 use crate::policy::{self, OtherOrigin};
@@ -39,10 +39,10 @@ pub(super) fn check_removal(request: &Request, row: &BackendRow) -> Result<(), A
     if row.phase == Phase::Removing {
         return Ok(());
     }
-    let Work::Remove { volume, .. } = &request.work else { return Ok(()) };
+    let Work::Remove { volume, database } = &request.work else { return Ok(()) };
     let actual = to_actual(row.clone());
     let mut refusals: Vec<Diagnostic> = policy::protected(&row.name, &actual).into_iter().collect();
-    refusals.extend(policy::volume_kept(&row.name, &actual, *volume));
+    refusals.extend(policy::volume_kept(&row.name, &actual, ReclaimPolicy { volume: *volume, database: *database }));
     refuse_first(refusals)
 }
 

@@ -214,7 +214,7 @@ fn a_replacement_is_counted_again_when_its_predecessor_is_gone() {
     world.started(&lease, "plan/destroy", remove());
     let (mut replacing, _) = world.started(&lease, "plan/again", put(simulated()));
     world.execute_sql("UPDATE quotas SET quota = '{\"backends\":0}'");
-    let next = world.authority.advance(&mut replacing, EffectResult::Removed, NOW).unwrap();
+    let next = world.authority.advance(&mut replacing, EffectResult::Removed(None), NOW).unwrap();
     let Transition::Ended(outcome) = next else { panic!("{next:?}") };
     assert_eq!(code_of(&outcome), "plan.over_quota_backends");
 }

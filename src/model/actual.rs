@@ -39,6 +39,9 @@ pub struct Snapshot {
     /// The operations that have not ended.
     #[serde(default)]
     pub operations: Vec<OperationRecord>,
+    /// What destroyed backends left behind.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub retained: Vec<RetainedData>,
     /// The backends that were removed because their time was over and were not asked for since, and when it was.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub expired: BTreeMap<BackendName, Timestamp>,
@@ -140,6 +143,27 @@ impl ActualBackend {
             self.observe_error.clone().unwrap_or_else(unsaid)
         })
     }
+}
+
+/// Data that a backend left behind when it was destroyed, and that the next backend of its name takes up again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct RetainedData {
+    /// The backend that it is of.
+    pub name: BackendName,
+    /// Its identity, which comes back with it.
+    pub id: BackendId,
+    /// What its process called itself.
+    pub instance_name: InstanceName,
+    /// Where it ran.
+    pub provider: ProviderKind,
+    /// The database on a server of the user's own that is a part of it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub database: Option<String>,
+    /// Where its files are, as far as the provider has a word for it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub place: Option<String>,
+    /// When the backend was destroyed.
+    pub retained_at: Timestamp,
 }
 
 /// How far the last operation on a backend got.

@@ -15,6 +15,7 @@ mod exit;
 mod field;
 mod fingerprint;
 pub mod fly;
+mod host_policy;
 mod identifier;
 mod name;
 mod operation;
@@ -31,8 +32,8 @@ mod time;
 
 pub use access::{Actor, IssuedToken, Scope, TokenRecord, TokenRequest, TokenState};
 pub use actual::{
-    ActualBackend, ControlPlaneInfo, DataState, Endpoints, Expiry, FieldDrift, Observation, Phase, RunState, Snapshot,
-    UNMANAGED_PREFIX,
+    ActualBackend, ControlPlaneInfo, DataState, Endpoints, Expiry, FieldDrift, Observation, Phase, RetainedData, RunState,
+    Snapshot, UNMANAGED_PREFIX,
 };
 pub use address::{Address, AddressKind};
 pub use cost::{Cost, PriceSource, Usd, monthly_cost, monthly_sum, price_source, unpriced_items};
@@ -45,6 +46,7 @@ pub use diagnostic::{Diagnostic, Edit, Report, Severity, Span, error_chain};
 pub use exit::Exit;
 pub use field::{EXTRA_ENV, FieldPath, FieldValue, STORAGE_SERVER, STORAGE_URL, fields, secret_slots};
 pub use fingerprint::{Digest, Fingerprint, FingerprintKey};
+pub use host_policy::{HostPolicy, HostRule, HostRuleError};
 pub use identifier::{BackendId, Generation, OperationId, Revision, StepKey, TokenId};
 pub use name::{BackendName, INSTANCE_NAME_MAX, InstanceName, NAME_MAX, NameError, ProjectName};
 pub use operation::{OperationKind, OperationRecord, OperationState};

@@ -101,6 +101,11 @@ impl BackendSpec {
     pub fn has_own_server(&self) -> bool {
         !self.is_record_only() && self.storage.server().is_some_and(|server| !server.managed)
     }
+
+    /// Whether its data is in two places that need each other: documents on such a server, files beside the process.
+    pub fn has_split_data(&self) -> bool {
+        self.has_own_server() && self.files == Files::Local
+    }
 }
 
 /// Where documents are kept.

@@ -237,8 +237,9 @@ pub(super) fn changes(name: &BackendName, changes: &[FieldChange]) -> Vec<Diagno
 pub(super) fn database_stays(name: &BackendName, existing: &ActualBackend, disposal: DatabaseReclaim) -> Option<Diagnostic> {
     let stays = existing.recorded.has_own_server() && disposal == DatabaseReclaim::Retain;
     stays.then(|| {
+        let files = if existing.recorded.has_split_data() { ", its files stay where it ran" } else { "" };
         let message = format!(
-            "its database `{}` stays on its server with all documents, and a backend of the same name takes it up again; \
+            "its database `{}` stays on its server with all documents{files}, and a backend of the same name takes it up again; \
              `--with-database` drops it as well",
             existing.instance_name.database()
         );

@@ -19,12 +19,12 @@ pub use types::{ExecutionMode, Operation};
 
 use super::EXPIRY_PLAN;
 use super::accept::Acceptance;
-use super::effect::{Effect, EffectFailure, EffectResult, EnvironmentTarget, Step, Transition};
+use super::effect::{DatabaseState, Effect, EffectFailure, EffectResult, EnvironmentTarget, Step, Transition};
 use super::token::Principal;
-use super::{Authority, AuthorityError, lease, policy_check, quota, removal};
+use super::{Authority, AuthorityError, lease, policy_check, quota, removal, retained};
 use crate::api::{ControlError, Lease, OperationOutcome, Request, Work};
 use crate::failpoint;
-use crate::model::{DatabaseReclaim, Diagnostic, Exit, OperationId, Phase, ProjectName, ReclaimPolicy, Scope, Timestamp};
+use crate::model::{DatabaseReclaim, Diagnostic, DowngradeConsent, Exit, FieldPath, OperationId, Phase, ProjectName, ReclaimPolicy, Scope, Timestamp, VolumeReclaim};
 use crate::store::{BackendRow, Durability, OperationProgress, OperationRow, Rows, Store, StoreError};
 
 /// The note of a backend that its provider was never reached for: nothing of it can be anywhere.
@@ -130,11 +130,26 @@ impl<S: Store> Authority<S> {
                 EffectResult::Ready => self.on_ready(rows, operation, row, now),
                 EffectResult::EnvironmentSet => self.complete(rows, operation, row, now),
                 EffectResult::Stopped => self.on_stopped(rows, operation, &row, now),
-                EffectResult::Removed if row.spec.has_own_server() => {
+                EffectResult::Removed(place) => {
+                    let mut row = row;
+                    removal::note_place(&mut row, place);
+                    if !row.spec.has_own_server() {
+                        return self.on_removed(rows, operation, row, now);
+                    }
+                    rows.put_backend(&row)?;
                     let disposal = removal::database_disposal(&row);
                     Ok(Transition::Perform(Effect::ReleaseDatabase(Box::new(self.resolve(&row)?), disposal)))
                 }
-                EffectResult::Removed | EffectResult::DatabaseReleased => self.on_removed(rows, operation, row, now),
+                // Files without the database that names them are nothing that could be taken up again.
+                EffectResult::DatabaseReleased(DatabaseState::Gone)
+                    if row.spec.has_split_data() && removal::volume_disposal(&row.references) == VolumeReclaim::Retain =>
+                {
+                    let mut row = row;
+                    removal::delete_volume(&mut row);
+                    rows.put_backend(&row)?;
+                    Ok(Transition::Perform(Effect::Remove(Box::new(self.resolve(&row)?))))
+                }
+                EffectResult::DatabaseReleased(_) => self.on_removed(rows, operation, row, now),
             }?;
             self.note_progress(rows, operation, &next)?;
             Ok::<_, AuthorityError>(next)
@@ -238,7 +253,10 @@ impl<S: Store> Authority<S> {
         row: BackendRow,
         now: Timestamp,
     ) -> Result<Transition, AuthorityError> {
+        let mut row = row;
+        self.with_server_fingerprint(&mut row)?;
         rows.delete_backend(&row.id)?;
+        retained::retain(rows, &row, removal::place(&row), now)?;
         if operation.step.plan == EXPIRY_PLAN {
             rows.put_expired(&row.project, &row.name, row.expires_at.or(Some(now)))?;
         }

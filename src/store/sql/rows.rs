@@ -8,12 +8,12 @@ use super::backends::{BACKEND_COLUMNS, backend};
 use super::columns::{project_key, to_json};
 use super::connection::{ColumnError, Columns, Connection, Parameter};
 use crate::model::{
-    BackendId, BackendName, ByteSize, Cpus, InstanceName, OperationId, PortPair, ProjectName, Quota, Revision, StepKey,
+    BackendId, BackendName, ByteSize, Cpus, Generation, InstanceName, OperationId, PortPair, ProjectName, Quota, Revision, StepKey,
     Timestamp, TokenId, Usage,
 };
 use crate::store::{
-    BackendRow, ChainRow, EventRow, KeyCheckRow, LeaseRow, OperationProgress, OperationRow, ProjectRow, Rows, StoreError,
-    TokenRow, UnreadableRow,
+    BackendRow, ChainRow, EventRow, KeyCheckRow, LeaseRow, OperationProgress, OperationRow, ProjectRow, RetainedRow, Rows,
+    StoreError, TokenRow, UnreadableRow,
 };
 
 /// The rows that one transaction sees.
@@ -88,6 +88,25 @@ fn unreadable(table: &'static str, row: &dyn Columns, error: &ColumnError) -> Un
     let text = row.text(0).ok().flatten().map(str::to_owned);
     let number = || row.integer(0).ok().flatten().map(|number| number.to_string());
     UnreadableRow { table, key: text.or_else(number).unwrap_or_else(|| "?".to_owned()), reason: error.to_string() }
+}
+
+const RETAINED_COLUMNS: &str = "id, project, name, instance_name, spec, fingerprints, provider_references, newest_release, \
+     generation, place, retained_at";
+
+fn retained(row: &dyn Columns) -> Result<RetainedRow, ColumnError> {
+    Ok(RetainedRow {
+        id: BackendId::new(row.string(0)?),
+        project: row.project_name(1)?,
+        name: row.backend_name(2)?,
+        instance_name: InstanceName::parse(row.string(3)?).map_err(|error| ColumnError::new(3, error))?,
+        spec: row.json(4)?,
+        fingerprints: row.json(5)?,
+        provider_state: row.json(6)?,
+        newest_release: row.optional_json(7)?,
+        generation: Generation(row.number(8)?),
+        place: row.optional_string(9)?,
+        retained_at: row.time(10)?,
+    })
 }
 
 fn lease(row: &dyn Columns) -> Result<LeaseRow, ColumnError> {
@@ -168,13 +187,41 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
         Ok(usage.unwrap_or_default())
     }
 
-    fn instance_name_taken(&self, name: &InstanceName) -> Result<bool, StoreError> {
-        self.one(
-            "SELECT 1 FROM backends WHERE instance_name = ?1 OR instance_name GLOB ?1 || '#*'",
-            &[name.as_str().into()],
-            |_| Ok(()),
+    fn retained(&self, project: Option<&ProjectName>) -> Result<Vec<RetainedRow>, StoreError> {
+        let statement =
+            format!("SELECT {RETAINED_COLUMNS} FROM retained WHERE ?1 IS NULL OR project = ?1 ORDER BY retained_at, id");
+        self.many(&statement, &[project.map(ProjectName::as_str).into()], retained)
+    }
+
+    fn put_retained(&self, row: &RetainedRow) -> Result<(), StoreError> {
+        self.run(
+            &format!(
+                "INSERT OR REPLACE INTO retained ({RETAINED_COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
+            ),
+            &[
+                row.id.as_str().into(),
+                row.project.as_str().into(),
+                row.name.as_str().into(),
+                row.instance_name.as_str().into(),
+                to_json(&row.spec)?.into(),
+                to_json(&row.fingerprints)?.into(),
+                to_json(&row.provider_state)?.into(),
+                row.newest_release.as_ref().map(to_json).transpose()?.into(),
+                row.generation.0.into(),
+                row.place.as_ref().into(),
+                row.retained_at.0.into(),
+            ],
         )
-        .map(|found| found.is_some())
+    }
+
+    fn delete_retained(&self, id: &BackendId) -> Result<(), StoreError> {
+        self.run("DELETE FROM retained WHERE id = ?1", &[id.as_str().into()])
+    }
+
+    fn instance_name_taken(&self, name: &InstanceName) -> Result<bool, StoreError> {
+        let statement = "SELECT 1 FROM backends WHERE instance_name = ?1 OR instance_name GLOB ?1 || '#*'
+             UNION ALL SELECT 1 FROM retained WHERE instance_name = ?1";
+        self.one(statement, &[name.as_str().into()], |_| Ok(())).map(|found| found.is_some())
     }
 
     fn ports(&self) -> Result<Vec<PortPair>, StoreError> {
