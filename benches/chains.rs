@@ -43,8 +43,13 @@ fn main() {
         backends: Vec::new(),
         quota: Default::default(),
         operations: Vec::new(),
+        expired: std::collections::BTreeMap::new(),
     };
-    let plan = build(&desired, &ObservedState { snapshot, env_files: BTreeMap::new() }, &PlanOptions::default());
+    let plan = build(
+        &desired,
+        &ObservedState { snapshot, env_files: BTreeMap::new(), remembered: Vec::new() },
+        &PlanOptions::default(),
+    );
     let lease = Lease { project: desired.project.clone(), fence: 1, revision: Revision(0) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (_asking, interrupt) = tokio::sync::watch::channel(Interrupt::None);
@@ -117,7 +122,12 @@ impl ControlPlane for Sleeper {
         not_asked()
     }
 
-    fn credentials<'a>(&'a self, _: &'a ProjectName, _: &'a BackendName) -> BoxFuture<'a, Result<Credentials, ControlError>> {
+    fn credentials<'a>(
+        &'a self,
+        _: &'a ProjectName,
+        _: &'a BackendName,
+        _: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Credentials, ControlError>> {
         not_asked()
     }
 

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::access::Scope;
-use super::database::DatabaseReclaim;
 use super::diagnostic::Diagnostic;
 use super::field::FieldPath;
 use super::fingerprint::Fingerprint;
@@ -16,8 +15,8 @@ use super::name::{BackendName, InstanceName, ProjectName};
 use super::operation::OperationRecord;
 use super::provider::ProviderKind;
 use super::quota::Quota;
+use super::reclaim::ReclaimPolicy;
 use super::release::Release;
-use super::resolved::VolumeReclaim;
 use super::spec::BackendSpec;
 use super::time::Timestamp;
 
@@ -40,6 +39,9 @@ pub struct Snapshot {
     /// The operations that have not ended.
     #[serde(default)]
     pub operations: Vec<OperationRecord>,
+    /// The backends that were removed because their time was over and were not asked for since, and when it was.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub expired: BTreeMap<BackendName, Timestamp>,
 }
 
 /// Who answers for a project, and what it can carry out.
@@ -114,6 +116,9 @@ pub struct ActualBackend {
     pub created_at: Timestamp,
     /// When the control plane may remove it by itself.
     pub expires_at: Option<Timestamp>,
+    /// Whether it was stopped on purpose.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub stopped: bool,
     /// What is seen of it now.
     pub observation: Observation,
     /// The names of Convex environment variables that it has and that nobody asked for; they are left alone. Looked for
@@ -135,16 +140,6 @@ impl ActualBackend {
             self.observe_error.clone().unwrap_or_else(unsaid)
         })
     }
-}
-
-/// What becomes of the data of a backend that goes. It stays asked for until the removal is finished, or until somebody
-/// asks for another one by name.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct ReclaimPolicy {
-    /// Of its volume.
-    pub volume: VolumeReclaim,
-    /// Of its database on a server of the user's own.
-    pub database: DatabaseReclaim,
 }
 
 /// How far the last operation on a backend got.

@@ -8,7 +8,7 @@ use super::{Action, ChangeImpact, DriftItem, FORMAT, FieldChange, Plan, Reason, 
 use super::{cost, diff, graph, limits, lint, quota_schedule, remote_lints, validate};
 use crate::model::{
     ActualBackend, Address, BackendName, DataState, DatabaseReclaim, Desired, DesiredBackend, Diagnostic, Digest,
-    DowngradeConsent, EnvFileState, FieldPath, Phase, ReclaimPolicy, Snapshot, VolumeReclaim,
+    DowngradeConsent, EnvFileState, FieldPath, Phase, ReclaimPolicy, RememberedEnvFile, Snapshot, VolumeReclaim,
 };
 use crate::policy::{self, BackendDiff, OtherOrigin, highest_impact};
 
@@ -17,8 +17,10 @@ use crate::policy::{self, BackendDiff, OtherOrigin, highest_impact};
 pub struct ObservedState {
     /// What the control plane says.
     pub snapshot: Snapshot,
-    /// What stands in the env files, by backend.
-    pub env_files: BTreeMap<BackendName, EnvFileState>,
+    /// What stands in the env files, by what a step would be about.
+    pub env_files: BTreeMap<Address, EnvFileState>,
+    /// The env files that were written before and that the manifest does not name.
+    pub remembered: Vec<RememberedEnvFile>,
 }
 
 /// What the plan is for.
@@ -36,6 +38,8 @@ pub struct PlanOptions {
     pub take_over: bool,
     /// The backends that may run a release of which nothing says that it is newer.
     pub allow_downgrade: BTreeSet<BackendName>,
+    /// Whether backends that were removed because their time was over are created again.
+    pub renew: bool,
 }
 
 impl PlanOptions {
@@ -68,7 +72,7 @@ pub fn build(desired: &Desired, actual: &ObservedState, intent: &PlanOptions) ->
     let mut draft = PlanBuilder::new(desired, actual, intent);
     if !intent.destroy {
         for (name, backend) in &desired.backends {
-            if intent.selection.contains(name) {
+            if intent.selection.contains(name) && !draft.stays_expired(name) {
                 draft.ensure_backend(name, backend);
             }
         }
@@ -138,6 +142,11 @@ impl<'a> PlanBuilder<'a> {
         });
     }
 
+    /// Returns whether a backend was removed because its time was over and is not asked for again.
+    pub(super) fn stays_expired(&self, name: &BackendName) -> bool {
+        !self.intent.renew && !self.existing.contains_key(name) && self.actual.snapshot.expired.contains_key(name)
+    }
+
     fn ensure_backend(&mut self, name: &'a BackendName, wanted: &'a DesiredBackend) {
         let address = Address::backend(name);
         let providers = &self.actual.snapshot.control_plane.providers;
@@ -157,7 +166,7 @@ impl<'a> PlanBuilder<'a> {
             downgrade: consent,
         };
         let Some(existing) = existing else {
-            self.lints.extend(lint::unavailable_secrets(name, wanted));
+            self.lints.extend(lint::unavailable_secrets(name, wanted, |_| true));
             return self.step(address, Action::Create, Reason::New, diff::creation_changes(wanted), task);
         };
         match existing.phase {
@@ -174,6 +183,8 @@ impl<'a> PlanBuilder<'a> {
         let BackendDiff { mut changes, not_compared } = policy::diff_backend(wanted, existing);
         self.lints.extend(not_compared.iter().map(|path| lint::not_compared(name, path, wanted)));
         self.lints.extend(lint::changes(name, &changes));
+        // What a backend had before is kept sealed, so only what is new to it has to be at hand.
+        self.lints.extend(lint::unavailable_secrets(name, wanted, |path| changes.iter().any(|change| change.path == *path)));
         self.lints.extend(lint::unmanaged_env(name, wanted, existing));
         self.refusals.extend(policy::change_refusals(name, existing, wanted, &changes, consent));
         let drifted = self.collect_drift(&address, existing);
@@ -267,6 +278,11 @@ impl<'a> PlanBuilder<'a> {
             self.refusals.extend(limits::budget(self.desired, &self.existing));
             self.refusals.extend(limits::quota(&self.steps, &self.actual.snapshot));
             self.lints.extend(lint::project(self.desired));
+            let expired = self.actual.snapshot.expired.iter().filter(|(name, _)| {
+                self.intent.selection.contains(name) && self.desired.backends.contains_key(*name) && self.stays_expired(name)
+            });
+            let expired: Vec<Diagnostic> = expired.map(|(name, ended_at)| lint::expired(name, *ended_at)).collect();
+            self.lints.extend(expired);
         }
         let origin = self.actual.snapshot.origin.as_deref();
         if let Some(OtherOrigin { refusal, is_other_remote }) =
