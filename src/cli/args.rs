@@ -19,7 +19,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use self::key::{Key, KeyCommand};
 pub(crate) use self::log::Log;
 pub(crate) use self::quota::{Quota, QuotaCommand, QuotaLimit, QuotaLimits, QuotaTarget};
-pub(crate) use self::schema::{Schema, SchemaDocument};
+pub(crate) use self::schema::Schema;
 pub(crate) use self::serve::{LogFormat, LogLevel, Serve};
 pub(crate) use self::token::{Token, TokenCommand};
 pub(crate) use self::trust::{Trust, TrustCommand};
