@@ -55,6 +55,7 @@ fn main() {
                 plan: &plan,
                 control: &Sleeper,
                 lease: &lease,
+                origin: None,
                 secrets: &BTreeMap::new(),
                 env_files: &NoEnvFiles,
                 parallelism: 64,

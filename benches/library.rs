@@ -9,7 +9,8 @@ use convexinfra::apply::Scheduler;
 use convexinfra::authority::{Authority, ExecutionMode, Liveness, MasterKey, Principal, Vault};
 use convexinfra::env_file::{Block, BlockOwner, merge};
 use convexinfra::model::{
-    Actor, BackendName, ControlPlaneInfo, Desired, ProjectName, ProviderKind, Revision, Secret, Snapshot, StepKey, Timestamp,
+    Actor, BackendName, ControlPlaneInfo, Desired, DowngradeConsent, ProjectName, ProviderKind, Revision, Secret, Snapshot,
+    StepKey, Timestamp,
 };
 use convexinfra::plan::{ObservedState, Plan, PlanOptions, build};
 use convexinfra::render::{self, Style};
@@ -94,8 +95,13 @@ impl Control {
 
     fn accept_all(&self, desired: &Desired) {
         for (name, backend) in &desired.backends {
-            let work = Work::Put { spec: Box::new(backend.spec.clone()), secrets: BTreeMap::new(), renamed_from: None };
-            let request = Request { step: StepKey::parse(&format!("bench/{name}")), backend: name.clone(), work };
+            let work = Work::Put {
+                spec: Box::new(backend.spec.clone()),
+                secrets: BTreeMap::new(),
+                renamed_from: None,
+                downgrade: DowngradeConsent::Missing,
+            };
+            let request = Request { step: StepKey::parse(&format!("bench/{name}")), backend: name.clone(), work, origin: None };
             self.authority
                 .accept(
                     &self.lease,

@@ -1,8 +1,10 @@
-//! Named points at which a debug build can be killed, so that the crash matrix can try every one of them.
+//! Failpoints: named points at which a debug build can be killed, so that the crash matrix can try each of them. In a
+//! release build [`hit`] is an empty function.
 //!
-//! Must not do: anything at all in a release build, where [`hit`] is an empty function.
+//! Not the `fail` crate: its points do only what was configured for their names in advance, and the crash matrix first has
+//! to learn which points a run passes, across processes, in order to kill it at each.
 
-/// Marks a place right before or after something is written, started or sent.
+/// Marks a point right before or after something is written, started or sent.
 ///
 /// In a debug build, which is what tests run, `CONVEXINFRA_FAULT_TRACE=FILE` appends every point's name to a
 /// file as it is passed, and `CONVEXINFRA_FAULT=NAME:N` kills the process with SIGKILL when it passes the point
@@ -11,7 +13,7 @@
 #[inline(always)]
 pub fn hit(_name: &'static str) {}
 
-/// Marks a place right before or after something is written, started or sent.
+/// Marks a point right before or after something is written, started or sent.
 #[cfg(all(debug_assertions, feature = "native"))]
 pub fn hit(name: &'static str) {
     use std::collections::BTreeMap;

@@ -177,6 +177,7 @@ fn removal() -> Request {
             volume: convexinfra::model::VolumeReclaim::Delete,
             database: convexinfra::model::DatabaseReclaim::Retain,
         },
+        origin: None,
     }
 }
 

@@ -48,4 +48,5 @@ for_every_provider! {
     a_half_removed_backend_is_swept,
     everything_is_private,
     an_ended_process_leaves_no_zombie,
+    a_backend_inherits_no_descriptors_of_its_command,
 }

@@ -2,7 +2,6 @@
 
 #![allow(clippy::duplicate_mod, reason = "the same stories are told of an embedded control plane and of a served one")]
 
-mod architecture;
 mod bad_environment;
 mod certificates;
 mod cli_fixture;

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Actor, BackendName, BackendSpec, DatabaseReclaim, Diagnostic, FieldPath, OperationId, ProjectName, Revision, Secret,
-    StepKey, Timestamp, VolumeReclaim,
+    Actor, BackendName, BackendSpec, DatabaseReclaim, Diagnostic, DowngradeConsent, FieldPath, OperationId, ProjectName,
+    Revision, Secret, StepKey, Timestamp, VolumeReclaim,
 };
 
 /// How long the name of an account or a machine may be, in bytes.
@@ -121,6 +121,8 @@ pub struct Request {
     pub backend: BackendName,
     /// What to do to it.
     pub work: Work,
+    /// Where the client works from: the git remote, else the folder. None where that is not known.
+    pub origin: Option<String>,
 }
 
 /// What to do to a backend.
@@ -134,6 +136,8 @@ pub enum Work {
         secrets: BTreeMap<FieldPath, Secret>,
         /// The name that it had before.
         renamed_from: Option<BackendName>,
+        /// Whether its release may be one of unknown age.
+        downgrade: DowngradeConsent,
     },
     /// Take it away. The caller has seen to it that somebody allowed that by name.
     Remove {

@@ -13,8 +13,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{ControlError, Credentials, LeaseHolder, LeaseNonce, Work};
 use crate::model::{
-    BackendName, BackendSpec, DatabaseReclaim, Diagnostic, Exit, FieldPath, IssuedToken, OperationId, OperationRecord,
-    ProjectName, Secret, StepKey, Timestamp, TokenId, TokenRecord, VolumeReclaim,
+    BackendName, BackendSpec, DatabaseReclaim, Diagnostic, DowngradeConsent, Exit, FieldPath, IssuedToken, OperationId,
+    OperationRecord, ProjectName, Secret, StepKey, Timestamp, TokenId, TokenRecord, VolumeReclaim,
 };
 
 /// What every path of this version begins with.
@@ -122,6 +122,11 @@ pub struct OperationRequest {
     pub backend: BackendName,
     /// What to do to it.
     pub work: WorkDocument,
+    /// Where the client works from: the git remote, else the folder. A project that is at home in another repository is
+    /// left alone.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(length(min = 1, max = 2048))]
+    pub origin: Option<String>,
 }
 
 /// What to do to a backend.
@@ -138,6 +143,9 @@ pub enum WorkDocument {
         /// The name that it had before.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         renamed_from: Option<BackendName>,
+        /// Whether its release may be one of which nothing says that it is newer than what ran before.
+        #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+        allow_downgrade: bool,
     },
     /// Take it away.
     Remove {
@@ -157,9 +165,9 @@ fn is_default(volume: &VolumeReclaim) -> bool {
 impl From<Work> for WorkDocument {
     fn from(work: Work) -> Self {
         match work {
-            Work::Put { spec, secrets, renamed_from } => {
+            Work::Put { spec, secrets, renamed_from, downgrade } => {
                 let secrets = secrets.into_iter().map(|(path, value)| (path, SecretText(value))).collect();
-                Self::Put { spec, secrets, renamed_from }
+                Self::Put { spec, secrets, renamed_from, allow_downgrade: downgrade == DowngradeConsent::Given }
             }
             Work::Remove { volume, database } => Self::Remove { volume, database },
         }
@@ -169,9 +177,10 @@ impl From<Work> for WorkDocument {
 impl From<WorkDocument> for Work {
     fn from(document: WorkDocument) -> Self {
         match document {
-            WorkDocument::Put { spec, secrets, renamed_from } => {
+            WorkDocument::Put { spec, secrets, renamed_from, allow_downgrade } => {
                 let secrets = secrets.into_iter().map(|(path, value)| (path, value.0)).collect();
-                Self::Put { spec, secrets, renamed_from }
+                let downgrade = if allow_downgrade { DowngradeConsent::Given } else { DowngradeConsent::Missing };
+                Self::Put { spec, secrets, renamed_from, downgrade }
             }
             WorkDocument::Remove { volume, database } => Self::Remove { volume, database },
         }

@@ -234,6 +234,7 @@ impl ApplyRun<'_> {
             plan,
             control: session.control,
             lease,
+            origin: Some(session.manifest.desired.origin.as_str()).filter(|origin| !origin.is_empty()),
             secrets: session.secrets.found(),
             env_files: &ManifestEnvFiles::new(&session.manifest.folder, &session.manifest.desired.project),
             parallelism: self.options.parallelism,

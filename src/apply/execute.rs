@@ -55,6 +55,8 @@ pub struct Execution<'a> {
     pub control: &'a dyn ControlPlane,
     /// The right to change the project.
     pub lease: &'a Lease,
+    /// Where the manifest is applied from: the git remote, else the folder.
+    pub origin: Option<&'a str>,
     /// The values of the manifest's secrets.
     pub secrets: &'a BTreeMap<BackendName, BTreeMap<FieldPath, Secret>>,
     /// Writes env files.
@@ -224,9 +226,9 @@ async fn with_heartbeat(
 async fn run_step(execution: &Execution<'_>, step: &Step) -> Result<(), Diagnostic> {
     match &step.task {
         None => Ok(()),
-        Some(Task::Put { backend, spec, renamed_from }) => {
+        Some(Task::Put { backend, spec, renamed_from, downgrade }) => {
             let secrets = execution.secrets.get(backend).cloned().unwrap_or_default();
-            let work = Work::Put { spec: spec.clone(), secrets, renamed_from: renamed_from.clone() };
+            let work = Work::Put { spec: spec.clone(), secrets, renamed_from: renamed_from.clone(), downgrade: *downgrade };
             operate(execution, step, backend, work).await
         }
         Some(Task::Remove { backend, volume, database }) => {
@@ -243,7 +245,8 @@ async fn run_step(execution: &Execution<'_>, step: &Step) -> Result<(), Diagnost
 
 async fn operate(execution: &Execution<'_>, step: &Step, backend: &BackendName, work: Work) -> Result<(), Diagnostic> {
     let step_key = StepKey { plan: execution.plan.digest.to_string(), step: step.id.as_str().to_owned() };
-    let request = Request { step: step_key, backend: backend.clone(), work };
+    let origin = execution.origin.map(str::to_owned);
+    let request = Request { step: step_key, backend: backend.clone(), work, origin };
     let notice = |message: String| emit_progress(execution, step, message);
     match execution.control.run(execution.lease, request, &notice).await {
         Ok(OperationOutcome::Done { .. }) => Ok(()),

@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::audit::AuditContext;
 use super::effect::{Effect, Transition};
 use super::operation::{AllocationConflicts, ExecutionMode, Operation, OperationPhase, PutRequest, end_operation};
-use super::{Authority, AuthorityError, allocation, dependency, lease, quota, removal};
-use crate::api::{ControlError, Lease, OperationOutcome, Request};
+use super::{Authority, AuthorityError, allocation, dependency, lease, policy_check, quota, removal};
+use crate::api::{Lease, OperationOutcome, Request};
 use crate::model::{
-    Actor, BackendId, BackendName, Diagnostic, Generation, OperationId, OperationKind, Phase, ProviderState, ReclaimPolicy,
-    Release, ResolvedBackend, Timestamp,
+    Actor, BackendId, BackendName, Generation, OperationId, OperationKind, Phase, ProviderState, ReclaimPolicy, Release,
+    ResolvedBackend, Timestamp,
 };
 use crate::store::{BackendRow, OperationRow, Rows, Store};
 
@@ -83,14 +83,7 @@ impl<S: Store> Authority<S> {
         let replaces = existing
             .as_ref()
             .is_some_and(|row| row.phase == Phase::Removing || (!row.has_been_ready && row.spec.provider != put.spec.provider));
-        if let Some(row) = &existing
-            && !replaces
-            && row.spec.provider != put.spec.provider
-        {
-            let message =
-                format!("`{}` cannot move from provider `{}` to `{}`", request.backend, row.spec.provider, put.spec.provider);
-            return Err(ControlError::Refused(Diagnostic::new("control.moves_data", message)).into());
-        }
+        self.check_put(rows, &lease.project, request, existing.as_ref(), &put)?;
         if acceptance.driver == ExecutionMode::ControlPlane {
             // A plan has no circle; what comes over the wire need not come from one.
             dependency::refuse_cycle(rows, &lease.project, &request.backend, existing.as_ref(), &put.spec)?;
@@ -188,10 +181,7 @@ impl<S: Store> Authority<S> {
             let outcome = end_operation(rows, &id, OperationOutcome::Done { operation: id.clone() }, now)?;
             return Ok((None, Transition::Ended(outcome)));
         };
-        if row.spec.protected && row.phase != Phase::Removing {
-            let message = format!("`{}` is protected", row.name);
-            return Err(ControlError::Refused(Diagnostic::new("control.protected", message)).into());
-        }
+        policy_check::check_removal(request, &row)?;
         let mut project = lease::project_row(rows, &lease.project, now)?;
         project.revision = project.revision.next();
         rows.put_project(&project)?;

@@ -86,7 +86,7 @@ impl<S: Store> Authority<S> {
             };
             // Nobody asks here, so what somebody asked for before is what holds.
             let ReclaimPolicy { volume, database } = removal::requested(&row).unwrap_or_default();
-            let request = Request { step, backend: backend.clone(), work: Work::Remove { volume, database } };
+            let request = Request { step, backend: backend.clone(), work: Work::Remove { volume, database }, origin: None };
             let actor = Actor::control_plane();
             let acceptance =
                 Acceptance { lease: &lease, driver: ExecutionMode::ControlPlane, actor: &actor, request: &request, now };

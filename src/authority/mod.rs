@@ -16,6 +16,7 @@ mod expiry;
 mod key_check;
 mod lease;
 mod operation;
+mod policy_check;
 mod quota;
 mod removal;
 mod resolve;
@@ -135,6 +136,8 @@ pub fn store_diagnostic(error: &StoreError) -> Diagnostic {
     Diagnostic::new(code, message).with_help(help)
 }
 
+#[cfg(test)]
+mod policy_tests;
 #[cfg(test)]
 mod service_tests;
 #[cfg(test)]

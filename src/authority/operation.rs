@@ -12,12 +12,12 @@ use super::accept::Acceptance;
 use super::audit::AuditContext;
 use super::effect::{AllocationConflict, Effect, EffectFailure, EffectResult, EnvironmentTarget, Transition};
 use super::token::Principal;
-use super::{Authority, AuthorityError, lease, removal};
+use super::{Authority, AuthorityError, lease, policy_check, removal};
 use crate::api::{ControlError, Lease, OperationOutcome, Request, Work};
 use crate::failpoint;
 use crate::model::{
-    Actor, BackendId, BackendName, BackendSpec, Diagnostic, FieldPath, OperationId, OperationKind, Phase, ProjectName,
-    ReclaimPolicy, Scope, Secret, StepKey, Timestamp,
+    Actor, BackendId, BackendName, BackendSpec, DatabaseReclaim, Diagnostic, FieldPath, OperationId, OperationKind, Phase,
+    ProjectName, ReclaimPolicy, Scope, Secret, StepKey, Timestamp,
 };
 use crate::store::{BackendRow, Durability, OperationRow, Rows, Store, StoreError};
 
@@ -138,13 +138,14 @@ impl<S: Store> Authority<S> {
                 return Ok((None, Transition::Ended(outcome)));
             }
         }
+        policy_check::check_origin(rows, &lease.project, request.origin.as_deref())?;
         // Here and not before: what the name means may have changed since the request came.
         if requires_destroy_scope(rows, &lease.project, request)? {
             asker.authorize(Scope::Destroy, &lease.project)?;
         }
         supersede(rows, lease, request, now)?;
         match &request.work {
-            Work::Put { spec, secrets, renamed_from } => {
+            Work::Put { spec, secrets, renamed_from, .. } => {
                 let put = PutRequest { spec: (**spec).clone(), secrets: secrets.clone() };
                 self.accept_put(rows, acceptance, put, renamed_from.as_ref())
             }
@@ -342,15 +343,26 @@ pub fn check_same_request(backend: &BackendName, kind: OperationKind, request: &
     Err(ControlError::Refused(Diagnostic::new("control.step_reused", message)))
 }
 
-/// Whether this work takes a backend away, or has one with data removed by itself sooner than it would be now: whoever
-/// may not do the one may not do the other either.
+/// Returns whether this work needs the scope `destroy`: it takes a backend away, takes its protection off, or has one with
+/// data removed by itself sooner than it would be now.
 fn requires_destroy_scope(rows: &dyn Rows, project: &ProjectName, request: &Request) -> Result<bool, AuthorityError> {
-    let Work::Put { spec, renamed_from, .. } = &request.work else { return Ok(true) };
+    let Work::Put { spec, renamed_from, .. } = &request.work else {
+        // What has a `ttl` goes by itself; to have it go earlier is nothing that was not allowed when the `ttl` was set.
+        let row = rows.backend(project, &request.backend)?;
+        let drops_database = matches!(request.work, Work::Remove { database: DatabaseReclaim::Delete, .. });
+        return Ok(drops_database || row.is_none_or(|row| row.expires_at.is_none()));
+    };
     let row = match (rows.backend(project, &request.backend)?, renamed_from) {
         (None, Some(old)) => rows.backend(project, old)?,
         (row, _) => row,
     };
-    let Some(row) = row.filter(|row| row.has_been_ready) else { return Ok(false) };
+    let Some(row) = row else { return Ok(false) };
+    if row.spec.protected && !spec.protected {
+        return Ok(true);
+    }
+    if !row.has_been_ready {
+        return Ok(false);
+    }
     let end = |protected: bool, end: Option<Timestamp>| end.filter(|_| !protected).map_or(i64::MAX, |end| end.0);
     let before = end(row.spec.protected, row.expires_at);
     Ok(end(spec.protected, spec.ttl.map(|ttl| row.created_at.plus(ttl))) < before)

@@ -6,9 +6,8 @@ use super::audit::AuditContext;
 use super::{Authority, AuthorityError, lease};
 use crate::api::{ControlError, ResourceLevel};
 use crate::model::fly::REGION_KEY;
-use crate::model::{
-    Actor, BackendSpec, Diagnostic, ProjectName, Quota, QuotaExcess, Timestamp, Usd, monthly_cost, monthly_sum,
-};
+use crate::model::{Actor, BackendSpec, Diagnostic, ProjectName, Quota, Timestamp, Usd, monthly_cost, monthly_sum};
+use crate::policy::{monthly_quota_refusal, quota_refusal};
 use crate::store::{BackendRow, Durability, Rows, Store, StoreError};
 
 impl<S: Store> Authority<S> {
@@ -42,13 +41,8 @@ pub(super) fn effective_quota(rows: &dyn Rows, project: Option<&ProjectName>) ->
     }
 }
 
-/// The ceiling in dollars, counted over the backends whose price is known. What has not grown is let be.
-fn monthly_cost_excess(
-    all: &[BackendRow],
-    before: Option<&BackendRow>,
-    after: &BackendSpec,
-    limit: f64,
-) -> Option<QuotaExcess> {
+/// Returns the monthly cost and its ceiling where it exceeds it, counted over the backends whose price is known. What has not grown is let be.
+fn monthly_cost_excess(all: &[BackendRow], before: Option<&BackendRow>, after: &BackendSpec, limit: f64) -> Option<(Usd, Usd)> {
     let region = |row: &BackendRow| row.references.get(REGION_KEY).cloned();
     let price = |row: &BackendRow| monthly_cost(&row.spec, region(row).as_deref());
     let (used, _) = monthly_sum(all.iter().map(price));
@@ -56,11 +50,7 @@ fn monthly_cost_excess(
     let now = before.and_then(|row| price(row).at_most()).unwrap_or_default();
     let asked = used.saturating_add(then).saturating_sub(now);
     let limit = Usd::from_dollars(limit);
-    (asked > limit && asked > used).then(|| QuotaExcess {
-        what: "monthly cost",
-        asked: asked.to_string(),
-        allowed: limit.to_string(),
-    })
+    (asked > limit && asked > used).then_some((asked, limit))
 }
 
 /// Refuses a backend that would take the project over its ceilings.
@@ -75,21 +65,14 @@ pub(super) fn enforce(
         return Ok(());
     }
     let used = rows.usage(project)?;
-    let mut excesses = used.replacing(before.map(|row| &row.spec), after).exceeding(&quota, &used);
+    let excesses = used.replacing(before.map(|row| &row.spec), after).exceeding(&quota, &used);
+    let mut refusals: Vec<Diagnostic> = excesses.iter().map(|excess| quota_refusal(project, excess)).collect();
     if let Some(limit) = quota.monthly_usd {
-        excesses.extend(monthly_cost_excess(&rows.backends(project)?, before, after, limit));
+        let excess = monthly_cost_excess(&rows.backends(project)?, before, after, limit);
+        refusals.extend(excess.map(|(asked, limit)| monthly_quota_refusal(project, asked, limit)));
     }
-    if excesses.is_empty() {
-        return Ok(());
+    match refusals.into_iter().next() {
+        Some(refusal) => Err(ControlError::Refused(refusal).into()),
+        None => Ok(()),
     }
-    let list: Vec<String> = excesses
-        .iter()
-        .map(|excess| format!("{} of {} where {} are allowed", excess.asked, excess.what, excess.allowed))
-        .collect();
-    let message = format!("the quota of `{project}` does not allow it: {}", list.join(", "));
-    Err(ControlError::Refused(
-        Diagnostic::new("control.over_quota", message)
-            .with_help("ask for less, or have an operator raise it with `convexinfra quota set`"),
-    )
-    .into())
 }

@@ -6,8 +6,8 @@ use super::tests::{NOW, World, alive, holder, me, name, now_key, project, put, r
 use super::*;
 use crate::api::{HistoryVerification, Lease, OperationOutcome, Request, ResourceLevel, Work};
 use crate::model::{
-    BackendSpec, ByteSize, Cpus, DatabaseReclaim, FieldPath, ProjectName, ProviderKind, ProviderState, Quota, Scope, Secret,
-    SecretRef, SecretSource, StepKey, TimeSpan, Timestamp, TokenRequest, VolumeReclaim,
+    BackendSpec, ByteSize, Cpus, DatabaseReclaim, DowngradeConsent, FieldPath, ProjectName, ProviderKind, ProviderState, Quota,
+    Scope, Secret, SecretRef, SecretSource, StepKey, TimeSpan, Timestamp, TokenRequest, VolumeReclaim,
 };
 use crate::store::Durability;
 
@@ -113,11 +113,11 @@ fn nothing_is_accepted_over_a_quota_and_everything_below_it() {
     world.bring_up(&lease, "a", put(sized(1.0, 1)));
     let over = world.accept(&lease, "over", "b", put(sized(1.5, 1))).unwrap_err();
     let AuthorityError::Control(ControlError::Refused(finding)) = over else { panic!("{over:?}") };
-    assert_eq!(finding.code, "control.over_quota");
-    assert!(finding.message.contains("2.5 of cpus where 2 are allowed"), "{}", finding.message);
+    assert_eq!(finding.code, "plan.over_quota_cpus");
+    assert!(finding.message.contains("would ask for 2.5 of cpus together, and its quota allows 2"), "{}", finding.message);
     world.bring_up(&lease, "b", put(sized(1.0, 1)));
     let third = world.accept(&lease, "third", "c", put(sized(0.1, 1))).unwrap_err();
-    assert!(third.to_string().contains("3 of backends where 2 are allowed"), "{third}");
+    assert!(third.to_string().contains("would have 3 backends, and its quota allows 2"), "{third}");
     assert_eq!(world.authority.usage(&project()).unwrap().backends, 2);
     // Its own quota takes the place of everybody's, and one that was lowered lets a project shrink.
     let own = Quota { cpus: Cpus::from_cores(1.0), ..Quota::default() };
@@ -264,7 +264,7 @@ fn a_home_from_before_ends_were_sealed_is_believed_once() {
 
 impl World {
     fn begin(&self, lease: &Lease, step: &str, backend: &str, work: Work) -> (Operation, Transition) {
-        let request = Request { step: StepKey::parse(step), backend: name(backend), work };
+        let request = Request { step: StepKey::parse(step), backend: name(backend), work, origin: None };
         let (operation, next) =
             self.authority.accept(lease, ExecutionMode::ControlPlane, Principal::Trusted(&me()), &request, NOW).unwrap();
         (operation.unwrap(), next)
@@ -328,7 +328,7 @@ fn what_was_cut_off_is_taken_up_again_wherever_it_was() {
         let mut spec = simulated();
         spec.env.insert("A".into(), SecretSource::Literal("b".into()));
         let secrets = BTreeMap::from([(FieldPath::new("env.A"), Secret::new("b"))]);
-        let work = Work::Put { spec: Box::new(spec), secrets, renamed_from: None };
+        let work = Work::Put { spec: Box::new(spec), secrets, renamed_from: None, downgrade: DowngradeConsent::Missing };
         let (mut operation, mut next) = world.begin(&lease, "plan/create", "dev", work);
         for _ in 0..effects {
             let end = match next {
@@ -360,7 +360,7 @@ fn a_replacement_that_was_cut_off_still_knows_what_it_was_for() {
     let mut spec = simulated();
     spec.env.insert("TOKEN".into(), SecretSource::Reference(SecretRef::Env("TOKEN".into())));
     let secrets = BTreeMap::from([(FieldPath::new("env.TOKEN"), Secret::new("hunter2-hunter2"))]);
-    let work = Work::Put { spec: Box::new(spec), secrets, renamed_from: None };
+    let work = Work::Put { spec: Box::new(spec), secrets, renamed_from: None, downgrade: DowngradeConsent::Missing };
     let (_, next) = world.begin(&lease, "plan/second", "dev", work);
     assert!(matches!(&next, Transition::Perform(Effect::Remove(_))), "another provider: what is there goes first; {next:?}");
     let bytes = std::fs::read(world.folder.path().join("store.sqlite3-wal")).unwrap();
@@ -517,6 +517,7 @@ fn a_time_that_is_over_takes_nothing_that_was_to_be_kept() {
     let world = world();
     let lease = world.lease();
     let mut short = BackendSpec::new(ProviderKind::Fly);
+    short.region = Some("iad".into());
     short.ttl = Some(TimeSpan::from_seconds(60));
     world.bring_up(&lease, "dev", put(short));
     let keep = Work::Remove { volume: VolumeReclaim::Retain, database: DatabaseReclaim::Retain };
@@ -551,7 +552,7 @@ fn whoever_may_not_destroy_may_not_have_something_destroyed_later() {
     let with = |ttl: Option<u64>, protected: bool| {
         let mut spec = simulated();
         (spec.ttl, spec.protected) = (ttl.map(TimeSpan::from_seconds), protected);
-        Request { step: StepKey::parse(&format!("plan/{}", now_key())), backend: name("dev"), work: put(spec) }
+        Request { step: StepKey::parse(&format!("plan/{}", now_key())), backend: name("dev"), work: put(spec), origin: None }
     };
     let bearer = |scope| world.authority.authenticate(&token_for(&world, scope, None).token, NOW).unwrap();
     let (applies, destroys) = (bearer(Scope::Apply), bearer(Scope::Destroy));
@@ -567,13 +568,20 @@ fn whoever_may_not_destroy_may_not_have_something_destroyed_later() {
     assert!(refused(&with(Some(60), false)), "without its protection its time is over");
     world.bring_up(&lease, "dev", with(Some(60), false).work);
     // Under a name that was free a moment ago it is still the same backend.
-    let renamed = Request { step: StepKey::parse("plan/rename"), backend: name("new"), work: with(Some(60), false).work };
+    let renamed =
+        Request { step: StepKey::parse("plan/rename"), backend: name("new"), work: with(Some(60), false).work, origin: None };
     let Work::Put { spec, secrets, .. } = renamed.work else { panic!() };
-    let renamed = Request { work: Work::Put { spec, secrets, renamed_from: Some(name("dev")) }, ..renamed };
+    let renamed = Request {
+        work: Work::Put { spec, secrets, renamed_from: Some(name("dev")), downgrade: DowngradeConsent::Missing },
+        ..renamed
+    };
     assert!(!refused(&renamed));
     let sooner = Request { backend: name("new"), step: StepKey::parse("plan/sooner"), ..with(Some(1), false) };
     assert!(refused(&sooner));
-    let gone = Request { step: StepKey::parse("plan/gone"), backend: name("new"), work: remove() };
+    let gone = Request { step: StepKey::parse("plan/gone"), backend: name("new"), work: remove(), origin: None };
+    assert!(!refused(&gone), "what has a `ttl` may go before it ends");
+    world.bring_up(&lease, "other", with(None, false).work);
+    let gone = Request { step: StepKey::parse("plan/other"), backend: name("other"), ..gone };
     assert!(refused(&gone));
     world.authority.accept(&lease, ExecutionMode::ControlPlane, Principal::Token(&destroys), &gone, NOW).unwrap();
 }
@@ -604,7 +612,7 @@ fn nothing_waits_for_itself() {
         put(record)
     };
     let code = |step: &str, backend: &str, others: &[&str]| {
-        let request = Request { step: StepKey::parse(step), backend: name(backend), work: needs(others) };
+        let request = Request { step: StepKey::parse(step), backend: name(backend), work: needs(others), origin: None };
         let accepted = world.authority.accept(&lease, ExecutionMode::ControlPlane, Principal::Trusted(&me()), &request, NOW);
         accepted.err().map(refusal_code)
     };

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::api::{LEASE_SECONDS, Lease, LeaseHolder, LeaseNonce, OperationOutcome, Request, Work};
 use crate::model::{
-    Actor, BackendName, BackendSpec, DatabaseReclaim, DatabaseRole, FieldPath, Phase, ProjectName, ProviderKind, ProviderState,
-    Secret, SecretRef, SecretSource, ServerStorage, StepKey, Storage, Timestamp, VolumeReclaim,
+    Actor, BackendName, BackendSpec, DatabaseReclaim, DatabaseRole, DowngradeConsent, FieldPath, Phase, ProjectName,
+    ProviderKind, ProviderState, Secret, SecretRef, SecretSource, ServerStorage, StepKey, Storage, Timestamp, VolumeReclaim,
 };
 use crate::store::SqliteStore;
 
@@ -72,7 +72,7 @@ impl World {
             lease,
             ExecutionMode::LeaseHolder,
             Principal::Trusted(&me()),
-            &Request { step: StepKey::parse(key), backend: name(backend), work },
+            &Request { step: StepKey::parse(key), backend: name(backend), work, origin: None },
             NOW,
         )
     }
@@ -102,7 +102,7 @@ pub(super) fn now_key() -> u64 {
 }
 
 pub(super) fn put(spec: BackendSpec) -> Work {
-    Work::Put { spec: Box::new(spec), secrets: BTreeMap::new(), renamed_from: None }
+    Work::Put { spec: Box::new(spec), secrets: BTreeMap::new(), renamed_from: None, downgrade: DowngradeConsent::Missing }
 }
 
 pub(super) fn simulated() -> BackendSpec {
@@ -180,7 +180,7 @@ fn ports_and_instance_names_are_given_once() {
     world.bring_up(&lease, "b-c", put(simulated()));
     let other = ProjectName::parse("gremlin-b").unwrap();
     let other_lease = world.authority.acquire(&other, &holder(1), NOW, alive).unwrap();
-    let request = Request { step: StepKey::parse("k"), backend: name("c"), work: put(simulated()) };
+    let request = Request { step: StepKey::parse("k"), backend: name("c"), work: put(simulated()), origin: None };
     let (_, next) =
         world.authority.accept(&other_lease, ExecutionMode::LeaseHolder, Principal::Trusted(&me()), &request, NOW).unwrap();
     let Transition::Perform(Effect::Ensure(placement)) = next else { panic!("{next:?}") };
@@ -258,11 +258,11 @@ fn a_protected_backend_is_not_removed_whatever_a_client_says() {
     world.bring_up(&lease, "dev", put(protected));
     assert!(matches!(
         world.accept(&lease, "k", "dev", remove()),
-        Err(AuthorityError::Control(ControlError::Refused(finding))) if finding.code == "control.protected"
+        Err(AuthorityError::Control(ControlError::Refused(finding))) if finding.code == "plan.protected"
     ));
     assert!(matches!(
         world.accept(&lease, "k2", "dev", put(BackendSpec::new(ProviderKind::Local))),
-        Err(AuthorityError::Control(ControlError::Refused(finding))) if finding.code == "control.moves_data"
+        Err(AuthorityError::Control(ControlError::Refused(finding))) if finding.code == "plan.moves_data"
     ));
     assert_eq!(world.authority.view(&project()).unwrap().backends[0].phase, Phase::Ready);
 }
@@ -279,7 +279,11 @@ fn secrets_are_kept_sealed_and_used_again_when_they_are_not_at_hand() {
     );
     let path = FieldPath::new("env.TOKEN");
     let secrets = BTreeMap::from([(path.clone(), Secret::new("hunter2-hunter2"))]);
-    world.bring_up(&lease, "dev", Work::Put { spec: Box::new(spec.clone()), secrets, renamed_from: None });
+    world.bring_up(
+        &lease,
+        "dev",
+        Work::Put { spec: Box::new(spec.clone()), secrets, renamed_from: None, downgrade: DowngradeConsent::Missing },
+    );
     world.bring_up(&lease, "dev", put(spec));
     assert_eq!(world.authority.resolve_backend(&project(), &name("dev")).unwrap().secrets[&path].expose(), "hunter2-hunter2");
 
@@ -298,7 +302,12 @@ fn a_rename_keeps_identity_and_instance_name() {
     let lease = world.lease();
     world.bring_up(&lease, "dev", put(simulated()));
     let old = world.authority.resolve_backend(&project(), &name("dev")).unwrap();
-    let work = Work::Put { spec: Box::new(simulated()), secrets: BTreeMap::new(), renamed_from: Some(name("dev")) };
+    let work = Work::Put {
+        spec: Box::new(simulated()),
+        secrets: BTreeMap::new(),
+        renamed_from: Some(name("dev")),
+        downgrade: DowngradeConsent::Missing,
+    };
     world.bring_up(&lease, "prod", work);
     let new = world.authority.resolve_backend(&project(), &name("prod")).unwrap();
     assert_eq!((old.id, old.instance_name, old.admin_key), (new.id, new.instance_name, new.admin_key));
@@ -338,7 +347,7 @@ fn on_server(url: &str, role: DatabaseRole) -> Work {
     let reference = Some(SecretRef::Env("DATABASE".into()));
     spec.storage = Storage::Postgres(ServerStorage { url: reference, role, ..ServerStorage::default() });
     let secrets = BTreeMap::from([(FieldPath::new("storage.url"), Secret::new(url))]);
-    Work::Put { spec: Box::new(spec), secrets, renamed_from: None }
+    Work::Put { spec: Box::new(spec), secrets, renamed_from: None, downgrade: DowngradeConsent::Missing }
 }
 
 #[test]
@@ -403,8 +412,8 @@ fn a_record_from_before_servers_were_compared_knows_its_server() {
     world.bring_up(&lease, "dev", on_server("postgres://you:two@db:5432/", DatabaseRole::Url));
     assert_eq!(seen()[&server], first[&server]);
     assert_ne!(seen()[&FieldPath::new("storage.url")], first[&FieldPath::new("storage.url")]);
-    world.bring_up(&lease, "dev", on_server("postgres://me:one@db:5433", DatabaseRole::Url));
-    assert_ne!(seen()[&server], first[&server]);
+    let other = world.accept(&lease, "other", "dev", on_server("postgres://me:one@db:5433", DatabaseRole::Url)).unwrap_err();
+    assert!(other.to_string().contains("`storage.server`"), "{other}");
 }
 
 fn fly() -> BackendSpec {
@@ -458,6 +467,7 @@ fn own_origins_stand_before_the_apps() {
     let lease = world.lease();
     let mut spec = fly();
     spec.origins.api = Some("https://api.gremlin.dev".into());
+    spec.origins.site = Some("https://api.gremlin.dev/http".into());
     spec.settings.fly.app = Some("named".into());
     let (_, next) = world.accept(&lease, "k", "dev", put(spec)).unwrap();
     let placement = placed(&next);
@@ -475,7 +485,7 @@ fn a_quota_in_dollars_counts_what_machines_cost() {
     world.authority.set_quota(&crate::api::ResourceLevel::Project(project()), &quota, &me(), NOW).unwrap();
     world.accept(&lease, "one", "one", put(fly())).unwrap();
     let refused = world.accept(&lease, "two", "two", put(fly())).unwrap_err();
-    assert!(refused.to_string().contains("$17.06 of monthly cost where $10.00 are allowed"), "{refused}");
+    assert!(refused.to_string().contains("would cost $17.06 a month together, and its quota allows $10.00"), "{refused}");
     world.accept(&lease, "three", "three", put(simulated())).unwrap();
     world.accept(&lease, "four", "one", put(fly())).unwrap();
 }

@@ -118,7 +118,7 @@ impl<S: Store> Authority<S> {
     }
 }
 
-fn to_actual(row: BackendRow) -> ActualBackend {
+pub(super) fn to_actual(row: BackendRow) -> ActualBackend {
     let record_only = row.spec.is_record_only();
     let removal = removal::requested(&row);
     ActualBackend {

@@ -25,23 +25,13 @@ pub(crate) use self::token::{Token, TokenCommand};
 pub(crate) use self::trust::{Trust, TrustCommand};
 use crate::api::client::ControlPlaneUrl;
 use crate::app::ApplyOptions;
-use crate::model::{BackendName, ProjectName, TimeSpan};
+use crate::model::{BackendName, Exit, ProjectName, TimeSpan};
 
-const EXIT_CODES: &str = "\
-Exit codes:
-  0    done, or nothing to do
-  1    something could not be done; the report says what was and what was not
-  2    changes are pending (plan --detailed-exitcode)
-  3    drift found
-  4    refused: destruction not allowed, protected, stale plan, over budget, downgrade
-  5    another apply holds the lease
-  64   wrong usage
-  65   the manifest has problems
-  69   control plane or provider unreachable
-  70   a bug in convexinfra
-  77   not authorised
-  124  waited too long
-  130  interrupted; running again resumes";
+/// The exit codes as they follow the help.
+fn exit_codes() -> String {
+    let rows = Exit::ALL.into_iter().map(|exit| format!("  {:<4} {}", exit.code(), exit.meaning().replace('`', "")));
+    format!("Exit codes:\n{}", rows.collect::<Vec<_>>().join("\n"))
+}
 
 const EXAMPLES: &str = "\
 Examples:
@@ -54,7 +44,7 @@ Examples:
 
 /// Declarative infrastructure as code for self-hosted Convex backends.
 #[derive(Debug, Parser)]
-#[command(name = "convexinfra", version, before_help = EXAMPLES, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(name = "convexinfra", version, before_help = EXAMPLES, after_help = exit_codes(), max_term_width = 100)]
 #[command(arg_required_else_help = true, disable_help_subcommand = false)]
 pub(crate) struct Cli {
     #[command(flatten)]

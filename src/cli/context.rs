@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::args::Global;
+use super::env_vars::{ALLOW_PLAIN_HTTP, FIRST_PORT, MASTER_KEY};
 use super::printer::Printer;
 use super::token_source::{EnvTokenSource, NamedBy};
 use super::{env_overrides, providers};
@@ -23,7 +24,6 @@ use crate::system::read_regular;
 /// How large a file of certificates may be in bytes.
 const MAX_CERTIFICATE_BYTES: u64 = 1 << 20;
 /// Where the way to the control plane is safe without TLS.
-const ALLOW_PLAIN_HTTP: &str = "CONVEXINFRA_ALLOW_PLAIN_HTTP";
 
 /// What every command starts from.
 pub(crate) struct Context {
@@ -219,7 +219,7 @@ impl Context {
             AppError::new(Exit::Failed, Diagnostic::new("host.executable", format!("this program cannot find itself: {error}")))
         })?;
         let providers = providers::available(&directory, executable, allowed);
-        let master_key = std::env::var("CONVEXINFRA_MASTER_KEY").ok().filter(|key| !key.is_empty()).map(Secret::new);
+        let master_key = std::env::var(MASTER_KEY).ok().filter(|key| !key.is_empty()).map(Secret::new);
         let first_port = first_port()?;
         let (name, connections) = (name.to_owned(), DeploymentClient::default());
         let platform = Box::new(NativePlatform::new(directory, master_key, first_port));
@@ -243,13 +243,12 @@ fn canonical_home(path: &Path) -> PathBuf {
 /// The first port that backends of this home get. Two homes on one machine do not know of each other: where one has a
 /// backend down for a moment, the other could take its ports unless they keep to different ones.
 fn first_port() -> Result<Option<u16>, AppError> {
-    const VARIABLE: &str = "CONVEXINFRA_FIRST_PORT";
     const ALLOWED: std::ops::RangeInclusive<u16> = 1024..=29_000;
-    match std::env::var(VARIABLE).ok().filter(|text| !text.is_empty()) {
+    match std::env::var(FIRST_PORT).ok().filter(|text| !text.is_empty()) {
         None => Ok(None),
         Some(text) => text.parse().ok().filter(|port| ALLOWED.contains(port)).map(Some).ok_or_else(|| {
             let message =
-                format!("`{VARIABLE}` is `{text}`, and it should be a port from {} to {}", ALLOWED.start(), ALLOWED.end());
+                format!("`{FIRST_PORT}` is `{text}`, and it should be a port from {} to {}", ALLOWED.start(), ALLOWED.end());
             AppError::new(Exit::Usage, Diagnostic::new("usage.first_port", message))
         }),
     }

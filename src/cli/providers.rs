@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::env_vars;
 use crate::app::discovery;
 use crate::model::Secret;
 use crate::provider::Provider;
@@ -20,10 +21,10 @@ const GRACE: Duration = Duration::from_secs(10);
 /// All that are available in a home.
 pub(super) fn available(home: &Path, executable: PathBuf, allowed: AllowList) -> Vec<Box<dyn Provider>> {
     let mut sources = DownloadSources::official(discovery::user_home().as_deref());
-    if let Some(url) = variable("CONVEXINFRA_RELEASES_URL") {
-        sources.downloads = url;
+    if let Some(url) = variable(env_vars::RELEASES_URL) {
+        sources = sources.with_mirror(url);
     }
-    if let Some(url) = variable("CONVEXINFRA_LATEST_URL") {
+    if let Some(url) = variable(env_vars::LATEST_URL) {
         sources.latest = url;
     }
     let mut providers: Vec<Box<dyn Provider>> = vec![
@@ -39,7 +40,7 @@ pub(super) fn available(home: &Path, executable: PathBuf, allowed: AllowList) ->
 pub(super) fn docker(home: &Path) -> Docker {
     let engine = EngineSource::from_variables(|name| std::env::var(name).ok(), discovery::user_home().as_deref());
     let docker = Docker::new(engine, ControlPlaneId::of_home(home));
-    match variable("CONVEXINFRA_COMMITS_URL") {
+    match variable(env_vars::COMMITS_URL) {
         Some(url) => docker.with_commits(url),
         None => docker,
     }
@@ -50,13 +51,13 @@ fn fly() -> Option<Fly> {
     let token = Secret::new(variable("FLY_API_TOKEN")?);
     let mut places = ApiEndpoints::default();
     // The first is ours, the others are what Fly's own tools know.
-    if let Some(url) = ["CONVEXINFRA_FLY_API", "FLY_FLAPS_BASE_URL", "FLY_API_HOSTNAME"].into_iter().find_map(variable) {
+    if let Some(url) = [env_vars::FLY_API, "FLY_FLAPS_BASE_URL", "FLY_API_HOSTNAME"].into_iter().find_map(variable) {
         places.machines = url;
     }
-    if let Some(url) = variable("CONVEXINFRA_REGISTRY_URL") {
+    if let Some(url) = variable(env_vars::REGISTRY_URL) {
         places.registry = url;
     }
-    if let Some(url) = variable("CONVEXINFRA_COMMITS_URL") {
+    if let Some(url) = variable(env_vars::COMMITS_URL) {
         places.commits = url;
     }
     Some(Fly::new(Arc::new(ReqwestTransport::new(&token, places)), FlyConfig { default_org: variable("FLY_ORG") }))

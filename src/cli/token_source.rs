@@ -16,14 +16,13 @@ use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use zeroize::Zeroizing;
 
+use super::env_vars::{TOKEN, TOKEN_COMMAND as COMMAND};
 use super::trust::TrustFile;
 use crate::api::client::{ControlPlaneUrl, TokenSource};
 use crate::api::{ControlError, OriginMatch, TokenOrigin, match_origin};
 use crate::model::{Diagnostic, Secret};
 use crate::system;
 
-const TOKEN: &str = "CONVEXINFRA_TOKEN";
-const COMMAND: &str = "CONVEXINFRA_TOKEN_COMMAND";
 /// How long the command may take; a person may have to touch a key for it.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 /// How much of the output of the command is read in bytes.

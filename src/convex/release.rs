@@ -8,6 +8,8 @@ use crate::model::Release;
 
 /// Where the binaries are published.
 pub const DOWNLOADS: &str = "https://github.com/get-convex/convex-backend/releases/download";
+/// Where GitHub describes a release by its tag, with the digests of its files.
+pub const RELEASES_BY_TAG: &str = "https://api.github.com/repos/get-convex/convex-backend/releases/tags";
 /// What says which binary is the newest that Convex itself has tried out.
 pub const LATEST_POINTER: &str = "https://version.convex.dev/v1/local_backend_version";
 /// The backend's image.
@@ -90,10 +92,9 @@ pub fn candidate_tags(release: &Release) -> Vec<String> {
     tags
 }
 
-/// The URLs to try for a release's binary, in this order; `base` is [`DOWNLOADS`] or a mirror of it.
-pub fn binary_urls(base: &str, release: &Release, platform: Platform) -> Vec<String> {
-    let base = base.trim_end_matches('/');
-    candidate_tags(release).into_iter().map(|tag| format!("{base}/{tag}/{}", platform.asset())).collect()
+/// Returns the URL of the archive under a tag; `base` is [`DOWNLOADS`] or a mirror of it.
+pub fn asset_url(base: &str, tag: &str, platform: Platform) -> String {
+    format!("{}/{tag}/{}", base.trim_end_matches('/'), platform.asset())
 }
 
 /// A reference to an image (such as [`BACKEND_IMAGE`]) of this release.
@@ -167,14 +168,15 @@ mod tests {
 
     #[test]
     fn a_binary_may_lie_under_the_neighbouring_day() {
-        let urls = binary_urls("https://mirror.test/", &release("precompiled-2026-08-31-652b828"), Platform::LinuxArm);
+        let tags = candidate_tags(&release("precompiled-2026-08-31-652b828"));
+        let urls: Vec<_> = tags.iter().map(|tag| asset_url("https://mirror.test/", tag, Platform::LinuxArm)).collect();
         let asset = "convex-local-backend-aarch64-unknown-linux-gnu.zip";
         assert_eq!(
             urls,
             ["2026-08-31", "2026-09-01", "2026-08-30"]
                 .map(|day| format!("https://mirror.test/precompiled-{day}-652b828/{asset}"))
         );
-        assert!(binary_urls(DOWNLOADS, &Release::Latest, Platform::LinuxX86).is_empty());
+        assert!(candidate_tags(&Release::Latest).is_empty());
     }
 
     #[test]

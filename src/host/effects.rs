@@ -207,8 +207,8 @@ pub(super) fn effect_failure(placement: &ResolvedBackend, error: &ProviderError)
             "go back to that one with\n    export DOCKER_HOST={recorded}\nif it is gone for good, give up the record of `{name}` \
              with\n    convexinfra forget {name}"
         )),
-        ProviderError::PortTaken { port } => finding.with_help(format!(
-            "find out who listens on it, stop that, and apply again: {name} keeps port {port} because its URL is known"
+        ProviderError::PortTaken { port, .. } => finding.with_help(format!(
+            "stop that process and apply again: `{name}` keeps port {port}, because its URL is in env files"
         )),
         ProviderError::Exited { log, .. } | ProviderError::NotReplaced { log, .. } if !log.is_empty() => {
             finding.with_help(format!("its log ends with\n    {}", log.join("\n    ")))
@@ -220,10 +220,12 @@ pub(super) fn effect_failure(placement: &ResolvedBackend, error: &ProviderError)
             "start it, or name another one with `DOCKER_HOST` or `docker context use`; what is done is done, and running the same \
              command again goes on from there",
         ),
-        ProviderError::NoBinary { .. } => finding
-            .with_help(format!("name an executable with `binary = \"…\"` in `[backends.{name}.local]`, or allow the download")),
+        ProviderError::NoBinary { .. } | ProviderError::Download { .. } => finding.with_help(format!(
+            "name an executable with `binary = \"…\"` in `[backends.{name}.local]`, set `CONVEXINFRA_RELEASES_URL` to a mirror, or use \
+             the provider `simulated`, which needs no network"
+        )),
         ProviderError::BinaryChanged { path, .. } => {
-            finding.with_help(format!("if the change is meant, remove `{path}` so that it is fetched again"))
+            finding.with_help(format!("if the change is meant, remove `{path}`, and it is downloaded again"))
         }
         ProviderError::Fly(error) => match error.help() {
             Some(help) => finding.with_help(help),
@@ -235,7 +237,9 @@ pub(super) fn effect_failure(placement: &ResolvedBackend, error: &ProviderError)
         _ => finding,
     };
     let taken = match error {
-        ProviderError::PortTaken { port } | ProviderError::PortPublished { port, .. } => Some(AllocationConflict::Port(*port)),
+        ProviderError::PortTaken { port, .. } | ProviderError::PortPublished { port, .. } => {
+            Some(AllocationConflict::Port(*port))
+        }
         // A name that the user chose is not replaced by another one.
         ProviderError::Fly(FlyError::AppTaken { .. } | FlyError::AppForeign { .. })
             if placement.spec.settings.fly.app.is_none() =>

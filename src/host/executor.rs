@@ -16,6 +16,7 @@ use crate::api::wire::OperationEvent;
 use crate::api::{ControlError, Lease, OperationOutcome, ProgressFn, Request, Work};
 use crate::authority::{AuthenticatedToken, EXPIRY_PLAN, ExecutionMode, Operation, Principal, Transition, check_same_request};
 use crate::model::{BackendName, Diagnostic, OperationId, OperationRecord, OperationState, ProjectName};
+use crate::policy;
 use crate::provider::{ProviderError, Subject};
 
 /// How long a request waits for its turn at a backend before it is told to come again.
@@ -196,7 +197,9 @@ impl Host {
     /// whoever started the server allowed it.
     fn check_allowed(&self, request: &Request) -> Result<(), ControlError> {
         let Work::Put { spec, .. } = &request.work else { return Ok(()) };
-        self.provider(spec.provider).map_err(ControlError::Refused)?;
+        if let Some(refusal) = policy::provider_available(&request.backend, spec, &self.provider_kinds()) {
+            return Err(ControlError::Refused(refusal));
+        }
         match (&spec.settings.local.binary, self.local_binaries) {
             (Some(binary), LocalBinaries::ReleasesOnly) => {
                 let message = format!("`{}` wants to run `{binary}` on the control plane's machine", request.backend);

@@ -10,7 +10,8 @@ use super::*;
 use crate::api::{IfMissing, Lease, Request, Work};
 use crate::convex::deployment::{HttpRequest, HttpResponse, Transport, TransportError};
 use crate::model::{
-    BackendName, BackendSpec, FingerprintKey, Observation, OperationState, ProviderState, RunState, StepKey, TimeSpan,
+    BackendName, BackendSpec, DowngradeConsent, FingerprintKey, Observation, OperationState, ProviderState, RunState, StepKey,
+    TimeSpan,
 };
 use crate::provider::{LogChunk, LogPosition, ProgressFn, ProviderError, Subject};
 
@@ -200,8 +201,13 @@ impl House {
     /// Brings a backend up that lives for ever.
     async fn bring_up(&self, backend: &str) -> OperationRecord {
         let spec = Box::new(BackendSpec::new(ProviderKind::Simulated));
-        let work = Work::Put { spec, secrets: std::collections::BTreeMap::new(), renamed_from: None };
-        let request = Request { step: StepKey::parse("plan/up"), backend: name(backend), work };
+        let work = Work::Put {
+            spec,
+            secrets: std::collections::BTreeMap::new(),
+            renamed_from: None,
+            downgrade: DowngradeConsent::Missing,
+        };
+        let request = Request { step: StepKey::parse("plan/up"), backend: name(backend), work, origin: None };
         let lease = self.lease();
         let id = self
             .host
@@ -215,8 +221,13 @@ impl House {
     async fn put(&self, lease: &Lease, backend: &str, step: &str) -> Result<OperationId, ControlError> {
         let mut spec = BackendSpec::new(ProviderKind::Simulated);
         spec.ttl = Some(TimeSpan::from_seconds(60));
-        let work = Work::Put { spec: Box::new(spec), secrets: std::collections::BTreeMap::new(), renamed_from: None };
-        let request = Request { step: StepKey::parse(step), backend: name(backend), work };
+        let work = Work::Put {
+            spec: Box::new(spec),
+            secrets: std::collections::BTreeMap::new(),
+            renamed_from: None,
+            downgrade: DowngradeConsent::Missing,
+        };
+        let request = Request { step: StepKey::parse(step), backend: name(backend), work, origin: None };
         self.host
             .start_as(crate::authority::Principal::Trusted(&Actor::control_plane()), lease, request)
             .await

@@ -173,7 +173,9 @@ fn settings(provider: ProviderKind, view: &MergedTable<'_, '_>) -> ProviderSetti
     let mut settings = ProviderSettings::default();
     match provider {
         ProviderKind::Simulated => settings.simulated = SimulatedSettings { listen: table.flag("listen").unwrap_or(true) },
-        ProviderKind::Local => settings.local = LocalSettings { binary: table.text("binary") },
+        ProviderKind::Local => {
+            settings.local = LocalSettings { binary: table.text("binary"), archive_digest: view.release_digest("release") }
+        }
         ProviderKind::Docker => {
             settings.docker = DockerSettings {
                 image: table.text("image"),

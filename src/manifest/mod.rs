@@ -7,11 +7,11 @@
 //! Must not do: IO, async, clocks, the terminal, resolving secrets or paths. Text in; nouns, problems or text out.
 
 mod edit;
-mod formats;
 mod lower;
 mod normalize;
 mod positions;
 mod read;
+mod reference;
 mod rules;
 mod schema;
 mod schema_table;
@@ -19,14 +19,15 @@ mod secret_detection;
 mod suggest;
 mod syntax;
 mod tree;
-mod url;
 
+use crate::policy::{formats, url};
 use std::collections::{BTreeSet, HashSet};
 
 use crate::model::{Desired, Diagnostic, ProjectName, Severity};
 
 pub use edit::{EditError, FieldLiteral, add_backend, add_field, remove_backend};
 pub use positions::located;
+pub use reference::reference;
 pub use schema::schema;
 pub use secret_detection::redacted;
 

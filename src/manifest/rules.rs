@@ -14,6 +14,7 @@ use super::suggest::{nearest, one_of, quoted};
 use super::tree::{EngineTable, Entry, MergedTable, TableNode, Value};
 use crate::convex::tuning::is_set_by_launch;
 use crate::model::{BackendName, Diagnostic, InstanceName, NameError, ProjectName, Release};
+use crate::policy::specification::{self, MAX_VARIABLES};
 
 /// A manifest as rules see it.
 pub(super) struct ManifestView<'a, 't> {
@@ -178,12 +179,8 @@ fn provider_tables_are_used(document: &ManifestView<'_, '_>, problems: &mut Vec<
         let (Some(chosen), Some(own)) = (backend.view.word("provider"), backend.view.own) else { continue };
         for (name, entry) in &own.entries {
             if super::schema_table::PROVIDERS.contains(name) && *name != chosen {
-                let message = format!("`{}` runs on `{chosen}`, so its table `{name}` would have no effect", backend.name);
-                problems.push(
-                    Diagnostic::at("manifest.other_provider", &entry.key, message)
-                        .with_help(format!("remove the table, or write `provider = \"{name}\"`"))
-                        .with_label(format!("the provider is `{chosen}`")),
-                );
+                let problem = specification::other_provider(backend.name, chosen, name).at(&entry.key);
+                problems.push(problem.with_label(format!("the provider is `{chosen}`")));
             }
         }
     }
@@ -193,13 +190,16 @@ fn releases_suit_providers(document: &ManifestView<'_, '_>, problems: &mut Vec<D
     for backend in &document.backends {
         let (Some(entry), Some(release)) = (backend.view.get("release"), backend.view.release("release")) else { continue };
         let local = backend.view.word("provider") == Some("local");
+        if !local && backend.view.release_digest("release").is_some() {
+            let message = format!("`{}` runs an image, and `release.sha256` pins the archive of a binary", backend.name);
+            problems.push(
+                Diagnostic::at("manifest.release_for_binaries", &entry.span, message)
+                    .with_help("pin the image by its digest: `release = \"sha256:…\"`"),
+            );
+        }
         match release {
             Release::Digest(_) if local => {
-                let message = format!("`{}` runs a binary, and a digest `sha256:…` names an image", backend.name);
-                problems.push(
-                    Diagnostic::at("manifest.release_for_images", &entry.span, message)
-                        .with_help("write a tag such as `precompiled-2026-08-22-652b828`, or a commit"),
-                );
+                problems.push(specification::release_for_images(backend.name).at(&entry.span));
             }
             Release::Latest => problems.push(
                 Diagnostic::at(
@@ -223,24 +223,17 @@ fn origins_come_in_pairs(document: &ManifestView<'_, '_>, problems: &mut Vec<Dia
             (None, Some(site)) => (site, "api"),
             _ => continue,
         };
-        let given = if lacks == "site" { "api" } else { "site" };
-        let mut problem = Diagnostic::at(
-            "manifest.lonely_origin",
-            &has.key,
-            format!("`origins.{given}` is there and `origins.{lacks}` is not; Convex takes both or neither"),
-        );
         // The site may always be served below the API's own host.
-        problem = match has.text().filter(|_| lacks == "site") {
-            Some(api) => problem.with_help(format!("add `site = \"{api}/http\"`, or the host of your HTTP actions")).with_edit(
-                &(has.span.end..has.span.end),
-                if inline(document.text, node) {
-                    format!(", site = \"{api}/http\"")
-                } else {
-                    format!("\nsite = \"{api}/http\"")
-                },
-            ),
-            None => problem.with_help(format!("add `{lacks}`")),
-        };
+        let api = has.text().filter(|_| lacks == "site");
+        let mut problem = specification::lonely_origin(lacks, api).at(&has.key);
+        if let Some(api) = api {
+            let text = if inline(document.text, node) {
+                format!(", site = \"{api}/http\"")
+            } else {
+                format!("\nsite = \"{api}/http\"")
+            };
+            problem = problem.with_edit(&(has.span.end..has.span.end), text);
+        }
         problems.push(problem);
     }
 }
@@ -252,12 +245,8 @@ fn origins_differ(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnostic
             && let (Some(one), Some(other)) = (api.text(), site.text())
             && one == other
         {
-            let message = format!("{} cannot serve the API and the HTTP actions at the same paths", quoted(one));
-            problems.push(
-                Diagnostic::at("manifest.same_origins", &site.span, message)
-                    .with_help(format!("write `site = \"{one}/http\"`, or a host of its own"))
-                    .with_edit(&site.span, format!("\"{one}/http\"")),
-            );
+            let problem = specification::same_origins(one).at(&site.span);
+            problems.push(problem.with_edit(&site.span, format!("\"{one}/http\"")));
         }
     }
 }
@@ -301,19 +290,16 @@ fn env_files_are_env_files(document: &ManifestView<'_, '_>, problems: &mut Vec<D
     }
 }
 
-/// The most variables that Convex keeps.
-const MOST_VARIABLES: usize = 512;
-
 fn variables_are_not_too_many(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnostic>) {
     for backend in &document.backends {
         let view = backend.view.table("env");
         let own = view.own.map(|node| node.entries.as_slice()).unwrap_or_default();
         let base = view.base.map(|node| node.entries.as_slice()).unwrap_or_default();
-        if own.len() + base.len() <= MOST_VARIABLES {
+        if own.len() + base.len() <= MAX_VARIABLES {
             continue;
         }
-        if let Some(node) = view.base.filter(|_| base.len() > MOST_VARIABLES) {
-            let message = format!("`[defaults]` has {} variables, and Convex keeps at most {MOST_VARIABLES}", base.len());
+        if let Some(node) = view.base.filter(|_| base.len() > MAX_VARIABLES) {
+            let message = format!("`[defaults]` has {} variables, and Convex keeps at most {MAX_VARIABLES}", base.len());
             problems.push(
                 Diagnostic::at("manifest.too_many_env", &node.span, message)
                     .with_help("remove some, or join them into one JSON text"),
@@ -321,14 +307,9 @@ fn variables_are_not_too_many(document: &ManifestView<'_, '_>, problems: &mut Ve
             return;
         }
         let names: std::collections::HashSet<&str> = own.iter().chain(base).map(|(name, _)| *name).collect();
-        if names.len() > MOST_VARIABLES {
-            let message =
-                format!("`{}` has {} variables, and Convex keeps at most {MOST_VARIABLES}", backend.name, names.len());
+        if names.len() > MAX_VARIABLES {
             let span = view.own.map_or(backend.key, |node| &node.span);
-            problems.push(
-                Diagnostic::at("manifest.too_many_env", span, message)
-                    .with_help("remove some, or join them into one JSON text"),
-            );
+            problems.push(specification::too_many_variables(backend.name, names.len()).at(span));
         }
     }
 }

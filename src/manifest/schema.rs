@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::formats::{self, TextFormat};
-use super::schema_table::{BACKEND, DEFAULTS, Key, Kind, PROVIDERS, ROOT, SECRET, TLS, TLS_MODES, Table};
+use super::schema_table::{BACKEND, DEFAULTS, Key, Kind, PINNED_RELEASE, PROVIDERS, ROOT, SECRET, TLS, TLS_MODES, Table};
 
 /// The schema, draft 2020-12.
 pub fn schema() -> Value {
@@ -63,6 +63,11 @@ fn kind(kind: Kind) -> Value {
         }),
         Kind::Word(_, _, words) => json!({ "type": "string", "enum": words }),
         Kind::Text(shape) => text(shape),
+        Kind::Release => {
+            let mut pinned = table(&PINNED_RELEASE);
+            extend(&mut pinned, json!({ "required": ["tag", "sha256"] }));
+            json!({ "oneOf": [text(&formats::RELEASE), pinned] })
+        }
         Kind::Secret => json!({ "$ref": "#/$defs/secret" }),
         Kind::TextOrSecret(shape) => json!({ "oneOf": [text(shape), { "$ref": "#/$defs/secret" }] }),
         Kind::Tls => {

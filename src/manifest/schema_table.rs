@@ -3,6 +3,7 @@
 //! Must not do: reading anything. It is data.
 
 use super::formats::{self, TextFormat};
+use crate::policy::specification::MAX_COUNT;
 
 /// A table of a manifest.
 #[derive(Debug)]
@@ -69,6 +70,8 @@ pub(super) enum Kind {
     Secret,
     TextOrSecret(&'static TextFormat),
     Tls,
+    /// A release, or one whose archive is pinned by its digest.
+    Release,
     /// Names of backends.
     Names,
     /// A list of texts of one shape.
@@ -100,6 +103,9 @@ impl Kind {
             Self::Secret => owned("a reference to a secret", "{ env = \"NAME\" }"),
             Self::TextOrSecret(shape) => {
                 (format!("{} in quotes, or a reference", shape.noun), format!("\"{}\"", shape.example))
+            }
+            Self::Release => {
+                owned("a release in quotes, or a table that pins its archive", "\"precompiled-2026-08-22-652b828\"")
             }
             Self::Tls => owned("`\"verify\"`, `\"disable\"` or a file of certificates", "{ ca = \"ca.pem\" }"),
             Self::Names => owned("a list of backends", "[\"dev\"]"),
@@ -164,7 +170,11 @@ pub(super) static BACKEND: Table = Table { title: "One backend", keys: BACKEND_K
 static BACKEND_KEYS: &[Key] = &[
     key("provider", Kind::Word("manifest.unknown_provider", "a provider", PROVIDERS), "Where it runs.")
         .alias(&["type", "kind", "driver", "platform", "target"]),
-    key("release", Kind::Text(&formats::RELEASE), "Which Convex build runs. A change restarts it, and goes forward only.")
+    key(
+        "release",
+        Kind::Release,
+        "Which Convex build runs. A change restarts it, and goes forward only. `{ tag, sha256 }` pins the archive of provider `local`.",
+    )
         .alias(&["version", "tag", "image"]),
     key("region", Kind::Text(&formats::REGION), "The provider's region. A change moves data.").alias(&["location"]),
     key("dashboard", Kind::Flag, "Whether a dashboard of the same release runs beside it."),
@@ -273,18 +283,15 @@ static ORIGINS: Table = Table {
     ],
 };
 
-/// Far above what any machine can do, far below what overflows.
-const MOST: u32 = 100_000;
-
 static TUNING: Table = Table {
     title: "The backend's own knobs",
     shared: false,
     keys: &[
-        key("max_concurrent_queries", Kind::Count(MOST), "`APPLICATION_MAX_CONCURRENT_QUERIES`"),
-        key("max_concurrent_mutations", Kind::Count(MOST), "`APPLICATION_MAX_CONCURRENT_MUTATIONS`"),
-        key("max_concurrent_v8_actions", Kind::Count(MOST), "`APPLICATION_MAX_CONCURRENT_V8_ACTIONS`"),
-        key("max_concurrent_node_actions", Kind::Count(MOST), "`APPLICATION_MAX_CONCURRENT_NODE_ACTIONS`"),
-        key("scheduled_job_parallelism", Kind::Count(MOST), "`SCHEDULED_JOB_EXECUTION_PARALLELISM`"),
+        key("max_concurrent_queries", Kind::Count(MAX_COUNT), "`APPLICATION_MAX_CONCURRENT_QUERIES`"),
+        key("max_concurrent_mutations", Kind::Count(MAX_COUNT), "`APPLICATION_MAX_CONCURRENT_MUTATIONS`"),
+        key("max_concurrent_v8_actions", Kind::Count(MAX_COUNT), "`APPLICATION_MAX_CONCURRENT_V8_ACTIONS`"),
+        key("max_concurrent_node_actions", Kind::Count(MAX_COUNT), "`APPLICATION_MAX_CONCURRENT_NODE_ACTIONS`"),
+        key("scheduled_job_parallelism", Kind::Count(MAX_COUNT), "`SCHEDULED_JOB_EXECUTION_PARALLELISM`"),
         key("document_retention", Kind::Duration, "`DOCUMENT_RETENTION_DELAY`; two days when left out."),
         key("index_retention", Kind::Duration, "`INDEX_RETENTION_DELAY`"),
         key("http_timeout", Kind::Duration, "`HTTP_SERVER_TIMEOUT_SECONDS`"),
@@ -401,6 +408,17 @@ pub(super) static SECRET: Table = Table {
         key("env", Kind::Text(&formats::VARIABLE), "A variable of the environment in which convexinfra runs.")
             .alias(&["variable", "var"]),
         key("file", Kind::Text(&formats::PATH), "A file, relative to the manifest.").alias(&["path"]),
+    ],
+};
+
+/// `{ tag = "…", sha256 = "…" }`
+pub(super) static PINNED_RELEASE: Table = Table {
+    title: "A release whose archive is pinned",
+    shared: false,
+    keys: &[
+        key("tag", Kind::Text(&formats::RELEASE), "The release."),
+        key("sha256", Kind::Text(&formats::SHA256), "The SHA-256 of its archive for this machine; any other one is refused.")
+            .alias(&["digest", "checksum"]),
     ],
 };
 

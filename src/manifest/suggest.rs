@@ -2,6 +2,8 @@
 //!
 //! Must not do: deciding what is wrong. It only compares texts.
 
+pub(super) use crate::policy::formats::quoted;
+
 /// No word of a manifest is longer; comparing costs the product of both lengths.
 const LONGEST: usize = 64;
 
@@ -38,17 +40,6 @@ pub(super) fn one_of<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
         [only] => only.clone(),
         [most @ .., last] => format!("{} or {last}", most.join(", ")),
     }
-}
-
-/// A text as a message may quote it: short, on one line, without what a terminal would obey.
-pub(super) fn quoted(text: &str) -> String {
-    let mut shown: String = text.chars().take(48).flat_map(char::escape_debug).collect();
-    if text.chars().nth(48).is_some() {
-        shown.push('…');
-    }
-    // Quotes and apostrophes are harmless inside backticks.
-    let shown = shown.replace("\\\"", "\"").replace("\\'", "'").replace('`', "'");
-    format!("`{shown}`")
 }
 
 #[cfg(test)]

@@ -28,6 +28,11 @@ pub(super) enum Value<'t> {
     Duration(TimeSpan),
     Word(&'static str),
     Text(&'t str),
+    /// A release, and the SHA-256 of its archive.
+    PinnedRelease {
+        tag: &'t str,
+        sha256: &'t str,
+    },
     Secret(SecretRef),
     TextOrSecret(TextValue),
     Source(SecretSource),
@@ -63,7 +68,10 @@ impl<'t> Entry<'t> {
     }
 
     pub(super) fn text(&self) -> Option<&'t str> {
-        if let Value::Text(text) = self.value { Some(text) } else { None }
+        match self.value {
+            Value::Text(text) | Value::PinnedRelease { tag: text, .. } => Some(text),
+            _ => None,
+        }
     }
 }
 
@@ -144,6 +152,12 @@ impl<'a, 't> MergedTable<'a, 't> {
 
     pub(super) fn duration(&self, key: &str) -> Option<TimeSpan> {
         if let Some(Value::Duration(duration)) = self.get(key).map(|entry| &entry.value) { Some(*duration) } else { None }
+    }
+
+    /// Returns the digest that pins a release's archive, as `sha256:` and 64 hex digits.
+    pub(super) fn release_digest(&self, key: &str) -> Option<String> {
+        let Some(Value::PinnedRelease { sha256, .. }) = self.get(key).map(|entry| &entry.value) else { return None };
+        Some(format!("sha256:{}", sha256.trim_start_matches("sha256:")))
     }
 
     pub(super) fn release(&self, key: &str) -> Option<Release> {

@@ -39,7 +39,8 @@ pub enum Exit {
 }
 
 impl Exit {
-    const ALL: [Self; 13] = [
+    /// Every exit code.
+    pub const ALL: [Self; 13] = [
         Self::Done,
         Self::Failed,
         Self::ChangesPending,
@@ -55,7 +56,26 @@ impl Exit {
         Self::Interrupted,
     ];
 
-    /// The number that the process exits with.
+    /// Returns the meaning, as help and documentation show it.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Done => "done, or nothing to do",
+            Self::Failed => "something could not be done; the report says what was and what was not",
+            Self::ChangesPending => "changes are pending (`plan --detailed-exitcode` only)",
+            Self::Drift => "drift found (`drift`; `plan --detailed-exitcode` when nothing but drift is pending)",
+            Self::Refused => "refused: destruction not allowed, protected, stale plan, over budget, downgrade",
+            Self::LeaseHeld => "another apply holds the lease",
+            Self::Usage => "wrong usage",
+            Self::Manifest => "the manifest has problems",
+            Self::Unreachable => "control plane or provider unreachable",
+            Self::Bug => "a bug in convexinfra",
+            Self::NotAuthorised => "not authorised",
+            Self::TimedOut => "waited too long",
+            Self::Interrupted => "interrupted; what is done is done, and running again resumes",
+        }
+    }
+
+    /// Returns the number that the process exits with.
     pub fn code(self) -> u8 {
         self as u8
     }

@@ -208,7 +208,10 @@ fn settings_fields(fields: &mut Fields, spec: &BackendSpec) {
     let settings = &spec.settings;
     match spec.provider {
         Kind::Simulated => fields.text("simulated.listen", (!settings.simulated.listen).then_some("false")),
-        Kind::Local => fields.text("local.binary", settings.local.binary.as_ref()),
+        Kind::Local => {
+            fields.text("local.binary", settings.local.binary.as_ref());
+            fields.text("release.sha256", settings.local.archive_digest.as_ref());
+        }
         Kind::Docker => {
             fields.text("docker.image", settings.docker.image.as_ref());
             fields.text("docker.dashboard_image", settings.docker.dashboard_image.as_ref());

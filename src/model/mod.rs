@@ -45,7 +45,7 @@ pub use name::{BackendName, INSTANCE_NAME_MAX, InstanceName, NAME_MAX, NameError
 pub use operation::{OperationKind, OperationRecord, OperationState};
 pub use provider::ProviderKind;
 pub use quota::{Quota, QuotaExcess, Usage};
-pub use release::{Release, ReleaseError, ReleaseOrder};
+pub use release::{DowngradeConsent, Release, ReleaseError, ReleaseOrder};
 pub use resolved::{DASHBOARD_URL, INTERNAL_URL, PortPair, ProviderState, ResolvedBackend, VolumeReclaim};
 pub use secret::{Secret, SecretRef, SecretSource};
 pub use size::{ByteSize, Cpus, SizeError};

@@ -47,6 +47,16 @@ pub enum ReleaseOrder {
     Unknown,
 }
 
+/// Whether the user said by name that a release of unknown age may run on the data.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DowngradeConsent {
+    /// Nothing was said.
+    #[default]
+    Missing,
+    /// `--allow-downgrade NAME`.
+    Given,
+}
+
 fn is_hex(text: &str, length: usize) -> bool {
     text.len() == length && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }

@@ -344,6 +344,9 @@ pub struct LocalSettings {
     /// The executable to run, absolute once lowered.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub binary: Option<String>,
+    /// The digest that the release's archive must have, as `sha256:` and 64 hex digits.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub archive_digest: Option<String>,
 }
 
 /// `[backends.x.docker]`

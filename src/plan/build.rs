@@ -4,14 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::diff::{self, highest_impact};
-use super::impact::ChangeImpact;
-use super::{Action, DriftItem, FORMAT, FieldChange, Plan, Reason, Step, StepId, Summary, Task};
-use super::{cost, graph, lint, policy, quota_schedule, remote_lints, validate};
+use super::{Action, ChangeImpact, DriftItem, FORMAT, FieldChange, Plan, Reason, Step, StepId, Summary, Task};
+use super::{cost, diff, graph, limits, lint, quota_schedule, remote_lints, validate};
 use crate::model::{
-    ActualBackend, Address, BackendName, DataState, DatabaseReclaim, Desired, DesiredBackend, Diagnostic, Digest, EnvFileState,
-    FieldPath, Phase, ReclaimPolicy, Snapshot, VolumeReclaim,
+    ActualBackend, Address, BackendName, DataState, DatabaseReclaim, Desired, DesiredBackend, Diagnostic, Digest,
+    DowngradeConsent, EnvFileState, FieldPath, Phase, ReclaimPolicy, Snapshot, VolumeReclaim,
 };
+use crate::policy::{self, BackendDiff, OtherOrigin, highest_impact};
 
 /// Everything that planning compares the manifest with.
 #[derive(Debug, Clone)]
@@ -35,6 +34,14 @@ pub struct PlanOptions {
     pub database_reclaim: DatabaseReclaim,
     /// Whether this repository takes the project over from the one that it was last applied from.
     pub take_over: bool,
+    /// The backends that may run a release of which nothing says that it is newer.
+    pub allow_downgrade: BTreeSet<BackendName>,
+}
+
+impl PlanOptions {
+    fn downgrade_consent(&self, name: &BackendName) -> DowngradeConsent {
+        if self.allow_downgrade.contains(name) { DowngradeConsent::Given } else { DowngradeConsent::Missing }
+    }
 }
 
 /// Which backends a plan is about.
@@ -99,7 +106,7 @@ impl<'a> PlanBuilder<'a> {
             let Some(backend) = existing.get(&moved.from).copied() else { continue };
             if existing.contains_key(&moved.to) {
                 // Destroying one of the two is the way out, so it is not in the way of that.
-                refusals.extend((!intent.destroy).then(|| policy::moved_onto_existing(moved)));
+                refusals.extend((!intent.destroy).then(|| policy::moved_onto_existing(&moved.from, &moved.to)));
                 continue;
             }
             existing.remove(&moved.from);
@@ -133,16 +140,22 @@ impl<'a> PlanBuilder<'a> {
 
     fn ensure_backend(&mut self, name: &'a BackendName, wanted: &'a DesiredBackend) {
         let address = Address::backend(name);
-        self.refusals.extend(policy::provider_available(name, wanted, &self.actual.snapshot.control_plane));
-        self.refusals.extend(policy::storage_available(name, wanted));
-        self.refusals.extend(policy::fly(name, wanted));
-        self.refusals.extend(policy::usable_secrets(name, wanted));
+        let providers = &self.actual.snapshot.control_plane.providers;
+        self.refusals.extend(policy::provider_available(name, &wanted.spec, providers));
+        self.refusals.extend(policy::provider_refusals(name, &wanted.spec));
+        self.refusals.extend(policy::usable_secrets(name, &wanted.secrets));
         self.lints.extend(lint::specification(name, wanted));
         self.lints.extend(remote_lints::lints(name, &wanted.spec, &self.actual.snapshot.control_plane));
         let existing = self.existing.get(name).copied();
         self.lints.extend(lint::expiry(name, wanted, existing, &self.actual.snapshot.control_plane));
         let renamed_from = self.renamed.get(name).map(|old| (*old).clone());
-        let task = Task::Put { backend: name.clone(), spec: Box::new(wanted.spec.clone()), renamed_from: renamed_from.clone() };
+        let consent = self.intent.downgrade_consent(name);
+        let task = Task::Put {
+            backend: name.clone(),
+            spec: Box::new(wanted.spec.clone()),
+            renamed_from: renamed_from.clone(),
+            downgrade: consent,
+        };
         let Some(existing) = existing else {
             self.lints.extend(lint::unavailable_secrets(name, wanted));
             return self.step(address, Action::Create, Reason::New, diff::creation_changes(wanted), task);
@@ -158,11 +171,11 @@ impl<'a> PlanBuilder<'a> {
             Phase::Updating | Phase::Failed | Phase::Ready => {}
         }
 
-        let diff::BackendDiff { mut changes, not_compared } = diff::diff_backend(wanted, existing);
+        let BackendDiff { mut changes, not_compared } = policy::diff_backend(wanted, existing);
         self.lints.extend(not_compared.iter().map(|path| lint::not_compared(name, path, wanted)));
         self.lints.extend(lint::changes(name, &changes));
         self.lints.extend(lint::unmanaged_env(name, wanted, existing));
-        self.refusals.extend(policy::changes(name, existing, wanted, &changes));
+        self.refusals.extend(policy::change_refusals(name, existing, wanted, &changes, consent));
         let drifted = self.collect_drift(&address, existing);
         if let Some(old) = &renamed_from {
             changes.push(FieldChange {
@@ -251,17 +264,21 @@ impl<'a> PlanBuilder<'a> {
 
     fn finish(mut self) -> Plan {
         if !self.intent.destroy {
-            self.refusals.extend(policy::budget(self.desired, &self.existing));
-            self.refusals.extend(policy::quota(&self.steps, &self.actual.snapshot));
+            self.refusals.extend(limits::budget(self.desired, &self.existing));
+            self.refusals.extend(limits::quota(&self.steps, &self.actual.snapshot));
             self.lints.extend(lint::project(self.desired));
         }
-        let destroys = !self.intent.destroy && self.steps.iter().any(|step| step.action == Action::Destroy);
-        match policy::other_repository(self.desired, &self.actual.snapshot) {
-            Some(refusal) if destroys && !self.intent.take_over => self.refusals.push(refusal),
-            Some(refusal) => {
+        let origin = self.actual.snapshot.origin.as_deref();
+        if let Some(OtherOrigin { refusal, is_other_remote }) =
+            policy::other_repository(&self.desired.project, origin, &self.desired.origin)
+        {
+            // A folder may have been moved; another repository is another project that only has the same name.
+            let destroys = !self.intent.destroy && self.steps.iter().any(|step| step.action == Action::Destroy);
+            if !self.intent.take_over && !self.steps.is_empty() && (destroys || is_other_remote) {
+                self.refusals.push(refusal);
+            } else {
                 self.lints.push(refusal.as_warning());
             }
-            None => {}
         }
         let recorded = self.actual.snapshot.backends.iter().map(|backend| (&backend.name, &backend.recorded)).collect();
         let (steps, no_turn) =

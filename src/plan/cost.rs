@@ -110,7 +110,7 @@ pub(super) fn priced_backends<'a>(
         }
     }
     for step in steps {
-        if let Some(Task::Put { backend, spec, renamed_from }) = &step.task {
+        if let Some(Task::Put { backend, spec, renamed_from, .. }) = &step.task {
             let there = existing.iter().find(|there| there.name == *renamed_from.as_ref().unwrap_or(backend));
             let stays = there.filter(|there| there.phase != Phase::Removing && there.recorded.provider == spec.provider);
             after.insert(backend, PricedBackend { spec, region: stays.and_then(|there| there.region.as_deref()) });

@@ -1,26 +1,10 @@
-//! The fields in which a backend differs from what was last applied.
-//!
-//! Must not do: show a secret's value.
+//! The changes that a plan shows of a backend that is new, and of one that goes.
 
-use std::collections::BTreeSet;
-
-use super::impact::change_impact;
 use super::{ChangeImpact, FieldChange};
-use crate::model::{
-    ActualBackend, DatabaseReclaim, DesiredBackend, FieldPath, FieldValue, STORAGE_SERVER, SecretSource, SecretState, fields,
-};
+use crate::model::{ActualBackend, DatabaseReclaim, DesiredBackend, FieldPath, STORAGE_SERVER, fields};
+use crate::policy::display_value;
 
-/// What stands for a secret that has no fingerprint here, up to where it comes from.
-const SECRET_FROM: &str = "(secret from ";
-/// What stands for a value of the manifest that has no fingerprint here.
-const VALUE_FROM_MANIFEST: &str = "(value from the manifest)";
-
-/// Whether this stands for a value that was not fingerprinted.
-pub(super) fn is_placeholder(shown: &str) -> bool {
-    shown == VALUE_FROM_MANIFEST || shown.starts_with(SECRET_FROM)
-}
-
-/// Every field of a backend that is new.
+/// Returns every field of a backend that is new.
 pub(super) fn creation_changes(desired: &DesiredBackend) -> Vec<FieldChange> {
     fields(&desired.spec)
         .into_iter()
@@ -33,7 +17,7 @@ pub(super) fn creation_changes(desired: &DesiredBackend) -> Vec<FieldChange> {
         .collect()
 }
 
-/// Every field of a backend that goes.
+/// Returns what is lost or kept with a backend that goes.
 pub(super) fn destruction_changes(actual: &ActualBackend, database: DatabaseReclaim) -> Vec<FieldChange> {
     let mut changes: Vec<FieldChange> =
         [("provider", actual.recorded.provider.to_string()), ("instance_name", actual.instance_name.to_string())]
@@ -54,84 +38,4 @@ pub(super) fn destruction_changes(actual: &ActualBackend, database: DatabaseRecl
         changes.push(FieldChange { path: FieldPath::new("storage.database"), before, after, effect });
     }
     changes
-}
-
-/// What differs, and which secrets could not be compared.
-pub(super) struct BackendDiff {
-    /// The fields that differ.
-    pub(super) changes: Vec<FieldChange>,
-    /// The secrets whose values are not at hand.
-    pub(super) not_compared: Vec<FieldPath>,
-}
-
-/// Compares a backend field by field with what was last applied.
-pub(super) fn diff_backend(desired: &DesiredBackend, actual: &ActualBackend) -> BackendDiff {
-    let mut difference = BackendDiff { changes: Vec::new(), not_compared: Vec::new() };
-    // The common case, thousands of times over: nothing changed and there are no secrets.
-    if desired.spec == actual.recorded && desired.secrets.is_empty() {
-        return difference;
-    }
-    let wanted = fields(&desired.spec);
-    let recorded = fields(&actual.recorded);
-    let paths: BTreeSet<&FieldPath> = wanted.keys().chain(recorded.keys()).collect();
-    for path in paths {
-        let before = recorded.get(path).map(|value| display_recorded(value, path, actual));
-        let after = match (wanted.get(path), desired.secrets.get(path)) {
-            (Some(FieldValue::Secret(_)), Some(SecretState::Unavailable(_) | SecretState::Unreadable(_)))
-                if before.is_some() =>
-            {
-                // The server is a part of the URL, about which this is said already.
-                difference.not_compared.extend((path.as_str() != STORAGE_SERVER).then(|| path.clone()));
-                continue;
-            }
-            (Some(FieldValue::Secret(wanted)), Some(SecretState::Withheld)) if before.is_some() => {
-                match (wanted, recorded.get(path)) {
-                    // What stands in the manifest is no secret, so it can be compared as it is.
-                    (SecretSource::Literal(wanted), Some(FieldValue::Secret(SecretSource::Literal(before)))) => {
-                        if wanted == before {
-                            continue;
-                        }
-                        Some(VALUE_FROM_MANIFEST.to_owned())
-                    }
-                    _ => {
-                        difference.not_compared.push(path.clone());
-                        continue;
-                    }
-                }
-            }
-            (Some(value), state) => Some(display_value(value, state)),
-            (None, _) => None,
-        };
-        if before != after {
-            let effect = change_impact(path, &actual.recorded, after.as_deref());
-            difference.changes.push(FieldChange { path: path.clone(), before, after, effect });
-        }
-    }
-    difference
-}
-
-fn display_recorded(value: &FieldValue, path: &FieldPath, actual: &ActualBackend) -> String {
-    match value {
-        FieldValue::Text(text) => text.clone(),
-        FieldValue::Secret(_) => actual.secrets.get(path).map_or_else(|| "(not set)".to_owned(), ToString::to_string),
-    }
-}
-
-fn display_value(value: &FieldValue, state: Option<&SecretState>) -> String {
-    match (value, state) {
-        (FieldValue::Text(text), _) => text.clone(),
-        (FieldValue::Secret(_), Some(SecretState::Known(fingerprint))) => fingerprint.to_string(),
-        (FieldValue::Secret(SecretSource::Reference(reference)), _) => format!("{SECRET_FROM}{reference})"),
-        (FieldValue::Secret(SecretSource::Literal(_)), _) => VALUE_FROM_MANIFEST.to_owned(),
-    }
-}
-
-/// The gravest effect of some changes.
-pub(super) fn highest_impact(changes: &[FieldChange]) -> ChangeImpact {
-    changes.iter().map(|change| change.effect).max().unwrap_or(ChangeImpact::Record)
-}
-
-/// The names of a specification's fields whose change by itself lowers a promise, for lints.
-pub(super) fn find_change<'a>(changes: &'a [FieldChange], path: &str) -> Option<&'a FieldChange> {
-    changes.iter().find(|change| change.path.as_str() == path)
 }

@@ -5,8 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::build::PlanBuilder;
-use super::impact::ChangeImpact;
-use super::{Action, FieldChange, KNOWN_AFTER_APPLY, Reason, Task, lint};
+use super::{Action, ChangeImpact, FieldChange, KNOWN_AFTER_APPLY, Reason, Task, lint};
 use crate::model::{
     ActualBackend, Address, BackendName, BackendSpec, DEFAULT_ENV_FILE, Diagnostic, EnvFileState, EnvFileTarget, FieldPath,
 };

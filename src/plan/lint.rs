@@ -3,11 +3,11 @@
 //! Must not do: stop anything; what must stop an apply belongs in `policy`.
 
 use super::FieldChange;
-use super::diff::find_change;
 use crate::model::{
     ActualBackend, Address, BackendName, ControlPlaneInfo, Cost, DatabaseReclaim, Desired, DesiredBackend, Diagnostic, Expiry,
-    FieldPath, Files, ProviderKind, Release, ReleaseOrder, SecretState, TextValue, VolumeReclaim, monthly_cost,
+    FieldPath, Files, ProviderKind, Release, SecretState, TextValue, VolumeReclaim, monthly_cost,
 };
+use crate::policy::find_change;
 
 /// The code that says that a secret was not compared.
 pub const SECRET_NOT_COMPARED: &str = "plan.secret_not_compared";
@@ -195,17 +195,6 @@ pub(super) fn changes(name: &BackendName, changes: &[FieldChange]) -> Vec<Diagno
             "`tuning.document_retention` changes; lowering it and raising it again later is known to stop the retention worker, \
              so choose it once"
                 .to_owned(),
-        );
-    }
-    if let Some(FieldChange { before: Some(before), after: Some(after), .. }) = find_change(changes, "release")
-        && let (Ok(before), Ok(after)) = (Release::parse(before), Release::parse(after))
-        && before.compare(&after) == ReleaseOrder::Unknown
-    {
-        say(
-            "plan.release_order_unknown",
-            format!(
-                "nothing in the names says whether `{after}` is newer than `{before}`; make sure of it, because data only goes forward"
-            ),
         );
     }
     if find_change(changes, "protected").is_some_and(|change| change.after.is_none()) {

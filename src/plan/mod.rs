@@ -8,9 +8,8 @@ mod diff;
 mod drift;
 mod env_file_steps;
 mod graph;
-mod impact;
+mod limits;
 mod lint;
-mod policy;
 mod quota_schedule;
 mod quota_search;
 mod reason;
@@ -23,16 +22,16 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Address, BackendName, BackendSpec, DatabaseReclaim, Diagnostic, Digest, EnvFileTarget, FieldDrift, FieldPath, ProjectName,
-    Revision, VolumeReclaim,
+    Address, BackendName, BackendSpec, DatabaseReclaim, Diagnostic, Digest, DowngradeConsent, EnvFileTarget, FieldDrift,
+    FieldPath, ProjectName, Revision, VolumeReclaim,
 };
 
+pub use crate::policy::{ChangeImpact, FieldChange};
 pub use build::{BackendSelection, ObservedState, PlanOptions, build};
 pub use cost::{BackendCost, CostSum, PlanCost, Price};
 pub use drift::{DriftReport, UnobservedBackend, detect_drift};
-pub use impact::ChangeImpact;
+pub use limits::destruction_refusals;
 pub use lint::{NOT_OBSERVED, SECRET_NOT_COMPARED};
-pub use policy::destruction_refusals;
 pub use reason::Reason;
 pub use staleness::still_matches;
 pub use validate::{PlanError, validate};
@@ -161,19 +160,6 @@ impl Action {
     }
 }
 
-/// One field that changes. Secrets stand here as fingerprints.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct FieldChange {
-    /// The field.
-    pub path: FieldPath,
-    /// Its value now; null when it has none.
-    pub before: Option<String>,
-    /// Its value afterwards; null when it will have none.
-    pub after: Option<String>,
-    /// What the change does to the running backend.
-    pub effect: ChangeImpact,
-}
-
 /// What is sent to carry a step out.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Task {
@@ -185,6 +171,8 @@ pub enum Task {
         spec: Box<BackendSpec>,
         /// The name that it had before, when it was renamed.
         renamed_from: Option<BackendName>,
+        /// Whether its release may be one of unknown age.
+        downgrade: DowngradeConsent,
     },
     /// Take a backend away.
     Remove {

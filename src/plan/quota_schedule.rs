@@ -40,7 +40,7 @@ impl QuotaDeltas {
             amounts(existing.get(name).map(|backend| &backend.recorded), cost)
         };
         let delta = |step: &Step| match &step.task {
-            Some(Task::Put { backend, spec, renamed_from }) => {
+            Some(Task::Put { backend, spec, renamed_from, .. }) => {
                 let old = was(renamed_from.as_ref().unwrap_or(backend));
                 let new = amounts(Some(spec), after.get(backend).and_then(|billed| billed.cost().at_most()));
                 std::array::from_fn(|dimension| new[dimension] - old[dimension])

@@ -116,7 +116,7 @@ fn carried_out(plan: &Plan, there: &[ActualBackend], quota: &Quota, mut choice: 
         choice = choice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let step = possible[usize::try_from(choice >> 33).unwrap_or(0) % possible.len()];
         if begun.insert(step.id.clone()) {
-            if let Some(Task::Put { backend, spec, renamed_from }) = &step.task {
+            if let Some(Task::Put { backend, spec, renamed_from, .. }) = &step.task {
                 let used = Usage::of(counted.values());
                 let before = counted.remove(renamed_from.as_ref().unwrap_or(backend));
                 let excesses = used.replacing(before.as_ref(), spec).exceeding(quota, &used);
@@ -167,7 +167,7 @@ fn some_order_fits(plan: &Plan, there: &[ActualBackend], quota: &Quota) -> bool 
             }
             let mut counted = counted.clone();
             match &step.task {
-                Some(Task::Put { backend, spec, renamed_from }) => {
+                Some(Task::Put { backend, spec, renamed_from, .. }) => {
                     let used = Usage::of(counted.values());
                     let before = counted.remove(renamed_from.as_ref().unwrap_or(backend));
                     if !used.replacing(before.as_ref(), spec).exceeding(quota, &used).is_empty() {

@@ -6,8 +6,8 @@
 //!
 //! Must not do: overlook a step, a change or a refusal that the earlier plan did not have.
 
-use super::diff::is_placeholder;
 use super::{FieldChange, Plan, Step};
+use crate::policy::is_placeholder;
 
 /// Whether a plan that was made now does exactly what an earlier one promised.
 pub fn still_matches(promised: &Plan, now: &Plan) -> bool {

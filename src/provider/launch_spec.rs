@@ -1,6 +1,4 @@
-//! From a placement to a process: what the providers that run on this machine share.
-//!
-//! Must not do: start anything, or choose the executable.
+//! Renders a resolved backend into the process to run: shared by the drivers that run processes on this machine.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -10,9 +8,9 @@ use std::path::PathBuf;
 use super::ProviderError;
 use super::process::{BackendDir, ProcessSpec};
 use crate::convex::launch::{LaunchTarget, SecretDelivery, launch};
-use crate::model::{Files, Release, ResolvedBackend, Storage};
+use crate::model::{Files, Release, ResolvedBackend, Secret, Storage};
 
-/// The executable, and what stands in front of the flags that Convex knows.
+/// The executable of a backend, and how it takes its secrets.
 pub(super) struct ExecutableSpec {
     pub(super) path: PathBuf,
     pub(super) sha256: Option<String>,
@@ -21,7 +19,7 @@ pub(super) struct ExecutableSpec {
     pub(super) release: Option<Release>,
 }
 
-/// The process for a placement. It listens on the loopback address only.
+/// Returns the process for a backend. It listens on the loopback address only.
 pub(super) fn launch_spec(
     placement: &ResolvedBackend,
     place: &BackendDir,
@@ -38,13 +36,13 @@ pub(super) fn launch_spec(
         let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
         ProviderError::Unsupported(format!("`{}` cannot be started: {error}{source}", placement.name))
     })?;
-    let mut arguments: Vec<String> = program.sub_command.map(str::to_owned).into_iter().collect();
+    let mut arguments: Vec<Secret> = program.sub_command.map(Secret::new).into_iter().collect();
     for argument in &made.arguments {
-        arguments.push(utf8(argument.expose())?);
+        arguments.push(Secret::new(utf8(argument.expose())?));
     }
     let mut environment = BTreeMap::new();
     for (name, value) in &made.environment {
-        environment.insert(name.clone(), utf8(value.expose())?);
+        environment.insert(name.clone(), Secret::new(utf8(value.expose())?));
     }
     Ok(ProcessSpec {
         program: program.path,
@@ -57,6 +55,7 @@ pub(super) fn launch_spec(
     })
 }
 
+/// Converts a word of the command line to UTF-8.
 fn utf8(word: &OsStr) -> Result<String, ProviderError> {
     // Only paths can be anything but UTF-8, and a path is nothing to hide.
     word.to_str().map(str::to_owned).ok_or_else(|| {
@@ -64,7 +63,7 @@ fn utf8(word: &OsStr) -> Result<String, ProviderError> {
     })
 }
 
-/// The paths without which a backend's data is gone, as far as it lies on this machine.
+/// Returns the paths on this machine without which a backend's data is gone.
 pub(super) fn data_paths(placement: &ResolvedBackend, place: &BackendDir) -> Vec<PathBuf> {
     match (&placement.spec.storage, &placement.spec.files) {
         (Storage::Sqlite, _) => vec![place.database()],

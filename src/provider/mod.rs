@@ -126,11 +126,13 @@ pub enum ProviderError {
         /// Where the data was.
         place: String,
     },
-    /// Somebody else has taken a port that this backend listens on.
-    #[error("port {port} is taken by another process")]
+    /// Another process has taken a port that this backend listens on.
+    #[error("port {port} is taken by {}", holder.as_deref().unwrap_or("another process"))]
     PortTaken {
         /// The port.
         port: u16,
+        /// The process, where the system tells it.
+        holder: Option<String>,
     },
     /// Another container publishes a port that this backend listens on.
     #[error("port {port} is published by the container `{container}`")]
@@ -200,15 +202,33 @@ pub enum ProviderError {
         /// The process.
         pid: i32,
     },
-    /// The executable is not to be had.
+    /// The executable is not available.
     #[error("no `convex-local-backend` for this backend: {reason}")]
     NoBinary {
         /// What was tried.
         reason: String,
     },
+    /// A download failed, or its place is not allowed.
+    #[error("`{url}` could not be downloaded: {reason}")]
+    Download {
+        /// Where from.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// A downloaded file is not the one that its release published, or that the manifest pins.
+    #[error("`{url}` is not the expected file: it has {found} instead of {expected}, and was deleted")]
+    DigestMismatch {
+        /// Where from.
+        url: String,
+        /// The published or pinned digest.
+        expected: String,
+        /// The digest of the file.
+        found: String,
+    },
     /// The executable is not the one that was recorded.
     #[error(
-        "`{path}` is not the file that was recorded: SHA-256 {found} instead of {recorded}; restore it, or delete it to have it fetched again"
+        "`{path}` is not the file that was recorded: SHA-256 {found} instead of {recorded}; restore it, or delete it to download it again"
     )]
     BinaryChanged {
         /// The executable.
@@ -299,13 +319,14 @@ impl ProviderError {
             Self::Exited { .. } => "provider.exited",
             Self::WillNotStop { .. } => "provider.will_not_stop",
             Self::NoBinary { .. } => "provider.no_binary",
+            Self::DigestMismatch { .. } => "provider.digest_mismatch",
             Self::BinaryChanged { .. } => "provider.binary_changed",
             Self::Unsupported(_) => Self::UNSUPPORTED,
             Self::File { .. } => "provider.file",
             Self::Process { .. } => "provider.process",
             Self::Fly(error) => error.code(),
             Self::Image { .. } => "provider.image",
-            Self::EngineUnreachable { .. } | Self::Unreachable(_) => "provider.unreachable",
+            Self::EngineUnreachable { .. } | Self::Unreachable(_) | Self::Download { .. } => "provider.unreachable",
             Self::Engine { .. } => "provider.engine",
             Self::NotReplaced { .. } => "provider.not_replaced",
         }

@@ -1,6 +1,4 @@
-//! The stand-in backend out of this very executable, or nothing but a record.
-//!
-//! Must not do: pretend. What the stand-in cannot do is refused.
+//! Runs the simulated backend out of this executable, or keeps nothing but a record. What it cannot do is refused.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,30 +14,30 @@ use crate::model::{DataState, Observation, ProviderKind, ProviderState, Resolved
 /// Runs simulated backends.
 #[derive(Debug, Clone)]
 pub struct Simulated {
-    keeper: Supervisor,
+    supervisor: Supervisor,
 }
 
 impl Simulated {
     /// Backends below `home`, run by `executable`, which is convexinfra itself.
     pub fn new(home: PathBuf, executable: PathBuf) -> Self {
-        Self { keeper: Supervisor::new(home, executable) }
+        Self { supervisor: Supervisor::new(home, executable) }
     }
 
-    /// Gives processes another time to end by themselves than ten seconds.
+    /// Sets how long processes have to end by themselves, instead of ten seconds.
     #[must_use]
     pub fn with_grace(self, grace: Duration) -> Self {
-        Self { keeper: self.keeper.with_grace(grace) }
+        Self { supervisor: self.supervisor.with_grace(grace) }
     }
 
     fn process_spec(&self, placement: &ResolvedBackend) -> Result<ProcessSpec, ProviderError> {
         let program = ExecutableSpec {
-            path: self.keeper.executable().to_owned(),
+            path: self.supervisor.executable().to_owned(),
             sha256: None,
             sub_command: Some("simulate-backend"),
             secret: SecretDelivery::Variable,
             release: placement.spec.release.clone(),
         };
-        launch_spec(placement, &self.keeper.backend_dir(&placement.id)?, program)
+        launch_spec(placement, &self.supervisor.backend_dir(&placement.id)?, program)
     }
 }
 
@@ -58,8 +56,8 @@ impl Provider for Simulated {
                     notes: Vec::new(),
                 });
             }
-            let data = data_paths(placement, &self.keeper.backend_dir(&placement.id)?);
-            self.keeper.observe(placement, self.process_spec(placement).ok().as_ref(), &data).await
+            let data = data_paths(placement, &self.supervisor.backend_dir(&placement.id)?);
+            self.supervisor.observe(placement, self.process_spec(placement).ok().as_ref(), &data).await
         })
     }
 
@@ -70,13 +68,13 @@ impl Provider for Simulated {
     ) -> BoxFuture<'a, Result<ProviderState, ProviderError>> {
         Box::pin(async move {
             if placement.spec.is_record_only() {
-                // It may have listened before.
-                if self.keeper.has_files(&placement.id)? {
-                    self.keeper.stop(&placement.id).await?;
+                // It may have listened until now.
+                if self.supervisor.has_files(&placement.id)? {
+                    self.supervisor.stop(&placement.id).await?;
                 }
             } else {
-                let data = data_paths(placement, &self.keeper.backend_dir(&placement.id)?);
-                self.keeper.ensure(placement, &self.process_spec(placement)?, &data).await?;
+                let data = data_paths(placement, &self.supervisor.backend_dir(&placement.id)?);
+                self.supervisor.ensure(placement, &self.process_spec(placement)?, &data).await?;
             }
             Ok(ProviderState::new())
         })
@@ -84,15 +82,15 @@ impl Provider for Simulated {
 
     fn remove<'a>(&'a self, placement: &'a ResolvedBackend, _: ProgressFn<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
         Box::pin(async move {
-            // Whether it listens may have changed since it was started, so what is there counts, not what is asked.
-            if placement.spec.is_record_only() && !self.keeper.has_files(&placement.id)? {
+            // Whether it listens may have changed since it was started, so the disk decides, not the specification.
+            if placement.spec.is_record_only() && !self.supervisor.has_files(&placement.id)? {
                 return Ok(());
             }
-            self.keeper.remove(placement).await
+            self.supervisor.remove(placement).await
         })
     }
 
     fn logs<'a>(&'a self, placement: &'a ResolvedBackend, from: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>> {
-        Box::pin(async move { self.keeper.logs(&placement.id, from) })
+        Box::pin(async move { self.supervisor.logs(&placement.id, from) })
     }
 }

@@ -447,7 +447,7 @@ async fn what_is_wrong_with_a_request_is_said_in_one_document() {
     for (spec, code) in [
         (json!({ "provider": "simulated", "region": "a\u{1b}[2J" }), Some("wire.text")),
         (json!({ "provider": "simulated", "origins": { "api": "http://x\nEVIL=1" } }), Some("wire.text")),
-        (json!({ "provider": "kubernetes" }), Some("control.provider_unavailable")),
+        (json!({ "provider": "kubernetes" }), Some("plan.provider_unavailable")),
         (
             json!({ "provider": "simulated", "env": { "LINES": { "literal": "a\nb" } }, "settings": { "simulated": { "listen": false } } }),
             None,
@@ -560,7 +560,7 @@ async fn quotas_are_set_by_operators_and_hold_for_everybody() {
     let fence = house.lease().await;
     assert_eq!(house.write("operator", "PUT", "/v1/projects/demo/quota", 0, &json!({ "backends": 0 })).await.status, 204);
     let refused = house.put(fence, "s", false).await;
-    assert_eq!((refused.status, refused.code().as_str()), (422, "control.over_quota"));
+    assert_eq!((refused.status, refused.code().as_str()), (422, "plan.over_quota_backends"));
     assert_eq!(house.get("read", "/v1/projects/demo/quota").await.json(), json!({ "backends": 0 }));
     assert_eq!(house.write("operator", "PUT", "/v1/quota", 0, &json!({ "monthly_usd": -1 })).await.code(), "wire.quota");
     assert_eq!(house.get("operator", "/v1/quota").await.json(), json!({}));

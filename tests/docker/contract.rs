@@ -180,7 +180,7 @@ async fn a_stranger_on_a_port_is_told() {
     for port in [bench.placement.ports.api, bench.placement.ports.site] {
         let stranger = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
         let refused = bench.try_ensure().await;
-        assert!(matches!(refused, Err(ProviderError::PortTaken { port: told }) if told == port), "{refused:?}");
+        assert!(matches!(refused, Err(ProviderError::PortTaken { port: told, .. }) if told == port), "{refused:?}");
         let all = bench.engine.containers(bench.placement.project.as_str(), "backend");
         assert_eq!(all, Vec::<String>::new(), "a container is left that was never started");
         drop(stranger);

@@ -147,7 +147,7 @@ pub async fn a_stranger_on_a_port_is_told(mut world: ProviderFixture) {
     for port in [world.placement.ports.api, world.placement.ports.site] {
         let stranger = std::net::TcpListener::bind(("0.0.0.0", port)).unwrap();
         let refused = world.try_ensure().await;
-        assert!(matches!(refused, Err(ProviderError::PortTaken { port: told }) if told == port), "{refused:?}");
+        assert!(matches!(refused, Err(ProviderError::PortTaken { port: told, .. }) if told == port), "{refused:?}");
         drop(stranger);
     }
     world.ensure().await;
@@ -286,4 +286,27 @@ fn check_private(directory: &Path) {
             check_private(&entry.path());
         }
     }
+}
+
+/// A shell may hold locks and pipes open in every command that it starts; a backend lives for months and must not keep them.
+pub async fn a_backend_inherits_no_descriptors_of_its_command(mut world: ProviderFixture) {
+    let held = tempfile::Builder::new().suffix("held-by-the-shell").tempfile().unwrap();
+    // As a shell passes one on, such as `exec 9>lock`.
+    rustix::io::fcntl_setfd(held.as_file(), rustix::io::FdFlags::empty()).unwrap();
+    world.ensure().await;
+    until_running(&world).await;
+    let open = open_files(world.pid().as_raw_nonzero().get());
+    assert!(open.iter().any(|path| path.ends_with("run/lock")), "{open:?}");
+    assert!(!open.iter().any(|path| path.to_string_lossy().ends_with("held-by-the-shell")), "{open:?}");
+}
+
+/// The files that a process has open.
+fn open_files(pid: i32) -> Vec<std::path::PathBuf> {
+    if cfg!(target_os = "linux") {
+        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        return descriptors.map(|entry| std::fs::read_link(entry.unwrap().path()).unwrap()).collect();
+    }
+    let listed = std::process::Command::new("lsof").args(["-p", &pid.to_string(), "-Fn"]).output().unwrap();
+    let text = String::from_utf8(listed.stdout).unwrap();
+    text.lines().filter_map(|line| Some(line.strip_prefix('n')?.into())).collect()
 }

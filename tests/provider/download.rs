@@ -9,7 +9,9 @@ use std::time::Duration;
 use convexinfra::convex::release::Platform;
 use convexinfra::model::{BackendSpec, ProviderKind, ProviderState, Release, ResolvedBackend};
 use convexinfra::provider::local::{DownloadSources, Local};
-use convexinfra::provider::{Provider, ProviderError};
+use convexinfra::provider::{ProgressFn, Provider, ProviderError};
+
+use sha2::Digest as _;
 
 use super::server::{Fault, Server};
 use super::world::{EXECUTABLE, placement, ports, script};
@@ -50,11 +52,26 @@ impl Fixture {
         Self::with_server(Server::start(vec![(path_of(TAG), archive(1))], faults).await)
     }
 
+    /// With a server that describes the release as GitHub does: with this digest of its file.
+    async fn with_published_digest(digest: Option<&str>) -> Self {
+        let server = Server::start(vec![(path_of(TAG), archive(1))], &[]).await;
+        let asset = Platform::detect().unwrap().asset();
+        let described = serde_json::json!({ "assets": [{ "name": asset, "digest": digest }] });
+        server.put(&format!("/tags/{TAG}"), described.to_string().as_bytes());
+        let digests = Some(format!("{}/tags", server.url));
+        Self::with_sources(server, digests)
+    }
+
     fn with_server(server: Server) -> Self {
+        Self::with_sources(server, None)
+    }
+
+    fn with_sources(server: Server, digests: Option<String>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let sources = DownloadSources {
             downloads: server.url.clone(),
             latest: format!("{}/latest", server.url),
+            digests,
             convex_cache: Some(directory.path().join("client")),
             stall: Duration::from_millis(300),
         };
@@ -66,7 +83,11 @@ impl Fixture {
 
     /// Ensures, and takes the end of the executable with code 7 as the sign that it was run.
     async fn run(&self) -> Result<(), ProviderError> {
-        match self.local.ensure(&self.placement, &|_| {}).await {
+        self.run_with_progress(&|_| {}).await
+    }
+
+    async fn run_with_progress(&self, progress: ProgressFn<'_>) -> Result<(), ProviderError> {
+        match self.local.ensure(&self.placement, progress).await {
             Err(ProviderError::Exited { status, log }) => {
                 assert_eq!((status.as_str(), log.join(" ").as_str()), ("exit code 7", "started"));
                 Ok(())
@@ -94,7 +115,77 @@ async fn a_binary_is_fetched_once_and_noted() {
     fixture.run().await.unwrap();
     fixture.run().await.unwrap();
     assert_eq!(fixture.server.requests(), [path_of(TAG)]);
-    assert_eq!(fixture.files(), ["convex-local-backend", "sha256", "turn"]);
+    assert_eq!(fixture.files(), ["archive-sha256", "convex-local-backend", "sha256", "turn"]);
+}
+
+#[tokio::test]
+async fn an_archive_is_compared_with_the_published_digest() {
+    let digest = |bytes: &[u8]| format!("sha256:{}", hex::encode(sha2::Sha256::digest(bytes)));
+    let fixture = Fixture::with_published_digest(Some(&digest(&archive(1)))).await;
+    fixture.run_with_progress(&|line| assert!(!line.contains("not verified"), "{line}")).await.unwrap();
+
+    let other = digest(b"another archive");
+    let fixture = Fixture::with_published_digest(Some(&other)).await;
+    match fixture.run().await {
+        Err(ProviderError::DigestMismatch { expected, found, .. }) => {
+            assert_eq!((expected, found), (other, digest(&archive(1))));
+        }
+        failed => panic!("{failed:?}"),
+    }
+    assert_eq!(fixture.files(), ["turn"], "what was not verified is neither unpacked nor kept");
+}
+
+#[tokio::test]
+async fn an_archive_without_a_published_digest_is_reported() {
+    for digest in [None, Some("md5:0")] {
+        let fixture = Fixture::with_published_digest(digest).await;
+        let said = std::sync::Mutex::new(String::new());
+        fixture.run_with_progress(&|line| said.lock().unwrap().push_str(&line)).await.unwrap();
+        let said = said.into_inner().unwrap();
+        assert!(said.contains("was not verified: no digest is published for it; pin it with `release = { tag = "), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_pinned_digest_decides_whatever_is_published_or_cached() {
+    let digest = |bytes: &[u8]| format!("sha256:{}", hex::encode(sha2::Sha256::digest(bytes)));
+    let mut fixture = Fixture::with_published_digest(Some(&digest(b"another archive"))).await;
+    client_binary(&fixture, TAG);
+    fixture.placement.spec.settings.local.archive_digest = Some(digest(&archive(1)));
+    fixture.run().await.unwrap();
+    fixture.run().await.unwrap();
+    assert_eq!(fixture.server.requests(), [path_of(TAG)], "the client's own binary is of an unknown archive");
+
+    fixture.placement.spec.settings.local.archive_digest = Some(digest(b"a third archive"));
+    let failed = fixture.run().await;
+    assert!(matches!(failed, Err(ProviderError::DigestMismatch { .. })), "{failed:?}");
+}
+
+#[tokio::test]
+async fn a_redirect_to_another_host_is_refused_at_once() {
+    for target in ["http://mirror.example/x", "https://mirror.example/x", "ftp://127.0.0.1/x"] {
+        let fixture = Fixture::new(&[Fault::RedirectTo(target)]).await;
+        match fixture.run().await {
+            Err(ProviderError::Download { reason, .. }) => assert!(reason.contains("stay on HTTPS"), "{target}: {reason}"),
+            other => panic!("{target}: {other:?}"),
+        }
+        assert_eq!(fixture.server.requests(), [path_of(TAG)], "{target}");
+        assert!(!fixture.binary().exists());
+    }
+}
+
+#[tokio::test]
+async fn only_this_user_may_replace_a_downloaded_binary() {
+    use std::os::unix::fs::PermissionsExt;
+    let fixture = Fixture::new(&[]).await;
+    let binaries = fixture.directory.path().join("home/binaries");
+    // As an earlier release left it under umask 002.
+    std::fs::create_dir_all(&binaries).unwrap();
+    std::fs::set_permissions(&binaries, PermissionsExt::from_mode(0o775)).unwrap();
+    fixture.run().await.unwrap();
+    for directory in [binaries.as_path(), fixture.binary().parent().unwrap()] {
+        assert_eq!(std::fs::metadata(directory).unwrap().permissions().mode() & 0o777, 0o700, "{}", directory.display());
+    }
 }
 
 #[tokio::test]
@@ -159,7 +250,7 @@ async fn a_part_is_only_gone_on_with_where_the_server_can_tell() {
 async fn a_wrong_length_is_no_download() {
     let fixture = Fixture::new(&[Fault::WrongLength; 99]).await;
     let failed = fixture.run().await;
-    assert!(matches!(failed, Err(ProviderError::Unreachable(_))), "{failed:?}");
+    assert!(matches!(failed, Err(ProviderError::Download { .. })), "{failed:?}");
     assert!(!fixture.binary().exists());
 }
 

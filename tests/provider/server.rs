@@ -23,6 +23,8 @@ pub enum Fault {
     IgnoreRange,
     /// Another part than the one that was asked for.
     OtherPart,
+    /// Status 302 to this URL.
+    RedirectTo(&'static str),
 }
 
 pub struct Server {
@@ -96,6 +98,11 @@ async fn answer(mut stream: TcpStream, state: Arc<Mutex<State>>) {
     };
     if fault == Some(Fault::Busy) {
         let _ = stream.write_all(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
+        return;
+    }
+    if let Some(Fault::RedirectTo(url)) = fault {
+        let head = format!("HTTP/1.1 302 Found\r\nLocation: {url}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        let _ = stream.write_all(head.as_bytes()).await;
         return;
     }
     let start = match (from, fault) {

@@ -39,7 +39,13 @@ pub fn local(home: &Path) -> (Box<dyn Provider>, BackendSpec) {
 /// Sources from which nothing can come.
 pub fn no_sources() -> DownloadSources {
     let nowhere = "http://127.0.0.1:1".to_owned();
-    DownloadSources { downloads: nowhere.clone(), latest: nowhere, convex_cache: None, stall: Duration::from_secs(1) }
+    DownloadSources {
+        downloads: nowhere.clone(),
+        latest: nowhere,
+        digests: None,
+        convex_cache: None,
+        stall: Duration::from_secs(1),
+    }
 }
 
 pub fn script(directory: &Path, name: &str, line: &str) -> PathBuf {

@@ -29,7 +29,8 @@ pub(super) async fn run(
 ) -> Result<OperationOutcome, ControlError> {
     let project = &lease.project;
     let step = request.step.clone();
-    let body = OperationRequest { step: request.step, backend: request.backend, work: request.work.into() };
+    let body =
+        OperationRequest { step: request.step, backend: request.backend, work: request.work.into(), origin: request.origin };
     let call =
         ClientRequest::new(Method::POST, &project_path(project, &["operations"])).under(lease).with_key(&step).with_body(&body);
     let mut waits_for = None;

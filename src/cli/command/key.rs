@@ -11,7 +11,7 @@ use crate::convex::admin_key::{self, InstanceSecret, KeyKind};
 use crate::host::now;
 use crate::model::{Diagnostic, Exit};
 
-const VARIABLE: &str = "CONVEXINFRA_INSTANCE_SECRET";
+use crate::cli::env_vars::INSTANCE_SECRET as VARIABLE;
 
 /// Makes or checks a key.
 pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {

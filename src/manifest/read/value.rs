@@ -17,11 +17,7 @@ use super::super::url;
 use super::{KeyPath, Reader};
 use crate::model::Diagnostic;
 use crate::model::{ByteSize, Cpus, SecretRef, SecretSource, SizeError, TextValue, TimeSpan, Tls};
-
-/// The two variables that every deployment sets by itself.
-const BUILT_IN: [&str; 2] = ["CONVEX_CLOUD_URL", "CONVEX_SITE_URL"];
-/// The most bytes that Convex takes for one variable.
-const LONGEST_VALUE: usize = 8 * 1024;
+use crate::policy::specification::{self, BUILT_IN_VARIABLES, MAX_VARIABLE_BYTES};
 
 impl<'t> Reader<'t, '_> {
     /// Reads one value, or says what is wrong with it.
@@ -41,6 +37,17 @@ impl<'t> Reader<'t, '_> {
             (Kind::Secret, DeValue::String(_)) => self.literal_secret(&span, path),
             (Kind::TextOrSecret(_), DeValue::Table(_)) => {
                 self.reference(value, path).map_or(Value::Broken, |found| Value::TextOrSecret(TextValue::Reference(found)))
+            }
+            (Kind::Release, DeValue::Table(table)) => {
+                let node = self.table(&schema_table::PINNED_RELEASE, table, &span, path);
+                match (node.get("tag"), node.get("sha256")) {
+                    (Some(tag), Some(sha256)) => match (tag.text(), sha256.text()) {
+                        (Some(tag), Some(sha256)) => Value::PinnedRelease { tag, sha256 },
+                        _ => Value::Broken,
+                    },
+                    (None, _) => self.missing(&span, path, "tag"),
+                    (_, None) => self.missing(&span, path, "sha256"),
+                }
             }
             (Kind::Tls, DeValue::Table(table)) => {
                 let node = self.table(&schema_table::TLS, table, &span, path);
@@ -119,6 +126,7 @@ impl<'t> Reader<'t, '_> {
                     &span,
                 ),
             },
+            Kind::Release => self.shaped(&formats::RELEASE, text, &span, path).map_or(Value::Broken, Value::Text),
             Kind::Text(shape) => self.shaped(shape, text, &span, path).map_or(Value::Broken, Value::Text),
             Kind::TextOrSecret(shape) => self
                 .shaped(shape, text, &span, path)
@@ -134,15 +142,8 @@ impl<'t> Reader<'t, '_> {
         span: &Range<usize>,
         path: &KeyPath<'_>,
     ) -> Option<&'t str> {
-        if (shape.matches)(text) {
-            return Some(text);
-        }
-        let message = if text.is_empty() {
-            format!("{path} is empty, and it takes {}", shape.noun)
-        } else {
-            format!("{} in {path} is not {}", quoted(text), shape.noun)
-        };
-        let problem = Diagnostic::at(shape.code, span, message).with_help(shape.allowed).with_allowed(shape.repaired(text));
+        let Some(violation) = shape.violation(&path.to_string(), text) else { return Some(text) };
+        let problem = violation.at(span).with_allowed(shape.repaired(text));
         self.report(with_text(problem, span, shape.repaired(text)));
         None
     }
@@ -189,13 +190,8 @@ impl<'t> Reader<'t, '_> {
         match u32::from_str_radix(number.as_str(), number.radix()).ok().filter(|count| (1..=most).contains(count)) {
             Some(count) => Value::Count(count),
             None => {
-                let problem = Diagnostic::at(
-                    "manifest.bad_count",
-                    span,
-                    format!("{path} cannot be {}", quoted(&self.text[span.clone()])),
-                )
-                .with_help(format!("it is a whole number from 1 to {most}"));
-                self.report(problem);
+                let violation = specification::bad_count(&path.to_string(), &self.text[span.clone()], most);
+                self.report(violation.at(span));
                 Value::Broken
             }
         }
@@ -232,18 +228,13 @@ impl<'t> Reader<'t, '_> {
         if span.is_empty() {
             return Value::Broken;
         }
-        if BUILT_IN.contains(&name) {
-            let message = format!("`{name}` is built into Convex and cannot be set; the deployment sets it itself");
-            self.report(
-                Diagnostic::at("manifest.builtin_env", &key, message).with_help("remove it; `origins` decides what it is"),
-            );
+        if BUILT_IN_VARIABLES.contains(&name) {
+            self.report(specification::built_in_variable(name).at(&key));
             return Value::Broken;
         }
         let name_fits = (formats::CONVEX_VARIABLE.matches)(name);
         if !name_fits {
-            let message = format!("{} is not {}", quoted(name), formats::CONVEX_VARIABLE.noun);
-            let mut problem =
-                Diagnostic::at(formats::CONVEX_VARIABLE.code, &key, message).with_help(formats::CONVEX_VARIABLE.allowed);
+            let mut problem = specification::bad_variable_name(name).at(&key);
             if let Some(meant) = formats::CONVEX_VARIABLE.repaired(name).filter(|meant| !taken(meant)) {
                 problem = problem.with_edit(&key, meant);
             }
@@ -256,12 +247,8 @@ impl<'t> Reader<'t, '_> {
             DeValue::String(text) if url::has_password(text) || looks_secret_value(text) || looks_secret(name) => {
                 self.literal_secret(&span, path)
             }
-            DeValue::String(text) if text.len() > LONGEST_VALUE => {
-                let message = format!("the value of {path} has {} bytes, and Convex takes at most {LONGEST_VALUE}", text.len());
-                self.report(
-                    Diagnostic::at("manifest.env_value_too_long", &key, message)
-                        .with_help("keep it in a file of the app, or split it"),
-                );
+            DeValue::String(text) if text.len() > MAX_VARIABLE_BYTES => {
+                self.report(specification::variable_too_long(&path.to_string(), text.len()).at(&key));
                 Value::Broken
             }
             DeValue::String(text) => Value::Source(SecretSource::Literal(text.to_string())),

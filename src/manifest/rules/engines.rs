@@ -7,6 +7,7 @@ use std::ops::Range;
 use super::super::tree::{EngineTable, Value};
 use super::{BackendView, ManifestView};
 use crate::model::Diagnostic;
+use crate::policy::specification;
 
 /// Where to point when something is not there: the table, else the backend.
 fn place<'a>(backend: &BackendView<'a, '_>, view: &EngineTable<'a, '_>, key: &str) -> &'a Range<usize> {
@@ -75,27 +76,15 @@ pub(super) fn storage(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagno
         }
         let managed = view.get("managed");
         if let Some(role) = view.get("role").filter(|_| view.flag("managed")) {
-            let message = format!("the server of `{}` is its provider's, which makes the only role there is", backend.name);
-            problems.push(Diagnostic::at("manifest.role_and_managed", &role.key, message).with_help("remove `role`"));
+            problems.push(specification::role_and_managed(backend.name).at(&role.key));
         }
         match (view.get("url"), view.flag("managed")) {
             (Some(url), true) => {
-                let message = format!("`{}` has a database of its own and is to use another one", backend.name);
-                problems.push(
-                    Diagnostic::at("manifest.storage_url_and_managed", &url.key, message)
-                        .with_help("keep `url` for a server of yours, or `managed = true` for one that the provider runs"),
-                );
+                problems.push(specification::url_and_managed(backend.name).at(&url.key));
             }
             (None, false) if !managed.is_some_and(|entry| matches!(entry.value, Value::Broken)) => {
-                let variable = format!("{}_STORAGE_URL", backend.name.to_uppercase().replace('-', "_"));
-                let message = format!("`{}` keeps its documents in {engine}, and nothing says on which server", backend.name);
-                problems.push(
-                    Diagnostic::at("manifest.storage_without_server", place(backend, view, "storage"), message)
-                        .with_help(format!(
-                            "add `url = {{ env = \"{variable}\" }}`, or `managed = true` for one that the provider runs"
-                        ))
-                        .with_allowed(["url", "managed"]),
-                );
+                let violation = specification::storage_without_server(backend.name, engine);
+                problems.push(violation.at(place(backend, view, "storage")).with_allowed(["url", "managed"]));
             }
             _ => {}
         }

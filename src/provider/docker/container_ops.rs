@@ -89,7 +89,7 @@ impl Engine {
             if tries == PORT_TRIES {
                 return Err(match self.port_holder(port, id).await {
                     Some(container) => ProviderError::PortPublished { port, container },
-                    None => ProviderError::PortTaken { port },
+                    None => ProviderError::PortTaken { port, holder: None },
                 });
             }
             tokio::time::sleep(PORT_PAUSE).await;

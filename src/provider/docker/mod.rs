@@ -279,11 +279,11 @@ impl Docker {
                     dashboard::note(context, port, references);
                     return Ok(());
                 }
-                Err(ProviderError::PortTaken { port } | ProviderError::PortPublished { port, .. }) => taken = port,
+                Err(ProviderError::PortTaken { port, .. } | ProviderError::PortPublished { port, .. }) => taken = port,
                 Err(error) => return Err(error),
             }
         }
-        Err(ProviderError::PortTaken { port: taken })
+        Err(ProviderError::PortTaken { port: taken, holder: None })
     }
 
     async fn destroy(&self, resolved: &ResolvedBackend) -> Result<(), ProviderError> {

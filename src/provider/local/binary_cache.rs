@@ -1,23 +1,38 @@
-//! Finding the binary of a release: in our cache, in the Convex client's cache, or on Convex's servers.
+//! Finds the binary of a release: in our cache, in the Convex client's cache, or on Convex's servers.
 //!
-//! Must not do: run anything, or fetch one release twice at the same time.
+//! A downloaded archive is compared with a pinned or published digest before it is unpacked. One release is never
+//! downloaded twice at the same time.
 
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::archive::{ArchiveError, unpack};
-use super::download::{DownloadOutcome, PartialDownload, error_chain};
+use super::download::{DownloadOutcome, PartialDownload, root_cause};
 use super::file_identity::{self, FileIdentity};
+use super::origin::{Origin, read_text};
+use super::published_digest::published_digest;
 use super::{Binary, DownloadSources, RecordedBinary, recorded_release};
 use crate::convex::release::{self, Platform};
 use crate::failpoint;
 use crate::model::{Release, ResolvedBackend};
-use crate::provider::process::{FileLock, file_error};
+use crate::provider::process::{FileLock, create_private_directory, file_error};
 use crate::provider::{ProgressFn, ProviderError};
 
-/// How long to wait for another command that fetches the same release.
+/// The largest answer that is read about the latest release.
+const POINTER_MAX: usize = 64 * 1024;
+/// The file beside a binary with the digest of the archive that it came from.
+const ARCHIVE_DIGEST: &str = "archive-sha256";
+/// How long to wait for another command that downloads the same release.
 const DOWNLOAD_LOCK_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
+/// The binary that a backend asks for.
+struct BinaryRequest<'a> {
+    release: Release,
+    platform: Platform,
+    /// The digest that the release's archive must have.
+    pin: Option<&'a str>,
+}
 
 /// The directory `<home>/binaries`, with `<tag>/convex-local-backend` and `<tag>/sha256` for every release.
 #[derive(Debug, Clone)]
@@ -31,7 +46,7 @@ impl BinaryCache {
         Self { directory, sources }
     }
 
-    /// The binary that a placement asks for.
+    /// Returns the binary that a backend asks for, downloading it where it is not on this machine.
     pub(super) async fn binary(&self, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> Result<Binary, ProviderError> {
         let platform = Platform::detect().ok_or_else(|| ProviderError::NoBinary {
             reason: format!(
@@ -41,10 +56,12 @@ impl BinaryCache {
             ),
         })?;
         let release = self.resolve_release(placement, platform, notice).await?;
-        let found = match self.find_installed(&release, platform).await? {
+        let request = BinaryRequest { release, platform, pin: placement.spec.settings.local.archive_digest.as_deref() };
+        let found = match self.find_installed(&request).await? {
             Some(found) => found,
-            None => self.download(&release, platform, notice).await?,
+            None => self.download(&request, notice).await?,
         };
+        let release = request.release;
         match RecordedBinary::of(&placement.provider_state) {
             Some(recorded)
                 if recorded.path == found.path
@@ -57,7 +74,7 @@ impl BinaryCache {
         }
     }
 
-    /// Which release that is, by a tag under which binaries lie.
+    /// Resolves the release of a backend to one that binaries are published for.
     async fn resolve_release(
         &self,
         placement: &ResolvedBackend,
@@ -91,21 +108,22 @@ impl BinaryCache {
 
     async fn resolve_latest(&self, platform: Platform, notice: ProgressFn<'_>) -> Result<Release, ProviderError> {
         let asked = async {
-            let client = self.client().map_err(error_chain)?;
+            let origin = Origin::parse(&self.sources.latest).map_err(|error| error.to_string())?;
+            let client = origin.client(self.sources.stall).map_err(|error| error.to_string())?;
             let request = client.get(&self.sources.latest).timeout(Duration::from_secs(15));
             let response = request
                 .header("Convex-Client", concat!("convexinfra-", env!("CARGO_PKG_VERSION")))
                 .send()
                 .await
                 .and_then(reqwest::Response::error_for_status)
-                .map_err(error_chain)?;
-            let body = response.text().await.map_err(error_chain)?;
+                .map_err(|error| root_cause(&error))?;
+            let body = read_text(response, POINTER_MAX).await?;
             release::parse_latest(&body).map_err(|error| error.to_string())
         };
         match (asked.await, self.cached_releases(platform).into_iter().next()) {
             (Ok(release), _) => Ok(release),
             (Err(reason), Some(release)) => {
-                notice(format!("which release is the latest is not to be had ({reason}); `{release}` is on this machine"));
+                notice(format!("the latest release is not known ({reason}); using `{release}`, which is on this machine"));
                 Ok(release)
             }
             (Err(reason), None) => Err(ProviderError::Unreachable(format!(
@@ -115,7 +133,7 @@ impl BinaryCache {
         }
     }
 
-    /// The releases on this machine, newest first.
+    /// Returns the releases on this machine, newest first.
     fn cached_releases(&self, platform: Platform) -> Vec<Release> {
         let directories = std::iter::once(&self.directory).chain(&self.sources.convex_cache);
         let entries = directories.filter_map(|directory| std::fs::read_dir(directory).ok()).flatten().flatten();
@@ -129,20 +147,22 @@ impl BinaryCache {
         releases
     }
 
-    /// The binary of a release if it is on this machine.
-    async fn find_installed(&self, release: &Release, platform: Platform) -> Result<Option<Binary>, ProviderError> {
+    /// Returns the binary of a release if it is on this machine.
+    async fn find_installed(&self, request: &BinaryRequest<'_>) -> Result<Option<Binary>, ProviderError> {
+        let BinaryRequest { release, platform, pin } = request;
         for tag in release::candidate_tags(release) {
             let directory = self.directory.join(&tag);
             let path = directory.join(platform.executable());
-            if let Some(stamp) = FileIdentity::of(&path)?
+            let archive = std::fs::read_to_string(directory.join(ARCHIVE_DIGEST)).unwrap_or_default();
+            if pin.is_none_or(|pin| pin == archive)
+                && let Some(stamp) = FileIdentity::of(&path)?
                 && let Some(sha256) = verified_digest(&directory, &path, &stamp).await?
             {
                 return Ok(Some(Binary { path, sha256, stamp, release: Some(release.clone()) }));
             }
-            let Some(path) = self.sources.convex_cache.as_ref().map(|cache| cache.join(&tag).join(platform.executable()))
-            else {
-                continue;
-            };
+            // Which archive a binary of the client came from is not known.
+            let cache = self.sources.convex_cache.as_ref().filter(|_| pin.is_none());
+            let Some(path) = cache.map(|cache| cache.join(&tag).join(platform.executable())) else { continue };
             // A file that is not executable there is one that the client is still unpacking.
             if let Ok(stamp) = FileIdentity::of_executable(&path) {
                 let sha256 = file_identity::sha256(&path).await?;
@@ -152,55 +172,95 @@ impl BinaryCache {
         Ok(None)
     }
 
-    async fn download(&self, release: &Release, platform: Platform, notice: ProgressFn<'_>) -> Result<Binary, ProviderError> {
+    /// Compares a downloaded archive with the pinned digest, else with the one that its release publishes, and reports
+    /// where there is neither. Returns the archive's digest.
+    async fn verify_archive(
+        &self,
+        archive: &Path,
+        tag: &str,
+        request: &BinaryRequest<'_>,
+        notice: ProgressFn<'_>,
+    ) -> Result<String, ProviderError> {
+        let platform = request.platform;
+        let found = file_identity::sha256(archive).await?;
+        let expected = match (request.pin, &self.sources.digests) {
+            (Some(pin), _) => Ok(Some(pin.to_owned())),
+            (None, Some(releases)) => published_digest(releases, tag, &platform.asset()).await,
+            (None, None) => Ok(None),
+        };
+        let reason = match expected {
+            Ok(Some(expected)) if expected == found => return Ok(found),
+            Ok(Some(expected)) => {
+                let url = release::asset_url(&self.sources.downloads, tag, platform);
+                return Err(ProviderError::DigestMismatch { url, expected, found });
+            }
+            Ok(None) => "no digest is published for it".to_owned(),
+            Err(reason) => format!("its published digest is not known ({reason})"),
+        };
+        notice(format!(
+            "the archive of {tag} was not verified: {reason}; pin it with `release = {{ tag = \"{tag}\", sha256 = \"{}\" }}`",
+            found.trim_start_matches("sha256:")
+        ));
+        Ok(found)
+    }
+
+    async fn download(&self, request: &BinaryRequest<'_>, notice: ProgressFn<'_>) -> Result<Binary, ProviderError> {
+        let BinaryRequest { release, platform, .. } = request;
         let directory = self.directory.join(release.to_string());
-        std::fs::create_dir_all(&directory).map_err(file_error(&directory, "created"))?;
+        create_private_directory(&self.directory)?;
+        create_private_directory(&directory)?;
         let lock = directory.join("turn");
         let turn = match FileLock::acquire(&lock, Duration::ZERO).await? {
             Some(turn) => Some(turn),
             None => {
-                notice(format!("waiting for another command that fetches `{release}`"));
+                notice(format!("waiting for another command that downloads `{release}`"));
                 FileLock::acquire(&lock, DOWNLOAD_LOCK_TIMEOUT).await?
             }
         };
         let Some(_turn) = turn else {
-            return Err(ProviderError::Unreachable(format!("another command does not get done with fetching `{release}`")));
+            let message = format!("another command has been downloading `{release}` for more than 30 minutes");
+            return Err(ProviderError::Unreachable(message));
         };
-        if let Some(found) = self.find_installed(release, platform).await? {
+        if let Some(found) = self.find_installed(request).await? {
             return Ok(found);
         }
         let partial = PartialDownload::new(directory.join("download.zip"));
         let target = directory.join(platform.executable());
         // What was left by an earlier run may be damaged, and then only a clean start helps.
         for is_last in [false, true] {
-            self.download_archive(&partial, release, platform, notice).await?;
+            let tag = self.download_archive(&partial, release, *platform, notice).await?;
+            let digest = self.verify_archive(partial.path(), &tag, request, notice).await.inspect_err(|_| partial.discard())?;
+            let note = directory.join(ARCHIVE_DIGEST);
+            std::fs::write(&note, digest).map_err(file_error(&note, "written"))?;
             match install(&directory, partial.path(), platform.executable(), &target).await {
                 Ok(()) => break,
                 Err(error) if is_last => return Err(error),
                 Err(error) => {
-                    notice(format!("fetching {release} starts anew: {error}"));
+                    notice(format!("downloading {release} again from the start: {error}"));
                     partial.discard();
                 }
             }
         }
         partial.discard();
-        self.find_installed(release, platform).await?.ok_or_else(|| ProviderError::NoBinary {
-            reason: format!("`{}` went away right after it was fetched", target.display()),
+        self.find_installed(request).await?.ok_or_else(|| ProviderError::NoBinary {
+            reason: format!("`{}` was removed right after it was downloaded", target.display()),
         })
     }
 
+    /// Downloads the archive of a release. Returns the tag that it was found under.
     async fn download_archive(
         &self,
         partial: &PartialDownload,
         release: &Release,
         platform: Platform,
         notice: ProgressFn<'_>,
-    ) -> Result<(), ProviderError> {
-        let client = self.client().map_err(|error| ProviderError::Unreachable(error_chain(error)))?;
+    ) -> Result<String, ProviderError> {
+        let client = Origin::parse(&self.sources.downloads)?.client(self.sources.stall)?;
         let name = release.to_string();
-        for url in release::binary_urls(&self.sources.downloads, release, platform) {
+        for tag in release::candidate_tags(release) {
+            let url = release::asset_url(&self.sources.downloads, &tag, platform);
             if let DownloadOutcome::Complete = partial.fetch(&client, &url, &name, notice).await? {
-                return Ok(());
+                return Ok(tag);
             }
         }
         Err(ProviderError::NoBinary {
@@ -211,17 +271,9 @@ impl BinaryCache {
             ),
         })
     }
-
-    fn client(&self) -> Result<reqwest::Client, reqwest::Error> {
-        reqwest::Client::builder()
-            .connect_timeout(Duration::from_secs(10))
-            .read_timeout(self.sources.stall)
-            .user_agent(concat!("convexinfra/", env!("CARGO_PKG_VERSION")))
-            .build()
-    }
 }
 
-/// Unpacks beside the target, notes the digest, and only then gives the binary its name.
+/// Unpacks beside the target, records the digest, and only then gives the binary its name.
 async fn install(directory: &Path, archive: &Path, name: &'static str, target: &Path) -> Result<(), ProviderError> {
     let (fresh, note) = (directory.join("unpacking"), directory.join("sha256"));
     let (archive, target) = (archive.to_owned(), target.to_owned());
@@ -251,8 +303,8 @@ async fn install(directory: &Path, archive: &Path, name: &'static str, target: &
         .map_err(|error| ProviderError::Unreachable(format!("unpacking was interrupted: {error}")))?
 }
 
-/// The digest of a cached binary, which has to be the one that was noted when it was fetched. None where nothing was
-/// noted: nobody can say then what the file should be, and it is as good as not there.
+/// Returns the digest of a cached binary, which has to be the one recorded when it was downloaded. None where nothing was
+/// recorded: what the file should be is unknown then, and it counts as missing.
 async fn verified_digest(directory: &Path, path: &Path, stamp: &FileIdentity) -> Result<Option<String>, ProviderError> {
     let note = directory.join("sha256");
     let text = match crate::system::read_regular(&note, 4096).map_err(std::io::Error::from) {

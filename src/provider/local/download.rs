@@ -1,6 +1,6 @@
-//! Fetching one file over HTTP into a partial file, again and again until it is whole.
+//! Downloads one file over HTTP into a partial file, with retries that resume where the last attempt ended.
 //!
-//! Must not do: unpack it, or take a part of one answer for a part of another.
+//! A part of one version of the file is never continued with a part of another.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
@@ -21,7 +21,7 @@ const ATTEMPTS: u32 = 5;
 /// How often progress is told.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(400);
 
-/// What came of a download.
+/// The outcome of a download.
 pub(super) enum DownloadOutcome {
     /// The file is whole.
     Complete,
@@ -89,9 +89,9 @@ impl PartialDownload {
             };
             failures = if self.received_bytes() > before { 1 } else { failures + 1 };
             if failures >= ATTEMPTS {
-                return Err(ProviderError::Unreachable(format!("`{url}` could not be fetched: {reason}")));
+                return Err(failed_download(url, reason));
             }
-            notice(format!("fetching {name} is tried again: {reason}"));
+            notice(format!("retrying the download of {name}: {reason}"));
             tokio::time::sleep(Duration::from_millis(100 << failures)).await;
         }
     }
@@ -105,26 +105,28 @@ impl PartialDownload {
     ) -> Result<AttemptOutcome, ProviderError> {
         let mut request = client.get(url);
         let arrived = self.received_bytes();
-        // A part is gone on with only where the server can say whether it still is a part of the same file.
+        // A download is resumed only where the server can say whether the part is of the same file.
         if let Some(version) = self.etag(url).filter(|_| arrived > 0) {
             request = request.header(RANGE, format!("bytes={arrived}-")).header(IF_RANGE, version);
         }
         let response = match request.send().await {
             Ok(response) => response,
-            Err(error) => return Ok(AttemptOutcome::Retry(error_chain(error))),
+            // Another attempt would be redirected to the same place.
+            Err(error) if error.is_redirect() => return Err(failed_download(url, root_cause(&error))),
+            Err(error) => return Ok(AttemptOutcome::Retry(root_cause(&error))),
         };
         let start = match response.status() {
             StatusCode::OK => 0,
             StatusCode::PARTIAL_CONTENT if resumes_at(&response, arrived) => arrived,
             StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
                 self.discard();
-                return Ok(AttemptOutcome::Retry("the server gave another part than asked for".to_owned()));
+                return Ok(AttemptOutcome::Retry("the server sent another part than asked for".to_owned()));
             }
             StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(AttemptOutcome::NotFound),
             status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
                 return Ok(AttemptOutcome::Retry(format!("status {status}")));
             }
-            status => return Err(ProviderError::Unreachable(format!("`{url}` could not be fetched: status {status}"))),
+            status => return Err(failed_download(url, format!("status {status}"))),
         };
         self.receive(response, url, start, name, notice).await
     }
@@ -139,7 +141,7 @@ impl PartialDownload {
     ) -> Result<AttemptOutcome, ProviderError> {
         let expected = response.content_length().map(|length| start.saturating_add(length));
         if expected.is_some_and(|expected| expected > ARCHIVE_MAX) {
-            return Err(ProviderError::Unreachable(format!("`{url}` is larger than {ARCHIVE_MAX} bytes")));
+            return Err(failed_download(url, format!("it is larger than {ARCHIVE_MAX} bytes")));
         }
         let mut file = self.open(&response, url, start)?;
         let (mut arrived, mut told) = (start, Instant::now());
@@ -148,12 +150,12 @@ impl PartialDownload {
                 Ok(Some(bytes)) => {
                     arrived += bytes.len() as u64;
                     if arrived > ARCHIVE_MAX {
-                        return Err(ProviderError::Unreachable(format!("`{url}` is larger than {ARCHIVE_MAX} bytes")));
+                        return Err(failed_download(url, format!("it is larger than {ARCHIVE_MAX} bytes")));
                     }
                     file.write_all(&bytes).map_err(file_error(&self.path, "written"))?;
                 }
                 Ok(None) => break,
-                Err(error) => return Ok(AttemptOutcome::Retry(error_chain(error))),
+                Err(error) => return Ok(AttemptOutcome::Retry(root_cause(&error))),
             }
             if told.elapsed() >= PROGRESS_INTERVAL {
                 told = Instant::now();
@@ -197,7 +199,15 @@ fn progress(name: &str, arrived: u64, expected: Option<u64>) -> String {
     }
 }
 
-/// The words of an error with those of its causes, which say what really happened.
-pub(super) fn error_chain(error: reqwest::Error) -> String {
-    crate::model::error_chain(&error.without_url())
+fn failed_download(url: &str, reason: String) -> ProviderError {
+    ProviderError::Download { url: url.to_owned(), reason }
+}
+
+/// Returns the text of an error's innermost cause, which says in one line what happened.
+pub(super) fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }

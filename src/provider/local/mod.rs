@@ -1,11 +1,13 @@
-//! Real `convex-local-backend` processes on this machine.
+//! Runs Convex's own `convex-local-backend` as processes of this machine.
 //!
-//! Must not do: change the Convex client's own cache, or run a binary that is not the one that was recorded.
+//! The Convex client's own cache is read and never changed. A binary that is not the recorded one is not run.
 
 mod archive;
 mod binary_cache;
 mod download;
 mod file_identity;
+mod origin;
+mod published_digest;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,6 +30,9 @@ pub struct DownloadSources {
     pub downloads: String,
     /// What names the newest release.
     pub latest: String,
+    /// Below this URL a release is described by its tag, with the digests of its files; none for a mirror, which
+    /// publishes none.
+    pub digests: Option<String>,
     /// The cache of the Convex client, which is read and never written; none where there is no home directory.
     pub convex_cache: Option<PathBuf>,
     /// How long a download may stand still before it is tried again.
@@ -35,21 +40,28 @@ pub struct DownloadSources {
 }
 
 impl DownloadSources {
-    /// Convex's own servers; `home` is the user's home directory.
+    /// Returns Convex's own servers; `home` is the user's home directory.
     pub fn official(home: Option<&Path>) -> Self {
         Self {
             downloads: release::DOWNLOADS.to_owned(),
             latest: release::LATEST_POINTER.to_owned(),
+            digests: Some(release::RELEASES_BY_TAG.to_owned()),
             convex_cache: home.map(|home| home.join(".cache/convex/binaries")),
             stall: Duration::from_secs(30),
         }
+    }
+
+    /// Returns the sources with another place to download from.
+    #[must_use]
+    pub fn with_mirror(self, downloads: String) -> Self {
+        Self { downloads, digests: None, ..self }
     }
 }
 
 /// Runs backends with Convex's own binary.
 #[derive(Debug, Clone)]
 pub struct Local {
-    keeper: Supervisor,
+    supervisor: Supervisor,
     cache: BinaryCache,
 }
 
@@ -65,13 +77,13 @@ struct Binary {
 impl Local {
     /// Backends and binaries below `home`; `executable` is convexinfra itself, which starts them detached.
     pub fn new(home: PathBuf, executable: PathBuf, sources: DownloadSources) -> Self {
-        Self { cache: BinaryCache::new(home.join("binaries"), sources), keeper: Supervisor::new(home, executable) }
+        Self { cache: BinaryCache::new(home.join("binaries"), sources), supervisor: Supervisor::new(home, executable) }
     }
 
-    /// Gives processes another time to end by themselves than ten seconds.
+    /// Sets how long processes have to end by themselves, instead of ten seconds.
     #[must_use]
     pub fn with_grace(self, grace: Duration) -> Self {
-        Self { keeper: self.keeper.with_grace(grace), ..self }
+        Self { supervisor: self.supervisor.with_grace(grace), ..self }
     }
 
     async fn binary(&self, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> Result<Binary, ProviderError> {
@@ -163,7 +175,7 @@ impl Provider for Local {
 
     fn observe<'a>(&'a self, placement: &'a ResolvedBackend) -> BoxFuture<'a, Result<Observation, ProviderError>> {
         Box::pin(async move {
-            let place = self.keeper.backend_dir(&placement.id)?;
+            let place = self.supervisor.backend_dir(&placement.id)?;
             let (path, sha256, gone) = match self.inspect_binary(placement).await? {
                 BinaryState::NotRecorded => (PathBuf::new(), None, None),
                 BinaryState::Missing(path) => (path.clone(), None, Some(path)),
@@ -175,7 +187,7 @@ impl Provider for Local {
             };
             let launch = launch_spec(placement, &place, Self::executable_spec(path, sha256, release)).ok();
             let data = data_paths(placement, &place);
-            let mut observation = self.keeper.observe(placement, launch.as_ref(), &data).await?;
+            let mut observation = self.supervisor.observe(placement, launch.as_ref(), &data).await?;
             if let Some(path) = gone {
                 observation.drift.push(FieldDrift {
                     path: FieldPath::new("binary"),
@@ -193,7 +205,7 @@ impl Provider for Local {
         notice: ProgressFn<'a>,
     ) -> BoxFuture<'a, Result<ProviderState, ProviderError>> {
         Box::pin(async move {
-            let place = self.keeper.backend_dir(&placement.id)?;
+            let place = self.supervisor.backend_dir(&placement.id)?;
             if placement.spec.storage.server().is_some_and(|server| server.managed) {
                 return Err(ProviderError::Unsupported(format!(
                     "`local` runs no database server of its own: give `{}` a URL in `storage.url`, or keep its documents in {}",
@@ -204,16 +216,16 @@ impl Provider for Local {
             let binary = self.binary(placement, notice).await?;
             let program = Self::executable_spec(binary.path.clone(), Some(binary.sha256.clone()), binary.release.clone());
             let launch = launch_spec(placement, &place, program)?;
-            self.keeper.ensure(placement, &launch, &data_paths(placement, &place)).await?;
+            self.supervisor.ensure(placement, &launch, &data_paths(placement, &place)).await?;
             Ok(binary.provider_state())
         })
     }
 
     fn remove<'a>(&'a self, placement: &'a ResolvedBackend, _: ProgressFn<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
-        Box::pin(async move { self.keeper.remove(placement).await })
+        Box::pin(async move { self.supervisor.remove(placement).await })
     }
 
     fn logs<'a>(&'a self, placement: &'a ResolvedBackend, from: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>> {
-        Box::pin(async move { self.keeper.logs(&placement.id, from) })
+        Box::pin(async move { self.supervisor.logs(&placement.id, from) })
     }
 }

@@ -1,8 +1,7 @@
-//! The hidden sub-command `detach`: a process of its own session that takes the backend's lock, writes its record
-//! and then becomes the backend.
+//! The hidden sub-command `detach`: daemonizes, takes the backend's lock, writes its record, and then becomes the backend.
 //!
-//! Must not do: run threads (a record lock of a process with several may not survive `exec`), take secrets from
-//! its arguments, or make directories: where there are none, the backend has been removed meanwhile.
+//! It runs no threads, because a record lock of a process with several may not survive `exec`. It makes no directories:
+//! where there are none, the backend has been removed in the meantime.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -23,31 +22,54 @@ use super::process_record::ProcessRecord;
 use super::process_spec::ProcessSpec;
 use super::{file_error, lock, process_error};
 use crate::failpoint;
+use crate::model::{Generation, PortPair, Secret};
 use crate::provider::ProviderError;
 
-/// The exit code that says: a process of this backend is already there.
+/// The exit code when a process of this backend is already running.
 pub(super) const ALREADY_RUNNING: u8 = 75;
-/// What stands on stderr when the last thing before the backend's own code has been done.
+/// What is on stderr once the last step before the backend's own code is done.
 pub(super) const STARTED: &str = "started\n";
-/// The exit code of everything else that goes wrong.
+/// The exit code of every other failure.
 const FAILED: u8 = 74;
 
-/// What the detacher reads from stdin.
-#[derive(Serialize, Deserialize)]
-pub(super) struct DaemonizeRequest {
-    pub(super) launch: ProcessSpec,
-    pub(super) directory: PathBuf,
-    pub(super) log: PathBuf,
-}
-
-/// Variables of ours that every backend gets: what programs need to find their way on this machine, and nothing
-/// that changes what a backend does.
+/// Variables of ours that every backend inherits: what programs need to find their way on this machine, and nothing that
+/// changes what a backend does.
 const INHERITED_VARIABLES: [&str; 11] =
     ["PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "SSL_CERT_FILE", "SSL_CERT_DIR", "NVM_DIR"];
 
-/// Becomes the backend whose description stands on stdin. Returns only when that fails: the exit code.
+/// What the daemonizer reads from stdin: a process with its secrets in clear, and where it runs.
+#[derive(Serialize, Deserialize)]
+struct DaemonizeRequest<Text, Map> {
+    program: PathBuf,
+    program_digest: Option<String>,
+    arguments: Vec<Text>,
+    environment: Map,
+    instance_name: String,
+    generation: Generation,
+    ports: PortPair,
+    directory: PathBuf,
+    log: PathBuf,
+}
+
+/// Serializes the request for a process. The text contains its secrets.
+pub(super) fn request(spec: &ProcessSpec, directory: PathBuf, log: PathBuf) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    let request = DaemonizeRequest {
+        program: spec.program.clone(),
+        program_digest: spec.program_digest.clone(),
+        arguments: spec.exposed_arguments(),
+        environment: spec.exposed_environment(),
+        instance_name: spec.instance_name.clone(),
+        generation: spec.generation,
+        ports: spec.ports,
+        directory,
+        log,
+    };
+    Ok(Zeroizing::new(serde_json::to_vec(&request)?))
+}
+
+/// Becomes the backend that the request on stdin describes. Returns only when that fails: the exit code.
 pub fn daemonize_main(run: &Path) -> u8 {
-    // Our stderr is the log as soon as `exec` is tried, so what goes wrong is told through a copy that `exec` closes.
+    // Our stderr is the log as soon as `exec` is tried, so failures are reported through a copy that `exec` closes.
     let Ok(report) = rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), 3) else { return FAILED };
     let mut report = File::from(report);
     match exec_backend(run, &mut report) {
@@ -76,28 +98,30 @@ impl From<ProviderError> for DaemonizeError {
 }
 
 fn exec_backend(run: &Path, report: &mut File) -> Result<std::convert::Infallible, DaemonizeError> {
-    let description = read_request(run)?;
-    let launch = &description.launch;
-    rustix::process::setsid().map_err(std::io::Error::from).map_err(process_error(&launch.program, "detached"))?;
+    // A shell may have left descriptors open in us, such as the lock of `flock 9`. The backend lives for months, and
+    // would hold each of them for as long.
+    close_fds::set_fds_cloexec(3, &[]);
+    let (spec, directory, log_path) = read_request(run)?;
+    rustix::process::setsid().map_err(std::io::Error::from).map_err(process_error(&spec.program, "detached"))?;
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
 
     let lock = acquire_lock(run)?;
-    let log = open_log(&description.log)?;
+    let log = open_log(&log_path)?;
     failpoint::hit("provider.process.log_opened");
-    ProcessRecord::for_this_process(launch)?.write(run)?;
+    ProcessRecord::for_this_process(&spec)?.write(run)?;
     failpoint::hit("provider.process.record_written");
 
-    let mut command = Command::new(&launch.program);
+    let mut command = Command::new(&spec.program);
     command
-        .args(&launch.arguments)
+        .args(spec.exposed_arguments())
         .env_clear()
         .envs(inherited_environment())
-        .envs(&launch.environment)
-        .current_dir(&description.directory)
+        .envs(spec.exposed_environment())
+        .current_dir(&directory)
         .stdin(Stdio::null())
-        .stdout(log.try_clone().map_err(file_error(&description.log, "opened"))?)
+        .stdout(log.try_clone().map_err(file_error(&log_path, "opened"))?)
         .stderr(log);
-    // From here on the lock is for whatever this process becomes.
+    // From here on the lock belongs to the program that this process becomes.
     rustix::io::fcntl_setfd(&lock, FdFlags::empty())
         .map_err(std::io::Error::from)
         .map_err(file_error(&run.join("lock"), "inherited"))?;
@@ -111,16 +135,26 @@ fn exec_backend(run: &Path, report: &mut File) -> Result<std::convert::Infallibl
         std::thread::sleep(Duration::from_millis(25));
         error = command.exec();
     }
-    Err(DaemonizeError::Provider(process_error(&launch.program, "started")(error)))
+    Err(DaemonizeError::Provider(process_error(&spec.program, "started")(error)))
 }
 
-fn read_request(run: &Path) -> Result<DaemonizeRequest, ProviderError> {
+fn read_request(run: &Path) -> Result<(ProcessSpec, PathBuf, PathBuf), ProviderError> {
     let mut text = Zeroizing::new(Vec::new());
-    std::io::stdin()
+    let request: DaemonizeRequest<String, BTreeMap<String, String>> = std::io::stdin()
         .lock()
         .read_to_end(&mut text)
         .and_then(|_| serde_json::from_slice(&text).map_err(std::io::Error::from))
-        .map_err(file_error(run, "read as a launch description"))
+        .map_err(file_error(run, "read as a launch request"))?;
+    let spec = ProcessSpec {
+        program: request.program,
+        program_digest: request.program_digest,
+        arguments: request.arguments.into_iter().map(Secret::new).collect(),
+        environment: request.environment.into_iter().map(|(name, value)| (name, Secret::new(value))).collect(),
+        instance_name: request.instance_name,
+        generation: request.generation,
+        ports: request.ports,
+    };
+    Ok((spec, request.directory, request.log))
 }
 
 fn acquire_lock(run: &Path) -> Result<File, DaemonizeError> {
@@ -138,8 +172,8 @@ fn acquire_lock(run: &Path) -> Result<File, DaemonizeError> {
         Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => return Err(DaemonizeError::AlreadyRunning),
         Err(error) => return Err(DaemonizeError::Provider(file_error(&path, "locked")(error.into()))),
     }
-    // Whoever removes a backend first renames its directory and then looks for a holder of the lock in it. So
-    // either we see the rename here, or we are seen there.
+    // A removal first renames the backend's directory and then looks for a holder of the lock in it. So either we see the
+    // rename here, or the removal sees us.
     if lock::is_at_path(&lock, &path)? {
         Ok(lock)
     } else {

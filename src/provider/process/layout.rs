@@ -1,9 +1,7 @@
-//! Where the files of one backend lie, and how they come and go as a whole.
-//!
-//! Must not do: look at processes.
+//! The directory layout of one backend, and how it is created and removed as a whole.
 
 use std::io::ErrorKind;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::file_error;
@@ -20,7 +18,7 @@ pub struct BackendDir {
 }
 
 impl BackendDir {
-    /// The place of a backend. Nothing is touched.
+    /// Returns the directory of a backend. Nothing is touched.
     ///
     /// # Errors
     /// [`ProviderError::Unsupported`] when the id cannot be the name of a directory.
@@ -39,7 +37,7 @@ impl BackendDir {
         &self.root
     }
 
-    /// What the backend keeps.
+    /// Its data.
     pub fn data(&self) -> PathBuf {
         self.root.join("data")
     }
@@ -54,7 +52,7 @@ impl BackendDir {
         self.data().join("storage")
     }
 
-    /// Where lock and record of its process lie.
+    /// The directory with lock and record of its process.
     pub fn run_dir(&self) -> PathBuf {
         self.root.join("run")
     }
@@ -69,7 +67,7 @@ impl BackendDir {
         self.backends.join(format!("{}.turn", self.name))
     }
 
-    /// Makes the directory that holds all places.
+    /// Creates the directory that holds the directories of all backends.
     ///
     /// # Errors
     /// [`ProviderError::File`] when that is not possible.
@@ -77,7 +75,7 @@ impl BackendDir {
         create_directory(&self.backends)
     }
 
-    /// Makes every directory that is missing.
+    /// Creates every directory that is missing.
     ///
     /// # Errors
     /// [`ProviderError::File`] when that is not possible.
@@ -89,7 +87,7 @@ impl BackendDir {
         Ok(())
     }
 
-    /// Whether there is a directory for this backend.
+    /// Returns whether there is a directory for this backend.
     ///
     /// # Errors
     /// [`ProviderError::File`] when that cannot be told.
@@ -97,7 +95,7 @@ impl BackendDir {
         exists(&self.root)
     }
 
-    /// Gives the directory a name under which it is no backend any more; none when there is no directory.
+    /// Renames the directory so that it is no backend any more; none when there is no directory.
     pub(super) fn move_to_trash(&self) -> Result<Option<BackendDir>, ProviderError> {
         if !self.exists()? {
             return Ok(None);
@@ -120,7 +118,7 @@ impl BackendDir {
         Ok(None)
     }
 
-    /// What earlier removals of this backend have left.
+    /// Returns what earlier removals of this backend have left.
     pub(super) fn trashed(&self) -> Result<Vec<BackendDir>, ProviderError> {
         let entries = match std::fs::read_dir(&self.backends) {
             Ok(entries) => entries,
@@ -153,6 +151,18 @@ impl BackendDir {
     }
 }
 
+/// Creates a directory of mode 0700 with its parents, and takes an existing one away from group and others: what is
+/// executed or kept there must not be replaced by other users.
+pub(in crate::provider) fn create_private_directory(directory: &Path) -> Result<(), ProviderError> {
+    create_directory(directory)?;
+    let mode = std::fs::metadata(directory).map_err(file_error(directory, "read"))?.permissions().mode();
+    if mode & 0o077 != 0 {
+        std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))
+            .map_err(file_error(directory, "made private"))?;
+    }
+    Ok(())
+}
+
 fn create_directory(directory: &Path) -> Result<(), ProviderError> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(file_error(directory, "created"))
 }
@@ -164,7 +174,7 @@ fn delete_directory(directory: &Path) -> Result<(), ProviderError> {
     }
 }
 
-/// Whether something is there; a lookup that fails is not read as "absent".
+/// Returns whether a path exists. A failed lookup is an error, never "absent".
 pub(super) fn exists(path: &Path) -> Result<bool, ProviderError> {
     path.try_exists().map_err(file_error(path, "looked up"))
 }

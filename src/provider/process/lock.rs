@@ -1,9 +1,8 @@
-//! One command at a time per backend on this machine.
+//! An advisory file lock: one command at a time changes a backend of this machine.
 //!
 //! The backend's own lock already rules out a second process; this lock keeps two commands from stopping and
-//! starting it in turns. It is a `flock`, which also tells two tasks of one process apart.
-//!
-//! Must not do: be inherited by anything, or stay when its command dies.
+//! starting it in turns. It is a `flock`, which also tells two tasks of one process apart, is not inherited by children,
+//! and ends with its command.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -16,7 +15,7 @@ use rustix::fs::{FlockOperation, flock};
 use super::{POLL_INTERVAL, file_error};
 use crate::provider::ProviderError;
 
-/// The right to change one thing, until dropped.
+/// A file lock, held until dropped.
 #[derive(Debug)]
 pub(in crate::provider) struct FileLock {
     path: PathBuf,
@@ -24,12 +23,12 @@ pub(in crate::provider) struct FileLock {
 }
 
 impl FileLock {
-    /// Waits for the turn; none when it does not come in time.
+    /// Acquires the lock; none when it is not free in time.
     pub(in crate::provider) async fn acquire(path: &Path, within: Duration) -> Result<Option<Self>, ProviderError> {
         let deadline = Instant::now() + within;
         loop {
-            if let Some(turn) = Self::try_acquire(path)? {
-                return Ok(Some(turn));
+            if let Some(lock) = Self::try_acquire(path)? {
+                return Ok(Some(lock));
             }
             if Instant::now() >= deadline {
                 return Ok(None);
@@ -49,13 +48,13 @@ impl FileLock {
             .map_err(file_error(path, "opened"))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) if is_at_path(&file, path)? => Ok(Some(Self { path: path.to_owned(), _file: file })),
-            // The one before us took the file away when it was done: its lock tells nothing any more.
+            // The previous holder removed the file when it was done, so this lock is of a file that no path names.
             Ok(()) | Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => Ok(None),
             Err(error) => Err(file_error(path, "locked")(error.into())),
         }
     }
 
-    /// Ends the turn and takes its file away, for a thing that is gone.
+    /// Releases the lock and removes its file, for a backend that is gone.
     pub(in crate::provider) fn release_and_remove(self) -> Result<(), ProviderError> {
         match std::fs::remove_file(&self.path) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(file_error(&self.path, "removed")(error)),
@@ -64,7 +63,7 @@ impl FileLock {
     }
 }
 
-/// Whether an open file is still the one that its path names.
+/// Returns whether an open file is still the one that its path names.
 pub(super) fn is_at_path(file: &File, path: &Path) -> Result<bool, ProviderError> {
     let own = file.metadata().map_err(file_error(path, "read"))?;
     match std::fs::metadata(path) {

@@ -1,6 +1,4 @@
-//! A backend's log: appended to by the process itself, rotated and read here.
-//!
-//! Must not do: read more of a log into memory than a screen could ever need.
+//! A backend's log: appended to by the process itself, rotated and read here, in bounded chunks.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};

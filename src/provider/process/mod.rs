@@ -1,18 +1,19 @@
-//! Backends as processes of this machine that outlive the command which started them.
+//! Runs backends as processes of this machine that outlive the command which started them.
 //!
-//! One rule carries everything here: **whoever holds the lock `run/lock` is the backend.** The lock is an `fcntl`
-//! record lock. The kernel ties it to one process: it survives `exec`, children do not inherit it (so a left-over
-//! Node executor cannot pose as its backend), it ends with the process however that ends, and the kernel names
-//! its holder. A process takes the lock and writes its record before it turns into the backend, so there is never
-//! a backend without both, and never two for one directory.
+//! One rule carries everything here: **the holder of the lock `run/lock` is the backend.** The lock is an `fcntl` record
+//! lock. The kernel ties it to one process: it survives `exec`, children do not inherit it (so a left-over Node executor
+//! cannot pose as its backend), it ends with the process however that ends, and the kernel names its holder. A process
+//! takes the lock and writes its record before it turns into the backend, so there is never a backend without both, and
+//! never two for one directory.
 //!
-//! Must not do: know what a Convex backend is started with. It takes a [`ProcessSpec`] and runs it.
+//! What a Convex backend is started with is not known here: a [`ProcessSpec`] says it.
 
 mod daemonize;
 mod layout;
 mod lock;
 mod log;
 mod port;
+mod port_holder;
 mod probe;
 mod process_record;
 mod process_spec;
@@ -22,6 +23,7 @@ mod supervisor;
 
 pub use daemonize::daemonize_main;
 pub use layout::BackendDir;
+pub(in crate::provider) use layout::create_private_directory;
 pub(in crate::provider) use lock::FileLock;
 pub use probe::{LockHolder, ProcessState, probe};
 pub use process_record::{ProcessRecord, start_time};
@@ -35,7 +37,7 @@ use super::ProviderError;
 /// The hidden command that turns this program into a backend.
 pub const DAEMONIZE_COMMAND: &str = "detach";
 
-/// How long to sleep between two looks at something that happens soon.
+/// How long to wait between two probes of something that happens soon.
 const POLL_INTERVAL: std::time::Duration = std::time::Duration::from_millis(10);
 
 pub(in crate::provider) fn file_error(path: &Path, verb: &'static str) -> impl FnOnce(std::io::Error) -> ProviderError {

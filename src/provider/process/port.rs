@@ -1,6 +1,4 @@
-//! Whether a port of this machine is free.
-//!
-//! Must not do: keep a port, or send anything to whoever listens there.
+//! Checks whether ports of this machine are free. No port is kept, and nothing is sent to a listener.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -8,21 +6,22 @@ use std::time::Duration;
 
 use tokio::net::{TcpSocket, TcpStream};
 
+use super::port_holder::port_holder;
 use crate::model::PortPair;
 use crate::provider::ProviderError;
 
-/// Whether somebody accepts connections on this port.
+/// Returns whether a process accepts connections on this port.
 pub(super) async fn is_listening(port: u16) -> bool {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     match tokio::time::timeout(Duration::from_secs(1), TcpStream::connect(address)).await {
-        // Where nobody listens, TCP may connect a port out of the ephemeral range to itself.
+        // Without a listener, TCP may connect a port out of the ephemeral range to itself.
         Ok(Ok(stream)) => stream.local_addr().ok() != stream.peer_addr().ok(),
         _ => false,
     }
 }
 
-/// Takes a port without listening on it. A child that another thread is just starting has a copy of every socket until
-/// it becomes its program, and a copy that listened would pose as a stranger, or keep the backend from its port.
+/// Binds a port without listening on it. A child that another thread is just starting has a copy of every socket until
+/// it becomes its program, and a copy that listened would look like another process on the backend's port.
 fn bind(port: u16) -> std::io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
@@ -30,20 +29,24 @@ fn bind(port: u16) -> std::io::Result<TcpSocket> {
     Ok(socket)
 }
 
-/// Fails when one of the ports is taken. Binding alone would not do: macOS lets a process bind the loopback
-/// address of a port whose wildcard address somebody else already listens on.
+/// Refuses when one of the ports is taken. Binding alone is not enough: macOS lets a process bind the loopback
+/// address of a port on whose wildcard address another process already listens.
 pub(super) async fn require_free(ports: PortPair) -> Result<(), ProviderError> {
     for port in [ports.api, ports.site] {
         match bind(port) {
             Ok(socket) => drop(socket),
-            Err(error) if error.kind() == ErrorKind::AddrInUse => return Err(ProviderError::PortTaken { port }),
+            Err(error) if error.kind() == ErrorKind::AddrInUse => return Err(taken(port)),
             Err(error) => return Err(ProviderError::Unreachable(format!("port {port} cannot be listened on: {error}"))),
         }
         if is_listening(port).await {
-            return Err(ProviderError::PortTaken { port });
+            return Err(taken(port));
         }
     }
     Ok(())
+}
+
+fn taken(port: u16) -> ProviderError {
+    ProviderError::PortTaken { port, holder: port_holder(port) }
 }
 
 #[cfg(test)]
@@ -55,19 +58,19 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_port_is_taken_by_who_listens_and_by_nobody_else() {
+    async fn a_port_is_taken_by_a_listener_only() {
         let (api, site) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("0.0.0.0:0").unwrap());
         let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
         let ports = PortPair { api: port(&api), site: port(&site) };
         let taken = async || match require_free(ports).await {
-            Err(ProviderError::PortTaken { port }) => Some(port),
+            Err(ProviderError::PortTaken { port, .. }) => Some(port),
             other => other.map(|()| None).unwrap(),
         };
         assert_eq!(taken().await, Some(ports.api));
         drop(api);
         assert_eq!(taken().await, Some(ports.site));
         drop(site);
-        // As a child has it that was begun in the middle of another look.
+        // Like the copies of a child that is being started during another check.
         let _copies = (bind(ports.api).unwrap(), bind(ports.site).unwrap());
         assert_eq!(taken().await, None);
         assert!(TcpListener::bind(("127.0.0.1", ports.api)).is_ok());

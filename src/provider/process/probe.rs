@@ -1,6 +1,4 @@
-//! Finding out which process is a backend.
-//!
-//! Must not do: change anything, or go by a pid alone.
+//! Probes which process is a backend: by the lock it holds, its record and its start time, never by a pid alone.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -17,21 +15,21 @@ use crate::provider::ProviderError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LockHolder(pub Pid);
 
-/// What is seen of a backend's process.
+/// The state of a backend's process.
 #[derive(Debug, Clone)]
 pub enum ProcessState {
     /// There is none.
     NotRunning,
     /// It runs, and this is its record.
     Running(LockHolder, ProcessRecord),
-    /// It runs, for it holds the lock, but its record is missing, unreadable or somebody else's.
+    /// It runs, for it holds the lock, but its record is missing, unreadable or of another process.
     Unrecorded(LockHolder),
 }
 
 /// How long a process may hold the lock before its record has to be there.
 const RECORD_DEADLINE: Duration = Duration::from_secs(1);
 
-/// Asks the kernel who holds the backend's lock.
+/// Returns the holder of the backend's lock, as the kernel names it.
 pub(super) fn lock_holder(place: &BackendDir) -> Result<Option<LockHolder>, ProviderError> {
     let path = place.run_dir().join("lock");
     let file = match File::open(&path) {
@@ -52,10 +50,10 @@ pub(super) fn lock_holder(place: &BackendDir) -> Result<Option<LockHolder>, Prov
     }
 }
 
-/// Looks for a backend's process. Waits a moment for the record of a process that is just starting.
+/// Probes a backend's process. Waits a moment for the record of a process that is just starting.
 ///
 /// # Errors
-/// [`ProviderError`] when the look itself fails.
+/// [`ProviderError`] when the probe itself fails.
 pub async fn probe(place: &BackendDir) -> Result<ProcessState, ProviderError> {
     let deadline = Instant::now() + RECORD_DEADLINE;
     loop {

@@ -1,6 +1,6 @@
 //! `run/process.json`: which process runs and with what it was started.
 //!
-//! Must not do: trust itself. A record counts only together with the lock and the start time of its process.
+//! A record counts only together with the lock and the start time of its process.
 
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -13,14 +13,14 @@ use super::{file_error, process_error};
 use crate::model::{Digest, Generation, PortPair};
 use crate::provider::ProviderError;
 
-/// What is remembered of a started process. No secrets: they are in the digest only.
+/// The record of a started process. No secrets: they are in the digest only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessRecord {
     /// The shape of this file.
     pub format: String,
     /// The process.
     pub pid: i32,
-    /// When the process came to be, in whatever words this system has for it.
+    /// When the process started, in this system's own format.
     pub started: String,
     /// The executable.
     pub program: PathBuf,
@@ -32,7 +32,7 @@ pub struct ProcessRecord {
     pub generation: Generation,
     /// Where it listens.
     pub ports: PortPair,
-    /// What it calls itself.
+    /// The instance name that it answers with.
     pub instance_name: String,
 }
 
@@ -41,7 +41,7 @@ const MAX_RECORD_BYTES: u64 = 1 << 20;
 const FORMAT: &str = "convexinfra.process/1";
 
 impl ProcessRecord {
-    /// The record of this very process, which is about to become what the launch says.
+    /// Returns the record of this process, which is about to become the backend.
     pub(super) fn for_this_process(launch: &ProcessSpec) -> Result<Self, ProviderError> {
         let pid = i32::try_from(std::process::id()).unwrap_or(-1);
         let started = start_time(pid)?
@@ -59,7 +59,7 @@ impl ProcessRecord {
         })
     }
 
-    /// Whether a process that runs with this record is what the launch asks for.
+    /// Returns whether a process that runs with this record is what the specification asks for.
     pub fn matches(&self, launch: &ProcessSpec) -> bool {
         self.launch == launch.digest() && self.program_digest == launch.program_digest
     }
@@ -91,7 +91,7 @@ impl ProcessRecord {
     }
 }
 
-/// When a process came to be; none when there is no such process. Two processes with one pid differ in this.
+/// Returns when a process started; none when there is no such process. Two processes with one pid differ in this.
 #[cfg(target_os = "linux")]
 pub fn start_time(pid: i32) -> Result<Option<String>, ProviderError> {
     let path = PathBuf::from(format!("/proc/{pid}/stat"));
@@ -104,8 +104,7 @@ pub fn start_time(pid: i32) -> Result<Option<String>, ProviderError> {
     // The second field is the program's name in parentheses, which may contain anything; the state is the third and
     // the start the 22nd.
     let fields = || text.rsplit_once(')').map(|(_, rest)| rest.split_ascii_whitespace());
-    // What has ended and was not asked for its end runs no more. Where nobody ever asks (a container without an
-    // init), it would otherwise count as alive for ever.
+    // A zombie does not run any more. In a container without an init it would otherwise count as alive for ever.
     if fields().and_then(|mut fields| fields.next()).is_some_and(|state| matches!(state, "Z" | "X")) {
         return Ok(None);
     }
@@ -115,7 +114,7 @@ pub fn start_time(pid: i32) -> Result<Option<String>, ProviderError> {
         .ok_or_else(|| file_error(&path, "understood")(std::io::Error::from(ErrorKind::InvalidData)))
 }
 
-/// When a process came to be; none when there is no such process. Two processes with one pid differ in this.
+/// Returns when a process started; none when there is no such process. Two processes with one pid differ in this.
 #[cfg(not(target_os = "linux"))]
 pub fn start_time(pid: i32) -> Result<Option<String>, ProviderError> {
     let output = crate::system::command("/bin/ps")
@@ -125,7 +124,7 @@ pub fn start_time(pid: i32) -> Result<Option<String>, ProviderError> {
         .output()
         .map_err(process_error(Path::new("/bin/ps"), "started"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    // What has ended and was not asked for its end runs no more.
+    // A zombie does not run any more.
     let start =
         text.trim().split_once(' ').filter(|(state, _)| !state.starts_with('Z')).map(|(_, start)| start.trim().to_owned());
     Ok(start.filter(|start| !start.is_empty()))

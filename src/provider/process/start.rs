@@ -1,6 +1,4 @@
-//! Starting a backend's process through the detacher.
-//!
-//! Must not do: put a secret into an argument or a variable of ours, or wait until the backend answers.
+//! Starts a backend's process through the daemonizer. Its secrets travel over a pipe, never as arguments or variables of ours.
 
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -8,16 +6,15 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
-use zeroize::Zeroizing;
 
-use super::daemonize::{ALREADY_RUNNING, DaemonizeRequest, STARTED};
+use super::daemonize::{self, ALREADY_RUNNING, STARTED};
 use super::layout::BackendDir;
 use super::process_spec::ProcessSpec;
 use super::{POLL_INTERVAL, log, port, process_error};
 use crate::failpoint;
 use crate::provider::{LogPosition, ProviderError};
 
-/// What came of a start.
+/// The outcome of a start.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum StartOutcome {
     /// The process runs.
@@ -26,13 +23,13 @@ pub(super) enum StartOutcome {
     AlreadyRunning,
 }
 
-/// How long the detacher may take until it becomes the backend. macOS checks a new executable for seconds.
+/// How long the daemonizer may take until it becomes the backend. macOS checks a new executable for seconds.
 const DAEMONIZE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a process that does not listen yet is watched for an early end.
 const STARTUP_WATCH: Duration = Duration::from_millis(1500);
 const LAST_LINES: usize = 20;
 
-/// Starts the process of a place. Returns when it listens, or when it has run for a moment without ending.
+/// Starts the process of a backend. Returns when it listens, or when it has run for a moment without ending.
 pub(super) async fn start(place: &BackendDir, executable: &Path, launch: &ProcessSpec) -> Result<StartOutcome, ProviderError> {
     log::rotate(&place.log_path(), log::LogWriter::None)?;
     let log_start = log::size(&place.log_path())?;
@@ -62,19 +59,16 @@ pub(super) async fn start(place: &BackendDir, executable: &Path, launch: &Proces
     watch_startup(&mut child, place, launch, log_start).await
 }
 
-/// Tells the detacher what to run and takes what it says until it has become the backend or ended.
+/// Sends the daemonizer what to run, and returns what it reports until it has become the backend or ended.
 async fn send_request(
     child: &mut Child,
     place: &BackendDir,
     executable: &Path,
     launch: &ProcessSpec,
 ) -> Result<String, ProviderError> {
-    let description = DaemonizeRequest { launch: launch.clone(), directory: place.data(), log: place.log_path() };
-    let text =
-        serde_json::to_vec(&description).map_err(std::io::Error::from).map_err(process_error(executable, "described"))?;
-    let text = Zeroizing::new(text);
+    let text = daemonize::request(launch, place.data(), place.log_path()).map_err(process_error(executable, "described"))?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A detacher that ended early says why on stderr, which matters more than the broken pipe.
+        // A daemonizer that ended early says why on stderr, which matters more than the broken pipe.
         let _ = stdin.write_all(&text).await;
     }
     failpoint::hit("provider.process.description_sent");
@@ -102,12 +96,11 @@ async fn watch_startup(
     let deadline = Instant::now() + STARTUP_WATCH;
     loop {
         if let Some(status) = child.try_wait().map_err(process_error(&launch.program, "watched"))? {
-            // Somebody may have taken a port after we found it free; ours is gone, so whoever listens is not ours.
+            // A port may have been taken after we found it free. Our process is gone, so a listener is not ours.
             port::require_free(launch.ports).await?;
             return Err(ProviderError::Exited { status: describe_status(status), log: last_lines(place, log_start)? });
         }
-        // The ports were free before, so whoever listens is our process. It is left to tokio to reap it if it
-        // ends before we do.
+        // The ports were free before, so the listener is our process. Tokio reaps it if it ends before we do.
         if port::is_listening(launch.ports.api).await || Instant::now() >= deadline {
             return Ok(StartOutcome::Running);
         }

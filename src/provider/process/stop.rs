@@ -1,6 +1,4 @@
-//! Ending a backend's process.
-//!
-//! Must not do: signal a process that does not hold the lock at that moment.
+//! Stops a backend's process. Only the process that holds the lock at that moment is signalled.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,11 +14,11 @@ use crate::provider::ProviderError;
 /// How long a process that was killed may take to be gone (a kernel busy with its memory or a slow disk).
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Stops whoever holds the lock: SIGINT, the only signal on which Convex ends in order, and SIGKILL after `grace`.
+/// Stops the holder of the lock: SIGINT, the only signal on which Convex ends in order, and SIGKILL after `grace`.
 pub(super) async fn stop(place: &BackendDir, grace: Duration) -> Result<(), ProviderError> {
     let Some(found) = lock_holder(place)? else { return Ok(()) };
     signal(place, found, Signal::INT)?;
-    // A process that somebody has suspended sees its SIGINT only when it goes on.
+    // A suspended process receives its SIGINT only when it continues.
     signal(place, found, Signal::CONT)?;
     failpoint::hit("provider.process.stop_signalled");
     if !wait_until_gone(place, found, grace).await? {
@@ -55,7 +53,7 @@ fn signal(place: &BackendDir, found: LockHolder, signal: Signal) -> Result<(), P
 
 type SignalResult = Result<(), rustix::io::Errno>;
 
-/// A descriptor of the process pins it: between the check of the lock and the signal, its pid cannot pass on.
+/// Signals a process through a descriptor, which pins it: between the check of the lock and the signal, its pid cannot pass on.
 #[cfg(target_os = "linux")]
 fn send(place: &BackendDir, pid: Pid, signal: Signal) -> Result<SignalResult, ProviderError> {
     use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};

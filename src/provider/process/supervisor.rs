@@ -1,6 +1,5 @@
-//! The three verbs for a backend that is a process of this machine: observe, ensure, remove.
-//!
-//! Must not do: choose what to run, or start anything where data has been lost.
+//! Supervises backends that are processes of this machine: observe, ensure, stop, remove. Nothing is started where data
+//! has been lost.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -26,7 +25,7 @@ const PORT_RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long to wait for another command that works on the same backend.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Looks after the processes of all backends below one home directory.
+/// Supervises the processes of all backends below one home directory.
 #[derive(Debug, Clone)]
 pub struct Supervisor {
     home: PathBuf,
@@ -36,12 +35,12 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// A keeper of the processes below `home`; `executable` is convexinfra itself, which starts them detached.
+    /// Supervises the processes below `home`; `executable` is convexinfra itself, which starts them detached.
     pub fn new(home: PathBuf, executable: PathBuf) -> Self {
         Self { home, executable, grace: STOP_GRACE, connections: DeploymentClient::default() }
     }
 
-    /// Gives processes another time to end by themselves.
+    /// Sets how long processes have to end by themselves.
     #[must_use]
     pub fn with_grace(self, grace: Duration) -> Self {
         Self { grace, ..self }
@@ -60,11 +59,11 @@ impl Supervisor {
         BackendDir::new(&self.home, id)
     }
 
-    /// Looks at a backend. `data` are the paths without which its data is gone. Without a launch (a secret that it
-    /// needs may not be at hand where somebody only looks) the process is not compared with one.
+    /// Observes a backend. `data` are the paths without which its data is gone. Without a specification (a secret that
+    /// it needs may not be available to a reader) the process is not compared with one.
     ///
     /// # Errors
-    /// [`ProviderError`] when the look itself fails.
+    /// [`ProviderError`] when the observation itself fails.
     pub async fn observe(
         &self,
         placement: &ResolvedBackend,
@@ -110,8 +109,8 @@ impl Supervisor {
         RunState::Unready
     }
 
-    /// Whether a backend that was ready before takes connections and does not answer. One that does not listen is
-    /// starting, or ends by itself.
+    /// Returns whether a backend that was ready before accepts connections and does not answer. One that does not listen
+    /// is starting, or ends by itself.
     async fn is_unresponsive(&self, placement: &ResolvedBackend) -> bool {
         let mut deviations = Vec::new();
         placement.has_been_ready
@@ -119,7 +118,7 @@ impl Supervisor {
             && port::is_listening(placement.ports.api).await
     }
 
-    /// Brings a backend to what its launch says.
+    /// Ensures that a backend runs as its specification says.
     ///
     /// # Errors
     /// [`ProviderError`] says what stands in the way; nothing is started where data is missing.
@@ -139,14 +138,14 @@ impl Supervisor {
                 place: place.display().to_string(),
             });
         }
-        // A process that a killed command has left in the middle of its start may get the lock before ours. It
-        // then is looked at like any other, so the second round ends this.
+        // A process that a killed command has left in the middle of its start may get the lock before ours. It is then
+        // probed like any other, so the second round ends this.
         for _ in 0..4 {
             match probe(&place).await? {
                 ProcessState::Running(_, record) if record.matches(launch) && !self.is_unresponsive(placement).await => {
                     return log::rotate(&place.log_path(), log::LogWriter::Running);
                 }
-                // Without a record it is still the holder of our lock, so it is ours, and starting anew repairs it.
+                // Without a record it is still the holder of our lock, so it is ours, and a restart repairs it.
                 ProcessState::Running(..) | ProcessState::Unrecorded(_) => stop(&place, self.grace).await?,
                 ProcessState::NotRunning => {}
             }
@@ -164,7 +163,7 @@ impl Supervisor {
         )))
     }
 
-    /// Whether anything of a backend is on the disk.
+    /// Returns whether anything of a backend is on the disk.
     ///
     /// # Errors
     /// [`ProviderError::File`] when that cannot be told.
@@ -173,7 +172,7 @@ impl Supervisor {
         Ok(place.exists()? || exists(&place.lock_path())?)
     }
 
-    /// Stops a backend and keeps all that it has.
+    /// Stops a backend and keeps its data.
     ///
     /// # Errors
     /// [`ProviderError`] when it does not stop.
@@ -183,7 +182,7 @@ impl Supervisor {
         stop(&place, self.grace).await
     }
 
-    /// Stops a backend and deletes all that it has.
+    /// Stops a backend and deletes its directory.
     ///
     /// # Errors
     /// [`ProviderError`] when it does not stop or cannot be deleted.
@@ -196,7 +195,7 @@ impl Supervisor {
         stop(&place, self.grace).await?;
         place.move_to_trash()?;
         for tombstone in place.trashed()? {
-            // A detacher that took the lock right before the directory was renamed is found here.
+            // A daemonizer that took the lock right before the directory was renamed is found here.
             stop(&tombstone, self.grace).await?;
             tokio::task::spawn_blocking(move || tombstone.delete())
                 .await
@@ -214,7 +213,7 @@ impl Supervisor {
     }
 }
 
-/// Whether the process can be started on its ports; if not, one of ours has come up on them meanwhile.
+/// Returns whether the process can be started on its ports; if not, one of ours has come up on them meanwhile.
 ///
 /// A process that ends lets go of its lock before it lets go of its ports, and one that a killed command has left in
 /// the middle of its start takes both at any moment. So a port that is known to be this backend's is waited for.
@@ -268,7 +267,7 @@ fn diff_record(record: Option<&ProcessRecord>, launch: &ProcessSpec, deviations:
     }
 }
 
-/// Enough of a digest to tell two apart.
+/// Shortens a digest to what tells two apart.
 fn short_digest(digest: &str) -> String {
     digest.chars().take("sha256:".len() + 12).collect()
 }

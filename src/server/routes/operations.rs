@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::leases::require_single_line;
 use super::{HandlerResult, bounded, json, sse};
 use crate::api::wire::{IDEMPOTENCY_KEY, OperationEvent, OperationRequest};
-use crate::api::{ControlError, Request, Work};
+use crate::api::{ControlError, MAX_ORIGIN_BYTES, Request, Work};
 use crate::model::{BackendSpec, OperationId, OperationRecord, OperationState, Scope};
 use crate::server::endpoint::{Endpoint, ParamKind, QueryParam, RequiredScope, Verb};
 use crate::server::error_response::ErrorResponse;
@@ -89,7 +89,7 @@ async fn start(
     _: QueryParams<NoQuery>,
     JsonBody(request): JsonBody<OperationRequest>,
 ) -> HandlerResult {
-    let OperationRequest { step, backend, work } = request;
+    let OperationRequest { step, backend, work, origin } = request;
     require_single_line("step.plan", &step.plan, MAX_STEP_BYTES)?;
     require_single_line("step.step", &step.step, MAX_STEP_BYTES)?;
     if step.plan.contains('/') {
@@ -99,7 +99,10 @@ async fn start(
         let message = format!("the header `{IDEMPOTENCY_KEY}` should equal `step` in the body, as `PLAN/STEP`");
         return Err(ErrorResponse::bad_request("wire.idempotency_key", message));
     }
-    let request = Request { step, backend, work: work.into() };
+    if let Some(origin) = &origin {
+        require_single_line("origin", origin, MAX_ORIGIN_BYTES)?;
+    }
+    let request = Request { step, backend, work: work.into(), origin };
     if let Work::Put { spec, .. } = &request.work {
         reject_control_characters(spec)?;
     }

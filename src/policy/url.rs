@@ -4,20 +4,20 @@
 
 /// The parts of an absolute URL, as they are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Url<'t> {
-    pub(super) scheme: &'t str,
+pub(crate) struct Url<'t> {
+    pub(crate) scheme: &'t str,
     /// What stands before the `@`, if anything does.
-    pub(super) userinfo: Option<&'t str>,
-    pub(super) host: &'t str,
+    pub(crate) userinfo: Option<&'t str>,
+    pub(crate) host: &'t str,
     /// Path with its leading slash, or nothing.
-    pub(super) path: &'t str,
+    pub(crate) path: &'t str,
     /// Query and fragment with their leading marks, or nothing.
-    pub(super) tail: &'t str,
+    pub(crate) tail: &'t str,
 }
 
 impl<'t> Url<'t> {
     /// Takes a URL apart; nothing when the text is none.
-    pub(super) fn parse(text: &'t str) -> Option<Self> {
+    pub(crate) fn parse(text: &'t str) -> Option<Self> {
         let (scheme, rest) = text.split_once("://")?;
         let scheme_is_fine = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
             && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
@@ -45,12 +45,12 @@ impl<'t> Url<'t> {
     }
 
     /// Whether it is spoken over HTTP.
-    pub(super) fn is_http(&self) -> bool {
+    pub(crate) fn is_http(&self) -> bool {
         matches!(self.scheme, "http" | "https")
     }
 
     /// Whether only this machine is at the other end.
-    pub(super) fn is_loopback(&self) -> bool {
+    pub(crate) fn is_loopback(&self) -> bool {
         let v6 = self.host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).map(str::parse::<std::net::Ipv6Addr>);
         self.host == "localhost"
             || self.host.ends_with(".localhost")
@@ -60,12 +60,12 @@ impl<'t> Url<'t> {
 }
 
 /// Whether a text holds a URL with a password in it, however broken the rest may be.
-pub(super) fn has_password(text: &str) -> bool {
+pub(crate) fn has_password(text: &str) -> bool {
     userinfo(text).is_some_and(|part| text[part].split_once(':').is_some_and(|(_, password)| !password.is_empty()))
 }
 
 /// Where `user:password` of the first URL in a text stands, without the `@`.
-pub(super) fn userinfo(text: &str) -> Option<std::ops::Range<usize>> {
+pub(crate) fn userinfo(text: &str) -> Option<std::ops::Range<usize>> {
     let start = text.find("://")? + 3;
     let rest = &text[start..];
     let end = rest.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'')).unwrap_or(rest.len());

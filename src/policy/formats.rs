@@ -6,33 +6,57 @@ use std::net::IpAddr;
 
 use crate::model::{NAME_MAX, Release};
 
+use super::specification::Violation;
 use super::url::Url;
 
 /// What a text must look like.
 #[derive(Debug)]
-pub(super) struct TextFormat {
+pub(crate) struct TextFormat {
     /// The code of the problem when it does not.
-    pub(super) code: &'static str,
+    pub(crate) code: &'static str,
     /// What it is, as it follows "is not" in a message.
-    pub(super) noun: &'static str,
+    pub(crate) noun: &'static str,
     /// What is allowed, as a sentence without a full stop.
-    pub(super) allowed: &'static str,
+    pub(crate) allowed: &'static str,
     /// One that fits.
-    pub(super) example: &'static str,
+    pub(crate) example: &'static str,
     /// The same rule as a regular expression.
-    pub(super) pattern: &'static str,
+    pub(crate) pattern: &'static str,
     /// Most characters, where the pattern does not say.
-    pub(super) longest: Option<usize>,
-    pub(super) matches: fn(&str) -> bool,
+    pub(crate) longest: Option<usize>,
+    pub(crate) matches: fn(&str) -> bool,
     /// Another text that was probably meant; it is offered only when it fits.
-    pub(super) repair: fn(&str) -> Option<String>,
+    pub(crate) repair: fn(&str) -> Option<String>,
 }
 
 impl TextFormat {
+    /// Returns what is said of a text that does not have this format; `path` is quoted.
+    pub(crate) fn violation(&self, path: &str, text: &str) -> Option<Violation> {
+        (!(self.matches)(text)).then(|| {
+            let message = if text.is_empty() {
+                format!("{path} is empty, and it takes {}", self.noun)
+            } else {
+                format!("{} in {path} is not {}", quoted(text), self.noun)
+            };
+            Violation { code: self.code, message, help: self.allowed.to_owned() }
+        })
+    }
+
     /// The text that was probably meant, if there is one that fits.
-    pub(super) fn repaired(&self, text: &str) -> Option<String> {
+    pub(crate) fn repaired(&self, text: &str) -> Option<String> {
         (self.repair)(text).filter(|repaired| repaired != text && (self.matches)(repaired))
     }
+}
+
+/// A text as a message may quote it: short, on one line, without what a terminal would obey.
+pub(crate) fn quoted(text: &str) -> String {
+    let mut shown: String = text.chars().take(48).flat_map(char::escape_debug).collect();
+    if text.chars().nth(48).is_some() {
+        shown.push('…');
+    }
+    // Quotes and apostrophes are harmless inside backticks.
+    let shown = shown.replace("\\\"", "\"").replace("\\'", "'").replace('`', "'");
+    format!("`{shown}`")
 }
 
 fn trimmed(text: &str) -> Option<String> {
@@ -180,13 +204,18 @@ fn with_scheme(text: &str) -> String {
     if text.contains("://") { text.to_owned() } else { format!("https://{text}") }
 }
 
+fn is_sha256(text: &str) -> bool {
+    let digits = text.strip_prefix("sha256:").unwrap_or(text);
+    digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
 fn is_release(text: &str) -> bool {
     Release::parse(text).is_ok()
 }
 
 macro_rules! shapes {
     ($($name:ident = $code:literal, $noun:literal, $allowed:literal, $example:literal, $pattern:literal, $longest:expr, $fits:expr, $repair:expr;)*) => {
-        $(pub(super) static $name: TextFormat = TextFormat {
+        $(pub(crate) static $name: TextFormat = TextFormat {
             code: concat!("manifest.", $code), noun: $noun, allowed: $allowed, example: $example,
             pattern: $pattern, longest: $longest, matches: $fits, repair: $repair,
         };)*
@@ -204,6 +233,9 @@ shapes! {
         "precompiled-2026-08-22-652b828",
         "^([0-9a-f]{40}|sha256:[0-9a-f]{64}|precompiled-[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9a-f]{7}|latest)$",
         None, is_release, |text| Some(text.trim().to_ascii_lowercase());
+    SHA256 = "bad_digest", "a SHA-256 digest", "a digest is 64 hex digits, with or without `sha256:` before them",
+        "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "^(sha256:)?[0-9a-f]{64}$", None, is_sha256,
+        |text| Some(text.trim().to_ascii_lowercase());
     REGION = "bad_region", "a region",
         "a region is one word of letters, digits, dashes, dots and underscores", "iad",
         "^[A-Za-z0-9._-]+$", None, is_word, trimmed;

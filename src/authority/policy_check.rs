@@ -1,0 +1,130 @@
+//! Evaluates the policy of a request against the rows: the same rules, codes and texts that `plan` shows.
+
+use std::collections::BTreeMap;
+
+use super::operation::PutRequest;
+use super::view::to_actual;
+use super::{Authority, AuthorityError};
+use crate::api::{ControlError, Request, Work};
+use crate::convex::database_url::server_endpoint;
+use crate::convex::environment;
+use crate::model::{
+    DesiredBackend, Diagnostic, FieldPath, Phase, ProjectName, STORAGE_SERVER, STORAGE_URL, SecretSource, SecretState,
+    secret_slots,
+};
+use crate::policy::{self, OtherOrigin};
+use crate::store::{BackendRow, Rows, Store};
+
+/// Refuses a request for the first of its refusals, in the order in which a plan lists them.
+fn refuse_first(mut refusals: Vec<Diagnostic>) -> Result<(), AuthorityError> {
+    refusals.sort();
+    match refusals.into_iter().next() {
+        Some(refusal) => Err(ControlError::Refused(refusal).into()),
+        None => Ok(()),
+    }
+}
+
+/// Refuses work on a project that is at home in another repository than the client.
+pub(super) fn check_origin(rows: &dyn Rows, project: &ProjectName, here: Option<&str>) -> Result<(), AuthorityError> {
+    let Some(here) = here else { return Ok(()) };
+    let recorded = rows.project(project)?.and_then(|row| row.origin);
+    match policy::other_repository(project, recorded.as_deref(), here) {
+        Some(OtherOrigin { refusal, is_other_remote: true }) => Err(ControlError::Refused(refusal).into()),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses to take away what is protected, and to keep a volume that its provider cannot keep.
+pub(super) fn check_removal(request: &Request, row: &BackendRow) -> Result<(), AuthorityError> {
+    if row.phase == Phase::Removing {
+        return Ok(());
+    }
+    let Work::Remove { volume, .. } = &request.work else { return Ok(()) };
+    let actual = to_actual(row.clone());
+    let mut refusals: Vec<Diagnostic> = policy::protected(&row.name, &actual).into_iter().collect();
+    refusals.extend(policy::volume_kept(&row.name, &actual, *volume));
+    refuse_first(refusals)
+}
+
+impl<S: Store> Authority<S> {
+    /// Refuses a specification that no manifest may have, and a change that would lose or endanger data.
+    pub(super) fn check_put(
+        &self,
+        rows: &dyn Rows,
+        project: &ProjectName,
+        request: &Request,
+        existing: Option<&BackendRow>,
+        put: &PutRequest,
+    ) -> Result<(), AuthorityError> {
+        let Work::Put { renamed_from, downgrade, .. } = &request.work else { return Ok(()) };
+        let name = &request.backend;
+        if let Some(violation) = policy::violations(name, &put.spec).into_iter().next() {
+            return Err(ControlError::Refused(violation).into());
+        }
+        let mut refusals = policy::provider_refusals(name, &put.spec);
+        if let (Some(old), Some(row)) = (renamed_from, existing)
+            && row.name == *name
+            && old != name
+            && rows.backend(project, old)?.is_some()
+        {
+            refusals.push(policy::moved_onto_existing(old, name));
+        }
+        let secrets = self.secret_states(project, existing, put);
+        refusals.extend(policy::usable_secrets(name, &secrets));
+        if let Some(row) = existing.filter(|row| !matches!(row.phase, Phase::Removing | Phase::Creating)) {
+            let mut row = row.clone();
+            self.with_server_fingerprint(&mut row)?;
+            let actual = to_actual(row);
+            let wanted = DesiredBackend { spec: put.spec.clone(), env_file: None, secrets };
+            let changes = policy::diff_backend(&wanted, &actual).changes;
+            refusals.extend(policy::change_refusals(name, &actual, &wanted, &changes, *downgrade));
+        }
+        refuse_first(refusals)
+    }
+
+    /// Returns what is known of the secrets of a specification: those that came with it, and those that are kept.
+    fn secret_states(
+        &self,
+        project: &ProjectName,
+        existing: Option<&BackendRow>,
+        put: &PutRequest,
+    ) -> BTreeMap<FieldPath, SecretState> {
+        let key = self.vault.fingerprint_key(project);
+        let mut states = BTreeMap::new();
+        let (mut count, mut bytes) = (0, 0);
+        for (path, source) in secret_slots(&put.spec) {
+            let server = FieldPath::new(STORAGE_SERVER);
+            let is_url = path.as_str() == STORAGE_URL;
+            let Some(value) = put.secrets.get(&path) else {
+                for path in [Some(path), is_url.then_some(server)].into_iter().flatten() {
+                    let kept = existing.and_then(|row| row.fingerprints.get(&path));
+                    let state = match (kept, &source) {
+                        (Some(fingerprint), _) => SecretState::Known(fingerprint.clone()),
+                        (None, SecretSource::Reference(reference)) => SecretState::Unavailable(reference.clone()),
+                        (None, SecretSource::Literal(_)) => SecretState::Withheld,
+                    };
+                    states.insert(path, state);
+                }
+                continue;
+            };
+            let mut state = SecretState::Known(key.fingerprint(value.expose()));
+            if let Some(variable) = path.as_str().strip_prefix("env.") {
+                (count, bytes) = (count + 1, bytes + variable.len() + value.expose().len());
+                if let Err(error) = environment::check_one(variable, value.expose()) {
+                    state = SecretState::Unusable(error.to_string());
+                }
+            }
+            if is_url {
+                match server_endpoint(&put.spec.storage, value) {
+                    Ok(part) => drop(states.insert(server, SecretState::Known(key.fingerprint(&part)))),
+                    Err(error) => state = SecretState::Unusable(error.to_string()),
+                }
+            }
+            states.insert(path, state);
+        }
+        if let Err(error) = environment::check_totals(count, bytes) {
+            states.insert(FieldPath::new("env"), SecretState::Unusable(error.to_string()));
+        }
+        states
+    }
+}

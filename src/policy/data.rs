@@ -1,0 +1,112 @@
+//! Rules about data: what would lose it, move it, or run an older build on it.
+
+use super::diff::find_change;
+use super::release::release_refusal;
+use super::{ChangeImpact, FieldChange};
+use crate::model::{
+    ActualBackend, Address, BackendName, DesiredBackend, Diagnostic, DowngradeConsent, ProviderKind, VolumeReclaim,
+};
+
+fn refusal(code: &str, address: Option<Address>, message: String) -> Diagnostic {
+    Diagnostic { address, ..Diagnostic::new(code, message) }
+}
+
+/// Refuses a rename onto a name that is in use.
+pub(crate) fn moved_onto_existing(from: &BackendName, to: &BackendName) -> Diagnostic {
+    refusal(
+        "plan.moved_onto_existing",
+        Some(Address::backend(from)),
+        format!(
+            "`[[moved]]` renames `{from}` to `{to}`, but there already is a backend `{to}`; remove the entry, or destroy one of the two first"
+        ),
+    )
+}
+
+/// Refuses changes that would lose or endanger data.
+pub(crate) fn change_refusals(
+    name: &BackendName,
+    existing: &ActualBackend,
+    wanted: &DesiredBackend,
+    changes: &[FieldChange],
+    consent: DowngradeConsent,
+) -> Vec<Diagnostic> {
+    let address = || Some(Address::backend(name));
+    let mut refusals: Vec<Diagnostic> = Vec::new();
+    let moving: Vec<String> = changes
+        .iter()
+        .filter(|change| change.effect == ChangeImpact::MovesData)
+        .map(|change| format!("`{}`", change.path))
+        .collect();
+    if !moving.is_empty() {
+        refusals.push(refusal(
+            "plan.moves_data",
+            address(),
+            format!(
+                "changing {} would move the data of `{name}` to another place, which is never done silently; \
+                 by hand: export with `npx convex export`, give the new backend another name, import with \
+                 `npx convex import --replace-all`, then remove `{name}`",
+                moving.join(", ")
+            ),
+        ));
+    }
+    if let (Some(old), Some(new)) =
+        (existing.newest_release.as_ref().or(existing.recorded.release.as_ref()), &wanted.spec.release)
+    {
+        refusals.extend(release_refusal(name, old, new, consent));
+    }
+    if let Some(change) = find_change(changes, "resources.disk")
+        && let (Some(old), Some(new)) = (existing.recorded.resources.disk, wanted.spec.resources.disk)
+        && new < old
+    {
+        refusals.push(refusal(
+            "plan.disk_shrinks",
+            address(),
+            format!("`{}` would shrink from {old} to {new}, and disks only grow; name {old} or more", change.path),
+        ));
+    }
+    refusals
+}
+
+/// Refuses to start a backend with nothing where there was data before.
+pub(crate) fn data_missing(address: &Address, existing: &ActualBackend) -> Diagnostic {
+    let name = &existing.name;
+    // What its provider found in the place of the data, and how that is taken up.
+    let notes: String = existing.observation.notes.iter().map(|note| format!("\n{note}")).collect();
+    refusal(
+        "plan.data_missing",
+        Some(address.clone()),
+        format!(
+            "the data of `{name}` was there when it was last applied and is gone now; starting it would begin with nothing. \
+             Put the data back, or give it up with `convexinfra destroy {name} --allow-destroy {name}` and apply again{notes}"
+        ),
+    )
+}
+
+/// Refuses to take away a protected backend.
+pub(crate) fn protected(name: &BackendName, existing: &ActualBackend) -> Option<Diagnostic> {
+    existing.recorded.protected.then(|| {
+        refusal(
+            "plan.protected",
+            Some(Address::backend(name)),
+            format!(
+                "`{name}` is protected, so no plan may destroy it, not even by removing its block; \
+                 set `protected = false`, apply that, and then remove it"
+            ),
+        )
+    })
+}
+
+/// Refuses to keep the volume of a backend whose provider has none that could stay by itself.
+pub(crate) fn volume_kept(name: &BackendName, existing: &ActualBackend, volume: VolumeReclaim) -> Option<Diagnostic> {
+    let provider = existing.recorded.provider;
+    (volume == VolumeReclaim::Retain && provider != ProviderKind::Fly).then(|| {
+        refusal(
+            "plan.volume_not_kept",
+            Some(Address::backend(name)),
+            format!(
+                "provider `{provider}` keeps no data of a backend that is gone; export it with `npx convex export`, and leave \
+                 `--keep-data` out"
+            ),
+        )
+    })
+}

@@ -1,0 +1,24 @@
+//! Pure rules about data and specifications: what `plan` shows as a refusal, the authority enforces for every client.
+//!
+//! A plan refuses early and shows everything at once; the authority evaluates the same functions against its own rows, so
+//! a client that does not plan gets the same codes and the same texts. Nothing here does IO.
+
+mod data;
+mod diff;
+pub(crate) mod formats;
+mod impact;
+mod origin;
+mod provider;
+mod quota;
+mod release;
+pub(crate) mod specification;
+pub(crate) mod url;
+
+pub(crate) use data::{change_refusals, data_missing, moved_onto_existing, protected, volume_kept};
+pub use diff::FieldChange;
+pub(crate) use diff::{BackendDiff, diff_backend, display_value, find_change, highest_impact, is_placeholder};
+pub use impact::ChangeImpact;
+pub(crate) use origin::{OtherOrigin, other_repository};
+pub(crate) use provider::{provider_available, provider_refusals, usable_secrets};
+pub(crate) use quota::{monthly_quota_refusal, quota_refusal};
+pub(crate) use specification::violations;

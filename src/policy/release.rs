@@ -1,0 +1,76 @@
+//! The order of releases, and when a release may run on data that another one has written.
+
+use crate::model::{Address, BackendName, Diagnostic, DowngradeConsent, Release, ReleaseOrder};
+
+/// The builds whose commits are known to have been published as a tag: the first seven digits of the commit, and the day.
+/// A commit by itself says nothing about its age.
+const KNOWN_BUILDS: [(&str, &str); 2] = [("903b8b9", "2026-06-26"), ("652b828", "2026-08-21")];
+
+/// Returns the day of a build, where its name or the table of known builds says so.
+fn build_day(release: &Release) -> Option<&str> {
+    match release {
+        Release::Precompiled { date, .. } => Some(date),
+        Release::Commit(commit) => KNOWN_BUILDS.iter().find(|(short, _)| commit.starts_with(short)).map(|(_, day)| *day),
+        Release::Digest(_) | Release::Latest => None,
+    }
+}
+
+/// Returns how `next` stands to `known` in time.
+pub(crate) fn release_order(known: &Release, next: &Release) -> ReleaseOrder {
+    match (known.compare(next), build_day(known), build_day(next)) {
+        (ReleaseOrder::Unknown, Some(before), Some(after)) => match before.cmp(after) {
+            std::cmp::Ordering::Less => ReleaseOrder::Newer,
+            std::cmp::Ordering::Greater => ReleaseOrder::Older,
+            std::cmp::Ordering::Equal => ReleaseOrder::Unknown,
+        },
+        // What is newest when it is fetched is not older than what ran before.
+        (ReleaseOrder::Unknown, _, _) if *next == Release::Latest => ReleaseOrder::Newer,
+        (order, _, _) => order,
+    }
+}
+
+/// Refuses an older release on data that a newer one has written, and one of unknown age without consent.
+pub(super) fn release_refusal(
+    name: &BackendName,
+    known: &Release,
+    next: &Release,
+    consent: DowngradeConsent,
+) -> Option<Diagnostic> {
+    let (code, message) = match (release_order(known, next), consent) {
+        (ReleaseOrder::Older, _) => (
+            "plan.downgrade",
+            format!(
+                "release `{next}` is older than `{known}`, which has already run on this data; the data's format only goes \
+                 forward, so an older build may damage it. Name `{known}` or a newer release"
+            ),
+        ),
+        (ReleaseOrder::Unknown, DowngradeConsent::Missing) => (
+            "plan.release_order_unknown",
+            format!(
+                "nothing says whether release `{next}` is newer than `{known}`, which has already run on this data; the data's \
+                 format only goes forward, so an older build may damage it. If it is newer, add `--allow-downgrade {name}`"
+            ),
+        ),
+        _ => return None,
+    };
+    Some(Diagnostic { address: Some(Address::backend(name)), ..Diagnostic::new(code, message) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_commits_are_ordered_by_the_day_of_their_build() {
+        let release = |text: &str| Release::parse(text).unwrap();
+        let old = release("903b8b9000000000000000000000000000000000");
+        let new = release("652b828b5129e6cdbcaa3c20efa8d116d09ff3bf");
+        let unknown = release("aaaaaaa000000000000000000000000000000000");
+        assert_eq!(release_order(&old, &new), ReleaseOrder::Newer);
+        assert_eq!(release_order(&new, &old), ReleaseOrder::Older);
+        assert_eq!(release_order(&new, &unknown), ReleaseOrder::Unknown);
+        assert_eq!(release_order(&new, &release("precompiled-2026-09-01-aaaaaaa")), ReleaseOrder::Newer);
+        assert_eq!(release_order(&new, &Release::Latest), ReleaseOrder::Newer);
+        assert_eq!(release_order(&Release::Latest, &new), ReleaseOrder::Unknown);
+    }
+}
