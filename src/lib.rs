@@ -72,6 +72,8 @@
 //! flow to the reporter: progress bars, lines or NDJSON. At the end the same plan is built once more, and it must be empty.
 
 pub mod api;
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests read the files that they wrote themselves"))]
+
 #[cfg(feature = "native")]
 pub(crate) mod app;
 #[cfg(feature = "native")]
