@@ -10,7 +10,9 @@ const MAX_TABLE_BYTES: u64 = 16 << 20;
 /// Returns the process that listens on a TCP port, such as `` `node` (process 4711) ``; none where the system does not tell.
 #[cfg(target_os = "linux")]
 pub(super) fn port_holder(port: u16) -> Option<String> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].into_iter().filter_map(|table| read_regular_text(Path::new(table), MAX_TABLE_BYTES).ok());
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"]
+        .into_iter()
+        .filter_map(|table| read_regular_text(Path::new(table), MAX_TABLE_BYTES).ok());
     let sockets: Vec<String> = tables.flat_map(|table| listening_sockets(&table, port)).collect();
     let processes = std::fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let pid: u32 = processes.into_iter().find(|pid: &u32| {
