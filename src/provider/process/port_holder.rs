@@ -1,10 +1,13 @@
 //! Finds the process that listens on a port of this machine, for the message about a taken port.
 
+#[cfg(target_os = "linux")]
 use std::path::Path;
 
+#[cfg(target_os = "linux")]
 use crate::system::read_regular_text;
 
 /// How large a table of sockets may be in bytes.
+#[cfg(target_os = "linux")]
 const MAX_TABLE_BYTES: u64 = 16 << 20;
 
 /// Returns the process that listens on a TCP port, such as `` `node` (process 4711) ``; none where the system does not tell.
@@ -22,13 +25,6 @@ pub(super) fn port_holder(port: u16) -> Option<String> {
     })?;
     Some(described(pid, &read_regular_text(Path::new(&format!("/proc/{pid}/comm")), 4096).unwrap_or_default()))
 }
-
-use std::path::Path;
-
-use crate::system::read_regular_text;
-
-/// How large a table of sockets may be in bytes.
-const MAX_TABLE_BYTES: u64 = 16 << 20;
 
 /// Returns the process that listens on a TCP port, such as `` `node` (process 4711) ``; none where the system does not tell.
 #[cfg(not(target_os = "linux"))]
