@@ -339,6 +339,25 @@ fn a_manifest_and_a_plan_are_read_within_limits() {
 }
 
 #[test]
+fn a_backend_that_is_stopped_stays_stopped_and_one_that_is_forgotten_runs_on() {
+    let world = ProjectFixture::new(ONE);
+    world.apply();
+    let coordinates = world.coordinates(".env.local");
+    world.run_expecting(0, &["stop", "dev"]);
+    assert!(world.pid("gremlin-dev").is_none());
+    assert_eq!(world.status()["backends"][0]["state"], "stopped");
+    world.run_expecting(0, &["start", "dev"]);
+    world.run_expecting(0, &["wait", "dev"]);
+    assert_eq!(world.assert_reachable(".env.local", "gremlin-dev"), coordinates);
+    world.assert_converged();
+    // It is not forgotten unasked.
+    assert_eq!(world.run_expecting(64, &["forget", "dev", "--json"]).errors(), ["usage.not_confirmed"]);
+    world.run_expecting(0, &["forget", "dev", "--yes"]);
+    assert!(world.names().is_empty());
+    assert!(world.pid("gremlin-dev").is_some(), "what runs stays");
+}
+
+#[test]
 fn without_a_command_there_is_help() {
     let world = ProjectFixture::new(ONE);
     let run = world.run_expecting(0, &[]);

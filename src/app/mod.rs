@@ -13,6 +13,7 @@ pub(crate) mod drift;
 pub(crate) mod env_files;
 mod error;
 pub(crate) mod fix;
+pub(crate) mod lifecycle;
 mod manifest;
 mod outcome;
 pub(crate) mod plan;

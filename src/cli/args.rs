@@ -137,6 +137,12 @@ pub(crate) enum Command {
     Import(Import),
     /// Take up again what runs on the engine and has no record any more.
     Recover(Recover),
+    /// Stop a backend and keep its data; it stays stopped until it is started or applied.
+    Stop(BackendArg),
+    /// Start a backend that was stopped.
+    Start(BackendArg),
+    /// Drop the record of a backend, and leave what runs and its data.
+    Forget(Forget),
     /// Show where the dashboard of a backend is.
     Dashboard(BackendArg),
     /// Show what has happened to the project.
@@ -332,6 +338,15 @@ pub(crate) struct Provision {
     pub(crate) show_key: bool,
     #[command(flatten)]
     pub(crate) lock: LockArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Forget {
+    /// The backend.
+    pub(crate) name: BackendName,
+    /// Do not ask.
+    #[arg(long, short = 'y')]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Args)]
