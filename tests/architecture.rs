@@ -2,6 +2,7 @@
 //!
 //! These tests look at text. They see what a person would see in review, and say file, line and what is wrong.
 
+#![allow(clippy::disallowed_methods, reason = "tests read the files that they wrote themselves")]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::fs;

@@ -17,7 +17,7 @@ pub struct DriftReport {
 }
 
 /// A backend that could not be looked at.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct UnobservedBackend {
     /// The backend.
     pub address: Address,
