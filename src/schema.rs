@@ -1,6 +1,4 @@
 //! The schemas of everything that programs read or write, generated from the types themselves.
-//!
-//! Must not do: describe anything by hand that a type says already.
 
 use crate::apply::Event;
 use crate::manifest;

@@ -1,6 +1,4 @@
 //! From text to a TOML tree with every mistake of syntax, said once and in words that help.
-//!
-//! Must not do: knowing the manifest's keys.
 
 use std::ops::{Range, RangeInclusive};
 

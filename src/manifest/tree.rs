@@ -1,6 +1,4 @@
 //! A manifest after its shape was checked: every value has the type that its key takes, or is marked as broken.
-//!
-//! Must not do: finding problems. The reader makes the tree, rules and lowering look at it.
 
 use std::ops::Range;
 

@@ -1,6 +1,4 @@
 //! What backends cost a month at their provider, from price tables that are data with a date.
-//!
-//! Must not do: take a price that is not known for zero, or ask anybody for one.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -93,7 +91,7 @@ impl schemars::JsonSchema for Usd {
 /// What a backend costs a month.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cost {
-    /// It runs on a machine of the user's own, which nobody sends a bill for.
+    /// It runs on a machine of the user's own, for which no provider bills.
     Unmetered,
     /// So much at its provider.
     Known {
@@ -157,7 +155,7 @@ impl FlyPrices {
         Some(Usd::from_dollars(dollars))
     }
 
-    /// Where nobody knows yet which of the allowed regions has room, it may be the dearest.
+    /// As long as the region is not decided, the price may be that of the dearest allowed one.
     fn cost(&self, spec: &BackendSpec, region: Option<&str>) -> Option<Cost> {
         let allowed = regions(spec);
         let regions = match region.filter(|region| allowed.contains(region)) {

@@ -60,7 +60,7 @@ pub enum Severity {
     /// It stands in the way.
     #[default]
     Error,
-    /// It is worth a look and stands in nobody's way.
+    /// It is worth a look and blocks nothing.
     Warning,
 }
 
@@ -216,7 +216,7 @@ impl Diagnostic {
 
 /// The failure of a command: everything that is wrong, and the exit code that follows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[must_use = "a report that nobody reads helps nobody"]
+#[must_use = "an unread report hides a failure"]
 pub struct Report {
     /// The exit code.
     pub exit: Exit,

@@ -1,7 +1,6 @@
 //! The nouns of the house: names, sizes, specifications, what is wanted and what is.
 //!
-//! Must not do: IO, async, clocks, randomness, the terminal. Everything here is plain data that
-//! every other module may use and that uses none of them.
+//! No IO, clocks or randomness: `tests/architecture.rs` holds it, and that its files are a graph without cycles.
 
 mod access;
 mod actual;

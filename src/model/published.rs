@@ -1,6 +1,4 @@
 //! Where a backend is reached whose ports are published on the machine that it runs on.
-//!
-//! Must not do: know which ports those are.
 
 use std::net::{IpAddr, Ipv4Addr};
 

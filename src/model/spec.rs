@@ -1,6 +1,4 @@
 //! What one backend should be.
-//!
-//! Must not do: know the manifest's syntax or what a provider makes of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -22,7 +20,7 @@ use super::time::TimeSpan;
 pub struct BackendSpec {
     /// Where it runs.
     pub provider: ProviderKind,
-    /// Which build runs; none means whatever the provider has at hand.
+    /// Which build runs; none means the one that the provider has at hand.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub release: Option<Release>,
     /// The provider's region, where it has any.

@@ -1,6 +1,4 @@
 //! Builds the plan: the one place that decides what is done.
-//!
-//! Must not do: do anything, ask anyone, or depend on the order in which things were listed.
 
 use std::collections::{BTreeMap, BTreeSet};
 

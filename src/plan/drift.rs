@@ -1,6 +1,4 @@
-//! Drift alone: what differs from what was last applied, whatever a manifest says.
-//!
-//! Must not do: read the manifest.
+//! Drift alone: what differs from what was last applied, apart from any manifest.
 
 use super::DriftItem;
 use crate::model::{Address, DataState, Diagnostic, FieldDrift, FieldPath, Phase, Snapshot};
