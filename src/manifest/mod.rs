@@ -3,8 +3,6 @@
 //! The text becomes a TOML tree (`syntax`), the tree is checked against the one table of keys (`keys`, `read`), rules
 //! compare keys with one another (`rules`), and what is left without a mistake is lowered into the model (`lower`).
 //! The JSON schema is made of the same table of keys (`schema`); `edit` changes a manifest and keeps its comments.
-//!
-//! Must not do: IO, async, clocks, the terminal, resolving secrets or paths. Text in; nouns, problems or text out.
 
 mod edit;
 mod lower;

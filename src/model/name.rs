@@ -1,6 +1,4 @@
 //! Names that users choose, and the instance name that follows from them.
-//!
-//! Must not do: correct a name silently.
 
 use std::fmt;
 
@@ -125,7 +123,7 @@ name!(
 );
 
 impl InstanceName {
-    /// The name that a backend gets when nobody else holds it.
+    /// The name that a backend gets when it is free.
     ///
     /// # Errors
     /// [`NameError::TooLong`] when both names together exceed [`INSTANCE_NAME_MAX`].

@@ -1,6 +1,4 @@
 //! How much one project may have in a control plane, and how much it has.
-//!
-//! Must not do: decide whether something fits; it only counts.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,4 @@
 //! Which step waits for which, and an order in which all of them could run one by one.
-//!
-//! Must not do: recurse: plans may be deep.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,6 +1,4 @@
-//! What must hold for every plan, whoever made it: a saved one is checked with this before it is believed.
-//!
-//! Must not do: repair a plan.
+//! What must hold for every plan of any origin: a saved one is checked with this before it is believed.
 
 use std::collections::BTreeSet;
 
