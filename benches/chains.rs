@@ -44,7 +44,11 @@ fn main() {
         quota: Default::default(),
         operations: Vec::new(),
     };
-    let plan = build(&desired, &ObservedState { snapshot, env_files: BTreeMap::new() }, &PlanOptions::default());
+    let plan = build(
+        &desired,
+        &ObservedState { snapshot, env_files: BTreeMap::new(), remembered: Vec::new() },
+        &PlanOptions::default(),
+    );
     let lease = Lease { project: desired.project.clone(), fence: 1, revision: Revision(0) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (_asking, interrupt) = tokio::sync::watch::channel(Interrupt::None);

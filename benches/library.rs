@@ -57,7 +57,7 @@ fn snapshot(desired: &Desired) -> Snapshot {
 }
 
 fn plan_of(desired: &Desired, snapshot: Snapshot) -> Plan {
-    build(desired, &ObservedState { snapshot, env_files: BTreeMap::new() }, &PlanOptions::default())
+    build(desired, &ObservedState { snapshot, env_files: BTreeMap::new(), remembered: Vec::new() }, &PlanOptions::default())
 }
 
 fn all_new(size: usize) -> Plan {
@@ -124,7 +124,7 @@ fn parse_manifest(bencher: Bencher<'_, '_>, size: usize) {
 #[divan::bench(args = SIZES)]
 fn plan_all_new(bencher: Bencher<'_, '_>, size: usize) {
     let desired = desired(size);
-    let actual = ObservedState { snapshot: snapshot(&desired), env_files: BTreeMap::new() };
+    let actual = ObservedState { snapshot: snapshot(&desired), env_files: BTreeMap::new(), remembered: Vec::new() };
     bencher.bench(|| build(black_box(&desired), &actual, &PlanOptions::default()));
 }
 
@@ -134,7 +134,11 @@ fn plan_nothing_changed(bencher: Bencher<'_, '_>, size: usize) {
     let control = Control::new(&desired.project);
     control.accept_all(&desired);
     let backends = control.authority.view(&desired.project).unwrap().backends;
-    let actual = ObservedState { snapshot: Snapshot { backends, ..snapshot(&desired) }, env_files: BTreeMap::new() };
+    let actual = ObservedState {
+        snapshot: Snapshot { backends, ..snapshot(&desired) },
+        env_files: BTreeMap::new(),
+        remembered: Vec::new(),
+    };
     bencher.bench(|| build(black_box(&desired), &actual, &PlanOptions::default()));
 }
 
@@ -169,7 +173,7 @@ fn read_records(bencher: Bencher<'_, '_>, size: usize) {
 fn merge_env_file(bencher: Bencher<'_, '_>, size: usize) {
     let existing: String = (0..size).map(|number| format!("NAME_{number}=value\n")).collect();
     let owner = BlockOwner { project: ProjectName::parse("speed").unwrap(), backend: BackendName::parse("dev").unwrap() };
-    let block = Block::new(owner, "http://127.0.0.1:4210", Secret::new("speed-dev|0123456789abcdef"), None).unwrap();
+    let block = Block::new(owner, "http://127.0.0.1:4210", Some(Secret::new("speed-dev|0123456789abcdef")), None).unwrap();
     bencher.bench(|| merge(black_box(existing.as_bytes()), &block));
 }
 

@@ -13,8 +13,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("failpoint", &[]),
     // Files and children of this machine, within bounds.
     ("system", &[]),
+    // Rules about data safety and specifications, for the plan and for the authority.
     ("policy", &["model"]),
-    ("manifest", &["model", "policy"]),
+    ("manifest", &["model", "convex", "policy"]),
     ("plan", &["model", "policy"]),
     ("convex", &["model"]),
     ("env_file", &["system", "model"]),
@@ -374,12 +375,38 @@ fn only_those_print_who_may() {
 fn every_module_says_what_it_is() {
     let mut broken = Vec::new();
     for source in every_source() {
-        let head: Vec<&str> = source.text.lines().take_while(|line| line.starts_with("//!")).collect();
-        if head.is_empty() {
+        if !source.text.starts_with("//!") {
             broken.push(format!("src/{}:1: does not open with `//!`", source.path));
         }
     }
     none(&broken);
+}
+
+/// The ground floor has no circles: each of its files can be read after those that it uses.
+#[test]
+fn the_model_is_a_graph_without_cycles() {
+    let sources = sources();
+    let model: Vec<&Source> =
+        sources.iter().filter(|source| source.module() == "model" && source.path != "model/mod.rs").collect();
+    let name = |source: &Source| source.path.trim_start_matches("model/").trim_end_matches(".rs").to_owned();
+    let mut graph = petgraph::graph::DiGraph::<(), ()>::new();
+    model.iter().for_each(|_| drop(graph.add_node(())));
+    let names: Vec<String> = model.iter().map(|source| name(source)).collect();
+    for (index, source) in model.iter().enumerate() {
+        for (_, line) in source.code() {
+            for used in names.iter().filter(|used| line.contains(&format!("super::{used}::"))) {
+                let used = names.iter().position(|other| other == used).unwrap();
+                graph.add_edge(petgraph::graph::NodeIndex::new(index), petgraph::graph::NodeIndex::new(used), ());
+            }
+        }
+    }
+    assert!(graph.edge_count() > 30, "the arrows inside `model` are not where they should be");
+    let cycles: Vec<Vec<&str>> = petgraph::algo::tarjan_scc(&graph)
+        .into_iter()
+        .filter(|component| component.len() > 1)
+        .map(|component| component.into_iter().map(|node| names[node.index()].as_str()).collect())
+        .collect();
+    assert_eq!(cycles, Vec::<Vec<&str>>::new());
 }
 
 #[test]
@@ -404,7 +431,7 @@ fn files_stay_short() {
 
 #[test]
 fn names_say_what_things_are() {
-    let empty = ["util", "utils", "helper", "helpers", "common", "manager", "misc", "stuff"];
+    let empty = ["util", "utils", "helper", "helpers", "common", "misc", "stuff"];
     let mut broken = Vec::new();
     for source in every_source() {
         if source.path.split(['/', '.']).any(|part| empty.contains(&part)) {
@@ -414,7 +441,7 @@ fn names_say_what_things_are() {
             let declared = ["mod ", "struct ", "enum ", "trait ", "fn "].iter().find_map(|word| Some((line.find(word)?, word)));
             let Some((at, word)) = declared else { continue };
             let name: String = line[at + word.len()..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-            if empty.contains(&name.as_str()) || ["Manager", "Helper", "Util"].iter().any(|end| name.ends_with(end)) {
+            if empty.contains(&name.as_str()) {
                 broken.push(format!("src/{}:{number}: `{name}` says nothing about what it is", source.path));
             }
         }

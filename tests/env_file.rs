@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use convexinfra::env_file::{
-    self, Block, BlockOwner, ClientVariables, EnvFileEdit, EnvFileError, ExpectedBlock, IgnoreOutcome, TrackedState,
-    ensure_ignored, inspect, remove_block, tracked, upsert_block, write,
+    self, Block, BlockOwner, Boundary, ClientVariables, EnvFileEdit, EnvFileError, ExpectedBlock, ExpectedClient,
+    IgnoreOutcome, Inventory, StagedFile, TrackedState, WrittenFile, ensure_ignored, tracked,
 };
-use convexinfra::model::{BackendName, EnvFileState, Fingerprint, FingerprintKey, ProjectName, Secret};
+use convexinfra::model::{
+    BackendName, EnvFileContent, EnvFileState, Fingerprint, FingerprintKey, ProjectName, RequestedBy, Secret,
+};
 use tempfile::TempDir;
 
 const KEY: &str = "gremlin-dev|01abcdef";
@@ -22,7 +24,7 @@ fn owner() -> BlockOwner {
 }
 
 fn block() -> Block {
-    Block::new(owner(), "http://127.0.0.1:3210", Secret::new(KEY), None).unwrap()
+    Block::new(owner(), "http://127.0.0.1:3210", Some(Secret::new(KEY)), None).unwrap()
 }
 
 fn fingerprint(value: &str) -> Option<Fingerprint> {
@@ -30,23 +32,51 @@ fn fingerprint(value: &str) -> Option<Fingerprint> {
 }
 
 fn expected() -> ExpectedBlock {
-    ExpectedBlock { owner: owner(), url: Some("http://127.0.0.1:3210".to_owned()), admin_key: fingerprint(KEY), client: None }
+    ExpectedBlock {
+        owner: owner(),
+        url: Some("http://127.0.0.1:3210".to_owned()),
+        has_pair: true,
+        admin_key: fingerprint(KEY),
+        client: None,
+    }
 }
 
 fn nothing(_: &str) -> Option<OsString> {
     None
 }
 
+/// What a manifest beside the file would have.
+fn boundary(path: &Path) -> Boundary {
+    Boundary::of(path.parent().unwrap())
+}
+
+fn inspect(path: &Path, expected: &ExpectedBlock, environment: impl Fn(&str) -> Option<OsString>) -> EnvFileState {
+    env_file::inspect(path, Some(&boundary(path)), expected, fingerprint, environment)
+}
+
+fn upsert_block(path: &Path, block: &Block) -> Result<env_file::UpsertOutcome, EnvFileError> {
+    env_file::upsert_block(path, Some(&boundary(path)), block)
+}
+
+fn remove_block(path: &Path, owner: &BlockOwner) -> Result<bool, EnvFileError> {
+    env_file::remove_block(path, Some(&boundary(path)), owner, None)
+}
+
 fn look(path: &Path) -> EnvFileState {
-    inspect(path, Some(&expected()), fingerprint, nothing)
+    inspect(path, &expected(), nothing)
+}
+
+fn content(state: EnvFileState) -> (EnvFileContent, Vec<String>) {
+    match state {
+        EnvFileState::Writable { content, warnings, .. } => (content, warnings),
+        EnvFileState::Refused { code, message } => panic!("{code}: {message}"),
+    }
 }
 
 /// Whether the file is current, and its warnings.
 fn state(path: &Path) -> (bool, Vec<String>) {
-    match look(path) {
-        EnvFileState::Writable { current, warnings, .. } => (current, warnings),
-        EnvFileState::Refused { code, message } => panic!("{code}: {message}"),
-    }
+    let (content, warnings) = content(look(path));
+    (content.up_to_date, warnings)
 }
 
 /// The file is refused by both: what is planned and what is done.
@@ -96,7 +126,7 @@ fn a_missing_file_is_created_for_this_user_only() {
     let (folder, path) = folder();
     assert!(!state(&path).0);
     let written = upsert_block(&path, &block()).unwrap();
-    assert_eq!((written.changes, written.ignored), (vec![EnvFileEdit::BlockAdded], IgnoreOutcome::NoRepository));
+    assert_eq!((written.changes, written.ignored), (vec![EnvFileEdit::BlockAdded], Some(IgnoreOutcome::NoRepository)));
     assert!(fs::read_to_string(&path).unwrap().contains(WANTED));
     assert_eq!(mode(&path), 0o600);
     assert_eq!(state(&path), (true, vec![]));
@@ -132,17 +162,17 @@ fn another_key_or_url_is_not_current() {
     let other = |change: &dyn Fn(&mut ExpectedBlock)| {
         let mut expected = expected();
         change(&mut expected);
-        matches!(inspect(&path, Some(&expected), fingerprint, nothing), EnvFileState::Writable { current: true, .. })
+        content(inspect(&path, &expected, nothing)).0.up_to_date
     };
     assert!(other(&|_| {}));
     assert!(!other(&|expected| expected.admin_key = fingerprint("gremlin-dev|other")));
     assert!(!other(&|expected| expected.admin_key = None));
     assert!(!other(&|expected| expected.url = Some("http://127.0.0.1:9999".to_owned())));
     assert!(!other(&|expected| expected.url = None));
-    let client = ClientVariables { prefix: "VITE_".to_owned(), site_url: "http://127.0.0.1:3211".to_owned() };
+    let client = ExpectedClient { prefix: "VITE_".to_owned(), site_url: Some("http://127.0.0.1:3211".to_owned()) };
     assert!(!other(&|expected| expected.client = Some(client.clone())));
-    let EnvFileState::Writable { current, url, admin_key, .. } = inspect(&path, None, fingerprint, nothing) else { panic!() };
-    assert_eq!((current, url.as_deref(), admin_key), (false, Some("http://127.0.0.1:3210"), fingerprint(KEY)));
+    let (content, _) = content(look(&path));
+    assert_eq!((content.url.as_deref(), content.admin_key), (Some("http://127.0.0.1:3210"), fingerprint(KEY)));
 }
 
 #[test]
@@ -173,7 +203,7 @@ fn a_link_stays_and_its_target_is_written() {
     assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
     assert!(fs::read_to_string(&target).unwrap().starts_with("A=1\n\n# >>>"));
     let rules = folder.path().canonicalize().unwrap().join("shared/.gitignore");
-    assert_eq!(written.ignored, IgnoreOutcome::Added(rules));
+    assert_eq!(written.ignored, Some(IgnoreOutcome::Added(rules)));
     assert_eq!(state(&path), (true, vec![]));
     git(folder.path(), &["add", "-f", "shared/env"]);
     assert_eq!(refused(&path), "env_file.tracked_by_git");
@@ -262,9 +292,9 @@ fn git_is_made_to_ignore_the_file() {
     let rules = folder.path().join(".gitignore");
     fs::write(&rules, "node_modules\r\ndist\r\n").unwrap();
     assert!(state(&path).1.iter().any(|warning| warning.contains("does not ignore")));
-    assert_eq!(upsert_block(&path, &block()).unwrap().ignored, IgnoreOutcome::Added(rules.clone()));
+    assert_eq!(upsert_block(&path, &block()).unwrap().ignored, Some(IgnoreOutcome::Added(rules.clone())));
     assert_eq!(fs::read(&rules).unwrap(), b"node_modules\r\ndist\r\n.env.local\r\n");
-    assert_eq!(upsert_block(&path, &block()).unwrap().ignored, IgnoreOutcome::Already);
+    assert_eq!(upsert_block(&path, &block()).unwrap().ignored, Some(IgnoreOutcome::Already));
     fs::write(&rules, ".env*\n!.env.local").unwrap();
     upsert_block(&path, &block()).unwrap();
     assert_eq!(fs::read(&rules).unwrap(), b".env*\n!.env.local\n.env.local\n");
@@ -273,7 +303,7 @@ fn git_is_made_to_ignore_the_file() {
     assert_eq!(fs::read(&rules).unwrap(), b".env.local\n");
     assert_eq!(mode(&rules), 0o644);
     fs::write(&rules, "*.local\n").unwrap();
-    assert_eq!(upsert_block(&path, &block()).unwrap().ignored, IgnoreOutcome::Already);
+    assert_eq!(upsert_block(&path, &block()).unwrap().ignored, Some(IgnoreOutcome::Already));
     assert_eq!(names(folder.path()), [".env.local", ".git", ".gitignore"]);
 }
 
@@ -295,26 +325,30 @@ fn read_only_files_and_folders_are_refused() {
 }
 
 #[test]
-fn an_edit_in_between_is_not_lost() {
-    let (folder, path) = folder();
-    fs::write(&path, "A=2\n").unwrap();
-    assert!(matches!(write(&path, Some(b"A=1\n"), b"x"), Err(EnvFileError::ChangedMeanwhile { .. })));
-    assert!(matches!(write(&path, None, b"x"), Err(EnvFileError::ChangedMeanwhile { .. })));
-    assert_eq!(fs::read(&path).unwrap(), b"A=2\n");
-    fs::remove_file(&path).unwrap();
-    assert!(matches!(write(&path, Some(b"A=1\n"), b"x"), Err(EnvFileError::ChangedMeanwhile { .. })));
-    assert!(names(folder.path()).is_empty());
-}
-
-#[test]
-fn what_a_killed_run_left_is_removed() {
-    let (folder, path) = folder();
+fn what_a_killed_run_left_is_removed_by_the_next_one() {
+    let (folder, path) = repository();
     fs::write(folder.path().join(".env.convexinfra-abandoned.local"), KEY).unwrap();
     fs::write(folder.path().join(".env.convexinfra-mine"), "").unwrap();
-    let running = fs::File::create(folder.path().join(".env.convexinfra-running.local")).unwrap();
-    rustix::fs::flock(&running, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let running = StagedFile::create(folder.path()).unwrap();
+    let abandoned = StagedFile::create(folder.path()).unwrap();
+    let left = folder.path().join(".convexinfra-left");
+    fs::create_dir(&left).unwrap();
+    fs::write(left.join(".gitignore"), "*\n").unwrap();
+    fs::write(left.join(".tmpABC"), KEY).unwrap();
+    let foreign = folder.path().join(".convexinfra-own");
+    fs::create_dir(&foreign).unwrap();
+    fs::write(foreign.join("notes"), "").unwrap();
+    // From its first moment on, git would take none of it.
+    let status = Command::new("git").arg("-C").arg(folder.path()).args(["status", "--porcelain", "-uall"]).output().unwrap();
+    let status = String::from_utf8(status.stdout).unwrap();
+    assert!(!status.contains("tmp") && !status.contains("left"), "{status}");
+    drop(abandoned);
     upsert_block(&path, &block()).unwrap();
-    assert_eq!(names(folder.path()), [".env.convexinfra-mine", ".env.convexinfra-running.local", ".env.local"]);
+    let names = names(folder.path());
+    assert!(!names.contains(&".convexinfra-left".to_owned()) && names.contains(&".convexinfra-own".to_owned()), "{names:?}");
+    assert!(!names.contains(&".env.convexinfra-abandoned.local".to_owned()), "{names:?}");
+    assert_eq!(names.iter().filter(|name| name.starts_with(".convexinfra-")).count(), 2, "one still runs: {names:?}");
+    drop(running);
 }
 
 #[test]
@@ -361,7 +395,7 @@ fn rivals_are_warned_about() {
         "CONVEX_SELF_HOSTED_ADMIN_KEY" => Some(OsString::from("other")),
         _ => None,
     };
-    let EnvFileState::Writable { warnings, .. } = inspect(&path, Some(&expected()), fingerprint, environment) else { panic!() };
+    let (_, warnings) = content(inspect(&path, &expected(), environment));
     let with = |parts: &[&str]| warnings.iter().filter(|warning| parts.iter().all(|part| warning.contains(part))).count();
     assert_eq!(warnings.len(), 5, "{warnings:#?}");
     assert_eq!(with(&["`CONVEX_DEPLOY_KEY`", ".env.local"]), 1);
@@ -372,7 +406,7 @@ fn rivals_are_warned_about() {
 
     // A file that only `--env-file` reads is read alone.
     let named = folder.path().join(".env.staging");
-    assert_eq!(inspect(&named, Some(&expected()), fingerprint, environment), look(&named));
+    assert_eq!(inspect(&named, &expected(), environment), look(&named));
     assert_eq!(state(&named).1, Vec::<String>::new());
 }
 
@@ -380,11 +414,180 @@ fn rivals_are_warned_about() {
 fn looking_changes_nothing() {
     let (folder, path) = repository();
     fs::write(&path, "CONVEX_DEPLOYMENT=x\n").unwrap();
-    fs::write(folder.path().join(".env.convexinfra-abandoned.local"), "").unwrap();
     let before = names(folder.path());
     look(&path);
     let text = env_file::diff::preview(&env_file::read(&path).unwrap().unwrap(), &expected(), fingerprint);
     assert!(text.contains("+CONVEX_SELF_HOSTED_ADMIN_KEY='<secret hmac:"), "{text}");
     assert_eq!(names(folder.path()), before);
     assert_eq!(fs::read(&path).unwrap(), b"CONVEX_DEPLOYMENT=x\n");
+}
+
+#[test]
+fn a_manifest_writes_into_its_own_repository_only() {
+    let (outside, _) = folder();
+    let (folder, _) = repository();
+    let app = folder.path().join("app");
+    fs::create_dir(&app).unwrap();
+    let inside = Boundary::of(&app);
+    let try_write = |path: PathBuf| {
+        let before = fs::read(&path).ok();
+        let error = env_file::upsert_block(&path, Some(&inside), &block()).unwrap_err();
+        let EnvFileState::Refused { code, .. } = env_file::inspect(&path, Some(&inside), &expected(), fingerprint, nothing)
+        else {
+            panic!("planned: {}", path.display())
+        };
+        assert_eq!((code.as_str(), fs::read(&path).ok()), (error.code(), before));
+        code
+    };
+    let profile = outside.path().join("profile");
+    fs::write(&profile, "A=1\n").unwrap();
+    fs::set_permissions(&profile, fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(try_write(profile.clone()), "env_file.outside_repository");
+    assert_eq!(try_write(outside.path().join("new.env")), "env_file.outside_repository");
+    let up: PathBuf = app.join("../..").join(outside.path().file_name().unwrap()).join("profile");
+    assert_eq!(try_write(up), "env_file.outside_repository");
+    symlink(outside.path(), app.join("linked")).unwrap();
+    assert_eq!(try_write(app.join("linked/profile")), "env_file.outside_repository");
+    assert_eq!(try_write(app.join("linked/new.env")), "env_file.outside_repository");
+    assert_eq!(mode(&profile), 0o644);
+    for data in ["../.git/config", "../.git/hooks/pre-commit", "../.GIT/x"] {
+        let path = app.join(data);
+        if path.parent().unwrap().is_dir() {
+            assert_eq!(try_write(path), "env_file.repository_data", "{data}");
+        }
+    }
+    // Anywhere in the repository is fine, and so is whatever is typed.
+    assert!(env_file::upsert_block(&folder.path().join(".env.local"), Some(&inside), &block()).is_ok());
+    assert!(env_file::upsert_block(&profile, None, &block()).is_ok());
+
+    let (plain, _) = self::folder();
+    let (below, beside) = (plain.path().join("app"), plain.path().join(".env.local"));
+    fs::create_dir(&below).unwrap();
+    let error = env_file::upsert_block(&beside, Some(&Boundary::of(&below)), &block()).unwrap_err();
+    assert_eq!(error.code(), "env_file.outside_repository");
+}
+
+#[test]
+fn work_trees_of_one_repository_share_an_env_file() {
+    let (folder, path) = repository();
+    fs::write(folder.path().join("a"), "").unwrap();
+    git(folder.path(), &["add", "a"]);
+    git(folder.path(), &["commit", "-qm", "x"]);
+    let (_other, linked) = self::folder();
+    let linked = linked.with_file_name("tree");
+    git(folder.path(), &["worktree", "add", "-q", linked.to_str().unwrap()]);
+    upsert_block(&path, &block()).unwrap();
+    symlink(&path, linked.join(".env.local")).unwrap();
+    assert_eq!(state(&linked.join(".env.local")), (true, vec![]));
+    assert!(upsert_block(&linked.join(".env.local"), &block()).unwrap().changes.is_empty());
+    // Another repository is another matter, as far as something would be written.
+    let (stranger, own) = repository();
+    fs::remove_file(linked.join(".env.local")).unwrap();
+    symlink(&path, &own).unwrap();
+    assert_eq!(state(&own), (true, vec![]));
+    fs::write(&path, "").unwrap();
+    assert_eq!(refused(&own), "env_file.link_leaves_repository");
+    drop(stranger);
+}
+
+#[test]
+fn being_ignored_is_looked_at_every_time() {
+    let (folder, path) = repository();
+    upsert_block(&path, &block()).unwrap();
+    assert_eq!(state(&path), (true, vec![]));
+    let needs_rule = || content(look(&path)).0.needs_ignore_rule;
+    for lost in ["", "*.log\n", ".env.local\n!.env.local\n"] {
+        fs::write(folder.path().join(".gitignore"), lost).unwrap();
+        let (current, warnings) = state(&path);
+        assert!(current && needs_rule() && warnings.iter().any(|warning| warning.contains("could be committed")), "{lost:?}");
+        upsert_block(&path, &block()).unwrap();
+        assert!(!needs_rule(), "{lost:?}");
+    }
+}
+
+#[test]
+fn other_version_control_systems_are_repositories_too() {
+    for marker in [".jj", ".sl"] {
+        let (folder, path) = folder();
+        fs::create_dir_all(folder.path().join(marker).join("repo")).unwrap();
+        let rules = folder.path().join(".gitignore");
+        assert_eq!(upsert_block(&path, &block()).unwrap().ignored, Some(IgnoreOutcome::Added(rules)), "{marker}");
+        assert_eq!(upsert_block(&path, &block()).unwrap().ignored, Some(IgnoreOutcome::Already), "{marker}");
+        assert_eq!(state(&path), (true, vec![]), "{marker}");
+    }
+    let (folder, path) = folder();
+    let root = folder.path().canonicalize().unwrap();
+    fs::create_dir_all(root.join(".hg")).unwrap();
+    fs::create_dir_all(root.join("app")).unwrap();
+    let below = root.join("app").join(path.file_name().unwrap());
+    let rules = root.join(".hgignore");
+    assert_eq!(ensure_ignored(&below).unwrap(), IgnoreOutcome::Added(rules.clone()));
+    assert_eq!(fs::read_to_string(rules).unwrap(), "rootglob:app/.env.local\n");
+    assert_eq!(ensure_ignored(&below).unwrap(), IgnoreOutcome::Already);
+}
+
+#[test]
+fn a_file_without_a_key_is_neither_hidden_nor_ignored() {
+    let (folder, path) = repository();
+    fs::write(&path, "A=1\n").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    git(folder.path(), &["add", ".env.local"]);
+    let client = ClientVariables { prefix: "VITE_".to_owned(), site_url: "http://127.0.0.1:3211".to_owned() };
+    let block = Block::new(owner(), "http://127.0.0.1:3210", None, Some(client)).unwrap();
+    assert_eq!(upsert_block(&path, &block).unwrap().ignored, None);
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains("VITE_CONVEX_URL=http://127.0.0.1:3210\n") && !text.contains("SELF_HOSTED"), "{text}");
+    assert_eq!((mode(&path), folder.path().join(".gitignore").exists()), (0o640, false));
+    let expected = ExpectedBlock {
+        has_pair: false,
+        admin_key: None,
+        client: Some(ExpectedClient { prefix: "VITE_".to_owned(), site_url: Some("http://127.0.0.1:3211".to_owned()) }),
+        ..expected()
+    };
+    assert!(content(inspect(&path, &expected, nothing)).0.up_to_date);
+    remove_block(&path, &owner()).unwrap();
+    assert_eq!((fs::read_to_string(&path).unwrap().as_str(), mode(&path)), ("A=1\n", 0o640));
+}
+
+#[test]
+fn a_plan_shows_the_client_variables_that_apply_changes() {
+    let (_folder, path) = folder();
+    fs::write(&path, "VITE_CONVEX_URL=https://prod-otter-1.convex.cloud\n").unwrap();
+    let client = Some(ExpectedClient { prefix: "VITE_".to_owned(), site_url: None });
+    let new = ExpectedBlock { url: None, admin_key: None, client, ..expected() };
+    let difference = content(inspect(&path, &new, nothing)).0.difference;
+    for line in [
+        "-VITE_CONVEX_URL=https://prod-otter-1.convex.cloud\n",
+        "+# VITE_CONVEX_URL=https://prod-otter-1.convex.cloud\n",
+        "+VITE_CONVEX_URL=<known after apply>\n",
+        "+VITE_CONVEX_SITE_URL=<known after apply>\n",
+    ] {
+        assert!(difference.contains(line), "{line}{difference}");
+    }
+}
+
+#[test]
+fn written_files_are_remembered_by_project_and_control_plane() {
+    let home = TempDir::new().unwrap();
+    let project = ProjectName::parse("gremlin").unwrap();
+    let file = |requested_by, url: &str| WrittenFile {
+        backend: BackendName::parse("dev").unwrap(),
+        requested_by,
+        urls: vec![url.to_owned()],
+    };
+    let remember = |path: &str, by| {
+        Inventory::remember(home.path(), "embedded", &project, Path::new(path), file(by, "http://127.0.0.1:1")).unwrap();
+    };
+    remember("/a/.env.local", RequestedBy::Manifest);
+    remember("/a/.env.local", RequestedBy::Command);
+    remember("/b/.env", RequestedBy::Command);
+    let load = |control_plane: &str| Inventory::load(home.path(), control_plane, &project);
+    let found: Vec<_> = load("embedded").files().map(|(path, file)| (path.to_owned(), file.requested_by)).collect();
+    let expected = [("/a/.env.local".into(), RequestedBy::Manifest), ("/b/.env".into(), RequestedBy::Command)];
+    assert_eq!(found, expected);
+    assert_eq!(load("https://control.example.com").files().count(), 0);
+    Inventory::forget(home.path(), "embedded", &project, Path::new("/b/.env")).unwrap();
+    assert_eq!(load("embedded").files().count(), 1);
+    fs::write(home.path().join("env-files").join("gremlin-x.json"), "no json").unwrap();
+    assert!(load("embedded").get(Path::new("/a/.env.local")).is_some());
 }

@@ -236,7 +236,7 @@ impl ApplyRun<'_> {
             lease,
             origin: Some(session.manifest.desired.origin.as_str()).filter(|origin| !origin.is_empty()),
             secrets: session.secrets.found(),
-            env_files: &ManifestEnvFiles::new(&session.manifest.folder, &session.manifest.desired.project),
+            env_files: &ManifestEnvFiles::new(&session.manifest, &plan.control_plane),
             parallelism: self.options.parallelism,
             interrupt: interrupt.clone(),
             on_event: &on_event,

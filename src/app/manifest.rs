@@ -24,6 +24,8 @@ pub(crate) struct LoadedManifest {
     pub(crate) desired: Desired,
     /// What deserves attention in it.
     pub(crate) warnings: Vec<Diagnostic>,
+    /// The home of this machine, where written env files are remembered.
+    pub(crate) home: Option<PathBuf>,
     /// The project name that was given in place of the manifest's.
     project: Option<ProjectName>,
 }
@@ -52,10 +54,11 @@ impl LoadedManifest {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
         };
+        crate::env_file::sweep(&folder);
         parsed.desired.origin = discovery::origin(&folder);
         resolve_paths(&mut parsed.desired, &folder);
         let project = project.cloned();
-        Ok(Self { path, folder, text, desired: parsed.desired, warnings: parsed.warnings, project })
+        Ok(Self { path, folder, text, desired: parsed.desired, warnings: parsed.warnings, home: None, project })
     }
 
     /// Reads the file again.
@@ -63,7 +66,7 @@ impl LoadedManifest {
     /// # Errors
     /// The file cannot be read, or its text has problems.
     pub(crate) fn reload(&self) -> Result<Self, AppError> {
-        Self::read(self.path.clone(), self.project.as_ref())
+        Ok(Self { home: self.home.clone(), ..Self::read(self.path.clone(), self.project.as_ref())? })
     }
 
     /// Checks a text before it becomes this manifest.
@@ -71,12 +74,13 @@ impl LoadedManifest {
     /// # Errors
     /// The text has problems.
     pub(crate) fn with_text(&self, text: String) -> Result<Self, AppError> {
-        Self::parse(self.path.clone(), text, self.project.as_ref()).map_err(|error| match error {
+        let parsed = Self::parse(self.path.clone(), text, self.project.as_ref()).map_err(|error| match error {
             AppError::Manifest { problems, text, file } => {
                 AppError::Manifest { problems, text, file: format!("{file} (as it would be)") }
             }
             other @ AppError::Report(_) => other,
-        })
+        })?;
+        Ok(Self { home: self.home.clone(), ..parsed })
     }
 }
 

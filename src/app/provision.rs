@@ -82,14 +82,13 @@ pub(crate) async fn provision(
             before.clone()
         }
         None => {
-            let with = before.with_text(with_backend(before, request)?)?;
-            if let Some((path, owner)) = shared_env_file(&with.desired, &request.name) {
+            if let Some((path, owner)) = taken_env_file(&before.desired, request.env_file.as_deref()) {
                 let message = format!("`{path}` is written for `{owner}`, and one file can name one backend; nothing was done");
                 let diagnostic = Diagnostic::new("provision.env_file_taken", message)
                     .with_help("name another file with `--env-file`, or none");
                 return Err(AppError::new(Exit::Refused, diagnostic));
             }
-            with
+            before.with_text(with_backend(before, request)?)?
         }
     };
     // A backend is of use only with what it depends on.
@@ -162,7 +161,7 @@ async fn provisioned(
 ) -> Result<Provisioned, AppError> {
     let name = &request.name;
     let backend = manifest.desired.backends.get(name);
-    let about = |lint: &&Diagnostic| lint.address.as_ref().is_some_and(|address| address.backend == *name);
+    let about = |lint: &&Diagnostic| lint.address.as_ref().is_none_or(|address| address.backend == *name);
     let lints = outcome.plan.lints.iter().filter(about);
     let warnings = lints.map(|lint| Diagnostic::new(lint.code.clone(), &lint.message)).collect();
     if backend.is_some_and(|backend| backend.spec.is_record_only()) {
@@ -172,9 +171,7 @@ async fn provisioned(
     let actual = outcome.snapshot.as_ref().and_then(|seen| seen.backends.iter().find(|backend| backend.name == *name));
     let state = provision_state(name, actual)?;
     let credentials = control.credentials(&manifest.desired.project, name).await?;
-    // A file that another backend names too says where that one is.
-    let is_own = shared_env_file(&manifest.desired, name).is_none();
-    let target = backend.and_then(|backend| backend.env_file.as_ref()).filter(|_| is_own);
+    let target = backend.and_then(|backend| backend.env_files.first());
     let env_file = target.map(|target| join_display(&manifest.folder, &target.path));
     Ok(Provisioned { state, credentials: Some(credentials), env_file, warnings })
 }
@@ -225,7 +222,7 @@ fn with_backend(loaded: &LoadedManifest, request: &ProvisionRequest) -> Result<S
     let mut text = loaded.text.clone();
     // The only backend has its env file without a word; with another one beside it, it would lose it.
     if let Some((name, backend)) = loaded.desired.backends.first_key_value()
-        && let Some(target) = backend.env_file.as_ref().filter(|_| loaded.desired.backends.len() == 1)
+        && let Some(target) = backend.env_files.first().filter(|_| loaded.desired.backends.len() == 1)
     {
         let field = FieldLiteral::Text(target.path.clone());
         text = add_field(&text, name.as_str(), "env_file", &field).map_err(|error| not_edited(error.to_string()))?;
@@ -262,7 +259,7 @@ fn check_flags_match(request: &ProvisionRequest, there: &DesiredBackend) -> Resu
         ("release", request.release.clone(), spec.release.as_ref().map(ToString::to_string)),
         ("region", request.region.clone(), spec.region.clone()),
         ("ttl", ttl, spec.ttl.map(|ttl| ttl.to_string())),
-        ("env_file", request.env_file.clone(), there.env_file.as_ref().map(|target| target.path.clone())),
+        ("env_file", request.env_file.clone(), there.env_files.first().map(|target| target.path.clone())),
     ];
     let errors: Vec<Diagnostic> = asked
         .into_iter()
@@ -281,11 +278,13 @@ fn check_flags_match(request: &ProvisionRequest, there: &DesiredBackend) -> Resu
     if errors.is_empty() { Ok(()) } else { Err(AppError::from(Report { exit: Exit::Refused, errors })) }
 }
 
-/// Returns the env file of a backend and another backend that names the same one.
-fn shared_env_file<'a>(desired: &'a Desired, name: &BackendName) -> Option<(&'a str, &'a BackendName)> {
-    let path = |backend: &'a DesiredBackend| backend.env_file.as_ref().map(|target| target.path.trim_start_matches("./"));
-    let own = path(desired.backends.get(name)?)?;
-    desired.backends.iter().find(|(other, backend)| *other != name && path(backend) == Some(own)).map(|(other, _)| (own, other))
+/// Returns an env file that was asked for and the backend that has it.
+fn taken_env_file<'a>(desired: &'a Desired, path: Option<&'a str>) -> Option<(&'a str, &'a BackendName)> {
+    let plain = |path: &'a str| path.trim_start_matches("./");
+    let path = plain(path?);
+    let names_it =
+        |backend: &DesiredBackend| backend.env_files.iter().any(|target| target.path.trim_start_matches("./") == path);
+    desired.backends.iter().find(|(_, backend)| names_it(backend)).map(|(name, _)| (path, name))
 }
 
 /// Returns the backend and everything that it depends on, directly or not.

@@ -65,7 +65,8 @@ pub(crate) fn staleness(saved: &Plan, now: &Plan) -> Option<Diagnostic> {
     } else if saved.base != now.base {
         format!("the project is at revision {} now, and it was made at {}", now.base, saved.base)
     } else if !plan::still_matches(saved, now) {
-        let secrets_open = saved.lints.iter().any(|lint| lint.code == plan::SECRET_NOT_COMPARED);
+        let secrets_open =
+            saved.lints.iter().any(|lint| [plan::SECRET_NOT_COMPARED, plan::SECRET_MISSING].contains(&lint.code.as_str()));
         let open = if secrets_open { ", or a secret that was not compared then turns out to be another one" } else { "" };
         format!(
             "planning now does not give the same steps: a secret, an env file or what is seen of the backends has changed{open}"

@@ -2,15 +2,13 @@
 //!
 //! Must not do: change anything.
 
-use std::collections::BTreeMap;
-
 use tokio::sync::OnceCell;
 
-use super::env_files::ManifestEnvFiles;
+use super::env_files::{InspectedEnvFiles, ManifestEnvFiles};
 use super::secrets::{self, ComparisonKey, ComparisonMode, ResolvedSecrets};
 use super::{AppError, LoadedManifest};
 use crate::api::{ControlPlane, IfMissing};
-use crate::model::{Desired, Diagnostic, Exit, Snapshot};
+use crate::model::{Diagnostic, Exit, Snapshot};
 use crate::plan::{self, ObservedState, Plan, PlanOptions};
 
 /// One manifest against one control plane.
@@ -72,12 +70,13 @@ impl<'a> Session<'a> {
     pub(crate) async fn observe_and_plan(&self, intent: &PlanOptions) -> Result<(Plan, Snapshot), AppError> {
         let desired = &self.manifest.desired;
         let snapshot = self.control.snapshot(&desired.project).await?;
-        let env_files = if wants_env_files(desired, &snapshot) {
-            ManifestEnvFiles::new(&self.manifest.folder, &desired.project).inspect_all(desired, &snapshot, self.key().await?)
+        let env_files = ManifestEnvFiles::new(&self.manifest, &snapshot.control_plane.name);
+        let InspectedEnvFiles { states, remembered } = if env_files.any(desired, &snapshot) {
+            env_files.inspect_all(desired, &snapshot, self.key().await?)
         } else {
-            BTreeMap::new()
+            InspectedEnvFiles::default()
         };
-        let actual = ObservedState { snapshot, env_files };
+        let actual = ObservedState { snapshot, env_files: states, remembered };
         let plan = plan::build(desired, &actual, intent);
         match plan::validate(&plan) {
             Ok(()) => Ok((plan, actual.snapshot)),
@@ -92,10 +91,4 @@ impl<'a> Session<'a> {
         let ask = || ComparisonKey::ask(self.control, &self.manifest.desired.project, IfMissing::ReturnNone, self.comparison);
         Ok(self.key.get_or_try_init(ask).await?)
     }
-}
-
-fn wants_env_files(desired: &Desired, snapshot: &Snapshot) -> bool {
-    let wanted = &desired.backends;
-    wanted.values().any(|backend| backend.env_file.is_some())
-        || snapshot.backends.iter().any(|backend| backend.admin_key.is_some() && !wanted.contains_key(&backend.name))
 }

@@ -36,7 +36,7 @@ pub use resume::{Resumed, Resumption};
 pub use sync::{ProjectSync, TokenLookup, TokenReplica};
 pub use token::{AuthenticatedToken, Principal, TOKEN_PREFIX};
 pub use vault::{MasterKey, Vault, VaultError};
-pub use view::{ProjectView, Totals};
+pub use view::{ProjectView, RecordedPlace, Totals};
 
 use crate::api::ControlError;
 use crate::convex::admin_key::KeyError;

@@ -75,7 +75,7 @@ impl<S: Store> Authority<S> {
             let mut row = row.clone();
             self.with_server_fingerprint(&mut row)?;
             let actual = to_actual(row);
-            let wanted = DesiredBackend { spec: put.spec.clone(), env_file: None, secrets };
+            let wanted = DesiredBackend { spec: put.spec.clone(), env_files: Vec::new(), secrets };
             let changes = policy::diff_backend(&wanted, &actual).changes;
             refusals.extend(policy::change_refusals(name, &actual, &wanted, &changes, *downgrade));
         }

@@ -76,12 +76,12 @@ impl World {
     ) -> Option<(String, String)> {
         let key = self.authority.vault().fingerprint_key(&project());
         let states = states(&key, spec, secrets);
-        let backend = DesiredBackend { spec: spec.clone(), env_file: None, secrets: states };
+        let backend = DesiredBackend { spec: spec.clone(), env_files: Vec::new(), secrets: states };
         let mut desired = desired();
         if !options.destroy {
             desired.backends.insert(name("dev"), backend);
         }
-        let actual = ObservedState { snapshot: self.snapshot(), env_files: BTreeMap::new() };
+        let actual = ObservedState { snapshot: self.snapshot(), env_files: BTreeMap::new(), remembered: Vec::new() };
         let plan = build(&desired, &actual, options);
         plan.refusals.into_iter().next().map(|refusal| (refusal.code, refusal.message))
     }
@@ -360,9 +360,9 @@ fn another_repository_with_the_same_name_changes_nothing_unless_it_takes_over() 
     blog.clone_into(&mut desired.origin);
     desired.backends.insert(
         name("dev"),
-        DesiredBackend { spec: with(|spec| spec.dashboard = true), env_file: None, secrets: BTreeMap::new() },
+        DesiredBackend { spec: with(|spec| spec.dashboard = true), env_files: Vec::new(), secrets: BTreeMap::new() },
     );
-    let actual = ObservedState { snapshot: world.snapshot(), env_files: BTreeMap::new() };
+    let actual = ObservedState { snapshot: world.snapshot(), env_files: BTreeMap::new(), remembered: Vec::new() };
     let plan = build(&desired, &actual, &PlanOptions::default());
     assert_eq!(plan.refusals[0].code, "plan.other_repository");
     let taken = build(&desired, &actual, &PlanOptions { take_over: true, ..PlanOptions::default() });

@@ -10,8 +10,8 @@ use super::{Authority, AuthorityError, allocation, removal};
 use crate::api::{ControlError, Credentials};
 use crate::model::fly::REGION_KEY;
 use crate::model::{
-    ActualBackend, BackendName, DASHBOARD_URL, Observation, OperationRecord, ProjectName, Quota, ResolvedBackend, Revision,
-    RunState, Usage,
+    ActualBackend, BackendId, BackendName, DASHBOARD_URL, Observation, OperationRecord, ProjectName, ProviderKind,
+    ProviderState, Quota, ResolvedBackend, Revision, RunState, Usage,
 };
 use crate::store::{BackendRow, Store};
 
@@ -45,7 +45,29 @@ pub struct Totals {
     pub port_pairs_free: usize,
 }
 
+/// Where a backend was made, as its provider recorded it.
+#[derive(Debug, Clone)]
+pub struct RecordedPlace {
+    /// The backend.
+    pub id: BackendId,
+    /// Its provider.
+    pub provider: ProviderKind,
+    /// What the provider recorded.
+    pub state: ProviderState,
+}
+
 impl<S: Store> Authority<S> {
+    /// Returns where a backend was made.
+    pub fn place_of(&self, project: &ProjectName, name: &BackendName) -> Result<Option<RecordedPlace>, AuthorityError> {
+        let row = self.store.read(|rows| Ok::<_, AuthorityError>(rows.backend(project, name)?))?;
+        Ok(row.map(|row| RecordedPlace { id: row.id, provider: row.spec.provider, state: row.references }))
+    }
+
+    /// Returns whether a backend is recorded, in whichever project.
+    pub fn is_recorded(&self, id: &BackendId) -> Result<bool, AuthorityError> {
+        self.store.read(|rows| Ok::<_, AuthorityError>(rows.backend_by_id(id)?.is_some()))
+    }
+
     /// One project in the rows.
     pub fn view(&self, project: &ProjectName) -> Result<ProjectView, AuthorityError> {
         let (row, mut backends, quota, open) = self.store.read(|rows| {

@@ -75,7 +75,9 @@ impl Context {
 
     /// Reads the manifest.
     pub(crate) fn load(&self) -> Result<LoadedManifest, AppError> {
-        LoadedManifest::read(self.manifest_path()?, self.global.project.as_ref())
+        let mut loaded = LoadedManifest::read(self.manifest_path()?, self.global.project.as_ref())?;
+        loaded.home = self.home().ok();
+        Ok(loaded)
     }
 
     /// The project that a command is about: named, or the manifest's.
@@ -95,7 +97,9 @@ impl Context {
         let (project, loaded) = self.project()?;
         let empty = || {
             let text = format!("project = \"{project}\"\n");
-            LoadedManifest::parse(discovery::MANIFEST_NAME.into(), text, self.global.project.as_ref())
+            let mut loaded = LoadedManifest::parse(discovery::MANIFEST_NAME.into(), text, self.global.project.as_ref())?;
+            loaded.home = self.home().ok();
+            Ok(loaded)
         };
         loaded.map_or_else(empty, Ok)
     }

@@ -2,7 +2,10 @@
 //!
 //! Must not do: IO, or letting a value through that a dotenv file could not carry unchanged.
 
+use std::collections::BTreeSet;
+
 use super::error::EnvFileError;
+use super::notes::notes;
 use super::parse::{Document, without_break};
 use crate::model::{BackendName, Fingerprint, ProjectName, Secret};
 
@@ -42,7 +45,8 @@ pub struct ClientVariables {
 pub struct Block {
     pub(super) owner: BlockOwner,
     pub(super) url: String,
-    pub(super) admin_key: Secret,
+    /// None where the file gets the client variables alone.
+    pub(super) admin_key: Option<Secret>,
     pub(super) client: Option<ClientVariables>,
 }
 
@@ -53,19 +57,35 @@ pub struct ExpectedBlock {
     pub owner: BlockOwner,
     /// The deployment's URL, once known.
     pub url: Option<String>,
+    /// Whether URL and admin key are wanted.
+    pub has_pair: bool,
     /// The fingerprint of the admin key, once known.
     pub admin_key: Option<Fingerprint>,
-    /// The framework's variables, if they are wanted and known.
-    pub client: Option<ClientVariables>,
+    /// The framework's variables, if they are wanted.
+    pub client: Option<ExpectedClient>,
+}
+
+/// The framework's variables, as far as they are known before anything was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpectedClient {
+    /// What the framework wants before every name.
+    pub prefix: String,
+    /// The URL of HTTP actions, once known.
+    pub site_url: Option<String>,
 }
 
 impl Block {
-    /// Puts a block together.
+    /// Creates a block; without a key it has the client variables alone.
     ///
     /// # Errors
     /// [`EnvFileError::UnwritableValue`] when a value holds blanks, quotes or anything else that would be read
     /// back differently.
-    pub fn new(owner: BlockOwner, url: &str, admin_key: Secret, client: Option<ClientVariables>) -> Result<Self, EnvFileError> {
+    pub fn new(
+        owner: BlockOwner,
+        url: &str,
+        admin_key: Option<Secret>,
+        client: Option<ClientVariables>,
+    ) -> Result<Self, EnvFileError> {
         // One trailing slash is what the client would take off by itself.
         let url = url.strip_suffix('/').unwrap_or(url).to_owned();
         let client = client.map(|client| ClientVariables {
@@ -73,7 +93,9 @@ impl Block {
             ..client
         });
         check(URL, &url)?;
-        check(ADMIN_KEY, admin_key.expose())?;
+        if let Some(admin_key) = &admin_key {
+            check(ADMIN_KEY, admin_key.expose())?;
+        }
         if let Some(client) = &client {
             check(CLIENT_SITE_URL, &client.site_url)?;
             if !PREFIXES.contains(&client.prefix.as_str()) {
@@ -83,9 +105,15 @@ impl Block {
         Ok(Self { owner, url, admin_key, client })
     }
 
-    /// The two variables that every block has, without a line break.
-    pub(super) fn pair(&self) -> [String; 2] {
-        [format!("{URL}={}", self.url), format!("{ADMIN_KEY}='{}'", self.admin_key.expose())]
+    /// Whether it has URL and admin key.
+    pub(super) fn has_pair(&self) -> bool {
+        self.admin_key.is_some()
+    }
+
+    /// The lines of URL and admin key, without line breaks.
+    pub(super) fn pair(&self) -> Vec<String> {
+        let key = self.admin_key.as_ref();
+        key.map(|key| vec![format!("{URL}={}", self.url), format!("{ADMIN_KEY}='{}'", key.expose())]).unwrap_or_default()
     }
 }
 
@@ -172,6 +200,11 @@ impl BlockOwner {
     }
 }
 
+/// Whether a label is that of a backend of this project.
+fn belongs_to(label: &str, project: &ProjectName) -> bool {
+    label.rsplit_once(" of ").is_some_and(|(_, owner)| owner == project.as_str())
+}
+
 enum Marker {
     Begin(String),
     End,
@@ -188,9 +221,9 @@ fn marker(line: &[u8]) -> Option<Marker> {
 }
 
 impl BlockLayout {
-    /// Finds the blocks. Lines inside a quoted value are never markers, and of a block that lost its end only the
+    /// Finds the blocks, of one project or of all. Lines inside a quoted value are never markers, and of a block that lost its end only the
     /// variables right below the marker are ours.
-    pub(super) fn of(document: &Document<'_>) -> Self {
+    pub(super) fn of(document: &Document<'_>, project: Option<&ProjectName>) -> Self {
         let count = document.lines().len();
         let mut ours = vec![false; count];
         let mut inside_value = vec![false; count];
@@ -210,6 +243,7 @@ impl BlockLayout {
             .filter(|(_, (_, inside))| !**inside)
             .filter_map(|(index, (line, _))| marker(line).map(|found| (index, found)))
             .collect();
+        let noted: BTreeSet<usize> = notes(document).iter().flat_map(|note| note.line..=note.line + note.count).collect();
         let mut layout = Self { roles: vec![LineOwner::Unmanaged; count], blocks: Vec::new() };
         let mut next = markers.iter().peekable();
         while let Some((begin, found)) = next.next() {
@@ -217,13 +251,17 @@ impl BlockLayout {
                 layout.set(*begin, LineOwner::OrphanMarker);
                 continue;
             };
+            let end = next.next_if(|(_, found)| matches!(found, Marker::End)).map(|(end, _)| *end);
+            if project.is_some_and(|project| !belongs_to(owner, project)) {
+                continue;
+            }
             let role = LineOwner::Block(layout.blocks.len());
             layout.blocks.push(BlockPosition { begin: *begin, owner: owner.clone() });
             layout.set(*begin, role);
             let is_ours = |line: &usize| ours.get(*line).copied().unwrap_or_default();
-            if let Some((end, _)) = next.next_if(|(_, found)| matches!(found, Marker::End)) {
-                (begin + 1..*end).filter(is_ours).for_each(|line| layout.set(line, role));
-                layout.set(*end, role);
+            if let Some(end) = end {
+                (begin + 1..end).filter(|line| is_ours(line) || noted.contains(line)).for_each(|line| layout.set(line, role));
+                layout.set(end, role);
             } else {
                 (begin + 1..count).take_while(is_ours).for_each(|line| layout.set(line, role));
             }

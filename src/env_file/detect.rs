@@ -27,6 +27,13 @@ struct Package {
     dev_dependencies: Value,
 }
 
+impl Package {
+    fn lists(&self, name: &str) -> bool {
+        let listed = |table: &Value| table.as_object().is_some_and(|table: &Map<String, Value>| table.contains_key(name));
+        listed(&self.dependencies) || listed(&self.dev_dependencies)
+    }
+}
+
 fn package(json: &str) -> Package {
     serde_json::from_str(json.strip_prefix('\u{feff}').unwrap_or(json)).unwrap_or_default()
 }
@@ -34,11 +41,49 @@ fn package(json: &str) -> Package {
 /// The prefix of the client variables, such as `NEXT_PUBLIC_`; empty where no known framework is used.
 pub fn client_prefix(package_json: &str) -> &'static str {
     let package = package(package_json);
-    let has = |name: &str| {
-        let listed = |table: &Value| table.as_object().is_some_and(|table: &Map<String, Value>| table.contains_key(name));
-        listed(&package.dependencies) || listed(&package.dev_dependencies)
-    };
-    FRAMEWORKS.iter().find(|(name, _)| has(name)).map_or("", |(_, prefix)| prefix)
+    FRAMEWORKS.iter().find(|(name, _)| package.lists(name)).map_or("", |(_, prefix)| prefix)
+}
+
+/// Whether a package depends on another one.
+pub(super) fn depends_on(package_json: &str, name: &str) -> bool {
+    package(package_json).lists(name)
+}
+
+/// Names that many repositories have, so that one alone does not tell them apart.
+const GENERIC: [&str; 22] = [
+    "app",
+    "apps",
+    "api",
+    "backend",
+    "client",
+    "convex",
+    "core",
+    "db",
+    "demo",
+    "frontend",
+    "functions",
+    "monorepo",
+    "my-app",
+    "my-v0-project",
+    "nextjs",
+    "project",
+    "root",
+    "server",
+    "template",
+    "test",
+    "web",
+    "website",
+];
+
+/// Whether a project name is one that many repositories have.
+pub fn is_generic(name: &ProjectName) -> bool {
+    GENERIC.contains(&name.as_str()) || name.as_str().starts_with("my-") || name.as_str().ends_with("-template")
+}
+
+/// Returns a project name with the name of its repository in front; the name alone where that adds nothing or does not fit.
+pub fn qualified(repository: &str, name: &ProjectName) -> ProjectName {
+    let Some(repository) = name_from(repository).filter(|repository| repository != name) else { return name.clone() };
+    ProjectName::parse(&format!("{repository}-{name}")).unwrap_or(repository)
 }
 
 /// A project name made of the package's name: its scope dropped, everything else than letters, digits and dashes

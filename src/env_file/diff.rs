@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use similar::TextDiff;
 
-use super::block::{ADMIN_KEY, Block, BlockLayout, CLOUD_DEPLOYMENT, ClientKind, ExpectedBlock, LineOwner, URL};
-use super::merge::{is_note, merge};
+use super::block::{
+    ADMIN_KEY, Block, BlockLayout, CLOUD_DEPLOYMENT, ClientKind, ClientVariables, ExpectedBlock, LineOwner, URL, is_credential,
+};
+use super::merge::merge;
+use super::notes::is_note;
 use super::parse::{Document, without_break};
 use crate::model::{Fingerprint, Secret};
 
@@ -35,11 +38,15 @@ pub fn redacted_diff(before: &[u8], after: &[u8], fingerprint: impl Fn(&str) -> 
 pub fn preview(existing: &[u8], expected: &ExpectedBlock, fingerprint: impl Fn(&str) -> Option<Fingerprint>) -> String {
     let document = Document::parse(existing);
     let there = document.value(ADMIN_KEY).filter(|key| expected.admin_key.is_some() && fingerprint(key) == expected.admin_key);
+    let pending = || PENDING.to_owned();
     let block = Block {
         owner: expected.owner.clone(),
-        url: expected.url.as_deref().map_or(PENDING, |url| url.strip_suffix('/').unwrap_or(url)).to_owned(),
-        admin_key: Secret::new(there.unwrap_or(PENDING)),
-        client: expected.client.clone(),
+        url: expected.url.as_deref().map_or_else(pending, |url| url.strip_suffix('/').unwrap_or(url).to_owned()),
+        admin_key: expected.has_pair.then(|| Secret::new(there.unwrap_or(PENDING))),
+        client: expected.client.as_ref().map(|client| ClientVariables {
+            prefix: client.prefix.clone(),
+            site_url: client.site_url.as_deref().map_or_else(pending, |url| url.strip_suffix('/').unwrap_or(url).to_owned()),
+        }),
     };
     let after = merge(existing, &block).bytes;
     redacted_diff(existing, &after, |key| if key == PENDING { expected.admin_key.clone() } else { fingerprint(key) })
@@ -50,7 +57,7 @@ const PENDING: &str = "<known after apply>";
 
 fn redact(bytes: &[u8], key: impl Fn(&str) -> String) -> String {
     let document = Document::parse(bytes);
-    let layout = BlockLayout::of(&document);
+    let layout = BlockLayout::of(&document, None);
     let mut lines: Vec<String> = document
         .lines()
         .zip(&layout.roles)
@@ -79,12 +86,18 @@ fn redact(bytes: &[u8], key: impl Fn(&str) -> String) -> String {
     lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
 }
 
-/// A comment keeps its sign, and the name of the variable that we commented out ourselves.
+/// A comment keeps its sign, and of a variable that was turned off the name and a URL without credentials.
 fn comment(text: &str) -> String {
     let Some(inside) = text.trim_start().strip_prefix('#') else { return "…".to_owned() };
-    let commented = inside.trim_start().strip_prefix("export ").unwrap_or(inside).trim_start();
-    let own = commented.strip_prefix(CLOUD_DEPLOYMENT).is_some_and(|rest| rest.trim_start().starts_with(['=', ':']));
-    if own { format!("# {CLOUD_DEPLOYMENT}=…") } else { "# …".to_owned() }
+    let document = Document::parse(inside.as_bytes());
+    let off = |name: &str| name == CLOUD_DEPLOYMENT || is_credential(name) || ClientKind::of(name).is_some();
+    match document.assignments() {
+        [found] if off(&found.name) && found.name != ADMIN_KEY && is_bare_url(&found.value) => {
+            format!("# {}={}", found.name, found.value)
+        }
+        [found] if off(&found.name) => format!("# {}=…", found.name),
+        _ => "# …".to_owned(),
+    }
 }
 
 /// A URL that holds no credentials.
@@ -103,7 +116,7 @@ mod tests {
 
     fn block(key: &str) -> Block {
         let owner = BlockOwner { project: ProjectName::parse("gremlin").unwrap(), backend: BackendName::parse("dev").unwrap() };
-        Block::new(owner, "http://127.0.0.1:3210", Secret::new(key), None).unwrap()
+        Block::new(owner, "http://127.0.0.1:3210", Some(Secret::new(key)), None).unwrap()
     }
 
     #[test]

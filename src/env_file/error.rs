@@ -43,6 +43,23 @@ pub enum EnvFileError {
         /// Where the link leads.
         target: PathBuf,
     },
+    /// A path out of the repository.
+    #[error(
+        "`{}` lies outside of `{}`, and a manifest writes env files into its own repository only; name a path in it, or write the \
+         file once with\n    convexinfra env NAME --write PATH", path.display(), root.display()
+    )]
+    OutsideRepository {
+        /// The env file.
+        path: PathBuf,
+        /// The root of the repository, or the folder of the manifest.
+        root: PathBuf,
+    },
+    /// A path among the data of a version control system.
+    #[error("`{}` is among the data of the repository itself, which an env file would damage; choose another path", path.display())]
+    RepositoryData {
+        /// The env file.
+        path: PathBuf,
+    },
     /// The folder of the file does not exist.
     #[error("the folder `{}` does not exist; create it, or correct `env_file`", folder.display())]
     FolderMissing {
@@ -133,6 +150,8 @@ impl EnvFileError {
             Self::DanglingLink { .. } => "env_file.dangling_link",
             Self::LoopingLink { .. } => "env_file.looping_link",
             Self::LinkLeaves { .. } => "env_file.link_leaves_repository",
+            Self::OutsideRepository { .. } => "env_file.outside_repository",
+            Self::RepositoryData { .. } => "env_file.repository_data",
             Self::FolderMissing { .. } => "env_file.folder_missing",
             Self::FolderReadOnly { .. } => "env_file.folder_read_only",
             Self::ReadOnly { .. } => "env_file.read_only",

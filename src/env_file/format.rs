@@ -43,7 +43,11 @@ pub fn render(block: &Block, format: Format) -> String {
 }
 
 fn variables(block: &Block) -> Vec<(String, String)> {
-    let mut variables = vec![(URL.to_owned(), block.url.clone()), (ADMIN_KEY.to_owned(), block.admin_key.expose().to_owned())];
+    let mut variables = Vec::new();
+    if let Some(admin_key) = &block.admin_key {
+        variables.push((URL.to_owned(), block.url.clone()));
+        variables.push((ADMIN_KEY.to_owned(), admin_key.expose().to_owned()));
+    }
     if let Some(client) = &block.client {
         variables.push((ClientKind::Url.name(&client.prefix), block.url.clone()));
         variables.push((ClientKind::SiteUrl.name(&client.prefix), client.site_url.clone()));
@@ -74,7 +78,7 @@ mod tests {
     fn block() -> Block {
         let owner = BlockOwner { project: ProjectName::parse("gremlin").unwrap(), backend: BackendName::parse("dev").unwrap() };
         let client = ClientVariables { prefix: "VITE_".to_owned(), site_url: "http://127.0.0.1:3211".to_owned() };
-        Block::new(owner, "http://127.0.0.1:3210", Secret::new("gremlin-dev|01ab"), Some(client)).unwrap()
+        Block::new(owner, "http://127.0.0.1:3210", Some(Secret::new("gremlin-dev|01ab")), Some(client)).unwrap()
     }
 
     #[test]

@@ -1,71 +1,109 @@
 //! What stands in an env file now, for planning.
 //!
-//! Must not do: write, read the process environment, or keep a key that it read.
+//! Nothing is written, and no key that was read is kept.
 
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::block::{ADMIN_KEY, Block, CLOUD_DEPLOYMENT, DEPLOY_KEYS, ExpectedBlock, URL};
-use super::diff::{is_bare_url, preview};
+use super::block::{
+    ADMIN_KEY, Block, BlockLayout, BlockOwner, CLOUD_DEPLOYMENT, ClientVariables, DEPLOY_KEYS, ExpectedBlock, URL,
+};
+use super::bounded;
+use super::diff::{is_bare_url, preview, redacted_diff};
 use super::error::EnvFileError;
-use super::git;
-use super::merge::merge;
+use super::ignore::{IgnoreStatus, ignore_status};
+use super::merge::{merge, without_block};
 use super::parse::Document;
-use super::resolved_file::{ResolvedFile, folder, read_at_most};
-use crate::model::{EnvFileState, Fingerprint, Secret};
+use super::repository::Boundary;
+use super::resolved_file::{ResolvedFile, folder};
+use crate::model::{EnvFileContent, EnvFileState, Fingerprint, Secret};
 
-/// Looks at an env file, which need not exist. `expected` is what it should say, as far as that is known;
-/// `fingerprint` turns a key into what can be compared; `environment` looks a variable of this process up.
+/// Inspects an env file, which need not exist. `expected` is what it should say, as far as that is known; `fingerprint` turns
+/// a key into what can be compared; `environment` looks a variable of this process up.
 pub fn inspect(
     path: &Path,
-    expected: Option<&ExpectedBlock>,
+    boundary: Option<&Boundary>,
+    expected: &ExpectedBlock,
     fingerprint: impl Fn(&str) -> Option<Fingerprint>,
     environment: impl Fn(&str) -> Option<OsString>,
 ) -> EnvFileState {
-    let target = match ResolvedFile::resolve(path) {
+    let mut target = match ResolvedFile::resolve(path, boundary) {
         Ok(target) => target,
         Err(error) => return refused(&error),
     };
-    let existing = target.content.as_deref().unwrap_or_default();
-    let document = Document::parse(existing);
-    let key = document.value(ADMIN_KEY);
-    let admin_key = key.and_then(&fingerprint);
-    let mut warnings = Vec::new();
-    // Where the key or the URL is not known yet, the block that stands there is as good for what the rest needs.
-    let merged = expected.and_then(|expected| {
-        let url = expected.url.as_deref().or(document.value(URL)).unwrap_or("http://localhost");
-        let key = Secret::new(key.unwrap_or("unknown"));
-        Some((expected, merge(existing, &Block::new(expected.owner.clone(), url, key, expected.client.clone()).ok()?)))
-    });
-    let current = merged.as_ref().is_some_and(|(expected, merged)| {
-        expected.url.is_some() && admin_key.is_some() && admin_key == expected.admin_key && merged.bytes == existing
-    });
-    match target.ensure_replaceable() {
-        // What is right already is not written, so nothing is in the way but a key that git has seen.
-        Err(EnvFileError::ReadOnly { .. } | EnvFileError::FolderReadOnly { .. }) if current => {}
-        Err(error) => return refused(&error),
-        Ok(remark) => warnings.extend(remark),
-    }
-    if let Some((_, merged)) = merged {
-        warnings.extend(merged.warnings);
-    }
-    if !current
-        && let Some(name) = target.real.file_name()
-        && git::work_tree(&target.folder()).is_some()
-        && git::is_ignored(&target.folder(), name) == Some(false)
-    {
-        warnings.push(format!("git does not ignore `{}` yet; apply adds it to the `.gitignore` beside it", path.display()));
-    }
-    ConflictingVariables { path, expected, fingerprint: &fingerprint }.warn(&document, &environment, &mut warnings);
-    let url = document.value(URL).filter(|url| is_bare_url(url)).map(str::to_owned);
-    let difference = match expected {
-        Some(expected) if !current => preview(existing, expected, &fingerprint),
-        _ => String::new(),
+    let existing = target.content.clone().unwrap_or_default();
+    let document = Document::parse(&existing);
+    let merged = expected_block(expected, &document).map(|block| merge(&existing, &block));
+    let mut content = EnvFileContent {
+        up_to_date: false,
+        has_block: has_block(&document, &expected.owner),
+        needs_ignore_rule: false,
+        url: document.value(URL).filter(|url| is_bare_url(url)).map(str::to_owned),
+        admin_key: document.value(ADMIN_KEY).and_then(&fingerprint),
+        difference: String::new(),
+        removal: String::new(),
     };
-    EnvFileState::Writable { current, url, admin_key, warnings, difference }
+    let is_known = |known: bool| !expected.has_pair || known;
+    content.up_to_date = expected.url.is_some()
+        && is_known(content.admin_key.is_some() && content.admin_key == expected.admin_key)
+        && merged.as_ref().is_some_and(|merged| merged.bytes == existing);
+    let mut warnings = Vec::new();
+    let mut may_be_written = true;
+    match target.ensure_replaceable(expected.has_pair) {
+        Ok(remark) => warnings.extend(remark),
+        // What is right already is not written, so nothing is in the way but a key that git has seen.
+        Err(error @ EnvFileError::TrackedByGit { .. }) => return refused(&error),
+        Err(_) if content.up_to_date => may_be_written = false,
+        Err(error) => return refused(&error),
+    }
+    warnings.extend(merged.into_iter().flat_map(|merged| merged.warnings));
+    if expected.has_pair {
+        match ignore_status(&target.real) {
+            Ok(IgnoreStatus::NotIgnored(rules)) => {
+                content.needs_ignore_rule = may_be_written;
+                warnings.push(format!(
+                    "git does not ignore `{}` yet, so the admin key in it could be committed; apply adds it to `{}`",
+                    path.display(),
+                    rules.display()
+                ));
+            }
+            Ok(IgnoreStatus::Unknown(reason)) => warnings
+                .push(format!("cannot make git ignore `{}`: {reason}; add it to a `.gitignore` by hand", path.display())),
+            Ok(IgnoreStatus::Ignored | IgnoreStatus::NoRepository) => {}
+            Err(error) => return refused(&error),
+        }
+    }
+    let conflicting = ConflictingVariables { path, expected, fingerprint: &fingerprint };
+    if expected.has_pair {
+        conflicting.warn(&document, &environment, &mut warnings);
+    }
+    if !content.up_to_date {
+        content.difference = preview(&existing, expected, &fingerprint);
+    }
+    if content.has_block {
+        content.removal = redacted_diff(&existing, &without_block(&existing, &expected.owner, None), &fingerprint);
+    }
+    EnvFileState::Writable { content, outside: false, warnings }
 }
 
-/// A refusal, with what the system said at its end.
+/// What the file should hold. Where the key or the URL is not known yet, what stands there is as good for what the rest needs.
+fn expected_block(expected: &ExpectedBlock, document: &Document<'_>) -> Option<Block> {
+    let url = expected.url.as_deref().or(document.value(URL)).unwrap_or("http://localhost");
+    let key = expected.has_pair.then(|| Secret::new(document.value(ADMIN_KEY).unwrap_or("unknown")));
+    let client = expected.client.as_ref().map(|client| ClientVariables {
+        prefix: client.prefix.clone(),
+        site_url: client.site_url.clone().unwrap_or_else(|| url.to_owned()),
+    });
+    Block::new(expected.owner.clone(), url, key, client).ok()
+}
+
+/// Whether the block of a backend is in a file.
+fn has_block(document: &Document<'_>, owner: &BlockOwner) -> bool {
+    let label = owner.label();
+    BlockLayout::of(document, None).blocks.iter().any(|found| found.owner == label)
+}
+
+/// Returns a refusal, with what the system said at its end.
 fn refused(error: &EnvFileError) -> EnvFileState {
     let source = std::error::Error::source(error);
     let message = source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
@@ -75,7 +113,7 @@ fn refused(error: &EnvFileError) -> EnvFileState {
 /// Variables that win over ours, here and elsewhere.
 struct ConflictingVariables<'a, F> {
     path: &'a Path,
-    expected: Option<&'a ExpectedBlock>,
+    expected: &'a ExpectedBlock,
     fingerprint: &'a F,
 }
 
@@ -95,7 +133,7 @@ impl<F: Fn(&str) -> Option<Fingerprint>> ConflictingVariables<'_, F> {
         let beside = folder(self.path).join(sibling);
         // Opening a pipe would wait for somebody to write into it.
         if beside.is_file()
-            && let Ok(content) = read_at_most(&beside)
+            && let Ok(content) = bounded::read(&beside)
         {
             let document = Document::parse(&content);
             let place = format!("in `{sibling}` beside it");
@@ -130,7 +168,7 @@ impl<F: Fn(&str) -> Option<Fingerprint>> ConflictingVariables<'_, F> {
     }
 
     fn differs(&self, name: &str, value: &str) -> bool {
-        let Some(expected) = self.expected else { return true };
+        let expected = self.expected;
         if name == URL {
             expected.url.as_deref().map(|url| url.trim_end_matches('/')) != Some(value.trim_end_matches('/'))
         } else {

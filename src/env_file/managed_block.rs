@@ -1,78 +1,86 @@
-//! The two things that are done to an env file, each as one call that may be repeated: putting our block in, and
+//! The two things that are done to an env file, each as one call that may be repeated: putting the block of a backend in, and
 //! taking it out.
-//!
-//! Must not do: anything that merge, git and write do not offer one by one.
 
 use std::path::Path;
 
 use super::block::{Block, BlockOwner};
 use super::error::EnvFileError;
-use super::git::{self, IgnoreOutcome};
+use super::ignore::{IgnoreOutcome, ensure_ignored};
 use super::merge::{EnvFileEdit, merge, without_block};
+use super::repository::Boundary;
 use super::resolved_file::ResolvedFile;
-use super::write;
+use super::write::{self, FileMode};
 
-/// What putting a block in came to.
+/// The outcome of putting a block in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpsertOutcome {
     /// What is different in the file; empty when it said all of it before.
     pub changes: Vec<EnvFileEdit>,
     /// What is worth saying.
     pub warnings: Vec<String>,
-    /// What was done so that git ignores the file.
-    pub ignored: IgnoreOutcome,
+    /// What was done so that the file is ignored; none where it holds no key.
+    pub ignored: Option<IgnoreOutcome>,
 }
 
-/// How often somebody else's edit in the same moment is taken in before giving up.
+/// How often the edit of another program in the same moment is taken in before giving up.
 const ATTEMPTS: usize = 3;
 
-/// The content of an env file, if there is one.
+/// Reads the content of an env file, if there is one.
 ///
 /// # Errors
 /// [`EnvFileError`] when what stands there is no env file or cannot be read.
 pub fn read(path: &Path) -> Result<Option<Vec<u8>>, EnvFileError> {
-    ResolvedFile::resolve(path).map(|target| target.content)
+    ResolvedFile::resolve(path, None).map(|target| target.content)
 }
 
-/// Puts a block into an env file: git is made to ignore it first, so that a key is never in a file that it is not.
+/// Puts a block into an env file. A file that gets a key is ignored first, so that a key is never in one that is not. With a
+/// boundary, nothing outside of it is written.
 ///
 /// # Errors
 /// [`EnvFileError`]; the env file is then as it was.
-pub fn upsert_block(path: &Path, block: &Block) -> Result<UpsertOutcome, EnvFileError> {
+pub fn upsert_block(path: &Path, boundary: Option<&Boundary>, block: &Block) -> Result<UpsertOutcome, EnvFileError> {
     retry(|| {
-        let target = ResolvedFile::resolve(path)?;
+        let mut target = ResolvedFile::resolve(path, boundary)?;
         let mut merged = merge(target.content.as_deref().unwrap_or_default(), block);
-        merged.warnings.extend(target.ensure_replaceable()?);
-        let ignored = git::ensure_ignored(&target.real)?;
-        if let IgnoreOutcome::Unknown(reason) = &ignored {
+        let mode = if block.has_pair() { FileMode::Private } else { FileMode::Preserved };
+        merged.warnings.extend(target.ensure_replaceable(block.has_pair())?);
+        let ignored = if block.has_pair() { Some(ensure_ignored(&target.real)?) } else { None };
+        if let Some(IgnoreOutcome::Unknown(reason)) = &ignored {
             merged.warnings.push(format!("cannot make git ignore `{}`: {reason}; add it to a `.gitignore`", path.display()));
         }
-        write::write(path, target.content.as_deref(), &merged.bytes)?;
+        write::write(&target, &merged.bytes, mode)?;
         Ok(UpsertOutcome { changes: merged.changes, warnings: merged.warnings, ignored })
     })
 }
 
-/// Takes the block of a backend out of an env file, and the file away if nothing else was in it. Says whether there
-/// was anything to do.
+/// Takes the block of a backend out of an env file, turns on again what had made room for it, and deletes the file if nothing
+/// else is in it. `written` are the URLs that were put in, as [`without_block`] wants them. Returns whether there was anything
+/// to do.
 ///
 /// # Errors
 /// [`EnvFileError`]; the env file is then as it was.
-pub fn remove_block(path: &Path, owner: &BlockOwner) -> Result<bool, EnvFileError> {
+pub fn remove_block(
+    path: &Path,
+    boundary: Option<&Boundary>,
+    owner: &BlockOwner,
+    written: Option<&[String]>,
+) -> Result<bool, EnvFileError> {
     retry(|| {
-        let target = match ResolvedFile::resolve(path) {
+        let mut target = match ResolvedFile::resolve(path, boundary) {
             Err(EnvFileError::FolderMissing { .. }) => return Ok(false),
             other => other?,
         };
         let Some(content) = &target.content else { return Ok(false) };
-        let bytes = without_block(content, owner);
+        let bytes = without_block(content, owner, written);
         if bytes == *content {
             return Ok(false);
         }
+        target.ensure_replaceable(false)?;
         // Never emptied first and deleted then: in between, nothing would tell that the empty file was ours.
         if bytes.is_empty() && target.real == target.path {
-            write::delete(&target, content)?;
+            write::delete(&target)?;
         } else {
-            write::write(path, Some(content), &bytes)?;
+            write::write(&target, &bytes, FileMode::Preserved)?;
         }
         Ok(true)
     })

@@ -1,13 +1,15 @@
-//! The new content of an env file: our block put in or taken out, and nobody else's bytes touched.
+//! The new content of an env file: a block put in or taken out, and every other byte kept.
 //!
-//! Must not do: IO, or anything that is not decided by its arguments alone.
+//! An assignment of a variable that the block sets is turned off, not deleted, and turned on again when the block goes. The
+//! content is decided by the arguments alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::block::{Block, BlockLayout, BlockOwner, CLOUD_DEPLOYMENT, ClientKind, LineOwner, is_credential};
+use super::block::{ADMIN_KEY, Block, BlockLayout, BlockOwner, CLOUD_DEPLOYMENT, ClientKind, LineOwner, URL, is_credential};
+use super::notes::{self, Note};
 use super::parse::{Document, without_break};
 
-/// What a merge comes to.
+/// The outcome of a merge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Merged {
     /// The new content.
@@ -21,65 +23,45 @@ pub struct Merged {
 /// One difference. Lines count from 1, in the old content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EnvFileEdit {
-    /// The file had no block of ours.
+    /// The file had no block of this project.
     BlockAdded,
-    /// Our block said something else, or was damaged.
+    /// The block said something else, or was damaged.
     BlockRewritten,
-    /// The block of another backend made way for ours.
+    /// The block of another backend of the project made way.
     BlockTaken {
         /// `backend of project`.
         from: String,
     },
-    /// A second definition of one of our variables, or a marker without its partner, was taken out.
-    LineRemoved {
-        /// The first line of it.
-        line: usize,
-        /// The variable, or nothing for a marker.
-        name: Option<String>,
-    },
-    /// `CONVEX_DEPLOYMENT` became a comment.
-    CommentedOut {
-        /// The first line of it.
+    /// A marker without its partner, or a second block, was taken out.
+    MarkerRemoved {
+        /// Its line.
         line: usize,
     },
-    /// A client variable outside our block got its new value where it stands.
-    ClientVariableEdited {
-        /// The line.
+    /// An assignment of a variable that the block sets, or that the client refuses beside it, was turned off.
+    TurnedOff {
+        /// The first line of it.
         line: usize,
         /// The variable.
         name: String,
     },
 }
 
-/// How a definition that must go leaves its place.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum RemovalStyle {
-    /// Without a trace.
-    Whole,
-    /// Leaving a comment, where the lines around it would be read differently without one.
-    Comment,
-}
-
+/// How often a merge is repeated until it changes nothing more.
 const ROUNDS: usize = 8;
-const NOTICE: &str = "# convexinfra: the next assignment is off, the client refuses it beside CONVEX_SELF_HOSTED_URL";
-const MOVED: &str = "# convexinfra: a variable stood here that is in the block of convexinfra now";
 
 /// Puts a block into a file: in the place of the one that is there, else at the end.
 ///
 /// Merging twice changes nothing more.
 pub fn merge(existing: &[u8], block: &Block) -> Merged {
     let before = Document::parse(existing);
-    let mut merged = Merger { document: &before, block, removal: RemovalStyle::Whole }.run();
-    if !is_stable(&before, &merged.bytes, block) {
-        merged = Merger { document: &before, block, removal: RemovalStyle::Comment }.run();
-        // Lone `\r` and `\n` that meet where a block was taken out are one break more or less for the next reader.
-        for _ in 0..ROUNDS {
-            let again = Merger { document: &Document::parse(&merged.bytes), block, removal: RemovalStyle::Comment }.run();
-            if again.bytes == merged.bytes {
-                break;
-            }
-            merged.bytes = again.bytes;
+    let mut merged = Merger::new(&before, block).run();
+    // Lone `\r` and `\n` that meet where a block was taken out are one break more or less for the next reader.
+    for _ in 0..ROUNDS {
+        let again = Merger::new(&Document::parse(&merged.bytes), block).run();
+        if again.bytes == merged.bytes {
+            break;
         }
+        merged.bytes = again.bytes;
     }
     if merged.bytes == existing {
         merged.changes.clear();
@@ -94,45 +76,73 @@ pub fn merge(existing: &[u8], block: &Block) -> Merged {
     merged
 }
 
-/// Takes the block of one backend out of a file, with the blank line before it. A block of another backend stays.
-pub fn without_block(existing: &[u8], owner: &BlockOwner) -> Vec<u8> {
+/// Takes the block of one backend out of a file, with the blank line before it, and turns on again what had made room for
+/// it. A block of another backend stays, and so does what others changed inside of this one: with `written`, the URLs that
+/// were written into it, every other one is kept, and the key beside it.
+pub fn without_block(existing: &[u8], owner: &BlockOwner, written: Option<&[String]>) -> Vec<u8> {
     let document = Document::parse(existing);
-    let layout = BlockLayout::of(&document);
+    let layout = BlockLayout::of(&document, None);
     let label = owner.label();
+    let is_own = |line: usize| match layout.roles.get(line) {
+        Some(LineOwner::Block(number)) => layout.blocks.get(*number).is_some_and(|found| found.owner == label),
+        _ => false,
+    };
+    if !(0..layout.roles.len()).any(is_own) {
+        return existing.to_vec();
+    }
+    let kept = foreign_lines(&document, written, &is_own);
+    let in_other_block = |line: usize| matches!(layout.roles.get(line), Some(LineOwner::Block(_))) && !is_own(line);
+    let other_is_live = document.assignments().iter().any(|found| in_other_block(found.lines.start));
+    let own_values: BTreeMap<&str, &str> = document
+        .assignments()
+        .iter()
+        .filter(|found| is_own(found.lines.start) && !kept.contains(&found.lines.start))
+        .map(|found| (found.name.as_str(), found.value.as_str()))
+        .collect();
+    let notes = notes::notes(&document);
+    let is_copy = |note: &Note| own_values.get(note.name.as_str()) == Some(&note.value.as_str());
+    let keys_differ = notes.iter().any(|note| note.name == ADMIN_KEY && !is_copy(note));
+    let mut restored: BTreeMap<usize, Option<&Note>> = BTreeMap::new();
+    for note in notes.iter().filter(|note| !other_is_live && !is_own(note.line)) {
+        // A copy of what the block says was never anything else; of a pair, a copy has the same key.
+        let copy = is_copy(note) && (!is_credential(&note.name) || !keys_differ);
+        for line in note.line..=note.line + note.count {
+            restored.insert(line, Some(note).filter(|_| !copy));
+        }
+    }
     let mut bytes = Vec::with_capacity(existing.len());
     let mut previous: &[u8] = b"";
-    for (index, (line, role)) in document.lines().zip(&layout.roles).enumerate() {
-        let own = match role {
-            LineOwner::Block(number) => layout.blocks.get(*number).filter(|found| found.owner == label),
-            LineOwner::Unmanaged | LineOwner::OrphanMarker => None,
-        };
-        match own {
-            None => {
-                bytes.extend_from_slice(line);
-                previous = line;
-            }
-            Some(found) => {
-                if found.begin == index && without_break(previous).is_empty() {
+    for (index, line) in document.lines().enumerate() {
+        let shown = match restored.get(&index) {
+            Some(None) => continue,
+            Some(Some(note)) if note.line == index => continue,
+            Some(Some(_)) => notes::on(line),
+            None if is_own(index) && !kept.contains(&index) => {
+                let begins = layout.blocks.iter().any(|found| found.begin == index);
+                if begins && without_break(previous).is_empty() {
                     bytes.truncate(bytes.len() - previous.len());
                     previous = b"";
                 }
+                continue;
             }
-        }
+            None => line,
+        };
+        bytes.extend_from_slice(shown);
+        previous = line;
     }
     bytes
 }
 
-/// Whether a line is a comment that a merge left.
-pub(super) fn is_note(line: &str) -> bool {
-    let quotes_only = |rest: &str| rest.chars().all(|character| " '\"`.".contains(character));
-    line == NOTICE || line.strip_prefix(MOVED).is_some_and(quotes_only)
-}
-
-/// Whether another merge would change nothing and everybody else's values are what they were.
-fn is_stable(before: &Document<'_>, bytes: &[u8], block: &Block) -> bool {
-    let after = Document::parse(bytes);
-    let again = Merger { document: &after, block, removal: RemovalStyle::Whole }.run();
-    again.bytes == bytes && changed_values(before, &after).is_empty()
+/// The lines inside of a block that another program changed: a URL that was never written there, and the key beside it.
+fn foreign_lines(document: &Document<'_>, written: Option<&[String]>, is_own: &dyn Fn(usize) -> bool) -> BTreeSet<usize> {
+    let Some(written) = written.filter(|written| !written.is_empty()) else { return BTreeSet::new() };
+    let own = || document.assignments().iter().filter(|found| is_own(found.lines.start));
+    let is_written = |value: &str| written.iter().any(|url| url.trim_end_matches('/') == value.trim_end_matches('/'));
+    let pair_is_foreign = own().any(|found| found.name == URL && !is_written(&found.value));
+    own()
+        .filter(|found| if is_credential(&found.name) { pair_is_foreign } else { !is_written(&found.value) })
+        .flat_map(|found| found.lines.clone())
+        .collect()
 }
 
 /// The variables of others that had a value and have another one now.
@@ -152,177 +162,131 @@ fn foreign_values<'a>(document: &'a Document<'_>) -> BTreeMap<&'a str, &'a str> 
 enum LineAction {
     Keep,
     Drop,
-    Become(String),
-    BecomeComment { first: bool },
+    TurnOff { notice: Option<String> },
 }
 
 struct Merger<'a> {
     document: &'a Document<'a>,
     block: &'a Block,
-    removal: RemovalStyle,
+    layout: BlockLayout,
+    actions: Vec<LineAction>,
+    /// The lines of the block, between its markers.
+    lines: Vec<String>,
+    changes: Vec<EnvFileEdit>,
+    warnings: Vec<String>,
 }
 
-impl Merger<'_> {
-    fn run(&self) -> Merged {
-        let layout = BlockLayout::of(self.document);
-        let mut fates: Vec<LineAction> = layout
-            .roles
-            .iter()
-            .map(|role| if *role == LineOwner::Unmanaged { LineAction::Keep } else { LineAction::Drop })
-            .collect();
-        let mut changes = Vec::new();
-        let mut warnings = Vec::new();
-        let mut lines: Vec<String> = self.block.pair().into();
-        self.note_strays(&layout, &mut changes);
-        self.pair_and_deployment(&layout, &mut fates, &mut changes);
-        self.client_variables(&layout, &mut fates, &mut lines, &mut changes, &mut warnings);
-        let line_break = self.line_break(&fates);
-        let (bytes, block_changes) = self.build(&layout, &fates, &lines, line_break);
-        changes.extend(block_changes);
-        Merged { bytes, changes, warnings }
+impl<'a> Merger<'a> {
+    fn new(document: &'a Document<'a>, block: &'a Block) -> Self {
+        let layout = BlockLayout::of(document, Some(&block.owner.project));
+        let keep = |role: &LineOwner| if *role == LineOwner::Unmanaged { LineAction::Keep } else { LineAction::Drop };
+        let actions = layout.roles.iter().map(keep).collect();
+        Self { document, block, layout, actions, lines: block.pair(), changes: Vec::new(), warnings: Vec::new() }
     }
 
-    fn note_strays(&self, layout: &BlockLayout, changes: &mut Vec<EnvFileEdit>) {
-        let second = layout.blocks.iter().skip(1).map(|found| found.begin);
-        let strays =
-            layout.roles.iter().enumerate().filter(|(_, role)| **role == LineOwner::OrphanMarker).map(|(index, _)| index);
-        changes.extend(second.chain(strays).map(|index| EnvFileEdit::LineRemoved { line: index + 1, name: None }));
+    fn run(mut self) -> Merged {
+        self.note_markers();
+        let pair = self.block.has_pair();
+        self.turn_off(|name| pair && (is_credential(name) || name == CLOUD_DEPLOYMENT));
+        self.client_variables();
+        let bytes = self.build();
+        Merged { bytes, changes: self.changes, warnings: self.warnings }
     }
 
-    fn is_foreign(layout: &BlockLayout, line: usize) -> bool {
-        layout.roles.get(line) == Some(&LineOwner::Unmanaged)
+    fn note_markers(&mut self) {
+        let second = self.layout.blocks.iter().skip(1).map(|found| found.begin);
+        let roles = self.layout.roles.iter().enumerate();
+        let orphans = roles.filter(|(_, role)| **role == LineOwner::OrphanMarker).map(|(index, _)| index);
+        self.changes.extend(second.chain(orphans).map(|index| EnvFileEdit::MarkerRemoved { line: index + 1 }));
     }
 
-    /// Our names outside our block go; `CONVEX_DEPLOYMENT` becomes a comment.
-    fn pair_and_deployment(&self, layout: &BlockLayout, fates: &mut [LineAction], changes: &mut Vec<EnvFileEdit>) {
-        for found in self.document.assignments().iter().filter(|found| Self::is_foreign(layout, found.lines.start)) {
-            let line = found.lines.start + 1;
-            if is_credential(&found.name) {
-                for index in found.lines.clone() {
-                    self.take_out(index, fates);
-                }
-                changes.push(EnvFileEdit::LineRemoved { line, name: Some(found.name.clone()) });
-            } else if found.name == CLOUD_DEPLOYMENT {
-                for index in found.lines.clone() {
-                    set(fates, index, LineAction::BecomeComment { first: index == found.lines.start });
-                }
-                changes.push(EnvFileEdit::CommentedOut { line });
+    fn is_unmanaged(&self, line: usize) -> bool {
+        self.layout.roles.get(line) == Some(&LineOwner::Unmanaged)
+    }
+
+    fn turn_off(&mut self, is_set: impl Fn(&str) -> bool) {
+        for found in self.document.assignments().iter().filter(|found| is_set(&found.name)) {
+            let first = found.lines.start;
+            if !self.is_unmanaged(first) {
+                continue;
             }
+            for line in found.lines.clone() {
+                let notice = (line == first).then(|| notes::notice(&found.name, found.lines.len()));
+                if let Some(action) = self.actions.get_mut(line) {
+                    *action = LineAction::TurnOff { notice };
+                }
+            }
+            self.changes.push(EnvFileEdit::TurnedOff { line: first + 1, name: found.name.clone() });
         }
     }
 
-    fn take_out(&self, index: usize, fates: &mut [LineAction]) {
-        let fate = match self.removal {
-            RemovalStyle::Whole => LineAction::Drop,
-            RemovalStyle::Comment => {
-                // The quotes of the line stay, each followed by a dot, so that an open one above still ends nowhere.
-                let quotes = self.document.line(index).iter().filter(|byte| matches!(byte, b'\'' | b'"' | b'`'));
-                LineAction::Become(quotes.fold(MOVED.to_owned(), |text, quote| format!("{text} {}.", char::from(*quote))))
-            }
-        };
-        set(fates, index, fate);
-    }
-
-    /// Client variables follow the rules of the Convex client, so that the two never undo each other's edits: the
-    /// one name that is there is used, several are left alone, and one outside our block is edited where it stands.
-    fn client_variables(
-        &self,
-        layout: &BlockLayout,
-        fates: &mut [LineAction],
-        lines: &mut Vec<String>,
-        changes: &mut Vec<EnvFileEdit>,
-        warnings: &mut Vec<String>,
-    ) {
+    /// Client variables follow the rules of the Convex client, so that the two never undo each other's edits: the one name
+    /// that is in the file is used, and several are left alone.
+    fn client_variables(&mut self) {
         let Some(client) = &self.block.client else { return };
+        let off = notes::notes(self.document);
         for kind in ClientKind::ALL {
             let value = match kind {
                 ClientKind::Url => &self.block.url,
                 ClientKind::SiteUrl => &client.site_url,
             };
-            let outside: Vec<_> = self
-                .document
-                .assignments()
-                .iter()
-                .filter(|found| ClientKind::of(&found.name) == Some(kind) && Self::is_foreign(layout, found.lines.start))
-                .collect();
-            let names: BTreeSet<&str> = outside.iter().map(|found| found.name.as_str()).collect();
-            let Some(((first, others), last)) = outside.split_first().zip(outside.last()) else {
-                lines.push(format!("{}={value}", kind.name(&client.prefix)));
-                continue;
-            };
-            if names.len() > 1 {
-                let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-                warnings.push(format!(
+            let is_kind = |name: &&str| ClientKind::of(name) == Some(kind);
+            let outside = self.document.assignments().iter().filter(|found| self.is_unmanaged(found.lines.start));
+            let live: BTreeSet<&str> = outside.map(|found| found.name.as_str()).filter(is_kind).collect();
+            if live.len() > 1 {
+                let names: Vec<String> = live.iter().map(|name| format!("`{name}`")).collect();
+                self.warnings.push(format!(
                     "{} are all set, so neither convexinfra nor the Convex client can tell which one to update; keep one",
                     names.join(" and ")
                 ));
-            } else if last.value != *value {
-                for found in &outside {
-                    for index in found.lines.clone() {
-                        set(fates, index, LineAction::Drop);
-                    }
-                }
-                set(fates, first.lines.start, LineAction::Become(format!("{}={value}", first.name)));
-                changes.push(EnvFileEdit::ClientVariableEdited { line: first.lines.start + 1, name: first.name.clone() });
-                changes.extend(
-                    others
-                        .iter()
-                        .map(|found| EnvFileEdit::LineRemoved { line: found.lines.start + 1, name: Some(found.name.clone()) }),
-                );
+                continue;
             }
+            let noted = off.iter().map(|note| note.name.as_str()).find(is_kind);
+            let name = live.first().copied().or(noted).map_or_else(|| kind.name(&client.prefix), str::to_owned);
+            self.lines.push(format!("{name}={value}"));
+            self.turn_off(|other| other == name);
         }
     }
 
     /// The line break of the lines that stay, else of the file, else `\n`.
-    fn line_break(&self, fates: &[LineAction]) -> &'static str {
+    fn line_break(&self) -> &'static str {
         let balance = |wanted: &dyn Fn(&LineAction) -> bool| {
             let mut found = false;
             let mut windows = 0_i64;
-            for (line, fate) in self.document.lines().zip(fates) {
-                if line.ends_with(b"\n") && wanted(fate) {
+            for (line, action) in self.document.lines().zip(&self.actions) {
+                if line.ends_with(b"\n") && wanted(action) {
                     found = true;
                     windows += if line.ends_with(b"\r\n") { 1 } else { -1 };
                 }
             }
             found.then_some(windows > 0)
         };
-        let kept = balance(&|fate| !matches!(fate, LineAction::Drop));
+        let kept = balance(&|action| !matches!(action, LineAction::Drop));
         if kept.or_else(|| balance(&|_| true)).unwrap_or(false) { "\r\n" } else { "\n" }
     }
 
-    fn build(
-        &self,
-        layout: &BlockLayout,
-        fates: &[LineAction],
-        lines: &[String],
-        line_break: &str,
-    ) -> (Vec<u8>, Option<EnvFileEdit>) {
+    fn build(&mut self) -> Vec<u8> {
+        let line_break = self.line_break();
         let mut text = vec![self.block.owner.begin()];
-        text.extend_from_slice(lines);
+        text.append(&mut self.lines);
         text.push(BlockOwner::end().to_owned());
         let text: Vec<u8> = text.iter().flat_map(|line| [line.as_bytes(), line_break.as_bytes()].concat()).collect();
 
-        let place = layout.blocks.first();
+        let place = self.layout.blocks.first();
         let mut bytes = Vec::new();
-        for (index, (line, fate)) in self.document.lines().zip(fates).enumerate() {
+        for (index, (line, action)) in self.document.lines().zip(&self.actions).enumerate() {
             if place.is_some_and(|found| found.begin == index) {
                 bytes.extend_from_slice(&text);
             }
-            let content = without_break(line);
-            match fate {
+            match action {
                 LineAction::Keep => bytes.extend_from_slice(line),
                 LineAction::Drop => {}
-                LineAction::Become(new) => {
-                    bytes.extend_from_slice(new.as_bytes());
-                    bytes.extend_from_slice(line.get(content.len()..).unwrap_or_default());
-                }
-                LineAction::BecomeComment { first } => {
-                    if *first {
-                        bytes.extend_from_slice(NOTICE.as_bytes());
+                LineAction::TurnOff { notice } => {
+                    if let Some(notice) = notice {
+                        bytes.extend_from_slice(notice.as_bytes());
                         bytes.extend_from_slice(line_break.as_bytes());
                     }
-                    bytes.extend_from_slice(b"# ");
-                    bytes.extend_from_slice(line);
+                    bytes.extend_from_slice(&notes::off(line));
                 }
             }
         }
@@ -337,27 +301,18 @@ impl Merger<'_> {
                 }
             }
             bytes.extend_from_slice(&text);
-            return (bytes, Some(EnvFileEdit::BlockAdded));
+            self.changes.push(EnvFileEdit::BlockAdded);
+            return bytes;
         };
-        let old: Vec<u8> = self
-            .document
-            .lines()
-            .zip(&layout.roles)
-            .filter(|(_, role)| **role == LineOwner::Block(0))
-            .flat_map(|(line, _)| line.to_vec())
-            .collect();
-        let change = if found.owner != self.block.owner.label() {
-            Some(EnvFileEdit::BlockTaken { from: found.owner.clone() })
-        } else {
-            (old != text).then_some(EnvFileEdit::BlockRewritten)
-        };
-        (bytes, change)
-    }
-}
-
-fn set(fates: &mut [LineAction], index: usize, fate: LineAction) {
-    if let Some(place) = fates.get_mut(index) {
-        *place = fate;
+        let lines = self.document.lines().zip(&self.layout.roles);
+        let old: Vec<u8> =
+            lines.filter(|(_, role)| **role == LineOwner::Block(0)).flat_map(|(line, _)| line.to_vec()).collect();
+        if found.owner != self.block.owner.label() {
+            self.changes.push(EnvFileEdit::BlockTaken { from: found.owner.clone() });
+        } else if old != text {
+            self.changes.push(EnvFileEdit::BlockRewritten);
+        }
+        bytes
     }
 }
 

@@ -11,12 +11,12 @@ fn owner(backend: &str) -> BlockOwner {
 }
 
 fn block() -> Block {
-    Block::new(owner("dev"), "http://127.0.0.1:3210", Secret::new("gremlin-dev|01ab"), None).unwrap()
+    Block::new(owner("dev"), "http://127.0.0.1:3210", Some(Secret::new("gremlin-dev|01ab")), None).unwrap()
 }
 
 fn client_block(prefix: &str) -> Block {
     let client = ClientVariables { prefix: prefix.to_owned(), site_url: "http://127.0.0.1:3211".to_owned() };
-    Block::new(owner("dev"), "http://127.0.0.1:3210/", Secret::new("gremlin-dev|01ab"), Some(client)).unwrap()
+    Block::new(owner("dev"), "http://127.0.0.1:3210/", Some(Secret::new("gremlin-dev|01ab")), Some(client)).unwrap()
 }
 
 const OURS: &str = "\
@@ -61,15 +61,19 @@ fn the_block_of_another_backend_makes_way() {
 }
 
 #[test]
-fn duplicates_of_our_names_go_in_every_form() {
+fn other_definitions_of_our_names_are_turned_off_in_every_form() {
     let old =
         "A=1\nCONVEX_SELF_HOSTED_URL=x\n  export CONVEX_SELF_HOSTED_ADMIN_KEY=\"a\nb\" # c\nCONVEX_SELF_HOSTED_URL: y\nB=2\n";
-    assert_eq!(merged(old), format!("A=1\nB=2\n\n{OURS}"));
-    assert_eq!(merged("CONVEX_SELF_HOSTED_URL=x\n"), OURS);
+    let one = "# convexinfra: the next assignment is off, the block of convexinfra sets this variable\n";
+    let two = "# convexinfra: the next 2 lines are off, the block of convexinfra sets this variable\n";
+    let off = format!(
+        "A=1\n{one}# CONVEX_SELF_HOSTED_URL=x\n{two}#   export CONVEX_SELF_HOSTED_ADMIN_KEY=\"a\n# b\" # c\n{one}# CONVEX_SELF_HOSTED_URL: y\nB=2\n"
+    );
+    assert_eq!(merged(old), format!("{off}\n{OURS}"));
     let changes = merge(old.as_bytes(), &block()).changes;
-    assert!(changes.contains(&EnvFileEdit::LineRemoved { line: 3, name: Some(ADMIN_KEY.to_owned()) }));
+    assert!(changes.contains(&EnvFileEdit::TurnedOff { line: 3, name: ADMIN_KEY.to_owned() }));
     let below = format!("{OURS}CONVEX_SELF_HOSTED_URL=later\n");
-    assert_eq!(merged(&below), OURS);
+    assert_eq!(merged(&below), format!("{OURS}{one}# CONVEX_SELF_HOSTED_URL=later\n"));
 }
 
 #[test]
@@ -82,7 +86,7 @@ fn longer_names_are_somebody_elses() {
 fn the_cloud_deployment_becomes_a_comment() {
     let old = "# Deployment used by `npx convex dev`\nCONVEX_DEPLOYMENT=dev:happy-animal-1 # team: t\nA=1\n";
     let new = merged(old);
-    assert!(new.contains(&format!("{NOTICE}\n# CONVEX_DEPLOYMENT=dev:happy-animal-1 # team: t\nA=1\n")), "{new}");
+    assert!(new.contains("# convexinfra: the next assignment is off, the client refuses it beside CONVEX_SELF_HOSTED_URL\n# CONVEX_DEPLOYMENT=dev:happy-animal-1 # team: t\nA=1\n"), "{new}");
     assert_eq!(Document::parse(new.as_bytes()).value("CONVEX_DEPLOYMENT"), None);
     assert_eq!(merged(&new), new);
 }
@@ -117,15 +121,14 @@ fn client_variables_go_into_the_block() {
 }
 
 #[test]
-fn a_client_variable_that_is_there_is_used() {
-    let old = "VITE_CONVEX_URL=http://127.0.0.1:3210\n";
-    let new = String::from_utf8(merge(old.as_bytes(), &client_block("")).bytes).unwrap();
-    assert!(new.starts_with(old) && !new.contains("\nCONVEX_URL="), "{new}");
-
+fn the_name_of_a_client_variable_that_is_there_is_used() {
     let old = "A=1\nexport VITE_CONVEX_URL='https://old.convex.cloud' # c\nB=2\nVITE_CONVEX_URL=x\n";
-    let result = merge(old.as_bytes(), &client_block(""));
-    assert!(result.bytes.starts_with(b"A=1\nVITE_CONVEX_URL=http://127.0.0.1:3210\nB=2\n\n# >>>"), "{result:?}");
-    assert!(result.changes.contains(&EnvFileEdit::ClientVariableEdited { line: 2, name: "VITE_CONVEX_URL".to_owned() }));
+    let new = merge(old.as_bytes(), &client_block("")).bytes;
+    let text = String::from_utf8(new.clone()).unwrap();
+    assert!(text.contains("\n# export VITE_CONVEX_URL='https://old.convex.cloud' # c\nB=2\n"), "{text}");
+    assert!(text.contains("\nVITE_CONVEX_URL=http://127.0.0.1:3210\nCONVEX_SITE_URL=http://127.0.0.1:3211\n# <<<"), "{text}");
+    assert_eq!(merge(&new, &client_block("")).bytes, new);
+    assert_eq!(String::from_utf8(without_block(&new, &owner("dev"), None)).unwrap(), old);
 }
 
 #[test]
@@ -139,17 +142,59 @@ fn several_client_names_are_left_alone() {
 
 #[test]
 fn taking_out_restores_what_was_there() {
-    for old in ["", "A=1\n", "A=1\n\n", "\r\n# x\r\n"] {
-        assert_eq!(without_block(&merge(old.as_bytes(), &block()).bytes, &owner("dev")), old.as_bytes(), "{old:?}");
+    for old in [
+        "",
+        "A=1\n",
+        "A=1\n\n",
+        "\r\n# x\r\n",
+        "CONVEX_DEPLOYMENT=dev:happy-otter-123 # team: acme, project: x\nVITE_CONVEX_URL=https://happy-otter-123.convex.cloud\n",
+        "CONVEX_SELF_HOSTED_URL=https://prod.example.com\r\nCONVEX_SELF_HOSTED_ADMIN_KEY='prod|77'\r\nB=2\r\n",
+        "CONVEX_SELF_HOSTED_ADMIN_KEY=\"a\nb\nc\" # d\n",
+        "# convexinfra: the next assignment is off, for fun\n# A=1\n",
+    ] {
+        for block in [block(), client_block("VITE_")] {
+            let new = merge(old.as_bytes(), &block).bytes;
+            assert_eq!(String::from_utf8_lossy(&without_block(&new, &owner("dev"), None)), old);
+        }
     }
     let other = format!("A=1\n\n{OURS}");
-    assert_eq!(without_block(other.as_bytes(), &owner("staging")), other.as_bytes());
+    assert_eq!(without_block(other.as_bytes(), &owner("staging"), None), other.as_bytes());
+}
+
+#[test]
+fn what_was_changed_inside_the_block_by_another_program_stays() {
+    let new = String::from_utf8(merge(b"A=1\n", &client_block("VITE_")).bytes).unwrap();
+    let written = ["http://127.0.0.1:3210".to_owned(), "http://127.0.0.1:3211".to_owned()];
+    let take_out = |text: &str| String::from_utf8(without_block(text.as_bytes(), &owner("dev"), Some(&written))).unwrap();
+    assert_eq!(take_out(&new), "A=1\n");
+    let edited = new.replace("VITE_CONVEX_URL=http://127.0.0.1:3210", "VITE_CONVEX_URL=https://prod.convex.cloud");
+    assert_eq!(take_out(&edited), "A=1\nVITE_CONVEX_URL=https://prod.convex.cloud\n");
+    let edited = new.replace("HOSTED_URL=http://127.0.0.1:3210", "HOSTED_URL=https://other.example.com");
+    let pair = "CONVEX_SELF_HOSTED_URL=https://other.example.com\nCONVEX_SELF_HOSTED_ADMIN_KEY='gremlin-dev|01ab'\n";
+    assert_eq!(take_out(&edited), format!("A=1\n{pair}"));
+}
+
+#[test]
+fn the_block_of_another_project_is_turned_off_and_given_back() {
+    let theirs = OURS.replace("of gremlin", "of other").replace("gremlin-dev|01ab", "other-dev|99");
+    let new = merged(&theirs);
+    assert_eq!(Document::parse(new.as_bytes()).value(ADMIN_KEY), Some("gremlin-dev|01ab"));
+    assert_eq!(merged(&new), new);
+    assert_eq!(String::from_utf8_lossy(&without_block(new.as_bytes(), &owner("dev"), None)), theirs);
+    // And they put theirs in again, beside ours.
+    let other = BlockOwner { project: ProjectName::parse("other").unwrap(), backend: BackendName::parse("dev").unwrap() };
+    let their_block = Block::new(other.clone(), "http://127.0.0.1:3210", Some(Secret::new("other-dev|99")), None).unwrap();
+    let both = merge(new.as_bytes(), &their_block).bytes;
+    assert_eq!(Document::parse(&both).value(ADMIN_KEY), Some("other-dev|99"));
+    assert_eq!(merge(&both, &their_block).bytes, both);
+    let left = without_block(&both, &other, None);
+    assert_eq!(Document::parse(&left).value(ADMIN_KEY), Some("gremlin-dev|01ab"), "{}", String::from_utf8_lossy(&left));
 }
 
 #[test]
 fn values_that_would_be_read_differently_are_refused() {
     for key in ["", "a b", "a'b", "a\nb", "a\\b", "a#b", "é"] {
-        assert!(Block::new(owner("dev"), "http://x", Secret::new(key), None).is_err(), "{key}");
+        assert!(Block::new(owner("dev"), "http://x", Some(Secret::new(key)), None).is_err(), "{key}");
     }
 }
 
@@ -167,7 +212,7 @@ fn hostile_sizes_stay_quick() {
     ];
     for text in pieces.iter().map(|piece| piece.repeat(256 * 1024 / piece.len())).chain([many]) {
         let new = merge(text.as_bytes(), &client_block("")).bytes;
-        without_block(&new, &owner("dev"));
+        without_block(&new, &owner("dev"), None);
         assert!(super::super::diff::redacted_diff(text.as_bytes(), &new, |_| None).len() > OURS.len());
     }
 }
@@ -232,7 +277,7 @@ fn check(existing: &str, block: &Block) -> Result<(), TestCaseError> {
     let once = merge(existing.as_bytes(), block);
     let document = Document::parse(&once.bytes);
     prop_assert_eq!(document.value(URL), Some(block.url.as_str()));
-    prop_assert_eq!(document.value(ADMIN_KEY), Some(block.admin_key.expose()));
+    prop_assert_eq!(document.value(ADMIN_KEY), block.admin_key.as_ref().map(Secret::expose));
     prop_assert_eq!(document.value(CLOUD_DEPLOYMENT), None);
     let twice = merge(&once.bytes, block);
     prop_assert_eq!(String::from_utf8_lossy(&twice.bytes), String::from_utf8_lossy(&once.bytes));
@@ -272,6 +317,6 @@ proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let new = merge(&bytes, &client_block(""));
-        without_block(&new.bytes, &owner("dev"));
+        without_block(&new.bytes, &owner("dev"), None);
     }
 }

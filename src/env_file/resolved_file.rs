@@ -1,19 +1,15 @@
-//! The file behind a path: what it holds, and whether replacing it would surprise somebody.
-//!
-//! Must not do: write.
+//! The file behind a path: what it holds, where it really lies, and whether it may be replaced.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::bounded::{self, LIMIT};
 use super::error::EnvFileError;
 use super::git::{self, TrackedState};
-use crate::system::{FileReadError, read_regular};
+use super::repository::{Boundary, is_metadata};
 
-/// An env file is a page of text; whatever is larger than this is something else.
-pub(super) const LIMIT: u64 = 1024 * 1024;
-
-/// What stands at a path.
+/// The file that a path leads to.
 pub(super) struct ResolvedFile {
     /// The path as it was given.
     pub(super) path: PathBuf,
@@ -21,30 +17,29 @@ pub(super) struct ResolvedFile {
     pub(super) real: PathBuf,
     /// Its content, if there is a file.
     pub(super) content: Option<Vec<u8>>,
+    /// Why it must not be written, where it lies outside of what the manifest may write.
+    outside: Option<EnvFileError>,
 }
 
 impl ResolvedFile {
-    /// Reads what stands at a path.
-    pub(super) fn resolve(path: &Path) -> Result<Self, EnvFileError> {
+    /// Resolves a path and reads the file. A path of a manifest has to stay inside a boundary; one that was typed may lead
+    /// anywhere, but a link there has to stay in its repository.
+    pub(super) fn resolve(path: &Path, boundary: Option<&Boundary>) -> Result<Self, EnvFileError> {
         let own = || path.to_owned();
-        let found = match fs::symlink_metadata(path) {
-            Ok(found) => found,
+        let link = match fs::symlink_metadata(path) {
+            Ok(found) => found.is_symlink(),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 let folder = folder(path);
                 if path.file_name().is_none() || !folder.is_dir() {
                     return Err(EnvFileError::FolderMissing { folder });
                 }
-                return Ok(Self { path: own(), real: own(), content: None });
+                let outside = boundary.and_then(|boundary| leaves(path, path, boundary));
+                return Ok(Self { path: own(), real: own(), content: None, outside });
             }
             Err(error) => return Err(EnvFileError::reading(path, error)),
         };
-        let (real, found) = if found.is_symlink() {
-            let real = resolve_link(path)?;
-            let found = fs::metadata(&real).map_err(|error| EnvFileError::reading(path, error))?;
-            (real, found)
-        } else {
-            (own(), found)
-        };
+        let real = if link { resolve_link(path)? } else { own() };
+        let found = fs::metadata(&real).map_err(|error| EnvFileError::reading(path, error))?;
         if found.is_dir() {
             return Err(EnvFileError::Folder { path: own() });
         }
@@ -54,11 +49,16 @@ impl ResolvedFile {
         if found.len() > LIMIT {
             return Err(EnvFileError::TooLarge { path: own(), size: found.len(), limit: LIMIT });
         }
-        let content = read_at_most(&real).map_err(|error| EnvFileError::reading(path, error))?;
+        let content = bounded::read(&real).map_err(|error| EnvFileError::reading(path, error))?;
         if content.contains(&0) || content.starts_with(&[0xff, 0xfe]) || content.starts_with(&[0xfe, 0xff]) {
             return Err(EnvFileError::NotText { path: own() });
         }
-        Ok(Self { path: own(), real, content: Some(content) })
+        let outside = match boundary {
+            Some(boundary) => leaves(path, &real, boundary),
+            None if link => leaves(path, &real, &Boundary::of(&folder(path))),
+            None => None,
+        };
+        Ok(Self { path: own(), real, content: Some(content), outside })
     }
 
     /// The folder in which the file is replaced.
@@ -66,9 +66,16 @@ impl ResolvedFile {
         folder(&self.real)
     }
 
-    /// Whether the file may be replaced. A remark comes back where that could not be found out for certain.
-    pub(super) fn ensure_replaceable(&self) -> Result<Option<String>, EnvFileError> {
-        self.writable()?;
+    /// Checks that the file may be replaced, and where it gets a key, that git would not commit it. A remark comes back where
+    /// that could not be found out for certain.
+    pub(super) fn ensure_replaceable(&mut self, gets_key: bool) -> Result<Option<String>, EnvFileError> {
+        if let Some(outside) = self.outside.take() {
+            return Err(outside);
+        }
+        self.ensure_writable()?;
+        if !gets_key {
+            return Ok(None);
+        }
         match git::tracked(&self.real) {
             TrackedState::Yes => Err(EnvFileError::TrackedByGit { path: self.real.clone() }),
             TrackedState::No => Ok(None),
@@ -80,7 +87,7 @@ impl ResolvedFile {
     }
 
     #[cfg(unix)]
-    fn writable(&self) -> Result<(), EnvFileError> {
+    fn ensure_writable(&self) -> Result<(), EnvFileError> {
         use rustix::fs::{Access, access};
 
         if self.content.is_some() && access(&self.real, Access::WRITE_OK).is_err() {
@@ -91,7 +98,7 @@ impl ResolvedFile {
     }
 
     #[cfg(not(unix))]
-    fn writable(&self) -> Result<(), EnvFileError> {
+    fn ensure_writable(&self) -> Result<(), EnvFileError> {
         if fs::metadata(&self.real).is_ok_and(|found| found.permissions().readonly()) {
             return Err(EnvFileError::ReadOnly { path: self.path.clone() });
         }
@@ -104,30 +111,35 @@ pub(super) fn folder(path: &Path) -> PathBuf {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Path::to_owned)
 }
 
-/// Reads a file, up to one byte more than an env file can have.
-pub(super) fn read_at_most(path: &Path) -> io::Result<Vec<u8>> {
-    match read_regular(path, LIMIT) {
-        // Told apart by its length.
-        Err(FileReadError::TooLarge { .. }) => Ok(vec![b'\n'; usize::try_from(LIMIT).unwrap_or(0) + 1]),
-        result => Ok(result?),
+/// Returns why a file must not be written: it lies outside of the boundary or among the data of a version control system.
+fn leaves(path: &Path, real: &Path, boundary: &Boundary) -> Option<EnvFileError> {
+    let own = || path.to_owned();
+    let parent = match fs::canonicalize(folder(real)) {
+        Ok(parent) => parent,
+        Err(error) => return Some(EnvFileError::reading(path, error)),
+    };
+    let whole = real.file_name().map_or_else(|| parent.clone(), |name| parent.join(name));
+    if is_metadata(whole.strip_prefix(boundary.root()).unwrap_or(&whole)) {
+        return Some(EnvFileError::RepositoryData { path: own() });
     }
+    if boundary.contains(&whole) {
+        return None;
+    }
+    Some(if path == real {
+        EnvFileError::OutsideRepository { path: own(), root: boundary.root().to_owned() }
+    } else {
+        EnvFileError::LinkLeaves { path: own(), target: whole }
+    })
 }
 
-/// The end of a symbolic link, if it stays in the work tree (or, outside of git, below the link's own folder).
+/// The end of a symbolic link.
 fn resolve_link(path: &Path) -> Result<PathBuf, EnvFileError> {
     let own = || path.to_owned();
-    let real = match fs::canonicalize(path) {
-        Ok(real) => real,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(EnvFileError::DanglingLink { path: own() }),
-        Err(error) if is_loop(&error) => return Err(EnvFileError::LoopingLink { path: own() }),
-        Err(error) => return Err(EnvFileError::reading(path, error)),
-    };
-    let folder = fs::canonicalize(folder(path)).map_err(|error| EnvFileError::reading(path, error))?;
-    let root = git::work_tree(&folder).unwrap_or(folder);
-    if real.starts_with(&root) && !real.starts_with(root.join(".git")) {
-        return Ok(real);
-    }
-    Err(EnvFileError::LinkLeaves { path: own(), target: real })
+    fs::canonicalize(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => EnvFileError::DanglingLink { path: own() },
+        _ if is_loop(&error) => EnvFileError::LoopingLink { path: own() },
+        _ => EnvFileError::reading(path, error),
+    })
 }
 
 #[cfg(unix)]

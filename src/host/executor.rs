@@ -17,7 +17,7 @@ use crate::api::{ControlError, Lease, OperationOutcome, ProgressFn, Request, Wor
 use crate::authority::{AuthenticatedToken, EXPIRY_PLAN, ExecutionMode, Operation, Principal, Transition, check_same_request};
 use crate::model::{BackendName, Diagnostic, OperationId, OperationRecord, OperationState, ProjectName};
 use crate::policy;
-use crate::provider::{ProviderError, Subject};
+use crate::provider::{FoundBackend, ProviderError};
 
 /// How long a request waits for its turn at a backend before it is told to come again.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(15);
@@ -210,28 +210,34 @@ impl Host {
         }
     }
 
-    /// Refuses what its provider could never bring about.
+    /// Refuses what its provider could never do, and what its place shows to be about something else than the record: a backend
+    /// of this name that is not recorded, or a recorded one that is elsewhere.
     pub(super) async fn check_supported(&self, project: &ProjectName, request: &Request) -> Result<(), ControlError> {
-        let Work::Put { spec, .. } = &request.work else { return Ok(()) };
-        let Ok(provider) = self.provider(spec.provider) else { return Ok(()) };
-        let backends = self.read_rows(|authority| authority.view(project))?.map(|view| view.backends).unwrap_or_default();
-        let known = backends.iter().map(|backend| backend.id.clone()).collect();
-        let is_new = !backends.iter().any(|backend| backend.name == request.backend);
-        match provider.validate(Subject { project, name: &request.backend, spec, is_new, known: &known }).await {
-            Err(error @ ProviderError::Orphaned { .. }) => {
-                let help = format!(
-                    "take it up again with\n    convexinfra recover {}\nor give this backend or its project another name",
-                    request.backend
-                );
-                Err(ControlError::Refused(Diagnostic::new(error.code(), error.to_string()).with_help(help)))
-            }
-            Err(ProviderError::Unsupported(words)) => {
-                let message = format!("`{}` cannot be brought about: {words}", request.backend);
-                Err(ControlError::Unsupported(Diagnostic::new(ProviderError::UNSUPPORTED, message)))
-            }
-            // Whatever else is wrong, the attempt says it, and it is taken up again from there.
-            Err(_) | Ok(()) => Ok(()),
+        let name = &request.backend;
+        let spec = if let Work::Put { spec, .. } = &request.work { Some(spec) } else { None };
+        let recorded = self.read_rows(|authority| authority.place_of(project, name))?.flatten();
+        // A record may be given up wherever the backend is.
+        if let Some(place) = recorded.as_ref().filter(|_| matches!(request.work, Work::Put { .. } | Work::Remove { .. }))
+            && let Ok(provider) = self.provider(place.provider)
+            && let Err(error @ ProviderError::OtherEngine { .. }) = provider.check_place(&place.id, name, &place.state).await
+        {
+            let help = "nothing was changed; name the other engine, and run the same command again";
+            return Err(ControlError::Refused(Diagnostic::new(error.code(), error.to_string()).with_help(help)));
         }
+        let Some((spec, provider)) = spec.and_then(|spec| Some((spec, self.provider(spec.provider).ok()?))) else {
+            return Ok(());
+        };
+        if let Err(ProviderError::Unsupported(words)) = provider.validate(spec).await {
+            let message = format!("`{name}` cannot be brought about: {words}");
+            return Err(ControlError::Unsupported(Diagnostic::new(ProviderError::UNSUPPORTED, message)));
+        }
+        // Whatever else is wrong, the attempt says it, and it is taken up again from there.
+        for found in provider.find(project, name).await.unwrap_or_default() {
+            if self.read_rows(|authority| authority.is_recorded(&found.id))? != Some(true) {
+                return Err(ControlError::Refused(orphaned(project, name, &found)));
+            }
+        }
+        Ok(())
     }
 
     /// Carries an operation out to its end, in a task of its own.
@@ -351,4 +357,15 @@ impl Host {
             }
         }
     }
+}
+
+/// Says that a backend is there without a record, and how it is taken up.
+fn orphaned(project: &ProjectName, name: &BackendName, found: &FoundBackend) -> Diagnostic {
+    let message = format!(
+        "`{name}` of the project `{project}` is there already, and this control plane has no record of it: {} (identity {})",
+        found.thing, found.id
+    );
+    Diagnostic::new("provider.orphaned", message).with_help(format!(
+        "take it up again with\n    convexinfra recover {name}\nor give this backend or its project another name"
+    ))
 }

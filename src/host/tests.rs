@@ -13,7 +13,7 @@ use crate::model::{
     BackendName, BackendSpec, DowngradeConsent, FingerprintKey, Observation, OperationState, ProviderState, RunState, StepKey,
     TimeSpan,
 };
-use crate::provider::{LogChunk, LogPosition, ProgressFn, ProviderError, Subject};
+use crate::provider::{LogChunk, LogPosition, ProgressFn, ProviderError};
 
 const BEGIN: i64 = 1_800_000_000_000;
 
@@ -124,7 +124,7 @@ impl Provider for Stand {
         })
     }
 
-    fn validate<'a>(&'a self, _: Subject<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
+    fn validate<'a>(&'a self, _: &'a BackendSpec) -> BoxFuture<'a, Result<(), ProviderError>> {
         let impossible = self.0.impossible.load(Ordering::Relaxed);
         Box::pin(async move { if impossible { Err(ProviderError::Unsupported("too large".to_owned())) } else { Ok(()) } })
     }

@@ -361,7 +361,7 @@ mod tests {
         ] {
             let added = add_field(odd, "a", "env_file", &FieldLiteral::Text("own.env".into())).unwrap();
             let parsed = crate::manifest::parse(&added, None).unwrap_or_else(|problems| panic!("{added}\n{problems:?}"));
-            let target = parsed.desired.backends.values().next().unwrap().env_file.clone().unwrap();
+            let target = parsed.desired.backends.values().next().unwrap().env_files[0].clone();
             assert!(target.path == "own.env" && added.contains("# b"), "{added}");
         }
     }

@@ -5,12 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::rules::{BackendView, ManifestView};
-use super::tree::{EngineTable, MergedTable, TableNode, Value};
+use super::tree::{EngineTable, Entry, MergedTable, TableNode, Value};
 use crate::model::fly::CpuKind;
 use crate::model::{
     BackendName, BackendSpec, BucketNames, Budget, DEFAULT_ENV_FILE, DatabaseRole, Desired, DesiredBackend, Digest,
-    DockerSettings, EnvFileTarget, Files, FlySettings, KubernetesSettings, LocalSettings, Moved, Origins, ProjectName,
-    ProviderKind, ProviderSettings, PullPolicy, Resources, S3Credentials, S3Files, SecretSource, ServerStorage,
+    DockerSettings, EnvFileContents, EnvFileTarget, Files, FlySettings, KubernetesSettings, LocalSettings, Moved, Origins,
+    ProjectName, ProviderKind, ProviderSettings, PullPolicy, Resources, S3Credentials, S3Files, SecretSource, ServerStorage,
     SimulatedSettings, Storage, TextValue, Tls, Tuning,
 };
 
@@ -72,9 +72,32 @@ fn desired_backend(document: &ManifestView<'_, '_>, backend: &BackendView<'_, '_
     spec.env = variables(&view.table("env"));
     spec.settings = settings(provider, &view);
     // With one backend there is no doubt whom `.env.local` belongs to.
-    let path = view.text("env_file").or_else(|| (document.backends.len() == 1).then(|| DEFAULT_ENV_FILE.to_owned()));
-    let env_file = path.map(|path| EnvFileTarget { path, client_vars: view.flag("client_vars").unwrap_or_default() });
-    Some(DesiredBackend { spec, env_file, secrets: BTreeMap::new() })
+    let contents = if view.flag("client_vars").unwrap_or_default() { EnvFileContents::Both } else { EnvFileContents::Pair };
+    let named = |entry: &Entry<'_>| {
+        let (path, vars) = env_file(entry)?;
+        Some(EnvFileTarget { path: path.to_owned(), contents: vars.unwrap_or(contents) })
+    };
+    let env_files = match view.get("env_file") {
+        Some(entry) => entry.list().iter().filter_map(named).collect(),
+        None if document.backends.len() == 1 => vec![EnvFileTarget { path: DEFAULT_ENV_FILE.to_owned(), contents }],
+        None => Vec::new(),
+    };
+    Some(DesiredBackend { spec, env_files, secrets: BTreeMap::new() })
+}
+
+/// The path of an env file, and what it gets where it says so.
+pub(super) fn env_file<'t>(entry: &Entry<'t>) -> Option<(&'t str, Option<EnvFileContents>)> {
+    match &entry.value {
+        Value::Text(path) => Some((path, None)),
+        Value::Table(node) => {
+            let vars = match node.get("vars").map(|entry| &entry.value) {
+                Some(Value::Word(word)) => EnvFileContents::parse(word),
+                _ => None,
+            };
+            Some((node.get("path")?.text()?, vars))
+        }
+        _ => None,
+    }
 }
 
 fn names(view: &MergedTable<'_, '_>) -> Option<BTreeSet<BackendName>> {

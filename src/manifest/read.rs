@@ -167,6 +167,10 @@ impl<'t> Reader<'t, '_> {
                 problem.with_help(help).with_edit(&span, meant)
             };
         }
+        if matches!(name, "port" | "ports") && spec.key("origins").is_some() {
+            return problem
+                .with_help("the control plane hands ports out and keeps them; `convexinfra status` shows where a backend is, and `origins` says where clients reach it through a proxy");
+        }
         if let Some((inner, key)) = nested_key_suggestion(spec, name) {
             return problem.with_help(format!("it belongs into `{inner}`: `{inner} = {{ {key} = … }}`"));
         }
@@ -255,5 +259,7 @@ fn nested_key_suggestion(spec: &'static Table, name: &str) -> Option<(&'static s
     let inner =
         || spec.keys().filter_map(|key: &Key| if let Kind::Table(inner) = key.kind { Some((key.name, inner)) } else { None });
     let exact = inner().find_map(|(table, inner)| Some((table, inner.key(name)?.name)));
-    exact.or_else(|| inner().find_map(|(table, inner)| Some((table, nearest(name, inner.keys().map(|key| key.name))?))))
+    // Short words are near to one another, whatever they mean.
+    let near = || inner().find_map(|(table, inner)| Some((table, nearest(name, inner.keys().map(|key| key.name))?)));
+    exact.or_else(|| (name.len() > 5).then(near).flatten())
 }

@@ -73,7 +73,7 @@ impl<'a, 't> ManifestView<'a, 't> {
 type Rule = fn(&ManifestView<'_, '_>, &mut Vec<Diagnostic>);
 
 /// Every rule; the order does not matter.
-const RULES: [Rule; 18] = [
+const RULES: [Rule; 19] = [
     project_is_named,
     there_are_backends,
     instance_names_fit,
@@ -87,6 +87,7 @@ const RULES: [Rule; 18] = [
     shared::origins,
     client_vars_have_a_file,
     env_files_are_env_files,
+    shared::env_files,
     variables_are_not_too_many,
     extra_variables_are_not_set_otherwise,
     shared::apps,
@@ -279,9 +280,12 @@ const OTHER_FILES: [&str; 4] = ["convex.toml", "package.json", "tsconfig.json", 
 
 fn env_files_are_env_files(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnostic>) {
     for backend in &document.backends {
-        let Some(entry) = backend.view.own.and_then(|own| own.get("env_file")) else { continue };
-        let Some(name) = entry.text().map(|path| path.rsplit('/').next().unwrap_or(path)) else { continue };
-        if OTHER_FILES.contains(&name) {
+        let files = backend.view.own.and_then(|own| own.get("env_file")).map(Entry::list).unwrap_or_default();
+        for (entry, (path, _)) in files.iter().filter_map(|entry| Some((entry, super::lower::env_file(entry)?))) {
+            let name = path.rsplit('/').next().unwrap_or(path);
+            if !OTHER_FILES.contains(&name) {
+                continue;
+            }
             let message = format!("`{name}` is not an env file, and writing variables into it would break it");
             problems.push(
                 Diagnostic::at("manifest.not_an_env_file", &entry.span, message).with_help("name a file such as `.env.local`"),

@@ -6,7 +6,9 @@
 use serde_json::{Map, Value, json};
 
 use super::formats::{self, TextFormat};
-use super::schema_table::{BACKEND, DEFAULTS, Key, Kind, PINNED_RELEASE, PROVIDERS, ROOT, SECRET, TLS, TLS_MODES, Table};
+use super::schema_table::{
+    BACKEND, DEFAULTS, ENV_FILE, Key, Kind, PINNED_RELEASE, PROVIDERS, ROOT, SECRET, TLS, TLS_MODES, Table,
+};
 
 /// The schema, draft 2020-12.
 pub fn schema() -> Value {
@@ -74,6 +76,12 @@ fn kind(kind: Kind) -> Value {
             let mut file = table(&TLS);
             extend(&mut file, json!({ "required": ["ca"] }));
             json!({ "oneOf": [{ "type": "string", "enum": TLS_MODES }, file] })
+        }
+        Kind::EnvFiles => {
+            let mut file = table(&ENV_FILE);
+            extend(&mut file, json!({ "required": ["path"] }));
+            let one = json!([text(&formats::PATH), file]);
+            json!({ "oneOf": [one[0], one[1], { "type": "array", "items": { "oneOf": one }, "minItems": 1, "maxItems": 32 }] })
         }
         Kind::Names => json!({ "type": "array", "items": text(&formats::NAME), "uniqueItems": true }),
         Kind::Texts(shape) => json!({ "type": "array", "items": text(shape) }),

@@ -3,6 +3,7 @@
 //! Must not do: reading anything. It is data.
 
 use super::formats::{self, TextFormat};
+use crate::model::EnvFileContents;
 use crate::policy::specification::MAX_COUNT;
 
 /// A table of a manifest.
@@ -81,6 +82,8 @@ pub(super) enum Kind {
     Backends(&'static Table),
     /// Convex environment variables.
     Variables,
+    /// One env file, or a list of them.
+    EnvFiles,
     /// Texts under names that the user chooses.
     Labels,
     /// `[[moved]]`
@@ -118,6 +121,7 @@ impl Kind {
             Self::Backends(_) => owned("a table of backends", "[backends.dev]"),
             Self::Labels => owned("a table of texts", "{ \"traefik.enable\" = \"true\" }"),
             Self::Variables => owned("a table of variables", "{ SITE_URL = \"https://example.com\" }"),
+            Self::EnvFiles => owned("a path in quotes, or a list of paths and tables", "\".env.local\""),
             Self::Tables(_) => owned("a list of tables", "[{ from = \"old\", to = \"new\" }]"),
         }
     }
@@ -188,10 +192,14 @@ static BACKEND_KEYS: &[Key] = &[
     key("depends_on", Kind::Names, "Backends that must be ready before this one is touched.")
         .own()
         .alias(&["depends", "needs", "requires"]),
-    key("env_file", Kind::Text(&formats::PATH), "The file that tells clients where it is, relative to the manifest.")
-        .own()
-        .alias(&["dotenv"]),
-    key("client_vars", Kind::Flag, "Whether the framework's own URL variables are written into the env file as well."),
+    key(
+        "env_file",
+        Kind::EnvFiles,
+        "The file that tells clients where it is, relative to the manifest and inside its repository; or a list of files, each a path or `{ path = \"…\", vars = \"pair\" }` (`pair`: URL and admin key, `client`: the framework's own URL variables, `both`).",
+    )
+    .own()
+    .alias(&["dotenv", "env_files"]),
+    key("client_vars", Kind::Flag, "Whether the framework's own URL variables are written into env files that do not say `vars`."),
     key("storage", Kind::Table(&STORAGE), "Where its documents are kept. A change moves data.").alias(&["database", "db"]),
     key("files", Kind::Table(&FILES), "Where its files are kept. A change moves data.").alias(&["file_storage", "s3"]),
     key("resources", Kind::Table(&RESOURCES), "What it may use; left out, the provider decides.").alias(&["limits", "size"]),
@@ -211,6 +219,21 @@ static BACKEND_KEYS: &[Key] = &[
     key("fly", Kind::Table(&FLY), "What only the provider `fly` understands."),
     key("kubernetes", Kind::Table(&KUBERNETES), "What only the provider `kubernetes` understands.").alias(&["k8s"]),
 ];
+
+pub(super) static ENV_FILE: Table = Table {
+    title: "One env file",
+    shared: false,
+    keys: &[
+        key("path", Kind::Text(&formats::PATH), "The file, relative to the manifest and inside its repository.")
+            .alias(&["file"]),
+        key(
+            "vars",
+            Kind::Word("manifest.unknown_env_file_vars", "what an env file has", &EnvFileContents::WORDS),
+            "`pair` (URL and admin key), `client` (the framework's own URL variables) or `both`.",
+        )
+        .alias(&["variables", "contents"]),
+    ],
+};
 
 static STORAGE: Table = Table {
     title: "Where documents are kept",

@@ -2,7 +2,8 @@
 
 use super::parse;
 use crate::model::{
-    BackendName, BucketNames, ByteSize, Files, ProjectName, ProviderKind, SecretRef, SecretSource, Storage, TextValue, Tls,
+    BackendName, BucketNames, ByteSize, EnvFileContents, Files, ProjectName, ProviderKind, SecretRef, SecretSource, Storage,
+    TextValue, Tls,
 };
 
 const DESIGN: &str = r#"#:schema ./schema/convex.schema.json
@@ -111,15 +112,15 @@ docker.network = "n"
     assert!(server.managed && server.url.is_none() && server.tls == Tls::Ca("ca.pem".into()));
     assert_eq!(spec("c").settings.docker.pull.to_string(), "always");
     assert_eq!(spec("c").settings.docker.network.as_deref(), Some("n"));
-    assert!(desired.backends[&name("a")].env_file.is_none(), "several backends: nobody gets `.env.local` unasked");
+    assert!(desired.backends[&name("a")].env_files.is_empty(), "several backends: none gets `.env.local` unasked");
 }
 
 #[test]
 fn one_backend_gets_the_usual_env_file() {
     let desired =
         parse("project = \"x\"\n[backends.dev]\nprovider = \"simulated\"\nclient_vars = true\n", None).unwrap().desired;
-    let file = desired.backends[&name("dev")].env_file.clone().unwrap();
-    assert_eq!((file.path.as_str(), file.client_vars), (".env.local", true));
+    let file = &desired.backends[&name("dev")].env_files[0];
+    assert_eq!((file.path.as_str(), file.contents), (".env.local", EnvFileContents::Both));
 }
 
 #[test]
@@ -205,4 +206,43 @@ fn an_example_is_not_called_allowed() {
     assert_eq!((lookalike.code.as_str(), lookalike.allowed, lookalike.edit), ("manifest.bad_name", Vec::new(), None));
     let repairable = problem("My_Shop");
     assert_eq!(repairable.allowed, ["my-shop"]);
+}
+
+#[test]
+fn an_env_file_may_be_several_each_with_what_it_needs() {
+    let text = r#"project = "x"
+[backends.dev]
+provider = "simulated"
+client_vars = true
+env_file = ["packages/backend/.env.local", { path = "apps/web/.env.local", vars = "client" }, { path = "a.env", vars = "pair" }]
+"#;
+    let desired = parse(text, None).unwrap_or_else(|problems| panic!("{problems:#?}")).desired;
+    let files: Vec<_> =
+        desired.backends[&name("dev")].env_files.iter().map(|file| (file.path.as_str(), file.contents)).collect();
+    let expected = [
+        ("packages/backend/.env.local", EnvFileContents::Both),
+        ("apps/web/.env.local", EnvFileContents::Client),
+        ("a.env", EnvFileContents::Pair),
+    ];
+    assert_eq!(files, expected);
+    let with = |value: &str| format!("project = \"x\"\n[backends.dev]\nprovider = \"simulated\"\nenv_file = {value}\n");
+    assert_eq!(codes(&with("{ vars = \"pair\" }")), ["manifest.missing_key"]);
+    assert_eq!(codes(&with("[{ path = \"a\", vars = \"all\" }]")), ["manifest.unknown_env_file_vars"]);
+    assert_eq!(codes(&with("[1]")), ["manifest.wrong_type"]);
+    assert_eq!(codes(&with("[\"a.env\", \"./a.env\"]")), ["manifest.shared_env_file"]);
+    assert_eq!(
+        codes(&with(&format!("[{}]", (0..40).map(|n| format!("\"{n}.env\"")).collect::<Vec<_>>().join(", ")))),
+        ["manifest.too_many_env_files"]
+    );
+}
+
+#[test]
+fn one_env_file_of_two_backends_is_a_mistake_with_both_places() {
+    let text = "project = \"x\"\n[backends.a]\nprovider = \"simulated\"\nenv_file = \".env.local\"\n[backends.b]\nprovider = \"simulated\"\nenv_file = [\"x/../.env.local\"]\n";
+    let problems = parse(text, None).unwrap_err();
+    assert_eq!(problems.iter().map(|problem| problem.code.as_str()).collect::<Vec<_>>(), ["manifest.shared_env_file"]);
+    assert_eq!(&text[problems[0].bytes()], "\"x/../.env.local\"");
+    assert_eq!(&text[problems[0].related[0].bytes()], "\".env.local\"");
+    let located = super::located(&problems, text, "convex.toml");
+    assert_eq!((located[0].related[0].line, located[0].span.as_ref().unwrap().line), (4, 7));
 }

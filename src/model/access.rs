@@ -6,9 +6,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::identifier::TokenId;
 use super::name::ProjectName;
-use super::time::Timestamp;
-use super::{Secret, TimeSpan, TokenId};
+use super::secret::Secret;
+use super::time::{TimeSpan, Timestamp};
 
 /// How much a token allows. Each scope includes the ones before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::access::Scope;
-use super::database::DatabaseReclaim;
 use super::diagnostic::Diagnostic;
 use super::field::FieldPath;
 use super::fingerprint::Fingerprint;
@@ -16,8 +15,8 @@ use super::name::{BackendName, InstanceName, ProjectName};
 use super::operation::OperationRecord;
 use super::provider::ProviderKind;
 use super::quota::Quota;
+use super::reclaim::ReclaimPolicy;
 use super::release::Release;
-use super::resolved::VolumeReclaim;
 use super::spec::BackendSpec;
 use super::time::Timestamp;
 
@@ -135,16 +134,6 @@ impl ActualBackend {
             self.observe_error.clone().unwrap_or_else(unsaid)
         })
     }
-}
-
-/// What becomes of the data of a backend that goes. It stays asked for until the removal is finished, or until somebody
-/// asks for another one by name.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct ReclaimPolicy {
-    /// Of its volume.
-    pub volume: VolumeReclaim,
-    /// Of its database on a server of the user's own.
-    pub database: DatabaseReclaim,
 }
 
 /// How far the last operation on a backend got.

@@ -1,4 +1,4 @@
-//! What a step is about: `backend.dev`, `env_file.dev`.
+//! What a step is about: `backend.dev`, `env_file.dev`, `env_file.dev:apps/web/.env.local`.
 //!
 //! Must not do: know what is done to the thing that it names.
 
@@ -44,23 +44,31 @@ pub struct Address {
     pub kind: AddressKind,
     /// Whose it is.
     pub backend: BackendName,
+    /// Which of several it is: the path of an env file that is not the first one of its backend.
+    pub path: Option<String>,
 }
 
 impl Address {
     /// The address of a backend.
     pub fn backend(name: &BackendName) -> Self {
-        Self { kind: AddressKind::Backend, backend: name.clone() }
+        Self { kind: AddressKind::Backend, backend: name.clone(), path: None }
     }
 
-    /// The address of a backend's env file.
+    /// Returns the address of the first env file of a backend.
     pub fn env_file(name: &BackendName) -> Self {
-        Self { kind: AddressKind::EnvFile, backend: name.clone() }
+        Self { kind: AddressKind::EnvFile, backend: name.clone(), path: None }
+    }
+
+    /// Returns the address of another env file of a backend.
+    pub fn env_file_at(name: &BackendName, path: &str) -> Self {
+        Self { path: Some(path.to_owned()), ..Self::env_file(name) }
     }
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{}.{}", self.kind.as_str(), self.backend))
+        let path = self.path.as_ref().map(|path| format!(":{path}")).unwrap_or_default();
+        f.pad(&format!("{}.{}{path}", self.kind.as_str(), self.backend))
     }
 }
 
@@ -72,7 +80,8 @@ impl TryFrom<String> for Address {
             .into_iter()
             .find(|candidate| candidate.as_str() == kind)
             .ok_or_else(|| format!("`{kind}` is not a kind of address"))?;
-        Ok(Self { kind, backend: BackendName::parse(name).map_err(|error| error.to_string())? })
+        let (name, path) = name.split_once(':').map_or((name, None), |(name, path)| (name, Some(path.to_owned())));
+        Ok(Self { kind, backend: BackendName::parse(name).map_err(|error| error.to_string())?, path })
     }
 }
 

@@ -4,6 +4,9 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
+use super::address::Address;
 use super::field::FieldPath;
 use super::fingerprint::{Digest, Fingerprint};
 use super::name::{BackendName, ProjectName};
@@ -35,8 +38,8 @@ pub struct Desired {
 pub struct DesiredBackend {
     /// What it should be.
     pub spec: BackendSpec,
-    /// The env file that tells clients where it is.
-    pub env_file: Option<EnvFileTarget>,
+    /// The env files that tell clients where it is.
+    pub env_files: Vec<EnvFileTarget>,
     /// What is known of its secrets. Empty until the command resolves them.
     pub secrets: BTreeMap<FieldPath, SecretState>,
 }
@@ -61,13 +64,55 @@ pub enum SecretState {
 /// The env file that a manifest's only backend has when it names none.
 pub const DEFAULT_ENV_FILE: &str = ".env.local";
 
-/// The env file of one backend.
+/// One env file of a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnvFileTarget {
     /// The path, relative to the manifest's folder, as the manifest writes it.
     pub path: String,
-    /// Whether the framework's own URL variables are written as well.
-    pub client_vars: bool,
+    /// What is written into it.
+    pub contents: EnvFileContents,
+}
+
+/// What is written into an env file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum EnvFileContents {
+    /// URL and admin key.
+    #[default]
+    Pair,
+    /// The framework's own URL variables: no secret.
+    Client,
+    /// All of them.
+    Both,
+}
+
+impl EnvFileContents {
+    /// The words in the manifest.
+    pub const WORDS: [&'static str; 3] = ["pair", "client", "both"];
+
+    /// Parses a word of the manifest.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Pair, Self::Client, Self::Both].into_iter().zip(Self::WORDS).find(|(_, known)| *known == word).map(|(it, _)| it)
+    }
+
+    /// Whether URL and admin key are written.
+    pub fn has_pair(self) -> bool {
+        self != Self::Client
+    }
+
+    /// Whether the framework's own URL variables are written.
+    pub fn has_client(self) -> bool {
+        self != Self::Pair
+    }
+}
+
+impl DesiredBackend {
+    /// Returns the env files, each with what a step about it is about.
+    pub fn env_file_addresses(&self, name: &BackendName) -> impl Iterator<Item = (Address, &EnvFileTarget)> {
+        self.env_files.iter().enumerate().map(|(index, target)| {
+            let address = if index == 0 { Address::env_file(name) } else { Address::env_file_at(name, &target.path) };
+            (address, target)
+        })
+    }
 }
 
 /// What stands in an env file now, as far as it concerns us.
@@ -75,24 +120,60 @@ pub struct EnvFileTarget {
 pub enum EnvFileState {
     /// There is a file or could be one, and writing it would not lose anything.
     Writable {
-        /// Whether what stands there is what we would write.
-        current: bool,
-        /// The URL that stands there, if any.
-        url: Option<String>,
-        /// The fingerprint of the key that stands there, if any.
-        admin_key: Option<Fingerprint>,
+        /// What stands there.
+        content: EnvFileContent,
+        /// Whether it lies where the manifest may not write: it is named, and left as it is.
+        outside: bool,
         /// What is worth saying about the file (other variables that win over ours, say).
         warnings: Vec<String>,
-        /// What writing would change, as a unified diff without values that are secret or not ours.
-        difference: String,
     },
-    /// Writing would lose something or reach somebody: the reason, and what to do.
+    /// Writing would lose something or leak something: the reason, and what to do.
     Refused {
         /// A stable name of the reason.
         code: String,
         /// What is in the way.
         message: String,
     },
+}
+
+/// What stands in an env file that may be written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EnvFileContent {
+    /// Whether what stands there is what we would write.
+    pub up_to_date: bool,
+    /// Whether a block of the backend is in it.
+    pub has_block: bool,
+    /// Whether the version control system does not ignore it, and apply can change that.
+    pub needs_ignore_rule: bool,
+    /// The URL that stands there, if any.
+    pub url: Option<String>,
+    /// The fingerprint of the key that stands there, if any.
+    pub admin_key: Option<Fingerprint>,
+    /// What writing would change, as a unified diff without values that are secret or not ours.
+    pub difference: String,
+    /// What taking the block out would change, in the same form.
+    pub removal: String,
+}
+
+/// Which request an env file goes back to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestedBy {
+    /// The manifest: the file is cleared when the manifest names it no more.
+    Manifest,
+    /// `env NAME --write`: the file stays until its backend is destroyed.
+    Command,
+}
+
+/// An env file that was written before and that the manifest does not name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RememberedEnvFile {
+    /// What a step about it is about.
+    pub address: Address,
+    /// The file.
+    pub target: EnvFileTarget,
+    /// Which request it goes back to.
+    pub requested_by: RequestedBy,
 }
 
 /// `[[moved]]`: the backend that was called `from` is now called `to`.

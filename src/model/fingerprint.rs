@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::Secret;
+use super::secret::Secret;
 
 /// What a plan shows instead of a secret: equal secrets of one project have equal fingerprints, and without the
 /// key of the control plane nobody can test a guess against one.

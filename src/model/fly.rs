@@ -2,10 +2,7 @@
 //!
 //! Must not do: know what anything costs, or how it is made there.
 
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
-
+pub use super::cpu_kind::CpuKind;
 use super::fingerprint::Digest;
 use super::identifier::BackendId;
 use super::name::InstanceName;
@@ -36,57 +33,6 @@ pub const REGIONS: [&str; 18] = [
     "ams", "arn", "bom", "cdg", "dfw", "ewr", "fra", "gru", "iad", "jnb", "lax", "lhr", "nrt", "ord", "sin", "sjc", "syd",
     "yyz",
 ];
-
-/// A kind of processor.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum CpuKind {
-    /// A share of a core, with bursts.
-    #[default]
-    Shared,
-    /// A core of its own.
-    Performance,
-}
-
-impl CpuKind {
-    /// The word in the manifest and on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Shared => "shared",
-            Self::Performance => "performance",
-        }
-    }
-
-    /// How many processors a machine can have.
-    fn counts(self) -> &'static [u32] {
-        match self {
-            Self::Shared => &[1, 2, 4, 6, 8],
-            Self::Performance => &[1, 2, 4, 6, 8, 10, 12, 14, 16, 32, 64, 128],
-        }
-    }
-
-    /// The least and the most memory for each processor, in MiB.
-    fn memory_per_cpu(self) -> (u32, u32) {
-        match self {
-            Self::Shared => (256, 2048),
-            Self::Performance => (2048, 8192),
-        }
-    }
-
-    /// Memory comes in multiples of this many MiB.
-    fn memory_step(self) -> u32 {
-        match self {
-            Self::Shared => 256,
-            Self::Performance => 1024,
-        }
-    }
-}
-
-impl fmt::Display for CpuKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
 
 /// The size of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

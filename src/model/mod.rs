@@ -7,6 +7,7 @@ mod access;
 mod actual;
 mod address;
 mod cost;
+mod cpu_kind;
 mod database;
 mod desired;
 mod diagnostic;
@@ -20,6 +21,7 @@ mod operation;
 mod provider;
 mod published;
 mod quota;
+mod reclaim;
 mod release;
 mod resolved;
 mod secret;
@@ -29,13 +31,16 @@ mod time;
 
 pub use access::{Actor, IssuedToken, Scope, TokenRecord, TokenRequest, TokenState};
 pub use actual::{
-    ActualBackend, ControlPlaneInfo, DataState, Endpoints, Expiry, FieldDrift, Observation, Phase, ReclaimPolicy, RunState,
-    Snapshot, UNMANAGED_PREFIX,
+    ActualBackend, ControlPlaneInfo, DataState, Endpoints, Expiry, FieldDrift, Observation, Phase, RunState, Snapshot,
+    UNMANAGED_PREFIX,
 };
 pub use address::{Address, AddressKind};
 pub use cost::{Cost, PriceSource, Usd, monthly_cost, monthly_sum, price_source, unpriced_items};
-pub use database::{DatabaseReclaim, DatabaseRole};
-pub use desired::{Budget, DEFAULT_ENV_FILE, Desired, DesiredBackend, EnvFileState, EnvFileTarget, Moved, SecretState};
+pub use database::DatabaseRole;
+pub use desired::{
+    Budget, DEFAULT_ENV_FILE, Desired, DesiredBackend, EnvFileContent, EnvFileContents, EnvFileState, EnvFileTarget, Moved,
+    RememberedEnvFile, RequestedBy, SecretState,
+};
 pub use diagnostic::{Diagnostic, Edit, Report, Severity, Span, error_chain};
 pub use exit::Exit;
 pub use field::{EXTRA_ENV, FieldPath, FieldValue, STORAGE_SERVER, STORAGE_URL, fields, secret_slots};
@@ -45,8 +50,9 @@ pub use name::{BackendName, INSTANCE_NAME_MAX, InstanceName, NAME_MAX, NameError
 pub use operation::{OperationKind, OperationRecord, OperationState};
 pub use provider::ProviderKind;
 pub use quota::{Quota, QuotaExcess, Usage};
+pub use reclaim::{DatabaseReclaim, ReclaimPolicy, VolumeReclaim};
 pub use release::{DowngradeConsent, Release, ReleaseError, ReleaseOrder};
-pub use resolved::{DASHBOARD_URL, INTERNAL_URL, PortPair, ProviderState, ResolvedBackend, VolumeReclaim};
+pub use resolved::{DASHBOARD_URL, INTERNAL_URL, PortPair, ProviderState, ResolvedBackend};
 pub use secret::{Secret, SecretRef, SecretSource};
 pub use size::{ByteSize, Cpus, SizeError};
 pub use spec::{

@@ -53,19 +53,6 @@ pub struct PortPair {
     pub site: u16,
 }
 
-/// What becomes of the volume of a backend that goes, where its provider can keep one without the backend.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum VolumeReclaim {
-    /// It goes as well, with everything on it.
-    #[default]
-    #[serde(rename = "destroy")]
-    Delete,
-    /// It stays, so that somebody can take it up again.
-    #[serde(rename = "keep")]
-    Retain,
-}
-
 /// What a provider wants to remember about a backend, by its own keys (a binary's digest, a machine's id).
 pub type ProviderState = BTreeMap<String, String>;
 

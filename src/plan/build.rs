@@ -8,7 +8,7 @@ use super::{Action, ChangeImpact, DriftItem, FORMAT, FieldChange, Plan, Reason, 
 use super::{cost, diff, graph, limits, lint, quota_schedule, remote_lints, validate};
 use crate::model::{
     ActualBackend, Address, BackendName, DataState, DatabaseReclaim, Desired, DesiredBackend, Diagnostic, Digest,
-    DowngradeConsent, EnvFileState, FieldPath, Phase, ReclaimPolicy, Snapshot, VolumeReclaim,
+    DowngradeConsent, EnvFileState, FieldPath, Phase, ReclaimPolicy, RememberedEnvFile, Snapshot, VolumeReclaim,
 };
 use crate::policy::{self, BackendDiff, OtherOrigin, highest_impact};
 
@@ -17,8 +17,10 @@ use crate::policy::{self, BackendDiff, OtherOrigin, highest_impact};
 pub struct ObservedState {
     /// What the control plane says.
     pub snapshot: Snapshot,
-    /// What stands in the env files, by backend.
-    pub env_files: BTreeMap<BackendName, EnvFileState>,
+    /// What stands in the env files, by what a step would be about.
+    pub env_files: BTreeMap<Address, EnvFileState>,
+    /// The env files that were written before and that the manifest does not name.
+    pub remembered: Vec<RememberedEnvFile>,
 }
 
 /// What the plan is for.
@@ -157,7 +159,7 @@ impl<'a> PlanBuilder<'a> {
             downgrade: consent,
         };
         let Some(existing) = existing else {
-            self.lints.extend(lint::unavailable_secrets(name, wanted));
+            self.lints.extend(lint::unavailable_secrets(name, wanted, |_| true));
             return self.step(address, Action::Create, Reason::New, diff::creation_changes(wanted), task);
         };
         match existing.phase {
@@ -174,6 +176,8 @@ impl<'a> PlanBuilder<'a> {
         let BackendDiff { mut changes, not_compared } = policy::diff_backend(wanted, existing);
         self.lints.extend(not_compared.iter().map(|path| lint::not_compared(name, path, wanted)));
         self.lints.extend(lint::changes(name, &changes));
+        // What a backend had before is kept sealed, so only what is new to it has to be at hand.
+        self.lints.extend(lint::unavailable_secrets(name, wanted, |path| changes.iter().any(|change| change.path == *path)));
         self.lints.extend(lint::unmanaged_env(name, wanted, existing));
         self.refusals.extend(policy::change_refusals(name, existing, wanted, &changes, consent));
         let drifted = self.collect_drift(&address, existing);

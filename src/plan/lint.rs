@@ -5,7 +5,7 @@
 use super::FieldChange;
 use crate::model::{
     ActualBackend, Address, BackendName, ControlPlaneInfo, Cost, DatabaseReclaim, Desired, DesiredBackend, Diagnostic, Expiry,
-    FieldPath, Files, ProviderKind, Release, SecretState, TextValue, VolumeReclaim, monthly_cost,
+    FieldPath, Files, ProviderKind, Release, STORAGE_SERVER, SecretState, TextValue, VolumeReclaim, monthly_cost,
 };
 use crate::policy::find_change;
 
@@ -78,6 +78,17 @@ pub(super) fn specification(name: &BackendName, wanted: &DesiredBackend) -> Vec<
         say(
             "plan.disk_not_enforced",
             "volumes of a Docker engine have no size; `resources.disk` is recorded and counted against the budget only"
+                .to_owned(),
+        );
+    }
+    if spec.provider == ProviderKind::Docker
+        && spec.settings.docker.publish.as_deref().is_some_and(|address| address.contains(':'))
+        && spec.origins.api.is_none()
+    {
+        say(
+            "plan.node_actions_unreachable",
+            "`docker.publish` is an IPv6 address, and the backend listens on IPv4 only inside its container, so node actions cannot \
+             call back; publish on an IPv4 address, or set `origins` to URLs that lead there from everywhere"
                 .to_owned(),
         );
     }
@@ -163,13 +174,25 @@ fn unknown_cost(desired: &Desired) -> Vec<Diagnostic> {
     vec![Diagnostic::warning("plan.cost_unknown", message)]
 }
 
-/// Secrets of a new backend that are not at hand.
-pub(super) fn unavailable_secrets(name: &BackendName, wanted: &DesiredBackend) -> Vec<Diagnostic> {
-    wanted
-        .secrets
-        .iter()
-        .filter(|(_, state)| matches!(state, SecretState::Unavailable(_) | SecretState::Unreadable(_)))
-        .map(|(path, _)| not_compared(name, path, wanted))
+/// The code of the lint about a secret that apply needs and that is not set.
+pub const SECRET_MISSING: &str = "plan.secret_missing";
+
+/// Secrets that a step needs and that are not at hand.
+pub(super) fn unavailable_secrets(
+    name: &BackendName,
+    wanted: &DesiredBackend,
+    is_needed: impl Fn(&FieldPath) -> bool,
+) -> Vec<Diagnostic> {
+    let needed = wanted.secrets.iter().filter(|(path, _)| path.as_str() != STORAGE_SERVER && is_needed(path));
+    needed
+        .filter_map(|(path, state)| match state {
+            SecretState::Unavailable(reference) => {
+                let message = format!("`{path}` comes from {reference}, which is not set; apply will fail without it");
+                Some(lint(SECRET_MISSING, Address::backend(name), message))
+            }
+            SecretState::Unreadable(_) => Some(not_compared(name, path, wanted)),
+            _ => None,
+        })
         .collect()
 }
 
@@ -177,7 +200,7 @@ pub(super) fn unavailable_secrets(name: &BackendName, wanted: &DesiredBackend) -
 pub(super) fn not_compared(name: &BackendName, path: &FieldPath, wanted: &DesiredBackend) -> Diagnostic {
     let why = match wanted.secrets.get(path) {
         Some(SecretState::Unavailable(reference)) => {
-            format!("because {reference} is not available; an apply that needs it will ask for it")
+            format!("because {reference} is not available; the value that was applied before stays")
         }
         Some(SecretState::Unreadable(why)) => format!("because {why}; an apply does not begin until it can be read"),
         _ => "because that needs a token with scope `apply`; an apply compares it".to_owned(),
@@ -284,7 +307,29 @@ pub(super) fn shared_env_file(name: &BackendName, owner: &BackendName, path: &st
     )
 }
 
-/// Something about an env file.
-pub(super) fn env_file(name: &BackendName, warning: &str) -> Diagnostic {
-    lint("plan.env_file", Address::env_file(name), warning.to_owned())
+/// A remark about an env file.
+pub(super) fn env_file(address: &Address, warning: &str) -> Diagnostic {
+    lint("plan.env_file", address.clone(), warning.to_owned())
+}
+
+/// An env file that nobody gets any more.
+pub(super) fn env_file_unnamed(name: &BackendName, path: &str) -> Diagnostic {
+    let message = format!(
+        "`{path}` was written for `{name}`, and nothing names it any more: only a manifest with one backend has an env file without a \
+         word, so it is left as it is"
+    );
+    lint(ENV_FILE_UNNAMED, Address::env_file(name), message)
+        .with_help(format!("add `env_file = \"{path}\"` to `[backends.{name}]`"))
+}
+
+/// The code of the lint about an env file that no backend names any more.
+pub const ENV_FILE_UNNAMED: &str = "plan.env_file_unnamed";
+
+/// An env file of another repository that still names a backend.
+pub(super) fn env_file_elsewhere(address: &Address, name: &BackendName, path: &str) -> Diagnostic {
+    let message = format!(
+        "`{path}` still has the key of `{name}` and lies outside of this repository, so it is left as it is; take the block of \
+         convexinfra out of it"
+    );
+    lint("plan.env_file_elsewhere", address.clone(), message)
 }

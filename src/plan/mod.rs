@@ -31,7 +31,7 @@ pub use build::{BackendSelection, ObservedState, PlanOptions, build};
 pub use cost::{BackendCost, CostSum, PlanCost, Price};
 pub use drift::{DriftReport, UnobservedBackend, detect_drift};
 pub use limits::destruction_refusals;
-pub use lint::{NOT_OBSERVED, SECRET_NOT_COMPARED};
+pub use lint::{ENV_FILE_UNNAMED, NOT_OBSERVED, SECRET_MISSING, SECRET_NOT_COMPARED};
 pub use reason::Reason;
 pub use staleness::still_matches;
 pub use validate::{PlanError, validate};

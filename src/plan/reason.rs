@@ -39,6 +39,12 @@ pub enum Reason {
     /// The env file will have to change because its backend does.
     #[serde(rename = "its backend changes")]
     BackendChanges,
+    /// The version control system would commit the env file with the key in it.
+    #[serde(rename = "git does not ignore the env file")]
+    EnvFileNotIgnored,
+    /// The manifest names another env file for the backend.
+    #[serde(rename = "the manifest does not name this env file any more")]
+    EnvFileNotNamed,
     /// The env file names a backend that goes.
     #[serde(rename = "its backend goes")]
     BackendDestroyed,

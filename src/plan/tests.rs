@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::model::{
-    ActualBackend, BackendId, Budget, ByteSize, ControlPlaneInfo, Cpus, DataState, Desired, DesiredBackend, Endpoints,
-    EnvFileState, FingerprintKey, Generation, InstanceName, Moved, Observation, Phase, ProviderKind, ReclaimPolicy, Release,
-    RunState, SecretRef, SecretSource, SecretState, ServerStorage, Snapshot, Storage, Timestamp, Usd, VolumeReclaim,
+    ActualBackend, Address, BackendId, Budget, ByteSize, ControlPlaneInfo, Cpus, DataState, Desired, DesiredBackend, Endpoints,
+    EnvFileContent, EnvFileContents, EnvFileState, FingerprintKey, Generation, InstanceName, Moved, Observation, Phase,
+    ProviderKind, ReclaimPolicy, Release, RememberedEnvFile, RequestedBy, RunState, SecretRef, SecretSource, SecretState,
+    ServerStorage, Snapshot, Storage, Timestamp, Usd, VolumeReclaim,
 };
 
 pub(super) fn name(text: &str) -> BackendName {
@@ -18,7 +19,7 @@ pub(super) fn spec(provider: ProviderKind) -> BackendSpec {
 }
 
 pub(super) fn wanted(spec: BackendSpec) -> DesiredBackend {
-    DesiredBackend { spec, env_file: None, secrets: BTreeMap::new() }
+    DesiredBackend { spec, env_files: Vec::new(), secrets: BTreeMap::new() }
 }
 
 pub(super) fn desired(backends: &[(&str, DesiredBackend)]) -> Desired {
@@ -73,6 +74,7 @@ pub(super) fn actual(backends: Vec<ActualBackend>) -> ObservedState {
             operations: Vec::new(),
         },
         env_files: BTreeMap::new(),
+        remembered: Vec::new(),
     }
 }
 
@@ -331,30 +333,85 @@ fn secrets_are_compared_by_fingerprint_and_only_where_they_are() {
     assert_eq!(lints(&unseen), ["plan.secret_not_compared"]);
 }
 
+fn target(path: &str) -> EnvFileTarget {
+    EnvFileTarget { path: path.to_owned(), contents: EnvFileContents::Pair }
+}
+
 fn with_env_file(path: &str) -> DesiredBackend {
     let mut backend = wanted(spec(ProviderKind::Simulated));
-    backend.env_file = Some(EnvFileTarget { path: path.to_owned(), client_vars: false });
+    backend.env_files = vec![target(path)];
     backend
 }
 
+fn file(content: EnvFileContent) -> EnvFileState {
+    EnvFileState::Writable { content, outside: false, warnings: vec![] }
+}
+
 #[test]
-fn an_env_file_is_written_when_it_says_something_else() {
-    let looks = |current: bool| {
+fn an_env_file_is_written_when_it_says_something_else_or_would_be_committed() {
+    let looks = |up_to_date: bool, needs_ignore_rule: bool| {
         let mut actual = actual(vec![existing("dev", spec(ProviderKind::Simulated))]);
-        let file = EnvFileState::Writable { current, url: None, admin_key: None, warnings: vec![], difference: String::new() };
-        actual.env_files.insert(name("dev"), file);
+        let content = EnvFileContent { up_to_date, needs_ignore_rule, ..EnvFileContent::default() };
+        actual.env_files.insert(Address::env_file(&name("dev")), file(content));
         planned(&desired(&[("dev", with_env_file(".env.local"))]), &actual)
     };
-    assert!(looks(true).is_empty());
-    let plan = looks(false);
-    assert_eq!((ids(&plan), plan.steps[0].reason), (vec!["write:env_file.dev"], Reason::EnvFileDiffers));
+    assert!(looks(true, false).is_empty());
+    for (state, reason) in [(looks(false, false), Reason::EnvFileDiffers), (looks(true, true), Reason::EnvFileNotIgnored)] {
+        assert_eq!((ids(&state), state.steps[0].reason), (vec!["write:env_file.dev"], reason));
+    }
+}
+
+#[test]
+fn each_env_file_of_a_backend_is_a_step_of_its_own() {
+    let mut backend = with_env_file("packages/backend/.env.local");
+    backend.env_files.push(EnvFileTarget { path: "apps/web/.env.local".to_owned(), contents: EnvFileContents::Client });
+    let plan = planned(&desired(&[("dev", backend)]), &actual(vec![]));
+    assert_eq!(
+        ids(&plan),
+        ["create:backend.dev", "write:env_file.dev", "write:env_file.dev:apps/web/.env.local"],
+        "each waits for the backend alone"
+    );
+    let text = serde_json::to_string(&plan).unwrap();
+    assert_eq!(serde_json::from_str::<Plan>(&text).unwrap().steps[2].address, plan.steps[2].address);
+}
+
+/// A plan for a project in which `path` was written for `dev`, and whether `dev` is there.
+fn remembering(path: &str, desired: &Desired, there: bool, requested_by: RequestedBy) -> Plan {
+    let mut actual = actual(if there { vec![existing("dev", spec(ProviderKind::Simulated))] } else { vec![] });
+    let address = Address::env_file_at(&name("dev"), path);
+    let content = EnvFileContent { has_block: true, ..EnvFileContent::default() };
+    actual.env_files.insert(address.clone(), file(content));
+    actual.remembered = vec![RememberedEnvFile { address, target: target(path), requested_by }];
+    planned(desired, &actual)
+}
+
+#[test]
+fn an_env_file_that_was_written_is_cleared_when_its_block_goes() {
+    let clear = "write:env_file.dev:old.env";
+    for requested_by in [RequestedBy::Manifest, RequestedBy::Command] {
+        let gone = remembering("old.env", &desired(&[]), true, requested_by);
+        assert_eq!(ids(&gone), [clear, "destroy:backend.dev"], "{requested_by:?}");
+        let gone_before = remembering("old.env", &desired(&[]), false, requested_by);
+        assert_eq!(ids(&gone_before), [clear], "{requested_by:?}");
+    }
+    let moved = desired(&[("dev", with_env_file("new.env"))]);
+    assert!(ids(&remembering("old.env", &moved, true, RequestedBy::Manifest)).contains(&clear));
+    assert!(!ids(&remembering("old.env", &moved, true, RequestedBy::Command)).contains(&clear), "it was asked for apart");
+}
+
+#[test]
+fn an_env_file_that_nothing_names_any_more_stays_and_is_said() {
+    let two = [("dev", wanted(spec(ProviderKind::Simulated))), ("other", wanted(spec(ProviderKind::Simulated)))];
+    let plan = remembering(".env.local", &desired(&two), true, RequestedBy::Manifest);
+    assert_eq!(ids(&plan), ["create:backend.other"]);
+    assert_eq!(lints(&plan), ["plan.env_file_unnamed"]);
 }
 
 #[test]
 fn an_env_file_in_the_way_is_found_before_anything_is_made() {
     let mut actual = actual(vec![]);
     let refused = EnvFileState::Refused { code: "env_file.tracked_by_git".into(), message: "tracked".into() };
-    actual.env_files.insert(name("dev"), refused);
+    actual.env_files.insert(Address::env_file(&name("dev")), refused);
     let plan = planned(&desired(&[("dev", with_env_file(".env.local"))]), &actual);
     assert_eq!(codes(&plan.refusals), ["env_file.tracked_by_git"]);
 }

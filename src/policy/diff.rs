@@ -5,19 +5,23 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::impact::{ChangeImpact, change_impact};
-use crate::model::{ActualBackend, DesiredBackend, FieldPath, FieldValue, STORAGE_SERVER, SecretSource, SecretState, fields};
+use crate::model::{
+    ActualBackend, DesiredBackend, Digest, FieldPath, FieldValue, STORAGE_SERVER, SecretSource, SecretState, fields,
+};
 
 /// What stands for a secret that has no fingerprint here, up to where it comes from.
 const SECRET_FROM: &str = "(secret from ";
-/// What stands for a value of the manifest that has no fingerprint here.
+/// What earlier releases put in the place of a value of the manifest.
 const VALUE_FROM_MANIFEST: &str = "(value from the manifest)";
+/// How much of a value of the manifest is shown, in characters.
+const SHOWN: usize = 200;
 
 /// Whether this stands for a value that was not fingerprinted.
 pub(crate) fn is_placeholder(shown: &str) -> bool {
     shown == VALUE_FROM_MANIFEST || shown.starts_with(SECRET_FROM)
 }
 
-/// One field that changes. Secrets stand here as fingerprints.
+/// One field that changes. Secrets stand here as fingerprints, literal values as they are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct FieldChange {
     /// The field.
@@ -49,6 +53,13 @@ pub(crate) fn diff_backend(desired: &DesiredBackend, actual: &ActualBackend) -> 
     let recorded = fields(&actual.recorded);
     let paths: BTreeSet<&FieldPath> = wanted.keys().chain(recorded.keys()).collect();
     for path in paths {
+        // What stands in the manifest is no secret, so it is compared and shown as it is.
+        if let (Some(FieldValue::Secret(SecretSource::Literal(now))), Some(FieldValue::Secret(SecretSource::Literal(before)))) =
+            (wanted.get(path), recorded.get(path))
+            && now == before
+        {
+            continue;
+        }
         let before = recorded.get(path).map(|value| display_recorded(value, path, actual));
         let after = match (wanted.get(path), desired.secrets.get(path)) {
             (Some(FieldValue::Secret(_)), Some(SecretState::Unavailable(_) | SecretState::Unreadable(_)))
@@ -58,20 +69,9 @@ pub(crate) fn diff_backend(desired: &DesiredBackend, actual: &ActualBackend) -> 
                 difference.not_compared.extend((path.as_str() != STORAGE_SERVER).then(|| path.clone()));
                 continue;
             }
-            (Some(FieldValue::Secret(wanted)), Some(SecretState::Withheld)) if before.is_some() => {
-                match (wanted, recorded.get(path)) {
-                    // What stands in the manifest is no secret, so it can be compared as it is.
-                    (SecretSource::Literal(wanted), Some(FieldValue::Secret(SecretSource::Literal(before)))) => {
-                        if wanted == before {
-                            continue;
-                        }
-                        Some(VALUE_FROM_MANIFEST.to_owned())
-                    }
-                    _ => {
-                        difference.not_compared.push(path.clone());
-                        continue;
-                    }
-                }
+            (Some(FieldValue::Secret(SecretSource::Reference(_))), Some(SecretState::Withheld)) if before.is_some() => {
+                difference.not_compared.push(path.clone());
+                continue;
             }
             (Some(value), state) => Some(display_value(value, state)),
             (None, _) => None,
@@ -87,7 +87,10 @@ pub(crate) fn diff_backend(desired: &DesiredBackend, actual: &ActualBackend) -> 
 fn display_recorded(value: &FieldValue, path: &FieldPath, actual: &ActualBackend) -> String {
     match value {
         FieldValue::Text(text) => text.clone(),
-        FieldValue::Secret(_) => actual.secrets.get(path).map_or_else(|| "(not set)".to_owned(), ToString::to_string),
+        FieldValue::Secret(SecretSource::Literal(text)) => shortened(text),
+        FieldValue::Secret(SecretSource::Reference(_)) => {
+            actual.secrets.get(path).map_or_else(|| "(not set)".to_owned(), ToString::to_string)
+        }
     }
 }
 
@@ -95,13 +98,19 @@ fn display_recorded(value: &FieldValue, path: &FieldPath, actual: &ActualBackend
 pub(crate) fn display_value(value: &FieldValue, state: Option<&SecretState>) -> String {
     match (value, state) {
         (FieldValue::Text(text), _) => text.clone(),
+        (FieldValue::Secret(SecretSource::Literal(text)), _) => shortened(text),
         (FieldValue::Secret(_), Some(SecretState::Known(fingerprint))) => fingerprint.to_string(),
         (FieldValue::Secret(SecretSource::Reference(reference)), _) => format!("{SECRET_FROM}{reference})"),
-        (FieldValue::Secret(SecretSource::Literal(_)), _) => VALUE_FROM_MANIFEST.to_owned(),
     }
 }
 
-/// The gravest effect of some changes.
+/// Returns a value as a plan shows it: a long one by its beginning, its length and its digest.
+fn shortened(text: &str) -> String {
+    let Some((end, _)) = text.char_indices().nth(SHOWN) else { return text.to_owned() };
+    format!("{}… ({} bytes, {})", &text[..end], text.len(), Digest::of(text.as_bytes()))
+}
+
+/// Returns the gravest impact of some changes.
 pub(crate) fn highest_impact(changes: &[FieldChange]) -> ChangeImpact {
     changes.iter().map(|change| change.effect).max().unwrap_or(ChangeImpact::Record)
 }

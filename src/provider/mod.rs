@@ -17,27 +17,19 @@ pub mod process;
 #[cfg(feature = "native")]
 pub mod simulated;
 
-use std::collections::BTreeSet;
-
 use futures_util::future::BoxFuture;
 
 use crate::model::{
     BackendId, BackendName, BackendSpec, Observation, ProjectName, ProviderKind, ProviderState, ResolvedBackend,
 };
 
-/// What a client asks for, before it is recorded.
-#[derive(Debug, Clone, Copy)]
-pub struct Subject<'a> {
-    /// The project.
-    pub project: &'a ProjectName,
-    /// The backend.
-    pub name: &'a BackendName,
-    /// What it should be.
-    pub spec: &'a BackendSpec,
-    /// Whether the project has no backend of this name yet.
-    pub is_new: bool,
-    /// The identities of all backends of the project that are recorded.
-    pub known: &'a BTreeSet<BackendId>,
+/// A backend that is at its place, and that its provider cannot know to be recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundBackend {
+    /// Its identity.
+    pub id: BackendId,
+    /// What was found of it, such as its container by name.
+    pub thing: String,
 }
 
 /// One kind of place where backends run. Every verb may be repeated at any time and ends in the same state.
@@ -48,9 +40,27 @@ pub trait Provider: Send + Sync {
     /// Validates what is asked for before anything of it is recorded.
     ///
     /// # Errors
-    /// [`ProviderError::Unsupported`] for what could never be done here, and [`ProviderError::Orphaned`] for a backend that is
-    /// there without a record. Any other error says nothing about that: only the attempt can tell.
-    fn validate<'a>(&'a self, _: Subject<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
+    /// [`ProviderError::Unsupported`] for what could never be done here. Any other error says nothing about that: only the
+    /// attempt can tell.
+    fn validate<'a>(&'a self, _: &'a BackendSpec) -> BoxFuture<'a, Result<(), ProviderError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Finds backends of a project and name at their place. One that is not recorded would be lost beside a new one.
+    fn find<'a>(&'a self, _: &'a ProjectName, _: &'a BackendName) -> BoxFuture<'a, Result<Vec<FoundBackend>, ProviderError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    /// Checks that a recorded backend is at the place that the provider reaches now.
+    ///
+    /// # Errors
+    /// [`ProviderError::OtherEngine`] where it is known to be at another one.
+    fn check_place<'a>(
+        &'a self,
+        _: &'a BackendId,
+        _: &'a BackendName,
+        _: &'a ProviderState,
+    ) -> BoxFuture<'a, Result<(), ProviderError>> {
         Box::pin(std::future::ready(Ok(())))
     }
 
@@ -173,20 +183,6 @@ pub enum ProviderError {
         recorded: String,
         /// The address of this one.
         found: String,
-    },
-    /// The engine has a backend of this project and name that the control plane does not know.
-    #[error(
-        "the Docker engine has `{backend}` of the project `{project}` already: {thing} (identity {id}), which this control plane has no record of"
-    )]
-    Orphaned {
-        /// The project.
-        project: String,
-        /// The name of the backend.
-        backend: String,
-        /// Its identity.
-        id: String,
-        /// What was found of it.
-        thing: String,
     },
     /// The process started and ended again at once.
     #[error("the backend stopped right after its start ({status})")]
@@ -315,7 +311,6 @@ impl ProviderError {
             Self::VolumeShared { .. } => "provider.volume_shared",
             Self::NotReachable { .. } => "provider.not_reachable",
             Self::OtherEngine { .. } => "provider.other_engine",
-            Self::Orphaned { .. } => "provider.orphaned",
             Self::Exited { .. } => "provider.exited",
             Self::WillNotStop { .. } => "provider.will_not_stop",
             Self::NoBinary { .. } => "provider.no_binary",

@@ -20,7 +20,9 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     let owner = BlockOwner { project, backend: backend.clone() };
     let failed = |finding| AppError::new(Exit::Failed, finding);
     if let Some(path) = &args.write {
-        for warning in write_file(path, owner, &credentials, None).map_err(failed)? {
+        let home = context.home().ok();
+        let memory = home.as_deref().map(|home| (home, snapshot.control_plane.name.as_str()));
+        for warning in write_file(path, owner, &credentials, memory).map_err(failed)? {
             context.printer.status(&format!("{warning}\n"));
         }
         context.printer.output(&format!("`{}` points to `{backend}`\n", path.display()));
@@ -44,7 +46,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     }
     let url = credentials.url.clone();
     let key = credentials.admin_key.clone();
-    let block = Block::new(owner, &url, credentials.admin_key, None).map_err(|error| failed(finding(&error)))?;
+    let block = Block::new(owner, &url, Some(credentials.admin_key), None).map_err(|error| failed(finding(&error)))?;
     let format = match args.format {
         EnvFormat::Url => {
             context.printer.output(&format!("{url}\n"));

@@ -35,7 +35,6 @@ use crate::model::{Diagnostic, Exit};
 /// Runs one command.
 pub(super) fn run(context: &Context, command: Command) -> Result<Exit, AppError> {
     match command {
-        Command::Init(args) => init::run(context, &args),
         Command::Validate(args) => validate::run(context, &args),
         Command::Schema(args) => schema::run(context, &args),
         Command::Completions(args) => completions::run(context, &args),
@@ -53,6 +52,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<Exit, AppError>
 
 async fn run_async(context: &Context, command: Command) -> Result<Exit, AppError> {
     match command {
+        Command::Init(args) => init::run(context, &args).await,
         Command::Plan(args) => plan::run(context, &args).await,
         Command::Apply(args) => apply::run(context, &args).await,
         Command::Destroy(args) => destroy::run(context, &args).await,

@@ -19,6 +19,9 @@ use crate::model::Diagnostic;
 use crate::model::{ByteSize, Cpus, SecretRef, SecretSource, SizeError, TextValue, TimeSpan, Tls};
 use crate::policy::specification::{self, BUILT_IN_VARIABLES, MAX_VARIABLE_BYTES};
 
+/// How many env files a backend has at most.
+const MOST_ENV_FILES: usize = 32;
+
 impl<'t> Reader<'t, '_> {
     /// Reads one value, or says what is wrong with it.
     pub(super) fn value(&mut self, kind: Kind, value: &'t Spanned<DeValue<'t>>, path: &KeyPath<'_>) -> Value<'t> {
@@ -58,6 +61,7 @@ impl<'t> Reader<'t, '_> {
                     None => Value::Broken,
                 }
             }
+            (Kind::EnvFiles, _) => self.env_files(value, path),
             (Kind::Names | Kind::Texts(_), DeValue::Array(array)) => {
                 let mut list = Vec::with_capacity(array.len());
                 for element in array.iter() {
@@ -85,6 +89,33 @@ impl<'t> Reader<'t, '_> {
             (_, DeValue::String(text)) => self.string(kind, text, value, path),
             _ => self.wrong_type(kind, value, path),
         }
+    }
+
+    /// One env file or a list of them, as a list of paths and tables.
+    fn env_files(&mut self, value: &'t Spanned<DeValue<'t>>, path: &KeyPath<'_>) -> Value<'t> {
+        let elements: Vec<&'t Spanned<DeValue<'t>>> = match value.get_ref() {
+            DeValue::Array(array) => array.iter().collect(),
+            _ => vec![value],
+        };
+        if elements.len() > MOST_ENV_FILES {
+            let message = format!("{path} names {} files, and a backend has at most {MOST_ENV_FILES}", elements.len());
+            self.report(Diagnostic::at("manifest.too_many_env_files", &value.span(), message).with_help("name fewer files"));
+            return Value::Broken;
+        }
+        let mut list = Vec::with_capacity(elements.len());
+        for element in elements {
+            let span = element.span();
+            let read = match element.get_ref() {
+                DeValue::Table(table) => {
+                    let node = self.table(&schema_table::ENV_FILE, table, &span, path);
+                    if node.get("path").is_some() { Value::Table(node) } else { self.missing(&span, path, "path") }
+                }
+                DeValue::String(_) => self.value(Kind::Text(&formats::PATH), element, path),
+                _ => self.wrong_type(Kind::EnvFiles, element, path),
+            };
+            list.push(Entry { key: span.clone(), span, value: read });
+        }
+        Value::List(list)
     }
 
     fn string(&mut self, kind: Kind, text: &'t str, value: &'t Spanned<DeValue<'t>>, path: &KeyPath<'_>) -> Value<'t> {
@@ -127,7 +158,10 @@ impl<'t> Reader<'t, '_> {
                 ),
             },
             Kind::Release => self.shaped(&formats::RELEASE, text, &span, path).map_or(Value::Broken, Value::Text),
-            Kind::Text(shape) => self.shaped(shape, text, &span, path).map_or(Value::Broken, Value::Text),
+            Kind::Text(shape) => {
+                self.not_interpolated(text, &span, path, None);
+                self.shaped(shape, text, &span, path).map_or(Value::Broken, Value::Text)
+            }
             Kind::TextOrSecret(shape) => self
                 .shaped(shape, text, &span, path)
                 .map_or(Value::Broken, |text| Value::TextOrSecret(TextValue::Literal(text.to_owned()))),
@@ -251,7 +285,10 @@ impl<'t> Reader<'t, '_> {
                 self.report(specification::variable_too_long(&path.to_string(), text.len()).at(&key));
                 Value::Broken
             }
-            DeValue::String(text) => Value::Source(SecretSource::Literal(text.to_string())),
+            DeValue::String(text) => {
+                self.not_interpolated(text, &span, path, Some(name));
+                Value::Source(SecretSource::Literal(text.to_string()))
+            }
             other => {
                 let message = format!("Convex variables are texts, and {path} is {}", type_name(other));
                 let problem = Diagnostic::at("manifest.wrong_type", &span, message).with_help("put it in quotes");
@@ -297,8 +334,32 @@ impl<'t> Reader<'t, '_> {
         }
     }
 
+    /// Warns of a text that others would fill in: `$NAME` and `${NAME}` are letters here. `variable` is the Convex variable whose
+    /// value it is, where a reference could stand in its place.
+    fn not_interpolated(&mut self, text: &str, span: &Range<usize>, path: &KeyPath<'_>, variable: Option<&str>) {
+        let Some((name, is_whole)) = interpolated(text) else { return };
+        let message = format!("{path} has `${name}` in it, which is not filled in: the value is these letters");
+        let problem = Diagnostic::at("manifest.not_interpolated", span, message).as_warning();
+        self.report(match variable {
+            Some(own) => {
+                let source = if is_whole { name } else { own };
+                let reference = format!("{{ env = \"{source}\" }}");
+                let help = if is_whole {
+                    format!("write `{reference}` to take the value of that variable")
+                } else {
+                    format!("set `{source}` to the whole value where convexinfra runs, and write `{reference}`")
+                };
+                problem.with_help(help).with_edit(span, reference)
+            }
+            None => problem.with_help("write the value itself"),
+        });
+    }
+
     fn literal_secret(&mut self, span: &Range<usize>, path: &KeyPath<'_>) -> Value<'t> {
-        let reference = format!("{{ env = \"{}\" }}", path.variable());
+        // `"${NAME}"` is what others would have taken for a reference.
+        let named = interpolated(self.text.get(span.clone()).unwrap_or_default().trim_matches(['"', '\'']));
+        let variable = named.filter(|(_, is_whole)| *is_whole).map_or_else(|| path.variable(), |(name, _)| name.to_owned());
+        let reference = format!("{{ env = \"{variable}\" }}");
         let message = format!("{path} is a secret written out, and a manifest is read by everybody who reads the repository");
         let problem = Diagnostic::at("manifest.literal_secret", span, message)
             .with_help(format!("set the variable where convexinfra runs and write `{reference}`, or `{{ file = \"path\" }}`; a secret that was committed needs to be replaced"))
@@ -371,6 +432,22 @@ impl<'t> Reader<'t, '_> {
         self.report(problem);
         Value::Broken
     }
+}
+
+/// The first `$NAME` or `${NAME}` in a text, and whether it is the whole text.
+fn interpolated(text: &str) -> Option<(&str, bool)> {
+    for (at, _) in text.match_indices('$') {
+        let rest = &text[at + 1..];
+        let (rest, is_braced) = rest.strip_prefix('{').map_or((rest, false), |inner| (inner, true));
+        let length = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
+        let name = &rest[..length];
+        let is_closed = !is_braced || rest[length..].starts_with('}');
+        let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.len() > 1;
+        if is_name && is_closed && (at == 0 || !text[..at].ends_with(['$', '\\'])) {
+            return Some((name, at == 0 && rest.len() == length + usize::from(is_braced)));
+        }
+    }
+    None
 }
 
 /// `storage = "postgres"` was probably meant to name the engine.

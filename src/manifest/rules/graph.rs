@@ -5,6 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
+use super::super::formats;
 use super::super::suggest::quoted;
 use super::super::tree::Entry;
 use super::{ManifestView, unknown_backend};
@@ -45,6 +46,7 @@ pub(super) fn dependencies(document: &ManifestView<'_, '_>, problems: &mut Vec<D
                     .with_help("remove it from its own `depends_on`")
                     .with_edit(&element(document.text, &entry.span), ""),
                 ),
+                Some(_) if !(formats::NAME.matches)(name) => problems.push(bad_name(&entry.span, name)),
                 Some(Some(other)) => own.push((*other, &entry.span)),
                 // Its block is broken, which has been said.
                 Some(None) => {}
@@ -53,6 +55,16 @@ pub(super) fn dependencies(document: &ManifestView<'_, '_>, problems: &mut Vec<D
         edges.push(own);
     }
     cycles(document, &edges, problems);
+}
+
+/// A place that names a backend whose name has to change.
+fn bad_name(span: &Range<usize>, name: &str) -> Diagnostic {
+    let problem = Diagnostic::at(formats::NAME.code, span, format!("{} is not a name for a backend", quoted(name)))
+        .with_help(formats::NAME.allowed);
+    match formats::NAME.repaired(name) {
+        Some(repaired) => problem.with_edit(span, format!("\"{repaired}\"")),
+        None => problem,
+    }
 }
 
 /// An element of a list with the comma that goes with it.

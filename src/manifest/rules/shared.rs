@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use super::super::lower::env_file;
 use super::super::suggest::quoted;
 use super::super::tree::Entry;
 use super::ManifestView;
@@ -65,4 +66,44 @@ pub(super) fn apps(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnosti
         let message = format!("{} is the app of `{other}` as well, and an app holds one backend", quoted(text));
         Diagnostic::at("manifest.shared_app", span, message).with_help("give each backend an app of its own, or leave it out")
     });
+}
+
+/// Two backends do not share an env file, and one backend does not name a file twice.
+pub(super) fn env_files(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnostic>) {
+    let mut first: HashMap<String, (&str, &Range<usize>)> = HashMap::new();
+    for backend in &document.backends {
+        let files = backend.view.own.and_then(|own| own.get("env_file")).map(Entry::list).unwrap_or_default();
+        for entry in files {
+            let Some((path, _)) = env_file(entry) else { continue };
+            let Some((owner, other)) = first.get(&lexical(path)).copied() else {
+                first.insert(lexical(path), (backend.name, &entry.span));
+                continue;
+            };
+            let message = if owner == backend.name {
+                format!("`{owner}` names the env file {} twice", quoted(path))
+            } else {
+                format!("{} is the env file of `{owner}` as well, and one file can name one backend", quoted(path))
+            };
+            problems.push(
+                Diagnostic::at("manifest.shared_env_file", &entry.span, message)
+                    .with_help("give each backend a file of its own, such as `.env.staging`")
+                    .with_label("the same file")
+                    .with_related(other, format!("the env file of `{owner}`")),
+            );
+        }
+    }
+}
+
+/// A path without `.` and `..`, as far as that follows from its text.
+fn lexical(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." if parts.last().is_some_and(|last| *last != "..") => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    let root = if path.starts_with('/') { "/" } else { "" };
+    format!("{root}{}", parts.join("/"))
 }

@@ -264,6 +264,7 @@ mod tests {
                 environment: vec!["PATH=/bin".to_owned()],
                 user: String::new(),
                 revision: None,
+                created: None,
             },
             entry_point: None,
             command: None,

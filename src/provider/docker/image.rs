@@ -18,6 +18,8 @@ use crate::provider::kit::commit_pin::CommitPin;
 use crate::provider::kit::image_reference::ImageReference;
 use crate::provider::{ProgressFn, ProviderError};
 
+/// The key under which the provider state holds when the build that runs was made: the order of two commits follows from it.
+pub(super) const RELEASE_CREATED: &str = "release.created";
 /// The database server's image, when the provider runs one.
 pub(super) const POSTGRES_IMAGE: &str = "docker.io/library/postgres:17";
 /// Returns the image of a managed database server.
@@ -54,6 +56,8 @@ pub(super) struct Image {
     pub(super) user: String,
     /// The commit that it was built from, if it says so.
     pub(super) revision: Option<Release>,
+    /// When it was built, in RFC 3339, if it says so.
+    pub(super) created: Option<String>,
 }
 
 /// The keys under which one image is noted in the references.
@@ -275,6 +279,9 @@ impl ImageStore<'_> {
         };
         let config = seen.config.unwrap_or_default();
         let revision = config.labels.as_ref().and_then(|labels| labels.get("org.opencontainers.image.revision"));
+        let label = |name: &str| config.labels.as_ref().and_then(|labels| labels.get(name)).cloned();
+        let created =
+            label("org.opencontainers.image.created").or(seen.created).filter(|text| text.parse::<jiff::Timestamp>().is_ok());
         let repository = ImageReference::parse(reference).name;
         let digests = seen.repo_digests.unwrap_or_default();
         Ok(Some(Image {
@@ -286,6 +293,7 @@ impl ImageStore<'_> {
             revision: revision
                 .and_then(|text| Release::parse(text).ok())
                 .filter(|release| matches!(release, Release::Commit(_))),
+            created,
         }))
     }
 

@@ -7,7 +7,7 @@ use bollard::query_parameters::{ContainerArchiveInfoOptionsBuilder, ListContaine
 
 use super::engine::{Engine, is_absent};
 use super::labels::{ID, ROLE, ResourceNames, ResourceRole};
-use crate::model::ResolvedBackend;
+use crate::model::{BackendId, ProviderState, ResolvedBackend};
 use crate::provider::ProviderError;
 
 /// The key under which the references hold a volume that was taken over and carries no labels of ours.
@@ -30,8 +30,8 @@ pub(super) fn label_filter(name: &str, value: &str) -> HashMap<String, Vec<Strin
 }
 
 /// Looks for everything that carries the backend's identity.
-pub(super) async fn take_inventory(engine: &Engine, resolved: &ResolvedBackend) -> Result<Inventory, ProviderError> {
-    let filters = label_filter(ID, resolved.id.as_str());
+pub(super) async fn take_inventory(engine: &Engine, id: &BackendId, state: &ProviderState) -> Result<Inventory, ProviderError> {
+    let filters = label_filter(ID, id.as_str());
     let containers = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
     let volumes = ListVolumesOptionsBuilder::default().filters(&filters).build();
     let (listed, volumes) =
@@ -42,11 +42,11 @@ pub(super) async fn take_inventory(engine: &Engine, resolved: &ResolvedBackend) 
     for id in listed.iter().filter_map(|container| container.id.as_deref()) {
         containers.extend(inspect_container(engine, id).await?);
     }
-    let adopted = match resolved.provider_state.get(ADOPTED_CONTAINER) {
+    let adopted = match state.get(ADOPTED_CONTAINER) {
         Some(id) => inspect_container(engine, id).await?,
         None => None,
     };
-    if let Some(name) = resolved.provider_state.get(ADOPTED_VOLUME)
+    if let Some(name) = state.get(ADOPTED_VOLUME)
         && !volumes.iter().any(|volume| volume.name == *name)
     {
         volumes.extend(inspect_volume(engine, name).await?);

@@ -60,11 +60,13 @@ use self::readiness::ReadinessProbe;
 pub use self::recovery::{Orphan, RecoveredBackend};
 use self::rollout::Rollout;
 use super::kit::keyed_lock::KeyedLock;
-use super::{LogChunk, LogPosition, ProgressFn, Provider, ProviderError, Subject};
+use super::{FoundBackend, LogChunk, LogPosition, ProgressFn, Provider, ProviderError};
 use crate::convex::deployment::DeploymentClient;
 use crate::convex::release::COMMITS;
 use crate::failpoint;
-use crate::model::{BackendId, INTERNAL_URL, Observation, ProviderKind, ProviderState, ResolvedBackend};
+use crate::model::{
+    BackendId, BackendName, BackendSpec, INTERNAL_URL, Observation, ProjectName, ProviderKind, ProviderState, ResolvedBackend,
+};
 
 /// How long a container has to end by itself: what Convex's own compose file gives it.
 const GRACE: Duration = Duration::from_secs(10);
@@ -151,14 +153,23 @@ impl Docker {
         self.engine.get_or_try_init(|| Engine::connect(&self.source)).await
     }
 
+    async fn inventory(&self, engine: &Engine, resolved: &ResolvedBackend) -> Result<Inventory, ProviderError> {
+        self.inventory_of(engine, &resolved.id, &resolved.name, &resolved.provider_state).await
+    }
+
     /// Looks at everything that the engine has of a backend. An engine that has nothing of it, and is not the one that it was
     /// made on, is no answer.
-    async fn inventory(&self, engine: &Engine, resolved: &ResolvedBackend) -> Result<Inventory, ProviderError> {
-        let inventory = take_inventory(engine, resolved).await?;
-        match engine.identity.differs_from(&resolved.provider_state) {
+    async fn inventory_of(
+        &self,
+        engine: &Engine,
+        id: &BackendId,
+        name: &BackendName,
+        state: &ProviderState,
+    ) -> Result<Inventory, ProviderError> {
+        let inventory = take_inventory(engine, id, state).await?;
+        match engine.identity.differs_from(state) {
             Some(recorded) if inventory.is_empty() => {
-                let (name, found) = (resolved.name.to_string(), engine.url().to_owned());
-                Err(ProviderError::OtherEngine { name, recorded, found })
+                Err(ProviderError::OtherEngine { name: name.to_string(), recorded, found: engine.url().to_owned() })
             }
             _ => Ok(inventory),
         }
@@ -239,6 +250,9 @@ impl Docker {
         engine.identity.record(engine.url(), &mut state);
         ImagePin::BACKEND.record(&images.backend, &mut state);
         image::copy_commit_pin(resolved, &mut state);
+        if let Some(created) = &images.backend.created {
+            state.insert(image::RELEASE_CREATED.to_owned(), created.clone());
+        }
         state.insert(INTERNAL_URL.to_owned(), url);
         if let Some(volume) = resolved.provider_state.get(inventory::ADOPTED_VOLUME) {
             state.insert(inventory::ADOPTED_VOLUME.to_owned(), volume.clone());
@@ -312,15 +326,34 @@ impl Provider for Docker {
         ProviderKind::Docker
     }
 
-    fn validate<'a>(&'a self, subject: Subject<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
+    fn validate<'a>(&'a self, spec: &'a BackendSpec) -> BoxFuture<'a, Result<(), ProviderError>> {
         Box::pin(async move {
-            self.allowed.check(subject.spec)?;
+            self.allowed.check(spec)?;
             let engine = self.engine().await?;
-            limits::validate_limits(&subject.spec.resources, engine.capabilities, engine.capacity)?;
-            if subject.is_new {
-                recovery::require_no_orphan(engine, subject.project, subject.name, subject.known).await?;
+            limits::validate_limits(&spec.resources, engine.capabilities, engine.capacity)
+        })
+    }
+
+    fn find<'a>(
+        &'a self,
+        project: &'a ProjectName,
+        name: &'a BackendName,
+    ) -> BoxFuture<'a, Result<Vec<FoundBackend>, ProviderError>> {
+        Box::pin(async move { recovery::find(self.engine().await?, project, name).await })
+    }
+
+    fn check_place<'a>(
+        &'a self,
+        id: &'a BackendId,
+        name: &'a BackendName,
+        state: &'a ProviderState,
+    ) -> BoxFuture<'a, Result<(), ProviderError>> {
+        Box::pin(async move {
+            let engine = self.engine().await?;
+            match engine.identity.differs_from(state) {
+                Some(_) => self.inventory_of(engine, id, name, state).await.map(drop),
+                None => Ok(()),
             }
-            Ok(())
         })
     }
 

@@ -132,6 +132,7 @@ impl Docker {
             environment: Vec::new(),
             user: String::new(),
             revision: None,
+            created: None,
         }))
     }
 

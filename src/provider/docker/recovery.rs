@@ -14,7 +14,7 @@ use super::inventory::{id_of, inspect_container, label_filter, label_of, name_of
 use super::labels::{BACKEND, CONTROL_PLANE, ID, INSTANCE, PROJECT, ROLE, ResourceRole};
 use super::launch_file::DATA;
 use crate::model::{BackendId, BackendName, PortPair, ProjectName, ProviderState, Release, ResolvedBackend, Secret};
-use crate::provider::ProviderError;
+use crate::provider::{FoundBackend, ProviderError};
 
 /// A backend that an engine has and that is not among those that a control plane knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,24 +99,18 @@ pub(super) async fn orphans(
     Ok(found.into_values().collect())
 }
 
-/// Refuses to make a backend whose name another one of the project has on the engine already, of which the control plane
-/// knows nothing.
-pub(super) async fn require_no_orphan(
+/// Finds the backends of one name.
+pub(super) async fn find(
     engine: &Engine,
     project: &ProjectName,
     name: &BackendName,
-    known: &BTreeSet<BackendId>,
-) -> Result<(), ProviderError> {
-    let all = orphans(engine, project, known).await?;
-    match all.into_iter().find(|orphan| orphan.name == name.as_str()) {
-        None => Ok(()),
-        Some(orphan) => Err(ProviderError::Orphaned {
-            project: project.to_string(),
-            backend: orphan.name,
-            id: orphan.id.to_string(),
-            thing: orphan.container.map_or("a volume with its data".to_owned(), |name| format!("the container `{name}`")),
-        }),
-    }
+) -> Result<Vec<FoundBackend>, ProviderError> {
+    let all = orphans(engine, project, &BTreeSet::new()).await?;
+    let found = all.into_iter().filter(|orphan| orphan.name == name.as_str()).map(|orphan| FoundBackend {
+        id: orphan.id,
+        thing: orphan.container.map_or("a volume with its data".to_owned(), |name| format!("the container `{name}`")),
+    });
+    Ok(found.collect())
 }
 
 impl Docker {

@@ -65,7 +65,7 @@ impl Rollout<'_> {
     pub(super) async fn run(&self) -> Result<(), ProviderError> {
         let mut tried = Attempts::default();
         for _ in 0..MAX_ROUNDS {
-            let seen = take_inventory(self.engine, self.resolved).await?;
+            let seen = take_inventory(self.engine, &self.resolved.id, &self.resolved.provider_state).await?;
             self.require_sole_writer(&seen).await?;
             for stray in seen.duplicates(self.names()) {
                 (self.progress)(format!("removing a second container of {}: {}", self.resolved.name, name_of(stray)));

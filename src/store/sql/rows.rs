@@ -63,13 +63,19 @@ impl<'a, C: Connection> SqlRows<'a, C> {
 const BACKEND_COLUMNS: &str = "id, project, name, instance_name, phase, generation, spec, fingerprints, managed_env, url, site_url, \
      admin_key, api_port, site_port, provider_references, has_been_ready, created_at, expires_at, sealed, newest_release";
 
+/// Returns the instance name of a column. The first schema lets a name stand there once, and two compose stacks may both have
+/// theirs: the second one has its identity behind it.
+fn plain_instance_name(column: &str) -> &str {
+    column.split_once('#').map_or(column, |(name, _)| name)
+}
+
 fn backend(row: &dyn Columns) -> Result<BackendRow, ColumnError> {
     let ports: (Option<u16>, Option<u16>) = (row.optional_number(12)?, row.optional_number(13)?);
     Ok(BackendRow {
         id: BackendId::new(row.string(0)?),
         project: row.project_name(1)?,
         name: row.backend_name(2)?,
-        instance_name: InstanceName::parse(row.string(3)?).map_err(|error| ColumnError::new(3, error))?,
+        instance_name: InstanceName::parse(plain_instance_name(row.string(3)?)).map_err(|error| ColumnError::new(3, error))?,
         phase: row.json(4)?,
         generation: Generation(row.number(5)?),
         spec: row.json(6)?,
@@ -145,13 +151,19 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
              disk = ?23"
         );
         let [cpus, memory, disk] = resources(&row.spec);
+        let other = "SELECT 1 FROM backends WHERE instance_name = ?1 AND id <> ?2";
+        let names = [row.instance_name.as_str().into(), row.id.as_str().into()];
+        let instance_name = match self.one(other, &names, |_| Ok(()))? {
+            Some(()) => format!("{}#{}", row.instance_name, row.id),
+            None => row.instance_name.to_string(),
+        };
         self.run(
             &statement,
             &[
                 row.id.as_str().into(),
                 row.project.as_str().into(),
                 row.name.as_str().into(),
-                row.instance_name.as_str().into(),
+                instance_name.as_str().into(),
                 to_json(&row.phase)?.into(),
                 row.generation.0.into(),
                 to_json(&row.spec)?.into(),
@@ -201,8 +213,12 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
     }
 
     fn instance_name_taken(&self, name: &InstanceName) -> Result<bool, StoreError> {
-        self.one("SELECT 1 FROM backends WHERE instance_name = ?1", &[name.as_str().into()], |_| Ok(()))
-            .map(|found| found.is_some())
+        self.one(
+            "SELECT 1 FROM backends WHERE instance_name = ?1 OR instance_name GLOB ?1 || '#*'",
+            &[name.as_str().into()],
+            |_| Ok(()),
+        )
+        .map(|found| found.is_some())
     }
 
     fn ports(&self) -> Result<Vec<PortPair>, StoreError> {

@@ -80,6 +80,8 @@ pub struct ExternalContainer {
     image_id: String,
     volume: String,
     engine: ProviderState,
+    /// Why its database server is not reached from this machine, where that is known.
+    database_conflict: Option<String>,
 }
 
 /// A service of a compose project.
@@ -197,9 +199,10 @@ impl Docker {
             (None, None) => ExternalStorage::Sqlite,
             (Some(_), Some(_)) => return Err(refused("has the URLs of two database servers".to_owned())),
         };
-        if let Some(url) = storage.url() {
-            require_resolvable(engine, &seen, url).await.map_err(refused)?;
-        }
+        let database_conflict = match storage.url() {
+            Some(url) => require_resolvable(engine, &seen, url).await.err(),
+            None => None,
+        };
         let own: BTreeMap<String, String> = variables
             .iter()
             .filter(|(name, value)| image.environment.get(*name) != Some(value))
@@ -226,6 +229,7 @@ impl Docker {
             address,
             origins,
             storage,
+            database_conflict,
             files: ExternalS3::read(given).map_or(ExternalFiles::Local, ExternalFiles::S3),
             is_public: published.is_public,
             publish: published.address,

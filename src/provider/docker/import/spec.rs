@@ -90,7 +90,13 @@ impl ExternalContainer {
                 "let the manifest refer to the same URL first",
             ));
         }
-        Ok(())
+        match &self.database_conflict {
+            Some(why) => Err(conflict(
+                format!("the container `{}` {why}", self.name),
+                "publish the port, and write the same URL into both",
+            )),
+            None => Ok(()),
+        }
     }
 
     fn check_files(&self, manifest: &BackendSpec, secrets: &BTreeMap<FieldPath, Secret>) -> Result<(), ImportConflict> {

@@ -1,0 +1,127 @@
+//! The env files that were written, remembered beside the control plane's own files, so that one is still known when the block
+//! of its backend is gone from the manifest.
+//!
+//! It is a memory of this machine: without it nothing breaks, and old files are not found.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::bounded::read_text;
+use super::staging::StagedFile;
+use crate::model::{BackendName, Digest, ProjectName, RequestedBy};
+
+/// The format of the file.
+const FORMAT: &str = "convexinfra.env_files/1";
+/// How many files of one project are remembered; hostile programs may write many.
+const MOST: usize = 10_000;
+
+/// An env file that has a block.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrittenFile {
+    /// Whose block it is.
+    pub backend: BackendName,
+    /// Who asked for it.
+    pub requested_by: RequestedBy,
+    /// The URLs that were written.
+    pub urls: Vec<String>,
+}
+
+/// The env files of one project of one control plane, by absolute path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inventory {
+    path: PathBuf,
+    files: BTreeMap<PathBuf, WrittenFile>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Document {
+    format: String,
+    project: ProjectName,
+    control_plane: String,
+    files: BTreeMap<PathBuf, WrittenFile>,
+}
+
+impl Inventory {
+    /// Loads what is remembered below a folder; nothing where that cannot be read.
+    pub fn load(home: &Path, control_plane: &str, project: &ProjectName) -> Self {
+        let digest = Digest::of(control_plane.as_bytes()).to_string();
+        let digest = digest.rsplit(':').next().unwrap_or_default();
+        let name = format!("{project}-{}.json", digest.get(..12).unwrap_or_default());
+        let path = home.join("env-files").join(name);
+        let document = read_text(&path).and_then(|text| serde_json::from_str::<Document>(&text).ok());
+        let own = document
+            .filter(|found| found.format == FORMAT && found.project == *project && found.control_plane == control_plane);
+        Self { path, files: own.map(|found| found.files).unwrap_or_default() }
+    }
+
+    /// The remembered files.
+    pub fn files(&self) -> impl Iterator<Item = (&Path, &WrittenFile)> {
+        self.files.iter().map(|(path, file)| (path.as_path(), file))
+    }
+
+    /// What is remembered of one file.
+    pub fn get(&self, path: &Path) -> Option<&WrittenFile> {
+        self.files.get(path)
+    }
+
+    /// Remembers a file that was written, beside what other commands remembered meanwhile.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn remember(home: &Path, control_plane: &str, project: &ProjectName, path: &Path, file: WrittenFile) -> io::Result<()> {
+        Self::change(home, control_plane, project, |files| {
+            let before = files.get(path);
+            // A file of the manifest stays one when the command writes it as well.
+            let requested_by = match before {
+                Some(before) if before.backend == file.backend && before.requested_by == RequestedBy::Manifest => {
+                    RequestedBy::Manifest
+                }
+                _ => file.requested_by,
+            };
+            let file = WrittenFile { requested_by, ..file };
+            if before == Some(&file) || (before.is_none() && files.len() >= MOST) {
+                return false;
+            }
+            files.insert(path.to_owned(), file);
+            true
+        })
+    }
+
+    /// Forgets a file whose block was taken out.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn forget(home: &Path, control_plane: &str, project: &ProjectName, path: &Path) -> io::Result<()> {
+        Self::change(home, control_plane, project, |files| files.remove(path).is_some())
+    }
+
+    fn change(
+        home: &Path,
+        control_plane: &str,
+        project: &ProjectName,
+        change: impl FnOnce(&mut BTreeMap<PathBuf, WrittenFile>) -> bool,
+    ) -> io::Result<()> {
+        let folder = home.join("env-files");
+        fs::create_dir_all(&folder)?;
+        // Steps of one apply end at the same time, and other commands may run beside it.
+        let lock = fs::File::create(folder.join(".lock"))?;
+        lock.lock()?;
+        let mut now = Self::load(home, control_plane, project);
+        if !change(&mut now.files) {
+            return Ok(());
+        }
+        let document = Document {
+            format: FORMAT.to_owned(),
+            project: project.clone(),
+            control_plane: control_plane.to_owned(),
+            files: now.files,
+        };
+        let mut staged = StagedFile::create(&folder)?;
+        staged.as_file_mut().write_all(serde_json::to_string_pretty(&document)?.as_bytes())?;
+        staged.persist(&now.path)
+    }
+}

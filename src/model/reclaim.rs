@@ -1,0 +1,37 @@
+//! What happens to data when its backend is destroyed: Kubernetes' reclaim policy, for volumes and for databases.
+
+use serde::{Deserialize, Serialize};
+
+/// The reclaim policy that a removal was begun with. It holds until the removal is finished, or until the backend is named to be
+/// destroyed again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ReclaimPolicy {
+    /// Of its volume.
+    pub volume: VolumeReclaim,
+    /// Of its database on a server of the user's own.
+    pub database: DatabaseReclaim,
+}
+
+/// What happens to the volume of a backend, where its provider can keep one without the backend.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum VolumeReclaim {
+    /// It is deleted with everything on it.
+    #[default]
+    #[serde(rename = "destroy")]
+    Delete,
+    /// It stays, and can be taken up again.
+    #[serde(rename = "keep")]
+    Retain,
+}
+
+/// What happens to the database of a backend on a server of the user's own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum DatabaseReclaim {
+    /// It stays, and a backend of the same name takes it up again.
+    #[default]
+    #[serde(rename = "leave")]
+    Retain,
+    /// It is dropped with all its data, which was asked for beside allowing the backend to be destroyed.
+    #[serde(rename = "drop")]
+    Delete,
+}
