@@ -90,7 +90,7 @@ mod tests {
             ("\u{1b}]0;title\u{7}text", "text"),
             ("\u{1b}]8;;http://x\u{1b}\\link", "link"),
             ("\u{1b}]never ends\nnext", "\nnext"),
-            ("\u{1b}(Bx", "Bx"),
+            ("\u{1b}(Bx", "x"),
             ("cut \u{1b}[3", "cut "),
             ("cut \u{1b}", "cut "),
             ("\u{1b}[é", "é"),
