@@ -43,6 +43,7 @@ fn main() {
         backends: Vec::new(),
         quota: Default::default(),
         operations: Vec::new(),
+        expired: std::collections::BTreeMap::new(),
     };
     let plan = build(
         &desired,
@@ -121,7 +122,12 @@ impl ControlPlane for Sleeper {
         not_asked()
     }
 
-    fn credentials<'a>(&'a self, _: &'a ProjectName, _: &'a BackendName) -> BoxFuture<'a, Result<Credentials, ControlError>> {
+    fn credentials<'a>(
+        &'a self,
+        _: &'a ProjectName,
+        _: &'a BackendName,
+        _: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Credentials, ControlError>> {
         not_asked()
     }
 

@@ -63,11 +63,13 @@ pub trait ControlPlane: Send + Sync {
         notice: ProgressFn<'a>,
     ) -> BoxFuture<'a, Result<OperationOutcome, ControlError>>;
 
-    /// Where a backend is and the key that opens it. Needs more than the right to read.
+    /// Where a backend is and the key that opens it. Needs more than the right to read. Refused when the project is at home
+    /// in another repository than `origin`.
     fn credentials<'a>(
         &'a self,
         project: &'a ProjectName,
         backend: &'a BackendName,
+        origin: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Credentials, ControlError>>;
 
     /// A piece of a backend's log.

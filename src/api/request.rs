@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Actor, BackendName, BackendSpec, DatabaseReclaim, Diagnostic, DowngradeConsent, FieldPath, OperationId, ProjectName,
-    Revision, Secret, StepKey, Timestamp, VolumeReclaim,
+    Actor, BackendName, BackendSpec, DatabaseReclaim, Diagnostic, DowngradeConsent, FieldPath, OperationId, OperationKind,
+    ProjectName, Revision, Secret, StepKey, Timestamp, VolumeReclaim,
 };
 
 /// How long the name of an account or a machine may be, in bytes.
@@ -146,6 +146,25 @@ pub enum Work {
         /// What becomes of its database on a server of the user's own.
         database: DatabaseReclaim,
     },
+    /// Stop it, and leave everything that belongs to it. It stays stopped until it is put or started.
+    Stop,
+    /// Start it again as it was last asked for.
+    Start,
+    /// Drop its record, and leave everything else where it is.
+    Forget,
+}
+
+impl Work {
+    /// Returns the kind of operation that carries it out.
+    pub fn kind(&self) -> OperationKind {
+        match self {
+            Self::Put { .. } => OperationKind::Put,
+            Self::Remove { .. } => OperationKind::Remove,
+            Self::Stop => OperationKind::Stop,
+            Self::Start => OperationKind::Start,
+            Self::Forget => OperationKind::Forget,
+        }
+    }
 }
 
 /// How an operation ended.

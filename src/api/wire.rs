@@ -156,6 +156,12 @@ pub enum WorkDocument {
         #[serde(default)]
         database: DatabaseReclaim,
     },
+    /// Stop it, and leave everything that belongs to it.
+    Stop {},
+    /// Start it again as it was last asked for.
+    Start {},
+    /// Drop its record, and leave everything else where it is.
+    Forget {},
 }
 
 fn is_default(volume: &VolumeReclaim) -> bool {
@@ -170,6 +176,9 @@ impl From<Work> for WorkDocument {
                 Self::Put { spec, secrets, renamed_from, allow_downgrade: downgrade == DowngradeConsent::Given }
             }
             Work::Remove { volume, database } => Self::Remove { volume, database },
+            Work::Stop => Self::Stop {},
+            Work::Start => Self::Start {},
+            Work::Forget => Self::Forget {},
         }
     }
 }
@@ -183,6 +192,9 @@ impl From<WorkDocument> for Work {
                 Self::Put { spec, secrets, renamed_from, downgrade }
             }
             WorkDocument::Remove { volume, database } => Self::Remove { volume, database },
+            WorkDocument::Stop {} => Self::Stop,
+            WorkDocument::Start {} => Self::Start,
+            WorkDocument::Forget {} => Self::Forget,
         }
     }
 }

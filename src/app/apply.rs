@@ -234,7 +234,7 @@ impl ApplyRun<'_> {
             plan,
             control: session.control,
             lease,
-            origin: Some(session.manifest.desired.origin.as_str()).filter(|origin| !origin.is_empty()),
+            origin: session.manifest.desired.origin_if_known(),
             secrets: session.secrets.found(),
             env_files: &ManifestEnvFiles::new(&session.manifest, &plan.control_plane),
             parallelism: self.options.parallelism,

@@ -93,7 +93,8 @@ pub(crate) async fn provision(
     };
     // A backend is of use only with what it depends on.
     let selection = BackendSelection::Only(with_dependencies(&manifest.desired, &request.name));
-    let options = PlanOptions { selection, ..PlanOptions::default() };
+    // Whoever asks for it by name means it.
+    let options = PlanOptions { selection, renew: true, ..PlanOptions::default() };
     let mut session = Session::open(control, manifest, IfMissing::ReturnNone, ComparisonMode::Strict).await?;
     let text = session.manifest.text.clone();
     let allowed = ApplyOptions { wait_for_lock: request.wait_for_lock, ..ApplyOptions::approved(BTreeSet::new()) };
@@ -170,7 +171,7 @@ async fn provisioned(
     }
     let actual = outcome.snapshot.as_ref().and_then(|seen| seen.backends.iter().find(|backend| backend.name == *name));
     let state = provision_state(name, actual)?;
-    let credentials = control.credentials(&manifest.desired.project, name).await?;
+    let credentials = control.credentials(&manifest.desired.project, name, manifest.desired.origin_if_known()).await?;
     let target = backend.and_then(|backend| backend.env_files.first());
     let env_file = target.map(|target| join_display(&manifest.folder, &target.path));
     Ok(Provisioned { state, credentials: Some(credentials), env_file, warnings })

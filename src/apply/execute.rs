@@ -235,8 +235,11 @@ async fn run_step(execution: &Execution<'_>, step: &Step) -> Result<(), Diagnost
             operate(execution, step, backend, Work::Remove { volume: *volume, database: *database }).await
         }
         Some(Task::WriteEnvFile { backend, target }) => {
-            let credentials =
-                execution.control.credentials(&execution.plan.project, backend).await.map_err(|error| finding_of(&error))?;
+            let credentials = execution
+                .control
+                .credentials(&execution.plan.project, backend, execution.origin)
+                .await
+                .map_err(|error| finding_of(&error))?;
             execution.env_files.write(backend, target, &credentials)
         }
         Some(Task::ClearEnvFile { backend, target }) => execution.env_files.clear(backend, target),

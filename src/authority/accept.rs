@@ -6,14 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::audit::AuditContext;
 use super::effect::{Effect, Transition};
-use super::operation::{AllocationConflicts, ExecutionMode, Operation, OperationPhase, PutRequest, end_operation};
-use super::{Authority, AuthorityError, allocation, dependency, lease, policy_check, quota, removal};
+use super::operation::{
+    AllocationConflicts, ExecutionMode, NEVER_ENSURED, Operation, OperationPhase, PutRequest, end_operation,
+};
+use super::{Authority, AuthorityError, EXPIRY_PLAN, allocation, dependency, lease, policy_check, quota, removal};
 use crate::api::{Lease, OperationOutcome, Request};
 use crate::model::{
     Actor, BackendId, BackendName, Generation, OperationId, OperationKind, Phase, ProviderState, ReclaimPolicy, Release,
     ResolvedBackend, Timestamp,
 };
-use crate::store::{BackendRow, OperationRow, Rows, Store};
+use crate::store::{BackendRow, OperationProgress, OperationRow, Rows, Store};
 
 /// One request with everything that was said beside it.
 #[derive(Debug, Clone, Copy)]
@@ -26,12 +28,17 @@ pub(super) struct Acceptance<'a> {
 }
 
 impl Acceptance<'_> {
-    fn audit_context(&self) -> AuditContext<'_> {
+    pub(super) fn audit_context(&self) -> AuditContext<'_> {
         AuditContext { actor: self.actor, plan: Some(&self.request.step.plan), at: self.now }
     }
 
     /// The operation of this step: the one that was accepted before, or a new one.
-    fn find_or_insert_operation(&self, rows: &dyn Rows, kind: OperationKind) -> Result<OperationId, AuthorityError> {
+    pub(super) fn find_or_insert_operation(
+        &self,
+        rows: &dyn Rows,
+        kind: OperationKind,
+        digest: Option<String>,
+    ) -> Result<OperationId, AuthorityError> {
         let Self { lease, request, .. } = self;
         if let Some(OperationRow { id: Some(id), .. }) = rows.operation(&lease.project, &request.step)? {
             return Ok(id);
@@ -47,10 +54,12 @@ impl Acceptance<'_> {
             ended_at: None,
             outcome: None,
             pending: None,
+            progress: OperationProgress::default(),
+            digest,
         })?)
     }
 
-    fn new_operation(&self, id: OperationId, backend: BackendId, work: OperationPhase) -> Operation {
+    pub(super) fn new_operation(&self, id: OperationId, backend: BackendId, work: OperationPhase) -> Operation {
         Operation {
             id,
             project: self.lease.project.clone(),
@@ -60,6 +69,7 @@ impl Acceptance<'_> {
             lease: (self.driver == ExecutionMode::LeaseHolder).then(|| self.lease.clone()),
             phase: work,
             conflicts: AllocationConflicts::default(),
+            furthest: None,
         }
     }
 }
@@ -89,7 +99,7 @@ impl<S: Store> Authority<S> {
             dependency::refuse_cycle(rows, &lease.project, &request.backend, existing.as_ref(), &put.spec)?;
         }
         quota::enforce(rows, &lease.project, existing.as_ref(), &put.spec)?;
-        let id = acceptance.find_or_insert_operation(rows, OperationKind::Put)?;
+        let id = acceptance.find_or_insert_operation(rows, OperationKind::Put, Some(self.digest_of(request)?))?;
         if let Some(mut row) = existing.clone().filter(|_| replaces) {
             if row.phase != Phase::Removing && row.spec.settings.fly.app.is_some() {
                 // Nobody allowed that anything is destroyed, and an app that the manifest named may hold data from before.
@@ -139,15 +149,18 @@ impl<S: Store> Authority<S> {
                 endpoints: None,
                 admin_key: None,
                 ports: None,
-                references: ProviderState::new(),
+                references: ProviderState::from([(NEVER_ENSURED.to_owned(), String::new())]),
                 newest_release: None,
                 has_been_ready: false,
                 created_at: now,
                 expires_at: None,
                 sealed: Vec::new(),
+                stopped: false,
             },
         };
         operation.backend = row.id.clone();
+        row.stopped = false;
+        rows.put_expired(&row.project, &row.name, None)?;
         row.expires_at = put.spec.ttl.map(|ttl| row.created_at.plus(ttl));
         self.seal_secrets(&mut row, &put, now)?;
         row.managed_env.extend(put.spec.env.keys().cloned());
@@ -155,6 +168,7 @@ impl<S: Store> Authority<S> {
         row.newest_release = Release::newest(row.newest_release.take(), row.spec.release.as_ref());
         if row.is_only_a_record() {
             row.phase = Phase::Ready;
+            row.references.remove(NEVER_ENSURED);
             rows.put_backend(&row)?;
             self.record(rows, Some(&row.project), operation.audit_context(now), "backend_recorded", Some(&row.name), "")?;
             let outcome = OperationOutcome::Done { operation: operation.id.clone() };
@@ -177,7 +191,7 @@ impl<S: Store> Authority<S> {
         let Some(mut row) = rows.backend(&lease.project, &request.backend)? else {
             // The operation belongs to a project, which may have no row yet.
             rows.put_project(&lease::project_row(rows, &lease.project, now)?)?;
-            let id = acceptance.find_or_insert_operation(rows, OperationKind::Remove)?;
+            let id = acceptance.find_or_insert_operation(rows, OperationKind::Remove, Some(self.digest_of(request)?))?;
             let outcome = end_operation(rows, &id, OperationOutcome::Done { operation: id.clone() }, now)?;
             return Ok((None, Transition::Ended(outcome)));
         };
@@ -185,9 +199,14 @@ impl<S: Store> Authority<S> {
         let mut project = lease::project_row(rows, &lease.project, now)?;
         project.revision = project.revision.next();
         rows.put_project(&project)?;
-        let id = acceptance.find_or_insert_operation(rows, OperationKind::Remove)?;
-        if row.is_only_a_record() {
+        let id = acceptance.find_or_insert_operation(rows, OperationKind::Remove, Some(self.digest_of(request)?))?;
+        // Nothing of it can be anywhere where its provider was never reached.
+        let never_existed = !row.has_been_ready && row.references.contains_key(NEVER_ENSURED);
+        if row.is_only_a_record() || never_existed {
             rows.delete_backend(&row.id)?;
+            if request.step.plan == EXPIRY_PLAN {
+                rows.put_expired(&row.project, &row.name, row.expires_at.or(Some(now)))?;
+            }
             let outcome = end_operation(rows, &id, OperationOutcome::Done { operation: id.clone() }, now)?;
             self.record(rows, Some(&lease.project), acceptance.audit_context(), "backend_removed", Some(&row.name), "")?;
             return Ok((None, Transition::Ended(outcome)));

@@ -115,6 +115,7 @@ impl<S: Store> Authority<S> {
                 created_at: now,
                 expires_at: adoption.spec.ttl.map(|ttl| now.plus(ttl)),
                 sealed: Vec::new(),
+                stopped: false,
             };
             self.seal_imported_secret(&mut row, secret, now)?;
             let put = PutRequest { spec: adoption.spec, secrets: adoption.secrets };

@@ -108,6 +108,13 @@ impl<S: Store> Authority<S> {
             loop {
                 let events = rows.events_after(project, after, PAGE_SIZE)?;
                 let Some(last) = events.last() else { break };
+                if after.is_some_and(|after| last.sequence <= after) {
+                    course.report_break(format!(
+                        "reading the entries after {} finds older ones: the index of the history is damaged",
+                        after.unwrap_or_default()
+                    ));
+                    break;
+                }
                 after = Some(last.sequence);
                 for event in &events {
                     course.verify_entry(event, |position, before| self.hash(event, position, before))?;

@@ -18,10 +18,86 @@ pub enum Effect {
     AwaitReady(Box<ResolvedBackend>),
     /// Set its Convex environment variables.
     SetEnvironment(Box<ResolvedBackend>, EnvironmentTarget),
+    /// Stop it, and leave everything that belongs to it.
+    Stop(Box<ResolvedBackend>),
     /// Take it away with its data.
     Remove(Box<ResolvedBackend>),
     /// Give its database back, or drop it. Nothing uses it any more.
     ReleaseDatabase(Box<ResolvedBackend>, DatabaseReclaim),
+}
+
+/// The kinds of steps, in the order in which an operation takes them. The order is persisted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// Takes what is there away.
+    Remove = 1,
+    /// Gives its database back.
+    ReleaseDatabase = 2,
+    /// Creates its database.
+    PrepareDatabase = 3,
+    /// Has its provider bring it up.
+    Ensure = 4,
+    /// Waits until it is ready.
+    AwaitReady = 5,
+    /// Sets its Convex variables.
+    SetEnvironment = 6,
+    /// Stops it.
+    Stop = 7,
+}
+
+impl Step {
+    const ALL: [Self; 7] = [
+        Self::Remove,
+        Self::ReleaseDatabase,
+        Self::PrepareDatabase,
+        Self::Ensure,
+        Self::AwaitReady,
+        Self::SetEnvironment,
+        Self::Stop,
+    ];
+
+    /// Returns the step of a persisted number; none for zero and for numbers that are not known.
+    pub(super) fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|step| *step as u8 == number)
+    }
+
+    /// Returns the words for it in messages.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Remove => "removing it",
+            Self::ReleaseDatabase => "releasing its database",
+            Self::PrepareDatabase => "preparing its database",
+            Self::Ensure => "bringing it up",
+            Self::AwaitReady => "waiting until it is ready",
+            Self::SetEnvironment => "setting its variables",
+            Self::Stop => "stopping it",
+        }
+    }
+
+    /// Returns within how many seconds the step has to end. A first start may pull an image and migrate a large database.
+    pub fn deadline_seconds(self) -> u64 {
+        match self {
+            Self::PrepareDatabase | Self::ReleaseDatabase | Self::SetEnvironment => 180,
+            Self::Ensure => 45 * 60,
+            Self::AwaitReady | Self::Remove => 15 * 60,
+            Self::Stop => 5 * 60,
+        }
+    }
+}
+
+impl Effect {
+    /// Returns the kind of step that this is.
+    pub fn step(&self) -> Step {
+        match self {
+            Self::PrepareDatabase(_) => Step::PrepareDatabase,
+            Self::Ensure(_) => Step::Ensure,
+            Self::AwaitReady(_) => Step::AwaitReady,
+            Self::SetEnvironment(..) => Step::SetEnvironment,
+            Self::Stop(_) => Step::Stop,
+            Self::Remove(_) => Step::Remove,
+            Self::ReleaseDatabase(..) => Step::ReleaseDatabase,
+        }
+    }
 }
 
 /// What the Convex environment variables should be; all others are left alone.
@@ -44,6 +120,8 @@ pub enum EffectResult {
     Ready,
     /// Its variables are set.
     EnvironmentSet,
+    /// It does not run any more.
+    Stopped,
     /// It is gone.
     Removed,
     /// Its database is somebody else's to use, or gone.

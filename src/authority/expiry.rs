@@ -10,7 +10,7 @@ use super::token::Principal;
 use super::{Authority, AuthorityError, Liveness, Transition, lease, removal};
 use crate::api::{ControlError, LeaseHolder, Request, Work};
 use crate::failpoint;
-use crate::model::{Actor, BackendName, ProjectName, ReclaimPolicy, StepKey, Timestamp};
+use crate::model::{Actor, BackendName, Phase, ProjectName, ReclaimPolicy, StepKey, Timestamp};
 use crate::store::{BackendRow, Durability, Rows, Store};
 
 /// The plan that removals of expired backends are a part of. No client's step may name it: one that had ended under the
@@ -72,12 +72,14 @@ impl<S: Store> Authority<S> {
         holder: &LeaseHolder,
         now: Timestamp,
     ) -> Result<Option<(Option<Operation>, Transition)>, AuthorityError> {
+        let mut random = [0; 4];
+        (self.entropy)(&mut random)?;
         let begun = self.store.write(Durability::Fsync, |rows| {
             let Some(row) = rows.backend(project, backend)? else { return Ok(None) };
             let Some(RemovalAttempt { step, due }) = next_attempt(rows, &row)?.filter(|attempt| attempt.due <= now) else {
                 return Ok(None);
             };
-            let (lease, is_own) = match lease::acquire_in(rows, project, holder, now, |_| Liveness::Unknown) {
+            let (lease, is_own) = match lease::acquire_in(rows, project, holder, random, now, |_| Liveness::Unknown) {
                 // Its holder keeps it: what it asks for next finds a backend that is being removed, as after any drift.
                 Err(AuthorityError::Control(ControlError::LeaseHeld { .. })) if now.since(due) > HOLDER_GRACE_MS => {
                     (lease::current_lease(rows, project)?, false)
@@ -98,6 +100,41 @@ impl<S: Store> Authority<S> {
         })?;
         failpoint::hit("authority.expired");
         Ok(begun)
+    }
+}
+
+/// The plan that starts of backends whose processes ended are a part of. No client's step may name it.
+pub const KEEP_RUNNING_PLAN: &str = "keep-running";
+
+impl<S: Store> Authority<S> {
+    /// Begins to start a backend that should run. None when it should not any more. The lease is taken and given back with
+    /// the same write.
+    ///
+    /// # Errors
+    /// [`ControlError::LeaseHeld`] while somebody is changing the project.
+    pub fn restart(
+        &self,
+        project: &ProjectName,
+        backend: &BackendName,
+        holder: &LeaseHolder,
+        now: Timestamp,
+    ) -> Result<Option<(Option<Operation>, Transition)>, AuthorityError> {
+        let mut random = [0; 4];
+        (self.entropy)(&mut random)?;
+        self.store.write(Durability::Fsync, |rows| {
+            let Some(row) = rows.backend(project, backend)?.filter(|row| row.phase == Phase::Ready && !row.stopped) else {
+                return Ok(None);
+            };
+            let lease = lease::acquire_in(rows, project, holder, random, now, |_| Liveness::Unknown)?;
+            let step = StepKey { plan: KEEP_RUNNING_PLAN.to_owned(), step: format!("{}:{}", row.id, now.0) };
+            let request = Request { step, backend: backend.clone(), work: Work::Start, origin: None };
+            let actor = Actor::control_plane();
+            let driver = ExecutionMode::ControlPlane;
+            let acceptance = Acceptance { lease: &lease, driver, actor: &actor, request: &request, now };
+            let begun = self.accept_in(rows, acceptance, Principal::Trusted(&actor))?;
+            lease::release_in(rows, &lease, now)?;
+            Ok(Some(begun))
+        })
     }
 }
 

@@ -8,7 +8,10 @@
 //!
 //! Must not do: mark a home a second time.
 
+use std::sync::atomic::Ordering;
+
 use super::{Authority, AuthorityError, VaultError};
+use crate::model::BackendId;
 use crate::store::{ChainRow, Durability, KeyCheckRow, Rows, Store};
 
 /// What is known about the entries of a home that are not bound.
@@ -28,7 +31,9 @@ impl<S: Store> Authority<S> {
     /// # Errors
     /// [`VaultError::Locked`] under another one: what is sealed would not open, and what is written would break histories.
     pub fn check_key(&self) -> Result<(), AuthorityError> {
-        self.store.read(|rows| self.has_key_check(rows)).map(drop)
+        let is_current = self.store.read(|rows| self.has_key_check(rows))?;
+        self.accepts_legacy.store(!is_current, Ordering::Relaxed);
+        Ok(())
     }
 
     /// The same, and marks the home where that was not done.
@@ -36,13 +41,35 @@ impl<S: Store> Authority<S> {
     /// # Errors
     /// As [`Authority::check_key`].
     pub fn record_key_check(&self) -> Result<(), AuthorityError> {
-        if self.store.read(|rows| self.has_key_check(rows))? {
-            return Ok(());
+        if !self.store.read(|rows| self.has_key_check(rows))? {
+            self.store.write(Durability::Fsync, |rows| {
+                // Another process may have been first.
+                if self.has_key_check(rows)? {
+                    return Ok(());
+                }
+                self.write_key_check(rows)?;
+                self.bind_rows(rows)
+            })?;
         }
-        self.store.write(Durability::Fsync, |rows| {
-            // Somebody else may have been first.
-            if self.has_key_check(rows)? { Ok(()) } else { self.write_key_check(rows) }
-        })
+        self.accepts_legacy.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Binds the secrets of every backend to its project and its instance, and every token to the master key. A row that
+    /// does not open is left as it is: it opens no more than before.
+    fn bind_rows(&self, rows: &dyn Rows) -> Result<(), AuthorityError> {
+        for id in rows.backend_ids()? {
+            let Ok(Some(mut row)) = rows.backend_by_id(&BackendId::new(id)) else { continue };
+            let Ok(secrets) = self.open_secrets(&row) else { continue };
+            if !row.sealed.is_empty() {
+                row.sealed = self.seal_for(&row, &secrets)?;
+                rows.put_backend(&row)?;
+            }
+        }
+        for row in rows.tokens()? {
+            rows.put_token(&self.token_row(row.record, row.hash)?)?;
+        }
+        Ok(())
     }
 
     /// Whether there is a mark of today's kind; one under another key is refused.
@@ -50,12 +77,20 @@ impl<S: Store> Authority<S> {
         match rows.key_check()? {
             None => Ok(false),
             Some(row) if row.value == self.vault.key_check_value() => Ok(true),
-            Some(row) if row.value == self.vault.legacy_key_check_value() => Ok(false),
+            Some(row) if self.is_sealed_value(&row.value) || row.value == self.vault.legacy_key_check_value() => Ok(false),
             Some(_) => Err(VaultError::Locked.into()),
         }
     }
 
+    /// Returns whether a value is of a home that seals its histories: today's, or of before rows were bound.
+    fn is_sealed_value(&self, value: &str) -> bool {
+        value == self.vault.key_check_value() || value == self.vault.sealed_key_check_value()
+    }
+
     fn write_key_check(&self, rows: &dyn Rows) -> Result<(), AuthorityError> {
+        if let Some(row) = rows.key_check()?.filter(|row| self.is_sealed_value(&row.value)) {
+            return Ok(rows.put_key_check(&KeyCheckRow { value: self.vault.key_check_value(), ..row })?);
+        }
         let unbound = match self.unchained_entries(rows)? {
             UnchainedEntries::Legacy(last) => Some(last),
             // The rows speak of a mark that is not there. What it said is not made up, so every check says so.
@@ -81,12 +116,10 @@ impl<S: Store> Authority<S> {
     /// Which entries are rightly without a bond.
     pub(super) fn unchained_entries(&self, rows: &dyn Rows) -> Result<UnchainedEntries, AuthorityError> {
         Ok(match rows.key_check()? {
-            Some(KeyCheckRow { value: mark, unchained: unbound, seal }) if mark == self.vault.key_check_value() => {
-                match unbound {
-                    Some(last) if seal.as_ref() == Some(&self.seal_of_key_check(last)) => UnchainedEntries::Sealed(last),
-                    _ => UnchainedEntries::Unknown,
-                }
-            }
+            Some(KeyCheckRow { value: mark, unchained: unbound, seal }) if self.is_sealed_value(&mark) => match unbound {
+                Some(last) if seal.as_ref() == Some(&self.seal_of_key_check(last)) => UnchainedEntries::Sealed(last),
+                _ => UnchainedEntries::Unknown,
+            },
             Some(_) => UnchainedEntries::Legacy(rows.last_unchained()?),
             // The oldest homes have no mark, and nothing that came with it or after it.
             None if rows.has_chains()? || !rows.tokens()?.is_empty() || self.has_secrets_sealed_since_key_check(rows)? => {
@@ -100,7 +133,7 @@ impl<S: Store> Authority<S> {
     fn has_secrets_sealed_since_key_check(&self, rows: &dyn Rows) -> Result<bool, AuthorityError> {
         for project in rows.projects()? {
             let backends = rows.backends(&project)?;
-            if backends.iter().any(|row| self.vault.is_sealed_with_key_check(row.id.as_str(), &row.sealed)) {
+            if backends.iter().any(|row| self.is_sealed_with_key_check(row)) {
                 return Ok(true);
             }
         }

@@ -34,7 +34,9 @@ impl<S: Store> Authority<S> {
         now: Timestamp,
         liveness: impl Fn(&LeaseHolder) -> Liveness,
     ) -> Result<Lease, AuthorityError> {
-        self.store.write(Durability::NoFsync, |rows| acquire_in(rows, project, holder, now, liveness))
+        let mut random = [0; 4];
+        (self.entropy)(&mut random)?;
+        self.store.write(Durability::NoFsync, |rows| acquire_in(rows, project, holder, random, now, liveness))
     }
 
     /// Keeps a lease.
@@ -104,10 +106,16 @@ pub(super) fn acquire_in(
     rows: &dyn Rows,
     project: &ProjectName,
     holder: &LeaseHolder,
+    random: [u8; 4],
     now: Timestamp,
     liveness: impl Fn(&LeaseHolder) -> Liveness,
 ) -> Result<Lease, AuthorityError> {
     let row = rows.lease(project)?;
+    // The same request that arrives once more after its lease was given back takes nothing.
+    let released = row.as_ref().and_then(|row| row.released.clone());
+    if released.is_some() && released.as_deref() == holder.nonce.as_ref().map(LeaseNonce::as_str) {
+        return Err(ControlError::LeaseLost { project: project.clone() }.into());
+    }
     let asked_before = row
         .as_ref()
         .is_some_and(|row| holder.nonce.is_some() && stored_holder(row).is_some_and(|held| held.attempt == holder.nonce));
@@ -116,16 +124,28 @@ pub(super) fn acquire_in(
     {
         return Err(ControlError::LeaseHeld { project: project.clone(), holder: current }.into());
     }
-    let fence = row.map_or(0, |row| row.fence) + u64::from(!asked_before);
+    let before = row.map_or(0, |row| row.fence);
+    let fence = if asked_before { before } else { next_fence(before, random) };
     let held = StoredHolder { holder: holder.clone(), attempt: holder.nonce.clone() };
     rows.put_lease(&LeaseRow {
         project: project.clone(),
         fence,
         holder: Some(serde_json::to_string(&held).map_err(StoreError::Unwritable)?),
         renewed_at: now,
+        released,
     })?;
     let revision = rows.project(project)?.map_or(Revision(0), |row| row.revision);
     Ok(Lease { project: project.clone(), fence, revision })
+}
+
+/// How many low bits of a fence are random.
+const RANDOM_BITS: u32 = 31;
+
+/// Returns a fence that is larger than the one before and that nobody but its holder can guess: whoever writes under a
+/// lease shows its fence. It stays below 2^53, which every reader of JSON can hold.
+fn next_fence(before: u64, random: [u8; 4]) -> u64 {
+    let count = (before >> RANDOM_BITS) + 1;
+    (count << RANDOM_BITS) | u64::from(u32::from_be_bytes(random) >> (32 - RANDOM_BITS))
 }
 
 /// The lease as it stands, whoever holds it.
@@ -138,6 +158,7 @@ pub(super) fn current_lease(rows: &dyn Rows, project: &ProjectName) -> Result<Le
 /// Gives it back within a transaction.
 pub(super) fn release_in(rows: &dyn Rows, lease: &Lease, now: Timestamp) -> Result<(), AuthorityError> {
     if let Some(mut row) = rows.lease(&lease.project)?.filter(|row| row.fence == lease.fence) {
+        row.released = stored_holder(&row).and_then(|held| Some(held.attempt?.as_str().to_owned()));
         row.holder = None;
         row.renewed_at = now;
         rows.put_lease(&row)?;

@@ -27,16 +27,18 @@ mod vault;
 mod view;
 
 pub use adopt::{Adoption, AdoptionProof};
-pub use effect::{AllocationConflict, Effect, EffectFailure, EffectResult, EnvironmentTarget, Transition};
-pub use expiry::EXPIRY_PLAN;
+pub use effect::{AllocationConflict, Effect, EffectFailure, EffectResult, EnvironmentTarget, Step, Transition};
+pub use expiry::{EXPIRY_PLAN, KEEP_RUNNING_PLAN};
 pub use lease::Liveness;
-pub use operation::{ExecutionMode, Operation, check_same_request};
+pub use operation::{ExecutionMode, Operation};
 pub use removal::volume_disposal;
 pub use resume::{Resumed, Resumption};
 pub use sync::{ProjectSync, TokenLookup, TokenReplica};
 pub use token::{AuthenticatedToken, Principal, TOKEN_PREFIX};
 pub use vault::{MasterKey, Vault, VaultError};
 pub use view::{ProjectView, RecordedPlace, Totals};
+
+use std::sync::atomic::AtomicBool;
 
 use crate::api::ControlError;
 use crate::convex::admin_key::KeyError;
@@ -57,12 +59,14 @@ pub struct Authority<S> {
     vault: Vault,
     entropy: Entropy,
     first_port: u16,
+    /// Whether rows of before are believed that are bound to less than today's: until all were bound anew.
+    accepts_legacy: AtomicBool,
 }
 
 impl<S: Store> Authority<S> {
     /// An authority over these rows.
     pub fn new(store: S, vault: Vault, entropy: Entropy) -> Self {
-        Self { store, vault, entropy, first_port: allocation::FIRST_PORT }
+        Self { store, vault, entropy, first_port: allocation::FIRST_PORT, accepts_legacy: AtomicBool::new(true) }
     }
 
     /// The same, handing out ports from this one on: two authorities on one machine do not know of each other.
@@ -140,5 +144,7 @@ pub fn store_diagnostic(error: &StoreError) -> Diagnostic {
 mod policy_tests;
 #[cfg(test)]
 mod service_tests;
+#[cfg(test)]
+mod step_tests;
 #[cfg(test)]
 mod tests;

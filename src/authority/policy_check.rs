@@ -46,6 +46,11 @@ pub(super) fn check_removal(request: &Request, row: &BackendRow) -> Result<(), A
     refuse_first(refusals)
 }
 
+/// Refuses to drop the record of what is protected: its secrets are only there.
+pub(super) fn check_forget(row: &BackendRow) -> Result<(), AuthorityError> {
+    refuse_first(policy::protected(&row.name, &to_actual(row.clone())).into_iter().collect())
+}
+
 impl<S: Store> Authority<S> {
     /// Refuses a specification that no manifest may have, and a change that would lose or endanger data.
     pub(super) fn check_put(

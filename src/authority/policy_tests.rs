@@ -64,6 +64,7 @@ impl World {
             backends: view.backends,
             quota: view.quota,
             operations: Vec::new(),
+            expired: view.expired,
         }
     }
 

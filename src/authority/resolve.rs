@@ -2,6 +2,8 @@
 //!
 //! Must not do: write rows, or let a secret out other than into a placement.
 
+use std::sync::atomic::Ordering;
+
 use super::operation::{AllocationConflicts, PutRequest};
 use super::vault::SecretSlots;
 use super::{Authority, AuthorityError, allocation, database};
@@ -82,9 +84,7 @@ impl<S: Store> Authority<S> {
         if let Some(password) = self.role_password(&put.spec.storage, &before)? {
             secrets.insert(database::ROLE_PASSWORD.to_owned(), password);
         }
-        let mut nonce = [0; 24];
-        (self.entropy)(&mut nonce)?;
-        row.sealed = self.vault.seal(row.id.as_str(), &secrets, nonce)?;
+        row.sealed = self.seal_for(row, &secrets)?;
         Ok(())
     }
 
@@ -117,14 +117,32 @@ impl<S: Store> Authority<S> {
     ) -> Result<(), AuthorityError> {
         let (secret, key) = self.derive_credentials(row, secret, now)?;
         let secrets = SecretSlots::from([(INSTANCE_SECRET.to_owned(), secret), (ADMIN_KEY.to_owned(), key)]);
-        let mut nonce = [0; 24];
-        (self.entropy)(&mut nonce)?;
-        row.sealed = self.vault.seal(row.id.as_str(), &secrets, nonce)?;
+        row.sealed = self.seal_for(row, &secrets)?;
         Ok(())
     }
 
     pub(super) fn open_secrets(&self, row: &BackendRow) -> Result<SecretSlots, AuthorityError> {
-        if row.sealed.is_empty() { Ok(SecretSlots::new()) } else { Ok(self.vault.open(row.id.as_str(), &row.sealed)?) }
+        if row.sealed.is_empty() {
+            return Ok(SecretSlots::new());
+        }
+        let opened = self.vault.open(&bound_to(row), &row.sealed);
+        if opened.is_err() && self.accepts_legacy.load(Ordering::Relaxed) {
+            return Ok(self.vault.open(row.id.as_str(), &row.sealed)?);
+        }
+        Ok(opened?)
+    }
+
+    /// Seals the secrets of a backend. They are bound to its id, its project and its instance, so that they open nowhere else.
+    pub(super) fn seal_for(&self, row: &BackendRow, secrets: &SecretSlots) -> Result<Vec<u8>, AuthorityError> {
+        let mut nonce = [0; 24];
+        (self.entropy)(&mut nonce)?;
+        Ok(self.vault.seal(&bound_to(row), secrets, nonce)?)
+    }
+
+    /// Returns whether the secrets of a backend were sealed since homes have a key check.
+    pub(super) fn is_sealed_with_key_check(&self, row: &BackendRow) -> bool {
+        self.vault.is_sealed_with_key_check(&bound_to(row), &row.sealed)
+            || self.vault.is_sealed_with_key_check(row.id.as_str(), &row.sealed)
     }
 
     /// A row as its provider gets it.
@@ -154,4 +172,9 @@ impl<S: Store> Authority<S> {
             provider_state: row.references.clone(),
         })
     }
+}
+
+/// Returns what the secrets of a backend are bound to. No part has a character zero.
+fn bound_to(row: &BackendRow) -> String {
+    format!("{}\0{}\0{}", row.id, row.project, row.instance_name)
 }

@@ -5,15 +5,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::accept::first_effect;
-use super::effect::{Effect, Transition};
+use super::effect::{Effect, Step, Transition};
 use super::operation::{AllocationConflicts, Operation, OperationPhase, PutRequest, end_operation};
 use super::{Authority, AuthorityError};
-use crate::api::OperationOutcome;
+use crate::api::{OperationOutcome, Request};
 use crate::model::{
     Actor, BackendName, Diagnostic, FieldPath, OperationId, OperationKind, OperationRecord, OperationState, Phase, ProjectName,
-    Secret, StepKey, Timestamp,
+    Secret, Timestamp,
 };
-use crate::store::{Durability, OperationRow, Rows, Store, StoreError};
+use crate::store::{Durability, OperationRow, Rows, Store, StoreError, UnreadableRow};
+
+/// How many operations of a project are kept however old they are.
+const OPERATIONS_KEPT: u32 = 100;
 
 const SPEC: &str = "spec";
 const FIELD: &str = "field:";
@@ -28,6 +31,8 @@ pub struct Resumption {
     pub resumed: Vec<Resumed>,
     /// What could not be taken up: at which backend, and why. It stays open.
     pub failed: Vec<((ProjectName, BackendName), AuthorityError)>,
+    /// The rows that cannot be read. They are passed over, and keep no other operation from going on.
+    pub unreadable: Vec<UnreadableRow>,
 }
 
 impl<S: Store> Authority<S> {
@@ -37,8 +42,8 @@ impl<S: Store> Authority<S> {
     /// # Errors
     /// What is open could not be read.
     pub fn resume(&self, running: &BTreeSet<OperationId>, now: Timestamp) -> Result<Resumption, AuthorityError> {
-        let open = self.store.read(|rows| Ok::<_, AuthorityError>(rows.open_operations(None)?))?;
-        let mut resumption = Resumption::default();
+        let (open, unreadable) = self.store.read(|rows| Ok::<_, AuthorityError>(rows.all_open_operations()?))?;
+        let mut resumption = Resumption { unreadable, ..Resumption::default() };
         for row in open {
             let Some(id) = row.id.clone().filter(|id| !running.contains(id)) else { continue };
             let place = (row.project.clone(), row.backend.clone());
@@ -73,12 +78,13 @@ impl<S: Store> Authority<S> {
             (OperationKind::Remove, _) if backend.phase == Phase::Removing => {
                 (OperationPhase::Remove, Effect::Remove(Box::new(placement)))
             }
-            (OperationKind::Remove, _) => return Ok(None),
-            (OperationKind::Put, Some(sealed)) => {
+            (OperationKind::Remove | OperationKind::Forget, _) => return Ok(None),
+            (OperationKind::Stop, _) => (OperationPhase::Stop, Effect::Stop(Box::new(placement))),
+            (OperationKind::Put | OperationKind::Start, Some(sealed)) => {
                 let put = self.open_pending(&id, sealed)?;
                 (OperationPhase::Replace(row.backend.clone(), Box::new(put)), Effect::Remove(Box::new(placement)))
             }
-            (OperationKind::Put, None) => (OperationPhase::Put, first_effect(placement)),
+            (OperationKind::Put | OperationKind::Start, None) => (OperationPhase::Put, first_effect(placement)),
         };
         let actor = row.actor.unwrap_or_else(Actor::control_plane);
         let operation = Operation {
@@ -90,6 +96,7 @@ impl<S: Store> Authority<S> {
             lease: None,
             phase: work,
             conflicts: AllocationConflicts::default(),
+            furthest: Step::from_number(row.progress.furthest),
         };
         Ok(Some((operation, effect)))
     }
@@ -137,10 +144,20 @@ impl<S: Store> Authority<S> {
         Ok(rows.into_iter().filter_map(operation_record).collect())
     }
 
-    /// Whether the step was asked for before, and as which operation.
-    pub fn operation_for_step(&self, project: &ProjectName, step: &StepKey) -> Result<Option<OperationRecord>, AuthorityError> {
-        let row = self.store.read(|rows| Ok::<_, AuthorityError>(rows.operation(project, step)?))?;
-        Ok(row.and_then(operation_record))
+    /// Returns the operation that a request became when it was sent before.
+    ///
+    /// # Errors
+    /// [`ControlError::Refused`](crate::api::ControlError::Refused) when its step was sent before as another request.
+    pub fn operation_for_request(
+        &self,
+        project: &ProjectName,
+        request: &Request,
+    ) -> Result<Option<OperationRecord>, AuthorityError> {
+        let Some(row) = self.store.read(|rows| Ok::<_, AuthorityError>(rows.operation(project, &request.step)?))? else {
+            return Ok(None);
+        };
+        self.check_same_request(&row, request)?;
+        Ok(operation_record(row))
     }
 
     /// Writes down what an operation says, and returns its number in that operation.
@@ -156,6 +173,11 @@ impl<S: Store> Authority<S> {
     /// Forgets what operations said that ended before this moment.
     pub fn prune_notices(&self, before: Timestamp) -> Result<(), AuthorityError> {
         self.store.write(Durability::NoFsync, |rows| Ok(rows.prune_notices(before)?))
+    }
+
+    /// Deletes operations that ended before this moment, but for the newest of each project.
+    pub fn prune_operations(&self, before: Timestamp) -> Result<(), AuthorityError> {
+        self.store.write(Durability::NoFsync, |rows| Ok(rows.prune_operations(before, OPERATIONS_KEPT)?))
     }
 }
 

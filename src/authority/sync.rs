@@ -51,7 +51,9 @@ impl<S: Store> Authority<S> {
         let id = token::parse_id(shown.expose());
         self.store.read(|rows| {
             let token = match &id {
-                Some(id) => rows.token(id)?.filter(|row| token::matches_hash(row, shown)).map(to_replica),
+                Some(id) => {
+                    rows.token(id)?.filter(|row| token::matches_hash(row, shown) && self.is_own_token(row)).map(to_replica)
+                }
                 None => None,
             };
             Ok(TokenLookup { token, quota: rows.quota(None)?.unwrap_or_default() })
@@ -63,7 +65,7 @@ impl<S: Store> Authority<S> {
     pub fn apply_lookup(&self, introduction: &TokenLookup) -> Result<(), AuthorityError> {
         let TokenLookup { token, quota } = introduction;
         let token = token.clone().filter(|token| token.record.project.is_none());
-        let token = token.map(|TokenReplica { record, hash }| TokenRow { record, hash });
+        let token = token.map(|TokenReplica { record, hash }| self.token_row(record, hash)).transpose()?;
         let (is_known, has_quota) = self.store.read(|rows| {
             let known = match &token {
                 Some(row) => rows.token(&row.record.id)?.as_ref() == Some(row),
@@ -102,7 +104,7 @@ impl<S: Store> Authority<S> {
             }
             rows.put_registered(project, *revision, *backends)?;
             for TokenReplica { record, hash } in tokens {
-                let row = TokenRow { record: record.clone(), hash: hash.clone() };
+                let row = self.token_row(record.clone(), hash.clone())?;
                 if rows.token(&record.id)?.as_ref() != Some(&row) {
                     rows.put_token(&row)?;
                 }

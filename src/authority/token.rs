@@ -138,7 +138,7 @@ impl<S: Store> Authority<S> {
             expires_at: request.ttl.map(|ttl| now.plus(ttl)),
             revoked_at: None,
         };
-        let row = TokenRow { record, hash: hash(token.expose()) };
+        let row = self.token_row(record, hash(token.expose()))?;
         self.store.write(Durability::Fsync, |rows| {
             if let Some(project) = &row.record.project {
                 rows.put_project(&lease::project_row(rows, project, now)?)?;
@@ -149,6 +149,24 @@ impl<S: Store> Authority<S> {
             self.record(rows, row.record.project.as_ref(), who, "token_created", None, detail)
         })?;
         Ok(IssuedToken { record: row.record, token })
+    }
+
+    /// Returns a token as it is kept: with what only this control plane can write beside it.
+    pub(super) fn token_row(&self, record: TokenRecord, hash: Vec<u8>) -> Result<TokenRow, AuthorityError> {
+        let TokenRecord { id, project, scope, note, created_at, expires_at, .. } = &record;
+        let content = ("token", id, project, scope, note, created_at, expires_at, hex::encode(&hash));
+        let content = serde_json::to_vec(&content).map_err(crate::store::StoreError::Unwritable)?;
+        let mac = Some(self.vault.compute_mac(&content));
+        Ok(TokenRow { record, hash, mac })
+    }
+
+    /// Returns whether a row of a token was written by this control plane.
+    pub(super) fn is_own_token(&self, row: &TokenRow) -> bool {
+        let expected = self.token_row(row.record.clone(), row.hash.clone());
+        match &row.mac {
+            Some(mac) => expected.is_ok_and(|expected| expected.mac.as_deref() == Some(mac)),
+            None => self.accepts_legacy.load(std::sync::atomic::Ordering::Relaxed),
+        }
     }
 
     /// Every token, ended ones included.
@@ -166,7 +184,7 @@ impl<S: Store> Authority<S> {
             let mut row = rows.token(id)?.ok_or_else(|| ControlError::NoSuchToken { id: id.clone() })?;
             if row.record.revoked_at.is_none() {
                 row.record.revoked_at = Some(now);
-                rows.put_token(&row)?;
+                rows.put_token(&self.token_row(row.record.clone(), row.hash.clone())?)?;
                 let who = AuditContext { actor, plan: None, at: now };
                 self.record(rows, row.record.project.as_ref(), who, "token_revoked", None, format!("token {id}"))?;
             }
@@ -185,7 +203,7 @@ impl<S: Store> Authority<S> {
         };
         let row = self.store.read(|rows| Ok::<_, AuthorityError>(rows.token(&id)?))?;
         // Somebody unknown and somebody with a wrong secret hear the same.
-        let Some(row) = row.filter(|row| matches_hash(row, token)) else {
+        let Some(row) = row.filter(|row| matches_hash(row, token) && self.is_own_token(row)) else {
             return Err(no("auth.token_unknown", "this control plane does not know the token".to_owned()));
         };
         match row.record.state(now) {

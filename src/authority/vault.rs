@@ -35,9 +35,9 @@ impl MasterKey {
         Zeroizing::new(hex::encode(self.0.as_slice()))
     }
 
-    fn derive(&self, purpose: &str, context: &str) -> [u8; 32] {
+    fn derive(&self, purpose: &str, context: &str) -> Zeroizing<[u8; 32]> {
         let content = mac(&self.0).chain_update(purpose.as_bytes()).chain_update([0]).chain_update(context.as_bytes());
-        content.finalize().into_bytes().into()
+        Zeroizing::new(content.finalize().into_bytes().into())
     }
 }
 
@@ -76,34 +76,39 @@ impl Vault {
 
     /// The key under which one project's secrets are fingerprinted.
     pub fn fingerprint_key(&self, project: &ProjectName) -> FingerprintKey {
-        FingerprintKey::new(self.master.derive("fingerprint", project.as_str()))
+        FingerprintKey::new(*self.master.derive("fingerprint", project.as_str()))
     }
 
     /// Binds the content of one entry of the history: 64 hex digits that nobody makes without the master key.
     pub(super) fn chain_hash(&self, content: &[u8]) -> String {
-        let key = Zeroizing::new(self.master.derive("history", ""));
+        let key = self.master.derive("history", "");
         hex::encode(mac(&key).chain_update(content).finalize().into_bytes())
     }
 
     /// Attests what is not an entry of the history, but says something about it: 64 hex digits that nobody makes without
     /// the master key.
     pub(super) fn compute_mac(&self, content: &[u8]) -> String {
-        let key = Zeroizing::new(self.master.derive("attestation", ""));
+        let key = self.master.derive("attestation", "");
         hex::encode(mac(&key).chain_update(content).finalize().into_bytes())
     }
 
     /// By what the master key is known again: 64 hex digits that say nothing about it.
     pub(super) fn key_check_value(&self) -> String {
-        hex::encode(self.master.derive("mark", "sealed"))
+        hex::encode(*self.master.derive("mark", "bound"))
+    }
+
+    /// Returns the same of homes from before rows were bound to all that they are about.
+    pub(super) fn sealed_key_check_value(&self) -> String {
+        hex::encode(*self.master.derive("mark", "sealed"))
     }
 
     /// The same in homes from before the ends of histories were sealed.
     pub(super) fn legacy_key_check_value(&self) -> String {
-        hex::encode(self.master.derive("mark", ""))
+        hex::encode(*self.master.derive("mark", ""))
     }
 
     fn cipher(&self) -> XChaCha20Poly1305 {
-        let key = Zeroizing::new(self.master.derive("seal", ""));
+        let key = self.master.derive("seal", "");
         XChaCha20Poly1305::new((&*key).into())
     }
 

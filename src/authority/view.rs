@@ -2,16 +2,16 @@
 //!
 //! Must not do: change a row, or show a secret in clear except where credentials were asked for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::quota::effective_quota;
 use super::resume::operation_record;
-use super::{Authority, AuthorityError, allocation, removal};
+use super::{Authority, AuthorityError, allocation, policy_check, removal};
 use crate::api::{ControlError, Credentials};
 use crate::model::fly::REGION_KEY;
 use crate::model::{
     ActualBackend, BackendId, BackendName, DASHBOARD_URL, Observation, OperationRecord, ProjectName, ProviderKind,
-    ProviderState, Quota, ResolvedBackend, Revision, RunState, Usage,
+    ProviderState, Quota, ResolvedBackend, Revision, RunState, Timestamp, Usage,
 };
 use crate::store::{BackendRow, Store};
 
@@ -30,6 +30,8 @@ pub struct ProjectView {
     pub quota: Quota,
     /// Its operations that have not ended.
     pub operations: Vec<OperationRecord>,
+    /// The backends that were removed because their time was over, and when it was.
+    pub expired: BTreeMap<BackendName, Timestamp>,
 }
 
 /// How much there is over all projects.
@@ -70,13 +72,14 @@ impl<S: Store> Authority<S> {
 
     /// One project in the rows.
     pub fn view(&self, project: &ProjectName) -> Result<ProjectView, AuthorityError> {
-        let (row, mut backends, quota, open) = self.store.read(|rows| {
+        let (row, mut backends, quota, open, expired) = self.store.read(|rows| {
             let open = rows.open_operations(Some(project))?;
             Ok::<_, AuthorityError>((
                 rows.project(project)?,
                 rows.backends(project)?,
                 effective_quota(rows, Some(project))?,
                 open,
+                rows.expired_names(project)?,
             ))
         })?;
         let mut to_observe = Vec::new();
@@ -93,7 +96,13 @@ impl<S: Store> Authority<S> {
             to_observe,
             quota,
             operations: open.into_iter().filter_map(operation_record).collect(),
+            expired,
         })
+    }
+
+    /// The ids of all backends.
+    pub fn backend_ids(&self) -> Result<BTreeSet<String>, AuthorityError> {
+        self.store.read(|rows| Ok(rows.backend_ids()?))
     }
 
     /// The names of all projects.
@@ -131,7 +140,16 @@ impl<S: Store> Authority<S> {
     }
 
     /// Where a backend is and the key that opens it.
-    pub fn credentials(&self, project: &ProjectName, name: &BackendName) -> Result<Credentials, AuthorityError> {
+    ///
+    /// # Errors
+    /// [`ControlError::Refused`] when the project is at home in another repository than `origin`.
+    pub fn credentials(
+        &self,
+        project: &ProjectName,
+        name: &BackendName,
+        origin: Option<&str>,
+    ) -> Result<Credentials, AuthorityError> {
+        self.store.read(|rows| policy_check::check_origin(rows, project, origin))?;
         let placement = self.resolve_backend(project, name)?;
         if !placement.has_been_ready || placement.spec.is_record_only() {
             return Err(ControlError::NotReady { backend: name.clone() }.into());
@@ -159,6 +177,7 @@ pub(super) fn to_actual(row: BackendRow) -> ActualBackend {
         removal,
         created_at: row.created_at,
         expires_at: row.expires_at,
+        stopped: row.stopped,
         observation: Observation::as_recorded(RunState::Recorded),
         unmanaged_env: BTreeSet::new(),
         observe_error: None,

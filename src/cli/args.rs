@@ -182,6 +182,14 @@ pub(crate) struct PlanScope {
     /// Make this repository the home of a project that was last applied from another one.
     #[arg(long, env = "CONVEXINFRA_TAKE_OVER", value_parser = FalseyValueParser::new())]
     pub(crate) take_over: bool,
+
+    /// Let a backend run a release of which nothing says that it is newer than the one before
+    #[arg(long, value_name = "NAME")]
+    pub(crate) allow_downgrade: Vec<BackendName>,
+
+    /// Create backends again that were removed because their `ttl` ended
+    #[arg(long)]
+    pub(crate) renew: bool,
 }
 
 #[derive(Debug, Args)]

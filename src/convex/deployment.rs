@@ -26,12 +26,35 @@ pub struct Deployment {
     key: Option<Secret>,
 }
 
+/// Returns whether a connection failed because this machine has no descriptors (EMFILE, ENFILE) or memory (ENOMEM) left.
+fn is_out_of_resources(error: &TransportError) -> bool {
+    const LOCAL_CAUSES: [i32; 3] = [24, 23, 12];
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let number = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+        if number.is_some_and(|number| LOCAL_CAUSES.contains(&number)) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 /// Why a deployment did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum DeploymentError {
     /// Nothing listens there, or the network is in the way.
     #[error("nothing answers at `{url}`")]
     NotListening {
+        /// Where.
+        url: String,
+        /// Why.
+        #[source]
+        source: TransportError,
+    },
+    /// This machine could not ask: it has no descriptors, memory or ports left. That says nothing about the deployment.
+    #[error("`{url}` could not be asked: this machine is out of what a connection needs")]
+    NotAsked {
         /// Where.
         url: String,
         /// Why.
@@ -286,6 +309,7 @@ impl Deployment {
         let failed = |source: TransportError| {
             let url = self.url.clone();
             match source {
+                TransportError::NotSent(_) if is_out_of_resources(&source) => DeploymentError::NotAsked { url, source },
                 TransportError::NotSent(_) => DeploymentError::NotListening { url, source },
                 TransportError::NoResponse(_) => DeploymentError::NoResponse { url, path, source },
                 TransportError::TooLarge { .. } => self.not_convex(path),

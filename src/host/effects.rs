@@ -66,6 +66,13 @@ impl Host {
                     }
                 }
             }
+            Effect::Stop(placement) => match self.provider(placement.spec.provider) {
+                Err(finding) => failed_with(finding),
+                Ok(provider) => match provider.stop(&placement).await {
+                    Ok(()) => EffectResult::Stopped,
+                    Err(error) => EffectResult::Failed(effect_failure(&placement, &error)),
+                },
+            },
             Effect::Remove(placement) => match self.provider(placement.spec.provider) {
                 Err(finding) => failed_with(finding),
                 Ok(provider) => match remove(provider, &placement, notice).await {

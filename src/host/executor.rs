@@ -1,21 +1,30 @@
-//! Operations that the control plane carries out itself, one at a time for each backend, whoever still listens.
+//! The executor of operations, embedded and served: step after step until the operation has ended, one operation at a time
+//! for each backend.
+//!
+//! A step has a deadline, an operation that is begun again and again has a budget of attempts, and both a removal and the end
+//! of the server end what a step waits for.
 //!
 //! Must not do: decide what an operation does, or forget one that has not ended: what is left open here is taken up
 //! again later, or by the next server.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::{OwnedMutexGuard, watch};
 
 use super::janitor::{SWEEP_INTERVAL, SweepErrors, error_code};
 use super::{Host, LocalBinaries, lock};
 use crate::api::wire::OperationEvent;
 use crate::api::{ControlError, Lease, OperationOutcome, ProgressFn, Request, Work};
-use crate::authority::{AuthenticatedToken, EXPIRY_PLAN, ExecutionMode, Operation, Principal, Transition, check_same_request};
-use crate::model::{BackendName, Diagnostic, OperationId, OperationRecord, OperationState, ProjectName};
+use crate::authority::{
+    AuthenticatedToken, EXPIRY_PLAN, EffectFailure, EffectResult, ExecutionMode, KEEP_RUNNING_PLAN, Operation, Principal,
+    Transition,
+};
+use crate::model::{BackendName, Diagnostic, OperationId, OperationRecord, OperationState, ProjectName, Scope};
 use crate::policy;
 use crate::provider::{FoundBackend, ProviderError};
 
@@ -30,15 +39,53 @@ pub(super) type BackendLock = OwnedMutexGuard<()>;
 pub(super) struct OperationRegistry {
     /// One turn for each backend that somebody is at.
     locks: Mutex<BTreeMap<BackendKey, Weak<tokio::sync::Mutex<()>>>>,
-    /// Every operation that runs here, and the number of the last thing it said.
-    running: Mutex<BTreeMap<OperationId, watch::Sender<u64>>>,
+    /// Every operation that runs here.
+    running: Mutex<BTreeMap<OperationId, RunningOperation>>,
     /// How many have ended well here, and how many have not.
     done: AtomicU64,
     failed: AtomicU64,
     /// How often this host has swept.
     pub(super) sweeps: AtomicU64,
+    /// How often backends were started here because they did not run.
+    #[cfg(feature = "native")]
+    pub(super) restarts: Mutex<BTreeMap<BackendKey, super::keep_running::Restarts>>,
+    /// The rows that the last sweep could not read.
+    pub(super) unreadable: Mutex<BTreeSet<String>>,
     /// What the last sweep could not do.
     pub(super) sweep_errors: Mutex<SweepErrors>,
+}
+
+/// An operation that runs here.
+struct RunningOperation {
+    key: BackendKey,
+    /// Whether it takes its backend away, which nothing else is a reason to end.
+    removes: bool,
+    /// The number of the last thing it said.
+    notices: watch::Sender<u64>,
+    /// Whether it is to end before its step has.
+    cancel: watch::Sender<Option<Cancellation>>,
+}
+
+/// Why a step is ended before it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cancellation {
+    /// The backend is to be removed.
+    Removal,
+    /// The server stops.
+    #[cfg_attr(not(feature = "native"), allow(dead_code))]
+    Shutdown,
+}
+
+/// How running an operation ended without an outcome.
+enum Interrupted {
+    Cancelled(Cancellation),
+    Failed(ControlError),
+}
+
+impl From<ControlError> for Interrupted {
+    fn from(error: ControlError) -> Self {
+        Self::Failed(error)
+    }
 }
 
 /// What a host has carried out by itself since it was made.
@@ -84,14 +131,28 @@ impl OperationRegistry {
         turn
     }
 
-    fn register(&self, id: &OperationId) {
-        lock(&self.running).insert(id.clone(), watch::Sender::new(0));
+    fn register(&self, operation: &Operation, key: &BackendKey) -> watch::Receiver<Option<Cancellation>> {
+        let (cancel, cancelled) = watch::channel(None);
+        let removes = operation.is_removal();
+        let running = RunningOperation { key: key.clone(), removes, notices: watch::Sender::new(0), cancel };
+        lock(&self.running).insert(operation.id().clone(), running);
+        cancelled
+    }
+
+    /// Ends what the operations on one backend, or all of them, wait for.
+    pub(super) fn cancel(&self, only: Option<&BackendKey>, why: Cancellation) {
+        let is_meant = |running: &&RunningOperation| {
+            only.is_none_or(|key| running.key == *key) && (why == Cancellation::Shutdown || !running.removes)
+        };
+        for running in lock(&self.running).values().filter(is_meant) {
+            running.cancel.send_replace(Some(why));
+        }
     }
 
     /// Waits until something that runs here has ended.
     #[cfg(feature = "native")]
     pub(super) async fn wait_for_one(&self) {
-        let listening = lock(&self.running).values().next().map(watch::Sender::subscribe);
+        let listening = lock(&self.running).values().next().map(|running| running.notices.subscribe());
         if let Some(mut news) = listening {
             // It ends by closing; what it says before that is not meant.
             while news.changed().await.is_ok() {}
@@ -135,18 +196,15 @@ impl Host {
         lease: &Lease,
         request: Request,
     ) -> Result<AcceptedOperation, ControlError> {
-        if request.step.plan == EXPIRY_PLAN {
-            let message = format!("a step of the plan `{EXPIRY_PLAN}` is the control plane's own");
+        if let Some(plan) = [EXPIRY_PLAN, KEEP_RUNNING_PLAN].into_iter().find(|plan| request.step.plan == *plan) {
+            let message = format!("a step of the plan `{plan}` is the control plane's own");
             return Err(ControlError::BadRequest(Diagnostic::new("control.reserved_step", message)));
         }
         let place = (lease.project.clone(), request.backend.clone());
         let known = |host: &Self| {
-            let known = host.read_rows(|authority| authority.operation_for_step(&lease.project, &request.step))?.flatten();
+            let known = host.read_rows(|authority| authority.operation_for_request(&lease.project, &request))?.flatten();
             // What is open and does not run here has to be taken up again first.
             let running = host.registry.running();
-            if let Some(known) = &known {
-                check_same_request(&known.backend, known.kind, &request)?;
-            }
             Ok::<_, ControlError>(
                 known.filter(|record| record.state != OperationState::Running || running.contains(&record.id)),
             )
@@ -157,6 +215,7 @@ impl Host {
         // What was accepted once is found again, whatever became of its provider since.
         self.check_allowed(&request)?;
         self.check_supported(&lease.project, &request).await?;
+        let mut waited = false;
         let turn = loop {
             let turn = self.registry.backend_lock(&place).lock_owned();
             tokio::select! {
@@ -170,6 +229,12 @@ impl Host {
             let open = self.read_rows(|authority| authority.open_operations_on(project, backend))?.unwrap_or_default();
             // Where none is open, the last one has just ended, and the turn comes at once.
             if let Some(OperationRecord { id: operation, .. }) = open.into_iter().next() {
+                if !waited && matches!(request.work, Work::Remove { .. }) && asker.authorize(Scope::Destroy, project).is_ok() {
+                    // What the other one brings about is not wanted any more.
+                    waited = true;
+                    self.registry.cancel(Some(&place), Cancellation::Removal);
+                    continue;
+                }
                 return Err(ControlError::OperationRunning { backend: request.backend, operation });
             }
         };
@@ -240,42 +305,90 @@ impl Host {
         Ok(())
     }
 
-    /// Carries an operation out to its end, in a task of its own.
-    pub(super) fn execute(
-        self: &Arc<Self>,
-        place: BackendKey,
-        mut operation: Operation,
-        mut next: Transition,
-        turn: BackendLock,
-    ) {
+    /// Runs an operation to its end in a task of its own.
+    pub(super) fn execute(self: &Arc<Self>, place: BackendKey, mut operation: Operation, next: Transition, turn: BackendLock) {
         let host = Arc::clone(self);
         let id = operation.id().clone();
-        self.registry.register(&id);
+        let cancelled = self.registry.register(&operation, &place);
         self.platform.spawn(Box::pin(async move {
             let _turn = turn;
             let listed = RunningGuard { registry: &host.registry, id };
-            let outcome = loop {
-                let effect = match next {
-                    Transition::Perform(effect) => effect,
-                    Transition::Ended(outcome) => break outcome,
-                };
-                let notice = |message: String| host.append_notice(&listed.id, &message);
-                let end = host.run_effect(effect, &notice).await;
-                match host.write_rows(|authority| authority.advance(&mut operation, end, host.now())) {
-                    Ok(following) => next = following,
-                    // It was ended by somebody else, who took its place.
-                    Err(ControlError::LeaseLost { .. }) => return,
-                    // The rows cannot be written now. What is still open is taken up again by the next sweep.
-                    Err(error) => {
-                        let ((project, backend), id) = (&place, &listed.id);
-                        let code = error_code(&error);
-                        tracing::warn!(%project, %backend, operation = %id, code, "an operation could not go on");
-                        return;
-                    }
+            let (project, backend) = &place;
+            let notice = |message: String| host.append_notice(&listed.id, &message);
+            let run = host.run_to_end(&mut operation, next, &notice, Some(cancelled));
+            let ended = AssertUnwindSafe(run).catch_unwind().await;
+            match ended {
+                Ok(Ok(outcome)) => host.record_outcome(&place, &outcome),
+                Ok(Err(Interrupted::Cancelled(Cancellation::Shutdown))) => {
+                    let _ = host.write_rows(|authority| authority.refund_attempt(&listed.id));
                 }
-            };
-            host.record_outcome(&place, &outcome);
+                // Another operation takes its place.
+                Ok(Err(
+                    Interrupted::Cancelled(Cancellation::Removal) | Interrupted::Failed(ControlError::LeaseLost { .. }),
+                )) => {}
+                // The rows cannot be written now. What is still open is taken up again by the next sweep.
+                Ok(Err(Interrupted::Failed(error))) => {
+                    let code = error_code(&error);
+                    tracing::warn!(%project, %backend, operation = %listed.id, code, "an operation could not go on");
+                }
+                // What a panic says may hold a secret.
+                Err(_) => {
+                    tracing::error!(%project, %backend, operation = %listed.id, "an operation panicked");
+                    let seen = "it ended in a bug of convexinfra (a panic)";
+                    let _ = host.write_rows(|authority| authority.note_interruption(&listed.id, seen));
+                }
+            }
         }));
+    }
+
+    /// Runs an operation to its end for a caller that waits for it.
+    pub(super) async fn run_here(
+        &self,
+        operation: Option<Operation>,
+        next: Transition,
+        notice: ProgressFn<'_>,
+    ) -> Result<OperationOutcome, ControlError> {
+        match (operation, next) {
+            (_, Transition::Ended(outcome)) => Ok(outcome),
+            (Some(mut operation), next) => match self.run_to_end(&mut operation, next, notice, None).await {
+                Ok(outcome) => Ok(outcome),
+                Err(Interrupted::Failed(error)) => Err(error),
+                Err(Interrupted::Cancelled(_)) => Err(ControlError::LeaseLost { project: operation.project().clone() }),
+            },
+            (None, Transition::Perform(_)) => {
+                let finding = Diagnostic::new("bug", "an effect without an operation; this is a bug in convexinfra");
+                Err(ControlError::Record(finding))
+            }
+        }
+    }
+
+    /// Runs step after step until the operation has ended.
+    async fn run_to_end(
+        &self,
+        operation: &mut Operation,
+        mut next: Transition,
+        notice: ProgressFn<'_>,
+        mut cancelled: Option<watch::Receiver<Option<Cancellation>>>,
+    ) -> Result<OperationOutcome, Interrupted> {
+        loop {
+            let effect = match next {
+                Transition::Ended(outcome) => return Ok(outcome),
+                Transition::Perform(effect) => effect,
+            };
+            let step = effect.step();
+            let deadline = Duration::from_secs(step.deadline_seconds());
+            let end = tokio::select! {
+                end = self.run_effect(effect, notice) => end,
+                () = self.platform.sleep(deadline) => {
+                    let message = format!("{} did not end within {} min", step.label(), deadline.as_secs() / 60);
+                    let finding = Diagnostic::new("control.step_timeout", message)
+                        .with_help("look at what it waits for, and apply again: it goes on from there");
+                    EffectResult::Failed(EffectFailure { finding, conflict: None })
+                }
+                why = cancellation(&mut cancelled) => return Err(Interrupted::Cancelled(why)),
+            };
+            next = self.write_rows(|authority| authority.advance(operation, end, self.now()))?;
+        }
     }
 
     /// Counts the end of an operation, and says in the log that it failed, but not in which words: those may hold
@@ -298,8 +411,8 @@ impl Host {
     fn append_notice(&self, id: &OperationId, message: &str) {
         // What cannot be written down is only not heard by those who come later.
         let Ok(number) = self.write_rows(|authority| authority.append_notice(id, message)) else { return };
-        if let Some(news) = lock(&self.registry.running).get(id) {
-            news.send_replace(number);
+        if let Some(running) = lock(&self.registry.running).get(id) {
+            running.notices.send_replace(number);
         }
     }
 
@@ -315,7 +428,7 @@ impl Host {
         after: u64,
     ) -> Result<Vec<(u64, OperationEvent)>, ControlError> {
         loop {
-            let mut news = lock(&self.registry.running).get(id).map(watch::Sender::subscribe);
+            let mut news = lock(&self.registry.running).get(id).map(|running| running.notices.subscribe());
             let record = self
                 .operation(project, id)?
                 .ok_or_else(|| ControlError::NoSuchOperation { project: project.clone(), operation: id.clone() })?;
@@ -357,6 +470,17 @@ impl Host {
             }
         }
     }
+}
+
+/// Waits until an operation is cancelled; for ever where nobody can.
+async fn cancellation(cancelled: &mut Option<watch::Receiver<Option<Cancellation>>>) -> Cancellation {
+    if let Some(receiver) = cancelled
+        && let Ok(why) = receiver.wait_for(Option::is_some).await
+        && let Some(why) = *why
+    {
+        return why;
+    }
+    std::future::pending().await
 }
 
 /// Says that a backend is there without a record, and how it is taken up.

@@ -2,6 +2,7 @@
 //!
 //! Must not do: make anything before somebody wants to write.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,9 @@ pub enum HomeError {
         /// The variable or the file.
         place: String,
     },
+    /// It belongs to another user, or others may read it: what is said, and what to do.
+    #[error("{0}")]
+    Exposed(String, String),
     /// There is a store, but not the key that it was made with.
     #[error("the store `{store}` is there, but its master key `{key}` is not")]
     KeyMissing {
@@ -60,6 +64,7 @@ impl From<HomeError> for ControlError {
             }
             HomeError::Directory { .. } => Diagnostic::new("home.directory", message)
                 .with_help("check who owns it, or choose another directory with `CONVEXINFRA_HOME`"),
+            HomeError::Exposed(_, help) => Diagnostic::new("home.exposed", message).with_help(help.clone()),
             HomeError::KeyShape { .. } => {
                 Diagnostic::new("home.master_key_shape", message).with_help("make one with\n    openssl rand -hex 32")
             }
@@ -109,6 +114,7 @@ impl Home {
             builder.create(&self.directory).map_err(failed)?;
             failpoint::hit("home.created");
         }
+        self.check_owner()?;
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
@@ -133,13 +139,101 @@ impl Home {
             return MasterKey::parse(text.expose()).map(Some).ok_or(HomeError::KeyShape { place });
         }
         let path = self.key_file();
+        self.check_key_file(&path)?;
         match crate::system::read_regular_text(&path, 4096).map(Zeroizing::new).map_err(std::io::Error::from) {
             Ok(text) => {
                 MasterKey::parse(&text).map(Some).ok_or_else(|| HomeError::KeyShape { place: format!("`{}`", path.display()) })
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                Err(HomeError::KeyShape { place: format!("`{}`", path.display()) })
+            }
             Err(source) => Err(HomeError::Directory { path: path.display().to_string(), verb: "read", source }),
         }
+    }
+
+    /// Refuses a master key that another user owns or may read, as ssh does with private keys.
+    fn check_key_file(&self, path: &Path) -> Result<(), HomeError> {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let Ok(metadata) = fs::metadata(path) else { return Ok(()) };
+            let shown = path.display();
+            if metadata.uid() != rustix::process::geteuid().as_raw() {
+                let message = format!("the master key `{shown}` belongs to another user (uid {})", metadata.uid());
+                let help = format!("if it is yours, take it over with\n    chown \"$(id -u)\" '{shown}'");
+                return Err(HomeError::Exposed(message, help));
+            }
+            if metadata.mode() & 0o077 != 0 {
+                let mode = metadata.mode() & 0o777;
+                let message = format!(
+                    "the master key `{shown}` has mode {mode:04o}, so other users can open the secrets of every backend"
+                );
+                return Err(HomeError::Exposed(message, format!("close it with\n    chmod 600 '{shown}'")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a directory that belongs to another user: what lies in it could be replaced at any time.
+    fn check_owner(&self) -> Result<(), HomeError> {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let failed = |source| HomeError::Directory { path: self.directory.display().to_string(), verb: "read", source };
+            let me = rustix::process::geteuid().as_raw();
+            let link = fs::symlink_metadata(&self.directory).map_err(failed)?.uid();
+            let target = fs::metadata(&self.directory).map_err(failed)?.uid();
+            // A link that another user made leads wherever they want, at any time.
+            if target != me || (link != me && link != 0) {
+                let uid = if target == me { link } else { target };
+                let message = format!("`{}` belongs to another user (uid {uid})", self.directory.display());
+                let help = "choose a directory of your own with `CONVEXINFRA_HOME`".to_owned();
+                return Err(HomeError::Exposed(message, help));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the directories of backends that hold data and whose ids a store does not know.
+    pub(super) fn unknown_backends(
+        &self,
+        known: impl FnOnce() -> Result<BTreeSet<String>, ControlError>,
+    ) -> Result<Vec<PathBuf>, ControlError> {
+        let holds_data = |path: &Path| path.join("data").is_dir();
+        let found: Vec<(String, PathBuf)> = match fs::read_dir(self.directory.join("backends")) {
+            Ok(entries) => entries
+                .filter_map(Result::ok)
+                .filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())))
+                // Ids have letters and digits only; other names are of what is removed, or moved away.
+                .filter(|(name, path)| name.bytes().all(|byte| byte.is_ascii_alphanumeric()) && holds_data(path))
+                .collect(),
+            Err(_) => Vec::new(),
+        };
+        if found.is_empty() {
+            return Ok(Vec::new());
+        }
+        let known = known()?;
+        // One that is being removed loses its directory before its row, so what is still there is looked at again.
+        let unknown = found.into_iter().filter(|(name, path)| !known.contains(name) && holds_data(path));
+        Ok(unknown.map(|(_, path)| path).collect())
+    }
+
+    /// Returns that the store does not know the backends beside it: it was lost, or put back from an older copy.
+    pub(super) fn store_lost(&self, unknown: &[PathBuf]) -> ControlError {
+        let store = self.store();
+        let first = unknown.first().map(|path| path.display().to_string()).unwrap_or_default();
+        let more = if unknown.len() > 1 { format!(" and of {} more", unknown.len() - 1) } else { String::new() };
+        let message = format!(
+            "the store `{}` does not know the backend whose data is in `{first}`{more}: it was lost, emptied, or put back from \
+             an older copy",
+            store.display()
+        );
+        let help = format!(
+            "put the store back from a backup, together with its `-wal` file; to go on without those backends, move their \
+             directories away, such as\n    mv '{first}' '{first}.lost'"
+        );
+        ControlError::Record(Diagnostic::new("home.store_lost", message).with_help(help))
     }
 
     /// The master key, made now where there is none. Of several that make one at once, one wins and all use it.

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::executor::BackendKey;
-use super::{Host, lock};
+use super::executor::{BackendKey, Cancellation};
+use super::{Host, HostAuthority, lock};
 use crate::api::ControlError;
 use crate::authority::{Resumption, Transition};
+use crate::store::UnreadableRow;
 
 /// How often a host that serves looks for what expired and for what was left open.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -19,6 +20,9 @@ pub const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 const SWEEPS_PER_PRUNE: u64 = 3600;
 /// How long what an operation said is kept after its end.
 const NOTICE_RETENTION_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// How long an operation is kept after its end, but for the newest of each project.
+const OPERATION_RETENTION_MS: i64 = 90 * 24 * 60 * 60 * 1000;
 
 /// What a sweep could not do: at which backend, where it was at one, and the code of the reason.
 pub(super) type SweepErrors = BTreeSet<(Option<BackendKey>, String)>;
@@ -41,7 +45,12 @@ impl Host {
         }
         if self.registry.sweeps.fetch_add(1, Ordering::Relaxed).is_multiple_of(SWEEPS_PER_PRUNE) {
             let before = self.now().plus_milliseconds(-NOTICE_RETENTION_MS);
-            if let Err(error) = self.write_rows(|authority| authority.prune_notices(before)) {
+            let operations_before = self.now().plus_milliseconds(-OPERATION_RETENTION_MS);
+            let prune = |authority: &HostAuthority| {
+                authority.prune_notices(before)?;
+                authority.prune_operations(operations_before)
+            };
+            if let Err(error) = self.write_rows(prune) {
                 failed.push((None, error));
             }
         }
@@ -52,21 +61,42 @@ impl Host {
     /// Begins again whatever is open and does not run here. Returns what could not be begun, and why.
     pub(super) fn resume_operations(self: &Arc<Self>) -> Result<Vec<(BackendKey, ControlError)>, ControlError> {
         let busy = self.registry.running();
-        let Resumption { resumed, failed } = self.write_rows(|authority| authority.resume(&busy, self.now()))?;
+        let Resumption { resumed, failed, unreadable } = self.write_rows(|authority| authority.resume(&busy, self.now()))?;
+        let mut left: Vec<(BackendKey, ControlError)> =
+            failed.into_iter().map(|(place, error)| (place, error.into())).collect();
         for (place, operation, next) in resumed {
             // Somebody who is at this backend now takes its place, or leaves it for the next sweep.
-            if let Ok(turn) = self.registry.backend_lock(&place).try_lock_owned() {
-                self.execute(place, operation, next, turn);
+            let Ok(turn) = self.registry.backend_lock(&place).try_lock_owned() else { continue };
+            match self.write_rows(|authority| authority.begin_attempt(&operation, self.now())) {
+                Ok(None) => self.execute(place, operation, next, turn),
+                Ok(Some(outcome)) => self.record_outcome(&place, &outcome),
+                Err(ControlError::LeaseLost { .. }) => {}
+                Err(error) => left.push((place, error)),
             }
         }
-        Ok(failed.into_iter().map(|(place, error)| (place, error.into())).collect())
+        self.log_unreadable(unreadable);
+        Ok(left)
+    }
+
+    /// Names the rows that cannot be read in the log, once for as long as they are there.
+    fn log_unreadable(&self, rows: Vec<UnreadableRow>) {
+        let mut known = lock(&self.registry.unreadable);
+        let now: BTreeSet<String> = rows.iter().map(ToString::to_string).collect();
+        for row in now.difference(&known) {
+            tracing::error!(row, "a row of the store cannot be read and is passed over; restore it, or delete it");
+        }
+        *known = now;
     }
 
     /// Begins to remove the backends whose time is over. One that somebody is at, or whose project somebody is changing,
     /// is left for the next time.
     fn remove_expired(self: &Arc<Self>, failed: &mut Vec<(Option<BackendKey>, ControlError)>) -> Result<(), ControlError> {
         for place in self.read_rows(|authority| authority.expired(self.now()))?.unwrap_or_default() {
-            let Ok(turn) = self.registry.backend_lock(&place).try_lock_owned() else { continue };
+            let Ok(turn) = self.registry.backend_lock(&place).try_lock_owned() else {
+                // Its time is over, so what is done to it is not wanted any more.
+                self.registry.cancel(Some(&place), Cancellation::Removal);
+                continue;
+            };
             let (project, backend) = &place;
             let holder = self.platform.own_holder();
             match self.write_rows(|authority| authority.expire(project, backend, &holder, self.now())) {

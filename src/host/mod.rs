@@ -19,6 +19,8 @@ mod home;
 mod home_lock;
 mod janitor;
 #[cfg(feature = "native")]
+mod keep_running;
+#[cfg(feature = "native")]
 mod native;
 mod observe;
 mod platform;
@@ -44,7 +46,7 @@ pub use platform::{HostAuthority, Platform, WriteMode};
 #[cfg(feature = "native")]
 pub use process::own_holder;
 #[cfg(feature = "native")]
-pub use serve::{Serving, ServingError};
+pub use serve::{KeepRunning, Serving, ServingError};
 pub use session::ControlSession;
 
 use crate::api::{Capacity, ControlError, LeaseHolder, PoolUsage};
@@ -52,7 +54,7 @@ use crate::authority::{AuthenticatedToken, Authority, AuthorityError, Liveness};
 use crate::convex::deployment::DeploymentClient;
 use crate::model::{
     Actor, Diagnostic, Expiry, INTERNAL_URL, OperationId, OperationRecord, ProjectName, ProviderKind, ResolvedBackend,
-    Revision, Secret, Snapshot, Timestamp, Usage,
+    Revision, RunState, Secret, Snapshot, Timestamp, Usage,
 };
 use crate::provider::Provider;
 use executor::OperationRegistry;
@@ -268,6 +270,7 @@ impl Host {
             backends: Vec::new(),
             quota: crate::model::Quota::default(),
             operations: Vec::new(),
+            expired: std::collections::BTreeMap::new(),
         };
         let Some((view, fingerprints)) =
             self.read_rows(|authority| Ok((authority.view(project)?, authority.vault().fingerprint_key(project))))?
@@ -279,11 +282,16 @@ impl Host {
         snapshot.backends = view.backends;
         snapshot.quota = view.quota;
         snapshot.operations = view.operations;
+        snapshot.expired = view.expired;
         for (index, seen) in self.observe_all(&view.to_observe, &fingerprints).await {
             if let Some(backend) = snapshot.backends.get_mut(index) {
                 backend.observation = seen.observation;
                 backend.unmanaged_env = seen.other_variables;
                 backend.observe_error = seen.failed;
+                if backend.stopped && backend.observation.state == RunState::Stopped {
+                    // It is as it was asked to be.
+                    backend.observation.drift.clear();
+                }
             }
         }
         Ok(snapshot)
@@ -295,6 +303,9 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+#[cfg(test)]
+#[cfg(feature = "native")]
+mod home_tests;
 #[cfg(test)]
 #[cfg(feature = "native")]
 mod tests;

@@ -2,6 +2,7 @@
 //!
 //! Must not do: decide anything about backends, or make anything before somebody wants to write.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -51,10 +52,14 @@ impl NativePlatform {
         if let Some(reader) = lock(&self.readers).pop() {
             return Ok(Some(reader));
         }
-        let Some(store) = SqliteStore::open_to_read(&self.home.store()).map_err(store_unusable)? else { return Ok(None) };
+        let Some(store) = SqliteStore::open_to_read(&self.home.store()).map_err(store_unusable)? else {
+            let unknown = self.home.unknown_backends(|| Ok(BTreeSet::new()))?;
+            return if unknown.is_empty() { Ok(None) } else { Err(self.home.store_lost(&unknown)) };
+        };
         let key = self.home.existing_master_key()?.ok_or_else(|| self.home.key_missing())?;
         let authority = Authority::new(Box::new(store) as DynStore, Vault::new(key), entropy);
         authority.check_key()?;
+        self.check_backends(&authority)?;
         Ok(Some(authority))
     }
 
@@ -63,11 +68,18 @@ impl NativePlatform {
         let key = self.home.master_key(self.home.store().exists())?;
         let store = SqliteStore::open(&self.home.store()).map_err(store_unusable)?;
         let authority = Authority::new(Box::new(store) as DynStore, Vault::new(key), entropy);
+        self.check_backends(&authority)?;
         authority.record_key_check()?;
         Ok(match self.first_port {
             Some(port) => authority.with_first_port(port),
             None => authority,
         })
+    }
+
+    /// Refuses a store that does not know the backends beside it.
+    fn check_backends(&self, authority: &HostAuthority) -> Result<(), ControlError> {
+        let unknown = self.home.unknown_backends(|| Ok(authority.backend_ids()?))?;
+        if unknown.is_empty() { Ok(()) } else { Err(self.home.store_lost(&unknown)) }
     }
 }
 

@@ -11,12 +11,12 @@ use crate::api::{
     Administration, ControlError, ControlPlane, Credentials, HistoryEntry, HistoryVerification, IfMissing, Lease, LeaseHolder,
     LogChunk, LogPosition, OperationOutcome, OriginPolicy, ProgressFn, Request, ResourceLevel,
 };
-use crate::authority::{ExecutionMode, Liveness, Principal, Transition};
+use crate::authority::{ExecutionMode, Liveness, Principal};
 
 use crate::model::fly::APP_KEY;
 use crate::model::{
-    Actor, BackendName, Diagnostic, FingerprintKey, IssuedToken, ProjectName, Quota, ResolvedBackend, Snapshot, TokenId,
-    TokenRecord, TokenRequest,
+    Actor, BackendName, FingerprintKey, IssuedToken, ProjectName, Quota, ResolvedBackend, Snapshot, TokenId, TokenRecord,
+    TokenRequest,
 };
 use crate::provider::{self, ProviderError};
 
@@ -57,21 +57,8 @@ impl ControlSession {
         let accept = |authority: &crate::authority::Authority<_>| {
             authority.accept(lease, ExecutionMode::LeaseHolder, Principal::Trusted(&self.actor), &request, self.host.now())
         };
-        let (mut operation, mut next) = self.host.write_rows(accept)?;
-        loop {
-            let effect = match next {
-                Transition::Ended(outcome) => return Ok(outcome),
-                Transition::Perform(effect) => effect,
-            };
-            let end = self.host.run_effect(effect, notice).await;
-            let Some(operation) = operation.as_mut() else {
-                return Err(ControlError::Record(Diagnostic::new(
-                    "bug",
-                    "an effect without an operation; this is a bug in convexinfra",
-                )));
-            };
-            next = self.host.write_rows(|authority| authority.advance(operation, end, self.host.now()))?;
-        }
+        let (operation, next) = self.host.write_rows(accept)?;
+        self.host.run_here(operation, next, notice).await
     }
 
     /// Has the control plane carry an operation out, and waits for its end.
@@ -152,10 +139,11 @@ impl ControlPlane for ControlSession {
         &'a self,
         project: &'a ProjectName,
         backend: &'a BackendName,
+        origin: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Credentials, ControlError>> {
         Box::pin(async move {
             let unknown = || ControlError::NoSuchBackend { project: project.clone(), backend: backend.clone() };
-            self.host.read_rows(|authority| authority.credentials(project, backend))?.ok_or_else(unknown)
+            self.host.read_rows(|authority| authority.credentials(project, backend, origin))?.ok_or_else(unknown)
         })
     }
 

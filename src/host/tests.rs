@@ -66,6 +66,10 @@ impl Platform for Timeless {
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        // The deadline of a step is not what a test waits for.
+        if duration >= Duration::from_secs(180) {
+            return Box::pin(std::future::pending());
+        }
         self.slept_ms.fetch_add(u64::try_from(duration.as_millis()).unwrap(), Ordering::Relaxed);
         Box::pin(tokio::task::yield_now())
     }
@@ -92,6 +96,8 @@ struct Hands {
     starts: AtomicBool,
     blind: AtomicBool,
     impossible: AtomicBool,
+    /// Whether whoever brings something up panics.
+    panics: AtomicBool,
     removals: AtomicUsize,
 }
 
@@ -117,6 +123,7 @@ impl Provider for Stand {
 
     fn ensure<'a>(&'a self, _: &'a ResolvedBackend, _: ProgressFn<'a>) -> BoxFuture<'a, Result<ProviderState, ProviderError>> {
         Box::pin(async {
+            assert!(!self.0.panics.load(Ordering::Relaxed), "the provider panics");
             if self.0.gated.load(Ordering::Relaxed) {
                 self.1.acquire().await.unwrap().forget();
             }
@@ -232,6 +239,15 @@ impl House {
             .start_as(crate::authority::Principal::Trusted(&Actor::control_plane()), lease, request)
             .await
             .map(|started| started.id)
+    }
+
+    async fn remove(&self, lease: &Lease, backend: &str, step: &str) -> Result<OperationId, ControlError> {
+        let work =
+            Work::Remove { volume: crate::model::VolumeReclaim::Delete, database: crate::model::DatabaseReclaim::Retain };
+        let request = Request { step: StepKey::parse(step), backend: name(backend), work, origin: None };
+        let actor = Actor::control_plane();
+        let started = self.host.start_as(crate::authority::Principal::Trusted(&actor), lease, request).await;
+        started.map(|started| started.id)
     }
 
     async fn end(&self, id: &OperationId) -> OperationRecord {
@@ -382,4 +398,77 @@ async fn what_was_accepted_is_found_again_although_it_could_not_be_begun_any_mor
     assert_eq!(house.put(&lease, "dev", "plan/dev").await.unwrap(), id);
     let refused = house.put(&lease, "dev", "plan/other").await.unwrap_err();
     assert!(matches!(&refused, ControlError::Unsupported(finding) if finding.message.contains("too large")), "{refused:?}");
+}
+
+#[tokio::test]
+async fn an_operation_that_panics_is_failed_after_a_few_attempts_and_can_be_destroyed() {
+    let house = house();
+    let lease = house.lease();
+    house.hands.panics.store(true, Ordering::Relaxed);
+    let id = house.put(&lease, "dev", "plan/first").await.unwrap();
+    let record = loop {
+        house.sweep().await.unwrap();
+        let record = house.host.operation(&project(), &id).unwrap().unwrap();
+        if record.state != OperationState::Running {
+            break record;
+        }
+    };
+    let error = record.error.unwrap();
+    assert_eq!(error.code, "control.attempts_exhausted");
+    assert!(error.message.contains("a panic"), "{}", error.message);
+    let log = house.log();
+    assert_eq!(log.matches("an operation panicked").count(), 6, "{log}");
+    let removed = house.remove(&lease, "dev", "plan/gone").await.unwrap();
+    assert_eq!(house.end(&removed).await.state, OperationState::Done);
+    assert!(house.names().is_empty());
+}
+
+#[tokio::test]
+async fn a_removal_ends_what_an_operation_waits_for() {
+    let house = house();
+    let lease = house.lease();
+    house.hands.gated.store(true, Ordering::Relaxed);
+    let stuck = house.put(&lease, "dev", "plan/first").await.unwrap();
+    let removed = house.remove(&lease, "dev", "plan/gone").await.unwrap();
+    assert_eq!(house.end(&removed).await.state, OperationState::Done);
+    let stuck = house.host.operation(&project(), &stuck).unwrap().unwrap();
+    assert_eq!(stuck.error.unwrap().code, "control.superseded");
+    assert!(house.names().is_empty());
+}
+
+#[tokio::test]
+async fn a_server_that_stops_ends_what_operations_wait_for_and_leaves_them_to_the_next() {
+    let house = house();
+    let serving = house.host.serve("http://test").await.unwrap();
+    let lease = house.lease();
+    house.hands.gated.store(true, Ordering::Relaxed);
+    let stuck = house.put(&lease, "dev", "plan/first").await.unwrap();
+    assert_eq!(serving.stop(Duration::from_millis(10)).await, 1);
+    assert!(house.host.registry.running().is_empty());
+    assert_eq!(house.host.operation(&project(), &stuck).unwrap().unwrap().state, OperationState::Running);
+}
+
+/// A provider of records only.
+pub(super) struct Recorder;
+
+impl Provider for Recorder {
+    fn kind(&self) -> ProviderKind {
+        ProviderKind::Simulated
+    }
+
+    fn observe<'a>(&'a self, _: &'a ResolvedBackend) -> BoxFuture<'a, Result<Observation, ProviderError>> {
+        Box::pin(async { Ok(Observation::as_recorded(RunState::Recorded)) })
+    }
+
+    fn ensure<'a>(&'a self, _: &'a ResolvedBackend, _: ProgressFn<'a>) -> BoxFuture<'a, Result<ProviderState, ProviderError>> {
+        Box::pin(async { Ok(ProviderState::new()) })
+    }
+
+    fn remove<'a>(&'a self, _: &'a ResolvedBackend, _: ProgressFn<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn logs<'a>(&'a self, _: &'a ResolvedBackend, _: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>> {
+        Box::pin(async { Ok(LogChunk { text: String::new(), next: 0 }) })
+    }
 }

@@ -39,6 +39,9 @@ pub struct Snapshot {
     /// The operations that have not ended.
     #[serde(default)]
     pub operations: Vec<OperationRecord>,
+    /// The backends that were removed because their time was over and were not asked for since, and when it was.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub expired: BTreeMap<BackendName, Timestamp>,
 }
 
 /// Who answers for a project, and what it can carry out.
@@ -113,6 +116,9 @@ pub struct ActualBackend {
     pub created_at: Timestamp,
     /// When the control plane may remove it by itself.
     pub expires_at: Option<Timestamp>,
+    /// Whether it was stopped on purpose.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub stopped: bool,
     /// What is seen of it now.
     pub observation: Observation,
     /// The names of Convex environment variables that it has and that nobody asked for; they are left alone. Looked for

@@ -33,6 +33,13 @@ pub struct Desired {
     pub origin: String,
 }
 
+impl Desired {
+    /// Returns where the manifest is applied from, unless that is not known.
+    pub fn origin_if_known(&self) -> Option<&str> {
+        Some(self.origin.as_str()).filter(|origin| !origin.is_empty())
+    }
+}
+
 /// One backend that the manifest wants.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DesiredBackend {

@@ -43,6 +43,12 @@ pub enum OperationKind {
     Put,
     /// Takes it away with its data.
     Remove,
+    /// Stops it and leaves everything that belongs to it.
+    Stop,
+    /// Starts it again.
+    Start,
+    /// Drops its record and leaves everything else where it is.
+    Forget,
 }
 
 impl OperationKind {
@@ -51,7 +57,15 @@ impl OperationKind {
         match self {
             Self::Put => "put",
             Self::Remove => "remove",
+            Self::Stop => "stop",
+            Self::Start => "start",
+            Self::Forget => "forget",
         }
+    }
+
+    /// Returns the kind of a word; none for one that is not known.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Put, Self::Remove, Self::Stop, Self::Start, Self::Forget].into_iter().find(|kind| kind.as_str() == word)
     }
 }
 

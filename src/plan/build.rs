@@ -38,6 +38,8 @@ pub struct PlanOptions {
     pub take_over: bool,
     /// The backends that may run a release of which nothing says that it is newer.
     pub allow_downgrade: BTreeSet<BackendName>,
+    /// Whether backends that were removed because their time was over are created again.
+    pub renew: bool,
 }
 
 impl PlanOptions {
@@ -70,7 +72,7 @@ pub fn build(desired: &Desired, actual: &ObservedState, intent: &PlanOptions) ->
     let mut draft = PlanBuilder::new(desired, actual, intent);
     if !intent.destroy {
         for (name, backend) in &desired.backends {
-            if intent.selection.contains(name) {
+            if intent.selection.contains(name) && !draft.stays_expired(name) {
                 draft.ensure_backend(name, backend);
             }
         }
@@ -138,6 +140,11 @@ impl<'a> PlanBuilder<'a> {
             difference: None,
             task: Some(task),
         });
+    }
+
+    /// Returns whether a backend was removed because its time was over and is not asked for again.
+    pub(super) fn stays_expired(&self, name: &BackendName) -> bool {
+        !self.intent.renew && !self.existing.contains_key(name) && self.actual.snapshot.expired.contains_key(name)
     }
 
     fn ensure_backend(&mut self, name: &'a BackendName, wanted: &'a DesiredBackend) {
@@ -271,6 +278,11 @@ impl<'a> PlanBuilder<'a> {
             self.refusals.extend(limits::budget(self.desired, &self.existing));
             self.refusals.extend(limits::quota(&self.steps, &self.actual.snapshot));
             self.lints.extend(lint::project(self.desired));
+            let expired = self.actual.snapshot.expired.iter().filter(|(name, _)| {
+                self.intent.selection.contains(name) && self.desired.backends.contains_key(*name) && self.stays_expired(name)
+            });
+            let expired: Vec<Diagnostic> = expired.map(|(name, ended_at)| lint::expired(name, *ended_at)).collect();
+            self.lints.extend(expired);
         }
         let origin = self.actual.snapshot.origin.as_deref();
         if let Some(OtherOrigin { refusal, is_other_remote }) =

@@ -32,7 +32,8 @@ impl<'a> PlanBuilder<'a> {
                     Some(owner) => self.lints.push(lint::shared_env_file(name, owner, path)),
                     None => {
                         owners.insert(path, name);
-                        targets.extend(self.intent.selection.contains(name).then_some((address, name, target)));
+                        let is_meant = self.intent.selection.contains(name) && !self.stays_expired(name);
+                        targets.extend(is_meant.then_some((address, name, target)));
                     }
                 }
             }

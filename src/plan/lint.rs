@@ -5,7 +5,7 @@
 use super::FieldChange;
 use crate::model::{
     ActualBackend, Address, BackendName, ControlPlaneInfo, Cost, DatabaseReclaim, Desired, DesiredBackend, Diagnostic, Expiry,
-    FieldPath, Files, ProviderKind, Release, STORAGE_SERVER, SecretState, TextValue, VolumeReclaim, monthly_cost,
+    FieldPath, Files, ProviderKind, Release, STORAGE_SERVER, SecretState, TextValue, Timestamp, VolumeReclaim, monthly_cost,
 };
 use crate::policy::find_change;
 
@@ -38,6 +38,13 @@ pub(super) fn expiry(
         }
         (Expiry::Enforced, _) => None,
     }
+}
+
+/// Says that a backend is not brought back, because its time is over.
+pub(super) fn expired(name: &BackendName, ended_at: Timestamp) -> Diagnostic {
+    let message =
+        format!("its `ttl` ended at {ended_at}, so it was removed and is not created again; add `--renew` to bring it back");
+    lint("plan.expired", Address::backend(name), message)
 }
 
 /// What one specification says about itself.

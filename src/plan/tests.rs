@@ -51,6 +51,7 @@ pub(super) fn existing(key: &str, spec: BackendSpec) -> ActualBackend {
         removal: None,
         created_at: Timestamp(0),
         expires_at: None,
+        stopped: false,
         observation: Observation::as_recorded(RunState::Running),
         unmanaged_env: std::collections::BTreeSet::new(),
         observe_error: None,
@@ -72,6 +73,7 @@ pub(super) fn actual(backends: Vec<ActualBackend>) -> ObservedState {
             backends,
             quota: crate::model::Quota::default(),
             operations: Vec::new(),
+            expired: BTreeMap::new(),
         },
         env_files: BTreeMap::new(),
         remembered: Vec::new(),
@@ -853,4 +855,22 @@ fn a_removal_that_was_cut_off_goes_on_as_it_was_begun_unless_it_is_asked_for_ane
     for code in ["plan.kept_apart", "plan.database_goes"] {
         assert!(lints(&again).contains(&code), "{:?}", again.lints);
     }
+}
+
+#[test]
+fn a_backend_whose_time_is_over_comes_back_only_when_it_is_asked_for_again() {
+    let mut spec = BackendSpec::new(ProviderKind::Simulated);
+    spec.ttl = Some(crate::model::TimeSpan::from_seconds(60));
+    let mut desired = desired(&[("dev", wanted(spec))]);
+    if let Some(backend) = desired.backends.get_mut(&name("dev")) {
+        backend.env_files = with_env_file(".env.local").env_files;
+    }
+    let mut actual = actual(Vec::new());
+    actual.snapshot.expired.insert(name("dev"), Timestamp(1_000));
+    let plan = planned(&desired, &actual);
+    assert_eq!(plan.steps, Vec::new());
+    let lint = plan.lints.iter().find(|lint| lint.code == "plan.expired").unwrap();
+    assert!(lint.message.contains("--renew"), "{}", lint.message);
+    let renewed = build(&desired, &actual, &PlanOptions { renew: true, ..PlanOptions::default() });
+    assert_eq!(renewed.steps[0].action, Action::Create);
 }

@@ -76,6 +76,12 @@ pub trait Provider: Send + Sync {
         notice: ProgressFn<'a>,
     ) -> BoxFuture<'a, Result<ProviderState, ProviderError>>;
 
+    /// Stops the backend and leaves everything that belongs to it. Succeeds when it does not run.
+    fn stop<'a>(&'a self, placement: &'a ResolvedBackend) -> BoxFuture<'a, Result<(), ProviderError>> {
+        let message = format!("provider `{}` cannot stop `{}` and leave it where it is", self.kind(), placement.name);
+        Box::pin(async move { Err(ProviderError::Unsupported(message)) })
+    }
+
     /// Takes the backend away with its data. Succeeds when there is nothing left to take away, and says what is left that
     /// it cannot take away.
     fn remove<'a>(&'a self, placement: &'a ResolvedBackend, notice: ProgressFn<'a>)

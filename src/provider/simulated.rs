@@ -80,6 +80,12 @@ impl Provider for Simulated {
         })
     }
 
+    fn stop<'a>(&'a self, placement: &'a ResolvedBackend) -> BoxFuture<'a, Result<(), ProviderError>> {
+        Box::pin(async move {
+            if self.supervisor.has_files(&placement.id)? { self.supervisor.stop(&placement.id).await } else { Ok(()) }
+        })
+    }
+
     fn remove<'a>(&'a self, placement: &'a ResolvedBackend, _: ProgressFn<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
         Box::pin(async move {
             // Whether it listens may have changed since it was started, so the disk decides, not the specification.

@@ -74,6 +74,9 @@ pub fn describe_operation(record: &OperationRecord) -> String {
     let what = match record.kind {
         OperationKind::Put => "creates or updates it",
         OperationKind::Remove => "destroys it",
+        OperationKind::Stop => "stops it",
+        OperationKind::Start => "starts it",
+        OperationKind::Forget => "forgets it",
     };
     format!("operation {} {what}, requested by {}", record.id, harmless(&record.actor.to_string()))
 }
@@ -234,6 +237,9 @@ pub fn status_table(document: &StatusDocument, style: Style) -> String {
         let what = match kind {
             OperationKind::Put => format!("creates or updates `{backend}`"),
             OperationKind::Remove => format!("destroys `{backend}`"),
+            OperationKind::Stop => format!("stops `{backend}`"),
+            OperationKind::Start => format!("starts `{backend}`"),
+            OperationKind::Forget => format!("forgets `{backend}`"),
         };
         let cut_off = if *running { "" } else { "; it was interrupted, and the next apply resumes it" };
         text.push_str(&format!(

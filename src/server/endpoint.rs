@@ -65,6 +65,8 @@ pub(super) enum ParamKind {
     Number { least: u64, most: u64 },
     /// A hash: 64 hex digits.
     Hash,
+    /// One line of at most so many bytes.
+    Line { most: usize },
 }
 
 /// The methods that routes have.

@@ -151,6 +151,7 @@ fn parameters(route: &Endpoint) -> Vec<Value> {
             "name": key.name, "in": "query", "required": false, "description": key.description,
             "schema": match key.kind {
                 ParamKind::Number { least, most } => json!({ "type": "integer", "minimum": least, "maximum": most }),
+                ParamKind::Line { most } => json!({ "type": "string", "minLength": 1, "maxLength": most }),
                 ParamKind::Hash => json!({ "type": "string", "pattern": "^[0-9a-f]{64}$" }),
             },
         }));

@@ -10,9 +10,14 @@ pub mod sql;
 mod sqlite;
 
 pub use error::StoreError;
-pub use row::{BackendRow, ChainLink, ChainRow, EventRow, KeyCheckRow, LeaseRow, OperationRow, ProjectRow, TokenRow};
+pub use row::{
+    BackendRow, ChainLink, ChainRow, EventRow, KeyCheckRow, LeaseRow, OperationProgress, OperationRow, ProjectRow, TokenRow,
+    UnreadableRow,
+};
 #[cfg(feature = "native")]
 pub use sqlite::SqliteStore;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
     BackendId, BackendName, InstanceName, OperationId, PortPair, ProjectName, Quota, Revision, StepKey, Timestamp, TokenId,
@@ -56,6 +61,18 @@ pub trait Rows {
     fn operations(&self, project: &ProjectName, limit: u32) -> Result<Vec<OperationRow>, StoreError>;
     /// The operations that have not ended, of one project or of all, oldest first.
     fn open_operations(&self, project: Option<&ProjectName>) -> Result<Vec<OperationRow>, StoreError>;
+    /// The operations of all projects that have not ended, oldest first, and which rows of them cannot be read.
+    fn all_open_operations(&self) -> Result<(Vec<OperationRow>, Vec<UnreadableRow>), StoreError>;
+    /// Writes how far an operation came.
+    fn put_progress(&self, id: &OperationId, progress: &OperationProgress) -> Result<(), StoreError>;
+    /// Deletes operations that ended before this moment and have no notices, but for the newest `kept` of each project.
+    fn prune_operations(&self, before: Timestamp, kept: u32) -> Result<(), StoreError>;
+    /// The ids of all backends.
+    fn backend_ids(&self) -> Result<BTreeSet<String>, StoreError>;
+    /// Notes that a backend was removed because its time was over, or forgets that.
+    fn put_expired(&self, project: &ProjectName, name: &BackendName, ended_at: Option<Timestamp>) -> Result<(), StoreError>;
+    /// The backends of a project that were removed because their time was over, and when it was.
+    fn expired_names(&self, project: &ProjectName) -> Result<BTreeMap<BackendName, Timestamp>, StoreError>;
     /// The operations on one backend that have not ended, oldest first.
     fn open_operations_on(&self, project: &ProjectName, backend: &BackendName) -> Result<Vec<OperationRow>, StoreError>;
     /// Appends an accepted operation and returns its id.

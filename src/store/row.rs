@@ -61,6 +61,8 @@ pub struct BackendRow {
     pub expires_at: Option<Timestamp>,
     /// Its secrets, sealed.
     pub sealed: Vec<u8>,
+    /// Whether it was stopped on purpose.
+    pub stopped: bool,
 }
 
 impl BackendRow {
@@ -69,6 +71,17 @@ impl BackendRow {
     pub fn is_only_a_record(&self) -> bool {
         self.spec.is_record_only() && self.ports.is_none()
     }
+}
+
+/// How far an operation came, and how often it was begun since.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OperationProgress {
+    /// The number of the furthest step that was ever begun; zero before the first one.
+    pub furthest: u8,
+    /// How often it was begun again since it came that far.
+    pub attempts: u32,
+    /// What was seen when it last ended without an outcome.
+    pub seen: Option<String>,
 }
 
 /// An operation: the intent, written before any effect.
@@ -94,6 +107,10 @@ pub struct OperationRow {
     pub outcome: Option<String>,
     /// What still has to be made once the old backend is gone, sealed; none where nothing is replaced.
     pub pending: Option<Vec<u8>>,
+    /// How far it came.
+    pub progress: OperationProgress,
+    /// What was asked for, under a key of the control plane; none in rows from before that was written down.
+    pub digest: Option<String>,
 }
 
 /// The right to change a project.
@@ -107,6 +124,8 @@ pub struct LeaseRow {
     pub holder: Option<String>,
     /// When it was last renewed.
     pub renewed_at: Timestamp,
+    /// The nonce of the last holder that gave it back.
+    pub released: Option<String>,
 }
 
 /// Something that happened.
@@ -172,4 +191,24 @@ pub struct TokenRow {
     pub record: TokenRecord,
     /// The SHA-256 of the token.
     pub hash: Vec<u8>,
+    /// What only the control plane can write beside it; none in rows from before that was done.
+    pub mac: Option<String>,
+}
+
+/// A row that does not say what such a row says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnreadableRow {
+    /// Its table.
+    pub table: &'static str,
+    /// The first column of its row: its key.
+    pub key: String,
+    /// Which column is wrong, and how.
+    pub reason: String,
+}
+
+impl std::fmt::Display for UnreadableRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { table, key, reason } = self;
+        write!(f, "row `{key}` of table `{table}`, {reason}")
+    }
 }

@@ -34,6 +34,7 @@ impl SqliteStore {
     /// # Errors
     /// [`StoreError`] when the file cannot be used. The file is left as it was.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        create_private(path)?;
         let store = Self::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
         restrict_permissions(path)?;
         let started = Instant::now();
@@ -61,12 +62,17 @@ impl SqliteStore {
         // Read-write without create: a reader of a WAL file takes part in its shared memory, and the last one to
         // leave tidies up after itself; a strictly read-only handle would leave those files behind.
         let writable = Self::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE);
-        let store = match writable {
-            Err(StoreError::Denied { .. }) => match Self::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY) {
-                Err(StoreError::Denied { .. }) if !has_wal(path) => Self::connect_immutable(path)?,
-                other => other?,
-            },
-            other => other?,
+        let unwritable =
+            |result: &Result<Self, StoreError>| matches!(result, Err(StoreError::Denied { .. } | StoreError::Full { .. }));
+        let store = if unwritable(&writable) {
+            // Nothing may be written, or there is no room for it: not even for the shared index of a WAL file.
+            match Self::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY) {
+                result if unwritable(&result) && !has_wal(path) => Self::connect_immutable(path)?,
+                result if unwritable(&result) => Self::connect_alone(path)?,
+                result => result?,
+            }
+        } else {
+            writable?
         };
         match store.version()? as usize {
             0 => Ok(None),
@@ -107,6 +113,14 @@ impl SqliteStore {
         uri.push_str("?immutable=1");
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         Self::configure(path, Connection::open_with_flags(uri, flags))
+    }
+
+    /// Opens a WAL file with its index in memory, alone for as long as it is open.
+    fn connect_alone(path: &Path) -> Result<Self, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(|error| classify_error(path, error))?;
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(|error| classify_error(path, error))?;
+        Self::configure(path, Ok(connection))
     }
 
     fn configure(path: &Path, connection: rusqlite::Result<Connection>) -> Result<Self, StoreError> {
@@ -196,6 +210,21 @@ fn has_wal(path: &Path) -> bool {
     let mut journal = path.as_os_str().to_owned();
     journal.push("-wal");
     fs::metadata(journal).is_ok_and(|metadata| metadata.len() > 0)
+}
+
+/// Creates the file for its owner only, whatever the umask says; SQLite gives its journal and its index the same mode.
+fn create_private(path: &Path) -> Result<(), StoreError> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+            Err(StoreError::Full { path: path.display().to_string() })
+        }
+        // What else is in the way SQLite says better.
+        _ => Ok(()),
+    }
 }
 
 fn restrict_permissions(path: &Path) -> Result<(), StoreError> {

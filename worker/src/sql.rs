@@ -2,7 +2,7 @@
 //!
 //! Must not do: know a statement, or leave half of a transaction behind.
 
-use convexinfra::store::sql::{self, Columns, MIGRATIONS, Parameter, SqlRows, Unreadable};
+use convexinfra::store::sql::{self, Columns, MIGRATIONS, Parameter, SqlRows, ColumnError};
 use convexinfra::store::{Access, Rows, Store, StoreError, TransactionOutcome};
 use wasm_bindgen::prelude::*;
 use worker::{SqlStorage, SqlStorageValue, Storage};
@@ -139,7 +139,7 @@ impl sql::Connection for Connection<'_> {
         &self,
         statement: &str,
         parameters: &[Parameter<'_>],
-        each: &mut dyn FnMut(&dyn Columns) -> Result<(), Unreadable>,
+        each: &mut dyn FnMut(&dyn Columns) -> Result<(), ColumnError>,
     ) -> Result<(), StoreError> {
         // A cursor does not outlive the next statement, so all of it is read first.
         let rows: Result<Vec<_>, _> = self.exec(statement, parameters)?.raw().collect();
@@ -157,35 +157,35 @@ impl sql::Connection for Connection<'_> {
 struct Row(Vec<SqlStorageValue>);
 
 impl Row {
-    fn value(&self, column: usize) -> Result<&SqlStorageValue, Unreadable> {
-        self.0.get(column).ok_or_else(|| Unreadable::new(column, "is not there"))
+    fn value(&self, column: usize) -> Result<&SqlStorageValue, ColumnError> {
+        self.0.get(column).ok_or_else(|| ColumnError::new(column, "is not there"))
     }
 }
 
 impl Columns for Row {
-    fn integer(&self, column: usize) -> Result<Option<i64>, Unreadable> {
+    fn integer(&self, column: usize) -> Result<Option<i64>, ColumnError> {
         match self.value(column)? {
             SqlStorageValue::Null => Ok(None),
             SqlStorageValue::Integer(number) => Ok(Some(*number)),
             // A sum can leave what a double counts exactly; more than that is as good as all of it.
             SqlStorageValue::Float(number) if number.fract() == 0.0 => Ok(Some(*number as i64)),
-            _ => Err(Unreadable::new(column, "is no whole number")),
+            _ => Err(ColumnError::new(column, "is no whole number")),
         }
     }
 
-    fn text(&self, column: usize) -> Result<Option<&str>, Unreadable> {
+    fn text(&self, column: usize) -> Result<Option<&str>, ColumnError> {
         match self.value(column)? {
             SqlStorageValue::Null => Ok(None),
             SqlStorageValue::String(text) => Ok(Some(text)),
-            _ => Err(Unreadable::new(column, "is no text")),
+            _ => Err(ColumnError::new(column, "is no text")),
         }
     }
 
-    fn bytes(&self, column: usize) -> Result<Option<&[u8]>, Unreadable> {
+    fn bytes(&self, column: usize) -> Result<Option<&[u8]>, ColumnError> {
         match self.value(column)? {
             SqlStorageValue::Null => Ok(None),
             SqlStorageValue::Blob(bytes) => Ok(Some(bytes)),
-            _ => Err(Unreadable::new(column, "is not bytes")),
+            _ => Err(ColumnError::new(column, "is not bytes")),
         }
     }
 }

@@ -194,10 +194,13 @@ impl ControlPlane for HttpControlPlane {
         &'a self,
         project: &'a ProjectName,
         backend: &'a BackendName,
+        origin: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Credentials, ControlError>> {
         Box::pin(async move {
             let path = project_path(project, &["backends", backend.as_str(), "credentials"]);
-            let document: CredentialsDocument = self.exchange.send(&ClientRequest::get(&path), json).await?;
+            let call = ClientRequest::get(&path);
+            let call = if let Some(origin) = origin { call.with_query("origin", origin) } else { call };
+            let document: CredentialsDocument = self.exchange.send(&call, json).await?;
             Ok(document.into())
         })
     }

@@ -49,6 +49,9 @@ pub(crate) struct Serve {
     /// with the rights of this server.
     #[arg(long, env = "CONVEXINFRA_ALLOW_LOCAL_BINARIES", value_parser = FalseyValueParser::new())]
     pub(crate) allow_local_binaries: bool,
+    /// Whether backends that run as processes of this machine are started again when they do not run.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, env = "CONVEXINFRA_KEEP_RUNNING")]
+    pub(crate) keep_running: bool,
     /// Images that clients may name in `[backends.NAME.docker]` beside the official ones, or parts of their names up to a slash,
     /// such as `ghcr.io/acme`.
     #[arg(long, value_name = "IMAGE", value_delimiter = ',', env = "CONVEXINFRA_ALLOW_IMAGES")]

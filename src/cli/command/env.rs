@@ -16,7 +16,8 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
     let snapshot = control.snapshot(&project).await?;
     let backend = select_backend(&snapshot, args.backend.name.as_ref())?;
-    let credentials = control.credentials(&project, &backend).await?;
+    let credentials =
+        control.credentials(&project, &backend, loaded.as_ref().and_then(|loaded| loaded.desired.origin_if_known())).await?;
     let owner = BlockOwner { project, backend: backend.clone() };
     let failed = |finding| AppError::new(Exit::Failed, finding);
     if let Some(path) = &args.write {

@@ -38,7 +38,12 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
 
 /// Returns the options of a plan for the whole manifest.
 pub(super) fn options(scope: &PlanScope) -> PlanOptions {
-    PlanOptions { take_over: scope.take_over, ..PlanOptions::default() }
+    PlanOptions {
+        take_over: scope.take_over,
+        allow_downgrade: scope.allow_downgrade.iter().cloned().collect(),
+        renew: scope.renew,
+        ..PlanOptions::default()
+    }
 }
 
 /// Prints what deserves attention in the manifest itself.

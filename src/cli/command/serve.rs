@@ -7,19 +7,22 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api::Administration;
+use crate::api::{Administration, ResourceLevel};
 use crate::app::AppError;
 use crate::cli::args::{LogFormat, LogLevel, Serve as Args};
 use crate::cli::context::Context;
 use crate::cli::signal;
-use crate::host::{Host, LocalBinaries, now};
-use crate::model::{Diagnostic, Exit, Scope, TokenRequest};
+use crate::host::{Host, KeepRunning, LocalBinaries, now};
+use crate::model::{Diagnostic, Exit, Quota, Scope, TokenRequest};
 use crate::provider::docker::AllowList;
 use crate::render::IssuedDocument;
 use crate::server::{self, ApiServer, BoundListener, Certificate, ListenError, ListenOptions, RequestLimits, ShardRole};
 
 /// How many threads there are at least: a write waits for the disk, and others go on meanwhile.
 const MIN_THREADS: usize = 8;
+
+/// How many backends a project may have until an operator says otherwise.
+const DEFAULT_BACKENDS: u32 = 100;
 
 /// Serves, or makes the first token.
 pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
@@ -28,7 +31,10 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
     let runtime = runtime.map_err(|error| {
         AppError::new(Exit::Failed, Diagnostic::new("host.runtime", format!("the runtime could not be started: {error}")))
     })?;
-    if args.init { runtime.block_on(init(context, args)) } else { runtime.block_on(serve(context, args)) }
+    let exit = if args.init { runtime.block_on(init(context, args)) } else { runtime.block_on(serve(context, args)) };
+    // A thread that waits for a file or a disk for ever does not keep the process.
+    runtime.shutdown_background();
+    exit
 }
 
 async fn init(context: &Context, args: &Args) -> Result<Exit, AppError> {
@@ -45,6 +51,13 @@ async fn init(context: &Context, args: &Args) -> Result<Exit, AppError> {
     }
     let note = "first operator".to_owned();
     let issued = control.create_token(&TokenRequest { project: None, scope: Scope::Operator, note, ttl: None }).await?;
+    if control.quota(&ResourceLevel::ControlPlane).await? == Quota::default() {
+        let quota = Quota { backends: Some(DEFAULT_BACKENDS), ..Quota::default() };
+        control.set_quota(&ResourceLevel::ControlPlane, &quota).await?;
+        context.printer.status(&format!(
+            "every project may have {DEFAULT_BACKENDS} backends; change that with\n    convexinfra quota set --default --backends N\n"
+        ));
+    }
     context.printer.status(
         "this is the operator's token: it opens everything, and it is shown only now\n\
          keep it where secrets are kept, and begin with\n    convexinfra serve\n\
@@ -79,7 +92,7 @@ async fn serve(context: &Context, args: &Args) -> Result<Exit, AppError> {
     };
     let host = Arc::new(context.make_host(&url, local_binaries, allowed)?);
     warn_without_token(context, &host).await?;
-    let serving = host.serve(&url).await?;
+    let serving = host.serve_with(&url, if args.keep_running { KeepRunning::Yes } else { KeepRunning::No }).await?;
     let limits = RequestLimits {
         body: usize::try_from(args.body_limit.bytes()).unwrap_or(usize::MAX),
         request: Duration::from_secs(args.request_timeout.seconds()),

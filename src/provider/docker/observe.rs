@@ -15,7 +15,7 @@ use super::readiness::ANSWER_TIMEOUT;
 use super::redact::redactor_of;
 use super::rollout::missing_launch_file;
 use super::{Docker, dashboard, database, image, logs, network, volume, volume_users};
-use crate::convex::deployment::{Readiness, probe_readiness};
+use crate::convex::deployment::{DeploymentError, Readiness, probe_readiness};
 use crate::model::{DataState, FieldDrift, Observation, ResolvedBackend, RunState};
 use crate::provider::ProviderError;
 
@@ -225,6 +225,8 @@ impl Docker {
         let asked = probe_readiness(&self.connections, url, expected, &resolved.admin_key);
         drift.push(match tokio::time::timeout(ANSWER_TIMEOUT, asked).await {
             Ok(Readiness::Ready) => return RunState::Running,
+            // Nobody looked, so nothing is known.
+            Ok(Readiness::Failing(DeploymentError::NotAsked { .. })) => return RunState::Unknown,
             Ok(Readiness::OtherInstance { name }) => field_drift("instance_name", expected, name),
             Ok(Readiness::KeyRefused) => field_drift("admin_key", "accepted", "refused"),
             Ok(Readiness::NotListening) => {

@@ -221,6 +221,12 @@ impl Provider for Local {
         })
     }
 
+    fn stop<'a>(&'a self, placement: &'a ResolvedBackend) -> BoxFuture<'a, Result<(), ProviderError>> {
+        Box::pin(async move {
+            if self.supervisor.has_files(&placement.id)? { self.supervisor.stop(&placement.id).await } else { Ok(()) }
+        })
+    }
+
     fn remove<'a>(&'a self, placement: &'a ResolvedBackend, _: ProgressFn<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
         Box::pin(async move { self.supervisor.remove(placement).await })
     }

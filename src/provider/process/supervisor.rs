@@ -12,7 +12,7 @@ use super::process_spec::ProcessSpec;
 use super::start::{StartOutcome, start};
 use super::stop::stop;
 use super::{POLL_INTERVAL, log, port};
-use crate::convex::deployment::{DeploymentClient, Readiness, probe_readiness};
+use crate::convex::deployment::{DeploymentClient, DeploymentError, Readiness, probe_readiness};
 use crate::model::{BackendId, DataState, FieldDrift, FieldPath, Observation, ResolvedBackend, RunState};
 use crate::provider::{LogChunk, LogPosition, ProviderError};
 
@@ -98,6 +98,8 @@ impl Supervisor {
         let asked = probe_readiness(&self.connections, &url, expected, &placement.admin_key);
         deviations.push(match tokio::time::timeout(READINESS_TIMEOUT, asked).await {
             Ok(Readiness::Ready) => return RunState::Running,
+            // Nobody looked, so nothing is known.
+            Ok(Readiness::Failing(DeploymentError::NotAsked { .. })) => return RunState::Unknown,
             Ok(Readiness::OtherInstance { name }) => field_drift("instance_name", expected, &name),
             Ok(Readiness::KeyRefused) => field_drift("admin_key", "accepted", "refused"),
             Ok(Readiness::NotListening) => {

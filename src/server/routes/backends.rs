@@ -5,9 +5,10 @@
 use axum::routing::get;
 use serde::Deserialize;
 
+use super::leases::require_single_line;
 use super::{HandlerResult, bounded, json};
 use crate::api::wire::CredentialsDocument;
-use crate::api::{ControlError, ControlPlane, LogChunk, LogPosition};
+use crate::api::{ControlError, ControlPlane, LogChunk, LogPosition, MAX_ORIGIN_BYTES};
 use crate::model::{ActualBackend, BackendName, Scope};
 use crate::server::endpoint::{Endpoint, ParamKind, QueryParam, RequiredScope, Verb};
 use crate::server::error_response::ErrorResponse;
@@ -22,6 +23,12 @@ const FROM: QueryParam = QueryParam {
     name: "from",
     description: "From this byte on, as `next` of an earlier piece said.",
     kind: ParamKind::Number { least: 0, most: i64::MAX as u64 },
+};
+
+const ORIGIN: QueryParam = QueryParam {
+    name: "origin",
+    description: "Where the client works from: the git remote, else the folder. Refused when the project is at home in another repository.",
+    kind: ParamKind::Line { most: MAX_ORIGIN_BYTES },
 };
 
 pub(super) fn routes() -> Vec<Endpoint> {
@@ -41,8 +48,9 @@ pub(super) fn routes() -> Vec<Endpoint> {
             RequiredScope::Project(Scope::Apply),
             "Where a backend is and the key that opens it.",
         )
+        .with_query(&[ORIGIN])
         .answers::<CredentialsDocument>(200, "Its URLs and its admin key.")
-        .with_errors(&[404, 409])
+        .with_errors(&[404, 409, 422])
         .handled_by(get(credentials)),
         Endpoint::new(
             Verb::Get,
@@ -71,9 +79,19 @@ async fn show(caller: ProjectContext, PathParam(name): PathParam<BackendName>, _
 async fn credentials(
     caller: ProjectContext,
     PathParam(name): PathParam<BackendName>,
-    _: QueryParams<NoQuery>,
+    QueryParams(query): QueryParams<CredentialsQuery>,
 ) -> HandlerResult {
-    json(&CredentialsDocument::from(caller.control.credentials(&caller.project, &name).await?))
+    let origin = query.origin.as_deref();
+    if let Some(origin) = origin {
+        require_single_line("origin", origin, MAX_ORIGIN_BYTES)?;
+    }
+    json(&CredentialsDocument::from(caller.control.credentials(&caller.project, &name, origin).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CredentialsQuery {
+    origin: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -49,7 +49,7 @@ fn bounded(key: &super::endpoint::QueryParam, value: Option<u64>, usual: u64) ->
     let value = value.unwrap_or(usual);
     let (least, most) = match key.kind {
         ParamKind::Number { least, most } => (least, most),
-        ParamKind::Hash => (0, u64::MAX),
+        ParamKind::Hash | ParamKind::Line { .. } => (0, u64::MAX),
     };
     if (least..=most).contains(&value) {
         return Ok(value);

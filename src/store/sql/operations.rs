@@ -6,16 +6,14 @@ use super::columns::to_json;
 use super::connection::{ColumnError, Columns, Connection};
 use super::rows::SqlRows;
 use crate::model::{BackendName, OperationId, OperationKind, ProjectName, StepKey, Timestamp};
-use crate::store::{OperationRow, StoreError};
+use crate::store::{OperationProgress, OperationRow, StoreError, UnreadableRow};
 
-const COLUMNS: &str = "id, project, backend, key, kind, accepted_at, ended_at, outcome, actor, pending";
+const COLUMNS: &str =
+    "id, project, backend, key, kind, accepted_at, ended_at, outcome, actor, pending, furthest, attempts, seen, digest";
 
 fn operation(row: &dyn Columns) -> Result<OperationRow, ColumnError> {
-    let kind = match row.string(4)? {
-        "remove" => OperationKind::Remove,
-        "put" => OperationKind::Put,
-        other => return Err(ColumnError::new(4, format!("`{other}` is no kind of operation"))),
-    };
+    let word = row.string(4)?;
+    let kind = OperationKind::parse(word).ok_or_else(|| ColumnError::new(4, format!("`{word}` is no kind of operation")))?;
     Ok(OperationRow {
         id: Some(OperationId::new(row.number::<i64>(0)?.to_string())),
         project: row.project_name(1)?,
@@ -27,6 +25,8 @@ fn operation(row: &dyn Columns) -> Result<OperationRow, ColumnError> {
         outcome: row.optional_string(7)?,
         actor: row.optional_json(8)?,
         pending: row.bytes(9)?.map(<[u8]>::to_vec),
+        progress: OperationProgress { furthest: row.number(10)?, attempts: row.number(11)?, seen: row.optional_string(12)? },
+        digest: row.optional_string(13)?,
     })
 }
 
@@ -66,6 +66,27 @@ impl<C: Connection> SqlRows<'_, C> {
         }
     }
 
+    /// Returns the operations that have not ended, and which rows of them cannot be read.
+    pub(super) fn all_open_operations(&self) -> Result<(Vec<OperationRow>, Vec<UnreadableRow>), StoreError> {
+        let statement = format!("SELECT {COLUMNS} FROM operations WHERE ended_at IS NULL ORDER BY id");
+        self.many_readable(&statement, &[], "operations", operation)
+    }
+
+    pub(super) fn write_progress(&self, id: &OperationId, progress: &OperationProgress) -> Result<(), StoreError> {
+        let OperationProgress { furthest, attempts, seen } = progress;
+        let values = [id.as_str().into(), u32::from(*furthest).into(), (*attempts).into(), seen.as_ref().into()];
+        self.run("UPDATE operations SET furthest = ?2, attempts = ?3, seen = ?4 WHERE id = ?1", &values)
+    }
+
+    /// Deletes operations that ended before a moment, but for the newest of each project.
+    pub(super) fn delete_operations(&self, before: Timestamp, kept: u32) -> Result<(), StoreError> {
+        self.run(
+            "DELETE FROM operations WHERE ended_at < ?1 AND id NOT IN (SELECT operation FROM notices) AND
+             (SELECT count(*) FROM operations AS later WHERE later.project = operations.project AND later.id > operations.id) >= ?2",
+            &[before.0.into(), kept.into()],
+        )
+    }
+
     pub(super) fn open_operation_rows_on(
         &self,
         project: &ProjectName,
@@ -78,8 +99,8 @@ impl<C: Connection> SqlRows<'_, C> {
 
     pub(super) fn insert_operation(&self, row: &OperationRow) -> Result<OperationId, StoreError> {
         let id = self.one(
-            "INSERT INTO operations (project, backend, key, kind, accepted_at, actor) VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING id",
-            &[row.project.as_str().into(), row.backend.as_str().into(), row.step.to_string().into(), row.kind.as_str().into(), row.accepted_at.0.into(), row.actor.as_ref().map(to_json).transpose()?.into()],
+            "INSERT INTO operations (project, backend, key, kind, accepted_at, actor, digest) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) RETURNING id",
+            &[row.project.as_str().into(), row.backend.as_str().into(), row.step.to_string().into(), row.kind.as_str().into(), row.accepted_at.0.into(), row.actor.as_ref().map(to_json).transpose()?.into(), row.digest.as_ref().into()],
             |row| row.number::<i64>(0),
         )?;
         Ok(OperationId::new(id.ok_or(StoreError::NotRun)?.to_string()))

@@ -2,6 +2,8 @@
 //!
 //! Must not do: begin or end a transaction; that is the store's.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::columns::{project_key, to_json};
 use super::connection::{ColumnError, Columns, Connection, Parameter};
 use crate::model::{
@@ -9,7 +11,8 @@ use crate::model::{
     ProjectName, Quota, Resources, Revision, StepKey, Timestamp, TokenId, Usage,
 };
 use crate::store::{
-    BackendRow, ChainRow, EventRow, KeyCheckRow, LeaseRow, OperationRow, ProjectRow, Rows, StoreError, TokenRow,
+    BackendRow, ChainRow, EventRow, KeyCheckRow, LeaseRow, OperationProgress, OperationRow, ProjectRow, Rows, StoreError,
+    TokenRow, UnreadableRow,
 };
 
 /// The rows that one transaction sees.
@@ -44,6 +47,25 @@ impl<'a, C: Connection> SqlRows<'a, C> {
         Ok(found)
     }
 
+    /// Every row of the answer that can be read, and the names of the others: one bad row does not stop the rest.
+    pub(super) fn many_readable<T>(
+        &self,
+        statement: &str,
+        parameters: &[Parameter<'_>],
+        table: &'static str,
+        read: impl Fn(&dyn Columns) -> Result<T, ColumnError>,
+    ) -> Result<(Vec<T>, Vec<UnreadableRow>), StoreError> {
+        let (mut found, mut bad) = (Vec::new(), Vec::new());
+        self.connection.query(statement, parameters, &mut |row| {
+            match read(row) {
+                Ok(value) => found.push(value),
+                Err(error) => bad.push(unreadable(table, row, &error)),
+            }
+            Ok(())
+        })?;
+        Ok((found, bad))
+    }
+
     /// Every row of the answer.
     pub(super) fn many<T>(
         &self,
@@ -60,8 +82,15 @@ impl<'a, C: Connection> SqlRows<'a, C> {
     }
 }
 
+/// The name of a row that cannot be read, as far as its first column says.
+fn unreadable(table: &'static str, row: &dyn Columns, error: &ColumnError) -> UnreadableRow {
+    let text = row.text(0).ok().flatten().map(str::to_owned);
+    let number = || row.integer(0).ok().flatten().map(|number| number.to_string());
+    UnreadableRow { table, key: text.or_else(number).unwrap_or_else(|| "?".to_owned()), reason: error.to_string() }
+}
+
 const BACKEND_COLUMNS: &str = "id, project, name, instance_name, phase, generation, spec, fingerprints, managed_env, url, site_url, \
-     admin_key, api_port, site_port, provider_references, has_been_ready, created_at, expires_at, sealed, newest_release";
+     admin_key, api_port, site_port, provider_references, has_been_ready, created_at, expires_at, sealed, newest_release, stopped";
 
 /// Returns the instance name of a column. The first schema lets a name stand there once, and two compose stacks may both have
 /// theirs: the second one has its identity behind it.
@@ -90,6 +119,7 @@ fn backend(row: &dyn Columns) -> Result<BackendRow, ColumnError> {
         expires_at: row.optional_time(17)?,
         sealed: row.blob(18)?,
         newest_release: row.optional_json(19)?,
+        stopped: row.boolean(20)?,
     })
 }
 
@@ -99,6 +129,7 @@ fn lease(row: &dyn Columns) -> Result<LeaseRow, ColumnError> {
         fence: row.number(1)?,
         holder: row.optional_string(2)?,
         renewed_at: row.time(3)?,
+        released: row.optional_string(4)?,
     })
 }
 
@@ -144,11 +175,11 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
     fn put_backend(&self, row: &BackendRow) -> Result<(), StoreError> {
         let statement = format!(
             "INSERT INTO backends ({BACKEND_COLUMNS}, cpus, memory, disk)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)
              ON CONFLICT (id) DO UPDATE SET name = ?3, instance_name = ?4, phase = ?5, generation = ?6, spec = ?7, fingerprints = ?8,
              managed_env = ?9, url = ?10, site_url = ?11, admin_key = ?12, api_port = ?13, site_port = ?14, provider_references = ?15,
-             has_been_ready = ?16, expires_at = ?18, sealed = ?19, newest_release = ?20, cpus = ?21, memory = ?22,
-             disk = ?23"
+             has_been_ready = ?16, expires_at = ?18, sealed = ?19, newest_release = ?20, stopped = ?21, cpus = ?22,
+             memory = ?23, disk = ?24"
         );
         let [cpus, memory, disk] = resources(&row.spec);
         let other = "SELECT 1 FROM backends WHERE instance_name = ?1 AND id <> ?2";
@@ -180,6 +211,7 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
                 row.expires_at.map(|time| time.0).into(),
                 (&row.sealed).into(),
                 row.newest_release.as_ref().map(to_json).transpose()?.into(),
+                row.stopped.into(),
                 cpus.into(),
                 memory.into(),
                 disk.into(),
@@ -196,7 +228,8 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
         let statement = format!(
             "SELECT {BACKEND_COLUMNS} FROM backends WHERE expires_at IS NOT NULL AND expires_at <= ?1 ORDER BY expires_at"
         );
-        self.many(&statement, &[before.0.into()], backend)
+        // A row that cannot be read keeps no other backend from being removed.
+        Ok(self.many_readable(&statement, &[before.0.into()], "backends", backend)?.0)
     }
 
     fn usage(&self, project: &ProjectName) -> Result<Usage, StoreError> {
@@ -247,6 +280,41 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
         self.open_operation_rows(project)
     }
 
+    fn all_open_operations(&self) -> Result<(Vec<OperationRow>, Vec<UnreadableRow>), StoreError> {
+        SqlRows::all_open_operations(self)
+    }
+
+    fn put_progress(&self, id: &OperationId, progress: &OperationProgress) -> Result<(), StoreError> {
+        self.write_progress(id, progress)
+    }
+
+    fn prune_operations(&self, before: Timestamp, kept: u32) -> Result<(), StoreError> {
+        self.delete_operations(before, kept)
+    }
+
+    fn backend_ids(&self) -> Result<BTreeSet<String>, StoreError> {
+        Ok(self.many("SELECT id FROM backends", &[], |row| Ok(row.string(0)?.to_owned()))?.into_iter().collect())
+    }
+
+    fn put_expired(&self, project: &ProjectName, name: &BackendName, ended_at: Option<Timestamp>) -> Result<(), StoreError> {
+        let key = [project.as_str().into(), name.as_str().into()];
+        let Some(ended_at) = ended_at else {
+            return self.run("DELETE FROM expired WHERE project = ?1 AND name = ?2", &key);
+        };
+        let [project, name] = key;
+        self.run(
+            "INSERT OR REPLACE INTO expired (project, name, ended_at) VALUES (?1, ?2, ?3)",
+            &[project, name, ended_at.0.into()],
+        )
+    }
+
+    fn expired_names(&self, project: &ProjectName) -> Result<BTreeMap<BackendName, Timestamp>, StoreError> {
+        let rows = self.many("SELECT name, ended_at FROM expired WHERE project = ?1", &[project.as_str().into()], |row| {
+            Ok((row.backend_name(0)?, row.time(1)?))
+        })?;
+        Ok(rows.into_iter().collect())
+    }
+
     fn open_operations_on(&self, project: &ProjectName, backend: &BackendName) -> Result<Vec<OperationRow>, StoreError> {
         self.open_operation_rows_on(project, backend)
     }
@@ -295,18 +363,28 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
     }
 
     fn lease(&self, project: &ProjectName) -> Result<Option<LeaseRow>, StoreError> {
-        self.one("SELECT project, fence, holder, renewed_at FROM leases WHERE project = ?1", &[project.as_str().into()], lease)
+        self.one(
+            "SELECT project, fence, holder, renewed_at, released FROM leases WHERE project = ?1",
+            &[project.as_str().into()],
+            lease,
+        )
     }
 
     fn leases(&self) -> Result<Vec<LeaseRow>, StoreError> {
-        self.many("SELECT project, fence, holder, renewed_at FROM leases WHERE holder IS NOT NULL", &[], lease)
+        self.many("SELECT project, fence, holder, renewed_at, released FROM leases WHERE holder IS NOT NULL", &[], lease)
     }
 
     fn put_lease(&self, row: &LeaseRow) -> Result<(), StoreError> {
         self.run(
-            "INSERT INTO leases (project, fence, holder, renewed_at) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (project) DO UPDATE SET fence = ?2, holder = ?3, renewed_at = ?4",
-            &[row.project.as_str().into(), row.fence.into(), row.holder.as_ref().into(), row.renewed_at.0.into()],
+            "INSERT INTO leases (project, fence, holder, renewed_at, released) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (project) DO UPDATE SET fence = ?2, holder = ?3, renewed_at = ?4, released = ?5",
+            &[
+                row.project.as_str().into(),
+                row.fence.into(),
+                row.holder.as_ref().into(),
+                row.renewed_at.0.into(),
+                row.released.as_ref().into(),
+            ],
         )
         .map(drop)
     }

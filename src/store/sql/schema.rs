@@ -8,7 +8,8 @@ use crate::model::BackendSpec;
 use crate::store::StoreError;
 
 /// Every step from an empty database to the newest schema, oldest first.
-pub const MIGRATIONS: [&str; 3] = [include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
+pub const MIGRATIONS: [&str; 4] =
+    [include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql"), include_str!("schema_4.sql")];
 
 /// Takes every step after the first `taken` ones.
 ///

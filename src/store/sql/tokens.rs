@@ -8,7 +8,7 @@ use super::rows::SqlRows;
 use crate::model::{ProjectName, TokenId, TokenRecord};
 use crate::store::{StoreError, TokenRow};
 
-const COLUMNS: &str = "id, project, scope, note, created_at, expires_at, revoked_at, hash";
+const COLUMNS: &str = "id, project, scope, note, created_at, expires_at, revoked_at, hash, mac";
 
 fn token(row: &dyn Columns) -> Result<TokenRow, ColumnError> {
     Ok(TokenRow {
@@ -22,6 +22,7 @@ fn token(row: &dyn Columns) -> Result<TokenRow, ColumnError> {
             revoked_at: row.optional_time(6)?,
         },
         hash: row.blob(7)?,
+        mac: row.optional_string(8)?,
     })
 }
 
@@ -37,8 +38,9 @@ impl<C: Connection> SqlRows<'_, C> {
     pub(super) fn write_token(&self, row: &TokenRow) -> Result<(), StoreError> {
         let record = &row.record;
         self.run(
-            "INSERT INTO tokens (id, project, scope, note, hash, created_at, expires_at, revoked_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO UPDATE SET expires_at = ?7, revoked_at = COALESCE(revoked_at, ?8)",
+            "INSERT INTO tokens (id, project, scope, note, hash, created_at, expires_at, revoked_at, mac)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+             ON CONFLICT (id) DO UPDATE SET expires_at = ?7, revoked_at = COALESCE(revoked_at, ?8), mac = ?9",
             &[
                 record.id.as_str().into(),
                 record.project.as_ref().map(ProjectName::as_str).into(),
@@ -48,6 +50,7 @@ impl<C: Connection> SqlRows<'_, C> {
                 record.created_at.0.into(),
                 record.expires_at.map(|time| time.0).into(),
                 record.revoked_at.map(|time| time.0).into(),
+                row.mac.as_ref().into(),
             ],
         )
         .map(drop)

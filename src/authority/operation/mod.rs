@@ -1,104 +1,39 @@
-//! Operations: one accepted piece of work and what has to happen next to it.
+//! Operations as persisted step machines: one accepted piece of work, the step that it is at, and what comes next.
 //!
 //! The intent is in the rows before any effect is handed out, and the outcome after it. An operation that was cut off
 //! anywhere is taken up again by asking for the same state, or by the control plane itself when it starts anew: every
 //! effect looks first and repeats harmlessly.
 //!
-//! Must not do: carry an effect out itself; the host does that and comes back with what happened.
+//! Every step looks first and repeats harmlessly, so an operation that was cut off begins again at its first step. How far it
+//! ever came is in its row with how often it was begun since: one that is begun again and again without getting further is
+//! failed with what was seen, so that the backend is free for the next operation.
+
+mod stop;
+mod types;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub(super) use types::{AllocationConflicts, OperationPhase, PutRequest};
+pub use types::{ExecutionMode, Operation};
+
+use super::EXPIRY_PLAN;
 use super::accept::Acceptance;
-use super::audit::AuditContext;
-use super::effect::{AllocationConflict, Effect, EffectFailure, EffectResult, EnvironmentTarget, Transition};
+use super::effect::{Effect, EffectFailure, EffectResult, EnvironmentTarget, Step, Transition};
 use super::token::Principal;
-use super::{Authority, AuthorityError, lease, policy_check, removal};
+use super::{Authority, AuthorityError, lease, policy_check, quota, removal};
 use crate::api::{ControlError, Lease, OperationOutcome, Request, Work};
 use crate::failpoint;
 use crate::model::{
-    Actor, BackendId, BackendName, BackendSpec, DatabaseReclaim, Diagnostic, FieldPath, OperationId, OperationKind, Phase,
-    ProjectName, ReclaimPolicy, Scope, Secret, StepKey, Timestamp,
+    DatabaseReclaim, Diagnostic, DowngradeConsent, Exit, FieldPath, OperationId, Phase, ProjectName, ReclaimPolicy, Scope,
+    Timestamp,
 };
-use crate::store::{BackendRow, Durability, OperationRow, Rows, Store, StoreError};
+use crate::store::{BackendRow, Durability, OperationProgress, OperationRow, Rows, Store, StoreError};
 
-/// How often another pair of ports is tried when strangers hold the chosen ones.
-const MAX_PORT_ATTEMPTS: usize = 64;
-/// How often another name is tried when somebody else has an app of the chosen one.
-const MAX_APP_NAME_ATTEMPTS: u32 = 4;
+/// How often an operation is begun again without coming further.
+const MAX_ATTEMPTS: u32 = 5;
 
-/// Who carries an operation out, and so what has to hold for it to go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExecutionMode {
-    /// Whoever holds the lease: with the lease it loses the operation.
-    LeaseHolder,
-    /// The control plane itself: the operation goes on when the client that asked for it is gone.
-    ControlPlane,
-}
-
-/// One accepted piece of work while it runs.
-#[derive(Debug)]
-pub struct Operation {
-    pub(super) id: OperationId,
-    pub(super) project: ProjectName,
-    pub(super) backend: BackendId,
-    pub(super) step: StepKey,
-    pub(super) actor: Actor,
-    /// The lease without which it may not go on; none when the control plane drives it.
-    pub(super) lease: Option<Lease>,
-    pub(super) phase: OperationPhase,
-    /// What turned out to be somebody else's.
-    pub(super) conflicts: AllocationConflicts,
-}
-
-/// What was allocated and turned out to be somebody else's.
-#[derive(Debug, Clone, Default)]
-pub(super) struct AllocationConflicts {
-    /// Ports.
-    pub(super) ports: BTreeSet<u16>,
-    /// How many names of apps.
-    pub(super) apps: u32,
-}
-
-impl AllocationConflicts {
-    /// Takes note of one more. False once there were so many that another try makes no sense.
-    fn record(&mut self, taken: AllocationConflict) -> bool {
-        match taken {
-            AllocationConflict::Port(port) => {
-                self.ports.insert(port);
-                self.ports.len() <= MAX_PORT_ATTEMPTS
-            }
-            AllocationConflict::App => {
-                self.apps += 1;
-                self.apps <= MAX_APP_NAME_ATTEMPTS
-            }
-        }
-    }
-}
-
-impl Operation {
-    /// Its id.
-    pub fn id(&self) -> &OperationId {
-        &self.id
-    }
-
-    pub(super) fn audit_context(&self, at: Timestamp) -> AuditContext<'_> {
-        AuditContext { actor: &self.actor, plan: Some(&self.step.plan), at }
-    }
-}
-
-#[derive(Debug)]
-pub(super) enum OperationPhase {
-    Put,
-    Remove,
-    /// What is there has to go first: a removal that was cut off, or a first attempt with another provider.
-    Replace(BackendName, Box<PutRequest>),
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct PutRequest {
-    pub(super) spec: BackendSpec,
-    pub(super) secrets: BTreeMap<FieldPath, Secret>,
-}
+/// The note of a backend that its provider was never reached for: nothing of it can be anywhere.
+pub(super) const NEVER_ENSURED: &str = "never_ensured";
 
 impl<S: Store> Authority<S> {
     /// Accepts a piece of work: writes the intent, allocates what is missing, and says what has to happen first.
@@ -133,7 +68,7 @@ impl<S: Store> Authority<S> {
         let Acceptance { lease, request, now, .. } = acceptance;
         lease::check_fence(rows, lease)?;
         if let Some(known) = rows.operation(&lease.project, &request.step)? {
-            check_same_request(&known.backend, known.kind, request)?;
+            self.check_same_request(&known, request)?;
             if let Some(outcome) = known.outcome.as_deref().and_then(|text| serde_json::from_str(text).ok()) {
                 return Ok((None, Transition::Ended(outcome)));
             }
@@ -144,7 +79,7 @@ impl<S: Store> Authority<S> {
             asker.authorize(Scope::Destroy, &lease.project)?;
         }
         supersede(rows, lease, request, now)?;
-        match &request.work {
+        let (mut operation, next) = match &request.work {
             Work::Put { spec, secrets, renamed_from, .. } => {
                 let put = PutRequest { spec: (**spec).clone(), secrets: secrets.clone() };
                 self.accept_put(rows, acceptance, put, renamed_from.as_ref())
@@ -152,7 +87,14 @@ impl<S: Store> Authority<S> {
             Work::Remove { volume, database } => {
                 self.accept_remove(rows, acceptance, ReclaimPolicy { volume: *volume, database: *database })
             }
+            Work::Stop => self.accept_stop(rows, acceptance),
+            Work::Start => self.accept_start(rows, acceptance),
+            Work::Forget => self.accept_forget(rows, acceptance),
+        }?;
+        if let Some(operation) = &mut operation {
+            self.note_progress(rows, operation, &next)?;
         }
+        Ok((operation, next))
     }
 
     /// Whether a piece of work has no effect outside the rows.
@@ -160,7 +102,7 @@ impl<S: Store> Authority<S> {
         match &request.work {
             Work::Put { spec, .. } if !spec.is_record_only() => Ok(false),
             // Only who holds the lease could make it more than a record in between.
-            Work::Put { .. } | Work::Remove { .. } => self.store.read(|rows| {
+            Work::Put { .. } | Work::Remove { .. } | Work::Stop | Work::Start | Work::Forget => self.store.read(|rows| {
                 let row = rows.backend(&lease.project, &request.backend)?;
                 Ok::<_, AuthorityError>(row.is_none_or(|row| row.is_only_a_record()))
             }),
@@ -175,12 +117,13 @@ impl<S: Store> Authority<S> {
         let next = self.store.write(Durability::Fsync, |rows| {
             check_still_owned(rows, operation)?;
             let row = backend_row(rows, operation)?;
-            match end {
+            let next = match end {
                 EffectResult::Failed(failure) => self.on_failed(rows, operation, row, failure, now),
                 EffectResult::DatabasePrepared => Ok(Transition::Perform(Effect::Ensure(Box::new(self.resolve(&row)?)))),
                 EffectResult::Ensured(references) => {
                     let mut row = row;
                     row.references = references;
+                    row.references.remove(NEVER_ENSURED);
                     if row.spec.is_record_only() {
                         // It was stopped: nothing will answer.
                         return self.complete(rows, operation, row, now);
@@ -190,15 +133,114 @@ impl<S: Store> Authority<S> {
                 }
                 EffectResult::Ready => self.on_ready(rows, operation, row, now),
                 EffectResult::EnvironmentSet => self.complete(rows, operation, row, now),
+                EffectResult::Stopped => self.on_stopped(rows, operation, &row, now),
                 EffectResult::Removed if row.spec.has_own_server() => {
                     let disposal = removal::database_disposal(&row);
                     Ok(Transition::Perform(Effect::ReleaseDatabase(Box::new(self.resolve(&row)?), disposal)))
                 }
                 EffectResult::Removed | EffectResult::DatabaseReleased => self.on_removed(rows, operation, row, now),
-            }
+            }?;
+            self.note_progress(rows, operation, &next)?;
+            Ok::<_, AuthorityError>(next)
         })?;
         failpoint::hit("authority.advanced");
         Ok(next)
+    }
+
+    /// Notes that an operation came further than ever before: from there on it may be begun as often again.
+    fn note_progress(&self, rows: &dyn Rows, operation: &mut Operation, next: &Transition) -> Result<(), AuthorityError> {
+        let Transition::Perform(effect) = next else { return Ok(()) };
+        let step = effect.step();
+        if operation.furthest.is_none_or(|furthest| furthest < step) {
+            operation.furthest = Some(step);
+            rows.put_progress(&operation.id, &OperationProgress { furthest: step as u8, attempts: 0, seen: None })?;
+        }
+        Ok(())
+    }
+
+    /// Counts that an operation that was cut off is begun again. One that was begun too often without coming further is
+    /// failed with what was seen: its backend is free for the next operation then.
+    ///
+    /// # Errors
+    /// The rows cannot be written.
+    pub fn begin_attempt(&self, operation: &Operation, now: Timestamp) -> Result<Option<OperationOutcome>, AuthorityError> {
+        self.store.write(Durability::Fsync, |rows| {
+            let Some(mut row) = rows.operation_by_id(&operation.id)?.filter(|row| row.ended_at.is_none()) else {
+                return Err(ControlError::LeaseLost { project: operation.project.clone() }.into());
+            };
+            row.progress.attempts = row.progress.attempts.saturating_add(1);
+            if row.progress.attempts <= MAX_ATTEMPTS {
+                rows.put_progress(&operation.id, &row.progress)?;
+                return Ok(None);
+            }
+            let step = Step::from_number(row.progress.furthest).map_or("its first step", Step::label);
+            let seen = row.progress.seen.map(|seen| format!("; the last time {seen}")).unwrap_or_default();
+            let message = format!(
+                "the operation was begun {MAX_ATTEMPTS} times and never came further than {step}, so it is not begun again{seen}"
+            );
+            let finding = Diagnostic::new("control.attempts_exhausted", message)
+                .with_help("look at the server's log for what ended it, and apply again");
+            if let Some(mut backend) = rows.backend_by_id(&operation.backend)? {
+                if matches!(operation.phase, OperationPhase::Put) && backend.has_been_ready {
+                    backend.phase = Phase::Failed;
+                    rows.put_backend(&backend)?;
+                }
+                let detail = format!("operation {}: {}", operation.id, finding.code);
+                let context = operation.audit_context(now);
+                self.record(rows, Some(&backend.project), context, "operation_failed", Some(&backend.name), detail)?;
+            }
+            let outcome = OperationOutcome::Failed { operation: operation.id.clone(), finding };
+            end_operation(rows, &operation.id, outcome, now).map(Some)
+        })
+    }
+
+    /// Notes what was seen when an operation ended without an outcome.
+    pub fn note_interruption(&self, id: &OperationId, seen: &str) -> Result<(), AuthorityError> {
+        self.store.write(Durability::NoFsync, |rows| {
+            let Some(row) = rows.operation_by_id(id)?.filter(|row| row.ended_at.is_none()) else { return Ok(()) };
+            Ok(rows.put_progress(id, &OperationProgress { seen: Some(seen.to_owned()), ..row.progress })?)
+        })
+    }
+
+    /// Takes back that an operation was begun: a server that stops in order ends what it waits for, and that says nothing
+    /// about the operation.
+    pub fn refund_attempt(&self, id: &OperationId) -> Result<(), AuthorityError> {
+        self.store.write(Durability::NoFsync, |rows| {
+            let Some(row) = rows.operation_by_id(id)?.filter(|row| row.ended_at.is_none()) else { return Ok(()) };
+            let attempts = row.progress.attempts.saturating_sub(1);
+            Ok(rows.put_progress(id, &OperationProgress { attempts, ..row.progress })?)
+        })
+    }
+
+    /// Returns what a request asks for as 64 hex digits that say nothing about it without the master key.
+    pub(super) fn digest_of(&self, request: &Request) -> Result<String, AuthorityError> {
+        let Request { backend, work, .. } = request;
+        let content = match work {
+            Work::Put { spec, secrets, renamed_from, downgrade } => {
+                let secrets: BTreeMap<&FieldPath, &str> = secrets.iter().map(|(path, value)| (path, value.expose())).collect();
+                let allowed = *downgrade == DowngradeConsent::Given;
+                serde_json::to_vec(&("put", backend, spec, secrets, renamed_from, allowed))
+            }
+            Work::Remove { volume, database } => serde_json::to_vec(&("remove", backend, volume, database)),
+            Work::Stop | Work::Start | Work::Forget => serde_json::to_vec(&(work.kind(), backend)),
+        };
+        let content = zeroize::Zeroizing::new(content.map_err(StoreError::Unwritable)?);
+        Ok(self.vault.compute_mac(&content))
+    }
+
+    /// Refuses a step that was sent before as another request: its end would be taken for the end of this one.
+    pub(super) fn check_same_request(&self, known: &OperationRow, request: &Request) -> Result<(), AuthorityError> {
+        let is_same = known.backend == request.backend
+            && known.kind == request.work.kind()
+            && match &known.digest {
+                Some(digest) => *digest == self.digest_of(request)?,
+                None => true,
+            };
+        if is_same {
+            return Ok(());
+        }
+        let message = format!("the step `{}` was sent before as another piece of work", request.step);
+        Err(ControlError::Refused(Diagnostic::new("control.step_reused", message)).into())
     }
 
     fn on_ready(
@@ -256,11 +298,20 @@ impl<S: Store> Authority<S> {
         {
             // Nobody knows these ports or this name yet, so others do as well.
             self.allocate(rows, &mut row, &operation.conflicts)?;
+            row.references.remove(NEVER_ENSURED);
             rows.put_backend(&row)?;
             return Ok(Transition::Perform(Effect::Ensure(Box::new(self.resolve(&row)?))));
         }
+        let mut changed = false;
         if matches!(operation.phase, OperationPhase::Put) && row.has_been_ready {
             row.phase = Phase::Failed;
+            changed = true;
+        }
+        if operation.furthest == Some(Step::Ensure) && failure.finding.exit() != Exit::Unreachable {
+            // Its provider was reached, so something may have been created.
+            changed |= row.references.remove(NEVER_ENSURED).is_some();
+        }
+        if changed {
             rows.put_backend(&row)?;
         }
         let detail = format!("operation {}: {}", operation.id, failure.finding.code);
@@ -277,10 +328,20 @@ impl<S: Store> Authority<S> {
         now: Timestamp,
     ) -> Result<Transition, AuthorityError> {
         rows.delete_backend(&row.id)?;
+        if operation.step.plan == EXPIRY_PLAN {
+            rows.put_expired(&row.project, &row.name, row.expires_at.or(Some(now)))?;
+        }
         let detail = format!("operation {}", operation.id);
         self.record(rows, Some(&row.project), operation.audit_context(now), "backend_removed", Some(&row.name), detail)?;
         if let OperationPhase::Replace(name, put) = std::mem::replace(&mut operation.phase, OperationPhase::Put) {
             rows.put_pending(&operation.id, None)?;
+            // Others may have been accepted while this one waited for its predecessor to go.
+            if let Err(AuthorityError::Control(ControlError::Refused(finding))) =
+                quota::enforce(rows, &operation.project, None, &put.spec)
+            {
+                let outcome = OperationOutcome::Failed { operation: operation.id.clone(), finding };
+                return Ok(Transition::Ended(end_operation(rows, &operation.id, outcome, now)?));
+            }
             return self.write_put(rows, operation, &name, None, *put, now);
         }
         let outcome = OperationOutcome::Done { operation: operation.id.clone() };
@@ -310,6 +371,12 @@ fn supersede(rows: &dyn Rows, lease: &Lease, request: &Request, now: Timestamp) 
         if let Some(id) = open.id.filter(|_| open.step != request.step) {
             let finding = Diagnostic::new("control.superseded", "a later operation on the same backend took its place");
             end_operation(rows, &id, OperationOutcome::Failed { operation: id.clone(), finding }, now)?;
+            // How far it came is not known.
+            if let Some(mut row) = rows.backend(&lease.project, &request.backend)?
+                && row.references.remove(NEVER_ENSURED).is_some()
+            {
+                rows.put_backend(&row)?;
+            }
         }
     }
     Ok(())
@@ -326,31 +393,18 @@ pub(super) fn end_operation(
     Ok(outcome)
 }
 
-/// Refuses a step that was sent before as other work, or for another backend: whoever sent it would take the end of that
-/// for the end of this.
-///
-/// # Errors
-/// [`ControlError::Refused`].
-pub fn check_same_request(backend: &BackendName, kind: OperationKind, request: &Request) -> Result<(), ControlError> {
-    let asked = match request.work {
-        Work::Put { .. } => OperationKind::Put,
-        Work::Remove { .. } => OperationKind::Remove,
-    };
-    if *backend == request.backend && kind == asked {
-        return Ok(());
-    }
-    let message = format!("the step `{}` was sent before as another piece of work", request.step);
-    Err(ControlError::Refused(Diagnostic::new("control.step_reused", message)))
-}
-
 /// Returns whether this work needs the scope `destroy`: it takes a backend away, takes its protection off, or has one with
 /// data removed by itself sooner than it would be now.
 fn requires_destroy_scope(rows: &dyn Rows, project: &ProjectName, request: &Request) -> Result<bool, AuthorityError> {
     let Work::Put { spec, renamed_from, .. } = &request.work else {
+        if matches!(request.work, Work::Stop | Work::Start) {
+            return Ok(false);
+        }
         // What has a `ttl` goes by itself; to have it go earlier is nothing that was not allowed when the `ttl` was set.
         let row = rows.backend(project, &request.backend)?;
         let drops_database = matches!(request.work, Work::Remove { database: DatabaseReclaim::Delete, .. });
-        return Ok(drops_database || row.is_none_or(|row| row.expires_at.is_none()));
+        let forgets = matches!(request.work, Work::Forget);
+        return Ok(forgets || drops_database || row.is_none_or(|row| row.expires_at.is_none()));
     };
     let row = match (rows.backend(project, &request.backend)?, renamed_from) {
         (None, Some(old)) => rows.backend(project, old)?,

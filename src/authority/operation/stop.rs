@@ -1,0 +1,109 @@
+//! Stopping a backend on purpose, starting it again, and dropping its record.
+
+use super::super::accept::{Acceptance, first_effect};
+use super::super::effect::{Effect, Transition};
+use super::super::{Authority, AuthorityError, lease, policy_check};
+use super::end_operation;
+use super::types::{Operation, OperationPhase};
+use crate::api::{ControlError, OperationOutcome};
+use crate::model::{Diagnostic, OperationKind, Phase, Timestamp};
+use crate::store::{BackendRow, Rows, Store};
+
+/// What an accepted request leads to: its operation, and the first transition of it.
+pub(in crate::authority) type Accepted = (Option<Operation>, Transition);
+
+/// Returns the backend that a request is about.
+fn existing(rows: &dyn Rows, acceptance: &Acceptance<'_>) -> Result<BackendRow, AuthorityError> {
+    let (project, backend) = (&acceptance.lease.project, &acceptance.request.backend);
+    let row = rows.backend(project, backend)?;
+    row.ok_or_else(|| ControlError::NoSuchBackend { project: project.clone(), backend: backend.clone() }.into())
+}
+
+fn refuse_while_removing(row: &BackendRow) -> Result<(), AuthorityError> {
+    if row.phase != Phase::Removing {
+        return Ok(());
+    }
+    let name = &row.name;
+    let message = format!("`{name}` is being removed, so it is neither stopped nor started");
+    let finding = Diagnostic::new("control.removing", message)
+        .with_help(format!("finish that with\n    convexinfra destroy {name} --allow-destroy {name}"));
+    Err(ControlError::Refused(finding).into())
+}
+
+impl<S: Store> Authority<S> {
+    /// Notes that a backend is to be stopped, and has its provider stop it.
+    pub(in crate::authority) fn accept_stop(
+        &self,
+        rows: &dyn Rows,
+        acceptance: Acceptance<'_>,
+    ) -> Result<Accepted, AuthorityError> {
+        let mut row = existing(rows, &acceptance)?;
+        refuse_while_removing(&row)?;
+        let id = acceptance.find_or_insert_operation(rows, OperationKind::Stop, None)?;
+        row.stopped = true;
+        rows.put_backend(&row)?;
+        if row.is_only_a_record() {
+            let outcome = OperationOutcome::Done { operation: id.clone() };
+            return Ok((None, Transition::Ended(end_operation(rows, &id, outcome, acceptance.now)?)));
+        }
+        let detail = format!("operation {id}");
+        self.record(rows, Some(&row.project), acceptance.audit_context(), "stop_accepted", Some(&row.name), detail)?;
+        let operation = acceptance.new_operation(id, row.id.clone(), OperationPhase::Stop);
+        Ok((Some(operation), Transition::Perform(Effect::Stop(Box::new(self.resolve(&row)?)))))
+    }
+
+    /// Has a backend brought up again as it was last asked for.
+    pub(in crate::authority) fn accept_start(
+        &self,
+        rows: &dyn Rows,
+        acceptance: Acceptance<'_>,
+    ) -> Result<Accepted, AuthorityError> {
+        let mut row = existing(rows, &acceptance)?;
+        refuse_while_removing(&row)?;
+        let id = acceptance.find_or_insert_operation(rows, OperationKind::Start, None)?;
+        row.stopped = false;
+        rows.put_backend(&row)?;
+        if row.is_only_a_record() {
+            let outcome = OperationOutcome::Done { operation: id.clone() };
+            return Ok((None, Transition::Ended(end_operation(rows, &id, outcome, acceptance.now)?)));
+        }
+        let detail = format!("operation {id}");
+        self.record(rows, Some(&row.project), acceptance.audit_context(), "start_accepted", Some(&row.name), detail)?;
+        let operation = acceptance.new_operation(id, row.id.clone(), OperationPhase::Put);
+        Ok((Some(operation), Transition::Perform(first_effect(self.resolve(&row)?))))
+    }
+
+    /// Drops the record of a backend. What runs, its data, its database and its ports stay as they are.
+    pub(in crate::authority) fn accept_forget(
+        &self,
+        rows: &dyn Rows,
+        acceptance: Acceptance<'_>,
+    ) -> Result<Accepted, AuthorityError> {
+        let row = existing(rows, &acceptance)?;
+        policy_check::check_forget(&row)?;
+        let mut project = lease::project_row(rows, &row.project, acceptance.now)?;
+        project.revision = project.revision.next();
+        rows.put_project(&project)?;
+        let id = acceptance.find_or_insert_operation(rows, OperationKind::Forget, None)?;
+        rows.delete_backend(&row.id)?;
+        let detail = format!("operation {id}, id {}", row.id);
+        self.record(rows, Some(&row.project), acceptance.audit_context(), "backend_forgotten", Some(&row.name), detail)?;
+        let outcome = OperationOutcome::Done { operation: id.clone() };
+        Ok((None, Transition::Ended(end_operation(rows, &id, outcome, acceptance.now)?)))
+    }
+
+    /// Ends an operation that stopped its backend.
+    pub(super) fn on_stopped(
+        &self,
+        rows: &dyn Rows,
+        operation: &Operation,
+        row: &BackendRow,
+        now: Timestamp,
+    ) -> Result<Transition, AuthorityError> {
+        let outcome = OperationOutcome::Done { operation: operation.id.clone() };
+        let outcome = end_operation(rows, &operation.id, outcome, now)?;
+        let detail = format!("operation {}", operation.id);
+        self.record(rows, Some(&row.project), operation.audit_context(now), "backend_stopped", Some(&row.name), detail)?;
+        Ok(Transition::Ended(outcome))
+    }
+}
