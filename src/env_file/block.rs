@@ -1,6 +1,4 @@
 //! What convexinfra writes into an env file: the names, the values, and the two comment lines around them.
-//!
-//! Must not do: IO, or letting a value through that a dotenv file could not carry unchanged.
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,4 @@
 //! What can be in the way of reading or writing an env file.
-//!
-//! Must not do: repeat the content of a file; it may hold secrets.
 
 use std::io;
 use std::path::{Path, PathBuf};

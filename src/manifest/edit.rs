@@ -1,6 +1,4 @@
 //! Changes to a manifest that keep every comment and every blank where they are.
-//!
-//! Must not do: checking what a manifest means. Whoever edits parses the result before writing it.
 
 use std::ops::Range;
 

@@ -1,6 +1,4 @@
 //! From a TOML tree to a checked tree: unknown keys, wrong types and texts that do not have the shape of their key.
-//!
-//! Must not do: comparing one key with another; that is what rules are for.
 
 mod value;
 

@@ -1,6 +1,4 @@
 //! What a manifest must be beyond its shape: a list of functions, each of which reports what it alone is about.
-//!
-//! Must not do: stopping one another. A rule passes over what is already known to be broken.
 
 mod engines;
 mod graph;

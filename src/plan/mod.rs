@@ -1,6 +1,4 @@
 //! Desired × Actual → Plan: everything that apply will do, decided in advance, as plain data.
-//!
-//! Must not do: IO, clocks, randomness, or change its mind. The same input gives the same plan, byte for byte.
 
 mod build;
 mod cost;

@@ -1,6 +1,4 @@
 //! One value, checked against what its key takes.
-//!
-//! Must not do: quoting a value that may be a secret.
 
 use std::ops::Range;
 

@@ -1,6 +1,4 @@
 //! Who depends on whom, and who was renamed to what.
-//!
-//! Must not do: recurse: manifests may be made to be deep.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
