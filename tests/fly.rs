@@ -43,7 +43,8 @@
 //! - Invented where the facts are silent: the bodies of 429, of a stale `current_version` or `min_secrets_version`, of
 //!   a stop without a body, of an app that is deleted without `force` while machines run, and of a wrong volume in an
 //!   update; the 400 for an image that cannot be pulled and for an unknown region; 403 for whatever a token does not
-//!   reach; 404 for a volume that its app left behind (`World::remains`). A nonce that is sent though nobody holds a
+//!   reach; 400 `could not find app` when a volume is deleted that
+//!   its app left behind (`World::remains`). A nonce that is sent though nobody holds a
 //!   lease is let pass. What is known to be unknown is a setting: `duplicate_address`, `retry_after`, `names_are_reused`.
 //! - Lists lag by count, not by time: the first `Settings::list_lag` lists do not show what was just made.
 
@@ -64,6 +65,7 @@ pub(crate) mod life;
 mod limits;
 pub(crate) mod machines;
 mod metadata;
+mod nodes;
 mod platform;
 mod processes;
 mod proxy;

@@ -1,6 +1,7 @@
 //! The provider `fly` against the stand-in: what it makes, what it finds, what goes wrong, what is left.
 
 mod capacity;
+mod consistency;
 mod crash;
 mod drift;
 mod faults;

@@ -59,10 +59,15 @@ pub(crate) async fn wait(
         };
         let notes = backend.map(|backend| backend.observation.notes.clone()).unwrap_or_default();
         let unseen = backend.and_then(ActualBackend::observe_failure);
+        let refused = unseen.clone().filter(|unseen| unseen.exit() == Exit::NotAuthorised);
         let waiting = EventKind::Waiting { address: Address::backend(&name), state: label, notes, unseen };
         if reported.as_ref() != Some(&waiting) {
             reporter.event(&waiting.clone().into());
             reported = Some(waiting);
+        }
+        if let Some(refused) = refused {
+            // Waiting makes no token good.
+            return Err(AppError::new(Exit::NotAuthorised, refused));
         }
         let remote = backend.is_some_and(|backend| backend.recorded.provider == ProviderKind::Fly);
         last = Some(backend.cloned());

@@ -11,6 +11,7 @@ use super::operation::{
 };
 use super::{Authority, AuthorityError, EXPIRY_PLAN, allocation, dependency, lease, policy_check, quota, removal};
 use crate::api::{Lease, OperationOutcome, Request};
+use crate::model::fly::ADOPT_APP_KEY;
 use crate::model::{
     Actor, BackendId, BackendName, Generation, OperationId, OperationKind, Phase, ProviderState, ReclaimPolicy, Release,
     ResolvedBackend, Timestamp,
@@ -175,6 +176,9 @@ impl<S: Store> Authority<S> {
             return Ok(Transition::Ended(end_operation(rows, &operation.id, outcome, now)?));
         }
         self.allocate(rows, &mut row, &AllocationConflicts::default())?;
+        if row.spec.settings.fly.app.is_some() && put.may_adopt && !row.has_been_ready {
+            row.references.insert(ADOPT_APP_KEY.to_owned(), "true".to_owned());
+        }
         rows.put_backend(&row)?;
         let detail = format!("operation {}", operation.id);
         self.record(rows, Some(&row.project), operation.audit_context(now), "operation_accepted", Some(&row.name), detail)?;

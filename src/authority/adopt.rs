@@ -118,7 +118,7 @@ impl<S: Store> Authority<S> {
                 stopped: false,
             };
             self.seal_imported_secret(&mut row, secret, now)?;
-            let put = PutRequest { spec: adoption.spec, secrets: adoption.secrets };
+            let put = PutRequest { spec: adoption.spec, secrets: adoption.secrets, may_adopt: false };
             self.seal_secrets(&mut row, &put, now)?;
             self.allocate(rows, &mut row, &AllocationConflicts::default())?;
             row.references = note(&self.resolve(&row)?);

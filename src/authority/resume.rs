@@ -119,7 +119,8 @@ impl<S: Store> Authority<S> {
             .into_iter()
             .filter_map(|(slot, value)| slot.strip_prefix(FIELD).map(|path| (FieldPath::new(path), value)))
             .collect();
-        Ok(PutRequest { spec, secrets })
+        // By whom it was asked for is not known any more, so that it is asked for again where it matters.
+        Ok(PutRequest { spec, secrets, may_adopt: false })
     }
 
     /// One operation as clients see it.

@@ -39,7 +39,7 @@ variables! {
 
 /// Variables of other programs and conventions that are honoured, with their meaning.
 pub(super) const FOREIGN: &[(&str, &str)] = &[
-    ("FLY_API_TOKEN", "The token with which provider `fly` is available"),
+    ("FLY_ACCESS_TOKEN`, `FLY_API_TOKEN", "The token with which provider `fly` is available; the first one counts"),
     ("FLY_ORG", "The organisation on Fly where the manifest names none"),
     (
         "DOCKER_HOST`, `DOCKER_CONTEXT`, `DOCKER_CONFIG`, `DOCKER_TLS_VERIFY`, `DOCKER_CERT_PATH",

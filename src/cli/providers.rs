@@ -11,7 +11,7 @@ use crate::app::discovery;
 use crate::model::Secret;
 use crate::provider::Provider;
 use crate::provider::docker::{AllowList, ControlPlaneId, Docker, EngineSource};
-use crate::provider::fly::{ApiEndpoints, Fly, FlyConfig, ReqwestTransport};
+use crate::provider::fly::{ApiEndpoints, Fly, FlyConfig, ReqwestTransport, TOKEN_VARIABLES};
 use crate::provider::local::{DownloadSources, Local};
 use crate::provider::simulated::Simulated;
 
@@ -48,7 +48,7 @@ pub(super) fn docker(home: &Path) -> Docker {
 
 /// Fly.io, where there is a token for it.
 fn fly() -> Option<Fly> {
-    let token = Secret::new(variable("FLY_API_TOKEN")?);
+    let token = Secret::new(TOKEN_VARIABLES.into_iter().find_map(variable)?);
     let mut places = ApiEndpoints::default();
     // The first is ours, the others are what Fly's own tools know.
     if let Some(url) = [env_vars::FLY_API, "FLY_FLAPS_BASE_URL", "FLY_API_HOSTNAME"].into_iter().find_map(variable) {

@@ -168,7 +168,7 @@ impl Host {
 
     /// Whether the store answers.
     pub fn check_store(&self) -> Result<(), ControlError> {
-        self.read_rows(|authority| authority.projects().map(drop)).map(drop)
+        self.read_rows(|authority| authority.ping()).map(drop)
     }
 
     /// How many bytes the store takes on the disk.
@@ -179,6 +179,16 @@ impl Host {
     /// The providers that this control plane can carry out.
     pub fn provider_kinds(&self) -> Vec<ProviderKind> {
         self.providers.iter().map(|provider| provider.kind()).collect()
+    }
+
+    /// Asks the authority something that takes long, without holding up other tasks.
+    fn read_rows_slowly<T>(
+        &self,
+        question: impl FnOnce(&HostAuthority) -> Result<T, AuthorityError>,
+    ) -> Result<Option<T>, ControlError> {
+        let (mut question, mut answer) = (Some(question), None);
+        self.platform.run_blocking(&mut || answer = question.take().map(|question| self.read_rows(question)));
+        answer.unwrap_or(Ok(None))
     }
 
     /// Asks the authority, if there is one already. Changes nothing, and waits for nobody who writes.
@@ -242,7 +252,14 @@ impl Host {
 
     fn provider(&self, kind: ProviderKind) -> Result<&dyn Provider, Diagnostic> {
         self.providers.iter().find(|provider| provider.kind() == kind).map(AsRef::as_ref).ok_or_else(|| {
-            Diagnostic::new("control.provider_unavailable", format!("provider `{kind}` is not available in this control plane"))
+            let message = format!("provider `{kind}` is not available in this control plane");
+            let unavailable = Diagnostic::new("control.provider_unavailable", message);
+            match kind {
+                ProviderKind::Fly => unavailable.with_help(
+                    "set `FLY_API_TOKEN` for the control plane, to a token that this prints\n    fly tokens create org",
+                ),
+                _ => unavailable,
+            }
         })
     }
 
@@ -250,9 +267,11 @@ impl Host {
     fn internal_url(placement: &ResolvedBackend) -> String {
         match placement.spec.provider {
             ProviderKind::Simulated | ProviderKind::Local => format!("http://127.0.0.1:{}", placement.ports.api),
-            ProviderKind::Docker | ProviderKind::Fly | ProviderKind::Kubernetes => {
+            ProviderKind::Docker | ProviderKind::Fly => {
                 placement.provider_state.get(INTERNAL_URL).unwrap_or(&placement.endpoints.url).clone()
             }
+            // Its provider names the service. What the manifest calls its URL must never be sent the admin key instead.
+            ProviderKind::Kubernetes => placement.provider_state.get(INTERNAL_URL).cloned().unwrap_or_default(),
         }
     }
 

@@ -13,6 +13,11 @@ use super::spec::BackendSpec;
 pub const APP_KEY: &str = "app";
 /// The note about the region that a backend came to be in, which is one of those that were allowed.
 pub const REGION_KEY: &str = "region";
+/// The key of the backend whose app was retained when it was removed: this one takes it up.
+pub const RETAINED_BACKEND_KEY: &str = "app_of";
+/// The key that says that an app which nothing proves to be the backend's may be adopted: its user may do so.
+pub const ADOPT_APP_KEY: &str = "app_adopt";
+
 /// The regions that a backend may be in, the first choice first.
 pub fn regions(spec: &BackendSpec) -> Vec<&str> {
     let mut regions: Vec<&str> = spec.region.as_deref().into_iter().collect();

@@ -5,8 +5,14 @@ use std::process::Command;
 
 /// The variables whose values are secrets of this program. No child needs them: git, credential helpers, browsers and
 /// the command that prints a token get along without, and each of them may log or pass on its environment.
-pub const OWN_SECRET_VARIABLES: [&str; 5] =
-    ["CONVEXINFRA_TOKEN", "CONVEXINFRA_MASTER_KEY", "CONVEXINFRA_INSTANCE_SECRET", "CONVEXINFRA_INIT_SECRET", "FLY_API_TOKEN"];
+pub const OWN_SECRET_VARIABLES: [&str; 6] = [
+    "CONVEXINFRA_TOKEN",
+    "CONVEXINFRA_MASTER_KEY",
+    "CONVEXINFRA_INSTANCE_SECRET",
+    "CONVEXINFRA_INIT_SECRET",
+    "FLY_ACCESS_TOKEN",
+    "FLY_API_TOKEN",
+];
 
 /// Returns a command that inherits the environment without [`OWN_SECRET_VARIABLES`].
 pub fn command(program: impl AsRef<OsStr>) -> Command {

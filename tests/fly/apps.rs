@@ -18,6 +18,7 @@ pub(crate) fn create(world: &mut World, token: &Token, request: &Request) -> Res
     let Some(org) = request.text("org_slug") else {
         return Err(Reply::error(400, "authorization: request doesn't contain org_slug"));
     };
+    let org = world.real_org(org);
     if token.scope != Scope::Organization || org != token.org {
         return Err(forbidden());
     }
@@ -47,6 +48,8 @@ pub(crate) fn create(world: &mut World, token: &Token, request: &Request) -> Res
         org: org.to_owned(),
         network: network.to_owned(),
         hidden: world.settings.app_hidden_for,
+        node: 0,
+        known_elsewhere: world.instant() + world.settings.app_on_one_node_for,
         ends: None,
         machines: Vec::new(),
         volumes: Vec::new(),
@@ -74,6 +77,7 @@ pub(crate) fn list(world: &World, token: &Token, request: &Request) -> Result<Re
     let Some(org) = request.parameter("org_slug") else {
         return Err(Reply::error(400, "authorization: request doesn't contain org_slug"));
     };
+    let org = world.real_org(org);
     if org != token.org {
         return Err(forbidden());
     }

@@ -40,6 +40,7 @@ const WRAPPED: &str = "the document says that leases are bare; they are wrapped 
 pub(crate) const HOLES: &[ContractGap] = &[
     // What is sent.
     request("POST /apps", "/app_name", "the documentation and drivers in production call the name so"),
+    request("POST /apps", "?wait", "Fly's own client asks so to wait until the app is known"),
     request("DELETE /apps/{app_name}", "?force", "the documentation deletes apps with running machines so"),
     request("GET /apps/{app_name}/machines", "?metadata.*", NEWER),
     request("GET /apps/{app_name}/machines", "?include_leases", NEWER),
@@ -100,6 +101,7 @@ pub(crate) const HOLES: &[ContractGap] = &[
     reply("POST /apps/{app_name}/ip_assignments", 409, "(status)", STATUSES),
     reply("POST /apps/{app_name}/ip_assignments", 422, "(status)", STATUSES),
     reply("POST /apps/{app_name}/volumes", 400, "(status)", STATUSES),
+    reply("DELETE /apps/{app_name}/volumes/{volume_id}", 400, "(status)", STATUSES),
     reply("DELETE /apps/{app_name}/volumes/{volume_id}", 412, "(status)", STATUSES),
     reply("PUT /apps/{app_name}/volumes/{volume_id}/extend", 400, "(status)", STATUSES),
     reply("POST /apps/{app_name}/machines", 400, "(status)", STATUSES),

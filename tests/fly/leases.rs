@@ -62,6 +62,7 @@ pub(crate) fn acquire(world: &mut World, app: &str, id: &str, request: &Request)
     if machine.state.is_gone() {
         return Err(not_found("machine"));
     }
+    machine.known()?;
     permit(machine, request.nonce(), second)?;
     match &mut machine.lease {
         Some(lease) if lease.is_alive(second) => lease.expires = fresh.expires,

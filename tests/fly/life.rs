@@ -28,6 +28,8 @@ pub(crate) enum State {
 /// What happens to a machine at a later time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
+    /// Its image is there; until then it is `created`.
+    Pull,
     /// Its program starts.
     Launch,
     /// Its program ends: it was told to, or is killed when its time is over.
@@ -81,6 +83,15 @@ pub(crate) fn begin(world: &mut World, machine: &mut Machine, state: State, step
     }
 }
 
+/// Lets a machine pull its image and start.
+pub(crate) fn launch_anew(world: &mut World, machine: &mut Machine) {
+    if world.settings.pull_takes.is_zero() {
+        return begin(world, machine, State::Starting, [Step::Launch]);
+    }
+    begin(world, machine, State::Created, [Step::Pull, Step::Launch]);
+    machine.due = world.instant() + world.settings.pull_takes;
+}
+
 fn ask_to_stop(world: &World, machine: &mut Machine, signal: &str, timeout: Duration) {
     processes::signal(machine, signal);
     machine.kill_at = Some(world.instant() + timeout / world.settings.hurry.max(1));
@@ -118,6 +129,7 @@ pub(crate) fn settle(world: &mut World) {
 /// Whether the step is done.
 fn take_step(world: &mut World, app: &str, machine: &mut Machine, now: Instant) -> bool {
     match machine.steps.front() {
+        Some(Step::Pull) => machine.state = State::Starting,
         Some(Step::Launch) if world.omens.launches_hang => return false,
         Some(Step::Launch) => launch(world, app, machine, now),
         Some(Step::Halt) => {
@@ -155,6 +167,10 @@ fn take_step(world: &mut World, app: &str, machine: &mut Machine, now: Instant) 
     }
     machine.steps.pop_front();
     machine.due = now + world.settings.step;
+    if machine.steps.front() == Some(&Step::Pull) {
+        machine.state = State::Created;
+        machine.due = now + world.settings.pull_takes;
+    }
     true
 }
 

@@ -39,6 +39,8 @@ pub(crate) struct Machine {
     pub(crate) hidden: u32,
     /// How many waits will not find it.
     pub(crate) unseen: u32,
+    /// How many looks and requests for its lease will not find it.
+    pub(crate) unknown: u32,
     /// The secrets that it started with.
     pub(crate) secrets: BTreeMap<String, String>,
     pub(crate) process: Option<Process>,
@@ -64,6 +66,15 @@ pub(crate) struct Event {
 }
 
 impl Machine {
+    /// Whether it is known already where it is asked for.
+    pub(crate) fn known(&mut self) -> Result<(), Reply> {
+        if self.unknown == 0 {
+            return Ok(());
+        }
+        self.unknown -= 1;
+        Err(not_found("machine"))
+    }
+
     /// The volume that it has mounted.
     pub(crate) fn volume(&self) -> Option<&str> {
         self.config.volume()
@@ -101,6 +112,7 @@ pub(crate) fn create(world: &mut World, app: &str, request: &Request) -> Result<
         is_cordoned: request.flag("skip_service_registration"),
         hidden: world.settings.list_lag,
         unseen: world.settings.machine_hidden_for,
+        unknown: world.settings.machine_unknown_for,
         secrets,
         process: None,
         started: None,
@@ -119,7 +131,7 @@ pub(crate) fn create(world: &mut World, app: &str, request: &Request) -> Result<
         machine.lease = Some(lease);
     }
     if !request.flag("skip_launch") {
-        life::begin(world, &mut machine, State::Starting, [Step::Launch]);
+        life::launch_anew(world, &mut machine);
     }
     let mut reply = described(world, &machine, &Shown::default());
     // The answer is given before anything has come of it.
@@ -200,7 +212,7 @@ pub(crate) fn list(world: &mut World, app: &str, request: &Request) -> Result<Re
 
 pub(crate) fn show(world: &mut World, app: &str, id: &str) -> Result<Reply, Reply> {
     let times_out = world.settings.unreachable_times_out;
-    world.look_at_app(app)?.machine(id)?;
+    world.look_at_app(app)?.machine(id)?.known()?;
     let machine = world.apps[app].machines.iter().find(|machine| machine.id == id).ok_or_else(|| not_found("machine"))?;
     if !world.is_reachable(&machine.host) && times_out {
         return Err(deadline_exceeded("host unreachable"));
@@ -246,9 +258,9 @@ pub(crate) fn update(world: &mut World, app: &str, id: &str, request: &Request) 
     life::note(world, &mut machine, "update", "replaced", "user");
     let stays_down = request.flag("skip_launch");
     match (machine.state.is_running(), stays_down) {
-        (true, false) => life::begin(world, &mut machine, State::Replacing, [Step::Halt, Step::Launch]),
+        (true, false) => life::begin(world, &mut machine, State::Replacing, [Step::Halt, Step::Pull, Step::Launch]),
         (true, true) => life::begin(world, &mut machine, State::Replacing, [Step::Halt]),
-        (false, false) => life::begin(world, &mut machine, State::Starting, [Step::Launch]),
+        (false, false) => life::launch_anew(world, &mut machine),
         (false, true) => {}
     }
     let reply = described(world, &machine, &Shown::default());

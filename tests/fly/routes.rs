@@ -67,8 +67,8 @@ fn at_once(world: &mut World, limits: &Mutex<Limits>, root: &Path, request: &Req
         ("GET", ["tokens", "current"]) => Ok(tokens::current(&token)),
         ("GET", ["platform", "regions"]) => Ok(platform::regions()),
         ("POST", ["platform", "placements"]) => platform::placements(world, &token, request),
-        ("GET", ["orgs", org, "machines"]) => platform::machines(world, &token, org, request),
-        ("GET", ["orgs", org, "volumes"]) => platform::volumes(world, &token, org, request),
+        ("GET", ["orgs", org, "machines"]) => platform::machines(world, &token, &world.real_org(org), request),
+        ("GET", ["orgs", org, "volumes"]) => platform::volumes(world, &token, &world.real_org(org), request),
         (method, ["apps", app, "ip_assignments", rest @ ..]) => match (method, rest) {
             ("GET", []) => addresses::list(world, app),
             ("POST", []) => addresses::assign(world, app, request),

@@ -21,7 +21,7 @@ use super::reply::{Body, Reply};
 use super::request::Request;
 use super::settings::{Settings, TOKEN};
 use super::world::World;
-use super::{checks, control, registry, routes};
+use super::{checks, control, nodes, registry, routes};
 
 const TICK: Duration = Duration::from_millis(3);
 const LOOK: Duration = Duration::from_millis(20);
@@ -248,7 +248,12 @@ async fn serve(shared: &Shared, request: &Request) -> Response {
 }
 
 async fn rightly(shared: &Shared, request: &Request) -> Reply {
-    let reply = routes::answer(&shared.world, &shared.limits, Path::new(&shared.root), request).await;
+    let (node, refusal) = nodes::refuse(&mut shared.world.lock().unwrap(), request);
+    let reply = match refusal {
+        Some(refusal) => refusal,
+        None => routes::answer(&shared.world, &shared.limits, Path::new(&shared.root), request).await,
+    };
+    let reply = nodes::answered(&mut shared.world.lock().unwrap(), request, node, reply);
     note(shared, request, Side::Reply(&reply));
     reply
 }

@@ -33,6 +33,14 @@ pub(crate) struct Settings {
     pub(crate) app_hidden_for: u32,
     /// How many waits for a new machine are told that it is not there.
     pub(crate) machine_hidden_for: u32,
+    /// How many looks at a new machine and requests for its lease are told that it is not there.
+    pub(crate) machine_unknown_for: u32,
+    /// How long the image of a machine is pulled that was launched; until then it is `created`.
+    pub(crate) pull_takes: Duration,
+    /// For how long the node that made a new app is the only one that knows it. A cookie leads back to a node.
+    pub(crate) app_on_one_node_for: Duration,
+    /// The real slug of the organization whose alias is `personal`.
+    pub(crate) personal: Option<String>,
     /// How many lists do not show a machine or a volume that was just made.
     pub(crate) list_lag: u32,
     /// How long a machine takes from one state to the next.
@@ -65,6 +73,10 @@ impl Default for Settings {
             retry_after: None,
             app_hidden_for: 2,
             machine_hidden_for: 1,
+            machine_unknown_for: 0,
+            pull_takes: Duration::from_millis(20),
+            app_on_one_node_for: Duration::ZERO,
+            personal: None,
             list_lag: 1,
             step: Duration::from_millis(20),
             binding_lingers: Duration::from_millis(50),
@@ -86,6 +98,7 @@ impl Settings {
             rates_limited: false,
             app_hidden_for: 0,
             machine_hidden_for: 0,
+            pull_takes: Duration::ZERO,
             list_lag: 0,
             step: Duration::ZERO,
             binding_lingers: Duration::ZERO,
@@ -93,6 +106,18 @@ impl Settings {
             vault_lags: false,
             ..Self::default()
         }
+    }
+
+    /// A new app or machine is not known everywhere for a while.
+    pub(crate) fn eventually_consistent(self) -> Self {
+        Self { machine_unknown_for: 2, app_on_one_node_for: Duration::from_millis(300), ..self }
+    }
+
+    /// The token's organization is the one whose alias is `personal`, with this slug.
+    pub(crate) fn personal(mut self, slug: &str) -> Self {
+        self.tokens.iter_mut().for_each(|token| token.org = slug.to_owned());
+        self.personal = Some(slug.to_owned());
+        self
     }
 
     /// A backend behind every machine.

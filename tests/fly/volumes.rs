@@ -185,6 +185,10 @@ pub(crate) fn show(world: &mut World, app: &str, id: &str) -> Result<Reply, Repl
 /// Deletes softly; a machine that holds the volume stands in the way, running or not.
 pub(crate) fn delete(world: &mut World, app: &str, id: &str) -> Result<Reply, Reply> {
     let now = world.instant();
+    if !world.apps.contains_key(app) {
+        // So it was seen, where everything else is a 404.
+        return Err(Reply::error(400, "could not find app"));
+    }
     let volume = world.look_at_app(app)?.volume(id)?;
     if let Some(attachment) = &volume.attached {
         return Err(bound(&attachment.machine));

@@ -53,7 +53,8 @@ impl WaitQuery {
     fn reached(&self, machine: &Machine) -> Option<State> {
         let is_version = self.version.as_ref().is_none_or(|version| *version == machine.instance_id);
         let is_state = |state: &String| match state.as_str() {
-            "settled" => machine.state.is_settled(),
+            // What is `created` while its image is pulled goes on by itself.
+            "settled" => machine.state.is_settled() && machine.steps.is_empty(),
             word => machine.state.word() == word,
         };
         (is_version && self.states.iter().any(is_state)).then_some(machine.state)

@@ -38,6 +38,8 @@ pub(crate) struct World {
     pub(crate) omens: LaunchOutcomes,
     pub(crate) deletions: Vec<Instant>,
     pub(crate) made: u64,
+    /// How many requests came without a cookie: each one may come to another node.
+    pub(crate) strays: usize,
 }
 
 /// How machines turn out that are made or started from now on.
@@ -69,6 +71,9 @@ pub(crate) struct App {
     pub(crate) network: String,
     /// How many times it will still be said not to be there.
     pub(crate) hidden: u32,
+    /// The node that made it, and until when it is the only one that knows it.
+    pub(crate) node: usize,
+    pub(crate) known_elsewhere: Instant,
     /// When a deletion that was accepted takes effect.
     pub(crate) ends: Option<Instant>,
     pub(crate) machines: Vec<Machine>,
@@ -120,7 +125,13 @@ impl World {
             omens: LaunchOutcomes::default(),
             deletions: Vec::new(),
             made: 0,
+            strays: 0,
         }
+    }
+
+    /// The slug that is meant by one that may be an alias.
+    pub(crate) fn real_org(&self, slug: &str) -> String {
+        self.settings.personal.as_deref().filter(|_| slug == "personal").unwrap_or(slug).to_owned()
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -83,7 +83,7 @@ pub(super) fn placement() -> ResolvedBackend {
 impl Fixture {
     /// The unfriendly stand-in: new apps hide, lists lag, bindings linger, vaults lag, rates are limited.
     pub(super) fn new() -> Self {
-        Self::with(Settings::default().hurried(50))
+        Self::with(Settings::default().eventually_consistent().hurried(50))
     }
 
     /// The friendly one, for tests about something else.
@@ -140,6 +140,8 @@ impl Fixture {
     /// Somebody's own request to Fly, past the provider.
     pub(super) async fn meddle(&self, method: &str, path: &str, body: Value) -> Value {
         let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        // They come when every node knows the app.
+        self.fly.world().apps.values_mut().for_each(|app| app.known_elsewhere = std::time::Instant::now());
         let url = format!("{}{}", self.fly.url(), path.replace("APP", &self.app()));
         let request = reqwest::Client::new().request(method, url).bearer_auth(TOKEN);
         let request = if body.is_null() { request } else { request.json(&body) };

@@ -22,7 +22,7 @@ async fn one_of_each_is_made_as_convex_wants_it() {
     shore.ensure().await;
     shore.one_of_each();
     let app = shore.app();
-    assert_eq!(shore.fly.world().apps[&app].network, app, "a network of its own");
+    assert_eq!(shore.fly.world().apps[&app].network, "convexinfra-abcdefghijkmnpqr", "a network of its own");
     let config = shore.config();
     let url = format!("https://{app}.fly.dev");
     assert_eq!(config["image"], format!("ghcr.io/get-convex/convex-backend@{DIGEST}"));
@@ -227,7 +227,9 @@ async fn data_is_kept_when_that_is_asked_for_and_taken_up_again_by_name() {
     let app = shore.app();
     let mut again = super::fixture::placement();
     again.id = convexinfra::model::BackendId::new("another");
-    again.provider_state = convexinfra::model::ProviderState::from([("app".to_owned(), app.clone())]);
+    let adopt = convexinfra::model::fly::ADOPT_APP_KEY.to_owned();
+    again.provider_state =
+        convexinfra::model::ProviderState::from([("app".to_owned(), app.clone()), (adopt, "true".to_owned())]);
     again.spec.settings.fly.app = Some(app);
     shore.placement = again;
     shore.ensure().await;

@@ -187,6 +187,8 @@ async fn three_at_once_in_a_storm_end_with_one() {
             others[1].ensure(&shore.placement, quiet)
         );
         shore.fly.clear_faults();
+        // A lease whose answer was lost runs out.
+        shore.fly.world().ahead += timeouts().lease + Duration::from_secs(1);
         // Nobody was told that it is ready, so nothing is lost.
         shore.observe().await;
         shore.placement.provider_state = shore.try_ensure().await.unwrap();

@@ -5,7 +5,7 @@
 use std::cell::OnceCell;
 
 use convexinfra::api::wire::IssuedTokenDocument;
-use convexinfra::api::{Administration, ControlError};
+use convexinfra::api::{Administration, ControlError, TokenOrigin};
 use convexinfra::model::{Actor, Diagnostic, Scope, Secret, TokenRequest};
 use convexinfra::server::ShardRole;
 use serde::Serialize;
@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use worker::{DurableObject, Env, Request, Response, State, durable_object};
 
-use crate::directory::{INTERNAL, Introduced, Question};
+use crate::directory::{INTERNAL, LookedUp, Question};
 use crate::object::Object;
 use crate::{object, reply};
 
@@ -36,9 +36,10 @@ impl DurableObject for Catalog {
     }
 
     async fn fetch(&self, request: Request) -> worker::Result<Response> {
-        match self.handle(request).await {
+        let id = reply::id_of(&request);
+        match self.handle(request, &id).await {
             Ok(response) => Ok(response),
-            Err(error) => reply::problem(&error),
+            Err(error) => reply::problem(error, Some(&id)),
         }
     }
 }
@@ -52,7 +53,7 @@ impl Catalog {
         Ok(self.object.get_or_init(|| object))
     }
 
-    async fn handle(&self, mut request: Request) -> Result<Response, ControlError> {
+    async fn handle(&self, mut request: Request, id: &str) -> Result<Response, ControlError> {
         let object = self.object()?;
         let failed = |error: worker::Error| reply::interrupted(&error);
         if !request.headers().has(INTERNAL).unwrap_or(false) {
@@ -64,21 +65,21 @@ impl Catalog {
         })?;
         let host = &object.host;
         match question {
-            Question::Introduce { token, about } => {
-                let introduction = host.introduce(&Secret::new(token))?;
+            Question::LookUp { token, about } => {
+                let lookup = host.lookup_token(&Secret::new(token))?;
                 let about = match about {
-                    Some(id) => host.project_of(&id)?,
+                    Some(id) => host.project_of_token(&id)?,
                     None => None,
                 };
-                answer(200, &Introduced { introduction, about })
+                answer(200, &LookedUp { lookup, about }, id)
             }
-            Question::Register(registration) => answer(200, &host.register(&registration)?),
-            Question::Initialise { secret } => self.initialise(object, &secret).await,
+            Question::Register(sync) => answer(200, &host.apply_project_sync(&sync)?, id),
+            Question::Initialise { secret, url } => self.initialise(object, &secret, &url, id).await,
         }
     }
 
     /// Makes the first operator's token.
-    async fn initialise(&self, object: &Object, shown: &str) -> Result<Response, ControlError> {
+    async fn initialise(&self, object: &Object, shown: &str, url: &str, id: &str) -> Result<Response, ControlError> {
         let secret = object::setting(&self.env, INIT_SECRET).unwrap_or_default();
         let secret = secret.trim();
         if secret.len() < SHORTEST_SECRET {
@@ -91,22 +92,20 @@ impl Catalog {
             // The code tells clients that nothing at all is opened, as with a token.
             return Err(ControlError::NotAuthorised(Diagnostic::new("auth.token_unknown", message)));
         }
-        let control = object.host.acting_as(Actor { token: None, name: "init".to_owned() });
+        let session = object.host.session_for(Actor { token: None, name: "init".to_owned() });
+        let control = session.with_token_origins(TokenOrigin::parse(url).into_iter().collect());
         let now = object.host.now();
-        if let Some(there) = control.tokens().await?.iter().find(|record| record.is_operators(now)) {
+        if let Some(there) = control.tokens().await?.iter().find(|record| record.is_active_operator(now)) {
             let message = format!("there is an operator's token already: {}, made at {}", there.id, there.created_at);
             let help = "use that one; if it is lost, have it revoked by another operator's token";
             return Err(ControlError::Refused(Diagnostic::new("serve.initialised", message).with_help(help)));
         }
         let note = "made by init".to_owned();
         let issued = control.create_token(&TokenRequest { project: None, scope: Scope::Operator, note, ttl: None }).await?;
-        answer(201, &IssuedTokenDocument::from(issued))
+        answer(201, &IssuedTokenDocument::from(issued), id)
     }
 }
 
-fn answer(status: u16, document: &impl Serialize) -> Result<Response, ControlError> {
-    let failed = |error: worker::Error| reply::interrupted(&error);
-    let mut response = Response::from_json(document).map_err(failed)?.with_status(status);
-    response.headers_mut().set("cache-control", "no-store").map_err(failed)?;
-    Ok(response)
+fn answer(status: u16, document: &impl Serialize, id: &str) -> Result<Response, ControlError> {
+    reply::document(status, document, id)
 }

@@ -4,8 +4,8 @@
 //!
 //! Must not do: answer a client.
 
-use convexinfra::authority::{TokenLookup, ProjectSync};
 use convexinfra::api::ControlError;
+use convexinfra::authority::{ProjectSync, TokenLookup};
 use convexinfra::model::{Diagnostic, ProjectName, TokenId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -16,8 +16,8 @@ use crate::reply;
 
 /// The header that tells these requests from those of clients.
 pub const INTERNAL: &str = "convexinfra-internal";
-/// The header in which the entry introduces a request to its project: an [`TokenLookup`] as JSON, as hex.
-pub const INTRODUCTION: &str = "convexinfra-introduction";
+/// The header in which the entry tells a project what the catalog knows of the token: a [`TokenLookup`] as JSON, as hex.
+pub const LOOKUP: &str = "convexinfra-lookup";
 
 const PROJECTS: &str = "PROJECTS";
 const CATALOG: &str = "CATALOG";
@@ -26,8 +26,8 @@ const CATALOG: &str = "CATALOG";
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Question {
-    /// Who shows this token, and whose project is that other one, which the request is about?
-    Introduce {
+    /// What is this token, and which project does that other one open, which the request is about?
+    LookUp {
         /// What was shown.
         token: String,
         /// The id of the other one.
@@ -39,14 +39,16 @@ pub enum Question {
     Initialise {
         /// What was shown.
         secret: String,
+        /// The URL by which the client reached the Worker.
+        url: String,
     },
 }
 
-/// The answer to [`Question::Introduce`].
+/// The answer to [`Question::LookUp`].
 #[derive(Serialize, Deserialize)]
-pub struct Introduced {
+pub struct LookedUp {
     /// What the project has to know.
-    pub introduction: TokenLookup,
+    pub lookup: TokenLookup,
     /// The project of the other token.
     pub about: Option<ProjectName>,
 }
@@ -61,10 +63,11 @@ pub fn project(env: &Env, name: &ProjectName) -> worker::Result<Stub> {
     env.durable_object(PROJECTS)?.get_by_name(name.as_str())
 }
 
-/// Puts a question to the catalog and hands its answer on as it is.
-pub async fn put(env: &Env, question: &Question) -> worker::Result<Response> {
+/// Puts a question to the catalog and returns its answer as it is; `id` names the request of the client.
+pub async fn put(env: &Env, question: &Question, id: &str) -> worker::Result<Response> {
     let headers = Headers::new();
     headers.set(INTERNAL, "1")?;
+    headers.set(convexinfra::api::wire::REQUEST_ID, id)?;
     let mut init = RequestInit::new();
     let body = serde_json::to_string(question).map_err(|error| worker::Error::RustError(error.to_string()))?;
     init.with_method(Method::Post).with_headers(headers).with_body(Some(JsValue::from(body)));
@@ -74,7 +77,7 @@ pub async fn put(env: &Env, question: &Question) -> worker::Result<Response> {
 /// Puts a question to the catalog and reads its answer.
 pub async fn ask<T: DeserializeOwned>(env: &Env, question: &Question) -> Result<T, ControlError> {
     let failed = |error: worker::Error| reply::interrupted(&error);
-    let mut response = put(env, question).await.map_err(failed)?;
+    let mut response = put(env, question, "").await.map_err(failed)?;
     let text = response.text().await.map_err(failed)?;
     if response.status_code() != 200 {
         let document: Result<convexinfra::api::wire::ErrorDocument, _> = serde_json::from_str(&text);

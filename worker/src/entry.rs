@@ -1,141 +1,238 @@
-//! The entry: sends every request to the object that answers it.
+//! The entry: authenticates every request and sends it to the object that answers it.
+//!
+//! A token is checked before anything of a body is read. Bodies go on as streams; only the body that says which project a
+//! new token is for is read here, in part and within a deadline.
 //!
 //! Must not do: let anything of a client pass that only the parts of the control plane tell each other, or say anything
-//! about a project to somebody whose token nobody knows.
+//! about a project to a client whose token opens nothing.
+
+use std::cell::RefCell;
+use std::time::Duration;
 
 use convexinfra::api::ControlError;
-use convexinfra::model::{ProjectName, TokenId, TokenRequest};
-use futures_util::StreamExt;
-use percent_encoding::percent_decode_str;
+use convexinfra::api::wire::ErrorDocument;
+use convexinfra::authority::require_token_shape;
+use convexinfra::model::{Diagnostic, ProjectName, Secret, TokenRecord, TokenRequest, TokenState};
+use convexinfra::server::{self, RefusalLimiter, Shard};
+use futures_util::future::{self, Either};
+use futures_util::{StreamExt, pin_mut};
 use worker::wasm_bindgen::JsValue;
-use worker::{Context, Env, Headers, Method, Request, RequestInit, RequestRedirect, Response, event};
+use worker::{Context, Delay, Env, Headers, Method, Request, RequestInit, RequestRedirect, Response, Url, event};
 
-use crate::directory::{self, INTERNAL, INTRODUCTION, Introduced, Question};
+use crate::directory::{self, INTERNAL, LOOKUP, LookedUp, Question};
 use crate::project::PROJECT;
-use crate::reply;
+use crate::{platform, reply};
 
 /// Where the first token is made.
 const INIT: &str = "/init";
-/// How much of a body is taken along; the routes refuse larger ones.
-const LARGEST_BODY: usize = 4 << 20;
+/// The largest body that is read here; a document that asks for a token has some hundred bytes.
+const MAX_TOKEN_REQUEST: usize = 64 << 10;
+/// How long that body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The header in which the platform says who is at the other end.
+const ADDRESS: &str = "cf-connecting-ip";
+
+thread_local! {
+    /// Of this isolate alone: each one lets as many through, so this is a brake and no wall.
+    static REFUSALS: RefCell<RefusalLimiter> = RefCell::default();
+}
 
 #[event(fetch)]
 async fn fetch(request: Request, env: Env, _: Context) -> worker::Result<Response> {
-    match pass_on(request, &env).await {
+    let id = server::request_id(&request.headers().into());
+    match pass_on(request, &env, &id).await {
         Ok(response) => Ok(response),
-        Err(error) => reply::problem(&error),
+        Err(refused) => reply::problem(refused, Some(&id)),
     }
 }
 
-/// Whom a request is for.
-enum Target {
-    Catalog,
-    Project(ProjectName),
-    /// Whoever has the token with this id.
-    TokenOf(TokenId),
+/// What is passed on of a body.
+enum Body {
+    /// Nothing: there is none, or nobody will read it.
+    None,
+    /// All of it, as it arrives.
+    Stream,
+    /// What was read here.
+    Bytes(Vec<u8>),
 }
 
-async fn pass_on(mut request: Request, env: &Env) -> Result<Response, ControlError> {
+async fn pass_on(mut request: Request, env: &Env, id: &str) -> Result<Response, reply::Refused> {
     let failed = |error: worker::Error| reply::interrupted(&error);
-    let path = request.path();
-    let token = bearer(request.headers());
-    if path == INIT && request.method() == Method::Post {
-        return directory::put(env, &Question::Initialise { secret: token.unwrap_or_default() }).await.map_err(failed);
+    // Normalised once: the shard is chosen by the same path that is passed on.
+    let url = request.url().map_err(failed)?;
+    let method = request.method();
+    let reads = matches!(method, Method::Get | Method::Head);
+    match url.path() {
+        "/healthz" if reads => return Ok(reply::document(200, &server::health(), id)?),
+        "/openapi.json" if reads => return Ok(reply::document(200, &server::openapi(), id)?),
+        INIT if method == Method::Post => return initialise(&request, env, id).await,
+        path if !path.starts_with("/v1/") => return send_to_catalog(&request, env, &url, Body::None, id).await,
+        _ => {}
     }
-    // Read here, so that what was read can be sent on.
-    let body = match request.method() {
-        Method::Get | Method::Head => None,
-        _ => Some(body_of(&mut request).await.map_err(failed)?),
-    };
-    let target = target(&request.method(), &path, body.as_deref());
-    let about = match &target {
-        Target::TokenOf(id) => Some(id.clone()),
+    let shown = server::bearer_token(&request.headers().into())?;
+    require_token_shape(&shown)?;
+    let shard = server::shard(&reply::http_method(&method), url.path());
+    let about = match &shard {
+        Shard::ProjectOfToken(id) => Some(id.clone()),
         _ => None,
     };
-    let to_catalog = matches!(target, Target::Catalog);
-    let introduced: Option<Introduced> = match token.filter(|_| !to_catalog) {
-        Some(token) => Some(directory::ask(env, &Question::Introduce { token, about }).await?),
-        None => None,
+    let looked_up = look_up(&request, env, shown, about).await?;
+    let Some(record) = looked_up.lookup.token.as_ref().map(|token| &token.record) else {
+        return Err(convexinfra::authority::unknown_token().into());
     };
-    // A token that nobody knows is turned away by the catalog, whatever the request is about, and so is one that opens
-    // another project: neither makes anything there.
-    let known = introduced.filter(|introduced| introduced.introduction.token.is_some());
-    let project = match (target, &known) {
-        (Target::Project(project), Some(_)) => Some(project),
-        (Target::TokenOf(_), Some(Introduced { about, .. })) => about.clone(),
-        _ => None,
+    // The routes say what is wrong with a token that has ended, and read no body for it.
+    let mut body = if reads || !is_active(record) { Body::None } else { Body::Stream };
+    let project = match shard {
+        Shard::Directory => None,
+        Shard::Project(project) => Some(project),
+        Shard::ProjectOfToken(_) => looked_up.about.clone(),
+        Shard::ProjectInBody if is_active(record) => {
+            let bytes = read_token_request(&mut request).await?;
+            let named = serde_json::from_slice::<TokenRequest>(&bytes).ok().and_then(|wanted| wanted.project);
+            body = Body::Bytes(bytes);
+            named
+        }
+        Shard::ProjectInBody => None,
     };
-    let own = known.as_ref().and_then(|known| known.introduction.token.as_ref()?.record.project.as_ref());
-    let project = project.filter(|project| own.is_none_or(|own| own == project));
-    let forwarded = |extra: Option<(&ProjectName, &Introduced)>| -> worker::Result<Request> {
-        let headers = Headers::new();
-        for (name, value) in request.headers().entries() {
-            if ![INTERNAL, INTRODUCTION, PROJECT].contains(&name.as_str()) {
-                headers.append(&name, &value)?;
-            }
-        }
-        if let Some((project, introduced)) = extra {
-            let text =
-                serde_json::to_vec(&introduced.introduction).map_err(|error| worker::Error::RustError(error.to_string()))?;
-            headers.set(INTRODUCTION, &hex::encode(text))?;
-            headers.set(PROJECT, project.as_str())?;
-        }
-        let mut init = RequestInit::new();
-        init.with_method(request.method()).with_headers(headers).with_redirect(RequestRedirect::Manual);
-        if let Some(body) = body.as_ref().filter(|body| !body.is_empty()) {
-            init.with_body(Some(JsValue::from(js_sys::Uint8Array::from(body.as_slice()))));
-        }
-        Request::new_with_init(request.url()?.as_str(), &init)
-    };
-    let (stub, request) = match (&project, &known) {
-        (Some(project), Some(known)) => {
-            (directory::project(env, project).map_err(failed)?, forwarded(Some((project, known))).map_err(failed)?)
-        }
-        _ => (directory::catalog(env).map_err(failed)?, forwarded(None).map_err(failed)?),
-    };
-    stub.fetch_with_request(request).await.map_err(failed)
-}
-
-/// Whom a request is for, by its path. A request for a token goes to the project of that token, so that its history says
-/// so. What is read here is read as the routes read it: a name that only one of the two could read would have two places.
-fn target(method: &Method, path: &str, body: Option<&[u8]>) -> Target {
-    let mut parts = path.split('/').skip(1);
-    let (version, resource) = (parts.next(), parts.next());
-    let name = parts.next().map(|part| percent_decode_str(part).decode_utf8_lossy());
-    match (version, resource, name) {
-        (Some("v1"), Some("projects"), Some(name)) => match ProjectName::parse(&name) {
-            Ok(project) => Target::Project(project),
-            // The routes say what is wrong with it.
-            Err(_) => Target::Catalog,
-        },
-        (Some("v1"), Some("tokens"), None) if *method == Method::Post => {
-            let request = body.and_then(|body| serde_json::from_slice::<TokenRequest>(body).ok());
-            request.and_then(|request| request.project).map_or(Target::Catalog, Target::Project)
-        }
-        (Some("v1"), Some("tokens"), Some(id)) if *method == Method::Delete => Target::TokenOf(TokenId::new(id)),
-        _ => Target::Catalog,
+    // A token that opens another project is turned away by the catalog: it makes nothing there.
+    match project.filter(|project| record.project.as_ref().is_none_or(|own| own == project)) {
+        Some(project) => send_to_project(&request, env, &url, body, id, &project, &looked_up).await,
+        None => send_to_catalog(&request, env, &url, body, id).await,
     }
 }
 
-/// The body of a request, or as much of it as shows that it is larger than any that the routes take.
-async fn body_of(request: &mut Request) -> worker::Result<Vec<u8>> {
+fn is_active(record: &TokenRecord) -> bool {
+    record.state(platform::now()) == TokenState::Active
+}
+
+/// Asks the catalog what a token is, unless its sender has shown too many that open nothing.
+async fn look_up(
+    request: &Request,
+    env: &Env,
+    token: Secret,
+    about: Option<convexinfra::model::TokenId>,
+) -> Result<LookedUp, reply::Refused> {
+    // Without an address everybody would wait for everybody: then a proxy in front has to limit.
+    let address = request.headers().get(ADDRESS).ok().flatten();
+    limit(address.as_deref())?;
+    let question = Question::LookUp { token: token.expose().to_owned(), about };
+    let looked_up: LookedUp = directory::ask(env, &question).await?;
+    if looked_up.lookup.token.is_none() {
+        count_refusal(address.as_deref());
+    }
+    Ok(looked_up)
+}
+
+fn uptime() -> Duration {
+    Duration::from_millis(u64::try_from(platform::now().0).unwrap_or_default())
+}
+
+fn limit(address: Option<&str>) -> Result<(), reply::Refused> {
+    let wait = address.and_then(|address| REFUSALS.with_borrow(|refusals| refusals.wait(address, uptime())));
+    match wait {
+        None => Ok(()),
+        Some(wait) => Err(reply::Refused::later("too many tokens that open nothing came from this address", wait)),
+    }
+}
+
+fn count_refusal(address: Option<&str>) {
+    if let Some(address) = address {
+        REFUSALS.with_borrow_mut(|refusals| refusals.count(address, uptime()));
+    }
+}
+
+/// Has the first token made, for the secret that it takes.
+async fn initialise(request: &Request, env: &Env, id: &str) -> Result<Response, reply::Refused> {
+    let address = request.headers().get(ADDRESS).ok().flatten();
+    limit(address.as_deref())?;
+    let secret = server::bearer_token(&request.headers().into())?;
+    let url = request.url().map(|url| url.to_string()).unwrap_or_default();
+    let question = Question::Initialise { secret: secret.expose().to_owned(), url };
+    let response = directory::put(env, &question, id).await.map_err(|error| reply::interrupted(&error))?;
+    if response.status_code() == 401 {
+        count_refusal(address.as_deref());
+    }
+    Ok(response)
+}
+
+async fn send_to_catalog(request: &Request, env: &Env, url: &Url, body: Body, id: &str) -> Result<Response, reply::Refused> {
+    let failed = |error: worker::Error| reply::interrupted(&error);
+    let forwarded = forwarded(request, url, body, id, &[]).map_err(failed)?;
+    Ok(directory::catalog(env).map_err(failed)?.fetch_with_request(forwarded).await.map_err(failed)?)
+}
+
+async fn send_to_project(
+    request: &Request,
+    env: &Env,
+    url: &Url,
+    body: Body,
+    id: &str,
+    project: &ProjectName,
+    looked_up: &LookedUp,
+) -> Result<Response, reply::Refused> {
+    let failed = |error: worker::Error| reply::interrupted(&error);
+    let lookup = serde_json::to_vec(&looked_up.lookup).map_err(|error| failed(worker::Error::RustError(error.to_string())))?;
+    let extra = [(LOOKUP, hex::encode(lookup)), (PROJECT, project.to_string())];
+    let forwarded = forwarded(request, url, body, id, &extra).map_err(failed)?;
+    Ok(directory::project(env, project).map_err(failed)?.fetch_with_request(forwarded).await.map_err(failed)?)
+}
+
+/// The request as it is passed on, without what only the parts of the control plane tell each other.
+fn forwarded(request: &Request, url: &Url, body: Body, id: &str, extra: &[(&str, String)]) -> worker::Result<Request> {
+    let headers = Headers::new();
+    let sends_body = !matches!(body, Body::None);
+    for (name, value) in request.headers().entries() {
+        let is_internal = [INTERNAL, LOOKUP, PROJECT].contains(&name.as_str());
+        let is_about_body = ["content-length", "transfer-encoding"].contains(&name.as_str());
+        if !is_internal && (sends_body || !is_about_body) {
+            headers.append(&name, &value)?;
+        }
+    }
+    headers.set(convexinfra::api::wire::REQUEST_ID, id)?;
+    for (name, value) in extra {
+        headers.set(name, value)?;
+    }
+    let mut init = RequestInit::new();
+    init.with_method(request.method()).with_headers(headers).with_redirect(RequestRedirect::Manual);
+    let body = match body {
+        Body::None => None,
+        Body::Stream => request.inner().body().map(JsValue::from),
+        Body::Bytes(bytes) => Some(JsValue::from(js_sys::Uint8Array::from(bytes.as_slice()))).filter(|_| !bytes.is_empty()),
+    };
+    init.with_body(body);
+    Request::new_with_init(url.as_str(), &init)
+}
+
+/// Reads the body that asks for a token.
+async fn read_token_request(request: &mut Request) -> Result<Vec<u8>, reply::Refused> {
     let mut body = Vec::new();
     if request.inner().body().is_none() {
         return Ok(body);
     }
-    let mut stream = request.stream()?;
-    while let Some(chunk) = stream.next().await {
-        body.extend(chunk?);
-        if body.len() > LARGEST_BODY {
-            break;
+    let mut stream = request.stream().map_err(|error| reply::interrupted(&error))?;
+    let read = async {
+        while let Some(chunk) = stream.next().await {
+            body.extend(chunk.map_err(|_| refused(400, "wire.cut_off", "the body ended before its end".to_owned()))?);
+            if body.len() > MAX_TOKEN_REQUEST {
+                let message =
+                    format!("the body is larger than {MAX_TOKEN_REQUEST} bytes, the most that asking for a token takes");
+                return Err(refused(413, "wire.too_large", message));
+            }
+        }
+        Ok(())
+    };
+    pin_mut!(read);
+    match future::select(read, Delay::from(BODY_TIMEOUT)).await {
+        Either::Left((read, _)) => read?,
+        Either::Right(((), _)) => {
+            let message = "the body did not arrive in time".to_owned();
+            return Err(refused(408, "server.timeout", message));
         }
     }
     Ok(body)
 }
 
-/// The token that was shown, as far as it can be read; the routes say what is wrong with it otherwise.
-fn bearer(headers: &Headers) -> Option<String> {
-    let value = headers.get("authorization").ok()??;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+fn refused(status: u16, code: &str, message: String) -> reply::Refused {
+    let (_, document) = ErrorDocument::from_error(&ControlError::BadRequest(Diagnostic::new(code, message)), None);
+    reply::Refused { status, document, retry_after: None }
 }

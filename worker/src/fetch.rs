@@ -4,9 +4,11 @@
 
 use std::time::Duration;
 
-use convexinfra::convex::deployment::{HttpAnswer, HttpRequest, Transport, TransportError};
+use convexinfra::convex::deployment::{HttpRequest, HttpResponse, Transport, TransportError};
 use convexinfra::model::{Secret, Timestamp};
-use convexinfra::provider::fly::{Call, Places, Port, PortError, Reply, Service, authorization};
+use convexinfra::provider::fly::{
+    ApiEndpoints, ApiRequest, ApiResponse, ApiTransport, ApiTransportError, Service, authorization,
+};
 use futures_util::future::{self, BoxFuture, Either};
 use futures_util::{StreamExt, pin_mut};
 use worker::send::SendFuture;
@@ -24,26 +26,27 @@ const LONGEST_ANSWER: usize = 32 << 20;
 pub struct Deployments;
 
 impl Transport for Deployments {
-    fn send(&self, request: HttpRequest, limit: usize) -> BoxFuture<'_, Result<HttpAnswer, TransportError>> {
+    fn send(&self, request: HttpRequest, limit: usize) -> BoxFuture<'_, Result<HttpResponse, TransportError>> {
         Box::pin(SendFuture::new(send(request, limit, WITHIN)))
     }
 }
 
 /// The way to Fly.io.
 pub struct FlyPort {
-    places: Places,
+    places: ApiEndpoints,
     authorization: Secret,
 }
 
 impl FlyPort {
     /// A way with this token.
-    pub fn new(token: &Secret, places: Places) -> Self {
-        Self { places: places.normal(), authorization: authorization(token) }
+    pub fn new(token: &Secret, places: ApiEndpoints) -> Self {
+        Self { places: places.normalized(), authorization: authorization(token) }
     }
 
-    fn request(&self, call: &Call) -> Result<HttpRequest, PortError> {
-        let unfit = |error: &dyn std::fmt::Display| PortError::NotSent(error.to_string());
-        let mut url = Url::parse(&format!("{}{}", self.places.of(call.service), call.path)).map_err(|error| unfit(&error))?;
+    fn request(&self, call: &ApiRequest) -> Result<HttpRequest, ApiTransportError> {
+        let unfit = |error: &dyn std::fmt::Display| ApiTransportError::NotSent(error.to_string());
+        let mut url =
+            Url::parse(&format!("{}{}", self.places.base_url(call.service), call.path)).map_err(|error| unfit(&error))?;
         if !call.query.is_empty() {
             url.query_pairs_mut().extend_pairs(&call.query);
         }
@@ -65,23 +68,23 @@ impl FlyPort {
         // What is wrong with a header is not said: it may be a secret.
         request
             .body(body)
-            .map_err(|_| PortError::NotSent("the token or a header has characters that no header may have".to_owned()))
+            .map_err(|_| ApiTransportError::NotSent("the token or a header has characters that no header may have".to_owned()))
     }
 
-    async fn carry(&self, call: Call) -> Result<Reply, PortError> {
+    async fn carry(&self, call: ApiRequest) -> Result<ApiResponse, ApiTransportError> {
         // Once it was handed over, nobody can say whether it arrived.
         let answer = send(self.request(&call)?, LONGEST_ANSWER, call.within).await;
-        let answer = answer.map_err(|error| PortError::NoAnswer(error.to_string()))?;
+        let answer = answer.map_err(|error| ApiTransportError::NoAnswer(error.to_string()))?;
         let status = answer.status().as_u16();
         let text = |value: &http::HeaderValue| value.to_str().ok().map(str::to_owned);
-        let headers =
+        let headers: Vec<(String, String)> =
             answer.headers().iter().filter_map(|(name, value)| Some((name.as_str().to_owned(), text(value)?))).collect();
-        Ok(Reply { status, headers, body: String::from_utf8_lossy(answer.body()).into_owned() })
+        Ok(ApiResponse::new(status, headers, String::from_utf8_lossy(answer.body()).into_owned()))
     }
 }
 
-impl Port for FlyPort {
-    fn send(&self, call: Call) -> BoxFuture<'_, Result<Reply, PortError>> {
+impl ApiTransport for FlyPort {
+    fn send(&self, call: ApiRequest) -> BoxFuture<'_, Result<ApiResponse, ApiTransportError>> {
         Box::pin(SendFuture::new(self.carry(call)))
     }
 
@@ -94,7 +97,7 @@ impl Port for FlyPort {
     }
 }
 
-async fn send(request: HttpRequest, limit: usize, within: Duration) -> Result<HttpAnswer, TransportError> {
+async fn send(request: HttpRequest, limit: usize, within: Duration) -> Result<HttpResponse, TransportError> {
     let request = converted(request).map_err(|error| TransportError::NotSent(error.to_string().into()))?;
     let controller = AbortController::default();
     let signal = controller.signal();
@@ -108,7 +111,7 @@ async fn send(request: HttpRequest, limit: usize, within: Duration) -> Result<Ht
         Either::Left((answer, _)) => answer,
         Either::Right(((), _)) => {
             controller.abort();
-            Err(TransportError::NoAnswer("it took too long".into()))
+            Err(TransportError::NoResponse("it took too long".into()))
         }
     }
 }
@@ -129,10 +132,10 @@ fn converted(request: HttpRequest) -> worker::Result<Request> {
     Request::new_with_init(&url, &init)
 }
 
-async fn read(mut response: Response, limit: usize) -> Result<HttpAnswer, TransportError> {
+async fn read(mut response: Response, limit: usize) -> Result<HttpResponse, TransportError> {
     let status =
-        http::StatusCode::from_u16(response.status_code()).map_err(|error| TransportError::NoAnswer(Box::new(error)))?;
-    let broken = |error: worker::Error| TransportError::NoAnswer(error.to_string().into());
+        http::StatusCode::from_u16(response.status_code()).map_err(|error| TransportError::NoResponse(Box::new(error)))?;
+    let broken = |error: worker::Error| TransportError::NoResponse(error.to_string().into());
     let headers: Vec<(String, String)> = response.headers().entries().collect();
     let mut body = Vec::new();
     // An answer without a body has no stream either.
@@ -145,7 +148,7 @@ async fn read(mut response: Response, limit: usize) -> Result<HttpAnswer, Transp
             body.extend_from_slice(&chunk);
         }
     }
-    let mut answer = HttpAnswer::new(body);
+    let mut answer = HttpResponse::new(body);
     *answer.status_mut() = status;
     for (name, value) in headers {
         if let (Ok(name), Ok(value)) = (http::HeaderName::try_from(name), http::HeaderValue::try_from(value)) {

@@ -5,14 +5,14 @@
 use std::sync::Arc;
 
 use axum::Router;
-use convexinfra::authority::MasterKey;
 use convexinfra::api::ControlError;
-use convexinfra::convex::deployment::Connections;
+use convexinfra::authority::MasterKey;
+use convexinfra::convex::deployment::DeploymentClient;
 use convexinfra::host::{Host, HostParts, LocalBinaries};
 use convexinfra::model::{Diagnostic, Secret};
 use convexinfra::provider::Provider;
-use convexinfra::provider::fly::{Fly, Places, Settings};
-use convexinfra::server::{Limits, Server, ShardRole, router};
+use convexinfra::provider::fly::{ApiEndpoints, Fly, FlyConfig, TOKEN_VARIABLES};
+use convexinfra::server::{ApiServer, RequestLimits, ShardRole, router};
 use tower::ServiceExt;
 use worker::wasm_bindgen::JsValue;
 use worker::{Env, HttpRequest, Request, Response, State};
@@ -48,7 +48,7 @@ impl Object {
         let mut providers: Vec<Box<dyn Provider>> = vec![Box::new(RecordOnly)];
         providers.extend(fly(env).map(|fly| Box::new(fly) as Box<dyn Provider>));
         let platform = Box::new(ObjectPlatform::open(state, key)?);
-        let connections = Connections::over(Deployments);
+        let connections = DeploymentClient::new(Deployments);
         let host = Arc::new(Host::new(HostParts {
             platform,
             name,
@@ -56,7 +56,7 @@ impl Object {
             connections,
             local_binaries: LocalBinaries::ReleasesOnly,
         }));
-        let server = Server::new(Arc::clone(&host), territory, Limits::default())
+        let server = ApiServer::new(Arc::clone(&host), territory, RequestLimits::default())
             .map_err(|error| ControlError::Record(Diagnostic::new("bug", format!("the figures cannot be kept: {error}"))))?;
         Ok(Self { host, router: router(&server) })
     }
@@ -78,8 +78,8 @@ pub fn setting(env: &Env, name: &str) -> Option<String> {
 /// Fly.io, where there is a token for it.
 fn fly(env: &Env) -> Option<Fly> {
     let variable = |name: &str| setting(env, name);
-    let token = Secret::new(variable("FLY_API_TOKEN")?);
-    let mut places = Places::default();
+    let token = Secret::new(TOKEN_VARIABLES.into_iter().find_map(variable)?);
+    let mut places = ApiEndpoints::default();
     if let Some(url) = variable("CONVEXINFRA_FLY_API") {
         places.machines = url;
     }
@@ -89,7 +89,7 @@ fn fly(env: &Env) -> Option<Fly> {
     if let Some(url) = variable("CONVEXINFRA_COMMITS_URL") {
         places.commits = url;
     }
-    Some(Fly::new(Arc::new(FlyPort::new(&token, places)), Settings { organisation: variable("FLY_ORG") }))
+    Some(Fly::new(Arc::new(FlyPort::new(&token, places)), FlyConfig { default_org: variable("FLY_ORG") }))
 }
 
 fn described(text: &str) -> &'static str {

@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use convexinfra::authority::{Authority, EntropyError, Liveness, MasterKey, Vault, store_finding};
-use convexinfra::api::{ControlError, Holder, KeyNeed};
-use convexinfra::host::{Beside, HostAuthority, Platform};
+use convexinfra::api::{ControlError, IfMissing, LeaseHolder};
+use convexinfra::authority::{Authority, EntropyError, Liveness, MasterKey, Vault, store_diagnostic};
+use convexinfra::host::{HostAuthority, Platform, WriteMode};
 use convexinfra::model::{FingerprintKey, ProjectName, Timestamp};
 use convexinfra::store::DynStore;
 use futures_util::future::BoxFuture;
@@ -25,11 +25,11 @@ impl ObjectPlatform {
     /// An object with its rows, and the key that seals the secrets in them.
     pub fn open(state: &State, key: MasterKey) -> Result<Self, ControlError> {
         let storage = state.storage();
-        let store = ObjectStore::open(&storage).map_err(|error| ControlError::Record(store_finding(&error)))?;
+        let store = ObjectStore::open(&storage).map_err(|error| ControlError::Record(store_diagnostic(&error)))?;
         // Everything of an object stays in its own thread.
         let store: DynStore = Box::new(SendStore(SendWrapper::new(store)));
         let authority = Authority::new(store, Vault::new(key), entropy);
-        authority.claim_key()?;
+        authority.record_key_check()?;
         let authority = SendWrapper::new(authority);
         Ok(Self { authority, sql: storage.sql() })
     }
@@ -48,21 +48,21 @@ impl convexinfra::store::Store for SendStore {
 }
 
 impl Platform for ObjectPlatform {
-    fn ask(&self, question: &mut dyn FnMut(&HostAuthority)) -> Result<(), ControlError> {
+    fn read(&self, question: &mut dyn FnMut(&HostAuthority)) -> Result<(), ControlError> {
         question(&self.authority);
         Ok(())
     }
 
-    fn tell(&self, _: Beside, message: &mut dyn FnMut(&HostAuthority)) -> Result<(), ControlError> {
+    fn write(&self, _: WriteMode, message: &mut dyn FnMut(&HostAuthority)) -> Result<(), ControlError> {
         message(&self.authority);
         Ok(())
     }
 
-    fn occupy(&self, _: &str) -> Result<(), ControlError> {
+    fn lock_exclusive(&self, _: &str) -> Result<(), ControlError> {
         Ok(())
     }
 
-    fn fingerprint_key(&self, project: &ProjectName, _: KeyNeed) -> Result<Option<FingerprintKey>, ControlError> {
+    fn fingerprint_key(&self, project: &ProjectName, _: IfMissing) -> Result<Option<FingerprintKey>, ControlError> {
         Ok(Some(self.authority.vault().fingerprint_key(project)))
     }
 
@@ -78,12 +78,12 @@ impl Platform for ObjectPlatform {
         Duration::from_millis(Date::now().as_millis())
     }
 
-    fn here(&self) -> Holder {
+    fn own_holder(&self) -> LeaseHolder {
         let (user, host) = ("control plane".to_owned(), "workers".to_owned());
-        Holder { user, host, process: 0, process_start: None, since: now(), attempt: None }
+        LeaseHolder { user, host, process: 0, process_start: None, since: now(), nonce: None }
     }
 
-    fn liveness(&self, _: &Holder) -> Liveness {
+    fn liveness(&self, _: &LeaseHolder) -> Liveness {
         Liveness::Unknown
     }
 

@@ -1,23 +1,26 @@
 //! One project: its rows, and its operations by the object's alarm.
 //!
-//! Must not do: let a request that nobody introduced see anything.
+//! Must not do: answer a request that did not come through the entry, or one about another project.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::time::Duration;
 
-use convexinfra::authority::{TokenLookup, ProjectSync};
 use convexinfra::api::ControlError;
-use convexinfra::host::SWEEP_EVERY;
-use convexinfra::model::{Diagnostic, ProjectName};
-use convexinfra::server::ShardRole;
-use worker::{DurableObject, Env, Method, Request, Response, State, durable_object};
+use convexinfra::authority::{ProjectSync, TokenLookup};
+use convexinfra::host::SWEEP_INTERVAL;
+use convexinfra::model::{Diagnostic, ProjectName, Timestamp};
+use convexinfra::server::{ShardRole, belongs_to};
+use worker::{DurableObject, Env, Method, Request, Response, State, console_error, durable_object};
 
-use crate::directory::{self, INTRODUCTION, Question};
+use crate::directory::{self, LOOKUP, Question};
 use crate::object::Object;
 use crate::{platform, reply};
 
 /// The header in which the entry names the project; before the first write, an object does not know its own name.
 pub const PROJECT: &str = "convexinfra-project";
+
+/// When the alarm rings again whose work could not be done.
+const RETRY_ALARM_AFTER: Duration = Duration::from_secs(60);
 
 /// The object of one project.
 #[durable_object]
@@ -37,20 +40,21 @@ impl DurableObject for Project {
     }
 
     async fn fetch(&self, request: Request) -> worker::Result<Response> {
+        let id = reply::id_of(&request);
         match self.handle(request).await {
             Ok(response) => Ok(response),
-            Err(error) => reply::problem(&error),
+            Err(error) => reply::problem(error, Some(&id)),
         }
     }
 
     async fn alarm(&self) -> worker::Result<Response> {
-        let object = self.object().map_err(|error| worker::Error::RustError(error.to_string()))?;
-        // What cannot be done now is in the log, and is tried again: an alarm is set as long as there is something to do.
-        let _ = object.host.sweep();
-        let failed = |error: ControlError| worker::Error::RustError(error.to_string());
-        self.schedule(object).await.map_err(failed)?;
-        for project in object.host.projects().map_err(failed)? {
-            self.register(object, &project).await.map_err(failed)?;
+        // Set before anything can fail: an alarm whose work fails is lost otherwise, and backends whose time is over cost
+        // money until somebody looks.
+        let again = platform::now().0.saturating_add(millis(RETRY_ALARM_AFTER));
+        self.state.storage().set_alarm(RETRY_ALARM_AFTER).await?;
+        match self.sweep().await {
+            Ok(next) => self.set_next_alarm(again, next).await?,
+            Err(error) => console_error!("the alarm could not do its work and rings again: {error}"),
         }
         Response::empty()
     }
@@ -69,14 +73,18 @@ impl Project {
         let object = self.object()?;
         let failed = |error: worker::Error| reply::interrupted(&error);
         let header = |name: &str| request.headers().get(name).ok().flatten();
-        let introduction: TokenLookup =
-            header(INTRODUCTION).and_then(|text| serde_json::from_slice(&hex::decode(text).ok()?).ok()).ok_or_else(strange)?;
+        let lookup: TokenLookup =
+            header(LOOKUP).and_then(|text| serde_json::from_slice(&hex::decode(text).ok()?).ok()).ok_or_else(strange)?;
         let project = header(PROJECT).and_then(|text| ProjectName::parse(&text).ok()).ok_or_else(strange)?;
-        object.host.learn(&introduction)?;
+        let path = request.url().map_err(failed)?;
+        if !belongs_to(&reply::http_method(&request.method()), path.path(), &project) {
+            return Err(strange());
+        }
+        object.host.apply_lookup(&lookup)?;
         let writes = !matches!(request.method(), Method::Get | Method::Head);
         if writes {
             // Set before anything is accepted: what is written down together with it goes on even if this is cut off here.
-            self.ring_in(SWEEP_EVERY).await?;
+            self.ring_in(SWEEP_INTERVAL).await?;
         } else if !self.awake.replace(true) {
             self.schedule(object).await?;
         }
@@ -85,6 +93,31 @@ impl Project {
             self.register(object, &project).await?;
         }
         Ok(response)
+    }
+
+    /// Does what is due, and returns when something will be again.
+    async fn sweep(&self) -> Result<Option<Timestamp>, ControlError> {
+        let object = self.object()?;
+        // What cannot be done now is in the log, and is tried again.
+        let _ = object.host.sweep();
+        for project in object.host.projects()? {
+            self.register(object, &project).await?;
+        }
+        object.host.next_sweep()
+    }
+
+    /// Replaces the alarm that rings `again` by the next one that is needed; one that a request has set meanwhile stays.
+    async fn set_next_alarm(&self, again: i64, next: Option<Timestamp>) -> worker::Result<()> {
+        let storage = self.state.storage();
+        let is_ours = storage.get_alarm().await?.is_none_or(|set| set >= again);
+        match next {
+            Some(next) if is_ours => {
+                let delay = u64::try_from(next.0 - platform::now().0).unwrap_or(0);
+                storage.set_alarm(Duration::from_millis(delay)).await
+            }
+            None if is_ours => storage.delete_alarm().await,
+            _ => Ok(()),
+        }
     }
 
     /// Sets the alarm to when something has to be done again.
@@ -102,7 +135,7 @@ impl Project {
     async fn ring_in(&self, delay: Duration) -> Result<(), ControlError> {
         let failed = |error: worker::Error| reply::interrupted(&error);
         let storage = self.state.storage();
-        let at = platform::now().0.saturating_add(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX));
+        let at = platform::now().0.saturating_add(millis(delay));
         if storage.get_alarm().await.map_err(failed)?.is_none_or(|set| set > at) {
             storage.set_alarm(delay).await.map_err(failed)?;
         }
@@ -111,15 +144,19 @@ impl Project {
 
     /// Tells the catalog what it does not know yet.
     async fn register(&self, object: &Object, project: &ProjectName) -> Result<(), ControlError> {
-        let Some(registration) = object.host.registration(project)? else { return Ok(()) };
-        if self.registered.borrow().as_ref() == Some(&registration) {
+        let Some(sync) = object.host.project_sync(project)? else { return Ok(()) };
+        if self.registered.borrow().as_ref() == Some(&sync) {
             return Ok(());
         }
-        let question = Question::Register(registration.clone());
+        let question = Question::Register(sync.clone());
         let (): () = directory::ask(&self.env, &question).await?;
-        self.registered.replace(Some(registration));
+        self.registered.replace(Some(sync));
         Ok(())
     }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn strange() -> ControlError {

@@ -2,8 +2,8 @@
 //!
 //! Must not do: pretend that something runs.
 
-use convexinfra::model::{Data, Observation, ResolvedBackend, ProviderKind, References, RunState};
-use convexinfra::provider::{LogChunk, LogPosition, Notice, Provider, ProviderError};
+use convexinfra::model::{DataState, Observation, ProviderKind, ProviderState, ResolvedBackend, RunState};
+use convexinfra::provider::{LogChunk, LogPosition, ProgressFn, Provider, ProviderError};
 use futures_util::future::BoxFuture;
 
 /// Keeps simulated backends as records.
@@ -24,18 +24,29 @@ impl Provider for RecordOnly {
 
     fn observe<'a>(&'a self, placement: &'a ResolvedBackend) -> BoxFuture<'a, Result<Observation, ProviderError>> {
         let state = if placement.spec.is_record_only() { RunState::Recorded } else { RunState::Absent };
-        Box::pin(async move { Ok(Observation { state, data: Data::None, deviations: Vec::new(), notes: Vec::new() }) })
+        Box::pin(async move { Ok(Observation { state, data: DataState::None, drift: Vec::new(), notes: Vec::new() }) })
     }
 
-    fn ensure<'a>(&'a self, placement: &'a ResolvedBackend, _: Notice<'a>) -> BoxFuture<'a, Result<References, ProviderError>> {
-        Box::pin(async move { if placement.spec.is_record_only() { Ok(References::new()) } else { Err(refused(placement)) } })
+    fn ensure<'a>(
+        &'a self,
+        placement: &'a ResolvedBackend,
+        _: ProgressFn<'a>,
+    ) -> BoxFuture<'a, Result<ProviderState, ProviderError>> {
+        Box::pin(
+            async move { if placement.spec.is_record_only() { Ok(ProviderState::new()) } else { Err(refused(placement)) } },
+        )
     }
 
-    fn remove<'a>(&'a self, _: &'a ResolvedBackend, _: Notice<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
+    fn remove<'a>(&'a self, _: &'a ResolvedBackend, _: ProgressFn<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
         Box::pin(async move { Ok(()) })
     }
 
     fn logs<'a>(&'a self, placement: &'a ResolvedBackend, _: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>> {
-        Box::pin(async move { Err(refused(placement)) })
+        Box::pin(async move {
+            match placement.spec.is_record_only() {
+                true => Ok(LogChunk { text: String::new(), next: 0 }),
+                false => Err(refused(placement)),
+            }
+        })
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Must not do: know a statement, or leave half of a transaction behind.
 
-use convexinfra::store::sql::{self, Columns, MIGRATIONS, Parameter, SqlRows, ColumnError};
+use convexinfra::store::sql::{self, ColumnError, Columns, MIGRATIONS, Parameter, SqlRows};
 use convexinfra::store::{Access, Rows, Store, StoreError, TransactionOutcome};
 use wasm_bindgen::prelude::*;
 use worker::{SqlStorage, SqlStorageValue, Storage};
@@ -82,8 +82,8 @@ impl Store for ObjectStore {
         }
         let mut given_up = false;
         let ended = self.inside(|connection| match work(&SqlRows::new(connection)) {
-            TransactionOutcome::Keep => Ok(()),
-            TransactionOutcome::GiveUp => {
+            TransactionOutcome::Commit => Ok(()),
+            TransactionOutcome::Rollback => {
                 given_up = true;
                 Err(StoreError::NotRun)
             }

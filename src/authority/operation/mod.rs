@@ -81,7 +81,8 @@ impl<S: Store> Authority<S> {
         supersede(rows, lease, request, now)?;
         let (mut operation, next) = match &request.work {
             Work::Put { spec, secrets, renamed_from, .. } => {
-                let put = PutRequest { spec: (**spec).clone(), secrets: secrets.clone() };
+                let may_adopt = asker.authorize(Scope::Operator, &lease.project).is_ok();
+                let put = PutRequest { spec: (**spec).clone(), secrets: secrets.clone(), may_adopt };
                 self.accept_put(rows, acceptance, put, renamed_from.as_ref())
             }
             Work::Remove { volume, database } => {

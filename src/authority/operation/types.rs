@@ -104,4 +104,6 @@ pub(in crate::authority) enum OperationPhase {
 pub(in crate::authority) struct PutRequest {
     pub(in crate::authority) spec: BackendSpec,
     pub(in crate::authority) secrets: BTreeMap<FieldPath, Secret>,
+    /// Whether the principal may take up what nothing proves to be the project's.
+    pub(in crate::authority) may_adopt: bool,
 }

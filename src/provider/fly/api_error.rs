@@ -18,6 +18,8 @@ pub(super) enum ApiErrorKind {
     Quota,
     /// There is no such thing.
     NotFound,
+    /// There is no such app, or the node that was asked does not know it yet.
+    AppNotFound,
     /// The name of an app is in use somewhere in the world.
     NameTaken,
     /// The app has a machine of that name, perhaps with this id.
@@ -42,6 +44,13 @@ pub(super) enum ApiErrorKind {
     Uncertain,
     /// Anything else: it was not done, and asking again will not help.
     Other,
+}
+
+impl ApiErrorKind {
+    /// Returns whether the thing that was asked about is not there.
+    pub(super) fn is_not_found(&self) -> bool {
+        matches!(self, Self::NotFound | Self::AppNotFound)
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -81,27 +90,26 @@ pub(super) fn classify(reply: &ApiResponse) -> ApiErrorKind {
         "name_taken" => return ApiErrorKind::NameTaken,
         _ => {}
     }
+    // These words come with more than one status.
+    if says("concurrent update") {
+        return ApiErrorKind::Conflict;
+    }
+    if says("unique machine name") {
+        return ApiErrorKind::MachineNameTaken(machine_id(reply));
+    }
     match reply.status {
         401 => ApiErrorKind::Unauthorized,
         403 if says("quota") => ApiErrorKind::Quota,
         403 => ApiErrorKind::Forbidden,
+        400 | 404 if says("could not find app") || says("app not found") => ApiErrorKind::AppNotFound,
         404 => ApiErrorKind::NotFound,
         400 if says("no capacity") => ApiErrorKind::RegionFull,
         400 if says("volume not found") => ApiErrorKind::VolumeNotFound,
         408 => ApiErrorKind::Uncertain,
-        409 if says("unique machine name") => ApiErrorKind::MachineNameTaken(machine_id(reply)),
         409 if says("no capacity") => ApiErrorKind::RegionFull,
         409 if HOST_FULL.iter().any(|text| says(text)) => ApiErrorKind::HostFull,
-        409 if says("concurrent update") => ApiErrorKind::Conflict,
         409 if LEASE_HELD.iter().any(|text| format!(" {words}").contains(text)) => ApiErrorKind::LeaseHeld,
-        409 | 422
-            if says("already been taken")
-                || says("uniqueness constraint")
-                || says("already exists")
-                || says("already in use") =>
-        {
-            ApiErrorKind::NameTaken
-        }
+        409 | 422 if NAME_TAKEN.iter().any(|text| says(text)) => ApiErrorKind::NameTaken,
         412 if says("bound to machine") => ApiErrorKind::VolumeBound,
         412 if says("insufficient resources") => ApiErrorKind::HostFull,
         412 if says("version") || says("secret") => ApiErrorKind::Conflict,
@@ -112,6 +120,9 @@ pub(super) fn classify(reply: &ApiResponse) -> ApiErrorKind {
         _ => ApiErrorKind::Other,
     }
 }
+
+/// How the name of an app is said to be somebody's already.
+const NAME_TAKEN: [&str; 5] = ["been taken", "already taken", "uniqueness constraint", "already exists", "already in use"];
 
 /// How hosts say that they are full or closed.
 const HOST_FULL: [&str; 6] = [
@@ -150,7 +161,7 @@ mod tests {
             (401, error("Authenticate: token validation error"), ApiErrorKind::Unauthorized),
             (403, error("unauthorized"), ApiErrorKind::Forbidden),
             (403, error("organization acme is using 4096 MB of memory in dfw which is over the allowed quota"), ApiErrorKind::Quota),
-            (404, "app not found".to_owned(), ApiErrorKind::NotFound),
+            (404, "app not found".to_owned(), ApiErrorKind::AppNotFound),
             (400, error("no capacity"), ApiErrorKind::RegionFull),
             (400, error("invalid_argument: volume not found"), ApiErrorKind::VolumeNotFound),
             (400, error("invalid config.guest.memory_mb, minimum required 4096 MiB"), ApiErrorKind::Other),

@@ -25,10 +25,11 @@ pub(super) struct App {
 impl App {
     /// The slug of the organisation that it belongs to.
     pub(super) fn organisation(&self) -> Option<&str> {
-        match self.organization.as_ref()? {
-            Value::String(slug) => Some(slug),
-            other => other.get("slug")?.as_str(),
-        }
+        let slug = match self.organization.as_ref()? {
+            Value::String(slug) => slug,
+            other => other.get("slug")?.as_str()?,
+        };
+        Some(slug).filter(|slug| !slug.is_empty())
     }
 }
 
@@ -91,6 +92,23 @@ impl AppSecrets {
         self.version.or(self.old_version)
     }
 
+    /// Adds what the answer to one set secret says.
+    pub(super) fn add(&mut self, name: &str, set: SetSecretResponse) {
+        if !set.digest.is_empty() {
+            self.secrets.push(SecretEntry { name: name.to_owned(), digest: set.digest });
+        }
+        self.version = set.version.or(set.old_version).or(self.version);
+    }
+
+    /// Adds what is not there yet.
+    pub(super) fn add_missing(&mut self, listed: Self) {
+        for entry in listed.secrets {
+            if !self.secrets.iter().any(|known| known.name == entry.name) {
+                self.secrets.push(entry);
+            }
+        }
+    }
+
     /// The digests by name.
     pub(super) fn digests(&self) -> BTreeMap<&str, &str> {
         self.secrets.iter().map(|entry| (entry.name.as_str(), entry.digest.as_str())).collect()
@@ -104,6 +122,17 @@ pub(super) struct SecretEntry {
     pub(super) name: String,
     #[serde(deserialize_with = "or_default")]
     pub(super) digest: String,
+}
+
+/// The answer to one secret that was set.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct SetSecretResponse {
+    #[serde(deserialize_with = "or_default")]
+    digest: String,
+    version: Option<u64>,
+    #[serde(rename = "Version")]
+    old_version: Option<u64>,
 }
 
 /// A volume.
@@ -237,7 +266,8 @@ impl Machine {
 
     /// Whether its state does not change by itself.
     pub(super) fn is_settled(&self) -> bool {
-        matches!(self.state.as_str(), "created" | "started" | "stopped" | "suspended" | "failed" | "launch_failed")
+        // `created` is not among them: it is what a machine is while its image is pulled.
+        matches!(self.state.as_str(), "started" | "stopped" | "suspended" | "failed" | "launch_failed")
     }
 
     /// Whether the host that it is on answers.

@@ -1,4 +1,4 @@
-//! Asking Fly: which requests are sent again, after how long, and what a refusal becomes.
+//! The client of Fly's Machines API: retries with backoff, rate limits, deadlines, and what a refusal becomes.
 //!
 //! Must not do: send anything again that may have been done, unless doing it twice is harmless.
 
@@ -9,8 +9,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::api_error::{ApiErrorKind, classify, error_message};
+use super::cookies::CookieJar;
 use super::error::FlyError;
-use super::transport::{ApiRequest, ApiResponse, ApiTransport, ApiTransportError, Method};
+use super::fresh::FreshResources;
+use super::transport::{ApiRequest, ApiResponse, ApiTransport, ApiTransportError, Method, Service};
 
 /// How long things may take, and how often they are asked about.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +50,7 @@ impl Default for Timeouts {
             ready: Duration::from_secs(300),
             unchecked: Duration::from_secs(20),
             deletion: Duration::from_secs(120),
-            lease: Duration::from_secs(60),
+            lease: Duration::from_secs(30),
             lease_wait: Duration::from_secs(150),
         }
     }
@@ -73,6 +75,8 @@ pub(super) enum CallError {
 pub(super) struct ApiClient {
     pub(super) transport: Arc<dyn ApiTransport>,
     pub(super) timeouts: Timeouts,
+    cookies: Arc<CookieJar>,
+    fresh: Arc<FreshResources>,
 }
 
 /// A moment until which something is tried.
@@ -83,6 +87,36 @@ pub(super) struct Deadline {
 }
 
 impl ApiClient {
+    /// Creates a client over a transport, with the timeouts of the real API.
+    pub(super) fn new(transport: Arc<dyn ApiTransport>) -> Self {
+        Self { transport, timeouts: Timeouts::default(), cookies: Arc::default(), fresh: Arc::default() }
+    }
+
+    /// Sends a request once, with the cookies that belong to it.
+    pub(super) async fn send_once(&self, mut call: ApiRequest) -> Result<ApiResponse, ApiTransportError> {
+        if call.service != Service::Machines {
+            return self.transport.send(call).await;
+        }
+        let (method, path) = (call.method, call.path.clone());
+        if let Some(cookies) = self.cookies.header(&path, self.transport.now()) {
+            call = call.with_header("cookie", cookies);
+        }
+        let response = self.transport.send(call).await?;
+        if method == Method::Delete && response.is_success() {
+            self.fresh.forget(&path);
+        }
+        for line in response.headers.get("set-cookie").into_iter().flat_map(|lines| lines.lines()) {
+            self.cookies.store(&path, line, self.transport.now());
+        }
+        Ok(response)
+    }
+
+    /// Remembers that this was just created, so that for a while "not found" is asked again.
+    pub(super) fn expect_visible(&self, request: &ApiRequest) {
+        let until = self.deadline(self.timeouts.visibility);
+        self.fresh.add(request.path.clone(), until, |until| self.remaining(until).is_none());
+    }
+
     /// From now on, for so long.
     pub(super) fn deadline(&self, budget: Duration) -> Deadline {
         Deadline { start_ms: self.transport.now().0, budget }
@@ -115,7 +149,7 @@ impl ApiClient {
         let mut limited = self.timeouts.rate_limit;
         let mut pause = self.timeouts.poll_interval / 2;
         loop {
-            let (declined, wait) = match self.transport.send(call.clone()).await {
+            let (declined, wait) = match self.send_once(call.clone()).await {
                 Ok(reply) if reply.is_success() => return Ok(reply),
                 Ok(reply) => match classify(&reply) {
                     // Nothing was done, whatever was asked.
@@ -124,7 +158,13 @@ impl ApiClient {
                     }
                     ApiErrorKind::Uncertain if repeatable => (CallError::Rejected(ApiErrorKind::Uncertain, reply), None),
                     ApiErrorKind::Uncertain => return Err(CallError::Uncertain(error_message(&reply))),
-                    meaning => return Err(CallError::Rejected(meaning, reply)),
+                    meaning => match self.fresh.not_seen_until(&call, &meaning) {
+                        Some(until) if self.remaining(until).is_some() => {
+                            self.pause().await;
+                            continue;
+                        }
+                        _ => return Err(CallError::Rejected(meaning, reply)),
+                    },
                 },
                 Err(ApiTransportError::NotSent(why)) => (CallError::Unreachable(why), None),
                 Err(ApiTransportError::NoAnswer(why)) if repeatable => (CallError::Unreachable(why), None),
@@ -154,7 +194,7 @@ impl ApiClient {
         let what = call.label();
         match self.call(call).await {
             Ok(reply) => parse(&what, &reply).map(Some),
-            Err(CallError::Rejected(ApiErrorKind::NotFound, _)) => Ok(None),
+            Err(CallError::Rejected(kind, _)) if kind.is_not_found() => Ok(None),
             Err(declined) => Err(call_failed(&what, declined)),
         }
     }
@@ -188,6 +228,15 @@ pub(super) fn parse<T: DeserializeOwned>(what: &str, reply: &ApiResponse) -> Res
     .ok_or_else(|| FlyError::Unreadable { what: what.to_owned() })
 }
 
+/// Reads the answer to a creation: without the id of what was created it says nothing.
+pub(super) fn parse_created<T: DeserializeOwned>(what: &str, reply: &ApiResponse) -> Result<T, FlyError> {
+    let fields: Value = parse(what, reply)?;
+    match fields.get("id").and_then(Value::as_str) {
+        Some(id) if !id.is_empty() => T::deserialize(fields).map_err(|_| FlyError::Unreadable { what: what.to_owned() }),
+        _ => Err(FlyError::Unreadable { what: what.to_owned() }),
+    }
+}
+
 /// Reads an answer that is a list of things, each with its id.
 pub(super) fn parse_list<T: DeserializeOwned>(what: &str, reply: &ApiResponse) -> Result<Vec<T>, FlyError> {
     let is_thing = |item: &Value| item.get("id").and_then(Value::as_str).is_some_and(|id| !id.is_empty());
@@ -200,6 +249,11 @@ pub(super) fn parse_list<T: DeserializeOwned>(what: &str, reply: &ApiResponse) -
         _ => None,
     }
     .ok_or_else(|| FlyError::Unreadable { what: what.to_owned() })
+}
+
+/// Returns what a response refuses and its words, if it does.
+pub(super) fn rejection(response: &ApiResponse) -> Option<(ApiErrorKind, String)> {
+    (!response.is_success()).then(|| (classify(response), error_message(response)))
 }
 
 /// What it means to a user that a request was not answered with yes.

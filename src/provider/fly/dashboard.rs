@@ -6,28 +6,22 @@ use futures_util::future::try_join;
 
 use super::api_types::{IpAssignments, Machine};
 use super::apps::{AppReconciler, DASHBOARD_ROLE, missing_addresses};
-use super::ensure::config_drift;
+use super::drift::{config_drift, extra_machines};
 use super::error::FlyError;
 use super::images::{DASHBOARD_IMAGE_KEYS, recorded_image, resolve_image};
 use super::machines::CreateOutcome;
-use super::observe::extra_machines;
 use super::remove::remove_app;
 use super::update::UpdateOutcome;
 use super::volumes::{CapacityScope, CreateError};
 use super::{desired, requests};
 use crate::convex::release::DASHBOARD_IMAGE;
-use crate::model::fly::{app_url, dashboard_app_name};
+use crate::model::fly::app_url;
 use crate::model::{DASHBOARD_URL, FieldDrift, FieldPath, ProviderState, Release};
-
-/// The dashboard's app as the backend's work knows it.
-pub(super) fn reconciler<'a>(work: &AppReconciler<'a>) -> AppReconciler<'a> {
-    AppReconciler { app: dashboard_app_name(&work.app), role: DASHBOARD_ROLE, ..work.clone() }
-}
 
 /// Brings the dashboard about, or takes it away where none is wanted any more.
 pub(super) async fn ensure(backend: &AppReconciler<'_>, org: &str, references: &mut ProviderState) -> Result<(), FlyError> {
     let placement = backend.placement;
-    let work = reconciler(backend);
+    let work = backend.for_dashboard();
     if !placement.spec.dashboard {
         if placement.provider_state.contains_key(DASHBOARD_URL) {
             remove_app(&work).await?;
@@ -41,7 +35,7 @@ pub(super) async fn ensure(backend: &AppReconciler<'_>, org: &str, references: &
     }
     let wanted = desired::dashboard_spec(placement)?;
     let image = resolve_image(work.client, placement, DASHBOARD_IMAGE, None, DASHBOARD_IMAGE_KEYS, references).await?;
-    let (_, machines) = work.ensure_app(org).await?;
+    let machines = work.ensure_app(org).await?.machines;
     work.ensure_addresses().await?;
     let configuration = wanted.configuration(image.reference(), None);
     let current = work.find_own_machine(&machines, wanted.machine)?.cloned();
@@ -64,7 +58,7 @@ pub(super) async fn ensure(backend: &AppReconciler<'_>, org: &str, references: &
             }
             match made {
                 Ok(CreateOutcome::Created(machine)) => {
-                    work.wait_until_ready(&machine.id, machine.instance_id.as_deref(), None).await?
+                    work.wait_until_ready(&machine.id, machine.instance_id.as_deref()).await?
                 }
                 Ok(CreateOutcome::Adopted(machine)) => {
                     require_capacity(work.update_machine(&machine.id, &configuration, None).await?)?
@@ -100,7 +94,7 @@ pub(super) async fn drift(backend: &AppReconciler<'_>) -> Result<Vec<FieldDrift>
     if !placement.spec.dashboard {
         return Ok(Vec::new());
     }
-    let work = reconciler(backend);
+    let work = backend.for_dashboard();
     let deviation = |path: &str, recorded: &str, observed: String| FieldDrift {
         path: FieldPath::new(path),
         recorded: recorded.to_owned(),

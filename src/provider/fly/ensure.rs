@@ -2,13 +2,12 @@
 //!
 //! Must not do: go on where a look failed, or make a second of anything.
 
-use std::collections::BTreeSet;
-
 use super::api_types::{Machine, Volume};
-use super::apps::{AppOrigin, AppReconciler, BACKEND_ROLE, ORG_KEY, resolve_org};
+use super::apps::{AppOrigin, AppReconciler, BACKEND_ROLE, EnsuredApp, ORG_KEY, resolve_org};
 use super::client::ApiClient;
-use super::config_diff::{ConfigDifference, diff};
+use super::config_diff::diff;
 use super::desired::{MachineSpec, OWNER_KEY, app_name_of};
+use super::drift::{UNREPORTED_CHECKS, UNREPORTED_KEY, config_drift};
 use super::error::FlyError;
 use super::images::{BACKEND_IMAGE_KEYS, ImageKeys, ResolvedImage, resolve_image};
 use super::machines::CreateOutcome;
@@ -17,14 +16,9 @@ use super::volumes::{CapacityScope, CreateError, VOLUME_KEY, VolumeChoice, Volum
 use super::{FlyConfig, dashboard, desired};
 use crate::convex::release::BACKEND_IMAGE;
 use crate::failpoint;
-use crate::model::fly::{APP_KEY, REGION_KEY, app_url};
+use crate::model::fly::{APP_KEY, REGION_KEY, RETAINED_BACKEND_KEY, app_url};
 use crate::model::{INTERNAL_URL, ProviderState, ResolvedBackend};
 use crate::provider::{ProgressFn, ProviderError};
-
-/// The note about fields that the server does not give back: they cannot be compared.
-const UNREPORTED_KEY: &str = "unsaid";
-/// What stands in it for the checks of a machine, where a server lists none.
-pub(super) const UNREPORTED_CHECKS: &str = "checks";
 
 /// How often a volume is looked for again that went away before a machine was made over it.
 const MAX_ATTEMPTS: u32 = 3;
@@ -56,25 +50,27 @@ pub(super) async fn ensure(
     let wanted = desired::backend_spec(placement)?;
     let app = app_name_of(placement)?.to_owned();
     let org = resolve_org(client, settings, placement).await?;
-    let mut references = ProviderState::from([
-        (APP_KEY.to_owned(), app.clone()),
-        (INTERNAL_URL.to_owned(), app_url(&app)),
-        (ORG_KEY.to_owned(), org.clone()),
-    ]);
+    let mut references = ProviderState::from([(APP_KEY.to_owned(), app.clone()), (INTERNAL_URL.to_owned(), app_url(&app))]);
+    let retained = placement.provider_state.get(RETAINED_BACKEND_KEY);
+    references.extend(retained.map(|backend| (RETAINED_BACKEND_KEY.to_owned(), backend.clone())));
     let work = AppReconciler { client, placement, app, notice, role: BACKEND_ROLE };
-    let (made, machines) = work.ensure_app(&org).await?;
+    let EnsuredApp { origin, org, machines } = work.ensure_app(&org).await?;
+    references.insert(ORG_KEY.to_owned(), org.clone());
     work.ensure_addresses().await?;
     let own = placement.spec.settings.fly.image.as_ref();
     let image = resolve_image(client, placement, BACKEND_IMAGE, own, BACKEND_IMAGE_KEYS, &mut references).await?;
-    let secrets_version = work.ensure_secrets(&wanted, &mut references).await?;
-    let order = InstanceRequest { spec: &wanted, image: &image, secrets_version };
-    let seat = work.ensure_instance(&order, made, &machines).await?;
+    let secrets = work.ensure_secrets(origin, &wanted, &mut references).await?;
+    let order = InstanceRequest { spec: &wanted, image: &image, secrets_version: secrets.version };
+    let seat = work.ensure_instance(&order, origin, &machines).await?;
     record_state(&mut references, &wanted, image, BACKEND_IMAGE_KEYS, &seat);
     work.ensure_certificates(&wanted.custom_hosts).await?;
     dashboard::ensure(&work, &org, &mut references).await?;
     work.delete_extra_machines(&seat.machine, &machines).await?;
     work.delete_extra_volumes(&seat.spare).await?;
     work.release_extra_addresses().await?;
+    if secrets.are_marked_retained {
+        work.unmark_retained().await?;
+    }
     Ok(references)
 }
 
@@ -98,32 +94,6 @@ fn record_state(references: &mut ProviderState, wanted: &MachineSpec, image: Res
     if !unsaid.is_empty() {
         references.insert(UNREPORTED_KEY.to_owned(), unsaid.join("\n"));
     }
-}
-
-/// The fields that the server is known not to give back.
-pub(super) fn unreported_fields(placement: &ResolvedBackend) -> BTreeSet<&str> {
-    placement.provider_state.get(UNREPORTED_KEY).map(|paths| paths.lines().collect()).unwrap_or_default()
-}
-
-/// Where a machine differs from what was asked for, as far as its server gives back what it was sent.
-pub(super) fn config_drift(
-    placement: &ResolvedBackend,
-    wanted: &MachineSpec,
-    image: Option<&ResolvedImage>,
-    machine: &Machine,
-    volume: Option<&str>,
-) -> Vec<ConfigDifference> {
-    let unsaid = unreported_fields(placement);
-    let empty = serde_json::Value::Null;
-    let mut found = diff(&wanted.comparable(volume), machine.config.as_ref().unwrap_or(&empty));
-    found.retain(|difference| difference.observed.is_some() || !unsaid.contains(difference.path.as_str()));
-    // Without a digest on both sides nobody can tell.
-    if let (Some(wanted), Some(seen)) = (image.and_then(ResolvedImage::digest), machine.image_digest())
-        && wanted != seen
-    {
-        found.push(ConfigDifference { path: "image".to_owned(), desired: wanted.to_owned(), observed: Some(seen.to_owned()) });
-    }
-    found
 }
 
 impl AppReconciler<'_> {
@@ -204,12 +174,13 @@ impl AppReconciler<'_> {
         // An update that changes nothing is what makes a machine see the vault anew.
         let updates = !differing.is_empty() || needs_restart || order.secrets_version.is_some();
         let updated = match machine.state.as_str() {
-            "created" | "failed" | "launch_failed" => self.update_to_spec(order, machine, &volume).await?,
+            "failed" | "launch_failed" => self.update_to_spec(order, machine, &volume).await?,
             _ if updates => self.update_to_spec(order, machine, &volume).await?,
+            "created" => self.launch_created(order, machine, &volume).await?,
             "started" => UpdateOutcome::Ready(Box::new(machine.clone())),
             "stopped" | "suspended" => self.start_and_wait(machine).await?,
             // It is on its way.
-            _ => UpdateOutcome::Ready(Box::new(self.wait_until_ready(&machine.id, None, None).await?)),
+            _ => UpdateOutcome::Ready(Box::new(self.wait_until_ready(&machine.id, None).await?)),
         };
         match updated {
             UpdateOutcome::Ready(machine) => Ok(Instance { machine: *machine, volume: Some(volume), spare }),
@@ -218,6 +189,23 @@ impl AppReconciler<'_> {
                 self.delete_machine(&machine.id).await?;
                 self.launch_on_existing(order, volume, spare).await
             }
+        }
+    }
+
+    /// Waits for a machine whose launch is under way. One that was never launched gets the update that launches it.
+    async fn launch_created(
+        &self,
+        order: &InstanceRequest<'_>,
+        machine: &Machine,
+        volume: &Volume,
+    ) -> Result<UpdateOutcome, FlyError> {
+        let error = match self.wait_until_ready(&machine.id, None).await {
+            Ok(machine) => return Ok(UpdateOutcome::Ready(Box::new(machine))),
+            Err(error) => error,
+        };
+        match self.find_machine(&machine.id).await? {
+            Some(machine) if machine.state == "created" => self.update_to_spec(order, &machine, volume).await,
+            _ => Err(error),
         }
     }
 
@@ -240,10 +228,18 @@ impl AppReconciler<'_> {
         origin: VolumeOrigin,
     ) -> Result<(Machine, Volume), CreateError> {
         let configuration = order.spec.configuration(order.image.reference(), Some(&volume.id));
-        let came = self.create_machine(order.spec.machine, &volume.region, &configuration, order.secrets_version).await?;
+        let came = self.create_machine(order.spec.machine, &volume.region, &configuration, order.secrets_version).await;
+        let came = match came {
+            Err(CreateError::Failed(error @ FlyError::ForeignResource { .. })) if origin == VolumeOrigin::Created => {
+                // Another backend has the app: what this run created in it would be paid for and used by nobody.
+                self.withdraw_volume(&volume.id).await?;
+                return Err(error.into());
+            }
+            came => came?,
+        };
         let machine = match came {
             CreateOutcome::Created(machine) => {
-                let machine = self.wait_until_ready(&machine.id, machine.instance_id.as_deref(), None).await?;
+                let machine = self.wait_until_ready(&machine.id, machine.instance_id.as_deref()).await?;
                 return Ok((machine, volume.clone()));
             }
             CreateOutcome::Adopted(machine) => machine,
@@ -251,7 +247,7 @@ impl AppReconciler<'_> {
         let volume = self.volume_of_machine(&machine, volume, origin).await?;
         let differing = config_drift(self.placement, order.spec, Some(order.image), &machine, Some(&volume.id));
         if differing.is_empty() && order.secrets_version.is_none() {
-            return Ok((self.wait_until_ready(&machine.id, None, None).await?, volume));
+            return Ok((self.wait_until_ready(&machine.id, None).await?, volume));
         }
         match self.update_to_spec(order, &machine, &volume).await? {
             UpdateOutcome::Ready(machine) => Ok((*machine, volume)),

@@ -6,13 +6,13 @@
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FlyError {
     /// The token is no good.
-    #[error("Fly does not take the token in `FLY_API_TOKEN`: {said}")]
+    #[error("Fly does not take the token in `FLY_ACCESS_TOKEN` or `FLY_API_TOKEN`: {said}")]
     Token {
         /// What Fly said.
         said: String,
     },
     /// The token may not do it.
-    #[error("the token in `FLY_API_TOKEN` may not do `{what}`: {said}")]
+    #[error("the token in `FLY_ACCESS_TOKEN` or `FLY_API_TOKEN` may not do `{what}`: {said}")]
     Forbidden {
         /// What was asked.
         what: String,
@@ -20,7 +20,9 @@ pub enum FlyError {
         said: String,
     },
     /// Nothing says which organisation pays.
-    #[error("the token in `FLY_API_TOKEN` is for {count} organisations, and nothing says which of them `{backend}` belongs to")]
+    #[error(
+        "the token in `FLY_ACCESS_TOKEN` or `FLY_API_TOKEN` is for {count} organisations, and nothing says which of them `{backend}` belongs to"
+    )]
     Organisation {
         /// How many.
         count: usize,

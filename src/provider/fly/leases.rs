@@ -2,16 +2,23 @@
 //!
 //! Must not do: break somebody else's lease.
 
+use std::future::Future;
+use std::pin::pin;
 use std::time::Duration;
+
+use futures_util::future::{Either, pending, select};
 
 use super::api_error::{ApiErrorKind, error_message};
 use super::api_types::LeaseResponse;
 use super::apps::AppReconciler;
-use super::client::{CallError, Deadline, call_failed, parse};
+use super::client::{CallError, call_failed, parse, rejection};
 use super::error::FlyError;
 use super::requests;
 use crate::failpoint;
 use crate::model::Secret;
+
+/// How often the release of a lease is tried: whoever comes next waits for it.
+const RELEASE_ATTEMPTS: u32 = 3;
 
 /// A lease that is held.
 #[derive(Debug)]
@@ -20,17 +27,16 @@ pub(super) struct MachineLease {
     pub(super) nonce: Option<Secret>,
     /// The version of the machine that it is a lease of.
     pub(super) version: Option<String>,
-    renew_at: Deadline,
 }
 
 impl AppReconciler<'_> {
-    /// Takes a machine's lease. Somebody else's is waited for.
+    /// Acquires a machine's lease. Somebody else's is waited for.
     pub(super) async fn acquire_lease(&self, machine: &str) -> Result<MachineLease, FlyError> {
-        let patience = &self.client.timeouts;
-        let deadline = self.client.deadline(patience.lease_wait);
+        let timeouts = &self.client.timeouts;
+        let deadline = self.client.deadline(timeouts.lease_wait);
         let mut said_so = false;
         loop {
-            let call = requests::acquire_lease(&self.app, machine, patience.lease.as_secs().max(1), None);
+            let call = requests::acquire_lease(&self.app, machine, timeouts.lease.as_secs().max(1), None);
             let what = call.label();
             let said = match self.client.call(call).await {
                 Ok(reply) => {
@@ -38,7 +44,7 @@ impl AppReconciler<'_> {
                     let answer: LeaseResponse = parse(&what, &reply)?;
                     let nonce = answer.nonce().map(Secret::new);
                     let version = answer.version().map(str::to_owned);
-                    return Ok(MachineLease { machine: machine.to_owned(), nonce, version, renew_at: self.next_renewal() });
+                    return Ok(MachineLease { machine: machine.to_owned(), nonce, version });
                 }
                 Err(CallError::Rejected(ApiErrorKind::LeaseHeld | ApiErrorKind::Conflict, reply)) => error_message(&reply),
                 // If it was granted, it runs out.
@@ -56,36 +62,59 @@ impl AppReconciler<'_> {
         }
     }
 
-    fn next_renewal(&self) -> Deadline {
-        self.client.deadline(self.client.timeouts.lease / 3)
+    /// Runs `work` while the lease is renewed in the background, and releases it at the end, however that comes.
+    ///
+    /// # Errors
+    /// Those of `work`, and [`FlyError::LeaseHeld`] as soon as somebody else holds the lease.
+    pub(super) async fn under_lease<T, E: From<FlyError>>(
+        &self,
+        lease: &MachineLease,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let ended = match select(pin!(work), pin!(self.renew_until_lost(lease))).await {
+            Either::Left((ended, _)) => ended,
+            Either::Right((lost, _)) => Err(lost.into()),
+        };
+        self.release_lease(lease).await;
+        ended
     }
 
-    /// Keeps a lease for as long again, when it is time to.
-    pub(super) async fn renew_lease_if_due(&self, lease: &mut MachineLease) -> Result<(), FlyError> {
-        if self.client.remaining(lease.renew_at).is_some() {
-            return Ok(());
-        }
-        let Some(nonce) = lease.nonce.clone() else { return Ok(()) };
-        let seconds = self.client.timeouts.lease.as_secs().max(1);
-        let call = requests::acquire_lease(&self.app, &lease.machine, seconds, Some(&nonce));
-        let what = call.label();
-        match self.client.call(call).await {
-            Ok(_) | Err(CallError::Uncertain(_)) => {
-                lease.renew_at = self.next_renewal();
-                Ok(())
-            }
-            Err(CallError::Rejected(ApiErrorKind::LeaseHeld, reply)) => {
-                Err(FlyError::LeaseHeld { app: self.app.clone(), machine: lease.machine.clone(), said: error_message(&reply) })
-            }
-            Err(declined) => Err(call_failed(&what, declined)),
+    /// Renews a lease for ever; returns only when it is lost.
+    async fn renew_until_lost(&self, lease: &MachineLease) -> FlyError {
+        let Some(nonce) = &lease.nonce else { return pending().await };
+        let ttl = self.client.timeouts.lease;
+        loop {
+            self.client.transport.sleep(ttl / 3).await;
+            let call = requests::acquire_lease(&self.app, &lease.machine, ttl.as_secs().max(1), Some(nonce)).within(ttl / 3);
+            // Whatever else is wrong, the work itself finds out sooner or later, or the next renewal gets through.
+            let Ok(reply) = self.client.send_once(call).await else { continue };
+            let said = match rejection(&reply) {
+                Some((ApiErrorKind::LeaseHeld, said)) => said,
+                Some(_) => continue,
+                None => match serde_json::from_str::<LeaseResponse>(&reply.body).ok().as_ref().and_then(LeaseResponse::nonce) {
+                    // It had run out, so this is another one, and somebody may have come in between.
+                    Some(other) if other != nonce.expose() => {
+                        let call = requests::release_lease(&self.app, &lease.machine, &Secret::new(other));
+                        let _ = self.client.send_once(call).await;
+                        "the lease ran out before it could be renewed".to_owned()
+                    }
+                    _ => continue,
+                },
+            };
+            return FlyError::LeaseHeld { app: self.app.clone(), machine: lease.machine.clone(), said };
         }
     }
 
-    /// Gives a lease back. One that cannot be given back runs out by itself.
-    pub(super) async fn release_lease(&self, lease: MachineLease) {
+    /// Releases a lease. One that cannot be released runs out by itself.
+    async fn release_lease(&self, lease: &MachineLease) {
         if let Some(nonce) = &lease.nonce {
             let call = requests::release_lease(&self.app, &lease.machine, nonce).within(Duration::from_secs(5));
-            let _ = self.client.transport.send(call).await;
+            for _ in 0..RELEASE_ATTEMPTS {
+                match self.client.send_once(call.clone()).await.map(|reply| rejection(&reply)) {
+                    Ok(Some((ApiErrorKind::RateLimited(_) | ApiErrorKind::Uncertain, _))) | Err(_) => self.client.pause().await,
+                    Ok(_) => return,
+                }
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::api_error::{ApiErrorKind, error_message};
 use super::api_types::{Machine, MachineEvent};
 use super::apps::AppReconciler;
-use super::client::{CallError, call_failed, parse};
+use super::client::{CallError, call_failed, parse_created};
 use super::desired::OWNER_KEY;
 use super::error::FlyError;
 use super::leases::MachineLease;
@@ -90,7 +90,9 @@ impl AppReconciler<'_> {
             let said = match self.client.call(call).await {
                 Ok(reply) => {
                     failpoint::hit("provider.fly.machine_created");
-                    return Ok(CreateOutcome::Created(parse(&what, &reply)?));
+                    let machine: Machine = parse_created(&what, &reply)?;
+                    self.client.expect_visible(&requests::get_machine(&self.app, &machine.id));
+                    return Ok(CreateOutcome::Created(machine));
                 }
                 Err(CallError::Rejected(ApiErrorKind::MachineNameTaken(id), _)) => {
                     return Ok(self.adopt_machine(name, id).await?);
@@ -120,7 +122,11 @@ impl AppReconciler<'_> {
 
     async fn adopt_machine(&self, name: &'static str, id: Option<String>) -> Result<CreateOutcome, FlyError> {
         let machine = match &id {
-            Some(id) => self.find_machine(id).await?,
+            Some(id) => {
+                // Its name is known over there already, though perhaps not everywhere.
+                self.client.expect_visible(&requests::get_machine(&self.app, id));
+                self.find_machine(id).await?
+            }
             None => None,
         };
         let found = match machine {
@@ -137,19 +143,14 @@ impl AppReconciler<'_> {
         FlyError::NotReady { app: self.app.clone(), machine: id.to_owned(), why: why.into() }
     }
 
-    /// Waits until a machine runs and passes its checks.
+    /// Waits until a machine that was launched runs and passes its checks. Until its image is there, it is `created`.
     ///
     /// # Errors
     /// [`FlyError::NotReady`] when it ended, or does not get there in time.
-    pub(super) async fn wait_until_ready(
-        &self,
-        id: &str,
-        version: Option<&str>,
-        mut lease: Option<&mut MachineLease>,
-    ) -> Result<Machine, FlyError> {
-        self.wait_until_settled(id, version, &mut lease).await?;
+    pub(super) async fn wait_until_ready(&self, id: &str, version: Option<&str>) -> Result<Machine, FlyError> {
         let deadline = self.client.deadline(self.client.timeouts.ready);
-        let unchecked = self.client.deadline(self.client.timeouts.unchecked);
+        self.wait_until_settled(id, version).await?;
+        let mut unchecked = None;
         let mut ended = 0;
         loop {
             let machine = self.find_machine(id).await?.ok_or_else(|| self.not_ready(id, "it is gone"))?;
@@ -162,10 +163,15 @@ impl AppReconciler<'_> {
             let passing = !health.is_empty() && health.iter().all(|check| check.status == "passing");
             match machine.state.as_str() {
                 "started" if passing => return Ok(machine),
-                "started" if health.is_empty() && self.client.remaining(unchecked).is_none() => return Ok(machine),
+                "started" if health.is_empty() => {
+                    let since = *unchecked.get_or_insert_with(|| self.client.deadline(self.client.timeouts.unchecked));
+                    if self.client.remaining(since).is_none() {
+                        return Ok(machine);
+                    }
+                }
                 "failed" | "launch_failed" => return Err(self.not_ready(id, self.last_exit(id, &machine.state).await)),
                 // A machine that restarts is stopped for a moment.
-                "stopped" | "suspended" | "created" => {
+                "stopped" | "suspended" => {
                     ended += 1;
                     if ended > MAX_ATTEMPTS {
                         return Err(self.not_ready(id, self.last_exit(id, &machine.state).await));
@@ -174,41 +180,19 @@ impl AppReconciler<'_> {
                 _ => {}
             }
             if self.client.remaining(deadline).is_none() {
-                let failing = health.iter().find(|check| check.status != "passing");
-                let why = match failing {
-                    Some(check) => {
-                        let output = check.output.as_deref().unwrap_or_default().lines().next().unwrap_or_default();
-                        format!(
-                            "its check `{}` is {}{}",
-                            check.name,
-                            check.status,
-                            if output.is_empty() { String::new() } else { format!(": {output}") }
-                        )
-                    }
-                    None => format!("it is still {}", machine.state),
-                };
-                return Err(self.not_ready(id, why));
-            }
-            if let Some(lease) = lease.as_deref_mut() {
-                self.renew_lease_if_due(lease).await?;
+                return Err(self.not_ready(id, why_not_ready(&machine)));
             }
             self.client.pause().await;
         }
     }
 
     /// Waits until a machine's state does not change by itself any more.
-    async fn wait_until_settled(
-        &self,
-        id: &str,
-        version: Option<&str>,
-        lease: &mut Option<&mut MachineLease>,
-    ) -> Result<(), FlyError> {
+    pub(super) async fn wait_until_settled(&self, id: &str, version: Option<&str>) -> Result<(), FlyError> {
         let deadline = self.client.deadline(self.client.timeouts.settle);
-        loop {
+        while self.client.remaining(deadline).is_some() {
             let call = requests::wait_until_settled(&self.app, id, version, WAIT_SECONDS);
             // Sent once: how long it may take is said in it.
-            let reply = self.client.transport.send(call).await;
-            match reply {
+            match self.client.send_once(call).await {
                 Ok(reply) if reply.is_success() => return Ok(()),
                 // Its time is over, or it waits for a word that it does not know.
                 Ok(reply) if reply.status == 408 => {
@@ -219,16 +203,15 @@ impl AppReconciler<'_> {
                 }
                 // A server that does not know the word, or not the machine yet: looking at it tells as well.
                 Ok(reply) if matches!(reply.status, 400 | 404) => return Ok(()),
-                Ok(reply) if reply.status == 401 => return Err(FlyError::Token { said: error_message(&reply) }),
+                Ok(reply) if matches!(reply.status, 401 | 403) => {
+                    // A node that does not know a new app says so too; a look tells which it is.
+                    self.find_machine(id).await?;
+                    return Ok(());
+                }
                 Ok(_) | Err(_) => self.client.pause().await,
             }
-            if self.client.remaining(deadline).is_none() {
-                return Ok(());
-            }
-            if let Some(lease) = lease.as_deref_mut() {
-                self.renew_lease_if_due(lease).await?;
-            }
         }
+        Ok(())
     }
 
     /// How a machine's program ended last, or the state that it is in.
@@ -271,13 +254,15 @@ impl AppReconciler<'_> {
     pub(super) async fn stop_machine(&self, id: &str) -> Result<(), FlyError> {
         let lease = self.acquire_lease(id).await?;
         let call = requests::stop_machine(&self.app, id, lease.nonce.as_ref());
-        let what = call.label();
-        let stopped = self.client.call_idempotent(call).await;
-        self.release_lease(lease).await;
-        match stopped {
-            Ok(_) | Err(CallError::Rejected(ApiErrorKind::NotFound, _)) => {}
-            Err(declined) => return Err(call_failed(&what, declined)),
-        }
+        let stopping = async {
+            let what = call.label();
+            match self.client.call_idempotent(call).await {
+                Ok(_) => Ok(()),
+                Err(CallError::Rejected(kind, _)) if kind.is_not_found() => Ok(()),
+                Err(declined) => Err(call_failed(&what, declined)),
+            }
+        };
+        self.under_lease(&lease, stopping).await?;
         let deadline = self.client.deadline(self.client.timeouts.deletion);
         while let Some(machine) = self.find_machine(id).await? {
             if matches!(machine.state.as_str(), "stopped" | "created" | "failed" | "suspended") {
@@ -300,15 +285,17 @@ impl AppReconciler<'_> {
             Some(_) => Some(self.acquire_lease(id).await?),
         };
         let call = requests::delete_machine(&self.app, id, lease.as_ref().and_then(|lease| lease.nonce.as_ref()));
-        let what = call.label();
-        match self.client.call(call).await {
-            Ok(_) | Err(CallError::Rejected(ApiErrorKind::NotFound, _)) => {}
-            Err(declined) => {
-                if let Some(lease) = lease {
-                    self.release_lease(lease).await;
-                }
-                return Err(call_failed(&what, declined));
+        let deleting = async {
+            let what = call.label();
+            match self.client.call(call).await {
+                Ok(_) => Ok(()),
+                Err(CallError::Rejected(kind, _)) if kind.is_not_found() => Ok(()),
+                Err(declined) => Err(call_failed(&what, declined)),
             }
+        };
+        match lease {
+            Some(lease) => self.under_lease(&lease, deleting).await?,
+            None => deleting.await?,
         }
         failpoint::hit("provider.fly.machine_deleted");
         let patience = self.client.timeouts.deletion;
@@ -327,5 +314,17 @@ impl AppReconciler<'_> {
     async fn machine_exists(&self, id: &str) -> Result<bool, FlyError> {
         let found: Option<Machine> = self.client.find(requests::get_machine(&self.app, id)).await?;
         Ok(found.is_some_and(|machine| machine.state != "destroyed"))
+    }
+}
+
+/// Returns what a machine lacks that did not become ready in time.
+fn why_not_ready(machine: &Machine) -> String {
+    match machine.health_checks().iter().find(|check| check.status != "passing") {
+        Some(check) => {
+            let output = check.output.as_deref().unwrap_or_default().lines().next().unwrap_or_default();
+            let said = if output.is_empty() { String::new() } else { format!(": {output}") };
+            format!("its check `{}` is {}{said}", check.name, check.status)
+        }
+        None => format!("it is still {}", machine.state),
     }
 }

@@ -12,11 +12,14 @@ mod apps;
 mod certificates;
 mod client;
 mod config_diff;
+mod cookies;
 mod dashboard;
 mod desired;
+mod drift;
 mod endpoints;
 mod ensure;
 mod error;
+mod fresh;
 mod images;
 mod leases;
 mod machines;
@@ -44,7 +47,9 @@ pub use endpoints::ApiEndpoints;
 pub use error::FlyError;
 #[cfg(feature = "native")]
 pub use reqwest_transport::ReqwestTransport;
-pub use transport::{ApiRequest, ApiResponse, ApiTransport, ApiTransportError, Method, Service, authorization};
+pub use transport::{
+    ApiRequest, ApiResponse, ApiTransport, ApiTransportError, Method, Service, TOKEN_VARIABLES, authorization,
+};
 
 /// What is the same for all backends.
 #[derive(Debug, Clone, Default)]
@@ -62,7 +67,7 @@ pub struct Fly {
 impl Fly {
     /// Backends that are reached through this port.
     pub fn new(port: Arc<dyn ApiTransport>, settings: FlyConfig) -> Self {
-        Self { client: ApiClient { transport: port, timeouts: Timeouts::default() }, config: settings }
+        Self { client: ApiClient::new(port), config: settings }
     }
 
     /// The same with other times to wait.

@@ -9,16 +9,12 @@ use futures_util::future::{try_join, try_join4};
 use super::api_types::{AppSecrets, IpAssignments, Machine, Volume};
 use super::apps::{AppReconciler, ORG_KEY, SECRET_KEY_PREFIX, missing_addresses};
 use super::desired::{CONFIG_DIGEST_KEY, MachineSpec, SECRETS_DIGEST_KEY, VOLUME_NAME};
-use super::ensure::{UNREPORTED_CHECKS, config_drift, unreported_fields};
+use super::drift::{UNREPORTED_CHECKS, config_drift, extra_machines, field_drift, unreported_fields};
 use super::error::FlyError;
 use super::images::{BACKEND_IMAGE_KEYS, recorded_image};
 use super::volumes::VolumeChoice;
 use super::{dashboard, desired, requests};
-use crate::model::{DataState, FieldDrift, FieldPath, Observation, RunState, UNMANAGED_PREFIX};
-
-fn field_drift(path: impl Into<String>, recorded: impl Into<String>, observed: impl Into<String>) -> FieldDrift {
-    FieldDrift { path: FieldPath::new(path), recorded: recorded.into(), observed: observed.into() }
-}
+use crate::model::{DataState, FieldDrift, Observation, RunState, UNMANAGED_PREFIX};
 
 /// Looks at a backend.
 pub(super) async fn observe(work: &AppReconciler<'_>) -> Result<Observation, FlyError> {
@@ -35,7 +31,7 @@ pub(super) async fn observe(work: &AppReconciler<'_>) -> Result<Observation, Fly
         work.list_machines(),
     );
     let ((addresses, secrets, volumes, machines), mut others) = try_join(look, dashboard::drift(work)).await?;
-    work.verify_ownership(&app, placement.provider_state.get(ORG_KEY).map(String::as_str), &machines)?;
+    work.verify_ownership(&app, placement.provider_state.get(ORG_KEY).map(String::as_str), &machines, false)?;
 
     let mut deviations: Vec<FieldDrift> = missing_addresses(&addresses)
         .into_iter()
@@ -77,22 +73,6 @@ pub(super) async fn observe(work: &AppReconciler<'_>) -> Result<Observation, Fly
         state = RunState::Unready;
     }
     Ok(Observation { state, data, drift: deviations, notes })
-}
-
-/// The machines that are there beside the one that belongs there: ours are in excess, and others' are named and left.
-pub(super) fn extra_machines(
-    work: &AppReconciler<'_>,
-    of: &str,
-    machines: &[Machine],
-    ours: Option<&Machine>,
-) -> Vec<FieldDrift> {
-    let extra = machines.iter().filter(|extra| Some(&extra.id) != ours.map(|ours| &ours.id));
-    extra
-        .map(|extra| {
-            let whose = if work.is_unmanaged(extra) { UNMANAGED_PREFIX } else { "" };
-            field_drift(format!("{whose}{of}machines.{}", extra.id), "absent", extra.state.clone())
-        })
-        .collect()
 }
 
 fn run_state(work: &AppReconciler<'_>, machine: &Machine) -> RunState {

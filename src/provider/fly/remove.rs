@@ -12,8 +12,8 @@ use super::apps::{AppReconciler, ORG_KEY};
 use super::client::{CallError, MAX_BACKOFF, call_failed, parse, parse_list};
 use super::desired::{OWNER_KEY, VOLUME_NAME};
 use super::error::FlyError;
+use super::requests;
 use super::volumes::VolumeDeletion;
-use super::{dashboard, requests};
 use crate::failpoint;
 
 /// How many pages of an organisation's volumes are read: a million volumes.
@@ -21,7 +21,7 @@ const MAX_PAGES: usize = 1000;
 
 /// Takes a backend away with its data.
 pub(super) async fn remove(work: &AppReconciler<'_>) -> Result<(), FlyError> {
-    let dashboard = dashboard::reconciler(work);
+    let dashboard = work.for_dashboard();
     let (found, own) = try_join(determine_ownership(&dashboard), determine_ownership(work)).await?;
     // An app goes with everything in it, so before anything goes it is known that nothing of somebody else's does.
     refuse_unmanaged(&dashboard, &found)?;
@@ -32,7 +32,7 @@ pub(super) async fn remove(work: &AppReconciler<'_>) -> Result<(), FlyError> {
 
 /// Takes the machine and the dashboard away, and leaves the app and its volume.
 pub(super) async fn remove_keeping_data(work: &AppReconciler<'_>) -> Result<(), FlyError> {
-    let dashboard = dashboard::reconciler(work);
+    let dashboard = work.for_dashboard();
     let (found, own) = try_join(determine_ownership(&dashboard), determine_ownership(work)).await?;
     refuse_unmanaged(&dashboard, &found)?;
     delete_all(&dashboard, found).await?;
@@ -45,6 +45,7 @@ pub(super) async fn remove_keeping_data(work: &AppReconciler<'_>) -> Result<(), 
         }
         work.delete_machine(&machine.id).await?;
     }
+    work.mark_retained().await?;
     let kept: Vec<String> = volumes.into_iter().map(|volume| volume.id).collect();
     (work.notice)(format!(
         "kept: the app {} with {}, which costs money as long as it is there; `fly.app = \"{}\"` in the manifest takes it up again",
@@ -78,7 +79,7 @@ async fn determine_ownership(work: &AppReconciler<'_>) -> Result<AppOwnership, F
         Err(error) => return Err(error),
     };
     let (machines, volumes) = try_join(work.list_machines(), work.list_volumes()).await?;
-    match work.verify_ownership(&app, noted.map(String::as_str), &machines) {
+    match work.verify_ownership(&app, noted.map(String::as_str), &machines, false) {
         Ok(()) => Ok(AppOwnership::Own { app, machines, volumes }),
         Err(FlyError::AppForeign { .. }) if never_made => Ok(AppOwnership::Foreign),
         Err(error) => Err(error),
@@ -186,7 +187,8 @@ async fn delete_app(work: &AppReconciler<'_>) -> Result<(), FlyError> {
     let call = requests::delete_app(&work.app);
     let what = call.label();
     match work.client.call(call).await {
-        Ok(_) | Err(CallError::Rejected(ApiErrorKind::NotFound, _)) => {}
+        Ok(_) => {}
+        Err(CallError::Rejected(kind, _)) if kind.is_not_found() => {}
         Err(declined) => return Err(call_failed(&what, declined)),
     }
     failpoint::hit("provider.fly.app_deleted");
@@ -280,7 +282,7 @@ async fn list_orphaned_volumes(work: &AppReconciler<'_>, org: &str) -> Result<Or
                 Err(_) => parse(&what, &reply)?,
             },
             // A token for one app may not look at the others, and then there is nothing to look for.
-            Err(CallError::Rejected(ApiErrorKind::NotFound | ApiErrorKind::Forbidden, _)) => {
+            Err(CallError::Rejected(ApiErrorKind::NotFound | ApiErrorKind::AppNotFound | ApiErrorKind::Forbidden, _)) => {
                 return Ok(OrphanedVolumes::default());
             }
             Err(declined) => return Err(call_failed(&what, declined)),

@@ -33,11 +33,12 @@ pub(super) fn current_tokens() -> ApiRequest {
     machines(Method::Get, "/tokens/current".to_owned())
 }
 
-/// Makes an app with a network of its own. The name stands there twice because the specification and Fly's own client
-/// call it `name`, and the documentation and others `app_name`.
-pub(super) fn create_app(app: &str, org: &str) -> ApiRequest {
+/// Creates an app in a network of its own. The name stands there twice because the specification and Fly's own client
+/// call it `name`, and the documentation and others `app_name`. The answer is asked to wait until the app is known.
+pub(super) fn create_app(app: &str, org: &str, network: &str) -> ApiRequest {
     machines(Method::Post, "/apps".to_owned())
-        .with_body(json!({ "app_name": app, "name": app, "org_slug": org, "network": app }))
+        .with_query("wait", true)
+        .with_body(json!({ "app_name": app, "name": app, "org_slug": org, "network": network }))
 }
 
 /// Looks at an app.

@@ -66,9 +66,11 @@ impl ReqwestTransport {
             false => ApiTransportError::NoAnswer(source_message(&error)),
         })?;
         let status = answer.status().as_u16();
-        let headers = answer.headers().iter();
-        let headers = headers.filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())));
-        Ok(ApiResponse { status, headers: headers.collect(), body: read_body(answer).await? })
+        let text = |(name, value): (&header::HeaderName, &header::HeaderValue)| {
+            Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+        };
+        let headers: Vec<(String, String)> = answer.headers().iter().filter_map(text).collect();
+        Ok(ApiResponse::new(status, headers, read_body(answer).await?))
     }
 }
 

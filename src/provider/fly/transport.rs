@@ -127,6 +127,15 @@ pub struct ApiResponse {
 }
 
 impl ApiResponse {
+    /// Creates a response. The lines of a header that comes more than once are joined by line breaks.
+    pub fn new(status: u16, headers: impl IntoIterator<Item = (String, String)>, body: String) -> Self {
+        let mut joined: BTreeMap<String, String> = BTreeMap::new();
+        for (name, value) in headers {
+            joined.entry(name).and_modify(|lines| *lines = format!("{lines}\n{value}")).or_insert(value);
+        }
+        Self { status, headers: joined, body }
+    }
+
     /// Whether it is a yes.
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
@@ -155,6 +164,9 @@ pub trait ApiTransport: Send + Sync {
     /// Waits.
     fn sleep(&self, time: Duration) -> BoxFuture<'_, ()>;
 }
+
+/// The variables that a token is taken from, in the order in which Fly's own client reads them.
+pub const TOKEN_VARIABLES: [&str; 2] = ["FLY_ACCESS_TOKEN", "FLY_API_TOKEN"];
 
 /// The value of the header `Authorization` for a token as users paste it, which may begin with a scheme already.
 ///

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::api_error::{ApiErrorKind, error_message};
 use super::api_types::Machine;
 use super::apps::AppReconciler;
-use super::client::{CallError, parse};
+use super::client::{CallError, parse_created};
 use super::desired::CONFIG_DIGEST_KEY;
 use super::error::FlyError;
 use super::leases::MachineLease;
@@ -31,22 +31,20 @@ impl AppReconciler<'_> {
     /// Gives a machine this configuration and waits until it is ready.
     ///
     /// # Errors
-    /// [`FlyError::Restored`] when it did not become ready and runs as before.
+    /// [`FlyError::RolledBack`] when it did not become ready and runs as before.
     pub(super) async fn update_machine(
         &self,
         id: &str,
         configuration: &Value,
         secrets_version: Option<u64>,
     ) -> Result<UpdateOutcome, FlyError> {
-        let mut lease = self.acquire_lease(id).await?;
-        let updated = self.update_with_lease(&mut lease, id, configuration, secrets_version).await;
-        self.release_lease(lease).await;
-        updated
+        let lease = self.acquire_lease(id).await?;
+        self.under_lease(&lease, self.update_with_lease(&lease, id, configuration, secrets_version)).await
     }
 
     async fn update_with_lease(
         &self,
-        lease: &mut MachineLease,
+        lease: &MachineLease,
         id: &str,
         configuration: &Value,
         secrets_version: Option<u64>,
@@ -61,7 +59,7 @@ impl AppReconciler<'_> {
             Err(CreateError::Failed(error)) => return Err(error),
         };
         failpoint::hit("provider.fly.machine_updated");
-        let why = match self.wait_until_ready(id, after.instance_id.as_deref(), Some(lease)).await {
+        let why = match self.wait_until_ready(id, after.instance_id.as_deref()).await {
             Ok(machine) => return Ok(UpdateOutcome::Ready(Box::new(machine))),
             Err(FlyError::NotReady { why, .. }) => why,
             Err(error) => return Err(error),
@@ -74,7 +72,7 @@ impl AppReconciler<'_> {
         match self.replace_config(lease, &now, previous, None).await {
             Ok(back) => {
                 // Whether it answers is told by the next look; it is as it was.
-                let _ = self.wait_until_ready(id, back.instance_id.as_deref(), Some(lease)).await;
+                let _ = self.wait_until_ready(id, back.instance_id.as_deref()).await;
                 Err(FlyError::RolledBack { app: self.app.clone(), machine: id.to_owned(), why })
             }
             Err(_) => Err(FlyError::NotReady { app: self.app.clone(), machine: id.to_owned(), why }),
@@ -83,18 +81,15 @@ impl AppReconciler<'_> {
 
     /// Starts a machine that is as it should be and does not run, and waits until it is ready.
     pub(super) async fn start_and_wait(&self, machine: &Machine) -> Result<UpdateOutcome, FlyError> {
-        let mut lease = self.acquire_lease(&machine.id).await?;
-        let started = self.start_machine(&machine.id, &lease).await;
-        let woken = match started {
-            Ok(()) => {
-                let ready = self.wait_until_ready(&machine.id, None, Some(&mut lease)).await;
-                ready.map(|machine| UpdateOutcome::Ready(Box::new(machine)))
+        let lease = self.acquire_lease(&machine.id).await?;
+        let starting = async {
+            match self.start_machine(&machine.id, &lease).await {
+                Ok(()) => Ok(UpdateOutcome::Ready(Box::new(self.wait_until_ready(&machine.id, None).await?))),
+                Err(CreateError::NoCapacity(_, said)) => Ok(UpdateOutcome::NoCapacity(said)),
+                Err(CreateError::Failed(error)) => Err(error),
             }
-            Err(CreateError::NoCapacity(_, said)) => Ok(UpdateOutcome::NoCapacity(said)),
-            Err(CreateError::Failed(error)) => Err(error),
         };
-        self.release_lease(lease).await;
-        woken
+        self.under_lease(&lease, starting).await
     }
 
     /// A machine with its whole configuration.
@@ -114,13 +109,14 @@ impl AppReconciler<'_> {
     /// Sends the whole configuration for the version of the machine that was seen.
     async fn replace_config(
         &self,
-        lease: &mut MachineLease,
+        lease: &MachineLease,
         seen: &Machine,
         configuration: &Value,
         secrets_version: Option<u64>,
     ) -> Result<Machine, CreateError> {
         let mut version = seen.instance_id.clone().or_else(|| lease.version.clone());
         let mut tries = 0;
+        let deadline = self.client.deadline(self.client.timeouts.settle);
         loop {
             let mut request = json!({ "config": configuration });
             if let Some(version) = &version {
@@ -132,9 +128,19 @@ impl AppReconciler<'_> {
             let call = requests::update_machine(&self.app, &seen.id, request, lease.nonce.as_ref());
             let what = call.label();
             let said = match self.client.call(call).await {
-                Ok(reply) => return Ok(parse(&what, &reply)?),
+                Ok(reply) => return Ok(parse_created(&what, &reply)?),
                 Err(CallError::Uncertain(said)) => said,
-                Err(CallError::Rejected(ApiErrorKind::Conflict, reply)) => error_message(&reply),
+                Err(CallError::Rejected(ApiErrorKind::Conflict, reply)) => {
+                    // Somebody's change is under way, or the vault lags behind: both are over in a while.
+                    let said = error_message(&reply);
+                    if self.client.remaining(deadline).is_none() {
+                        return Err(FlyError::LeaseHeld { app: self.app.clone(), machine: seen.id.clone(), said }.into());
+                    }
+                    self.client.pause().await;
+                    self.wait_until_settled(&seen.id, None).await?;
+                    tries = 0;
+                    said
+                }
                 Err(CallError::Rejected(ApiErrorKind::HostFull, _)) if tries < MAX_ATTEMPTS => {
                     tries += 1;
                     self.client.pause().await;

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use super::api_error::{ApiErrorKind, error_message};
 use super::api_types::{ExtendResponse, Machine, Volume};
 use super::apps::{AppOrigin, AppReconciler};
-use super::client::{CallError, call_failed, parse};
+use super::client::{CallError, call_failed, parse, parse_created};
 use super::desired::{BACKEND_MACHINE, MachineSpec, OWNER_KEY, VOLUME_NAME};
 use super::error::FlyError;
 use super::requests;
@@ -168,7 +168,11 @@ impl AppReconciler<'_> {
             let call = requests::create_volume(&self.app, request.clone());
             let what = call.label();
             let said = match self.client.call(call).await {
-                Ok(reply) => break (parse::<Volume>(&what, &reply)?, VolumeOrigin::Created),
+                Ok(reply) => {
+                    let volume: Volume = parse_created(&what, &reply)?;
+                    self.client.expect_visible(&requests::get_volume(&self.app, &volume.id));
+                    break (volume, VolumeOrigin::Created);
+                }
                 Err(CallError::Uncertain(said)) => said,
                 Err(declined) => return Err(CreateError::from_call(&what, declined)),
             };
@@ -241,12 +245,15 @@ impl AppReconciler<'_> {
     }
 
     /// Takes a volume away that this run made and has no use for, unless somebody uses it by now.
-    async fn withdraw_volume(&self, id: &str) -> Result<(), FlyError> {
+    pub(super) async fn withdraw_volume(&self, id: &str) -> Result<(), FlyError> {
         let call = requests::delete_volume(&self.app, id);
         let what = call.label();
         match self.client.call(call).await {
             Ok(_) => failpoint::hit("provider.fly.volume_withdrawn"),
-            Err(CallError::Rejected(ApiErrorKind::NotFound | ApiErrorKind::VolumeNotFound | ApiErrorKind::VolumeBound, _)) => {}
+            Err(CallError::Rejected(
+                ApiErrorKind::NotFound | ApiErrorKind::AppNotFound | ApiErrorKind::VolumeNotFound | ApiErrorKind::VolumeBound,
+                _,
+            )) => {}
             Err(declined) => return Err(call_failed(&what, declined)),
         }
         Ok(())
@@ -260,7 +267,10 @@ impl AppReconciler<'_> {
             let what = call.label();
             let declined = match self.client.call(call).await {
                 Ok(_) => break,
-                Err(CallError::Rejected(ApiErrorKind::NotFound | ApiErrorKind::VolumeNotFound, _)) => {
+                Err(CallError::Rejected(
+                    ApiErrorKind::NotFound | ApiErrorKind::AppNotFound | ApiErrorKind::VolumeNotFound,
+                    _,
+                )) => {
                     return Ok(VolumeDeletion::NotFound);
                 }
                 Err(declined @ CallError::Rejected(ApiErrorKind::VolumeBound, _)) => declined,

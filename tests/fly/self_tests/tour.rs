@@ -62,6 +62,7 @@ async fn every_hole_of_what_works_is_met() {
         ("GET /apps/gremlin/ip_assignments".to_owned(), NONE),
         ("POST /apps/gremlin/secrets".to_owned(), json!({ "values": { "A": null } })),
         ("POST /apps/gremlin/volumes".to_owned(), volume()),
+        ("POST /apps?wait=true".to_owned(), json!({ "name": "other", "org_slug": "acme" })),
     ] {
         let (status, answer) = asker.ask_with(nonce, &ask, body).await;
         assert!((200..300).contains(&status), "{ask}: {status} {answer}");
