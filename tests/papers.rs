@@ -101,6 +101,19 @@ fn links_between_papers_lead_somewhere() {
 }
 
 #[test]
+fn files_that_the_papers_name_exist() {
+    let mut missing = Vec::new();
+    for path in ["ARCHITECTURE.md", "CONTRIBUTING.md"] {
+        for name in paper(path).split('`').filter(|text| text.starts_with("src/") || text.starts_with("tests/")) {
+            if !root().join(name).exists() {
+                missing.push(format!("{path}: {name}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
 fn every_paper_is_reachable_from_the_readme() {
     let mut reached = BTreeSet::from([PathBuf::from("README.md")]);
     let mut open = vec![PathBuf::from("README.md")];

@@ -1,6 +1,4 @@
 //! Finding things on this machine: the manifest, the home of the control plane, where a repository comes from.
-//!
-//! Must not do: make a directory, or start another program.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -28,7 +26,7 @@ pub(crate) fn join_display(folder: &Path, path: &str) -> PathBuf {
     if folder == Path::new(".") { path.into() } else { folder.join(path) }
 }
 
-/// The directory of the embedded control plane when nobody names another.
+/// The directory of the embedded control plane when no other is named.
 pub(crate) fn default_home() -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     if let Some(data) = absolute("XDG_DATA_HOME") {
@@ -125,7 +123,7 @@ fn canonical_remote(url: &str) -> String {
         // A folder of this machine.
         return url.trim_end_matches('/').to_owned();
     }
-    // Remotes can carry a token; nobody needs it to tell two repositories apart.
+    // Remotes can carry a token, which is not needed to tell two repositories apart.
     let host = authority.rsplit('@').next().unwrap_or(authority).split(':').next().unwrap_or_default().to_lowercase();
     let path = path.trim_start_matches([':', '/']).trim_end_matches('/');
     format!("{host}/{}", path.strip_suffix(".git").unwrap_or(path))

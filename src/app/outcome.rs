@@ -1,6 +1,4 @@
 //! Decides the exit code of an apply from what happened and what was observed afterwards. Pure.
-//!
-//! Must not do: IO.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,4 @@
 //! Provisions and deprovisions one backend: its block in the manifest and the backend itself, in one step.
-//!
-//! Must not do: rewrite more of the manifest than the one block.
 
 use std::collections::BTreeSet;
 use std::fs;

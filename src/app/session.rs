@@ -1,6 +1,4 @@
 //! One manifest against one control plane: secrets are read once, and the key that compares them is asked for once.
-//!
-//! Must not do: change anything.
 
 use tokio::sync::OnceCell;
 

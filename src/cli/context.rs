@@ -1,6 +1,4 @@
 //! What every command starts from: the manifest, the control plane, the project.
-//!
-//! Must not do: open the control plane before a command needs it.
 
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};

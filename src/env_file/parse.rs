@@ -21,7 +21,7 @@ pub struct Assignment {
     pub name: String,
     /// The value, without quotes.
     pub value: String,
-    /// The lines that it stands on (a quoted value can span several), as indexes into [`Document::lines`].
+    /// The lines that it is on (a quoted value can span several), as indexes into [`Document::lines`].
     pub lines: Range<usize>,
 }
 

@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use crate::model::{ByteSize, Cpus, Release, SecretRef, SecretSource, TextValue, TimeSpan, Tls};
 
-/// One value and where it stands.
+/// One value and its position.
 #[derive(Debug)]
 pub(super) struct Entry<'t> {
-    /// Where its key stands; for an element of a list, the element itself.
+    /// The position of its key; for an element of a list, the element itself.
     pub(super) key: Range<usize>,
     pub(super) span: Range<usize>,
     pub(super) value: Value<'t>,

@@ -136,7 +136,7 @@ struct FlyPrices {
     region_factor: BTreeMap<String, f64>,
 }
 
-/// The table as it stands in the repository; a test sees to it that it can be read.
+/// The table as in the repository; a test ensures that it can be read.
 static FLY: LazyLock<Option<FlyPrices>> = LazyLock::new(|| serde_json::from_str(include_str!("prices_fly.json")).ok());
 
 impl FlyPrices {
@@ -233,7 +233,7 @@ mod tests {
     }
 
     /// Fly's documentation of 2025-10-23 gives three shared-1x with 1 GB in sjc as $20.37 and one with 256 MB there as
-    /// $2.32; on 2026-06-07 somebody paid $2.02 for the latter in ams. A volume of 1 GB is 15 cents.
+    /// $2.32; on 2026-06-07 a user paid $2.02 for the latter in ams. A volume of 1 GB is 15 cents.
     #[test]
     fn the_table_gives_the_prices_that_others_were_told() {
         assert_eq!(shown(&fly("sjc", 1.0, "256 MiB", "1 GiB")), "$2.47");

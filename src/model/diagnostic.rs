@@ -57,7 +57,7 @@ pub struct Edit {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// It stands in the way.
+    /// An obstacle.
     #[default]
     Error,
     /// It is worth a look and blocks nothing.
@@ -201,7 +201,7 @@ impl Diagnostic {
         }
     }
 
-    /// Returns the exit code of a command that could not observe what there is, for this reason.
+    /// Returns the exit code of a command that could not observe the actual state, for this reason.
     pub fn exit_unobserved(&self) -> Exit {
         if self.exit() == Exit::NotAuthorised { Exit::NotAuthorised } else { Exit::Unreachable }
     }

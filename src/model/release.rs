@@ -32,7 +32,7 @@ pub enum Release {
 )]
 pub struct ReleaseError;
 
-/// How one release stands to another in time.
+/// The order of two releases in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReleaseOrder {
     /// The same build.
@@ -87,7 +87,7 @@ impl Release {
         }
     }
 
-    /// How `other` stands to this release.
+    /// Returns the order of `other` and this release in time.
     ///
     /// A build that crosses midnight UTC carries two tags with one commit (19 such pairs are known), so equal
     /// commits are the same build, even with other dates.

@@ -94,7 +94,7 @@ impl<'a> PricedBackend<'a> {
     }
 }
 
-/// What there is, and what there will be once these steps are carried out. What stays where it is keeps its region.
+/// The cost now, and once these steps are carried out. What stays where it is keeps its region.
 pub(super) fn priced_backends<'a>(
     existing: &'a [ActualBackend],
     steps: &'a [Step],
