@@ -9,8 +9,8 @@ use crate::api::{ControlError, Request, Work};
 use crate::convex::database_url::server_endpoint;
 use crate::convex::environment;
 use crate::model::{
-    DesiredBackend, Diagnostic, FieldPath, Phase, ProjectName, ProviderKind, ReclaimPolicy, STORAGE_SERVER, STORAGE_URL, SecretSource,
-    SecretState, secret_slots,
+    DesiredBackend, Diagnostic, FieldPath, Phase, ProjectName, ProviderKind, ReclaimPolicy, STORAGE_SERVER, STORAGE_URL,
+    SecretSource, SecretState, secret_slots,
 };
 use crate::policy::{self, OtherOrigin};
 use crate::store::{BackendRow, Rows, Store};

@@ -24,7 +24,9 @@ use super::token::Principal;
 use super::{Authority, AuthorityError, lease, policy_check, quota, removal, retained};
 use crate::api::{ControlError, Lease, OperationOutcome, Request, Work};
 use crate::failpoint;
-use crate::model::{DatabaseReclaim, Diagnostic, DowngradeConsent, Exit, FieldPath, OperationId, Phase, ProjectName, ReclaimPolicy, Scope, Timestamp, VolumeReclaim};
+use crate::model::{
+    DatabaseReclaim, Diagnostic, Exit, OperationId, Phase, ProjectName, ReclaimPolicy, Scope, Timestamp, VolumeReclaim,
+};
 use crate::store::{BackendRow, Durability, OperationProgress, OperationRow, Rows, Store, StoreError};
 
 /// The note of a backend that its provider was never reached for: nothing of it can be anywhere.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 
-use crate::api::{TokenOrigin};
+use crate::api::TokenOrigin;
 use crate::model::{ByteSize, HostRule, TimeSpan};
 
 #[derive(Debug, Args)]

@@ -30,7 +30,6 @@ mod wait;
 
 use super::args::Command;
 use super::context::Context;
-use crate::api::Work;
 use crate::app::AppError;
 use crate::model::{Diagnostic, Exit};
 

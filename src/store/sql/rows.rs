@@ -8,8 +8,8 @@ use super::backends::{BACKEND_COLUMNS, backend};
 use super::columns::{project_key, to_json};
 use super::connection::{ColumnError, Columns, Connection, Parameter};
 use crate::model::{
-    BackendId, BackendName, ByteSize, Cpus, Generation, InstanceName, OperationId, PortPair, ProjectName, Quota, Revision, StepKey,
-    Timestamp, TokenId, Usage,
+    BackendId, BackendName, ByteSize, Cpus, Generation, InstanceName, OperationId, PortPair, ProjectName, Quota, Revision,
+    StepKey, Timestamp, TokenId, Usage,
 };
 use crate::store::{
     BackendRow, ChainRow, EventRow, KeyCheckRow, LeaseRow, OperationProgress, OperationRow, ProjectRow, RetainedRow, Rows,
