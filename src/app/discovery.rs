@@ -12,8 +12,6 @@ use crate::system::read_regular_text;
 
 /// How large a file of git's configuration may be in bytes.
 const MAX_GIT_BYTES: u64 = 1 << 20;
-/// How large a `package.json` may be in bytes.
-pub(crate) const MAX_PACKAGE_BYTES: u64 = 4 << 20;
 
 /// The name of a manifest.
 pub(crate) const MANIFEST_NAME: &str = "convex.toml";
