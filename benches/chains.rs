@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use convexinfra::api::{
-    ControlError, ControlPlane, Credentials, HistoryEntry, HistoryVerification, IfMissing, Lease, LeaseHolder, LogChunk,
-    LogPosition, OperationOutcome, OriginPolicy, ProgressFn, Request, ResourceLevel,
+    ControlError, ControlPlane, Credentials, HistoryEntry, HistoryPage, HistoryVerification, IfMissing, Lease, LeaseHolder,
+    LogChunk, LogPosition, OperationOutcome, OriginPolicy, ProgressFn, Request, ResourceLevel,
 };
 use convexinfra::apply::{EnvFiles, Execution, Interrupt, execute};
 use convexinfra::model::{
@@ -149,7 +149,7 @@ impl ControlPlane for Sleeper {
         not_asked()
     }
 
-    fn history<'a>(&'a self, _: &'a ResourceLevel, _: u32) -> BoxFuture<'a, Result<Vec<HistoryEntry>, ControlError>> {
+    fn history<'a>(&'a self, _: &'a ResourceLevel, _: HistoryPage) -> BoxFuture<'a, Result<Vec<HistoryEntry>, ControlError>> {
         not_asked()
     }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::duplicate_mod, reason = "the same stories are told of an embedded control plane and of a served one")]
 
+mod attacker;
 mod bad_environment;
 mod certificates;
 mod cli_fixture;

@@ -5,6 +5,8 @@
 mod catalog;
 #[cfg(feature = "native")]
 pub mod client;
+pub mod endpoint;
+pub mod endpoints;
 mod error;
 mod request;
 mod token;
@@ -15,11 +17,14 @@ use futures_util::future::BoxFuture;
 pub use catalog::{Capacity, PoolUsage, ProviderCatalog, ProviderOffer, SizePrice};
 pub use error::ControlError;
 pub use request::{
-    Credentials, HistoryEntry, HistoryVerification, IfMissing, LEASE_SECONDS, Lease, LeaseHolder, LeaseNonce, LogChunk,
-    LogPosition, MAX_NAME_BYTES, MAX_ORIGIN_BYTES, OperationOutcome, OriginPolicy, ProgressFn, Request, ResourceLevel, Work,
-    is_single_line, truncate,
+    Credentials, HistoryEntry, HistoryPage, HistoryVerification, IfMissing, LEASE_SECONDS, Lease, LeaseHolder, LeaseNonce,
+    LogChunk, LogPosition, MAX_NAME_BYTES, MAX_ORIGIN_BYTES, OperationOutcome, OriginPolicy, ProgressFn, Request,
+    ResourceLevel, Work, is_single_line, truncate,
 };
-pub use token::{OriginMatch, TokenOrigin, match_origin};
+pub use token::{
+    MAX_TOKEN_ORIGINS, OriginMatch, TOKEN_ID_LENGTH, TOKEN_PREFIX, TOKEN_SECRET_BYTES, TokenOrigin, TokenParts, format_token,
+    match_origin,
+};
 
 use crate::model::{
     BackendName, FingerprintKey, IssuedToken, ProjectName, Quota, Snapshot, TokenId, TokenRecord, TokenRequest,
@@ -80,8 +85,12 @@ pub trait ControlPlane: Send + Sync {
         from: LogPosition,
     ) -> BoxFuture<'a, Result<LogChunk, ControlError>>;
 
-    /// What has happened, newest last, at most so many entries.
-    fn history<'a>(&'a self, reach: &'a ResourceLevel, limit: u32) -> BoxFuture<'a, Result<Vec<HistoryEntry>, ControlError>>;
+    /// Returns the entries of one page of the history, newest last.
+    fn history<'a>(
+        &'a self,
+        level: &'a ResourceLevel,
+        page: HistoryPage,
+    ) -> BoxFuture<'a, Result<Vec<HistoryEntry>, ControlError>>;
 
     /// Whether the history is as it was written: every entry is bound to the one before it under a key of the control
     /// plane. Where the hash of an entry was noted elsewhere, one entry must still have it.

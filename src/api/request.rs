@@ -237,6 +237,22 @@ pub struct HistoryEntry {
     pub hash: Option<String>,
 }
 
+/// One page of a history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HistoryPage {
+    /// The number of entries.
+    pub limit: u32,
+    /// Only entries with a lower sequence number; the last ones when none is given.
+    pub before: Option<u64>,
+}
+
+impl HistoryPage {
+    /// The last entries.
+    pub fn last(limit: u32) -> Self {
+        Self { limit, before: None }
+    }
+}
+
 /// What came of checking a history.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct HistoryVerification {

@@ -26,6 +26,17 @@ pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// The header that names a request in logs on both sides.
 pub const REQUEST_ID: &str = "x-request-id";
 
+/// The health of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct Health {
+    /// `ok`; everything else is an error document.
+    pub status: &'static str,
+    /// The version of the contract, as the paths begin.
+    pub contract: &'static str,
+    /// The version of the program.
+    pub version: &'static str,
+}
+
 /// A secret on its way: in clear in the document, and nowhere else.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretText(pub Secret);
@@ -254,17 +265,20 @@ pub struct IssuedTokenDocument {
     pub record: TokenRecord,
     /// The token.
     pub token: SecretText,
+    /// The URLs that it may be sent to; empty when it is bound to none.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub origins: Vec<String>,
 }
 
 impl From<IssuedToken> for IssuedTokenDocument {
-    fn from(IssuedToken { record, token }: IssuedToken) -> Self {
-        Self { record, token: SecretText(token) }
+    fn from(IssuedToken { record, token, origins }: IssuedToken) -> Self {
+        Self { record, token: SecretText(token), origins }
     }
 }
 
 impl From<IssuedTokenDocument> for IssuedToken {
-    fn from(IssuedTokenDocument { record, token }: IssuedTokenDocument) -> Self {
-        Self { record, token: token.0 }
+    fn from(IssuedTokenDocument { record, token, origins }: IssuedTokenDocument) -> Self {
+        Self { record, token: token.0, origins }
     }
 }
 
@@ -346,6 +360,9 @@ pub enum Situation {
     /// It cannot answer now; asking again later may work.
     Unavailable,
 }
+
+/// The code of an event stream more than a token or an operation may have.
+pub const TOO_MANY_STREAMS: &str = "server.streams";
 
 /// The code of a path that the server does not have.
 pub const NO_SUCH_PATH: &str = "wire.no_such_path";

@@ -9,7 +9,7 @@
 
 use super::key_check::UnchainedEntries;
 use super::{Authority, AuthorityError};
-use crate::api::{HistoryEntry, HistoryVerification, ResourceLevel};
+use crate::api::{HistoryEntry, HistoryPage, HistoryVerification, ResourceLevel};
 use crate::model::{Actor, BackendName, ProjectName, Timestamp};
 use crate::store::{ChainLink, ChainRow, EventRow, Rows, Store, StoreError};
 
@@ -71,7 +71,7 @@ impl<S: Store> Authority<S> {
         let Some(name) = project else { return Ok(!matches!(self.unchained_entries(rows)?, UnchainedEntries::Sealed(_))) };
         // The change that is being recorded is counted already.
         let is_first = rows.project(name)?.is_none_or(|row| row.revision.0 <= 1);
-        Ok(is_first && rows.events(project, 1)?.is_empty())
+        Ok(is_first && rows.events(project, None, 1)?.is_empty())
     }
 
     fn hash(&self, event: &EventRow, position: u64, before: &str) -> Result<String, StoreError> {
@@ -80,9 +80,10 @@ impl<S: Store> Authority<S> {
         Ok(self.vault.chain_hash(&serde_json::to_vec(&content).map_err(StoreError::Unwritable)?))
     }
 
-    /// What has happened, newest last.
-    pub fn history(&self, reach: &ResourceLevel, limit: u32) -> Result<Vec<HistoryEntry>, AuthorityError> {
-        let events = self.store.read(|rows| Ok::<_, AuthorityError>(rows.events(reach.project(), limit)?))?;
+    /// Returns one page of the history, newest entry last.
+    pub fn history(&self, level: &ResourceLevel, page: HistoryPage) -> Result<Vec<HistoryEntry>, AuthorityError> {
+        let HistoryPage { limit, before } = page;
+        let events = self.store.read(|rows| Ok::<_, AuthorityError>(rows.events(level.project(), before, limit)?))?;
         Ok(events
             .into_iter()
             .map(|event| HistoryEntry {

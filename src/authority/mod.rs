@@ -35,7 +35,7 @@ pub use operation::{ExecutionMode, Operation};
 pub use removal::volume_disposal;
 pub use resume::{Resumed, Resumption};
 pub use sync::{ProjectSync, TokenLookup, TokenReplica};
-pub use token::{AuthenticatedToken, Principal, TOKEN_PREFIX, require_token_shape, unknown_token};
+pub use token::{AuthenticatedToken, Principal, require_token_shape, unknown_token};
 pub use vault::{MasterKey, Vault, VaultError};
 pub use view::{ProjectView, RecordedPlace, Totals};
 

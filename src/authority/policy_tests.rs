@@ -384,7 +384,7 @@ fn taking_protection_off_needs_the_right_to_destroy_and_a_ttl_lends_it() {
         let lease = world.lease();
         world.bring_up(&lease, "dev", put(before));
         let request = TokenRequest { project: Some(project()), scope, note: String::new(), ttl: None };
-        let issued = world.authority.create_token(&request, &me(), NOW).unwrap();
+        let issued = world.authority.create_token(&request, &[], &me(), NOW).unwrap();
         let token = world.authority.authenticate(&issued.token, NOW).unwrap();
         let request = Request { step: StepKey::parse("raw/1"), backend: name("dev"), work, origin: None };
         let accepted = world.authority.accept(&lease, ExecutionMode::ControlPlane, Principal::Token(&token), &request, NOW);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::tests::{NOW, World, alive, holder, me, name, now_key, project, put, remove, simulated, world};
 use super::*;
-use crate::api::{HistoryVerification, Lease, OperationOutcome, Request, ResourceLevel, Work};
+use crate::api::{HistoryPage, HistoryVerification, Lease, OperationOutcome, Request, ResourceLevel, TOKEN_PREFIX, Work};
 use crate::model::{
     BackendSpec, ByteSize, Cpus, DatabaseReclaim, DowngradeConsent, FieldPath, ProjectName, ProviderKind, ProviderState, Quota,
     Scope, Secret, SecretRef, SecretSource, StepKey, TimeSpan, Timestamp, TokenRequest, VolumeReclaim,
@@ -14,7 +14,7 @@ use crate::store::Durability;
 fn token_for(world: &World, scope: Scope, ttl: Option<TimeSpan>) -> crate::model::IssuedToken {
     let project = (scope != Scope::Operator).then(project);
     let request = TokenRequest { project, scope, note: format!("a {scope} token"), ttl };
-    world.authority.create_token(&request, &me(), NOW).unwrap()
+    world.authority.create_token(&request, &[], &me(), NOW).unwrap()
 }
 
 fn refusal_code(error: AuthorityError) -> String {
@@ -87,7 +87,7 @@ fn a_scope_and_a_project_have_to_go_together() {
     let world = world();
     let ask = |scope, project, note: &str| {
         let request = TokenRequest { project, scope, note: note.to_owned(), ttl: None };
-        world.authority.create_token(&request, &me(), NOW).map_err(refusal_code)
+        world.authority.create_token(&request, &[], &me(), NOW).map_err(refusal_code)
     };
     assert_eq!(ask(Scope::Operator, Some(project()), "").unwrap_err(), "token.request");
     assert_eq!(ask(Scope::Read, None, "").unwrap_err(), "token.request");
@@ -187,7 +187,7 @@ fn the_history_says_who_and_for_which_plan_and_shows_tampering() {
         assert_eq!(breaks.is_empty(), statements.is_empty(), "{what}: {breaks:?}");
         if statements.is_empty() {
             assert_eq!((unbound, noted), (0, None));
-            let entry = world.authority.history(&reach, 1).unwrap().swap_remove(0);
+            let entry = world.authority.history(&reach, HistoryPage::last(1)).unwrap().swap_remove(0);
             assert_eq!((entry.hash, entries), (head, 3), "{what}");
             assert_eq!(entry.actor, Some(me()));
             assert_eq!(entry.plan.as_deref(), Some("plan"));
@@ -438,7 +438,7 @@ fn what_has_expired_is_removed_unless_it_is_protected_or_has_more_time() {
     let (operation, next) = world.expire("old", later).unwrap();
     assert!(matches!(world.through(&mut operation.unwrap(), next), OperationOutcome::Done { .. }));
     assert!(world.authority.expired(later).unwrap().is_empty());
-    let last = world.authority.history(&ResourceLevel::Project(project()), 1).unwrap().swap_remove(0);
+    let last = world.authority.history(&ResourceLevel::Project(project()), HistoryPage::last(1)).unwrap().swap_remove(0);
     assert_eq!((last.kind.as_str(), last.actor), ("backend_removed", Some(crate::model::Actor::control_plane())));
 }
 
@@ -473,7 +473,7 @@ fn a_removal_that_fails_is_tried_again_ever_more_seldom() {
     let (operation, next) = world.expire("dev", now).unwrap();
     assert!(matches!(world.through(&mut operation.unwrap(), next), OperationOutcome::Done { .. }));
     assert_eq!(world.authority.next_expiry().unwrap(), None);
-    let history = world.authority.history(&ResourceLevel::Project(project()), 100).unwrap();
+    let history = world.authority.history(&ResourceLevel::Project(project()), HistoryPage::last(100)).unwrap();
     let count = |kind: &str| history.iter().filter(|entry| entry.kind == kind).count();
     assert_eq!((count("removal_accepted"), count("operation_failed"), count("backend_removed")), (10, 9, 1));
 }

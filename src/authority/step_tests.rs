@@ -142,7 +142,7 @@ fn a_record_is_dropped_only_by_who_may_destroy_and_never_while_it_is_protected()
     spec.protected = false;
     world.bring_up(&lease, "dev", put(spec));
     let request = TokenRequest { project: Some(project()), scope: Scope::Apply, note: String::new(), ttl: None };
-    let issued = world.authority.create_token(&request, &me(), NOW).unwrap();
+    let issued = world.authority.create_token(&request, &[], &me(), NOW).unwrap();
     let token = world.authority.authenticate(&issued.token, NOW).unwrap();
     let request = Request { step: StepKey::parse("forget/2"), backend: name("dev"), work: Work::Forget, origin: None };
     let asked = world.authority.accept(&lease, ExecutionMode::ControlPlane, Principal::Token(&token), &request, NOW);
@@ -256,7 +256,7 @@ fn rows_that_another_hand_moved_or_made_open_nothing() {
     world.bring_up(&lease, "dev", put(simulated()));
     world.authority.credentials(&project(), &name("dev"), None).unwrap();
     let request = TokenRequest { project: Some(project()), scope: Scope::Read, note: String::new(), ttl: None };
-    let issued = world.authority.create_token(&request, &me(), NOW).unwrap();
+    let issued = world.authority.create_token(&request, &[], &me(), NOW).unwrap();
     world.authority.authenticate(&issued.token, NOW).unwrap();
     // A token that was given more than it was made with, and a backend that was moved to another project.
     world.execute_sql("UPDATE tokens SET scope = '\"operator\"', project = NULL");

@@ -152,14 +152,14 @@ mod tests {
         assert!(part.project_sync(&project).unwrap().is_none());
         // A project's token is made where its history is, and told to the directory.
         let request = TokenRequest { project: Some(project.clone()), scope: Scope::Read, note: String::new(), ttl: None };
-        let issued = part.create_token(&request, &actor, NOW).unwrap();
+        let issued = part.create_token(&request, &[], &actor, NOW).unwrap();
         directory.apply_project_sync(&part.project_sync(&project).unwrap().unwrap(), NOW).unwrap();
         assert_eq!(directory.projects().unwrap(), vec![project.clone()]);
         assert_eq!(directory.project_of_token(&issued.record.id).unwrap(), Some(project.clone()));
         assert_eq!(directory.authenticate(&issued.token, NOW).unwrap().record(), &issued.record);
         // An operator's token is made in the directory, and a project learns of it, and of its end.
         let request = TokenRequest { project: None, scope: Scope::Operator, note: String::new(), ttl: None };
-        let operator = directory.create_token(&request, &actor, NOW).unwrap();
+        let operator = directory.create_token(&request, &[], &actor, NOW).unwrap();
         assert!(part.authenticate(&operator.token, NOW).is_err());
         part.apply_lookup(&directory.lookup_token(&operator.token).unwrap()).unwrap();
         assert_eq!(part.authenticate(&operator.token, NOW).unwrap().record(), &operator.record);
@@ -183,7 +183,7 @@ mod tests {
         let project = ProjectName::parse("gremlin").unwrap();
         let actor = Actor { token: None, name: "test".to_owned() };
         let request = TokenRequest { project: Some(project.clone()), scope: Scope::Apply, note: String::new(), ttl: None };
-        let issued = part.create_token(&request, &actor, NOW).unwrap();
+        let issued = part.create_token(&request, &[], &actor, NOW).unwrap();
         let before = part.project_sync(&project).unwrap().unwrap();
         directory.apply_project_sync(&before, NOW).unwrap();
         // A request is on its way while its token is revoked.
@@ -201,7 +201,7 @@ mod tests {
         assert_eq!(directory.totals().unwrap().backends, 2);
         // The same of an operator's, which is made and ended in the directory.
         let request = TokenRequest { project: None, scope: Scope::Operator, note: String::new(), ttl: None };
-        let operator = directory.create_token(&request, &actor, NOW).unwrap();
+        let operator = directory.create_token(&request, &[], &actor, NOW).unwrap();
         let introduction = directory.lookup_token(&operator.token).unwrap();
         directory.revoke_token(&operator.record.id, &actor, NOW).unwrap();
         part.apply_lookup(&directory.lookup_token(&operator.token).unwrap()).unwrap();

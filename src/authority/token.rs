@@ -1,27 +1,21 @@
-//! Tokens: making them, recognising them, ending them.
+//! Tokens: issued, authenticated, revoked.
 //!
-//! A token reads `cvxi_ID_SECRET`: a prefix by which scanners find it, its public id, 256 random bits as hex, and a
-//! CRC-32 as hex, so that a scanner (and this module) can tell a token from something that only looks like one without
-//! asking anybody. Only its SHA-256 is kept; the secret has 256 random bits, so there is nothing to slow down guessing of.
+//! [`crate::api::TokenParts`] says what a token looks like. Only its SHA-256 is kept; the secret has 256 random bits, so
+//! there is nothing to slow down guessing of.
 //!
-//! Must not do: keep, log or show a token other than to whoever has just asked for it.
+//! Must not do: keep, log or show a token other than in the answer to the request that issues it.
 
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::audit::AuditContext;
 use super::{Authority, AuthorityError, allocation, lease};
-use crate::api::ControlError;
+use crate::api::{ControlError, TOKEN_ID_LENGTH, TOKEN_SECRET_BYTES, TokenOrigin, TokenParts, format_token};
 use crate::model::{
     Actor, Diagnostic, IssuedToken, ProjectName, Scope, Secret, Timestamp, TokenId, TokenRecord, TokenRequest, TokenState,
 };
 use crate::store::{Durability, Store, TokenRow};
 
-/// What every token begins with.
-pub const TOKEN_PREFIX: &str = "cvxi_";
-const ID_LENGTH: usize = 10;
-const SECRET_BYTES: usize = 32;
-const CHECKSUM_DIGITS: usize = 8;
 /// How long a note may be; it stands in every line of the history.
 const MAX_NOTE_LENGTH: usize = 200;
 
@@ -107,11 +101,17 @@ fn not_authorized(code: &str, message: String, help: impl Into<String>) -> Contr
 const HELP: &str = "show a good one in `CONVEXINFRA_TOKEN`, or name a command that prints it in `CONVEXINFRA_TOKEN_COMMAND`";
 
 impl<S: Store> Authority<S> {
-    /// Makes a token.
+    /// Issues a token that is bound to these origins; to none when there are none.
     ///
     /// # Errors
     /// [`ControlError::BadRequest`] when a scope and a project do not go together.
-    pub fn create_token(&self, request: &TokenRequest, actor: &Actor, now: Timestamp) -> Result<IssuedToken, AuthorityError> {
+    pub fn create_token(
+        &self,
+        request: &TokenRequest,
+        origins: &[TokenOrigin],
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<IssuedToken, AuthorityError> {
         let refused = |message: &str| ControlError::Refused(Diagnostic::new("token.request", message));
         match (request.scope, &request.project) {
             (Scope::Operator, Some(_)) => {
@@ -124,11 +124,10 @@ impl<S: Store> Authority<S> {
             let message = format!("a note is one line of at most {MAX_NOTE_LENGTH} characters");
             return Err(refused(&message).into());
         }
-        let id = TokenId::new(&allocation::backend_id(self.entropy)?.as_str()[..ID_LENGTH]);
-        let mut bytes = zeroize::Zeroizing::new([0; SECRET_BYTES]);
-        (self.entropy)(bytes.as_mut_slice())?;
-        let body = zeroize::Zeroizing::new(format!("{id}_{}", zeroize::Zeroizing::new(hex::encode(bytes.as_slice())).as_str()));
-        let token = Secret::new(format!("{TOKEN_PREFIX}{}{:08x}", body.as_str(), crc32fast::hash(body.as_bytes())));
+        let id = TokenId::new(&allocation::backend_id(self.entropy)?.as_str()[..TOKEN_ID_LENGTH]);
+        let mut secret = zeroize::Zeroizing::new([0; TOKEN_SECRET_BYTES]);
+        (self.entropy)(secret.as_mut_slice())?;
+        let token = format_token(id.as_str(), &secret, origins);
         let record = TokenRecord {
             id,
             project: request.project.clone(),
@@ -148,7 +147,12 @@ impl<S: Store> Authority<S> {
             let detail = format!("token {} with scope {}", row.record.id, row.record.scope);
             self.record(rows, row.record.project.as_ref(), who, "token_created", None, detail)
         })?;
-        Ok(IssuedToken { record: row.record, token })
+        Ok(IssuedToken { record: row.record, token, origins: origins.iter().map(ToString::to_string).collect() })
+    }
+
+    /// Reads one row, to see whether the store answers.
+    pub fn ping(&self) -> Result<(), AuthorityError> {
+        self.store.read(|rows| Ok(rows.key_check().map(drop)?))
     }
 
     /// Returns a token as it is kept: with what only this control plane can write beside it.
@@ -233,10 +237,7 @@ pub fn unknown_token() -> ControlError {
 
 /// The id in a token, when it has the shape of one and its checksum fits.
 pub(super) fn parse_id(token: &str) -> Option<TokenId> {
-    let (body, checksum) = token.strip_prefix(TOKEN_PREFIX)?.split_at_checked(ID_LENGTH + 1 + 2 * SECRET_BYTES)?;
-    let (id, secret) = body.split_once('_')?;
-    let shaped = id.len() == ID_LENGTH && secret.len() == 2 * SECRET_BYTES && checksum.len() == CHECKSUM_DIGITS;
-    (shaped && format!("{:08x}", crc32fast::hash(body.as_bytes())) == checksum).then(|| TokenId::new(id))
+    TokenParts::parse(token).map(|parts| TokenId::new(parts.id))
 }
 
 /// Whether this is the token of the row, and not only one with its id.

@@ -176,7 +176,7 @@ impl Host {
 
     /// Whether the store answers.
     pub fn check_store(&self) -> Result<(), ControlError> {
-        self.read_rows(|authority| authority.projects().map(drop)).map(drop)
+        self.read_rows(|authority| authority.ping()).map(drop)
     }
 
     /// How many bytes the store takes on the disk.
@@ -187,6 +187,16 @@ impl Host {
     /// The providers that this control plane can carry out.
     pub fn provider_kinds(&self) -> Vec<ProviderKind> {
         self.providers.iter().map(|provider| provider.kind()).collect()
+    }
+
+    /// Asks the authority something that takes long, without holding up other tasks.
+    fn read_rows_slowly<T>(
+        &self,
+        question: impl FnOnce(&HostAuthority) -> Result<T, AuthorityError>,
+    ) -> Result<Option<T>, ControlError> {
+        let (mut question, mut answer) = (Some(question), None);
+        self.platform.run_blocking(&mut || answer = question.take().map(|question| self.read_rows(question)));
+        answer.unwrap_or(Ok(None))
     }
 
     /// Asks the authority, if there is one already. Changes nothing, and waits for nobody who writes.

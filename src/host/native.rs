@@ -100,19 +100,28 @@ impl Platform for NativePlatform {
             // Should two threads come here at once, one of the two shares is given back at once.
             let _ = self.home_lock.set(self.home.lock_shared()?);
         }
-        let mut writer = lock(&self.writer);
-        if writer.is_none() {
-            *writer = Some(self.open_writer()?);
-            // A reader of an older schema saw a copy of it.
-            lock(&self.readers).clear();
-        }
-        match &*writer {
-            Some(authority) => {
-                message(authority);
-                Ok(())
+        // A write waits for other writers and for the disk.
+        blocking(|| {
+            let mut writer = lock(&self.writer);
+            if writer.is_none() {
+                *writer = Some(self.open_writer()?);
+                // A reader of an older schema saw a copy of it.
+                lock(&self.readers).clear();
             }
-            None => Err(ControlError::Record(Diagnostic::new("bug", "the store was not opened; this is a bug in convexinfra"))),
-        }
+            match &*writer {
+                Some(authority) => {
+                    message(authority);
+                    Ok(())
+                }
+                None => {
+                    Err(ControlError::Record(Diagnostic::new("bug", "the store was not opened; this is a bug in convexinfra")))
+                }
+            }
+        })
+    }
+
+    fn run_blocking(&self, work: &mut dyn FnMut()) {
+        blocking(work);
     }
 
     fn lock_exclusive(&self, address: &str) -> Result<(), ControlError> {
@@ -173,6 +182,16 @@ impl Platform for NativePlatform {
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         Box::pin(tokio::time::sleep(duration))
+    }
+}
+
+/// Runs work that blocks its thread; other tasks of this thread go on elsewhere meanwhile.
+fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        // The one thread of a command, or a thread without tasks.
+        _ => work(),
     }
 }
 

@@ -65,6 +65,11 @@ pub trait Platform: Send + Sync {
     /// Whether a holder of a lease still lives.
     fn liveness(&self, holder: &LeaseHolder) -> Liveness;
 
+    /// Runs work that waits for a disk or computes for long, without holding up other tasks.
+    fn run_blocking(&self, work: &mut dyn FnMut()) {
+        work();
+    }
+
     /// Lets a task go on by itself.
     fn spawn(&self, task: BoxFuture<'static, ()>);
 

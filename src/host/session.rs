@@ -8,8 +8,8 @@ use futures_util::future::BoxFuture;
 
 use super::{Host, effects};
 use crate::api::{
-    Administration, ControlError, ControlPlane, Credentials, HistoryEntry, HistoryVerification, IfMissing, Lease, LeaseHolder,
-    LogChunk, LogPosition, OperationOutcome, OriginPolicy, ProgressFn, Request, ResourceLevel,
+    Administration, ControlError, ControlPlane, Credentials, HistoryEntry, HistoryPage, HistoryVerification, IfMissing, Lease,
+    LeaseHolder, LogChunk, LogPosition, OperationOutcome, OriginPolicy, ProgressFn, Request, ResourceLevel, TokenOrigin,
 };
 use crate::authority::{ExecutionMode, Liveness, Principal};
 
@@ -24,17 +24,24 @@ use crate::provider::{self, ProviderError};
 pub struct ControlSession {
     pub(super) host: Arc<Host>,
     pub(super) actor: Actor,
+    /// The origins that tokens created in this session are bound to.
+    token_origins: Vec<TokenOrigin>,
     /// Who carries out what this actor asks for.
     mode: ExecutionMode,
 }
 
 impl ControlSession {
     pub(super) fn embedded(host: Arc<Host>, actor: Actor) -> Self {
-        Self { host, actor, mode: ExecutionMode::LeaseHolder }
+        Self { host, actor, token_origins: Vec::new(), mode: ExecutionMode::LeaseHolder }
     }
 
     pub(super) fn served(host: Arc<Host>, actor: Actor) -> Self {
-        Self { host, actor, mode: ExecutionMode::ControlPlane }
+        Self { host, actor, token_origins: Vec::new(), mode: ExecutionMode::ControlPlane }
+    }
+
+    /// Binds the tokens that are created in this session to these origins.
+    pub fn with_token_origins(self, token_origins: Vec<TokenOrigin>) -> Self {
+        Self { token_origins, ..self }
     }
 
     /// Whether a holder of a lease still lives. A client's word that it does is not taken: only time tells. Its word
@@ -167,8 +174,12 @@ impl ControlPlane for ControlSession {
         })
     }
 
-    fn history<'a>(&'a self, reach: &'a ResourceLevel, limit: u32) -> BoxFuture<'a, Result<Vec<HistoryEntry>, ControlError>> {
-        Box::pin(async move { Ok(self.host.read_rows(|authority| authority.history(reach, limit))?.unwrap_or_default()) })
+    fn history<'a>(
+        &'a self,
+        reach: &'a ResourceLevel,
+        page: HistoryPage,
+    ) -> BoxFuture<'a, Result<Vec<HistoryEntry>, ControlError>> {
+        Box::pin(async move { Ok(self.host.read_rows_slowly(|authority| authority.history(reach, page))?.unwrap_or_default()) })
     }
 
     fn verify_history<'a>(
@@ -181,7 +192,7 @@ impl ControlPlane for ControlSession {
                 breaks: noted.map(|_| "there is no history at all here, and one was noted".to_owned()).into_iter().collect(),
                 ..HistoryVerification::default()
             };
-            Ok(self.host.read_rows(|authority| authority.check_history(reach, noted))?.unwrap_or_else(nothing))
+            Ok(self.host.read_rows_slowly(|authority| authority.check_history(reach, noted))?.unwrap_or_else(nothing))
         })
     }
 
@@ -202,7 +213,9 @@ impl Administration for ControlSession {
 
     fn create_token<'a>(&'a self, request: &'a TokenRequest) -> BoxFuture<'a, Result<IssuedToken, ControlError>> {
         Box::pin(async move {
-            self.host.write_beside_server(|authority| authority.create_token(request, &self.actor, self.host.now()))
+            self.host.write_beside_server(|authority| {
+                authority.create_token(request, &self.token_origins, &self.actor, self.host.now())
+            })
         })
     }
 

@@ -155,4 +155,6 @@ pub struct IssuedToken {
     pub record: TokenRecord,
     /// The token.
     pub token: Secret,
+    /// The origins that it is bound to, as URLs.
+    pub origins: Vec<String>,
 }

@@ -15,14 +15,21 @@ pub struct IssuedDocument<'a> {
     pub format: &'static str,
     /// What the control plane keeps of it.
     pub record: TokenEntry,
-    /// The token: nobody will see it again.
+    /// The token, which is shown this once.
     pub token: &'a str,
+    /// The URLs that it may be sent to; empty when it is bound to none.
+    pub origins: &'a [String],
 }
 
 impl<'a> IssuedDocument<'a> {
     /// A token that was made now.
     pub fn new(issued: &'a IssuedToken, now: Timestamp) -> Self {
-        Self { format: "convexinfra.token/1", record: TokenEntry::new(&issued.record, now), token: issued.token.expose() }
+        Self {
+            format: "convexinfra.token/1",
+            record: TokenEntry::new(&issued.record, now),
+            token: issued.token.expose(),
+            origins: &issued.origins,
+        }
     }
 }
 

@@ -3,13 +3,17 @@
 //! Must not do: log a header, a query, a body or a path that no route knows; any of them may hold a secret.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 
 use axum::Json;
+use axum::body::{Body, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures_util::{StreamExt, stream};
 
 use super::ApiServer;
 use super::error_response::ErrorResponse;
@@ -27,6 +31,8 @@ pub(super) struct Peer {
     pub(super) address: SocketAddr,
     /// Whether a proxy stands in between, which says who is behind it.
     pub(super) behind_proxy: bool,
+    /// Whether the connection itself is encrypted.
+    pub(super) is_encrypted: bool,
 }
 
 /// What becomes known of a request while it is handled.
@@ -56,11 +62,14 @@ pub(super) async fn access_log(State(server): State<Arc<ApiServer>>, mut request
     let route = request.extensions().get::<MatchedPath>().cloned();
     let client = request.extensions().get::<Peer>().map(|peer| client_address(*peer, request.headers()));
     let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
+    let unread = if version == Version::HTTP_11 { track_body(&mut request) } else { None };
     let trace = Arc::new(RequestTrace::default());
     request.extensions_mut().insert(Arc::clone(&trace));
     let mut response = finish_response(next.run(request).await, &id);
-    if chunked {
-        // A proxy that went by a length beside it would see another end of this request; nothing may follow it.
+    let is_unread = unread.is_some_and(|unread| unread.load(Ordering::Relaxed));
+    if chunked || is_unread {
+        // A proxy that went by a length beside it would see another end of this request; nothing may follow it. A client
+        // that still sends a body learns that nothing follows its answer.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     let route = route.as_ref().map_or(UNKNOWN_ROUTE, MatchedPath::as_str);
@@ -83,8 +92,24 @@ pub(super) async fn access_log(State(server): State<Arc<ApiServer>>, mut request
     response
 }
 
-/// Who asks, as far as that can be told.
-fn client_address(peer: Peer, headers: &HeaderMap) -> IpAddr {
+/// Follows whether the body of a request is read to its end; none when there is no body.
+fn track_body(request: &mut Request) -> Option<Arc<AtomicBool>> {
+    let body = std::mem::take(request.body_mut());
+    if body.is_end_stream() {
+        return None;
+    }
+    let unread = Arc::new(AtomicBool::new(true));
+    let is_read = Arc::clone(&unread);
+    let end = stream::poll_fn(move |_| {
+        is_read.store(false, Ordering::Relaxed);
+        Poll::Ready(None)
+    });
+    *request.body_mut() = Body::from_stream(body.into_data_stream().chain(end));
+    Some(unread)
+}
+
+/// Returns the address of the client: that of the connection, or the last one that the proxy before this server names.
+pub(super) fn client_address(peer: Peer, headers: &HeaderMap) -> IpAddr {
     let forwarded =
         headers.get("x-forwarded-for").and_then(|value| value.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
     forwarded.filter(|_| peer.behind_proxy).unwrap_or(peer.address.ip())
@@ -124,7 +149,7 @@ fn finish_response(mut response: Response, id: &str) -> Response {
     if let Ok(id) = HeaderValue::from_str(id) {
         headers.insert(HeaderName::from_static(wire::REQUEST_ID), id);
     }
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

@@ -1,39 +1,31 @@
-//! The guard before every route: whose token it is, whether it allows what is asked, and how often.
+//! Authentication and authorization before every endpoint, and the rate limits that go with them.
 //!
-//! Must not do: say anything about what there is to somebody who may not see it.
+//! A refusal says nothing about what is there.
 
-use std::num::NonZeroU32;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{RawPathParams, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use governor::clock::Clock;
-use governor::middleware::NoOpMiddleware;
-use governor::state::keyed::HashMapStateStore;
-use governor::{Quota, RateLimiter};
 
 use super::ApiServer;
-use super::access_log::RequestTrace;
-use super::endpoint::RequiredScope;
+use super::access_log::{Peer, RequestTrace, client_address};
 use super::error_response::ErrorResponse;
-use crate::api::ControlError;
+use super::rate_limits::client_network;
+use crate::api::endpoint::RequiredScope;
+use crate::api::{ControlError, TokenParts};
 use crate::authority::AuthenticatedToken;
-use crate::host::Host;
-use crate::model::{Diagnostic, ProjectName, Scope, Secret, TokenId};
+use crate::model::{Diagnostic, ProjectName, Scope, Secret};
 
-/// How many times its requests of one second a token may send at once.
-const BURST_FACTOR: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
-
-/// Whoever has passed the guard.
+/// The token that a request has shown, once it is authenticated and authorized.
 #[derive(Debug, Clone)]
 pub(super) struct Authenticated {
     pub(super) bearer: AuthenticatedToken,
 }
 
-/// Lets a request through to its route, or says why not.
+/// Passes a request on to its endpoint when its token allows that.
 pub(super) async fn require_access(
     State((server, access)): State<(Arc<ApiServer>, RequiredScope)>,
     names: RawPathParams,
@@ -50,7 +42,14 @@ pub(super) async fn require_access(
         }
         ErrorResponse::from(error)
     };
-    let bearer = server.host.authenticate(&bearer_token(request.headers()).map_err(refused)?).map_err(refused)?;
+    let token = bearer_token(request.headers()).map_err(refused)?;
+    let address = request.extensions().get::<Peer>().map(|peer| client_address(*peer, request.headers()));
+    check_attempts(&server, address, &token)?;
+    let bearer = server.host.authenticate(&token).map_err(|error| {
+        server.known_tokens.remove(&token);
+        refused(error)
+    })?;
+    server.known_tokens.insert(&token);
     trace.token(&bearer.record().id);
     check_rate(&server, &bearer)?;
     let (scope, project) = match access {
@@ -92,38 +91,28 @@ pub fn bearer_token(headers: &HeaderMap) -> Result<Secret, ControlError> {
     }
 }
 
-/// How often each token may ask.
-pub(super) type TokenRateLimiter = RateLimiter<TokenId, HashMapStateStore<TokenId>, HostClock, NoOpMiddleware<Duration>>;
-
-/// The clock of whatever the host runs on: not every platform has one in its standard library.
-pub(super) struct HostClock(Arc<Host>);
-
-impl Clock for HostClock {
-    type Instant = Duration;
-
-    fn now(&self) -> Duration {
-        self.0.uptime()
+/// Refuses a token that is not known to be good when its address has shown too many such ones: before the store is asked.
+fn check_attempts(server: &ApiServer, address: Option<IpAddr>, token: &Secret) -> Result<(), ErrorResponse> {
+    let (Some(limiter), Some(address)) = (&server.attempt_limiter, address) else { return Ok(()) };
+    // What has not the shape of a token costs nothing to refuse.
+    if TokenParts::parse(token.expose()).is_none() || server.known_tokens.contains(token) {
+        return Ok(());
     }
-}
-
-/// Room for so many requests a second of every token.
-pub(super) fn rate_limiter(rate: NonZeroU32, host: Arc<Host>) -> TokenRateLimiter {
-    let quota = Quota::per_second(rate).allow_burst(rate.saturating_mul(BURST_FACTOR));
-    RateLimiter::new(quota, HashMapStateStore::default(), HostClock(host))
-}
-
-fn check_rate(server: &ApiServer, bearer: &AuthenticatedToken) -> Result<(), ErrorResponse> {
-    let Some(rates) = &server.rate_limiter else { return Ok(()) };
-    rates.check_key(&bearer.record().id).map_err(|until| {
-        let wait = until.wait_time_from(server.host.uptime()).as_secs_f64().ceil();
-        // A wait is a few seconds at most.
-        let seconds = (1..=60_u32).find(|seconds| f64::from(*seconds) >= wait).unwrap_or(60);
-        let message = format!("token {} asks more often than this control plane allows", bearer.record().id);
-        ErrorResponse::retry_later(StatusCode::TOO_MANY_REQUESTS, "server.rate", message, u64::from(seconds))
+    limiter.check(&client_network(address)).map_err(|seconds| {
+        let message = "too many tokens that are not known were shown from this address";
+        ErrorResponse::retry_later(StatusCode::TOO_MANY_REQUESTS, "server.rate", message, seconds)
     })
 }
 
-/// The project that the path names.
+fn check_rate(server: &ApiServer, bearer: &AuthenticatedToken) -> Result<(), ErrorResponse> {
+    let Some(limiter) = &server.rate_limiter else { return Ok(()) };
+    limiter.check(&bearer.record().id).map_err(|seconds| {
+        let message = format!("token {} sends more requests than this control plane allows", bearer.record().id);
+        ErrorResponse::retry_later(StatusCode::TOO_MANY_REQUESTS, "server.rate", message, seconds)
+    })
+}
+
+/// Returns the project that the path names.
 pub(super) fn project_param(names: &RawPathParams) -> Result<ProjectName, ErrorResponse> {
     super::extract::name_param(names, "project", ProjectName::parse)
 }

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use super::ApiServer;
 use super::auth::{self, Authenticated};
 use super::error_response::ErrorResponse;
-use crate::api::{Lease, wire};
+use crate::api::{Lease, TokenOrigin, wire};
 use crate::authority::AuthenticatedToken;
 use crate::host::ControlSession;
 use crate::model::{BackendName, NameError, OperationId, ProjectName, Revision, TokenId};
@@ -125,6 +125,17 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<ApiServer>> for QueryParams<T> {
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NoQuery {}
+
+/// The origin that the request came to, if it can be told.
+pub(super) struct RequestOrigin(pub(super) Option<TokenOrigin>);
+
+impl FromRequestParts<Arc<ApiServer>> for RequestOrigin {
+    type Rejection = ErrorResponse;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<ApiServer>) -> Result<Self, ErrorResponse> {
+        Ok(Self(super::origin::request_origin(parts)))
+    }
+}
 
 /// The fence of the lease under which something is written.
 pub(super) struct Fence(pub(super) u64);

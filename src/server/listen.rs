@@ -1,40 +1,32 @@
-//! Listening: connections in, with or without TLS, until it is time to stop.
-//!
-//! Must not do: read a request; the router does.
+//! Listens: accepts connections, with or without TLS, until it is time to stop.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::Request;
-use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::IntoResponse;
+use subtle::ConstantTimeEq;
+use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tower::{ServiceExt, service_fn};
 
 use super::access_log::Peer;
+use super::connection::{ConnectionTimeouts, serve_connection};
+use super::connections::{ConnectionCaps, ConnectionTable};
 use super::tls::Certificate;
 use super::{ApiServer, ServerPhase};
 use crate::host::Serving;
+use crate::model::Secret;
 
-/// How long a client may take to open a connection and send the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How large the head of a request may be, in bytes.
-const MAX_HEAD_BYTES: usize = 32 << 10;
-/// How many headers a request may have.
-const MAX_HEADERS: usize = 64;
-/// How many requests may share one HTTP/2 connection at once.
-const MAX_STREAMS: u32 = 256;
-/// How many connections may be open at once.
+/// The number of connections that may be open at once, where the system allows as many.
 const MAX_CONNECTIONS: usize = 8192;
+/// The number of those that one address may have.
+const MAX_PER_ADDRESS: usize = 256;
+/// The number of those that are for this machine alone.
+const LOOPBACK_RESERVE: usize = 64;
+/// The number of file descriptors that are left for everything but connections.
+const OTHER_DESCRIPTORS: usize = 512;
 /// How long connections have to close once nothing runs any more.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -49,13 +41,16 @@ pub struct ListenOptions {
     pub behind_proxy: bool,
 }
 
-/// Why nobody can be listened to.
+/// Why an address is not listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// Others could read what passes.
     #[error("`{0}` can be reached from other machines, and without TLS everybody in between reads the tokens")]
     Cleartext(SocketAddr),
-    /// The address cannot be had.
+    /// Other machines could read the metrics.
+    #[error("`{0}` can be reached from other machines, and the metrics need no token")]
+    OpenMetrics(SocketAddr),
+    /// The address cannot be bound.
     #[error("`{address}` cannot be listened on")]
     Bind {
         /// The address.
@@ -65,11 +60,12 @@ pub enum ListenError {
     },
 }
 
-/// A listener that nobody is accepted from yet.
+/// A listener that accepts no connections yet.
 pub struct BoundListener {
     listener: TcpListener,
     address: SocketAddr,
     options: ListenOptions,
+    pub(super) timeouts: ConnectionTimeouts,
 }
 
 impl BoundListener {
@@ -85,7 +81,7 @@ impl BoundListener {
         let failed = |source| ListenError::Bind { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address, options: how })
+        Ok(Self { listener, address, options: how, timeouts: ConnectionTimeouts::default() })
     }
 
     /// The address, with its port.
@@ -108,26 +104,29 @@ impl BoundListener {
         stop: impl Future<Output = ()>,
         grace: Duration,
     ) -> usize {
-        let connections = GracefulShutdown::new();
+        let connections = ConnectionTable::new(ConnectionCaps {
+            total: MAX_CONNECTIONS.min(descriptor_limit().saturating_sub(OTHER_DESCRIPTORS).max(LOOPBACK_RESERVE * 2)),
+            per_address: (!self.options.behind_proxy).then_some(MAX_PER_ADDRESS),
+            loopback_reserve: LOOPBACK_RESERVE,
+        });
         tokio::select! {
-            () = self.accept_loop(&router, &connections) => {}
+            () = self.accept_loop(server, &router, &connections) => {}
             () = stop => {}
         }
         drop(self.listener);
         server.set_phase(ServerPhase::Draining);
         let deadline = Instant::now() + grace;
-        // Whoever is connected can still look, and hears how operations end.
+        // Clients that are connected can still look, and hear how operations end.
         let left = serving.stop(grace).await;
         server.set_phase(ServerPhase::Closing);
-        let _ = timeout_at(deadline.max(Instant::now() + CLOSE_TIMEOUT), connections.shutdown()).await;
+        let _ = timeout_at(deadline.max(Instant::now() + CLOSE_TIMEOUT), connections.wait_until_empty()).await;
         left
     }
 
-    async fn accept_loop(&self, router: &Router, connections: &GracefulShutdown) {
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    /// Accepts connections until the runtime ends.
+    pub(super) async fn accept_loop(&self, server: &Arc<ApiServer>, router: &Router, connections: &Arc<ConnectionTable>) {
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-            let (stream, peer) = match self.listener.accept().await {
+            let (stream, address) = match self.listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Such as no file descriptors left: some will be given back.
@@ -136,84 +135,69 @@ impl BoundListener {
                     continue;
                 }
             };
+            let Some(slot) = connections.admit(address.ip()) else {
+                tracing::debug!(client = %address.ip(), "too many connections are in use");
+                continue;
+            };
             let _ = stream.set_nodelay(true);
-            let peer = Peer { address: peer, behind_proxy: self.options.behind_proxy };
-            let (router, watcher, certificate) = (router.clone(), connections.watcher(), self.options.certificate.clone());
+            let certificate = self.options.certificate.clone();
+            let peer = Peer { address, behind_proxy: self.options.behind_proxy, is_encrypted: certificate.is_some() };
+            let (router, phase, timeouts) = (router.clone(), server.phase.subscribe(), self.timeouts);
             tokio::spawn(async move {
-                let _place = place;
-                match certificate {
-                    None => serve_connection(stream, peer, router, watcher).await,
-                    Some(certificate) => serve_tls(&certificate, stream, peer, router, watcher).await,
+                let Some(certificate) = certificate else {
+                    return serve_connection(stream, peer, &slot, router, phase, timeouts).await;
+                };
+                match timeout(timeouts.head, certificate.acceptor().accept(stream)).await {
+                    Ok(Ok(stream)) => serve_connection(stream, peer, &slot, router, phase, timeouts).await,
+                    Ok(Err(error)) => tracing::debug!(client = %address.ip(), %error, "the TLS handshake failed"),
+                    Err(_) => tracing::debug!(client = %address.ip(), "the TLS handshake timed out"),
                 }
             });
         }
     }
 }
 
-async fn serve_tls(certificate: &Certificate, stream: TcpStream, peer: Peer, router: Router, watcher: Watcher) {
-    match timeout(HEAD_TIMEOUT, certificate.acceptor().accept(stream)).await {
-        Ok(Ok(stream)) => serve_connection(stream, peer, router, watcher).await,
-        Ok(Err(error)) => tracing::debug!(client = %peer.address.ip(), %error, "TLS could not be agreed on"),
-        Err(_) => tracing::debug!(client = %peer.address.ip(), "TLS was not agreed on in time"),
-    }
+/// Raises the number of file descriptors that this process may have open to what the system allows, and returns it.
+fn descriptor_limit() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let wanted = maximum.unwrap_or(u64::MAX).min((MAX_CONNECTIONS + OTHER_DESCRIPTORS) as u64);
+    let raised = current.is_some_and(|current| current < wanted)
+        && setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }).is_ok();
+    let limit = if raised { Some(wanted) } else { current };
+    limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
 }
 
-/// Serves one connection to its end.
-async fn serve_connection<S>(stream: S, peer: Peer, router: Router, watcher: Watcher)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let begun = Arc::new(AtomicBool::new(false));
-    let began = Arc::clone(&begun);
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        began.store(true, Ordering::Relaxed);
-        request.extensions_mut().insert(peer);
-        router.clone().oneshot(request)
-    });
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .max_headers(MAX_HEADERS)
-        .http2()
-        .timer(TokioTimer::new())
-        .max_header_list_size(MAX_HEAD_BYTES as u32)
-        .max_concurrent_streams(MAX_STREAMS)
-        .keep_alive_interval(Some(Duration::from_secs(20)))
-        .keep_alive_timeout(HEAD_TIMEOUT);
-    let serving = watcher.watch(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).into_owned());
-    tokio::pin!(serving);
-    // Before the first bytes say which version it is, nothing else limits how long a client takes.
-    let ended = tokio::select! {
-        ended = &mut serving => ended,
-        () = sleep(HEAD_TIMEOUT) => {
-            if !begun.load(Ordering::Relaxed) {
-                return;
-            }
-            serving.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(client = %peer.address.ip(), error, "a connection ended early");
-    }
-}
-
-/// Answers whoever asks at this address with the figures of a server, until the runtime ends.
+/// Serves the metrics of a server at an address, until the runtime ends. Where other machines reach the address, a scraper
+/// has to show `token`.
 ///
 /// # Errors
-/// The address cannot be had.
-pub async fn serve_metrics(address: SocketAddr, server: Arc<ApiServer>) -> Result<SocketAddr, ListenError> {
-    let failed = |source| ListenError::Bind { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    let content = [(axum::http::header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    let figures = axum::routing::get(move || async move { (content, server.render_metrics()) });
-    let router = Router::new().route("/metrics", figures);
-    tokio::spawn(async move {
-        // It never ends by itself.
-        let _ = axum::serve(listener, router).await;
+/// The address is not to be had, or can be reached from other machines without a token.
+pub async fn serve_metrics(
+    address: SocketAddr,
+    token: Option<Secret>,
+    server: Arc<ApiServer>,
+) -> Result<SocketAddr, ListenError> {
+    if token.is_none() && !address.ip().to_canonical().is_loopback() {
+        return Err(ListenError::OpenMetrics(address));
+    }
+    // Metrics hold no secret, so they need no TLS.
+    let options = ListenOptions { address, certificate: None, behind_proxy: true };
+    let listener = BoundListener::new(options).await?;
+    let bound = listener.address();
+    let metered = Arc::clone(&server);
+    let expected = token.map(|token| zeroize::Zeroizing::new(format!("Bearer {}", token.expose())));
+    let metrics = axum::routing::get(move |headers: HeaderMap| async move {
+        let shown = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
+        match expected.as_ref().is_none_or(|expected| bool::from(shown.ct_eq(expected.as_bytes()))) {
+            true => {
+                ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metered.render_metrics()).into_response()
+            }
+            false => (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")]).into_response(),
+        }
     });
+    let router = Router::new().route("/metrics", metrics);
+    let caps = ConnectionCaps { total: LOOPBACK_RESERVE, per_address: None, loopback_reserve: LOOPBACK_RESERVE / 8 };
+    tokio::spawn(async move { listener.accept_loop(&server, &router, &ConnectionTable::new(caps)).await });
     Ok(bound)
 }

@@ -1,13 +1,16 @@
 //! The control plane behind HTTP: routes, tokens, limits, logs and figures over a [`Host`].
 //!
-//! One table of routes says for each path who may ask, what is read and what can come back; the router, the guard and
-//! the OpenAPI document are all made of it.
+//! [`crate::api::endpoints`] says for each path who may ask, what is read and what can come back; the router, the access
+//! checks and the OpenAPI document are made of it.
 //!
-//! Must not do: decide anything that the authority decides, or let a secret into a log, a figure or an error.
+//! Must not do: decide anything that the authority decides, or let a secret into a log, a metric or an error.
 
 mod access_log;
 mod auth;
-mod endpoint;
+#[cfg(feature = "native")]
+mod connection;
+#[cfg(feature = "native")]
+mod connections;
 mod error_response;
 mod extract;
 mod ingress;
@@ -17,6 +20,10 @@ mod listen;
 mod logging;
 mod metrics;
 mod openapi;
+mod origin;
+mod rate_limits;
+#[cfg(feature = "native")]
+mod response_body;
 mod router;
 mod routes;
 #[cfg(feature = "native")]
@@ -26,7 +33,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 pub use access_log::request_id;
 pub use auth::bearer_token;
@@ -41,12 +48,15 @@ pub use routes::health;
 #[cfg(feature = "native")]
 pub use tls::{Certificate, TlsError};
 
-use crate::api::ControlError;
+use crate::api::{ControlError, TokenOrigin};
 use crate::host::Host;
-use crate::model::{Diagnostic, ProjectName};
-use auth::TokenRateLimiter;
+use crate::model::{Diagnostic, ProjectName, TokenId};
 use error_response::ErrorResponse;
 use metrics::Metrics;
+use rate_limits::{AttemptLimiter, KeyedLimiter, KnownTokens, OpenStreams};
+
+/// The number of seconds of its rate that a token may use at once.
+const BURST_FACTOR: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
 
 /// What one client may ask of a server.
 #[derive(Debug, Clone, Copy)]
@@ -91,7 +101,16 @@ pub struct ApiServer {
     host: Arc<Host>,
     shard_role: ShardRole,
     limits: RequestLimits,
-    rate_limiter: Option<TokenRateLimiter>,
+    /// The origins that tokens issued here are bound to; empty to bind them to the one that the request came to.
+    public_origins: Vec<TokenOrigin>,
+    /// The rate of requests of each token.
+    rate_limiter: Option<KeyedLimiter<TokenId>>,
+    /// The rate at which each address shows tokens that are not known to be good.
+    attempt_limiter: Option<AttemptLimiter>,
+    known_tokens: KnownTokens,
+    streams: Arc<OpenStreams>,
+    /// Histories are verified one after another: each takes a core for a while.
+    verifications: Semaphore,
     metrics: Metrics,
     phase: watch::Sender<ServerPhase>,
 }
@@ -101,10 +120,44 @@ impl ApiServer {
     ///
     /// # Errors
     /// Its figures cannot be registered, which would be a bug.
-    pub fn new(host: Arc<Host>, territory: ShardRole, limits: RequestLimits) -> Result<Arc<Self>, prometheus::Error> {
-        let rates = limits.rate.map(|rate| auth::rate_limiter(rate, Arc::clone(&host)));
-        let phase = watch::Sender::new(ServerPhase::Serving);
-        Ok(Arc::new(Self { host, shard_role: territory, limits, rate_limiter: rates, metrics: Metrics::new()?, phase }))
+    pub fn new(host: Arc<Host>, shard_role: ShardRole, limits: RequestLimits) -> Result<Arc<Self>, prometheus::Error> {
+        Self::with_origins(host, shard_role, limits, Vec::new())
+    }
+
+    /// Makes a server whose tokens are bound to these origins, the URLs that clients know it by.
+    ///
+    /// # Errors
+    /// Its metrics cannot be registered, which would be a bug.
+    pub fn with_origins(
+        host: Arc<Host>,
+        shard_role: ShardRole,
+        limits: RequestLimits,
+        public_origins: Vec<TokenOrigin>,
+    ) -> Result<Arc<Self>, prometheus::Error> {
+        let burst = |rate: NonZeroU32| rate.saturating_mul(BURST_FACTOR);
+        let rate_limiter = limits.rate.map(|rate| KeyedLimiter::new(rate, burst(rate), &host));
+        let attempt_limiter = limits.rate.map(|_| {
+            let (rate, burst) = rate_limits::UNKNOWN_TOKENS_PER_SECOND;
+            KeyedLimiter::new(rate, burst, &host)
+        });
+        Ok(Arc::new(Self {
+            host,
+            shard_role,
+            limits,
+            public_origins,
+            rate_limiter,
+            attempt_limiter,
+            known_tokens: KnownTokens::default(),
+            streams: Arc::default(),
+            verifications: Semaphore::new(1),
+            metrics: Metrics::new()?,
+            phase: watch::Sender::new(ServerPhase::Serving),
+        }))
+    }
+
+    /// Waits until a history may be verified.
+    async fn verification_permit(&self) -> Result<SemaphorePermit<'_>, ErrorResponse> {
+        self.verifications.acquire().await.map_err(|_| ErrorResponse::bug())
     }
 
     /// Refuses what is about a project whose rows are elsewhere: two places would say what is so. Whoever sends requests
@@ -135,5 +188,8 @@ impl ApiServer {
     }
 }
 
+#[cfg(test)]
+#[cfg(feature = "native")]
+mod connection_tests;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,4 @@
-//! The contract as an OpenAPI 3.1 document, made of the table of routes and the types themselves.
-//!
-//! Must not do: say anything by hand that the table or a type says.
+//! The contract as an OpenAPI 3.1 document, made of the table of endpoints and of the types themselves.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +6,11 @@ use schemars::generate::SchemaSettings;
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::endpoint::{Endpoint, ParamKind, RequiredScope, ResponseContent, ResponseSpec};
-use super::routes;
+use crate::api::endpoint::{Endpoint, ParamKind, RequiredScope, ResponseContent, ResponseSpec};
+use crate::api::endpoints::ALL;
 use crate::api::wire::{ErrorDocument, FENCE, REQUEST_ID};
 
-/// The contract.
+/// Makes the OpenAPI document.
 pub fn document() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
         settings.definitions_path = "/components/schemas".into();
@@ -21,9 +19,9 @@ pub fn document() -> Value {
     let mut generator = settings.into_generator();
     let error = generator.subschema_for::<ErrorDocument>();
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
-    for route in routes::endpoints() {
-        let item = paths.entry(route.path).or_default();
-        item.insert(route.verb.as_str().to_owned(), operation(&route, &mut generator));
+    for endpoint in ALL {
+        let item = paths.entry(endpoint.path).or_default();
+        item.insert(endpoint.method.as_str().to_lowercase(), operation(endpoint, &mut generator));
     }
     let problem = |status: u16| (error_name(status).to_owned(), error_response(status, &error));
     let responses: BTreeMap<String, Value> = ERROR_RESPONSES.iter().map(|(status, ..)| problem(*status)).collect();
@@ -93,29 +91,29 @@ fn headers(status: u16) -> Value {
     headers
 }
 
-fn operation(route: &Endpoint, generator: &mut SchemaGenerator) -> Value {
+fn operation(endpoint: &Endpoint, generator: &mut SchemaGenerator) -> Value {
     let mut responses = Map::new();
-    for answer in &route.answers {
+    for answer in endpoint.responses() {
         responses.insert(answer.status.to_string(), response(answer, generator));
     }
-    for status in route.error_statuses() {
+    for status in endpoint.error_statuses() {
         responses.insert(status.to_string(), json!({ "$ref": format!("#/components/responses/{}", error_name(status)) }));
     }
     let mut operation = json!({
-        "operationId": route.id,
-        "summary": route.summary,
-        "description": scope_description(route.access),
+        "operationId": endpoint.id,
+        "summary": endpoint.summary,
+        "description": scope_description(endpoint.scope),
         "responses": responses,
     });
-    let parameters = parameters(route);
+    let parameters = parameters(endpoint);
     if !parameters.is_empty() {
         operation["parameters"] = Value::Array(parameters);
     }
-    if let Some(shape) = route.body {
+    if let Some(shape) = endpoint.body {
         let content = json!({ "application/json": { "schema": shape(generator) } });
         operation["requestBody"] = json!({ "required": true, "content": content });
     }
-    if route.access == RequiredScope::Public {
+    if endpoint.scope == RequiredScope::Public {
         operation["security"] = json!([]);
     }
     operation
@@ -124,7 +122,7 @@ fn operation(route: &Endpoint, generator: &mut SchemaGenerator) -> Value {
 fn scope_description(access: RequiredScope) -> String {
     match access {
         RequiredScope::Public => "Needs no token.".to_owned(),
-        RequiredScope::AnyToken => "Needs a token, of whatever scope.".to_owned(),
+        RequiredScope::AnyToken => "Needs a token of any scope.".to_owned(),
         RequiredScope::Project(scope) => format!("Needs the scope `{scope}` in the project."),
         RequiredScope::Operator => "Needs an operator's token.".to_owned(),
     }
@@ -144,9 +142,9 @@ fn response(answer: &ResponseSpec, generator: &mut SchemaGenerator) -> Value {
     response
 }
 
-fn parameters(route: &Endpoint) -> Vec<Value> {
-    let mut parameters: Vec<Value> = route.path_params().map(path_parameter).collect();
-    for key in route.query {
+fn parameters(endpoint: &Endpoint) -> Vec<Value> {
+    let mut parameters: Vec<Value> = endpoint.path_params().map(path_parameter).collect();
+    for key in endpoint.query {
         parameters.push(json!({
             "name": key.name, "in": "query", "required": false, "description": key.description,
             "schema": match key.kind {
@@ -156,14 +154,14 @@ fn parameters(route: &Endpoint) -> Vec<Value> {
             },
         }));
     }
-    if route.fenced {
+    if endpoint.fenced {
         parameters.push(json!({
             "name": FENCE, "in": "header", "required": true,
             "description": "The fence of the lease; an older one than the newest changes nothing: 409.",
             "schema": { "type": "integer", "minimum": 0 },
         }));
     }
-    for (name, means) in route.headers {
+    for (name, means) in endpoint.headers {
         let schema = json!({ "type": "string" });
         parameters.push(json!({ "name": name, "in": "header", "required": false, "description": means, "schema": schema }));
     }

@@ -20,9 +20,9 @@ use super::{ApiServer, routes};
 /// All routes over a server. It needs no listener.
 pub fn router(server: &Arc<ApiServer>) -> Router {
     let mut router = Router::new();
-    for route in routes::endpoints() {
-        let guard = from_fn_with_state((Arc::clone(server), route.access), require_access);
-        router = router.route(route.path, route.handler.route_layer(guard));
+    for route in routes::routes() {
+        let access = from_fn_with_state((Arc::clone(server), route.endpoint.scope), require_access);
+        router = router.route(route.endpoint.path, route.handler.route_layer(access));
     }
     with_layers(router, server)
 }

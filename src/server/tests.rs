@@ -13,13 +13,14 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
-use super::endpoint::Verb;
 use super::{ApiServer, RequestLimits, ServerPhase, router, routes};
-use crate::api::Administration;
+use crate::api::endpoint::HttpMethod;
+use crate::api::endpoints::ALL;
+use crate::api::{Administration, OriginMatch, TokenOrigin, match_origin};
 use crate::convex::deployment::DeploymentClient;
 use crate::host::{Host, HostParts, NativePlatform, Serving};
 use crate::model::{
-    Actor, Observation, ProjectName, ProviderKind, ProviderState, ResolvedBackend, RunState, Scope, TimeSpan, TokenId,
+    Actor, Observation, ProjectName, ProviderKind, ProviderState, ResolvedBackend, RunState, Scope, Secret, TimeSpan, TokenId,
     TokenRequest,
 };
 use crate::provider::{LogChunk, LogPosition, ProgressFn, Provider, ProviderError};
@@ -60,22 +61,22 @@ impl Provider for Gate {
     }
 }
 
-struct House {
-    server: Arc<ApiServer>,
-    router: Router,
+pub(super) struct Fixture {
+    pub(super) server: Arc<ApiServer>,
+    pub(super) router: Router,
     gate: Arc<Semaphore>,
     serving: Option<Serving>,
     tokens: BTreeMap<&'static str, String>,
     _folder: tempfile::TempDir,
 }
 
-struct Said {
+struct Response {
     status: u16,
     headers: HeaderMap,
     body: String,
 }
 
-impl Said {
+impl Response {
     fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
@@ -95,8 +96,8 @@ fn project(name: &str) -> ProjectName {
     ProjectName::parse(name).unwrap()
 }
 
-impl House {
-    async fn new() -> Self {
+impl Fixture {
+    pub(super) async fn new() -> Self {
         Self::with(RequestLimits::default()).await
     }
 
@@ -147,18 +148,18 @@ impl House {
         }
     }
 
-    async fn send(&self, request: Request<Body>) -> Said {
+    async fn send(&self, request: Request<Body>) -> Response {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = to_bytes(response.into_body(), 1 << 24).await.unwrap();
-        Said { status, headers, body: String::from_utf8(body.to_vec()).unwrap() }
+        Response { status, headers, body: String::from_utf8(body.to_vec()).unwrap() }
     }
 
-    async fn get(&self, token: &str, path: &str) -> Said {
+    async fn get(&self, token: &str, path: &str) -> Response {
         self.send(self.request(token, "GET", path).body(Body::empty()).unwrap()).await
     }
 
-    async fn write(&self, token: &str, method: &str, path: &str, fence: u64, document: &Value) -> Said {
+    async fn write(&self, token: &str, method: &str, path: &str, fence: u64, document: &Value) -> Response {
         let request = self.request(token, method, path).header("convexinfra-fence", fence);
         let request = request.header("content-type", "application/json").body(Body::from(document.to_string()));
         self.send(request.unwrap()).await
@@ -166,12 +167,12 @@ impl House {
 
     async fn lease(&self) -> u64 {
         let request = json!({ "user": "u", "host": "h", "process": 1 });
-        let said = self.write("apply", "POST", "/v1/projects/demo/lease", 0, &request).await;
-        assert_eq!(said.status, 201, "{}", said.body);
-        said.json()["fence"].as_u64().unwrap()
+        let response = self.write("apply", "POST", "/v1/projects/demo/lease", 0, &request).await;
+        assert_eq!(response.status, 201, "{}", response.body);
+        response.json()["fence"].as_u64().unwrap()
     }
 
-    async fn put(&self, fence: u64, step: &str, listen: bool) -> Said {
+    async fn put(&self, fence: u64, step: &str, listen: bool) -> Response {
         let spec = json!({ "provider": "simulated", "settings": { "simulated": { "listen": listen } } });
         let work = json!({ "kind": "put", "spec": spec, "secrets": {} });
         let request = json!({ "step": { "plan": "p", "step": step }, "backend": "dev", "work": work });
@@ -209,7 +210,7 @@ const NEEDS: [(&str, &str); 32] = [
     ("createToken", "operator"),
     ("revokeToken", "operator"),
     ("getCatalog", "token"),
-    ("getCapacity", "token"),
+    ("getCapacity", "operator"),
     ("getHealth", "nothing"),
     ("getReadiness", "nothing"),
     ("getContract", "nothing"),
@@ -217,22 +218,21 @@ const NEEDS: [(&str, &str); 32] = [
 
 #[tokio::test]
 async fn every_route_lets_in_whom_it_should_and_nobody_else() {
-    let house = House::new().await;
-    let routes = routes::endpoints();
+    let fixture = Fixture::new().await;
+    let routes = ALL;
     let mut ids: Vec<_> = routes.iter().map(|route| route.id).collect();
     let mut known: Vec<_> = NEEDS.iter().map(|(id, _)| *id).collect();
     ids.sort_unstable();
     known.sort_unstable();
     assert_eq!(ids, known);
-    for route in &routes {
+    for route in routes {
         let needs = NEEDS.iter().find(|(id, _)| *id == route.id).unwrap().1;
         let path = route.path.replace("{project}", "demo").replace("{backend}", "dev");
         let path = path.replace("{operation}", "1").replace("{token}", "nobody");
         for token in ["none", "malformed", "unknown", "revoked", "expired", "read", "apply", "destroy", "operator", "stranger"]
         {
-            let said = house
-                .send(house.request(token, route.verb.as_str().to_uppercase().as_str(), &path).body(Body::empty()).unwrap())
-                .await;
+            let response =
+                fixture.send(fixture.request(token, route.method.as_str(), &path).body(Body::empty()).unwrap()).await;
             let good = ["read", "apply", "destroy", "operator", "stranger"].contains(&token);
             let own = token != "stranger" || !route.path.contains("{project}");
             let enough = match needs {
@@ -245,148 +245,150 @@ async fn every_route_lets_in_whom_it_should_and_nobody_else() {
                 (_, false, _) => Some((401, "not_authenticated")),
                 (_, true, false) => Some((403, "not_authorised")),
             };
-            let place = format!("{} with {token}: {} {}", route.id, said.status, said.body);
+            let place = format!("{} with {token}: {} {}", route.id, response.status, response.body);
             match expected {
                 // It is let in, whatever comes of a request without a body.
-                None => assert!(![401, 403, 405, 500].contains(&said.status), "{place}"),
+                None => assert!(![401, 403, 405, 500].contains(&response.status), "{place}"),
                 Some((status, situation)) => {
-                    assert_eq!(said.status, status, "{place}");
-                    assert_eq!(said.json()["situation"]["kind"], situation, "{place}");
-                    assert!(said.code().starts_with("auth."), "{place}");
-                    assert_eq!(said.headers.contains_key("www-authenticate"), status == 401, "{place}");
+                    assert_eq!(response.status, status, "{place}");
+                    assert_eq!(response.json()["situation"]["kind"], situation, "{place}");
+                    assert!(response.code().starts_with("auth."), "{place}");
+                    assert_eq!(response.headers.contains_key("www-authenticate"), status == 401, "{place}");
                 }
             }
-            assert_eq!(said.headers["cache-control"], "no-store", "{place}");
+            assert_eq!(response.headers["cache-control"], "no-store", "{place}");
         }
     }
 }
 
 #[tokio::test]
 async fn somebody_elses_project_looks_like_one_that_is_not_there() {
-    let house = House::new().await;
-    house.put(house.lease().await, "s", false).await;
-    let there = house.get("stranger", "/v1/projects/demo/backends/dev").await;
-    let nowhere = house.get("stranger", "/v1/projects/none/backends/dev").await;
-    let without_id = |said: &Said| said.body.replace(said.json()["request_id"].as_str().unwrap(), "").replace("none", "demo");
+    let fixture = Fixture::new().await;
+    fixture.put(fixture.lease().await, "s", false).await;
+    let there = fixture.get("stranger", "/v1/projects/demo/backends/dev").await;
+    let nowhere = fixture.get("stranger", "/v1/projects/none/backends/dev").await;
+    let without_id = |response: &Response| {
+        response.body.replace(response.json()["request_id"].as_str().unwrap(), "").replace("none", "demo")
+    };
     assert_eq!((there.status, without_id(&there)), (nowhere.status, without_id(&nowhere)));
-    assert_eq!(house.get("stranger", "/v1/projects").await.json(), json!(["other"]));
-    assert_eq!(house.get("operator", "/v1/projects").await.json(), json!(["demo", "other"]));
+    assert_eq!(fixture.get("stranger", "/v1/projects").await.json(), json!(["other"]));
+    assert_eq!(fixture.get("operator", "/v1/projects").await.json(), json!(["demo", "other"]));
 }
 
 #[tokio::test]
 async fn taking_a_backend_away_needs_the_scope_for_it() {
-    let house = House::new().await;
-    let fence = house.lease().await;
-    assert_eq!(house.put(fence, "make", false).await.status, 200);
+    let fixture = Fixture::new().await;
+    let fence = fixture.lease().await;
+    assert_eq!(fixture.put(fence, "make", false).await.status, 200);
     let remove = json!({ "step": { "plan": "p", "step": "go" }, "backend": "dev", "work": { "kind": "remove" } });
     let path = "/v1/projects/demo/operations";
-    let refused = house.write("apply", "POST", path, fence, &remove).await;
+    let refused = fixture.write("apply", "POST", path, fence, &remove).await;
     assert_eq!((refused.status, refused.code().as_str()), (403, "auth.scope"));
-    assert_eq!(house.get("read", "/v1/projects/demo/backends/dev").await.status, 200);
-    assert_eq!(house.write("destroy", "POST", path, fence, &remove).await.status, 200);
-    assert_eq!(house.get("read", "/v1/projects/demo/backends/dev").await.status, 404);
+    assert_eq!(fixture.get("read", "/v1/projects/demo/backends/dev").await.status, 200);
+    assert_eq!(fixture.write("destroy", "POST", path, fence, &remove).await.status, 200);
+    assert_eq!(fixture.get("read", "/v1/projects/demo/backends/dev").await.status, 404);
 }
 
 #[tokio::test]
 async fn a_stale_writer_changes_nothing() {
-    let house = House::new().await;
-    let old = house.lease().await;
+    let fixture = Fixture::new().await;
+    let old = fixture.lease().await;
     let lease = "/v1/projects/demo/lease";
-    let held = house.write("apply", "POST", lease, 0, &json!({ "user": "u", "host": "h", "process": 2 })).await;
+    let held = fixture.write("apply", "POST", lease, 0, &json!({ "user": "u", "host": "h", "process": 2 })).await;
     assert_eq!((held.status, held.code().as_str()), (409, "control.lease_held"));
     assert_eq!(held.json()["situation"]["holder"]["user"], "u");
-    assert_eq!(house.write("apply", "DELETE", lease, old, &json!(null)).await.status, 204);
-    let new = house.lease().await;
+    assert_eq!(fixture.write("apply", "DELETE", lease, old, &json!(null)).await.status, 204);
+    let new = fixture.lease().await;
     assert!(new > old);
     for (method, path) in [("PUT", lease), ("PUT", "/v1/projects/demo/origin"), ("POST", "/v1/projects/demo/operations")] {
         let document = match path.rsplit('/').next() {
             Some("origin") => json!({ "origin": "o", "claim": "take_over" }),
             _ => json!({ "step": { "plan": "p", "step": "s" }, "backend": "dev", "work": { "kind": "remove" } }),
         };
-        let lost = house.write("destroy", method, path, old, &document).await;
+        let lost = fixture.write("destroy", method, path, old, &document).await;
         assert_eq!((lost.status, lost.code().as_str()), (409, "control.lease_lost"), "{path}");
         assert_eq!(lost.json()["situation"]["kind"], "lease_lost");
     }
     // Giving back what was lost is no error, and takes nothing from whoever has it now.
-    assert_eq!(house.write("apply", "DELETE", lease, old, &json!(null)).await.status, 204);
-    assert!(house.get("read", lease).await.json()["holder"].is_object());
-    assert_eq!(house.get("read", "/v1/projects/demo").await.json()["revision"], 0);
-    assert_eq!(house.get("read", "/v1/projects/demo/events").await.json().as_array().map(Vec::len), Some(3), "three tokens");
+    assert_eq!(fixture.write("apply", "DELETE", lease, old, &json!(null)).await.status, 204);
+    assert!(fixture.get("read", lease).await.json()["holder"].is_object());
+    assert_eq!(fixture.get("read", "/v1/projects/demo").await.json()["revision"], 0);
+    assert_eq!(fixture.get("read", "/v1/projects/demo/events").await.json().as_array().map(Vec::len), Some(3), "three tokens");
 }
 
 #[tokio::test]
 async fn the_same_step_is_the_same_operation() {
-    let house = House::new().await;
-    let fence = house.lease().await;
-    let first = house.put(fence, "s", true).await;
+    let fixture = Fixture::new().await;
+    let fence = fixture.lease().await;
+    let first = fixture.put(fence, "s", true).await;
     assert_eq!((first.status, first.json()["state"].as_str()), (202, Some("running")));
-    let again = house.put(fence, "s", true).await;
+    let again = fixture.put(fence, "s", true).await;
     assert_eq!((again.status, &again.json()["id"]), (202, &first.json()["id"]));
-    house.gate.add_permits(1);
+    fixture.gate.add_permits(1);
     let path = format!("/v1/projects/demo/operations/{}", first.json()["id"].as_str().unwrap());
     assert_eq!(first.headers["location"], path);
-    let events = house.get("read", &format!("{path}/events")).await;
+    let events = fixture.get("read", &format!("{path}/events")).await;
     assert_eq!(events.headers["content-type"], "text/event-stream");
-    let ended = house.put(fence, "s", true).await;
+    let ended = fixture.put(fence, "s", true).await;
     assert_eq!((ended.status, ended.json()["state"].as_str()), (200, Some("failed")));
-    assert_eq!(house.get("read", &path).await.json(), ended.json());
-    assert_eq!(house.get("read", "/v1/projects/demo/operations").await.json(), json!([ended.json()]));
+    assert_eq!(fixture.get("read", &path).await.json(), ended.json());
+    assert_eq!(fixture.get("read", "/v1/projects/demo/operations").await.json(), json!([ended.json()]));
 }
 
 #[tokio::test]
 async fn nobody_can_stand_in_for_the_removal_of_what_expires() {
-    let house = House::new().await;
-    let fence = house.lease().await;
+    let fixture = Fixture::new().await;
+    let fence = fixture.lease().await;
     let request = json!({ "step": { "plan": "expiry", "step": "x:1" }, "backend": "dev", "work": { "kind": "remove" } });
-    let said = house.write("destroy", "POST", "/v1/projects/demo/operations", fence, &request).await;
-    assert_eq!((said.status, said.code().as_str()), (400, "control.reserved_step"));
-    assert_eq!(house.get("read", "/v1/projects/demo/operations").await.json(), json!([]));
+    let response = fixture.write("destroy", "POST", "/v1/projects/demo/operations", fence, &request).await;
+    assert_eq!((response.status, response.code().as_str()), (400, "control.reserved_step"));
+    assert_eq!(fixture.get("read", "/v1/projects/demo/operations").await.json(), json!([]));
 }
 
 #[tokio::test]
 async fn an_operation_is_watched_from_wherever_the_watcher_left_off() {
-    let house = House::new().await;
-    let fence = house.lease().await;
-    let id = house.put(fence, "s", true).await.json()["id"].as_str().unwrap().to_owned();
-    house.gate.add_permits(1);
+    let fixture = Fixture::new().await;
+    let fence = fixture.lease().await;
+    let id = fixture.put(fence, "s", true).await.json()["id"].as_str().unwrap().to_owned();
+    fixture.gate.add_permits(1);
     let path = format!("/v1/projects/demo/operations/{id}/events");
-    let all = house.get("read", &path).await.body;
+    let all = fixture.get("read", &path).await.body;
     let ids: Vec<&str> = all.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
     assert_eq!(ids, ["1", "2", "3"], "{all}");
     assert!(all.contains(r#"data: {"type":"notice","message":"one"}"#), "{all}");
     assert!(all.contains(r#"data: {"type":"ended","operation":{"#), "{all}");
     let later = |after: &str| {
-        house.send(house.request("read", "GET", &path).header("last-event-id", after).body(Body::empty()).unwrap())
+        fixture.send(fixture.request("read", "GET", &path).header("last-event-id", after).body(Body::empty()).unwrap())
     };
     let rest = later("1").await.body;
     assert!(all.ends_with(&rest) && rest.starts_with("id: 2\n"), "{rest}");
     assert_eq!(later("one").await.code(), "wire.last_event_id");
-    assert_eq!(house.get("read", "/v1/projects/demo/operations/99/events").await.code(), "control.no_such_operation");
+    assert_eq!(fixture.get("read", "/v1/projects/demo/operations/99/events").await.code(), "control.no_such_operation");
 }
 
 #[tokio::test]
 async fn a_server_that_shuts_down_takes_no_work_and_lets_watchers_go() {
-    let mut house = House::new().await;
-    let fence = house.lease().await;
-    let id = house.put(fence, "s", true).await.json()["id"].as_str().unwrap().to_owned();
-    assert_eq!(house.get("none", "/readyz").await.status, 200);
-    house.server.set_phase(ServerPhase::Draining);
-    for said in [house.get("none", "/readyz").await, house.put(fence, "more", false).await] {
-        assert_eq!((said.status, said.code().as_str()), (503, "server.draining"));
-        assert!(said.headers.contains_key("retry-after"));
-        assert_eq!(said.json()["situation"]["kind"], "unavailable");
+    let mut fixture = Fixture::new().await;
+    let fence = fixture.lease().await;
+    let id = fixture.put(fence, "s", true).await.json()["id"].as_str().unwrap().to_owned();
+    assert_eq!(fixture.get("none", "/readyz").await.status, 200);
+    fixture.server.set_phase(ServerPhase::Draining);
+    for response in [fixture.get("none", "/readyz").await, fixture.put(fence, "more", false).await] {
+        assert_eq!((response.status, response.code().as_str()), (503, "server.draining"));
+        assert!(response.headers.contains_key("retry-after"));
+        assert_eq!(response.json()["situation"]["kind"], "unavailable");
     }
-    assert_eq!(house.get("none", "/healthz").await.status, 200);
-    assert_eq!(house.get("read", "/v1/projects/demo").await.status, 200);
-    assert_eq!(house.serving.take().unwrap().stop(Duration::from_millis(10)).await, 1, "it waits at the gate");
-    house.server.set_phase(ServerPhase::Closing);
-    let watched = house.get("read", &format!("/v1/projects/demo/operations/{id}/events")).await.body;
+    assert_eq!(fixture.get("none", "/healthz").await.status, 200);
+    assert_eq!(fixture.get("read", "/v1/projects/demo").await.status, 200);
+    assert_eq!(fixture.serving.take().unwrap().stop(Duration::from_millis(10)).await, 1, "it waits at the gate");
+    fixture.server.set_phase(ServerPhase::Closing);
+    let watched = fixture.get("read", &format!("/v1/projects/demo/operations/{id}/events")).await.body;
     assert!(watched.contains("two") && !watched.contains("ended"), "{watched}");
 }
 
 #[tokio::test]
 async fn what_is_wrong_with_a_request_is_said_in_one_document() {
-    let house = House::with(RequestLimits { body: 4096, ..RequestLimits::default() }).await;
+    let fixture = Fixture::with(RequestLimits { body: 4096, ..RequestLimits::default() }).await;
     let operations = "/v1/projects/demo/operations";
     for (method, path, status, code) in [
         ("GET", "/", 404, "wire.no_such_path"),
@@ -407,9 +409,9 @@ async fn what_is_wrong_with_a_request_is_said_in_one_document() {
         ("POST", "/v1/tokens", 415, "wire.content_type"),
         ("DELETE", "/v1/tokens/nobody", 404, "control.no_such_token"),
     ] {
-        let said = house.send(house.request("operator", method, path).body(Body::empty()).unwrap()).await;
-        assert_eq!((said.status, said.code().as_str()), (status, code), "{method} {path}: {}", said.body);
-        assert_eq!(said.headers.contains_key("allow"), status == 405, "{method} {path}");
+        let response = fixture.send(fixture.request("operator", method, path).body(Body::empty()).unwrap()).await;
+        assert_eq!((response.status, response.code().as_str()), (status, code), "{method} {path}: {}", response.body);
+        assert_eq!(response.headers.contains_key("allow"), status == 405, "{method} {path}");
     }
     let deep = format!("{}{}", "[".repeat(2000), "]".repeat(2000));
     let wide = format!("\"{}\"", "a".repeat(5000));
@@ -426,21 +428,22 @@ async fn what_is_wrong_with_a_request_is_said_in_one_document() {
         (deep.as_bytes(), 400, "wire.body"),
         (wide.as_bytes(), 413, "wire.too_large"),
     ] {
-        let request = house.request("operator", "POST", "/v1/tokens").header("content-type", "application/json; charset=utf-8");
-        let said = house.send(request.body(Body::from(body.to_vec())).unwrap()).await;
-        assert_eq!((said.status, said.code().as_str()), (status, code), "{}", said.body);
+        let request =
+            fixture.request("operator", "POST", "/v1/tokens").header("content-type", "application/json; charset=utf-8");
+        let response = fixture.send(request.body(Body::from(body.to_vec())).unwrap()).await;
+        assert_eq!((response.status, response.code().as_str()), (status, code), "{}", response.body);
     }
     // However large a body without a length is, no more than the limit is read of it.
     let endless = Body::from_stream(stream::repeat_with(|| Ok::<_, std::io::Error>(vec![b' '; 1024])));
-    let request = house.request("operator", "POST", "/v1/tokens").header("content-type", "application/json");
-    assert_eq!(house.send(request.body(endless).unwrap()).await.code(), "wire.too_large");
-    let fence = house.lease().await;
-    let request = house.request("apply", "POST", operations).header("content-type", "application/json");
+    let request = fixture.request("operator", "POST", "/v1/tokens").header("content-type", "application/json");
+    assert_eq!(fixture.send(request.body(endless).unwrap()).await.code(), "wire.too_large");
+    let fence = fixture.lease().await;
+    let request = fixture.request("apply", "POST", operations).header("content-type", "application/json");
     let document = json!({ "step": { "plan": "p", "step": "s" }, "backend": "dev", "work": { "kind": "remove" } }).to_string();
     let request = request.header("convexinfra-fence", fence).header("idempotency-key", "p/other");
-    assert_eq!(house.send(request.body(Body::from(document)).unwrap()).await.code(), "wire.idempotency_key");
+    assert_eq!(fixture.send(request.body(Body::from(document)).unwrap()).await.code(), "wire.idempotency_key");
     // Everybody's ceilings are not lifted by a document without any.
-    let nothing = house.write("operator", "PUT", "/v1/quota", 0, &json!([])).await;
+    let nothing = fixture.write("operator", "PUT", "/v1/quota", 0, &json!([])).await;
     assert_eq!((nothing.status, nothing.code().as_str()), (400, "wire.body"));
     // What stands in everybody's plans leads no terminal astray; values of variables may have lines.
     let work = |spec: &Value| json!({ "kind": "put", "spec": spec, "secrets": { "env.LINES": "a\nb" } });
@@ -454,15 +457,15 @@ async fn what_is_wrong_with_a_request_is_said_in_one_document() {
         ),
     ] {
         let request = json!({ "step": { "plan": "p", "step": spec.to_string().len().to_string() }, "backend": "dev", "work": work(&spec) });
-        let said = house.write("apply", "POST", operations, fence, &request).await;
-        assert_eq!((said.status >= 400).then(|| said.code()).as_deref(), code, "{spec}: {}", said.body);
+        let response = fixture.write("apply", "POST", operations, fence, &request).await;
+        assert_eq!((response.status >= 400).then(|| response.code()).as_deref(), code, "{spec}: {}", response.body);
     }
 }
 
 #[tokio::test]
 async fn a_secret_in_the_wrong_place_is_not_repeated() {
-    let house = House::new().await;
-    let fence = house.lease().await;
+    let fixture = Fixture::new().await;
+    let fence = fixture.lease().await;
     for work in [
         json!({ "kind": "put", "spec": "hunter2", "secrets": {} }),
         json!({ "kind": "put", "spec": { "provider": "simulated", "ttl": "hunter2" }, "secrets": {} }),
@@ -471,60 +474,60 @@ async fn a_secret_in_the_wrong_place_is_not_repeated() {
         json!("hunter2"),
     ] {
         let request = json!({ "step": { "plan": "p", "step": "s" }, "backend": "dev", "work": work });
-        let said = house.write("apply", "POST", "/v1/projects/demo/operations", fence, &request).await;
-        assert_eq!((said.status, said.body.contains("hunter2")), (400, false), "{}", said.body);
+        let response = fixture.write("apply", "POST", "/v1/projects/demo/operations", fence, &request).await;
+        assert_eq!((response.status, response.body.contains("hunter2")), (400, false), "{}", response.body);
     }
 }
 
 #[tokio::test]
 async fn a_token_that_asks_too_often_is_told_when_to_come_again() {
-    let house = House::with(RequestLimits { rate: std::num::NonZeroU32::new(2), ..RequestLimits::default() }).await;
+    let fixture = Fixture::with(RequestLimits { rate: std::num::NonZeroU32::new(2), ..RequestLimits::default() }).await;
     let mut refused = None;
     for _ in 0..5 {
-        let said = house.get("read", "/v1/projects").await;
-        if said.status == 429 {
-            refused = Some(said);
+        let response = fixture.get("read", "/v1/projects").await;
+        if response.status == 429 {
+            refused = Some(response);
         }
     }
     let refused = refused.expect("four at once are allowed, the fifth is not");
     assert_eq!((refused.code().as_str(), &refused.headers["retry-after"]), ("server.rate", &"1".parse().unwrap()));
     assert_eq!(refused.json()["situation"]["kind"], "unavailable");
-    assert_eq!(house.get("apply", "/v1/projects").await.status, 200, "each token for itself");
-    assert_eq!(house.get("none", "/healthz").await.status, 200);
+    assert_eq!(fixture.get("apply", "/v1/projects").await.status, 200, "each token for itself");
+    assert_eq!(fixture.get("none", "/healthz").await.status, 200);
 }
 
 #[tokio::test]
 async fn a_body_that_does_not_come_is_not_waited_for() {
-    let house = House::with(RequestLimits { request: Duration::from_millis(50), ..RequestLimits::default() }).await;
+    let fixture = Fixture::with(RequestLimits { request: Duration::from_millis(50), ..RequestLimits::default() }).await;
     let never = Body::from_stream(stream::pending::<Result<Vec<u8>, std::io::Error>>());
-    let request = house.request("operator", "POST", "/v1/tokens").header("content-type", "application/json");
-    let said = house.send(request.body(never).unwrap()).await;
-    assert_eq!((said.status, said.code().as_str()), (408, "server.timeout"));
+    let request = fixture.request("operator", "POST", "/v1/tokens").header("content-type", "application/json");
+    let response = fixture.send(request.body(never).unwrap()).await;
+    assert_eq!((response.status, response.code().as_str()), (408, "server.timeout"));
 }
 
 #[tokio::test]
 async fn what_takes_too_long_or_panics_is_one_document_and_not_the_end() {
-    let house = House::with(RequestLimits { request: Duration::from_millis(50), ..RequestLimits::default() }).await;
+    let fixture = Fixture::with(RequestLimits { request: Duration::from_millis(50), ..RequestLimits::default() }).await;
     let routes = Router::new()
         .route("/slow", axum::routing::get(std::future::pending::<StatusCode>))
         .route("/bug", axum::routing::get(|| async { panic!("a bug of the test's own") as StatusCode }));
-    let router = super::router::with_layers(routes, &house.server);
+    let router = super::router::with_layers(routes, &fixture.server);
     for (path, status, code) in [("/bug", 500, "bug"), ("/slow", 503, "server.timeout"), ("/bug", 500, "bug")] {
-        let response = router.clone().oneshot(house.request("none", "GET", path).body(Body::empty()).unwrap()).await.unwrap();
+        let response = router.clone().oneshot(fixture.request("none", "GET", path).body(Body::empty()).unwrap()).await.unwrap();
         let (found, headers) = (response.status().as_u16(), response.headers().clone());
         let body = String::from_utf8(to_bytes(response.into_body(), 1 << 16).await.unwrap().to_vec()).unwrap();
-        let said = Said { status: found, headers, body };
-        assert_eq!((said.status, said.code().as_str()), (status, code));
-        assert!(!said.body.contains("of the test's own"), "{}", said.body);
+        let response = Response { status: found, headers, body };
+        assert_eq!((response.status, response.code().as_str()), (status, code));
+        assert!(!response.body.contains("of the test's own"), "{}", response.body);
     }
 }
 
 #[tokio::test]
 async fn an_id_is_kept_where_it_is_fit_for_a_log() {
-    let house = House::new().await;
+    let fixture = Fixture::new().await;
     for (given, kept) in [("abc-1.2_3", true), ("a b", false), ("", false), (&*"x".repeat(65), false)] {
-        let request = house.request("none", "GET", "/healthz").header("x-request-id", given).body(Body::empty()).unwrap();
-        let id = house.send(request).await.headers["x-request-id"].to_str().unwrap().to_owned();
+        let request = fixture.request("none", "GET", "/healthz").header("x-request-id", given).body(Body::empty()).unwrap();
+        let id = fixture.send(request).await.headers["x-request-id"].to_str().unwrap().to_owned();
         assert_eq!(id == given, kept, "{given}: {id}");
         assert!(!id.is_empty());
     }
@@ -532,12 +535,12 @@ async fn an_id_is_kept_where_it_is_fit_for_a_log() {
 
 #[tokio::test]
 async fn figures_count_what_happened_and_name_nobody() {
-    let house = House::new().await;
-    house.put(house.lease().await, "s", false).await;
-    house.get("malformed", "/v1/projects/demo").await;
-    house.get("none", "/v1/projects/secret-name").await;
-    house.send(house.request("none", "BREW", "/nowhere").body(Body::empty()).unwrap()).await;
-    let figures = house.server.render_metrics();
+    let fixture = Fixture::new().await;
+    fixture.put(fixture.lease().await, "s", false).await;
+    fixture.get("malformed", "/v1/projects/demo").await;
+    fixture.get("none", "/v1/projects/secret-name").await;
+    fixture.send(fixture.request("none", "BREW", "/nowhere").body(Body::empty()).unwrap()).await;
+    let figures = fixture.server.render_metrics();
     for line in [
         r#"convexinfra_requests_total{method="POST",route="/v1/projects/{project}/operations",status="200"} 1"#,
         r#"convexinfra_requests_total{method="other",route="unknown",status="404"} 1"#,
@@ -556,49 +559,115 @@ async fn figures_count_what_happened_and_name_nobody() {
 
 #[tokio::test]
 async fn quotas_are_set_by_operators_and_hold_for_everybody() {
-    let house = House::new().await;
-    let fence = house.lease().await;
-    assert_eq!(house.write("operator", "PUT", "/v1/projects/demo/quota", 0, &json!({ "backends": 0 })).await.status, 204);
-    let refused = house.put(fence, "s", false).await;
+    let fixture = Fixture::new().await;
+    let fence = fixture.lease().await;
+    assert_eq!(fixture.write("operator", "PUT", "/v1/projects/demo/quota", 0, &json!({ "backends": 0 })).await.status, 204);
+    let refused = fixture.put(fence, "s", false).await;
     assert_eq!((refused.status, refused.code().as_str()), (422, "plan.over_quota_backends"));
-    assert_eq!(house.get("read", "/v1/projects/demo/quota").await.json(), json!({ "backends": 0 }));
-    assert_eq!(house.write("operator", "PUT", "/v1/quota", 0, &json!({ "monthly_usd": -1 })).await.code(), "wire.quota");
-    assert_eq!(house.get("operator", "/v1/quota").await.json(), json!({}));
+    assert_eq!(fixture.get("read", "/v1/projects/demo/quota").await.json(), json!({ "backends": 0 }));
+    assert_eq!(fixture.write("operator", "PUT", "/v1/quota", 0, &json!({ "monthly_usd": -1 })).await.code(), "wire.quota");
+    assert_eq!(fixture.get("operator", "/v1/quota").await.json(), json!({}));
 }
 
 #[tokio::test]
 async fn a_token_is_made_shown_once_and_ended() {
-    let house = House::new().await;
+    let fixture = Fixture::new().await;
     let made =
-        house.write("operator", "POST", "/v1/tokens", 0, &json!({ "scope": "read", "project": "demo", "note": "ci" })).await;
+        fixture.write("operator", "POST", "/v1/tokens", 0, &json!({ "scope": "read", "project": "demo", "note": "ci" })).await;
     assert_eq!(made.status, 201);
     let token = made.json()["token"].as_str().unwrap().to_owned();
     let id = made.json()["record"]["id"].as_str().unwrap().to_owned();
     let open = async || {
         let request = Request::builder().uri("/v1/projects/demo").header("authorization", format!("bearer {token}"));
-        house.send(request.body(Body::empty()).unwrap()).await.status
+        fixture.send(request.body(Body::empty()).unwrap()).await.status
     };
     assert_eq!(open().await, 200);
-    let listed = house.get("operator", "/v1/tokens").await;
+    let listed = fixture.get("operator", "/v1/tokens").await;
     assert!(listed.body.contains(&id) && !listed.body.contains(&token));
-    let ended = house.send(house.request("operator", "DELETE", &format!("/v1/tokens/{id}")).body(Body::empty()).unwrap()).await;
+    let ended =
+        fixture.send(fixture.request("operator", "DELETE", &format!("/v1/tokens/{id}")).body(Body::empty()).unwrap()).await;
     assert!(ended.json()["revoked_at"].is_i64(), "{}", ended.body);
     assert_eq!(open().await, 401);
     assert_eq!(TokenId::new(id).as_str().len(), 10);
 }
 
 #[test]
-fn every_route_of_the_contract_is_documented_to_the_end() {
+fn every_endpoint_is_served_and_documented_to_the_end() {
     let contract = super::openapi();
-    for route in routes::endpoints() {
-        let operation = &contract["paths"][route.path][route.verb.as_str()];
-        assert_eq!(operation["operationId"], route.id);
-        assert!(route.answers.iter().any(|answer| answer.status < 300), "{}", route.id);
-        assert_eq!(route.body.is_some(), operation["requestBody"].is_object(), "{}", route.id);
-        assert!(!(route.body.is_some() && route.verb == Verb::Get), "{}", route.id);
-        for status in route.error_statuses() {
+    let mut served: Vec<_> = routes::routes().iter().map(|route| route.endpoint.id).collect();
+    let mut known: Vec<_> = ALL.iter().map(|endpoint| endpoint.id).collect();
+    served.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(served, known);
+    for endpoint in ALL {
+        let operation = &contract["paths"][endpoint.path][endpoint.method.as_str().to_lowercase()];
+        assert_eq!(operation["operationId"], endpoint.id);
+        assert_eq!(endpoint.body.is_some(), operation["requestBody"].is_object(), "{}", endpoint.id);
+        assert!(!(endpoint.body.is_some() && endpoint.method == HttpMethod::Get), "{}", endpoint.id);
+        for status in endpoint.error_statuses() {
             let name = operation["responses"][status.to_string()]["$ref"].as_str().and_then(|path| path.rsplit('/').next());
-            assert!(contract["components"]["responses"][name.unwrap()].is_object(), "{}: {status}", route.id);
+            assert!(contract["components"]["responses"][name.unwrap()].is_object(), "{}: {status}", endpoint.id);
         }
     }
+}
+
+#[tokio::test]
+async fn the_contract_is_made_once_and_compared_by_its_tag() {
+    let fixture = Fixture::new().await;
+    let first = fixture.get("none", "/openapi.json").await;
+    assert_eq!((first.status, &first.headers["cache-control"]), (200, &"no-cache".parse().unwrap()));
+    let request = fixture.request("none", "GET", "/openapi.json").header("if-none-match", &first.headers["etag"]);
+    let again = fixture.send(request.body(Body::empty()).unwrap()).await;
+    assert_eq!((again.status, again.body.as_str()), (304, ""));
+    let request = fixture.request("none", "GET", "/openapi.json").header("if-none-match", "\"another\"");
+    assert_eq!(fixture.send(request.body(Body::empty()).unwrap()).await.body, first.body);
+}
+
+#[tokio::test]
+async fn a_history_is_read_in_pages() {
+    let fixture = Fixture::new().await;
+    for number in 0..7 {
+        let body = json!({ "scope": "read", "project": "demo", "note": number.to_string() });
+        fixture.write("operator", "POST", "/v1/tokens", 0, &body).await;
+    }
+    let sequences = |response: &Response| -> Vec<u64> {
+        response.json().as_array().unwrap().iter().map(|entry| entry["sequence"].as_u64().unwrap()).collect()
+    };
+    let all = sequences(&fixture.get("read", "/v1/projects/demo/events").await);
+    let mut pages = Vec::new();
+    let mut before = String::new();
+    loop {
+        let page = sequences(&fixture.get("read", &format!("/v1/projects/demo/events?limit=3{before}")).await);
+        let Some(first) = page.first() else { break };
+        before = format!("&before={first}");
+        pages.splice(0..0, page);
+    }
+    assert_eq!(pages, all);
+    assert_eq!(fixture.get("read", "/v1/projects/demo/events?limit=1001").await.code(), "wire.query");
+    assert_eq!(fixture.get("read", "/v1/projects/demo/events?before=0").await.code(), "wire.query");
+}
+
+#[tokio::test]
+async fn a_token_is_bound_to_where_it_was_asked_for() {
+    let fixture = Fixture::new().await;
+    let body = json!({ "scope": "read", "project": "demo" });
+    let request = fixture.request("operator", "POST", "/v1/tokens").header("host", "control.test:7310");
+    let request = request.header("content-type", "application/json").body(Body::from(body.to_string())).unwrap();
+    let issued = fixture.send(request).await.json();
+    assert_eq!(issued["origins"], json!(["http://control.test:7310"]));
+    let token = Secret::new(issued["token"].as_str().unwrap());
+    let origin = |url| TokenOrigin::parse(url).unwrap();
+    assert_eq!(match_origin(&token, &origin("http://control.test:7310/")), OriginMatch::Bound);
+    assert_eq!(match_origin(&token, &origin("https://evil.test")), OriginMatch::Foreign);
+}
+
+#[tokio::test]
+async fn keys_of_a_limiter_that_are_not_used_any_more_are_forgotten() {
+    let fixture = Fixture::new().await;
+    let rate = std::num::NonZeroU32::new(100_000).unwrap();
+    let limiter = super::rate_limits::KeyedLimiter::new(rate, rate, &fixture.server.host);
+    for number in 0..10_000_u32 {
+        limiter.check(&number).unwrap();
+    }
+    assert!(limiter.len() < 5_000, "{} keys are kept", limiter.len());
 }

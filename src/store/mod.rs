@@ -115,8 +115,8 @@ pub trait Rows {
     fn last_unchained(&self) -> Result<u64, StoreError>;
     /// The events of a project, or of none, after the one with this number, oldest first.
     fn events_after(&self, project: Option<&ProjectName>, after: Option<u64>, limit: u32) -> Result<Vec<EventRow>, StoreError>;
-    /// The last events of a project, or of none, oldest first.
-    fn events(&self, project: Option<&ProjectName>, limit: u32) -> Result<Vec<EventRow>, StoreError>;
+    /// Returns the last events of a project, or of none, before the one with this number, oldest first.
+    fn events(&self, project: Option<&ProjectName>, before: Option<u64>, limit: u32) -> Result<Vec<EventRow>, StoreError>;
     /// All tokens, oldest first.
     fn tokens(&self) -> Result<Vec<TokenRow>, StoreError>;
     /// One token.

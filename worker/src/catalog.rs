@@ -5,7 +5,7 @@
 use std::cell::OnceCell;
 
 use convexinfra::api::wire::IssuedTokenDocument;
-use convexinfra::api::{Administration, ControlError};
+use convexinfra::api::{Administration, ControlError, TokenOrigin};
 use convexinfra::model::{Actor, Diagnostic, Scope, Secret, TokenRequest};
 use convexinfra::server::ShardRole;
 use serde::Serialize;
@@ -74,12 +74,12 @@ impl Catalog {
                 answer(200, &LookedUp { lookup, about }, id)
             }
             Question::Register(sync) => answer(200, &host.apply_project_sync(&sync)?, id),
-            Question::Initialise { secret } => self.initialise(object, &secret, id).await,
+            Question::Initialise { secret, url } => self.initialise(object, &secret, &url, id).await,
         }
     }
 
     /// Makes the first operator's token.
-    async fn initialise(&self, object: &Object, shown: &str, id: &str) -> Result<Response, ControlError> {
+    async fn initialise(&self, object: &Object, shown: &str, url: &str, id: &str) -> Result<Response, ControlError> {
         let secret = object::setting(&self.env, INIT_SECRET).unwrap_or_default();
         let secret = secret.trim();
         if secret.len() < SHORTEST_SECRET {
@@ -92,7 +92,8 @@ impl Catalog {
             // The code tells clients that nothing at all is opened, as with a token.
             return Err(ControlError::NotAuthorised(Diagnostic::new("auth.token_unknown", message)));
         }
-        let control = object.host.session_for(Actor { token: None, name: "init".to_owned() });
+        let session = object.host.session_for(Actor { token: None, name: "init".to_owned() });
+        let control = session.with_token_origins(TokenOrigin::parse(url).into_iter().collect());
         let now = object.host.now();
         if let Some(there) = control.tokens().await?.iter().find(|record| record.is_active_operator(now)) {
             let message = format!("there is an operator's token already: {}, made at {}", there.id, there.created_at);

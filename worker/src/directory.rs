@@ -39,6 +39,8 @@ pub enum Question {
     Initialise {
         /// What was shown.
         secret: String,
+        /// The URL by which the client reached the Worker.
+        url: String,
     },
 }
 

@@ -146,7 +146,8 @@ async fn initialise(request: &Request, env: &Env, id: &str) -> Result<Response, 
     let address = request.headers().get(ADDRESS).ok().flatten();
     limit(address.as_deref())?;
     let secret = server::bearer_token(&request.headers().into())?;
-    let question = Question::Initialise { secret: secret.expose().to_owned() };
+    let url = request.url().map(|url| url.to_string()).unwrap_or_default();
+    let question = Question::Initialise { secret: secret.expose().to_owned(), url };
     let response = directory::put(env, &question, id).await.map_err(|error| reply::interrupted(&error))?;
     if response.status_code() == 401 {
         count_refusal(address.as_deref());

@@ -11,7 +11,6 @@ use url::{Host, Url};
 
 use super::ClientTimeouts;
 use crate::api::ControlError;
-use crate::api::wire::PREFIX;
 use crate::model::{Diagnostic, error_chain};
 
 /// Where a control plane is: `http` or `https`, a host, perhaps a port and a path, and nothing else.
@@ -77,7 +76,7 @@ impl ControlPlaneUrl {
     pub(super) fn endpoint(&self, path: &[&str]) -> Url {
         let mut url = self.0.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().push(PREFIX.trim_start_matches('/')).extend(path);
+            segments.pop_if_empty().extend(path);
         }
         url
     }
@@ -160,10 +159,10 @@ mod tests {
         assert_eq!(url("https://control.example.com/").to_string(), "https://control.example.com");
         assert_eq!(url(" https://example.com:8443/convex/ ").to_string(), "https://example.com:8443/convex");
         assert_eq!(
-            url("https://example.com/convex").endpoint(&["projects", "a/b"]).as_str(),
+            url("https://example.com/convex").endpoint(&["v1", "projects", "a/b"]).as_str(),
             "https://example.com/convex/v1/projects/a%2Fb"
         );
-        assert_eq!(url("http://127.0.0.1:7310").endpoint(&["tokens"]).as_str(), "http://127.0.0.1:7310/v1/tokens");
+        assert_eq!(url("http://127.0.0.1:7310").endpoint(&["v1", "tokens"]).as_str(), "http://127.0.0.1:7310/v1/tokens");
         for (text, error) in [
             ("control.example.com", ControlPlaneUrlError::Shape),
             ("ftp://example.com", ControlPlaneUrlError::Shape),

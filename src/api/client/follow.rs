@@ -4,15 +4,12 @@
 
 use std::time::Duration;
 
-use reqwest::Method;
-
 use super::backoff::Backoff;
 use super::event_stream::EventStream;
-use super::project_path;
 use super::response::SendError;
 use super::retrying_client::{ClientRequest, RetryingClient, json};
-use crate::api::wire::{OperationEvent, OperationRequest};
-use crate::api::{ControlError, Lease, OperationOutcome, ProgressFn, Request};
+use crate::api::wire::{OperationEvent, OperationRequest, TOO_MANY_STREAMS};
+use crate::api::{ControlError, Lease, OperationOutcome, ProgressFn, Request, endpoints};
 use crate::model::{OperationId, OperationRecord, OperationState, ProjectName};
 
 /// How often an operation that is in the way is asked about.
@@ -32,7 +29,7 @@ pub(super) async fn run(
     let body =
         OperationRequest { step: request.step, backend: request.backend, work: request.work.into(), origin: request.origin };
     let call =
-        ClientRequest::new(Method::POST, &project_path(project, &["operations"])).under(lease).with_key(&step).with_body(&body);
+        ClientRequest::new(&endpoints::START_OPERATION, &[project.as_str()]).under(lease).with_key(&step).with_body(&body);
     let mut waits_for = None;
     let record = loop {
         match exchange.send_with_progress(&call, json::<OperationRecord>, notice).await {
@@ -106,9 +103,13 @@ async fn read_stream(
     notice: ProgressFn<'_>,
 ) -> Result<StreamOutcome, ControlError> {
     let silence = exchange.timeouts().stream_idle;
-    let call = ClientRequest::get(&project_path(project, &["operations", id.as_str(), "events"]));
+    let call = ClientRequest::new(&endpoints::WATCH_OPERATION, &[project.as_str(), id.as_str()]);
     let mut response = match tokio::time::timeout(silence, exchange.open_stream(&call, *last)).await {
         Err(_) | Ok(Err(SendError::Malformed(_) | SendError::Desynchronized(_))) => return Ok(StreamOutcome::Unsupported),
+        // There are as many streams as there may be, and no operation waits for one.
+        Ok(Err(SendError::Transient { error: ControlError::Unreachable(finding), .. })) if finding.code == TOO_MANY_STREAMS => {
+            return Ok(StreamOutcome::Unsupported);
+        }
         Ok(Err(SendError::Transient { error, pause, .. })) => {
             return Ok(StreamOutcome::Interrupted { error: Some(Box::new(error)), pause, anything: false });
         }
@@ -149,7 +150,7 @@ async fn poll_until_ended(
     id: &OperationId,
     notice: ProgressFn<'_>,
 ) -> Result<OperationRecord, ControlError> {
-    let call = ClientRequest::get(&project_path(project, &["operations", id.as_str()]));
+    let call = ClientRequest::new(&endpoints::GET_OPERATION, &[project.as_str(), id.as_str()]);
     let (mut pause, longest) = POLL_INTERVALS;
     loop {
         let record: OperationRecord = exchange.send_with_progress(&call, json, notice).await?;

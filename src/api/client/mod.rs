@@ -19,14 +19,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use reqwest::Method;
 
 pub use connection::{ControlPlaneUrl, ControlPlaneUrlError};
 
 use super::wire::{CredentialsDocument, FingerprintKeyDocument, LeaseDocument, LeaseRequest, OriginRequest};
 use super::{
-    ControlError, ControlPlane, Credentials, HistoryEntry, HistoryVerification, IfMissing, Lease, LeaseHolder, LogChunk,
-    LogPosition, OperationOutcome, OriginPolicy, ProgressFn, Request, ResourceLevel,
+    ControlError, ControlPlane, Credentials, HistoryEntry, HistoryPage, HistoryVerification, IfMissing, Lease, LeaseHolder,
+    LogChunk, LogPosition, OperationOutcome, OriginPolicy, ProgressFn, Request, ResourceLevel, endpoints,
 };
 use crate::model::{BackendName, FingerprintKey, ProjectName, Secret, Snapshot};
 use connection::Connection;
@@ -96,22 +95,11 @@ impl HttpControlPlane {
     }
 }
 
-/// A path below one project.
-fn project_path<'a>(project: &'a ProjectName, rest: &[&'a str]) -> Vec<&'a str> {
-    let mut path = vec!["projects", project.as_str()];
-    path.extend_from_slice(rest);
-    path
-}
-
-/// A path below one project, or below the control plane as a whole.
-fn level_path<'a>(reach: &'a ResourceLevel, rest: &[&'a str]) -> Vec<&'a str> {
-    reach.project().map_or_else(|| rest.to_vec(), |project| project_path(project, rest))
-}
-
 impl ControlPlane for HttpControlPlane {
     fn snapshot<'a>(&'a self, project: &'a ProjectName) -> BoxFuture<'a, Result<Snapshot, ControlError>> {
         Box::pin(async move {
-            let mut snapshot: Snapshot = self.exchange.send(&ClientRequest::get(&project_path(project, &[])), json).await?;
+            let mut snapshot: Snapshot =
+                self.exchange.send(&ClientRequest::new(&endpoints::GET_PROJECT, &[project.as_str()]), json).await?;
             // Plans name it as the user did.
             snapshot.control_plane.name = self.exchange.url().to_string();
             Ok(snapshot)
@@ -133,7 +121,8 @@ impl ControlPlane for HttpControlPlane {
                 let key = FingerprintKey::from_hex(document.key.0.expose());
                 key.ok_or_else(|| "the fingerprint key is not 64 hex digits".to_owned())
             };
-            let key = self.exchange.send(&ClientRequest::get(&project_path(project, &["fingerprint-key"])), read).await?;
+            let key =
+                self.exchange.send(&ClientRequest::new(&endpoints::GET_FINGERPRINT_KEY, &[project.as_str()]), read).await?;
             known().insert(project.clone(), key.clone());
             Ok(Some(key))
         })
@@ -147,22 +136,20 @@ impl ControlPlane for HttpControlPlane {
         Box::pin(async move {
             // The attempt in it makes this the same wish however often it arrives.
             let body = LeaseRequest::from(holder);
-            self.exchange
-                .send(&ClientRequest::new(Method::POST, &project_path(project, &["lease"])).with_body(&body), json)
-                .await
+            self.exchange.send(&ClientRequest::new(&endpoints::ACQUIRE_LEASE, &[project.as_str()]).with_body(&body), json).await
         })
     }
 
     fn renew_lease<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<(), ControlError>> {
         Box::pin(async move {
-            let call = ClientRequest::new(Method::PUT, &project_path(&lease.project, &["lease"])).under(lease);
+            let call = ClientRequest::new(&endpoints::RENEW_LEASE, &[lease.project.as_str()]).under(lease);
             self.exchange.send(&call, discard_body).await
         })
     }
 
     fn release_lease<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<(), ControlError>> {
         Box::pin(async move {
-            let call = ClientRequest::new(Method::DELETE, &project_path(&lease.project, &["lease"])).under(lease).brief();
+            let call = ClientRequest::new(&endpoints::RELEASE_LEASE, &[lease.project.as_str()]).under(lease).brief();
             self.exchange.send(&call, discard_body).await
         })
     }
@@ -175,8 +162,7 @@ impl ControlPlane for HttpControlPlane {
     ) -> BoxFuture<'a, Result<(), ControlError>> {
         Box::pin(async move {
             let body = OriginRequest { origin: origin.to_owned(), claim };
-            let call =
-                ClientRequest::new(Method::PUT, &project_path(&lease.project, &["origin"])).under(lease).with_body(&body);
+            let call = ClientRequest::new(&endpoints::PUT_ORIGIN, &[lease.project.as_str()]).under(lease).with_body(&body);
             self.exchange.send(&call, discard_body).await
         })
     }
@@ -197,9 +183,8 @@ impl ControlPlane for HttpControlPlane {
         origin: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Credentials, ControlError>> {
         Box::pin(async move {
-            let path = project_path(project, &["backends", backend.as_str(), "credentials"]);
-            let call = ClientRequest::get(&path);
-            let call = if let Some(origin) = origin { call.with_query("origin", origin) } else { call };
+            let call = ClientRequest::new(&endpoints::GET_CREDENTIALS, &[project.as_str(), backend.as_str()]);
+            let call = if let Some(origin) = origin { call.with_query(&endpoints::ORIGIN, origin) } else { call };
             let document: CredentialsDocument = self.exchange.send(&call, json).await?;
             Ok(document.into())
         })
@@ -212,18 +197,44 @@ impl ControlPlane for HttpControlPlane {
         from: LogPosition,
     ) -> BoxFuture<'a, Result<LogChunk, ControlError>> {
         Box::pin(async move {
-            let path = project_path(project, &["backends", backend.as_str(), "logs"]);
+            let request = ClientRequest::new(&endpoints::READ_LOGS, &[project.as_str(), backend.as_str()]);
             let call = match from {
-                LogPosition::Tail(lines) => ClientRequest::get(&path).with_query("tail", lines),
-                LogPosition::Byte(byte) => ClientRequest::get(&path).with_query("from", byte),
+                LogPosition::Tail(lines) => request.with_query(&endpoints::TAIL, lines),
+                LogPosition::Byte(byte) => request.with_query(&endpoints::FROM, byte),
             };
             self.exchange.send(&call, json).await
         })
     }
 
-    fn history<'a>(&'a self, reach: &'a ResourceLevel, limit: u32) -> BoxFuture<'a, Result<Vec<HistoryEntry>, ControlError>> {
+    fn history<'a>(
+        &'a self,
+        level: &'a ResourceLevel,
+        page: HistoryPage,
+    ) -> BoxFuture<'a, Result<Vec<HistoryEntry>, ControlError>> {
         Box::pin(async move {
-            self.exchange.send(&ClientRequest::get(&level_path(reach, &["events"])).with_query("limit", limit), json).await
+            let HistoryPage { limit, mut before } = page;
+            let (mut entries, mut left) = (Vec::new(), u64::from(limit));
+            while left > 0 {
+                let asked = left.min(endpoints::MAX_PAGE);
+                let call = ClientRequest::at_level(level, &endpoints::LIST_EVENTS, &endpoints::LIST_ALL_EVENTS);
+                let call = call.with_query(&endpoints::EVENT_LIMIT, asked);
+                let call = match before {
+                    Some(before) => call.with_query(&endpoints::EVENT_BEFORE, before),
+                    None => call,
+                };
+                let mut earlier: Vec<HistoryEntry> = self.exchange.send(&call, json).await?;
+                let count = earlier.len() as u64;
+                // A server of an earlier release answers with its last entries again.
+                let is_new = earlier.first().is_some_and(|first| before.is_none_or(|before| first.sequence < before));
+                if !is_new {
+                    break;
+                }
+                before = earlier.first().map(|entry| entry.sequence);
+                earlier.append(&mut entries);
+                entries = earlier;
+                left = if count < asked { 0 } else { left.saturating_sub(count) };
+            }
+            Ok(entries)
         })
     }
 
@@ -233,10 +244,9 @@ impl ControlPlane for HttpControlPlane {
         noted: Option<&'a str>,
     ) -> BoxFuture<'a, Result<HistoryVerification, ControlError>> {
         Box::pin(async move {
-            let path = level_path(reach, &["events", "check"]);
-            let call = ClientRequest::get(&path);
+            let call = ClientRequest::at_level(reach, &endpoints::CHECK_EVENTS, &endpoints::CHECK_ALL_EVENTS);
             let call = match noted {
-                Some(hash) => call.with_query("head", hash),
+                Some(hash) => call.with_query(&endpoints::EVENT_HEAD, hash),
                 None => call,
             };
             self.exchange.send(&call, json).await
@@ -246,7 +256,7 @@ impl ControlPlane for HttpControlPlane {
     fn lease_holder<'a>(&'a self, project: &'a ProjectName) -> BoxFuture<'a, Result<Option<LeaseHolder>, ControlError>> {
         Box::pin(async move {
             let document: LeaseDocument =
-                self.exchange.send(&ClientRequest::get(&project_path(project, &["lease"])), json).await?;
+                self.exchange.send(&ClientRequest::new(&endpoints::GET_LEASE, &[project.as_str()]), json).await?;
             Ok(document.holder)
         })
     }

@@ -15,8 +15,9 @@ use super::backoff::Backoff;
 use super::connection::{Connection, ControlPlaneUrl};
 use super::response::{OutageKind, RequestContext, SendError, SideEffect};
 use super::{ClientTimeouts, TokenSource};
+use crate::api::endpoint::{Endpoint, HttpMethod, QueryParam};
 use crate::api::wire::{FENCE, IDEMPOTENCY_KEY, REQUEST_ID};
-use crate::api::{ControlError, Lease, ProgressFn};
+use crate::api::{ControlError, Lease, ProgressFn, ResourceLevel};
 use crate::model::{Diagnostic, Secret, StepKey};
 
 /// How often an answer may come damaged before it is believed to be nobody's.
@@ -28,7 +29,7 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(120);
 pub(super) struct ClientRequest {
     method: Method,
     path: Vec<String>,
-    query: Option<(&'static str, String)>,
+    query: Vec<(&'static str, String)>,
     body: Option<Vec<u8>>,
     fence: Option<u64>,
     key: Option<String>,
@@ -47,17 +48,29 @@ enum RetryPolicy {
 }
 
 impl ClientRequest {
-    pub(super) fn new(method: Method, path: &[&str]) -> Self {
-        let path = path.iter().map(|segment| (*segment).to_owned()).collect();
-        Self { method, path, query: None, body: None, fence: None, key: None, retry: RetryPolicy::Idempotent }
+    /// A request to an endpoint, with these values for the names in its path.
+    pub(super) fn new(endpoint: &Endpoint, values: &[&str]) -> Self {
+        let method = match endpoint.method {
+            HttpMethod::Get => Method::GET,
+            HttpMethod::Post => Method::POST,
+            HttpMethod::Put => Method::PUT,
+            HttpMethod::Delete => Method::DELETE,
+        };
+        let path = endpoint.path_segments(values).into_iter().map(str::to_owned).collect();
+        Self { method, path, query: Vec::new(), body: None, fence: None, key: None, retry: RetryPolicy::Idempotent }
     }
 
-    pub(super) fn get(path: &[&str]) -> Self {
-        Self::new(Method::GET, path)
+    /// A request to the endpoint of a project, or to its sibling for the control plane as a whole.
+    pub(super) fn at_level(level: &ResourceLevel, of_project: &Endpoint, of_control_plane: &Endpoint) -> Self {
+        match level.project() {
+            Some(project) => Self::new(of_project, &[project.as_str()]),
+            None => Self::new(of_control_plane, &[]),
+        }
     }
 
-    pub(super) fn with_query(self, name: &'static str, value: impl ToString) -> Self {
-        Self { query: Some((name, value.to_string())), ..self }
+    pub(super) fn with_query(mut self, param: &QueryParam, value: impl ToString) -> Self {
+        self.query.push((param.name, value.to_string()));
+        self
     }
 
     pub(super) fn with_body(self, body: &impl Serialize) -> Self {
@@ -244,7 +257,7 @@ impl RetryingClient {
         let token = self.token.get_or_try_init(|| self.source.token()).await.map_err(SendError::Final)?;
         let path: Vec<&str> = call.path.iter().map(String::as_str).collect();
         let mut url = self.url().endpoint(&path);
-        if let Some((name, value)) = &call.query {
+        for (name, value) in &call.query {
             url.query_pairs_mut().append_pair(name, value);
         }
         let mut request = self

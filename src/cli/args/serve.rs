@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 
+use crate::api::TokenOrigin;
 use crate::model::{ByteSize, HostRule, TimeSpan};
 
 #[derive(Debug, Args)]
@@ -24,12 +25,16 @@ pub(crate) struct Serve {
     /// A proxy stands before this and does TLS; its word for who asks is logged.
     #[arg(long, env = "CONVEXINFRA_BEHIND_PROXY", value_parser = FalseyValueParser::new())]
     pub(crate) behind_proxy: bool,
-    /// The URL that clients use, where it is not the address, such as behind a proxy.
-    #[arg(long, value_name = "URL", env = "CONVEXINFRA_PUBLIC_URL")]
-    pub(crate) public_url: Option<String>,
+    /// A URL by which clients reach this server, such as that of a proxy before it; may be given more than once. Tokens
+    /// are bound to these URLs; without any, to the one that the request for a token came to.
+    #[arg(long, value_name = "URL", value_delimiter = ',', value_parser = url, env = "CONVEXINFRA_PUBLIC_URL")]
+    pub(crate) public_url: Vec<String>,
     /// Figures for Prometheus at `/metrics` of this address, without a token.
     #[arg(long, value_name = "ADDRESS", env = "CONVEXINFRA_METRICS_LISTEN")]
     pub(crate) metrics_listen: Option<SocketAddr>,
+    /// A file with a token that a scraper has to show as a bearer token; required where other machines reach the address.
+    #[arg(long, value_name = "FILE", requires = "metrics_listen", env = "CONVEXINFRA_METRICS_TOKEN_FILE")]
+    pub(crate) metrics_token_file: Option<PathBuf>,
     /// How lines of the log are written.
     #[arg(long, value_enum, default_value_t, env = "CONVEXINFRA_LOG_FORMAT")]
     pub(crate) log_format: LogFormat,
@@ -75,6 +80,16 @@ pub(crate) struct Serve {
     /// With `--init`: make another one, though there is one already.
     #[arg(long, requires = "init", env = "CONVEXINFRA_AGAIN", value_parser = FalseyValueParser::new())]
     pub(crate) again: bool,
+    /// With `--init`: write the token into this new file, which only its owner may read, instead of printing it.
+    #[arg(long, value_name = "FILE", requires = "init", env = "CONVEXINFRA_TOKEN_FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+fn url(text: &str) -> Result<String, String> {
+    match TokenOrigin::parse(text) {
+        Some(_) => Ok(text.trim().trim_end_matches('/').to_owned()),
+        None => Err("a URL looks like `https://convex-control.example.com`".to_owned()),
+    }
 }
 
 fn size(text: &str) -> Result<ByteSize, String> {

@@ -2,7 +2,7 @@
 //!
 //! Must not do: show a secret.
 
-use crate::api::{ControlPlane, HistoryVerification, ResourceLevel};
+use crate::api::{ControlPlane, HistoryPage, HistoryVerification, ResourceLevel};
 use crate::app::AppError;
 use crate::cli::args::Log as Args;
 use crate::cli::context::Context;
@@ -21,7 +21,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     if args.verify {
         return verify(context, control, &reach, args.head.as_deref()).await;
     }
-    let entries = control.history(&reach, args.limit).await?;
+    let entries = control.history(&reach, HistoryPage::last(args.limit)).await?;
     let entries = entries.iter().map(LogEntry::new).collect();
     let document = LogDocument { format: "convexinfra.log/1", project: reach.project(), entries };
     context.printer.output(&log(&document));

@@ -41,9 +41,11 @@ async fn create(context: &Context, scope: Scope, ttl: Option<TimeSpan>, note: &s
     let issued = control.create_token(&TokenRequest { project, scope, note: note.to_owned(), ttl }).await?;
     let opens = issued.record.project.as_ref().map_or_else(|| "every project".to_owned(), |project| format!("`{project}`"));
     let end = issued.record.expires_at.map_or_else(|| "until it is revoked".to_owned(), |end| format!("until {end}"));
-    context
-        .printer
-        .status(&format!("token {} opens {opens} with scope `{scope}`, {end}; it is shown only now\n", issued.record.id));
+    context.printer.status(&format!(
+        "token {} opens {opens}{} with scope `{scope}`, {end}; it is shown only now\n",
+        issued.record.id,
+        super::serve::at_urls(&issued.origins)
+    ));
     if context.printer.wants_documents() {
         context.printer.document(&IssuedDocument::new(&issued, now()));
     }

@@ -1,68 +1,20 @@
-//! Backends: what there is, how to reach one, what one has logged.
-//!
-//! Must not do: change a backend; operations do.
+//! Backends: their state, credentials and logs. Operations change them.
 
-use axum::routing::get;
 use serde::Deserialize;
 
-use super::leases::require_single_line;
-use super::{HandlerResult, bounded, json};
+use super::{HandlerResult, Route, bounded, json, require_single_line, route};
 use crate::api::wire::CredentialsDocument;
-use crate::api::{ControlError, ControlPlane, LogChunk, LogPosition, MAX_ORIGIN_BYTES};
-use crate::model::{ActualBackend, BackendName, Scope};
-use crate::server::endpoint::{Endpoint, ParamKind, QueryParam, RequiredScope, Verb};
+use crate::api::{ControlError, ControlPlane, LogPosition, MAX_ORIGIN_BYTES, endpoints};
+use crate::model::BackendName;
 use crate::server::error_response::ErrorResponse;
 use crate::server::extract::{NoQuery, PathParam, ProjectContext, QueryParams};
 
-const TAIL: QueryParam = QueryParam {
-    name: "tail",
-    description: "The last so many lines; 100 when nothing is said.",
-    kind: ParamKind::Number { least: 0, most: 100_000 },
-};
-const FROM: QueryParam = QueryParam {
-    name: "from",
-    description: "From this byte on, as `next` of an earlier piece said.",
-    kind: ParamKind::Number { least: 0, most: i64::MAX as u64 },
-};
-
-const ORIGIN: QueryParam = QueryParam {
-    name: "origin",
-    description: "Where the client works from: the git remote, else the folder. Refused when the project is at home in another repository.",
-    kind: ParamKind::Line { most: MAX_ORIGIN_BYTES },
-};
-
-pub(super) fn routes() -> Vec<Endpoint> {
-    let read = RequiredScope::Project(Scope::Read);
+pub(super) fn routes() -> Vec<Route> {
     vec![
-        Endpoint::new(Verb::Get, "/v1/projects/{project}/backends", "listBackends", read, "The backends of the project.")
-            .answers::<Vec<ActualBackend>>(200, "The backends as they are now.")
-            .handled_by(get(list)),
-        Endpoint::new(Verb::Get, "/v1/projects/{project}/backends/{backend}", "getBackend", read, "One backend.")
-            .answers::<ActualBackend>(200, "The backend as it is now.")
-            .with_errors(&[404])
-            .handled_by(get(show)),
-        Endpoint::new(
-            Verb::Get,
-            "/v1/projects/{project}/backends/{backend}/credentials",
-            "getCredentials",
-            RequiredScope::Project(Scope::Apply),
-            "Where a backend is and the key that opens it.",
-        )
-        .with_query(&[ORIGIN])
-        .answers::<CredentialsDocument>(200, "Its URLs and its admin key.")
-        .with_errors(&[404, 409, 422])
-        .handled_by(get(credentials)),
-        Endpoint::new(
-            Verb::Get,
-            "/v1/projects/{project}/backends/{backend}/logs",
-            "readLogs",
-            read,
-            "A piece of a backend's log.",
-        )
-        .with_query(&[TAIL, FROM])
-        .answers::<LogChunk>(200, "The piece, and where to go on.")
-        .with_errors(&[404, 422])
-        .handled_by(get(logs)),
+        route(&endpoints::LIST_BACKENDS, list),
+        route(&endpoints::GET_BACKEND, show),
+        route(&endpoints::GET_CREDENTIALS, credentials),
+        route(&endpoints::READ_LOGS, logs),
     ]
 }
 
@@ -110,8 +62,8 @@ async fn logs(
         (Some(_), Some(_)) => {
             return Err(ErrorResponse::bad_request("wire.query", "a log is read by its `tail` or `from` a byte, not both"));
         }
-        (tail, None) => LogPosition::Tail(usize::try_from(bounded(&TAIL, tail, 100)?).unwrap_or(usize::MAX)),
-        (None, from) => LogPosition::Byte(bounded(&FROM, from, 0)?),
+        (tail, None) => LogPosition::Tail(usize::try_from(bounded(&endpoints::TAIL, tail, 100)?).unwrap_or(usize::MAX)),
+        (None, from) => LogPosition::Byte(bounded(&endpoints::FROM, from, 0)?),
     };
     json(&caller.control.logs(&caller.project, &name, from).await?)
 }

@@ -5,30 +5,15 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::routing::get;
 
-use super::{HandlerResult, json};
-use crate::api::{Capacity, ProviderCatalog, ProviderOffer};
+use super::{HandlerResult, Route, json, route};
+use crate::api::{ProviderCatalog, ProviderOffer, endpoints};
 use crate::model::ProviderKind;
 use crate::server::ApiServer;
-use crate::server::endpoint::{Endpoint, RequiredScope, Verb};
 use crate::server::extract::{NoQuery, QueryParams};
 
-pub(super) fn routes() -> Vec<Endpoint> {
-    vec![
-        Endpoint::new(
-            Verb::Get,
-            "/v1/catalog",
-            "getCatalog",
-            RequiredScope::AnyToken,
-            "Providers, regions, sizes, releases and prices.",
-        )
-        .answers::<ProviderCatalog>(200, "The catalog; what is not known is null.")
-        .handled_by(get(catalog)),
-        Endpoint::new(Verb::Get, "/v1/capacity", "getCapacity", RequiredScope::AnyToken, "What is used and what is left.")
-            .answers::<Capacity>(200, "The capacity.")
-            .handled_by(get(capacity)),
-    ]
+pub(super) fn routes() -> Vec<Route> {
+    vec![route(&endpoints::GET_CATALOG, catalog), route(&endpoints::GET_CAPACITY, capacity)]
 }
 
 async fn catalog(State(server): State<Arc<ApiServer>>, _: QueryParams<NoQuery>) -> HandlerResult {

@@ -1,48 +1,40 @@
-//! Health: whether the process answers, whether it can work, and what its contract is. Nobody needs a token for these.
-//!
-//! Must not do: say anything about projects.
+//! Health: whether the process answers, whether it can work, and the contract. None of these needs a token, and none says
+//! anything about projects.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use axum::body::Bytes;
 use axum::extract::State;
-use axum::routing::get;
-use serde::Serialize;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::IntoResponse;
+use sha2::{Digest as _, Sha256};
 
-use super::{HandlerResult, json};
-use crate::api::wire::PREFIX;
-use crate::server::endpoint::{Endpoint, RequiredScope, Verb};
+use super::{HandlerResult, Route, json, route};
+use crate::api::endpoints;
+use crate::api::wire::{Health, PREFIX};
 use crate::server::error_response::ErrorResponse;
 use crate::server::{ApiServer, ServerPhase, openapi};
 
-/// How a server is.
-#[derive(Serialize, schemars::JsonSchema)]
-pub struct Health {
-    /// `ok`; everything else is an error document.
-    status: &'static str,
-    /// The version of the contract, as the paths begin.
-    contract: &'static str,
-    /// The version of the program.
-    version: &'static str,
-}
-
 const OK: Health = Health { status: "ok", contract: PREFIX, version: env!("CARGO_PKG_VERSION") };
+
+/// The OpenAPI document and its `ETag`, made once: every response shares its bytes.
+static CONTRACT: LazyLock<(Bytes, HeaderValue)> = LazyLock::new(|| {
+    // A value of text keys always serialises.
+    let bytes = serde_json::to_vec(&openapi()).unwrap_or_default();
+    let tag = format!("\"{}\"", hex::encode(&Sha256::digest(&bytes)[..16]));
+    (bytes.into(), HeaderValue::try_from(tag).unwrap_or(HeaderValue::from_static("\"\"")))
+});
 
 /// Returns that the process answers, for what answers in front of the server.
 pub fn health() -> Health {
     OK
 }
 
-pub(super) fn routes() -> Vec<Endpoint> {
+pub(super) fn routes() -> Vec<Route> {
     vec![
-        Endpoint::new(Verb::Get, "/healthz", "getHealth", RequiredScope::Public, "Whether the process answers.")
-            .answers::<Health>(200, "It does.")
-            .handled_by(get(live)),
-        Endpoint::new(Verb::Get, "/readyz", "getReadiness", RequiredScope::Public, "Whether it can work.")
-            .answers::<Health>(200, "It can. While it shuts down, or when its store does not answer, it cannot: 503.")
-            .handled_by(get(ready)),
-        Endpoint::new(Verb::Get, "/openapi.json", "getContract", RequiredScope::Public, "This very document.")
-            .answers::<serde_json::Map<String, serde_json::Value>>(200, "The OpenAPI document.")
-            .handled_by(get(openapi_document)),
+        route(&endpoints::GET_HEALTH, live),
+        route(&endpoints::GET_READINESS, ready),
+        route(&endpoints::GET_CONTRACT, openapi_document),
     ]
 }
 
@@ -58,6 +50,13 @@ async fn ready(State(server): State<Arc<ApiServer>>) -> HandlerResult {
     json(&OK)
 }
 
-async fn openapi_document() -> HandlerResult {
-    json(&openapi())
+async fn openapi_document(headers: HeaderMap) -> HandlerResult {
+    let (bytes, tag) = &*CONTRACT;
+    // Kept copies are good as long as they are compared.
+    let common = [(header::ETAG, tag.clone()), (header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))];
+    if headers.get_all(header::IF_NONE_MATCH).iter().any(|known| known == tag) {
+        return Ok((StatusCode::NOT_MODIFIED, common).into_response());
+    }
+    let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    Ok((common, json, bytes.clone()).into_response())
 }

@@ -1,60 +1,26 @@
-//! Leases: the right to change a project, taken, kept and given back.
-//!
-//! Must not do: believe a client's clock.
+//! Leases: the right to change a project, acquired, renewed and released. A client's clock is never used.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post, put};
+use axum::response::IntoResponse;
 
-use super::{HandlerResult, json};
+use super::{HandlerResult, Route, json, no_content, require_single_line, route};
 use crate::api::wire::{LeaseDocument, LeaseRequest};
-use crate::api::{ControlPlane, Lease, MAX_NAME_BYTES, is_single_line};
-use crate::model::Scope;
-use crate::server::endpoint::{Endpoint, RequiredScope, Verb};
+use crate::api::{ControlPlane, MAX_NAME_BYTES, endpoints};
 use crate::server::error_response::ErrorResponse;
 use crate::server::extract::{Fence, JsonBody, NoQuery, ProjectContext, QueryParams};
 use crate::server::{ApiServer, ServerPhase};
 
-const PATH: &str = "/v1/projects/{project}/lease";
-
-pub(super) fn routes() -> Vec<Endpoint> {
-    let (read, apply) = (RequiredScope::Project(Scope::Read), RequiredScope::Project(Scope::Apply));
+pub(super) fn routes() -> Vec<Route> {
     vec![
-        Endpoint::new(Verb::Get, PATH, "getLease", read, "Who holds the lease of the project.")
-            .answers::<LeaseDocument>(200, "Who, if anybody.")
-            .handled_by(get(show)),
-        Endpoint::new(Verb::Post, PATH, "acquireLease", apply, "Takes the right to change the project.")
-            .with_body::<LeaseRequest>()
-            .answers::<Lease>(201, "The lease. It lasts 15 s, unless it is renewed.")
-            .with_errors(&[409])
-            .handled_by(post(acquire)),
-        Endpoint::new(Verb::Put, PATH, "renewLease", apply, "Keeps that right for another 15 s.")
-            .fenced()
-            .responds_empty("It is kept.")
-            .handled_by(put(renew)),
-        Endpoint::new(Verb::Delete, PATH, "releaseLease", apply, "Gives that right back.")
-            .fenced()
-            .responds_empty("It is given back, or was lost before.")
-            .handled_by(delete(release)),
+        route(&endpoints::GET_LEASE, show),
+        route(&endpoints::ACQUIRE_LEASE, acquire),
+        route(&endpoints::RENEW_LEASE, renew),
+        route(&endpoints::RELEASE_LEASE, release),
     ]
-}
-
-/// What there is to say when there is nothing to say.
-pub(super) fn no_content() -> Response {
-    StatusCode::NO_CONTENT.into_response()
-}
-
-/// Refuses what is not one line of at most so many bytes: it stands in the history and in answers to others.
-pub(super) fn require_single_line(what: &str, text: &str, longest: usize) -> Result<(), ErrorResponse> {
-    if !is_single_line(text, longest) {
-        let message = format!("`{what}` should be one line of 1 to {longest} bytes, without control characters");
-        return Err(ErrorResponse::bad_request("wire.text", message));
-    }
-    Ok(())
 }
 
 async fn show(caller: ProjectContext, _: QueryParams<NoQuery>) -> HandlerResult {
@@ -84,10 +50,10 @@ async fn acquire(
 
 async fn renew(caller: ProjectContext, fence: Fence, _: QueryParams<NoQuery>) -> HandlerResult {
     caller.control.renew_lease(&fence.lease(&caller.project)).await?;
-    Ok(no_content())
+    no_content()
 }
 
 async fn release(caller: ProjectContext, fence: Fence, _: QueryParams<NoQuery>) -> HandlerResult {
     caller.control.release_lease(&fence.lease(&caller.project)).await?;
-    Ok(no_content())
+    no_content()
 }

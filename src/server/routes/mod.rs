@@ -1,6 +1,6 @@
-//! What the paths are about, one file for each resource, and the table of them all.
+//! The handlers of the endpoints, one file for each resource.
 //!
-//! Must not do: ask whether somebody may; the guard has asked.
+//! A handler never asks whether its caller may: [`super::auth`] has asked.
 
 mod backends;
 mod catalog;
@@ -14,22 +14,51 @@ mod quotas;
 mod sse;
 mod tokens;
 
+use std::sync::Arc;
+
 use axum::Json;
+use axum::handler::Handler;
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, MethodRouter, on};
 use serde::Serialize;
 
-use super::endpoint::{Endpoint, ParamKind};
+use super::ApiServer;
 use super::error_response::ErrorResponse;
+use crate::api::endpoint::{Endpoint, HttpMethod, ParamKind, QueryParam};
+use crate::api::is_single_line;
 
-/// What a handler ends with.
+/// The result of a handler.
 type HandlerResult = Result<Response, ErrorResponse>;
 
-/// Every route there is.
-pub(super) fn endpoints() -> Vec<Endpoint> {
-    let resources: [fn() -> Vec<Endpoint>; 9] = [
+/// An endpoint with its handler.
+pub(super) struct Route {
+    pub(super) endpoint: &'static Endpoint,
+    pub(super) handler: MethodRouter<Arc<ApiServer>>,
+}
+
+/// Binds a handler to an endpoint.
+fn route<H, T>(endpoint: &'static Endpoint, handler: H) -> Route
+where
+    H: Handler<T, Arc<ApiServer>>,
+    T: 'static,
+{
+    let filter = match endpoint.method {
+        HttpMethod::Get => MethodFilter::GET,
+        HttpMethod::Post => MethodFilter::POST,
+        HttpMethod::Put => MethodFilter::PUT,
+        HttpMethod::Delete => MethodFilter::DELETE,
+    };
+    Route { endpoint, handler: on(filter, handler) }
+}
+
+/// Returns every route.
+pub(super) fn routes() -> Vec<Route> {
+    let resources: [fn() -> Vec<Route>; 10] = [
         projects::routes,
         leases::routes,
         operations::routes,
+        sse::routes,
         backends::routes,
         events::routes,
         quotas::routes,
@@ -40,21 +69,35 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
     resources.into_iter().flat_map(|routes| routes()).collect()
 }
 
-/// A document as the answer.
+/// Responds with a document.
 fn json(document: &impl Serialize) -> HandlerResult {
     Ok(Json(document).into_response())
 }
 
-/// The number of a key in a query, if it is within its bounds.
-fn bounded(key: &super::endpoint::QueryParam, value: Option<u64>, usual: u64) -> Result<u64, ErrorResponse> {
-    let value = value.unwrap_or(usual);
-    let (least, most) = match key.kind {
+/// Responds without a body.
+fn no_content() -> HandlerResult {
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Returns the value of a parameter, or its default, if it is within the parameter's bounds.
+fn bounded(param: &QueryParam, value: Option<u64>, default: u64) -> Result<u64, ErrorResponse> {
+    let value = value.unwrap_or(default);
+    let (least, most) = match param.kind {
         ParamKind::Number { least, most } => (least, most),
         ParamKind::Hash | ParamKind::Line { .. } => (0, u64::MAX),
     };
     if (least..=most).contains(&value) {
         return Ok(value);
     }
-    let message = format!("`{}` should be from {least} to {most}", key.name);
+    let message = format!("`{}` should be from {least} to {most}", param.name);
     Err(ErrorResponse::bad_request("wire.query", message))
+}
+
+/// Refuses a text that is not one line of at most so many bytes: it stands in the history and in answers to others.
+fn require_single_line(what: &str, text: &str, longest: usize) -> Result<(), ErrorResponse> {
+    if !is_single_line(text, longest) {
+        let message = format!("`{what}` should be one line of 1 to {longest} bytes, without control characters");
+        return Err(ErrorResponse::bad_request("wire.text", message));
+    }
+    Ok(())
 }

@@ -8,15 +8,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
-use axum::routing::{get, post};
 use serde::Deserialize;
 
-use super::leases::require_single_line;
-use super::{HandlerResult, bounded, json, sse};
-use crate::api::wire::{IDEMPOTENCY_KEY, OperationEvent, OperationRequest};
-use crate::api::{ControlError, MAX_ORIGIN_BYTES, Request, Work};
-use crate::model::{BackendSpec, OperationId, OperationRecord, OperationState, Scope};
-use crate::server::endpoint::{Endpoint, ParamKind, QueryParam, RequiredScope, Verb};
+use super::{HandlerResult, Route, bounded, json, require_single_line, route};
+use crate::api::wire::{IDEMPOTENCY_KEY, OperationRequest};
+use crate::api::{ControlError, MAX_ORIGIN_BYTES, Request, Work, endpoints};
+use crate::model::{BackendSpec, OperationId, OperationRecord, OperationState};
 use crate::server::error_response::ErrorResponse;
 use crate::server::extract::{Fence, JsonBody, NoQuery, PathParam, ProjectContext, QueryParams, single_header};
 use crate::server::{ApiServer, ServerPhase};
@@ -24,60 +21,11 @@ use crate::server::{ApiServer, ServerPhase};
 /// How long the digest of a plan, or the name of a step in it, may be.
 const MAX_STEP_BYTES: usize = 256;
 
-const LIMIT: QueryParam = QueryParam {
-    name: "limit",
-    description: "How many of the last ones; 50 when left out.",
-    kind: ParamKind::Number { least: 1, most: 10_000 },
-};
-
-pub(super) fn routes() -> Vec<Endpoint> {
-    let read = RequiredScope::Project(Scope::Read);
+pub(super) fn routes() -> Vec<Route> {
     vec![
-        Endpoint::new(
-            Verb::Post,
-            "/v1/projects/{project}/operations",
-            "startOperation",
-            // Taking a backend away needs more, which the body says.
-            RequiredScope::Project(Scope::Apply),
-            "Has a piece of work done. Sending the same step again finds the same operation.",
-        )
-        .fenced()
-        .with_headers(&[(IDEMPOTENCY_KEY, "The step as `PLAN/STEP`. When it is there, it has to equal the one in the body.")])
-        .with_body::<OperationRequest>()
-        .answers::<OperationRecord>(202, "It is accepted, and goes on whoever watches.")
-        .answers::<OperationRecord>(200, "It has ended already.")
-        .handled_by(post(start)),
-        Endpoint::new(
-            Verb::Get,
-            "/v1/projects/{project}/operations",
-            "listOperations",
-            read,
-            "The last operations of the project.",
-        )
-        .with_query(&[LIMIT])
-        .answers::<Vec<OperationRecord>>(200, "The operations, oldest first.")
-        .handled_by(get(list)),
-        Endpoint::new(
-            Verb::Get,
-            "/v1/projects/{project}/operations/{operation}",
-            "getOperation",
-            read,
-            "One operation, as far as it has come.",
-        )
-        .answers::<OperationRecord>(200, "The operation.")
-        .with_errors(&[404])
-        .handled_by(get(show)),
-        Endpoint::new(
-            Verb::Get,
-            "/v1/projects/{project}/operations/{operation}/events",
-            "watchOperation",
-            read,
-            "What an operation says, as it says it, and then its end.",
-        )
-        .with_headers(&[("last-event-id", "The `id` of the last event that was seen; what came after it is sent.")])
-        .responds_events::<OperationEvent>("Events, each with a number as its `id`; a comment every 10 s in between.")
-        .with_errors(&[404])
-        .handled_by(get(sse::events)),
+        route(&endpoints::START_OPERATION, start),
+        route(&endpoints::LIST_OPERATIONS, list),
+        route(&endpoints::GET_OPERATION, show),
     ]
 }
 
@@ -160,7 +108,7 @@ async fn list(
     caller: ProjectContext,
     QueryParams(last): QueryParams<ListQuery>,
 ) -> HandlerResult {
-    let limit = u32::try_from(bounded(&LIMIT, last.limit, 50)?).unwrap_or(u32::MAX);
+    let limit = u32::try_from(bounded(&endpoints::OPERATION_LIMIT, last.limit, 50)?).unwrap_or(u32::MAX);
     json(&server.host.operations(&caller.project, limit)?)
 }
 

@@ -1,52 +1,24 @@
-//! Projects: which there are, and one of them as it is now.
-//!
-//! Must not do: change anything.
+//! Projects: their names, and one of them as it is now.
 
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::routing::get;
 
-use super::{HandlerResult, json};
+use super::{HandlerResult, Route, json, no_content, require_single_line, route};
 use crate::api::wire::{FingerprintKeyDocument, OriginRequest, SecretText};
-use crate::api::{ControlPlane, IfMissing, MAX_ORIGIN_BYTES};
-use crate::model::{ProjectName, Scope, Snapshot};
+use crate::api::{ControlPlane, IfMissing, MAX_ORIGIN_BYTES, endpoints};
+use crate::model::Scope;
 use crate::server::ApiServer;
 use crate::server::auth::Authenticated;
-use crate::server::endpoint::{Endpoint, RequiredScope, Verb};
 use crate::server::error_response::ErrorResponse;
 use crate::server::extract::{Fence, JsonBody, NoQuery, ProjectContext, QueryParams};
 
-pub(super) fn routes() -> Vec<Endpoint> {
-    let read = RequiredScope::Project(Scope::Read);
-    let apply = RequiredScope::Project(Scope::Apply);
+pub(super) fn routes() -> Vec<Route> {
     vec![
-        Endpoint::new(Verb::Get, "/v1/projects", "listProjects", RequiredScope::AnyToken, "The projects that the token opens.")
-            .answers::<Vec<ProjectName>>(200, "Their names: all of them for an operator, else the token's own.")
-            .handled_by(get(list)),
-        Endpoint::new(
-            Verb::Get,
-            "/v1/projects/{project}",
-            "getProject",
-            read,
-            "One project as it is now: all that a plan needs.",
-        )
-        .answers::<Snapshot>(200, "The project. One that is not known yet has no backends.")
-        .handled_by(get(snapshot)),
-        Endpoint::new(
-            Verb::Get,
-            "/v1/projects/{project}/fingerprint-key",
-            "getFingerprintKey",
-            apply,
-            "The key under which secrets of the project are fingerprinted.",
-        )
-        .answers::<FingerprintKeyDocument>(200, "The key. Whoever has it can try guesses against a plan.")
-        .handled_by(get(fingerprint_key)),
-        Endpoint::new(Verb::Put, "/v1/projects/{project}/origin", "putOrigin", apply, "Notes where the project is at home.")
-            .fenced()
-            .with_body::<OriginRequest>()
-            .responds_empty("It is noted, or is at home elsewhere and stays there.")
-            .handled_by(axum::routing::put(set_origin)),
+        route(&endpoints::LIST_PROJECTS, list),
+        route(&endpoints::GET_PROJECT, snapshot),
+        route(&endpoints::GET_FINGERPRINT_KEY, fingerprint_key),
+        route(&endpoints::PUT_ORIGIN, set_origin),
     ]
 }
 
@@ -76,7 +48,7 @@ async fn set_origin(
     _: QueryParams<NoQuery>,
     JsonBody(request): JsonBody<OriginRequest>,
 ) -> HandlerResult {
-    super::leases::require_single_line("origin", &request.origin, MAX_ORIGIN_BYTES)?;
+    require_single_line("origin", &request.origin, MAX_ORIGIN_BYTES)?;
     caller.control.set_origin(&fence.lease(&caller.project), &request.origin, request.claim).await?;
-    Ok(super::leases::no_content())
+    no_content()
 }

@@ -1,6 +1,4 @@
-//! Watching one operation: server-sent events, from wherever the watcher left off.
-//!
-//! Must not do: keep the operation from going on, whoever watches or goes away.
+//! The progress of one operation as server-sent events, from where a client left off. The operation goes on without it.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -8,22 +6,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use axum::response::sse::{Event, Sse};
 use futures_util::stream;
 
-use super::{HandlerResult, operations};
-use crate::api::wire::OperationEvent;
+use super::{HandlerResult, Route, operations, route};
+use crate::api::endpoints;
+use crate::api::wire::{OperationEvent, TOO_MANY_STREAMS};
 use crate::model::{OperationId, ProjectName};
 use crate::server::error_response::ErrorResponse;
 use crate::server::extract::{NoQuery, PathParam, ProjectContext, QueryParams, single_header};
+use crate::server::rate_limits::StreamGuard;
 use crate::server::{ApiServer, ServerPhase};
 
-/// How often a watcher hears that the connection stands.
+/// The interval of comments that show a client that the connection stands.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
-pub(super) async fn events(
+pub(super) fn routes() -> Vec<Route> {
+    vec![route(&endpoints::WATCH_OPERATION, events)]
+}
+
+async fn events(
     State(server): State<Arc<ApiServer>>,
     caller: ProjectContext,
     PathParam(id): PathParam<OperationId>,
@@ -37,8 +41,20 @@ pub(super) async fn events(
         })?,
     };
     operations::find_operation(&server, &caller, &id)?;
-    let watcher =
-        OperationStream { server, project: caller.project, id, last_seen: seen, pending: VecDeque::new(), ended: false };
+    let open = server.streams.open(caller.bearer.record().id.clone(), id.clone()).ok_or_else(|| {
+        let message = "this token or this operation has as many event streams as it may have";
+        ErrorResponse::retry_later(StatusCode::TOO_MANY_REQUESTS, TOO_MANY_STREAMS, message, 5)
+            .with_help("look at the operation itself from time to time")
+    })?;
+    let watcher = OperationStream {
+        server,
+        project: caller.project,
+        id,
+        last_seen: seen,
+        pending: VecDeque::new(),
+        ended: false,
+        _open: open,
+    };
     let events = stream::unfold(watcher, |mut watcher| async move {
         let event = watcher.next().await?;
         Some((Ok::<_, Infallible>(event), watcher))
@@ -46,19 +62,20 @@ pub(super) async fn events(
     Ok(Sse::new(events).into_response())
 }
 
-/// Somebody who watches an operation.
+/// The stream of one client.
 struct OperationStream {
     server: Arc<ApiServer>,
     project: ProjectName,
     id: OperationId,
-    /// The number of the last event that they have seen.
+    /// The number of the last event that the client has seen.
     last_seen: u64,
     pending: VecDeque<(u64, OperationEvent)>,
     ended: bool,
+    _open: StreamGuard,
 }
 
 impl OperationStream {
-    /// The next event; none after the end, or when the server closes.
+    /// Returns the next event; none after the end, or when the server closes.
     async fn next(&mut self) -> Option<Event> {
         if self.pending.is_empty() && !self.ended {
             let mut phase = self.server.phase.subscribe();

@@ -1,6 +1,4 @@
-//! Tokens: made, listed, revoked. Only an operator may.
-//!
-//! Must not do: show a token a second time.
+//! Tokens: issued, listed, revoked, by operators. A token is shown once, when it is issued.
 
 use std::sync::Arc;
 
@@ -8,31 +6,18 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use axum::routing::{delete, get, post};
 
-use super::{HandlerResult, json};
+use super::{HandlerResult, Route, json, route};
 use crate::api::Administration;
+use crate::api::endpoints;
 use crate::api::wire::IssuedTokenDocument;
-use crate::model::{TokenId, TokenRecord, TokenRequest};
+use crate::model::{TokenId, TokenRequest};
 use crate::server::ApiServer;
 use crate::server::auth::Authenticated;
-use crate::server::endpoint::{Endpoint, RequiredScope, Verb};
-use crate::server::extract::{JsonBody, NoQuery, PathParam, QueryParams};
+use crate::server::extract::{JsonBody, NoQuery, PathParam, QueryParams, RequestOrigin};
 
-pub(super) fn routes() -> Vec<Endpoint> {
-    vec![
-        Endpoint::new(Verb::Get, "/v1/tokens", "listTokens", RequiredScope::Operator, "Every token, ended ones included.")
-            .answers::<Vec<TokenRecord>>(200, "What is known of them, oldest first. The tokens themselves are known to nobody.")
-            .handled_by(get(list)),
-        Endpoint::new(Verb::Post, "/v1/tokens", "createToken", RequiredScope::Operator, "Makes a token.")
-            .with_body::<TokenRequest>()
-            .answers::<IssuedTokenDocument>(201, "The token, at the only moment at which it can be seen.")
-            .handled_by(post(create)),
-        Endpoint::new(Verb::Delete, "/v1/tokens/{token}", "revokeToken", RequiredScope::Operator, "Ends a token.")
-            .answers::<TokenRecord>(200, "It opens nothing any more. Ending it again changes nothing.")
-            .with_errors(&[404])
-            .handled_by(delete(revoke)),
-    ]
+pub(super) fn routes() -> Vec<Route> {
+    vec![route(&endpoints::LIST_TOKENS, list), route(&endpoints::CREATE_TOKEN, create), route(&endpoints::REVOKE_TOKEN, revoke)]
 }
 
 async fn list(State(server): State<Arc<ApiServer>>, caller: Authenticated, _: QueryParams<NoQuery>) -> HandlerResult {
@@ -42,11 +27,16 @@ async fn list(State(server): State<Arc<ApiServer>>, caller: Authenticated, _: Qu
 async fn create(
     State(server): State<Arc<ApiServer>>,
     caller: Authenticated,
+    RequestOrigin(origin): RequestOrigin,
     _: QueryParams<NoQuery>,
     JsonBody(request): JsonBody<TokenRequest>,
 ) -> HandlerResult {
     server.check_shard(request.project.as_ref())?;
-    let issued = server.host.session_for(caller.bearer.actor()).create_token(&request).await?;
+    let origins = match server.public_origins.as_slice() {
+        [] => origin.into_iter().collect(),
+        public => public.to_vec(),
+    };
+    let issued = server.host.session_for(caller.bearer.actor()).with_token_origins(origins).create_token(&request).await?;
     Ok((StatusCode::CREATED, Json(IssuedTokenDocument::from(issued))).into_response())
 }
 

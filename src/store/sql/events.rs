@@ -77,9 +77,16 @@ impl<C: Connection> SqlRows<'_, C> {
         Ok(last.unwrap_or_default())
     }
 
-    pub(super) fn last_events(&self, project: Option<&ProjectName>, limit: u32) -> Result<Vec<EventRow>, StoreError> {
-        let statement = format!("SELECT {EVENT_COLUMNS} FROM events WHERE project = ?1 ORDER BY sequence DESC LIMIT ?2");
-        let mut events = self.many(&statement, &[project_key(project).into(), limit.into()], event)?;
+    pub(super) fn last_events(
+        &self,
+        project: Option<&ProjectName>,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<EventRow>, StoreError> {
+        let before = before.and_then(|number| i64::try_from(number).ok()).unwrap_or(i64::MAX);
+        let statement =
+            format!("SELECT {EVENT_COLUMNS} FROM events WHERE project = ?1 AND sequence < ?2 ORDER BY sequence DESC LIMIT ?3");
+        let mut events = self.many(&statement, &[project_key(project).into(), before.into(), limit.into()], event)?;
         events.reverse();
         Ok(events)
     }

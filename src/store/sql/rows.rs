@@ -460,8 +460,8 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
         self.insert_event(event)
     }
 
-    fn events(&self, project: Option<&ProjectName>, limit: u32) -> Result<Vec<EventRow>, StoreError> {
-        self.last_events(project, limit)
+    fn events(&self, project: Option<&ProjectName>, before: Option<u64>, limit: u32) -> Result<Vec<EventRow>, StoreError> {
+        self.last_events(project, before, limit)
     }
 
     fn tokens(&self) -> Result<Vec<TokenRow>, StoreError> {
