@@ -92,7 +92,7 @@ mod tests {
             steps,
             notices: Vec::new(),
             interrupt,
-            lease_lost: lost.then(|| ControlError::LeaseLost { project }),
+            lease_lost: lost.then_some(ControlError::LeaseLost { project }),
         }
     }
 

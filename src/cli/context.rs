@@ -21,7 +21,6 @@ use crate::system::read_regular;
 
 /// How large a file of certificates may be in bytes.
 const MAX_CERTIFICATE_BYTES: u64 = 1 << 20;
-/// Where the way to the control plane is safe without TLS.
 
 /// What every command starts from.
 pub(crate) struct Context {

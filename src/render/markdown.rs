@@ -95,7 +95,7 @@ fn plain_text(text: &str) -> String {
     let flat = harmless(&text.replace('\n', " ")).into_owned();
     let mut parts: Vec<&str> = flat.split('`').collect();
     // A backtick without a partner is one of the text.
-    let unpaired = if parts.len() % 2 == 0 { parts.pop() } else { None };
+    let unpaired = if parts.len().is_multiple_of(2) { parts.pop() } else { None };
     let mut shown = String::with_capacity(flat.len() + 16);
     for (index, part) in parts.iter().enumerate() {
         if index % 2 == 1 { shown.push_str(&span(part)) } else { escape_into(&mut shown, part) }

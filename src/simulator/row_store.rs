@@ -20,6 +20,10 @@ use super::cli::DatabaseDriver;
 use super::identifier;
 use crate::database::connect::{self, ConnectError, Peer, PostgresClient, TlsMode};
 use crate::model::error_chain;
+use crate::system::read_regular_text;
+
+/// How large a file of certificates may be in bytes.
+const MAX_CERTIFICATE_BYTES: u64 = 256 << 10;
 
 /// How often the lease is looked at when nothing is written.
 const LEASE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -88,7 +92,7 @@ impl ServerTarget {
     async fn connect(&self) -> Result<ServerConnection, RowStoreError> {
         // Convex's own words where a certificate file cannot be read were not recorded.
         let read = |path: &Option<PathBuf>| {
-            let text = path.as_ref().map(std::fs::read_to_string).transpose();
+            let text = path.as_ref().map(|path| read_regular_text(path, MAX_CERTIFICATE_BYTES)).transpose();
             text.map_err(|error| RowStoreError::Certificates(error.to_string()))
         };
         match self {

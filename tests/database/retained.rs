@@ -46,7 +46,7 @@ fn files_stay_with_the_database_that_names_them_and_go_with_it() {
         assert!(refused.err.contains("which was destroyed and whose files stay where it ran"), "{refused}");
 
         world.apply();
-        assert_eq!(storage_folders(&world), [folder.clone()]);
+        assert_eq!(storage_folders(&world), std::slice::from_ref(&folder));
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "code");
         assert!(!world.run_expecting(0, &["status"]).out.contains("is kept"));
         world.assert_converged();
