@@ -339,7 +339,7 @@ fn a_manifest_and_a_plan_are_read_within_limits() {
 }
 
 #[test]
-fn a_backend_that_is_stopped_stays_stopped_and_one_that_is_forgotten_runs_on() {
+fn a_backend_that_is_stopped_stays_stopped_and_is_not_forgotten_unasked() {
     let world = ProjectFixture::new(ONE);
     world.apply();
     let coordinates = world.coordinates(".env.local");
@@ -352,9 +352,9 @@ fn a_backend_that_is_stopped_stays_stopped_and_one_that_is_forgotten_runs_on() {
     world.assert_converged();
     // It is not forgotten unasked.
     assert_eq!(world.run_expecting(64, &["forget", "dev", "--json"]).errors(), ["usage.not_confirmed"]);
-    world.run_expecting(0, &["forget", "dev", "--yes"]);
-    assert!(world.names().is_empty());
-    assert!(world.pid("gremlin-dev").is_some(), "what runs stays");
+    // Its data is in the home, where nothing could take it up again.
+    assert_eq!(world.run_expecting(4, &["forget", "dev", "--yes", "--json"]).errors(), ["control.not_forgotten"]);
+    world.assert_converged();
 }
 
 #[test]

@@ -104,6 +104,8 @@ fn what_real_runs_print_keeps_to_the_schemas() {
     schemas.hold(SchemaDocument::Quota, &desk, "quota set --memory 8GiB --monthly-usd 12.5 --json");
     schemas.hold(SchemaDocument::Quota, &desk, "quota show --json");
     schemas.hold(SchemaDocument::Quota, &desk, "quota show --default --json");
+    // A home that is served to nobody makes no tokens.
+    desk.run_ok("serve --init");
     schemas.hold(SchemaDocument::Token, &desk, "token create --scope read --ttl 30d --note CI --json");
     schemas.hold(SchemaDocument::Tokens, &desk, "token list --json");
     schemas.hold(SchemaDocument::Status, &desk, "status --json");

@@ -73,7 +73,7 @@ pub struct ProvisionDocument<'a> {
     /// What it has come to.
     pub state: ProvisionedState,
     /// DNS records that its host still needs.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub dns: Vec<String>,
     /// Where clients reach it; absent for a backend that is only recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,7 +90,7 @@ pub struct ProvisionDocument<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin_key: Option<&'a str>,
     /// What deserves attention in its plan.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub warnings: Vec<Diagnostic>,
 }
 
@@ -116,7 +116,7 @@ pub struct DeprovisionDocument<'a> {
     /// Always `absent`.
     pub state: &'static str,
     /// What steps had to say, such as what they retained.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub notices: Vec<String>,
 }
 
