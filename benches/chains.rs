@@ -43,6 +43,7 @@ fn main() {
         backends: Vec::new(),
         quota: Default::default(),
         operations: Vec::new(),
+        retained: Vec::new(),
         expired: std::collections::BTreeMap::new(),
     };
     let plan = build(

@@ -53,6 +53,7 @@ fn snapshot(desired: &Desired) -> Snapshot {
         backends: Vec::new(),
         quota: Default::default(),
         operations: Vec::new(),
+        retained: Vec::new(),
         expired: std::collections::BTreeMap::new(),
     }
 }

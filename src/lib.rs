@@ -71,6 +71,8 @@
 //! effect after effect through a [`provider`], and reports every outcome before it asks for the next effect. Events
 //! flow to the reporter: progress bars, lines or NDJSON. At the end the same plan is built once more, and it must be empty.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests read the files that they wrote themselves"))]
+
 pub mod api;
 #[cfg(feature = "native")]
 pub(crate) mod app;

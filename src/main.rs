@@ -1,6 +1,4 @@
 //! The thin binary: everything is in the library.
-//!
-//! Must not do: do anything else.
 
 use std::process::ExitCode;
 

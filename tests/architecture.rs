@@ -2,6 +2,7 @@
 //!
 //! These tests look at text. They see what a person would see in review, and say file, line and what is wrong.
 
+#![allow(clippy::disallowed_methods, reason = "tests read the files that they wrote themselves")]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::fs;
@@ -390,7 +391,9 @@ fn the_model_is_a_graph_without_cycles() {
         sources.iter().filter(|source| source.module() == "model" && source.path != "model/mod.rs").collect();
     let name = |source: &Source| source.path.trim_start_matches("model/").trim_end_matches(".rs").to_owned();
     let mut graph = petgraph::graph::DiGraph::<(), ()>::new();
-    model.iter().for_each(|_| drop(graph.add_node(())));
+    for _ in &model {
+        graph.add_node(());
+    }
     let names: Vec<String> = model.iter().map(|source| name(source)).collect();
     for (index, source) in model.iter().enumerate() {
         for (_, line) in source.code() {

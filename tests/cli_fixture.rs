@@ -87,7 +87,7 @@ impl CliFixture {
     pub(crate) fn command(&self, words: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_convexinfra"));
         command.args(words.split_whitespace()).current_dir(self.folder()).stdin(Stdio::null());
-        command.env_clear().env("CONVEXINFRA_HOME", self.home()).env("HOME", self.outside.path());
+        command.env_clear().env("CONVEXINFRA_HOME", self.home()).env("HOME", self.outside.path()).env("USER", "me");
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command

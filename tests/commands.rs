@@ -242,7 +242,7 @@ fn every_command_has_one_document() {
     ] {
         assert_eq!(world.run_expecting(0, words).document()["format"], format);
     }
-    let env = world.run_expecting(0, &["env", "--json"]).document();
+    let env = world.run_expecting(0, &["env", "--json", "--show-key"]).document();
     let (url, key) = world.assert_reachable(".env.local", "gremlin-dev");
     assert_eq!(
         (env["CONVEX_SELF_HOSTED_URL"].as_str(), env["CONVEX_SELF_HOSTED_ADMIN_KEY"].as_str()),
@@ -258,6 +258,110 @@ fn every_command_has_one_document() {
     assert!(log["entries"][0]["at"].as_str().is_some_and(|at| at.ends_with('Z')), "{log:#}");
     let run = world.run_expecting(64, &["--project", "gremlin", "simulate-backend", "--json"]);
     assert_eq!(run.errors(), ["usage.simulate_backend"], "{run}");
+}
+
+#[test]
+fn a_key_is_shown_only_where_it_was_asked_for() {
+    let mut world = ProjectFixture::new(ONE);
+    world.apply();
+    let (url, key) = world.coordinates(".env.local");
+    for words in [
+        &["env", "--json"][..],
+        &["env", "--format", "json"],
+        &["env", "--format", "url"],
+        &["env", "--format", "url", "--json"],
+        &["status", "--json"],
+        &["provision", "dev", "--json"],
+    ] {
+        let run = world.run_expecting(0, words);
+        assert!(run.out.contains(&url) && !run.out.contains(&key) && !run.err.contains(&key), "{run}");
+    }
+    assert_eq!(world.run_expecting(0, &["env", "--format", "url"]).out, format!("{url}\n"));
+    // No variable takes the guards away.
+    world.set("CONVEXINFRA_SHOW_KEY", "1");
+    world.set("CONVEXINFRA_ALLOW_DESTROY", "dev");
+    assert!(!world.run_expecting(0, &["provision", "dev", "--json"]).out.contains(&key));
+    world.run_expecting(4, &["destroy", "dev", "--yes"]);
+    // A runner hides the value in its log only once it was told to.
+    world.set("GITHUB_ACTIONS", "true");
+    let run = world.run_expecting(0, &["env", "--format", "github"]);
+    assert_eq!(run.err, format!("::add-mask::{key}\n"), "{run}");
+    world.unset("GITHUB_ACTIONS");
+    assert_eq!(world.run_expecting(0, &["env", "--format", "github"]).err, "");
+}
+
+#[test]
+fn applies_that_wait_for_each_other_all_end_well() {
+    let world = ProjectFixture::new(ONE);
+    let words = ["apply", "--yes", "--wait-for-lock", "60s"];
+    let running: Vec<_> = (0..4).map(|_| world.spawn(&words)).collect();
+    for run in running {
+        let run = run.end();
+        assert_eq!(run.code(), 0, "{run}");
+    }
+    world.assert_converged();
+}
+
+#[test]
+fn logs_have_no_terminal_sequences_where_nothing_shows_them() {
+    let world = ProjectFixture::new(ONE);
+    world.apply();
+    for words in [&["logs", "dev"][..], &["logs", "dev", "--json"], &["logs", "dev", "--all"]] {
+        let run = world.run_expecting(0, words);
+        assert!(!run.out.is_empty() && !run.out.contains('\u{1b}') && !run.out.contains("\\u001b"), "{run}");
+    }
+}
+
+#[test]
+fn mistakes_that_have_an_edit_are_corrected() {
+    let world = ProjectFixture::new("project = \"gremlin\"\n\n[backends.dev]   # the first\nprovder = \"simulatd\"\n");
+    world.run_expecting(65, &["validate"]);
+    world.run_expecting(0, &["validate", "--fix"]);
+    assert_eq!(world.read("convex.toml"), ONE);
+    world.run_expecting(0, &["validate"]);
+}
+
+#[test]
+fn a_manifest_and_a_plan_are_read_within_limits() {
+    let world = ProjectFixture::new(ONE);
+    world.write("large.toml", &format!("# {}\n", "x".repeat(5 << 20)));
+    assert_eq!(world.run_expecting(65, &["plan", "--json", "--manifest", "large.toml"]).errors(), ["manifest.too_large"]);
+    for endless in ["/dev/zero", "/dev/stdin"] {
+        world.run_expecting(65, &["plan", "--manifest", endless]);
+        world.run_expecting(4, &["apply", "--yes", "--plan", endless]);
+    }
+    let made = std::process::Command::new("mkfifo").arg(world.folder.join("pipe")).status().unwrap();
+    assert!(made.success());
+    world.run_expecting(65, &["plan", "--manifest", "pipe"]);
+    world.run_expecting(4, &["apply", "--yes", "--plan", "pipe"]);
+    std::os::unix::fs::symlink("/dev/zero", world.folder.join("package.json")).unwrap();
+    world.run_expecting(0, &["plan"]);
+}
+
+#[test]
+fn a_backend_that_is_stopped_stays_stopped_and_one_that_is_forgotten_runs_on() {
+    let world = ProjectFixture::new(ONE);
+    world.apply();
+    let coordinates = world.coordinates(".env.local");
+    world.run_expecting(0, &["stop", "dev"]);
+    assert!(world.pid("gremlin-dev").is_none());
+    assert_eq!(world.status()["backends"][0]["state"], "stopped");
+    world.run_expecting(0, &["start", "dev"]);
+    world.run_expecting(0, &["wait", "dev"]);
+    assert_eq!(world.assert_reachable(".env.local", "gremlin-dev"), coordinates);
+    world.assert_converged();
+    // It is not forgotten unasked.
+    assert_eq!(world.run_expecting(64, &["forget", "dev", "--json"]).errors(), ["usage.not_confirmed"]);
+    world.run_expecting(0, &["forget", "dev", "--yes"]);
+    assert!(world.names().is_empty());
+    assert!(world.pid("gremlin-dev").is_some(), "what runs stays");
+}
+
+#[test]
+fn without_a_command_there_is_help() {
+    let world = ProjectFixture::new(ONE);
+    let run = world.run_expecting(0, &[]);
+    assert!(run.out.contains("Usage: convexinfra") && run.err.is_empty(), "{run}");
 }
 
 #[cfg(target_os = "linux")]

@@ -1,5 +1,5 @@
-//! Backends on real database servers: PostgreSQL and MariaDB as Debian packages them, started here on ports and in
-//! directories of their own, and ended with the tests.
+//! Backends on real database servers, started here on ports and in directories of their own and ended with the tests:
+//! PostgreSQL as Debian packages it, MySQL as `tests/database/mysql-server` fetches it, and MariaDB, which is refused.
 //!
 //! With `CONVEXINFRA_REQUIRE_DATABASES=1` a server that is not installed is an error; otherwise one line says what was
 //! not run.
@@ -8,6 +8,7 @@
 
 mod crash;
 mod refusals;
+mod retained;
 pub(crate) mod server;
 mod simulator;
 mod story;

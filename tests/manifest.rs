@@ -30,9 +30,8 @@ fn examples() -> Vec<(PathBuf, String)> {
     let mut all: Vec<(PathBuf, String)> = fs::read_dir(root().join("examples"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        // For whoever runs a control plane; it has no manifest.
-        .filter(|folder| !folder.ends_with("server"))
         .map(|folder| folder.join("convex.toml"))
+        .filter(|path| path.is_file())
         .map(|path| (path.clone(), fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))))
         .collect();
     all.sort();

@@ -1,5 +1,6 @@
 //! The papers of the repository: their links lead somewhere, their generated sections are fresh, and their examples are valid.
 
+#![allow(clippy::disallowed_methods, reason = "tests read the files that they wrote themselves")]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeSet;
@@ -97,6 +98,19 @@ fn links_between_papers_lead_somewhere() {
         }
     }
     assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn files_that_the_papers_name_exist() {
+    let mut missing = Vec::new();
+    for path in ["ARCHITECTURE.md", "CONTRIBUTING.md"] {
+        for name in paper(path).split('`').filter(|text| text.starts_with("src/") || text.starts_with("tests/")) {
+            if !root().join(name).exists() {
+                missing.push(format!("{path}: {name}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
 }
 
 #[test]

@@ -492,7 +492,7 @@ fn coordinates_in_every_form() {
     let (url, key) = world.coordinates(".env.local");
     let form = |form: &str| world.run_expecting(0, &["env", "--format", form]).out;
     assert_eq!(crate::world::coordinates(&form("dotenv")), Some((url.clone(), key.clone())));
-    let json: Value = serde_json::from_str(&form("json")).unwrap();
+    let json: Value = serde_json::from_str(&world.run_expecting(0, &["env", "--format", "json", "--show-key"]).out).unwrap();
     assert_eq!(
         (json["CONVEX_SELF_HOSTED_URL"].as_str(), json[KEY].as_str()),
         (Some(url.as_str()), Some(key.as_str())),

@@ -36,8 +36,9 @@ fn the_files_are_fresh() {
 #[test]
 fn every_schema_is_printed_by_the_command() {
     let desk = CliFixture::new("");
-    let words = ["manifest", "plan", "events", "error", "status", "log", "token", "tokens", "quota", "control-plane"];
-    for (word, document) in words.into_iter().zip(SchemaDocument::ALL) {
+    for document in SchemaDocument::ALL {
+        let word = document.file().split('.').next().unwrap();
+        let word = if word == "convex" { "manifest" } else { word };
         assert_eq!(desk.run_ok(&format!("schema {word}")).out, schema_text(document), "{word}");
     }
 }

@@ -1,5 +1,6 @@
 //! Every integration test, in one binary.
 
+#![allow(clippy::disallowed_methods, reason = "tests read the files that they wrote themselves")]
 #![allow(clippy::duplicate_mod, reason = "the same stories are told of an embedded control plane and of a served one")]
 
 mod attacker;

@@ -291,6 +291,8 @@ fn tokens_and_quotas() {
     session.run("quota show --default");
     session.run("status");
     session.run("token list");
+    session.run("token create --scope read --note CI");
+    session.run("serve --init");
     session.run("token create --scope write");
     session.run("token create --scope read --note CI");
     session.run("token create --scope operator --project shop");

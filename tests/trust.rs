@@ -88,12 +88,12 @@ fn a_host_that_the_user_names_or_trusts_gets_the_token() {
     let listener = Listener::start();
     let mut project = project(&listener);
     project.set("CONVEXINFRA_TOKEN", TOKEN);
-    project.run_expecting(77, &["plan", "--control-plane", &listener.url]);
+    project.run_expecting(69, &["plan", "--control-plane", &listener.url]);
     assert!(listener.received.lock().unwrap().contains(TOKEN));
     listener.received.lock().unwrap().clear();
 
     project.run_expecting(0, &["trust", "add", &format!("{}/path", listener.url)]);
-    project.run_expecting(77, &["plan"]);
+    project.run_expecting(69, &["plan"]);
     assert!(listener.received.lock().unwrap().contains(TOKEN));
     listener.received.lock().unwrap().clear();
 

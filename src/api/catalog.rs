@@ -1,8 +1,6 @@
 //! What a control plane has to offer, and how much of it is left.
 //!
 //! Nothing is guessed: what is not known is `null`, which is not the same as an empty list.
-//!
-//! Must not do: look anything up.
 
 use serde::{Deserialize, Serialize};
 

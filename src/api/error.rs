@@ -1,6 +1,4 @@
 //! Why a control plane did not do what was asked.
-//!
-//! Must not do: know how the answer came, or print.
 
 use super::request::LeaseHolder;
 use crate::model::{BackendName, Diagnostic, Exit, OperationId, ProjectName, Report, TokenId};
@@ -8,7 +6,7 @@ use crate::model::{BackendName, Diagnostic, Exit, OperationId, ProjectName, Repo
 /// Why a control plane did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// Somebody else holds the lease.
+    /// Another command holds the lease.
     #[error("another apply is changing `{project}`: process {} of {} on {}, since {}", holder.process, holder.user, holder.host, holder.since)]
     LeaseHeld {
         /// The project.
@@ -16,7 +14,7 @@ pub enum ControlError {
         /// Who.
         holder: LeaseHolder,
     },
-    /// The lease was lost: it expired, and somebody else may have taken it.
+    /// The lease was lost: it expired, and another command may have acquired it.
     #[error("the lease on `{project}` was lost, so nothing more is changed")]
     LeaseLost {
         /// The project.
@@ -99,8 +97,7 @@ impl ControlError {
             ),
             Self::NoSuchBackend { .. } => (
                 Exit::Failed,
-                Diagnostic::new("control.no_such_backend", message)
-                    .with_help("list what there is with\n    convexinfra status"),
+                Diagnostic::new("control.no_such_backend", message).with_help("list them with\n    convexinfra status"),
             ),
             Self::NotReady { .. } => (
                 Exit::Failed,
@@ -118,8 +115,7 @@ impl ControlError {
             ),
             Self::NoSuchToken { .. } => (
                 Exit::Failed,
-                Diagnostic::new("control.no_such_token", message)
-                    .with_help("list what there is with\n    convexinfra token list"),
+                Diagnostic::new("control.no_such_token", message).with_help("list them with\n    convexinfra token list"),
             ),
             Self::NotAuthorised(finding) => (Exit::NotAuthorised, finding.clone()),
             Self::BadRequest(finding) => (Exit::Bug, finding.clone()),

@@ -48,7 +48,7 @@ impl TokenOrigin {
         Some(Self(format!("{scheme}://{host}:{}", url.port_or_known_default()?)))
     }
 
-    /// Returns the hash of the origin, as it stands in tokens.
+    /// Returns the hash of the origin, as tokens contain it.
     pub fn hash(&self) -> String {
         let mut hash = hex::encode(Sha256::digest(format!("convexinfra token origin\0{}", self.0)));
         hash.truncate(ORIGIN_DIGITS);

@@ -1,6 +1,4 @@
 //! Selects what `destroy` is about.
-//!
-//! Must not do: take the manifest's silence, or a yes, for permission to destroy.
 
 use std::collections::BTreeSet;
 

@@ -1,17 +1,15 @@
 //! Finding things on this machine: the manifest, the home of the control plane, where a repository comes from.
-//!
-//! Must not do: make a directory, or start another program.
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use crate::api::{MAX_ORIGIN_BYTES, is_single_line, truncate};
+use crate::env_file::{Boundary, common_folder};
 use crate::model::Digest;
 use crate::system::read_regular_text;
 
 /// How large a file of git's configuration may be in bytes.
 const MAX_GIT_BYTES: u64 = 1 << 20;
-/// How large a `package.json` may be in bytes.
-pub(crate) const MAX_PACKAGE_BYTES: u64 = 4 << 20;
 
 /// The name of a manifest.
 pub(crate) const MANIFEST_NAME: &str = "convex.toml";
@@ -26,7 +24,7 @@ pub(crate) fn join_display(folder: &Path, path: &str) -> PathBuf {
     if folder == Path::new(".") { path.into() } else { folder.join(path) }
 }
 
-/// The directory of the embedded control plane when nobody names another.
+/// The directory of the embedded control plane when no other is named.
 pub(crate) fn default_home() -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     if let Some(data) = absolute("XDG_DATA_HOME") {
@@ -47,7 +45,8 @@ pub(crate) fn user_home() -> Option<PathBuf> {
 
 /// Where a folder's content comes from: the git remote, without credentials, else the folder itself.
 ///
-/// Read from git's own files: starting git for one line would take longer than a whole plan.
+/// Read from git's own files by hand: starting git for one line would take longer than a whole plan, and `gix-config` costs more of
+/// a build than it saves (see `env_file/repository.rs`). What only git reads right is asked of git.
 pub(crate) fn origin(folder: &Path) -> String {
     normalize_origin(origin_remote(folder).unwrap_or_else(|| {
         let root = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
@@ -67,32 +66,47 @@ fn normalize_origin(place: String) -> String {
 }
 
 fn origin_remote(folder: &Path) -> Option<String> {
-    let folder = folder.canonicalize().ok()?;
-    let git = folder.ancestors().map(|folder| folder.join(".git")).find(|path| path.exists())?;
-    let directory = if git.is_dir() { git } else { worktree_git_dir(&git)? };
-    let text = read_regular_text(&directory.join("config"), MAX_GIT_BYTES).ok()?;
+    let root = Boundary::of(folder).root().to_owned();
+    let config =
+        read_regular_text(&common_folder(&root).unwrap_or_else(|| root.join(".git")).join("config"), MAX_GIT_BYTES).ok()?;
+    let url = if needs_git(&config) { ask_git(&root) } else { configured_remote(&config) };
+    url.map(|url| format!("repository {}", canonical_remote(&url)))
+}
+
+/// Reads the URL of `origin` from a configuration of git.
+fn configured_remote(config: &str) -> Option<String> {
     let mut in_origin = false;
-    for line in text.lines().map(str::trim) {
+    for line in config.lines().map(str::trim) {
         if line.starts_with('[') {
             in_origin = line.starts_with("[remote \"origin\"");
         } else if in_origin
             && let Some((key, value)) = line.split_once('=')
-            && key.trim() == "url"
+            && key.trim().eq_ignore_ascii_case("url")
         {
-            return Some(format!("repository {}", canonical_remote(value.trim())));
+            return Some(value.trim().to_owned());
         }
     }
     None
 }
 
-/// A worktree has a file `.git` that points into the repository that it belongs to.
-fn worktree_git_dir(file: &Path) -> Option<PathBuf> {
-    let text = read_regular_text(file, MAX_GIT_BYTES).ok()?;
-    let directory = file.parent()?.join(text.strip_prefix("gitdir:")?.trim());
-    match read_regular_text(&directory.join("commondir"), MAX_GIT_BYTES) {
-        Ok(common) => Some(directory.join(common.trim())),
-        Err(_) => Some(directory),
+/// Whether a configuration has what only git reads right: includes, quotes, escapes, comments behind a value, or a remote that
+/// is short for another one (`url.….insteadOf`, which may stand in the user's own configuration).
+fn needs_git(config: &str) -> bool {
+    let lower = config.to_ascii_lowercase();
+    let value = configured_remote(config).unwrap_or_default();
+    let short = value.split_once(':').is_some_and(|(host, path)| !host.contains(['@', '.', '/']) && !path.starts_with("//"));
+    lower.contains("[include") || lower.contains("insteadof") || value.contains(['"', '\\', '#', ';']) || short
+}
+
+/// Asks git for the URL of `origin`; none where it does not say.
+fn ask_git(root: &Path) -> Option<String> {
+    let mut command = crate::system::command("git");
+    for variable in ["GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_CONFIG"] {
+        command.env_remove(variable);
     }
+    let output = command.arg("-C").arg(root).args(["remote", "get-url", "origin"]).stdin(Stdio::null()).output().ok()?;
+    let url = String::from_utf8(output.stdout).ok().filter(|_| output.status.success())?;
+    Some(url.trim().to_owned()).filter(|url| !url.is_empty())
 }
 
 /// The host and path of a remote, however it is spelled: with or without scheme, credentials, port and `.git`.
@@ -107,7 +121,7 @@ fn canonical_remote(url: &str) -> String {
         // A folder of this machine.
         return url.trim_end_matches('/').to_owned();
     }
-    // Remotes can carry a token; nobody needs it to tell two repositories apart.
+    // Remotes can carry a token, which is not needed to tell two repositories apart.
     let host = authority.rsplit('@').next().unwrap_or(authority).split(':').next().unwrap_or_default().to_lowercase();
     let path = path.trim_start_matches([':', '/']).trim_end_matches('/');
     format!("{host}/{}", path.strip_suffix(".git").unwrap_or(path))
@@ -157,5 +171,25 @@ mod tests {
         )
         .unwrap();
         assert_eq!(origin(&inner), "repository example.com/r");
+    }
+
+    #[test]
+    fn what_only_git_reads_right_is_asked_of_git() {
+        let folder = tempfile::tempdir().unwrap();
+        let git = |arguments: &[&str]| {
+            let mut command = crate::system::command("git");
+            command.arg("-C").arg(folder.path()).args(arguments).env("GIT_CONFIG_GLOBAL", "/dev/null");
+            assert!(command.status().unwrap().success(), "{arguments:?}");
+        };
+        git(&["init", "-q"]);
+        git(&["remote", "add", "origin", "gh:acme/shop"]);
+        git(&["config", "url.git@github.com:.insteadOf", "gh:"]);
+        assert_eq!(origin(folder.path()), "repository github.com/acme/shop");
+        let config = "[remote \"origin\"]\n\tURL = \"https://example.com/a b.git\" # why\n";
+        fs::write(folder.path().join(".git/config"), format!("[core]\n\trepositoryformatversion = 0\n{config}")).unwrap();
+        assert_eq!(origin(folder.path()), "repository example.com/a b");
+        for plain in ["https://example.com/r.git", "git@example.com:a/b.git", "ssh://git@example.com:22/a", "/srv/git/b"] {
+            assert!(!needs_git(&format!("[remote \"origin\"]\n\turl = {plain}\n")), "{plain}");
+        }
     }
 }

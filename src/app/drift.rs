@@ -1,6 +1,4 @@
 //! Detects drift: what differs from what was last applied. Changes nothing.
-//!
-//! Must not do: compare with the manifest, which may have been edited since.
 
 use crate::model::{Diagnostic, Exit, Report};
 use crate::plan::{DriftReport, UnobservedBackend};

@@ -1,6 +1,4 @@
 //! Reads manifests from files and resolves the paths in them.
-//!
-//! Must not do: resolve secrets, or open a control plane.
 
 use std::path::{Path, PathBuf};
 

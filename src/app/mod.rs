@@ -6,12 +6,14 @@
 //! Must not do: print, parse arguments, or ask on a terminal.
 
 mod apply;
+mod apply_report;
 pub(crate) mod destroy;
 pub(crate) mod discovery;
 pub(crate) mod drift;
 pub(crate) mod env_files;
 mod error;
 pub(crate) mod fix;
+pub(crate) mod lifecycle;
 mod manifest;
 mod outcome;
 pub(crate) mod plan;
@@ -27,7 +29,8 @@ use std::collections::BTreeSet;
 
 use tokio::sync::watch;
 
-pub(crate) use self::apply::{ApplyOptions, ApplyOutcome, ApplyRun, Role, ready_backends, unchanged_event};
+pub(crate) use self::apply::{ApplyOptions, ApplyOutcome, ApplyRun, Role};
+pub(crate) use self::apply_report::{ready_backends, unchanged_event};
 pub(crate) use self::error::AppError;
 pub(crate) use self::manifest::LoadedManifest;
 pub(crate) use self::select::select_backend;

@@ -1,6 +1,4 @@
 //! Decides the exit code of an apply from what happened and what was observed afterwards. Pure.
-//!
-//! Must not do: IO.
 
 use std::collections::BTreeMap;
 
@@ -94,7 +92,7 @@ mod tests {
             steps,
             notices: Vec::new(),
             interrupt,
-            lease_lost: lost.then(|| ControlError::LeaseLost { project }),
+            lease_lost: lost.then_some(ControlError::LeaseLost { project }),
         }
     }
 

@@ -1,18 +1,15 @@
 //! Provisions and deprovisions one backend: its block in the manifest and the backend itself, in one step.
-//!
-//! Must not do: rewrite more of the manifest than the one block.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 
-use tempfile::NamedTempFile;
-
 use super::discovery::join_display;
 use super::secrets::ComparisonMode;
 use super::{AppError, ApplyOptions, ApplyOutcome, ApplyRun, Approver, LoadedManifest, Reporter, Role, Session};
 use crate::api::{ControlPlane, Credentials, IfMissing};
+use crate::env_file::StagedFile;
 use crate::manifest::{FieldLiteral, add_backend, add_field, remove_backend};
 use crate::model::{
     ActualBackend, BackendName, DatabaseReclaim, Desired, DesiredBackend, Diagnostic, Exit, Phase, Report, RunState, TimeSpan,
@@ -312,7 +309,7 @@ fn write_manifest(read: &LoadedManifest, text: &str) -> Result<(), AppError> {
         return Ok(());
     }
     let (file, path) = stage_manifest(read, text)?;
-    file.persist(&path).map(drop).map_err(|error| cannot_write(read, &error.error))
+    file.persist(&path).map_err(|error| cannot_write(read, &error))
 }
 
 /// Replaces a file by a text, whole or not at all, and keeps its mode.
@@ -323,12 +320,13 @@ pub(super) fn replace_file(path: &std::path::Path, text: &str) -> Result<(), App
     let cannot = |error: std::io::Error| not_edited(format!("`{}` could not be written: {error}", path.display()));
     let path = path.canonicalize().map_err(cannot)?;
     let folder = path.parent().unwrap_or(std::path::Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".convex.toml.").tempfile_in(folder).map_err(cannot)?;
+    let mut file = StagedFile::create(folder).map_err(cannot)?;
+    let staged = file.as_file_mut();
     if let Ok(metadata) = fs::metadata(&path) {
-        fs::set_permissions(file.path(), metadata.permissions()).map_err(cannot)?;
+        staged.set_permissions(metadata.permissions()).map_err(cannot)?;
     }
-    file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(cannot)?;
-    file.persist(&path).map(drop).map_err(|error| cannot(error.error))
+    staged.write_all(text.as_bytes()).and_then(|()| staged.sync_all()).map_err(cannot)?;
+    file.persist(&path).map_err(cannot)
 }
 
 fn cannot_write(read: &LoadedManifest, error: &std::io::Error) -> AppError {
@@ -336,15 +334,16 @@ fn cannot_write(read: &LoadedManifest, error: &std::io::Error) -> AppError {
 }
 
 /// Writes a text beside the manifest that was read, so that a rename replaces it. Dropping the file deletes it.
-fn stage_manifest(read: &LoadedManifest, text: &str) -> Result<(NamedTempFile, PathBuf), AppError> {
+fn stage_manifest(read: &LoadedManifest, text: &str) -> Result<(StagedFile, PathBuf), AppError> {
     let cannot = |error: std::io::Error| cannot_write(read, &error);
     let path = read.path.canonicalize().map_err(cannot)?;
     let folder = path.parent().unwrap_or(&read.folder);
-    let mut file = tempfile::Builder::new().prefix(".convex.toml.").tempfile_in(folder).map_err(cannot)?;
+    let mut file = StagedFile::create(folder).map_err(cannot)?;
+    let staged = file.as_file_mut();
     if let Ok(metadata) = fs::metadata(&path) {
-        fs::set_permissions(file.path(), metadata.permissions()).map_err(cannot)?;
+        staged.set_permissions(metadata.permissions()).map_err(cannot)?;
     }
-    file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(cannot)?;
+    staged.write_all(text.as_bytes()).and_then(|()| staged.sync_all()).map_err(cannot)?;
     if read_regular_text(&path, u64::MAX)
         .map_err(|error| not_edited(format!("`{}` cannot be read: {error}", path.display())))?
         != read.text

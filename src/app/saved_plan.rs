@@ -1,6 +1,4 @@
 //! Plans in files: saved without secrets, believed only when nothing has moved since.
-//!
-//! Must not do: believe a file: what it says must follow anew from the manifest and the control plane.
 
 use std::io::Write;
 use std::path::Path;

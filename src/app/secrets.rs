@@ -1,6 +1,4 @@
 //! Looking the manifest's secrets up: the one place that reads them from the environment and from files.
-//!
-//! Must not do: log, print or keep a value longer than the command runs.
 
 use std::collections::BTreeMap;
 use std::env::VarError;
@@ -78,7 +76,7 @@ pub(crate) struct ResolvedSecrets {
     unreadable: BTreeMap<BackendName, BTreeMap<FieldPath, String>>,
 }
 
-/// Reads whatever is at hand.
+/// Reads the secrets that are available.
 pub(crate) fn resolve(desired: &Desired, folder: &Path) -> ResolvedSecrets {
     let mut values = ResolvedSecrets::default();
     for (name, backend) in &desired.backends {

@@ -1,6 +1,4 @@
 //! One manifest against one control plane: secrets are read once, and the key that compares them is asked for once.
-//!
-//! Must not do: change anything.
 
 use tokio::sync::OnceCell;
 
@@ -8,7 +6,8 @@ use super::env_files::{InspectedEnvFiles, ManifestEnvFiles};
 use super::secrets::{self, ComparisonKey, ComparisonMode, ResolvedSecrets};
 use super::{AppError, LoadedManifest};
 use crate::api::{ControlPlane, IfMissing};
-use crate::model::{Diagnostic, Exit, Snapshot};
+use crate::manifest::{FieldLiteral, field_edit};
+use crate::model::{DEFAULT_ENV_FILE, Diagnostic, Exit, Snapshot};
 use crate::plan::{self, ObservedState, Plan, PlanOptions};
 
 /// One manifest against one control plane.
@@ -77,13 +76,24 @@ impl<'a> Session<'a> {
             InspectedEnvFiles::default()
         };
         let actual = ObservedState { snapshot, env_files: states, remembered };
-        let plan = plan::build(desired, &actual, intent);
+        let mut plan = plan::build(desired, &actual, intent);
+        self.add_edits(&mut plan);
         match plan::validate(&plan) {
             Ok(()) => Ok((plan, actual.snapshot)),
             Err(defect) => {
                 let message = format!("the plan contradicts itself: {defect}; this is a bug in convexinfra");
                 Err(AppError::new(Exit::Bug, Diagnostic::new("bug", message)))
             }
+        }
+    }
+
+    /// Adds the edit of the manifest to the lints that one edit answers; the plan knows no text.
+    fn add_edits(&self, plan: &mut Plan) {
+        for lint in plan.lints.iter_mut().filter(|lint| lint.code == plan::ENV_FILE_UNNAMED) {
+            let Some(address) = &lint.address else { continue };
+            let path = address.path.as_deref().unwrap_or(DEFAULT_ENV_FILE);
+            let field = FieldLiteral::Text(path.to_owned());
+            lint.edit = field_edit(&self.manifest.text, address.backend.as_str(), "env_file", &field);
         }
     }
 

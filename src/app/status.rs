@@ -23,5 +23,6 @@ pub(crate) async fn status(control: &dyn ControlPlane, project: ProjectName) -> 
         quota: snapshot.quota,
         usage: Usage::of(snapshot.backends.iter().map(|backend| &backend.recorded)),
         backends: snapshot.backends.iter().map(StatusEntry::new).collect(),
+        retained: snapshot.retained,
     })
 }

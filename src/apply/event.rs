@@ -1,6 +1,4 @@
 //! What happens during an apply: the one list that progress bars, plain lines and NDJSON are read from.
-//!
-//! Must not do: carry a secret, or a word that only one reader understands.
 
 use serde::{Deserialize, Serialize};
 
@@ -80,7 +78,7 @@ pub enum EventKind {
         address: Address,
         /// What is seen of it.
         state: String,
-        /// What somebody has to do elsewhere before clients reach it.
+        /// What has to be done elsewhere before clients reach it.
         #[serde(skip_serializing_if = "Vec::is_empty", default)]
         notes: Vec<String>,
         /// Why nothing is known of it, where that is so.
@@ -94,7 +92,7 @@ pub enum EventKind {
         tally: Tally,
         /// The exit code.
         exit: Exit,
-        /// Whether planning again finds nothing to do; null when nobody looked.
+        /// Whether planning again finds nothing to do; null when that was not checked.
         converged: Option<bool>,
         /// The backends of the project that are ready now, whether they changed or not.
         #[serde(default)]

@@ -1,6 +1,4 @@
 //! Running a plan: as many steps at once as the graph and the limit allow, until all have ended.
-//!
-//! Must not do: choose anything that the plan left open; the plan left nothing open.
 
 use std::collections::BTreeMap;
 use std::pin::pin;

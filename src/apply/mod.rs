@@ -1,6 +1,4 @@
 //! Carrying a plan out: what may run when, running it, and telling what happens.
-//!
-//! Must not do: decide anything. The plan has decided; this module keeps its order, runs what may run, and reports.
 
 mod event;
 mod execute;

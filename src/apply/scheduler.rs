@@ -1,12 +1,10 @@
 //! Which step may run when: a pure ready-queue over the plan's graph.
-//!
-//! Must not do: run anything or know the time.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::plan::{Plan, StepId};
 
-/// Where a step stands.
+/// The state of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StepStatus {
     /// It waits for others.
@@ -70,7 +68,7 @@ impl Scheduler {
         }
     }
 
-    /// A step ended badly: whatever waits for it, however far away, will not run. Returns those, in plan order.
+    /// Records that a step failed, and skips its transitive successors. Returns those, in plan order.
     pub fn failed(&mut self, step: usize) -> Vec<usize> {
         self.statuses[step] = StepStatus::Failed;
         let mut blocked = Vec::new();
@@ -92,7 +90,7 @@ impl Scheduler {
         (0..self.statuses.len()).filter(|index| self.statuses[*index] == StepStatus::Waiting).collect()
     }
 
-    /// Where every step stands.
+    /// The state of every step.
     pub fn statuses(&self) -> &[StepStatus] {
         &self.statuses
     }

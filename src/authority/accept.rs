@@ -2,19 +2,16 @@
 //!
 //! Must not do: trust what a client says about itself; protection and quotas are looked up in the rows.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use super::audit::AuditContext;
 use super::effect::{Effect, Transition};
 use super::operation::{
     AllocationConflicts, ExecutionMode, NEVER_ENSURED, Operation, OperationPhase, PutRequest, end_operation,
 };
-use super::{Authority, AuthorityError, EXPIRY_PLAN, allocation, dependency, lease, policy_check, quota, removal};
+use super::{Authority, AuthorityError, EXPIRY_PLAN, dependency, lease, policy_check, quota, removal};
 use crate::api::{Lease, OperationOutcome, Request};
 use crate::model::fly::ADOPT_APP_KEY;
 use crate::model::{
-    Actor, BackendId, BackendName, Generation, OperationId, OperationKind, Phase, ProviderState, ReclaimPolicy, Release,
-    ResolvedBackend, Timestamp,
+    Actor, BackendId, BackendName, OperationId, OperationKind, Phase, ReclaimPolicy, Release, ResolvedBackend, Timestamp,
 };
 use crate::store::{BackendRow, OperationProgress, OperationRow, Rows, Store};
 
@@ -137,27 +134,7 @@ impl<S: Store> Authority<S> {
                 row.phase = if row.has_been_ready { Phase::Updating } else { Phase::Creating };
                 row
             }
-            None => BackendRow {
-                id: allocation::backend_id(self.entropy)?,
-                project: operation.project.clone(),
-                name: name.clone(),
-                instance_name: allocation::instance_name(rows, &operation.project, name)?,
-                phase: Phase::Creating,
-                generation: Generation(1),
-                spec: put.spec.clone(),
-                fingerprints: BTreeMap::new(),
-                managed_env: BTreeSet::new(),
-                endpoints: None,
-                admin_key: None,
-                ports: None,
-                references: ProviderState::from([(NEVER_ENSURED.to_owned(), String::new())]),
-                newest_release: None,
-                has_been_ready: false,
-                created_at: now,
-                expires_at: None,
-                sealed: Vec::new(),
-                stopped: false,
-            },
+            None => self.new_row(rows, &operation.project, name, &put, now)?,
         };
         operation.backend = row.id.clone();
         row.stopped = false;
@@ -200,6 +177,8 @@ impl<S: Store> Authority<S> {
             return Ok((None, Transition::Ended(outcome)));
         };
         policy_check::check_removal(request, &row)?;
+        // One that was never ready has nothing that would be kept.
+        let removal = if row.has_been_ready { removal.completed(&row.spec) } else { removal };
         let mut project = lease::project_row(rows, &lease.project, now)?;
         project.revision = project.revision.next();
         rows.put_project(&project)?;

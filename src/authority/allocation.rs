@@ -1,6 +1,4 @@
 //! What the authority hands out: identities, instance names, ports, secrets, endpoints.
-//!
-//! Must not do: take anything back that a backend was given, or draw random numbers by itself.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +8,7 @@ use crate::model::fly::app_url;
 use crate::model::{BackendId, BackendName, BackendSpec, Diagnostic, Endpoints, InstanceName, PortPair, ProjectName};
 use crate::store::Rows;
 
-/// The first port that is handed out unless somebody asks for another. Above Convex's own 3210, which other tools take
+/// The first port that is handed out unless another is asked for. Above Convex's own 3210, which other tools take
 /// by habit.
 pub(super) const FIRST_PORT: u16 = 4210;
 /// The last one, below the range from which systems choose ports for outgoing connections.
@@ -53,7 +51,7 @@ pub(super) fn instance_name(
     Err(refused(format!("`{preferred}` and its numbered forms are all taken; choose another name for the backend")).into())
 }
 
-/// The first pair of neighbouring ports that no backend holds and that is not known to be somebody else's.
+/// Returns the first pair of neighbouring ports that no backend holds and that is not known to be taken.
 pub(super) fn ports(rows: &dyn Rows, first: u16, strangers: &BTreeSet<u16>) -> Result<PortPair, AuthorityError> {
     let held: BTreeSet<u16> = rows.ports()?.into_iter().flat_map(|pair| [pair.api, pair.site]).collect();
     let free = |port: &u16| !held.contains(port) && !strangers.contains(port);

@@ -6,7 +6,7 @@
 use super::vault::SecretSlots;
 use super::{Authority, AuthorityError};
 use crate::convex::database_url::server_endpoint;
-use crate::model::{DatabaseRole, FieldPath, Fingerprint, STORAGE_SERVER, STORAGE_URL, Secret, Storage};
+use crate::model::{DatabaseRole, FieldPath, Fingerprint, ProjectName, STORAGE_SERVER, STORAGE_URL, Secret, Storage};
 use crate::store::{BackendRow, Store};
 
 /// The name under which the password of a role is sealed.
@@ -29,12 +29,12 @@ impl<S: Store> Authority<S> {
     /// The fingerprint of which server a URL names.
     pub(super) fn server_fingerprint(
         &self,
-        row: &BackendRow,
+        project: &ProjectName,
         storage: &Storage,
         url: &Secret,
     ) -> Option<(FieldPath, Fingerprint)> {
         let part = server_endpoint(storage, url).ok()?;
-        Some((FieldPath::new(STORAGE_SERVER), self.vault.fingerprint_key(&row.project).fingerprint(&part)))
+        Some((FieldPath::new(STORAGE_SERVER), self.vault.fingerprint_key(project).fingerprint(&part)))
     }
 
     /// Fills in which server a backend uses where it was recorded before that was compared by itself.
@@ -44,7 +44,7 @@ impl<S: Store> Authority<S> {
         }
         let url = self.resolve(row)?.secrets.remove(&FieldPath::new(STORAGE_URL));
         if let Some(url) = url {
-            let fingerprint = self.server_fingerprint(row, &row.spec.storage, &url);
+            let fingerprint = self.server_fingerprint(&row.project, &row.spec.storage, &url);
             row.fingerprints.extend(fingerprint);
         }
         Ok(())

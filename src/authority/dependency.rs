@@ -1,6 +1,4 @@
 //! Which backends need which others.
-//!
-//! Must not do: ask whether a dependency is there; it may come later, or have gone before.
 
 use std::collections::BTreeSet;
 

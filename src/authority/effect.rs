@@ -122,12 +122,21 @@ pub enum EffectResult {
     EnvironmentSet,
     /// It does not run any more.
     Stopped,
-    /// It is gone.
-    Removed,
-    /// Its database is somebody else's to use, or gone.
-    DatabaseReleased,
+    /// It is gone. What was to stay of it is at this place, where the provider has a word for that.
+    Removed(Option<String>),
+    /// Its database was released, retained or dropped.
+    DatabaseReleased(DatabaseState),
     /// It did not work.
     Failed(EffectFailure),
+}
+
+/// Whether a database that was released is still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DatabaseState {
+    /// It is, or could not be looked at.
+    Present,
+    /// It was dropped, or was not there any more.
+    Gone,
 }
 
 /// Why an effect did not work.

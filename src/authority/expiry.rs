@@ -1,8 +1,6 @@
 //! Backends whose time is over: which of them go now, and when a removal that failed is tried again.
 //!
 //! Every attempt is an operation of its own, so the rows say how many there were and when the last one ended.
-//!
-//! Must not do: take a project's lease before an attempt is due, or remove what is protected.
 
 use super::accept::Acceptance;
 use super::operation::{ExecutionMode, Operation};
@@ -64,7 +62,7 @@ impl<S: Store> Authority<S> {
     /// be waited for. The lease is taken and given back with the same write: if nothing begins, it was never taken.
     ///
     /// # Errors
-    /// [`ControlError::LeaseHeld`] while somebody is changing the project, for the first minute.
+    /// [`ControlError::LeaseHeld`] while another command is changing the project, for the first minute.
     pub fn expire(
         &self,
         project: &ProjectName,
@@ -111,7 +109,7 @@ impl<S: Store> Authority<S> {
     /// the same write.
     ///
     /// # Errors
-    /// [`ControlError::LeaseHeld`] while somebody is changing the project.
+    /// [`ControlError::LeaseHeld`] while another command is changing the project.
     pub fn restart(
         &self,
         project: &ProjectName,

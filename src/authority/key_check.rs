@@ -5,8 +5,6 @@
 //! before have either no mark or one of another kind, which nobody can put in place of the other without the key. So
 //! whoever takes a mark away cannot make entries pass for old ones that were never bound, unless the secrets of all
 //! backends go with it.
-//!
-//! Must not do: mark a home a second time.
 
 use std::sync::atomic::Ordering;
 

@@ -1,6 +1,4 @@
 //! Leases: who may change a project, for how long, and how a dead holder makes room.
-//!
-//! Must not do: read a clock of its own, or trust that a holder says goodbye.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +13,7 @@ use crate::store::{Durability, LeaseRow, ProjectRow, Rows, Store, StoreError};
 pub enum Liveness {
     /// Its process runs.
     Alive,
-    /// Its process is gone: nobody has to wait for its lease to run out.
+    /// Its process is gone, so its lease is not waited for.
     Dead,
     /// It is somewhere else; only time tells.
     Unknown,
@@ -26,7 +24,7 @@ impl<S: Store> Authority<S> {
     /// lost, or the question came twice.
     ///
     /// # Errors
-    /// [`ControlError::LeaseHeld`] when somebody else has it.
+    /// [`ControlError::LeaseHeld`] when another command has it.
     pub fn acquire(
         &self,
         project: &ProjectName,
@@ -42,7 +40,7 @@ impl<S: Store> Authority<S> {
     /// Keeps a lease.
     ///
     /// # Errors
-    /// [`ControlError::LeaseLost`] when somebody else has taken it since.
+    /// [`ControlError::LeaseLost`] when another command has taken it since.
     pub fn renew(&self, lease: &Lease, now: Timestamp) -> Result<(), AuthorityError> {
         self.store.write(Durability::NoFsync, |rows| {
             let mut row = check_fence(rows, lease)?;
@@ -148,7 +146,7 @@ fn next_fence(before: u64, random: [u8; 4]) -> u64 {
     (count << RANDOM_BITS) | u64::from(u32::from_be_bytes(random) >> (32 - RANDOM_BITS))
 }
 
-/// The lease as it stands, whoever holds it.
+/// Returns the lease with its current holder.
 pub(super) fn current_lease(rows: &dyn Rows, project: &ProjectName) -> Result<Lease, AuthorityError> {
     let fence = rows.lease(project)?.map_or(0, |row| row.fence);
     let revision = rows.project(project)?.map_or(Revision(0), |row| row.revision);

@@ -21,13 +21,14 @@ mod quota;
 mod removal;
 mod resolve;
 mod resume;
+mod retained;
 mod sync;
 mod token;
 mod vault;
 mod view;
 
 pub use adopt::{Adoption, AdoptionProof};
-pub use effect::{AllocationConflict, Effect, EffectFailure, EffectResult, EnvironmentTarget, Step, Transition};
+pub use effect::{AllocationConflict, DatabaseState, Effect, EffectFailure, EffectResult, EnvironmentTarget, Step, Transition};
 pub use expiry::{EXPIRY_PLAN, KEEP_RUNNING_PLAN};
 pub use lease::Liveness;
 pub use operation::{ExecutionMode, Operation};

@@ -64,6 +64,7 @@ impl World {
             backends: view.backends,
             quota: view.quota,
             operations: Vec::new(),
+            retained: view.retained,
             expired: view.expired,
         }
     }

@@ -1,6 +1,4 @@
-//! Ceilings over all backends of a project, enforced whatever a client claims.
-//!
-//! Must not do: keep anybody from using less than before.
+//! Ceilings over all backends of a project, enforced independently of what a client claims.
 
 use super::audit::AuditContext;
 use super::{Authority, AuthorityError, lease};

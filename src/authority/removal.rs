@@ -14,6 +14,9 @@ const KEEP: &str = "keep";
 const DATABASE: &str = "database.disposal";
 const DROP: &str = "drop";
 
+/// The note about where what stays of a backend is.
+const PLACE: &str = "volume.place";
+
 /// What was to become of the volume of a backend that goes.
 pub fn volume_disposal(references: &ProviderState) -> VolumeReclaim {
     match references.get(VOLUME).map(String::as_str) {
@@ -47,6 +50,28 @@ pub(super) fn start(row: &mut BackendRow, removal: ReclaimPolicy) {
         DatabaseReclaim::Delete => drop(row.references.insert(DATABASE.to_owned(), DROP.to_owned())),
         DatabaseReclaim::Retain => drop(row.references.remove(DATABASE)),
     }
+}
+
+/// Takes the notes about a removal away: it has ended.
+pub(super) fn forget(references: &mut ProviderState) {
+    for note in [VOLUME, DATABASE, PLACE] {
+        references.remove(note);
+    }
+}
+
+/// Notes that its volume goes as well: the database that it belongs to is gone.
+pub(super) fn delete_volume(row: &mut BackendRow) {
+    row.references.remove(VOLUME);
+}
+
+/// Notes where what stays of it is.
+pub(super) fn note_place(row: &mut BackendRow, place: Option<String>) {
+    row.references.extend(place.map(|place| (PLACE.to_owned(), place)));
+}
+
+/// Where what stays of it is.
+pub(super) fn place(row: &BackendRow) -> Option<String> {
+    row.references.get(PLACE).cloned()
 }
 
 /// Notes that its volume stays.

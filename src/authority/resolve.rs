@@ -75,7 +75,7 @@ impl<S: Store> Authority<S> {
                 ControlError::Refused(Diagnostic::new("control.secret_missing", message))
             })?;
             if path.as_str() == STORAGE_URL {
-                let server = self.server_fingerprint(row, &put.spec.storage, &value);
+                let server = self.server_fingerprint(&row.project, &put.spec.storage, &value);
                 row.fingerprints.extend(server);
             }
             row.fingerprints.insert(path, fingerprints.fingerprint(value.expose()));

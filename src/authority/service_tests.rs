@@ -303,9 +303,11 @@ impl World {
                 Transition::Perform(Effect::AwaitReady(_)) => EffectResult::Ready,
                 Transition::Perform(Effect::SetEnvironment(..)) => EffectResult::EnvironmentSet,
                 Transition::Perform(Effect::Stop(_)) => EffectResult::Stopped,
-                Transition::Perform(Effect::Remove(_)) => EffectResult::Removed,
+                Transition::Perform(Effect::Remove(_)) => EffectResult::Removed(None),
                 Transition::Perform(Effect::PrepareDatabase(_)) => EffectResult::DatabasePrepared,
-                Transition::Perform(Effect::ReleaseDatabase(..)) => EffectResult::DatabaseReleased,
+                Transition::Perform(Effect::ReleaseDatabase(..)) => {
+                    EffectResult::DatabaseReleased(crate::authority::DatabaseState::Present)
+                }
             };
             next = self.authority.advance(operation, end, NOW).unwrap();
         }

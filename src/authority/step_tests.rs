@@ -122,10 +122,13 @@ fn a_backend_is_stopped_started_and_forgotten_on_purpose() {
     let (_, next) = world.started(&lease, "start/1", Work::Start);
     assert!(matches!(next, Transition::Perform(Effect::Ensure(_))));
     assert!(!backend().unwrap().stopped);
-    let gone = world.accept(&lease, "forget/1", "dev", Work::Forget).unwrap();
+    let kept = world.accept(&lease, "forget/1", "dev", Work::Forget).unwrap_err();
+    assert!(kept.to_string().contains("nothing could take it up again"), "{kept}");
+    world.bring_up(&lease, "engine", put(BackendSpec::new(crate::model::ProviderKind::Docker)));
+    let gone = world.accept(&lease, "forget/2", "engine", Work::Forget).unwrap();
     assert!(matches!(gone, (None, Transition::Ended(OperationOutcome::Done { .. }))));
-    assert!(backend().is_none());
-    let unknown = world.accept(&lease, "stop/2", "dev", Work::Stop).unwrap_err();
+    assert_eq!(world.authority.view(&project()).unwrap().backends.len(), 1);
+    let unknown = world.accept(&lease, "stop/2", "engine", Work::Stop).unwrap_err();
     assert!(matches!(unknown, AuthorityError::Control(ControlError::NoSuchBackend { .. })), "{unknown:?}");
 }
 
@@ -211,7 +214,7 @@ fn a_replacement_is_counted_again_when_its_predecessor_is_gone() {
     world.started(&lease, "plan/destroy", remove());
     let (mut replacing, _) = world.started(&lease, "plan/again", put(simulated()));
     world.execute_sql("UPDATE quotas SET quota = '{\"backends\":0}'");
-    let next = world.authority.advance(&mut replacing, EffectResult::Removed, NOW).unwrap();
+    let next = world.authority.advance(&mut replacing, EffectResult::Removed(None), NOW).unwrap();
     let Transition::Ended(outcome) = next else { panic!("{next:?}") };
     assert_eq!(code_of(&outcome), "plan.over_quota_backends");
 }

@@ -84,12 +84,14 @@ impl World {
             let end = match next {
                 Transition::Ended(outcome) => return outcome,
                 Transition::Perform(Effect::PrepareDatabase(_)) => EffectResult::DatabasePrepared,
-                Transition::Perform(Effect::ReleaseDatabase(..)) => EffectResult::DatabaseReleased,
+                Transition::Perform(Effect::ReleaseDatabase(..)) => {
+                    EffectResult::DatabaseReleased(crate::authority::DatabaseState::Present)
+                }
                 Transition::Perform(Effect::Ensure(_)) => EffectResult::Ensured(ProviderState::new()),
                 Transition::Perform(Effect::AwaitReady(_)) => EffectResult::Ready,
                 Transition::Perform(Effect::SetEnvironment(..)) => EffectResult::EnvironmentSet,
                 Transition::Perform(Effect::Stop(_)) => EffectResult::Stopped,
-                Transition::Perform(Effect::Remove(_)) => EffectResult::Removed,
+                Transition::Perform(Effect::Remove(_)) => EffectResult::Removed(None),
             };
             next = self.authority.advance(operation.as_mut().unwrap(), end, NOW).unwrap();
         }
@@ -371,9 +373,12 @@ fn a_database_comes_before_its_backend_and_goes_after_it() {
     assert_eq!(begun.database, DatabaseReclaim::Delete);
     let resumed = world.authority.resume(&std::collections::BTreeSet::new(), NOW).unwrap();
     let (_, mut operation, _) = resumed.resumed.into_iter().next().unwrap();
-    let next = world.authority.advance(&mut operation, EffectResult::Removed, NOW).unwrap();
+    let next = world.authority.advance(&mut operation, EffectResult::Removed(None), NOW).unwrap();
     assert!(matches!(next, Transition::Perform(Effect::ReleaseDatabase(_, DatabaseReclaim::Delete))), "{next:?}");
-    let next = world.authority.advance(&mut operation, EffectResult::DatabaseReleased, NOW).unwrap();
+    let next = world
+        .authority
+        .advance(&mut operation, EffectResult::DatabaseReleased(crate::authority::DatabaseState::Present), NOW)
+        .unwrap();
     assert!(matches!(next, Transition::Ended(OperationOutcome::Done { .. })), "{next:?}");
     assert!(world.authority.view(&project()).unwrap().backends.is_empty());
 }
@@ -530,7 +535,7 @@ fn a_first_attempt_in_an_app_that_was_named_is_replaced_without_its_data() {
         let (operation, next) = world.accept(&lease, "here", "dev", put(simulated())).unwrap();
         let Transition::Perform(Effect::Remove(placement)) = next else { panic!("{next:?}") };
         assert_eq!(volume_disposal(&placement.provider_state), kept);
-        let next = world.authority.advance(&mut operation.unwrap(), EffectResult::Removed, NOW).unwrap();
+        let next = world.authority.advance(&mut operation.unwrap(), EffectResult::Removed(None), NOW).unwrap();
         assert!(!placed(&next).provider_state.contains_key("app"), "{next:?}");
     }
 }

@@ -1,6 +1,4 @@
 //! Sealing the secrets of a store, and deriving the keys that fingerprint them.
-//!
-//! Must not do: read or write files, or let a secret out other than to who asked for it.
 
 use std::collections::BTreeMap;
 

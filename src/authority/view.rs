@@ -11,9 +11,9 @@ use crate::api::{ControlError, Credentials};
 use crate::model::fly::REGION_KEY;
 use crate::model::{
     ActualBackend, BackendId, BackendName, DASHBOARD_URL, Observation, OperationRecord, ProjectName, ProviderKind,
-    ProviderState, Quota, ResolvedBackend, Revision, RunState, Timestamp, Usage,
+    ProviderState, Quota, ResolvedBackend, RetainedData, Revision, RunState, Timestamp, Usage,
 };
-use crate::store::{BackendRow, Store};
+use crate::store::{BackendRow, RetainedRow, Store};
 
 /// One project in the rows, and what its providers need to look at it.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub struct ProjectView {
     pub quota: Quota,
     /// Its operations that have not ended.
     pub operations: Vec<OperationRecord>,
+    /// What its destroyed backends left behind.
+    pub retained: Vec<RetainedData>,
     /// The backends that were removed because their time was over, and when it was.
     pub expired: BTreeMap<BackendName, Timestamp>,
 }
@@ -72,13 +74,14 @@ impl<S: Store> Authority<S> {
 
     /// One project in the rows.
     pub fn view(&self, project: &ProjectName) -> Result<ProjectView, AuthorityError> {
-        let (row, mut backends, quota, open, expired) = self.store.read(|rows| {
+        let (row, mut backends, quota, open, retained, expired) = self.store.read(|rows| {
             let open = rows.open_operations(Some(project))?;
             Ok::<_, AuthorityError>((
                 rows.project(project)?,
                 rows.backends(project)?,
                 effective_quota(rows, Some(project))?,
                 open,
+                rows.retained(Some(project))?,
                 rows.expired_names(project)?,
             ))
         })?;
@@ -96,6 +99,7 @@ impl<S: Store> Authority<S> {
             to_observe,
             quota,
             operations: open.into_iter().filter_map(operation_record).collect(),
+            retained: retained.into_iter().map(to_retained).collect(),
             expired,
         })
     }
@@ -155,6 +159,18 @@ impl<S: Store> Authority<S> {
             return Err(ControlError::NotReady { backend: name.clone() }.into());
         }
         Ok(Credentials { url: placement.endpoints.url, site_url: placement.endpoints.site_url, admin_key: placement.admin_key })
+    }
+}
+
+fn to_retained(row: RetainedRow) -> RetainedData {
+    RetainedData {
+        name: row.name,
+        id: row.id,
+        database: row.spec.has_own_server().then(|| row.instance_name.database()),
+        instance_name: row.instance_name,
+        provider: row.spec.provider,
+        place: row.place,
+        retained_at: row.retained_at,
     }
 }
 

@@ -7,6 +7,7 @@ mod log;
 mod quota;
 mod schema;
 mod serve;
+mod show;
 mod token;
 mod trust;
 
@@ -19,8 +20,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use self::key::{Key, KeyCommand};
 pub(crate) use self::log::Log;
 pub(crate) use self::quota::{Quota, QuotaCommand, QuotaLimit, QuotaLimits, QuotaTarget};
-pub(crate) use self::schema::{Schema, SchemaDocument};
+pub(crate) use self::schema::Schema;
 pub(crate) use self::serve::{LogFormat, LogLevel, Serve};
+pub(crate) use self::show::{Env, EnvFormat, Graph, GraphNotation, Logs, Skill, SkillCommand};
 pub(crate) use self::token::{Token, TokenCommand};
 pub(crate) use self::trust::{Trust, TrustCommand};
 use crate::api::client::ControlPlaneUrl;
@@ -135,6 +137,12 @@ pub(crate) enum Command {
     Import(Import),
     /// Take up again what runs on the engine and has no record any more.
     Recover(Recover),
+    /// Stop a backend and keep its data; it stays stopped until it is started or applied.
+    Stop(BackendArg),
+    /// Start a backend that was stopped.
+    Start(BackendArg),
+    /// Drop the record of a backend, and leave what runs and its data.
+    Forget(Forget),
     /// Show where the dashboard of a backend is.
     Dashboard(BackendArg),
     /// Show what has happened to the project.
@@ -283,37 +291,6 @@ pub(crate) struct BackendArg {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Env {
-    #[command(flatten)]
-    pub(crate) backend: BackendArg,
-    /// The form in which to print.
-    #[arg(long, value_enum, default_value_t, env = "CONVEXINFRA_FORMAT")]
-    pub(crate) format: EnvFormat,
-    /// Write the env file at this path instead of printing.
-    #[arg(long, value_name = "PATH", conflicts_with = "format", env = "CONVEXINFRA_WRITE")]
-    pub(crate) write: Option<PathBuf>,
-    /// Put the admin key into JSON as well. The other forms always have it, except for `url`.
-    #[arg(long)]
-    pub(crate) show_key: bool,
-}
-
-/// The form in which coordinates are printed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum EnvFormat {
-    /// `NAME=value` lines.
-    #[default]
-    Dotenv,
-    /// One JSON object.
-    Json,
-    /// `export NAME=value` lines.
-    Shell,
-    /// Lines for the file that `$GITHUB_ENV` names.
-    Github,
-    /// The URL and nothing else.
-    Url,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct Wait {
     #[command(flatten)]
     pub(crate) backend: BackendArg,
@@ -328,38 +305,6 @@ fn control_plane_url(text: &str) -> Result<ControlPlaneUrl, String> {
 
 fn time_span(text: &str) -> Result<TimeSpan, String> {
     TimeSpan::parse(text).map_err(|error| error.to_string())
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Logs {
-    #[command(flatten)]
-    pub(crate) backend: BackendArg,
-    /// Go on with what is written from now on.
-    #[arg(long, short = 'f', env = "CONVEXINFRA_FOLLOW", value_parser = FalseyValueParser::new())]
-    pub(crate) follow: bool,
-    /// How many of the last lines to begin with.
-    #[arg(long, short = 'n', value_name = "LINES", default_value_t = 100, env = "CONVEXINFRA_TAIL", value_parser = clap::value_parser!(u32).range(..=100_000))]
-    pub(crate) tail: u32,
-    /// Show the lines about convexinfra's own probes as well.
-    #[arg(long, env = "CONVEXINFRA_ALL", value_parser = FalseyValueParser::new())]
-    pub(crate) all: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Graph {
-    /// The notation.
-    #[arg(long, value_enum, default_value_t, env = "CONVEXINFRA_GRAPH_FORMAT")]
-    pub(crate) format: GraphNotation,
-}
-
-/// The notation of a graph.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum GraphNotation {
-    /// Graphviz.
-    #[default]
-    Dot,
-    /// Mermaid.
-    Mermaid,
 }
 
 #[derive(Debug, Args)]
@@ -396,6 +341,15 @@ pub(crate) struct Provision {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Forget {
+    /// The backend.
+    pub(crate) name: BackendName,
+    /// Do not ask.
+    #[arg(long, short = 'y')]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Deprovision {
     /// The backend.
     pub(crate) name: BackendName,
@@ -423,22 +377,4 @@ pub(crate) struct Import {
 pub(crate) struct Recover {
     /// The backend; all of the project when left out.
     pub(crate) name: Option<BackendName>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Skill {
-    #[command(subcommand)]
-    pub(crate) command: SkillCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum SkillCommand {
-    /// Write it into a repository.
-    Install {
-        /// The folder that skills are kept in.
-        #[arg(long, value_name = "PATH", default_value = ".claude/skills", env = "CONVEXINFRA_SKILL_DIR")]
-        dir: PathBuf,
-    },
-    /// Print it.
-    Show,
 }

@@ -1,6 +1,4 @@
 //! What every command starts from: the manifest, the control plane, the project.
-//!
-//! Must not do: open the control plane before a command needs it.
 
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
@@ -23,7 +21,6 @@ use crate::system::read_regular;
 
 /// How large a file of certificates may be in bytes.
 const MAX_CERTIFICATE_BYTES: u64 = 1 << 20;
-/// Where the way to the control plane is safe without TLS.
 
 /// What every command starts from.
 pub(crate) struct Context {

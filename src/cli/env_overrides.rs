@@ -2,8 +2,6 @@
 //!
 //! CI systems set variables to nothing or to `false` where they mean that there is none. And what was typed wins: a
 //! variable is a habit, a word is a wish.
-//!
-//! Must not do: change the environment, or know what a word means.
 
 use std::ffi::{OsStr, OsString};
 
@@ -37,7 +35,7 @@ fn matches(
     let command = retain_env_args(command, &counts);
     let error = match command.clone().try_get_matches_from(words) {
         Err(error) if error.kind() == ErrorKind::ArgumentConflict => error,
-        // Help is about every variable, whatever it says.
+        // Help names every variable, set or not.
         Err(error) if error.kind() == ErrorKind::DisplayHelp => return whole.try_get_matches_from(words),
         result => return result,
     };

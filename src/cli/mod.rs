@@ -23,6 +23,7 @@ mod trust;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::CommandFactory;
 use clap::error::ErrorKind;
 
 use self::args::ColorChoice;
@@ -105,8 +106,10 @@ fn usage(error: clap::Error, words: &[OsString], json: bool) -> ExitCode {
             let _ = error.print();
             ExitCode::SUCCESS
         }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand if words.len() <= 1 => {
-            Printer::new(ColorChoice::Auto, false, None).output(&error.to_string());
+        // Variables that stand for arguments make clap miss the command instead of showing the help.
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand if words.len() <= 1 => {
+            let help = args::Cli::command().render_help();
+            Printer::new(ColorChoice::Auto, false, None).output(&help.to_string());
             ExitCode::SUCCESS
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {

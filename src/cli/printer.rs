@@ -1,9 +1,7 @@
 //! The only writer to standard output and standard error.
 //!
 //! Results go to standard output, talk to standard error; both decide about colour by themselves. A reader that went
-//! away is no error: there is nobody left to tell.
-//!
-//! Must not do: word anything, or fail because a reader went away.
+//! away is no error: there is no reader left.
 
 use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
@@ -26,7 +24,7 @@ pub(crate) struct Printer {
     json_into: Option<std::sync::Arc<std::fs::File>>,
     /// The first thing that a result could not be written for.
     write_error: std::sync::Arc<OnceLock<String>>,
-    /// Set once whoever read the results has gone away.
+    /// Set once the reader of the results has closed the pipe.
     broken_pipe: std::sync::Arc<OnceLock<()>>,
 }
 
@@ -100,7 +98,7 @@ impl Printer {
         }
     }
 
-    /// A result that somebody else wrote, such as a log: as it is where no terminal shows it.
+    /// Writes a foreign text, such as a log: unchanged where no terminal shows it.
     pub(crate) fn passthrough(&self, text: &str) {
         if std::io::stdout().is_terminal() {
             self.output(text);
@@ -130,12 +128,12 @@ impl Printer {
         }
     }
 
-    /// Whether nobody can read any more results, so that a command without an end of its own should end.
+    /// Returns whether the reader of the results is gone, so that a command without an end of its own should end.
     pub(crate) fn is_broken_pipe(&self) -> bool {
         self.broken_pipe.get().is_some() || self.write_error.get().is_some()
     }
 
-    /// Says on standard error what of the results could not be written, whoever reads; true when there is such a thing.
+    /// Reports on standard error which results could not be written. Returns whether there were any.
     pub(crate) fn report_write_error(&self) -> bool {
         let Some(message) = self.write_error.get() else { return false };
         let finding = Diagnostic::new("output.not_written", message.clone());
@@ -156,7 +154,7 @@ impl Printer {
         self.document(&UntypedDocument { format, rest });
     }
 
-    /// A document, in one line, to whoever wants documents.
+    /// Writes a document, in one line, where documents are asked for.
     pub(crate) fn document(&self, document: &impl Serialize) {
         if !self.wants_documents() {
             return;

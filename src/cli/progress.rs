@@ -1,6 +1,4 @@
 //! Progress on the screen: bars on a terminal, plain lines elsewhere, documents for programs.
-//!
-//! Must not do: know what a step means; `render` has the words.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -16,7 +14,7 @@ use crate::render::{Progress, Style, plural};
 /// How many bars stand on the screen at once; more would scroll the lines away.
 const MAX_BARS: usize = 8;
 
-/// Shows events to whoever watches.
+/// Shows events on a terminal.
 pub(crate) struct ProgressReporter {
     printer: Printer,
     state: Mutex<State>,
@@ -27,7 +25,7 @@ struct State {
     screen: Option<Screen>,
 }
 
-/// What stands at the bottom of a terminal.
+/// The lines at the bottom of a terminal.
 struct Screen {
     multi: MultiProgress,
     bars: BTreeMap<StepId, ProgressBar>,
@@ -64,7 +62,7 @@ impl ProgressReporter {
         }
     }
 
-    /// Says something that is no event, without breaking what stands on the screen.
+    /// Prints a line that is no event, above the progress bars.
     pub(crate) fn print(&self, words: &str) {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match &state.screen {

@@ -1,6 +1,4 @@
 //! Ctrl-C: once finishes what runs, twice leaves everything as it is.
-//!
-//! Must not do: end the process.
 
 use tokio::sync::watch;
 

@@ -32,6 +32,21 @@ impl Terminal {
         !self.printer.is_json() && std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
     }
 
+    /// Asks a question that has to be answered with yes; `instead` is the command that needs no answer.
+    ///
+    /// # Errors
+    /// Another answer, or nobody to ask.
+    pub(crate) fn confirm(&self, question: &str, instead: &str) -> Result<(), AppError> {
+        if !self.is_interactive() {
+            let diagnostic = Diagnostic::new("usage.not_confirmed", "there is no terminal to ask on, so nothing was done");
+            return Err(AppError::new(Exit::Usage, diagnostic.with_help(format!("confirm it with\n    {instead}"))));
+        }
+        match self.ask(question) {
+            Some(answer) if matches!(answer.to_lowercase().as_str(), "y" | "yes") => Ok(()),
+            _ => Err(AppError::new(Exit::Interrupted, Diagnostic::new("apply.declined", "not confirmed, so nothing was done"))),
+        }
+    }
+
     fn ask(&self, question: &str) -> Option<String> {
         self.progress.print(question);
         let mut answer = String::new();
@@ -64,14 +79,7 @@ impl Reporter for Terminal {
 
 impl Approver for Terminal {
     fn approve(&self, _: &Plan) -> Result<(), AppError> {
-        if !self.is_interactive() {
-            let diagnostic = Diagnostic::new("usage.not_confirmed", "there is no terminal to ask on, so nothing was done");
-            return Err(AppError::new(Exit::Usage, diagnostic.with_help("approve the plan with\n    convexinfra apply --yes")));
-        }
-        match self.ask("\napply this plan? [y/N] ") {
-            Some(answer) if matches!(answer.to_lowercase().as_str(), "y" | "yes") => Ok(()),
-            _ => Err(AppError::new(Exit::Interrupted, Diagnostic::new("apply.declined", "not confirmed, so nothing was done"))),
-        }
+        self.confirm("\napply this plan? [y/N] ", "convexinfra apply --yes")
     }
 
     fn confirm_destruction(&self, backends: &BTreeSet<BackendName>) -> BTreeSet<BackendName> {

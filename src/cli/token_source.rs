@@ -5,8 +5,6 @@
 //!
 //! A manifest may be part of a pull request, so the host that it names gets only a token that says itself that it was
 //! issued there, unless the user trusts the host in a file of their own.
-//!
-//! Must not do: take a token as an argument, keep it in a file, or show any of it.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -125,7 +123,7 @@ impl TokenSource for EnvTokenSource {
 
 /// Runs a command and takes its first line.
 async fn from_command(command: &str, within: Duration) -> Result<Secret, ControlError> {
-    let help = format!("run the command by itself to see what it does; it stands in `{COMMAND}`");
+    let help = format!("run the command of `{COMMAND}` by itself to see what it does");
     let failed = |what: String| refused("auth.token_command", format!("the command in `{COMMAND}` {what}"), help.clone());
     let mut shell = system::command("sh");
     // What it says to a person goes to the person.

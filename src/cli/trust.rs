@@ -2,8 +2,6 @@
 //!
 //! A manifest may come from anybody's pull request, so the host that it names gets no token that does not say itself
 //! that it belongs there. The user's own file says so for tokens that do not.
-//!
-//! Must not do: take a file that somebody else could have written.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -112,7 +110,7 @@ impl TrustFile {
     }
 }
 
-/// Reads a file that belongs to this user, that nobody else can write, and that is no link.
+/// Reads a file that belongs to this user, that no other user can write, and that is no link.
 fn read_own(path: &Path) -> Result<String, FileReadError> {
     #[cfg(unix)]
     {

@@ -1,10 +1,8 @@
-//! Admin keys: issued and checked here, as the backend does it, so that nobody has to run a program inside a
+//! Admin keys: issued and checked here, as the backend does it, without running a program inside a
 //! container to get one.
 //!
 //! A key is the instance's name, a bar, and hex: a version byte, a nonce, and a few encrypted bytes that say whom
 //! it stands for. It never expires and cannot be revoked but by changing the instance secret.
-//!
-//! Must not do: read the clock or draw a nonce. Both are handed in; only [`InstanceSecret::generate`] is random.
 
 use std::fmt;
 
@@ -111,12 +109,12 @@ impl fmt::Debug for InstanceSecret {
 pub enum KeyKind {
     /// Everything.
     Admin {
-        /// Who it was issued to; zero for nobody in particular.
+        /// Who it was issued to; zero for no particular member.
         member_id: u64,
     },
     /// Looking, not changing.
     ReadOnly {
-        /// Who it was issued to; zero for nobody in particular.
+        /// Who it was issued to; zero for no particular member.
         member_id: u64,
     },
     /// What Convex's own parts use among themselves; administrators' endpoints refuse it.

@@ -19,6 +19,9 @@ pub enum DatabaseUrlError {
         /// What one looks like.
         example: &'static str,
     },
+    /// User or password have special characters that are not percent-encoded.
+    #[error("its user or password has a special character that is not percent-encoded")]
+    Escape,
     /// A scheme of something else.
     #[error("its scheme is not one of this engine, for which it is {allowed}")]
     Scheme {
@@ -77,6 +80,9 @@ pub fn server_url(storage: &Storage, url: &Secret) -> Result<Secret, DatabaseUrl
         }
         Storage::Mysql(_) => ("mysql://user:password@host:3306", &["mysql"], "`mysql`"),
     };
+    if has_raw_special_character(url.expose()) {
+        return Err(DatabaseUrlError::Escape);
+    }
     let mut parsed = Url::parse(url.expose()).map_err(|_| DatabaseUrlError::Malformed { example })?;
     if !schemes.contains(&parsed.scheme()) {
         return Err(DatabaseUrlError::Scheme { allowed });
@@ -109,6 +115,26 @@ pub fn server_url(storage: &Storage, url: &Secret) -> Result<Secret, DatabaseUrl
         parsed.query_pairs_mut().clear().extend_pairs(kept).extend_pairs(instead);
     }
     Ok(Secret::new(parsed.as_str()))
+}
+
+/// Whether user and password hold an `@`, `/`, `?` or `#` as it is: parsers disagree about where such a URL's host begins.
+fn has_raw_special_character(url: &str) -> bool {
+    let Some((_, rest)) = url.split_once("://") else { return false };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    match authority.matches('@').count() {
+        // A URL without a user has no business with an `@`, but for the values of its parameters.
+        0 => {
+            rest.split('?').next().unwrap_or_default().contains('@')
+                || (rest.contains('@') && authority.contains(':') && !has_port(authority))
+        }
+        1 => false,
+        _ => true,
+    }
+}
+
+/// Whether what follows the last colon is a port.
+fn has_port(authority: &str) -> bool {
+    authority.rsplit_once(':').is_some_and(|(_, port)| port.is_empty() || port.parse::<u16>().is_ok())
 }
 
 /// Names this machine in a way that works from inside a container; any other host stays as it is.

@@ -1,7 +1,4 @@
 //! A deployment's own HTTP API, as far as provisioning needs it.
-//!
-//! Must not do: decide anything, retry, or let a key into an error or a log. Building a [`Deployment`] costs
-//! nothing; connections and TLS roots come into being with the first request that needs them.
 
 use std::collections::BTreeMap;
 
@@ -151,7 +148,7 @@ impl Deployment {
         Self { connections: connections.clone(), url: url.into(), key }
     }
 
-    /// Which build it says it is; `unknown` where nobody told it.
+    /// Which build it says it is; `unknown` where it was not told.
     ///
     /// # Errors
     /// As for every request: [`DeploymentError`].

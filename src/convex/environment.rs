@@ -1,7 +1,4 @@
 //! What Convex accepts as environment variables of a deployment.
-//!
-//! Must not do: ask the deployment. These are its limits, known in advance, so that a plan can refuse what an apply
-//! could not do.
 
 /// The longest name, in characters.
 pub const NAME_MAX: usize = 256;

@@ -1,8 +1,6 @@
 //! From a placement to the environment of the official image, whose script turns variables into flags.
 //!
-//! To that script any value of a switch means yes, an empty one included, so a switch stands here only where it is on.
-//!
-//! Must not do: start anything, read the environment, or look at the disk.
+//! To that script any value of a switch means yes, an empty one included, so a switch is set only where it is on.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,4 @@
 //! The few bytes inside an admin key: a protobuf message of at most five fields.
-//!
-//! Must not do: cryptography. What is read here has already been decrypted, and is still not trusted.
 
 /// What an admin key says, before anybody has judged it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,10 +13,10 @@ pub(super) struct KeyPayload {
     pub(super) is_read_only: bool,
 }
 
-/// Whom a key stands for.
+/// The identity that a key carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeyIdentity {
-    /// A member of a team; zero for nobody in particular.
+    /// A member of a team; zero for no particular member.
     Member(u64),
     /// Convex itself.
     System,

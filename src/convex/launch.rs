@@ -2,8 +2,6 @@
 //!
 //! The rules are Convex's: boolean flags and variables stand only where they are true, nothing is ever empty, the
 //! two origins come together, and so do the six variables of S3.
-//!
-//! Must not do: start anything, read the environment, or look at the disk.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -36,11 +34,11 @@ pub const DATABASE_URL_VARIABLE: &str = "SIMULATED_DATABASE_URL";
 /// How the process is given its instance secret, and the URL of its database server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SecretDelivery {
-    /// On the command line, which is the only way that Convex's binary knows. Whoever may list processes may read it.
+    /// On the command line, which is the only way that Convex's binary knows. Every user who may list processes can read it.
     Flag,
     /// As a variable, which our own simulated backend understands.
     Variable,
-    /// Not by the launch: whoever starts the process adds the flag where nobody reads it.
+    /// Not by the launch: the starter of the process adds the flag where it cannot be read.
     OutOfBand,
 }
 
@@ -98,7 +96,7 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// Equal for equal launches. It covers the instance secret, so nobody can guess the other secrets from it.
+    /// Equal for equal launches. It covers the instance secret, so it gives no way to guess the other secrets.
     pub fn digest(&self) -> Digest {
         let mut bytes = Vec::new();
         let mut put = |text: &[u8]| {

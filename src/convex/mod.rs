@@ -10,6 +10,7 @@ pub mod environment;
 pub mod image;
 mod key_payload;
 pub mod launch;
+pub mod persistence;
 mod readiness;
 pub mod release;
 #[cfg(feature = "native")]

@@ -1,6 +1,4 @@
 //! Whether the backend that we mean answers where we think it does.
-//!
-//! Must not do: wait. Whoever waits asks again.
 
 use super::deployment::{Deployment, DeploymentClient, DeploymentError};
 use crate::model::Secret;

@@ -1,6 +1,4 @@
 //! Where Convex's builds are found: names and URLs, and what its answers mean.
-//!
-//! Must not do: fetch anything. A provider fetches; this module says from where, and reads what came back.
 
 use jiff::civil::Date;
 
@@ -100,7 +98,7 @@ pub fn asset_url(base: &str, tag: &str, platform: Platform) -> String {
 /// A reference to an image (such as [`BACKEND_IMAGE`]) of this release.
 ///
 /// None for a `precompiled-…` tag, which names only the first seven digits of the commit that images are tagged
-/// with: [`commit_lookup_url`] says where the rest is to be had.
+/// with: [`commit_lookup_url`] says where to ask for the rest.
 pub fn image_reference(image: &str, release: &Release) -> Option<String> {
     match release {
         Release::Commit(commit) => Some(format!("{image}:{commit}")),

@@ -1,6 +1,4 @@
 //! Connections to deployments from this machine, made when first needed.
-//!
-//! Must not do: load certificates or look for a proxy for a backend on this machine.
 
 use std::sync::OnceLock;
 use std::time::Duration;

@@ -1,6 +1,4 @@
 //! How requests travel to a deployment, as a port: one request out, one answer back, both as data.
-//!
-//! Must not do: know what is asked, retry, or let a header into an error.
 
 use std::fmt;
 use std::sync::Arc;
@@ -35,7 +33,7 @@ pub trait Transport: Send + Sync {
     fn send(&self, request: HttpRequest, limit: usize) -> BoxFuture<'_, Result<HttpResponse, TransportError>>;
 }
 
-/// Connections to deployments, shared by whoever has a clone.
+/// Connections to deployments, shared by all clones.
 #[derive(Clone)]
 pub struct DeploymentClient(Arc<dyn Transport>);
 

@@ -71,7 +71,7 @@ const KNOBS: [&str; 15] = [
     "NO_COLOR",
 ];
 
-/// Returns whether the launch of a backend decides a variable, so that nobody else may set it.
+/// Returns whether the launch of a backend decides a variable, so that it cannot be set otherwise.
 pub fn is_set_by_launch(name: &str) -> bool {
     HANDLED_ELSEWHERE.contains(&name) || KNOBS.contains(&name) || name.starts_with("CONVEXINFRA_")
 }
@@ -106,7 +106,7 @@ pub fn parse_tuning(variables: &BTreeMap<String, String>) -> ParsedTuning {
         v8_action_timeout: reader.take("V8_ACTION_USER_TIMEOUT_SECS").map(seconds),
         node_action_timeout: reader.take("NODE_ACTION_USER_TIMEOUT_SECS").map(seconds),
         index_cache: reader.take("INDEX_CACHE_SIZE").map(ByteSize::from_bytes),
-        // The image takes whatever stands there for a yes.
+        // The image takes any value for a yes.
         redact_logs: reader.take::<String>("REDACT_LOGS_TO_CLIENT").map(|_| true),
         beacon: reader.take::<String>("DISABLE_BEACON").map(|_| false),
         log_level: reader.take("RUST_LOG").filter(|level| level != BACKEND_LOG_LEVEL),

@@ -1,84 +1,107 @@
-//! Database servers: making the database of a backend under the name that Convex demands, and taking it away again.
+//! Databases on servers: created under the name that Convex demands, claimed for one backend, released or dropped.
 //!
-//! Every verb looks first and may be repeated at any moment: a database that was made and not yet claimed is empty,
-//! and an empty one may be claimed. A table in the database itself says which backend it belongs to, so that no two
-//! control planes take each other's data for their own.
+//! Every verb looks first and may be repeated at any moment: a database that was created and not yet claimed is empty,
+//! and an empty one may be claimed. A mark in the database, outside of the tables that Convex counts, says which backend
+//! owns it, so that no two control planes take each other's data for their own.
 //!
-//! Must not do: decide which backend gets a database, keep a password, or show any part of a URL but host and port.
+//! The order of steps stands here once, over the [`Admin`] of each engine. Which backend gets a database is decided
+//! elsewhere; of a URL only host and port are ever shown.
 
+mod admin;
 pub mod connect;
 mod error;
+mod message_limit;
 mod mysql;
+mod ownership;
 mod postgres;
+mod stored_files;
 
 use std::time::Duration;
 
-pub use error::DatabaseError;
+pub use error::{CertificateProblem, DatabaseError};
+pub use ownership::{DatabaseOrigin, DatabaseOwner, Expectation};
+pub use stored_files::FileStore;
 
+use self::admin::Admin;
+use self::mysql::MysqlSession;
+use self::ownership::{OwnerMark, check_ownership, is_owned};
+use self::postgres::PostgresSession;
 use crate::convex::database_url::server_endpoint;
-use crate::model::{BackendId, DatabaseReclaim, Secret, Storage, Tls};
+use crate::failpoint;
+use crate::model::{HostPolicy, Secret, Storage, Tls};
 
-/// The table that says whose database this is. Convex does not know it and leaves it alone.
-const OWNER_TABLE: &str = "convexinfra_owner";
+/// How long one verb may take, whatever the server does. A lock on a table, or a large database that is dropped, is
+/// waited for.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long all of it may take. A lock that somebody holds on a table, or a large database that is dropped, is waited for.
-const OPERATION_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long one statement may take.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(50);
 
-/// How often the way to the server is measured.
+/// How often the round trip to the server is measured.
 const ROUND_TRIP_SAMPLES: usize = 5;
 
-/// Access to a server, with the right to make databases.
+/// Access to a server, with the privilege to create databases.
 #[derive(Debug, Clone)]
 pub struct DatabaseServer {
     storage: Storage,
     url: Secret,
+    /// The authorities of `tls.ca`, as PEM.
+    ca: Option<String>,
+    policy: HostPolicy,
     /// Host and port, which may be shown.
     name: String,
 }
 
 impl DatabaseServer {
-    /// Takes the URL of a server.
+    /// Takes the URL of a server, and the PEM text of `tls.ca` where the storage asks for it.
     ///
     /// # Errors
-    /// [`DatabaseError::Url`] when Convex would not take it.
-    pub fn new(storage: Storage, url: Secret) -> Result<Self, DatabaseError> {
+    /// [`DatabaseError::Url`] when Convex would not take the URL, [`DatabaseError::Certificates`] for a text without
+    /// certificates.
+    pub fn new(storage: Storage, url: Secret, ca: Option<String>, policy: HostPolicy) -> Result<Self, DatabaseError> {
         let name = server_endpoint(&storage, &url).map_err(DatabaseError::Url)?;
-        Ok(Self { storage, url, name })
+        let wants_ca = matches!(storage.server().map(|server| &server.tls), Some(Tls::Ca(_)));
+        if wants_ca {
+            let missing = || DatabaseError::Certificates { reason: "their text was not handed over".to_owned() };
+            connect::check_certificates(ca.as_deref().ok_or_else(missing)?)?;
+        }
+        Ok(Self { storage, url, ca: ca.filter(|_| wants_ca), policy, name })
     }
 
-    fn timed_out(&self, patience: Duration) -> DatabaseError {
-        let source = format!("it did not answer within {} s", patience.as_secs()).into();
+    fn tls(&self) -> connect::TlsMode<'_> {
+        match self.storage.server().map(|server| &server.tls) {
+            Some(Tls::Disable) => connect::TlsMode::Off,
+            _ => connect::TlsMode::Verified(self.ca.as_deref()),
+        }
+    }
+
+    fn timed_out(&self, limit: Duration) -> DatabaseError {
+        let source = format!("it did not answer within {} s", limit.as_secs()).into();
         DatabaseError::Unreachable { server: self.name.clone(), source }
     }
 
-    fn tls(&self) -> &Tls {
-        self.storage.server().map_or(&Tls::Verify, |server| &server.tls)
+    fn certificate_error(&self, text: String) -> DatabaseError {
+        let problem = CertificateProblem::from_text(&text, self.ca.is_some());
+        DatabaseError::Certificate { server: self.name.clone(), problem, source: text.into() }
     }
 }
 
-/// What there should be on a server.
+/// The database that a backend needs on a server.
 #[derive(Debug, Clone)]
 pub struct DatabaseSpec {
     /// The name of the database.
     pub database: String,
-    /// Whose it is.
+    /// The backend that owns it.
     pub owner: DatabaseOwner,
     /// The role of the backend's own.
     pub role: BackendRole,
-    /// What must be there already.
+    /// Whether it may be created.
     pub expectation: Expectation,
+    /// Where the backend keeps the files that its documents name.
+    pub files: FileStore,
 }
 
-/// Whose a database is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DatabaseOwner {
-    /// The backend's identity, which no other control plane hands out.
-    pub backend: BackendId,
-    /// Project and backend by name, for people.
-    pub label: String,
-}
-
-/// A role with nothing but the right to one database.
+/// A role that may enter one database and nothing else.
 #[derive(Debug, Clone)]
 pub struct BackendRole {
     /// Its name, which is the backend's alone.
@@ -87,49 +110,41 @@ pub struct BackendRole {
     pub password: Option<Secret>,
 }
 
-/// What must be in a database already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Expectation {
-    /// Nothing: it may be made.
-    MayCreate,
-    /// The backend's data: an empty database in its place would hide that the data is gone.
-    MustExist,
-}
-
-/// How a database came to be the backend's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DatabaseOrigin {
-    /// It was made now.
-    Created,
-    /// Somebody had made it, and it was empty.
-    FoundEmpty,
-    /// A backend that is gone had left it with its data.
-    Retained,
-    /// It was the backend's before.
-    AlreadyOwned,
-}
-
-/// What was found out while a database was prepared.
+/// What preparing a database found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prepared {
     /// How the database came to be the backend's.
     pub origin: DatabaseOrigin,
     /// What the server calls itself.
     pub server: ServerVersion,
-    /// How long one question takes.
+    /// How long one query takes.
     pub round_trip: Duration,
 }
 
-/// What became of a database.
+/// What becomes of a database when its backend goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposal {
+    /// It stays, and any backend of its name may take it up.
+    Release,
+    /// It stays with the files of its backend, which alone may take it up again.
+    Retain,
+    /// It is dropped with all its data.
+    Drop,
+}
+
+/// What became of a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Released {
-    /// It stays, for whoever takes it up next.
+    /// It stays.
     Retained,
-    /// It is gone.
-    Dropped,
+    /// It was dropped. What lies in buckets is not in it: the prefix of its objects, where it has any.
+    Dropped {
+        /// The prefix under which the backend kept its files in S3.
+        s3_prefix: Option<String>,
+    },
     /// There is none of this name.
     Absent,
-    /// It is somebody else's and was not touched.
+    /// Another backend owns it, and it was not touched.
     NotOwned,
 }
 
@@ -151,25 +166,28 @@ pub enum Product {
     Postgres,
     /// MySQL.
     Mysql,
-    /// MariaDB.
+    /// MariaDB, on which Convex does not run.
     MariaDb,
 }
 
-impl Product {
-    /// The oldest version that is supported by its makers or widely hosted, and has what is used here.
-    fn minimum_version(self) -> (u32, u32) {
-        match self {
-            Self::Postgres => (12, 0),
-            Self::Mysql => (8, 0),
-            Self::MariaDb => (10, 5),
-        }
-    }
+/// What MariaDB lacks.
+const MARIADB_LACKS: &str = "MariaDB has neither the collation `utf8mb4_0900_bin` nor `SELECT … FOR SHARE`";
 
+impl Product {
     fn name(self) -> &'static str {
         match self {
             Self::Postgres => "PostgreSQL",
             Self::Mysql => "MySQL",
             Self::MariaDb => "MariaDB",
+        }
+    }
+
+    /// The oldest version that is supported by its makers or widely hosted, and has what is used here.
+    fn minimum_version(self) -> Result<(u32, u32), &'static str> {
+        match self {
+            Self::Postgres => Ok((12, 0)),
+            Self::Mysql => Ok((8, 0)),
+            Self::MariaDb => Err(MARIADB_LACKS),
         }
     }
 }
@@ -181,164 +199,144 @@ impl std::fmt::Display for ServerVersion {
 }
 
 impl ServerVersion {
+    /// Refuses a server on which Convex does not run.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unsupported`] for a product, [`DatabaseError::TooOld`] for a version.
     fn require_supported(self) -> Result<Self, DatabaseError> {
-        let (major, minor) = self.product.minimum_version();
-        match (self.major, self.minor) >= (major, minor) {
-            true => Ok(self),
-            false => Err(DatabaseError::TooOld { found: self.to_string(), least: format!("{major}.{minor}") }),
+        match self.product.minimum_version() {
+            Err(reason) => Err(DatabaseError::Unsupported { found: self.to_string(), reason }),
+            Ok(least) if (self.major, self.minor) < least => {
+                Err(DatabaseError::TooOld { found: self.to_string(), least: format!("{}.{}", least.0, least.1) })
+            }
+            Ok(_) => Ok(self),
         }
     }
 }
 
-/// Sees to it that the database is there, belongs to the backend, and can be entered as the backend will enter it.
+/// Ensures that the database is there, belongs to the backend, and can be entered as the backend will enter it.
 ///
 /// # Errors
-/// [`DatabaseError`]: what is in the way. Nothing of anybody else's was touched then.
-pub async fn prepare(server: &DatabaseServer, wanted: &DatabaseSpec) -> Result<Prepared, DatabaseError> {
+/// [`DatabaseError`]: what is in the way. Nothing that belongs to others was touched then.
+pub async fn prepare(server: &DatabaseServer, spec: &DatabaseSpec) -> Result<Prepared, DatabaseError> {
     let prepared = async {
         match &server.storage {
-            Storage::Mysql(_) => mysql::prepare(server, wanted).await,
-            Storage::Postgres(_) | Storage::Sqlite => postgres::prepare(server, wanted).await,
+            Storage::Mysql(_) => prepare_with::<MysqlSession>(server, spec).await,
+            Storage::Postgres(_) | Storage::Sqlite => prepare_with::<PostgresSession>(server, spec).await,
         }
     };
     tokio::time::timeout(OPERATION_TIMEOUT, prepared).await.unwrap_or_else(|_| Err(server.timed_out(OPERATION_TIMEOUT)))
 }
 
-/// Gives a database back: either to whoever comes next, or to nobody.
+/// Releases a database, retains it for its backend, or drops it.
 ///
 /// # Errors
 /// [`DatabaseError`]: what is in the way.
-pub async fn release(
-    server: &DatabaseServer,
-    wanted: &DatabaseSpec,
-    disposal: DatabaseReclaim,
-) -> Result<Released, DatabaseError> {
+pub async fn release(server: &DatabaseServer, spec: &DatabaseSpec, disposal: Disposal) -> Result<Released, DatabaseError> {
     let released = async {
         match &server.storage {
-            Storage::Mysql(_) => mysql::release(server, wanted, disposal).await,
-            Storage::Postgres(_) | Storage::Sqlite => postgres::release(server, wanted, disposal).await,
+            Storage::Mysql(_) => release_with::<MysqlSession>(server, spec, disposal).await,
+            Storage::Postgres(_) | Storage::Sqlite => release_with::<PostgresSession>(server, spec, disposal).await,
         }
     };
     tokio::time::timeout(OPERATION_TIMEOUT, released).await.unwrap_or_else(|_| Err(server.timed_out(OPERATION_TIMEOUT)))
 }
 
-/// What stands in a database, as far as it says whose it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct DatabaseContent {
-    /// How many tables there are besides [`OWNER_TABLE`].
-    tables: u64,
-    /// What [`OWNER_TABLE`] says.
-    claim: OwnerMark,
+async fn prepare_with<A: Admin>(server: &DatabaseServer, spec: &DatabaseSpec) -> Result<Prepared, DatabaseError> {
+    let missing = || DatabaseError::DataMissing { database: spec.database.clone() };
+    let (mut session, created) = match A::open(server, &spec.database).await? {
+        Some(session) => (session, false),
+        None if spec.expectation == Expectation::MustExist => return Err(missing()),
+        None => {
+            A::create(server, &spec.database).await?;
+            failpoint::hit("database.made");
+            (A::open(server, &spec.database).await?.ok_or_else(missing)?, true)
+        }
+    };
+    let version = session.require_usable().await?;
+    let content = session.content().await?;
+    let origin = check_ownership(&content, spec)?;
+    // Before anything is claimed: a database without its files is not one that this backend can run on.
+    if content.has_documents {
+        stored_files::check(&mut session, spec).await?;
+    }
+    session.claim(&spec.owner).await?;
+    check_ownership(&session.content().await?, spec)?;
+    failpoint::hit("database.claimed");
+    let round_trip = match &spec.role.password {
+        Some(password) => {
+            session.grant(&spec.role, password).await?;
+            failpoint::hit("database.granted");
+            // The server's access rules may let in the one and not the other.
+            A::open_as(server, &spec.role, password, &spec.database).await?.measure_round_trip().await?
+        }
+        None => {
+            session.revoke(&spec.role).await?;
+            session.measure_round_trip().await?
+        }
+    };
+    let origin = if created && origin == DatabaseOrigin::FoundEmpty { DatabaseOrigin::Created } else { origin };
+    Ok(Prepared { origin, server: version, round_trip })
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum OwnerMark {
-    /// There is no such table.
-    Absent,
-    /// It is there and empty.
-    Released,
-    /// It names a backend: the id and the label.
-    HeldBy(String, String),
-}
-
-/// What to make of a database that is there: how it becomes the backend's, or why it must not.
-fn check_ownership(content: &DatabaseContent, wanted: &DatabaseSpec) -> Result<DatabaseOrigin, DatabaseError> {
-    let database = || wanted.database.clone();
-    match (&content.claim, wanted.expectation) {
-        (OwnerMark::HeldBy(id, _), _) if *id == wanted.owner.backend.as_str() => Ok(DatabaseOrigin::AlreadyOwned),
-        (OwnerMark::HeldBy(_, label), _) => Err(DatabaseError::OwnedByOther { database: database(), holder: label.clone() }),
-        (_, Expectation::MustExist) if content.tables == 0 => Err(DatabaseError::DataMissing { database: database() }),
-        // It ran on this database before there were claims.
-        (_, Expectation::MustExist) => Ok(DatabaseOrigin::AlreadyOwned),
-        (_, Expectation::MayCreate) if content.tables == 0 => Ok(DatabaseOrigin::FoundEmpty),
-        (OwnerMark::Released, Expectation::MayCreate) => Ok(DatabaseOrigin::Retained),
-        (OwnerMark::Absent, Expectation::MayCreate) => {
-            Err(DatabaseError::NotEmpty { database: database(), tables: content.tables })
+async fn release_with<A: Admin>(
+    server: &DatabaseServer,
+    spec: &DatabaseSpec,
+    disposal: Disposal,
+) -> Result<Released, DatabaseError> {
+    let Some(mut session) = A::open(server, &spec.database).await? else {
+        A::drop_role(server, &spec.role).await?;
+        return Ok(Released::Absent);
+    };
+    let content = session.content().await?;
+    if !is_owned(&content, spec) {
+        drop(session);
+        A::drop_role(server, &spec.role).await?;
+        return Ok(Released::NotOwned);
+    }
+    match disposal {
+        Disposal::Drop => {
+            // What cannot be read any more is no reason to keep the rest.
+            let s3_prefix = stored_files::s3_prefix(&mut session).await.ok().flatten();
+            drop(session);
+            A::drop_database(server, &spec.database).await?;
+            failpoint::hit("database.dropped");
+            A::drop_role(server, &spec.role).await?;
+            return Ok(Released::Dropped { s3_prefix });
+        }
+        Disposal::Release if content.mark != OwnerMark::Absent => {
+            session.revoke(&spec.role).await?;
+            session.release().await?;
+            failpoint::hit("database.given_back");
+        }
+        Disposal::Release => {}
+        Disposal::Retain => {
+            session.revoke(&spec.role).await?;
+            session.claim(&spec.owner.retaining()).await?;
+            failpoint::hit("database.retained");
         }
     }
+    Ok(Released::Retained)
 }
 
-/// The middle one of several measurements: the first question warms things up, and one may be unlucky.
+/// The median of several measurements: the first query warms things up, and one may be unlucky.
 fn median(mut times: [Duration; ROUND_TRIP_SAMPLES]) -> Duration {
     times.sort();
     times[ROUND_TRIP_SAMPLES / 2]
-}
-
-/// What may be done to a database that is there.
-fn release_outcome(content: &DatabaseContent, wanted: &DatabaseSpec, disposal: DatabaseReclaim) -> Released {
-    let ours = match (&content.claim, wanted.expectation) {
-        (OwnerMark::HeldBy(id, _), _) => *id == wanted.owner.backend.as_str(),
-        // Empty, or left by one that went before, or ours from before there were claims.
-        (OwnerMark::Released, _) | (OwnerMark::Absent, Expectation::MustExist) => true,
-        (OwnerMark::Absent, Expectation::MayCreate) => content.tables == 0,
-    };
-    match disposal {
-        _ if !ours => Released::NotOwned,
-        DatabaseReclaim::Retain => Released::Retained,
-        DatabaseReclaim::Delete => Released::Dropped,
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn judged(tables: u64, claim: OwnerMark, expects: Expectation) -> Result<DatabaseOrigin, DatabaseError> {
-        let owner = DatabaseOwner { backend: BackendId::new("mine"), label: "gremlin/dev".to_owned() };
-        let role = BackendRole { name: "convex_mine".to_owned(), password: None };
-        check_ownership(
-            &DatabaseContent { tables, claim },
-            &DatabaseSpec { database: "gremlin_dev".to_owned(), owner, role, expectation: expects },
-        )
-    }
-
     #[test]
-    fn only_what_is_ours_left_behind_or_empty_is_taken() {
-        let held = |id: &str| OwnerMark::HeldBy(id.to_owned(), "other/dev".to_owned());
-        for tables in [0, 9] {
-            for expects in [Expectation::MayCreate, Expectation::MustExist] {
-                assert!(matches!(judged(tables, held("mine"), expects), Ok(DatabaseOrigin::AlreadyOwned)));
-                assert!(
-                    matches!(judged(tables, held("theirs"), expects), Err(DatabaseError::OwnedByOther { holder, .. }) if holder == "other/dev")
-                );
-            }
-        }
-        assert!(matches!(judged(0, OwnerMark::Absent, Expectation::MayCreate), Ok(DatabaseOrigin::FoundEmpty)));
-        assert!(matches!(judged(9, OwnerMark::Absent, Expectation::MayCreate), Err(DatabaseError::NotEmpty { tables: 9, .. })));
-        assert!(matches!(judged(9, OwnerMark::Released, Expectation::MayCreate), Ok(DatabaseOrigin::Retained)));
-        for claim in [OwnerMark::Absent, OwnerMark::Released] {
-            assert!(matches!(judged(0, claim.clone(), Expectation::MustExist), Err(DatabaseError::DataMissing { .. })));
-            assert!(matches!(judged(9, claim, Expectation::MustExist), Ok(DatabaseOrigin::AlreadyOwned)));
-        }
-    }
-
-    #[test]
-    fn nobody_elses_database_is_dropped() {
-        let wanted = |expects| DatabaseSpec {
-            database: "gremlin_dev".to_owned(),
-            owner: DatabaseOwner { backend: BackendId::new("mine"), label: String::new() },
-            role: BackendRole { name: String::new(), password: None },
-            expectation: expects,
-        };
-        let dropped = |tables, claim, expects| {
-            release_outcome(&DatabaseContent { tables, claim }, &wanted(expects), DatabaseReclaim::Delete)
-        };
-        let held = |id: &str| OwnerMark::HeldBy(id.to_owned(), String::new());
-        for expects in [Expectation::MayCreate, Expectation::MustExist] {
-            assert_eq!(dropped(9, held("mine"), expects), Released::Dropped);
-            assert_eq!(dropped(9, held("theirs"), expects), Released::NotOwned);
-            assert_eq!(dropped(0, held("theirs"), expects), Released::NotOwned);
-        }
-        assert_eq!(dropped(9, OwnerMark::Absent, Expectation::MayCreate), Released::NotOwned);
-        assert_eq!(dropped(9, OwnerMark::Absent, Expectation::MustExist), Released::Dropped);
-        assert_eq!(dropped(0, OwnerMark::Absent, Expectation::MayCreate), Released::Dropped);
-    }
-
-    #[test]
-    fn servers_that_are_too_old_are_told_so() {
+    fn servers_on_which_convex_does_not_run_are_refused() {
         let version = |product, major, minor| ServerVersion { product, major, minor }.require_supported();
-        assert!(version(Product::Postgres, 12, 0).is_ok() && version(Product::MariaDb, 10, 11).is_ok());
+        assert!(version(Product::Postgres, 12, 0).is_ok() && version(Product::Mysql, 9, 7).is_ok());
         let error = version(Product::Mysql, 5, 7).unwrap_err().to_string();
         assert_eq!(error, "the server is MySQL 5.7, and 8.0 or newer is needed");
+        let error = version(Product::MariaDb, 11, 8).unwrap_err();
+        assert_eq!(error.code(), "database.unsupported");
+        assert!(error.to_string().contains("utf8mb4_0900_bin"), "{error}");
     }
 }

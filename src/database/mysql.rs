@@ -1,273 +1,150 @@
-//! Databases and users on MySQL and MariaDB.
+//! Databases, users and the owner's mark on MySQL.
 //!
-//! Must not do: touch a database that is not the backend's.
-
-use std::path::Path;
-use std::time::{Duration, Instant};
+//! Convex makes its tables only while the schema has fewer than five, counting all of them. So the mark is no table: it
+//! is the comment of a stored procedure that does nothing, which is in the database, atomic to create, and goes with it.
 
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, IoError, Opts};
+use mysql_async::{Conn, IoError, Opts, OptsBuilder};
 
-use super::connect::{self, MysqlTls};
-use super::{
-    BackendRole, DatabaseContent, DatabaseError, DatabaseOrigin, DatabaseServer, DatabaseSpec, Expectation, OWNER_TABLE,
-    OwnerMark, Prepared, Product, ROUND_TRIP_SAMPLES, Released, ServerVersion, check_ownership, median, release_outcome,
-};
+use super::admin::{Admin, StoredDocument, live_documents_sql};
+use super::connect::{self, CONNECT_TIMEOUT, ConnectError, Peer};
+use super::error::LOG_IN;
+use super::ownership::{DatabaseContent, DatabaseOwner, OwnerMark};
+use super::{BackendRole, DatabaseError, DatabaseServer, Product, STATEMENT_TIMEOUT, ServerVersion};
 use crate::convex::database_url::with_credentials;
+use crate::convex::persistence;
 use crate::failpoint;
-use crate::model::{DatabaseReclaim as Disposal, Secret, Tls};
+use crate::model::Secret;
 
-/// The numbers under which servers say no.
-mod number {
+/// The procedure whose comment is the owner's mark.
+const MARK: &str = "convexinfra_owner";
+/// The table in which older releases kept it.
+const OLD_MARK: &str = "convexinfra_owner";
+/// The collation of one of Convex's columns.
+const COLLATION: &str = "utf8mb4_0900_bin";
+
+/// The numbers under which servers refuse.
+mod error_code {
     pub(super) const ACCESS_DENIED_TO_DATABASE: u16 = 1044;
     pub(super) const ACCESS_DENIED: u16 = 1045;
+    pub(super) const DATABASE_EXISTS: u16 = 1007;
+    pub(super) const UNKNOWN: u16 = 1105;
     pub(super) const HOST_NOT_ALLOWED: u16 = 1130;
     pub(super) const TABLE_ACCESS_DENIED: u16 = 1142;
     pub(super) const SPECIFIC_ACCESS_DENIED: u16 = 1227;
+    pub(super) const NOT_SUPPORTED: u16 = 1235;
+    pub(super) const PROCEDURE_EXISTS: u16 = 1304;
+    pub(super) const ROUTINE_ACCESS_DENIED: u16 = 1370;
     pub(super) const CREATE_USER_FAILED: u16 = 1396;
     pub(super) const ACCESS_DENIED_NO_PASSWORD: u16 = 1698;
     pub(super) const SECURE_TRANSPORT_REQUIRED: u16 = 3159;
     pub(super) const SECURE_TRANSPORT_REQUIRED_MARIADB: u16 = 4156;
 }
 
-struct MysqlSession<'a> {
-    server: &'a DatabaseServer,
+/// A session on a server, about one database.
+pub(super) struct MysqlSession {
+    server: DatabaseServer,
     connection: Conn,
     user: String,
+    database: String,
 }
 
-pub(super) async fn prepare(server: &DatabaseServer, wanted: &DatabaseSpec) -> Result<Prepared, DatabaseError> {
-    let mut session = connect(server, server.url.expose(), None).await?;
-    let version = session.version().await?;
-    session.require_writable().await?;
-    let there = session.database_exists(&wanted.database).await?;
-    if !there {
-        if wanted.expectation == Expectation::MustExist {
-            return Err(DatabaseError::DataMissing { database: wanted.database.clone() });
-        }
-        let sql = format!("CREATE DATABASE IF NOT EXISTS {} CHARACTER SET utf8mb4", quote_identifier(&wanted.database));
-        let remedy = format!(
-            "CREATE DATABASE {}; GRANT ALL ON {}.* TO '{}';",
-            quote_identifier(&wanted.database),
-            quote_grant_pattern(&wanted.database),
-            session.user
-        );
-        session.execute(&format!("create the database `{}`", wanted.database), &sql, Some(remedy)).await?;
-        failpoint::hit("database.made");
+impl Admin for MysqlSession {
+    async fn open(server: &DatabaseServer, database: &str) -> Result<Option<Self>, DatabaseError> {
+        let mut session = Self::connect(server, server.url.expose(), database, None).await?;
+        let sql = format!("SELECT count(*) FROM information_schema.schemata WHERE schema_name = {}", quote_literal(database));
+        let is_there = session.query_number("say which databases there are", &sql).await? > 0;
+        Ok(is_there.then_some(session))
     }
-    let origin = check_ownership(&session.content(wanted).await?, wanted)?;
-    session.write_owner_mark(wanted).await?;
-    failpoint::hit("database.claimed");
-    let round_trip = match &wanted.role.password {
-        Some(password) => {
-            session.grant(&wanted.role, password, &wanted.database).await?;
-            failpoint::hit("database.granted");
-            let url = with_credentials(&server.url, &wanted.role.name, password).map_err(DatabaseError::Url)?;
-            let mut entered = connect(server, url.expose(), Some(&wanted.database)).await?;
-            let distance = entered.measure_round_trip().await?;
-            entered.disconnect().await;
-            distance
-        }
-        None => {
-            session.drop_user(&wanted.role).await?;
-            session.measure_round_trip().await?
-        }
-    };
-    session.disconnect().await;
-    let origin = if !there && origin == DatabaseOrigin::FoundEmpty { DatabaseOrigin::Created } else { origin };
-    Ok(Prepared { origin, server: version, round_trip })
-}
 
-pub(super) async fn release(
-    server: &DatabaseServer,
-    wanted: &DatabaseSpec,
-    disposal: Disposal,
-) -> Result<Released, DatabaseError> {
-    let mut session = connect(server, server.url.expose(), None).await?;
-    let mut released = Released::Absent;
-    if session.database_exists(&wanted.database).await? {
-        let content = session.content(wanted).await?;
-        released = release_outcome(&content, wanted, disposal);
-        if released == Released::Retained && content.claim != OwnerMark::Absent {
-            let sql = format!("DELETE FROM {}.{OWNER_TABLE}", quote_identifier(&wanted.database));
-            session.execute("note that the database is free", &sql, None).await?;
-            failpoint::hit("database.given_back");
-        }
-        if released == Released::Dropped {
-            let sql = format!("DROP DATABASE IF EXISTS {}", quote_identifier(&wanted.database));
-            let what = format!("drop the database `{}`", wanted.database);
-            session.execute(&what, &sql, Some(format!("{sql};"))).await?;
-            failpoint::hit("database.dropped");
-        }
+    async fn open_as(
+        server: &DatabaseServer,
+        role: &BackendRole,
+        password: &Secret,
+        database: &str,
+    ) -> Result<Self, DatabaseError> {
+        let url = with_credentials(&server.url, &role.name, password).map_err(DatabaseError::Url)?;
+        Self::connect(server, url.expose(), database, Some(database)).await
     }
-    session.drop_user(&wanted.role).await?;
-    session.disconnect().await;
-    Ok(released)
-}
 
-async fn connect<'a>(server: &'a DatabaseServer, url: &str, database: Option<&str>) -> Result<MysqlSession<'a>, DatabaseError> {
-    let opts = Opts::from_url(url).map_err(|error| DatabaseError::Parameters(Box::new(error)))?;
-    let user = opts.user().unwrap_or_default().to_owned();
-    let tls = match server.tls() {
-        Tls::Disable => MysqlTls::Off,
-        Tls::Verify => MysqlTls::Verified(None),
-        Tls::Ca(path) => {
-            connect::check_certificates(Path::new(path))?;
-            MysqlTls::Verified(Some(Path::new(path)))
-        }
-    };
-    let opts = mysql_async::OptsBuilder::from_opts(opts).db_name(database.map(str::to_owned)).into();
-    match connect::mysql(opts, tls).await {
-        Ok(connection) => Ok(MysqlSession { server, connection, user }),
-        Err(error) => Err(connect_error(server, user, error)),
-    }
-}
-
-/// Why a server did not let us in.
-fn connect_error(server: &DatabaseServer, user: String, error: mysql_async::Error) -> DatabaseError {
-    let name = server.name.clone();
-    match error {
-        mysql_async::Error::Server(said) => {
-            let source = said.message.into();
-            match said.code {
-                number::ACCESS_DENIED | number::ACCESS_DENIED_NO_PASSWORD => {
-                    DatabaseError::Credentials { server: name, user, source }
-                }
-                number::HOST_NOT_ALLOWED | number::ACCESS_DENIED_TO_DATABASE => {
-                    DatabaseError::AccessDenied { server: name, user, source }
-                }
-                number::SECURE_TRANSPORT_REQUIRED | number::SECURE_TRANSPORT_REQUIRED_MARIADB => {
-                    DatabaseError::TlsRequired { server: name, source }
-                }
-                _ => DatabaseError::Server { server: name, what: "let us in".to_owned(), source },
+    async fn create(server: &DatabaseServer, database: &str) -> Result<(), DatabaseError> {
+        let mut session = Self::connect(server, server.url.expose(), database, None).await?;
+        session.require_usable().await?;
+        let name = quote_identifier(database);
+        let remedy = format!("CREATE DATABASE {name}; {}", session.grant_remedy());
+        let sql = format!("CREATE DATABASE {name} CHARACTER SET utf8mb4");
+        match session.connection.query_drop(sql).await {
+            Err(error) if code(&error) == Some(error_code::DATABASE_EXISTS) => Ok(()),
+            done => {
+                done.map_err(|error| session.query_error(&format!("create the database `{database}`"), Some(remedy), error))
             }
         }
-        mysql_async::Error::Driver(mysql_async::DriverError::NoClientSslFlagFromServer) => {
-            DatabaseError::NoTls { server: name }
-        }
-        mysql_async::Error::Io(IoError::Tls(source)) => {
-            DatabaseError::Certificate { server: name, source: source.to_string().into() }
-        }
-        mysql_async::Error::Io(IoError::Io(source)) if source.to_string().contains("certificate") => {
-            DatabaseError::Certificate { server: name, source: source.into() }
-        }
-        mysql_async::Error::Io(IoError::Io(source)) => DatabaseError::Unreachable { server: name, source: source.into() },
-        other => DatabaseError::Server { server: name, what: "let us in".to_owned(), source: other.to_string().into() },
-    }
-}
-
-impl MysqlSession<'_> {
-    fn query_error(&self, what: &str, remedy: Option<String>, error: mysql_async::Error) -> DatabaseError {
-        let server = self.server.name.clone();
-        let what = what.to_owned();
-        match error {
-            mysql_async::Error::Server(said)
-                if matches!(
-                    said.code,
-                    number::ACCESS_DENIED_TO_DATABASE
-                        | number::ACCESS_DENIED
-                        | number::TABLE_ACCESS_DENIED
-                        | number::SPECIFIC_ACCESS_DENIED
-                        | number::CREATE_USER_FAILED
-                ) =>
-            {
-                DatabaseError::PermissionDenied { user: self.user.clone(), what, server, remedy, source: said.message.into() }
-            }
-            mysql_async::Error::Server(said) => DatabaseError::Server { server, what, source: said.message.into() },
-            other => DatabaseError::Server { server, what, source: other.to_string().into() },
-        }
     }
 
-    async fn execute(&mut self, what: &str, sql: &str, remedy: Option<String>) -> Result<(), DatabaseError> {
-        self.connection.query_drop(sql).await.map_err(|error| self.query_error(what, remedy, error))
+    async fn drop_database(server: &DatabaseServer, database: &str) -> Result<(), DatabaseError> {
+        let mut session = Self::connect(server, server.url.expose(), database, None).await?;
+        let sql = format!("DROP DATABASE IF EXISTS {}", quote_identifier(database));
+        session.execute(&format!("drop the database `{database}`"), &sql, Some(format!("{sql};"))).await
     }
 
-    /// The first column of the first row; none when there is no row.
-    async fn query_number(&mut self, what: &str, sql: &str) -> Result<Option<u64>, DatabaseError> {
-        self.connection.query_first(sql).await.map_err(|error| self.query_error(what, None, error))
+    async fn drop_role(server: &DatabaseServer, role: &BackendRole) -> Result<(), DatabaseError> {
+        Self::connect(server, server.url.expose(), "", None).await?.revoke(role).await
     }
 
-    async fn disconnect(self) {
-        let _ = self.connection.disconnect().await;
-    }
-
-    async fn version(&mut self) -> Result<ServerVersion, DatabaseError> {
+    async fn require_usable(&mut self) -> Result<ServerVersion, DatabaseError> {
         let text: Option<String> = self
             .connection
             .query_first("SELECT VERSION()")
             .await
             .map_err(|error| self.query_error("say its version", None, error))?;
-        version(&text.unwrap_or_default()).require_supported()
-    }
-
-    async fn require_writable(&mut self) -> Result<(), DatabaseError> {
-        match self.query_number("say whether it takes writes", "SELECT @@global.read_only").await? {
-            Some(0) | None => Ok(()),
-            Some(_) => Err(DatabaseError::ReadOnly { server: self.server.name.clone() }),
+        let version = parse_version(&text.unwrap_or_default()).require_supported()?;
+        let sql =
+            format!("SELECT count(*) FROM information_schema.collations WHERE collation_name = {}", quote_literal(COLLATION));
+        if self.query_number("say which collations it has", &sql).await? == 0 {
+            let reason = "it has no collation `utf8mb4_0900_bin`";
+            return Err(DatabaseError::Unsupported { found: version.to_string(), reason });
         }
-    }
-
-    async fn measure_round_trip(&mut self) -> Result<Duration, DatabaseError> {
-        let mut times = [Duration::ZERO; ROUND_TRIP_SAMPLES];
-        for time in &mut times {
-            let asked = Instant::now();
-            self.execute("answer", "SELECT 1", None).await?;
-            *time = asked.elapsed();
+        if self.query_number("say whether it takes writes", "SELECT @@global.read_only").await? > 0 {
+            return Err(DatabaseError::ReadOnly { server: self.server.name.clone() });
         }
-        Ok(median(times))
+        Ok(version)
     }
 
-    async fn database_exists(&mut self, database: &str) -> Result<bool, DatabaseError> {
-        let sql = format!("SELECT count(*) FROM information_schema.schemata WHERE schema_name = {}", quote_literal(database));
-        Ok(self.query_number("say which databases there are", &sql).await? != Some(0))
-    }
-
-    async fn content(&mut self, wanted: &DatabaseSpec) -> Result<DatabaseContent, DatabaseError> {
+    async fn content(&mut self) -> Result<DatabaseContent, DatabaseError> {
         let what = "say what is in the database";
-        let of = |name: &str| {
-            format!(
-                "SELECT count(*) FROM information_schema.tables WHERE table_schema = {} AND {name}",
-                quote_literal(&wanted.database)
-            )
+        let sql =
+            format!("SELECT table_name FROM information_schema.tables WHERE table_schema = {}", quote_literal(&self.database));
+        let mut names: Vec<String> = self.connection.query(sql).await.map_err(|error| self.query_error(what, None, error))?;
+        let has_old_mark = names.iter().any(|name| name == OLD_MARK);
+        names.retain(|name| name != OLD_MARK);
+        let convex = persistence::TABLES.iter().filter(|table| names.iter().any(|name| name == *table)).count();
+        let has_documents = names.iter().any(|name| name == "documents") && {
+            let sql = format!("SELECT count(*) FROM (SELECT 1 FROM {} LIMIT 1) one", self.table("documents"));
+            self.query_number(what, &sql).await? > 0
         };
-        let tables = self.query_number(what, &of(&format!("table_name <> '{OWNER_TABLE}'"))).await?.unwrap_or_default();
-        if self.query_number(what, &of(&format!("table_name = '{OWNER_TABLE}'"))).await? == Some(0) {
-            return Ok(DatabaseContent { tables, claim: OwnerMark::Absent });
-        }
-        let sql = format!("SELECT backend, label FROM {}.{OWNER_TABLE}", quote_identifier(&wanted.database));
-        let row: Option<(String, String)> =
-            self.connection.query_first(sql).await.map_err(|error| self.query_error(what, None, error))?;
-        Ok(DatabaseContent {
-            tables,
-            claim: row.map_or(OwnerMark::Released, |(backend, label)| OwnerMark::HeldBy(backend, label)),
-        })
+        let mark = match (self.read_mark().await?, has_old_mark) {
+            (OwnerMark::Absent, true) => self.read_old_mark().await?,
+            (mark, _) => mark,
+        };
+        let is_half_made = convex > 0 && convex < persistence::TABLES.len();
+        Ok(DatabaseContent { tables: names.len() as u64, has_documents, is_half_made, mark })
     }
 
-    /// Writes down whose the database is. Of two who try at once, one is told about the other.
-    async fn write_owner_mark(&mut self, wanted: &DatabaseSpec) -> Result<(), DatabaseError> {
-        let database = quote_identifier(&wanted.database);
-        let what = format!("make tables in the database `{}`", wanted.database);
-        let remedy = format!("GRANT ALL ON {}.* TO '{}';", quote_grant_pattern(&wanted.database), self.user);
-        if self.content(wanted).await?.claim == OwnerMark::Absent {
-            let sql = format!(
-                "CREATE TABLE IF NOT EXISTS {database}.{OWNER_TABLE} (one TINYINT PRIMARY KEY DEFAULT 1, backend VARCHAR(64) NOT NULL,
-                 label VARCHAR(255) NOT NULL, since TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP)"
-            );
-            self.execute(&what, &sql, Some(remedy.clone())).await?;
-            failpoint::hit("database.owner_table_made");
-        }
-        let sql = format!(
-            "INSERT INTO {database}.{OWNER_TABLE} (backend, label) VALUES ({}, {})
-             ON DUPLICATE KEY UPDATE label = IF(backend = VALUES(backend), VALUES(label), label)",
-            quote_literal(wanted.owner.backend.as_str()),
-            quote_literal(&wanted.owner.label)
-        );
-        self.execute(&what, &sql, Some(remedy)).await?;
-        check_ownership(&self.content(wanted).await?, wanted).map(drop)
+    async fn claim(&mut self, owner: &DatabaseOwner) -> Result<(), DatabaseError> {
+        let comment = serde_json::json!({ "backend": owner.backend.as_str(), "label": owner.label }).to_string();
+        // Of two that claim at once, one waits here and then finds the other's mark.
+        let lock = quote_literal(&format!("{:.60}", format!("convexinfra:{}", self.database)));
+        self.query_number("lock the owner's mark", &format!("SELECT coalesce(GET_LOCK({lock}, 20), 0)")).await?;
+        let claimed = self.claim_locked(owner, &comment).await;
+        self.query_number("unlock the owner's mark", &format!("SELECT coalesce(RELEASE_LOCK({lock}), 0)")).await?;
+        claimed
     }
 
-    /// Lets a user in, and gives it this database and nothing else.
-    async fn grant(&mut self, role: &BackendRole, password: &Secret, database: &str) -> Result<(), DatabaseError> {
+    async fn release(&mut self) -> Result<(), DatabaseError> {
+        self.write_mark(r#"{"released":true}"#).await
+    }
+
+    async fn grant(&mut self, role: &BackendRole, password: &Secret) -> Result<(), DatabaseError> {
         let account = account(role);
         let password = quote_literal(password.expose());
         let what = format!("make the user `{}`", role.name);
@@ -277,23 +154,259 @@ impl MysqlSession<'_> {
         // One that was there already may have another password.
         self.execute(&what, &format!("ALTER USER {account} IDENTIFIED BY {password}"), Some(remedy)).await?;
         failpoint::hit("database.role_made");
-        let sql = format!("GRANT ALL PRIVILEGES ON {}.* TO {account}", quote_grant_pattern(database));
-        let remedy = format!("GRANT ALL ON {}.* TO '{}' WITH GRANT OPTION;", quote_grant_pattern(database), self.user);
-        self.execute(&format!("give away rights on the database `{database}`"), &sql, Some(remedy)).await
+        let pattern = quote_grant_pattern(&self.database);
+        let sql = format!("GRANT ALL PRIVILEGES ON {pattern}.* TO {account}");
+        let remedy = format!("GRANT ALL ON {pattern}.* TO '{}' WITH GRANT OPTION;", self.user);
+        let what = format!("give away privileges on the database `{}`", self.database);
+        self.execute(&what, &sql, Some(remedy)).await
     }
 
-    /// Takes a user away, if there is one.
-    async fn drop_user(&mut self, role: &BackendRole) -> Result<(), DatabaseError> {
+    async fn revoke(&mut self, role: &BackendRole) -> Result<(), DatabaseError> {
         let sql = format!("DROP USER IF EXISTS {}", account(role));
         match self.execute(&format!("drop the user `{}`", role.name), &sql, Some(format!("{sql};"))).await {
-            // Who may not do that never made one.
+            // A user without that privilege never made one.
             Err(DatabaseError::PermissionDenied { .. }) if role.password.is_none() => Ok(()),
             done => done,
         }
     }
+
+    async fn global(&mut self, key: &str) -> Result<Option<Vec<u8>>, DatabaseError> {
+        if !self.has_table("persistence_globals").await? {
+            return Ok(None);
+        }
+        let globals = self.table("persistence_globals");
+        let sql = format!("SELECT json_value FROM {globals} WHERE `key` = {}", quote_literal(key));
+        self.connection.query_first(sql).await.map_err(|error| self.query_error("read Convex's globals", None, error))
+    }
+
+    async fn live_documents(&mut self, table: &[u8; 16], limit: u32) -> Result<Vec<StoredDocument>, DatabaseError> {
+        let sql = live_documents_sql(&self.table("documents"), &format!("X'{}'", hex::encode(table)), limit);
+        let rows: Vec<(Vec<u8>, Vec<u8>)> =
+            self.connection.query(sql).await.map_err(|error| self.query_error("read Convex's documents", None, error))?;
+        Ok(rows.into_iter().map(|(id, value)| StoredDocument { id, value }).collect())
+    }
+
+    async fn ping(&mut self) -> Result<(), DatabaseError> {
+        self.execute("answer", "SELECT 1", None).await
+    }
 }
 
-fn version(text: &str) -> ServerVersion {
+impl MysqlSession {
+    async fn connect(server: &DatabaseServer, url: &str, database: &str, enter: Option<&str>) -> Result<Self, DatabaseError> {
+        let opts = Opts::from_url(url).map_err(|error| DatabaseError::Parameters(Box::new(error)))?;
+        let user = opts.user().unwrap_or_default().to_owned();
+        let opts = OptsBuilder::from_opts(opts).db_name(enter.map(str::to_owned)).into();
+        let connection = match connect::mysql(opts, server.tls(), Peer::Foreign(&server.policy)).await {
+            Ok(connection) => connection,
+            Err(error) => return Err(connect_error(server, user, error)),
+        };
+        let mut session = Self { server: server.clone(), connection, user, database: database.to_owned() };
+        // It bounds only queries; what changes something is bounded by the lock it waits for, and by the verb's deadline.
+        let limits = format!(
+            "SET SESSION max_execution_time = {}, lock_wait_timeout = {}",
+            STATEMENT_TIMEOUT.as_millis(),
+            STATEMENT_TIMEOUT.as_secs()
+        );
+        // MariaDB knows no such variable, and is told why it is refused further on.
+        let _ = session.connection.query_drop(limits).await;
+        Ok(session)
+    }
+
+    async fn claim_locked(&mut self, owner: &DatabaseOwner, comment: &str) -> Result<(), DatabaseError> {
+        let content = self.content().await?;
+        if matches!(&content.mark, OwnerMark::HeldBy(id, _) if *id != owner.backend.as_str()) {
+            // The caller looks again, and finds it.
+            return Ok(());
+        }
+        let has_old_mark = self.has_table(OLD_MARK).await?;
+        let name = format!("{}.{MARK}", quote_identifier(&self.database));
+        let create = format!("CREATE PROCEDURE {name}() COMMENT {} SELECT 1", quote_literal(comment));
+        match self.connection.query_drop(create).await {
+            Ok(()) => {}
+            Err(error) if code(&error) == Some(error_code::PROCEDURE_EXISTS) => self.write_mark(comment).await?,
+            // The mark stays where it is: a user that may not move it could claim the database before, and still may.
+            Err(_) if has_old_mark => return self.write_old_mark(owner).await,
+            // Such as Vitess. There the mark has no other place, as in older releases.
+            Err(error) if matches!(code(&error), Some(error_code::NOT_SUPPORTED | error_code::UNKNOWN)) => {
+                return self.write_old_mark(owner).await;
+            }
+            Err(error) => {
+                let what = format!("make a procedure in the database `{}`", self.database);
+                let remedy = self.grant_remedy();
+                return Err(self.query_error(&what, Some(remedy), error));
+            }
+        }
+        failpoint::hit("database.owner_table_made");
+        if has_old_mark {
+            let sql = format!("DROP TABLE IF EXISTS {}", self.table(OLD_MARK));
+            self.execute("take the owner's mark of an older release away", &sql, None).await?;
+        }
+        Ok(())
+    }
+
+    /// Changes the mark, wherever it is.
+    async fn write_mark(&mut self, comment: &str) -> Result<(), DatabaseError> {
+        if self.read_mark().await? == OwnerMark::Absent {
+            let sql = format!("DELETE FROM {}", self.table(OLD_MARK));
+            return self.execute("note that the database is free", &sql, None).await;
+        }
+        let name = format!("{}.{MARK}", quote_identifier(&self.database));
+        let remedy = self.grant_remedy();
+        self.execute(
+            "change the owner's mark",
+            &format!("ALTER PROCEDURE {name} COMMENT {}", quote_literal(comment)),
+            Some(remedy),
+        )
+        .await
+    }
+
+    async fn write_old_mark(&mut self, owner: &DatabaseOwner) -> Result<(), DatabaseError> {
+        let table = self.table(OLD_MARK);
+        let what = format!("make tables in the database `{}`", self.database);
+        let remedy = Some(self.grant_remedy());
+        let create = format!(
+            "CREATE TABLE IF NOT EXISTS {table} (one TINYINT PRIMARY KEY DEFAULT 1, backend VARCHAR(64) NOT NULL,
+             label VARCHAR(255) NOT NULL, since TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP)"
+        );
+        self.execute(&what, &create, remedy.clone()).await?;
+        let insert = format!(
+            "INSERT INTO {table} (backend, label) VALUES ({}, {})
+             ON DUPLICATE KEY UPDATE label = IF(backend = VALUES(backend), VALUES(label), label)",
+            quote_literal(owner.backend.as_str()),
+            quote_literal(&owner.label)
+        );
+        self.execute(&what, &insert, remedy).await
+    }
+
+    async fn read_mark(&mut self) -> Result<OwnerMark, DatabaseError> {
+        let sql = format!(
+            "SELECT routine_comment FROM information_schema.routines
+             WHERE routine_schema = {} AND routine_name = '{MARK}' AND routine_type = 'PROCEDURE'",
+            quote_literal(&self.database)
+        );
+        let comment: Option<String> = self
+            .connection
+            .query_first(sql)
+            .await
+            .map_err(|error| self.query_error("say who owns the database", None, error))?;
+        let Some(comment) = comment else { return Ok(OwnerMark::Absent) };
+        let mark: serde_json::Value = serde_json::from_str(&comment).unwrap_or_default();
+        let text = |name: &str| mark.get(name).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+        Ok(match mark.get("released").and_then(serde_json::Value::as_bool) {
+            Some(true) => OwnerMark::Released,
+            // A comment that cannot be read is not ours to overrule: it names no backend that could be this one.
+            _ => OwnerMark::HeldBy(text("backend"), text("label")),
+        })
+    }
+
+    async fn read_old_mark(&mut self) -> Result<OwnerMark, DatabaseError> {
+        let sql = format!("SELECT backend, label FROM {}", self.table(OLD_MARK));
+        let row: Option<(String, String)> = self
+            .connection
+            .query_first(sql)
+            .await
+            .map_err(|error| self.query_error("say who owns the database", None, error))?;
+        Ok(row.map_or(OwnerMark::Released, |(backend, label)| OwnerMark::HeldBy(backend, label)))
+    }
+
+    async fn has_table(&mut self, name: &str) -> Result<bool, DatabaseError> {
+        let sql = format!(
+            "SELECT count(*) FROM information_schema.tables WHERE table_schema = {} AND table_name = {}",
+            quote_literal(&self.database),
+            quote_literal(name)
+        );
+        Ok(self.query_number("say what is in the database", &sql).await? > 0)
+    }
+
+    fn table(&self, name: &str) -> String {
+        format!("{}.{}", quote_identifier(&self.database), quote_identifier(name))
+    }
+
+    fn grant_remedy(&self) -> String {
+        format!("GRANT ALL ON {}.* TO '{}';", quote_grant_pattern(&self.database), self.user)
+    }
+
+    async fn execute(&mut self, what: &str, sql: &str, remedy: Option<String>) -> Result<(), DatabaseError> {
+        self.connection.query_drop(sql).await.map_err(|error| self.query_error(what, remedy, error))
+    }
+
+    /// The first column of the first row; zero when there is no row.
+    async fn query_number(&mut self, what: &str, sql: &str) -> Result<u64, DatabaseError> {
+        let number: Option<u64> =
+            self.connection.query_first(sql).await.map_err(|error| self.query_error(what, None, error))?;
+        Ok(number.unwrap_or_default())
+    }
+
+    fn query_error(&self, what: &str, remedy: Option<String>, error: mysql_async::Error) -> DatabaseError {
+        let server = self.server.name.clone();
+        let what = what.to_owned();
+        let is_denied = matches!(
+            code(&error),
+            Some(
+                error_code::ACCESS_DENIED_TO_DATABASE
+                    | error_code::ACCESS_DENIED
+                    | error_code::TABLE_ACCESS_DENIED
+                    | error_code::SPECIFIC_ACCESS_DENIED
+                    | error_code::ROUTINE_ACCESS_DENIED
+                    | error_code::CREATE_USER_FAILED
+            )
+        );
+        match error {
+            mysql_async::Error::Server(said) if is_denied => {
+                DatabaseError::PermissionDenied { user: self.user.clone(), what, server, remedy, source: said.message.into() }
+            }
+            mysql_async::Error::Server(said) => DatabaseError::Server { server, what, source: said.message.into() },
+            other => DatabaseError::Server { server, what, source: other.to_string().into() },
+        }
+    }
+}
+
+fn code(error: &mysql_async::Error) -> Option<u16> {
+    match error {
+        mysql_async::Error::Server(said) => Some(said.code),
+        _ => None,
+    }
+}
+
+/// Why a server did not accept the connection.
+fn connect_error(server: &DatabaseServer, user: String, error: ConnectError<mysql_async::Error>) -> DatabaseError {
+    let name = server.name.clone();
+    let error = match error {
+        ConnectError::Certificates(error) => return error,
+        ConnectError::Forbidden => return DatabaseError::HostForbidden { server: name },
+        ConnectError::Network(source) => return DatabaseError::Unreachable { server: name, source: source.into() },
+        ConnectError::TimedOut => return server.timed_out(CONNECT_TIMEOUT),
+        ConnectError::Server(error) => error,
+    };
+    match error {
+        mysql_async::Error::Server(said) => {
+            let source = said.message.into();
+            match said.code {
+                error_code::ACCESS_DENIED | error_code::ACCESS_DENIED_NO_PASSWORD => {
+                    DatabaseError::Credentials { server: name, user, source }
+                }
+                error_code::HOST_NOT_ALLOWED | error_code::ACCESS_DENIED_TO_DATABASE => {
+                    DatabaseError::AccessDenied { server: name, user, source }
+                }
+                error_code::SECURE_TRANSPORT_REQUIRED | error_code::SECURE_TRANSPORT_REQUIRED_MARIADB => {
+                    DatabaseError::TlsRequired { server: name, source }
+                }
+                _ => DatabaseError::Server { server: name, what: LOG_IN.to_owned(), source },
+            }
+        }
+        mysql_async::Error::Driver(mysql_async::DriverError::NoClientSslFlagFromServer) => {
+            DatabaseError::NoTls { server: name }
+        }
+        mysql_async::Error::Io(IoError::Tls(source)) => server.certificate_error(source.to_string()),
+        mysql_async::Error::Io(IoError::Io(source)) if source.to_string().contains("certificate") => {
+            server.certificate_error(source.to_string())
+        }
+        mysql_async::Error::Io(IoError::Io(source)) => DatabaseError::Unreachable { server: name, source: source.into() },
+        other => DatabaseError::Server { server: name, what: LOG_IN.to_owned(), source: other.to_string().into() },
+    }
+}
+
+fn parse_version(text: &str) -> ServerVersion {
     let product = if text.contains("MariaDB") { Product::MariaDb } else { Product::Mysql };
     // Old MariaDB servers put this in front so that old replicas go on.
     let mut parts = text.strip_prefix("5.5.5-").unwrap_or(text).split(['.', '-']).map(|part| part.parse().unwrap_or_default());
@@ -332,7 +445,7 @@ mod tests {
             ("5.5.5-10.5.1-MariaDB", Product::MariaDb, 10, 5),
             ("", Product::Mysql, 0, 0),
         ] {
-            assert_eq!(version(text), ServerVersion { product, major, minor }, "{text}");
+            assert_eq!(parse_version(text), ServerVersion { product, major, minor }, "{text}");
         }
     }
 

@@ -1,326 +1,141 @@
-//! Databases and roles on PostgreSQL.
+//! Databases, roles and the owner's mark on PostgreSQL.
 //!
-//! Must not do: touch a database that is not the backend's, or send a password in clear.
+//! Convex's tables are in the schema `public`; the mark is the one row of a table in a schema of its own. No password is
+//! ever sent in clear.
 
-use std::path::Path;
-use std::time::{Duration, Instant};
-
+use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config};
 
-use super::connect::{self, ConnectError};
-use super::{
-    BackendRole, DatabaseContent, DatabaseError, DatabaseOrigin, DatabaseServer, DatabaseSpec, OWNER_TABLE, OwnerMark,
-    Prepared, Product, ROUND_TRIP_SAMPLES, Released, ServerVersion, check_ownership, median, release_outcome,
-};
+use super::admin::{Admin, StoredDocument, live_documents_sql};
+use super::connect::{self, CONNECT_TIMEOUT, ConnectError, Peer, PostgresClient, TlsMode};
+use super::error::LOG_IN;
+use super::ownership::{DatabaseContent, DatabaseOwner, OwnerMark};
+use super::{BackendRole, DatabaseError, DatabaseServer, Product, STATEMENT_TIMEOUT, ServerVersion};
 use crate::convex::database_url::with_credentials;
+use crate::convex::persistence;
 use crate::failpoint;
-use crate::model::{DatabaseReclaim as Disposal, Secret, Tls, error_chain};
+use crate::model::{Secret, Tls, error_chain};
 
 /// Databases that are there on almost every server, to ask from when the wanted one is not.
 const MAINTENANCE: [&str; 2] = ["postgres", "template1"];
 
-/// Tables of users, wherever they lie.
+/// The schema of the owner's mark.
+const MARK_SCHEMA: &str = "convexinfra";
+/// The table of the owner's mark.
+const MARK: &str = "convexinfra.owner";
+/// Where older releases kept it.
+const OLD_MARK: &str = "public.convexinfra_owner";
+
+/// Tables of users, in whatever schema, without our own.
 const TABLES: &str = "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p', 'S', 'v', 'm', 'f') AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'
-    AND c.relname <> 'convexinfra_owner'";
+    AND n.nspname <> 'convexinfra' AND c.relname <> 'convexinfra_owner'";
 
-/// A server that lets us in, under the name of a user.
-struct PostgresSession<'a> {
-    server: &'a DatabaseServer,
-    client: Client,
+/// A session in one database.
+pub(super) struct PostgresSession {
+    server: DatabaseServer,
+    client: PostgresClient,
     user: String,
+    database: String,
 }
 
-pub(super) async fn prepare(server: &DatabaseServer, wanted: &DatabaseSpec) -> Result<Prepared, DatabaseError> {
-    let (session, made) = match open_database(server, &wanted.database).await? {
-        Some(session) => (session, false),
-        None if wanted.expectation == super::Expectation::MustExist => {
-            return Err(DatabaseError::DataMissing { database: wanted.database.clone() });
-        }
-        None => {
-            create(server, &wanted.database).await?;
-            failpoint::hit("database.made");
-            let entered = open_database(server, &wanted.database).await?;
-            (entered.ok_or_else(|| DatabaseError::DataMissing { database: wanted.database.clone() })?, true)
-        }
-    };
-    let version = session.version().await?;
-    session.require_writable().await?;
-    let origin = check_ownership(&session.content().await?, wanted)?;
-    session.write_owner_mark(wanted).await?;
-    failpoint::hit("database.claimed");
-    let round_trip = match &wanted.role.password {
-        Some(password) => {
-            session.grant(&wanted.role, password, &wanted.database).await?;
-            failpoint::hit("database.granted");
-            // The server's access rules may let in the one and not the other.
-            connect_as_role(server, &wanted.role, password, &wanted.database).await?.measure_round_trip().await?
-        }
-        None => {
-            session.reassign_tables(&session.user).await?;
-            session.drop_role(&wanted.role).await?;
-            session.measure_round_trip().await?
-        }
-    };
-    let origin = if made && origin == DatabaseOrigin::FoundEmpty { DatabaseOrigin::Created } else { origin };
-    Ok(Prepared { origin, server: version, round_trip })
-}
-
-pub(super) async fn release(
-    server: &DatabaseServer,
-    wanted: &DatabaseSpec,
-    disposal: Disposal,
-) -> Result<Released, DatabaseError> {
-    let released = match open_database(server, &wanted.database).await? {
-        None => Released::Absent,
-        Some(session) => {
-            let content = session.content().await?;
-            let released = release_outcome(&content, wanted, disposal);
-            if released == Released::Retained && content.claim != OwnerMark::Absent {
-                session.release_ownership(wanted).await?;
-            }
-            released
-        }
-    };
-    if released == Released::Dropped {
-        drop_database(server, &wanted.database).await?;
-        failpoint::hit("database.dropped");
+impl Admin for PostgresSession {
+    async fn open(server: &DatabaseServer, database: &str) -> Result<Option<Self>, DatabaseError> {
+        Self::connect(server, server.url.expose(), database).await
     }
-    // With the database went what the role owned and was allowed; one that was given back has no role any more.
-    if wanted.role.password.is_some() && released != Released::Retained {
-        open_maintenance(server).await?.drop_role(&wanted.role).await?;
+
+    async fn open_as(
+        server: &DatabaseServer,
+        role: &BackendRole,
+        password: &Secret,
+        database: &str,
+    ) -> Result<Self, DatabaseError> {
+        let url = with_credentials(&server.url, &role.name, password).map_err(DatabaseError::Url)?;
+        let entered = Self::connect(server, url.expose(), database).await?;
+        entered.ok_or_else(|| DatabaseError::DataMissing { database: database.to_owned() })
     }
-    Ok(released)
-}
 
-/// Enters a database; none when it is not there.
-async fn open_database<'a>(server: &'a DatabaseServer, database: &str) -> Result<Option<PostgresSession<'a>>, DatabaseError> {
-    connect(server, server.url.expose(), database).await
-}
-
-async fn connect_as_role<'a>(
-    server: &'a DatabaseServer,
-    role: &BackendRole,
-    password: &Secret,
-    database: &str,
-) -> Result<PostgresSession<'a>, DatabaseError> {
-    let url = with_credentials(&server.url, &role.name, password).map_err(DatabaseError::Url)?;
-    let entered = connect(server, url.expose(), database).await?;
-    entered.ok_or_else(|| DatabaseError::DataMissing { database: database.to_owned() })
-}
-
-async fn open_maintenance(server: &DatabaseServer) -> Result<PostgresSession<'_>, DatabaseError> {
-    for database in MAINTENANCE {
-        if let Some(session) = open_database(server, database).await? {
-            return Ok(session);
-        }
-    }
-    Err(DatabaseError::Server {
-        server: server.name.clone(),
-        what: "have a database `postgres` or `template1` to enter it by".to_owned(),
-        source: "both are missing".into(),
-    })
-}
-
-async fn connect<'a>(
-    server: &'a DatabaseServer,
-    url: &str,
-    database: &str,
-) -> Result<Option<PostgresSession<'a>>, DatabaseError> {
-    let mut config: Config = url.parse().map_err(|error| DatabaseError::Parameters(Box::new(error)))?;
-    config.dbname(database).application_name("convexinfra");
-    let ca = match server.tls() {
-        Tls::Disable => {
-            config.ssl_mode(SslMode::Disable);
-            None
-        }
-        Tls::Verify => {
-            config.ssl_mode(SslMode::Require);
-            None
-        }
-        Tls::Ca(path) => {
-            config.ssl_mode(SslMode::Require);
-            Some(Path::new(path))
-        }
-    };
-    let user = config.get_user().unwrap_or_default().to_owned();
-    match connect::postgres(&config, ca).await {
-        Ok(client) => Ok(Some(PostgresSession { server, client, user })),
-        Err(ConnectError::Config(error)) => Err(error),
-        Err(ConnectError::Server(error)) if error.code() == Some(&SqlState::INVALID_CATALOG_NAME) => Ok(None),
-        Err(ConnectError::Server(error)) => Err(connect_error(server, user, error)),
-        Err(ConnectError::TimedOut) => Err(server.timed_out(connect::CONNECT_TIMEOUT)),
-    }
-}
-
-/// Why a server did not let us in.
-fn connect_error(server: &DatabaseServer, user: String, error: tokio_postgres::Error) -> DatabaseError {
-    let name = server.name.clone();
-    if let Some(said) = error.as_db_error() {
-        let code = said.code().clone();
-        let no_encryption = said.message().contains("no encryption") || said.message().contains("SSL off");
-        let source = said.message().to_owned().into();
-        return if code == SqlState::INVALID_PASSWORD {
-            DatabaseError::Credentials { server: name, user, source }
-        } else if code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION && no_encryption && *server.tls() == Tls::Disable {
-            DatabaseError::TlsRequired { server: name, source }
-        } else if code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION || code == SqlState::INSUFFICIENT_PRIVILEGE {
-            DatabaseError::AccessDenied { server: name, user, source }
-        } else {
-            DatabaseError::Server { server: name, what: "let us in".to_owned(), source }
-        };
-    }
-    let text = error_chain(&error);
-    let source = text.clone().into();
-    if text.contains("server does not support TLS") {
-        DatabaseError::NoTls { server: name }
-    } else if text.contains("TLS handshake") {
-        DatabaseError::Certificate { server: name, source }
-    } else if text.contains("password missing") {
-        DatabaseError::Credentials { server: name, user, source: "the URL has no password".into() }
-    } else {
-        DatabaseError::Unreachable { server: name, source }
-    }
-}
-
-async fn create(server: &DatabaseServer, database: &str) -> Result<(), DatabaseError> {
-    let session = open_maintenance(server).await?;
-    session.require_writable().await?;
-    session.version().await?;
-    // Whatever the server's own locale is, these two always go together.
-    let sql = format!(
-        "CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'",
-        quote_identifier(database)
-    );
-    let remedy = format!("CREATE DATABASE {} OWNER {};", quote_identifier(database), quote_identifier(&session.user));
-    match session.execute(&format!("create the database `{database}`"), &sql, Some(remedy)).await {
-        // Somebody was faster, and what it is will be looked at next.
-        Err(DatabaseError::Server { source, .. }) if source.to_string().contains("already exists") => Ok(()),
-        done => done,
-    }
-}
-
-async fn drop_database(server: &DatabaseServer, database: &str) -> Result<(), DatabaseError> {
-    let session = open_maintenance(server).await?;
-    let force = if session.version().await?.major >= 13 { " WITH (FORCE)" } else { "" };
-    let sql = format!("DROP DATABASE IF EXISTS {}{force}", quote_identifier(database));
-    session
-        .execute(
-            &format!("drop the database `{database}`"),
-            &sql,
-            Some(format!("DROP DATABASE {};", quote_identifier(database))),
-        )
-        .await
-}
-
-impl PostgresSession<'_> {
-    fn query_error(&self, what: &str, remedy: Option<String>, error: tokio_postgres::Error) -> DatabaseError {
-        let server = self.server.name.clone();
-        let what = what.to_owned();
-        match error.as_db_error() {
-            Some(said) if *said.code() == SqlState::INSUFFICIENT_PRIVILEGE => {
-                let source = said.message().to_owned().into();
-                DatabaseError::PermissionDenied { user: self.user.clone(), what, server, remedy, source }
-            }
-            Some(said) => DatabaseError::Server { server, what, source: said.message().to_owned().into() },
-            None => DatabaseError::Server { server, what, source: error_chain(&error).into() },
+    async fn create(server: &DatabaseServer, database: &str) -> Result<(), DatabaseError> {
+        let mut session = Self::open_maintenance(server).await?;
+        session.require_usable().await?;
+        let name = quote_identifier(database);
+        // Whatever the server's own locale is, these two always go together.
+        let sql = format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'");
+        match session.client.batch_execute(&sql).await {
+            Err(error) if error.code() == Some(&SqlState::DUPLICATE_DATABASE) => Ok(()),
+            done => done.map_err(|error| {
+                let remedy = format!("CREATE DATABASE {name} OWNER {};", quote_identifier(&session.user));
+                session.query_error(&format!("create the database `{database}`"), Some(remedy), error)
+            }),
         }
     }
 
-    async fn execute(&self, what: &str, sql: &str, remedy: Option<String>) -> Result<(), DatabaseError> {
-        self.client.batch_execute(sql).await.map_err(|error| self.query_error(what, remedy, error))
+    async fn drop_database(server: &DatabaseServer, database: &str) -> Result<(), DatabaseError> {
+        let session = Self::open_maintenance(server).await?;
+        let force = if session.version().await?.major >= 13 { " WITH (FORCE)" } else { "" };
+        let name = quote_identifier(database);
+        let sql = format!("DROP DATABASE IF EXISTS {name}{force}");
+        session.execute(&format!("drop the database `{database}`"), &sql, Some(format!("DROP DATABASE {name};"))).await
     }
 
-    /// The first column of the first row.
-    async fn query_text(&self, what: &str, sql: &str) -> Result<String, DatabaseError> {
-        let row = self.client.query_one(sql, &[]).await;
-        row.and_then(|row| row.try_get(0)).map_err(|error| self.query_error(what, None, error))
+    async fn drop_role(server: &DatabaseServer, role: &BackendRole) -> Result<(), DatabaseError> {
+        // A backend without a password never had a role, or lost it when its database was last prepared.
+        if role.password.is_none() {
+            return Ok(());
+        }
+        Self::open_maintenance(server).await?.drop_role_here(role).await
     }
 
-    async fn version(&self) -> Result<ServerVersion, DatabaseError> {
-        let number = self.query_text("say its version", "SELECT current_setting('server_version_num')").await?;
-        let number: u32 = number.parse().unwrap_or_default();
-        ServerVersion { product: Product::Postgres, major: number / 10_000, minor: number % 10_000 }.require_supported()
-    }
-
-    async fn require_writable(&self) -> Result<(), DatabaseError> {
+    async fn require_usable(&mut self) -> Result<ServerVersion, DatabaseError> {
+        let version = self.version().await?.require_supported()?;
         let sql = "SELECT (pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on')::text";
         match self.query_text("say whether it takes writes", sql).await?.as_str() {
             "true" => Err(DatabaseError::ReadOnly { server: self.server.name.clone() }),
-            _ => Ok(()),
+            _ => Ok(version),
         }
     }
 
-    async fn measure_round_trip(&self) -> Result<Duration, DatabaseError> {
-        let mut times = [Duration::ZERO; ROUND_TRIP_SAMPLES];
-        for time in &mut times {
-            let asked = Instant::now();
-            self.execute("answer", "SELECT 1", None).await?;
-            *time = asked.elapsed();
-        }
-        Ok(median(times))
-    }
-
-    async fn content(&self) -> Result<DatabaseContent, DatabaseError> {
+    async fn content(&mut self) -> Result<DatabaseContent, DatabaseError> {
         let what = "say what is in the database";
-        let tables = self.query_text(what, &format!("SELECT count(*)::text {TABLES}")).await?.parse().unwrap_or_default();
-        let sql = format!("SELECT coalesce(to_regclass('public.{OWNER_TABLE}')::text, '')");
-        if self.query_text(what, &sql).await?.is_empty() {
-            return Ok(DatabaseContent { tables, claim: OwnerMark::Absent });
-        }
-        let sql = format!("SELECT backend, label FROM public.{OWNER_TABLE}");
-        let rows = self.client.query(&sql, &[]).await.map_err(|error| self.query_error(what, None, error))?;
-        let claim = match rows.first() {
-            None => OwnerMark::Released,
-            Some(row) => {
-                let column = |index| row.try_get(index).map_err(|error| self.query_error(what, None, error));
-                OwnerMark::HeldBy(column(0)?, column(1)?)
-            }
+        let names = self.client.query(&format!("SELECT c.relname::text {TABLES}"), &[]).await;
+        let names = names.map_err(|error| self.query_error(what, None, error))?;
+        let names: Vec<String> = names
+            .iter()
+            .map(|row| row.try_get(0))
+            .collect::<Result<_, _>>()
+            .map_err(|error| self.query_error(what, None, error))?;
+        let convex = persistence::TABLES.iter().filter(|table| names.iter().any(|name| name == *table)).count();
+        let has_documents = self.has_table("documents").await?
+            && self.query_text(what, "SELECT EXISTS (SELECT 1 FROM documents)::text").await? == "true";
+        let mark = match (self.read_mark(MARK).await?, self.read_mark(OLD_MARK).await?) {
+            (OwnerMark::Absent, old) => old,
+            (mark, _) => mark,
         };
-        Ok(DatabaseContent { tables, claim })
+        let is_half_made = convex > 0 && convex < persistence::TABLES.len();
+        Ok(DatabaseContent { tables: names.len() as u64, has_documents, is_half_made, mark })
     }
 
-    /// Writes down whose the database is. Of two who try at once, one is told about the other.
-    async fn write_owner_mark(&self, wanted: &DatabaseSpec) -> Result<(), DatabaseError> {
-        let what = format!("make tables in the database `{}`", wanted.database);
-        let remedy =
-            format!("ALTER DATABASE {} OWNER TO {};", quote_identifier(&wanted.database), quote_identifier(&self.user));
-        if self.content().await?.claim == OwnerMark::Absent {
-            let sql = format!(
-                "CREATE TABLE IF NOT EXISTS public.{OWNER_TABLE} (one integer PRIMARY KEY DEFAULT 1 CHECK (one = 1),
-                 backend text NOT NULL, label text NOT NULL, since timestamptz NOT NULL DEFAULT now())"
-            );
-            self.execute(&what, &sql, Some(remedy.clone())).await?;
-            failpoint::hit("database.owner_table_made");
+    async fn claim(&mut self, owner: &DatabaseOwner) -> Result<(), DatabaseError> {
+        let has_old_mark = self.has_table(OLD_MARK).await?;
+        match self.move_mark(has_old_mark).await {
+            Ok(()) => self.write_mark(MARK, owner).await,
+            // The mark stays where it is: a user that may not move it could claim the database before, and still may.
+            Err(DatabaseError::PermissionDenied { .. }) if has_old_mark => self.write_mark(OLD_MARK, owner).await,
+            Err(error) => Err(error),
         }
-        let sql = format!(
-            "INSERT INTO public.{OWNER_TABLE} (backend, label) VALUES ($1, $2)
-             ON CONFLICT (one) DO UPDATE SET label = excluded.label WHERE {OWNER_TABLE}.backend = excluded.backend"
-        );
-        let (backend, label) = (wanted.owner.backend.as_str(), wanted.owner.label.as_str());
-        let written = self.client.execute(&sql, &[&backend, &label]).await;
-        match written.map_err(|error| self.query_error(&what, Some(remedy), error))? {
-            0 => {
-                check_ownership(&self.content().await?, wanted)?;
-                Ok(())
+    }
+
+    async fn release(&mut self) -> Result<(), DatabaseError> {
+        for table in [MARK, OLD_MARK] {
+            if self.has_table(table).await? {
+                self.execute("note that the database is free", &format!("DELETE FROM {table}"), None).await?;
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
-    /// Whether there is such a role.
-    async fn role_exists(&self, role: &BackendRole) -> Result<bool, DatabaseError> {
-        let sql = "SELECT count(*)::text FROM pg_roles WHERE rolname = $1";
-        let row = self.client.query_one(sql, &[&role.name]).await;
-        let count: String =
-            row.and_then(|row| row.try_get(0)).map_err(|error| self.query_error("say which roles there are", None, error))?;
-        Ok(count != "0")
-    }
-
-    /// Lets a role in, and gives it this database and nothing else.
-    async fn grant(&self, role: &BackendRole, password: &Secret, database: &str) -> Result<(), DatabaseError> {
+    async fn grant(&mut self, role: &BackendRole, password: &Secret) -> Result<(), DatabaseError> {
         let name = quote_identifier(&role.name);
         let remedy = format!("ALTER ROLE {} CREATEROLE;", quote_identifier(&self.user));
         // What the server gets is a verifier, so that no log of statements has the password.
@@ -329,20 +144,153 @@ impl PostgresSession<'_> {
         let sql = format!("{verb} ROLE {name} LOGIN PASSWORD '{verifier}'");
         self.execute(&format!("make the role `{}`", role.name), &sql, Some(remedy)).await?;
         failpoint::hit("database.role_made");
-        let quoted_database = quote_identifier(database);
-        // Whoever has no business here could otherwise still enter and make temporary tables.
+        let database = quote_identifier(&self.database);
+        // Other roles could otherwise still enter and make temporary tables.
         let sql = format!(
-            "REVOKE ALL ON DATABASE {quoted_database} FROM PUBLIC;
-             GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {quoted_database} TO {name};
+            "REVOKE ALL ON DATABASE {database} FROM PUBLIC;
+             GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {database} TO {name};
              GRANT USAGE, CREATE ON SCHEMA public TO {name}"
         );
-        let remedy = format!("ALTER DATABASE {quoted_database} OWNER TO {};", quote_identifier(&self.user));
-        self.execute(&format!("give away rights on the database `{database}`"), &sql, Some(remedy)).await?;
+        let remedy = format!("ALTER DATABASE {database} OWNER TO {};", quote_identifier(&self.user));
+        let what = format!("give away privileges on the database `{}`", self.database);
+        self.execute(&what, &sql, Some(remedy)).await?;
         self.reassign_tables(&role.name).await
     }
 
-    /// Takes a role away with all its rights here. What it owned has to have another owner by then.
-    async fn drop_role(&self, role: &BackendRole) -> Result<(), DatabaseError> {
+    async fn revoke(&mut self, role: &BackendRole) -> Result<(), DatabaseError> {
+        self.reassign_tables(&self.user).await?;
+        self.drop_role_here(role).await
+    }
+
+    async fn global(&mut self, key: &str) -> Result<Option<Vec<u8>>, DatabaseError> {
+        if !self.has_table("persistence_globals").await? {
+            return Ok(None);
+        }
+        let row = self.client.query_opt("SELECT json_value FROM persistence_globals WHERE key = $1", &[&key]).await;
+        let value = row.and_then(|row| row.map(|row| row.try_get(0)).transpose());
+        value.map_err(|error| self.query_error("read Convex's globals", None, error))
+    }
+
+    async fn live_documents(&mut self, table: &[u8; 16], limit: u32) -> Result<Vec<StoredDocument>, DatabaseError> {
+        let sql = live_documents_sql("documents", &format!("decode('{}', 'hex')", hex::encode(table)), limit);
+        let rows = self.client.query(&sql, &[]).await;
+        rows.and_then(|rows| {
+            rows.iter().map(|row| Ok(StoredDocument { id: row.try_get(0)?, value: row.try_get(1)? })).collect()
+        })
+        .map_err(|error| self.query_error("read Convex's documents", None, error))
+    }
+
+    async fn ping(&mut self) -> Result<(), DatabaseError> {
+        self.execute("answer", "SELECT 1", None).await
+    }
+}
+
+impl PostgresSession {
+    /// Connects to a database; none when it is not there.
+    async fn connect(server: &DatabaseServer, url: &str, database: &str) -> Result<Option<Self>, DatabaseError> {
+        let mut config: Config = url.parse().map_err(|error| DatabaseError::Parameters(Box::new(error)))?;
+        config.dbname(database).application_name("convexinfra");
+        config.ssl_mode(if server.tls() == TlsMode::Off { SslMode::Disable } else { SslMode::Require });
+        let user = config.get_user().unwrap_or_default().to_owned();
+        let client = match connect::postgres(&config, server.tls(), Peer::Foreign(&server.policy)).await {
+            Ok(client) => client,
+            Err(ConnectError::Server(error)) if error.code() == Some(&SqlState::INVALID_CATALOG_NAME) => return Ok(None),
+            Err(error) => return Err(connect_error(server, user, error)),
+        };
+        let session = Self { server: server.clone(), client, user, database: database.to_owned() };
+        let limit = format!("SET statement_timeout = '{}s'", STATEMENT_TIMEOUT.as_secs());
+        session.execute("limit the time of its statements", &limit, None).await?;
+        Ok(Some(session))
+    }
+
+    async fn open_maintenance(server: &DatabaseServer) -> Result<Self, DatabaseError> {
+        for database in MAINTENANCE {
+            if let Some(session) = Self::open(server, database).await? {
+                return Ok(session);
+            }
+        }
+        Err(DatabaseError::Server {
+            server: server.name.clone(),
+            what: "have a database `postgres` or `template1` to enter it by".to_owned(),
+            source: "both are missing".into(),
+        })
+    }
+
+    async fn version(&self) -> Result<ServerVersion, DatabaseError> {
+        let number = self.query_text("say its version", "SELECT current_setting('server_version_num')").await?;
+        let number: u32 = number.parse().unwrap_or_default();
+        Ok(ServerVersion { product: Product::Postgres, major: number / 10_000, minor: number % 10_000 })
+    }
+
+    /// Makes the schema of the mark, and brings the mark of an older release there.
+    async fn move_mark(&self, has_old_mark: bool) -> Result<(), DatabaseError> {
+        let what = format!("make a schema in the database `{}`", self.database);
+        let database = quote_identifier(&self.database);
+        let remedy = format!("ALTER DATABASE {database} OWNER TO {};", quote_identifier(&self.user));
+        if !self.has_table(MARK).await? {
+            let sql = format!(
+                "CREATE SCHEMA IF NOT EXISTS {MARK_SCHEMA};
+                 CREATE TABLE IF NOT EXISTS {MARK} (one integer PRIMARY KEY DEFAULT 1 CHECK (one = 1),
+                 backend text NOT NULL, label text NOT NULL, since timestamptz NOT NULL DEFAULT now())"
+            );
+            match self.execute(&what, &sql, Some(remedy.clone())).await {
+                // Of two that make it at once, one may be told that it is there.
+                Err(DatabaseError::Server { .. }) if self.has_table(MARK).await? => {}
+                done => done?,
+            }
+            failpoint::hit("database.owner_table_made");
+        }
+        if has_old_mark {
+            let sql = format!(
+                "BEGIN; INSERT INTO {MARK} (backend, label, since) SELECT backend, label, since FROM {OLD_MARK}
+                 ON CONFLICT (one) DO NOTHING; DROP TABLE {OLD_MARK}; COMMIT"
+            );
+            self.execute(&what, &sql, Some(remedy)).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes the mark unless it names another backend, which the caller sees when it looks again.
+    async fn write_mark(&self, table: &str, owner: &DatabaseOwner) -> Result<(), DatabaseError> {
+        let sql = format!(
+            "INSERT INTO {table} AS mark (backend, label) VALUES ($1, $2)
+             ON CONFLICT (one) DO UPDATE SET label = excluded.label WHERE mark.backend = excluded.backend"
+        );
+        let (backend, label) = (owner.backend.as_str(), owner.label.as_str());
+        let written = self.client.execute(&sql, &[&backend, &label]).await;
+        written.map(drop).map_err(|error| {
+            let remedy =
+                format!("ALTER DATABASE {} OWNER TO {};", quote_identifier(&self.database), quote_identifier(&self.user));
+            self.query_error(&format!("make tables in the database `{}`", self.database), Some(remedy), error)
+        })
+    }
+
+    async fn read_mark(&self, table: &str) -> Result<OwnerMark, DatabaseError> {
+        if !self.has_table(table).await? {
+            return Ok(OwnerMark::Absent);
+        }
+        let row = self.client.query_opt(&format!("SELECT backend, label FROM {table}"), &[]).await;
+        let mark = row.and_then(|row| match row {
+            None => Ok(OwnerMark::Released),
+            Some(row) => Ok(OwnerMark::HeldBy(row.try_get(0)?, row.try_get(1)?)),
+        });
+        mark.map_err(|error| self.query_error("say who owns the database", None, error))
+    }
+
+    async fn has_table(&self, name: &str) -> Result<bool, DatabaseError> {
+        let sql = format!("SELECT (to_regclass('{name}') IS NOT NULL)::text");
+        Ok(self.query_text("say what is in the database", &sql).await? == "true")
+    }
+
+    async fn role_exists(&self, role: &BackendRole) -> Result<bool, DatabaseError> {
+        let row = self.client.query_one("SELECT count(*)::text FROM pg_roles WHERE rolname = $1", &[&role.name]).await;
+        let count: String =
+            row.and_then(|row| row.try_get(0)).map_err(|error| self.query_error("say which roles there are", None, error))?;
+        Ok(count != "0")
+    }
+
+    /// Drops a role with all its privileges here. What it owned has to have another owner by then.
+    async fn drop_role_here(&self, role: &BackendRole) -> Result<(), DatabaseError> {
         if !self.role_exists(role).await? {
             return Ok(());
         }
@@ -381,9 +329,9 @@ impl PostgresSession<'_> {
     }
 
     /// Becomes a member of roles, without which their tables cannot be given away. A superuser need not.
-    async fn join_roles(&self, roles: impl Iterator<Item = &str>) -> Result<(), DatabaseError> {
+    async fn join_roles(&self, roles: impl Iterator<Item = &str> + Send) -> Result<(), DatabaseError> {
         let sql = "SELECT rolsuper::text FROM pg_roles WHERE rolname = current_user";
-        if self.query_text("say who we are", sql).await? == "true" {
+        if self.query_text("say who the user is", sql).await? == "true" {
             return Ok(());
         }
         for role in roles.filter(|role| *role != self.user) {
@@ -394,14 +342,67 @@ impl PostgresSession<'_> {
         Ok(())
     }
 
-    /// Leaves the database to whoever comes next: nobody's, and entered by nobody but us.
-    async fn release_ownership(&self, wanted: &DatabaseSpec) -> Result<(), DatabaseError> {
-        self.reassign_tables(&self.user).await?;
-        self.drop_role(&wanted.role).await?;
-        let sql = format!("DELETE FROM public.{OWNER_TABLE}");
-        self.execute("note that the database is free", &sql, None).await?;
-        failpoint::hit("database.given_back");
-        Ok(())
+    async fn execute(&self, what: &str, sql: &str, remedy: Option<String>) -> Result<(), DatabaseError> {
+        self.client.batch_execute(sql).await.map_err(|error| self.query_error(what, remedy, error))
+    }
+
+    /// The first column of the first row.
+    async fn query_text(&self, what: &str, sql: &str) -> Result<String, DatabaseError> {
+        let row = self.client.query_one(sql, &[]).await;
+        row.and_then(|row| row.try_get(0)).map_err(|error| self.query_error(what, None, error))
+    }
+
+    fn query_error(&self, what: &str, remedy: Option<String>, error: tokio_postgres::Error) -> DatabaseError {
+        let server = self.server.name.clone();
+        let what = what.to_owned();
+        match error.as_db_error() {
+            Some(said) if *said.code() == SqlState::INSUFFICIENT_PRIVILEGE => {
+                let source = said.message().to_owned().into();
+                DatabaseError::PermissionDenied { user: self.user.clone(), what, server, remedy, source }
+            }
+            Some(said) => DatabaseError::Server { server, what, source: said.message().to_owned().into() },
+            None => {
+                let text = self.client.why_ended().map_or_else(|| error_chain(&error), str::to_owned);
+                DatabaseError::Server { server, what, source: text.into() }
+            }
+        }
+    }
+}
+
+/// Why a server did not accept the connection.
+fn connect_error(server: &DatabaseServer, user: String, error: ConnectError<tokio_postgres::Error>) -> DatabaseError {
+    let name = server.name.clone();
+    let error = match error {
+        ConnectError::Certificates(error) => return error,
+        ConnectError::Forbidden => return DatabaseError::HostForbidden { server: name },
+        ConnectError::Network(source) => return DatabaseError::Unreachable { server: name, source: source.into() },
+        ConnectError::TimedOut => return server.timed_out(CONNECT_TIMEOUT),
+        ConnectError::Server(error) => error,
+    };
+    if let Some(said) = error.as_db_error() {
+        let code = said.code().clone();
+        let no_encryption = said.message().contains("no encryption") || said.message().contains("SSL off");
+        let tls_off = server.storage.server().is_some_and(|server| server.tls == Tls::Disable);
+        let source = said.message().to_owned().into();
+        return if code == SqlState::INVALID_PASSWORD {
+            DatabaseError::Credentials { server: name, user, source }
+        } else if code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION && no_encryption && tls_off {
+            DatabaseError::TlsRequired { server: name, source }
+        } else if code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION || code == SqlState::INSUFFICIENT_PRIVILEGE {
+            DatabaseError::AccessDenied { server: name, user, source }
+        } else {
+            DatabaseError::Server { server: name, what: LOG_IN.to_owned(), source }
+        };
+    }
+    let text = error_chain(&error);
+    if text.contains("server does not support TLS") {
+        DatabaseError::NoTls { server: name }
+    } else if text.contains("TLS handshake") {
+        server.certificate_error(text)
+    } else if text.contains("password missing") {
+        DatabaseError::Credentials { server: name, user, source: "the URL has no password".into() }
+    } else {
+        DatabaseError::Unreachable { server: name, source: text.into() }
     }
 }
 

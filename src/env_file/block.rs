@@ -1,6 +1,4 @@
 //! What convexinfra writes into an env file: the names, the values, and the two comment lines around them.
-//!
-//! Must not do: IO, or letting a value through that a dotenv file could not carry unchanged.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +13,7 @@ pub const URL: &str = "CONVEX_SELF_HOSTED_URL";
 pub const ADMIN_KEY: &str = "CONVEX_SELF_HOSTED_ADMIN_KEY";
 /// The variable that the Convex client refuses to see beside the two above.
 pub(super) const CLOUD_DEPLOYMENT: &str = "CONVEX_DEPLOYMENT";
-/// The variables that send the Convex client to Convex Cloud, whatever else is set.
+/// The variables that send the Convex client to Convex Cloud before anything else.
 pub const DEPLOY_KEYS: [&str; 2] = ["CONVEX_DEPLOY_KEY", "CONVEX_DEPLOYMENT_TOKEN"];
 
 const PREFIXES: [&str; 6] = ["", "PUBLIC_", "NEXT_PUBLIC_", "VITE_", "REACT_APP_", "EXPO_PUBLIC_"];
@@ -179,7 +177,7 @@ pub(super) struct BlockLayout {
 /// Whose a line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LineOwner {
-    /// Somebody else's: kept.
+    /// Of others: kept.
     Unmanaged,
     /// Part of the block with this index: a marker, or a variable that is ours.
     Block(usize),

@@ -1,6 +1,4 @@
 //! What a `package.json` says about the project: a name for it, and the prefix of its client variables.
-//!
-//! Must not do: IO. A file that is not JSON says nothing.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};

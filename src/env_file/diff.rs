@@ -1,6 +1,4 @@
 //! The difference between two contents of an env file, fit to be shown: no key and no foreign value is in it.
-//!
-//! Must not do: IO, or printing any part of a line that it does not know to be harmless.
 
 use std::time::Duration;
 

@@ -1,6 +1,4 @@
 //! What can be in the way of reading or writing an env file.
-//!
-//! Must not do: repeat the content of a file; it may hold secrets.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -73,7 +71,7 @@ pub enum EnvFileError {
         folder: PathBuf,
     },
     /// The file cannot be written to.
-    #[error("`{}` is read-only, so somebody wants it to stay as it is; allow writing to it, or choose another `env_file`", path.display())]
+    #[error("`{}` is read-only; allow writing to it, or choose another `env_file`", path.display())]
     ReadOnly {
         /// The env file.
         path: PathBuf,
@@ -104,7 +102,7 @@ pub enum EnvFileError {
         path: PathBuf,
     },
     /// The file changed between reading and writing.
-    #[error("`{}` was changed by somebody else while it was being rewritten; nothing was written, run again", path.display())]
+    #[error("`{}` was changed by another program while it was being rewritten; nothing was written, run again", path.display())]
     ChangedMeanwhile {
         /// The env file.
         path: PathBuf,

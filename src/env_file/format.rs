@@ -1,6 +1,4 @@
-//! Credentials as text for somebody else to read: dotenv, JSON, a shell, GitHub Actions.
-//!
-//! Must not do: IO. What comes out holds the admin key in clear, so only the command that was asked for it prints it.
+//! Credentials as text for other programs: dotenv, JSON, a shell, GitHub Actions.
 
 use std::fmt::Write as _;
 

@@ -131,7 +131,7 @@ impl<F: Fn(&str) -> Option<Fingerprint>> ConflictingVariables<'_, F> {
             _ => return,
         };
         let beside = folder(self.path).join(sibling);
-        // Opening a pipe would wait for somebody to write into it.
+        // Opening a pipe would wait for a writer.
         if beside.is_file()
             && let Ok(content) = bounded::read(&beside)
         {

@@ -106,12 +106,24 @@ impl Inventory {
         change: impl FnOnce(&mut BTreeMap<PathBuf, WrittenFile>) -> bool,
     ) -> io::Result<()> {
         let folder = home.join("env-files");
-        fs::create_dir_all(&folder)?;
+        // Nothing above the home is made: it may be named by mistake, or on a disk that is not there now.
+        for path in [home, &folder] {
+            match fs::create_dir(path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
         // Steps of one apply end at the same time, and other commands may run beside it.
-        let lock = fs::File::create(folder.join(".lock"))?;
+        let lock = fs::File::open(&folder)?;
         lock.lock()?;
         let mut now = Self::load(home, control_plane, project);
         if !change(&mut now.files) {
+            return Ok(());
+        }
+        if now.files.is_empty() {
+            fs::remove_file(&now.path)?;
+            // Other projects may have files there.
+            let _ = fs::remove_dir(&folder);
             return Ok(());
         }
         let document = Document {

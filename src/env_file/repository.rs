@@ -57,7 +57,7 @@ pub(super) fn git_folder(root: &Path) -> Option<PathBuf> {
 }
 
 /// Returns the folder that all work trees of one repository share.
-pub(super) fn common_folder(root: &Path) -> Option<PathBuf> {
+pub fn common_folder(root: &Path) -> Option<PathBuf> {
     let folder = git_folder(root)?;
     let common = match read_text(&folder.join("commondir")) {
         Some(common) => folder.join(common.trim()),

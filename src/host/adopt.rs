@@ -1,6 +1,4 @@
 //! Taking a backend over that something else started on this machine.
-//!
-//! Must not do: write it down before it has answered with its own name and taken a key made from its secret.
 
 use super::{ControlSession, Host};
 use crate::api::{ControlError, ControlPlane, LeaseHolder};
@@ -60,7 +58,7 @@ impl Host {
             ),
             Readiness::KeyRefused => refused(
                 format!("`{instance}` refuses a key that is made from the secret found"),
-                "its secret was changed while it ran: start it anew first",
+                "its secret was changed while it ran: restart it first",
             ),
             Readiness::NotListening | Readiness::Failing(_) => {
                 refused(format!("`{instance}` does not answer at `{url}`"), "start its container first")

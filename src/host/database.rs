@@ -2,72 +2,126 @@
 //!
 //! Must not do: decide whether a database is made, kept or dropped.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::Host;
 use super::effects::failed_with;
 use crate::api::ProgressFn;
-use crate::authority::EffectResult;
+use crate::authority::{DatabaseState, EffectResult, volume_disposal};
 use crate::convex::database_url::{ROLE_PASSWORD, role_name};
 use crate::database::{
-    self, BackendRole, DatabaseError, DatabaseOrigin, DatabaseOwner, DatabaseServer, DatabaseSpec, Expectation, Prepared,
-    Product, Released,
+    self, BackendRole, DatabaseError, DatabaseOrigin, DatabaseOwner, DatabaseServer, DatabaseSpec, Disposal, Expectation,
+    FileStore, Prepared, Released,
 };
 use crate::model::{
-    DatabaseReclaim, DatabaseRole, Diagnostic, FieldPath, Files, ResolvedBackend, STORAGE_URL, Secret, error_chain,
+    DatabaseReclaim, DatabaseRole, Diagnostic, FieldPath, Files, HostPolicy, ResolvedBackend, STORAGE_URL, Secret, Tls,
+    VolumeReclaim, error_chain,
 };
 
 /// From here on a backend that asks its database many questions for one of its own feels the distance.
 const HIGH_LATENCY: Duration = Duration::from_millis(5);
 
 /// Prepares the database of a backend.
-pub(super) async fn prepare(placement: &ResolvedBackend, notice: ProgressFn<'_>) -> EffectResult {
-    let wanted = database_spec(placement);
-    let prepared = match database_server(placement) {
-        Ok(server) => database::prepare(&server, &wanted).await,
+pub(super) async fn prepare(host: &Host, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> EffectResult {
+    let spec = database_spec(placement, files_folder(host, placement));
+    let prepared = match database_server(host, placement).await {
+        Ok(server) => database::prepare(&server, &spec).await,
         Err(error) => Err(error),
     };
     match prepared {
         Ok(prepared) => {
-            for words in notes(placement, &wanted, &prepared) {
+            for words in notes(&spec, &prepared) {
                 notice(words);
             }
             EffectResult::DatabasePrepared
         }
-        Err(error) => failed_with(database_finding(placement, &error)),
+        Err(error) => failed_with(database_finding(host, placement, &error)),
     }
 }
 
-/// Gives the database of a backend that is gone back, or drops it.
-pub(super) async fn release(placement: &ResolvedBackend, disposal: DatabaseReclaim, notice: ProgressFn<'_>) -> EffectResult {
-    let wanted = database_spec(placement);
-    let released = match database_server(placement) {
-        Ok(server) => database::release(&server, &wanted, disposal).await,
+/// Releases, retains or drops the database of a backend that is gone.
+pub(super) async fn release(
+    host: &Host,
+    placement: &ResolvedBackend,
+    reclaim: DatabaseReclaim,
+    notice: ProgressFn<'_>,
+) -> EffectResult {
+    let spec = database_spec(placement, files_folder(host, placement));
+    let keeps_files = volume_disposal(&placement.provider_state) == VolumeReclaim::Retain;
+    let disposal = match reclaim {
+        DatabaseReclaim::Delete => Disposal::Drop,
+        DatabaseReclaim::Retain if placement.spec.has_split_data() && keeps_files => Disposal::Retain,
+        DatabaseReclaim::Retain => Disposal::Release,
+    };
+    let released = match database_server(host, placement).await {
+        Ok(server) => database::release(&server, &spec, disposal).await,
         Err(error) => Err(error),
     };
-    let name = &wanted.database;
-    match (released, disposal) {
-        (Ok(Released::Retained), _) => notice(format!("the database `{name}` stays on its server")),
-        (Ok(Released::Dropped), _) => notice(format!("the database `{name}` was dropped")),
-        (Ok(Released::Absent), _) => {}
-        (Ok(Released::NotOwned), _) => notice(format!("the database `{name}` is another backend's and was left as it is")),
+    let name = &spec.database;
+    let state = match released {
+        Ok(Released::Retained) if disposal == Disposal::Retain => {
+            notice(format!("the database `{name}` stays on its server, and the backend's files stay with it"));
+            DatabaseState::Present
+        }
+        Ok(Released::Retained) => {
+            notice(format!("the database `{name}` stays on its server"));
+            DatabaseState::Present
+        }
+        Ok(Released::Dropped { .. }) => {
+            notice(format!("the database `{name}` was dropped"));
+            DatabaseState::Gone
+        }
+        Ok(Released::Absent) => DatabaseState::Gone,
+        Ok(Released::NotOwned) => {
+            notice(format!("the database `{name}` is another backend's and was left as it is"));
+            DatabaseState::Present
+        }
         // It was to stay, and it does; the next backend of this name may have to be told by hand that it is free.
-        (Err(error), DatabaseReclaim::Retain) => {
+        Err(error) if reclaim == DatabaseReclaim::Retain => {
             notice(format!(
                 "the database `{name}` stays on its server, which could not be told that it is free: {}",
                 error_chain(&error)
             ));
+            DatabaseState::Present
         }
-        (Err(error), DatabaseReclaim::Delete) => return failed_with(database_finding(placement, &error)),
-    }
-    EffectResult::DatabaseReleased
+        Err(error) => return failed_with(database_finding(host, placement, &error)),
+    };
+    EffectResult::DatabaseReleased(state)
 }
 
-fn database_server(placement: &ResolvedBackend) -> Result<DatabaseServer, DatabaseError> {
+fn files_folder(host: &Host, placement: &ResolvedBackend) -> Option<PathBuf> {
+    host.provider(placement.spec.provider).ok()?.files_folder(placement)
+}
+
+async fn database_server(host: &Host, placement: &ResolvedBackend) -> Result<DatabaseServer, DatabaseError> {
     let url = placement.secrets.get(&FieldPath::new(STORAGE_URL)).cloned().unwrap_or_else(|| Secret::new(""));
-    DatabaseServer::new(placement.spec.storage.clone(), url)
+    let ca = authorities(host, placement).await?;
+    DatabaseServer::new(placement.spec.storage.clone(), url, ca, host.database_hosts.clone())
 }
 
-fn database_spec(placement: &ResolvedBackend) -> DatabaseSpec {
+/// The most that a file of certificates may have.
+const CERTIFICATES_MAX: u64 = 256 << 10;
+
+/// Reads the certificates of `tls.ca`. Where others name the file, nothing is said about why it cannot be read: they would
+/// learn what is on this machine.
+async fn authorities(host: &Host, placement: &ResolvedBackend) -> Result<Option<String>, DatabaseError> {
+    let Some(Tls::Ca(path)) = placement.spec.storage.server().map(|server| &server.tls) else { return Ok(None) };
+    let is_opaque = host.database_hosts != HostPolicy::Any;
+    let failed = |reason: String| {
+        let reason = if is_opaque { "it holds none that this control plane can use".to_owned() } else { reason };
+        DatabaseError::Certificates { reason: format!("`{path}`: {reason}") }
+    };
+    let file = path.clone();
+    let read = tokio::task::spawn_blocking(move || crate::system::read_regular_text(Path::new(&file), CERTIFICATES_MAX)).await;
+    let text = read.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error_chain(&error)))?;
+    match database::connect::check_certificates(&text) {
+        Err(_) if is_opaque => Err(failed(String::new())),
+        _ => Ok(Some(text)),
+    }
+}
+
+fn database_spec(placement: &ResolvedBackend, files_folder: Option<PathBuf>) -> DatabaseSpec {
     let has_role = placement.spec.storage.server().is_some_and(|server| server.role == DatabaseRole::LeastPrivilege);
     let password = placement.secrets.get(&FieldPath::new(ROLE_PASSWORD)).filter(|_| has_role).cloned();
     DatabaseSpec {
@@ -75,27 +129,26 @@ fn database_spec(placement: &ResolvedBackend) -> DatabaseSpec {
         owner: DatabaseOwner { backend: placement.id.clone(), label: format!("{}/{}", placement.project, placement.name) },
         role: BackendRole { name: role_name(&placement.id), password },
         expectation: if placement.has_been_ready { Expectation::MustExist } else { Expectation::MayCreate },
+        files: match (&placement.spec.files, files_folder) {
+            (Files::S3(_), _) => FileStore::Remote,
+            (Files::Local, Some(folder)) => FileStore::Folder(folder),
+            (Files::Local, None) => FileStore::NewVolume,
+        },
     }
 }
 
 /// What is worth saying about a database that can be used.
-fn notes(placement: &ResolvedBackend, wanted: &DatabaseSpec, prepared: &Prepared) -> Vec<String> {
-    let name = &wanted.database;
+fn notes(spec: &DatabaseSpec, prepared: &Prepared) -> Vec<String> {
+    let name = &spec.database;
     let mut notes = Vec::new();
     match prepared.origin {
         DatabaseOrigin::Created => notes.push(format!("the database `{name}` was made on {}", prepared.server)),
         DatabaseOrigin::FoundEmpty => notes.push(format!("the database `{name}` was there and empty, and is used")),
         DatabaseOrigin::Retained => {
-            let files = match placement.spec.files {
-                Files::Local => "; its files and functions were kept elsewhere and are gone, so deploy again",
-                Files::S3(_) => "",
-            };
-            notes.push(format!("the database `{name}` was left by an earlier backend and is used with its documents{files}"));
+            notes
+                .push(format!("the database `{name}` was left by an earlier backend and is used with its documents and files"));
         }
         DatabaseOrigin::AlreadyOwned => {}
-    }
-    if prepared.origin != DatabaseOrigin::AlreadyOwned && prepared.server.product == Product::MariaDb {
-        notes.push(format!("the server is {}, and Convex itself is tried with MySQL 8 only", prepared.server));
     }
     if prepared.round_trip > HIGH_LATENCY {
         notes.push(format!(
@@ -107,7 +160,15 @@ fn notes(placement: &ResolvedBackend, wanted: &DatabaseSpec, prepared: &Prepared
 }
 
 /// What an error means to a user.
-fn database_finding(placement: &ResolvedBackend, error: &DatabaseError) -> Diagnostic {
+fn database_finding(host: &Host, placement: &ResolvedBackend, error: &DatabaseError) -> Diagnostic {
+    // What answers at an address of this network, and how, is for its operators alone.
+    if host.database_hosts != HostPolicy::Any && error.describes_network() {
+        tracing::warn!(backend = %placement.name, project = %placement.project, error = %error_chain(error), "database");
+        let message = format!("the database of `{}`: this control plane cannot use the database server", placement.name);
+        let help = "check host, port and `tls`; an operator finds the cause in the log of the control plane, and allows servers \
+                    without a public address with `serve --allow-database-hosts`";
+        return Diagnostic::new("database.unreachable", message).with_help(help);
+    }
     let finding = Diagnostic::new(error.code(), format!("the database of `{}`: {}", placement.name, error_chain(error)));
     let name = &placement.name;
     match (error, error.help()) {
@@ -122,7 +183,7 @@ fn database_finding(placement: &ResolvedBackend, error: &DatabaseError) -> Diagn
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::database::ServerVersion;
+    use crate::database::{Product, ServerVersion};
     use crate::model::{
         BackendId, BackendName, BackendSpec, Endpoints, Generation, InstanceName, PortPair, ProjectName, ProviderKind,
         ProviderState, ServerStorage, Storage,
@@ -151,11 +212,11 @@ mod tests {
 
     #[test]
     fn a_placement_says_which_database_and_whose() {
-        let wanted = database_spec(&placement(DatabaseRole::Url));
+        let wanted = database_spec(&placement(DatabaseRole::Url), None);
         assert_eq!((wanted.database.as_str(), wanted.owner.label.as_str()), ("gremlin_dev", "gremlin/dev"));
         // A password from when there was a role is not a reason to make one.
         assert!(wanted.role.password.is_none());
-        let with_role = super::database_spec(&placement(DatabaseRole::LeastPrivilege));
+        let with_role = super::database_spec(&placement(DatabaseRole::LeastPrivilege), None);
         assert_eq!(with_role.role.name, "convex_abc");
         assert_eq!(with_role.role.password.map(|password| password.expose().to_owned()).as_deref(), Some("hunter2"));
     }
@@ -166,14 +227,14 @@ mod tests {
         let said = |origin, product, milliseconds| {
             let server = ServerVersion { product, major: 15, minor: 1 };
             let prepared = Prepared { origin, server, round_trip: Duration::from_millis(milliseconds) };
-            notes(&placement, &database_spec(&placement), &prepared)
+            notes(&database_spec(&placement, None), &prepared)
         };
         assert_eq!(said(DatabaseOrigin::AlreadyOwned, Product::Postgres, 5), Vec::<String>::new());
         assert_eq!(
             said(DatabaseOrigin::Created, Product::Postgres, 1),
             ["the database `gremlin_dev` was made on PostgreSQL 15.1"]
         );
-        assert!(said(DatabaseOrigin::AlreadyOwned, Product::MariaDb, 6)[0].contains("takes 6.0 ms"));
-        assert!(said(DatabaseOrigin::Retained, Product::Postgres, 1)[0].contains("deploy again"));
+        assert!(said(DatabaseOrigin::AlreadyOwned, Product::Mysql, 6)[0].contains("takes 6.0 ms"));
+        assert!(said(DatabaseOrigin::Retained, Product::Postgres, 1)[0].contains("with its documents and files"));
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! Must not do: claim that anything was made or looked at.
 
+use super::Host;
 use super::effects::failed_with;
 use crate::api::ProgressFn;
-use crate::authority::EffectResult;
+use crate::authority::{DatabaseState, EffectResult};
 use crate::model::{DatabaseReclaim, DatabaseRole, Diagnostic, ResolvedBackend};
 
 /// Names what has to be there. A backend whose database is missing says so itself when it starts.
-pub(super) async fn prepare(placement: &ResolvedBackend, notice: ProgressFn<'_>) -> EffectResult {
+pub(super) async fn prepare(_: &Host, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> EffectResult {
     let name = placement.instance_name.database();
     if placement.spec.storage.server().is_some_and(|server| server.role == DatabaseRole::LeastPrivilege) {
         let message = format!("this control plane reaches no database server, so it can make no role for `{name}`");
@@ -21,12 +22,17 @@ pub(super) async fn prepare(placement: &ResolvedBackend, notice: ProgressFn<'_>)
 }
 
 /// Leaves the database where it is.
-pub(super) async fn release(placement: &ResolvedBackend, disposal: DatabaseReclaim, notice: ProgressFn<'_>) -> EffectResult {
+pub(super) async fn release(
+    _: &Host,
+    placement: &ResolvedBackend,
+    disposal: DatabaseReclaim,
+    notice: ProgressFn<'_>,
+) -> EffectResult {
     let name = placement.instance_name.database();
     match disposal {
         DatabaseReclaim::Retain => {
             notice(format!("the database `{name}` stays on its server"));
-            EffectResult::DatabaseReleased
+            EffectResult::DatabaseReleased(DatabaseState::Present)
         }
         DatabaseReclaim::Delete => {
             let message = format!("this control plane reaches no database server, so it cannot drop `{name}`");

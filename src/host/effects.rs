@@ -31,8 +31,8 @@ impl Host {
     /// Carries out one effect.
     pub(super) async fn run_effect(&self, effect: Effect, notice: ProgressFn<'_>) -> EffectResult {
         match effect {
-            Effect::PrepareDatabase(placement) => database::prepare(&placement, notice).await,
-            Effect::ReleaseDatabase(placement, disposal) => database::release(&placement, disposal, notice).await,
+            Effect::PrepareDatabase(placement) => database::prepare(self, &placement, notice).await,
+            Effect::ReleaseDatabase(placement, disposal) => database::release(self, &placement, disposal, notice).await,
             Effect::Ensure(placement) => match self.provider(placement.spec.provider) {
                 Err(finding) => failed_with(finding),
                 Ok(provider) => match provider.ensure(&placement, notice).await {
@@ -78,7 +78,8 @@ impl Host {
                 Ok(provider) => match remove(provider, &placement, notice).await {
                     Ok(()) => {
                         failpoint::hit("host.removed");
-                        EffectResult::Removed
+                        let keeps = volume_disposal(&placement.provider_state) == VolumeReclaim::Retain;
+                        EffectResult::Removed(if keeps { provider.retained_place(&placement) } else { None })
                     }
                     Err(error) => EffectResult::Failed(effect_failure(&placement, &error)),
                 },

@@ -1,6 +1,4 @@
 //! The Convex environment variables of one backend: comparing them and setting them through the deployment's own API.
-//!
-//! Must not do: touch variables that the manifest does not name.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -7,16 +7,16 @@
 //! Must not do: decide what an operation does, or forget one that has not ended: what is left open here is taken up
 //! again later, or by the next server.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::{OwnedMutexGuard, watch};
+use tokio::sync::watch;
 
-use super::janitor::{SWEEP_INTERVAL, SweepErrors, error_code};
+use super::janitor::{SWEEP_INTERVAL, error_code};
+use super::registry::{Activity, BackendKey, BackendLock, Cancellation, OperationRegistry, RunningGuard, cancellation};
 use super::{Host, LocalBinaries, lock};
 use crate::api::wire::OperationEvent;
 use crate::api::{ControlError, Lease, OperationOutcome, ProgressFn, Request, Work};
@@ -31,51 +31,6 @@ use crate::provider::{FoundBackend, ProviderError};
 /// How long a request waits for its turn at a backend before it is told to come again.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(15);
 
-pub(super) type BackendKey = (ProjectName, BackendName);
-pub(super) type BackendLock = OwnedMutexGuard<()>;
-
-/// What runs in this process, and who takes turns.
-#[derive(Default)]
-pub(super) struct OperationRegistry {
-    /// One turn for each backend that somebody is at.
-    locks: Mutex<BTreeMap<BackendKey, Weak<tokio::sync::Mutex<()>>>>,
-    /// Every operation that runs here.
-    running: Mutex<BTreeMap<OperationId, RunningOperation>>,
-    /// How many have ended well here, and how many have not.
-    done: AtomicU64,
-    failed: AtomicU64,
-    /// How often this host has swept.
-    pub(super) sweeps: AtomicU64,
-    /// How often backends were started here because they did not run.
-    #[cfg(feature = "native")]
-    pub(super) restarts: Mutex<BTreeMap<BackendKey, super::keep_running::Restarts>>,
-    /// The rows that the last sweep could not read.
-    pub(super) unreadable: Mutex<BTreeSet<String>>,
-    /// What the last sweep could not do.
-    pub(super) sweep_errors: Mutex<SweepErrors>,
-}
-
-/// An operation that runs here.
-struct RunningOperation {
-    key: BackendKey,
-    /// Whether it takes its backend away, which nothing else is a reason to end.
-    removes: bool,
-    /// The number of the last thing it said.
-    notices: watch::Sender<u64>,
-    /// Whether it is to end before its step has.
-    cancel: watch::Sender<Option<Cancellation>>,
-}
-
-/// Why a step is ended before it has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cancellation {
-    /// The backend is to be removed.
-    Removal,
-    /// The server stops.
-    #[cfg_attr(not(feature = "native"), allow(dead_code))]
-    Shutdown,
-}
-
 /// How running an operation ended without an outcome.
 enum Interrupted {
     Cancelled(Cancellation),
@@ -88,89 +43,11 @@ impl From<ControlError> for Interrupted {
     }
 }
 
-/// What a host has carried out by itself since it was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Activity {
-    /// How many operations run now.
-    pub running: u64,
-    /// How many have ended well.
-    pub done: u64,
-    /// How many could not be done.
-    pub failed: u64,
-}
-
 /// An operation that was accepted, now or earlier.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AcceptedOperation {
     /// Its id.
     pub id: OperationId,
-}
-
-/// Takes an operation off the list of what runs, however its task ends.
-struct RunningGuard<'a> {
-    registry: &'a OperationRegistry,
-    id: OperationId,
-}
-
-impl Drop for RunningGuard<'_> {
-    fn drop(&mut self) {
-        // Whoever listens sees the channel close, and looks at the row.
-        lock(&self.registry.running).remove(&self.id);
-    }
-}
-
-impl OperationRegistry {
-    pub(super) fn backend_lock(&self, place: &BackendKey) -> Arc<tokio::sync::Mutex<()>> {
-        let mut turns = lock(&self.locks);
-        turns.retain(|_, turn| turn.strong_count() > 0);
-        if let Some(turn) = turns.get(place).and_then(Weak::upgrade) {
-            return turn;
-        }
-        let turn = Arc::new(tokio::sync::Mutex::new(()));
-        turns.insert(place.clone(), Arc::downgrade(&turn));
-        turn
-    }
-
-    fn register(&self, operation: &Operation, key: &BackendKey) -> watch::Receiver<Option<Cancellation>> {
-        let (cancel, cancelled) = watch::channel(None);
-        let removes = operation.is_removal();
-        let running = RunningOperation { key: key.clone(), removes, notices: watch::Sender::new(0), cancel };
-        lock(&self.running).insert(operation.id().clone(), running);
-        cancelled
-    }
-
-    /// Ends what the operations on one backend, or all of them, wait for.
-    pub(super) fn cancel(&self, only: Option<&BackendKey>, why: Cancellation) {
-        let is_meant = |running: &&RunningOperation| {
-            only.is_none_or(|key| running.key == *key) && (why == Cancellation::Shutdown || !running.removes)
-        };
-        for running in lock(&self.running).values().filter(is_meant) {
-            running.cancel.send_replace(Some(why));
-        }
-    }
-
-    /// Waits until something that runs here has ended.
-    #[cfg(feature = "native")]
-    pub(super) async fn wait_for_one(&self) {
-        let listening = lock(&self.running).values().next().map(|running| running.notices.subscribe());
-        if let Some(mut news) = listening {
-            // It ends by closing; what it says before that is not meant.
-            while news.changed().await.is_ok() {}
-        }
-    }
-
-    fn count_outcome(&self, outcome: &OperationOutcome) {
-        let count = match outcome {
-            OperationOutcome::Done { .. } => &self.done,
-            OperationOutcome::Failed { .. } => &self.failed,
-        };
-        count.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// What runs here now.
-    pub(super) fn running(&self) -> BTreeSet<OperationId> {
-        lock(&self.running).keys().cloned().collect()
-    }
 }
 
 impl Host {
@@ -470,17 +347,6 @@ impl Host {
             }
         }
     }
-}
-
-/// Waits until an operation is cancelled; for ever where nobody can.
-async fn cancellation(cancelled: &mut Option<watch::Receiver<Option<Cancellation>>>) -> Cancellation {
-    if let Some(receiver) = cancelled
-        && let Ok(why) = receiver.wait_for(Option::is_some).await
-        && let Some(why) = *why
-    {
-        return why;
-    }
-    std::future::pending().await
 }
 
 /// Says that a backend is there without a record, and how it is taken up.

@@ -1,6 +1,4 @@
 //! The directory that a host lives in: the store, the master key, the backends' own directories.
-//!
-//! Must not do: make anything before somebody wants to write.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,10 +1,8 @@
 //! Who writes in a home: any number of commands, or one server.
 //!
-//! A server carries operations out by itself and takes them up again when it starts, so nobody else may do the same to
+//! A server carries operations out by itself and takes them up again when it starts, so no other process may do the same to
 //! the same rows. The first server makes a file here; from then on commands share a lock on it and a server has it
 //! alone. The system gives the lock back when its process ends, however it ends.
-//!
-//! Must not do: wait for anybody, or keep anybody from reading.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, Write};
@@ -73,13 +71,13 @@ impl Home {
     }
 }
 
-/// Somebody else writes here now.
+/// Another process writes here now.
 pub(super) fn home_in_use(message: &str) -> ControlError {
     let help = "wait until it is done, or give this server a home of its own with `--home PATH`";
     ControlError::Refused(Diagnostic::new("home.occupied", message).with_help(help))
 }
 
-/// Whether a lock was had. Only that somebody else has it is a no.
+/// Returns whether a lock was acquired. Only a lock held by another process is a no.
 fn is_acquired(result: Result<(), TryLockError>) -> std::io::Result<bool> {
     match result {
         Ok(()) => Ok(true),
@@ -97,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lock_that_cannot_be_had_is_not_somebody_elses() {
+    fn a_lock_that_cannot_be_acquired_is_not_held_by_another() {
         assert!(is_acquired(Ok(())).unwrap());
         assert!(!is_acquired(Err(TryLockError::WouldBlock)).unwrap());
         let error = is_acquired(Err(TryLockError::Error(ErrorKind::Unsupported.into()))).unwrap_err();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::executor::{BackendKey, Cancellation};
+use super::registry::{BackendKey, Cancellation};
 use super::{Host, HostAuthority, lock};
 use crate::api::ControlError;
 use crate::authority::{Resumption, Transition};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 
-use super::executor::BackendKey;
+use super::registry::BackendKey;
 use super::{Host, lock};
 use crate::api::ControlError;
 use crate::authority::Transition;

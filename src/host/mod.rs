@@ -26,6 +26,7 @@ mod observe;
 mod platform;
 #[cfg(feature = "native")]
 mod process;
+mod registry;
 #[cfg(feature = "native")]
 mod serve;
 mod session;
@@ -36,7 +37,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-pub use executor::{AcceptedOperation, Activity};
+pub use executor::AcceptedOperation;
 #[cfg(feature = "native")]
 pub use home::{Home, HomeError};
 pub use janitor::SWEEP_INTERVAL;
@@ -45,6 +46,7 @@ pub use native::{NativePlatform, now};
 pub use platform::{HostAuthority, Platform, WriteMode};
 #[cfg(feature = "native")]
 pub use process::own_holder;
+pub use registry::Activity;
 #[cfg(feature = "native")]
 pub use serve::{KeepRunning, Serving, ServingError};
 pub use session::ControlSession;
@@ -53,11 +55,11 @@ use crate::api::{Capacity, ControlError, LeaseHolder, PoolUsage};
 use crate::authority::{AuthenticatedToken, Authority, AuthorityError, Liveness};
 use crate::convex::deployment::DeploymentClient;
 use crate::model::{
-    Actor, Diagnostic, Expiry, INTERNAL_URL, OperationId, OperationRecord, ProjectName, ProviderKind, ResolvedBackend,
-    Revision, RunState, Secret, Snapshot, Timestamp, Usage,
+    Actor, Diagnostic, Expiry, HostPolicy, INTERNAL_URL, OperationId, OperationRecord, ProjectName, ProviderKind,
+    ResolvedBackend, Revision, RunState, Secret, Snapshot, Timestamp, Usage,
 };
 use crate::provider::Provider;
-use executor::OperationRegistry;
+use registry::OperationRegistry;
 
 /// The name that plans give to the control plane in this process.
 pub const EMBEDDED: &str = crate::model::ControlPlaneInfo::EMBEDDED;
@@ -69,6 +71,7 @@ pub struct Host {
     providers: Vec<Box<dyn Provider>>,
     connections: DeploymentClient,
     local_binaries: LocalBinaries,
+    database_hosts: HostPolicy,
     registry: OperationRegistry,
 }
 
@@ -100,7 +103,14 @@ impl Host {
     /// A host made of these parts. Nothing is read or made yet.
     pub fn new(parts: HostParts) -> Self {
         let HostParts { platform, name, providers, connections, local_binaries } = parts;
-        Self { platform, name, providers, connections, local_binaries, registry: OperationRegistry::default() }
+        let (database_hosts, registry) = (HostPolicy::Any, OperationRegistry::default());
+        Self { platform, name, providers, connections, local_binaries, database_hosts, registry }
+    }
+
+    /// Restricts which database servers it connects to.
+    #[must_use]
+    pub fn with_database_hosts(self, database_hosts: HostPolicy) -> Self {
+        Self { database_hosts, ..self }
     }
 
     /// The control plane as somebody uses it from this very process.
@@ -289,6 +299,7 @@ impl Host {
             backends: Vec::new(),
             quota: crate::model::Quota::default(),
             operations: Vec::new(),
+            retained: Vec::new(),
             expired: std::collections::BTreeMap::new(),
         };
         let Some((view, fingerprints)) =
@@ -301,6 +312,7 @@ impl Host {
         snapshot.backends = view.backends;
         snapshot.quota = view.quota;
         snapshot.operations = view.operations;
+        snapshot.retained = view.retained;
         snapshot.expired = view.expired;
         for (index, seen) in self.observe_all(&view.to_observe, &fingerprints).await {
             if let Some(backend) = snapshot.backends.get_mut(index) {

@@ -1,6 +1,4 @@
 //! Looking at all backends of a project at once.
-//!
-//! Must not do: change anything, or ask one backend after another.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +13,7 @@ const OBSERVE_CONCURRENCY: usize = 32;
 /// What is seen of a backend.
 pub(super) struct ObservedBackend {
     pub(super) observation: Observation,
-    /// The variables that it has and that nobody asked for.
+    /// Its unmanaged variables.
     pub(super) other_variables: BTreeSet<String>,
     /// Why the look failed, where it did.
     pub(super) failed: Option<Diagnostic>,

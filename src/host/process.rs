@@ -1,6 +1,4 @@
 //! Who this process is, and whether the process that holds a lease still lives.
-//!
-//! Must not do: signal or end a process.
 
 use crate::api::{LeaseHolder, LeaseNonce, MAX_NAME_BYTES, truncate};
 use crate::authority::Liveness;
@@ -100,7 +98,7 @@ mod tests {
         assert_eq!(liveness(&LeaseHolder { host: "another-machine".to_owned(), ..me.clone() }), Liveness::Unknown);
         assert_eq!(liveness(&LeaseHolder { process_start: None, ..me.clone() }), Liveness::Unknown);
         if cfg!(target_os = "linux") {
-            // A container that has the name of its machine, and the same machine before it was started anew.
+            // A container that has the name of its machine, and the same machine before a reboot.
             for elsewhere in ["ticks 1", "ticks 1 in pid:[1] of boot 1"] {
                 assert_eq!(liveness(&with(elsewhere)), Liveness::Unknown, "{elsewhere}");
             }

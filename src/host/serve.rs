@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Host;
-use super::executor::Cancellation;
+use super::registry::Cancellation;
 use crate::api::ControlError;
 
 /// How long an operation that is cancelled may take to end.

@@ -1,6 +1,4 @@
 //! What the parts of one control plane tell each other, where every project has a host of its own.
-//!
-//! Must not do: decide what is told; the authority does.
 
 use std::time::Duration;
 
@@ -15,8 +13,8 @@ const PAUSE_AFTER_ERRORS: Duration = Duration::from_secs(30);
 impl Host {
     /// What a project has to know of a token that was shown.
     pub fn lookup_token(&self, shown: &Secret) -> Result<TokenLookup, ControlError> {
-        let nobody = || TokenLookup { token: None, quota: Quota::default() };
-        Ok(self.read_rows(|authority| authority.lookup_token(shown))?.unwrap_or_else(nobody))
+        let unknown = || TokenLookup { token: None, quota: Quota::default() };
+        Ok(self.read_rows(|authority| authority.lookup_token(shown))?.unwrap_or_else(unknown))
     }
 
     /// Takes over what the directory says.
@@ -34,7 +32,7 @@ impl Host {
         self.write_rows(|authority| authority.apply_project_sync(registration, self.now()))
     }
 
-    /// The project that a token opens; none for an operator's, or one that nobody knows.
+    /// The project that a token opens; none for an operator's, or an unknown one.
     pub fn project_of_token(&self, token: &TokenId) -> Result<Option<ProjectName>, ControlError> {
         Ok(self.read_rows(|authority| authority.project_of_token(token))?.flatten())
     }

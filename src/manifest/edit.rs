@@ -1,9 +1,8 @@
 //! Changes to a manifest that keep every comment and every blank where they are.
-//!
-//! Must not do: checking what a manifest means. Whoever edits parses the result before writing it.
 
 use std::ops::Range;
 
+use crate::model::Edit;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use toml_edit::{Array, DocumentMut, InlineTable, Item, Table, TableLike, Value};
@@ -55,7 +54,7 @@ fn document(text: &str) -> Result<DocumentMut, EditError> {
     text.parse::<DocumentMut>().map_err(|_| EditError::Syntax)
 }
 
-/// The same manifest with one more backend. Fields are named by their dotted path inside the backend's block, such as
+/// Returns a manifest with one more backend. Fields are named by their dotted path inside the backend's block, such as
 /// `resources.memory`; nested ones become one inline table each.
 ///
 /// # Errors
@@ -131,7 +130,7 @@ fn value(field: &FieldLiteral) -> Value {
     }
 }
 
-/// The same manifest with one more field in the block of a backend, below the fields that are there. A field that is
+/// Returns a manifest with one more field in the block of a backend, below the fields that are there. A field that is
 /// there already stays as it is.
 ///
 /// # Errors
@@ -157,7 +156,22 @@ pub fn add_field(text: &str, name: &str, key: &str, field: &FieldLiteral) -> Res
     Ok(if windows { edited.replace("\r\n", "\n").replace('\n', "\r\n") } else { edited })
 }
 
-/// The same manifest without one backend, without its name in anybody's `depends_on`, and without the `[[moved]]` entries
+/// Returns the one edit that adds a field to the block of a backend; none where the text is not TOML or has no such backend.
+pub fn field_edit(text: &str, name: &str, key: &str, field: &FieldLiteral) -> Option<Edit> {
+    let edited = add_field(text, name, key, field).ok().filter(|edited| edited != text)?;
+    let mut start = text.bytes().zip(edited.bytes()).take_while(|(one, other)| one == other).count();
+    while !text.is_char_boundary(start) || !edited.is_char_boundary(start) {
+        start -= 1;
+    }
+    let rest = text.len().min(edited.len()) - start;
+    let mut same = text.bytes().rev().zip(edited.bytes().rev()).take(rest).take_while(|(one, other)| one == other).count();
+    while !text.is_char_boundary(text.len() - same) || !edited.is_char_boundary(edited.len() - same) {
+        same -= 1;
+    }
+    Some(Edit { start, end: text.len() - same, replacement: edited[start..edited.len() - same].to_owned() })
+}
+
+/// Returns a manifest without one backend, without its name in any `depends_on`, and without the `[[moved]]` entries
 /// that lead to it.
 ///
 /// The comment right above a block goes with it; every other byte stays.
@@ -352,6 +366,9 @@ mod tests {
         let added = add_field(TEXT, "dev", "env_file", &file).unwrap();
         assert_eq!(added, TEXT.replace("# here\n", "# here\nenv_file = \".env.local\"\n"));
         assert_eq!(add_field(&added, "dev", "env_file", &file).unwrap(), added);
+        let edit = field_edit(TEXT, "dev", "env_file", &file).unwrap();
+        let applied = format!("{}{}{}", &TEXT[..edit.start], edit.replacement, &TEXT[edit.end..]);
+        assert_eq!((applied, edit.end - edit.start), (added.clone(), 0));
         assert_eq!(add_field(TEXT, "nobody", "env_file", &file), Err(EditError::Missing { name: "nobody".into() }));
         for odd in [
             "project = \"x\"\nbackends.a.provider = \"simulated\" # a\n# b\n",

@@ -1,6 +1,4 @@
 //! From a checked tree to the model's nouns.
-//!
-//! Must not do: finding problems. What is missing here was reported by a rule before.
 
 use std::collections::{BTreeMap, BTreeSet};
 

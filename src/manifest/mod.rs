@@ -4,7 +4,7 @@
 //! compare keys with one another (`rules`), and what is left without a mistake is lowered into the model (`lower`).
 //! The JSON schema is made of the same table of keys (`schema`); `edit` changes a manifest and keeps its comments.
 //!
-//! Must not do: IO, async, clocks, the terminal, resolving secrets or paths. Text in; nouns, problems or text out.
+//! No IO and no clocks, which `tests/architecture.rs` holds: text in, nouns and diagnostics out.
 
 mod edit;
 mod lower;
@@ -25,7 +25,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use crate::model::{Desired, Diagnostic, ProjectName, Severity};
 
-pub use edit::{EditError, FieldLiteral, add_backend, add_field, remove_backend};
+pub use edit::{EditError, FieldLiteral, add_backend, add_field, field_edit, remove_backend};
 pub use positions::located;
 pub use reference::reference;
 pub use schema::schema;

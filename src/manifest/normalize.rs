@@ -1,6 +1,4 @@
 //! What people write when they mean a size, a duration or a word of ours, brought into our spelling.
-//!
-//! Must not do: guessing amounts. It changes the spelling only, and what comes out has been parsed.
 
 use crate::model::{ByteSize, TimeSpan};
 

@@ -1,6 +1,4 @@
 //! From a TOML tree to a checked tree: unknown keys, wrong types and texts that do not have the shape of their key.
-//!
-//! Must not do: comparing one key with another; that is what rules are for.
 
 mod value;
 
@@ -111,7 +109,7 @@ impl<'t> Reader<'t, '_> {
             let meant = self.suggest_key(spec, name);
             let problem = self.unknown_key(spec, table, key, value, path, meant);
             self.report(problem);
-            // What was misspelt is there, so nobody else needs to miss it.
+            // What was misspelt is there, so no rule needs to miss it.
             if let Some(meant) = meant.filter(|meant| !table.contains_key(*meant)) {
                 entries.push((meant, Entry { key: span, span: value.span(), value: Value::Broken }));
             }
@@ -119,7 +117,7 @@ impl<'t> Reader<'t, '_> {
         TableNode { span: span.clone(), entries }
     }
 
-    /// The key that somebody who wrote an unknown one most likely meant.
+    /// Returns the key that was most likely meant by an unknown one.
     fn suggest_key(&mut self, spec: &'static Table, name: &str) -> Option<&'static str> {
         self.suggestions += 1;
         if self.suggestions > MOST_SUGGESTIONS {
@@ -259,7 +257,7 @@ fn nested_key_suggestion(spec: &'static Table, name: &str) -> Option<(&'static s
     let inner =
         || spec.keys().filter_map(|key: &Key| if let Kind::Table(inner) = key.kind { Some((key.name, inner)) } else { None });
     let exact = inner().find_map(|(table, inner)| Some((table, inner.key(name)?.name)));
-    // Short words are near to one another, whatever they mean.
+    // Short words are near to one another by accident.
     let near = || inner().find_map(|(table, inner)| Some((table, nearest(name, inner.keys().map(|key| key.name))?)));
     exact.or_else(|| (name.len() > 5).then(near).flatten())
 }

@@ -1,6 +1,4 @@
 //! What a manifest must be beyond its shape: a list of functions, each of which reports what it alone is about.
-//!
-//! Must not do: stopping one another. A rule passes over what is already known to be broken.
 
 mod engines;
 mod graph;
@@ -161,7 +159,7 @@ fn instance_names_fit(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagno
 fn providers_are_chosen(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnostic>) {
     for backend in &document.backends {
         if backend.view.get("provider").is_none() {
-            let message = format!("`{}` has no provider, so nobody knows where it runs", backend.name);
+            let message = format!("`{}` has no provider, so where it runs is not decided", backend.name);
             problems.push(
                 Diagnostic::at("manifest.missing_key", backend.key, message)
                     .with_help(format!(
@@ -333,7 +331,7 @@ fn extra_variables_are_not_set_otherwise(document: &ManifestView<'_, '_>, proble
     }
 }
 
-/// A problem about a backend's name that nobody has, with the name that was probably meant.
+/// Returns the diagnostic about the name of a backend that is not there, with the name that was probably meant.
 fn unknown_backend(
     code: &'static str,
     document: &ManifestView<'_, '_>,

@@ -1,7 +1,4 @@
 //! The JSON schema of a manifest, made of the same table of keys that the reader checks against.
-//!
-//! Must not do: knowing a key that `keys` does not. What spans several keys is added here as far as a schema can say
-//! it; cycles, names that exist and the like are left to the rules.
 
 use serde_json::{Map, Value, json};
 

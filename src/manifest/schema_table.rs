@@ -1,6 +1,4 @@
 //! Every key that a manifest may have, once: the reader checks against these tables and the schema is made of them.
-//!
-//! Must not do: reading anything. It is data.
 
 use super::formats::{self, TextFormat};
 use crate::model::EnvFileContents;

@@ -1,6 +1,4 @@
 //! Which names and texts look like secrets.
-//!
-//! Must not do: keeping or quoting any of them.
 
 use std::ops::Range;
 
@@ -75,7 +73,7 @@ pub(super) fn looks_secret(name: &str) -> bool {
     !public && words.iter().any(|word| SECRET_WORDS.contains(&word.as_str()))
 }
 
-/// Whether a text looks like a secret whatever it is called.
+/// Returns whether a text looks like a secret, under any name.
 pub(super) fn looks_secret_value(text: &str) -> bool {
     text.len() >= 16
         && SECRET_PREFIXES.iter().any(|prefix| text.starts_with(prefix))
@@ -105,8 +103,8 @@ fn words(name: &str) -> Vec<String> {
     words
 }
 
-/// The same text with everything that may be a secret overwritten, byte for byte, so that every span still fits.
-/// Whoever shows lines of a manifest shows lines of this.
+/// Returns a text with everything that may be a secret overwritten, byte for byte, so that every span still fits.
+/// Lines of a manifest are shown from this only.
 pub fn redacted(text: &str, problems: &[Diagnostic]) -> String {
     let spans = problems.iter().flat_map(|problem| problem.span.iter().chain(&problem.related));
     let mut hidden: Vec<Range<usize>> = spans.filter(|span| span.sensitive).map(Span::bytes).collect();

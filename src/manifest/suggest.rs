@@ -1,13 +1,11 @@
 //! "Did you mean": the nearest word, and how a list of words reads.
-//!
-//! Must not do: deciding what is wrong. It only compares texts.
 
 pub(super) use crate::policy::formats::quoted;
 
 /// No word of a manifest is longer; comparing costs the product of both lengths.
 const LONGEST: usize = 64;
 
-/// The candidate that somebody who typed `typed` most likely meant.
+/// Returns the candidate that was most likely meant by `typed`.
 pub(super) fn nearest<'c>(typed: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     if typed.is_empty() || typed.len() > LONGEST {
         return None;
@@ -27,7 +25,7 @@ pub(super) fn nearest<'c>(typed: &str, candidates: impl IntoIterator<Item = &'c 
     best.map(|(_, candidate)| candidate)
 }
 
-/// The same word without the differences that people do not see.
+/// Returns a word without the differences that people do not see.
 fn flatten(word: &str) -> String {
     word.chars().filter(|c| !matches!(c, '-' | '_' | ' ')).flat_map(char::to_lowercase).collect()
 }

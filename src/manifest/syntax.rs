@@ -1,6 +1,4 @@
 //! From text to a TOML tree with every mistake of syntax, said once and in words that help.
-//!
-//! Must not do: knowing the manifest's keys.
 
 use std::ops::{Range, RangeInclusive};
 
@@ -155,7 +153,7 @@ fn problem(text: &str, span: &Range<usize>, message: &str) -> Diagnostic {
             found("a value is missing after the `=`").with_help("write the value, or remove the key")
         }
         "string values must be quoted" => {
-            let problem = found("a text stands in quotes").with_label("no quotes");
+            let problem = found("a text needs quotes").with_label("no quotes");
             let bare = written.trim();
             if bare.contains(['"', '\\', '\'']) || bare.chars().any(char::is_control) {
                 return problem.with_help("put `\"` on both sides");

@@ -1,15 +1,13 @@
 //! A manifest after its shape was checked: every value has the type that its key takes, or is marked as broken.
-//!
-//! Must not do: finding problems. The reader makes the tree, rules and lowering look at it.
 
 use std::ops::Range;
 
 use crate::model::{ByteSize, Cpus, Release, SecretRef, SecretSource, TextValue, TimeSpan, Tls};
 
-/// One value and where it stands.
+/// One value and its position.
 #[derive(Debug)]
 pub(super) struct Entry<'t> {
-    /// Where its key stands; for an element of a list, the element itself.
+    /// The position of its key; for an element of a list, the element itself.
     pub(super) key: Range<usize>,
     pub(super) span: Range<usize>,
     pub(super) value: Value<'t>,

@@ -1,6 +1,4 @@
-//! Who may do what in a control plane: tokens, scopes, and whoever acts.
-//!
-//! Must not do: hold a token itself, or decide whether one is good; the authority does.
+//! Who may do what in a control plane: tokens, scopes, and actors.
 
 use std::fmt;
 
@@ -46,7 +44,7 @@ impl fmt::Display for Scope {
     }
 }
 
-/// Whoever does something, as the history names them.
+/// An actor, as the history names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Actor {
     /// The token that was shown; none for the embedded control plane, which asks for none.
@@ -73,7 +71,7 @@ impl fmt::Display for Actor {
     }
 }
 
-/// What is known of a token. The token itself is known to nobody but its owner.
+/// What is known of a token. The token itself is not kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct TokenRecord {
     /// Its public part, by which it is listed and revoked.
@@ -116,7 +114,7 @@ pub enum TokenState {
     Active,
     /// Its time is over.
     Expired,
-    /// Somebody ended it.
+    /// It was revoked before its time was over.
     Revoked,
 }
 
@@ -131,7 +129,7 @@ impl TokenState {
     }
 }
 
-/// A token that somebody asks for.
+/// A request for a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenRequest {

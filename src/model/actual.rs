@@ -1,6 +1,4 @@
 //! What the control plane says there is.
-//!
-//! Must not do: hold a secret in clear, or know how it was observed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,6 +37,9 @@ pub struct Snapshot {
     /// The operations that have not ended.
     #[serde(default)]
     pub operations: Vec<OperationRecord>,
+    /// What destroyed backends left behind.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub retained: Vec<RetainedData>,
     /// The backends that were removed because their time was over and were not asked for since, and when it was.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub expired: BTreeMap<BackendName, Timestamp>,
@@ -54,7 +55,7 @@ pub struct ControlPlaneInfo {
     /// What it does about backends whose time is over.
     #[serde(default)]
     pub expiry: Expiry,
-    /// How much whoever asked may do in the project; none where nobody is asked for a token.
+    /// The scope of the token that asked; none where no token is needed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub scope: Option<Scope>,
 }
@@ -74,7 +75,7 @@ impl ControlPlaneInfo {
     /// The name of the one in the command itself.
     pub const EMBEDDED: &'static str = "embedded";
 
-    /// Whether it goes on with its work when nobody waits for that.
+    /// Whether it goes on with its work after the command that asked for it has ended.
     pub fn outlives_commands(&self) -> bool {
         self.name != Self::EMBEDDED
     }
@@ -121,7 +122,7 @@ pub struct ActualBackend {
     pub stopped: bool,
     /// What is seen of it now.
     pub observation: Observation,
-    /// The names of Convex environment variables that it has and that nobody asked for; they are left alone. Looked for
+    /// The names of Convex environment variables that it has and that no manifest set; they are left alone. Looked for
     /// only where some were asked for.
     #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
     #[serde(rename = "other_variables")]
@@ -140,6 +141,27 @@ impl ActualBackend {
             self.observe_error.clone().unwrap_or_else(unsaid)
         })
     }
+}
+
+/// Data that a backend left behind when it was destroyed, and that the next backend of its name takes up again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct RetainedData {
+    /// The backend that it is of.
+    pub name: BackendName,
+    /// Its identity, which comes back with it.
+    pub id: BackendId,
+    /// What its process called itself.
+    pub instance_name: InstanceName,
+    /// Where it ran.
+    pub provider: ProviderKind,
+    /// The database on a server of the user's own that is a part of it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub database: Option<String>,
+    /// Where its files are, as far as the provider has a word for it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub place: Option<String>,
+    /// When the backend was destroyed.
+    pub retained_at: Timestamp,
 }
 
 /// How far the last operation on a backend got.
@@ -177,7 +199,7 @@ pub struct Observation {
     /// Where it differs from what was last applied.
     #[serde(rename = "deviations")]
     pub drift: Vec<FieldDrift>,
-    /// What somebody has to do elsewhere before clients reach it, such as setting a record of a domain.
+    /// What has to be done elsewhere before clients reach it, such as setting a record of a domain.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub notes: Vec<String>,
 }
@@ -237,11 +259,11 @@ pub struct FieldDrift {
     pub observed: String,
 }
 
-/// What the path of a deviation begins with that is about a thing that somebody else put beside a backend.
+/// What the path of a deviation begins with that is about a thing beside a backend that this control plane did not make.
 pub const UNMANAGED_PREFIX: &str = "foreign.";
 
 impl FieldDrift {
-    /// Whether `apply` puts it right. What somebody else put beside a backend is named, and left to them.
+    /// Whether `apply` puts it right. What others put beside a backend is named and left alone.
     pub fn is_repaired_by_apply(&self) -> bool {
         !self.path.as_str().starts_with(UNMANAGED_PREFIX)
     }

@@ -1,6 +1,4 @@
 //! What a step is about: `backend.dev`, `env_file.dev`, `env_file.dev:apps/web/.env.local`.
-//!
-//! Must not do: know what is done to the thing that it names.
 
 use std::fmt;
 

@@ -1,6 +1,4 @@
 //! What backends cost a month at their provider, from price tables that are data with a date.
-//!
-//! Must not do: take a price that is not known for zero, or ask anybody for one.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -93,7 +91,7 @@ impl schemars::JsonSchema for Usd {
 /// What a backend costs a month.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cost {
-    /// It runs on a machine of the user's own, which nobody sends a bill for.
+    /// It runs on a machine of the user's own, for which no provider bills.
     Unmetered,
     /// So much at its provider.
     Known {
@@ -138,7 +136,7 @@ struct FlyPrices {
     region_factor: BTreeMap<String, f64>,
 }
 
-/// The table as it stands in the repository; a test sees to it that it can be read.
+/// The table as in the repository; a test ensures that it can be read.
 static FLY: LazyLock<Option<FlyPrices>> = LazyLock::new(|| serde_json::from_str(include_str!("prices_fly.json")).ok());
 
 impl FlyPrices {
@@ -157,7 +155,7 @@ impl FlyPrices {
         Some(Usd::from_dollars(dollars))
     }
 
-    /// Where nobody knows yet which of the allowed regions has room, it may be the dearest.
+    /// As long as the region is not decided, the price may be that of the dearest allowed one.
     fn cost(&self, spec: &BackendSpec, region: Option<&str>) -> Option<Cost> {
         let allowed = regions(spec);
         let regions = match region.filter(|region| allowed.contains(region)) {
@@ -235,7 +233,7 @@ mod tests {
     }
 
     /// Fly's documentation of 2025-10-23 gives three shared-1x with 1 GB in sjc as $20.37 and one with 256 MB there as
-    /// $2.32; on 2026-06-07 somebody paid $2.02 for the latter in ams. A volume of 1 GB is 15 cents.
+    /// $2.32; on 2026-06-07 a user paid $2.02 for the latter in ams. A volume of 1 GB is 15 cents.
     #[test]
     fn the_table_gives_the_prices_that_others_were_told() {
         assert_eq!(shown(&fly("sjc", 1.0, "256 MiB", "1 GiB")), "$2.47");

@@ -1,6 +1,4 @@
 //! What the manifest says.
-//!
-//! Must not do: know where in a text anything was said, or hold a secret's value.
 
 use std::collections::BTreeMap;
 
@@ -62,7 +60,7 @@ pub enum SecretState {
     Unavailable(SecretRef),
     /// Its value is where it should be and cannot be read, and this is why; so it cannot be compared here.
     Unreadable(String),
-    /// Its value is at hand, but whoever plans may not know the key to fingerprint it with.
+    /// Its value is at hand, but the token of this plan may not see the key to fingerprint it with.
     Withheld,
     /// Its value is at hand and of no use, and this is why. Never shows any of it.
     Unusable(String),

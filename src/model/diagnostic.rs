@@ -57,10 +57,10 @@ pub struct Edit {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// It stands in the way.
+    /// An obstacle.
     #[default]
     Error,
-    /// It is worth a look and stands in nobody's way.
+    /// It is worth a look and blocks nothing.
     Warning,
 }
 
@@ -201,7 +201,7 @@ impl Diagnostic {
         }
     }
 
-    /// Returns the exit code of a command that could not observe what there is, for this reason.
+    /// Returns the exit code of a command that could not observe the actual state, for this reason.
     pub fn exit_unobserved(&self) -> Exit {
         if self.exit() == Exit::NotAuthorised { Exit::NotAuthorised } else { Exit::Unreachable }
     }
@@ -216,7 +216,7 @@ impl Diagnostic {
 
 /// The failure of a command: everything that is wrong, and the exit code that follows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[must_use = "a report that nobody reads helps nobody"]
+#[must_use = "an unread report hides a failure"]
 pub struct Report {
     /// The exit code.
     pub exit: Exit,

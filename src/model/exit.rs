@@ -1,6 +1,4 @@
 //! The exit codes that users and CI rely on.
-//!
-//! Must not do: give one code two meanings.
 
 use serde::{Deserialize, Serialize};
 

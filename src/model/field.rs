@@ -1,6 +1,4 @@
 //! A specification as flat fields, so that two of them can be compared without knowing what each field is.
-//!
-//! Must not do: know what a change of a field does; `plan` does.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,6 +1,4 @@
 //! Fingerprints of secrets, and digests of documents.
-//!
-//! Must not do: make a fingerprint without a key: a weak secret could be guessed from it.
 
 use std::fmt;
 
@@ -12,7 +10,7 @@ use zeroize::Zeroizing;
 use super::secret::Secret;
 
 /// What a plan shows instead of a secret: equal secrets of one project have equal fingerprints, and without the
-/// key of the control plane nobody can test a guess against one.
+/// key of the control plane no guess can be tested against one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct Fingerprint(String);

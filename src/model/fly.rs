@@ -1,6 +1,4 @@
 //! What there is on Fly.io: regions, sizes of machines and volumes, names of apps.
-//!
-//! Must not do: know what anything costs, or how it is made there.
 
 pub use super::cpu_kind::CpuKind;
 use super::fingerprint::Digest;

@@ -1,6 +1,4 @@
 //! Identifiers and counters that the control plane hands out.
-//!
-//! Must not do: draw random numbers or count; the control plane does.
 
 use std::fmt;
 

@@ -1,7 +1,6 @@
 //! The nouns of the house: names, sizes, specifications, what is wanted and what is.
 //!
-//! Must not do: IO, async, clocks, randomness, the terminal. Everything here is plain data that
-//! every other module may use and that uses none of them.
+//! No IO, clocks or randomness: `tests/architecture.rs` holds it, and that its files are a graph without cycles.
 
 mod access;
 mod actual;
@@ -15,6 +14,7 @@ mod exit;
 mod field;
 mod fingerprint;
 pub mod fly;
+mod host_policy;
 mod identifier;
 mod name;
 mod operation;
@@ -31,8 +31,8 @@ mod time;
 
 pub use access::{Actor, IssuedToken, Scope, TokenRecord, TokenRequest, TokenState};
 pub use actual::{
-    ActualBackend, ControlPlaneInfo, DataState, Endpoints, Expiry, FieldDrift, Observation, Phase, RunState, Snapshot,
-    UNMANAGED_PREFIX,
+    ActualBackend, ControlPlaneInfo, DataState, Endpoints, Expiry, FieldDrift, Observation, Phase, RetainedData, RunState,
+    Snapshot, UNMANAGED_PREFIX,
 };
 pub use address::{Address, AddressKind};
 pub use cost::{Cost, PriceSource, Usd, monthly_cost, monthly_sum, price_source, unpriced_items};
@@ -45,6 +45,7 @@ pub use diagnostic::{Diagnostic, Edit, Report, Severity, Span, error_chain};
 pub use exit::Exit;
 pub use field::{EXTRA_ENV, FieldPath, FieldValue, STORAGE_SERVER, STORAGE_URL, fields, secret_slots};
 pub use fingerprint::{Digest, Fingerprint, FingerprintKey};
+pub use host_policy::{HostPolicy, HostRule, HostRuleError};
 pub use identifier::{BackendId, Generation, OperationId, Revision, StepKey, TokenId};
 pub use name::{BackendName, INSTANCE_NAME_MAX, InstanceName, NAME_MAX, NameError, ProjectName};
 pub use operation::{OperationKind, OperationRecord, OperationState};

@@ -1,6 +1,4 @@
 //! Names that users choose, and the instance name that follows from them.
-//!
-//! Must not do: correct a name silently.
 
 use std::fmt;
 
@@ -125,7 +123,7 @@ name!(
 );
 
 impl InstanceName {
-    /// The name that a backend gets when nobody else holds it.
+    /// Returns the name that a backend gets when no other backend has it.
     ///
     /// # Errors
     /// [`NameError::TooLong`] when both names together exceed [`INSTANCE_NAME_MAX`].
@@ -135,7 +133,7 @@ impl InstanceName {
         Ok(Self(text))
     }
 
-    /// The same name told apart by a number, for two projects whose names join to the same text.
+    /// Returns the preferred name with a number, for two projects whose names join to the same text.
     ///
     /// # Errors
     /// [`NameError::TooLong`] when the number does not fit.

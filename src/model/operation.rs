@@ -1,6 +1,4 @@
 //! Operations as clients see them.
-//!
-//! Must not do: carry one out.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,4 @@
 //! The places where a backend can run.
-//!
-//! Must not do: know how a provider works.
 
 use std::fmt;
 

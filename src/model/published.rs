@@ -1,6 +1,4 @@
 //! Where a backend is reached whose ports are published on the machine that it runs on.
-//!
-//! Must not do: know which ports those are.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -8,7 +6,7 @@ use super::provider::ProviderKind;
 use super::spec::BackendSpec;
 
 impl BackendSpec {
-    /// The host under which clients of this machine reach its ports, as it stands in a URL: the one address that they are
+    /// The host under which clients of this machine reach its ports, as in a URL: the one address that they are
     /// published on, and loopback where that is every address or none is named.
     pub fn port_host(&self) -> String {
         let named = self.settings.docker.publish.as_deref().filter(|_| self.provider == ProviderKind::Docker);

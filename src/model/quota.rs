@@ -1,6 +1,4 @@
 //! How much one project may have in a control plane, and how much it has.
-//!
-//! Must not do: decide whether something fits; it only counts.
 
 use serde::{Deserialize, Serialize};
 
@@ -63,7 +61,7 @@ impl Usage {
         })
     }
 
-    /// The same with one backend in place of another one, or beside the others where there was none.
+    /// Returns the usage with one backend in place of another one, or beside the others where there was none.
     #[must_use]
     pub fn replacing(&self, before: Option<&BackendSpec>, after: &BackendSpec) -> Self {
         let old = Self::of(before.into_iter());

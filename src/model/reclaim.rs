@@ -1,5 +1,6 @@
 //! What happens to data when its backend is destroyed: Kubernetes' reclaim policy, for volumes and for databases.
 
+use super::spec::BackendSpec;
 use serde::{Deserialize, Serialize};
 
 /// The reclaim policy that a removal was begun with. It holds until the removal is finished, or until the backend is named to be
@@ -10,6 +11,22 @@ pub struct ReclaimPolicy {
     pub volume: VolumeReclaim,
     /// Of its database on a server of the user's own.
     pub database: DatabaseReclaim,
+}
+
+impl ReclaimPolicy {
+    /// Returns the policy under which nothing is kept in half: files go the way of the database whose documents name
+    /// them.
+    #[must_use]
+    pub fn completed(self, spec: &BackendSpec) -> Self {
+        if !spec.has_split_data() {
+            return self;
+        }
+        let volume = match self.database {
+            DatabaseReclaim::Retain => VolumeReclaim::Retain,
+            DatabaseReclaim::Delete => VolumeReclaim::Delete,
+        };
+        Self { volume, ..self }
+    }
 }
 
 /// What happens to the volume of a backend, where its provider can keep one without the backend.

@@ -1,6 +1,4 @@
 //! Which Convex build runs.
-//!
-//! Must not do: guess which of two releases is newer when their names do not say.
 
 use std::fmt;
 
@@ -23,7 +21,7 @@ pub enum Release {
     },
     /// An image digest, `sha256:` and 64 hex digits.
     Digest(String),
-    /// Whatever is newest when it is fetched: works, but is linted.
+    /// The newest one at the time of the download: works, but is linted.
     Latest,
 }
 
@@ -34,7 +32,7 @@ pub enum Release {
 )]
 pub struct ReleaseError;
 
-/// How one release stands to another in time.
+/// The order of two releases in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReleaseOrder {
     /// The same build.
@@ -89,10 +87,10 @@ impl Release {
         }
     }
 
-    /// How `other` stands to this release.
+    /// Returns the order of `other` and this release in time.
     ///
     /// A build that crosses midnight UTC carries two tags with one commit (19 such pairs are known), so equal
-    /// commits are the same build whatever the dates say.
+    /// commits are the same build, even with other dates.
     pub fn compare(&self, other: &Self) -> ReleaseOrder {
         match (self, other) {
             (Self::Latest, _) | (_, Self::Latest) if self != other => ReleaseOrder::Unknown,

@@ -1,6 +1,4 @@
 //! One backend as a provider gets it: everything that was decided, nothing left to choose.
-//!
-//! Must not do: choose anything, or be shown or written down: it holds secrets.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,4 @@
 //! Secrets: where one comes from, and its value while it is in memory.
-//!
-//! Must not do: show a value in `Debug`, or read one.
 
 use std::fmt;
 

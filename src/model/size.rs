@@ -1,6 +1,4 @@
 //! Amounts of memory, disk and processor.
-//!
-//! Must not do: round what a user wrote.
 
 use std::fmt;
 

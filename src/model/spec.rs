@@ -1,6 +1,4 @@
 //! What one backend should be.
-//!
-//! Must not do: know the manifest's syntax or what a provider makes of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -22,7 +20,7 @@ use super::time::TimeSpan;
 pub struct BackendSpec {
     /// Where it runs.
     pub provider: ProviderKind,
-    /// Which build runs; none means whatever the provider has at hand.
+    /// Which build runs; none means the one that the provider has at hand.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub release: Option<Release>,
     /// The provider's region, where it has any.
@@ -100,6 +98,11 @@ impl BackendSpec {
     /// Whether it keeps its documents in a database on a server of the user's own.
     pub fn has_own_server(&self) -> bool {
         !self.is_record_only() && self.storage.server().is_some_and(|server| !server.managed)
+    }
+
+    /// Whether its data is in two places that need each other: documents on such a server, files beside the process.
+    pub fn has_split_data(&self) -> bool {
+        self.has_own_server() && self.files == Files::Local
     }
 }
 

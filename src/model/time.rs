@@ -1,6 +1,4 @@
 //! Spans of time as users write them, and points in time as the record keeps them.
-//!
-//! Must not do: ask what time it is.
 
 use std::fmt;
 

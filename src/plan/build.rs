@@ -1,6 +1,4 @@
 //! Builds the plan: the one place that decides what is done.
-//!
-//! Must not do: do anything, ask anyone, or depend on the order in which things were listed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -264,9 +262,10 @@ impl<'a> PlanBuilder<'a> {
             // becomes of its data.
             let asked_for = ReclaimPolicy { volume: self.intent.volume_reclaim, database: self.intent.database_reclaim };
             let begun = backend.removal.filter(|_| backend.phase == Phase::Removing);
-            let ReclaimPolicy { volume, database } = begun.filter(|_| !self.intent.destroy).unwrap_or(asked_for);
+            let asked_for = begun.filter(|_| !self.intent.destroy).unwrap_or(asked_for);
+            let ReclaimPolicy { volume, database } = asked_for.completed(&backend.recorded);
             self.lints.extend(begun.and_then(|begun| lint::retention_dropped(asked, begun.volume, volume)));
-            self.refusals.extend(policy::volume_kept(asked, backend, volume));
+            self.refusals.extend(policy::volume_kept(asked, backend, asked_for));
             self.lints.extend(lint::database_stays(asked, backend, database));
             let task = Task::Remove { backend: backend.name.clone(), volume, database };
             self.step(Address::backend(asked), Action::Destroy, reason, diff::destruction_changes(backend, database), task);

@@ -1,6 +1,4 @@
 //! What the backends of a project cost a month at their providers, before a plan and after it.
-//!
-//! Must not do: count what nobody sends a bill for, or take an unknown price for none.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -79,7 +77,7 @@ impl Price {
     }
 }
 
-/// A backend that somebody may send a bill for, and where it is known to be.
+/// A backend that a provider may bill for, and its region where that is known.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PricedBackend<'a> {
     pub(super) spec: &'a BackendSpec,
@@ -96,7 +94,7 @@ impl<'a> PricedBackend<'a> {
     }
 }
 
-/// What there is, and what there will be once these steps are carried out. What stays where it is keeps its region.
+/// The cost now, and once these steps are carried out. What stays where it is keeps its region.
 pub(super) fn priced_backends<'a>(
     existing: &'a [ActualBackend],
     steps: &'a [Step],
@@ -119,7 +117,7 @@ pub(super) fn priced_backends<'a>(
     [before, after]
 }
 
-/// What everything costs before and after these steps. None where nobody sends a bill.
+/// What everything costs before and after these steps. None where no provider bills.
 pub(super) fn cost(existing: &[ActualBackend], steps: &[Step]) -> Option<PlanCost> {
     let [before, after] = priced_backends(existing, steps);
     let names: BTreeSet<&BackendName> = before.keys().chain(after.keys()).copied().collect();

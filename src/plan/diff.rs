@@ -37,5 +37,13 @@ pub(super) fn destruction_changes(actual: &ActualBackend, database: DatabaseRecl
         let before = Some(actual.instance_name.database());
         changes.push(FieldChange { path: FieldPath::new("storage.database"), before, after, effect });
     }
+    if actual.recorded.has_split_data() {
+        let (after, effect) = match database {
+            DatabaseReclaim::Retain => (Some("kept with the database".to_owned()), ChangeImpact::Record),
+            DatabaseReclaim::Delete => (None, ChangeImpact::Destroy),
+        };
+        let before = Some("local".to_owned());
+        changes.push(FieldChange { path: FieldPath::new("files.engine"), before, after, effect });
+    }
     changes
 }

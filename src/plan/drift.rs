@@ -1,6 +1,4 @@
-//! Drift alone: what differs from what was last applied, whatever a manifest says.
-//!
-//! Must not do: read the manifest.
+//! Drift alone: what differs from what was last applied, apart from any manifest.
 
 use super::DriftItem;
 use crate::model::{Address, DataState, Diagnostic, FieldDrift, FieldPath, Phase, Snapshot};
@@ -17,7 +15,7 @@ pub struct DriftReport {
 }
 
 /// A backend that could not be looked at.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct UnobservedBackend {
     /// The backend.
     pub address: Address,

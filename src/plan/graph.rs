@@ -1,6 +1,4 @@
 //! Which step waits for which, and an order in which all of them could run one by one.
-//!
-//! Must not do: recurse: plans may be deep.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -67,7 +65,9 @@ pub(super) fn connect_dependencies(mut steps: Vec<Step>, recorded: &BTreeMap<&Ba
 pub(super) fn dependencies(steps: &[Step]) -> DiGraph<(), ()> {
     let positions: BTreeMap<&StepId, usize> = steps.iter().enumerate().map(|(index, step)| (&step.id, index)).collect();
     let mut graph = DiGraph::with_capacity(steps.len(), steps.len());
-    steps.iter().for_each(|_| drop(graph.add_node(())));
+    for _ in steps {
+        graph.add_node(());
+    }
     for (index, step) in steps.iter().enumerate() {
         for before in step.after.iter().filter_map(|id| positions.get(id)) {
             graph.add_edge(NodeIndex::new(*before), NodeIndex::new(index), ());

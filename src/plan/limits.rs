@@ -40,7 +40,7 @@ pub(super) fn budget(desired: &Desired, existing: &BTreeMap<&BackendName, &Actua
     if let Some(limit) = desired.budget.disk.filter(|limit| disk > *limit) {
         over("disk", disk.to_string(), limit.to_string());
     }
-    // What nobody knows the price of is said by a lint; what is known may be too much already.
+    // An unknown price is said by a lint; what is known may be too much already.
     let costs = desired.backends.iter().map(|(name, backend)| {
         let there = existing.get(name).filter(|there| there.phase != Phase::Removing);
         PricedBackend { spec: &backend.spec, region: there.and_then(|there| there.region.as_deref()) }.cost()
@@ -106,7 +106,7 @@ pub(super) fn quota(steps: &[Step], snapshot: &Snapshot) -> Vec<Diagnostic> {
 
 /// Refuses every destruction that was not allowed by the backend's name.
 ///
-/// This is asked by whoever applies, not while planning: a plan shows what would be destroyed.
+/// This is asked by apply, not while planning: a plan shows what would be destroyed.
 pub fn destruction_refusals(plan: &Plan, allowed: &[BackendName]) -> Vec<Diagnostic> {
     let allowed: BTreeSet<&BackendName> = allowed.iter().collect();
     plan.steps

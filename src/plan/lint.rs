@@ -1,6 +1,4 @@
-//! What is worth a look in a plan and stands in nobody's way.
-//!
-//! Must not do: stop anything; what must stop an apply belongs in `policy`.
+//! Lints: what is worth a look in a plan and blocks nothing.
 
 use super::FieldChange;
 use crate::model::{
@@ -237,8 +235,9 @@ pub(super) fn changes(name: &BackendName, changes: &[FieldChange]) -> Vec<Diagno
 pub(super) fn database_stays(name: &BackendName, existing: &ActualBackend, disposal: DatabaseReclaim) -> Option<Diagnostic> {
     let stays = existing.recorded.has_own_server() && disposal == DatabaseReclaim::Retain;
     stays.then(|| {
+        let files = if existing.recorded.has_split_data() { ", its files stay where it ran" } else { "" };
         let message = format!(
-            "its database `{}` stays on its server with all documents, and a backend of the same name takes it up again; \
+            "its database `{}` stays on its server with all documents{files}, and a backend of the same name takes it up again; \
              `--with-database` drops it as well",
             existing.instance_name.database()
         );
@@ -279,7 +278,7 @@ pub(super) fn removal_first(name: &BackendName, existing: &ActualBackend) -> Vec
     lints
 }
 
-/// Variables that somebody else set.
+/// Variables that no manifest set.
 pub(super) fn unmanaged_env(name: &BackendName, wanted: &DesiredBackend, existing: &ActualBackend) -> Option<Diagnostic> {
     // One that the manifest names by now is about to be its own.
     let others: Vec<String> = existing
@@ -319,13 +318,13 @@ pub(super) fn env_file(address: &Address, warning: &str) -> Diagnostic {
     lint("plan.env_file", address.clone(), warning.to_owned())
 }
 
-/// An env file that nobody gets any more.
+/// An env file that no backend names any more.
 pub(super) fn env_file_unnamed(name: &BackendName, path: &str) -> Diagnostic {
     let message = format!(
         "`{path}` was written for `{name}`, and nothing names it any more: only a manifest with one backend has an env file without a \
          word, so it is left as it is"
     );
-    lint(ENV_FILE_UNNAMED, Address::env_file(name), message)
+    lint(ENV_FILE_UNNAMED, Address::env_file_at(name, path), message)
         .with_help(format!("add `env_file = \"{path}\"` to `[backends.{name}]`"))
 }
 

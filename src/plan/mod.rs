@@ -1,6 +1,6 @@
 //! Desired × Actual → Plan: everything that apply will do, decided in advance, as plain data.
 //!
-//! Must not do: IO, clocks, randomness, or change its mind. The same input gives the same plan, byte for byte.
+//! No IO, clocks or randomness, which `tests/architecture.rs` holds: the same input gives the same plan, byte for byte.
 
 mod build;
 mod cost;
@@ -44,7 +44,7 @@ pub const KNOWN_AFTER_APPLY: &str = "(known after apply)";
 
 /// Everything that apply will do, with reasons.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[must_use = "a plan that nobody reads or applies does nothing"]
+#[must_use = "a plan does nothing by itself"]
 pub struct Plan {
     /// Always `convexinfra.plan/1`.
     pub format: String,
@@ -62,7 +62,7 @@ pub struct Plan {
     pub summary: Summary,
     /// What will be done, in an order in which it could be done one by one.
     pub steps: Vec<Step>,
-    /// What differs from what was last applied though nobody asked.
+    /// What differs from what was last applied without a change of the manifest.
     pub drift: Vec<DriftItem>,
     /// What stands in the way: with a single one, nothing at all is done.
     pub refusals: Vec<Diagnostic>,

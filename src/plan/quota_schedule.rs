@@ -102,7 +102,7 @@ impl QuotaLedger {
         Self { dimension, overdraft: (-left).max(0), releasers: Vec::new(), available: free }
     }
 
-    /// Takes a step, and adds the steps whose room it takes to `after`. So whatever has begun was paid for by what has
+    /// Takes a step, and adds the steps whose room it takes to `after`. So what has begun was paid for by what has
     /// ended, in every order that respects that.
     fn reserve(&mut self, step: usize, delta: &Amounts, after: &mut BTreeSet<usize>) {
         let mut freed = -delta[self.dimension];

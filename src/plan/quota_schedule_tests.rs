@@ -239,7 +239,9 @@ proptest! {
         if renames {
             // A manifest that names the old name as well is refused when it is read.
             desired.backends.remove(&name("a"));
-            desired.backends.values_mut().for_each(|backend| drop(backend.spec.depends_on.remove(&name("a"))));
+            desired.backends.values_mut().for_each(|backend| {
+                backend.spec.depends_on.remove(&name("a"));
+            });
             desired.moved.push(Moved { from: name("a"), to: name("f") });
         }
         let mut actual = actual(there.clone());

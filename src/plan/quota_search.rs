@@ -66,7 +66,11 @@ impl<'a> Search<'a> {
         for next in self.graph.neighbors(NodeIndex::new(step)) {
             if sign > 0 { self.missing[next.index()] -= 1 } else { self.missing[next.index()] += 1 }
         }
-        if sign > 0 { self.order.push(step) } else { drop(self.order.pop()) }
+        if sign > 0 {
+            self.order.push(step);
+        } else {
+            self.order.pop();
+        }
     }
 
     /// Takes what needs nothing: that is never a mistake.

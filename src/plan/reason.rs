@@ -1,6 +1,4 @@
 //! Why a step is there.
-//!
-//! Must not do: change a sentence that programs compare.
 
 use std::fmt;
 

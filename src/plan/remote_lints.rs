@@ -1,6 +1,4 @@
 //! What is worth a look where the control plane is on another machine: addresses and paths that mean something else here.
-//!
-//! Must not do: stop anything, or ask the network where something is.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -54,7 +52,7 @@ fn missing_origins(spec: &BackendSpec) -> Option<&'static str> {
     }
 }
 
-/// Whether a URL leads to whatever machine it is used on.
+/// Returns whether a URL leads to the machine that it is used on.
 fn is_loopback(url: &str) -> bool {
     let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = authority.split(['/', '?', '#']).next().unwrap_or_default();

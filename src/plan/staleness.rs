@@ -1,10 +1,8 @@
 //! Whether a plan still does what an earlier one promised.
 //!
 //! A plan that was made without the key for fingerprints, or without a secret, says of a new value only where it comes
-//! from. Whoever carries it out has the value, so its fingerprint may stand in that place; everything else has to be the
+//! from. The command that carries it out has the value, so its fingerprint may stand in that place; everything else has to be the
 //! same to the letter, and a secret that turns out to differ where the earlier plan saw no change is a change more.
-//!
-//! Must not do: overlook a step, a change or a refusal that the earlier plan did not have.
 
 use super::{FieldChange, Plan, Step};
 use crate::policy::is_placeholder;

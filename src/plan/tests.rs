@@ -73,6 +73,7 @@ pub(super) fn actual(backends: Vec<ActualBackend>) -> ObservedState {
             backends,
             quota: crate::model::Quota::default(),
             operations: Vec::new(),
+            retained: Vec::new(),
             expired: BTreeMap::new(),
         },
         env_files: BTreeMap::new(),
@@ -840,12 +841,13 @@ fn a_removal_that_was_cut_off_goes_on_as_it_was_begun_unless_it_is_asked_for_ane
 
     // Nobody says anything about it.
     let plan = planned(&desired(&[]), &there);
-    assert_eq!(disposal(&plan), (VolumeReclaim::Retain, DatabaseReclaim::Delete));
-    assert!(!plan.steps[0].destroys_data && plan.steps[0].reason == Reason::Unfinished);
+    // Files without the documents that name them are no data.
+    assert_eq!(disposal(&plan), (VolumeReclaim::Delete, DatabaseReclaim::Delete));
+    assert!(plan.steps[0].destroys_data && plan.steps[0].reason == Reason::Unfinished);
 
     // Somebody names it to be destroyed.
     let asked = build(&desired(&[]), &there, &PlanOptions { destroy: true, ..PlanOptions::default() });
-    assert_eq!(disposal(&asked), (VolumeReclaim::Delete, DatabaseReclaim::Retain));
+    assert_eq!(disposal(&asked), (VolumeReclaim::Retain, DatabaseReclaim::Retain));
     assert!(asked.steps[0].destroys_data);
     assert_eq!(lints(&asked), ["plan.database_stays", "plan.kept_no_more"]);
 

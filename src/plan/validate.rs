@@ -1,6 +1,4 @@
-//! What must hold for every plan, whoever made it: a saved one is checked with this before it is believed.
-//!
-//! Must not do: repair a plan.
+//! The invariants of every plan: a saved one is validated before it is applied.
 
 use std::collections::BTreeSet;
 

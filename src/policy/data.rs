@@ -4,7 +4,8 @@ use super::diff::find_change;
 use super::release::release_refusal;
 use super::{ChangeImpact, FieldChange};
 use crate::model::{
-    ActualBackend, Address, BackendName, DesiredBackend, Diagnostic, DowngradeConsent, ProviderKind, VolumeReclaim,
+    ActualBackend, Address, BackendName, DatabaseReclaim, DesiredBackend, Diagnostic, DowngradeConsent, ProviderKind,
+    ReclaimPolicy, VolumeReclaim,
 };
 
 fn refusal(code: &str, address: Option<Address>, message: String) -> Diagnostic {
@@ -97,9 +98,22 @@ pub(crate) fn protected(name: &BackendName, existing: &ActualBackend) -> Option<
 }
 
 /// Refuses to keep the volume of a backend whose provider has none that could stay by itself.
-pub(crate) fn volume_kept(name: &BackendName, existing: &ActualBackend, volume: VolumeReclaim) -> Option<Diagnostic> {
+pub(crate) fn volume_kept(name: &BackendName, existing: &ActualBackend, asked: ReclaimPolicy) -> Option<Diagnostic> {
     let provider = existing.recorded.provider;
-    (volume == VolumeReclaim::Retain && provider != ProviderKind::Fly).then(|| {
+    if existing.recorded.has_split_data() {
+        let is_half = asked == ReclaimPolicy { volume: VolumeReclaim::Retain, database: DatabaseReclaim::Delete };
+        return is_half.then(|| {
+            refusal(
+                "plan.half_kept",
+                Some(Address::backend(name)),
+                format!(
+                    "`--keep-data` would keep the files of `{name}` and `--with-database` drop the documents that name them, and \
+                     neither is of use without the other; leave one of the two out"
+                ),
+            )
+        });
+    }
+    (asked.volume == VolumeReclaim::Retain && provider != ProviderKind::Fly).then(|| {
         refusal(
             "plan.volume_not_kept",
             Some(Address::backend(name)),

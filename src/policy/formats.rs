@@ -1,6 +1,4 @@
 //! The shapes that texts of a manifest may have: a pattern for the schema and the same check in code.
-//!
-//! Must not do: looking at more than one text at a time; that is what rules are for.
 
 use std::net::IpAddr;
 
@@ -156,7 +154,7 @@ fn is_variable(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-/// `$NAME` and `${NAME}` mean `NAME`, and nobody means `MY-NAME`.
+/// `$NAME` and `${NAME}` mean `NAME`, and `MY-NAME` is no variable.
 fn as_variable(text: &str) -> Option<String> {
     let bare = text.trim().trim_start_matches('$').trim_start_matches('{').trim_end_matches('}');
     Some(bare.strip_prefix("env.").unwrap_or(bare).replace(['-', '.', ' '], "_"))

@@ -1,6 +1,4 @@
 //! What the change of a field does to a running backend: the one table that decides it.
-//!
-//! Must not do: depend on a value, but for whether there is one; a field has one effect for each provider.
 
 use std::fmt;
 
@@ -74,7 +72,7 @@ pub(super) fn change_impact(path: &FieldPath, recorded: &BackendSpec, after: Opt
     }
     match path {
         "region" => match recorded.provider {
-            // What runs on this machine stays where it is, whatever is written.
+            // What runs on this machine stays there with any region.
             ProviderKind::Simulated | ProviderKind::Local => ChangeImpact::Record,
             ProviderKind::Docker | ProviderKind::Fly | ProviderKind::Kubernetes => ChangeImpact::MovesData,
         },

@@ -15,7 +15,7 @@ fn build_day(release: &Release) -> Option<&str> {
     }
 }
 
-/// Returns how `next` stands to `known` in time.
+/// Returns the order of `next` and `known` in time.
 pub(crate) fn release_order(known: &Release, next: &Release) -> ReleaseOrder {
     match (known.compare(next), build_day(known), build_day(next)) {
         (ReleaseOrder::Unknown, Some(before), Some(after)) => match before.cmp(after) {

@@ -1,4 +1,4 @@
-//! Rules about one specification, whoever wrote it: a manifest, or a client that sends JSON.
+//! Rules about one specification of any origin: a manifest, or a client that sends JSON.
 //!
 //! The reader of manifests reports the same violations with a span and, where one edit repairs it, that edit. The
 //! authority checks what comes over the wire with [`violations`], so that no client can record what a manifest may not say.

@@ -1,12 +1,10 @@
 //! What the rules need to know of a URL.
-//!
-//! Must not do: resolving, connecting, or accepting what only browsers accept.
 
 /// The parts of an absolute URL, as they are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Url<'t> {
     pub(crate) scheme: &'t str,
-    /// What stands before the `@`, if anything does.
+    /// The part before the `@`, if there is one.
     pub(crate) userinfo: Option<&'t str>,
     pub(crate) host: &'t str,
     /// Path with its leading slash, or nothing.
@@ -64,7 +62,7 @@ pub(crate) fn has_password(text: &str) -> bool {
     userinfo(text).is_some_and(|part| text[part].split_once(':').is_some_and(|(_, password)| !password.is_empty()))
 }
 
-/// Where `user:password` of the first URL in a text stands, without the `@`.
+/// Returns the range of `user:password` of the first URL in a text, without the `@`.
 pub(crate) fn userinfo(text: &str) -> Option<std::ops::Range<usize>> {
     let start = text.find("://")? + 3;
     let rest = &text[start..];

@@ -101,6 +101,16 @@ pub trait Provider: Send + Sync {
         Box::pin(async move { Err(ProviderError::Unsupported(message)) })
     }
 
+    /// The folder on this machine in which the backend keeps its files; none where they are elsewhere.
+    fn files_folder(&self, _: &ResolvedBackend) -> Option<std::path::PathBuf> {
+        None
+    }
+
+    /// Names the place at which a backend's data stays when it is removed without it, for people.
+    fn retained_place(&self, placement: &ResolvedBackend) -> Option<String> {
+        self.files_folder(placement).map(|folder| format!("folder {}", folder.display()))
+    }
+
     /// Returns why a backend that runs does not answer from here, where its provider knows; asked while nothing answers.
     fn diagnose<'a>(&'a self, _: &'a ResolvedBackend) -> BoxFuture<'a, Option<ProviderError>> {
         Box::pin(std::future::ready(None))

@@ -96,6 +96,18 @@ impl Provider for Simulated {
         })
     }
 
+    fn remove_keeping_data<'a>(
+        &'a self,
+        placement: &'a ResolvedBackend,
+        _: ProgressFn<'a>,
+    ) -> BoxFuture<'a, Result<(), ProviderError>> {
+        Box::pin(async move { self.supervisor.remove_keeping_data(placement).await })
+    }
+
+    fn files_folder(&self, placement: &ResolvedBackend) -> Option<PathBuf> {
+        self.supervisor.backend_dir(&placement.id).ok().map(|place| place.storage())
+    }
+
     fn logs<'a>(&'a self, placement: &'a ResolvedBackend, from: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>> {
         Box::pin(async move { self.supervisor.logs(&placement.id, from) })
     }

@@ -1,6 +1,4 @@
 //! What a plan costs, in words.
-//!
-//! Must not do: leave out that a price is not known, or of which day the prices are.
 
 use crate::model::Usd;
 use crate::plan::{CostSum, PlanCost, Price};

@@ -1,6 +1,4 @@
 //! What differs from what was last applied, for people.
-//!
-//! Must not do: look for drift.
 
 use std::fmt::Write as _;
 

@@ -1,6 +1,4 @@
 //! Errors for people and for programs: the one place where both are made.
-//!
-//! Must not do: print, or word what went wrong; whoever found it did.
 
 use std::fmt::Write as _;
 

@@ -1,6 +1,4 @@
 //! The graph of a plan as DOT or Mermaid.
-//!
-//! Must not do: put a name into the notation unescaped.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

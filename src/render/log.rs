@@ -1,6 +1,4 @@
 //! What has happened, for people and for programs.
-//!
-//! Must not do: leave out who did it.
 
 use serde::Serialize;
 
@@ -34,7 +32,7 @@ pub struct LogEntry<'a> {
     pub kind: &'a str,
     /// To which backend, where it was one.
     pub backend: Option<&'a str>,
-    /// What there is to say about it.
+    /// Its description.
     pub detail: &'a str,
     /// Who did it; null for entries from before that was written down.
     pub actor: Option<&'a Actor>,
@@ -45,7 +43,7 @@ pub struct LogEntry<'a> {
 }
 
 impl<'a> LogEntry<'a> {
-    /// What there is to say about an entry.
+    /// The description of an entry.
     pub fn new(entry: &'a HistoryEntry) -> Self {
         Self {
             sequence: entry.sequence,

@@ -95,7 +95,7 @@ fn plain_text(text: &str) -> String {
     let flat = harmless(&text.replace('\n', " ")).into_owned();
     let mut parts: Vec<&str> = flat.split('`').collect();
     // A backtick without a partner is one of the text.
-    let unpaired = if parts.len() % 2 == 0 { parts.pop() } else { None };
+    let unpaired = if parts.len().is_multiple_of(2) { parts.pop() } else { None };
     let mut shown = String::with_capacity(flat.len() + 16);
     for (index, part) in parts.iter().enumerate() {
         if index % 2 == 1 { shown.push_str(&span(part)) } else { escape_into(&mut shown, part) }
@@ -108,7 +108,10 @@ fn plain_text(text: &str) -> String {
 }
 
 fn escape_into(shown: &mut String, text: &str) {
+    const MARKUP: &str = "\\`*_[]<>|~&#!$^@";
     let mut before = ' ';
+    // A number or a sign begins a list only at the beginning.
+    let mut leading = shown.is_empty();
     for character in text.chars() {
         // `@team`, `#12`, `https://…`, `www.…`: a word that a host links by itself begins no word here.
         let links = matches!(before, '@' | '#') && character.is_alphanumeric()
@@ -117,9 +120,10 @@ fn escape_into(shown: &mut String, text: &str) {
         if links {
             shown.push('\u{200b}');
         }
-        if character.is_ascii_punctuation() {
+        if MARKUP.contains(character) || (leading && matches!(character, '-' | '+' | '.' | ')' | '=' | ':')) {
             shown.push('\\');
         }
+        leading &= character.is_ascii_digit() || character == ' ';
         shown.push(character);
         before = character;
     }
@@ -137,6 +141,11 @@ mod tests {
 
     use super::*;
 
+    /// Everything that hosts understand beyond the core.
+    fn options() -> Options {
+        Options::all() - Options::ENABLE_SMART_PUNCTUATION
+    }
+
     /// What a host makes of Markdown, other than text, code and the one paragraph around it.
     fn markup(markdown: &str) -> Vec<String> {
         let allowed = |event: &Event<'_>| match event {
@@ -144,7 +153,7 @@ mod tests {
             Event::Start(tag) => matches!(tag, Tag::List(_) | Tag::Item | Tag::Paragraph),
             _ => false,
         };
-        Parser::new_ext(markdown, Options::all()).filter(|event| !allowed(event)).map(|event| format!("{event:?}")).collect()
+        Parser::new_ext(markdown, options()).filter(|event| !allowed(event)).map(|event| format!("{event:?}")).collect()
     }
 
     fn words(markdown: &str) -> String {
@@ -152,7 +161,7 @@ mod tests {
             Event::Text(text) | Event::Code(text) => Some(text.into_string()),
             _ => None,
         };
-        Parser::new_ext(markdown, Options::all()).filter_map(text).collect()
+        Parser::new_ext(markdown, options()).filter_map(text).collect()
     }
 
     #[test]
@@ -168,14 +177,16 @@ mod tests {
             assert_eq!(markup(&format!("- {shown}")), Vec::<String>::new(), "{shown}");
             assert!(!shown.contains("://") && !shown.contains("@org") && !shown.contains("@team"), "{shown}");
         }
-        assert_eq!(plain_text("`dev` has no `release`"), "`dev` has no `release`");
+        assert_eq!(plain_text("`dev` has no `release`, so"), "`dev` has no `release`, so");
+        assert_eq!(markup("- 1\\. one"), Vec::<String>::new());
+        assert_eq!(plain_text("1. one"), "1\\. one");
     }
 
     proptest! {
         #[test]
         fn no_text_becomes_markup(hostile in "(?s)[ -~\n]{0,80}") {
             let shown = plain_text(&hostile);
-            prop_assert_eq!(markup(&format!("- a {shown}")), Vec::<String>::new(), "{}", shown);
+            prop_assert_eq!(markup(&format!("- {shown}")), Vec::<String>::new(), "{}", shown);
             let kept: String = words(&format!("- a {shown}")).replace('\u{200b}', "");
             let flat: String = hostile.replace('\n', " ").replace('`', "");
             let squeeze = |text: &str| text.replace('`', "").split_whitespace().collect::<String>();

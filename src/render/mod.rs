@@ -4,6 +4,7 @@
 //! returns text.
 
 mod cost;
+mod documents;
 mod drift;
 mod error;
 mod graph;
@@ -20,6 +21,10 @@ mod style;
 mod table;
 mod token;
 
+pub use documents::{
+    DeprovisionDocument, DriftDocument, EnvDocument, InitDocument, LogLineDocument, ProvisionDocument, ProvisionedState,
+    ValidateDocument,
+};
 pub use drift::drift;
 pub use error::{ErrorDocument, error_document, report_text};
 pub use graph::{GraphFormat, declared_graph, graph};

@@ -1,6 +1,4 @@
-//! A plan for people: what will happen, why, and what stands in the way. In proportion to what changes.
-//!
-//! Must not do: leave out a step, a refusal or a reason.
+//! A plan for people: what will happen, why, and what refuses it. In proportion to what changes.
 
 use std::fmt::Write as _;
 
@@ -30,7 +28,7 @@ pub fn plan(plan: &Plan, style: Style) -> String {
     text
 }
 
-/// A plan that is refused, without the refusals: whoever shows it lists them as the errors that they are.
+/// A plan that is refused, without the refusals, which are listed as errors.
 pub fn refused_plan(plan: &Plan, style: Style) -> String {
     let mut text = String::new();
     if !plan.steps.is_empty() {
@@ -170,7 +168,7 @@ fn drift_lines(text: &mut String, plan: &Plan, style: Style) {
     if plan.drift.is_empty() {
         return;
     }
-    let _ = writeln!(text, "\n{}", style.warning("drift, which nobody asked for:"));
+    let _ = writeln!(text, "\n{}", style.warning("drift, changed outside of convexinfra:"));
     for drift in &plan.drift {
         let _ = writeln!(text, "  {}", super::drift::drift_line(&drift.address, &drift.path, &drift.recorded, &drift.observed));
     }

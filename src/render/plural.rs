@@ -1,6 +1,4 @@
 //! Words that follow a number.
-//!
-//! Must not do: grow: a sentence belongs where it is said.
 
 /// `1 step`, `2 steps`.
 pub fn counted(number: usize, noun: &str) -> String {

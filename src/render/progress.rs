@@ -1,6 +1,4 @@
 //! Progress as a pure fold of events: lines for a pipe, and what runs now for a terminal.
-//!
-//! Must not do: know the time or the terminal.
 
 use std::collections::BTreeMap;
 

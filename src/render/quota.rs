@@ -1,6 +1,4 @@
 //! What a project may have at most, and how much of it is used.
-//!
-//! Must not do: count anything.
 
 use serde::Serialize;
 

@@ -1,7 +1,5 @@
 //! Text that came from outside, as a terminal may have it: what would move the cursor, change the window or turn the
 //! direction of reading is shown as an escape, such as `\u{1b}`.
-//!
-//! Must not do: change a document for programs; JSON escapes by itself.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -31,7 +29,7 @@ fn escaped(text: &str, stays: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// A value that stands in a line of its own or in the middle of one, and stays in it.
+/// Sanitizes a value for one line, so that it stays in it.
 pub(super) fn sanitize_line(text: &str) -> Cow<'_, str> {
     escaped(text, |_| false)
 }
@@ -42,7 +40,7 @@ pub(super) fn sanitize_block(text: &str, indent: usize) -> String {
     escaped(text, |character| character == '\n').replace('\n', &format!("\n{}", " ".repeat(indent)))
 }
 
-/// Everything that goes to a screen, whatever it was made of: lines and tabs stay, and colours where there are some.
+/// Sanitizes everything that goes to a screen: lines and tabs stay, and colours where there are some.
 pub fn sanitize_terminal(text: &str, coloured: bool) -> Cow<'_, str> {
     let plain = |character: char| matches!(character, '\n' | '\t');
     if !text.chars().any(|character| is_control(character) && !plain(character)) {

@@ -12,7 +12,7 @@ use super::table::table;
 use crate::api::LeaseHolder;
 use crate::model::{
     Actor, ActualBackend, BackendName, Diagnostic, FieldDrift, OperationId, OperationKind, OperationRecord, Phase, ProjectName,
-    ProviderKind, Quota, Revision, RunState, Timestamp, Usage,
+    ProviderKind, Quota, RetainedData, Revision, RunState, Timestamp, Usage,
 };
 
 /// The document that `status --json` prints.
@@ -36,6 +36,9 @@ pub struct StatusDocument {
     pub usage: Usage,
     /// Its backends.
     pub backends: Vec<StatusEntry>,
+    /// What destroyed backends left behind.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub retained: Vec<RetainedData>,
 }
 
 /// Something that is being done to a backend.
@@ -220,6 +223,16 @@ pub fn status_table(document: &StatusDocument, style: Style) -> String {
     }
     for note in document.backends.iter().flat_map(|entry| &entry.notes) {
         text.push_str(&format!("{}\n", sanitize_block(note, 2)));
+    }
+    for kept in &document.retained {
+        let database = kept.database.as_ref().map(|name| format!("database `{name}`"));
+        let places: Vec<String> =
+            database.into_iter().chain(kept.place.as_ref().map(|place| harmless(place).into_owned())).collect();
+        text.push_str(&format!(
+            "data of the destroyed backend `{}` is kept: {}; the next apply of that name takes it up\n",
+            kept.name,
+            places.join(" and ")
+        ));
     }
     for (entry, why) in document.backends.iter().filter_map(|entry| Some((entry, entry.unseen.as_ref()?))) {
         text.push_str(&format!("nothing is known of {}: {}\n", entry.name, inline_finding(why, 2)));

@@ -1,12 +1,10 @@
 //! Roles that text can have, and how they look. Everything reads as well without them.
-//!
-//! Must not do: say with colour what the words do not say.
 
 /// Whether and how text is decorated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style {
     coloured: bool,
-    /// How wide the screen is; none where nobody looks at a screen, and lines stay whole.
+    /// How wide the screen is; none where there is no screen, and lines stay whole.
     columns: Option<usize>,
 }
 

@@ -1,6 +1,4 @@
-//! Tables of words, as narrow as what stands in them.
-//!
-//! Must not do: know what a column means.
+//! Tables of words, as narrow as their content.
 
 use super::sanitize::sanitize_line as harmless;
 use super::style::Style;

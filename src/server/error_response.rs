@@ -1,6 +1,4 @@
 //! What went wrong with a request, as the one document that every status from 400 up carries.
-//!
-//! Must not do: repeat a value that a client sent; it may be a secret in the wrong place.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};

@@ -1,6 +1,4 @@
 //! The log of a server, on standard error: one line for each request, as text or as JSON.
-//!
-//! Must not do: hold a secret; what is logged is chosen field by field where it happens.
 
 use tracing::Level;
 use tracing_subscriber::fmt;

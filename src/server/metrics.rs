@@ -1,6 +1,4 @@
 //! Figures for Prometheus: requests, refused tokens, operations, leases, the store.
-//!
-//! Must not do: name a project, a token or a backend in a label; there may be any number of them.
 
 use std::time::Duration;
 
@@ -48,7 +46,7 @@ impl Metrics {
                 Opts::new("convexinfra_operations", "Operations by state: running now, done and failed since the start."),
                 &["state"],
             )?,
-            leases: IntGauge::new("convexinfra_leases", "Projects that somebody is changing now.")?,
+            leases: IntGauge::new("convexinfra_leases", "Projects with a held lease.")?,
             store_up: IntGauge::new("convexinfra_store_up", "Whether the store answers: 1 or 0.")?,
             store_bytes: Gauge::new("convexinfra_store_bytes", "The size of the store on the disk.")?,
         };

@@ -1,6 +1,4 @@
 //! TLS: a certificate and its key from files, and what clients are offered with them.
-//!
-//! Must not do: keep the key anywhere but in memory, or show it in an error.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,6 +1,4 @@
 //! Who asks, and what they may do.
-//!
-//! Must not do: answer anything itself.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -13,9 +11,9 @@ use crate::convex::admin_key::{KeyKind, check};
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeyHolder {
-    /// Somebody without a key.
+    /// A caller without a key.
     Anonymous,
-    /// Somebody with a key of this instance.
+    /// A caller with a key of this instance.
     Key(KeyKind),
 }
 
@@ -25,7 +23,7 @@ impl KeyHolder {
         matches!(self, Self::Key(KeyKind::Admin { .. } | KeyKind::ReadOnly { .. }))
     }
 
-    /// Lets administrators' questions pass, and nobody else's.
+    /// Admits requests of administrators only.
     pub(super) fn require_read(self) -> Result<(), ApiRejection> {
         if self.can_read() {
             return Ok(());

@@ -1,7 +1,4 @@
 //! The command line of `convex-local-backend`, flag by flag.
-//!
-//! Must not do: judge values beyond what the real parser judges. What the real backend finds out later is found out
-//! later here too, because the exit code differs.
 
 use std::ffi::OsString;
 use std::net::Ipv4Addr;

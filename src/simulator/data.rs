@@ -1,6 +1,4 @@
 //! The database that the simulator keeps everything in: an SQLite file, or one in memory whose rows a server keeps.
-//!
-//! Must not do: know HTTP. Every change is one transaction, so that a killed process leaves a whole state behind.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};

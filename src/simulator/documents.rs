@@ -1,6 +1,4 @@
 //! The documents of all tables: listing them, and taking in those of an import.
-//!
-//! Must not do: understand what stands in a document beyond `_id` and `_creationTime`.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,5 @@
 //! The two ways in which values travel: `convex_encoded_json`, where 64-bit integers are little-endian base64 under
 //! `$integer`, and `json`, where they are decimal text.
-//!
-//! Must not do: anything else that the real encoding knows; documents are plain JSON here.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

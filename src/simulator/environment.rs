@@ -1,6 +1,4 @@
 //! The deployment's environment variables: two ways to list them, one to change them.
-//!
-//! Must not do: know the limits. They are Convex's, and live in `convex`.
 
 use std::collections::BTreeMap;
 

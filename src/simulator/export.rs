@@ -1,6 +1,4 @@
 //! Exports: one at a time, written in the background, downloaded by identifier or by point in time.
-//!
-//! Must not do: keep more than documents; the real one has files in it as well.
 
 use std::io::{Cursor, Write};
 

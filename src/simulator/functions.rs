@@ -1,6 +1,4 @@
 //! Calls of functions over HTTP: the backend's own queries are answered, everything else is told that nothing runs.
-//!
-//! Must not do: run anything.
 
 use std::time::Duration;
 

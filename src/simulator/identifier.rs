@@ -1,6 +1,4 @@
 //! Identifiers and times as the real backend makes them.
-//!
-//! Must not do: be predictable, or be the same twice.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,6 +1,4 @@
 //! Imports: uploaded in parts, summed up, confirmed, carried out; or all of it in one request.
-//!
-//! Must not do: parse or write documents itself.
 
 use axum::Json;
 use axum::body::Bytes;

@@ -1,6 +1,4 @@
 //! From the bytes of an import to documents: zip, lines of JSON, one array of JSON, CSV.
-//!
-//! Must not do: trust sizes. A small zip file can unfold to more than fits into memory.
 
 use std::io::{BufRead, BufReader, Cursor, Read};
 

@@ -1,6 +1,4 @@
 //! What a deployment says about itself, and the few settings that it has.
-//!
-//! Must not do: documents, variables or functions.
 
 use axum::Json;
 use axum::body::Bytes;

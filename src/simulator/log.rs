@@ -1,6 +1,4 @@
 //! One line at a time to standard error, which is where the real backend logs.
-//!
-//! Must not do: fail. A log that nobody reads any more is no reason to stop.
 
 use std::io::Write;
 

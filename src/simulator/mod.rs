@@ -12,8 +12,6 @@
 //! - Documents are kept as plain JSON; `$integer` and `$bytes` are carried along but not understood.
 //! - The metrics are one line, the OpenAPI documents are stubs, and no beacon is ever sent.
 //! - A failed start says why in other words than the real one; exit codes and error codes are the same.
-//!
-//! Must not do: be used for anything that somebody wants to keep.
 
 mod auth;
 mod cli;

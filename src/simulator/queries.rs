@@ -1,6 +1,4 @@
 //! The backend's own queries (`_system/…`) that clients ask over HTTP and over the web socket.
-//!
-//! Must not do: change anything. Values are in the encoded form.
 
 use serde_json::{Map, Value, json};
 

@@ -1,6 +1,4 @@
 //! Answers in the shape of the real backend's: errors are a status, a `code` and a `message`.
-//!
-//! Must not do: decide who may do what.
 
 use axum::Json;
 use axum::extract::FromRequestParts;

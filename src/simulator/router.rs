@@ -1,6 +1,4 @@
 //! What is asked where, and what all handlers share.
-//!
-//! Must not do: answer anything itself but what nobody else answers.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -5,21 +5,25 @@
 //!
 //! Must not do: know what a row means, or make the database: the real backend does not either.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc as answers;
 use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts, OptsBuilder, TxOpts};
 use tokio::sync::{mpsc, watch};
+use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
-use tokio_postgres::{Client, Config};
 use url::Url;
 
 use super::cli::DatabaseDriver;
 use super::identifier;
-use crate::database::connect::{self, ConnectError, MysqlTls};
+use crate::database::connect::{self, ConnectError, Peer, PostgresClient, TlsMode};
 use crate::model::error_chain;
+use crate::system::read_regular_text;
+
+/// How large a file of certificates may be in bytes.
+const MAX_CERTIFICATE_BYTES: u64 = 256 << 10;
 
 /// How often the lease is looked at when nothing is written.
 const LEASE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -86,17 +90,47 @@ impl ServerTarget {
     }
 
     async fn connect(&self) -> Result<ServerConnection, RowStoreError> {
+        // Convex's own words where a certificate file cannot be read were not recorded.
+        let read = |path: &Option<PathBuf>| {
+            let text = path.as_ref().map(|path| read_regular_text(path, MAX_CERTIFICATE_BYTES)).transpose();
+            text.map_err(|error| RowStoreError::Certificates(error.to_string()))
+        };
         match self {
-            Self::Postgres { config, ca } => match connect::postgres(config, ca.as_deref()).await {
-                Ok(client) => Ok(ServerConnection::Postgres(client)),
-                Err(ConnectError::Config(error)) => Err(RowStoreError::Certificates(error.to_string())),
-                Err(ConnectError::Server(error)) => Err(RowStoreError::Server(error_chain(&error))),
-                Err(ConnectError::TimedOut) => Err(RowStoreError::Server("timeout waiting for server".to_owned())),
-            },
-            Self::Mysql { opts, ca, tls } => {
-                let tls = if *tls { MysqlTls::Verified(ca.as_deref().map(Path::new)) } else { MysqlTls::Off };
-                Ok(ServerConnection::Mysql(connect::mysql(opts.clone(), tls).await?))
+            Self::Postgres { config, ca } => {
+                let ca = read(ca)?;
+                let tls = match config.get_ssl_mode() {
+                    SslMode::Disable => TlsMode::Off,
+                    _ => TlsMode::Verified(ca.as_deref()),
+                };
+                Ok(ServerConnection::Postgres(connect::postgres(config, tls, Peer::Own).await?))
             }
+            Self::Mysql { opts, ca, tls } => {
+                let ca = read(ca)?;
+                let tls = if *tls { TlsMode::Verified(ca.as_deref()) } else { TlsMode::Off };
+                let mut connection = connect::mysql(opts.clone(), tls, Peer::Own).await?;
+                refuse_mariadb(&mut connection).await?;
+                Ok(ServerConnection::Mysql(connection))
+            }
+        }
+    }
+}
+
+/// Ends as the real backend does, whose first table has a collation that MariaDB does not know.
+async fn refuse_mariadb(connection: &mut Conn) -> Result<(), RowStoreError> {
+    let version: Option<String> = connection.query_first("SELECT VERSION()").await?;
+    match version.is_some_and(|version| version.contains("MariaDB")) {
+        true => Err(RowStoreError::Server("Unknown collation: 'utf8mb4_0900_bin'".to_owned())),
+        false => Ok(()),
+    }
+}
+
+impl<E: std::error::Error + Into<RowStoreError> + 'static> From<ConnectError<E>> for RowStoreError {
+    fn from(error: ConnectError<E>) -> Self {
+        match error {
+            ConnectError::Certificates(error) => Self::Certificates(error.to_string()),
+            ConnectError::Server(error) => error.into(),
+            ConnectError::Network(error) => Self::Server(format!("error connecting to server: {error}")),
+            other => Self::Server(error_chain(&other)),
         }
     }
 }
@@ -167,7 +201,7 @@ impl RowStore {
 }
 
 enum ServerConnection {
-    Postgres(Client),
+    Postgres(PostgresClient),
     Mysql(Conn),
 }
 

@@ -1,6 +1,4 @@
 //! Starting and stopping, in the order in which the real backend finds out what is wrong.
-//!
-//! Must not do: listen before the data is ready, because a port that answers means that the backend is up.
 
 use std::ffi::OsString;
 use std::future::IntoFuture;

@@ -1,10 +1,8 @@
-//! Keeps a passing state visible until somebody has seen it.
+//! Keeps a passing state until it was read once.
 //!
 //! The real backend takes some milliseconds to read an upload or to write an export. Here these take none, so a
 //! client that polls would never see the states in between, and no test could count on them. A job therefore
-//! waits until its state was looked at once, or for a second where nobody looks.
-//!
-//! Must not do: hold anything up for longer than that.
+//! waits until its state was looked at once, or for a second without a reader.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -22,13 +20,13 @@ pub(super) struct StateGate {
 }
 
 impl StateGate {
-    /// Somebody has seen a job in this state.
+    /// Records that a job was read in this state.
     pub(super) fn mark_seen(&self, job: &str, state: &'static str) {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert((job.to_owned(), state));
         self.notify.notify_waiters();
     }
 
-    /// Waits until somebody has, or for a second.
+    /// Waits until the state was read, or for a second.
     pub(super) async fn wait_until_seen(&self, job: &str, state: &'static str) {
         let key = (job.to_owned(), state);
         let seen = async {

@@ -3,8 +3,6 @@
 //! A session has an identity, a set of queries, and a version of each; every message that changes one of them is
 //! answered with the transition from the old version to the new one, and so is every change of the data that
 //! changes a result.
-//!
-//! Must not do: run functions; mutations and actions are told that nothing runs.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,6 +1,4 @@
 //! Keeps the rows of an SQLite database in memory on a server as well: what changes here is there before it counts.
-//!
-//! Must not do: talk to the server itself, or understand a row.
 
 use rusqlite::types::{Value as Cell, ValueRef};
 use rusqlite::{Connection, params_from_iter};

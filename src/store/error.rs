@@ -1,6 +1,4 @@
 //! Why rows could not be read or written.
-//!
-//! Must not do: say what a row was for.
 
 /// Why rows could not be read or written.
 #[derive(Debug, thiserror::Error)]

@@ -11,8 +11,8 @@ mod sqlite;
 
 pub use error::StoreError;
 pub use row::{
-    BackendRow, ChainLink, ChainRow, EventRow, KeyCheckRow, LeaseRow, OperationProgress, OperationRow, ProjectRow, TokenRow,
-    UnreadableRow,
+    BackendRow, ChainLink, ChainRow, EventRow, KeyCheckRow, LeaseRow, OperationProgress, OperationRow, ProjectRow, RetainedRow,
+    TokenRow, UnreadableRow,
 };
 #[cfg(feature = "native")]
 pub use sqlite::SqliteStore;
@@ -42,7 +42,13 @@ pub trait Rows {
     fn put_backend(&self, row: &BackendRow) -> Result<(), StoreError>;
     /// Forgets a backend.
     fn delete_backend(&self, id: &BackendId) -> Result<(), StoreError>;
-    /// Whether any project has an instance of this name.
+    /// What destroyed backends of a project left behind, or of all projects, the oldest first.
+    fn retained(&self, project: Option<&ProjectName>) -> Result<Vec<RetainedRow>, StoreError>;
+    /// Writes what a destroyed backend left behind.
+    fn put_retained(&self, row: &RetainedRow) -> Result<(), StoreError>;
+    /// Forgets what a destroyed backend left behind.
+    fn delete_retained(&self, id: &BackendId) -> Result<(), StoreError>;
+    /// Whether any project has an instance of this name, or the data of one.
     fn instance_name_taken(&self, name: &InstanceName) -> Result<bool, StoreError>;
     /// The ports that all backends of all projects hold, ascending by the first of each pair.
     fn ports(&self) -> Result<Vec<PortPair>, StoreError>;

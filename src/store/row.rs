@@ -73,6 +73,33 @@ impl BackendRow {
     }
 }
 
+/// What a destroyed backend left behind: by this the next backend of its name takes the data up again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RetainedRow {
+    /// The identity of the backend, under which its files are kept.
+    pub id: BackendId,
+    /// Its project.
+    pub project: ProjectName,
+    /// Its name there.
+    pub name: BackendName,
+    /// What its process called itself; no other backend gets this name.
+    pub instance_name: InstanceName,
+    /// What was last asked of it.
+    pub spec: BackendSpec,
+    /// The fingerprints of the secrets that went with that.
+    pub fingerprints: BTreeMap<FieldPath, Fingerprint>,
+    /// What its provider noted.
+    pub provider_state: ProviderState,
+    /// The newest release that ran on the data.
+    pub newest_release: Option<Release>,
+    /// How often its specification had changed.
+    pub generation: Generation,
+    /// Where its files are, in the provider's words.
+    pub place: Option<String>,
+    /// When the backend was destroyed.
+    pub retained_at: Timestamp,
+}
+
 /// How far an operation came, and how often it was begun since.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OperationProgress {

@@ -1,6 +1,4 @@
 //! The rows in a SQLite file.
-//!
-//! Must not do: decide what a row means, or write one outside a transaction.
 
 use std::cell::Cell;
 use std::fs;
@@ -178,7 +176,7 @@ impl SqliteStore {
         let failed = |error| classify_error(&self.path, error);
         let transaction =
             rusqlite::Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate).map_err(failed)?;
-        // Somebody else may have migrated while we waited for the lock.
+        // Another process may have migrated while we waited for the lock.
         let taken: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
         sql::migrate(&self.in_transaction(&transaction), taken as usize)?;
         let finish = || -> rusqlite::Result<()> {

@@ -1,6 +1,6 @@
 //! The machine below: reads files within bounds and starts children without the secrets of this process.
 //!
-//! Every file that somebody else may have put in place, such as one that a manifest names, is read here.
+//! Every file that others may have put in place, such as one that a manifest names, is read here.
 
 mod child;
 mod file;

@@ -66,7 +66,7 @@ fn tls_is_what_the_manifest_says_or_nothing() {
 
         let demanding = format!("{project}_tls");
         match server.kind {
-            Kind::MariaDb => {
+            Kind::Mysql | Kind::MariaDb => {
                 server.user(&demanding, "secret-pw", "ALL PRIVILEGES");
                 server.sql("", &format!("ALTER USER '{demanding}'@'%' REQUIRE SSL"));
                 // The server does not tell this from a wrong password.
@@ -160,6 +160,58 @@ fn a_url_that_convex_does_not_take_is_refused_while_planning() {
             assert!(!format!("{run}").contains("hunter2"), "{run}");
         }
     }
+}
+
+#[test]
+fn mariadb_is_refused_before_anything_is_made() {
+    let Some(server) = server(Kind::MariaDb) else { return };
+    let project = Server::project();
+    let (code, message, help) = refused(server, &project, NO_TLS, &server.root());
+    assert_eq!(code, "database.unsupported", "{message}");
+    assert!(
+        message.contains("MariaDB") && message.contains("utf8mb4_0900_bin") && help.contains("MySQL 8.0"),
+        "{message} {help}"
+    );
+    assert!(!server.has(&format!("{project}_dev")));
+    server.sql("", &format!("CREATE DATABASE {project}_dev"));
+    assert_eq!(refused(server, &project, NO_TLS, &server.root()).0, "database.unsupported");
+    assert_eq!(server.sql(&format!("{project}_dev"), "SHOW TABLES"), Vec::<String>::new());
+    server.sql("", &format!("DROP DATABASE {project}_dev"));
+}
+
+/// Announces a message of two gigabytes once the login is done.
+fn announces_too_much() -> u16 {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut buffer = [0; 4096];
+            if stream.read(&mut buffer).unwrap_or(0) == 0 {
+                continue;
+            }
+            // AuthenticationOk, ReadyForQuery, and the head of a row.
+            let _ = stream.write_all(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I");
+            let _ = stream.read(&mut buffer);
+            let _ = stream.write_all(&[b'D', 0x7f, 0xff, 0xff, 0xff]);
+            let _ = stream.write_all(&vec![0; 1 << 20]);
+        }
+    });
+    port
+}
+
+#[test]
+fn a_server_that_announces_too_much_is_left() {
+    let port = announces_too_much();
+    let manifest = format!(
+        "project = \"loud\"\n\n[backends.dev]\nprovider = \"simulated\"\n\
+         storage = {{ engine = \"postgres\", url = {{ env = \"DATABASE\" }}{NO_TLS} }}\n"
+    );
+    let mut world = ProjectFixture::new(&manifest);
+    world.set("DATABASE", &format!("postgres://me:secret-pw@127.0.0.1:{port}"));
+    let run = world.run_expecting(1, &["apply", "--yes"]);
+    assert!(run.err.contains("announced a message of 2147483647 bytes"), "{run}");
 }
 
 /// Needs no server: somebody takes the connection and never says a word.

@@ -31,6 +31,8 @@ pub(crate) enum Kind {
     Postgres,
     /// Without TLS.
     PlainPostgres,
+    Mysql,
+    /// Only to be refused.
     MariaDb,
 }
 
@@ -38,10 +40,12 @@ pub(crate) enum Kind {
 pub(crate) fn server(kind: Kind) -> Option<&'static Server> {
     static POSTGRES: OnceLock<Option<Server>> = OnceLock::new();
     static PLAIN_POSTGRES: OnceLock<Option<Server>> = OnceLock::new();
+    static MYSQL: OnceLock<Option<Server>> = OnceLock::new();
     static MARIADB: OnceLock<Option<Server>> = OnceLock::new();
     let cell = match kind {
         Kind::Postgres => &POSTGRES,
         Kind::PlainPostgres => &PLAIN_POSTGRES,
+        Kind::Mysql => &MYSQL,
         Kind::MariaDb => &MARIADB,
     };
     cell.get_or_init(|| start(kind)).as_ref()
@@ -49,7 +53,7 @@ pub(crate) fn server(kind: Kind) -> Option<&'static Server> {
 
 /// Every kind that backends are tried on.
 pub(crate) fn servers() -> impl Iterator<Item = &'static Server> {
-    [Kind::Postgres, Kind::MariaDb].into_iter().filter_map(server)
+    [Kind::Postgres, Kind::Mysql].into_iter().filter_map(server)
 }
 
 fn program(name: &str) -> Option<PathBuf> {
@@ -63,14 +67,22 @@ fn program(name: &str) -> Option<PathBuf> {
     folders.into_iter().map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
+/// MySQL as `tests/database/mysql-server` puts it beside the other things that are downloaded once.
+fn mysql_program() -> Option<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| std::env::home_dir().map(|home| home.join(".cache")))?;
+    let folder = std::env::var_os("CONVEXINFRA_MYSQL").map_or_else(|| cache.join("convexinfra-ci/mysql/bin"), PathBuf::from);
+    Some(folder.join("mysqld")).filter(|path| path.is_file())
+}
+
 /// The programs of a server; says so once where they are missing.
 fn programs(kind: Kind, names: [&str; 2]) -> Option<[PathBuf; 2]> {
-    let found = names.map(program);
+    let found = names.map(|name| if kind == Kind::Mysql { mysql_program() } else { program(name) });
     if let [Some(one), Some(other)] = found {
         return Some([one, other]);
     }
     let required = std::env::var("CONVEXINFRA_REQUIRE_DATABASES").is_ok_and(|value| value == "1");
-    assert!(!required, "`{}` and `{}` are needed and not installed", names[0], names[1]);
+    assert!(!required || kind == Kind::MariaDb, "`{}` and `{}` are needed and not installed", names[0], names[1]);
     if kind != Kind::PlainPostgres {
         skipped(&format!("`{}` is not installed, so backends were not tried on {kind:?}", names[1]));
     }
@@ -78,10 +90,8 @@ fn programs(kind: Kind, names: [&str; 2]) -> Option<[PathBuf; 2]> {
 }
 
 /// A command as a user that is not root, which database servers insist on.
-fn as_user(user: &str, program: &Path) -> Command {
-    if !rustix::process::geteuid().is_root() {
-        return Command::new(program);
-    }
+fn as_user(user: Option<&str>, program: &Path) -> Command {
+    let Some(user) = user.filter(|_| rustix::process::geteuid().is_root()) else { return Command::new(program) };
     let mut command = Command::new("setpriv");
     command.args(["--reuid", user, "--regid", user, "--clear-groups"]).arg(program);
     command
@@ -98,9 +108,15 @@ fn run(mut command: Command) {
 }
 
 fn start(kind: Kind) -> Option<Server> {
-    let user = if kind == Kind::MariaDb { "mysql" } else { "postgres" };
+    // MySQL is started as whoever runs the tests: the folder that it was put into need not be open to others.
+    let user = match kind {
+        Kind::MariaDb => Some("mysql"),
+        Kind::Mysql => None,
+        Kind::Postgres | Kind::PlainPostgres => Some("postgres"),
+    };
     let [init, serve] = match kind {
         Kind::MariaDb => programs(kind, ["mariadb-install-db", "mariadbd"])?,
+        Kind::Mysql => programs(kind, ["mysqld", "mysqld"])?,
         Kind::Postgres | Kind::PlainPostgres => programs(kind, ["initdb", "postgres"])?,
     };
     let folder = tempfile::Builder::new().prefix("convexinfra-db-").tempdir().unwrap().keep();
@@ -110,7 +126,7 @@ fn start(kind: Kind) -> Option<Server> {
     let data = folder.join("data");
     fs::create_dir(&data).unwrap();
     fs::write(folder.join("password"), ROOT_PASSWORD).unwrap();
-    if rustix::process::geteuid().is_root() {
+    if let Some(user) = user.filter(|_| rustix::process::geteuid().is_root()) {
         let mut own = Command::new("chown");
         own.arg("-R").arg(format!("{user}:{user}")).arg(&folder);
         run(own);
@@ -142,6 +158,24 @@ fn start(kind: Kind) -> Option<Server> {
                 ]);
             }
             words.extend(settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting]));
+        }
+        Kind::Mysql => {
+            let own = if rustix::process::geteuid().is_root() { vec!["--user=root".to_owned()] } else { Vec::new() };
+            let mut command = as_user(user, &init);
+            command.args(&own).args(["--initialize-insecure", "--mysqlx=OFF"]);
+            command.arg(format!("--datadir={}", data.join("mysql").display()));
+            run(command);
+            let first = format!(
+                "CREATE USER 'root'@'%' IDENTIFIED BY '{ROOT_PASSWORD}'; GRANT ALL ON *.* TO 'root'@'%' WITH GRANT OPTION;\n"
+            );
+            fs::write(folder.join("first.sql"), first).unwrap();
+            words.extend(own);
+            words.extend(["--mysqlx=OFF".into(), "--secure-file-priv=NULL".into(), "--skip-name-resolve".into()]);
+            words.extend([format!("--datadir={}/mysql", path("data")), format!("--socket={}", path("socket"))]);
+            words.extend([format!("--port={port}"), "--bind-address=0.0.0.0".into(), "--max-connections=400".into()]);
+            words.extend([format!("--init-file={}", path("first.sql")), format!("--pid-file={}", path("pid"))]);
+            words.extend([format!("--ssl-cert={}", path("server.pem")), format!("--ssl-key={}", path("server.key"))]);
+            words.extend(["--innodb-flush-log-at-trx-commit=0".into(), "--sync-binlog=0".into()]);
         }
         Kind::MariaDb => {
             let mut command = as_user(user, &init);
@@ -192,7 +226,10 @@ fn start(kind: Kind) -> Option<Server> {
 impl Server {
     /// The word for the manifest.
     pub(crate) fn engine(&self) -> &'static str {
-        if self.kind == Kind::MariaDb { "mysql" } else { "postgres" }
+        match self.kind {
+            Kind::Mysql | Kind::MariaDb => "mysql",
+            Kind::Postgres | Kind::PlainPostgres => "postgres",
+        }
     }
 
     /// The URL with which a user enters.
@@ -225,7 +262,7 @@ impl Server {
     pub(crate) fn sql_as(&self, url: &str, database: &str, sql: &str) -> Result<Vec<String>, String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            if self.kind == Kind::MariaDb {
+            if self.engine() == "mysql" {
                 let opts = mysql_async::Opts::from_url(url).unwrap();
                 let database = Some(database).filter(|database| !database.is_empty()).map(str::to_owned);
                 let opts = mysql_async::OptsBuilder::from_opts(opts).db_name(database).prefer_socket(false);
@@ -258,11 +295,11 @@ impl Server {
         })
     }
 
-    /// Makes a user that may enter, with these rights: attributes for PostgreSQL, privileges for MariaDB.
+    /// Makes a user that may enter, with these rights: attributes for PostgreSQL, privileges for MySQL.
     pub(crate) fn user(&self, name: &str, password: &str, rights: &str) -> String {
         match self.kind {
-            Kind::MariaDb => {
-                self.sql("", &format!("CREATE OR REPLACE USER '{name}'@'%' IDENTIFIED BY '{password}'"));
+            Kind::Mysql | Kind::MariaDb => {
+                self.sql("", &format!("CREATE USER '{name}'@'%' IDENTIFIED BY '{password}'"));
                 if !rights.is_empty() {
                     self.sql("", &format!("GRANT {rights} ON *.* TO '{name}'@'%'"));
                 }
@@ -277,7 +314,7 @@ impl Server {
     /// Another password for a user.
     pub(crate) fn change_password(&self, name: &str, password: &str) -> String {
         match self.kind {
-            Kind::MariaDb => self.sql("", &format!("ALTER USER '{name}'@'%' IDENTIFIED BY '{password}'")),
+            Kind::Mysql | Kind::MariaDb => self.sql("", &format!("ALTER USER '{name}'@'%' IDENTIFIED BY '{password}'")),
             Kind::Postgres | Kind::PlainPostgres => self.sql("", &format!("ALTER ROLE {name} PASSWORD '{password}'")),
         };
         self.url(name, password)
@@ -286,7 +323,9 @@ impl Server {
     /// Whether there is such a database.
     pub(crate) fn has(&self, database: &str) -> bool {
         let sql = match self.kind {
-            Kind::MariaDb => format!("SELECT schema_name FROM information_schema.schemata WHERE schema_name = '{database}'"),
+            Kind::Mysql | Kind::MariaDb => {
+                format!("SELECT schema_name FROM information_schema.schemata WHERE schema_name = '{database}'")
+            }
             Kind::Postgres | Kind::PlainPostgres => format!("SELECT datname FROM pg_database WHERE datname = '{database}'"),
         };
         !self.sql("", &sql).is_empty()
@@ -295,7 +334,7 @@ impl Server {
     /// The roles that were made for backends.
     pub(crate) fn roles(&self) -> Vec<String> {
         match self.kind {
-            Kind::MariaDb => self.sql("", "SELECT user FROM mysql.user WHERE user LIKE 'convex\\_%'"),
+            Kind::Mysql | Kind::MariaDb => self.sql("", "SELECT user FROM mysql.user WHERE user LIKE 'convex\\_%'"),
             Kind::Postgres | Kind::PlainPostgres => {
                 self.sql("", "SELECT rolname FROM pg_roles WHERE rolname LIKE 'convex\\_%'")
             }

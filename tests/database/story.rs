@@ -142,7 +142,7 @@ fn a_role_of_its_own_has_its_database_and_nothing_else() {
         // An administrator that is less than everything.
         let rights = if server.engine() == "mysql" {
             "CREATE, DROP, SELECT, INSERT, UPDATE, DELETE, ALTER, INDEX, REFERENCES, CREATE TEMPORARY TABLES, LOCK TABLES, EXECUTE, \
-             CREATE VIEW, SHOW VIEW, CREATE ROUTINE, ALTER ROUTINE, EVENT, TRIGGER, CREATE USER, DELETE HISTORY"
+             CREATE VIEW, SHOW VIEW, CREATE ROUTINE, ALTER ROUTINE, EVENT, TRIGGER, CREATE USER"
         } else {
             "CREATEDB CREATEROLE"
         };

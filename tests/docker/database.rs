@@ -45,9 +45,9 @@ fn a_container_reaches_the_postgresql_of_its_machine() {
 }
 
 #[test]
-fn a_container_reaches_the_mariadb_of_its_machine() {
+fn a_container_reaches_the_mysql_of_its_machine() {
     let engine = engine_or_skip!();
-    let Some(server) = server(Kind::MariaDb) else { return };
+    let Some(server) = server(Kind::Mysql) else { return };
     // Its administrator may come from one address only.
     lives_on(engine, server, "127.0.0.1");
 }

@@ -31,7 +31,7 @@ fn recreated_on(engine: &Engine, id: &str, volume: &str) {
     let seen = engine.inspect(id);
     let name = seen["Name"].as_str().unwrap().trim_start_matches('/').to_owned();
     engine.docker(&["rm", "-f", id]);
-    let mut words: Vec<String> = ["run", "-d", "--name", &name].map(str::to_owned).to_vec();
+    let mut words: Vec<String> = ["run", "-d", "--network", "none", "--name", &name].map(str::to_owned).to_vec();
     for (label, value) in seen["Config"]["Labels"].as_object().unwrap() {
         words.extend(["--label".to_owned(), format!("{label}={}", value.as_str().unwrap())]);
     }
@@ -69,7 +69,22 @@ fn a_volume_that_was_restored_from_a_backup_is_taken_up_as_it_is_said() {
     let backup = unique("backup");
     let copy = |from: &str, to: &str| {
         let (from, to) = (format!("{from}:/from:ro"), format!("{to}:/to"));
-        engine.docker(&["run", "--rm", "--entrypoint", "cp", "-v", &from, "-v", &to, BACKEND, "-a", "/from/.", "/to"]);
+        engine.docker(&[
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "--entrypoint",
+            "cp",
+            "-v",
+            &from,
+            "-v",
+            &to,
+            BACKEND,
+            "-a",
+            "/from/.",
+            "/to",
+        ]);
     };
     engine.docker(&["stop", &container]);
     copy(&volume, &backup);
@@ -99,7 +114,7 @@ fn a_second_backend_on_the_volume_is_named_and_refused() {
     let second = unique("second");
     let mount = format!("{volume}:/convex/data");
     let labels = ["--label", "com.docker.compose.project=old", "--label", "com.docker.compose.service=backend"];
-    engine.docker(&[&["run", "-d", "--name", &second][..], &labels, &["-v", &mount, BACKEND]].concat());
+    engine.docker(&[&["run", "-d", "--network", "none", "--name", &second][..], &labels, &["-v", &mount, BACKEND]].concat());
     let drift = world.run_expecting(3, &["drift"]);
     assert!(drift.out.contains(&second), "{drift}");
     let run = world.run_expecting(1, &["apply", "--yes"]);
@@ -110,10 +125,36 @@ fn a_second_backend_on_the_volume_is_named_and_refused() {
     // What reads a backup from it is no second backend.
     let reader = unique("reader");
     let (read_only, aside) = (format!("{volume}:/convex/data:ro"), format!("{volume}:/backup"));
-    engine.docker(&["run", "-d", "--name", &reader, "--entrypoint", "sleep", "-v", &read_only, BACKEND, "600"]);
+    engine.docker(&[
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--name",
+        &reader,
+        "--entrypoint",
+        "sleep",
+        "-v",
+        &read_only,
+        BACKEND,
+        "600",
+    ]);
     world.assert_converged();
     engine.docker(&["rm", "-f", &reader]);
-    engine.docker(&["run", "-d", "--name", &reader, "--entrypoint", "sleep", "-v", &aside, BACKEND, "600"]);
+    engine.docker(&[
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--name",
+        &reader,
+        "--entrypoint",
+        "sleep",
+        "-v",
+        &aside,
+        BACKEND,
+        "600",
+    ]);
     world.assert_converged();
     engine.docker(&["rm", "-f", &reader]);
 }
@@ -331,5 +372,6 @@ fn another_engine_is_refused_by_name_and_nothing_is_forgotten() {
     }
     assert_eq!(world.names(), ["dev"]);
     project.world.set("DOCKER_HOST", &engine.host);
+    project.world.apply();
     project.world.assert_converged();
 }

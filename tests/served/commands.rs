@@ -272,9 +272,12 @@ fn what_was_begun_goes_on_without_its_client() {
     assert_eq!((left.len(), &left[0]["backend"], &left[0]["running"]), (1, &"dev".into(), &true.into()), "{left:#?}");
     assert_eq!(world.status()["lease"], Value::Null);
     let status = world.run_expecting(0, &["status"]);
-    assert!(status.out.contains("brings `dev` about since") && status.out.contains("asked for by first operator"), "{status}");
+    assert!(
+        status.out.contains("creates or updates `dev` since") && status.out.contains("requested by first operator"),
+        "{status}"
+    );
     let run = world.run_expecting(124, &["wait", "dev", "--timeout", "1s", "--json"]);
-    assert!(run.events()[0]["state"].as_str().unwrap().contains("brings it about, asked for by"), "{run}");
+    assert!(run.events()[0]["state"].as_str().unwrap().contains("creates or updates it, requested by"), "{run}");
 }
 
 #[test]

@@ -7,9 +7,7 @@
 //! ```
 //!
 //! A Durable Object is the only writer of its SQLite, so every project has one authority by construction. What a
-//! request begins goes on by the object's alarm, whoever is still there to listen.
-//!
-//! Must not do: decide anything that the authority decides, or panic: that would end every request of its isolate.
+//! request begins goes on by the object's alarm, with or without a listener.
 
 mod catalog;
 mod directory;

@@ -1,7 +1,5 @@
-//! The log: a line for every request, and whatever went wrong, on the platform's console, where `wrangler tail` and the
+//! The log: a line for every request, and every failure, on the platform's console, where `wrangler tail` and the
 //! dashboard of Cloudflare show them.
-//!
-//! Must not do: keep anything, or write what a client sent.
 
 use std::fmt::{Debug, Write};
 

@@ -1,6 +1,4 @@
 //! When to try again: exponential backoff with full jitter, as long as there is patience left.
-//!
-//! Must not do: wait itself, or try again what must not be repeated; whoever sends knows that.
 
 use std::time::{Duration, Instant};
 

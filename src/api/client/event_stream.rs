@@ -1,6 +1,4 @@
 //! Server-sent events: bytes → events, with a limit, because libraries for it read as much as they are sent.
-//!
-//! Must not do: know what an event means.
 
 /// How large one event may be.
 const LARGEST: usize = 4 << 20;

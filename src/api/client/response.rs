@@ -1,6 +1,4 @@
 //! What an answer means: a document, an error of the control plane, or nothing that a control plane says.
-//!
-//! Must not do: send anything, or take what it does not understand for an answer.
 
 use std::time::Duration;
 
@@ -42,9 +40,9 @@ pub(super) enum SendError {
 /// How long trouble may last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OutageKind {
-    /// As long as a control plane takes to start anew.
+    /// As long as a control plane takes to restart.
     Restart,
-    /// The control plane runs, and something behind it does not answer: nobody knows.
+    /// The control plane runs, and something behind it does not answer: the outcome is unknown.
     Upstream,
 }
 
@@ -53,7 +51,7 @@ pub(super) enum OutageKind {
 pub(super) enum SideEffect {
     /// It has not.
     None,
-    /// Nobody knows.
+    /// The outcome is unknown.
     Possible,
 }
 
@@ -137,11 +135,11 @@ impl RequestContext<'_> {
         }
     }
 
-    /// An answer that cannot be read: damaged, or from somebody else.
+    /// An answer that cannot be read: damaged, or not of a control plane.
     pub(super) fn unexpected(&self, status: StatusCode, headers: &HeaderMap, why: &str) -> SendError {
         let kind = header_text(headers, CONTENT_TYPE.as_str()).unwrap_or_default().to_ascii_lowercase();
         if kind.contains("html") || status == StatusCode::NOT_FOUND || status == StatusCode::UNAUTHORIZED {
-            // Somebody else's page stays that, however often it is asked for.
+            // The page of another server stays that on every retry.
             return SendError::Final(self.malformed(status, why));
         }
         SendError::Malformed(self.malformed(status, why))

@@ -1,6 +1,4 @@
 //! The words of `convexinfra key`.
-//!
-//! Must not do: take a secret; the environment and standard input have them.
 
 use clap::builder::FalseyValueParser;
 use clap::{Args, Subcommand};

@@ -1,6 +1,4 @@
 //! The arguments of `log`.
-//!
-//! Must not do: look at a history.
 
 use clap::builder::FalseyValueParser;
 use clap::{Args, value_parser};

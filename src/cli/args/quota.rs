@@ -1,6 +1,4 @@
 //! The words of `convexinfra quota`.
-//!
-//! Must not do: look at anything but the words and the variables that stand for them.
 
 use clap::builder::FalseyValueParser;
 use clap::{Args, Subcommand};

@@ -9,7 +9,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 
 use crate::api::TokenOrigin;
-use crate::model::{ByteSize, TimeSpan};
+use crate::model::{ByteSize, HostRule, TimeSpan};
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
@@ -54,6 +54,10 @@ pub(crate) struct Serve {
     /// with the rights of this server.
     #[arg(long, env = "CONVEXINFRA_ALLOW_LOCAL_BINARIES", value_parser = FalseyValueParser::new())]
     pub(crate) allow_local_binaries: bool,
+    /// Database servers that clients may name beside those with a public address: host names, `.domain`, addresses, `address/bits`,
+    /// or `*` for every one.
+    #[arg(long, value_name = "HOST", value_delimiter = ',', env = "CONVEXINFRA_ALLOW_DATABASE_HOSTS")]
+    pub(crate) allow_database_hosts: Vec<HostRule>,
     /// Whether backends that run as processes of this machine are started again when they do not run.
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, env = "CONVEXINFRA_KEEP_RUNNING")]
     pub(crate) keep_running: bool,

@@ -1,6 +1,4 @@
 //! The words of `convexinfra token`.
-//!
-//! Must not do: take a token as a word; it would stand in the history of the shell.
 
 use clap::{Args, Subcommand};
 
@@ -25,7 +23,7 @@ pub(crate) enum TokenCommand {
         /// How long it is good, such as `30d`; for ever when left out.
         #[arg(long, value_name = "DURATION", value_parser = super::time_span, env = "CONVEXINFRA_TTL")]
         ttl: Option<TimeSpan>,
-        /// What to write beside it; it stands in the history of everything done with the token.
+        /// A note; the history shows it with everything done with the token.
         #[arg(long, value_name = "TEXT", default_value = "", env = "CONVEXINFRA_NOTE")]
         note: String,
     },

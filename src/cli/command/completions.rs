@@ -1,6 +1,4 @@
 //! `convexinfra completions`: completions for a shell, and nothing else on standard output.
-//!
-//! Must not do: read a manifest.
 
 use clap::CommandFactory;
 

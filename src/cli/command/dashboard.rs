@@ -1,6 +1,4 @@
 //! `convexinfra dashboard`: where the dashboard of a backend is.
-//!
-//! Must not do: start one, or hand the admin key to a browser.
 
 use std::process::Stdio;
 
@@ -10,7 +8,7 @@ use crate::cli::context::Context;
 use crate::cli::printer::stderr_is_interactive;
 use crate::model::{Diagnostic, Exit, ProviderKind};
 
-/// Prints the dashboard's URL, and opens it where there is somebody to look at it.
+/// Prints the dashboard's URL, and opens it on a desktop.
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
     let (project, loaded) = context.project()?;
     let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;

@@ -1,25 +1,10 @@
 //! `convexinfra drift`: what differs from what was last applied. Changes nothing, whatever it finds.
 
-use serde::Serialize;
-
 use crate::app::{AppError, drift};
 use crate::cli::context::Context;
-use crate::model::{Address, Exit, ProjectName, Revision};
-use crate::plan::{self, DriftItem, UnobservedBackend};
-use crate::render;
-
-/// The document that `drift --json` prints.
-#[derive(Serialize)]
-struct DriftDocument<'a> {
-    format: &'static str,
-    project: &'a ProjectName,
-    revision: Revision,
-    drift: &'a [DriftItem],
-    unfinished: &'a [Address],
-    unknown: Vec<&'a Address>,
-    /// Why what is unknown could not be observed.
-    unseen: &'a [UnobservedBackend],
-}
+use crate::model::Exit;
+use crate::plan;
+use crate::render::{self, DriftDocument};
 
 /// Detects drift.
 pub(super) async fn run(context: &Context) -> Result<Exit, AppError> {

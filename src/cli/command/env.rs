@@ -2,13 +2,15 @@
 //!
 //! Must not do: write anywhere but where `--write` says.
 
+use crate::api::Credentials;
 use crate::app::env_files::{finding, write_file};
 use crate::app::{AppError, select_backend};
 use crate::cli::args::{Env as Args, EnvFormat};
 use crate::cli::context::Context;
 use crate::cli::env_overrides;
-use crate::env_file::{ADMIN_KEY, Block, BlockOwner, URL, format};
-use crate::model::Exit;
+use crate::env_file::{Block, BlockOwner, URL, format};
+use crate::model::{BackendName, Exit};
+use crate::render::EnvDocument;
 
 /// Prints or writes the coordinates of a backend.
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
@@ -27,24 +29,12 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
             context.printer.status(&format!("{warning}\n"));
         }
         context.printer.output(&format!("`{}` points to `{backend}`\n", path.display()));
-        context.printer.json(
-            "convexinfra.env/1",
-            serde_json::json!({
-                "name": backend, "url": credentials.url, "site_url": credentials.site_url, "env_file": path,
-            }),
-        );
+        context.printer.document(&EnvDocument { env_file: Some(path), ..document(&backend, &credentials) });
         return Ok(Exit::Done);
     }
-    // The names of the variables are their own keys, so that a program can take them as they are.
-    let mut document = serde_json::json!({
-        "name": backend, "url": credentials.url, "site_url": credentials.site_url, URL: credentials.url,
-    });
-    if args.show_key {
-        document[ADMIN_KEY] = credentials.admin_key.expose().into();
-    }
-    if context.printer.wants_documents() {
-        context.printer.json("convexinfra.env/1", document.clone());
-    }
+    let key = args.show_key.then(|| credentials.admin_key.expose());
+    let url_variable = Some(credentials.url.as_str());
+    context.printer.document(&EnvDocument { url_variable, admin_key_variable: key, ..document(&backend, &credentials) });
     let url = credentials.url.clone();
     let key = credentials.admin_key.clone();
     let block = Block::new(owner, &url, Some(credentials.admin_key), None).map_err(|error| failed(finding(&error)))?;
@@ -69,4 +59,16 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     }
     context.printer.output(&format::render(&block, format));
     Ok(Exit::Done)
+}
+
+fn document<'a>(name: &'a BackendName, credentials: &'a Credentials) -> EnvDocument<'a> {
+    EnvDocument {
+        format: "convexinfra.env/1",
+        name,
+        url: &credentials.url,
+        site_url: &credentials.site_url,
+        url_variable: None,
+        admin_key_variable: None,
+        env_file: None,
+    }
 }

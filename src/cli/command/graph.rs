@@ -1,6 +1,4 @@
 //! `convexinfra graph`: the graph of the plan.
-//!
-//! Must not do: change anything; a graph is a plan seen from the side.
 
 use crate::api::IfMissing;
 use crate::app::secrets::ComparisonMode;

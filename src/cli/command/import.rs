@@ -91,7 +91,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     Ok(Exit::Done)
 }
 
-/// What the next apply changes of the container, unless somebody does something about it.
+/// What the next apply changes of the container, unless the manifest keeps it.
 fn notices(name: &BackendName, spec: &BackendSpec, recorded: &BackendSpec, foreign: &ExternalContainer) -> Vec<String> {
     let mut notices = Vec::new();
     if foreign.is_public && spec.settings.docker.publish.is_none() {

@@ -1,6 +1,4 @@
 //! `convexinfra init`: writes a commented manifest that fits the repository.
-//!
-//! Must not do: write over a manifest that is there.
 
 use std::fs;
 use std::io::Write;

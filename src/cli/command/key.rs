@@ -1,6 +1,4 @@
 //! `convexinfra key`: admin keys made and checked without any backend. The instance secret comes from the environment.
-//!
-//! Must not do: take a secret as an argument, or need a control plane.
 
 use std::io::Read;
 

@@ -12,6 +12,7 @@ use crate::cli::context::Context;
 use crate::cli::signal;
 use crate::model::Exit;
 use crate::provider::kit::log_text::strip_terminal_sequences;
+use crate::render::LogLineDocument;
 
 /// How often to look for more.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -78,6 +79,6 @@ impl LineBuffer {
         let plain = strip_terminal_sequences(line);
         let shown = if context.printer.out_style().is_coloured() { line } else { &plain };
         context.printer.passthrough(&format!("{shown}\n"));
-        context.printer.json("convexinfra.log_line/1", serde_json::json!({ "line": plain }));
+        context.printer.document(&LogLineDocument { format: "convexinfra.log_line/1", line: &plain });
     }
 }

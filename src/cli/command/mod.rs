@@ -12,6 +12,7 @@ mod graph;
 mod import;
 mod init;
 mod key;
+mod lifecycle;
 mod log;
 mod logs;
 mod plan;
@@ -65,6 +66,9 @@ async fn run_async(context: &Context, command: Command) -> Result<Exit, AppError
         Command::Provision(args) => provision::provision(context, &args).await,
         Command::Deprovision(args) => provision::deprovision(context, &args).await,
         Command::Import(args) => import::run(context, &args).await,
+        Command::Stop(args) => lifecycle::stop(context, &args).await,
+        Command::Start(args) => lifecycle::start(context, &args).await,
+        Command::Forget(args) => lifecycle::forget(context, &args).await,
         Command::Recover(args) => recover::run(context, &args).await,
         Command::Dashboard(args) => dashboard::run(context, &args).await,
         Command::Log(args) => log::run(context, &args).await,

@@ -1,6 +1,4 @@
 //! `convexinfra plan`: shows what would change, and changes nothing.
-//!
-//! Must not do: change anything anywhere, but for the file that `--out` names and the key that its fingerprints need.
 
 use crate::api::IfMissing;
 use crate::app::secrets::ComparisonMode;

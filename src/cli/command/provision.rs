@@ -8,6 +8,7 @@ use crate::cli::args::{Deprovision as DeprovisionArgs, Provision as ProvisionArg
 use crate::cli::context::Context;
 use crate::cli::terminal::Terminal;
 use crate::model::Exit;
+use crate::render::{DeprovisionDocument, ProvisionDocument, ProvisionedState};
 
 /// Adds the backend to the manifest if it is not declared, applies it and prints where it is.
 pub(super) async fn provision(context: &Context, args: &ProvisionArgs) -> Result<Exit, AppError> {
@@ -42,57 +43,61 @@ pub(super) async fn deprovision(context: &Context, args: &DeprovisionArgs) -> Re
     };
     let notices = provision::deprovision(control, &manifest, &request, (&terminal, &terminal)).await?;
     context.printer.output(&format!("`{}` is destroyed\n", args.name));
-    let mut document = serde_json::json!({ "name": args.name, "state": "absent" });
-    if !notices.is_empty() {
-        // What was kept is named nowhere else: its record is gone.
-        document["notices"] = notices.into();
-    }
-    context.printer.json("convexinfra.deprovision/1", document);
+    // What was retained is named nowhere else: its record is gone.
+    context.printer.document(&DeprovisionDocument {
+        format: "convexinfra.deprovision/1",
+        name: &args.name,
+        state: "absent",
+        notices,
+    });
     Ok(Exit::Done)
 }
 
 fn report(context: &Context, args: &ProvisionArgs, provisioned: Provisioned) {
     let Provisioned { state, credentials, env_file, warnings, .. } = provisioned;
-    let mut document = serde_json::json!({ "name": args.name });
+    let name = &args.name;
+    let url = credentials.as_ref().map(|credentials| credentials.url.as_str());
+    let at = url.unwrap_or_default();
     let mut text = String::new();
-    let url = credentials.as_ref().map(|credentials| credentials.url.as_str()).unwrap_or_default();
-    match state {
+    let (state, dns) = match state {
         ProvisionState::Recorded => {
-            document["state"] = "recorded".into();
-            text.push_str(&format!("`{}` is recorded\n", args.name));
+            text.push_str(&format!("`{name}` is recorded\n"));
+            (ProvisionedState::Recorded, Vec::new())
         }
         ProvisionState::Ready => {
-            document["state"] = "ready".into();
-            text.push_str(&format!("`{}` is ready at {url}\n", args.name));
+            text.push_str(&format!("`{name}` is ready at {at}\n"));
+            (ProvisionedState::Ready, Vec::new())
         }
         ProvisionState::WaitingForHost(notes) => {
-            text.push_str(&format!("`{}` runs and waits for its host, {url}\n", args.name));
+            text.push_str(&format!("`{name}` runs and waits for its host, {at}\n"));
             text.extend(notes.iter().map(|note| format!("{note}\n")));
-            document["state"] = "waiting_for_host".into();
-            document["dns"] = notes.into();
+            (ProvisionedState::WaitingForHost, notes)
         }
-    }
-    if let Some(credentials) = credentials {
-        document["url"] = credentials.url.into();
-        document["site_url"] = credentials.site_url.into();
-        if let Some(path) = &env_file {
-            text.push_str(&format!("`{}` points to `{}`\n", path.display(), args.name));
-        } else {
-            let help = format!("no env file points to `{0}`; write one with\n    convexinfra env {0} --write PATH", args.name);
-            text.push_str(&format!("{help}\n"));
-            document["help"] = help.into();
+    };
+    let mut help = None;
+    match &env_file {
+        Some(path) => text.push_str(&format!("`{}` points to `{name}`\n", path.display())),
+        None if credentials.is_some() => {
+            let line = format!("no env file points to `{name}`; write one with\n    convexinfra env {name} --write PATH");
+            text.push_str(&format!("{line}\n"));
+            help = Some(line);
         }
-        // A program may run in another folder.
-        let env_file = env_file.map(|path| std::path::absolute(&path).unwrap_or(path));
-        document["env_file"] = env_file.map(|path| path.display().to_string()).into();
-        if args.show_key {
-            document["admin_key"] = credentials.admin_key.expose().into();
-            text.push_str(&format!("{}\n", credentials.admin_key.expose()));
-        }
+        None => {}
     }
-    if !warnings.is_empty() {
-        document["warnings"] = serde_json::json!(warnings);
-    }
+    let admin_key = credentials.as_ref().filter(|_| args.show_key).map(|credentials| credentials.admin_key.expose());
+    text.extend(admin_key.map(|key| format!("{key}\n")));
     context.printer.output(&text);
-    context.printer.json("convexinfra.provision/1", document);
+    context.printer.document(&ProvisionDocument {
+        format: "convexinfra.provision/1",
+        name,
+        state,
+        dns,
+        url,
+        site_url: credentials.as_ref().map(|credentials| credentials.site_url.as_str()),
+        // A program may run in another folder.
+        env_file: env_file.map(|path| std::path::absolute(&path).unwrap_or(path).display().to_string()),
+        help,
+        admin_key,
+        warnings,
+    });
 }

@@ -1,6 +1,4 @@
 //! `convexinfra quota`: what a project may have at most in a control plane.
-//!
-//! Must not do: enforce it; the control plane does.
 
 use crate::api::ResourceLevel;
 use crate::app::AppError;

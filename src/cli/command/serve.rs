@@ -16,7 +16,7 @@ use crate::cli::args::{LogFormat, LogLevel, Serve as Args};
 use crate::cli::context::Context;
 use crate::cli::signal;
 use crate::host::{Host, KeepRunning, LocalBinaries, now};
-use crate::model::{Diagnostic, Exit, Quota, Scope, Secret, TokenRequest};
+use crate::model::{Diagnostic, Exit, HostPolicy, Quota, Scope, Secret, TokenRequest};
 use crate::provider::docker::AllowList;
 use crate::render::IssuedDocument;
 use crate::server::{self, ApiServer, BoundListener, Certificate, ListenError, ListenOptions, RequestLimits, ShardRole};
@@ -130,7 +130,8 @@ async fn serve(context: &Context, args: &Args) -> Result<Exit, AppError> {
         networks: args.allow_networks.clone(),
         publish: args.allow_publish.clone(),
     };
-    let host = Arc::new(context.make_host(&url, local_binaries, allowed)?);
+    let database_hosts = HostPolicy::Restricted(args.allow_database_hosts.clone());
+    let host = Arc::new(context.make_host(&url, local_binaries, allowed)?.with_database_hosts(database_hosts));
     warn_without_token(context, &host).await?;
     let serving = host.serve_with(&url, if args.keep_running { KeepRunning::Yes } else { KeepRunning::No }).await?;
     let limits = RequestLimits {

@@ -1,6 +1,4 @@
 //! `convexinfra skill`: the skill that tells coding agents how to use convexinfra.
-//!
-//! Must not do: write outside the folder that was named.
 
 use std::fs;
 
@@ -9,7 +7,7 @@ use crate::cli::args::{Skill as Args, SkillCommand};
 use crate::cli::context::Context;
 use crate::model::{Diagnostic, Exit};
 
-/// The skill, as it stands in this repository.
+/// The skill, as in this repository.
 const SKILL: &str = include_str!("../../../skills/convexinfra/SKILL.md");
 
 /// Writes or prints the skill.

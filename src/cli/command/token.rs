@@ -78,7 +78,7 @@ async fn revoke(context: &Context, id: &str) -> Result<Exit, AppError> {
     if id.is_empty() || id.len() > MAX_ID_LENGTH || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         // It may be a token, so it is not repeated.
         let finding = Diagnostic::new("usage.token_id", "an id is a few letters and digits, and never the token itself");
-        return Err(AppError::new(Exit::Usage, finding.with_help("list what there is with\n    convexinfra token list")));
+        return Err(AppError::new(Exit::Usage, finding.with_help("list them with\n    convexinfra token list")));
     }
     let id = &TokenId::new(id);
     let loaded = context.load_if_there()?;

@@ -2,25 +2,13 @@
 //!
 //! Must not do: ask a control plane, or stop at the first mistake.
 
-use serde::Serialize;
-
 use crate::app::AppError;
 use crate::app::fix;
 use crate::cli::args::Validate as Args;
 use crate::cli::context::Context;
 use crate::manifest::located;
-use crate::model::{Diagnostic, Exit};
-use crate::render::counted;
-
-/// The document of a manifest without mistakes.
-#[derive(Serialize)]
-struct ValidateDocument {
-    format: &'static str,
-    manifest: String,
-    project: String,
-    backends: usize,
-    warnings: Vec<Diagnostic>,
-}
+use crate::model::Exit;
+use crate::render::{ValidateDocument, counted};
 
 /// Checks the manifest.
 pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {

@@ -1,6 +1,4 @@
 //! One value, checked against what its key takes.
-//!
-//! Must not do: quoting a value that may be a secret.
 
 use std::ops::Range;
 
@@ -459,7 +457,7 @@ fn engine_table(kind: Kind, text: &str) -> Option<String> {
     }
 }
 
-/// The same problem with the repair, written as a TOML string.
+/// Adds the repair, written as a TOML string.
 fn with_text(problem: Diagnostic, span: &Range<usize>, text: Option<String>) -> Diagnostic {
     match text {
         Some(text) if !text.chars().any(|c| c.is_control() || matches!(c, '"' | '\\')) => {

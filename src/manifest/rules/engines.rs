@@ -1,6 +1,4 @@
 //! Which keys of `storage` and `files` go with which engine, and which of them go together.
-//!
-//! Must not do: look at more than one backend.
 
 use std::ops::Range;
 

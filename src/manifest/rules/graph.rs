@@ -1,6 +1,7 @@
 //! Who depends on whom, and who was renamed to what.
 //!
-//! Must not do: recurse: manifests may be made to be deep.
+//! Walked by hand and without recursion: `petgraph` finds components, and a message names the path of each cycle in the order of
+//! the file.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -11,7 +12,7 @@ use super::super::tree::Entry;
 use super::{ManifestView, unknown_backend};
 use crate::model::Diagnostic;
 
-/// More cycles than this tell nobody anything.
+/// How many cycles are reported.
 const MOST_CYCLES: usize = 20;
 /// A path that is longer is shortened in the middle.
 const LONGEST_PATH: usize = 10;

@@ -1,6 +1,4 @@
 //! What two backends cannot have in common.
-//!
-//! Must not do: look at what one backend says about itself; other rules do.
 
 use std::collections::HashMap;
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! What clients of a served control plane may ask of its engine. Whoever may apply there runs containers with the rights of
+//! What clients of a served control plane may ask of its engine. A holder of scope `apply` runs containers with the rights of
 //! the engine, so images, networks, published addresses and mounts are the operator's to allow.
 
 use std::net::IpAddr;

@@ -154,7 +154,7 @@ fn container_view(
     Ok(ContainerView { resolved: inside, hosts: hosts.into_iter().collect() })
 }
 
-/// The certificates of a PEM file and nothing else of it: whoever named the file may have named one that has a private
+/// The certificates of a PEM file and nothing else of it: the named file may also have a private
 /// key too, and that stays where it is.
 fn certificates_in(text: &str) -> String {
     let mut kept = String::new();

@@ -84,7 +84,7 @@ impl BackendContext {
         };
         let inside = |port: Option<u16>, outside: u16| port.unwrap_or(outside);
         let names = ResourceNames::of(resolved);
-        // A volume is known by its labels, whatever it is called.
+        // A volume is known by its labels, not by its name.
         let data_volume = match (inventory.volume(ResourceRole::Data, resolved), resolved.provider_state.get(ADOPTED_VOLUME)) {
             (Some(volume), _) => volume.name.clone(),
             (None, Some(adopted)) => adopted.clone(),

@@ -1,6 +1,4 @@
 //! The dashboard beside a backend.
-//!
-//! Must not do: give it the admin key. Whoever opens the page would get it.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;

@@ -39,7 +39,7 @@ pub(super) fn require_supported(resolved: &ResolvedBackend) -> Result<(), Provid
     }
 }
 
-/// The password of the server: nobody has to remember it who has the instance secret.
+/// The password of the server, derived from the instance secret.
 pub(super) fn password(resolved: &ResolvedBackend) -> Secret {
     let key = resolved.instance_secret.expose().as_bytes();
     let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key).map(|mac| mac.chain_update(b"convexinfra managed database"));
@@ -48,7 +48,7 @@ pub(super) fn password(resolved: &ResolvedBackend) -> Secret {
     Secret::new(hex::encode(bytes))
 }
 
-/// Gives a resolved the server as its storage, as if somebody had written the URL.
+/// Sets the managed server as the storage of a resolved backend, as if the manifest had its URL.
 pub(super) fn connect(resolved: &mut ResolvedBackend, names: &ResourceNames) {
     let field = FieldPath::new("storage.url");
     let url = format!("postgres://{USER}:{}@{}:5432", password(resolved).expose(), names.container(ResourceRole::Database));

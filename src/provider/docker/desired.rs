@@ -1,6 +1,4 @@
 //! A container as it should be, as data: what it is made from, and what it is compared with.
-//!
-//! Must not do: ask the engine anything.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -159,7 +157,7 @@ impl ContainerLimits {
 
 impl ContainerSpec {
     /// The digest of everything that cannot be changed while it runs, secrets included: the instance secret is among
-    /// them, so nobody can guess the others from it.
+    /// them, so it gives no way to guess the others.
     pub(super) fn fingerprint(&self) -> Digest {
         let fixed = Self { limits: ContainerLimits::default(), labels: BTreeMap::new(), networks: Vec::new(), ..self.clone() };
         let mut body = fixed.body_with_labels(HashMap::new());

@@ -23,7 +23,7 @@ const MAX_CONFIGURATION_BYTES: u64 = 1 << 20;
 const TIMEOUT_S: u64 = 120;
 /// How long it may take for the first answer.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
-/// Where the engine listens unless somebody says otherwise.
+/// Where the engine listens by default.
 const SOCKET: &str = "/var/run/docker.sock";
 
 /// What says where the engine is, as Docker's own tools read it.
@@ -162,7 +162,7 @@ pub(super) struct Engine {
     url: String,
 }
 
-/// Which engine answers, whatever its address: another one knows nothing of a backend, which does not mean that it is gone.
+/// The engine that answers, at any address: another one knows nothing of a backend, which does not mean that it is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct EngineIdentity(String);
 
@@ -330,10 +330,10 @@ mod tests {
         let told = Engine::connect(&source(&[("DOCKER_HOST", &socket)], home.path())).await.unwrap_err();
         assert!(matches!(&told, ProviderError::EngineUnreachable { address, .. } if *address == socket), "{told}");
         let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-        let nobody = format!("tcp://127.0.0.1:{port}");
-        let told = Engine::connect(&source(&[("DOCKER_HOST", &nobody)], home.path())).await.unwrap_err().to_string();
-        assert!(told.contains(&nobody) && told.contains("refused") && !told.contains("hyper"), "{told}");
-        for (address, words) in [("ssh://somebody@far", "forward its socket"), ("bogus", "unix:///var/run/docker.sock")] {
+        let unused = format!("tcp://127.0.0.1:{port}");
+        let told = Engine::connect(&source(&[("DOCKER_HOST", &unused)], home.path())).await.unwrap_err().to_string();
+        assert!(told.contains(&unused) && told.contains("refused") && !told.contains("hyper"), "{told}");
+        for (address, words) in [("ssh://user@far", "forward its socket"), ("bogus", "unix:///var/run/docker.sock")] {
             let told = Engine::connect(&source(&[("DOCKER_HOST", address)], home.path())).await.unwrap_err();
             assert!(matches!(&told, ProviderError::Unsupported(said) if said.contains(words)), "{told}");
         }

@@ -1,6 +1,4 @@
 //! What keeps a container apart from the machine: mounts, the log, ports, rights, and the spaces of its own.
-//!
-//! Must not do: ask the engine anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -126,7 +124,7 @@ pub(super) fn diff_privileges(found: &mut DiffBuilder, wanted: &ContainerSpec, h
     found.compare("capabilities", capabilities(&recorded), added, RepairKind::Replace);
     let dropped = capabilities(host.cap_drop.as_deref().unwrap_or_default());
     found.compare("capabilities_dropped", "ALL", dropped, RepairKind::Replace);
-    // A profile stands there as a whole.
+    // A profile is given as a whole.
     let profile = |option: &String| match option.split_once(['=', ':']) {
         Some((name, value)) if value.len() > 40 => format!("{name}=(another)"),
         _ => option.clone(),

@@ -236,7 +236,7 @@ impl ImageStore<'_> {
             if let Some(image) = self.inspect(id, reference).await? {
                 return Ok(image);
             }
-            // It was removed from the engine; the same bytes are to be had by their digest.
+            // It was removed from the engine; the same bytes are available by their digest.
             if let Some(digest) = noted.digest(references, reference) {
                 return self.pull_and_inspect(digest, reference, progress).await;
             }
@@ -247,7 +247,7 @@ impl ImageStore<'_> {
         }
     }
 
-    /// Returns whether a container that is made anew gets the newest image.
+    /// Returns whether a new container gets the newest image.
     pub(super) fn refreshes(&self) -> bool {
         self.policy == PullPolicy::Always
     }

@@ -115,7 +115,7 @@ impl Inventory {
         self.containers.iter().filter(move |container| label_of(container, ROLE) == Some(role.as_str()))
     }
 
-    /// All containers, whatever they are for.
+    /// All containers, for any purpose.
     pub(super) fn containers(&self) -> &[ContainerInspectResponse] {
         &self.containers
     }
@@ -130,7 +130,7 @@ impl Inventory {
         self.containers.iter().chain(&self.adopted).map(id_of).collect()
     }
 
-    /// The container that is the backend: the one of that name, else one whose name somebody changed.
+    /// The container that is the backend: the one of that name, else one that was renamed.
     pub(super) fn current(&self, names: &ResourceNames) -> Option<&ContainerInspectResponse> {
         let named = self.with_role(ResourceRole::Backend).find(|container| name_of(container) == names.backend());
         named.or_else(|| self.with_role(ResourceRole::Backend).find(|container| name_of(container) != names.previous()))
@@ -141,7 +141,7 @@ impl Inventory {
         self.with_role(ResourceRole::Backend).find(|container| name_of(container) == names.previous())
     }
 
-    /// Containers that carry our labels and have no part to play, such as a copy that somebody made by hand.
+    /// Containers that carry our labels and have no part to play, such as a copy that was made by hand.
     pub(super) fn duplicates(&self, names: &ResourceNames) -> Vec<&ContainerInspectResponse> {
         let current = self.current(names).map(id_of);
         self.with_role(ResourceRole::Backend)

@@ -1,6 +1,4 @@
 //! What our containers, volumes and networks are called, and the labels that prove that they are ours.
-//!
-//! Must not do: take anything for ours because of its name.
 
 use std::collections::BTreeMap;
 
@@ -68,7 +66,7 @@ impl ControlPlaneId {
     }
 }
 
-/// The names of everything that belongs to one backend. They hold for its whole life, whatever it is renamed to.
+/// The names of everything that belongs to one backend. They hold for its whole life, through renames.
 #[derive(Debug, Clone)]
 pub(super) struct ResourceNames(String);
 
@@ -128,10 +126,10 @@ pub(super) fn owner_labels(
 pub(super) const OWNER_LABELS: [&str; 7] = [ID, ROLE, PROJECT, BACKEND, INSTANCE, GENERATION, CONTROL_PLANE];
 
 /// Those of them that never change. The others say how things were when the container was made: a rename or a change of
-/// nothing but the record leaves them behind, and that is no reason to make it anew.
+/// nothing but the record leaves them behind, and that is no reason to recreate it.
 pub(super) const IMMUTABLE_LABELS: [&str; 4] = [ID, ROLE, PROJECT, INSTANCE];
 
-/// The digest of the labels, by which a label that was left behind is told from one that somebody changed.
+/// The digest of the labels, by which a label that was left behind is told from one that was changed by hand.
 pub(super) fn digest_of_labels<'a>(label: impl Fn(&str) -> Option<&'a str>) -> Digest {
     Digest::of_json(&OWNER_LABELS.map(&label))
 }

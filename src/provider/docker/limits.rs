@@ -1,6 +1,4 @@
 //! What an engine can limit, what it has, and which limits it can so not give.
-//!
-//! Must not do: ask the engine anything.
 
 use crate::model::{ByteSize, Resources};
 use crate::provider::ProviderError;

@@ -1,7 +1,6 @@
 //! The log of a container, as the engine keeps it.
 //!
 //! An engine counts no bytes, so a position in a log is the time of the last line that was read, in nanoseconds.
-//! Must not do: keep a log itself.
 
 use bollard::query_parameters::LogsOptionsBuilder;
 use futures_util::StreamExt;
@@ -94,7 +93,7 @@ fn append(chunk: &mut LogChunk, entry: &str, after: u64) {
     }
 }
 
-/// The last lines of a container's log, as far as they are to be had.
+/// Returns the last lines of a container's log, as far as they are available.
 pub(super) async fn last_lines(engine: &Engine, container: &str) -> Vec<String> {
     match read(engine, container, LogPosition::Tail(LAST_LINES)).await {
         Ok(chunk) => chunk.text.lines().map(str::to_owned).collect(),

@@ -66,6 +66,7 @@ use crate::convex::release::COMMITS;
 use crate::failpoint;
 use crate::model::{
     BackendId, BackendName, BackendSpec, INTERNAL_URL, Observation, ProjectName, ProviderKind, ProviderState, ResolvedBackend,
+    VolumeReclaim,
 };
 
 /// How long a container has to end by itself: what Convex's own compose file gives it.
@@ -300,15 +301,17 @@ impl Docker {
         Err(ProviderError::PortTaken { port: taken, holder: None })
     }
 
-    async fn destroy(&self, resolved: &ResolvedBackend) -> Result<(), ProviderError> {
+    async fn destroy(&self, resolved: &ResolvedBackend, reclaim: VolumeReclaim) -> Result<(), ProviderError> {
         let engine = self.engine().await?;
         let _lock = self.locks.lock(&resolved.id).await;
         let seen = self.inventory(engine, resolved).await?;
+        let with_volumes = reclaim == VolumeReclaim::Delete;
         for container in seen.containers().iter().chain(&seen.adopted) {
             engine.stop_container(container).await?;
-            engine.remove_container(inventory::id_of(container), true).await?;
+            engine.remove_container(inventory::id_of(container), with_volumes).await?;
         }
-        for volume in seen.volumes() {
+        // A volume that stays keeps its labels, by which the next container with this identity finds it.
+        for volume in seen.volumes().iter().filter(|_| with_volumes) {
             match engine.client.remove_volume(&volume.name, None::<RemoveVolumeOptions>).await {
                 Ok(()) => {}
                 Err(error) if engine::is_absent(&error) => {}
@@ -373,7 +376,32 @@ impl Provider for Docker {
     }
 
     fn remove<'a>(&'a self, resolved: &'a ResolvedBackend, _: ProgressFn<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
-        Box::pin(self.destroy(resolved))
+        Box::pin(self.destroy(resolved, VolumeReclaim::Delete))
+    }
+
+    fn remove_keeping_data<'a>(
+        &'a self,
+        resolved: &'a ResolvedBackend,
+        _: ProgressFn<'a>,
+    ) -> BoxFuture<'a, Result<(), ProviderError>> {
+        Box::pin(self.destroy(resolved, VolumeReclaim::Retain))
+    }
+
+    fn retained_place(&self, resolved: &ResolvedBackend) -> Option<String> {
+        Some(format!("volume {}", labels::ResourceNames::of(resolved).volume(labels::ResourceRole::Data)))
+    }
+
+    fn stop<'a>(&'a self, resolved: &'a ResolvedBackend) -> BoxFuture<'a, Result<(), ProviderError>> {
+        Box::pin(async move {
+            let _lock = self.locks.lock(&resolved.id).await;
+            let engine = self.engine().await?;
+            let inventory = self.inventory(engine, resolved).await?;
+            let context = self.context(resolved, engine, &inventory)?;
+            match inventory.current(&context.names) {
+                Some(container) => engine.stop_container(container).await,
+                None => Ok(()),
+            }
+        })
     }
 
     fn diagnose<'a>(&'a self, resolved: &'a ResolvedBackend) -> BoxFuture<'a, Option<ProviderError>> {

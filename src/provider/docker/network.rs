@@ -164,7 +164,7 @@ async fn remove_network(engine: &Engine, id: &str, name: &str) -> Result<(), Pro
     match engine.client.remove_network(id).await {
         Ok(()) => {}
         Err(error) if is_absent(&error) => {}
-        // Something was put on it a moment ago; whoever takes that away takes the network with it.
+        // A container was attached a moment ago; the removal of that one removes the network too.
         Err(error) if error.to_string().contains("active endpoints") => {}
         Err(error) => return Err(engine.failed(&format!("remove the network `{name}`"), error)),
     }

@@ -126,7 +126,7 @@ impl ReadinessProbe<'_> {
     }
 
     /// With what a container ended that was started again at this time, as far as the engine remembers. That it ended is
-    /// known; so whatever goes wrong with this question must not keep anybody from the way back.
+    /// known; so a failure of this question must not prevent the rollback.
     async fn last_exit_code(&self, id: &str, started: &str) -> Option<i64> {
         let started: jiff::Timestamp = started.parse().ok()?;
         let filters = HashMap::from([("container", vec![id]), ("event", vec!["die"])]);

@@ -1,22 +1,22 @@
-//! What may be shown of a container that somebody may have changed by hand.
+//! Redaction of what is shown of a container that may have been changed by hand.
 //!
-//! Nobody can tell what stands in a field that a stranger wrote. So what we wrote ourselves is shown, everything else
+//! A field that was written by others may hold anything. So what we wrote ourselves is shown, everything else
 //! only as far as it does not look like a secret. What is shown is never what is compared.
 
 use super::database;
 use crate::model::ResolvedBackend;
 use crate::provider::kit::redact::Redactor;
 
-/// What stands in the place of a word that may be one.
+/// The replacement of a word that may be a secret.
 const NOT_SHOWN: &str = "(not shown)";
-/// What stands in the place of arguments that are not ours.
+/// The replacement of arguments that are not ours.
 const OTHER_ARGUMENTS: &str = "(other arguments)";
-/// What stands in the place of a value that is not ours.
+/// The replacement of a value that is not ours.
 const OTHER_VALUE: &str = "(another value)";
 /// Words of letters and digits of this length are taken for keys: image digests are shown with fewer.
 const KEY_LENGTH: usize = 16;
 
-/// The flags of the backend, which may be named whatever their values are.
+/// The flags of the backend, which may be named with any value.
 const FLAGS: [&str; 15] = [
     "--instance-name",
     "--instance-secret",
@@ -40,7 +40,7 @@ pub(super) fn redactor_of(resolved: &ResolvedBackend) -> Redactor {
     Redactor::of(resolved).with(database::password(resolved).expose())
 }
 
-/// A text that somebody else may have written: words that look like keys and passwords in URLs are left out, unless they
+/// Redacts a text that others may have written: words that look like keys and passwords in URLs are left out, unless they
 /// stand in `ours` as well.
 pub(super) fn redact_untrusted(text: &str, ours: &str) -> String {
     let mut shown = String::new();

@@ -1,4 +1,4 @@
-//! What an image is called, and with which credentials a registry gives it out.
+//! The names of images, and the credentials for their registries.
 //!
 //! Credentials come from where `docker login` keeps them: Docker's configuration file and its helpers. Must not do: keep
 //! or show a password.
@@ -117,9 +117,7 @@ pub(super) fn explain_pull_error(image: &str, words: &str) -> String {
     let low = words.to_lowercase();
     let said = |parts: &[&str]| parts.iter().any(|part| low.contains(part));
     let meaning = if said(&["denied", "unauthorized", "forbidden", "no basic auth"]) {
-        format!(
-            "`{registry}` does not give it out: there is no such image, or it wants a login; try\n    docker login {registry}"
-        )
+        format!("`{registry}` has no such image, or requires a login; try\n    docker login {registry}")
     } else if said(&["manifest unknown", "not found", "no such image"]) {
         format!(
             "`{registry}` has no such image; Convex tags its images with the full commit of 40 digits, so check the release \
@@ -167,7 +165,7 @@ mod tests {
         let reason = credentials(&source, "ghcr.io/a/b").await.unwrap_err();
         assert!(reason.contains("docker-credential-convexinfra-is-not-there") && reason.contains("started"), "{reason}");
         assert!(credentials(&source, "other.test/a").await.unwrap().is_none());
-        // What stands in the file itself is as good.
+        // Credentials in the file itself work too.
         let login = serde_json::json!({ "ghcr.io": { "auth": STANDARD.encode("me:a") } });
         configure(serde_json::json!({ "credHelpers": helper, "auths": login }));
         assert_eq!(credentials(&source, "ghcr.io/a/b").await.unwrap().unwrap().username.as_deref(), Some("me"));

@@ -1,6 +1,6 @@
 //! From the differences of a container to the action that repairs them: the same way for the backend and for its sidecars.
 //!
-//! Whatever can be changed where the container is comes first, then it is started; what cannot be changed, or was and did
+//! What can be changed in place comes first, then it is started; what cannot be changed, or was and did
 //! not help, needs another container.
 
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum};
@@ -48,7 +48,7 @@ pub(super) fn choose_repair(found: &[ContainerDifference], tried: Attempts) -> R
 }
 
 impl Engine {
-    /// Changes whatever can be changed where the container is.
+    /// Changes what can be changed in place.
     pub(super) async fn update_in_place(
         &self,
         container: &ContainerInspectResponse,
@@ -115,7 +115,7 @@ mod tests {
     use crate::provider::docker::diff::field_drift;
 
     #[test]
-    fn a_container_is_changed_before_it_is_started_and_made_anew_when_that_did_not_help() {
+    fn a_container_is_changed_before_it_is_started_and_recreated_when_that_did_not_help() {
         let all = |repairs: &[RepairKind]| -> Vec<ContainerDifference> {
             let one = |repair: &RepairKind| ContainerDifference { drift: field_drift("a", "b", "c"), repair: *repair };
             repairs.iter().map(one).collect()

@@ -1,4 +1,4 @@
-//! Rollout: bringing the container of a backend to what it should be, from whatever is there.
+//! Rollout: bringing the container of a backend from its actual to its desired state.
 //!
 //! At most one container writes to the volume at any time. So a replacement stops the container from before, gives it
 //! another name and keeps it until the new one answers; if that does not happen, the one from before runs again. What a
@@ -121,7 +121,7 @@ impl Rollout<'_> {
                 return Err(error);
             }
         } else if predecessor.is_none() && self.probe.is_unresponsive(current).await {
-            (self.progress)(format!("{} runs and does not answer: starting it anew", self.resolved.name));
+            (self.progress)(format!("{} runs and does not answer: restarting it", self.resolved.name));
             self.engine.restart_with_files(current, self.wanted).await?;
         }
         if predecessor.is_none() && remedy == RepairAction::Keep {
@@ -141,7 +141,7 @@ impl Rollout<'_> {
             self.stop_and_remove(current).await?;
             return Ok(false);
         }
-        (self.progress)(format!("stopping {} to start it anew", self.resolved.name));
+        (self.progress)(format!("restarting {}", self.resolved.name));
         self.engine.stop_container(current).await?;
         self.engine.rename_container(id_of(current), &self.names().previous()).await?;
         Ok(false)

@@ -1,6 +1,4 @@
 //! Hosts of the user's own: a certificate for each, and the records that only the user can set.
-//!
-//! Must not do: wait for a record. Whoever waits looks again.
 
 use super::api_types::{Certificate, DnsRequirements};
 use super::apps::AppReconciler;

@@ -2,8 +2,6 @@
 //!
 //! Secrets never stand in a machine's configuration, which everybody with a look at the app may read: they go to the
 //! app's vault, and only their keyed digest is noted beside the machine.
-//!
-//! Must not do: ask anybody, or choose what the placement does not say.
 
 use std::collections::BTreeMap;
 

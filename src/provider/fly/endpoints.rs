@@ -1,6 +1,4 @@
 //! Where the services are that a driver asks.
-//!
-//! Must not do: ask them.
 
 use super::transport::Service;
 use crate::convex::release::COMMITS;

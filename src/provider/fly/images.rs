@@ -1,6 +1,4 @@
 //! Which image is meant, pinned by its digest: a tag may come to mean something else, a digest may not.
-//!
-//! Must not do: ask again what a digest was noted for, or hand a token of Fly's to a registry.
 
 use super::api_error::error_message;
 use super::client::{ApiClient, CallError, parse};
@@ -48,7 +46,7 @@ impl ResolvedImage {
         digest_of(self.reference())
     }
 
-    /// The same, pinned to the digest that somebody else found.
+    /// Returns the reference pinned to a known digest.
     pub(super) fn pinned_to(mut self, digest: Option<&str>) -> Self {
         if let (None, Some(digest)) = (&self.pinned, digest) {
             self.pinned = Some(format!("{}@{digest}", repository_of(&self.requested)));
@@ -77,7 +75,7 @@ fn repository_of(reference: &str) -> &str {
     }
 }
 
-/// What was noted, as far as nobody has to be asked: for looking.
+/// Returns the recorded image without a request: for observing.
 pub(super) fn recorded_image(placement: &ResolvedBackend, notes: ImageKeys) -> Option<ResolvedImage> {
     let asked = placement.provider_state.get(notes.requested)?.clone();
     Some(ResolvedImage { requested: asked, pinned: placement.provider_state.get(notes.pinned).cloned() })
@@ -86,7 +84,7 @@ pub(super) fn recorded_image(placement: &ResolvedBackend, notes: ImageKeys) -> O
 /// The image for a placement; `own` is what the manifest names instead of the official one.
 ///
 /// # Errors
-/// [`FlyError::Image`] when nobody can say which image the release is.
+/// [`FlyError::Image`] when the image of the release cannot be resolved.
 pub(super) async fn resolve_image(
     client: &ApiClient,
     placement: &ResolvedBackend,

@@ -1,11 +1,11 @@
-//! Redaction: taking the secrets of a backend out of whatever is told about it. Logs and engines repeat what they were given.
+//! Redaction: takes the secrets of a backend out of all that is shown of it. Logs and engines repeat what they were given.
 
 use zeroize::Zeroizing;
 
 use crate::model::{EXTRA_ENV, FieldDrift, FieldPath, ResolvedBackend, SecretSource};
 use crate::provider::ProviderError;
 
-/// What stands in the place of a secret.
+/// The replacement of a secret.
 const SECRET: &str = "(secret)";
 /// Shorter secrets would be found in every other word.
 const MIN_SECRET_LENGTH: usize = 4;
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_go_in_whatever_form_they_are_repeated() {
+    fn secrets_are_redacted_in_every_form() {
         let redactor = Redactor::of(&resolved());
         for text in [
             "0123456789abcdef",

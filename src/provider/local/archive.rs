@@ -1,6 +1,4 @@
 //! Taking the one executable out of a release's zip file.
-//!
-//! Must not do: write anything else that the archive holds, or more than an executable can be.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};

@@ -153,7 +153,7 @@ impl BinaryCache {
         for tag in release::candidate_tags(release) {
             let directory = self.directory.join(&tag);
             let path = directory.join(platform.executable());
-            let archive = std::fs::read_to_string(directory.join(ARCHIVE_DIGEST)).unwrap_or_default();
+            let archive = crate::system::read_regular_text(&directory.join(ARCHIVE_DIGEST), 4096).unwrap_or_default();
             if pin.is_none_or(|pin| pin == archive)
                 && let Some(stamp) = FileIdentity::of(&path)?
                 && let Some(sha256) = verified_digest(&directory, &path, &stamp).await?

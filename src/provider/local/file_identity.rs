@@ -1,6 +1,4 @@
 //! Telling whether an executable is still the same file, without reading its hundred megabytes every time.
-//!
-//! Must not do: trust a path. A stamp that differs in anything leads to a new digest.
 
 use std::fmt;
 use std::io::{ErrorKind, Read};

@@ -145,6 +145,14 @@ impl BackendDir {
         Ok(())
     }
 
+    /// Deletes what belongs to the process and not to the data.
+    pub(super) fn delete_all_but_data(&self) -> Result<(), ProviderError> {
+        delete_directory(&self.run_dir())?;
+        delete_directory(&self.root.join("log"))?;
+        failpoint::hit("provider.process.data_retained");
+        Ok(())
+    }
+
     // No id starts with a dot, so no tombstone is ever mistaken for a backend.
     fn trash_prefix(&self) -> String {
         format!(".removed-{}.", self.name)

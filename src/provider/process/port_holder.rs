@@ -1,9 +1,21 @@
 //! Finds the process that listens on a port of this machine, for the message about a taken port.
 
+#[cfg(target_os = "linux")]
+use std::path::Path;
+
+#[cfg(target_os = "linux")]
+use crate::system::read_regular_text;
+
+/// How large a table of sockets may be in bytes.
+#[cfg(target_os = "linux")]
+const MAX_TABLE_BYTES: u64 = 16 << 20;
+
 /// Returns the process that listens on a TCP port, such as `` `node` (process 4711) ``; none where the system does not tell.
 #[cfg(target_os = "linux")]
 pub(super) fn port_holder(port: u16) -> Option<String> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].into_iter().filter_map(|table| std::fs::read_to_string(table).ok());
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"]
+        .into_iter()
+        .filter_map(|table| read_regular_text(Path::new(table), MAX_TABLE_BYTES).ok());
     let sockets: Vec<String> = tables.flat_map(|table| listening_sockets(&table, port)).collect();
     let processes = std::fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let pid: u32 = processes.into_iter().find(|pid: &u32| {
@@ -11,7 +23,7 @@ pub(super) fn port_holder(port: u16) -> Option<String> {
         let mut targets = descriptors.filter_map(|entry| std::fs::read_link(entry.path()).ok());
         targets.any(|target| sockets.iter().any(|socket| target.as_os_str() == socket.as_str()))
     })?;
-    Some(described(pid, &std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default()))
+    Some(described(pid, &read_regular_text(Path::new(&format!("/proc/{pid}/comm")), 4096).unwrap_or_default()))
 }
 
 /// Returns the process that listens on a TCP port, such as `` `node` (process 4711) ``; none where the system does not tell.

@@ -184,6 +184,21 @@ impl Supervisor {
         stop(&place, self.grace).await
     }
 
+    /// Stops a backend and deletes all but its data, which the next process with its identity takes up.
+    ///
+    /// # Errors
+    /// [`ProviderError`] when it does not stop, or its lock and log cannot be deleted.
+    pub async fn remove_keeping_data(&self, placement: &ResolvedBackend) -> Result<(), ProviderError> {
+        let place = self.backend_dir(&placement.id)?;
+        if !place.exists()? {
+            return Ok(());
+        }
+        let turn = lock_backend(&place).await?;
+        stop(&place, self.grace).await?;
+        place.delete_all_but_data()?;
+        turn.release_and_remove()
+    }
+
     /// Stops a backend and deletes its directory.
     ///
     /// # Errors

@@ -1,13 +1,11 @@
 //! Typed values out of the columns of one row, and into a statement.
-//!
-//! Must not do: know which table a row is of.
 
 use super::connection::{ColumnError, Columns};
 use crate::model::{BackendName, ProjectName, Timestamp};
 use crate::store::StoreError;
 
 impl dyn Columns + '_ {
-    /// A number of whatever width.
+    /// A number of any width.
     pub(super) fn number<T: TryFrom<i64>>(&self, column: usize) -> Result<T, ColumnError> {
         self.optional_number(column)?.ok_or_else(|| missing_value(column))
     }
@@ -49,12 +47,12 @@ impl dyn Columns + '_ {
         self.bytes(column)?.map(<[u8]>::to_vec).ok_or_else(|| missing_value(column))
     }
 
-    /// Whatever stands there as JSON.
+    /// The column's text as JSON.
     pub(super) fn json<T: serde::de::DeserializeOwned>(&self, column: usize) -> Result<T, ColumnError> {
         serde_json::from_str(self.string(column)?).map_err(|error| ColumnError::new(column, error))
     }
 
-    /// Whatever stands there as JSON, or none for NULL.
+    /// The column's text as JSON, or none for NULL.
     pub(super) fn optional_json<T: serde::de::DeserializeOwned>(&self, column: usize) -> Result<Option<T>, ColumnError> {
         self.text(column)?.map(serde_json::from_str).transpose().map_err(|error| ColumnError::new(column, error))
     }

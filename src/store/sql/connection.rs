@@ -1,12 +1,10 @@
 //! The port to a SQLite: statements with parameters in, columns out.
-//!
-//! Must not do: know any statement.
 
 use std::borrow::Cow;
 
 use crate::store::StoreError;
 
-/// Runs statements of SQLite's SQL, one at a time, in whatever transaction is open.
+/// Runs statements of SQLite's SQL, one at a time, in the open transaction.
 pub trait Connection {
     /// Runs a statement that returns nothing.
     ///

@@ -3,6 +3,7 @@
 //! A file on this machine and the storage of a Durable Object both speak SQLite's SQL, so everything that is said in it
 //! stands here once. Must not do: begin or end a transaction, or know who runs the statements.
 
+mod backends;
 mod columns;
 mod connection;
 mod events;

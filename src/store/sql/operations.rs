@@ -1,6 +1,4 @@
 //! The rows of operations and of what they say, one statement each.
-//!
-//! Must not do: begin or end a transaction; that is the store's.
 
 use super::columns::to_json;
 use super::connection::{ColumnError, Columns, Connection};

@@ -2,14 +2,19 @@
 //!
 //! Must not do: begin or end a transaction, or remember which steps were taken; whoever has the database does.
 
+use super::backends::resources;
 use super::connection::Connection;
-use super::rows::resources;
 use crate::model::BackendSpec;
 use crate::store::StoreError;
 
 /// Every step from an empty database to the newest schema, oldest first.
-pub const MIGRATIONS: [&str; 4] =
-    [include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql"), include_str!("schema_4.sql")];
+pub const MIGRATIONS: [&str; 5] = [
+    include_str!("schema_1.sql"),
+    include_str!("schema_2.sql"),
+    include_str!("schema_3.sql"),
+    include_str!("schema_4.sql"),
+    include_str!("schema_5.sql"),
+];
 
 /// Takes every step after the first `taken` ones.
 ///

@@ -1,6 +1,4 @@
 //! The rows of tokens, one statement each.
-//!
-//! Must not do: begin or end a transaction, or see a token that is not a hash.
 
 use super::columns::to_json;
 use super::connection::{ColumnError, Columns, Connection};

@@ -1,0 +1,79 @@
+//! What an apply reports at its end.
+
+use std::collections::BTreeMap;
+
+use super::outcome::Conclusion;
+use super::{AppError, ApplyOutcome};
+use crate::apply::{Event, EventKind, ReadyBackend, StepOutcome, Tally};
+use crate::host::EMBEDDED;
+use crate::model::{Diagnostic, Endpoints, Exit, Phase, Report, Snapshot};
+use crate::plan::{Plan, Step, StepId};
+
+/// Returns the backends that are ready, and where they are.
+pub(crate) fn ready_backends(snapshot: &Snapshot) -> Vec<ReadyBackend> {
+    let ready = snapshot.backends.iter().filter(|found| found.phase == Phase::Ready && !found.recorded.is_record_only());
+    ready
+        .filter_map(|found| {
+            let Endpoints { url, site_url } = found.endpoints.clone()?;
+            Some(ReadyBackend { name: found.name.clone(), url, site_url })
+        })
+        .collect()
+}
+
+/// Says that every step was done and that the result could not be observed.
+pub(super) fn observe_failed(error: &AppError) -> Report {
+    let Report { exit, mut errors } = error.report();
+    for error in &mut errors {
+        error.message = format!("every step is done, but the result could not be observed: {}", error.message);
+    }
+    Report { exit, errors }
+}
+
+/// Says what a second interrupt leaves behind.
+pub(super) fn interrupt_message(plan: &Plan) -> &'static str {
+    if continues_remotely(plan) {
+        "left; the control plane goes on with what it has begun, and `convexinfra status` shows it\n"
+    } else {
+        "left as it is; run the same command again to go on\n"
+    }
+}
+
+/// Returns whether operations that have begun go on without this process.
+fn continues_remotely(plan: &Plan) -> bool {
+    plan.control_plane != EMBEDDED
+}
+
+/// Lists why an apply did not end well, for a command that reports it as its own error.
+pub(super) fn errors(plan: &Plan, steps: &BTreeMap<StepId, StepOutcome>, conclusion: &Conclusion) -> Vec<Diagnostic> {
+    let failed = |step: &Step| match steps.get(&step.id) {
+        Some(StepOutcome::Failed { error }) => {
+            Some(Diagnostic { message: format!("{}: {}", step.address, error.message), ..error.clone() })
+        }
+        _ => None,
+    };
+    let mut errors: Vec<Diagnostic> = plan.steps.iter().filter_map(failed).collect();
+    match conclusion.exit {
+        Exit::Interrupted => errors.push(
+            Diagnostic::new("apply.interrupted", "interrupted before everything was done; what is done stays done").with_help(
+                if continues_remotely(plan) {
+                    "the control plane goes on with what it has begun; look at it with\n    convexinfra status\nand run the same command again for the rest"
+                } else {
+                    "run the same command again to go on"
+                },
+            ),
+        ),
+        Exit::Failed if errors.is_empty() && conclusion.converged == Some(false) => errors.push(
+            Diagnostic::new("apply.not_converged", "every step is done, and planning again still finds something to do")
+                .with_help("see what with\n    convexinfra plan"),
+        ),
+        _ => {}
+    }
+    errors
+}
+
+/// Returns the event that ends an apply with nothing to do.
+pub(crate) fn unchanged_event(outcome: &ApplyOutcome) -> Event {
+    let backends = outcome.snapshot.as_ref().map(ready_backends).unwrap_or_default();
+    let converged = outcome.is_observed().then_some(true);
+    EventKind::Finished { tally: Tally::default(), exit: outcome.exit, converged, backends }.into()
+}

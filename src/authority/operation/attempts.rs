@@ -1,0 +1,105 @@
+//! The budget of attempts of an operation, and what makes two requests the same.
+
+use std::collections::BTreeMap;
+
+use super::super::effect::Step;
+use super::super::{Authority, AuthorityError};
+use super::end_operation;
+use super::types::{Operation, OperationPhase};
+use crate::api::{ControlError, OperationOutcome, Request, Work};
+use crate::model::{Diagnostic, DowngradeConsent, FieldPath, OperationId, Phase, Timestamp};
+use crate::store::{Durability, OperationProgress, OperationRow, Store, StoreError};
+
+/// How often an operation is begun again without coming further.
+const MAX_ATTEMPTS: u32 = 5;
+
+impl<S: Store> Authority<S> {
+    /// Counts that an operation that was cut off is begun again. One that was begun too often without coming further is
+    /// failed with what was seen: its backend is free for the next operation then.
+    ///
+    /// # Errors
+    /// The rows cannot be written.
+    pub fn begin_attempt(&self, operation: &Operation, now: Timestamp) -> Result<Option<OperationOutcome>, AuthorityError> {
+        self.store.write(Durability::Fsync, |rows| {
+            let Some(mut row) = rows.operation_by_id(&operation.id)?.filter(|row| row.ended_at.is_none()) else {
+                return Err(ControlError::LeaseLost { project: operation.project.clone() }.into());
+            };
+            row.progress.attempts = row.progress.attempts.saturating_add(1);
+            if row.progress.attempts <= MAX_ATTEMPTS {
+                rows.put_progress(&operation.id, &row.progress)?;
+                return Ok(None);
+            }
+            let step = Step::from_number(row.progress.furthest).map_or("its first step", Step::label);
+            let seen = row.progress.seen.map(|seen| format!("; the last time {seen}")).unwrap_or_default();
+            let message = format!(
+                "the operation was begun {MAX_ATTEMPTS} times and never came further than {step}, so it is not begun again{seen}"
+            );
+            let finding = Diagnostic::new("control.attempts_exhausted", message)
+                .with_help("look at the server's log for what ended it, and apply again");
+            if let Some(mut backend) = rows.backend_by_id(&operation.backend)? {
+                if matches!(operation.phase, OperationPhase::Put) && backend.has_been_ready {
+                    backend.phase = Phase::Failed;
+                    rows.put_backend(&backend)?;
+                }
+                let detail = format!("operation {}: {}", operation.id, finding.code);
+                let context = operation.audit_context(now);
+                self.record(rows, Some(&backend.project), context, "operation_failed", Some(&backend.name), detail)?;
+            }
+            let outcome = OperationOutcome::Failed { operation: operation.id.clone(), finding };
+            end_operation(rows, &operation.id, outcome, now).map(Some)
+        })
+    }
+
+    /// Notes what was seen when an operation ended without an outcome.
+    pub fn note_interruption(&self, id: &OperationId, seen: &str) -> Result<(), AuthorityError> {
+        self.store.write(Durability::NoFsync, |rows| {
+            let Some(row) = rows.operation_by_id(id)?.filter(|row| row.ended_at.is_none()) else { return Ok(()) };
+            Ok(rows.put_progress(id, &OperationProgress { seen: Some(seen.to_owned()), ..row.progress })?)
+        })
+    }
+
+    /// Takes back that an operation was begun: a server that stops in order ends what it waits for, and that says nothing
+    /// about the operation.
+    pub fn refund_attempt(&self, id: &OperationId) -> Result<(), AuthorityError> {
+        self.store.write(Durability::NoFsync, |rows| {
+            let Some(row) = rows.operation_by_id(id)?.filter(|row| row.ended_at.is_none()) else { return Ok(()) };
+            let attempts = row.progress.attempts.saturating_sub(1);
+            Ok(rows.put_progress(id, &OperationProgress { attempts, ..row.progress })?)
+        })
+    }
+
+    /// Returns what a request asks for as 64 hex digits that say nothing about it without the master key.
+    pub(in crate::authority) fn digest_of(&self, request: &Request) -> Result<String, AuthorityError> {
+        let Request { backend, work, .. } = request;
+        let content = match work {
+            Work::Put { spec, secrets, renamed_from, downgrade } => {
+                let secrets: BTreeMap<&FieldPath, &str> = secrets.iter().map(|(path, value)| (path, value.expose())).collect();
+                let allowed = *downgrade == DowngradeConsent::Given;
+                serde_json::to_vec(&("put", backend, spec, secrets, renamed_from, allowed))
+            }
+            Work::Remove { volume, database } => serde_json::to_vec(&("remove", backend, volume, database)),
+            Work::Stop | Work::Start | Work::Forget => serde_json::to_vec(&(work.kind(), backend)),
+        };
+        let content = zeroize::Zeroizing::new(content.map_err(StoreError::Unwritable)?);
+        Ok(self.vault.compute_mac(&content))
+    }
+
+    /// Refuses a step that was sent before as another request: its end would be taken for the end of this one.
+    pub(in crate::authority) fn check_same_request(
+        &self,
+        known: &OperationRow,
+        request: &Request,
+    ) -> Result<(), AuthorityError> {
+        let is_same = known.backend == request.backend
+            && known.kind == request.work.kind()
+            && match &known.digest {
+                Some(digest) => *digest == self.digest_of(request)?,
+                None => true,
+            };
+        if is_same {
+            return Ok(());
+        }
+        let message = format!("the step `{}` was sent before as another piece of work", request.step);
+        Err(ControlError::Refused(Diagnostic::new("control.step_reused", message)).into())
+    }
+}

@@ -1,0 +1,60 @@
+//! `convexinfra stop`, `start` and `forget`: what is done to one backend without a plan.
+
+use crate::api::Work;
+use crate::app::{AppError, lifecycle, select_backend};
+use crate::cli::args::{BackendArg, Forget as ForgetArgs};
+use crate::cli::context::Context;
+use crate::cli::terminal::Terminal;
+use crate::model::{BackendName, Exit};
+
+/// Stops a backend; it stays stopped until it is started or applied.
+pub(super) async fn stop(context: &Context, args: &BackendArg) -> Result<Exit, AppError> {
+    let name = run(context, args.name.as_ref(), Work::Stop, |_, _| Ok(())).await?;
+    report(context, &name, "stopped", "its data is kept; start it again with\n    convexinfra start");
+    Ok(Exit::Done)
+}
+
+/// Starts a backend as it was last applied.
+pub(super) async fn start(context: &Context, args: &BackendArg) -> Result<Exit, AppError> {
+    let name = run(context, args.name.as_ref(), Work::Start, |_, _| Ok(())).await?;
+    report(context, &name, "started", "wait until it is ready with\n    convexinfra wait");
+    Ok(Exit::Done)
+}
+
+/// Drops the record of a backend, and leaves everything else.
+pub(super) async fn forget(context: &Context, args: &ForgetArgs) -> Result<Exit, AppError> {
+    let confirm = |terminal: &Terminal, name: &BackendName| {
+        if args.yes {
+            return Ok(());
+        }
+        let question = format!(
+            "the record of `{name}` and its secrets are dropped; what runs, its data and its env file stay. forget it? [y/N] "
+        );
+        terminal.confirm(&question, &format!("convexinfra forget {name} --yes"))
+    };
+    let name = run(context, Some(&args.name), Work::Forget, confirm).await?;
+    report(context, &name, "forgotten", "what it left can be taken up again with\n    convexinfra recover");
+    Ok(Exit::Done)
+}
+
+async fn run(
+    context: &Context,
+    name: Option<&BackendName>,
+    work: Work,
+    confirm: impl Fn(&Terminal, &BackendName) -> Result<(), AppError>,
+) -> Result<BackendName, AppError> {
+    let (project, loaded) = context.project()?;
+    let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
+    let name = select_backend(&control.snapshot(&project).await?, name)?;
+    let terminal = Terminal::new(&context.printer);
+    confirm(&terminal, &name)?;
+    let origin = loaded.as_ref().and_then(|loaded| loaded.desired.origin_if_known()).map(str::to_owned);
+    lifecycle::run(control, &project, origin, &name, work, &terminal).await?;
+    Ok(name)
+}
+
+fn report(context: &Context, name: &BackendName, state: &str, next: &str) {
+    context.printer.output(&format!("`{name}` is {state}\n"));
+    context.printer.status(&format!("{next} {name}\n"));
+    context.printer.json("convexinfra.lifecycle/1", serde_json::json!({ "name": name, "state": state }));
+}
