@@ -37,7 +37,7 @@ pub struct StatusDocument {
     /// Its backends.
     pub backends: Vec<StatusEntry>,
     /// What destroyed backends left behind.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub retained: Vec<RetainedData>,
 }
 
