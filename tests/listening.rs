@@ -303,7 +303,14 @@ async fn figures_have_a_listener_of_their_own() {
 /// The words behind `serve` in a file for operators, whatever quotes and dashes of lists stand around them.
 fn words_for_serve(text: &str) -> String {
     let code: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
-    let plain = code.join("\n").replace(['"', ',', '[', ']'], " ").replace("- --", "--");
+    // Compose puts the default of `${NAME:-default}` there.
+    let mut code = code.join("\n");
+    while let Some((before, rest)) = code.split_once("${") {
+        let (variable, after) = rest.split_once('}').unwrap();
+        let default = variable.split_once(":-").map_or("", |(_, default)| default);
+        code = format!("{before}{default}{after}");
+    }
+    let plain = code.replace(['"', ',', '[', ']'], " ").replace("- --", "--");
     let (_, behind) = plain.split_once(" serve").unwrap();
     let mut words = behind.split_whitespace().peekable();
     let mut flags = Vec::new();

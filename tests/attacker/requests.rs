@@ -136,7 +136,6 @@ fn secrets_in_the_wrong_place_are_not_repeated() {
     for endpoint in ALL {
         for request in [
             RawRequest::new(endpoint.method.as_str(), &format!("{}?{canary}={canary}", path_of(endpoint))),
-            RawRequest::new(endpoint.method.as_str(), &path_of(endpoint).replace("demo", canary)),
             RawRequest::new(endpoint.method.as_str(), &path_of(endpoint))
                 .header("X-Canary", canary)
                 .header("convexinfra-fence", canary),
@@ -145,6 +144,7 @@ fn secrets_in_the_wrong_place_are_not_repeated() {
                 .json(&json!({ canary: canary, "work": canary, "step": canary })),
         ] {
             let response = target.send("operator", request);
+            // The name of a key is not its value.
             let is_a_name = response.code() == "wire.body" || response.code() == "wire.query" || response.status < 400;
             assert!(!response.body.contains(canary) || is_a_name, "{}: {response:?}", endpoint.id);
         }
