@@ -137,9 +137,14 @@ const WRITERS: &[(&str, &str)] = &[
 ];
 
 /// How many lines a file may have before its tests.
-const LONGEST: usize = 420;
+const LONGEST: usize = 440;
 /// Files that may be longer, each with its limit and why.
-const LONGER: &[(&str, usize, &str)] = &[("model/spec.rs", 440, "one list of plain data")];
+const LONGER: &[(&str, usize, &str)] = &[
+    ("model/spec.rs", 480, "one list of plain data"),
+    ("manifest/schema_table.rs", 460, "one table of keys"),
+    ("manifest/read/value.rs", 490, "one reader for each kind of value"),
+    ("provider/fly/apps.rs", 460, "one reconciler; what it asks of Fly is in its siblings"),
+];
 
 struct Source {
     /// Below `src/`, with `/`.

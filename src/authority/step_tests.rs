@@ -53,7 +53,7 @@ fn an_operation_that_comes_no_further_is_failed_and_its_backend_is_free() {
     // Coming further than ever before gives it all its attempts again; coming as far as before does not.
     let next = world.authority.advance(&mut operation, EffectResult::Ensured(ProviderState::new()), NOW).unwrap();
     assert!(matches!(next, Transition::Perform(Effect::AwaitReady(_))));
-    for attempt in 0..5 {
+    for attempt in 0..20 {
         let (mut resumed, _) = world.resumed_one();
         assert_eq!(world.authority.begin_attempt(&resumed, NOW).unwrap(), None, "attempt {attempt}");
         world.authority.note_interruption(resumed.id(), "it ended in a test").unwrap();

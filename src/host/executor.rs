@@ -30,6 +30,9 @@ use crate::provider::{FoundBackend, ProviderError};
 
 /// How long a request waits for its turn at a backend before it is told to come again.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a removal waits for an operation that it cancelled: what that one waits for ends at once, and only an effect
+/// that cannot be interrupted takes longer.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// How running an operation ended without an outcome.
 enum Interrupted {
@@ -92,12 +95,12 @@ impl Host {
         // What was accepted once is found again, whatever became of its provider since.
         self.check_allowed(&request)?;
         self.check_supported(&lease.project, &request).await?;
-        let mut waited = false;
+        let mut cancelled = false;
         let turn = loop {
             let turn = self.registry.backend_lock(&place).lock_owned();
             tokio::select! {
                 turn = turn => break turn,
-                () = self.platform.sleep(LOCK_TIMEOUT) => {}
+                () = self.platform.sleep(if cancelled { CANCEL_TIMEOUT } else { LOCK_TIMEOUT }) => {}
             }
             if let Some(record) = known(self)? {
                 return Ok(AcceptedOperation { id: record.id });
@@ -106,9 +109,10 @@ impl Host {
             let open = self.read_rows(|authority| authority.open_operations_on(project, backend))?.unwrap_or_default();
             // Where none is open, the last one has just ended, and the turn comes at once.
             if let Some(OperationRecord { id: operation, .. }) = open.into_iter().next() {
-                if !waited && matches!(request.work, Work::Remove { .. }) && asker.authorize(Scope::Destroy, project).is_ok() {
+                if !cancelled && matches!(request.work, Work::Remove { .. }) && asker.authorize(Scope::Destroy, project).is_ok()
+                {
                     // What the other one brings about is not wanted any more.
-                    waited = true;
+                    cancelled = true;
                     self.registry.cancel(Some(&place), Cancellation::Removal);
                     continue;
                 }

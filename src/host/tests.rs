@@ -417,7 +417,7 @@ async fn an_operation_that_panics_is_failed_after_a_few_attempts_and_can_be_dest
     assert_eq!(error.code, "control.attempts_exhausted");
     assert!(error.message.contains("a panic"), "{}", error.message);
     let log = house.log();
-    assert_eq!(log.matches("an operation panicked").count(), 6, "{log}");
+    assert_eq!(log.matches("an operation panicked").count(), 21, "{log}");
     let removed = house.remove(&lease, "dev", "plan/gone").await.unwrap();
     assert_eq!(house.end(&removed).await.state, OperationState::Done);
     assert!(house.names().is_empty());

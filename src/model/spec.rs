@@ -5,8 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::cpu_kind::CpuKind;
 use super::database::DatabaseRole;
-use super::fly::CpuKind;
 use super::name::BackendName;
 use super::provider::ProviderKind;
 use super::release::Release;

@@ -53,7 +53,7 @@ impl<'a> PlanBuilder<'a> {
                 }
                 other => other,
             };
-            let expected = self.expect(name, by_backend.get(name).map(|index| &self.steps[*index]));
+            let expected = self.expected_values(name, by_backend.get(name).map(|index| &self.steps[*index]));
             let mut changes = Vec::new();
             let mut up_to_date = false;
             if let Some(EnvFileState::Writable { warnings, .. }) = state {
@@ -91,7 +91,7 @@ impl<'a> PlanBuilder<'a> {
     }
 
     /// What the env files of a backend are going to say once its own step has ended.
-    fn expect(&self, name: &BackendName, backend_step: Option<&Step>) -> Expectation {
+    fn expected_values(&self, name: &BackendName, backend_step: Option<&Step>) -> Expectation {
         let existing = self.existing.get(name).copied();
         let created = backend_step.is_some_and(|step| step.action == Action::Create);
         let spec = self.desired.backends.get(name).map(|backend| &backend.spec);

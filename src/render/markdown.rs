@@ -92,7 +92,7 @@ fn code(text: &str) -> String {
 /// code span; everything else is escaped, and what a host would turn into a mention or a link is broken up by a
 /// zero-width space.
 fn plain_text(text: &str) -> String {
-    let flat = harmless(&text.replace('\n', " ")).into_owned();
+    let flat = harmless(&text.replace('\n', " ")).trim().to_owned();
     let mut parts: Vec<&str> = flat.split('`').collect();
     // A backtick without a partner is one of the text.
     let unpaired = if parts.len().is_multiple_of(2) { parts.pop() } else { None };

@@ -155,7 +155,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The rate at which one address may show tokens that are not known to be good, and how many at once.
 pub(super) const UNKNOWN_TOKENS_PER_SECOND: (NonZeroU32, NonZeroU32) =
-    (NonZeroU32::new(16).unwrap(), NonZeroU32::new(64).unwrap());
+    (NonZeroU32::MIN.saturating_add(15), NonZeroU32::MIN.saturating_add(63));
 
 /// The addresses that show tokens.
 pub(super) type AttemptLimiter = KeyedLimiter<IpAddr>;

@@ -203,6 +203,8 @@ fn operations(talk: &mut Conversation<'_>, tokens: &Tokens, fence: &str) {
 fn quotas(talk: &mut Conversation<'_>, tokens: &Tokens, fence: &str) {
     let (operator, apply) = (Some(tokens.operator.as_str()), Some(tokens.apply.as_str()));
     let own = format!("{PROJECT}/quota");
+    // A server that was just initialised has a default of its own.
+    talk.send(204, "PUT", "/v1/quota", operator, Some(&json!({})));
     talk.send(200, "GET", &own, Some(&tokens.read), None);
     talk.send(204, "PUT", "/v1/quota", operator, Some(&json!({ "backends": 1 })));
     talk.send(403, "PUT", "/v1/quota", apply, Some(&json!({ "backends": 100 })));

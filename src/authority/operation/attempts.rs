@@ -10,8 +10,9 @@ use crate::api::{ControlError, OperationOutcome, Request, Work};
 use crate::model::{Diagnostic, DowngradeConsent, FieldPath, OperationId, Phase, Timestamp};
 use crate::store::{Durability, OperationProgress, OperationRow, Store, StoreError};
 
-/// How often an operation is begun again without coming further.
-const MAX_ATTEMPTS: u32 = 5;
+/// How often an operation is begun again without coming further. A host that is killed over and over should get there all the
+/// same, and one that an operation kills should not be killed for ever.
+const MAX_ATTEMPTS: u32 = 20;
 
 impl<S: Store> Authority<S> {
     /// Counts that an operation that was cut off is begun again. One that was begun too often without coming further is
