@@ -849,7 +849,7 @@ fn a_removal_that_was_cut_off_goes_on_as_it_was_begun_unless_it_is_asked_for_ane
     let asked = build(&desired(&[]), &there, &PlanOptions { destroy: true, ..PlanOptions::default() });
     assert_eq!(disposal(&asked), (VolumeReclaim::Retain, DatabaseReclaim::Retain));
     assert!(!asked.steps[0].destroys_data);
-    assert_eq!(lints(&asked), ["plan.database_stays", "plan.kept_no_more"]);
+    assert_eq!(lints(&asked), ["plan.database_stays"]);
 
     // Somebody wants it again.
     let again = planned(&desired(&[("a", wanted(fly))]), &there);
