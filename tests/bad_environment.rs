@@ -226,6 +226,13 @@ fn a_row_that_cannot_be_read() {
     world.assert_converged();
 }
 
+/// Writes a key that only its owner may read, as a home demands.
+fn write_key(path: &std::path::Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
 #[test]
 fn a_master_key_that_is_missing_or_wrong() {
     let mut world = ProjectFixture::new(ONE);
@@ -237,12 +244,12 @@ fn a_master_key_that_is_missing_or_wrong() {
         fs::remove_file(&path).unwrap();
         fails(&world, 1, words, "home.master_key_missing");
         assert!(!path.exists(), "a new key would make the old secrets unreadable for ever");
-        fs::write(&path, "not a key\n").unwrap();
+        write_key(&path, "not a key\n");
         fails(&world, 1, words, "home.master_key_shape");
-        fs::write(&path, "5a".repeat(32)).unwrap();
+        write_key(&path, &"5a".repeat(32));
         fails(&world, 1, words, "store.sealed");
         fs::remove_file(&path).unwrap();
-        fs::write(&path, &key).unwrap();
+        write_key(&path, &key);
     }
     world.set("CONVEXINFRA_MASTER_KEY", "short");
     fails(&world, 1, &["plan"], "home.master_key_shape");

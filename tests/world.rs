@@ -282,7 +282,8 @@ impl ProjectFixture {
         let mut names = Vec::new();
         walk(&self.root(), &mut |path| {
             let mut name = path.strip_prefix(self.root()).unwrap().display().to_string();
-            if name.contains("/data/") || name.contains("/.git/") || name.contains("log") {
+            // What the home remembers of env files is a memory of this machine, which nothing depends on.
+            if name.contains("/data/") || name.contains("/.git/") || name.contains("log") || name.contains("env-files") {
                 return;
             }
             for (id, instance) in &ids {

@@ -106,7 +106,11 @@ impl<S: Store> Authority<S> {
 
     /// The ids of all backends.
     pub fn backend_ids(&self) -> Result<BTreeSet<String>, AuthorityError> {
-        self.store.read(|rows| Ok(rows.backend_ids()?))
+        self.store.read(|rows| {
+            let mut known = rows.backend_ids()?;
+            known.extend(rows.retained(None)?.into_iter().map(|row| row.id.to_string()));
+            Ok(known)
+        })
     }
 
     /// The names of all projects.

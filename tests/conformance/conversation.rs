@@ -168,6 +168,7 @@ const UNSTEADY: &[&str] = &[
     "head",
     "key",
     "token",
+    "origins",
 ];
 
 fn steady(value: &mut Value) {

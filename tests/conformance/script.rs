@@ -78,6 +78,8 @@ fn strangers(talk: &mut Conversation<'_>) {
 
 fn tokens(talk: &mut Conversation<'_>) -> Tokens {
     let operator = talk.operator();
+    // A server that was just initialised has a default of its own.
+    talk.send(204, "PUT", "/v1/quota", Some(&operator), Some(&json!({})));
     let mut make = |project: &str, scope: &str| {
         let request = json!({ "project": project, "scope": scope, "note": format!("{scope} in {project}"), "ttl": "1d" });
         let issued = talk.send(201, "POST", "/v1/tokens", Some(&operator), Some(&request));
@@ -203,8 +205,6 @@ fn operations(talk: &mut Conversation<'_>, tokens: &Tokens, fence: &str) {
 fn quotas(talk: &mut Conversation<'_>, tokens: &Tokens, fence: &str) {
     let (operator, apply) = (Some(tokens.operator.as_str()), Some(tokens.apply.as_str()));
     let own = format!("{PROJECT}/quota");
-    // A server that was just initialised has a default of its own.
-    talk.send(204, "PUT", "/v1/quota", operator, Some(&json!({})));
     talk.send(200, "GET", &own, Some(&tokens.read), None);
     talk.send(204, "PUT", "/v1/quota", operator, Some(&json!({ "backends": 1 })));
     talk.send(403, "PUT", "/v1/quota", apply, Some(&json!({ "backends": 100 })));
