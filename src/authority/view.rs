@@ -67,9 +67,11 @@ impl<S: Store> Authority<S> {
         Ok(row.map(|row| RecordedPlace { id: row.id, provider: row.spec.provider, state: row.references }))
     }
 
-    /// Returns whether a backend is recorded, in whichever project.
+    /// Returns whether a backend is recorded, in whichever project; what a destroyed one left behind counts.
     pub fn is_recorded(&self, id: &BackendId) -> Result<bool, AuthorityError> {
-        self.store.read(|rows| Ok::<_, AuthorityError>(rows.backend_by_id(id)?.is_some()))
+        self.store.read(|rows| {
+            Ok::<_, AuthorityError>(rows.backend_by_id(id)?.is_some() || rows.retained(None)?.iter().any(|row| row.id == *id))
+        })
     }
 
     /// One project in the rows.

@@ -4,7 +4,7 @@
 //! and an empty one may be claimed. A mark in the database, outside of the tables that Convex counts, says which backend
 //! owns it, so that no two control planes take each other's data for their own.
 //!
-//! The order of steps stands here once, over the [`Admin`] of each engine. Which backend gets a database is decided
+//! The order of steps stands here once, over the `Admin` of each engine. Which backend gets a database is decided
 //! elsewhere; of a URL only host and port are ever shown.
 
 mod admin;

@@ -17,7 +17,7 @@ pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     })
 }
 
-/// Reads a regular file of text of at most [`LIMIT`] bytes; none where it is anything else.
+/// Reads a regular file of text of at most `LIMIT` bytes; none where it is anything else.
 pub fn read_text(path: &Path) -> Option<String> {
     read_regular_text(path, LIMIT).ok()
 }

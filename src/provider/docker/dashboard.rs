@@ -17,7 +17,7 @@ const INSIDE: u16 = 6791;
 pub(super) const PORTS: RangeInclusive<u16> = 6791..=6990;
 const PORT: &str = "dashboard_port";
 
-/// The port of a dashboard that was there before; its URL is known, so it stays.
+/// Returns the port of a dashboard that was there before; its URL is known, so it is kept where it is free.
 pub(super) fn known_port(resolved: &ResolvedBackend, seen: &Inventory) -> Option<u16> {
     let noted = resolved.provider_state.get(PORT).and_then(|port| port.parse().ok());
     noted.or_else(|| {

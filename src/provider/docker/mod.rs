@@ -5,8 +5,8 @@
 //! the engine can read the volume and the process's arguments all the same. What does not carry the labels is not touched,
 //! except what was taken over by name and recorded in the provider state.
 //!
-//! Every reconciliation is one pass: [`inventory`] (what is there), [`desired`] (what should be), [`diff`] (how they
-//! differ), [`repair`] and [`rollout`] (what is done about it, by `container_ops`).
+//! Every reconciliation is one pass: `inventory` (what is there), `desired` (what should be), `diff` (how they
+//! differ), `repair` and `rollout` (what is done about it, by `container_ops`).
 
 mod allow_list;
 mod backend;
@@ -285,7 +285,8 @@ impl Docker {
     ) -> Result<(), ProviderError> {
         ImagePin::DASHBOARD.record(image, references);
         let known = dashboard::known_port(resolved, seen);
-        let ports: Vec<u16> = known.map_or_else(|| dashboard::PORTS.collect(), |port| vec![port]);
+        // No env file names a dashboard: it keeps its port where that is free, and moves where it is not.
+        let ports: Vec<u16> = known.into_iter().chain(dashboard::PORTS.filter(|port| Some(*port) != known)).collect();
         let mut taken = ports.first().copied().unwrap_or_default();
         for port in ports {
             let wanted = dashboard::container_spec(resolved, image, context, port);
