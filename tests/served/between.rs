@@ -124,7 +124,7 @@ fn what_was_done_is_told_where_the_last_look_fails() {
     assert_ne!(run.code(), 0, "{run}");
     let error = documents.last().unwrap();
     let message = error["errors"][0]["message"].as_str().unwrap_or_default();
-    assert!(message.starts_with("everything was done, and what came of it could not be looked at: "), "{run}");
+    assert!(message.starts_with("every step is done, but the result could not be observed: "), "{run}");
     world.assert_converged();
     // The same in words.
     world.manifest(&ONE.replace("\"simulated\"\n", "\"simulated\"\nttl = \"7d\"\n"));
