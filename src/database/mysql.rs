@@ -394,6 +394,10 @@ fn connect_error(server: &DatabaseServer, user: String, error: ConnectError<mysq
                 _ => DatabaseError::Server { server: name, what: LOG_IN.to_owned(), source },
             }
         }
+        // The server asks users whom it does not know for a method that it draws when it starts, so that a stranger does not learn which ones exist.
+        mysql_async::Error::Driver(error @ mysql_async::DriverError::UnknownAuthPlugin { .. }) => {
+            DatabaseError::Credentials { server: name, user, source: error.to_string().into() }
+        }
         mysql_async::Error::Driver(mysql_async::DriverError::NoClientSslFlagFromServer) => {
             DatabaseError::NoTls { server: name }
         }
