@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use convexinfra::api::{
     ControlError, ControlPlane, Credentials, HistoryEntry, HistoryPage, HistoryVerification, IfMissing, Lease, LeaseHolder,
-    LogChunk, LogPosition, OperationOutcome, OriginPolicy, ProgressFn, Request, ResourceLevel,
+    LogChunk, LogPosition, OperationOutcome, OperationRequest, OriginPolicy, ProgressFn, ResourceLevel,
 };
 use convexinfra::apply::{EnvFiles, Execution, Interrupt, execute};
 use convexinfra::model::{
@@ -88,7 +88,12 @@ fn main() {
 struct Sleeper;
 
 impl ControlPlane for Sleeper {
-    fn run<'a>(&'a self, _: &'a Lease, _: Request, _: ProgressFn<'a>) -> BoxFuture<'a, Result<OperationOutcome, ControlError>> {
+    fn run<'a>(
+        &'a self,
+        _: &'a Lease,
+        _: OperationRequest,
+        _: ProgressFn<'a>,
+    ) -> BoxFuture<'a, Result<OperationOutcome, ControlError>> {
         Box::pin(async {
             tokio::time::sleep(STEP).await;
             Ok(OperationOutcome::Done { operation: OperationId::new("1") })

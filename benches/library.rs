@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use convexinfra::api::{Lease, LeaseHolder, Request, Work};
+use convexinfra::api::{Lease, LeaseHolder, OperationRequest, Work};
 use convexinfra::apply::Scheduler;
 use convexinfra::authority::{Authority, ExecutionMode, Liveness, MasterKey, Principal, Vault};
 use convexinfra::env_file::{Block, BlockOwner, merge};
@@ -103,7 +103,8 @@ impl Control {
                 renamed_from: None,
                 downgrade: DowngradeConsent::Missing,
             };
-            let request = Request { step: StepKey::parse(&format!("bench/{name}")), backend: name.clone(), work, origin: None };
+            let request =
+                OperationRequest { step: StepKey::parse(&format!("bench/{name}")), backend: name.clone(), work, origin: None };
             self.authority
                 .accept(
                     &self.lease,

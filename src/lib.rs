@@ -67,7 +67,7 @@
 //! [`cli`] finds the manifest and reads it through [`manifest::parse`]. The [`api::ControlPlane`] gives one snapshot
 //! of the project, however many backends there are. [`plan::build`] compares; [`render`] shows; the user approves.
 //! [`apply::execute`] takes the steps in the order of the graph, as many at once as allowed, and sends each as a
-//! [`api::Request`] under a lease. [`host`] has the [`authority`] accept the request as an operation, carries out
+//! [`api::OperationRequest`] under a lease. [`host`] has the [`authority`] accept the request as an operation, carries out
 //! effect after effect through a [`provider`], and reports every outcome before it asks for the next effect. Events
 //! flow to the reporter: progress bars, lines or NDJSON. At the end the same plan is built once more, and it must be empty.
 

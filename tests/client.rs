@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use convexinfra::api::client::{ClientConfig, ClientTimeouts, ControlPlaneUrl, HttpControlPlane, TokenSource};
 use convexinfra::api::{
-    Administration, ControlError, ControlPlane, IfMissing, Lease, LeaseHolder, LeaseNonce, OperationOutcome, Request, Work,
-    wire,
+    Administration, ControlError, ControlPlane, IfMissing, Lease, LeaseHolder, LeaseNonce, OperationOutcome, OperationRequest,
+    Work, wire,
 };
 use convexinfra::model::{
     BackendName, Diagnostic, Exit, OperationId, ProjectName, Revision, Scope, Secret, StepKey, Timestamp, TokenRequest,
@@ -168,9 +168,9 @@ fn lease() -> Lease {
     Lease { project: project(), fence: 3, revision: Revision(1) }
 }
 
-fn removal() -> Request {
+fn removal() -> OperationRequest {
     let step = StepKey { plan: "sha256:ab".into(), step: "destroy:backend.dev".into() };
-    Request {
+    OperationRequest {
         step,
         backend: BackendName::parse("dev").unwrap(),
         work: Work::Remove {

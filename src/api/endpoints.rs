@@ -6,9 +6,11 @@
 use super::endpoint::{Endpoint, ParamKind, QueryParam, RequiredScope};
 use super::wire::{
     CredentialsDocument, FingerprintKeyDocument, Health, IDEMPOTENCY_KEY, IssuedTokenDocument, LeaseDocument, LeaseRequest,
-    OperationEvent, OperationRequest, OriginRequest,
+    OperationEvent, OriginRequest,
 };
-use super::{Capacity, HistoryEntry, HistoryVerification, Lease, LogChunk, MAX_ORIGIN_BYTES, ProviderCatalog};
+use super::{
+    Capacity, HistoryEntry, HistoryVerification, Lease, LogChunk, MAX_ORIGIN_BYTES, OperationRequest, ProviderCatalog,
+};
 use crate::model::{ActualBackend, OperationRecord, ProjectName, Quota, Scope, Snapshot, TokenRecord, TokenRequest};
 
 const PUBLIC: RequiredScope = RequiredScope::Public;

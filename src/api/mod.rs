@@ -18,7 +18,7 @@ pub use catalog::{Capacity, PoolUsage, ProviderCatalog, ProviderOffer, SizePrice
 pub use error::ControlError;
 pub use request::{
     Credentials, HistoryEntry, HistoryPage, HistoryVerification, IfMissing, LEASE_SECONDS, Lease, LeaseHolder, LeaseNonce,
-    LogChunk, LogPosition, MAX_NAME_BYTES, MAX_ORIGIN_BYTES, OperationOutcome, OriginPolicy, ProgressFn, Request,
+    LogChunk, LogPosition, MAX_NAME_BYTES, MAX_ORIGIN_BYTES, OperationOutcome, OperationRequest, OriginPolicy, ProgressFn,
     ResourceLevel, Work, is_single_line, truncate,
 };
 pub use token::{
@@ -64,7 +64,7 @@ pub trait ControlPlane: Send + Sync {
     fn run<'a>(
         &'a self,
         lease: &'a Lease,
-        request: Request,
+        request: OperationRequest,
         notice: ProgressFn<'a>,
     ) -> BoxFuture<'a, Result<OperationOutcome, ControlError>>;
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::wire::{SecretText, downgrade_consent, secret_values};
 use crate::model::{
     Actor, BackendName, BackendSpec, DatabaseReclaim, Diagnostic, DowngradeConsent, FieldPath, OperationId, OperationKind,
     ProjectName, Revision, Secret, StepKey, Timestamp, VolumeReclaim,
@@ -112,46 +113,60 @@ pub struct Lease {
     pub revision: Revision,
 }
 
-/// One piece of work that a client asks for.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// The step of the plan that asks. Asking again with the same one is the same piece of work.
+/// Requests one operation: the one type for it, in memory and in the body of `POST …/operations`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OperationRequest {
+    /// The step of the plan. Sending it again returns the same operation.
     pub step: StepKey,
     /// The backend.
     pub backend: BackendName,
     /// What to do to it.
     pub work: Work,
-    /// Where the client works from: the git remote, else the folder. None where that is not known.
+    /// Where the client works from: the git remote, else the folder. A project that is at home in another repository is
+    /// left alone.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(length(min = 1, max = 2048))]
     pub origin: Option<String>,
 }
 
 /// What to do to a backend.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Work {
     /// Make it what the specification says.
     Put {
         /// What it should be.
         spec: Box<BackendSpec>,
-        /// The values of its secrets, by field.
+        /// The values of its secrets, by field; what is left out keeps its value.
+        #[serde(with = "secret_values", default)]
+        #[schemars(with = "BTreeMap<FieldPath, SecretText>")]
         secrets: BTreeMap<FieldPath, Secret>,
         /// The name that it had before.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
         renamed_from: Option<BackendName>,
-        /// Whether its release may be one of unknown age.
+        /// Whether its release may be one of which nothing says that it is newer than what ran before.
+        #[serde(rename = "allow_downgrade", with = "downgrade_consent")]
+        #[serde(skip_serializing_if = "downgrade_consent::is_missing", default)]
+        #[schemars(with = "bool")]
         downgrade: DowngradeConsent,
     },
-    /// Take it away. The caller has seen to it that somebody allowed that by name.
+    /// Remove it. The client has the user's consent, given by name.
     Remove {
-        /// What becomes of its volume.
+        /// What becomes of its volume, which is deleted as well unless the request says otherwise.
+        #[serde(skip_serializing_if = "VolumeReclaim::is_default", default)]
         volume: VolumeReclaim,
-        /// What becomes of its database on a server of the user's own.
+        /// What becomes of its database on a server of the user's own, which is retained unless the request says otherwise.
+        #[serde(default)]
         database: DatabaseReclaim,
     },
-    /// Stop it, and leave everything that belongs to it. It stays stopped until it is put or started.
-    Stop,
-    /// Start it again as it was last asked for.
-    Start,
+    // With braces, so that unknown fields are refused here as well.
+    /// Stop it, and keep everything that belongs to it. It stays stopped until it is put or started.
+    Stop {},
+    /// Start it again with its recorded specification.
+    Start {},
     /// Drop its record, and leave everything else where it is.
-    Forget,
+    Forget {},
 }
 
 impl Work {
@@ -160,9 +175,9 @@ impl Work {
         match self {
             Self::Put { .. } => OperationKind::Put,
             Self::Remove { .. } => OperationKind::Remove,
-            Self::Stop => OperationKind::Stop,
-            Self::Start => OperationKind::Start,
-            Self::Forget => OperationKind::Forget,
+            Self::Stop {} => OperationKind::Stop,
+            Self::Start {} => OperationKind::Start,
+            Self::Forget {} => OperationKind::Forget,
         }
     }
 }

@@ -6,15 +6,14 @@
 //! Must not do: send or receive anything, or show a secret in `Debug`.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{ControlError, Credentials, LeaseHolder, LeaseNonce, Work};
+use super::{ControlError, Credentials, LeaseHolder, LeaseNonce};
 use crate::model::{
-    BackendName, BackendSpec, DatabaseReclaim, Diagnostic, DowngradeConsent, Exit, FieldPath, IssuedToken, OperationId,
-    OperationRecord, ProjectName, Secret, StepKey, Timestamp, TokenId, TokenRecord, VolumeReclaim,
+    BackendName, Diagnostic, Exit, IssuedToken, OperationId, OperationRecord, ProjectName, Secret, Timestamp, TokenId,
+    TokenRecord,
 };
 
 /// What every path of this version begins with.
@@ -123,90 +122,47 @@ pub struct OriginRequest {
     pub claim: super::OriginPolicy,
 }
 
-/// Asks for a piece of work.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct OperationRequest {
-    /// The step of the plan. Sending it again returns the same operation.
-    pub step: StepKey,
-    /// The backend.
-    pub backend: BackendName,
-    /// What to do to it.
-    pub work: WorkDocument,
-    /// Where the client works from: the git remote, else the folder. A project that is at home in another repository is
-    /// left alone.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[schemars(length(min = 1, max = 2048))]
-    pub origin: Option<String>,
-}
+/// Writes and reads secrets by field in clear, for the body of a request and nothing else.
+pub(super) mod secret_values {
+    use std::collections::BTreeMap;
 
-/// What to do to a backend.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum WorkDocument {
-    /// Make it what the specification says.
-    Put {
-        /// What it should be.
-        spec: Box<BackendSpec>,
-        /// The values of its secrets, by field; what is left out keeps its value.
-        #[serde(default)]
-        secrets: BTreeMap<FieldPath, SecretText>,
-        /// The name that it had before.
-        #[serde(skip_serializing_if = "Option::is_none", default)]
-        renamed_from: Option<BackendName>,
-        /// Whether its release may be one of which nothing says that it is newer than what ran before.
-        #[serde(skip_serializing_if = "std::ops::Not::not", default)]
-        allow_downgrade: bool,
-    },
-    /// Take it away.
-    Remove {
-        /// What becomes of its volume, which goes as well unless it is said otherwise.
-        #[serde(skip_serializing_if = "is_default", default)]
-        volume: VolumeReclaim,
-        /// What becomes of its database on a server of the user's own; left there unless it is said otherwise.
-        #[serde(default)]
-        database: DatabaseReclaim,
-    },
-    /// Stop it, and leave everything that belongs to it.
-    Stop {},
-    /// Start it again as it was last asked for.
-    Start {},
-    /// Drop its record, and leave everything else where it is.
-    Forget {},
-}
+    use serde::{Deserialize, Deserializer, Serializer};
 
-fn is_default(volume: &VolumeReclaim) -> bool {
-    *volume == VolumeReclaim::Delete
-}
+    use super::SecretText;
+    use crate::model::{FieldPath, Secret};
 
-impl From<Work> for WorkDocument {
-    fn from(work: Work) -> Self {
-        match work {
-            Work::Put { spec, secrets, renamed_from, downgrade } => {
-                let secrets = secrets.into_iter().map(|(path, value)| (path, SecretText(value))).collect();
-                Self::Put { spec, secrets, renamed_from, allow_downgrade: downgrade == DowngradeConsent::Given }
-            }
-            Work::Remove { volume, database } => Self::Remove { volume, database },
-            Work::Stop => Self::Stop {},
-            Work::Start => Self::Start {},
-            Work::Forget => Self::Forget {},
-        }
+    pub(in crate::api) fn serialize<S: Serializer>(
+        secrets: &BTreeMap<FieldPath, Secret>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(secrets.iter().map(|(path, value)| (path, value.expose())))
+    }
+
+    pub(in crate::api) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<FieldPath, Secret>, D::Error> {
+        let texts = BTreeMap::<FieldPath, SecretText>::deserialize(deserializer)?;
+        Ok(texts.into_iter().map(|(path, text)| (path, text.0)).collect())
     }
 }
 
-impl From<WorkDocument> for Work {
-    fn from(document: WorkDocument) -> Self {
-        match document {
-            WorkDocument::Put { spec, secrets, renamed_from, allow_downgrade } => {
-                let secrets = secrets.into_iter().map(|(path, value)| (path, value.0)).collect();
-                let downgrade = if allow_downgrade { DowngradeConsent::Given } else { DowngradeConsent::Missing };
-                Self::Put { spec, secrets, renamed_from, downgrade }
-            }
-            WorkDocument::Remove { volume, database } => Self::Remove { volume, database },
-            WorkDocument::Stop {} => Self::Stop,
-            WorkDocument::Start {} => Self::Start,
-            WorkDocument::Forget {} => Self::Forget,
-        }
+/// Writes and reads the consent to a downgrade as a boolean that is left out where it is missing.
+pub(super) mod downgrade_consent {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::model::DowngradeConsent;
+
+    pub(in crate::api) fn is_missing(consent: &DowngradeConsent) -> bool {
+        *consent == DowngradeConsent::Missing
+    }
+
+    pub(in crate::api) fn serialize<S: Serializer>(consent: &DowngradeConsent, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bool(!is_missing(consent))
+    }
+
+    pub(in crate::api) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DowngradeConsent, D::Error> {
+        let is_given = bool::deserialize(deserializer)?;
+        Ok(if is_given { DowngradeConsent::Given } else { DowngradeConsent::Missing })
     }
 }
 

@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use super::{AppError, Reporter};
-use crate::api::{ControlPlane, LEASE_SECONDS, OperationOutcome, Request, Work};
+use crate::api::{ControlPlane, LEASE_SECONDS, OperationOutcome, OperationRequest, Work};
 use crate::host::own_holder;
 use crate::model::{BackendName, Diagnostic, Exit, ProjectName, StepKey};
 
@@ -22,7 +22,7 @@ pub(crate) async fn run(
 ) -> Result<(), AppError> {
     let step = StepKey { plan: work.kind().as_str().to_owned(), step: nonce()? };
     let lease = control.acquire_lease(project, own_holder()).await?;
-    let request = Request { step, backend: backend.clone(), work, origin };
+    let request = OperationRequest { step, backend: backend.clone(), work, origin };
     let notice = |message: String| reporter.notice(&format!("  · backend.{backend}: {message}"));
     let outcome = {
         let mut operation = pin!(control.run(&lease, request, &notice));

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::event::{Event, EventKind, StepOutcome, Tally};
 use super::scheduler::{Scheduler, StepStatus};
-use crate::api::{ControlError, ControlPlane, Credentials, LEASE_SECONDS, Lease, OperationOutcome, Request, Work};
+use crate::api::{ControlError, ControlPlane, Credentials, LEASE_SECONDS, Lease, OperationOutcome, OperationRequest, Work};
 use crate::model::{BackendName, Diagnostic, EnvFileTarget, FieldPath, Secret, StepKey};
 use crate::plan::{Plan, Step, Task};
 
@@ -247,7 +247,7 @@ async fn run_step(execution: &Execution<'_>, step: &Step) -> Result<(), Diagnost
 async fn operate(execution: &Execution<'_>, step: &Step, backend: &BackendName, work: Work) -> Result<(), Diagnostic> {
     let step_key = StepKey { plan: execution.plan.digest.to_string(), step: step.id.as_str().to_owned() };
     let origin = execution.origin.map(str::to_owned);
-    let request = Request { step: step_key, backend: backend.clone(), work, origin };
+    let request = OperationRequest { step: step_key, backend: backend.clone(), work, origin };
     let notice = |message: String| emit_progress(execution, step, message);
     match execution.control.run(execution.lease, request, &notice).await {
         Ok(OperationOutcome::Done { .. }) => Ok(()),

@@ -8,7 +8,7 @@ use super::operation::{
     AllocationConflicts, ExecutionMode, NEVER_ENSURED, Operation, OperationPhase, PutRequest, end_operation,
 };
 use super::{Authority, AuthorityError, EXPIRY_PLAN, dependency, lease, policy_check, quota, removal};
-use crate::api::{Lease, OperationOutcome, Request};
+use crate::api::{Lease, OperationOutcome, OperationRequest};
 use crate::model::fly::ADOPT_APP_KEY;
 use crate::model::{
     Actor, BackendId, BackendName, OperationId, OperationKind, Phase, ReclaimPolicy, Release, ResolvedBackend, Timestamp,
@@ -21,7 +21,7 @@ pub(super) struct Acceptance<'a> {
     pub(super) lease: &'a Lease,
     pub(super) driver: ExecutionMode,
     pub(super) actor: &'a Actor,
-    pub(super) request: &'a Request,
+    pub(super) request: &'a OperationRequest,
     pub(super) now: Timestamp,
 }
 

@@ -6,7 +6,7 @@ use super::accept::Acceptance;
 use super::operation::{ExecutionMode, Operation};
 use super::token::Principal;
 use super::{Authority, AuthorityError, Liveness, Transition, lease, removal};
-use crate::api::{ControlError, LeaseHolder, Request, Work};
+use crate::api::{ControlError, LeaseHolder, OperationRequest, Work};
 use crate::failpoint;
 use crate::model::{Actor, BackendName, Phase, ProjectName, ReclaimPolicy, StepKey, Timestamp};
 use crate::store::{BackendRow, Durability, Rows, Store};
@@ -86,7 +86,8 @@ impl<S: Store> Authority<S> {
             };
             // Nobody asks here, so what somebody asked for before is what holds.
             let ReclaimPolicy { volume, database } = removal::requested(&row).unwrap_or_default();
-            let request = Request { step, backend: backend.clone(), work: Work::Remove { volume, database }, origin: None };
+            let request =
+                OperationRequest { step, backend: backend.clone(), work: Work::Remove { volume, database }, origin: None };
             let actor = Actor::control_plane();
             let acceptance =
                 Acceptance { lease: &lease, driver: ExecutionMode::ControlPlane, actor: &actor, request: &request, now };
@@ -125,7 +126,7 @@ impl<S: Store> Authority<S> {
             };
             let lease = lease::acquire_in(rows, project, holder, random, now, |_| Liveness::Unknown)?;
             let step = StepKey { plan: KEEP_RUNNING_PLAN.to_owned(), step: format!("{}:{}", row.id, now.0) };
-            let request = Request { step, backend: backend.clone(), work: Work::Start, origin: None };
+            let request = OperationRequest { step, backend: backend.clone(), work: Work::Start {}, origin: None };
             let actor = Actor::control_plane();
             let driver = ExecutionMode::ControlPlane;
             let acceptance = Acceptance { lease: &lease, driver, actor: &actor, request: &request, now };

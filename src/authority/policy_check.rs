@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::operation::PutRequest;
 use super::view::to_actual;
 use super::{Authority, AuthorityError};
-use crate::api::{ControlError, Request, Work};
+use crate::api::{ControlError, OperationRequest, Work};
 use crate::convex::database_url::server_endpoint;
 use crate::convex::environment;
 use crate::model::{
@@ -35,7 +35,7 @@ pub(super) fn check_origin(rows: &dyn Rows, project: &ProjectName, here: Option<
 }
 
 /// Refuses to take away what is protected, and to keep a volume that its provider cannot keep.
-pub(super) fn check_removal(request: &Request, row: &BackendRow) -> Result<(), AuthorityError> {
+pub(super) fn check_removal(request: &OperationRequest, row: &BackendRow) -> Result<(), AuthorityError> {
     if row.phase == Phase::Removing {
         return Ok(());
     }
@@ -67,7 +67,7 @@ impl<S: Store> Authority<S> {
         &self,
         rows: &dyn Rows,
         project: &ProjectName,
-        request: &Request,
+        request: &OperationRequest,
         existing: Option<&BackendRow>,
         put: &PutRequest,
     ) -> Result<(), AuthorityError> {

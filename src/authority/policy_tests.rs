@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::tests::{NOW, World, me, name, project, put, simulated, world};
 use super::*;
-use crate::api::{Lease, OriginPolicy, Request, Work};
+use crate::api::{Lease, OperationRequest, OriginPolicy, Work};
 use crate::model::{
     BackendSpec, ByteSize, ControlPlaneInfo, DatabaseReclaim, Desired, DesiredBackend, Digest, DowngradeConsent, Expiry,
     FieldPath, Files, FingerprintKey, Moved, ProviderKind, Release, Revision, Scope, Secret, SecretRef, SecretSource,
@@ -345,7 +345,7 @@ fn another_repository_with_the_same_name_changes_nothing_unless_it_takes_over() 
     world.authority.set_origin(&lease, shop, OriginPolicy::IfUnclaimed, &me(), NOW).unwrap();
     let ask = |origin: Option<&str>, work: Work| {
         let step = StepKey::parse(&format!("raw/{}", super::tests::now_key()));
-        let request = Request { step, backend: name("dev"), work, origin: origin.map(str::to_owned) };
+        let request = OperationRequest { step, backend: name("dev"), work, origin: origin.map(str::to_owned) };
         world.authority.accept(&lease, ExecutionMode::LeaseHolder, Principal::Trusted(&me()), &request, NOW).map(drop)
     };
     let refused = |result: Result<(), AuthorityError>| match result {
@@ -386,7 +386,7 @@ fn taking_protection_off_needs_the_right_to_destroy_and_a_ttl_lends_it() {
         let request = TokenRequest { project: Some(project()), scope, note: String::new(), ttl: None };
         let issued = world.authority.create_token(&request, &[], &me(), NOW).unwrap();
         let token = world.authority.authenticate(&issued.token, NOW).unwrap();
-        let request = Request { step: StepKey::parse("raw/1"), backend: name("dev"), work, origin: None };
+        let request = OperationRequest { step: StepKey::parse("raw/1"), backend: name("dev"), work, origin: None };
         let accepted = world.authority.accept(&lease, ExecutionMode::ControlPlane, Principal::Token(&token), &request, NOW);
         match accepted {
             Ok(_) => true,

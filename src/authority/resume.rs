@@ -8,7 +8,7 @@ use super::accept::first_effect;
 use super::effect::{Effect, Step, Transition};
 use super::operation::{AllocationConflicts, Operation, OperationPhase, PutRequest, end_operation};
 use super::{Authority, AuthorityError};
-use crate::api::{OperationOutcome, Request};
+use crate::api::{OperationOutcome, OperationRequest};
 use crate::model::{
     Actor, BackendName, Diagnostic, FieldPath, OperationId, OperationKind, OperationRecord, OperationState, Phase, ProjectName,
     Secret, Timestamp,
@@ -152,7 +152,7 @@ impl<S: Store> Authority<S> {
     pub fn operation_for_request(
         &self,
         project: &ProjectName,
-        request: &Request,
+        request: &OperationRequest,
     ) -> Result<Option<OperationRecord>, AuthorityError> {
         let Some(row) = self.store.read(|rows| Ok::<_, AuthorityError>(rows.operation(project, &request.step)?))? else {
             return Ok(None);

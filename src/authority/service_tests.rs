@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::tests::{NOW, World, alive, holder, me, name, now_key, project, put, remove, simulated, world};
 use super::*;
-use crate::api::{HistoryPage, HistoryVerification, Lease, OperationOutcome, Request, ResourceLevel, TOKEN_PREFIX, Work};
+use crate::api::{
+    HistoryPage, HistoryVerification, Lease, OperationOutcome, OperationRequest, ResourceLevel, TOKEN_PREFIX, Work,
+};
 use crate::model::{
     BackendSpec, ByteSize, Cpus, DatabaseReclaim, DowngradeConsent, FieldPath, ProjectName, ProviderKind, ProviderState, Quota,
     Scope, Secret, SecretRef, SecretSource, StepKey, TimeSpan, Timestamp, TokenRequest, VolumeReclaim,
@@ -269,7 +271,7 @@ impl World {
     }
 
     fn begin(&self, lease: &Lease, step: &str, backend: &str, work: Work) -> (Operation, Transition) {
-        let request = Request { step: StepKey::parse(step), backend: name(backend), work, origin: None };
+        let request = OperationRequest { step: StepKey::parse(step), backend: name(backend), work, origin: None };
         let (operation, next) =
             self.authority.accept(lease, ExecutionMode::ControlPlane, Principal::Trusted(&me()), &request, NOW).unwrap();
         (operation.unwrap(), next)
@@ -561,11 +563,16 @@ fn whoever_may_not_destroy_may_not_have_something_destroyed_later() {
     let with = |ttl: Option<u64>, protected: bool| {
         let mut spec = simulated();
         (spec.ttl, spec.protected) = (ttl.map(TimeSpan::from_seconds), protected);
-        Request { step: StepKey::parse(&format!("plan/{}", now_key())), backend: name("dev"), work: put(spec), origin: None }
+        OperationRequest {
+            step: StepKey::parse(&format!("plan/{}", now_key())),
+            backend: name("dev"),
+            work: put(spec),
+            origin: None,
+        }
     };
     let bearer = |scope| world.authority.authenticate(&token_for(&world, scope, None).token, NOW).unwrap();
     let (applies, destroys) = (bearer(Scope::Apply), bearer(Scope::Destroy));
-    let refused = |request: &Request| {
+    let refused = |request: &OperationRequest| {
         let accepted = world.authority.accept(&lease, ExecutionMode::ControlPlane, Principal::Token(&applies), request, NOW);
         accepted.map_err(refusal_code).map_or_else(|code| code == ControlError::SCOPE_MISSING, |_| false)
     };
@@ -577,20 +584,24 @@ fn whoever_may_not_destroy_may_not_have_something_destroyed_later() {
     assert!(refused(&with(Some(60), false)), "without its protection its time is over");
     world.bring_up(&lease, "dev", with(Some(60), false).work);
     // Under a name that was free a moment ago it is still the same backend.
-    let renamed =
-        Request { step: StepKey::parse("plan/rename"), backend: name("new"), work: with(Some(60), false).work, origin: None };
+    let renamed = OperationRequest {
+        step: StepKey::parse("plan/rename"),
+        backend: name("new"),
+        work: with(Some(60), false).work,
+        origin: None,
+    };
     let Work::Put { spec, secrets, .. } = renamed.work else { panic!() };
-    let renamed = Request {
+    let renamed = OperationRequest {
         work: Work::Put { spec, secrets, renamed_from: Some(name("dev")), downgrade: DowngradeConsent::Missing },
         ..renamed
     };
     assert!(!refused(&renamed));
-    let sooner = Request { backend: name("new"), step: StepKey::parse("plan/sooner"), ..with(Some(1), false) };
+    let sooner = OperationRequest { backend: name("new"), step: StepKey::parse("plan/sooner"), ..with(Some(1), false) };
     assert!(refused(&sooner));
-    let gone = Request { step: StepKey::parse("plan/gone"), backend: name("new"), work: remove(), origin: None };
+    let gone = OperationRequest { step: StepKey::parse("plan/gone"), backend: name("new"), work: remove(), origin: None };
     assert!(!refused(&gone), "what has a `ttl` may go before it ends");
     world.bring_up(&lease, "other", with(None, false).work);
-    let gone = Request { step: StepKey::parse("plan/other"), backend: name("other"), ..gone };
+    let gone = OperationRequest { step: StepKey::parse("plan/other"), backend: name("other"), ..gone };
     assert!(refused(&gone));
     world.authority.accept(&lease, ExecutionMode::ControlPlane, Principal::Token(&destroys), &gone, NOW).unwrap();
 }
@@ -621,7 +632,8 @@ fn nothing_waits_for_itself() {
         put(record)
     };
     let code = |step: &str, backend: &str, others: &[&str]| {
-        let request = Request { step: StepKey::parse(step), backend: name(backend), work: needs(others), origin: None };
+        let request =
+            OperationRequest { step: StepKey::parse(step), backend: name(backend), work: needs(others), origin: None };
         let accepted = world.authority.accept(&lease, ExecutionMode::ControlPlane, Principal::Trusted(&me()), &request, NOW);
         accepted.err().map(refusal_code)
     };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::tests::{NOW, World, alive, holder, me, name, project, put, remove, simulated, world};
 use super::*;
-use crate::api::{Lease, LeaseHolder, LeaseNonce, OperationOutcome, Request, Work};
+use crate::api::{Lease, LeaseHolder, LeaseNonce, OperationOutcome, OperationRequest, Work};
 use crate::model::{
     BackendSpec, Diagnostic, DowngradeConsent, FieldPath, OperationState, Phase, ProviderState, Quota, Scope, Secret,
     SecretSource, StepKey, TimeSpan, TokenRequest,
@@ -12,7 +12,7 @@ use crate::model::{
 
 impl World {
     fn started(&self, lease: &Lease, step: &str, work: Work) -> (Operation, Transition) {
-        let request = Request { step: StepKey::parse(step), backend: name("dev"), work, origin: None };
+        let request = OperationRequest { step: StepKey::parse(step), backend: name("dev"), work, origin: None };
         let mode = ExecutionMode::ControlPlane;
         let (operation, next) = self.authority.accept(lease, mode, Principal::Trusted(&me()), &request, NOW).unwrap();
         (operation.unwrap(), next)
@@ -113,22 +113,22 @@ fn a_backend_is_stopped_started_and_forgotten_on_purpose() {
     let lease = world.lease();
     world.bring_up(&lease, "dev", put(simulated()));
     let backend = || world.authority.view(&project()).unwrap().backends.into_iter().next();
-    let (mut operation, next) = world.started(&lease, "stop/1", Work::Stop);
+    let (mut operation, next) = world.started(&lease, "stop/1", Work::Stop {});
     assert!(matches!(next, Transition::Perform(Effect::Stop(_))));
     let next = world.authority.advance(&mut operation, EffectResult::Stopped, NOW).unwrap();
     assert!(matches!(next, Transition::Ended(OperationOutcome::Done { .. })));
     assert!(backend().unwrap().stopped && backend().unwrap().phase == Phase::Ready);
     assert!(world.authority.restart(&project(), &name("dev"), &holder(9), NOW).unwrap().is_none(), "it stays stopped");
-    let (_, next) = world.started(&lease, "start/1", Work::Start);
+    let (_, next) = world.started(&lease, "start/1", Work::Start {});
     assert!(matches!(next, Transition::Perform(Effect::Ensure(_))));
     assert!(!backend().unwrap().stopped);
-    let kept = world.accept(&lease, "forget/1", "dev", Work::Forget).unwrap_err();
+    let kept = world.accept(&lease, "forget/1", "dev", Work::Forget {}).unwrap_err();
     assert!(kept.to_string().contains("nothing could take it up again"), "{kept}");
     world.bring_up(&lease, "engine", put(BackendSpec::new(crate::model::ProviderKind::Docker)));
-    let gone = world.accept(&lease, "forget/2", "engine", Work::Forget).unwrap();
+    let gone = world.accept(&lease, "forget/2", "engine", Work::Forget {}).unwrap();
     assert!(matches!(gone, (None, Transition::Ended(OperationOutcome::Done { .. }))));
     assert_eq!(world.authority.view(&project()).unwrap().backends.len(), 1);
-    let unknown = world.accept(&lease, "stop/2", "engine", Work::Stop).unwrap_err();
+    let unknown = world.accept(&lease, "stop/2", "engine", Work::Stop {}).unwrap_err();
     assert!(matches!(unknown, AuthorityError::Control(ControlError::NoSuchBackend { .. })), "{unknown:?}");
 }
 
@@ -140,14 +140,15 @@ fn a_record_is_dropped_only_by_who_may_destroy_and_never_while_it_is_protected()
     spec.settings.simulated.listen = false;
     spec.protected = true;
     world.bring_up(&lease, "dev", put(spec.clone()));
-    let refused = world.accept(&lease, "forget/1", "dev", Work::Forget).unwrap_err();
+    let refused = world.accept(&lease, "forget/1", "dev", Work::Forget {}).unwrap_err();
     assert!(refused.to_string().contains("is protected"), "{refused}");
     spec.protected = false;
     world.bring_up(&lease, "dev", put(spec));
     let request = TokenRequest { project: Some(project()), scope: Scope::Apply, note: String::new(), ttl: None };
     let issued = world.authority.create_token(&request, &[], &me(), NOW).unwrap();
     let token = world.authority.authenticate(&issued.token, NOW).unwrap();
-    let request = Request { step: StepKey::parse("forget/2"), backend: name("dev"), work: Work::Forget, origin: None };
+    let request =
+        OperationRequest { step: StepKey::parse("forget/2"), backend: name("dev"), work: Work::Forget {}, origin: None };
     let asked = world.authority.accept(&lease, ExecutionMode::ControlPlane, Principal::Token(&token), &request, NOW);
     assert!(matches!(asked, Err(AuthorityError::Control(ControlError::NotAuthorised(_)))), "{asked:?}");
 }

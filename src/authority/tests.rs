@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::api::{LEASE_SECONDS, Lease, LeaseHolder, LeaseNonce, OperationOutcome, Request, Work};
+use crate::api::{LEASE_SECONDS, Lease, LeaseHolder, LeaseNonce, OperationOutcome, OperationRequest, Work};
 use crate::model::{
     Actor, BackendName, BackendSpec, DatabaseReclaim, DatabaseRole, DowngradeConsent, FieldPath, Phase, ProjectName,
     ProviderKind, ProviderState, Secret, SecretRef, SecretSource, ServerStorage, StepKey, Storage, Timestamp, VolumeReclaim,
@@ -72,7 +72,7 @@ impl World {
             lease,
             ExecutionMode::LeaseHolder,
             Principal::Trusted(&me()),
-            &Request { step: StepKey::parse(key), backend: name(backend), work, origin: None },
+            &OperationRequest { step: StepKey::parse(key), backend: name(backend), work, origin: None },
             NOW,
         )
     }
@@ -185,7 +185,7 @@ fn ports_and_instance_names_are_given_once() {
     world.bring_up(&lease, "b-c", put(simulated()));
     let other = ProjectName::parse("gremlin-b").unwrap();
     let other_lease = world.authority.acquire(&other, &holder(1), NOW, alive).unwrap();
-    let request = Request { step: StepKey::parse("k"), backend: name("c"), work: put(simulated()), origin: None };
+    let request = OperationRequest { step: StepKey::parse("k"), backend: name("c"), work: put(simulated()), origin: None };
     let (_, next) =
         world.authority.accept(&other_lease, ExecutionMode::LeaseHolder, Principal::Trusted(&me()), &request, NOW).unwrap();
     let Transition::Perform(Effect::Ensure(placement)) = next else { panic!("{next:?}") };

@@ -19,7 +19,7 @@ use super::janitor::{SWEEP_INTERVAL, error_code};
 use super::registry::{Activity, BackendKey, BackendLock, Cancellation, OperationRegistry, RunningGuard, cancellation};
 use super::{Host, LocalBinaries, lock};
 use crate::api::wire::OperationEvent;
-use crate::api::{ControlError, Lease, OperationOutcome, ProgressFn, Request, Work};
+use crate::api::{ControlError, Lease, OperationOutcome, OperationRequest, ProgressFn, Work};
 use crate::authority::{
     AuthenticatedToken, EXPIRY_PLAN, EffectFailure, EffectResult, ExecutionMode, KEEP_RUNNING_PLAN, Operation, Principal,
     Transition,
@@ -64,7 +64,7 @@ impl Host {
         self: &Arc<Self>,
         bearer: &AuthenticatedToken,
         lease: &Lease,
-        request: Request,
+        request: OperationRequest,
     ) -> Result<AcceptedOperation, ControlError> {
         self.start_as(Principal::Token(bearer), lease, request).await
     }
@@ -74,7 +74,7 @@ impl Host {
         self: &Arc<Self>,
         asker: Principal<'_>,
         lease: &Lease,
-        request: Request,
+        request: OperationRequest,
     ) -> Result<AcceptedOperation, ControlError> {
         if let Some(plan) = [EXPIRY_PLAN, KEEP_RUNNING_PLAN].into_iter().find(|plan| request.step.plan == *plan) {
             let message = format!("a step of the plan `{plan}` is the control plane's own");
@@ -141,7 +141,7 @@ impl Host {
 
     /// Refuses what nothing here could bring about or take away again, and to run what a client brought along, unless
     /// whoever started the server allowed it.
-    fn check_allowed(&self, request: &Request) -> Result<(), ControlError> {
+    fn check_allowed(&self, request: &OperationRequest) -> Result<(), ControlError> {
         let Work::Put { spec, .. } = &request.work else { return Ok(()) };
         if let Some(refusal) = policy::provider_available(&request.backend, spec, &self.provider_kinds()) {
             return Err(ControlError::Refused(refusal));
@@ -158,7 +158,7 @@ impl Host {
 
     /// Refuses what its provider could never do, and what its place shows to be about something else than the record: a backend
     /// of this name that is not recorded, or a recorded one that is elsewhere.
-    pub(super) async fn check_supported(&self, project: &ProjectName, request: &Request) -> Result<(), ControlError> {
+    pub(super) async fn check_supported(&self, project: &ProjectName, request: &OperationRequest) -> Result<(), ControlError> {
         let name = &request.backend;
         let spec = if let Work::Put { spec, .. } = &request.work { Some(spec) } else { None };
         let recorded = self.read_rows(|authority| authority.place_of(project, name))?.flatten();

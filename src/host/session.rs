@@ -9,7 +9,8 @@ use futures_util::future::BoxFuture;
 use super::{Host, effects};
 use crate::api::{
     Administration, ControlError, ControlPlane, Credentials, HistoryEntry, HistoryPage, HistoryVerification, IfMissing, Lease,
-    LeaseHolder, LogChunk, LogPosition, OperationOutcome, OriginPolicy, ProgressFn, Request, ResourceLevel, TokenOrigin,
+    LeaseHolder, LogChunk, LogPosition, OperationOutcome, OperationRequest, OriginPolicy, ProgressFn, ResourceLevel,
+    TokenOrigin,
 };
 use crate::authority::{ExecutionMode, Liveness, Principal};
 
@@ -57,7 +58,7 @@ impl ControlSession {
     async fn run_embedded(
         &self,
         lease: &Lease,
-        request: Request,
+        request: OperationRequest,
         notice: ProgressFn<'_>,
     ) -> Result<OperationOutcome, ControlError> {
         self.host.check_supported(&lease.project, &request).await?;
@@ -72,7 +73,7 @@ impl ControlSession {
     async fn run_served(
         &self,
         lease: &Lease,
-        request: Request,
+        request: OperationRequest,
         notice: ProgressFn<'_>,
     ) -> Result<OperationOutcome, ControlError> {
         let started = self.host.start_as(Principal::Trusted(&self.actor), lease, request).await?;
@@ -131,7 +132,7 @@ impl ControlPlane for ControlSession {
     fn run<'a>(
         &'a self,
         lease: &'a Lease,
-        request: Request,
+        request: OperationRequest,
         notice: ProgressFn<'a>,
     ) -> BoxFuture<'a, Result<OperationOutcome, ControlError>> {
         Box::pin(async move {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering}
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::api::{IfMissing, Lease, Request, Work};
+use crate::api::{IfMissing, Lease, OperationRequest, Work};
 use crate::convex::deployment::{HttpRequest, HttpResponse, Transport, TransportError};
 use crate::model::{
     BackendName, BackendSpec, DowngradeConsent, FingerprintKey, Observation, OperationState, ProviderState, RunState, StepKey,
@@ -214,7 +214,7 @@ impl House {
             renamed_from: None,
             downgrade: DowngradeConsent::Missing,
         };
-        let request = Request { step: StepKey::parse("plan/up"), backend: name(backend), work, origin: None };
+        let request = OperationRequest { step: StepKey::parse("plan/up"), backend: name(backend), work, origin: None };
         let lease = self.lease();
         let id = self
             .host
@@ -234,7 +234,7 @@ impl House {
             renamed_from: None,
             downgrade: DowngradeConsent::Missing,
         };
-        let request = Request { step: StepKey::parse(step), backend: name(backend), work, origin: None };
+        let request = OperationRequest { step: StepKey::parse(step), backend: name(backend), work, origin: None };
         self.host
             .start_as(crate::authority::Principal::Trusted(&Actor::control_plane()), lease, request)
             .await
@@ -244,7 +244,7 @@ impl House {
     async fn remove(&self, lease: &Lease, backend: &str, step: &str) -> Result<OperationId, ControlError> {
         let work =
             Work::Remove { volume: crate::model::VolumeReclaim::Delete, database: crate::model::DatabaseReclaim::Retain };
-        let request = Request { step: StepKey::parse(step), backend: name(backend), work, origin: None };
+        let request = OperationRequest { step: StepKey::parse(step), backend: name(backend), work, origin: None };
         let actor = Actor::control_plane();
         let started = self.host.start_as(crate::authority::Principal::Trusted(&actor), lease, request).await;
         started.map(|started| started.id)

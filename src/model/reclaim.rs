@@ -41,6 +41,13 @@ pub enum VolumeReclaim {
     Retain,
 }
 
+impl VolumeReclaim {
+    /// Returns whether it is what happens where nothing else was asked for.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// What happens to the database of a backend on a server of the user's own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum DatabaseReclaim {

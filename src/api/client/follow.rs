@@ -8,8 +8,8 @@ use super::backoff::Backoff;
 use super::event_stream::EventStream;
 use super::response::SendError;
 use super::retrying_client::{ClientRequest, RetryingClient, json};
-use crate::api::wire::{OperationEvent, OperationRequest, TOO_MANY_STREAMS};
-use crate::api::{ControlError, Lease, OperationOutcome, ProgressFn, Request, endpoints};
+use crate::api::wire::{OperationEvent, TOO_MANY_STREAMS};
+use crate::api::{ControlError, Lease, OperationOutcome, OperationRequest, ProgressFn, endpoints};
 use crate::model::{OperationId, OperationRecord, OperationState, ProjectName};
 
 /// How often an operation that is in the way is asked about.
@@ -21,22 +21,21 @@ const POLL_INTERVALS: (Duration, Duration) = (Duration::from_millis(200), Durati
 pub(super) async fn run(
     exchange: &RetryingClient,
     lease: &Lease,
-    request: Request,
+    request: OperationRequest,
     notice: ProgressFn<'_>,
 ) -> Result<OperationOutcome, ControlError> {
     let project = &lease.project;
-    let step = request.step.clone();
-    let body =
-        OperationRequest { step: request.step, backend: request.backend, work: request.work.into(), origin: request.origin };
-    let call =
-        ClientRequest::new(&endpoints::START_OPERATION, &[project.as_str()]).under(lease).with_key(&step).with_body(&body);
+    let call = ClientRequest::new(&endpoints::START_OPERATION, &[project.as_str()])
+        .under(lease)
+        .with_key(&request.step)
+        .with_body(&request);
     let mut waits_for = None;
     let record = loop {
         match exchange.send_with_progress(&call, json::<OperationRecord>, notice).await {
             Ok(record) => break record,
             Err(ControlError::OperationRunning { operation, .. }) => {
                 if waits_for.as_ref() != Some(&operation) {
-                    notice(format!("waits for an earlier operation on `{}` to end: {operation}", body.backend));
+                    notice(format!("waits for an earlier operation on `{}` to end: {operation}", request.backend));
                     waits_for = Some(operation);
                 }
                 tokio::time::sleep(BUSY_POLL_INTERVAL).await;

@@ -25,7 +25,7 @@ pub use connection::{ControlPlaneUrl, ControlPlaneUrlError};
 use super::wire::{CredentialsDocument, FingerprintKeyDocument, LeaseDocument, LeaseRequest, OriginRequest};
 use super::{
     ControlError, ControlPlane, Credentials, HistoryEntry, HistoryPage, HistoryVerification, IfMissing, Lease, LeaseHolder,
-    LogChunk, LogPosition, OperationOutcome, OriginPolicy, ProgressFn, Request, ResourceLevel, endpoints,
+    LogChunk, LogPosition, OperationOutcome, OperationRequest, OriginPolicy, ProgressFn, ResourceLevel, endpoints,
 };
 use crate::model::{BackendName, FingerprintKey, ProjectName, Secret, Snapshot};
 use connection::Connection;
@@ -170,7 +170,7 @@ impl ControlPlane for HttpControlPlane {
     fn run<'a>(
         &'a self,
         lease: &'a Lease,
-        request: Request,
+        request: OperationRequest,
         notice: ProgressFn<'a>,
     ) -> BoxFuture<'a, Result<OperationOutcome, ControlError>> {
         Box::pin(follow::run(&self.exchange, lease, request, notice))

@@ -6,7 +6,7 @@ use super::super::effect::Step;
 use super::super::{Authority, AuthorityError};
 use super::end_operation;
 use super::types::{Operation, OperationPhase};
-use crate::api::{ControlError, OperationOutcome, Request, Work};
+use crate::api::{ControlError, OperationOutcome, OperationRequest, Work};
 use crate::model::{Diagnostic, DowngradeConsent, FieldPath, OperationId, Phase, Timestamp};
 use crate::store::{Durability, OperationProgress, OperationRow, Store, StoreError};
 
@@ -70,8 +70,8 @@ impl<S: Store> Authority<S> {
     }
 
     /// Returns what a request asks for as 64 hex digits that say nothing about it without the master key.
-    pub(in crate::authority) fn digest_of(&self, request: &Request) -> Result<String, AuthorityError> {
-        let Request { backend, work, .. } = request;
+    pub(in crate::authority) fn digest_of(&self, request: &OperationRequest) -> Result<String, AuthorityError> {
+        let OperationRequest { backend, work, .. } = request;
         let content = match work {
             Work::Put { spec, secrets, renamed_from, downgrade } => {
                 let secrets: BTreeMap<&FieldPath, &str> = secrets.iter().map(|(path, value)| (path, value.expose())).collect();
@@ -79,7 +79,7 @@ impl<S: Store> Authority<S> {
                 serde_json::to_vec(&("put", backend, spec, secrets, renamed_from, allowed))
             }
             Work::Remove { volume, database } => serde_json::to_vec(&("remove", backend, volume, database)),
-            Work::Stop | Work::Start | Work::Forget => serde_json::to_vec(&(work.kind(), backend)),
+            Work::Stop {} | Work::Start {} | Work::Forget {} => serde_json::to_vec(&(work.kind(), backend)),
         };
         let content = zeroize::Zeroizing::new(content.map_err(StoreError::Unwritable)?);
         Ok(self.vault.compute_mac(&content))
@@ -89,7 +89,7 @@ impl<S: Store> Authority<S> {
     pub(in crate::authority) fn check_same_request(
         &self,
         known: &OperationRow,
-        request: &Request,
+        request: &OperationRequest,
     ) -> Result<(), AuthorityError> {
         let is_same = known.backend == request.backend
             && known.kind == request.work.kind()

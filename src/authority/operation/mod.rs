@@ -22,7 +22,7 @@ use super::accept::Acceptance;
 use super::effect::{DatabaseState, Effect, EffectFailure, EffectResult, EnvironmentTarget, Step, Transition};
 use super::token::Principal;
 use super::{Authority, AuthorityError, lease, policy_check, quota, removal, retained};
-use crate::api::{ControlError, Lease, OperationOutcome, Request, Work};
+use crate::api::{ControlError, Lease, OperationOutcome, OperationRequest, Work};
 use crate::failpoint;
 use crate::model::{
     DatabaseReclaim, Diagnostic, Exit, OperationId, Phase, ProjectName, ReclaimPolicy, Scope, Timestamp, VolumeReclaim,
@@ -43,7 +43,7 @@ impl<S: Store> Authority<S> {
         lease: &Lease,
         driver: ExecutionMode,
         asker: Principal<'_>,
-        request: &Request,
+        request: &OperationRequest,
         now: Timestamp,
     ) -> Result<(Option<Operation>, Transition), AuthorityError> {
         let durability = if self.is_record_only(lease, request)? { Durability::NoFsync } else { Durability::Fsync };
@@ -85,9 +85,8 @@ impl<S: Store> Authority<S> {
             Work::Remove { volume, database } => {
                 self.accept_remove(rows, acceptance, ReclaimPolicy { volume: *volume, database: *database })
             }
-            Work::Stop => self.accept_stop(rows, acceptance),
-            Work::Start => self.accept_start(rows, acceptance),
-            Work::Forget => self.accept_forget(rows, acceptance),
+            Work::Stop {} | Work::Start {} => self.accept_stop_or_start(rows, acceptance),
+            Work::Forget {} => self.accept_forget(rows, acceptance),
         }?;
         if let Some(operation) = &mut operation {
             self.note_progress(rows, operation, &next)?;
@@ -96,14 +95,16 @@ impl<S: Store> Authority<S> {
     }
 
     /// Whether a piece of work has no effect outside the rows.
-    fn is_record_only(&self, lease: &Lease, request: &Request) -> Result<bool, AuthorityError> {
+    fn is_record_only(&self, lease: &Lease, request: &OperationRequest) -> Result<bool, AuthorityError> {
         match &request.work {
             Work::Put { spec, .. } if !spec.is_record_only() => Ok(false),
             // Only who holds the lease could make it more than a record in between.
-            Work::Put { .. } | Work::Remove { .. } | Work::Stop | Work::Start | Work::Forget => self.store.read(|rows| {
-                let row = rows.backend(&lease.project, &request.backend)?;
-                Ok::<_, AuthorityError>(row.is_none_or(|row| row.is_only_a_record()))
-            }),
+            Work::Put { .. } | Work::Remove { .. } | Work::Stop {} | Work::Start {} | Work::Forget {} => {
+                self.store.read(|rows| {
+                    let row = rows.backend(&lease.project, &request.backend)?;
+                    Ok::<_, AuthorityError>(row.is_none_or(|row| row.is_only_a_record()))
+                })
+            }
         }
     }
 
@@ -297,7 +298,7 @@ fn backend_row(rows: &dyn Rows, operation: &Operation) -> Result<BackendRow, Aut
 }
 
 /// Ends what an earlier holder of the lease left open on the same backend: this request takes its place.
-fn supersede(rows: &dyn Rows, lease: &Lease, request: &Request, now: Timestamp) -> Result<(), AuthorityError> {
+fn supersede(rows: &dyn Rows, lease: &Lease, request: &OperationRequest, now: Timestamp) -> Result<(), AuthorityError> {
     for open in rows.open_operations_on(&lease.project, &request.backend)? {
         if let Some(id) = open.id.filter(|_| open.step != request.step) {
             let finding = Diagnostic::new("control.superseded", "a later operation on the same backend took its place");
@@ -326,15 +327,15 @@ pub(super) fn end_operation(
 
 /// Returns whether this work needs the scope `destroy`: it takes a backend away, takes its protection off, or has one with
 /// data removed by itself sooner than it would be now.
-fn requires_destroy_scope(rows: &dyn Rows, project: &ProjectName, request: &Request) -> Result<bool, AuthorityError> {
+fn requires_destroy_scope(rows: &dyn Rows, project: &ProjectName, request: &OperationRequest) -> Result<bool, AuthorityError> {
     let Work::Put { spec, renamed_from, .. } = &request.work else {
-        if matches!(request.work, Work::Stop | Work::Start) {
+        if matches!(request.work, Work::Stop {} | Work::Start {}) {
             return Ok(false);
         }
         // What has a `ttl` goes by itself; to have it go earlier is nothing that was not allowed when the `ttl` was set.
         let row = rows.backend(project, &request.backend)?;
         let drops_database = matches!(request.work, Work::Remove { database: DatabaseReclaim::Delete, .. });
-        let forgets = matches!(request.work, Work::Forget);
+        let forgets = matches!(request.work, Work::Forget {});
         return Ok(forgets || drops_database || row.is_none_or(|row| row.expires_at.is_none()));
     };
     let row = match (rows.backend(project, &request.backend)?, renamed_from) {

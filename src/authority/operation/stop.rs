@@ -31,46 +31,31 @@ fn refuse_while_removing(row: &BackendRow) -> Result<(), AuthorityError> {
 }
 
 impl<S: Store> Authority<S> {
-    /// Notes that a backend is to be stopped, and has its provider stop it.
-    pub(in crate::authority) fn accept_stop(
+    /// Records whether a backend is to run, and returns the operation that stops it or starts it as it was last asked for.
+    pub(in crate::authority) fn accept_stop_or_start(
         &self,
         rows: &dyn Rows,
         acceptance: Acceptance<'_>,
     ) -> Result<Accepted, AuthorityError> {
+        let kind = acceptance.request.work.kind();
         let mut row = existing(rows, &acceptance)?;
         refuse_while_removing(&row)?;
-        let id = acceptance.find_or_insert_operation(rows, OperationKind::Stop, None)?;
-        row.stopped = true;
+        let id = acceptance.find_or_insert_operation(rows, kind, None)?;
+        row.stopped = kind == OperationKind::Stop;
         rows.put_backend(&row)?;
         if row.is_only_a_record() {
             let outcome = OperationOutcome::Done { operation: id.clone() };
             return Ok((None, Transition::Ended(end_operation(rows, &id, outcome, acceptance.now)?)));
         }
+        let event = if row.stopped { "stop_accepted" } else { "start_accepted" };
         let detail = format!("operation {id}");
-        self.record(rows, Some(&row.project), acceptance.audit_context(), "stop_accepted", Some(&row.name), detail)?;
-        let operation = acceptance.new_operation(id, row.id.clone(), OperationPhase::Stop);
-        Ok((Some(operation), Transition::Perform(Effect::Stop(Box::new(self.resolve(&row)?)))))
-    }
-
-    /// Has a backend brought up again as it was last asked for.
-    pub(in crate::authority) fn accept_start(
-        &self,
-        rows: &dyn Rows,
-        acceptance: Acceptance<'_>,
-    ) -> Result<Accepted, AuthorityError> {
-        let mut row = existing(rows, &acceptance)?;
-        refuse_while_removing(&row)?;
-        let id = acceptance.find_or_insert_operation(rows, OperationKind::Start, None)?;
-        row.stopped = false;
-        rows.put_backend(&row)?;
-        if row.is_only_a_record() {
-            let outcome = OperationOutcome::Done { operation: id.clone() };
-            return Ok((None, Transition::Ended(end_operation(rows, &id, outcome, acceptance.now)?)));
-        }
-        let detail = format!("operation {id}");
-        self.record(rows, Some(&row.project), acceptance.audit_context(), "start_accepted", Some(&row.name), detail)?;
-        let operation = acceptance.new_operation(id, row.id.clone(), OperationPhase::Put);
-        Ok((Some(operation), Transition::Perform(first_effect(self.resolve(&row)?))))
+        self.record(rows, Some(&row.project), acceptance.audit_context(), event, Some(&row.name), detail)?;
+        let resolved = self.resolve(&row)?;
+        let (phase, effect) = match kind {
+            OperationKind::Stop => (OperationPhase::Stop, Effect::Stop(Box::new(resolved))),
+            _ => (OperationPhase::Put, first_effect(resolved)),
+        };
+        Ok((Some(acceptance.new_operation(id, row.id.clone(), phase)), Transition::Perform(effect)))
     }
 
     /// Drops the record of a backend. What runs, its data, its database and its ports stay as they are.

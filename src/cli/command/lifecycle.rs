@@ -9,14 +9,14 @@ use crate::model::{BackendName, Exit};
 
 /// Stops a backend; it stays stopped until it is started or applied.
 pub(super) async fn stop(context: &Context, args: &BackendArg) -> Result<Exit, AppError> {
-    let name = run(context, args.name.as_ref(), Work::Stop, |_, _| Ok(())).await?;
+    let name = run(context, args.name.as_ref(), Work::Stop {}, |_, _| Ok(())).await?;
     report(context, &name, "stopped", "its data is kept; start it again with\n    convexinfra start");
     Ok(Exit::Done)
 }
 
 /// Starts a backend as it was last applied.
 pub(super) async fn start(context: &Context, args: &BackendArg) -> Result<Exit, AppError> {
-    let name = run(context, args.name.as_ref(), Work::Start, |_, _| Ok(())).await?;
+    let name = run(context, args.name.as_ref(), Work::Start {}, |_, _| Ok(())).await?;
     report(context, &name, "started", "wait until it is ready with\n    convexinfra wait");
     Ok(Exit::Done)
 }
@@ -32,7 +32,7 @@ pub(super) async fn forget(context: &Context, args: &ForgetArgs) -> Result<Exit,
         );
         terminal.confirm(&question, &format!("convexinfra forget {name} --yes"))
     };
-    let name = run(context, Some(&args.name), Work::Forget, confirm).await?;
+    let name = run(context, Some(&args.name), Work::Forget {}, confirm).await?;
     report(context, &name, "forgotten", "what it left can be taken up again with\n    convexinfra recover");
     Ok(Exit::Done)
 }

@@ -11,8 +11,8 @@ use axum::response::IntoResponse;
 use serde::Deserialize;
 
 use super::{HandlerResult, Route, bounded, json, require_single_line, route};
-use crate::api::wire::{IDEMPOTENCY_KEY, OperationRequest};
-use crate::api::{ControlError, MAX_ORIGIN_BYTES, Request, Work, endpoints};
+use crate::api::wire::IDEMPOTENCY_KEY;
+use crate::api::{ControlError, MAX_ORIGIN_BYTES, OperationRequest, Work, endpoints};
 use crate::model::{BackendSpec, OperationId, OperationRecord, OperationState};
 use crate::server::error_response::ErrorResponse;
 use crate::server::extract::{Fence, JsonBody, NoQuery, PathParam, ProjectContext, QueryParams, single_header};
@@ -37,7 +37,7 @@ async fn start(
     _: QueryParams<NoQuery>,
     JsonBody(request): JsonBody<OperationRequest>,
 ) -> HandlerResult {
-    let OperationRequest { step, backend, work, origin } = request;
+    let OperationRequest { step, work, origin, .. } = &request;
     require_single_line("step.plan", &step.plan, MAX_STEP_BYTES)?;
     require_single_line("step.step", &step.step, MAX_STEP_BYTES)?;
     if step.plan.contains('/') {
@@ -47,11 +47,10 @@ async fn start(
         let message = format!("the header `{IDEMPOTENCY_KEY}` should equal `step` in the body, as `PLAN/STEP`");
         return Err(ErrorResponse::bad_request("wire.idempotency_key", message));
     }
-    if let Some(origin) = &origin {
+    if let Some(origin) = origin {
         require_single_line("origin", origin, MAX_ORIGIN_BYTES)?;
     }
-    let request = Request { step, backend, work: work.into(), origin };
-    if let Work::Put { spec, .. } = &request.work {
+    if let Work::Put { spec, .. } = work {
         reject_control_characters(spec)?;
     }
     if server.phase() != ServerPhase::Serving {
