@@ -123,6 +123,16 @@ const PORTABLE: &str = "provider/fly/";
 /// The one file below it that does not: the way out for a process of its own.
 const NATIVE: &str = "provider/fly/reqwest_transport.rs";
 
+/// Where providers are told apart: the kinds themselves and their descriptors, and each driver for itself.
+const DESCRIPTORS: &[&str] = &["model/provider.rs", "model/descriptor/"];
+/// Who else reads the settings of one provider, and why.
+const SETTINGS_READERS: &[(&str, &str)] = &[
+    ("model/fly.rs", "sizes and regions are Fly's own"),
+    ("app/manifest.rs", "makes the path of an executable absolute, as all paths of a manifest"),
+    ("host/executor.rs", "an operator decides whether executables of clients run on the machine"),
+    ("cli/command/import.rs", "writes the lines of a manifest that an external container lacks"),
+];
+
 /// Who may touch standard output or standard error.
 const WRITERS: &[(&str, &str)] = &[
     ("cli/printer.rs", "the only writer"),
@@ -327,6 +337,30 @@ fn providers_do_not_know_their_siblings() {
             for sibling in kinds.iter().filter(|kind| **kind != own) {
                 if line.contains(&format!("provider::{sibling}::")) || line.contains(&format!("super::{sibling}::")) {
                     broken.push(format!("src/{}:{number}: {own} → {sibling}", source.path));
+                }
+            }
+        }
+    }
+    none(&broken);
+}
+
+/// What depends on the provider is data of its descriptor, so that a new one is a descriptor and a driver.
+#[test]
+fn providers_are_told_apart_in_their_descriptors_only() {
+    let kinds = ["simulated", "local", "docker", "fly", "kubernetes"];
+    let variants = ["Simulated", "Local", "Docker", "Fly", "Kubernetes"];
+    let mut broken = Vec::new();
+    for source in sources().iter().filter(|source| !DESCRIPTORS.iter().any(|place| source.path.starts_with(place))) {
+        let driver = source.path.strip_prefix("provider/").and_then(|path| path.split(['/', '.']).next());
+        for (number, line) in source.code_without_text() {
+            for (kind, variant) in kinds.iter().zip(variants) {
+                let is_own = driver == Some(kind);
+                if line.contains(&format!("Kind::{variant}")) && !is_own {
+                    broken.push(format!("src/{}:{number}: tells `{kind}` from others; ask its descriptor", source.path));
+                }
+                let reads = line.contains(&format!("settings.{kind}.")) || line.contains(&format!("settings.{kind};"));
+                if reads && !is_own && !SETTINGS_READERS.iter().any(|(path, _)| *path == source.path) {
+                    broken.push(format!("src/{}:{number}: reads the settings of `{kind}`", source.path));
                 }
             }
         }

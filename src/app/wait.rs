@@ -10,8 +10,8 @@ use super::{AppError, Reporter, select_backend};
 use crate::api::ControlPlane;
 use crate::apply::EventKind;
 use crate::model::{
-    ActualBackend, Address, BackendName, Desired, Diagnostic, Exit, OperationRecord, Phase, ProjectName, ProviderKind,
-    RunState, Snapshot, TimeSpan,
+    ActualBackend, Address, BackendName, Desired, Diagnostic, Exit, OperationRecord, Phase, ProjectName, RunState, Snapshot,
+    TimeSpan,
 };
 
 /// How often to observe.
@@ -69,7 +69,7 @@ pub(crate) async fn wait(
             // Waiting makes no token good.
             return Err(AppError::new(Exit::NotAuthorised, refused));
         }
-        let remote = backend.is_some_and(|backend| backend.recorded.provider == ProviderKind::Fly);
+        let remote = backend.is_some_and(|backend| !backend.recorded.provider.descriptor().location.is_on_this_machine());
         last = Some(backend.cloned());
         if Instant::now() >= deadline {
             break;

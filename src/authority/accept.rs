@@ -99,7 +99,7 @@ impl<S: Store> Authority<S> {
         quota::enforce(rows, &lease.project, existing.as_ref(), &put.spec)?;
         let id = acceptance.find_or_insert_operation(rows, OperationKind::Put, Some(self.digest_of(request)?))?;
         if let Some(mut row) = existing.clone().filter(|_| replaces) {
-            if row.phase != Phase::Removing && row.spec.settings.fly.app.is_some() {
+            if row.phase != Phase::Removing && row.spec.named_place().is_some() {
                 // Nobody allowed that anything is destroyed, and an app that the manifest named may hold data from before.
                 removal::keep_volume(&mut row);
                 rows.put_backend(&row)?;
@@ -153,7 +153,7 @@ impl<S: Store> Authority<S> {
             return Ok(Transition::Ended(end_operation(rows, &operation.id, outcome, now)?));
         }
         self.allocate(rows, &mut row, &AllocationConflicts::default())?;
-        if row.spec.settings.fly.app.is_some() && put.may_adopt && !row.has_been_ready {
+        if row.spec.named_place().is_some() && put.may_adopt && !row.has_been_ready {
             row.references.insert(ADOPT_APP_KEY.to_owned(), "true".to_owned());
         }
         rows.put_backend(&row)?;

@@ -10,7 +10,7 @@ use super::{Authority, AuthorityError, allocation, lease};
 use crate::api::{ControlError, Lease};
 use crate::convex::admin_key::InstanceSecret;
 use crate::model::{
-    Actor, BackendId, BackendName, BackendSpec, Diagnostic, FieldPath, Generation, InstanceName, Phase, PortPair, ProviderKind,
+    Actor, BackendId, BackendName, BackendSpec, Diagnostic, FieldPath, Generation, InstanceName, Phase, PortPair,
     ProviderState, ResolvedBackend, Secret, Timestamp,
 };
 use crate::store::{BackendRow, Durability, Store};
@@ -71,7 +71,7 @@ impl<S: Store> Authority<S> {
             }
             // Containers are told apart by their identity, and databases are claimed on their servers: two compose stacks of one
             // home may both be called `convex-self-hosted`.
-            let is_told_apart = adoption.spec.provider == ProviderKind::Docker;
+            let is_told_apart = adoption.spec.provider.descriptor().imports;
             if !is_told_apart && rows.instance_name_taken(&adoption.instance_name)? {
                 let message = format!("another backend of this control plane is the instance `{}`", adoption.instance_name);
                 return Err(refused(message).into());

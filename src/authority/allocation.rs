@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use super::{AuthorityError, Entropy};
 use crate::api::ControlError;
-use crate::model::fly::app_url;
 use crate::model::{BackendId, BackendName, BackendSpec, Diagnostic, Endpoints, InstanceName, PortPair, ProjectName};
 use crate::store::Rows;
 
@@ -73,11 +72,4 @@ pub(super) fn endpoints(spec: &BackendSpec, ports: PortPair) -> Endpoints {
         url: spec.origins.api.clone().unwrap_or_else(|| own(ports.api)),
         site_url: spec.origins.site.clone().unwrap_or_else(|| own(ports.site)),
     }
-}
-
-/// Where clients reach a backend in an app of its own: HTTP actions have no host of their own there, but a path.
-pub(super) fn app_endpoints(spec: &BackendSpec, app: &str) -> Endpoints {
-    let url = spec.origins.api.clone().unwrap_or_else(|| app_url(app));
-    let site_url = spec.origins.site.clone().unwrap_or_else(|| format!("{url}/http"));
-    Endpoints { url, site_url }
 }

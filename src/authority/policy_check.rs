@@ -9,7 +9,7 @@ use crate::api::{ControlError, OperationRequest, Work};
 use crate::convex::database_url::server_endpoint;
 use crate::convex::environment;
 use crate::model::{
-    DesiredBackend, Diagnostic, FieldPath, Phase, ProjectName, ProviderKind, ReclaimPolicy, STORAGE_SERVER, STORAGE_URL,
+    DesiredBackend, Diagnostic, FieldPath, Location, Phase, ProjectName, ReclaimPolicy, STORAGE_SERVER, STORAGE_URL,
     SecretSource, SecretState, secret_slots,
 };
 use crate::policy::{self, OtherOrigin};
@@ -48,7 +48,7 @@ pub(super) fn check_removal(request: &OperationRequest, row: &BackendRow) -> Res
 
 /// Refuses to drop the record of what is protected: its secrets are only there.
 pub(super) fn check_forget(row: &BackendRow) -> Result<(), AuthorityError> {
-    let keeps_data_here = matches!(row.spec.provider, ProviderKind::Simulated | ProviderKind::Local);
+    let keeps_data_here = row.spec.provider.descriptor().location == Location::Process;
     if keeps_data_here && !row.is_only_a_record() {
         let name = &row.name;
         let message = format!(

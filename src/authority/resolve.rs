@@ -11,8 +11,7 @@ use crate::api::ControlError;
 use crate::convex::admin_key::{self, InstanceSecret, KeyKind};
 use crate::convex::database_url;
 use crate::model::{
-    Diagnostic, FieldPath, INTERNAL_URL, PortPair, ProviderKind, ResolvedBackend, STORAGE_URL, Secret, Timestamp, fly,
-    secret_slots,
+    Addressing, Diagnostic, FieldPath, PortPair, ResolvedBackend, STORAGE_URL, Secret, Timestamp, secret_slots,
 };
 use crate::store::{BackendRow, Rows, Store};
 
@@ -28,16 +27,10 @@ impl<S: Store> Authority<S> {
         row: &mut BackendRow,
         strangers: &AllocationConflicts,
     ) -> Result<(), AuthorityError> {
-        if row.spec.provider == ProviderKind::Fly {
-            let known = row.references.get(fly::APP_KEY).filter(|_| strangers.apps == 0).cloned();
-            let app = match (known, &row.spec.settings.fly.app) {
-                (Some(known), _) => known,
-                (None, Some(named)) => named.clone(),
-                (None, None) => fly::app_name(&row.instance_name, &row.id, strangers.apps),
-            };
-            row.endpoints = Some(allocation::app_endpoints(&row.spec, &app));
-            row.references.insert(INTERNAL_URL.to_owned(), fly::app_url(&app));
-            row.references.insert(fly::APP_KEY.to_owned(), app);
+        if let Addressing::App(allocate) = row.spec.provider.descriptor().addressing {
+            let app = allocate(&row.spec, &row.instance_name, &row.id, &row.references, strangers.apps);
+            row.endpoints = Some(app.endpoints);
+            row.references.extend(app.state);
             return Ok(());
         }
         let ports = match row.ports.filter(|_| strangers.ports.is_empty()) {

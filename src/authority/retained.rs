@@ -76,12 +76,13 @@ impl<S: Store> Authority<S> {
     /// Whether a new backend is one that the data belongs to: on the same server with its files beside it, or in the app
     /// that it names.
     fn takes_up(&self, kept: &RetainedRow, put: &PutRequest) -> bool {
-        let BackendSpec { provider, storage, settings, .. } = &put.spec;
+        let BackendSpec { provider, storage, .. } = &put.spec;
         if *provider != kept.spec.provider || storage.engine() != kept.spec.storage.engine() {
             return false;
         }
         if !kept.spec.has_split_data() {
-            return settings.fly.app.is_some() && settings.fly.app.as_ref() == kept.provider_state.get(fly::APP_KEY);
+            let named = put.spec.named_place();
+            return named.is_some() && named == kept.provider_state.get(fly::APP_KEY).map(String::as_str);
         }
         let server = put.secrets.get(&FieldPath::new(STORAGE_URL));
         let server = server.and_then(|url| self.server_fingerprint(&kept.project, storage, url)).map(|(_, server)| server);

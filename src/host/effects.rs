@@ -9,7 +9,7 @@ use crate::api::ProgressFn;
 use crate::authority::{AllocationConflict, Effect, EffectFailure, EffectResult, volume_disposal};
 use crate::convex::deployment::{Readiness, probe_readiness};
 use crate::failpoint;
-use crate::model::{Diagnostic, ProviderKind, ResolvedBackend, RunState, VolumeReclaim, error_chain};
+use crate::model::{Diagnostic, ResolvedBackend, RunState, VolumeReclaim, error_chain};
 use crate::provider::fly::FlyError;
 use crate::provider::kit::redact::Redactor;
 use crate::provider::{LogPosition, Provider, ProviderError};
@@ -90,7 +90,7 @@ impl Host {
     async fn await_ready(&self, placement: &ResolvedBackend) -> Result<(), EffectFailure> {
         let url = Self::internal_url(placement);
         let started = self.platform.uptime();
-        let here = !matches!(placement.spec.provider, ProviderKind::Fly | ProviderKind::Kubernetes);
+        let here = placement.spec.provider.descriptor().location.is_on_this_machine();
         let mut looked = started;
         let mut diagnosed = started;
         let mut pause = FIRST_POLL_INTERVAL;
@@ -250,7 +250,7 @@ pub(super) fn effect_failure(placement: &ResolvedBackend, error: &ProviderError)
         }
         // A name that the user chose is not replaced by another one.
         ProviderError::Fly(FlyError::AppTaken { .. } | FlyError::AppForeign { .. })
-            if placement.spec.settings.fly.app.is_none() =>
+            if placement.spec.named_place().is_none() =>
         {
             Some(AllocationConflict::App)
         }

@@ -10,7 +10,7 @@ use super::registry::BackendKey;
 use super::{Host, lock};
 use crate::api::ControlError;
 use crate::authority::Transition;
-use crate::model::{Phase, ProviderKind, ResolvedBackend, RunState, Timestamp};
+use crate::model::{Location, Phase, ResolvedBackend, RunState, Timestamp};
 
 /// How many backends are looked at at the same time.
 const CHECK_CONCURRENCY: usize = 8;
@@ -41,7 +41,7 @@ impl Host {
         for project in self.projects().unwrap_or_default() {
             let Ok(Some(view)) = self.read_rows(|authority| authority.view(&project)) else { continue };
             for (index, resolved) in view.to_observe {
-                let is_ours = matches!(resolved.spec.provider, ProviderKind::Simulated | ProviderKind::Local);
+                let is_ours = resolved.spec.provider.descriptor().location == Location::Process;
                 let should_run = view.backends.get(index).is_some_and(|row| row.phase == Phase::Ready && !row.stopped);
                 let key = (project.clone(), resolved.name.clone());
                 if is_ours && should_run && self.may_restart(&key) {

@@ -55,7 +55,7 @@ use crate::api::{Capacity, ControlError, LeaseHolder, PoolUsage};
 use crate::authority::{AuthenticatedToken, Authority, AuthorityError, Liveness};
 use crate::convex::deployment::DeploymentClient;
 use crate::model::{
-    Actor, Diagnostic, Expiry, HostPolicy, INTERNAL_URL, OperationId, OperationRecord, ProjectName, ProviderKind,
+    Actor, Credential, Diagnostic, Expiry, HostPolicy, OperationId, OperationRecord, ProjectName, ProviderKind,
     ResolvedBackend, Revision, RunState, Secret, Snapshot, Timestamp, Usage,
 };
 use crate::provider::Provider;
@@ -264,25 +264,17 @@ impl Host {
         self.providers.iter().find(|provider| provider.kind() == kind).map(AsRef::as_ref).ok_or_else(|| {
             let message = format!("provider `{kind}` is not available in this control plane");
             let unavailable = Diagnostic::new("control.provider_unavailable", message);
-            match kind {
-                ProviderKind::Fly => unavailable.with_help(
-                    "set `FLY_API_TOKEN` for the control plane, to a token that this prints\n    fly tokens create org",
-                ),
-                _ => unavailable,
+            match kind.descriptor().credential {
+                Some(Credential { variable, command }) => unavailable
+                    .with_help(format!("set `{variable}` for the control plane, to a token that this prints\n    {command}")),
+                None => unavailable,
             }
         })
     }
 
     /// The URL under which this machine reaches a backend, whatever its clients use.
     fn internal_url(placement: &ResolvedBackend) -> String {
-        match placement.spec.provider {
-            ProviderKind::Simulated | ProviderKind::Local => format!("http://127.0.0.1:{}", placement.ports.api),
-            ProviderKind::Docker | ProviderKind::Fly => {
-                placement.provider_state.get(INTERNAL_URL).unwrap_or(&placement.endpoints.url).clone()
-            }
-            // Its provider names the service. What the manifest calls its URL must never be sent the admin key instead.
-            ProviderKind::Kubernetes => placement.provider_state.get(INTERNAL_URL).cloned().unwrap_or_default(),
-        }
+        (placement.spec.provider.descriptor().internal_url)(placement)
     }
 
     async fn snapshot_of(&self, project: &ProjectName) -> Result<Snapshot, ControlError> {

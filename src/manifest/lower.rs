@@ -4,12 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::rules::{BackendView, ManifestView};
 use super::tree::{EngineTable, Entry, MergedTable, TableNode, Value};
-use crate::model::fly::CpuKind;
 use crate::model::{
-    BackendName, BackendSpec, BucketNames, Budget, DEFAULT_ENV_FILE, DatabaseRole, Desired, DesiredBackend, Digest,
-    DockerSettings, EnvFileContents, EnvFileTarget, Files, FlySettings, KubernetesSettings, LocalSettings, Moved, Origins,
-    ProjectName, ProviderKind, ProviderSettings, PullPolicy, Resources, S3Credentials, S3Files, SecretSource, ServerStorage,
-    SimulatedSettings, Storage, TextValue, Tls, Tuning,
+    BackendName, BackendSpec, BucketNames, Budget, ByteSize, DEFAULT_ENV_FILE, DatabaseRole, Desired, DesiredBackend, Digest,
+    EnvFileContents, EnvFileTarget, Files, Moved, Origins, ProjectName, ProviderKind, ProviderSettings, Resources,
+    S3Credentials, S3Files, SecretSource, ServerStorage, SettingsReader, Storage, TextValue, Tls, Tuning,
 };
 
 /// What the manifest wants; nothing when something that a rule asks for is not there.
@@ -177,71 +175,57 @@ fn variables(view: &MergedTable<'_, '_>) -> BTreeMap<String, SecretSource> {
     variables
 }
 
-fn texts(view: &MergedTable<'_, '_>, key: &str) -> Vec<String> {
-    let list = view.get(key).map(|entry| entry.list()).unwrap_or_default();
-    list.iter().filter_map(|entry| entry.text().map(str::to_owned)).collect()
-}
-
-fn labels(view: &MergedTable<'_, '_>) -> BTreeMap<String, String> {
-    let nodes = [view.base, view.own].into_iter().flatten();
-    let entries = nodes.flat_map(|node| &node.entries);
-    entries.filter_map(|(name, entry)| Some(((*name).to_owned(), entry.text()?.to_owned()))).collect()
-}
-
 /// Only the chosen provider's table counts, so only that one is kept.
-fn settings(provider: ProviderKind, view: &MergedTable<'_, '_>) -> ProviderSettings {
-    let table = view.table(provider.as_str());
+fn settings(provider: ProviderKind, backend: &MergedTable<'_, '_>) -> ProviderSettings {
     let mut settings = ProviderSettings::default();
-    match provider {
-        ProviderKind::Simulated => settings.simulated = SimulatedSettings { listen: table.flag("listen").unwrap_or(true) },
-        ProviderKind::Local => {
-            settings.local = LocalSettings { binary: table.text("binary"), archive_digest: view.release_digest("release") }
-        }
-        ProviderKind::Docker => {
-            settings.docker = DockerSettings {
-                image: table.text("image"),
-                dashboard_image: table.text("dashboard_image"),
-                database_image: table.text("database_image"),
-                pull: match table.word("pull") {
-                    Some("always") => PullPolicy::Always,
-                    Some("never") => PullPolicy::Never,
-                    _ => PullPolicy::Missing,
-                },
-                publish: table.text("publish"),
-                network: table.text("network"),
-                networks: texts(&table, "networks"),
-                aliases: texts(&table, "aliases"),
-                labels: labels(&table.table("labels")),
-                extra_hosts: texts(&table, "extra_hosts"),
-                dns: texts(&table, "dns"),
-                mounts: texts(&table, "mounts"),
-                arguments: texts(&table, "arguments"),
-                extra_env: variables(&table.table("extra_env")),
-                api_port: table.count("api_port").and_then(|port| u16::try_from(port).ok()),
-                site_port: table.count("site_port").and_then(|port| u16::try_from(port).ok()),
-                shm_size: table.size("shm_size"),
-            };
-        }
-        ProviderKind::Fly => {
-            settings.fly = FlySettings {
-                org: table.text("org"),
-                app: table.text("app"),
-                image: table.text("image"),
-                cpu_kind: match table.word("cpu_kind") {
-                    Some("performance") => CpuKind::Performance,
-                    _ => CpuKind::Shared,
-                },
-                fallback_regions: texts(&table, "fallback_regions"),
-            };
-        }
-        ProviderKind::Kubernetes => {
-            settings.kubernetes = KubernetesSettings {
-                context: table.text("context"),
-                namespace: table.text("namespace"),
-                storage_class: table.text("storage_class"),
-                image: table.text("image"),
-            };
-        }
-    }
+    let table = ProviderTable { own: backend.table(provider.as_str()), backend: *backend };
+    (provider.descriptor().read_settings)(&table, &mut settings);
     settings
+}
+
+/// The table of a provider, and the backend's block that it belongs to.
+struct ProviderTable<'a, 't> {
+    own: MergedTable<'a, 't>,
+    backend: MergedTable<'a, 't>,
+}
+
+impl SettingsReader for ProviderTable<'_, '_> {
+    fn text(&self, key: &str) -> Option<String> {
+        self.own.text(key)
+    }
+
+    fn word(&self, key: &str) -> Option<&'static str> {
+        self.own.word(key)
+    }
+
+    fn flag(&self, key: &str) -> Option<bool> {
+        self.own.flag(key)
+    }
+
+    fn count(&self, key: &str) -> Option<u32> {
+        self.own.count(key)
+    }
+
+    fn size(&self, key: &str) -> Option<ByteSize> {
+        self.own.size(key)
+    }
+
+    fn texts(&self, key: &str) -> Vec<String> {
+        let list = self.own.get(key).map(|entry| entry.list()).unwrap_or_default();
+        list.iter().filter_map(|entry| entry.text().map(str::to_owned)).collect()
+    }
+
+    fn labels(&self, key: &str) -> BTreeMap<String, String> {
+        let table = self.own.table(key);
+        let entries = [table.base, table.own].into_iter().flatten().flat_map(|node| &node.entries);
+        entries.filter_map(|(name, entry)| Some(((*name).to_owned(), entry.text()?.to_owned()))).collect()
+    }
+
+    fn variables(&self, key: &str) -> BTreeMap<String, SecretSource> {
+        variables(&self.own.table(key))
+    }
+
+    fn archive_digest(&self) -> Option<String> {
+        self.backend.release_digest("release")
+    }
 }

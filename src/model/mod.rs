@@ -8,6 +8,7 @@ mod address;
 mod cost;
 mod cpu_kind;
 mod database;
+mod descriptor;
 mod desired;
 mod diagnostic;
 mod exit;
@@ -16,6 +17,7 @@ mod fingerprint;
 pub mod fly;
 mod host_policy;
 mod identifier;
+mod impact;
 mod name;
 mod operation;
 mod provider;
@@ -27,6 +29,7 @@ mod resolved;
 mod secret;
 mod size;
 mod spec;
+mod spec_fields;
 mod time;
 
 pub use access::{Actor, IssuedToken, Scope, TokenRecord, TokenRequest, TokenState};
@@ -35,18 +38,23 @@ pub use actual::{
     Snapshot, UNMANAGED_PREFIX,
 };
 pub use address::{Address, AddressKind};
-pub use cost::{Cost, PriceSource, Usd, monthly_cost, monthly_sum, price_source, unpriced_items};
+pub use cost::{Cost, PriceSource, Usd, monthly_sum};
 pub use database::DatabaseRole;
+pub use descriptor::{
+    Addressing, AllocateApp, AppAddress, Credential, DESCRIPTORS, Location, ProviderDescriptor, ReleaseSource, SettingsReader,
+    TextSetting, TextShape, impact_of_setting, monthly_cost, price_source, unpriced_items,
+};
 pub use desired::{
     Budget, DEFAULT_ENV_FILE, Desired, DesiredBackend, EnvFileContent, EnvFileContents, EnvFileState, EnvFileTarget, Moved,
     RememberedEnvFile, RequestedBy, SecretState,
 };
 pub use diagnostic::{Diagnostic, Edit, Report, Severity, Span, error_chain};
 pub use exit::Exit;
-pub use field::{EXTRA_ENV, FieldPath, FieldValue, STORAGE_SERVER, STORAGE_URL, fields, secret_slots};
+pub use field::{EXTRA_ENV, FieldPath, FieldSet, FieldValue, STORAGE_SERVER, STORAGE_URL};
 pub use fingerprint::{Digest, Fingerprint, FingerprintKey};
 pub use host_policy::{HostPolicy, HostRule, HostRuleError};
 pub use identifier::{BackendId, Generation, OperationId, Revision, StepKey, TokenId};
+pub use impact::ChangeImpact;
 pub use name::{BackendName, INSTANCE_NAME_MAX, InstanceName, NAME_MAX, NameError, ProjectName};
 pub use operation::{OperationKind, OperationRecord, OperationState};
 pub use provider::ProviderKind;
@@ -60,4 +68,5 @@ pub use spec::{
     BackendSpec, BucketNames, DockerSettings, Files, FlySettings, KubernetesSettings, LocalSettings, Origins, ProviderSettings,
     PullPolicy, Resources, S3Credentials, S3Files, ServerStorage, SimulatedSettings, Storage, TextValue, Tls, Tuning,
 };
+pub use spec_fields::{fields, secret_slots};
 pub use time::{TimeSpan, TimeSpanError, Timestamp};

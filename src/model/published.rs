@@ -2,14 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::provider::ProviderKind;
 use super::spec::BackendSpec;
 
 impl BackendSpec {
     /// The host under which clients of this machine reach its ports, as in a URL: the one address that they are
     /// published on, and loopback where that is every address or none is named.
     pub fn port_host(&self) -> String {
-        let named = self.settings.docker.publish.as_deref().filter(|_| self.provider == ProviderKind::Docker);
+        let named = (self.provider.descriptor().publish_address)(&self.settings);
         let address = named.and_then(|text| text.trim_matches(['[', ']']).parse::<IpAddr>().ok());
         match address.filter(|address| !address.is_unspecified()) {
             Some(IpAddr::V6(address)) => format!("[{address}]"),
@@ -22,6 +21,7 @@ impl BackendSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ProviderKind;
 
     #[test]
     fn the_host_of_a_url_is_the_one_address_that_ports_are_published_on() {

@@ -89,21 +89,6 @@ impl BackendSpec {
             settings: ProviderSettings::default(),
         }
     }
-
-    /// Whether the backend exists only as a record: nothing is started and nothing answers.
-    pub fn is_record_only(&self) -> bool {
-        self.provider == ProviderKind::Simulated && !self.settings.simulated.listen
-    }
-
-    /// Whether it keeps its documents in a database on a server of the user's own.
-    pub fn has_own_server(&self) -> bool {
-        !self.is_record_only() && self.storage.server().is_some_and(|server| !server.managed)
-    }
-
-    /// Whether its data is in two places that need each other: documents on such a server, files beside the process.
-    pub fn has_split_data(&self) -> bool {
-        self.has_own_server() && self.files == Files::Local
-    }
 }
 
 /// Where documents are kept.

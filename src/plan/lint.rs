@@ -3,7 +3,7 @@
 use super::FieldChange;
 use crate::model::{
     ActualBackend, Address, BackendName, ControlPlaneInfo, Cost, DatabaseReclaim, Desired, DesiredBackend, Diagnostic, Expiry,
-    FieldPath, Files, ProviderKind, Release, STORAGE_SERVER, SecretState, TextValue, Timestamp, VolumeReclaim, monthly_cost,
+    FieldPath, Files, STORAGE_SERVER, SecretState, TextValue, Timestamp, VolumeReclaim, monthly_cost,
 };
 use crate::policy::find_change;
 
@@ -50,9 +50,8 @@ pub(super) fn specification(name: &BackendName, wanted: &DesiredBackend) -> Vec<
     let spec = &wanted.spec;
     let mut lints = Vec::new();
     let mut say = |code: &str, message: String| lints.push(lint(code, Address::backend(name), message));
-    let here = matches!(spec.provider, ProviderKind::Simulated | ProviderKind::Local);
-    let brings_own_build = spec.settings.local.binary.is_some() && spec.provider == ProviderKind::Local;
-    if spec.provider != ProviderKind::Simulated && !brings_own_build && !spec.release.as_ref().is_some_and(Release::is_pinned) {
+    let descriptor = spec.provider.descriptor();
+    if !(descriptor.pins_build)(spec) {
         say(
             "plan.unpinned_release",
             "`release` is not pinned, so two machines may run different builds and nothing can tell an upgrade from a downgrade; \
@@ -70,70 +69,15 @@ pub(super) fn specification(name: &BackendName, wanted: &DesiredBackend) -> Vec<
             ),
         );
     }
-    if here && spec.resources != crate::model::Resources::default() {
-        say(
-            "plan.limits_not_enforced",
-            format!(
-                "provider `{}` cannot enforce `resources`; they are recorded and counted against the budget only",
-                spec.provider
-            ),
-        );
-    }
-    if spec.provider == ProviderKind::Docker && spec.resources.disk.is_some() {
-        say(
-            "plan.disk_not_enforced",
-            "volumes of a Docker engine have no size; `resources.disk` is recorded and counted against the budget only"
-                .to_owned(),
-        );
-    }
-    if spec.provider == ProviderKind::Docker
-        && spec.settings.docker.publish.as_deref().is_some_and(|address| address.contains(':'))
-        && spec.origins.api.is_none()
-    {
-        say(
-            "plan.node_actions_unreachable",
-            "`docker.publish` is an IPv6 address, and the backend listens on IPv4 only inside its container, so node actions cannot \
-             call back; publish on an IPv4 address, or set `origins` to URLs that lead there from everywhere"
-                .to_owned(),
-        );
-    }
-    if here && spec.dashboard {
-        say(
-            "plan.dashboard_unavailable",
-            format!("provider `{}` runs no dashboard; `dashboard = true` takes effect with `docker` or `fly`", spec.provider),
-        );
-    }
-    if here && spec.region.is_some() {
-        say("plan.region_ignored", format!("provider `{}` runs on this machine; `region` is recorded only", spec.provider));
-    }
-    if spec.provider == ProviderKind::Fly
-        && let Some(site) = &spec.origins.site
-        && !routes_http_actions(site)
-    {
-        say(
-            "plan.site_origin_unrouted",
-            format!(
-                "Fly leads requests by port and not by host, so HTTP actions answer at `…/http` of the API's origin; `{site}` reaches \
-                 them only through a proxy of yours. Write `{site}/http`, or a port such as `{site}:3211`, to do without one"
-            ),
-        );
-    }
+    lints.extend((descriptor.lints)(name, spec));
     if let Files::S3(s3) = &spec.files
         && let Some(TextValue::Literal(endpoint)) = &s3.endpoint
         && endpoint.contains("r2.cloudflarestorage.com")
     {
-        say(
-            "plan.r2_export",
-            "exports with files are known to fail on R2 (parts of different length); export without files there".to_owned(),
-        );
+        let message = "exports with files are known to fail on R2 (parts of different length); export without files there";
+        lints.push(lint("plan.r2_export", Address::backend(name), message.to_owned()));
     }
     lints
-}
-
-/// Whether an origin of the HTTP actions says how they are reached on an app that has one port for everything else.
-fn routes_http_actions(site: &str) -> bool {
-    let authority = site.split_once("://").map_or(site, |(_, rest)| rest);
-    site.ends_with("/http") || authority.contains(':')
 }
 
 /// What whole projects say about themselves.

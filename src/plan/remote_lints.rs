@@ -2,24 +2,18 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::model::{Address, BackendName, BackendSpec, ControlPlaneInfo, Diagnostic, ProviderKind, Tls};
+use crate::model::{Address, BackendName, BackendSpec, ControlPlaneInfo, Diagnostic, Tls};
 
 /// What a backend on the control plane's machine says that clients or their users would take for something of theirs.
 pub(super) fn lints(name: &BackendName, spec: &BackendSpec, control_plane: &ControlPlaneInfo) -> Vec<Diagnostic> {
-    let on_its_machine = matches!(spec.provider, ProviderKind::Simulated | ProviderKind::Local | ProviderKind::Docker);
-    if !on_its_machine || !control_plane.outlives_commands() || is_loopback(&control_plane.name) {
+    let descriptor = spec.provider.descriptor();
+    if !descriptor.location.is_on_this_machine() || !control_plane.outlives_commands() || is_loopback(&control_plane.name) {
         return Vec::new();
     }
     let lint = |code: &str, message: String| Diagnostic::warning(code, message).about(Address::backend(name));
     let mut lints = Vec::new();
     if let Some(missing) = missing_origins(spec).filter(|_| !spec.is_record_only()) {
-        let how = match spec.provider {
-            ProviderKind::Docker if spec.settings.docker.publish.is_none() => {
-                ", and `docker.publish` to the address of that machine on which its ports are published, or put a proxy before it"
-            }
-            ProviderKind::Docker => "",
-            _ => ", and put a proxy before it on that machine, because the process listens on its loopback alone",
-        };
+        let how = (descriptor.publishing_help)(spec);
         lints.push(lint(
             "plan.loopback_elsewhere",
             format!(
@@ -69,7 +63,7 @@ fn is_loopback(url: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Expiry, ServerStorage, Storage};
+    use crate::model::{Expiry, ProviderKind, ServerStorage, Storage};
 
     fn codes(spec: &BackendSpec, url: &str) -> Vec<String> {
         let control_plane =

@@ -4,8 +4,8 @@ use super::diff::find_change;
 use super::release::release_refusal;
 use super::{ChangeImpact, FieldChange};
 use crate::model::{
-    ActualBackend, Address, BackendName, DatabaseReclaim, DesiredBackend, Diagnostic, DowngradeConsent, ProviderKind,
-    ReclaimPolicy, VolumeReclaim,
+    ActualBackend, Address, BackendName, DatabaseReclaim, DesiredBackend, Diagnostic, DowngradeConsent, ReclaimPolicy,
+    VolumeReclaim,
 };
 
 fn refusal(code: &str, address: Option<Address>, message: String) -> Diagnostic {
@@ -113,7 +113,7 @@ pub(crate) fn volume_kept(name: &BackendName, existing: &ActualBackend, asked: R
             )
         });
     }
-    (asked.volume == VolumeReclaim::Retain && provider != ProviderKind::Fly).then(|| {
+    (asked.volume == VolumeReclaim::Retain && !provider.descriptor().retains_volumes).then(|| {
         refusal(
             "plan.volume_not_kept",
             Some(Address::backend(name)),

@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use super::formats::{self, TextFormat, quoted};
 use crate::model::{
-    BackendName, BackendSpec, BucketNames, Diagnostic, Files, ProviderKind, ProviderSettings, Release, SecretSource,
-    ServerStorage, TextValue,
+    BackendName, BackendSpec, BucketNames, DESCRIPTORS, Diagnostic, Files, Release, ReleaseSource, SecretSource, ServerStorage,
+    TextShape, TextValue,
 };
 
 /// The most variables that Convex keeps.
@@ -57,7 +57,7 @@ pub(crate) fn violations(name: &BackendName, spec: &BackendSpec) -> Vec<Diagnost
     check_variables(name, spec, &mut found);
     check_storage(name, spec, &mut found);
     check_settings(name, spec, &mut found);
-    if spec.provider == ProviderKind::Local && matches!(spec.release, Some(Release::Digest(_))) {
+    if spec.provider.descriptor().releases == ReleaseSource::Archives && matches!(spec.release, Some(Release::Digest(_))) {
         found.push(release_for_images(name.as_str()));
     }
     found.into_iter().map(Diagnostic::from).collect()
@@ -82,36 +82,29 @@ fn check_texts(spec: &BackendSpec, found: &mut Vec<Violation>) {
         }
     }
     check("tuning.log_level", &formats::LINE, spec.tuning.log_level.as_deref());
-    let settings = &spec.settings;
-    check("local.binary", &formats::PATH, settings.local.binary.as_deref());
-    check("docker.image", &formats::IMAGE, settings.docker.image.as_deref());
-    check("docker.dashboard_image", &formats::IMAGE, settings.docker.dashboard_image.as_deref());
-    check("docker.database_image", &formats::IMAGE, settings.docker.database_image.as_deref());
-    check("docker.publish", &formats::ADDRESS, settings.docker.publish.as_deref());
-    check("docker.network", &formats::WORD, settings.docker.network.as_deref());
-    check("fly.org", &formats::LABEL, settings.fly.org.as_deref());
-    check("fly.app", &formats::LABEL, settings.fly.app.as_deref());
-    check("fly.image", &formats::IMAGE, settings.fly.image.as_deref());
-    for region in &settings.fly.fallback_regions {
-        check("fly.fallback_regions", &formats::REGION, Some(region));
+    for setting in DESCRIPTORS.iter().flat_map(|descriptor| (descriptor.texts)(&spec.settings)) {
+        check(setting.path, format_of(setting.shape), Some(setting.text));
     }
-    check("kubernetes.context", &formats::LINE, settings.kubernetes.context.as_deref());
-    check("kubernetes.namespace", &formats::LABEL, settings.kubernetes.namespace.as_deref());
-    check("kubernetes.storage_class", &formats::WORD, settings.kubernetes.storage_class.as_deref());
-    check("kubernetes.image", &formats::IMAGE, settings.kubernetes.image.as_deref());
+}
+
+fn format_of(shape: TextShape) -> &'static TextFormat {
+    match shape {
+        TextShape::Path => &formats::PATH,
+        TextShape::Line => &formats::LINE,
+        TextShape::Word => &formats::WORD,
+        TextShape::Label => &formats::LABEL,
+        TextShape::Image => &formats::IMAGE,
+        TextShape::Address => &formats::ADDRESS,
+        TextShape::Region => &formats::REGION,
+        TextShape::HostEntry => &formats::HOST_ENTRY,
+        TextShape::Mount => &formats::MOUNT,
+    }
 }
 
 fn check_settings(name: &BackendName, spec: &BackendSpec, found: &mut Vec<Violation>) {
-    let (settings, none) = (&spec.settings, ProviderSettings::default());
-    let given = [
-        (ProviderKind::Simulated, settings.simulated != none.simulated),
-        (ProviderKind::Local, settings.local != none.local),
-        (ProviderKind::Docker, settings.docker != none.docker),
-        (ProviderKind::Fly, settings.fly != none.fly),
-        (ProviderKind::Kubernetes, settings.kubernetes != none.kubernetes),
-    ];
-    for (provider, _) in given.into_iter().filter(|(provider, given)| *given && *provider != spec.provider) {
-        found.push(other_provider(name.as_str(), spec.provider.as_str(), provider.as_str()));
+    let others = DESCRIPTORS.iter().filter(|descriptor| descriptor.kind != spec.provider);
+    for other in others.filter(|descriptor| (descriptor.has_settings)(&spec.settings)) {
+        found.push(other_provider(name.as_str(), spec.provider.as_str(), other.kind.as_str()));
     }
 }
 

@@ -6,7 +6,7 @@ use crate::app::{AppError, select_backend};
 use crate::cli::args::BackendArg as Args;
 use crate::cli::context::Context;
 use crate::cli::printer::stderr_is_interactive;
-use crate::model::{Diagnostic, Exit, ProviderKind};
+use crate::model::{Diagnostic, Exit};
 
 /// Prints the dashboard's URL, and opens it on a desktop.
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
@@ -18,7 +18,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     let Some(url) = backend.and_then(|backend| backend.dashboard_url.clone()) else {
         let provider = backend.map(|backend| backend.recorded.provider);
         let help = match provider {
-            Some(ProviderKind::Docker | ProviderKind::Fly) => format!(
+            Some(provider) if provider.descriptor().runs_dashboards => format!(
                 "write `dashboard = true` into `[backends.{name}]` and apply, or look at it with any other dashboard and what this \
                  prints\n    convexinfra env {name}"
             ),

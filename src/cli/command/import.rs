@@ -11,7 +11,7 @@ use crate::app::{AppError, Session, plan};
 use crate::authority::{Adoption, AdoptionProof};
 use crate::cli::args::Import as Args;
 use crate::host::own_holder;
-use crate::model::{BackendName, BackendSpec, Diagnostic, Exit, FieldValue, InstanceName, ProviderKind, error_chain, fields};
+use crate::model::{BackendName, BackendSpec, Diagnostic, Exit, FieldValue, InstanceName, error_chain, fields};
 use crate::plan::BackendSelection;
 use crate::provider::docker::{ExternalContainer, missing_lines};
 use crate::{app::LoadedManifest, cli::context::Context};
@@ -182,7 +182,7 @@ fn target_spec<'a>(loaded: &'a LoadedManifest, args: &Args) -> Result<&'a Backen
     let name = &args.name;
     let block = format!("[backends.{name}]\nprovider = \"docker\"").replace('\n', "\n    ");
     match loaded.desired.backends.get(name).map(|backend| &backend.spec) {
-        Some(spec) if spec.provider == ProviderKind::Docker => Ok(spec),
+        Some(spec) if spec.provider.descriptor().imports => Ok(spec),
         Some(spec) => Err(refused(
             &format!("`{name}` has the provider `{}`, and a container can only become a backend of `docker`", spec.provider),
             "change the provider in the manifest, or choose another name",

@@ -12,7 +12,7 @@ use crate::authority::{Adoption, AdoptionProof};
 use crate::cli::args::Recover as Args;
 use crate::cli::context::Context;
 use crate::host::own_holder;
-use crate::model::{BackendName, BackendSpec, Diagnostic, Exit, Files, InstanceName, ProviderKind, error_chain};
+use crate::model::{BackendName, BackendSpec, Diagnostic, Exit, Files, InstanceName, error_chain};
 use crate::plan::BackendSelection;
 use crate::provider::ProviderError;
 use crate::provider::docker::{Orphan, RecoveredBackend};
@@ -89,7 +89,7 @@ fn recorded_spec(mut spec: BackendSpec, backend: &RecoveredBackend) -> Result<Ba
 
 fn target_spec<'a>(loaded: &'a LoadedManifest, name: &BackendName) -> Result<&'a BackendSpec, AppError> {
     match loaded.desired.backends.get(name).map(|backend| &backend.spec) {
-        Some(spec) if spec.provider == ProviderKind::Docker => Ok(spec),
+        Some(spec) if spec.provider.descriptor().imports => Ok(spec),
         _ => Err(refused(
             &format!("the engine has a backend `{name}` of this project, and the manifest has no such backend of `docker`"),
             &format!("write it into the manifest first\n    [backends.{name}]\n    provider = \"docker\""),

@@ -1,8 +1,10 @@
 //! Redaction: takes the secrets of a backend out of all that is shown of it. Logs and engines repeat what they were given.
 
+use std::collections::BTreeSet;
+
 use zeroize::Zeroizing;
 
-use crate::model::{EXTRA_ENV, FieldDrift, FieldPath, ResolvedBackend, SecretSource};
+use crate::model::{FieldDrift, FieldPath, ResolvedBackend, SecretSource, secret_slots};
 use crate::provider::ProviderError;
 
 /// The replacement of a secret.
@@ -17,6 +19,9 @@ impl Redactor {
     /// Returns a redactor for the instance secret, the admin key, and every value that the manifest refers to. Values that
     /// are written in the manifest are no secrets.
     pub fn of(resolved: &ResolvedBackend) -> Self {
+        let slots = secret_slots(&resolved.spec).into_iter();
+        let literals: BTreeSet<FieldPath> =
+            slots.filter(|(_, source)| matches!(source, SecretSource::Literal(_))).map(|(path, _)| path).collect();
         let instance_secret = resolved.instance_secret.expose();
         let admin_key = resolved.admin_key.expose();
         let mut redactor = Self(Vec::new())
@@ -24,7 +29,7 @@ impl Redactor {
             .with(&instance_secret.to_uppercase())
             .with(admin_key)
             .with(admin_key.rsplit('|').next().unwrap_or_default());
-        for (path, secret) in resolved.secrets.iter().filter(|(path, _)| !is_literal(resolved, path)) {
+        for (path, secret) in resolved.secrets.iter().filter(|(path, _)| !literals.contains(path)) {
             // A credential that is too long for one line of a log is still shown line by line.
             for line in secret.expose().lines() {
                 redactor = redactor.with(line);
@@ -83,18 +88,6 @@ impl Redactor {
             other => other,
         }
     }
-}
-
-/// Returns whether the value of a field is written in the manifest itself.
-fn is_literal(resolved: &ResolvedBackend, path: &FieldPath) -> bool {
-    let spec = &resolved.spec;
-    let of = |prefix: &str| path.as_str().strip_prefix(prefix);
-    let source = match (of(EXTRA_ENV), of("env.")) {
-        (Some(name), _) => spec.settings.docker.extra_env.get(name),
-        (None, Some(name)) => spec.env.get(name),
-        (None, None) => None,
-    };
-    matches!(source, Some(SecretSource::Literal(_)))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use axum::extract::State;
 
 use super::{HandlerResult, Route, json, route};
 use crate::api::{ProviderCatalog, ProviderOffer, endpoints};
-use crate::model::ProviderKind;
+use crate::model::{ProviderKind, ReleaseSource};
 use crate::server::ApiServer;
 use crate::server::extract::{NoQuery, QueryParams};
 
@@ -24,15 +24,15 @@ async fn catalog(State(server): State<Arc<ApiServer>>, _: QueryParams<NoQuery>) 
 
 /// What is known of a provider without asking anybody.
 fn offer(provider: ProviderKind, available: bool) -> ProviderOffer {
-    let here = matches!(provider, ProviderKind::Simulated | ProviderKind::Local | ProviderKind::Docker);
+    let descriptor = provider.descriptor();
+    let here = descriptor.location.is_on_this_machine();
     ProviderOffer {
         provider,
         available,
         // What runs on one machine has no regions, and takes what the machine has.
         regions: here.then(Vec::new),
         sizes: here.then(Vec::new),
-        // The stand-in answers as any release.
-        releases: (provider == ProviderKind::Simulated).then(Vec::new),
+        releases: (descriptor.releases == ReleaseSource::Any).then(Vec::new),
     }
 }
 

@@ -1,0 +1,147 @@
+//! The provider `docker`: containers on an engine of the control plane's machine.
+
+use super::{Location, ProviderDescriptor, ReleaseSource, SettingsReader, TextSetting, TextShape, about};
+use crate::model::diagnostic::Diagnostic;
+use crate::model::field::{EXTRA_ENV, FieldSet};
+use crate::model::impact::ChangeImpact;
+use crate::model::name::BackendName;
+use crate::model::provider::ProviderKind;
+use crate::model::resolved::INTERNAL_URL;
+use crate::model::spec::{BackendSpec, DockerSettings, ProviderSettings, PullPolicy, Storage};
+
+pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
+    runs_dashboards: true,
+    stops: true,
+    imports: true,
+    limit_impact: |path, after| match (path, after) {
+        // Volumes of an engine have no size.
+        ("resources.disk", _) => ChangeImpact::Record,
+        // An engine sets and changes the limits of a running container, and cannot lift them.
+        (_, None) => ChangeImpact::Restart,
+        (_, Some(_)) => ChangeImpact::InPlace,
+    },
+    setting_impacts: &[("docker.pull", ChangeImpact::Record), ("docker.dashboard_image", ChangeImpact::InPlace)],
+    read_settings,
+    has_settings: |settings| settings.docker != DockerSettings::default(),
+    fields,
+    texts,
+    publish_address: |settings| settings.docker.publish.as_deref(),
+    refusals,
+    lints,
+    publishing_help: |spec| match spec.settings.docker.publish {
+        Some(_) => "",
+        None => {
+            ", and `docker.publish` to the address of that machine on which its ports are published, or put a proxy before it"
+        }
+    },
+    internal_url: |resolved| resolved.provider_state.get(INTERNAL_URL).unwrap_or(&resolved.endpoints.url).clone(),
+    ..ProviderDescriptor::new(ProviderKind::Docker, Location::Engine, ReleaseSource::Images)
+};
+
+fn read_settings(table: &dyn SettingsReader, settings: &mut ProviderSettings) {
+    let port = |key| table.count(key).and_then(|port| u16::try_from(port).ok());
+    settings.docker = DockerSettings {
+        image: table.text("image"),
+        dashboard_image: table.text("dashboard_image"),
+        database_image: table.text("database_image"),
+        pull: match table.word("pull") {
+            Some("always") => PullPolicy::Always,
+            Some("never") => PullPolicy::Never,
+            _ => PullPolicy::Missing,
+        },
+        publish: table.text("publish"),
+        network: table.text("network"),
+        networks: table.texts("networks"),
+        aliases: table.texts("aliases"),
+        labels: table.labels("labels"),
+        extra_hosts: table.texts("extra_hosts"),
+        dns: table.texts("dns"),
+        mounts: table.texts("mounts"),
+        arguments: table.texts("arguments"),
+        extra_env: table.variables("extra_env"),
+        api_port: port("api_port"),
+        site_port: port("site_port"),
+        shm_size: table.size("shm_size"),
+    };
+}
+
+fn fields(settings: &ProviderSettings, fields: &mut FieldSet) {
+    let docker = &settings.docker;
+    fields.text("docker.image", docker.image.as_ref());
+    fields.text("docker.dashboard_image", docker.dashboard_image.as_ref());
+    fields.text("docker.database_image", docker.database_image.as_ref());
+    fields.text("docker.pull", (docker.pull != PullPolicy::Missing).then_some(docker.pull));
+    fields.text("docker.publish", docker.publish.as_ref());
+    fields.text("docker.network", docker.network.as_ref());
+    for (path, list) in [
+        ("docker.networks", &docker.networks),
+        ("docker.aliases", &docker.aliases),
+        ("docker.extra_hosts", &docker.extra_hosts),
+        ("docker.dns", &docker.dns),
+        ("docker.mounts", &docker.mounts),
+    ] {
+        fields.text(path, (!list.is_empty()).then(|| list.join(", ")));
+    }
+    fields.text("docker.arguments", (!docker.arguments.is_empty()).then(|| docker.arguments.join(" ")));
+    for (name, value) in &docker.labels {
+        fields.text(&format!("docker.labels.{name}"), Some(value));
+    }
+    fields.text("docker.api_port", docker.api_port);
+    fields.text("docker.site_port", docker.site_port);
+    fields.text("docker.shm_size", docker.shm_size);
+    for (name, source) in &docker.extra_env {
+        fields.source(&format!("{EXTRA_ENV}{name}"), source);
+    }
+}
+
+fn texts(settings: &ProviderSettings) -> Vec<TextSetting<'_>> {
+    let docker = &settings.docker;
+    let single = [
+        ("docker.image", TextShape::Image, &docker.image),
+        ("docker.dashboard_image", TextShape::Image, &docker.dashboard_image),
+        ("docker.database_image", TextShape::Image, &docker.database_image),
+        ("docker.publish", TextShape::Address, &docker.publish),
+        ("docker.network", TextShape::Word, &docker.network),
+    ];
+    let lists = [
+        ("docker.networks", TextShape::Word, &docker.networks),
+        ("docker.aliases", TextShape::Word, &docker.aliases),
+        ("docker.extra_hosts", TextShape::HostEntry, &docker.extra_hosts),
+        ("docker.dns", TextShape::Address, &docker.dns),
+        ("docker.mounts", TextShape::Mount, &docker.mounts),
+        ("docker.arguments", TextShape::Line, &docker.arguments),
+    ];
+    let single = single.into_iter().filter_map(|(path, shape, text)| Some((path, shape, text.as_deref()?)));
+    let lists = lists.into_iter().flat_map(|(path, shape, list)| list.iter().map(move |text| (path, shape, text.as_str())));
+    single.chain(lists).map(|(path, shape, text)| TextSetting { path, shape, text }).collect()
+}
+
+fn refusals(name: &BackendName, spec: &BackendSpec) -> Vec<Diagnostic> {
+    let is_managed = spec.storage.server().is_some_and(|server| server.managed);
+    if !is_managed || matches!(spec.storage, Storage::Postgres(_)) {
+        return Vec::new();
+    }
+    let message = "provider `docker` runs PostgreSQL servers of its own and no MySQL; write `engine = \"postgres\"`, or give it \
+                   `storage.url`";
+    vec![about(name, Diagnostic::new("plan.storage_unavailable", message))]
+}
+
+fn lints(name: &BackendName, spec: &BackendSpec) -> Vec<Diagnostic> {
+    let lint = |code: &str, message: &str| about(name, Diagnostic::warning(code, message));
+    let mut lints = Vec::new();
+    if spec.resources.disk.is_some() {
+        lints.push(lint(
+            "plan.disk_not_enforced",
+            "volumes of a Docker engine have no size; `resources.disk` is recorded and counted against the budget only",
+        ));
+    }
+    let publishes_on_v6 = spec.settings.docker.publish.as_deref().is_some_and(|address| address.contains(':'));
+    if publishes_on_v6 && spec.origins.api.is_none() {
+        lints.push(lint(
+            "plan.node_actions_unreachable",
+            "`docker.publish` is an IPv6 address, and the backend listens on IPv4 only inside its container, so node actions cannot \
+             call back; publish on an IPv4 address, or set `origins` to URLs that lead there from everywhere",
+        ));
+    }
+    lints
+}

@@ -1,0 +1,24 @@
+//! The provider `local`: real `convex-local-backend` processes.
+
+use super::{ProviderDescriptor, ReleaseSource, TextSetting, TextShape, process};
+use crate::model::provider::ProviderKind;
+use crate::model::release::Release;
+use crate::model::spec::LocalSettings;
+
+pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
+    read_settings: |table, settings| {
+        settings.local = LocalSettings { binary: table.text("binary"), archive_digest: table.archive_digest() };
+    },
+    has_settings: |settings| settings.local != LocalSettings::default(),
+    fields: |settings, fields| {
+        fields.text("local.binary", settings.local.binary.as_ref());
+        fields.text("release.sha256", settings.local.archive_digest.as_ref());
+    },
+    texts: |settings| {
+        let binary = settings.local.binary.iter();
+        binary.map(|text| TextSetting { path: "local.binary", shape: TextShape::Path, text }).collect()
+    },
+    // An executable of the user's own is what it is.
+    pins_build: |spec| spec.settings.local.binary.is_some() || spec.release.as_ref().is_some_and(Release::is_pinned),
+    ..process::descriptor(ProviderKind::Local, ReleaseSource::Archives)
+};

@@ -1,0 +1,349 @@
+//! One descriptor for each provider: what its backends can do, cost and show, as pure data and functions.
+//!
+//! Plan, policy, manifest, server catalog and host read it, and nothing outside of this folder and of the driver itself
+//! tells providers apart. A new driver adds a kind, a descriptor here and a module below `provider`.
+
+mod docker;
+mod fly;
+mod fly_prices;
+mod kubernetes;
+mod local;
+mod process;
+mod simulated;
+
+use std::collections::BTreeMap;
+
+use super::actual::Endpoints;
+use super::cost::{Cost, PriceSource};
+use super::diagnostic::Diagnostic;
+use super::field::FieldSet;
+use super::identifier::BackendId;
+use super::impact::ChangeImpact;
+use super::name::{BackendName, InstanceName};
+use super::provider::ProviderKind;
+use super::resolved::{ProviderState, ResolvedBackend};
+use super::secret::SecretSource;
+use super::size::ByteSize;
+use super::spec::{BackendSpec, Files, ProviderSettings};
+
+/// All that is known of a provider without asking it.
+#[derive(Debug)]
+pub struct ProviderDescriptor {
+    /// The provider.
+    pub kind: ProviderKind,
+    /// Where its backends run, seen from the control plane.
+    pub location: Location,
+    /// The builds of Convex that it runs.
+    pub releases: ReleaseSource,
+    /// How clients reach its backends.
+    pub addressing: Addressing,
+    /// What the control plane needs to reach it; none where it needs nothing.
+    pub credential: Option<Credential>,
+    /// Whether it runs dashboards beside backends.
+    pub runs_dashboards: bool,
+    /// Whether it stops a backend and leaves it where it is.
+    pub stops: bool,
+    /// Whether it removes a backend and retains its volume for the next one.
+    pub retains_volumes: bool,
+    /// Whether it imports and recovers what runs there, and so tells backends apart by their owner labels.
+    pub imports: bool,
+    /// The impact of another region.
+    pub region_impact: ChangeImpact,
+    /// The impact of another limit (`resources.cpus`, `resources.memory`, `resources.disk`), or of none any more.
+    pub limit_impact: fn(path: &str, after: Option<&str>) -> ChangeImpact,
+    /// The impact of its settings, by path. What is not listed restarts the backend.
+    pub setting_impacts: &'static [(&'static str, ChangeImpact)],
+    /// Reads its settings from the manifest.
+    pub read_settings: fn(&dyn SettingsReader, &mut ProviderSettings),
+    /// Whether any of its settings is written.
+    pub has_settings: fn(&ProviderSettings) -> bool,
+    /// Adds its settings to the fields of a specification.
+    pub fields: fn(&ProviderSettings, &mut FieldSet),
+    /// The texts among its settings, each with the shape that it must have.
+    pub texts: fn(&ProviderSettings) -> Vec<TextSetting<'_>>,
+    /// Whether a backend exists only as a record: nothing is started and nothing answers.
+    pub is_record_only: fn(&ProviderSettings) -> bool,
+    /// The place that the user names for a backend, and that may hold data from before, such as an app.
+    pub named_place: fn(&ProviderSettings) -> Option<&str>,
+    /// The one address of its machine on which ports are published, where the user names it.
+    pub publish_address: fn(&ProviderSettings) -> Option<&str>,
+    /// Whether nothing but the manifest decides which build runs.
+    pub pins_build: fn(&BackendSpec) -> bool,
+    /// Refuses what it does not have, before anything is begun.
+    pub refusals: fn(&BackendName, &BackendSpec) -> Vec<Diagnostic>,
+    /// Warns about what it does with a specification otherwise than one might think.
+    pub lints: fn(&BackendName, &BackendSpec) -> Vec<Diagnostic>,
+    /// Says what makes a backend on another machine reachable, as it follows "set `origins.api`".
+    pub publishing_help: fn(&BackendSpec) -> &'static str,
+    /// Returns what a backend costs a month, in the region that it is in, where that is known.
+    pub price: fn(&BackendSpec, region: Option<&str>) -> Cost,
+    /// Names what it bills beside [`Self::price`].
+    pub unpriced_items: fn(&BackendSpec) -> Vec<&'static str>,
+    /// The source of its prices, if there are any.
+    pub price_source: fn() -> Option<&'static PriceSource>,
+    /// Returns the URL under which the control plane reaches a backend, whatever its clients use.
+    pub internal_url: fn(&ResolvedBackend) -> String,
+}
+
+/// Where backends run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Location {
+    /// As processes of the control plane's machine, which nothing but the control plane starts again.
+    Process,
+    /// On an engine of the control plane's machine, which starts them again by itself.
+    Engine,
+    /// On a platform elsewhere, where every look is a request.
+    Platform,
+}
+
+impl Location {
+    /// Returns whether backends take what the control plane's machine has: its ports, processor and memory.
+    pub fn is_on_this_machine(self) -> bool {
+        matches!(self, Self::Process | Self::Engine)
+    }
+}
+
+/// Where a provider gets the builds of Convex from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReleaseSource {
+    /// It answers as any release, because it runs none.
+    Any,
+    /// Archives, which have no digest as images have.
+    Archives,
+    /// Images of a registry.
+    Images,
+}
+
+/// How clients reach a backend where its manifest names no origins.
+#[derive(Debug, Clone, Copy)]
+pub enum Addressing {
+    /// At a pair of ports that the control plane allocates.
+    Ports,
+    /// At the host of an app, whose name is decided before the app is made.
+    App(AllocateApp),
+}
+
+/// Decides the app of a backend from its specification, identity and provider state. `attempt` counts the names that turned
+/// out to be taken.
+pub type AllocateApp = fn(&BackendSpec, &InstanceName, &BackendId, &ProviderState, attempt: u32) -> AppAddress;
+
+/// Where an app is reached, and what is recorded of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppAddress {
+    /// Where clients reach it.
+    pub endpoints: Endpoints,
+    /// The keys of the provider state that name it.
+    pub state: ProviderState,
+}
+
+/// What the control plane must be given to use a provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Credential {
+    /// The variable that holds it.
+    pub variable: &'static str,
+    /// The command that makes one.
+    pub command: &'static str,
+}
+
+/// A text among the settings of a provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextSetting<'a> {
+    /// The path of its field.
+    pub path: &'static str,
+    /// What it must look like.
+    pub shape: TextShape,
+    /// The text.
+    pub text: &'a str,
+}
+
+/// What a text must look like; `policy::formats` has the pattern of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextShape {
+    /// The path of a file.
+    Path,
+    /// One line.
+    Line,
+    /// Letters, digits, `-`, `_` and `.`.
+    Word,
+    /// A name in lower case, as in a host name.
+    Label,
+    /// A reference to an image.
+    Image,
+    /// An IP address.
+    Address,
+    /// The name of a region.
+    Region,
+    /// `NAME:ADDRESS`.
+    HostEntry,
+    /// `SOURCE:TARGET`.
+    Mount,
+}
+
+/// Reads the table of one provider in a manifest.
+pub trait SettingsReader {
+    /// Returns a text.
+    fn text(&self, key: &str) -> Option<String>;
+    /// Returns one of a few words.
+    fn word(&self, key: &str) -> Option<&'static str>;
+    /// Returns a switch.
+    fn flag(&self, key: &str) -> Option<bool>;
+    /// Returns a whole number.
+    fn count(&self, key: &str) -> Option<u32>;
+    /// Returns a size.
+    fn size(&self, key: &str) -> Option<ByteSize>;
+    /// Returns a list of texts.
+    fn texts(&self, key: &str) -> Vec<String>;
+    /// Returns texts by names that the user chose.
+    fn labels(&self, key: &str) -> BTreeMap<String, String>;
+    /// Returns values or references by names that the user chose.
+    fn variables(&self, key: &str) -> BTreeMap<String, SecretSource>;
+    /// Returns the digest that pins the archive of the backend's release.
+    fn archive_digest(&self) -> Option<String>;
+}
+
+impl ProviderDescriptor {
+    /// Returns what holds for a provider that has no settings, no prices and nothing to refuse. Each driver replaces what is
+    /// different.
+    const fn new(kind: ProviderKind, location: Location, releases: ReleaseSource) -> Self {
+        Self {
+            kind,
+            location,
+            releases,
+            addressing: Addressing::Ports,
+            credential: None,
+            runs_dashboards: false,
+            stops: false,
+            retains_volumes: false,
+            imports: false,
+            region_impact: ChangeImpact::MovesData,
+            limit_impact: |_, _| ChangeImpact::Restart,
+            setting_impacts: &[],
+            read_settings: |_, _| {},
+            has_settings: |_| false,
+            fields: |_, _| {},
+            texts: |_| Vec::new(),
+            is_record_only: |_| false,
+            named_place: |_| None,
+            publish_address: |_| None,
+            pins_build: |spec| spec.release.as_ref().is_some_and(super::release::Release::is_pinned),
+            refusals: |_, _| Vec::new(),
+            lints: |_, _| Vec::new(),
+            publishing_help: |_| "",
+            price: |_, _| Cost::Unmetered,
+            unpriced_items: |_| Vec::new(),
+            price_source: || None,
+            internal_url: |resolved| format!("http://127.0.0.1:{}", resolved.ports.api),
+        }
+    }
+
+    /// Returns the impact that one of its own settings has, where it is another one than a restart.
+    pub fn impact_of_setting(&self, path: &str) -> Option<ChangeImpact> {
+        self.setting_impacts.iter().find(|(setting, _)| *setting == path).map(|(_, impact)| *impact)
+    }
+}
+
+/// Every descriptor, in the order of [`ProviderKind::ALL`].
+pub static DESCRIPTORS: [&ProviderDescriptor; 5] =
+    [&simulated::DESCRIPTOR, &local::DESCRIPTOR, &docker::DESCRIPTOR, &fly::DESCRIPTOR, &kubernetes::DESCRIPTOR];
+
+impl ProviderKind {
+    /// Returns the descriptor of this provider.
+    pub fn descriptor(self) -> &'static ProviderDescriptor {
+        match self {
+            Self::Simulated => &simulated::DESCRIPTOR,
+            Self::Local => &local::DESCRIPTOR,
+            Self::Docker => &docker::DESCRIPTOR,
+            Self::Fly => &fly::DESCRIPTOR,
+            Self::Kubernetes => &kubernetes::DESCRIPTOR,
+        }
+    }
+}
+
+/// Returns the impact of a setting of any provider, where it is another one than a restart.
+pub fn impact_of_setting(path: &str) -> Option<ChangeImpact> {
+    DESCRIPTORS.iter().find_map(|descriptor| descriptor.impact_of_setting(path))
+}
+
+impl BackendSpec {
+    /// Whether the backend exists only as a record: nothing is started and nothing answers.
+    pub fn is_record_only(&self) -> bool {
+        (self.provider.descriptor().is_record_only)(&self.settings)
+    }
+
+    /// Whether it keeps its documents in a database on a server of the user's own.
+    pub fn has_own_server(&self) -> bool {
+        !self.is_record_only() && self.storage.server().is_some_and(|server| !server.managed)
+    }
+
+    /// Whether its data is in two places that need each other: documents on such a server, files beside the process.
+    pub fn has_split_data(&self) -> bool {
+        self.has_own_server() && self.files == Files::Local
+    }
+
+    /// The place that the manifest names for it, and that may hold data from before.
+    pub fn named_place(&self) -> Option<&str> {
+        (self.provider.descriptor().named_place)(&self.settings)
+    }
+}
+
+/// Returns what a backend costs a month at its provider: machine, volume and dashboard, in the region that it is in, where
+/// that is known and still allowed. [`unpriced_items`] names what is not in it.
+pub fn monthly_cost(spec: &BackendSpec, region: Option<&str>) -> Cost {
+    (spec.provider.descriptor().price)(spec, region)
+}
+
+/// Names what a backend is billed for elsewhere.
+pub fn unpriced_items(spec: &BackendSpec) -> Vec<&'static str> {
+    let mut parts = vec!["traffic"];
+    parts.extend((spec.provider.descriptor().unpriced_items)(spec));
+    if spec.storage.server().is_some() {
+        parts.push("its database");
+    }
+    if matches!(spec.files, Files::S3(_)) {
+        parts.push("its buckets");
+    }
+    parts
+}
+
+/// Returns where the prices of a provider come from, if there are any.
+pub fn price_source(provider: ProviderKind) -> Option<&'static PriceSource> {
+    (provider.descriptor().price_source)()
+}
+
+/// A refusal or a lint about one backend.
+fn about(name: &BackendName, diagnostic: Diagnostic) -> Diagnostic {
+    diagnostic.about(super::address::Address::backend(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_own_descriptor() {
+        assert_eq!(DESCRIPTORS.map(|descriptor| descriptor.kind), ProviderKind::ALL);
+        for descriptor in DESCRIPTORS {
+            assert!(std::ptr::eq(descriptor.kind.descriptor(), descriptor), "{}", descriptor.kind);
+        }
+    }
+
+    #[test]
+    fn settings_belong_to_their_own_provider() {
+        for descriptor in DESCRIPTORS {
+            let own = format!("{}.", descriptor.kind);
+            let paths = descriptor.setting_impacts.iter().map(|(path, _)| *path);
+            for path in paths.chain((descriptor.texts)(&ProviderSettings::default()).iter().map(|setting| setting.path)) {
+                assert!(path.starts_with(&own), "{path} is a setting of {}", descriptor.kind);
+            }
+            assert!(!(descriptor.has_settings)(&ProviderSettings::default()), "{}: defaults are no settings", descriptor.kind);
+        }
+    }
+
+    #[test]
+    fn what_costs_nothing_here_has_no_price_source() {
+        for descriptor in DESCRIPTORS {
+            let metered = (descriptor.price)(&BackendSpec::new(descriptor.kind), None) != Cost::Unmetered;
+            assert_eq!(metered, !descriptor.location.is_on_this_machine(), "{}", descriptor.kind);
+        }
+    }
+}

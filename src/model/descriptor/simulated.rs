@@ -1,0 +1,18 @@
+//! The provider `simulated`: stand-in backends out of this very binary, or nothing but records.
+
+use super::{ProviderDescriptor, ReleaseSource, process};
+use crate::model::impact::ChangeImpact;
+use crate::model::provider::ProviderKind;
+use crate::model::spec::SimulatedSettings;
+
+pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
+    setting_impacts: &[("simulated.listen", ChangeImpact::Restart)],
+    read_settings: |table, settings| {
+        settings.simulated = SimulatedSettings { listen: table.flag("listen").unwrap_or(true) };
+    },
+    has_settings: |settings| settings.simulated != SimulatedSettings::default(),
+    fields: |settings, fields| fields.text("simulated.listen", (!settings.simulated.listen).then_some("false")),
+    is_record_only: |settings| !settings.simulated.listen,
+    pins_build: |_| true,
+    ..process::descriptor(ProviderKind::Simulated, ReleaseSource::Any)
+};
