@@ -237,6 +237,111 @@ fn an_engine_that_dies_in_the_middle_is_healed_once_it_is_back() {
     assert_eq!(own.engine.everything(&project.name), Vec::<String>::new());
 }
 
+#[test]
+fn an_engine_that_dies_before_it_writes_the_labels_of_a_volume_is_healed() {
+    let shared = engine_or_skip!();
+    let mut own = OwnEngine::with(&[]);
+    own.load(shared, BACKEND);
+    let volumes = own.engine.folder.path().join("data/volumes");
+    // It makes a folder, a folder in that, and then an entry in its database.
+    for has_folder in [true, false] {
+        let mut project = Project::new(shared, "[backends.dev]\nprovider = \"docker\"\n[backends.dev.docker]\nIMAGE\n");
+        project.world.set("DOCKER_HOST", &own.engine.host);
+        project.world.set("CONVEXINFRA_FAULT", "provider.docker.volume_made:1");
+        assert_eq!(project.world.run(&["apply", "--yes"]).signal(), Some(9));
+        project.world.unset("CONVEXINFRA_FAULT");
+        let everything = own.engine.everything(&project.name);
+        let volume = everything.iter().find_map(|name| name.strip_prefix("volume ")).expect("no volume was made");
+        own.kill();
+        fs::remove_file(volumes.join("metadata.db")).unwrap();
+        if !has_folder {
+            fs::remove_dir(volumes.join(volume).join("_data")).unwrap();
+        }
+        own.daemon = OwnEngine::start(&own.engine, &[]);
+        assert!(own.engine.try_docker(&["volume", "inspect", volume]), "the engine has lost the volume as well");
+        project.world.apply();
+        project.world.assert_converged();
+        assert_eq!(own.engine.everything(&project.name).len(), 3);
+        project.world.run_expecting(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
+        assert_eq!(own.engine.everything(&project.name), Vec::<String>::new());
+    }
+}
+
+/// Leaves a project as an engine does that died while it made the volume: of the right name, and without labels.
+fn with_a_volume_without_labels(engine: &'static Engine) -> (Project, String) {
+    let mut project = Project::new(engine, "[backends.dev]\nprovider = \"docker\"\n[backends.dev.docker]\nIMAGE\n");
+    project.world.set("CONVEXINFRA_FAULT", "provider.docker.volume_made:1");
+    assert_eq!(project.world.run(&["apply", "--yes"]).signal(), Some(9));
+    project.world.unset("CONVEXINFRA_FAULT");
+    let everything = project.everything();
+    let volume = everything.iter().find_map(|name| name.strip_prefix("volume ")).expect("no volume was made").to_owned();
+    engine.docker(&["volume", "rm", &volume]);
+    engine.docker(&["volume", "create", &volume]);
+    (project, volume)
+}
+
+#[test]
+fn an_empty_volume_that_lost_its_labels_is_made_again() {
+    let engine = engine_or_skip!();
+    let (mut project, volume) = with_a_volume_without_labels(engine);
+    // Killed while it looks into it, too.
+    project.world.set("CONVEXINFRA_FAULT", "provider.docker.probe_made:1");
+    assert_eq!(project.world.run(&["apply", "--yes"]).signal(), Some(9));
+    project.world.unset("CONVEXINFRA_FAULT");
+    project.world.apply();
+    project.world.assert_converged();
+    assert_eq!(project.everything().len(), 3, "{:?}", project.everything());
+    assert!(project.everything().contains(&format!("volume {volume}")));
+    project.world.run_expecting(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
+    assert_eq!(project.everything(), Vec::<String>::new());
+}
+
+#[test]
+fn an_empty_volume_that_lost_its_labels_goes_with_its_backend() {
+    let engine = engine_or_skip!();
+    let (mut project, volume) = with_a_volume_without_labels(engine);
+    project.world.set("CONVEXINFRA_FAULT", "provider.docker.probe_made:1");
+    assert_eq!(project.world.run(&["apply", "--yes"]).signal(), Some(9));
+    project.world.unset("CONVEXINFRA_FAULT");
+    project.world.run_expecting(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
+    assert_eq!(project.everything(), Vec::<String>::new());
+    assert!(!engine.try_docker(&["volume", "inspect", &volume]));
+}
+
+#[test]
+fn a_volume_without_labels_that_may_hold_data_is_left_alone() {
+    let engine = engine_or_skip!();
+    let (project, volume) = with_a_volume_without_labels(engine);
+    let mount = format!("{volume}:/elsewhere");
+    let refused = |why: &str| {
+        let run = project.world.run_expecting(1, &["apply", "--yes"]);
+        assert!(run.err.contains("was not made by this control plane") && run.err.contains(&volume), "{why}: {run}");
+        assert!(engine.try_docker(&["volume", "inspect", &volume]), "{why}");
+    };
+    // A container that has it may be about to write to it.
+    let user = engine.docker(&["create", "-v", &mount, "--entrypoint", "sleep", BACKEND, "600"]);
+    refused("a container has it");
+    engine.docker(&["rm", "-f", "-v", &user]);
+    engine.docker(&[
+        "run",
+        "--rm",
+        "-v",
+        &mount,
+        "--network",
+        "none",
+        "--entrypoint",
+        "cp",
+        BACKEND,
+        "/etc/passwd",
+        "/elsewhere",
+    ]);
+    refused("a file is in it");
+    // Nor does it go with the backend.
+    project.world.run_expecting(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
+    assert!(engine.try_docker(&["volume", "inspect", &volume]));
+    engine.docker(&["volume", "rm", &volume]);
+}
+
 /// A file system that is as large as it is and no larger.
 struct SmallDisk(std::path::PathBuf);
 

@@ -3,7 +3,12 @@
 use std::collections::HashMap;
 
 use bollard::models::{ContainerInspectResponse, Volume};
-use bollard::query_parameters::{ContainerArchiveInfoOptionsBuilder, ListContainersOptionsBuilder, ListVolumesOptionsBuilder};
+use bollard::query_parameters::{
+    ContainerArchiveInfoOptionsBuilder, DownloadFromContainerOptionsBuilder, ListContainersOptionsBuilder,
+    ListVolumesOptionsBuilder,
+};
+use futures_util::StreamExt;
+use zeroize::Zeroizing;
 
 use super::engine::{Engine, is_absent};
 use super::labels::{ID, ROLE, ResourceNames, ResourceRole};
@@ -80,6 +85,36 @@ pub(super) async fn has_file(engine: &Engine, container: &str, path: &str) -> Re
         Err(error) if is_absent(&error) => Ok(false),
         Err(error) => Err(engine.failed("look for the data", error)),
     }
+}
+
+/// The beginning of a tar archive.
+pub(super) struct ArchiveStart {
+    pub(super) bytes: Zeroizing<Vec<u8>>,
+    /// Whether it ended before the limit.
+    pub(super) is_whole: bool,
+}
+
+/// Reads a path of a container, which need not run, as a tar archive up to a limit; none where the path is not there.
+pub(super) async fn read_archive(
+    engine: &Engine,
+    container: &str,
+    path: &str,
+    limit: usize,
+) -> Result<Option<ArchiveStart>, ProviderError> {
+    let options = DownloadFromContainerOptionsBuilder::default().path(path).build();
+    let mut stream = engine.client.download_from_container(container, Some(options)).boxed();
+    let mut bytes = Zeroizing::new(Vec::new());
+    while let Some(piece) = stream.next().await {
+        match piece {
+            Ok(piece) => bytes.extend_from_slice(&piece),
+            Err(error) if is_absent(&error) => return Ok(None),
+            Err(error) => return Err(engine.failed(&format!("read `{path}` of a container"), error)),
+        }
+        if bytes.len() > limit {
+            return Ok(Some(ArchiveStart { bytes, is_whole: false }));
+        }
+    }
+    Ok(Some(ArchiveStart { bytes, is_whole: true }))
 }
 
 /// The value of one of a container's labels.

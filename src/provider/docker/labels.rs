@@ -35,6 +35,8 @@ pub(super) enum ResourceRole {
     Data,
     /// The volume of its own database server.
     DatabaseData,
+    /// A container that never runs, by which the engine shows what is in a volume.
+    Probe,
 }
 
 impl ResourceRole {
@@ -46,6 +48,7 @@ impl ResourceRole {
             Self::Database => "database",
             Self::Data => "data",
             Self::DatabaseData => "database-data",
+            Self::Probe => "probe",
         }
     }
 }

@@ -18,6 +18,7 @@ mod database;
 mod desired;
 mod diff;
 mod engine;
+mod half_made;
 mod hardening;
 mod image;
 mod import;
@@ -236,13 +237,13 @@ impl Docker {
             network::ensure_networks(engine, resolved, context).await?;
         }
         if let Some(image) = &images.database {
-            volume::ensure_volume(engine, resolved, &inventory, ResourceRole::DatabaseData, context).await?;
+            volume::ensure_volume(engine, resolved, &inventory, ResourceRole::DatabaseData, image, context).await?;
             let spec = database::container_spec(resolved, image, context);
             let server = sidecar::ensure_sidecar(engine, &inventory, &spec).await?;
             sidecar::wait_until_healthy(engine, &server).await?;
             failpoint::hit("provider.docker.database_ready");
         }
-        volume::ensure_volume(engine, resolved, &inventory, ResourceRole::Data, context).await?;
+        volume::ensure_volume(engine, resolved, &inventory, ResourceRole::Data, &images.backend, context).await?;
         let url = context.internal_url(resolved.ports.api);
         let probe = self.probe(engine, resolved, &url);
         let rollout = Rollout { engine, resolved, context, wanted: &images.spec, probe, progress };
@@ -319,6 +320,9 @@ impl Docker {
                 Err(error) => return Err(engine.failed(&format!("remove the volume `{}`", volume.name), error)),
             }
             failpoint::hit("provider.docker.volume_removed");
+        }
+        if with_volumes {
+            half_made::remove_all_half_made(engine, resolved, &seen, &self.control_plane).await?;
         }
         let _lock = self.network_lock.lock().await;
         network::remove_networks(engine, resolved).await

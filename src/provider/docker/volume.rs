@@ -5,6 +5,8 @@ use bollard::models::VolumeCreateRequest;
 use super::backend::data_path;
 use super::context::BackendContext;
 use super::engine::Engine;
+use super::half_made::remove_half_made;
+use super::image::Image;
 use super::inventory::{Inventory, inspect_volume};
 use super::labels::{ID, ROLE, ResourceRole, owner_labels};
 use crate::failpoint;
@@ -28,15 +30,16 @@ pub(super) async fn ensure_volume(
     resolved: &ResolvedBackend,
     inventory: &Inventory,
     role: ResourceRole,
+    image: &Image,
     context: &BackendContext,
 ) -> Result<(), ProviderError> {
     if inventory.volume(role, resolved).is_some() {
         return Ok(());
     }
     let name = volume_name(role, context);
-    let is_there = inspect_volume(engine, &name).await?.is_some();
+    let found = inspect_volume(engine, &name).await?;
     if resolved.has_been_ready && (role != ResourceRole::Data || data_path(resolved).is_some()) {
-        let place = if is_there {
+        let place = if found.is_some() {
             format!(
                 "volume {name}, of which there is one without the label {ID}={}\n{}",
                 resolved.id,
@@ -47,7 +50,9 @@ pub(super) async fn ensure_volume(
         };
         return Err(ProviderError::DataMissing { instance: resolved.instance_name.to_string(), place });
     }
-    if is_there {
+    if let Some(found) = found
+        && !remove_half_made(engine, resolved, &found, &image.id, &context.control_plane).await?
+    {
         return Err(ProviderError::Unsupported(format!(
             "the volume `{name}` was not made by this control plane, and its name is needed; it may hold data, so it is left \
              alone: remove it with\n    docker volume rm {name}"

@@ -11,8 +11,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 use bollard::models::ContainerInspectResponse;
-use bollard::query_parameters::DownloadFromContainerOptionsBuilder;
-use futures_util::StreamExt;
 
 pub(super) use self::settings::address_of;
 use self::settings::{DroppedSettings, published_pair};
@@ -22,7 +20,7 @@ use super::Docker;
 use super::container_diff::nano_cpus;
 use super::engine::{Engine, is_absent};
 use super::image::{ImagePin, backend_reference};
-use super::inventory::{ADOPTED_CONTAINER, ADOPTED_VOLUME, id_of, inspect_container, label_of, name_of};
+use super::inventory::{ADOPTED_CONTAINER, ADOPTED_VOLUME, id_of, inspect_container, label_of, name_of, read_archive};
 use super::labels::ID;
 use super::launch_file::DATA;
 use super::volume_users::{self, VolumeUser};
@@ -340,20 +338,10 @@ async fn require_resolvable(engine: &Engine, seen: &ContainerInspectResponse, ur
 pub(super) async fn read_file(engine: &Engine, container: &str, path: &str) -> Result<Option<String>, ProviderError> {
     /// Far more than any credential has.
     const MAX_ARCHIVE: usize = 64 << 10;
-    let options = DownloadFromContainerOptionsBuilder::default().path(path).build();
-    let mut stream = engine.client.download_from_container(container, Some(options)).boxed();
-    let mut bytes = zeroize::Zeroizing::new(Vec::new());
-    while let Some(piece) = stream.next().await {
-        match piece {
-            Ok(piece) => bytes.extend_from_slice(&piece),
-            Err(error) if is_absent(&error) => return Ok(None),
-            Err(error) => return Err(engine.failed("read the credentials", error)),
-        }
-        if bytes.len() > MAX_ARCHIVE {
-            return Ok(None);
-        }
-    }
-    let mut archive = tar::Archive::new(bytes.as_slice());
+    let Some(start) = read_archive(engine, container, path, MAX_ARCHIVE).await?.filter(|start| start.is_whole) else {
+        return Ok(None);
+    };
+    let mut archive = tar::Archive::new(start.bytes.as_slice());
     let mut text = String::new();
     if let Ok(mut entries) = archive.entries()
         && let Some(Ok(mut entry)) = entries.next()
