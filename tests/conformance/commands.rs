@@ -7,9 +7,9 @@ use one_step::{DEPROVISION, EMPTY, PROVISION, counted, script};
 
 use super::outside::Outside;
 use super::worker::{Reach, Worker};
-use crate::fly::settings::TOKEN;
-use crate::fly::{FakeFly, Settings};
-use crate::world::{ProjectFixture, wait_until};
+use fake_fly::settings::TOKEN;
+use fake_fly::{FakeFly, Settings};
+use fixture::{ProjectFixture, wait_until};
 
 /// A stand-in, a Worker that takes it for Fly.io, and clients that know nothing of it.
 pub(crate) struct Scene {

@@ -12,7 +12,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
-use crate::fly::FakeFly;
+use fake_fly::FakeFly;
 
 /// What leads outside, as long as this lives.
 pub(super) struct Outside {

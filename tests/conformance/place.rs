@@ -15,7 +15,7 @@ use convexinfra::server::{ApiServer, RequestLimits, ShardRole, router};
 use serde_json::Value;
 
 use super::worker::Worker;
-use crate::world::EXECUTABLE;
+use fixture::executable;
 
 /// One control plane.
 pub(super) struct Place {
@@ -46,7 +46,7 @@ impl Place {
     pub(super) fn embedded() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let home = folder.path().join("home");
-        let providers: Vec<Box<dyn Provider>> = vec![Box::new(Simulated::new(home.clone(), PathBuf::from(EXECUTABLE)))];
+        let providers: Vec<Box<dyn Provider>> = vec![Box::new(Simulated::new(home.clone(), PathBuf::from(executable())))];
         let host = Arc::new(Host::new(HostParts {
             platform: Box::new(NativePlatform::new(home, None, None)),
             name: "embedded".to_owned(),
@@ -75,7 +75,7 @@ impl Place {
     pub(super) fn served() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let command = |words: &[&str]| {
-            let mut command = Command::new(EXECUTABLE);
+            let mut command = Command::new(executable());
             command.env_clear().env("CONVEXINFRA_HOME", folder.path().join("home")).env("HOME", folder.path());
             command.args(words).stdin(Stdio::null()).stderr(Stdio::null());
             command

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::conversation::{Answer, ask, try_ask};
 use super::outside::Outside;
 use super::worker::{Reach, Worker};
-use crate::fly::settings::TOKEN;
-use crate::fly::{FakeFly, Settings};
+use fake_fly::settings::TOKEN;
+use fake_fly::{FakeFly, Settings};
 
 const PROJECT: &str = "/v1/projects/gremlin";
 /// Longer than anything here takes, even on a machine that has much else to do.

@@ -6,7 +6,7 @@ use convexinfra::manifest;
 use serde_json::{Value, json};
 
 use super::conversation::Conversation;
-use crate::world::wait_until;
+use fixture::wait_until;
 
 const PROJECT: &str = "/v1/projects/gremlin";
 

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use super::server::{Server, servers};
-use crate::world::ProjectFixture;
+use fixture::ProjectFixture;
+use fixture::database::{Server, servers};
 
 const STORAGE: &str = ", tls = \"disable\", role = \"least_privilege\"";
 

@@ -1,7 +1,7 @@
 //! Everything that a server or its administrator can have against a backend, and what is said about it.
 
-use super::server::{Kind, ROOT_PASSWORD, Server, server, servers};
-use crate::world::ProjectFixture;
+use fixture::ProjectFixture;
+use fixture::database::{Kind, ROOT_PASSWORD, Server, server, servers};
 
 const NO_TLS: &str = ", tls = \"disable\"";
 

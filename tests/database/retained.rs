@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::server::{Server, servers};
-use crate::world::ProjectFixture;
+use fixture::ProjectFixture;
+use fixture::database::{Server, servers};
 
 const NO_TLS: &str = ", tls = \"disable\"";
 

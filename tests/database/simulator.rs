@@ -3,10 +3,10 @@
 use convexinfra::convex::deployment::EnvironmentChange;
 use convexinfra::model::Secret;
 
-use super::server::{Kind, ROOT_PASSWORD, Server, server, servers};
 use super::story::block;
-use crate::simulator::backend::{Place, Setup};
-use crate::simulator::recorded::golden;
+use crate::backend::{Place, Setup};
+use fixture::database::{Kind, ROOT_PASSWORD, Server, server, servers};
+use fixture::golden;
 
 fn setup(place: &Place, server: &Server, name: &str, url: &str) -> Setup {
     let mut setup = place.setup();
@@ -74,7 +74,7 @@ fn documents_and_variables_are_on_the_server() {
         server.sql("", &create);
         let place = Place::new();
         let setup = setup(&place, server, &name, &without_tls(server));
-        let key = crate::simulator::backend::key_of(
+        let key = crate::backend::key_of(
             &name,
             &setup.value("--instance-secret"),
             convexinfra::convex::admin_key::KeyKind::Admin { member_id: 0 },

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use convexinfra::convex::deployment::{Deployment, DeploymentClient, EnvironmentChange};
 use convexinfra::model::Secret;
 
-use super::server::{ROOT_PASSWORD, Server, servers};
-use crate::world::{EXECUTABLE, ProjectFixture, refusals, script, steps, wait_until};
+use fixture::database::{ROOT_PASSWORD, Server, servers};
+use fixture::{ProjectFixture, executable, refusals, script, steps, wait_until};
 
 const NO_TLS: &str = ", tls = \"disable\"";
 
@@ -278,7 +278,8 @@ fn the_command_line_of_the_real_binary_does_the_same() {
             let project = Server::project();
             let mut world = ProjectFixture::new("");
             world.set("DATABASE", &server.root());
-            let binary = script(&world.folder, "convex-local-backend", &format!("exec '{EXECUTABLE}' simulate-backend \"$@\""));
+            let binary =
+                script(&world.folder, "convex-local-backend", &format!("exec '{}' simulate-backend \"$@\"", executable()));
             let manifest = server.manifest(&project, &storage).replace("simulated", "local");
             world.manifest(&format!("{manifest}local = {{ binary = \"{}\" }}\n", binary.display()));
             world.apply();

@@ -139,7 +139,7 @@ fn a_precompiled_release_is_turned_into_the_commit_that_images_are_tagged_with()
     project.world.apply();
     project.world.assert_converged();
     let (url, _) = project.world.coordinates(".env.local");
-    assert_eq!(crate::world::get(&format!("{url}/version")).1, REVISION);
+    assert_eq!(fixture::get(&format!("{url}/version")).1, REVISION);
     engine.docker(&["rmi", &image]);
 }
 

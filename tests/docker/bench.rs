@@ -14,7 +14,7 @@ use convexinfra::provider::{Provider, ProviderError};
 use serde_json::Value;
 
 use super::rig::{BACKEND, Engine, PATIENCE, unique};
-use crate::provider::world::{placement, ports};
+use crate::provider_world::{placement, ports};
 
 /// One backend on the engine.
 pub(super) struct DockerFixture {

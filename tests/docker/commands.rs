@@ -4,7 +4,7 @@
 
 use super::rig::{BACKEND, DASHBOARD, Engine, POSTGRES, unique};
 use crate::engine_or_skip;
-use crate::world::{ProjectFixture, get};
+use fixture::{ProjectFixture, get};
 
 /// A project of its own on the engine.
 pub(super) struct Project {

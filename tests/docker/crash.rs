@@ -200,9 +200,7 @@ fn an_engine_that_dies_in_the_middle_is_healed_once_it_is_back() {
     project.world.set("CONVEXINFRA_FAULT_TRACE", trace.to_str().unwrap());
     let passed = |point: &str| {
         let line = format!("provider.docker.{point}");
-        crate::world::wait_until(&line, || {
-            fs::read_to_string(&trace).is_ok_and(|text| text.lines().any(|passed| passed == line))
-        });
+        fixture::wait_until(&line, || fs::read_to_string(&trace).is_ok_and(|text| text.lines().any(|passed| passed == line)));
     };
     let command = project.world.spawn(&["apply", "--yes"]);
     passed("network_made");

@@ -5,8 +5,8 @@
 
 use super::commands::Project;
 use super::rig::Engine;
-use crate::database::server::{Kind, ROOT_PASSWORD, Server, server};
 use crate::engine_or_skip;
+use fixture::database::{Kind, ROOT_PASSWORD, Server, server};
 
 fn lives_on(engine: &'static Engine, server: &Server, host: &str) {
     let blocks = format!(

@@ -9,7 +9,7 @@ use super::commands::Project;
 use super::import::composed;
 use super::rig::{BACKEND, Engine, unique};
 use crate::engine_or_skip;
-use crate::world::EXECUTABLE;
+use fixture::executable;
 
 pub(super) const ONE: &str = "[backends.dev]\nprovider = \"docker\"\n[backends.dev.docker]\nIMAGE\n";
 
@@ -238,7 +238,7 @@ fn an_unreachable_port_of_a_healthy_container_is_told_within_seconds() {
     // The engine's socket is reached from a network that has no ports of the engine's machine, as in a container.
     let mut command = Command::new("unshare");
     let made = project.world.command(&["apply", "--yes"]);
-    command.arg("-n").arg(EXECUTABLE).args(made.get_args()).current_dir(made.get_current_dir().unwrap()).env_clear();
+    command.arg("-n").arg(executable()).args(made.get_args()).current_dir(made.get_current_dir().unwrap()).env_clear();
     command.envs(made.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let began = std::time::Instant::now();
     let output = command.output().unwrap();

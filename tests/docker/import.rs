@@ -5,7 +5,7 @@
 use super::commands::Project;
 use super::rig::{BACKEND, unique};
 use crate::engine_or_skip;
-use crate::world::get;
+use fixture::get;
 
 const BLOCKS: &str = "[backends.dev]\nprovider = \"docker\"\n[backends.dev.docker]\nIMAGE\n";
 
@@ -13,7 +13,7 @@ const BLOCKS: &str = "[backends.dev]\nprovider = \"docker\"\n[backends.dev.docke
 pub(super) fn composed(project: &Project, more: &[&str]) -> (String, String, (u16, u16)) {
     let name = unique("compose");
     let volume = format!("{name}_data");
-    let (api, site) = crate::simulator::backend::free_ports();
+    let (api, site) = fixture::free_ports();
     let (publish_api, publish_site) = (format!("{api}:3210"), format!("{site}:3211"));
     let (cloud, sites) =
         (format!("CONVEX_CLOUD_ORIGIN=http://127.0.0.1:{api}"), format!("CONVEX_SITE_ORIGIN=http://127.0.0.1:{site}"));
@@ -240,7 +240,7 @@ fn a_volume_without_a_name_is_taken_over_too() {
     let engine = engine_or_skip!();
     let project = Project::new(engine, BLOCKS);
     let world = &project.world;
-    let (api, site) = crate::simulator::backend::free_ports();
+    let (api, site) = fixture::free_ports();
     let (publish_api, publish_site) = (format!("127.0.0.1:{api}:3210"), format!("127.0.0.1:{site}:3211"));
     let cloud = format!("CONVEX_CLOUD_ORIGIN=http://127.0.0.1:{api}");
     let sites = format!("CONVEX_SITE_ORIGIN=http://127.0.0.1:{site}");

@@ -140,7 +140,7 @@ fn images_come_from_a_registry_and_are_pinned() {
 
     // With one that a helper keeps.
     let helper = "read server; printf '{\"ServerURL\":\"%s\",\"Username\":\"tester\",\"Secret\":\"let-me-in\"}' \"$server\"";
-    crate::world::script(registry.folder.path(), "docker-credential-probe", helper);
+    fixture::script(registry.folder.path(), "docker-credential-probe", helper);
     let mut path = registry.folder.path().display().to_string();
     path.push_str(&format!(":{}", project.world.variables["PATH"]));
     project.world.set("PATH", &path);

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::simulator::recorded::skipped;
-use crate::world::EXECUTABLE;
+use fixture::executable;
+use fixture::skipped;
 
 pub const BACKEND: &str = "convexinfra-test/backend:one";
 /// Another build of the same, as another release would be.
@@ -61,7 +61,7 @@ fn prepare() -> Option<Engine> {
 #[macro_export]
 macro_rules! engine_or_skip {
     () => {
-        match $crate::docker::rig::engine() {
+        match $crate::rig::engine() {
             Some(engine) => engine,
             None => return,
         }
@@ -163,11 +163,11 @@ impl Engine {
         root_file_system(&root, &programs);
         let program = root.join("convex/convexinfra");
         fs::create_dir_all(root.join("convex")).unwrap();
-        let stripped = Command::new("strip").args(["-o", program.to_str().unwrap(), EXECUTABLE]).status();
+        let stripped = Command::new("strip").args(["-o", program.to_str().unwrap(), executable()]).status();
         if !stripped.is_ok_and(|status| status.success()) {
-            fs::copy(EXECUTABLE, &program).unwrap();
+            fs::copy(executable(), &program).unwrap();
         }
-        libraries_of(Path::new(EXECUTABLE), &root);
+        libraries_of(Path::new(executable()), &root);
         for name in ["read_credentials.sh", "run_backend.sh", "generate_admin_key.sh", "convex-local-backend"] {
             script(name, &root.join("convex").join(name));
         }

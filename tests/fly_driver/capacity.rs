@@ -6,7 +6,7 @@
 use convexinfra::provider::fly::FlyError;
 
 use super::fixture::Fixture;
-use crate::fly::{Fault, Shortage};
+use fake_fly::{Fault, Shortage};
 
 #[tokio::test]
 async fn a_full_region_is_refused_unless_others_are_allowed() {

@@ -12,8 +12,8 @@ use convexinfra::provider::{Provider, ProviderError};
 use serde_json::json;
 
 use super::fixture::{Fixture, provider, timeouts};
-use crate::fly::settings::TOKEN;
-use crate::fly::{Fault, Reply, Settings};
+use fake_fly::settings::TOKEN;
+use fake_fly::{Fault, Reply, Settings};
 
 async fn converges(fixture: &mut Fixture) {
     fixture.ensure().await;

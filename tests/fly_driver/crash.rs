@@ -10,11 +10,11 @@ use convexinfra::provider::Provider;
 use convexinfra::provider::fly::{ApiEndpoints, Fly, FlyConfig as FlySettings, ReqwestTransport};
 
 use super::fixture::{Fixture, placement, timeouts};
+use fake_fly::settings::TOKEN;
 #[cfg(debug_assertions)]
-use crate::cli_fixture::CliFixture;
-use crate::fly::settings::TOKEN;
+use fake_fly::{FakeFly, Settings};
 #[cfg(debug_assertions)]
-use crate::fly::{FakeFly, Settings};
+use fixture::CliFixture;
 
 const URL: &str = "CONVEXINFRA_TEST_FLY";
 const VERB: &str = "CONVEXINFRA_TEST_VERB";
@@ -48,7 +48,7 @@ async fn command() {
 fn killed_at(shore: &Fixture, verb: &str, fault: &str) -> bool {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
-        .args(["--exact", "fly_driver::crash::command", "--nocapture"])
+        .args(["--exact", "crash::command", "--nocapture"])
         .env(URL, shore.fly.host_url())
         .env(VERB, verb)
         .env("CONVEXINFRA_FAULT", fault)

@@ -8,9 +8,9 @@ use convexinfra::provider::{Provider, ProviderError};
 use serde_json::{Value, json};
 
 use super::fixture::Fixture;
-use crate::cli_fixture::CliFixture;
-use crate::fly::settings::TOKEN;
-use crate::fly::{FakeFly, Settings};
+use fake_fly::settings::TOKEN;
+use fake_fly::{FakeFly, Settings};
+use fixture::CliFixture;
 
 #[tokio::test]
 async fn a_changed_guest_is_named_and_put_right() {

@@ -16,8 +16,8 @@ use convexinfra::provider::fly::{ApiEndpoints, Fly, FlyConfig as FlySettings, Fl
 use convexinfra::provider::{Provider, ProviderError};
 use serde_json::Value;
 
-use crate::fly::settings::TOKEN;
-use crate::fly::{FakeFly, Settings};
+use fake_fly::settings::TOKEN;
+use fake_fly::{FakeFly, Settings};
 
 pub(super) const DIGEST: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
 

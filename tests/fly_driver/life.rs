@@ -9,8 +9,8 @@ use convexinfra::provider::{LogPosition, Provider, ProviderError};
 use serde_json::json;
 
 use super::fixture::{DIGEST, Fixture, provider, timeouts};
-use crate::fly::settings::TOKEN;
-use crate::fly::{Fault, Reply};
+use fake_fly::settings::TOKEN;
+use fake_fly::{Fault, Reply};
 
 #[tokio::test]
 async fn one_of_each_is_made_as_convex_wants_it() {

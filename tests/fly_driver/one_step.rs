@@ -9,9 +9,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::Scene;
-use crate::fly::FakeFly;
-use crate::fly::settings::TOKEN;
-use crate::world::{ProjectFixture, RunningCommand, wait_until};
+use fake_fly::FakeFly;
+use fake_fly::settings::TOKEN;
+use fixture::{ProjectFixture, RunningCommand, wait_until};
 
 pub(crate) const EMPTY: &str = "project = \"gremlin\" # kept\n";
 const RELEASE: &str = "652b828b5129e6cdbcaa3c20efa8d116d09ff3bf";

@@ -10,8 +10,8 @@ use convexinfra::provider::Provider;
 use convexinfra::provider::fly::Timeouts;
 
 use super::fixture::{Fixture, provider, timeouts};
-use crate::fly::settings::TOKEN;
-use crate::fly::{Fault, Reply, Settings};
+use fake_fly::settings::TOKEN;
+use fake_fly::{Fault, Reply, Settings};
 
 /// How many storms there are, and how many runs one may take to be survived.
 const STORMS: u64 = 8;

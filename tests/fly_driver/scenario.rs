@@ -6,8 +6,8 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::cli_fixture::{CliFixture, CommandOutput};
-use crate::fly::{FakeFly, Fault, Reply, Settings, Shortage};
+use fake_fly::{FakeFly, Fault, Reply, Settings, Shortage};
+use fixture::{CliFixture, CommandOutput};
 
 const RELEASE: &str = "652b828b5129e6cdbcaa3c20efa8d116d09ff3bf";
 

@@ -9,9 +9,9 @@ use one_step::EMPTY;
 #[cfg(debug_assertions)]
 use one_step::{DEPROVISION, PROVISION, counted, script};
 
-use crate::fly::{FakeFly, Settings};
-use crate::served::server::Server;
-use crate::world::ProjectFixture;
+use fake_fly::{FakeFly, Settings};
+use fixture::ProjectFixture;
+use fixture::Server;
 
 /// A stand-in, a server that takes it for Fly.io, and clients that know nothing of it.
 pub(crate) struct Scene {

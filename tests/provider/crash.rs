@@ -36,7 +36,7 @@ async fn command() {
 fn spawn(world: &ProviderFixture, verb: &str, fault: Option<&str>) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
-        .args(["--exact", "provider::crash::command", "--nocapture"])
+        .args(["--exact", "crash::command", "--nocapture"])
         .env(HOME, &world.home)
         .env(KIND, world.provider.kind().as_str())
         .env(VERB, verb)

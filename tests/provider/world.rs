@@ -58,7 +58,7 @@ pub fn script(directory: &Path, name: &str, line: &str) -> PathBuf {
 
 /// Two ports that nobody else in this test run gets.
 pub fn ports() -> PortPair {
-    let (api, site) = crate::simulator::backend::free_ports();
+    let (api, site) = fixture::free_ports();
     PortPair { api, site }
 }
 
@@ -141,7 +141,7 @@ fn processes_with(text: &str) -> Vec<i32> {
 }
 
 pub async fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + crate::world::DEADLINE;
+    let deadline = Instant::now() + fixture::DEADLINE;
     while !done() {
         assert!(Instant::now() < deadline, "waited too long until {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -149,7 +149,7 @@ pub async fn until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 pub async fn until_running(world: &ProviderFixture) -> Observation {
-    let deadline = Instant::now() + crate::world::DEADLINE;
+    let deadline = Instant::now() + fixture::DEADLINE;
     loop {
         let seen = world.observe().await;
         if seen.state == convexinfra::model::RunState::Running {

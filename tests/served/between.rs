@@ -7,7 +7,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::world::{PortBudget, ProjectFixture, RunningCommand, wait_until};
+use fixture::{PortBudget, ProjectFixture, RunningCommand, wait_until};
 
 const ONE: &str = "project = \"gremlin\"\n\n[backends.dev]\nprovider = \"simulated\"\n";
 

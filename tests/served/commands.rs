@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::world::{CommandResult, ProjectFixture, refusals, steps};
+use fixture::{CommandResult, ProjectFixture, refusals, steps};
 
 /// A served control plane over a world's home, and the operator's token.
 struct Served {
@@ -190,7 +190,7 @@ fn tokens_of_every_wrong_kind_open_nothing() {
     world.set("CONVEXINFRA_TOKEN", issued["token"].as_str().unwrap());
     assert_eq!(world.run_expecting(77, &["plan", "--json"]).errors(), ["auth.token_revoked"]);
     world.set("CONVEXINFRA_TOKEN", brief.trim());
-    crate::world::wait_until("the token's time is over", || world.run(&["status"]).code() == 77);
+    fixture::wait_until("the token's time is over", || world.run(&["status"]).code() == 77);
     assert_eq!(world.run_expecting(77, &["plan", "--json"]).errors(), ["auth.token_expired"]);
     world.set("CONVEXINFRA_TOKEN", &served.operator);
     assert_eq!(world.run_expecting(1, &["token", "revoke", "0000000000", "--json"]).errors(), ["control.no_such_token"]);
@@ -243,7 +243,7 @@ fn an_apply_outlives_its_server() {
     }));
     let mut served = Served::over(&mut world);
     let apply = world.spawn(&["apply", "--yes", "--json"]);
-    crate::world::wait_until("something has begun", || world.home.join("backends").exists());
+    fixture::wait_until("something has begun", || world.home.join("backends").exists());
     served.crash_and_return(&world);
     let run = apply.end();
     assert_eq!(run.code(), 0, "{run}");
@@ -254,7 +254,7 @@ fn an_apply_outlives_its_server() {
 #[test]
 fn what_was_begun_goes_on_without_its_client() {
     let mut world = ProjectFixture::new("");
-    let slow = crate::world::script(&world.folder, "slow", "sleep 60");
+    let slow = fixture::script(&world.folder, "slow", "sleep 60");
     world.manifest(&format!(
         "project = \"gremlin\"\n[backends.dev]\nprovider = \"local\"\nlocal = {{ binary = \"{}\" }}\n",
         slow.display()
@@ -262,7 +262,7 @@ fn what_was_begun_goes_on_without_its_client() {
     let _served = Served::over(&mut world);
     let apply = world.spawn(&["apply", "--yes"]);
     let operations = |world: &ProjectFixture| world.status()["operations"].as_array().unwrap().clone();
-    crate::world::wait_until("the operation has begun", || !operations(&world).is_empty());
+    fixture::wait_until("the operation has begun", || !operations(&world).is_empty());
     let lease = world.status()["lease"].clone();
     assert_eq!(lease["process"], apply.child.id(), "{lease:#}");
     apply.interrupt();

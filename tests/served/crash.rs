@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use crate::crash::{CrashScenario, IN_DETACHER, assert_heals, env_files, every};
-use crate::world::ProjectFixture;
+use fixture::ProjectFixture;
+use fixture::crash::{CrashScenario, IN_DETACHER, assert_heals, env_files, every};
 
 /// The points that the client passes when nothing stops it, those that the server passes meanwhile, and what is there
 /// afterwards.
@@ -50,7 +50,7 @@ fn server_survives(story: CrashScenario, name: &str, number: usize, shape: &[Str
     server.start_again(&[("CONVEXINFRA_FAULT", &format!("{name}:{number}"))]);
     let running = world.spawn(story.words());
     let back = std::thread::spawn(move || {
-        let deadline = std::time::Instant::now() + crate::world::DEADLINE;
+        let deadline = std::time::Instant::now() + fixture::DEADLINE;
         let mut died = false;
         while !died && std::time::Instant::now() < deadline && running.is_running() {
             died = server.has_ended();
@@ -120,9 +120,9 @@ fn a_client_that_vanishes_leaves_work_that_ends() {
     let words = format!(
         "until [ -e '{}' ]; do sleep 0.05; done\nexec '{}' simulate-backend \"$@\"",
         may_go_on.display(),
-        crate::world::EXECUTABLE
+        fixture::executable()
     );
-    let slow = crate::world::script(&world.root(), "slow", &words);
+    let slow = fixture::script(&world.root(), "slow", &words);
     let manifest = format!(
         "project = \"gremlin\"\n\n[backends.dev]\nprovider = \"local\"\nrelease = \"precompiled-2026-08-22-652b828\"\n\n\
          [backends.dev.local]\nbinary = \"{}\"\n",
@@ -130,7 +130,7 @@ fn a_client_that_vanishes_leaves_work_that_ends() {
     );
     world.manifest(&manifest);
     let mut client = world.spawn(&["apply", "--yes"]);
-    crate::world::wait_until("the server is at work", || {
+    fixture::wait_until("the server is at work", || {
         world.status()["operations"].as_array().is_some_and(|operations| !operations.is_empty())
     });
     client.child.kill().unwrap();

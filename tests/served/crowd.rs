@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use crate::world::{CommandResult, ProjectFixture, RunningCommand};
+use fixture::{CommandResult, ProjectFixture, RunningCommand};
 
 const ONE: &str = "project = \"gremlin\"\n\n[backends.dev]\nprovider = \"simulated\"\nenv_file = \".env.local\"\n";
 /// Enough to be many at once, and a record each, so that the server is what is tried.
@@ -62,7 +62,7 @@ fn a_server_killed_in_the_middle_of_fifty_applies() {
     let mut world = super::crowded_world(ONE);
     let running: Vec<RunningCommand> = (0..50).map(|number| apply_in(&world, number, ONE)).collect();
     // Some are done by then and some have not begun.
-    crate::world::wait_until("the middle", || world.records().len() >= 10);
+    fixture::wait_until("the middle", || world.records().len() >= 10);
     world.server().kill();
     let there = world.records().len();
     world.server().start_again(&[]);

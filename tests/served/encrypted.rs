@@ -6,8 +6,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-use super::server::Server;
-use crate::world::ProjectFixture;
+use fixture::ProjectFixture;
+use fixture::Server;
 
 const ONE: &str = "project = \"gremlin\"\n\n[backends.dev]\nprovider = \"simulated\"\nenv_file = \".env.local\"\n";
 /// A name that means something to the proxy alone.
@@ -16,7 +16,7 @@ const HOST: &str = "control.example.test";
 /// A world whose server has a certificate of a private authority. Its commands know the token, and nothing else yet.
 fn world() -> ProjectFixture {
     let mut world = ProjectFixture::new(ONE);
-    crate::certificates::issue(&world.root(), &["127.0.0.1", HOST]);
+    fixture::certificates::issue(&world.root(), &["127.0.0.1", HOST]);
     let token = Server::init(&world.variables);
     let mut variables = world.variables.clone();
     for (variable, file) in [("CONVEXINFRA_TLS_CERT", "server.pem"), ("CONVEXINFRA_TLS_KEY", "server.key")] {
@@ -76,7 +76,7 @@ fn a_private_authority_is_trusted_when_it_is_named() {
     assert!(requests.len() > 5 && requests.iter().all(|line| line.contains("HTTP/2.0")), "{log}");
     // Another authority's word is worth nothing here.
     let other = tempfile::tempdir().unwrap();
-    crate::certificates::issue(other.path(), &["127.0.0.1"]);
+    fixture::certificates::issue(other.path(), &["127.0.0.1"]);
     world.set("CONVEXINFRA_CA_FILE", &other.path().join("ca.pem").display().to_string());
     world.run_expecting(69, &["plan"]);
 }

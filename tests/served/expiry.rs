@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::world::{ProjectFixture, wait_until};
+use fixture::{ProjectFixture, wait_until};
 
 const SHORT: &str = "project = \"gremlin\"\n\n[backends.dev]\nprovider = \"simulated\"\nttl = \"3s\"\n";
 

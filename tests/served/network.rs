@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::world::ProjectFixture;
+use fixture::ProjectFixture;
 
 /// What happens to one connection.
 #[derive(Debug, Clone, Copy)]

@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use crate::world::{CommandResult, ProjectFixture, walk};
+use fixture::{CommandResult, ProjectFixture, walk};
 
 const ONE: &str = "project = \"gremlin\"\n\n[backends.dev]\nprovider = \"simulated\"\n";
 
@@ -70,7 +70,7 @@ fn tokens_of_another_project_age_or_shape_open_nothing() {
     assert!(other.out.contains("`another`"), "{other}");
 
     become_bearer(&mut world, &["--project", "gremlin", "--scope", "read", "--ttl", "1s"]);
-    crate::world::wait_until("it has expired", || world.run(&["status"]).code() == 77);
+    fixture::wait_until("it has expired", || world.run(&["status"]).code() == 77);
     denied(&world, &["status"], "auth.token_expired");
 
     let mut altered = good.clone();
@@ -103,7 +103,7 @@ fn a_quota_is_said_beforehand_and_kept_by_the_server() {
     world.manifest(&format!("{ONE}resources = {{ cpus = 3 }}\n\n[backends.two]\nprovider = \"simulated\"\n"));
     become_bearer(&mut world, &["--project", "gremlin", "--scope", "apply"]);
     let plan = world.plan();
-    let refusals = crate::world::refusals(&plan);
+    let refusals = fixture::refusals(&plan);
     assert!(refusals.contains(&"plan.over_quota_backends".to_owned()), "{plan:#}");
     assert!(refusals.contains(&"plan.over_quota_cpus".to_owned()), "{plan:#}");
     assert_eq!(world.run(&["apply", "--yes"]).code(), 4);

@@ -4,12 +4,12 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use convexinfra::convex::admin_key::{InstanceSecret, KeyKind, issue};
 use convexinfra::convex::deployment::{Deployment, DeploymentClient, Readiness, probe_readiness};
 use convexinfra::model::Secret;
+use fixture::free_ports;
 use rustix::process::{Pid, Signal, kill_process};
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_convexinfra");
@@ -130,21 +130,6 @@ impl Setup {
         let index = self.arguments.iter().position(|word| word == name);
         index.map(|index| self.arguments[index + 1].to_string_lossy().into_owned()).unwrap_or_default()
     }
-}
-
-/// Two ports that nobody listens on, each handed out once.
-///
-/// They lie below those that the system hands out by itself, so that no outgoing connection of another test takes one
-/// between here and the start.
-pub(crate) fn free_ports() -> (u16, u16) {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let first = std::process::id() % 1_000 * 12;
-    let mut free = std::iter::repeat_with(|| {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        u16::try_from(15_000 + (first + step) % 12_000).unwrap()
-    })
-    .filter(|port| crate::world::is_free(*port));
-    (free.next().unwrap(), free.next().unwrap())
 }
 
 /// A key, made at a fixed time with a fixed nonce.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::backend::{Backend, Place, admin_key};
-use super::recorded::skipped;
+use fixture::skipped;
 
 const VERSION: &str = "1.48.0";
 

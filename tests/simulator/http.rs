@@ -11,7 +11,8 @@ use convexinfra::model::Secret;
 use serde_json::{Value, json};
 
 use super::backend::{Backend, NAME, Place, SECRET, admin_key, key_of};
-use super::recorded::{Row, Seen, golden, rows};
+use super::recorded::{Row, Seen, rows};
+use fixture::golden;
 
 /// What later requests need from earlier answers.
 #[derive(Default)]

@@ -10,7 +10,7 @@ use convexinfra::model::{
     ProviderState, Release, ResolvedBackend, Secret, Tuning,
 };
 
-use super::backend::{NAME, Place, SECRET, Setup, admin_key, free_ports, key_of};
+use super::backend::{NAME, Place, SECRET, Setup, admin_key, key_of};
 
 fn placement(api: u16, site: u16) -> ResolvedBackend {
     let mut spec = BackendSpec::new(ProviderKind::Simulated);
@@ -37,7 +37,7 @@ fn placement(api: u16, site: u16) -> ResolvedBackend {
 async fn what_is_launched_becomes_ready() {
     for secret in [SecretDelivery::Flag, SecretDelivery::Variable] {
         let place = Place::new();
-        let (api, site) = free_ports();
+        let (api, site) = fixture::free_ports();
         let target = LaunchTarget {
             data: place.folder.path().to_owned(),
             interface: Ipv4Addr::LOCALHOST,

@@ -12,7 +12,7 @@ use convexinfra::model::Secret;
 use rustix::process::Signal;
 
 use super::backend::{NAME, PROGRAM, Place, SECRET, admin_key, key_of};
-use super::recorded::{golden, golden_text};
+use fixture::{golden, golden_text};
 
 /// The recorded starts that fail, and how.
 const FAILURES: [(&str, i32); 13] = [

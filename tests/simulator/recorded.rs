@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use fixture::golden;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -147,38 +148,6 @@ pub(crate) fn rows() -> Vec<Row> {
 
 pub(crate) fn dialogues() -> Vec<Dialogue> {
     serde_json::from_str(&std::fs::read_to_string(tables().join("recorded_sync.json")).unwrap()).unwrap()
-}
-
-/// A recording, or nothing where recordings are not at hand.
-pub(crate) fn golden(name: &str) -> Option<Value> {
-    golden_text(name).map(|text| serde_json::from_str(&text).unwrap())
-}
-
-/// A recording as text, or nothing where recordings are not at hand.
-pub(crate) fn golden_text(name: &str) -> Option<String> {
-    shared_text(&format!("golden/{name}"))
-}
-
-/// A file of what is shared beside the repository, or nothing where that is not at hand.
-pub(crate) fn shared_text(name: &str) -> Option<String> {
-    let folder = std::env::var_os("CONVEXINFRA_SHARED")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"));
-    match std::fs::read_to_string(folder.join(name)) {
-        Ok(text) => Some(text),
-        Err(error) => {
-            let wanted = std::env::var("CONVEXINFRA_REQUIRE_SHARED").is_ok_and(|value| value == "1");
-            assert!(!wanted, "`{name}` is required: {error}");
-            skipped(&format!("`{name}` is not at hand, so the comparison with it did not run"));
-            None
-        }
-    }
-}
-
-/// Says in one line that something did not run.
-pub(crate) fn skipped(why: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }
 
 pub(crate) fn reduce(golden: &Value) -> Vec<Row> {

@@ -1,0 +1,472 @@
+//! Bad surroundings: a clear error with a code, never a panic, and what was there stays as it was.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use fixture::{CommandResult, ProjectFixture, walk};
+
+const ONE: &str = "project = \"gremlin\"\n\n[backends.dev]\nprovider = \"simulated\"\n";
+const STORE: &str = "control-plane.sqlite3";
+
+/// Runs a command that must fail with this code, as a document and as text.
+fn fails(world: &ProjectFixture, exit: i32, words: &[&str], code: &str) -> CommandResult {
+    let text = world.run_expecting(exit, words);
+    assert!(text.err.contains(&format!("[{code}]")) && text.err.contains("error:"), "{text}");
+    let run = world.run_expecting(exit, &[words, &["--json"]].concat());
+    assert_eq!(run.errors(), [code], "{run}");
+    run
+}
+
+/// A file system of its own; none where we may not mount one.
+struct Mount(PathBuf);
+
+impl Mount {
+    fn new(folder: &Path, options: &str) -> Option<Self> {
+        fs::create_dir_all(folder).unwrap();
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(folder).stderr(Stdio::null());
+        let mounted = cfg!(target_os = "linux") && command.status().is_ok_and(|status| status.success());
+        mounted.then(|| Self(folder.to_owned()))
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_home_that_cannot_be_written() {
+    let mut world = ProjectFixture::new(ONE);
+    // Root may write everywhere but on a file system that nobody can write on.
+    let folder = world.root().join("mounted");
+    let Some(_mount) = Mount::new(&folder, "ro,size=1m") else {
+        return println!("surroundings: no read-only home, because nothing can be mounted here");
+    };
+    world.set("CONVEXINFRA_HOME", folder.join("home").to_str().unwrap());
+    world.run_expecting(0, &["plan"]);
+    world.run_expecting(0, &["status"]);
+    let run = fails(&world, 1, &["apply", "--yes"], "home.directory");
+    assert!(run.out.contains("CONVEXINFRA_HOME"), "{run}");
+    world.set("CONVEXINFRA_HOME", folder.to_str().unwrap());
+    fails(&world, 1, &["apply", "--yes"], "home.directory");
+    assert!(!world.folder.join(".env.local").exists());
+}
+
+#[test]
+fn a_home_that_can_only_be_read_any_more() {
+    let mut world = ProjectFixture::new(ONE);
+    let folder = world.root().join("mounted");
+    let Some(_mount) = Mount::new(&folder, "size=8m") else {
+        return println!("surroundings: no home that turns read-only, because nothing can be mounted here");
+    };
+    world.home = folder.join("home");
+    world.set("CONVEXINFRA_HOME", folder.join("home").to_str().unwrap());
+    world.apply();
+    let before = world.assert_reachable(".env.local", "gremlin-dev");
+    world.kill("gremlin-dev");
+    let remount = |how: &str| {
+        let status = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(&folder).status().unwrap();
+        assert!(status.success());
+    };
+    remount("ro");
+    world.run_expecting(0, &["plan"]);
+    world.run_expecting(0, &["status"]);
+    world.run_expecting(3, &["drift"]);
+    let run = world.run_expecting(1, &["apply", "--yes", "--json"]);
+    assert_eq!(run.errors(), ["store.denied"], "{run}");
+    remount("rw");
+    world.apply();
+    assert_eq!(world.assert_reachable(".env.local", "gremlin-dev"), before);
+    world.assert_converged();
+    drop(world);
+}
+
+#[test]
+fn a_full_disk() {
+    let mut world = ProjectFixture::new(ONE);
+    let folder = world.root().join("mounted");
+    let Some(mount) = Mount::new(&folder, "size=1m") else {
+        return println!("surroundings: no full disk, because nothing can be mounted here");
+    };
+    let home = folder.join("home");
+    world.set("CONVEXINFRA_HOME", home.to_str().unwrap());
+    world.home = home.clone();
+    let fill = |left: usize| {
+        let _ = fs::remove_file(folder.join("filler"));
+        let mut size = 1 << 20;
+        while size > 0 && fs::write(folder.join("filler"), vec![0; size]).is_err() {
+            size -= 4096;
+        }
+        fs::write(folder.join("filler"), vec![0; size.saturating_sub(left)]).unwrap();
+    };
+    // Less and more room in turns, so that it runs out in every place.
+    for left in [0, 4096, 8192, 16384, 32768, 65536, 131_072] {
+        fill(left);
+        let run = world.run(&["apply", "--yes", "--json"]);
+        assert!([0, 1].contains(&run.code()), "{left}: {run}");
+        if run.code() == 1 && run.out.contains("convexinfra.error/1") {
+            assert!(["home.full", "store.full"].contains(&run.errors()[0].as_str()), "{left}: {run}");
+        }
+        println!("surroundings: with {left} bytes left apply ends with {}", run.code());
+    }
+    fs::remove_file(folder.join("filler")).unwrap();
+    world.apply();
+    let before = world.assert_reachable(".env.local", "gremlin-dev");
+    world.assert_converged();
+    // A full disk in the middle of its life.
+    fill(0);
+    world.manifest(&format!("{ONE}tuning = {{ max_concurrent_queries = 3 }}\n"));
+    let run = world.run(&["apply", "--yes", "--json"]);
+    assert_eq!(run.code(), 1, "{run}");
+    fs::remove_file(folder.join("filler")).unwrap();
+    world.apply();
+    assert_eq!(world.assert_reachable(".env.local", "gremlin-dev"), before);
+    world.assert_converged();
+    drop(world);
+    drop(mount);
+}
+
+#[test]
+fn a_port_that_a_stranger_has() {
+    let world = ProjectFixture::new(ONE);
+    let first: u16 = world.variables["CONVEXINFRA_FIRST_PORT"].parse().unwrap();
+    let api = TcpListener::bind(("127.0.0.1", first)).unwrap();
+    let site = TcpListener::bind(("127.0.0.1", first + 3)).unwrap();
+    world.apply();
+    let before = world.assert_reachable(".env.local", "gremlin-dev");
+    assert_eq!(before.0, format!("http://127.0.0.1:{}", first + 4));
+    world.assert_converged();
+    drop((api, site));
+
+    // Once its URL is known it keeps its port.
+    world.kill("gremlin-dev");
+    let stranger = TcpListener::bind(("127.0.0.1", first + 4)).unwrap();
+    let run = world.run_expecting(1, &["apply", "--yes", "--json"]);
+    assert!(run.out.contains("provider.port_taken") && run.out.contains(&(first + 4).to_string()), "{run}");
+    world.run_expecting(3, &["drift"]);
+    drop(stranger);
+    world.apply();
+    assert_eq!(world.assert_reachable(".env.local", "gremlin-dev"), before);
+    world.assert_converged();
+}
+
+#[test]
+fn a_store_that_is_no_store() {
+    let world = ProjectFixture::new(ONE);
+    world.apply();
+    let store = world.home.join(STORE);
+    let sound = fs::read(&store).unwrap();
+    let verbs: [&[&str]; 5] = [&["plan"], &["status"], &["drift"], &["apply", "--yes"], &["destroy", "--allow-destroy", "dev"]];
+    let mut torn = sound.clone();
+    torn.truncate(sound.len() / 2);
+    let mut wild = sound.clone();
+    wild[4096..12288].fill(0x5a);
+    for (content, codes) in [
+        (vec![b'x'; 5000], &["store.damaged"][..]),
+        (b"SQLite format 3\0 and then nothing of the kind".to_vec(), &["store.damaged"]),
+        (torn, &["store.damaged"]),
+        (wild, &["store.damaged"]),
+    ] {
+        fs::write(&store, &content).unwrap();
+        for words in verbs {
+            let run = world.run_expecting(1, &[words, &["--json"]].concat());
+            assert!(run.errors().iter().all(|code| codes.contains(&code.as_str())), "{run}");
+            assert!(run.out.contains("left as it is"), "{run}");
+            assert!(fs::read(&store).unwrap() == content, "`{}` changed the store", words.join(" "));
+        }
+        // Not even a journal beside it, which would be taken for the restored file's.
+        for suffix in ["-wal", "-shm", "-journal"] {
+            let _ = fs::remove_file(world.home.join(format!("{STORE}{suffix}")));
+        }
+    }
+    fs::write(&store, &sound).unwrap();
+    world.assert_reachable(".env.local", "gremlin-dev");
+    world.assert_converged();
+
+    let connection = rusqlite::Connection::open(&store).unwrap();
+    connection.pragma_update(None, "user_version", 99).unwrap();
+    drop(connection);
+    for words in verbs {
+        fails(&world, 1, words, "store.newer");
+    }
+    let connection = rusqlite::Connection::open(&store).unwrap();
+    connection.pragma_update(None, "user_version", 1).unwrap();
+    connection.pragma_update(None, "application_id", 7).unwrap();
+    drop(connection);
+    for words in verbs {
+        assert_eq!(world.run_expecting(1, &[words, &["--json"]].concat()).errors().len(), 1);
+    }
+    fs::write(&store, &sound).unwrap();
+    world.assert_converged();
+}
+
+#[test]
+fn a_row_that_cannot_be_read() {
+    let world = ProjectFixture::new(ONE);
+    world.apply();
+    let connection = rusqlite::Connection::open(world.home.join(STORE)).unwrap();
+    for (column, broken) in
+        [("spec", "{"), ("phase", "\"odd\""), ("name", "Not A Name"), ("instance_name", ""), ("provider_references", "[]")]
+    {
+        let old: String = connection.query_row(&format!("SELECT {column} FROM backends"), [], |row| row.get(0)).unwrap();
+        connection.execute(&format!("UPDATE backends SET {column} = ?1"), [broken]).unwrap();
+        for words in [&["plan"][..], &["status"], &["apply", "--yes"], &["destroy", "--allow-destroy", "dev"]] {
+            fails(&world, 1, words, "store.row");
+        }
+        connection.execute(&format!("UPDATE backends SET {column} = ?1"), [old]).unwrap();
+    }
+    drop(connection);
+    world.assert_converged();
+}
+
+/// Writes a key that only its owner may read, as a home demands.
+fn write_key(path: &std::path::Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[test]
+fn a_master_key_that_is_missing_or_wrong() {
+    let mut world = ProjectFixture::new(ONE);
+    world.apply();
+    let path = world.home.join("master.key");
+    let key = fs::read_to_string(&path).unwrap();
+    let verbs: [&[&str]; 4] = [&["plan"], &["status"], &["apply", "--yes"], &["env"]];
+    for words in verbs {
+        fs::remove_file(&path).unwrap();
+        fails(&world, 1, words, "home.master_key_missing");
+        assert!(!path.exists(), "a new key would make the old secrets unreadable for ever");
+        write_key(&path, "not a key\n");
+        fails(&world, 1, words, "home.master_key_shape");
+        write_key(&path, &"5a".repeat(32));
+        fails(&world, 1, words, "store.sealed");
+        fs::remove_file(&path).unwrap();
+        write_key(&path, &key);
+    }
+    world.set("CONVEXINFRA_MASTER_KEY", "short");
+    fails(&world, 1, &["plan"], "home.master_key_shape");
+    fs::remove_file(&path).unwrap();
+    world.set("CONVEXINFRA_MASTER_KEY", key.trim());
+    world.assert_reachable(".env.local", "gremlin-dev");
+    world.assert_converged();
+}
+
+#[test]
+fn a_lease_from_the_future_or_from_far_away() {
+    let world = ProjectFixture::new(ONE);
+    world.apply();
+    let now = i64::try_from(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis()).unwrap();
+    let connection = rusqlite::Connection::open(world.home.join(STORE)).unwrap();
+    let lease = |holder: &str, at: i64| {
+        connection.execute("UPDATE leases SET holder = ?1, renewed_at = ?2", rusqlite::params![holder, at]).unwrap();
+    };
+    let elsewhere = r#"{"user":"ann","host":"another-machine","process":1,"process_start":"ticks 5","since":0}"#;
+    // Somebody on another machine, just now: wait for them.
+    world.manifest(&format!("{ONE}ttl = \"7d\"\n"));
+    lease(elsewhere, now);
+    let run = fails(&world, 5, &["apply", "--yes"], "control.lease_held");
+    assert!(run.out.contains("ann") && run.out.contains("another-machine"), "{run}");
+    // A clock that went back by a year does not keep anybody waiting.
+    lease(elsewhere, now + 365 * 24 * 3_600_000);
+    assert!(world.apply().took < Duration::from_secs(30));
+    world.manifest(ONE);
+    lease(elsewhere, now - 60_000);
+    world.apply();
+    world.manifest(&format!("{ONE}ttl = \"7d\"\n"));
+    lease("not a holder", now);
+    world.apply();
+    drop(connection);
+    world.assert_converged();
+}
+
+#[test]
+fn a_manifest_that_cannot_be_read() {
+    let world = ProjectFixture::new(ONE);
+    let path = world.folder.join("convex.toml");
+    let verbs: [&[&str]; 4] = [&["plan"], &["validate"], &["apply", "--yes"], &["status"]];
+    fs::write(&path, b"project = \"a\"\n\n# \xff\xfe\n").unwrap();
+    for words in verbs {
+        let run = fails(&world, 65, words, "manifest.not_utf8");
+        assert!(run.out.contains("line 3"), "{run}");
+    }
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    for words in verbs {
+        world.run_expecting(65, &[words, &["--manifest", "convex.toml/convex.toml"]].concat());
+        fails(&world, 65, words, "manifest.not_found");
+    }
+    fs::remove_dir(&path).unwrap();
+    std::os::unix::fs::symlink("convex.toml", &path).unwrap();
+    for words in verbs {
+        world.run_expecting(65, words);
+        fails(&world, 65, &[words, &["--manifest", "convex.toml"]].concat(), "manifest.unreadable");
+    }
+    fs::remove_file(&path).unwrap();
+    for words in verbs {
+        fails(&world, 65, &[words, &["--manifest", "/dev/null/convex.toml"]].concat(), "manifest.unreadable");
+        fails(&world, 65, &[words, &["--manifest", "/dev/zero"]].concat(), "manifest.unreadable");
+    }
+    world.manifest("");
+    assert_eq!(world.run_expecting(65, &["plan", "--json"]).errors(), ["manifest.missing_key"]);
+}
+
+#[test]
+fn homes_that_are_odd() {
+    let mut world = ProjectFixture::new(ONE);
+    // A file where the home should be.
+    fs::write(world.root().join("file"), "x").unwrap();
+    world.set("CONVEXINFRA_HOME", world.root().join("file").to_str().unwrap());
+    let run = world.run_expecting(1, &["apply", "--yes", "--json"]);
+    assert_eq!(run.errors().len(), 1, "{run}");
+    world.run_expecting(1, &["status"]);
+    assert_eq!(fs::read_to_string(world.root().join("file")).unwrap(), "x");
+    // Relative ones are meant from where the command runs.
+    world.set("CONVEXINFRA_HOME", "../home");
+    world.apply();
+    world.assert_reachable(".env.local", "gremlin-dev");
+    world.assert_converged();
+    assert_eq!(world.processes().len(), 1);
+    world.set("CONVEXINFRA_HOME", world.home.clone().to_str().unwrap());
+    world.assert_converged();
+    // No home directory at all, and one that is not there.
+    world.unset("CONVEXINFRA_HOME");
+    world.set("HOME", world.root().join("new/user").to_str().unwrap());
+    assert_eq!(world.run_expecting(0, &["status", "--json"]).document()["backends"], serde_json::Value::Array(Vec::new()));
+    assert!(!world.root().join("new").exists());
+    world.set("HOME", "relative");
+    fails(&world, 1, &["plan"], "home.unknown");
+    world.set("CONVEXINFRA_HOME", world.home.clone().to_str().unwrap());
+    world.unset("HOME");
+    world.assert_converged();
+    world.set("CONVEXINFRA_FIRST_PORT", "80");
+    fails(&world, 64, &["plan"], "usage.first_port");
+}
+
+#[test]
+fn readers_that_go_away() {
+    let world = ProjectFixture::new(ONE);
+    for words in [
+        &["plan"][..],
+        &["plan", "--json"],
+        &["apply", "--yes"],
+        &["apply", "--yes", "--json"],
+        &["status"],
+        &["schema"],
+        &["env"],
+        &["--help"],
+    ] {
+        let mut child = world.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(0) && !err.contains("panicked"), "{words:?}: {}\n{err}", output.status);
+    }
+    for words in [&["plan"][..], &["apply", "--yes"], &["nonsense"]] {
+        let mut child = world.command(words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stderr.take());
+        let code = child.wait().unwrap().code();
+        assert_eq!(code, Some(if words == ["nonsense"] { 64 } else { 0 }), "{words:?}");
+    }
+    // Standard streams that are not even open.
+    let line = format!("exec '{}' status >&- 2>&- <&-", fixture::executable());
+    let status =
+        Command::new("sh").args(["-c", &line]).env_clear().envs(&world.variables).current_dir(&world.folder).status().unwrap();
+    assert_eq!(status.code(), Some(0));
+    world.assert_converged();
+}
+
+/// A project with secrets in every place that takes one.
+#[test]
+fn no_secret_stands_where_it_does_not_belong() {
+    const FROM_ENV: &str = "hunter2-from-the-environment";
+    const FROM_FILE: &str = "hunter2-from-a-file";
+    const NEXT: &str = "hunter2-the-second";
+    let mut world = ProjectFixture::new(&format!(
+        "{ONE}env_file = \".env.local\"\n\n[backends.dev.env]\nTOKEN = {{ env = \"TOKEN\" }}\nOTHER = {{ file = \"../other.txt\" }}\n\n\
+         [backends.real]\nprovider = \"local\"\n\n[backends.real.env]\nTOKEN = {{ env = \"TOKEN\" }}\n\n[backends.real.local]\nbinary = \"../broken\"\n"
+    ));
+    fs::write(world.root().join("other.txt"), FROM_FILE).unwrap();
+    // A binary that says all that it was given before it fails, as a bad one would.
+    fixture::script(&world.root(), "broken", "exit 7");
+    world.set("TOKEN", FROM_ENV);
+    let mut said = vec![
+        world.run(&["plan"]),
+        world.run(&["plan", "--json", "--out", "saved.json"]),
+        world.run(&["plan", "--markdown"]),
+        world.run_expecting(1, &["apply", "--yes", "--json", "--json-into", "events.json"]),
+        world.run_expecting(1, &["apply", "--yes"]),
+    ];
+    for words in [
+        &["status"][..],
+        &["status", "--json"],
+        &["drift", "--json"],
+        &["log"],
+        &["log", "--json"],
+        &["graph"],
+        &["logs", "dev"],
+        &["logs", "real"],
+    ] {
+        said.push(world.run(words));
+    }
+    world.set("TOKEN", NEXT);
+    for words in [
+        &["plan"][..],
+        &["plan", "--json", "--out", "saved-2.json"],
+        &["apply", "--yes", "--json"],
+        &["apply", "--plan", "saved.json"],
+    ] {
+        said.push(world.run(words));
+    }
+    world.kill("gremlin-dev");
+    said.push(world.run(&["drift"]));
+    said.push(world.run(&["provision", "dev", "--json"]));
+    world.run_expecting(0, &["env", "dev"]);
+    let (_, key) = world.assert_reachable(".env.local", "gremlin-dev");
+    let hex = key.split_once('|').unwrap().1.to_owned();
+
+    // The instance secret is in nobody's hands but the backend's: it is read where only its owner can.
+    let pid = world.pid("gremlin-dev").unwrap().as_raw_nonzero();
+    let instance = cfg!(target_os = "linux").then(|| {
+        let environment = String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/environ")).unwrap()).into_owned();
+        let secret = environment.split('\0').find_map(|pair| pair.strip_prefix("INSTANCE_SECRET=").map(str::to_owned));
+        secret.unwrap_or_else(|| panic!("{environment:?}"))
+    });
+    let master = fs::read_to_string(world.home.join("master.key")).unwrap().trim().to_owned();
+    let mut secrets = vec![FROM_ENV, FROM_FILE, NEXT, key.as_str(), hex.as_str(), master.as_str()];
+    secrets.extend(instance.as_deref());
+
+    for run in &said {
+        for secret in &secrets {
+            assert!(!run.out.contains(secret) && !run.err.contains(secret), "a secret is said: {run}");
+        }
+    }
+    for (_, words) in world.processes() {
+        assert!(secrets.iter().all(|secret| !words.contains(secret)), "{words}");
+    }
+    let mut files = 0;
+    walk(&world.root(), &mut |path| {
+        let name = path.strip_prefix(world.root()).unwrap().display().to_string();
+        let Ok(content) = fs::read(path) else { return };
+        files += 1;
+        for secret in &secrets {
+            let found = content.windows(secret.len()).any(|window| window == secret.as_bytes());
+            let belongs = match name.as_str() {
+                "other.txt" => *secret == FROM_FILE,
+                "project/.env.local" => key.contains(secret),
+                "home/master.key" => *secret == master,
+                // What the deployment was told to keep is kept by the deployment.
+                name => name.contains("/data/") && [FROM_ENV, FROM_FILE, NEXT].contains(secret),
+            };
+            assert!(!found || belongs, "{name} holds a secret");
+        }
+    });
+    assert!(files > 8);
+}

@@ -1,0 +1,28 @@
+//! The command as users run it, with the control plane embedded in each command.
+
+#![allow(clippy::disallowed_methods, reason = "tests read the files that they wrote themselves")]
+
+mod bad_environment;
+mod client;
+mod commands;
+mod concurrency;
+mod crash;
+mod env_file;
+mod examples;
+mod manifest;
+mod scenario;
+mod schema;
+mod transcript;
+mod trust;
+
+use fixture::{PortBudget, ProjectFixture};
+
+/// A project whose control plane is embedded in each command; the same scenarios run against a server in `tests/served`.
+fn new_world(manifest: &str) -> ProjectFixture {
+    ProjectFixture::new(manifest)
+}
+
+/// A project with ports enough for a crowd.
+fn crowded_world(manifest: &str) -> ProjectFixture {
+    ProjectFixture::with(manifest, PortBudget::Large)
+}

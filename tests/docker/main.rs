@@ -1,0 +1,20 @@
+//! Backends on a real Docker engine.
+
+#![allow(clippy::disallowed_methods, reason = "tests read the files that they wrote themselves")]
+
+mod address;
+mod bench;
+mod changes;
+mod commands;
+mod compose;
+mod contract;
+mod crash;
+mod database;
+mod findings;
+mod import;
+#[path = "../provider/world.rs"]
+#[allow(dead_code, reason = "the tests of process providers use all of it")]
+mod provider_world;
+mod registry;
+mod restart;
+mod rig;

@@ -1,0 +1,29 @@
+//! The same stories against a served control plane: every command over HTTP, with a server of each world's own.
+
+#![allow(clippy::disallowed_methods, reason = "tests read the files that they wrote themselves")]
+
+mod between;
+mod commands;
+#[path = "../cli/concurrency.rs"]
+mod concurrency;
+mod crash;
+mod crowd;
+mod encrypted;
+mod expiry;
+mod listening;
+mod network;
+#[path = "../cli/scenario.rs"]
+mod scenario;
+mod tokens;
+
+use fixture::{PortBudget, ProjectFixture};
+
+/// A project whose control plane is a server.
+fn new_world(manifest: &str) -> ProjectFixture {
+    ProjectFixture::served(manifest, PortBudget::Small)
+}
+
+/// A project with ports enough for a crowd.
+fn crowded_world(manifest: &str) -> ProjectFixture {
+    ProjectFixture::served(manifest, PortBudget::Large)
+}
