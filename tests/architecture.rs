@@ -153,7 +153,6 @@ const LONGER: &[(&str, usize, &str)] = &[
     ("model/spec.rs", 480, "one list of plain data"),
     ("manifest/schema_table.rs", 460, "one table of keys"),
     ("manifest/read/value.rs", 490, "one reader for each kind of value"),
-    ("provider/fly/apps.rs", 460, "one reconciler; what it asks of Fly is in its siblings"),
 ];
 
 struct Source {

@@ -11,6 +11,7 @@ use crate::convex::deployment::{Readiness, probe_readiness};
 use crate::failpoint;
 use crate::model::{Diagnostic, ResolvedBackend, RunState, VolumeReclaim, error_chain};
 use crate::provider::fly::FlyError;
+use crate::provider::kit::log_text;
 use crate::provider::kit::redact::Redactor;
 use crate::provider::{LogPosition, Provider, ProviderError};
 
@@ -173,7 +174,7 @@ async fn remove(provider: &dyn Provider, placement: &ResolvedBackend, notice: Pr
 
 async fn last_lines(provider: &dyn Provider, placement: &ResolvedBackend) -> Vec<String> {
     match provider.logs(placement, LogPosition::Tail(LOG_LINES)).await {
-        Ok(chunk) => chunk.text.lines().map(str::to_owned).collect(),
+        Ok(chunk) => log_text::last_lines(&chunk.text, LOG_LINES),
         Err(_) => Vec::new(),
     }
 }

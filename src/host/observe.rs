@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use futures_util::StreamExt;
 
 use super::{Host, effects, environment};
-use crate::model::{Diagnostic, FieldDrift, FieldPath, FingerprintKey, Observation, ResolvedBackend, RunState, error_chain};
+use crate::model::{Diagnostic, FieldDrift, FingerprintKey, Observation, ResolvedBackend, RunState, error_chain};
+use crate::provider::kit::redact::Redactor;
 
 /// How many backends are looked at at the same time.
 const OBSERVE_CONCURRENCY: usize = 32;
@@ -45,7 +46,9 @@ impl Host {
             Err(finding) => return ObservedBackend::unknown(finding),
         };
         let observation = match provider.observe(placement).await {
-            Ok(observation) => observation,
+            Ok(observation) if observation.drift.is_empty() && observation.notes.is_empty() => observation,
+            // A value that was set by hand at the provider may be one of ours.
+            Ok(observation) => Redactor::of(placement).redact_observation(observation),
             Err(error) => return ObservedBackend::unknown(effects::effect_failure(placement, &error).finding),
         };
         let mut seen = ObservedBackend { observation, other_variables: BTreeSet::new(), failed: None };
@@ -65,11 +68,7 @@ impl Host {
             }
         }
         if seen.observation.state == RunState::Absent && seen.observation.drift.is_empty() {
-            seen.observation.drift.push(FieldDrift {
-                path: FieldPath::new("process"),
-                recorded: "running".to_owned(),
-                observed: "absent".to_owned(),
-            });
+            seen.observation.drift.push(FieldDrift::new("process", "running", "absent"));
         }
         seen
     }

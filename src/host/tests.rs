@@ -13,7 +13,7 @@ use crate::model::{
     BackendName, BackendSpec, DowngradeConsent, FingerprintKey, Observation, OperationState, ProviderState, RunState, StepKey,
     TimeSpan,
 };
-use crate::provider::{LogChunk, LogPosition, ProgressFn, ProviderError};
+use crate::provider::{LogChunk, LogPosition, ProgressFn, ProviderError, async_trait};
 
 const BEGIN: i64 = 1_800_000_000_000;
 
@@ -109,41 +109,39 @@ fn said(words: &str) -> ProviderError {
     ProviderError::Exited { status: words.to_owned(), log: Vec::new() }
 }
 
+#[async_trait]
 impl Provider for Stand {
     fn kind(&self) -> ProviderKind {
         ProviderKind::Simulated
     }
 
-    fn observe<'a>(&'a self, _: &'a ResolvedBackend) -> BoxFuture<'a, Result<Observation, ProviderError>> {
+    async fn observe(&self, _: &ResolvedBackend) -> Result<Observation, ProviderError> {
         let blind = self.0.blind.load(Ordering::Relaxed);
-        Box::pin(async move {
-            if blind { Err(said("the directory cannot be read")) } else { Ok(Observation::as_recorded(RunState::Running)) }
-        })
+
+        if blind { Err(said("the directory cannot be read")) } else { Ok(Observation::as_recorded(RunState::Running)) }
     }
 
-    fn ensure<'a>(&'a self, _: &'a ResolvedBackend, _: ProgressFn<'a>) -> BoxFuture<'a, Result<ProviderState, ProviderError>> {
-        Box::pin(async {
-            assert!(!self.0.panics.load(Ordering::Relaxed), "the provider panics");
-            if self.0.gated.load(Ordering::Relaxed) {
-                self.1.acquire().await.unwrap().forget();
-            }
-            if self.0.starts.load(Ordering::Relaxed) { Ok(ProviderState::new()) } else { Err(said(WORDS)) }
-        })
+    async fn ensure(&self, _: &ResolvedBackend, _: ProgressFn<'_>) -> Result<ProviderState, ProviderError> {
+        assert!(!self.0.panics.load(Ordering::Relaxed), "the provider panics");
+        if self.0.gated.load(Ordering::Relaxed) {
+            self.1.acquire().await.unwrap().forget();
+        }
+        if self.0.starts.load(Ordering::Relaxed) { Ok(ProviderState::new()) } else { Err(said(WORDS)) }
     }
 
-    fn validate<'a>(&'a self, _: &'a BackendSpec) -> BoxFuture<'a, Result<(), ProviderError>> {
+    async fn validate(&self, _: &BackendSpec) -> Result<(), ProviderError> {
         let impossible = self.0.impossible.load(Ordering::Relaxed);
-        Box::pin(async move { if impossible { Err(ProviderError::Unsupported("too large".to_owned())) } else { Ok(()) } })
+        if impossible { Err(ProviderError::Unsupported("too large".to_owned())) } else { Ok(()) }
     }
 
-    fn remove<'a>(&'a self, _: &'a ResolvedBackend, _: ProgressFn<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
+    async fn remove(&self, _: &ResolvedBackend, _: ProgressFn<'_>) -> Result<(), ProviderError> {
         self.0.removals.fetch_add(1, Ordering::Relaxed);
         let in_the_way = self.0.in_the_way.load(Ordering::Relaxed);
-        Box::pin(async move { if in_the_way { Err(said(WORDS)) } else { Ok(()) } })
+        if in_the_way { Err(said(WORDS)) } else { Ok(()) }
     }
 
-    fn logs<'a>(&'a self, _: &'a ResolvedBackend, _: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>> {
-        Box::pin(async { Ok(LogChunk { text: String::new(), next: 0 }) })
+    async fn logs(&self, _: &ResolvedBackend, _: LogPosition) -> Result<LogChunk, ProviderError> {
+        Ok(LogChunk { text: String::new(), next: 0 })
     }
 }
 
@@ -451,24 +449,25 @@ async fn a_server_that_stops_ends_what_operations_wait_for_and_leaves_them_to_th
 /// A provider of records only.
 pub(super) struct Recorder;
 
+#[async_trait]
 impl Provider for Recorder {
     fn kind(&self) -> ProviderKind {
         ProviderKind::Simulated
     }
 
-    fn observe<'a>(&'a self, _: &'a ResolvedBackend) -> BoxFuture<'a, Result<Observation, ProviderError>> {
-        Box::pin(async { Ok(Observation::as_recorded(RunState::Recorded)) })
+    async fn observe(&self, _: &ResolvedBackend) -> Result<Observation, ProviderError> {
+        Ok(Observation::as_recorded(RunState::Recorded))
     }
 
-    fn ensure<'a>(&'a self, _: &'a ResolvedBackend, _: ProgressFn<'a>) -> BoxFuture<'a, Result<ProviderState, ProviderError>> {
-        Box::pin(async { Ok(ProviderState::new()) })
+    async fn ensure(&self, _: &ResolvedBackend, _: ProgressFn<'_>) -> Result<ProviderState, ProviderError> {
+        Ok(ProviderState::new())
     }
 
-    fn remove<'a>(&'a self, _: &'a ResolvedBackend, _: ProgressFn<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
-        Box::pin(async { Ok(()) })
+    async fn remove(&self, _: &ResolvedBackend, _: ProgressFn<'_>) -> Result<(), ProviderError> {
+        Ok(())
     }
 
-    fn logs<'a>(&'a self, _: &'a ResolvedBackend, _: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>> {
-        Box::pin(async { Ok(LogChunk { text: String::new(), next: 0 }) })
+    async fn logs(&self, _: &ResolvedBackend, _: LogPosition) -> Result<LogChunk, ProviderError> {
+        Ok(LogChunk { text: String::new(), next: 0 })
     }
 }

@@ -259,6 +259,13 @@ pub struct FieldDrift {
     pub observed: String,
 }
 
+impl FieldDrift {
+    /// Creates the drift of one field.
+    pub fn new(path: impl Into<String>, recorded: impl Into<String>, observed: impl Into<String>) -> Self {
+        Self { path: FieldPath::new(path), recorded: recorded.into(), observed: observed.into() }
+    }
+}
+
 /// What the path of a deviation begins with that is about a thing beside a backend that this control plane did not make.
 pub const UNMANAGED_PREFIX: &str = "foreign.";
 

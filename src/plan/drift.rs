@@ -1,7 +1,7 @@
 //! Drift alone: what differs from what was last applied, apart from any manifest.
 
 use super::DriftItem;
-use crate::model::{Address, DataState, Diagnostic, FieldDrift, FieldPath, Phase, Snapshot};
+use crate::model::{Address, DataState, Diagnostic, FieldDrift, Phase, Snapshot};
 
 /// What is known about drift in a project.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,5 +54,5 @@ pub fn detect_drift(snapshot: &Snapshot) -> DriftReport {
 
 /// That data is gone which was there.
 pub(super) fn data_missing() -> FieldDrift {
-    FieldDrift { path: FieldPath::new("data"), recorded: "present".to_owned(), observed: "missing".to_owned() }
+    FieldDrift::new("data", "present", "missing")
 }

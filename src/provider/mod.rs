@@ -17,7 +17,7 @@ pub mod process;
 #[cfg(feature = "native")]
 pub mod simulated;
 
-use futures_util::future::BoxFuture;
+pub use async_trait::async_trait;
 
 use crate::model::{
     BackendId, BackendName, BackendSpec, Observation, ProjectName, ProviderKind, ProviderState, ResolvedBackend,
@@ -33,6 +33,7 @@ pub struct FoundBackend {
 }
 
 /// One kind of place where backends run. Every verb may be repeated at any time and ends in the same state.
+#[async_trait]
 pub trait Provider: Send + Sync {
     /// Which kind this is.
     fn kind(&self) -> ProviderKind;
@@ -42,63 +43,49 @@ pub trait Provider: Send + Sync {
     /// # Errors
     /// [`ProviderError::Unsupported`] for what could never be done here. Any other error says nothing about that: only the
     /// attempt can tell.
-    fn validate<'a>(&'a self, _: &'a BackendSpec) -> BoxFuture<'a, Result<(), ProviderError>> {
-        Box::pin(std::future::ready(Ok(())))
+    async fn validate(&self, _: &BackendSpec) -> Result<(), ProviderError> {
+        Ok(())
     }
 
     /// Finds backends of a project and name at their place. One that is not recorded would be lost beside a new one.
-    fn find<'a>(&'a self, _: &'a ProjectName, _: &'a BackendName) -> BoxFuture<'a, Result<Vec<FoundBackend>, ProviderError>> {
-        Box::pin(std::future::ready(Ok(Vec::new())))
+    async fn find(&self, _: &ProjectName, _: &BackendName) -> Result<Vec<FoundBackend>, ProviderError> {
+        Ok(Vec::new())
     }
 
     /// Checks that a recorded backend is at the place that the provider reaches now.
     ///
     /// # Errors
     /// [`ProviderError::OtherEngine`] where it is known to be at another one.
-    fn check_place<'a>(
-        &'a self,
-        _: &'a BackendId,
-        _: &'a BackendName,
-        _: &'a ProviderState,
-    ) -> BoxFuture<'a, Result<(), ProviderError>> {
-        Box::pin(std::future::ready(Ok(())))
+    async fn check_place(&self, _: &BackendId, _: &BackendName, _: &ProviderState) -> Result<(), ProviderError> {
+        Ok(())
     }
 
     /// Looks, and changes nothing. A lookup that fails is an error or [`Observation::unknown`], never "absent".
-    fn observe<'a>(&'a self, placement: &'a ResolvedBackend) -> BoxFuture<'a, Result<Observation, ProviderError>>;
+    async fn observe(&self, placement: &ResolvedBackend) -> Result<Observation, ProviderError>;
 
     /// Brings the backend up as the placement says: adopts what is ours, restarts what differs, starts what is
     /// missing. Returns once it is started; whether it answers is for the caller to see. Only who replaces something
     /// that it can go back to waits for the answer itself, and goes back if there is none.
-    fn ensure<'a>(
-        &'a self,
-        placement: &'a ResolvedBackend,
-        notice: ProgressFn<'a>,
-    ) -> BoxFuture<'a, Result<ProviderState, ProviderError>>;
+    async fn ensure(&self, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> Result<ProviderState, ProviderError>;
 
     /// Stops the backend and leaves everything that belongs to it. Succeeds when it does not run.
-    fn stop<'a>(&'a self, placement: &'a ResolvedBackend) -> BoxFuture<'a, Result<(), ProviderError>> {
+    async fn stop(&self, placement: &ResolvedBackend) -> Result<(), ProviderError> {
         let message = format!("provider `{}` cannot stop `{}` and leave it where it is", self.kind(), placement.name);
-        Box::pin(async move { Err(ProviderError::Unsupported(message)) })
+        Err(ProviderError::Unsupported(message))
     }
 
     /// Takes the backend away with its data. Succeeds when there is nothing left to take away, and says what is left that
     /// it cannot take away.
-    fn remove<'a>(&'a self, placement: &'a ResolvedBackend, notice: ProgressFn<'a>)
-    -> BoxFuture<'a, Result<(), ProviderError>>;
+    async fn remove(&self, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> Result<(), ProviderError>;
 
     /// Takes the backend away and leaves its data, so that somebody can take it up again.
-    fn remove_keeping_data<'a>(
-        &'a self,
-        placement: &'a ResolvedBackend,
-        _: ProgressFn<'a>,
-    ) -> BoxFuture<'a, Result<(), ProviderError>> {
+    async fn remove_keeping_data(&self, placement: &ResolvedBackend, _: ProgressFn<'_>) -> Result<(), ProviderError> {
         let message = format!(
             "provider `{}` has no place for data without its backend: export `{}` with `npx convex export` and destroy it then",
             self.kind(),
             placement.name
         );
-        Box::pin(async move { Err(ProviderError::Unsupported(message)) })
+        Err(ProviderError::Unsupported(message))
     }
 
     /// The folder on this machine in which the backend keeps its files; none where they are elsewhere.
@@ -112,12 +99,12 @@ pub trait Provider: Send + Sync {
     }
 
     /// Returns why a backend that runs does not answer from here, where its provider knows; asked while nothing answers.
-    fn diagnose<'a>(&'a self, _: &'a ResolvedBackend) -> BoxFuture<'a, Option<ProviderError>> {
-        Box::pin(std::future::ready(None))
+    async fn diagnose(&self, _: &ResolvedBackend) -> Option<ProviderError> {
+        None
     }
 
     /// Reads from the backend's log.
-    fn logs<'a>(&'a self, placement: &'a ResolvedBackend, from: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>>;
+    async fn logs(&self, placement: &ResolvedBackend, from: LogPosition) -> Result<LogChunk, ProviderError>;
 }
 
 /// Receives what a long verb has to say while it runs, such as the progress of a download.

@@ -3,11 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-
 use super::launch_spec::{ExecutableSpec, data_paths, launch_spec};
 use super::process::{ProcessSpec, Supervisor};
-use super::{LogChunk, LogPosition, ProgressFn, Provider, ProviderError};
+use super::{LogChunk, LogPosition, ProgressFn, Provider, ProviderError, async_trait};
 use crate::convex::launch::SecretDelivery;
 use crate::model::{DataState, Observation, ProviderKind, ProviderState, ResolvedBackend, RunState};
 
@@ -41,74 +39,54 @@ impl Simulated {
     }
 }
 
+#[async_trait]
 impl Provider for Simulated {
     fn kind(&self) -> ProviderKind {
         ProviderKind::Simulated
     }
 
-    fn observe<'a>(&'a self, placement: &'a ResolvedBackend) -> BoxFuture<'a, Result<Observation, ProviderError>> {
-        Box::pin(async move {
-            if placement.spec.is_record_only() {
-                return Ok(Observation {
-                    state: RunState::Recorded,
-                    data: DataState::None,
-                    drift: Vec::new(),
-                    notes: Vec::new(),
-                });
+    async fn observe(&self, placement: &ResolvedBackend) -> Result<Observation, ProviderError> {
+        if placement.spec.is_record_only() {
+            return Ok(Observation { state: RunState::Recorded, data: DataState::None, drift: Vec::new(), notes: Vec::new() });
+        }
+        let data = data_paths(placement, &self.supervisor.backend_dir(&placement.id)?);
+        self.supervisor.observe(placement, self.process_spec(placement).ok().as_ref(), &data).await
+    }
+
+    async fn ensure(&self, placement: &ResolvedBackend, _: ProgressFn<'_>) -> Result<ProviderState, ProviderError> {
+        if placement.spec.is_record_only() {
+            // It may have listened until now.
+            if self.supervisor.has_files(&placement.id)? {
+                self.supervisor.stop(&placement.id).await?;
             }
+        } else {
             let data = data_paths(placement, &self.supervisor.backend_dir(&placement.id)?);
-            self.supervisor.observe(placement, self.process_spec(placement).ok().as_ref(), &data).await
-        })
+            self.supervisor.ensure(placement, &self.process_spec(placement)?, &data).await?;
+        }
+        Ok(ProviderState::new())
     }
 
-    fn ensure<'a>(
-        &'a self,
-        placement: &'a ResolvedBackend,
-        _: ProgressFn<'a>,
-    ) -> BoxFuture<'a, Result<ProviderState, ProviderError>> {
-        Box::pin(async move {
-            if placement.spec.is_record_only() {
-                // It may have listened until now.
-                if self.supervisor.has_files(&placement.id)? {
-                    self.supervisor.stop(&placement.id).await?;
-                }
-            } else {
-                let data = data_paths(placement, &self.supervisor.backend_dir(&placement.id)?);
-                self.supervisor.ensure(placement, &self.process_spec(placement)?, &data).await?;
-            }
-            Ok(ProviderState::new())
-        })
+    async fn stop(&self, placement: &ResolvedBackend) -> Result<(), ProviderError> {
+        if self.supervisor.has_files(&placement.id)? { self.supervisor.stop(&placement.id).await } else { Ok(()) }
     }
 
-    fn stop<'a>(&'a self, placement: &'a ResolvedBackend) -> BoxFuture<'a, Result<(), ProviderError>> {
-        Box::pin(async move {
-            if self.supervisor.has_files(&placement.id)? { self.supervisor.stop(&placement.id).await } else { Ok(()) }
-        })
+    async fn remove(&self, placement: &ResolvedBackend, _: ProgressFn<'_>) -> Result<(), ProviderError> {
+        // Whether it listens may have changed since it was started, so the disk decides, not the specification.
+        if placement.spec.is_record_only() && !self.supervisor.has_files(&placement.id)? {
+            return Ok(());
+        }
+        self.supervisor.remove(placement).await
     }
 
-    fn remove<'a>(&'a self, placement: &'a ResolvedBackend, _: ProgressFn<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
-        Box::pin(async move {
-            // Whether it listens may have changed since it was started, so the disk decides, not the specification.
-            if placement.spec.is_record_only() && !self.supervisor.has_files(&placement.id)? {
-                return Ok(());
-            }
-            self.supervisor.remove(placement).await
-        })
-    }
-
-    fn remove_keeping_data<'a>(
-        &'a self,
-        placement: &'a ResolvedBackend,
-        _: ProgressFn<'a>,
-    ) -> BoxFuture<'a, Result<(), ProviderError>> {
-        Box::pin(async move { self.supervisor.remove_keeping_data(placement).await })
+    async fn remove_keeping_data(&self, placement: &ResolvedBackend, _: ProgressFn<'_>) -> Result<(), ProviderError> {
+        self.supervisor.remove_keeping_data(placement).await
     }
 
     fn files_folder(&self, placement: &ResolvedBackend) -> Option<PathBuf> {
         self.supervisor.backend_dir(&placement.id).ok().map(|place| place.storage())
     }
 
-    fn logs<'a>(&'a self, placement: &'a ResolvedBackend, from: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>> {
-        Box::pin(async move { self.supervisor.logs(&placement.id, from) })
+    async fn logs(&self, placement: &ResolvedBackend, from: LogPosition) -> Result<LogChunk, ProviderError> {
+        self.supervisor.logs(&placement.id, from)
     }
 }

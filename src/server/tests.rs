@@ -7,7 +7,6 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode};
-use futures_util::future::BoxFuture;
 use futures_util::stream;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -23,41 +22,36 @@ use crate::model::{
     Actor, Observation, ProjectName, ProviderKind, ProviderState, ResolvedBackend, RunState, Scope, Secret, TimeSpan, TokenId,
     TokenRequest,
 };
-use crate::provider::{LogChunk, LogPosition, ProgressFn, Provider, ProviderError};
+use crate::provider::{LogChunk, LogPosition, ProgressFn, Provider, ProviderError, async_trait};
 
 /// A provider that says something, waits to be let on, and then says that the backend ended.
 struct Gate(Arc<Semaphore>);
 
+#[async_trait]
 impl Provider for Gate {
     fn kind(&self) -> ProviderKind {
         ProviderKind::Simulated
     }
 
-    fn observe<'a>(&'a self, _: &'a ResolvedBackend) -> BoxFuture<'a, Result<Observation, ProviderError>> {
-        Box::pin(async { Ok(Observation::as_recorded(RunState::Running)) })
+    async fn observe(&self, _: &ResolvedBackend) -> Result<Observation, ProviderError> {
+        Ok(Observation::as_recorded(RunState::Running))
     }
 
-    fn ensure<'a>(
-        &'a self,
-        _: &'a ResolvedBackend,
-        notice: ProgressFn<'a>,
-    ) -> BoxFuture<'a, Result<ProviderState, ProviderError>> {
-        Box::pin(async {
-            notice("one".to_owned());
-            notice("two".to_owned());
-            if let Ok(permit) = self.0.acquire().await {
-                permit.forget();
-            }
-            Err(ProviderError::Exited { status: "as the test wants it".to_owned(), log: Vec::new() })
-        })
+    async fn ensure(&self, _: &ResolvedBackend, notice: ProgressFn<'_>) -> Result<ProviderState, ProviderError> {
+        notice("one".to_owned());
+        notice("two".to_owned());
+        if let Ok(permit) = self.0.acquire().await {
+            permit.forget();
+        }
+        Err(ProviderError::Exited { status: "as the test wants it".to_owned(), log: Vec::new() })
     }
 
-    fn remove<'a>(&'a self, _: &'a ResolvedBackend, _: ProgressFn<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
-        Box::pin(async { Ok(()) })
+    async fn remove(&self, _: &ResolvedBackend, _: ProgressFn<'_>) -> Result<(), ProviderError> {
+        Ok(())
     }
 
-    fn logs<'a>(&'a self, _: &'a ResolvedBackend, from: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>> {
-        Box::pin(async move { Ok(LogChunk { text: format!("{from:?}\n"), next: 7 }) })
+    async fn logs(&self, _: &ResolvedBackend, from: LogPosition) -> Result<LogChunk, ProviderError> {
+        Ok(LogChunk { text: format!("{from:?}\n"), next: 7 })
     }
 }
 

@@ -3,8 +3,7 @@
 //! Must not do: pretend that something runs.
 
 use convexinfra::model::{DataState, Observation, ProviderKind, ProviderState, ResolvedBackend, RunState};
-use convexinfra::provider::{LogChunk, LogPosition, ProgressFn, Provider, ProviderError};
-use futures_util::future::BoxFuture;
+use convexinfra::provider::{LogChunk, LogPosition, ProgressFn, Provider, ProviderError, async_trait};
 
 /// Keeps simulated backends as records.
 pub struct RecordOnly;
@@ -17,36 +16,29 @@ fn refused(placement: &ResolvedBackend) -> ProviderError {
     ))
 }
 
+#[async_trait]
 impl Provider for RecordOnly {
     fn kind(&self) -> ProviderKind {
         ProviderKind::Simulated
     }
 
-    fn observe<'a>(&'a self, placement: &'a ResolvedBackend) -> BoxFuture<'a, Result<Observation, ProviderError>> {
+    async fn observe(&self, placement: &ResolvedBackend) -> Result<Observation, ProviderError> {
         let state = if placement.spec.is_record_only() { RunState::Recorded } else { RunState::Absent };
-        Box::pin(async move { Ok(Observation { state, data: DataState::None, drift: Vec::new(), notes: Vec::new() }) })
+        Ok(Observation { state, data: DataState::None, drift: Vec::new(), notes: Vec::new() })
     }
 
-    fn ensure<'a>(
-        &'a self,
-        placement: &'a ResolvedBackend,
-        _: ProgressFn<'a>,
-    ) -> BoxFuture<'a, Result<ProviderState, ProviderError>> {
-        Box::pin(
-            async move { if placement.spec.is_record_only() { Ok(ProviderState::new()) } else { Err(refused(placement)) } },
-        )
+    async fn ensure(&self, placement: &ResolvedBackend, _: ProgressFn<'_>) -> Result<ProviderState, ProviderError> {
+        if placement.spec.is_record_only() { Ok(ProviderState::new()) } else { Err(refused(placement)) }
     }
 
-    fn remove<'a>(&'a self, _: &'a ResolvedBackend, _: ProgressFn<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
-        Box::pin(async move { Ok(()) })
+    async fn remove(&self, _: &ResolvedBackend, _: ProgressFn<'_>) -> Result<(), ProviderError> {
+        Ok(())
     }
 
-    fn logs<'a>(&'a self, placement: &'a ResolvedBackend, _: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>> {
-        Box::pin(async move {
-            match placement.spec.is_record_only() {
-                true => Ok(LogChunk { text: String::new(), next: 0 }),
-                false => Err(refused(placement)),
-            }
-        })
+    async fn logs(&self, placement: &ResolvedBackend, _: LogPosition) -> Result<LogChunk, ProviderError> {
+        match placement.spec.is_record_only() {
+            true => Ok(LogChunk { text: String::new(), next: 0 }),
+            false => Err(refused(placement)),
+        }
     }
 }

@@ -6,13 +6,13 @@ use bollard::query_parameters::LogsOptionsBuilder;
 use futures_util::StreamExt;
 
 use super::engine::{Engine, is_absent};
-use crate::provider::kit::log_text::strip_terminal_sequences;
+use crate::provider::kit::log_text::{self, strip_terminal_sequences};
 use crate::provider::{LogChunk, LogPosition, ProviderError};
 
 /// The most that one reading returns, give or take an entry.
 const CHUNK: usize = 1024 * 1024;
 /// How many lines go into an error.
-const LAST_LINES: usize = 20;
+pub(super) const LAST_LINES: usize = 20;
 
 /// Reads from a container's log; nothing when there is no such container.
 pub(super) async fn read(engine: &Engine, container: &str, from: LogPosition) -> Result<LogChunk, ProviderError> {
@@ -93,10 +93,10 @@ fn append(chunk: &mut LogChunk, entry: &str, after: u64) {
     }
 }
 
-/// Returns the last lines of a container's log, as far as they are available.
-pub(super) async fn last_lines(engine: &Engine, container: &str) -> Vec<String> {
-    match read(engine, container, LogPosition::Tail(LAST_LINES)).await {
-        Ok(chunk) => chunk.text.lines().map(str::to_owned).collect(),
+/// Returns the last lines of a container's log, at most so many, as far as they are available.
+pub(super) async fn last_lines(engine: &Engine, container: &str, count: usize) -> Vec<String> {
+    match read(engine, container, LogPosition::Tail(count)).await {
+        Ok(chunk) => log_text::last_lines(&chunk.text, count),
         Err(_) => Vec::new(),
     }
 }

@@ -42,7 +42,6 @@ mod volume_users;
 use std::time::Duration;
 
 use bollard::query_parameters::RemoveVolumeOptions;
-use futures_util::future::BoxFuture;
 use tokio::sync::OnceCell;
 
 pub use self::allow_list::AllowList;
@@ -61,7 +60,7 @@ use self::readiness::ReadinessProbe;
 pub use self::recovery::{Orphan, RecoveredBackend};
 use self::rollout::Rollout;
 use super::kit::keyed_lock::KeyedLock;
-use super::{FoundBackend, LogChunk, LogPosition, ProgressFn, Provider, ProviderError};
+use super::{FoundBackend, LogChunk, LogPosition, ProgressFn, Provider, ProviderError, async_trait};
 use crate::convex::deployment::DeploymentClient;
 use crate::convex::release::COMMITS;
 use crate::failpoint;
@@ -329,106 +328,78 @@ impl Docker {
     }
 }
 
+#[async_trait]
 impl Provider for Docker {
     fn kind(&self) -> ProviderKind {
         ProviderKind::Docker
     }
 
-    fn validate<'a>(&'a self, spec: &'a BackendSpec) -> BoxFuture<'a, Result<(), ProviderError>> {
-        Box::pin(async move {
-            self.allowed.check(spec)?;
-            let engine = self.engine().await?;
-            limits::validate_limits(&spec.resources, engine.capabilities, engine.capacity)
-        })
+    async fn validate(&self, spec: &BackendSpec) -> Result<(), ProviderError> {
+        self.allowed.check(spec)?;
+        let engine = self.engine().await?;
+        limits::validate_limits(&spec.resources, engine.capabilities, engine.capacity)
     }
 
-    fn find<'a>(
-        &'a self,
-        project: &'a ProjectName,
-        name: &'a BackendName,
-    ) -> BoxFuture<'a, Result<Vec<FoundBackend>, ProviderError>> {
-        Box::pin(async move { recovery::find(self.engine().await?, project, name).await })
+    async fn find(&self, project: &ProjectName, name: &BackendName) -> Result<Vec<FoundBackend>, ProviderError> {
+        recovery::find(self.engine().await?, project, name).await
     }
 
-    fn check_place<'a>(
-        &'a self,
-        id: &'a BackendId,
-        name: &'a BackendName,
-        state: &'a ProviderState,
-    ) -> BoxFuture<'a, Result<(), ProviderError>> {
-        Box::pin(async move {
-            let engine = self.engine().await?;
-            match engine.identity.differs_from(state) {
-                Some(_) => self.inventory_of(engine, id, name, state).await.map(drop),
-                None => Ok(()),
-            }
-        })
+    async fn check_place(&self, id: &BackendId, name: &BackendName, state: &ProviderState) -> Result<(), ProviderError> {
+        let engine = self.engine().await?;
+        match engine.identity.differs_from(state) {
+            Some(_) => self.inventory_of(engine, id, name, state).await.map(drop),
+            None => Ok(()),
+        }
     }
 
-    fn observe<'a>(&'a self, resolved: &'a ResolvedBackend) -> BoxFuture<'a, Result<Observation, ProviderError>> {
-        Box::pin(self.observe_redacted(resolved))
+    async fn observe(&self, resolved: &ResolvedBackend) -> Result<Observation, ProviderError> {
+        self.observe_redacted(resolved).await
     }
 
-    fn ensure<'a>(
-        &'a self,
-        resolved: &'a ResolvedBackend,
-        progress: ProgressFn<'a>,
-    ) -> BoxFuture<'a, Result<ProviderState, ProviderError>> {
-        Box::pin(async move {
-            let done = self.reconcile(resolved, progress).await;
-            done.map_err(|error| redact::redactor_of(resolved).redact_error(error))
-        })
+    async fn ensure(&self, resolved: &ResolvedBackend, progress: ProgressFn<'_>) -> Result<ProviderState, ProviderError> {
+        let done = self.reconcile(resolved, progress).await;
+        done.map_err(|error| redact::redactor_of(resolved).redact_error(error))
     }
 
-    fn remove<'a>(&'a self, resolved: &'a ResolvedBackend, _: ProgressFn<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
-        Box::pin(self.destroy(resolved, VolumeReclaim::Delete))
+    async fn remove(&self, resolved: &ResolvedBackend, _: ProgressFn<'_>) -> Result<(), ProviderError> {
+        self.destroy(resolved, VolumeReclaim::Delete).await
     }
 
-    fn remove_keeping_data<'a>(
-        &'a self,
-        resolved: &'a ResolvedBackend,
-        _: ProgressFn<'a>,
-    ) -> BoxFuture<'a, Result<(), ProviderError>> {
-        Box::pin(self.destroy(resolved, VolumeReclaim::Retain))
+    async fn remove_keeping_data(&self, resolved: &ResolvedBackend, _: ProgressFn<'_>) -> Result<(), ProviderError> {
+        self.destroy(resolved, VolumeReclaim::Retain).await
     }
 
     fn retained_place(&self, resolved: &ResolvedBackend) -> Option<String> {
         Some(format!("volume {}", labels::ResourceNames::of(resolved).volume(labels::ResourceRole::Data)))
     }
 
-    fn stop<'a>(&'a self, resolved: &'a ResolvedBackend) -> BoxFuture<'a, Result<(), ProviderError>> {
-        Box::pin(async move {
-            let _lock = self.locks.lock(&resolved.id).await;
-            let engine = self.engine().await?;
-            let inventory = self.inventory(engine, resolved).await?;
-            let context = self.context(resolved, engine, &inventory)?;
-            match inventory.current(&context.names) {
-                Some(container) => engine.stop_container(container).await,
-                None => Ok(()),
-            }
-        })
+    async fn stop(&self, resolved: &ResolvedBackend) -> Result<(), ProviderError> {
+        let _lock = self.locks.lock(&resolved.id).await;
+        let engine = self.engine().await?;
+        let inventory = self.inventory(engine, resolved).await?;
+        let context = self.context(resolved, engine, &inventory)?;
+        match inventory.current(&context.names) {
+            Some(container) => engine.stop_container(container).await,
+            None => Ok(()),
+        }
     }
 
-    fn diagnose<'a>(&'a self, resolved: &'a ResolvedBackend) -> BoxFuture<'a, Option<ProviderError>> {
-        Box::pin(async move {
-            let engine = self.engine().await.ok()?;
-            let inventory = self.inventory(engine, resolved).await.ok()?;
-            let context = self.context(resolved, engine, &inventory).ok()?;
-            let url = context.internal_url(resolved.ports.api);
-            let current = inventory.current(&context.names)?;
-            self.probe(engine, resolved, &url).diagnose(inventory::id_of(current)).await
-        })
+    async fn diagnose(&self, resolved: &ResolvedBackend) -> Option<ProviderError> {
+        let engine = self.engine().await.ok()?;
+        let inventory = self.inventory(engine, resolved).await.ok()?;
+        let context = self.context(resolved, engine, &inventory).ok()?;
+        let url = context.internal_url(resolved.ports.api);
+        let current = inventory.current(&context.names)?;
+        self.probe(engine, resolved, &url).diagnose(inventory::id_of(current)).await
     }
 
-    fn logs<'a>(&'a self, resolved: &'a ResolvedBackend, from: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>> {
-        Box::pin(async move {
-            let engine = self.engine().await?;
-            let seen = self.inventory(engine, resolved).await?;
-            match seen.current(&labels::ResourceNames::of(resolved)).or(seen.adopted.as_ref()) {
-                Some(container) => logs::read(engine, inventory::id_of(container), from).await,
-                None => Ok(LogChunk { text: String::new(), next: if let LogPosition::Byte(next) = from { next } else { 0 } }),
-            }
-        })
+    async fn logs(&self, resolved: &ResolvedBackend, from: LogPosition) -> Result<LogChunk, ProviderError> {
+        let engine = self.engine().await?;
+        let seen = self.inventory(engine, resolved).await?;
+        match seen.current(&labels::ResourceNames::of(resolved)).or(seen.adopted.as_ref()) {
+            Some(container) => logs::read(engine, inventory::id_of(container), from).await,
+            None => Ok(LogChunk { text: String::new(), next: if let LogPosition::Byte(next) = from { next } else { 0 } }),
+        }
     }
 }
 

@@ -11,13 +11,12 @@ use super::import::{DROPPED, address_of};
 use super::inventory::{Inventory, has_file, id_of, inspect_container, name_of, volume_at};
 use super::labels::ResourceRole;
 use super::launch_file::DATA;
-use super::readiness::ANSWER_TIMEOUT;
 use super::redact::redactor_of;
 use super::rollout::missing_launch_file;
 use super::{Docker, dashboard, database, image, logs, network, volume, volume_users};
-use crate::convex::deployment::{DeploymentError, Readiness, probe_readiness};
 use crate::model::{DataState, FieldDrift, Observation, ResolvedBackend, RunState};
 use crate::provider::ProviderError;
+use crate::provider::kit::readiness;
 
 /// How many lines of a stopped container's log are told.
 const LOG_LINES: usize = 3;
@@ -26,9 +25,10 @@ impl Docker {
     /// Looks at a backend, and tells none of its secrets, wherever somebody has put them.
     pub(super) async fn observe_redacted(&self, resolved: &ResolvedBackend) -> Result<Observation, ProviderError> {
         let secrets = redactor_of(resolved);
-        let mut seen = self.observe_backend(resolved).await.map_err(|error| secrets.redact_error(error))?;
-        seen.drift = seen.drift.iter().map(|drift| secrets.redact_drift(drift)).collect();
-        Ok(seen)
+        match self.observe_backend(resolved).await {
+            Ok(seen) => Ok(secrets.redact_observation(seen)),
+            Err(error) => Err(secrets.redact_error(error)),
+        }
     }
 
     async fn observe_backend(&self, resolved: &ResolvedBackend) -> Result<Observation, ProviderError> {
@@ -56,7 +56,7 @@ impl Docker {
                 (Some(adopted), _) => {
                     let address = address_of(adopted, engine.remote_host.as_deref());
                     let url = address.unwrap_or_else(|| context.internal_url(resolved.ports.api));
-                    self.probe_readiness(resolved, &url, &mut drift).await
+                    readiness::observe(&self.connections, &url, resolved, &mut drift).await
                 }
                 (None, Some(_)) => RunState::Stopped,
                 (None, None) => RunState::Absent,
@@ -84,15 +84,15 @@ impl Docker {
             self.add_log_tail(engine, id_of(current), &mut drift).await;
         }
         if state == RunState::Running {
-            state = self.probe_readiness(resolved, &context.internal_url(resolved.ports.api), &mut drift).await;
+            let url = context.internal_url(resolved.ports.api);
+            state = readiness::observe(&self.connections, &url, resolved, &mut drift).await;
         }
         Ok(Observation { state, data, drift, notes })
     }
 
     /// Adds the last lines of its log to the drift of a container that does not run.
     async fn add_log_tail(&self, engine: &Engine, id: &str, drift: &mut [FieldDrift]) {
-        let tail = logs::last_lines(engine, id).await;
-        let tail = &tail[tail.len().saturating_sub(LOG_LINES)..];
+        let tail = logs::last_lines(engine, id, LOG_LINES).await;
         if let Some(stopped) = drift.iter_mut().find(|drift| drift.path.as_str() == "container")
             && !tail.is_empty()
         {
@@ -217,24 +217,5 @@ impl Docker {
             return Ok(DataState::Missing);
         }
         Ok(DataState::Present)
-    }
-
-    async fn probe_readiness(&self, resolved: &ResolvedBackend, url: &str, drift: &mut Vec<FieldDrift>) -> RunState {
-        let port = resolved.ports.api;
-        let expected = resolved.instance_name.as_str();
-        let asked = probe_readiness(&self.connections, url, expected, &resolved.admin_key);
-        drift.push(match tokio::time::timeout(ANSWER_TIMEOUT, asked).await {
-            Ok(Readiness::Ready) => return RunState::Running,
-            // Nobody looked, so nothing is known.
-            Ok(Readiness::Failing(DeploymentError::NotAsked { .. })) => return RunState::Unknown,
-            Ok(Readiness::OtherInstance { name }) => field_drift("instance_name", expected, name),
-            Ok(Readiness::KeyRefused) => field_drift("admin_key", "accepted", "refused"),
-            Ok(Readiness::NotListening) => {
-                field_drift("port", format!("listening on {port}"), format!("not listening on {port}"))
-            }
-            Ok(Readiness::Failing(error)) => field_drift("port", format!("answering on {port}"), error.to_string()),
-            Err(_) => field_drift("port", format!("answering on {port}"), format!("no answer on {port}")),
-        });
-        RunState::Unready
     }
 }

@@ -9,13 +9,14 @@ use futures_util::TryStreamExt;
 
 use super::engine::Engine;
 use super::inventory::inspect_container;
-use super::logs::last_lines;
-use crate::convex::deployment::{DeploymentClient, Readiness, probe_readiness};
+use super::logs::{LAST_LINES, last_lines};
+use crate::convex::deployment::{DeploymentClient, Readiness};
 use crate::model::ResolvedBackend;
 use crate::provider::ProviderError;
+use crate::provider::kit::readiness;
 
-/// How long a healthy backend may take for an answer.
-pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the engine may take to tell what has been.
+const EVENTS_TIMEOUT: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(50);
 
 /// Probes one backend at one URL.
@@ -35,8 +36,7 @@ pub(super) struct ReadinessProbe<'a> {
 impl ReadinessProbe<'_> {
     /// Asks once; none when there is no answer in time.
     pub(super) async fn readiness(&self) -> Option<Readiness> {
-        let asked = probe_readiness(self.connections, self.url, self.resolved.instance_name.as_str(), &self.resolved.admin_key);
-        tokio::time::timeout(ANSWER_TIMEOUT, asked).await.ok()
+        readiness::ask(self.connections, self.url, self.resolved).await
     }
 
     /// Whether a backend that was ready before takes connections and does not answer. One that was started a moment ago
@@ -57,7 +57,7 @@ impl ReadinessProbe<'_> {
         let deadline = Instant::now() + self.watched_for;
         loop {
             if let Some(status) = self.exit_status(id, restarts).await? {
-                let log = last_lines(self.engine, id).await;
+                let log = last_lines(self.engine, id, LAST_LINES).await;
                 // Otherwise the engine would start it again and again.
                 if let Some(container) = inspect_container(self.engine, id).await? {
                     self.engine.stop_container(&container).await?;
@@ -134,7 +134,7 @@ impl ReadinessProbe<'_> {
         let until = format!("{}.{:09}", started.as_second(), started.subsec_nanosecond());
         let options = EventsOptionsBuilder::default().filters(&filters).until(&until).build();
         let told = self.engine.client.events(Some(options)).try_collect::<Vec<_>>();
-        let told = tokio::time::timeout(ANSWER_TIMEOUT, told).await.ok()?.ok()?;
+        let told = tokio::time::timeout(EVENTS_TIMEOUT, told).await.ok()?.ok()?;
         told.into_iter().next_back()?.actor?.attributes?.get("exitCode")?.parse().ok()
     }
 }

@@ -19,7 +19,7 @@ use super::inventory::{
 };
 use super::labels::{ID, ResourceNames};
 use super::launch_file::{DATA, LAUNCH_VARIABLE, SecretFiles};
-use super::logs::last_lines;
+use super::logs::{LAST_LINES, last_lines};
 use super::readiness::{ReadinessProbe, restart_count};
 use super::repair::{Attempts, RepairAction, choose_repair};
 use super::volume_users;
@@ -220,7 +220,7 @@ impl Rollout<'_> {
                 self.engine.remove_container(id_of(old.container()), matches!(old, Predecessor::Previous(_))).await
             }
             Err(reason) => {
-                let log = last_lines(self.engine, id).await;
+                let log = last_lines(self.engine, id, LAST_LINES).await;
                 if let Some(new) = inspect_container(self.engine, id).await? {
                     self.stop_and_remove(&new).await?;
                 }

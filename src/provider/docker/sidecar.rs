@@ -10,7 +10,7 @@ use super::desired::ContainerSpec;
 use super::engine::Engine;
 use super::inventory::{Inventory, id_of, inspect_container, name_of};
 use super::labels::ResourceRole;
-use super::logs::last_lines;
+use super::logs::{LAST_LINES, last_lines};
 use super::repair::{Attempts, RepairAction, choose_repair};
 use crate::provider::ProviderError;
 
@@ -92,7 +92,7 @@ pub(super) async fn wait_until_healthy(engine: &Engine, id: &str) -> Result<(), 
                 true => format!("its database server ended with exit code {}", state.exit_code.unwrap_or_default()),
                 false => format!("its database server was not ready within {} s", DATABASE_READY.as_secs()),
             };
-            return Err(ProviderError::Exited { status, log: last_lines(engine, id).await });
+            return Err(ProviderError::Exited { status, log: last_lines(engine, id, LAST_LINES).await });
         }
         tokio::time::sleep(POLL).await;
     }

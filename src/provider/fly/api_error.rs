@@ -12,7 +12,7 @@ use super::transport::ApiResponse;
 pub(super) enum ApiErrorKind {
     /// The token is no good.
     Unauthorized,
-    /// The token may not do that, or the thing belongs to somebody else.
+    /// The token has no permission for it, or the resource belongs to another organisation.
     Forbidden,
     /// The organisation may not have more of something, in one region or anywhere.
     Quota,
@@ -32,7 +32,7 @@ pub(super) enum ApiErrorKind {
     VolumeBound,
     /// The volume is not there.
     VolumeNotFound,
-    /// Somebody else holds the machine's lease.
+    /// Another run or user holds the machine's lease.
     LeaseHeld,
     /// Somebody else changed the machine meanwhile, or its secrets are not as new as they have to be.
     Conflict,
@@ -40,7 +40,7 @@ pub(super) enum ApiErrorKind {
     WrongState,
     /// Too many requests; perhaps with how many seconds to wait.
     RateLimited(Option<u64>),
-    /// Nobody can say whether it was done.
+    /// Whether it was done is not known.
     Uncertain,
     /// Anything else: it was not done, and asking again will not help.
     Other,
@@ -121,7 +121,7 @@ pub(super) fn classify(reply: &ApiResponse) -> ApiErrorKind {
     }
 }
 
-/// How the name of an app is said to be somebody's already.
+/// The words that say that an app's name is taken.
 const NAME_TAKEN: [&str; 5] = ["been taken", "already taken", "uniqueness constraint", "already exists", "already in use"];
 
 /// How hosts say that they are full or closed.

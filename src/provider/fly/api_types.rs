@@ -8,18 +8,30 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-/// What a server leaves empty it may as well write as `null`.
+/// Reads a field that a server may write as `null`.
 fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
     Option::<T>::deserialize(from).map(Option::unwrap_or_default)
 }
 
-/// An app.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct App {
-    pub(super) network: Option<String>,
-    /// An object with a `slug`; others answer with the bare slug.
-    organization: Option<Value>,
+/// Declares types of answers, each field of which may be missing or `null`.
+macro_rules! api_type {
+    ($($(#[$meta:meta])* struct $name:ident { $($(#[$attribute:meta])* $visibility:vis $field:ident: $type:ty,)* })*) => {$(
+        $(#[$meta])*
+        #[derive(Debug, Clone, Default, Deserialize)]
+        #[serde(default)]
+        pub(super) struct $name {
+            $($(#[$attribute])* #[serde(deserialize_with = "or_default")] $visibility $field: $type,)*
+        }
+    )*};
+}
+
+api_type! {
+    /// An app.
+    struct App {
+        pub(super) network: Option<String>,
+        /// An object with a `slug`; others answer with the bare slug.
+        organization: Option<Value>,
+    }
 }
 
 impl App {
@@ -33,34 +45,25 @@ impl App {
     }
 }
 
-/// What may be done with a token.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct TokenList {
-    #[serde(deserialize_with = "or_default")]
-    pub(super) tokens: Vec<TokenInfo>,
-}
+api_type! {
+    /// What may be done with a token.
+    struct TokenList {
+        pub(super) tokens: Vec<TokenInfo>,
+    }
 
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct TokenInfo {
-    pub(super) org_slug: Option<String>,
-}
+    struct TokenInfo {
+        pub(super) org_slug: Option<String>,
+    }
 
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct IpAssignments {
-    #[serde(deserialize_with = "or_default")]
-    pub(super) ips: Vec<IpAssignment>,
-}
+    struct IpAssignments {
+        pub(super) ips: Vec<IpAssignment>,
+    }
 
-/// An address of an app.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct IpAssignment {
-    #[serde(deserialize_with = "or_default")]
-    pub(super) ip: String,
-    pub(super) created_at: Option<String>,
+    /// An address of an app.
+    struct IpAssignment {
+        pub(super) ip: String,
+        pub(super) created_at: Option<String>,
+    }
 }
 
 impl IpAssignment {
@@ -75,15 +78,14 @@ impl IpAssignment {
     }
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct AppSecrets {
-    #[serde(deserialize_with = "or_default")]
-    pub(super) secrets: Vec<SecretEntry>,
-    version: Option<u64>,
-    /// What the same number was called before.
-    #[serde(rename = "Version")]
-    old_version: Option<u64>,
+api_type! {
+    struct AppSecrets {
+        pub(super) secrets: Vec<SecretEntry>,
+        version: Option<u64>,
+        /// What the same number was called before.
+        #[serde(rename = "Version")]
+        old_version: Option<u64>,
+    }
 }
 
 impl AppSecrets {
@@ -115,45 +117,33 @@ impl AppSecrets {
     }
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct SecretEntry {
-    #[serde(deserialize_with = "or_default")]
-    pub(super) name: String,
-    #[serde(deserialize_with = "or_default")]
-    pub(super) digest: String,
-}
+api_type! {
+    struct SecretEntry {
+        pub(super) name: String,
+        pub(super) digest: String,
+    }
 
-/// The answer to one secret that was set.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct SetSecretResponse {
-    #[serde(deserialize_with = "or_default")]
-    digest: String,
-    version: Option<u64>,
-    #[serde(rename = "Version")]
-    old_version: Option<u64>,
-}
+    /// The answer to one secret that was set.
+    struct SetSecretResponse {
+        digest: String,
+        version: Option<u64>,
+        #[serde(rename = "Version")]
+        old_version: Option<u64>,
+    }
 
-/// A volume.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Volume {
-    #[serde(deserialize_with = "or_default")]
-    pub(super) id: String,
-    #[serde(deserialize_with = "or_default")]
-    pub(super) name: String,
-    #[serde(deserialize_with = "or_default")]
-    pub(super) state: String,
-    #[serde(deserialize_with = "or_default")]
-    pub(super) region: String,
-    #[serde(deserialize_with = "or_default")]
-    pub(super) size_gb: u32,
-    pub(super) attached_machine_id: Option<String>,
-    pub(super) created_at: Option<String>,
-    pub(super) host_status: Option<String>,
-    /// Only where the volumes of a whole organisation are listed.
-    pub(super) app_name: Option<String>,
+    /// A volume.
+    struct Volume {
+        pub(super) id: String,
+        pub(super) name: String,
+        pub(super) state: String,
+        pub(super) region: String,
+        pub(super) size_gb: u32,
+        pub(super) attached_machine_id: Option<String>,
+        pub(super) created_at: Option<String>,
+        pub(super) host_status: Option<String>,
+        /// Only where the volumes of a whole organisation are listed.
+        pub(super) app_name: Option<String>,
+    }
 }
 
 impl Volume {
@@ -182,22 +172,17 @@ impl Volume {
     }
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct ExtendResponse {
-    #[serde(deserialize_with = "or_default")]
-    pub(super) needs_restart: bool,
-}
+api_type! {
+    struct ExtendResponse {
+        pub(super) needs_restart: bool,
+    }
 
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct VolumePage {
-    #[serde(deserialize_with = "or_default")]
-    pub(super) volumes: Vec<Volume>,
-    pub(super) next_cursor: Option<String>,
-    /// Regions that did not answer, so that their volumes are not listed.
-    #[serde(deserialize_with = "or_default")]
-    pub(super) error_regions: Vec<String>,
+    struct VolumePage {
+        pub(super) volumes: Vec<Volume>,
+        pub(super) next_cursor: Option<String>,
+        /// Regions that did not answer, so that their volumes are not listed.
+        pub(super) error_regions: Vec<String>,
+    }
 }
 
 /// Whether a host answers that is in this state.
@@ -205,41 +190,31 @@ fn is_host_ok(host_status: Option<&str>) -> bool {
     matches!(host_status, None | Some("" | "ok"))
 }
 
-/// A machine.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Machine {
-    #[serde(deserialize_with = "or_default")]
-    pub(super) id: String,
-    #[serde(deserialize_with = "or_default")]
-    pub(super) name: String,
-    #[serde(deserialize_with = "or_default")]
-    pub(super) state: String,
-    #[serde(deserialize_with = "or_default")]
-    pub(super) region: String,
-    pub(super) instance_id: Option<String>,
-    pub(super) config: Option<Value>,
-    /// What little is known of the configuration while the host does not answer.
-    pub(super) incomplete_config: Option<Value>,
-    pub(super) host_status: Option<String>,
-    pub(super) checks: Option<Vec<HealthCheck>>,
-    pub(super) image_ref: Option<ImageRef>,
-}
+api_type! {
+    /// A machine.
+    struct Machine {
+        pub(super) id: String,
+        pub(super) name: String,
+        pub(super) state: String,
+        pub(super) region: String,
+        pub(super) instance_id: Option<String>,
+        pub(super) config: Option<Value>,
+        /// What little is known of the configuration while the host does not answer.
+        pub(super) incomplete_config: Option<Value>,
+        pub(super) host_status: Option<String>,
+        pub(super) checks: Option<Vec<HealthCheck>>,
+        pub(super) image_ref: Option<ImageRef>,
+    }
 
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct HealthCheck {
-    #[serde(deserialize_with = "or_default")]
-    pub(super) name: String,
-    #[serde(deserialize_with = "or_default")]
-    pub(super) status: String,
-    pub(super) output: Option<String>,
-}
+    struct HealthCheck {
+        pub(super) name: String,
+        pub(super) status: String,
+        pub(super) output: Option<String>,
+    }
 
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct ImageRef {
-    pub(super) digest: Option<String>,
+    struct ImageRef {
+        pub(super) digest: Option<String>,
+    }
 }
 
 impl Machine {
@@ -282,13 +257,13 @@ impl Machine {
     }
 }
 
-/// A lease, which comes wrapped though the specification says that it does not.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct LeaseResponse {
-    data: Option<Box<LeaseResponse>>,
-    nonce: Option<String>,
-    version: Option<String>,
+api_type! {
+    /// A lease, which comes wrapped though the specification says that it does not.
+    struct LeaseResponse {
+        data: Option<Box<LeaseResponse>>,
+        nonce: Option<String>,
+        version: Option<String>,
+    }
 }
 
 impl LeaseResponse {
@@ -306,15 +281,15 @@ impl LeaseResponse {
     }
 }
 
-/// Something that happened to a machine.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct MachineEvent {
-    request: Option<Value>,
+api_type! {
+    /// Something that happened to a machine.
+    struct MachineEvent {
+        request: Option<Value>,
+    }
 }
 
 impl MachineEvent {
-    /// How the process ended, where it did and nobody had asked for it.
+    /// Returns how the process ended, unless a stop was requested.
     pub(super) fn exit_reason(&self) -> Option<String> {
         let exit = self.request.as_ref()?.get("exit_event")?;
         let flag = |name: &str| exit.get(name).and_then(Value::as_bool).unwrap_or_default();
@@ -327,44 +302,31 @@ impl MachineEvent {
     }
 }
 
-/// The certificate of a host.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Certificate {
-    #[serde(deserialize_with = "or_default")]
-    pub(super) configured: bool,
-    pub(super) dns_requirements: Option<DnsRequirements>,
-}
+api_type! {
+    /// The certificate of a host.
+    struct Certificate {
+        pub(super) configured: bool,
+        pub(super) dns_requirements: Option<DnsRequirements>,
+    }
 
-/// The records that somebody has to set.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct DnsRequirements {
-    #[serde(deserialize_with = "or_default")]
-    pub(super) a: Vec<String>,
-    #[serde(deserialize_with = "or_default")]
-    pub(super) aaaa: Vec<String>,
-    pub(super) cname: Option<String>,
-    pub(super) acme_challenge: Option<DnsRecord>,
-    pub(super) ownership: Option<OwnershipRecord>,
-}
+    /// The DNS records that the owner of the domain has to set.
+    struct DnsRequirements {
+        pub(super) a: Vec<String>,
+        pub(super) aaaa: Vec<String>,
+        pub(super) cname: Option<String>,
+        pub(super) acme_challenge: Option<DnsRecord>,
+        pub(super) ownership: Option<OwnershipRecord>,
+    }
 
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct DnsRecord {
-    #[serde(deserialize_with = "or_default")]
-    pub(super) name: String,
-    #[serde(deserialize_with = "or_default")]
-    pub(super) target: String,
-}
+    struct DnsRecord {
+        pub(super) name: String,
+        pub(super) target: String,
+    }
 
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct OwnershipRecord {
-    #[serde(deserialize_with = "or_default")]
-    pub(super) name: String,
-    #[serde(deserialize_with = "or_default")]
-    pub(super) app_value: String,
+    struct OwnershipRecord {
+        pub(super) name: String,
+        pub(super) app_value: String,
+    }
 }
 
 #[cfg(test)]

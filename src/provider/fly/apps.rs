@@ -1,35 +1,25 @@
-//! Apps: found, proved to be ours, made, given addresses and secrets.
+//! Apps: found, proved to be ours, created.
 //!
 //! Must not do: touch an app that is not proved to be ours.
 
-use std::collections::BTreeMap;
-
 use super::api_error::ApiErrorKind;
-use super::api_types::{App, AppSecrets, IpAssignments, Machine, TokenList};
+use super::api_types::{App, Machine, TokenList};
 use super::client::{ApiClient, CallError, call_failed, parse};
-use super::desired::{BACKEND_MACHINE, DASHBOARD_MACHINE, MachineSpec, OWNER_KEY, secrets_digest};
+use super::desired::{BACKEND_MACHINE, DASHBOARD_MACHINE};
 use super::error::FlyError;
 use super::{FlyConfig, requests};
 use crate::failpoint;
+use crate::model::ResolvedBackend;
 use crate::model::fly::{ADOPT_APP_KEY, RETAINED_BACKEND_KEY, dashboard_app_name};
-use crate::model::{ProviderState, ResolvedBackend, Secret};
 use crate::provider::ProgressFn;
+use crate::provider::kit::owner::Ownership;
 
-/// The alias of everybody's own organisation.
+/// The alias of a user's own organisation.
 const PERSONAL: &str = "personal";
-/// What the networks of apps begin with that convexinfra creates; behind it stands the id of the backend.
+/// The prefix of the networks that convexinfra creates; the id of the backend follows.
 const NETWORK_PREFIX: &str = "convexinfra-";
-/// The secret whose name marks an app that was retained with its data.
-const RETAINED_SECRET: &str = "CONVEXINFRA_RETAINED";
 /// The key of the organisation in the provider state.
 pub(super) const ORG_KEY: &str = "org";
-/// How often an answer that was lost is followed by another try.
-const MAX_ATTEMPTS: u32 = 3;
-/// The note under which the keyed digest of all secrets is kept.
-const SECRETS_DIGEST_KEY: &str = "secrets";
-/// What the notes about single secrets begin with; behind it stands the name, and the value is Fly's digest of it.
-pub(super) const SECRET_KEY_PREFIX: &str = "secret.";
-
 /// One app of one backend, while a verb is at it.
 #[derive(Clone)]
 pub(super) struct AppReconciler<'a> {
@@ -58,12 +48,12 @@ pub(super) const BACKEND_ROLE: AppRole =
 pub(super) const DASHBOARD_ROLE: AppRole =
     AppRole { machine_name: DASHBOARD_MACHINE, machine_key: "dashboard_machine", volume_key: None };
 
-/// Whether an app was there before.
+/// Whether an app existed before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AppOrigin {
-    /// It was, perhaps with something in it.
+    /// It did, perhaps with something in it.
     Existing,
-    /// It was made just now, so it is empty.
+    /// It was just created, so it is empty.
     Created,
 }
 
@@ -75,14 +65,6 @@ pub(super) struct EnsuredApp {
     pub(super) org: String,
     /// The machines that are in it.
     pub(super) machines: Vec<Machine>,
-}
-
-/// The secrets of an app after they were ensured.
-pub(super) struct EnsuredSecrets {
-    /// The version of the vault, where it changed.
-    pub(super) version: Option<u64>,
-    /// Whether the app is marked as retained.
-    pub(super) are_marked_retained: bool,
 }
 
 /// Returns the organisation that pays: the one recorded, named, or the only one that the token is for.
@@ -131,7 +113,7 @@ impl AppReconciler<'_> {
         FlyError::AppForeign { app: self.app.clone(), why }
     }
 
-    /// Looks for the app; none when nobody has an app of that name.
+    /// Finds the app; none when no organisation has an app of that name.
     pub(super) async fn find_app(&self) -> Result<Option<App>, FlyError> {
         let call = requests::get_app(&self.app);
         let what = call.label();
@@ -163,14 +145,11 @@ impl AppReconciler<'_> {
         {
             return Err(self.app_foreign(format!("it belongs to the organisation `{found}` and not to `{org}`")));
         }
-        let id = self.placement.id.as_str();
-        if let Some(other) = machines.iter().find(|machine| machine.metadata(OWNER_KEY).is_some_and(|owner| owner != id)) {
-            return Err(self.app_foreign(format!("its machine `{}` belongs to another backend of convexinfra", other.id)));
-        }
+        self.refuse_machine_of_another(machines)?;
         let network = app.network.as_deref().unwrap_or_default();
         let retained = self.placement.provider_state.get(RETAINED_BACKEND_KEY);
         let is_marked = network == self.network() || retained.is_some_and(|backend| network == self.network_of(backend));
-        let has_own = machines.iter().any(|machine| machine.metadata(OWNER_KEY) == Some(id));
+        let has_own = machines.iter().any(|machine| self.ownership(machine).is_ours());
         if is_marked || has_own || self.placement.has_been_ready {
             return Ok(());
         }
@@ -203,29 +182,6 @@ impl AppReconciler<'_> {
         })
     }
 
-    async fn is_marked_retained(&self) -> Result<bool, FlyError> {
-        let secrets: AppSecrets = self.client.get(requests::list_secrets(&self.app)).await?;
-        Ok(secrets.digests().contains_key(RETAINED_SECRET))
-    }
-
-    /// Marks the app as retained: with its data, and without a backend.
-    pub(super) async fn mark_retained(&self) -> Result<(), FlyError> {
-        let call = requests::set_secret(&self.app, RETAINED_SECRET, &Secret::new("1"));
-        let what = call.label();
-        self.client.call_idempotent(call).await.map(drop).map_err(|declined| call_failed(&what, declined))
-    }
-
-    /// Takes that mark away again.
-    pub(super) async fn unmark_retained(&self) -> Result<(), FlyError> {
-        let call = requests::remove_secret(&self.app, RETAINED_SECRET);
-        let what = call.label();
-        match self.client.call(call).await {
-            Ok(_) => Ok(()),
-            Err(CallError::Rejected(kind, _)) if kind.is_not_found() => Ok(()),
-            Err(declined) => Err(call_failed(&what, declined)),
-        }
-    }
-
     /// Returns the name of the private network that the app is created in.
     fn network(&self) -> String {
         self.network_of(self.placement.id.as_str())
@@ -239,8 +195,8 @@ impl AppReconciler<'_> {
         }
     }
 
-    /// The machines of the app that are there to stay. Lists lag behind, so the one that was noted is asked for by its
-    /// id where it is not listed.
+    /// Lists the live machines of the app. Lists lag behind, so the recorded one is asked for by its id where it is not
+    /// listed.
     pub(super) async fn list_machines(&self) -> Result<Vec<Machine>, FlyError> {
         let mut machines: Vec<Machine> = self.client.list(requests::list_machines(&self.app)).await?;
         if let Some(noted) = self.placement.provider_state.get(self.role.machine_key)
@@ -297,162 +253,16 @@ impl AppReconciler<'_> {
         Ok(EnsuredApp { origin: AppOrigin::Existing, org, machines })
     }
 
-    /// Gives the app the addresses that it lacks. Without one its name leads nowhere.
-    pub(super) async fn ensure_addresses(&self) -> Result<(), FlyError> {
-        let addresses: IpAssignments = self.client.get(requests::list_addresses(&self.app)).await?;
-        let missing = missing_addresses(&addresses);
-        for kind in missing {
-            self.assign_address(kind).await?;
-            failpoint::hit("provider.fly.address_assigned");
-        }
-        Ok(())
+    pub(super) async fn refuse_foreign_machine(&self) -> Result<(), FlyError> {
+        self.refuse_machine_of_another(&self.list_machines().await?)
     }
 
-    async fn assign_address(&self, kind: &str) -> Result<(), FlyError> {
-        let mut tries = 0;
-        loop {
-            let call = requests::assign_address(&self.app, kind);
-            let what = call.label();
-            let said = match self.client.call(call).await {
-                Ok(_) => return Ok(()),
-                // Somebody was faster: an app has each of these once. If it were anything else, the next look says so.
-                Err(CallError::Rejected(_, reply)) if matches!(reply.status, 409 | 422) => return Ok(()),
-                Err(CallError::Uncertain(said)) => said,
-                Err(declined) => return Err(call_failed(&what, declined)),
-            };
-            self.client.pause().await;
-            let addresses: IpAssignments = self.client.get(requests::list_addresses(&self.app)).await?;
-            if !missing_addresses(&addresses).contains(&kind) {
-                return Ok(());
-            }
-            if tries >= MAX_ATTEMPTS {
-                return Err(FlyError::Unreachable { what, said });
-            }
-            tries += 1;
-        }
-    }
-
-    /// Leaves the first of the IPv6 addresses that runs at the same moment gave a new app: all of them agree on which that
-    /// is. Nobody knows the others by then. An app that the manifest names may have been somebody's before.
-    pub(super) async fn release_extra_addresses(&self) -> Result<(), FlyError> {
-        if self.may_hold_data() {
-            return Ok(());
-        }
-        let mut addresses: IpAssignments = self.client.get(requests::list_addresses(&self.app)).await?;
-        addresses.ips.retain(super::api_types::IpAssignment::is_v6);
-        addresses.ips.sort_by(|a, b| (&a.created_at, &a.ip).cmp(&(&b.created_at, &b.ip)));
-        for extra in addresses.ips.iter().skip(1) {
-            let call = requests::release_address(&self.app, &extra.ip);
-            let what = call.label();
-            match self.client.call(call).await {
-                Ok(_) => {}
-                Err(CallError::Rejected(kind, _)) if kind.is_not_found() => {}
-                Err(declined) => return Err(call_failed(&what, declined)),
-            }
-        }
-        Ok(())
-    }
-
-    /// Brings the vault about, and returns its version where it changed. What others put into it is left alone.
-    pub(super) async fn ensure_secrets(
-        &self,
-        origin: AppOrigin,
-        wanted: &MachineSpec,
-        references: &mut ProviderState,
-    ) -> Result<EnsuredSecrets, FlyError> {
-        let digest = secrets_digest(self.placement, &wanted.secrets);
-        let listed: AppSecrets = self.client.get(requests::list_secrets(&self.app)).await?;
-        let noted = &self.placement.provider_state;
-        let before: BTreeMap<&str, &str> =
-            noted.iter().filter_map(|(key, digest)| Some((key.strip_prefix(SECRET_KEY_PREFIX)?, digest.as_str()))).collect();
-        let digests = listed.digests();
-        let are_marked_retained = digests.contains_key(RETAINED_SECRET);
-        let as_set = |name: &String| digests.get(name.as_str()).is_some_and(|digest| before.get(name.as_str()) == Some(digest));
-        let unchanged = !digest.is_empty() && noted.get(SECRETS_DIGEST_KEY) == Some(&digest);
-        if unchanged && wanted.secrets.keys().all(as_set) {
-            for (key, value) in noted.iter().filter(|(key, _)| key.starts_with(SECRET_KEY_PREFIX) || *key == SECRETS_DIGEST_KEY)
-            {
-                references.insert(key.clone(), value.clone());
-            }
-            return Ok(EnsuredSecrets { version: None, are_marked_retained });
-        }
-        if origin == AppOrigin::Existing {
-            // Another run may have been faster, and its backend may have started with other secrets by now.
-            self.refuse_foreign_machine().await?;
-        }
-        let mut values: BTreeMap<String, Option<Secret>> =
-            wanted.secrets.iter().map(|(name, value)| (name.clone(), Some(value.clone()))).collect();
-        // Ours from before that nothing names any more.
-        for name in before.keys().filter(|name| digests.contains_key(**name)) {
-            values.entry((*name).to_owned()).or_insert(None);
-        }
-        let mut set = self.set_secrets(&values).await?;
-        failpoint::hit("provider.fly.secrets_set");
-        // Only where the answer leaves one out: what is listed now may be what somebody else has set since.
-        if !wanted.secrets.keys().all(|name| set.digests().contains_key(name.as_str())) {
-            let listed: AppSecrets = self.client.get(requests::list_secrets(&self.app)).await?;
-            set.add_missing(listed);
-        }
-        references.insert(SECRETS_DIGEST_KEY.to_owned(), digest);
-        for name in wanted.secrets.keys() {
-            if let Some(digest) = set.digests().get(name.as_str()) {
-                references.insert(format!("{SECRET_KEY_PREFIX}{name}"), (*digest).to_owned());
-            }
-        }
-        Ok(EnsuredSecrets { version: set.version(), are_marked_retained })
-    }
-
-    async fn refuse_foreign_machine(&self) -> Result<(), FlyError> {
-        let id = self.placement.id.as_str();
-        let machines = self.list_machines().await?;
-        match machines.iter().find(|machine| machine.metadata(OWNER_KEY).is_some_and(|owner| owner != id)) {
+    fn refuse_machine_of_another(&self, machines: &[Machine]) -> Result<(), FlyError> {
+        match machines.iter().find(|machine| matches!(self.ownership(machine), Ownership::Other(_))) {
             Some(other) => {
                 Err(self.app_foreign(format!("its machine `{}` belongs to another backend of convexinfra", other.id)))
             }
             None => Ok(()),
         }
     }
-}
-
-impl AppReconciler<'_> {
-    /// Sets secrets all at once, or one after the other where a server knows no other way. Setting the same values twice
-    /// comes to the same. Returns what was set, as far as the answers say it.
-    async fn set_secrets(&self, values: &BTreeMap<String, Option<Secret>>) -> Result<AppSecrets, FlyError> {
-        let call = requests::set_secrets(&self.app, values);
-        let what = call.label();
-        match self.client.call_idempotent(call).await {
-            // An answer without a body says only that it was done.
-            Ok(reply) if reply.body.trim().is_empty() => return Ok(AppSecrets::default()),
-            Ok(reply) => return parse(&what, &reply),
-            Err(CallError::Rejected(_, reply)) if matches!(reply.status, 404 | 405 | 501) => {}
-            Err(declined) => return Err(call_failed(&what, declined)),
-        }
-        let mut set = AppSecrets::default();
-        for (name, value) in values {
-            let call = match value {
-                Some(value) => requests::set_secret(&self.app, name, value),
-                None => requests::remove_secret(&self.app, name),
-            };
-            let what = call.label();
-            match self.client.call_idempotent(call).await {
-                Ok(reply) if reply.body.trim().is_empty() => {}
-                Ok(reply) => set.add(name, parse(&what, &reply)?),
-                Err(CallError::Rejected(kind, _)) if value.is_none() && kind.is_not_found() => {}
-                Err(declined) => return Err(call_failed(&what, declined)),
-            }
-        }
-        Ok(set)
-    }
-}
-
-/// The kinds of address that an app lacks.
-pub(super) fn missing_addresses(addresses: &IpAssignments) -> Vec<&'static str> {
-    let mut missing = Vec::new();
-    if !addresses.ips.iter().any(super::api_types::IpAssignment::is_v6) {
-        missing.push("v6");
-    }
-    if !addresses.ips.iter().any(super::api_types::IpAssignment::is_v4) {
-        missing.push("shared_v4");
-    }
-    missing
 }

@@ -13,13 +13,14 @@ use super::cookies::CookieJar;
 use super::error::FlyError;
 use super::fresh::FreshResources;
 use super::transport::{ApiRequest, ApiResponse, ApiTransport, ApiTransportError, Method, Service};
+use crate::provider::kit::backoff::Backoff;
 
 /// How long things may take, and how often they are asked about.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
     /// How long requests are sent again that cannot get through.
     pub retry: Duration,
-    /// How long a request waits all in all that is told when to come again, beyond that.
+    /// How long a request waits in total where the server says when to retry, beyond [`Self::retry`].
     pub rate_limit: Duration,
     /// The first pause before a request is sent again, and between two looks at what has to settle.
     pub poll_interval: Duration,
@@ -29,13 +30,13 @@ pub struct Timeouts {
     pub settle: Duration,
     /// How long a machine may take to pass its checks. Large databases need minutes.
     pub ready: Duration,
-    /// After how long a machine is believed that runs and whose checks are not listed at all.
+    /// How long a running machine whose checks the server does not list is watched before it counts as ready.
     pub unchecked: Duration,
     /// How long anything may take to go.
     pub deletion: Duration,
     /// How long a lease lasts that is not renewed.
     pub lease: Duration,
-    /// How long to wait for somebody else's lease.
+    /// How long to wait for a lease that another run holds.
     pub lease_wait: Duration,
 }
 
@@ -56,21 +57,21 @@ impl Default for Timeouts {
     }
 }
 
-/// The longest pause between two tries.
-pub(super) const MAX_BACKOFF: Duration = Duration::from_secs(10);
+/// The longest pause between two attempts, before its jitter.
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
-/// How a request ended that was not answered with yes.
+/// Why a call failed.
 #[derive(Debug)]
 pub(super) enum CallError {
-    /// Fly said no, and this is what it means.
+    /// The API rejected it, for this reason.
     Rejected(ApiErrorKind, ApiResponse),
     /// Whether it was done is not known.
     Uncertain(String),
-    /// It cannot get through.
+    /// The API cannot be reached.
     Unreachable(String),
 }
 
-/// Asks Fly.
+/// Calls Fly's APIs.
 #[derive(Clone)]
 pub(super) struct ApiClient {
     pub(super) transport: Arc<dyn ApiTransport>,
@@ -79,7 +80,7 @@ pub(super) struct ApiClient {
     fresh: Arc<FreshResources>,
 }
 
-/// A moment until which something is tried.
+/// A moment at which retries end.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadline {
     start_ms: i64,
@@ -117,29 +118,29 @@ impl ApiClient {
         self.fresh.add(request.path.clone(), until, |until| self.remaining(until).is_none());
     }
 
-    /// From now on, for so long.
+    /// Returns the deadline that is so far from now.
     pub(super) fn deadline(&self, budget: Duration) -> Deadline {
         Deadline { start_ms: self.transport.now().0, budget }
     }
 
-    /// How much time is left; none when it is over. A clock that goes backwards gives no time.
+    /// Returns the time left; none when the deadline has passed. A clock that goes backwards gives no time.
     pub(super) fn remaining(&self, deadline: Deadline) -> Option<Duration> {
         let passed = u64::try_from(self.transport.now().0.saturating_sub(deadline.start_ms)).unwrap_or_default();
         deadline.budget.checked_sub(Duration::from_millis(passed)).filter(|left| !left.is_zero())
     }
 
-    /// Waits one of the pauses between looks.
+    /// Sleeps for the poll interval.
     pub(super) async fn pause(&self) {
         self.transport.sleep(self.timeouts.poll_interval).await;
     }
 
-    /// Sends a request until it is answered; again only what may be sent again.
+    /// Sends a request until it is answered, and retries only what may be sent twice.
     pub(super) async fn call(&self, call: ApiRequest) -> Result<ApiResponse, CallError> {
         let repeatable = !matches!(call.method, Method::Post);
         self.send_with_retry(call, repeatable).await
     }
 
-    /// The same for a request to make or change something that comes to the same when it is done twice.
+    /// Sends a request that makes or changes something until it is answered. Doing it twice must end in the same state.
     pub(super) async fn call_idempotent(&self, call: ApiRequest) -> Result<ApiResponse, CallError> {
         self.send_with_retry(call, true).await
     }
@@ -147,7 +148,7 @@ impl ApiClient {
     async fn send_with_retry(&self, call: ApiRequest, repeatable: bool) -> Result<ApiResponse, CallError> {
         let deadline = self.deadline(self.timeouts.retry);
         let mut limited = self.timeouts.rate_limit;
-        let mut pause = self.timeouts.poll_interval / 2;
+        let mut backoff = self.backoff(self.timeouts.poll_interval / 4);
         loop {
             let (declined, wait) = match self.send_once(call.clone()).await {
                 Ok(reply) if reply.is_success() => return Ok(reply),
@@ -171,7 +172,7 @@ impl ApiClient {
                 Err(ApiTransportError::NoAnswer(why)) => return Err(CallError::Uncertain(why)),
             };
             let told = wait.map(|told| told.max(self.timeouts.poll_interval));
-            let wait = told.unwrap_or_else(|| self.jittered(pause));
+            let wait = told.unwrap_or_else(|| backoff.next_pause());
             match (self.remaining(deadline), told.and_then(|told| limited.checked_sub(told))) {
                 (Some(left), _) if left > wait => {}
                 // Whoever says when to come again will have the time.
@@ -179,17 +180,15 @@ impl ApiClient {
                 _ => return Err(declined),
             }
             self.transport.sleep(wait).await;
-            pause = (pause * 2).min(MAX_BACKOFF);
         }
     }
 
-    /// Between half of a pause and all of it, so that many who were turned away together do not come back together.
-    fn jittered(&self, pause: Duration) -> Duration {
-        let grain = u32::try_from(self.transport.now().0.rem_euclid(997)).unwrap_or_default();
-        pause / 2 + (pause / 2) * grain / 997
+    /// Returns the pauses between attempts.
+    pub(super) fn backoff(&self, first: Duration) -> Backoff {
+        Backoff::new(first, MAX_BACKOFF, self.transport.now().0.unsigned_abs())
     }
 
-    /// The document that a look gives; none where there is no such thing.
+    /// Gets a resource; none where it does not exist.
     pub(super) async fn find<T: DeserializeOwned>(&self, call: ApiRequest) -> Result<Option<T>, FlyError> {
         let what = call.label();
         match self.call(call).await {
@@ -199,7 +198,7 @@ impl ApiClient {
         }
     }
 
-    /// The things that a look gives. That there is no such list is an error.
+    /// Lists resources. A list that does not exist is an error.
     pub(super) async fn list<T: DeserializeOwned>(&self, call: ApiRequest) -> Result<Vec<T>, FlyError> {
         let what = call.label();
         match self.call(call).await {
@@ -208,7 +207,7 @@ impl ApiClient {
         }
     }
 
-    /// The document that a look gives. That there is no such thing is an error.
+    /// Gets a resource. One that does not exist is an error.
     pub(super) async fn get<T: DeserializeOwned>(&self, call: ApiRequest) -> Result<T, FlyError> {
         let what = call.label();
         match self.call(call).await {
@@ -256,7 +255,7 @@ pub(super) fn rejection(response: &ApiResponse) -> Option<(ApiErrorKind, String)
     (!response.is_success()).then(|| (classify(response), error_message(response)))
 }
 
-/// What it means to a user that a request was not answered with yes.
+/// Returns the error for a call that failed.
 pub(super) fn call_failed(what: &str, declined: CallError) -> FlyError {
     let what = what.to_owned();
     match declined {

@@ -1,11 +1,12 @@
 //! The dashboard of a backend: an app of its own, with one machine and no volume.
 //!
-//! Must not do: hand it a key. Whoever opens it logs in with one.
+//! Must not do: hand it a key. Its user logs in with one.
 
 use futures_util::future::try_join;
 
+use super::addresses::missing_addresses;
 use super::api_types::{IpAssignments, Machine};
-use super::apps::{AppReconciler, DASHBOARD_ROLE, missing_addresses};
+use super::apps::{AppReconciler, DASHBOARD_ROLE};
 use super::drift::{config_drift, extra_machines};
 use super::error::FlyError;
 use super::images::{DASHBOARD_IMAGE_KEYS, recorded_image, resolve_image};
@@ -16,7 +17,7 @@ use super::volumes::{CapacityScope, CreateError};
 use super::{desired, requests};
 use crate::convex::release::DASHBOARD_IMAGE;
 use crate::model::fly::app_url;
-use crate::model::{DASHBOARD_URL, FieldDrift, FieldPath, ProviderState, Release};
+use crate::model::{DASHBOARD_URL, FieldDrift, ProviderState, Release};
 
 /// Brings the dashboard about, or takes it away where none is wanted any more.
 pub(super) async fn ensure(backend: &AppReconciler<'_>, org: &str, references: &mut ProviderState) -> Result<(), FlyError> {
@@ -95,13 +96,8 @@ pub(super) async fn drift(backend: &AppReconciler<'_>) -> Result<Vec<FieldDrift>
         return Ok(Vec::new());
     }
     let work = backend.for_dashboard();
-    let deviation = |path: &str, recorded: &str, observed: String| FieldDrift {
-        path: FieldPath::new(path),
-        recorded: recorded.to_owned(),
-        observed,
-    };
     if work.find_app().await?.is_none() {
-        return Ok(vec![deviation("dashboard", "running", "absent".to_owned())]);
+        return Ok(vec![FieldDrift::new("dashboard", "running", "absent")]);
     }
     let (addresses, machines) =
         try_join(work.client.get::<IpAssignments>(requests::list_addresses(&work.app)), work.list_machines()).await?;
@@ -109,19 +105,19 @@ pub(super) async fn drift(backend: &AppReconciler<'_>) -> Result<Vec<FieldDrift>
     let ours = work.find_own_machine(&machines, wanted.machine)?;
     let missing = missing_addresses(&addresses).into_iter();
     let mut found: Vec<FieldDrift> =
-        missing.map(|kind| deviation(&format!("dashboard.addresses.{kind}"), "assigned", "missing".to_owned())).collect();
+        missing.map(|kind| FieldDrift::new(format!("dashboard.addresses.{kind}"), "assigned", "missing")).collect();
     found.extend(extra_machines(&work, "dashboard.", &machines, ours));
     let Some(machine) = ours else {
-        found.push(deviation("dashboard", "running", "absent".to_owned()));
+        found.push(FieldDrift::new("dashboard", "running", "absent"));
         return Ok(found);
     };
     if machine.state != "started" {
-        found.push(deviation("dashboard.state", "started", machine.state.clone()));
+        found.push(FieldDrift::new("dashboard.state", "started", machine.state.clone()));
     }
     let image = recorded_image(placement, DASHBOARD_IMAGE_KEYS);
     for difference in config_drift(placement, &wanted, image.as_ref(), machine, None) {
         let observed = difference.observed.unwrap_or_else(|| "missing".to_owned());
-        found.push(deviation(&format!("dashboard.{}", difference.path), &difference.desired, observed));
+        found.push(FieldDrift::new(format!("dashboard.{}", difference.path), difference.desired, observed));
     }
     Ok(found)
 }

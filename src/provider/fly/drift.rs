@@ -9,17 +9,12 @@ use super::apps::AppReconciler;
 use super::config_diff::{ConfigDifference, diff};
 use super::desired::MachineSpec;
 use super::images::ResolvedImage;
-use crate::model::{FieldDrift, FieldPath, ResolvedBackend, UNMANAGED_PREFIX};
+use crate::model::{FieldDrift, ResolvedBackend, UNMANAGED_PREFIX};
 
 /// The note about fields that the server does not give back: they cannot be compared.
 pub(super) const UNREPORTED_KEY: &str = "unsaid";
 /// What stands in it for the checks of a machine, where a server lists none.
 pub(super) const UNREPORTED_CHECKS: &str = "checks";
-
-/// Creates the drift of one field.
-pub(super) fn field_drift(path: impl Into<String>, recorded: impl Into<String>, observed: impl Into<String>) -> FieldDrift {
-    FieldDrift { path: FieldPath::new(path), recorded: recorded.into(), observed: observed.into() }
-}
 
 /// The fields that the server is known not to give back.
 pub(super) fn unreported_fields(placement: &ResolvedBackend) -> BTreeSet<&str> {
@@ -58,7 +53,7 @@ pub(super) fn extra_machines(
     extra
         .map(|extra| {
             let whose = if work.is_unmanaged(extra) { UNMANAGED_PREFIX } else { "" };
-            field_drift(format!("{whose}{of}machines.{}", extra.id), "absent", extra.state.clone())
+            FieldDrift::new(format!("{whose}{of}machines.{}", extra.id), "absent", extra.state.clone())
         })
         .collect()
 }

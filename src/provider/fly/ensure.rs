@@ -6,7 +6,7 @@ use super::api_types::{Machine, Volume};
 use super::apps::{AppOrigin, AppReconciler, BACKEND_ROLE, EnsuredApp, ORG_KEY, resolve_org};
 use super::client::ApiClient;
 use super::config_diff::diff;
-use super::desired::{MachineSpec, OWNER_KEY, app_name_of};
+use super::desired::{MachineSpec, app_name_of};
 use super::drift::{UNREPORTED_CHECKS, UNREPORTED_KEY, config_drift};
 use super::error::FlyError;
 use super::images::{BACKEND_IMAGE_KEYS, ImageKeys, ResolvedImage, resolve_image};
@@ -18,6 +18,7 @@ use crate::convex::release::BACKEND_IMAGE;
 use crate::failpoint;
 use crate::model::fly::{APP_KEY, REGION_KEY, RETAINED_BACKEND_KEY, app_url};
 use crate::model::{INTERNAL_URL, ProviderState, ResolvedBackend};
+use crate::provider::kit::owner::Ownership;
 use crate::provider::{ProgressFn, ProviderError};
 
 /// How often a volume is looked for again that went away before a machine was made over it.
@@ -341,17 +342,16 @@ impl AppReconciler<'_> {
         })
     }
 
-    /// Takes away machines that are ours and of no use. What somebody else put into the app is left: looks name it.
+    /// Deletes machines of ours that are in excess. What others put into the app is left, and shown as drift.
     pub(super) async fn delete_extra_machines(&self, seated: &Machine, machines: &[Machine]) -> Result<(), FlyError> {
-        let id = self.placement.id.as_str();
         for machine in machines.iter().filter(|machine| machine.id != seated.id && !self.is_unmanaged(machine)) {
             // One of the same name is what this run replaced, or made by a server where names are not unique.
             if machine.name == seated.name && self.find_machine(&machine.id).await?.is_none() {
                 continue;
             }
-            match machine.metadata(OWNER_KEY) {
+            match self.ownership(machine) {
                 // A copy of ours that somebody made: it would answer in our place.
-                Some(owner) if owner == id => {
+                Ownership::Ours => {
                     self.delete_machine(&machine.id).await?;
                     (self.notice)(format!("machine {} was one too many and is gone", machine.id));
                 }
@@ -361,7 +361,7 @@ impl AppReconciler<'_> {
         Ok(())
     }
 
-    /// Takes away volumes under our name that are of no use. Where one may hold data, somebody has to decide.
+    /// Deletes volumes under our name that are in excess. Where one may hold data, the user has to decide.
     async fn delete_extra_volumes(&self, spare: &[Volume]) -> Result<(), FlyError> {
         for volume in spare {
             self.require_reachable(volume)?;

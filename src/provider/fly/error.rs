@@ -1,6 +1,6 @@
 //! Why Fly did not do what was asked, for users.
 //!
-//! Must not do: repeat what a request said: it may have held secrets.
+//! Must not do: repeat the body of a request, which may hold secrets.
 
 /// Why Fly did not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,7 +39,7 @@ pub enum FlyError {
         /// Why.
         said: String,
     },
-    /// Somebody else has an app of that name.
+    /// Another organisation has an app of that name.
     #[error("the name `{app}` belongs to an app of somebody else, or to one that this token may not see")]
     AppTaken {
         /// The app.
@@ -85,7 +85,7 @@ pub enum FlyError {
         /// The machine or the volume.
         what: String,
     },
-    /// Somebody else is changing the machine.
+    /// Another run holds the lease of the machine.
     #[error("machine `{machine}` in `{app}` is being changed by somebody else: {said}")]
     LeaseHeld {
         /// The app.
@@ -143,7 +143,7 @@ pub enum FlyError {
         /// How long was waited.
         seconds: u64,
     },
-    /// Nobody can say which build is meant.
+    /// The build behind a release could not be determined.
     #[error("the image of release `{release}` cannot be named: {why}")]
     Image {
         /// The release.

@@ -1,4 +1,4 @@
-//! Which image is meant, pinned by its digest: a tag may come to mean something else, a digest may not.
+//! The image of a machine, pinned by its digest: a tag can move, a digest cannot.
 
 use super::api_error::error_message;
 use super::client::{ApiClient, CallError, parse};
@@ -6,14 +6,16 @@ use super::error::FlyError;
 use super::transport::{ApiRequest, Method, Service};
 use crate::convex::release::{COMMIT_ACCEPT, commit_lookup_url, image_reference, parse_commit};
 use crate::model::{ProviderState, Release, ResolvedBackend, Secret};
+use crate::provider::kit::commit_pin::CommitPin;
+use crate::provider::kit::image_reference::ImageReference;
 
-/// The registry that is asked.
+/// The registry that resolves tags.
 const REGISTRY: &str = "ghcr.io/";
-/// What kinds of manifest a tag may point to.
+/// The media types of manifests that a tag may point to.
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
 
-/// The notes under which an image is kept: what it was asked for as, and what that came to.
+/// The state keys of an image: as it was requested, and as it was resolved.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ImageKeys {
     pub(super) requested: &'static str,
@@ -25,10 +27,9 @@ pub(super) const BACKEND_IMAGE_KEYS: ImageKeys = ImageKeys { requested: "image_a
 /// The dashboard's image.
 pub(super) const DASHBOARD_IMAGE_KEYS: ImageKeys = ImageKeys { requested: "dashboard_image_asked", pinned: "dashboard_image" };
 /// The full commit of a `precompiled-…` release.
-const COMMIT_KEY: &str = "commit";
-const COMMIT_OF_KEY: &str = "commit_of";
+const COMMIT_PIN: CommitPin = CommitPin { release: "commit_of", commit: "commit" };
 
-/// An image: as it was asked for, and with its digest where that is known.
+/// An image: as it was requested, and with its digest where that is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ResolvedImage {
     pub(super) requested: String,
@@ -36,20 +37,20 @@ pub(super) struct ResolvedImage {
 }
 
 impl ResolvedImage {
-    /// What Fly is told.
+    /// Returns the reference that Fly is given.
     pub(super) fn reference(&self) -> &str {
         self.pinned.as_deref().unwrap_or(&self.requested)
     }
 
     /// The digest, where it is known.
     pub(super) fn digest(&self) -> Option<&str> {
-        digest_of(self.reference())
+        ImageReference::parse(self.reference()).digest
     }
 
     /// Returns the reference pinned to a known digest.
     pub(super) fn pinned_to(mut self, digest: Option<&str>) -> Self {
         if let (None, Some(digest)) = (&self.pinned, digest) {
-            self.pinned = Some(format!("{}@{digest}", repository_of(&self.requested)));
+            self.pinned = Some(ImageReference::parse(&self.requested).with_digest(digest));
         }
         self
     }
@@ -59,19 +60,6 @@ impl ResolvedImage {
         if let Some(pinned) = &self.pinned {
             references.insert(notes.pinned.to_owned(), pinned.clone());
         }
-    }
-}
-
-fn digest_of(reference: &str) -> Option<&str> {
-    reference.rsplit_once('@').map(|(_, digest)| digest)
-}
-
-/// A reference without tag and digest.
-fn repository_of(reference: &str) -> &str {
-    let name = reference.split('@').next().unwrap_or(reference);
-    match name.rfind(':') {
-        Some(at) if !name[at..].contains('/') => &name[..at],
-        _ => name,
     }
 }
 
@@ -101,18 +89,18 @@ pub(super) async fn resolve_image(
             image_reference(official, &release).unwrap_or_else(|| official.to_owned())
         }
     };
-    if digest_of(&asked).is_some() {
+    if ImageReference::parse(&asked).digest.is_some() {
         return Ok(ResolvedImage { pinned: Some(asked.clone()), requested: asked });
     }
     if let Some(known) = recorded_image(placement, notes).filter(|known| known.requested == asked && known.pinned.is_some()) {
         return Ok(known);
     }
     // Where the registry does not say, Fly pulls it by its name and says which digest that was.
-    let pinned = resolve_digest(client, &asked).await.map(|digest| format!("{}@{digest}", repository_of(&asked)));
+    let pinned = resolve_digest(client, &asked).await.map(|digest| ImageReference::parse(&asked).with_digest(&digest));
     Ok(ResolvedImage { requested: asked, pinned })
 }
 
-/// The release with all the digits of its commit.
+/// Resolves a release to its full commit.
 async fn resolve_commit(
     client: &ApiClient,
     placement: &ResolvedBackend,
@@ -123,8 +111,7 @@ async fn resolve_commit(
         return Ok(release);
     }
     let name = release.to_string();
-    let noted = placement.provider_state.get(COMMIT_KEY).filter(|_| placement.provider_state.get(COMMIT_OF_KEY) == Some(&name));
-    let full = match noted.and_then(|commit| Release::parse(commit).ok()) {
+    let full = match COMMIT_PIN.get(&placement.provider_state, &release) {
         Some(full) => full,
         None => {
             let Release::Precompiled { short, .. } = &release else { return Ok(release) };
@@ -141,21 +128,19 @@ async fn resolve_commit(
             parse_commit(&release, &reply.body).map_err(|error| unknown(error.to_string()))?
         }
     };
-    references.insert(COMMIT_OF_KEY.to_owned(), name);
-    references.insert(COMMIT_KEY.to_owned(), full.to_string());
+    COMMIT_PIN.record(&release, &full, references);
     Ok(full)
 }
 
-/// The digest that a tag of the official registry means now; none where it does not answer, or is another registry.
+/// Resolves a tag of the official registry to its digest; none where the registry does not answer, or is another one.
 async fn resolve_digest(client: &ApiClient, reference: &str) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Pass {
         token: String,
     }
-    let repository = repository_of(reference);
-    let path = repository.strip_prefix(REGISTRY)?;
-    let tag = reference.strip_prefix(repository)?.trim_start_matches(':');
-    let tag = if tag.is_empty() { "latest" } else { tag };
+    let image = ImageReference::parse(reference);
+    let path = image.name.strip_prefix(REGISTRY)?;
+    let tag = image.tag.unwrap_or("latest");
     // Once: Fly resolves the tag just as well, only later.
     let once = |call: ApiRequest| client.transport.send(call.within(std::time::Duration::from_secs(10)));
     let call = ApiRequest::new(Service::Registry, Method::Get, "/token")
@@ -174,18 +159,6 @@ async fn resolve_digest(client: &ApiClient, reference: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn references_are_taken_apart() {
-        for (reference, repository) in [
-            ("ghcr.io/get-convex/convex-backend:abc", "ghcr.io/get-convex/convex-backend"),
-            ("ghcr.io/get-convex/convex-backend", "ghcr.io/get-convex/convex-backend"),
-            ("localhost:5000/backend", "localhost:5000/backend"),
-            ("localhost:5000/backend:1@sha256:00", "localhost:5000/backend"),
-        ] {
-            assert_eq!(repository_of(reference), repository);
-        }
-    }
 
     #[test]
     fn a_digest_that_fly_found_pins_what_was_asked_for() {

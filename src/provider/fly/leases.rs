@@ -1,6 +1,6 @@
-//! The lease of a machine: nobody else changes it meanwhile, and a driver that dies blocks nobody for long.
+//! Leases of machines: while one is held no other run changes the machine, and one that is not renewed expires soon.
 //!
-//! Must not do: break somebody else's lease.
+//! Must not do: break the lease of another run.
 
 use std::future::Future;
 use std::pin::pin;
@@ -17,7 +17,7 @@ use super::requests;
 use crate::failpoint;
 use crate::model::Secret;
 
-/// How often the release of a lease is tried: whoever comes next waits for it.
+/// How often the release of a lease is retried: the next run waits for it.
 const RELEASE_ATTEMPTS: u32 = 3;
 
 /// A lease that is held.
@@ -30,7 +30,7 @@ pub(super) struct MachineLease {
 }
 
 impl AppReconciler<'_> {
-    /// Acquires a machine's lease. Somebody else's is waited for.
+    /// Acquires a machine's lease, and waits for one that is held.
     pub(super) async fn acquire_lease(&self, machine: &str) -> Result<MachineLease, FlyError> {
         let timeouts = &self.client.timeouts;
         let deadline = self.client.deadline(timeouts.lease_wait);

@@ -16,8 +16,9 @@ use super::leases::MachineLease;
 use super::requests;
 use super::volumes::CreateError;
 use crate::failpoint;
+use crate::provider::kit::owner::Ownership;
 
-/// How often an answer that was lost is followed by another try.
+/// How often a call whose answer was lost is retried.
 const MAX_ATTEMPTS: u32 = 3;
 /// How long the API waits for a state at a time. Leases are renewed in between.
 const WAIT_SECONDS: u64 = 15;
@@ -35,21 +36,26 @@ impl AppReconciler<'_> {
     /// Looks for the one machine of this name.
     ///
     /// # Errors
-    /// [`FlyError::Foreign`] when somebody else made it.
+    /// [`FlyError::Foreign`] when its metadata names no backend, or another one.
     pub(super) fn find_own_machine<'m>(&self, machines: &'m [Machine], name: &str) -> Result<Option<&'m Machine>, FlyError> {
         let Some(machine) = machines.iter().find(|machine| machine.name == name) else { return Ok(None) };
-        match machine.metadata(OWNER_KEY) {
-            Some(owner) if owner == self.placement.id.as_str() => Ok(Some(machine)),
+        match self.ownership(machine) {
+            Ownership::Ours => Ok(Some(machine)),
             // While its host does not answer, what is known of it may lack the metadata.
             _ if !machine.is_host_reachable() => Ok(Some(machine)),
             _ => Err(self.foreign_machine(&machine.id)),
         }
     }
 
+    /// Returns the ownership of a machine, by the identity in its metadata.
+    pub(super) fn ownership<'m>(&self, machine: &'m Machine) -> Ownership<'m> {
+        Ownership::of(machine.metadata(OWNER_KEY), &self.placement.id)
+    }
+
     /// Whether a machine is somebody else's and not in the way: it has another name than the one that belongs here, and
     /// nothing says that this backend owns it.
     pub(super) fn is_unmanaged(&self, machine: &Machine) -> bool {
-        machine.name != self.role.machine_name && machine.metadata(OWNER_KEY) != Some(self.placement.id.as_str())
+        machine.name != self.role.machine_name && !self.ownership(machine).is_ours()
     }
 
     pub(super) fn host_unreachable(&self, machine: &str) -> FlyError {

@@ -6,8 +6,10 @@
 //!
 //! Must not do: start threads, read clocks or the environment, or take a look that failed for "absent".
 
+mod addresses;
 mod api_error;
 mod api_types;
+mod app_secrets;
 mod apps;
 mod certificates;
 mod client;
@@ -34,12 +36,10 @@ mod volumes;
 
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
-
 use self::apps::{AppReconciler, BACKEND_ROLE};
 use self::client::ApiClient;
 use self::desired::app_name_of;
-use super::{LogChunk, LogPosition, ProgressFn, Provider, ProviderError};
+use super::{LogChunk, LogPosition, ProgressFn, Provider, ProviderError, async_trait};
 use crate::model::{Observation, ProviderKind, ProviderState, ResolvedBackend};
 
 pub use client::Timeouts;
@@ -51,7 +51,7 @@ pub use transport::{
     ApiRequest, ApiResponse, ApiTransport, ApiTransportError, Method, Service, TOKEN_VARIABLES, authorization,
 };
 
-/// What is the same for all backends.
+/// The settings of the driver, for all backends.
 #[derive(Debug, Clone, Default)]
 pub struct FlyConfig {
     /// The organisation that pays where the manifest names none.
@@ -65,12 +65,12 @@ pub struct Fly {
 }
 
 impl Fly {
-    /// Backends that are reached through this port.
+    /// Creates the driver over a transport.
     pub fn new(port: Arc<dyn ApiTransport>, settings: FlyConfig) -> Self {
         Self { client: ApiClient::new(port), config: settings }
     }
 
-    /// The same with other times to wait.
+    /// Replaces the timeouts.
     #[must_use]
     pub fn with_timeouts(mut self, patience: Timeouts) -> Self {
         self.client.timeouts = patience;
@@ -88,47 +88,34 @@ impl Fly {
     }
 }
 
-/// Says nothing: nobody listens to a look.
+/// Discards progress: a look reports none.
 const NO_NOTICE: ProgressFn<'static> = &|_| {};
 
+#[async_trait]
 impl Provider for Fly {
     fn kind(&self) -> ProviderKind {
         ProviderKind::Fly
     }
 
-    fn observe<'a>(&'a self, placement: &'a ResolvedBackend) -> BoxFuture<'a, Result<Observation, ProviderError>> {
-        Box::pin(async move { Ok(observe::observe(&self.reconciler(placement, NO_NOTICE)?).await?) })
+    async fn observe(&self, placement: &ResolvedBackend) -> Result<Observation, ProviderError> {
+        Ok(observe::observe(&self.reconciler(placement, NO_NOTICE)?).await?)
     }
 
-    fn ensure<'a>(
-        &'a self,
-        placement: &'a ResolvedBackend,
-        notice: ProgressFn<'a>,
-    ) -> BoxFuture<'a, Result<ProviderState, ProviderError>> {
-        Box::pin(ensure::ensure(&self.client, &self.config, placement, notice))
+    async fn ensure(&self, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> Result<ProviderState, ProviderError> {
+        ensure::ensure(&self.client, &self.config, placement, notice).await
     }
 
-    fn remove<'a>(
-        &'a self,
-        placement: &'a ResolvedBackend,
-        notice: ProgressFn<'a>,
-    ) -> BoxFuture<'a, Result<(), ProviderError>> {
-        Box::pin(async move { Ok(remove::remove(&self.reconciler(placement, notice)?).await?) })
+    async fn remove(&self, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> Result<(), ProviderError> {
+        Ok(remove::remove(&self.reconciler(placement, notice)?).await?)
     }
 
-    fn remove_keeping_data<'a>(
-        &'a self,
-        placement: &'a ResolvedBackend,
-        notice: ProgressFn<'a>,
-    ) -> BoxFuture<'a, Result<(), ProviderError>> {
-        Box::pin(async move { Ok(remove::remove_keeping_data(&self.reconciler(placement, notice)?).await?) })
+    async fn remove_keeping_data(&self, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> Result<(), ProviderError> {
+        Ok(remove::remove_keeping_data(&self.reconciler(placement, notice)?).await?)
     }
 
-    fn logs<'a>(&'a self, placement: &'a ResolvedBackend, _: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>> {
-        Box::pin(async move {
-            let app = app_name_of(placement)?;
-            Err(ProviderError::Unsupported(format!("Fly keeps the logs itself, and shows them with `fly logs --app {app}`")))
-        })
+    async fn logs(&self, placement: &ResolvedBackend, _: LogPosition) -> Result<LogChunk, ProviderError> {
+        let app = app_name_of(placement)?;
+        Err(ProviderError::Unsupported(format!("Fly keeps the logs itself, and shows them with `fly logs --app {app}`")))
     }
 }
 

@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 
 use futures_util::future::{try_join, try_join4};
 
+use super::addresses::missing_addresses;
 use super::api_types::{AppSecrets, IpAssignments, Machine, Volume};
-use super::apps::{AppReconciler, ORG_KEY, SECRET_KEY_PREFIX, missing_addresses};
+use super::app_secrets::SECRET_KEY_PREFIX;
+use super::apps::{AppReconciler, ORG_KEY};
 use super::desired::{CONFIG_DIGEST_KEY, MachineSpec, SECRETS_DIGEST_KEY, VOLUME_NAME};
-use super::drift::{UNREPORTED_CHECKS, config_drift, extra_machines, field_drift, unreported_fields};
+use super::drift::{UNREPORTED_CHECKS, config_drift, extra_machines, unreported_fields};
 use super::error::FlyError;
 use super::images::{BACKEND_IMAGE_KEYS, recorded_image};
 use super::volumes::VolumeChoice;
@@ -35,7 +37,7 @@ pub(super) async fn observe(work: &AppReconciler<'_>) -> Result<Observation, Fly
 
     let mut deviations: Vec<FieldDrift> = missing_addresses(&addresses)
         .into_iter()
-        .map(|kind| field_drift(format!("addresses.{kind}"), "assigned", "missing"))
+        .map(|kind| FieldDrift::new(format!("addresses.{kind}"), "assigned", "missing"))
         .collect();
     deviations.extend(secret_drift(work, &wanted, &secrets));
     let all = volumes.clone();
@@ -47,17 +49,17 @@ pub(super) async fn observe(work: &AppReconciler<'_>) -> Result<Observation, Fly
     deviations.extend(size_drift(&wanted, volume.as_ref()));
     for extra in all.iter().filter(|extra| Some(&extra.id) != volume.as_ref().map(|volume| &volume.id)) {
         let whose = if extra.name == VOLUME_NAME { "" } else { UNMANAGED_PREFIX };
-        deviations.push(field_drift(format!("{whose}volumes.{}", extra.id), "absent", "present"));
+        deviations.push(FieldDrift::new(format!("{whose}volumes.{}", extra.id), "absent", "present"));
     }
     deviations.extend(extra_machines(work, "", &machines, ours));
     // Of a machine it is said below.
     if let Some(volume) =
         volume.as_ref().filter(|volume| !volume.is_host_reachable() && ours.is_none_or(Machine::is_host_reachable))
     {
-        deviations.push(field_drift("host", "ok", volume.host_status.clone().unwrap_or_default()));
+        deviations.push(FieldDrift::new("host", "ok", volume.host_status.clone().unwrap_or_default()));
     }
     let Some(machine) = ours else {
-        deviations.push(field_drift("machine", "running", "absent"));
+        deviations.push(FieldDrift::new("machine", "running", "absent"));
         deviations.append(&mut others);
         return Ok(Observation { state: RunState::Absent, data, drift: deviations, notes: Vec::new() });
     };
@@ -97,9 +99,9 @@ fn secret_drift(work: &AppReconciler<'_>, wanted: &MachineSpec, secrets: &AppSec
     let mut found = Vec::new();
     for name in wanted.secrets.keys() {
         match (digests.get(name.as_str()), noted(name)) {
-            (None, _) => found.push(field_drift(format!("secrets.{name}"), "set", "missing")),
+            (None, _) => found.push(FieldDrift::new(format!("secrets.{name}"), "set", "missing")),
             (Some(digest), Some(noted)) if digest != noted => {
-                found.push(field_drift(format!("secrets.{name}"), "as set", "set to something else"));
+                found.push(FieldDrift::new(format!("secrets.{name}"), "as set", "set to something else"));
             }
             _ => {}
         }
@@ -111,7 +113,7 @@ fn size_drift(wanted: &MachineSpec, volume: Option<&Volume>) -> Option<FieldDrif
     let (gb, volume) = (wanted.volume_gb?, volume?);
     // A larger one stays: volumes do not shrink.
     (volume.size_gb != 0 && volume.size_gb < gb)
-        .then(|| field_drift("volume.size", format!("{gb} GiB"), format!("{} GiB", volume.size_gb)))
+        .then(|| FieldDrift::new("volume.size", format!("{gb} GiB"), format!("{} GiB", volume.size_gb)))
 }
 
 fn machine_drift(
@@ -123,17 +125,17 @@ fn machine_drift(
     if !machine.is_host_reachable() {
         // Nothing else is known of it, and nothing else matters.
         let status = machine.host_status.clone().unwrap_or_default();
-        return vec![field_drift("host", "ok", status)];
+        return vec![FieldDrift::new("host", "ok", status)];
     }
     let mut found = Vec::new();
     match machine.state.as_str() {
         "stopped" | "suspended" | "failed" | "launch_failed" | "created" => {
-            found.push(field_drift("machine.state", "started", machine.state.clone()));
+            found.push(FieldDrift::new("machine.state", "started", machine.state.clone()));
         }
         _ => {}
     }
     if !machine.region.is_empty() && !wanted.allows_region(&machine.region) {
-        found.push(field_drift("region", wanted.regions.join(", "), machine.region.clone()));
+        found.push(FieldDrift::new("region", wanted.regions.join(", "), machine.region.clone()));
     }
     let image = recorded_image(work.placement, BACKEND_IMAGE_KEYS);
     let volume = volume.map(|volume| volume.id.as_str());
@@ -143,7 +145,7 @@ fn machine_drift(
             Some(CONFIG_DIGEST_KEY | SECRETS_DIGEST_KEY) => ("as applied".to_owned(), "another".to_owned()),
             _ => (difference.desired, difference.observed.unwrap_or_else(|| "missing".to_owned())),
         };
-        found.push(field_drift(difference.path, recorded, observed));
+        found.push(FieldDrift::new(difference.path, recorded, observed));
     }
     found
 }

@@ -1,6 +1,6 @@
 //! Taking a backend away: machine, volumes, app, until nothing of it is left. Or all but its data.
 //!
-//! Must not do: take away what is not proved to be ours, or leave anything behind that somebody pays for.
+//! Must not do: delete what is not proved to be ours, or leave anything behind that is billed.
 
 use std::collections::BTreeSet;
 
@@ -9,12 +9,13 @@ use futures_util::future::try_join;
 use super::api_error::ApiErrorKind;
 use super::api_types::{App, Machine, Volume, VolumePage};
 use super::apps::{AppReconciler, ORG_KEY};
-use super::client::{CallError, MAX_BACKOFF, call_failed, parse, parse_list};
-use super::desired::{OWNER_KEY, VOLUME_NAME};
+use super::client::{CallError, call_failed, parse, parse_list};
+use super::desired::VOLUME_NAME;
 use super::error::FlyError;
 use super::requests;
 use super::volumes::VolumeDeletion;
 use crate::failpoint;
+use crate::provider::kit::owner::Ownership;
 
 /// How many pages of an organisation's volumes are read: a million volumes.
 const MAX_PAGES: usize = 1000;
@@ -59,13 +60,13 @@ pub(super) async fn remove_keeping_data(work: &AppReconciler<'_>) -> Result<(), 
     Ok(())
 }
 
-/// Whose the app is.
+/// The ownership of the app.
 enum AppOwnership {
     /// Ours, with what is in it.
     Own { app: App, machines: Vec<Machine>, volumes: Vec<Volume> },
     /// There is none.
     Absent,
-    /// Somebody else's, and ours was never made because this one was in the way.
+    /// Another owner's. Ours was never created, because this one has its name.
     Foreign,
 }
 
@@ -90,7 +91,7 @@ async fn determine_ownership(work: &AppReconciler<'_>) -> Result<AppOwnership, F
 /// that is believed only once it stays so.
 async fn find_app_conclusively(work: &AppReconciler<'_>) -> Result<Option<App>, FlyError> {
     let deadline = work.client.deadline(work.client.timeouts.visibility);
-    let mut pause = work.client.timeouts.poll_interval;
+    let mut backoff = work.client.backoff(work.client.timeouts.poll_interval);
     loop {
         let found = work.find_app().await;
         let unsure = match &found {
@@ -99,10 +100,9 @@ async fn find_app_conclusively(work: &AppReconciler<'_>) -> Result<Option<App>, 
             _ => false,
         };
         match work.client.remaining(deadline) {
-            Some(left) if unsure => work.client.transport.sleep(pause.min(left)).await,
+            Some(left) if unsure => work.client.transport.sleep(backoff.next_pause().min(left)).await,
             _ => return found,
         }
-        pause = (pause * 2).min(MAX_BACKOFF);
     }
 }
 
@@ -117,9 +117,10 @@ impl AppReconciler<'_> {
 
     /// Whether a machine goes with the backend: it says that it is ours, or its host does not let it say anything.
     fn is_own_machine(&self, machine: &Machine) -> bool {
-        match machine.metadata(OWNER_KEY) {
-            Some(owner) => owner == self.placement.id.as_str(),
-            None => machine.name == self.role.machine_name && !machine.is_host_reachable(),
+        match self.ownership(machine) {
+            Ownership::Ours => true,
+            Ownership::Other(_) => false,
+            Ownership::Unmarked => machine.name == self.role.machine_name && !machine.is_host_reachable(),
         }
     }
 
@@ -210,7 +211,7 @@ async fn delete_app(work: &AppReconciler<'_>) -> Result<(), FlyError> {
     }
 }
 
-/// Volumes whose app is gone are paid for and seen by nobody. What the organisation still lists of this app is taken
+/// Volumes whose app is gone are billed and shown nowhere. What the organisation still lists of this app is taken
 /// away too. With its app gone there is no way to some: those are named, and nobody has to wait for them for ever.
 async fn sweep_orphaned_volumes(work: &AppReconciler<'_>, org: &str) -> Result<(), FlyError> {
     // The list lags behind, so what was just taken away may be listed once more.

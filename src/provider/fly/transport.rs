@@ -38,7 +38,7 @@ impl Method {
     }
 }
 
-/// Who is asked. Whoever implements [`ApiTransport`] knows where that is, and gives the token to [`Service::Machines`] alone.
+/// The API that is called. An [`ApiTransport`] knows its URL, and sends the token to [`Service::Machines`] alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Service {
     /// Fly's Machines API: paths begin with `/v1/`.
@@ -155,10 +155,10 @@ pub enum ApiTransportError {
 
 /// Carries requests out, tells the time and waits.
 pub trait ApiTransport: Send + Sync {
-    /// Sends one request, once, and returns the answer whatever its status is.
+    /// Sends one request once, and returns the answer with any status.
     fn send(&self, call: ApiRequest) -> BoxFuture<'_, Result<ApiResponse, ApiTransportError>>;
 
-    /// What time it is.
+    /// Returns the time.
     fn now(&self) -> Timestamp;
 
     /// Waits.

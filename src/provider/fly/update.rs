@@ -15,7 +15,7 @@ use super::requests;
 use super::volumes::{CapacityScope, CreateError};
 use crate::failpoint;
 
-/// How often a change is tried that somebody else's change came before, or whose answer was lost.
+/// How often an update is retried after a conflict or a lost answer.
 const MAX_ATTEMPTS: u32 = 3;
 
 /// How a machine came to be as it should be.

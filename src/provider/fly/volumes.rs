@@ -8,7 +8,7 @@ use super::api_error::{ApiErrorKind, error_message};
 use super::api_types::{ExtendResponse, Machine, Volume};
 use super::apps::{AppOrigin, AppReconciler};
 use super::client::{CallError, call_failed, parse, parse_created};
-use super::desired::{BACKEND_MACHINE, MachineSpec, OWNER_KEY, VOLUME_NAME};
+use super::desired::{BACKEND_MACHINE, MachineSpec, VOLUME_NAME};
 use super::error::FlyError;
 use super::requests;
 use crate::failpoint;
@@ -16,7 +16,7 @@ use crate::failpoint;
 /// The note under which the volume is kept.
 pub(super) const VOLUME_KEY: &str = "volume";
 
-/// How often an answer that was lost is followed by another try.
+/// How often a call whose answer was lost is retried.
 const MAX_ATTEMPTS: u32 = 3;
 
 /// Which volume is the backend's.
@@ -70,7 +70,7 @@ impl From<FlyError> for CreateError {
 }
 
 impl CreateError {
-    /// What a refusal means to whoever makes something.
+    /// Returns the outcome of a creation that was rejected.
     pub(super) fn from_call(what: &str, declined: CallError) -> Self {
         match declined {
             CallError::Rejected(ApiErrorKind::RegionFull, reply) => {
@@ -118,8 +118,7 @@ impl AppReconciler<'_> {
     pub(super) fn choose_volume(&self, volumes: Vec<Volume>, machines: &[Machine]) -> Result<VolumeChoice, FlyError> {
         let mut volumes: Vec<Volume> = volumes.into_iter().filter(|volume| volume.name == VOLUME_NAME).collect();
         let noted = self.placement.provider_state.get(VOLUME_KEY);
-        let id = self.placement.id.as_str();
-        let ours = machines.iter().find(|machine| machine.name == BACKEND_MACHINE && machine.metadata(OWNER_KEY) == Some(id));
+        let ours = machines.iter().find(|machine| machine.name == BACKEND_MACHINE && self.ownership(machine).is_ours());
         let mounted = ours.and_then(Machine::mounted_volume);
         let attached = |volume: &Volume| ours.is_some_and(|machine| volume.attached_machine() == Some(machine.id.as_str()));
         let position = volumes
@@ -143,7 +142,7 @@ impl AppReconciler<'_> {
         Ok(VolumeChoice::One(Box::new(chosen), volumes))
     }
 
-    /// Sees to it that nothing is done with a volume whose host does not answer.
+    /// Refuses to go on with a volume whose host does not answer.
     pub(super) fn require_reachable(&self, volume: &Volume) -> Result<(), FlyError> {
         match volume.is_host_reachable() {
             true => Ok(()),
@@ -259,7 +258,7 @@ impl AppReconciler<'_> {
         Ok(())
     }
 
-    /// Takes a volume away. It may stay bound for a while to a machine that is gone.
+    /// Deletes a volume. It may stay bound for a while to a machine that is gone.
     pub(super) async fn delete_volume(&self, id: &str) -> Result<VolumeDeletion, FlyError> {
         let deadline = self.client.deadline(self.client.timeouts.deletion);
         loop {

@@ -1,8 +1,12 @@
 //! Parts that several drivers are made of. Nothing here knows a driver.
 
+pub mod backoff;
 pub mod commit_pin;
 pub mod image_reference;
 #[cfg(feature = "native")]
 pub mod keyed_lock;
 pub mod log_text;
+pub mod owner;
+#[cfg(feature = "native")]
+pub mod readiness;
 pub mod redact;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use zeroize::Zeroizing;
 
-use crate::model::{FieldDrift, FieldPath, ResolvedBackend, SecretSource, secret_slots};
+use crate::model::{FieldDrift, FieldPath, Observation, ResolvedBackend, SecretSource, secret_slots};
 use crate::provider::ProviderError;
 
 /// The replacement of a secret.
@@ -72,6 +72,13 @@ impl Redactor {
             recorded: self.redact(&drift.recorded),
             observed: self.redact(&drift.observed),
         }
+    }
+
+    /// Returns an observation without the secrets, wherever they were put.
+    pub fn redact_observation(&self, mut observation: Observation) -> Observation {
+        observation.drift = observation.drift.iter().map(|drift| self.redact_drift(drift)).collect();
+        observation.notes = observation.notes.iter().map(|note| self.redact(note)).collect();
+        observation
     }
 
     /// Returns an error without the secrets.
@@ -143,6 +150,14 @@ mod tests {
             }
         }
         assert_eq!(redactor.redact("development mode"), "development mode", "it is written in the manifest");
+    }
+
+    #[test]
+    fn drift_and_notes_are_redacted() {
+        let drift = FieldDrift::new("env.KEY", "set", "0123456789abcdef");
+        let seen = Observation { drift: vec![drift], notes: vec!["p@ss-word".to_owned()], ..Observation::unknown() };
+        let shown = format!("{:?}", Redactor::of(&resolved()).redact_observation(seen));
+        assert!(!shown.contains("0123456789") && !shown.contains("ss-word"), "{shown}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use reqwest::header::{CONTENT_RANGE, ETAG, IF_RANGE, RANGE};
 use reqwest::{Client, Response, StatusCode};
 
 use crate::failpoint;
+use crate::provider::kit::backoff::Backoff;
 use crate::provider::process::file_error;
 use crate::provider::{ProgressFn, ProviderError};
 
@@ -20,6 +21,12 @@ const ARCHIVE_MAX: u64 = 1 << 30;
 const ATTEMPTS: u32 = 5;
 /// How often progress is told.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(400);
+
+/// The pauses between attempts.
+fn backoff() -> Backoff {
+    let seed = getrandom::u64().unwrap_or_default();
+    Backoff::new(Duration::from_millis(200), Duration::from_secs(2), seed)
+}
 
 /// The outcome of a download.
 pub(super) enum DownloadOutcome {
@@ -79,7 +86,7 @@ impl PartialDownload {
         name: &str,
         notice: ProgressFn<'_>,
     ) -> Result<DownloadOutcome, ProviderError> {
-        let mut failures = 0;
+        let (mut failures, mut backoff) = (0, self::backoff());
         loop {
             let before = self.received_bytes();
             let reason = match self.attempt(client, url, name, notice).await? {
@@ -87,12 +94,15 @@ impl PartialDownload {
                 AttemptOutcome::NotFound => return Ok(DownloadOutcome::NotFound),
                 AttemptOutcome::Retry(reason) => reason,
             };
-            failures = if self.received_bytes() > before { 1 } else { failures + 1 };
+            if self.received_bytes() > before {
+                (failures, backoff) = (0, self::backoff());
+            }
+            failures += 1;
             if failures >= ATTEMPTS {
                 return Err(failed_download(url, reason));
             }
             notice(format!("retrying the download of {name}: {reason}"));
-            tokio::time::sleep(Duration::from_millis(100 << failures)).await;
+            tokio::time::sleep(backoff.next_pause()).await;
         }
     }
 

@@ -12,16 +12,14 @@ mod published_digest;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-
 use self::binary_cache::BinaryCache;
 use self::file_identity::FileIdentity;
 use super::launch_spec::{ExecutableSpec, data_paths, launch_spec};
 use super::process::Supervisor;
-use super::{LogChunk, LogPosition, ProgressFn, Provider, ProviderError};
+use super::{LogChunk, LogPosition, ProgressFn, Provider, ProviderError, async_trait};
 use crate::convex::launch::SecretDelivery;
 use crate::convex::release;
-use crate::model::{FieldDrift, FieldPath, Observation, ProviderKind, ProviderState, Release, ResolvedBackend, Storage};
+use crate::model::{FieldDrift, Observation, ProviderKind, ProviderState, Release, ResolvedBackend, Storage};
 
 /// Where binaries come from.
 #[derive(Debug, Clone)]
@@ -168,82 +166,65 @@ impl Binary {
     }
 }
 
+#[async_trait]
 impl Provider for Local {
     fn kind(&self) -> ProviderKind {
         ProviderKind::Local
     }
 
-    fn observe<'a>(&'a self, placement: &'a ResolvedBackend) -> BoxFuture<'a, Result<Observation, ProviderError>> {
-        Box::pin(async move {
-            let place = self.supervisor.backend_dir(&placement.id)?;
-            let (path, sha256, gone) = match self.inspect_binary(placement).await? {
-                BinaryState::NotRecorded => (PathBuf::new(), None, None),
-                BinaryState::Missing(path) => (path.clone(), None, Some(path)),
-                BinaryState::Present { path, sha256 } => (path, Some(sha256), None),
-            };
-            let release = match placement.spec.settings.local.binary {
-                Some(_) => placement.spec.release.clone(),
-                None => recorded_release(placement),
-            };
-            let launch = launch_spec(placement, &place, Self::executable_spec(path, sha256, release)).ok();
-            let data = data_paths(placement, &place);
-            let mut observation = self.supervisor.observe(placement, launch.as_ref(), &data).await?;
-            if let Some(path) = gone {
-                observation.drift.push(FieldDrift {
-                    path: FieldPath::new("binary"),
-                    recorded: path.display().to_string(),
-                    observed: "missing".to_owned(),
-                });
-            }
-            Ok(observation)
-        })
+    async fn observe(&self, placement: &ResolvedBackend) -> Result<Observation, ProviderError> {
+        let place = self.supervisor.backend_dir(&placement.id)?;
+        let (path, sha256, gone) = match self.inspect_binary(placement).await? {
+            BinaryState::NotRecorded => (PathBuf::new(), None, None),
+            BinaryState::Missing(path) => (path.clone(), None, Some(path)),
+            BinaryState::Present { path, sha256 } => (path, Some(sha256), None),
+        };
+        let release = match placement.spec.settings.local.binary {
+            Some(_) => placement.spec.release.clone(),
+            None => recorded_release(placement),
+        };
+        let launch = launch_spec(placement, &place, Self::executable_spec(path, sha256, release)).ok();
+        let data = data_paths(placement, &place);
+        let mut observation = self.supervisor.observe(placement, launch.as_ref(), &data).await?;
+        if let Some(path) = gone {
+            observation.drift.push(FieldDrift::new("binary", path.display().to_string(), "missing"));
+        }
+        Ok(observation)
     }
 
-    fn ensure<'a>(
-        &'a self,
-        placement: &'a ResolvedBackend,
-        notice: ProgressFn<'a>,
-    ) -> BoxFuture<'a, Result<ProviderState, ProviderError>> {
-        Box::pin(async move {
-            let place = self.supervisor.backend_dir(&placement.id)?;
-            if placement.spec.storage.server().is_some_and(|server| server.managed) {
-                return Err(ProviderError::Unsupported(format!(
-                    "`local` runs no database server of its own: give `{}` a URL in `storage.url`, or keep its documents in {}",
-                    placement.name,
-                    Storage::Sqlite.engine()
-                )));
-            }
-            let binary = self.binary(placement, notice).await?;
-            let program = Self::executable_spec(binary.path.clone(), Some(binary.sha256.clone()), binary.release.clone());
-            let launch = launch_spec(placement, &place, program)?;
-            self.supervisor.ensure(placement, &launch, &data_paths(placement, &place)).await?;
-            Ok(binary.provider_state())
-        })
+    async fn ensure(&self, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> Result<ProviderState, ProviderError> {
+        let place = self.supervisor.backend_dir(&placement.id)?;
+        if placement.spec.storage.server().is_some_and(|server| server.managed) {
+            return Err(ProviderError::Unsupported(format!(
+                "`local` runs no database server of its own: give `{}` a URL in `storage.url`, or keep its documents in {}",
+                placement.name,
+                Storage::Sqlite.engine()
+            )));
+        }
+        let binary = self.binary(placement, notice).await?;
+        let program = Self::executable_spec(binary.path.clone(), Some(binary.sha256.clone()), binary.release.clone());
+        let launch = launch_spec(placement, &place, program)?;
+        self.supervisor.ensure(placement, &launch, &data_paths(placement, &place)).await?;
+        Ok(binary.provider_state())
     }
 
-    fn stop<'a>(&'a self, placement: &'a ResolvedBackend) -> BoxFuture<'a, Result<(), ProviderError>> {
-        Box::pin(async move {
-            if self.supervisor.has_files(&placement.id)? { self.supervisor.stop(&placement.id).await } else { Ok(()) }
-        })
+    async fn stop(&self, placement: &ResolvedBackend) -> Result<(), ProviderError> {
+        if self.supervisor.has_files(&placement.id)? { self.supervisor.stop(&placement.id).await } else { Ok(()) }
     }
 
-    fn remove<'a>(&'a self, placement: &'a ResolvedBackend, _: ProgressFn<'a>) -> BoxFuture<'a, Result<(), ProviderError>> {
-        Box::pin(async move { self.supervisor.remove(placement).await })
+    async fn remove(&self, placement: &ResolvedBackend, _: ProgressFn<'_>) -> Result<(), ProviderError> {
+        self.supervisor.remove(placement).await
     }
 
-    fn remove_keeping_data<'a>(
-        &'a self,
-        placement: &'a ResolvedBackend,
-        _: ProgressFn<'a>,
-    ) -> BoxFuture<'a, Result<(), ProviderError>> {
-        Box::pin(async move { self.supervisor.remove_keeping_data(placement).await })
+    async fn remove_keeping_data(&self, placement: &ResolvedBackend, _: ProgressFn<'_>) -> Result<(), ProviderError> {
+        self.supervisor.remove_keeping_data(placement).await
     }
 
     fn files_folder(&self, placement: &ResolvedBackend) -> Option<PathBuf> {
         self.supervisor.backend_dir(&placement.id).ok().map(|place| place.storage())
     }
 
-    fn logs<'a>(&'a self, placement: &'a ResolvedBackend, from: LogPosition) -> BoxFuture<'a, Result<LogChunk, ProviderError>> {
-        Box::pin(async move { self.supervisor.logs(&placement.id, from) })
+    async fn logs(&self, placement: &ResolvedBackend, from: LogPosition) -> Result<LogChunk, ProviderError> {
+        self.supervisor.logs(&placement.id, from)
     }
 }

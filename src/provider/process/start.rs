@@ -12,6 +12,7 @@ use super::layout::BackendDir;
 use super::process_spec::ProcessSpec;
 use super::{POLL_INTERVAL, log, port, process_error};
 use crate::failpoint;
+use crate::provider::kit::log_text;
 use crate::provider::{LogPosition, ProviderError};
 
 /// The outcome of a start.
@@ -111,8 +112,9 @@ async fn watch_startup(
 fn last_lines(place: &BackendDir, log_start: u64) -> Result<Vec<String>, ProviderError> {
     let from_start = log::read(&place.log_path(), LogPosition::Byte(log_start))?;
     let tail = log::read(&place.log_path(), LogPosition::Tail(LAST_LINES))?;
+    // Of what earlier processes wrote nothing is told.
     let text = if from_start.text.len() < tail.text.len() { from_start.text } else { tail.text };
-    Ok(text.lines().map(str::to_owned).collect())
+    Ok(log_text::last_lines(&text, LAST_LINES))
 }
 
 fn describe_status(status: ExitStatus) -> String {

@@ -12,14 +12,13 @@ use super::process_spec::ProcessSpec;
 use super::start::{StartOutcome, start};
 use super::stop::stop;
 use super::{POLL_INTERVAL, log, port};
-use crate::convex::deployment::{DeploymentClient, DeploymentError, Readiness, probe_readiness};
-use crate::model::{BackendId, DataState, FieldDrift, FieldPath, Observation, ResolvedBackend, RunState};
+use crate::convex::deployment::DeploymentClient;
+use crate::model::{BackendId, DataState, FieldDrift, Observation, ResolvedBackend, RunState};
+use crate::provider::kit::readiness;
 use crate::provider::{LogChunk, LogPosition, ProviderError};
 
 /// How long a backend has to end by itself before it is killed.
 const STOP_GRACE: Duration = Duration::from_secs(10);
-/// A healthy backend answers within milliseconds; a suspended one never does, and `status` waits for it.
-const READINESS_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a process of ours that has ended may take to let go of its ports.
 const PORT_RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long to wait for another command that works on the same backend.
@@ -78,7 +77,7 @@ impl Supervisor {
                 return Ok(Observation { state: RunState::Absent, data, drift: deviations, notes: Vec::new() });
             }
             ProcessState::NotRunning => {
-                deviations.push(field_drift("process", "running", "stopped"));
+                deviations.push(FieldDrift::new("process", "running", "stopped"));
                 return Ok(Observation { state: RunState::Stopped, data, drift: deviations, notes: Vec::new() });
             }
             ProcessState::Running(_, record) => Some(record),
@@ -91,24 +90,9 @@ impl Supervisor {
         Ok(Observation { state, data, drift: deviations, notes: Vec::new() })
     }
 
-    async fn probe_readiness(&self, placement: &ResolvedBackend, deviations: &mut Vec<FieldDrift>) -> RunState {
-        let port = placement.ports.api;
-        let expected = placement.instance_name.as_str();
-        let url = format!("http://127.0.0.1:{port}");
-        let asked = probe_readiness(&self.connections, &url, expected, &placement.admin_key);
-        deviations.push(match tokio::time::timeout(READINESS_TIMEOUT, asked).await {
-            Ok(Readiness::Ready) => return RunState::Running,
-            // Nobody looked, so nothing is known.
-            Ok(Readiness::Failing(DeploymentError::NotAsked { .. })) => return RunState::Unknown,
-            Ok(Readiness::OtherInstance { name }) => field_drift("instance_name", expected, &name),
-            Ok(Readiness::KeyRefused) => field_drift("admin_key", "accepted", "refused"),
-            Ok(Readiness::NotListening) => {
-                field_drift("port", &format!("listening on {port}"), &format!("not listening on {port}"))
-            }
-            Ok(Readiness::Failing(error)) => field_drift("port", &format!("answering on {port}"), &error.to_string()),
-            Err(_) => field_drift("port", &format!("answering on {port}"), &format!("no answer on {port}")),
-        });
-        RunState::Unready
+    async fn probe_readiness(&self, placement: &ResolvedBackend, drift: &mut Vec<FieldDrift>) -> RunState {
+        let url = format!("http://127.0.0.1:{}", placement.ports.api);
+        readiness::observe(&self.connections, &url, placement, drift).await
     }
 
     /// Returns whether a backend that was ready before accepts connections and does not answer. One that does not listen
@@ -267,28 +251,28 @@ fn data_state(placement: &ResolvedBackend, data: &[PathBuf]) -> Result<DataState
 
 fn diff_record(record: Option<&ProcessRecord>, launch: &ProcessSpec, deviations: &mut Vec<FieldDrift>) {
     let Some(record) = record else {
-        deviations.push(field_drift(
+        deviations.push(FieldDrift::new(
             "launch",
-            &short_digest(launch.digest().as_str()),
+            short_digest(launch.digest().as_str()),
             "unknown: the record of the process is gone",
         ));
         return;
     };
     if record.launch != launch.digest() {
-        deviations.push(field_drift("launch", &short_digest(launch.digest().as_str()), &short_digest(record.launch.as_str())));
+        deviations.push(FieldDrift::new(
+            "launch",
+            short_digest(launch.digest().as_str()),
+            short_digest(record.launch.as_str()),
+        ));
     }
     if let (Some(now), Some(then)) = (&launch.program_digest, &record.program_digest)
         && now != then
     {
-        deviations.push(field_drift("binary", &short_digest(then), &short_digest(now)));
+        deviations.push(FieldDrift::new("binary", short_digest(then), short_digest(now)));
     }
 }
 
 /// Shortens a digest to what tells two apart.
 fn short_digest(digest: &str) -> String {
     digest.chars().take("sha256:".len() + 12).collect()
-}
-
-fn field_drift(path: &str, recorded: &str, observed: &str) -> FieldDrift {
-    FieldDrift { path: FieldPath::new(path), recorded: recorded.to_owned(), observed: observed.to_owned() }
 }
