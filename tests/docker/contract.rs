@@ -1,11 +1,8 @@
-//! The provider's contract, on a real engine: each test is one promise.
+//! What the driver `docker` promises beyond the contract of all drivers (`tests/contract`), on a real engine.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::path::Path;
-
 use convexinfra::model::{ByteSize, Cpus, DataState, Generation, RunState};
-use convexinfra::provider::docker::{ControlPlaneId, Docker, EngineSource};
 use convexinfra::provider::{LogPosition, Provider, ProviderError};
 
 use super::bench::{DockerFixture, observed_drift};
@@ -129,15 +126,6 @@ async fn lost_data_is_never_replaced_by_none() {
     assert!(matches!(&refused, Err(ProviderError::DataMissing { place, .. }) if place.contains("db.sqlite3")), "{refused:?}");
     assert_eq!(engine.containers(bench.placement.project.as_str(), "backend"), Vec::<String>::new());
     engine.docker(&["volume", "rm", &volume]);
-}
-
-#[tokio::test]
-async fn two_ensures_at_once_give_one_container() {
-    let bench = DockerFixture::new(engine_or_skip!());
-    let (one, two) = tokio::join!(bench.try_ensure(), bench.try_ensure());
-    assert_eq!(one.unwrap(), two.unwrap());
-    bench.until_running().await;
-    assert_eq!(bench.everything().len(), 3);
 }
 
 #[tokio::test]
@@ -271,16 +259,6 @@ async fn a_tag_that_moves_changes_nothing_that_runs() {
     assert_eq!(bench.ensure().await.drift, Vec::new());
     assert_eq!(bench.container(), id);
     engine.docker(&["rmi", &tag]);
-}
-
-#[tokio::test]
-async fn an_engine_that_is_not_there_is_not_an_empty_one() {
-    let bench = DockerFixture::new(engine_or_skip!());
-    let nowhere = |name: &str| (name == "DOCKER_HOST").then(|| "unix:///nowhere/docker.sock".to_owned());
-    let docker = Docker::new(EngineSource::from_variables(nowhere, None), ControlPlaneId::of_home(Path::new("x")));
-    for told in [docker.observe(&bench.placement).await.map(drop), docker.remove(&bench.placement, &|_| {}).await] {
-        assert!(matches!(told, Err(ProviderError::EngineUnreachable { .. })), "{told:?}");
-    }
 }
 
 #[tokio::test]

@@ -159,18 +159,6 @@ async fn a_volume_that_is_larger_stays_as_it_is() {
 }
 
 #[tokio::test]
-async fn removed_means_gone() {
-    let mut shore = Fixture::new();
-    shore.remove().await;
-    shore.ensure().await;
-    shore.remove().await;
-    assert!(shore.fly.world().apps.is_empty());
-    shore.remove().await;
-    shore.placement.has_been_ready = false;
-    assert_eq!(shore.observe().await.state, RunState::Absent);
-}
-
-#[tokio::test]
 async fn a_volume_that_its_app_left_behind_is_named_and_keeps_nobody() {
     let mut shore = Fixture::friendly();
     shore.ensure().await;

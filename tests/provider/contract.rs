@@ -1,4 +1,4 @@
-//! The contract: each function is one promise, tried on a fresh world.
+//! What drivers that run processes promise beyond the contract of all drivers (`tests/contract`), each on a fresh world.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
@@ -32,23 +32,6 @@ pub async fn absent_until_ensured_and_ensured_once(mut world: ProviderFixture) {
     assert_eq!(world.processes().len(), 1);
     let session = rustix::process::getsid(Some(pid)).unwrap();
     assert_eq!(session, pid, "a process in our session ends with our terminal");
-}
-
-pub async fn a_killed_process_is_started_again_with_its_data(mut world: ProviderFixture) {
-    world.ensure().await;
-    until_running(&world).await;
-    let pid = world.pid();
-    std::fs::write(world.root().join("data/mark"), "kept").unwrap();
-
-    world.kill().await;
-    let seen = world.observe().await;
-    assert_eq!((seen.state, seen.data), (RunState::Stopped, DataState::Present));
-    assert_eq!(deviation(&seen, "process"), Some("stopped"));
-
-    world.ensure().await;
-    until_running(&world).await;
-    assert_ne!(world.pid(), pid);
-    assert!(world.root().join("data/mark").exists());
 }
 
 pub async fn another_launch_restarts_and_keeps_the_data(mut world: ProviderFixture) {
@@ -86,13 +69,6 @@ pub async fn lost_data_is_never_replaced_by_none(mut world: ProviderFixture) {
     }
     assert!(matches!(world.try_ensure().await, Err(ProviderError::DataMissing { .. })));
     assert!(!world.root().join("data").exists(), "a refusal has made something");
-}
-
-pub async fn two_ensures_at_once_give_one_process(world: ProviderFixture) {
-    let (one, two) = tokio::join!(world.try_ensure(), world.try_ensure());
-    assert_eq!(one.unwrap(), two.unwrap());
-    until_running(&world).await;
-    assert_eq!(world.processes().len(), 1);
 }
 
 /// Here nothing but the lock of the backend itself is between the starts: the lock of the command is taken away.

@@ -33,10 +33,8 @@ macro_rules! for_every_provider {
 
 for_every_provider! {
     absent_until_ensured_and_ensured_once,
-    a_killed_process_is_started_again_with_its_data,
     another_launch_restarts_and_keeps_the_data,
     lost_data_is_never_replaced_by_none,
-    two_ensures_at_once_give_one_process,
     ensures_of_many_commands_give_one_process,
     removed_means_gone,
     the_log_is_read_and_followed,
