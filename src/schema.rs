@@ -5,7 +5,7 @@ use crate::manifest;
 use crate::plan::Plan;
 use crate::render::{
     DeprovisionDocument, DriftDocument, EnvDocument, ErrorDocument, InitDocument, IssuedDocument, LogDocument, LogLineDocument,
-    ProvisionDocument, QuotaDocument, StatusDocument, TokensDocument, ValidateDocument,
+    ProvisionDocument, QuotaDocument, StatusAllDocument, StatusDocument, TokensDocument, ValidateDocument,
 };
 use crate::server;
 
@@ -23,6 +23,8 @@ pub enum SchemaDocument {
     Error,
     /// What `status --json` prints.
     Status,
+    /// What `status --all --json` prints.
+    StatusAll,
     /// What `log --json` prints.
     Log,
     /// What `token create --json` prints.
@@ -51,12 +53,13 @@ pub enum SchemaDocument {
 
 impl SchemaDocument {
     /// Every document.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Manifest,
         Self::Plan,
         Self::Events,
         Self::Error,
         Self::Status,
+        Self::StatusAll,
         Self::Log,
         Self::Token,
         Self::Tokens,
@@ -79,6 +82,7 @@ impl SchemaDocument {
             Self::Events => "events.schema.json",
             Self::Error => "error.schema.json",
             Self::Status => "status.schema.json",
+            Self::StatusAll => "status-all.schema.json",
             Self::Log => "log.schema.json",
             Self::Token => "token.schema.json",
             Self::Tokens => "tokens.schema.json",
@@ -104,6 +108,7 @@ pub fn schema_text(document: SchemaDocument) -> String {
         SchemaDocument::Events => schemars::schema_for!(Event).to_value(),
         SchemaDocument::Error => schemars::schema_for!(ErrorDocument<'_>).to_value(),
         SchemaDocument::Status => schemars::schema_for!(StatusDocument).to_value(),
+        SchemaDocument::StatusAll => schemars::schema_for!(StatusAllDocument).to_value(),
         SchemaDocument::Log => schemars::schema_for!(LogDocument<'_>).to_value(),
         SchemaDocument::Token => schemars::schema_for!(IssuedDocument<'_>).to_value(),
         SchemaDocument::Tokens => schemars::schema_for!(TokensDocument).to_value(),

@@ -35,6 +35,9 @@ pub trait ControlPlane: Send + Sync {
     /// One project as it is now. Changes nothing; one call, however many backends there are.
     fn snapshot<'a>(&'a self, project: &'a ProjectName) -> BoxFuture<'a, Result<Snapshot, ControlError>>;
 
+    /// Returns the names of the projects that the caller may look at: all of them for an operator.
+    fn projects(&self) -> BoxFuture<'_, Result<Vec<ProjectName>, ControlError>>;
+
     /// The key under which secrets of this project are fingerprinted; none while the control plane is new.
     fn fingerprint_key<'a>(
         &'a self,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::apply_report::{errors, interrupt_message, observe_failed, ready_backends};
+use super::apply_report::{command_allowing_all, errors, interrupt_message, observe_failed, ready_backends};
 use super::env_files::ManifestEnvFiles;
 use super::outcome::{Conclusion, ExecutionReport, Observation, conclude};
 use super::{AppError, Approver, Reporter, Session, drift, plan, saved_plan};
@@ -138,7 +138,7 @@ impl ApplyRun<'_> {
         if intent.destroy {
             self.confirm_destruction(&planned, intent);
         }
-        self.accept(&planned)?;
+        self.accept(&planned, intent)?;
         if !intent.destroy {
             plan::require_readable_secrets(&session.secrets, &intent.selection)?;
         }
@@ -207,7 +207,7 @@ impl ApplyRun<'_> {
             return Ok(Revalidated::Proceed(planned));
         }
         let (next, snapshot) = session.observe_and_plan(intent).await?;
-        self.accept(&next)?;
+        self.accept(&next, intent)?;
         if next.is_empty() {
             return Ok(Revalidated::NothingToDo(next, snapshot));
         }
@@ -304,13 +304,19 @@ impl ApplyRun<'_> {
     }
 
     /// Refuses a plan that may not be carried out.
-    fn accept(&self, planned: &Plan) -> Result<(), AppError> {
+    fn accept(&self, planned: &Plan, intent: &PlanOptions) -> Result<(), AppError> {
         if let Some(finding) = self.saved.and_then(|saved| saved_plan::staleness(saved, planned)) {
             return Err(AppError::new(Exit::Refused, finding));
         }
         let mut refusals = planned.refusals.clone();
         let allowed: Vec<BackendName> = self.options.allow_destroy.iter().cloned().collect();
-        refusals.extend(destruction_refusals(planned, &allowed));
+        let mut destructions = destruction_refusals(planned, &allowed);
+        if destructions.len() > 1
+            && let Some(last) = destructions.last_mut()
+        {
+            last.help = Some(command_allowing_all(planned, intent, self.options.approved));
+        }
+        refusals.extend(destructions);
         if refusals.is_empty() {
             return Ok(());
         }

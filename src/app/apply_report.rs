@@ -6,8 +6,8 @@ use super::outcome::Conclusion;
 use super::{AppError, ApplyOutcome};
 use crate::apply::{Event, EventKind, ReadyBackend, StepOutcome, Tally};
 use crate::host::EMBEDDED;
-use crate::model::{Diagnostic, Endpoints, Exit, Phase, Report, Snapshot};
-use crate::plan::{Plan, Step, StepId};
+use crate::model::{BackendName, DatabaseReclaim, Diagnostic, Endpoints, Exit, Phase, Report, Snapshot, VolumeReclaim};
+use crate::plan::{BackendSelection, Plan, PlanOptions, Step, StepId};
 
 /// Returns the backends that are ready, and where they are.
 pub(crate) fn ready_backends(snapshot: &Snapshot) -> Vec<ReadyBackend> {
@@ -76,4 +76,25 @@ pub(crate) fn unchanged_event(outcome: &ApplyOutcome) -> Event {
     let backends = outcome.snapshot.as_ref().map(ready_backends).unwrap_or_default();
     let converged = outcome.is_observed().then_some(true);
     EventKind::Finished { tally: Tally::default(), exit: outcome.exit, converged, backends }.into()
+}
+
+/// Returns the one command that allows everything that the plan destroys.
+pub(super) fn command_allowing_all(planned: &Plan, intent: &PlanOptions, approved: bool) -> String {
+    let names =
+        |names: &mut dyn Iterator<Item = &BackendName>, gap: &str| names.map(ToString::to_string).collect::<Vec<_>>().join(gap);
+    let mut command = match &intent.selection {
+        BackendSelection::Only(named) if intent.destroy => format!("convexinfra destroy {}", names(&mut named.iter(), " ")),
+        _ if intent.destroy => "convexinfra destroy".to_owned(),
+        _ => "convexinfra apply".to_owned(),
+    };
+    if intent.volume_reclaim == VolumeReclaim::Retain {
+        command.push_str(" --keep-data");
+    }
+    if intent.database_reclaim == DatabaseReclaim::Delete {
+        command.push_str(" --with-database");
+    }
+    if approved {
+        command.push_str(" --yes");
+    }
+    format!("if all of this is meant\n    {command} --allow-destroy {}", names(&mut planned.destroyed().into_iter(), ","))
 }

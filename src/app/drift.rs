@@ -1,7 +1,8 @@
 //! Detects drift: what differs from what was last applied. Changes nothing.
 
+use super::env_file_check::CheckedEnvFile;
 use crate::model::{Diagnostic, Exit, Report};
-use crate::plan::{DriftReport, UnobservedBackend};
+use crate::plan::{DriftItem, DriftReport, UnobservedBackend};
 
 /// Returns the exit code of a drift report. A backend whose last change did not finish is not as it was applied, so it
 /// counts as drift.
@@ -10,6 +11,13 @@ pub(crate) fn exit(report: &DriftReport) -> Exit {
         return Exit::Drift;
     }
     unobserved(&report.unknown).map_or(Exit::Done, |report| report.exit)
+}
+
+/// Adds the env files that differ from what was written.
+pub(crate) fn add_env_files(report: &mut DriftReport, files: Vec<CheckedEnvFile>) {
+    for CheckedEnvFile { address, drift, .. } in files {
+        report.drift.extend(drift.into_iter().map(|deviation| DriftItem::new(address.clone(), deviation)));
+    }
 }
 
 /// Returns an error for what could not be observed; none where everything was. Where the reasons agree on an exit code,

@@ -104,6 +104,22 @@ impl ManifestEnvFiles {
         found
     }
 
+    /// Returns the files of the manifest that were written for the backend that names them.
+    pub(crate) fn written(&self, desired: &Desired) -> Vec<(Address, PathBuf, EnvFileContents)> {
+        let Some(inventory) = self.inventory() else { return Vec::new() };
+        let mut found = Vec::new();
+        for (name, backend) in &desired.backends {
+            for (address, target) in backend.env_file_addresses(name) {
+                let path = join_display(&self.folder, &target.path);
+                let absolute = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
+                if inventory.get(&absolute).is_some_and(|file| file.backend == *name) {
+                    found.push((address, path, target.contents));
+                }
+            }
+        }
+        found
+    }
+
     /// The files that were written before, and the usual one of backends whose block is gone, which may be older than the
     /// memory.
     fn former_files(

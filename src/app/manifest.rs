@@ -9,6 +9,15 @@ use crate::system::{FileReadError, read_regular};
 /// How large a manifest may be in bytes.
 const MAX_MANIFEST_BYTES: u64 = 4 << 20;
 
+/// Whether a manifest is in its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ManifestFile {
+    /// It was read from there.
+    Written,
+    /// There was none yet.
+    New,
+}
+
 /// A manifest that was read and has no errors.
 #[derive(Clone)]
 pub(crate) struct LoadedManifest {
@@ -24,6 +33,8 @@ pub(crate) struct LoadedManifest {
     pub(crate) warnings: Vec<Diagnostic>,
     /// The home of this machine, where written env files are remembered.
     pub(crate) home: Option<PathBuf>,
+    /// Whether it is in its file, or is still to be written.
+    pub(crate) file: ManifestFile,
     /// The project name that was given in place of the manifest's.
     project: Option<ProjectName>,
 }
@@ -56,7 +67,8 @@ impl LoadedManifest {
         parsed.desired.origin = discovery::origin(&folder);
         resolve_paths(&mut parsed.desired, &folder);
         let project = project.cloned();
-        Ok(Self { path, folder, text, desired: parsed.desired, warnings: parsed.warnings, home: None, project })
+        let (desired, warnings) = (parsed.desired, parsed.warnings);
+        Ok(Self { path, folder, text, desired, warnings, home: None, file: ManifestFile::Written, project })
     }
 
     /// Reads the file again.

@@ -27,7 +27,7 @@ pub(crate) fn refusal_error(refusals: &[Diagnostic]) -> AppError {
         .iter()
         .map(|refusal| {
             let address = refusal.address.as_ref().map(|address| format!("{address}: ")).unwrap_or_default();
-            Diagnostic::new(refusal.code.clone(), format!("{address}{}", refusal.message))
+            Diagnostic { message: format!("{address}{}", refusal.message), ..refusal.clone() }
         })
         .collect();
     AppError::from(Report { exit: Exit::Refused, errors })

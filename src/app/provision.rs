@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::discovery::join_display;
 use super::secrets::ComparisonMode;
-use super::{AppError, ApplyOptions, ApplyOutcome, ApplyRun, Approver, LoadedManifest, Reporter, Role, Session};
+use super::{AppError, ApplyOptions, ApplyOutcome, ApplyRun, Approver, LoadedManifest, ManifestFile, Reporter, Role, Session};
 use crate::api::{ControlPlane, Credentials, IfMissing};
 use crate::env_file::StagedFile;
 use crate::manifest::{FieldLiteral, add_backend, add_field, remove_backend};
@@ -34,6 +34,8 @@ pub(crate) struct ProvisionRequest {
     pub(crate) ttl: Option<String>,
     /// Its env file.
     pub(crate) env_file: Option<String>,
+    /// The executable that it runs, for the provider `local`.
+    pub(crate) binary: Option<String>,
     /// How long to wait for the lease that another apply holds.
     pub(crate) wait_for_lock: Option<std::time::Duration>,
 }
@@ -212,6 +214,7 @@ fn with_backend(loaded: &LoadedManifest, request: &ProvisionRequest) -> Result<S
         ("region", &request.region),
         ("ttl", &request.ttl),
         ("env_file", &request.env_file),
+        ("local.binary", &request.binary),
     ];
     let mut fields = Vec::new();
     for (key, value) in given {
@@ -258,6 +261,7 @@ fn check_flags_match(request: &ProvisionRequest, there: &DesiredBackend) -> Resu
         ("region", request.region.clone(), spec.region.clone()),
         ("ttl", ttl, spec.ttl.map(|ttl| ttl.to_string())),
         ("env_file", request.env_file.clone(), there.env_files.first().map(|target| target.path.clone())),
+        ("local.binary", request.binary.clone(), spec.settings.local.binary.clone()),
     ];
     let errors: Vec<Diagnostic> = asked
         .into_iter()
@@ -305,7 +309,7 @@ fn not_edited(message: String) -> AppError {
 
 /// Replaces the manifest that was read, unless its file was changed meanwhile.
 fn write_manifest(read: &LoadedManifest, text: &str) -> Result<(), AppError> {
-    if read.text == text {
+    if read.text == text && read.file == ManifestFile::Written {
         return Ok(());
     }
     let (file, path) = stage_manifest(read, text)?;
@@ -336,7 +340,12 @@ fn cannot_write(read: &LoadedManifest, error: &std::io::Error) -> AppError {
 /// Writes a text beside the manifest that was read, so that a rename replaces it. Dropping the file deletes it.
 fn stage_manifest(read: &LoadedManifest, text: &str) -> Result<(StagedFile, PathBuf), AppError> {
     let cannot = |error: std::io::Error| cannot_write(read, &error);
-    let path = read.path.canonicalize().map_err(cannot)?;
+    let changed = || not_edited(format!("`{}` was changed meanwhile; run the same command again", read.path.display()));
+    let path = match read.file {
+        ManifestFile::Written => read.path.canonicalize().map_err(cannot)?,
+        ManifestFile::New if read.path.symlink_metadata().is_ok() => return Err(changed()),
+        ManifestFile::New => std::path::absolute(&read.path).map_err(cannot)?,
+    };
     let folder = path.parent().unwrap_or(&read.folder);
     let mut file = StagedFile::create(folder).map_err(cannot)?;
     let staged = file.as_file_mut();
@@ -344,11 +353,12 @@ fn stage_manifest(read: &LoadedManifest, text: &str) -> Result<(StagedFile, Path
         staged.set_permissions(metadata.permissions()).map_err(cannot)?;
     }
     staged.write_all(text.as_bytes()).and_then(|()| staged.sync_all()).map_err(cannot)?;
-    if read_regular_text(&path, u64::MAX)
-        .map_err(|error| not_edited(format!("`{}` cannot be read: {error}", path.display())))?
-        != read.text
+    if read.file == ManifestFile::Written
+        && read_regular_text(&path, u64::MAX)
+            .map_err(|error| not_edited(format!("`{}` cannot be read: {error}", path.display())))?
+            != read.text
     {
-        return Err(not_edited(format!("`{}` was changed meanwhile; run the same command again", path.display())));
+        return Err(changed());
     }
     Ok((file, path))
 }

@@ -1,5 +1,7 @@
 //! One manifest against one control plane: secrets are read once, and the key that compares them is asked for once.
 
+use std::path::Path;
+
 use tokio::sync::OnceCell;
 
 use super::env_files::{InspectedEnvFiles, ManifestEnvFiles};
@@ -7,8 +9,8 @@ use super::secrets::{self, ComparisonKey, ComparisonMode, ResolvedSecrets};
 use super::{AppError, LoadedManifest};
 use crate::api::{ControlPlane, IfMissing};
 use crate::manifest::{FieldLiteral, field_edit};
-use crate::model::{DEFAULT_ENV_FILE, Diagnostic, Exit, Snapshot};
-use crate::plan::{self, ObservedState, Plan, PlanOptions};
+use crate::model::{ControlPlaneInfo, DEFAULT_ENV_FILE, Diagnostic, Edit, Exit, ProviderKind, Snapshot};
+use crate::plan::{self, ObservedState, Plan, PlanOptions, Task};
 
 /// One manifest against one control plane.
 pub(crate) struct Session<'a> {
@@ -77,6 +79,9 @@ impl<'a> Session<'a> {
         };
         let actual = ObservedState { snapshot, env_files: states, remembered };
         let mut plan = plan::build(desired, &actual, intent);
+        if actual.snapshot.control_plane.name == ControlPlaneInfo::EMBEDDED {
+            self.add_missing_binaries(&mut plan);
+        }
         self.add_edits(&mut plan);
         match plan::validate(&plan) {
             Ok(()) => Ok((plan, actual.snapshot)),
@@ -87,13 +92,37 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Adds the lints about executables that are to be run on this machine and do not exist.
+    fn add_missing_binaries(&self, plan: &mut Plan) {
+        let tasks = plan.steps.iter().filter_map(|step| step.task.as_ref());
+        let missing = tasks.filter_map(|task| match task {
+            Task::Put { backend, spec, .. } if spec.provider == ProviderKind::Local => {
+                let path = spec.settings.local.binary.as_deref()?;
+                matches!(Path::new(path).try_exists(), Ok(false)).then(|| plan::missing_binary(backend, path))
+            }
+            _ => None,
+        });
+        let missing: Vec<Diagnostic> = missing.collect();
+        plan.lints.extend(missing);
+        plan.lints.sort();
+    }
+
     /// Adds the edit of the manifest to the lints that one edit answers; the plan knows no text.
     fn add_edits(&self, plan: &mut Plan) {
-        for lint in plan.lints.iter_mut().filter(|lint| lint.code == plan::ENV_FILE_UNNAMED) {
+        let text = &self.manifest.text;
+        for lint in &mut plan.lints {
             let Some(address) = &lint.address else { continue };
-            let path = address.path.as_deref().unwrap_or(DEFAULT_ENV_FILE);
-            let field = FieldLiteral::Text(path.to_owned());
-            lint.edit = field_edit(&self.manifest.text, address.backend.as_str(), "env_file", &field);
+            if lint.code == plan::ENV_FILE_UNNAMED {
+                let path = address.path.as_deref().unwrap_or(DEFAULT_ENV_FILE);
+                let field = FieldLiteral::Text(path.to_owned());
+                lint.edit = field_edit(text, address.backend.as_str(), "env_file", &field);
+            } else if lint.code == plan::RENAME_UNDECLARED {
+                // The help is a sentence and the lines to add.
+                let lines = lint.help.iter().flat_map(|help| help.lines().skip(1));
+                let block: String = lines.map(|line| format!("{}\n", line.trim_start())).collect();
+                let gap = if text.ends_with('\n') { "\n" } else { "\n\n" };
+                lint.edit = Some(Edit { start: text.len(), end: text.len(), replacement: format!("{gap}{block}") });
+            }
         }
     }
 

@@ -1,18 +1,26 @@
-//! Shows what a project has. Changes nothing.
+//! Shows what projects have. Changes nothing.
 
-use super::AppError;
+use super::{AppError, LoadedManifest, env_file_check};
 use crate::api::ControlPlane;
 use crate::model::{ProjectName, Usage};
-use crate::render::{LeaseEntry, OperationEntry, StatusDocument, StatusEntry};
+use crate::render::{LeaseEntry, OperationEntry, StatusAllDocument, StatusDocument, StatusEntry};
 
-/// Returns the status of a project.
+/// Returns the status of a project, with the env files of its manifest where there is one.
 ///
 /// # Errors
 /// What the control plane says.
-pub(crate) async fn status(control: &dyn ControlPlane, project: ProjectName) -> Result<StatusDocument, AppError> {
+pub(crate) async fn status(
+    control: &dyn ControlPlane,
+    project: ProjectName,
+    manifest: Option<&LoadedManifest>,
+) -> Result<StatusDocument, AppError> {
     let snapshot = control.snapshot(&project).await?;
     let holder = control.lease_holder(&project).await?;
     let running = snapshot.control_plane.outlives_commands() || holder.is_some();
+    let env_files = match manifest {
+        Some(manifest) => env_file_check::check(control, manifest, &snapshot).await?,
+        None => Vec::new(),
+    };
     Ok(StatusDocument {
         format: "convexinfra.status/1",
         lease: holder.as_ref().map(LeaseEntry::new),
@@ -20,9 +28,22 @@ pub(crate) async fn status(control: &dyn ControlPlane, project: ProjectName) -> 
         control_plane: snapshot.control_plane.name.clone(),
         revision: snapshot.revision,
         operations: snapshot.operations.iter().map(|record| OperationEntry::new(record, running)).collect(),
-        quota: snapshot.quota,
-        usage: Usage::of(snapshot.backends.iter().map(|backend| &backend.recorded)),
+        quota: snapshot.quota.into(),
+        usage: Usage::of(snapshot.backends.iter().map(|backend| &backend.recorded)).into(),
         backends: snapshot.backends.iter().map(StatusEntry::new).collect(),
+        env_files: env_files.into_iter().map(|file| file.entry).collect(),
         retained: snapshot.retained,
     })
+}
+
+/// Returns the status of every project that the caller may look at.
+///
+/// # Errors
+/// What the control plane says.
+pub(crate) async fn status_all(control: &dyn ControlPlane) -> Result<StatusAllDocument, AppError> {
+    let mut projects = Vec::new();
+    for project in control.projects().await? {
+        projects.push(status(control, project, None).await?);
+    }
+    Ok(StatusAllDocument { format: "convexinfra.status_all/1", projects })
 }

@@ -107,6 +107,7 @@ mod tests {
         let address = |name: &str| crate::model::Address::backend(&BackendName::parse(name).unwrap());
         let id = |name: &str| StepId::new(Action::Create, &address(name));
         Plan {
+            needs_allow_destroy: Vec::new(),
             format: String::new(),
             project: ProjectName::parse("p").unwrap(),
             control_plane: String::new(),

@@ -116,7 +116,7 @@ pub(crate) enum Command {
     /// Look for changes that nobody asked for. Changes nothing; exits 3 when there are any.
     Drift,
     /// Show what there is.
-    Status,
+    Status(Status),
     /// Print or write the coordinates of a backend.
     Env(Env),
     /// Wait until a backend answers.
@@ -141,6 +141,8 @@ pub(crate) enum Command {
     Stop(BackendArg),
     /// Start a backend that was stopped.
     Start(BackendArg),
+    /// Start the backends of this machine that should run and do not, such as after a reboot.
+    Up(Up),
     /// Drop the record of a backend, and leave what runs and its data.
     Forget(Forget),
     /// Show where the dashboard of a backend is.
@@ -183,6 +185,13 @@ pub(crate) struct Validate {
     /// Make every edit that is suggested, and write the manifest.
     #[arg(long, env = "CONVEXINFRA_FIX", value_parser = FalseyValueParser::new())]
     pub(crate) fix: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// All projects of the control plane: of this machine, or those that the token opens.
+    #[arg(long, conflicts_with = "project", env = "CONVEXINFRA_STATUS_ALL", value_parser = FalseyValueParser::new())]
+    pub(crate) all: bool,
 }
 
 #[derive(Debug, Args)]
@@ -291,6 +300,13 @@ pub(crate) struct BackendArg {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// Write a unit of systemd that does it after each boot, instead of doing it now.
+    #[arg(long)]
+    pub(crate) on_boot: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Wait {
     #[command(flatten)]
     pub(crate) backend: BackendArg,
@@ -318,9 +334,12 @@ pub(crate) struct Completions {
 pub(crate) struct Provision {
     /// The backend.
     pub(crate) name: BackendName,
-    /// Where it runs, when it is not in the manifest yet.
+    /// Where it runs, when it is not in the manifest yet; `local` where there is no manifest.
     #[arg(long, value_parser = ["simulated", "local", "docker", "fly", "kubernetes"], env = "CONVEXINFRA_PROVIDER")]
     pub(crate) provider: Option<String>,
+    /// The executable of a local backend, when it is not in the manifest yet; without it Convex's own is downloaded.
+    #[arg(long, value_name = "PATH", env = "CONVEXINFRA_BINARY")]
+    pub(crate) binary: Option<PathBuf>,
     /// In which region, when it is not in the manifest yet.
     #[arg(long, env = "CONVEXINFRA_REGION")]
     pub(crate) region: Option<String>,

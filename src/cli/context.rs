@@ -77,6 +77,15 @@ impl Context {
         Ok(loaded)
     }
 
+    /// Reads the manifest; none where no file is there yet.
+    pub(crate) fn load_if_written(&self) -> Result<Option<LoadedManifest>, AppError> {
+        match self.manifest_path() {
+            Err(_) if self.global.manifest.is_none() => Ok(None),
+            Ok(path) if !path.exists() && path.symlink_metadata().is_err() => Ok(None),
+            _ => self.load().map(Some),
+        }
+    }
+
     /// The project that a command is about: named, or the manifest's.
     pub(crate) fn project(&self) -> Result<(ProjectName, Option<LoadedManifest>), AppError> {
         match (&self.global.project, self.global.manifest.is_none()) {

@@ -8,7 +8,7 @@ const NEVER: [&str; 3] = ["destroy", "deprovision", "forget"];
 /// What other tools call a command.
 fn meant(word: &str) -> Option<&'static [&'static str]> {
     Some(match word {
-        "up" | "deploy" | "create" | "sync" | "run" | "update" | "refresh" => &["apply"],
+        "deploy" | "create" | "sync" | "run" | "update" | "refresh" => &["apply"],
         "ls" | "ps" | "list" | "get" | "show" | "describe" | "info" => &["status"],
         "diff" | "preview" => &["plan"],
         "check" | "lint" | "fmt" => &["validate"],
@@ -67,7 +67,7 @@ mod tests {
             assert!(!NEVER.iter().any(|never| said.contains(&format!("'{never}'"))), "{word}: {said}");
         }
         for (word, meant) in
-            [("up", "apply"), ("deploy", "apply"), ("ls", "status"), ("ps", "status"), ("list", "status"), ("aply", "apply")]
+            [("deploy", "apply"), ("sync", "apply"), ("ls", "status"), ("ps", "status"), ("list", "status"), ("aply", "apply")]
         {
             assert!(said(word).contains(&format!("'{meant}'")), "{word}: {}", said(word));
         }
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn every_word_of_other_tools_leads_to_a_command() {
         let known: Vec<String> = Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
-        for word in ["up", "ls", "diff", "check", "history", "tail", "new", "open", "adopt", "login"] {
+        for word in ["sync", "ls", "diff", "check", "history", "tail", "new", "open", "adopt", "login"] {
             for command in meant(word).unwrap() {
                 assert!(known.iter().any(|name| name == command), "{word}: {command}");
             }

@@ -27,6 +27,7 @@ mod platform;
 #[cfg(feature = "native")]
 mod process;
 mod registry;
+mod sample;
 #[cfg(feature = "native")]
 mod serve;
 mod session;
@@ -47,6 +48,7 @@ pub use platform::{HostAuthority, Platform, WriteMode};
 #[cfg(feature = "native")]
 pub use process::own_holder;
 pub use registry::Activity;
+pub use sample::{BackendSample, ProjectSample};
 #[cfg(feature = "native")]
 pub use serve::{KeepRunning, Serving, ServingError};
 pub use session::ControlSession;

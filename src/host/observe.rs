@@ -9,7 +9,7 @@ use crate::model::{Diagnostic, FieldDrift, FingerprintKey, Observation, Resolved
 use crate::provider::kit::redact::Redactor;
 
 /// How many backends are looked at at the same time.
-const OBSERVE_CONCURRENCY: usize = 32;
+pub(super) const OBSERVE_CONCURRENCY: usize = 32;
 
 /// What is seen of a backend.
 pub(super) struct ObservedBackend {

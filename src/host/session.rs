@@ -91,6 +91,10 @@ impl ControlPlane for ControlSession {
         Box::pin(self.host.snapshot_of(project))
     }
 
+    fn projects(&self) -> BoxFuture<'_, Result<Vec<ProjectName>, ControlError>> {
+        Box::pin(async move { self.host.projects() })
+    }
+
     fn fingerprint_key<'a>(
         &'a self,
         project: &'a ProjectName,

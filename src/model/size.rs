@@ -150,6 +150,11 @@ impl Cpus {
         Self(milli)
     }
 
+    /// Returns the number of cores.
+    pub fn cores(self) -> f64 {
+        f64::from(self.0) / 1000.0
+    }
+
     /// Thousandths of one core.
     pub fn milli(self) -> u32 {
         self.0

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Action, ChangeImpact, DriftItem, FORMAT, FieldChange, Plan, Reason, Step, StepId, Summary, Task};
-use super::{cost, diff, graph, limits, lint, quota_schedule, remote_lints, validate};
+use super::{cost, diff, graph, limits, lint, quota_schedule, remote_lints, rename, validate};
 use crate::model::{
     ActualBackend, Address, BackendName, DataState, DatabaseReclaim, Desired, DesiredBackend, Diagnostic, Digest,
     DowngradeConsent, EnvFileState, FieldPath, Phase, ReclaimPolicy, RememberedEnvFile, Snapshot, VolumeReclaim,
@@ -299,6 +299,8 @@ impl<'a> PlanBuilder<'a> {
         let (steps, no_turn) =
             quota_schedule::order_within_quota(graph::connect_dependencies(self.steps, &recorded), &self.actual.snapshot);
         self.refusals.extend(no_turn);
+        self.lints
+            .extend(rename::undeclared(&steps, &self.existing).into_iter().map(|(old, new)| lint::rename_undeclared(old, new)));
         self.refusals.sort();
         self.refusals.dedup();
         self.lints.sort();
@@ -317,7 +319,9 @@ impl<'a> PlanBuilder<'a> {
             drift: self.drift,
             refusals: self.refusals,
             lints: self.lints,
+            needs_allow_destroy: Vec::new(),
         };
+        plan.needs_allow_destroy = plan.destroyed().into_iter().cloned().collect();
         plan.summary = validate::summary(&plan);
         plan.digest = plan.compute_digest();
         plan

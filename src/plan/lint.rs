@@ -275,6 +275,25 @@ pub(super) fn env_file_unnamed(name: &BackendName, path: &str) -> Diagnostic {
 /// The code of the lint about an env file that no backend names any more.
 pub const ENV_FILE_UNNAMED: &str = "plan.env_file_unnamed";
 
+/// The code of the lint about a rename that the manifest does not declare.
+pub const RENAME_UNDECLARED: &str = "plan.rename_undeclared";
+
+/// A backend that goes while an alike one comes.
+pub(super) fn rename_undeclared(old: &BackendName, new: &BackendName) -> Diagnostic {
+    let message = format!(
+        "`{old}` goes with its data and `{new}`, which is alike, begins without any; if this is a rename, say so and the data stays"
+    );
+    lint(RENAME_UNDECLARED, Address::backend(new), message)
+        .with_help(format!("add to the manifest\n    [[moved]]\n    from = \"{old}\"\n    to = \"{new}\""))
+}
+
+/// Returns the lint about an executable that the manifest names and that does not exist.
+pub fn missing_binary(name: &BackendName, path: &str) -> Diagnostic {
+    let message = format!("`local.binary` names `{path}`, which does not exist; apply will fail without it");
+    lint("plan.binary_missing", Address::backend(name), message)
+        .with_help("name an executable `convex-local-backend`, or leave `local.binary` out and Convex's own is downloaded")
+}
+
 /// An env file of another repository that still names a backend.
 pub(super) fn env_file_elsewhere(address: &Address, name: &BackendName, path: &str) -> Diagnostic {
     let message = format!(

@@ -14,6 +14,7 @@ mod quota_schedule;
 mod quota_search;
 mod reason;
 mod remote_lints;
+mod rename;
 mod staleness;
 mod validate;
 
@@ -31,7 +32,7 @@ pub use build::{BackendSelection, ObservedState, PlanOptions, build};
 pub use cost::{BackendCost, CostSum, PlanCost, Price};
 pub use drift::{DriftReport, UnobservedBackend, detect_drift};
 pub use limits::destruction_refusals;
-pub use lint::{ENV_FILE_UNNAMED, NOT_OBSERVED, SECRET_MISSING, SECRET_NOT_COMPARED};
+pub use lint::{ENV_FILE_UNNAMED, NOT_OBSERVED, RENAME_UNDECLARED, SECRET_MISSING, SECRET_NOT_COMPARED, missing_binary};
 pub use reason::Reason;
 pub use staleness::still_matches;
 pub use validate::{PlanError, validate};
@@ -68,6 +69,9 @@ pub struct Plan {
     pub refusals: Vec<Diagnostic>,
     /// What is worth a look.
     pub lints: Vec<Diagnostic>,
+    /// The backends that apply destroys only with `--allow-destroy NAME`. It follows from the steps.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub needs_allow_destroy: Vec<BackendName>,
     /// What the backends cost at their providers, where those send a bill. It follows from the steps.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cost: Option<PlanCost>,
@@ -80,7 +84,7 @@ pub struct Summary {
     pub create: usize,
     /// Steps that change something in place or by a restart.
     pub update: usize,
-    /// Steps that would have to move data.
+    /// Steps that rename a backend, and steps that would have to move data.
     #[serde(rename = "move")]
     pub moves: usize,
     /// Steps that destroy.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Action, FORMAT, Plan, Summary};
+use super::{Action, FORMAT, Plan, Reason, Step, Summary};
 
 /// Why a document is not a plan that could be applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -64,10 +64,12 @@ pub fn validate(plan: &Plan) -> Result<(), PlanError> {
 /// Counts the steps.
 pub(super) fn summary(plan: &Plan) -> Summary {
     let count = |action: Action| plan.steps.iter().filter(|step| step.action == action).count();
+    let is_rename = |step: &&Step| step.action == Action::Update && step.reason == Reason::Renamed;
+    let renames = plan.steps.iter().filter(is_rename).count();
     Summary {
         create: count(Action::Create),
-        update: count(Action::Update),
-        moves: count(Action::Move),
+        update: count(Action::Update) - renames,
+        moves: count(Action::Move) + renames,
         destroy: count(Action::Destroy),
         write: count(Action::Write),
     }

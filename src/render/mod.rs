@@ -34,8 +34,11 @@ pub use plan::{plan, refused_plan, summary_line};
 pub use plural::{counted, duration, plural};
 pub use problem::problems;
 pub use progress::{Progress, RunningStep};
-pub use quota::{QuotaDocument, quota_table};
+pub use quota::{QuotaDocument, QuotaEntry, UsageEntry, quota_table};
 pub use sanitize::sanitize_terminal;
-pub use status::{LeaseEntry, OperationEntry, StatusDocument, StatusEntry, describe_operation, status_table};
+pub use status::{
+    EnvFileEntry, EnvFileStatus, LeaseEntry, OperationEntry, StatusAllDocument, StatusDocument, StatusEntry,
+    describe_operation, status_all_table, status_table,
+};
 pub use style::Style;
 pub use token::{IssuedDocument, TokenEntry, TokensDocument, token_table};

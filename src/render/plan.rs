@@ -7,7 +7,7 @@ use similar::{ChangeTag, TextDiff};
 use super::plural::counted;
 use super::sanitize::{sanitize_block, sanitize_line as harmless};
 use super::style::Style;
-use crate::model::VolumeReclaim;
+use crate::model::{Diagnostic, VolumeReclaim};
 use crate::plan::{Action, FieldChange, NOT_OBSERVED, Plan, Step, Task};
 
 /// The whole plan.
@@ -178,19 +178,22 @@ fn notes(text: &mut String, plan: &Plan, style: Style) {
     if !plan.refusals.is_empty() {
         let _ = writeln!(text, "\n{}", style.error(&format!("refused, {} in the way:", counted(plan.refusals.len(), "thing"))));
         for refusal in &plan.refusals {
-            note(text, refusal.address.as_ref().map(ToString::to_string), &refusal.message, &refusal.code, style);
+            note(text, refusal, style);
         }
     }
     if !plan.lints.is_empty() {
         let _ = writeln!(text, "\n{}", style.warning("worth a look:"));
         for lint in &plan.lints {
-            note(text, lint.address.as_ref().map(ToString::to_string), &lint.message, &lint.code, style);
+            note(text, lint, style);
         }
     }
 }
 
-fn note(text: &mut String, address: Option<String>, message: &str, code: &str, style: Style) {
-    let address = address.map(|address| format!("{address}: ")).unwrap_or_default();
-    let (message, code) = (sanitize_block(message, 4), style.dim(&format!("[{}]", harmless(code))));
+fn note(text: &mut String, finding: &Diagnostic, style: Style) {
+    let address = finding.address.as_ref().map(|address| format!("{address}: ")).unwrap_or_default();
+    let (message, code) = (sanitize_block(&finding.message, 4), style.dim(&format!("[{}]", harmless(&finding.code))));
     let _ = writeln!(text, "{}", style.wrap(&format!("  {address}{message} {code}"), 4));
+    if let Some(help) = &finding.help {
+        let _ = writeln!(text, "{}", style.wrap(&format!("    help: {}", sanitize_block(help, 4)), 6));
+    }
 }

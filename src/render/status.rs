@@ -5,14 +5,14 @@
 use serde::Serialize;
 
 use super::error::inline_finding;
-use super::quota::quota_line;
+use super::quota::{QuotaEntry, UsageEntry, quota_line};
 use super::sanitize::{sanitize_block, sanitize_line as harmless};
 use super::style::Style;
 use super::table::table;
 use crate::api::LeaseHolder;
 use crate::model::{
     Actor, ActualBackend, BackendName, Diagnostic, FieldDrift, OperationId, OperationKind, OperationRecord, Phase, ProjectName,
-    ProviderKind, Quota, RetainedData, Revision, RunState, Timestamp, Usage,
+    ProviderKind, RetainedData, Revision, RunState, Timestamp,
 };
 
 /// The document that `status --json` prints.
@@ -31,14 +31,67 @@ pub struct StatusDocument {
     /// What is being done to its backends now.
     pub operations: Vec<OperationEntry>,
     /// What the control plane allows the project at most.
-    pub quota: Quota,
+    pub quota: QuotaEntry,
     /// What its backends ask for together.
-    pub usage: Usage,
+    pub usage: UsageEntry,
     /// Its backends.
     pub backends: Vec<StatusEntry>,
+    /// The env files that were written from this machine for backends that run.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub env_files: Vec<EnvFileEntry>,
     /// What destroyed backends left behind.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub retained: Vec<RetainedData>,
+}
+
+/// The document that `status --all --json` prints.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct StatusAllDocument {
+    /// Always `convexinfra.status_all/1`.
+    pub format: &'static str,
+    /// The projects, each as `status --json` prints it.
+    pub projects: Vec<StatusDocument>,
+}
+
+/// An env file in [`StatusDocument`].
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
+pub struct EnvFileEntry {
+    /// Its path.
+    pub path: String,
+    /// The backend that it points to.
+    pub backend: BackendName,
+    /// What stands in it.
+    pub status: EnvFileStatus,
+}
+
+/// What stands in an env file that was written before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EnvFileStatus {
+    /// The URL and the key of its backend.
+    Current,
+    /// Nothing: the file is gone.
+    Missing,
+    /// Another URL, another key, or other lines.
+    Outdated,
+    /// What it should, and git does not ignore it.
+    NotIgnored,
+    /// It may not be written, such as because git tracks it.
+    Refused,
+}
+
+impl EnvFileEntry {
+    /// Returns what is wrong with it, in a line for people; none where nothing is.
+    fn problem(&self) -> Option<String> {
+        let what = match self.status {
+            EnvFileStatus::Current => return None,
+            EnvFileStatus::Missing => "is gone",
+            EnvFileStatus::Outdated => "does not have its URL and key any more",
+            EnvFileStatus::NotIgnored => "is not ignored by git, so its key could be committed",
+            EnvFileStatus::Refused => "may not be written any more, which `convexinfra plan` explains",
+        };
+        Some(format!("`{}`, the env file of `{}`, {what}\n", harmless(&self.path), self.backend))
+    }
 }
 
 /// Something that is being done to a backend.
@@ -169,6 +222,13 @@ impl StatusEntry {
         }
     }
 
+    /// Returns the cells of its row in a table.
+    fn cells(&self) -> [String; 5] {
+        let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+        let (state, expires, url) = (self.state_label().to_owned(), or_dash(&self.expires_at), or_dash(&self.url));
+        [self.name.clone(), self.provider.to_string(), state, expires, url]
+    }
+
     /// The state in words.
     pub fn state_label(&self) -> &'static str {
         match (self.phase, self.state) {
@@ -188,6 +248,21 @@ impl StatusEntry {
     }
 }
 
+/// The backends of all projects as one table.
+pub fn status_all_table(document: &StatusAllDocument, style: Style) -> String {
+    let backends = document.projects.iter().flat_map(|project| project.backends.iter().map(move |entry| (project, entry)));
+    let rows: Vec<[String; 6]> = backends
+        .map(|(project, entry)| {
+            let [name, provider, state, expires, url] = entry.cells();
+            [project.project.to_string(), name, provider, state, expires, url]
+        })
+        .collect();
+    if rows.is_empty() {
+        return "there are no backends\n".to_owned();
+    }
+    table(["PROJECT", "NAME", "PROVIDER", "STATE", "EXPIRES", "URL"], &rows, style)
+}
+
 /// The table for people.
 pub fn status_table(document: &StatusDocument, style: Style) -> String {
     let mut text = String::new();
@@ -198,21 +273,18 @@ pub fn status_table(document: &StatusDocument, style: Style) -> String {
             harmless(&document.control_plane)
         ));
     } else {
-        let rows: Vec<[String; 5]> = document
-            .backends
-            .iter()
-            .map(|entry| {
-                let url = entry.url.clone().unwrap_or_else(|| "-".to_owned());
-                let expires = entry.expires_at.clone().unwrap_or_else(|| "-".to_owned());
-                [entry.name.clone(), entry.provider.to_string(), entry.state_label().to_owned(), expires, url]
-            })
-            .collect();
+        let rows: Vec<[String; 5]> = document.backends.iter().map(StatusEntry::cells).collect();
         text.push_str(&table(["NAME", "PROVIDER", "STATE", "EXPIRES", "URL"], &rows, style));
     }
     let is_down =
         |entry: &StatusEntry| entry.phase == Phase::Ready && matches!(entry.state, RunState::Stopped | RunState::Absent);
     if document.backends.iter().any(is_down) {
         text.push_str("start what does not run with\n    convexinfra apply\n");
+    }
+    let problems: Vec<String> = document.env_files.iter().filter_map(EnvFileEntry::problem).collect();
+    if !problems.is_empty() {
+        text.extend(problems);
+        text.push_str("repair that with\n    convexinfra apply\n");
     }
     for entry in document.backends.iter().filter(|entry| !entry.other_variables.is_empty()) {
         text.push_str(&format!(

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::{RawPathParams, Request, State};
+use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -15,6 +15,7 @@ use super::access_log::{Peer, RequestTrace, client_address};
 use super::error_response::ErrorResponse;
 use super::rate_limits::client_network;
 use crate::api::endpoint::RequiredScope;
+use crate::api::endpoints::GET_FINGERPRINT_KEY;
 use crate::api::{ControlError, TokenParts};
 use crate::authority::AuthenticatedToken;
 use crate::model::{Diagnostic, ProjectName, Scope, Secret};
@@ -60,7 +61,13 @@ pub(super) async fn require_access(
     if let Some(project) = &project {
         trace.project(project);
     }
-    bearer.authorize(scope, project.as_ref()).map_err(refused)?;
+    // A plan asks for the key with any token, and goes on without it where the token may only read.
+    let is_asked_routinely =
+        request.extensions().get::<MatchedPath>().is_some_and(|path| path.as_str() == GET_FINGERPRINT_KEY.path);
+    bearer.authorize(scope, project.as_ref()).map_err(|error| match is_asked_routinely {
+        true => ErrorResponse::from(error),
+        false => refused(error),
+    })?;
     server.check_shard(project.as_ref())?;
     request.extensions_mut().insert(Authenticated { bearer });
     Ok(next.run(request).await)

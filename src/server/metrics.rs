@@ -7,8 +7,9 @@ use prometheus::{
     Encoder, Gauge, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use super::fleet_metrics::FleetMetrics;
 use crate::api::ControlError;
-use crate::host::Host;
+use crate::host::{Host, ProjectSample};
 
 /// The upper ends of the buckets of a request's time, in seconds.
 const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
@@ -23,12 +24,19 @@ pub(super) struct Metrics {
     leases: IntGauge,
     store_up: IntGauge,
     store_bytes: Gauge,
+    fleet: FleetMetrics,
 }
 
 impl Metrics {
     pub(super) fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let fleet = FleetMetrics::register(&registry)?;
+        let build = IntGaugeVec::new(Opts::new("convexinfra_build_info", "The build of this server; always 1."), &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        registry.register(Box::new(build))?;
         let metrics = Self {
-            registry: Registry::new(),
+            registry,
+            fleet,
             requests: IntCounterVec::new(
                 Opts::new("convexinfra_requests_total", "Requests that were answered."),
                 &["method", "route", "status"],
@@ -50,7 +58,7 @@ impl Metrics {
             store_up: IntGauge::new("convexinfra_store_up", "Whether the store answers: 1 or 0.")?,
             store_bytes: Gauge::new("convexinfra_store_bytes", "The size of the store on the disk.")?,
         };
-        let Self { registry, requests, durations, refused, operations, leases, store_up, store_bytes } = &metrics;
+        let Self { registry, requests, durations, refused, operations, leases, store_up, store_bytes, fleet: _ } = &metrics;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(durations.clone()))?;
         registry.register(Box::new(refused.clone()))?;
@@ -80,7 +88,10 @@ impl Metrics {
     }
 
     /// All figures as they are now.
-    pub(super) fn render(&self, host: &Host) -> String {
+    pub(super) fn render(&self, host: &Host, samples: Option<&[ProjectSample]>) -> String {
+        if let Some(samples) = samples {
+            self.fleet.set(samples);
+        }
         let activity = host.activity();
         for (state, count) in [("running", activity.running), ("done", activity.done), ("failed", activity.failed)] {
             self.operations.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));

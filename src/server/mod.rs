@@ -13,6 +13,7 @@ mod connection;
 mod connections;
 mod error_response;
 mod extract;
+mod fleet_metrics;
 mod ingress;
 #[cfg(feature = "native")]
 mod listen;
@@ -33,7 +34,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit, watch};
 
 pub use access_log::request_id;
 pub use auth::bearer_token;
@@ -49,11 +50,14 @@ pub use routes::health;
 pub use tls::{Certificate, TlsError};
 
 use crate::api::{ControlError, TokenOrigin};
-use crate::host::Host;
+use crate::host::{Host, ProjectSample};
 use crate::model::{Diagnostic, ProjectName, TokenId};
 use error_response::ErrorResponse;
 use metrics::Metrics;
 use rate_limits::{AttemptLimiter, KeyedLimiter, KnownTokens, OpenStreams};
+
+/// How long what runs is not sampled again: some providers are asked over the network.
+const SAMPLE_AGE: Duration = Duration::from_secs(30);
 
 /// The number of seconds of its rate that a token may use at once.
 const BURST_FACTOR: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
@@ -96,6 +100,12 @@ pub enum ShardRole {
     Directory,
 }
 
+/// What runs, at a moment.
+struct Samples {
+    taken_at: Duration,
+    projects: Vec<ProjectSample>,
+}
+
 /// A host with what its routes need beside it.
 pub struct ApiServer {
     host: Arc<Host>,
@@ -112,6 +122,8 @@ pub struct ApiServer {
     /// Histories are verified one after another: each takes a core for a while.
     verifications: Semaphore,
     metrics: Metrics,
+    /// What runs, as it was last sampled, and when that was.
+    samples: Mutex<Option<Samples>>,
     phase: watch::Sender<ServerPhase>,
 }
 
@@ -151,6 +163,7 @@ impl ApiServer {
             streams: Arc::default(),
             verifications: Semaphore::new(1),
             metrics: Metrics::new()?,
+            samples: Mutex::default(),
             phase: watch::Sender::new(ServerPhase::Serving),
         }))
     }
@@ -182,9 +195,23 @@ impl ApiServer {
         self.phase.send_replace(phase);
     }
 
+    /// Samples what runs, unless that was done a moment ago.
+    pub async fn refresh_samples(&self) {
+        let mut samples = self.samples.lock().await;
+        let now = self.host.uptime();
+        if samples.as_ref().is_some_and(|found| now.saturating_sub(found.taken_at) < SAMPLE_AGE) {
+            return;
+        }
+        if let Ok(projects) = self.host.sample().await {
+            *samples = Some(Samples { taken_at: now, projects });
+        }
+    }
+
     /// Its figures, in the text format of Prometheus.
     pub fn render_metrics(&self) -> String {
-        self.metrics.render(&self.host)
+        let samples = self.samples.try_lock();
+        let projects = samples.ok().and_then(|samples| samples.as_ref().map(|found| found.projects.clone()));
+        self.metrics.render(&self.host, projects.as_deref())
     }
 }
 

@@ -10,6 +10,7 @@ mod crash;
 mod env_file;
 mod examples;
 mod manifest;
+mod newcomer;
 mod scenario;
 mod schema;
 mod transcript;

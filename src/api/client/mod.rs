@@ -106,6 +106,10 @@ impl ControlPlane for HttpControlPlane {
         })
     }
 
+    fn projects(&self) -> BoxFuture<'_, Result<Vec<ProjectName>, ControlError>> {
+        Box::pin(async move { self.exchange.send(&ClientRequest::new(&endpoints::LIST_PROJECTS, &[]), json).await })
+    }
+
     fn fingerprint_key<'a>(
         &'a self,
         project: &'a ProjectName,

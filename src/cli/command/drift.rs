@@ -1,6 +1,6 @@
 //! `convexinfra drift`: what differs from what was last applied. Changes nothing, whatever it finds.
 
-use crate::app::{AppError, drift};
+use crate::app::{AppError, drift, env_file_check};
 use crate::cli::context::Context;
 use crate::model::Exit;
 use crate::plan;
@@ -11,7 +11,10 @@ pub(super) async fn run(context: &Context) -> Result<Exit, AppError> {
     let (project, loaded) = context.project()?;
     let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
     let snapshot = control.snapshot(&project).await?;
-    let report = plan::detect_drift(&snapshot);
+    let mut report = plan::detect_drift(&snapshot);
+    if let Some(manifest) = &loaded {
+        drift::add_env_files(&mut report, env_file_check::check(control, manifest, &snapshot).await?);
+    }
     context.printer.output(&render::drift(&report, &snapshot, context.printer.out_style()));
     context.printer.document(&DriftDocument {
         format: "convexinfra.drift/1",

@@ -2,10 +2,9 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::app::AppError;
-use crate::app::discovery;
+use crate::app::{AppError, LoadedManifest, ManifestFile, discovery};
 use crate::cli::args::Init as Args;
 use crate::cli::context::Context;
 use crate::env_file::{Boundary, Package, Workspace, detect, inspect_workspace, read_text};
@@ -20,14 +19,9 @@ const IMAGE_RELEASE: &str = "652b828b5129e6cdbcaa3c20efa8d116d09ff3bf";
 
 /// Writes a manifest.
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
-    let path = context.global.manifest.clone().unwrap_or_else(|| discovery::MANIFEST_NAME.into());
-    let path = if path.is_dir() { path.join(discovery::MANIFEST_NAME) } else { path };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+    let (path, folder) = target(context);
     let origin = discovery::origin(&folder);
-    let project = match &context.global.project {
-        Some(project) => project.clone(),
-        None => project_name(context, &folder, &origin).await?,
-    };
+    let project = project(context, &folder, &origin).await?;
     let workspace = inspect_workspace(&folder);
     let text = manifest(&project, &args.provider, &workspace);
     write_new(&path, &text)?;
@@ -40,6 +34,50 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
         context.printer.status("this folder has no git remote, so the project is remembered by its folder\n");
     }
     Ok(Exit::Done)
+}
+
+/// Returns a manifest without backends that is not in its file yet.
+pub(super) async fn empty_manifest(context: &Context) -> Result<LoadedManifest, AppError> {
+    let (path, folder) = target(context);
+    let project = project(context, &folder, &discovery::origin(&folder)).await?;
+    let mut loaded = LoadedManifest::parse(path, heading(&project), context.global.project.as_ref())?;
+    loaded.home = context.home().ok();
+    loaded.file = ManifestFile::New;
+    Ok(loaded)
+}
+
+/// Returns the release that a new backend of a provider starts with; none where it has no releases.
+pub(super) fn pinned_release(provider: &str) -> Option<&'static str> {
+    match provider {
+        "simulated" => None,
+        "local" => Some(RELEASE),
+        _ => Some(IMAGE_RELEASE),
+    }
+}
+
+/// Returns the path of the manifest that is to be written, and its folder.
+fn target(context: &Context) -> (PathBuf, PathBuf) {
+    let path = context.global.manifest.clone().unwrap_or_else(|| discovery::MANIFEST_NAME.into());
+    let path = if path.is_dir() { path.join(discovery::MANIFEST_NAME) } else { path };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+    (path, folder)
+}
+
+/// Returns the name that was given, or one that is free.
+async fn project(context: &Context, folder: &Path, origin: &str) -> Result<ProjectName, AppError> {
+    match &context.global.project {
+        Some(project) => Ok(project.clone()),
+        None => project_name(context, folder, origin).await,
+    }
+}
+
+/// Returns the first lines of every manifest.
+fn heading(project: &ProjectName) -> String {
+    format!(
+        "# The self-hosted Convex backends of this repository.\n\
+         # `convexinfra plan` shows what would change, `convexinfra apply` makes it so.\n\
+         project = \"{project}\"\n"
+    )
 }
 
 /// Returns a name for the project: the package's or the folder's, with the repository's in front where many have it or where
@@ -133,11 +171,8 @@ fn env_file_lines(workspace: &Workspace) -> String {
 }
 
 fn manifest(project: &ProjectName, provider: &str, workspace: &Workspace) -> String {
-    let release = match provider {
-        "simulated" => String::new(),
-        "local" => format!("release = \"{RELEASE}\"   # pinned: data goes forward only, so upgrade on purpose\n"),
-        _ => format!("release = \"{IMAGE_RELEASE}\"   # pinned: data goes forward only, so upgrade on purpose\n"),
-    };
+    let pinned = |release: &str| format!("release = \"{release}\"   # pinned: data goes forward only, so upgrade on purpose\n");
+    let release = pinned_release(provider).map(pinned).unwrap_or_default();
     let what = match provider {
         "simulated" => "the stand-in out of convexinfra itself: answers the admin API, runs no functions",
         "local" => "a real convex-local-backend process on this machine",
@@ -150,11 +185,9 @@ fn manifest(project: &ProjectName, provider: &str, workspace: &Workspace) -> Str
         _ => "",
     };
     let env_files = env_file_lines(workspace);
+    let heading = heading(project);
     format!(
-        "# The self-hosted Convex backends of this repository.\n\
-         # `convexinfra plan` shows what would change, `convexinfra apply` makes it so.\n\
-         project = \"{project}\"\n\
-         \n\
+        "{heading}\n\
          [backends.dev]\n\
          provider = \"{provider}\"   # {what}\n\
          {region}\

@@ -25,6 +25,7 @@ mod skill;
 mod status;
 mod token;
 mod trust;
+mod up;
 mod validate;
 mod wait;
 
@@ -58,7 +59,7 @@ async fn run_async(context: &Context, command: Command) -> Result<Exit, AppError
         Command::Apply(args) => apply::run(context, &args).await,
         Command::Destroy(args) => destroy::run(context, &args).await,
         Command::Drift => drift::run(context).await,
-        Command::Status => status::run(context).await,
+        Command::Status(args) => status::run(context, &args).await,
         Command::Env(args) => env::run(context, &args).await,
         Command::Wait(args) => wait::run(context, &args).await,
         Command::Logs(args) => logs::run(context, &args).await,
@@ -68,6 +69,7 @@ async fn run_async(context: &Context, command: Command) -> Result<Exit, AppError
         Command::Import(args) => import::run(context, &args).await,
         Command::Stop(args) => lifecycle::stop(context, &args).await,
         Command::Start(args) => lifecycle::start(context, &args).await,
+        Command::Up(args) => up::run(context, &args).await,
         Command::Forget(args) => lifecycle::forget(context, &args).await,
         Command::Recover(args) => recover::run(context, &args).await,
         Command::Dashboard(args) => dashboard::run(context, &args).await,

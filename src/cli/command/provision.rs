@@ -2,25 +2,41 @@
 //!
 //! Must not do: print a key that was not asked for.
 
+use std::path::Path;
+
 use crate::app::AppError;
 use crate::app::provision::{self, DeprovisionRequest, ProvisionRequest, ProvisionState, Provisioned};
 use crate::cli::args::{Deprovision as DeprovisionArgs, Provision as ProvisionArgs};
 use crate::cli::context::Context;
 use crate::cli::terminal::Terminal;
-use crate::model::Exit;
+use crate::model::{Diagnostic, Exit, ProviderKind};
 use crate::render::{DeprovisionDocument, ProvisionDocument, ProvisionedState};
 
 /// Adds the backend to the manifest if it is not declared, applies it and prints where it is.
 pub(super) async fn provision(context: &Context, args: &ProvisionArgs) -> Result<Exit, AppError> {
-    let manifest = context.load()?;
+    let manifest = match context.load_if_written()? {
+        Some(manifest) => manifest,
+        None => super::init::empty_manifest(context).await?,
+    };
     let control = context.control(Some(&manifest.desired))?;
     // The one document of this command is its result; the events of the apply are status.
     let terminal = Terminal::new(&context.printer.without_documents());
+    let binary = args.binary.as_deref().map(absolute).transpose()?;
+    let declared = manifest.desired.backends.contains_key(&args.name);
+    let is_first = manifest.desired.backends.is_empty();
+    let provider = args.provider.clone().or_else(|| {
+        // An executable is run on this machine, and so is the backend of a new manifest.
+        (!declared && (binary.is_some() || is_first)).then(|| ProviderKind::Local.to_string())
+    });
+    let pinned =
+        || provider.as_deref().filter(|_| !declared && is_first && binary.is_none()).and_then(super::init::pinned_release);
+    let release = args.release.clone().or_else(|| pinned().map(str::to_owned));
     let request = ProvisionRequest {
         name: args.name.clone(),
-        provider: args.provider.clone(),
+        provider,
         region: args.region.clone(),
-        release: args.release.clone(),
+        release,
+        binary,
         ttl: args.ttl.clone(),
         env_file: args.env_file.clone(),
         wait_for_lock: args.lock.duration(),
@@ -28,6 +44,16 @@ pub(super) async fn provision(context: &Context, args: &ProvisionArgs) -> Result
     let provisioned = provision::provision(control, &manifest, &request, (&terminal, &terminal)).await?;
     report(context, args, provisioned);
     Ok(Exit::Done)
+}
+
+/// Returns a path that means the same from every folder.
+fn absolute(path: &Path) -> Result<String, AppError> {
+    let failed = |why: String| {
+        let message = format!("`{}` names no executable: {why}", path.display());
+        AppError::new(Exit::Usage, Diagnostic::new("usage.binary", message))
+    };
+    let absolute = std::path::absolute(path).map_err(|error| failed(error.to_string()))?;
+    absolute.into_os_string().into_string().map_err(|_| failed("it is not UTF-8 text".to_owned()))
 }
 
 /// Destroys the backend with its data, and removes it from the manifest.

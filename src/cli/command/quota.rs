@@ -57,7 +57,7 @@ async fn report(
             (Some(project), Some(Usage::of(snapshot.backends.iter().map(|backend| &backend.recorded))))
         }
     };
-    let document = QuotaDocument { format: "convexinfra.quota/1", project, quota, usage };
+    let document = QuotaDocument { format: "convexinfra.quota/1", project, quota: quota.into(), usage: usage.map(Into::into) };
     context.printer.output(&quota_table(&document, context.printer.out_style()));
     context.printer.document(&document);
     Ok(Exit::Done)
