@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::discovery::join_display;
 use super::secrets::ComparisonMode;
@@ -208,13 +208,18 @@ fn provision_state(name: &BackendName, seen: Option<&ActualBackend>) -> Result<P
 
 /// Returns the text of the manifest with a block for the requested backend.
 fn with_backend(loaded: &LoadedManifest, request: &ProvisionRequest) -> Result<String, AppError> {
+    // What lies in the repository is found there in every clone.
+    let folder = std::path::absolute(&loaded.folder).unwrap_or_else(|_| loaded.folder.clone());
+    let binary = request.binary.as_ref().map(|path| {
+        Path::new(path).strip_prefix(&folder).map_or_else(|_| path.clone(), |below| below.to_string_lossy().into_owned())
+    });
     let given = [
         ("provider", &request.provider),
         ("release", &request.release),
         ("region", &request.region),
         ("ttl", &request.ttl),
         ("env_file", &request.env_file),
-        ("local.binary", &request.binary),
+        ("local.binary", &binary),
     ];
     let mut fields = Vec::new();
     for (key, value) in given {
@@ -320,10 +325,10 @@ fn write_manifest(read: &LoadedManifest, text: &str) -> Result<(), AppError> {
 ///
 /// # Errors
 /// The file cannot be written.
-pub(super) fn replace_file(path: &std::path::Path, text: &str) -> Result<(), AppError> {
+pub(super) fn replace_file(path: &Path, text: &str) -> Result<(), AppError> {
     let cannot = |error: std::io::Error| not_edited(format!("`{}` could not be written: {error}", path.display()));
     let path = path.canonicalize().map_err(cannot)?;
-    let folder = path.parent().unwrap_or(std::path::Path::new("."));
+    let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = StagedFile::create(folder).map_err(cannot)?;
     let staged = file.as_file_mut();
     if let Ok(metadata) = fs::metadata(&path) {

@@ -86,8 +86,11 @@ fn one_command_allows_everything_that_was_refused() {
     desk.run_ok("apply --yes");
     let refused = desk.run("destroy");
     assert_eq!(refused.exit, 4);
-    let command =
-        refused.err.lines().find(|line| line.starts_with("    convexinfra ")).unwrap_or_else(|| panic!("{}", refused.err));
+    let command = refused
+        .err
+        .lines()
+        .find(|line| line.trim().starts_with("convexinfra destroy"))
+        .unwrap_or_else(|| panic!("{}", refused.err));
     assert_eq!(command.trim(), "convexinfra destroy --allow-destroy dev,old");
     desk.run_ok(command.trim().strip_prefix("convexinfra ").unwrap());
     assert_eq!(document(&desk, "status --json")["backends"], json!([]));
@@ -134,16 +137,16 @@ fn everything_of_the_machine_is_shown_and_started_again() {
     let desk = CliFixture::new(DEV);
     desk.run_ok("apply --yes");
     desk.run_ok("--project other apply --yes");
-    desk.run_ok("--project other stop dev");
     let of = |desk: &CliFixture, project: &str| {
         let all = document(desk, "status --all --json");
         let found = all["projects"].as_array().unwrap().iter().find(|entry| entry["project"] == project).cloned();
         found.unwrap_or_else(|| panic!("{all}"))["backends"][0]["state"].clone()
     };
-    assert_eq!((of(&desk, "gremlin"), of(&desk, "other")), (json!("running"), json!("stopped")));
+    assert_eq!((of(&desk, "gremlin"), of(&desk, "other")), (json!("running"), json!("running")));
     assert!(desk.run_ok("status --all").out.starts_with("PROJECT  NAME  PROVIDER"));
 
     kill_backends(&desk.home());
+    desk.run_ok("--project other stop dev");
     assert_eq!(of(&desk, "gremlin"), "stopped");
     assert_eq!(document(&desk, "up --json")["started"], json!([{ "project": "gremlin", "name": "dev" }]));
     // What was stopped on purpose stays stopped.
@@ -163,13 +166,7 @@ fn cores_come_back_as_they_were_typed() {
 
 #[test]
 fn a_unit_for_the_boot_is_written_for_this_home() {
-    let desk = CliFixture::new(DEV).with_variables([("XDG_CONFIG_HOME", String::from("/nonexistent/never"))]);
-    let failed = desk.run("up --on-boot --json");
-    assert_eq!(failed.exit, 1, "{}", failed.out);
-    let desk = {
-        drop(desk);
-        CliFixture::new(DEV)
-    };
+    let desk = CliFixture::new(DEV);
     let written = document(&desk, "up --on-boot --json");
     let unit = fs::read_to_string(written["unit"].as_str().unwrap()).unwrap();
     assert!(unit.contains(&format!("Environment=\"CONVEXINFRA_HOME={}\"", desk.home().display())), "{unit}");

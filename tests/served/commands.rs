@@ -225,7 +225,7 @@ fn what_is_over_the_quota_is_refused_before_anything_is_done() {
     let everybody = world.run_expecting(0, &["quota", "show", "--default", "--json"]).document();
     assert_eq!(
         (&everybody["quota"], &everybody["project"]),
-        (&serde_json::json!({ "backends": 100, "cpus": 2500 }), &Value::Null)
+        (&serde_json::json!({ "backends": 100, "cpus": 2.5 }), &Value::Null)
     );
     let own = world.run_expecting(0, &["quota", "show", "--json"]).document();
     assert_eq!(own["quota"], serde_json::json!({ "memory": "3 GiB" }));

@@ -23,7 +23,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     for project in control.projects().await? {
         let snapshot = control.snapshot(&project).await?;
         for backend in snapshot.backends.iter().filter(|backend| is_down(backend)) {
-            match lifecycle::run(control, &project, snapshot.origin.clone(), &backend.name, Work::Start, &terminal).await {
+            match lifecycle::run(control, &project, snapshot.origin.clone(), &backend.name, Work::Start {}, &terminal).await {
                 Ok(()) => {
                     context.printer.output(&format!("started `{}` of `{project}`\n", backend.name));
                     started.push(serde_json::json!({ "project": project, "name": backend.name }));
