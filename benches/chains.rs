@@ -88,6 +88,10 @@ fn main() {
 struct Sleeper;
 
 impl ControlPlane for Sleeper {
+    fn projects(&self) -> BoxFuture<'_, Result<Vec<ProjectName>, ControlError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
     fn run<'a>(
         &'a self,
         _: &'a Lease,
