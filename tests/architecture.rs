@@ -129,6 +129,8 @@ const DESCRIPTORS: &[&str] = &["model/provider.rs", "model/descriptor/"];
 const SETTINGS_READERS: &[(&str, &str)] = &[
     ("model/fly.rs", "sizes and regions are Fly's own"),
     ("app/manifest.rs", "makes the path of an executable absolute, as all paths of a manifest"),
+    ("app/session.rs", "looks whether an executable of this machine exists, which a plan cannot"),
+    ("app/provision.rs", "compares the executable that was asked for with the declared one"),
     ("host/executor.rs", "an operator decides whether executables of clients run on the machine"),
     ("cli/command/import.rs", "writes the lines of a manifest that an external container lacks"),
 ];

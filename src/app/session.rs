@@ -9,7 +9,7 @@ use super::secrets::{self, ComparisonKey, ComparisonMode, ResolvedSecrets};
 use super::{AppError, LoadedManifest};
 use crate::api::{ControlPlane, IfMissing};
 use crate::manifest::{FieldLiteral, field_edit};
-use crate::model::{ControlPlaneInfo, DEFAULT_ENV_FILE, Diagnostic, Edit, Exit, ProviderKind, Snapshot};
+use crate::model::{ControlPlaneInfo, DEFAULT_ENV_FILE, Diagnostic, Edit, Exit, Snapshot};
 use crate::plan::{self, ObservedState, Plan, PlanOptions, Task};
 
 /// One manifest against one control plane.
@@ -96,7 +96,7 @@ impl<'a> Session<'a> {
     fn add_missing_binaries(&self, plan: &mut Plan) {
         let tasks = plan.steps.iter().filter_map(|step| step.task.as_ref());
         let missing = tasks.filter_map(|task| match task {
-            Task::Put { backend, spec, .. } if spec.provider == ProviderKind::Local => {
+            Task::Put { backend, spec, .. } => {
                 let path = spec.settings.local.binary.as_deref()?;
                 matches!(Path::new(path).try_exists(), Ok(false)).then(|| plan::missing_binary(backend, path))
             }

@@ -44,6 +44,9 @@ Examples:
   convexinfra drift                            fail (3) when something was changed by hand
   convexinfra destroy dev --allow-destroy dev  take a backend away with its data";
 
+/// The provider of a first backend.
+pub(crate) const DEFAULT_PROVIDER: &str = "local";
+
 /// Declarative infrastructure as code for self-hosted Convex backends.
 #[derive(Debug, Parser)]
 #[command(name = "convexinfra", version, before_help = EXAMPLES, after_help = exit_codes(), max_term_width = 100)]
@@ -176,7 +179,7 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct Init {
     /// Where the backend runs.
-    #[arg(long, default_value = "local", value_parser = ["simulated", "local", "docker", "fly", "kubernetes"], env = "CONVEXINFRA_PROVIDER")]
+    #[arg(long, default_value = DEFAULT_PROVIDER, value_parser = ["simulated", "local", "docker", "fly", "kubernetes"], env = "CONVEXINFRA_PROVIDER")]
     pub(crate) provider: String,
 }
 

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use crate::app::AppError;
 use crate::app::provision::{self, DeprovisionRequest, ProvisionRequest, ProvisionState, Provisioned};
-use crate::cli::args::{Deprovision as DeprovisionArgs, Provision as ProvisionArgs};
+use crate::cli::args::{DEFAULT_PROVIDER, Deprovision as DeprovisionArgs, Provision as ProvisionArgs};
 use crate::cli::context::Context;
 use crate::cli::terminal::Terminal;
-use crate::model::{Diagnostic, Exit, ProviderKind};
+use crate::model::{Diagnostic, Exit};
 use crate::render::{DeprovisionDocument, ProvisionDocument, ProvisionedState};
 
 /// Adds the backend to the manifest if it is not declared, applies it and prints where it is.
@@ -26,7 +26,7 @@ pub(super) async fn provision(context: &Context, args: &ProvisionArgs) -> Result
     let is_first = manifest.desired.backends.is_empty();
     let provider = args.provider.clone().or_else(|| {
         // An executable is run on this machine, and so is the backend of a new manifest.
-        (!declared && (binary.is_some() || is_first)).then(|| ProviderKind::Local.to_string())
+        (!declared && (binary.is_some() || is_first)).then(|| DEFAULT_PROVIDER.to_owned())
     });
     let pinned =
         || provider.as_deref().filter(|_| !declared && is_first && binary.is_none()).and_then(super::init::pinned_release);
