@@ -231,7 +231,7 @@ pub struct LogChunk {
 /// One line of a project's history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct HistoryEntry {
-    /// Its number.
+    /// Its number within its history.
     pub sequence: u64,
     /// When.
     pub at: Timestamp,
@@ -268,6 +268,10 @@ impl HistoryPage {
     }
 }
 
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 /// What came of checking a history.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct HistoryVerification {
@@ -275,6 +279,9 @@ pub struct HistoryVerification {
     pub entries: u64,
     /// How many are older than that and cannot be checked.
     pub unbound: u64,
+    /// How many of the first ones are not kept any more; what they ended with is sealed.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub pruned: u64,
     /// The hash of the newest entry. Kept elsewhere, it shows later that nothing before it was changed.
     pub head: Option<String>,
     /// Which entry has the hash that was asked for, counted from one among those that are bound.

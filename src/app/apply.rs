@@ -132,6 +132,15 @@ impl ApplyRun<'_> {
     /// # Errors
     /// What stood in the way; nothing was done then, unless the message says otherwise.
     pub(crate) async fn run(&mut self, session: &mut Session<'_>, intent: &PlanOptions) -> Result<ApplyOutcome, AppError> {
+        let outcome = self.plan_and_execute(session, intent).await?;
+        if let Some(snapshot) = &outcome.snapshot {
+            let env_files = ManifestEnvFiles::new(&session.manifest, &snapshot.control_plane.name);
+            env_files.reconcile_inventory(&session.manifest.desired, snapshot);
+        }
+        Ok(outcome)
+    }
+
+    async fn plan_and_execute(&mut self, session: &mut Session<'_>, intent: &PlanOptions) -> Result<ApplyOutcome, AppError> {
         let deadline = self.options.wait_for_lock.map(|limit| Instant::now() + limit);
         self.wait_for_lease(session, deadline).await?;
         let (planned, snapshot) = session.observe_and_plan(intent).await?;

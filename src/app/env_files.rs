@@ -143,6 +143,39 @@ impl ManifestEnvFiles {
         files
     }
 
+    /// Brings the memory of written files in line with the files, where a command that was killed left it behind them. A
+    /// file that cannot be looked at is believed to be as it was.
+    pub(crate) fn reconcile_inventory(&self, desired: &Desired, snapshot: &Snapshot) {
+        let Some(home) = &self.home else { return };
+        let existing: BTreeMap<_, _> = snapshot.backends.iter().map(|backend| (&backend.name, backend)).collect();
+        let mut named: BTreeMap<PathBuf, &BackendName> = BTreeMap::new();
+        for (name, backend) in desired.backends.iter().filter(|(name, _)| existing.contains_key(name)) {
+            for target in &backend.env_files {
+                let path = join_display(&self.folder, &target.path);
+                named.insert(std::path::absolute(&path).unwrap_or(path), name);
+            }
+        }
+        let is_named = |path: &Path, file: &WrittenFile| named.get(path).is_some_and(|name| **name == file.backend);
+        let is_written = |path: &Path, file: &WrittenFile| {
+            is_named(path, file) || env_file::has_block(path, &self.owner(&file.backend)).unwrap_or(true)
+        };
+        // A memory that fails costs nothing now.
+        let _ = Inventory::prune(home, &self.control_plane, &self.project, is_written);
+        let inventory = Inventory::load(home, &self.control_plane, &self.project);
+        for (path, name) in named {
+            let Some(endpoints) = existing.get(name).and_then(|actual| actual.endpoints.as_ref()) else { continue };
+            let is_known = inventory.get(&path).is_some_and(|file| file.backend == *name);
+            if !is_known && env_file::has_block(&path, &self.owner(name)).unwrap_or(false) {
+                let file = WrittenFile {
+                    backend: name.clone(),
+                    requested_by: RequestedBy::Manifest,
+                    urls: vec![endpoints.url.clone(), endpoints.site_url.clone()],
+                };
+                let _ = Inventory::remember(home, &self.control_plane, &self.project, &path, file);
+            }
+        }
+    }
+
     fn expected(&self, name: &BackendName, actual: Option<&ActualBackend>, target: &EnvFileTarget) -> ExpectedBlock {
         let endpoints = actual.and_then(|actual| actual.endpoints.as_ref());
         ExpectedBlock {

@@ -1,13 +1,17 @@
 //! Reads manifests from files and resolves the paths in them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{AppError, discovery};
-use crate::model::{Desired, Diagnostic, Exit, ProjectName, Storage, Tls};
-use crate::system::{FileReadError, read_regular};
+use crate::model::{CertificateFile, Certificates, Desired, Diagnostic, Exit, ProjectName, Storage, Tls};
+use crate::system::{FileReadError, read_regular, read_regular_text_within};
 
 /// How large a manifest may be in bytes.
 const MAX_MANIFEST_BYTES: u64 = 4 << 20;
+/// How long a file of certificates is waited for.
+const CERTIFICATES_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Whether a manifest is in its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +70,7 @@ impl LoadedManifest {
         crate::env_file::sweep(&folder);
         parsed.desired.origin = discovery::origin(&folder);
         resolve_paths(&mut parsed.desired, &folder);
+        read_certificates(&mut parsed.desired);
         let project = project.cloned();
         let (desired, warnings) = (parsed.desired, parsed.warnings);
         Ok(Self { path, folder, text, desired, warnings, home: None, file: ManifestFile::Written, project })
@@ -138,4 +143,26 @@ fn resolve_paths(desired: &mut Desired, folder: &Path) {
             absolute(path);
         }
     }
+}
+
+/// Puts the certificates in the place of the files that name them: a control plane takes no path. What cannot be used is
+/// said where it is needed, by the plan.
+fn read_certificates(desired: &mut Desired) {
+    let mut read: BTreeMap<String, Result<Certificates, String>> = BTreeMap::new();
+    for backend in desired.backends.values_mut() {
+        let (Storage::Postgres(server) | Storage::Mysql(server)) = &mut backend.spec.storage else { continue };
+        let Tls::Ca(path) = &server.tls else { continue };
+        let path = path.clone();
+        let found = read.entry(path.clone()).or_insert_with_key(|path| certificates(Path::new(path)));
+        let problem = found.as_ref().err().cloned();
+        if let Ok(certificates) = found {
+            server.tls = Tls::Pem(certificates.clone());
+        }
+        backend.certificate_file = Some(CertificateFile { path, problem });
+    }
+}
+
+fn certificates(path: &Path) -> Result<Certificates, String> {
+    let text = read_regular_text_within(path, Certificates::MAX_BYTES as u64, CERTIFICATES_TIMEOUT);
+    Certificates::parse(&text.map_err(|error| error.to_string())?).map_err(|error| error.to_string())
 }

@@ -7,7 +7,7 @@ use super::effect::{Effect, Transition};
 use super::operation::{
     AllocationConflicts, ExecutionMode, NEVER_ENSURED, Operation, OperationPhase, PutRequest, end_operation,
 };
-use super::{Authority, AuthorityError, EXPIRY_PLAN, dependency, lease, policy_check, quota, removal};
+use super::{Authority, AuthorityError, EXPIRY_PLAN, dependency, lease, policy_check, quota, removal, retained};
 use crate::api::{Lease, OperationOutcome, OperationRequest};
 use crate::model::fly::ADOPT_APP_KEY;
 use crate::model::{
@@ -92,6 +92,9 @@ impl<S: Store> Authority<S> {
             .as_ref()
             .is_some_and(|row| row.phase == Phase::Removing || (!row.has_been_ready && row.spec.provider != put.spec.provider));
         self.check_put(rows, &lease.project, request, existing.as_ref(), &put)?;
+        if !put.may_adopt {
+            retained::check_app(rows, &lease.project, &put.spec)?;
+        }
         if acceptance.driver == ExecutionMode::ControlPlane {
             // A plan has no circle; what comes over the wire need not come from one.
             dependency::refuse_cycle(rows, &lease.project, &request.backend, existing.as_ref(), &put.spec)?;

@@ -5,13 +5,15 @@
 //! long a history is and what it ends with is sealed under that key as well. What is left is to put all rows back to what
 //! they once were; the newest hash, noted elsewhere, shows that.
 //!
-//! Must not do: change or remove an entry, or write a secret down.
+//! The beginning of a long history is pruned, once it has been verified: where it ended is sealed with the rest.
+//!
+//! Must not do: change an entry, or write a secret down.
 
 use super::key_check::UnchainedEntries;
 use super::{Authority, AuthorityError};
 use crate::api::{HistoryEntry, HistoryPage, HistoryVerification, ResourceLevel};
 use crate::model::{Actor, BackendName, ProjectName, Timestamp};
-use crate::store::{ChainLink, ChainRow, EventRow, Rows, Store, StoreError};
+use crate::store::{ChainLink, ChainRow, Durability, EventRow, Rows, Store, StoreError};
 
 /// Who does something, as part of which plan, and when.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +25,12 @@ pub(super) struct AuditContext<'a> {
 
 /// How many entries are looked at in one go.
 const PAGE_SIZE: u32 = 1000;
+
+/// How many entries of a history are kept: who may change a project makes entries without end.
+const HISTORY_KEPT: u64 = 100_000;
+
+/// How many more there may be until they are pruned.
+const HISTORY_SLACK: u64 = 10_000;
 
 /// How many breaks are listed; the first one says what there is to know.
 const MAX_BREAKS: usize = 20;
@@ -49,7 +57,7 @@ impl<S: Store> Authority<S> {
             plan: who.plan.map(str::to_owned),
             link: None,
         };
-        let nothing = || ChainRow { project: project.cloned(), length: 0, head: String::new(), seal: None };
+        let nothing = || ChainRow::empty(project.cloned());
         let end = match rows.chain(project)? {
             Some(end) if self.is_chain_sealed(rows, &end)? => end,
             None if self.is_new(rows, project)? => nothing(),
@@ -71,7 +79,7 @@ impl<S: Store> Authority<S> {
         let Some(name) = project else { return Ok(!matches!(self.unchained_entries(rows)?, UnchainedEntries::Sealed(_))) };
         // The change that is being recorded is counted already.
         let is_first = rows.project(name)?.is_none_or(|row| row.revision.0 <= 1);
-        Ok(is_first && rows.events(project, None, 1)?.is_empty())
+        Ok(is_first && rows.events_after(project, None, 1)?.is_empty())
     }
 
     fn hash(&self, event: &EventRow, position: u64, before: &str) -> Result<String, StoreError> {
@@ -80,14 +88,35 @@ impl<S: Store> Authority<S> {
         Ok(self.vault.chain_hash(&serde_json::to_vec(&content).map_err(StoreError::Unwritable)?))
     }
 
-    /// Returns one page of the history, newest entry last.
+    /// Returns one page of the history, newest entry last. Entries are numbered within their history: the number among all
+    /// entries would say what other projects do.
     pub fn history(&self, level: &ResourceLevel, page: HistoryPage) -> Result<Vec<HistoryEntry>, AuthorityError> {
         let HistoryPage { limit, before } = page;
-        let events = self.store.read(|rows| Ok::<_, AuthorityError>(rows.events(level.project(), before, limit)?))?;
+        let project = level.project();
+        let events = self.store.read(|rows| {
+            let unbound = rows.unbound_events(project)?;
+            let before = before.unwrap_or(u64::MAX);
+            let mut numbered = Vec::new();
+            if let Some(before) = before.checked_sub(unbound).filter(|before| *before > 1) {
+                for event in rows.last_bound_events(project, before, limit)? {
+                    let position = event.link.as_ref().map_or(0, |link| link.position);
+                    numbered.push((unbound.saturating_add(position), event));
+                }
+            }
+            // What is older than bonds comes before everything else.
+            let left = limit.saturating_sub(u32::try_from(numbered.len()).unwrap_or(u32::MAX));
+            let until = before.saturating_sub(1).min(unbound);
+            if left > 0 && until > 0 {
+                let older = rows.last_unbound_events(project, unbound - until, left)?;
+                let first = (until + 1).saturating_sub(older.len() as u64);
+                numbered.splice(0..0, (first..).zip(older));
+            }
+            Ok::<_, AuthorityError>(numbered)
+        })?;
         Ok(events
             .into_iter()
-            .map(|event| HistoryEntry {
-                sequence: event.sequence,
+            .map(|(number, event)| HistoryEntry {
+                sequence: number,
                 at: event.at,
                 kind: event.kind,
                 backend: event.backend,
@@ -104,16 +133,14 @@ impl<S: Store> Authority<S> {
         let project = reach.project();
         self.store.read(|rows| {
             let unbound = self.unchained_entries(rows)?;
-            let mut course = ChainVerifier::new(unbound, noted);
+            let end = rows.chain(project)?;
+            let mut course = ChainVerifier::new(unbound, noted, end.as_ref());
             let mut after = None;
             loop {
                 let events = rows.events_after(project, after, PAGE_SIZE)?;
                 let Some(last) = events.last() else { break };
                 if after.is_some_and(|after| last.sequence <= after) {
-                    course.report_break(format!(
-                        "reading the entries after {} finds older ones: the index of the history is damaged",
-                        after.unwrap_or_default()
-                    ));
+                    course.report_break("reading on finds older entries: the index of the history is damaged".to_owned());
                     break;
                 }
                 after = Some(last.sequence);
@@ -121,7 +148,7 @@ impl<S: Store> Authority<S> {
                     course.verify_entry(event, |position, before| self.hash(event, position, before))?;
                 }
             }
-            match rows.chain(project)? {
+            match end {
                 Some(end) => {
                     if !self.is_chain_sealed(rows, &end)? {
                         course
@@ -143,6 +170,46 @@ impl<S: Store> Authority<S> {
     }
 }
 
+impl<S: Store> Authority<S> {
+    /// Forgets the beginnings of histories that are longer than what is kept. A beginning that is not as it was written
+    /// stays: it is what shows that.
+    pub fn prune_histories(&self) -> Result<(), AuthorityError> {
+        let long = self.store.read(|rows| Ok::<_, AuthorityError>(rows.long_chains(HISTORY_KEPT + HISTORY_SLACK)?))?;
+        for project in long {
+            self.prune_history(project.as_ref(), HISTORY_KEPT)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets all but the newest entries of one history.
+    pub(super) fn prune_history(&self, project: Option<&ProjectName>, kept: u64) -> Result<(), AuthorityError> {
+        self.store.write(Durability::NoFsync, |rows| {
+            let Some(end) = rows.chain(project)? else { return Ok(()) };
+            let last = end.length.saturating_sub(kept);
+            if last <= end.pruned || !self.is_chain_sealed(rows, &end)? {
+                return Ok(());
+            }
+            let mut course = ChainVerifier::new(self.unchained_entries(rows)?, None, Some(&end));
+            while course.position < last {
+                let limit = u32::try_from(last - course.position).unwrap_or(u32::MAX).min(PAGE_SIZE);
+                let events = rows.bound_events_after(project, course.position, limit)?;
+                if events.is_empty() {
+                    return Ok(());
+                }
+                for event in &events {
+                    course.verify_entry(event, |position, before| self.hash(event, position, before))?;
+                }
+                if !course.check.breaks.is_empty() {
+                    return Ok(());
+                }
+            }
+            let (pruned, pruned_head) = (course.position, course.before.clone());
+            rows.put_chain(&self.seal_chain(ChainRow { pruned, pruned_head, ..end }))?;
+            Ok(rows.delete_events(project, pruned)?)
+        })
+    }
+}
+
 /// Whether something is there that is never made without an entry.
 fn has_activity(rows: &dyn Rows, project: Option<&ProjectName>) -> Result<bool, AuthorityError> {
     // The control plane's own history has an end since its home was marked, be it that of no entry.
@@ -158,20 +225,30 @@ fn has_activity(rows: &dyn Rows, project: Option<&ProjectName>) -> Result<bool, 
 struct ChainVerifier<'a> {
     unchained: UnchainedEntries,
     expected_head: Option<&'a str>,
+    /// The number of the entry within its history.
+    number: u64,
+    /// The position from which on entries are kept.
+    start: u64,
     position: u64,
     before: String,
     check: HistoryVerification,
 }
 
 impl<'a> ChainVerifier<'a> {
-    fn new(unbound: UnchainedEntries, noted: Option<&'a str>) -> Self {
+    fn new(unbound: UnchainedEntries, noted: Option<&'a str>, end: Option<&ChainRow>) -> Self {
+        let (start, before) = end.map_or((0, String::new()), |end| (end.pruned, end.pruned_head.clone()));
         let mut course = Self {
             unchained: unbound,
             expected_head: noted,
-            position: 0,
-            before: String::new(),
-            check: HistoryVerification::default(),
+            number: start,
+            start,
+            position: start,
+            check: HistoryVerification { pruned: start, ..HistoryVerification::default() },
+            before,
         };
+        if start > 0 && noted == Some(course.before.as_str()) {
+            course.check.noted = Some(start);
+        }
         if unbound == UnchainedEntries::Unknown {
             course.report_break(
                 "what says since when entries are bound was removed or changed, so that entries that are not may be anybody's"
@@ -192,14 +269,15 @@ impl<'a> ChainVerifier<'a> {
         event: &EventRow,
         hash: impl Fn(u64, &str) -> Result<String, StoreError>,
     ) -> Result<(), StoreError> {
-        let number = event.sequence;
+        self.number += 1;
+        let number = self.number;
         let Some(bond) = &event.link else {
             let is_older = match self.unchained {
-                UnchainedEntries::Sealed(last) | UnchainedEntries::Legacy(last) => (1..=last).contains(&number),
+                UnchainedEntries::Sealed(last) | UnchainedEntries::Legacy(last) => (1..=last).contains(&event.sequence),
                 UnchainedEntries::Unknown => false,
             };
             // Who did something is written down since entries are bound.
-            if !is_older || self.position > 0 || event.actor.is_some() || event.plan.is_some() {
+            if !is_older || self.position > self.start || event.actor.is_some() || event.plan.is_some() {
                 self.report_break(format!("entry {number} is not bound to the one before it, so anybody may have written it"));
             }
             self.check.unbound += 1;
@@ -233,10 +311,13 @@ impl<'a> ChainVerifier<'a> {
 
     fn finish(mut self) -> HistoryVerification {
         if self.expected_head.is_some() && self.check.noted.is_none() {
-            self.report_break(
-                "no entry has the hash that was noted: the history was cut off before it, written anew, or is another one"
-                    .to_owned(),
-            );
+            let pruned = match self.start {
+                0 => String::new(),
+                start => format!("; it may be that of one of the first {start} entries, which are not kept any more"),
+            };
+            self.report_break(format!(
+                "no entry has the hash that was noted: the history was cut off before it, written anew, or is another one{pruned}"
+            ));
         }
         self.check.head = (!self.before.is_empty()).then_some(self.before);
         self.check

@@ -105,7 +105,7 @@ impl<S: Store> Authority<S> {
         projects.push(None);
         for project in projects {
             let chain = rows.chain(project.as_ref())?;
-            let chain = chain.unwrap_or(ChainRow { project, length: 0, head: String::new(), seal: None });
+            let chain = chain.unwrap_or_else(|| ChainRow::empty(project));
             rows.put_chain(&self.seal_chain(chain))?;
         }
         Ok(())
@@ -150,8 +150,13 @@ impl<S: Store> Authority<S> {
 
     /// The end of a history under the key.
     pub(super) fn seal_chain(&self, chain: ChainRow) -> ChainRow {
-        let ChainRow { project, length, head, .. } = &chain;
-        let content = serde_json::to_vec(&("chain", project, length, head)).unwrap_or_default();
+        let ChainRow { project, length, head, pruned, pruned_head, .. } = &chain;
+        // As it was before anything was pruned, so that what was sealed then holds.
+        let content = match pruned {
+            0 => serde_json::to_vec(&("chain", project, length, head)),
+            _ => serde_json::to_vec(&("chain", project, length, head, pruned, pruned_head)),
+        };
+        let content = content.unwrap_or_default();
         ChainRow { seal: Some(self.vault.compute_mac(&content)), ..chain }
     }
 }

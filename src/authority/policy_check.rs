@@ -90,7 +90,8 @@ impl<S: Store> Authority<S> {
             let mut row = row.clone();
             self.with_server_fingerprint(&mut row)?;
             let actual = to_actual(row);
-            let wanted = DesiredBackend { spec: put.spec.clone(), env_files: Vec::new(), secrets };
+            let spec = put.spec.clone();
+            let wanted = DesiredBackend { spec, env_files: Vec::new(), secrets, certificate_file: None };
             let changes = policy::diff_backend(&wanted, &actual).changes;
             refusals.extend(policy::change_refusals(name, &actual, &wanted, &changes, *downgrade));
         }

@@ -78,7 +78,7 @@ impl World {
     ) -> Option<(String, String)> {
         let key = self.authority.vault().fingerprint_key(&project());
         let states = states(&key, spec, secrets);
-        let backend = DesiredBackend { spec: spec.clone(), env_files: Vec::new(), secrets: states };
+        let backend = DesiredBackend { spec: spec.clone(), env_files: Vec::new(), secrets: states, certificate_file: None };
         let mut desired = desired();
         if !options.destroy {
             desired.backends.insert(name("dev"), backend);
@@ -362,7 +362,12 @@ fn another_repository_with_the_same_name_changes_nothing_unless_it_takes_over() 
     blog.clone_into(&mut desired.origin);
     desired.backends.insert(
         name("dev"),
-        DesiredBackend { spec: with(|spec| spec.dashboard = true), env_files: Vec::new(), secrets: BTreeMap::new() },
+        DesiredBackend {
+            spec: with(|spec| spec.dashboard = true),
+            env_files: Vec::new(),
+            secrets: BTreeMap::new(),
+            certificate_file: None,
+        },
     );
     let actual = ObservedState { snapshot: world.snapshot(), env_files: BTreeMap::new(), remembered: Vec::new() };
     let plan = build(&desired, &actual, &PlanOptions::default());

@@ -1,12 +1,14 @@
 //! Data that outlives its backend: noted when a removal ends that keeps it, and taken up by the next backend of its name.
 //!
 //! A backend that takes data up gets the identity and the instance name of the one that left it. So its provider finds the
-//! files where they were, and its database knows its owner.
+//! files where they were, and its database knows its owner. A backend of another name that names a retained app keeps its
+//! own identity, and is told whose the app was. Only the project that retained an app may name it.
 
 use super::{Authority, AuthorityError, allocation, removal};
+use crate::api::ControlError;
 use crate::model::{
-    BackendName, BackendSpec, FieldPath, Generation, Phase, ProjectName, ProviderState, STORAGE_SERVER, STORAGE_URL, Timestamp,
-    VolumeReclaim, fly,
+    BackendName, BackendSpec, Diagnostic, FieldPath, Generation, Phase, ProjectName, ProviderState, STORAGE_SERVER,
+    STORAGE_URL, Timestamp, VolumeReclaim, fly,
 };
 use crate::store::{BackendRow, RetainedRow, Rows, Store};
 
@@ -26,6 +28,12 @@ impl<S: Store> Authority<S> {
         let Some(kept) = kept.rev().find(|kept| self.takes_up(kept, put)) else {
             let id = allocation::backend_id(self.entropy)?;
             let instance_name = allocation::instance_name(rows, project, name)?;
+            let mut references = ProviderState::from([(NEVER_ENSURED.to_owned(), String::new())]);
+            let left = retained_app(rows, project, &put.spec)?;
+            if let Some(left) = &left {
+                let owner = left.provider_state.get(fly::RETAINED_BACKEND_KEY).cloned();
+                references.insert(fly::RETAINED_BACKEND_KEY.to_owned(), owner.unwrap_or_else(|| left.id.to_string()));
+            }
             return Ok(BackendRow {
                 id,
                 project: project.clone(),
@@ -39,8 +47,9 @@ impl<S: Store> Authority<S> {
                 endpoints: None,
                 admin_key: None,
                 ports: None,
-                references: ProviderState::from([(NEVER_ENSURED.to_owned(), String::new())]),
-                newest_release: None,
+                references,
+                // Its data may be in the format of the release that wrote it.
+                newest_release: left.and_then(|left| left.newest_release),
                 has_been_ready: false,
                 created_at: now,
                 expires_at: None,
@@ -90,6 +99,41 @@ impl<S: Store> Authority<S> {
             && server.is_some()
             && server.as_ref() == kept.fingerprints.get(&FieldPath::new(STORAGE_SERVER))
     }
+}
+
+/// Returns what a project retained in the app that a specification names.
+fn retained_app(rows: &dyn Rows, project: &ProjectName, spec: &BackendSpec) -> Result<Option<RetainedRow>, AuthorityError> {
+    let Some(app) = spec.settings.fly.app.as_ref() else { return Ok(None) };
+    Ok(rows.retained(Some(project))?.into_iter().rev().find(|row| row.provider_state.get(fly::APP_KEY) == Some(app)))
+}
+
+/// Returns whether a new backend takes up data that its project retained in an app.
+pub(super) fn takes_up_app(rows: &dyn Rows, project: &ProjectName, spec: &BackendSpec) -> Result<bool, AuthorityError> {
+    Ok(retained_app(rows, project, spec)?.is_some())
+}
+
+/// Refuses an app that holds what another project retained: apps of one organisation are within reach of every project,
+/// and one without a machine says nothing of whose it is.
+pub(super) fn check_app(rows: &dyn Rows, project: &ProjectName, spec: &BackendSpec) -> Result<(), AuthorityError> {
+    let Some(app) = spec.settings.fly.app.as_ref() else { return Ok(()) };
+    let is_others = |row: &RetainedRow| row.project != *project && row.provider_state.get(fly::APP_KEY) == Some(app);
+    if !rows.retained(None)?.iter().any(is_others) {
+        return Ok(());
+    }
+    let message = format!("the app `{app}` holds data that another project retained, and only that project may take it up");
+    let help = "leave `fly.app` out to have a name derived, or name another one";
+    Err(ControlError::Refused(Diagnostic::new("fly.app_foreign", message).with_help(help)).into())
+}
+
+/// Forgets what was retained in the app of a backend that has it now, or that took it away with it.
+pub(super) fn forget_app(rows: &dyn Rows, row: &BackendRow) -> Result<(), AuthorityError> {
+    let Some(app) = row.references.get(fly::APP_KEY) else { return Ok(()) };
+    for left in rows.retained(Some(&row.project))? {
+        if left.id != row.id && left.provider_state.get(fly::APP_KEY) == Some(app) {
+            rows.delete_retained(&left.id)?;
+        }
+    }
+    Ok(())
 }
 
 /// Notes what a removal that has ended left behind.

@@ -185,7 +185,7 @@ fn the_history_says_who_and_for_which_plan_and_shows_tampering() {
         }
         let reach = ResourceLevel::Project(project());
         let checked = || world.authority.check_history(&reach, None).unwrap();
-        let HistoryVerification { breaks, head, entries, unbound, noted } = checked();
+        let HistoryVerification { breaks, head, entries, unbound, noted, .. } = checked();
         assert_eq!(breaks.is_empty(), statements.is_empty(), "{what}: {breaks:?}");
         if statements.is_empty() {
             assert_eq!((unbound, noted), (0, None));
@@ -199,6 +199,80 @@ fn the_history_says_who_and_for_which_plan_and_shows_tampering() {
         world.bring_up(&lease, "c", put(sized(1.0, 1)));
         assert_eq!(checked().breaks.is_empty(), statements.is_empty(), "{what}, afterwards: {:?}", checked());
     }
+}
+
+#[test]
+fn the_beginning_of_a_long_history_is_pruned_and_the_rest_still_holds() {
+    let world = world();
+    let lease = world.lease();
+    let reach = ResourceLevel::Project(project());
+    for name in ["a", "b", "c", "d", "e"] {
+        world.bring_up(&lease, name, put(sized(0.1, 1)));
+    }
+    let check = |noted: Option<&str>| world.authority.check_history(&reach, noted).unwrap();
+    let numbers =
+        |page| -> Vec<u64> { world.authority.history(&reach, page).unwrap().into_iter().map(|entry| entry.sequence).collect() };
+    let hash = |number: u64| {
+        let page = HistoryPage { limit: 1, before: Some(number + 1) };
+        world.authority.history(&reach, page).unwrap().swap_remove(0).hash.unwrap()
+    };
+    let (first, second, third) = (hash(1), hash(2), hash(3));
+    let path = world.folder.path().join("store.sqlite3");
+    let rows = rusqlite::Connection::open(&path).unwrap();
+
+    // One that was changed stays, because it is what shows that.
+    rows.execute_batch("DROP TRIGGER events_are_not_changed").unwrap();
+    rows.execute("UPDATE events SET detail = 'x' WHERE position = 1", []).unwrap();
+    world.authority.prune_history(Some(&project()), 3).unwrap();
+    assert_eq!(numbers(HistoryPage::last(9)), [1, 2, 3, 4, 5]);
+    rows.execute("UPDATE events SET detail = '' WHERE position = 1", []).unwrap();
+    assert_eq!(check(None).breaks, Vec::<String>::new());
+
+    world.authority.prune_history(Some(&project()), 3).unwrap();
+    assert_eq!(numbers(HistoryPage::last(9)), [3, 4, 5]);
+    assert_eq!(numbers(HistoryPage { limit: 2, before: Some(5) }), [3, 4]);
+    let after = check(Some(&third));
+    assert_eq!((after.pruned, after.entries, after.noted, after.breaks), (2, 3, Some(3), Vec::new()));
+    assert_eq!(check(Some(&second)).noted, Some(2), "what it ended with is still known");
+    let gone = check(Some(&first)).breaks;
+    assert!(gone.len() == 1 && gone[0].contains("one of the first 2 entries, which are not kept any more"), "{gone:?}");
+    // It goes on, is pruned again, and nothing else may be deleted.
+    world.bring_up(&lease, "f", put(sized(0.1, 1)));
+    world.authority.prune_history(Some(&project()), 2).unwrap();
+    assert_eq!((numbers(HistoryPage::last(9)), check(None).breaks), (vec![5, 6], Vec::new()));
+    assert!(rows.execute("DELETE FROM events WHERE position = 5", []).is_err());
+    // Nor is anything pruned by who has no key.
+    rows.execute("UPDATE chains SET pruned = 5, pruned_head = head WHERE project = 'gremlin'", []).unwrap();
+    rows.execute("DELETE FROM events WHERE position = 5", []).unwrap();
+    assert!(!check(None).breaks.is_empty());
+}
+
+#[test]
+fn the_numbers_of_a_history_say_nothing_of_other_histories() {
+    let world = world();
+    let lease = world.lease();
+    world.bring_up(&lease, "a", put(sized(0.1, 1)));
+    let other = ResourceLevel::Project(ProjectName::parse("other").unwrap());
+    for cpus in [1.0, 2.0, 3.0] {
+        let quota = Quota { cpus: Cpus::from_cores(cpus), ..Quota::default() };
+        world.authority.set_quota(&ResourceLevel::Project(project()), &quota, &me(), NOW).unwrap();
+        world.authority.set_quota(&other, &quota, &me(), NOW).unwrap();
+    }
+    let numbers = |reach: &ResourceLevel, page| -> Vec<u64> {
+        world.authority.history(reach, page).unwrap().into_iter().map(|entry| entry.sequence).collect()
+    };
+    assert_eq!(numbers(&other, HistoryPage::last(9)), [1, 2, 3]);
+    assert_eq!(numbers(&other, HistoryPage { limit: 1, before: Some(3) }), [2]);
+    let own = numbers(&ResourceLevel::Project(project()), HistoryPage::last(9));
+    assert_eq!(own, (1..=u64::try_from(own.len()).unwrap()).collect::<Vec<_>>());
+    // Nor do what is wrong with one.
+    let rows = rusqlite::Connection::open(world.folder.path().join("store.sqlite3")).unwrap();
+    rows.execute_batch(
+        "DROP TRIGGER events_are_not_changed; UPDATE events SET detail = 'x' WHERE project = 'other' AND position = 2",
+    )
+    .unwrap();
+    let broken = world.authority.check_history(&other, None).unwrap().breaks;
+    assert!(broken.len() == 1 && broken[0].starts_with("entry 2 is not as it was written"), "{broken:?}");
 }
 
 /// What `check_history` says of the project.

@@ -22,10 +22,16 @@ impl MasterKey {
         Self(Zeroizing::new(bytes))
     }
 
+    /// Takes 32 random bytes without a copy that is not wiped.
+    pub fn from_zeroizing(bytes: Zeroizing<[u8; 32]>) -> Self {
+        Self(bytes)
+    }
+
     /// Reads 64 hex digits; anything around them that is white is ignored.
     pub fn parse(text: &str) -> Option<Self> {
-        let bytes = Zeroizing::new(hex::decode(text.trim()).ok()?);
-        Some(Self::new(bytes.as_slice().try_into().ok()?))
+        let mut bytes = Zeroizing::new([0; 32]);
+        hex::decode_to_slice(text.trim(), bytes.as_mut_slice()).ok()?;
+        Some(Self(bytes))
     }
 
     /// The 64 hex digits, for the key file.
@@ -74,7 +80,7 @@ impl Vault {
 
     /// The key under which one project's secrets are fingerprinted.
     pub fn fingerprint_key(&self, project: &ProjectName) -> FingerprintKey {
-        FingerprintKey::new(*self.master.derive("fingerprint", project.as_str()))
+        FingerprintKey::from_zeroizing(self.master.derive("fingerprint", project.as_str()))
     }
 
     /// Binds the content of one entry of the history: 64 hex digits that nobody makes without the master key.

@@ -52,9 +52,13 @@ impl InstanceSecret {
     /// # Errors
     /// [`InstanceSecretError`] when the text is not hex or not of that length.
     pub fn parse(text: &str) -> Result<Self, InstanceSecretError> {
-        let bytes = Zeroizing::new(hex::decode(text).map_err(|_| InstanceSecretError::NotHex)?);
-        let array: [u8; 32] = bytes.as_slice().try_into().map_err(|_| InstanceSecretError::Length { bytes: bytes.len() })?;
-        Ok(Self::new(array))
+        let decoded = Zeroizing::new(hex::decode(text).map_err(|_| InstanceSecretError::NotHex)?);
+        let mut bytes = Zeroizing::new([0; 32]);
+        if decoded.len() != bytes.len() {
+            return Err(InstanceSecretError::Length { bytes: decoded.len() });
+        }
+        bytes.copy_from_slice(&decoded);
+        Ok(Self(bytes))
     }
 
     /// Draws a new secret.

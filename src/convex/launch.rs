@@ -11,8 +11,8 @@ use std::path::PathBuf;
 
 use super::database_url::{DatabaseUrlError, ROLE_PASSWORD, role_name, server_url, with_credentials};
 use crate::model::{
-    BucketNames, DatabaseRole, Digest, FieldPath, Files, PortPair, Release, ResolvedBackend, S3Files, STORAGE_URL, Secret,
-    Storage, TextValue, Tls, Tuning,
+    BucketNames, DatabaseRole, Digest, FieldPath, Files, PortPair, Release, ResolvedBackend, S3Files, STORAGE_TLS, STORAGE_URL,
+    Secret, Storage, TextValue, Tls, Tuning,
 };
 
 /// How long old revisions are kept when nothing else is asked for, in seconds. The backend's own default is seven
@@ -55,6 +55,8 @@ pub struct LaunchTarget {
     pub secret: SecretDelivery,
     /// The build that runs, where that is known better than from the specification.
     pub release: Option<Release>,
+    /// The file with the certificates of `storage.tls`, as the process sees it, where they came as text.
+    pub certificate_file: Option<PathBuf>,
 }
 
 /// One word of a command line, or one value of the environment.
@@ -237,7 +239,11 @@ fn database(launch: &mut Launch, placement: &ResolvedBackend, target: &LaunchTar
     let url = database_url(placement)?;
     match placement.spec.storage.server().map(|server| &server.tls) {
         Some(Tls::Disable) => launch.push_argument("--do-not-require-ssl"),
-        Some(Tls::Ca(file)) => launch.set_variable(ca_variable, file),
+        Some(tls @ (Tls::Ca(_) | Tls::Pem(_))) => match (&target.certificate_file, tls) {
+            (Some(file), _) => launch.set_variable(ca_variable, file),
+            (None, Tls::Ca(file)) => launch.set_variable(ca_variable, file),
+            (None, _) => return Err(LaunchError::MissingSecret { field: FieldPath::new(STORAGE_TLS) }),
+        },
         Some(Tls::Verify) | None => {}
     }
     launch.push_flag("--db", driver);

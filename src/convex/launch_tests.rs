@@ -34,6 +34,7 @@ fn target() -> LaunchTarget {
         ports: PortPair { api: 4210, site: 4211 },
         secret: SecretDelivery::Flag,
         release: None,
+        certificate_file: None,
     }
 }
 
@@ -129,6 +130,8 @@ fn servers_are_named_last_and_protected_as_asked() {
     let checked = launch(&placement, &target()).unwrap();
     assert_eq!(words(&checked)[words(&checked).len() - 3..], ["--db", "mysql-v5", "mysql://me:pw@db"]);
     assert_eq!(variables(&checked)["MYSQL_CA_FILE"], "/etc/ca.pem");
+    let inside = LaunchTarget { certificate_file: Some(PathBuf::from("/data/ca.pem")), ..target() };
+    assert_eq!(variables(&launch(&placement, &inside).unwrap())["MYSQL_CA_FILE"], "/data/ca.pem");
 
     placement.secrets.insert(FieldPath::new("storage.url"), Secret::new("mysql://me:pw@db/x"));
     assert!(matches!(launch(&placement, &target()), Err(LaunchError::DatabaseUrl { .. })));

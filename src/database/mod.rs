@@ -60,7 +60,7 @@ impl DatabaseServer {
     /// certificates.
     pub fn new(storage: Storage, url: Secret, ca: Option<String>, policy: HostPolicy) -> Result<Self, DatabaseError> {
         let name = server_endpoint(&storage, &url).map_err(DatabaseError::Url)?;
-        let wants_ca = matches!(storage.server().map(|server| &server.tls), Some(Tls::Ca(_)));
+        let wants_ca = storage.server().is_some_and(|server| server.tls.has_own_authorities());
         if wants_ca {
             let missing = || DatabaseError::Certificates { reason: "their text was not handed over".to_owned() };
             connect::check_certificates(ca.as_deref().ok_or_else(missing)?)?;

@@ -98,7 +98,7 @@ fn expected_block(expected: &ExpectedBlock, document: &Document<'_>) -> Option<B
 }
 
 /// Whether the block of a backend is in a file.
-fn has_block(document: &Document<'_>, owner: &BlockOwner) -> bool {
+pub(super) fn has_block(document: &Document<'_>, owner: &BlockOwner) -> bool {
     let label = owner.label();
     BlockLayout::of(document, None).blocks.iter().any(|found| found.owner == label)
 }

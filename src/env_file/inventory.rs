@@ -11,9 +11,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::bounded::read_text;
-use super::staging::StagedFile;
+use super::staging::{StagedFile, sweep};
 use crate::model::{BackendName, Digest, ProjectName, RequestedBy};
 
+/// The folder of the home that the memory is in.
+const FOLDER: &str = "env-files";
 /// The format of the file.
 const FORMAT: &str = "convexinfra.env_files/1";
 /// How many files of one project are remembered; hostile programs may write many.
@@ -51,7 +53,7 @@ impl Inventory {
         let digest = Digest::of(control_plane.as_bytes()).to_string();
         let digest = digest.rsplit(':').next().unwrap_or_default();
         let name = format!("{project}-{}.json", digest.get(..12).unwrap_or_default());
-        let path = home.join("env-files").join(name);
+        let path = home.join(FOLDER).join(name);
         let document = read_text(&path).and_then(|text| serde_json::from_str::<Document>(&text).ok());
         let own = document
             .filter(|found| found.format == FORMAT && found.project == *project && found.control_plane == control_plane);
@@ -99,23 +101,40 @@ impl Inventory {
         Self::change(home, control_plane, project, |files| files.remove(path).is_some())
     }
 
+    /// Forgets the files for which `is_written` says no, and removes what killed commands left beside the memory.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn prune(
+        home: &Path,
+        control_plane: &str,
+        project: &ProjectName,
+        is_written: impl Fn(&Path, &WrittenFile) -> bool,
+    ) -> io::Result<()> {
+        let folder = home.join(FOLDER);
+        if !folder.is_dir() {
+            return Ok(());
+        }
+        sweep(&folder);
+        Self::change(home, control_plane, project, |files| {
+            let before = files.len();
+            files.retain(|path, file| is_written(path, file));
+            files.len() != before
+        })?;
+        // A command that was killed right before this; other projects may have files there.
+        let _ = fs::remove_dir(&folder);
+        Ok(())
+    }
+
     fn change(
         home: &Path,
         control_plane: &str,
         project: &ProjectName,
         change: impl FnOnce(&mut BTreeMap<PathBuf, WrittenFile>) -> bool,
     ) -> io::Result<()> {
-        let folder = home.join("env-files");
-        // Nothing above the home is made: it may be named by mistake, or on a disk that is not there now.
-        for path in [home, &folder] {
-            match fs::create_dir(path) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-                _ => {}
-            }
-        }
+        let folder = home.join(FOLDER);
         // Steps of one apply end at the same time, and other commands may run beside it.
-        let lock = fs::File::open(&folder)?;
-        lock.lock()?;
+        let _lock = lock_folder(home, &folder)?;
         let mut now = Self::load(home, control_plane, project);
         if !change(&mut now.files) {
             return Ok(());
@@ -136,4 +155,44 @@ impl Inventory {
         staged.as_file_mut().write_all(serde_json::to_string_pretty(&document)?.as_bytes())?;
         staged.persist(&now.path)
     }
+}
+
+/// Locks the folder of the memory, and makes it where it is missing. The last file that goes takes the folder with it, so
+/// that what was waited for may be one that is gone.
+fn lock_folder(home: &Path, folder: &Path) -> io::Result<fs::File> {
+    loop {
+        // Nothing above the home is made: it may be named by mistake, or on a disk that is not there now.
+        for path in [home, folder] {
+            match create_private(path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
+        let lock = match fs::File::open(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            opened => opened?,
+        };
+        lock.lock()?;
+        if is_same(&lock.metadata()?, folder) {
+            return Ok(lock);
+        }
+    }
+}
+
+fn create_private(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+#[cfg(unix)]
+fn is_same(locked: &fs::Metadata, folder: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(folder).is_ok_and(|now| (now.dev(), now.ino()) == (locked.dev(), locked.ino()))
+}
+
+#[cfg(not(unix))]
+fn is_same(_: &fs::Metadata, folder: &Path) -> bool {
+    folder.is_dir()
 }

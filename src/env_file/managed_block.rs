@@ -7,6 +7,7 @@ use super::block::{Block, BlockOwner};
 use super::error::EnvFileError;
 use super::ignore::{IgnoreOutcome, ensure_ignored};
 use super::merge::{EnvFileEdit, merge, without_block};
+use super::parse::Document;
 use super::repository::Boundary;
 use super::resolved_file::ResolvedFile;
 use super::write::{self, FileMode};
@@ -31,6 +32,14 @@ const ATTEMPTS: usize = 3;
 /// [`EnvFileError`] when what stands there is no env file or cannot be read.
 pub fn read(path: &Path) -> Result<Option<Vec<u8>>, EnvFileError> {
     ResolvedFile::resolve(path, None).map(|target| target.content)
+}
+
+/// Returns whether an env file has the block of a backend.
+///
+/// # Errors
+/// [`EnvFileError`] when that cannot be told, as where its folder is not there.
+pub fn has_block(path: &Path, owner: &BlockOwner) -> Result<bool, EnvFileError> {
+    Ok(read(path)?.is_some_and(|content| super::inspect::has_block(&Document::parse(&content), owner)))
 }
 
 /// Puts a block into an env file. A file that gets a key is ignored first, so that a key is never in one that is not. With a

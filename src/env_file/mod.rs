@@ -33,7 +33,7 @@ pub use git::{TrackedState, tracked};
 pub use ignore::{IgnoreOutcome, IgnoreStatus, ensure_ignored, ignore_status};
 pub use inspect::inspect;
 pub use inventory::{Inventory, WrittenFile};
-pub use managed_block::{UpsertOutcome, read, remove_block, upsert_block};
+pub use managed_block::{UpsertOutcome, has_block, read, remove_block, upsert_block};
 pub use merge::{EnvFileEdit, Merged, merge, without_block};
 pub use repository::{Boundary, common_folder};
 pub use staging::{StagedFile, sweep};

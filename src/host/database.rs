@@ -5,7 +5,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::Host;
+use super::conversations::MAX_CONVERSATIONS;
 use super::effects::failed_with;
 use crate::api::ProgressFn;
 use crate::authority::{DatabaseState, EffectResult, volume_disposal};
@@ -15,16 +18,20 @@ use crate::database::{
     FileStore, Prepared, Released,
 };
 use crate::model::{
-    DatabaseReclaim, DatabaseRole, Diagnostic, FieldPath, Files, HostPolicy, ResolvedBackend, STORAGE_URL, Secret, Tls,
-    VolumeReclaim, error_chain,
+    Certificates, DatabaseReclaim, DatabaseRole, Diagnostic, FieldPath, Files, HostPolicy, ResolvedBackend, STORAGE_URL,
+    Secret, Tls, VolumeReclaim, error_chain,
 };
 
 /// From here on a backend that asks its database many questions for one of its own feels the distance.
 const HIGH_LATENCY: Duration = Duration::from_millis(5);
 
+/// How long a conversation waits for its turn: less than its step may take, and longer than another one does.
+const PERMIT_TIMEOUT: Duration = Duration::from_secs(100);
+
 /// Prepares the database of a backend.
 pub(super) async fn prepare(host: &Host, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> EffectResult {
     let spec = database_spec(placement, files_folder(host, placement));
+    let Some(_permit) = permit(host, placement).await else { return failed_with(busy(placement)) };
     let prepared = match database_server(host, placement).await {
         Ok(server) => database::prepare(&server, &spec).await,
         Err(error) => Err(error),
@@ -54,6 +61,7 @@ pub(super) async fn release(
         DatabaseReclaim::Retain if placement.spec.has_split_data() && keeps_files => Disposal::Retain,
         DatabaseReclaim::Retain => Disposal::Release,
     };
+    let Some(_permit) = permit(host, placement).await else { return failed_with(busy(placement)) };
     let released = match database_server(host, placement).await {
         Ok(server) => database::release(&server, &spec, disposal).await,
         Err(error) => Err(error),
@@ -90,6 +98,23 @@ pub(super) async fn release(
     EffectResult::DatabaseReleased(state)
 }
 
+/// Waits for the turn of a project that is talking to many servers already.
+async fn permit(host: &Host, placement: &ResolvedBackend) -> Option<OwnedSemaphorePermit> {
+    tokio::time::timeout(PERMIT_TIMEOUT, host.conversations.acquire(&placement.project)).await.ok().flatten()
+}
+
+/// Says that the others did not end in time.
+fn busy(placement: &ResolvedBackend) -> Diagnostic {
+    let message = format!(
+        "the database of `{}`: the project `{}` is talking to {MAX_CONVERSATIONS} database servers already, and none of them has \
+         answered within {} s",
+        placement.name,
+        placement.project,
+        PERMIT_TIMEOUT.as_secs()
+    );
+    Diagnostic::new("database.busy", message).with_help("see which of its servers do not answer, and apply again")
+}
+
 fn files_folder(host: &Host, placement: &ResolvedBackend) -> Option<PathBuf> {
     host.provider(placement.spec.provider).ok()?.files_folder(placement)
 }
@@ -100,20 +125,23 @@ async fn database_server(host: &Host, placement: &ResolvedBackend) -> Result<Dat
     DatabaseServer::new(placement.spec.storage.clone(), url, ca, host.database_hosts.clone())
 }
 
-/// The most that a file of certificates may have.
-const CERTIFICATES_MAX: u64 = 256 << 10;
-
-/// Reads the certificates of `tls.ca`. Where others name the file, nothing is said about why it cannot be read: they would
-/// learn what is on this machine.
+/// Returns the certificates of `tls.ca`. Rows of control planes up to 0.1 name a file instead. Where others named it,
+/// nothing is said about why it cannot be read: they would learn what is on this machine.
 async fn authorities(host: &Host, placement: &ResolvedBackend) -> Result<Option<String>, DatabaseError> {
-    let Some(Tls::Ca(path)) = placement.spec.storage.server().map(|server| &server.tls) else { return Ok(None) };
+    let path = match placement.spec.storage.server().map(|server| &server.tls) {
+        Some(Tls::Pem(certificates)) => return Ok(Some(certificates.as_str().to_owned())),
+        Some(Tls::Ca(path)) => path,
+        Some(Tls::Verify | Tls::Disable) | None => return Ok(None),
+    };
     let is_opaque = host.database_hosts != HostPolicy::Any;
     let failed = |reason: String| {
         let reason = if is_opaque { "it holds none that this control plane can use".to_owned() } else { reason };
         DatabaseError::Certificates { reason: format!("`{path}`: {reason}") }
     };
     let file = path.clone();
-    let read = tokio::task::spawn_blocking(move || crate::system::read_regular_text(Path::new(&file), CERTIFICATES_MAX)).await;
+    let read =
+        tokio::task::spawn_blocking(move || crate::system::read_regular_text(Path::new(&file), Certificates::MAX_BYTES as u64))
+            .await;
     let text = read.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error_chain(&error)))?;
     match database::connect::check_certificates(&text) {
         Err(_) if is_opaque => Err(failed(String::new())),
@@ -183,7 +211,9 @@ fn database_finding(host: &Host, placement: &ResolvedBackend, error: &DatabaseEr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::convex::deployment::DeploymentClient;
     use crate::database::{Product, ServerVersion};
+    use crate::host::{EMBEDDED, HostParts, LocalBinaries, NativePlatform};
     use crate::model::{
         BackendId, BackendName, BackendSpec, Endpoints, Generation, InstanceName, PortPair, ProjectName, ProviderKind,
         ProviderState, ServerStorage, Storage,
@@ -219,6 +249,70 @@ mod tests {
         let with_role = super::database_spec(&placement(DatabaseRole::LeastPrivilege), None);
         assert_eq!(with_role.role.name, "convex_abc");
         assert_eq!(with_role.role.password.map(|password| password.expose().to_owned()).as_deref(), Some("hunter2"));
+    }
+
+    /// Servers that accept and never answer: as many are waited for at once as one project may, and no more.
+    #[tokio::test]
+    async fn a_project_waits_for_so_many_servers_at_once() {
+        const ALL: usize = 3 * MAX_CONVERSATIONS;
+        let folder = tempfile::tempdir().unwrap();
+        let host = Host::new(HostParts {
+            platform: Box::new(NativePlatform::new(folder.path().to_owned(), None, None)),
+            name: EMBEDDED.to_owned(),
+            providers: Vec::new(),
+            connections: DeploymentClient::default(),
+            local_binaries: LocalBinaries::Any,
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut placement = placement(DatabaseRole::Url);
+        let url = format!("postgres://me:pw@127.0.0.1:{}", listener.local_addr().unwrap().port());
+        placement.secrets.insert(FieldPath::new(STORAGE_URL), Secret::new(url));
+        let ignore = |_: String| {};
+        let clients = futures_util::future::join_all((0..ALL).map(|_| prepare(&host, &placement, &ignore)));
+        let server = async {
+            let mut held = std::collections::VecDeque::new();
+            for _ in 0..MAX_CONVERSATIONS {
+                held.push_back(listener.accept().await.unwrap());
+            }
+            for _ in MAX_CONVERSATIONS..ALL {
+                assert!(futures_util::poll!(std::pin::pin!(listener.accept())).is_pending(), "another one is at the door");
+                // One that ends makes room for one.
+                drop(held.pop_front());
+                held.push_back(listener.accept().await.unwrap());
+            }
+        };
+        let (ended, ()) = tokio::join!(clients, server);
+        assert!(ended.iter().all(|end| matches!(end, EffectResult::Failed(_))));
+    }
+
+    #[tokio::test]
+    async fn certificates_are_those_of_the_specification_or_of_an_old_row() {
+        const PEM: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("ca.pem"), PEM).unwrap();
+        let host = Host::new(HostParts {
+            platform: Box::new(NativePlatform::new(folder.path().to_owned(), None, None)),
+            name: EMBEDDED.to_owned(),
+            providers: Vec::new(),
+            connections: DeploymentClient::default(),
+            local_binaries: LocalBinaries::Any,
+        })
+        .with_database_hosts(HostPolicy::Restricted(Vec::new()));
+        let mut placement = placement(DatabaseRole::Url);
+        let mut read = async |tls| {
+            placement.spec.storage = Storage::Postgres(ServerStorage { tls, ..ServerStorage::default() });
+            authorities(&host, &placement).await
+        };
+        let certificates = Certificates::parse(PEM).unwrap();
+        assert_eq!(read(Tls::Pem(certificates)).await.unwrap().as_deref(), Some(PEM));
+        assert_eq!(read(Tls::Verify).await.unwrap(), None);
+        // What is read of this machine for others says nothing of it, whatever it finds.
+        let mut said = std::collections::BTreeSet::new();
+        for name in ["ca.pem", "nowhere.pem", ".", "/dev/zero"] {
+            let path = folder.path().join(name).display().to_string();
+            said.insert(read(Tls::Ca(path.clone())).await.unwrap_err().to_string().replace(&path, "PATH"));
+        }
+        assert_eq!(said.len(), 1, "{said:?}");
     }
 
     #[test]

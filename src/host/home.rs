@@ -247,7 +247,7 @@ impl Home {
         let failed = |source| HomeError::Directory { path: path.display().to_string(), verb: "written", source };
         let mut bytes = Zeroizing::new([0u8; 32]);
         getrandom::fill(bytes.as_mut_slice()).map_err(|error| failed(std::io::Error::other(error.to_string())))?;
-        let key = MasterKey::new(*bytes);
+        let key = MasterKey::from_zeroizing(bytes);
         let _turn = self.lock_directory().map_err(failed)?;
         self.remove_unplaced_keys().map_err(failed)?;
         self.write_key(&path, &key).map_err(failed)?;

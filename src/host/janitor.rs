@@ -48,7 +48,8 @@ impl Host {
             let operations_before = self.now().plus_milliseconds(-OPERATION_RETENTION_MS);
             let prune = |authority: &HostAuthority| {
                 authority.prune_notices(before)?;
-                authority.prune_operations(operations_before)
+                authority.prune_operations(operations_before)?;
+                authority.prune_histories()
             };
             if let Err(error) = self.write_rows(prune) {
                 failed.push((None, error));

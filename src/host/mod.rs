@@ -6,6 +6,8 @@
 
 mod adopt;
 #[cfg(feature = "native")]
+mod conversations;
+#[cfg(feature = "native")]
 mod database;
 #[cfg(not(feature = "native"))]
 #[path = "database_stub.rs"]
@@ -75,6 +77,8 @@ pub struct Host {
     local_binaries: LocalBinaries,
     database_hosts: HostPolicy,
     registry: OperationRegistry,
+    #[cfg(feature = "native")]
+    conversations: conversations::ConversationLimits,
 }
 
 /// What a host is made of.
@@ -106,7 +110,17 @@ impl Host {
     pub fn new(parts: HostParts) -> Self {
         let HostParts { platform, name, providers, connections, local_binaries } = parts;
         let (database_hosts, registry) = (HostPolicy::Any, OperationRegistry::default());
-        Self { platform, name, providers, connections, local_binaries, database_hosts, registry }
+        Self {
+            platform,
+            name,
+            providers,
+            connections,
+            local_binaries,
+            database_hosts,
+            registry,
+            #[cfg(feature = "native")]
+            conversations: conversations::ConversationLimits::default(),
+        }
     }
 
     /// Restricts which database servers it connects to.

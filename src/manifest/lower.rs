@@ -78,7 +78,7 @@ fn desired_backend(document: &ManifestView<'_, '_>, backend: &BackendView<'_, '_
         None if document.backends.len() == 1 => vec![EnvFileTarget { path: DEFAULT_ENV_FILE.to_owned(), contents }],
         None => Vec::new(),
     };
-    Some(DesiredBackend { spec, env_files, secrets: BTreeMap::new() })
+    Some(DesiredBackend { spec, env_files, secrets: BTreeMap::new(), certificate_file: None })
 }
 
 /// The path of an env file, and what it gets where it says so.

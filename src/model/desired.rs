@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::address::Address;
+use super::certificates::CertificateFile;
 use super::field::FieldPath;
 use super::fingerprint::{Digest, Fingerprint};
 use super::name::{BackendName, ProjectName};
@@ -47,6 +48,8 @@ pub struct DesiredBackend {
     pub env_files: Vec<EnvFileTarget>,
     /// What is known of its secrets. Empty until the command resolves them.
     pub secrets: BTreeMap<FieldPath, SecretState>,
+    /// The file of `storage.tls`, where the manifest names one. None until the command reads it.
+    pub certificate_file: Option<CertificateFile>,
 }
 
 /// What is known of a secret while planning.

@@ -30,6 +30,8 @@ impl fmt::Display for FieldPath {
     }
 }
 
+/// How the connection to the database server is protected.
+pub const STORAGE_TLS: &str = "storage.tls";
 /// The field with the URL of a database server: who enters it, and how.
 pub const STORAGE_URL: &str = "storage.url";
 

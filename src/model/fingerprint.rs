@@ -31,10 +31,16 @@ impl FingerprintKey {
         Self(Zeroizing::new(bytes))
     }
 
+    /// Takes the 32 bytes without a copy that is not wiped.
+    pub fn from_zeroizing(bytes: Zeroizing<[u8; 32]>) -> Self {
+        Self(bytes)
+    }
+
     /// Takes the 64 hex digits that [`FingerprintKey::to_hex`] gave; none when they are something else.
     pub fn from_hex(text: &str) -> Option<Self> {
-        let bytes = Zeroizing::new(hex::decode(text).ok()?);
-        Some(Self::new(bytes.as_slice().try_into().ok()?))
+        let mut bytes = Zeroizing::new([0; 32]);
+        hex::decode_to_slice(text, bytes.as_mut_slice()).ok()?;
+        Some(Self(bytes))
     }
 
     /// The key itself, for a client that may have it.

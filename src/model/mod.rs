@@ -5,6 +5,7 @@
 mod access;
 mod actual;
 mod address;
+mod certificates;
 mod cost;
 mod cpu_kind;
 mod database;
@@ -38,6 +39,7 @@ pub use actual::{
     Snapshot, UNMANAGED_PREFIX,
 };
 pub use address::{Address, AddressKind};
+pub use certificates::{CertificateFile, Certificates, CertificatesError};
 pub use cost::{Cost, PriceSource, Usd, monthly_sum};
 pub use database::DatabaseRole;
 pub use descriptor::{
@@ -50,7 +52,7 @@ pub use desired::{
 };
 pub use diagnostic::{Diagnostic, Edit, Report, Severity, Span, error_chain};
 pub use exit::Exit;
-pub use field::{EXTRA_ENV, FieldPath, FieldSet, FieldValue, STORAGE_SERVER, STORAGE_URL};
+pub use field::{EXTRA_ENV, FieldPath, FieldSet, FieldValue, STORAGE_SERVER, STORAGE_TLS, STORAGE_URL};
 pub use fingerprint::{Digest, Fingerprint, FingerprintKey};
 pub use host_policy::{HostPolicy, HostRule, HostRuleError};
 pub use identifier::{BackendId, Generation, OperationId, Revision, StepKey, TokenId};

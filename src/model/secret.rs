@@ -3,11 +3,19 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 /// A secret value. It prints as `<secret>`, is wiped when dropped, and is never serialised by derive.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Eq)]
 pub struct Secret(Zeroizing<String>);
+
+/// Compares in a time that says nothing of where two secrets differ.
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
+    }
+}
 
 impl Secret {
     /// Takes a value.

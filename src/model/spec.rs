@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::certificates::Certificates;
 use super::cpu_kind::CpuKind;
 use super::database::DatabaseRole;
 use super::name::BackendName;
@@ -152,8 +153,18 @@ pub enum Tls {
     Verify,
     /// Not used at all.
     Disable,
-    /// Required, with the certificate checked against the roots in this file as well.
+    /// Required, with the certificate checked against the roots in this file as well: as a manifest says it, and as
+    /// control planes up to 0.1 recorded it. No request may have it.
     Ca(String),
+    /// Required, with the certificate checked against these roots as well.
+    Pem(Certificates),
+}
+
+impl Tls {
+    /// Whether there are authorities beside the system's.
+    pub fn has_own_authorities(&self) -> bool {
+        matches!(self, Self::Ca(_) | Self::Pem(_))
+    }
 }
 
 /// Where files are kept.

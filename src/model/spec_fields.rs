@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::database::DatabaseRole;
-use super::field::{FieldPath, FieldSet, FieldValue, STORAGE_SERVER, STORAGE_URL};
+use super::field::{FieldPath, FieldSet, FieldValue, STORAGE_SERVER, STORAGE_TLS, STORAGE_URL};
 use super::secret::SecretSource;
 use super::spec::{BackendSpec, BucketNames, Files, Storage, TextValue, Tls};
 
@@ -63,8 +63,9 @@ fn storage_fields(fields: &mut FieldSet, storage: &Storage) {
     fields.text("storage.region", server.region.as_ref());
     match &server.tls {
         Tls::Verify => {}
-        Tls::Disable => fields.text("storage.tls", Some("disable")),
-        Tls::Ca(path) => fields.text("storage.tls", Some(format!("ca {path}"))),
+        Tls::Disable => fields.text(STORAGE_TLS, Some("disable")),
+        Tls::Ca(path) => fields.text(STORAGE_TLS, Some(format!("ca {path}"))),
+        Tls::Pem(certificates) => fields.text(STORAGE_TLS, Some(format!("ca {certificates}"))),
     }
     fields.text("storage.role", (server.role == DatabaseRole::LeastPrivilege).then_some("least_privilege"));
 }

@@ -151,6 +151,7 @@ impl<'a> PlanBuilder<'a> {
         self.refusals.extend(policy::provider_available(name, &wanted.spec, providers));
         self.refusals.extend(policy::provider_refusals(name, &wanted.spec));
         self.refusals.extend(policy::usable_secrets(name, &wanted.secrets));
+        self.refusals.extend(policy::usable_certificates(name, wanted));
         self.lints.extend(lint::specification(name, wanted));
         self.lints.extend(remote_lints::lints(name, &wanted.spec, &self.actual.snapshot.control_plane));
         let existing = self.existing.get(name).copied();

@@ -1,8 +1,8 @@
-//! What is worth a look where the control plane is on another machine: addresses and paths that mean something else here.
+//! What is worth a look where the control plane is on another machine: addresses that mean something else here.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::model::{Address, BackendName, BackendSpec, ControlPlaneInfo, Diagnostic, Tls};
+use crate::model::{Address, BackendName, BackendSpec, ControlPlaneInfo, Diagnostic};
 
 /// What a backend on the control plane's machine says that clients or their users would take for something of theirs.
 pub(super) fn lints(name: &BackendName, spec: &BackendSpec, control_plane: &ControlPlaneInfo) -> Vec<Diagnostic> {
@@ -23,14 +23,6 @@ pub(super) fn lints(name: &BackendName, spec: &BackendSpec, control_plane: &Cont
                 control_plane.name
             ),
         ));
-    }
-    if let Some(Tls::Ca(path)) = spec.storage.server().map(|server| &server.tls) {
-        let message = format!(
-            "`storage.tls` names the file `{path}`, which is read on the machine of the control plane `{}`, and not here; see that \
-             it is there",
-            control_plane.name
-        );
-        lints.push(lint("plan.path_elsewhere", message));
     }
     lints
 }
@@ -63,7 +55,7 @@ fn is_loopback(url: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Expiry, ProviderKind, ServerStorage, Storage};
+    use crate::model::{Expiry, ProviderKind};
 
     fn codes(spec: &BackendSpec, url: &str) -> Vec<String> {
         let control_plane =
@@ -91,16 +83,5 @@ mod tests {
         assert_eq!(codes(&recorded, TEAM), ["plan.loopback_elsewhere"]);
         recorded.settings.simulated.listen = false;
         assert_eq!(codes(&recorded, TEAM), Vec::<String>::new());
-    }
-
-    #[test]
-    fn a_file_of_another_machine_is_said() {
-        let mut spec = BackendSpec::new(ProviderKind::Docker);
-        spec.origins.api = Some("https://api.example.com".to_owned());
-        spec.origins.site = Some("https://example.com".to_owned());
-        let server = ServerStorage { tls: Tls::Ca("/etc/ca.pem".to_owned()), ..ServerStorage::default() };
-        spec.storage = Storage::Postgres(server);
-        assert_eq!(codes(&spec, "https://convex-control.example.com"), ["plan.path_elsewhere"]);
-        assert_eq!(codes(&spec, "embedded"), Vec::<String>::new());
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn spec(provider: ProviderKind) -> BackendSpec {
 }
 
 pub(super) fn wanted(spec: BackendSpec) -> DesiredBackend {
-    DesiredBackend { spec, env_files: Vec::new(), secrets: BTreeMap::new() }
+    DesiredBackend { spec, env_files: Vec::new(), secrets: BTreeMap::new(), certificate_file: None }
 }
 
 pub(super) fn desired(backends: &[(&str, DesiredBackend)]) -> Desired {

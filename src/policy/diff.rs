@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::impact::{ChangeImpact, change_impact};
 use crate::model::{
-    ActualBackend, DesiredBackend, Digest, FieldPath, FieldValue, STORAGE_SERVER, SecretSource, SecretState, fields,
+    ActualBackend, DesiredBackend, Digest, FieldPath, FieldValue, STORAGE_SERVER, STORAGE_TLS, SecretSource, SecretState,
+    Storage, Tls, fields,
 };
 
 /// What stands for a secret that has no fingerprint here, up to where it comes from.
@@ -60,6 +61,9 @@ pub(crate) fn diff_backend(desired: &DesiredBackend, actual: &ActualBackend) -> 
         {
             continue;
         }
+        if path.as_str() == STORAGE_TLS && names_same_certificates(desired, actual) {
+            continue;
+        }
         let before = recorded.get(path).map(|value| display_recorded(value, path, actual));
         let after = match (wanted.get(path), desired.secrets.get(path)) {
             (Some(FieldValue::Secret(_)), Some(SecretState::Unavailable(_) | SecretState::Unreadable(_)))
@@ -82,6 +86,15 @@ pub(crate) fn diff_backend(desired: &DesiredBackend, actual: &ActualBackend) -> 
         }
     }
     difference
+}
+
+/// Whether a row of a control plane up to 0.1 names the very file that the certificates were read from.
+fn names_same_certificates(desired: &DesiredBackend, actual: &ActualBackend) -> bool {
+    let tls = |storage: &'_ Storage| storage.server().map(|server| server.tls.clone());
+    match (tls(&desired.spec.storage), tls(&actual.recorded.storage), &desired.certificate_file) {
+        (Some(Tls::Pem(_)), Some(Tls::Ca(recorded)), Some(file)) => file.path == recorded,
+        _ => false,
+    }
 }
 
 fn display_recorded(value: &FieldValue, path: &FieldPath, actual: &ActualBackend) -> String {

@@ -19,6 +19,6 @@ pub use diff::FieldChange;
 pub(crate) use diff::{BackendDiff, diff_backend, display_value, find_change, highest_impact, is_placeholder};
 pub use impact::ChangeImpact;
 pub(crate) use origin::{OtherOrigin, other_repository};
-pub(crate) use provider::{provider_available, provider_refusals, usable_secrets};
+pub(crate) use provider::{provider_available, provider_refusals, usable_certificates, usable_secrets};
 pub(crate) use quota::{monthly_quota_refusal, quota_refusal};
 pub(crate) use specification::violations;

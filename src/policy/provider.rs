@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Address, BackendName, BackendSpec, Diagnostic, FieldPath, ProviderKind, SecretState};
+use crate::model::{
+    Address, BackendName, BackendSpec, CertificateFile, DesiredBackend, Diagnostic, FieldPath, ProviderKind, SecretState,
+};
 
 fn refusal(code: &str, name: &BackendName, message: impl Into<String>) -> Diagnostic {
     Diagnostic { address: Some(Address::backend(name)), ..Diagnostic::new(code, message.into()) }
@@ -27,6 +29,13 @@ pub(crate) fn provider_available(name: &BackendName, spec: &BackendSpec, availab
 /// Refuses what the provider of a specification does not have.
 pub(crate) fn provider_refusals(name: &BackendName, spec: &BackendSpec) -> Vec<Diagnostic> {
     (spec.provider.descriptor().refusals)(name, spec)
+}
+
+/// Refuses a file of certificates that cannot be used.
+pub(crate) fn usable_certificates(name: &BackendName, wanted: &DesiredBackend) -> Option<Diagnostic> {
+    let CertificateFile { path, problem } = wanted.certificate_file.as_ref()?;
+    let message = format!("the certificates of `tls.ca` cannot be used: `{path}`: {}", problem.as_ref()?);
+    Some(refusal("database.ca_file", name, message))
 }
 
 /// Refuses values from outside that Convex would not take, before anything is begun with them.

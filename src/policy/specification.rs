@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::formats::{self, TextFormat, quoted};
 use crate::model::{
     BackendName, BackendSpec, BucketNames, DESCRIPTORS, Diagnostic, Files, Release, ReleaseSource, SecretSource, ServerStorage,
-    TextShape, TextValue,
+    TextShape, TextValue, Tls,
 };
 
 /// The most variables that Convex keeps.
@@ -56,6 +56,7 @@ pub(crate) fn violations(name: &BackendName, spec: &BackendSpec) -> Vec<Diagnost
     check_origins(spec, &mut found);
     check_variables(name, spec, &mut found);
     check_storage(name, spec, &mut found);
+    check_certificates(spec, &mut found);
     check_settings(name, spec, &mut found);
     if spec.provider.descriptor().releases == ReleaseSource::Archives && matches!(spec.release, Some(Release::Digest(_))) {
         found.push(release_for_images(name.as_str()));
@@ -98,6 +99,17 @@ fn format_of(shape: TextShape) -> &'static TextFormat {
         TextShape::Region => &formats::REGION,
         TextShape::HostEntry => &formats::HOST_ENTRY,
         TextShape::Mount => &formats::MOUNT,
+    }
+}
+
+/// A manifest names a file; a request has its content. A path would be one of the control plane's own disk.
+fn check_certificates(spec: &BackendSpec, found: &mut Vec<Violation>) {
+    if let Some(Tls::Ca(path)) = spec.storage.server().map(|server| &server.tls) {
+        found.push(Violation::new(
+            "control.certificate_path",
+            format!("`storage.tls` names the file {}, and a control plane takes certificates as their text", quoted(path)),
+            "send `tls = { \"pem\": … }`; the command of this release does, so upgrade an older one",
+        ));
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use super::ProviderError;
 use super::process::{BackendDir, ProcessSpec};
 use crate::convex::launch::{LaunchTarget, SecretDelivery, launch};
-use crate::model::{Files, Release, ResolvedBackend, Secret, Storage};
+use crate::model::{Files, Release, ResolvedBackend, Secret, Storage, Tls};
 
 /// The executable of a backend, and how it takes its secrets.
 pub(super) struct ExecutableSpec {
@@ -25,12 +25,22 @@ pub(super) fn launch_spec(
     place: &BackendDir,
     program: ExecutableSpec,
 ) -> Result<ProcessSpec, ProviderError> {
+    let mut files = BTreeMap::new();
+    let certificate_file = match placement.spec.storage.server().map(|server| &server.tls) {
+        Some(Tls::Pem(certificates)) => {
+            let path = place.run_dir().join(format!("database-ca-{}.pem", certificates.short_digest()));
+            files.insert(path.clone(), certificates.as_str().to_owned());
+            Some(path)
+        }
+        _ => None,
+    };
     let target = LaunchTarget {
         data: place.data(),
         interface: Ipv4Addr::LOCALHOST,
         ports: placement.ports,
         secret: program.secret,
         release: program.release,
+        certificate_file,
     };
     let made = launch(placement, &target).map_err(|error| {
         let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
@@ -52,6 +62,7 @@ pub(super) fn launch_spec(
         instance_name: placement.instance_name.to_string(),
         generation: placement.generation,
         ports: placement.ports,
+        files,
     })
 }
 

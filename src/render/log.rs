@@ -24,7 +24,7 @@ pub struct LogDocument<'a> {
 /// One entry of [`LogDocument`].
 #[derive(Debug, Serialize, schemars::JsonSchema)]
 pub struct LogEntry<'a> {
-    /// Its number.
+    /// Its number within its history.
     pub sequence: u64,
     /// When.
     pub at: String,
@@ -88,6 +88,9 @@ pub fn log_check(check: &HistoryVerification) -> String {
     };
     if let Some(position) = check.noted {
         text.push_str(&format!("the hash that was noted is that of entry {position} of {}\n", check.entries));
+    }
+    if check.pruned > 0 {
+        text.push_str(&format!("not kept any more, and so not checked again: the first {}\n", check.pruned));
     }
     if check.unbound > 0 {
         text.push_str(&format!("older than such checks, and so not checked: {}\n", check.unbound));

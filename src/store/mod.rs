@@ -115,8 +115,19 @@ pub trait Rows {
     fn last_unchained(&self) -> Result<u64, StoreError>;
     /// The events of a project, or of none, after the one with this number, oldest first.
     fn events_after(&self, project: Option<&ProjectName>, after: Option<u64>, limit: u32) -> Result<Vec<EventRow>, StoreError>;
-    /// Returns the last events of a project, or of none, before the one with this number, oldest first.
-    fn events(&self, project: Option<&ProjectName>, before: Option<u64>, limit: u32) -> Result<Vec<EventRow>, StoreError>;
+    /// Returns how many events of a project, or of none, are older than the chain that binds the others.
+    fn unbound_events(&self, project: Option<&ProjectName>) -> Result<u64, StoreError>;
+    /// Returns the last events of a chain before a position, oldest first.
+    fn last_bound_events(&self, project: Option<&ProjectName>, before: u64, limit: u32) -> Result<Vec<EventRow>, StoreError>;
+    /// Returns the first events of a chain after a position, oldest first.
+    fn bound_events_after(&self, project: Option<&ProjectName>, after: u64, limit: u32) -> Result<Vec<EventRow>, StoreError>;
+    /// Returns the last events that are older than their chain, but for so many, oldest first.
+    fn last_unbound_events(&self, project: Option<&ProjectName>, skipped: u64, limit: u32)
+    -> Result<Vec<EventRow>, StoreError>;
+    /// Returns whose chains have more events than so many.
+    fn long_chains(&self, longer: u64) -> Result<Vec<Option<ProjectName>>, StoreError>;
+    /// Removes the events of a chain up to a position, which the chain must name as pruned.
+    fn delete_events(&self, project: Option<&ProjectName>, until: u64) -> Result<(), StoreError>;
     /// All tokens, oldest first.
     fn tokens(&self) -> Result<Vec<TokenRow>, StoreError>;
     /// One token.

@@ -198,6 +198,17 @@ pub struct ChainRow {
     pub head: String,
     /// What nobody makes without the master key; none in rows from before that was done.
     pub seal: Option<String>,
+    /// How many of the first bound events are not kept any more.
+    pub pruned: u64,
+    /// The hash of the last one of those; empty while there is none.
+    pub pruned_head: String,
+}
+
+impl ChainRow {
+    /// Returns the end of a history that has no bound event yet.
+    pub fn empty(project: Option<ProjectName>) -> Self {
+        Self { project, length: 0, head: String::new(), seal: None, pruned: 0, pruned_head: String::new() }
+    }
 }
 
 /// By what the master key of a store is known again.

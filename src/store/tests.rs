@@ -114,7 +114,7 @@ fn a_store_of_an_older_convexinfra_is_read_as_it_is_and_brought_up_to_date_by_a_
                 let usage = rows.usage(&name)?;
                 assert_eq!((usage.backends, usage.cpus.milli(), usage.memory.bytes()), (1, 1500, 2 << 30));
                 assert_eq!(rows.backends(&name)?.len(), 1);
-                let events = rows.events(Some(&name), None, 9)?;
+                let events = rows.events_after(Some(&name), None, 9)?;
                 assert_eq!((events.len(), events[0].link.clone(), events[0].actor.clone()), (1, None, None));
                 let open = rows.open_operations(None)?;
                 assert_eq!(open[0].step, StepKey { plan: "sha256:1".into(), step: "create".into() });

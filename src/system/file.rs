@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::path::Path;
+use std::time::Duration;
 
 /// Why a file was not read.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,9 @@ pub enum FileReadError {
     /// It is not text in UTF-8.
     #[error("it is not UTF-8 text")]
     NotUtf8,
+    /// The file system did not answer.
+    #[error("it could not be read within {} s", .0.as_secs())]
+    TimedOut(Duration),
     /// The system refused.
     #[error(transparent)]
     Io(io::Error),
@@ -82,6 +86,18 @@ pub fn read_regular_text(path: &Path, limit: u64) -> Result<String, FileReadErro
     String::from_utf8(read_regular(path, limit)?).map_err(|_| FileReadError::NotUtf8)
 }
 
+/// Reads a regular file of at most `limit` bytes as UTF-8 text, and waits for its file system for at most `patience`: one
+/// that is mounted from another machine may never answer. The thread that waits is left behind then.
+///
+/// # Errors
+/// [`FileReadError`]; its text names neither the path nor any content.
+pub fn read_regular_text_within(path: &Path, limit: u64, patience: Duration) -> Result<String, FileReadError> {
+    let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+    let owned = path.to_owned();
+    std::thread::Builder::new().name("read".to_owned()).spawn(move || drop(sender.send(read_regular_text(&owned, limit))))?;
+    receiver.recv_timeout(patience).unwrap_or(Err(FileReadError::TimedOut(patience)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,6 +116,7 @@ mod tests {
         assert!(matches!(read_regular(&path("large"), 8), Err(FileReadError::TooLarge { limit: 8 })));
         assert!(matches!(read_regular(&path("absent"), 8), Err(FileReadError::NotFound)));
         assert!(matches!(read_regular_text(&path("bytes"), 8), Err(FileReadError::NotUtf8)));
+        assert_eq!(read_regular_text_within(&path("fits"), 8, Duration::from_secs(60)).unwrap(), "12345678");
         for name in ["folder", "pipe", "endless"] {
             assert!(matches!(read_regular(&path(name), 8), Err(FileReadError::NotRegular)), "{name}");
         }

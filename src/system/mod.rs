@@ -6,4 +6,4 @@ mod child;
 mod file;
 
 pub use child::{OWN_SECRET_VARIABLES, command, without_own_secrets};
-pub use file::{FileReadError, read_regular, read_regular_text};
+pub use file::{FileReadError, read_regular, read_regular_text, read_regular_text_within};

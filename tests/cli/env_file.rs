@@ -588,6 +588,8 @@ fn written_files_are_remembered_by_project_and_control_plane() {
     assert_eq!(load("https://control.example.com").files().count(), 0);
     Inventory::forget(home.path(), "embedded", &project, Path::new("/b/.env")).unwrap();
     assert_eq!(load("embedded").files().count(), 1);
+    let mode = fs::metadata(home.path().join("env-files")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o077, 0, "{mode:o}");
     fs::write(home.path().join("env-files").join("gremlin-x.json"), "no json").unwrap();
     assert!(load("embedded").get(Path::new("/a/.env.local")).is_some());
 }

@@ -44,6 +44,7 @@ async fn what_is_launched_becomes_ready() {
             ports: PortPair { api, site },
             secret,
             release: None,
+            certificate_file: None,
         };
         let launch = launch(&placement(api, site), &target).unwrap();
         let arguments = launch.arguments.iter().map(|argument| argument.expose().to_owned()).collect();

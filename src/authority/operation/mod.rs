@@ -181,6 +181,7 @@ impl<S: Store> Authority<S> {
     ) -> Result<Transition, AuthorityError> {
         // From here on there is data to lose.
         row.has_been_ready = true;
+        retained::forget_app(rows, &row)?;
         let unset: BTreeSet<String> =
             row.managed_env.iter().filter(|name| !row.spec.env.contains_key(*name)).cloned().collect();
         if row.spec.env.is_empty() && unset.is_empty() {
@@ -259,6 +260,9 @@ impl<S: Store> Authority<S> {
         let mut row = row;
         self.with_server_fingerprint(&mut row)?;
         rows.delete_backend(&row.id)?;
+        if removal::volume_disposal(&row.references) == VolumeReclaim::Delete {
+            retained::forget_app(rows, &row)?;
+        }
         retained::retain(rows, &row, removal::place(&row), now)?;
         if operation.step.plan == EXPIRY_PLAN {
             rows.put_expired(&row.project, &row.name, row.expires_at.or(Some(now)))?;
@@ -342,7 +346,10 @@ fn requires_destroy_scope(rows: &dyn Rows, project: &ProjectName, request: &Oper
         (None, Some(old)) => rows.backend(project, old)?,
         (row, _) => row,
     };
-    let Some(row) = row else { return Ok(false) };
+    let Some(row) = row else {
+        // It would have data removed that its project wanted to keep.
+        return Ok(spec.ttl.is_some() && retained::takes_up_app(rows, project, spec)?);
+    };
     if row.spec.protected && !spec.protected {
         return Ok(true);
     }

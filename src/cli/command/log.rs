@@ -38,9 +38,9 @@ async fn verify(
     let check = control.verify_history(reach, noted).await?;
     if check.breaks.is_empty() {
         context.printer.output(&log_check(&check));
-        let HistoryVerification { entries, unbound, head, noted, breaks } = check;
+        let HistoryVerification { entries, unbound, pruned, head, noted, breaks } = check;
         let document = serde_json::json!({
-            "project": reach.project(), "entries": entries, "unbound": unbound, "head": head, "noted": noted, "breaks": breaks,
+            "project": reach.project(), "entries": entries, "unbound": unbound, "pruned": pruned, "head": head, "noted": noted, "breaks": breaks,
         });
         context.printer.json("convexinfra.log_check/1", document);
         return Ok(Exit::Done);

@@ -30,6 +30,10 @@ const DEFAULT_BACKENDS: u32 = 100;
 
 /// Serves, or makes the first token.
 pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
+    // A server writes nothing that is for others to read, whatever its unit or shell says. Commands write into
+    // repositories as well, so there each file of ours has its own mode.
+    #[cfg(unix)]
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let threads = std::thread::available_parallelism().map_or(MIN_THREADS, |count| count.get().max(MIN_THREADS));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     let runtime = runtime.map_err(|error| {

@@ -124,7 +124,7 @@ fn refusals(name: &BackendName, spec: &BackendSpec) -> Vec<Diagnostic> {
                 "provider `fly` runs no database server of its own; name one with `storage.url`, or leave `storage` out";
             refusals.push(refusal("plan.storage_unavailable", message.to_owned()));
         }
-        if let Tls::Ca(_) = server.tls {
+        if server.tls.has_own_authorities() {
             let message = "provider `fly` cannot bring a file of certificates along; use a server whose certificate is public";
             refusals.push(refusal("plan.tls_unavailable", message.to_owned()));
         }

@@ -12,7 +12,7 @@ use super::labels::{ResourceRole, owner_labels};
 use super::launch_file::{DATA, ENTRY, FileOwner, LAUNCH_VARIABLE, SecretFiles, extract_secrets, launch_path};
 use crate::convex::database_url::{CONTAINER_HOST, Reachability, container_url};
 use crate::convex::launch::{Argument, Launch, LaunchTarget, SecretDelivery, launch};
-use crate::model::{Digest, EXTRA_ENV, FieldPath, Files, ResolvedBackend, Secret, Storage, TextValue, Tls};
+use crate::model::{Certificates, EXTRA_ENV, FieldPath, Files, ResolvedBackend, Secret, Storage, TextValue, Tls};
 use crate::provider::ProviderError;
 
 /// The file that SQLite keeps the documents in.
@@ -35,6 +35,7 @@ pub(super) fn container_spec(
         ports: context.ports_inside,
         secret: SecretDelivery::OutOfBand,
         release: image.revision.clone(),
+        certificate_file: view.certificate_file.clone(),
     };
     let mut made = launch(&view.resolved, &target).map_err(|error| {
         let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
@@ -111,6 +112,8 @@ pub(super) fn data_path(resolved: &ResolvedBackend) -> Option<String> {
 struct ContainerView {
     resolved: ResolvedBackend,
     hosts: Vec<String>,
+    /// Where the certificates of its database server are.
+    certificate_file: Option<PathBuf>,
 }
 
 fn container_view(
@@ -122,18 +125,12 @@ fn container_view(
     if database::is_managed(resolved) {
         database::connect(&mut inside, &context.names);
     }
-    if let Storage::Postgres(server) | Storage::Mysql(server) = &mut inside.spec.storage
-        && let Tls::Ca(path) = &mut server.tls
-    {
-        let bytes = crate::system::read_regular(std::path::Path::new(path.as_str()), 256 << 10)
-            .map_err(std::io::Error::from)
-            .map_err(|source| ProviderError::File { path: path.clone(), verb: "read", source })?;
-        let content = certificates_in(&String::from_utf8_lossy(&bytes));
-        let digest: String = Digest::of(content.as_bytes()).as_str().chars().skip("sha256:".len()).take(12).collect();
-        let name = format!("credentials/database-ca-{digest}.pem");
-        files.add(name.clone(), content.as_bytes());
-        *path = format!("{DATA}/{name}");
-    }
+    let certificates = certificates(inside.spec.storage.server().map(|server| &server.tls))?;
+    let certificate_file = certificates.map(|certificates| {
+        let name = format!("credentials/database-ca-{}.pem", certificates.short_digest());
+        files.add(name.clone(), certificates.as_str().as_bytes());
+        PathBuf::from(format!("{DATA}/{name}"))
+    });
     let mut needs_host = false;
     for field in ["storage.url", "files.endpoint"] {
         if let Some(secret) = inside.secrets.get_mut(&FieldPath::new(field))
@@ -151,23 +148,20 @@ fn container_view(
         needs_host = true;
     }
     let hosts = needs_host.then(|| format!("{CONTAINER_HOST}:host-gateway"));
-    Ok(ContainerView { resolved: inside, hosts: hosts.into_iter().collect() })
+    Ok(ContainerView { resolved: inside, hosts: hosts.into_iter().collect(), certificate_file })
 }
 
-/// The certificates of a PEM file and nothing else of it: the named file may also have a private
-/// key too, and that stays where it is.
-fn certificates_in(text: &str) -> String {
-    let mut kept = String::new();
-    let mut inside = false;
-    for line in text.lines().map(str::trim_end) {
-        inside |= line == "-----BEGIN CERTIFICATE-----";
-        if inside {
-            kept.push_str(line);
-            kept.push('\n');
-        }
-        inside &= line != "-----END CERTIFICATE-----";
-    }
-    kept
+/// Returns the certificates of a database server. Rows of control planes up to 0.1 name a file instead.
+fn certificates(tls: Option<&Tls>) -> Result<Option<Certificates>, ProviderError> {
+    let path = match tls {
+        Some(Tls::Pem(certificates)) => return Ok(Some(certificates.clone())),
+        Some(Tls::Ca(path)) => path,
+        Some(Tls::Verify | Tls::Disable) | None => return Ok(None),
+    };
+    let failed = |source| ProviderError::File { path: path.clone(), verb: "read", source };
+    let text = crate::system::read_regular_text(std::path::Path::new(path), Certificates::MAX_BYTES as u64)
+        .map_err(|error| failed(error.into()))?;
+    Certificates::parse(&text).map(Some).map_err(|error| failed(std::io::Error::other(error)))
 }
 
 /// A URL of this machine as a container has to write it; none for any other.
@@ -181,15 +175,6 @@ fn rewrite_loopback_url(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_private_key_beside_a_certificate_stays_where_it_is() {
-        let certificate = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
-        let key = "-----BEGIN PRIVATE KEY-----\nMIIC\n-----END PRIVATE KEY-----\n";
-        let bundle = format!("# ours\r\n{key}{certificate}{key}{}", certificate.replace('\n', "\r\n"));
-        assert_eq!(certificates_in(&bundle), certificate.repeat(2));
-        assert_eq!(certificates_in(key), "");
-    }
 
     #[test]
     fn this_machine_has_another_name_inside_a_container() {

@@ -11,7 +11,7 @@ use super::error::FlyError;
 use crate::convex::image::{API_PORT, DASHBOARD_PORT, DATA_DIR, SITE_PORT, image_environment};
 use crate::convex::launch::Argument;
 use crate::model::fly::{self, APP_KEY, DASHBOARD_GUEST, Guest, volume_gb};
-use crate::model::{Digest, Files, FingerprintKey, INTERNAL_URL, ResolvedBackend, Secret, Storage, Tls};
+use crate::model::{Digest, Files, FingerprintKey, INTERNAL_URL, ResolvedBackend, Secret, Storage};
 
 /// The name of the one machine of a backend's app.
 pub(super) const BACKEND_MACHINE: &str = "convex";
@@ -79,7 +79,7 @@ pub(super) fn backend_spec(placement: &ResolvedBackend) -> Result<MachineSpec, F
                 "provider `fly` runs no database server of its own: name one with `storage.url`".to_owned(),
             ));
         }
-        if let Tls::Ca(_) = server.tls {
+        if server.tls.has_own_authorities() {
             return Err(unsupported(
                 "provider `fly` has no way to bring a file of certificates along: use a server with a public certificate"
                     .to_owned(),

@@ -153,6 +153,7 @@ fn read_request(run: &Path) -> Result<(ProcessSpec, PathBuf, PathBuf), ProviderE
         instance_name: request.instance_name,
         generation: request.generation,
         ports: request.ports,
+        files: BTreeMap::new(),
     };
     Ok((spec, request.directory, request.log))
 }

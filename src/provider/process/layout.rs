@@ -1,6 +1,6 @@
 //! The directory layout of one backend, and how it is created and removed as a whole.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -173,6 +173,15 @@ pub(in crate::provider) fn create_private_directory(directory: &Path) -> Result<
 
 fn create_directory(directory: &Path) -> Result<(), ProviderError> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(file_error(directory, "created"))
+}
+
+/// Writes a file of mode 0600 as a whole, over what was there.
+pub(super) fn write_private_file(path: &Path, content: &str) -> Result<(), ProviderError> {
+    let failed = || file_error(path, "written");
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(failed())?;
+    file.write_all(content.as_bytes()).map_err(failed())?;
+    file.persist(path).map(drop).map_err(|error| failed()(error.error))
 }
 
 fn delete_directory(directory: &Path) -> Result<(), ProviderError> {

@@ -25,6 +25,8 @@ pub struct ProcessSpec {
     pub generation: Generation,
     /// The ports that the process listens on.
     pub ports: PortPair,
+    /// What is written before it starts: no secret, and under names that follow from the content.
+    pub files: BTreeMap<PathBuf, String>,
 }
 
 impl ProcessSpec {
@@ -71,6 +73,7 @@ mod tests {
             instance_name: "gremlin-dev".to_owned(),
             generation: Generation(3),
             ports: PortPair { api: 4210, site: 4211 },
+            files: BTreeMap::new(),
         }
     }
 

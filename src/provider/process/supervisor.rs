@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::layout::{BackendDir, exists};
+use super::layout::{BackendDir, exists, write_private_file};
 use super::lock::FileLock;
 use super::probe::{ProcessState, probe};
 use super::process_record::ProcessRecord;
@@ -136,6 +136,9 @@ impl Supervisor {
                 ProcessState::NotRunning => {}
             }
             place.create()?;
+            for (path, content) in &launch.files {
+                write_private_file(path, content)?;
+            }
             if !ports_available(&place, launch, placement.has_been_ready).await? {
                 continue;
             }

@@ -8,6 +8,11 @@ use super::rows::SqlRows;
 use crate::model::ProjectName;
 use crate::store::{ChainLink, ChainRow, EventRow, StoreError};
 
+/// A number as SQL has it.
+fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
 const EVENT_COLUMNS: &str = "sequence, project, at, kind, backend, detail, actor, plan, position, hash";
 
 fn event(row: &dyn Columns) -> Result<EventRow, ColumnError> {
@@ -27,14 +32,20 @@ fn event(row: &dyn Columns) -> Result<EventRow, ColumnError> {
 
 impl<C: Connection> SqlRows<'_, C> {
     pub(super) fn chain_of(&self, project: Option<&ProjectName>) -> Result<Option<ChainRow>, StoreError> {
-        self.one("SELECT length, head, seal FROM chains WHERE project = ?1", &[project_key(project).into()], |row| {
-            Ok(ChainRow {
-                project: project.cloned(),
-                length: row.number(0)?,
-                head: row.string(1)?.to_owned(),
-                seal: row.optional_string(2)?,
-            })
-        })
+        self.one(
+            "SELECT length, head, seal, pruned, pruned_head FROM chains WHERE project = ?1",
+            &[project_key(project).into()],
+            |row| {
+                Ok(ChainRow {
+                    project: project.cloned(),
+                    length: row.number(0)?,
+                    head: row.string(1)?.to_owned(),
+                    seal: row.optional_string(2)?,
+                    pruned: row.number(3)?,
+                    pruned_head: row.string(4)?.to_owned(),
+                })
+            },
+        )
     }
 
     pub(super) fn any_chain(&self) -> Result<bool, StoreError> {
@@ -44,9 +55,16 @@ impl<C: Connection> SqlRows<'_, C> {
     pub(super) fn write_chain(&self, row: &ChainRow) -> Result<(), StoreError> {
         let project = project_key(row.project.as_ref());
         self.run(
-            "INSERT INTO chains (project, length, head, seal) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (project) DO UPDATE SET length = ?2, head = ?3, seal = ?4",
-            &[project.into(), row.length.into(), (&row.head).into(), row.seal.as_ref().into()],
+            "INSERT INTO chains (project, length, head, seal, pruned, pruned_head) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (project) DO UPDATE SET length = ?2, head = ?3, seal = ?4, pruned = ?5, pruned_head = ?6",
+            &[
+                project.into(),
+                row.length.into(),
+                (&row.head).into(),
+                row.seal.as_ref().into(),
+                row.pruned.into(),
+                (&row.pruned_head).into(),
+            ],
         )
     }
 
@@ -77,18 +95,63 @@ impl<C: Connection> SqlRows<'_, C> {
         Ok(last.unwrap_or_default())
     }
 
-    pub(super) fn last_events(
+    pub(super) fn long_chain_projects(&self, longer: u64) -> Result<Vec<Option<ProjectName>>, StoreError> {
+        self.many("SELECT project FROM chains WHERE length - pruned > ?1 ORDER BY project", &[longer.into()], |row| {
+            if row.string(0)?.is_empty() { Ok(None) } else { row.project_name(0).map(Some) }
+        })
+    }
+
+    pub(super) fn count_unbound(&self, project: Option<&ProjectName>) -> Result<u64, StoreError> {
+        let statement = "SELECT count(*) FROM events WHERE project = ?1 AND position IS NULL";
+        Ok(self.one(statement, &[project_key(project).into()], |row| row.number(0))?.unwrap_or_default())
+    }
+
+    /// The last bound events before a position, oldest first.
+    pub(super) fn bound_before(
         &self,
         project: Option<&ProjectName>,
-        before: Option<u64>,
+        before: u64,
         limit: u32,
     ) -> Result<Vec<EventRow>, StoreError> {
-        let before = before.and_then(|number| i64::try_from(number).ok()).unwrap_or(i64::MAX);
-        let statement =
-            format!("SELECT {EVENT_COLUMNS} FROM events WHERE project = ?1 AND sequence < ?2 ORDER BY sequence DESC LIMIT ?3");
-        let mut events = self.many(&statement, &[project_key(project).into(), before.into(), limit.into()], event)?;
+        let statement = format!(
+            "SELECT {EVENT_COLUMNS} FROM events WHERE project = ?1 AND position < ?2 ORDER BY position DESC, sequence DESC LIMIT ?3"
+        );
+        let mut events = self.many(&statement, &[project_key(project).into(), integer(before).into(), limit.into()], event)?;
         events.reverse();
         Ok(events)
+    }
+
+    /// The first bound events after a position, oldest first.
+    pub(super) fn bound_after(
+        &self,
+        project: Option<&ProjectName>,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<EventRow>, StoreError> {
+        let statement = format!(
+            "SELECT {EVENT_COLUMNS} FROM events WHERE project = ?1 AND position > ?2 ORDER BY position, sequence LIMIT ?3"
+        );
+        self.many(&statement, &[project_key(project).into(), integer(after).into(), limit.into()], event)
+    }
+
+    /// The last unbound events but for so many, oldest first.
+    pub(super) fn unbound_before(
+        &self,
+        project: Option<&ProjectName>,
+        skipped: u64,
+        limit: u32,
+    ) -> Result<Vec<EventRow>, StoreError> {
+        let statement = format!(
+            "SELECT {EVENT_COLUMNS} FROM events WHERE project = ?1 AND position IS NULL ORDER BY sequence DESC LIMIT ?2 OFFSET ?3"
+        );
+        let mut events = self.many(&statement, &[project_key(project).into(), limit.into(), integer(skipped).into()], event)?;
+        events.reverse();
+        Ok(events)
+    }
+
+    pub(super) fn remove_events(&self, project: Option<&ProjectName>, until: u64) -> Result<(), StoreError> {
+        let key = [project_key(project).into(), integer(until).into()];
+        self.run("DELETE FROM events WHERE project = ?1 AND position <= ?2", &key)
     }
 
     pub(super) fn next_events(

@@ -383,8 +383,33 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
         self.insert_event(event)
     }
 
-    fn events(&self, project: Option<&ProjectName>, before: Option<u64>, limit: u32) -> Result<Vec<EventRow>, StoreError> {
-        self.last_events(project, before, limit)
+    fn unbound_events(&self, project: Option<&ProjectName>) -> Result<u64, StoreError> {
+        self.count_unbound(project)
+    }
+
+    fn last_bound_events(&self, project: Option<&ProjectName>, before: u64, limit: u32) -> Result<Vec<EventRow>, StoreError> {
+        self.bound_before(project, before, limit)
+    }
+
+    fn bound_events_after(&self, project: Option<&ProjectName>, after: u64, limit: u32) -> Result<Vec<EventRow>, StoreError> {
+        self.bound_after(project, after, limit)
+    }
+
+    fn last_unbound_events(
+        &self,
+        project: Option<&ProjectName>,
+        skipped: u64,
+        limit: u32,
+    ) -> Result<Vec<EventRow>, StoreError> {
+        self.unbound_before(project, skipped, limit)
+    }
+
+    fn long_chains(&self, longer: u64) -> Result<Vec<Option<ProjectName>>, StoreError> {
+        self.long_chain_projects(longer)
+    }
+
+    fn delete_events(&self, project: Option<&ProjectName>, until: u64) -> Result<(), StoreError> {
+        self.remove_events(project, until)
     }
 
     fn tokens(&self) -> Result<Vec<TokenRow>, StoreError> {
