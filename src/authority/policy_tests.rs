@@ -296,6 +296,14 @@ fn a_specification_that_no_manifest_may_have_is_refused_in_the_words_of_the_mani
         let help = policy::violations(&name("dev"), &spec).swap_remove(0).help;
         assert_eq!(help, problem.help, "{lines}");
     }
+    // A manifest names a file, whose content its command sends.
+    let tls = crate::model::Tls::Ca("/etc/shadow".into());
+    let spec = with(|spec| {
+        spec.storage = postgres(ServerStorage { url: Some(SecretRef::Env("U".into())), tls, ..Default::default() });
+    });
+    let world = world();
+    let lease = world.lease();
+    assert_eq!(world.sent(&lease, put(spec)).unwrap().0, "control.certificate_path");
     let spec = docker(|spec| spec.settings.fly.org = Some("acme".to_owned()));
     assert_eq!(policy::violations(&name("dev"), &spec)[0].code, "manifest.other_provider");
     assert_eq!(policy::violations(&name("dev"), &recorded()), Vec::new());

@@ -13,10 +13,17 @@ use crate::model::{
     Actor, BackendName, Diagnostic, FieldPath, OperationId, OperationKind, OperationRecord, OperationState, Phase, ProjectName,
     Secret, Timestamp,
 };
-use crate::store::{Durability, OperationRow, Rows, Store, StoreError, UnreadableRow};
+use crate::store::{Durability, OperationRetention, OperationRow, Rows, Store, StoreError, UnreadableRow};
 
 /// How many operations of a project are kept however old they are.
 const OPERATIONS_KEPT: u32 = 100;
+/// How many are kept at most: who may change a project makes operations without end.
+const MOST_OPERATIONS: u32 = 10_000;
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// How long an operation is kept after its end, but for the newest of each project.
+const OPERATION_RETENTION_MS: i64 = 90 * DAY_MS;
+/// How long it is kept in any case: so long its request may be sent again and is the same piece of work.
+const REQUEST_RETENTION_MS: i64 = DAY_MS;
 
 const SPEC: &str = "spec";
 const FIELD: &str = "field:";
@@ -176,9 +183,15 @@ impl<S: Store> Authority<S> {
         self.store.write(Durability::NoFsync, |rows| Ok(rows.prune_notices(before)?))
     }
 
-    /// Deletes operations that ended before this moment, but for the newest of each project.
-    pub fn prune_operations(&self, before: Timestamp) -> Result<(), AuthorityError> {
-        self.store.write(Durability::NoFsync, |rows| Ok(rows.prune_operations(before, OPERATIONS_KEPT)?))
+    /// Deletes operations that ended long ago, but for the newest of each project, and those of a project that are too many.
+    pub fn prune_operations(&self, now: Timestamp) -> Result<(), AuthorityError> {
+        let kept = OperationRetention {
+            before: now.plus_milliseconds(-OPERATION_RETENTION_MS),
+            newest: OPERATIONS_KEPT,
+            most: MOST_OPERATIONS,
+            most_before: now.plus_milliseconds(-REQUEST_RETENTION_MS),
+        };
+        self.store.write(Durability::NoFsync, |rows| Ok(rows.prune_operations(kept)?))
     }
 }
 

@@ -248,6 +248,42 @@ fn the_beginning_of_a_long_history_is_pruned_and_the_rest_still_holds() {
 }
 
 #[test]
+fn operations_are_kept_for_a_time_and_not_without_end() {
+    let world = world();
+    let lease = world.lease();
+    for number in 0..6 {
+        world.bring_up(&lease, &format!("b{number}"), put(sized(0.1, 1)));
+    }
+    let count = || world.authority.operations(&project(), 100).unwrap().len();
+    let prune = |before: i64, newest: u32, most: u32, most_before: i64| {
+        let kept = crate::store::OperationRetention {
+            before: NOW.plus_milliseconds(before),
+            newest,
+            most,
+            most_before: NOW.plus_milliseconds(most_before),
+        };
+        world.authority.store.write(Durability::NoFsync, |rows| Ok::<_, AuthorityError>(rows.prune_operations(kept)?)).unwrap();
+        count()
+    };
+    assert_eq!(prune(0, 0, 100, 0), 6, "they ended now");
+    assert_eq!(prune(1, 5, 100, 0), 5, "old, but for the newest");
+    assert_eq!(prune(0, 0, 3, 0), 5, "too many, and not a day old");
+    assert_eq!(prune(0, 0, 3, 1), 3, "too many");
+    let left: Vec<String> =
+        world.authority.operations(&project(), 100).unwrap().iter().map(|operation| operation.backend.to_string()).collect();
+    assert_eq!(left, ["b3", "b4", "b5"]);
+    // Their numbers grow, and follow from the time.
+    let ids: Vec<i64> = world
+        .authority
+        .operations(&project(), 100)
+        .unwrap()
+        .iter()
+        .map(|operation| operation.id.as_str().parse().unwrap())
+        .collect();
+    assert!(ids.is_sorted() && ids[0] >= NOW.0 * 1000 && ids[2] < (NOW.0 + 10) * 1000, "{ids:?}");
+}
+
+#[test]
 fn the_numbers_of_a_history_say_nothing_of_other_histories() {
     let world = world();
     let lease = world.lease();

@@ -21,9 +21,6 @@ const SWEEPS_PER_PRUNE: u64 = 3600;
 /// How long what an operation said is kept after its end.
 const NOTICE_RETENTION_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// How long an operation is kept after its end, but for the newest of each project.
-const OPERATION_RETENTION_MS: i64 = 90 * 24 * 60 * 60 * 1000;
-
 /// What a sweep could not do: at which backend, where it was at one, and the code of the reason.
 pub(super) type SweepErrors = BTreeSet<(Option<BackendKey>, String)>;
 
@@ -45,10 +42,10 @@ impl Host {
         }
         if self.registry.sweeps.fetch_add(1, Ordering::Relaxed).is_multiple_of(SWEEPS_PER_PRUNE) {
             let before = self.now().plus_milliseconds(-NOTICE_RETENTION_MS);
-            let operations_before = self.now().plus_milliseconds(-OPERATION_RETENTION_MS);
+            let now = self.now();
             let prune = |authority: &HostAuthority| {
                 authority.prune_notices(before)?;
-                authority.prune_operations(operations_before)?;
+                authority.prune_operations(now)?;
                 authority.prune_histories()
             };
             if let Err(error) = self.write_rows(prune) {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::model::{
-    ActualBackend, Address, BackendId, Budget, ByteSize, ControlPlaneInfo, Cpus, DataState, Desired, DesiredBackend, Endpoints,
-    EnvFileContent, EnvFileContents, EnvFileState, FingerprintKey, Generation, InstanceName, Moved, Observation, Phase,
-    ProviderKind, ReclaimPolicy, Release, RememberedEnvFile, RequestedBy, RunState, SecretRef, SecretSource, SecretState,
-    ServerStorage, Snapshot, Storage, Timestamp, Usd, VolumeReclaim,
+    ActualBackend, Address, BackendId, Budget, ByteSize, CertificateFile, Certificates, ControlPlaneInfo, Cpus, DataState,
+    Desired, DesiredBackend, Endpoints, EnvFileContent, EnvFileContents, EnvFileState, FingerprintKey, Generation,
+    InstanceName, Moved, Observation, Phase, ProviderKind, ReclaimPolicy, Release, RememberedEnvFile, RequestedBy, RunState,
+    SecretRef, SecretSource, SecretState, ServerStorage, Snapshot, Storage, Timestamp, Tls, Usd, VolumeReclaim,
 };
 
 pub(super) fn name(text: &str) -> BackendName {
@@ -651,6 +651,44 @@ fn what_convex_would_not_take_is_refused_before_anything_is_done() {
     let plan = build(&desired(&[("dev", one)]), &actual(Vec::new()), &PlanOptions::default());
     assert_eq!(codes(&plan.refusals), ["plan.value_unusable"]);
     assert_eq!(plan.refusals[0].message, "`env.A` is of no use: too large");
+}
+
+#[test]
+fn certificates_are_compared_by_content_and_an_old_row_by_the_file_that_it_names() {
+    let pem = |body: &str| {
+        let text = format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
+        Tls::Pem(Certificates::parse(&text).unwrap())
+    };
+    let on_server = |tls: Tls| {
+        let mut spec = spec(ProviderKind::Docker);
+        spec.storage = Storage::Postgres(ServerStorage { url: Some(SecretRef::Env("U".into())), tls, ..Default::default() });
+        spec
+    };
+    let changed = |tls: Tls, file: &str, recorded: Tls| {
+        let mut one = wanted(on_server(tls));
+        one.certificate_file = Some(CertificateFile { path: file.to_owned(), problem: None });
+        one.secrets.insert(FieldPath::new("storage.url"), SecretState::Unavailable(SecretRef::Env("U".into())));
+        let actual = actual(vec![existing("dev", on_server(recorded))]);
+        let plan = build(&desired(&[("dev", one)]), &actual, &PlanOptions::default());
+        let changes = plan.steps.into_iter().flat_map(|step| step.changes);
+        let changes = changes.filter(|change| change.path.as_str() == "storage.tls");
+        changes.map(|change| (change.before.unwrap_or_default(), change.after.unwrap_or_default())).collect::<Vec<_>>()
+    };
+    let shown = |tls: &Tls| if let Tls::Pem(found) = tls { format!("ca {found}") } else { String::new() };
+    let (one, two) = (pem("AAAA"), pem("BBBB"));
+    assert_eq!(changed(one.clone(), "/here/ca.pem", one.clone()), []);
+    assert_eq!(changed(two.clone(), "/here/ca.pem", one.clone()), [(shown(&one), shown(&two))]);
+    // A row of a control plane up to 0.1 is no reason to touch anything, and is written anew with the next change.
+    assert_eq!(changed(one.clone(), "/here/ca.pem", Tls::Ca("/here/ca.pem".into())), []);
+    let elsewhere = Tls::Ca("/there/ca.pem".into());
+    assert_eq!(changed(one.clone(), "/here/ca.pem", elsewhere), [("ca /there/ca.pem".to_owned(), shown(&one))]);
+
+    let mut broken = wanted(on_server(Tls::Ca("/here/ca.pem".into())));
+    let problem = Some("there is no such file".to_owned());
+    broken.certificate_file = Some(CertificateFile { path: "/here/ca.pem".into(), problem });
+    let plan = build(&desired(&[("dev", broken)]), &actual(Vec::new()), &PlanOptions::default());
+    assert_eq!(codes(&plan.refusals), ["database.ca_file"]);
+    assert!(plan.refusals[0].message.ends_with("`/here/ca.pem`: there is no such file"), "{}", plan.refusals[0].message);
 }
 
 #[test]

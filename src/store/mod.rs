@@ -11,8 +11,8 @@ mod sqlite;
 
 pub use error::StoreError;
 pub use row::{
-    BackendRow, ChainLink, ChainRow, EventRow, KeyCheckRow, LeaseRow, OperationProgress, OperationRow, ProjectRow, RetainedRow,
-    TokenRow, UnreadableRow,
+    BackendRow, ChainLink, ChainRow, EventRow, KeyCheckRow, LeaseRow, OperationProgress, OperationRetention, OperationRow,
+    ProjectRow, RetainedRow, TokenRow, UnreadableRow,
 };
 #[cfg(feature = "native")]
 pub use sqlite::SqliteStore;
@@ -72,7 +72,7 @@ pub trait Rows {
     /// Writes how far an operation came.
     fn put_progress(&self, id: &OperationId, progress: &OperationProgress) -> Result<(), StoreError>;
     /// Deletes operations that ended before this moment and have no notices, but for the newest `kept` of each project.
-    fn prune_operations(&self, before: Timestamp, kept: u32) -> Result<(), StoreError>;
+    fn prune_operations(&self, kept: OperationRetention) -> Result<(), StoreError>;
     /// The ids of all backends.
     fn backend_ids(&self) -> Result<BTreeSet<String>, StoreError>;
     /// Notes that a backend was removed because its time was over, or forgets that.

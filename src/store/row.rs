@@ -140,6 +140,19 @@ pub struct OperationRow {
     pub digest: Option<String>,
 }
 
+/// Which operations that have ended are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OperationRetention {
+    /// Those that ended from here on are, up to `most`.
+    pub before: Timestamp,
+    /// So many of the newest of each project are, however old.
+    pub newest: u32,
+    /// At most so many of each project are.
+    pub most: u32,
+    /// But for those that ended from here on: their requests may still be sent again.
+    pub most_before: Timestamp,
+}
+
 /// The right to change a project.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseRow {

@@ -9,6 +9,7 @@ mod concurrency;
 mod crash;
 mod env_file;
 mod examples;
+mod home;
 mod manifest;
 mod newcomer;
 mod scenario;

@@ -49,13 +49,23 @@ fn tls_is_what_the_manifest_says_or_nothing() {
         let (code, message, help) = refused(server, &project, "", &server.root());
         assert_eq!(code, "database.certificate", "{message}");
         assert!(help.contains("tls = { ca = "), "{help}");
-        let (code, message, _) = refused(server, &project, ", tls = { ca = \"nowhere.pem\" }", &server.root());
-        assert_eq!(code, "database.ca_file", "{message}");
-
-        let world = ProjectFixture::new(&server.manifest(&project, ""));
-        world.write("empty.pem", "no certificate\n");
-        let empty = format!(", tls = {{ ca = \"{}\" }}", world.folder.join("empty.pem").display());
-        assert_eq!(refused(server, &project, &empty, &server.root()).0, "database.ca_file");
+        // The file is read where the manifest is, so a plan knows already.
+        for (file, content) in [("nowhere.pem", None), ("empty.pem", Some("no certificate\n")), ("pipe.pem", None)] {
+            let storage = format!(", tls = {{ ca = \"{file}\" }}");
+            let mut world = ProjectFixture::new(&server.manifest(&project, &storage));
+            world.set("DATABASE", &server.root());
+            if let Some(content) = content {
+                world.write(file, content);
+            }
+            if file == "pipe.pem" {
+                assert!(std::process::Command::new("mkfifo").arg(world.folder.join(file)).status().unwrap().success());
+            }
+            for words in [&["plan", "--json"][..], &["apply", "--yes", "--json"]] {
+                let run = world.run_expecting(4, words);
+                assert!(run.out.contains("database.ca_file") && run.out.contains(file), "{run}");
+            }
+            assert!(world.names().is_empty() && world.processes().is_empty());
+        }
 
         // The right authority for another name.
         if server.kind == Kind::Postgres {

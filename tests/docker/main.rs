@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests read the files that they wrote themselves")]
 
 mod address;
+mod allowed;
 mod bench;
 mod changes;
 mod commands;

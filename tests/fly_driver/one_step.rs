@@ -14,7 +14,7 @@ use fake_fly::settings::TOKEN;
 use fixture::{ProjectFixture, RunningCommand, wait_until};
 
 pub(crate) const EMPTY: &str = "project = \"gremlin\" # kept\n";
-const RELEASE: &str = "652b828b5129e6cdbcaa3c20efa8d116d09ff3bf";
+pub(crate) const RELEASE: &str = "652b828b5129e6cdbcaa3c20efa8d116d09ff3bf";
 pub(crate) const PROVISION: [&str; 9] =
     ["provision", "preview", "--provider", "fly", "--region", "iad", "--release", RELEASE, "--json"];
 pub(crate) const DEPROVISION: [&str; 5] = ["deprovision", "preview", "--allow-destroy", "preview", "--json"];

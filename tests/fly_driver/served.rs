@@ -5,9 +5,9 @@
 #[path = "one_step.rs"]
 mod one_step;
 
-use one_step::EMPTY;
 #[cfg(debug_assertions)]
-use one_step::{DEPROVISION, PROVISION, counted, script};
+use one_step::{DEPROVISION, PROVISION, script};
+use one_step::{EMPTY, RELEASE, counted};
 
 use fake_fly::{FakeFly, Settings};
 use fixture::ProjectFixture;
@@ -68,6 +68,68 @@ fn a_server_killed_in_the_middle_of_a_provision_makes_one_app() {
         assert_eq!(counted(&fly), [1, 1, 1], "{point}");
         world.assert_converged();
     }
+}
+
+/// What a project retained, it alone takes up again, under whatever name, and with no more than the scope `apply`.
+#[test]
+fn a_project_takes_up_what_it_retained_and_no_other_project_does() {
+    let Scene { fly, mut world, control: _control } = scene(&[]).unwrap();
+    let operator = world.operator.clone().unwrap();
+    let become_bearer = |world: &mut ProjectFixture, project: &str, scope: &str| {
+        world.set("CONVEXINFRA_TOKEN", &operator);
+        let made = world.run_expecting(0, &["token", "create", "--project", project, "--scope", scope]);
+        world.set("CONVEXINFRA_TOKEN", made.out.trim());
+    };
+    let manifest = |project: &str, backend: &str, more: &str| {
+        format!(
+            "project = \"{project}\"\n\n[backends.{backend}]\nprovider = \"fly\"\nregion = \"iad\"\nrelease = \"{RELEASE}\"\n{more}"
+        )
+    };
+    let volumes = |app: &str| -> Vec<String> {
+        let world = fly.world();
+        world.apps[app].volumes.iter().filter(|volume| volume.state.is_live()).map(|volume| volume.id.clone()).collect()
+    };
+    world.manifest(&manifest("gremlin", "dev", ""));
+    become_bearer(&mut world, "gremlin", "destroy");
+    world.apply();
+    world.run_expecting(0, &["destroy", "dev", "--keep-data", "--allow-destroy", "dev"]);
+    let app = fly.world().apps.keys().next().unwrap().clone();
+    let (kept, named) = (volumes(&app), format!("\n[backends.BACKEND.fly]\napp = \"{app}\"\n"));
+    assert_eq!((kept.len(), counted(&fly)), (1, [1, 0, 1]));
+    let status = world.run_expecting(0, &["status", "--json"]).document();
+    assert_eq!(status["retained"][0]["name"], "dev", "{status:#}");
+
+    // Another project, with all that a project may.
+    become_bearer(&mut world, "other", "destroy");
+    world.manifest(&manifest("other", "dev", &named.replace("BACKEND", "dev")));
+    let stolen = world.run(&["apply", "--yes", "--json"]);
+    assert!(stolen.code() != 0 && stolen.out.contains("fly.app_foreign"), "{stolen}");
+    assert!(!stolen.out.contains("gremlin\"") && !stolen.err.contains("`gremlin`"), "{stolen}");
+    world.run_expecting(0, &["destroy", "--allow-destroy", "dev"]);
+    assert_eq!((volumes(&app), counted(&fly)), (kept.clone(), [1, 0, 1]), "it was touched");
+
+    // Its own, under another name; a time to live would have it removed by itself, which takes more than `apply`.
+    become_bearer(&mut world, "gremlin", "apply");
+    let mortal = manifest("gremlin", "prod", &format!("ttl = \"1h\"\n{}", named.replace("BACKEND", "prod")));
+    world.manifest(&mortal);
+    let refused = world.run(&["apply", "--yes", "--json"]);
+    assert!(refused.code() != 0 && refused.out.contains("auth.scope"), "{refused}");
+    assert_eq!((volumes(&app), counted(&fly)), (kept.clone(), [1, 0, 1]), "it was touched");
+    world.manifest(&manifest("gremlin", "prod", &named.replace("BACKEND", "prod")));
+    world.apply();
+    assert_eq!((volumes(&app), counted(&fly)), (kept.clone(), [1, 1, 1]));
+    world.assert_converged();
+    let status = world.run_expecting(0, &["status", "--json"]).document();
+    assert!(status["retained"].as_array().is_none_or(Vec::is_empty), "{status:#}");
+
+    // And once more under its own name, where it left off.
+    become_bearer(&mut world, "gremlin", "destroy");
+    world.run_expecting(0, &["destroy", "prod", "--keep-data", "--allow-destroy", "prod"]);
+    world.apply();
+    assert_eq!((volumes(&app), counted(&fly)), (kept, [1, 1, 1]));
+    world.assert_converged();
+    world.run_expecting(0, &["destroy", "prod", "--allow-destroy", "prod"]);
+    assert_eq!(counted(&fly), [0, 0, 0]);
 }
 
 /// A removal that keeps the data is kept to by the server that goes on with it.

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests read the files that they wrote themselves")]
 
 mod between;
+mod boundaries;
 mod commands;
 #[path = "../cli/concurrency.rs"]
 mod concurrency;

@@ -15,7 +15,7 @@ use crate::model::name::{BackendName, InstanceName};
 use crate::model::provider::ProviderKind;
 use crate::model::release::Release;
 use crate::model::resolved::{INTERNAL_URL, ProviderState};
-use crate::model::spec::{BackendSpec, FlySettings, ProviderSettings, Tls};
+use crate::model::spec::{BackendSpec, FlySettings, ProviderSettings};
 
 pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
     addressing: Addressing::App(allocate_app),

@@ -4,7 +4,7 @@ use super::columns::to_json;
 use super::connection::{ColumnError, Columns, Connection};
 use super::rows::SqlRows;
 use crate::model::{BackendName, OperationId, OperationKind, ProjectName, StepKey, Timestamp};
-use crate::store::{OperationProgress, OperationRow, StoreError, UnreadableRow};
+use crate::store::{OperationProgress, OperationRetention, OperationRow, StoreError, UnreadableRow};
 
 const COLUMNS: &str =
     "id, project, backend, key, kind, accepted_at, ended_at, outcome, actor, pending, furthest, attempts, seen, digest";
@@ -76,12 +76,16 @@ impl<C: Connection> SqlRows<'_, C> {
         self.run("UPDATE operations SET furthest = ?2, attempts = ?3, seen = ?4 WHERE id = ?1", &values)
     }
 
-    /// Deletes operations that ended before a moment, but for the newest of each project.
-    pub(super) fn delete_operations(&self, before: Timestamp, kept: u32) -> Result<(), StoreError> {
+    /// Deletes operations that have ended and are not kept.
+    pub(super) fn delete_operations(&self, kept: OperationRetention) -> Result<(), StoreError> {
+        let OperationRetention { before, newest, most, most_before } = kept;
         self.run(
-            "DELETE FROM operations WHERE ended_at < ?1 AND id NOT IN (SELECT operation FROM notices) AND
-             (SELECT count(*) FROM operations AS later WHERE later.project = operations.project AND later.id > operations.id) >= ?2",
-            &[before.0.into(), kept.into()],
+            "DELETE FROM operations WHERE id NOT IN (SELECT operation FROM notices) AND id IN (
+                SELECT id FROM (
+                    SELECT id, ended_at, row_number() OVER (PARTITION BY project ORDER BY id DESC) AS number FROM operations
+                ) WHERE number > ?1 AND ended_at < ?2 OR number > ?3 AND ended_at < ?4
+             )",
+            &[newest.into(), before.0.into(), most.into(), most_before.0.into()],
         )
     }
 
@@ -95,10 +99,22 @@ impl<C: Connection> SqlRows<'_, C> {
         self.many(&statement, &[project.as_str().into(), backend.as_str().into()], operation)
     }
 
+    /// Inserts an operation under a number that grows, and that follows from the time: counted over all projects, it would
+    /// say what the others do.
     pub(super) fn insert_operation(&self, row: &OperationRow) -> Result<OperationId, StoreError> {
         let id = self.one(
-            "INSERT INTO operations (project, backend, key, kind, accepted_at, actor, digest) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) RETURNING id",
-            &[row.project.as_str().into(), row.backend.as_str().into(), row.step.to_string().into(), row.kind.as_str().into(), row.accepted_at.0.into(), row.actor.as_ref().map(to_json).transpose()?.into(), row.digest.as_ref().into()],
+            "INSERT INTO operations (id, project, backend, key, kind, accepted_at, actor, digest)
+             VALUES (max(?5 * 1000 + abs(random() % 1000), (SELECT coalesce(max(id), 0) + 1 FROM operations)),
+                     ?1, ?2, ?3, ?4, ?5, ?6, ?7) RETURNING id",
+            &[
+                row.project.as_str().into(),
+                row.backend.as_str().into(),
+                row.step.to_string().into(),
+                row.kind.as_str().into(),
+                row.accepted_at.0.into(),
+                row.actor.as_ref().map(to_json).transpose()?.into(),
+                row.digest.as_ref().into(),
+            ],
             |row| row.number::<i64>(0),
         )?;
         Ok(OperationId::new(id.ok_or(StoreError::NotRun)?.to_string()))

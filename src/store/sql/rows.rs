@@ -12,8 +12,8 @@ use crate::model::{
     StepKey, Timestamp, TokenId, Usage,
 };
 use crate::store::{
-    BackendRow, ChainRow, EventRow, KeyCheckRow, LeaseRow, OperationProgress, OperationRow, ProjectRow, RetainedRow, Rows,
-    StoreError, TokenRow, UnreadableRow,
+    BackendRow, ChainRow, EventRow, KeyCheckRow, LeaseRow, OperationProgress, OperationRetention, OperationRow, ProjectRow,
+    RetainedRow, Rows, StoreError, TokenRow, UnreadableRow,
 };
 
 /// The rows that one transaction sees.
@@ -258,8 +258,8 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
         self.write_progress(id, progress)
     }
 
-    fn prune_operations(&self, before: Timestamp, kept: u32) -> Result<(), StoreError> {
-        self.delete_operations(before, kept)
+    fn prune_operations(&self, kept: OperationRetention) -> Result<(), StoreError> {
+        self.delete_operations(kept)
     }
 
     fn backend_ids(&self) -> Result<BTreeSet<String>, StoreError> {
