@@ -180,14 +180,14 @@ fn a_row_that_cannot_be_read_is_named_and_stops_nothing_else() {
     let lease = world.lease();
     world.started(&lease, "plan/create", put(simulated()));
     world.execute_sql(
-        "INSERT INTO operations (project, backend, key, kind, accepted_at, actor)
-         VALUES ('gremlin', 'broken', 'plan/broken', 'put', 1, '{\"name\":')",
+        "INSERT INTO operations (id, project, backend, key, kind, accepted_at, actor)
+         VALUES (7, 'gremlin', 'broken', 'plan/broken', 'put', 1, '{\"name\":')",
     );
     let resumption = world.authority.resume(&BTreeSet::new(), NOW).unwrap();
     assert_eq!(resumption.resumed.len(), 1);
     let [row] = &resumption.unreadable[..] else { panic!("{:?}", resumption.unreadable) };
     let words = row.to_string();
-    assert!(words.contains("table `operations`") && words.contains("row `2`") && words.contains("column 8"), "{words}");
+    assert!(words.contains("table `operations`") && words.contains("row `7`") && words.contains("column 8"), "{words}");
 }
 
 #[test]
