@@ -52,10 +52,11 @@ fn redact(text: &str, folder: &Path, home: &Path) -> String {
     let text = cut(&text, "hmac:", |c| c.is_ascii_hexdigit(), 16, "[FINGERPRINT]");
     let text = cut(&text, "sha256:", |c| c.is_ascii_hexdigit(), 64, "[DIGEST]");
     let text = cut(&text, "|", |c| c.is_ascii_hexdigit(), 40, "[KEY]");
-    let text = text.replace(&rustix::system::uname().nodename().to_string_lossy().into_owned(), "[HOST]");
     let text = cut(&text, "plan ", |c| c.is_ascii_hexdigit(), 12, "[PLAN]");
     let text = cut(&text, "operation ", |c| c.is_ascii_digit(), 1, "[NUMBER]");
     let text = without_tokens(&text);
+    // Afterwards: a short name may stand in a token.
+    let text = text.replace(&rustix::system::uname().nodename().to_string_lossy().into_owned(), "[HOST]");
     let text = cut(&text, "\"milliseconds\": ", |c| c.is_ascii_digit(), 1, "[TIME]");
     let mut lines = String::new();
     for line in text.lines() {

@@ -94,7 +94,7 @@ fn a_server_looks_around_in_its_own_network_for_nobody() {
     assert_eq!(door.count(), 0, "somebody looked");
     // The operator, who has the log, is told.
     let log = world.server().log();
-    assert!(log.contains(&format!("127.0.0.1:{}", door.port)), "{log}");
+    assert!(log.contains(&format!("connects to no database server at localhost:{}", door.port)), "{log}");
 }
 
 #[test]
