@@ -91,7 +91,7 @@ impl<S: Store> Authority<S> {
         }
         if !kept.spec.has_split_data() {
             let named = put.spec.named_place();
-            return named.is_some() && named == kept.provider_state.get(fly::APP_KEY).map(String::as_str);
+            return named.is_some() && named == app_of(kept);
         }
         let server = put.secrets.get(&FieldPath::new(STORAGE_URL));
         let server = server.and_then(|url| self.server_fingerprint(&kept.project, storage, url)).map(|(_, server)| server);
@@ -101,10 +101,15 @@ impl<S: Store> Authority<S> {
     }
 }
 
+/// Returns the app that data was retained in.
+fn app_of(row: &RetainedRow) -> Option<&str> {
+    row.provider_state.get(fly::APP_KEY).map(String::as_str)
+}
+
 /// Returns what a project retained in the app that a specification names.
 fn retained_app(rows: &dyn Rows, project: &ProjectName, spec: &BackendSpec) -> Result<Option<RetainedRow>, AuthorityError> {
-    let Some(app) = spec.settings.fly.app.as_ref() else { return Ok(None) };
-    Ok(rows.retained(Some(project))?.into_iter().rev().find(|row| row.provider_state.get(fly::APP_KEY) == Some(app)))
+    let Some(app) = spec.named_place() else { return Ok(None) };
+    Ok(rows.retained(Some(project))?.into_iter().rev().find(|row| app_of(row) == Some(app)))
 }
 
 /// Returns whether a new backend takes up data that its project retained in an app.
@@ -115,8 +120,8 @@ pub(super) fn takes_up_app(rows: &dyn Rows, project: &ProjectName, spec: &Backen
 /// Refuses an app that holds what another project retained: apps of one organisation are within reach of every project,
 /// and one without a machine says nothing of whose it is.
 pub(super) fn check_app(rows: &dyn Rows, project: &ProjectName, spec: &BackendSpec) -> Result<(), AuthorityError> {
-    let Some(app) = spec.settings.fly.app.as_ref() else { return Ok(()) };
-    let is_others = |row: &RetainedRow| row.project != *project && row.provider_state.get(fly::APP_KEY) == Some(app);
+    let Some(app) = spec.named_place() else { return Ok(()) };
+    let is_others = |row: &RetainedRow| row.project != *project && app_of(row) == Some(app);
     if !rows.retained(None)?.iter().any(is_others) {
         return Ok(());
     }
@@ -127,9 +132,9 @@ pub(super) fn check_app(rows: &dyn Rows, project: &ProjectName, spec: &BackendSp
 
 /// Forgets what was retained in the app of a backend that has it now, or that took it away with it.
 pub(super) fn forget_app(rows: &dyn Rows, row: &BackendRow) -> Result<(), AuthorityError> {
-    let Some(app) = row.references.get(fly::APP_KEY) else { return Ok(()) };
+    let Some(app) = row.references.get(fly::APP_KEY).map(String::as_str) else { return Ok(()) };
     for left in rows.retained(Some(&row.project))? {
-        if left.id != row.id && left.provider_state.get(fly::APP_KEY) == Some(app) {
+        if left.id != row.id && app_of(&left) == Some(app) {
             rows.delete_retained(&left.id)?;
         }
     }

@@ -24,8 +24,37 @@ use crate::model::{
     Usage,
 };
 
+/// The histories, inside a transaction: events, and the chains that bind them.
+pub trait HistoryRows {
+    /// How long the history of a project is, or of none, and what it ends with.
+    fn chain(&self, project: Option<&ProjectName>) -> Result<Option<ChainRow>, StoreError>;
+    /// Whether that is known of any history.
+    fn has_chains(&self) -> Result<bool, StoreError>;
+    /// Writes it.
+    fn put_chain(&self, row: &ChainRow) -> Result<(), StoreError>;
+    /// Appends an event.
+    fn append_event(&self, event: &EventRow) -> Result<(), StoreError>;
+    /// The number of the last event before the first one that is bound, of whatever project; zero where there is none.
+    fn last_unchained(&self) -> Result<u64, StoreError>;
+    /// The events of a project, or of none, after the one with this number, oldest first.
+    fn events_after(&self, project: Option<&ProjectName>, after: Option<u64>, limit: u32) -> Result<Vec<EventRow>, StoreError>;
+    /// Returns how many events of a project, or of none, are older than the chain that binds the others.
+    fn unbound_events(&self, project: Option<&ProjectName>) -> Result<u64, StoreError>;
+    /// Returns the last events of a chain before a position, oldest first.
+    fn last_bound_events(&self, project: Option<&ProjectName>, before: u64, limit: u32) -> Result<Vec<EventRow>, StoreError>;
+    /// Returns the first events of a chain after a position, oldest first.
+    fn bound_events_after(&self, project: Option<&ProjectName>, after: u64, limit: u32) -> Result<Vec<EventRow>, StoreError>;
+    /// Returns the last events that are older than their chain, but for so many, oldest first.
+    fn last_unbound_events(&self, project: Option<&ProjectName>, skipped: u64, limit: u32)
+    -> Result<Vec<EventRow>, StoreError>;
+    /// Returns whose chains have more events than so many.
+    fn long_chains(&self, longer: u64) -> Result<Vec<Option<ProjectName>>, StoreError>;
+    /// Removes the events of a chain up to a position, which the chain must name as pruned.
+    fn delete_events(&self, project: Option<&ProjectName>, until: u64) -> Result<(), StoreError>;
+}
+
 /// Rows inside one transaction.
-pub trait Rows {
+pub trait Rows: HistoryRows {
     /// One project.
     fn project(&self, name: &ProjectName) -> Result<Option<ProjectRow>, StoreError>;
     /// The names of all projects.
@@ -103,31 +132,6 @@ pub trait Rows {
     fn registered(&self) -> Result<u32, StoreError>;
     /// Writes a lease.
     fn put_lease(&self, row: &LeaseRow) -> Result<(), StoreError>;
-    /// How long the history of a project is, or of none, and what it ends with.
-    fn chain(&self, project: Option<&ProjectName>) -> Result<Option<ChainRow>, StoreError>;
-    /// Whether that is known of any history.
-    fn has_chains(&self) -> Result<bool, StoreError>;
-    /// Writes it.
-    fn put_chain(&self, row: &ChainRow) -> Result<(), StoreError>;
-    /// Appends an event.
-    fn append_event(&self, event: &EventRow) -> Result<(), StoreError>;
-    /// The number of the last event before the first one that is bound, of whatever project; zero where there is none.
-    fn last_unchained(&self) -> Result<u64, StoreError>;
-    /// The events of a project, or of none, after the one with this number, oldest first.
-    fn events_after(&self, project: Option<&ProjectName>, after: Option<u64>, limit: u32) -> Result<Vec<EventRow>, StoreError>;
-    /// Returns how many events of a project, or of none, are older than the chain that binds the others.
-    fn unbound_events(&self, project: Option<&ProjectName>) -> Result<u64, StoreError>;
-    /// Returns the last events of a chain before a position, oldest first.
-    fn last_bound_events(&self, project: Option<&ProjectName>, before: u64, limit: u32) -> Result<Vec<EventRow>, StoreError>;
-    /// Returns the first events of a chain after a position, oldest first.
-    fn bound_events_after(&self, project: Option<&ProjectName>, after: u64, limit: u32) -> Result<Vec<EventRow>, StoreError>;
-    /// Returns the last events that are older than their chain, but for so many, oldest first.
-    fn last_unbound_events(&self, project: Option<&ProjectName>, skipped: u64, limit: u32)
-    -> Result<Vec<EventRow>, StoreError>;
-    /// Returns whose chains have more events than so many.
-    fn long_chains(&self, longer: u64) -> Result<Vec<Option<ProjectName>>, StoreError>;
-    /// Removes the events of a chain up to a position, which the chain must name as pruned.
-    fn delete_events(&self, project: Option<&ProjectName>, until: u64) -> Result<(), StoreError>;
     /// All tokens, oldest first.
     fn tokens(&self) -> Result<Vec<TokenRow>, StoreError>;
     /// One token.

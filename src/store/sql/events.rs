@@ -6,7 +6,7 @@ use super::columns::{project_key, to_json};
 use super::connection::{ColumnError, Columns, Connection};
 use super::rows::SqlRows;
 use crate::model::ProjectName;
-use crate::store::{ChainLink, ChainRow, EventRow, StoreError};
+use crate::store::{ChainLink, ChainRow, EventRow, HistoryRows, StoreError};
 
 /// A number as SQL has it.
 fn integer(number: u64) -> i64 {
@@ -30,8 +30,8 @@ fn event(row: &dyn Columns) -> Result<EventRow, ColumnError> {
     })
 }
 
-impl<C: Connection> SqlRows<'_, C> {
-    pub(super) fn chain_of(&self, project: Option<&ProjectName>) -> Result<Option<ChainRow>, StoreError> {
+impl<C: Connection> HistoryRows for SqlRows<'_, C> {
+    fn chain(&self, project: Option<&ProjectName>) -> Result<Option<ChainRow>, StoreError> {
         self.one(
             "SELECT length, head, seal, pruned, pruned_head FROM chains WHERE project = ?1",
             &[project_key(project).into()],
@@ -48,11 +48,11 @@ impl<C: Connection> SqlRows<'_, C> {
         )
     }
 
-    pub(super) fn any_chain(&self) -> Result<bool, StoreError> {
+    fn has_chains(&self) -> Result<bool, StoreError> {
         self.one("SELECT 1 FROM chains LIMIT 1", &[], |_| Ok(())).map(|found| found.is_some())
     }
 
-    pub(super) fn write_chain(&self, row: &ChainRow) -> Result<(), StoreError> {
+    fn put_chain(&self, row: &ChainRow) -> Result<(), StoreError> {
         let project = project_key(row.project.as_ref());
         self.run(
             "INSERT INTO chains (project, length, head, seal, pruned, pruned_head) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
@@ -68,7 +68,7 @@ impl<C: Connection> SqlRows<'_, C> {
         )
     }
 
-    pub(super) fn insert_event(&self, event: &EventRow) -> Result<(), StoreError> {
+    fn append_event(&self, event: &EventRow) -> Result<(), StoreError> {
         self.run(
             "INSERT INTO events (project, at, kind, backend, detail, actor, plan, position, hash)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
@@ -86,7 +86,7 @@ impl<C: Connection> SqlRows<'_, C> {
         )
     }
 
-    pub(super) fn last_unchained_event(&self) -> Result<u64, StoreError> {
+    fn last_unchained(&self) -> Result<u64, StoreError> {
         let last = self.one(
             "SELECT coalesce((SELECT min(sequence) - 1 FROM events WHERE hash IS NOT NULL), (SELECT max(sequence) FROM events), 0)",
             &[],
@@ -95,24 +95,18 @@ impl<C: Connection> SqlRows<'_, C> {
         Ok(last.unwrap_or_default())
     }
 
-    pub(super) fn long_chain_projects(&self, longer: u64) -> Result<Vec<Option<ProjectName>>, StoreError> {
+    fn long_chains(&self, longer: u64) -> Result<Vec<Option<ProjectName>>, StoreError> {
         self.many("SELECT project FROM chains WHERE length - pruned > ?1 ORDER BY project", &[longer.into()], |row| {
             if row.string(0)?.is_empty() { Ok(None) } else { row.project_name(0).map(Some) }
         })
     }
 
-    pub(super) fn count_unbound(&self, project: Option<&ProjectName>) -> Result<u64, StoreError> {
+    fn unbound_events(&self, project: Option<&ProjectName>) -> Result<u64, StoreError> {
         let statement = "SELECT count(*) FROM events WHERE project = ?1 AND position IS NULL";
         Ok(self.one(statement, &[project_key(project).into()], |row| row.number(0))?.unwrap_or_default())
     }
 
-    /// The last bound events before a position, oldest first.
-    pub(super) fn bound_before(
-        &self,
-        project: Option<&ProjectName>,
-        before: u64,
-        limit: u32,
-    ) -> Result<Vec<EventRow>, StoreError> {
+    fn last_bound_events(&self, project: Option<&ProjectName>, before: u64, limit: u32) -> Result<Vec<EventRow>, StoreError> {
         let statement = format!(
             "SELECT {EVENT_COLUMNS} FROM events WHERE project = ?1 AND position < ?2 ORDER BY position DESC, sequence DESC LIMIT ?3"
         );
@@ -121,21 +115,14 @@ impl<C: Connection> SqlRows<'_, C> {
         Ok(events)
     }
 
-    /// The first bound events after a position, oldest first.
-    pub(super) fn bound_after(
-        &self,
-        project: Option<&ProjectName>,
-        after: u64,
-        limit: u32,
-    ) -> Result<Vec<EventRow>, StoreError> {
+    fn bound_events_after(&self, project: Option<&ProjectName>, after: u64, limit: u32) -> Result<Vec<EventRow>, StoreError> {
         let statement = format!(
             "SELECT {EVENT_COLUMNS} FROM events WHERE project = ?1 AND position > ?2 ORDER BY position, sequence LIMIT ?3"
         );
         self.many(&statement, &[project_key(project).into(), integer(after).into(), limit.into()], event)
     }
 
-    /// The last unbound events but for so many, oldest first.
-    pub(super) fn unbound_before(
+    fn last_unbound_events(
         &self,
         project: Option<&ProjectName>,
         skipped: u64,
@@ -149,17 +136,12 @@ impl<C: Connection> SqlRows<'_, C> {
         Ok(events)
     }
 
-    pub(super) fn remove_events(&self, project: Option<&ProjectName>, until: u64) -> Result<(), StoreError> {
+    fn delete_events(&self, project: Option<&ProjectName>, until: u64) -> Result<(), StoreError> {
         let key = [project_key(project).into(), integer(until).into()];
         self.run("DELETE FROM events WHERE project = ?1 AND position <= ?2", &key)
     }
 
-    pub(super) fn next_events(
-        &self,
-        project: Option<&ProjectName>,
-        after: Option<u64>,
-        limit: u32,
-    ) -> Result<Vec<EventRow>, StoreError> {
+    fn events_after(&self, project: Option<&ProjectName>, after: Option<u64>, limit: u32) -> Result<Vec<EventRow>, StoreError> {
         // Nobody but a stranger numbers an event below one, and such an event is to be seen.
         let after = after.map_or(i64::MIN, |number| i64::try_from(number).unwrap_or(i64::MAX));
         let statement =

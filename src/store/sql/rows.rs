@@ -12,8 +12,8 @@ use crate::model::{
     StepKey, Timestamp, TokenId, Usage,
 };
 use crate::store::{
-    BackendRow, ChainRow, EventRow, KeyCheckRow, LeaseRow, OperationProgress, OperationRetention, OperationRow, ProjectRow,
-    RetainedRow, Rows, StoreError, TokenRow, UnreadableRow,
+    BackendRow, KeyCheckRow, LeaseRow, OperationProgress, OperationRetention, OperationRow, ProjectRow, RetainedRow, Rows,
+    StoreError, TokenRow, UnreadableRow,
 };
 
 /// The rows that one transaction sees.
@@ -357,59 +357,6 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
             ],
         )
         .map(drop)
-    }
-
-    fn chain(&self, project: Option<&ProjectName>) -> Result<Option<ChainRow>, StoreError> {
-        self.chain_of(project)
-    }
-
-    fn has_chains(&self) -> Result<bool, StoreError> {
-        self.any_chain()
-    }
-
-    fn put_chain(&self, row: &ChainRow) -> Result<(), StoreError> {
-        self.write_chain(row)
-    }
-
-    fn last_unchained(&self) -> Result<u64, StoreError> {
-        self.last_unchained_event()
-    }
-
-    fn events_after(&self, project: Option<&ProjectName>, after: Option<u64>, limit: u32) -> Result<Vec<EventRow>, StoreError> {
-        self.next_events(project, after, limit)
-    }
-
-    fn append_event(&self, event: &EventRow) -> Result<(), StoreError> {
-        self.insert_event(event)
-    }
-
-    fn unbound_events(&self, project: Option<&ProjectName>) -> Result<u64, StoreError> {
-        self.count_unbound(project)
-    }
-
-    fn last_bound_events(&self, project: Option<&ProjectName>, before: u64, limit: u32) -> Result<Vec<EventRow>, StoreError> {
-        self.bound_before(project, before, limit)
-    }
-
-    fn bound_events_after(&self, project: Option<&ProjectName>, after: u64, limit: u32) -> Result<Vec<EventRow>, StoreError> {
-        self.bound_after(project, after, limit)
-    }
-
-    fn last_unbound_events(
-        &self,
-        project: Option<&ProjectName>,
-        skipped: u64,
-        limit: u32,
-    ) -> Result<Vec<EventRow>, StoreError> {
-        self.unbound_before(project, skipped, limit)
-    }
-
-    fn long_chains(&self, longer: u64) -> Result<Vec<Option<ProjectName>>, StoreError> {
-        self.long_chain_projects(longer)
-    }
-
-    fn delete_events(&self, project: Option<&ProjectName>, until: u64) -> Result<(), StoreError> {
-        self.remove_events(project, until)
     }
 
     fn tokens(&self) -> Result<Vec<TokenRow>, StoreError> {
