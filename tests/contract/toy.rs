@@ -83,6 +83,7 @@ impl Toy {
             // Everybody may list arguments.
             secret: SecretDelivery::Variable,
             release: None,
+            certificate_file: None,
         };
         let refused = |error| ProviderError::Unsupported(format!("`{}` cannot be started: {error}", resolved.name));
         launch(resolved, &target).map_err(refused)
