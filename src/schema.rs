@@ -4,8 +4,8 @@ use crate::apply::Event;
 use crate::manifest;
 use crate::plan::Plan;
 use crate::render::{
-    DeprovisionDocument, DriftDocument, EnvDocument, ErrorDocument, InitDocument, IssuedDocument, LogDocument, LogLineDocument,
-    ProvisionDocument, QuotaDocument, StatusAllDocument, StatusDocument, TokensDocument, ValidateDocument,
+    ArchiveDocument, DeprovisionDocument, DriftDocument, EnvDocument, ErrorDocument, InitDocument, IssuedDocument, LogDocument,
+    LogLineDocument, ProvisionDocument, QuotaDocument, StatusAllDocument, StatusDocument, TokensDocument, ValidateDocument,
 };
 use crate::server;
 
@@ -45,6 +45,8 @@ pub enum SchemaDocument {
     Deprovision,
     /// What `init --json` prints.
     Init,
+    /// What `archive --json` prints.
+    Archive,
     /// What `logs --json` prints, a line each.
     LogLine,
     /// The contract of a served control plane, as OpenAPI.
@@ -70,6 +72,7 @@ impl SchemaDocument {
         Self::Provision,
         Self::Deprovision,
         Self::Init,
+        Self::Archive,
         Self::LogLine,
         Self::ControlPlane,
     ];
@@ -93,6 +96,7 @@ impl SchemaDocument {
             Self::Provision => "provision.schema.json",
             Self::Deprovision => "deprovision.schema.json",
             Self::Init => "init.schema.json",
+            Self::Archive => "archive.schema.json",
             Self::LogLine => "log-line.schema.json",
             Self::ControlPlane => "control-plane.openapi.json",
         }
@@ -119,6 +123,7 @@ pub fn schema_text(document: SchemaDocument) -> String {
         SchemaDocument::Provision => schemars::schema_for!(ProvisionDocument<'_>).to_value(),
         SchemaDocument::Deprovision => schemars::schema_for!(DeprovisionDocument<'_>).to_value(),
         SchemaDocument::Init => schemars::schema_for!(InitDocument<'_>).to_value(),
+        SchemaDocument::Archive => schemars::schema_for!(ArchiveDocument<'_>).to_value(),
         SchemaDocument::LogLine => schemars::schema_for!(LogLineDocument<'_>).to_value(),
     };
     // A value of plain JSON always prints.

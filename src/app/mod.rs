@@ -1,4 +1,4 @@
-//! Use cases: plan, apply, destroy, provision, deprovision, drift, status, wait.
+//! Use cases: plan, apply, archive, destroy, provision, deprovision, drift, status, wait.
 //!
 //! A shell hands over a control plane, a manifest and options, and gets data back. What happens meanwhile goes to a
 //! [`Reporter`]; what a person has to decide is asked of an [`Approver`]. The command line is such a shell.
@@ -7,6 +7,7 @@
 
 mod apply;
 mod apply_report;
+pub(crate) mod archive;
 pub(crate) mod destroy;
 pub(crate) mod discovery;
 pub(crate) mod drift;

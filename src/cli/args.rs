@@ -2,6 +2,7 @@
 //!
 //! Must not do: look at anything but the words and the variables that stand for them.
 
+mod archive;
 mod key;
 mod log;
 mod quota;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::archive::Archive;
 pub(crate) use self::key::{Key, KeyCommand};
 pub(crate) use self::log::Log;
 pub(crate) use self::quota::{Quota, QuotaCommand, QuotaLimit, QuotaLimits, QuotaTarget};
@@ -148,6 +150,8 @@ pub(crate) enum Command {
     Up(Up),
     /// Drop the record of a backend, and leave what runs and its data.
     Forget(Forget),
+    /// Write the data of a backend into a zip file, as Convex exports it, and check it.
+    Archive(Archive),
     /// Show where the dashboard of a backend is.
     Dashboard(BackendArg),
     /// Show what has happened to the project.

@@ -13,6 +13,7 @@ fn meant(word: &str) -> Option<&'static [&'static str]> {
         "diff" | "preview" => &["plan"],
         "check" | "lint" | "fmt" => &["validate"],
         "history" | "events" | "audit" => &["log"],
+        "backup" | "export" | "dump" | "snapshot" => &["archive"],
         "tail" => &["logs"],
         "restart" | "reload" => &["stop", "start"],
         "down" | "halt" | "pause" => &["stop"],

@@ -199,14 +199,19 @@ impl Deployment {
             name: String,
             value: String,
         }
+        let query = br#"{"path":"_system/cli/queryEnvironmentVariables","format":"json","args":{}}"#;
+        let listed: Vec<Variable> = self.query(query).await?;
+        Ok(listed.into_iter().map(|variable| (variable.name, variable.value)).collect())
+    }
+
+    /// Runs a query of the deployment's own, given as its document, and returns its value.
+    pub(super) async fn query<T: serde::de::DeserializeOwned>(&self, query: &[u8]) -> Result<T, DeploymentError> {
         #[derive(Deserialize)]
-        struct Answer {
-            value: Vec<Variable>,
+        struct Answer<T> {
+            value: T,
         }
         let path = "/api/query";
-        let query = br#"{"path":"_system/cli/queryEnvironmentVariables","format":"json","args":{}}"#;
-        let answer: Answer = self.json(path, self.send(Method::POST, path, Some(query.to_vec())).await?)?;
-        Ok(answer.value.into_iter().map(|variable| (variable.name, variable.value)).collect())
+        self.json::<Answer<T>>(path, self.send(Method::POST, path, Some(query.to_vec())).await?).map(|answer| answer.value)
     }
 
     /// Changes environment variables, all of them or none.
@@ -292,8 +297,26 @@ impl Deployment {
         DeploymentError::NotConvex { url: self.url.clone(), path }
     }
 
-    async fn send(&self, method: Method, path: &'static str, body: Option<Vec<u8>>) -> Result<Vec<u8>, DeploymentError> {
-        self.send_secrets(method, path, body, &[]).await
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        path: &'static str,
+        body: Option<Vec<u8>>,
+    ) -> Result<Vec<u8>, DeploymentError> {
+        self.send_to(method, path, "", body).await
+    }
+
+    /// Sends a request to `path` with a last segment that is not known beforehand.
+    pub(super) async fn send_to(
+        &self,
+        method: Method,
+        path: &'static str,
+        segment: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<Vec<u8>, DeploymentError> {
+        let request = self.request(method, path, segment, body)?;
+        let answer = self.connections.send(request, RESPONSE_LIMIT).await.map_err(|error| self.failed(path, error))?;
+        self.success(path, answer, &[])
     }
 
     async fn send_secrets(
@@ -303,18 +326,54 @@ impl Deployment {
         body: Option<Vec<u8>>,
         sent: &[&Secret],
     ) -> Result<Vec<u8>, DeploymentError> {
-        let failed = |source: TransportError| {
-            let url = self.url.clone();
-            match source {
-                TransportError::NotSent(_) if is_out_of_resources(&source) => DeploymentError::NotAsked { url, source },
-                TransportError::NotSent(_) => DeploymentError::NotListening { url, source },
-                TransportError::NoResponse(_) => DeploymentError::NoResponse { url, path, source },
-                TransportError::TooLarge { .. } => self.not_convex(path),
-            }
+        let request = self.request(method, path, "", body)?;
+        let answer = self.connections.send(request, RESPONSE_LIMIT).await.map_err(|error| self.failed(path, error))?;
+        self.success(path, answer, sent)
+    }
+
+    /// Reads an answer of any length piece by piece, and returns its length.
+    pub(super) async fn stream(
+        &self,
+        path: &'static str,
+        segment: &str,
+        sink: &mut (dyn FnMut(&[u8]) -> std::io::Result<()> + Send),
+    ) -> Result<u64, DeploymentError> {
+        let request = self.request(Method::GET, path, segment, None)?;
+        let mut length = 0;
+        let mut counted = |piece: &[u8]| {
+            length += piece.len() as u64;
+            sink(piece)
         };
+        let answer =
+            self.connections.stream(request, RESPONSE_LIMIT, &mut counted).await.map_err(|error| self.failed(path, error))?;
+        self.success(path, answer, &[]).map(|_| length)
+    }
+
+    fn success(&self, path: &'static str, answer: HttpResponse, sent: &[&Secret]) -> Result<Vec<u8>, DeploymentError> {
+        let (status, body) = (answer.status(), answer.into_body());
+        if status.is_success() { Ok(body) } else { Err(self.refusal_error(path, status.as_u16(), &body, sent)) }
+    }
+
+    fn failed(&self, path: &'static str, source: TransportError) -> DeploymentError {
+        let url = self.url.clone();
+        match source {
+            TransportError::NotSent(_) if is_out_of_resources(&source) => DeploymentError::NotAsked { url, source },
+            TransportError::NotSent(_) => DeploymentError::NotListening { url, source },
+            TransportError::NoResponse(_) => DeploymentError::NoResponse { url, path, source },
+            TransportError::TooLarge { .. } => self.not_convex(path),
+        }
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &'static str,
+        segment: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<HttpRequest, DeploymentError> {
         let mut request = http::Request::builder()
             .method(method)
-            .uri(format!("{}{path}", self.url))
+            .uri(format!("{}{path}{segment}", self.url))
             .header("Convex-Client", concat!("convexinfra-", env!("CARGO_PKG_VERSION")));
         if let Some(key) = self.key.as_ref().filter(|_| path.starts_with("/api/")) {
             // A key that is no header value is no key either; the deployment will say so.
@@ -326,11 +385,7 @@ impl Deployment {
         if body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");
         }
-        let request =
-            request.body(body.unwrap_or_default()).map_err(|error| failed(TransportError::NotSent(Box::new(error))))?;
-        let answer = self.connections.send(request, RESPONSE_LIMIT).await.map_err(failed)?;
-        let (status, body) = (answer.status(), answer.into_body());
-        if status.is_success() { Ok(body) } else { Err(self.refusal_error(path, status.as_u16(), &body, sent)) }
+        request.body(body.unwrap_or_default()).map_err(|error| self.failed(path, TransportError::NotSent(Box::new(error))))
     }
 
     fn refusal_error(&self, path: &'static str, status: u16, body: &[u8], sent: &[&Secret]) -> DeploymentError {

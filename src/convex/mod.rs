@@ -4,9 +4,12 @@
 //! [`deployment`] is pure.
 
 pub mod admin_key;
+#[cfg(feature = "native")]
+pub mod archive;
 pub mod database_url;
 pub mod deployment;
 pub mod environment;
+pub mod export;
 pub mod image;
 mod key_payload;
 pub mod launch;

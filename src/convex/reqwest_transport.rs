@@ -10,6 +10,9 @@ use super::transport::{DeploymentClient, HttpRequest, HttpResponse, Transport, T
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a stream may last, and how long nothing of it may come.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(6 * 3600);
+const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Default for DeploymentClient {
     fn default() -> Self {
@@ -51,20 +54,51 @@ impl Transport for ReqwestTransport {
         Box::pin(async move {
             let client = self.client(&request.uri().to_string()).map_err(transport_error)?;
             let request = reqwest::Request::try_from(request).map_err(transport_error)?;
-            let mut response = client.execute(request).await.map_err(transport_error)?;
-            let status = response.status();
-            let mut body = Vec::new();
-            while let Some(chunk) = response.chunk().await.map_err(transport_error)? {
-                if body.len() + chunk.len() > limit {
-                    return Err(TransportError::TooLarge { limit });
-                }
-                body.extend_from_slice(&chunk);
-            }
-            let mut answer = HttpResponse::new(body);
-            *answer.status_mut() = status;
-            Ok(answer)
+            read_limited(client.execute(request).await.map_err(transport_error)?, limit).await
         })
     }
+
+    fn stream<'a>(
+        &'a self,
+        request: HttpRequest,
+        limit: usize,
+        sink: &'a mut (dyn FnMut(&[u8]) -> std::io::Result<()> + Send),
+    ) -> BoxFuture<'a, Result<HttpResponse, TransportError>> {
+        Box::pin(async move {
+            let client = self.client(&request.uri().to_string()).map_err(transport_error)?;
+            let mut request = reqwest::Request::try_from(request).map_err(transport_error)?;
+            *request.timeout_mut() = Some(STREAM_TIMEOUT);
+            let idle = |_| TransportError::NoResponse(Box::new(std::io::Error::from(std::io::ErrorKind::TimedOut)));
+            let execution = tokio::time::timeout(STREAM_IDLE_TIMEOUT, client.execute(request));
+            let mut response = execution.await.map_err(idle)?.map_err(transport_error)?;
+            if !response.status().is_success() {
+                return read_limited(response, limit).await;
+            }
+            while let Some(chunk) =
+                tokio::time::timeout(STREAM_IDLE_TIMEOUT, response.chunk()).await.map_err(idle)?.map_err(transport_error)?
+            {
+                sink(&chunk).map_err(|error| TransportError::NoResponse(Box::new(error)))?;
+            }
+            Ok(answer(response.status(), Vec::new()))
+        })
+    }
+}
+
+async fn read_limited(mut response: reqwest::Response, limit: usize) -> Result<HttpResponse, TransportError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(transport_error)? {
+        if body.len() + chunk.len() > limit {
+            return Err(TransportError::TooLarge { limit });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(answer(response.status(), body))
+}
+
+fn answer(status: http::StatusCode, body: Vec<u8>) -> HttpResponse {
+    let mut answer = HttpResponse::new(body);
+    *answer.status_mut() = status;
+    answer
 }
 
 fn transport_error(error: reqwest::Error) -> TransportError {

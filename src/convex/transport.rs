@@ -31,6 +31,23 @@ pub enum TransportError {
 pub trait Transport: Send + Sync {
     /// Sends one request, and reads its answer of at most `limit` bytes to the end. Redirects are answers.
     fn send(&self, request: HttpRequest, limit: usize) -> BoxFuture<'_, Result<HttpResponse, TransportError>>;
+
+    /// Sends one request, and hands the body of a success on to `sink` as it comes, however long it is. The answer then has
+    /// none; that of a refusal has one of at most `limit` bytes. An error of `sink` ends it.
+    fn stream<'a>(
+        &'a self,
+        request: HttpRequest,
+        limit: usize,
+        sink: &'a mut (dyn FnMut(&[u8]) -> std::io::Result<()> + Send),
+    ) -> BoxFuture<'a, Result<HttpResponse, TransportError>> {
+        Box::pin(async move {
+            let mut answer = self.send(request, limit).await?;
+            if answer.status().is_success() {
+                sink(&std::mem::take(answer.body_mut())).map_err(|error| TransportError::NoResponse(Box::new(error)))?;
+            }
+            Ok(answer)
+        })
+    }
 }
 
 /// Connections to deployments, shared by all clones.
@@ -45,6 +62,15 @@ impl DeploymentClient {
 
     pub(super) async fn send(&self, request: HttpRequest, limit: usize) -> Result<HttpResponse, TransportError> {
         self.0.send(request, limit).await
+    }
+
+    pub(super) async fn stream(
+        &self,
+        request: HttpRequest,
+        limit: usize,
+        sink: &mut (dyn FnMut(&[u8]) -> std::io::Result<()> + Send),
+    ) -> Result<HttpResponse, TransportError> {
+        self.0.stream(request, limit, sink).await
     }
 }
 

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::plural::counted;
+use crate::convex::export::ArchiveContent;
 use crate::model::{Address, BackendName, Diagnostic, ProjectName, Revision};
 use crate::plan::{DriftItem, UnobservedBackend};
 
@@ -61,6 +63,41 @@ pub struct EnvDocument<'a> {
     /// The file that was written, with `--write`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub env_file: Option<&'a Path>,
+}
+
+/// The document that `archive --json` prints.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+pub struct ArchiveDocument<'a> {
+    /// Always `convexinfra.archive/1`.
+    pub format: &'static str,
+    /// The backend.
+    pub name: &'a BackendName,
+    /// The file that was written.
+    pub path: &'a Path,
+    /// The moment of the data; absent where the deployment did not tell it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub taken_at: Option<String>,
+    /// The bytes of the file.
+    pub bytes: u64,
+    /// The SHA-256 of the file, in hexadecimal.
+    pub sha256: &'a str,
+    /// What it holds, all of it read again.
+    #[serde(flatten)]
+    pub content: &'a ArchiveContent,
+}
+
+/// Describes an archive in a sentence for people.
+pub fn describe_archive(archive: &ArchiveDocument<'_>) -> String {
+    let content = archive.content;
+    let moment = archive.taken_at.as_ref().map(|moment| format!(", as of {moment}")).unwrap_or_default();
+    format!(
+        "`{}` holds {} in {} and {} of `{}`{moment}; all of it was read again\n",
+        archive.path.display(),
+        counted(content.documents(), "document"),
+        counted(content.tables.len(), "table"),
+        counted(content.files, "file"),
+        archive.name,
+    )
 }
 
 /// The document that `provision --json` prints.

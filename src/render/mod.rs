@@ -22,8 +22,8 @@ mod table;
 mod token;
 
 pub use documents::{
-    DeprovisionDocument, DriftDocument, EnvDocument, InitDocument, LogLineDocument, ProvisionDocument, ProvisionedState,
-    ValidateDocument,
+    ArchiveDocument, DeprovisionDocument, DriftDocument, EnvDocument, InitDocument, LogLineDocument, ProvisionDocument,
+    ProvisionedState, ValidateDocument, describe_archive,
 };
 pub use drift::drift;
 pub use error::{ErrorDocument, error_document, report_text};

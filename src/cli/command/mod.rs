@@ -3,6 +3,7 @@
 //! Must not do: know what a command does; it only finds the one that was asked for.
 
 mod apply;
+mod archive;
 mod completions;
 mod dashboard;
 mod destroy;
@@ -57,6 +58,7 @@ async fn run_async(context: &Context, command: Command) -> Result<Exit, AppError
         Command::Init(args) => init::run(context, &args).await,
         Command::Plan(args) => plan::run(context, &args).await,
         Command::Apply(args) => apply::run(context, &args).await,
+        Command::Archive(args) => archive::run(context, &args).await,
         Command::Destroy(args) => destroy::run(context, &args).await,
         Command::Drift => drift::run(context).await,
         Command::Status(args) => status::run(context, &args).await,

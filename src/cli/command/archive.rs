@@ -1,0 +1,41 @@
+//! `convexinfra archive`: writes the data of a backend into a zip file.
+
+use crate::app::archive::{ArchiveRequest, RunningExport, archive};
+use crate::app::{AppError, select_backend};
+use crate::cli::args::Archive as Args;
+use crate::cli::context::Context;
+use crate::cli::signal;
+use crate::cli::terminal::Terminal;
+use crate::convex::export::ExportedFiles;
+use crate::model::Exit;
+use crate::render::{ArchiveDocument, describe_archive};
+
+/// Archives a backend.
+pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
+    let interrupt = signal::shutdown_signal();
+    let (project, loaded) = context.project()?;
+    let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
+    let backend = select_backend(&control.snapshot(&project).await?, args.backend.name.as_ref())?;
+    let origin = loaded.as_ref().and_then(|loaded| loaded.desired.origin_if_known());
+    let credentials = control.credentials(&project, &backend, origin).await?;
+    let request = ArchiveRequest {
+        backend,
+        out: args.out.clone(),
+        files: if args.without_files { ExportedFiles::Excluded } else { ExportedFiles::Included },
+        timeout: args.timeout,
+        running: if args.cancel_running { RunningExport::Cancel } else { RunningExport::Keep },
+    };
+    let written = archive(&request, credentials, interrupt, &Terminal::new(&context.printer)).await?;
+    let document = ArchiveDocument {
+        format: "convexinfra.archive/1",
+        name: &request.backend,
+        path: &request.out,
+        taken_at: written.taken_at.map(|moment| moment.to_string()),
+        bytes: written.bytes,
+        sha256: &written.sha256,
+        content: &written.content,
+    };
+    context.printer.output(&describe_archive(&document));
+    context.printer.document(&document);
+    Ok(Exit::Done)
+}
