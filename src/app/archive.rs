@@ -311,7 +311,7 @@ mod tests {
         async fn listen(&self) -> Credentials {
             let query = |State(app): State<Self>| async move {
                 let latest = app.exports.lock().unwrap().last().cloned();
-                let export = latest.map(|(id, state)| json!({ "_id": id, "state": state, "size": app.zip.len() }));
+                let export = latest.map(|(id, state)| json!({ "_id": id, "state": state, "size": app.zip.len().to_string() }));
                 axum::Json(json!({ "status": "success", "value": export }))
             };
             let request = |State(app): State<Self>| async move {

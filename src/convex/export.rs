@@ -73,38 +73,16 @@ impl TryFrom<String> for ExportId {
     }
 }
 
-/// A 64-bit integer in Convex's JSON: the base64 text of its eight bytes, least first.
+/// A 64-bit integer of a deployment, which its plain JSON writes as a text in decimal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "WrittenInteger")]
+#[serde(try_from = "String")]
 pub struct ConvexInteger(pub u64);
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum WrittenInteger {
-    Encoded {
-        #[serde(rename = "$integer")]
-        base64: String,
-    },
-    // How a float of the deployment is written: the size of an export was one in earlier builds.
-    Plain(f64),
-}
+impl TryFrom<String> for ConvexInteger {
+    type Error = std::num::ParseIntError;
 
-impl TryFrom<WrittenInteger> for ConvexInteger {
-    type Error = &'static str;
-
-    fn try_from(written: WrittenInteger) -> Result<Self, Self::Error> {
-        use base64::Engine as _;
-        match written {
-            WrittenInteger::Encoded { base64 } => base64::engine::general_purpose::STANDARD
-                .decode(base64)
-                .ok()
-                .and_then(|bytes| <[u8; 8]>::try_from(bytes).ok())
-                .map(|bytes| Self(u64::from_le_bytes(bytes)))
-                .ok_or("no 64-bit integer"),
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked")]
-            WrittenInteger::Plain(number) if (0.0..=9e15).contains(&number) => Ok(Self(number as u64)),
-            WrittenInteger::Plain(_) => Err("no 64-bit integer"),
-        }
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse().map(Self)
     }
 }
 
@@ -187,12 +165,12 @@ mod tests {
     #[test]
     fn an_export_is_read_as_the_deployment_writes_it() {
         let document = serde_json::json!({
-            "_id": "kg2dn1", "_creationTime": 1.0, "component": null, "expiration_ts": {"$integer": "AAAAAAAAAAA="},
+            "_id": "kg2dn1", "_creationTime": 1.0, "component": null, "expiration_ts": "1797270623448189666",
             "format": {"format": "zip", "include_storage": true}, "requestor": "snapshotExport", "state": "in_progress",
-            "start_ts": {"$integer": "AQIAAAAAAAA="}, "progress_message": "writing",
+            "start_ts": "1796061023448470613", "progress_message": "writing",
         });
         let export: Export = serde_json::from_value(document).unwrap();
-        assert_eq!(export.start_ts, Some(ConvexInteger(0x201)));
+        assert_eq!(export.start_ts, Some(ConvexInteger(1_796_061_023_448_470_613)));
         assert!(export.state.is_running() && export.size.is_none());
     }
 
