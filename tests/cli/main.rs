@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests read the files that they wrote themselves")]
 
+mod archive;
 mod bad_environment;
 mod client;
 mod commands;
