@@ -55,7 +55,7 @@ pub enum SchemaDocument {
 
 impl SchemaDocument {
     /// Every document.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Manifest,
         Self::Plan,
         Self::Events,
