@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_git_reads_right_is_asked_of_git() {
+    fn the_origin_is_read_by_git_where_its_config_needs_it() {
         let folder = tempfile::tempdir().unwrap();
         let git = |arguments: &[&str]| {
             let mut command = crate::system::command("git");

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_went_wrong_first_decides_how_an_apply_ends() {
+    fn the_first_error_decides_the_exit_code() {
         use Interrupt::{Abort, Finish, None as Never};
         let report = |exit| Report::one(exit, Diagnostic::new("…", "…"));
         let planned =

@@ -208,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_not_there_or_empty_is_missing() {
+    fn only_an_absent_or_empty_secret_is_missing() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, content: &[u8]| fs::write(folder.path().join(name), content).unwrap();
         write("empty", b"");

@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_stops_only_what_depends_on_it_and_names_the_cause() {
+    fn a_failed_step_skips_only_its_dependents_and_is_named_as_their_cause() {
         let mut scheduler = Scheduler::new(&plan(&[("a", &[]), ("b", &["a"]), ("c", &["b"]), ("d", &[])]));
         assert_eq!(scheduler.next_ready(), Some(0));
         assert_eq!(scheduler.failed(0), vec![1, 2]);

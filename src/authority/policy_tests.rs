@@ -325,7 +325,7 @@ fn values_that_convex_does_not_take_are_refused() {
 }
 
 #[test]
-fn what_is_protected_or_cannot_be_kept_is_not_taken_away() {
+fn removing_a_protected_backend_or_an_unretainable_volume_is_refused() {
     let cases = [
         ("protected", with(|spec| spec.protected = true), VolumeReclaim::Delete, Some("plan.protected")),
         ("kept without a provider for it", simulated(), VolumeReclaim::Retain, Some("plan.volume_not_kept")),

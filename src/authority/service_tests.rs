@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rstest::rstest;
+
 use super::tests::{NOW, World, alive, holder, me, name, now_key, project, put, remove, simulated, world};
 use super::*;
 use crate::api::{
@@ -27,7 +29,7 @@ fn refusal_code(error: AuthorityError) -> String {
 }
 
 #[test]
-fn a_token_opens_what_its_scope_and_project_say_and_nothing_else() {
+fn a_token_authorizes_its_scope_in_its_project_only() {
     let world = world();
     let other = ProjectName::parse("other").unwrap();
     for scope in Scope::ALL {
@@ -53,7 +55,7 @@ fn a_token_opens_what_its_scope_and_project_say_and_nothing_else() {
 }
 
 #[test]
-fn only_a_whole_living_token_is_recognised() {
+fn only_an_intact_unexpired_unrevoked_token_authenticates() {
     let world = world();
     let issued = token_for(&world, Scope::Apply, Some(TimeSpan::from_seconds(60)));
     let text = issued.token.expose().to_owned();
@@ -85,7 +87,7 @@ fn only_a_whole_living_token_is_recognised() {
 }
 
 #[test]
-fn a_scope_and_a_project_have_to_go_together() {
+fn a_token_request_needs_a_project_for_every_scope_but_operator() {
     let world = world();
     let ask = |scope, project, note: &str| {
         let request = TokenRequest { project, scope, note: note.to_owned(), ttl: None };
@@ -107,7 +109,7 @@ fn sized(cpus: f64, memory: u64) -> BackendSpec {
 }
 
 #[test]
-fn nothing_is_accepted_over_a_quota_and_everything_below_it() {
+fn work_is_accepted_up_to_the_quota_and_refused_over_it() {
     let world = world();
     let lease = world.lease();
     let everybody = Quota { backends: Some(2), cpus: Cpus::from_cores(2.0), ..Quota::default() };
@@ -130,75 +132,73 @@ fn nothing_is_accepted_over_a_quota_and_everything_below_it() {
     world.bring_up(&lease, "a", put(sized(0.5, 64)));
 }
 
-#[test]
-fn the_history_says_who_and_for_which_plan_and_shows_tampering() {
-    let tamperings = [
-        ("nothing", ""),
-        ("another detail", "UPDATE events SET detail = 'nothing to see' WHERE sequence = 2"),
-        ("another actor", "UPDATE events SET actor = replace(actor, 'on here', 'on there') WHERE sequence = 3"),
-        ("an entry gone", "DELETE FROM events WHERE sequence = 2"),
-        ("the end gone", "DELETE FROM events WHERE sequence = (SELECT max(sequence) FROM events)"),
-        (
-            "the end gone and the count with it",
-            "DELETE FROM events WHERE sequence = (SELECT max(sequence) FROM events); UPDATE chains SET length = length - 1",
-        ),
-        ("two exchanged", "UPDATE events SET at = at + 1 WHERE sequence = 1"),
-        (
-            "the end set back without the key",
-            "DELETE FROM events WHERE position > 1; UPDATE chains SET (length, head) = (SELECT position, hash FROM events) WHERE project = 'gremlin'",
-        ),
-        ("one that nobody bound", "INSERT INTO events (project, at, kind, detail) VALUES ('gremlin', 5, 'origin_set', '')"),
-        (
-            "one that nobody bound before all others",
-            "INSERT INTO events (sequence, project, at, kind, detail) VALUES (0, 'gremlin', 5, 'origin_set', '')",
-        ),
-        ("no bonds", "UPDATE events SET position = NULL, hash = NULL; DELETE FROM chains WHERE project = 'gremlin'"),
-        (
-            "no bonds and nobody",
-            "UPDATE events SET position = NULL, hash = NULL, actor = NULL, plan = NULL; DELETE FROM chains WHERE project = 'gremlin'",
-        ),
-        (
-            "no bonds and a mark that allows it",
-            "UPDATE events SET position = NULL, hash = NULL, actor = NULL, plan = NULL; DELETE FROM chains; UPDATE key_marks SET unbound = 99",
-        ),
-        (
-            "no bonds and no mark",
-            "UPDATE events SET position = NULL, hash = NULL, actor = NULL, plan = NULL; DELETE FROM chains; DELETE FROM key_marks",
-        ),
-        ("no entries", "DELETE FROM events; DELETE FROM chains WHERE project = 'gremlin'"),
-        ("no entries and no mark", "DELETE FROM events; DELETE FROM chains; DELETE FROM key_marks"),
-    ];
-    for (what, statements) in tamperings {
-        let world = world();
-        let lease = world.lease();
-        world.bring_up(&lease, "a", put(sized(1.0, 1)));
-        world.bring_up(&lease, "b", put(simulated()));
-        let path = world.folder.path().join("store.sqlite3");
-        let rows = rusqlite::Connection::open(&path).unwrap();
-        if !statements.is_empty() {
-            if !statements.starts_with("INSERT") {
-                let kept = rows.execute_batch(statements).unwrap_err();
-                assert!(kept.to_string().contains("only ever appended"), "{what}: {kept}");
-            }
-            rows.execute_batch("DROP TRIGGER events_are_not_changed; DROP TRIGGER events_are_not_removed;").unwrap();
-            rows.execute_batch(statements).unwrap();
-        }
-        let reach = ResourceLevel::Project(project());
-        let checked = || world.authority.check_history(&reach, None).unwrap();
-        let HistoryVerification { breaks, head, entries, unbound, noted, .. } = checked();
-        assert_eq!(breaks.is_empty(), statements.is_empty(), "{what}: {breaks:?}");
-        if statements.is_empty() {
-            assert_eq!((unbound, noted), (0, None));
-            let entry = world.authority.history(&reach, HistoryPage::last(1)).unwrap().swap_remove(0);
-            assert_eq!((entry.hash, entries), (head, 3), "{what}");
-            assert_eq!(entry.actor, Some(me()));
-            assert_eq!(entry.plan.as_deref(), Some("plan"));
-        }
-        // Neither opening the home again nor going on with its work makes it good.
-        world.authority.record_key_check().unwrap();
-        world.bring_up(&lease, "c", put(sized(1.0, 1)));
-        assert_eq!(checked().breaks.is_empty(), statements.is_empty(), "{what}, afterwards: {:?}", checked());
+#[rstest]
+#[case::another_detail("UPDATE events SET detail = 'nothing to see' WHERE sequence = 2")]
+#[case::another_actor("UPDATE events SET actor = replace(actor, 'on here', 'on there') WHERE sequence = 3")]
+#[case::an_entry_removed("DELETE FROM events WHERE sequence = 2")]
+#[case::the_last_entry_removed("DELETE FROM events WHERE sequence = (SELECT max(sequence) FROM events)")]
+#[case::the_last_entry_removed_and_the_length_with_it(
+    "DELETE FROM events WHERE sequence = (SELECT max(sequence) FROM events); UPDATE chains SET length = length - 1"
+)]
+#[case::another_time("UPDATE events SET at = at + 1 WHERE sequence = 1")]
+#[case::the_head_set_back_without_the_key(
+    "DELETE FROM events WHERE position > 1; UPDATE chains SET (length, head) = (SELECT position, hash FROM events) WHERE project = 'gremlin'"
+)]
+#[case::an_unchained_entry("INSERT INTO events (project, at, kind, detail) VALUES ('gremlin', 5, 'origin_set', '')")]
+#[case::an_unchained_entry_before_all_others(
+    "INSERT INTO events (sequence, project, at, kind, detail) VALUES (0, 'gremlin', 5, 'origin_set', '')"
+)]
+#[case::no_links("UPDATE events SET position = NULL, hash = NULL; DELETE FROM chains WHERE project = 'gremlin'")]
+#[case::no_links_and_no_actors(
+    "UPDATE events SET position = NULL, hash = NULL, actor = NULL, plan = NULL; DELETE FROM chains WHERE project = 'gremlin'"
+)]
+#[case::no_links_and_a_key_check_that_allows_it(
+    "UPDATE events SET position = NULL, hash = NULL, actor = NULL, plan = NULL; DELETE FROM chains; UPDATE key_marks SET unbound = 99"
+)]
+#[case::no_links_and_no_key_check(
+    "UPDATE events SET position = NULL, hash = NULL, actor = NULL, plan = NULL; DELETE FROM chains; DELETE FROM key_marks"
+)]
+#[case::no_entries("DELETE FROM events; DELETE FROM chains WHERE project = 'gremlin'")]
+#[case::no_entries_and_no_key_check("DELETE FROM events; DELETE FROM chains; DELETE FROM key_marks")]
+fn tampering_with_the_history_shows(#[case] statements: &str) {
+    let (world, lease) = world_with_history();
+    let rows = rusqlite::Connection::open(world.folder.path().join("store.sqlite3")).unwrap();
+    if !statements.starts_with("INSERT") {
+        let kept = rows.execute_batch(statements).unwrap_err();
+        assert!(kept.to_string().contains("only ever appended"), "{kept}");
     }
+    rows.execute_batch("DROP TRIGGER events_are_not_changed; DROP TRIGGER events_are_not_removed;").unwrap();
+    rows.execute_batch(statements).unwrap();
+    assert_ne!(breaks(&world, None), Vec::<String>::new());
+    // Neither opening the home again nor going on with its work repairs it.
+    world.authority.record_key_check().unwrap();
+    world.bring_up(&lease, "c", put(sized(1.0, 1)));
+    assert_ne!(breaks(&world, None), Vec::<String>::new());
+}
+
+#[test]
+fn the_history_names_actor_and_plan_and_verifies() {
+    let (world, lease) = world_with_history();
+    let level = ResourceLevel::Project(project());
+    let HistoryVerification { breaks, head, entries, unbound, noted, .. } =
+        world.authority.check_history(&level, None).unwrap();
+    assert!(breaks.is_empty(), "{breaks:?}");
+    assert_eq!((unbound, noted), (0, None));
+    let entry = world.authority.history(&level, HistoryPage::last(1)).unwrap().swap_remove(0);
+    assert_eq!((entry.hash, entries), (head, 3));
+    assert_eq!((entry.actor, entry.plan.as_deref()), (Some(me()), Some("plan")));
+    world.authority.record_key_check().unwrap();
+    world.bring_up(&lease, "c", put(sized(1.0, 1)));
+    assert!(world.authority.check_history(&level, None).unwrap().breaks.is_empty());
+}
+
+/// A world with two backends and their entries.
+fn world_with_history() -> (World, Lease) {
+    let world = world();
+    let lease = world.lease();
+    world.bring_up(&lease, "a", put(sized(1.0, 1)));
+    world.bring_up(&lease, "b", put(simulated()));
+    (world, lease)
 }
 
 #[test]
@@ -317,7 +317,7 @@ fn breaks(world: &World, noted: Option<&str>) -> Vec<String> {
 }
 
 #[test]
-fn a_noted_hash_shows_that_all_rows_were_put_back_to_what_they_once_were() {
+fn an_expected_head_reveals_a_history_that_was_rolled_back() {
     let world = world();
     let lease = world.lease();
     world.bring_up(&lease, "a", put(sized(1.0, 1)));
@@ -341,7 +341,7 @@ fn a_noted_hash_shows_that_all_rows_were_put_back_to_what_they_once_were() {
 }
 
 #[test]
-fn a_home_from_before_ends_were_sealed_is_believed_once() {
+fn a_home_without_sealed_heads_is_trusted_once() {
     let world = world();
     let lease = world.lease();
     world.bring_up(&lease, "a", put(sized(1.0, 1)));
@@ -427,7 +427,7 @@ impl World {
 }
 
 #[test]
-fn an_operation_of_the_control_plane_goes_on_without_its_lease() {
+fn an_operation_of_the_control_plane_continues_without_its_lease() {
     let world = world();
     let lease = world.lease();
     let (mut operation, next) = world.begin(&lease, "plan/create", "dev", put(simulated()));
@@ -440,7 +440,7 @@ fn an_operation_of_the_control_plane_goes_on_without_its_lease() {
 }
 
 #[test]
-fn what_was_cut_off_is_taken_up_again_wherever_it_was() {
+fn an_interrupted_operation_is_resumed_from_every_step() {
     // After acceptance, after each effect, and twice in a row.
     for effects in 0..3 {
         let world = world();
@@ -473,7 +473,7 @@ fn what_was_cut_off_is_taken_up_again_wherever_it_was() {
 }
 
 #[test]
-fn a_replacement_that_was_cut_off_still_knows_what_it_was_for() {
+fn an_interrupted_replacement_is_resumed_with_its_spec_and_secrets() {
     let world = world();
     let lease = world.lease();
     world.begin(&lease, "plan/first", "dev", put(BackendSpec::new(ProviderKind::Local)));
@@ -497,7 +497,7 @@ fn a_replacement_that_was_cut_off_still_knows_what_it_was_for() {
 }
 
 #[test]
-fn a_later_request_takes_the_place_of_one_that_was_left() {
+fn a_later_request_supersedes_an_abandoned_one() {
     let world = world();
     let lease = world.lease();
     let (mut left, _) = world.begin(&lease, "plan-1/create", "dev", put(simulated()));
@@ -510,7 +510,7 @@ fn a_later_request_takes_the_place_of_one_that_was_left() {
 }
 
 #[test]
-fn a_removal_that_was_cut_off_is_finished_and_one_without_an_object_is_over() {
+fn an_interrupted_removal_is_finished() {
     let world = world();
     let lease = world.lease();
     world.bring_up(&lease, "dev", put(simulated()));
@@ -528,7 +528,7 @@ fn a_removal_that_was_cut_off_is_finished_and_one_without_an_object_is_over() {
 }
 
 #[test]
-fn what_has_expired_is_removed_unless_it_is_protected_or_has_more_time() {
+fn an_expired_backend_is_removed_unless_it_is_protected_or_extended() {
     let world = world();
     let lease = world.lease();
     let with_ttl = |protected: bool| {
@@ -565,7 +565,7 @@ fn short_lived(world: &World) -> Timestamp {
 }
 
 #[test]
-fn a_removal_that_fails_is_tried_again_ever_more_seldom() {
+fn a_failed_removal_is_retried_with_growing_backoff() {
     let world = world();
     let mut now = short_lived(&world);
     assert_eq!(world.authority.next_expiry().unwrap(), Some(now));
@@ -591,7 +591,7 @@ fn a_removal_that_fails_is_tried_again_ever_more_seldom() {
 }
 
 #[test]
-fn nobody_loses_a_lease_to_a_removal_that_does_not_begin() {
+fn an_expiry_that_does_not_begin_takes_no_lease() {
     let world = world();
     let end = short_lived(&world);
     let fence = || {
@@ -620,7 +620,7 @@ fn nobody_loses_a_lease_to_a_removal_that_does_not_begin() {
 }
 
 #[test]
-fn a_removal_that_was_cut_off_is_taken_up_and_not_begun_beside_itself() {
+fn an_interrupted_expiry_is_resumed_and_not_started_twice() {
     let world = world();
     let end = short_lived(&world);
     world.fail_to_expire("dev", end);
@@ -634,7 +634,7 @@ fn a_removal_that_was_cut_off_is_taken_up_and_not_begun_beside_itself() {
 }
 
 #[test]
-fn a_time_that_is_over_takes_nothing_that_was_to_be_kept() {
+fn an_expiry_retains_a_volume_that_was_to_be_retained() {
     let world = world();
     let lease = world.lease();
     let mut short = BackendSpec::new(ProviderKind::Fly);
@@ -650,7 +650,7 @@ fn a_time_that_is_over_takes_nothing_that_was_to_be_kept() {
 }
 
 #[test]
-fn what_an_operation_says_is_numbered_and_forgotten_in_time() {
+fn notices_are_numbered_and_pruned_after_their_operation_ended() {
     let world = world();
     let lease = world.lease();
     let (mut operation, next) = world.begin(&lease, "plan/create", "dev", put(simulated()));
@@ -667,7 +667,7 @@ fn what_an_operation_says_is_numbered_and_forgotten_in_time() {
 }
 
 #[test]
-fn whoever_may_not_destroy_may_not_have_something_destroyed_later() {
+fn an_earlier_ttl_needs_the_scope_to_destroy() {
     let world = world();
     let lease = world.lease();
     let with = |ttl: Option<u64>, protected: bool| {
@@ -717,7 +717,7 @@ fn whoever_may_not_destroy_may_not_have_something_destroyed_later() {
 }
 
 #[test]
-fn a_step_that_was_sent_before_is_no_other_piece_of_work() {
+fn a_step_key_is_not_reused_for_other_work() {
     let world = world();
     let lease = world.lease();
     let mut record = simulated();
@@ -732,7 +732,7 @@ fn a_step_that_was_sent_before_is_no_other_piece_of_work() {
 }
 
 #[test]
-fn nothing_waits_for_itself() {
+fn a_dependency_cycle_is_refused() {
     let world = world();
     let lease = world.lease();
     let needs = |others: &[&str]| {
@@ -759,7 +759,7 @@ fn nothing_waits_for_itself() {
 }
 
 #[test]
-fn a_lease_that_is_renewed_for_ever_keeps_nothing_alive() {
+fn a_renewed_lease_delays_an_expiry_by_a_bounded_time() {
     let world = world();
     let end = short_lived(&world);
     let lease = world.authority.acquire(&project(), &holder(7), end, alive).unwrap();
@@ -778,7 +778,7 @@ fn a_lease_that_is_renewed_for_ever_keeps_nothing_alive() {
 }
 
 #[test]
-fn a_row_that_cannot_be_used_keeps_nobody_else_from_going_on() {
+fn an_unreadable_operation_does_not_block_the_others() {
     let world = world();
     let lease = world.lease();
     world.begin(&lease, "plan/one", "one", put(simulated()));

@@ -133,7 +133,7 @@ fn a_backend_is_stopped_started_and_forgotten_on_purpose() {
 }
 
 #[test]
-fn a_record_is_dropped_only_by_who_may_destroy_and_never_while_it_is_protected() {
+fn forgetting_a_backend_needs_the_scope_destroy_and_no_protection() {
     let world = world();
     let lease = world.lease();
     let mut spec = simulated();
@@ -154,7 +154,7 @@ fn a_record_is_dropped_only_by_who_may_destroy_and_never_while_it_is_protected()
 }
 
 #[test]
-fn what_its_provider_was_never_reached_for_goes_without_it() {
+fn a_backend_that_reached_no_provider_is_removed_without_one() {
     for (code, gone_at_once) in [("provider.unreachable", true), ("provider.exited", false)] {
         let world = world();
         let lease = world.lease();
@@ -221,7 +221,7 @@ fn a_replacement_is_counted_again_when_its_predecessor_is_gone() {
 }
 
 #[test]
-fn a_backend_whose_time_was_over_is_remembered_until_it_is_asked_for_again() {
+fn an_expired_backend_is_remembered_until_it_is_created_again() {
     let world = world();
     let lease = world.lease();
     let mut spec: BackendSpec = simulated();

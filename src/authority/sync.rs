@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_late_undoes_nothing() {
+    fn a_late_sync_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let (directory, part) = (authority(&folder, "directory"), authority(&folder, "part"));
         let project = ProjectName::parse("gremlin").unwrap();
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ceilings_of_everybody_hold_where_they_are_known() {
+    fn the_default_quota_holds_on_every_shard() {
         let folder = tempfile::tempdir().unwrap();
         let (directory, part) = (authority(&folder, "directory"), authority(&folder, "part"));
         let quota = Quota { backends: Some(1), ..Quota::default() };

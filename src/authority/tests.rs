@@ -142,7 +142,7 @@ fn a_lease_from_elsewhere_runs_out_even_when_the_clock_goes_backwards() {
 }
 
 #[test]
-fn whoever_asks_again_with_the_same_attempt_gets_the_same_lease() {
+fn a_repeated_attempt_acquires_the_same_lease() {
     let world = world();
     let with = |byte: u8| LeaseHolder { nonce: Some(LeaseNonce::new([byte; 16])), ..holder(1) };
     let first = world.authority.acquire(&project(), &with(1), NOW, alive).unwrap();
@@ -195,7 +195,7 @@ fn ports_and_instance_names_are_given_once() {
 }
 
 #[test]
-fn ports_of_strangers_are_passed_over_while_nobody_knows_them() {
+fn ports_of_unknown_processes_are_skipped() {
     let world = world();
     let lease = world.lease();
     let (operation, next) = world.accept(&lease, "k", "dev", put(simulated())).unwrap();
@@ -255,7 +255,7 @@ fn removal_is_finished_before_the_name_is_used_again() {
 }
 
 #[test]
-fn a_protected_backend_is_not_removed_whatever_a_client_says() {
+fn a_protected_backend_is_not_removed_for_any_client() {
     let world = world();
     let lease = world.lease();
     let mut protected = simulated();
@@ -320,7 +320,7 @@ fn a_rename_keeps_identity_and_instance_name() {
 }
 
 #[test]
-fn a_backend_that_is_told_not_to_run_keeps_its_place_until_it_is_removed() {
+fn a_stopped_backend_keeps_its_allocation_until_it_is_removed() {
     let world = world();
     let lease = world.lease();
     let mut silent = simulated();

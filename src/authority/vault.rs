@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sealed_opens_only_with_its_key_and_its_backend() {
+    fn a_sealed_secret_opens_only_with_its_key_and_its_backend() {
         let id = "b1";
         let secrets: SecretSlots = [("instance".to_owned(), Secret::new("hunter2"))].into();
         let sealed = vault(1).seal(id, &secrets, [7; 24]).unwrap();

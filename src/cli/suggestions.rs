@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_never_leads_to_what_destroys() {
+    fn no_suggestion_destroys() {
         for word in ["restart", "destory", "detroy", "deprovison", "remove", "rm", "delete", "forgt"] {
             let said = said(word);
             assert!(!NEVER.iter().any(|never| said.contains(&format!("'{never}'"))), "{word}: {said}");

@@ -137,7 +137,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_issued_checks(member_id in any::<u64>(), issued_s in 1..u64::MAX, nonce in any::<[u8; 12]>(), secret in any::<[u8; 32]>()) {
+    fn an_issued_key_is_accepted(member_id in any::<u64>(), issued_s in 1..u64::MAX, nonce in any::<[u8; 12]>(), secret in any::<[u8; 32]>()) {
         let secret = InstanceSecret::new(secret);
         let key = issue("dev", &secret, KeyKind::Admin { member_id }, issued_s, nonce).unwrap();
         let claims = check(key.expose(), "dev", &secret).unwrap();

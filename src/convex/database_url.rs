@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_convex_refuses_is_refused_here_and_no_password_is_shown() {
+    fn a_url_that_convex_rejects_is_refused_without_its_password() {
         let storage = postgres(Tls::Verify);
         assert!(matches!(checked(&storage, "postgres://me:hunter2@db/x"), Err(DatabaseUrlError::Path { path }) if path == "x"));
         assert_eq!(checked(&storage, "postgres://db:5432"), Err(DatabaseUrlError::User));
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_its_host_and_port_whoever_enters() {
+    fn a_server_is_identified_by_host_and_port() {
         let postgres = postgres(Tls::Verify);
         let part = |url: &str| server_endpoint(&postgres, &Secret::new(url));
         let one = part("postgres://me:pw@db.example.com").unwrap();

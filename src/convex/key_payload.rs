@@ -124,7 +124,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(
+        fn a_written_payload_is_read_back(
             name in proptest::option::of("[a-z0-9-]{0,20}"),
             issued_s in any::<u64>(),
             member in proptest::option::of(any::<u64>()),

@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loopback_is_told_from_the_rest_of_the_world() {
+    fn loopback_addresses_are_recognized() {
         for url in ["http://127.0.0.1:3210", "http://localhost:1", "http://[::1]:3210/x", "http://127.9.9.9"] {
             assert!(is_plain_loopback(url), "{url}");
         }

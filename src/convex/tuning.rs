@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_has_the_backends_own_meaning() {
+    fn an_omitted_setting_has_the_default_of_the_backend() {
         let two_weeks = Some(TimeSpan::from_seconds(1_209_600));
         assert_eq!(parse_tuning(&variables(&[])).tuning, Tuning { document_retention: two_weeks, ..Tuning::default() });
         // What convexinfra sets itself is as good as left out.

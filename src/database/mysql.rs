@@ -441,7 +441,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn servers_say_what_they_are() {
+    fn the_kind_of_a_server_is_detected() {
         for (text, product, major, minor) in [
             ("8.0.39", Product::Mysql, 8, 0),
             ("9.1.0-commercial", Product::Mysql, 9, 1),

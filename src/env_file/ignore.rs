@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rules_keep_what_is_there() {
+    fn existing_ignore_rules_are_kept() {
         let with_rule = |rules: &[u8], name: &str| with_line(rules, &git_rule(name));
         assert_eq!(with_rule(b"", ".env.local"), b".env.local\n");
         assert_eq!(with_rule(b"a", ".env.local"), b"a\n.env.local\n");

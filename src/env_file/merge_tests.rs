@@ -44,7 +44,7 @@ fn the_block_is_appended_after_a_blank_line() {
 }
 
 #[test]
-fn the_block_is_replaced_where_it_stands() {
+fn the_block_is_replaced_in_place() {
     let old = OURS.replace("01ab", "ffff");
     let result = merge(format!("A=1\n{old}# after\nB=2").as_bytes(), &block());
     assert_eq!(String::from_utf8(result.bytes).unwrap(), format!("A=1\n{OURS}# after\nB=2"));
@@ -77,7 +77,7 @@ fn other_definitions_of_our_names_are_turned_off_in_every_form() {
 }
 
 #[test]
-fn longer_names_are_somebody_elses() {
+fn variables_with_a_longer_name_are_not_ours() {
     let old = "CONVEX_SELF_HOSTED_URL_OLD=x\nMY_CONVEX_DEPLOYMENT=y\nCONVEX_DEPLOYMENT_TOKEN=z\n# CONVEX_DEPLOYMENT=w\n";
     assert_eq!(merged(old), format!("{old}\n{OURS}"));
 }
@@ -141,7 +141,7 @@ fn several_client_names_are_left_alone() {
 }
 
 #[test]
-fn taking_out_restores_what_was_there() {
+fn removing_the_block_restores_the_file() {
     for old in [
         "",
         "A=1\n",
@@ -162,7 +162,7 @@ fn taking_out_restores_what_was_there() {
 }
 
 #[test]
-fn what_was_changed_inside_the_block_by_another_program_stays() {
+fn foreign_lines_inside_the_block_are_kept() {
     let new = String::from_utf8(merge(b"A=1\n", &client_block("VITE_")).bytes).unwrap();
     let written = ["http://127.0.0.1:3210".to_owned(), "http://127.0.0.1:3211".to_owned()];
     let take_out = |text: &str| String::from_utf8(without_block(text.as_bytes(), &owner("dev"), Some(&written))).unwrap();

@@ -87,7 +87,7 @@ mod tests {
     use crate::api::is_single_line;
 
     #[test]
-    fn only_processes_that_can_be_seen_are_told_to_be_dead() {
+    fn only_an_observable_process_is_reported_dead() {
         let me = own_holder();
         assert_eq!(liveness(&me), Liveness::Alive);
         let start = me.process_start.clone().unwrap();

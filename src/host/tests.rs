@@ -327,7 +327,7 @@ async fn a_removal_that_fails_is_tried_again_later_and_said_in_the_log_without_i
 }
 
 #[tokio::test]
-async fn a_backend_that_somebody_is_at_keeps_no_other_from_going() {
+async fn a_busy_backend_blocks_no_other_from_expiring() {
     let house = house().with_backends(&["a", "b"]).await;
     house.pass(60);
     let turn = house.host.registry.backend_lock(&(project(), name("a"))).lock_owned().await;
@@ -339,7 +339,7 @@ async fn a_backend_that_somebody_is_at_keeps_no_other_from_going() {
 }
 
 #[tokio::test]
-async fn what_cannot_begin_keeps_no_other_from_going_and_is_said_once() {
+async fn a_removal_that_cannot_begin_blocks_no_other_and_is_logged_once() {
     let house = house().with_backends(&["a", "b"]).await;
     let store = rusqlite::Connection::open(house.folder.path().join("control-plane.sqlite3")).unwrap();
     store.execute("UPDATE backends SET sealed = x'00' WHERE name = 'a'", []).unwrap();
@@ -358,7 +358,7 @@ async fn what_cannot_begin_keeps_no_other_from_going_and_is_said_once() {
 }
 
 #[tokio::test]
-async fn whoever_has_to_wait_is_told_for_what() {
+async fn a_waiting_operation_names_its_dependency() {
     let house = house();
     let lease = house.lease();
     house.hands.gated.store(true, Ordering::Relaxed);
@@ -374,7 +374,7 @@ async fn whoever_has_to_wait_is_told_for_what() {
 }
 
 #[tokio::test]
-async fn whoever_has_waited_in_vain_is_told_what_was_last_in_the_way() {
+async fn a_wait_that_times_out_names_the_last_obstacle() {
     for blind in [false, true] {
         let house = house();
         house.hands.starts.store(true, Ordering::Relaxed);
@@ -387,7 +387,7 @@ async fn whoever_has_waited_in_vain_is_told_what_was_last_in_the_way() {
 }
 
 #[tokio::test]
-async fn what_was_accepted_is_found_again_although_it_could_not_be_begun_any_more() {
+async fn an_accepted_step_is_found_again_after_it_could_not_begin() {
     let house = house();
     let lease = house.lease();
     let id = house.put(&lease, "dev", "plan/dev").await.unwrap();
@@ -422,7 +422,7 @@ async fn an_operation_that_panics_is_failed_after_a_few_attempts_and_can_be_dest
 }
 
 #[tokio::test]
-async fn a_removal_ends_what_an_operation_waits_for() {
+async fn a_removal_cancels_the_operation_that_waits() {
     let house = house();
     let lease = house.lease();
     house.hands.gated.store(true, Ordering::Relaxed);
@@ -435,7 +435,7 @@ async fn a_removal_ends_what_an_operation_waits_for() {
 }
 
 #[tokio::test]
-async fn a_server_that_stops_ends_what_operations_wait_for_and_leaves_them_to_the_next() {
+async fn a_stopping_server_leaves_waiting_operations_to_the_next() {
     let house = house();
     let serving = house.host.serve("http://test").await.unwrap();
     let lease = house.lease();

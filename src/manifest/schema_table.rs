@@ -464,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_one_backend_is_no_default() {
+    fn keys_of_one_backend_are_refused_in_defaults() {
         assert!(DEFAULTS.key("env_file").is_none() && BACKEND.key("env_file").is_some());
     }
 }

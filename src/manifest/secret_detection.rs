@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_has_no_secret_and_the_same_length() {
+    fn redacted_text_has_no_secret_and_the_same_length() {
         let text = "a = \"postgres://u:hünter2@h\"\nOPENAI_API_KEY = \"sk-é\nb = { env = \"X\" }\nx = 'see'\n";
         let shown = redacted(text, &[]);
         assert_eq!(shown.len(), text.len());

@@ -209,7 +209,7 @@ fn an_example_is_not_called_allowed() {
 }
 
 #[test]
-fn an_env_file_may_be_several_each_with_what_it_needs() {
+fn a_backend_may_have_several_env_files_with_their_contents() {
     let text = r#"project = "x"
 [backends.dev]
 provider = "simulated"

@@ -250,7 +250,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_is_told_to_its_bottom_and_nothing_twice() {
+    fn an_error_prints_its_causes_once_each() {
         #[derive(Debug, thiserror::Error)]
         #[error("{words}")]
         struct Link {
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_went_wrong_says_with_what_a_command_ends() {
+    fn the_code_decides_the_exit_code() {
         let exit = |codes: &[&str]| {
             let findings: Vec<Diagnostic> = codes.iter().map(|code| Diagnostic::new(*code, "…")).collect();
             Diagnostic::exit_of(&findings)

@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_has_exactly_what_was_asked_for_or_is_refused() {
+    fn a_machine_size_is_exact_or_refused() {
         assert_eq!(guest(None, None), Ok((4, 1024)));
         assert_eq!(guest(Some(1.0), Some("2 GiB")), Ok((1, 2048)));
         assert_eq!(guest(None, Some("512 MiB")), Ok((2, 512)));
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn volumes_are_whole_and_have_an_end() {
+    fn volume_sizes_are_whole_and_bounded() {
         let mut spec = spec(None, None);
         assert_eq!(volume_gb(&spec), Ok(5));
         for (disk, gb) in [("10 GiB", 10), ("1.5 GiB", 2), ("10 GB", 10), ("500 GiB", 500)] {

@@ -55,7 +55,7 @@ fn a_replacement_at_the_quota_waits_for_the_old_one_to_be_gone_and_only_there() 
 }
 
 #[test]
-fn what_shrinks_comes_before_what_grows_by_its_room() {
+fn a_shrinking_step_precedes_the_growth_that_needs_its_quota() {
     let there = [("grows", sized(1, 1)), ("shrinks", sized(2, 1))];
     let wishes = [("grows", sized(2, 1)), ("shrinks", sized(1, 1))];
     let quota = Quota { cpus: Some(Cpus::from_milli(3000)), ..Quota::default() };
@@ -91,7 +91,7 @@ fn a_circle_of_room_and_dependencies_is_refused_beforehand() {
 }
 
 #[test]
-fn room_goes_first_to_what_makes_more_of_it() {
+fn steps_that_free_quota_come_first() {
     // One processor is free: if `first` takes it, `shrinks` can go on and there is room for `a`; otherwise there never is.
     let there = [("shrinks", sized(2, 1))];
     let wishes = [("a", sized(1, 1)), ("first", sized(1, 1)), ("shrinks", depending(sized(1, 1), &["first"]))];

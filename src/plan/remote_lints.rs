@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_of_another_machine_is_said() {
+    fn a_loopback_url_is_warned_about() {
         const TEAM: &str = "https://convex-control.example.com";
         let mut spec = BackendSpec::new(ProviderKind::Docker);
         assert_eq!(codes(&spec, TEAM), ["plan.loopback_elsewhere"]);

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use rstest::rstest;
+
 use super::*;
 use crate::model::{
     ActualBackend, Address, BackendId, Budget, ByteSize, CertificateFile, Certificates, ControlPlaneInfo, Cpus, DataState,
@@ -110,14 +112,14 @@ fn effects(plan: &Plan) -> Vec<(&str, ChangeImpact)> {
 }
 
 #[test]
-fn what_is_as_wanted_needs_nothing() {
+fn an_unchanged_backend_needs_no_step() {
     let plan = change(spec(ProviderKind::Simulated), spec(ProviderKind::Simulated));
     assert!(plan.is_empty());
     assert_eq!(plan.base, Revision(7));
 }
 
 #[test]
-fn new_backends_come_in_the_order_of_their_dependencies() {
+fn backends_are_created_after_their_dependencies() {
     let mut early = spec(ProviderKind::Simulated);
     early.depends_on.insert(name("zeta"));
     let plan = planned(&desired(&[("alpha", wanted(early)), ("zeta", wanted(spec(ProviderKind::Simulated)))]), &actual(vec![]));
@@ -127,7 +129,7 @@ fn new_backends_come_in_the_order_of_their_dependencies() {
 }
 
 #[test]
-fn what_goes_goes_before_what_it_depended_on() {
+fn backends_are_destroyed_before_their_dependencies() {
     let mut late = spec(ProviderKind::Simulated);
     late.depends_on.insert(name("alpha"));
     let plan = planned(&desired(&[]), &actual(vec![existing("alpha", spec(ProviderKind::Simulated)), existing("zeta", late)]));
@@ -137,58 +139,50 @@ fn what_goes_goes_before_what_it_depended_on() {
     assert!(destruction_refusals(&plan, &[name("zeta"), name("alpha")]).is_empty());
 }
 
+#[rstest]
+#[case::memory_changes_in_place(|spec: &mut BackendSpec| spec.resources.memory = Some(ByteSize::from_bytes(1 << 30)),
+    &[("resources.memory", ChangeImpact::InPlace)])]
+#[case::cpus_change_in_place(|spec: &mut BackendSpec| spec.resources.cpus = Cpus::from_cores(1.0),
+    &[("resources.cpus", ChangeImpact::InPlace)])]
+#[case::tuning_restarts(|spec: &mut BackendSpec| spec.tuning.max_concurrent_queries = Some(32),
+    &[("tuning.max_concurrent_queries", ChangeImpact::Restart)])]
+#[case::protection_is_only_recorded(|spec: &mut BackendSpec| spec.protected = true, &[("protected", ChangeImpact::Record)])]
+#[case::a_region_moves_data(|spec: &mut BackendSpec| spec.region = Some("iad".into()), &[("region", ChangeImpact::MovesData)])]
+#[case::a_storage_engine_moves_data(
+    |spec: &mut BackendSpec| spec.storage = Storage::Postgres(ServerStorage { managed: true, ..ServerStorage::default() }),
+    &[("storage.engine", ChangeImpact::MovesData), ("storage.managed", ChangeImpact::MovesData)])]
+#[case::an_origin_restarts(|spec: &mut BackendSpec| spec.origins.api = Some("https://api.example.com".into()),
+    &[("origins.api", ChangeImpact::Restart)])]
+fn a_changed_field_has_the_documented_impact(#[case] edit: fn(&mut BackendSpec), #[case] expected: &[(&str, ChangeImpact)]) {
+    let mut changed = spec(ProviderKind::Docker);
+    edit(&mut changed);
+    assert_eq!(effects(&change(spec(ProviderKind::Docker), changed)), expected);
+}
+
 #[test]
-fn every_field_has_the_effect_that_the_manual_promises() {
-    let base = || spec(ProviderKind::Docker);
-    let release = |tag: &str| Some(Release::parse(tag).unwrap());
-    let with = |edit: fn(&mut BackendSpec)| {
-        let mut changed = spec(ProviderKind::Docker);
-        edit(&mut changed);
-        changed
-    };
-    let table: [(BackendSpec, &[(&str, ChangeImpact)]); 7] = [
-        (
-            with(|spec| spec.resources.memory = Some(ByteSize::from_bytes(1 << 30))),
-            &[("resources.memory", ChangeImpact::InPlace)],
-        ),
-        (with(|spec| spec.resources.cpus = Cpus::from_cores(1.0)), &[("resources.cpus", ChangeImpact::InPlace)]),
-        (
-            with(|spec| spec.tuning.max_concurrent_queries = Some(32)),
-            &[("tuning.max_concurrent_queries", ChangeImpact::Restart)],
-        ),
-        (with(|spec| spec.protected = true), &[("protected", ChangeImpact::Record)]),
-        (with(|spec| spec.region = Some("iad".into())), &[("region", ChangeImpact::MovesData)]),
-        (
-            with(|spec| spec.storage = Storage::Postgres(ServerStorage { managed: true, ..ServerStorage::default() })),
-            &[("storage.engine", ChangeImpact::MovesData), ("storage.managed", ChangeImpact::MovesData)],
-        ),
-        (with(|spec| spec.origins.api = Some("https://api.example.com".into())), &[("origins.api", ChangeImpact::Restart)]),
-    ];
-    for (after, expected) in table {
-        assert_eq!(effects(&change(base(), after)), expected);
-    }
-    let limited = with(|spec| {
-        spec.resources.memory = Some(ByteSize::from_bytes(1 << 30));
-        spec.resources.cpus = Cpus::from_cores(1.0);
-        spec.resources.disk = Some(ByteSize::from_bytes(1 << 30));
-    });
-    // A limit is set and changed while it runs, and lifted by a restart; nothing limits a volume there.
+fn a_limit_is_lifted_by_a_restart_and_nothing_limits_a_volume() {
+    let mut limited = spec(ProviderKind::Docker);
+    limited.resources.memory = Some(ByteSize::from_bytes(1 << 30));
+    limited.resources.cpus = Cpus::from_cores(1.0);
+    limited.resources.disk = Some(ByteSize::from_bytes(1 << 30));
     let lifted = [
         ("resources.cpus", ChangeImpact::Restart),
         ("resources.disk", ChangeImpact::Record),
         ("resources.memory", ChangeImpact::Restart),
     ];
-    assert_eq!(effects(&change(limited, base())), lifted);
-    let mut old = base();
-    old.release = release("precompiled-2026-06-26-903b8b9");
-    let mut new = base();
-    new.release = release("precompiled-2026-08-22-652b828");
+    assert_eq!(effects(&change(limited, spec(ProviderKind::Docker))), lifted);
+}
+
+#[test]
+fn an_upgrade_restarts_and_a_downgrade_is_refused() {
+    let release = |tag: &str| BackendSpec { release: Some(Release::parse(tag).unwrap()), ..spec(ProviderKind::Docker) };
+    let (old, new) = (release("precompiled-2026-06-26-903b8b9"), release("precompiled-2026-08-22-652b828"));
     assert_eq!(effects(&change(old.clone(), new.clone())), [("release", ChangeImpact::Restart)]);
     assert_eq!(codes(&change(new, old).refusals), ["plan.downgrade"]);
 }
 
 #[test]
-fn moving_data_is_refused_with_the_way_out() {
+fn a_change_that_moves_data_is_refused_with_a_way_out() {
     let plan = change(spec(ProviderKind::Simulated), spec(ProviderKind::Docker));
     assert_eq!(ids(&plan), ["move:backend.dev"]);
     assert_eq!(plan.summary.moves, 1);
@@ -208,7 +202,7 @@ fn disks_only_grow() {
 }
 
 #[test]
-fn a_provider_that_is_not_there_is_named() {
+fn an_unavailable_provider_is_refused_by_name() {
     let mut fly = spec(ProviderKind::Fly);
     fly.region = Some("iad".into());
     let plan = planned(&desired(&[("dev", wanted(fly))]), &actual(vec![]));
@@ -219,7 +213,7 @@ fn a_provider_that_is_not_there_is_named() {
 }
 
 #[test]
-fn protection_outlives_the_block() {
+fn a_protected_backend_is_not_destroyed_with_its_block() {
     let mut protected = spec(ProviderKind::Simulated);
     protected.protected = true;
     let plan = planned(&desired(&[]), &actual(vec![existing("dev", protected)]));
@@ -241,7 +235,7 @@ fn budgets_are_summed_over_all_backends() {
 }
 
 #[test]
-fn drift_is_apart_from_change_and_has_its_own_reason() {
+fn drift_has_a_reason_of_its_own_beside_changes() {
     let mut stopped = existing("dev", spec(ProviderKind::Simulated));
     stopped.observation.state = RunState::Stopped;
     stopped.observation.drift =
@@ -258,7 +252,7 @@ fn drift_is_apart_from_change_and_has_its_own_reason() {
 }
 
 #[test]
-fn what_somebody_else_put_beside_a_backend_is_drift_and_nothing_to_do() {
+fn unmanaged_resources_are_drift_without_a_step() {
     let mut beside = existing("dev", spec(ProviderKind::Fly));
     let path = FieldPath::new("foreign.volumes.vol_1");
     beside.observation.drift = vec![FieldDrift { path, recorded: "absent".into(), observed: "present".into() }];
@@ -269,7 +263,7 @@ fn what_somebody_else_put_beside_a_backend_is_drift_and_nothing_to_do() {
 }
 
 #[test]
-fn missing_data_is_never_replaced_by_nothing() {
+fn missing_data_is_refused_instead_of_starting_empty() {
     let mut gone = existing("dev", spec(ProviderKind::Simulated));
     gone.observation.data = DataState::Missing;
     let plan = planned(&desired(&[("dev", wanted(spec(ProviderKind::Simulated)))]), &actual(vec![gone]));
@@ -287,19 +281,15 @@ fn a_failed_lookup_is_not_absence() {
     assert!(plan.lints[0].message.ends_with(": Fly does not take the token"), "{}", plan.lints[0].message);
 }
 
-#[test]
-fn what_was_cut_off_is_taken_up_again() {
-    for (phase, id, reason) in [
-        (Phase::Creating, "create:backend.dev", Reason::Unfinished),
-        (Phase::Updating, "update:backend.dev", Reason::Unfinished),
-        (Phase::Failed, "update:backend.dev", Reason::Unfinished),
-        (Phase::Removing, "create:backend.dev", Reason::RemovalUnfinished),
-    ] {
-        let mut cut = existing("dev", spec(ProviderKind::Simulated));
-        cut.phase = phase;
-        let plan = planned(&desired(&[("dev", wanted(spec(ProviderKind::Simulated)))]), &actual(vec![cut]));
-        assert_eq!((ids(&plan), plan.steps[0].reason), (vec![id], reason));
-    }
+#[rstest]
+#[case::of_a_creation(Phase::Creating, "create:backend.dev", Reason::Unfinished)]
+#[case::of_an_update(Phase::Updating, "update:backend.dev", Reason::Unfinished)]
+#[case::that_failed(Phase::Failed, "update:backend.dev", Reason::Unfinished)]
+#[case::of_a_removal(Phase::Removing, "create:backend.dev", Reason::RemovalUnfinished)]
+fn an_interrupted_operation_is_resumed(#[case] phase: Phase, #[case] step: &str, #[case] reason: Reason) {
+    let interrupted = ActualBackend { phase, ..existing("dev", spec(ProviderKind::Simulated)) };
+    let plan = planned(&desired(&[("dev", wanted(spec(ProviderKind::Simulated)))]), &actual(vec![interrupted]));
+    assert_eq!((ids(&plan), plan.steps[0].reason), (vec![step], reason));
 }
 
 #[test]
@@ -351,7 +341,7 @@ fn file(content: EnvFileContent) -> EnvFileState {
 }
 
 #[test]
-fn an_env_file_is_written_when_it_says_something_else_or_would_be_committed() {
+fn an_env_file_is_written_when_it_differs_or_git_does_not_ignore_it() {
     let looks = |up_to_date: bool, needs_ignore_rule: bool| {
         let mut actual = actual(vec![existing("dev", spec(ProviderKind::Simulated))]);
         let content = EnvFileContent { up_to_date, needs_ignore_rule, ..EnvFileContent::default() };
@@ -389,7 +379,7 @@ fn remembering(path: &str, desired: &Desired, there: bool, requested_by: Request
 }
 
 #[test]
-fn an_env_file_that_was_written_is_cleared_when_its_block_goes() {
+fn an_env_file_is_cleared_when_its_block_is_removed() {
     let clear = "write:env_file.dev:old.env";
     for requested_by in [RequestedBy::Manifest, RequestedBy::Command] {
         let gone = remembering("old.env", &desired(&[]), true, requested_by);
@@ -403,7 +393,7 @@ fn an_env_file_that_was_written_is_cleared_when_its_block_goes() {
 }
 
 #[test]
-fn an_env_file_that_nothing_names_any_more_stays_and_is_said() {
+fn an_env_file_that_is_no_longer_named_stays_with_a_warning() {
     let two = [("dev", wanted(spec(ProviderKind::Simulated))), ("other", wanted(spec(ProviderKind::Simulated)))];
     let plan = remembering(".env.local", &desired(&two), true, RequestedBy::Manifest);
     assert_eq!(ids(&plan), ["create:backend.other"]);
@@ -411,7 +401,7 @@ fn an_env_file_that_nothing_names_any_more_stays_and_is_said() {
 }
 
 #[test]
-fn an_env_file_in_the_way_is_found_before_anything_is_made() {
+fn an_env_file_that_cannot_be_written_is_refused_while_planning() {
     let mut actual = actual(vec![]);
     let refused = EnvFileState::Refused { code: "env_file.tracked_by_git".into(), message: "tracked".into() };
     actual.env_files.insert(Address::env_file(&name("dev")), refused);
@@ -420,14 +410,14 @@ fn an_env_file_in_the_way_is_found_before_anything_is_made() {
 }
 
 #[test]
-fn one_env_file_names_one_backend() {
+fn an_env_file_of_two_backends_is_written_for_one_with_a_warning() {
     let plan = planned(&desired(&[("a", with_env_file(".env.local")), ("b", with_env_file("./.env.local"))]), &actual(vec![]));
     assert_eq!(ids(&plan), ["create:backend.a", "create:backend.b", "write:env_file.a"]);
     assert_eq!(lints(&plan), ["plan.shared_env_file"]);
 }
 
 #[test]
-fn another_repository_is_told_before_anything_is_planned_away() {
+fn a_project_of_another_repository_is_refused_unless_it_is_taken_over() {
     let mut elsewhere = desired(&[]);
     elsewhere.origin = "folder /other".to_owned();
     let actual = actual(vec![existing("dev", spec(ProviderKind::Simulated))]);
@@ -438,7 +428,7 @@ fn another_repository_is_told_before_anything_is_planned_away() {
 }
 
 #[test]
-fn destroying_takes_only_what_was_named() {
+fn destroy_removes_only_the_selected_backends() {
     let actual = actual(vec![existing("a", spec(ProviderKind::Simulated)), existing("b", spec(ProviderKind::Simulated))]);
     let wanted = desired(&[("a", wanted(spec(ProviderKind::Simulated))), ("b", wanted(spec(ProviderKind::Simulated)))]);
     let intent = PlanOptions { selection: BackendSelection::Only([name("b")].into()), destroy: true, ..PlanOptions::default() };
@@ -457,7 +447,7 @@ fn a_changed_document_is_noticed() {
 }
 
 #[test]
-fn leaving_the_release_out_in_between_does_not_open_the_way_down() {
+fn omitting_the_release_in_between_does_not_allow_a_downgrade() {
     let mut unpinned = existing("dev", spec(ProviderKind::Docker));
     unpinned.newest_release = Some(Release::parse("precompiled-2026-08-22-652b828").unwrap());
     let mut older = spec(ProviderKind::Docker);
@@ -467,7 +457,7 @@ fn leaving_the_release_out_in_between_does_not_open_the_way_down() {
 }
 
 #[test]
-fn nothing_but_protection_stands_in_the_way_of_destroying() {
+fn budgets_and_pending_renames_do_not_prevent_destroying() {
     let mut hungry = spec(ProviderKind::Docker);
     hungry.resources.cpus = Cpus::from_cores(8.0);
     let mut wanted = desired(&[("prod", wanted(hungry.clone()))]);
@@ -492,7 +482,7 @@ fn nothing_but_protection_stands_in_the_way_of_destroying() {
 }
 
 #[test]
-fn what_is_being_changed_is_not_drift() {
+fn a_backend_that_is_being_changed_is_unfinished_and_not_drift() {
     let mut changing = existing("dev", spec(ProviderKind::Simulated));
     changing.phase = Phase::Updating;
     changing.observation.state = RunState::Stopped;
@@ -528,7 +518,7 @@ fn applied(backend: &DesiredBackend) -> ActualBackend {
 }
 
 #[test]
-fn who_may_not_compare_secrets_still_sees_what_the_manifest_says_in_clear() {
+fn without_the_scope_for_secrets_literals_are_still_compared() {
     let token = || SecretRef::Env("TOKEN".into());
     let before = actual(vec![applied(&with_values(token(), "hello", fingerprinted))]);
     let withheld = |greeting: &str| with_values(token(), greeting, |_| SecretState::Withheld);
@@ -541,7 +531,7 @@ fn who_may_not_compare_secrets_still_sees_what_the_manifest_says_in_clear() {
 }
 
 #[test]
-fn a_plan_made_without_comparing_secrets_is_kept_as_far_as_it_saw() {
+fn a_plan_without_compared_secrets_is_stale_once_a_secret_differs() {
     let token = || SecretRef::Env("TOKEN".into());
     let (blind, seeing) =
         (with_values(token(), "hello", |_| SecretState::Withheld), with_values(token(), "hello", fingerprinted));
@@ -599,7 +589,7 @@ fn the_quota_of_the_control_plane_counts_every_backend_of_the_project() {
 }
 
 #[test]
-fn a_time_to_live_says_what_this_control_plane_makes_of_it() {
+fn a_ttl_is_warned_about_where_the_control_plane_only_records_it() {
     let mut spec = BackendSpec::new(ProviderKind::Simulated);
     spec.ttl = Some(crate::model::TimeSpan::from_seconds(86_400));
     let desired = desired(&[("dev", wanted(spec))]);
@@ -620,7 +610,7 @@ fn a_time_to_live_says_what_this_control_plane_makes_of_it() {
 }
 
 #[test]
-fn a_database_stays_unless_it_is_asked_for_by_its_own_flag() {
+fn a_database_is_retained_without_its_own_flag() {
     let mut server = spec(ProviderKind::Simulated);
     server.storage = Storage::Postgres(ServerStorage { url: Some(SecretRef::Env("URL".into())), ..ServerStorage::default() });
     let mut silent = server.clone();
@@ -644,7 +634,7 @@ fn a_database_stays_unless_it_is_asked_for_by_its_own_flag() {
 }
 
 #[test]
-fn what_convex_would_not_take_is_refused_before_anything_is_done() {
+fn a_spec_that_convex_rejects_is_refused_while_planning() {
     let mut one = wanted(spec(ProviderKind::Simulated));
     one.spec.env.insert("A".into(), SecretSource::Reference(SecretRef::Env("A".into())));
     one.secrets.insert(FieldPath::new("env.A"), SecretState::Unusable("too large".into()));
@@ -692,7 +682,7 @@ fn certificates_are_compared_by_content_and_an_old_row_by_the_file_that_it_names
 }
 
 #[test]
-fn variables_of_others_are_named_and_nothing_is_done_about_them() {
+fn unmanaged_variables_are_named_and_left_alone() {
     let mut spec = spec(ProviderKind::Simulated);
     spec.env.insert("OURS".into(), SecretSource::Literal("x".into()));
     let mut there = existing("dev", spec.clone());
@@ -756,7 +746,7 @@ fn a_plan_says_what_it_costs_before_and_after() {
 }
 
 #[test]
-fn a_budget_in_dollars_counts_what_is_known_and_names_what_is_not() {
+fn a_budget_in_dollars_counts_known_prices_and_names_unknown_ones() {
     let mut fly = spec(ProviderKind::Fly);
     fly.region = Some("iad".into());
     let mut two = desired(&[("a", wanted(fly.clone())), ("b", wanted(fly)), ("c", wanted(spec(ProviderKind::Kubernetes)))]);
@@ -772,7 +762,7 @@ fn a_budget_in_dollars_counts_what_is_known_and_names_what_is_not() {
 }
 
 #[test]
-fn a_backend_costs_what_the_region_costs_that_it_is_in_or_may_come_to_be_in() {
+fn a_backend_costs_the_most_expensive_of_its_possible_regions() {
     let mut fly = spec(ProviderKind::Fly);
     fly.region = Some("iad".into());
     fly.settings.fly.fallback_regions = vec!["fra".into()];
@@ -816,7 +806,7 @@ fn a_quota_in_dollars_is_looked_at_while_planning() {
 }
 
 #[test]
-fn fly_is_asked_only_for_what_it_has() {
+fn settings_that_fly_does_not_have_are_refused() {
     let mut fly = spec(ProviderKind::Fly);
     let refused = |spec: &BackendSpec| {
         let plan = planned(&desired(&[("a", wanted(spec.clone()))]), &everywhere(vec![]));
@@ -865,7 +855,7 @@ fn only_fly_keeps_a_volume_without_its_backend() {
 }
 
 #[test]
-fn a_removal_that_was_cut_off_goes_on_as_it_was_begun_unless_it_is_asked_for_anew() {
+fn an_interrupted_removal_keeps_its_reclaim_policy_unless_asked_anew() {
     let mut fly = spec(ProviderKind::Fly);
     fly.storage = Storage::Postgres(ServerStorage { url: Some(SecretRef::Env("URL".into())), ..ServerStorage::default() });
     let mut cut_off = existing("a", fly.clone());
@@ -898,7 +888,7 @@ fn a_removal_that_was_cut_off_goes_on_as_it_was_begun_unless_it_is_asked_for_ane
 }
 
 #[test]
-fn a_backend_whose_time_is_over_comes_back_only_when_it_is_asked_for_again() {
+fn an_expired_backend_is_created_again_only_on_request() {
     let mut spec = BackendSpec::new(ProviderKind::Simulated);
     spec.ttl = Some(crate::model::TimeSpan::from_seconds(60));
     let mut desired = desired(&[("dev", wanted(spec))]);

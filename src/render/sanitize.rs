@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_wrote_reaches_no_screen_as_it_is() {
+    fn untrusted_text_is_sanitized() {
         let finding = Diagnostic::new("some.code", HOSTILE).with_help(HOSTILE);
         is_tame(|style| report_text(&Report::one(Exit::Failed, finding.clone()), style), 4);
         let record = serde_json::json!({ "id": "t1", "project": null, "scope": "read", "note": HOSTILE, "created_at": 0 });
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_screen_would_obey_is_shown_instead() {
+    fn terminal_control_sequences_are_escaped() {
         assert_eq!(sanitize_line("\u{1b}]0;pwned\u{7}\u{1b}[2J"), r"\u{1b}]0;pwned\u{7}\u{1b}[2J");
         assert_eq!(sanitize_line("iad\nlhr\u{202e}"), r"iad\u{a}lhr\u{202e}");
         assert_eq!(sanitize_line("\u{9b}2J"), r"\u{9b}2J");

@@ -148,7 +148,7 @@ async fn a_client_that_pipelines_and_never_reads_is_cut_off() {
 }
 
 #[tokio::test]
-async fn connections_that_do_nothing_keep_nobody_out() {
+async fn idle_connections_block_no_other() {
     let fixture = Fixture::new().await;
     let patient = ConnectionTimeouts { head: PATIENCE, idle: PATIENCE, ..TIMEOUTS };
     let address = listen(&fixture, patient, CAPS).await;

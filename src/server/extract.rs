@@ -265,7 +265,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_found_is_not_repeated() {
+    fn a_rejected_body_is_not_echoed() {
         let error = serde_json::from_str::<std::collections::BTreeMap<String, u8>>(r#"{"a": "hun\"ter2"}"#).unwrap_err();
         let text = redact_values(&error.to_string());
         assert!(!text.contains("hun") && !text.contains("ter2") && text.contains("expected u8"), "{text}");

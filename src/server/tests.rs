@@ -8,6 +8,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use futures_util::stream;
+use rstest::rstest;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
@@ -211,7 +212,7 @@ const NEEDS: [(&str, &str); 32] = [
 ];
 
 #[tokio::test]
-async fn every_route_lets_in_whom_it_should_and_nobody_else() {
+async fn every_endpoint_admits_exactly_the_tokens_that_its_scope_names() {
     let fixture = Fixture::new().await;
     let routes = ALL;
     let mut ids: Vec<_> = routes.iter().map(|route| route.id).collect();
@@ -258,7 +259,7 @@ async fn every_route_lets_in_whom_it_should_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn somebody_elses_project_looks_like_one_that_is_not_there() {
+async fn a_project_out_of_reach_looks_like_a_missing_one() {
     let fixture = Fixture::new().await;
     fixture.put(fixture.lease().await, "s", false).await;
     let there = fixture.get("stranger", "/v1/projects/demo/backends/dev").await;
@@ -272,7 +273,7 @@ async fn somebody_elses_project_looks_like_one_that_is_not_there() {
 }
 
 #[tokio::test]
-async fn taking_a_backend_away_needs_the_scope_for_it() {
+async fn removing_a_backend_needs_the_scope_destroy() {
     let fixture = Fixture::new().await;
     let fence = fixture.lease().await;
     assert_eq!(fixture.put(fence, "make", false).await.status, 200);
@@ -286,7 +287,7 @@ async fn taking_a_backend_away_needs_the_scope_for_it() {
 }
 
 #[tokio::test]
-async fn a_stale_writer_changes_nothing() {
+async fn a_stale_fence_is_refused_everywhere() {
     let fixture = Fixture::new().await;
     let old = fixture.lease().await;
     let lease = "/v1/projects/demo/lease";
@@ -313,7 +314,7 @@ async fn a_stale_writer_changes_nothing() {
 }
 
 #[tokio::test]
-async fn the_same_step_is_the_same_operation() {
+async fn a_repeated_step_returns_the_same_operation() {
     let fixture = Fixture::new().await;
     let fence = fixture.lease().await;
     let first = fixture.put(fence, "s", true).await;
@@ -332,7 +333,7 @@ async fn the_same_step_is_the_same_operation() {
 }
 
 #[tokio::test]
-async fn nobody_can_stand_in_for_the_removal_of_what_expires() {
+async fn a_step_key_of_the_janitor_is_reserved() {
     let fixture = Fixture::new().await;
     let fence = fixture.lease().await;
     let request = json!({ "step": { "plan": "expiry", "step": "x:1" }, "backend": "dev", "work": { "kind": "remove" } });
@@ -342,7 +343,7 @@ async fn nobody_can_stand_in_for_the_removal_of_what_expires() {
 }
 
 #[tokio::test]
-async fn an_operation_is_watched_from_wherever_the_watcher_left_off() {
+async fn an_event_stream_resumes_after_the_last_event_id() {
     let fixture = Fixture::new().await;
     let fence = fixture.lease().await;
     let id = fixture.put(fence, "s", true).await.json()["id"].as_str().unwrap().to_owned();
@@ -363,7 +364,7 @@ async fn an_operation_is_watched_from_wherever_the_watcher_left_off() {
 }
 
 #[tokio::test]
-async fn a_server_that_shuts_down_takes_no_work_and_lets_watchers_go() {
+async fn a_draining_server_refuses_work_and_ends_event_streams() {
     let mut fixture = Fixture::new().await;
     let fence = fixture.lease().await;
     let id = fixture.put(fence, "s", true).await.json()["id"].as_str().unwrap().to_owned();
@@ -382,84 +383,103 @@ async fn a_server_that_shuts_down_takes_no_work_and_lets_watchers_go() {
     assert!(watched.contains("two") && !watched.contains("ended"), "{watched}");
 }
 
+#[rstest]
+#[case::the_root("GET", "/", 404, "wire.no_such_path")]
+#[case::a_trailing_slash("GET", "/v1/projects/demo/", 404, "wire.no_such_path")]
+#[case::an_unknown_version("GET", "/v2/projects", 404, "wire.no_such_path")]
+#[case::a_method_of_another_path("DELETE", "/v1/projects/demo", 405, "wire.method")]
+#[case::an_unknown_method("BREW", "/v1/projects", 405, "wire.method")]
+#[case::a_name_with_a_capital("GET", "/v1/projects/Demo", 400, "wire.name")]
+#[case::a_name_that_leaves_the_path("GET", "/v1/projects/..%2fdemo", 400, "wire.name")]
+#[case::a_name_that_begins_with_a_digit("GET", "/v1/projects/demo/backends/1", 400, "wire.name")]
+#[case::an_id_with_a_null_byte("GET", "/v1/projects/demo/operations/a%00b", 400, "wire.id")]
+#[case::an_unknown_parameter("GET", "/v1/projects/demo?deep=1", 400, "wire.query")]
+#[case::a_negative_limit("GET", "/v1/projects/demo/events?limit=-1", 400, "wire.query")]
+#[case::a_repeated_parameter("GET", "/v1/projects/demo/events?limit=1&limit=2", 400, "wire.query")]
+#[case::a_limit_of_nothing("GET", "/v1/projects/demo/operations?limit=0", 400, "wire.query")]
+#[case::parameters_that_exclude_each_other("GET", "/v1/projects/demo/backends/dev/logs?tail=1&from=2", 400, "wire.query")]
+#[case::no_fence("PUT", "/v1/projects/demo/lease", 400, "wire.fence")]
+#[case::no_content_type("POST", "/v1/tokens", 415, "wire.content_type")]
+#[case::an_unknown_token("DELETE", "/v1/tokens/nobody", 404, "control.no_such_token")]
 #[tokio::test]
-async fn what_is_wrong_with_a_request_is_said_in_one_document() {
+async fn a_wrong_request_is_answered_with_one_document(
+    #[case] method: &str,
+    #[case] path: &str,
+    #[case] status: u16,
+    #[case] code: &str,
+) {
+    let fixture = Fixture::new().await;
+    let response = fixture.send(fixture.request("operator", method, path).body(Body::empty()).unwrap()).await;
+    assert_eq!((response.status, response.code().as_str()), (status, code), "{}", response.body);
+    assert_eq!(response.headers.contains_key("allow"), status == 405);
+}
+
+#[rstest]
+#[case::empty(&b""[..], 400, "wire.body")]
+#[case::cut_off(b"{", 400, "wire.body")]
+#[case::null(b"null", 400, "wire.body")]
+#[case::an_array(b" [\"demo\",\"read\",\"\",null]", 400, "wire.body")]
+#[case::not_utf8(b"\xff\xfe", 400, "wire.body")]
+#[case::two_documents(br#"{"scope":"read","project":"demo"} {}"#, 400, "wire.body")]
+#[case::a_repeated_key(br#"{"scope":"read","scope":"operator","project":"demo"}"#, 400, "wire.body")]
+#[case::an_unknown_key(br#"{"scope":"read","project":"demo","admin":true}"#, 400, "wire.body")]
+#[case::a_missing_key(br#"{"scope":"read"}"#, 422, "token.request")]
+#[case::too_deep(&[[b'['; 2000], [b']'; 2000]].concat(), 400, "wire.body")]
+#[case::too_large(&[b' '; 5000], 413, "wire.too_large")]
+#[tokio::test]
+async fn a_wrong_body_is_answered_with_one_document(#[case] body: &[u8], #[case] status: u16, #[case] code: &str) {
     let fixture = Fixture::with(RequestLimits { body: 4096, ..RequestLimits::default() }).await;
-    let operations = "/v1/projects/demo/operations";
-    for (method, path, status, code) in [
-        ("GET", "/", 404, "wire.no_such_path"),
-        ("GET", "/v1/projects/demo/", 404, "wire.no_such_path"),
-        ("GET", "/v2/projects", 404, "wire.no_such_path"),
-        ("DELETE", "/v1/projects/demo", 405, "wire.method"),
-        ("BREW", "/v1/projects", 405, "wire.method"),
-        ("GET", "/v1/projects/Demo", 400, "wire.name"),
-        ("GET", "/v1/projects/..%2fdemo", 400, "wire.name"),
-        ("GET", "/v1/projects/demo/backends/1", 400, "wire.name"),
-        ("GET", "/v1/projects/demo/operations/a%00b", 400, "wire.id"),
-        ("GET", "/v1/projects/demo?deep=1", 400, "wire.query"),
-        ("GET", "/v1/projects/demo/events?limit=-1", 400, "wire.query"),
-        ("GET", "/v1/projects/demo/events?limit=1&limit=2", 400, "wire.query"),
-        ("GET", "/v1/projects/demo/operations?limit=0", 400, "wire.query"),
-        ("GET", "/v1/projects/demo/backends/dev/logs?tail=1&from=2", 400, "wire.query"),
-        ("PUT", "/v1/projects/demo/lease", 400, "wire.fence"),
-        ("POST", "/v1/tokens", 415, "wire.content_type"),
-        ("DELETE", "/v1/tokens/nobody", 404, "control.no_such_token"),
-    ] {
-        let response = fixture.send(fixture.request("operator", method, path).body(Body::empty()).unwrap()).await;
-        assert_eq!((response.status, response.code().as_str()), (status, code), "{method} {path}: {}", response.body);
-        assert_eq!(response.headers.contains_key("allow"), status == 405, "{method} {path}");
-    }
-    let deep = format!("{}{}", "[".repeat(2000), "]".repeat(2000));
-    let wide = format!("\"{}\"", "a".repeat(5000));
-    for (body, status, code) in [
-        (&b""[..], 400, "wire.body"),
-        (b"{", 400, "wire.body"),
-        (b"null", 400, "wire.body"),
-        (b" [\"demo\",\"read\",\"\",null]", 400, "wire.body"),
-        (b"\xff\xfe", 400, "wire.body"),
-        (br#"{"scope":"read","project":"demo"} {}"#, 400, "wire.body"),
-        (br#"{"scope":"read","scope":"operator","project":"demo"}"#, 400, "wire.body"),
-        (br#"{"scope":"read","project":"demo","admin":true}"#, 400, "wire.body"),
-        (br#"{"scope":"read"}"#, 422, "token.request"),
-        (deep.as_bytes(), 400, "wire.body"),
-        (wide.as_bytes(), 413, "wire.too_large"),
-    ] {
-        let request =
-            fixture.request("operator", "POST", "/v1/tokens").header("content-type", "application/json; charset=utf-8");
-        let response = fixture.send(request.body(Body::from(body.to_vec())).unwrap()).await;
-        assert_eq!((response.status, response.code().as_str()), (status, code), "{}", response.body);
-    }
-    // However large a body without a length is, no more than the limit is read of it.
-    let endless = Body::from_stream(stream::repeat_with(|| Ok::<_, std::io::Error>(vec![b' '; 1024])));
-    let request = fixture.request("operator", "POST", "/v1/tokens").header("content-type", "application/json");
-    assert_eq!(fixture.send(request.body(endless).unwrap()).await.code(), "wire.too_large");
-    let fence = fixture.lease().await;
-    let request = fixture.request("apply", "POST", operations).header("content-type", "application/json");
-    let document = json!({ "step": { "plan": "p", "step": "s" }, "backend": "dev", "work": { "kind": "remove" } }).to_string();
-    let request = request.header("convexinfra-fence", fence).header("idempotency-key", "p/other");
-    assert_eq!(fixture.send(request.body(Body::from(document)).unwrap()).await.code(), "wire.idempotency_key");
-    // Everybody's ceilings are not lifted by a document without any.
-    let nothing = fixture.write("operator", "PUT", "/v1/quota", 0, &json!([])).await;
-    assert_eq!((nothing.status, nothing.code().as_str()), (400, "wire.body"));
-    // What stands in everybody's plans leads no terminal astray; values of variables may have lines.
-    let work = |spec: &Value| json!({ "kind": "put", "spec": spec, "secrets": { "env.LINES": "a\nb" } });
-    for (spec, code) in [
-        (json!({ "provider": "simulated", "region": "a\u{1b}[2J" }), Some("wire.text")),
-        (json!({ "provider": "simulated", "origins": { "api": "http://x\nEVIL=1" } }), Some("wire.text")),
-        (json!({ "provider": "kubernetes" }), Some("plan.provider_unavailable")),
-        (
-            json!({ "provider": "simulated", "env": { "LINES": { "literal": "a\nb" } }, "settings": { "simulated": { "listen": false } } }),
-            None,
-        ),
-    ] {
-        let request = json!({ "step": { "plan": "p", "step": spec.to_string().len().to_string() }, "backend": "dev", "work": work(&spec) });
-        let response = fixture.write("apply", "POST", operations, fence, &request).await;
-        assert_eq!((response.status >= 400).then(|| response.code()).as_deref(), code, "{spec}: {}", response.body);
-    }
+    let request = fixture.request("operator", "POST", "/v1/tokens").header("content-type", "application/json; charset=utf-8");
+    let response = fixture.send(request.body(Body::from(body.to_vec())).unwrap()).await;
+    assert_eq!((response.status, response.code().as_str()), (status, code), "{}", response.body);
 }
 
 #[tokio::test]
-async fn a_secret_in_the_wrong_place_is_not_repeated() {
+async fn a_body_without_a_length_is_read_up_to_the_limit() {
+    let fixture = Fixture::with(RequestLimits { body: 4096, ..RequestLimits::default() }).await;
+    let endless = Body::from_stream(stream::repeat_with(|| Ok::<_, std::io::Error>(vec![b' '; 1024])));
+    let request = fixture.request("operator", "POST", "/v1/tokens").header("content-type", "application/json");
+    assert_eq!(fixture.send(request.body(endless).unwrap()).await.code(), "wire.too_large");
+}
+
+#[tokio::test]
+async fn an_idempotency_key_that_is_not_the_step_is_refused() {
+    let fixture = Fixture::new().await;
+    let fence = fixture.lease().await;
+    let request = fixture.request("apply", "POST", "/v1/projects/demo/operations").header("content-type", "application/json");
+    let document = json!({ "step": { "plan": "p", "step": "s" }, "backend": "dev", "work": { "kind": "remove" } }).to_string();
+    let request = request.header("convexinfra-fence", fence).header("idempotency-key", "p/other");
+    assert_eq!(fixture.send(request.body(Body::from(document)).unwrap()).await.code(), "wire.idempotency_key");
+}
+
+#[tokio::test]
+async fn the_default_quota_is_not_lifted_by_an_empty_document() {
+    let fixture = Fixture::new().await;
+    let nothing = fixture.write("operator", "PUT", "/v1/quota", 0, &json!([])).await;
+    assert_eq!((nothing.status, nothing.code().as_str()), (400, "wire.body"));
+}
+
+/// What stands in everybody's plans leads no terminal astray; values of variables may have lines.
+#[rstest]
+#[case::an_escape_sequence(json!({ "provider": "simulated", "region": "a\u{1b}[2J" }), Some("wire.text"))]
+#[case::a_line_break(json!({ "provider": "simulated", "origins": { "api": "http://x\nEVIL=1" } }), Some("wire.text"))]
+#[case::an_unavailable_provider(json!({ "provider": "kubernetes" }), Some("plan.provider_unavailable"))]
+#[case::a_variable_with_lines(
+    json!({ "provider": "simulated", "env": { "LINES": { "literal": "a\nb" } }, "settings": { "simulated": { "listen": false } } }),
+    None
+)]
+#[tokio::test]
+async fn a_spec_is_accepted_only_with_printable_text(#[case] spec: Value, #[case] code: Option<&str>) {
+    let fixture = Fixture::new().await;
+    let fence = fixture.lease().await;
+    let work = json!({ "kind": "put", "spec": spec, "secrets": { "env.LINES": "a\nb" } });
+    let request = json!({ "step": { "plan": "p", "step": "s" }, "backend": "dev", "work": work });
+    let response = fixture.write("apply", "POST", "/v1/projects/demo/operations", fence, &request).await;
+    assert_eq!((response.status >= 400).then(|| response.code()).as_deref(), code, "{}", response.body);
+}
+
+#[tokio::test]
+async fn an_error_does_not_repeat_a_misplaced_secret() {
     let fixture = Fixture::new().await;
     let fence = fixture.lease().await;
     for work in [
@@ -476,7 +496,7 @@ async fn a_secret_in_the_wrong_place_is_not_repeated() {
 }
 
 #[tokio::test]
-async fn a_token_that_asks_too_often_is_told_when_to_come_again() {
+async fn a_rate_limited_token_is_told_when_to_retry() {
     let fixture = Fixture::with(RequestLimits { rate: std::num::NonZeroU32::new(2), ..RequestLimits::default() }).await;
     let mut refused = None;
     for _ in 0..5 {
@@ -493,7 +513,7 @@ async fn a_token_that_asks_too_often_is_told_when_to_come_again() {
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_come_is_not_waited_for() {
+async fn a_body_that_stalls_times_out() {
     let fixture = Fixture::with(RequestLimits { request: Duration::from_millis(50), ..RequestLimits::default() }).await;
     let never = Body::from_stream(stream::pending::<Result<Vec<u8>, std::io::Error>>());
     let request = fixture.request("operator", "POST", "/v1/tokens").header("content-type", "application/json");
@@ -502,7 +522,7 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn what_takes_too_long_or_panics_is_one_document_and_not_the_end() {
+async fn a_timeout_and_a_panic_are_answered_with_one_document() {
     let fixture = Fixture::with(RequestLimits { request: Duration::from_millis(50), ..RequestLimits::default() }).await;
     let routes = Router::new()
         .route("/slow", axum::routing::get(std::future::pending::<StatusCode>))
@@ -518,19 +538,22 @@ async fn what_takes_too_long_or_panics_is_one_document_and_not_the_end() {
     }
 }
 
+#[rstest]
+#[case::printable("abc-1.2_3", true)]
+#[case::with_a_space("a b", false)]
+#[case::empty("", false)]
+#[case::too_long(&"x".repeat(65), false)]
 #[tokio::test]
-async fn an_id_is_kept_where_it_is_fit_for_a_log() {
+async fn a_request_id_is_kept_where_it_is_fit_for_a_log(#[case] given: &str, #[case] kept: bool) {
     let fixture = Fixture::new().await;
-    for (given, kept) in [("abc-1.2_3", true), ("a b", false), ("", false), (&*"x".repeat(65), false)] {
-        let request = fixture.request("none", "GET", "/healthz").header("x-request-id", given).body(Body::empty()).unwrap();
-        let id = fixture.send(request).await.headers["x-request-id"].to_str().unwrap().to_owned();
-        assert_eq!(id == given, kept, "{given}: {id}");
-        assert!(!id.is_empty());
-    }
+    let request = fixture.request("none", "GET", "/healthz").header("x-request-id", given).body(Body::empty()).unwrap();
+    let id = fixture.send(request).await.headers["x-request-id"].to_str().unwrap().to_owned();
+    assert_eq!(id == given, kept, "{id}");
+    assert!(!id.is_empty());
 }
 
 #[tokio::test]
-async fn figures_count_what_happened_and_name_nobody() {
+async fn metrics_count_events_and_name_no_project() {
     let fixture = Fixture::new().await;
     fixture.put(fixture.lease().await, "s", false).await;
     fixture.get("malformed", "/v1/projects/demo").await;
@@ -554,7 +577,7 @@ async fn figures_count_what_happened_and_name_nobody() {
 }
 
 #[tokio::test]
-async fn quotas_are_set_by_operators_and_hold_for_everybody() {
+async fn an_operator_sets_a_quota_and_it_holds() {
     let fixture = Fixture::new().await;
     let fence = fixture.lease().await;
     assert_eq!(fixture.write("operator", "PUT", "/v1/projects/demo/quota", 0, &json!({ "backends": 0 })).await.status, 204);
@@ -566,7 +589,7 @@ async fn quotas_are_set_by_operators_and_hold_for_everybody() {
 }
 
 #[tokio::test]
-async fn a_token_is_made_shown_once_and_ended() {
+async fn a_token_is_created_shown_once_and_revoked() {
     let fixture = Fixture::new().await;
     let made =
         fixture.write("operator", "POST", "/v1/tokens", 0, &json!({ "scope": "read", "project": "demo", "note": "ci" })).await;
@@ -588,7 +611,7 @@ async fn a_token_is_made_shown_once_and_ended() {
 }
 
 #[test]
-fn every_endpoint_is_served_and_documented_to_the_end() {
+fn every_endpoint_is_served_and_documented() {
     let contract = super::openapi();
     let mut served: Vec<_> = routes::routes().iter().map(|route| route.endpoint.id).collect();
     let mut known: Vec<_> = ALL.iter().map(|endpoint| endpoint.id).collect();
@@ -608,7 +631,7 @@ fn every_endpoint_is_served_and_documented_to_the_end() {
 }
 
 #[tokio::test]
-async fn the_contract_is_made_once_and_compared_by_its_tag() {
+async fn the_contract_is_cached_by_its_etag() {
     let fixture = Fixture::new().await;
     let first = fixture.get("none", "/openapi.json").await;
     assert_eq!((first.status, &first.headers["cache-control"]), (200, &"no-cache".parse().unwrap()));
@@ -620,7 +643,7 @@ async fn the_contract_is_made_once_and_compared_by_its_tag() {
 }
 
 #[tokio::test]
-async fn a_history_is_read_in_pages() {
+async fn the_history_is_read_in_pages() {
     let fixture = Fixture::new().await;
     for number in 0..7 {
         let body = json!({ "scope": "read", "project": "demo", "note": number.to_string() });
@@ -644,7 +667,7 @@ async fn a_history_is_read_in_pages() {
 }
 
 #[tokio::test]
-async fn a_token_is_bound_to_where_it_was_asked_for() {
+async fn a_token_is_bound_to_its_control_plane() {
     let fixture = Fixture::new().await;
     let body = json!({ "scope": "read", "project": "demo" });
     let request = fixture.request("operator", "POST", "/v1/tokens").header("host", "control.test:7310");
@@ -658,7 +681,7 @@ async fn a_token_is_bound_to_where_it_was_asked_for() {
 }
 
 #[tokio::test]
-async fn keys_of_a_limiter_that_are_not_used_any_more_are_forgotten() {
+async fn unused_keys_of_the_rate_limiter_are_dropped() {
     let fixture = Fixture::new().await;
     let rate = std::num::NonZeroU32::new(100_000).unwrap();
     let limiter = super::rate_limits::KeyedLimiter::new(rate, rate, &fixture.server.host);

@@ -44,7 +44,7 @@ fn a_transaction_that_fails_leaves_nothing() {
 }
 
 #[test]
-fn what_is_newer_damaged_or_a_strangers_is_left_as_it_is() {
+fn a_newer_damaged_or_foreign_store_is_left_untouched() {
     let folder = tempfile::tempdir().unwrap();
     let path = path(&folder);
     project(&SqliteStore::open(&path).unwrap(), "a");

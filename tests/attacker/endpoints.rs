@@ -25,7 +25,7 @@ fn expected(endpoint: &Endpoint, holder: &str) -> Option<u16> {
 }
 
 #[test]
-fn every_endpoint_refuses_whoever_lacks_its_scope() {
+fn every_endpoint_refuses_a_token_without_its_scope() {
     let target = Target::new();
     for endpoint in ALL {
         for holder in ["none", "malformed", "unknown"].iter().chain(&HOLDERS) {

@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use convexinfra::api::endpoint::Endpoint;
 use serde_json::json;
 
-use fixture::Server;
+use fixture::{PortBudget, PortRange, Server};
 use raw::{RawRequest, RawResponse};
 
 /// A server with a token of each scope for the project `demo`, and of one for another project.
@@ -26,6 +26,7 @@ struct Target {
     address: SocketAddr,
     tokens: BTreeMap<&'static str, String>,
     _folder: tempfile::TempDir,
+    _ports: PortRange,
 }
 
 /// The holders of tokens that open something.
@@ -38,12 +39,12 @@ impl Target {
     }
 
     fn with(extra: &[(&str, &str)]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let (folder, ports) = (tempfile::tempdir().unwrap(), PortRange::take(PortBudget::Small));
         let text = |path: std::path::PathBuf| path.to_str().unwrap().to_owned();
         let mut variables = BTreeMap::from([
             ("HOME".to_owned(), text(folder.path().to_owned())),
             ("CONVEXINFRA_HOME".to_owned(), text(folder.path().join("home"))),
-            ("CONVEXINFRA_FIRST_PORT".to_owned(), "23500".to_owned()),
+            ("CONVEXINFRA_FIRST_PORT".to_owned(), ports.range.start.to_string()),
             ("CONVEXINFRA_BODY_LIMIT".to_owned(), "64 KiB".to_owned()),
             ("CONVEXINFRA_REQUEST_TIMEOUT".to_owned(), "2s".to_owned()),
             ("CONVEXINFRA_SHUTDOWN_GRACE".to_owned(), "1s".to_owned()),
@@ -52,7 +53,8 @@ impl Target {
         let operator = Server::init(&variables);
         let server = Server::start(&variables);
         let address = server.url.strip_prefix("http://").unwrap().parse().unwrap();
-        let mut target = Self { server, address, tokens: BTreeMap::from([("operator", operator)]), _folder: folder };
+        let mut target =
+            Self { server, address, tokens: BTreeMap::from([("operator", operator)]), _folder: folder, _ports: ports };
         for (holder, scope, project) in [
             ("read", "read", "demo"),
             ("apply", "apply", "demo"),

@@ -71,7 +71,7 @@ fn provision_says_where_it_is_every_time_and_passes_over_no_flag() {
 }
 
 #[test]
-fn provision_brings_what_it_depends_on_and_deprovision_leaves_nobody_behind() {
+fn provision_creates_dependencies_and_deprovision_removes_them() {
     let world = ProjectFixture::new(
         "project = \"gremlin\"\n[backends.a]\nprovider = \"simulated\"\n[backends.b]\nprovider = \"simulated\"\ndepends_on = [\"a\"]\n\
          [backends.c]\nprovider = \"simulated\"\ndepends_on = [\"b\"]\n[backends.d]\nprovider = \"simulated\"\n",
@@ -366,7 +366,7 @@ fn without_a_command_there_is_help() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn what_could_not_be_written_is_not_done() {
+fn a_failed_write_to_standard_output_is_an_error() {
     let world = ProjectFixture::new(ONE);
     world.apply();
     for words in [&["env"][..], &["status", "--json"]] {
@@ -382,7 +382,7 @@ fn what_could_not_be_written_is_not_done() {
 }
 
 #[test]
-fn following_a_log_ends_when_nobody_reads_it() {
+fn following_a_log_ends_with_its_reader() {
     let world = ProjectFixture::new("project = \"gremlin\"\n\n[backends.dev]\nprovider = \"simulated\"\n");
     world.apply();
     let mut following = world.command(&["logs", "--follow"]).stdout(std::process::Stdio::piped()).spawn().unwrap();

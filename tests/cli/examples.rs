@@ -74,7 +74,7 @@ fn every_example_is_valid_and_plans() {
 }
 
 #[test]
-fn what_can_run_here_is_applied() {
+fn examples_that_can_run_here_are_applied() {
     for (name, comes) in &EXAMPLES {
         if !matches!(comes, Comes::Applied) {
             continue;

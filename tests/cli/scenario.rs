@@ -167,7 +167,7 @@ fn lost_data_is_refused_with_the_way_out() {
 }
 
 #[test]
-fn a_saved_plan_is_applied_only_to_what_it_was_made_for() {
+fn a_stale_saved_plan_is_refused() {
     let mut world = super::new_world(&format!("{ONE}\n[backends.dev.env]\nTOKEN = {{ env = \"TOKEN\" }}\n"));
     world.set("TOKEN", "first");
     let save = |world: &ProjectFixture| drop(world.run_expecting(0, &["plan", "--out", "saved.json"]));
@@ -217,7 +217,7 @@ fn a_saved_plan_is_applied_only_to_what_it_was_made_for() {
 }
 
 #[test]
-fn whatever_stands_in_the_way_refuses_the_whole_apply() {
+fn one_refusal_refuses_the_whole_apply() {
     let manifest = "project = \"gremlin\"\n\n[backends.kept]\nprovider = \"simulated\"\nprotected = true\nrelease = \"precompiled-2026-08-21-652b828\"\n\n[backends.other]\nprovider = \"simulated\"\n";
     let world = super::new_world(manifest);
     world.apply();
@@ -268,7 +268,7 @@ fn whatever_stands_in_the_way_refuses_the_whole_apply() {
 }
 
 #[test]
-fn what_depends_waits_and_what_fails_stops_only_that() {
+fn dependents_wait_and_a_failure_skips_only_them() {
     let world = super::new_world("");
     let broken = script(&world.folder, "broken", "echo this cannot work >&2\nexit 3");
     let manifest = |binary: &Path| {
@@ -555,7 +555,7 @@ fn wrong_usage_is_64_and_every_error_is_a_document() {
 }
 
 #[test]
-fn interrupted_means_finish_what_runs_and_say_so() {
+fn an_interrupted_apply_finishes_running_steps_and_skips_the_rest() {
     let world = super::new_world(&(0..6).fold("project = \"gremlin\"\n".to_owned(), |text, number| {
         let depends = if number > 0 { format!("depends_on = [\"b{}\"]\n", number - 1) } else { String::new() };
         format!("{text}[backends.b{number}]\nprovider = \"simulated\"\n{depends}")
@@ -588,7 +588,7 @@ fn a_block_that_is_removed_leaves_no_coordinates_behind() {
 }
 
 #[test]
-fn a_backend_that_is_told_not_to_run_stops_keeps_its_data_and_comes_back_the_same() {
+fn a_stopped_backend_keeps_its_data_and_starts_again() {
     let world = super::new_world(ONE);
     world.apply();
     let before = world.assert_reachable(".env.local", "gremlin-dev");
@@ -608,7 +608,7 @@ fn a_backend_that_is_told_not_to_run_stops_keeps_its_data_and_comes_back_the_sam
 }
 
 #[test]
-fn variables_that_nobody_asked_for_are_shown_and_left_alone() {
+fn unmanaged_variables_are_shown_and_left_alone() {
     use convexinfra::convex::deployment::{Deployment, DeploymentClient, EnvironmentChange};
     use convexinfra::model::Secret;
 

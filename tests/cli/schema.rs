@@ -77,7 +77,7 @@ simulated = { listen = false }
 "#;
 
 #[test]
-fn what_real_runs_print_keeps_to_the_schemas() {
+fn documents_of_real_runs_match_their_schemas() {
     let schemas = Schemas(
         SchemaDocument::ALL
             .into_iter()

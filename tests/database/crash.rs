@@ -1,9 +1,8 @@
 //! Preparing and giving back a database, killed at every point that it passes, and what the same command then makes
 //! of it.
 
-use std::collections::BTreeSet;
-
 use fixture::ProjectFixture;
+use fixture::crash::{CrashPoint, crash_matrix};
 use fixture::database::{Server, servers};
 
 const STORAGE: &str = ", tls = \"disable\", role = \"least_privilege\"";
@@ -34,17 +33,12 @@ impl Story {
     }
 }
 
-/// The points about databases that a command passes.
-fn points(story: Story, server: &Server) -> BTreeSet<String> {
-    let project = Server::project();
-    let mut world = story.world(server, &project);
-    let trace = world.root().join("trace");
-    world.set("CONVEXINFRA_FAULT_TRACE", trace.to_str().unwrap());
-    world.run_expecting(0, story.words());
-    world.unset("CONVEXINFRA_FAULT_TRACE");
-    let text = std::fs::read_to_string(trace).unwrap();
+/// The points about databases that a command passes, each once.
+fn points(story: Story, server: &Server) -> Vec<CrashPoint> {
+    let mut world = story.world(server, &Server::project());
+    let points = world.crash_points(story.words());
     world.run(Story::DestroyWithDatabase.words());
-    text.lines().filter(|line| line.starts_with("database.")).map(str::to_owned).collect()
+    points.into_iter().filter(|point| point.name.starts_with("database.") && point.pass == 1).collect()
 }
 
 #[test]
@@ -53,13 +47,11 @@ fn a_command_killed_anywhere_is_healed_by_the_next() {
         for story in [Story::Apply, Story::Destroy, Story::DestroyWithDatabase] {
             let points = points(story, server);
             assert!(points.len() >= if story == Story::Apply { 5 } else { 1 }, "{story:?}: {points:?}");
-            for point in points {
+            crash_matrix(story, &points, 1, |point| {
                 let project = Server::project();
                 let (instance, database) = (format!("{project}-dev"), format!("{project}_dev"));
                 let mut world = story.world(server, &project);
-                world.set("CONVEXINFRA_FAULT", &format!("{point}:1"));
-                let killed = world.run(story.words());
-                world.unset("CONVEXINFRA_FAULT");
+                let killed = world.run_killed_at(point, story.words());
                 assert_eq!(killed.signal(), Some(9), "{point}: {killed}");
                 match story {
                     Story::Apply => {
@@ -81,7 +73,8 @@ fn a_command_killed_anywhere_is_healed_by_the_next() {
                 }
                 world.run_expecting(0, Story::DestroyWithDatabase.words());
                 assert!(!server.has(&database), "{point}");
-            }
+                true
+            });
         }
     }
 }

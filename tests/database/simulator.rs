@@ -29,7 +29,7 @@ fn recorded(case: &str) -> Option<String> {
 }
 
 #[test]
-fn what_fails_fails_in_the_words_of_the_real_one() {
+fn database_errors_have_the_text_of_the_real_backend() {
     let (Some(server), Some(plain)) = (server(Kind::Postgres), self::server(Kind::PlainPostgres)) else { return };
     let cases = [
         ("postgres without database", "Error: db error: FATAL: database \"gold_backend\" does not exist", without_tls(server)),

@@ -231,7 +231,7 @@ fn with_tls_under_a_private_authority() {
 }
 
 #[test]
-fn a_database_that_is_gone_is_not_made_anew() {
+fn a_missing_database_is_not_created_again() {
     for server in servers() {
         let project = Server::project();
         let world = world(server, &project, NO_TLS);

@@ -5,7 +5,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+
+use fixture::crash::{CrashPoint, crash_matrix};
 
 use super::commands::Project;
 use super::rig::{BACKEND, DASHBOARD, Engine};
@@ -66,23 +67,18 @@ impl Story {
     }
 }
 
-fn points(engine: &'static Engine, story: Story) -> BTreeSet<String> {
-    let mut project = story.project(engine);
-    let trace = project.world.root().join("trace");
-    project.world.set("CONVEXINFRA_FAULT_TRACE", trace.to_str().unwrap());
-    project.world.run_expecting(0, story.words());
-    let text = fs::read_to_string(&trace).unwrap();
-    let all: BTreeSet<String> = text.lines().filter(|name| name.starts_with("provider.docker.")).map(str::to_owned).collect();
-    assert!(all.len() >= 3, "{story:?}: {all:?}");
-    all
+/// The provider's points, each once: backends pass them alike.
+fn points(engine: &'static Engine, story: Story) -> Vec<CrashPoint> {
+    let all = story.project(engine).world.crash_points(story.words());
+    let own: Vec<_> = all.into_iter().filter(|point| point.name.starts_with("provider.docker.") && point.pass == 1).collect();
+    assert!(own.len() >= 3, "{story:?}: {own:?}");
+    own
 }
 
-fn survives(engine: &'static Engine, story: Story, point: &str) {
+fn survives(engine: &'static Engine, story: Story, point: &CrashPoint) {
     let mut project = story.project(engine);
-    project.world.set("CONVEXINFRA_FAULT", &format!("{point}:1"));
-    let killed = project.world.run(story.words());
+    let killed = project.world.run_killed_at(point, story.words());
     assert_eq!(killed.signal(), Some(9), "{story:?} {point}: {killed}");
-    project.world.unset("CONVEXINFRA_FAULT");
     project.world.run_expecting(0, story.words());
     assert_eq!(project.everything().len(), story.things(), "{story:?} {point}: {:?}", project.everything());
     if matches!(story, Story::Destroy) {
@@ -105,20 +101,13 @@ fn a_command_killed_anywhere_is_healed_by_the_next() {
     for story in [Story::First, Story::Second, Story::Destroy] {
         work.extend(points(engine, story).into_iter().map(|point| (story, point)));
     }
-    let seen: BTreeSet<&str> = work.iter().map(|(_, point)| point.as_str()).collect();
+    let seen: BTreeSet<&str> = work.iter().map(|(_, point)| point.name.as_str()).collect();
     for point in ["container_made", "files_sent", "renamed", "replacement_ready", "volume_removed", "network_removed"] {
         assert!(seen.contains(format!("provider.docker.{point}").as_str()), "{point} was never passed: {seen:?}");
     }
-    let work = Mutex::new(work);
-    std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                loop {
-                    let Some((story, point)) = work.lock().unwrap().pop() else { return };
-                    survives(engine, story, &point);
-                }
-            });
-        }
+    crash_matrix("a command on an engine", &work, AT_ONCE, |(story, point)| {
+        survives(engine, *story, point);
+        true
     });
 }
 

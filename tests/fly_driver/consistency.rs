@@ -223,7 +223,7 @@ async fn a_volume_that_is_listed_after_its_app_is_gone_stands_in_nobodys_way() {
 }
 
 #[tokio::test]
-async fn somebody_elses_update_is_waited_for_whatever_status_says_so() {
+async fn a_foreign_update_is_awaited_for_every_status() {
     for status in [409, 412] {
         let mut fixture = Fixture::friendly();
         fixture.ensure().await;

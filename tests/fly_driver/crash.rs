@@ -14,7 +14,7 @@ use fake_fly::settings::TOKEN;
 #[cfg(debug_assertions)]
 use fake_fly::{FakeFly, Settings};
 #[cfg(debug_assertions)]
-use fixture::CliFixture;
+use fixture::{CliFixture, crash::CrashPoint};
 
 const URL: &str = "CONVEXINFRA_TEST_FLY";
 const VERB: &str = "CONVEXINFRA_TEST_VERB";
@@ -63,7 +63,7 @@ fn killed_at(shore: &Fixture, verb: &str, fault: &str) -> bool {
 
 #[cfg(debug_assertions)]
 #[tokio::test]
-async fn whatever_a_killed_command_left_is_adopted_by_the_next() {
+async fn leftovers_of_a_killed_command_are_adopted_by_the_next() {
     const POINTS: [&str; 6] =
         ["app_created:1", "address_assigned:1", "address_assigned:2", "secrets_set:1", "volume_created:1", "machine_created:1"];
     for point in POINTS {
@@ -131,32 +131,24 @@ const KEEPING: &str = "destroy dev --keep-data --allow-destroy dev";
 
 /// Every point that the removal passes, each as often as it passes it.
 #[cfg(debug_assertions)]
-fn points_of_keeping() -> Vec<String> {
+fn points_of_keeping() -> Vec<CrashPoint> {
     let (_fly, desk, _, _) = kept_scene();
     let trace = desk.folder().join("trace");
     let ran = desk.command(KEEPING).env("CONVEXINFRA_FAULT_TRACE", &trace).output().unwrap();
     assert!(ran.status.success());
-    let mut passed = std::collections::BTreeMap::new();
-    let points = desk.read("trace");
-    points
-        .lines()
-        .map(|point| {
-            let count = passed.entry(point).and_modify(|count| *count += 1).or_insert(1);
-            format!("{point}:{count}")
-        })
-        .collect()
+    CrashPoint::of_trace(&desk.read("trace"))
 }
 
 #[cfg(debug_assertions)]
 #[test]
-fn a_removal_that_keeps_the_data_and_was_killed_keeps_it_whoever_finishes_it() {
+fn a_killed_removal_that_keeps_data_keeps_it_however_it_is_finished() {
     let points = points_of_keeping();
     let mut finished = 0;
     for (number, point) in points.iter().enumerate() {
         let (fly, desk, app, volume) = kept_scene();
         let kept = || fly.world().apps[&app].volumes.iter().any(|found| found.id == volume && found.state.is_live());
         let machines = |app: &str| fly.world().apps[app].machines.iter().filter(|machine| !machine.state.is_gone()).count();
-        let killed = desk.command(KEEPING).env("CONVEXINFRA_FAULT", point).output().unwrap();
+        let killed = desk.command(KEEPING).env("CONVEXINFRA_FAULT", point.to_string()).output().unwrap();
         assert_eq!(killed.status.code(), None, "{point} was not passed");
         // Nobody gives a dead command's lease back.
         fly.world().ahead += Duration::from_secs(300);

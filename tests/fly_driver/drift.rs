@@ -57,7 +57,7 @@ async fn missing_addresses_are_named_and_assigned() {
 }
 
 #[tokio::test]
-async fn secrets_that_somebody_set_or_took_are_named_and_put_right() {
+async fn changed_secrets_are_drift_and_repaired() {
     let mut shore = Fixture::friendly();
     shore.ensure().await;
     shore.meddle("POST", "/apps/APP/secrets/INSTANCE_SECRET", json!({ "value": "00".repeat(32) })).await;
@@ -133,7 +133,7 @@ async fn machines_and_volumes_of_others_are_named_and_left() {
 }
 
 #[tokio::test]
-async fn what_others_put_into_the_app_is_never_taken_away() {
+async fn foreign_resources_in_the_app_are_never_removed() {
     let mut shore = Fixture::friendly();
     shore.ensure().await;
     let ours = shore.machines();
@@ -212,7 +212,7 @@ async fn strange_volume(shore: &Fixture) -> String {
 }
 
 #[tokio::test]
-async fn a_second_volume_under_our_name_is_for_somebody_to_decide_about() {
+async fn a_second_volume_of_our_name_is_left_to_the_user() {
     let mut shore = Fixture::friendly();
     shore.ensure().await;
     let request = json!({ "name": "convex_data", "region": "iad", "size_gb": 1 });
@@ -290,7 +290,7 @@ async fn a_volume_whose_host_does_not_answer_is_not_touched() {
 }
 
 #[tokio::test]
-async fn what_a_dashboard_lacks_and_has_too_much_of_is_named_and_put_right() {
+async fn a_drifted_dashboard_is_named_and_repaired() {
     let mut shore = Fixture::friendly();
     shore.placement.spec.dashboard = true;
     shore.placement.spec.release = convexinfra::model::Release::parse(&"a".repeat(40)).ok();
@@ -321,7 +321,7 @@ async fn what_a_dashboard_lacks_and_has_too_much_of_is_named_and_put_right() {
 }
 
 #[tokio::test]
-async fn an_app_of_somebody_else_is_left_alone() {
+async fn a_foreign_app_is_left_alone() {
     let shore = Fixture::friendly();
     let app = shore.app();
     shore.fly.world().foreign_apps.insert(app);

@@ -59,7 +59,7 @@ async fn connections_that_break_are_tried_again() {
 }
 
 #[tokio::test]
-async fn too_many_requests_wait_as_long_as_they_are_told() {
+async fn a_rate_limit_is_retried_after_its_delay() {
     let mut shore = Fixture::with(Settings { retry_after: Some("1".to_owned()), ..Settings::friendly() });
     let mut limited = Reply::error(429, "rate limit exceeded");
     limited.headers.push(("retry-after".to_owned(), "1".to_owned()));
@@ -71,7 +71,7 @@ async fn too_many_requests_wait_as_long_as_they_are_told() {
 }
 
 #[tokio::test]
-async fn a_look_that_fails_says_nothing_about_what_is_there() {
+async fn a_failed_observation_is_not_absence() {
     for path in ["/v1/apps/*", "/v1/apps/*/machines", "/v1/apps/*/volumes", "/v1/apps/*/secrets", "/v1/apps/*/ip_assignments"] {
         for status in [500, 403, 404] {
             // That the app itself is not found is an answer.
@@ -94,7 +94,7 @@ async fn a_look_that_fails_says_nothing_about_what_is_there() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_no_good_is_said_to_be_and_not_shown() {
+async fn a_rejected_token_is_reported_and_not_shown() {
     let shore = Fixture::friendly();
     let stranger = provider(&shore.fly, "fm2_nobody-knows-this-one", timeouts());
     let error = stranger.ensure(&shore.placement, &|_| {}).await.unwrap_err();
@@ -105,7 +105,7 @@ async fn a_token_that_is_no_good_is_said_to_be_and_not_shown() {
 }
 
 #[tokio::test]
-async fn somebody_elses_lease_is_waited_for_and_never_broken() {
+async fn a_foreign_lease_is_awaited_and_never_broken() {
     let mut shore = Fixture::friendly();
     shore.ensure().await;
     let machine = shore.machines()[0].clone();
@@ -128,7 +128,7 @@ async fn somebody_elses_lease_is_waited_for_and_never_broken() {
 }
 
 #[tokio::test]
-async fn a_change_that_somebody_came_before_is_made_on_top_of_theirs() {
+async fn a_conflicting_update_is_retried_on_the_current_version() {
     let mut shore = Fixture::friendly();
     shore.ensure().await;
     shore.fly.order(Fault::answer(
@@ -187,7 +187,7 @@ async fn a_machine_that_ends_at_once_says_how() {
 }
 
 #[tokio::test]
-async fn checks_that_nobody_lists_have_not_passed_but_are_not_waited_for_for_ever() {
+async fn unlisted_checks_have_not_passed_and_are_awaited_for_a_bounded_time() {
     let mut shore = Fixture::friendly();
     shore.fly.world().omens.checks_missing = true;
     let begun = std::time::Instant::now();

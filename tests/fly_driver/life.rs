@@ -94,7 +94,7 @@ async fn asking_again_changes_nothing() {
 }
 
 #[tokio::test]
-async fn what_was_made_before_the_memory_of_it_was_lost_is_adopted() {
+async fn resources_of_a_lost_state_are_adopted() {
     let mut shore = Fixture::new();
     let fresh = shore.placement.clone();
     shore.ensure().await;
@@ -159,7 +159,7 @@ async fn a_volume_that_is_larger_stays_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_volume_that_its_app_left_behind_is_named_and_keeps_nobody() {
+async fn a_volume_left_by_its_app_is_named_and_blocks_nothing() {
     let mut shore = Fixture::friendly();
     shore.ensure().await;
     let id = shore.volumes()[0].clone();
@@ -252,7 +252,7 @@ async fn a_dashboard_is_an_app_of_its_own() {
 }
 
 #[tokio::test]
-async fn hosts_of_ones_own_say_what_they_wait_for() {
+async fn custom_domains_name_what_they_wait_for() {
     let mut shore = Fixture::friendly();
     shore.placement.endpoints.url = "https://api.gremlin.dev".to_owned();
     shore.placement.endpoints.site_url = "https://api.gremlin.dev/http".to_owned();

@@ -198,7 +198,7 @@ fn a_server_without_a_token_for_fly_says_so_before_anything_is_written() {
 }
 
 #[test]
-fn a_token_that_fly_refuses_is_said_to_be_and_the_next_server_goes_on() {
+fn a_token_rejected_by_fly_is_reported_and_the_next_server_resumes() {
     let Some(Scene { fly, world, mut control }) = super::scene(&[("FLY_API_TOKEN", REFUSED_TOKEN)]) else { return };
     let run = world.run(&PROVISION);
     assert_eq!((run.code(), run.errors()), (77, vec!["fly.token".to_owned()]), "{run}");

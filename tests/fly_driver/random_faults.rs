@@ -88,7 +88,7 @@ fn unkind() -> Settings {
 }
 
 #[tokio::test]
-async fn whatever_goes_wrong_there_is_one_of_each_in_the_end_and_then_nothing() {
+async fn random_faults_end_with_one_of_each_and_then_with_none() {
     for seed in 0..STORMS {
         let mut dice = Dice(seed);
         let mut shore = Fixture::with(unkind().hurried(50));

@@ -155,7 +155,7 @@ fn two_that_provision_the_same_name_at_once_get_one_app() {
 }
 
 #[test]
-fn without_a_token_it_is_said_which_one() {
+fn a_missing_token_is_named() {
     let desk = CliFixture::new(&manifest());
     let plan = desk.run("plan");
     assert_eq!(plan.exit, 4);
@@ -176,7 +176,7 @@ fn a_token_that_is_no_good_is_refused_and_never_shown() {
 }
 
 #[test]
-fn what_could_not_be_looked_at_is_not_called_ready_and_the_reason_is_said() {
+fn an_unobserved_backend_is_not_called_ready_and_says_why() {
     let (fly, desk) = scene(&manifest());
     assert_eq!(document(&desk.run_ok("provision dev --json"))["state"], "ready");
     let bad = || [("FLY_API_TOKEN", "fm2_this-is-not-the-one".to_owned())];
@@ -245,7 +245,7 @@ fn what_programs_ask_for_says_what_they_have_to_know() {
 }
 
 #[test]
-fn a_name_that_somebody_has_is_replaced_by_another() {
+fn a_taken_app_name_is_replaced() {
     let (fly, desk) = scene(&manifest());
     // Whatever name is chosen first: somebody else turns out to have it.
     fly.order(Fault::answer("GET", "/v1/apps/*", Reply::error(403, "unauthorized")));
@@ -275,7 +275,7 @@ fn data_stays_when_that_is_asked_for() {
 }
 
 #[test]
-fn what_fly_does_not_have_is_refused_before_anything_is_made() {
+fn settings_that_fly_does_not_have_are_refused_while_planning() {
     let (fly, desk) =
         scene("project = \"gremlin\"\n[backends.dev]\nprovider = \"fly\"\nresources = { cpus = 3, memory = \"2 GiB\" }\n");
     let plan = desk.run("plan --json");
@@ -307,7 +307,7 @@ fn a_budget_in_dollars_is_kept() {
 }
 
 #[test]
-fn a_full_region_is_said_and_the_next_one_is_taken_where_it_is_allowed() {
+fn a_full_region_is_reported_and_the_next_allowed_one_taken() {
     let (fly, desk) = scene(&manifest());
     fly.world().full_regions.insert("iad".to_owned(), Shortage::NoCandidateHost);
     let failed = desk.run("apply --yes");

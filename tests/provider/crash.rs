@@ -74,7 +74,7 @@ fn is_backend(pid: i32) -> bool {
 }
 
 fn wait(mut child: Child) -> ExitStatus {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + fixture::DEADLINE;
     loop {
         match child.try_wait().unwrap() {
             Some(status) => return status,

@@ -107,7 +107,7 @@ fn an_interrupt_ends_a_log_that_is_waited_for() {
 }
 
 #[test]
-fn what_was_done_is_told_where_the_last_look_fails() {
+fn finished_steps_are_reported_where_the_last_observation_fails() {
     let world = ProjectFixture::served(ONE, PortBudget::Small);
     // The first look is for the plan, the second one for what came of it.
     let second = |number| if number == 1 { Way::TurnedAway } else { Way::Through };

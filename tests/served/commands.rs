@@ -201,7 +201,7 @@ fn tokens_of_every_wrong_kind_open_nothing() {
 }
 
 #[test]
-fn what_is_over_the_quota_is_refused_before_anything_is_done() {
+fn a_plan_over_quota_is_refused_before_any_step() {
     let mut world = ProjectFixture::new(
         "project = \"gremlin\"\n[backends.a]\nprovider = \"simulated\"\nsimulated = { listen = false }\nresources = { memory = \"2 GiB\" }\n",
     );
@@ -252,7 +252,7 @@ fn an_apply_outlives_its_server() {
 }
 
 #[test]
-fn what_was_begun_goes_on_without_its_client() {
+fn a_started_operation_continues_without_its_client() {
     let mut world = ProjectFixture::new("");
     let slow = fixture::script(&world.folder, "slow", "sleep 60");
     world.manifest(&format!(
@@ -284,7 +284,7 @@ fn what_was_begun_goes_on_without_its_client() {
 }
 
 #[test]
-fn the_history_says_who_and_shows_what_was_changed_in_it() {
+fn the_history_names_actors_and_shows_tampering() {
     let mut world =
         ProjectFixture::new("project = \"gremlin\"\n[backends.a]\nprovider = \"simulated\"\nsimulated = { listen = false }\n");
     let served = Served::over(&mut world);

@@ -2,53 +2,32 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
-use std::collections::BTreeMap;
 use std::fs;
 
 use fixture::ProjectFixture;
-use fixture::crash::{CrashScenario, IN_DETACHER, assert_heals, env_files, every};
+use fixture::crash::{AT_ONCE, CrashPoint, CrashScenario, assert_heals, crash_matrix, env_files};
 
 /// The points that the client passes when nothing stops it, those that the server passes meanwhile, and what is there
 /// afterwards.
-fn passed(story: CrashScenario) -> (BTreeMap<String, usize>, BTreeMap<String, usize>, Vec<String>) {
-    let mut world = story.world(super::new_world);
-    let (client, server) = (world.root().join("client-trace"), world.root().join("server-trace"));
+fn passed(scenario: CrashScenario) -> (Vec<CrashPoint>, Vec<CrashPoint>, Vec<String>) {
+    let mut world = scenario.world(super::new_world);
+    let trace = world.root().join("server-trace");
     world.server().kill();
-    world.server().start_again(&[("CONVEXINFRA_FAULT_TRACE", server.to_str().unwrap())]);
-    // What it passes while it starts is not a part of the story.
-    let skipped = count(&fs::read_to_string(&server).unwrap_or_default());
-    world.set("CONVEXINFRA_FAULT_TRACE", client.to_str().unwrap());
-    world.run_expecting(0, story.words());
-    world.unset("CONVEXINFRA_FAULT_TRACE");
-    let mut on_server = count(&fs::read_to_string(&server).unwrap());
-    for (name, count) in skipped {
-        assert!(on_server[&name] >= count);
-    }
-    for name in IN_DETACHER {
-        on_server.entry(name.to_owned()).and_modify(|count| *count = 1);
-    }
-    let on_client = count(&fs::read_to_string(&client).unwrap_or_default());
-    fs::remove_file(&server).unwrap();
-    let _ = fs::remove_file(&client);
+    world.server().start_again(&[("CONVEXINFRA_FAULT_TRACE", trace.to_str().unwrap())]);
+    let on_client = world.crash_points(scenario.words());
+    let on_server = CrashPoint::of_trace(&fs::read_to_string(&trace).unwrap());
+    fs::remove_file(&trace).unwrap();
     (on_client, on_server, world.file_names())
 }
 
-fn count(trace: &str) -> BTreeMap<String, usize> {
-    let mut points = BTreeMap::new();
-    for name in trace.lines() {
-        *points.entry(name.to_owned()).or_default() += 1;
-    }
-    points
-}
-
 /// The server dies at one point and comes back. The client that waits for it notices nothing but the wait.
-fn server_survives(story: CrashScenario, name: &str, number: usize, shape: &[String]) -> bool {
-    let mut world = story.world(super::new_world);
+fn server_survives(scenario: CrashScenario, point: &CrashPoint, shape: &[String]) -> bool {
+    let mut world = scenario.world(super::new_world);
     let before = env_files(&world);
     world.server().kill();
     let mut server = world.server.take().unwrap();
-    server.start_again(&[("CONVEXINFRA_FAULT", &format!("{name}:{number}"))]);
-    let running = world.spawn(story.words());
+    server.start_again(&[("CONVEXINFRA_FAULT", &point.to_string())]);
+    let running = world.spawn(scenario.words());
     let back = std::thread::spawn(move || {
         let deadline = std::time::Instant::now() + fixture::DEADLINE;
         let mut died = false;
@@ -64,56 +43,54 @@ fn server_survives(story: CrashScenario, name: &str, number: usize, shape: &[Str
     });
     let (server, run, died) = back.join().unwrap();
     world.server = Some(server);
-    if IN_DETACHER.contains(&name) {
+    if point.is_in_detacher() {
         // Not the server died but the process that was about to become a backend, and the client is told so.
-        assert!(!died && run.status.code().is_some(), "{name}:{number}: {run}\n{}", world.server().log());
+        assert!(!died && run.status.code().is_some(), "{point}: {run}\n{}", world.server().log());
     } else {
-        assert_eq!(run.status.code(), Some(0), "{name}:{number}: {run}\n{}", world.server().log());
+        assert_eq!(run.status.code(), Some(0), "{point}: {run}\n{}", world.server().log());
     }
     if !died {
         // What the server does by itself could still bring it to the point.
         world.server().kill();
         world.server().start_again(&[]);
     }
-    assert_heals(story, &world, &before, &run, shape);
-    died || IN_DETACHER.contains(&name)
+    assert_heals(scenario, &world, &before, &run, shape);
+    died || point.is_in_detacher()
 }
 
-fn client_survives(story: CrashScenario, name: &str, number: usize, shape: &[String]) -> bool {
-    let mut world = story.world(super::new_world);
+fn client_survives(scenario: CrashScenario, point: &CrashPoint, shape: &[String]) -> bool {
+    let mut world = scenario.world(super::new_world);
     let before = env_files(&world);
-    world.set("CONVEXINFRA_FAULT", &format!("{name}:{number}"));
-    let killed = world.run(story.words());
-    world.unset("CONVEXINFRA_FAULT");
-    assert_heals(story, &world, &before, &killed, shape);
+    let killed = world.run_killed_at(point, scenario.words());
+    assert_heals(scenario, &world, &before, &killed, shape);
     !killed.status.success()
 }
 
-fn matrix(story: CrashScenario) {
-    let (on_client, on_server, shape) = passed(story);
-    let servers = every(&on_server, story, |name, number| server_survives(story, name, number, &shape));
-    let clients = every(&on_client, story, |name, number| client_survives(story, name, number, &shape));
-    println!("crash matrix over HTTP: {servers} points of the server, {clients} of the client ({story:?})");
+fn matrix(scenario: CrashScenario) {
+    let (on_client, on_server, shape) = passed(scenario);
+    let servers = crash_matrix(scenario, &on_server, AT_ONCE, |point| server_survives(scenario, point, &shape));
+    let clients = crash_matrix(scenario, &on_client, AT_ONCE, |point| client_survives(scenario, point, &shape));
+    println!("crash matrix over HTTP: {servers} points of the server, {clients} of the client ({scenario:?})");
 }
 
 #[test]
-fn a_first_apply_goes_on_whoever_is_killed() {
+fn a_first_apply_is_healed_after_client_or_server_is_killed() {
     matrix(CrashScenario::First);
 }
 
 #[test]
-fn a_second_apply_goes_on_whoever_is_killed() {
+fn a_second_apply_is_healed_after_client_or_server_is_killed() {
     matrix(CrashScenario::Second);
 }
 
 #[test]
-fn a_destroy_goes_on_whoever_is_killed() {
+fn a_destroy_is_healed_after_client_or_server_is_killed() {
     matrix(CrashScenario::Destroy);
 }
 
 /// The client is gone, the work goes on: nobody runs anything again, and everything that was accepted ends well.
 #[test]
-fn a_client_that_vanishes_leaves_work_that_ends() {
+fn accepted_work_ends_without_its_client() {
     let mut world: ProjectFixture = super::new_world("");
     // It is at work until it may go on, whatever the machine.
     let may_go_on = world.root().join("may-go-on");

@@ -82,7 +82,7 @@ fn a_private_authority_is_trusted_when_it_is_named() {
 }
 
 #[test]
-fn a_proxy_is_asked_for_what_is_not_on_this_machine() {
+fn a_proxy_is_used_for_other_machines_only() {
     let mut world = world();
     let target = world.server().url.strip_prefix("https://").unwrap().to_owned();
     let (address, asked) = proxy(target);

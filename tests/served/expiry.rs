@@ -21,7 +21,7 @@ fn history(world: &ProjectFixture) -> Vec<(String, String)> {
 }
 
 #[test]
-fn a_backend_whose_time_is_over_is_removed_by_the_server_alone() {
+fn an_expired_backend_is_removed_by_the_server() {
     let mut world: ProjectFixture = super::new_world(SHORT);
     world.apply();
     wait_until("the backend is removed", || world.names().is_empty());

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 /// A home, and whatever is served from it.
 struct Home {
     folder: tempfile::TempDir,
+    ports: fixture::PortRange,
 }
 
 impl Drop for Home {
@@ -41,7 +42,7 @@ impl Drop for Running {
 
 impl Home {
     fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        Self { folder: tempfile::tempdir().unwrap(), ports: fixture::PortRange::take(fixture::PortBudget::Small) }
     }
 
     fn path(&self) -> PathBuf {
@@ -52,8 +53,9 @@ impl Home {
         let mut command = Command::new(env!("CARGO_BIN_EXE_convexinfra"));
         command.args(words.split_whitespace()).current_dir(self.folder.path()).stdin(Stdio::null());
         command.env_clear().env("CONVEXINFRA_HOME", self.path()).env("HOME", self.folder.path());
-        // Away from the ports that other tests hand out.
-        command.env("CONVEXINFRA_FIRST_PORT", "21000").env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command
+            .env("CONVEXINFRA_FIRST_PORT", self.ports.range.start.to_string())
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command
     }
 
@@ -87,10 +89,14 @@ impl Running {
         self.url.rsplit('/').next().unwrap().parse().unwrap()
     }
 
-    /// What comes back for these bytes until the server closes, or has been silent for a while.
+    /// What comes back for hostile bytes until the server closes, or has been silent for a while: nothing is an answer too.
     fn exchange(&self, bytes: &[u8]) -> Vec<u8> {
+        self.exchange_within(bytes, Duration::from_millis(700))
+    }
+
+    fn exchange_within(&self, bytes: &[u8], silence: Duration) -> Vec<u8> {
         let mut stream = TcpStream::connect(self.address()).unwrap();
-        stream.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
+        stream.set_read_timeout(Some(silence)).unwrap();
         // It may close before it has read everything.
         let _ = stream.write_all(bytes);
         let mut answer = Vec::new();
@@ -135,7 +141,7 @@ fn the_first_token_is_printed_once() {
 }
 
 #[test]
-fn what_others_could_read_in_clear_is_not_served() {
+fn plain_http_is_refused_beyond_loopback() {
     let home = Home::new();
     for (words, exit, code) in [
         ("serve --listen 0.0.0.0:0 --json", 4, "serve.in_clear"),
@@ -214,7 +220,8 @@ fn hostile_bytes_get_a_clean_no_and_the_server_goes_on() {
         let answer = running.exchange(bytes);
         assert!(!String::from_utf8_lossy(&answer).contains("HTTP/1.1 2"), "{bytes:?}");
     }
-    let well = running.exchange(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let request = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let well = running.exchange_within(request, fixture::DEADLINE);
     assert!(String::from_utf8_lossy(&well).starts_with("HTTP/1.1 200 OK\r\n"));
     let log = std::fs::read_to_string(&running.log).unwrap();
     assert!(log.lines().all(|line| serde_json::from_str::<Value>(line).is_ok_and(|line| line["level"] == "INFO")), "{log}");
@@ -222,7 +229,7 @@ fn hostile_bytes_get_a_clean_no_and_the_server_goes_on() {
 }
 
 fn client() -> reqwest::ClientBuilder {
-    reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20))
+    reqwest::Client::builder().no_proxy().timeout(fixture::DEADLINE)
 }
 
 #[tokio::test]
@@ -324,7 +331,7 @@ fn words_for_serve(text: &str) -> String {
 }
 
 #[test]
-fn the_files_for_operators_say_what_the_command_understands() {
+fn the_service_files_parse_with_the_command() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/server");
     let home = Home::new();
     for name in ["convexinfra.service", "Containerfile", "compose.yaml"] {

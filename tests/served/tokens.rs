@@ -28,7 +28,7 @@ fn denied(world: &ProjectFixture, words: &[&str], code: &str) -> CommandResult {
 }
 
 #[test]
-fn each_scope_does_its_own_and_says_what_is_missing() {
+fn each_scope_allows_its_commands_and_names_the_missing_scope() {
     let mut world: ProjectFixture = super::new_world(ONE);
     world.apply();
     become_bearer(&mut world, &["--project", "gremlin", "--scope", "read", "--note", "ci drift check"]);
@@ -96,7 +96,7 @@ fn tokens_of_another_project_age_or_shape_open_nothing() {
 }
 
 #[test]
-fn a_quota_is_said_beforehand_and_kept_by_the_server() {
+fn a_quota_is_planned_for_and_enforced_by_the_server() {
     let mut world: ProjectFixture = super::new_world(ONE);
     world.run_expecting(0, &["quota", "set", "--project", "gremlin", "--backends", "1", "--cpus", "2"]);
     world.apply();
@@ -112,7 +112,7 @@ fn a_quota_is_said_beforehand_and_kept_by_the_server() {
 
 /// Everything that is written or said anywhere, searched byte for byte.
 #[test]
-fn no_token_stands_anywhere() {
+fn no_token_is_written_anywhere() {
     let mut world: ProjectFixture = super::new_world(ONE);
     let tokens: Vec<String> = [("read", "r"), ("apply", "a"), ("destroy", "d")]
         .iter()

@@ -15,7 +15,6 @@ use rustix::process::{Pid, Signal, kill_process};
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_convexinfra");
 pub(crate) const NAME: &str = "gold-backend";
 pub(crate) const SECRET: [u8; 32] = [7; 32];
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a start is made of; tests change parts of it.
 #[derive(Clone)]
@@ -90,7 +89,7 @@ impl Place {
                 Readiness::Ready => return backend,
                 // A bar in the name splits the key at the wrong place, so that no key is ever accepted.
                 Readiness::KeyRefused if name.contains('|') => return backend,
-                other if started.elapsed() > PATIENCE => panic!("not ready: {other:?}\n{}", self.text()),
+                other if started.elapsed() > fixture::DEADLINE => panic!("not ready: {other:?}\n{}", self.text()),
                 _ => {}
             }
             if let Some(status) = backend.child.try_wait().unwrap() {
@@ -172,7 +171,7 @@ impl Backend {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(started.elapsed() < PATIENCE, "it does not end");
+            assert!(started.elapsed() < fixture::DEADLINE, "it does not end");
             std::thread::sleep(Duration::from_millis(2));
         }
     }

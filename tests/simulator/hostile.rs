@@ -27,7 +27,7 @@ fn answer(head: &str, body: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn answers_of_others_are_told_from_ours() {
+async fn foreign_servers_are_recognized() {
     let html = b"<html>\n<h1>It works!</h1>\n</html>".to_vec();
     let deployment = |bytes| Deployment::new(&DeploymentClient::default(), server(bytes), Some(admin_key()));
 
@@ -67,7 +67,7 @@ async fn an_old_build_is_asked_for_its_variables_in_the_old_way() {
 }
 
 #[tokio::test]
-async fn odd_requests_are_refused_and_hurt_nobody() {
+async fn malformed_requests_are_refused_without_harm() {
     let place = Place::new();
     let mut backend = place.start(&place.setup()).await;
     let key = admin_key().expose().to_owned();

@@ -36,7 +36,7 @@ async fn every_recorded_request_is_answered_as_recorded() {
         let seen = loop {
             let seen = ask(&client, &backend, row, &mut memory).await;
             // States are waited for, because they come by themselves.
-            if row.state.is_none() || seen.state == row.state || started.elapsed() > Duration::from_secs(10) {
+            if row.state.is_none() || seen.state == row.state || started.elapsed() > fixture::DEADLINE {
                 break seen;
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -207,7 +207,7 @@ async fn our_own_client_reads_and_changes_everything() {
 }
 
 #[tokio::test]
-async fn readiness_tells_who_answers() {
+async fn readiness_names_the_instance_that_answers() {
     let place = Place::new();
     let mut backend = place.start(&place.setup()).await;
     let connections = DeploymentClient::default();

@@ -34,7 +34,7 @@ fn placement(api: u16, site: u16) -> ResolvedBackend {
 }
 
 #[tokio::test]
-async fn what_is_launched_becomes_ready() {
+async fn a_launched_backend_becomes_ready() {
     for secret in [SecretDelivery::Flag, SecretDelivery::Variable] {
         let place = Place::new();
         let (api, site) = fixture::free_ports();

@@ -66,7 +66,7 @@ fn the_cases_are_the_recorded_ones() {
 }
 
 #[tokio::test]
-async fn what_failed_fails_with_the_same_exit_code() {
+async fn recorded_failures_have_the_same_exit_code() {
     for (case, exit) in FAILURES {
         let place = Place::new();
         let mut setup = place.setup();
@@ -102,7 +102,7 @@ async fn what_failed_fails_with_the_same_exit_code() {
 }
 
 #[tokio::test]
-async fn what_started_starts_and_is_seen_as_recorded() {
+async fn recorded_starts_start_and_respond_as_recorded() {
     for case in STARTS {
         let place = Place::new();
         let mut setup = place.setup();
@@ -179,7 +179,7 @@ async fn a_second_interrupt_does_not_wait() {
     backend.signal(Signal::INT);
     let started = Instant::now();
     while TcpStream::connect(("127.0.0.1", backend.api)).is_ok() {
-        assert!(started.elapsed() < Duration::from_secs(10), "it still listens");
+        assert!(started.elapsed() < fixture::DEADLINE, "it still listens");
         std::thread::sleep(Duration::from_millis(2));
     }
     assert!(backend.is_running(), "it waits for the request under way");
@@ -190,7 +190,7 @@ async fn a_second_interrupt_does_not_wait() {
 /// Sends a request that keeps the backend busy, after one whole request, so that the connection is known to be served.
 fn half_a_request(port: u16, request: &str) -> TcpStream {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_read_timeout(Some(fixture::DEADLINE)).unwrap();
     stream.write_all(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     let mut answer = Vec::new();
     let mut byte = [0];
@@ -207,7 +207,7 @@ fn half_a_request(port: u16, request: &str) -> TcpStream {
 }
 
 #[tokio::test]
-async fn what_was_set_survives_a_kill() {
+async fn variables_survive_a_kill() {
     let place = Place::new();
     let mut backend = place.start(&place.setup()).await;
     let change = EnvironmentChange { name: "A".into(), value: Some(Secret::new("b")) };
@@ -267,7 +267,7 @@ fn keys_are_made_and_printed_alone() {
 }
 
 #[test]
-fn every_recorded_flag_stands_in_the_help() {
+fn every_recorded_flag_is_in_the_help() {
     let help = Command::new(PROGRAM).args(["simulate-backend", "--help"]).output().unwrap();
     assert!(help.status.success());
     let ours = flags(&String::from_utf8(help.stdout).unwrap());

@@ -1,7 +1,5 @@
 //! The web socket: the recorded sessions again, and what was not recorded.
 
-use std::time::Duration;
-
 use convexinfra::convex::deployment::EnvironmentChange;
 use convexinfra::model::Secret;
 use futures_util::{SinkExt, StreamExt};
@@ -29,7 +27,7 @@ impl Socket {
     /// The next message of text, or nothing once the other side has closed.
     async fn next(&mut self) -> Option<Value> {
         loop {
-            let frame = tokio::time::timeout(Duration::from_secs(20), self.0.next()).await.unwrap();
+            let frame = tokio::time::timeout(fixture::DEADLINE, self.0.next()).await.unwrap();
             match frame {
                 Some(Ok(Message::Text(text))) => return Some(serde_json::from_str(&text).unwrap()),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
@@ -77,7 +75,7 @@ async fn the_recorded_sessions_go_as_recorded() {
 }
 
 #[tokio::test]
-async fn a_change_reaches_who_watches() {
+async fn a_change_reaches_subscribers() {
     let place = Place::new();
     let backend = place.start(&place.setup()).await;
     let mut socket = Socket::open(&backend).await;
@@ -92,7 +90,7 @@ async fn a_change_reaches_who_watches() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_done_is_said() {
+async fn failed_sessions_and_requests_are_reported() {
     let place = Place::new();
     let mut backend = place.start(&place.setup()).await;
 

@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_asks_for_is_kept_to_within_reason() {
+    fn retry_after_is_honoured_up_to_a_maximum() {
         let mut backoff = Backoff::new();
         let patience = Duration::from_secs(90);
         assert!(backoff.pause(patience, Some(Duration::from_secs(7))).unwrap() >= Duration::from_secs(7));

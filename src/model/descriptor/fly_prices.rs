@@ -93,7 +93,7 @@ mod tests {
     /// Fly's documentation of 2025-10-23 gives three shared-1x with 1 GB in sjc as $20.37 and one with 256 MB there as
     /// $2.32; on 2026-06-07 a user paid $2.02 for the latter in ams. A volume of 1 GB is 15 cents.
     #[test]
-    fn the_table_gives_the_prices_that_others_were_told() {
+    fn the_price_table_matches_published_prices() {
         assert_eq!(shown(&fly("sjc", 1.0, "256 MiB", "1 GiB")), "$2.47");
         assert_eq!(shown(&fly("ams", 1.0, "256 MiB", "1 GiB")), "$2.17");
         let three = (0..3).map(|_| fly("sjc", 1.0, "1 GiB", "1 GiB")).collect::<Vec<_>>();
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_billed_beside_the_amount_is_named() {
+    fn usage_that_is_billed_separately_is_named() {
         let mut spec = fly("iad", 4.0, "1 GiB", "1 GiB");
         assert_eq!(unpriced_items(&spec), ["traffic", "volume snapshots"]);
         spec.origins.api = Some("https://api.example.com".to_owned());
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_not_zero() {
+    fn an_unknown_price_is_not_zero() {
         assert_eq!(monthly_cost(&fly("xyz", 4.0, "1 GiB", "1 GiB"), None), Cost::Unknown);
         assert_eq!(monthly_cost(&fly("iad", 3.0, "1 GiB", "1 GiB"), None), Cost::Unknown);
         let mut nowhere = fly("iad", 4.0, "1 GiB", "1 GiB");

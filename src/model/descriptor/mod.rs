@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn what_costs_nothing_here_has_no_price_source() {
+    fn a_provider_without_costs_has_no_price_source() {
         for descriptor in DESCRIPTORS {
             let metered = (descriptor.price)(&BackendSpec::new(descriptor.kind), None) != Cost::Unmetered;
             assert_eq!(metered, !descriptor.location.is_on_this_machine(), "{}", descriptor.kind);

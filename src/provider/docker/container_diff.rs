@@ -225,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ways_not_to_run_are_told_apart() {
+    fn stopped_exited_and_failed_are_distinguished() {
         use ContainerStateStatusEnum as Status;
         let state = |status, exit_code, oom_killed, error: &str| ContainerState {
             status: Some(status),
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_somebody_set_is_not_shown() {
+    fn a_foreign_value_is_not_shown() {
         let mut found = DiffBuilder::new("");
         let wanted = ContainerSpec {
             role: super::super::labels::ResourceRole::Dashboard,

@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_port_is_read_from_what_engines_say() {
+    fn a_taken_port_is_parsed_from_engine_errors() {
         let port =
             |outside| PublishedPort { inside: 1, transport: PortProtocol::Tcp, address: "127.0.0.1".to_owned(), outside };
         let ports = [port(4210), port(4211)];

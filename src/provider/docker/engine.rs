@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn other_machines_are_told_from_this_one() {
+    fn remote_engines_are_recognized() {
         let host = |url: &str| EngineAddress { url: url.to_owned(), certificates: None }.remote_host();
         for url in ["unix:///var/run/docker.sock", "tcp://127.0.0.1:2375", "tcp://localhost:2375", "tcp://[::1]:2375"] {
             assert_eq!(host(url), None, "{url}");

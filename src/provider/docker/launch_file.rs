@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shell_reads_back_what_was_quoted() {
+    fn quoted_values_survive_a_shell() {
         for text in ["", "plain", "it's", "a b\n\"$HOME\" `id` \\ '' é"] {
             let script = format!("printf %s {}", shell_quote(text).as_str());
             let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();

@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_end_the_last_whole_lines_are_kept() {
+    fn a_long_tail_keeps_its_last_whole_lines() {
         let line = "é".repeat(50) + "\n";
         let mut text = line.repeat(3 * CHUNK / line.len());
         keep_end(&mut text);
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_is_not_read_again() {
+    fn a_followed_log_repeats_nothing() {
         let mut chunk = LogChunk { text: String::new(), next: 0 };
         append(&mut chunk, "1970-01-01T00:00:01.000000001Z one\n", 0);
         append(&mut chunk, "1970-01-01T00:00:01.000000002Z two\n", 0);

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_command_line_only_what_is_known_is_shown() {
+    fn only_known_arguments_are_shown() {
         let ours = words("--instance-name a --port 4210 /convex/data/db.sqlite3");
         for (seen, shown) in [
             (
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_like_a_secret_is_not_shown_unless_it_is_ours() {
+    fn values_that_look_like_secrets_are_redacted() {
         let key = "0123456789abcdef0123456789abcdef";
         for (text, shown) in [
             (format!("/run/{key} at /mnt"), "/run/(not shown) at /mnt".to_owned()),

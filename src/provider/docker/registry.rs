@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_registries_say_is_explained() {
+    fn registry_errors_are_explained() {
         let image = "ghcr.io/get-convex/convex-backend:abc";
         for (words, meaning) in [
             ("denied: requested access to the resource is denied", "docker login ghcr.io"),

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_told_apart() {
+    fn error_kinds_are_distinguished() {
         let error = |text: &str| serde_json::json!({ "error": text }).to_string();
         let table: [(u16, String, ApiErrorKind); 32] = [
             (401, error("Authenticate: token validation error"), ApiErrorKind::Unauthorized),

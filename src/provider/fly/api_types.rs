@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exit_leaves_out_what_is_zero() {
+    fn an_exit_event_omits_zero_values() {
         assert_eq!(
             read::<MachineEvent>(r#"{"request":{"exit_event":{"exited_at":5}}}"#).exit_reason().as_deref(),
             Some("exit code 0")
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_empty_may_be_null() {
+    fn empty_lists_may_be_null() {
         assert!(read::<IpAssignments>(r#"{"ips":null}"#).ips.is_empty());
         assert!(read::<AppSecrets>(r#"{"secrets":null,"version":null}"#).secrets.is_empty());
         assert!(read::<Machine>(r#"{"id":"m","name":null,"checks":null,"config":null}"#).health_checks().is_empty());

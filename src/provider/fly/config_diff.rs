@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_differs_is_named() {
+    fn differences_are_named() {
         let wanted = json!({ "guest": { "cpus": 4, "memory_mb": 1024 }, "env": { "A": "1", "B": "2" }, "mounts": [{ "volume": "vol_1" }] });
         let seen = json!({ "guest": { "cpus": 4.0, "memory_mb": 2048 }, "env": { "A": "1", "C": "3" }, "mounts": [] });
         let mut named = paths(wanted.clone(), seen.clone());

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_cookie_is_left() {
+    fn malformed_cookies_are_ignored() {
         let jar = CookieJar::default();
         for line in ["", "node", "=a", "no de=a", "node=a\r\nx: y", &format!("node={}", "a".repeat(5000))] {
             jar.store("/", line, NOW);

@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_digest_that_fly_found_pins_what_was_asked_for() {
+    fn a_digest_resolved_by_fly_pins_the_release() {
         let image = ResolvedImage { requested: "ghcr.io/x/y:tag".to_owned(), pinned: None };
         assert_eq!(image.clone().pinned_to(Some("sha256:00")).reference(), "ghcr.io/x/y@sha256:00");
         assert_eq!(image.clone().pinned_to(None), image);

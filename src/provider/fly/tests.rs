@@ -123,7 +123,7 @@ async fn a_look_is_repeated_for_a_while_and_a_creation_is_not() {
 }
 
 #[tokio::test]
-async fn what_never_arrived_is_sent_again_whatever_it_is() {
+async fn a_request_that_never_arrived_is_always_retried() {
     let refused = || Err(ApiTransportError::NotSent("connection refused".to_owned()));
     let (script, client) = Script::default().on("POST", [refused(), refused(), reply(200, json!({}))]).client();
     client.call(requests::create_machine("a", json!({}))).await.unwrap();
@@ -169,7 +169,7 @@ async fn waiting_is_done_over_there_in_pieces_that_it_allows() {
 }
 
 #[tokio::test]
-async fn a_machine_that_never_passes_its_checks_is_given_up_with_what_they_said() {
+async fn a_machine_that_never_passes_its_checks_fails_with_their_output() {
     let checks = json!([{ "name": "servicecheck-00", "status": "critical", "output": "connect: refused\nmore" }]);
     let (script, client) = Script::default()
         .on(
@@ -272,7 +272,7 @@ async fn answers_that_are_none_are_errors_and_no_panic() {
 }
 
 #[test]
-fn what_a_server_does_not_give_back_is_no_drift() {
+fn fields_that_the_api_omits_are_no_drift() {
     let mut placement = placement();
     let wanted = desired::backend_spec(&placement).unwrap();
     let mut config = wanted.configuration("image", Some("vol_1"));

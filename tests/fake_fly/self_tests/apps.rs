@@ -186,7 +186,7 @@ async fn certificates_say_which_records_they_wait_for() {
 }
 
 #[tokio::test]
-async fn who_asks_too_often_is_told_so() {
+async fn rates_are_limited_by_kind_of_request() {
     let asker = TestClient::new(Settings { retry_after: Some("2".to_owned()), rates_limited: true, ..Settings::friendly() });
     // A machine that is busy with others takes its time, and regains allowance meanwhile.
     let until_refused = async |line: &str| {

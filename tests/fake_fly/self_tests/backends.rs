@@ -136,7 +136,7 @@ async fn a_program_that_ends_is_started_again() {
 
 /// The same in a process of its own, for commands: nothing but the environment says that this is not Fly.io.
 #[tokio::test]
-async fn a_standalone_one_is_told_things_over_the_wire() {
+async fn a_standalone_fake_is_controlled_over_http() {
     let fly = Standalone::start();
     let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
     let url = |path: &str| format!("{}{path}", fly.text("url"));

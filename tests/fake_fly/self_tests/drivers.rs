@@ -86,7 +86,7 @@ async fn data_on_a_full_host_is_forked_away() {
 
 /// Eternal drift: what comes back is not what was sent, though nothing has changed.
 #[tokio::test]
-async fn what_comes_back_is_not_what_was_sent() {
+async fn normalized_config_differs_from_the_request() {
     let asker = TestClient::new(Settings::friendly());
     let (id, volume) = asker.machine("gremlin").await;
     let sent = machine("convex", &volume)["config"].clone();

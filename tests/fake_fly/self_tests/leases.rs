@@ -8,7 +8,7 @@ use fake_fly::Settings;
 const NONE: Value = Value::Null;
 
 #[tokio::test]
-async fn one_holds_a_lease_and_the_others_are_told_until_when() {
+async fn a_held_lease_refuses_others_with_its_expiry() {
     let asker = TestClient::new(Settings::friendly());
     let (id, _) = asker.machine("gremlin").await;
     let line = format!("/apps/gremlin/machines/{id}");

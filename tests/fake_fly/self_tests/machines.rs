@@ -78,7 +78,7 @@ async fn lists_are_filtered_shortened_and_late() {
 }
 
 #[tokio::test]
-async fn what_a_machine_cannot_be_is_said() {
+async fn impossible_machine_configs_are_refused() {
     let asker = app().await;
     let changed = |pointer: &str, value: Value| {
         let mut body = plain();

@@ -10,7 +10,7 @@ use fake_fly::contract_gaps::{ExchangePart, HOLES};
 const NONE: Value = Value::Null;
 
 #[tokio::test]
-async fn what_is_against_the_document_is_named_exactly() {
+async fn a_violation_of_the_contract_is_named_exactly() {
     if Contract::at_hand().is_none() {
         return;
     }
@@ -38,7 +38,7 @@ async fn what_is_against_the_document_is_named_exactly() {
 
 /// A hole has to be one: without it, what really happens would be against the document.
 #[tokio::test]
-async fn every_hole_of_what_works_is_met() {
+async fn every_gap_in_working_exchanges_is_needed() {
     let Some(contract) = Contract::at_hand() else { return };
     let asker = TestClient::new(Settings::friendly());
     let (id, data) = asker.machine("gremlin").await;
@@ -80,7 +80,7 @@ async fn every_hole_of_what_works_is_met() {
 }
 
 #[test]
-fn every_hole_of_what_fails_is_one() {
+fn every_gap_in_failing_exchanges_is_needed() {
     let Some(contract) = Contract::at_hand() else { return };
     for hole in HOLES.iter().filter(|hole| hole.at == "(status)") {
         assert!(contract.lacks_status(hole), "needs no exception any more: {hole:#?}");

@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn data_elsewhere_is_refused_with_what_moves_it() {
+    fn data_at_another_path_is_refused_with_a_command_that_moves_it() {
         let own = ["./run_backend.sh".to_owned()];
         for (variables, words) in [
             (&[][..], None),

@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_manifest_does_not_say_is_printed_as_lines_that_it_takes() {
+    fn differences_are_printed_as_manifest_lines() {
         let there = DockerSettings {
             network: Some("traefik".to_owned()),
             networks: vec!["data".to_owned()],
