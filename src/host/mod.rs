@@ -75,6 +75,7 @@ pub struct Host {
     providers: Vec<Box<dyn Provider>>,
     connections: DeploymentClient,
     local_binaries: LocalBinaries,
+    #[cfg_attr(not(feature = "native"), expect(dead_code, reason = "only a native build talks to database servers"))]
     database_hosts: HostPolicy,
     registry: OperationRegistry,
     #[cfg(feature = "native")]
