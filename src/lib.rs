@@ -41,6 +41,7 @@
 //! | [`store`] | rows, as a trait and in SQLite | know what a row means |
 //! | [`provider`] | drivers for the places where backends run: one folder or file each | know plans, the store or a sibling |
 //! | [`database`] | databases on servers: created, claimed, entered, dropped | decide who owns a database |
+//! | [`s3`] | buckets of S3 services: looked at, tried, counted | touch an object of a backend |
 //! | [`simulator`] | the simulated backend, which answers the admin endpoints | run functions |
 //! | [`host`] | the executor of operations, with its providers, janitor and platform | decide what the authority decides |
 //! | [`server`] | a host behind HTTP: routes, tokens, limits, logs | decide what the authority decides |
@@ -95,6 +96,8 @@ pub mod policy;
 pub mod provider;
 #[cfg(feature = "native")]
 pub mod render;
+#[cfg(feature = "native")]
+pub mod s3;
 #[cfg(feature = "native")]
 pub mod schema;
 pub mod server;

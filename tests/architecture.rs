@@ -25,11 +25,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("api", &["model"]),
     ("provider", &["system", "model", "convex"]),
     ("database", &["system", "model", "convex"]),
+    ("s3", &["model", "convex"]),
     ("authority", &["model", "policy", "convex", "api", "store", "provider"]),
     // It enters servers as the real backend does.
     ("simulator", &["system", "model", "convex", "database"]),
     // A shell over the authority: it plugs things together.
-    ("host", &["system", "model", "policy", "api", "authority", "convex", "store", "provider", "database"]),
+    ("host", &["system", "model", "policy", "api", "authority", "convex", "store", "provider", "database", "s3"]),
     ("server", &["model", "api", "authority", "host"]),
     ("apply", &["model", "plan", "api"]),
     ("render", &["model", "manifest", "plan", "apply", "api"]),

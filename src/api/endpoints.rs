@@ -9,7 +9,8 @@ use super::wire::{
     OperationEvent, OriginRequest,
 };
 use super::{
-    Capacity, HistoryEntry, HistoryVerification, Lease, LogChunk, MAX_ORIGIN_BYTES, OperationRequest, ProviderCatalog,
+    Capacity, HistoryEntry, HistoryVerification, Lease, LogChunk, MAX_ORIGIN_BYTES, OperationRequest, Preflight,
+    ProviderCatalog,
 };
 use crate::model::{ActualBackend, OperationRecord, ProjectName, Quota, Scope, Snapshot, TokenRecord, TokenRequest};
 
@@ -111,6 +112,16 @@ pub static RELEASE_LEASE: Endpoint =
     Endpoint::delete("releaseLease", "/v1/projects/{project}/lease", APPLY, "Releases the lease.")
         .fenced()
         .responds_empty(204, "It is released, or was lost before.");
+
+/// Looks at what an operation depends on.
+pub static PREFLIGHT: Endpoint = Endpoint::post(
+    "preflight",
+    "/v1/projects/{project}/preflight",
+    APPLY,
+    "Looks at the databases and buckets that an operation depends on, and changes nothing.",
+)
+.with_body::<OperationRequest>()
+.responds::<Preflight>(200, "What is in the way, and what is worth a look.");
 
 /// Starts an operation. Removing a backend requires the scope `destroy`, which the authority checks by the body.
 pub static START_OPERATION: Endpoint = Endpoint::post(
@@ -259,7 +270,7 @@ pub static GET_CONTRACT: Endpoint = Endpoint::get("getContract", "/openapi.json"
     .responds_empty(304, "The copy is the same.");
 
 /// Every endpoint.
-pub static ALL: [&Endpoint; 32] = [
+pub static ALL: [&Endpoint; 33] = [
     &LIST_PROJECTS,
     &GET_PROJECT,
     &GET_FINGERPRINT_KEY,
@@ -268,6 +279,7 @@ pub static ALL: [&Endpoint; 32] = [
     &ACQUIRE_LEASE,
     &RENEW_LEASE,
     &RELEASE_LEASE,
+    &PREFLIGHT,
     &START_OPERATION,
     &LIST_OPERATIONS,
     &GET_OPERATION,

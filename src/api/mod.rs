@@ -18,8 +18,8 @@ pub use catalog::{Capacity, PoolUsage, ProviderCatalog, ProviderOffer, SizePrice
 pub use error::ControlError;
 pub use request::{
     Credentials, HistoryEntry, HistoryPage, HistoryVerification, IfMissing, LEASE_SECONDS, Lease, LeaseHolder, LeaseNonce,
-    LogChunk, LogPosition, MAX_NAME_BYTES, MAX_ORIGIN_BYTES, OperationOutcome, OperationRequest, OriginPolicy, ProgressFn,
-    ResourceLevel, Work, is_single_line, truncate,
+    LogChunk, LogPosition, MAX_NAME_BYTES, MAX_ORIGIN_BYTES, OperationOutcome, OperationRequest, OriginPolicy, Preflight,
+    ProgressFn, ResourceLevel, Work, is_single_line, truncate,
 };
 pub use token::{
     MAX_TOKEN_ORIGINS, OriginMatch, TOKEN_ID_LENGTH, TOKEN_PREFIX, TOKEN_SECRET_BYTES, TokenOrigin, TokenParts, format_token,
@@ -62,6 +62,13 @@ pub trait ControlPlane: Send + Sync {
         origin: &'a str,
         claim: OriginPolicy,
     ) -> BoxFuture<'a, Result<(), ControlError>>;
+
+    /// Looks at what a request depends on, such as databases and buckets. Changes nothing.
+    fn preflight<'a>(
+        &'a self,
+        project: &'a ProjectName,
+        request: &'a OperationRequest,
+    ) -> BoxFuture<'a, Result<Preflight, ControlError>>;
 
     /// Carries one operation out, from wherever an earlier attempt left it, and returns when it has ended.
     fn run<'a>(

@@ -182,6 +182,15 @@ impl Work {
     }
 }
 
+/// What a look at the dependencies of a request finds, before it is sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Preflight {
+    /// Why it could not be carried out.
+    pub refusals: Vec<Diagnostic>,
+    /// What is worth a look.
+    pub notes: Vec<Diagnostic>,
+}
+
 /// How an operation ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum OperationOutcome {

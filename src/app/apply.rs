@@ -23,6 +23,9 @@ const FINAL_SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a lease that another apply holds is tried again.
 const LEASE_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
+/// How many notices of steps are kept; a control plane may send any number.
+const MAX_NOTICES: usize = 1_000;
+
 /// What a person or a program allows an apply to do.
 #[derive(Debug, Clone)]
 pub(crate) struct ApplyOptions {
@@ -236,7 +239,10 @@ impl ApplyRun<'_> {
                     steps.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), end.clone());
                 }
                 EventKind::StepProgress { message, .. } => {
-                    notices.lock().unwrap_or_else(PoisonError::into_inner).push(message.clone());
+                    let mut notices = notices.lock().unwrap_or_else(PoisonError::into_inner);
+                    if notices.len() < MAX_NOTICES {
+                        notices.push(message.clone());
+                    }
                 }
                 _ => {}
             }

@@ -2,15 +2,19 @@
 
 use std::path::Path;
 
+use futures_util::{StreamExt, stream};
 use tokio::sync::OnceCell;
 
 use super::env_files::{InspectedEnvFiles, ManifestEnvFiles};
 use super::secrets::{self, ComparisonKey, ComparisonMode, ResolvedSecrets};
 use super::{AppError, LoadedManifest};
-use crate::api::{ControlPlane, IfMissing};
+use crate::api::{ControlPlane, IfMissing, OperationRequest, Preflight, Work};
 use crate::manifest::{FieldLiteral, field_edit};
-use crate::model::{ControlPlaneInfo, DEFAULT_ENV_FILE, Diagnostic, Edit, Exit, Snapshot};
-use crate::plan::{self, ObservedState, Plan, PlanOptions, Task};
+use crate::model::{ControlPlaneInfo, DEFAULT_ENV_FILE, Diagnostic, Edit, Exit, Scope, Snapshot, StepKey};
+use crate::plan::{self, ObservedState, Plan, PlanOptions, Step, Task};
+
+/// How many backends are looked at at once.
+const PARALLEL_PREFLIGHTS: usize = 8;
 
 /// One manifest against one control plane.
 pub(crate) struct Session<'a> {
@@ -83,6 +87,7 @@ impl<'a> Session<'a> {
             self.add_missing_binaries(&mut plan);
         }
         self.add_edits(&mut plan);
+        self.add_preflight(&mut plan, &actual.snapshot).await;
         match plan::validate(&plan) {
             Ok(()) => Ok((plan, actual.snapshot)),
             Err(defect) => {
@@ -124,6 +129,48 @@ impl<'a> Session<'a> {
                 lint.edit = Some(Edit { start: text.len(), end: text.len(), replacement: format!("{gap}{block}") });
             }
         }
+    }
+
+    /// Asks the control plane what is in the way of the steps that depend on databases and buckets. What it cannot say, the
+    /// apply will.
+    async fn add_preflight(&self, plan: &mut Plan, snapshot: &Snapshot) {
+        if !plan.refusals.is_empty() || snapshot.control_plane.scope.is_some_and(|scope| scope < Scope::Apply) {
+            return;
+        }
+        let requests: Vec<OperationRequest> =
+            plan.steps.iter().filter_map(|step| self.preflight_request(plan, step, snapshot)).collect();
+        let looks = requests.iter().map(|request| self.control.preflight(&plan.project, request));
+        let found: Vec<_> = stream::iter(looks).buffered(PARALLEL_PREFLIGHTS).collect().await;
+        for Preflight { refusals, notes } in found.into_iter().flatten() {
+            plan.refusals.extend(refusals);
+            plan.lints.extend(notes);
+        }
+        plan.refusals.sort();
+        plan.digest = plan.compute_digest();
+    }
+
+    fn preflight_request(&self, plan: &Plan, step: &Step, snapshot: &Snapshot) -> Option<OperationRequest> {
+        let (backend, work) = match step.task.as_ref()? {
+            Task::Put { backend, spec, renamed_from, downgrade } => {
+                if !spec.has_own_server() && !spec.has_buckets() {
+                    return None;
+                }
+                let secrets = self.secrets.found().get(backend).cloned().unwrap_or_default();
+                let (spec, renamed_from) = (spec.clone(), renamed_from.clone());
+                (backend, Work::Put { spec, secrets, renamed_from, downgrade: *downgrade })
+            }
+            Task::Remove { backend, volume, database } => {
+                let existing = snapshot.backends.iter().find(|existing| existing.name == *backend)?;
+                if !existing.recorded.has_buckets() {
+                    return None;
+                }
+                (backend, Work::Remove { volume: *volume, database: *database })
+            }
+            Task::WriteEnvFile { .. } | Task::ClearEnvFile { .. } => return None,
+        };
+        let key = StepKey { plan: plan.digest.to_string(), step: step.id.as_str().to_owned() };
+        let origin = self.manifest.desired.origin_if_known().map(str::to_owned);
+        Some(OperationRequest { step: key, backend: backend.clone(), work, origin })
     }
 
     async fn key(&self) -> Result<&ComparisonKey, AppError> {

@@ -209,5 +209,9 @@ impl<S: Store> Authority<S> {
 /// What has to happen first to a backend that is to be brought up.
 pub(super) fn first_effect(placement: ResolvedBackend) -> Effect {
     let placement = Box::new(placement);
-    if placement.spec.has_own_server() { Effect::PrepareDatabase(placement) } else { Effect::Ensure(placement) }
+    if placement.spec.has_own_server() || placement.spec.has_buckets() {
+        Effect::PrepareStorage(placement)
+    } else {
+        Effect::Ensure(placement)
+    }
 }

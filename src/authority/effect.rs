@@ -10,8 +10,8 @@ use crate::model::{DatabaseReclaim, Diagnostic, ProviderState, ResolvedBackend, 
 /// What has to happen outside the rows, as data.
 #[derive(Debug)]
 pub enum Effect {
-    /// See to it that its database is there and its own, on the server that it is to use.
-    PrepareDatabase(Box<ResolvedBackend>),
+    /// See to it that its database and its buckets are there and can be used.
+    PrepareStorage(Box<ResolvedBackend>),
     /// Bring the backend up.
     Ensure(Box<ResolvedBackend>),
     /// Wait until it answers as itself and accepts its key.
@@ -22,8 +22,8 @@ pub enum Effect {
     Stop(Box<ResolvedBackend>),
     /// Take it away with its data.
     Remove(Box<ResolvedBackend>),
-    /// Give its database back, or drop it. Nothing uses it any more.
-    ReleaseDatabase(Box<ResolvedBackend>, DatabaseReclaim),
+    /// Give its database back, or drop it, and name what stays in buckets. Nothing uses them any more.
+    ReleaseStorage(Box<ResolvedBackend>, DatabaseReclaim),
 }
 
 /// The kinds of steps, in the order in which an operation takes them. The order is persisted.
@@ -31,10 +31,10 @@ pub enum Effect {
 pub enum Step {
     /// Takes what is there away.
     Remove = 1,
-    /// Gives its database back.
-    ReleaseDatabase = 2,
-    /// Creates its database.
-    PrepareDatabase = 3,
+    /// Releases its database and names what stays in buckets.
+    ReleaseStorage = 2,
+    /// Prepares its database and its buckets.
+    PrepareStorage = 3,
     /// Has its provider bring it up.
     Ensure = 4,
     /// Waits until it is ready.
@@ -48,8 +48,8 @@ pub enum Step {
 impl Step {
     const ALL: [Self; 7] = [
         Self::Remove,
-        Self::ReleaseDatabase,
-        Self::PrepareDatabase,
+        Self::ReleaseStorage,
+        Self::PrepareStorage,
         Self::Ensure,
         Self::AwaitReady,
         Self::SetEnvironment,
@@ -65,8 +65,8 @@ impl Step {
     pub fn label(self) -> &'static str {
         match self {
             Self::Remove => "removing it",
-            Self::ReleaseDatabase => "releasing its database",
-            Self::PrepareDatabase => "preparing its database",
+            Self::ReleaseStorage => "releasing its storage",
+            Self::PrepareStorage => "preparing its storage",
             Self::Ensure => "bringing it up",
             Self::AwaitReady => "waiting until it is ready",
             Self::SetEnvironment => "setting its variables",
@@ -77,7 +77,7 @@ impl Step {
     /// Returns within how many seconds the step has to end. A first start may pull an image and migrate a large database.
     pub fn deadline_seconds(self) -> u64 {
         match self {
-            Self::PrepareDatabase | Self::ReleaseDatabase | Self::SetEnvironment => 180,
+            Self::PrepareStorage | Self::ReleaseStorage | Self::SetEnvironment => 180,
             Self::Ensure => 45 * 60,
             Self::AwaitReady | Self::Remove => 15 * 60,
             Self::Stop => 5 * 60,
@@ -89,13 +89,13 @@ impl Effect {
     /// Returns the kind of step that this is.
     pub fn step(&self) -> Step {
         match self {
-            Self::PrepareDatabase(_) => Step::PrepareDatabase,
+            Self::PrepareStorage(_) => Step::PrepareStorage,
             Self::Ensure(_) => Step::Ensure,
             Self::AwaitReady(_) => Step::AwaitReady,
             Self::SetEnvironment(..) => Step::SetEnvironment,
             Self::Stop(_) => Step::Stop,
             Self::Remove(_) => Step::Remove,
-            Self::ReleaseDatabase(..) => Step::ReleaseDatabase,
+            Self::ReleaseStorage(..) => Step::ReleaseStorage,
         }
     }
 }
@@ -112,8 +112,8 @@ pub struct EnvironmentTarget {
 /// How an effect ended.
 #[derive(Debug)]
 pub enum EffectResult {
-    /// The database can be used.
-    DatabasePrepared,
+    /// The database and the buckets can be used.
+    StoragePrepared,
     /// The backend is up, and this is what the provider wants to remember.
     Ensured(ProviderState),
     /// It answers as itself.
@@ -124,8 +124,8 @@ pub enum EffectResult {
     Stopped,
     /// It is gone. What was to stay of it is at this place, where the provider has a word for that.
     Removed(Option<String>),
-    /// Its database was released, retained or dropped.
-    DatabaseReleased(DatabaseState),
+    /// Its database was released, retained or dropped, where it had one.
+    StorageReleased(DatabaseState),
     /// It did not work.
     Failed(EffectFailure),
 }

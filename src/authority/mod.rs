@@ -17,6 +17,7 @@ mod key_check;
 mod lease;
 mod operation;
 mod policy_check;
+mod preview;
 mod quota;
 mod removal;
 mod resolve;
@@ -32,6 +33,7 @@ pub use effect::{AllocationConflict, DatabaseState, Effect, EffectFailure, Effec
 pub use expiry::{EXPIRY_PLAN, KEEP_RUNNING_PLAN};
 pub use lease::Liveness;
 pub use operation::{ExecutionMode, Operation};
+pub use preview::{preview_id, preview_without_store};
 pub use removal::volume_disposal;
 pub use resume::{Resumed, Resumption};
 pub use sync::{ProjectSync, TokenLookup, TokenReplica};

@@ -177,6 +177,7 @@ fn changes() -> Vec<Case> {
                     region: "auto".to_owned(),
                     endpoint: None,
                     path_style: false,
+                    create_buckets: false,
                     credentials: None,
                 });
             }),

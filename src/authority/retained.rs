@@ -24,8 +24,7 @@ impl<S: Store> Authority<S> {
         put: &PutRequest,
         now: Timestamp,
     ) -> Result<BackendRow, AuthorityError> {
-        let kept = rows.retained(Some(project))?.into_iter().filter(|kept| kept.name == *name);
-        let Some(kept) = kept.rev().find(|kept| self.takes_up(kept, put)) else {
+        let Some(kept) = self.find_retained(rows, project, name, put)? else {
             let id = allocation::backend_id(self.entropy)?;
             let instance_name = allocation::instance_name(rows, project, name)?;
             let mut references = ProviderState::from([(NEVER_ENSURED.to_owned(), String::new())]);
@@ -80,6 +79,18 @@ impl<S: Store> Authority<S> {
             sealed: Vec::new(),
             stopped: false,
         })
+    }
+
+    /// The data that a new backend takes up, where there is any.
+    pub(super) fn find_retained(
+        &self,
+        rows: &dyn Rows,
+        project: &ProjectName,
+        name: &BackendName,
+        put: &PutRequest,
+    ) -> Result<Option<RetainedRow>, AuthorityError> {
+        let kept = rows.retained(Some(project))?.into_iter().filter(|kept| kept.name == *name);
+        Ok(kept.rev().find(|kept| self.takes_up(kept, put)))
     }
 
     /// Whether a new backend is one that the data belongs to: on the same server with its files beside it, or in the app

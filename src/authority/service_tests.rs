@@ -416,9 +416,9 @@ impl World {
                 Transition::Perform(Effect::SetEnvironment(..)) => EffectResult::EnvironmentSet,
                 Transition::Perform(Effect::Stop(_)) => EffectResult::Stopped,
                 Transition::Perform(Effect::Remove(_)) => EffectResult::Removed(None),
-                Transition::Perform(Effect::PrepareDatabase(_)) => EffectResult::DatabasePrepared,
-                Transition::Perform(Effect::ReleaseDatabase(..)) => {
-                    EffectResult::DatabaseReleased(crate::authority::DatabaseState::Present)
+                Transition::Perform(Effect::PrepareStorage(_)) => EffectResult::StoragePrepared,
+                Transition::Perform(Effect::ReleaseStorage(..)) => {
+                    EffectResult::StorageReleased(crate::authority::DatabaseState::Present)
                 }
             };
             next = self.authority.advance(operation, end, NOW).unwrap();

@@ -83,9 +83,9 @@ impl World {
         loop {
             let end = match next {
                 Transition::Ended(outcome) => return outcome,
-                Transition::Perform(Effect::PrepareDatabase(_)) => EffectResult::DatabasePrepared,
-                Transition::Perform(Effect::ReleaseDatabase(..)) => {
-                    EffectResult::DatabaseReleased(crate::authority::DatabaseState::Present)
+                Transition::Perform(Effect::PrepareStorage(_)) => EffectResult::StoragePrepared,
+                Transition::Perform(Effect::ReleaseStorage(..)) => {
+                    EffectResult::StorageReleased(crate::authority::DatabaseState::Present)
                 }
                 Transition::Perform(Effect::Ensure(_)) => EffectResult::Ensured(ProviderState::new()),
                 Transition::Perform(Effect::AwaitReady(_)) => EffectResult::Ready,
@@ -360,8 +360,8 @@ fn a_database_comes_before_its_backend_and_goes_after_it() {
     let world = world();
     let lease = world.lease();
     let (operation, next) = world.accept(&lease, "k", "dev", on_server("postgres://me@db", DatabaseRole::Url)).unwrap();
-    assert!(matches!(next, Transition::Perform(Effect::PrepareDatabase(_))), "{next:?}");
-    let next = world.authority.advance(&mut operation.unwrap(), EffectResult::DatabasePrepared, NOW).unwrap();
+    assert!(matches!(next, Transition::Perform(Effect::PrepareStorage(_))), "{next:?}");
+    let next = world.authority.advance(&mut operation.unwrap(), EffectResult::StoragePrepared, NOW).unwrap();
     assert!(matches!(next, Transition::Perform(Effect::Ensure(_))), "{next:?}");
     world.bring_up(&lease, "dev", on_server("postgres://me@db", DatabaseRole::Url));
 
@@ -374,10 +374,10 @@ fn a_database_comes_before_its_backend_and_goes_after_it() {
     let resumed = world.authority.resume(&std::collections::BTreeSet::new(), NOW).unwrap();
     let (_, mut operation, _) = resumed.resumed.into_iter().next().unwrap();
     let next = world.authority.advance(&mut operation, EffectResult::Removed(None), NOW).unwrap();
-    assert!(matches!(next, Transition::Perform(Effect::ReleaseDatabase(_, DatabaseReclaim::Delete))), "{next:?}");
+    assert!(matches!(next, Transition::Perform(Effect::ReleaseStorage(_, DatabaseReclaim::Delete))), "{next:?}");
     let next = world
         .authority
-        .advance(&mut operation, EffectResult::DatabaseReleased(crate::authority::DatabaseState::Present), NOW)
+        .advance(&mut operation, EffectResult::StorageReleased(crate::authority::DatabaseState::Present), NOW)
         .unwrap();
     assert!(matches!(next, Transition::Ended(OperationOutcome::Done { .. })), "{next:?}");
     assert!(world.authority.view(&project()).unwrap().backends.is_empty());

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::args::ColorChoice;
 use super::error::terminal_width;
 use crate::model::{Diagnostic, Exit, Report};
-use crate::render::{Style, report_text, sanitize_terminal};
+use crate::render::{Style, report_text, sanitize_json, sanitize_terminal};
 
 /// The only writer to standard output and standard error.
 #[derive(Debug, Clone)]
@@ -160,7 +160,7 @@ impl Printer {
             return;
         }
         // Documents are plain data with text keys, which always serialises.
-        let mut line = serde_json::to_string(document).unwrap_or_default();
+        let mut line = sanitize_json(&serde_json::to_string(document).unwrap_or_default()).into_owned();
         line.push('\n');
         if self.json {
             self.out(&line);

@@ -9,10 +9,11 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+use super::buckets;
 use super::database_url::{DatabaseUrlError, ROLE_PASSWORD, role_name, server_url, with_credentials};
 use crate::model::{
-    BucketNames, DatabaseRole, Digest, FieldPath, Files, PortPair, Release, ResolvedBackend, S3Files, STORAGE_TLS, STORAGE_URL,
-    Secret, Storage, TextValue, Tls, Tuning,
+    DatabaseRole, Digest, FieldPath, Files, PortPair, Release, ResolvedBackend, S3Files, STORAGE_TLS, STORAGE_URL, Secret,
+    Storage, TextValue, Tls, Tuning,
 };
 
 /// How long old revisions are kept when nothing else is asked for, in seconds. The backend's own default is seven
@@ -273,21 +274,10 @@ pub fn database_url(placement: &ResolvedBackend) -> Result<Secret, LaunchError> 
 }
 
 pub(super) fn s3_files(launch: &mut Launch, placement: &ResolvedBackend, s3: &S3Files) -> Result<(), LaunchError> {
-    const PARTS: [(&str, &str); 5] = [
-        ("S3_STORAGE_EXPORTS_BUCKET", "exports"),
-        ("S3_STORAGE_SNAPSHOT_IMPORTS_BUCKET", "snapshot-imports"),
-        ("S3_STORAGE_MODULES_BUCKET", "modules"),
-        ("S3_STORAGE_FILES_BUCKET", "files"),
-        ("S3_STORAGE_SEARCH_BUCKET", "search"),
-    ];
     launch.push_argument("--s3-storage");
     launch.set_variable("AWS_REGION", &s3.region);
-    for (variable, part) in PARTS {
-        let bucket = match &s3.buckets {
-            BucketNames::Single(name) => name.clone(),
-            BucketNames::Prefix(prefix) => format!("{prefix}-{part}"),
-        };
-        launch.set_variable(variable, bucket);
+    for (variable, part) in buckets::PARTS {
+        launch.set_variable(variable, buckets::bucket_name(&s3.buckets, part));
     }
     match &s3.endpoint {
         Some(TextValue::Literal(url)) => launch.set_variable("S3_ENDPOINT_URL", url),

@@ -1,7 +1,7 @@
 //! Every kind of placement, and the words and variables that come of it.
 
 use crate::model::{
-    BackendId, BackendName, BackendSpec, ByteSize, DatabaseRole, Endpoints, Generation, InstanceName, ProjectName,
+    BackendId, BackendName, BackendSpec, BucketNames, ByteSize, DatabaseRole, Endpoints, Generation, InstanceName, ProjectName,
     ProviderKind, ProviderState, S3Credentials, SecretRef, ServerStorage, TimeSpan,
 };
 
@@ -146,6 +146,7 @@ fn s3_comes_with_all_of_its_variables() {
         region: "us-east-1".into(),
         endpoint: Some(TextValue::Reference(reference.clone())),
         path_style: true,
+        create_buckets: false,
         credentials: Some(S3Credentials { access_key_id: reference.clone(), secret_access_key: reference }),
     });
     assert!(matches!(launch(&placement, &target()), Err(LaunchError::MissingSecret { .. })));

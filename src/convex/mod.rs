@@ -6,6 +6,7 @@
 pub mod admin_key;
 #[cfg(feature = "native")]
 pub mod archive;
+pub(crate) mod buckets;
 pub mod database_url;
 pub mod deployment;
 pub mod environment;

@@ -25,6 +25,9 @@ pub(super) trait Admin: Sized + Send {
         database: &str,
     ) -> impl Future<Output = Result<Self, DatabaseError>> + Send;
 
+    /// Refuses a server on which Convex does not run, whatever databases it has.
+    fn require_server(server: &DatabaseServer) -> impl Future<Output = Result<(), DatabaseError>> + Send;
+
     /// Creates a database on a server on which Convex runs. One that came to be in the meantime is no error.
     fn create(server: &DatabaseServer, database: &str) -> impl Future<Output = Result<(), DatabaseError>> + Send;
 

@@ -34,6 +34,9 @@ use crate::model::{HostPolicy, Secret, Storage, Tls};
 /// waited for.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long a look may take.
+const INSPECTION_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// How long one statement may take.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(50);
 
@@ -228,6 +231,21 @@ pub async fn prepare(server: &DatabaseServer, spec: &DatabaseSpec) -> Result<Pre
     tokio::time::timeout(OPERATION_TIMEOUT, prepared).await.unwrap_or_else(|_| Err(server.timed_out(OPERATION_TIMEOUT)))
 }
 
+/// Checks whether [`prepare`] could succeed, and changes nothing. What only an attempt shows, such as a missing privilege, is
+/// not looked at.
+///
+/// # Errors
+/// [`DatabaseError`]: what is in the way.
+pub async fn inspect(server: &DatabaseServer, spec: &DatabaseSpec) -> Result<(), DatabaseError> {
+    let inspected = async {
+        match &server.storage {
+            Storage::Mysql(_) => inspect_with::<MysqlSession>(server, spec).await,
+            Storage::Postgres(_) | Storage::Sqlite => inspect_with::<PostgresSession>(server, spec).await,
+        }
+    };
+    tokio::time::timeout(INSPECTION_TIMEOUT, inspected).await.unwrap_or_else(|_| Err(server.timed_out(INSPECTION_TIMEOUT)))
+}
+
 /// Releases a database, retains it for its backend, or drops it.
 ///
 /// # Errors
@@ -277,6 +295,22 @@ async fn prepare_with<A: Admin>(server: &DatabaseServer, spec: &DatabaseSpec) ->
     };
     let origin = if created && origin == DatabaseOrigin::FoundEmpty { DatabaseOrigin::Created } else { origin };
     Ok(Prepared { origin, server: version, round_trip })
+}
+
+async fn inspect_with<A: Admin>(server: &DatabaseServer, spec: &DatabaseSpec) -> Result<(), DatabaseError> {
+    let Some(mut session) = A::open(server, &spec.database).await? else {
+        return match spec.expectation {
+            Expectation::MustExist => Err(DatabaseError::DataMissing { database: spec.database.clone() }),
+            Expectation::MayCreate => A::require_server(server).await,
+        };
+    };
+    session.require_usable().await?;
+    let content = session.content().await?;
+    check_ownership(&content, spec)?;
+    if content.has_documents {
+        stored_files::check(&mut session, spec).await?;
+    }
+    Ok(())
 }
 
 async fn release_with<A: Admin>(

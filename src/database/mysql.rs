@@ -67,6 +67,10 @@ impl Admin for MysqlSession {
         Self::connect(server, url.expose(), database, Some(database)).await
     }
 
+    async fn require_server(server: &DatabaseServer) -> Result<(), DatabaseError> {
+        Self::connect(server, server.url.expose(), "", None).await?.require_usable().await.map(drop)
+    }
+
     async fn create(server: &DatabaseServer, database: &str) -> Result<(), DatabaseError> {
         let mut session = Self::connect(server, server.url.expose(), database, None).await?;
         session.require_usable().await?;

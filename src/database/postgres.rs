@@ -56,6 +56,10 @@ impl Admin for PostgresSession {
         entered.ok_or_else(|| DatabaseError::DataMissing { database: database.to_owned() })
     }
 
+    async fn require_server(server: &DatabaseServer) -> Result<(), DatabaseError> {
+        Self::open_maintenance(server).await?.require_usable().await.map(drop)
+    }
+
     async fn create(server: &DatabaseServer, database: &str) -> Result<(), DatabaseError> {
         let mut session = Self::open_maintenance(server).await?;
         session.require_usable().await?;

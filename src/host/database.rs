@@ -10,8 +10,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::Host;
 use super::conversations::MAX_CONVERSATIONS;
 use super::effects::failed_with;
+use super::storage::Findings;
 use crate::api::ProgressFn;
-use crate::authority::{DatabaseState, EffectResult, volume_disposal};
+use crate::authority::{DatabaseState, EffectResult, preview_id, volume_disposal};
 use crate::convex::database_url::{ROLE_PASSWORD, role_name};
 use crate::database::{
     self, BackendRole, DatabaseError, DatabaseOrigin, DatabaseOwner, DatabaseServer, DatabaseSpec, Disposal, Expectation,
@@ -30,6 +31,9 @@ const PERMIT_TIMEOUT: Duration = Duration::from_secs(100);
 
 /// Prepares the database of a backend.
 pub(super) async fn prepare(host: &Host, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> EffectResult {
+    if let Some(folder) = take_given_files(host, placement).await {
+        notice(format!("the files in `{}` are taken up with the database", folder.display()));
+    }
     let spec = database_spec(placement, files_folder(host, placement));
     let Some(_permit) = permit(host, placement).await else { return failed_with(busy(placement)) };
     let prepared = match database_server(host, placement).await {
@@ -41,9 +45,29 @@ pub(super) async fn prepare(host: &Host, placement: &ResolvedBackend, notice: Pr
             for words in notes(&spec, &prepared) {
                 notice(words);
             }
-            EffectResult::DatabasePrepared
+            EffectResult::StoragePrepared
         }
         Err(error) => failed_with(database_finding(host, placement, &error)),
+    }
+}
+
+/// Looks whether the database of a backend could be prepared. What nobody can see now is said, and refuses nothing.
+pub(super) async fn look(host: &Host, placement: &ResolvedBackend, findings: &mut Findings) {
+    let has_url = placement.secrets.contains_key(&FieldPath::new(STORAGE_URL));
+    if !placement.spec.has_own_server() || !has_url {
+        return;
+    }
+    let spec = database_spec(placement, files_folder(host, placement));
+    let looked = match database_server(host, placement).await {
+        Ok(server) => database::inspect(&server, &spec).await,
+        Err(error) => Err(error),
+    };
+    match looked {
+        Ok(()) => {}
+        Err(error @ (DatabaseError::Unreachable { .. } | DatabaseError::Server { .. })) => {
+            findings.note(placement, database_finding(host, placement, &error));
+        }
+        Err(error) => findings.refuse(placement, database_finding(host, placement, &error)),
     }
 }
 
@@ -53,7 +77,7 @@ pub(super) async fn release(
     placement: &ResolvedBackend,
     reclaim: DatabaseReclaim,
     notice: ProgressFn<'_>,
-) -> EffectResult {
+) -> (EffectResult, Option<String>) {
     let spec = database_spec(placement, files_folder(host, placement));
     let keeps_files = volume_disposal(&placement.provider_state) == VolumeReclaim::Retain;
     let disposal = match reclaim {
@@ -67,6 +91,7 @@ pub(super) async fn release(
         Err(error) => Err(error),
     };
     let name = &spec.database;
+    let mut prefix = None;
     let state = match released {
         Ok(Released::Retained) if disposal == Disposal::Retain => {
             notice(format!("the database `{name}` stays on its server, and the backend's files stay with it"));
@@ -76,7 +101,8 @@ pub(super) async fn release(
             notice(format!("the database `{name}` stays on its server"));
             DatabaseState::Present
         }
-        Ok(Released::Dropped { .. }) => {
+        Ok(Released::Dropped { s3_prefix }) => {
+            prefix = s3_prefix;
             notice(format!("the database `{name}` was dropped"));
             DatabaseState::Gone
         }
@@ -93,9 +119,27 @@ pub(super) async fn release(
             ));
             DatabaseState::Present
         }
-        Err(error) => return failed_with(database_finding(host, placement, &error)),
+        Err(error) => return (failed_with(database_finding(host, placement, &error)), None),
     };
-    EffectResult::DatabaseReleased(state)
+    (EffectResult::StorageReleased(state), prefix)
+}
+
+/// Moves files that were given to a new backend, where a look named the place for them, to where it keeps its own.
+async fn take_given_files(host: &Host, placement: &ResolvedBackend) -> Option<PathBuf> {
+    let preview = ResolvedBackend { id: preview_id(&placement.instance_name), ..placement.clone() };
+    let (given, own) = (files_folder(host, &preview)?, files_folder(host, placement)?);
+    let is_there = async |path: &Path| tokio::fs::try_exists(path).await.unwrap_or(true);
+    if placement.has_been_ready || !tokio::fs::metadata(&given).await.is_ok_and(|found| found.is_dir()) || is_there(&own).await
+    {
+        return None;
+    }
+    tokio::fs::DirBuilder::new().recursive(true).mode(0o700).create(own.parent()?).await.ok()?;
+    tokio::fs::rename(&given, &own).await.ok()?;
+    // The folders around them, as far as nothing else is in them.
+    for folder in given.ancestors().skip(1).take(2) {
+        let _ = tokio::fs::remove_dir(folder).await;
+    }
+    Some(given)
 }
 
 /// Waits for the turn of a project that is talking to many servers already.

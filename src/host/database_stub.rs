@@ -4,6 +4,7 @@
 
 use super::Host;
 use super::effects::failed_with;
+use super::storage::Findings;
 use crate::api::ProgressFn;
 use crate::authority::{DatabaseState, EffectResult};
 use crate::model::{DatabaseReclaim, DatabaseRole, Diagnostic, ResolvedBackend};
@@ -18,7 +19,7 @@ pub(super) async fn prepare(_: &Host, placement: &ResolvedBackend, notice: Progr
         return failed_with(Diagnostic::new("database.unreached", message).with_help(help));
     }
     notice(format!("this control plane reaches no database server: the database `{name}` has to be there already"));
-    EffectResult::DatabasePrepared
+    EffectResult::StoragePrepared
 }
 
 /// Leaves the database where it is.
@@ -27,17 +28,21 @@ pub(super) async fn release(
     placement: &ResolvedBackend,
     disposal: DatabaseReclaim,
     notice: ProgressFn<'_>,
-) -> EffectResult {
+) -> (EffectResult, Option<String>) {
     let name = placement.instance_name.database();
-    match disposal {
+    let end = match disposal {
         DatabaseReclaim::Retain => {
             notice(format!("the database `{name}` stays on its server"));
-            EffectResult::DatabaseReleased(DatabaseState::Present)
+            EffectResult::StorageReleased(DatabaseState::Present)
         }
         DatabaseReclaim::Delete => {
             let message = format!("this control plane reaches no database server, so it cannot drop `{name}`");
             let help = "destroy the backend without `--with-database`, and drop the database on its server yourself";
             failed_with(Diagnostic::new("database.unreached", message).with_help(help))
         }
-    }
+    };
+    (end, None)
 }
+
+/// Looks at nothing.
+pub(super) async fn look(_: &Host, _: &ResolvedBackend, _: &mut Findings) {}

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{Host, database, environment};
+use super::{Host, environment, storage};
 use crate::api::ProgressFn;
 use crate::authority::{AllocationConflict, Effect, EffectFailure, EffectResult, volume_disposal};
 use crate::convex::deployment::{Readiness, probe_readiness};
@@ -32,8 +32,8 @@ impl Host {
     /// Carries out one effect.
     pub(super) async fn run_effect(&self, effect: Effect, notice: ProgressFn<'_>) -> EffectResult {
         match effect {
-            Effect::PrepareDatabase(placement) => database::prepare(self, &placement, notice).await,
-            Effect::ReleaseDatabase(placement, disposal) => database::release(self, &placement, disposal, notice).await,
+            Effect::PrepareStorage(placement) => storage::prepare(self, &placement, notice).await,
+            Effect::ReleaseStorage(placement, disposal) => storage::release(self, &placement, disposal, notice).await,
             Effect::Ensure(placement) => match self.provider(placement.spec.provider) {
                 Err(finding) => failed_with(finding),
                 Ok(provider) => match provider.ensure(&placement, notice).await {

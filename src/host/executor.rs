@@ -170,6 +170,9 @@ impl Host {
             let help = "nothing was changed; name the other engine, and run the same command again";
             return Err(ControlError::Refused(Diagnostic::new(error.code(), error.to_string()).with_help(help)));
         }
+        if spec.is_some() {
+            self.check_put(project, request).await?;
+        }
         let Some((spec, provider)) = spec.and_then(|spec| Some((spec, self.provider(spec.provider).ok()?))) else {
             return Ok(());
         };

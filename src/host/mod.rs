@@ -6,6 +6,11 @@
 
 mod adopt;
 #[cfg(feature = "native")]
+mod buckets;
+#[cfg(not(feature = "native"))]
+#[path = "buckets_stub.rs"]
+mod buckets;
+#[cfg(feature = "native")]
 mod conversations;
 #[cfg(feature = "native")]
 mod database;
@@ -33,12 +38,14 @@ mod sample;
 #[cfg(feature = "native")]
 mod serve;
 mod session;
+mod storage;
 mod sync;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tokio::sync::Semaphore;
 
 pub use executor::AcceptedOperation;
 #[cfg(feature = "native")]
@@ -68,6 +75,9 @@ use registry::OperationRegistry;
 /// The name that plans give to the control plane in this process.
 pub const EMBEDDED: &str = crate::model::ControlPlaneInfo::EMBEDDED;
 
+/// How many preflights run at once.
+const MAX_PREFLIGHTS: usize = 8;
+
 /// An authority and the providers that carry out its effects.
 pub struct Host {
     platform: Box<dyn Platform>,
@@ -80,6 +90,8 @@ pub struct Host {
     registry: OperationRegistry,
     #[cfg(feature = "native")]
     conversations: conversations::ConversationLimits,
+    /// Bounds how many look at servers at once that others named.
+    preflights: Semaphore,
 }
 
 /// What a host is made of.
@@ -119,6 +131,7 @@ impl Host {
             local_binaries,
             database_hosts,
             registry,
+            preflights: Semaphore::new(MAX_PREFLIGHTS),
             #[cfg(feature = "native")]
             conversations: conversations::ConversationLimits::default(),
         }

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use super::{Host, effects};
 use crate::api::{
     Administration, ControlError, ControlPlane, Credentials, HistoryEntry, HistoryPage, HistoryVerification, IfMissing, Lease,
-    LeaseHolder, LogChunk, LogPosition, OperationOutcome, OperationRequest, OriginPolicy, ProgressFn, ResourceLevel,
+    LeaseHolder, LogChunk, LogPosition, OperationOutcome, OperationRequest, OriginPolicy, Preflight, ProgressFn, ResourceLevel,
     TokenOrigin,
 };
 use crate::authority::{ExecutionMode, Liveness, Principal};
@@ -131,6 +131,14 @@ impl ControlPlane for ControlSession {
         Box::pin(async move {
             self.host.write_rows(|authority| authority.set_origin(lease, origin, claim, &self.actor, self.host.now()))
         })
+    }
+
+    fn preflight<'a>(
+        &'a self,
+        project: &'a ProjectName,
+        request: &'a OperationRequest,
+    ) -> BoxFuture<'a, Result<Preflight, ControlError>> {
+        Box::pin(self.host.preflight(project, request))
     }
 
     fn run<'a>(

@@ -141,7 +141,8 @@ fn files(view: &EngineTable<'_, '_>) -> Option<Files> {
         _ => None,
     };
     let path_style = view.flag("path_style");
-    Some(Files::S3(S3Files { buckets, region: view.text("region")?, endpoint, path_style, credentials }))
+    let create_buckets = view.flag("create_buckets");
+    Some(Files::S3(S3Files { buckets, region: view.text("region")?, endpoint, path_style, credentials, create_buckets }))
 }
 
 fn tuning(view: &MergedTable<'_, '_>) -> Tuning {

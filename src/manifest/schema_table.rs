@@ -281,6 +281,8 @@ static FILES: Table = Table {
         key("access_key_id", Kind::Secret, "The access key's id; without credentials the machine's role is used.")
             .alias(&["access_key"]),
         key("secret_access_key", Kind::Secret, "The secret access key.").alias(&["secret_key"]),
+        key("create_buckets", Kind::Flag, "Whether buckets that are missing are made for a new backend.")
+            .alias(&["create_bucket"]),
     ],
 };
 

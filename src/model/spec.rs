@@ -194,6 +194,9 @@ pub struct S3Files {
     /// Static credentials; none means the role of the machine.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub credentials: Option<S3Credentials>,
+    /// Whether buckets that are missing are made for a new backend.
+    #[serde(skip_serializing_if = "is_false", default)]
+    pub create_buckets: bool,
 }
 
 /// How the five buckets that Convex wants are named.

@@ -86,6 +86,7 @@ fn files_fields(fields: &mut FieldSet, files: &Files) {
         Some(TextValue::Reference(reference)) => fields.secret("files.endpoint", Some(reference)),
     }
     fields.flag("files.path_style", s3.path_style);
+    fields.flag("files.create_buckets", s3.create_buckets);
     fields.secret("files.access_key_id", s3.credentials.as_ref().map(|c| &c.access_key_id));
     fields.secret("files.secret_access_key", s3.credentials.as_ref().map(|c| &c.secret_access_key));
 }

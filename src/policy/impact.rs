@@ -36,7 +36,7 @@ pub(super) fn change_impact(path: &FieldPath, recorded: &BackendSpec, after: Opt
         "storage.url" if recorded.storage.server().is_some_and(|server| server.role == DatabaseRole::LeastPrivilege) => {
             ChangeImpact::Record
         }
-        "ttl" | "protected" | "depends_on" | "storage.region" | "name" => ChangeImpact::Record,
+        "ttl" | "protected" | "depends_on" | "storage.region" | "files.create_buckets" | "name" => ChangeImpact::Record,
         "resources.cpus" | "resources.memory" | "resources.disk" => (descriptor.limit_impact)(path, after),
         "dashboard" if descriptor.runs_dashboards => ChangeImpact::InPlace,
         "dashboard" => ChangeImpact::Record,

@@ -99,6 +99,7 @@ fn format_of(shape: TextShape) -> &'static TextFormat {
         TextShape::Region => &formats::REGION,
         TextShape::HostEntry => &formats::HOST_ENTRY,
         TextShape::Mount => &formats::MOUNT,
+        TextShape::Sha256 => &formats::SHA256,
     }
 }
 

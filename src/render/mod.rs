@@ -35,7 +35,7 @@ pub use plural::{counted, duration, plural};
 pub use problem::problems;
 pub use progress::{Progress, RunningStep};
 pub use quota::{QuotaDocument, QuotaEntry, UsageEntry, quota_table};
-pub use sanitize::sanitize_terminal;
+pub use sanitize::{sanitize_json, sanitize_terminal};
 pub use status::{
     EnvFileEntry, EnvFileStatus, LeaseEntry, OperationEntry, StatusAllDocument, StatusDocument, StatusEntry,
     describe_operation, status_all_table, status_table,

@@ -40,6 +40,23 @@ pub(super) fn sanitize_block(text: &str, indent: usize) -> String {
     escaped(text, |character| character == '\n').replace('\n', &format!("\n{}", " ".repeat(indent)))
 }
 
+/// Escapes what a screen would obey in a JSON document, which then reads as the same document.
+pub fn sanitize_json(document: &str) -> Cow<'_, str> {
+    if !document.chars().any(is_control) {
+        return Cow::Borrowed(document);
+    }
+    let mut shown = String::with_capacity(document.len() + 64);
+    for character in document.chars() {
+        if is_control(character) {
+            // All of them are in the basic plane, so that one escape is enough; they stand in texts only.
+            let _ = write!(shown, "\\u{:04x}", u32::from(character));
+        } else {
+            shown.push(character);
+        }
+    }
+    Cow::Owned(shown)
+}
+
 /// Sanitizes everything that goes to a screen: lines and tabs stay, and colours where there are some.
 pub fn sanitize_terminal(text: &str, coloured: bool) -> Cow<'_, str> {
     let plain = |character: char| matches!(character, '\n' | '\t');
@@ -161,6 +178,8 @@ mod tests {
         assert_eq!(sanitize_terminal(text, true), "\u{1b}[1;31merror:\u{1b}[0m a\tb\r\n\\u{1b}[2J\\u{d}");
         assert_eq!(sanitize_terminal(text, false), "\\u{1b}[1;31merror:\\u{1b}[0m a\tb\r\n\\u{1b}[2J\\u{d}");
         assert_eq!(sanitize_terminal("\u{1b}[31", true), r"\u{1b}[31");
+        let document = serde_json::to_string("a\u{9b}31m\u{202e}\u{7f}\u{1b}é").unwrap();
+        assert_eq!(sanitize_json(&document), "\"a\\u009b31m\\u202e\\u007f\\u001bé\"");
     }
 
     proptest! {

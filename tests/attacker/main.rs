@@ -6,9 +6,13 @@
 #![allow(clippy::disallowed_methods, reason = "tests read the files that they wrote themselves")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
+mod databases;
 mod endpoints;
+mod leaks;
+mod policy;
 mod raw;
 mod requests;
+mod servers;
 mod tokens;
 
 use std::collections::BTreeMap;

@@ -5,16 +5,28 @@ use fixture::database::{Kind, ROOT_PASSWORD, Server, server, servers};
 
 const NO_TLS: &str = ", tls = \"disable\"";
 
-/// Applies what must not work, and returns the one error: its code, its message, its help.
+/// Applies what must not work, and returns the one error: its code, its message, its help. What a look can see is refused
+/// while planning, in the same words.
 fn refused(server: &Server, project: &str, storage: &str, url: &str) -> (String, String, String) {
     let mut world = ProjectFixture::new(&server.manifest(project, storage));
     world.set("DATABASE", url);
-    let run = world.run_expecting(1, &["apply", "--yes", "--json"]);
-    let end = run.events().into_iter().find(|event| event["type"] == "step_finished" && event["status"] == "failed");
-    let error = end.unwrap_or_else(|| panic!("{run}"))["error"].clone();
+    let plan = world.run(&["plan", "--json"]).document();
+    let error = match plan["refusals"].as_array().unwrap().first() {
+        Some(refusal) => {
+            let run = world.run_expecting(4, &["apply", "--yes", "--json"]);
+            assert_eq!(run.errors(), [refusal["code"].as_str().unwrap()], "{run}");
+            refusal.clone()
+        }
+        None => {
+            let run = world.run_expecting(1, &["apply", "--yes", "--json"]);
+            let end = run.events().into_iter().find(|event| event["type"] == "step_finished" && event["status"] == "failed");
+            assert!(!format!("{run}").contains("secret-pw"), "{run}");
+            end.unwrap_or_else(|| panic!("{run}"))["error"].clone()
+        }
+    };
     let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
-    assert!(!format!("{run}").contains("secret-pw"), "{run}");
-    assert_eq!(world.processes(), [], "{run}");
+    assert!(!plan.to_string().contains("secret-pw"), "{plan}");
+    assert_eq!(world.processes(), []);
     // The way out of a first attempt is always open.
     world.run_expecting(0, &["destroy", "--allow-destroy", "dev"]);
     (text("code"), text("message"), text("help"))
@@ -100,6 +112,29 @@ fn tls_is_never_weaker_than_the_manifest_says() {
     }
 }
 
+/// The certificate that MySQL makes for itself has no name, so that naming its authority does not help.
+#[test]
+fn a_certificate_without_a_name_is_told_from_one_of_an_unknown_authority() {
+    let Some(server) = server(Kind::Mysql) else { return };
+    let (port, ca) = server.self_made.as_ref().unwrap();
+    assert!(ca.is_file(), "MySQL has made no certificate at {}", ca.display());
+    let project = Server::project();
+    let url = server.root().replace(&server.port.to_string(), &port.to_string());
+    let (code, message, help) = refused(server, &project, &format!(", tls = {{ ca = \"{}\" }}", ca.display()), &url);
+    assert_eq!(code, "database.certificate", "{message}");
+    assert!(help.contains("subjectAltName") && help.contains("tls = \"disable\""), "{message} {help}");
+    assert!(!help.contains("tls = { ca"), "it was given: {help}");
+    // Without it the authority is unknown as well, and that is said first.
+    let (code, _, help) = refused(server, &project, "", &url);
+    assert_eq!(code, "database.certificate");
+    assert!(help.contains("tls = { ca = "), "{help}");
+    let mut world = ProjectFixture::new(&server.manifest(&project, NO_TLS));
+    world.set("DATABASE", &url);
+    world.apply();
+    world.assert_converged();
+    world.run_expecting(0, &["destroy", "--allow-destroy", "dev", "--with-database"]);
+}
+
 #[test]
 fn missing_privileges_are_refused_with_statements_for_an_administrator() {
     for server in servers() {
@@ -176,6 +211,12 @@ fn a_url_that_convex_does_not_take_is_refused_while_planning() {
 fn mariadb_is_refused_before_anything_is_made() {
     let Some(server) = server(Kind::MariaDb) else { return };
     let project = Server::project();
+    let mut world = ProjectFixture::new(&server.manifest(&project, NO_TLS));
+    world.set("DATABASE", &server.root());
+    let before = world.file_names();
+    let planned = world.run_expecting(4, &["plan"]);
+    assert!(planned.out.contains("MariaDB") && planned.out.contains("name a server of MySQL 8.0"), "{planned}");
+    assert_eq!(world.file_names(), before, "planning made something");
     let (code, message, help) = refused(server, &project, NO_TLS, &server.root());
     assert_eq!(code, "database.unsupported", "{message}");
     assert!(

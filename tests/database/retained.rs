@@ -42,7 +42,9 @@ fn files_stay_with_the_database_that_names_them_and_go_with_it() {
 
         // Another home has the name, and not the files.
         let other = self::world(server, &project);
-        let refused = other.run_expecting(1, &["apply", "--yes"]);
+        let refused = other.run_expecting(4, &["plan"]);
+        assert!(refused.out.contains("which was destroyed and whose files stay where it ran"), "{refused}");
+        let refused = other.run_expecting(4, &["apply", "--yes"]);
         assert!(refused.err.contains("which was destroyed and whose files stay where it ran"), "{refused}");
 
         world.apply();
@@ -116,8 +118,12 @@ fn a_database_found_without_its_files_is_not_ready() {
         };
         convex();
         let world = world(server, &project);
-        let refused = world.run_expecting(1, &["apply", "--yes"]);
+        let before = world.file_names();
+        let planned = world.run_expecting(4, &["plan", "--json"]).document();
+        assert_eq!(planned["refusals"][0]["code"], "database.files_missing", "{planned:#}");
+        let refused = world.run_expecting(4, &["apply", "--yes"]);
         assert!(refused.err.contains("1 of 1 code package and 1 of 1 uploaded file are missing"), "{refused}");
+        assert_eq!(world.file_names(), before, "something was made");
         assert!(refused.err.contains("[database.files_missing]") && refused.err.contains("data/storage"), "{refused}");
         assert!(world.processes().is_empty(), "{refused}");
 
@@ -137,9 +143,10 @@ fn a_database_found_without_its_files_is_not_ready() {
         world.assert_converged();
 
         // Files that are all gone later are noticed as well.
+        let [folder] = storage_folders(&world).try_into().unwrap();
         world.kill(&format!("{project}-dev"));
         std::fs::remove_file(folder.join("modules/aa-1.blob")).unwrap();
-        let refused = world.run_expecting(1, &["apply", "--yes"]);
+        let refused = world.run_expecting(4, &["apply", "--yes"]);
         assert!(refused.err.contains("1 of 1 code package and 0 of 1 uploaded file are missing"), "{refused}");
         world.run_expecting(0, &["destroy", "--allow-destroy", "dev", "--with-database"]);
         assert!(!server.has(&database));

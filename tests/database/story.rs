@@ -239,7 +239,7 @@ fn a_missing_database_is_not_created_again() {
         world.kill(&format!("{project}-dev"));
         let force = if server.engine() == "mysql" { "" } else { " WITH (FORCE)" };
         server.sql("", &format!("DROP DATABASE {project}_dev{force}"));
-        let run = world.run_expecting(1, &["apply", "--yes"]);
+        let run = world.run_expecting(4, &["apply", "--yes"]);
         assert!(run.err.contains("the data of the backend is gone"), "{run}");
         assert!(!server.has(&format!("{project}_dev")), "an empty one hides that the data is gone");
         world.run_expecting(0, &["destroy", "--allow-destroy", "dev"]);
@@ -257,7 +257,7 @@ fn two_homes_do_not_take_each_others_database() {
         let other = world(server, &project, NO_TLS);
         one.apply();
         set(&one, "GREETING", "hello");
-        let refused = other.run_expecting(1, &["apply", "--yes"]);
+        let refused = other.run_expecting(4, &["apply", "--yes"]);
         assert!(refused.err.contains(&format!("belongs to another backend, {project}/dev")), "{refused}");
         other.run_expecting(0, &["destroy", "--allow-destroy", "dev", "--with-database"]);
         assert!(server.has(&format!("{project}_dev")), "dropped by somebody whose it was not");

@@ -94,6 +94,7 @@ async fn every_variable_of_the_compose_file_has_its_place() {
         region: "eu-central-1".to_owned(),
         endpoint: Some(TextValue::Literal("http://minio.test:9000".to_owned())),
         path_style: true,
+        create_buckets: false,
         credentials: Some(S3Credentials { access_key_id: reference(), secret_access_key: reference() }),
     });
     for (field, value) in [("files.access_key_id", "the-id"), ("files.secret_access_key", "the-key")] {

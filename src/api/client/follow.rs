@@ -9,11 +9,15 @@ use super::event_stream::EventStream;
 use super::response::SendError;
 use super::retrying_client::{ClientRequest, RetryingClient, json};
 use crate::api::wire::{OperationEvent, TOO_MANY_STREAMS};
-use crate::api::{ControlError, Lease, OperationOutcome, OperationRequest, ProgressFn, endpoints};
+use crate::api::{ControlError, Lease, OperationOutcome, OperationRequest, ProgressFn, endpoints, truncate};
 use crate::model::{OperationId, OperationRecord, OperationState, ProjectName};
 
 /// How often an operation that is in the way is asked about.
 const BUSY_POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// How many events of one connection are heard; after that the record is looked at.
+const MAX_EVENTS: usize = 2_000;
+/// How long a notice may be, in bytes.
+const MAX_NOTICE_BYTES: usize = 1_024;
 /// How often a record is looked at where events do not come through: at first, and at last.
 const POLL_INTERVALS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 
@@ -116,7 +120,7 @@ async fn read_stream(
         Ok(Ok(response)) => response,
     };
     let mut stream = EventStream::default();
-    let mut anything = false;
+    let (mut anything, mut count) = (false, 0);
     loop {
         let chunk = match tokio::time::timeout(silence, response.chunk()).await {
             // Not even a heartbeat: something on the way keeps the stream to itself.
@@ -126,12 +130,16 @@ async fn read_stream(
         };
         let Ok(events) = stream.take(&chunk) else { return Ok(StreamOutcome::Unsupported) };
         for event in events {
+            count += 1;
+            if count > MAX_EVENTS {
+                return Ok(StreamOutcome::Unsupported);
+            }
             // A stream that begins anew or comes twice says nothing twice.
             if event.id.is_some() && event.id <= *last {
                 continue;
             }
             match serde_json::from_str::<OperationEvent>(&event.data) {
-                Ok(OperationEvent::Notice { message }) => notice(message),
+                Ok(OperationEvent::Notice { message }) => notice(truncate(&message, MAX_NOTICE_BYTES)),
                 Ok(OperationEvent::Ended { operation }) if operation.id == *id => return Ok(StreamOutcome::Ended(operation)),
                 // Something that a later version says, or that was damaged: the record will tell.
                 Ok(OperationEvent::Ended { .. }) | Err(_) => {}

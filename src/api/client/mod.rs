@@ -25,7 +25,7 @@ pub use connection::{ControlPlaneUrl, ControlPlaneUrlError};
 use super::wire::{CredentialsDocument, FingerprintKeyDocument, LeaseDocument, LeaseRequest, OriginRequest};
 use super::{
     ControlError, ControlPlane, Credentials, HistoryEntry, HistoryPage, HistoryVerification, IfMissing, Lease, LeaseHolder,
-    LogChunk, LogPosition, OperationOutcome, OperationRequest, OriginPolicy, ProgressFn, ResourceLevel, endpoints,
+    LogChunk, LogPosition, OperationOutcome, OperationRequest, OriginPolicy, Preflight, ProgressFn, ResourceLevel, endpoints,
 };
 use crate::model::{BackendName, FingerprintKey, ProjectName, Secret, Snapshot};
 use connection::Connection;
@@ -168,6 +168,17 @@ impl ControlPlane for HttpControlPlane {
             let body = OriginRequest { origin: origin.to_owned(), claim };
             let call = ClientRequest::new(&endpoints::PUT_ORIGIN, &[lease.project.as_str()]).under(lease).with_body(&body);
             self.exchange.send(&call, discard_body).await
+        })
+    }
+
+    fn preflight<'a>(
+        &'a self,
+        project: &'a ProjectName,
+        request: &'a OperationRequest,
+    ) -> BoxFuture<'a, Result<Preflight, ControlError>> {
+        Box::pin(async move {
+            let call = ClientRequest::new(&endpoints::PREFLIGHT, &[project.as_str()]);
+            self.exchange.send(&call.with_body(request), json).await
         })
     }
 

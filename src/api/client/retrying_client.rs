@@ -218,7 +218,7 @@ impl RetryingClient {
         let request = self.request(call, id).await?.header(ACCEPT, "application/json").timeout(RESPONSE_TIMEOUT);
         let response = self.fetch(&asked, request).await?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = asked.read_body(response).await?;
+        let body = self.without_token(asked.read_body(response).await?);
         if status.is_success() {
             return read(&body).map_err(|why| asked.unexpected(status, &headers, &why));
         }
@@ -236,7 +236,7 @@ impl RetryingClient {
         let response = self.fetch(&asked, request).await?;
         let (status, headers) = (response.status(), response.headers().clone());
         if !status.is_success() {
-            let body = asked.read_body(response).await?;
+            let body = self.without_token(asked.read_body(response).await?);
             return Err(asked.classify_error(status, &headers, &body));
         }
         let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
@@ -244,6 +244,25 @@ impl RetryingClient {
             return Err(SendError::Malformed(asked.malformed(status, "it is no stream of events")));
         }
         Ok(response)
+    }
+
+    /// Returns a body in which the token stands no more: a host that repeats it must not have it shown on a screen or in a
+    /// log.
+    fn without_token(&self, body: Vec<u8>) -> Vec<u8> {
+        let Some(token) = self.token.get().map(|token| token.expose().as_bytes()).filter(|token| !token.is_empty()) else {
+            return body;
+        };
+        if !body.windows(token.len()).any(|window| window == token) {
+            return body;
+        }
+        let (mut kept, mut rest) = (Vec::with_capacity(body.len()), body.as_slice());
+        while let Some(at) = rest.windows(token.len()).position(|window| window == token) {
+            kept.extend_from_slice(&rest[..at]);
+            kept.extend_from_slice(b"(your token)");
+            rest = &rest[at + token.len()..];
+        }
+        kept.extend_from_slice(rest);
+        kept
     }
 
     async fn fetch(&self, asked: &RequestContext<'_>, request: RequestBuilder) -> Result<Response, SendError> {

@@ -118,7 +118,7 @@ impl<S: Store> Authority<S> {
             let row = backend_row(rows, operation)?;
             let next = match end {
                 EffectResult::Failed(failure) => self.on_failed(rows, operation, row, failure, now),
-                EffectResult::DatabasePrepared => Ok(Transition::Perform(Effect::Ensure(Box::new(self.resolve(&row)?)))),
+                EffectResult::StoragePrepared => Ok(Transition::Perform(Effect::Ensure(Box::new(self.resolve(&row)?)))),
                 EffectResult::Ensured(references) => {
                     let mut row = row;
                     row.references = references;
@@ -136,15 +136,15 @@ impl<S: Store> Authority<S> {
                 EffectResult::Removed(place) => {
                     let mut row = row;
                     removal::note_place(&mut row, place);
-                    if !row.spec.has_own_server() {
+                    if !row.spec.has_own_server() && !row.spec.has_buckets() {
                         return self.on_removed(rows, operation, row, now);
                     }
                     rows.put_backend(&row)?;
                     let disposal = removal::database_disposal(&row);
-                    Ok(Transition::Perform(Effect::ReleaseDatabase(Box::new(self.resolve(&row)?), disposal)))
+                    Ok(Transition::Perform(Effect::ReleaseStorage(Box::new(self.resolve(&row)?), disposal)))
                 }
                 // Files without the database that names them are nothing that could be taken up again.
-                EffectResult::DatabaseReleased(DatabaseState::Gone)
+                EffectResult::StorageReleased(DatabaseState::Gone)
                     if row.spec.has_split_data() && removal::volume_disposal(&row.references) == VolumeReclaim::Retain =>
                 {
                     let mut row = row;
@@ -152,7 +152,7 @@ impl<S: Store> Authority<S> {
                     rows.put_backend(&row)?;
                     Ok(Transition::Perform(Effect::Remove(Box::new(self.resolve(&row)?))))
                 }
-                EffectResult::DatabaseReleased(_) => self.on_removed(rows, operation, row, now),
+                EffectResult::StorageReleased(_) => self.on_removed(rows, operation, row, now),
             }?;
             self.note_progress(rows, operation, &next)?;
             Ok::<_, AuthorityError>(next)

@@ -98,7 +98,16 @@ pub(super) fn files(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnost
         }
         let Some(engine) = engine(view, "local") else { continue };
         if engine == "local" {
-            let keys = ["bucket", "bucket_prefix", "region", "endpoint", "path_style", "access_key_id", "secret_access_key"];
+            let keys = [
+                "bucket",
+                "bucket_prefix",
+                "region",
+                "endpoint",
+                "path_style",
+                "access_key_id",
+                "secret_access_key",
+                "create_buckets",
+            ];
             problems.extend(mismatch(backend, view, "files", "local", &keys, "\"s3\""));
             continue;
         }

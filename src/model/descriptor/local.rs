@@ -15,8 +15,12 @@ pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
         fields.text("release.sha256", settings.local.archive_digest.as_ref());
     },
     texts: |settings| {
-        let binary = settings.local.binary.iter();
-        binary.map(|text| TextSetting { path: "local.binary", shape: TextShape::Path, text }).collect()
+        let settings = [
+            ("local.binary", TextShape::Path, &settings.local.binary),
+            ("release.sha256", TextShape::Sha256, &settings.local.archive_digest),
+        ];
+        let given = settings.into_iter().filter_map(|(path, shape, text)| Some((path, shape, text.as_deref()?)));
+        given.map(|(path, shape, text)| TextSetting { path, shape, text }).collect()
     },
     // An executable of the user's own is what it is.
     pins_build: |spec| spec.settings.local.binary.is_some() || spec.release.as_ref().is_some_and(Release::is_pinned),

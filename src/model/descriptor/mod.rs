@@ -45,6 +45,8 @@ pub struct ProviderDescriptor {
     pub stops: bool,
     /// Whether it removes a backend and retains its volume for the next one.
     pub retains_volumes: bool,
+    /// Whether its backends keep their files themselves, whatever `files` says.
+    pub keeps_files_itself: bool,
     /// Whether it imports and recovers what runs there, and so tells backends apart by their owner labels.
     pub imports: bool,
     /// The impact of another region.
@@ -177,6 +179,8 @@ pub enum TextShape {
     HostEntry,
     /// `SOURCE:TARGET`.
     Mount,
+    /// A SHA-256 digest.
+    Sha256,
 }
 
 /// Reads the table of one provider in a manifest.
@@ -214,6 +218,7 @@ impl ProviderDescriptor {
             runs_dashboards: false,
             stops: false,
             retains_volumes: false,
+            keeps_files_itself: false,
             imports: false,
             region_impact: ChangeImpact::MovesData,
             limit_impact: |_, _| ChangeImpact::Restart,
@@ -273,6 +278,11 @@ impl BackendSpec {
     /// Whether it keeps its documents in a database on a server of the user's own.
     pub fn has_own_server(&self) -> bool {
         !self.is_record_only() && self.storage.server().is_some_and(|server| !server.managed)
+    }
+
+    /// Whether it keeps its files in buckets.
+    pub fn has_buckets(&self) -> bool {
+        !self.is_record_only() && matches!(self.files, Files::S3(_))
     }
 
     /// Whether its data is in two places that need each other: documents on such a server, files beside the process.

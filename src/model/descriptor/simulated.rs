@@ -12,6 +12,7 @@ pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
     },
     has_settings: |settings| settings.simulated != SimulatedSettings::default(),
     fields: |settings, fields| fields.text("simulated.listen", (!settings.simulated.listen).then_some("false")),
+    keeps_files_itself: true,
     is_record_only: |settings| !settings.simulated.listen,
     pins_build: |_| true,
     ..process::descriptor(ProviderKind::Simulated, ReleaseSource::Any)

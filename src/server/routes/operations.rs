@@ -23,6 +23,7 @@ const MAX_STEP_BYTES: usize = 256;
 
 pub(super) fn routes() -> Vec<Route> {
     vec![
+        route(&endpoints::PREFLIGHT, preflight),
         route(&endpoints::START_OPERATION, start),
         route(&endpoints::LIST_OPERATIONS, list),
         route(&endpoints::GET_OPERATION, show),
@@ -37,21 +38,10 @@ async fn start(
     _: QueryParams<NoQuery>,
     JsonBody(request): JsonBody<OperationRequest>,
 ) -> HandlerResult {
-    let OperationRequest { step, work, origin, .. } = &request;
-    require_single_line("step.plan", &step.plan, MAX_STEP_BYTES)?;
-    require_single_line("step.step", &step.step, MAX_STEP_BYTES)?;
-    if step.plan.contains('/') {
-        return Err(ErrorResponse::bad_request("wire.text", "`step.plan` should hold no `/`"));
-    }
-    if single_header(&headers, IDEMPOTENCY_KEY)?.is_some_and(|key| key != step.to_string()) {
+    let request = check_request(request)?;
+    if single_header(&headers, IDEMPOTENCY_KEY)?.is_some_and(|key| key != request.step.to_string()) {
         let message = format!("the header `{IDEMPOTENCY_KEY}` should equal `step` in the body, as `PLAN/STEP`");
         return Err(ErrorResponse::bad_request("wire.idempotency_key", message));
-    }
-    if let Some(origin) = origin {
-        require_single_line("origin", origin, MAX_ORIGIN_BYTES)?;
-    }
-    if let Work::Put { spec, .. } = work {
-        reject_control_characters(spec)?;
     }
     if server.phase() != ServerPhase::Serving {
         return Err(ErrorResponse::draining());
@@ -61,6 +51,32 @@ async fn start(
     let status = if record.state == OperationState::Running { StatusCode::ACCEPTED } else { StatusCode::OK };
     let place = format!("/v1/projects/{}/operations/{}", caller.project, record.id);
     Ok((status, [(header::LOCATION, place)], Json(record)).into_response())
+}
+
+async fn preflight(
+    State(server): State<Arc<ApiServer>>,
+    caller: ProjectContext,
+    _: QueryParams<NoQuery>,
+    JsonBody(request): JsonBody<OperationRequest>,
+) -> HandlerResult {
+    json(&server.host.preflight(&caller.project, &check_request(request)?).await?)
+}
+
+/// Refuses texts that may not stand in the history.
+fn check_request(request: OperationRequest) -> Result<OperationRequest, ErrorResponse> {
+    let OperationRequest { step, work, origin, .. } = &request;
+    require_single_line("step.plan", &step.plan, MAX_STEP_BYTES)?;
+    require_single_line("step.step", &step.step, MAX_STEP_BYTES)?;
+    if step.plan.contains('/') {
+        return Err(ErrorResponse::bad_request("wire.text", "`step.plan` should hold no `/`"));
+    }
+    if let Some(origin) = origin {
+        require_single_line("origin", origin, MAX_ORIGIN_BYTES)?;
+    }
+    if let Work::Put { spec, .. } = work {
+        reject_control_characters(spec)?;
+    }
+    Ok(request)
 }
 
 /// Refuses control characters in a specification, which stands in everybody's plans. Values of variables may have lines.

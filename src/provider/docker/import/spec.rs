@@ -362,6 +362,7 @@ mod tests {
             region: "us-east-1".to_owned(),
             endpoint: Some(TextValue::Literal("http://minio:9000/".to_owned())),
             path_style: true,
+            create_buckets: false,
             credentials: Some(crate::model::S3Credentials { access_key_id: reference(), secret_access_key: reference() }),
         };
         let secret = |field: &str, value: &str| (FieldPath::new(field), Secret::new(value));

@@ -1,0 +1,128 @@
+//! What a backend keeps its data in besides its own place, databases and buckets: looked at before work is accepted,
+//! prepared before the backend starts, released when it is gone.
+//!
+//! Must not do: decide whether data is kept or dropped.
+
+use std::time::Duration;
+
+use super::{Host, buckets, database};
+use crate::api::{ControlError, OperationRequest, Preflight, ProgressFn, Work};
+use crate::authority::{DatabaseState, EffectResult, preview_without_store};
+use crate::model::{Address, DatabaseReclaim, Diagnostic, ProjectName, ResolvedBackend};
+
+/// How long a look may take, whatever a server does.
+const PREFLIGHT_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// What a look finds.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    preflight: Preflight,
+}
+
+impl Findings {
+    #[cfg(feature = "native")]
+    pub(super) fn refuse(&mut self, placement: &ResolvedBackend, finding: Diagnostic) {
+        self.preflight.refusals.push(finding.about(Address::backend(&placement.name)));
+    }
+
+    pub(super) fn note(&mut self, placement: &ResolvedBackend, finding: Diagnostic) {
+        self.preflight.notes.push(finding.as_warning().about(Address::backend(&placement.name)));
+    }
+}
+
+impl Host {
+    /// Looks at what a request depends on outside of this control plane. Changes nothing.
+    ///
+    /// # Errors
+    /// [`ControlError`] when the request would be refused by what is recorded.
+    pub async fn preflight(&self, project: &ProjectName, request: &OperationRequest) -> Result<Preflight, ControlError> {
+        let placement = match self.read_rows(|authority| authority.preview(project, request))? {
+            Some(placement) => placement,
+            None => preview_without_store(project, request)?,
+        };
+        match placement {
+            Some(placement) => Ok(self.look_at_storage(&placement, &request.work).await),
+            None => Ok(Preflight::default()),
+        }
+    }
+
+    async fn look_at_storage(&self, placement: &ResolvedBackend, work: &Work) -> Preflight {
+        let mut findings = Findings::default();
+        if !needs_look(placement, work) {
+            return findings.preflight;
+        }
+        let Ok(_turn) = self.preflights.acquire().await else { return findings.preflight };
+        let is_put = matches!(work, Work::Put { .. });
+        let look = async {
+            if is_put {
+                buckets::look(self, placement, &mut findings).await;
+                database::look(self, placement, &mut findings).await;
+            } else {
+                buckets::look_at_leftovers(self, placement, &mut findings).await;
+            }
+        };
+        let is_done = tokio::select! {
+            () = look => true,
+            () = self.platform.sleep(PREFLIGHT_TIMEOUT) => false,
+        };
+        if !is_done {
+            let message = format!("its storage could not be looked at within {} s", PREFLIGHT_TIMEOUT.as_secs());
+            findings.note(placement, Diagnostic::new("plan.storage_unseen", message));
+        }
+        findings.preflight
+    }
+
+    /// Refuses a request that a plan would refuse, in its words, and one whose storage is seen not to work, before it replaces
+    /// anything that does.
+    pub(super) async fn check_put(&self, project: &ProjectName, request: &OperationRequest) -> Result<(), ControlError> {
+        let placement = self.read_rows(|authority| authority.preview(project, request))?.flatten();
+        // A new backend has nothing to replace, and its storage is tried when it is prepared.
+        let Some(placement) = placement.filter(|placement| placement.has_been_ready) else { return Ok(()) };
+        match self.look_at_storage(&placement, &request.work).await.refusals.into_iter().next() {
+            Some(refusal) => Err(ControlError::Refused(refusal)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn needs_look(placement: &ResolvedBackend, work: &Work) -> bool {
+    let (has_buckets, has_server) = (placement.spec.has_buckets(), placement.spec.has_own_server());
+    match work {
+        Work::Put { .. } => has_buckets || has_server,
+        // With a database that stays, its objects are in use.
+        Work::Remove { database, .. } => has_buckets && !(has_server && *database == DatabaseReclaim::Retain),
+        Work::Stop {} | Work::Start {} | Work::Forget {} => false,
+    }
+}
+
+/// Prepares the buckets and the database of a backend.
+pub(super) async fn prepare(host: &Host, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> EffectResult {
+    if placement.spec.has_buckets()
+        && let Err(finding) = buckets::prepare(host, placement, notice).await
+    {
+        return super::effects::failed_with(finding);
+    }
+    if placement.spec.has_own_server() {
+        return database::prepare(host, placement, notice).await;
+    }
+    EffectResult::StoragePrepared
+}
+
+/// Releases, retains or drops the database of a backend that is gone, and names what stays of it in buckets.
+pub(super) async fn release(
+    host: &Host,
+    placement: &ResolvedBackend,
+    reclaim: DatabaseReclaim,
+    notice: ProgressFn<'_>,
+) -> EffectResult {
+    let (end, prefix) = if placement.spec.has_own_server() {
+        database::release(host, placement, reclaim, notice).await
+    } else {
+        (EffectResult::StorageReleased(DatabaseState::Gone), None)
+    };
+    // With a database that stays, its objects are in use.
+    if placement.spec.has_buckets() && matches!(end, EffectResult::StorageReleased(DatabaseState::Gone)) {
+        buckets::name_leftovers(host, placement, prefix.as_deref(), notice).await;
+    }
+    end
+}

@@ -1,0 +1,205 @@
+//! Hostile database servers and S3 services for the control plane: each stalls, floods or announces too much, and neither the
+//! server's time nor its memory goes with it.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::Target;
+use super::raw::{RawRequest, RawResponse};
+use fixture::wait_until;
+
+/// What a host does to whoever connects.
+type Behaviour = fn(&mut TcpStream);
+
+fn hang(stream: &mut TcpStream) {
+    let _ = stream.read(&mut [0; 4096]);
+    let _ = std::io::copy(stream, &mut std::io::sink());
+}
+
+fn flood(stream: &mut TcpStream, start: &[u8], piece: &[u8]) {
+    let _ = stream.write_all(start);
+    while stream.write_all(piece).is_ok() {}
+}
+
+/// A handshake of MySQL: protocol 10, a version, and a plugin that asks for a password.
+fn mysql_greeting() -> Vec<u8> {
+    let mut packet = vec![10];
+    packet.extend_from_slice(b"8.4.0\0");
+    packet.extend_from_slice(&[1, 0, 0, 0]);
+    packet.extend_from_slice(b"12345678\0");
+    packet.extend_from_slice(&[0xff, 0xf7, 0xff, 2, 0, 0xff, 0xdf, 21]);
+    packet.extend_from_slice(&[0; 10]);
+    packet.extend_from_slice(b"123456789012\0caching_sha2_password\0");
+    let length = u32::try_from(packet.len()).unwrap().to_le_bytes();
+    [&length[..3], &[0], &packet].concat()
+}
+
+fn hosts() -> Vec<(&'static str, &'static str, Behaviour)> {
+    vec![
+        ("postgres", "stalls", hang),
+        ("mysql", "stalls", hang),
+        ("postgres", "stalls after the login", |stream| {
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I");
+            hang(stream);
+        }),
+        ("mysql", "stalls after its greeting", |stream| {
+            let _ = stream.write_all(&mysql_greeting());
+            hang(stream);
+        }),
+        ("postgres", "announces two gigabytes", |stream| {
+            let _ = stream.read(&mut [0; 4096]);
+            flood(stream, b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05ID\x7f\xff\xff\xff", &[0; 64 << 10]);
+        }),
+        ("mysql", "announces sixteen megabytes again and again", |stream| {
+            flood(stream, b"\xff\xff\xff\0", &[0xff; 64 << 10]);
+        }),
+        ("postgres", "floods with notices", |stream| {
+            let _ = stream.read(&mut [0; 4096]);
+            let notice = [b"N\0\0\x10\x04S".as_slice(), &[b'a'; 4094], b"\0"].concat();
+            flood(stream, b"R\0\0\0\x08\0\0\0\0", &notice.repeat(16));
+        }),
+        ("mysql", "floods without sense", |stream| flood(stream, b"", &[7; 64 << 10])),
+        ("postgres", "drips", |stream| {
+            while stream.write_all(b"N").is_ok() {
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        }),
+        ("postgres", "speaks HTTP", |stream| {
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+            hang(stream);
+        }),
+        ("s3", "stalls", hang),
+        ("s3", "floods", |stream| {
+            let _ = stream.read(&mut [0; 4096]);
+            flood(
+                stream,
+                b"HTTP/1.1 403 Forbidden\r\ntransfer-encoding: chunked\r\n\r\n",
+                &[b"10000\r\n".as_slice(), &[b'a'; 0x10000], b"\r\n"].concat(),
+            );
+        }),
+        ("s3", "has a head without end", |stream| {
+            let _ = stream.read(&mut [0; 4096]);
+            flood(stream, b"HTTP/1.1 200 OK\r\n", &b"x-more: aaaaaaaaaaaaaaaaaaaa\r\n".repeat(512));
+        }),
+        ("s3", "redirects", |stream| {
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"HTTP/1.1 307 Temporary Redirect\r\nlocation: http://169.254.169.254/latest/meta-data\r\ncontent-length: 0\r\n\r\n");
+        }),
+    ]
+}
+
+fn listen(behaviour: Behaviour) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            std::thread::spawn(move || behaviour(&mut stream));
+        }
+    });
+    port
+}
+
+fn request(kind: &str, port: u16, step: usize) -> Value {
+    let (spec, secrets) = match kind {
+        "s3" => (
+            json!({ "provider": "simulated", "files": {
+                "engine": "s3", "buckets": { "single": "shop" }, "region": "auto", "path_style": true,
+                "endpoint": { "literal": format!("http://127.0.0.1:{port}") },
+                "credentials": { "access_key_id": { "env": "A" }, "secret_access_key": { "env": "B" } },
+            } }),
+            json!({ "files.access_key_id": "id", "files.secret_access_key": "hunter2-canary" }),
+        ),
+        engine => (
+            json!({ "provider": "simulated", "storage": { "engine": engine, "url": { "env": "U" }, "tls": "disable" } }),
+            json!({ "storage.url": format!("{engine}://me:hunter2-canary@127.0.0.1:{port}") }),
+        ),
+    };
+    json!({
+        "step": { "plan": "raw", "step": format!("s{step}") }, "backend": format!("b{step}"),
+        "work": { "kind": "put", "spec": spec, "secrets": secrets },
+    })
+}
+
+fn memory_kib(target: &Target) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", target.server.pid().as_raw_nonzero())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn what_a_foreign_server_does_costs_neither_time_nor_memory() {
+    let target = Target::with(&[
+        ("CONVEXINFRA_ALLOW_DATABASE_HOSTS", "127.0.0.1"),
+        ("CONVEXINFRA_REQUEST_TIMEOUT", "90s"),
+        ("CONVEXINFRA_FIRST_PORT", "23600"),
+    ]);
+    let holder = json!({ "user": "mallory", "host": "elsewhere", "process": 1 });
+    let lease = target.send("apply", RawRequest::new("POST", "/v1/projects/demo/lease").json(&holder)).json();
+    let fence = lease["fence"].to_string();
+    let send = |path: &str, body: &Value| -> RawResponse {
+        let request = RawRequest::new("POST", &format!("/v1/projects/demo/{path}")).header("convexinfra-fence", &fence);
+        target.send("apply", request.within(Duration::from_secs(100)).json(body))
+    };
+    let before = memory_kib(&target);
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        for (number, (kind, what, behaviour)) in hosts().into_iter().enumerate() {
+            let (send, target) = (&send, &target);
+            scope.spawn(move || {
+                let port = listen(behaviour);
+                let looked = send("preflight", &request(kind, port, number));
+                assert!(looked.status == 200, "{kind} {what}: {looked:?}");
+                assert!(!looked.body.contains("hunter2-canary"), "{kind} {what}: {looked:?}");
+                let found = looked.json();
+                let is_said = ["refusals", "notes"].iter().any(|list| !found[list].as_array().unwrap().is_empty());
+                assert!(is_said, "{kind} {what}: {found}");
+                // Others are served meanwhile.
+                assert_eq!(target.send("read", RawRequest::new("GET", "/v1/projects/demo")).status, 200);
+            });
+        }
+    });
+    assert!(started.elapsed() < Duration::from_secs(120), "{:?}", started.elapsed());
+    // One operation of each kind: it ends, and its backend is free to go.
+    for (number, (kind, what, behaviour)) in hosts().into_iter().enumerate().filter(|(_, (_, what, _))| *what == "stalls") {
+        let renewed = RawRequest::new("PUT", "/v1/projects/demo/lease").header("convexinfra-fence", &fence);
+        target.send("apply", renewed);
+        let lease = target.send("apply", RawRequest::new("POST", "/v1/projects/demo/lease").json(&holder)).json();
+        let fence = if lease["fence"].is_u64() { lease["fence"].to_string() } else { fence.clone() };
+        let post = RawRequest::new("POST", "/v1/projects/demo/operations").header("convexinfra-fence", &fence);
+        let begun = target.send("apply", post.within(Duration::from_secs(100)).json(&request(kind, listen(behaviour), number)));
+        assert!((200..500).contains(&begun.status), "{kind} {what}: {begun:?}");
+        wait_until("the operation has ended", || {
+            let list = target.send("apply", RawRequest::new("GET", "/v1/projects/demo/operations")).json();
+            !list.as_array().unwrap().iter().any(|operation| operation["state"] == "running")
+        });
+    }
+    let grown = memory_kib(&target).saturating_sub(before);
+    assert!(grown < 400 << 10, "the server grew by {grown} KiB");
+    assert!(!target.server.log().contains("hunter2-canary"));
+    target.assert_well();
+}
+
+/// A served control plane asks nobody inside of its network, whatever the engine is called.
+#[test]
+fn addresses_inside_are_not_asked_for_others() {
+    let target = Target::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    for (number, kind) in ["postgres", "mysql", "s3"].into_iter().enumerate() {
+        let body = request(kind, port, number);
+        let looked = target.send("apply", RawRequest::new("POST", "/v1/projects/demo/preflight").json(&body));
+        assert_eq!(looked.status, 200, "{looked:?}");
+        let found = looked.json();
+        let said = found["refusals"][0]["message"].as_str().or(found["notes"][0]["message"].as_str()).unwrap();
+        // One text for all: neither the address nor what is there.
+        assert!(said.contains("this control plane cannot use the") && !said.contains(&port.to_string()), "{said}");
+        assert!(listener.accept().is_err(), "{kind}: somebody connected");
+    }
+    target.assert_well();
+}
