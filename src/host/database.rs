@@ -85,7 +85,7 @@ pub(super) async fn release(
         DatabaseReclaim::Retain if placement.spec.has_split_data() && keeps_files => Disposal::Retain,
         DatabaseReclaim::Retain => Disposal::Release,
     };
-    let Some(_permit) = permit(host, placement).await else { return failed_with(busy(placement)) };
+    let Some(_permit) = permit(host, placement).await else { return (failed_with(busy(placement)), None) };
     let released = match database_server(host, placement).await {
         Ok(server) => database::release(&server, &spec, disposal).await,
         Err(error) => Err(error),
@@ -143,7 +143,7 @@ async fn take_given_files(host: &Host, placement: &ResolvedBackend) -> Option<Pa
 }
 
 /// Waits for the turn of a project that is talking to many servers already.
-async fn permit(host: &Host, placement: &ResolvedBackend) -> Option<OwnedSemaphorePermit> {
+pub(super) async fn permit(host: &Host, placement: &ResolvedBackend) -> Option<OwnedSemaphorePermit> {
     tokio::time::timeout(PERMIT_TIMEOUT, host.conversations.acquire(&placement.project)).await.ok().flatten()
 }
 

@@ -46,3 +46,8 @@ pub(super) async fn release(
 
 /// Looks at nothing.
 pub(super) async fn look(_: &Host, _: &ResolvedBackend, _: &mut Findings) {}
+
+/// Waits for nobody: nothing is connected to.
+pub(super) async fn permit(_: &Host, _: &ResolvedBackend) -> Option<()> {
+    Some(())
+}

@@ -45,7 +45,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::Semaphore;
 
 pub use executor::AcceptedOperation;
 #[cfg(feature = "native")]
@@ -75,9 +74,6 @@ use registry::OperationRegistry;
 /// The name that plans give to the control plane in this process.
 pub const EMBEDDED: &str = crate::model::ControlPlaneInfo::EMBEDDED;
 
-/// How many preflights run at once.
-const MAX_PREFLIGHTS: usize = 8;
-
 /// An authority and the providers that carry out its effects.
 pub struct Host {
     platform: Box<dyn Platform>,
@@ -90,8 +86,6 @@ pub struct Host {
     registry: OperationRegistry,
     #[cfg(feature = "native")]
     conversations: conversations::ConversationLimits,
-    /// Bounds how many look at servers at once that others named.
-    preflights: Semaphore,
 }
 
 /// What a host is made of.
@@ -131,7 +125,6 @@ impl Host {
             local_binaries,
             database_hosts,
             registry,
-            preflights: Semaphore::new(MAX_PREFLIGHTS),
             #[cfg(feature = "native")]
             conversations: conversations::ConversationLimits::default(),
         }

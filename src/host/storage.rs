@@ -51,18 +51,20 @@ impl Host {
         if !needs_look(placement, work) {
             return findings.preflight;
         }
-        let Ok(_turn) = self.preflights.acquire().await else { return findings.preflight };
         let is_put = matches!(work, Work::Put { .. });
         let look = async {
+            // One project's servers, however slow they are, hold up no other's.
+            let Some(_turn) = database::permit(self, placement).await else { return false };
             if is_put {
                 buckets::look(self, placement, &mut findings).await;
                 database::look(self, placement, &mut findings).await;
             } else {
                 buckets::look_at_leftovers(self, placement, &mut findings).await;
             }
+            true
         };
         let is_done = tokio::select! {
-            () = look => true,
+            is_done = look => is_done,
             () = self.platform.sleep(PREFLIGHT_TIMEOUT) => false,
         };
         if !is_done {
