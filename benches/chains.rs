@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use convexinfra::api::{
     ControlError, ControlPlane, Credentials, HistoryEntry, HistoryPage, HistoryVerification, IfMissing, Lease, LeaseHolder,
-    LogChunk, LogPosition, OperationOutcome, OperationRequest, OriginPolicy, ProgressFn, ResourceLevel,
+    LogChunk, LogPosition, OperationOutcome, OperationRequest, OriginPolicy, Preflight, ProgressFn, ResourceLevel,
 };
 use convexinfra::apply::{EnvFiles, Execution, Interrupt, execute};
 use convexinfra::model::{
@@ -90,6 +90,10 @@ struct Sleeper;
 impl ControlPlane for Sleeper {
     fn projects(&self) -> BoxFuture<'_, Result<Vec<ProjectName>, ControlError>> {
         Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn preflight<'a>(&'a self, _: &'a ProjectName, _: &'a OperationRequest) -> BoxFuture<'a, Result<Preflight, ControlError>> {
+        Box::pin(async { Ok(Preflight::default()) })
     }
 
     fn run<'a>(
