@@ -94,7 +94,12 @@ fn answer(head: &str, status: &str, body: &[u8]) -> Vec<u8> {
 const ESCAPES: &str = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}31m\u{202e}\r\n::error::owned";
 
 fn hostile() -> Vec<(&'static str, Behaviour)> {
-    let once = |make: fn(&str) -> Vec<u8>| -> Behaviour { Arc::new(move |head, write| write(&make(head)) && false) };
+    let once = |make: fn(&str) -> Vec<u8>| -> Behaviour {
+        Arc::new(move |head, write| {
+            write(&make(head));
+            false
+        })
+    };
     let body = |make: fn() -> Vec<u8>| -> Behaviour { Arc::new(move |head, write| write(&answer(head, "200 OK", &make()))) };
     let held = |first: fn(&str) -> Vec<u8>, piece: fn() -> Vec<u8>| -> Behaviour {
         Arc::new(move |head, write| {
