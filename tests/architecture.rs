@@ -19,10 +19,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("policy", &["model"]),
     ("manifest", &["model", "convex", "policy"]),
     ("plan", &["model", "policy"]),
-    ("convex", &["model"]),
+    // Its connections name the proxy in between.
+    ("convex", &["system", "model"]),
     ("env_file", &["system", "model"]),
     ("store", &["model"]),
-    ("api", &["model"]),
+    ("api", &["system", "model"]),
     ("provider", &["system", "model", "convex"]),
     ("database", &["system", "model", "convex"]),
     ("s3", &["model", "convex"]),

@@ -49,8 +49,8 @@ pub enum DeploymentError {
         #[source]
         source: TransportError,
     },
-    /// This machine could not ask: it has no descriptors, memory or ports left. That says nothing about the deployment.
-    #[error("`{url}` could not be asked: this machine is out of what a connection needs")]
+    /// This machine could not ask: it has no descriptors, memory, ports or certificates. That says nothing about the deployment.
+    #[error("`{url}` could not be asked: this machine lacks what a connection needs")]
     NotAsked {
         /// Where.
         url: String,
@@ -358,6 +358,7 @@ impl Deployment {
         let url = self.url.clone();
         match source {
             TransportError::NotSent(_) if is_out_of_resources(&source) => DeploymentError::NotAsked { url, source },
+            TransportError::NoAuthorities => DeploymentError::NotAsked { url, source },
             TransportError::NotSent(_) => DeploymentError::NotListening { url, source },
             TransportError::NoResponse(_) => DeploymentError::NoResponse { url, path, source },
             TransportError::TooLarge { .. } => self.not_convex(path),

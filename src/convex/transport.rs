@@ -19,6 +19,9 @@ pub enum TransportError {
     /// It was sent, and no answer came in time, or one that broke off.
     #[error(transparent)]
     NoResponse(Box<dyn std::error::Error + Send + Sync>),
+    /// This machine trusts no authority, so no HTTPS server can be asked.
+    #[error("{}", crate::model::NO_AUTHORITIES)]
+    NoAuthorities,
     /// The answer is larger than any that was asked for.
     #[error("an answer of more than {limit} bytes")]
     TooLarge {

@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::{Host, environment, storage};
 use crate::api::ProgressFn;
 use crate::authority::{AllocationConflict, Effect, EffectFailure, EffectResult, volume_disposal};
-use crate::convex::deployment::{Readiness, probe_readiness};
+use crate::convex::deployment::{DeploymentError, Readiness, TransportError, probe_readiness};
 use crate::failpoint;
-use crate::model::{Diagnostic, ResolvedBackend, RunState, VolumeReclaim, error_chain};
+use crate::model::{Diagnostic, NO_AUTHORITIES, ResolvedBackend, RunState, VolumeReclaim, error_chain};
 use crate::provider::fly::FlyError;
 use crate::provider::kit::log_text;
 use crate::provider::kit::redact::Redactor;
@@ -115,6 +115,10 @@ impl Host {
                     return Err(EffectFailure { finding, conflict: port_of(placement) });
                 }
                 Readiness::NotListening => format!("nothing listens at `{url}`"),
+                Readiness::Failing(DeploymentError::NotAsked { source: TransportError::NoAuthorities, .. }) => {
+                    let message = format!("`{}` is not known to answer: {NO_AUTHORITIES}", placement.name);
+                    return Err(without_conflict(Diagnostic::new("local.no_authorities", message)));
+                }
                 Readiness::Failing(error) => error_chain(&error),
             };
             // A look at what runs here costs nothing; others count every request.

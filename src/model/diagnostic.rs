@@ -194,7 +194,7 @@ impl Diagnostic {
     /// Returns the exit code of a command for which this alone went wrong.
     pub fn exit(&self) -> Exit {
         match self.code.as_str() {
-            "provider.unreachable" | "fly.unreachable" => Exit::Unreachable,
+            "provider.unreachable" | "fly.unreachable" | "local.no_authorities" => Exit::Unreachable,
             "fly.token" | "fly.forbidden" => Exit::NotAuthorised,
             code if code.starts_with("auth.") => Exit::NotAuthorised,
             _ => Exit::Failed,
@@ -213,6 +213,11 @@ impl Diagnostic {
         if exits.all(|exit| exit == first) { first } else { Exit::Failed }
     }
 }
+
+/// What is said where this machine cannot check the certificate of any HTTPS server. That is a fault of this machine, which no
+/// retry repairs.
+pub const NO_AUTHORITIES: &str = "this machine has no certificates of authorities, without which no HTTPS server can be trusted: \
+                                  install the package `ca-certificates`, or name a file that has them in `SSL_CERT_FILE`";
 
 /// The failure of a command: everything that is wrong, and the exit code that follows.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -50,7 +50,7 @@ pub use desired::{
     Budget, DEFAULT_ENV_FILE, Desired, DesiredBackend, EnvFileContent, EnvFileContents, EnvFileState, EnvFileTarget, Moved,
     RememberedEnvFile, RequestedBy, SecretState,
 };
-pub use diagnostic::{Diagnostic, Edit, Report, Severity, Span, error_chain};
+pub use diagnostic::{Diagnostic, Edit, NO_AUTHORITIES, Report, Severity, Span, error_chain};
 pub use exit::Exit;
 pub use field::{EXTRA_ENV, FieldPath, FieldSet, FieldValue, STORAGE_SERVER, STORAGE_TLS, STORAGE_URL};
 pub use fingerprint::{Digest, Fingerprint, FingerprintKey};

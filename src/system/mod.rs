@@ -4,6 +4,8 @@
 
 mod child;
 mod file;
+mod http;
 
 pub use child::{OWN_SECRET_VARIABLES, command, without_own_secrets};
 pub use file::{FileReadError, read_regular, read_regular_text, read_regular_text_within};
+pub use http::{lacks_authorities, proxy_hint};

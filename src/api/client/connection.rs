@@ -11,7 +11,8 @@ use url::{Host, Url};
 
 use super::ClientTimeouts;
 use crate::api::ControlError;
-use crate::model::{Diagnostic, error_chain};
+use crate::model::{Diagnostic, NO_AUTHORITIES, error_chain};
+use crate::system::lacks_authorities;
 
 /// Where a control plane is: `http` or `https`, a host, perhaps a port and a path, and nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +104,10 @@ impl Connection {
         waits: ClientTimeouts,
     ) -> Result<Self, ControlError> {
         let unusable = |error: &reqwest::Error| {
+            if lacks_authorities(error) {
+                let message = format!("the control plane at {url} cannot be asked: {NO_AUTHORITIES}");
+                return ControlError::Unreachable(Diagnostic::new("local.no_authorities", message));
+            }
             let finding =
                 Diagnostic::new("control.certificates", format!("the certificates cannot be used: {}", error_chain(error)));
             ControlError::Unreachable(finding.with_help("name a file with PEM certificates in `CONVEXINFRA_CA_FILE`"))

@@ -11,6 +11,7 @@ use super::connection::ControlPlaneUrl;
 use crate::api::ControlError;
 use crate::api::wire::{ErrorDocument, REQUEST_ID};
 use crate::model::{Diagnostic, error_chain};
+use crate::system::proxy_hint;
 
 /// How large an answer may be: ten times the largest project that anybody has.
 const MAX_RESPONSE_BYTES: usize = 128 << 20;
@@ -80,7 +81,9 @@ impl RequestContext<'_> {
         let what = if error.is_timeout() {
             "does not answer: it took too long".to_owned()
         } else {
-            format!("does not answer: {}", root_cause(&cause))
+            let proxy = if error.is_connect() && !self.url.is_loopback() { proxy_hint(&self.url.to_string()) } else { None };
+            let proxy = proxy.map(|proxy| format!(", {proxy}")).unwrap_or_default();
+            format!("does not answer: {}{proxy}", root_cause(&cause))
         };
         let effect = if error.is_connect() || error.is_builder() { SideEffect::None } else { SideEffect::Possible };
         let error = ControlError::Unreachable(self.finding("control.unreachable", &what, help));

@@ -13,10 +13,11 @@ use super::engine::{Engine, EngineSource, is_absent};
 use super::registry::{credentials, explain_pull_error};
 use crate::convex::release::{BACKEND_IMAGE, COMMIT_ACCEPT, DASHBOARD_IMAGE, commit_lookup_url, image_reference, parse_commit};
 use crate::failpoint;
-use crate::model::{DockerSettings, ProviderState, PullPolicy, Release, ResolvedBackend};
+use crate::model::{DockerSettings, NO_AUTHORITIES, ProviderState, PullPolicy, Release, ResolvedBackend};
 use crate::provider::kit::commit_pin::CommitPin;
 use crate::provider::kit::image_reference::ImageReference;
 use crate::provider::{ProgressFn, ProviderError};
+use crate::system::lacks_authorities;
 
 /// The key under which the provider state holds when the build that runs was made: the order of two commits follows from it.
 pub(super) const RELEASE_CREATED: &str = "release.created";
@@ -154,6 +155,9 @@ async fn ask_for_commit(url: &str, release: &Release) -> Result<Release, String>
 
 /// An error with everything below it.
 fn chain(error: reqwest::Error) -> String {
+    if lacks_authorities(&error) {
+        return NO_AUTHORITIES.to_owned();
+    }
     let mut text = error.to_string();
     let mut source = std::error::Error::source(&error);
     while let Some(cause) = source {

@@ -69,6 +69,8 @@ pub(super) enum CallError {
     Uncertain(String),
     /// The API cannot be reached.
     Unreachable(String),
+    /// It cannot get through from this machine, now or later.
+    NoAuthorities,
 }
 
 /// Calls Fly's APIs.
@@ -168,6 +170,7 @@ impl ApiClient {
                     },
                 },
                 Err(ApiTransportError::NotSent(why)) => (CallError::Unreachable(why), None),
+                Err(ApiTransportError::NoAuthorities) => return Err(CallError::NoAuthorities),
                 Err(ApiTransportError::NoAnswer(why)) if repeatable => (CallError::Unreachable(why), None),
                 Err(ApiTransportError::NoAnswer(why)) => return Err(CallError::Uncertain(why)),
             };
@@ -259,6 +262,7 @@ pub(super) fn rejection(response: &ApiResponse) -> Option<(ApiErrorKind, String)
 pub(super) fn call_failed(what: &str, declined: CallError) -> FlyError {
     let what = what.to_owned();
     match declined {
+        CallError::NoAuthorities => FlyError::NoAuthorities,
         CallError::Unreachable(said) | CallError::Uncertain(said) => FlyError::Unreachable { what, said },
         CallError::Rejected(meaning, reply) => {
             let said = error_message(&reply);

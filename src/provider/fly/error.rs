@@ -39,6 +39,9 @@ pub enum FlyError {
         /// Why.
         said: String,
     },
+    /// This machine trusts no authority, so it cannot ask.
+    #[error("Fly cannot be asked: {}", crate::model::NO_AUTHORITIES)]
+    NoAuthorities,
     /// Another organisation has an app of that name.
     #[error("the name `{app}` belongs to an app of somebody else, or to one that this token may not see")]
     AppTaken {
@@ -182,6 +185,7 @@ impl FlyError {
             Self::Forbidden { .. } => "fly.forbidden",
             Self::Organisation { .. } => "fly.organisation",
             Self::Unreachable { .. } => "fly.unreachable",
+            Self::NoAuthorities => "local.no_authorities",
             Self::AppTaken { .. } => "fly.app_taken",
             Self::AppForeign { .. } => "fly.app_foreign",
             Self::ForeignResource { .. } => "fly.foreign",
@@ -234,7 +238,7 @@ impl FlyError {
             }
             Self::VolumeGone { .. } | Self::NotDeleted { .. } => "run the same command again".to_owned(),
             Self::Image { .. } => "name the commit with all its 40 digits, or an image in the table `fly`".to_owned(),
-            Self::Unsupported(_) | Self::Refused { .. } | Self::Unreadable { .. } => return None,
+            Self::NoAuthorities | Self::Unsupported(_) | Self::Refused { .. } | Self::Unreadable { .. } => return None,
         })
     }
 }

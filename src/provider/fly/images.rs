@@ -5,7 +5,7 @@ use super::client::{ApiClient, CallError, parse};
 use super::error::FlyError;
 use super::transport::{ApiRequest, Method, Service};
 use crate::convex::release::{COMMIT_ACCEPT, commit_lookup_url, image_reference, parse_commit};
-use crate::model::{ProviderState, Release, ResolvedBackend, Secret};
+use crate::model::{NO_AUTHORITIES, ProviderState, Release, ResolvedBackend, Secret};
 use crate::provider::kit::commit_pin::CommitPin;
 use crate::provider::kit::image_reference::ImageReference;
 
@@ -120,6 +120,7 @@ async fn resolve_commit(
             let unknown = |why: String| FlyError::Image { release: name.clone(), why };
             let reply = client.call(call).await.map_err(|declined| {
                 let said = match declined {
+                    CallError::NoAuthorities => NO_AUTHORITIES.to_owned(),
                     CallError::Unreachable(said) | CallError::Uncertain(said) => said,
                     CallError::Rejected(_, reply) => format!("status {}: {}", reply.status, error_message(&reply)),
                 };

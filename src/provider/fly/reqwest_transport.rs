@@ -11,6 +11,7 @@ use reqwest::{Client, header};
 use super::endpoints::ApiEndpoints;
 use super::transport::{ApiRequest, ApiResponse, ApiTransport, ApiTransportError, Method, Service, authorization};
 use crate::model::{Secret, Timestamp, error_chain};
+use crate::system::{lacks_authorities, proxy_hint};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest answer is the list of an organisation's volumes.
@@ -38,7 +39,10 @@ impl ReqwestTransport {
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("convexinfra/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|error| ApiTransportError::NotSent(error.to_string()))?;
+            .map_err(|error| match lacks_authorities(&error) {
+                true => ApiTransportError::NoAuthorities,
+                false => ApiTransportError::NotSent(source_message(&error)),
+            })?;
         Ok(self.client.get_or_init(|| client))
     }
 
@@ -62,7 +66,10 @@ impl ReqwestTransport {
             request = request.json(body);
         }
         let answer = request.send().await.map_err(|error| match error.is_connect() || error.is_builder() {
-            true => ApiTransportError::NotSent(source_message(&error)),
+            true => {
+                let said = source_message(&error);
+                ApiTransportError::NotSent(proxy_hint(&base).map_or(said.clone(), |proxy| format!("{said} {proxy}")))
+            }
             false => ApiTransportError::NoAnswer(source_message(&error)),
         })?;
         let status = answer.status().as_u16();

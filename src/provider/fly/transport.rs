@@ -148,6 +148,9 @@ pub enum ApiTransportError {
     /// The request certainly did not arrive.
     #[error("no connection: {0}")]
     NotSent(String),
+    /// This machine trusts no authority, so nothing can be sent, now or later.
+    #[error("{}", crate::model::NO_AUTHORITIES)]
+    NoAuthorities,
     /// It was sent, and what came of it is not known.
     #[error("no answer: {0}")]
     NoAnswer(String),

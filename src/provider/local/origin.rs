@@ -6,7 +6,9 @@ use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, Response, Url};
 
 use super::download::root_cause;
+use crate::model::NO_AUTHORITIES;
 use crate::provider::ProviderError;
+use crate::system::lacks_authorities;
 
 /// The most redirects that are followed.
 const REDIRECTS_MAX: usize = 5;
@@ -66,12 +68,7 @@ impl Origin {
             .user_agent(concat!("convexinfra/", env!("CARGO_PKG_VERSION")))
             .build();
         built.map_err(|error| {
-            let cause = root_cause(&error);
-            let reason = if cause.contains("CA certificates") {
-                "this machine has no certificates of authorities: install `ca-certificates`, or set `SSL_CERT_FILE`".to_owned()
-            } else {
-                cause
-            };
+            let reason = if lacks_authorities(&error) { NO_AUTHORITIES.to_owned() } else { root_cause(&error) };
             ProviderError::Download { url: self.base.to_string(), reason }
         })
     }
