@@ -11,9 +11,10 @@ use tokio::time::{Instant, timeout};
 use super::apply_report::{command_allowing_all, errors, interrupt_message, observe_failed, ready_backends};
 use super::env_files::ManifestEnvFiles;
 use super::outcome::{Conclusion, ExecutionReport, Observation, conclude};
+use super::reach::mark_unreached;
 use super::{AppError, Approver, Reporter, Session, drift, plan, saved_plan};
 use crate::api::{ControlError, Lease, OriginPolicy};
-use crate::apply::{self, Event, EventKind, Interrupt, StepOutcome};
+use crate::apply::{self, Event, EventKind, Interrupt, ReadyBackend, StepOutcome};
 use crate::host::own_holder;
 use crate::model::{BackendName, Diagnostic, Exit, Report, Scope, Snapshot};
 use crate::plan::{Action, BackendSelection, Plan, PlanOptions, Reason, Step, StepId, Task, destruction_refusals};
@@ -82,6 +83,8 @@ pub(crate) struct ApplyOutcome {
     pub(crate) steps: BTreeMap<StepId, StepOutcome>,
     /// What was observed at the end.
     pub(crate) snapshot: Option<Snapshot>,
+    /// The backends that are ready, and whether their URLs lead to them.
+    pub(crate) ready: Vec<ReadyBackend>,
     /// What steps had to say, such as what they left where it is.
     pub(crate) notices: Vec<String>,
     /// What could not be observed when everything else was done, or why the rest was left.
@@ -188,9 +191,9 @@ impl ApplyRun<'_> {
         let execution = self.execute_with_progress(session, lease, &plan).await;
         let (observation, snapshot) = self.observe_after(session, &execution, intent).await;
         let conclusion = conclude(&execution, &observation);
-        let backends = snapshot.as_ref().map(ready_backends).unwrap_or_default();
+        let ready = self.ready(&plan, &execution, snapshot.as_ref()).await;
         let Conclusion { exit, converged } = conclusion;
-        self.reporter.event(&EventKind::Finished { tally: execution.tally, exit, converged, backends }.into());
+        self.reporter.event(&EventKind::Finished { tally: execution.tally, exit, converged, backends: ready.clone() }.into());
         let errors = errors(&plan, &execution.steps, &conclusion);
         let unobserved = match (&execution.lease_lost, observation) {
             (Some(lost), _) => Some(lost.report()),
@@ -199,7 +202,29 @@ impl ApplyRun<'_> {
             (None, Observation::Skipped) => None,
         };
         let ExecutionReport { steps, notices, .. } = execution;
-        Ok(ApplyOutcome { exit, errors, plan, steps, snapshot, notices, unobserved })
+        Ok(ApplyOutcome { exit, errors, plan, steps, snapshot, ready, notices, unobserved })
+    }
+
+    /// Returns the backends that are ready. The URLs of those that this apply has changed are asked.
+    async fn ready(&self, plan: &Plan, execution: &ExecutionReport, snapshot: Option<&Snapshot>) -> Vec<ReadyBackend> {
+        let Some(snapshot) = snapshot else { return Vec::new() };
+        let changed: BTreeSet<&BackendName> = plan
+            .steps
+            .iter()
+            .filter(|step| execution.steps.get(&step.id) == Some(&StepOutcome::Done))
+            .filter_map(|step| match &step.task {
+                Some(Task::Put { backend, .. }) => Some(backend),
+                _ => None,
+            })
+            .collect();
+        let (mut ready, rest): (Vec<_>, Vec<_>) =
+            ready_backends(snapshot).into_iter().partition(|ready| changed.contains(&ready.name));
+        if execution.interrupt == Interrupt::None {
+            mark_unreached(&mut ready, snapshot).await;
+        }
+        ready.extend(rest);
+        ready.sort_by(|a, b| a.name.cmp(&b.name));
+        ready
     }
 
     /// Plans again where another apply was faster. A fence that has not moved proves that the plan still holds, except
@@ -309,7 +334,8 @@ impl ApplyRun<'_> {
         let unobserved = self.unobserved(&snapshot, intent);
         let exit = unobserved.as_ref().map_or(Exit::Done, |report| report.exit);
         let (errors, steps, notices) = (Vec::new(), BTreeMap::new(), Vec::new());
-        Ok(ApplyOutcome { exit, errors, plan, steps, snapshot: Some(snapshot), notices, unobserved })
+        let ready = ready_backends(&snapshot);
+        Ok(ApplyOutcome { exit, errors, plan, steps, snapshot: Some(snapshot), ready, notices, unobserved })
     }
 
     /// Returns what could not be observed, for a command that is about the whole project.

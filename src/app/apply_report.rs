@@ -15,7 +15,7 @@ pub(crate) fn ready_backends(snapshot: &Snapshot) -> Vec<ReadyBackend> {
     ready
         .filter_map(|found| {
             let Endpoints { url, site_url } = found.endpoints.clone()?;
-            Some(ReadyBackend { name: found.name.clone(), url, site_url })
+            Some(ReadyBackend { name: found.name.clone(), url, site_url, unreached: None, reached_at: None })
         })
         .collect()
 }
@@ -73,7 +73,7 @@ pub(super) fn errors(plan: &Plan, steps: &BTreeMap<StepId, StepOutcome>, conclus
 
 /// Returns the event that ends an apply with nothing to do.
 pub(crate) fn unchanged_event(outcome: &ApplyOutcome) -> Event {
-    let backends = outcome.snapshot.as_ref().map(ready_backends).unwrap_or_default();
+    let backends = outcome.ready.clone();
     let converged = outcome.is_observed().then_some(true);
     EventKind::Finished { tally: Tally::default(), exit: outcome.exit, converged, backends }.into()
 }

@@ -9,6 +9,7 @@ use super::discovery::join_display;
 use super::secrets::ComparisonMode;
 use super::{AppError, ApplyOptions, ApplyOutcome, ApplyRun, Approver, LoadedManifest, ManifestFile, Reporter, Role, Session};
 use crate::api::{ControlPlane, Credentials, IfMissing};
+use crate::apply::ReadyBackend;
 use crate::env_file::StagedFile;
 use crate::manifest::{FieldLiteral, add_backend, add_field, remove_backend};
 use crate::model::{
@@ -46,6 +47,8 @@ pub(crate) struct Provisioned {
     pub(crate) state: ProvisionState,
     /// Where it is, and its key; none for one that is only recorded.
     pub(crate) credentials: Option<Credentials>,
+    /// Where it is ready, and whether its URL leads there; none for one that is not ready.
+    pub(crate) ready: Option<ReadyBackend>,
     /// The path of the env file that points to it, as it is shown.
     pub(crate) env_file: Option<PathBuf>,
     /// What deserves attention in its plan.
@@ -166,14 +169,15 @@ async fn provisioned(
     let warnings = lints.map(|lint| Diagnostic::new(lint.code.clone(), &lint.message)).collect();
     if backend.is_some_and(|backend| backend.spec.is_record_only()) {
         let state = ProvisionState::Recorded;
-        return Ok(Provisioned { state, credentials: None, env_file: None, warnings });
+        return Ok(Provisioned { state, credentials: None, ready: None, env_file: None, warnings });
     }
     let actual = outcome.snapshot.as_ref().and_then(|seen| seen.backends.iter().find(|backend| backend.name == *name));
     let state = provision_state(name, actual)?;
     let credentials = control.credentials(&manifest.desired.project, name, manifest.desired.origin_if_known()).await?;
     let target = backend.and_then(|backend| backend.env_files.first());
     let env_file = target.map(|target| join_display(&manifest.folder, &target.path));
-    Ok(Provisioned { state, credentials: Some(credentials), env_file, warnings })
+    let ready = outcome.ready.iter().find(|ready| ready.name == *name).cloned();
+    Ok(Provisioned { state, credentials: Some(credentials), ready, env_file, warnings })
 }
 
 /// What a backend has come to.

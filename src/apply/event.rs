@@ -109,6 +109,25 @@ pub struct ReadyBackend {
     pub url: String,
     /// Where its HTTP actions are.
     pub site_url: String,
+    /// Why `url` did not lead to it from this machine, where that was asked: a proxy may not lead there yet, or to other
+    /// machines only.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub unreached: Option<String>,
+    /// Where this machine reaches it instead, as far as it knows.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reached_at: Option<String>,
+}
+
+impl ReadyBackend {
+    /// Says that it is ready, and where: never at a URL that did not lead to it.
+    pub fn sentence(&self) -> String {
+        let Self { name, url, unreached, reached_at, .. } = self;
+        match (unreached, reached_at) {
+            (None, _) => format!("`{name}` is ready at {url}"),
+            (Some(why), Some(at)) => format!("`{name}` is ready at {at}; {url} was not reached from here: {why}"),
+            (Some(why), None) => format!("`{name}` runs; {url} was not reached from here: {why}"),
+        }
+    }
 }
 
 /// How a step ended.

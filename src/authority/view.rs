@@ -203,5 +203,6 @@ pub(super) fn to_actual(row: BackendRow) -> ActualBackend {
         observation: Observation::as_recorded(RunState::Recorded),
         unmanaged_env: BTreeSet::new(),
         observe_error: None,
+        internal_url: None,
     }
 }

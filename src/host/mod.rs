@@ -329,6 +329,13 @@ impl Host {
         snapshot.operations = view.operations;
         snapshot.retained = view.retained;
         snapshot.expired = view.expired;
+        if self.name == EMBEDDED {
+            for (index, placement) in &view.to_observe {
+                if let Some(backend) = snapshot.backends.get_mut(*index) {
+                    backend.internal_url = Some(Self::internal_url(placement)).filter(|url| !url.is_empty());
+                }
+            }
+        }
         for (index, seen) in self.observe_all(&view.to_observe, &fingerprints).await {
             if let Some(backend) = snapshot.backends.get_mut(index) {
                 backend.observation = seen.observation;

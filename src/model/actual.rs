@@ -102,6 +102,9 @@ pub struct ActualBackend {
     pub generation: Generation,
     /// Where clients reach it, once allocated.
     pub endpoints: Option<Endpoints>,
+    /// Where this machine reaches it, whatever its clients use; known only to an embedded control plane, and sent to no one.
+    #[serde(skip)]
+    pub internal_url: Option<String>,
     /// Where its dashboard is, once there is one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub dashboard_url: Option<String>,

@@ -57,6 +57,7 @@ pub(super) fn existing(key: &str, spec: BackendSpec) -> ActualBackend {
         observation: Observation::as_recorded(RunState::Running),
         unmanaged_env: std::collections::BTreeSet::new(),
         observe_error: None,
+        internal_url: None,
     }
 }
 

@@ -115,6 +115,9 @@ pub struct ProvisionDocument<'a> {
     /// Where clients reach it; absent for a backend that is only recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<&'a str>,
+    /// Why that URL did not lead to it from this machine, where it was asked and that is so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unreached: Option<&'a str>,
     /// Where its HTTP actions are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub site_url: Option<&'a str>,

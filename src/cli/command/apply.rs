@@ -6,9 +6,7 @@ use super::plan;
 use crate::api::IfMissing;
 use crate::app::discovery::join_display;
 use crate::app::secrets::ComparisonMode;
-use crate::app::{
-    AppError, ApplyOutcome, ApplyRun, LoadedManifest, Role, Session, ready_backends, saved_plan, unchanged_event,
-};
+use crate::app::{AppError, ApplyOutcome, ApplyRun, LoadedManifest, Role, Session, saved_plan, unchanged_event};
 use crate::apply::StepOutcome;
 use crate::cli::args::Apply as Args;
 use crate::cli::context::Context;
@@ -54,13 +52,12 @@ pub(super) fn report(context: &Context, manifest: &LoadedManifest, outcome: &App
 
 /// Says where the backends are and what was written, as far as this apply did it.
 fn result_lines(folder: &Path, outcome: &ApplyOutcome) -> String {
-    let ready = outcome.snapshot.as_ref().map(ready_backends).unwrap_or_default();
     let mut text = String::new();
     for step in outcome.plan.steps.iter().filter(|step| outcome.steps.get(&step.id) == Some(&StepOutcome::Done)) {
         match &step.task {
             Some(Task::Put { backend, spec, .. }) if !spec.is_record_only() => {
-                if let Some(found) = ready.iter().find(|found| found.name == *backend) {
-                    text.push_str(&format!("`{backend}` is ready at {}\n", found.url));
+                if let Some(found) = outcome.ready.iter().find(|found| found.name == *backend) {
+                    text.push_str(&format!("{}\n", found.sentence()));
                 }
             }
             Some(Task::WriteEnvFile { backend, target }) => {

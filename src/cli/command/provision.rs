@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::app::AppError;
 use crate::app::provision::{self, DeprovisionRequest, ProvisionRequest, ProvisionState, Provisioned};
+use crate::apply::ReadyBackend;
 use crate::cli::args::{DEFAULT_PROVIDER, Deprovision as DeprovisionArgs, Provision as ProvisionArgs};
 use crate::cli::context::Context;
 use crate::cli::terminal::Terminal;
@@ -80,7 +81,7 @@ pub(super) async fn deprovision(context: &Context, args: &DeprovisionArgs) -> Re
 }
 
 fn report(context: &Context, args: &ProvisionArgs, provisioned: Provisioned) {
-    let Provisioned { state, credentials, env_file, warnings, .. } = provisioned;
+    let Provisioned { state, credentials, ready, env_file, warnings } = provisioned;
     let name = &args.name;
     let url = credentials.as_ref().map(|credentials| credentials.url.as_str());
     let at = url.unwrap_or_default();
@@ -91,7 +92,8 @@ fn report(context: &Context, args: &ProvisionArgs, provisioned: Provisioned) {
             (ProvisionedState::Recorded, Vec::new())
         }
         ProvisionState::Ready => {
-            text.push_str(&format!("`{name}` is ready at {at}\n"));
+            let said = ready.as_ref().map_or_else(|| format!("`{name}` is ready at {at}"), ReadyBackend::sentence);
+            text.push_str(&format!("{said}\n"));
             (ProvisionedState::Ready, Vec::new())
         }
         ProvisionState::WaitingForHost(notes) => {
@@ -119,6 +121,7 @@ fn report(context: &Context, args: &ProvisionArgs, provisioned: Provisioned) {
         state,
         dns,
         url,
+        unreached: ready.as_ref().and_then(|ready| ready.unreached.as_deref()),
         site_url: credentials.as_ref().map(|credentials| credentials.site_url.as_str()),
         // A program may run in another folder.
         env_file: env_file.map(|path| std::path::absolute(&path).unwrap_or(path).display().to_string()),

@@ -1,7 +1,7 @@
 //! `convexinfra wait`: waits until a backend is ready and no operation runs on it.
 
-use crate::app::{AppError, Reporter, ready_backends, wait};
-use crate::apply::{Event, EventKind, Tally};
+use crate::app::{AppError, Reporter, mark_unreached, ready_backends, wait};
+use crate::apply::{Event, EventKind, ReadyBackend, Tally};
 use crate::cli::args::Wait as Args;
 use crate::cli::context::Context;
 use crate::cli::terminal::Terminal;
@@ -16,11 +16,11 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     let result = wait::wait(control, &project, desired, args.backend.name.as_ref(), args.timeout, &terminal).await;
     terminal.steps_ended();
     let (name, snapshot) = result?;
-    let backend = snapshot.backends.iter().find(|backend| backend.name == name);
-    let endpoints = backend.and_then(|backend| backend.endpoints.as_ref());
-    let at = endpoints.map(|endpoints| format!(" at {}", endpoints.url)).unwrap_or_default();
-    context.printer.output(&format!("`{name}` is ready{at}\n"));
-    let backends = ready_backends(&snapshot).into_iter().filter(|backend| backend.name == name).collect();
+    let mut backends: Vec<ReadyBackend> =
+        ready_backends(&snapshot).into_iter().filter(|backend| backend.name == name).collect();
+    mark_unreached(&mut backends, &snapshot).await;
+    let said = backends.first().map_or_else(|| format!("`{name}` is ready"), ReadyBackend::sentence);
+    context.printer.output(&format!("{said}\n"));
     let finished = EventKind::Finished { tally: Tally::default(), exit: Exit::Done, converged: None, backends };
     context.printer.document(&Event::from(finished));
     Ok(Exit::Done)

@@ -68,7 +68,7 @@ impl ReqwestTransport {
         let answer = request.send().await.map_err(|error| match error.is_connect() || error.is_builder() {
             true => {
                 let said = source_message(&error);
-                ApiTransportError::NotSent(proxy_hint(&base).map_or(said.clone(), |proxy| format!("{said} {proxy}")))
+                ApiTransportError::NotSent(proxy_hint(base).map_or(said.clone(), |proxy| format!("{said} {proxy}")))
             }
             false => ApiTransportError::NoAnswer(source_message(&error)),
         })?;

@@ -249,6 +249,16 @@ async fn why_nobody_says_the_commit_is_said() {
 }
 
 #[tokio::test]
+async fn a_fault_of_this_machine_is_told_at_once() {
+    let (script, client) = Script::default().on("GET", [Err(ApiTransportError::NoAuthorities)]).client();
+    let declined = client.call(requests::get_app("a")).await.unwrap_err();
+    assert_eq!((script.count("GET"), script.seconds()), (1, 0), "it was tried again");
+    let error = call_failed("GET /v1/apps/a", declined);
+    assert_eq!(error.code(), "local.no_authorities");
+    assert!(error.to_string().contains("ca-certificates"), "{error}");
+}
+
+#[tokio::test]
 async fn without_a_registry_fly_finds_the_digest() {
     let (_, client) = Script::default().on("GET /token", [Err(ApiTransportError::NotSent("no route".to_owned()))]).client();
     let mut placement = placement();
