@@ -14,7 +14,7 @@ use crate::api::client::{ClientConfig, ClientTimeouts, ControlPlaneUrl, HttpCont
 use crate::api::{Administration, ControlPlane};
 use crate::app::{AppError, LoadedManifest, discovery};
 use crate::convex::deployment::DeploymentClient;
-use crate::host::{ControlSession, EMBEDDED, Host, HostParts, LocalBinaries, NativePlatform};
+use crate::host::{ControlSession, EMBEDDED, Home, Host, HostParts, LocalBinaries, NativePlatform};
 use crate::model::{Desired, Diagnostic, Exit, ProjectName, Secret};
 use crate::provider::docker::{AllowList, Docker};
 use crate::system::read_regular;
@@ -132,6 +132,14 @@ impl Context {
             ControlPlaneHandle::Embedded(acting) => acting,
             ControlPlaneHandle::Remote(client) => client.as_ref(),
         })
+    }
+
+    /// Gives a removal the room that an embedded control plane keeps for it, where its disk is full.
+    pub(crate) fn make_room(&self, desired: Option<&Desired>) -> Result<(), AppError> {
+        if self.is_embedded(desired)? {
+            Home::new(self.home()?, None).release_reserve();
+        }
+        Ok(())
     }
 
     /// Whether the control plane is the one of this process.

@@ -97,6 +97,16 @@ impl Home {
         self.directory.join("occupied")
     }
 
+    /// Keeps room for a removal on a disk that is full by then.
+    pub(super) fn keep_reserve(&self) {
+        super::reserve::keep(&self.directory);
+    }
+
+    /// Gives a removal the room that is kept for it, where the disk has none left.
+    pub fn release_reserve(&self) {
+        super::reserve::release(&self.directory);
+    }
+
     fn key_file(&self) -> PathBuf {
         self.directory.join("master.key")
     }

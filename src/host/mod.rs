@@ -36,6 +36,8 @@ mod process;
 mod registry;
 mod sample;
 #[cfg(feature = "native")]
+mod reserve;
+#[cfg(feature = "native")]
 mod serve;
 mod session;
 mod storage;

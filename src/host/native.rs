@@ -70,6 +70,7 @@ impl NativePlatform {
         let authority = Authority::new(Box::new(store) as DynStore, Vault::new(key), entropy);
         self.check_backends(&authority)?;
         authority.record_key_check()?;
+        self.home.keep_reserve();
         Ok(match self.first_port {
             Some(port) => authority.with_first_port(port),
             None => authority,

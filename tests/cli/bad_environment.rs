@@ -133,6 +133,35 @@ fn a_full_disk() {
 }
 
 #[test]
+fn a_full_disk_does_not_keep_backends_from_being_destroyed() {
+    let mut world = ProjectFixture::new(ONE);
+    let folder = world.root().join("mounted");
+    let Some(mount) = Mount::new(&folder, "size=3m") else {
+        return println!("surroundings: no full disk, because nothing can be mounted here");
+    };
+    world.home = folder.join("home");
+    world.set("CONVEXINFRA_HOME", folder.join("home").to_str().unwrap());
+    world.apply();
+    let mut filler = fs::File::create(folder.join("filler")).unwrap();
+    while std::io::Write::write_all(&mut filler, &[0; 4096]).is_ok() {}
+    for words in [&["status"][..], &["env", "dev"], &["log"]] {
+        world.run_expecting(0, words);
+    }
+    // What adds to it is told so, and takes nothing of what is kept for what does not.
+    world.manifest(&format!("{ONE}tuning = {{ max_concurrent_queries = 3 }}\n"));
+    world.run_expecting(1, &["apply", "--yes"]);
+    world.run_expecting(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
+    assert_eq!(world.names(), Vec::<String>::new());
+    assert!(!world.home.join("backends").read_dir().is_ok_and(|mut left| left.next().is_some()));
+    fs::remove_file(folder.join("filler")).unwrap();
+    world.apply();
+    world.assert_converged();
+    assert!(world.home.join("reserve").exists(), "the next time there is nothing to give up");
+    drop(world);
+    drop(mount);
+}
+
+#[test]
 fn a_port_that_a_stranger_has() {
     let world = ProjectFixture::new(ONE);
     let first: u16 = world.variables["CONVEXINFRA_FIRST_PORT"].parse().unwrap();

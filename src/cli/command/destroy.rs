@@ -12,6 +12,7 @@ use crate::model::{DatabaseReclaim, Exit, VolumeReclaim};
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
     // The manifest of a project may be lost; its name is enough.
     let manifest = context.load_or_empty()?;
+    context.make_room(Some(&manifest.desired))?;
     let control = context.control(Some(&manifest.desired))?;
     let mut session = Session::open(control, manifest, IfMissing::ReturnNone, ComparisonMode::Strict).await?;
     let (volume, database) = (volume_reclaim(args.keep_data), database_reclaim(args.with_database));

@@ -44,6 +44,9 @@ async fn run(
     confirm: impl Fn(&Terminal, &BackendName) -> Result<(), AppError>,
 ) -> Result<BackendName, AppError> {
     let (project, loaded) = context.project()?;
+    if matches!(work, Work::Forget {}) {
+        context.make_room(loaded.as_ref().map(|loaded| &loaded.desired))?;
+    }
     let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
     let name = select_backend(&control.snapshot(&project).await?, name)?;
     let terminal = Terminal::new(&context.printer);

@@ -60,6 +60,7 @@ fn absolute(path: &Path) -> Result<String, AppError> {
 /// Destroys the backend with its data, and removes it from the manifest.
 pub(super) async fn deprovision(context: &Context, args: &DeprovisionArgs) -> Result<Exit, AppError> {
     let manifest = context.load()?;
+    context.make_room(Some(&manifest.desired))?;
     let control = context.control(Some(&manifest.desired))?;
     let terminal = Terminal::new(&context.printer.without_documents());
     let request = DeprovisionRequest {

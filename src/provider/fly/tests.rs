@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::api_error::ApiErrorKind;
 use super::apps::{AppReconciler, BACKEND_ROLE, resolve_org};
-use super::client::{ApiClient, CallError};
+use super::client::{ApiClient, CallError, call_failed};
 use super::images::{BACKEND_IMAGE_KEYS, resolve_image};
 use super::*;
 use crate::convex::release::BACKEND_IMAGE;
