@@ -11,7 +11,7 @@ use crate::api::{ControlError, Credentials};
 use crate::model::fly::REGION_KEY;
 use crate::model::{
     ActualBackend, BackendId, BackendName, DASHBOARD_URL, Observation, OperationRecord, ProjectName, ProviderKind,
-    ProviderState, Quota, ResolvedBackend, RetainedData, Revision, RunState, Timestamp, Usage,
+    ProviderState, Quota, RELEASE_CREATED, ResolvedBackend, RetainedData, Revision, RunState, Timestamp, Usage,
 };
 use crate::store::{BackendRow, RetainedRow, Store};
 
@@ -204,5 +204,6 @@ pub(super) fn to_actual(row: BackendRow) -> ActualBackend {
         unmanaged_env: BTreeSet::new(),
         observe_error: None,
         internal_url: None,
+        built_on: row.references.get(RELEASE_CREATED).and_then(|created| created.get(..10)).map(str::to_owned),
     }
 }

@@ -94,6 +94,9 @@ pub struct ActualBackend {
     pub recorded: BackendSpec,
     /// The newest release that was ever asked for, which may not be the one recorded now.
     pub newest_release: Option<Release>,
+    /// The day on which the build was made that last ran on its data, `YYYY-MM-DD`, where its provider knows it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub built_on: Option<String>,
     /// The fingerprints of the secrets that went with it.
     pub secrets: BTreeMap<FieldPath, Fingerprint>,
     /// How far that got.

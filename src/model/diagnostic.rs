@@ -195,6 +195,7 @@ impl Diagnostic {
     pub fn exit(&self) -> Exit {
         match self.code.as_str() {
             "provider.unreachable" | "fly.unreachable" | "local.no_authorities" => Exit::Unreachable,
+            "provider.downgrade" => Exit::Refused,
             "fly.token" | "fly.forbidden" => Exit::NotAuthorised,
             code if code.starts_with("auth.") => Exit::NotAuthorised,
             _ => Exit::Failed,

@@ -63,7 +63,7 @@ pub use provider::ProviderKind;
 pub use quota::{Quota, QuotaExcess, Usage};
 pub use reclaim::{DatabaseReclaim, ReclaimPolicy, VolumeReclaim};
 pub use release::{DowngradeConsent, Release, ReleaseError, ReleaseOrder};
-pub use resolved::{DASHBOARD_URL, INTERNAL_URL, PortPair, ProviderState, ResolvedBackend};
+pub use resolved::{DASHBOARD_URL, INTERNAL_URL, PortPair, ProviderState, RELEASE_CREATED, ResolvedBackend};
 pub use secret::{Secret, SecretRef, SecretSource};
 pub use size::{ByteSize, Cpus, SizeError};
 pub use spec::{

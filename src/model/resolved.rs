@@ -54,6 +54,9 @@ pub struct PortPair {
 /// What a provider wants to remember about a backend, by its own keys (a binary's digest, a machine's id).
 pub type ProviderState = BTreeMap<String, String>;
 
+/// The key under which a provider notes when the build that runs was made, in RFC 3339.
+pub const RELEASE_CREATED: &str = "release.created";
+
 /// The key under which a provider notes where the dashboard of a backend is.
 pub const DASHBOARD_URL: &str = "dashboard_url";
 

@@ -58,6 +58,7 @@ pub(super) fn existing(key: &str, spec: BackendSpec) -> ActualBackend {
         unmanaged_env: std::collections::BTreeSet::new(),
         observe_error: None,
         internal_url: None,
+        built_on: None,
     }
 }
 

@@ -1,10 +1,10 @@
 //! Rules about data: what would lose it, move it, or run an older build on it.
 
 use super::diff::find_change;
-use super::release::release_refusal;
+use super::release::{ReleaseOnData, release_refusal};
 use super::{ChangeImpact, FieldChange};
 use crate::model::{
-    ActualBackend, Address, BackendName, DatabaseReclaim, DesiredBackend, Diagnostic, DowngradeConsent, ReclaimPolicy,
+    ActualBackend, Address, BackendName, DatabaseReclaim, DesiredBackend, Diagnostic, DowngradeConsent, Phase, ReclaimPolicy,
     VolumeReclaim,
 };
 
@@ -53,7 +53,9 @@ pub(crate) fn change_refusals(
     if let (Some(old), Some(new)) =
         (existing.newest_release.as_ref().or(existing.recorded.release.as_ref()), &wanted.spec.release)
     {
-        refusals.extend(release_refusal(name, old, new, consent));
+        let ran =
+            ReleaseOnData { release: old, built_on: existing.built_on.as_deref(), is_running: existing.phase == Phase::Ready };
+        refusals.extend(release_refusal(name, ran, new, consent));
     }
     if let Some(change) = find_change(changes, "resources.disk")
         && let (Some(old), Some(new)) = (existing.recorded.resources.disk, wanted.spec.resources.disk)

@@ -15,6 +15,30 @@ fn build_day(release: &Release) -> Option<&str> {
     }
 }
 
+/// The newest release that was asked for on some data.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ReleaseOnData<'a> {
+    /// The release.
+    pub(super) release: &'a Release,
+    /// The day of the build that last ran there, where its provider knows it.
+    pub(super) built_on: Option<&'a str>,
+    /// Whether that build is the release: an update that did not end may have left an older one.
+    pub(super) is_running: bool,
+}
+
+impl ReleaseOnData<'_> {
+    /// Returns the order of `next` and what has run on the data. Where their names do not tell, the day does on which the
+    /// build that ran there was made.
+    fn order(self, next: &Release) -> ReleaseOrder {
+        let by_name = release_order(self.release, next);
+        match (by_name, self.built_on, build_day(next)) {
+            (ReleaseOrder::Unknown, Some(ran), Some(day)) if day < ran => ReleaseOrder::Older,
+            (ReleaseOrder::Unknown, Some(ran), Some(day)) if day > ran && self.is_running => ReleaseOrder::Newer,
+            _ => by_name,
+        }
+    }
+}
+
 /// Returns the order of `next` and `known` in time.
 pub(crate) fn release_order(known: &Release, next: &Release) -> ReleaseOrder {
     match (known.compare(next), build_day(known), build_day(next)) {
@@ -32,11 +56,12 @@ pub(crate) fn release_order(known: &Release, next: &Release) -> ReleaseOrder {
 /// Refuses an older release on data that a newer one has written, and one of unknown age without consent.
 pub(super) fn release_refusal(
     name: &BackendName,
-    known: &Release,
+    ran: ReleaseOnData<'_>,
     next: &Release,
     consent: DowngradeConsent,
 ) -> Option<Diagnostic> {
-    let (code, message) = match (release_order(known, next), consent) {
+    let known = ran.release;
+    let (code, message) = match (ran.order(next), consent) {
         (ReleaseOrder::Older, _) => (
             "plan.downgrade",
             format!(
@@ -59,6 +84,22 @@ pub(super) fn release_refusal(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_day_of_the_build_that_ran_orders_what_names_do_not() {
+        let release = |text: &str| Release::parse(text).unwrap();
+        let unknown = release("aaaaaaa000000000000000000000000000000000");
+        let order =
+            |built_on, is_running, next: &str| ReleaseOnData { release: &unknown, built_on, is_running }.order(&release(next));
+        let ran = Some("2026-07-15");
+        assert_eq!(order(ran, true, "precompiled-2026-06-26-903b8b9"), ReleaseOrder::Older);
+        assert_eq!(order(ran, true, "652b828b5129e6cdbcaa3c20efa8d116d09ff3bf"), ReleaseOrder::Newer);
+        // What was begun and did not end may be newer than what ran.
+        assert_eq!(order(ran, false, "precompiled-2026-06-26-903b8b9"), ReleaseOrder::Older);
+        assert_eq!(order(ran, false, "652b828b5129e6cdbcaa3c20efa8d116d09ff3bf"), ReleaseOrder::Unknown);
+        assert_eq!(order(ran, true, "precompiled-2026-07-15-bbbbbbb"), ReleaseOrder::Unknown);
+        assert_eq!(order(None, true, "precompiled-2026-06-26-903b8b9"), ReleaseOrder::Unknown);
+    }
 
     #[test]
     fn known_commits_are_ordered_by_the_day_of_their_build() {

@@ -286,6 +286,18 @@ pub enum ProviderError {
         /// What it said.
         reason: String,
     },
+    /// The build is older than the one that has run on the data, whose format only goes forward.
+    #[error(
+        "`{image}` was built on {built}, and a build of {ran} has already run on this data, whose format only goes forward; nothing was touched"
+    )]
+    Downgrade {
+        /// The image.
+        image: String,
+        /// The day of its build.
+        built: String,
+        /// The day of the build that has run.
+        ran: String,
+    },
     /// A replacement did not become ready, and what ran before runs again.
     #[error("the new container did not become ready ({reason}), so the one from before runs again")]
     NotReplaced {
@@ -326,6 +338,7 @@ impl ProviderError {
             Self::Image { .. } => "provider.image",
             Self::EngineUnreachable { .. } | Self::Unreachable(_) | Self::Download { .. } => "provider.unreachable",
             Self::Engine { .. } => "provider.engine",
+            Self::Downgrade { .. } => "provider.downgrade",
             Self::NotReplaced { .. } => "provider.not_replaced",
         }
     }

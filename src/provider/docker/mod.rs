@@ -65,8 +65,8 @@ use crate::convex::deployment::DeploymentClient;
 use crate::convex::release::COMMITS;
 use crate::failpoint;
 use crate::model::{
-    BackendId, BackendName, BackendSpec, INTERNAL_URL, Observation, ProjectName, ProviderKind, ProviderState, ResolvedBackend,
-    VolumeReclaim,
+    BackendId, BackendName, BackendSpec, INTERNAL_URL, Observation, ProjectName, ProviderKind, ProviderState, RELEASE_CREATED,
+    ResolvedBackend, VolumeReclaim,
 };
 
 /// How long a container has to end by itself: what Convex's own compose file gives it.
@@ -231,6 +231,7 @@ impl Docker {
         let resolved = &image::resolve_commit(resolved.clone(), &self.commits).await;
         let context = &self.context(resolved, engine, &inventory)?;
         let images = self.resolve_images(engine, resolved, &inventory, context, progress).await?;
+        image::refuse_older(resolved, &images.backend)?;
         {
             let _lock = self.network_lock.lock().await;
             network::ensure_networks(engine, resolved, context).await?;
@@ -252,7 +253,7 @@ impl Docker {
         ImagePin::BACKEND.record(&images.backend, &mut state);
         image::copy_commit_pin(resolved, &mut state);
         if let Some(created) = &images.backend.created {
-            state.insert(image::RELEASE_CREATED.to_owned(), created.clone());
+            state.insert(RELEASE_CREATED.to_owned(), created.clone());
         }
         state.insert(INTERNAL_URL.to_owned(), url);
         if let Some(volume) = resolved.provider_state.get(inventory::ADOPTED_VOLUME) {
