@@ -323,6 +323,36 @@ mod tests {
         assert_eq!(host("tcp://docker:2375").as_deref(), Some("docker"));
     }
 
+    /// Answers as Podman 4.3.1 does, shortened.
+    fn recorded_podman() -> String {
+        use std::io::{BufRead, BufReader, Write};
+        const VERSION: &str = r#"{"Platform":{"Name":"linux/amd64/debian-12"},"Components":[{"Name":"Podman Engine","Version":"4.3.1",
+            "Details":{"APIVersion":"4.3.1","MinAPIVersion":"4.0.0"}},{"Name":"Conmon","Version":"conmon version 2.1.6"}],
+            "Version":"4.3.1","ApiVersion":"1.41","MinAPIVersion":"1.24","Os":"linux","Arch":"amd64"}"#;
+        const INFO: &str = r#"{"ID":"941c18ff-ece2-4b77-9eef-4b1753dd15bf","Name":"vm","ServerVersion":"4.3.1","Driver":"vfs",
+            "OperatingSystem":"debian","OSType":"linux","DockerRootDir":"/var/lib/containers/storage","MemTotal":1}"#;
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = format!("tcp://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                let Some(Ok(request)) = lines.next() else { continue };
+                while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+                let body = if request.contains("/info") { INFO } else { VERSION };
+                let head = "content-type: application/json\r\nconnection: close";
+                let _ = write!(stream, "HTTP/1.1 200 OK\r\n{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn podman_is_refused_by_name_at_the_first_contact() {
+        let source = EngineSource { host: Some(recorded_podman()), ..EngineSource::default() };
+        let told = Engine::connect(&source).await.unwrap_err();
+        assert!(matches!(&told, ProviderError::Unsupported(said) if said.contains("is Podman")), "{told}");
+    }
+
     #[tokio::test]
     async fn an_engine_that_is_not_there_is_unreachable() {
         let home = tempfile::tempdir().unwrap();
