@@ -3,7 +3,7 @@
 //! A server's name is resolved once, each address is checked against the [`HostPolicy`], and the connection goes to
 //! that address. Nothing here trusts a server that cannot prove its name, or lets it announce a message of any size.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -40,7 +40,12 @@ pub enum TlsMode<'a> {
 #[derive(Debug, Clone, Copy)]
 pub enum Peer<'a> {
     /// One that others named: its address is held against the policy, and its messages are bounded.
-    Foreign(&'a HostPolicy),
+    Foreign {
+        /// The addresses that may be connected to.
+        policy: &'a HostPolicy,
+        /// The address of its host, where its name is known elsewhere and not here.
+        address: Option<IpAddr>,
+    },
     /// The one that this very process was started for.
     Own,
 }
@@ -48,21 +53,21 @@ pub enum Peer<'a> {
 impl Peer<'_> {
     fn allows(self, host: &str, address: std::net::IpAddr) -> bool {
         match self {
-            Self::Foreign(policy) => policy.allows(host, address),
+            Self::Foreign { policy, .. } => policy.allows(host, address),
             Self::Own => true,
         }
     }
 
     fn allows_any(self) -> bool {
         match self {
-            Self::Foreign(policy) => policy.allows_any(),
+            Self::Foreign { policy, .. } => policy.allows_any(),
             Self::Own => true,
         }
     }
 
     fn limits(self) -> MessageLimits {
         match self {
-            Self::Foreign(_) => MessageLimits::FOREIGN,
+            Self::Foreign { .. } => MessageLimits::FOREIGN,
             Self::Own => MessageLimits::NONE,
         }
     }
@@ -242,7 +247,10 @@ pub async fn mysql(opts: Opts, tls: TlsMode<'_>, peer: Peer<'_>) -> Result<Conn,
 /// Resolves a host once, and returns its addresses as far as the policy allows them.
 async fn resolve<E>(host: &str, port: u16, peer: Peer<'_>) -> Result<Vec<SocketAddr>, ConnectError<E>> {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let found: Vec<SocketAddr> = tokio::net::lookup_host((bare, port)).await.map_err(ConnectError::Network)?.collect();
+    let found: Vec<SocketAddr> = match peer {
+        Peer::Foreign { address: Some(address), .. } => vec![SocketAddr::new(address, port)],
+        _ => tokio::net::lookup_host((bare, port)).await.map_err(ConnectError::Network)?.collect(),
+    };
     let allowed: Vec<SocketAddr> = found.iter().copied().filter(|address| peer.allows(host, address.ip())).collect();
     match (found.is_empty(), allowed.is_empty()) {
         (true, _) => Err(ConnectError::Network(std::io::Error::other("the name has no address"))),

@@ -277,7 +277,8 @@ impl DatabaseError {
             }
             Self::Unreachable { .. } => {
                 "check host and port, that the server runs, and that nothing on the way stops the connection; a name that \
-                 only a compose network knows is not known here: publish the server's port, and name this machine in the URL"
+                 only a compose network knows is looked up in the networks that `docker.network` and `docker.networks` name, on an \
+                 engine of this machine; otherwise publish the server's port, and name this machine in the URL"
             }
             Self::HostForbidden { .. } => {
                 "name a server with a public address, or have an operator allow this one with `serve --allow-database-hosts`"

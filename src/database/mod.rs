@@ -51,6 +51,8 @@ pub struct DatabaseServer {
     /// The authorities of `tls.ca`, as PEM.
     ca: Option<String>,
     policy: HostPolicy,
+    /// The address of its host, where its name means something only where the backend runs.
+    address: Option<std::net::IpAddr>,
     /// Host and port, which may be shown.
     name: String,
 }
@@ -68,7 +70,17 @@ impl DatabaseServer {
             let missing = || DatabaseError::Certificates { reason: "their text was not handed over".to_owned() };
             connect::check_certificates(ca.as_deref().ok_or_else(missing)?)?;
         }
-        Ok(Self { storage, url, ca: ca.filter(|_| wants_ca), policy, name })
+        Ok(Self { storage, url, ca: ca.filter(|_| wants_ca), policy, address: None, name })
+    }
+
+    /// Connects to this address instead of looking the host of the URL up here.
+    #[must_use]
+    pub fn at(self, address: Option<std::net::IpAddr>) -> Self {
+        Self { address, ..self }
+    }
+
+    fn peer(&self) -> connect::Peer<'_> {
+        connect::Peer::Foreign { policy: &self.policy, address: self.address }
     }
 
     fn tls(&self) -> connect::TlsMode<'_> {

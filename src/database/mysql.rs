@@ -7,7 +7,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, IoError, Opts, OptsBuilder};
 
 use super::admin::{Admin, StoredDocument, live_documents_sql};
-use super::connect::{self, CONNECT_TIMEOUT, ConnectError, Peer};
+use super::connect::{self, CONNECT_TIMEOUT, ConnectError};
 use super::error::LOG_IN;
 use super::ownership::{DatabaseContent, DatabaseOwner, OwnerMark};
 use super::{BackendRole, DatabaseError, DatabaseServer, Product, STATEMENT_TIMEOUT, ServerVersion};
@@ -200,7 +200,7 @@ impl MysqlSession {
         let opts = Opts::from_url(url).map_err(|error| DatabaseError::Parameters(Box::new(error)))?;
         let user = opts.user().unwrap_or_default().to_owned();
         let opts = OptsBuilder::from_opts(opts).db_name(enter.map(str::to_owned)).into();
-        let connection = match connect::mysql(opts, server.tls(), Peer::Foreign(&server.policy)).await {
+        let connection = match connect::mysql(opts, server.tls(), server.peer()).await {
             Ok(connection) => connection,
             Err(error) => return Err(connect_error(server, user, error)),
         };

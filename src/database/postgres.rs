@@ -8,7 +8,7 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 
 use super::admin::{Admin, StoredDocument, live_documents_sql};
-use super::connect::{self, CONNECT_TIMEOUT, ConnectError, Peer, PostgresClient, TlsMode};
+use super::connect::{self, CONNECT_TIMEOUT, ConnectError, PostgresClient, TlsMode};
 use super::error::LOG_IN;
 use super::ownership::{DatabaseContent, DatabaseOwner, OwnerMark};
 use super::{BackendRole, DatabaseError, DatabaseServer, Product, STATEMENT_TIMEOUT, ServerVersion};
@@ -196,7 +196,7 @@ impl PostgresSession {
         config.dbname(database).application_name("convexinfra");
         config.ssl_mode(if server.tls() == TlsMode::Off { SslMode::Disable } else { SslMode::Require });
         let user = config.get_user().unwrap_or_default().to_owned();
-        let client = match connect::postgres(&config, server.tls(), Peer::Foreign(&server.policy)).await {
+        let client = match connect::postgres(&config, server.tls(), server.peer()).await {
             Ok(client) => client,
             Err(ConnectError::Server(error)) if error.code() == Some(&SqlState::INVALID_CATALOG_NAME) => return Ok(None),
             Err(error) => return Err(connect_error(server, user, error)),

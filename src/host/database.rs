@@ -2,6 +2,7 @@
 //!
 //! Must not do: decide whether a database is made, kept or dropped.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -166,7 +167,16 @@ fn files_folder(host: &Host, placement: &ResolvedBackend) -> Option<PathBuf> {
 async fn database_server(host: &Host, placement: &ResolvedBackend) -> Result<DatabaseServer, DatabaseError> {
     let url = placement.secrets.get(&FieldPath::new(STORAGE_URL)).cloned().unwrap_or_else(|| Secret::new(""));
     let ca = authorities(host, placement).await?;
-    DatabaseServer::new(placement.spec.storage.clone(), url, ca, host.database_hosts.clone())
+    let address = address_beside_backend(host, placement, &url).await;
+    Ok(DatabaseServer::new(placement.spec.storage.clone(), url, ca, host.database_hosts.clone())?.at(address))
+}
+
+/// Returns the address of a database server whose name is known only where the backend runs, such as a service of a compose
+/// network. A question that fails says nothing: the name is looked up here then, and the error names it.
+async fn address_beside_backend(host: &Host, placement: &ResolvedBackend, url: &Secret) -> Option<IpAddr> {
+    let parsed = url::Url::parse(url.expose()).ok()?;
+    let name = parsed.host_str().filter(|name| name.parse::<IpAddr>().is_err() && !name.starts_with('['))?;
+    host.provider(placement.spec.provider).ok()?.address_of(placement, name).await.ok()?
 }
 
 /// Returns the certificates of `tls.ca`. Rows of control planes up to 0.1 name a file instead. Where others named it,

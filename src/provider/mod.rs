@@ -88,6 +88,16 @@ pub trait Provider: Send + Sync {
         Err(ProviderError::Unsupported(message))
     }
 
+    /// Returns the address of a host that has its name only where the backend runs, such as in the networks of its container;
+    /// none where the name means the same everywhere.
+    fn address_of<'a>(
+        &'a self,
+        _: &'a ResolvedBackend,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<Option<std::net::IpAddr>, ProviderError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
     /// The folder on this machine in which the backend keeps its files; none where they are elsewhere.
     fn files_folder(&self, _: &ResolvedBackend) -> Option<std::path::PathBuf> {
         None

@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use bollard::models::{ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum};
+use bollard::models::{ContainerSummary, ContainerSummaryStateEnum};
 use bollard::query_parameters::ListContainersOptionsBuilder;
 
 use super::engine::Engine;
-use super::inventory::id_of;
 use super::launch_file::DATA;
 use crate::provider::ProviderError;
 
@@ -60,30 +59,12 @@ fn is_backend_on(container: &ContainerSummary, volume: &str) -> bool {
     })
 }
 
-fn name_in(container: &ContainerSummary) -> String {
+pub(super) fn name_in(container: &ContainerSummary) -> String {
     let names = container.names.as_deref().unwrap_or_default();
     names.first().map_or("?", String::as_str).trim_start_matches('/').to_owned()
 }
 
-fn compose_in(container: &ContainerSummary) -> Option<(String, String)> {
+pub(super) fn compose_in(container: &ContainerSummary) -> Option<(String, String)> {
     let label = |name: &str| container.labels.as_ref()?.get(name).cloned();
     Some((label("com.docker.compose.service")?, label("com.docker.compose.project")?))
-}
-
-/// Returns the container that has a host name in one of another container's networks. A question that fails counts as
-/// none: the name is looked up afterwards as well.
-pub(super) async fn neighbour(engine: &Engine, seen: &ContainerInspectResponse, host: &str) -> Option<String> {
-    let networks = seen.network_settings.as_ref()?.networks.as_ref()?;
-    let ids: Vec<String> = networks.values().filter_map(|endpoint| endpoint.network_id.clone()).collect();
-    let filters = HashMap::from([("network".to_owned(), ids)]);
-    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-    let listed = engine.client.list_containers(Some(options)).await.ok()?;
-    let has_name = |container: &&ContainerSummary| {
-        let own = container.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
-        let aliases = own.into_iter().flat_map(HashMap::values).filter_map(|endpoint| endpoint.aliases.as_ref()).flatten();
-        name_in(container) == host
-            || compose_in(container).is_some_and(|(service, _)| service == host)
-            || aliases.into_iter().any(|alias| alias == host)
-    };
-    listed.iter().filter(|other| other.id.as_deref() != Some(id_of(seen))).find(has_name).map(name_in)
 }

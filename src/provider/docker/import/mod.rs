@@ -23,6 +23,7 @@ use super::image::{ImagePin, backend_reference};
 use super::inventory::{ADOPTED_CONTAINER, ADOPTED_VOLUME, id_of, inspect_container, label_of, name_of, read_archive};
 use super::labels::ID;
 use super::launch_file::DATA;
+use super::neighbour;
 use super::volume_users::{self, VolumeUser};
 use crate::convex::release::BACKEND_IMAGE;
 use crate::convex::tuning::parse_tuning;
@@ -262,6 +263,7 @@ pub(super) struct ImageDefaults {
     pub(super) labels: BTreeMap<String, String>,
     pub(super) entrypoint: Option<Vec<String>>,
     pub(super) command: Vec<String>,
+    pub(super) exposed: BTreeSet<String>,
     pub(super) user: String,
     pub(super) working_dir: String,
 }
@@ -278,6 +280,7 @@ async fn image_config(engine: &Engine, seen: &ContainerInspectResponse) -> Resul
         labels: config.labels.unwrap_or_default().into_iter().collect(),
         entrypoint: config.entrypoint,
         command: config.cmd.unwrap_or_default(),
+        exposed: config.exposed_ports.unwrap_or_default().into_iter().collect(),
         user: config.user.unwrap_or_default(),
         working_dir: config.working_dir.unwrap_or_default(),
     })
@@ -310,26 +313,32 @@ fn resources(seen: &ContainerInspectResponse) -> Resources {
     }
 }
 
-/// Refuses a database server whose name means something inside the container's networks only: the database is prepared
-/// from this machine.
+/// Refuses a database server that this machine does not reach, although the container does: the database is prepared from here.
+/// A container of the same networks is reached at its address.
 async fn require_resolvable(engine: &Engine, seen: &ContainerInspectResponse, url: &Secret) -> Result<(), String> {
     let Ok(parsed) = url::Url::parse(url.expose()) else { return Ok(()) };
-    let Some(url::Host::Domain(host)) = parsed.host().map(|host| host.to_owned()) else { return Ok(()) };
-    // Names with a dot are names of the internet, and those of this machine are rewritten.
-    if host.contains('.') || host == "localhost" {
+    let Some(host) = parsed.host_str().filter(|host| neighbour::may_be_neighbour(host)).map(str::to_owned) else {
         return Ok(());
-    }
-    let neighbour = volume_users::neighbour(engine, seen, &host).await;
-    if neighbour.is_none() && tokio::net::lookup_host((host.as_str(), 1)).await.is_ok() {
-        return Ok(());
-    }
+    };
     let networks = seen.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
-    let network = networks.and_then(|networks| networks.keys().min()).cloned().unwrap_or_else(|| "its own".to_owned());
+    let mut names: Vec<String> = networks.into_iter().flatten().map(|(name, _)| name.clone()).collect();
+    names.sort();
+    // A question that fails counts as none: the name is looked up as well.
+    let found = neighbour::find(engine, &names, &host).await.ok().flatten();
+    let is_reached = match &found {
+        Some(neighbour) => engine.remote_host.is_none() && neighbour.address.is_some(),
+        None => tokio::net::lookup_host((host.as_str(), 1)).await.is_ok(),
+    };
+    if is_reached {
+        return Ok(());
+    }
+    let network = names.first().cloned().unwrap_or_else(|| "its own".to_owned());
     let port = parsed.port().unwrap_or(if parsed.scheme() == "mysql" { 3306 } else { 5432 });
-    let who = neighbour.map(|name| format!(" (the container `{name}`)")).unwrap_or_default();
+    let who = found.as_ref().map(|found| format!(" (the container `{}`)", found.container)).unwrap_or_default();
+    let stopped = if found.is_some_and(|found| found.address.is_none()) { "start it, or " } else { "" };
     Err(format!(
         "keeps its documents on `{host}:{port}`{who}, a name that only the network `{network}` knows, and convexinfra prepares \
-         the database from this machine; publish the server's port in its compose file\n    ports: \
+         the database from this machine; {stopped}publish the server's port in its compose file\n    ports: \
          [\"127.0.0.1:{port}:{port}\"]\nand write the URL with `127.0.0.1:{port}` into the container and the manifest"
     ))
 }

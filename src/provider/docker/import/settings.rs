@@ -168,12 +168,21 @@ pub(super) fn read(
     for port in ports_of(seen).iter().filter(|port| ![API, SITE].contains(&port.inside)) {
         dropped.insert(format!("port {}", port.inside));
     }
+    let exposed = config.exposed_ports.clone().unwrap_or_default();
+    let published: BTreeSet<u16> = ports_of(seen).iter().map(|port| port.inside).chain([API, SITE]).collect();
+    for port in exposed.into_iter().filter(|port| !image.exposed.contains(port)) {
+        let number = port.split('/').next().and_then(|number| number.parse().ok());
+        if number.is_none_or(|number| !published.contains(&number)) {
+            dropped.insert(format!("expose {port}"));
+        }
+    }
     let is_other = |own: Option<&Vec<String>>, image: Option<&Vec<String>>| own != image && own.is_some();
     for (name, is_set) in [
         ("entrypoint", is_other(config.entrypoint.as_ref(), image.entrypoint.as_ref())),
         ("user", config.user.unwrap_or_default() != image.user),
         ("working_dir", config.working_dir.unwrap_or_default() != image.working_dir),
         ("tty", config.tty == Some(true)),
+        ("stdin_open", config.open_stdin == Some(true)),
         ("domainname", config.domainname.is_some_and(|name| !name.is_empty())),
         ("hostname", config.hostname.is_some_and(|name| !id_of(seen).starts_with(&name))),
     ] {
@@ -204,6 +213,8 @@ fn of_host(host: &HostConfig) -> impl Iterator<Item = &'static str> {
         ("dns_search", has(&host.dns_search)),
         ("dns_opt", has(&host.dns_options)),
         ("links", has(&host.links)),
+        ("volumes_from", has(&host.volumes_from)),
+        ("pids_limit", host.pids_limit.is_some_and(|limit| limit > 0)),
         ("init", host.init == Some(true)),
         ("cpuset", set(&host.cpuset_cpus)),
         ("cgroup_parent", set(&host.cgroup_parent)),
