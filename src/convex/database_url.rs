@@ -20,7 +20,10 @@ pub enum DatabaseUrlError {
         example: &'static str,
     },
     /// User or password have special characters that are not percent-encoded.
-    #[error("its user or password has a special character that is not percent-encoded")]
+    #[error(
+        "its user or password has a special character that is not percent-encoded: `@` is written `%40`, `:` `%3A`, `/` `%2F`, `#` \
+         `%23`, `?` `%3F`"
+    )]
     Escape,
     /// A scheme of something else.
     #[error("its scheme is not one of this engine, for which it is {allowed}")]
@@ -265,6 +268,32 @@ mod tests {
         assert_eq!(checked(&storage, "postgres:///"), Err(DatabaseUrlError::Host));
         for slashed in ["postgres://me:12/hunter2@db", "postgres://me:p@ss:12/hunter2@db"] {
             assert!(matches!(checked(&storage, slashed), Err(error) if !format!("{error:?}").contains("hunter2")));
+        }
+    }
+
+    /// The parsers of a URL disagree about special characters that stand as they are, and agree about encoded ones.
+    #[test]
+    fn passwords_with_special_characters_are_encoded_or_refused_with_how() {
+        let mysql = Storage::Mysql(ServerStorage::default());
+        for (raw, encoded) in [("@", "%40"), ("/", "%2F"), ("#", "%23"), ("?", "%3F"), (":", "%3A"), ("%", "%25")] {
+            let password = format!("p{raw}ss{raw}word");
+            let written = format!("p{encoded}ss{encoded}word");
+            let url = format!("postgres://conv:{written}@127.0.0.1:25432");
+            assert_eq!(checked(&postgres(Tls::Verify), &url).as_deref(), Ok(url.as_str()));
+            let config: tokio_postgres::Config = url.parse().unwrap();
+            assert_eq!(config.get_password(), Some(password.as_bytes()), "{url}");
+            let url = format!("mysql://conv:{written}@127.0.0.1:23306");
+            assert_eq!(checked(&mysql, &url).as_deref(), Ok(url.as_str()));
+            assert_eq!(mysql_async::Opts::from_url(&url).unwrap().pass(), Some(password.as_str()), "{url}");
+            if !"@/#?".contains(raw) {
+                continue;
+            }
+            for (storage, scheme) in [(&postgres(Tls::Verify), "postgres"), (&mysql, "mysql")] {
+                let error = checked(storage, &format!("{scheme}://conv:{password}@127.0.0.1:25432")).unwrap_err();
+                assert_eq!(error, DatabaseUrlError::Escape, "{raw}");
+                let said = error.to_string();
+                assert!(said.contains(&format!("`{encoded}`")) && !said.contains("word"), "{said}");
+            }
         }
     }
 
