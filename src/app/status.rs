@@ -1,11 +1,13 @@
 //! Shows what projects have. Changes nothing.
 
-use super::{AppError, LoadedManifest, env_file_check};
+use super::{AppError, LoadedManifest, drift, env_file_check};
 use crate::api::ControlPlane;
-use crate::model::{ProjectName, Usage};
+use crate::model::{Exit, ProjectName, Usage};
+use crate::plan::detect_drift;
 use crate::render::{LeaseEntry, OperationEntry, StatusAllDocument, StatusDocument, StatusEntry};
 
-/// Returns the status of a project, with the env files of its manifest where there is one.
+/// Returns the status of a project, with the env files of its manifest where there is one, and the exit code: what could not be
+/// observed is not known to be as it is shown.
 ///
 /// # Errors
 /// What the control plane says.
@@ -13,7 +15,7 @@ pub(crate) async fn status(
     control: &dyn ControlPlane,
     project: ProjectName,
     manifest: Option<&LoadedManifest>,
-) -> Result<StatusDocument, AppError> {
+) -> Result<(StatusDocument, Exit), AppError> {
     let snapshot = control.snapshot(&project).await?;
     let holder = control.lease_holder(&project).await?;
     let running = snapshot.control_plane.outlives_commands() || holder.is_some();
@@ -21,7 +23,8 @@ pub(crate) async fn status(
         Some(manifest) => env_file_check::check(control, manifest, &snapshot).await?,
         None => Vec::new(),
     };
-    Ok(StatusDocument {
+    let unobserved = drift::unobserved(&detect_drift(&snapshot).unknown);
+    let document = StatusDocument {
         format: "convexinfra.status/1",
         lease: holder.as_ref().map(LeaseEntry::new),
         project,
@@ -33,17 +36,22 @@ pub(crate) async fn status(
         backends: snapshot.backends.iter().map(StatusEntry::new).collect(),
         env_files: env_files.into_iter().map(|file| file.entry).collect(),
         retained: snapshot.retained,
-    })
+    };
+    Ok((document, unobserved.map_or(Exit::Done, |report| report.exit)))
 }
 
-/// Returns the status of every project that the caller may look at.
+/// Returns the status of every project that the caller may look at, and the first exit code that is not [`Exit::Done`].
 ///
 /// # Errors
 /// What the control plane says.
-pub(crate) async fn status_all(control: &dyn ControlPlane) -> Result<StatusAllDocument, AppError> {
-    let mut projects = Vec::new();
+pub(crate) async fn status_all(control: &dyn ControlPlane) -> Result<(StatusAllDocument, Exit), AppError> {
+    let (mut projects, mut exit) = (Vec::new(), Exit::Done);
     for project in control.projects().await? {
-        projects.push(status(control, project, None).await?);
+        let (document, observed) = status(control, project, None).await?;
+        projects.push(document);
+        if exit == Exit::Done {
+            exit = observed;
+        }
     }
-    Ok(StatusAllDocument { format: "convexinfra.status_all/1", projects })
+    Ok((StatusAllDocument { format: "convexinfra.status_all/1", projects }, exit))
 }

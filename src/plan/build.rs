@@ -268,6 +268,7 @@ impl<'a> PlanBuilder<'a> {
             self.lints.extend(begun.and_then(|begun| lint::retention_dropped(asked, begun.volume, volume)));
             self.refusals.extend(policy::volume_kept(asked, backend, asked_for));
             self.lints.extend(lint::database_stays(asked, backend, database));
+            self.lints.extend(lint::retained_is_billed(asked, backend, volume));
             let task = Task::Remove { backend: backend.name.clone(), volume, database };
             self.step(Address::backend(asked), Action::Destroy, reason, diff::destruction_changes(backend, database), task);
         }

@@ -189,6 +189,25 @@ pub(super) fn database_stays(name: &BackendName, existing: &ActualBackend, dispo
     })
 }
 
+/// Data that stays at a provider that goes on billing it.
+pub(super) fn retained_is_billed(name: &BackendName, existing: &ActualBackend, disposal: VolumeReclaim) -> Option<Diagnostic> {
+    if disposal == VolumeReclaim::Delete {
+        return None;
+    }
+    let provider = existing.recorded.provider;
+    let price = match (provider.descriptor().retained_price)(&existing.recorded) {
+        Cost::Unmetered => return None,
+        Cost::Known { usd, .. } => format!("about {usd} a month"),
+        Cost::Unknown => "at a price that is not known here".to_owned(),
+    };
+    let flag = match existing.recorded.has_split_data() {
+        true => "`--with-database` removes it together with the database",
+        false => "without `--keep-data` it is removed",
+    };
+    let message = format!("the volume of `{name}` stays, and `{provider}` goes on billing it, {price}; {flag}");
+    Some(lint("plan.retained_billed", Address::backend(name), message))
+}
+
 /// A removal that was to keep the volume, and that is finished by one that is not to.
 pub(super) fn retention_dropped(name: &BackendName, begun: VolumeReclaim, now: VolumeReclaim) -> Option<Diagnostic> {
     (begun == VolumeReclaim::Retain && now == VolumeReclaim::Delete).then(|| {

@@ -636,6 +636,31 @@ fn a_database_is_retained_without_its_own_flag() {
 }
 
 #[test]
+fn what_stays_at_a_provider_that_bills_it_is_said_with_its_price() {
+    let said = |provider, has_server: bool, volume, database| {
+        let mut spec = spec(provider);
+        spec.region = Some("iad".to_owned());
+        spec.resources.disk = ByteSize::parse("10 GiB").ok();
+        if has_server {
+            let url = Some(SecretRef::Env("URL".into()));
+            spec.storage = Storage::Postgres(ServerStorage { url, ..ServerStorage::default() });
+        }
+        let intent =
+            PlanOptions { destroy: true, volume_reclaim: volume, database_reclaim: database, ..PlanOptions::default() };
+        let plan = build(&desired(&[]), &actual(vec![existing("dev", spec)]), &intent);
+        plan.lints.into_iter().find(|lint| lint.code == "plan.retained_billed").map(|lint| lint.message)
+    };
+    use {DatabaseReclaim as Database, VolumeReclaim as Volume};
+    let files = said(ProviderKind::Fly, true, Volume::Delete, Database::Retain).unwrap();
+    assert!(files.contains("about $1.50 a month") && files.contains("`--with-database` removes it"), "{files}");
+    let kept = said(ProviderKind::Fly, false, Volume::Retain, Database::Retain).unwrap();
+    assert!(kept.contains("$1.50") && kept.contains("without `--keep-data`"), "{kept}");
+    assert_eq!(said(ProviderKind::Fly, true, Volume::Delete, Database::Delete), None);
+    assert_eq!(said(ProviderKind::Fly, false, Volume::Delete, Database::Retain), None);
+    assert_eq!(said(ProviderKind::Docker, true, Volume::Delete, Database::Retain), None);
+}
+
+#[test]
 fn a_spec_that_convex_rejects_is_refused_while_planning() {
     let mut one = wanted(spec(ProviderKind::Simulated));
     one.spec.env.insert("A".into(), SecretSource::Reference(SecretRef::Env("A".into())));

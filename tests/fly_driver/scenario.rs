@@ -193,7 +193,7 @@ fn an_unobserved_backend_is_not_called_ready_and_says_why() {
     let error = document(&provision)["errors"][0].clone();
     assert_eq!(error["code"], "fly.token");
     assert!(error["help"].as_str().unwrap().contains("fly tokens create org"), "{error}");
-    assert_eq!((run("drift").exit, run("status").exit, run("plan").exit), (77, 0, 0));
+    assert_eq!((run("drift").exit, run("status").exit, run("plan").exit), (77, 77, 0));
     assert_eq!((run("plan --detailed-exitcode").exit, run("apply --yes").exit), (77, 77));
     let applied = run("apply --yes --json");
     let lines: Vec<Value> = applied.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -12,15 +12,15 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     if args.all {
         let loaded = context.load_if_there()?;
         let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
-        let document = status::status_all(control).await?;
+        let (document, exit) = status::status_all(control).await?;
         context.printer.output(&status_all_table(&document, style));
         context.printer.document(&document);
-        return Ok(Exit::Done);
+        return Ok(exit);
     }
     let (project, loaded) = context.project()?;
     let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
-    let document = status::status(control, project, loaded.as_ref()).await?;
+    let (document, exit) = status::status(control, project, loaded.as_ref()).await?;
     context.printer.output(&status_table(&document, style));
     context.printer.document(&document);
-    Ok(Exit::Done)
+    Ok(exit)
 }

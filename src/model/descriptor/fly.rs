@@ -39,6 +39,7 @@ pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
     refusals,
     lints,
     price: fly_prices::monthly_cost,
+    retained_price: fly_prices::volume_cost,
     unpriced_items: fly_prices::unpriced_items,
     price_source: fly_prices::source,
     internal_url: |resolved| resolved.provider_state.get(INTERNAL_URL).unwrap_or(&resolved.endpoints.url).clone(),

@@ -56,6 +56,12 @@ pub(super) fn monthly_cost(spec: &BackendSpec, region: Option<&str>) -> Cost {
     FLY.as_ref().and_then(|prices| prices.cost(spec, region)).unwrap_or(Cost::Unknown)
 }
 
+/// Returns what a volume costs that stays when its machine goes.
+pub(super) fn volume_cost(spec: &BackendSpec) -> Cost {
+    let known = FLY.as_ref().and_then(|prices| Some(Usd::from_dollars(f64::from(volume_gb(spec).ok()?) * prices.volume_gb)));
+    known.map_or(Cost::Unknown, |usd| Cost::Known { usd, at_most: usd })
+}
+
 /// Names what is billed beside that.
 pub(super) fn unpriced_items(spec: &BackendSpec) -> Vec<&'static str> {
     // Fly takes them daily unasked; the first 10 GB of an organisation are free.

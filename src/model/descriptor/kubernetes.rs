@@ -40,6 +40,7 @@ pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
         written.map(|(path, shape, text)| TextSetting { path, shape, text }).collect()
     },
     price: |_, _| Cost::Unknown,
+    retained_price: |_| Cost::Unknown,
     // Its driver names the service. What the manifest calls its URL must never be sent the admin key instead.
     internal_url: |resolved| resolved.provider_state.get(INTERNAL_URL).cloned().unwrap_or_default(),
     ..ProviderDescriptor::new(ProviderKind::Kubernetes, Location::Platform, ReleaseSource::Images)

@@ -79,6 +79,8 @@ pub struct ProviderDescriptor {
     pub publishing_help: fn(&BackendSpec) -> &'static str,
     /// Returns what a backend costs a month, in the region that it is in, where that is known.
     pub price: fn(&BackendSpec, region: Option<&str>) -> Cost,
+    /// Returns what the data of a backend costs a month that is retained when the backend goes.
+    pub retained_price: fn(&BackendSpec) -> Cost,
     /// Names what it bills beside [`Self::price`].
     pub unpriced_items: fn(&BackendSpec) -> Vec<&'static str>,
     /// The source of its prices, if there are any.
@@ -235,6 +237,7 @@ impl ProviderDescriptor {
             lints: |_, _| Vec::new(),
             publishing_help: |_| "",
             price: |_, _| Cost::Unmetered,
+            retained_price: |_| Cost::Unmetered,
             unpriced_items: |_| Vec::new(),
             price_source: || None,
             internal_url: |resolved| format!("http://127.0.0.1:{}", resolved.ports.api),
