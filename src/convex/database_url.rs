@@ -276,8 +276,8 @@ mod tests {
     fn passwords_with_special_characters_are_encoded_or_refused_with_how() {
         let mysql = Storage::Mysql(ServerStorage::default());
         for (raw, encoded) in [("@", "%40"), ("/", "%2F"), ("#", "%23"), ("?", "%3F"), (":", "%3A"), ("%", "%25")] {
-            let password = format!("p{raw}ss{raw}word");
-            let written = format!("p{encoded}ss{encoded}word");
+            let password = format!("p{raw}hunter{raw}two");
+            let written = format!("p{encoded}hunter{encoded}two");
             let url = format!("postgres://conv:{written}@127.0.0.1:25432");
             assert_eq!(checked(&postgres(Tls::Verify), &url).as_deref(), Ok(url.as_str()));
             let config: tokio_postgres::Config = url.parse().unwrap();
@@ -292,7 +292,7 @@ mod tests {
                 let error = checked(storage, &format!("{scheme}://conv:{password}@127.0.0.1:25432")).unwrap_err();
                 assert_eq!(error, DatabaseUrlError::Escape, "{raw}");
                 let said = error.to_string();
-                assert!(said.contains(&format!("`{encoded}`")) && !said.contains("word"), "{said}");
+                assert!(said.contains(&format!("`{encoded}`")) && !said.contains("hunter"), "{said}");
             }
         }
     }

@@ -125,7 +125,7 @@ pub enum DatabaseError {
         holder: String,
     },
     /// The database holds tables that no backend made.
-    #[error("the database `{database}` is there already and has {tables} tables that no backend of convexinfra made")]
+    #[error("the database `{database}` is there already and has {tables} {} that no backend of convexinfra made", if *tables == 1 { "table" } else { "tables" })]
     NotEmpty {
         /// The database.
         database: String,

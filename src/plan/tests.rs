@@ -904,7 +904,7 @@ fn an_interrupted_removal_keeps_its_reclaim_policy_unless_asked_anew() {
     let asked = build(&desired(&[]), &there, &PlanOptions { destroy: true, ..PlanOptions::default() });
     assert_eq!(disposal(&asked), (VolumeReclaim::Retain, DatabaseReclaim::Retain));
     assert!(!asked.steps[0].destroys_data);
-    assert_eq!(lints(&asked), ["plan.database_stays"]);
+    assert_eq!(lints(&asked), ["plan.database_stays", "plan.retained_billed"]);
 
     // Somebody wants it again.
     let again = planned(&desired(&[("a", wanted(fly))]), &there);

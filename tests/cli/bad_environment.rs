@@ -136,7 +136,7 @@ fn a_full_disk() {
 fn a_full_disk_does_not_keep_backends_from_being_destroyed() {
     let mut world = ProjectFixture::new(ONE);
     let folder = world.root().join("mounted");
-    let Some(mount) = Mount::new(&folder, "size=3m") else {
+    let Some(mount) = Mount::new(&folder, "size=6m") else {
         return println!("surroundings: no full disk, because nothing can be mounted here");
     };
     world.home = folder.join("home");

@@ -12,6 +12,7 @@ mod env_file;
 mod examples;
 mod home;
 mod manifest;
+mod network;
 mod newcomer;
 mod scenario;
 mod schema;

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::commands::Project;
-use super::rig::{BACKEND, unique};
+use super::rig::{BACKEND, COMPOSE_NETWORK, unique};
 use crate::engine_or_skip;
 use fixture::get;
 
@@ -18,13 +18,11 @@ pub(super) fn composed(project: &Project, more: &[&str]) -> (String, String, (u1
     let (cloud, sites) =
         (format!("CONVEX_CLOUD_ORIGIN=http://127.0.0.1:{api}"), format!("CONVEX_SITE_ORIGIN=http://127.0.0.1:{site}"));
     let mount = format!("{volume}:/convex/data");
-    // What compose makes for every project.
-    project.engine.try_docker(&["network", "create", "convexinfra-test-compose"]);
     let mut words = vec![
         "run",
         "-d",
         "--network",
-        "convexinfra-test-compose",
+        COMPOSE_NETWORK,
         "--name",
         &name,
         "--stop-signal",
@@ -244,8 +242,7 @@ fn a_volume_without_a_name_is_taken_over_too() {
     let (publish_api, publish_site) = (format!("127.0.0.1:{api}:3210"), format!("127.0.0.1:{site}:3211"));
     let cloud = format!("CONVEX_CLOUD_ORIGIN=http://127.0.0.1:{api}");
     let sites = format!("CONVEX_SITE_ORIGIN=http://127.0.0.1:{site}");
-    engine.try_docker(&["network", "create", "convexinfra-test-compose"]);
-    let run = ["run", "-d", "--network", "convexinfra-test-compose", "-e", &cloud, "-e", &sites];
+    let run = ["run", "-d", "--network", COMPOSE_NETWORK, "-e", &cloud, "-e", &sites];
     let id = engine
         .docker(&[&run[..], &["-e", "INSTANCE_NAME=nameless", "-p", &publish_api, "-p", &publish_site, BACKEND]].concat());
     engine.until("it answers", |_| {

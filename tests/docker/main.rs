@@ -13,9 +13,11 @@ mod crash;
 mod database;
 mod findings;
 mod import;
+mod podman;
 #[path = "../provider/world.rs"]
 #[allow(dead_code, reason = "the tests of process providers use all of it")]
 mod provider_world;
 mod registry;
 mod restart;
 mod rig;
+mod stacks;

@@ -5,8 +5,7 @@
 use std::process::{Child, Command, Stdio};
 
 use super::findings::ONE;
-use crate::simulator::recorded::skipped;
-use crate::world::{ProjectFixture, wait_until};
+use fixture::{ProjectFixture, skipped, wait_until};
 
 /// A Podman of this test's own.
 struct Podman {

@@ -25,6 +25,8 @@ pub const BACKEND: &str = "convexinfra-test/backend:one";
 pub const BACKEND_TWO: &str = "convexinfra-test/backend:two";
 /// An image whose backend ends at once; where its volume holds the file `stumbles`, it does so the first time only.
 pub const BROKEN: &str = "convexinfra-test/backend:broken";
+/// What compose makes for every project.
+pub const COMPOSE_NETWORK: &str = "convexinfra-test-compose";
 pub const DASHBOARD: &str = "convexinfra-test/dashboard:one";
 pub const POSTGRES: &str = "convexinfra-test/postgres:one";
 pub const REVISION: &str = "652b828b5129e6cdbcaa3c20efa8d116d09ff3bf";
@@ -53,6 +55,10 @@ fn prepare() -> Option<Engine> {
     };
     let engine = Engine { host, folder: tempfile::tempdir().unwrap() };
     engine.docker(&["version"]);
+    // Made once: an old engine makes two of one name for tests that make it at once.
+    if !engine.try_docker(&["network", "inspect", COMPOSE_NETWORK]) {
+        engine.docker(&["network", "create", COMPOSE_NETWORK]);
+    }
     engine.build_images();
     Some(engine)
 }

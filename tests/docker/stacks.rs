@@ -310,7 +310,7 @@ impl Surroundings {
     /// Starts a service as compose does, and waits until it answers.
     fn start(&mut self, engine: &Engine, stack: &Stack) -> String {
         let name = unique(stack.name);
-        let (api, site) = crate::simulator::backend::free_ports();
+        let (api, site) = fixture::free_ports();
         let folder = self.folder.path().display().to_string();
         // A volume has no slashes in its name.
         let volume = folder.trim_start_matches('/').replace('/', "-");

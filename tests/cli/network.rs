@@ -6,11 +6,11 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 
-use crate::world::{ProjectFixture, get};
+use fixture::{ProjectFixture, get};
 
 fn behind(origin: &str) -> String {
     format!(
-        "project = \"p\"\n[backends.dev]\nprovider = \"simulated\"\norigins = {{ api = \"{origin}\", site = \"{origin}\" }}\n"
+        "project = \"p\"\n[backends.dev]\nprovider = \"simulated\"\norigins = {{ api = \"{origin}\", site = \"{origin}/http\" }}\n"
     )
 }
 
