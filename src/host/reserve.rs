@@ -38,7 +38,11 @@ pub(super) fn keep(home: &Path) {
     if is_whole || free_bytes(home).is_none_or(|free| free < 2 * RESERVE_BYTES) {
         return;
     }
-    let written = fs::File::create(&path).and_then(|mut file| {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let written = options.open(&path).and_then(|mut file| {
         let zeros = vec![0; usize::try_from(RESERVE_BYTES).unwrap_or_default()];
         file.write_all(&zeros)
     });

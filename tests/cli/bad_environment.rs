@@ -136,7 +136,7 @@ fn a_full_disk() {
 fn a_full_disk_does_not_keep_backends_from_being_destroyed() {
     let mut world = ProjectFixture::new(ONE);
     let folder = world.root().join("mounted");
-    let Some(mount) = Mount::new(&folder, "size=6m") else {
+    let Some(mount) = Mount::new(&folder, "size=3m") else {
         return println!("surroundings: no full disk, because nothing can be mounted here");
     };
     world.home = folder.join("home");
@@ -144,6 +144,7 @@ fn a_full_disk_does_not_keep_backends_from_being_destroyed() {
     world.apply();
     let mut filler = fs::File::create(folder.join("filler")).unwrap();
     while std::io::Write::write_all(&mut filler, &[0; 4096]).is_ok() {}
+    drop(filler);
     for words in [&["status"][..], &["env", "dev"], &["log"]] {
         world.run_expecting(0, words);
     }

@@ -42,7 +42,7 @@ fn a_url_that_does_not_lead_to_a_backend_is_not_called_ready() {
 fn a_machine_without_certificates_is_told_what_to_install() {
     let remote = "[control_plane]\nurl = \"https://127.0.0.1:1\"\n[backends.dev]\nprovider = \"simulated\"\n";
     for (name, manifest, variables) in [
-        ("fly", "[backends.dev]\nprovider = \"fly\"\n", &[("FLY_API_TOKEN", "x")][..]),
+        ("fly", "[backends.dev]\nprovider = \"fly\"\nregion = \"iad\"\n", &[("FLY_API_TOKEN", "x")][..]),
         (
             "a release",
             "[backends.dev]\nprovider = \"local\"\nrelease = \"precompiled-2026-08-21-652b828\"\n",
