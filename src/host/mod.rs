@@ -34,9 +34,9 @@ mod platform;
 #[cfg(feature = "native")]
 mod process;
 mod registry;
-mod sample;
 #[cfg(feature = "native")]
 mod reserve;
+mod sample;
 #[cfg(feature = "native")]
 mod serve;
 mod session;
