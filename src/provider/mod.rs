@@ -90,12 +90,8 @@ pub trait Provider: Send + Sync {
 
     /// Returns the address of a host that has its name only where the backend runs, such as in the networks of its container;
     /// none where the name means the same everywhere.
-    fn address_of<'a>(
-        &'a self,
-        _: &'a ResolvedBackend,
-        _: &'a str,
-    ) -> BoxFuture<'a, Result<Option<std::net::IpAddr>, ProviderError>> {
-        Box::pin(std::future::ready(Ok(None)))
+    async fn address_of(&self, _: &ResolvedBackend, _: &str) -> Result<Option<std::net::IpAddr>, ProviderError> {
+        Ok(None)
     }
 
     /// The folder on this machine in which the backend keeps its files; none where they are elsewhere.

@@ -371,23 +371,17 @@ impl Provider for Docker {
         self.destroy(resolved, VolumeReclaim::Retain).await
     }
 
-    fn address_of<'a>(
-        &'a self,
-        resolved: &'a ResolvedBackend,
-        host: &'a str,
-    ) -> BoxFuture<'a, Result<Option<std::net::IpAddr>, ProviderError>> {
-        Box::pin(async move {
-            let docker = &resolved.spec.settings.docker;
-            let networks: Vec<String> = docker.network.iter().chain(&docker.networks).cloned().collect();
-            if networks.is_empty() || !neighbour::may_be_neighbour(host) {
-                return Ok(None);
-            }
-            let engine = self.engine().await?;
-            if engine.remote_host.is_some() {
-                return Ok(None);
-            }
-            Ok(neighbour::find(engine, &networks, host).await?.and_then(|found| found.address))
-        })
+    async fn address_of(&self, resolved: &ResolvedBackend, host: &str) -> Result<Option<std::net::IpAddr>, ProviderError> {
+        let docker = &resolved.spec.settings.docker;
+        let networks: Vec<String> = docker.network.iter().chain(&docker.networks).cloned().collect();
+        if networks.is_empty() || !neighbour::may_be_neighbour(host) {
+            return Ok(None);
+        }
+        let engine = self.engine().await?;
+        if engine.remote_host.is_some() {
+            return Ok(None);
+        }
+        Ok(neighbour::find(engine, &networks, host).await?.and_then(|found| found.address))
     }
 
     fn retained_place(&self, resolved: &ResolvedBackend) -> Option<String> {
