@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use fixture::ProjectFixture;
-use fixture::database::{Server, servers};
+use fixture::database::{ROOT_PASSWORD, Server, servers};
+use fixture::{ProjectFixture, walk};
 
 const NO_TLS: &str = ", tls = \"disable\"";
 
@@ -11,6 +11,23 @@ fn world(server: &Server, project: &str) -> ProjectFixture {
     let mut world = ProjectFixture::new(&server.manifest(project, NO_TLS));
     world.set("DATABASE", &server.root());
     world
+}
+
+/// Asserts that nothing below the home holds one of these in clear.
+fn assert_no_secret(world: &ProjectFixture, secrets: &[&str]) {
+    let mut looked_at = 0;
+    walk(&world.root().join("home"), &mut |path| {
+        if !path.is_file() {
+            return;
+        }
+        looked_at += 1;
+        let bytes = std::fs::read(path).unwrap();
+        for secret in secrets {
+            let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+            assert!(!found, "{} holds a secret in clear", path.display());
+        }
+    });
+    assert!(looked_at > 1, "nothing is there");
 }
 
 /// The folders of files of all backends below a home.
@@ -30,8 +47,14 @@ fn files_stay_with_the_database_that_names_them_and_go_with_it() {
         let file = folder.join("modules/kept.blob");
         std::fs::write(&file, "code").unwrap();
 
+        let (_, key) = world.coordinates(".env.local");
         let destroyed = world.run_expecting(0, &["destroy", "--allow-destroy", "dev"]);
         assert!(destroyed.err.contains("kept with the database"), "{destroyed}");
+        assert_no_secret(&world, &[ROOT_PASSWORD, "root-pw", &server.root(), &key]);
+        // What is kept is neither an orphan nor a sign that the store was lost.
+        for words in [&["plan"][..], &["drift"], &["log", "--verify"]] {
+            world.run_expecting(0, words);
+        }
         assert!(file.is_file(), "the files went without their documents");
         let status = world.run_expecting(0, &["status"]);
         assert!(status.out.contains("data of the destroyed backend `dev` is kept"), "{status}");
