@@ -401,10 +401,14 @@ fn put(spec: &Value) -> Value {
 #[test]
 fn a_raw_client_gets_the_refusal_that_a_plan_shows() {
     let target = Target::with(&[("FLY_API_TOKEN", "none"), ("CONVEXINFRA_FLY_API", "http://127.0.0.1:1")]);
+    let certificates = tempfile::tempdir().unwrap();
+    fixture::certificates::issue(certificates.path(), &["localhost"]);
+    let authority = certificates.path().join("ca.pem");
     for (number, rule) in plan_rules().into_iter().enumerate() {
         let name = format!("rule-{number}");
         let project = Project::new(&target, name.clone());
-        let text = manifest(&name, &rule.after, rule.beside);
+        // Commands read the certificates that a manifest names.
+        let text = manifest(&name, &rule.after.replace("/tmp/ca.pem", &authority.display().to_string()), rule.beside);
         let what = format!("{} in {text}", rule.code);
         if !rule.before.is_empty() {
             for backend in ["dev"].into_iter().chain((!rule.beside.is_empty()).then_some("old")) {
