@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use convexinfra::api::{
     ControlError, ControlPlane, Credentials, HistoryEntry, HistoryPage, HistoryVerification, IfMissing, Lease, LeaseHolder,
     LogChunk, LogPosition, OperationOutcome, OperationRequest, OriginPolicy, Preflight, ProgressFn, ResourceLevel,
@@ -14,7 +15,6 @@ use convexinfra::model::{
     self, BackendName, Diagnostic, EnvFileTarget, FingerprintKey, OperationId, ProjectName, ProviderKind, Revision, Snapshot,
 };
 use convexinfra::plan::{ObservedState, PlanOptions, build};
-use futures_util::future::BoxFuture;
 
 const STEPS: usize = 100;
 const CHAIN: usize = 3;
@@ -87,93 +87,69 @@ fn main() {
 /// A control plane whose every operation takes the same time.
 struct Sleeper;
 
+#[async_trait]
 impl ControlPlane for Sleeper {
-    fn projects(&self) -> BoxFuture<'_, Result<Vec<ProjectName>, ControlError>> {
-        Box::pin(async { Ok(Vec::new()) })
+    async fn projects(&self) -> Result<Vec<ProjectName>, ControlError> {
+        Ok(Vec::new())
     }
 
-    fn preflight<'a>(&'a self, _: &'a ProjectName, _: &'a OperationRequest) -> BoxFuture<'a, Result<Preflight, ControlError>> {
-        Box::pin(async { Ok(Preflight::default()) })
+    async fn preflight(&self, _: &ProjectName, _: &OperationRequest) -> Result<Preflight, ControlError> {
+        Ok(Preflight::default())
     }
 
-    fn run<'a>(
-        &'a self,
-        _: &'a Lease,
-        _: OperationRequest,
-        _: ProgressFn<'a>,
-    ) -> BoxFuture<'a, Result<OperationOutcome, ControlError>> {
-        Box::pin(async {
-            tokio::time::sleep(STEP).await;
-            Ok(OperationOutcome::Done { operation: OperationId::new("1") })
-        })
+    async fn run(&self, _: &Lease, _: OperationRequest, _: ProgressFn<'_>) -> Result<OperationOutcome, ControlError> {
+        tokio::time::sleep(STEP).await;
+        Ok(OperationOutcome::Done { operation: OperationId::new("1") })
     }
 
-    fn renew_lease<'a>(&'a self, _: &'a Lease) -> BoxFuture<'a, Result<(), ControlError>> {
-        Box::pin(async { Ok(()) })
+    async fn renew_lease(&self, _: &Lease) -> Result<(), ControlError> {
+        Ok(())
     }
 
-    fn release_lease<'a>(&'a self, _: &'a Lease) -> BoxFuture<'a, Result<(), ControlError>> {
-        Box::pin(async { Ok(()) })
+    async fn release_lease(&self, _: &Lease) -> Result<(), ControlError> {
+        Ok(())
     }
 
-    fn set_origin<'a>(&'a self, _: &'a Lease, _: &'a str, _: OriginPolicy) -> BoxFuture<'a, Result<(), ControlError>> {
-        Box::pin(async { Ok(()) })
+    async fn set_origin(&self, _: &Lease, _: &str, _: OriginPolicy) -> Result<(), ControlError> {
+        Ok(())
     }
 
-    fn snapshot<'a>(&'a self, _: &'a ProjectName) -> BoxFuture<'a, Result<Snapshot, ControlError>> {
+    async fn snapshot(&self, _: &ProjectName) -> Result<Snapshot, ControlError> {
         not_asked()
     }
 
-    fn fingerprint_key<'a>(
-        &'a self,
-        _: &'a ProjectName,
-        _: IfMissing,
-    ) -> BoxFuture<'a, Result<Option<FingerprintKey>, ControlError>> {
+    async fn fingerprint_key(&self, _: &ProjectName, _: IfMissing) -> Result<Option<FingerprintKey>, ControlError> {
         not_asked()
     }
 
-    fn acquire_lease<'a>(&'a self, _: &'a ProjectName, _: LeaseHolder) -> BoxFuture<'a, Result<Lease, ControlError>> {
+    async fn acquire_lease(&self, _: &ProjectName, _: LeaseHolder) -> Result<Lease, ControlError> {
         not_asked()
     }
 
-    fn credentials<'a>(
-        &'a self,
-        _: &'a ProjectName,
-        _: &'a BackendName,
-        _: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<Credentials, ControlError>> {
+    async fn credentials(&self, _: &ProjectName, _: &BackendName, _: Option<&str>) -> Result<Credentials, ControlError> {
         not_asked()
     }
 
-    fn logs<'a>(
-        &'a self,
-        _: &'a ProjectName,
-        _: &'a BackendName,
-        _: LogPosition,
-    ) -> BoxFuture<'a, Result<LogChunk, ControlError>> {
+    async fn logs(&self, _: &ProjectName, _: &BackendName, _: LogPosition) -> Result<LogChunk, ControlError> {
         not_asked()
     }
 
-    fn verify_history<'a>(
-        &'a self,
-        _: &'a ResourceLevel,
-        _: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<HistoryVerification, ControlError>> {
+    async fn verify_history(&self, _: &ResourceLevel, _: Option<&str>) -> Result<HistoryVerification, ControlError> {
         not_asked()
     }
 
-    fn history<'a>(&'a self, _: &'a ResourceLevel, _: HistoryPage) -> BoxFuture<'a, Result<Vec<HistoryEntry>, ControlError>> {
+    async fn history(&self, _: &ResourceLevel, _: HistoryPage) -> Result<Vec<HistoryEntry>, ControlError> {
         not_asked()
     }
 
-    fn lease_holder<'a>(&'a self, _: &'a ProjectName) -> BoxFuture<'a, Result<Option<LeaseHolder>, ControlError>> {
+    async fn lease_holder(&self, _: &ProjectName) -> Result<Option<LeaseHolder>, ControlError> {
         not_asked()
     }
 }
 
 /// The executor has no business here.
-fn not_asked<'a, T: Send + 'a>() -> BoxFuture<'a, Result<T, ControlError>> {
-    Box::pin(async { Err(ControlError::Unreachable(Diagnostic::new("bench.not_asked", "nobody should ask for this"))) })
+fn not_asked<T>() -> Result<T, ControlError> {
+    Err(ControlError::Unreachable(Diagnostic::new("bench.not_asked", "the executor should not ask for this")))
 }
 
 struct NoEnvFiles;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{ByteSize, Cpus, ProviderKind, Release};
 
-/// What a control plane has to offer.
+/// Describes what a control plane has to offer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ProviderCatalog {
     /// Every provider that manifests can name.
@@ -41,7 +41,7 @@ pub struct SizePrice {
     pub monthly_usd: Option<f64>,
 }
 
-/// How much of a control plane is used.
+/// Says how much of a control plane is used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Capacity {
     /// How many projects it knows.
@@ -54,7 +54,7 @@ pub struct Capacity {
     pub running_operations: u64,
 }
 
-/// How much of something is used, and how much is left.
+/// Says how much of something is used, and how much is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PoolUsage {
     /// Used.

@@ -3,7 +3,7 @@
 use super::request::LeaseHolder;
 use crate::model::{BackendName, Diagnostic, Exit, OperationId, ProjectName, Report, TokenId};
 
-/// Why a control plane did not do what was asked.
+/// Says why a control plane did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// Another command holds the lease.
@@ -80,7 +80,7 @@ impl ControlError {
     /// The code of the finding that says that a token's scope is too small.
     pub const SCOPE_MISSING: &'static str = "auth.scope";
 
-    /// The error as users see it.
+    /// Returns the error as users see it.
     pub fn report(&self) -> Report {
         let message = self.to_string();
         let (exit, finding) = match self {

@@ -1,4 +1,4 @@
-//! The port to a control plane: what a client may ask, whoever answers.
+//! The port to a control plane: what a client may request of every implementation.
 //!
 //! Must not do: decide anything, know a provider or a store, or print.
 
@@ -9,11 +9,11 @@ pub mod endpoint;
 pub mod endpoints;
 mod error;
 mod request;
+mod secret_text;
 mod token;
 pub mod wire;
 
-use futures_util::future::BoxFuture;
-
+use async_trait::async_trait;
 pub use catalog::{Capacity, PoolUsage, ProviderCatalog, ProviderOffer, SizePrice};
 pub use error::ControlError;
 pub use request::{
@@ -31,103 +31,78 @@ use crate::model::{
 };
 
 /// A control plane. The same commands run against every implementation.
+#[async_trait]
 pub trait ControlPlane: Send + Sync {
-    /// One project as it is now. Changes nothing; one call, however many backends there are.
-    fn snapshot<'a>(&'a self, project: &'a ProjectName) -> BoxFuture<'a, Result<Snapshot, ControlError>>;
+    /// Returns the snapshot of one project. Changes nothing; one call, however many backends there are.
+    async fn snapshot(&self, project: &ProjectName) -> Result<Snapshot, ControlError>;
 
     /// Returns the names of the projects that the caller may look at: all of them for an operator.
-    fn projects(&self) -> BoxFuture<'_, Result<Vec<ProjectName>, ControlError>>;
+    async fn projects(&self) -> Result<Vec<ProjectName>, ControlError>;
 
-    /// The key under which secrets of this project are fingerprinted; none while the control plane is new.
-    fn fingerprint_key<'a>(
-        &'a self,
-        project: &'a ProjectName,
-        need: IfMissing,
-    ) -> BoxFuture<'a, Result<Option<FingerprintKey>, ControlError>>;
+    /// Returns the key under which secrets of this project are fingerprinted; none while the control plane is new.
+    async fn fingerprint_key(&self, project: &ProjectName, need: IfMissing) -> Result<Option<FingerprintKey>, ControlError>;
 
-    /// Takes the right to change a project.
-    fn acquire_lease<'a>(&'a self, project: &'a ProjectName, holder: LeaseHolder)
-    -> BoxFuture<'a, Result<Lease, ControlError>>;
+    /// Acquires the lease of a project.
+    async fn acquire_lease(&self, project: &ProjectName, holder: LeaseHolder) -> Result<Lease, ControlError>;
 
-    /// Keeps that right for another [`LEASE_SECONDS`].
-    fn renew_lease<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<(), ControlError>>;
+    /// Renews a lease for another [`LEASE_SECONDS`].
+    async fn renew_lease(&self, lease: &Lease) -> Result<(), ControlError>;
 
-    /// Gives that right back.
-    fn release_lease<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<(), ControlError>>;
+    /// Releases a lease.
+    async fn release_lease(&self, lease: &Lease) -> Result<(), ControlError>;
 
-    /// Notes where the project is at home.
-    fn set_origin<'a>(
-        &'a self,
-        lease: &'a Lease,
-        origin: &'a str,
-        claim: OriginPolicy,
-    ) -> BoxFuture<'a, Result<(), ControlError>>;
+    /// Records the origin of a project.
+    async fn set_origin(&self, lease: &Lease, origin: &str, claim: OriginPolicy) -> Result<(), ControlError>;
 
     /// Looks at what a request depends on, such as databases and buckets. Changes nothing.
-    fn preflight<'a>(
-        &'a self,
-        project: &'a ProjectName,
-        request: &'a OperationRequest,
-    ) -> BoxFuture<'a, Result<Preflight, ControlError>>;
+    async fn preflight(&self, project: &ProjectName, request: &OperationRequest) -> Result<Preflight, ControlError>;
 
-    /// Carries one operation out, from wherever an earlier attempt left it, and returns when it has ended.
-    fn run<'a>(
-        &'a self,
-        lease: &'a Lease,
+    /// Runs one operation, resuming an earlier attempt, and returns once it has ended.
+    async fn run(
+        &self,
+        lease: &Lease,
         request: OperationRequest,
-        notice: ProgressFn<'a>,
-    ) -> BoxFuture<'a, Result<OperationOutcome, ControlError>>;
+        notice: ProgressFn<'_>,
+    ) -> Result<OperationOutcome, ControlError>;
 
-    /// Where a backend is and the key that opens it. Needs more than the right to read. Refused when the project is at home
-    /// in another repository than `origin`.
-    fn credentials<'a>(
-        &'a self,
-        project: &'a ProjectName,
-        backend: &'a BackendName,
-        origin: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<Credentials, ControlError>>;
+    /// Returns the URL of a backend and its admin key. Needs more than the scope `read`. Refused when the project belongs to
+    /// another repository than `origin`.
+    async fn credentials(
+        &self,
+        project: &ProjectName,
+        backend: &BackendName,
+        origin: Option<&str>,
+    ) -> Result<Credentials, ControlError>;
 
-    /// A piece of a backend's log.
-    fn logs<'a>(
-        &'a self,
-        project: &'a ProjectName,
-        backend: &'a BackendName,
-        from: LogPosition,
-    ) -> BoxFuture<'a, Result<LogChunk, ControlError>>;
+    /// Returns a chunk of a backend's log.
+    async fn logs(&self, project: &ProjectName, backend: &BackendName, from: LogPosition) -> Result<LogChunk, ControlError>;
 
     /// Returns the entries of one page of the history, newest last.
-    fn history<'a>(
-        &'a self,
-        level: &'a ResourceLevel,
-        page: HistoryPage,
-    ) -> BoxFuture<'a, Result<Vec<HistoryEntry>, ControlError>>;
+    async fn history(&self, level: &ResourceLevel, page: HistoryPage) -> Result<Vec<HistoryEntry>, ControlError>;
 
-    /// Whether the history is as it was written: every entry is bound to the one before it under a key of the control
+    /// Verifies that the history is as it was written: every entry is bound to the one before it under a key of the control
     /// plane. Where the hash of an entry was noted elsewhere, one entry must still have it.
-    fn verify_history<'a>(
-        &'a self,
-        reach: &'a ResourceLevel,
-        noted: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<HistoryVerification, ControlError>>;
+    async fn verify_history(&self, reach: &ResourceLevel, noted: Option<&str>) -> Result<HistoryVerification, ControlError>;
 
-    /// Who holds the lease of a project now.
-    fn lease_holder<'a>(&'a self, project: &'a ProjectName) -> BoxFuture<'a, Result<Option<LeaseHolder>, ControlError>>;
+    /// Returns the holder of the lease of a project.
+    async fn lease_holder(&self, project: &ProjectName) -> Result<Option<LeaseHolder>, ControlError>;
 }
 
 /// What only an operator of a control plane may do.
+#[async_trait]
 pub trait Administration: Send + Sync {
-    /// Every token, ended ones included, oldest first.
-    fn tokens(&self) -> BoxFuture<'_, Result<Vec<TokenRecord>, ControlError>>;
+    /// Returns every token, ended ones included, oldest first.
+    async fn tokens(&self) -> Result<Vec<TokenRecord>, ControlError>;
 
-    /// Makes a token.
-    fn create_token<'a>(&'a self, request: &'a TokenRequest) -> BoxFuture<'a, Result<IssuedToken, ControlError>>;
+    /// Creates a token.
+    async fn create_token(&self, request: &TokenRequest) -> Result<IssuedToken, ControlError>;
 
-    /// Ends a token. Ending it again changes nothing.
-    fn revoke_token<'a>(&'a self, id: &'a TokenId) -> BoxFuture<'a, Result<TokenRecord, ControlError>>;
+    /// Revokes a token. Revoking it again changes nothing.
+    async fn revoke_token(&self, id: &TokenId) -> Result<TokenRecord, ControlError>;
 
-    /// The ceilings of a project, or those of every project that has none of its own.
-    fn quota<'a>(&'a self, reach: &'a ResourceLevel) -> BoxFuture<'a, Result<Quota, ControlError>>;
+    /// Returns the quota of a project, or that of every project that has none of its own.
+    async fn quota(&self, reach: &ResourceLevel) -> Result<Quota, ControlError>;
 
-    /// Sets those ceilings.
-    fn set_quota<'a>(&'a self, reach: &'a ResourceLevel, quota: &'a Quota) -> BoxFuture<'a, Result<(), ControlError>>;
+    /// Sets that quota.
+    async fn set_quota(&self, reach: &ResourceLevel, quota: &Quota) -> Result<(), ControlError>;
 }

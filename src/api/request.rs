@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::wire::{SecretText, downgrade_consent, secret_values};
+use super::secret_text::{SecretText, downgrade_consent, secret_values};
 use crate::model::{
     Actor, BackendName, BackendSpec, DatabaseReclaim, Diagnostic, DowngradeConsent, FieldPath, OperationId, OperationKind,
     ProjectName, Revision, Secret, StepKey, Timestamp, VolumeReclaim,
@@ -17,12 +17,12 @@ pub const MAX_NAME_BYTES: usize = 256;
 /// How long the place that a project comes from may be, in bytes.
 pub const MAX_ORIGIN_BYTES: usize = 2048;
 
-/// Whether a text is one line of at most so many bytes, as it may stand in the history and in answers to others.
+/// Returns whether a text is one line of at most so many bytes, as it may stand in the history and in answers to others.
 pub fn is_single_line(text: &str, longest: usize) -> bool {
     !text.is_empty() && text.len() <= longest && !text.chars().any(char::is_control)
 }
 
-/// A text cut to at most so many bytes, with a mark where it was cut.
+/// Returns a text cut to at most so many bytes, with a mark where it was cut.
 pub fn truncate(text: &str, longest: usize) -> String {
     const MARK: &str = "…";
     if text.len() <= longest {
@@ -41,16 +41,16 @@ pub const LEASE_SECONDS: u64 = 15;
 /// Receives what a long operation has to say while it runs.
 pub type ProgressFn<'a> = &'a (dyn Fn(String) + Send + Sync);
 
-/// Whether a fingerprint key may be made where there is none.
+/// Says whether a fingerprint key may be made where there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IfMissing {
     /// Only look: planning changes nothing.
     ReturnNone,
-    /// Make it: somebody asked for a document that has to name secrets.
+    /// Create it: a document was requested that has to name secrets.
     Create,
 }
 
-/// What happens to a project that already is at home somewhere else.
+/// Describes what happens to a project that already is at home somewhere else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OriginPolicy {
@@ -60,7 +60,7 @@ pub enum OriginPolicy {
     TakeOver,
 }
 
-/// Who holds a lease.
+/// Says who holds a lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LeaseHolder {
     /// The account.
@@ -73,13 +73,13 @@ pub struct LeaseHolder {
     pub process_start: Option<String>,
     /// Since when.
     pub since: Timestamp,
-    /// What the lease was asked for with: whoever asks again with the same one means the same lease. Known to the
-    /// holder and the control plane only, so it is in no document about the holder.
+    /// The nonce of the request for the lease: a request with the same one means the same lease. Known to the holder and
+    /// the control plane only, so it is in no document about the holder.
     #[serde(skip)]
     pub nonce: Option<LeaseNonce>,
 }
 
-/// One wish for a lease, however often it is sent: a random text that nobody else can name.
+/// Identifies one request for a lease, however often it is sent: a random text that other clients do not know.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct LeaseNonce(String);
@@ -90,7 +90,7 @@ impl LeaseNonce {
         Self(hex::encode(random))
     }
 
-    /// The attempt as it goes over the wire.
+    /// Returns the attempt as it goes over the wire.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -130,7 +130,7 @@ pub struct OperationRequest {
     pub origin: Option<String>,
 }
 
-/// What to do to a backend.
+/// Describes what to do to a backend.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Work {
@@ -182,7 +182,7 @@ impl Work {
     }
 }
 
-/// What a look at the dependencies of a request finds, before it is sent.
+/// Describes what a look at the dependencies of a request finds, before it is sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Preflight {
     /// Why it could not be carried out.
@@ -191,7 +191,7 @@ pub struct Preflight {
     pub notes: Vec<Diagnostic>,
 }
 
-/// How an operation ended.
+/// Says how an operation ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum OperationOutcome {
     /// It is done.
@@ -208,7 +208,7 @@ pub enum OperationOutcome {
     },
 }
 
-/// Where a backend is and the key that opens it.
+/// Says where a backend is and the key that opens it.
 #[derive(Debug, Clone)]
 pub struct Credentials {
     /// `CONVEX_SELF_HOSTED_URL`.
@@ -219,7 +219,7 @@ pub struct Credentials {
     pub admin_key: Secret,
 }
 
-/// Where to read a log from.
+/// Says where to read a log from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogPosition {
     /// The last so many lines.
@@ -248,7 +248,7 @@ pub struct HistoryEntry {
     pub kind: String,
     /// To which backend, where it was one.
     pub backend: Option<String>,
-    /// What there is to say about it; never a secret.
+    /// The detail; never a secret.
     pub detail: String,
     /// Who did it; none for entries from before that was written down.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -271,7 +271,7 @@ pub struct HistoryPage {
 }
 
 impl HistoryPage {
-    /// The last entries.
+    /// Returns the last entries.
     pub fn last(limit: u32) -> Self {
         Self { limit, before: None }
     }
@@ -281,7 +281,7 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// What came of checking a history.
+/// Describes what came of checking a history.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct HistoryVerification {
     /// How many entries are bound to one another.
@@ -311,7 +311,7 @@ pub enum ResourceLevel {
 }
 
 impl ResourceLevel {
-    /// The project, if it is one.
+    /// Returns the project, if it is one.
     pub fn project(&self) -> Option<&ProjectName> {
         match self {
             Self::ControlPlane => None,

@@ -5,15 +5,12 @@
 //!
 //! Must not do: send or receive anything, or show a secret in `Debug`.
 
-use std::borrow::Cow;
-use std::fmt;
+use serde::{Deserialize, Serialize};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
+pub use super::secret_text::SecretText;
 use super::{ControlError, Credentials, LeaseHolder, LeaseNonce};
 use crate::model::{
-    BackendName, Diagnostic, Exit, IssuedToken, OperationId, OperationRecord, ProjectName, Secret, Timestamp, TokenId,
-    TokenRecord,
+    BackendName, Diagnostic, Exit, IssuedToken, OperationId, OperationRecord, ProjectName, Timestamp, TokenId, TokenRecord,
 };
 
 /// What every path of this version begins with.
@@ -34,38 +31,6 @@ pub struct Health {
     pub contract: &'static str,
     /// The version of the program.
     pub version: &'static str,
-}
-
-/// A secret on its way: in clear in the document, and nowhere else.
-#[derive(Clone, PartialEq, Eq)]
-pub struct SecretText(pub Secret);
-
-impl fmt::Debug for SecretText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl Serialize for SecretText {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.0.expose())
-    }
-}
-
-impl<'de> Deserialize<'de> for SecretText {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(|text| Self(Secret::new(text)))
-    }
-}
-
-impl schemars::JsonSchema for SecretText {
-    fn schema_name() -> Cow<'static, str> {
-        "SecretText".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "string", "format": "password" })
-    }
 }
 
 /// Asks for the lease of a project.
@@ -91,7 +56,7 @@ pub struct LeaseRequest {
 }
 
 impl LeaseRequest {
-    /// Whoever asks, as the holder from now on.
+    /// Returns the client as the holder from now on.
     pub fn into_holder(self, since: Timestamp) -> LeaseHolder {
         let Self { user, host, process, process_start, nonce: attempt } = self;
         LeaseHolder { user, host, process, process_start, since, nonce: attempt }
@@ -104,10 +69,10 @@ impl From<LeaseHolder> for LeaseRequest {
     }
 }
 
-/// Who holds a lease now.
+/// Says who holds a lease now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LeaseDocument {
-    /// None when nobody does.
+    /// None when the lease is free.
     pub holder: Option<LeaseHolder>,
 }
 
@@ -120,50 +85,6 @@ pub struct OriginRequest {
     pub origin: String,
     /// What to do when it is at home elsewhere.
     pub claim: super::OriginPolicy,
-}
-
-/// Writes and reads secrets by field in clear, for the body of a request and nothing else.
-pub(super) mod secret_values {
-    use std::collections::BTreeMap;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use super::SecretText;
-    use crate::model::{FieldPath, Secret};
-
-    pub(in crate::api) fn serialize<S: Serializer>(
-        secrets: &BTreeMap<FieldPath, Secret>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(secrets.iter().map(|(path, value)| (path, value.expose())))
-    }
-
-    pub(in crate::api) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<BTreeMap<FieldPath, Secret>, D::Error> {
-        let texts = BTreeMap::<FieldPath, SecretText>::deserialize(deserializer)?;
-        Ok(texts.into_iter().map(|(path, text)| (path, text.0)).collect())
-    }
-}
-
-/// Writes and reads the consent to a downgrade as a boolean that is left out where it is missing.
-pub(super) mod downgrade_consent {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use crate::model::DowngradeConsent;
-
-    pub(in crate::api) fn is_missing(consent: &DowngradeConsent) -> bool {
-        *consent == DowngradeConsent::Missing
-    }
-
-    pub(in crate::api) fn serialize<S: Serializer>(consent: &DowngradeConsent, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bool(!is_missing(consent))
-    }
-
-    pub(in crate::api) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DowngradeConsent, D::Error> {
-        let is_given = bool::deserialize(deserializer)?;
-        Ok(if is_given { DowngradeConsent::Given } else { DowngradeConsent::Missing })
-    }
 }
 
 /// One thing that an operation has to say, as its stream of server-sent events carries it. The `id` of an event counts
@@ -183,7 +104,7 @@ pub enum OperationEvent {
     },
 }
 
-/// Where a backend is and the key that opens it.
+/// Says where a backend is and the key that opens it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CredentialsDocument {
     /// `CONVEX_SELF_HOSTED_URL`.
@@ -206,8 +127,8 @@ impl From<CredentialsDocument> for Credentials {
     }
 }
 
-/// The key under which a project's secrets are fingerprinted. Whoever has it can try guesses against a plan, so it
-/// needs more than the right to read.
+/// The key under which a project's secrets are fingerprinted. It lets guesses be tried against a plan, so it needs more
+/// than the scope `read`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct FingerprintKeyDocument {
     /// 64 hex digits.
@@ -238,7 +159,7 @@ impl From<IssuedTokenDocument> for IssuedToken {
     }
 }
 
-/// What went wrong, on every status from 400 up: the error document that the command prints, and the situation.
+/// Describes what went wrong, on every status from 400 up: the error document that the command prints, and the situation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ErrorDocument {
     /// Always `convexinfra.error/1`.
@@ -258,7 +179,7 @@ pub struct ErrorDocument {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Situation {
-    /// Somebody else holds the lease.
+    /// Another client holds the lease.
     LeaseHeld {
         /// The project.
         project: ProjectName,
@@ -327,7 +248,7 @@ pub const NO_SUCH_PATH: &str = "wire.no_such_path";
 pub const NOT_AUTHENTICATED: &str = "auth.token_";
 
 impl ErrorDocument {
-    /// The document of an error, and the HTTP status that goes with it.
+    /// Returns the document of an error, and the HTTP status that goes with it.
     pub fn from_error(error: &ControlError, request_id: Option<&str>) -> (u16, Self) {
         let report = error.report();
         let (status, situation) = match error {
@@ -361,7 +282,7 @@ impl ErrorDocument {
         (status, Self { format, exit: report.exit, errors: report.errors, request_id, situation })
     }
 
-    /// The error that a client makes of it.
+    /// Returns the error that a client makes of it.
     pub fn into_error(self) -> ControlError {
         let mut errors = self.errors;
         let mut finding = if errors.is_empty() {

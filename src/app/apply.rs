@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::apply_report::{command_allowing_all, errors, interrupt_message, observe_failed, ready_backends};
+use super::apply_report::{ApplyOutcome, command_allowing_all, errors, interrupt_message, observe_failed, ready_backends};
 use super::env_files::ManifestEnvFiles;
 use super::outcome::{Conclusion, ExecutionReport, Observation, conclude};
 use super::reach::mark_unreached;
@@ -17,7 +17,7 @@ use crate::api::{ControlError, Lease, OriginPolicy};
 use crate::apply::{self, Event, EventKind, Interrupt, ReadyBackend, StepOutcome};
 use crate::host::own_holder;
 use crate::model::{BackendName, Diagnostic, Exit, Report, Scope, Snapshot};
-use crate::plan::{Action, BackendSelection, Plan, PlanOptions, Reason, Step, StepId, Task, destruction_refusals};
+use crate::plan::{Action, BackendSelection, Plan, PlanOptions, Reason, Step, Task, destruction_refusals};
 
 /// How long the snapshot may take that only tells where the backends are.
 const FINAL_SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -68,60 +68,6 @@ pub(crate) struct ApplyRun<'a> {
     pub(crate) saved: Option<&'a Plan>,
     /// Whether this is the whole command.
     pub(crate) role: Role<'a>,
-}
-
-/// How an apply ended.
-#[derive(Debug)]
-pub(crate) struct ApplyOutcome {
-    /// The exit code.
-    pub(crate) exit: Exit,
-    /// Why it did not end well.
-    errors: Vec<Diagnostic>,
-    /// The plan that was carried out, or that had nothing to do.
-    pub(crate) plan: Plan,
-    /// How its steps ended; empty where there was nothing to do.
-    pub(crate) steps: BTreeMap<StepId, StepOutcome>,
-    /// What was observed at the end.
-    pub(crate) snapshot: Option<Snapshot>,
-    /// The backends that are ready, and whether their URLs lead to them.
-    pub(crate) ready: Vec<ReadyBackend>,
-    /// What steps had to say, such as what they left where it is.
-    pub(crate) notices: Vec<String>,
-    /// What could not be observed when everything else was done, or why the rest was left.
-    unobserved: Option<Report>,
-}
-
-impl ApplyOutcome {
-    /// Returns the exit code; what could not be observed is an error, because no step has reported it.
-    ///
-    /// # Errors
-    /// What could not be observed.
-    pub(crate) fn into_exit(self) -> Result<Exit, AppError> {
-        self.unobserved.map_or(Ok(self.exit), |report| Err(AppError::from(report)))
-    }
-
-    /// Turns an outcome that is not [`Exit::Done`] into an error.
-    ///
-    /// # Errors
-    /// Everything that went wrong.
-    pub(crate) fn into_result(self) -> Result<Self, AppError> {
-        if self.exit == Exit::Done {
-            return Ok(self);
-        }
-        let mut errors = self.errors;
-        errors.extend(self.unobserved.into_iter().flat_map(|report| report.errors));
-        Err(AppError::from(Report { exit: self.exit, errors }))
-    }
-
-    /// Returns whether everything could be observed at the end.
-    pub(crate) fn is_observed(&self) -> bool {
-        self.unobserved.is_none()
-    }
-
-    /// Returns whether there was nothing to do.
-    pub(crate) fn is_unchanged(&self) -> bool {
-        self.plan.is_empty()
-    }
 }
 
 /// What is left of a plan once the lease is held.

@@ -2,12 +2,66 @@
 
 use std::collections::BTreeMap;
 
+use super::AppError;
 use super::outcome::Conclusion;
-use super::{AppError, ApplyOutcome};
 use crate::apply::{Event, EventKind, ReadyBackend, StepOutcome, Tally};
 use crate::host::EMBEDDED;
 use crate::model::{BackendName, DatabaseReclaim, Diagnostic, Endpoints, Exit, Phase, Report, Snapshot, VolumeReclaim};
 use crate::plan::{BackendSelection, Plan, PlanOptions, Step, StepId};
+
+/// Says how an apply ended.
+#[derive(Debug)]
+pub(crate) struct ApplyOutcome {
+    /// The exit code.
+    pub(crate) exit: Exit,
+    /// Why it did not end well.
+    pub(super) errors: Vec<Diagnostic>,
+    /// The plan that was carried out, or that had nothing to do.
+    pub(crate) plan: Plan,
+    /// How its steps ended; empty where there was nothing to do.
+    pub(crate) steps: BTreeMap<StepId, StepOutcome>,
+    /// What was observed at the end.
+    pub(crate) snapshot: Option<Snapshot>,
+    /// The backends that are ready, and whether their URLs lead to them.
+    pub(crate) ready: Vec<ReadyBackend>,
+    /// What steps had to say, such as what they left where it is.
+    pub(crate) notices: Vec<String>,
+    /// What could not be observed when everything else was done, or why the rest was left.
+    pub(super) unobserved: Option<Report>,
+}
+
+impl ApplyOutcome {
+    /// Returns the exit code; what could not be observed is an error, because no step has reported it.
+    ///
+    /// # Errors
+    /// What could not be observed.
+    pub(crate) fn into_exit(self) -> Result<Exit, AppError> {
+        self.unobserved.map_or(Ok(self.exit), |report| Err(AppError::from(report)))
+    }
+
+    /// Turns an outcome that is not [`Exit::Done`] into an error.
+    ///
+    /// # Errors
+    /// Everything that went wrong.
+    pub(crate) fn into_result(self) -> Result<Self, AppError> {
+        if self.exit == Exit::Done {
+            return Ok(self);
+        }
+        let mut errors = self.errors;
+        errors.extend(self.unobserved.into_iter().flat_map(|report| report.errors));
+        Err(AppError::from(Report { exit: self.exit, errors }))
+    }
+
+    /// Returns whether everything could be observed at the end.
+    pub(crate) fn is_observed(&self) -> bool {
+        self.unobserved.is_none()
+    }
+
+    /// Returns whether there was nothing to do.
+    pub(crate) fn is_unchanged(&self) -> bool {
+        self.plan.is_empty()
+    }
+}
 
 /// Returns the backends that are ready, and where they are.
 pub(crate) fn ready_backends(snapshot: &Snapshot) -> Vec<ReadyBackend> {

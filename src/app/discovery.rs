@@ -109,7 +109,8 @@ fn ask_git(root: &Path) -> Option<String> {
     Some(url.trim().to_owned()).filter(|url| !url.is_empty())
 }
 
-/// The host and path of a remote, however it is spelled: with or without scheme, credentials, port and `.git`.
+/// Returns the host and path of a remote without scheme, credentials, port and `.git`. By hand and not by `url`: remotes may
+/// be in the form of scp, and one that was recorded has to stay the same text.
 fn canonical_remote(url: &str) -> String {
     let (rest, has_scheme) = match url.split_once("://") {
         Some((_, rest)) => (rest, true),

@@ -32,8 +32,8 @@ use std::collections::BTreeSet;
 
 use tokio::sync::watch;
 
-pub(crate) use self::apply::{ApplyOptions, ApplyOutcome, ApplyRun, Role};
-pub(crate) use self::apply_report::{ready_backends, unchanged_event};
+pub(crate) use self::apply::{ApplyOptions, ApplyRun, Role};
+pub(crate) use self::apply_report::{ApplyOutcome, ready_backends, unchanged_event};
 pub(crate) use self::error::AppError;
 pub(crate) use self::manifest::{LoadedManifest, ManifestFile};
 pub(crate) use self::reach::mark_unreached;

@@ -1,4 +1,6 @@
-//! Which step may run when: a pure ready-queue over the plan's graph.
+//! The scheduler of steps: a pure ready-queue over the plan's graph.
+//!
+//! Without `petgraph`: nothing is walked, each end of a step releases its direct successors.
 
 use std::collections::{BTreeMap, VecDeque};
 

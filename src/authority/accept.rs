@@ -1,76 +1,16 @@
-//! Accepting a piece of work: the intent is written, and everything allocated that it needs, before anything happens.
+//! Acceptance of put and remove: the intent is written, and everything allocated that it needs, before any effect.
 //!
 //! Must not do: trust what a client says about itself; protection and quotas are looked up in the rows.
 
-use super::audit::AuditContext;
-use super::effect::{Effect, Transition};
+use super::effect::Transition;
 use super::operation::{
-    AllocationConflicts, ExecutionMode, NEVER_ENSURED, Operation, OperationPhase, PutRequest, end_operation,
+    Acceptance, AllocationConflicts, ExecutionMode, NEVER_ENSURED, Operation, OperationPhase, PutRequest, end_operation,
 };
 use super::{Authority, AuthorityError, EXPIRY_PLAN, dependency, lease, policy_check, quota, removal, retained};
-use crate::api::{Lease, OperationOutcome, OperationRequest};
+use crate::api::OperationOutcome;
 use crate::model::fly::ADOPT_APP_KEY;
-use crate::model::{
-    Actor, BackendId, BackendName, OperationId, OperationKind, Phase, ReclaimPolicy, Release, ResolvedBackend, Timestamp,
-};
-use crate::store::{BackendRow, OperationProgress, OperationRow, Rows, Store};
-
-/// One request with everything that was said beside it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Acceptance<'a> {
-    pub(super) lease: &'a Lease,
-    pub(super) driver: ExecutionMode,
-    pub(super) actor: &'a Actor,
-    pub(super) request: &'a OperationRequest,
-    pub(super) now: Timestamp,
-}
-
-impl Acceptance<'_> {
-    pub(super) fn audit_context(&self) -> AuditContext<'_> {
-        AuditContext { actor: self.actor, plan: Some(&self.request.step.plan), at: self.now }
-    }
-
-    /// The operation of this step: the one that was accepted before, or a new one.
-    pub(super) fn find_or_insert_operation(
-        &self,
-        rows: &dyn Rows,
-        kind: OperationKind,
-        digest: Option<String>,
-    ) -> Result<OperationId, AuthorityError> {
-        let Self { lease, request, .. } = self;
-        if let Some(OperationRow { id: Some(id), .. }) = rows.operation(&lease.project, &request.step)? {
-            return Ok(id);
-        }
-        Ok(rows.accept_operation(&OperationRow {
-            id: None,
-            project: lease.project.clone(),
-            backend: request.backend.clone(),
-            step: request.step.clone(),
-            kind,
-            actor: Some(self.actor.clone()),
-            accepted_at: self.now,
-            ended_at: None,
-            outcome: None,
-            pending: None,
-            progress: OperationProgress::default(),
-            digest,
-        })?)
-    }
-
-    pub(super) fn new_operation(&self, id: OperationId, backend: BackendId, work: OperationPhase) -> Operation {
-        Operation {
-            id,
-            project: self.lease.project.clone(),
-            backend,
-            step: self.request.step.clone(),
-            actor: self.actor.clone(),
-            lease: (self.driver == ExecutionMode::LeaseHolder).then(|| self.lease.clone()),
-            phase: work,
-            conflicts: AllocationConflicts::default(),
-            furthest: None,
-        }
-    }
-}
+use crate::model::{BackendId, BackendName, OperationKind, Phase, ReclaimPolicy, Release, Timestamp};
+use crate::store::{BackendRow, Rows, Store};
 
 impl<S: Store> Authority<S> {
     pub(super) fn accept_put(
@@ -103,15 +43,15 @@ impl<S: Store> Authority<S> {
         let id = acceptance.find_or_insert_operation(rows, OperationKind::Put, Some(self.digest_of(request)?))?;
         if let Some(mut row) = existing.clone().filter(|_| replaces) {
             if row.phase != Phase::Removing && row.spec.named_place().is_some() {
-                // Nobody allowed that anything is destroyed, and an app that the manifest named may hold data from before.
+                // No destruction was allowed, and an app that the manifest named may hold data from before.
                 removal::keep_volume(&mut row);
                 rows.put_backend(&row)?;
             }
             let pending = self.seal_pending(&id, &put)?;
             rows.put_pending(&id, Some(&pending))?;
-            let work = OperationPhase::Replace(request.backend.clone(), Box::new(put));
-            let operation = acceptance.new_operation(id, row.id.clone(), work);
-            return Ok((Some(operation), Transition::Perform(Effect::Remove(Box::new(self.resolve(&row)?)))));
+            let phase = OperationPhase::Replace(request.backend.clone(), Box::new(put));
+            let next = self.first_step(&phase, &row)?;
+            return Ok((Some(acceptance.new_operation(id, row.id.clone(), phase)), next));
         }
         let mut operation = acceptance.new_operation(id, BackendId::new(""), OperationPhase::Put);
         match self.write_put(rows, &mut operation, &request.backend, existing, put, now)? {
@@ -120,7 +60,7 @@ impl<S: Store> Authority<S> {
         }
     }
 
-    /// Writes what a backend should be, with everything allocated that it needs.
+    /// Writes the specification of a backend, with everything allocated that it needs.
     pub(super) fn write_put(
         &self,
         rows: &dyn Rows,
@@ -162,7 +102,7 @@ impl<S: Store> Authority<S> {
         rows.put_backend(&row)?;
         let detail = format!("operation {}", operation.id);
         self.record(rows, Some(&row.project), operation.audit_context(now), "operation_accepted", Some(&row.name), detail)?;
-        Ok(Transition::Perform(first_effect(self.resolve(&row)?)))
+        self.first_step(&OperationPhase::Put, &row)
     }
 
     pub(super) fn accept_remove(
@@ -201,17 +141,7 @@ impl<S: Store> Authority<S> {
         rows.put_backend(&row)?;
         let detail = format!("operation {id}");
         self.record(rows, Some(&lease.project), acceptance.audit_context(), "removal_accepted", Some(&row.name), detail)?;
-        let operation = acceptance.new_operation(id, row.id.clone(), OperationPhase::Remove);
-        Ok((Some(operation), Transition::Perform(Effect::Remove(Box::new(self.resolve(&row)?)))))
-    }
-}
-
-/// What has to happen first to a backend that is to be brought up.
-pub(super) fn first_effect(placement: ResolvedBackend) -> Effect {
-    let placement = Box::new(placement);
-    if placement.spec.has_own_server() || placement.spec.has_buckets() {
-        Effect::PrepareStorage(placement)
-    } else {
-        Effect::Ensure(placement)
+        let next = self.first_step(&OperationPhase::Remove, &row)?;
+        Ok((Some(acceptance.new_operation(id, row.id.clone(), OperationPhase::Remove)), next))
     }
 }

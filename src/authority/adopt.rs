@@ -1,6 +1,6 @@
 //! Taking a backend that runs already into the rows: its name, its secret, its ports and its data stay as they are.
 //!
-//! Must not do: take over what another backend holds, or claim a backend that nobody has looked at.
+//! Must not do: take over what another backend holds, or claim a backend that was not observed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,10 +10,10 @@ use super::{Authority, AuthorityError, allocation, lease};
 use crate::api::{ControlError, Lease};
 use crate::convex::admin_key::InstanceSecret;
 use crate::model::{
-    Actor, BackendId, BackendName, BackendSpec, Diagnostic, FieldPath, Generation, InstanceName, Phase, PortPair,
+    Actor, BackendId, BackendName, BackendSpec, Diagnostic, FieldPath, Generation, InstanceName, Phase, PortPair, ProjectName,
     ProviderState, ResolvedBackend, Secret, Timestamp,
 };
-use crate::store::{BackendRow, Durability, Store};
+use crate::store::{BackendRow, Durability, Rows, Store};
 
 /// A backend that runs already.
 #[derive(Debug, Clone)]
@@ -36,7 +36,7 @@ pub struct Adoption {
     pub proof: AdoptionProof,
 }
 
-/// What proves that a backend is what it seems to be.
+/// Describes what proves that a backend is what it seems to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AdoptionProof {
     /// It answers at this URL with its own name, and takes a key that is made from its secret.
@@ -64,30 +64,10 @@ impl<S: Store> Authority<S> {
     ) -> Result<ResolvedBackend, AuthorityError> {
         self.store.write(Durability::Fsync, |rows| {
             lease::check_fence(rows, lease)?;
+            check_adoptable(rows, &lease.project, &adoption)?;
             let name = &adoption.name;
-            let refused = |message: String| ControlError::Refused(Diagnostic::new("control.not_adopted", message));
-            if rows.backend(&lease.project, name)?.is_some() {
-                return Err(refused(format!("project `{}` has a backend `{name}` already", lease.project)).into());
-            }
-            // Containers are told apart by their identity, and databases are claimed on their servers: two compose stacks of one
-            // home may both be called `convex-self-hosted`.
-            let is_told_apart = adoption.spec.provider.descriptor().imports;
-            if !is_told_apart && rows.instance_name_taken(&adoption.instance_name)? {
-                let message = format!("another backend of this control plane is the instance `{}`", adoption.instance_name);
-                return Err(refused(message).into());
-            }
-            if let Some(id) = &adoption.id
-                && rows.backend_by_id(id)?.is_some()
-            {
-                return Err(refused(format!("`{name}` is recorded already, in this project or another one")).into());
-            }
-            let wanted: Vec<u16> = adoption.ports.iter().flat_map(|ports| [ports.api, ports.site]).collect();
-            if rows.ports()?.iter().any(|held| wanted.contains(&held.api) || wanted.contains(&held.site)) {
-                let message = format!("another backend of this control plane holds one of the ports {wanted:?}");
-                return Err(refused(message).into());
-            }
             let secret = InstanceSecret::parse(adoption.instance_secret.expose()).map_err(|error| {
-                refused(format!("the instance secret of `{}` is of no use: {error}", adoption.instance_name))
+                not_adopted(format!("the instance secret of `{}` cannot be used: {error}", adoption.instance_name))
             })?;
             let mut project = lease::project_row(rows, &lease.project, now)?;
             project.revision = project.revision.next();
@@ -128,4 +108,34 @@ impl<S: Store> Authority<S> {
             self.resolve(&row)
         })
     }
+}
+
+fn not_adopted(message: String) -> ControlError {
+    ControlError::Refused(Diagnostic::new("control.not_adopted", message))
+}
+
+/// Refuses a backend of which something belongs to another backend.
+fn check_adoptable(rows: &dyn Rows, project: &ProjectName, adoption: &Adoption) -> Result<(), AuthorityError> {
+    let name = &adoption.name;
+    if rows.backend(project, name)?.is_some() {
+        return Err(not_adopted(format!("project `{project}` has a backend `{name}` already")).into());
+    }
+    // Containers are told apart by their identity, and databases are claimed on their servers: two compose stacks of one home
+    // may both be called `convex-self-hosted`.
+    let is_told_apart = adoption.spec.provider.descriptor().imports;
+    if !is_told_apart && rows.instance_name_taken(&adoption.instance_name)? {
+        let message = format!("another backend of this control plane is the instance `{}`", adoption.instance_name);
+        return Err(not_adopted(message).into());
+    }
+    if let Some(id) = &adoption.id
+        && rows.backend_by_id(id)?.is_some()
+    {
+        return Err(not_adopted(format!("`{name}` is recorded already, in this project or another one")).into());
+    }
+    let wanted: Vec<u16> = adoption.ports.iter().flat_map(|ports| [ports.api, ports.site]).collect();
+    if rows.ports()?.iter().any(|held| wanted.contains(&held.api) || wanted.contains(&held.site)) {
+        let message = format!("another backend of this control plane holds one of the ports {wanted:?}");
+        return Err(not_adopted(message).into());
+    }
+    Ok(())
 }

@@ -16,12 +16,12 @@ const LAST_PORT: u16 = 29_999;
 /// How many projects may share one joined name before it is an error.
 const MAX_NAME_SUFFIX: u32 = 99;
 
-/// How many pairs of ports there are from this one on.
+/// Returns how many pairs of ports there are from this one on.
 pub(super) fn port_pair_count(first: u16) -> usize {
     (first..LAST_PORT).step_by(2).len()
 }
 
-/// A fresh identity: 80 random bits as 16 letters and digits, which suits directories and every provider.
+/// Returns a fresh identity: 80 random bits as 16 letters and digits, which suits directories and every provider.
 pub(super) fn backend_id(entropy: Entropy) -> Result<BackendId, AuthorityError> {
     const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
     let mut bytes = [0u8; 16];
@@ -29,7 +29,7 @@ pub(super) fn backend_id(entropy: Entropy) -> Result<BackendId, AuthorityError> 
     Ok(BackendId::new(bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect::<String>()))
 }
 
-/// The instance name of a new backend: the preferred one, or the first numbered one that is free.
+/// Returns the instance name of a new backend: the preferred one, or the first numbered one that is free.
 pub(super) fn instance_name(
     rows: &dyn Rows,
     project: &ProjectName,
@@ -64,7 +64,7 @@ pub(super) fn ports(rows: &dyn Rows, first: u16, strangers: &BTreeSet<u16>) -> R
         })
 }
 
-/// Where clients reach a backend on this machine. The API's URL equals the cloud origin that the process is told.
+/// Returns where clients reach a backend on this machine. The API's URL equals the cloud origin that the process is told.
 pub(super) fn endpoints(spec: &BackendSpec, ports: PortPair) -> Endpoints {
     let host = spec.port_host();
     let own = |port: u16| format!("http://{host}:{port}");

@@ -1,9 +1,9 @@
 //! The history: every change with who made it, each entry bound to the one before it.
 //!
 //! An entry's hash is an HMAC over the entry and the hash before it, under a key that is derived from the master key. So
-//! whoever can write the rows but does not have that key can neither change, remove nor insert an entry unnoticed. How
-//! long a history is and what it ends with is sealed under that key as well. What is left is to put all rows back to what
-//! they once were; the newest hash, noted elsewhere, shows that.
+//! write access to the rows without that key does not suffice to change, remove or insert an entry unnoticed. How long a
+//! history is and what it ends with is sealed under that key as well. What is left is to put all rows back to what they
+//! once were; the newest hash, noted elsewhere, shows that.
 //!
 //! The beginning of a long history is pruned, once it has been verified: where it ended is sealed with the rest.
 //!
@@ -15,7 +15,7 @@ use crate::api::{HistoryEntry, HistoryPage, HistoryVerification, ResourceLevel};
 use crate::model::{Actor, BackendName, ProjectName, Timestamp};
 use crate::store::{ChainLink, ChainRow, Durability, EventRow, Rows, Store, StoreError};
 
-/// Who does something, as part of which plan, and when.
+/// Says who does something, as part of which plan, and when.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AuditContext<'a> {
     pub(super) actor: &'a Actor,
@@ -32,7 +32,7 @@ const HISTORY_KEPT: u64 = 100_000;
 /// How many more there may be until they are pruned.
 const HISTORY_SLACK: u64 = 10_000;
 
-/// How many breaks are listed; the first one says what there is to know.
+/// Limits how many breaks are listed; the first one says most.
 const MAX_BREAKS: usize = 20;
 
 impl<S: Store> Authority<S> {
@@ -61,7 +61,7 @@ impl<S: Store> Authority<S> {
         let end = match rows.chain(project)? {
             Some(end) if self.is_chain_sealed(rows, &end)? => end,
             None if self.is_new(rows, project)? => nothing(),
-            // Somebody without the key took the end away or put another one in its place, and a gap goes on saying so.
+            // The end was removed or replaced without the key, and a gap keeps showing that.
             other => {
                 let end = other.unwrap_or_else(nothing);
                 ChainRow { length: end.length.saturating_add(1), ..end }
@@ -74,7 +74,8 @@ impl<S: Store> Authority<S> {
         Ok(rows.put_chain(&self.seal_chain(ChainRow { length: position, head: hash, ..end }))?)
     }
 
-    /// Whether nothing can have happened to a project yet. The control plane itself has a history since its home was marked.
+    /// Returns whether nothing can have happened to a project yet. The control plane itself has a history since its home
+    /// was marked.
     fn is_new(&self, rows: &dyn Rows, project: Option<&ProjectName>) -> Result<bool, AuthorityError> {
         let Some(name) = project else { return Ok(!matches!(self.unchained_entries(rows)?, UnchainedEntries::Sealed(_))) };
         // The change that is being recorded is counted already.
@@ -128,7 +129,7 @@ impl<S: Store> Authority<S> {
             .collect())
     }
 
-    /// Whether the history is as it was written and, where a hash of it was noted elsewhere, still contains that.
+    /// Returns whether the history is as it was written and, where a hash of it was noted elsewhere, still contains that.
     pub fn check_history(&self, reach: &ResourceLevel, noted: Option<&str>) -> Result<HistoryVerification, AuthorityError> {
         let project = reach.project();
         self.store.read(|rows| {
@@ -210,7 +211,7 @@ impl<S: Store> Authority<S> {
     }
 }
 
-/// Whether something is there that is never made without an entry.
+/// Returns whether something is there that is never made without an entry.
 fn has_activity(rows: &dyn Rows, project: Option<&ProjectName>) -> Result<bool, AuthorityError> {
     // The control plane's own history has an end since its home was marked, be it that of no entry.
     let Some(name) = project else { return Ok(true) };
@@ -316,7 +317,7 @@ impl<'a> ChainVerifier<'a> {
                 start => format!("; it may be that of one of the first {start} entries, which are not kept any more"),
             };
             self.report_break(format!(
-                "no entry has the hash that was noted: the history was cut off before it, written anew, or is another one{pruned}"
+                "no entry has the hash that was noted: the history was truncated before it, rewritten, or is another one{pruned}"
             ));
         }
         self.check.head = (!self.before.is_empty()).then_some(self.before);

@@ -26,7 +26,7 @@ impl<S: Store> Authority<S> {
         Ok(Some(Secret::new(hex::encode(bytes.as_slice()))))
     }
 
-    /// The fingerprint of which server a URL names.
+    /// Returns the fingerprint of which server a URL names.
     pub(super) fn server_fingerprint(
         &self,
         project: &ProjectName,

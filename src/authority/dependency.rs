@@ -1,4 +1,6 @@
-//! Which backends need which others.
+//! Dependencies between backends: refuses a cycle.
+//!
+//! Walked by hand and not by `petgraph`: a neighbour is a row, which is read only when the walk reaches it.
 
 use std::collections::BTreeSet;
 

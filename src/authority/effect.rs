@@ -1,13 +1,13 @@
-//! What the authority asks others to carry out, and how that ended, as data.
+//! The effects that the executor performs for the authority, and their results, as data.
 //!
-//! Must not do: carry anything out.
+//! Must not do: perform an effect.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::OperationOutcome;
-use crate::model::{DatabaseReclaim, Diagnostic, ProviderState, ResolvedBackend, Secret};
+use crate::model::{DatabaseReclaim, Diagnostic, OperationStep, ProviderState, ResolvedBackend, Secret};
 
-/// What has to happen outside the rows, as data.
+/// Describes what has to be performed outside the rows.
 #[derive(Debug)]
 pub enum Effect {
     /// See to it that its database and its buckets are there and can be used.
@@ -26,81 +26,22 @@ pub enum Effect {
     ReleaseStorage(Box<ResolvedBackend>, DatabaseReclaim),
 }
 
-/// The kinds of steps, in the order in which an operation takes them. The order is persisted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Step {
-    /// Takes what is there away.
-    Remove = 1,
-    /// Releases its database and names what stays in buckets.
-    ReleaseStorage = 2,
-    /// Prepares its database and its buckets.
-    PrepareStorage = 3,
-    /// Has its provider bring it up.
-    Ensure = 4,
-    /// Waits until it is ready.
-    AwaitReady = 5,
-    /// Sets its Convex variables.
-    SetEnvironment = 6,
-    /// Stops it.
-    Stop = 7,
-}
-
-impl Step {
-    const ALL: [Self; 7] = [
-        Self::Remove,
-        Self::ReleaseStorage,
-        Self::PrepareStorage,
-        Self::Ensure,
-        Self::AwaitReady,
-        Self::SetEnvironment,
-        Self::Stop,
-    ];
-
-    /// Returns the step of a persisted number; none for zero and for numbers that are not known.
-    pub(super) fn from_number(number: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|step| *step as u8 == number)
-    }
-
-    /// Returns the words for it in messages.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Remove => "removing it",
-            Self::ReleaseStorage => "releasing its storage",
-            Self::PrepareStorage => "preparing its storage",
-            Self::Ensure => "bringing it up",
-            Self::AwaitReady => "waiting until it is ready",
-            Self::SetEnvironment => "setting its variables",
-            Self::Stop => "stopping it",
-        }
-    }
-
-    /// Returns within how many seconds the step has to end. A first start may pull an image and migrate a large database.
-    pub fn deadline_seconds(self) -> u64 {
-        match self {
-            Self::PrepareStorage | Self::ReleaseStorage | Self::SetEnvironment => 180,
-            Self::Ensure => 45 * 60,
-            Self::AwaitReady | Self::Remove => 15 * 60,
-            Self::Stop => 5 * 60,
-        }
-    }
-}
-
 impl Effect {
     /// Returns the kind of step that this is.
-    pub fn step(&self) -> Step {
+    pub fn step(&self) -> OperationStep {
         match self {
-            Self::PrepareStorage(_) => Step::PrepareStorage,
-            Self::Ensure(_) => Step::Ensure,
-            Self::AwaitReady(_) => Step::AwaitReady,
-            Self::SetEnvironment(..) => Step::SetEnvironment,
-            Self::Stop(_) => Step::Stop,
-            Self::Remove(_) => Step::Remove,
-            Self::ReleaseStorage(..) => Step::ReleaseStorage,
+            Self::PrepareStorage(_) => OperationStep::PrepareStorage,
+            Self::Ensure(_) => OperationStep::Ensure,
+            Self::AwaitReady(_) => OperationStep::AwaitReady,
+            Self::SetEnvironment(..) => OperationStep::SetEnvironment,
+            Self::Stop(_) => OperationStep::Stop,
+            Self::Remove(_) => OperationStep::Remove,
+            Self::ReleaseStorage(..) => OperationStep::ReleaseStorage,
         }
     }
 }
 
-/// What the Convex environment variables should be; all others are left alone.
+/// Describes the Convex environment variables that should be set; unmanaged ones are left alone.
 #[derive(Debug, Clone, Default)]
 pub struct EnvironmentTarget {
     /// Variables with these values.
@@ -109,7 +50,7 @@ pub struct EnvironmentTarget {
     pub unset: BTreeSet<String>,
 }
 
-/// How an effect ended.
+/// Describes how an effect ended.
 #[derive(Debug)]
 pub enum EffectResult {
     /// The database and the buckets can be used.
@@ -130,7 +71,14 @@ pub enum EffectResult {
     Failed(EffectFailure),
 }
 
-/// Whether a database that was released is still there.
+impl EffectResult {
+    /// Returns the failure of an effect that no other allocation would prevent.
+    pub fn failed(finding: Diagnostic) -> Self {
+        Self::Failed(finding.into())
+    }
+}
+
+/// Says whether a database that was released is still there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DatabaseState {
     /// It is, or could not be looked at.
@@ -139,16 +87,22 @@ pub enum DatabaseState {
     Gone,
 }
 
-/// Why an effect did not work.
+/// Describes why an effect failed.
 #[derive(Debug, Clone)]
 pub struct EffectFailure {
     /// Why, for the user.
     pub finding: Diagnostic,
-    /// What somebody else has that was allocated here, when that is why.
+    /// The allocation that conflicts with another owner, where that is why.
     pub conflict: Option<AllocationConflict>,
 }
 
-/// Something that was allocated and that somebody else turned out to have.
+impl From<Diagnostic> for EffectFailure {
+    fn from(finding: Diagnostic) -> Self {
+        Self { finding, conflict: None }
+    }
+}
+
+/// Names an allocation that conflicts with another owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AllocationConflict {
     /// A port.
@@ -157,7 +111,7 @@ pub enum AllocationConflict {
     App,
 }
 
-/// What has to happen next.
+/// Describes the next step of an operation, or its end.
 #[derive(Debug)]
 pub enum Transition {
     /// Carry this out and come back.

@@ -2,8 +2,7 @@
 //!
 //! Every attempt is an operation of its own, so the rows say how many there were and when the last one ended.
 
-use super::accept::Acceptance;
-use super::operation::{ExecutionMode, Operation};
+use super::operation::{Acceptance, ExecutionMode, Operation};
 use super::token::Principal;
 use super::{Authority, AuthorityError, Liveness, Transition, lease, removal};
 use crate::api::{ControlError, LeaseHolder, OperationRequest, Work};
@@ -19,8 +18,8 @@ pub const EXPIRY_PLAN: &str = "expiry";
 const FIRST_BACKOFF_MS: i64 = 5_000;
 const MAX_BACKOFF_MS: i64 = 300_000;
 
-/// How long a removal waits for whoever is changing the project, in milliseconds: with a lease that is renewed for ever,
-/// nobody gives a backend more time than it has.
+/// How long a removal waits for the holder of the lease, in milliseconds: renewing a lease for ever gives a backend no more
+/// time than it has.
 const HOLDER_GRACE_MS: i64 = 60_000;
 
 /// A removal that was not tried yet.
@@ -31,7 +30,7 @@ struct RemovalAttempt {
 }
 
 impl<S: Store> Authority<S> {
-    /// The backends that nothing protects, whose time is over, and whose removal is to be tried now.
+    /// Returns the backends that nothing protects, whose time is over, and whose removal is to be tried now.
     pub fn expired(&self, now: Timestamp) -> Result<Vec<(ProjectName, BackendName)>, AuthorityError> {
         self.store.read(|rows| {
             let mut due = Vec::new();
@@ -44,8 +43,8 @@ impl<S: Store> Authority<S> {
         })
     }
 
-    /// When the next backend is to be removed because its time is over, or that is to be tried again; none where there
-    /// is no such backend or where what there is to do has begun.
+    /// Returns when the next expired backend is removed, or its removal retried; none where there is no such backend, or
+    /// where the removal has begun.
     pub fn next_expiry(&self) -> Result<Option<Timestamp>, AuthorityError> {
         self.store.read(|rows| {
             let mut next: Option<Timestamp> = None;
@@ -84,7 +83,7 @@ impl<S: Store> Authority<S> {
                 }
                 taken => (taken?, true),
             };
-            // Nobody asks here, so what somebody asked for before is what holds.
+            // There is no request here, so the policy of an earlier request holds.
             let ReclaimPolicy { volume, database } = removal::requested(&row).unwrap_or_default();
             let request =
                 OperationRequest { step, backend: backend.clone(), work: Work::Remove { volume, database }, origin: None };
@@ -137,8 +136,8 @@ impl<S: Store> Authority<S> {
     }
 }
 
-/// The removal of a backend that is to be tried next, because of its time. None while one has not ended: it runs, or is
-/// taken up again.
+/// Returns the removal of a backend that is to be tried next, because of its time. None while one has not ended: it runs,
+/// or is taken up again.
 fn next_attempt(rows: &dyn Rows, row: &BackendRow) -> Result<Option<RemovalAttempt>, AuthorityError> {
     let Some(end) = row.expires_at.filter(|_| !row.spec.protected) else { return Ok(None) };
     let first = StepKey { plan: EXPIRY_PLAN.to_owned(), step: format!("{}:{}", row.id, end.0) };
@@ -154,7 +153,7 @@ fn next_attempt(rows: &dyn Rows, row: &BackendRow) -> Result<Option<RemovalAttem
     Ok(Some(RemovalAttempt { step, due: ended_at.plus_milliseconds(backoff_ms(failed)) }))
 }
 
-/// How long is waited after so many failed attempts.
+/// Returns how long is waited after so many failed attempts.
 fn backoff_ms(failed: u32) -> i64 {
     let doublings = failed.saturating_sub(1).min(16);
     (FIRST_BACKOFF_MS << doublings).min(MAX_BACKOFF_MS)

@@ -1,10 +1,9 @@
 //! The mark of a home: by what its master key is known again, and up to which entry its history is older than the bonds
 //! between entries.
 //!
-//! A home is marked when it is made, or when it is first written by a convexinfra that knows such marks. Homes from
-//! before have either no mark or one of another kind, which nobody can put in place of the other without the key. So
-//! whoever takes a mark away cannot make entries pass for old ones that were never bound, unless the secrets of all
-//! backends go with it.
+//! A home is marked when it is made, or when it is first written by a convexinfra that knows such marks. Homes from before
+//! have either no mark or one of another kind, which cannot replace each other without the key. So removing a mark does not
+//! make entries pass for old ones that were never bound, unless the secrets of all backends go with it.
 
 use std::sync::atomic::Ordering;
 
@@ -12,7 +11,7 @@ use super::{Authority, AuthorityError, VaultError};
 use crate::model::BackendId;
 use crate::store::{ChainRow, Durability, KeyCheckRow, Rows, Store};
 
-/// What is known about the entries of a home that are not bound.
+/// Describes what is known about the entries of a home that are not bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UnchainedEntries {
     /// A mark under the key says so: those up to this number are.
@@ -70,7 +69,7 @@ impl<S: Store> Authority<S> {
         Ok(())
     }
 
-    /// Whether there is a mark of today's kind; one under another key is refused.
+    /// Returns whether there is a mark of today's kind; one under another key is refused.
     fn has_key_check(&self, rows: &dyn Rows) -> Result<bool, AuthorityError> {
         match rows.key_check()? {
             None => Ok(false),
@@ -111,7 +110,7 @@ impl<S: Store> Authority<S> {
         Ok(())
     }
 
-    /// Which entries are rightly without a bond.
+    /// Returns which entries are rightly without a bond.
     pub(super) fn unchained_entries(&self, rows: &dyn Rows) -> Result<UnchainedEntries, AuthorityError> {
         Ok(match rows.key_check()? {
             Some(KeyCheckRow { value: mark, unchained: unbound, seal }) if self.is_sealed_value(&mark) => match unbound {
@@ -127,7 +126,7 @@ impl<S: Store> Authority<S> {
         })
     }
 
-    /// Whether secrets were sealed since homes are marked, which nobody without the key can make undone but by losing them.
+    /// Returns whether secrets were sealed since homes have marks, which can be undone without the key only by losing them.
     fn has_secrets_sealed_since_key_check(&self, rows: &dyn Rows) -> Result<bool, AuthorityError> {
         for project in rows.projects()? {
             let backends = rows.backends(&project)?;
@@ -142,13 +141,13 @@ impl<S: Store> Authority<S> {
         self.vault.compute_mac(&serde_json::to_vec(&("unbound", unbound)).unwrap_or_default())
     }
 
-    /// Whether the end of a history is as it was sealed, or from before that was done.
+    /// Returns whether the end of a history is as it was sealed, or from before that was done.
     pub(super) fn is_chain_sealed(&self, rows: &dyn Rows, end: &ChainRow) -> Result<bool, AuthorityError> {
         Ok(self.seal_chain(end.clone()).seal == end.seal
             || end.seal.is_none() && matches!(self.unchained_entries(rows)?, UnchainedEntries::Legacy(_)))
     }
 
-    /// The end of a history under the key.
+    /// Returns the end of a history under the key.
     pub(super) fn seal_chain(&self, chain: ChainRow) -> ChainRow {
         let ChainRow { project, length, head, pruned, pruned_head, .. } = &chain;
         // As it was before anything was pruned, so that what was sealed then holds.

@@ -6,9 +6,10 @@ use super::audit::AuditContext;
 use super::{Authority, AuthorityError};
 use crate::api::{ControlError, LEASE_SECONDS, Lease, LeaseHolder, LeaseNonce, OriginPolicy};
 use crate::model::{Actor, ProjectName, Revision, Timestamp};
+use crate::policy::{self, OtherOrigin};
 use crate::store::{Durability, LeaseRow, ProjectRow, Rows, Store, StoreError};
 
-/// What is known about whether a holder still lives.
+/// Says what is known about whether a holder still lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Liveness {
     /// Its process runs.
@@ -20,8 +21,8 @@ pub enum Liveness {
 }
 
 impl<S: Store> Authority<S> {
-    /// Takes the lease of a project. Whoever asks again with the same attempt gets the same lease: the first answer was
-    /// lost, or the question came twice.
+    /// Acquires the lease of a project. A request with the nonce of the current lease gets the same lease: the first answer
+    /// was lost, or the request came twice.
     ///
     /// # Errors
     /// [`ControlError::LeaseHeld`] when another command has it.
@@ -54,7 +55,7 @@ impl<S: Store> Authority<S> {
         self.store.write(Durability::NoFsync, |rows| release_in(rows, lease, now))
     }
 
-    /// Who holds the lease of a project now.
+    /// Returns who holds the lease of a project now.
     pub fn holder(
         &self,
         project: &ProjectName,
@@ -64,7 +65,7 @@ impl<S: Store> Authority<S> {
         self.store.read(|rows| Ok(rows.lease(project)?.and_then(|row| current_holder(&row, now, &liveness))))
     }
 
-    /// Every project that is being changed now, and by whom.
+    /// Returns every project that is being changed now, and by whom.
     pub fn holders(
         &self,
         now: Timestamp,
@@ -139,8 +140,8 @@ pub(super) fn acquire_in(
 /// How many low bits of a fence are random.
 const RANDOM_BITS: u32 = 31;
 
-/// Returns a fence that is larger than the one before and that nobody but its holder can guess: whoever writes under a
-/// lease shows its fence. It stays below 2^53, which every reader of JSON can hold.
+/// Returns a fence that is larger than the one before and that only its holder knows: every write under a lease shows its
+/// fence. It stays below 2^53, which every reader of JSON can hold.
 fn next_fence(before: u64, random: [u8; 4]) -> u64 {
     let count = (before >> RANDOM_BITS) + 1;
     (count << RANDOM_BITS) | u64::from(u32::from_be_bytes(random) >> (32 - RANDOM_BITS))
@@ -164,14 +165,14 @@ pub(super) fn release_in(rows: &dyn Rows, lease: &Lease, now: Timestamp) -> Resu
     Ok(())
 }
 
-/// The lease's row, if the lease still stands. Every write asks this first.
+/// Returns the row of a lease that is still held. Every write checks this first.
 pub(super) fn check_fence(rows: &dyn Rows, lease: &Lease) -> Result<LeaseRow, AuthorityError> {
     rows.lease(&lease.project)?
         .filter(|row| row.fence == lease.fence && row.holder.is_some())
         .ok_or_else(|| ControlError::LeaseLost { project: lease.project.clone() }.into())
 }
 
-/// The project's row, new where there is none.
+/// Returns the project's row, new where there is none.
 pub(super) fn project_row(rows: &dyn Rows, project: &ProjectName, now: Timestamp) -> Result<ProjectRow, AuthorityError> {
     Ok(rows.project(project)?.unwrap_or_else(|| ProjectRow {
         name: project.clone(),
@@ -205,5 +206,15 @@ fn current_holder(row: &LeaseRow, now: Timestamp, liveness: &impl Fn(&LeaseHolde
             let lease = i64::try_from(LEASE_SECONDS * 1000).unwrap_or(i64::MAX);
             (-lease..=lease).contains(&now.since(row.renewed_at)).then_some(holder)
         }
+    }
+}
+
+/// Refuses work on a project that is managed from another repository than the one of the client.
+pub(super) fn check_origin(rows: &dyn Rows, project: &ProjectName, here: Option<&str>) -> Result<(), AuthorityError> {
+    let Some(here) = here else { return Ok(()) };
+    let recorded = rows.project(project)?.and_then(|row| row.origin);
+    match policy::other_repository(project, recorded.as_deref(), here) {
+        Some(OtherOrigin { refusal, is_other_remote: true }) => Err(ControlError::Refused(refusal).into()),
+        _ => Ok(()),
     }
 }

@@ -1,9 +1,9 @@
 //! The allocation authority: it alone decides who may change a project, which name, ports and secrets a backend
 //! gets, and what has to happen next to an accepted operation.
 //!
-//! Must not do: IO beyond its rows, async, clocks, randomness. The time and the entropy are handed in, effects are
-//! handed out as data, and whoever carries them out comes back with how they ended. So the same authority runs in
-//! the command, behind HTTP and in a Durable Object.
+//! Must not do: IO beyond its rows, async, clocks, randomness. The time and the entropy are handed in, effects are handed
+//! out as data, and the executor reports their results. So the same authority runs in the command, behind HTTP and in a
+//! Durable Object.
 
 mod accept;
 mod adopt;
@@ -29,7 +29,7 @@ mod vault;
 mod view;
 
 pub use adopt::{Adoption, AdoptionProof};
-pub use effect::{AllocationConflict, DatabaseState, Effect, EffectFailure, EffectResult, EnvironmentTarget, Step, Transition};
+pub use effect::{AllocationConflict, DatabaseState, Effect, EffectFailure, EffectResult, EnvironmentTarget, Transition};
 pub use expiry::{EXPIRY_PLAN, KEEP_RUNNING_PLAN};
 pub use lease::Liveness;
 pub use operation::{ExecutionMode, Operation};
@@ -67,24 +67,24 @@ pub struct Authority<S> {
 }
 
 impl<S: Store> Authority<S> {
-    /// An authority over these rows.
+    /// Returns an authority over these rows.
     pub fn new(store: S, vault: Vault, entropy: Entropy) -> Self {
         Self { store, vault, entropy, first_port: allocation::FIRST_PORT, accepts_legacy: AtomicBool::new(true) }
     }
 
-    /// The same, handing out ports from this one on: two authorities on one machine do not know of each other.
+    /// Returns the same, handing out ports from this one on: two authorities on one machine do not know of each other.
     #[must_use]
     pub fn with_first_port(self, first_port: u16) -> Self {
         Self { first_port, ..self }
     }
 
-    /// The vault that seals this store's secrets.
+    /// Returns the vault that seals this store's secrets.
     pub fn vault(&self) -> &Vault {
         &self.vault
     }
 }
 
-/// Why the authority did not do what was asked.
+/// Says why the authority did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
     /// The rows could not be read or written.
@@ -121,7 +121,7 @@ impl From<AuthorityError> for ControlError {
     }
 }
 
-/// What a store's error means to a user.
+/// Returns what a store's error means to a user.
 pub fn store_diagnostic(error: &StoreError) -> Diagnostic {
     let message = error_chain(error);
     let (code, help) = match error {

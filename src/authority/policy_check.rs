@@ -12,7 +12,7 @@ use crate::model::{
     DesiredBackend, Diagnostic, FieldPath, Location, Phase, ProjectName, ReclaimPolicy, STORAGE_SERVER, STORAGE_URL,
     SecretSource, SecretState, secret_slots,
 };
-use crate::policy::{self, OtherOrigin};
+use crate::policy;
 use crate::store::{BackendRow, Rows, Store};
 
 /// Refuses a request for the first of its refusals, in the order in which a plan lists them.
@@ -21,16 +21,6 @@ fn refuse_first(mut refusals: Vec<Diagnostic>) -> Result<(), AuthorityError> {
     match refusals.into_iter().next() {
         Some(refusal) => Err(ControlError::Refused(refusal).into()),
         None => Ok(()),
-    }
-}
-
-/// Refuses work on a project that is at home in another repository than the client.
-pub(super) fn check_origin(rows: &dyn Rows, project: &ProjectName, here: Option<&str>) -> Result<(), AuthorityError> {
-    let Some(here) = here else { return Ok(()) };
-    let recorded = rows.project(project)?.and_then(|row| row.origin);
-    match policy::other_repository(project, recorded.as_deref(), here) {
-        Some(OtherOrigin { refusal, is_other_remote: true }) => Err(ControlError::Refused(refusal).into()),
-        _ => Ok(()),
     }
 }
 

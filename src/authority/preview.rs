@@ -3,7 +3,7 @@
 //! Must not do: write rows, or allocate anything.
 
 use super::operation::PutRequest;
-use super::{Authority, AuthorityError, allocation, policy_check};
+use super::{Authority, AuthorityError, allocation, lease};
 use crate::api::{ControlError, OperationRequest, Work};
 use crate::model::{
     BackendId, BackendName, Diagnostic, Endpoints, Generation, InstanceName, PortPair, ProjectName, ProviderState,
@@ -29,7 +29,7 @@ impl<S: Store> Authority<S> {
         request: &OperationRequest,
     ) -> Result<Option<ResolvedBackend>, AuthorityError> {
         self.store.read(|rows| {
-            policy_check::check_origin(rows, project, request.origin.as_deref())?;
+            lease::check_origin(rows, project, request.origin.as_deref())?;
             let Work::Put { spec, secrets, renamed_from, .. } = &request.work else {
                 let row = rows.backend(project, &request.backend)?;
                 return row.map(|row| self.resolve(&row)).transpose();

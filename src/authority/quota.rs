@@ -9,7 +9,7 @@ use crate::policy::{monthly_quota_refusal, quota_refusal};
 use crate::store::{BackendRow, Durability, Rows, Store, StoreError};
 
 impl<S: Store> Authority<S> {
-    /// The ceilings of a project, or those of every project that has none of its own.
+    /// Returns the ceilings of a project, or those of every project that has none of its own.
     pub fn quota(&self, reach: &ResourceLevel) -> Result<Quota, AuthorityError> {
         self.store.read(|rows| effective_quota(rows, reach.project()))
     }
@@ -27,7 +27,7 @@ impl<S: Store> Authority<S> {
     }
 }
 
-/// The ceilings that hold for a project: its own, else everybody's.
+/// Returns the ceilings of a project: its own, else the default ones.
 pub(super) fn effective_quota(rows: &dyn Rows, project: Option<&ProjectName>) -> Result<Quota, AuthorityError> {
     let own = match project {
         Some(_) => rows.quota(project)?,

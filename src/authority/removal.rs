@@ -1,5 +1,5 @@
-//! What becomes of the data of a backend that goes, noted in its row: a removal that is cut off is finished as it was
-//! begun, by whomever, unless somebody asks for another one.
+//! The reclaim policy of a backend that is being removed, noted in its row: a removal that was interrupted is resumed with
+//! the policy that it began with, unless a later request names another one.
 //!
 //! Must not do: decide what becomes of it.
 
@@ -17,7 +17,7 @@ const DROP: &str = "drop";
 /// The note about where what stays of a backend is.
 const PLACE: &str = "volume.place";
 
-/// What was to become of the volume of a backend that goes.
+/// Returns what was to become of the volume of a backend that goes.
 pub fn volume_disposal(references: &ProviderState) -> VolumeReclaim {
     match references.get(VOLUME).map(String::as_str) {
         Some(KEEP) => VolumeReclaim::Retain,
@@ -25,7 +25,7 @@ pub fn volume_disposal(references: &ProviderState) -> VolumeReclaim {
     }
 }
 
-/// What was to become of the database of a backend that goes.
+/// Returns what was to become of the database of a backend that goes.
 pub(super) fn database_disposal(row: &BackendRow) -> DatabaseReclaim {
     match row.references.get(DATABASE).map(String::as_str) {
         Some(DROP) => DatabaseReclaim::Delete,
@@ -33,7 +33,7 @@ pub(super) fn database_disposal(row: &BackendRow) -> DatabaseReclaim {
     }
 }
 
-/// What the removal of a backend was begun with, where one was.
+/// Returns what the removal of a backend was begun with, where one was.
 pub(super) fn requested(row: &BackendRow) -> Option<ReclaimPolicy> {
     (row.phase == Phase::Removing)
         .then(|| ReclaimPolicy { volume: volume_disposal(&row.references), database: database_disposal(row) })
@@ -69,7 +69,7 @@ pub(super) fn note_place(row: &mut BackendRow, place: Option<String>) {
     row.references.extend(place.map(|place| (PLACE.to_owned(), place)));
 }
 
-/// Where what stays of it is.
+/// Returns where what stays of it is.
 pub(super) fn place(row: &BackendRow) -> Option<String> {
     row.references.get(PLACE).cloned()
 }

@@ -20,7 +20,7 @@ const ADMIN_KEY: &str = "admin_key";
 const FIELD: &str = "field:";
 
 impl<S: Store> Authority<S> {
-    /// Allocates where a backend is to be reached: what it has it keeps, unless that turned out to be somebody else's.
+    /// Allocates the address of a backend: it keeps the one that it has, unless that conflicts with another owner.
     pub(super) fn allocate(
         &self,
         rows: &dyn Rows,
@@ -138,7 +138,7 @@ impl<S: Store> Authority<S> {
             || self.vault.is_sealed_with_key_check(row.id.as_str(), &row.sealed)
     }
 
-    /// A row as its provider gets it.
+    /// Returns a row as its provider gets it.
     pub(super) fn resolve(&self, row: &BackendRow) -> Result<ResolvedBackend, AuthorityError> {
         let mut secrets = self.open_secrets(row)?;
         let ports = row.ports.unwrap_or(PortPair { api: 0, site: 0 });

@@ -1,17 +1,16 @@
-//! Operations that go on without their client: taking up what was cut off, and what they say.
+//! Resumption of interrupted operations, and their records and notices.
 //!
-//! Must not do: begin anything that nobody asked for.
+//! Must not do: begin an operation that was not accepted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::accept::first_effect;
-use super::effect::{Effect, Step, Transition};
+use super::effect::Transition;
 use super::operation::{AllocationConflicts, Operation, OperationPhase, PutRequest, end_operation};
 use super::{Authority, AuthorityError};
 use crate::api::{OperationOutcome, OperationRequest};
 use crate::model::{
-    Actor, BackendName, Diagnostic, FieldPath, OperationId, OperationKind, OperationRecord, OperationState, Phase, ProjectName,
-    Secret, Timestamp,
+    Actor, BackendName, Diagnostic, FieldPath, OperationId, OperationKind, OperationRecord, OperationState, OperationStep,
+    Phase, ProjectName, Secret, Timestamp,
 };
 use crate::store::{Durability, OperationRetention, OperationRow, Rows, Store, StoreError, UnreadableRow};
 
@@ -28,23 +27,23 @@ const REQUEST_RETENTION_MS: i64 = DAY_MS;
 const SPEC: &str = "spec";
 const FIELD: &str = "field:";
 
-/// An operation that was cut off: its project and backend, the operation, and what has to happen next.
+/// Holds an operation that is resumed: its project and backend, the operation, and its next step.
 pub type Resumed = ((ProjectName, BackendName), Operation, Transition);
 
-/// What came of taking up what was cut off.
+/// Lists the operations that are resumed, and those that cannot be.
 #[derive(Debug, Default)]
 pub struct Resumption {
     /// What goes on.
     pub resumed: Vec<Resumed>,
-    /// What could not be taken up: at which backend, and why. It stays open.
+    /// The operations that cannot be resumed: their backend, and why. They stay open.
     pub failed: Vec<((ProjectName, BackendName), AuthorityError)>,
-    /// The rows that cannot be read. They are passed over, and keep no other operation from going on.
+    /// The rows that cannot be read. They are skipped, and stop no other operation.
     pub unreadable: Vec<UnreadableRow>,
 }
 
 impl<S: Store> Authority<S> {
-    /// Takes up every operation that was cut off, each with its place and what has to happen next to it. Those that
-    /// are known to run are let be. A row that cannot be used keeps nobody but itself from going on.
+    /// Resumes every operation that was interrupted, each with its backend and its next step. Operations that run are left
+    /// alone. A row that cannot be used stops only its own operation.
     ///
     /// # Errors
     /// What is open could not be read.
@@ -65,7 +64,7 @@ impl<S: Store> Authority<S> {
                 Ok::<_, AuthorityError>(taken_up)
             });
             match taken_up {
-                Ok(Some((operation, effect))) => resumption.resumed.push((place, operation, Transition::Perform(effect))),
+                Ok(Some((operation, next))) => resumption.resumed.push((place, operation, next)),
                 Ok(None) => {}
                 Err(error) => resumption.failed.push((place, error)),
             }
@@ -78,21 +77,18 @@ impl<S: Store> Authority<S> {
         rows: &dyn Rows,
         id: OperationId,
         row: OperationRow,
-    ) -> Result<Option<(Operation, Effect)>, AuthorityError> {
+    ) -> Result<Option<(Operation, Transition)>, AuthorityError> {
         let Some(backend) = rows.backend(&row.project, &row.backend)? else { return Ok(None) };
-        let placement = self.resolve(&backend)?;
-        let (work, effect) = match (row.kind, &row.pending) {
-            (OperationKind::Remove, _) if backend.phase == Phase::Removing => {
-                (OperationPhase::Remove, Effect::Remove(Box::new(placement)))
-            }
+        let phase = match (row.kind, &row.pending) {
+            (OperationKind::Remove, _) if backend.phase == Phase::Removing => OperationPhase::Remove,
             (OperationKind::Remove | OperationKind::Forget, _) => return Ok(None),
-            (OperationKind::Stop, _) => (OperationPhase::Stop, Effect::Stop(Box::new(placement))),
+            (OperationKind::Stop, _) => OperationPhase::Stop,
             (OperationKind::Put | OperationKind::Start, Some(sealed)) => {
-                let put = self.open_pending(&id, sealed)?;
-                (OperationPhase::Replace(row.backend.clone(), Box::new(put)), Effect::Remove(Box::new(placement)))
+                OperationPhase::Replace(row.backend.clone(), Box::new(self.open_pending(&id, sealed)?))
             }
-            (OperationKind::Put | OperationKind::Start, None) => (OperationPhase::Put, first_effect(placement)),
+            (OperationKind::Put | OperationKind::Start, None) => OperationPhase::Put,
         };
+        let next = self.first_step(&phase, &backend)?;
         let actor = row.actor.unwrap_or_else(Actor::control_plane);
         let operation = Operation {
             id,
@@ -101,11 +97,11 @@ impl<S: Store> Authority<S> {
             step: row.step,
             actor,
             lease: None,
-            phase: work,
+            phase,
             conflicts: AllocationConflicts::default(),
-            furthest: Step::from_number(row.progress.furthest),
+            furthest: OperationStep::from_number(row.progress.furthest),
         };
-        Ok(Some((operation, effect)))
+        Ok(Some((operation, next)))
     }
 
     pub(super) fn seal_pending(&self, id: &OperationId, put: &PutRequest) -> Result<Vec<u8>, AuthorityError> {
@@ -126,23 +122,23 @@ impl<S: Store> Authority<S> {
             .into_iter()
             .filter_map(|(slot, value)| slot.strip_prefix(FIELD).map(|path| (FieldPath::new(path), value)))
             .collect();
-        // By whom it was asked for is not known any more, so that it is asked for again where it matters.
+        // The principal is not known any more, so its scope is checked again where it matters.
         Ok(PutRequest { spec, secrets, may_adopt: false })
     }
 
-    /// One operation as clients see it.
+    /// Returns one operation as clients see it.
     pub fn operation(&self, project: &ProjectName, id: &OperationId) -> Result<Option<OperationRecord>, AuthorityError> {
         let row = self.store.read(|rows| Ok::<_, AuthorityError>(rows.operation_by_id(id)?))?;
         Ok(row.filter(|row| row.project == *project).and_then(operation_record))
     }
 
-    /// The last operations of a project, oldest first.
+    /// Returns the last operations of a project, oldest first.
     pub fn operations(&self, project: &ProjectName, limit: u32) -> Result<Vec<OperationRecord>, AuthorityError> {
         let rows = self.store.read(|rows| Ok::<_, AuthorityError>(rows.operations(project, limit)?))?;
         Ok(rows.into_iter().filter_map(operation_record).collect())
     }
 
-    /// The operations on one backend that have not ended, oldest first.
+    /// Returns the operations on one backend that have not ended, oldest first.
     pub fn open_operations_on(
         &self,
         project: &ProjectName,
@@ -168,17 +164,17 @@ impl<S: Store> Authority<S> {
         Ok(operation_record(row))
     }
 
-    /// Writes down what an operation says, and returns its number in that operation.
+    /// Appends a notice of an operation, and returns its number in that operation.
     pub fn append_notice(&self, id: &OperationId, message: &str) -> Result<u64, AuthorityError> {
         self.store.write(Durability::NoFsync, |rows| Ok(rows.append_notice(id, message)?))
     }
 
-    /// What an operation has said after a number.
+    /// Returns the notices of an operation after a number.
     pub fn notices(&self, id: &OperationId, after: u64) -> Result<Vec<(u64, String)>, AuthorityError> {
         self.store.read(|rows| Ok(rows.notices(id, after)?))
     }
 
-    /// Forgets what operations said that ended before this moment.
+    /// Deletes the notices of operations that ended before this moment.
     pub fn prune_notices(&self, before: Timestamp) -> Result<(), AuthorityError> {
         self.store.write(Durability::NoFsync, |rows| Ok(rows.prune_notices(before)?))
     }
@@ -199,7 +195,7 @@ fn pending_name(id: &OperationId) -> String {
     format!("operation {id}")
 }
 
-/// A row as clients see it.
+/// Returns a row as clients see it.
 pub(super) fn operation_record(row: OperationRow) -> Option<OperationRecord> {
     let outcome: Option<OperationOutcome> = row.outcome.as_deref().and_then(|text| serde_json::from_str(text).ok());
     let (state, error) = match outcome {
@@ -215,6 +211,7 @@ pub(super) fn operation_record(row: OperationRow) -> Option<OperationRecord> {
         actor: row.actor.unwrap_or_else(Actor::control_plane),
         accepted_at: row.accepted_at,
         ended_at: row.ended_at,
+        progress: OperationStep::from_number(row.progress.furthest).filter(|_| state == OperationState::Running),
         state,
         error,
     })

@@ -15,7 +15,7 @@ use crate::store::{BackendRow, RetainedRow, Rows, Store};
 use super::operation::{NEVER_ENSURED, PutRequest};
 
 impl<S: Store> Authority<S> {
-    /// The row of a backend that is new: with an identity of its own, or with that of the data that it takes up.
+    /// Returns the row of a backend that is new: with an identity of its own, or with that of the data that it takes up.
     pub(super) fn new_row(
         &self,
         rows: &dyn Rows,
@@ -81,7 +81,7 @@ impl<S: Store> Authority<S> {
         })
     }
 
-    /// The data that a new backend takes up, where there is any.
+    /// Returns the data that a new backend takes up, where there is any.
     pub(super) fn find_retained(
         &self,
         rows: &dyn Rows,
@@ -93,8 +93,8 @@ impl<S: Store> Authority<S> {
         Ok(kept.rev().find(|kept| self.takes_up(kept, put)))
     }
 
-    /// Whether a new backend is one that the data belongs to: on the same server with its files beside it, or in the app
-    /// that it names.
+    /// Returns whether a new backend is one that the data belongs to: on the same server with its files beside it, or in
+    /// the app that it names.
     fn takes_up(&self, kept: &RetainedRow, put: &PutRequest) -> bool {
         let BackendSpec { provider, storage, .. } = &put.spec;
         if *provider != kept.spec.provider || storage.engine() != kept.spec.storage.engine() {

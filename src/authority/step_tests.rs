@@ -6,8 +6,8 @@ use super::tests::{NOW, World, alive, holder, me, name, project, put, remove, si
 use super::*;
 use crate::api::{Lease, LeaseHolder, LeaseNonce, OperationOutcome, OperationRequest, Work};
 use crate::model::{
-    BackendSpec, Diagnostic, DowngradeConsent, FieldPath, OperationState, Phase, ProviderState, Quota, Scope, Secret,
-    SecretSource, StepKey, TimeSpan, TokenRequest,
+    BackendSpec, Diagnostic, DowngradeConsent, FieldPath, OperationState, OperationStep, Phase, ProviderState, Quota, Scope,
+    Secret, SecretSource, StepKey, TimeSpan, TokenRequest,
 };
 
 impl World {
@@ -105,6 +105,22 @@ fn a_step_that_is_sent_again_has_to_ask_for_the_same() {
         rows.query_row("SELECT digest FROM operations", [], |row| row.get(0)).unwrap()
     };
     assert_eq!(digests.len(), 64);
+}
+
+#[test]
+fn an_operation_says_its_furthest_step_while_it_runs() {
+    let world = world();
+    let lease = world.lease();
+    let (mut operation, _) = world.started(&lease, "plan/create", put(simulated()));
+    let id = operation.id().clone();
+    let progress = || world.authority.operation(&project(), &id).unwrap().unwrap().progress;
+    assert_eq!(progress(), Some(OperationStep::Ensure));
+    world.authority.advance(&mut operation, EffectResult::Ensured(ProviderState::new()), NOW).unwrap();
+    assert_eq!(progress(), Some(OperationStep::AwaitReady));
+    world.resumed_one();
+    assert_eq!(progress(), Some(OperationStep::AwaitReady), "a resumption begins at the first step, and has come as far");
+    world.authority.advance(&mut operation, EffectResult::Ready, NOW).unwrap();
+    assert_eq!(progress(), None, "it has ended");
 }
 
 #[test]

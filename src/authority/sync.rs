@@ -1,10 +1,10 @@
-//! What the parts of one control plane tell each other, where every project has rows of its own: tokens, the ceilings of
-//! everybody, and which projects there are.
+//! Synchronization between the shards of one control plane, where every project has rows of its own: tokens, default
+//! ceilings, and the list of projects.
 //!
 //! One authority is the directory: it knows every token and every project. The authority of a project keeps a copy of
 //! what it needs from there, so that it answers as one that has everything in one place.
 //!
-//! Must not do: write a history; whoever made the change has written it where it belongs.
+//! Must not do: write a history; the shard that made the change has written it.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +22,7 @@ pub struct TokenReplica {
     pub hash: Vec<u8>,
 }
 
-/// What the directory tells a project about a request that is on its way to it.
+/// Describes what the directory tells a project about a request that is on its way to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TokenLookup {
     /// The token that was shown, if there is one.
@@ -31,7 +31,7 @@ pub struct TokenLookup {
     pub quota: Quota,
 }
 
-/// What a project tells the directory after a change.
+/// Describes what a project tells the directory after a change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProjectSync {
     /// The project.
@@ -45,8 +45,8 @@ pub struct ProjectSync {
 }
 
 impl<S: Store> Authority<S> {
-    /// What a project has to know of a token that was shown, which may have ended. Whoever knows an id and not its secret
-    /// has shown nothing.
+    /// Returns what a shard has to know of a token that was shown, also of one that has ended; none for an id without its
+    /// secret.
     pub fn lookup_token(&self, shown: &Secret) -> Result<TokenLookup, AuthorityError> {
         let id = token::parse_id(shown.expose());
         self.store.read(|rows| {
@@ -84,7 +84,7 @@ impl<S: Store> Authority<S> {
         })
     }
 
-    /// What the directory has to know of a project; none while there is no such project.
+    /// Returns what the directory has to know of a project; none while there is no such project.
     pub fn project_sync(&self, project: &ProjectName) -> Result<Option<ProjectSync>, AuthorityError> {
         self.store.read(|rows| {
             let Some(row) = rows.project(project)? else { return Ok(None) };
@@ -113,12 +113,12 @@ impl<S: Store> Authority<S> {
         })
     }
 
-    /// The project that a token opens; none for an operator's, or one that nobody knows.
+    /// Returns the project that a token opens; none for an operator's token and for an unknown one.
     pub fn project_of_token(&self, token: &TokenId) -> Result<Option<ProjectName>, AuthorityError> {
         self.store.read(|rows| Ok(rows.token(token)?.and_then(|row| row.record.project)))
     }
 
-    /// Whether an operation has not ended.
+    /// Returns whether an operation has not ended.
     pub fn has_open_operations(&self) -> Result<bool, AuthorityError> {
         self.store.read(|rows| Ok(!rows.open_operations(None)?.is_empty()))
     }

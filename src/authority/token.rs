@@ -16,22 +16,22 @@ use crate::model::{
 };
 use crate::store::{Durability, Store, TokenRow};
 
-/// How long a note may be; it stands in every line of the history.
+/// How long a note may be; it is part of every line of the history.
 const MAX_NOTE_LENGTH: usize = 200;
 
-/// Whoever has shown a good token.
+/// Identifies a principal by the valid token that it has shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthenticatedToken {
     record: TokenRecord,
 }
 
 impl AuthenticatedToken {
-    /// What is known of the token.
+    /// Returns what is known of the token.
     pub fn record(&self) -> &TokenRecord {
         &self.record
     }
 
-    /// The bearer, as the history names them.
+    /// Returns the bearer, as the history names them.
     pub fn actor(&self) -> Actor {
         Actor { token: Some(self.record.id.clone()), name: self.record.note.clone() }
     }
@@ -39,7 +39,7 @@ impl AuthenticatedToken {
     /// Whether the token allows something in a project, or in the control plane as a whole.
     ///
     /// # Errors
-    /// [`ControlError::NotAuthorised`] says what is missing, and nothing about what there is.
+    /// [`ControlError::NotAuthorised`] says what is missing, and nothing about what exists.
     pub fn authorize(&self, scope: Scope, project: Option<&ProjectName>) -> Result<(), ControlError> {
         let TokenRecord { scope: has, project: own, id, .. } = &self.record;
         if *has == Scope::Operator {
@@ -67,14 +67,14 @@ impl AuthenticatedToken {
 /// On whose behalf a piece of work is accepted.
 #[derive(Debug, Clone, Copy)]
 pub enum Principal<'a> {
-    /// Whoever has shown a token, which may allow too little.
+    /// A token, whose scope may be too small.
     Token(&'a AuthenticatedToken),
-    /// Whoever has the rows themselves: the user of a home, or the control plane.
+    /// An actor with access to the rows themselves: the user of a home, or the control plane.
     Trusted(&'a Actor),
 }
 
 impl Principal<'_> {
-    /// The asker, as the history names them.
+    /// Returns the asker, as the history names them.
     pub fn actor(&self) -> Actor {
         match self {
             Self::Token(bearer) => bearer.actor(),
@@ -173,7 +173,7 @@ impl<S: Store> Authority<S> {
         }
     }
 
-    /// Every token, ended ones included.
+    /// Returns every token, ended ones included.
     pub fn tokens(&self) -> Result<Vec<TokenRecord>, AuthorityError> {
         let rows = self.store.read(|rows| Ok::<_, AuthorityError>(rows.tokens()?))?;
         Ok(rows.into_iter().map(|row| row.record).collect())
@@ -196,7 +196,7 @@ impl<S: Store> Authority<S> {
         })
     }
 
-    /// Whose token this is.
+    /// Returns whose token this is.
     ///
     /// # Errors
     /// [`ControlError::NotAuthorised`] when it opens nothing: not a token, unknown, expired or revoked.
@@ -204,7 +204,7 @@ impl<S: Store> Authority<S> {
         let no = |code: &str, message: String| AuthorityError::from(not_authorized(code, message, HELP));
         let id = require_token_shape(token)?;
         let row = self.store.read(|rows| Ok::<_, AuthorityError>(rows.token(&id)?))?;
-        // Somebody unknown and somebody with a wrong secret hear the same.
+        // An unknown id and a wrong secret get the same answer.
         let Some(row) = row.filter(|row| matches_hash(row, token) && self.is_own_token(row)) else {
             return Err(unknown_token().into());
         };
@@ -230,17 +230,17 @@ pub fn require_token_shape(token: &Secret) -> Result<TokenId, ControlError> {
     })
 }
 
-/// Returns the refusal of a token that has the shape of one and that nobody knows.
+/// Returns the refusal of a well-formed token that is not known.
 pub fn unknown_token() -> ControlError {
     not_authorized("auth.token_unknown", "this control plane does not know the token".to_owned(), HELP)
 }
 
-/// The id in a token, when it has the shape of one and its checksum fits.
+/// Returns the id in a token, when it has the shape of one and its checksum fits.
 pub(super) fn parse_id(token: &str) -> Option<TokenId> {
     TokenParts::parse(token).map(|parts| TokenId::new(parts.id))
 }
 
-/// Whether this is the token of the row, and not only one with its id.
+/// Returns whether this is the token of the row, and not only one with its id.
 pub(super) fn matches_hash(row: &TokenRow, shown: &Secret) -> bool {
     row.hash.ct_eq(&hash(shown.expose())).into()
 }

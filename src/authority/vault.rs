@@ -34,7 +34,7 @@ impl MasterKey {
         Some(Self(bytes))
     }
 
-    /// The 64 hex digits, for the key file.
+    /// Returns the 64 hex digits, for the key file.
     pub fn to_text(&self) -> Zeroizing<String> {
         Zeroizing::new(hex::encode(self.0.as_slice()))
     }
@@ -45,14 +45,14 @@ impl MasterKey {
     }
 }
 
-/// An HMAC under a key of 32 bytes, which stands for a block that goes on with zeros.
+/// Returns an HMAC under a key of 32 bytes, which stands for a block that goes on with zeros.
 fn mac(key: &[u8; 32]) -> Hmac<Sha256> {
     let mut block = Zeroizing::new([0; 64]);
     block[..32].copy_from_slice(key);
     <Hmac<Sha256> as hmac::KeyInit>::new((&*block).into())
 }
 
-/// Why a secret could not be sealed or opened.
+/// Says why a secret could not be sealed or opened.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
     /// The key is another one, or the bytes were changed.
@@ -73,24 +73,23 @@ pub struct Vault {
 }
 
 impl Vault {
-    /// A vault under this key.
+    /// Returns a vault under this key.
     pub fn new(master: MasterKey) -> Self {
         Self { master }
     }
 
-    /// The key under which one project's secrets are fingerprinted.
+    /// Returns the key under which one project's secrets are fingerprinted.
     pub fn fingerprint_key(&self, project: &ProjectName) -> FingerprintKey {
         FingerprintKey::from_zeroizing(self.master.derive("fingerprint", project.as_str()))
     }
 
-    /// Binds the content of one entry of the history: 64 hex digits that nobody makes without the master key.
+    /// Returns the hash that chains one entry of the history: 64 hex digits that need the master key.
     pub(super) fn chain_hash(&self, content: &[u8]) -> String {
         let key = self.master.derive("history", "");
         hex::encode(mac(&key).chain_update(content).finalize().into_bytes())
     }
 
-    /// Attests what is not an entry of the history, but says something about it: 64 hex digits that nobody makes without
-    /// the master key.
+    /// Returns the MAC of content that is not an entry of the history: 64 hex digits that need the master key.
     pub(super) fn compute_mac(&self, content: &[u8]) -> String {
         let key = self.master.derive("attestation", "");
         hex::encode(mac(&key).chain_update(content).finalize().into_bytes())
@@ -106,7 +105,7 @@ impl Vault {
         hex::encode(*self.master.derive("mark", "sealed"))
     }
 
-    /// The same in homes from before the ends of histories were sealed.
+    /// Returns the same in homes from before the ends of histories were sealed.
     pub(super) fn legacy_key_check_value(&self) -> String {
         hex::encode(*self.master.derive("mark", ""))
     }
@@ -135,7 +134,7 @@ impl Vault {
         Ok(plain.into_iter().map(|(name, value)| (name, Secret::new(value))).collect())
     }
 
-    /// Whether the secrets of a row were sealed in a home that is marked.
+    /// Returns whether the secrets of a row were sealed in a home that is marked.
     pub(super) fn is_sealed_with_key_check(&self, id: &str, sealed: &[u8]) -> bool {
         self.decrypt(&associated_data(id), sealed).is_ok()
     }
@@ -148,7 +147,7 @@ impl Vault {
     }
 }
 
-/// What secrets are bound to: no id has a character zero.
+/// Returns what secrets are bound to: no id has a character zero.
 fn associated_data(id: &str) -> String {
     format!("{id}\0marked")
 }

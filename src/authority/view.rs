@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::quota::effective_quota;
 use super::resume::operation_record;
-use super::{Authority, AuthorityError, allocation, policy_check, removal};
+use super::{Authority, AuthorityError, allocation, lease, removal};
 use crate::api::{ControlError, Credentials};
 use crate::model::fly::REGION_KEY;
 use crate::model::{
@@ -36,7 +36,7 @@ pub struct ProjectView {
     pub expired: BTreeMap<BackendName, Timestamp>,
 }
 
-/// How much there is over all projects.
+/// Says how much there is over all projects.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Projects.
@@ -49,7 +49,7 @@ pub struct Totals {
     pub port_pairs_free: usize,
 }
 
-/// Where a backend was made, as its provider recorded it.
+/// Says where a backend was made, as its provider recorded it.
 #[derive(Debug, Clone)]
 pub struct RecordedPlace {
     /// The backend.
@@ -74,7 +74,7 @@ impl<S: Store> Authority<S> {
         })
     }
 
-    /// One project in the rows.
+    /// Returns one project in the rows.
     pub fn view(&self, project: &ProjectName) -> Result<ProjectView, AuthorityError> {
         let (row, mut backends, quota, open, retained, expired) = self.store.read(|rows| {
             let open = rows.open_operations(Some(project))?;
@@ -106,7 +106,7 @@ impl<S: Store> Authority<S> {
         })
     }
 
-    /// The ids of all backends.
+    /// Returns the ids of all backends.
     pub fn backend_ids(&self) -> Result<BTreeSet<String>, AuthorityError> {
         self.store.read(|rows| {
             let mut known = rows.backend_ids()?;
@@ -115,17 +115,17 @@ impl<S: Store> Authority<S> {
         })
     }
 
-    /// The names of all projects.
+    /// Returns the names of all projects.
     pub fn projects(&self) -> Result<Vec<ProjectName>, AuthorityError> {
         self.store.read(|rows| Ok(rows.projects()?))
     }
 
-    /// What all backends of a project ask for together.
+    /// Returns what all backends of a project ask for together.
     pub fn usage(&self, project: &ProjectName) -> Result<Usage, AuthorityError> {
         self.store.read(|rows| Ok(rows.usage(project)?))
     }
 
-    /// How much there is over all projects.
+    /// Returns how much there is over all projects.
     pub fn totals(&self) -> Result<Totals, AuthorityError> {
         self.store.read(|rows| {
             let projects = rows.projects()?;
@@ -140,7 +140,7 @@ impl<S: Store> Authority<S> {
         })
     }
 
-    /// One backend as its provider gets it.
+    /// Returns one backend as its provider gets it.
     pub fn resolve_backend(&self, project: &ProjectName, name: &BackendName) -> Result<ResolvedBackend, AuthorityError> {
         let row = self.store.read(|rows| Ok::<_, AuthorityError>(rows.backend(project, name)?))?;
         match row {
@@ -149,7 +149,7 @@ impl<S: Store> Authority<S> {
         }
     }
 
-    /// Where a backend is and the key that opens it.
+    /// Returns where a backend is and the key that opens it.
     ///
     /// # Errors
     /// [`ControlError::Refused`] when the project is at home in another repository than `origin`.
@@ -159,7 +159,7 @@ impl<S: Store> Authority<S> {
         name: &BackendName,
         origin: Option<&str>,
     ) -> Result<Credentials, AuthorityError> {
-        self.store.read(|rows| policy_check::check_origin(rows, project, origin))?;
+        self.store.read(|rows| lease::check_origin(rows, project, origin))?;
         let placement = self.resolve_backend(project, name)?;
         if !placement.has_been_ready || placement.spec.is_record_only() {
             return Err(ControlError::NotReady { backend: name.clone() }.into());

@@ -9,7 +9,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use zeroize::Zeroizing;
@@ -115,9 +115,10 @@ impl EnvTokenSource {
 /// The code of a token that is not sent to a host.
 const UNTRUSTED_HOST: &str = "auth.untrusted_host";
 
+#[async_trait]
 impl TokenSource for EnvTokenSource {
-    fn token(&self) -> BoxFuture<'_, Result<Secret, ControlError>> {
-        Box::pin(self.find())
+    async fn token(&self) -> Result<Secret, ControlError> {
+        self.find().await
     }
 }
 

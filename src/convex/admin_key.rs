@@ -24,7 +24,7 @@ const LEGACY_NONCE_LEN: usize = 24;
 #[derive(Clone, PartialEq, Eq)]
 pub struct InstanceSecret(Zeroizing<[u8; 32]>);
 
-/// Why there is no instance secret.
+/// Says why there is no instance secret.
 #[derive(Debug, thiserror::Error)]
 pub enum InstanceSecretError {
     /// A character that is no hex digit, or an odd number of digits.
@@ -71,12 +71,12 @@ impl InstanceSecret {
         Ok(Self(bytes))
     }
 
-    /// The secret as 64 hex digits, which is how the backend takes it.
+    /// Returns the secret as 64 hex digits, which is how the backend takes it.
     pub fn to_hex(&self) -> Secret {
         Secret::new(hex::encode(self.0.as_slice()))
     }
 
-    /// The key under which admin keys are encrypted: the counter-mode derivation of NIST SP 800-108 with
+    /// Returns the key under which admin keys are encrypted: the counter-mode derivation of NIST SP 800-108 with
     /// HMAC-SHA-256, one block of it, cut to 16 bytes.
     fn admin_key_cipher(&self) -> Option<Aes128GcmSiv> {
         let mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(self.0.as_slice()).ok()?;
@@ -108,7 +108,7 @@ impl fmt::Debug for InstanceSecret {
     }
 }
 
-/// What a key allows.
+/// Describes what a key allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyKind {
     /// Everything.
@@ -125,7 +125,7 @@ pub enum KeyKind {
     System,
 }
 
-/// How a key is encrypted.
+/// Says how a key is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyScheme {
     /// AES-128-GCM-SIV under a derived key: what backends since mid-2025 issue.
@@ -134,7 +134,7 @@ pub enum KeyScheme {
     Legacy,
 }
 
-/// What a good key says.
+/// Describes what a good key says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyClaims {
     /// What it allows.
@@ -143,7 +143,7 @@ pub struct KeyClaims {
     pub issued_s: u64,
     /// Whether it may only look.
     pub is_read_only: bool,
-    /// Who it was issued to, if to anybody.
+    /// The member that it was issued to, if any.
     pub member_id: Option<u64>,
     /// The instance that it opens.
     pub instance_name: String,
@@ -151,7 +151,7 @@ pub struct KeyClaims {
     pub scheme: KeyScheme,
 }
 
-/// Why a text is not a key of this instance. Never shows the key.
+/// Says why a text is not a key of this instance. Never shows the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// Not a name, a bar and hex digits.
@@ -232,7 +232,7 @@ pub fn check(key: &str, instance: &str, secret: &InstanceSecret) -> Result<KeyCl
     Ok(KeyClaims { kind, issued_s: payload.issued_s, is_read_only, member_id, instance_name: name, scheme })
 }
 
-/// The instance's name in front of the bar, without what says which kind of deployment it is.
+/// Returns the instance's name in front of the bar, without what says which kind of deployment it is.
 fn instance_prefix(text: &str) -> Option<&str> {
     match text.split_once(':') {
         // Keys of previews and projects name no instance outside.

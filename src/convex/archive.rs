@@ -17,7 +17,7 @@ use super::export::{ArchiveContent, ArchivedTable, ExportedFiles};
 const LINE_MAX: u64 = 64 << 20;
 const DOCUMENTS: &str = "documents.jsonl";
 
-/// Why an archive is no complete one.
+/// Says why an archive is no complete one.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     /// It cannot be read as a zip.
@@ -53,7 +53,7 @@ pub enum ArchiveError {
     },
 }
 
-/// What is wrong with a file of an archive.
+/// Describes what is wrong with a file of an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FileFault {
     /// Its content is not there.
@@ -67,7 +67,7 @@ pub enum FileFault {
     Digest,
 }
 
-/// How a file is described.
+/// Says how a file is described.
 #[derive(Deserialize)]
 struct FileDescription {
     #[serde(rename = "_id")]
@@ -76,7 +76,7 @@ struct FileDescription {
     size: Option<f64>,
 }
 
-/// How a table is listed.
+/// Says how a table is listed.
 #[derive(Deserialize)]
 struct TableListing {
     name: String,

@@ -3,14 +3,12 @@
 //! Must not do: connect. A URL holds a password, so no error here shows any part of it but
 //! the name of a database.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
-
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
-use crate::model::{BackendId, Secret, Storage, Tls};
+use crate::model::{BackendId, Secret, Storage, Tls, is_local_host};
 
-/// Why Convex would not take a database URL. The backend itself stops with exit code 1 on each of these.
+/// Says why Convex would not take a database URL. The backend itself stops with exit code 1 on each of these.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DatabaseUrlError {
     /// Not a URL at all.
@@ -61,10 +59,10 @@ pub struct ContainerUrl {
     pub reachability: Reachability,
 }
 
-/// How a container reaches a server.
+/// Says how a container reaches a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reachability {
-    /// Under the name in the URL, as everybody else does.
+    /// Under the name in the URL.
     Direct,
     /// The URL named this machine, and now names [`CONTAINER_HOST`]. A certificate that is verified has to carry that
     /// name as well, and the server has to listen on more than the loopback address.
@@ -120,7 +118,8 @@ pub fn server_url(storage: &Storage, url: &Secret) -> Result<Secret, DatabaseUrl
     Ok(Secret::new(parsed.as_str()))
 }
 
-/// Whether user and password hold an `@`, `/`, `?` or `#` as it is: parsers disagree about where such a URL's host begins.
+/// Returns whether user and password hold an `@`, `/`, `?` or `#` as it is: parsers disagree about where such a URL's host
+/// begins.
 fn has_raw_special_character(url: &str) -> bool {
     let Some((_, rest)) = url.split_once("://") else { return false };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -135,7 +134,7 @@ fn has_raw_special_character(url: &str) -> bool {
     }
 }
 
-/// Whether what follows the last colon is a port.
+/// Returns whether what follows the last colon is a port.
 fn has_port(authority: &str) -> bool {
     authority.rsplit_once(':').is_some_and(|(_, port)| port.is_empty() || port.parse::<u16>().is_ok())
 }
@@ -160,7 +159,7 @@ pub fn container_url(url: &Secret) -> Result<ContainerUrl, DatabaseUrlError> {
     Ok(ContainerUrl { url: Secret::new(parsed.as_str()), reachability: Reachability::HostGateway })
 }
 
-/// Which server a URL names, as `host:port`: the part of it whose change means other data. User, password and
+/// Returns which server a URL names, as `host:port`: the part of it whose change means other data. User, password and
 /// parameters are no part of it, and all names of this machine are one.
 ///
 /// # Errors
@@ -184,13 +183,13 @@ pub fn server_endpoint(storage: &Storage, url: &Secret) -> Result<String, Databa
 /// user of the URL.
 pub const ROLE_PASSWORD: &str = "storage.role_password";
 
-/// The name of the role that one backend may enter its server with. The identity makes it the only one of its name on
-/// any server, and keeps it shorter than the 32 characters of MySQL.
+/// Returns the name of the role that one backend may enter its server with. The identity makes it the only one of its name
+/// on any server, and keeps it shorter than the 32 characters of MySQL.
 pub fn role_name(id: &BackendId) -> String {
     format!("convex_{id}")
 }
 
-/// The same server, entered by somebody else.
+/// Returns the URL of a server with other credentials.
 ///
 /// # Errors
 /// [`DatabaseUrlError`] for what is no URL of a server.
@@ -202,25 +201,6 @@ pub fn with_credentials(url: &Secret, user: &str, password: &Secret) -> Result<S
 }
 
 const EXAMPLE: &str = "postgres://user:password@host:5432";
-
-/// Whether a host is another word for the machine that asks.
-fn is_local_host<S: AsRef<str>>(host: &Host<S>) -> bool {
-    match host {
-        // Schemes that browsers do not know keep an IPv4 address as text.
-        Host::Domain(name) => {
-            let name = name.as_ref().to_ascii_lowercase();
-            name == "localhost"
-                || name.ends_with(".localhost")
-                || name.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback() || address.is_unspecified())
-        }
-        Host::Ipv4(address) => address.is_loopback() || address.is_unspecified(),
-        Host::Ipv6(address) => {
-            *address == Ipv6Addr::LOCALHOST
-                || address.is_unspecified()
-                || address.to_ipv4_mapped().is_some_and(|address| address.is_loopback())
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -37,7 +37,7 @@ fn is_out_of_resources(error: &TransportError) -> bool {
     false
 }
 
-/// Why a deployment did not do what it was asked.
+/// Says why a deployment did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum DeploymentError {
     /// Nothing listens there, or the network is in the way.
@@ -101,7 +101,7 @@ fn error_details(code: &Option<String>, message: &Option<String>) -> String {
     }
 }
 
-/// What a deployment says about a key.
+/// Describes what a deployment says about a key.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyReport {
@@ -132,7 +132,7 @@ pub struct EnvironmentChange {
     pub value: Option<Secret>,
 }
 
-/// Which of the two canonical URLs.
+/// Says which of the two canonical URLs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum CanonicalUrl {
@@ -143,12 +143,12 @@ pub enum CanonicalUrl {
 }
 
 impl Deployment {
-    /// A deployment at a URL without a trailing slash.
+    /// Returns a deployment at a URL without a trailing slash.
     pub fn new(connections: &DeploymentClient, url: impl Into<String>, key: Option<Secret>) -> Self {
         Self { connections: connections.clone(), url: url.into(), key }
     }
 
-    /// Which build it says it is; `unknown` where it was not told.
+    /// Returns which build it says it is; `unknown` where it was not told.
     ///
     /// # Errors
     /// As for every request: [`DeploymentError`].
@@ -156,7 +156,7 @@ impl Deployment {
         self.text("/version").await
     }
 
-    /// What it calls itself.
+    /// Returns what it calls itself.
     ///
     /// # Errors
     /// As for every request: [`DeploymentError`].
@@ -164,7 +164,7 @@ impl Deployment {
         self.text("/instance_name").await
     }
 
-    /// What it says about our key.
+    /// Returns what it says about our key.
     ///
     /// # Errors
     /// [`DeploymentError::Refused`] with status 401 or 403 when the key is not one of its own.
@@ -173,8 +173,8 @@ impl Deployment {
         self.json(path, self.send(Method::GET, path, None).await?)
     }
 
-    /// Its environment variables. Builds from before August 2025 have no list of them, and are asked as the official
-    /// client asks.
+    /// Returns its environment variables. Builds from before August 2025 have no list of them, and are asked as the
+    /// official client asks.
     ///
     /// # Errors
     /// As for every request: [`DeploymentError`].
@@ -235,7 +235,7 @@ impl Deployment {
         self.post("/api/update_environment_variables", &Body { changes }, &sent).await
     }
 
-    /// The URLs that its functions see.
+    /// Returns the URLs that its functions see.
     ///
     /// # Errors
     /// As for every request: [`DeploymentError`].
@@ -278,7 +278,7 @@ impl Deployment {
 
     async fn text(&self, path: &'static str) -> Result<String, DeploymentError> {
         let body = self.send(Method::GET, path, None).await?;
-        // Names and versions are short words. Anything else is a web page of somebody else.
+        // Names and versions are short words. Anything else is the web page of another service.
         let text = String::from_utf8(body).map_err(|_| self.not_convex(path))?;
         if text.len() > 256 || text.contains(char::is_control) { Err(self.not_convex(path)) } else { Ok(text) }
     }
@@ -402,10 +402,10 @@ impl Deployment {
     }
 }
 
-/// Secrets shorter than this are left where they stand: they stand in too many words that mean something else.
+/// Secrets shorter than this are not redacted: they are part of too many other words.
 const MIN_REDACTED_LEN: usize = 4;
 
-/// A text without these secrets, as they are and as they look between quotes.
+/// Returns a text without these secrets, as they are and as they look between quotes.
 fn redact_secrets<'a>(mut text: String, secrets: impl Iterator<Item = &'a Secret>) -> String {
     let mut forms = Vec::new();
     for secret in secrets.map(Secret::expose).filter(|secret| secret.len() >= MIN_REDACTED_LEN) {
@@ -415,7 +415,7 @@ fn redact_secrets<'a>(mut text: String, secrets: impl Iterator<Item = &'a Secret
             forms.push(Zeroizing::new(inner.to_owned()));
         }
     }
-    // A longer one first: it may hold a shorter one, whose place would then say where the rest stands.
+    // A longer one first: it may contain a shorter one, whose mark would then show where the rest is.
     forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
     for form in forms {
         text = text.replace(form.as_str(), "<secret>");

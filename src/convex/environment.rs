@@ -11,7 +11,7 @@ pub const TOTAL_MAX: usize = 512 * 1024;
 /// Variables that every deployment has and that cannot be set.
 pub const BUILT_IN: [&str; 2] = ["CONVEX_CLOUD_URL", "CONVEX_SITE_URL"];
 
-/// Why a deployment would refuse its environment variables. Never shows a value.
+/// Says why a deployment would refuse its environment variables. Never shows a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EnvironmentError {
     /// A character that names do not have.
@@ -57,7 +57,7 @@ pub enum EnvironmentError {
 }
 
 impl EnvironmentError {
-    /// What the deployment's own answer would carry as its `code`.
+    /// Returns what the deployment's own answer would carry as its `code`.
     pub fn convex_code(&self) -> &'static str {
         match self {
             Self::Name { .. } => "EnvironmentVariableNameInvalid",
@@ -114,7 +114,7 @@ pub fn check_totals(count: usize, bytes: usize) -> Result<(), EnvironmentError> 
     }
 }
 
-/// Every limit that a whole set of variables breaks.
+/// Returns every limit that a whole set of variables breaks.
 pub fn check_all<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<EnvironmentError> {
     let mut problems = Vec::new();
     let (mut count, mut bytes) = (0, 0);

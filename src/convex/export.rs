@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::deployment::{Deployment, DeploymentError};
 
-/// Whether an export holds the files of the deployment besides its documents.
+/// Says whether an export holds the files of the deployment besides its documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExportedFiles {
     /// Documents and files.
@@ -98,7 +98,7 @@ pub struct ArchivedTable {
     pub documents: usize,
 }
 
-/// What an archive holds, all of it read and checked.
+/// Describes what an archive holds, all of it read and checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct ArchiveContent {
     /// The tables of users, in the order of their components and names.

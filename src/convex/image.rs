@@ -16,7 +16,8 @@ pub const SITE_PORT: u16 = 3211;
 /// The port of the dashboard inside its image.
 pub const DASHBOARD_PORT: u16 = 6791;
 
-/// The variables for a placement in the official image. `release` is the build that the image is, where that is known.
+/// Returns the variables for a placement in the official image. `release` is the build that the image is, where that is
+/// known.
 ///
 /// # Errors
 /// [`LaunchError`] says what the backend would refuse, or what is missing.

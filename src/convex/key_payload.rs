@@ -1,6 +1,6 @@
 //! The few bytes inside an admin key: a protobuf message of at most five fields.
 
-/// What an admin key says, before anybody has judged it.
+/// Holds the fields of an admin key, not validated yet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct KeyPayload {
     /// Field 1; newer keys leave it out.

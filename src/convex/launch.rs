@@ -32,7 +32,7 @@ pub const INSTANCE_SECRET_VARIABLE: &str = "INSTANCE_SECRET";
 /// The variable through which our own simulated backend takes the URL of a database server.
 pub const DATABASE_URL_VARIABLE: &str = "SIMULATED_DATABASE_URL";
 
-/// How the process is given its instance secret, and the URL of its database server.
+/// Says how the process is given its instance secret, and the URL of its database server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SecretDelivery {
     /// On the command line, which is the only way that Convex's binary knows. Every user who may list processes can read it.
@@ -43,7 +43,7 @@ pub enum SecretDelivery {
     OutOfBand,
 }
 
-/// Where a backend is to run, as far as the placement does not say it.
+/// Says where a backend is to run, as far as the placement does not say it.
 #[derive(Debug, Clone)]
 pub struct LaunchTarget {
     /// The directory for the database file and the files, as the process sees it.
@@ -70,7 +70,7 @@ pub enum Argument {
 }
 
 impl Argument {
-    /// The text itself, to be handed to a process.
+    /// Returns the text itself, to be handed to a process.
     pub fn expose(&self) -> &OsStr {
         match self {
             Self::Plain(text) => text,
@@ -140,7 +140,7 @@ impl Launch {
     }
 }
 
-/// Why a placement cannot be launched.
+/// Says why a placement cannot be launched.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LaunchError {
     /// The specification refers to a secret whose value was not handed in, or is empty.
@@ -166,7 +166,7 @@ pub enum LaunchError {
     },
 }
 
-/// The command line and the variables for a placement.
+/// Returns the command line and the variables for a placement.
 ///
 /// # Errors
 /// [`LaunchError`] says what the backend would refuse, or what is missing.
@@ -212,9 +212,8 @@ pub fn launch(placement: &ResolvedBackend, target: &LaunchTarget) -> Result<Laun
 }
 
 pub(super) fn origin(text: &str) -> Result<&str, LaunchError> {
-    let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-    match host {
-        Some(host) if !host.is_empty() && !host.ends_with('/') => Ok(text),
+    match url::Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && !text.ends_with('/') => Ok(text),
         _ => Err(LaunchError::Origin { origin: text.to_owned() }),
     }
 }
@@ -256,8 +255,8 @@ fn database(launch: &mut Launch, placement: &ResolvedBackend, target: &LaunchTar
     Ok(())
 }
 
-/// The URL with which a backend enters its server: completed with what the protection needs, and under the name of its
-/// own role where it has one.
+/// Returns the URL with which a backend enters its server: completed with what the protection needs, and under the name of
+/// its own role where it has one.
 ///
 /// # Errors
 /// [`LaunchError`] when a part is missing, or Convex would not take the URL.

@@ -3,7 +3,7 @@
 use super::deployment::{Deployment, DeploymentClient, DeploymentError};
 use crate::model::Secret;
 
-/// Whether the backend that we mean answers at a URL.
+/// Says whether the backend that we mean answers at a URL.
 #[derive(Debug)]
 pub enum Readiness {
     /// It does, and takes our key.

@@ -35,12 +35,12 @@ pub enum Platform {
 }
 
 impl Platform {
-    /// This machine, if Convex builds for it.
+    /// Returns this machine, if Convex builds for it.
     pub fn detect() -> Option<Self> {
         Self::from_names(std::env::consts::OS, std::env::consts::ARCH)
     }
 
-    /// The platform by Rust's names of operating system and processor.
+    /// Returns the platform by Rust's names of operating system and processor.
     pub fn from_names(os: &str, arch: &str) -> Option<Self> {
         match (os, arch) {
             ("linux", "x86_64") => Some(Self::LinuxX86),
@@ -52,7 +52,7 @@ impl Platform {
         }
     }
 
-    /// The compiler's name of the platform.
+    /// Returns the compiler's name of the platform.
     pub fn triple(self) -> &'static str {
         match self {
             Self::LinuxX86 => "x86_64-unknown-linux-gnu",
@@ -63,12 +63,12 @@ impl Platform {
         }
     }
 
-    /// The zip file of a release that holds this platform's executable, and nothing else.
+    /// Returns the zip file of a release that holds this platform's executable, and nothing else.
     pub fn asset(self) -> String {
         format!("convex-local-backend-{}.zip", self.triple())
     }
 
-    /// The executable inside that file.
+    /// Returns the executable inside that file.
     pub fn executable(self) -> &'static str {
         match self {
             Self::WindowsX86 => "convex-local-backend.exe",
@@ -77,7 +77,7 @@ impl Platform {
     }
 }
 
-/// The tags under which a release's binary may lie, most likely first; empty for what has no binary of its own.
+/// Returns the tags under which a release's binary may lie, most likely first; empty for what has no binary of its own.
 ///
 /// The jobs that build one release each take the date for themselves, so a build over midnight (UTC) leaves its
 /// files under two tags.
@@ -95,7 +95,7 @@ pub fn asset_url(base: &str, tag: &str, platform: Platform) -> String {
     format!("{}/{tag}/{}", base.trim_end_matches('/'), platform.asset())
 }
 
-/// A reference to an image (such as [`BACKEND_IMAGE`]) of this release.
+/// Returns a reference to an image (such as [`BACKEND_IMAGE`]) of this release.
 ///
 /// None for a `precompiled-…` tag, which names only the first seven digits of the commit that images are tagged
 /// with: [`commit_lookup_url`] says where to ask for the rest.
@@ -108,7 +108,7 @@ pub fn image_reference(image: &str, release: &Release) -> Option<String> {
     }
 }
 
-/// Where to ask for the full commit of a `precompiled-…` tag.
+/// Returns where to ask for the full commit of a `precompiled-…` tag.
 pub fn commit_lookup_url(release: &Release) -> Option<String> {
     match release {
         Release::Precompiled { short, .. } => Some(format!("{COMMITS}/{short}")),
@@ -116,7 +116,7 @@ pub fn commit_lookup_url(release: &Release) -> Option<String> {
     }
 }
 
-/// Why an answer about releases is of no use.
+/// Says why an answer about releases is of no use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReleaseResponseError {
     /// Not the document that was asked for.

@@ -4,9 +4,10 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use reqwest::Client;
+use reqwest::{Client, Url};
 
 use super::transport::{DeploymentClient, HttpRequest, HttpResponse, Transport, TransportError};
+use crate::model::is_loopback_url;
 use crate::system::{lacks_authorities, proxy_hint};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -141,22 +142,12 @@ fn transport_error(error: reqwest::Error, url: &str) -> TransportError {
 
 impl Route {
     fn to(url: &str) -> Self {
-        match url.split_once("://") {
-            Some(("http", rest)) if is_loopback(rest) => Self::Loopback,
-            Some(("https", rest)) if is_loopback(rest) => Self::LoopbackTls,
+        match Url::parse(url) {
+            Ok(url) if url.scheme() == "http" && is_loopback_url(&url) => Self::Loopback,
+            Ok(url) if url.scheme() == "https" && is_loopback_url(&url) => Self::LoopbackTls,
             _ => Self::Remote,
         }
     }
-}
-
-/// Returns whether the rest of a URL behind its scheme begins with this machine.
-fn is_loopback(rest: &str) -> bool {
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = match authority.strip_prefix('[') {
-        Some(bracketed) => bracketed.split(']').next().unwrap_or_default(),
-        None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
-    };
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]

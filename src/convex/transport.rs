@@ -10,7 +10,7 @@ pub type HttpRequest = http::Request<Vec<u8>>;
 /// One answer with its body, read to the end.
 pub type HttpResponse = http::Response<Vec<u8>>;
 
-/// Why there was no answer.
+/// Says why there was no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
     /// Nothing listens there, or the network is in the way: the request was not sent.

@@ -1,6 +1,6 @@
 //! From the variables of a running backend back to the knobs of a manifest, and what of them has no word there.
 //!
-//! The other direction is [`super::launch`]. Must not do: show a value; nobody knows what stands in a variable.
+//! The other direction is [`super::launch`]. Must not do: show a value; a variable may hold a secret.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
@@ -76,7 +76,7 @@ pub fn is_set_by_launch(name: &str) -> bool {
     HANDLED_ELSEWHERE.contains(&name) || KNOBS.contains(&name) || name.starts_with("CONVEXINFRA_")
 }
 
-/// What the variables of a backend say.
+/// Describes what the variables of a backend say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ParsedTuning {
     /// The knobs, each as it takes effect.
@@ -119,7 +119,7 @@ pub fn parse_tuning(variables: &BTreeMap<String, String>) -> ParsedTuning {
     ParsedTuning { tuning, inexpressible: reader.rest.into_iter().map(str::to_owned).collect() }
 }
 
-/// The same knobs without those that say what leaving them out says too.
+/// Returns the same knobs without those that say what leaving them out says too.
 pub fn without_defaults(tuning: &Tuning) -> Tuning {
     let retention = tuning.document_retention.filter(|span| span.seconds() != DEFAULT_DOCUMENT_RETENTION_S);
     Tuning {
@@ -138,7 +138,7 @@ struct VariableReader<'a> {
 }
 
 impl VariableReader<'_> {
-    /// A value that is not written as the backend reads it has no effect, and stays among the rest.
+    /// Returns a value that is not written as the backend reads it has no effect, and stays among the rest.
     fn take<T: FromStr>(&mut self, name: &str) -> Option<T> {
         let value = self.variables.get(name).filter(|value| !value.is_empty())?.parse().ok()?;
         self.rest.remove(name);

@@ -55,10 +55,10 @@ pub(super) trait Admin: Sized + Send {
     /// Takes everything that a role owns here back, and drops it.
     fn revoke(&mut self, role: &BackendRole) -> impl Future<Output = Result<(), DatabaseError>> + Send;
 
-    /// The value of one of Convex's globals.
+    /// Returns the value of one of Convex's globals.
     fn global(&mut self, key: &str) -> impl Future<Output = Result<Option<Vec<u8>>, DatabaseError>> + Send;
 
-    /// The newest revisions of the documents of one of Convex's tables, without deleted ones.
+    /// Returns the newest revisions of the documents of one of Convex's tables, without deleted ones.
     async fn live_documents(&mut self, table: &[u8; 16], limit: u32) -> Result<Vec<StoredDocument>, DatabaseError>;
 
     /// Runs one query that does nothing.
@@ -78,7 +78,8 @@ pub(super) trait Admin: Sized + Send {
     }
 }
 
-/// The newest live revisions of one table's documents; `documents` is the qualified table, `table` a literal of 16 bytes.
+/// Returns the newest live revisions of one table's documents; `documents` is the qualified table, `table` a literal of 16
+/// bytes.
 pub(super) fn live_documents_sql(documents: &str, table: &str, limit: u32) -> String {
     format!(
         "SELECT d.id, d.json_value FROM {documents} d

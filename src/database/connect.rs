@@ -27,7 +27,7 @@ use crate::model::{HostPolicy, error_chain};
 /// How long a server may take to accept a connection and a login.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How a connection is protected.
+/// Says how a connection is protected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TlsMode<'a> {
     /// Not at all.
@@ -36,7 +36,7 @@ pub enum TlsMode<'a> {
     Verified(Option<&'a str>),
 }
 
-/// Whose server is connected to.
+/// Says whose server is connected to.
 #[derive(Debug, Clone, Copy)]
 pub enum Peer<'a> {
     /// One that others named: its address is held against the policy, and its messages are bounded.
@@ -73,7 +73,7 @@ impl Peer<'_> {
     }
 }
 
-/// Why there is no connection.
+/// Says why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError<E> {
     /// The authorities of `tls.ca` cannot be used.
@@ -93,7 +93,7 @@ pub enum ConnectError<E> {
     TimedOut,
 }
 
-/// A client of a PostgreSQL server. Its connection ends with it, whatever the server does.
+/// Holds a client of a PostgreSQL server; dropping it ends its connection.
 #[derive(Debug)]
 pub struct PostgresClient {
     client: Client,
@@ -103,7 +103,7 @@ pub struct PostgresClient {
 }
 
 impl PostgresClient {
-    /// Why the connection ended, where it did so by itself.
+    /// Returns why the connection ended, where it did so by itself.
     pub fn why_ended(&self) -> Option<&str> {
         self.ended.get().map(String::as_str)
     }
@@ -266,7 +266,7 @@ async fn dial<E>(host: &str, port: u16, peer: Peer<'_>) -> Result<TcpStream, Con
     Ok(stream)
 }
 
-/// The first address that something listens at.
+/// Returns the first address that something listens at.
 async fn reachable<E>(host: &str, port: u16, peer: Peer<'_>) -> Result<SocketAddr, ConnectError<E>> {
     let addresses = resolve(host, port, peer).await?;
     if let [only] = addresses.as_slice() {
@@ -276,7 +276,7 @@ async fn reachable<E>(host: &str, port: u16, peer: Peer<'_>) -> Result<SocketAdd
     stream.peer_addr().map_err(ConnectError::Network)
 }
 
-/// The system's certificate authorities. A machine may have none; then only those of `tls.ca` count.
+/// Returns the system's certificate authorities. A machine may have none; then only those of `tls.ca` count.
 fn system_roots() -> &'static [CertificateDer<'static>] {
     static ROOTS: OnceLock<Vec<CertificateDer<'static>>> = OnceLock::new();
     ROOTS.get_or_init(|| {

@@ -7,7 +7,7 @@ use crate::convex::DatabaseUrlError;
 /// What a server or its driver said.
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why a database could not be prepared or released.
+/// Says why a database could not be prepared or released.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
     /// Convex would not take the URL.
@@ -167,7 +167,7 @@ fn missing_files(modules: (u64, u64), files: (u64, u64)) -> String {
     format!("{} and {} are missing", of(modules, "code package"), of(files, "uploaded file"))
 }
 
-/// What is wrong with a server's certificate.
+/// Describes what is wrong with a server's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CertificateProblem {
     /// No authority that is trusted signed it; whether `tls.ca` was given.
@@ -227,7 +227,7 @@ impl CertificateProblem {
 }
 
 impl DatabaseError {
-    /// A stable name of the situation.
+    /// Returns a stable name of the situation.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Url(_) | Self::Parameters(_) => "database.url",
@@ -251,7 +251,8 @@ impl DatabaseError {
         }
     }
 
-    /// Whether the error tells what answers at an address, or what does not, before a database has proven itself there.
+    /// Returns whether the error tells what answers at an address, or what does not, before a database has proven itself
+    /// there.
     pub fn describes_network(&self) -> bool {
         match self {
             Self::Unreachable { .. }
@@ -264,7 +265,7 @@ impl DatabaseError {
         }
     }
 
-    /// What to do about it.
+    /// Returns what to do about it.
     pub fn help(&self) -> Option<String> {
         let help = match self {
             Self::Url(DatabaseUrlError::Escape) => {

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
-/// How much a server may send; none for no limit.
+/// Says how much a server may send; none for no limit.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MessageLimits {
     /// In one message.

@@ -4,14 +4,15 @@
 //! and an empty one may be claimed. A mark in the database, outside of the tables that Convex counts, says which backend
 //! owns it, so that no two control planes take each other's data for their own.
 //!
-//! The order of steps stands here once, over the `Admin` of each engine. Which backend gets a database is decided
-//! elsewhere; of a URL only host and port are ever shown.
+//! The order of steps is here once, over the `Admin` of each engine. Which backend gets a database is decided elsewhere; of
+//! a URL only host and port are ever shown.
 
 mod admin;
 pub mod connect;
 mod error;
 mod message_limit;
 mod mysql;
+mod mysql_error;
 mod ownership;
 mod postgres;
 mod stored_files;
@@ -23,6 +24,7 @@ pub use ownership::{DatabaseOrigin, DatabaseOwner, Expectation};
 pub use stored_files::FileStore;
 
 use self::admin::Admin;
+use self::connect::{CONNECT_TIMEOUT, ConnectError};
 use self::mysql::MysqlSession;
 use self::ownership::{OwnerMark, check_ownership, is_owned};
 use self::postgres::PostgresSession;
@@ -30,8 +32,7 @@ use crate::convex::database_url::server_endpoint;
 use crate::failpoint;
 use crate::model::{HostPolicy, Secret, Storage, Tls};
 
-/// How long one verb may take, whatever the server does. A lock on a table, or a large database that is dropped, is
-/// waited for.
+/// Limits how long one verb may take. A lock on a table, or a large database that is dropped, is waited for.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a look may take.
@@ -95,6 +96,18 @@ impl DatabaseServer {
         DatabaseError::Unreachable { server: self.name.clone(), source }
     }
 
+    /// Returns why a connection failed; `login` classifies what the engine itself said.
+    fn connect_error<E>(&self, error: ConnectError<E>, login: impl FnOnce(E) -> DatabaseError) -> DatabaseError {
+        let server = self.name.clone();
+        match error {
+            ConnectError::Certificates(error) => error,
+            ConnectError::Forbidden => DatabaseError::HostForbidden { server },
+            ConnectError::Network(source) => DatabaseError::Unreachable { server, source: source.into() },
+            ConnectError::TimedOut => self.timed_out(CONNECT_TIMEOUT),
+            ConnectError::Server(error) => login(error),
+        }
+    }
+
     fn certificate_error(&self, text: String) -> DatabaseError {
         let problem = CertificateProblem::from_text(&text, self.ca.is_some());
         DatabaseError::Certificate { server: self.name.clone(), problem, source: text.into() }
@@ -125,7 +138,7 @@ pub struct BackendRole {
     pub password: Option<Secret>,
 }
 
-/// What preparing a database found.
+/// Describes what preparing a database found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prepared {
     /// How the database came to be the backend's.
@@ -136,7 +149,7 @@ pub struct Prepared {
     pub round_trip: Duration,
 }
 
-/// What becomes of a database when its backend goes.
+/// Describes what becomes of a database when its backend goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposal {
     /// It stays, and any backend of its name may take it up.
@@ -147,7 +160,7 @@ pub enum Disposal {
     Drop,
 }
 
-/// What became of a database.
+/// Describes what became of a database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Released {
     /// It stays.
@@ -163,7 +176,7 @@ pub enum Released {
     NotOwned,
 }
 
-/// Which server this is.
+/// Says which server this is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerVersion {
     /// The product.
@@ -197,7 +210,7 @@ impl Product {
         }
     }
 
-    /// The oldest version that is supported by its makers or widely hosted, and has what is used here.
+    /// Returns the oldest version that is supported by its makers or widely hosted, and has what is used here.
     fn minimum_version(self) -> Result<(u32, u32), &'static str> {
         match self {
             Self::Postgres => Ok((12, 0)),
@@ -365,7 +378,7 @@ async fn release_with<A: Admin>(
     Ok(Released::Retained)
 }
 
-/// The median of several measurements: the first query warms things up, and one may be unlucky.
+/// Returns the median of several measurements: the first query warms things up, and one may be unlucky.
 fn median(mut times: [Duration; ROUND_TRIP_SAMPLES]) -> Duration {
     times.sort();
     times[ROUND_TRIP_SAMPLES / 2]

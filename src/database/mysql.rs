@@ -4,11 +4,11 @@
 //! is the comment of a stored procedure that does nothing, which is in the database, atomic to create, and goes with it.
 
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, IoError, Opts, OptsBuilder};
+use mysql_async::{Conn, Opts, OptsBuilder};
 
 use super::admin::{Admin, StoredDocument, live_documents_sql};
-use super::connect::{self, CONNECT_TIMEOUT, ConnectError};
-use super::error::LOG_IN;
+use super::connect;
+use super::mysql_error::{code, error_code, login_error};
 use super::ownership::{DatabaseContent, DatabaseOwner, OwnerMark};
 use super::{BackendRole, DatabaseError, DatabaseServer, Product, STATEMENT_TIMEOUT, ServerVersion};
 use crate::convex::database_url::with_credentials;
@@ -22,24 +22,6 @@ const MARK: &str = "convexinfra_owner";
 const OLD_MARK: &str = "convexinfra_owner";
 /// The collation of one of Convex's columns.
 const COLLATION: &str = "utf8mb4_0900_bin";
-
-/// The numbers under which servers refuse.
-mod error_code {
-    pub(super) const ACCESS_DENIED_TO_DATABASE: u16 = 1044;
-    pub(super) const ACCESS_DENIED: u16 = 1045;
-    pub(super) const DATABASE_EXISTS: u16 = 1007;
-    pub(super) const UNKNOWN: u16 = 1105;
-    pub(super) const HOST_NOT_ALLOWED: u16 = 1130;
-    pub(super) const TABLE_ACCESS_DENIED: u16 = 1142;
-    pub(super) const SPECIFIC_ACCESS_DENIED: u16 = 1227;
-    pub(super) const NOT_SUPPORTED: u16 = 1235;
-    pub(super) const PROCEDURE_EXISTS: u16 = 1304;
-    pub(super) const ROUTINE_ACCESS_DENIED: u16 = 1370;
-    pub(super) const CREATE_USER_FAILED: u16 = 1396;
-    pub(super) const ACCESS_DENIED_NO_PASSWORD: u16 = 1698;
-    pub(super) const SECURE_TRANSPORT_REQUIRED: u16 = 3159;
-    pub(super) const SECURE_TRANSPORT_REQUIRED_MARIADB: u16 = 4156;
-}
 
 /// A session on a server, about one database.
 pub(super) struct MysqlSession {
@@ -202,7 +184,7 @@ impl MysqlSession {
         let opts = OptsBuilder::from_opts(opts).db_name(enter.map(str::to_owned)).into();
         let connection = match connect::mysql(opts, server.tls(), server.peer()).await {
             Ok(connection) => connection,
-            Err(error) => return Err(connect_error(server, user, error)),
+            Err(error) => return Err(server.connect_error(error, |error| login_error(server, user, error))),
         };
         let mut session = Self { server: server.clone(), connection, user, database: database.to_owned() };
         // It bounds only queries; what changes something is bounded by the lock it waits for, and by the verb's deadline.
@@ -334,7 +316,7 @@ impl MysqlSession {
         self.connection.query_drop(sql).await.map_err(|error| self.query_error(what, remedy, error))
     }
 
-    /// The first column of the first row; zero when there is no row.
+    /// Returns the first column of the first row; zero when there is no row.
     async fn query_number(&mut self, what: &str, sql: &str) -> Result<u64, DatabaseError> {
         let number: Option<u64> =
             self.connection.query_first(sql).await.map_err(|error| self.query_error(what, None, error))?;
@@ -365,55 +347,6 @@ impl MysqlSession {
     }
 }
 
-fn code(error: &mysql_async::Error) -> Option<u16> {
-    match error {
-        mysql_async::Error::Server(said) => Some(said.code),
-        _ => None,
-    }
-}
-
-/// Why a server did not accept the connection.
-fn connect_error(server: &DatabaseServer, user: String, error: ConnectError<mysql_async::Error>) -> DatabaseError {
-    let name = server.name.clone();
-    let error = match error {
-        ConnectError::Certificates(error) => return error,
-        ConnectError::Forbidden => return DatabaseError::HostForbidden { server: name },
-        ConnectError::Network(source) => return DatabaseError::Unreachable { server: name, source: source.into() },
-        ConnectError::TimedOut => return server.timed_out(CONNECT_TIMEOUT),
-        ConnectError::Server(error) => error,
-    };
-    match error {
-        mysql_async::Error::Server(said) => {
-            let source = said.message.into();
-            match said.code {
-                error_code::ACCESS_DENIED | error_code::ACCESS_DENIED_NO_PASSWORD => {
-                    DatabaseError::Credentials { server: name, user, source }
-                }
-                error_code::HOST_NOT_ALLOWED | error_code::ACCESS_DENIED_TO_DATABASE => {
-                    DatabaseError::AccessDenied { server: name, user, source }
-                }
-                error_code::SECURE_TRANSPORT_REQUIRED | error_code::SECURE_TRANSPORT_REQUIRED_MARIADB => {
-                    DatabaseError::TlsRequired { server: name, source }
-                }
-                _ => DatabaseError::Server { server: name, what: LOG_IN.to_owned(), source },
-            }
-        }
-        // The server asks users whom it does not know for a method that it draws when it starts, so that a stranger does not learn which ones exist.
-        mysql_async::Error::Driver(error @ mysql_async::DriverError::UnknownAuthPlugin { .. }) => {
-            DatabaseError::Credentials { server: name, user, source: error.to_string().into() }
-        }
-        mysql_async::Error::Driver(mysql_async::DriverError::NoClientSslFlagFromServer) => {
-            DatabaseError::NoTls { server: name }
-        }
-        mysql_async::Error::Io(IoError::Tls(source)) => server.certificate_error(source.to_string()),
-        mysql_async::Error::Io(IoError::Io(source)) if source.to_string().contains("certificate") => {
-            server.certificate_error(source.to_string())
-        }
-        mysql_async::Error::Io(IoError::Io(source)) => DatabaseError::Unreachable { server: name, source: source.into() },
-        other => DatabaseError::Server { server: name, what: LOG_IN.to_owned(), source: other.to_string().into() },
-    }
-}
-
 fn parse_version(text: &str) -> ServerVersion {
     let product = if text.contains("MariaDB") { Product::MariaDb } else { Product::Mysql };
     // Old MariaDB servers put this in front so that old replicas go on.
@@ -425,17 +358,17 @@ fn account(role: &BackendRole) -> String {
     format!("{}@'%'", quote_literal(&role.name))
 }
 
-/// A name as an identifier.
+/// Returns a name as an identifier.
 fn quote_identifier(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
 }
 
-/// A name as an identifier in a grant, where `_` would stand for any character.
+/// Returns a name as an identifier in a grant, where `_` would stand for any character.
 fn quote_grant_pattern(name: &str) -> String {
     quote_identifier(&name.replace('\\', "\\\\").replace('_', "\\_").replace('%', "\\%"))
 }
 
-/// A text as a literal.
+/// Returns a text as a literal.
 fn quote_literal(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }

@@ -1,4 +1,4 @@
-//! Who owns a database, from what stands in it, and whether a backend may take it.
+//! Ownership of a database, judged by its content, and whether a backend may take it.
 //!
 //! Pure decisions over [`DatabaseContent`].
 
@@ -18,13 +18,13 @@ pub struct DatabaseOwner {
 }
 
 impl DatabaseOwner {
-    /// The same owner while its backend is destroyed and its data retained.
+    /// Returns the same owner while its backend is destroyed and its data retained.
     pub(super) fn retaining(&self) -> Self {
         Self { backend: self.backend.clone(), label: format!("{}{RETAINED_SUFFIX}", self.label) }
     }
 }
 
-/// Whether a database may be created.
+/// Says whether a database may be created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expectation {
     /// It may.
@@ -33,7 +33,7 @@ pub enum Expectation {
     MustExist,
 }
 
-/// How a database came to be the backend's.
+/// Says how a database came to be the backend's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DatabaseOrigin {
     /// It was created now.
@@ -46,7 +46,7 @@ pub enum DatabaseOrigin {
     AlreadyOwned,
 }
 
-/// What stands in a database, as far as it says who owns it.
+/// Describes the content of a database, as far as it shows its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DatabaseContent {
     /// How many tables there are besides the owner's mark.
@@ -60,13 +60,13 @@ pub(super) struct DatabaseContent {
 }
 
 impl DatabaseContent {
-    /// Whether there is nothing in it that a backend would miss.
+    /// Returns whether there is nothing in it that a backend would miss.
     fn is_empty(&self) -> bool {
         self.tables == 0 || (self.is_half_made && !self.has_documents)
     }
 }
 
-/// What the owner's mark says.
+/// Describes what the owner's mark says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum OwnerMark {
     /// There is none.
@@ -100,7 +100,7 @@ pub(super) fn check_ownership(content: &DatabaseContent, spec: &DatabaseSpec) ->
     }
 }
 
-/// Whether a database is the backend's to release or drop.
+/// Returns whether a database is the backend's to release or drop.
 pub(super) fn is_owned(content: &DatabaseContent, spec: &DatabaseSpec) -> bool {
     match (&content.mark, spec.expectation) {
         (OwnerMark::HeldBy(id, _), _) => *id == spec.owner.backend.as_str(),

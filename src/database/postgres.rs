@@ -8,7 +8,7 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 
 use super::admin::{Admin, StoredDocument, live_documents_sql};
-use super::connect::{self, CONNECT_TIMEOUT, ConnectError, PostgresClient, TlsMode};
+use super::connect::{self, ConnectError, PostgresClient, TlsMode};
 use super::error::LOG_IN;
 use super::ownership::{DatabaseContent, DatabaseOwner, OwnerMark};
 use super::{BackendRole, DatabaseError, DatabaseServer, Product, STATEMENT_TIMEOUT, ServerVersion};
@@ -27,7 +27,7 @@ const MARK: &str = "convexinfra.owner";
 /// Where older releases kept it.
 const OLD_MARK: &str = "public.convexinfra_owner";
 
-/// Tables of users, in whatever schema, without our own.
+/// Selects the tables of users in all schemas, without our own.
 const TABLES: &str = "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p', 'S', 'v', 'm', 'f') AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'
     AND n.nspname <> 'convexinfra' AND c.relname <> 'convexinfra_owner'";
@@ -64,7 +64,7 @@ impl Admin for PostgresSession {
         let mut session = Self::open_maintenance(server).await?;
         session.require_usable().await?;
         let name = quote_identifier(database);
-        // Whatever the server's own locale is, these two always go together.
+        // These two go together under every locale of the server.
         let sql = format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'");
         match session.client.batch_execute(&sql).await {
             Err(error) if error.code() == Some(&SqlState::DUPLICATE_DATABASE) => Ok(()),
@@ -199,7 +199,7 @@ impl PostgresSession {
         let client = match connect::postgres(&config, server.tls(), server.peer()).await {
             Ok(client) => client,
             Err(ConnectError::Server(error)) if error.code() == Some(&SqlState::INVALID_CATALOG_NAME) => return Ok(None),
-            Err(error) => return Err(connect_error(server, user, error)),
+            Err(error) => return Err(server.connect_error(error, |error| login_error(server, user, error))),
         };
         let session = Self { server: server.clone(), client, user, database: database.to_owned() };
         let limit = format!("SET statement_timeout = '{}s'", STATEMENT_TIMEOUT.as_secs());
@@ -350,7 +350,7 @@ impl PostgresSession {
         self.client.batch_execute(sql).await.map_err(|error| self.query_error(what, remedy, error))
     }
 
-    /// The first column of the first row.
+    /// Returns the first column of the first row.
     async fn query_text(&self, what: &str, sql: &str) -> Result<String, DatabaseError> {
         let row = self.client.query_one(sql, &[]).await;
         row.and_then(|row| row.try_get(0)).map_err(|error| self.query_error(what, None, error))
@@ -373,16 +373,9 @@ impl PostgresSession {
     }
 }
 
-/// Why a server did not accept the connection.
-fn connect_error(server: &DatabaseServer, user: String, error: ConnectError<tokio_postgres::Error>) -> DatabaseError {
+/// Returns why a server refused the login.
+fn login_error(server: &DatabaseServer, user: String, error: tokio_postgres::Error) -> DatabaseError {
     let name = server.name.clone();
-    let error = match error {
-        ConnectError::Certificates(error) => return error,
-        ConnectError::Forbidden => return DatabaseError::HostForbidden { server: name },
-        ConnectError::Network(source) => return DatabaseError::Unreachable { server: name, source: source.into() },
-        ConnectError::TimedOut => return server.timed_out(CONNECT_TIMEOUT),
-        ConnectError::Server(error) => error,
-    };
     if let Some(said) = error.as_db_error() {
         let code = said.code().clone();
         let no_encryption = said.message().contains("no encryption") || said.message().contains("SSL off");
@@ -410,7 +403,7 @@ fn connect_error(server: &DatabaseServer, user: String, error: ConnectError<toki
     }
 }
 
-/// A name as an identifier.
+/// Returns a name as an identifier.
 fn quote_identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }

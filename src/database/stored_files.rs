@@ -6,7 +6,7 @@ use super::admin::Admin;
 use super::{DatabaseError, DatabaseSpec, Expectation};
 use crate::convex::persistence::{self, BlobKind};
 
-/// Where a backend keeps the files that its documents name.
+/// Says where a backend keeps the files that its documents name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileStore {
     /// In buckets, or where they cannot be listed: nothing is compared.
@@ -57,7 +57,8 @@ pub(super) async fn check(session: &mut impl Admin, spec: &DatabaseSpec) -> Resu
     Err(DatabaseError::FilesMissing { database: spec.database.clone(), modules, files, place })
 }
 
-/// The prefix under which a backend keeps its files in S3, as its database says; none where it keeps them elsewhere.
+/// Returns the prefix under which a backend keeps its files in S3, as its database says; none where it keeps them
+/// elsewhere.
 ///
 /// # Errors
 /// [`DatabaseError`] when the database cannot be read.
@@ -84,7 +85,7 @@ async fn named_files(session: &mut impl Admin) -> Result<Vec<(BlobKind, String)>
     Ok(found)
 }
 
-/// The active tables by name. Every component has its own.
+/// Returns the active tables by name. Every component has its own.
 async fn tables(session: &mut impl Admin) -> Result<Vec<(String, [u8; 16])>, DatabaseError> {
     let Some(tables) = session.global(persistence::TABLES_TABLE_ID).await?.as_deref().and_then(persistence::table_id) else {
         return Ok(Vec::new());

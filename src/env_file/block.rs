@@ -11,8 +11,6 @@ use crate::model::{BackendName, Fingerprint, ProjectName, Secret};
 pub const URL: &str = "CONVEX_SELF_HOSTED_URL";
 /// The variable of the admin key.
 pub const ADMIN_KEY: &str = "CONVEX_SELF_HOSTED_ADMIN_KEY";
-/// The variable that the Convex client refuses to see beside the two above.
-pub(super) const CLOUD_DEPLOYMENT: &str = "CONVEX_DEPLOYMENT";
 /// The variables that send the Convex client to Convex Cloud before anything else.
 pub const DEPLOY_KEYS: [&str; 2] = ["CONVEX_DEPLOY_KEY", "CONVEX_DEPLOYMENT_TOKEN"];
 

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use similar::TextDiff;
 
-use super::block::{
-    ADMIN_KEY, Block, BlockLayout, CLOUD_DEPLOYMENT, ClientKind, ClientVariables, ExpectedBlock, LineOwner, URL, is_credential,
-};
+use super::block::{ADMIN_KEY, Block, BlockLayout, ClientKind, ClientVariables, ExpectedBlock, LineOwner, URL, is_credential};
 use super::merge::merge;
+use super::notes::CLOUD_DEPLOYMENT;
 use super::notes::is_note;
 use super::parse::{Document, without_break};
 use crate::model::{Fingerprint, Secret};

@@ -8,8 +8,7 @@ use std::io;
 use std::path::Path;
 use std::process::Stdio;
 
-use super::repository::{VersionControl, git_folder, work_tree};
-use super::resolved_file::folder;
+use super::repository::{VersionControl, folder, git_folder, work_tree};
 use crate::system::{FileReadError, read_regular};
 
 /// Whether git tracks a file.

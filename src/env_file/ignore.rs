@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use super::bounded;
 use super::error::EnvFileError;
 use super::git;
+use super::repository::folder;
 use super::repository::{VersionControl, WorkTree, work_tree};
-use super::resolved_file::folder;
 use super::write;
 use crate::failpoint;
 

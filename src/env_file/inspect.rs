@@ -5,17 +5,17 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::block::{
-    ADMIN_KEY, Block, BlockLayout, BlockOwner, CLOUD_DEPLOYMENT, ClientVariables, DEPLOY_KEYS, ExpectedBlock, URL,
-};
+use super::block::{ADMIN_KEY, Block, BlockLayout, BlockOwner, ClientVariables, DEPLOY_KEYS, ExpectedBlock, URL};
 use super::bounded;
 use super::diff::{is_bare_url, preview, redacted_diff};
 use super::error::EnvFileError;
 use super::ignore::{IgnoreStatus, ignore_status};
 use super::merge::{merge, without_block};
+use super::notes::CLOUD_DEPLOYMENT;
 use super::parse::Document;
 use super::repository::Boundary;
-use super::resolved_file::{ResolvedFile, folder};
+use super::repository::folder;
+use super::resolved_file::ResolvedFile;
 use crate::model::{EnvFileContent, EnvFileState, Fingerprint, Secret};
 
 /// Inspects an env file, which need not exist. `expected` is what it should say, as far as that is known; `fingerprint` turns

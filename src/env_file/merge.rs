@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::block::{ADMIN_KEY, Block, BlockLayout, BlockOwner, CLOUD_DEPLOYMENT, ClientKind, LineOwner, URL, is_credential};
+use super::block::{ADMIN_KEY, Block, BlockLayout, BlockOwner, ClientKind, LineOwner, URL, is_credential};
+use super::notes::CLOUD_DEPLOYMENT;
 use super::notes::{self, Note};
 use super::parse::{Document, without_break};
 

@@ -2,9 +2,10 @@
 //!
 //! An assignment that is turned off stands as a comment below a notice that says so; the notice counts its lines.
 
-use super::block::CLOUD_DEPLOYMENT;
 use super::parse::{Document, without_break};
 
+/// The variable that the Convex client refuses beside the URL and the key of a self-hosted deployment.
+pub(super) const CLOUD_DEPLOYMENT: &str = "CONVEX_DEPLOYMENT";
 /// What a notice says after its count.
 const REASONS: [&str; 2] =
     ["the client refuses it beside CONVEX_SELF_HOSTED_URL", "the block of convexinfra sets this variable"];

@@ -30,6 +30,11 @@ pub(super) struct WorkTree {
     pub(super) system: VersionControl,
 }
 
+/// Returns the folder of a path; `.` for a bare name.
+pub(super) fn folder(path: &Path) -> PathBuf {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Path::to_owned)
+}
+
 /// Returns the work tree that a folder lies in: the nearest one.
 pub(super) fn work_tree(folder: &Path) -> Option<WorkTree> {
     let folder = fs::canonicalize(folder).ok()?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::bounded::{self, LIMIT};
 use super::error::EnvFileError;
 use super::git::{self, TrackedState};
-use super::repository::{Boundary, is_metadata};
+use super::repository::{Boundary, folder, is_metadata};
 
 /// The file that a path leads to.
 pub(super) struct ResolvedFile {
@@ -104,11 +104,6 @@ impl ResolvedFile {
         }
         Ok(())
     }
-}
-
-/// The folder of a path; `.` for a bare name.
-pub(super) fn folder(path: &Path) -> PathBuf {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Path::to_owned)
 }
 
 /// Returns why a file must not be written: it lies outside of the boundary or among the data of a version control system.

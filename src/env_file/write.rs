@@ -6,7 +6,8 @@ use std::path::Path;
 
 use super::bounded;
 use super::error::EnvFileError;
-use super::resolved_file::{ResolvedFile, folder};
+use super::repository::folder;
+use super::resolved_file::ResolvedFile;
 use super::staging::{StagedFile, sweep};
 use crate::failpoint;
 

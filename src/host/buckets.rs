@@ -3,7 +3,7 @@
 //! Must not do: decide what a backend may keep where.
 
 use super::Host;
-use super::storage::Findings;
+use super::findings::Findings;
 use crate::api::ProgressFn;
 use crate::convex::buckets::bucket_names;
 use crate::model::{BackendName, ByteSize, Diagnostic, FieldPath, Files, HostPolicy, ResolvedBackend, S3Files};
@@ -16,7 +16,7 @@ fn files(placement: &ResolvedBackend) -> Option<&S3Files> {
     }
 }
 
-/// The buckets as the backend will reach them; none where only its own machine has the credentials.
+/// Returns the buckets as the backend will reach them; none where only its own machine has the credentials.
 fn store(host: &Host, placement: &ResolvedBackend) -> Result<Option<BucketStore>, BucketError> {
     let Some(files) = files(placement) else { return Ok(None) };
     let secret = |path: &str| placement.secrets.get(&FieldPath::new(path)).cloned();
@@ -24,7 +24,8 @@ fn store(host: &Host, placement: &ResolvedBackend) -> Result<Option<BucketStore>
     BucketStore::new(files, secret, host.database_hosts.clone())
 }
 
-/// Whether a backend can do without the service for now: it may pass, or it is one that only stands in for the real one.
+/// Returns whether a backend can do without the service for now: it may pass, or it is one that only stands in for the real
+/// one.
 fn is_tolerated(placement: &ResolvedBackend, error: &BucketError) -> bool {
     error.may_pass() || (placement.spec.provider.descriptor().keeps_files_itself && error.describes_network())
 }
@@ -123,7 +124,7 @@ fn stays(name: &BackendName, leftover: &Leftover, store: &BucketStore) -> String
     )
 }
 
-/// What an error means to a user.
+/// Returns what an error means to a user.
 fn finding(host: &Host, placement: &ResolvedBackend, store: Option<&BucketStore>, error: &BucketError) -> Diagnostic {
     let name = &placement.name;
     // What answers at an address of this network, and how, is for its operators alone.

@@ -1,9 +1,9 @@
-//! Buckets where nothing but the providers' own HTTP leaves the control plane: whoever owns them prepares them.
+//! Buckets where nothing but the providers' own HTTP leaves the control plane: their owner prepares them.
 //!
 //! Must not do: claim that anything was made or looked at.
 
 use super::Host;
-use super::storage::Findings;
+use super::findings::Findings;
 use crate::api::ProgressFn;
 use crate::model::{Diagnostic, ResolvedBackend};
 

@@ -21,7 +21,7 @@ impl ConversationLimits {
     pub(super) async fn acquire(&self, project: &ProjectName) -> Option<OwnedSemaphorePermit> {
         let semaphore = {
             let mut projects = lock(&self.0);
-            // A project that nobody waits for and that holds nothing is forgotten.
+            // A project without waiters and without conversations is forgotten.
             projects.retain(|_, one| Arc::strong_count(one) > 1);
             Arc::clone(projects.entry(project.clone()).or_insert_with(|| Arc::new(Semaphore::new(MAX_CONVERSATIONS))))
         };

@@ -10,8 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Host;
 use super::conversations::MAX_CONVERSATIONS;
-use super::effects::failed_with;
-use super::storage::Findings;
+use super::findings::Findings;
 use crate::api::ProgressFn;
 use crate::authority::{DatabaseState, EffectResult, preview_id, volume_disposal};
 use crate::convex::database_url::{ROLE_PASSWORD, role_name};
@@ -36,7 +35,7 @@ pub(super) async fn prepare(host: &Host, placement: &ResolvedBackend, notice: Pr
         notice(format!("the files in `{}` are taken up with the database", folder.display()));
     }
     let spec = database_spec(placement, files_folder(host, placement));
-    let Some(_permit) = permit(host, placement).await else { return failed_with(busy(placement)) };
+    let Some(_permit) = permit(host, placement).await else { return EffectResult::failed(busy(placement)) };
     let prepared = match database_server(host, placement).await {
         Ok(server) => database::prepare(&server, &spec).await,
         Err(error) => Err(error),
@@ -48,11 +47,11 @@ pub(super) async fn prepare(host: &Host, placement: &ResolvedBackend, notice: Pr
             }
             EffectResult::StoragePrepared
         }
-        Err(error) => failed_with(database_finding(host, placement, &error)),
+        Err(error) => EffectResult::failed(database_finding(host, placement, &error)),
     }
 }
 
-/// Looks whether the database of a backend could be prepared. What nobody can see now is said, and refuses nothing.
+/// Looks whether the database of a backend could be prepared. What cannot be seen now is said, and refuses nothing.
 pub(super) async fn look(host: &Host, placement: &ResolvedBackend, findings: &mut Findings) {
     let has_url = placement.secrets.contains_key(&FieldPath::new(STORAGE_URL));
     if !placement.spec.has_own_server() || !has_url {
@@ -86,7 +85,7 @@ pub(super) async fn release(
         DatabaseReclaim::Retain if placement.spec.has_split_data() && keeps_files => Disposal::Retain,
         DatabaseReclaim::Retain => Disposal::Release,
     };
-    let Some(_permit) = permit(host, placement).await else { return (failed_with(busy(placement)), None) };
+    let Some(_permit) = permit(host, placement).await else { return (EffectResult::failed(busy(placement)), None) };
     let released = match database_server(host, placement).await {
         Ok(server) => database::release(&server, &spec, disposal).await,
         Err(error) => Err(error),
@@ -120,7 +119,7 @@ pub(super) async fn release(
             ));
             DatabaseState::Present
         }
-        Err(error) => return (failed_with(database_finding(host, placement, &error)), None),
+        Err(error) => return (EffectResult::failed(database_finding(host, placement, &error)), None),
     };
     (EffectResult::StorageReleased(state), prefix)
 }
@@ -219,7 +218,7 @@ fn database_spec(placement: &ResolvedBackend, files_folder: Option<PathBuf>) -> 
     }
 }
 
-/// What is worth saying about a database that can be used.
+/// Returns what is worth saying about a database that can be used.
 fn notes(spec: &DatabaseSpec, prepared: &Prepared) -> Vec<String> {
     let name = &spec.database;
     let mut notes = Vec::new();
@@ -241,7 +240,7 @@ fn notes(spec: &DatabaseSpec, prepared: &Prepared) -> Vec<String> {
     notes
 }
 
-/// What an error means to a user.
+/// Returns what an error means to a user.
 fn database_finding(host: &Host, placement: &ResolvedBackend, error: &DatabaseError) -> Diagnostic {
     // What answers at an address of this network, and how, is for its operators alone.
     if host.database_hosts != HostPolicy::Any && error.describes_network() {

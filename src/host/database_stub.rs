@@ -1,10 +1,9 @@
-//! Databases where nothing but HTTP leaves the control plane: whoever owns the server prepares it.
+//! Databases where only HTTP leaves the control plane: the owner of the server prepares them.
 //!
 //! Must not do: claim that anything was made or looked at.
 
 use super::Host;
-use super::effects::failed_with;
-use super::storage::Findings;
+use super::findings::Findings;
 use crate::api::ProgressFn;
 use crate::authority::{DatabaseState, EffectResult};
 use crate::model::{DatabaseReclaim, DatabaseRole, Diagnostic, ResolvedBackend};
@@ -16,7 +15,7 @@ pub(super) async fn prepare(_: &Host, placement: &ResolvedBackend, notice: Progr
         let message = format!("this control plane reaches no database server, so it can make no role for `{name}`");
         let help =
             "leave `role` out, so that the backend connects as the URL says, or use a control plane of `convexinfra serve`";
-        return failed_with(Diagnostic::new("database.unreached", message).with_help(help));
+        return EffectResult::failed(Diagnostic::new("database.unreached", message).with_help(help));
     }
     notice(format!("this control plane reaches no database server: the database `{name}` has to be there already"));
     EffectResult::StoragePrepared
@@ -38,7 +37,7 @@ pub(super) async fn release(
         DatabaseReclaim::Delete => {
             let message = format!("this control plane reaches no database server, so it cannot drop `{name}`");
             let help = "destroy the backend without `--with-database`, and drop the database on its server yourself";
-            failed_with(Diagnostic::new("database.unreached", message).with_help(help))
+            EffectResult::failed(Diagnostic::new("database.unreached", message).with_help(help))
         }
     };
     (end, None)
@@ -47,7 +46,7 @@ pub(super) async fn release(
 /// Looks at nothing.
 pub(super) async fn look(_: &Host, _: &ResolvedBackend, _: &mut Findings) {}
 
-/// Waits for nobody: nothing is connected to.
+/// Returns at once: nothing is connected to.
 pub(super) async fn permit(_: &Host, _: &ResolvedBackend) -> Option<()> {
     Some(())
 }

@@ -1,4 +1,4 @@
-//! Carrying out what the authority asks for.
+//! Performs the effects of operations through providers, databases and deployments.
 //!
 //! Must not do: choose what to do next; the authority does.
 
@@ -29,13 +29,13 @@ const DIAGNOSE_INTERVAL: Duration = Duration::from_secs(3);
 const LOG_LINES: usize = 8;
 
 impl Host {
-    /// Carries out one effect.
+    /// Performs one effect.
     pub(super) async fn run_effect(&self, effect: Effect, notice: ProgressFn<'_>) -> EffectResult {
         match effect {
             Effect::PrepareStorage(placement) => storage::prepare(self, &placement, notice).await,
             Effect::ReleaseStorage(placement, disposal) => storage::release(self, &placement, disposal, notice).await,
             Effect::Ensure(placement) => match self.provider(placement.spec.provider) {
-                Err(finding) => failed_with(finding),
+                Err(finding) => EffectResult::failed(finding),
                 Ok(provider) => match provider.ensure(&placement, notice).await {
                     Ok(references) => {
                         failpoint::hit("host.ensured");
@@ -63,19 +63,19 @@ impl Host {
                             placement.name,
                             error_chain(&error)
                         );
-                        failed_with(Diagnostic::new("convex.environment", message))
+                        EffectResult::failed(Diagnostic::new("convex.environment", message))
                     }
                 }
             }
             Effect::Stop(placement) => match self.provider(placement.spec.provider) {
-                Err(finding) => failed_with(finding),
+                Err(finding) => EffectResult::failed(finding),
                 Ok(provider) => match provider.stop(&placement).await {
                     Ok(()) => EffectResult::Stopped,
                     Err(error) => EffectResult::Failed(effect_failure(&placement, &error)),
                 },
             },
             Effect::Remove(placement) => match self.provider(placement.spec.provider) {
-                Err(finding) => failed_with(finding),
+                Err(finding) => EffectResult::failed(finding),
                 Ok(provider) => match remove(provider, &placement, notice).await {
                     Ok(()) => {
                         failpoint::hit("host.removed");
@@ -101,23 +101,14 @@ impl Host {
             let answer = probe_readiness(&self.connections, &url, placement.instance_name.as_str(), &placement.admin_key).await;
             let reason = match answer {
                 Readiness::Ready => return Ok(()),
-                // Somebody may have taken the port in the moment in which ours started, under whatever name. While
-                // nobody knows the port yet, another one does as well.
-                Readiness::OtherInstance { name } => {
-                    let message = format!("`{url}` is answered by another backend, `{name}`");
-                    let finding = Diagnostic::new("convex.other_instance", message)
-                        .with_help("stop that one, and run the same command again");
-                    return Err(EffectFailure { finding, conflict: port_of(placement) });
-                }
-                Readiness::KeyRefused => {
-                    let message = format!("`{}` runs under another instance secret and refuses its key", placement.name);
-                    let finding = Diagnostic::new("convex.key_refused", message);
-                    return Err(EffectFailure { finding, conflict: port_of(placement) });
-                }
+                // Another process may have taken the port while ours started. While no client knows the port yet, another
+                // one does as well.
+                Readiness::OtherInstance { name } => return Err(other_instance(placement, &url, &name)),
+                Readiness::KeyRefused => return Err(key_refused(placement)),
                 Readiness::NotListening => format!("nothing listens at `{url}`"),
                 Readiness::Failing(DeploymentError::NotAsked { source: TransportError::NoAuthorities, .. }) => {
                     let message = format!("`{}` is not known to answer: {NO_AUTHORITIES}", placement.name);
-                    return Err(without_conflict(Diagnostic::new("local.no_authorities", message)));
+                    return Err(Diagnostic::new("local.no_authorities", message).into());
                 }
                 Readiness::Failing(error) => error_chain(&error),
             };
@@ -147,18 +138,7 @@ impl Host {
                 }
             }
             if self.platform.uptime().saturating_sub(started) > READY_TIMEOUT {
-                // That it runs is known only where somebody could look.
-                let runs = if unseen.is_none() { "runs, but" } else { "was started, but" };
-                let unseen = unseen.map(|unseen| format!("; {unseen}")).unwrap_or_default();
-                let message = format!(
-                    "`{}` {runs} did not answer within {} s: {reason}{unseen}",
-                    placement.name,
-                    READY_TIMEOUT.as_secs()
-                );
-                return Err(without_conflict(
-                    Diagnostic::new("convex.not_ready", message)
-                        .with_help(format!("look at its log with\n    convexinfra logs {}", placement.name)),
-                ));
+                return Err(not_ready(placement, &reason, unseen.as_deref()));
             }
             if !here && self.platform.uptime().saturating_sub(looked) > REMOTE_OBSERVE_INTERVAL {
                 looked = self.platform.uptime();
@@ -167,6 +147,27 @@ impl Host {
             pause = (pause * 3 / 2).min(MAX_POLL_INTERVAL);
         }
     }
+}
+
+fn other_instance(placement: &ResolvedBackend, url: &str, name: &str) -> EffectFailure {
+    let message = format!("`{url}` is answered by another backend, `{name}`");
+    let finding = Diagnostic::new("convex.other_instance", message).with_help("stop that one, and run the same command again");
+    EffectFailure { finding, conflict: port_of(placement) }
+}
+
+fn key_refused(placement: &ResolvedBackend) -> EffectFailure {
+    let message = format!("`{}` runs under another instance secret and refuses its key", placement.name);
+    EffectFailure { finding: Diagnostic::new("convex.key_refused", message), conflict: port_of(placement) }
+}
+
+/// Returns the failure of a backend that did not become ready in time; `unseen` is why it could not be observed.
+fn not_ready(placement: &ResolvedBackend, reason: &str, unseen: Option<&str>) -> EffectFailure {
+    let name = &placement.name;
+    // That it runs is known only where it could be observed.
+    let runs = if unseen.is_none() { "runs, but" } else { "was started, but" };
+    let unseen = unseen.map(|unseen| format!("; {unseen}")).unwrap_or_default();
+    let message = format!("`{name}` {runs} did not answer within {} s: {reason}{unseen}", READY_TIMEOUT.as_secs());
+    Diagnostic::new("convex.not_ready", message).with_help(format!("look at its log with\n    convexinfra logs {name}")).into()
 }
 
 async fn remove(provider: &dyn Provider, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> Result<(), ProviderError> {
@@ -183,20 +184,12 @@ async fn last_lines(provider: &dyn Provider, placement: &ResolvedBackend) -> Vec
     }
 }
 
-/// The port that a backend was allocated, where it has any.
+/// Returns the port that a backend was allocated, where it has any.
 fn port_of(placement: &ResolvedBackend) -> Option<AllocationConflict> {
     (placement.ports.api != 0).then_some(AllocationConflict::Port(placement.ports.api))
 }
 
-fn without_conflict(finding: Diagnostic) -> EffectFailure {
-    EffectFailure { finding, conflict: None }
-}
-
-pub(super) fn failed_with(finding: Diagnostic) -> EffectResult {
-    EffectResult::Failed(without_conflict(finding))
-}
-
-/// What a provider's error means to a user.
+/// Returns what the error of a provider means to a user, without secrets.
 pub(super) fn effect_failure(placement: &ResolvedBackend, error: &ProviderError) -> EffectFailure {
     let name = &placement.name;
     let finding = Diagnostic::new(error.code(), error_chain(error));

@@ -6,7 +6,7 @@ use crate::authority::EnvironmentTarget;
 use crate::convex::deployment::{Deployment, DeploymentClient, DeploymentError, EnvironmentChange};
 use crate::model::{FieldDrift, FieldPath, FingerprintKey, ResolvedBackend, Secret};
 
-/// What is seen of a deployment's variables.
+/// Describes what is seen of a deployment's variables.
 pub(super) struct EnvironmentDiff {
     /// Where those that we set differ from what was set.
     pub(super) deviations: Vec<FieldDrift>,

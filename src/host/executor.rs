@@ -15,8 +15,10 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::sync::watch;
 
-use super::janitor::{SWEEP_INTERVAL, error_code};
-use super::registry::{Activity, BackendKey, BackendLock, Cancellation, OperationRegistry, RunningGuard, cancellation};
+use super::janitor::SWEEP_INTERVAL;
+use super::registry::{
+    Activity, BackendKey, BackendLock, Cancellation, OperationRegistry, RunningGuard, cancellation, error_code,
+};
 use super::{Host, LocalBinaries, lock};
 use crate::api::wire::OperationEvent;
 use crate::api::{ControlError, Lease, OperationOutcome, OperationRequest, ProgressFn, Work};
@@ -28,13 +30,13 @@ use crate::model::{BackendName, Diagnostic, OperationId, OperationRecord, Operat
 use crate::policy;
 use crate::provider::{FoundBackend, ProviderError};
 
-/// How long a request waits for its turn at a backend before it is told to come again.
+/// How long a request waits for the lock of a backend before it is refused as busy.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a removal waits for an operation that it cancelled: what that one waits for ends at once, and only an effect
 /// that cannot be interrupted takes longer.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// How running an operation ended without an outcome.
+/// Says why running an operation ended without an outcome.
 enum Interrupted {
     Cancelled(Cancellation),
     Failed(ControlError),
@@ -54,8 +56,8 @@ pub struct AcceptedOperation {
 }
 
 impl Host {
-    /// Accepts a piece of work of whoever has shown a token and begins it, or finds the operation that it became when it
-    /// was sent before. Returns once it is accepted; it goes on by itself.
+    /// Accepts a request under a token and begins its operation, or finds the operation that it became when it was sent
+    /// before. Returns once it is accepted; the operation goes on by itself.
     ///
     /// # Errors
     /// [`ControlError::OperationRunning`] when something else is being done to the same backend for too long; asking
@@ -69,7 +71,7 @@ impl Host {
         self.start_as(Principal::Token(bearer), lease, request).await
     }
 
-    /// The same on behalf of anybody.
+    /// Accepts a request of any principal and begins its operation.
     pub(super) async fn start_as(
         self: &Arc<Self>,
         asker: Principal<'_>,
@@ -92,7 +94,7 @@ impl Host {
         if let Some(record) = known(self)? {
             return Ok(AcceptedOperation { id: record.id });
         }
-        // What was accepted once is found again, whatever became of its provider since.
+        // What was accepted once is found again, even where its provider is gone.
         self.check_allowed(&request)?;
         self.check_supported(&lease.project, &request).await?;
         let mut cancelled = false;
@@ -139,8 +141,8 @@ impl Host {
         }
     }
 
-    /// Refuses what nothing here could bring about or take away again, and to run what a client brought along, unless
-    /// whoever started the server allowed it.
+    /// Refuses a provider that is not available here, and executables that a client names, unless the server was started
+    /// with them allowed.
     fn check_allowed(&self, request: &OperationRequest) -> Result<(), ControlError> {
         let Work::Put { spec, .. } = &request.work else { return Ok(()) };
         if let Some(refusal) = policy::provider_available(&request.backend, spec, &self.provider_kinds()) {
@@ -177,10 +179,10 @@ impl Host {
             return Ok(());
         };
         if let Err(ProviderError::Unsupported(words)) = provider.validate(spec).await {
-            let message = format!("`{name}` cannot be brought about: {words}");
+            let message = format!("`{name}` cannot be created: {words}");
             return Err(ControlError::Unsupported(Diagnostic::new(ProviderError::UNSUPPORTED, message)));
         }
-        // Whatever else is wrong, the attempt says it, and it is taken up again from there.
+        // Other failures show in the attempt, which is resumed from there.
         for found in provider.find(project, name).await.unwrap_or_default() {
             if self.read_rows(|authority| authority.is_recorded(&found.id))? != Some(true) {
                 return Err(ControlError::Refused(orphaned(project, name, &found)));
@@ -246,7 +248,7 @@ impl Host {
         }
     }
 
-    /// Runs step after step until the operation has ended.
+    /// Performs step after step until the operation has ended.
     async fn run_to_end(
         &self,
         operation: &mut Operation,
@@ -285,7 +287,7 @@ impl Host {
         }
     }
 
-    /// What this host has carried out by itself since it was made.
+    /// Returns the counts of operations of this host.
     pub fn activity(&self) -> Activity {
         let OperationRegistry { running, done, failed, .. } = &self.registry;
         let running = u64::try_from(lock(running).len()).unwrap_or(u64::MAX);
@@ -300,7 +302,7 @@ impl Host {
         }
     }
 
-    /// What an operation says after a number, and then its end; waits for what is still to come. Each event has its
+    /// Returns what an operation says after a number, and then its end; waits for what is still to come. Each event has its
     /// number, to go on after it later. None once the end was handed out.
     ///
     /// # Errors

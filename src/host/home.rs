@@ -21,7 +21,7 @@ pub struct Home {
     master_key: Option<Secret>,
 }
 
-/// Why the directory cannot be used.
+/// Says why the directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum HomeError {
     /// It could not be made or read.
@@ -75,24 +75,24 @@ impl From<HomeError> for ControlError {
 }
 
 impl Home {
-    /// A home in this directory, with a master key from outside if there is one.
+    /// Returns a home in this directory, with a master key from outside if there is one.
     pub fn new(directory: PathBuf, master_key: Option<Secret>) -> Self {
         Self { directory, master_key }
     }
 
-    /// The store's file.
+    /// Returns the store's file.
     pub fn store(&self) -> PathBuf {
         self.directory.join("control-plane.sqlite3")
     }
 
-    /// How many bytes the store takes, with what is written but not yet in its place.
+    /// Returns how many bytes the store takes, with what is written but not yet in its place.
     pub(super) fn store_bytes(&self) -> u64 {
         let store = self.store();
         let log = store.with_extension("sqlite3-wal");
         [store, log].iter().filter_map(|path| fs::metadata(path).ok()).map(|metadata| metadata.len()).sum()
     }
 
-    /// The file whose lock says who writes here.
+    /// Returns the file whose lock says who writes here.
     pub(super) fn lock_path(&self) -> PathBuf {
         self.directory.join("occupied")
     }
@@ -127,7 +127,7 @@ impl Home {
         {
             use std::os::unix::fs::PermissionsExt;
             let mode = fs::metadata(&self.directory).map_err(failed)?.permissions().mode();
-            // A directory that holds other things is somebody else's to close; our files in it are closed by themselves.
+            // A directory with other content keeps its mode; our files in it are private by themselves.
             let empty = || fs::read_dir(&self.directory).is_ok_and(|mut entries| entries.next().is_none());
             if mode & 0o077 != 0 && (self.store().exists() || self.key_file().exists() || empty()) {
                 fs::set_permissions(&self.directory, fs::Permissions::from_mode(0o700)).map_err(failed)?;
@@ -140,7 +140,7 @@ impl Home {
         HomeError::KeyMissing { store: self.store().display().to_string(), key: self.key_file().display().to_string() }
     }
 
-    /// The master key, if there is one already.
+    /// Returns the master key, if there is one already.
     pub fn existing_master_key(&self) -> Result<Option<MasterKey>, HomeError> {
         if let Some(text) = &self.master_key {
             let place = "`CONVEXINFRA_MASTER_KEY`".to_owned();
@@ -244,7 +244,7 @@ impl Home {
         ControlError::Record(Diagnostic::new("home.store_lost", message).with_help(help))
     }
 
-    /// The master key, made now where there is none. Of several that make one at once, one wins and all use it.
+    /// Returns the master key, made now where there is none. Of several that make one at once, one wins and all use it.
     pub fn master_key(&self, store_exists: bool) -> Result<MasterKey, HomeError> {
         if let Some(key) = self.existing_master_key()? {
             return Ok(key);

@@ -16,12 +16,12 @@ pub(super) struct HomeLock {
     _file: Option<File>,
 }
 
-/// Whether a server was here before.
+/// Says whether a server was here before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LockFile {
     /// This is the first one: commands that write here now have taken no lock.
     Created,
-    /// Everybody who writes here has taken a lock.
+    /// Every writer of this home has taken a lock.
     Existing,
 }
 

@@ -1,33 +1,29 @@
-//! What a host that serves does by itself, again and again: taking up what was cut off, removing what has expired, and
-//! forgetting what nobody asks for any more.
+//! The janitor of a host that serves: at each sweep it resumes interrupted operations, removes expired backends, and prunes
+//! old records.
 //!
-//! Must not do: wait for anybody, or let one thing that cannot be done keep it from the others.
+//! Must not do: wait for a lock, or let one failure stop the rest of a sweep.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::registry::{BackendKey, Cancellation};
+use super::registry::{BackendKey, Cancellation, SweepErrors, error_code};
 use super::{Host, HostAuthority, lock};
 use crate::api::ControlError;
 use crate::authority::{Resumption, Transition};
 use crate::store::UnreadableRow;
 
-/// How often a host that serves looks for what expired and for what was left open.
+/// The interval of sweeps.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// At which sweeps what old operations said is forgotten: about once an hour, because it is a write.
 const SWEEPS_PER_PRUNE: u64 = 3600;
 /// How long what an operation said is kept after its end.
 const NOTICE_RETENTION_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// What a sweep could not do: at which backend, where it was at one, and the code of the reason.
-pub(super) type SweepErrors = BTreeSet<(Option<BackendKey>, String)>;
-
 impl Host {
-    /// Takes up every operation that was cut off, begins the removal of what has expired, and forgets, now and then, what
-    /// nobody asks for any more. Whoever serves does this again and again. What cannot be done is in the log, once for as
-    /// long as it lasts.
+    /// Resumes interrupted operations, begins to remove expired backends, and prunes old records now and then. A host that
+    /// serves calls this periodically. A failure is logged once for as long as it lasts.
     ///
     /// # Errors
     /// The first thing that could not be done; the others were tried all the same.
@@ -56,14 +52,14 @@ impl Host {
         failed.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
     }
 
-    /// Begins again whatever is open and does not run here. Returns what could not be begun, and why.
+    /// Resumes open operations that do not run here. Returns those that cannot be resumed, and why.
     pub(super) fn resume_operations(self: &Arc<Self>) -> Result<Vec<(BackendKey, ControlError)>, ControlError> {
         let busy = self.registry.running();
         let Resumption { resumed, failed, unreadable } = self.write_rows(|authority| authority.resume(&busy, self.now()))?;
         let mut left: Vec<(BackendKey, ControlError)> =
             failed.into_iter().map(|(place, error)| (place, error.into())).collect();
         for (place, operation, next) in resumed {
-            // Somebody who is at this backend now takes its place, or leaves it for the next sweep.
+            // Another operation on this backend supersedes it, or leaves it for the next sweep.
             let Ok(turn) = self.registry.backend_lock(&place).try_lock_owned() else { continue };
             match self.write_rows(|authority| authority.begin_attempt(&operation, self.now())) {
                 Ok(None) => self.execute(place, operation, next, turn),
@@ -86,8 +82,8 @@ impl Host {
         *known = now;
     }
 
-    /// Begins to remove the backends whose time is over. One that somebody is at, or whose project somebody is changing,
-    /// is left for the next time.
+    /// Begins to remove expired backends. One with an operation, or whose project has a held lease, is left for the next
+    /// sweep.
     fn remove_expired(self: &Arc<Self>, failed: &mut Vec<(Option<BackendKey>, ControlError)>) -> Result<(), ControlError> {
         for place in self.read_rows(|authority| authority.expired(self.now()))?.unwrap_or_default() {
             let Ok(turn) = self.registry.backend_lock(&place).try_lock_owned() else {
@@ -121,13 +117,8 @@ impl Host {
         *known = troubles;
     }
 
-    /// Whether the last sweep did all that there was to do.
+    /// Returns whether the last sweep did all that there was to do.
     pub(super) fn has_sweep_errors(&self) -> bool {
         !lock(&self.registry.sweep_errors).is_empty()
     }
-}
-
-/// The code of what went wrong: what the log may say of it.
-pub(super) fn error_code(error: &ControlError) -> String {
-    error.report().errors.into_iter().next().map(|finding| finding.code).unwrap_or_default()
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 
-use super::registry::BackendKey;
+use super::registry::{BackendKey, Restarts, error_code};
 use super::{Host, lock};
 use crate::api::ControlError;
 use crate::authority::Transition;
@@ -17,13 +17,6 @@ const CHECK_CONCURRENCY: usize = 8;
 /// How long is waited before a backend that ended again is started, in milliseconds: twice as long each time, up to the longest.
 const FIRST_BACKOFF_MS: i64 = 1_000;
 const MAX_BACKOFF_MS: i64 = 300_000;
-
-/// How often a backend was started here, and when that may be done again.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Restarts {
-    count: u32,
-    not_before: i64,
-}
 
 impl Restarts {
     /// Returns what is known after one more start at this moment. A backend that ran longer than the longest pause begins anew.
@@ -84,7 +77,7 @@ impl Host {
             Ok(Some((None, Transition::Ended(outcome)))) => self.record_outcome(&key, &outcome),
             Ok(_) | Err(ControlError::LeaseHeld { .. }) => {}
             Err(error) => {
-                let code = super::janitor::error_code(&error);
+                let code = error_code(&error);
                 tracing::warn!(%project, %backend, code, "a backend that does not run could not be started");
             }
         }

@@ -20,6 +20,7 @@ mod database;
 mod effects;
 mod environment;
 mod executor;
+mod findings;
 #[cfg(feature = "native")]
 mod home;
 #[cfg(feature = "native")]
@@ -53,10 +54,10 @@ pub use executor::AcceptedOperation;
 pub use home::{Home, HomeError};
 pub use janitor::SWEEP_INTERVAL;
 #[cfg(feature = "native")]
-pub use native::{NativePlatform, now};
+pub use native::NativePlatform;
 pub use platform::{HostAuthority, Platform, WriteMode};
 #[cfg(feature = "native")]
-pub use process::own_holder;
+pub use process::{now, own_holder};
 pub use registry::Activity;
 pub use sample::{BackendSample, ProjectSample};
 #[cfg(feature = "native")]
@@ -90,7 +91,7 @@ pub struct Host {
     conversations: conversations::ConversationLimits,
 }
 
-/// What a host is made of.
+/// Describes what a host is made of.
 pub struct HostParts {
     /// What it runs on.
     pub platform: Box<dyn Platform>,
@@ -104,8 +105,8 @@ pub struct HostParts {
     pub local_binaries: LocalBinaries,
 }
 
-/// Which executables a manifest may name in `[backends.NAME.local]`. Whoever may name one runs it with the rights of this
-/// process, which is nothing new for the user of a command, and everything for the client of a server.
+/// Says which executables a manifest may name in `[backends.NAME.local]`. They run with the rights of this process, which
+/// is nothing new for the user of a command, and everything for the client of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LocalBinaries {
     /// Any on this machine.
@@ -115,7 +116,7 @@ pub enum LocalBinaries {
 }
 
 impl Host {
-    /// A host made of these parts. Nothing is read or made yet.
+    /// Returns a host made of these parts. Nothing is read or made yet.
     pub fn new(parts: HostParts) -> Self {
         let HostParts { platform, name, providers, connections, local_binaries } = parts;
         let (database_hosts, registry) = (HostPolicy::Any, OperationRegistry::default());
@@ -138,18 +139,18 @@ impl Host {
         Self { database_hosts, ..self }
     }
 
-    /// The control plane as somebody uses it from this very process.
+    /// Returns the control plane as the user of this process uses it.
     pub fn embedded_session(self: &Arc<Self>) -> ControlSession {
         let here = self.platform.own_holder();
         ControlSession::embedded(Arc::clone(self), Actor { token: None, name: format!("{} on {}", here.user, here.host) })
     }
 
-    /// The control plane as the bearer of a token uses it. What the token allows is for the caller to check.
+    /// Returns the control plane as the bearer of a token uses it. What the token allows is for the caller to check.
     pub fn session_for(self: &Arc<Self>, actor: Actor) -> ControlSession {
         ControlSession::served(Arc::clone(self), actor)
     }
 
-    /// Whose token this is.
+    /// Returns whose token this is.
     ///
     /// # Errors
     /// [`ControlError::NotAuthorised`] when it opens nothing.
@@ -162,34 +163,34 @@ impl Host {
         })
     }
 
-    /// The names of all projects.
+    /// Returns the names of all projects.
     pub fn projects(&self) -> Result<Vec<ProjectName>, ControlError> {
         Ok(self.read_rows(Authority::projects)?.unwrap_or_default())
     }
 
-    /// What all backends of a project ask for together.
+    /// Returns what all backends of a project ask for together.
     pub fn usage(&self, project: &ProjectName) -> Result<Usage, ControlError> {
         Ok(self.read_rows(|authority| authority.usage(project))?.unwrap_or_default())
     }
 
-    /// One operation of a project.
+    /// Returns one operation of a project.
     pub fn operation(&self, project: &ProjectName, id: &OperationId) -> Result<Option<OperationRecord>, ControlError> {
         Ok(self.read_rows(|authority| authority.operation(project, id))?.flatten())
     }
 
-    /// The last operations of a project, oldest first.
+    /// Returns the last operations of a project, oldest first.
     pub fn operations(&self, project: &ProjectName, limit: u32) -> Result<Vec<OperationRecord>, ControlError> {
         Ok(self.read_rows(|authority| authority.operations(project, limit))?.unwrap_or_default())
     }
 
-    /// How many projects somebody is changing now.
+    /// Returns how many leases are held now.
     pub fn leases(&self) -> Result<usize, ControlError> {
         let now = self.now();
         let unknown = |_: &LeaseHolder| Liveness::Unknown;
         Ok(self.read_rows(|authority| authority.holders(now, unknown).map(|holders| holders.len()))?.unwrap_or_default())
     }
 
-    /// How much of this control plane is used.
+    /// Returns how much of this control plane is used.
     pub fn capacity(&self) -> Result<Capacity, ControlError> {
         let totals = self.read_rows(Authority::totals)?.unwrap_or_default();
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
@@ -206,12 +207,12 @@ impl Host {
         self.read_rows(|authority| authority.ping()).map(drop)
     }
 
-    /// How many bytes the store takes on the disk.
+    /// Returns how many bytes the store takes on the disk.
     pub fn store_bytes(&self) -> u64 {
         self.platform.store_bytes()
     }
 
-    /// The providers that this control plane can carry out.
+    /// Returns the providers that this control plane can carry out.
     pub fn provider_kinds(&self) -> Vec<ProviderKind> {
         self.providers.iter().map(|provider| provider.kind()).collect()
     }
@@ -226,7 +227,7 @@ impl Host {
         answer.unwrap_or(Ok(None))
     }
 
-    /// Asks the authority, if there is one already. Changes nothing, and waits for nobody who writes.
+    /// Reads through the authority, if there is one already. Changes nothing, and waits for no writer.
     fn read_rows<T>(
         &self,
         question: impl FnOnce(&HostAuthority) -> Result<T, AuthorityError>,
@@ -245,7 +246,8 @@ impl Host {
         self.write_in_mode(WriteMode::Exclusive, message)
     }
 
-    /// The same for what does no harm beside a server that has this home: tokens and quotas are read anew every time.
+    /// Returns the same for what does no harm beside a server that has this home: tokens and quotas are read anew every
+    /// time.
     fn write_beside_server<T>(
         &self,
         message: impl FnOnce(&HostAuthority) -> Result<T, AuthorityError>,
@@ -270,12 +272,12 @@ impl Host {
         }
     }
 
-    /// The time.
+    /// Returns the time.
     pub fn now(&self) -> Timestamp {
         self.platform.now()
     }
 
-    /// A time that only grows, to measure with.
+    /// Returns a time that only grows, to measure with.
     pub fn uptime(&self) -> Duration {
         self.platform.uptime()
     }
@@ -297,7 +299,7 @@ impl Host {
         })
     }
 
-    /// The URL under which this machine reaches a backend, whatever its clients use.
+    /// Returns the URL under which this machine reaches a backend; clients may use another one.
     fn internal_url(placement: &ResolvedBackend) -> String {
         (placement.spec.provider.descriptor().internal_url)(placement)
     }
@@ -353,7 +355,7 @@ impl Host {
     }
 }
 
-/// A panic elsewhere leaves rows as the transaction left them, so what a mutex guards stays usable.
+/// Returns a panic elsewhere leaves rows as the transaction left them, so what a mutex guards stays usable.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

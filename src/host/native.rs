@@ -1,6 +1,6 @@
 //! This machine as what a host runs on: a home on its disk, its processes, its clock.
 //!
-//! Must not do: decide anything about backends, or make anything before somebody wants to write.
+//! Must not do: decide anything about backends, or create anything before the first write.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -35,8 +35,8 @@ pub struct NativePlatform {
 }
 
 impl NativePlatform {
-    /// A home in this directory, with a master key from outside instead of the one in it, and the first port to hand
-    /// out where it should not be the usual one. Nothing is read or made yet.
+    /// Returns a home in this directory, with a master key from outside instead of the one in it, and the first port to
+    /// hand out where it should not be the usual one. Nothing is read or made yet.
     pub fn new(directory: PathBuf, master_key: Option<Secret>, first_port: Option<u16>) -> Self {
         Self {
             home: Home::new(directory, master_key),
@@ -135,7 +135,7 @@ impl Platform for NativePlatform {
                 Liveness::Dead | Liveness::Unknown => Liveness::Dead,
             };
             let mut working = Ok(Vec::new());
-            self.read(&mut |authority| working = authority.holders(now(), alive))?;
+            self.read(&mut |authority| working = authority.holders(process::now(), alive))?;
             if let Some((project, holder)) = working?.first() {
                 let message = format!("process {} of {} is changing `{project}` in this home", holder.process, holder.user);
                 return Err(home_in_use(&message));
@@ -162,7 +162,7 @@ impl Platform for NativePlatform {
     }
 
     fn now(&self) -> Timestamp {
-        now()
+        process::now()
     }
 
     fn uptime(&self) -> Duration {
@@ -198,11 +198,6 @@ fn blocking<T>(work: impl FnOnce() -> T) -> T {
 
 fn store_unusable(error: StoreError) -> ControlError {
     ControlError::Record(store_diagnostic(&error))
-}
-
-/// The time now, as this machine has it.
-pub fn now() -> Timestamp {
-    Timestamp(jiff::Timestamp::now().as_millisecond())
 }
 
 fn entropy(bytes: &mut [u8]) -> Result<(), EntropyError> {

@@ -11,7 +11,7 @@ use crate::provider::kit::redact::Redactor;
 /// How many backends are looked at at the same time.
 pub(super) const OBSERVE_CONCURRENCY: usize = 32;
 
-/// What is seen of a backend.
+/// Describes what is seen of a backend.
 pub(super) struct ObservedBackend {
     pub(super) observation: Observation,
     /// Its unmanaged variables.

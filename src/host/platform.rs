@@ -1,4 +1,4 @@
-//! What a host needs of whatever it runs on: rows, a clock, tasks, and who is who there.
+//! The port to the platform that a host runs on: rows, a clock, tasks, and holders of leases.
 //!
 //! Must not do: decide anything about backends.
 
@@ -11,22 +11,22 @@ use crate::authority::{Authority, Liveness};
 use crate::model::{FingerprintKey, ProjectName, Timestamp};
 use crate::store::DynStore;
 
-/// The authority of a host, over a store of whatever kind.
+/// Names the authority of a host, over any kind of store.
 pub type HostAuthority = Authority<DynStore>;
 
-/// Who else may be writing at the same time.
+/// Says who else may be writing at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteMode {
-    /// Nobody who carries operations out.
+    /// No process that executes operations.
     Exclusive,
-    /// Anybody: what is written does no harm beside a server that has this home.
+    /// Any process: such a write is safe beside a server of this home.
     BesideServer,
 }
 
 /// What a host runs on.
 pub trait Platform: Send + Sync {
-    /// Asks the authority, if there is one already; nothing is called where there is none. Changes nothing, and waits
-    /// for nobody who writes.
+    /// Asks the authority, if there is one already; nothing is called where there is none. Changes nothing, and waits for
+    /// no writer.
     ///
     /// # Errors
     /// The rows or the master key cannot be read.
@@ -35,34 +35,34 @@ pub trait Platform: Send + Sync {
     /// Tells the authority something that it writes down; makes it where there is none.
     ///
     /// # Errors
-    /// There can be no authority here now, or somebody else is writing.
+    /// There can be no authority here now, or another process writes.
     fn write(&self, beside: WriteMode, message: &mut dyn FnMut(&HostAuthority)) -> Result<(), ControlError>;
 
-    /// Keeps everybody else from writing here from now on; `address` is what they are told.
+    /// Locks this home for writing from now on; `address` is shown to other writers.
     ///
     /// # Errors
-    /// Somebody else is writing.
+    /// Another process writes.
     fn lock_exclusive(&self, address: &str) -> Result<(), ControlError>;
 
-    /// The key under which the secrets of a project are fingerprinted; none while there is no master key.
+    /// Returns the key under which the secrets of a project are fingerprinted; none while there is no master key.
     ///
     /// # Errors
     /// The master key cannot be read or made.
     fn fingerprint_key(&self, project: &ProjectName, need: IfMissing) -> Result<Option<FingerprintKey>, ControlError>;
 
-    /// How many bytes the store takes.
+    /// Returns how many bytes the store takes.
     fn store_bytes(&self) -> u64;
 
-    /// The time.
+    /// Returns the time.
     fn now(&self) -> Timestamp;
 
-    /// A time that only grows, to measure with.
+    /// Returns a time that only grows, to measure with.
     fn uptime(&self) -> Duration;
 
-    /// This host, as the holder of a lease.
+    /// Returns this host, as the holder of a lease.
     fn own_holder(&self) -> LeaseHolder;
 
-    /// Whether a holder of a lease still lives.
+    /// Returns whether a holder of a lease still lives.
     fn liveness(&self, holder: &LeaseHolder) -> Liveness;
 
     /// Runs work that waits for a disk or computes for long, without holding up other tasks.

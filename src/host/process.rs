@@ -2,8 +2,9 @@
 
 use crate::api::{LeaseHolder, LeaseNonce, MAX_NAME_BYTES, truncate};
 use crate::authority::Liveness;
+use crate::model::Timestamp;
 
-/// This process, as the holder of a lease.
+/// Returns this process, as the holder of a lease.
 pub fn own_holder() -> LeaseHolder {
     let process = std::process::id();
     LeaseHolder {
@@ -11,9 +12,14 @@ pub fn own_holder() -> LeaseHolder {
         host: host_name(),
         process,
         process_start: start(process),
-        since: super::native::now(),
+        since: now(),
         nonce: attempt(),
     }
+}
+
+/// Returns the time of this machine's clock.
+pub fn now() -> Timestamp {
+    Timestamp(jiff::Timestamp::now().as_millisecond())
 }
 
 /// Without randomness an attempt cannot be told from another one, so it is none.
@@ -22,7 +28,7 @@ fn attempt() -> Option<LeaseNonce> {
     getrandom::fill(&mut bytes).ok().map(|()| LeaseNonce::new(bytes))
 }
 
-/// The account by its number, where no variable names it.
+/// Returns the account by its number, where no variable names it.
 #[cfg(unix)]
 fn own_uid() -> String {
     format!("uid {}", rustix::process::getuid().as_raw())
@@ -41,15 +47,16 @@ fn host_name() -> String {
     as_name(&rustix::system::uname().nodename().to_string_lossy()).unwrap_or_else(|| "somewhere".to_owned())
 }
 
-/// A text as the name of an account or a machine, which every control plane takes; none where nothing is left of it.
+/// Returns a text as the name of an account or a machine, which every control plane takes; none where nothing is left of
+/// it.
 fn as_name(text: &str) -> Option<String> {
     let line: String = text.chars().filter(|letter| !letter.is_control()).collect();
     let name = truncate(line.trim(), MAX_NAME_BYTES);
     (!name.is_empty()).then_some(name)
 }
 
-/// Whether a holder still lives; only this machine's processes can be told, and of those only the ones that this process
-/// can see: a container may have the name of its machine and processes of its own.
+/// Returns whether a holder still lives; only this machine's processes can be told, and of those only the ones that this
+/// process can see: a container may have the name of its machine and processes of its own.
 pub(super) fn liveness(holder: &LeaseHolder) -> Liveness {
     let Some(then) = holder.process_start.as_deref().filter(|_| holder.host == host_name()) else { return Liveness::Unknown };
     match pid_namespace() {
@@ -61,13 +68,13 @@ pub(super) fn liveness(holder: &LeaseHolder) -> Liveness {
     }
 }
 
-/// When and where a process started; none when there is no such process, or when that says nothing.
+/// Returns when and where a process started; none when there is no such process, or when that says nothing.
 fn start(process: u32) -> Option<String> {
     let time = crate::provider::process::start_time(i32::try_from(process).ok()?).ok().flatten()?;
     Some(format!("{time}{}", pid_namespace()?))
 }
 
-/// Where a number means one process: in one boot of one machine, and in one space of processes of it.
+/// Returns where a number means one process: in one boot of one machine, and in one space of processes of it.
 #[cfg(target_os = "linux")]
 fn pid_namespace() -> Option<String> {
     let boot = crate::system::read_regular_text(std::path::Path::new("/proc/sys/kernel/random/boot_id"), 4096).ok()?;

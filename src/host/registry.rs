@@ -1,4 +1,4 @@
-//! The operations that run in this process, and the lock of each backend.
+//! The registry of operations that run in this process, the lock of each backend, and what sweeps remember.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,19 +6,34 @@ use std::sync::{Arc, Mutex, Weak};
 
 use tokio::sync::{OwnedMutexGuard, watch};
 
-use super::janitor::SweepErrors;
 use super::lock;
-use crate::api::OperationOutcome;
+use crate::api::{ControlError, OperationOutcome};
 use crate::authority::Operation;
 use crate::model::{BackendName, OperationId, ProjectName};
 
 pub(super) type BackendKey = (ProjectName, BackendName);
 pub(super) type BackendLock = OwnedMutexGuard<()>;
 
-/// What runs in this process, and who takes turns.
+/// What a sweep could not do: the backend, where it was about one, and the code of the error.
+pub(super) type SweepErrors = BTreeSet<(Option<BackendKey>, String)>;
+
+/// Returns the code of an error, which is what the log may say of it.
+pub(super) fn error_code(error: &ControlError) -> String {
+    error.report().errors.into_iter().next().map(|finding| finding.code).unwrap_or_default()
+}
+
+/// Counts the starts of a backend, and says when the next one may be.
+#[cfg(feature = "native")]
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Restarts {
+    pub(super) count: u32,
+    pub(super) not_before: i64,
+}
+
+/// Lists the operations that run in this process, and locks backends.
 #[derive(Default)]
 pub(super) struct OperationRegistry {
-    /// One turn for each backend that somebody is at.
+    /// The lock of each backend with an operation.
     pub(super) locks: Mutex<BTreeMap<BackendKey, Weak<tokio::sync::Mutex<()>>>>,
     /// Every operation that runs here.
     pub(super) running: Mutex<BTreeMap<OperationId, RunningOperation>>,
@@ -29,14 +44,14 @@ pub(super) struct OperationRegistry {
     pub(super) sweeps: AtomicU64,
     /// How often backends were started here because they did not run.
     #[cfg(feature = "native")]
-    pub(super) restarts: Mutex<BTreeMap<BackendKey, super::keep_running::Restarts>>,
+    pub(super) restarts: Mutex<BTreeMap<BackendKey, Restarts>>,
     /// The rows that the last sweep could not read.
     pub(super) unreadable: Mutex<BTreeSet<String>>,
     /// What the last sweep could not do.
     pub(super) sweep_errors: Mutex<SweepErrors>,
 }
 
-/// An operation that runs here.
+/// Holds an operation that runs here.
 pub(super) struct RunningOperation {
     pub(super) key: BackendKey,
     /// Whether it takes its backend away, which nothing else is a reason to end.
@@ -47,7 +62,7 @@ pub(super) struct RunningOperation {
     pub(super) cancel: watch::Sender<Option<Cancellation>>,
 }
 
-/// Why a step is ended before it has.
+/// Says why a step is cancelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cancellation {
     /// The backend is to be removed.
@@ -57,7 +72,7 @@ pub(super) enum Cancellation {
     Shutdown,
 }
 
-/// What a host has carried out by itself since it was made.
+/// Counts the operations of a host since it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Activity {
     /// How many operations run now.
@@ -68,7 +83,7 @@ pub struct Activity {
     pub failed: u64,
 }
 
-/// Takes an operation off the list of what runs, however its task ends.
+/// Removes an operation from the registry, however its task ends.
 pub(super) struct RunningGuard<'a> {
     pub(super) registry: &'a OperationRegistry,
     pub(super) id: OperationId,
@@ -76,7 +91,7 @@ pub(super) struct RunningGuard<'a> {
 
 impl Drop for RunningGuard<'_> {
     fn drop(&mut self) {
-        // Whoever listens sees the channel close, and looks at the row.
+        // Listeners see the channel close, and read the row.
         lock(&self.registry.running).remove(&self.id);
     }
 }
@@ -129,13 +144,13 @@ impl OperationRegistry {
         count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What runs here now.
+    /// Returns what runs here now.
     pub(super) fn running(&self) -> BTreeSet<OperationId> {
         lock(&self.running).keys().cloned().collect()
     }
 }
 
-/// Waits until an operation is cancelled; for ever where nobody can.
+/// Waits until an operation is cancelled; for ever where it cannot be.
 pub(super) async fn cancellation(cancelled: &mut Option<watch::Receiver<Option<Cancellation>>>) -> Cancellation {
     if let Some(receiver) = cancelled
         && let Ok(why) = receiver.wait_for(Option::is_some).await

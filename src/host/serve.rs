@@ -15,12 +15,12 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Why a host cannot serve.
 pub type ServingError = ControlError;
 
-/// Whether backends whose processes ended are started again.
+/// Says whether backends whose processes ended are started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeepRunning {
     /// When the server starts, and whenever one has ended, with a pause that grows.
     Yes,
-    /// Only when somebody asks for it.
+    /// Only when a request asks for it.
     No,
 }
 
@@ -38,7 +38,7 @@ impl Host {
     /// others are told when they want to write here.
     ///
     /// # Errors
-    /// Somebody else writes in this home, or the store cannot be used.
+    /// Another process writes in this home, or the store cannot be used.
     pub async fn serve(self: &Arc<Self>, address: &str) -> Result<Serving, ServingError> {
         self.serve_with(address, KeepRunning::Yes).await
     }

@@ -5,30 +5,14 @@
 
 use std::time::Duration;
 
+use super::findings::Findings;
 use super::{Host, buckets, database};
 use crate::api::{ControlError, OperationRequest, Preflight, ProgressFn, Work};
 use crate::authority::{DatabaseState, EffectResult, preview_without_store};
-use crate::model::{Address, DatabaseReclaim, Diagnostic, ProjectName, ResolvedBackend};
+use crate::model::{DatabaseReclaim, Diagnostic, ProjectName, ResolvedBackend};
 
 /// How long a look may take, whatever a server does.
 const PREFLIGHT_TIMEOUT: Duration = Duration::from_secs(25);
-
-/// What a look finds.
-#[derive(Debug, Default)]
-pub(super) struct Findings {
-    preflight: Preflight,
-}
-
-impl Findings {
-    #[cfg(feature = "native")]
-    pub(super) fn refuse(&mut self, placement: &ResolvedBackend, finding: Diagnostic) {
-        self.preflight.refusals.push(finding.about(Address::backend(&placement.name)));
-    }
-
-    pub(super) fn note(&mut self, placement: &ResolvedBackend, finding: Diagnostic) {
-        self.preflight.notes.push(finding.as_warning().about(Address::backend(&placement.name)));
-    }
-}
 
 impl Host {
     /// Looks at what a request depends on outside of this control plane. Changes nothing.
@@ -102,7 +86,7 @@ pub(super) async fn prepare(host: &Host, placement: &ResolvedBackend, notice: Pr
     if placement.spec.has_buckets()
         && let Err(finding) = buckets::prepare(host, placement, notice).await
     {
-        return super::effects::failed_with(finding);
+        return EffectResult::failed(finding);
     }
     if placement.spec.has_own_server() {
         return database::prepare(host, placement, notice).await;

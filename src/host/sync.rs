@@ -11,7 +11,7 @@ use crate::model::{ProjectName, Quota, Secret, Timestamp, TokenId};
 const PAUSE_AFTER_ERRORS: Duration = Duration::from_secs(30);
 
 impl Host {
-    /// What a project has to know of a token that was shown.
+    /// Returns what a project has to know of a token that was shown.
     pub fn lookup_token(&self, shown: &Secret) -> Result<TokenLookup, ControlError> {
         let unknown = || TokenLookup { token: None, quota: Quota::default() };
         Ok(self.read_rows(|authority| authority.lookup_token(shown))?.unwrap_or_else(unknown))
@@ -22,7 +22,7 @@ impl Host {
         self.write_rows(|authority| authority.apply_lookup(introduction))
     }
 
-    /// What the directory has to know of a project; none while there is no such project.
+    /// Returns what the directory has to know of a project; none while there is no such project.
     pub fn project_sync(&self, project: &ProjectName) -> Result<Option<ProjectSync>, ControlError> {
         Ok(self.read_rows(|authority| authority.project_sync(project))?.flatten())
     }
@@ -32,14 +32,14 @@ impl Host {
         self.write_rows(|authority| authority.apply_project_sync(registration, self.now()))
     }
 
-    /// The project that a token opens; none for an operator's, or an unknown one.
+    /// Returns the project that a token opens; none for an operator's, or an unknown one.
     pub fn project_of_token(&self, token: &TokenId) -> Result<Option<ProjectName>, ControlError> {
         Ok(self.read_rows(|authority| authority.project_of_token(token))?.flatten())
     }
 
-    /// When [`Host::sweep`] has something to do again: at once while an operation has not ended, else when a backend's
-    /// time is over or its removal is to be tried again; not at once when the last sweep could not do everything. None
-    /// when there is nothing to wait for.
+    /// Returns when [`Host::sweep`] has something to do again: at once while an operation has not ended, else when a
+    /// backend's time is over or its removal is to be tried again; not at once when the last sweep could not do everything.
+    /// None when there is nothing to wait for.
     pub fn next_sweep(&self) -> Result<Option<Timestamp>, ControlError> {
         let pause = if self.has_sweep_errors() { PAUSE_AFTER_ERRORS } else { super::SWEEP_INTERVAL };
         let soon = self.now().plus_milliseconds(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX));

@@ -70,7 +70,7 @@ fn desired_backend(document: &ManifestView<'_, '_>, backend: &BackendView<'_, '_
     // With one backend there is no doubt whom `.env.local` belongs to.
     let contents = if view.flag("client_vars").unwrap_or_default() { EnvFileContents::Both } else { EnvFileContents::Pair };
     let named = |entry: &Entry<'_>| {
-        let (path, vars) = env_file(entry)?;
+        let (path, vars) = entry.env_file()?;
         Some(EnvFileTarget { path: path.to_owned(), contents: vars.unwrap_or(contents) })
     };
     let env_files = match view.get("env_file") {
@@ -79,21 +79,6 @@ fn desired_backend(document: &ManifestView<'_, '_>, backend: &BackendView<'_, '_
         None => Vec::new(),
     };
     Some(DesiredBackend { spec, env_files, secrets: BTreeMap::new(), certificate_file: None })
-}
-
-/// The path of an env file, and what it gets where it says so.
-pub(super) fn env_file<'t>(entry: &Entry<'t>) -> Option<(&'t str, Option<EnvFileContents>)> {
-    match &entry.value {
-        Value::Text(path) => Some((path, None)),
-        Value::Table(node) => {
-            let vars = match node.get("vars").map(|entry| &entry.value) {
-                Some(Value::Word(word)) => EnvFileContents::parse(word),
-                _ => None,
-            };
-            Some((node.get("path")?.text()?, vars))
-        }
-        _ => None,
-    }
 }
 
 fn names(view: &MergedTable<'_, '_>) -> Option<BTreeSet<BackendName>> {

@@ -14,6 +14,7 @@ mod read;
 mod reference;
 mod rules;
 mod schema;
+mod schema_kind;
 mod schema_table;
 mod secret_detection;
 mod suggest;

@@ -1,6 +1,8 @@
 //! From a TOML tree to a checked tree: unknown keys, wrong types and texts that do not have the shape of their key.
 
+mod secret;
 mod value;
+mod wrong_value;
 
 use std::fmt;
 use std::ops::Range;

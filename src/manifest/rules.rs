@@ -279,7 +279,7 @@ const OTHER_FILES: [&str; 4] = ["convex.toml", "package.json", "tsconfig.json", 
 fn env_files_are_env_files(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnostic>) {
     for backend in &document.backends {
         let files = backend.view.own.and_then(|own| own.get("env_file")).map(Entry::list).unwrap_or_default();
-        for (entry, (path, _)) in files.iter().filter_map(|entry| Some((entry, super::lower::env_file(entry)?))) {
+        for (entry, (path, _)) in files.iter().filter_map(|entry| Some((entry, entry.env_file()?))) {
             let name = path.rsplit('/').next().unwrap_or(path);
             if !OTHER_FILES.contains(&name) {
                 continue;

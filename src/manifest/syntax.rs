@@ -132,7 +132,7 @@ fn unclosed(text: &str, open: usize) -> Diagnostic {
     .with_allowed([closing.to_string()])
 }
 
-/// The library's words, turned into ours where ours help more.
+/// Returns the diagnostic for a mistake of syntax, in words of our own where they help more.
 fn problem(text: &str, span: &Range<usize>, message: &str) -> Diagnostic {
     let written = &text[span.clone()];
     let (what, expected) = message.split_once(", expected ").unwrap_or((message, ""));
@@ -152,38 +152,12 @@ fn problem(text: &str, span: &Range<usize>, message: &str) -> Diagnostic {
         "string values must be quoted" if written.is_empty() => {
             found("a value is missing after the `=`").with_help("write the value, or remove the key")
         }
-        "string values must be quoted" => {
-            let problem = found("a text needs quotes").with_label("no quotes");
-            let bare = written.trim();
-            if bare.contains(['"', '\\', '\'']) || bare.chars().any(char::is_control) {
-                return problem.with_help("put `\"` on both sides");
-            }
-            problem.with_help("put `\"` on both sides").with_edit(span, format!("\"{bare}\""))
-        }
-        "invalid unquoted key" | "key with no value" if colon(text, span.start).is_some() => {
-            let colon = colon(text, span.start).unwrap_or_else(|| span.clone());
-            let problem = Diagnostic::at("manifest.syntax", &colon, "a key and its value are joined by `=`, not by `:`")
-                .with_help("write `key = value`");
-            match joined(text, &colon) {
-                Some((range, replacement)) => problem.with_edit(&range, replacement),
-                None => problem,
-            }
-        }
+        "string values must be quoted" => missing_quotes(span, written),
+        "invalid unquoted key" | "key with no value" if colon(text, span.start).is_some() => colon_for_equals(text, span),
         "unexpected key or value" if text[span.start..].starts_with(',') && text[..span.start].trim_end().ends_with('=') => {
             found("a value is missing after the `=`").with_help("write the value, or remove the key")
         }
-        "unexpected key or value" if text[span.start..].starts_with(',') => {
-            let comma = span.start..span.start + 1;
-            let problem = Diagnostic::at("manifest.syntax", &comma, "a line of a table ends without a comma")
-                .with_help("remove the comma");
-            let ends =
-                text[comma.end..].split('\n').next().is_some_and(|rest| rest.trim().is_empty() || rest.trim().starts_with('#'));
-            if ends {
-                problem.with_edit(&comma, "")
-            } else {
-                problem.with_help("write one key on each line, or all of them between `{` and `}`")
-            }
-        }
+        "unexpected key or value" if text[span.start..].starts_with(',') => comma_after_value(text, span.start),
         "invalid boolean" => {
             let problem = found("`true` and `false` are written in small letters").with_allowed(["true", "false"]);
             match written.to_ascii_lowercase().as_str() {
@@ -214,6 +188,39 @@ fn problem(text: &str, span: &Range<usize>, message: &str) -> Diagnostic {
                 problem.with_help(format!("expected here: {expected}"))
             }
         }
+    }
+}
+
+fn missing_quotes(span: &Range<usize>, written: &str) -> Diagnostic {
+    let problem = Diagnostic::at("manifest.syntax", span, "a text needs quotes")
+        .with_label("no quotes")
+        .with_help("put `\"` on both sides");
+    let bare = written.trim();
+    if bare.contains(['"', '\\', '\'']) || bare.chars().any(char::is_control) {
+        return problem;
+    }
+    problem.with_edit(span, format!("\"{bare}\""))
+}
+
+fn colon_for_equals(text: &str, span: &Range<usize>) -> Diagnostic {
+    let colon = colon(text, span.start).unwrap_or_else(|| span.clone());
+    let problem = Diagnostic::at("manifest.syntax", &colon, "a key and its value are joined by `=`, not by `:`")
+        .with_help("write `key = value`");
+    match joined(text, &colon) {
+        Some((range, replacement)) => problem.with_edit(&range, replacement),
+        None => problem,
+    }
+}
+
+fn comma_after_value(text: &str, start: usize) -> Diagnostic {
+    let comma = start..start + 1;
+    let problem =
+        Diagnostic::at("manifest.syntax", &comma, "a line of a table ends without a comma").with_help("remove the comma");
+    let ends = text[comma.end..].split('\n').next().is_some_and(|rest| rest.trim().is_empty() || rest.trim().starts_with('#'));
+    if ends {
+        problem.with_edit(&comma, "")
+    } else {
+        problem.with_help("write one key on each line, or all of them between `{` and `}`")
     }
 }
 

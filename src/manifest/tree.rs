@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::model::{ByteSize, Cpus, Release, SecretRef, SecretSource, TextValue, TimeSpan, Tls};
+use crate::model::{ByteSize, Cpus, EnvFileContents, Release, SecretRef, SecretSource, TextValue, TimeSpan, Tls};
 
 /// One value and its position.
 #[derive(Debug)]
@@ -57,6 +57,21 @@ impl<'t> TableNode<'t> {
 }
 
 impl<'t> Entry<'t> {
+    /// Returns the path of an env file, and its contents where they are given.
+    pub(super) fn env_file(&self) -> Option<(&'t str, Option<EnvFileContents>)> {
+        match &self.value {
+            Value::Text(path) => Some((path, None)),
+            Value::Table(node) => {
+                let vars = match node.get("vars").map(|entry| &entry.value) {
+                    Some(Value::Word(word)) => EnvFileContents::parse(word),
+                    _ => None,
+                };
+                Some((node.get("path")?.text()?, vars))
+            }
+            _ => None,
+        }
+    }
+
     pub(super) fn table(&self) -> Option<&TableNode<'t>> {
         if let Value::Table(node) = &self.value { Some(node) } else { None }
     }

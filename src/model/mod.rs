@@ -19,15 +19,18 @@ pub mod fly;
 mod host_policy;
 mod identifier;
 mod impact;
+mod loopback;
 mod name;
 mod operation;
 mod provider;
+mod provider_settings;
 mod published;
 mod quota;
 mod reclaim;
 mod release;
 mod resolved;
 mod secret;
+mod serde_skip;
 mod size;
 mod spec;
 mod spec_fields;
@@ -57,9 +60,13 @@ pub use fingerprint::{Digest, Fingerprint, FingerprintKey};
 pub use host_policy::{HostPolicy, HostRule, HostRuleError};
 pub use identifier::{BackendId, Generation, OperationId, Revision, StepKey, TokenId};
 pub use impact::ChangeImpact;
+pub use loopback::{is_local_host, is_local_url, is_loopback_host, is_loopback_url};
 pub use name::{BackendName, INSTANCE_NAME_MAX, InstanceName, NAME_MAX, NameError, ProjectName};
-pub use operation::{OperationKind, OperationRecord, OperationState};
+pub use operation::{OperationKind, OperationRecord, OperationState, OperationStep};
 pub use provider::ProviderKind;
+pub use provider_settings::{
+    DockerSettings, FlySettings, KubernetesSettings, LocalSettings, ProviderSettings, PullPolicy, SimulatedSettings,
+};
 pub use quota::{Quota, QuotaExcess, Usage};
 pub use reclaim::{DatabaseReclaim, ReclaimPolicy, VolumeReclaim};
 pub use release::{DowngradeConsent, Release, ReleaseError, ReleaseOrder};
@@ -67,8 +74,7 @@ pub use resolved::{DASHBOARD_URL, INTERNAL_URL, PortPair, ProviderState, RELEASE
 pub use secret::{Secret, SecretRef, SecretSource};
 pub use size::{ByteSize, Cpus, SizeError};
 pub use spec::{
-    BackendSpec, BucketNames, DockerSettings, Files, FlySettings, KubernetesSettings, LocalSettings, Origins, ProviderSettings,
-    PullPolicy, Resources, S3Credentials, S3Files, ServerStorage, SimulatedSettings, Storage, TextValue, Tls, Tuning,
+    BackendSpec, BucketNames, Files, Origins, Resources, S3Credentials, S3Files, ServerStorage, Storage, TextValue, Tls, Tuning,
 };
 pub use spec_fields::{fields, secret_slots};
 pub use time::{TimeSpan, TimeSpanError, Timestamp};

@@ -28,6 +28,9 @@ pub struct OperationRecord {
     pub ended_at: Option<Timestamp>,
     /// How far it has come.
     pub state: OperationState,
+    /// The furthest step that a running operation has begun.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub progress: Option<OperationStep>,
     /// Why it failed, when it did.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<Diagnostic>,
@@ -64,6 +67,66 @@ impl OperationKind {
     /// Returns the kind of a word; none for one that is not known.
     pub fn parse(word: &str) -> Option<Self> {
         [Self::Put, Self::Remove, Self::Stop, Self::Start, Self::Forget].into_iter().find(|kind| kind.as_str() == word)
+    }
+}
+
+/// Names the steps of all operations. Their numbers are persisted, and grow in the order in which an operation takes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OperationStep {
+    /// Removes what exists.
+    Remove = 1,
+    /// Releases its database and names what stays in buckets.
+    ReleaseStorage = 2,
+    /// Prepares its database and its buckets.
+    PrepareStorage = 3,
+    /// Has its provider create or update it.
+    Ensure = 4,
+    /// Waits until it is ready.
+    AwaitReady = 5,
+    /// Sets its Convex variables.
+    SetEnvironment = 6,
+    /// Stops it.
+    Stop = 7,
+}
+
+impl OperationStep {
+    const ALL: [Self; 7] = [
+        Self::Remove,
+        Self::ReleaseStorage,
+        Self::PrepareStorage,
+        Self::Ensure,
+        Self::AwaitReady,
+        Self::SetEnvironment,
+        Self::Stop,
+    ];
+
+    /// Returns the step of a persisted number; none for zero and for numbers that are not known.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|step| *step as u8 == number)
+    }
+
+    /// Returns the words for it in messages.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Remove => "removing it",
+            Self::ReleaseStorage => "releasing its storage",
+            Self::PrepareStorage => "preparing its storage",
+            Self::Ensure => "bringing it up",
+            Self::AwaitReady => "waiting until it is ready",
+            Self::SetEnvironment => "setting its variables",
+            Self::Stop => "stopping it",
+        }
+    }
+
+    /// Returns the deadline of the step in seconds. A first start may pull an image and migrate a large database.
+    pub fn deadline_seconds(self) -> u64 {
+        match self {
+            Self::PrepareStorage | Self::ReleaseStorage | Self::SetEnvironment => 180,
+            Self::Ensure => 45 * 60,
+            Self::AwaitReady | Self::Remove => 15 * 60,
+            Self::Stop => 5 * 60,
+        }
     }
 }
 

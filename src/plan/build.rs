@@ -156,13 +156,11 @@ impl<'a> PlanBuilder<'a> {
         self.lints.extend(remote_lints::lints(name, &wanted.spec, &self.actual.snapshot.control_plane));
         let existing = self.existing.get(name).copied();
         self.lints.extend(lint::expiry(name, wanted, existing, &self.actual.snapshot.control_plane));
-        let renamed_from = self.renamed.get(name).map(|old| (*old).clone());
-        let consent = self.intent.downgrade_consent(name);
         let task = Task::Put {
             backend: name.clone(),
             spec: Box::new(wanted.spec.clone()),
-            renamed_from: renamed_from.clone(),
-            downgrade: consent,
+            renamed_from: self.renamed.get(name).map(|old| (*old).clone()),
+            downgrade: self.intent.downgrade_consent(name),
         };
         let Some(existing) = existing else {
             self.lints.extend(lint::unavailable_secrets(name, wanted, |_| true));
@@ -171,14 +169,20 @@ impl<'a> PlanBuilder<'a> {
         match existing.phase {
             Phase::Removing => {
                 self.lints.extend(lint::removal_first(name, existing));
-                return self.step(address, Action::Create, Reason::RemovalUnfinished, diff::creation_changes(wanted), task);
+                self.step(address, Action::Create, Reason::RemovalUnfinished, diff::creation_changes(wanted), task);
             }
             Phase::Creating => {
-                return self.step(address, Action::Create, Reason::Unfinished, diff::creation_changes(wanted), task);
+                self.step(address, Action::Create, Reason::Unfinished, diff::creation_changes(wanted), task);
             }
-            Phase::Updating | Phase::Failed | Phase::Ready => {}
+            Phase::Updating | Phase::Failed | Phase::Ready => self.update_backend(name, wanted, existing, task),
         }
+    }
 
+    /// Plans the update of a backend that is recorded, where it differs or drifted.
+    fn update_backend(&mut self, name: &'a BackendName, wanted: &'a DesiredBackend, existing: &'a ActualBackend, task: Task) {
+        let address = Address::backend(name);
+        let renamed_from = self.renamed.get(name).map(|old| (*old).clone());
+        let consent = self.intent.downgrade_consent(name);
         let BackendDiff { mut changes, not_compared } = policy::diff_backend(wanted, existing);
         self.lints.extend(not_compared.iter().map(|path| lint::not_compared(name, path, wanted)));
         self.lints.extend(lint::changes(name, &changes));

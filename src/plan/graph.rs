@@ -1,4 +1,4 @@
-//! Which step waits for which, and an order in which all of them could run one by one.
+//! The graph of steps: predecessors, and a topological order in which all steps could run one by one.
 
 use std::collections::{BTreeMap, BTreeSet};
 

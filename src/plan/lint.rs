@@ -226,14 +226,14 @@ pub(super) fn removal_first(name: &BackendName, existing: &ActualBackend) -> Vec
     if removal.volume == VolumeReclaim::Retain {
         let message = format!(
             "the removal of `{name}` was begun with `--keep-data` and ends so: its app and its volume stay, and the backend that \
-             is made anew takes them up only where `fly.app` names that app"
+             is recreated takes them up only where `fly.app` names that app"
         );
         lints.push(lint("plan.kept_apart", Address::backend(name), message));
     }
     if removal.database == DatabaseReclaim::Delete && existing.recorded.has_own_server() {
         let message = format!(
             "the removal of `{name}` was begun with `--with-database` and ends so: its database `{}` is dropped before the \
-             backend is made anew",
+             backend is recreated",
             existing.instance_name.database()
         );
         lints.push(lint("plan.database_goes", Address::backend(name), message));

@@ -6,15 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::cost::priced_backends;
-use super::quota_search::Search;
+use super::quota_search::{Amounts, DIMENSIONS, Search};
 use super::{Step, StepId, Task, graph};
 use crate::model::{ActualBackend, BackendName, BackendSpec, Diagnostic, Snapshot, Usage, Usd};
-
-/// What quotas limit: backends, processor, memory, disk, and dollars a month.
-const DIMENSIONS: usize = 5;
-
-/// Backends, thousandths of a processor, bytes of memory and of disk, millionths of a dollar a month.
-pub(super) type Amounts = [i128; DIMENSIONS];
 
 /// What the quota counts before a plan, what it allows, and what each step adds to it or takes from it.
 pub(super) struct QuotaDeltas {

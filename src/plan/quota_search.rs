@@ -8,8 +8,13 @@ use std::collections::HashSet;
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 
-use super::quota_schedule::Amounts;
 use super::{Step, graph};
+
+/// What quotas limit: backends, processor, memory, disk, and dollars a month.
+pub(super) const DIMENSIONS: usize = 5;
+
+/// Backends, thousandths of a processor, bytes of memory and of disk, millionths of a dollar a month.
+pub(super) type Amounts = [i128; DIMENSIONS];
 
 /// How many choices are tried before an order counts as not there. A plan that a person writes needs a few.
 const SEARCH_LIMIT: usize = 20_000;

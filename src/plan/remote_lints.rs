@@ -1,13 +1,11 @@
 //! What is worth a look where the control plane is on another machine: addresses that mean something else here.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
-
-use crate::model::{Address, BackendName, BackendSpec, ControlPlaneInfo, Diagnostic};
+use crate::model::{Address, BackendName, BackendSpec, ControlPlaneInfo, Diagnostic, is_local_url};
 
 /// What a backend on the control plane's machine says that clients or their users would take for something of theirs.
 pub(super) fn lints(name: &BackendName, spec: &BackendSpec, control_plane: &ControlPlaneInfo) -> Vec<Diagnostic> {
     let descriptor = spec.provider.descriptor();
-    if !descriptor.location.is_on_this_machine() || !control_plane.outlives_commands() || is_loopback(&control_plane.name) {
+    if !descriptor.location.is_on_this_machine() || !control_plane.outlives_commands() || is_local_url(&control_plane.name) {
         return Vec::new();
     }
     let lint = |code: &str, message: String| Diagnostic::warning(code, message).about(Address::backend(name));
@@ -29,27 +27,13 @@ pub(super) fn lints(name: &BackendName, spec: &BackendSpec, control_plane: &Cont
 
 /// The origins that say nothing of a machine, if there are such.
 fn missing_origins(spec: &BackendSpec) -> Option<&'static str> {
-    let missing = |origin: &Option<String>| origin.as_deref().is_none_or(is_loopback);
+    let missing = |origin: &Option<String>| origin.as_deref().is_none_or(is_local_url);
     match (missing(&spec.origins.api), missing(&spec.origins.site)) {
         (true, true) => Some("`origins.api` and `origins.site`"),
         (true, false) => Some("`origins.api`"),
         (false, true) => Some("`origins.site`"),
         (false, false) => None,
     }
-}
-
-/// Returns whether a URL leads to the machine that it is used on.
-fn is_loopback(url: &str) -> bool {
-    let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = authority.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    if let Some((v6, _)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        return v6.parse::<Ipv6Addr>().is_ok_and(|address| address.is_loopback() || address.is_unspecified());
-    }
-    let host = host.split(':').next().unwrap_or_default().to_ascii_lowercase();
-    host == "localhost"
-        || host.ends_with(".localhost")
-        || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback() || address.is_unspecified())
 }
 
 #[cfg(test)]

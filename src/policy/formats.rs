@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use crate::model::{NAME_MAX, Release};
 
-use super::specification::Violation;
-use super::url::Url;
+use super::url::WrittenUrl;
+use super::violation::Violation;
 
 /// What a text must look like.
 #[derive(Debug)]
@@ -161,9 +161,7 @@ fn as_variable(text: &str) -> Option<String> {
 }
 
 fn is_control_plane(text: &str) -> bool {
-    Url::parse(text).is_some_and(|url| {
-        url.userinfo.is_none() && url.tail.is_empty() && (url.scheme == "https" || url.scheme == "http" && url.is_loopback())
-    })
+    WrittenUrl::parse(text).is_some_and(|url| !url.has_userinfo && url.tail.is_empty() && url.is_confidential())
 }
 
 fn with_https(text: &str) -> Option<String> {
@@ -175,17 +173,17 @@ fn with_https(text: &str) -> Option<String> {
 }
 
 fn is_endpoint(text: &str) -> bool {
-    Url::parse(text).is_some_and(|url| url.is_http() && url.userinfo.is_none() && url.tail.is_empty())
+    WrittenUrl::parse(text).is_some_and(|url| url.is_http() && !url.has_userinfo && url.tail.is_empty())
 }
 
 fn is_origin(text: &str) -> bool {
-    Url::parse(text).is_some_and(|url| url.is_http() && url.userinfo.is_none() && url.tail.is_empty() && url.path.is_empty())
+    WrittenUrl::parse(text).is_some_and(|url| url.is_http() && !url.has_userinfo && url.tail.is_empty() && url.path.is_empty())
 }
 
 fn as_origin(text: &str) -> Option<String> {
     let text = text.trim();
     let text = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
-    let url = Url::parse(&text)?;
+    let url = WrittenUrl::parse(&text)?;
     // A path that says something is not cut off without asking.
     (url.path.trim_matches('/').is_empty() && url.tail.is_empty()).then(|| text.trim_end_matches('/').to_owned())
 }

@@ -13,6 +13,7 @@ mod quota;
 mod release;
 pub(crate) mod specification;
 pub(crate) mod url;
+mod violation;
 
 pub(crate) use data::{change_refusals, data_missing, moved_onto_existing, protected, volume_kept};
 pub use diff::FieldChange;

@@ -3,9 +3,8 @@
 //! The reader of manifests reports the same violations with a span and, where one edit repairs it, that edit. The
 //! authority checks what comes over the wire with [`violations`], so that no client can record what a manifest may not say.
 
-use std::ops::Range;
-
 use super::formats::{self, TextFormat, quoted};
+use super::violation::Violation;
 use crate::model::{
     BackendName, BackendSpec, BucketNames, DESCRIPTORS, Diagnostic, Files, Release, ReleaseSource, SecretSource, ServerStorage,
     TextShape, TextValue, Tls,
@@ -19,28 +18,6 @@ pub(crate) const MAX_VARIABLE_BYTES: usize = 8 * 1024;
 pub(crate) const MAX_COUNT: u32 = 100_000;
 /// The two variables that every deployment sets by itself.
 pub(crate) const BUILT_IN_VARIABLES: [&str; 2] = ["CONVEX_CLOUD_URL", "CONVEX_SITE_URL"];
-
-/// A rule that a specification breaks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Violation {
-    /// The code of the problem, such as `manifest.bad_origin`.
-    pub(crate) code: &'static str,
-    /// What is wrong.
-    pub(crate) message: String,
-    /// What to write instead.
-    pub(crate) help: String,
-}
-
-impl Violation {
-    fn new(code: &'static str, message: String, help: impl Into<String>) -> Self {
-        Self { code, message, help: help.into() }
-    }
-
-    /// Returns it at its place in a manifest.
-    pub(crate) fn at(self, bytes: &Range<usize>) -> Diagnostic {
-        Diagnostic::at(self.code, bytes, self.message).with_help(self.help)
-    }
-}
 
 impl From<Violation> for Diagnostic {
     fn from(Violation { code, message, help }: Violation) -> Self {

@@ -1,59 +1,47 @@
-//! What the rules need to know of a URL.
+//! URLs as they are written in a manifest, and passwords in them.
 
-/// The parts of an absolute URL, as they are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Url<'t> {
-    pub(crate) scheme: &'t str,
-    /// The part before the `@`, if there is one.
-    pub(crate) userinfo: Option<&'t str>,
-    pub(crate) host: &'t str,
-    /// Path with its leading slash, or nothing.
+use url::Url;
+
+use crate::model::is_loopback_url;
+
+/// A URL that every reader of the text takes for the same one, with its parts as they are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WrittenUrl<'t> {
+    url: Url,
+    pub(crate) has_userinfo: bool,
+    /// The path with its leading slash, or nothing.
     pub(crate) path: &'t str,
     /// Query and fragment with their leading marks, or nothing.
     pub(crate) tail: &'t str,
 }
 
-impl<'t> Url<'t> {
-    /// Takes a URL apart; nothing when the text is none.
+impl<'t> WrittenUrl<'t> {
+    /// Parses a URL; none for what browsers repair in silence, such as `https:host`, blanks, backslashes and encoded hosts.
     pub(crate) fn parse(text: &'t str) -> Option<Self> {
         let (scheme, rest) = text.split_once("://")?;
-        let scheme_is_fine = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-            && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
-        if !scheme_is_fine || text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\') {
+        if text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\') {
             return None;
         }
-        let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (authority, after) = rest.split_at(authority_end);
+        let (authority, after) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         let (path, tail) = after.split_at(after.find(['?', '#']).unwrap_or(after.len()));
-        let (userinfo, server) = match authority.rsplit_once('@') {
-            Some((userinfo, server)) => (Some(userinfo), server),
-            None => (None, authority),
-        };
-        let (host, port) = match server.find(']') {
-            Some(end) if server.starts_with('[') => (&server[..=end], &server[end + 1..]),
-            _ => server.split_at(server.find(':').unwrap_or(server.len())),
-        };
-        let host_is_fine = if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            address.parse::<std::net::Ipv6Addr>().is_ok()
-        } else {
-            !host.is_empty() && host.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_'))
-        };
-        let port_is_fine = port.is_empty() || port.strip_prefix(':').is_some_and(|p| p.parse::<u16>().is_ok_and(|p| p > 0));
-        (host_is_fine && port_is_fine).then_some(Self { scheme, userinfo, host, path, tail })
+        let url = Url::parse(text).ok()?;
+        let is_exact = url.scheme() == scheme
+            && url.has_host()
+            && url.port() != Some(0)
+            && !authority.is_empty()
+            && !authority.contains('%')
+            && !authority.ends_with(':');
+        is_exact.then_some(Self { url, has_userinfo: authority.contains('@'), path, tail })
     }
 
-    /// Whether it is spoken over HTTP.
+    /// Returns whether it is spoken over HTTP.
     pub(crate) fn is_http(&self) -> bool {
-        matches!(self.scheme, "http" | "https")
+        matches!(self.url.scheme(), "http" | "https")
     }
 
-    /// Whether only this machine is at the other end.
-    pub(crate) fn is_loopback(&self) -> bool {
-        let v6 = self.host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).map(str::parse::<std::net::Ipv6Addr>);
-        self.host == "localhost"
-            || self.host.ends_with(".localhost")
-            || self.host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback())
-            || matches!(v6, Some(Ok(address)) if address.is_loopback())
+    /// Returns whether what is sent to it is encrypted, or does not leave this machine.
+    pub(crate) fn is_confidential(&self) -> bool {
+        self.url.scheme() == "https" || self.url.scheme() == "http" && is_loopback_url(&self.url)
     }
 }
 
@@ -80,28 +68,33 @@ mod tests {
 
     #[test]
     fn urls_come_apart() {
-        let url = Url::parse("https://u:p@api.x.dev:8443/http?q#f").unwrap();
-        assert_eq!(
-            (url.scheme, url.userinfo, url.host, url.path, url.tail),
-            ("https", Some("u:p"), "api.x.dev", "/http", "?q#f")
-        );
+        let url = WrittenUrl::parse("https://u:p@api.x.dev:8443/http?q#f").unwrap();
+        assert_eq!((url.has_userinfo, url.path, url.tail), (true, "/http", "?q#f"));
+        assert!(url.is_http() && url.is_confidential());
         for bad in [
             "",
             "api.x.dev",
+            "https:api.x.dev",
             "https://",
+            "https:///api.x.dev",
             "https://:80",
             "https://a b",
+            "https://a:",
             "https://a:0",
             "https://a:99999",
+            "https://a%2eb",
+            "HTTPS://a",
             "1x://a",
             "https://[::g]",
         ] {
-            assert_eq!(Url::parse(bad), None, "{bad}");
+            assert_eq!(WrittenUrl::parse(bad), None, "{bad}");
         }
         for local in ["http://localhost:1", "http://127.0.0.1", "http://[::1]:3210", "http://a.localhost"] {
-            assert!(Url::parse(local).unwrap().is_loopback(), "{local}");
+            assert!(WrittenUrl::parse(local).unwrap().is_confidential(), "{local}");
         }
-        assert!(!Url::parse("http://127.0.0.1.nip.io").unwrap().is_loopback());
+        for remote in ["http://127.0.0.1.nip.io", "http://0.0.0.0", "postgres://127.0.0.1"] {
+            assert!(!WrittenUrl::parse(remote).unwrap().is_confidential(), "{remote}");
+        }
     }
 
     #[test]

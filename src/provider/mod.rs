@@ -268,8 +268,8 @@ pub enum ProviderError {
         #[source]
         source: std::io::Error,
     },
-    /// An image is not to be had.
-    #[error("the image `{image}` is not to be had: {reason}")]
+    /// An image is not available.
+    #[error("the image `{image}` is not available: {reason}")]
     Image {
         /// How it was asked for.
         image: String,

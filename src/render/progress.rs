@@ -6,7 +6,8 @@ use super::error::inline_finding;
 use super::plural::{counted, duration};
 use super::sanitize::{sanitize_block, sanitize_line as harmless};
 use super::style::Style;
-use crate::apply::{Event, EventKind, StepOutcome};
+use crate::apply::{Event, EventKind, StepOutcome, Tally};
+use crate::model::Diagnostic;
 use crate::plan::{Action, Reason, StepId};
 
 /// What has been heard so far.
@@ -61,19 +62,7 @@ impl Progress {
                         let took = style.dim(&format!("({})", duration(*milliseconds)));
                         format!("  {} {} {address} {took}", style.added("✓"), past(*action, reason))
                     }
-                    StepOutcome::Failed { error } => {
-                        let help = error
-                            .help
-                            .as_ref()
-                            .map(|help| format!("\n    help: {}", sanitize_block(help, 4)))
-                            .unwrap_or_default();
-                        format!(
-                            "  {} {address}: {} {}{help}",
-                            style.error("✗"),
-                            sanitize_block(&error.message, 4),
-                            style.dim(&format!("[{}]", harmless(&error.code)))
-                        )
-                    }
+                    StepOutcome::Failed { error } => format!("  {} {address}: {}", style.error("✗"), failure(error, style)),
                     StepOutcome::Interrupted => {
                         format!("  {} {address}: interrupted while running, so how far it got is not known", style.changed("-"))
                     }
@@ -87,23 +76,7 @@ impl Progress {
                 let notes: String = notes.iter().map(|note| format!("\n    {}", sanitize_block(note, 4))).collect();
                 Some(format!("  {} {address}: {state}{why}{notes}", style.dim("·")))
             }
-            EventKind::Finished { tally, converged, .. } => {
-                let mut parts = vec![format!("{} done", counted(tally.done, "step"))];
-                if tally.failed > 0 {
-                    parts.push(format!("{} failed", tally.failed));
-                }
-                if tally.not_started > 0 {
-                    parts.push(format!("{} not started", tally.not_started));
-                }
-                if tally.interrupted > 0 {
-                    parts.push(format!("{} interrupted", tally.interrupted));
-                }
-                let converged = match converged {
-                    Some(false) => "; planning again still finds something to do: run `convexinfra plan` to see what",
-                    Some(true) | None => "",
-                };
-                Some(format!("{}{converged}", parts.join(", ")))
-            }
+            EventKind::Finished { tally, converged, .. } => Some(summary(tally, *converged)),
         }
     }
 
@@ -138,4 +111,23 @@ fn past(action: Action, reason: Option<Reason>) -> &'static str {
         Action::Destroy => "destroyed",
         Action::Write => "wrote",
     }
+}
+
+/// Returns the error of a step with its code and its help.
+fn failure(error: &Diagnostic, style: Style) -> String {
+    let help = error.help.as_ref().map(|help| format!("\n    help: {}", sanitize_block(help, 4))).unwrap_or_default();
+    let code = style.dim(&format!("[{}]", harmless(&error.code)));
+    format!("{} {code}{help}", sanitize_block(&error.message, 4))
+}
+
+/// Returns the counts of steps by outcome, and whether something is left to do.
+fn summary(tally: &Tally, converged: Option<bool>) -> String {
+    let mut parts = vec![format!("{} done", counted(tally.done, "step"))];
+    let others = [(tally.failed, "failed"), (tally.not_started, "not started"), (tally.interrupted, "interrupted")];
+    parts.extend(others.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")));
+    let left = match converged {
+        Some(false) => "; planning again still finds something to do: run `convexinfra plan` to see what",
+        Some(true) | None => "",
+    };
+    format!("{}{left}", parts.join(", "))
 }

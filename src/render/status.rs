@@ -11,8 +11,8 @@ use super::style::Style;
 use super::table::table;
 use crate::api::LeaseHolder;
 use crate::model::{
-    Actor, ActualBackend, BackendName, Diagnostic, FieldDrift, OperationId, OperationKind, OperationRecord, Phase, ProjectName,
-    ProviderKind, RetainedData, Revision, RunState, Timestamp,
+    Actor, ActualBackend, BackendName, Diagnostic, FieldDrift, OperationId, OperationKind, OperationRecord, OperationStep,
+    Phase, ProjectName, ProviderKind, RetainedData, Revision, RunState, Timestamp,
 };
 
 /// The document that `status --json` prints.
@@ -107,7 +107,10 @@ pub struct OperationEntry {
     pub actor: Actor,
     /// Since when.
     pub since: String,
-    /// Whether somebody carries it out now; otherwise it was cut off, and the next apply goes on with it.
+    /// The furthest step that it has begun.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub progress: Option<OperationStep>,
+    /// Whether it is executed now; otherwise it was interrupted, and the next apply resumes it.
     pub running: bool,
 }
 
@@ -120,6 +123,7 @@ impl OperationEntry {
             kind: record.kind,
             actor: record.actor.clone(),
             since: record.accepted_at.to_string(),
+            progress: record.progress,
             running,
         }
     }
@@ -318,20 +322,21 @@ pub fn status_table(document: &StatusDocument, style: Style) -> String {
             harmless(&holder.since)
         ));
     }
-    for OperationEntry { id, backend, kind, actor, since, running } in &document.operations {
-        let what = match kind {
-            OperationKind::Put => format!("creates or updates `{backend}`"),
-            OperationKind::Remove => format!("destroys `{backend}`"),
-            OperationKind::Stop => format!("stops `{backend}`"),
-            OperationKind::Start => format!("starts `{backend}`"),
-            OperationKind::Forget => format!("forgets `{backend}`"),
-        };
-        let cut_off = if *running { "" } else { "; it was interrupted, and the next apply resumes it" };
-        text.push_str(&format!(
-            "operation {id} {what} since {since}, requested by {}{cut_off}\n",
-            harmless(&actor.to_string())
-        ));
-    }
+    text.extend(document.operations.iter().map(operation_line));
     text.extend(quota_line(&document.quota, &document.usage));
     text
+}
+
+fn operation_line(OperationEntry { id, backend, kind, actor, since, progress, running }: &OperationEntry) -> String {
+    let what = match kind {
+        OperationKind::Put => format!("creates or updates `{backend}`"),
+        OperationKind::Remove => format!("destroys `{backend}`"),
+        OperationKind::Stop => format!("stops `{backend}`"),
+        OperationKind::Start => format!("starts `{backend}`"),
+        OperationKind::Forget => format!("forgets `{backend}`"),
+    };
+    let step = progress.map(|step| format!(", {}", step.label())).unwrap_or_default();
+    let interrupted = if *running { "" } else { "; it was interrupted, and the next apply resumes it" };
+    let actor = actor.to_string();
+    format!("operation {id} {what} since {since}, requested by {}{step}{interrupted}\n", harmless(&actor))
 }

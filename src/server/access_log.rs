@@ -25,17 +25,17 @@ const MAX_REQUEST_ID_BYTES: usize = 64;
 /// The route of what no route knows.
 const UNKNOWN_ROUTE: &str = "unknown";
 
-/// Who is at the other end of a connection.
+/// Says who is at the other end of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer {
     pub(super) address: SocketAddr,
-    /// Whether a proxy stands in between, which says who is behind it.
+    /// Whether a proxy is in between, which forwards the addresses of clients.
     pub(super) behind_proxy: bool,
     /// Whether the connection itself is encrypted.
     pub(super) is_encrypted: bool,
 }
 
-/// What becomes known of a request while it is handled.
+/// Describes what becomes known of a request while it is handled.
 #[derive(Debug, Default)]
 pub(super) struct RequestTrace {
     token: OnceLock<TokenId>,

@@ -3,7 +3,7 @@
 //! A refusal says nothing about what is there.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -13,12 +13,13 @@ use axum::response::Response;
 use super::ApiServer;
 use super::access_log::{Peer, RequestTrace, client_address};
 use super::error_response::ErrorResponse;
+use super::path_param::project_param;
 use super::rate_limits::client_network;
 use crate::api::endpoint::RequiredScope;
 use crate::api::endpoints::GET_FINGERPRINT_KEY;
 use crate::api::{ControlError, TokenParts};
 use crate::authority::AuthenticatedToken;
-use crate::model::{Diagnostic, ProjectName, Scope, Secret};
+use crate::model::{Diagnostic, Scope, Secret};
 
 /// The token that a request has shown, once it is authenticated and authorized.
 #[derive(Debug, Clone)]
@@ -45,9 +46,10 @@ pub(super) async fn require_access(
     };
     let token = bearer_token(request.headers()).map_err(refused)?;
     let address = request.extensions().get::<Peer>().map(|peer| client_address(*peer, request.headers()));
-    check_attempts(&server, address, &token)?;
+    check_refusals(&server, address, &token)?;
     let bearer = server.host.authenticate(&token).map_err(|error| {
         server.known_tokens.remove(&token);
+        count_refusal(&server, address, &token);
         refused(error)
     })?;
     server.known_tokens.insert(&token);
@@ -98,17 +100,36 @@ pub fn bearer_token(headers: &HeaderMap) -> Result<Secret, ControlError> {
     }
 }
 
-/// Refuses a token that is not known to be good when its address has shown too many such ones: before the store is asked.
-fn check_attempts(server: &ApiServer, address: Option<IpAddr>, token: &Secret) -> Result<(), ErrorResponse> {
-    let (Some(limiter), Some(address)) = (&server.attempt_limiter, address) else { return Ok(()) };
-    // What has not the shape of a token costs nothing to refuse.
-    if TokenParts::parse(token.expose()).is_none() || server.known_tokens.contains(token) {
+/// Refuses a token that is not known to be good when its address has shown too many that were refused: before the store is
+/// read.
+fn check_refusals(server: &ApiServer, address: Option<IpAddr>, token: &Secret) -> Result<(), ErrorResponse> {
+    let (Some(limiter), Some(address)) = (&server.refusal_limiter, address) else { return Ok(()) };
+    if !is_limited(server, token) {
         return Ok(());
     }
-    limiter.check(&client_network(address)).map_err(|seconds| {
+    let wait = lock(limiter).wait(&client_network(address).to_string(), server.host.uptime());
+    wait.map_or(Ok(()), |wait| {
         let message = "too many tokens that are not known were shown from this address";
-        ErrorResponse::retry_later(StatusCode::TOO_MANY_REQUESTS, "server.rate", message, seconds)
+        let seconds = (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).clamp(1, 60);
+        Err(ErrorResponse::retry_later(StatusCode::TOO_MANY_REQUESTS, "server.rate", message, seconds))
     })
+}
+
+fn count_refusal(server: &ApiServer, address: Option<IpAddr>, token: &Secret) {
+    if let (Some(limiter), Some(address)) = (&server.refusal_limiter, address)
+        && is_limited(server, token)
+    {
+        lock(limiter).count(&client_network(address).to_string(), server.host.uptime());
+    }
+}
+
+/// Returns whether a token costs a lookup: what does not have the form of a token is refused without one.
+fn is_limited(server: &ApiServer, token: &Secret) -> bool {
+    TokenParts::parse(token.expose()).is_some() && !server.known_tokens.contains(token)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn check_rate(server: &ApiServer, bearer: &AuthenticatedToken) -> Result<(), ErrorResponse> {
@@ -117,9 +138,4 @@ fn check_rate(server: &ApiServer, bearer: &AuthenticatedToken) -> Result<(), Err
         let message = format!("token {} sends more requests than this control plane allows", bearer.record().id);
         ErrorResponse::retry_later(StatusCode::TOO_MANY_REQUESTS, "server.rate", message, seconds)
     })
-}
-
-/// Returns the project that the path names.
-pub(super) fn project_param(names: &RawPathParams) -> Result<ProjectName, ErrorResponse> {
-    super::extract::name_param(names, "project", ProjectName::parse)
 }

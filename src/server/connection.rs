@@ -29,7 +29,7 @@ const MAX_STREAMS: u32 = 64;
 /// The number of bytes that one HTTP/2 stream buffers for a client that does not read.
 const MAX_SEND_BUFFER: usize = 64 << 10;
 
-/// How long a connection may take for what.
+/// Says how long a connection may take for what.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ConnectionTimeouts {
     /// To send the head of its first request, and over HTTP/1.1 of any.

@@ -18,9 +18,9 @@ use super::rate_limits::client_network;
 pub(super) struct ConnectionCaps {
     /// From everywhere together.
     pub(super) total: usize,
-    /// From one address; none where a proxy stands in between, which has one address for all clients.
+    /// From one address; none behind a proxy, which has one address for all clients.
     pub(super) per_address: Option<usize>,
-    /// Out of the total, for this machine alone: health checks and whoever repairs things.
+    /// Out of the total, for this machine alone: health checks and repairs.
     pub(super) loopback_reserve: usize,
 }
 

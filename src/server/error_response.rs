@@ -7,7 +7,7 @@ use crate::api::ControlError;
 use crate::api::wire::{ErrorDocument, NO_SUCH_PATH, Situation};
 use crate::model::{Diagnostic, Exit};
 
-/// What went wrong with a request.
+/// Describes what went wrong with a request.
 #[derive(Debug)]
 pub(super) struct ErrorResponse {
     status: StatusCode,
@@ -26,7 +26,7 @@ impl From<ControlError> for ErrorResponse {
 }
 
 impl ErrorResponse {
-    /// The request is not one that a client of this version sends.
+    /// Returns the request is not one that a client of this version sends.
     pub(super) fn bad_request(code: &str, message: impl Into<String>) -> Self {
         ControlError::BadRequest(Diagnostic::new(code, message)).into()
     }
@@ -37,7 +37,7 @@ impl ErrorResponse {
         Self { status, retry_after: Some(seconds.max(1)), ..problem }
     }
 
-    /// The server takes no more work.
+    /// Returns the server takes no more work.
     pub(super) fn draining() -> Self {
         let message = "this control plane is shutting down and takes no more work";
         Self::retry_later(StatusCode::SERVICE_UNAVAILABLE, "server.draining", message, 2)
@@ -52,12 +52,12 @@ impl ErrorResponse {
         Self { status: StatusCode::INTERNAL_SERVER_ERROR, document, retry_after: None }
     }
 
-    /// The same under another status.
+    /// Returns the same under another status.
     pub(super) fn with_status(self, status: StatusCode) -> Self {
         Self { status, ..self }
     }
 
-    /// The same with what to do about it.
+    /// Returns the same with what to do about it.
     pub(super) fn with_help(mut self, help: impl Into<String>) -> Self {
         if let Some(finding) = self.document.errors.first_mut() {
             finding.help = Some(help.into());
@@ -65,7 +65,7 @@ impl ErrorResponse {
         self
     }
 
-    /// What a status means that no route of ours has said.
+    /// Returns what a status means that no route of ours has said.
     pub(super) fn from_status(status: StatusCode) -> Self {
         let (code, message) = match status {
             StatusCode::NOT_FOUND => (NO_SUCH_PATH, "there is nothing at this path"),

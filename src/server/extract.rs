@@ -1,4 +1,4 @@
-//! What routes read of a request: names in the path, keys of the query, headers and bodies.
+//! Extractors: what routes read of a request, from the path, the query, headers and the body.
 //!
 //! Must not do: repeat a value of a body in an error; it may be a secret in the wrong place.
 
@@ -14,44 +14,18 @@ use http_body_util::LengthLimitError;
 use serde::de::DeserializeOwned;
 
 use super::ApiServer;
-use super::auth::{self, Authenticated};
+use super::auth::Authenticated;
 use super::error_response::ErrorResponse;
+use super::path_param::{id_param, name_param, project_param};
 use crate::api::{Lease, TokenOrigin, wire};
 use crate::authority::AuthenticatedToken;
 use crate::host::ControlSession;
-use crate::model::{BackendName, NameError, OperationId, ProjectName, Revision, TokenId};
+use crate::model::{BackendName, OperationId, ProjectName, Revision, TokenId};
 
 /// How long a body that is too large may pause before it is answered.
 const DRAIN_PAUSE: Duration = Duration::from_millis(200);
 
-/// How long an id in a path may be; ours are shorter.
-const MAX_ID_BYTES: usize = 64;
-
-/// A name in the path.
-pub(super) fn name_param<T>(
-    names: &RawPathParams,
-    which: &str,
-    parse: fn(&str) -> Result<T, NameError>,
-) -> Result<T, ErrorResponse> {
-    let text = raw_param(names, which);
-    parse(text).map_err(|error| ErrorResponse::bad_request("wire.name", format!("the path does not name a {which}: {error}")))
-}
-
-fn raw_param<'a>(names: &'a RawPathParams, which: &str) -> &'a str {
-    names.iter().find(|(name, _)| *name == which).map_or("", |(_, value)| value)
-}
-
-fn id_param(names: &RawPathParams, which: &str) -> Result<String, ErrorResponse> {
-    let text = raw_param(names, which);
-    let fit = (1..=MAX_ID_BYTES).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-    fit.then(|| text.to_owned()).ok_or_else(|| {
-        let message = format!("the path does not name a {which}: an id has 1 to {MAX_ID_BYTES} letters, digits, `-` and `_`");
-        ErrorResponse::bad_request("wire.id", message)
-    })
-}
-
-/// Who asks, in no project in particular.
+/// Extracts the token of a request that is about no project.
 impl FromRequestParts<Arc<ApiServer>> for Authenticated {
     type Rejection = ErrorResponse;
 
@@ -61,7 +35,7 @@ impl FromRequestParts<Arc<ApiServer>> for Authenticated {
     }
 }
 
-/// Who asks, and in which project.
+/// Extracts the token and the project of a request.
 pub(super) struct ProjectContext {
     pub(super) bearer: AuthenticatedToken,
     pub(super) project: ProjectName,
@@ -74,7 +48,7 @@ impl FromRequestParts<Arc<ApiServer>> for ProjectContext {
 
     async fn from_request_parts(parts: &mut Parts, server: &Arc<ApiServer>) -> Result<Self, ErrorResponse> {
         let Authenticated { bearer } = Authenticated::from_request_parts(parts, server).await?;
-        let project = auth::project_param(&path_params(parts, server).await?)?;
+        let project = project_param(&path_params(parts, server).await?)?;
         let control = server.host.session_for(bearer.actor());
         Ok(Self { bearer, project, control })
     }
@@ -141,7 +115,7 @@ impl FromRequestParts<Arc<ApiServer>> for RequestOrigin {
 pub(super) struct Fence(pub(super) u64);
 
 impl Fence {
-    /// The lease that it belongs to. How often the record has changed does not matter to a write.
+    /// Returns the lease that it belongs to. How often the record has changed does not matter to a write.
     pub(super) fn lease(&self, project: &ProjectName) -> Lease {
         Lease { project: project.clone(), fence: self.0, revision: Revision(0) }
     }
@@ -158,7 +132,7 @@ impl FromRequestParts<Arc<ApiServer>> for Fence {
     }
 }
 
-/// The one value of a header, if it is there.
+/// Returns the one value of a header, if it is there.
 pub(super) fn single_header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, ErrorResponse> {
     let unfit = || ErrorResponse::bad_request("wire.header", format!("the header `{name}` should be there once, as text"));
     let mut values = headers.get_all(name).iter();
@@ -228,8 +202,8 @@ async fn read_body(headers: &HeaderMap, body: Body, server: &ApiServer) -> Resul
     })
 }
 
-/// Takes a body in and forgets it, as long as it keeps coming and up to twice the limit: whoever is still sending when
-/// the connection closes never reads the answer.
+/// Reads and drops a body while it keeps coming, up to twice the limit: a client that is still sending when the connection
+/// closes never reads the answer.
 async fn drain_body(body: Body, limit: usize, server: &ApiServer) {
     let mut pieces = body.into_data_stream();
     let mut left = limit.saturating_mul(2);
@@ -245,7 +219,7 @@ async fn drain_body(body: Body, limit: usize, server: &ApiServer) {
     }
 }
 
-/// What a reader of documents says, without the values that it found: `invalid type: string "…", expected a map`.
+/// Returns what a reader of documents says, without the values that it found: `invalid type: string "…", expected a map`.
 fn redact_values(text: &str) -> String {
     for what in ["invalid type: ", "invalid value: ", "unknown variant "] {
         if let Some((before, rest)) = text.split_once(what)

@@ -90,7 +90,7 @@ impl FleetMetrics {
     }
 }
 
-/// Bytes below 2^53 are exact.
+/// Returns bytes below 2^53 are exact.
 #[allow(clippy::cast_precision_loss)]
 fn bytes(size: ByteSize) -> f64 {
     size.bytes() as f64

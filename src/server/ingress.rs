@@ -1,11 +1,8 @@
-//! Routes requests in front of shards: which shard a request is for, whose token it shows, and how often an address may
-//! show tokens that open nothing. Pure, so that the gateway in front of Durable Objects is tested like everything else.
+//! Routes requests in front of shards: which shard a request is for, and whose token it shows. Pure, so that the gateway in
+//! front of Durable Objects is tested like everything else.
 //!
 //! The path has to be normalised (as a URL parser does) before it comes here, and the same path has to be passed on: two
 //! readings of one path would be two places for one project.
-
-use std::collections::HashMap;
-use std::time::Duration;
 
 use axum::http::Method;
 use percent_encoding::percent_decode_str;
@@ -48,38 +45,6 @@ pub fn belongs_to(method: &Method, path: &str, project: &ProjectName) -> bool {
     }
 }
 
-/// How many refused tokens an address may show at once.
-const BURST: f64 = 20.0;
-/// How many refused tokens an address may show per second after that.
-const PER_SECOND: f64 = 1.0;
-/// How many addresses are remembered; beyond that all of them are forgotten, which errs on the side of answering.
-const MAX_ADDRESSES: usize = 4096;
-
-/// Limits how often one address may show tokens that open nothing: each of them costs a lookup in the directory.
-#[derive(Debug, Default)]
-pub struct RefusalLimiter {
-    addresses: HashMap<String, (f64, Duration)>,
-}
-
-impl RefusalLimiter {
-    /// Returns how long an address has to wait before its next token is looked up, if it has to.
-    pub fn wait(&self, address: &str, now: Duration) -> Option<Duration> {
-        let (left, at) = self.addresses.get(address)?;
-        let left = left + now.saturating_sub(*at).as_secs_f64() * PER_SECOND;
-        (left < 1.0).then(|| Duration::from_secs_f64((1.0 - left) / PER_SECOND))
-    }
-
-    /// Counts one refused token.
-    pub fn count(&mut self, address: &str, now: Duration) {
-        if self.addresses.len() >= MAX_ADDRESSES && !self.addresses.contains_key(address) {
-            self.addresses.clear();
-        }
-        let (left, at) = self.addresses.entry(address.to_owned()).or_insert((BURST, now));
-        *left = (*left + now.saturating_sub(*at).as_secs_f64() * PER_SECOND).min(BURST) - 1.0;
-        *at = now;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,22 +78,5 @@ mod tests {
         assert!(belongs_to(&Method::POST, "/v1/tokens", &own));
         assert!(!belongs_to(&Method::GET, "/v1/projects/other/backends", &own));
         assert!(!belongs_to(&Method::GET, "/v1/projects", &own));
-    }
-
-    #[test]
-    fn refused_tokens_are_limited_by_address() {
-        let mut limiter = RefusalLimiter::default();
-        let at = Duration::from_secs;
-        for _ in 0..20 {
-            assert_eq!(limiter.wait("a", at(1)), None);
-            limiter.count("a", at(1));
-        }
-        assert!(limiter.wait("a", at(1)).is_some_and(|wait| wait <= at(1)));
-        assert_eq!(limiter.wait("b", at(1)), None, "another address waits for none of that");
-        assert_eq!(limiter.wait("a", at(2)), None, "one more after a second");
-        for address in 0..10_000 {
-            limiter.count(&address.to_string(), at(3));
-        }
-        assert!(limiter.addresses.len() <= MAX_ADDRESSES);
     }
 }

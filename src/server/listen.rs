@@ -32,18 +32,18 @@ const OTHER_DESCRIPTORS: usize = 512;
 /// How long connections have to close once nothing runs any more.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where and how to listen.
+/// Says where and how to listen.
 #[derive(Clone)]
 pub struct ListenOptions {
     /// The address; port 0 takes a free one.
     pub address: SocketAddr,
     /// Talk TLS with this.
     pub certificate: Option<Certificate>,
-    /// A proxy stands before this, does TLS there, and says who is behind it.
+    /// A proxy is in front of this server, terminates TLS, and forwards the addresses of clients.
     pub behind_proxy: bool,
 }
 
-/// Why an address is not listened on.
+/// Says why an address is not listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// Others could read what passes.
@@ -86,12 +86,12 @@ impl BoundListener {
         Ok(Self { listener, address, options: how, timeouts: ConnectionTimeouts::default() })
     }
 
-    /// The address, with its port.
+    /// Returns the address, with its port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The URL under which this machine reaches it.
+    /// Returns the URL under which this machine reaches it.
     pub fn url(&self) -> String {
         format!("http{}://{}", if self.options.certificate.is_some() { "s" } else { "" }, self.address)
     }

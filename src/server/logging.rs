@@ -3,7 +3,7 @@
 use tracing::Level;
 use tracing_subscriber::fmt;
 
-/// How a line of the log is written.
+/// Says how a line of the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people.

@@ -71,7 +71,7 @@ impl Metrics {
 
     /// A request was answered.
     pub(super) fn record_request(&self, method: &Method, route: &str, status: u16, took: Duration) {
-        // Anybody can make methods up, and each would be a series of its own.
+        // Clients can make methods up, and each would be a series of its own.
         let method = match method.as_str() {
             known @ ("GET" | "HEAD" | "POST" | "PUT" | "DELETE") => known,
             _ => "other",
@@ -87,7 +87,7 @@ impl Metrics {
         }
     }
 
-    /// All figures as they are now.
+    /// Returns all figures as they are now.
     pub(super) fn render(&self, host: &Host, samples: Option<&[ProjectSample]>) -> String {
         if let Some(samples) = samples {
             self.fleet.set(samples);

@@ -22,7 +22,9 @@ mod logging;
 mod metrics;
 mod openapi;
 mod origin;
+mod path_param;
 mod rate_limits;
+mod refusal_limiter;
 #[cfg(feature = "native")]
 mod response_body;
 mod router;
@@ -38,12 +40,13 @@ use tokio::sync::{Mutex, Semaphore, SemaphorePermit, watch};
 
 pub use access_log::request_id;
 pub use auth::bearer_token;
-pub use ingress::{RefusalLimiter, Shard, belongs_to, shard};
+pub use ingress::{Shard, belongs_to, shard};
 #[cfg(feature = "native")]
 pub use listen::{BoundListener, ListenError, ListenOptions, serve_metrics};
 #[cfg(feature = "native")]
 pub use logging::{LogFormat, start as start_logging};
 pub use openapi::document as openapi;
+pub use refusal_limiter::RefusalLimiter;
 pub use router::router;
 pub use routes::health;
 #[cfg(feature = "native")]
@@ -54,23 +57,27 @@ use crate::host::{Host, ProjectSample};
 use crate::model::{Diagnostic, ProjectName, TokenId};
 use error_response::ErrorResponse;
 use metrics::Metrics;
-use rate_limits::{AttemptLimiter, KeyedLimiter, KnownTokens, OpenStreams};
+use rate_limits::{KeyedLimiter, KnownTokens, OpenStreams};
 
+/// The number of refused tokens that one address may show at once.
+const REFUSALS_AT_ONCE: f64 = 64.0;
+/// The number of refused tokens that one address may show per second after that.
+const REFUSALS_PER_SECOND: f64 = 16.0;
 /// How long what runs is not sampled again: some providers are asked over the network.
 const SAMPLE_AGE: Duration = Duration::from_secs(30);
 
 /// The number of seconds of its rate that a token may use at once.
 const BURST_FACTOR: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
 
-/// What one client may ask of a server.
+/// Describes what one client may ask of a server.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestLimits {
     /// How large the body of a request may be, in bytes.
     pub body: usize,
     /// How long a request may take, from its head to the head of its answer, and its body to arrive.
     pub request: Duration,
-    /// How many requests a second one token may send; twice as many at once. Without the feature `native` there is no
-    /// clock to count by, and whoever stands in front limits.
+    /// How many requests a second one token may send; twice as many at once. Without the feature `native` there is no clock
+    /// to count by, and the gateway in front limits.
     pub rate: Option<NonZeroU32>,
 }
 
@@ -80,7 +87,7 @@ impl Default for RequestLimits {
     }
 }
 
-/// Where a server is in its life.
+/// Says where a server is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServerPhase {
     /// It takes work.
@@ -91,16 +98,16 @@ pub enum ServerPhase {
     Closing,
 }
 
-/// Which projects have their rows where a server looks.
+/// Says which projects have their rows where a server looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShardRole {
     /// All of them, or the one that requests are sent here for.
     Projects,
-    /// None: here are the tokens and the ceilings of everybody, and every project has rows of its own elsewhere.
+    /// None: this shard has all tokens and the default ceilings, and every project has a shard of its own.
     Directory,
 }
 
-/// What runs, at a moment.
+/// Describes what runs, at a moment.
 struct Samples {
     taken_at: Duration,
     projects: Vec<ProjectSample>,
@@ -116,7 +123,7 @@ pub struct ApiServer {
     /// The rate of requests of each token.
     rate_limiter: Option<KeyedLimiter<TokenId>>,
     /// The rate at which each address shows tokens that are not known to be good.
-    attempt_limiter: Option<AttemptLimiter>,
+    refusal_limiter: Option<std::sync::Mutex<RefusalLimiter>>,
     known_tokens: KnownTokens,
     streams: Arc<OpenStreams>,
     /// Histories are verified one after another: each takes a core for a while.
@@ -128,7 +135,7 @@ pub struct ApiServer {
 }
 
 impl ApiServer {
-    /// A server over this host. It listens to nobody yet.
+    /// Returns a server over this host. It does not listen yet.
     ///
     /// # Errors
     /// Its figures cannot be registered, which would be a bug.
@@ -148,17 +155,15 @@ impl ApiServer {
     ) -> Result<Arc<Self>, prometheus::Error> {
         let burst = |rate: NonZeroU32| rate.saturating_mul(BURST_FACTOR);
         let rate_limiter = limits.rate.map(|rate| KeyedLimiter::new(rate, burst(rate), &host));
-        let attempt_limiter = limits.rate.map(|_| {
-            let (rate, burst) = rate_limits::UNKNOWN_TOKENS_PER_SECOND;
-            KeyedLimiter::new(rate, burst, &host)
-        });
+        let refusal_limiter =
+            limits.rate.map(|_| std::sync::Mutex::new(RefusalLimiter::new(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)));
         Ok(Arc::new(Self {
             host,
             shard_role,
             limits,
             public_origins,
             rate_limiter,
-            attempt_limiter,
+            refusal_limiter,
             known_tokens: KnownTokens::default(),
             streams: Arc::default(),
             verifications: Semaphore::new(1),
@@ -173,8 +178,7 @@ impl ApiServer {
         self.verifications.acquire().await.map_err(|_| ErrorResponse::bug())
     }
 
-    /// Refuses what is about a project whose rows are elsewhere: two places would say what is so. Whoever sends requests
-    /// on has to know better, so this is a bug.
+    /// Refuses a request about a project of another shard. The gateway routes requests, so this is a bug.
     fn check_shard(&self, project: Option<&ProjectName>) -> Result<(), ErrorResponse> {
         match (self.shard_role, project) {
             (ShardRole::Projects, _) | (ShardRole::Directory, None) => Ok(()),
@@ -185,7 +189,7 @@ impl ApiServer {
         }
     }
 
-    /// Where it is in its life.
+    /// Returns where it is in its life.
     pub fn phase(&self) -> ServerPhase {
         *self.phase.borrow()
     }
@@ -207,7 +211,7 @@ impl ApiServer {
         }
     }
 
-    /// Its figures, in the text format of Prometheus.
+    /// Returns its figures, in the text format of Prometheus.
     pub fn render_metrics(&self) -> String {
         let samples = self.samples.try_lock();
         let projects = samples.ok().and_then(|samples| samples.as_ref().map(|found| found.projects.clone()));

@@ -1,5 +1,5 @@
-//! Limits by client and by token: how often an address may show tokens that are not known, and how many event streams a
-//! token and an operation may have.
+//! Limits by token: its rate of requests, the tokens that are known to be good, and how many event streams a token and an
+//! operation may have.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
@@ -153,14 +153,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The rate at which one address may show tokens that are not known to be good, and how many at once.
-pub(super) const UNKNOWN_TOKENS_PER_SECOND: (NonZeroU32, NonZeroU32) =
-    (NonZeroU32::MIN.saturating_add(15), NonZeroU32::MIN.saturating_add(63));
-
-/// The addresses that show tokens.
-pub(super) type AttemptLimiter = KeyedLimiter<IpAddr>;
-
-/// Returns the address that stands for one client: an IPv6 host has a network of 2^64 addresses for itself.
+/// Returns the address that identifies one client: an IPv6 host has a network of 2^64 addresses for itself.
 pub(super) fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) if !address.is_loopback() => {

@@ -16,7 +16,7 @@ use super::connections::InFlight;
 /// The length of the pieces that a body is handed out in, in bytes: what waits below this layer cannot be timed.
 const PIECE: usize = 32 << 10;
 
-/// How long a client may take to read.
+/// Says how long a client may take to read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct WriteDeadlines {
     /// For the next piece.

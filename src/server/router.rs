@@ -17,7 +17,7 @@ use super::auth::require_access;
 use super::error_response::ErrorResponse;
 use super::{ApiServer, routes};
 
-/// All routes over a server. It needs no listener.
+/// Returns all routes over a server. It needs no listener.
 pub fn router(server: &Arc<ApiServer>) -> Router {
     let mut router = Router::new();
     for route in routes::routes() {
@@ -27,7 +27,7 @@ pub fn router(server: &Arc<ApiServer>) -> Router {
     with_layers(router, server)
 }
 
-/// What is around every route.
+/// Returns what is around every route.
 pub(super) fn with_layers(router: Router<Arc<ApiServer>>, server: &Arc<ApiServer>) -> Router {
     router
         .fallback(|| async { StatusCode::NOT_FOUND })
@@ -37,7 +37,7 @@ pub(super) fn with_layers(router: Router<Arc<ApiServer>>, server: &Arc<ApiServer
         .with_state(Arc::clone(server))
 }
 
-/// Ends what takes too long, by the clock of whatever the host runs on.
+/// Ends requests that take too long, by the clock of the platform.
 async fn request_timeout(State(server): State<Arc<ApiServer>>, request: Request, next: Next) -> Response {
     tokio::select! {
         response = next.run(request) => response,
@@ -45,7 +45,7 @@ async fn request_timeout(State(server): State<Arc<ApiServer>>, request: Request,
     }
 }
 
-/// A panic ends its request and nothing else. What it said is in the log already.
+/// Returns a panic ends its request and nothing else. What it said is in the log already.
 fn on_panic(_: &(dyn Any + Send)) -> Response {
     ErrorResponse::bug().into_response()
 }

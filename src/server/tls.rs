@@ -12,7 +12,7 @@ use tokio_rustls::rustls::{self, ServerConfig, crypto};
 #[derive(Clone)]
 pub struct Certificate(TlsAcceptor);
 
-/// Why a certificate cannot be used.
+/// Says why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file could not be read as what it should be.

@@ -5,10 +5,10 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 
 use super::response::ApiRejection;
-use super::router::SimulatorState;
+use super::state::SimulatorState;
 use crate::convex::admin_key::{KeyKind, check};
 
-/// Who asks.
+/// Says who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeyHolder {
     /// A caller without a key.
@@ -18,7 +18,7 @@ pub(super) enum KeyHolder {
 }
 
 impl KeyHolder {
-    /// Whether administrators' questions may be asked.
+    /// Returns whether administrators' questions may be asked.
     pub(super) fn can_read(self) -> bool {
         matches!(self, Self::Key(KeyKind::Admin { .. } | KeyKind::ReadOnly { .. }))
     }

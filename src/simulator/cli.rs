@@ -85,7 +85,7 @@ pub(super) struct Arguments {
     pub(super) command: Option<Command>,
 }
 
-/// Who the backend is. The secret may also come from the environment, so that our own command lines do not show it.
+/// Says who the backend is. The secret may also come from the environment, so that our own command lines do not show it.
 #[derive(Debug, Args)]
 pub(super) struct Instance {
     /// What the backend calls itself.
@@ -122,7 +122,7 @@ pub(super) enum DatabaseDriver {
     PostgresV5,
 }
 
-/// What can be asked instead of a start.
+/// Describes what can be asked instead of a start.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Makes keys without starting anything.

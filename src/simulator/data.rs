@@ -45,7 +45,7 @@ impl SimulatorDatabase {
         Ok(Self { connection: Arc::new(Mutex::new(connection)), server: None })
     }
 
-    /// A database in memory with the rows of a server, which has every change before it counts.
+    /// Returns a database in memory with the rows of a server, which has every change before it counts.
     pub(super) fn on_server(server: RowStore, rows: &[StoredRow]) -> rusqlite::Result<Self> {
         let connection = Connection::open_in_memory()?;
         connection.execute_batch(SCHEMA)?;
@@ -86,7 +86,7 @@ impl SimulatorDatabase {
         Ok(result)
     }
 
-    /// A setting, if it was ever made.
+    /// Returns a setting, if it was ever made.
     pub(super) fn setting(&self, name: &str) -> rusqlite::Result<Option<String>> {
         self.with(|connection| {
             connection.query_row("SELECT value FROM setting WHERE name = ?1", [name], |row| row.get(0)).optional()

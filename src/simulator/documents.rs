@@ -10,7 +10,7 @@ use super::identifier;
 /// The documents of an import, by table.
 pub(super) type Tables = BTreeMap<String, Vec<Map<String, Value>>>;
 
-/// What an import does with what is there.
+/// Describes what an import does with what is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum ImportMode {
@@ -25,7 +25,7 @@ pub(super) enum ImportMode {
 }
 
 impl ImportMode {
-    /// How the record of an import spells it.
+    /// Returns how the record of an import spells it.
     pub(super) fn recorded(self) -> &'static str {
         match self {
             Self::RequireEmpty => "RequireEmpty",
@@ -36,7 +36,7 @@ impl ImportMode {
     }
 }
 
-/// Why an import does not work out.
+/// Says why an import does not work out.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WriteError {
     #[error("the table `{0}` is not empty")]
@@ -47,24 +47,24 @@ pub(super) enum WriteError {
     Database(#[from] rusqlite::Error),
 }
 
-/// The tables that have documents, in the order in which they came to be.
+/// Returns the tables that have documents, in the order in which they came to be.
 pub(super) fn tables(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut statement = connection.prepare("SELECT table_name FROM document GROUP BY table_name ORDER BY min(number)")?;
     statement.query_map([], |row| row.get(0))?.collect()
 }
 
-/// How many documents a table has.
+/// Returns how many documents a table has.
 pub(super) fn count(connection: &Connection, table: &str) -> rusqlite::Result<u64> {
     connection.query_row("SELECT count(*) FROM document WHERE table_name = ?1", [table], |row| row.get(0))
 }
 
-/// All documents of a table, oldest first, as JSON.
+/// Returns all documents of a table, oldest first, as JSON.
 pub(super) fn bodies(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
     let mut statement = connection.prepare("SELECT body FROM document WHERE table_name = ?1 ORDER BY created, number")?;
     statement.query_map([table], |row| row.get(0))?.collect()
 }
 
-/// One page of a table, beginning after so many documents.
+/// Returns one page of a table, beginning after so many documents.
 pub(super) fn page(
     connection: &Connection,
     table: &str,

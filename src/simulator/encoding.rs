@@ -5,17 +5,17 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-/// A 64-bit integer, encoded.
+/// Returns a 64-bit integer, encoded.
 pub(super) fn integer(number: u64) -> Value {
     json!({ "$integer": timestamp(number) })
 }
 
-/// A number of 64 bits as the sync protocol writes points in time.
+/// Returns a number of 64 bits as the sync protocol writes points in time.
 pub(super) fn timestamp(number: u64) -> String {
     STANDARD.encode(number.to_le_bytes())
 }
 
-/// The `json` form of an encoded value.
+/// Returns the `json` form of an encoded value.
 pub(super) fn plain(value: Value) -> Value {
     match value {
         Value::Array(values) => Value::Array(values.into_iter().map(plain).collect()),

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::auth::KeyHolder;
 use super::identifier;
 use super::response::{ApiRejection, read_json_body};
-use super::router::SimulatorState;
+use super::state::SimulatorState;
 use crate::convex::environment::{EnvironmentError, check_name, check_one, check_totals};
 
 impl From<EnvironmentError> for ApiRejection {
@@ -78,7 +78,7 @@ fn all(connection: &Connection) -> rusqlite::Result<BTreeMap<String, String>> {
     statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
-/// All variables as the documents that they are inside the real backend.
+/// Returns all variables as the documents that they are inside the real backend.
 pub(super) fn documents(connection: &Connection) -> rusqlite::Result<Value> {
     let mut statement =
         connection.prepare("SELECT id, created, name, value FROM environment_variable ORDER BY created, name")?;
@@ -90,7 +90,7 @@ pub(super) fn documents(connection: &Connection) -> rusqlite::Result<Value> {
     Ok(Value::Array(documents.collect::<rusqlite::Result<_>>()?))
 }
 
-/// One variable, or null.
+/// Returns one variable, or null.
 pub(super) fn document(connection: &Connection, name: &str) -> rusqlite::Result<Value> {
     let value: Option<String> =
         connection.query_row("SELECT value FROM environment_variable WHERE name = ?1", [name], |row| row.get(0)).optional()?;

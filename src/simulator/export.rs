@@ -14,7 +14,7 @@ use zip::write::SimpleFileOptions;
 use super::auth::KeyHolder;
 use super::encoding::integer;
 use super::response::{ApiRejection, Query, read_json_body};
-use super::router::SimulatorState;
+use super::state::SimulatorState;
 use super::{documents, identifier, log};
 
 const OPERATION: &str = "deployment:backups:create";
@@ -124,7 +124,7 @@ pub(super) async fn download(
     Ok((headers, Body::from(bytes)).into_response())
 }
 
-/// The newest export as a client sees it, or null.
+/// Returns the newest export as a client sees it, or null.
 pub(super) fn latest(app: &SimulatorState) -> rusqlite::Result<Value> {
     let sql = "SELECT id, created, include_storage, state, start_ts, complete_ts, expiration_ts, object, length(zip)
                FROM snapshot_export ORDER BY number DESC LIMIT 1";
@@ -216,7 +216,7 @@ enum ArchiveError {
 
 const README: &str = "A snapshot of a simulated Convex deployment: one folder for each table, with one document a line.\n";
 
-/// All documents as a zip file with the entries that the real backend writes, in its order.
+/// Returns all documents as a zip file with the entries that the real backend writes, in its order.
 fn archive(connection: &Connection, include_storage: bool) -> Result<Vec<u8>, ArchiveError> {
     let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
     let mut entry = |name: &str, text: &str| {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::auth::KeyHolder;
 use super::response::{ApiRejection, Query, read_json_body};
-use super::router::SimulatorState;
+use super::state::SimulatorState;
 use super::{encoding, identifier, queries};
 
 /// How long a client waits for log lines that do not come.
@@ -64,12 +64,12 @@ fn failure(message: &str) -> Value {
     json!({ "status": "error", "errorMessage": frame_error(message) })
 }
 
-/// An error of a function as clients expect it to look.
+/// Returns an error of a function as clients expect it to look.
 pub(super) fn frame_error(message: &str) -> String {
     format!("[Request ID: {}] Server Error\n{message}\n", identifier::request())
 }
 
-/// Everything that belongs to a push of functions.
+/// Returns everything that belongs to a push of functions.
 pub(super) async fn reject_push(_caller: KeyHolder) -> ApiRejection {
     ApiRejection::bad_request(
         "SimulatorRunsNoFunctions",

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const LENGTH: usize = 32;
 
-/// A new document identifier.
+/// Returns a new document identifier.
 pub(super) fn document() -> String {
     let bytes: [u8; LENGTH] = random();
     let mut text: String = bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte & 31)])).collect();
@@ -17,18 +17,18 @@ pub(super) fn document() -> String {
     text
 }
 
-/// Whether a text has the shape of a document identifier.
+/// Returns whether a text has the shape of a document identifier.
 pub(super) fn is_document(text: &str) -> bool {
     text.len() == LENGTH && text.bytes().all(|byte| ALPHABET.contains(&byte)) && !text.starts_with(|c: char| c.is_ascii_digit())
 }
 
-/// A new name of an object in a store of files, in the shape of a UUID.
+/// Returns a new name of an object in a store of files, in the shape of a UUID.
 pub(super) fn object() -> String {
     let hex = hex::encode(random::<16>());
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
-/// What goes in front of an error so that it could be found in a log.
+/// Returns what goes in front of an error so that it could be found in a log.
 pub(super) fn request() -> String {
     hex::encode(random::<8>())
 }

@@ -13,13 +13,13 @@ use super::documents::{self, ImportMode, Tables, WriteError};
 use super::encoding::integer;
 use super::import_format::{ImportFormat, ParseError, parse};
 use super::response::{ApiRejection, Query, read_json_body};
-use super::router::SimulatorState;
+use super::state::SimulatorState;
 use super::{identifier, log};
 use crate::model::error_chain;
 
 const OPERATION: &str = "deployment:data:import";
 
-/// What an import is to do.
+/// Describes what an import is to do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ImportRequest {
@@ -29,7 +29,7 @@ pub(super) struct ImportRequest {
     format: ImportFormat,
 }
 
-/// What names an upload. The real one names a file of its own; this one is looked up in the database.
+/// Describes what names an upload. The real one names a file of its own; this one is looked up in the database.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct UploadToken {
@@ -199,7 +199,7 @@ impl SnapshotImport {
         parse(self.request.format, self.request.table_name.as_deref(), &bytes)
     }
 
-    /// The record of it as a client sees it.
+    /// Returns the record of it as a client sees it.
     fn document(self, app: &SimulatorState) -> Value {
         let mut format = json!({ "format": match self.request.format {
             ImportFormat::Csv => "csv",
@@ -254,7 +254,7 @@ fn uploaded(connection: &Connection, object: &str) -> rusqlite::Result<Vec<u8>> 
     Ok(parts.concat())
 }
 
-/// One import as a client sees it, or null.
+/// Returns one import as a client sees it, or null.
 pub(super) fn document(app: &SimulatorState, id: &str) -> rusqlite::Result<Value> {
     let Some(import) = app.data.with(|connection| load(connection, id))? else { return Ok(Value::Null) };
     if import.state_name() == "uploaded" {
@@ -263,7 +263,7 @@ pub(super) fn document(app: &SimulatorState, id: &str) -> rusqlite::Result<Value
     Ok(import.document(app))
 }
 
-/// All imports, newest first.
+/// Returns all imports, newest first.
 pub(super) fn list(app: &SimulatorState) -> rusqlite::Result<Value> {
     let imports: Vec<SnapshotImport> = app.data.with(|connection| {
         let mut statement = connection.prepare(&format!("{COLUMNS} ORDER BY number DESC LIMIT 20"))?;

@@ -9,7 +9,7 @@ use super::documents::Tables;
 /// The most that an import may unfold to.
 const DECOMPRESSED_MAX: u64 = 256 << 20;
 
-/// How documents are written down.
+/// Says how documents are written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum ImportFormat {
@@ -19,7 +19,7 @@ pub(super) enum ImportFormat {
     Zip,
 }
 
-/// Why bytes are not what they are said to be.
+/// Says why bytes are not what they are said to be.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ParseError {
     #[error("a table's name is letters, digits and `_`, with a letter in front: `{0}` is not one")]
@@ -60,7 +60,7 @@ pub(super) fn parse(format: ImportFormat, table: Option<&str>, bytes: &[u8]) -> 
     Ok(Tables::from([(table.to_owned(), documents)]))
 }
 
-/// Whether a text may name a table of users: names beginning with `_` are Convex's own.
+/// Returns whether a text may name a table of users: names beginning with `_` are Convex's own.
 pub(super) fn is_table_name(text: &str) -> bool {
     text.len() <= 64
         && text.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -107,7 +107,7 @@ fn lines(table: &str, bytes: &[u8]) -> Result<Vec<Map<String, Value>>, ParseErro
     Ok(documents)
 }
 
-/// What reads as a number becomes one, everything else a text.
+/// Returns what reads as a number becomes one, everything else a text.
 fn comma_separated(bytes: &[u8]) -> Result<Vec<Map<String, Value>>, ParseError> {
     let mut reader = csv::Reader::from_reader(bytes);
     let names = reader.headers()?.clone();

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::auth::KeyHolder;
 use super::response::{ApiRejection, read_json_body};
-use super::router::SimulatorState;
+use super::state::SimulatorState;
 use crate::convex::admin_key::KeyKind;
 
 /// What a key that may only look allows, as it was recorded.
@@ -82,7 +82,7 @@ pub(super) async fn canonical_urls(State(app): State<SimulatorState>, caller: Ke
     })))
 }
 
-/// Which of the two canonical URLs.
+/// Says which of the two canonical URLs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum Destination {
@@ -100,7 +100,7 @@ impl Destination {
 }
 
 impl SimulatorState {
-    /// A canonical URL: the one that was set, else the origin of the start.
+    /// Returns a canonical URL: the one that was set, else the origin of the start.
     pub(super) fn canonical_url(&self, destination: Destination) -> rusqlite::Result<String> {
         let origin = match destination {
             Destination::ConvexCloud => &self.cloud_origin,
@@ -109,7 +109,7 @@ impl SimulatorState {
         Ok(self.data.setting(destination.setting())?.unwrap_or_else(|| origin.clone()))
     }
 
-    /// Whether functions are stopped.
+    /// Returns whether functions are stopped.
     pub(super) fn is_paused(&self) -> rusqlite::Result<bool> {
         Ok(self.data.setting(PAUSED)?.is_some())
     }
@@ -151,7 +151,7 @@ pub(super) async fn unpause(State(app): State<SimulatorState>, caller: KeyHolder
     Ok(())
 }
 
-/// The OpenAPI documents: valid, and empty.
+/// Returns the OpenAPI documents: valid, and empty.
 pub(super) async fn open_api() -> Json<Value> {
     Json(json!({
         "openapi": "3.1.0",

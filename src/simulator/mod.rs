@@ -31,6 +31,7 @@ mod response;
 mod router;
 mod row_store;
 mod start;
+mod state;
 mod state_gate;
 mod sync;
 mod write_through;

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::auth::KeyHolder;
 use super::info::Destination;
-use super::router::SimulatorState;
+use super::state::SimulatorState;
 use super::{documents, environment, export, import};
 
 /// Answers a query, or says why not.

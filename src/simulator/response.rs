@@ -19,7 +19,7 @@ impl ApiRejection {
         Self { status, code, message: message.into() }
     }
 
-    /// What was asked makes no sense.
+    /// Returns what was asked makes no sense.
     pub(super) fn bad_request(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, message)
     }

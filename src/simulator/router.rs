@@ -1,7 +1,4 @@
-//! What is asked where, and what all handlers share.
-
-use std::path::PathBuf;
-use std::sync::Arc;
+//! The routes of a backend.
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
@@ -9,79 +6,14 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use tokio::sync::watch;
 
-use super::data::SimulatorDatabase;
-use super::state_gate::StateGate;
-use super::{environment, export, functions, identifier, import, info, sync};
-use crate::convex::admin_key::InstanceSecret;
+use super::state::SimulatorState;
+use super::{environment, export, functions, import, info, sync};
 
 /// The largest body: what an echo takes, and more than a part of an upload has.
 const BODY_MAX: usize = 128 << 20;
 
-/// What all handlers share.
-#[derive(Clone)]
-pub(super) struct SimulatorState(Arc<SharedState>);
-
-/// What an [`App`] is made of.
-pub(super) struct SharedState {
-    pub(super) instance_name: String,
-    pub(super) secret: InstanceSecret,
-    pub(super) version: String,
-    pub(super) cloud_origin: String,
-    pub(super) site_origin: String,
-    pub(super) metrics_disabled: bool,
-    /// The directory for files, unless they are said to be in S3.
-    pub(super) storage: Option<PathBuf>,
-    pub(super) data: SimulatorDatabase,
-    pub(super) gate: StateGate,
-    pub(super) changes: watch::Sender<u64>,
-    pub(super) stop: watch::Receiver<bool>,
-}
-
-impl std::ops::Deref for SimulatorState {
-    type Target = SharedState;
-    fn deref(&self) -> &SharedState {
-        &self.0
-    }
-}
-
-impl SimulatorState {
-    pub(super) fn new(shared: SharedState) -> Self {
-        Self(Arc::new(shared))
-    }
-
-    /// Says that the data has changed.
-    pub(super) fn notify_changed(&self) {
-        self.changes.send_replace(identifier::now_ns());
-    }
-
-    /// When the data last changed.
-    pub(super) fn changed_at(&self) -> u64 {
-        *self.changes.borrow()
-    }
-
-    /// Tells of every change.
-    pub(super) fn changes(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
-    }
-
-    /// Returns once the process has been told to stop.
-    pub(super) async fn stopped(&self) {
-        let mut stop = self.stop.clone();
-        let _ = stop.wait_for(|stopped| *stopped).await;
-    }
-
-    /// Where an object would lie. Only the name of the place is used: the bytes are in the database.
-    pub(super) fn object_path(&self, part: &str, object: &str) -> String {
-        match &self.storage {
-            Some(directory) => directory.join(part).join(format!("{object}.blob")).to_string_lossy().into_owned(),
-            None => format!("s3:{part}/{object}"),
-        }
-    }
-}
-
-/// The API's port.
+/// Returns the API's port.
 pub(super) fn api(app: SimulatorState) -> Router {
     let versioned = Router::new()
         .route("/list_environment_variables", get(environment::list))
@@ -135,7 +67,7 @@ pub(super) fn api(app: SimulatorState) -> Router {
         .with_state(app)
 }
 
-/// The port of the HTTP actions, of which there are none.
+/// Returns the port of the HTTP actions, of which there are none.
 pub(super) fn site(app: SimulatorState) -> Router {
     Router::new()
         .route("/version", get(|| async { "unknown" }))

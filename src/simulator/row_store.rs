@@ -34,7 +34,7 @@ const TABLES: [&str; 2] = [
     "CREATE TABLE IF NOT EXISTS leases (id INTEGER NOT NULL PRIMARY KEY, ts BIGINT NOT NULL)",
 ];
 
-/// Why the server cannot be used. The words are those of the real backend, as far as they were recorded.
+/// Says why the server cannot be used. The words are those of the real backend, as far as they were recorded.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RowStoreError {
     #[error("cluster url already contains db name: {0}")]
@@ -51,14 +51,14 @@ pub(super) enum RowStoreError {
     LeaseLost,
 }
 
-/// Where the server is and how it is entered.
+/// Says where the server is and how it is entered.
 pub(super) enum ServerTarget {
     Postgres { config: Box<Config>, ca: Option<PathBuf> },
     Mysql { opts: Opts, ca: Option<PathBuf>, tls: bool },
 }
 
 impl ServerTarget {
-    /// What the command line and the variables say.
+    /// Returns what the command line and the variables say.
     pub(super) fn new(
         driver: DatabaseDriver,
         url: &str,

@@ -12,14 +12,15 @@ use tokio::sync::watch;
 
 use super::cli::{Arguments, Command, DatabaseDriver, Keygen};
 use super::data::SimulatorDatabase;
-use super::router::{self, SharedState, SimulatorState};
+use super::router;
 use super::row_store::{RowStore, RowStoreError, ServerTarget};
+use super::state::{SharedState, SimulatorState};
 use super::state_gate::StateGate;
 use super::{export, identifier, import, log};
 use crate::convex::admin_key::{InstanceSecret, InstanceSecretError, KeyError, KeyKind, issue};
 use crate::model::{Secret, error_chain};
 
-/// Why a start fails.
+/// Says why a start fails.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
     #[error("the instance secret is of no use")]
@@ -138,7 +139,7 @@ fn open(arguments: &Arguments, name: &str) -> Result<SimulatorDatabase, StartErr
     }
 }
 
-/// Where files are kept, which may not change over the life of the data.
+/// Returns where files are kept, which may not change over the life of the data.
 fn files(arguments: &Arguments, data: &SimulatorDatabase) -> Result<Option<PathBuf>, StartError> {
     const MODE: &str = "files";
     const NEEDED: [&str; 6] = [

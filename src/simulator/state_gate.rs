@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 const MAX_WAIT: Duration = Duration::from_secs(1);
 
-/// Which passing states have been seen.
+/// Says which passing states have been seen.
 #[derive(Debug, Default)]
 pub(super) struct StateGate {
     seen: Mutex<BTreeSet<(String, &'static str)>>,

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::auth::{KeyHolder, authenticate_key};
 use super::encoding::timestamp;
 use super::functions::frame_error;
-use super::router::SimulatorState;
+use super::state::SimulatorState;
 use super::{identifier, queries};
 
 const PING_EVERY: Duration = Duration::from_secs(15);
@@ -81,7 +81,7 @@ struct Subscription {
     result: Option<Result<Value, String>>,
 }
 
-/// What the session has last been told.
+/// Describes what the session has last been told.
 #[derive(Clone, Copy)]
 struct SessionVersion {
     query_set: u64,
@@ -103,7 +103,7 @@ struct SyncSession {
     clock_skew: i64,
 }
 
-/// What to do after a message.
+/// Describes what to do after a message.
 enum SyncReply {
     Send(Vec<Value>),
     Close(Value),
@@ -222,7 +222,7 @@ impl SyncSession {
         SyncReply::Send(vec![self.transition(next, answers)])
     }
 
-    /// What the data's last change means for the queries of this session.
+    /// Returns what the data's last change means for the queries of this session.
     fn refresh(&mut self) -> Vec<Value> {
         let modifications = self.evaluate();
         if modifications.is_empty() {

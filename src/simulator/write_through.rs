@@ -61,7 +61,7 @@ fn failure(error: &RowStoreError) -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(code, Some(format!("the database server: {error}")))
 }
 
-/// A row as JSON; none when it is gone.
+/// Returns a row as JSON; none when it is gone.
 fn content(connection: &Connection, table: &str, number: i64) -> rusqlite::Result<Option<String>> {
     let mut statement = connection.prepare_cached(&format!("SELECT * FROM main.{table} WHERE rowid = ?1"))?;
     let names: Vec<String> = statement.column_names().map(str::to_owned).collect();

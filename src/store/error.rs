@@ -1,6 +1,6 @@
 //! Why rows could not be read or written.
 
-/// Why rows could not be read or written.
+/// Says why rows could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The file belongs to a newer convexinfra.

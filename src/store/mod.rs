@@ -26,17 +26,18 @@ use crate::model::{
 
 /// The histories, inside a transaction: events, and the chains that bind them.
 pub trait HistoryRows {
-    /// How long the history of a project is, or of none, and what it ends with.
+    /// Returns the recorded end of a project's history, or of the control plane's.
     fn chain(&self, project: Option<&ProjectName>) -> Result<Option<ChainRow>, StoreError>;
-    /// Whether that is known of any history.
+    /// Returns whether any history has a recorded end.
     fn has_chains(&self) -> Result<bool, StoreError>;
     /// Writes it.
     fn put_chain(&self, row: &ChainRow) -> Result<(), StoreError>;
     /// Appends an event.
     fn append_event(&self, event: &EventRow) -> Result<(), StoreError>;
-    /// The number of the last event before the first one that is bound, of whatever project; zero where there is none.
+    /// Returns the number of the last event before the first one that is chained, over all projects; zero where there is
+    /// none.
     fn last_unchained(&self) -> Result<u64, StoreError>;
-    /// The events of a project, or of none, after the one with this number, oldest first.
+    /// Returns the events of a project, or of none, after the one with this number, oldest first.
     fn events_after(&self, project: Option<&ProjectName>, after: Option<u64>, limit: u32) -> Result<Vec<EventRow>, StoreError>;
     /// Returns how many events of a project, or of none, are older than the chain that binds the others.
     fn unbound_events(&self, project: Option<&ProjectName>) -> Result<u64, StoreError>;
@@ -55,60 +56,60 @@ pub trait HistoryRows {
 
 /// Rows inside one transaction.
 pub trait Rows: HistoryRows {
-    /// One project.
+    /// Returns one project.
     fn project(&self, name: &ProjectName) -> Result<Option<ProjectRow>, StoreError>;
-    /// The names of all projects.
+    /// Returns the names of all projects.
     fn projects(&self) -> Result<Vec<ProjectName>, StoreError>;
     /// Writes a project.
     fn put_project(&self, row: &ProjectRow) -> Result<(), StoreError>;
-    /// The backends of a project, by name.
+    /// Returns the backends of a project, by name.
     fn backends(&self, project: &ProjectName) -> Result<Vec<BackendRow>, StoreError>;
-    /// One backend.
+    /// Returns one backend.
     fn backend(&self, project: &ProjectName, name: &BackendName) -> Result<Option<BackendRow>, StoreError>;
-    /// One backend by its identity.
+    /// Returns one backend by its identity.
     fn backend_by_id(&self, id: &BackendId) -> Result<Option<BackendRow>, StoreError>;
     /// Writes a backend.
     fn put_backend(&self, row: &BackendRow) -> Result<(), StoreError>;
     /// Forgets a backend.
     fn delete_backend(&self, id: &BackendId) -> Result<(), StoreError>;
-    /// What destroyed backends of a project left behind, or of all projects, the oldest first.
+    /// Returns what destroyed backends of a project left behind, or of all projects, the oldest first.
     fn retained(&self, project: Option<&ProjectName>) -> Result<Vec<RetainedRow>, StoreError>;
     /// Writes what a destroyed backend left behind.
     fn put_retained(&self, row: &RetainedRow) -> Result<(), StoreError>;
     /// Forgets what a destroyed backend left behind.
     fn delete_retained(&self, id: &BackendId) -> Result<(), StoreError>;
-    /// Whether any project has an instance of this name, or the data of one.
+    /// Returns whether any project has an instance of this name, or the data of one.
     fn instance_name_taken(&self, name: &InstanceName) -> Result<bool, StoreError>;
-    /// The ports that all backends of all projects hold, ascending by the first of each pair.
+    /// Returns the ports that all backends of all projects hold, ascending by the first of each pair.
     fn ports(&self) -> Result<Vec<PortPair>, StoreError>;
-    /// The backends whose time was over before this moment, the longest first.
+    /// Returns the backends whose time was over before this moment, the longest first.
     fn expired(&self, before: Timestamp) -> Result<Vec<BackendRow>, StoreError>;
-    /// What all backends of a project ask for together.
+    /// Returns what all backends of a project ask for together.
     fn usage(&self, project: &ProjectName) -> Result<Usage, StoreError>;
-    /// The operation that was accepted for a step.
+    /// Returns the operation that was accepted for a step.
     fn operation(&self, project: &ProjectName, step: &StepKey) -> Result<Option<OperationRow>, StoreError>;
-    /// The operation of the last attempt at a step: the step itself, or the last one, in the order of the texts, that is
-    /// the step, a colon and something more.
+    /// Returns the operation of the last attempt at a step: the step itself, or the last one, in the order of the texts,
+    /// that is the step, a colon and something more.
     fn last_attempt(&self, project: &ProjectName, first: &StepKey) -> Result<Option<OperationRow>, StoreError>;
-    /// One operation by its id.
+    /// Returns one operation by its id.
     fn operation_by_id(&self, id: &OperationId) -> Result<Option<OperationRow>, StoreError>;
-    /// The last operations of a project, oldest first.
+    /// Returns the last operations of a project, oldest first.
     fn operations(&self, project: &ProjectName, limit: u32) -> Result<Vec<OperationRow>, StoreError>;
-    /// The operations that have not ended, of one project or of all, oldest first.
+    /// Returns the operations that have not ended, of one project or of all, oldest first.
     fn open_operations(&self, project: Option<&ProjectName>) -> Result<Vec<OperationRow>, StoreError>;
-    /// The operations of all projects that have not ended, oldest first, and which rows of them cannot be read.
+    /// Returns the operations of all projects that have not ended, oldest first, and which rows of them cannot be read.
     fn all_open_operations(&self) -> Result<(Vec<OperationRow>, Vec<UnreadableRow>), StoreError>;
     /// Writes how far an operation came.
     fn put_progress(&self, id: &OperationId, progress: &OperationProgress) -> Result<(), StoreError>;
     /// Deletes operations that ended before this moment and have no notices, but for the newest `kept` of each project.
     fn prune_operations(&self, kept: OperationRetention) -> Result<(), StoreError>;
-    /// The ids of all backends.
+    /// Returns the ids of all backends.
     fn backend_ids(&self) -> Result<BTreeSet<String>, StoreError>;
     /// Notes that a backend was removed because its time was over, or forgets that.
     fn put_expired(&self, project: &ProjectName, name: &BackendName, ended_at: Option<Timestamp>) -> Result<(), StoreError>;
-    /// The backends of a project that were removed because their time was over, and when it was.
+    /// Returns the backends of a project that were removed because their time was over, and when it was.
     fn expired_names(&self, project: &ProjectName) -> Result<BTreeMap<BackendName, Timestamp>, StoreError>;
-    /// The operations on one backend that have not ended, oldest first.
+    /// Returns the operations on one backend that have not ended, oldest first.
     fn open_operations_on(&self, project: &ProjectName, backend: &BackendName) -> Result<Vec<OperationRow>, StoreError>;
     /// Appends an accepted operation and returns its id.
     fn accept_operation(&self, row: &OperationRow) -> Result<OperationId, StoreError>;
@@ -118,37 +119,37 @@ pub trait Rows: HistoryRows {
     fn end_operation(&self, id: &OperationId, ended_at: Timestamp, outcome: &str) -> Result<(), StoreError>;
     /// Appends what an operation says, and returns its number in that operation, from 1.
     fn append_notice(&self, id: &OperationId, message: &str) -> Result<u64, StoreError>;
-    /// What an operation has said after a number.
+    /// Returns what an operation has said after a number.
     fn notices(&self, id: &OperationId, after: u64) -> Result<Vec<(u64, String)>, StoreError>;
     /// Forgets what operations said that ended before this moment.
     fn prune_notices(&self, before: Timestamp) -> Result<(), StoreError>;
-    /// The lease of a project.
+    /// Returns the lease of a project.
     fn lease(&self, project: &ProjectName) -> Result<Option<LeaseRow>, StoreError>;
-    /// The leases that somebody holds.
+    /// Returns the leases that are held.
     fn leases(&self) -> Result<Vec<LeaseRow>, StoreError>;
     /// Notes how many backends a project has whose rows are elsewhere, unless that was said at a later revision.
     fn put_registered(&self, project: &ProjectName, revision: Revision, backends: u32) -> Result<(), StoreError>;
-    /// How many backends all projects have whose rows are elsewhere.
+    /// Returns how many backends all projects have whose rows are elsewhere.
     fn registered(&self) -> Result<u32, StoreError>;
     /// Writes a lease.
     fn put_lease(&self, row: &LeaseRow) -> Result<(), StoreError>;
-    /// All tokens, oldest first.
+    /// Returns all tokens, oldest first.
     fn tokens(&self) -> Result<Vec<TokenRow>, StoreError>;
-    /// One token.
+    /// Returns one token.
     fn token(&self, id: &TokenId) -> Result<Option<TokenRow>, StoreError>;
     /// Writes a token. One that was revoked stays so.
     fn put_token(&self, row: &TokenRow) -> Result<(), StoreError>;
-    /// The mark of the master key under which these rows are written.
+    /// Returns the mark of the master key under which these rows are written.
     fn key_check(&self) -> Result<Option<KeyCheckRow>, StoreError>;
     /// Writes it, in place of the one that there was.
     fn put_key_check(&self, row: &KeyCheckRow) -> Result<(), StoreError>;
-    /// The ceilings of a project, or those of every project that has none of its own.
+    /// Returns the ceilings of a project, or those of every project that has none of its own.
     fn quota(&self, project: Option<&ProjectName>) -> Result<Option<Quota>, StoreError>;
     /// Writes them.
     fn put_quota(&self, project: Option<&ProjectName>, quota: &Quota) -> Result<(), StoreError>;
 }
 
-/// What a transaction must survive.
+/// Describes what a transaction must survive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
     /// The end of any process. Enough where nothing outside the store happened.
@@ -157,7 +158,7 @@ pub enum Durability {
     Fsync,
 }
 
-/// What a transaction is for.
+/// Describes what a transaction is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// Reading in one consistent view.
@@ -166,7 +167,7 @@ pub enum Access {
     Write(Durability),
 }
 
-/// What becomes of a transaction.
+/// Describes what becomes of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TransactionOutcome {
     /// What was written stays.
@@ -187,7 +188,7 @@ pub trait Store {
     /// Reads in one consistent view.
     ///
     /// # Errors
-    /// Whatever `work` returns, or why the view could not be had.
+    /// The error of `work`, or why the view could not be opened.
     fn read<T, E: From<StoreError>>(&self, work: impl FnOnce(&dyn Rows) -> Result<T, E>) -> Result<T, E>
     where
         Self: Sized,
@@ -198,7 +199,7 @@ pub trait Store {
     /// Writes in one transaction: all of it or, on an error, nothing.
     ///
     /// # Errors
-    /// Whatever `work` returns, or why it could not be committed.
+    /// The error of `work`, or why it could not be committed.
     fn write<T, E: From<StoreError>>(
         &self,
         durability: Durability,
@@ -211,7 +212,7 @@ pub trait Store {
     }
 }
 
-/// A store of whatever kind.
+/// Names a store of any kind.
 pub type DynStore = Box<dyn Store + Send>;
 
 impl Store for DynStore {

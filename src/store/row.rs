@@ -66,14 +66,14 @@ pub struct BackendRow {
 }
 
 impl BackendRow {
-    /// Whether there is nothing of it outside this row. A backend that ran before keeps its ports, and with them its
-    /// directory, even when it is told not to run.
+    /// Returns whether there is nothing of it outside this row. A backend that ran before keeps its ports, and with them
+    /// its directory, even when it is told not to run.
     pub fn is_only_a_record(&self) -> bool {
         self.spec.is_record_only() && self.ports.is_none()
     }
 }
 
-/// What a destroyed backend left behind: by this the next backend of its name takes the data up again.
+/// Describes what a destroyed backend left behind: by this the next backend of its name takes the data up again.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RetainedRow {
     /// The identity of the backend, under which its files are kept.
@@ -100,7 +100,7 @@ pub struct RetainedRow {
     pub retained_at: Timestamp,
 }
 
-/// How far an operation came, and how often it was begun since.
+/// Says how far an operation came, and how often it was begun since.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OperationProgress {
     /// The number of the furthest step that was ever begun; zero before the first one.
@@ -140,7 +140,7 @@ pub struct OperationRow {
     pub digest: Option<String>,
 }
 
-/// Which operations that have ended are kept.
+/// Says which operations that have ended are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OperationRetention {
     /// Those that ended from here on are, up to `most`.
@@ -181,7 +181,7 @@ pub struct EventRow {
     pub kind: String,
     /// To which backend.
     pub backend: Option<String>,
-    /// What there is to say; never a secret.
+    /// The detail; never a secret.
     pub detail: String,
     /// Who did it.
     pub actor: Option<Actor>,
@@ -191,7 +191,7 @@ pub struct EventRow {
     pub link: Option<ChainLink>,
 }
 
-/// What binds an event to the one before it.
+/// Describes what binds an event to the one before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChainLink {
     /// How many bound events its project has up to this one.
@@ -200,7 +200,7 @@ pub struct ChainLink {
     pub hash: String,
 }
 
-/// How long the history of a project is, and what it ends with.
+/// Says how long the history of a project is, and what it ends with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChainRow {
     /// The project; none for what is about no project.
@@ -209,7 +209,7 @@ pub struct ChainRow {
     pub length: u64,
     /// The hash of the last one; empty while there is none.
     pub head: String,
-    /// What nobody makes without the master key; none in rows from before that was done.
+    /// The MAC under the master key; none in rows of earlier releases.
     pub seal: Option<String>,
     /// How many of the first bound events are not kept any more.
     pub pruned: u64,
@@ -231,7 +231,7 @@ pub struct KeyCheckRow {
     pub value: String,
     /// The number of the last event that is rightly not bound; none in rows from before that was noted.
     pub unchained: Option<u64>,
-    /// What nobody makes without the master key.
+    /// The MAC under the master key.
     pub seal: Option<String>,
 }
 

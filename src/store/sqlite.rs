@@ -79,7 +79,7 @@ impl SqliteStore {
         }
     }
 
-    /// A copy with today's schema. Reading must not change a file that an older convexinfra wrote.
+    /// Returns a copy with today's schema. Reading must not change a file that an older convexinfra wrote.
     fn migrated_copy(self) -> Result<Self, StoreError> {
         let copy = || -> rusqlite::Result<Connection> {
             let mut memory = Connection::open_in_memory()?;
@@ -96,8 +96,8 @@ impl SqliteStore {
         Self::configure(path, Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX))
     }
 
-    /// Opens a file where not even readers can leave a trace (a read-only file system), which SQLite refuses for a
-    /// WAL file unless it is told that nobody writes.
+    /// Opens a file where not even readers can leave a trace (a read-only file system), which SQLite refuses for a WAL file
+    /// unless it is told that there is no writer.
     fn connect_immutable(path: &Path) -> Result<Self, StoreError> {
         let mut uri = "file:".to_owned();
         for character in path.display().to_string().chars() {
@@ -203,14 +203,14 @@ impl SqliteStore {
     }
 }
 
-/// Whether something was written that is not in the file itself yet.
+/// Returns whether something was written that is not in the file itself yet.
 fn has_wal(path: &Path) -> bool {
     let mut journal = path.as_os_str().to_owned();
     journal.push("-wal");
     fs::metadata(journal).is_ok_and(|metadata| metadata.len() > 0)
 }
 
-/// Creates the file for its owner only, whatever the umask says; SQLite gives its journal and its index the same mode.
+/// Creates the file for its owner only, under every umask; SQLite gives its journal and its index the same mode.
 fn create_private(path: &Path) -> Result<(), StoreError> {
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true);

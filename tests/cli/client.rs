@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use convexinfra::api::client::{ClientConfig, ClientTimeouts, ControlPlaneUrl, HttpControlPlane, TokenSource};
 use convexinfra::api::{
     Administration, ControlError, ControlPlane, IfMissing, Lease, LeaseHolder, LeaseNonce, OperationOutcome, OperationRequest,
@@ -17,7 +18,6 @@ use convexinfra::api::{
 use convexinfra::model::{
     BackendName, Diagnostic, Exit, OperationId, ProjectName, Revision, Scope, Secret, StepKey, Timestamp, TokenRequest,
 };
-use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
 const TOKEN: &str = "cvxi_0123456789_secret";
@@ -130,9 +130,10 @@ fn error(seen: &Seen, error: &ControlError) -> Vec<u8> {
 
 struct Fixed(&'static str);
 
+#[async_trait]
 impl TokenSource for Fixed {
-    fn token(&self) -> BoxFuture<'_, Result<Secret, ControlError>> {
-        Box::pin(async { Ok(Secret::new(self.0)) })
+    async fn token(&self) -> Result<Secret, ControlError> {
+        Ok(Secret::new(self.0))
     }
 }
 

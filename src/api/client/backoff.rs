@@ -1,4 +1,5 @@
-//! When to try again: exponential backoff with full jitter, as long as there is patience left.
+//! Backoff of retries: exponential with full jitter within a retry window. By hand and not by `backon`, whose jitter only
+//! lengthens pauses and whose window cannot depend on the error.
 
 use std::time::{Duration, Instant};
 
@@ -20,13 +21,13 @@ impl Backoff {
         Self { since: Instant::now(), tries: 0 }
     }
 
-    /// How many have failed.
+    /// Returns how many have failed.
     pub(super) fn tries(&self) -> u32 {
         self.tries
     }
 
-    /// How long to wait after one more that failed; none when the patience is used up. A server may have asked for a
-    /// pause, which is kept to, or it is not asked again at all.
+    /// Returns how long to wait after one more that failed; none when the patience is used up. A server may have asked for
+    /// a pause, which is kept to, or it is not asked again at all.
     pub(super) fn pause(&mut self, patience: Duration, asked_for: Option<Duration>) -> Option<Duration> {
         let most = FIRST.saturating_mul(1 << self.tries.min(16)).min(LONGEST);
         self.tries += 1;
@@ -40,12 +41,12 @@ impl Backoff {
     }
 }
 
-/// A random number from 0 to 1. Without randomness everybody waits the whole time, which is slower and as good.
+/// Returns a random number from 0 to 1. Without randomness everybody waits the whole time, which is slower and as good.
 fn fraction() -> f64 {
     getrandom::u32().map_or(1.0, |number| f64::from(number) / f64::from(u32::MAX))
 }
 
-/// The pause that a `Retry-After` asks for; the form with a date is not one that our servers send.
+/// Returns the pause that a `Retry-After` asks for; the form with a date is not one that our servers send.
 pub(super) fn asked_for(retry_after: Option<&str>) -> Option<Duration> {
     retry_after?.trim().parse().ok().map(Duration::from_secs)
 }

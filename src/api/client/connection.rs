@@ -7,18 +7,18 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use reqwest::{Certificate, Client};
-use url::{Host, Url};
+use url::Url;
 
 use super::ClientTimeouts;
 use crate::api::ControlError;
-use crate::model::{Diagnostic, NO_AUTHORITIES, error_chain};
+use crate::model::{Diagnostic, NO_AUTHORITIES, error_chain, is_loopback_url};
 use crate::system::lacks_authorities;
 
-/// Where a control plane is: `http` or `https`, a host, perhaps a port and a path, and nothing else.
+/// Says where a control plane is: `http` or `https`, a host, perhaps a port and a path, and nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ControlPlaneUrl(Url);
 
-/// Why a text is not the URL of a control plane.
+/// Says why a text is not the URL of a control plane.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ControlPlaneUrlError {
     /// It is no URL at all.
@@ -58,22 +58,17 @@ impl ControlPlaneUrl {
         &self.0
     }
 
-    /// Whether only this machine is at the other end.
+    /// Returns whether only this machine is at the other end.
     pub fn is_loopback(&self) -> bool {
-        match self.0.host() {
-            Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.is_loopback(),
-            None => false,
-        }
+        is_loopback_url(&self.0)
     }
 
-    /// Whether whoever is on the way can read along.
+    /// Returns whether the connection leaves this machine in clear.
     pub fn is_cleartext_remote(&self) -> bool {
         self.0.scheme() == "http" && !self.is_loopback()
     }
 
-    /// The URL of a path, given in segments.
+    /// Returns the URL of a path, given in segments.
     pub(super) fn endpoint(&self, path: &[&str]) -> Url {
         let mut url = self.0.clone();
         if let Ok(mut segments) = url.path_segments_mut() {

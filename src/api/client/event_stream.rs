@@ -16,7 +16,7 @@ pub(super) struct StreamEvent {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TooLarge;
 
-/// What has come of a stream and is not yet an event.
+/// Describes what has come of a stream and is not yet an event.
 #[derive(Debug, Default)]
 pub(super) struct EventStream {
     line: Vec<u8>,

@@ -58,7 +58,7 @@ pub(super) async fn run(
     })
 }
 
-/// What came of listening.
+/// Describes what came of listening.
 enum StreamOutcome {
     /// The operation has ended.
     Ended(Box<OperationRecord>),

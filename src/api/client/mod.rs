@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 
 pub use connection::{ControlPlaneUrl, ControlPlaneUrlError};
 
@@ -32,12 +32,13 @@ use connection::Connection;
 use retrying_client::{ClientRequest, RetryingClient, discard_body, json};
 
 /// Where the token comes from. It is asked once, when something is first sent.
+#[async_trait]
 pub trait TokenSource: Send + Sync {
-    /// The token.
-    fn token(&self) -> BoxFuture<'_, Result<Secret, ControlError>>;
+    /// Returns the token.
+    async fn token(&self) -> Result<Secret, ControlError>;
 }
 
-/// How long to wait for what.
+/// Says how long to wait for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientTimeouts {
     /// For a control plane that has not answered yet: who mistyped its URL should hear of it soon.
@@ -64,7 +65,7 @@ impl Default for ClientTimeouts {
     }
 }
 
-/// What a client is made of.
+/// Describes what a client is made of.
 pub struct ClientConfig {
     /// Where the control plane is.
     pub url: ControlPlaneUrl,
@@ -85,7 +86,7 @@ pub struct HttpControlPlane {
 }
 
 impl HttpControlPlane {
-    /// A client for a control plane. Nothing is sent yet.
+    /// Returns a client for a control plane. Nothing is sent yet.
     ///
     /// # Errors
     /// [`ControlError::Unreachable`] when the certificates cannot be used.
@@ -95,184 +96,130 @@ impl HttpControlPlane {
     }
 }
 
+#[async_trait]
 impl ControlPlane for HttpControlPlane {
-    fn snapshot<'a>(&'a self, project: &'a ProjectName) -> BoxFuture<'a, Result<Snapshot, ControlError>> {
-        Box::pin(async move {
-            let mut snapshot: Snapshot =
-                self.exchange.send(&ClientRequest::new(&endpoints::GET_PROJECT, &[project.as_str()]), json).await?;
-            // Plans name it as the user did.
-            snapshot.control_plane.name = self.exchange.url().to_string();
-            Ok(snapshot)
-        })
+    async fn snapshot(&self, project: &ProjectName) -> Result<Snapshot, ControlError> {
+        let mut snapshot: Snapshot =
+            self.exchange.send(&ClientRequest::new(&endpoints::GET_PROJECT, &[project.as_str()]), json).await?;
+        // Plans name it as the user did.
+        snapshot.control_plane.name = self.exchange.url().to_string();
+        Ok(snapshot)
     }
 
-    fn projects(&self) -> BoxFuture<'_, Result<Vec<ProjectName>, ControlError>> {
-        Box::pin(async move { self.exchange.send(&ClientRequest::new(&endpoints::LIST_PROJECTS, &[]), json).await })
+    async fn projects(&self) -> Result<Vec<ProjectName>, ControlError> {
+        self.exchange.send(&ClientRequest::new(&endpoints::LIST_PROJECTS, &[]), json).await
     }
 
-    fn fingerprint_key<'a>(
-        &'a self,
-        project: &'a ProjectName,
-        _: IfMissing,
-    ) -> BoxFuture<'a, Result<Option<FingerprintKey>, ControlError>> {
-        Box::pin(async move {
-            let known = || self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(key) = known().get(project) {
-                return Ok(Some(key.clone()));
-            }
-            let read = |body: &[u8]| {
-                let document: FingerprintKeyDocument = json(body)?;
-                let key = FingerprintKey::from_hex(document.key.0.expose());
-                key.ok_or_else(|| "the fingerprint key is not 64 hex digits".to_owned())
-            };
-            let key =
-                self.exchange.send(&ClientRequest::new(&endpoints::GET_FINGERPRINT_KEY, &[project.as_str()]), read).await?;
-            known().insert(project.clone(), key.clone());
-            Ok(Some(key))
-        })
+    async fn fingerprint_key(&self, project: &ProjectName, _: IfMissing) -> Result<Option<FingerprintKey>, ControlError> {
+        let known = || self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(key) = known().get(project) {
+            return Ok(Some(key.clone()));
+        }
+        let read = |body: &[u8]| {
+            let document: FingerprintKeyDocument = json(body)?;
+            let key = FingerprintKey::from_hex(document.key.0.expose());
+            key.ok_or_else(|| "the fingerprint key is not 64 hex digits".to_owned())
+        };
+        let key = self.exchange.send(&ClientRequest::new(&endpoints::GET_FINGERPRINT_KEY, &[project.as_str()]), read).await?;
+        known().insert(project.clone(), key.clone());
+        Ok(Some(key))
     }
 
-    fn acquire_lease<'a>(
-        &'a self,
-        project: &'a ProjectName,
-        holder: LeaseHolder,
-    ) -> BoxFuture<'a, Result<Lease, ControlError>> {
-        Box::pin(async move {
-            // The attempt in it makes this the same wish however often it arrives.
-            let body = LeaseRequest::from(holder);
-            self.exchange.send(&ClientRequest::new(&endpoints::ACQUIRE_LEASE, &[project.as_str()]).with_body(&body), json).await
-        })
+    async fn acquire_lease(&self, project: &ProjectName, holder: LeaseHolder) -> Result<Lease, ControlError> {
+        // The attempt in it makes this the same wish however often it arrives.
+        let body = LeaseRequest::from(holder);
+        self.exchange.send(&ClientRequest::new(&endpoints::ACQUIRE_LEASE, &[project.as_str()]).with_body(&body), json).await
     }
 
-    fn renew_lease<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<(), ControlError>> {
-        Box::pin(async move {
-            let call = ClientRequest::new(&endpoints::RENEW_LEASE, &[lease.project.as_str()]).under(lease);
-            self.exchange.send(&call, discard_body).await
-        })
+    async fn renew_lease(&self, lease: &Lease) -> Result<(), ControlError> {
+        let call = ClientRequest::new(&endpoints::RENEW_LEASE, &[lease.project.as_str()]).under(lease);
+        self.exchange.send(&call, discard_body).await
     }
 
-    fn release_lease<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<(), ControlError>> {
-        Box::pin(async move {
-            let call = ClientRequest::new(&endpoints::RELEASE_LEASE, &[lease.project.as_str()]).under(lease).brief();
-            self.exchange.send(&call, discard_body).await
-        })
+    async fn release_lease(&self, lease: &Lease) -> Result<(), ControlError> {
+        let call = ClientRequest::new(&endpoints::RELEASE_LEASE, &[lease.project.as_str()]).under(lease).brief();
+        self.exchange.send(&call, discard_body).await
     }
 
-    fn set_origin<'a>(
-        &'a self,
-        lease: &'a Lease,
-        origin: &'a str,
-        claim: OriginPolicy,
-    ) -> BoxFuture<'a, Result<(), ControlError>> {
-        Box::pin(async move {
-            let body = OriginRequest { origin: origin.to_owned(), claim };
-            let call = ClientRequest::new(&endpoints::PUT_ORIGIN, &[lease.project.as_str()]).under(lease).with_body(&body);
-            self.exchange.send(&call, discard_body).await
-        })
+    async fn set_origin(&self, lease: &Lease, origin: &str, claim: OriginPolicy) -> Result<(), ControlError> {
+        let body = OriginRequest { origin: origin.to_owned(), claim };
+        let call = ClientRequest::new(&endpoints::PUT_ORIGIN, &[lease.project.as_str()]).under(lease).with_body(&body);
+        self.exchange.send(&call, discard_body).await
     }
 
-    fn preflight<'a>(
-        &'a self,
-        project: &'a ProjectName,
-        request: &'a OperationRequest,
-    ) -> BoxFuture<'a, Result<Preflight, ControlError>> {
-        Box::pin(async move {
-            let call = ClientRequest::new(&endpoints::PREFLIGHT, &[project.as_str()]);
-            self.exchange.send(&call.with_body(request), json).await
-        })
+    async fn preflight(&self, project: &ProjectName, request: &OperationRequest) -> Result<Preflight, ControlError> {
+        let call = ClientRequest::new(&endpoints::PREFLIGHT, &[project.as_str()]);
+        self.exchange.send(&call.with_body(request), json).await
     }
 
-    fn run<'a>(
-        &'a self,
-        lease: &'a Lease,
+    async fn run(
+        &self,
+        lease: &Lease,
         request: OperationRequest,
-        notice: ProgressFn<'a>,
-    ) -> BoxFuture<'a, Result<OperationOutcome, ControlError>> {
-        Box::pin(follow::run(&self.exchange, lease, request, notice))
+        notice: ProgressFn<'_>,
+    ) -> Result<OperationOutcome, ControlError> {
+        follow::run(&self.exchange, lease, request, notice).await
     }
 
-    fn credentials<'a>(
-        &'a self,
-        project: &'a ProjectName,
-        backend: &'a BackendName,
-        origin: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<Credentials, ControlError>> {
-        Box::pin(async move {
-            let call = ClientRequest::new(&endpoints::GET_CREDENTIALS, &[project.as_str(), backend.as_str()]);
-            let call = if let Some(origin) = origin { call.with_query(&endpoints::ORIGIN, origin) } else { call };
-            let document: CredentialsDocument = self.exchange.send(&call, json).await?;
-            Ok(document.into())
-        })
+    async fn credentials(
+        &self,
+        project: &ProjectName,
+        backend: &BackendName,
+        origin: Option<&str>,
+    ) -> Result<Credentials, ControlError> {
+        let call = ClientRequest::new(&endpoints::GET_CREDENTIALS, &[project.as_str(), backend.as_str()]);
+        let call = if let Some(origin) = origin { call.with_query(&endpoints::ORIGIN, origin) } else { call };
+        let document: CredentialsDocument = self.exchange.send(&call, json).await?;
+        Ok(document.into())
     }
 
-    fn logs<'a>(
-        &'a self,
-        project: &'a ProjectName,
-        backend: &'a BackendName,
-        from: LogPosition,
-    ) -> BoxFuture<'a, Result<LogChunk, ControlError>> {
-        Box::pin(async move {
-            let request = ClientRequest::new(&endpoints::READ_LOGS, &[project.as_str(), backend.as_str()]);
-            let call = match from {
-                LogPosition::Tail(lines) => request.with_query(&endpoints::TAIL, lines),
-                LogPosition::Byte(byte) => request.with_query(&endpoints::FROM, byte),
-            };
-            self.exchange.send(&call, json).await
-        })
+    async fn logs(&self, project: &ProjectName, backend: &BackendName, from: LogPosition) -> Result<LogChunk, ControlError> {
+        let request = ClientRequest::new(&endpoints::READ_LOGS, &[project.as_str(), backend.as_str()]);
+        let call = match from {
+            LogPosition::Tail(lines) => request.with_query(&endpoints::TAIL, lines),
+            LogPosition::Byte(byte) => request.with_query(&endpoints::FROM, byte),
+        };
+        self.exchange.send(&call, json).await
     }
 
-    fn history<'a>(
-        &'a self,
-        level: &'a ResourceLevel,
-        page: HistoryPage,
-    ) -> BoxFuture<'a, Result<Vec<HistoryEntry>, ControlError>> {
-        Box::pin(async move {
-            let HistoryPage { limit, mut before } = page;
-            let (mut entries, mut left) = (Vec::new(), u64::from(limit));
-            while left > 0 {
-                let asked = left.min(endpoints::MAX_PAGE);
-                let call = ClientRequest::at_level(level, &endpoints::LIST_EVENTS, &endpoints::LIST_ALL_EVENTS);
-                let call = call.with_query(&endpoints::EVENT_LIMIT, asked);
-                let call = match before {
-                    Some(before) => call.with_query(&endpoints::EVENT_BEFORE, before),
-                    None => call,
-                };
-                let mut earlier: Vec<HistoryEntry> = self.exchange.send(&call, json).await?;
-                let count = earlier.len() as u64;
-                // A server of an earlier release answers with its last entries again.
-                let is_new = earlier.first().is_some_and(|first| before.is_none_or(|before| first.sequence < before));
-                if !is_new {
-                    break;
-                }
-                before = earlier.first().map(|entry| entry.sequence);
-                earlier.append(&mut entries);
-                entries = earlier;
-                left = if count < asked { 0 } else { left.saturating_sub(count) };
-            }
-            Ok(entries)
-        })
-    }
-
-    fn verify_history<'a>(
-        &'a self,
-        reach: &'a ResourceLevel,
-        noted: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<HistoryVerification, ControlError>> {
-        Box::pin(async move {
-            let call = ClientRequest::at_level(reach, &endpoints::CHECK_EVENTS, &endpoints::CHECK_ALL_EVENTS);
-            let call = match noted {
-                Some(hash) => call.with_query(&endpoints::EVENT_HEAD, hash),
+    async fn history(&self, level: &ResourceLevel, page: HistoryPage) -> Result<Vec<HistoryEntry>, ControlError> {
+        let HistoryPage { limit, mut before } = page;
+        let (mut entries, mut left) = (Vec::new(), u64::from(limit));
+        while left > 0 {
+            let asked = left.min(endpoints::MAX_PAGE);
+            let call = ClientRequest::at_level(level, &endpoints::LIST_EVENTS, &endpoints::LIST_ALL_EVENTS);
+            let call = call.with_query(&endpoints::EVENT_LIMIT, asked);
+            let call = match before {
+                Some(before) => call.with_query(&endpoints::EVENT_BEFORE, before),
                 None => call,
             };
-            self.exchange.send(&call, json).await
-        })
+            let mut earlier: Vec<HistoryEntry> = self.exchange.send(&call, json).await?;
+            let count = earlier.len() as u64;
+            // A server of an earlier release answers with its last entries again.
+            let is_new = earlier.first().is_some_and(|first| before.is_none_or(|before| first.sequence < before));
+            if !is_new {
+                break;
+            }
+            before = earlier.first().map(|entry| entry.sequence);
+            earlier.append(&mut entries);
+            entries = earlier;
+            left = if count < asked { 0 } else { left.saturating_sub(count) };
+        }
+        Ok(entries)
     }
 
-    fn lease_holder<'a>(&'a self, project: &'a ProjectName) -> BoxFuture<'a, Result<Option<LeaseHolder>, ControlError>> {
-        Box::pin(async move {
-            let document: LeaseDocument =
-                self.exchange.send(&ClientRequest::new(&endpoints::GET_LEASE, &[project.as_str()]), json).await?;
-            Ok(document.holder)
-        })
+    async fn verify_history(&self, reach: &ResourceLevel, noted: Option<&str>) -> Result<HistoryVerification, ControlError> {
+        let call = ClientRequest::at_level(reach, &endpoints::CHECK_EVENTS, &endpoints::CHECK_ALL_EVENTS);
+        let call = match noted {
+            Some(hash) => call.with_query(&endpoints::EVENT_HEAD, hash),
+            None => call,
+        };
+        self.exchange.send(&call, json).await
+    }
+
+    async fn lease_holder(&self, project: &ProjectName) -> Result<Option<LeaseHolder>, ControlError> {
+        let document: LeaseDocument =
+            self.exchange.send(&ClientRequest::new(&endpoints::GET_LEASE, &[project.as_str()]), json).await?;
+        Ok(document.holder)
     }
 }

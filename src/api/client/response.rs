@@ -13,10 +13,10 @@ use crate::api::wire::{ErrorDocument, REQUEST_ID};
 use crate::model::{Diagnostic, error_chain};
 use crate::system::proxy_hint;
 
-/// How large an answer may be: ten times the largest project that anybody has.
+/// How large an answer may be: ten times the largest known project.
 const MAX_RESPONSE_BYTES: usize = 128 << 20;
 
-/// Why there is no answer to a request.
+/// Says why there is no answer to a request.
 #[derive(Debug)]
 pub(super) enum SendError {
     /// The control plane has answered, and asking again gives the same.
@@ -38,7 +38,7 @@ pub(super) enum SendError {
     Desynchronized(ControlError),
 }
 
-/// How long trouble may last.
+/// Says how long trouble may last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OutageKind {
     /// As long as a control plane takes to restart.
@@ -47,7 +47,7 @@ pub(super) enum OutageKind {
     Upstream,
 }
 
-/// Whether a request that was not answered has been carried out.
+/// Says whether a request that was not answered has been carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SideEffect {
     /// It has not.
@@ -90,7 +90,7 @@ impl RequestContext<'_> {
         SendError::Transient { error, pause: None, effect, lasts: OutageKind::Restart }
     }
 
-    /// What came is not what a control plane says.
+    /// Returns what came is not what a control plane says.
     pub(super) fn malformed(&self, status: StatusCode, why: &str) -> ControlError {
         let what = format!("answered {status} with something that no control plane says: {why}");
         let help = "is this the URL of a convexinfra control plane, and is nothing on the way that answers in its place?";
@@ -115,7 +115,7 @@ impl RequestContext<'_> {
         Ok(())
     }
 
-    /// What an answer with an error status means.
+    /// Returns what an answer with an error status means.
     pub(super) fn classify_error(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> SendError {
         let pause = asked_for(header_text(headers, RETRY_AFTER.as_str()));
         let again = matches!(status.as_u16(), 408 | 425 | 429 | 502 | 503 | 504);
@@ -138,7 +138,7 @@ impl RequestContext<'_> {
         }
     }
 
-    /// An answer that cannot be read: damaged, or not of a control plane.
+    /// Returns an answer that cannot be read: damaged, or not of a control plane.
     pub(super) fn unexpected(&self, status: StatusCode, headers: &HeaderMap, why: &str) -> SendError {
         let kind = header_text(headers, CONTENT_TYPE.as_str()).unwrap_or_default().to_ascii_lowercase();
         if kind.contains("html") || status == StatusCode::NOT_FOUND || status == StatusCode::UNAUTHORIZED {
@@ -171,7 +171,7 @@ fn header_text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// The last parts of a chain of causes say the most, and the first one repeats the URL.
+/// Returns the last parts of a chain of causes say the most, and the first one repeats the URL.
 fn root_cause(cause: &str) -> &str {
     cause.split_once("): ").map_or(cause, |(_, rest)| rest)
 }
@@ -183,7 +183,7 @@ struct LaterErrorDocument {
     errors: Vec<Diagnostic>,
 }
 
-/// The error that a document describes.
+/// Returns the error that a document describes.
 fn parse_error(status: StatusCode, body: &[u8]) -> Option<ControlError> {
     if let Ok(document) = serde_json::from_slice::<ErrorDocument>(body) {
         return document.format.starts_with("convexinfra.error/").then(|| document.into_error());

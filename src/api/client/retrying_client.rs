@@ -20,7 +20,7 @@ use crate::api::wire::{FENCE, IDEMPOTENCY_KEY, REQUEST_ID};
 use crate::api::{ControlError, Lease, ProgressFn, ResourceLevel};
 use crate::model::{Diagnostic, Secret, StepKey};
 
-/// How often an answer may come damaged before it is believed to be nobody's.
+/// Limits how often a malformed response is retried.
 const MAX_MALFORMED: u32 = 3;
 /// How long a whole answer may take; one that drips in forever is none.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -36,19 +36,19 @@ pub(super) struct ClientRequest {
     retry: RetryPolicy,
 }
 
-/// Whether a request may be sent again.
+/// Says whether a request may be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RetryPolicy {
     /// It ends in the same state however often it arrives.
     Idempotent,
-    /// The same, but nobody has to wait for it.
+    /// Idempotent as well, with a short retry window: no command waits for it.
     Brief,
     /// Only while it surely has not arrived; otherwise this is what to do.
     Once(&'static str),
 }
 
 impl ClientRequest {
-    /// A request to an endpoint, with these values for the names in its path.
+    /// Returns a request to an endpoint, with these values for the names in its path.
     pub(super) fn new(endpoint: &Endpoint, values: &[&str]) -> Self {
         let method = match endpoint.method {
             HttpMethod::Get => Method::GET,
@@ -60,7 +60,7 @@ impl ClientRequest {
         Self { method, path, query: Vec::new(), body: None, fence: None, key: None, retry: RetryPolicy::Idempotent }
     }
 
-    /// A request to the endpoint of a project, or to its sibling for the control plane as a whole.
+    /// Returns a request to the endpoint of a project, or to its sibling for the control plane as a whole.
     pub(super) fn at_level(level: &ResourceLevel, of_project: &Endpoint, of_control_plane: &Endpoint) -> Self {
         match level.project() {
             Some(project) => Self::new(of_project, &[project.as_str()]),
@@ -91,7 +91,7 @@ impl ClientRequest {
         Self { retry: RetryPolicy::Brief, ..self }
     }
 
-    /// It must not be carried out twice; `advice` is for when nobody knows whether it was.
+    /// Returns the request to be sent once; `advice` is for an unknown outcome.
     pub(super) fn once(self, advice: &'static str) -> Self {
         Self { retry: RetryPolicy::Once(advice), ..self }
     }
@@ -148,7 +148,7 @@ impl RetryingClient {
         &self.connection.timeouts
     }
 
-    /// How long to go on trying.
+    /// Returns how long to go on trying.
     pub(super) fn retry_window(&self) -> Duration {
         let waits = self.timeouts();
         if self.answered.load(Ordering::Relaxed) { waits.reconnect } else { waits.first_response }
@@ -163,7 +163,7 @@ impl RetryingClient {
         self.send_with_progress(call, read, &*self.on_wait).await
     }
 
-    /// The same, and says so when that takes more than one try.
+    /// Returns the same, and says so when that takes more than one try.
     pub(super) async fn send_with_progress<T>(
         &self,
         call: &ClientRequest,

@@ -1,22 +1,21 @@
-//! The budget of attempts of an operation, and what makes two requests the same.
+//! The budget of attempts of an operation, and the digest that makes two requests the same.
 
 use std::collections::BTreeMap;
 
-use super::super::effect::Step;
 use super::super::{Authority, AuthorityError};
-use super::end_operation;
+use super::acceptance::end_operation;
 use super::types::{Operation, OperationPhase};
 use crate::api::{ControlError, OperationOutcome, OperationRequest, Work};
-use crate::model::{Diagnostic, DowngradeConsent, FieldPath, OperationId, Phase, Timestamp};
+use crate::model::{Diagnostic, DowngradeConsent, FieldPath, OperationId, OperationStep, Phase, Timestamp};
 use crate::store::{Durability, OperationProgress, OperationRow, Store, StoreError};
 
-/// How often an operation is begun again without coming further. A host that is killed over and over should get there all the
-/// same, and one that an operation kills should not be killed for ever.
+/// Limits how often an operation is resumed without advancing: enough for a host that is killed again and again, and an end
+/// for an operation that kills its host.
 const MAX_ATTEMPTS: u32 = 20;
 
 impl<S: Store> Authority<S> {
-    /// Counts that an operation that was cut off is begun again. One that was begun too often without coming further is
-    /// failed with what was seen: its backend is free for the next operation then.
+    /// Counts one more attempt of an operation that was interrupted. One that was resumed too often without advancing is
+    /// failed with what was seen, and frees its backend for the next operation.
     ///
     /// # Errors
     /// The rows cannot be written.
@@ -30,7 +29,7 @@ impl<S: Store> Authority<S> {
                 rows.put_progress(&operation.id, &row.progress)?;
                 return Ok(None);
             }
-            let step = Step::from_number(row.progress.furthest).map_or("its first step", Step::label);
+            let step = OperationStep::from_number(row.progress.furthest).map_or("its first step", OperationStep::label);
             let seen = row.progress.seen.map(|seen| format!("; the last time {seen}")).unwrap_or_default();
             let message = format!(
                 "the operation was begun {MAX_ATTEMPTS} times and never came further than {step}, so it is not begun again{seen}"
@@ -51,7 +50,7 @@ impl<S: Store> Authority<S> {
         })
     }
 
-    /// Notes what was seen when an operation ended without an outcome.
+    /// Records what was seen when an operation ended without an outcome.
     pub fn note_interruption(&self, id: &OperationId, seen: &str) -> Result<(), AuthorityError> {
         self.store.write(Durability::NoFsync, |rows| {
             let Some(row) = rows.operation_by_id(id)?.filter(|row| row.ended_at.is_none()) else { return Ok(()) };
@@ -59,8 +58,7 @@ impl<S: Store> Authority<S> {
         })
     }
 
-    /// Takes back that an operation was begun: a server that stops in order ends what it waits for, and that says nothing
-    /// about the operation.
+    /// Refunds an attempt: a server that shuts down interrupts its operations, which says nothing about them.
     pub fn refund_attempt(&self, id: &OperationId) -> Result<(), AuthorityError> {
         self.store.write(Durability::NoFsync, |rows| {
             let Some(row) = rows.operation_by_id(id)?.filter(|row| row.ended_at.is_none()) else { return Ok(()) };

@@ -1,42 +1,37 @@
-//! Operations as persisted step machines: one accepted piece of work, the step that it is at, and what comes next.
+//! Operations as persisted step machines: [`steps`] is the table of their steps, this module advances one by one step.
 //!
-//! The intent is in the rows before any effect is handed out, and the outcome after it. An operation that was cut off
-//! anywhere is taken up again by asking for the same state, or by the control plane itself when it starts anew: every
-//! effect looks first and repeats harmlessly.
-//!
-//! Every step looks first and repeats harmlessly, so an operation that was cut off begins again at its first step. How far it
-//! ever came is in its row with how often it was begun since: one that is begun again and again without getting further is
-//! failed with what was seen, so that the backend is free for the next operation.
+//! The intent is in the rows before an effect is performed, and the result after it. Every step looks first and repeats
+//! harmlessly, so an operation that was interrupted resumes at its first step, by the same request or by the control plane
+//! itself. The furthest step and the attempts since are in its row: an operation that is resumed again and again without
+//! advancing is failed with what was seen, so that the backend is free for the next one.
 
+mod acceptance;
 mod attempts;
+mod steps;
 mod stop;
 mod types;
 
-use std::collections::BTreeSet;
-
-pub(super) use types::{AllocationConflicts, OperationPhase, PutRequest};
+pub(super) use acceptance::{Acceptance, end_operation};
+use steps::Followup;
+pub(super) use types::{AllocationConflicts, NEVER_ENSURED, OperationPhase, PutRequest};
 pub use types::{ExecutionMode, Operation};
 
 use super::EXPIRY_PLAN;
-use super::accept::Acceptance;
-use super::effect::{DatabaseState, Effect, EffectFailure, EffectResult, EnvironmentTarget, Step, Transition};
+use super::effect::{EffectFailure, EffectResult, Transition};
 use super::token::Principal;
-use super::{Authority, AuthorityError, lease, policy_check, quota, removal, retained};
+use super::{Authority, AuthorityError, lease, quota, removal, retained};
 use crate::api::{ControlError, Lease, OperationOutcome, OperationRequest, Work};
 use crate::failpoint;
 use crate::model::{
-    DatabaseReclaim, Diagnostic, Exit, OperationId, Phase, ProjectName, ReclaimPolicy, Scope, Timestamp, VolumeReclaim,
+    DatabaseReclaim, Diagnostic, Exit, OperationStep, Phase, ProjectName, ReclaimPolicy, Scope, Timestamp, VolumeReclaim,
 };
-use crate::store::{BackendRow, Durability, OperationProgress, OperationRow, Rows, Store, StoreError};
-
-/// The note of a backend that its provider was never reached for: nothing of it can be anywhere.
-pub(super) const NEVER_ENSURED: &str = "never_ensured";
+use crate::store::{BackendRow, Durability, OperationProgress, OperationRow, Rows, Store};
 
 impl<S: Store> Authority<S> {
-    /// Accepts a piece of work: writes the intent, allocates what is missing, and says what has to happen first.
+    /// Accepts a request: writes the intent, allocates what is missing, and returns the first step.
     ///
     /// # Errors
-    /// [`ControlError`] when the lease is lost, the asker may not have this done, or the work is refused; nothing is
+    /// [`ControlError`] when the lease is lost, the principal lacks the scope, or policy refuses the work; nothing is
     /// written then.
     pub fn accept(
         &self,
@@ -55,7 +50,7 @@ impl<S: Store> Authority<S> {
         Ok(accepted)
     }
 
-    /// The same within a transaction.
+    /// Accepts a request within a transaction.
     pub(super) fn accept_in(
         &self,
         rows: &dyn Rows,
@@ -70,7 +65,7 @@ impl<S: Store> Authority<S> {
                 return Ok((None, Transition::Ended(outcome)));
             }
         }
-        policy_check::check_origin(rows, &lease.project, request.origin.as_deref())?;
+        lease::check_origin(rows, &lease.project, request.origin.as_deref())?;
         // Here and not before: what the name means may have changed since the request came.
         if requires_destroy_scope(rows, &lease.project, request)? {
             asker.authorize(Scope::Destroy, &lease.project)?;
@@ -94,7 +89,7 @@ impl<S: Store> Authority<S> {
         Ok((operation, next))
     }
 
-    /// Whether a piece of work has no effect outside the rows.
+    /// Returns whether a request has no effect outside the rows.
     fn is_record_only(&self, lease: &Lease, request: &OperationRequest) -> Result<bool, AuthorityError> {
         match &request.work {
             Work::Put { spec, .. } if !spec.is_record_only() => Ok(false),
@@ -108,51 +103,29 @@ impl<S: Store> Authority<S> {
         }
     }
 
-    /// Takes note of how an effect ended, and says what has to happen next.
+    /// Advances an operation: records the result of its step, and returns the next one.
     ///
     /// # Errors
-    /// [`ControlError::LeaseLost`] when somebody else has taken the project over; nothing is written then.
+    /// [`ControlError::LeaseLost`] when another holder has taken the lease over; nothing is written then.
     pub fn advance(&self, operation: &mut Operation, end: EffectResult, now: Timestamp) -> Result<Transition, AuthorityError> {
         let next = self.store.write(Durability::Fsync, |rows| {
             check_still_owned(rows, operation)?;
-            let row = backend_row(rows, operation)?;
-            let next = match end {
-                EffectResult::Failed(failure) => self.on_failed(rows, operation, row, failure, now),
-                EffectResult::StoragePrepared => Ok(Transition::Perform(Effect::Ensure(Box::new(self.resolve(&row)?)))),
-                EffectResult::Ensured(references) => {
-                    let mut row = row;
-                    row.references = references;
-                    row.references.remove(NEVER_ENSURED);
-                    if row.spec.is_record_only() {
-                        // It was stopped: nothing will answer.
-                        return self.complete(rows, operation, row, now);
+            let mut row = backend_row(rows, operation)?;
+            let next = match steps::record_result(&mut row, end) {
+                Followup::Completed(step) => {
+                    if step == OperationStep::AwaitReady {
+                        retained::forget_app(rows, &row)?;
                     }
-                    rows.put_backend(&row)?;
-                    Ok(Transition::Perform(Effect::AwaitReady(Box::new(self.resolve(&row)?))))
-                }
-                EffectResult::Ready => self.on_ready(rows, operation, row, now),
-                EffectResult::EnvironmentSet => self.complete(rows, operation, row, now),
-                EffectResult::Stopped => self.on_stopped(rows, operation, &row, now),
-                EffectResult::Removed(place) => {
-                    let mut row = row;
-                    removal::note_place(&mut row, place);
-                    if !row.spec.has_own_server() && !row.spec.has_buckets() {
-                        return self.on_removed(rows, operation, row, now);
+                    match steps::next_step(&operation.phase, Some(step), &row) {
+                        Some(step) => self.begin_step(rows, step, &row),
+                        None => self.finish(rows, operation, row, now),
                     }
-                    rows.put_backend(&row)?;
-                    let disposal = removal::database_disposal(&row);
-                    Ok(Transition::Perform(Effect::ReleaseStorage(Box::new(self.resolve(&row)?), disposal)))
                 }
-                // Files without the database that names them are nothing that could be taken up again.
-                EffectResult::StorageReleased(DatabaseState::Gone)
-                    if row.spec.has_split_data() && removal::volume_disposal(&row.references) == VolumeReclaim::Retain =>
-                {
-                    let mut row = row;
-                    removal::delete_volume(&mut row);
-                    rows.put_backend(&row)?;
-                    Ok(Transition::Perform(Effect::Remove(Box::new(self.resolve(&row)?))))
-                }
-                EffectResult::StorageReleased(_) => self.on_removed(rows, operation, row, now),
+                Followup::GoTo(step) => self.begin_step(rows, step, &row),
+                Followup::Failed(failure) => match self.compensate(rows, operation, &mut row, &failure)? {
+                    Some(step) => self.begin_step(rows, step, &row),
+                    None => self.fail(rows, operation, row, failure, now),
+                },
             }?;
             self.note_progress(rows, operation, &next)?;
             Ok::<_, AuthorityError>(next)
@@ -161,7 +134,7 @@ impl<S: Store> Authority<S> {
         Ok(next)
     }
 
-    /// Notes that an operation came further than ever before: from there on it may be begun as often again.
+    /// Records that an operation began a later step than ever before, which gives it its whole budget of attempts again.
     fn note_progress(&self, rows: &dyn Rows, operation: &mut Operation, next: &Transition) -> Result<(), AuthorityError> {
         let Transition::Perform(effect) = next else { return Ok(()) };
         let step = effect.step();
@@ -172,72 +145,80 @@ impl<S: Store> Authority<S> {
         Ok(())
     }
 
-    fn on_ready(
-        &self,
-        rows: &dyn Rows,
-        operation: &Operation,
-        mut row: BackendRow,
-        now: Timestamp,
-    ) -> Result<Transition, AuthorityError> {
-        // From here on there is data to lose.
-        row.has_been_ready = true;
-        retained::forget_app(rows, &row)?;
-        let unset: BTreeSet<String> =
-            row.managed_env.iter().filter(|name| !row.spec.env.contains_key(*name)).cloned().collect();
-        if row.spec.env.is_empty() && unset.is_empty() {
-            return self.complete(rows, operation, row, now);
-        }
-        rows.put_backend(&row)?;
-        let placement = self.resolve(&row)?;
-        let set = placement
-            .secrets
-            .iter()
-            .filter_map(|(path, value)| path.as_str().strip_prefix("env.").map(|name| (name.to_owned(), value.clone())))
-            .collect();
-        Ok(Transition::Perform(Effect::SetEnvironment(Box::new(placement), EnvironmentTarget { set, unset })))
+    /// Returns the first step that an operation takes on a backend.
+    pub(super) fn first_step(&self, phase: &OperationPhase, row: &BackendRow) -> Result<Transition, AuthorityError> {
+        // In each phase there is a step that applies to every backend.
+        let step = steps::next_step(phase, None, row).unwrap_or(OperationStep::Ensure);
+        Ok(Transition::Perform(self.effect(step, row)?))
     }
 
-    fn complete(
-        &self,
-        rows: &dyn Rows,
-        operation: &Operation,
-        mut row: BackendRow,
-        now: Timestamp,
-    ) -> Result<Transition, AuthorityError> {
-        row.phase = Phase::Ready;
-        row.managed_env = row.spec.env.keys().cloned().collect();
-        rows.put_backend(&row)?;
-        let outcome = end_operation(rows, &operation.id, OperationOutcome::Done { operation: operation.id.clone() }, now)?;
-        let detail = format!("operation {}", operation.id);
-        self.record(rows, Some(&row.project), operation.audit_context(now), "backend_ready", Some(&row.name), detail)?;
-        Ok(Transition::Ended(outcome))
+    fn begin_step(&self, rows: &dyn Rows, step: OperationStep, row: &BackendRow) -> Result<Transition, AuthorityError> {
+        rows.put_backend(row)?;
+        Ok(Transition::Perform(self.effect(step, row)?))
     }
 
-    fn on_failed(
+    /// Ends an operation whose last step has succeeded.
+    fn finish(
         &self,
         rows: &dyn Rows,
         operation: &mut Operation,
         mut row: BackendRow,
+        now: Timestamp,
+    ) -> Result<Transition, AuthorityError> {
+        let event = match operation.phase {
+            OperationPhase::Remove | OperationPhase::Replace(..) => return self.finish_removal(rows, operation, row, now),
+            OperationPhase::Put => {
+                row.phase = Phase::Ready;
+                row.managed_env = row.spec.env.keys().cloned().collect();
+                rows.put_backend(&row)?;
+                "backend_ready"
+            }
+            OperationPhase::Stop => "backend_stopped",
+        };
+        let outcome = end_operation(rows, &operation.id, OperationOutcome::Done { operation: operation.id.clone() }, now)?;
+        let detail = format!("operation {}", operation.id);
+        self.record(rows, Some(&row.project), operation.audit_context(now), event, Some(&row.name), detail)?;
+        Ok(Transition::Ended(outcome))
+    }
+
+    /// Repairs what made a step fail, and returns the step that the operation goes back to; none where nothing can be done.
+    fn compensate(
+        &self,
+        rows: &dyn Rows,
+        operation: &mut Operation,
+        row: &mut BackendRow,
+        failure: &EffectFailure,
+    ) -> Result<Option<OperationStep>, AuthorityError> {
+        match failure.conflict {
+            // No client knows these ports or this name yet, so others do as well.
+            Some(conflict)
+                if !row.has_been_ready
+                    && matches!(operation.phase, OperationPhase::Put)
+                    && operation.conflicts.record(conflict) =>
+            {
+                self.allocate(rows, row, &operation.conflicts)?;
+                row.references.remove(NEVER_ENSURED);
+                Ok(Some(OperationStep::Ensure))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Ends an operation with the failure of its step.
+    fn fail(
+        &self,
+        rows: &dyn Rows,
+        operation: &Operation,
+        mut row: BackendRow,
         failure: EffectFailure,
         now: Timestamp,
     ) -> Result<Transition, AuthorityError> {
-        if let Some(taken) = failure.conflict
-            && !row.has_been_ready
-            && matches!(operation.phase, OperationPhase::Put)
-            && operation.conflicts.record(taken)
-        {
-            // Nobody knows these ports or this name yet, so others do as well.
-            self.allocate(rows, &mut row, &operation.conflicts)?;
-            row.references.remove(NEVER_ENSURED);
-            rows.put_backend(&row)?;
-            return Ok(Transition::Perform(Effect::Ensure(Box::new(self.resolve(&row)?))));
-        }
         let mut changed = false;
         if matches!(operation.phase, OperationPhase::Put) && row.has_been_ready {
             row.phase = Phase::Failed;
             changed = true;
         }
-        if operation.furthest == Some(Step::Ensure) && failure.finding.exit() != Exit::Unreachable {
+        if operation.furthest == Some(OperationStep::Ensure) && failure.finding.exit() != Exit::Unreachable {
             // Its provider was reached, so something may have been created.
             changed |= row.references.remove(NEVER_ENSURED).is_some();
         }
@@ -250,14 +231,14 @@ impl<S: Store> Authority<S> {
         Ok(Transition::Ended(end_operation(rows, &operation.id, outcome, now)?))
     }
 
-    fn on_removed(
+    /// Drops the record of a backend that was removed, and goes on with what replaces it.
+    fn finish_removal(
         &self,
         rows: &dyn Rows,
         operation: &mut Operation,
-        row: BackendRow,
+        mut row: BackendRow,
         now: Timestamp,
     ) -> Result<Transition, AuthorityError> {
-        let mut row = row;
         self.with_server_fingerprint(&mut row)?;
         rows.delete_backend(&row.id)?;
         if removal::volume_disposal(&row.references) == VolumeReclaim::Delete {
@@ -285,11 +266,11 @@ impl<S: Store> Authority<S> {
     }
 }
 
-/// Whether whoever carries an operation out may still do so.
+/// Checks that the executor of an operation still owns it.
 fn check_still_owned(rows: &dyn Rows, operation: &Operation) -> Result<(), AuthorityError> {
     match &operation.lease {
         Some(lease) => lease::check_fence(rows, lease).map(drop),
-        // Once it has ended, by whomever, nothing more is done in its name.
+        // Once it has ended, nothing more is done in its name.
         None => match rows.operation_by_id(&operation.id)? {
             Some(OperationRow { ended_at: None, .. }) => Ok(()),
             _ => Err(ControlError::LeaseLost { project: operation.project.clone() }.into()),
@@ -301,7 +282,7 @@ fn backend_row(rows: &dyn Rows, operation: &Operation) -> Result<BackendRow, Aut
     rows.backend_by_id(&operation.backend)?.ok_or_else(|| ControlError::LeaseLost { project: operation.project.clone() }.into())
 }
 
-/// Ends what an earlier holder of the lease left open on the same backend: this request takes its place.
+/// Ends the operations that an earlier holder of the lease left open on the same backend: this request supersedes them.
 fn supersede(rows: &dyn Rows, lease: &Lease, request: &OperationRequest, now: Timestamp) -> Result<(), AuthorityError> {
     for open in rows.open_operations_on(&lease.project, &request.backend)? {
         if let Some(id) = open.id.filter(|_| open.step != request.step) {
@@ -316,17 +297,6 @@ fn supersede(rows: &dyn Rows, lease: &Lease, request: &OperationRequest, now: Ti
         }
     }
     Ok(())
-}
-
-pub(super) fn end_operation(
-    rows: &dyn Rows,
-    id: &OperationId,
-    outcome: OperationOutcome,
-    now: Timestamp,
-) -> Result<OperationOutcome, AuthorityError> {
-    let text = serde_json::to_string(&outcome).map_err(StoreError::Unwritable)?;
-    rows.end_operation(id, now, &text)?;
-    Ok(outcome)
 }
 
 /// Returns whether this work needs the scope `destroy`: it takes a backend away, takes its protection off, or has one with

@@ -1,15 +1,14 @@
-//! Stopping a backend on purpose, starting it again, and dropping its record.
+//! Acceptance of stop, start and forget.
 
-use super::super::accept::{Acceptance, first_effect};
-use super::super::effect::{Effect, Transition};
+use super::super::effect::Transition;
 use super::super::{Authority, AuthorityError, lease, policy_check};
-use super::end_operation;
+use super::acceptance::{Acceptance, end_operation};
 use super::types::{Operation, OperationPhase};
 use crate::api::{ControlError, OperationOutcome};
-use crate::model::{Diagnostic, OperationKind, Phase, Timestamp};
+use crate::model::{Diagnostic, OperationKind, Phase};
 use crate::store::{BackendRow, Rows, Store};
 
-/// What an accepted request leads to: its operation, and the first transition of it.
+/// Pairs the operation of an accepted request with its first transition.
 pub(in crate::authority) type Accepted = (Option<Operation>, Transition);
 
 /// Returns the backend that a request is about.
@@ -50,12 +49,9 @@ impl<S: Store> Authority<S> {
         let event = if row.stopped { "stop_accepted" } else { "start_accepted" };
         let detail = format!("operation {id}");
         self.record(rows, Some(&row.project), acceptance.audit_context(), event, Some(&row.name), detail)?;
-        let resolved = self.resolve(&row)?;
-        let (phase, effect) = match kind {
-            OperationKind::Stop => (OperationPhase::Stop, Effect::Stop(Box::new(resolved))),
-            _ => (OperationPhase::Put, first_effect(resolved)),
-        };
-        Ok((Some(acceptance.new_operation(id, row.id.clone(), phase)), Transition::Perform(effect)))
+        let phase = if row.stopped { OperationPhase::Stop } else { OperationPhase::Put };
+        let next = self.first_step(&phase, &row)?;
+        Ok((Some(acceptance.new_operation(id, row.id.clone(), phase)), next))
     }
 
     /// Drops the record of a backend. What runs, its data, its database and its ports stay as they are.
@@ -75,20 +71,5 @@ impl<S: Store> Authority<S> {
         self.record(rows, Some(&row.project), acceptance.audit_context(), "backend_forgotten", Some(&row.name), detail)?;
         let outcome = OperationOutcome::Done { operation: id.clone() };
         Ok((None, Transition::Ended(end_operation(rows, &id, outcome, acceptance.now)?)))
-    }
-
-    /// Ends an operation that stopped its backend.
-    pub(super) fn on_stopped(
-        &self,
-        rows: &dyn Rows,
-        operation: &Operation,
-        row: &BackendRow,
-        now: Timestamp,
-    ) -> Result<Transition, AuthorityError> {
-        let outcome = OperationOutcome::Done { operation: operation.id.clone() };
-        let outcome = end_operation(rows, &operation.id, outcome, now)?;
-        let detail = format!("operation {}", operation.id);
-        self.record(rows, Some(&row.project), operation.audit_context(now), "backend_stopped", Some(&row.name), detail)?;
-        Ok(Transition::Ended(outcome))
     }
 }

@@ -1,29 +1,32 @@
-//! The types of operations: what one is in the middle of, and what it has found out so far.
+//! The types of operations: their phase, and the conflicts that they have met so far.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::audit::AuditContext;
-use super::super::effect::{AllocationConflict, Step};
+use super::super::effect::AllocationConflict;
 use crate::api::Lease;
 use crate::model::{
-    Actor, BackendId, BackendName, BackendSpec, FieldPath, OperationId, ProjectName, Secret, StepKey, Timestamp,
+    Actor, BackendId, BackendName, BackendSpec, FieldPath, OperationId, OperationStep, ProjectName, Secret, StepKey, Timestamp,
 };
 
-/// How often another pair of ports is tried when strangers hold the chosen ones.
+/// Limits how often another pair of ports is tried when foreign processes hold the chosen ones.
 const MAX_PORT_ATTEMPTS: usize = 64;
-/// How often another name is tried when somebody else has an app of the chosen one.
+/// Limits how often another name is tried when the chosen one belongs to a foreign app.
 const MAX_APP_NAME_ATTEMPTS: u32 = 4;
 
-/// Who carries an operation out, and so what has to hold for it to go on.
+/// Marks a backend that its provider was never reached for: no resource of it can exist.
+pub(in crate::authority) const NEVER_ENSURED: &str = "never_ensured";
+
+/// Says who executes an operation, and so what has to hold for it to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExecutionMode {
-    /// Whoever holds the lease: with the lease it loses the operation.
+    /// The holder of the lease: with the lease it loses the operation.
     LeaseHolder,
     /// The control plane itself: the operation goes on when the client that asked for it is gone.
     ControlPlane,
 }
 
-/// One accepted piece of work while it runs.
+/// Holds one accepted operation while it runs.
 #[derive(Debug)]
 pub struct Operation {
     pub(in crate::authority) id: OperationId,
@@ -34,13 +37,13 @@ pub struct Operation {
     /// The lease without which it may not go on; none when the control plane drives it.
     pub(in crate::authority) lease: Option<Lease>,
     pub(in crate::authority) phase: OperationPhase,
-    /// What turned out to be somebody else's.
+    /// The allocations that conflict with other owners.
     pub(in crate::authority) conflicts: AllocationConflicts,
     /// The furthest step that was ever begun.
-    pub(in crate::authority) furthest: Option<Step>,
+    pub(in crate::authority) furthest: Option<OperationStep>,
 }
 
-/// What was allocated and turned out to be somebody else's.
+/// Collects the allocations that conflict with other owners.
 #[derive(Debug, Clone, Default)]
 pub(in crate::authority) struct AllocationConflicts {
     /// Ports.
@@ -50,7 +53,7 @@ pub(in crate::authority) struct AllocationConflicts {
 }
 
 impl AllocationConflicts {
-    /// Takes note of one more. False once there were so many that another try makes no sense.
+    /// Counts one more conflict; false once another attempt makes no sense.
     pub(super) fn record(&mut self, taken: AllocationConflict) -> bool {
         match taken {
             AllocationConflict::Port(port) => {
@@ -66,7 +69,7 @@ impl AllocationConflicts {
 }
 
 impl Operation {
-    /// Its id.
+    /// Returns its id.
     pub fn id(&self) -> &OperationId {
         &self.id
     }
@@ -76,7 +79,7 @@ impl Operation {
         matches!(self.phase, OperationPhase::Remove)
     }
 
-    /// Its project.
+    /// Returns its project.
     pub fn project(&self) -> &ProjectName {
         &self.project
     }
@@ -86,7 +89,7 @@ impl Operation {
     }
 }
 
-/// What an operation is in the middle of.
+/// Names what an operation is doing to its backend.
 #[derive(Debug)]
 pub(in crate::authority) enum OperationPhase {
     /// Bringing a backend to its specification, or up again.

@@ -45,8 +45,7 @@ async fn verify(
         context.printer.json("convexinfra.log_check/1", document);
         return Ok(Exit::Done);
     }
-    let help =
-        "somebody changed the store beside convexinfra; compare it with a backup, and with a hash that was noted elsewhere";
+    let help = "the store was changed beside convexinfra; compare it with a backup, and with a hash that was noted elsewhere";
     let finding = |message| Diagnostic::new("history.broken", message).with_help(help);
     Err(AppError::from(Report { exit: Exit::Failed, errors: check.breaks.into_iter().map(finding).collect() }))
 }

@@ -193,9 +193,9 @@ fn announce(context: &Context, bound: &BoundListener, metrics: Option<SocketAddr
 
 async fn warn_without_token(context: &Context, host: &Arc<Host>) -> Result<(), AppError> {
     if host.embedded_session().tokens().await?.is_empty() {
-        context
-            .printer
-            .status("there is no token yet, so nobody is let in; make the first one with\n    convexinfra serve --init\n");
+        context.printer.status(
+            "there is no token yet, so every request is refused; create the first one with\n    convexinfra serve --init\n",
+        );
     }
     Ok(())
 }

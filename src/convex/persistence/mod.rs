@@ -12,7 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
 /// The tables that a backend makes at its first start, besides `leases`, which others have as well. On MySQL it makes them
-/// only while the schema has fewer than five tables, whatever they are.
+/// only while the schema has fewer than five tables of any kind.
 pub const TABLES: [&str; 4] = ["documents", "indexes", "persistence_globals", "read_only"];
 
 /// The global that names the table of all tables.
@@ -21,7 +21,7 @@ pub const TABLES_TABLE_ID: &str = "tables_table_id";
 /// The table whose one document says where the deployment keeps its files.
 pub const DATABASE_GLOBALS: &str = "_db";
 
-/// What a file of a deployment is.
+/// Describes what a file of a deployment is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BlobKind {
     /// A package of code, or of what code depends on.
@@ -31,7 +31,7 @@ pub enum BlobKind {
 }
 
 impl BlobKind {
-    /// The kind of file that the documents of a table name; none for tables that name no file.
+    /// Returns the kind of file that the documents of a table name; none for tables that name no file.
     pub fn of_table(name: &str) -> Option<Self> {
         match name {
             "_source_packages" | "_external_deps_packages" => Some(Self::Module),
@@ -41,7 +41,7 @@ impl BlobKind {
     }
 }
 
-/// The path of a file below the folder of files; none for a key that is no name of a file.
+/// Returns the path of a file below the folder of files; none for a key that is no name of a file.
 pub fn blob_path(kind: BlobKind, key: &str) -> Option<PathBuf> {
     let is_plain = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
     let folder = match kind {
@@ -51,13 +51,13 @@ pub fn blob_path(kind: BlobKind, key: &str) -> Option<PathBuf> {
     is_plain.then(|| PathBuf::from(folder).join(format!("{key}.blob")))
 }
 
-/// The identity of a table, from the value of a global.
+/// Returns the identity of a table, from the value of a global.
 pub fn table_id(value: &[u8]) -> Option<[u8; 16]> {
     let text: String = serde_json::from_slice(value).ok()?;
     URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()
 }
 
-/// A document from its row: JSON as text on every engine, or the compressed encoding of newer releases on MySQL.
+/// Returns a document from its row: JSON as text on every engine, or the compressed encoding of newer releases on MySQL.
 pub fn decode_document(value: &[u8]) -> Option<Value> {
     match value.first()? {
         1 => mysql_encoding::decode(value.get(1..)?),
@@ -65,18 +65,18 @@ pub fn decode_document(value: &[u8]) -> Option<Value> {
     }
 }
 
-/// The name in a document of the table of all tables, where that table is in use.
+/// Returns the name in a document of the table of all tables, where that table is in use.
 pub fn active_table(document: &Value) -> Option<String> {
     let is_active = document.get("state").and_then(Value::as_str).is_none_or(|state| state == "active");
     document.get("name").and_then(Value::as_str).filter(|_| is_active).map(str::to_owned)
 }
 
-/// The key of the file that a document names.
+/// Returns the key of the file that a document names.
 pub fn storage_key(document: &Value) -> Option<String> {
     document.get("storageKey").and_then(Value::as_str).map(str::to_owned)
 }
 
-/// The prefix of all objects in S3, from the document of [`DATABASE_GLOBALS`]; none where files are kept elsewhere.
+/// Returns the prefix of all objects in S3, from the document of [`DATABASE_GLOBALS`]; none where files are kept elsewhere.
 pub fn s3_prefix(document: &Value) -> Option<String> {
     let storage = document.get("storageType")?;
     let prefix = storage.get("s3Prefix").and_then(Value::as_str)?;

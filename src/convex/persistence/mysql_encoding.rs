@@ -43,7 +43,7 @@ impl Reader<'_> {
         Some(*bytes)
     }
 
-    /// Bytes up to a zero; a zero inside is followed by 255.
+    /// Returns bytes up to a zero; a zero inside is followed by 255.
     fn escaped(&mut self) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
         loop {

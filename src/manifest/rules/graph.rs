@@ -1,4 +1,4 @@
-//! Who depends on whom, and who was renamed to what.
+//! The graphs of a manifest: dependencies and renames, and their cycles.
 //!
 //! Walked by hand and without recursion: `petgraph` finds components, and a message names the path of each cycle in the order of
 //! the file.

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::super::lower::env_file;
 use super::super::suggest::quoted;
 use super::super::tree::Entry;
 use super::ManifestView;
@@ -72,7 +71,7 @@ pub(super) fn env_files(document: &ManifestView<'_, '_>, problems: &mut Vec<Diag
     for backend in &document.backends {
         let files = backend.view.own.and_then(|own| own.get("env_file")).map(Entry::list).unwrap_or_default();
         for entry in files {
-            let Some((path, _)) = env_file(entry) else { continue };
+            let Some((path, _)) = entry.env_file() else { continue };
             let Some((owner, other)) = first.get(&lexical(path)).copied() else {
                 first.insert(lexical(path), (backend.name, &entry.span));
                 continue;

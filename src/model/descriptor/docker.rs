@@ -6,8 +6,9 @@ use crate::model::field::{EXTRA_ENV, FieldSet};
 use crate::model::impact::ChangeImpact;
 use crate::model::name::BackendName;
 use crate::model::provider::ProviderKind;
+use crate::model::provider_settings::{DockerSettings, ProviderSettings, PullPolicy};
 use crate::model::resolved::INTERNAL_URL;
-use crate::model::spec::{BackendSpec, DockerSettings, ProviderSettings, PullPolicy, Storage};
+use crate::model::spec::{BackendSpec, Storage};
 
 pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
     runs_dashboards: true,

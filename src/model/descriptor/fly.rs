@@ -13,9 +13,10 @@ use crate::model::identifier::BackendId;
 use crate::model::impact::ChangeImpact;
 use crate::model::name::{BackendName, InstanceName};
 use crate::model::provider::ProviderKind;
+use crate::model::provider_settings::{FlySettings, ProviderSettings};
 use crate::model::release::Release;
 use crate::model::resolved::{INTERNAL_URL, ProviderState};
-use crate::model::spec::{BackendSpec, FlySettings, ProviderSettings};
+use crate::model::spec::BackendSpec;
 
 pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
     addressing: Addressing::App(allocate_app),
@@ -144,6 +145,5 @@ fn lints(name: &BackendName, spec: &BackendSpec) -> Vec<Diagnostic> {
 
 /// Whether an origin of the HTTP actions says how they are reached on an app that has one port for everything else.
 fn routes_http_actions(site: &str) -> bool {
-    let authority = site.split_once("://").map_or(site, |(_, rest)| rest);
-    site.ends_with("/http") || authority.contains(':')
+    site.ends_with("/http") || url::Url::parse(site).is_ok_and(|url| url.port().is_some())
 }

@@ -4,8 +4,8 @@ use super::{Location, ProviderDescriptor, ReleaseSource, TextSetting, TextShape}
 use crate::model::cost::Cost;
 use crate::model::impact::ChangeImpact;
 use crate::model::provider::ProviderKind;
+use crate::model::provider_settings::KubernetesSettings;
 use crate::model::resolved::INTERNAL_URL;
-use crate::model::spec::KubernetesSettings;
 
 pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
     runs_dashboards: true,

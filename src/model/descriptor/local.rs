@@ -2,8 +2,8 @@
 
 use super::{ProviderDescriptor, ReleaseSource, TextSetting, TextShape, process};
 use crate::model::provider::ProviderKind;
+use crate::model::provider_settings::LocalSettings;
 use crate::model::release::Release;
-use crate::model::spec::LocalSettings;
 
 pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
     read_settings: |table, settings| {

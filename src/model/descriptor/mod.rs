@@ -21,10 +21,11 @@ use super::identifier::BackendId;
 use super::impact::ChangeImpact;
 use super::name::{BackendName, InstanceName};
 use super::provider::ProviderKind;
+use super::provider_settings::ProviderSettings;
 use super::resolved::{ProviderState, ResolvedBackend};
 use super::secret::SecretSource;
 use super::size::ByteSize;
-use super::spec::{BackendSpec, Files, ProviderSettings};
+use super::spec::{BackendSpec, Files};
 
 /// All that is known of a provider without asking it.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use super::{ProviderDescriptor, ReleaseSource, process};
 use crate::model::impact::ChangeImpact;
 use crate::model::provider::ProviderKind;
-use crate::model::spec::SimulatedSettings;
+use crate::model::provider_settings::SimulatedSettings;
 
 pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
     setting_impacts: &[("simulated.listen", ChangeImpact::Restart)],

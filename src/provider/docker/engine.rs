@@ -13,7 +13,7 @@ use bollard::{API_DEFAULT_VERSION, Docker as Client};
 use sha2::{Digest as _, Sha256};
 
 use super::limits::{EngineCapabilities, EngineCapacity, with_field};
-use crate::model::ProviderState;
+use crate::model::{ProviderState, is_loopback_host};
 use crate::provider::ProviderError;
 use crate::system::read_regular_text;
 
@@ -140,9 +140,8 @@ impl EngineAddress {
     /// The host of an engine that is not on this machine.
     fn remote_host(&self) -> Option<String> {
         let url = url::Url::parse(&self.url).ok().filter(|url| matches!(url.scheme(), "tcp" | "http" | "https"))?;
-        let host = url.host_str()?.trim_matches(['[', ']']);
-        let loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
-        (!loopback).then(|| host.to_owned())
+        let host = url.host().filter(|host| !is_loopback_host(host))?;
+        Some(host.to_string().trim_matches(['[', ']']).to_owned())
     }
 }
 

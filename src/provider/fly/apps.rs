@@ -154,7 +154,7 @@ impl AppReconciler<'_> {
             return Ok(());
         }
         if let Some(machine) = machines.iter().find(|machine| machine.is_live()) {
-            return Err(self.app_foreign(format!("it has a machine `{}` of somebody else", machine.id)));
+            return Err(self.app_foreign(format!("it has a machine `{}` of another owner", machine.id)));
         }
         if network.starts_with(NETWORK_PREFIX) && !is_free {
             return Err(self.app_foreign("it was created for another backend of convexinfra".to_owned()));

@@ -255,13 +255,8 @@ struct CustomHost {
 
 impl CustomHost {
     fn of(origin: &str) -> Option<Self> {
-        let rest = origin.strip_prefix("https://")?;
-        let authority = rest.split('/').next()?;
-        let (name, port) = match authority.rsplit_once(':') {
-            Some((name, port)) => (name, port.parse().ok().filter(|port| *port != 443)),
-            None => (authority, None),
-        };
-        Some(Self { name: name.to_owned(), port })
+        let url = url::Url::parse(origin).ok().filter(|url| url.scheme() == "https")?;
+        Some(Self { name: url.host_str()?.to_owned(), port: url.port() })
     }
 }
 

@@ -43,7 +43,7 @@ pub enum FlyError {
     #[error("Fly cannot be asked: {}", crate::model::NO_AUTHORITIES)]
     NoAuthorities,
     /// Another organisation has an app of that name.
-    #[error("the name `{app}` belongs to an app of somebody else, or to one that this token may not see")]
+    #[error("the name `{app}` belongs to an app of another owner, or to one that this token may not see")]
     AppTaken {
         /// The app.
         app: String,
@@ -89,7 +89,7 @@ pub enum FlyError {
         what: String,
     },
     /// Another run holds the lease of the machine.
-    #[error("machine `{machine}` in `{app}` is being changed by somebody else: {said}")]
+    #[error("machine `{machine}` in `{app}` is being changed by another client: {said}")]
     LeaseHeld {
         /// The app.
         app: String,
@@ -221,7 +221,7 @@ impl FlyError {
             Self::AppTaken { .. } | Self::AppForeign { .. } => {
                 "leave `fly.app` out to have a name derived, or name another one".to_owned()
             }
-            Self::ForeignResource { command, .. } => format!("if nobody needs it, remove it with\n    {command}"),
+            Self::ForeignResource { command, .. } => format!("if it is not needed, remove it with\n    {command}"),
             Self::NoCapacity { .. } => {
                 "try again later, or allow other regions with `fallback_regions = [\"…\"]` in the table `fly`".to_owned()
             }

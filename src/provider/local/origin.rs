@@ -6,7 +6,7 @@ use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, Response, Url};
 
 use super::download::root_cause;
-use crate::model::NO_AUTHORITIES;
+use crate::model::{NO_AUTHORITIES, is_loopback_url};
 use crate::provider::ProviderError;
 use crate::system::lacks_authorities;
 
@@ -34,7 +34,7 @@ impl Origin {
         let url = Url::parse(base).map_err(|error| refused(&error.to_string()))?;
         match url.scheme() {
             "https" => Ok(Self { base: url }),
-            "http" if is_loopback(&url) => Ok(Self { base: url }),
+            "http" if is_loopback_url(&url) => Ok(Self { base: url }),
             _ => Err(refused("it is neither an `https://` URL nor an `http://` URL of this machine")),
         }
     }
@@ -42,7 +42,8 @@ impl Origin {
     /// Returns whether a download may be redirected to a URL. GitHub serves its releases from hosts of its own below
     /// `githubusercontent.com`; a mirror serves from its own host only.
     fn allows(&self, url: &Url) -> bool {
-        let is_safe = url.scheme() == "https" || (self.base.scheme() == "http" && url.scheme() == "http" && is_loopback(url));
+        let is_safe =
+            url.scheme() == "https" || (self.base.scheme() == "http" && url.scheme() == "http" && is_loopback_url(url));
         let host = url.host_str().unwrap_or_default();
         let is_github = self.base.host_str() == Some("github.com") && host.ends_with(".githubusercontent.com");
         is_safe && (url.host_str() == self.base.host_str() || is_github)
@@ -71,15 +72,6 @@ impl Origin {
             let reason = if lacks_authorities(&error) { NO_AUTHORITIES.to_owned() } else { root_cause(&error) };
             ProviderError::Download { url: self.base.to_string(), reason }
         })
-    }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
     }
 }
 

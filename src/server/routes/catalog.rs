@@ -22,7 +22,7 @@ async fn catalog(State(server): State<Arc<ApiServer>>, _: QueryParams<NoQuery>) 
     json(&ProviderCatalog { providers })
 }
 
-/// What is known of a provider without asking anybody.
+/// Returns what is known of a provider without a request to it.
 fn offer(provider: ProviderKind, available: bool) -> ProviderOffer {
     let descriptor = provider.descriptor();
     let here = descriptor.location.is_on_this_machine();

@@ -93,7 +93,7 @@ fn bounded(param: &QueryParam, value: Option<u64>, default: u64) -> Result<u64, 
     Err(ErrorResponse::bad_request("wire.query", message))
 }
 
-/// Refuses a text that is not one line of at most so many bytes: it stands in the history and in answers to others.
+/// Refuses a text that is not one line of at most so many bytes: it is shown in the history and to other clients.
 fn require_single_line(what: &str, text: &str, longest: usize) -> Result<(), ErrorResponse> {
     if !is_single_line(text, longest) {
         let message = format!("`{what}` should be one line of 1 to {longest} bytes, without control characters");

@@ -1,4 +1,4 @@
-//! Operations: accepting one, and looking at those that were accepted.
+//! The endpoints of operations: accepts one, and lists those that were accepted.
 //!
 //! Must not do: wait for the end of one.
 
@@ -102,7 +102,7 @@ fn reject_control_characters(spec: &BackendSpec) -> Result<(), ErrorResponse> {
     }
 }
 
-/// The operation, or that there is none.
+/// Returns the operation, or that there is none.
 pub(super) fn find_operation(
     server: &ApiServer,
     caller: &ProjectContext,

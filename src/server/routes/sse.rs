@@ -20,7 +20,7 @@ use crate::server::extract::{NoQuery, PathParam, ProjectContext, QueryParams, si
 use crate::server::rate_limits::StreamGuard;
 use crate::server::{ApiServer, ServerPhase};
 
-/// The interval of comments that show a client that the connection stands.
+/// The interval of comments that keep a connection alive.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
 pub(super) fn routes() -> Vec<Route> {
@@ -81,7 +81,7 @@ impl OperationStream {
             let mut phase = self.server.phase.subscribe();
             let events = self.server.host.next_events(&self.project, &self.id, self.last_seen);
             let events = tokio::select! {
-                // What there is to say is said before the server closes.
+                // Events that are ready are sent before the server closes.
                 biased;
                 events = events => events,
                 _ = phase.wait_for(|phase| *phase == ServerPhase::Closing) => return None,

@@ -2,15 +2,15 @@
 
 use super::columns::to_json;
 use super::connection::{ColumnError, Columns, Connection};
-use super::rows::SqlRows;
+use super::sql_rows::SqlRows;
 use crate::model::{BackendId, BackendSpec, ByteSize, Endpoints, Generation, InstanceName, PortPair, Resources};
 use crate::store::{BackendRow, StoreError};
 
 pub(super) const BACKEND_COLUMNS: &str = "id, project, name, instance_name, phase, generation, spec, fingerprints, managed_env, url, site_url, \
      admin_key, api_port, site_port, provider_references, has_been_ready, created_at, expires_at, sealed, newest_release, stopped";
 
-/// Returns the instance name of a column. The first schema lets a name stand there once, and two compose stacks may both have
-/// theirs: the second one has its identity behind it.
+/// Returns the instance name of a column. The first schema allows each name once, and two compose stacks may have the same
+/// one: the second one has its identity behind it.
 fn plain_instance_name(column: &str) -> &str {
     column.split_once('#').map_or(column, |(name, _)| name)
 }
@@ -90,7 +90,7 @@ impl<C: Connection> SqlRows<'_, C> {
     }
 }
 
-/// What a backend asks for, in thousandths of a processor and in bytes.
+/// Returns what a backend asks for, in thousandths of a processor and in bytes.
 pub(super) fn resources(spec: &BackendSpec) -> [i64; 3] {
     let bytes = |size: Option<ByteSize>| i64::try_from(size.unwrap_or_default().bytes()).unwrap_or(i64::MAX);
     let Resources { cpus, memory, disk } = &spec.resources;

@@ -32,11 +32,11 @@ pub trait Connection {
 
 /// One row of an answer. A column that is not there or is of another kind is [`ColumnError`].
 pub trait Columns {
-    /// A whole number, or none for NULL.
+    /// Returns a whole number, or none for NULL.
     fn integer(&self, column: usize) -> Result<Option<i64>, ColumnError>;
-    /// A text, or none for NULL.
+    /// Returns a text, or none for NULL.
     fn text(&self, column: usize) -> Result<Option<&str>, ColumnError>;
-    /// Bytes, or none for NULL.
+    /// Returns bytes, or none for NULL.
     fn bytes(&self, column: usize) -> Result<Option<&[u8]>, ColumnError>;
 }
 
@@ -51,7 +51,7 @@ pub struct ColumnError {
 }
 
 impl ColumnError {
-    /// A column with what is wrong with it.
+    /// Returns a column with what is wrong with it.
     pub fn new(column: usize, reason: impl ToString) -> Self {
         Self { column, reason: reason.to_string() }
     }

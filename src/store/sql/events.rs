@@ -4,11 +4,11 @@
 
 use super::columns::{project_key, to_json};
 use super::connection::{ColumnError, Columns, Connection};
-use super::rows::SqlRows;
+use super::sql_rows::SqlRows;
 use crate::model::ProjectName;
 use crate::store::{ChainLink, ChainRow, EventRow, HistoryRows, StoreError};
 
-/// A number as SQL has it.
+/// Returns a number as SQL has it.
 fn integer(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
@@ -142,7 +142,7 @@ impl<C: Connection> HistoryRows for SqlRows<'_, C> {
     }
 
     fn events_after(&self, project: Option<&ProjectName>, after: Option<u64>, limit: u32) -> Result<Vec<EventRow>, StoreError> {
-        // Nobody but a stranger numbers an event below one, and such an event is to be seen.
+        // Only a forged event has a number below one, and it has to be seen.
         let after = after.map_or(i64::MIN, |number| i64::try_from(number).unwrap_or(i64::MAX));
         let statement =
             format!("SELECT {EVENT_COLUMNS} FROM events WHERE project = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3");

@@ -1,7 +1,7 @@
 //! Rows in any SQLite: the statements and the schema, over a port that runs one statement at a time.
 //!
-//! A file on this machine and the storage of a Durable Object both speak SQLite's SQL, so everything that is said in it
-//! stands here once. Must not do: begin or end a transaction, or know who runs the statements.
+//! A file on this machine and the storage of a Durable Object both speak SQLite's SQL, so all statements are here once.
+//! Must not do: begin or end a transaction, or know which engine runs the statements.
 
 mod backends;
 mod columns;
@@ -10,8 +10,9 @@ mod events;
 mod operations;
 mod rows;
 mod schema;
+mod sql_rows;
 mod tokens;
 
 pub use connection::{ColumnError, Columns, Connection, Parameter};
-pub use rows::SqlRows;
 pub use schema::{MIGRATIONS, migrate};
+pub use sql_rows::SqlRows;

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::backends::{BACKEND_COLUMNS, backend};
 use super::columns::{project_key, to_json};
-use super::connection::{ColumnError, Columns, Connection, Parameter};
+use super::connection::{ColumnError, Columns, Connection};
+use super::sql_rows::SqlRows;
 use crate::model::{
     BackendId, BackendName, ByteSize, Cpus, Generation, InstanceName, OperationId, PortPair, ProjectName, Quota, Revision,
     StepKey, Timestamp, TokenId, Usage,
@@ -15,80 +16,6 @@ use crate::store::{
     BackendRow, KeyCheckRow, LeaseRow, OperationProgress, OperationRetention, OperationRow, ProjectRow, RetainedRow, Rows,
     StoreError, TokenRow, UnreadableRow,
 };
-
-/// The rows that one transaction sees.
-pub struct SqlRows<'a, C> {
-    connection: &'a C,
-}
-
-impl<'a, C: Connection> SqlRows<'a, C> {
-    /// The rows behind a connection on which a transaction is open.
-    pub fn new(connection: &'a C) -> Self {
-        Self { connection }
-    }
-
-    pub(super) fn run(&self, statement: &str, parameters: &[Parameter<'_>]) -> Result<(), StoreError> {
-        self.connection.run(statement, parameters)
-    }
-
-    /// The first row of the answer.
-    pub(super) fn one<T>(
-        &self,
-        statement: &str,
-        parameters: &[Parameter<'_>],
-        read: impl Fn(&dyn Columns) -> Result<T, ColumnError>,
-    ) -> Result<Option<T>, StoreError> {
-        let mut found = None;
-        self.connection.query(statement, parameters, &mut |row| {
-            if found.is_none() {
-                found = Some(read(row)?);
-            }
-            Ok(())
-        })?;
-        Ok(found)
-    }
-
-    /// Every row of the answer that can be read, and the names of the others: one bad row does not stop the rest.
-    pub(super) fn many_readable<T>(
-        &self,
-        statement: &str,
-        parameters: &[Parameter<'_>],
-        table: &'static str,
-        read: impl Fn(&dyn Columns) -> Result<T, ColumnError>,
-    ) -> Result<(Vec<T>, Vec<UnreadableRow>), StoreError> {
-        let (mut found, mut bad) = (Vec::new(), Vec::new());
-        self.connection.query(statement, parameters, &mut |row| {
-            match read(row) {
-                Ok(value) => found.push(value),
-                Err(error) => bad.push(unreadable(table, row, &error)),
-            }
-            Ok(())
-        })?;
-        Ok((found, bad))
-    }
-
-    /// Every row of the answer.
-    pub(super) fn many<T>(
-        &self,
-        statement: &str,
-        parameters: &[Parameter<'_>],
-        read: impl Fn(&dyn Columns) -> Result<T, ColumnError>,
-    ) -> Result<Vec<T>, StoreError> {
-        let mut found = Vec::new();
-        self.connection.query(statement, parameters, &mut |row| {
-            found.push(read(row)?);
-            Ok(())
-        })?;
-        Ok(found)
-    }
-}
-
-/// The name of a row that cannot be read, as far as its first column says.
-fn unreadable(table: &'static str, row: &dyn Columns, error: &ColumnError) -> UnreadableRow {
-    let text = row.text(0).ok().flatten().map(str::to_owned);
-    let number = || row.integer(0).ok().flatten().map(|number| number.to_string());
-    UnreadableRow { table, key: text.or_else(number).unwrap_or_else(|| "?".to_owned()), reason: error.to_string() }
-}
 
 const RETAINED_COLUMNS: &str = "id, project, name, instance_name, spec, fingerprints, provider_references, newest_release, \
      generation, place, retained_at";

@@ -1,6 +1,6 @@
 //! The schema: every step from an empty database to the newest one.
 //!
-//! Must not do: begin or end a transaction, or remember which steps were taken; whoever has the database does.
+//! Must not do: begin or end a transaction, or record which steps were taken; the database does.
 
 use super::backends::resources;
 use super::connection::Connection;

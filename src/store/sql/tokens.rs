@@ -2,7 +2,7 @@
 
 use super::columns::to_json;
 use super::connection::{ColumnError, Columns, Connection};
-use super::rows::SqlRows;
+use super::sql_rows::SqlRows;
 use crate::model::{ProjectName, TokenId, TokenRecord};
 use crate::store::{StoreError, TokenRow};
 

@@ -29,6 +29,7 @@ use crate::convex::release::BACKEND_IMAGE;
 use crate::convex::tuning::parse_tuning;
 use crate::model::{
     ByteSize, Cpus, DockerSettings, INTERNAL_URL, PortPair, ProviderState, Release, ResolvedBackend, Resources, Secret, Tuning,
+    is_local_url,
 };
 use crate::provider::ProviderError;
 use crate::provider::kit::image_reference::ImageReference;
@@ -215,7 +216,7 @@ impl Docker {
         let version = parsed.digest.or(parsed.tag).unwrap_or("latest");
         let release = Release::parse(version).ok().filter(|_| parsed.name == BACKEND_IMAGE);
         let DroppedSettings { settings, dropped } = settings::read(&seen, &image, &published, origins.0.as_deref());
-        let leads_nowhere = |origin: &String| published.pair.is_none() && settings::is_loopback(origin);
+        let leads_nowhere = |origin: &String| published.pair.is_none() && is_local_url(origin);
         let origins = (origins.0.filter(|origin| !leads_nowhere(origin)), origins.1.filter(|origin| !leads_nowhere(origin)));
         let mut recorded_engine = ProviderState::new();
         engine.identity.record(engine.url(), &mut recorded_engine);

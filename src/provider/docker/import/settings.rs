@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use bollard::models::{ContainerInspectResponse, EndpointSettings, HostConfig, MountPoint};
 
 use super::ImageDefaults;
-use crate::model::{ByteSize, DockerSettings, PortPair};
+use crate::model::{ByteSize, DockerSettings, PortPair, is_local_url};
 use crate::provider::docker::desired::{PortProtocol, PublishedPort};
 use crate::provider::docker::hardening::published_ports;
 use crate::provider::docker::inventory::{id_of, name_of};
@@ -41,16 +41,6 @@ pub(super) struct Published {
     pub(super) is_public: bool,
 }
 
-/// Returns whether an origin leads to the machine on which it is used.
-pub(super) fn is_loopback(origin: &str) -> bool {
-    match url::Url::parse(origin).ok().as_ref().and_then(url::Url::host) {
-        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(url::Host::Ipv4(address)) => address.is_loopback() || address.is_unspecified(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback() || address.is_unspecified(),
-        None => false,
-    }
-}
-
 fn is_on_host_network(seen: &ContainerInspectResponse) -> bool {
     seen.host_config.as_ref().and_then(|host| host.network_mode.as_deref()) == Some("host")
 }
@@ -75,7 +65,7 @@ pub(super) fn published_pair(seen: &ContainerInspectResponse, api_origin: Option
     let (api, site) = match (fixed(&ports, API), fixed(&ports, SITE)) {
         (Some(api), Some(site)) => (api, site),
         (None, None) => return Ok(Published::default()),
-        (Some(_), None) | (None, Some(_)) if api_origin.is_some_and(|origin| !is_loopback(origin)) => {
+        (Some(_), None) | (None, Some(_)) if api_origin.is_some_and(|origin| !is_local_url(origin)) => {
             return Ok(Published { is_public, ..Published::default() });
         }
         (one, _) => {
@@ -160,7 +150,7 @@ pub(super) fn read(
         }
     }
     // Node actions call back to a loopback origin from inside, so there both sides have the same port.
-    let calls_back_inside = api_origin.is_none_or(is_loopback);
+    let calls_back_inside = api_origin.is_none_or(is_local_url);
     if !calls_back_inside && published.pair.is_none_or(|pair| (pair.api, pair.site) != (API, SITE)) {
         settings.api_port = Some(API);
         settings.site_port = Some(SITE);

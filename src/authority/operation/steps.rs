@@ -1,0 +1,126 @@
+//! The table of operations: the steps of each one, what a step needs, and what its result changes in the record.
+//!
+//! To add an operation: a kind of [`Work`](crate::api::Work) and of `OperationKind`, a phase with its row in [`steps_of`], and
+//! for each new step a number, a label and a deadline (`OperationStep`), an effect ([`Authority::effect`]) with its result
+//! ([`record_result`]), and the arm of `host::effects` that performs it. A step that has to be undone names in
+//! `Authority::compensate` the step that undoes it. Acceptance, persistence, deadlines, attempts, events and the executor,
+//! embedded and served, are the same for all operations.
+
+use super::super::effect::{DatabaseState, Effect, EffectFailure, EffectResult, EnvironmentTarget};
+use super::super::{Authority, AuthorityError, removal};
+use super::types::{NEVER_ENSURED, OperationPhase};
+use crate::model::{OperationStep, VolumeReclaim};
+use crate::store::{BackendRow, Store};
+
+/// Describes what the result of a step leads to.
+pub(super) enum Followup {
+    /// The step succeeded; the next one in the table follows.
+    Completed(OperationStep),
+    /// Another step than the next one in the table follows.
+    GoTo(OperationStep),
+    /// The step failed.
+    Failed(EffectFailure),
+}
+
+/// Returns the steps of an operation in order.
+fn steps_of(phase: &OperationPhase) -> &'static [OperationStep] {
+    use OperationStep::{AwaitReady, Ensure, PrepareStorage, ReleaseStorage, Remove, SetEnvironment, Stop};
+    match phase {
+        OperationPhase::Put => &[PrepareStorage, Ensure, AwaitReady, SetEnvironment],
+        OperationPhase::Stop => &[Stop],
+        // What replaces a backend is put once its predecessor is gone.
+        OperationPhase::Remove | OperationPhase::Replace(..) => &[Remove, ReleaseStorage],
+    }
+}
+
+/// Returns whether a backend needs a step.
+fn applies(step: OperationStep, row: &BackendRow) -> bool {
+    match step {
+        OperationStep::PrepareStorage | OperationStep::ReleaseStorage => row.spec.has_own_server() || row.spec.has_buckets(),
+        // What is only recorded answers nothing.
+        OperationStep::AwaitReady => !row.spec.is_record_only(),
+        OperationStep::SetEnvironment => {
+            !row.spec.is_record_only() && (!row.spec.env.is_empty() || unset_variables(row).next().is_some())
+        }
+        OperationStep::Ensure | OperationStep::Remove | OperationStep::Stop => true,
+    }
+}
+
+/// Returns the step that follows another one, or the first one; none after the last.
+pub(super) fn next_step(phase: &OperationPhase, after: Option<OperationStep>, row: &BackendRow) -> Option<OperationStep> {
+    let steps = steps_of(phase);
+    let start = after.and_then(|step| steps.iter().position(|other| *other == step)).map_or(0, |position| position + 1);
+    steps.iter().skip(start).copied().find(|step| applies(*step, row))
+}
+
+/// Writes the result of a step into the record of its backend, and returns what follows.
+pub(super) fn record_result(row: &mut BackendRow, result: EffectResult) -> Followup {
+    Followup::Completed(match result {
+        EffectResult::Failed(failure) => return Followup::Failed(failure),
+        EffectResult::StoragePrepared => OperationStep::PrepareStorage,
+        EffectResult::Ensured(state) => {
+            row.references = state;
+            row.references.remove(NEVER_ENSURED);
+            OperationStep::Ensure
+        }
+        EffectResult::Ready => {
+            // From here on there is data to lose.
+            row.has_been_ready = true;
+            OperationStep::AwaitReady
+        }
+        EffectResult::EnvironmentSet => OperationStep::SetEnvironment,
+        EffectResult::Stopped => OperationStep::Stop,
+        EffectResult::Removed(place) => {
+            removal::note_place(row, place);
+            OperationStep::Remove
+        }
+        // Files without the database that names them cannot be used by any later backend.
+        EffectResult::StorageReleased(DatabaseState::Gone)
+            if row.spec.has_split_data() && removal::volume_disposal(&row.references) == VolumeReclaim::Retain =>
+        {
+            removal::delete_volume(row);
+            return Followup::GoTo(OperationStep::Remove);
+        }
+        EffectResult::StorageReleased(_) => OperationStep::ReleaseStorage,
+    })
+}
+
+/// Returns the variables that were set before and are declared no more.
+fn unset_variables(row: &BackendRow) -> impl Iterator<Item = &String> {
+    row.managed_env.iter().filter(|name| !row.spec.env.contains_key(*name))
+}
+
+impl<S: Store> Authority<S> {
+    /// Returns what has to be performed for a step on a backend.
+    pub(super) fn effect(&self, step: OperationStep, row: &BackendRow) -> Result<Effect, AuthorityError> {
+        let backend = Box::new(self.resolve(row)?);
+        Ok(match step {
+            OperationStep::PrepareStorage => Effect::PrepareStorage(backend),
+            OperationStep::Ensure => Effect::Ensure(backend),
+            OperationStep::AwaitReady => Effect::AwaitReady(backend),
+            OperationStep::SetEnvironment => {
+                let values = backend.secrets.iter();
+                let set = values
+                    .filter_map(|(path, value)| path.as_str().strip_prefix("env.").map(|name| (name.to_owned(), value.clone())))
+                    .collect();
+                let unset = unset_variables(row).cloned().collect();
+                Effect::SetEnvironment(backend, EnvironmentTarget { set, unset })
+            }
+            OperationStep::Stop => Effect::Stop(backend),
+            OperationStep::Remove => Effect::Remove(backend),
+            OperationStep::ReleaseStorage => Effect::ReleaseStorage(backend, removal::database_disposal(row)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_persisted_numbers_grow_within_each_operation() {
+        for phase in [OperationPhase::Put, OperationPhase::Remove, OperationPhase::Stop] {
+            assert!(steps_of(&phase).is_sorted(), "{phase:?}");
+        }
+    }
+}
