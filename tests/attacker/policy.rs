@@ -388,7 +388,11 @@ fn lowered(text: &str) -> Value {
 const SERVER: &str = "postgres://me:pw@db.example.invalid";
 
 fn put(spec: &Value) -> Value {
-    let mut secrets = json!({});
+    let (mut spec, mut secrets) = (spec.clone(), json!({}));
+    // A manifest names a file, whose content its command sends.
+    if let Some(path) = spec["storage"]["tls"]["ca"].as_str().map(str::to_owned) {
+        spec["storage"]["tls"] = json!({ "pem": fs::read_to_string(path).unwrap() });
+    }
     if spec["storage"]["url"].is_object() {
         secrets["storage.url"] = json!(SERVER);
     }
