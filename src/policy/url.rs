@@ -28,9 +28,8 @@ impl<'t> WrittenUrl<'t> {
         let is_exact = url.scheme() == scheme
             && url.has_host()
             && url.port() != Some(0)
-            && !authority.is_empty()
-            && !authority.contains('%')
-            && !authority.ends_with(':');
+            && !authority.ends_with(':')
+            && is_plain_host(authority.rsplit_once('@').map_or(authority, |(_, server)| server));
         is_exact.then_some(Self { url, has_userinfo: authority.contains('@'), path, tail })
     }
 
@@ -43,6 +42,15 @@ impl<'t> WrittenUrl<'t> {
     pub(crate) fn is_confidential(&self) -> bool {
         self.url.scheme() == "https" || self.url.scheme() == "http" && is_loopback_url(&self.url)
     }
+}
+
+/// Returns whether a host, perhaps with a port, is made of what host names and addresses are made of: the standard allows much
+/// else, such as `$(id)`, and these texts come into shells and files.
+fn is_plain_host(server: &str) -> bool {
+    let inside = server.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    let (host, port) = inside.unwrap_or_else(|| server.split_once(':').unwrap_or((server, "")));
+    let is_fit = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_') || inside.is_some() && c == ':';
+    !host.is_empty() && host.chars().all(is_fit) && port.trim_start_matches(':').chars().all(|c| c.is_ascii_digit())
 }
 
 /// Whether a text holds a URL with a password in it, however broken the rest may be.
@@ -83,6 +91,10 @@ mod tests {
             "https://a:0",
             "https://a:99999",
             "https://a%2eb",
+            "http://$(id)",
+            "http://a`b",
+            "http://a;b",
+            "http://[::1]x",
             "HTTPS://a",
             "1x://a",
             "https://[::g]",

@@ -176,7 +176,7 @@ impl Fixture {
 }
 
 /// What each route needs, written down once more: the table of routes must not become weaker unnoticed.
-const NEEDS: [(&str, &str); 32] = [
+const NEEDS: [(&str, &str); 33] = [
     ("listProjects", "token"),
     ("getProject", "read"),
     ("getFingerprintKey", "apply"),
@@ -185,6 +185,7 @@ const NEEDS: [(&str, &str); 32] = [
     ("acquireLease", "apply"),
     ("renewLease", "apply"),
     ("releaseLease", "apply"),
+    ("preflight", "apply"),
     ("startOperation", "apply"),
     ("listOperations", "read"),
     ("getOperation", "read"),
