@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 
 use super::{AuthorityError, Entropy};
 use crate::api::ControlError;
-use crate::model::{BackendId, BackendName, BackendSpec, Diagnostic, Endpoints, InstanceName, PortPair, ProjectName};
-use crate::store::Rows;
+use crate::model::{
+    Addressing, BackendId, BackendName, BackendSpec, CLIENT_SITE_URL, CLIENT_URL, Diagnostic, Endpoints, InstanceName,
+    PortPair, ProjectName, ProviderState,
+};
+use crate::store::{BackendRow, Rows};
 
 /// The first port that is handed out unless another is asked for. Above Convex's own 3210, which other tools take
 /// by habit.
@@ -62,6 +65,22 @@ pub(super) fn ports(rows: &dyn Rows, first: u16, strangers: &BTreeSet<u16>) -> R
             let message = format!("every port from {first} to {LAST_PORT} is taken");
             ControlError::Refused(Diagnostic::new("control.no_ports", message)).into()
         })
+}
+
+/// Returns where clients reach a backend as its provider noted it, where only the place itself knows.
+pub(super) fn noted_endpoints(spec: &BackendSpec, state: &ProviderState) -> Option<Endpoints> {
+    let (url, site_url) = state.get(CLIENT_URL).zip(state.get(CLIENT_SITE_URL))?;
+    let (api, site) = (spec.origins.api.as_ref(), spec.origins.site.as_ref());
+    Some(Endpoints { url: api.unwrap_or(url).clone(), site_url: site.unwrap_or(site_url).clone() })
+}
+
+/// Records where clients reach a backend as its provider noted it now. A backend that has moved to a place that says nothing
+/// is reached at its ports again.
+pub(super) fn take_noted_endpoints(row: &mut BackendRow) {
+    if matches!(row.spec.provider.descriptor().addressing, Addressing::Noted) {
+        let own = || row.ports.map(|ports| endpoints(&row.spec, ports));
+        row.endpoints = noted_endpoints(&row.spec, &row.references).or_else(own).or(row.endpoints.take());
+    }
 }
 
 /// Returns where clients reach a backend on this machine. The API's URL equals the cloud origin that the process is told.

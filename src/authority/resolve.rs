@@ -38,7 +38,8 @@ impl<S: Store> Authority<S> {
             None => allocation::ports(rows, self.first_port, &strangers.ports)?,
         };
         row.ports = Some(ports);
-        row.endpoints = Some(allocation::endpoints(&row.spec, ports));
+        let noted = allocation::noted_endpoints(&row.spec, &row.references);
+        row.endpoints = Some(noted.unwrap_or_else(|| allocation::endpoints(&row.spec, ports)));
         Ok(())
     }
 

@@ -101,6 +101,10 @@ impl<S: Store> Authority<S> {
             return false;
         }
         if !kept.spec.has_split_data() {
+            let place = |spec: &BackendSpec| (spec.provider.descriptor().volume_place)(&spec.settings);
+            if let Some(place_before) = place(&kept.spec) {
+                return !put.spec.has_split_data() && place(&put.spec) == Some(place_before);
+            }
             let named = put.spec.named_place();
             return named.is_some() && named == app_of(kept);
         }

@@ -4,6 +4,7 @@
 
 mod archive;
 mod key;
+mod kubernetes;
 mod log;
 mod quota;
 mod schema;
@@ -20,6 +21,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::archive::Archive;
 pub(crate) use self::key::{Key, KeyCommand};
+pub(crate) use self::kubernetes::{Forward, Kubernetes, KubernetesCommand};
 pub(crate) use self::log::Log;
 pub(crate) use self::quota::{Quota, QuotaCommand, QuotaLimit, QuotaLimits, QuotaTarget};
 pub(crate) use self::schema::Schema;
@@ -128,6 +130,10 @@ pub(crate) enum Command {
     Wait(Wait),
     /// Show the log of a backend.
     Logs(Logs),
+    /// Lead from ports of this machine to a backend in a cluster, for as long as it runs.
+    Forward(Forward),
+    /// What has to do with clusters alone.
+    Kubernetes(Kubernetes),
     /// Draw the graph of the plan.
     Graph(Graph),
     /// Print a JSON schema.

@@ -31,6 +31,8 @@ variables! {
     LATEST_URL = "CONVEXINFRA_LATEST_URL";
     /// A mirror of GitHub's API, which resolves a `precompiled-…` release to its commit
     COMMITS_URL = "CONVEXINFRA_COMMITS_URL";
+    /// The contexts of the kubeconfig that manifests may name in a served control plane, with commas between them
+    KUBERNETES_CONTEXTS = "CONVEXINFRA_KUBERNETES_CONTEXTS";
     /// A mirror of `ghcr.io`, from which the digests of images for Fly are read
     REGISTRY_URL = "CONVEXINFRA_REGISTRY_URL";
     /// Fly's Machines API elsewhere; `FLY_FLAPS_BASE_URL` and `FLY_API_HOSTNAME` work too
@@ -45,6 +47,7 @@ pub(super) const FOREIGN: &[(&str, &str)] = &[
         "DOCKER_HOST`, `DOCKER_CONTEXT`, `DOCKER_CONFIG`, `DOCKER_TLS_VERIFY`, `DOCKER_CERT_PATH",
         "The Docker engine and its configuration, as for `docker`",
     ),
+    ("KUBECONFIG", "The files that say where clusters are and how to enter them, as for `kubectl`"),
     ("HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY", "The proxy for everything but loopback addresses"),
     ("SSL_CERT_FILE`, `SSL_CERT_DIR", "The certificates of authorities, instead of the system's"),
     ("XDG_DATA_HOME", "The folder of the default home on Linux"),

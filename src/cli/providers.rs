@@ -12,6 +12,7 @@ use crate::model::Secret;
 use crate::provider::Provider;
 use crate::provider::docker::{AllowList, ControlPlaneId, Docker, EngineSource};
 use crate::provider::fly::{ApiEndpoints, Fly, FlyConfig, ReqwestTransport, TOKEN_VARIABLES};
+use crate::provider::kubernetes::{ContextPolicy, Kubernetes};
 use crate::provider::local::{DownloadSources, Local};
 use crate::provider::simulated::Simulated;
 
@@ -30,10 +31,27 @@ pub(super) fn available(home: &Path, executable: PathBuf, allowed: AllowList) ->
     let mut providers: Vec<Box<dyn Provider>> = vec![
         Box::new(Simulated::new(home.to_owned(), executable.clone()).with_grace(GRACE)),
         Box::new(Local::new(home.to_owned(), executable, sources).with_grace(GRACE)),
-        Box::new(docker(home).with_allow_list(allowed)),
+        Box::new(docker(home).with_allow_list(allowed.clone())),
+        Box::new(kubernetes(&allowed)),
     ];
     providers.extend(fly().map(|fly| Box::new(fly) as Box<dyn Provider>));
     providers
+}
+
+/// The clusters of the kubeconfig. A served control plane lends its credentials for no context that only a manifest names.
+fn kubernetes(allowed: &AllowList) -> Kubernetes {
+    let contexts = match allowed {
+        AllowList::Unrestricted => ContextPolicy::Any,
+        AllowList::Listed { .. } => {
+            let listed = variable(env_vars::KUBERNETES_CONTEXTS).unwrap_or_default();
+            ContextPolicy::Listed(listed.split(',').map(|context| context.trim().to_owned()).collect())
+        }
+    };
+    let kubernetes = Kubernetes::new().with_contexts(contexts);
+    match variable(env_vars::COMMITS_URL) {
+        Some(url) => kubernetes.with_commits(url),
+        None => kubernetes,
+    }
 }
 
 /// The Docker engine.

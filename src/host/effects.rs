@@ -52,7 +52,11 @@ impl Host {
                 Err(failure) => EffectResult::Failed(failure),
             },
             Effect::SetEnvironment(placement, goal) => {
-                match environment::apply(&self.connections, &Self::internal_url(&placement), &placement, &goal).await {
+                let url = match self.internal_url(&placement).await {
+                    Ok(url) => url,
+                    Err(error) => return EffectResult::Failed(effect_failure(&placement, &error)),
+                };
+                match environment::apply(&self.connections, &url, &placement, &goal).await {
                     Ok(()) => {
                         failpoint::hit("host.environment_set");
                         EffectResult::EnvironmentSet
@@ -89,7 +93,7 @@ impl Host {
     }
 
     async fn await_ready(&self, placement: &ResolvedBackend) -> Result<(), EffectFailure> {
-        let url = Self::internal_url(placement);
+        let url = self.internal_url(placement).await.map_err(|error| effect_failure(placement, &error))?;
         let started = self.platform.uptime();
         let here = placement.spec.provider.descriptor().location.is_on_this_machine();
         let mut looked = started;
@@ -237,6 +241,15 @@ pub(super) fn effect_failure(placement: &ResolvedBackend, error: &ProviderError)
             Some(help) => finding.with_help(help),
             None => finding,
         },
+        #[cfg(feature = "native")]
+        ProviderError::Kubernetes(error) => match error.help() {
+            Some(help) => finding.with_help(help),
+            None => finding,
+        },
+        ProviderError::OtherCluster { .. } => finding.with_help(format!(
+            "go back to that one with `context` in `[backends.{name}.kubernetes]`, or with `KUBECONFIG`; if it is gone for good, give \
+             up the record of `{name}` with\n    convexinfra forget {name}"
+        )),
         ProviderError::File { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
             finding.with_help("make room and run the same command again")
         }

@@ -71,7 +71,7 @@ use crate::model::{
     Actor, Credential, Diagnostic, Expiry, HostPolicy, OperationId, OperationRecord, ProjectName, ProviderKind,
     ResolvedBackend, Revision, RunState, Secret, Snapshot, Timestamp, Usage,
 };
-use crate::provider::Provider;
+use crate::provider::{Provider, ProviderError};
 use registry::OperationRegistry;
 
 /// The name that plans give to the control plane in this process.
@@ -299,9 +299,15 @@ impl Host {
         })
     }
 
-    /// Returns the URL under which this machine reaches a backend; clients may use another one.
-    fn internal_url(placement: &ResolvedBackend) -> String {
-        (placement.spec.provider.descriptor().internal_url)(placement)
+    /// Returns the URL under which this machine reaches a backend, whatever its clients use; its provider may have to open a way
+    /// there.
+    async fn internal_url(&self, placement: &ResolvedBackend) -> Result<String, ProviderError> {
+        if let Ok(provider) = self.provider(placement.spec.provider)
+            && let Some(url) = provider.reach(placement).await?
+        {
+            return Ok(url);
+        }
+        Ok((placement.spec.provider.descriptor().internal_url)(placement))
     }
 
     async fn snapshot_of(&self, project: &ProjectName) -> Result<Snapshot, ControlError> {
@@ -335,8 +341,9 @@ impl Host {
         snapshot.expired = view.expired;
         if self.name == EMBEDDED {
             for (index, placement) in &view.to_observe {
+                let url = self.internal_url(placement).await.ok().filter(|url| !url.is_empty());
                 if let Some(backend) = snapshot.backends.get_mut(*index) {
-                    backend.internal_url = Some(Self::internal_url(placement)).filter(|url| !url.is_empty());
+                    backend.internal_url = url;
                 }
             }
         }

@@ -53,7 +53,10 @@ impl Host {
         };
         let mut seen = ObservedBackend { observation, other_variables: BTreeSet::new(), failed: None };
         if seen.observation.state == RunState::Running && !placement.spec.env.is_empty() {
-            let url = Self::internal_url(placement);
+            let url = match self.internal_url(placement).await {
+                Ok(url) => url,
+                Err(error) => return ObservedBackend::unknown(effects::effect_failure(placement, &error).finding),
+            };
             match environment::diff(&self.connections, &url, placement, fingerprints).await {
                 Ok(environment) => {
                     seen.observation.drift.extend(environment.deviations);

@@ -1,5 +1,7 @@
 //! Every key that a manifest may have, once: the reader checks against these tables and the schema is made of them.
 
+mod kubernetes;
+
 use super::formats;
 use super::schema_kind::key;
 pub(super) use super::schema_kind::{Key, Kind, Table};
@@ -96,7 +98,7 @@ static BACKEND_KEYS: &[Key] = &[
     key("local", Kind::Table(&LOCAL), "What only the provider `local` understands."),
     key("docker", Kind::Table(&DOCKER), "What only the provider `docker` understands."),
     key("fly", Kind::Table(&FLY), "What only the provider `fly` understands."),
-    key("kubernetes", Kind::Table(&KUBERNETES), "What only the provider `kubernetes` understands.").alias(&["k8s"]),
+    key("kubernetes", Kind::Table(&kubernetes::KUBERNETES), "What only the provider `kubernetes` understands.").alias(&["k8s"]),
 ];
 
 pub(super) static ENV_FILE: Table = Table {
@@ -281,17 +283,6 @@ static FLY: Table = Table {
             Kind::Texts(&formats::REGION),
             "Regions to be made in when the region itself is full, in this order; none when left out.",
         ),
-    ],
-};
-
-static KUBERNETES: Table = Table {
-    title: "The provider `kubernetes`",
-    shared: false,
-    keys: &[
-        key("context", Kind::Text(&formats::LINE), "The context of the kubeconfig."),
-        key("namespace", Kind::Text(&formats::LABEL), "The namespace."),
-        key("storage_class", Kind::Text(&formats::WORD), "The storage class of the volume."),
-        key("image", Kind::Text(&formats::IMAGE), "The image instead of the official one."),
     ],
 };
 

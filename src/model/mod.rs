@@ -19,6 +19,7 @@ pub mod fly;
 mod host_policy;
 mod identifier;
 mod impact;
+pub mod kubernetes;
 mod loopback;
 mod name;
 mod operation;
@@ -64,13 +65,13 @@ pub use loopback::{is_local_host, is_local_url, is_loopback_host, is_loopback_ur
 pub use name::{BackendName, INSTANCE_NAME_MAX, InstanceName, NAME_MAX, NameError, ProjectName};
 pub use operation::{OperationKind, OperationRecord, OperationState, OperationStep};
 pub use provider::ProviderKind;
-pub use provider_settings::{
-    DockerSettings, FlySettings, KubernetesSettings, LocalSettings, ProviderSettings, PullPolicy, SimulatedSettings,
-};
+pub use provider_settings::{DockerSettings, FlySettings, LocalSettings, ProviderSettings, PullPolicy, SimulatedSettings};
 pub use quota::{Quota, QuotaExcess, Usage};
 pub use reclaim::{DatabaseReclaim, ReclaimPolicy, VolumeReclaim};
 pub use release::{DowngradeConsent, Release, ReleaseError, ReleaseOrder};
-pub use resolved::{DASHBOARD_URL, INTERNAL_URL, PortPair, ProviderState, RELEASE_CREATED, ResolvedBackend};
+pub use resolved::{
+    CLIENT_SITE_URL, CLIENT_URL, DASHBOARD_URL, INTERNAL_URL, PortPair, ProviderState, RELEASE_CREATED, ResolvedBackend,
+};
 pub use secret::{Secret, SecretRef, SecretSource};
 pub use size::{ByteSize, Cpus, SizeError};
 pub use spec::{

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::cpu_kind::CpuKind;
+use super::kubernetes::KubernetesSettings;
 use super::secret::SecretSource;
 use super::serde_skip::is_default;
 use super::size::ByteSize;
@@ -156,22 +157,4 @@ pub struct FlySettings {
     /// Regions to be made in when the region itself is full, in this order.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub fallback_regions: Vec<String>,
-}
-
-/// `[backends.x.kubernetes]`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct KubernetesSettings {
-    /// The context of the kubeconfig.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub context: Option<String>,
-    /// The namespace.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub namespace: Option<String>,
-    /// The storage class of the volume.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub storage_class: Option<String>,
-    /// The image instead of the official one.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub image: Option<String>,
 }

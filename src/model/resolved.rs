@@ -63,3 +63,9 @@ pub const DASHBOARD_URL: &str = "dashboard_url";
 /// The key under which a provider notes the URL at which the control plane reaches a backend, where that is not the URL
 /// of its clients.
 pub const INTERNAL_URL: &str = "reach";
+
+/// The key under which a provider notes the URL of the API for clients, where only the place itself knows it.
+pub const CLIENT_URL: &str = "client_url";
+
+/// The key under which a provider notes the URL of the HTTP actions for clients, where only the place itself knows it.
+pub const CLIENT_SITE_URL: &str = "client_site_url";

@@ -205,6 +205,15 @@ fn is_sha256(text: &str) -> bool {
     digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
+fn is_gateway(text: &str) -> bool {
+    let is_name = |part: &str| {
+        let is_end = |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        let is_inside = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
+        is_end(part.as_bytes().first()) && is_end(part.as_bytes().last()) && part.bytes().all(is_inside)
+    };
+    text.len() <= 253 && text.split('/').count() <= 2 && text.split('/').all(is_name)
+}
+
 fn is_release(text: &str) -> bool {
     Release::parse(text).is_ok()
 }
@@ -278,6 +287,9 @@ shapes! {
     MOUNT = "bad_mount", "a mount",
         "it is `SOURCE:TARGET`, or `SOURCE:TARGET:ro`: a volume's name or an absolute directory of the engine's machine, and an absolute path inside, which is not `/convex/data`",
         "/srv/jwt:/convex/jwt:ro", "^[^:\\u0000-\\u001f]+:/[^:\\u0000-\\u001f]+(:ro)?$", None, is_mount, trimmed;
+    GATEWAY = "bad_gateway", "the name of a Gateway",
+        "it is a name, or a namespace and a name with a slash between them, of letters a-z, digits, dashes and dots", "infra/public",
+        "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(/[a-z0-9]([a-z0-9.-]*[a-z0-9])?)?$", Some(253), is_gateway, lowered;
     LABEL = "bad_label", "a name of letters, digits and dashes",
         "it has at most 63 letters a-z, digits and dashes, and no dash at either end", "acme",
         "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", None, is_label, as_name;

@@ -77,6 +77,7 @@ fn format_of(shape: TextShape) -> &'static TextFormat {
         TextShape::HostEntry => &formats::HOST_ENTRY,
         TextShape::Mount => &formats::MOUNT,
         TextShape::Sha256 => &formats::SHA256,
+        TextShape::Gateway => &formats::GATEWAY,
     }
 }
 

@@ -9,6 +9,8 @@ pub mod docker;
 pub mod fly;
 pub mod kit;
 #[cfg(feature = "native")]
+pub mod kubernetes;
+#[cfg(feature = "native")]
 mod launch_spec;
 #[cfg(feature = "native")]
 pub mod local;
@@ -109,6 +111,12 @@ pub trait Provider: Send + Sync {
         None
     }
 
+    /// Opens a way from this process to the backend's API where it needs one, and returns the URL of it; none where its
+    /// endpoints or what the provider noted lead there already.
+    async fn reach(&self, _: &ResolvedBackend) -> Result<Option<String>, ProviderError> {
+        Ok(None)
+    }
+
     /// Reads from the backend's log.
     async fn logs(&self, placement: &ResolvedBackend, from: LogPosition) -> Result<LogChunk, ProviderError>;
 }
@@ -189,6 +197,16 @@ pub enum ProviderError {
         /// The backend.
         name: String,
         /// The address of the engine that has it.
+        recorded: String,
+        /// The address of this one.
+        found: String,
+    },
+    /// The backend was made in another cluster, and this one has nothing of it.
+    #[error("`{name}` was made in the cluster at `{recorded}`, and the one at `{found}` is another one that has nothing of it")]
+    OtherCluster {
+        /// The backend.
+        name: String,
+        /// The address of the cluster that has it.
         recorded: String,
         /// The address of this one.
         found: String,
@@ -315,6 +333,10 @@ pub enum ProviderError {
     /// Fly did not do what was asked.
     #[error(transparent)]
     Fly(#[from] fly::FlyError),
+    /// A cluster did not do what was asked.
+    #[cfg(feature = "native")]
+    #[error(transparent)]
+    Kubernetes(#[from] kubernetes::KubernetesError),
     /// Something outside this machine did not answer as it should.
     #[error("{0}")]
     Unreachable(String),
@@ -340,7 +362,10 @@ impl ProviderError {
             Self::Unsupported(_) => Self::UNSUPPORTED,
             Self::File { .. } => "provider.file",
             Self::Process { .. } => "provider.process",
+            Self::OtherCluster { .. } => "provider.other_cluster",
             Self::Fly(error) => error.code(),
+            #[cfg(feature = "native")]
+            Self::Kubernetes(error) => error.code(),
             Self::Image { .. } => "provider.image",
             Self::EngineUnreachable { .. } | Self::Unreachable(_) | Self::Download { .. } => "provider.unreachable",
             Self::Engine { .. } => "provider.engine",

@@ -23,7 +23,7 @@ const EXAMPLES: [(&str, Comes); 9] = [
     ("database-server", Comes::Planned),
     ("docker", Comes::Planned),
     ("fly", Comes::RefusedFor("fly")),
-    ("kubernetes", Comes::RefusedFor("kubernetes")),
+    ("kubernetes", Comes::Planned),
     ("local-binary", Comes::Planned),
     ("monorepo", Comes::Applied),
     ("postgres-docker", Comes::Planned),

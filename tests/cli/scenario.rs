@@ -242,7 +242,7 @@ fn one_refusal_refuses_the_whole_apply() {
     );
     refused(
         &format!(
-            "{manifest}\n[backends.far]\nprovider = \"kubernetes\"\nrelease = \"652b828b5129e6cdbcaa3c20efa8d116d09ff3bf\"\n"
+            "{manifest}\n[backends.far]\nprovider = \"fly\"\nregion = \"iad\"\nrelease = \"652b828b5129e6cdbcaa3c20efa8d116d09ff3bf\"\n"
         ),
         apply,
         &["plan.provider_unavailable"],

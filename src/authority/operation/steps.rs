@@ -7,7 +7,7 @@
 //! embedded and served, are the same for all operations.
 
 use super::super::effect::{DatabaseState, Effect, EffectFailure, EffectResult, EnvironmentTarget};
-use super::super::{Authority, AuthorityError, removal};
+use super::super::{Authority, AuthorityError, allocation, removal};
 use super::types::{NEVER_ENSURED, OperationPhase};
 use crate::model::{OperationStep, VolumeReclaim};
 use crate::store::{BackendRow, Store};
@@ -61,6 +61,7 @@ pub(super) fn record_result(row: &mut BackendRow, result: EffectResult) -> Follo
         EffectResult::Ensured(state) => {
             row.references = state;
             row.references.remove(NEVER_ENSURED);
+            allocation::take_noted_endpoints(row);
             OperationStep::Ensure
         }
         EffectResult::Ready => {

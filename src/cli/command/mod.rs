@@ -9,10 +9,12 @@ mod dashboard;
 mod destroy;
 mod drift;
 mod env;
+mod forward;
 mod graph;
 mod import;
 mod init;
 mod key;
+mod kubernetes;
 mod lifecycle;
 mod log;
 mod logs;
@@ -43,6 +45,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<Exit, AppError>
         Command::Completions(args) => completions::run(context, &args),
         Command::Skill(args) => skill::run(context, &args),
         Command::Key(args) => key::run(context, &args),
+        Command::Kubernetes(args) => kubernetes::run(context, &args),
         Command::Trust(args) => trust::run(context, &args),
         Command::Serve(args) => serve::run(context, &args),
         Command::SimulateBackend { .. } => {
@@ -65,6 +68,7 @@ async fn run_async(context: &Context, command: Command) -> Result<Exit, AppError
         Command::Env(args) => env::run(context, &args).await,
         Command::Wait(args) => wait::run(context, &args).await,
         Command::Logs(args) => logs::run(context, &args).await,
+        Command::Forward(args) => forward::run(context, &args).await,
         Command::Graph(args) => graph::run(context, &args).await,
         Command::Provision(args) => provision::provision(context, &args).await,
         Command::Deprovision(args) => provision::deprovision(context, &args).await,

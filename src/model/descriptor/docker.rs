@@ -14,7 +14,7 @@ pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
     runs_dashboards: true,
     stops: true,
     imports: true,
-    limit_impact: |path, after| match (path, after) {
+    limit_impact: |path, _, after| match (path, after) {
         // Volumes of an engine have no size.
         ("resources.disk", _) => ChangeImpact::Record,
         // An engine sets and changes the limits of a running container, and cannot lift them.

@@ -23,7 +23,7 @@ pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
     credential: Some(Credential { variable: "FLY_API_TOKEN", command: "fly tokens create org" }),
     runs_dashboards: true,
     retains_volumes: true,
-    limit_impact: |path, _| match path {
+    limit_impact: |path, _, _| match path {
         "resources.disk" => ChangeImpact::InPlace,
         _ => ChangeImpact::Restart,
     },

@@ -25,7 +25,7 @@ use super::provider_settings::ProviderSettings;
 use super::resolved::{ProviderState, ResolvedBackend};
 use super::secret::SecretSource;
 use super::size::ByteSize;
-use super::spec::{BackendSpec, Files};
+use super::spec::{BackendSpec, Files, Resources};
 
 /// All that is known of a provider without asking it.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ pub struct ProviderDescriptor {
     /// The impact of another region.
     pub region_impact: ChangeImpact,
     /// The impact of another limit (`resources.cpus`, `resources.memory`, `resources.disk`), or of none any more.
-    pub limit_impact: fn(path: &str, after: Option<&str>) -> ChangeImpact,
+    pub limit_impact: fn(path: &str, recorded: &Resources, after: Option<&str>) -> ChangeImpact,
     /// The impact of its settings, by path. What is not listed restarts the backend.
     pub setting_impacts: &'static [(&'static str, ChangeImpact)],
     /// Reads its settings from the manifest.
@@ -68,6 +68,8 @@ pub struct ProviderDescriptor {
     pub is_record_only: fn(&ProviderSettings) -> bool,
     /// The place that the user names for a backend, and that may hold data from before, such as an app.
     pub named_place: fn(&ProviderSettings) -> Option<&str>,
+    /// The place where a volume that was retained is found again by the identity of its backend; none where it is not.
+    pub volume_place: fn(&ProviderSettings) -> Option<String>,
     /// The one address of its machine on which ports are published, where the user names it.
     pub publish_address: fn(&ProviderSettings) -> Option<&str>,
     /// Whether nothing but the manifest decides which build runs.
@@ -126,6 +128,8 @@ pub enum Addressing {
     Ports,
     /// At the host of an app, whose name is decided before the app is made.
     App(AllocateApp),
+    /// Where its driver notes it once the backend is there; at such a pair where it notes nothing.
+    Noted,
 }
 
 /// Decides the app of a backend from its specification, identity and provider state. `attempt` counts the names that turned
@@ -184,6 +188,8 @@ pub enum TextShape {
     Mount,
     /// A SHA-256 digest.
     Sha256,
+    /// `NAME` or `NAMESPACE/NAME`.
+    Gateway,
 }
 
 /// Reads the table of one provider in a manifest.
@@ -224,7 +230,7 @@ impl ProviderDescriptor {
             keeps_files_itself: false,
             imports: false,
             region_impact: ChangeImpact::MovesData,
-            limit_impact: |_, _| ChangeImpact::Restart,
+            limit_impact: |_, _, _| ChangeImpact::Restart,
             setting_impacts: &[],
             read_settings: |_, _| {},
             has_settings: |_| false,
@@ -232,6 +238,7 @@ impl ProviderDescriptor {
             texts: |_| Vec::new(),
             is_record_only: |_| false,
             named_place: |_| None,
+            volume_place: |_| None,
             publish_address: |_| None,
             pins_build: |spec| spec.release.as_ref().is_some_and(super::release::Release::is_pinned),
             refusals: |_, _| Vec::new(),

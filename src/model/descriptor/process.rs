@@ -14,7 +14,7 @@ pub(super) const fn descriptor(kind: ProviderKind, releases: ReleaseSource) -> P
         // What runs on this machine stays there with any region.
         region_impact: ChangeImpact::Record,
         // Nothing enforces limits on a plain process, so nothing has to happen to it.
-        limit_impact: |_, _| ChangeImpact::Record,
+        limit_impact: |_, _, _| ChangeImpact::Record,
         refusals,
         lints,
         publishing_help: |_| ", and put a proxy before it on that machine, because the process listens on its loopback alone",

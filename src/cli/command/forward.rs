@@ -1,0 +1,97 @@
+//! `convexinfra forward`: ports of this machine that lead to a backend in a cluster, through the API server.
+//!
+//! It needs the kubeconfig of whoever runs it and no secret of the backend. Must not do: end because a connection does.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::app::{AppError, select_backend};
+use crate::cli::args::Forward as Args;
+use crate::cli::context::Context;
+use crate::cli::signal;
+use crate::model::{ActualBackend, Addressing, Diagnostic, Exit, PortPair, error_chain};
+use crate::provider::kubernetes::{ForwardTarget, Kubernetes};
+
+/// How long a forwarding in the background may take to begin.
+const BEGINS_WITHIN: Duration = Duration::from_secs(20);
+
+/// Forwards until it is interrupted, or starts what does.
+pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
+    let (project, loaded) = context.project()?;
+    let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
+    let snapshot = control.snapshot(&project).await?;
+    let name = select_backend(&snapshot, args.backend.name.as_ref())?;
+    let backend = snapshot.backends.iter().find(|backend| backend.name == name).ok_or_else(|| {
+        AppError::new(Exit::Failed, Diagnostic::new("forward.unknown", format!("there is no backend `{name}`")))
+    })?;
+    let provider = backend.recorded.provider;
+    if !matches!(provider.descriptor().addressing, Addressing::Noted) {
+        let message = format!("`{name}` is reached without being forwarded: its provider is `{provider}`");
+        return Err(AppError::new(Exit::Usage, Diagnostic::new("forward.not_needed", message)));
+    }
+    let local = local_ports(backend, args.port)?;
+    if args.background {
+        return start_in_background(context, local).await;
+    }
+    let target = ForwardTarget { id: &backend.id, instance_name: &backend.instance_name, spec: &backend.recorded, local };
+    let printer = context.printer.clone();
+    let tell = move |words: String| printer.status(&format!("{words}\n"));
+    let kubernetes = Kubernetes::new();
+    tokio::select! {
+        ended = kubernetes.forward(&target, tell) => match ended {
+            Ok(()) => Ok(Exit::Done),
+            Err(error) => Err(AppError::new(Exit::Failed, Diagnostic::new(error.code(), error_chain(&error)))),
+        },
+        () = signal::shutdown_signal() => Ok(Exit::Interrupted),
+    }
+}
+
+/// Returns the ports of this machine: those that were asked for, or those of the URL that clients know.
+fn local_ports(backend: &ActualBackend, asked: Option<u16>) -> Result<PortPair, AppError> {
+    let known = || {
+        let url = url::Url::parse(&backend.endpoints.as_ref()?.url).ok()?;
+        url.port().filter(|_| url.host_str() == Some("127.0.0.1"))
+    };
+    let api = asked.or_else(known).ok_or_else(|| {
+        let message = format!("clients reach `{}` elsewhere, so its URL says no port of this machine", backend.name);
+        let finding = Diagnostic::new("forward.port_missing", message).with_help("name one with `--port`");
+        AppError::new(Exit::Usage, finding)
+    })?;
+    Ok(PortPair { api, site: api.saturating_add(1) })
+}
+
+/// Starts this very command again, apart from this terminal, and waits until its port is open.
+async fn start_in_background(context: &Context, local: PortPair) -> Result<Exit, AppError> {
+    use std::os::unix::process::CommandExt as _;
+    let failed = |message: String| AppError::new(Exit::Failed, Diagnostic::new("forward.background", message));
+    // Otherwise what has the port would be taken for what was started.
+    for port in [local.api, local.site] {
+        if std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port)).is_err() {
+            return Err(failed(format!("port {port} is taken by another process; name another one with `--port`")));
+        }
+    }
+    let program = std::env::current_exe().map_err(|error| failed(format!("this program cannot find itself: {error}")))?;
+    let words = std::env::args_os().skip(1).filter(|word| word != "--background");
+    let mut command = std::process::Command::new(program);
+    command.args(words).env_remove("CONVEXINFRA_BACKGROUND").process_group(0);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().map_err(|error| failed(format!("it could not be started: {error}")))?;
+    let began = Instant::now();
+    loop {
+        if let Ok(Some(status)) = child.try_wait() {
+            return Err(failed(format!("it ended at once ({status}); run it without `--background` to see why")));
+        }
+        if tokio::net::TcpStream::connect((std::net::Ipv4Addr::LOCALHOST, local.api)).await.is_ok() {
+            break;
+        }
+        if began.elapsed() > BEGINS_WITHIN {
+            let _ = child.kill();
+            return Err(failed(format!("port {} was not opened within {} s", local.api, BEGINS_WITHIN.as_secs())));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let process = child.id();
+    context.printer.status(&format!("forwards 127.0.0.1:{} in the background; end it with\n    kill {process}\n", local.api));
+    context.printer.json("convexinfra.forward/1", serde_json::json!({ "port": local.api, "process": process }));
+    Ok(Exit::Done)
+}

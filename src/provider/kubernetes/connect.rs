@@ -1,0 +1,71 @@
+//! From a kubeconfig, or the account of a Pod, to a cluster.
+//!
+//! A kubeconfig may name a program that hands out credentials; which one is said before it is run. Must not do: use a context
+//! that an operator did not allow.
+
+use std::time::Duration;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+use super::cluster::Cluster;
+use super::error::KubernetesError;
+use crate::model::error_chain;
+
+/// How long a connection may take.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// Which contexts a manifest may name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ContextPolicy {
+    /// Any: the user of the command has the kubeconfig as well.
+    #[default]
+    Any,
+    /// These, and the one that is used where a manifest names none.
+    Listed(Vec<String>),
+}
+
+impl ContextPolicy {
+    /// Refuses a context that only an untrusted manifest names.
+    pub(super) fn check(&self, context: Option<&str>) -> Result<(), KubernetesError> {
+        match (self, context) {
+            (Self::Listed(allowed), Some(context)) if !allowed.iter().any(|known| known == context) => {
+                Err(KubernetesError::ContextRefused { context: context.to_owned() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Connects to the cluster of a context; to the current one where none is named, and to the cluster that this process runs in
+/// where there is no kubeconfig.
+pub(super) async fn connect(context: Option<&str>) -> Result<Cluster, KubernetesError> {
+    // Two of the libraries here would each choose another provider of cryptography.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let (mut config, plugin, is_inside) = match Kubeconfig::read() {
+        Ok(file) => {
+            let plugin = plugin_of(&file, context);
+            let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
+            let config = Config::from_custom_kubeconfig(file, &options).await;
+            (config.map_err(|error| KubernetesError::NoCluster { reason: error_chain(&error) })?, plugin, false)
+        }
+        Err(error) => match Config::incluster() {
+            Ok(config) if context.is_none() => (config, None, true),
+            _ => return Err(KubernetesError::NoCluster { reason: error_chain(&error) }),
+        },
+    };
+    config.default_retry = false;
+    config.connect_timeout = Some(CONNECT_WITHIN);
+    let (server, namespace) = (config.cluster_url.to_string(), config.default_namespace.clone());
+    let client = Client::try_from(config).map_err(|error| KubernetesError::NoCluster { reason: error_chain(&error) })?;
+    Ok(Cluster::new(client, server.trim_end_matches('/').to_owned(), namespace, plugin, is_inside))
+}
+
+/// Returns the program that a context's user gets credentials from.
+fn plugin_of(file: &Kubeconfig, context: Option<&str>) -> Option<String> {
+    let context = context.or(file.current_context.as_deref())?;
+    let context = file.contexts.iter().find(|named| named.name == context)?.context.as_ref()?;
+    let user = context.user.as_deref()?;
+    let user = file.auth_infos.iter().find(|named| named.name == user)?.auth_info.as_ref()?;
+    user.exec.as_ref()?.command.clone()
+}

@@ -1,0 +1,242 @@
+//! Bringing a backend up: objects in an order in which nothing waits for what comes after it, then the Pod, then what is left
+//! over.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use super::cluster::{Cluster, Run};
+use super::error::KubernetesError;
+use super::exposure::{ClusterAddress, inside_ports, service};
+use super::inventory::{Inventory, require_namespace};
+use super::kind::Kind;
+use super::labels::{FINGERPRINT, ID, ObjectNames, foreign_owner};
+use super::pod_state::{PodState, condition, pod_state};
+use super::render::{Objects, RenderInput, claim_over, render};
+use super::rollout::Rollout;
+use super::{identity, image, pod, volume};
+use crate::failpoint;
+use crate::model::kubernetes::Exposure;
+use crate::model::{CLIENT_SITE_URL, CLIENT_URL, INTERNAL_URL, ProviderState, ResolvedBackend, Tls};
+use crate::provider::{ProgressFn, ProviderError};
+
+/// How long a load balancer may take to give an address.
+const BALANCER_WITHIN: Duration = Duration::from_secs(180);
+/// The most bytes of a file of certificates.
+const CERTIFICATES_MAX: u64 = 256 << 10;
+
+/// One backend that is brought up.
+pub(super) struct Ensure<'a> {
+    pub(super) cluster: &'a Cluster,
+    pub(super) namespace: &'a str,
+    pub(super) ready_within: Duration,
+    pub(super) progress: ProgressFn<'a>,
+}
+
+impl Ensure<'_> {
+    /// Brings a backend up and returns what is to be remembered of it.
+    pub(super) async fn run(&self, resolved: &ResolvedBackend) -> Result<ProviderState, ProviderError> {
+        let names = ObjectNames::of(resolved);
+        self.ensure_namespace(resolved).await?;
+        let selector = format!("{ID}={}", resolved.id);
+        let seen = Inventory::take(self.cluster, self.namespace, &selector).await?;
+        if seen.is_empty() {
+            require_namespace(self.cluster, self.namespace).await?;
+            identity::require_same(self.cluster, resolved).await?;
+        }
+        volume::guard_claim(self.cluster, resolved, self.namespace, &seen).await?;
+        let images = image::images(resolved)?;
+        // The cluster says where clients reach it, and the backend has to know that when it starts.
+        let wanted = service(resolved, self.namespace);
+        self.require_ours(resolved, &seen, &wanted).await?;
+        let applied = self.cluster.apply(&wanted, Run::Real).await?;
+        failpoint::hit("provider.kubernetes.service_applied");
+        let endpoints = self.endpoints(resolved, applied).await?;
+        let resolved = &ResolvedBackend { endpoints, ..resolved.clone() };
+        let input = RenderInput { namespace: self.namespace.to_owned(), images, database_ca: database_ca(resolved)? };
+        let objects = render(resolved, &input)?;
+        for object in objects.all() {
+            self.require_ours(resolved, &seen, object).await?;
+        }
+        let pod = self.apply_all(&objects, &seen, &names).await?;
+        self.prune(resolved, &objects, &seen).await?;
+        let mut state = ProviderState::new();
+        pod::note_image(&pod, &mut state);
+        image::copy_commit(resolved, &mut state);
+        identity::record(self.cluster, &mut state).await;
+        state.insert("namespace".to_owned(), self.namespace.to_owned());
+        let port = inside_ports(resolved).api;
+        state.insert(INTERNAL_URL.to_owned(), format!("http://{}.{}.svc:{port}", names.backend(), self.namespace));
+        if resolved.spec.settings.kubernetes.expose != Exposure::PortForward {
+            state.insert(CLIENT_URL.to_owned(), resolved.endpoints.url.clone());
+            state.insert(CLIENT_SITE_URL.to_owned(), resolved.endpoints.site_url.clone());
+        }
+        Ok(state)
+    }
+
+    async fn ensure_namespace(&self, resolved: &ResolvedBackend) -> Result<(), KubernetesError> {
+        if !resolved.spec.settings.kubernetes.create_namespace {
+            return Ok(());
+        }
+        // A namespace that others made stays as it is.
+        if self.cluster.get(Kind::Namespace, "", self.namespace).await?.is_none() {
+            let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": self.namespace } });
+            self.cluster.apply(&object, Run::Real).await?;
+            failpoint::hit("provider.kubernetes.namespace_made");
+        }
+        Ok(())
+    }
+
+    /// Refuses an object of this name that is not ours.
+    async fn require_ours(&self, resolved: &ResolvedBackend, seen: &Inventory, wanted: &Value) -> Result<(), KubernetesError> {
+        let kind = Kind::of(wanted)?;
+        let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
+        let found = match seen.get(kind, name) {
+            Some(object) => Some(object.clone()),
+            // Without our labels it would not have been listed.
+            None => self.cluster.get(kind, self.namespace, name).await?,
+        };
+        match found.and_then(|object| foreign_owner(&object, resolved)) {
+            Some(owner) => Err(KubernetesError::Foreign {
+                object: format!("the {} `{name}` in the namespace `{}`", kind.noun(), self.namespace),
+                owner,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns where clients reach the backend.
+    async fn endpoints(
+        &self,
+        resolved: &ResolvedBackend,
+        mut service: Value,
+    ) -> Result<crate::model::Endpoints, KubernetesError> {
+        let expose = resolved.spec.settings.kubernetes.expose;
+        let deadline = Instant::now() + BALANCER_WITHIN;
+        loop {
+            let mut address = ClusterAddress::of_service(self.namespace, &service);
+            if expose == Exposure::NodePort && resolved.spec.origins.api.is_none() {
+                address.node = Some(self.node_address().await?);
+            }
+            if let Some(endpoints) = address.endpoints(resolved) {
+                return Ok(endpoints);
+            }
+            if expose != Exposure::LoadBalancer || Instant::now() > deadline {
+                let reason = match expose {
+                    Exposure::LoadBalancer => format!(
+                        "no load balancer has given the Service an address within {} s; clusters without one never do",
+                        BALANCER_WITHIN.as_secs()
+                    ),
+                    _ => format!("`expose = \"{expose}\"` needs `origins`"),
+                };
+                return Err(KubernetesError::NoAddress { reason });
+            }
+            (self.progress)("waits for an address of the load balancer".to_owned());
+            sleep(Duration::from_secs(1)).await;
+            let name = service["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            service = self.cluster.get(Kind::Service, self.namespace, &name).await?.unwrap_or_default();
+        }
+    }
+
+    async fn node_address(&self) -> Result<String, KubernetesError> {
+        let nodes = self.cluster.list(Kind::Node, "", "").await.map_err(|error| KubernetesError::NoAddress {
+            reason: format!("the addresses of nodes cannot be read ({error}); name one in `origins`"),
+        })?;
+        let ready = nodes.iter().filter(|node| condition(node, "Ready").is_some_and(|ready| ready["status"] == "True"));
+        let addresses: Vec<&Value> = ready.filter_map(|node| node["status"]["addresses"].as_array()).flatten().collect();
+        ["ExternalIP", "InternalIP"]
+            .into_iter()
+            .find_map(|kind| addresses.iter().find(|address| address["type"] == kind))
+            .and_then(|address| address["address"].as_str().map(str::to_owned))
+            .ok_or_else(|| KubernetesError::NoAddress { reason: "no node that is ready has an address".to_owned() })
+    }
+
+    /// Applies everything, and waits for the Pod.
+    async fn apply_all(&self, objects: &Objects, seen: &Inventory, names: &ObjectNames) -> Result<Value, ProviderError> {
+        let apply = |object: Value| async move { self.cluster.apply(&object, Run::Real).await };
+        apply(objects.secret.clone()).await?;
+        failpoint::hit("provider.kubernetes.secret_applied");
+        let claim = match seen.get(Kind::Claim, &names.claim()) {
+            Some(live) => claim_over(&objects.claim, live),
+            None => volume::claim_of_kept_volume(self.cluster, &objects.claim).await?,
+        };
+        apply(claim).await?;
+        failpoint::hit("provider.kubernetes.claim_applied");
+        if let Some(policy) = &objects.network_policy {
+            apply(policy.clone()).await?;
+        }
+        apply(objects.stateful_set.clone()).await?;
+        failpoint::hit("provider.kubernetes.stateful_set_applied");
+        let rollout = Rollout {
+            cluster: self.cluster,
+            namespace: self.namespace,
+            names,
+            ready_within: self.ready_within,
+            progress: self.progress,
+        };
+        let template = &objects.stateful_set["spec"]["template"];
+        let pod = match (rollout.run(template).await, way_back(seen, names, objects)) {
+            (Ok(pod), _) => pod,
+            (Err(KubernetesError::NotReady { reason, log }), Some(before)) => {
+                (self.progress)(format!("goes back to what ran before: {reason}"));
+                let template = before["spec"]["template"].clone();
+                apply(before).await?;
+                failpoint::hit("provider.kubernetes.rolled_back");
+                rollout.run(&template).await?;
+                return Err(ProviderError::NotReplaced { reason, log });
+            }
+            (Err(error), _) => return Err(error.into()),
+        };
+        failpoint::hit("provider.kubernetes.rolled_out");
+        for object in objects.dashboard.iter().chain(&objects.ingress).chain(&objects.routes) {
+            apply(object.clone()).await?;
+        }
+        Ok(pod)
+    }
+
+    /// Removes what belongs to the backend and is not wanted any more. Never a claim.
+    async fn prune(&self, resolved: &ResolvedBackend, objects: &Objects, seen: &Inventory) -> Result<(), KubernetesError> {
+        let wanted: Vec<(Kind, String)> = objects
+            .all()
+            .filter_map(|object| Some((Kind::of(object).ok()?, object["metadata"]["name"].as_str()?.to_owned())))
+            .collect();
+        for (kind, object) in seen.objects().filter(|(kind, _)| !matches!(kind, Kind::Claim | Kind::Pod)) {
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            let is_wanted = wanted.iter().any(|(known, wanted)| *known == kind && wanted == name);
+            if !is_wanted && foreign_owner(object, resolved).is_none() {
+                self.cluster.delete(kind, object).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns the StatefulSet that ran before and was well, to go back to; none where there is nothing to go back to.
+fn way_back(seen: &Inventory, names: &ObjectNames, objects: &Objects) -> Option<Value> {
+    let live = seen.get(Kind::StatefulSet, names.backend())?;
+    let fingerprint = |set: &Value| set["spec"]["template"]["metadata"]["annotations"][FINGERPRINT].clone();
+    let was_ready = seen.pod().is_some_and(|pod| pod_state(pod) == PodState::Ready);
+    if !was_ready || fingerprint(live) == fingerprint(&objects.stateful_set) || fingerprint(live).is_null() {
+        return None;
+    }
+    let mut before = objects.stateful_set.clone();
+    before["spec"]["template"] = live["spec"]["template"].clone();
+    if let Some(metadata) = before["spec"]["template"]["metadata"].as_object_mut() {
+        metadata.retain(|_, value| !value.is_null());
+    }
+    Some(before)
+}
+
+/// Returns the certificates that a backend checks its database server with: those that came along, or those of a file here.
+pub(super) fn database_ca(resolved: &ResolvedBackend) -> Result<Option<Vec<u8>>, ProviderError> {
+    let path = match resolved.spec.storage.server().map(|server| &server.tls) {
+        Some(Tls::Pem(certificates)) => return Ok(Some(certificates.as_str().as_bytes().to_vec())),
+        Some(Tls::Ca(path)) => path,
+        Some(Tls::Verify | Tls::Disable) | None => return Ok(None),
+    };
+    crate::system::read_regular(std::path::Path::new(path.as_str()), CERTIFICATES_MAX)
+        .map(Some)
+        .map_err(std::io::Error::from)
+        .map_err(|source| ProviderError::File { path: path.clone(), verb: "read", source })
+}

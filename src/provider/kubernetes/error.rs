@@ -1,0 +1,136 @@
+//! Why a cluster did not do what was asked. Pure.
+
+use super::labels::MANAGER;
+
+/// Why a cluster did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum KubernetesError {
+    /// There is nothing that says where the cluster is.
+    #[error("no cluster is configured: {reason}")]
+    NoCluster {
+        /// What was looked at.
+        reason: String,
+    },
+    /// A served control plane does not lend its credentials for this context.
+    #[error("the context `{context}` is not allowed in this control plane")]
+    ContextRefused {
+        /// The context.
+        context: String,
+    },
+    /// The API server does not answer, or answers with nothing that is an answer.
+    #[error("the API server at `{server}` could not {verb}: {reason}")]
+    Unreachable {
+        /// Its address.
+        server: String,
+        /// What it was asked for.
+        verb: String,
+        /// What came instead.
+        reason: String,
+    },
+    /// The account may not do this.
+    #[error("the account of the kubeconfig may not {verb}: {reason}")]
+    Forbidden {
+        /// What it was asked for.
+        verb: String,
+        /// What the API server said.
+        reason: String,
+        /// The namespace.
+        namespace: String,
+    },
+    /// The namespace does not exist.
+    #[error("the namespace `{namespace}` does not exist in this cluster")]
+    NamespaceMissing {
+        /// The namespace.
+        namespace: String,
+    },
+    /// The API server, or something that it asks before it stores, says no.
+    #[error("the cluster refused to {verb}: {reason}")]
+    Refused {
+        /// What it was asked for.
+        verb: String,
+        /// What it said.
+        reason: String,
+    },
+    /// Something that is not ours has the name.
+    #[error("{object} belongs to {owner}, and is not touched")]
+    Foreign {
+        /// The object.
+        object: String,
+        /// Whose it is.
+        owner: String,
+    },
+    /// The claim is being deleted under a Pod that runs.
+    #[error("the claim `{claim}` is being deleted, and its data goes with it when its Pod ends: {volume}")]
+    ClaimTerminating {
+        /// The claim.
+        claim: String,
+        /// What was done about its volume.
+        volume: String,
+    },
+    /// A Pod does not come up.
+    #[error("its Pod does not become ready: {reason}")]
+    NotReady {
+        /// Why.
+        reason: String,
+        /// The last lines of its log.
+        log: Vec<String>,
+    },
+    /// The cluster has not said where clients reach the backend.
+    #[error("clients cannot be told where it is: {reason}")]
+    NoAddress {
+        /// What is missing.
+        reason: String,
+    },
+}
+
+impl KubernetesError {
+    /// Returns a stable name of the situation.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoCluster { .. } => "kubernetes.no_cluster",
+            Self::ContextRefused { .. } => "kubernetes.context_refused",
+            Self::Unreachable { .. } => "kubernetes.unreachable",
+            Self::Forbidden { .. } => "kubernetes.forbidden",
+            Self::NamespaceMissing { .. } => "kubernetes.namespace_missing",
+            Self::Refused { .. } => "kubernetes.refused",
+            Self::Foreign { .. } => "kubernetes.foreign",
+            Self::ClaimTerminating { .. } => "kubernetes.claim_terminating",
+            Self::NotReady { .. } => "kubernetes.not_ready",
+            Self::NoAddress { .. } => "kubernetes.no_address",
+        }
+    }
+
+    /// Returns what to do about it.
+    pub fn help(&self) -> Option<String> {
+        Some(match self {
+            Self::NoCluster { .. } => {
+                "name a kubeconfig with `KUBECONFIG`, and see what is in it with\n    kubectl config get-contexts".to_owned()
+            }
+            Self::ContextRefused { context } => {
+                format!("its operator allows it with\n    CONVEXINFRA_KUBERNETES_CONTEXTS={context}")
+            }
+            Self::Unreachable { .. } => {
+                "see whether it answers with\n    kubectl version\nwhat is done is done, and running the same \
+                 command again goes on from there"
+                    .to_owned()
+            }
+            Self::Forbidden { namespace, .. } => {
+                format!("the least Role that is needed is printed by\n    convexinfra kubernetes role --namespace {namespace}")
+            }
+            Self::NamespaceMissing { namespace } => format!(
+                "make it with\n    kubectl create namespace {namespace}\nor set `create_namespace = true` in the table `kubernetes`"
+            ),
+            Self::Foreign { .. } => format!(
+                "what convexinfra made carries its labels and the field manager `{MANAGER}`; give the other object another name, or \
+                 remove it"
+            ),
+            Self::ClaimTerminating { .. } => {
+                "export the data now with `npx convex export`; a claim that is being deleted cannot be kept, but where its volume outlives \
+                 it, the next apply after the Pod has ended takes the volume up"
+                    .to_owned()
+            }
+            Self::NotReady { log, .. } if !log.is_empty() => format!("its log ends with\n    {}", log.join("\n    ")),
+            Self::Refused { .. } | Self::NotReady { .. } | Self::NoAddress { .. } => return None,
+        })
+    }
+}

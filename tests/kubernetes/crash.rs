@@ -1,0 +1,83 @@
+//! The command killed at every point of the provider: the next run converges, and nothing is there twice.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use crate::cluster_or_skip;
+use crate::commands::ONE;
+use crate::rig::{BACKEND_TWO, Cluster, Project};
+
+#[derive(Clone, Copy, Debug)]
+enum Story {
+    First,
+    Update,
+    Destroy,
+}
+
+impl Story {
+    fn words(self) -> &'static [&'static str] {
+        match self {
+            Self::First | Self::Update => &["apply", "--yes"],
+            Self::Destroy => &["destroy", "--yes", "--allow-destroy", "dev"],
+        }
+    }
+
+    fn project(self, cluster: &'static Cluster) -> Project {
+        let project = Project::new(cluster, ONE);
+        if matches!(self, Self::Update | Self::Destroy) {
+            project.world.apply();
+        }
+        if matches!(self, Self::Update) {
+            project.shell("echo kept > /convex/data/mark");
+            let place = format!("namespace = \"{}\"\nimage = \"{BACKEND_TWO}\"", project.name);
+            project.manifest(&ONE.replace("PLACE", &place).replace("cpus = 0.2", "cpus = 0.25"));
+        }
+        project
+    }
+}
+
+fn survives_every_point(story: Story) {
+    let cluster = cluster_or_skip!();
+    let mut project = story.project(cluster);
+    let trace = project.world.root().join("trace");
+    project.world.set("CONVEXINFRA_FAULT_TRACE", trace.to_str().unwrap());
+    project.world.run_expecting(0, story.words());
+    let text = fs::read_to_string(&trace).unwrap();
+    let points: BTreeSet<&str> = text.lines().filter(|name| name.starts_with("provider.kubernetes.")).collect();
+    assert!(points.len() >= 2, "{story:?}: {points:?}");
+    for point in points {
+        let mut project = story.project(cluster);
+        project.world.set("CONVEXINFRA_FAULT", &format!("{point}:1"));
+        let killed = project.world.run(story.words());
+        assert_eq!(killed.signal(), Some(9), "{point}: {killed}");
+        project.world.unset("CONVEXINFRA_FAULT");
+        project.world.run_expecting(0, story.words());
+        match story {
+            Story::First | Story::Update => {
+                project.world.assert_converged();
+                for kind in ["statefulsets", "pods", "services", "secrets", "persistentvolumeclaims"] {
+                    project.one(kind);
+                }
+                if matches!(story, Story::Update) {
+                    assert_eq!(project.shell("cat /convex/data/mark"), "kept", "{point}");
+                }
+            }
+            Story::Destroy => fixture::wait_until("everything is gone", || project.everything().is_empty()),
+        }
+    }
+}
+
+#[test]
+fn a_first_apply_survives_every_point() {
+    survives_every_point(Story::First);
+}
+
+#[test]
+fn an_update_survives_every_point() {
+    survives_every_point(Story::Update);
+}
+
+#[test]
+fn a_destroy_survives_every_point() {
+    survives_every_point(Story::Destroy);
+}

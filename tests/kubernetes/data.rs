@@ -1,0 +1,61 @@
+//! What happens to data: a claim that is kept, one that is deleted under its Pod, and one that is gone.
+
+use crate::cluster_or_skip;
+use crate::commands::ONE;
+use crate::rig::Project;
+use fixture::wait_until;
+
+#[test]
+fn a_claim_that_was_kept_is_taken_up() {
+    let project = Project::new(cluster_or_skip!(), ONE);
+    project.world.apply();
+    project.shell("echo kept > /convex/data/mark");
+    project.world.run_expecting(0, &["destroy", "--yes", "--allow-destroy", "dev", "--keep-data"]);
+    wait_until("only the claim is left", || project.everything().len() == 1);
+    assert_eq!(project.get("persistentvolumeclaims").len(), 1);
+    project.world.apply();
+    assert_eq!(project.shell("cat /convex/data/mark"), "kept");
+    project.world.assert_converged();
+}
+
+#[test]
+fn a_claim_that_is_deleted_under_its_pod_is_an_alarm_and_its_volume_is_saved() {
+    let project = Project::new(cluster_or_skip!(), ONE);
+    project.world.apply();
+    project.shell("echo kept > /convex/data/mark");
+    let claim = project.name_of("persistentvolumeclaims");
+    project.kubectl(&["delete", "persistentvolumeclaim", &claim, "--wait=false"]);
+    assert_eq!(project.drift(), ["claim"]);
+    let run = project.world.run_expecting(1, &["apply", "--yes"]);
+    assert!(run.err.contains("kubernetes.claim_terminating"), "{run}");
+    // The Pod ends, and the claim with it.
+    project.kubectl(&["delete", "pod", &project.name_of("pods")]);
+    wait_until("the claim is gone", || project.get("persistentvolumeclaims").is_empty());
+    project.world.apply();
+    assert_eq!(project.shell("cat /convex/data/mark"), "kept");
+    project.world.assert_converged();
+}
+
+#[test]
+fn a_claim_that_is_gone_with_its_volume_is_never_made_anew() {
+    let project = Project::new(cluster_or_skip!(), ONE);
+    project.world.apply();
+    project.world.run_expecting(0, &["stop", "dev"]);
+    let claim = project.one("persistentvolumeclaims");
+    let volume = claim["spec"]["volumeName"].as_str().unwrap();
+    project.kubectl(&["delete", "persistentvolumeclaim", claim["metadata"]["name"].as_str().unwrap()]);
+    wait_until("the volume is gone", || project.cluster.try_kubectl(&["get", "pv", volume]).is_err());
+    let run = project.world.run_expecting(4, &["apply", "--yes", "--json"]);
+    assert_eq!(run.errors(), ["plan.data_missing"], "{run}");
+    assert!(project.get("persistentvolumeclaims").is_empty());
+}
+
+#[test]
+fn a_namespace_that_is_gone_is_not_absent() {
+    let project = Project::new(cluster_or_skip!(), ONE);
+    project.world.apply();
+    project.cluster.kubectl(&["delete", "namespace", &project.name]);
+    let run = project.world.run(&["status", "--json"]);
+    let status = run.document();
+    assert_eq!(status["backends"][0]["state"], "unknown", "{run}");
+}
