@@ -359,7 +359,7 @@ async fn creating_a_token_is_not_retried() {
     let request = TokenRequest { project: Some(project()), scope: Scope::Read, note: String::new(), ttl: None };
     let (exit, finding) = report(&server.client().create_token(&request).await.unwrap_err());
     assert_eq!(exit, Exit::Unreachable);
-    assert!(finding.help.unwrap().starts_with("a token may have been made that nobody has"));
+    assert!(finding.help.unwrap().starts_with("a token may have been created whose text is lost"));
     assert_eq!(server.seen().len(), 1);
 }
 

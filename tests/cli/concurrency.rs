@@ -76,6 +76,7 @@ fn twenty_projects_at_once_in_a_new_home() {
     if world.server.is_none() {
         // The env files that were written, by project, and nothing beside them.
         expected.insert("env-files".to_owned());
+        expected.insert("reserve".to_owned());
         let memory: Vec<_> = fs::read_dir(world.home.join("env-files")).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert!(
             memory.len() == 20 && memory.iter().all(|path| path.extension().is_some_and(|end| end == "json")),

@@ -53,7 +53,7 @@ fn a_first_apply_killed_anywhere_can_be_destroyed() {
                     .contains(&name.as_str())
             })
             .filter(|name| {
-                !["home/backends", "home/control-plane.sqlite3", "home/master.key", "project/.env.local"]
+                !["home/backends", "home/control-plane.sqlite3", "home/master.key", "home/reserve", "project/.env.local"]
                     .contains(&name.as_str())
             })
             .collect();

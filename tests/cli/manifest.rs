@@ -16,7 +16,7 @@ fn root() -> &'static Path {
 
 /// Every broken manifest with its name.
 fn broken() -> Vec<(String, String)> {
-    let mut all: Vec<(String, String)> = fs::read_dir(root().join("tests/manifest/broken"))
+    let mut all: Vec<(String, String)> = fs::read_dir(root().join("tests/cli/manifest/broken"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .map(|path| (path.file_stem().unwrap().to_string_lossy().into_owned(), fs::read_to_string(path).unwrap()))

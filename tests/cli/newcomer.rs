@@ -24,7 +24,7 @@ fn lint<'a>(plan: &'a Value, code: &str) -> &'a Value {
 fn provision_writes_the_manifest_where_there_is_none() {
     let desk = CliFixture::new("");
     fs::remove_file(desk.folder().join("convex.toml")).unwrap();
-    let refused = desk.run("provision preview --provider kubernetes --json");
+    let refused = desk.run("provision preview --provider fly --json");
     assert_eq!(refused.exit, 4, "{}", refused.out);
     assert!(!desk.folder().join("convex.toml").exists(), "a refusal writes nothing");
     let ready = document(&desk, "provision preview --provider simulated --json");
