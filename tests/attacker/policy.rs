@@ -18,10 +18,12 @@ const RECORD: &str = "provider = \"simulated\"\nsimulated = { listen = false }\n
 const SPLIT: &str =
     "provider = \"simulated\"\nstorage = { engine = \"postgres\", url = { env = \"SERVER\" }, tls = \"disable\" }\n";
 const FLY: &str = "provider = \"fly\"\nregion = \"iad\"\n";
+const ORIGINS: &str = "origins = { api = \"https://a.example.com\", site = \"https://s.example.com\" }";
 const FLY_NOWHERE: &str = "provider = \"fly\"\n";
 
 /// Rules of the policy that no request can meet, and why.
-const UNREACHABLE: [(&str, &str); 5] = [
+const UNREACHABLE: [(&str, &str); 6] = [
+    ("plan.provider_unavailable", "this server has every provider; the tests of the server meet it where one is missing"),
     ("plan.data_missing", "an observation and no request: the provider meets it, in tests/provider and tests/crash"),
     ("manifest.bad_name", "a name is parsed before a request is one"),
     ("manifest.bad_release", "so is a release"),
@@ -62,6 +64,7 @@ fn over(code: &'static str, after: String, quota: Value) -> PlanRule {
 fn plan_rules() -> Vec<PlanRule> {
     let with = |lines: &str| format!("{RECORD}{lines}\n");
     let fly = |lines: &str| format!("{FLY}{lines}\n");
+    let cluster = |settings: &str, lines: &str| format!("provider = \"kubernetes\"\nkubernetes = {{ {settings} }}\n{lines}\n");
     let new = "provider = \"simulated\"\nsimulated = { listen = false }\nrelease = \"precompiled-2026-08-21-652b828\"\n";
     let disk = "provider = \"simulated\"\nsimulated = { listen = false }\nresources = { disk = \"20 GiB\" }\n";
     let protected = "provider = \"simulated\"\nsimulated = { listen = false }\nprotected = true\n";
@@ -83,7 +86,9 @@ fn plan_rules() -> Vec<PlanRule> {
             ..rule("plan.half_kept", SPLIT, SPLIT)
         },
         rule("plan.other_repository", RECORD, with("dashboard = true")),
-        rule("plan.provider_unavailable", "", "provider = \"kubernetes\"\n"),
+        rule("plan.origins_missing", "", cluster("expose = \"ingress\"", "")),
+        rule("plan.origins_unused", "", cluster("expose = \"cluster-ip\"", ORIGINS)),
+        rule("plan.gateway_missing", "", cluster("expose = \"gateway\"", ORIGINS)),
         rule("plan.region_missing", "", FLY_NOWHERE),
         rule("plan.unknown_region", "", "provider = \"fly\"\nregion = \"moon\"\n"),
         rule("plan.unknown_size", "", fly("resources = { memory = \"1024 GiB\" }")),
@@ -237,6 +242,12 @@ fn spec_rules() -> Vec<SpecRule> {
             "fly",
             "region = \"iad\"\nfly = { org = \"A_B\" }",
             json!({ "region": "iad", "settings": { "fly": { "org": "A_B" } } }),
+        ),
+        spec(
+            "manifest.bad_gateway",
+            "kubernetes",
+            "kubernetes = { gateway = \"a b\" }",
+            json!({ "settings": { "kubernetes": { "gateway": "a b" } } }),
         ),
         docker("manifest.bad_image", "image", "a b"),
         docker("manifest.bad_address", "publish", "localhost"),

@@ -139,7 +139,7 @@ impl<'a> Conversation<'a> {
             }
             Err(_) => steady_events(&answer.text),
         };
-        let mut line = format!("{method} {path} -> {} {} {text}", answer.status, answer.content);
+        let mut line = format!("{method} {} -> {} {} {text}", without_operation(path), answer.status, answer.content);
         for (text, word) in &self.words {
             line = line.replace(text, word);
         }
@@ -152,6 +152,13 @@ impl<'a> Conversation<'a> {
     pub(super) fn look(&self, path: &str, token: &str) -> Answer {
         ask(&self.place.url, "GET", path, Some(token), &[], None)
     }
+}
+
+/// A path without the id of its operation, which follows from the time.
+fn without_operation(path: &str) -> String {
+    let Some((before, rest)) = path.split_once("/operations/") else { return path.to_owned() };
+    let after = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+    if after.len() == rest.len() { path.to_owned() } else { format!("{before}/operations/<id>{after}") }
 }
 
 /// What no two control planes have alike: moments, ids that are drawn, hashes.

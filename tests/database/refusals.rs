@@ -176,7 +176,7 @@ fn a_database_with_foreign_tables_is_not_touched() {
         server.sql(&database, "CREATE TABLE theirs (x int)");
         let (code, message, help) = refused(server, &project, NO_TLS, &server.root());
         assert_eq!(code, "database.occupied", "{message}");
-        assert!(message.contains("has 1 tables") && help.contains("another name"), "{message} {help}");
+        assert!(message.contains("has 1 table ") && help.contains("another name"), "{message} {help}");
         assert_eq!(server.sql(&database, "SELECT count(*) FROM theirs"), ["0"]);
         let claimed = match server.engine() {
             "mysql" => server.sql(&database, "SHOW TABLES"),
