@@ -64,6 +64,8 @@ pub(super) async fn look(host: &Host, placement: &ResolvedBackend, findings: &mu
     };
     match looked {
         Ok(()) => {}
+        // A refusal for some hosts and a note for others would tell what stands in this network.
+        Err(error) if is_for_operators(host, &error) => findings.note(placement, database_finding(host, placement, &error)),
         Err(error @ (DatabaseError::Unreachable { .. } | DatabaseError::Server { .. })) => {
             findings.note(placement, database_finding(host, placement, &error));
         }
@@ -240,10 +242,14 @@ fn notes(spec: &DatabaseSpec, prepared: &Prepared) -> Vec<String> {
     notes
 }
 
+/// Returns whether only operators may read an error: what answers at an address of this network, and how.
+fn is_for_operators(host: &Host, error: &DatabaseError) -> bool {
+    host.database_hosts != HostPolicy::Any && error.describes_network()
+}
+
 /// Returns what an error means to a user.
 fn database_finding(host: &Host, placement: &ResolvedBackend, error: &DatabaseError) -> Diagnostic {
-    // What answers at an address of this network, and how, is for its operators alone.
-    if host.database_hosts != HostPolicy::Any && error.describes_network() {
+    if is_for_operators(host, error) {
         tracing::warn!(backend = %placement.name, project = %placement.project, error = %error_chain(error), "database");
         let message = format!("the database of `{}`: this control plane cannot use the database server", placement.name);
         let help = "check host, port and `tls`; an operator finds the cause in the log of the control plane, and allows servers \
