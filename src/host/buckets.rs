@@ -26,8 +26,17 @@ fn store(host: &Host, placement: &ResolvedBackend) -> Result<Option<BucketStore>
 
 /// Returns whether a backend can do without the service for now: it may pass, or it is one that only stands in for the real
 /// one.
-fn is_tolerated(placement: &ResolvedBackend, error: &BucketError) -> bool {
-    error.may_pass() || (placement.spec.provider.descriptor().keeps_files_itself && error.describes_network())
+fn is_tolerated(host: &Host, placement: &ResolvedBackend, error: &BucketError) -> bool {
+    if placement.spec.provider.descriptor().keeps_files_itself && error.describes_network() {
+        return true;
+    }
+    // A refusal for some hosts and a note for others would tell what stands in this network.
+    if is_for_operators(host, error) { !placement.has_been_ready } else { error.may_pass() }
+}
+
+/// Returns whether only operators may read an error: what answers at an address of this network, and how.
+fn is_for_operators(host: &Host, error: &BucketError) -> bool {
+    host.database_hosts != HostPolicy::Any && error.describes_network()
 }
 
 /// Looks at the buckets of a backend. A running one keeps what it has until its new keys have been tried.
@@ -46,7 +55,7 @@ pub(super) async fn look(host: &Host, placement: &ResolvedBackend, findings: &mu
     };
     match found {
         Ok(_) => {}
-        Err((finding, error)) if is_tolerated(placement, &error) => findings.note(placement, finding),
+        Err((finding, error)) if is_tolerated(host, placement, &error) => findings.note(placement, finding),
         Err((finding, _)) => findings.refuse(placement, finding),
     }
 }
@@ -127,8 +136,7 @@ fn stays(name: &BackendName, leftover: &Leftover, store: &BucketStore) -> String
 /// Returns what an error means to a user.
 fn finding(host: &Host, placement: &ResolvedBackend, store: Option<&BucketStore>, error: &BucketError) -> Diagnostic {
     let name = &placement.name;
-    // What answers at an address of this network, and how, is for its operators alone.
-    if host.database_hosts != HostPolicy::Any && error.describes_network() {
+    if is_for_operators(host, error) {
         tracing::warn!(backend = %name, project = %placement.project, error = %error, "files");
         let message = format!("the files of `{name}`: this control plane cannot use the S3 service");
         let help = "check `files.endpoint` and `files.region`; an operator finds the cause in the log of the control plane, and \
