@@ -18,8 +18,8 @@ pub(crate) struct OtherOrigin {
 pub(crate) fn other_repository(project: &ProjectName, recorded: Option<&str>, here: &str) -> Option<OtherOrigin> {
     let before = recorded.filter(|before| !here.is_empty() && *before != here)?;
     let message = format!(
-        "project `{project}` was last applied from {before}, and this is {here}; if both mean the same project, `--take-over` makes \
-         this repository its home, otherwise give this one another name with `project = …` or `--project NAME`"
+        "project `{project}` was last applied from {before}, and this is {here}; if both mean the same project, \
+         `convexinfra apply --take-over` makes this repository its home, otherwise give this one another name with `project = …` or `--project NAME`"
     );
     let refusal = Diagnostic { address: None, ..Diagnostic::new("plan.other_repository", message) };
     let is_other_remote = before.starts_with(REPOSITORY) && here.starts_with(REPOSITORY);
