@@ -37,7 +37,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     }
     if started.is_empty() {
         context.printer.output("nothing to start: every backend runs, or was stopped on purpose\n");
-        context.printer.status("bring about what a manifest says with\n    convexinfra apply\n");
+        context.printer.status("apply what a manifest says with\n    convexinfra apply\n");
     }
     context.printer.json("convexinfra.up/1", serde_json::json!({ "started": started }));
     Ok(Exit::Done)
