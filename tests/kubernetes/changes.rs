@@ -35,17 +35,7 @@ fn every_change_by_hand_is_found_and_put_right() {
     repaired(&project, "statefulset.terminationGracePeriodSeconds", &["patch", &set_path, "-p", grace]);
     let strategy = r#"{"spec":{"updateStrategy":{"type":"RollingUpdate"}}}"#;
     repaired(&project, "statefulset.updateStrategy.type", &["patch", &set_path, "-p", strategy]);
-    repaired(
-        &project,
-        "statefulset.labels.convexinfra/project",
-        &["label", "--overwrite", &set_path, "convexinfra/project=other"],
-    );
     repaired(&project, "service", &["delete", "service", &set]);
-    repaired(
-        &project,
-        "service.ports",
-        &["patch", "service", &set, "--type=json", "-p", r#"[{"op":"replace","path":"/spec/ports/0/port","value":9}]"#],
-    );
     repaired(&project, "secret.data", &["patch", "secret", &secret, "-p", r#"{"data":{"launch":"aGk="}}"#]);
     repaired(&project, "secret", &["delete", "secret", &secret]);
     repaired(&project, "statefulset", &["delete", &set_path]);
