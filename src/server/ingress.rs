@@ -7,6 +7,7 @@
 use axum::http::Method;
 use percent_encoding::percent_decode_str;
 
+use crate::api::endpoints::ALL;
 use crate::model::{ProjectName, TokenId};
 
 /// The shard that a request is for.
@@ -36,6 +37,16 @@ pub fn shard(method: &Method, path: &str) -> Shard {
     }
 }
 
+/// Returns whether a normalised path below `/v1/` is one of an endpoint, whatever its method.
+pub fn is_known_path(path: &str) -> bool {
+    let is_at = |template: &str| {
+        let (written, found): (Vec<_>, Vec<_>) = (template.split('/').collect(), path.split('/').collect());
+        let is_same = |(written, found): (&&str, &&str)| written == found || (written.starts_with('{') && !found.is_empty());
+        written.len() == found.len() && written.iter().zip(&found).all(is_same)
+    };
+    path.starts_with("/v1/") && ALL.iter().any(|endpoint| is_at(endpoint.path))
+}
+
 /// Returns whether a shard may answer a request that came to it as this project's.
 pub fn belongs_to(method: &Method, path: &str, project: &ProjectName) -> bool {
     match shard(method, path) {
@@ -51,6 +62,16 @@ mod tests {
 
     fn project(name: &str) -> ProjectName {
         ProjectName::parse(name).unwrap()
+    }
+
+    #[test]
+    fn a_path_leads_to_an_endpoint_or_nowhere() {
+        for path in ["/v1/projects", "/v1/projects/gremlin", "/v1/projects/gremlin/lease", "/v1/tokens", "/v1/tokens/x"] {
+            assert!(is_known_path(path), "{path}");
+        }
+        for path in ["/v1/nothing", "/v1/", "/v1/projects/", "/v2/projects", "/internal", "/v1/projects/gremlin/lease/x"] {
+            assert!(!is_known_path(path), "{path}");
+        }
     }
 
     #[test]

@@ -40,7 +40,7 @@ use tokio::sync::{Mutex, Semaphore, SemaphorePermit, watch};
 
 pub use access_log::request_id;
 pub use auth::bearer_token;
-pub use ingress::{Shard, belongs_to, shard};
+pub use ingress::{Shard, belongs_to, is_known_path, shard};
 #[cfg(feature = "native")]
 pub use listen::{BoundListener, ListenError, ListenOptions, serve_metrics};
 #[cfg(feature = "native")]
