@@ -25,7 +25,7 @@ pub(super) trait Admin: Sized + Send {
         database: &str,
     ) -> impl Future<Output = Result<Self, DatabaseError>> + Send;
 
-    /// Refuses a server on which Convex does not run, whatever databases it has.
+    /// Refuses a server on which Convex does not run.
     fn require_server(server: &DatabaseServer) -> impl Future<Output = Result<(), DatabaseError>> + Send;
 
     /// Creates a database on a server on which Convex runs. One that came to be in the meantime is no error.

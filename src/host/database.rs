@@ -365,7 +365,7 @@ mod tests {
         let certificates = Certificates::parse(PEM).unwrap();
         assert_eq!(read(Tls::Pem(certificates)).await.unwrap().as_deref(), Some(PEM));
         assert_eq!(read(Tls::Verify).await.unwrap(), None);
-        // What is read of this machine for others says nothing of it, whatever it finds.
+        // What is read of this machine for others says nothing of it.
         let mut said = std::collections::BTreeSet::new();
         for name in ["ca.pem", "nowhere.pem", ".", "/dev/zero"] {
             let path = folder.path().join(name).display().to_string();

@@ -299,7 +299,7 @@ impl Host {
         })
     }
 
-    /// Returns the URL under which this machine reaches a backend, whatever its clients use; its provider may have to open a way
+    /// Returns the URL under which this machine reaches a backend, which may differ from that of its clients; its provider may have to open a way
     /// there.
     async fn internal_url(&self, placement: &ResolvedBackend) -> Result<String, ProviderError> {
         if let Ok(provider) = self.provider(placement.spec.provider)

@@ -11,7 +11,7 @@ use crate::api::{ControlError, OperationRequest, Preflight, ProgressFn, Work};
 use crate::authority::{DatabaseState, EffectResult, preview_without_store};
 use crate::model::{DatabaseReclaim, Diagnostic, ProjectName, ResolvedBackend};
 
-/// How long a look may take, whatever a server does.
+/// Limits how long a look at storage may take.
 const PREFLIGHT_TIMEOUT: Duration = Duration::from_secs(25);
 
 impl Host {

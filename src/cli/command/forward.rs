@@ -1,6 +1,6 @@
 //! `convexinfra forward`: ports of this machine that lead to a backend in a cluster, through the API server.
 //!
-//! It needs the kubeconfig of whoever runs it and no secret of the backend. Must not do: end because a connection does.
+//! It needs the kubeconfig of its user and no secret of the backend. Must not do: end because a connection does.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};

@@ -30,7 +30,7 @@ const DEFAULT_BACKENDS: u32 = 100;
 
 /// Serves, or makes the first token.
 pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
-    // A server writes nothing that is for others to read, whatever its unit or shell says. Commands write into
+    // A server writes nothing that is for others to read, also where its unit or shell says otherwise. Commands write into
     // repositories as well, so there each file of ours has its own mode.
     #[cfg(unix)]
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
