@@ -92,6 +92,7 @@ const PURE: &[&str] = &[
     "convex/environment.rs",
     "convex/key_payload.rs",
     "convex/image.rs",
+    "convex/persistence/",
     "provider/fly/api_types.rs",
     "provider/fly/requests.rs",
     "provider/fly/config_diff.rs",

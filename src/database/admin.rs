@@ -10,6 +10,8 @@ use crate::model::Secret;
 pub(super) struct StoredDocument {
     pub(super) id: Vec<u8>,
     pub(super) value: Vec<u8>,
+    /// When this revision was written.
+    pub(super) ts: i64,
 }
 
 /// A session in one database, as the user of the server's URL.
@@ -82,7 +84,7 @@ pub(super) trait Admin: Sized + Send {
 /// bytes.
 pub(super) fn live_documents_sql(documents: &str, table: &str, limit: u32) -> String {
     format!(
-        "SELECT d.id, d.json_value FROM {documents} d
+        "SELECT d.id, d.json_value, d.ts FROM {documents} d
          JOIN (SELECT id, max(ts) AS ts FROM {documents} WHERE table_id = {table} GROUP BY id) n ON n.id = d.id AND n.ts = d.ts
          WHERE d.table_id = {table} AND NOT coalesce(d.deleted, false) ORDER BY d.ts LIMIT {limit}"
     )

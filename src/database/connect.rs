@@ -36,6 +36,16 @@ pub enum TlsMode<'a> {
     Verified(Option<&'a str>),
 }
 
+/// Says how much is asked of a server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Volume {
+    /// Answers in small rows.
+    #[default]
+    Answers,
+    /// All rows of a database.
+    Rows,
+}
+
 /// Says whose server is connected to.
 #[derive(Debug, Clone, Copy)]
 pub enum Peer<'a> {
@@ -45,6 +55,8 @@ pub enum Peer<'a> {
         policy: &'a HostPolicy,
         /// The address of its host, where its name is known elsewhere and not here.
         address: Option<IpAddr>,
+        /// How much it may send.
+        volume: Volume,
     },
     /// The one that this very process was started for.
     Own,
@@ -67,7 +79,8 @@ impl Peer<'_> {
 
     fn limits(self) -> MessageLimits {
         match self {
-            Self::Foreign { .. } => MessageLimits::FOREIGN,
+            Self::Foreign { volume: Volume::Answers, .. } => MessageLimits::FOREIGN,
+            Self::Foreign { volume: Volume::Rows, .. } => MessageLimits::ROWS,
             Self::Own => MessageLimits::NONE,
         }
     }

@@ -22,6 +22,8 @@ pub(super) struct MessageLimits {
 impl MessageLimits {
     /// For a server that others named. What is asked of it is answered in small rows.
     pub(super) const FOREIGN: Self = Self { message: Some(4 << 20), total: Some(128 << 20) };
+    /// For a server that others named and whose rows are copied: values are large, and there is no end to how many.
+    pub(super) const ROWS: Self = Self { message: Some(128 << 20), total: None };
     /// For a server that is trusted.
     pub(super) const NONE: Self = Self { message: None, total: None };
 }

@@ -15,6 +15,7 @@ mod mysql;
 mod mysql_error;
 mod ownership;
 mod postgres;
+pub mod rows;
 mod stored_files;
 
 use std::time::Duration;
@@ -54,6 +55,8 @@ pub struct DatabaseServer {
     policy: HostPolicy,
     /// The address of its host, where its name means something only where the backend runs.
     address: Option<std::net::IpAddr>,
+    /// How much is asked of it.
+    volume: connect::Volume,
     /// Host and port, which may be shown.
     name: String,
 }
@@ -71,7 +74,8 @@ impl DatabaseServer {
             let missing = || DatabaseError::Certificates { reason: "their text was not handed over".to_owned() };
             connect::check_certificates(ca.as_deref().ok_or_else(missing)?)?;
         }
-        Ok(Self { storage, url, ca: ca.filter(|_| wants_ca), policy, address: None, name })
+        let volume = connect::Volume::Answers;
+        Ok(Self { storage, url, ca: ca.filter(|_| wants_ca), policy, address: None, volume, name })
     }
 
     /// Connects to this address instead of looking the host of the URL up here.
@@ -81,7 +85,7 @@ impl DatabaseServer {
     }
 
     fn peer(&self) -> connect::Peer<'_> {
-        connect::Peer::Foreign { policy: &self.policy, address: self.address }
+        connect::Peer::Foreign { policy: &self.policy, address: self.address, volume: self.volume }
     }
 
     fn tls(&self) -> connect::TlsMode<'_> {

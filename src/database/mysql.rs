@@ -26,7 +26,7 @@ const COLLATION: &str = "utf8mb4_0900_bin";
 /// A session on a server, about one database.
 pub(super) struct MysqlSession {
     server: DatabaseServer,
-    connection: Conn,
+    pub(super) connection: Conn,
     user: String,
     database: String,
 }
@@ -167,9 +167,9 @@ impl Admin for MysqlSession {
 
     async fn live_documents(&mut self, table: &[u8; 16], limit: u32) -> Result<Vec<StoredDocument>, DatabaseError> {
         let sql = live_documents_sql(&self.table("documents"), &format!("X'{}'", hex::encode(table)), limit);
-        let rows: Vec<(Vec<u8>, Vec<u8>)> =
+        let rows: Vec<(Vec<u8>, Vec<u8>, i64)> =
             self.connection.query(sql).await.map_err(|error| self.query_error("read Convex's documents", None, error))?;
-        Ok(rows.into_iter().map(|(id, value)| StoredDocument { id, value }).collect())
+        Ok(rows.into_iter().map(|(id, value, ts)| StoredDocument { id, value, ts }).collect())
     }
 
     async fn ping(&mut self) -> Result<(), DatabaseError> {
@@ -304,7 +304,18 @@ impl MysqlSession {
         Ok(self.query_number("say what is in the database", &sql).await? > 0)
     }
 
-    fn table(&self, name: &str) -> String {
+    /// Returns host and port of its server.
+    pub(super) fn server_name(&self) -> String {
+        self.server.name.clone()
+    }
+
+    /// Returns the name of its database as a literal.
+    pub(super) fn database_literal(&self) -> String {
+        quote_literal(&self.database)
+    }
+
+    /// Returns a table of its database as an identifier.
+    pub(super) fn table(&self, name: &str) -> String {
         format!("{}.{}", quote_identifier(&self.database), quote_identifier(name))
     }
 
@@ -323,7 +334,7 @@ impl MysqlSession {
         Ok(number.unwrap_or_default())
     }
 
-    fn query_error(&self, what: &str, remedy: Option<String>, error: mysql_async::Error) -> DatabaseError {
+    pub(super) fn query_error(&self, what: &str, remedy: Option<String>, error: mysql_async::Error) -> DatabaseError {
         let server = self.server.name.clone();
         let what = what.to_owned();
         let is_denied = matches!(

@@ -35,7 +35,7 @@ const TABLES: &str = "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamesp
 /// A session in one database.
 pub(super) struct PostgresSession {
     server: DatabaseServer,
-    client: PostgresClient,
+    pub(super) client: PostgresClient,
     user: String,
     database: String,
 }
@@ -179,7 +179,9 @@ impl Admin for PostgresSession {
         let sql = live_documents_sql("documents", &format!("decode('{}', 'hex')", hex::encode(table)), limit);
         let rows = self.client.query(&sql, &[]).await;
         rows.and_then(|rows| {
-            rows.iter().map(|row| Ok(StoredDocument { id: row.try_get(0)?, value: row.try_get(1)? })).collect()
+            rows.iter()
+                .map(|row| Ok(StoredDocument { id: row.try_get(0)?, value: row.try_get(1)?, ts: row.try_get(2)? }))
+                .collect()
         })
         .map_err(|error| self.query_error("read Convex's documents", None, error))
     }
@@ -356,7 +358,12 @@ impl PostgresSession {
         row.and_then(|row| row.try_get(0)).map_err(|error| self.query_error(what, None, error))
     }
 
-    fn query_error(&self, what: &str, remedy: Option<String>, error: tokio_postgres::Error) -> DatabaseError {
+    /// Returns host and port of its server.
+    pub(super) fn server_name(&self) -> String {
+        self.server.name.clone()
+    }
+
+    pub(super) fn query_error(&self, what: &str, remedy: Option<String>, error: tokio_postgres::Error) -> DatabaseError {
         let server = self.server.name.clone();
         let what = what.to_owned();
         match error.as_db_error() {

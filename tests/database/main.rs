@@ -14,6 +14,7 @@ mod buckets;
 mod crash;
 mod refusals;
 mod retained;
+mod rows;
 mod s3;
 mod simulator;
 mod story;

@@ -1,15 +1,28 @@
-//! Convex's own tables and documents, as far as provisioning reads them: which files a database names.
+//! Convex's own tables and documents: their rows on every engine, digests of them, and the few documents that are read.
 //!
-//! Pure: bytes in, names out. The layout is that of one deployment per database (persistence version 5); what does not
-//! look like it is passed over.
+//! Pure: bytes in, rows and names out. The layout is that of one deployment per database (persistence version 5); a database
+//! whose columns differ is refused by [`check_columns`].
 
+mod digest;
+mod edit;
+pub mod index_key;
 mod mysql_encoding;
+mod row;
+mod table;
 
 use std::path::PathBuf;
 
-use base64::Engine;
+use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
+
+pub use self::digest::{DatabaseDigest, Digester, TableDigest};
+pub use self::edit::{Edit, FileLocation, UnknownDocument};
+pub use self::row::{
+    DocumentRow, FREE_LEASE, GlobalRow, IndexRow, InternalId, LeaseRow, MalformedRow, READ_ONLY, ReadOnlyRow, Row,
+    TABLE_SUMMARY, VALUE_BYTES_MAX,
+};
+pub use self::table::{Column, Engine, KnownColumn, Table, UnknownLayout, check_columns};
 
 /// The tables that a backend makes at its first start, besides `leases`, which others have as well. On MySQL it makes them
 /// only while the schema has fewer than five tables of any kind.
@@ -65,10 +78,26 @@ pub fn decode_document(value: &[u8]) -> Option<Value> {
     }
 }
 
+/// Returns the JSON of a live document from its row on MySQL, as Convex writes it on the other engines; none for what is no
+/// document.
+pub fn mysql_json(value: Vec<u8>) -> Option<Vec<u8>> {
+    match value.first()? {
+        1 => serde_json::to_vec(&mysql_encoding::decode(value.get(1..)?)?).ok(),
+        _ => Some(value),
+    }
+}
+
 /// Returns the name in a document of the table of all tables, where that table is in use.
 pub fn active_table(document: &Value) -> Option<String> {
     let is_active = document.get("state").and_then(Value::as_str).is_none_or(|state| state == "active");
     document.get("name").and_then(Value::as_str).filter(|_| is_active).map(str::to_owned)
+}
+
+/// Returns the name in a document of the table of all tables, where that table is in use and belongs to the deployment itself
+/// rather than to a component.
+pub fn root_table(document: &Value) -> Option<String> {
+    let is_root = document.get("namespace").is_none_or(Value::is_null);
+    active_table(document).filter(|_| is_root)
 }
 
 /// Returns the key of the file that a document names.

@@ -1,0 +1,94 @@
+//! Edits the few documents that have to differ in a copy, before it is published.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::super::admin::{Admin, StoredDocument, live_documents_sql};
+use super::RowError;
+use super::server::Lockable;
+use super::sqlite_reader::sqlite_error;
+use crate::convex::persistence::{self, Edit, InternalId, MalformedRow, Table, mysql_json};
+
+/// How many tables a deployment may have.
+const TABLES_MAX: u32 = 20_000;
+
+fn malformed(what: &'static str) -> RowError {
+    MalformedRow { table: Table::Documents, what }.into()
+}
+
+/// Returns the identity of one of the deployment's own tables among the documents of the table of all tables.
+fn find_table(tables: &[StoredDocument], name: &str) -> Result<InternalId, RowError> {
+    let is_it = |document: &&StoredDocument| {
+        persistence::decode_document(&document.value)
+            .is_some_and(|document| persistence::root_table(&document).as_deref() == Some(name))
+    };
+    let found = tables.iter().find(is_it).ok_or_else(|| malformed("a table of the deployment is missing"))?;
+    let id = found.id.as_slice().try_into();
+    id.map(InternalId).map_err(|_| malformed("an id has not 16 bytes"))
+}
+
+fn only(documents: Vec<StoredDocument>) -> Result<StoredDocument, RowError> {
+    let mut documents = documents.into_iter();
+    match (documents.next(), documents.next()) {
+        (Some(document), None) => Ok(document),
+        _ => Err(malformed("a table that has one document has another number of them")),
+    }
+}
+
+/// Edits documents of a database on a server, each by one statement.
+pub(super) async fn edit_on_server<S: Lockable + Admin>(session: &mut S, edits: &[Edit]) -> Result<(), RowError> {
+    let tables = session.global(persistence::TABLES_TABLE_ID).await?.as_deref().and_then(persistence::table_id);
+    let tables = tables.ok_or_else(|| malformed("the table of all tables is not named"))?;
+    let tables = session.live_documents(&tables, TABLES_MAX).await?;
+    for edit in edits {
+        let table = find_table(&tables, edit.table())?;
+        let document = only(session.live_documents(&table.0, 2).await?)?;
+        let json = mysql_json(document.value).ok_or_else(|| malformed("a document is in no known encoding"))?;
+        let edited = edit.apply(&json)?;
+        let sql = format!(
+            "UPDATE {} SET json_value = {} WHERE ts = {} AND table_id = {} AND id = {}",
+            session.named("documents"),
+            session.literal(&edited),
+            document.ts,
+            session.literal(&table.0),
+            session.literal(&document.id)
+        );
+        session.run(&sql).await?;
+    }
+    Ok(())
+}
+
+/// Edits documents of an SQLite file, all or none.
+pub(super) fn edit_file(path: &Path, edits: &[Edit]) -> Result<(), RowError> {
+    let failed = |error| sqlite_error(path, "edited", error);
+    if !path.is_file() {
+        return Err(RowError::Missing { path: path.to_owned() });
+    }
+    let mut connection = Connection::open(path).map_err(failed)?;
+    let transaction = connection.transaction().map_err(failed)?;
+    let global = "SELECT json_value FROM persistence_globals WHERE key = ?1";
+    let tables: Option<String> =
+        transaction.query_row(global, [persistence::TABLES_TABLE_ID], |row| row.get(0)).optional().map_err(failed)?;
+    let tables = tables.as_deref().and_then(|value| persistence::table_id(value.as_bytes()));
+    let tables = tables.ok_or_else(|| malformed("the table of all tables is not named"))?;
+    let tables = live_documents(&transaction, &tables, TABLES_MAX).map_err(failed)?;
+    for edit in edits {
+        let table = find_table(&tables, edit.table())?;
+        let document = only(live_documents(&transaction, &table.0, 2).map_err(failed)?)?;
+        let edited = edit.apply(&document.value)?;
+        let sql = "UPDATE documents SET json_value = CAST(?1 AS TEXT) WHERE ts = ?2 AND table_id = ?3 AND id = ?4";
+        transaction.execute(sql, params![edited, document.ts, table.0.as_slice(), document.id]).map_err(failed)?;
+    }
+    transaction.commit().map_err(failed)
+}
+
+fn live_documents(connection: &Connection, table: &[u8; 16], limit: u32) -> rusqlite::Result<Vec<StoredDocument>> {
+    let sql = live_documents_sql("documents", &format!("X'{}'", hex::encode(table)), limit);
+    let mut statement = connection.prepare(&sql)?;
+    let document = |row: &rusqlite::Row<'_>| {
+        let value: String = row.get(1)?;
+        Ok(StoredDocument { id: row.get(0)?, value: value.into_bytes(), ts: row.get(2)? })
+    };
+    statement.query_map([], document)?.collect()
+}
