@@ -33,6 +33,7 @@ pub use effect::{AllocationConflict, DatabaseState, Effect, EffectFailure, Effec
 pub use expiry::{EXPIRY_PLAN, KEEP_RUNNING_PLAN};
 pub use lease::Liveness;
 pub use operation::{ExecutionMode, Operation};
+use operation::{StepTable, steps_of};
 pub use preview::{preview_id, preview_without_store};
 pub use removal::volume_disposal;
 pub use resume::{Resumed, Resumption};
@@ -62,6 +63,8 @@ pub struct Authority<S> {
     vault: Vault,
     entropy: Entropy,
     first_port: u16,
+    /// The table of steps; tests bring their own.
+    steps: StepTable,
     /// Whether rows of before are believed that are bound to less than today's: until all were bound anew.
     accepts_legacy: AtomicBool,
 }
@@ -69,7 +72,14 @@ pub struct Authority<S> {
 impl<S: Store> Authority<S> {
     /// Returns an authority over these rows.
     pub fn new(store: S, vault: Vault, entropy: Entropy) -> Self {
-        Self { store, vault, entropy, first_port: allocation::FIRST_PORT, accepts_legacy: AtomicBool::new(true) }
+        Self {
+            store,
+            vault,
+            entropy,
+            first_port: allocation::FIRST_PORT,
+            steps: steps_of,
+            accepts_legacy: AtomicBool::new(true),
+        }
     }
 
     /// Returns the same, handing out ports from this one on: two authorities on one machine do not know of each other.

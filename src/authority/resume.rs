@@ -12,7 +12,7 @@ use crate::model::{
     Actor, BackendName, Diagnostic, FieldPath, OperationId, OperationKind, OperationRecord, OperationState, OperationStep,
     Phase, ProjectName, Secret, Timestamp,
 };
-use crate::store::{Durability, OperationRetention, OperationRow, Rows, Store, StoreError, UnreadableRow};
+use crate::store::{Compensation, Durability, OperationRetention, OperationRow, Rows, Store, StoreError, UnreadableRow};
 
 /// How many operations of a project are kept however old they are.
 const OPERATIONS_KEPT: u32 = 100;
@@ -56,7 +56,7 @@ impl<S: Store> Authority<S> {
             let taken_up = self.store.write(Durability::Fsync, |rows| {
                 // It may have ended since it was listed.
                 let Some(row) = rows.operation_by_id(&id)?.filter(|row| row.ended_at.is_none()) else { return Ok(None) };
-                let taken_up = self.resume_one(rows, id.clone(), row)?;
+                let taken_up = self.resume_one(rows, id.clone(), row, now)?;
                 if taken_up.is_none() {
                     let finding = Diagnostic::new("control.superseded", "there is nothing left that it could be done to");
                     end_operation(rows, &id, OperationOutcome::Failed { operation: id.clone(), finding }, now)?;
@@ -72,11 +72,12 @@ impl<S: Store> Authority<S> {
         Ok(resumption)
     }
 
-    fn resume_one(
+    pub(super) fn resume_one(
         &self,
         rows: &dyn Rows,
         id: OperationId,
         row: OperationRow,
+        now: Timestamp,
     ) -> Result<Option<(Operation, Transition)>, AuthorityError> {
         let Some(backend) = rows.backend(&row.project, &row.backend)? else { return Ok(None) };
         let phase = match (row.kind, &row.pending) {
@@ -88,18 +89,24 @@ impl<S: Store> Authority<S> {
             }
             (OperationKind::Put | OperationKind::Start, None) => OperationPhase::Put,
         };
-        let next = self.first_step(&phase, &backend)?;
         let actor = row.actor.unwrap_or_else(Actor::control_plane);
-        let operation = Operation {
+        let mut operation = Operation {
             id,
             project: row.project,
-            backend: backend.id,
+            backend: backend.id.clone(),
             step: row.step,
             actor,
             lease: None,
             phase,
             conflicts: AllocationConflicts::default(),
             furthest: OperationStep::from_number(row.progress.furthest),
+            compensation: row.progress.compensation,
+        };
+        let next = match operation.compensation.take() {
+            Some(Compensation { undoing, failure }) => {
+                self.undo(rows, &mut operation, backend, failure, now, |step| step <= undoing)?
+            }
+            None => self.first_step(&operation.phase, &backend)?,
         };
         Ok(Some((operation, next)))
     }

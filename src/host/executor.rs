@@ -130,8 +130,12 @@ impl Host {
                 Ok(AcceptedOperation { id: operation })
             }
             (Some(operation), next) => {
-                let id = operation.id().clone();
+                let (id, is_earlier) = (operation.id().clone(), !operation.is_of(&request.step));
                 self.execute(place, operation, next, turn);
+                if is_earlier {
+                    // It is still being undone, and ends first.
+                    return Err(ControlError::OperationRunning { backend: request.backend, operation: id });
+                }
                 Ok(AcceptedOperation { id })
             }
             (None, Transition::Perform(_)) => Err(ControlError::Record(Diagnostic::new(

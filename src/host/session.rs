@@ -65,8 +65,15 @@ impl ControlSession {
         let accept = |authority: &crate::authority::Authority<_>| {
             authority.accept(lease, ExecutionMode::LeaseHolder, Principal::Trusted(&self.actor), &request, self.host.now())
         };
-        let (operation, next) = self.host.write_rows(accept)?;
-        self.host.run_here(operation, next, notice).await
+        loop {
+            let (operation, next) = self.host.write_rows(accept)?;
+            // An earlier operation that is still being undone ends first.
+            let is_earlier = operation.as_ref().is_some_and(|operation| !operation.is_of(&request.step));
+            let outcome = self.host.run_here(operation, next, notice).await?;
+            if !is_earlier {
+                return Ok(outcome);
+            }
+        }
     }
 
     /// Starts an operation in the control plane, and waits for its end.

@@ -11,8 +11,8 @@ mod sqlite;
 
 pub use error::StoreError;
 pub use row::{
-    BackendRow, ChainLink, ChainRow, EventRow, KeyCheckRow, LeaseRow, OperationProgress, OperationRetention, OperationRow,
-    ProjectRow, RetainedRow, TokenRow, UnreadableRow,
+    BackendRow, ChainLink, ChainRow, Compensation, EventRow, KeyCheckRow, LeaseRow, OperationProgress, OperationRetention,
+    OperationRow, ProjectRow, RetainedRow, TokenRow, UnreadableRow,
 };
 #[cfg(feature = "native")]
 pub use sqlite::SqliteStore;

@@ -5,8 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    Actor, BackendId, BackendName, BackendSpec, Endpoints, FieldPath, Fingerprint, Generation, InstanceName, OperationId,
-    OperationKind, Phase, PortPair, ProjectName, ProviderState, Release, Revision, StepKey, Timestamp, TokenRecord,
+    Actor, BackendId, BackendName, BackendSpec, Diagnostic, Endpoints, FieldPath, Fingerprint, Generation, InstanceName,
+    OperationId, OperationKind, OperationStep, Phase, PortPair, ProjectName, ProviderState, Release, Revision, StepKey,
+    Timestamp, TokenRecord,
 };
 
 /// A project.
@@ -109,6 +110,17 @@ pub struct OperationProgress {
     pub attempts: u32,
     /// What was seen when it last ended without an outcome.
     pub seen: Option<String>,
+    /// What is being undone, once a step has failed.
+    pub compensation: Option<Compensation>,
+}
+
+/// Says that an operation has failed and is being undone.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Compensation {
+    /// The step that is being undone; the later ones are undone already.
+    pub undoing: OperationStep,
+    /// The first failure, with which the operation ends.
+    pub failure: Diagnostic,
 }
 
 /// An operation: the intent, written before any effect.

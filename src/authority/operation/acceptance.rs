@@ -49,6 +49,11 @@ impl Acceptance<'_> {
         })?)
     }
 
+    /// Returns the lease without which the operation may not go on.
+    pub(in crate::authority) fn executing_lease(&self) -> Option<Lease> {
+        (self.driver == ExecutionMode::LeaseHolder).then(|| self.lease.clone())
+    }
+
     pub(in crate::authority) fn new_operation(&self, id: OperationId, backend: BackendId, phase: OperationPhase) -> Operation {
         Operation {
             id,
@@ -56,10 +61,11 @@ impl Acceptance<'_> {
             backend,
             step: self.request.step.clone(),
             actor: self.actor.clone(),
-            lease: (self.driver == ExecutionMode::LeaseHolder).then(|| self.lease.clone()),
+            lease: self.executing_lease(),
             phase,
             conflicts: AllocationConflicts::default(),
             furthest: None,
+            compensation: None,
         }
     }
 }

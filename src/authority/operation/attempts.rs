@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use super::super::{Authority, AuthorityError};
 use super::acceptance::end_operation;
+use super::compensation::undo_failed;
 use super::types::{Operation, OperationPhase};
 use crate::api::{ControlError, OperationOutcome, OperationRequest, Work};
 use crate::model::{Diagnostic, DowngradeConsent, FieldPath, OperationId, OperationStep, Phase, Timestamp};
-use crate::store::{Durability, OperationProgress, OperationRow, Store, StoreError};
+use crate::store::{Compensation, Durability, OperationProgress, OperationRow, Store, StoreError};
 
 /// Limits how often an operation is resumed without advancing: enough for a host that is killed again and again, and an end
 /// for an operation that kills its host.
@@ -34,8 +35,11 @@ impl<S: Store> Authority<S> {
             let message = format!(
                 "the operation was begun {MAX_ATTEMPTS} times and never came further than {step}, so it is not begun again{seen}"
             );
-            let finding = Diagnostic::new("control.attempts_exhausted", message)
-                .with_help("look at the server's log for what ended it, and apply again");
+            let finding = match row.progress.compensation {
+                Some(Compensation { undoing, failure }) => undo_failed(failure, undoing, &message),
+                None => Diagnostic::new("control.attempts_exhausted", message)
+                    .with_help("look at the server's log for what ended it, and apply again"),
+            };
             if let Some(mut backend) = rows.backend_by_id(&operation.backend)? {
                 if matches!(operation.phase, OperationPhase::Put) && backend.has_been_ready {
                     backend.phase = Phase::Failed;

@@ -3,16 +3,21 @@
 //! The intent is in the rows before an effect is performed, and the result after it. Every step looks first and repeats
 //! harmlessly, so an operation that was interrupted resumes at its first step, by the same request or by the control plane
 //! itself. The furthest step and the attempts since are in its row: an operation that is resumed again and again without
-//! advancing is failed with what was seen, so that the backend is free for the next one.
+//! advancing is failed with what was seen, so that the backend is free for the next one. Once a step has failed, the steps that
+//! the table can undo are undone, the last one first, before the operation ends with that failure.
 
 mod acceptance;
 mod attempts;
+mod compensation;
 mod steps;
 mod stop;
 mod types;
 
 pub(super) use acceptance::{Acceptance, end_operation};
 use steps::Followup;
+#[cfg(test)]
+pub(super) use steps::StepRow;
+pub(super) use steps::{StepTable, steps_of};
 pub(super) use types::{AllocationConflicts, NEVER_ENSURED, OperationPhase, PutRequest};
 pub use types::{ExecutionMode, Operation};
 
@@ -70,7 +75,9 @@ impl<S: Store> Authority<S> {
         if requires_destroy_scope(rows, &lease.project, request)? {
             asker.authorize(Scope::Destroy, &lease.project)?;
         }
-        supersede(rows, lease, request, now)?;
+        if let Some(undone) = self.supersede(rows, &acceptance)? {
+            return Ok((Some(undone.0), undone.1));
+        }
         let (mut operation, next) = match &request.work {
             Work::Put { spec, secrets, renamed_from, .. } => {
                 let may_adopt = asker.authorize(Scope::Operator, &lease.project).is_ok();
@@ -111,20 +118,27 @@ impl<S: Store> Authority<S> {
         let next = self.store.write(Durability::Fsync, |rows| {
             check_still_owned(rows, operation)?;
             let mut row = backend_row(rows, operation)?;
-            let next = match steps::record_result(&mut row, end) {
+            let followup = steps::record_result(&mut row, end);
+            if let Some(compensation) = operation.compensation.take() {
+                return self.undo_next(rows, operation, row, compensation, followup, now);
+            }
+            let next = match followup {
                 Followup::Completed(step) => {
                     if step == OperationStep::AwaitReady {
                         retained::forget_app(rows, &row)?;
                     }
-                    match steps::next_step(&operation.phase, Some(step), &row) {
+                    match self.next_step(&operation.phase, Some(step), &row) {
                         Some(step) => self.begin_step(rows, step, &row),
                         None => self.finish(rows, operation, row, now),
                     }
                 }
                 Followup::GoTo(step) => self.begin_step(rows, step, &row),
-                Followup::Failed(failure) => match self.compensate(rows, operation, &mut row, &failure)? {
+                Followup::Failed(failure) => match self.reallocate(rows, operation, &mut row, &failure)? {
                     Some(step) => self.begin_step(rows, step, &row),
-                    None => self.fail(rows, operation, row, failure, now),
+                    None => {
+                        let furthest = operation.furthest;
+                        self.undo(rows, operation, row, failure.finding, now, |step| Some(step) <= furthest)
+                    }
                 },
             }?;
             self.note_progress(rows, operation, &next)?;
@@ -137,10 +151,13 @@ impl<S: Store> Authority<S> {
     /// Records that an operation began a later step than ever before, which gives it its whole budget of attempts again.
     fn note_progress(&self, rows: &dyn Rows, operation: &mut Operation, next: &Transition) -> Result<(), AuthorityError> {
         let Transition::Perform(effect) = next else { return Ok(()) };
+        if operation.compensation.is_some() {
+            return Ok(());
+        }
         let step = effect.step();
         if operation.furthest.is_none_or(|furthest| furthest < step) {
             operation.furthest = Some(step);
-            rows.put_progress(&operation.id, &OperationProgress { furthest: step as u8, attempts: 0, seen: None })?;
+            rows.put_progress(&operation.id, &OperationProgress { furthest: step as u8, ..OperationProgress::default() })?;
         }
         Ok(())
     }
@@ -148,7 +165,7 @@ impl<S: Store> Authority<S> {
     /// Returns the first step that an operation takes on a backend.
     pub(super) fn first_step(&self, phase: &OperationPhase, row: &BackendRow) -> Result<Transition, AuthorityError> {
         // In each phase there is a step that applies to every backend.
-        let step = steps::next_step(phase, None, row).unwrap_or(OperationStep::Ensure);
+        let step = self.next_step(phase, None, row).unwrap_or(OperationStep::Ensure);
         Ok(Transition::Perform(self.effect(step, row)?))
     }
 
@@ -181,8 +198,9 @@ impl<S: Store> Authority<S> {
         Ok(Transition::Ended(outcome))
     }
 
-    /// Repairs what made a step fail, and returns the step that the operation goes back to; none where nothing can be done.
-    fn compensate(
+    /// Allocates other ports or another name where those made a step fail, and returns the step that is tried again with them;
+    /// none where another allocation changes nothing.
+    fn reallocate(
         &self,
         rows: &dyn Rows,
         operation: &mut Operation,
@@ -204,13 +222,13 @@ impl<S: Store> Authority<S> {
         }
     }
 
-    /// Ends an operation with the failure of its step.
+    /// Ends an operation with its first failure.
     fn fail(
         &self,
         rows: &dyn Rows,
         operation: &Operation,
         mut row: BackendRow,
-        failure: EffectFailure,
+        failure: Diagnostic,
         now: Timestamp,
     ) -> Result<Transition, AuthorityError> {
         let mut changed = false;
@@ -218,16 +236,16 @@ impl<S: Store> Authority<S> {
             row.phase = Phase::Failed;
             changed = true;
         }
-        if operation.furthest == Some(OperationStep::Ensure) && failure.finding.exit() != Exit::Unreachable {
+        if operation.furthest == Some(OperationStep::Ensure) && failure.exit() != Exit::Unreachable {
             // Its provider was reached, so something may have been created.
             changed |= row.references.remove(NEVER_ENSURED).is_some();
         }
         if changed {
             rows.put_backend(&row)?;
         }
-        let detail = format!("operation {}: {}", operation.id, failure.finding.code);
+        let detail = format!("operation {}: {}", operation.id, failure.code);
         self.record(rows, Some(&row.project), operation.audit_context(now), "operation_failed", Some(&row.name), detail)?;
-        let outcome = OperationOutcome::Failed { operation: operation.id.clone(), finding: failure.finding };
+        let outcome = OperationOutcome::Failed { operation: operation.id.clone(), finding: failure };
         Ok(Transition::Ended(end_operation(rows, &operation.id, outcome, now)?))
     }
 
@@ -280,23 +298,6 @@ fn check_still_owned(rows: &dyn Rows, operation: &Operation) -> Result<(), Autho
 
 fn backend_row(rows: &dyn Rows, operation: &Operation) -> Result<BackendRow, AuthorityError> {
     rows.backend_by_id(&operation.backend)?.ok_or_else(|| ControlError::LeaseLost { project: operation.project.clone() }.into())
-}
-
-/// Ends the operations that an earlier holder of the lease left open on the same backend: this request supersedes them.
-fn supersede(rows: &dyn Rows, lease: &Lease, request: &OperationRequest, now: Timestamp) -> Result<(), AuthorityError> {
-    for open in rows.open_operations_on(&lease.project, &request.backend)? {
-        if let Some(id) = open.id.filter(|_| open.step != request.step) {
-            let finding = Diagnostic::new("control.superseded", "a later operation on the same backend took its place");
-            end_operation(rows, &id, OperationOutcome::Failed { operation: id.clone(), finding }, now)?;
-            // How far it came is not known.
-            if let Some(mut row) = rows.backend(&lease.project, &request.backend)?
-                && row.references.remove(NEVER_ENSURED).is_some()
-            {
-                rows.put_backend(&row)?;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Returns whether this work needs the scope `destroy`: it takes a backend away, takes its protection off, or has one with

@@ -2,9 +2,9 @@
 //!
 //! To add an operation: a kind of [`Work`](crate::api::Work) and of `OperationKind`, a phase with its row in [`steps_of`], and
 //! for each new step a number, a label and a deadline (`OperationStep`), an effect ([`Authority::effect`]) with its result
-//! ([`record_result`]), and the arm of `host::effects` that performs it. A step that has to be undone names in
-//! `Authority::compensate` the step that undoes it. Acceptance, persistence, deadlines, attempts, events and the executor,
-//! embedded and served, are the same for all operations.
+//! ([`record_result`]), and the arm of `host::effects` that performs it. A step that has to be undone once the operation fails
+//! names the step that undoes it ([`StepRow::undone_by`]). Acceptance, persistence, deadlines, attempts, compensation, events
+//! and the executor, embedded and served, are the same for all operations.
 
 use super::super::effect::{DatabaseState, Effect, EffectFailure, EffectResult, EnvironmentTarget};
 use super::super::{Authority, AuthorityError, allocation, removal};
@@ -22,14 +22,41 @@ pub(super) enum Followup {
     Failed(EffectFailure),
 }
 
+/// Returns the rows of the steps of an operation in order.
+pub(in crate::authority) type StepTable = fn(&OperationPhase) -> &'static [StepRow];
+
+/// Names a step of an operation, and the step that undoes it once a later one or the step itself has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::authority) struct StepRow {
+    step: OperationStep,
+    undo: Option<OperationStep>,
+}
+
+impl StepRow {
+    /// Returns the row of a step that leaves nothing behind which would have to be undone.
+    pub(in crate::authority) const fn new(step: OperationStep) -> Self {
+        Self { step, undo: None }
+    }
+
+    /// Returns the row with a step that undoes it. That step has to be harmless where the first one did nothing.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no operation of today has to undo anything"))]
+    pub(in crate::authority) const fn undone_by(self, undo: OperationStep) -> Self {
+        Self { undo: Some(undo), ..self }
+    }
+}
+
 /// Returns the steps of an operation in order.
-fn steps_of(phase: &OperationPhase) -> &'static [OperationStep] {
+pub(in crate::authority) fn steps_of(phase: &OperationPhase) -> &'static [StepRow] {
     use OperationStep::{AwaitReady, Ensure, PrepareStorage, ReleaseStorage, Remove, SetEnvironment, Stop};
+    const PUT: &[StepRow] =
+        &[StepRow::new(PrepareStorage), StepRow::new(Ensure), StepRow::new(AwaitReady), StepRow::new(SetEnvironment)];
+    const STOP: &[StepRow] = &[StepRow::new(Stop)];
+    const REMOVE: &[StepRow] = &[StepRow::new(Remove), StepRow::new(ReleaseStorage)];
     match phase {
-        OperationPhase::Put => &[PrepareStorage, Ensure, AwaitReady, SetEnvironment],
-        OperationPhase::Stop => &[Stop],
+        OperationPhase::Put => PUT,
+        OperationPhase::Stop => STOP,
         // What replaces a backend is put once its predecessor is gone.
-        OperationPhase::Remove | OperationPhase::Replace(..) => &[Remove, ReleaseStorage],
+        OperationPhase::Remove | OperationPhase::Replace(..) => REMOVE,
     }
 }
 
@@ -46,11 +73,10 @@ fn applies(step: OperationStep, row: &BackendRow) -> bool {
     }
 }
 
-/// Returns the step that follows another one, or the first one; none after the last.
-pub(super) fn next_step(phase: &OperationPhase, after: Option<OperationStep>, row: &BackendRow) -> Option<OperationStep> {
-    let steps = steps_of(phase);
-    let start = after.and_then(|step| steps.iter().position(|other| *other == step)).map_or(0, |position| position + 1);
-    steps.iter().skip(start).copied().find(|step| applies(*step, row))
+/// Returns the steps of a table that can be undone, each with the step that undoes it, the last one first.
+pub(super) fn undo_steps(table: &'static [StepRow], row: &BackendRow) -> impl Iterator<Item = (OperationStep, OperationStep)> {
+    let undone = table.iter().rev().filter(|entry| applies(entry.step, row));
+    undone.filter_map(|entry| Some((entry.step, entry.undo?)))
 }
 
 /// Writes the result of a step into the record of its backend, and returns what follows.
@@ -92,6 +118,18 @@ fn unset_variables(row: &BackendRow) -> impl Iterator<Item = &String> {
 }
 
 impl<S: Store> Authority<S> {
+    /// Returns the step that follows another one, or the first one; none after the last.
+    pub(super) fn next_step(
+        &self,
+        phase: &OperationPhase,
+        after: Option<OperationStep>,
+        row: &BackendRow,
+    ) -> Option<OperationStep> {
+        let table = (self.steps)(phase);
+        let start = after.and_then(|step| table.iter().position(|entry| entry.step == step)).map_or(0, |position| position + 1);
+        table.iter().skip(start).map(|entry| entry.step).find(|step| applies(*step, row))
+    }
+
     /// Returns what has to be performed for a step on a backend.
     pub(super) fn effect(&self, step: OperationStep, row: &BackendRow) -> Result<Effect, AuthorityError> {
         let backend = Box::new(self.resolve(row)?);
@@ -121,7 +159,7 @@ mod tests {
     #[test]
     fn the_persisted_numbers_grow_within_each_operation() {
         for phase in [OperationPhase::Put, OperationPhase::Remove, OperationPhase::Stop] {
-            assert!(steps_of(&phase).is_sorted(), "{phase:?}");
+            assert!(steps_of(&phase).is_sorted_by_key(|entry| entry.step), "{phase:?}");
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::api::Lease;
 use crate::model::{
     Actor, BackendId, BackendName, BackendSpec, FieldPath, OperationId, OperationStep, ProjectName, Secret, StepKey, Timestamp,
 };
+use crate::store::Compensation;
 
 /// Limits how often another pair of ports is tried when foreign processes hold the chosen ones.
 const MAX_PORT_ATTEMPTS: usize = 64;
@@ -41,6 +42,8 @@ pub struct Operation {
     pub(in crate::authority) conflicts: AllocationConflicts,
     /// The furthest step that was ever begun.
     pub(in crate::authority) furthest: Option<OperationStep>,
+    /// What is being undone, once a step has failed.
+    pub(in crate::authority) compensation: Option<Compensation>,
 }
 
 /// Collects the allocations that conflict with other owners.
@@ -72,6 +75,11 @@ impl Operation {
     /// Returns its id.
     pub fn id(&self) -> &OperationId {
         &self.id
+    }
+
+    /// Returns whether it became of this step of a plan. An earlier one is returned in its stead while it is being undone.
+    pub fn is_of(&self, step: &StepKey) -> bool {
+        self.step == *step
     }
 
     /// Returns whether it only takes its backend away.

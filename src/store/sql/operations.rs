@@ -6,8 +6,7 @@ use super::sql_rows::SqlRows;
 use crate::model::{BackendName, OperationId, OperationKind, ProjectName, StepKey, Timestamp};
 use crate::store::{OperationProgress, OperationRetention, OperationRow, StoreError, UnreadableRow};
 
-const COLUMNS: &str =
-    "id, project, backend, key, kind, accepted_at, ended_at, outcome, actor, pending, furthest, attempts, seen, digest";
+const COLUMNS: &str = "id, project, backend, key, kind, accepted_at, ended_at, outcome, actor, pending, furthest, attempts, seen, digest, compensation";
 
 fn operation(row: &dyn Columns) -> Result<OperationRow, ColumnError> {
     let word = row.string(4)?;
@@ -23,7 +22,12 @@ fn operation(row: &dyn Columns) -> Result<OperationRow, ColumnError> {
         outcome: row.optional_string(7)?,
         actor: row.optional_json(8)?,
         pending: row.bytes(9)?.map(<[u8]>::to_vec),
-        progress: OperationProgress { furthest: row.number(10)?, attempts: row.number(11)?, seen: row.optional_string(12)? },
+        progress: OperationProgress {
+            furthest: row.number(10)?,
+            attempts: row.number(11)?,
+            seen: row.optional_string(12)?,
+            compensation: row.optional_json(14)?,
+        },
         digest: row.optional_string(13)?,
     })
 }
@@ -71,9 +75,11 @@ impl<C: Connection> SqlRows<'_, C> {
     }
 
     pub(super) fn write_progress(&self, id: &OperationId, progress: &OperationProgress) -> Result<(), StoreError> {
-        let OperationProgress { furthest, attempts, seen } = progress;
-        let values = [id.as_str().into(), u32::from(*furthest).into(), (*attempts).into(), seen.as_ref().into()];
-        self.run("UPDATE operations SET furthest = ?2, attempts = ?3, seen = ?4 WHERE id = ?1", &values)
+        let OperationProgress { furthest, attempts, seen, compensation } = progress;
+        let compensation = compensation.as_ref().map(to_json).transpose()?;
+        let (furthest, attempts) = (u32::from(*furthest), *attempts);
+        let values = [id.as_str().into(), furthest.into(), attempts.into(), seen.as_ref().into(), compensation.as_ref().into()];
+        self.run("UPDATE operations SET furthest = ?2, attempts = ?3, seen = ?4, compensation = ?5 WHERE id = ?1", &values)
     }
 
     /// Deletes operations that have ended and are not kept.

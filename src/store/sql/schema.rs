@@ -8,13 +8,14 @@ use crate::model::BackendSpec;
 use crate::store::StoreError;
 
 /// Every step from an empty database to the newest schema, oldest first.
-pub const MIGRATIONS: [&str; 6] = [
+pub const MIGRATIONS: [&str; 7] = [
     include_str!("schema_1.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
     include_str!("schema_4.sql"),
     include_str!("schema_5.sql"),
     include_str!("schema_6.sql"),
+    include_str!("schema_7.sql"),
 ];
 
 /// Takes every step after the first `taken` ones.
