@@ -9,11 +9,12 @@ use super::database;
 use super::desired::{ContainerLimits, ContainerSpec, ExtraMount};
 use super::image::Image;
 use super::labels::{ResourceRole, owner_labels};
-use super::launch_file::{DATA, ENTRY, FileOwner, LAUNCH_VARIABLE, SecretFiles, extract_secrets, launch_path};
+use super::launch_file::{DATA, ENTRY, FileOwner, LAUNCH_VARIABLE, SecretFiles, launch_path};
 use crate::convex::database_url::{CONTAINER_HOST, Reachability, container_url};
-use crate::convex::launch::{Argument, Launch, LaunchTarget, SecretDelivery, launch};
+use crate::convex::launch::{Argument, Launch, LaunchTarget, SecretDelivery};
 use crate::model::{Certificates, EXTRA_ENV, FieldPath, Files, ResolvedBackend, Secret, Storage, TextValue, Tls};
 use crate::provider::ProviderError;
+use crate::provider::kit::launch_file::{extract_secrets, render_launch};
 
 /// The file that SQLite keeps the documents in.
 pub(super) const DATABASE_FILE: &str = "/convex/data/db.sqlite3";
@@ -37,23 +38,16 @@ pub(super) fn container_spec(
         release: image.revision.clone(),
         certificate_file: view.certificate_file.clone(),
     };
-    let mut made = launch(&view.resolved, &target).map_err(|error| {
-        let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
-        ProviderError::Unsupported(format!("`{}` cannot be started: {error}{source}", resolved.name))
-    })?;
+    let mut made = render_launch(&view.resolved, &target)?;
     add_extra_environment(&mut made, resolved)?;
-    let parts = extract_secrets(&made, resolved);
+    let parts = extract_secrets(&made, resolved, DATA);
     let launch_file = launch_path(&parts.file);
     // The two that the image itself keeps there, so that its own scripts go on working.
     files.add("credentials/instance_name", resolved.instance_name.as_str().as_bytes());
     files.add("credentials/instance_secret", resolved.instance_secret.expose().as_bytes());
     files.add(launch_file.clone(), parts.file.as_bytes());
-    let mut environment: BTreeMap<String, String> = parts.environment.into_iter().collect();
-    environment.insert("TMPDIR".to_owned(), format!("{DATA}/tmp"));
-    environment.insert("npm_config_cache".to_owned(), format!("{DATA}/tmp/npm"));
+    let mut environment = parts.environment;
     environment.insert(LAUNCH_VARIABLE.to_owned(), format!("{DATA}/{launch_file}"));
-    // What it logs is read by people and programs, and never by the terminal that it would colour.
-    environment.insert("NO_COLOR".to_owned(), "1".to_owned());
     let docker = &resolved.spec.settings.docker;
     let (inside, outside) = (context.ports_inside, resolved.ports);
     // The positional argument of the database comes last.

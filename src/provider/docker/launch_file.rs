@@ -6,8 +6,7 @@
 
 use zeroize::Zeroizing;
 
-use crate::convex::launch::{Argument, Launch};
-use crate::model::{Digest, ResolvedBackend};
+use crate::model::Digest;
 use crate::provider::ProviderError;
 
 /// The volume, as the backend sees it.
@@ -102,49 +101,6 @@ impl SecretFiles {
     }
 }
 
-/// A launch without its secrets, and the file that holds them.
-pub(super) struct LaunchParts {
-    /// The arguments that may be seen.
-    pub(super) arguments: Vec<String>,
-    /// The variables that may be seen.
-    pub(super) environment: Vec<(String, String)>,
-    /// The content of the file.
-    pub(super) file: Zeroizing<String>,
-}
-
-/// Takes the secrets out of a launch. Those among the arguments are positional, and so they may come last.
-pub(super) fn extract_secrets(launch: &Launch, resolved: &ResolvedBackend) -> LaunchParts {
-    let mut file = Zeroizing::new(String::new());
-    let mut arguments = Vec::new();
-    let mut environment = Vec::new();
-    let mut set = Zeroizing::new("set -- \"$@\" --instance-secret ".to_owned());
-    set.push_str(&shell_quote(resolved.instance_secret.expose()));
-    for argument in &launch.arguments {
-        match argument {
-            Argument::Plain(text) => arguments.push(text.to_string_lossy().into_owned()),
-            Argument::Secret(secret) => {
-                set.push(' ');
-                set.push_str(&shell_quote(secret.expose()));
-            }
-        }
-    }
-    for (name, value) in &launch.environment {
-        match value {
-            Argument::Plain(text) => environment.push((name.clone(), text.to_string_lossy().into_owned())),
-            Argument::Secret(secret) => {
-                file.push_str("export ");
-                file.push_str(name);
-                file.push('=');
-                file.push_str(&shell_quote(secret.expose()));
-                file.push('\n');
-            }
-        }
-    }
-    file.push_str(&set);
-    file.push('\n');
-    LaunchParts { arguments, environment, file }
-}
-
 /// The path of a launch's file in the volume: another one for other secrets, so that the container from before still
 /// finds its own.
 pub(super) fn launch_path(file: &str) -> String {
@@ -153,23 +109,9 @@ pub(super) fn launch_path(file: &str) -> String {
     format!("credentials/launch-{short}")
 }
 
-/// A text as one word of a shell.
-fn shell_quote(text: &str) -> Zeroizing<String> {
-    Zeroizing::new(format!("'{}'", text.replace('\'', r"'\''")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn quoted_values_survive_a_shell() {
-        for text in ["", "plain", "it's", "a b\n\"$HOME\" `id` \\ '' é"] {
-            let script = format!("printf %s {}", shell_quote(text).as_str());
-            let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
-            assert_eq!(String::from_utf8(output.stdout).unwrap(), text);
-        }
-    }
 
     #[test]
     fn the_user_of_an_image_is_a_number_or_refused() {

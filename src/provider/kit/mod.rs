@@ -5,6 +5,8 @@ pub mod commit_pin;
 pub mod image_reference;
 #[cfg(feature = "native")]
 pub mod keyed_lock;
+#[cfg(feature = "native")]
+pub mod launch_file;
 pub mod log_text;
 pub mod owner;
 #[cfg(feature = "native")]

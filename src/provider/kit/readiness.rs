@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::convex::deployment::{DeploymentClient, DeploymentError, Readiness, probe_readiness};
+use crate::convex::deployment::{DeploymentClient, DeploymentError};
+use crate::convex::readiness::{Readiness, probe_readiness};
 use crate::model::{FieldDrift, ResolvedBackend, RunState};
 
 /// How long a healthy backend may take for an answer: it takes milliseconds, and a suspended one never gives any.

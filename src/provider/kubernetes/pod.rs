@@ -12,9 +12,10 @@ use zeroize::Zeroizing;
 
 use super::labels::{FINGERPRINT, Role, pod_labels};
 use super::quantity;
-use crate::convex::launch::{Argument, Launch, LaunchTarget, SecretDelivery, launch};
+use crate::convex::launch::{LaunchTarget, SecretDelivery};
 use crate::model::{Digest, PortPair, ProviderState, Release, ResolvedBackend, STORAGE_URL, is_local_url};
 use crate::provider::ProviderError;
+use crate::provider::kit::launch_file::{LaunchParts, extract_secrets, render_launch};
 
 /// Where the volume is mounted.
 const DATA: &str = "/convex/data";
@@ -98,16 +99,11 @@ pub(super) fn pod_parts(resolved: &ResolvedBackend, input: &PodInput<'_>) -> Res
         release: input.release.cloned(),
         certificate_file: input.database_ca.map(|_| PathBuf::from(format!("{LAUNCH}/{CERTIFICATES}"))),
     };
-    let made = launch(resolved, &target).map_err(|error| {
-        let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
-        ProviderError::Unsupported(format!("`{}` cannot be started: {error}{source}", resolved.name))
-    })?;
-    let (mut arguments, mut environment) = (vec!["convexinfra".to_owned()], Map::new());
-    let file = launch_file(&made, resolved, &mut arguments, &mut environment);
-    environment.insert("TMPDIR".to_owned(), json!(format!("{DATA}/tmp")));
-    environment.insert("npm_config_cache".to_owned(), json!(format!("{DATA}/tmp/npm")));
-    environment.insert("NO_COLOR".to_owned(), json!("1"));
-    let mut files = vec![("launch", file)];
+    let made = render_launch(resolved, &target)?;
+    let LaunchParts { mut arguments, environment, file } = extract_secrets(&made, resolved, DATA);
+    // The shell takes the first one for its own name.
+    arguments.insert(0, "convexinfra".to_owned());
+    let mut files = vec![("launch", Zeroizing::new(file.as_bytes().to_vec()))];
     if let Some(certificates) = input.database_ca {
         files.push((CERTIFICATES, Zeroizing::new(certificates.to_vec())));
     }
@@ -199,47 +195,6 @@ fn require_reachable(resolved: &ResolvedBackend) -> Result<(), ProviderError> {
         }
     }
     Ok(())
-}
-
-/// Takes the secrets out of a launch. Those among the arguments are positional, and so they may come last.
-fn launch_file(
-    launch: &Launch,
-    resolved: &ResolvedBackend,
-    arguments: &mut Vec<String>,
-    environment: &mut Map<String, Value>,
-) -> Zeroizing<Vec<u8>> {
-    let mut file = Zeroizing::new(String::new());
-    let mut set = Zeroizing::new("set -- \"$@\" --instance-secret ".to_owned());
-    set.push_str(&shell_quote(resolved.instance_secret.expose()));
-    for argument in &launch.arguments {
-        match argument {
-            Argument::Plain(text) => arguments.push(text.to_string_lossy().into_owned()),
-            Argument::Secret(secret) => {
-                set.push(' ');
-                set.push_str(&shell_quote(secret.expose()));
-            }
-        }
-    }
-    for (name, value) in &launch.environment {
-        match value {
-            Argument::Plain(text) => {
-                environment.insert(name.clone(), json!(text.to_string_lossy()));
-            }
-            Argument::Secret(secret) => {
-                file.push_str(&format!("export {name}="));
-                file.push_str(&shell_quote(secret.expose()));
-                file.push('\n');
-            }
-        }
-    }
-    file.push_str(&set);
-    file.push('\n');
-    Zeroizing::new(file.as_bytes().to_vec())
-}
-
-/// Returns a text as one word of a shell.
-fn shell_quote(text: &str) -> Zeroizing<String> {
-    Zeroizing::new(format!("'{}'", text.replace('\'', r"'\''")))
 }
 
 /// The key under which the digest of the image that runs is noted, for people and for the next release.
