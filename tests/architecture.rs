@@ -35,7 +35,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("host", &["system", "model", "policy", "api", "authority", "convex", "store", "provider", "database", "s3"]),
     ("server", &["model", "api", "authority", "host"]),
     ("apply", &["model", "plan", "api"]),
-    ("render", &["model", "manifest", "plan", "convex", "apply", "api"]),
+    ("render", &["model", "manifest", "plan", "apply", "api"]),
     ("schema", &["manifest", "plan", "apply", "render", "server"]),
     // Use cases: a shell hands them a control plane.
     ("app", &["model", "manifest", "plan", "convex", "env_file", "api", "host", "apply", "render", "system"]),
@@ -129,7 +129,7 @@ const PORTABLE: &str = "provider/fly/";
 const NATIVE: &str = "provider/fly/reqwest_transport.rs";
 
 /// Where providers are told apart: the kinds themselves and their descriptors, and each driver for itself.
-const DESCRIPTORS: &[&str] = &["authority/preview.rs", "model/provider.rs", "model/descriptor/"];
+const DESCRIPTORS: &[&str] = &["model/provider.rs", "model/descriptor/"];
 /// Who else reads the settings of one provider, and why.
 const SETTINGS_READERS: &[(&str, &str)] = &[
     ("model/fly.rs", "sizes and regions are Fly's own"),
@@ -457,15 +457,11 @@ fn names_behind(text: &str, prefix: &str) -> Vec<String> {
     found
 }
 
-/// Rooms with folders that still use each other: `authority::operation` and its siblings share the types of operations,
-/// `convex::deployment` and `readiness` an error, and the drivers their transports.
-const MUTUAL: &[&str] = &["provider", "authority", "convex"];
-
 /// Inside each folder the files and subfolders have no circles: each can be read after those that it uses. A folder's own
 /// `mod.rs` and the files below it belong together.
 #[test]
 fn folders_are_graphs_without_cycles() {
-    let sources: Vec<Source> = sources().into_iter().filter(|source| !MUTUAL.contains(&source.module())).collect();
+    let sources = sources();
     let module = |source: &Source| {
         let path = source.path.trim_end_matches(".rs");
         path.strip_suffix("/mod").unwrap_or(path).split('/').map(str::to_owned).collect::<Vec<_>>()

@@ -15,9 +15,9 @@ use super::{AppError, Reporter};
 use crate::api::Credentials;
 use crate::convex::archive::verify;
 use crate::convex::deployment::{Deployment, DeploymentClient, DeploymentError};
-use crate::convex::export::{ArchiveContent, Export, ExportId, ExportState, ExportedFiles};
+use crate::convex::export::{Export, ExportId, ExportState, ExportedFiles};
 use crate::failpoint;
-use crate::model::{BackendName, Diagnostic, Exit, TimeSpan, Timestamp, error_chain};
+use crate::model::{ArchiveContent, BackendName, Diagnostic, Exit, TimeSpan, Timestamp, error_chain};
 
 /// How often the state of an export is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);

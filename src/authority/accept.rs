@@ -3,10 +3,10 @@
 //! Must not do: trust what a client says about itself; protection and quotas are looked up in the rows.
 
 use super::effect::Transition;
-use super::operation::{
-    Acceptance, AllocationConflicts, ExecutionMode, NEVER_ENSURED, Operation, OperationPhase, PutRequest, end_operation,
-};
-use super::{Authority, AuthorityError, EXPIRY_PLAN, dependency, lease, policy_check, quota, removal, retained};
+use super::operation::{Acceptance, AllocationConflicts, ExecutionMode, Operation, OperationPhase, end_operation};
+use super::put_request::PutRequest;
+use super::retained::{self, NEVER_ENSURED};
+use super::{Authority, AuthorityError, EXPIRY_PLAN, dependency, lease, policy_check, quota, removal};
 use crate::api::OperationOutcome;
 use crate::model::fly::ADOPT_APP_KEY;
 use crate::model::{BackendId, BackendName, OperationKind, Phase, ReclaimPolicy, Release, Timestamp};

@@ -5,7 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::audit::AuditContext;
-use super::operation::{AllocationConflicts, PutRequest};
+use super::operation::AllocationConflicts;
+use super::put_request::PutRequest;
 use super::{Authority, AuthorityError, allocation, lease};
 use crate::api::{ControlError, Lease};
 use crate::convex::admin_key::InstanceSecret;

@@ -18,6 +18,7 @@ mod lease;
 mod operation;
 mod policy_check;
 mod preview;
+mod put_request;
 mod quota;
 mod removal;
 mod resolve;

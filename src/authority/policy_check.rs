@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::operation::PutRequest;
+use super::put_request::PutRequest;
 use super::view::to_actual;
 use super::{Authority, AuthorityError};
 use crate::api::{ControlError, OperationRequest, Work};

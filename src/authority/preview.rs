@@ -2,11 +2,11 @@
 //!
 //! Must not do: write rows, or allocate anything.
 
-use super::operation::PutRequest;
+use super::put_request::PutRequest;
 use super::{Authority, AuthorityError, allocation, lease};
 use crate::api::{ControlError, OperationRequest, Work};
 use crate::model::{
-    BackendId, BackendName, Diagnostic, Endpoints, Generation, InstanceName, PortPair, ProjectName, ProviderState,
+    BackendId, BackendSpec, Diagnostic, Endpoints, Generation, InstanceName, PortPair, ProjectName, ProviderState,
     ResolvedBackend, Secret,
 };
 use crate::store::Store;
@@ -47,11 +47,11 @@ impl<S: Store> Authority<S> {
                         id: kept.id,
                         provider_state: kept.provider_state,
                         has_been_ready: true,
-                        ..new_placement(project, &request.backend, kept.instance_name)
+                        ..new_placement(project, request, spec, kept.instance_name)
                     },
                     None => {
                         let instance_name = allocation::instance_name(rows, project, &request.backend)?;
-                        new_placement(project, &request.backend, instance_name)
+                        new_placement(project, request, spec, instance_name)
                     }
                 },
             };
@@ -68,14 +68,12 @@ pub fn preview_without_store(
     project: &ProjectName,
     request: &OperationRequest,
 ) -> Result<Option<ResolvedBackend>, ControlError> {
-    if !matches!(request.work, Work::Put { .. }) {
-        return Ok(None);
-    }
+    let Work::Put { spec, .. } = &request.work else { return Ok(None) };
     let instance_name = InstanceName::preferred(project, &request.backend).map_err(|error| {
         let message = format!("`{project}-{}`: {error}", request.backend);
         ControlError::Refused(Diagnostic::new("control.instance_name", message))
     })?;
-    Ok(Some(with_request(new_placement(project, &request.backend, instance_name), request)))
+    Ok(Some(with_request(new_placement(project, request, spec, instance_name), request)))
 }
 
 /// Returns a backend with the specification and the secrets of a request.
@@ -88,13 +86,18 @@ fn with_request(mut placement: ResolvedBackend, request: &OperationRequest) -> R
     placement
 }
 
-fn new_placement(project: &ProjectName, name: &BackendName, instance_name: InstanceName) -> ResolvedBackend {
+fn new_placement(
+    project: &ProjectName,
+    request: &OperationRequest,
+    spec: &BackendSpec,
+    instance_name: InstanceName,
+) -> ResolvedBackend {
     ResolvedBackend {
         id: preview_id(&instance_name),
         project: project.clone(),
-        name: name.clone(),
+        name: request.backend.clone(),
         instance_name,
-        spec: crate::model::BackendSpec::new(crate::model::ProviderKind::Simulated),
+        spec: spec.clone(),
         generation: Generation(1),
         instance_secret: Secret::new(""),
         admin_key: Secret::new(""),

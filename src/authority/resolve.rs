@@ -4,7 +4,8 @@
 
 use std::sync::atomic::Ordering;
 
-use super::operation::{AllocationConflicts, PutRequest};
+use super::operation::AllocationConflicts;
+use super::put_request::PutRequest;
 use super::vault::SecretSlots;
 use super::{Authority, AuthorityError, allocation, database};
 use crate::api::ControlError;

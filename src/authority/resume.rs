@@ -5,7 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::effect::Transition;
-use super::operation::{AllocationConflicts, Operation, OperationPhase, PutRequest, end_operation};
+use super::operation::{AllocationConflicts, Operation, OperationPhase, end_operation};
+use super::put_request::PutRequest;
+use super::view::operation_record;
 use super::{Authority, AuthorityError};
 use crate::api::{OperationOutcome, OperationRequest};
 use crate::model::{
@@ -200,26 +202,4 @@ impl<S: Store> Authority<S> {
 
 fn pending_name(id: &OperationId) -> String {
     format!("operation {id}")
-}
-
-/// Returns a row as clients see it.
-pub(super) fn operation_record(row: OperationRow) -> Option<OperationRecord> {
-    let outcome: Option<OperationOutcome> = row.outcome.as_deref().and_then(|text| serde_json::from_str(text).ok());
-    let (state, error) = match outcome {
-        None => (OperationState::Running, None),
-        Some(OperationOutcome::Done { .. }) => (OperationState::Done, None),
-        Some(OperationOutcome::Failed { finding, .. }) => (OperationState::Failed, Some(finding)),
-    };
-    Some(OperationRecord {
-        id: row.id?,
-        backend: row.backend,
-        kind: row.kind,
-        step: row.step,
-        actor: row.actor.unwrap_or_else(Actor::control_plane),
-        accepted_at: row.accepted_at,
-        ended_at: row.ended_at,
-        progress: OperationStep::from_number(row.progress.furthest).filter(|_| state == OperationState::Running),
-        state,
-        error,
-    })
 }

@@ -4,6 +4,7 @@
 //! files where they were, and its database knows its owner. A backend of another name that names a retained app keeps its
 //! own identity, and is told whose the app was. Only the project that retained an app may name it.
 
+use super::put_request::PutRequest;
 use super::{Authority, AuthorityError, allocation, removal};
 use crate::api::ControlError;
 use crate::model::{
@@ -12,7 +13,8 @@ use crate::model::{
 };
 use crate::store::{BackendRow, RetainedRow, Rows, Store};
 
-use super::operation::{NEVER_ENSURED, PutRequest};
+/// Marks a backend that its provider was never reached for: no resource of it can exist.
+pub(super) const NEVER_ENSURED: &str = "never_ensured";
 
 impl<S: Store> Authority<S> {
     /// Returns the row of a backend that is new: with an identity of its own, or with that of the data that it takes up.

@@ -5,15 +5,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::quota::effective_quota;
-use super::resume::operation_record;
 use super::{Authority, AuthorityError, allocation, lease, removal};
-use crate::api::{ControlError, Credentials};
+use crate::api::{ControlError, Credentials, OperationOutcome};
 use crate::model::fly::REGION_KEY;
 use crate::model::{
-    ActualBackend, BackendId, BackendName, DASHBOARD_URL, Observation, OperationRecord, ProjectName, ProviderKind,
-    ProviderState, Quota, RELEASE_CREATED, ResolvedBackend, RetainedData, Revision, RunState, Timestamp, Usage,
+    Actor, ActualBackend, BackendId, BackendName, DASHBOARD_URL, Observation, OperationRecord, OperationState, OperationStep,
+    ProjectName, ProviderKind, ProviderState, Quota, RELEASE_CREATED, ResolvedBackend, RetainedData, Revision, RunState,
+    Timestamp, Usage,
 };
-use crate::store::{BackendRow, RetainedRow, Store};
+use crate::store::{BackendRow, OperationRow, RetainedRow, Store};
 
 /// One project in the rows, and what its providers need to look at it.
 #[derive(Debug)]
@@ -206,4 +206,26 @@ pub(super) fn to_actual(row: BackendRow) -> ActualBackend {
         internal_url: None,
         built_on: row.references.get(RELEASE_CREATED).and_then(|created| created.get(..10)).map(str::to_owned),
     }
+}
+
+/// Returns a row as clients see it.
+pub(super) fn operation_record(row: OperationRow) -> Option<OperationRecord> {
+    let outcome: Option<OperationOutcome> = row.outcome.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    let (state, error) = match outcome {
+        None => (OperationState::Running, None),
+        Some(OperationOutcome::Done { .. }) => (OperationState::Done, None),
+        Some(OperationOutcome::Failed { finding, .. }) => (OperationState::Failed, Some(finding)),
+    };
+    Some(OperationRecord {
+        id: row.id?,
+        backend: row.backend,
+        kind: row.kind,
+        step: row.step,
+        actor: row.actor.unwrap_or_else(Actor::control_plane),
+        accepted_at: row.accepted_at,
+        ended_at: row.ended_at,
+        progress: OperationStep::from_number(row.progress.furthest).filter(|_| state == OperationState::Running),
+        state,
+        error,
+    })
 }

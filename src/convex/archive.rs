@@ -11,7 +11,8 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use zip::ZipArchive;
 
-use super::export::{ArchiveContent, ArchivedTable, ExportedFiles};
+use super::export::ExportedFiles;
+use crate::model::{ArchiveContent, ArchivedTable};
 
 /// The longest line that is read: a document has at most 1 MiB, which JSON may make a few times as long.
 const LINE_MAX: u64 = 64 << 20;

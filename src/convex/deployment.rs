@@ -6,7 +6,6 @@ use http::Method;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use serde::{Deserialize, Serialize};
 
-pub use super::readiness::{Readiness, probe_readiness};
 pub use super::transport::{DeploymentClient, HttpRequest, HttpResponse, Transport, TransportError};
 use zeroize::Zeroizing;
 

@@ -4,7 +4,7 @@
 //! vocabulary and was never seen. A caller needs a deadline of its own, and cancels.
 
 use http::Method;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::deployment::{Deployment, DeploymentError};
 
@@ -83,36 +83,6 @@ impl TryFrom<String> for ConvexInteger {
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         text.parse().map(Self)
-    }
-}
-
-/// A table in an archive.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
-pub struct ArchivedTable {
-    /// The path of its component, with a slash after each name; empty for the app itself.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub component: String,
-    /// Its name.
-    pub name: String,
-    /// How many documents it has.
-    pub documents: usize,
-}
-
-/// Describes what an archive holds, all of it read and checked.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
-pub struct ArchiveContent {
-    /// The tables of users, in the order of their components and names.
-    pub tables: Vec<ArchivedTable>,
-    /// How many files it holds.
-    pub files: usize,
-    /// Their bytes.
-    pub file_bytes: u64,
-}
-
-impl ArchiveContent {
-    /// Counts the documents of all tables.
-    pub fn documents(&self) -> usize {
-        self.tables.iter().map(|table| table.documents).sum()
     }
 }
 

@@ -15,7 +15,7 @@ pub mod image;
 mod key_payload;
 pub mod launch;
 pub mod persistence;
-mod readiness;
+pub mod readiness;
 pub mod release;
 #[cfg(feature = "native")]
 mod reqwest_transport;

@@ -4,7 +4,7 @@ use super::{ControlSession, Host};
 use crate::api::{ControlError, ControlPlane, LeaseHolder};
 use crate::authority::{Adoption, AdoptionProof, AuthorityError};
 use crate::convex::admin_key::{InstanceSecret, KeyKind, issue};
-use crate::convex::deployment::{Readiness, probe_readiness};
+use crate::convex::readiness::{Readiness, probe_readiness};
 use crate::model::{Diagnostic, ProjectName, ProviderState, ResolvedBackend, Timestamp};
 
 impl ControlSession {

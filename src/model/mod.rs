@@ -5,6 +5,7 @@
 mod access;
 mod actual;
 mod address;
+mod archive;
 mod certificates;
 mod cost;
 mod cpu_kind;
@@ -43,6 +44,7 @@ pub use actual::{
     Snapshot, UNMANAGED_PREFIX,
 };
 pub use address::{Address, AddressKind};
+pub use archive::{ArchiveContent, ArchivedTable};
 pub use certificates::{CertificateFile, Certificates, CertificatesError};
 pub use cost::{Cost, PriceSource, Usd, monthly_sum};
 pub use database::DatabaseRole;

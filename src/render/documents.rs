@@ -5,8 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::plural::counted;
-use crate::convex::export::ArchiveContent;
-use crate::model::{Address, BackendName, Diagnostic, ProjectName, Revision};
+use crate::model::{Address, ArchiveContent, BackendName, Diagnostic, ProjectName, Revision};
 use crate::plan::{DriftItem, UnobservedBackend};
 
 /// The document that `drift --json` prints.

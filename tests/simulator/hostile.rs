@@ -3,7 +3,8 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-use convexinfra::convex::deployment::{Deployment, DeploymentClient, DeploymentError, Readiness, probe_readiness};
+use convexinfra::convex::deployment::{Deployment, DeploymentClient, DeploymentError};
+use convexinfra::convex::readiness::{Readiness, probe_readiness};
 
 use super::backend::{NAME, Place, admin_key};
 

@@ -5,10 +5,11 @@
 //! step that fails stops none of the others, and the operation ends with the first failure.
 
 use super::super::effect::Transition;
+use super::super::retained::NEVER_ENSURED;
 use super::super::{Authority, AuthorityError};
 use super::acceptance::{Acceptance, end_operation};
 use super::steps::{self, Followup};
-use super::types::{NEVER_ENSURED, Operation};
+use super::types::Operation;
 use crate::api::OperationOutcome;
 use crate::model::{Diagnostic, OperationStep, Timestamp};
 use crate::store::{BackendRow, Compensation, OperationProgress, Rows, Store};

@@ -18,13 +18,15 @@ use steps::Followup;
 #[cfg(test)]
 pub(super) use steps::StepRow;
 pub(super) use steps::{StepTable, steps_of};
-pub(super) use types::{AllocationConflicts, NEVER_ENSURED, OperationPhase, PutRequest};
+pub(super) use types::{AllocationConflicts, OperationPhase};
 pub use types::{ExecutionMode, Operation};
 
 use super::EXPIRY_PLAN;
 use super::effect::{EffectFailure, EffectResult, Transition};
+use super::put_request::PutRequest;
+use super::retained::{self, NEVER_ENSURED};
 use super::token::Principal;
-use super::{Authority, AuthorityError, lease, quota, removal, retained};
+use super::{Authority, AuthorityError, lease, quota, removal};
 use crate::api::{ControlError, Lease, OperationOutcome, OperationRequest, Work};
 use crate::failpoint;
 use crate::model::{

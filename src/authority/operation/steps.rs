@@ -7,8 +7,9 @@
 //! and the executor, embedded and served, are the same for all operations.
 
 use super::super::effect::{DatabaseState, Effect, EffectFailure, EffectResult, EnvironmentTarget};
+use super::super::retained::NEVER_ENSURED;
 use super::super::{Authority, AuthorityError, allocation, removal};
-use super::types::{NEVER_ENSURED, OperationPhase};
+use super::types::OperationPhase;
 use crate::model::{OperationStep, VolumeReclaim};
 use crate::store::{BackendRow, Store};
 

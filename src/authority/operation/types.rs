@@ -1,22 +1,18 @@
 //! The types of operations: their phase, and the conflicts that they have met so far.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::super::audit::AuditContext;
 use super::super::effect::AllocationConflict;
+use super::super::put_request::PutRequest;
 use crate::api::Lease;
-use crate::model::{
-    Actor, BackendId, BackendName, BackendSpec, FieldPath, OperationId, OperationStep, ProjectName, Secret, StepKey, Timestamp,
-};
+use crate::model::{Actor, BackendId, BackendName, OperationId, OperationStep, ProjectName, StepKey, Timestamp};
 use crate::store::Compensation;
 
 /// Limits how often another pair of ports is tried when foreign processes hold the chosen ones.
 const MAX_PORT_ATTEMPTS: usize = 64;
 /// Limits how often another name is tried when the chosen one belongs to a foreign app.
 const MAX_APP_NAME_ATTEMPTS: u32 = 4;
-
-/// Marks a backend that its provider was never reached for: no resource of it can exist.
-pub(in crate::authority) const NEVER_ENSURED: &str = "never_ensured";
 
 /// Says who executes an operation, and so what has to hold for it to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,13 +104,4 @@ pub(in crate::authority) enum OperationPhase {
     Stop,
     /// What is there has to go first: a removal that was cut off, or a first attempt with another provider.
     Replace(BackendName, Box<PutRequest>),
-}
-
-/// A specification with the values of its secrets.
-#[derive(Debug, Clone)]
-pub(in crate::authority) struct PutRequest {
-    pub(in crate::authority) spec: BackendSpec,
-    pub(in crate::authority) secrets: BTreeMap<FieldPath, Secret>,
-    /// Whether the principal may take up what nothing proves to be the project's.
-    pub(in crate::authority) may_adopt: bool,
 }

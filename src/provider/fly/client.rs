@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::api_error::{ApiErrorKind, classify, error_message};
 use super::cookies::CookieJar;
+use super::deadline::Deadline;
 use super::error::FlyError;
 use super::fresh::FreshResources;
 use super::transport::{ApiRequest, ApiResponse, ApiTransport, ApiTransportError, Method, Service};
@@ -80,13 +81,6 @@ pub(super) struct ApiClient {
     pub(super) timeouts: Timeouts,
     cookies: Arc<CookieJar>,
     fresh: Arc<FreshResources>,
-}
-
-/// A moment at which retries end.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Deadline {
-    start_ms: i64,
-    budget: Duration,
 }
 
 impl ApiClient {

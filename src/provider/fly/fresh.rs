@@ -6,7 +6,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::api_error::ApiErrorKind;
-use super::client::Deadline;
+use super::deadline::Deadline;
 use super::transport::ApiRequest;
 
 /// Paths of apps and machines that may not be seen everywhere yet, each until when.

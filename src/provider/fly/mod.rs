@@ -16,6 +16,7 @@ mod client;
 mod config_diff;
 mod cookies;
 mod dashboard;
+mod deadline;
 mod desired;
 mod drift;
 mod endpoints;
