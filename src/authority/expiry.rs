@@ -5,7 +5,7 @@
 use super::operation::{Acceptance, ExecutionMode, Operation};
 use super::token::Principal;
 use super::{Authority, AuthorityError, Liveness, Transition, lease, removal};
-use crate::api::{ControlError, LeaseHolder, OperationRequest, Work};
+use crate::api::{ControlError, Lease, LeaseHolder, OperationRequest, Work};
 use crate::failpoint;
 use crate::model::{Actor, BackendName, Phase, ProjectName, ReclaimPolicy, StepKey, Timestamp};
 use crate::store::{BackendRow, Durability, Rows, Store};
@@ -85,12 +85,7 @@ impl<S: Store> Authority<S> {
             };
             // There is no request here, so the policy of an earlier request holds.
             let ReclaimPolicy { volume, database } = removal::requested(&row).unwrap_or_default();
-            let request =
-                OperationRequest { step, backend: backend.clone(), work: Work::Remove { volume, database }, origin: None };
-            let actor = Actor::control_plane();
-            let acceptance =
-                Acceptance { lease: &lease, driver: ExecutionMode::ControlPlane, actor: &actor, request: &request, now };
-            let begun = self.accept_in(rows, acceptance, Principal::Trusted(&actor))?;
+            let begun = self.accept_own(rows, &lease, step, backend, Work::Remove { volume, database }, now)?;
             if is_own {
                 lease::release_in(rows, &lease, now)?;
             }
@@ -125,14 +120,27 @@ impl<S: Store> Authority<S> {
             };
             let lease = lease::acquire_in(rows, project, holder, random, now, |_| Liveness::Unknown)?;
             let step = StepKey { plan: KEEP_RUNNING_PLAN.to_owned(), step: format!("{}:{}", row.id, now.0) };
-            let request = OperationRequest { step, backend: backend.clone(), work: Work::Start {}, origin: None };
-            let actor = Actor::control_plane();
-            let driver = ExecutionMode::ControlPlane;
-            let acceptance = Acceptance { lease: &lease, driver, actor: &actor, request: &request, now };
-            let begun = self.accept_in(rows, acceptance, Principal::Trusted(&actor))?;
+            let begun = self.accept_own(rows, &lease, step, backend, Work::Start {}, now)?;
             lease::release_in(rows, &lease, now)?;
             Ok(Some(begun))
         })
+    }
+
+    /// Accepts what the control plane asks of itself.
+    fn accept_own(
+        &self,
+        rows: &dyn Rows,
+        lease: &Lease,
+        step: StepKey,
+        backend: &BackendName,
+        work: Work,
+        now: Timestamp,
+    ) -> Result<(Option<Operation>, Transition), AuthorityError> {
+        let request = OperationRequest { step, backend: backend.clone(), work, origin: None };
+        let actor = Actor::control_plane();
+        let driver = ExecutionMode::ControlPlane;
+        let acceptance = Acceptance { lease, driver, actor: &actor, request: &request, now };
+        self.accept_in(rows, acceptance, Principal::Trusted(&actor))
     }
 }
 

@@ -26,6 +26,27 @@ impl<S: Store> Authority<S> {
         put: &PutRequest,
         now: Timestamp,
     ) -> Result<BackendRow, AuthorityError> {
+        let new = |id, instance_name, references| BackendRow {
+            id,
+            project: project.clone(),
+            name: name.clone(),
+            instance_name,
+            phase: Phase::Creating,
+            generation: Generation(1),
+            spec: put.spec.clone(),
+            fingerprints: Default::default(),
+            managed_env: Default::default(),
+            endpoints: None,
+            admin_key: None,
+            ports: None,
+            references,
+            newest_release: None,
+            has_been_ready: false,
+            created_at: now,
+            expires_at: None,
+            sealed: Vec::new(),
+            stopped: false,
+        };
         let Some(kept) = self.find_retained(rows, project, name, put)? else {
             let id = allocation::backend_id(self.entropy)?;
             let instance_name = allocation::instance_name(rows, project, name)?;
@@ -35,51 +56,20 @@ impl<S: Store> Authority<S> {
                 let owner = left.provider_state.get(fly::RETAINED_BACKEND_KEY).cloned();
                 references.insert(fly::RETAINED_BACKEND_KEY.to_owned(), owner.unwrap_or_else(|| left.id.to_string()));
             }
-            return Ok(BackendRow {
-                id,
-                project: project.clone(),
-                name: name.clone(),
-                instance_name,
-                phase: Phase::Creating,
-                generation: Generation(1),
-                spec: put.spec.clone(),
-                fingerprints: Default::default(),
-                managed_env: Default::default(),
-                endpoints: None,
-                admin_key: None,
-                ports: None,
-                references,
-                // Its data may be in the format of the release that wrote it.
-                newest_release: left.and_then(|left| left.newest_release),
-                has_been_ready: false,
-                created_at: now,
-                expires_at: None,
-                sealed: Vec::new(),
-                stopped: false,
-            });
+            // Its data may be in the format of the release that wrote it.
+            let newest_release = left.and_then(|left| left.newest_release);
+            return Ok(BackendRow { newest_release, ..new(id, instance_name, references) });
         };
         rows.delete_retained(&kept.id)?;
         Ok(BackendRow {
-            id: kept.id,
             project: kept.project,
             name: kept.name,
-            instance_name: kept.instance_name,
             phase: Phase::Updating,
             generation: kept.generation.next(),
-            spec: put.spec.clone(),
-            fingerprints: Default::default(),
-            managed_env: Default::default(),
-            endpoints: None,
-            admin_key: None,
-            ports: None,
-            references: kept.provider_state,
             newest_release: kept.newest_release,
             // There is data to lose: neither database nor files are made anew where they are missing.
             has_been_ready: true,
-            created_at: now,
-            expires_at: None,
-            sealed: Vec::new(),
-            stopped: false,
+            ..new(kept.id, kept.instance_name, kept.provider_state)
         })
     }
 

@@ -278,6 +278,16 @@ mod tests {
         ProviderState, ServerStorage, Storage,
     };
 
+    fn host_in(folder: &tempfile::TempDir) -> Host {
+        Host::new(HostParts {
+            platform: Box::new(NativePlatform::new(folder.path().to_owned(), None, None)),
+            name: EMBEDDED.to_owned(),
+            providers: Vec::new(),
+            connections: DeploymentClient::default(),
+            local_binaries: LocalBinaries::Any,
+        })
+    }
+
     fn placement(role: DatabaseRole) -> ResolvedBackend {
         let mut spec = BackendSpec::new(ProviderKind::Simulated);
         spec.storage = Storage::Postgres(ServerStorage { role, ..ServerStorage::default() });
@@ -315,13 +325,7 @@ mod tests {
     async fn a_project_waits_for_so_many_servers_at_once() {
         const ALL: usize = 3 * MAX_CONVERSATIONS;
         let folder = tempfile::tempdir().unwrap();
-        let host = Host::new(HostParts {
-            platform: Box::new(NativePlatform::new(folder.path().to_owned(), None, None)),
-            name: EMBEDDED.to_owned(),
-            providers: Vec::new(),
-            connections: DeploymentClient::default(),
-            local_binaries: LocalBinaries::Any,
-        });
+        let host = host_in(&folder);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut placement = placement(DatabaseRole::Url);
         let url = format!("postgres://me:pw@127.0.0.1:{}", listener.local_addr().unwrap().port());
@@ -349,14 +353,7 @@ mod tests {
         const PEM: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("ca.pem"), PEM).unwrap();
-        let host = Host::new(HostParts {
-            platform: Box::new(NativePlatform::new(folder.path().to_owned(), None, None)),
-            name: EMBEDDED.to_owned(),
-            providers: Vec::new(),
-            connections: DeploymentClient::default(),
-            local_binaries: LocalBinaries::Any,
-        })
-        .with_database_hosts(HostPolicy::Restricted(Vec::new()));
+        let host = host_in(&folder).with_database_hosts(HostPolicy::Restricted(Vec::new()));
         let mut placement = placement(DatabaseRole::Url);
         let mut read = async |tls| {
             placement.spec.storage = Storage::Postgres(ServerStorage { tls, ..ServerStorage::default() });
