@@ -95,7 +95,7 @@ pub(crate) async fn provision(
     };
     // A backend is of use only with what it depends on.
     let selection = BackendSelection::Only(with_dependencies(&manifest.desired, &request.name));
-    // Whoever asks for it by name means it.
+    // Asked for by name, it is meant.
     let options = PlanOptions { selection, renew: true, ..PlanOptions::default() };
     let mut session = Session::open(control, manifest, IfMissing::ReturnNone, ComparisonMode::Strict).await?;
     let text = session.manifest.text.clone();

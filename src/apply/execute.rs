@@ -34,10 +34,10 @@ pub trait EnvFiles: Send + Sync {
     fn clear(&self, backend: &BackendName, target: &EnvFileTarget) -> Result<(), Diagnostic>;
 }
 
-/// Whether somebody asked to stop.
+/// Whether the apply was asked to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Interrupt {
-    /// Nobody did.
+    /// It was not.
     None,
     /// Finish what runs and begin nothing more.
     Finish,
@@ -61,7 +61,7 @@ pub struct Execution<'a> {
     pub env_files: &'a dyn EnvFiles,
     /// How many steps run at once at most.
     pub parallelism: usize,
-    /// Whether somebody asked to stop.
+    /// Whether the apply was asked to stop.
     pub interrupt: watch::Receiver<Interrupt>,
     /// Hears everything that happens.
     pub on_event: &'a (dyn Fn(Event) + Send + Sync),
@@ -150,7 +150,7 @@ async fn run_steps(
             changed = interrupt.changed(), if !stopping || *interrupt.borrow() < Interrupt::Abort => {
                 let asked = *interrupt.borrow();
                 if changed.is_err() || asked == Interrupt::None {
-                    // Nobody can ask any more.
+                    // The sender is gone, so no request comes any more.
                     interrupt = execution.interrupt.clone();
                     running.next().await
                 } else if asked == Interrupt::Abort {

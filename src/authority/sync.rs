@@ -166,7 +166,7 @@ mod tests {
         directory.revoke_token(&operator.record.id, &actor, NOW).unwrap();
         part.apply_lookup(&directory.lookup_token(&operator.token).unwrap()).unwrap();
         assert!(part.authenticate(&operator.token, NOW).is_err());
-        // What is no token is nobody's, and an id without its secret is none.
+        // A text that is no token authenticates no one, and neither does an id without its secret.
         let body = format!("{}_{}", issued.record.id, "0".repeat(64));
         let forged = Secret::new(format!("cvxi_{body}{:08x}", crc32fast::hash(body.as_bytes())));
         assert_eq!(token::parse_id(forged.expose()), Some(issued.record.id));

@@ -74,7 +74,7 @@ pub enum Principal<'a> {
 }
 
 impl Principal<'_> {
-    /// Returns the asker, as the history names them.
+    /// Returns the actor, as the history names it.
     pub fn actor(&self) -> Actor {
         match self {
             Self::Token(bearer) => bearer.actor(),

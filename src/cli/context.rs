@@ -245,7 +245,7 @@ impl Context {
     }
 }
 
-/// The same path whatever links and `..` it was named by: backends are started with paths in it, and another spelling
+/// Returns the canonical path, without links and `..`: backends are started with paths in it, and another spelling
 /// would look like drift. What does not exist yet is taken as it is.
 fn canonical_home(path: &Path) -> PathBuf {
     let existing = path.ancestors().find_map(|ancestor| Some((ancestor, ancestor.canonicalize().ok()?)));

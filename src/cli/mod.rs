@@ -1,4 +1,4 @@
-//! The command line: wires everything together. Nobody uses this module.
+//! The command line: parses arguments, opens a control plane, runs a use case of `app`, and prints its outcome.
 //!
 //! One file per command under `command/`; only `printer` writes to the terminal.
 //!
@@ -68,7 +68,7 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
     let printer = Printer::new(cli.global.color, cli.global.json, json_into);
     let context = Context::new(cli.global, printer);
     match command::run(&context, cli.command) {
-        // What nobody could read is not done, however well the rest went.
+        // An output that could not be written is a failure, however well the rest went.
         Ok(_) if context.printer.report_write_error() => ExitCode::from(Exit::Failed.code()),
         Ok(exit) => ExitCode::from(exit.code()),
         Err(failure) => end(&context.printer, &failure),

@@ -86,7 +86,7 @@ impl Printer {
         self.json
     }
 
-    /// Whether anybody wants documents, on standard output or in a file.
+    /// Whether documents are wanted, on standard output or in a file.
     pub(crate) fn wants_documents(&self) -> bool {
         self.json || self.json_into.is_some()
     }

@@ -35,7 +35,7 @@ impl Terminal {
     /// Asks a question that has to be answered with yes; `instead` is the command that needs no answer.
     ///
     /// # Errors
-    /// Another answer, or nobody to ask.
+    /// Another answer, or no terminal to ask on.
     pub(crate) fn confirm(&self, question: &str, instead: &str) -> Result<(), AppError> {
         if !self.is_interactive() {
             let diagnostic = Diagnostic::new("usage.not_confirmed", "there is no terminal to ask on, so nothing was done");

@@ -1,6 +1,6 @@
 //! The control planes that a user trusts with tokens, in a file of their own.
 //!
-//! A manifest may come from anybody's pull request, so the host that it names gets no token that does not say itself
+//! A manifest may come from a stranger's pull request, so the host that it names gets no token that does not say itself
 //! that it belongs there. The user's own file says so for tokens that do not.
 
 use std::collections::BTreeSet;

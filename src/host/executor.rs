@@ -74,7 +74,7 @@ impl Host {
     /// Accepts a request of any principal and begins its operation.
     pub(super) async fn start_as(
         self: &Arc<Self>,
-        asker: Principal<'_>,
+        principal: Principal<'_>,
         lease: &Lease,
         request: OperationRequest,
     ) -> Result<AcceptedOperation, ControlError> {
@@ -111,7 +111,9 @@ impl Host {
             let open = self.read_rows(|authority| authority.open_operations_on(project, backend))?.unwrap_or_default();
             // Where none is open, the last one has just ended, and the turn comes at once.
             if let Some(OperationRecord { id: operation, .. }) = open.into_iter().next() {
-                if !cancelled && matches!(request.work, Work::Remove { .. }) && asker.authorize(Scope::Destroy, project).is_ok()
+                if !cancelled
+                    && matches!(request.work, Work::Remove { .. })
+                    && principal.authorize(Scope::Destroy, project).is_ok()
                 {
                     // What the other one brings about is not wanted any more.
                     cancelled = true;
@@ -122,7 +124,7 @@ impl Host {
             }
         };
         let (operation, next) =
-            self.write_rows(|authority| authority.accept(lease, ExecutionMode::ControlPlane, asker, &request, self.now()))?;
+            self.write_rows(|authority| authority.accept(lease, ExecutionMode::ControlPlane, principal, &request, self.now()))?;
         match (operation, next) {
             (_, Transition::Ended(outcome)) => {
                 self.registry.count_outcome(&outcome);

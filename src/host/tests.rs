@@ -17,14 +17,14 @@ use crate::provider::{LogChunk, LogPosition, ProgressFn, ProviderError, async_tr
 
 const BEGIN: i64 = 1_800_000_000_000;
 
-/// A machine on which the time is what a test says, and whoever sleeps has slept at once.
-struct Timeless {
+/// A machine on which the time is what a test says, and every sleep is over at once.
+struct TestPlatform {
     machine: NativePlatform,
     now: Arc<AtomicI64>,
     slept_ms: AtomicU64,
 }
 
-impl Platform for Timeless {
+impl Platform for TestPlatform {
     fn read(&self, question: &mut dyn FnMut(&HostAuthority)) -> Result<(), ControlError> {
         self.machine.read(question)
     }
@@ -76,9 +76,9 @@ impl Platform for Timeless {
 }
 
 /// A deployment that answers, and is not well.
-struct Broken;
+struct UnreachableTransport;
 
-impl Transport for Broken {
+impl Transport for UnreachableTransport {
     fn send(&self, _: HttpRequest, _: usize) -> BoxFuture<'_, Result<HttpResponse, TransportError>> {
         let mut answer = HttpResponse::new(br#"{"code":"Overloaded","message":"the database is locked"}"#.to_vec());
         *answer.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
@@ -86,22 +86,22 @@ impl Transport for Broken {
     }
 }
 
-/// Brings nothing up unless it is told to, and takes away what it is asked to, unless something is in the way.
+/// What the fake provider does: by default every `ensure` fails and every `remove` succeeds.
 #[derive(Default)]
-struct Hands {
-    /// Whether whoever brings something up waits at the gate first.
+struct ProviderSwitches {
+    /// Whether `ensure` waits at the gate first.
     gated: AtomicBool,
     in_the_way: AtomicBool,
     /// Whether what is brought up starts, and whether it can be looked at then.
     starts: AtomicBool,
     blind: AtomicBool,
     impossible: AtomicBool,
-    /// Whether whoever brings something up panics.
+    /// Whether `ensure` panics.
     panics: AtomicBool,
     removals: AtomicUsize,
 }
 
-struct Stand(Arc<Hands>, Arc<Semaphore>);
+struct FakeProvider(Arc<ProviderSwitches>, Arc<Semaphore>);
 
 const WORDS: &str = "hunter2-hunter2";
 
@@ -110,7 +110,7 @@ fn said(words: &str) -> ProviderError {
 }
 
 #[async_trait]
-impl Provider for Stand {
+impl Provider for FakeProvider {
     fn kind(&self) -> ProviderKind {
         ProviderKind::Simulated
     }
@@ -145,9 +145,9 @@ impl Provider for Stand {
     }
 }
 
-struct House {
+struct HostFixture {
     host: Arc<Host>,
-    hands: Arc<Hands>,
+    switches: Arc<ProviderSwitches>,
     gate: Arc<Semaphore>,
     now: Arc<AtomicI64>,
     log: Arc<Mutex<Vec<u8>>>,
@@ -168,25 +168,25 @@ impl std::io::Write for Lines {
     }
 }
 
-fn house() -> House {
+fn host_fixture() -> HostFixture {
     let folder = tempfile::tempdir().unwrap();
-    let (hands, gate) = (Arc::<Hands>::default(), Arc::new(Semaphore::new(0)));
+    let (switches, gate) = (Arc::<ProviderSwitches>::default(), Arc::new(Semaphore::new(0)));
     let now = Arc::new(AtomicI64::new(BEGIN));
     let log = Arc::<Mutex<Vec<u8>>>::default();
     let lines = Arc::clone(&log);
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || Lines(Arc::clone(&lines))).finish();
     let host = Arc::new(Host::new(HostParts {
-        platform: Box::new(Timeless {
+        platform: Box::new(TestPlatform {
             machine: NativePlatform::new(folder.path().to_owned(), None, None),
             now: Arc::clone(&now),
             slept_ms: AtomicU64::new(0),
         }),
         name: "http://test".to_owned(),
-        providers: vec![Box::new(Stand(Arc::clone(&hands), Arc::clone(&gate)))],
-        connections: DeploymentClient::new(Broken),
+        providers: vec![Box::new(FakeProvider(Arc::clone(&switches), Arc::clone(&gate)))],
+        connections: DeploymentClient::new(UnreachableTransport),
         local_binaries: LocalBinaries::ReleasesOnly,
     }));
-    House { host, hands, gate, now, log, folder, _logging: tracing::subscriber::set_default(subscriber) }
+    HostFixture { host, switches, gate, now, log, folder, _logging: tracing::subscriber::set_default(subscriber) }
 }
 
 fn project() -> ProjectName {
@@ -197,7 +197,7 @@ fn name(text: &str) -> BackendName {
     BackendName::parse(text).unwrap()
 }
 
-impl House {
+impl HostFixture {
     fn lease(&self) -> Lease {
         let here = self.host.platform.own_holder();
         self.host.write_rows(|authority| authority.acquire(&project(), &here, self.host.now(), |_| Liveness::Dead)).unwrap()
@@ -286,7 +286,7 @@ impl House {
     }
 
     fn removals(&self) -> usize {
-        self.hands.removals.load(Ordering::Relaxed)
+        self.switches.removals.load(Ordering::Relaxed)
     }
 
     /// In how many seconds the next sweep is due.
@@ -297,25 +297,25 @@ impl House {
 
 #[tokio::test]
 async fn a_removal_that_fails_is_tried_again_later_and_said_in_the_log_without_its_words() {
-    let house = house().with_backends(&["dev"]).await;
-    assert_eq!(house.next_sweep(), Some(60));
-    house.sweep().await.unwrap();
-    assert_eq!(house.removals(), 0);
-    house.pass(60);
-    house.hands.in_the_way.store(true, Ordering::Relaxed);
-    house.sweep().await.unwrap();
-    assert_eq!((house.removals(), house.next_sweep()), (1, Some(5)));
-    house.pass(4);
-    house.sweep().await.unwrap();
-    assert_eq!(house.removals(), 1);
-    house.pass(1);
-    house.sweep().await.unwrap();
-    assert_eq!((house.removals(), house.next_sweep()), (2, Some(10)));
-    house.hands.in_the_way.store(false, Ordering::Relaxed);
-    house.pass(10);
-    house.sweep().await.unwrap();
-    assert_eq!((house.names(), house.next_sweep()), (Vec::new(), None));
-    let log = house.log();
+    let fixture = host_fixture().with_backends(&["dev"]).await;
+    assert_eq!(fixture.next_sweep(), Some(60));
+    fixture.sweep().await.unwrap();
+    assert_eq!(fixture.removals(), 0);
+    fixture.pass(60);
+    fixture.switches.in_the_way.store(true, Ordering::Relaxed);
+    fixture.sweep().await.unwrap();
+    assert_eq!((fixture.removals(), fixture.next_sweep()), (1, Some(5)));
+    fixture.pass(4);
+    fixture.sweep().await.unwrap();
+    assert_eq!(fixture.removals(), 1);
+    fixture.pass(1);
+    fixture.sweep().await.unwrap();
+    assert_eq!((fixture.removals(), fixture.next_sweep()), (2, Some(10)));
+    fixture.switches.in_the_way.store(false, Ordering::Relaxed);
+    fixture.pass(10);
+    fixture.sweep().await.unwrap();
+    assert_eq!((fixture.names(), fixture.next_sweep()), (Vec::new(), None));
+    let log = fixture.log();
     let failed: Vec<_> = log.lines().filter(|line| line.contains("an operation failed")).collect();
     assert_eq!(failed.len(), 3, "the attempt to bring it up, and two to take it away: {log}");
     for line in failed {
@@ -328,30 +328,30 @@ async fn a_removal_that_fails_is_tried_again_later_and_said_in_the_log_without_i
 
 #[tokio::test]
 async fn a_busy_backend_blocks_no_other_from_expiring() {
-    let house = house().with_backends(&["a", "b"]).await;
-    house.pass(60);
-    let turn = house.host.registry.backend_lock(&(project(), name("a"))).lock_owned().await;
-    house.sweep().await.unwrap();
-    assert_eq!(house.names(), ["a"]);
+    let fixture = host_fixture().with_backends(&["a", "b"]).await;
+    fixture.pass(60);
+    let turn = fixture.host.registry.backend_lock(&(project(), name("a"))).lock_owned().await;
+    fixture.sweep().await.unwrap();
+    assert_eq!(fixture.names(), ["a"]);
     drop(turn);
-    house.sweep().await.unwrap();
-    assert!(house.names().is_empty());
+    fixture.sweep().await.unwrap();
+    assert!(fixture.names().is_empty());
 }
 
 #[tokio::test]
 async fn a_removal_that_cannot_begin_blocks_no_other_and_is_logged_once() {
-    let house = house().with_backends(&["a", "b"]).await;
-    let store = rusqlite::Connection::open(house.folder.path().join("control-plane.sqlite3")).unwrap();
+    let fixture = host_fixture().with_backends(&["a", "b"]).await;
+    let store = rusqlite::Connection::open(fixture.folder.path().join("control-plane.sqlite3")).unwrap();
     store.execute("UPDATE backends SET sealed = x'00' WHERE name = 'a'", []).unwrap();
     drop(store);
-    house.pass(60);
+    fixture.pass(60);
     for _ in 0..3 {
-        let error = house.sweep().await.unwrap_err();
+        let error = fixture.sweep().await.unwrap_err();
         assert_eq!(error.report().errors[0].code, "store.sealed");
     }
-    assert_eq!(house.removals(), 1, "of the other one");
-    assert_eq!(house.next_sweep(), Some(30), "there is no hurry");
-    let log = house.log();
+    assert_eq!(fixture.removals(), 1, "of the other one");
+    assert_eq!(fixture.next_sweep(), Some(30), "there is no hurry");
+    let log = fixture.log();
     let lines: Vec<_> = log.lines().filter(|line| line.contains("could not begin")).collect();
     let [line] = lines[..] else { panic!("{log}") };
     assert!(line.contains("backend=a") && line.contains("code=\"store.sealed\""), "{line}");
@@ -359,27 +359,27 @@ async fn a_removal_that_cannot_begin_blocks_no_other_and_is_logged_once() {
 
 #[tokio::test]
 async fn a_waiting_operation_names_its_dependency() {
-    let house = house();
-    let lease = house.lease();
-    house.hands.gated.store(true, Ordering::Relaxed);
-    let first = house.put(&lease, "dev", "plan/first").await.unwrap();
-    let elsewhere = house.put(&lease, "other", "plan/other").await.unwrap();
-    let refused = house.put(&lease, "dev", "plan/second").await;
+    let fixture = host_fixture();
+    let lease = fixture.lease();
+    fixture.switches.gated.store(true, Ordering::Relaxed);
+    let first = fixture.put(&lease, "dev", "plan/first").await.unwrap();
+    let elsewhere = fixture.put(&lease, "other", "plan/other").await.unwrap();
+    let refused = fixture.put(&lease, "dev", "plan/second").await;
     let Err(ControlError::OperationRunning { backend, operation }) = refused else { panic!("{refused:?}") };
     assert_eq!((backend, &operation), (name("dev"), &first));
     assert_ne!(operation, elsewhere);
-    house.gate.add_permits(2);
-    house.end(&first).await;
-    house.end(&elsewhere).await;
+    fixture.gate.add_permits(2);
+    fixture.end(&first).await;
+    fixture.end(&elsewhere).await;
 }
 
 #[tokio::test]
 async fn a_wait_that_times_out_names_the_last_obstacle() {
     for blind in [false, true] {
-        let house = house();
-        house.hands.starts.store(true, Ordering::Relaxed);
-        house.hands.blind.store(blind, Ordering::Relaxed);
-        let error = house.bring_up("dev").await.error.unwrap();
+        let fixture = host_fixture();
+        fixture.switches.starts.store(true, Ordering::Relaxed);
+        fixture.switches.blind.store(blind, Ordering::Relaxed);
+        let error = fixture.bring_up("dev").await.error.unwrap();
         assert_eq!(error.code, "convex.not_ready");
         assert!(error.message.contains("within 300 s") && error.message.contains("the database is locked"), "{error:?}");
         assert_eq!(error.message.contains("the directory cannot be read"), blind, "{error:?}");
@@ -388,25 +388,25 @@ async fn a_wait_that_times_out_names_the_last_obstacle() {
 
 #[tokio::test]
 async fn an_accepted_step_is_found_again_after_it_could_not_begin() {
-    let house = house();
-    let lease = house.lease();
-    let id = house.put(&lease, "dev", "plan/dev").await.unwrap();
-    house.end(&id).await;
-    house.hands.impossible.store(true, Ordering::Relaxed);
-    assert_eq!(house.put(&lease, "dev", "plan/dev").await.unwrap(), id);
-    let refused = house.put(&lease, "dev", "plan/other").await.unwrap_err();
+    let fixture = host_fixture();
+    let lease = fixture.lease();
+    let id = fixture.put(&lease, "dev", "plan/dev").await.unwrap();
+    fixture.end(&id).await;
+    fixture.switches.impossible.store(true, Ordering::Relaxed);
+    assert_eq!(fixture.put(&lease, "dev", "plan/dev").await.unwrap(), id);
+    let refused = fixture.put(&lease, "dev", "plan/other").await.unwrap_err();
     assert!(matches!(&refused, ControlError::Unsupported(finding) if finding.message.contains("too large")), "{refused:?}");
 }
 
 #[tokio::test]
 async fn an_operation_that_panics_is_failed_after_a_few_attempts_and_can_be_destroyed() {
-    let house = house();
-    let lease = house.lease();
-    house.hands.panics.store(true, Ordering::Relaxed);
-    let id = house.put(&lease, "dev", "plan/first").await.unwrap();
+    let fixture = host_fixture();
+    let lease = fixture.lease();
+    fixture.switches.panics.store(true, Ordering::Relaxed);
+    let id = fixture.put(&lease, "dev", "plan/first").await.unwrap();
     let record = loop {
-        house.sweep().await.unwrap();
-        let record = house.host.operation(&project(), &id).unwrap().unwrap();
+        fixture.sweep().await.unwrap();
+        let record = fixture.host.operation(&project(), &id).unwrap().unwrap();
         if record.state != OperationState::Running {
             break record;
         }
@@ -414,36 +414,36 @@ async fn an_operation_that_panics_is_failed_after_a_few_attempts_and_can_be_dest
     let error = record.error.unwrap();
     assert_eq!(error.code, "control.attempts_exhausted");
     assert!(error.message.contains("a panic"), "{}", error.message);
-    let log = house.log();
+    let log = fixture.log();
     assert_eq!(log.matches("an operation panicked").count(), 21, "{log}");
-    let removed = house.remove(&lease, "dev", "plan/gone").await.unwrap();
-    assert_eq!(house.end(&removed).await.state, OperationState::Done);
-    assert!(house.names().is_empty());
+    let removed = fixture.remove(&lease, "dev", "plan/gone").await.unwrap();
+    assert_eq!(fixture.end(&removed).await.state, OperationState::Done);
+    assert!(fixture.names().is_empty());
 }
 
 #[tokio::test]
 async fn a_removal_cancels_the_operation_that_waits() {
-    let house = house();
-    let lease = house.lease();
-    house.hands.gated.store(true, Ordering::Relaxed);
-    let stuck = house.put(&lease, "dev", "plan/first").await.unwrap();
-    let removed = house.remove(&lease, "dev", "plan/gone").await.unwrap();
-    assert_eq!(house.end(&removed).await.state, OperationState::Done);
-    let stuck = house.host.operation(&project(), &stuck).unwrap().unwrap();
+    let fixture = host_fixture();
+    let lease = fixture.lease();
+    fixture.switches.gated.store(true, Ordering::Relaxed);
+    let stuck = fixture.put(&lease, "dev", "plan/first").await.unwrap();
+    let removed = fixture.remove(&lease, "dev", "plan/gone").await.unwrap();
+    assert_eq!(fixture.end(&removed).await.state, OperationState::Done);
+    let stuck = fixture.host.operation(&project(), &stuck).unwrap().unwrap();
     assert_eq!(stuck.error.unwrap().code, "control.superseded");
-    assert!(house.names().is_empty());
+    assert!(fixture.names().is_empty());
 }
 
 #[tokio::test]
 async fn a_stopping_server_leaves_waiting_operations_to_the_next() {
-    let house = house();
-    let serving = house.host.serve("http://test").await.unwrap();
-    let lease = house.lease();
-    house.hands.gated.store(true, Ordering::Relaxed);
-    let stuck = house.put(&lease, "dev", "plan/first").await.unwrap();
+    let fixture = host_fixture();
+    let serving = fixture.host.serve("http://test").await.unwrap();
+    let lease = fixture.lease();
+    fixture.switches.gated.store(true, Ordering::Relaxed);
+    let stuck = fixture.put(&lease, "dev", "plan/first").await.unwrap();
     assert_eq!(serving.stop(Duration::from_millis(10)).await, 1);
-    assert!(house.host.registry.running().is_empty());
-    assert_eq!(house.host.operation(&project(), &stuck).unwrap().unwrap().state, OperationState::Running);
+    assert!(fixture.host.registry.running().is_empty());
+    assert_eq!(fixture.host.operation(&project(), &stuck).unwrap().unwrap().state, OperationState::Running);
 }
 
 /// A provider of records only.

@@ -105,7 +105,7 @@ pub struct ActualBackend {
     pub generation: Generation,
     /// Where clients reach it, once allocated.
     pub endpoints: Option<Endpoints>,
-    /// Where this machine reaches it, whatever its clients use; known only to an embedded control plane, and sent to no one.
+    /// The URL by which this machine reaches it, known only to an embedded control plane, and sent to no one.
     #[serde(skip)]
     pub internal_url: Option<String>,
     /// Where its dashboard is, once there is one.

@@ -1,6 +1,6 @@
 //! Which database servers a control plane may connect to.
 //!
-//! A served control plane connects for others: without a policy, whoever may apply could have it look around in its own
+//! A served control plane connects for others: without a policy, every client that may apply could have it look around in its own
 //! network. The default lets only public addresses through.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

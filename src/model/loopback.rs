@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use url::{Host, Url};
 
 /// Returns whether a connection to a host reaches only this machine: `localhost`, the names below it (RFC 6761), and
-/// loopback addresses. What is sent there in clear is seen by nobody else.
+/// loopback addresses. What is sent there in clear does not leave the machine.
 pub fn is_loopback_host<S: AsRef<str>>(host: &Host<S>) -> bool {
     match address(host) {
         Some(address) => address.is_loopback(),

@@ -77,7 +77,7 @@ impl Usage {
     }
 
     /// Every ceiling that this breaks. What has not grown since `before` is let be: a quota that was lowered must not
-    /// keep anybody from using less.
+    /// keep a project from using less.
     pub fn exceeding(&self, quota: &Quota, before: &Self) -> Vec<QuotaExcess> {
         let mut excesses = Vec::new();
         let mut check = |what, over: bool, asked: String, allowed: Option<String>| {

@@ -263,7 +263,7 @@ impl<'a> PlanBuilder<'a> {
                 (true, _) => Reason::DestroyRequested,
                 (false, _) => Reason::RemovedFromManifest,
             };
-            // A removal that was cut off goes on as it was begun. Whoever names the backend to be destroyed says anew what
+            // A removal that was cut off goes on as it was begun. Naming the backend to be destroyed says anew what
             // becomes of its data.
             let asked_for = ReclaimPolicy { volume: self.intent.volume_reclaim, database: self.intent.database_reclaim };
             let begun = backend.removal.filter(|_| backend.phase == Phase::Removing);

@@ -61,8 +61,8 @@ impl QuotaDeltas {
         self.deltas.iter().map(|delta| of(delta[dimension])).sum()
     }
 
-    /// What some step needs more of. Where there is such a step, an end beyond the limit is reached by one, whatever was
-    /// freed before; where there is none, a quota that was lowered must not keep anybody from using less.
+    /// What some step needs more of. Where there is such a step, an end beyond the limit is reached by one, however much was
+    /// freed before; where there is none, a quota that was lowered must not keep a project from using less.
     pub(super) fn grows(&self) -> [bool; DIMENSIONS] {
         std::array::from_fn(|dimension| self.deltas.iter().any(|delta| delta[dimension] > 0))
     }

@@ -80,7 +80,7 @@ pub trait Provider: Send + Sync {
     /// it cannot take away.
     async fn remove(&self, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> Result<(), ProviderError>;
 
-    /// Takes the backend away and leaves its data, so that somebody can take it up again.
+    /// Takes the backend away and leaves its data, so that a later backend can take it up again.
     async fn remove_keeping_data(&self, placement: &ResolvedBackend, _: ProgressFn<'_>) -> Result<(), ProviderError> {
         let message = format!(
             "provider `{}` has no place for data without its backend: export `{}` with `npx convex export` and destroy it then",

@@ -88,7 +88,7 @@ fn code(text: &str) -> String {
     format!("`{}`", harmless(if text.is_empty() { " " } else { &text }))
 }
 
-/// Renders text that others may have chosen: whatever stands in it, it stays text. What is between backticks becomes a
+/// Renders text that others may have chosen: all of it stays text. What is between backticks becomes a
 /// code span; everything else is escaped, and what a host would turn into a mention or a link is broken up by a
 /// zero-width space.
 fn plain_text(text: &str) -> String {

@@ -115,7 +115,7 @@ pub struct OperationEntry {
 }
 
 impl OperationEntry {
-    /// What there is to say about an operation that has not ended.
+    /// Renders an operation that has not ended.
     pub fn new(record: &OperationRecord, running: bool) -> Self {
         Self {
             id: record.id.clone(),
@@ -157,7 +157,7 @@ pub struct LeaseEntry {
 }
 
 impl LeaseEntry {
-    /// What there is to say about the holder of a lease.
+    /// Renders the holder of a lease.
     pub fn new(holder: &LeaseHolder) -> Self {
         Self {
             user: holder.user.clone(),
@@ -194,10 +194,10 @@ pub struct StatusEntry {
     pub expires_at: Option<String>,
     /// Where it differs from what was last applied.
     pub drift: Vec<FieldDrift>,
-    /// The names of Convex environment variables that it has and that nobody asked for; looked for only where some were
+    /// The names of Convex environment variables that it has and that are not managed; looked for only where some were
     /// asked for.
     pub other_variables: Vec<String>,
-    /// What somebody has to do elsewhere before clients reach it.
+    /// What has to be done elsewhere before clients reach it, such as a DNS record.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub notes: Vec<String>,
     /// Why nothing is known of it, where that is so.
@@ -206,7 +206,7 @@ pub struct StatusEntry {
 }
 
 impl StatusEntry {
-    /// What there is to say about a backend.
+    /// Renders a backend.
     pub fn new(backend: &ActualBackend) -> Self {
         Self {
             name: backend.name.to_string(),

@@ -37,7 +37,7 @@ pub fn shard(method: &Method, path: &str) -> Shard {
     }
 }
 
-/// Returns whether a normalised path below `/v1/` is one of an endpoint, whatever its method.
+/// Returns whether a normalised path below `/v1/` is one of an endpoint, for any method.
 pub fn is_known_path(path: &str) -> bool {
     let is_at = |template: &str| {
         let (written, found): (Vec<_>, Vec<_>) = (template.split('/').collect(), path.split('/').collect());

@@ -58,7 +58,7 @@ mod tests {
             ("https://control.workers.test/v1/tokens", &[], None, Some("https://control.workers.test:443")),
             ("/v1/tokens", &forwarded, Some((true, false)), Some("https://control.test:443")),
             ("/v1/tokens", &[("host", "control.test")], Some((true, false)), Some("https://control.test:443")),
-            // Without a proxy its headers are anybody's.
+            // Without a proxy any client may send these headers.
             ("/v1/tokens", &forwarded, Some((false, false)), Some("http://10.0.0.1:7310")),
             ("/v1/tokens", &[], Some((false, false)), None),
         ] {

@@ -25,7 +25,7 @@ fn hint(proxies: &Matcher, url: &str) -> Option<String> {
     let proxy = proxies.intercept(&url.parse().ok()?)?;
     let (scheme, host) = (proxy.uri().scheme_str().unwrap_or("http"), proxy.uri().host()?);
     let port = proxy.uri().port_u16().map(|port| format!(":{port}")).unwrap_or_default();
-    // Its name and its password are nobody's business.
+    // Its user and its password are not shown.
     Some(format!("through the proxy {scheme}://{host}{port} (`NO_PROXY` takes hosts out)"))
 }
 

@@ -44,7 +44,7 @@ fn twenty_applies_at_once_make_one_set_of_backends() {
 
 #[test]
 fn twenty_projects_at_once_in_a_new_home() {
-    let world = super::crowded_world(TWO);
+    let world = super::large_world(TWO);
     let names: Vec<String> = (0..20).map(|number| format!("p{number}")).collect();
     let running: Vec<_> = names
         .iter()
@@ -122,7 +122,7 @@ fn an_apply_and_a_destroy_at_once_leave_all_or_nothing() {
 #[test]
 fn homes_that_do_not_know_of_each_other_find_ports_all_the_same() {
     // The same names and the same first port: whoever is second has to go round whatever the first has taken.
-    let mut worlds: Vec<ProjectFixture> = (0..4).map(|_| super::crowded_world(TWO)).collect();
+    let mut worlds: Vec<ProjectFixture> = (0..4).map(|_| super::large_world(TWO)).collect();
     let first = worlds[0].variables["CONVEXINFRA_FIRST_PORT"].clone();
     for world in &mut worlds {
         world.set("CONVEXINFRA_FIRST_PORT", &first);

@@ -45,14 +45,14 @@ fn every_example_is_known_here() {
 #[test]
 fn every_example_is_valid_and_plans() {
     for (name, comes) in &EXAMPLES {
-        let desk = CliFixture::with_example(name);
-        if desk.read("convex.toml").contains("\"certificates/db.pem\"") {
-            std::fs::create_dir(desk.folder().join("certificates")).unwrap();
-            desk.write("certificates/db.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+        let cli = CliFixture::with_example(name);
+        if cli.read("convex.toml").contains("\"certificates/db.pem\"") {
+            std::fs::create_dir(cli.folder().join("certificates")).unwrap();
+            cli.write("certificates/db.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
         }
-        let valid = desk.run_ok("validate");
+        let valid = cli.run_ok("validate");
         assert!(valid.out.starts_with("`convex.toml` is valid: project `"), "{name}: {}", valid.out);
-        let plan = desk.run("plan --json");
+        let plan = cli.run("plan --json");
         let document: serde_json::Value = serde_json::from_str(&plan.out).unwrap();
         match comes {
             Comes::Applied | Comes::Planned => {
@@ -73,7 +73,7 @@ fn every_example_is_valid_and_plans() {
                 assert_eq!((plan.exit, &document["errors"][0]["code"]), (77, &"auth.token_missing".into()), "{name}");
             }
         }
-        assert!(!desk.home().exists(), "{name}: planning left something behind");
+        assert!(!cli.home().exists(), "{name}: planning left something behind");
     }
 }
 
@@ -83,21 +83,21 @@ fn examples_that_can_run_here_are_applied() {
         if !matches!(comes, Comes::Applied) {
             continue;
         }
-        let desk = CliFixture::with_example(name);
-        desk.run_ok("apply --yes");
-        let again = desk.run_ok("plan --detailed-exitcode");
+        let cli = CliFixture::with_example(name);
+        cli.run_ok("apply --yes");
+        let again = cli.run_ok("plan --detailed-exitcode");
         assert_eq!(again.out.lines().count(), 1, "{name}: {}", again.out);
-        assert_eq!(desk.run("drift").exit, 0, "{name}");
-        let status: serde_json::Value = serde_json::from_str(&desk.run_ok("status --json").out).unwrap();
+        assert_eq!(cli.run("drift").exit, 0, "{name}");
+        let status: serde_json::Value = serde_json::from_str(&cli.run_ok("status --json").out).unwrap();
         let backends = status["backends"].as_array().unwrap();
         assert!(!backends.is_empty() && backends.iter().all(|backend| backend["state"] == "running"), "{name}: {status}");
         let mut words = "destroy".to_owned();
         for backend in backends {
             words.push_str(&format!(" --allow-destroy {}", backend["name"].as_str().unwrap()));
         }
-        desk.run_ok(&words);
+        cli.run_ok(&words);
         assert!(
-            fs::read_dir(desk.home().join("backends")).is_ok_and(|mut left| left.next().is_none()),
+            fs::read_dir(cli.home().join("backends")).is_ok_and(|mut left| left.next().is_none()),
             "{name}: something is left"
         );
     }
@@ -105,10 +105,10 @@ fn examples_that_can_run_here_are_applied() {
 
 #[test]
 fn the_monorepo_has_an_env_file_for_each_app() {
-    let desk = CliFixture::with_example("monorepo");
-    desk.run_ok("apply --yes");
+    let cli = CliFixture::with_example("monorepo");
+    cli.run_ok("apply --yes");
     for app in ["auth", "billing", "web"] {
-        let text = desk.read(&format!("apps/{app}/.env.local"));
+        let text = cli.read(&format!("apps/{app}/.env.local"));
         assert!(
             text.contains("CONVEX_SELF_HOSTED_URL=http://127.0.0.1:") && text.contains(&format!("'monorepo-{app}|")),
             "{text}"

@@ -26,7 +26,7 @@ fn new_world(manifest: &str) -> ProjectFixture {
     ProjectFixture::new(manifest)
 }
 
-/// A project with ports enough for a crowd.
-fn crowded_world(manifest: &str) -> ProjectFixture {
+/// A project with ports for many backends.
+fn large_world(manifest: &str) -> ProjectFixture {
     ProjectFixture::with(manifest, PortBudget::Large)
 }

@@ -35,11 +35,11 @@ fn the_files_are_fresh() {
 
 #[test]
 fn every_schema_is_printed_by_the_command() {
-    let desk = CliFixture::new("");
+    let cli = CliFixture::new("");
     for document in SchemaDocument::ALL {
         let word = document.file().split('.').next().unwrap();
         let word = if word == "convex" { "manifest" } else { word };
-        assert_eq!(desk.run_ok(&format!("schema {word}")).out, schema_text(document), "{word}");
+        assert_eq!(cli.run_ok(&format!("schema {word}")).out, schema_text(document), "{word}");
     }
 }
 
@@ -47,8 +47,8 @@ struct Schemas(Vec<(SchemaDocument, Validator)>);
 
 impl Schemas {
     /// Every document of a run keeps to its schema.
-    fn hold(&self, document: SchemaDocument, desk: &CliFixture, words: &str) -> Vec<Value> {
-        let documents = desk.documents(words);
+    fn hold(&self, document: SchemaDocument, cli: &CliFixture, words: &str) -> Vec<Value> {
+        let documents = cli.documents(words);
         let (_, validator) = self.0.iter().find(|(found, _)| *found == document).unwrap();
         for value in &documents {
             let errors: Vec<String> =
@@ -85,56 +85,56 @@ fn documents_of_real_runs_match_their_schemas() {
             .map(|it| (it, validator(it)))
             .collect(),
     );
-    let desk = CliFixture::new(MANIFEST);
+    let cli = CliFixture::new(MANIFEST);
     // A file that two backends could write has to be named.
-    desk.edit("client_vars = true", "client_vars = true\nenv_file = \".env.local\"");
+    cli.edit("client_vars = true", "client_vars = true\nenv_file = \".env.local\"");
 
-    schemas.hold(SchemaDocument::Status, &desk, "status --json");
-    let plan = schemas.hold(SchemaDocument::Plan, &desk, "plan --json");
+    schemas.hold(SchemaDocument::Status, &cli, "status --json");
+    let plan = schemas.hold(SchemaDocument::Plan, &cli, "plan --json");
     assert_eq!(plan[0]["summary"]["create"], 2);
-    let events = schemas.hold(SchemaDocument::Events, &desk, "apply --yes --json");
+    let events = schemas.hold(SchemaDocument::Events, &cli, "apply --yes --json");
     assert_eq!(events.last().unwrap()["converged"], true, "{events:#?}");
-    schemas.hold(SchemaDocument::Events, &desk, "apply --yes --json");
-    let status = schemas.hold(SchemaDocument::Status, &desk, "status --json");
+    schemas.hold(SchemaDocument::Events, &cli, "apply --yes --json");
+    let status = schemas.hold(SchemaDocument::Status, &cli, "status --json");
     assert_eq!(status[0]["backends"].as_array().unwrap().len(), 2);
-    schemas.hold(SchemaDocument::Events, &desk, "wait dev --json");
-    let log = schemas.hold(SchemaDocument::Log, &desk, "log --json");
+    schemas.hold(SchemaDocument::Events, &cli, "wait dev --json");
+    let log = schemas.hold(SchemaDocument::Log, &cli, "log --json");
     assert!(log[0]["entries"].as_array().unwrap().iter().any(|entry| entry["actor"]["name"].is_string()), "{log:#?}");
-    schemas.hold(SchemaDocument::Log, &desk, "log --everywhere --json");
-    schemas.hold(SchemaDocument::Quota, &desk, "quota set --memory 8GiB --monthly-usd 12.5 --json");
-    schemas.hold(SchemaDocument::Quota, &desk, "quota show --json");
-    schemas.hold(SchemaDocument::Quota, &desk, "quota show --default --json");
+    schemas.hold(SchemaDocument::Log, &cli, "log --everywhere --json");
+    schemas.hold(SchemaDocument::Quota, &cli, "quota set --memory 8GiB --monthly-usd 12.5 --json");
+    schemas.hold(SchemaDocument::Quota, &cli, "quota show --json");
+    schemas.hold(SchemaDocument::Quota, &cli, "quota show --default --json");
     // A home that is served to nobody makes no tokens.
-    desk.run_ok("serve --init");
-    schemas.hold(SchemaDocument::Token, &desk, "token create --scope read --ttl 30d --note CI --json");
-    schemas.hold(SchemaDocument::Tokens, &desk, "token list --json");
-    schemas.hold(SchemaDocument::Status, &desk, "status --json");
+    cli.run_ok("serve --init");
+    schemas.hold(SchemaDocument::Token, &cli, "token create --scope read --ttl 30d --note CI --json");
+    schemas.hold(SchemaDocument::Tokens, &cli, "token list --json");
+    schemas.hold(SchemaDocument::Status, &cli, "status --json");
 
     // Changes, lints, refusals and drift.
-    desk.edit("ttl = \"7d\"", "ttl = \"8d\"\nstorage = { engine = \"postgres\", managed = true }");
-    let refused = schemas.hold(SchemaDocument::Plan, &desk, "plan --json");
+    cli.edit("ttl = \"7d\"", "ttl = \"8d\"\nstorage = { engine = \"postgres\", managed = true }");
+    let refused = schemas.hold(SchemaDocument::Plan, &cli, "plan --json");
     assert_eq!(refused[0]["refusals"][0]["code"], "plan.moves_data");
-    schemas.hold(SchemaDocument::Error, &desk, "apply --yes --json");
-    desk.edit("storage = { engine = \"postgres\", managed = true }", "");
-    desk.write(".env.local", "A=b\n");
-    schemas.hold(SchemaDocument::Plan, &desk, "plan --json");
-    schemas.hold(SchemaDocument::Events, &desk, "apply --yes --json");
-    assert!(desk.read(".env.local").starts_with("A=b\n"));
+    schemas.hold(SchemaDocument::Error, &cli, "apply --yes --json");
+    cli.edit("storage = { engine = \"postgres\", managed = true }", "");
+    cli.write(".env.local", "A=b\n");
+    schemas.hold(SchemaDocument::Plan, &cli, "plan --json");
+    schemas.hold(SchemaDocument::Events, &cli, "apply --yes --json");
+    assert!(cli.read(".env.local").starts_with("A=b\n"));
 
     // Errors of every kind.
-    schemas.hold(SchemaDocument::Error, &desk, "destroy --json");
-    schemas.hold(SchemaDocument::Error, &desk, "plan --json --manifest nowhere.toml");
-    schemas.hold(SchemaDocument::Error, &desk, "plan --json --jsn");
-    schemas.hold(SchemaDocument::Error, &desk, "env nobody --json");
-    schemas.hold(SchemaDocument::Events, &desk, "destroy --json --allow-destroy dev,record");
-    desk.write("convex.toml", "project = \"schemas\"\n[backends.dev]\nprovder = \"simulated\"\n");
-    let errors = schemas.hold(SchemaDocument::Error, &desk, "validate --json");
+    schemas.hold(SchemaDocument::Error, &cli, "destroy --json");
+    schemas.hold(SchemaDocument::Error, &cli, "plan --json --manifest nowhere.toml");
+    schemas.hold(SchemaDocument::Error, &cli, "plan --json --jsn");
+    schemas.hold(SchemaDocument::Error, &cli, "env nobody --json");
+    schemas.hold(SchemaDocument::Events, &cli, "destroy --json --allow-destroy dev,record");
+    cli.write("convex.toml", "project = \"schemas\"\n[backends.dev]\nprovder = \"simulated\"\n");
+    let errors = schemas.hold(SchemaDocument::Error, &cli, "validate --json");
     assert!(errors[0]["errors"].as_array().unwrap().iter().any(|error| !error["edit"].is_null()), "{errors:#?}");
 }
 
 #[test]
 fn every_other_document_starts_with_its_format_too() {
-    let desk = CliFixture::new("project = \"formats\"\n[backends.dev]\nprovider = \"simulated\"\n");
+    let cli = CliFixture::new("project = \"formats\"\n[backends.dev]\nprovider = \"simulated\"\n");
     for words in [
         "validate --json",
         "provision dev --json",
@@ -147,6 +147,6 @@ fn every_other_document_starts_with_its_format_too() {
         "skill install --json",
         "init --manifest other.toml --json",
     ] {
-        desk.documents(words);
+        cli.documents(words);
     }
 }

@@ -45,18 +45,18 @@ async fn command() {
 }
 
 /// Runs a verb in a process of its own that is killed at a point; whether it came there.
-fn killed_at(shore: &Fixture, verb: &str, fault: &str) -> bool {
+fn killed_at(fixture: &Fixture, verb: &str, fault: &str) -> bool {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args(["--exact", "crash::command", "--nocapture"])
-        .env(URL, shore.fly.host_url())
+        .env(URL, fixture.fly.host_url())
         .env(VERB, verb)
         .env("CONVEXINFRA_FAULT", fault)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    if shore.placement.has_been_ready {
-        command.env(NOTES, serde_json::to_string(&shore.placement.provider_state).unwrap());
+    if fixture.placement.has_been_ready {
+        command.env(NOTES, serde_json::to_string(&fixture.placement.provider_state).unwrap());
     }
     !command.status().unwrap().success()
 }
@@ -67,13 +67,13 @@ async fn leftovers_of_a_killed_command_are_adopted_by_the_next() {
     const POINTS: [&str; 6] =
         ["app_created:1", "address_assigned:1", "address_assigned:2", "secrets_set:1", "volume_created:1", "machine_created:1"];
     for point in POINTS {
-        let mut shore = Fixture::new();
-        assert!(killed_at(&shore, "ensure", &format!("provider.fly.{point}")), "{point} was not passed");
-        shore.ensure().await;
-        shore.one_of_each();
-        assert_eq!(shore.drift().await, Vec::<String>::new(), "{point}");
-        shore.remove().await;
-        assert!(shore.fly.world().apps.is_empty(), "{point}");
+        let mut fixture = Fixture::new();
+        assert!(killed_at(&fixture, "ensure", &format!("provider.fly.{point}")), "{point} was not passed");
+        fixture.ensure().await;
+        fixture.one_of_each();
+        assert_eq!(fixture.drift().await, Vec::<String>::new(), "{point}");
+        fixture.remove().await;
+        assert!(fixture.fly.world().apps.is_empty(), "{point}");
     }
 }
 
@@ -81,17 +81,17 @@ async fn leftovers_of_a_killed_command_are_adopted_by_the_next() {
 #[tokio::test]
 async fn a_killed_update_is_taken_up_again_and_its_lease_runs_out() {
     for point in ["leased:1", "machine_updated:1"] {
-        let mut shore = Fixture::new();
-        shore.ensure().await;
-        let machines = shore.machines();
-        assert!(killed_at(&shore, "update", &format!("provider.fly.{point}")), "{point} was not passed");
-        shore.placement.spec.tuning.max_concurrent_queries = Some(8);
+        let mut fixture = Fixture::new();
+        fixture.ensure().await;
+        let machines = fixture.machines();
+        assert!(killed_at(&fixture, "update", &format!("provider.fly.{point}")), "{point} was not passed");
+        fixture.placement.spec.tuning.max_concurrent_queries = Some(8);
         // Nobody gives a dead command's lease back.
-        shore.fly.world().ahead += timeouts().lease + Duration::from_secs(1);
-        shore.ensure().await;
-        assert_eq!(shore.machines(), machines);
-        assert_eq!(shore.config()["env"]["APPLICATION_MAX_CONCURRENT_QUERIES"], "8");
-        assert_eq!(shore.drift().await, Vec::<String>::new(), "{point}");
+        fixture.fly.world().ahead += timeouts().lease + Duration::from_secs(1);
+        fixture.ensure().await;
+        assert_eq!(fixture.machines(), machines);
+        assert_eq!(fixture.config()["env"]["APPLICATION_MAX_CONCURRENT_QUERIES"], "8");
+        assert_eq!(fixture.drift().await, Vec::<String>::new(), "{point}");
     }
 }
 
@@ -99,12 +99,12 @@ async fn a_killed_update_is_taken_up_again_and_its_lease_runs_out() {
 #[tokio::test]
 async fn a_killed_removal_is_finished_by_the_next() {
     for point in ["machine_deleted:1", "volume_deleted:1", "app_deleted:1"] {
-        let mut shore = Fixture::new();
-        shore.ensure().await;
-        assert!(killed_at(&shore, "remove", &format!("provider.fly.{point}")), "{point} was not passed");
-        shore.fly.world().ahead += timeouts().lease + Duration::from_secs(1);
-        shore.remove().await;
-        assert!(shore.fly.world().apps.is_empty(), "{point}");
+        let mut fixture = Fixture::new();
+        fixture.ensure().await;
+        assert!(killed_at(&fixture, "remove", &format!("provider.fly.{point}")), "{point} was not passed");
+        fixture.fly.world().ahead += timeouts().lease + Duration::from_secs(1);
+        fixture.remove().await;
+        assert!(fixture.fly.world().apps.is_empty(), "{point}");
     }
 }
 
@@ -116,14 +116,14 @@ const MANIFEST: &str = "project = \"gremlin\"\n\n[backends.dev]\nprovider = \"fl
 #[cfg(debug_assertions)]
 fn kept_scene() -> (FakeFly, CliFixture, String, String) {
     let fly = FakeFly::start(Settings::friendly().with_processes().hurried(50));
-    let desk = CliFixture::new(MANIFEST).with_variables(fly.environment());
-    desk.run_ok("apply --yes");
+    let cli = CliFixture::new(MANIFEST).with_variables(fly.environment());
+    cli.run_ok("apply --yes");
     let (app, volume) = {
         let world = fly.world();
         let (name, app) = world.apps.iter().next().unwrap();
         (name.clone(), app.volumes[0].id.clone())
     };
-    (fly, desk, app, volume)
+    (fly, cli, app, volume)
 }
 
 #[cfg(debug_assertions)]
@@ -132,11 +132,11 @@ const KEEPING: &str = "destroy dev --keep-data --allow-destroy dev";
 /// Every point that the removal passes, each as often as it passes it.
 #[cfg(debug_assertions)]
 fn points_of_keeping() -> Vec<CrashPoint> {
-    let (_fly, desk, _, _) = kept_scene();
-    let trace = desk.folder().join("trace");
-    let ran = desk.command(KEEPING).env("CONVEXINFRA_FAULT_TRACE", &trace).output().unwrap();
+    let (_fly, cli, _, _) = kept_scene();
+    let trace = cli.folder().join("trace");
+    let ran = cli.command(KEEPING).env("CONVEXINFRA_FAULT_TRACE", &trace).output().unwrap();
     assert!(ran.status.success());
-    CrashPoint::of_trace(&desk.read("trace"))
+    CrashPoint::of_trace(&cli.read("trace"))
 }
 
 #[cfg(debug_assertions)]
@@ -145,14 +145,14 @@ fn a_killed_removal_that_keeps_data_keeps_it_however_it_is_finished() {
     let points = points_of_keeping();
     let mut finished = 0;
     for (number, point) in points.iter().enumerate() {
-        let (fly, desk, app, volume) = kept_scene();
+        let (fly, cli, app, volume) = kept_scene();
         let kept = || fly.world().apps[&app].volumes.iter().any(|found| found.id == volume && found.state.is_live());
         let machines = |app: &str| fly.world().apps[app].machines.iter().filter(|machine| !machine.state.is_gone()).count();
-        let killed = desk.command(KEEPING).env("CONVEXINFRA_FAULT", point.to_string()).output().unwrap();
+        let killed = cli.command(KEEPING).env("CONVEXINFRA_FAULT", point.to_string()).output().unwrap();
         assert_eq!(killed.status.code(), None, "{point} was not passed");
         // Nobody gives a dead command's lease back.
         fly.world().ahead += Duration::from_secs(300);
-        let status: serde_json::Value = serde_json::from_str(&desk.run_ok("status --json").out).unwrap();
+        let status: serde_json::Value = serde_json::from_str(&cli.run_ok("status --json").out).unwrap();
         assert!(kept(), "{point}");
         match status["backends"][0]["phase"].as_str() {
             // It had not begun, or it had ended.
@@ -161,21 +161,21 @@ fn a_killed_removal_that_keeps_data_keeps_it_however_it_is_finished() {
         }
         finished += 1;
         if number % 2 == 0 {
-            desk.write("convex.toml", "project = \"gremlin\"\n");
-            let plan = desk.run_ok("plan");
+            cli.write("convex.toml", "project = \"gremlin\"\n");
+            let plan = cli.run_ok("plan");
             assert!(plan.out.contains("its data is kept"), "{point}: {}", plan.out);
-            desk.run_ok("apply --yes --allow-destroy dev");
+            cli.run_ok("apply --yes --allow-destroy dev");
             assert_eq!(fly.world().apps.len(), 1, "{point}");
         } else {
             // It is wanted again: another one is made beside what is kept.
-            let plan = desk.run_ok("plan");
+            let plan = cli.run_ok("plan");
             assert!(plan.out.contains("plan.kept_apart"), "{point}: {}", plan.out);
-            desk.run_ok("apply --yes");
+            cli.run_ok("apply --yes");
             assert_eq!(fly.world().apps.len(), 2, "{point}");
         }
         assert!(kept(), "{point}: the data is gone");
         assert_eq!(machines(&app), 0, "{point}");
-        desk.run_ok("plan --detailed-exitcode");
+        cli.run_ok("plan --detailed-exitcode");
     }
     assert!(finished >= 5, "{points:?}");
 }
@@ -183,15 +183,15 @@ fn a_killed_removal_that_keeps_data_keeps_it_however_it_is_finished() {
 #[cfg(debug_assertions)]
 #[test]
 fn a_destroy_that_does_not_keep_the_data_says_so_and_ends_a_removal_that_was_to() {
-    let (fly, desk, _, _) = kept_scene();
-    let killed = desk.command(KEEPING).env("CONVEXINFRA_FAULT", "provider.fly.machine_deleted:1").output().unwrap();
+    let (fly, cli, _, _) = kept_scene();
+    let killed = cli.command(KEEPING).env("CONVEXINFRA_FAULT", "provider.fly.machine_deleted:1").output().unwrap();
     assert_eq!(killed.status.code(), None);
     fly.world().ahead += Duration::from_secs(300);
-    let refused = desk.run("destroy dev");
+    let refused = cli.run("destroy dev");
     let said = format!("{}{}", refused.out, refused.err);
     assert!(refused.exit == 4 && said.contains("its data is lost") && said.contains("plan.kept_no_more"), "{said}");
-    desk.run_ok("destroy dev --allow-destroy dev");
+    cli.run_ok("destroy dev --allow-destroy dev");
     assert!(fly.world().apps.is_empty());
-    desk.write("convex.toml", "project = \"gremlin\"\n");
-    desk.run_ok("plan --detailed-exitcode");
+    cli.write("convex.toml", "project = \"gremlin\"\n");
+    cli.run_ok("plan --detailed-exitcode");
 }

@@ -14,132 +14,132 @@ use fixture::CliFixture;
 
 #[tokio::test]
 async fn a_changed_guest_is_named_and_put_right() {
-    let mut shore = Fixture::friendly();
-    shore.ensure().await;
-    let machine = shore.machines()[0].clone();
-    let mut config = shore.config();
+    let mut fixture = Fixture::friendly();
+    fixture.ensure().await;
+    let machine = fixture.machines()[0].clone();
+    let mut config = fixture.config();
     config["guest"]["memory_mb"] = 2048.into();
     config["env"]["DISABLE_METRICS_ENDPOINT"] = "false".into();
     config["env"]["ADDED"] = "by somebody".into();
-    shore.meddle("POST", &format!("/apps/APP/machines/{machine}"), json!({ "config": config })).await;
-    let mut drift = shore.drift().await;
+    fixture.meddle("POST", &format!("/apps/APP/machines/{machine}"), json!({ "config": config })).await;
+    let mut drift = fixture.drift().await;
     drift.sort();
     assert_eq!(drift, ["env.DISABLE_METRICS_ENDPOINT: true → false", "guest.memory_mb: 1024 → 2048"]);
-    shore.ensure().await;
-    assert_eq!(shore.drift().await, Vec::<String>::new());
-    assert_eq!((shore.config()["guest"]["memory_mb"].as_u64(), shore.machines()), (Some(1024), vec![machine]));
+    fixture.ensure().await;
+    assert_eq!(fixture.drift().await, Vec::<String>::new());
+    assert_eq!((fixture.config()["guest"]["memory_mb"].as_u64(), fixture.machines()), (Some(1024), vec![machine]));
 }
 
 #[tokio::test]
 async fn a_stopped_machine_is_named_and_started() {
-    let mut shore = Fixture::friendly();
-    shore.ensure().await;
-    let machine = shore.machines()[0].clone();
-    shore.meddle("POST", &format!("/apps/APP/machines/{machine}/stop"), json!({})).await;
-    while shore.observe().await.state != RunState::Stopped {
+    let mut fixture = Fixture::friendly();
+    fixture.ensure().await;
+    let machine = fixture.machines()[0].clone();
+    fixture.meddle("POST", &format!("/apps/APP/machines/{machine}/stop"), json!({})).await;
+    while fixture.observe().await.state != RunState::Stopped {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
-    assert_eq!(shore.drift().await, ["machine.state: started → stopped"]);
-    shore.ensure().await;
-    assert_eq!(shore.observe().await.state, RunState::Running);
-    assert_eq!(shore.machines(), [machine]);
+    assert_eq!(fixture.drift().await, ["machine.state: started → stopped"]);
+    fixture.ensure().await;
+    assert_eq!(fixture.observe().await.state, RunState::Running);
+    assert_eq!(fixture.machines(), [machine]);
 }
 
 #[tokio::test]
 async fn missing_addresses_are_named_and_assigned() {
-    let mut shore = Fixture::friendly();
-    shore.ensure().await;
-    let app = shore.app();
-    shore.fly.world().apps.get_mut(&app).unwrap().addresses.clear();
-    assert_eq!(shore.drift().await, ["addresses.v6: assigned → missing", "addresses.shared_v4: assigned → missing"]);
-    shore.ensure().await;
-    shore.one_of_each();
+    let mut fixture = Fixture::friendly();
+    fixture.ensure().await;
+    let app = fixture.app();
+    fixture.fly.world().apps.get_mut(&app).unwrap().addresses.clear();
+    assert_eq!(fixture.drift().await, ["addresses.v6: assigned → missing", "addresses.shared_v4: assigned → missing"]);
+    fixture.ensure().await;
+    fixture.one_of_each();
 }
 
 #[tokio::test]
 async fn changed_secrets_are_drift_and_repaired() {
-    let mut shore = Fixture::friendly();
-    shore.ensure().await;
-    shore.meddle("POST", "/apps/APP/secrets/INSTANCE_SECRET", json!({ "value": "00".repeat(32) })).await;
-    shore.meddle("POST", "/apps/APP/secrets/OTHER", json!({ "value": "left alone" })).await;
-    assert_eq!(shore.drift().await, ["secrets.INSTANCE_SECRET: as set → set to something else"]);
-    shore.ensure().await;
-    assert_eq!(shore.drift().await, Vec::<String>::new());
-    let expected = shore.placement.instance_secret.expose().to_owned();
+    let mut fixture = Fixture::friendly();
+    fixture.ensure().await;
+    fixture.meddle("POST", "/apps/APP/secrets/INSTANCE_SECRET", json!({ "value": "00".repeat(32) })).await;
+    fixture.meddle("POST", "/apps/APP/secrets/OTHER", json!({ "value": "left alone" })).await;
+    assert_eq!(fixture.drift().await, ["secrets.INSTANCE_SECRET: as set → set to something else"]);
+    fixture.ensure().await;
+    assert_eq!(fixture.drift().await, Vec::<String>::new());
+    let expected = fixture.placement.instance_secret.expose().to_owned();
     {
-        let world = shore.fly.world();
-        let secrets = &world.apps[&shore.placement.provider_state["app"]].machines[0].secrets;
+        let world = fixture.fly.world();
+        let secrets = &world.apps[&fixture.placement.provider_state["app"]].machines[0].secrets;
         assert_eq!((secrets["INSTANCE_SECRET"].as_str(), secrets["OTHER"].as_str()), (expected.as_str(), "left alone"));
     }
-    shore.meddle("DELETE", "/apps/APP/secrets/INSTANCE_SECRET", Value::Null).await;
-    assert_eq!(shore.drift().await, ["secrets.INSTANCE_SECRET: set → missing"]);
-    shore.ensure().await;
-    assert_eq!(shore.drift().await, Vec::<String>::new());
+    fixture.meddle("DELETE", "/apps/APP/secrets/INSTANCE_SECRET", Value::Null).await;
+    assert_eq!(fixture.drift().await, ["secrets.INSTANCE_SECRET: set → missing"]);
+    fixture.ensure().await;
+    assert_eq!(fixture.drift().await, Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn a_destroyed_machine_is_made_again_over_its_data() {
-    let mut shore = Fixture::new();
-    shore.ensure().await;
-    let (machine, volumes) = (shore.machines()[0].clone(), shore.volumes());
-    shore.meddle("DELETE", &format!("/apps/APP/machines/{machine}?force=true"), Value::Null).await;
-    let seen = shore.observe().await;
+    let mut fixture = Fixture::new();
+    fixture.ensure().await;
+    let (machine, volumes) = (fixture.machines()[0].clone(), fixture.volumes());
+    fixture.meddle("DELETE", &format!("/apps/APP/machines/{machine}?force=true"), Value::Null).await;
+    let seen = fixture.observe().await;
     assert_eq!((seen.state, seen.data), (RunState::Absent, DataState::Present));
-    shore.ensure().await;
-    assert_eq!(shore.volumes(), volumes);
-    shore.one_of_each();
+    fixture.ensure().await;
+    assert_eq!(fixture.volumes(), volumes);
+    fixture.one_of_each();
 }
 
 #[tokio::test]
 async fn lost_data_is_never_replaced_by_none() {
-    let mut shore = Fixture::friendly();
-    shore.ensure().await;
-    let (machine, volume) = (shore.machines()[0].clone(), shore.volumes()[0].clone());
-    shore.meddle("DELETE", &format!("/apps/APP/machines/{machine}?force=true"), Value::Null).await;
+    let mut fixture = Fixture::friendly();
+    fixture.ensure().await;
+    let (machine, volume) = (fixture.machines()[0].clone(), fixture.volumes()[0].clone());
+    fixture.meddle("DELETE", &format!("/apps/APP/machines/{machine}?force=true"), Value::Null).await;
     // It is listed for a day more, and it is gone all the same.
-    shore.meddle("DELETE", &format!("/apps/APP/volumes/{volume}"), Value::Null).await;
-    assert_eq!(shore.observe().await.data, DataState::Missing);
-    let writes = shore.writes();
-    assert!(matches!(shore.try_ensure().await, Err(ProviderError::DataMissing { .. })));
-    assert_eq!(shore.writes(), writes, "a refusal has made something");
-    let app = shore.app();
-    shore.fly.world().apps.remove(&app);
-    assert_eq!(shore.observe().await.data, DataState::Missing);
+    fixture.meddle("DELETE", &format!("/apps/APP/volumes/{volume}"), Value::Null).await;
+    assert_eq!(fixture.observe().await.data, DataState::Missing);
+    let writes = fixture.writes();
+    assert!(matches!(fixture.try_ensure().await, Err(ProviderError::DataMissing { .. })));
+    assert_eq!(fixture.writes(), writes, "a refusal has made something");
+    let app = fixture.app();
+    fixture.fly.world().apps.remove(&app);
+    assert_eq!(fixture.observe().await.data, DataState::Missing);
 }
 
 #[tokio::test]
 async fn machines_and_volumes_of_others_are_named_and_left() {
-    let mut shore = Fixture::friendly();
-    shore.ensure().await;
-    let ours = (shore.machines(), shore.volumes());
-    let machine = strange_machine(&shore).await;
-    let volume = strange_volume(&shore).await;
+    let mut fixture = Fixture::friendly();
+    fixture.ensure().await;
+    let ours = (fixture.machines(), fixture.volumes());
+    let machine = strange_machine(&fixture).await;
+    let volume = strange_volume(&fixture).await;
     let named =
         [format!("foreign.volumes.{volume}: absent → present"), format!("foreign.machines.{machine}: absent → started")];
-    assert_eq!(shore.drift().await, named);
-    assert!(shore.observe().await.drift.iter().all(|deviation| !deviation.is_repaired_by_apply()));
+    assert_eq!(fixture.drift().await, named);
+    assert!(fixture.observe().await.drift.iter().all(|deviation| !deviation.is_repaired_by_apply()));
     // They are in nobody's way: what is asked for is brought about beside them.
-    shore.placement.spec.tuning.max_concurrent_queries = Some(8);
-    shore.ensure().await;
+    fixture.placement.spec.tuning.max_concurrent_queries = Some(8);
+    fixture.ensure().await;
     {
-        let world = shore.fly.world();
-        let machines = &world.apps[&shore.placement.provider_state["app"]].machines;
+        let world = fixture.fly.world();
+        let machines = &world.apps[&fixture.placement.provider_state["app"]].machines;
         let own = machines.iter().find(|machine| machine.id == ours.0[0]).unwrap();
         assert_eq!(own.config.value["env"]["APPLICATION_MAX_CONCURRENT_QUERIES"], "8");
     }
-    assert_eq!(shore.drift().await, named);
-    assert!(shore.volumes().contains(&ours.1[0]));
-    assert_eq!((shore.machines().len(), shore.volumes().len()), (2, 2));
+    assert_eq!(fixture.drift().await, named);
+    assert!(fixture.volumes().contains(&ours.1[0]));
+    assert_eq!((fixture.machines().len(), fixture.volumes().len()), (2, 2));
 }
 
 #[tokio::test]
 async fn foreign_resources_in_the_app_are_never_removed() {
-    let mut shore = Fixture::friendly();
-    shore.ensure().await;
-    let ours = shore.machines();
-    let (machine, volume) = (strange_machine(&shore).await, strange_volume(&shore).await);
-    let writes = shore.writes();
-    let refused = shore.provider.remove(&shore.placement, &|_| {}).await;
+    let mut fixture = Fixture::friendly();
+    fixture.ensure().await;
+    let ours = fixture.machines();
+    let (machine, volume) = (strange_machine(&fixture).await, strange_volume(&fixture).await);
+    let writes = fixture.writes();
+    let refused = fixture.provider.remove(&fixture.placement, &|_| {}).await;
     match refused {
         Err(ProviderError::Fly(error @ FlyError::ForeignResource { .. })) => {
             let help = error.help().unwrap();
@@ -148,18 +148,18 @@ async fn foreign_resources_in_the_app_are_never_removed() {
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(shore.writes(), writes, "a refusal has taken something away");
+    assert_eq!(fixture.writes(), writes, "a refusal has taken something away");
 
-    let notice = |text: String| shore.said.lock().unwrap().push(text);
-    shore.provider.remove_keeping_data(&shore.placement, &notice).await.unwrap();
-    assert_eq!(shore.machines(), std::slice::from_ref(&machine));
-    assert_eq!(shore.volumes().len(), 2);
-    assert!(!shore.machines().contains(&ours[0]) && shore.said().contains(&machine), "{}", shore.said());
+    let notice = |text: String| fixture.said.lock().unwrap().push(text);
+    fixture.provider.remove_keeping_data(&fixture.placement, &notice).await.unwrap();
+    assert_eq!(fixture.machines(), std::slice::from_ref(&machine));
+    assert_eq!(fixture.volumes().len(), 2);
+    assert!(!fixture.machines().contains(&ours[0]) && fixture.said().contains(&machine), "{}", fixture.said());
 
-    shore.meddle("DELETE", &format!("/apps/APP/machines/{machine}?force=true"), Value::Null).await;
-    shore.meddle("DELETE", &format!("/apps/APP/volumes/{volume}"), Value::Null).await;
-    shore.remove().await;
-    assert!(shore.fly.world().apps.is_empty());
+    fixture.meddle("DELETE", &format!("/apps/APP/machines/{machine}?force=true"), Value::Null).await;
+    fixture.meddle("DELETE", &format!("/apps/APP/volumes/{volume}"), Value::Null).await;
+    fixture.remove().await;
+    assert!(fixture.fly.world().apps.is_empty());
 }
 
 #[test]
@@ -167,8 +167,8 @@ fn a_volume_of_others_keeps_no_command_from_its_end_but_one_that_would_destroy_i
     const MANIFEST: &str = "project = \"gremlin\"\n\n[backends.dev]\nprovider = \"fly\"\nregion = \"iad\"\n\
                             release = \"652b828b5129e6cdbcaa3c20efa8d116d09ff3bf\"\n";
     let fly = FakeFly::start(Settings::friendly().with_processes().hurried(50));
-    let desk = CliFixture::new(MANIFEST).with_variables(fly.environment());
-    desk.run_ok("apply --yes");
+    let cli = CliFixture::new(MANIFEST).with_variables(fly.environment());
+    cli.run_ok("apply --yes");
     let app = fly.world().apps.keys().next().unwrap().clone();
     let ask = |method: reqwest::Method, path: String, body: Value| {
         let request = reqwest::Client::new().request(method, format!("{}{path}", fly.url())).bearer_auth(TOKEN).json(&body);
@@ -179,134 +179,135 @@ fn a_volume_of_others_keeps_no_command_from_its_end_but_one_that_would_destroy_i
     let request = json!({ "name": "precious", "region": "iad", "size_gb": 1 });
     let volume = ask(reqwest::Method::POST, format!("/apps/{app}/volumes"), request)["id"].as_str().unwrap().to_owned();
 
-    let plan = desk.run_ok("plan --detailed-exitcode");
+    let plan = cli.run_ok("plan --detailed-exitcode");
     assert!(plan.out.contains(&format!("foreign.volumes.{volume}")) && !plan.out.contains("restart"), "{}", plan.out);
-    let drift = desk.run("drift");
+    let drift = cli.run("drift");
     assert!(drift.exit == 3 && drift.out.contains(&volume), "{}{}", drift.out, drift.err);
-    desk.edit("region", "tuning.max_concurrent_queries = 8\nregion");
-    desk.run_ok("apply --yes");
+    cli.edit("region", "tuning.max_concurrent_queries = 8\nregion");
+    cli.run_ok("apply --yes");
     assert!(fly.world().apps[&app].volumes.iter().all(|volume| volume.state.is_live()));
 
-    let refused = desk.run("destroy dev --allow-destroy dev");
+    let refused = cli.run("destroy dev --allow-destroy dev");
     let said = format!("{}{}", refused.out, refused.err);
     assert!(refused.exit == 1 && said.contains(&format!("fly volumes destroy {volume}")), "{said}");
     assert!(fly.world().apps.contains_key(&app));
     ask(reqwest::Method::DELETE, format!("/apps/{app}/volumes/{volume}"), Value::Null);
-    desk.run_ok("destroy dev --allow-destroy dev");
+    cli.run_ok("destroy dev --allow-destroy dev");
     assert!(fly.world().apps.is_empty());
 }
 
 /// A machine that somebody made in the app of the backend, for something else.
-async fn strange_machine(shore: &Fixture) -> String {
-    let mut config = shore.config();
+async fn strange_machine(fixture: &Fixture) -> String {
+    let mut config = fixture.config();
     config["metadata"] = json!({});
     config["mounts"] = json!([]);
-    let made = shore.meddle("POST", "/apps/APP/machines", json!({ "name": "other", "region": "iad", "config": config })).await;
+    let made =
+        fixture.meddle("POST", "/apps/APP/machines", json!({ "name": "other", "region": "iad", "config": config })).await;
     made["id"].as_str().unwrap().to_owned()
 }
 
 /// A volume that somebody made in the app of the backend, for something else.
-async fn strange_volume(shore: &Fixture) -> String {
+async fn strange_volume(fixture: &Fixture) -> String {
     let request = json!({ "name": "precious", "region": "iad", "size_gb": 1 });
-    shore.meddle("POST", "/apps/APP/volumes", request).await["id"].as_str().unwrap().to_owned()
+    fixture.meddle("POST", "/apps/APP/volumes", request).await["id"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test]
 async fn a_second_volume_of_our_name_is_left_to_the_user() {
-    let mut shore = Fixture::friendly();
-    shore.ensure().await;
+    let mut fixture = Fixture::friendly();
+    fixture.ensure().await;
     let request = json!({ "name": "convex_data", "region": "iad", "size_gb": 1 });
-    let volume = shore.meddle("POST", "/apps/APP/volumes", request).await["id"].as_str().unwrap().to_owned();
-    assert_eq!(shore.drift().await, [format!("volumes.{volume}: absent → present")]);
-    match shore.refusal().await {
+    let volume = fixture.meddle("POST", "/apps/APP/volumes", request).await["id"].as_str().unwrap().to_owned();
+    assert_eq!(fixture.drift().await, [format!("volumes.{volume}: absent → present")]);
+    match fixture.refusal().await {
         FlyError::ForeignResource { command, .. } => assert!(command.contains(&volume), "{command}"),
         error => panic!("{error:?}"),
     }
-    assert_eq!(shore.volumes().len(), 2);
+    assert_eq!(fixture.volumes().len(), 2);
     // With its data, all that is under our name goes.
-    shore.remove().await;
-    assert!(shore.fly.world().apps.is_empty());
+    fixture.remove().await;
+    assert!(fixture.fly.world().apps.is_empty());
 }
 
 #[tokio::test]
 async fn a_copy_of_our_machine_is_one_too_many() {
-    let mut shore = Fixture::friendly();
-    shore.ensure().await;
-    let machine = shore.machines()[0].clone();
-    let mut config = shore.config();
+    let mut fixture = Fixture::friendly();
+    fixture.ensure().await;
+    let machine = fixture.machines()[0].clone();
+    let mut config = fixture.config();
     config["mounts"] = json!([]);
-    shore.meddle("POST", "/apps/APP/machines", json!({ "name": "copy", "region": "iad", "config": config })).await;
-    assert_eq!(shore.drift().await.len(), 1);
-    shore.ensure().await;
-    assert_eq!(shore.machines(), [machine]);
+    fixture.meddle("POST", "/apps/APP/machines", json!({ "name": "copy", "region": "iad", "config": config })).await;
+    assert_eq!(fixture.drift().await.len(), 1);
+    fixture.ensure().await;
+    assert_eq!(fixture.machines(), [machine]);
 }
 
 /// Fly makes no second machine of one name. Servers that speak its API may.
 #[tokio::test]
 async fn a_machine_of_the_same_name_is_one_too_many() {
-    let mut shore = Fixture::friendly();
-    shore.ensure().await;
-    let machine = shore.machines()[0].clone();
-    let mut config = shore.config();
+    let mut fixture = Fixture::friendly();
+    fixture.ensure().await;
+    let machine = fixture.machines()[0].clone();
+    let mut config = fixture.config();
     config["mounts"] = json!([]);
-    shore.meddle("POST", "/apps/APP/machines", json!({ "name": "copy", "region": "iad", "config": config })).await;
-    shore.fly.world().apps.get_mut(&shore.app()).unwrap().machines.last_mut().unwrap().name = "convex".to_owned();
-    shore.ensure().await;
-    assert_eq!(shore.machines(), [machine]);
-    assert_eq!(shore.drift().await, Vec::<String>::new());
+    fixture.meddle("POST", "/apps/APP/machines", json!({ "name": "copy", "region": "iad", "config": config })).await;
+    fixture.fly.world().apps.get_mut(&fixture.app()).unwrap().machines.last_mut().unwrap().name = "convex".to_owned();
+    fixture.ensure().await;
+    assert_eq!(fixture.machines(), [machine]);
+    assert_eq!(fixture.drift().await, Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn an_unreachable_host_is_named_and_nothing_is_done() {
-    let mut shore = Fixture::friendly();
-    shore.ensure().await;
-    let host = shore.host();
-    shore.fly.world().unreachable_hosts.insert(host);
-    let seen = shore.observe().await;
+    let mut fixture = Fixture::friendly();
+    fixture.ensure().await;
+    let host = fixture.host();
+    fixture.fly.world().unreachable_hosts.insert(host);
+    let seen = fixture.observe().await;
     assert_eq!((seen.state, seen.data), (RunState::Unready, DataState::Present));
-    assert_eq!(shore.drift().await, ["host: ok → unreachable"]);
-    let writes = shore.writes();
-    shore.placement.spec.tuning.max_concurrent_queries = Some(4);
-    assert!(matches!(shore.refusal().await, FlyError::HostUnreachable { .. }));
-    assert_eq!(shore.writes(), writes);
+    assert_eq!(fixture.drift().await, ["host: ok → unreachable"]);
+    let writes = fixture.writes();
+    fixture.placement.spec.tuning.max_concurrent_queries = Some(4);
+    assert!(matches!(fixture.refusal().await, FlyError::HostUnreachable { .. }));
+    assert_eq!(fixture.writes(), writes);
 }
 
 #[tokio::test]
 async fn a_volume_whose_host_does_not_answer_is_not_touched() {
-    let mut shore = Fixture::friendly();
-    shore.ensure().await;
-    let (machine, host) = (shore.machines()[0].clone(), shore.host());
-    shore.meddle("DELETE", &format!("/apps/APP/machines/{machine}?force=true"), Value::Null).await;
-    shore.fly.world().unreachable_hosts.insert(host);
-    assert_eq!(shore.observe().await.data, DataState::Present);
-    assert_eq!(shore.drift().await, ["host: ok → unreachable", "machine: running → absent"]);
-    let writes = shore.writes();
-    shore.placement.spec.resources.disk = convexinfra::model::ByteSize::parse("10 GiB").ok();
-    match shore.refusal().await {
+    let mut fixture = Fixture::friendly();
+    fixture.ensure().await;
+    let (machine, host) = (fixture.machines()[0].clone(), fixture.host());
+    fixture.meddle("DELETE", &format!("/apps/APP/machines/{machine}?force=true"), Value::Null).await;
+    fixture.fly.world().unreachable_hosts.insert(host);
+    assert_eq!(fixture.observe().await.data, DataState::Present);
+    assert_eq!(fixture.drift().await, ["host: ok → unreachable", "machine: running → absent"]);
+    let writes = fixture.writes();
+    fixture.placement.spec.resources.disk = convexinfra::model::ByteSize::parse("10 GiB").ok();
+    match fixture.refusal().await {
         FlyError::HostUnreachable { what, .. } => assert!(what.contains("volume"), "{what}"),
         error => panic!("{error:?}"),
     }
-    assert_eq!(shore.writes(), writes);
+    assert_eq!(fixture.writes(), writes);
 }
 
 #[tokio::test]
 async fn a_drifted_dashboard_is_named_and_repaired() {
-    let mut shore = Fixture::friendly();
-    shore.placement.spec.dashboard = true;
-    shore.placement.spec.release = convexinfra::model::Release::parse(&"a".repeat(40)).ok();
-    shore.ensure().await;
-    let dashboard = convexinfra::model::fly::dashboard_app_name(&shore.app());
+    let mut fixture = Fixture::friendly();
+    fixture.placement.spec.dashboard = true;
+    fixture.placement.spec.release = convexinfra::model::Release::parse(&"a".repeat(40)).ok();
+    fixture.ensure().await;
+    let dashboard = convexinfra::model::fly::dashboard_app_name(&fixture.app());
     let config = {
-        let mut world = shore.fly.world();
+        let mut world = fixture.fly.world();
         let app = world.apps.get_mut(&dashboard).unwrap();
         app.addresses.clear();
         app.machines[0].config.value.clone()
     };
     let machines = format!("/apps/{dashboard}/machines");
-    let copy = shore.meddle("POST", &machines, json!({ "name": "copy", "region": "iad", "config": config })).await;
+    let copy = fixture.meddle("POST", &machines, json!({ "name": "copy", "region": "iad", "config": config })).await;
     let mut strange = config;
     strange["metadata"] = json!({});
-    let other = shore.meddle("POST", &machines, json!({ "name": "other", "region": "iad", "config": strange })).await;
+    let other = fixture.meddle("POST", &machines, json!({ "name": "other", "region": "iad", "config": strange })).await;
     let id = |made: &Value| made["id"].as_str().unwrap().to_owned();
     let left = format!("foreign.dashboard.machines.{}: absent → started", id(&other));
     let named = [
@@ -315,22 +316,22 @@ async fn a_drifted_dashboard_is_named_and_repaired() {
         format!("dashboard.machines.{}: absent → started", id(&copy)),
         left.clone(),
     ];
-    assert_eq!(shore.drift().await, named);
-    shore.ensure().await;
-    assert_eq!(shore.drift().await, [left]);
+    assert_eq!(fixture.drift().await, named);
+    fixture.ensure().await;
+    assert_eq!(fixture.drift().await, [left]);
 }
 
 #[tokio::test]
 async fn a_foreign_app_is_left_alone() {
-    let shore = Fixture::friendly();
-    let app = shore.app();
-    shore.fly.world().foreign_apps.insert(app);
-    assert!(matches!(shore.refusal().await, FlyError::AppTaken { .. }));
-    shore.remove().await;
+    let fixture = Fixture::friendly();
+    let app = fixture.app();
+    fixture.fly.world().foreign_apps.insert(app);
+    assert!(matches!(fixture.refusal().await, FlyError::AppTaken { .. }));
+    fixture.remove().await;
 
-    let shore = Fixture::friendly();
-    shore.meddle("POST", "/apps", json!({ "app_name": shore.app(), "org_slug": "acme" })).await;
-    assert!(matches!(shore.refusal().await, FlyError::AppForeign { .. }));
-    shore.remove().await;
-    assert_eq!(shore.fly.world().apps.len(), 1, "somebody's app was taken away");
+    let fixture = Fixture::friendly();
+    fixture.meddle("POST", "/apps", json!({ "app_name": fixture.app(), "org_slug": "acme" })).await;
+    assert!(matches!(fixture.refusal().await, FlyError::AppForeign { .. }));
+    fixture.remove().await;
+    assert_eq!(fixture.fly.world().apps.len(), 1, "somebody's app was taken away");
 }

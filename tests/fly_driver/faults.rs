@@ -25,12 +25,12 @@ async fn lost_answers_make_nothing_twice() {
             if after == 1 && path != MAKES[1] {
                 continue;
             }
-            let mut shore = Fixture::new();
-            shore.fly.order(Fault::answer_lost("POST", path).after(after));
-            shore.ensure().await;
-            assert!(shore.fly.outstanding().is_empty(), "{path} was not sent");
-            shore.one_of_each();
-            assert_eq!(shore.drift().await, Vec::<String>::new(), "{path}");
+            let mut fixture = Fixture::new();
+            fixture.fly.order(Fault::answer_lost("POST", path).after(after));
+            fixture.ensure().await;
+            assert!(fixture.fly.outstanding().is_empty(), "{path} was not sent");
+            fixture.one_of_each();
+            assert_eq!(fixture.drift().await, Vec::<String>::new(), "{path}");
         }
     }
 }
@@ -39,35 +39,35 @@ async fn lost_answers_make_nothing_twice() {
 async fn an_answer_that_says_neither_yes_nor_no_is_looked_into() {
     for path in MAKES {
         for (status, done) in [(408, true), (408, false), (503, true), (502, false)] {
-            let mut shore = Fixture::new();
+            let mut fixture = Fixture::new();
             let fault = Fault::answer("POST", path, Reply::error(status, "deadline_exceeded: no answer in time"));
-            shore.fly.order(if done { fault.after_the_effect() } else { fault });
-            shore.ensure().await;
-            assert!(shore.fly.outstanding().is_empty(), "{path} was not sent");
-            shore.one_of_each();
+            fixture.fly.order(if done { fault.after_the_effect() } else { fault });
+            fixture.ensure().await;
+            assert!(fixture.fly.outstanding().is_empty(), "{path} was not sent");
+            fixture.one_of_each();
         }
     }
 }
 
 #[tokio::test]
 async fn connections_that_break_are_tried_again() {
-    let mut shore = Fixture::new();
-    shore.fly.order(Fault::dropped("GET", "/v1/apps/**").times(3));
-    shore.fly.order(Fault::dropped("POST", "/v1/apps"));
-    shore.ensure().await;
-    shore.one_of_each();
+    let mut fixture = Fixture::new();
+    fixture.fly.order(Fault::dropped("GET", "/v1/apps/**").times(3));
+    fixture.fly.order(Fault::dropped("POST", "/v1/apps"));
+    fixture.ensure().await;
+    fixture.one_of_each();
 }
 
 #[tokio::test]
 async fn a_rate_limit_is_retried_after_its_delay() {
-    let mut shore = Fixture::with(Settings { retry_after: Some("1".to_owned()), ..Settings::friendly() });
+    let mut fixture = Fixture::with(Settings { retry_after: Some("1".to_owned()), ..Settings::friendly() });
     let mut limited = Reply::error(429, "rate limit exceeded");
     limited.headers.push(("retry-after".to_owned(), "1".to_owned()));
-    shore.fly.order(Fault::answer("POST", "/v1/apps/*/machines", limited));
+    fixture.fly.order(Fault::answer("POST", "/v1/apps/*/machines", limited));
     let begun = std::time::Instant::now();
-    shore.ensure().await;
+    fixture.ensure().await;
     assert!(begun.elapsed() >= Duration::from_secs(1));
-    shore.one_of_each();
+    fixture.one_of_each();
 }
 
 #[tokio::test]
@@ -78,269 +78,269 @@ async fn a_failed_observation_is_not_absence() {
             if path == "/v1/apps/*" && status != 500 {
                 continue;
             }
-            let mut shore = Fixture::friendly();
-            shore.ensure().await;
+            let mut fixture = Fixture::friendly();
+            fixture.ensure().await;
             let short = convexinfra::provider::fly::Timeouts { retry: Duration::from_millis(50), ..timeouts() };
-            let hasty = provider(&shore.fly, TOKEN, short);
-            shore.fly.order(Fault::answer("GET", path, Reply::error(status, "unavailable")).always());
-            let looked = hasty.observe(&shore.placement).await;
+            let hasty = provider(&fixture.fly, TOKEN, short);
+            fixture.fly.order(Fault::answer("GET", path, Reply::error(status, "unavailable")).always());
+            let looked = hasty.observe(&fixture.placement).await;
             assert!(matches!(looked, Err(ProviderError::Fly(_))), "{path} {status}: {looked:?}");
-            let writes = shore.writes();
-            shore.placement.provider_state.remove("volume");
-            assert!(hasty.ensure(&shore.placement, &|_| {}).await.is_err());
-            assert_eq!(shore.writes(), writes, "{path} {status}");
+            let writes = fixture.writes();
+            fixture.placement.provider_state.remove("volume");
+            assert!(hasty.ensure(&fixture.placement, &|_| {}).await.is_err());
+            assert_eq!(fixture.writes(), writes, "{path} {status}");
         }
     }
 }
 
 #[tokio::test]
 async fn a_rejected_token_is_reported_and_not_shown() {
-    let shore = Fixture::friendly();
-    let stranger = provider(&shore.fly, "fm2_nobody-knows-this-one", timeouts());
-    let error = stranger.ensure(&shore.placement, &|_| {}).await.unwrap_err();
+    let fixture = Fixture::friendly();
+    let stranger = provider(&fixture.fly, "fm2_nobody-knows-this-one", timeouts());
+    let error = stranger.ensure(&fixture.placement, &|_| {}).await.unwrap_err();
     assert!(matches!(error, ProviderError::Fly(FlyError::Token { .. })), "{error:?}");
     let shown = format!("{error} {error:?}");
     assert!(shown.contains("FLY_API_TOKEN") && !shown.contains("nobody-knows"), "{shown}");
-    assert!(stranger.observe(&shore.placement).await.is_err());
+    assert!(stranger.observe(&fixture.placement).await.is_err());
 }
 
 #[tokio::test]
 async fn a_foreign_lease_is_awaited_and_never_broken() {
-    let mut shore = Fixture::friendly();
-    shore.ensure().await;
-    let machine = shore.machines()[0].clone();
+    let mut fixture = Fixture::friendly();
+    fixture.ensure().await;
+    let machine = fixture.machines()[0].clone();
     let lease = format!("/apps/APP/machines/{machine}/lease");
-    let held = shore.meddle("POST", &lease, json!({ "ttl": 600, "description": "somebody" })).await;
-    shore.placement.spec.tuning.max_concurrent_queries = Some(8);
+    let held = fixture.meddle("POST", &lease, json!({ "ttl": 600, "description": "somebody" })).await;
+    fixture.placement.spec.tuning.max_concurrent_queries = Some(8);
     let hasty = provider(
-        &shore.fly,
+        &fixture.fly,
         TOKEN,
         convexinfra::provider::fly::Timeouts { lease_wait: Duration::from_millis(100), ..timeouts() },
     );
-    let error = hasty.ensure(&shore.placement, &|_| {}).await.unwrap_err();
+    let error = hasty.ensure(&fixture.placement, &|_| {}).await.unwrap_err();
     assert!(matches!(error, ProviderError::Fly(FlyError::LeaseHeld { .. })), "{error:?}");
-    assert_eq!(shore.config()["env"].get("APPLICATION_MAX_CONCURRENT_QUERIES"), None);
+    assert_eq!(fixture.config()["env"].get("APPLICATION_MAX_CONCURRENT_QUERIES"), None);
     assert!(held["data"]["nonce"].is_string());
     // It runs out.
-    shore.fly.world().ahead += Duration::from_secs(601);
-    shore.ensure().await;
-    assert_eq!(shore.config()["env"]["APPLICATION_MAX_CONCURRENT_QUERIES"], "8");
+    fixture.fly.world().ahead += Duration::from_secs(601);
+    fixture.ensure().await;
+    assert_eq!(fixture.config()["env"]["APPLICATION_MAX_CONCURRENT_QUERIES"], "8");
 }
 
 #[tokio::test]
 async fn a_conflicting_update_is_retried_on_the_current_version() {
-    let mut shore = Fixture::friendly();
-    shore.ensure().await;
-    shore.fly.order(Fault::answer(
+    let mut fixture = Fixture::friendly();
+    fixture.ensure().await;
+    fixture.fly.order(Fault::answer(
         "POST",
         "/v1/apps/*/machines/*",
         Reply::error(409, "aborted: machine update failed due to concurrent update"),
     ));
-    shore.placement.spec.tuning.max_concurrent_queries = Some(8);
-    shore.ensure().await;
-    assert!(shore.fly.outstanding().is_empty());
-    assert_eq!(shore.drift().await, Vec::<String>::new());
+    fixture.placement.spec.tuning.max_concurrent_queries = Some(8);
+    fixture.ensure().await;
+    assert!(fixture.fly.outstanding().is_empty());
+    assert_eq!(fixture.drift().await, Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn an_update_whose_answer_is_lost_is_not_made_twice() {
-    let mut shore = Fixture::friendly();
-    shore.ensure().await;
-    let versions = |shore: &Fixture| shore.fly.world().apps[&shore.app()].machines[0].versions.len();
-    let before = versions(&shore);
-    shore.fly.order(Fault::answer_lost("POST", "/v1/apps/*/machines/*"));
-    shore.placement.spec.tuning.max_concurrent_queries = Some(8);
-    shore.ensure().await;
-    assert!(shore.fly.outstanding().is_empty());
-    assert_eq!(versions(&shore), before + 1);
+    let mut fixture = Fixture::friendly();
+    fixture.ensure().await;
+    let versions = |fixture: &Fixture| fixture.fly.world().apps[&fixture.app()].machines[0].versions.len();
+    let before = versions(&fixture);
+    fixture.fly.order(Fault::answer_lost("POST", "/v1/apps/*/machines/*"));
+    fixture.placement.spec.tuning.max_concurrent_queries = Some(8);
+    fixture.ensure().await;
+    assert!(fixture.fly.outstanding().is_empty());
+    assert_eq!(versions(&fixture), before + 1);
 }
 
 #[tokio::test]
 async fn an_update_that_does_not_come_up_is_taken_back() {
-    let mut shore = Fixture::friendly();
-    shore.ensure().await;
-    let machine = shore.machines()[0].clone();
+    let mut fixture = Fixture::friendly();
+    fixture.ensure().await;
+    let machine = fixture.machines()[0].clone();
     let short = convexinfra::provider::fly::Timeouts { ready: Duration::from_millis(300), ..timeouts() };
-    let hasty = provider(&shore.fly, TOKEN, short);
-    shore.placement.spec.tuning.max_concurrent_queries = Some(8);
-    shore.fly.world().omens.checks_fail = true;
-    let error = hasty.ensure(&shore.placement, &|_| {}).await.unwrap_err();
+    let hasty = provider(&fixture.fly, TOKEN, short);
+    fixture.placement.spec.tuning.max_concurrent_queries = Some(8);
+    fixture.fly.world().omens.checks_fail = true;
+    let error = hasty.ensure(&fixture.placement, &|_| {}).await.unwrap_err();
     assert!(matches!(&error, ProviderError::Fly(FlyError::RolledBack { why, .. }) if why.contains("check")), "{error:?}");
-    shore.fly.world().omens.checks_fail = false;
-    assert_eq!(shore.config()["env"].get("APPLICATION_MAX_CONCURRENT_QUERIES"), None, "the new configuration stayed");
-    assert_eq!(shore.machines(), [machine]);
-    assert!(shore.fly.world().apps[&shore.app()].machines[0].lease.is_none(), "the lease was kept");
+    fixture.fly.world().omens.checks_fail = false;
+    assert_eq!(fixture.config()["env"].get("APPLICATION_MAX_CONCURRENT_QUERIES"), None, "the new configuration stayed");
+    assert_eq!(fixture.machines(), [machine]);
+    assert!(fixture.fly.world().apps[&fixture.app()].machines[0].lease.is_none(), "the lease was kept");
     // What was last asked for is still asked for.
-    assert!(shore.drift().await.iter().any(|line| line.starts_with("env.APPLICATION_MAX_CONCURRENT_QUERIES")));
-    shore.ensure().await;
-    assert_eq!(shore.drift().await, Vec::<String>::new());
+    assert!(fixture.drift().await.iter().any(|line| line.starts_with("env.APPLICATION_MAX_CONCURRENT_QUERIES")));
+    fixture.ensure().await;
+    assert_eq!(fixture.drift().await, Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn a_machine_that_ends_at_once_says_how() {
-    let shore = Fixture::friendly();
-    shore.fly.world().omens.launches_fail = true;
-    let error = shore.refusal().await;
+    let fixture = Fixture::friendly();
+    fixture.fly.world().omens.launches_fail = true;
+    let error = fixture.refusal().await;
     assert!(matches!(&error, FlyError::NotReady { why, .. } if why.contains("failed")), "{error:?}");
     assert!(error.help().unwrap().contains("fly logs --app"));
-    assert_eq!(shore.machines().len(), 1);
+    assert_eq!(fixture.machines().len(), 1);
 }
 
 #[tokio::test]
 async fn unlisted_checks_have_not_passed_and_are_awaited_for_a_bounded_time() {
-    let mut shore = Fixture::friendly();
-    shore.fly.world().omens.checks_missing = true;
+    let mut fixture = Fixture::friendly();
+    fixture.fly.world().omens.checks_missing = true;
     let begun = std::time::Instant::now();
-    shore.ensure().await;
+    fixture.ensure().await;
     assert!(begun.elapsed() >= timeouts().unchecked);
-    assert_eq!(shore.observe().await.state, RunState::Running);
+    assert_eq!(fixture.observe().await.state, RunState::Running);
 }
 
 #[tokio::test]
 async fn a_server_that_takes_secrets_one_by_one_gets_them_so() {
-    let mut shore = Fixture::friendly();
-    shore.fly.order(Fault::answer("POST", "/v1/apps/*/secrets", Reply::error(404, "not found")).always());
-    shore.ensure().await;
-    let expected = shore.placement.instance_secret.expose().to_owned();
-    assert_eq!(shore.fly.world().apps[&shore.app()].machines[0].secrets["INSTANCE_SECRET"], expected);
-    assert_eq!(shore.drift().await, Vec::<String>::new());
+    let mut fixture = Fixture::friendly();
+    fixture.fly.order(Fault::answer("POST", "/v1/apps/*/secrets", Reply::error(404, "not found")).always());
+    fixture.ensure().await;
+    let expected = fixture.placement.instance_secret.expose().to_owned();
+    assert_eq!(fixture.fly.world().apps[&fixture.app()].machines[0].secrets["INSTANCE_SECRET"], expected);
+    assert_eq!(fixture.drift().await, Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn a_binding_that_lingers_is_waited_for() {
-    let mut shore = Fixture::with(Settings { binding_lingers: Duration::from_millis(300), ..Settings::friendly() });
-    shore.ensure().await;
-    shore.remove().await;
-    assert!(shore.fly.world().apps.is_empty());
+    let mut fixture = Fixture::with(Settings { binding_lingers: Duration::from_millis(300), ..Settings::friendly() });
+    fixture.ensure().await;
+    fixture.remove().await;
+    assert!(fixture.fly.world().apps.is_empty());
 }
 
 #[tokio::test]
 async fn a_removal_whose_answers_are_lost_ends_all_the_same() {
     for path in ["/v1/apps/*/machines/*", "/v1/apps/*/volumes/*", "/v1/apps/*"] {
-        let mut shore = Fixture::new();
-        shore.ensure().await;
-        shore.fly.order(Fault::answer_lost("DELETE", path));
-        shore.remove().await;
-        assert!(shore.fly.outstanding().is_empty(), "{path}");
-        assert!(shore.fly.world().apps.is_empty(), "{path}");
+        let mut fixture = Fixture::new();
+        fixture.ensure().await;
+        fixture.fly.order(Fault::answer_lost("DELETE", path));
+        fixture.remove().await;
+        assert!(fixture.fly.outstanding().is_empty(), "{path}");
+        assert!(fixture.fly.world().apps.is_empty(), "{path}");
     }
 }
 
 #[tokio::test]
 async fn an_app_that_does_not_show_yet_is_not_taken_for_none() {
-    let shore = Fixture::with(Settings { app_hidden_for: 5, ..Settings::friendly() });
+    let fixture = Fixture::with(Settings { app_hidden_for: 5, ..Settings::friendly() });
     // Nobody knows whether this request was carried out.
-    shore.meddle("POST", "/apps", json!({ "app_name": shore.app(), "org_slug": "acme", "network": shore.app() })).await;
-    shore.remove().await;
-    assert!(shore.fly.world().apps.is_empty(), "an app was left for ever");
+    fixture.meddle("POST", "/apps", json!({ "app_name": fixture.app(), "org_slug": "acme", "network": fixture.app() })).await;
+    fixture.remove().await;
+    assert!(fixture.fly.world().apps.is_empty(), "an app was left for ever");
 }
 
 #[tokio::test]
 async fn a_list_without_some_regions_is_not_taken_for_none() {
-    let mut shore = Fixture::friendly();
-    shore.ensure().await;
+    let mut fixture = Fixture::friendly();
+    fixture.ensure().await;
     let page = json!({ "volumes": [], "next_cursor": "", "error_regions": ["fra"] });
-    shore.fly.order(Fault::answer("GET", "/v1/orgs/*/volumes", Reply::ok(page)).always());
+    fixture.fly.order(Fault::answer("GET", "/v1/orgs/*/volumes", Reply::ok(page)).always());
     let short = convexinfra::provider::fly::Timeouts { deletion: Duration::from_millis(500), ..timeouts() };
-    let hasty = provider(&shore.fly, TOKEN, short);
-    let error = hasty.remove(&shore.placement, &|_| {}).await.unwrap_err();
+    let hasty = provider(&fixture.fly, TOKEN, short);
+    let error = hasty.remove(&fixture.placement, &|_| {}).await.unwrap_err();
     assert!(matches!(&error, ProviderError::Fly(FlyError::Unreachable { said, .. }) if said.contains("fra")), "{error:?}");
-    shore.fly.clear_faults();
-    shore.remove().await;
+    fixture.fly.clear_faults();
+    fixture.remove().await;
 }
 
 #[tokio::test]
 async fn a_volume_that_a_machine_has_is_not_swept_away() {
-    let mut shore = Fixture::friendly();
-    shore.ensure().await;
-    shore.fly.order(Fault::answer("GET", "/v1/apps/*", Reply::error(404, "not found")).always());
+    let mut fixture = Fixture::friendly();
+    fixture.ensure().await;
+    fixture.fly.order(Fault::answer("GET", "/v1/apps/*", Reply::error(404, "not found")).always());
     let short = convexinfra::provider::fly::Timeouts {
         deletion: Duration::from_millis(200),
         visibility: Duration::from_millis(200),
         ..timeouts()
     };
-    let hasty = provider(&shore.fly, TOKEN, short);
-    let writes = shore.writes();
-    let error = hasty.remove(&shore.placement, &|_| {}).await.unwrap_err();
+    let hasty = provider(&fixture.fly, TOKEN, short);
+    let writes = fixture.writes();
+    let error = hasty.remove(&fixture.placement, &|_| {}).await.unwrap_err();
     assert!(matches!(error, ProviderError::Fly(FlyError::NotDeleted { .. })), "{error:?}");
-    assert_eq!(shore.writes(), writes);
-    shore.one_of_each();
+    assert_eq!(fixture.writes(), writes);
+    fixture.one_of_each();
 }
 
 #[tokio::test]
 async fn a_time_to_wait_that_is_longer_than_patience_is_waited_out() {
-    let mut shore = Fixture::friendly();
+    let mut fixture = Fixture::friendly();
     let mut limited = Reply::error(429, "rate limit exceeded");
     limited.headers.push(("retry-after".to_owned(), "2".to_owned()));
-    shore.fly.order(Fault::answer("POST", "/v1/apps/*/machines", limited));
+    fixture.fly.order(Fault::answer("POST", "/v1/apps/*/machines", limited));
     let short = convexinfra::provider::fly::Timeouts { retry: Duration::from_secs(1), ..timeouts() };
     let begun = std::time::Instant::now();
-    shore.provider = provider(&shore.fly, TOKEN, short);
-    shore.ensure().await;
+    fixture.provider = provider(&fixture.fly, TOKEN, short);
+    fixture.ensure().await;
     assert!(begun.elapsed() >= Duration::from_secs(2));
-    shore.one_of_each();
+    fixture.one_of_each();
 
     // Nobody waits as long as anybody says.
     let mut limited = Reply::error(429, "rate limit exceeded");
     limited.headers.push(("retry-after".to_owned(), "86400".to_owned()));
-    shore.fly.order(Fault::answer("GET", "/v1/apps/*", limited));
-    assert!(matches!(shore.refusal().await, FlyError::Unreachable { .. }));
+    fixture.fly.order(Fault::answer("GET", "/v1/apps/*", limited));
+    assert!(matches!(fixture.refusal().await, FlyError::Unreachable { .. }));
 }
 
 #[tokio::test]
 async fn a_vault_that_lags_behind_is_waited_for() {
-    let mut shore = Fixture::friendly();
+    let mut fixture = Fixture::friendly();
     let behind = Reply::error(412, "failed_precondition: app secrets are not up to date");
-    shore.fly.order(Fault::answer("POST", "/v1/apps/*/machines", behind.clone()).times(2));
-    shore.ensure().await;
-    shore.fly.order(Fault::answer("POST", "/v1/apps/*/machines/*", behind));
-    shore.placement.instance_secret = convexinfra::model::Secret::new("ab".repeat(32));
-    shore.ensure().await;
-    assert!(shore.fly.outstanding().is_empty());
-    shore.one_of_each();
-    assert_eq!(shore.drift().await, Vec::<String>::new());
+    fixture.fly.order(Fault::answer("POST", "/v1/apps/*/machines", behind.clone()).times(2));
+    fixture.ensure().await;
+    fixture.fly.order(Fault::answer("POST", "/v1/apps/*/machines/*", behind));
+    fixture.placement.instance_secret = convexinfra::model::Secret::new("ab".repeat(32));
+    fixture.ensure().await;
+    assert!(fixture.fly.outstanding().is_empty());
+    fixture.one_of_each();
+    assert_eq!(fixture.drift().await, Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn a_volume_that_fly_does_not_find_is_looked_for_again() {
     let not_found = || Fault::answer("POST", "/v1/apps/*/machines", Reply::error(400, "invalid_argument: volume not found"));
-    let mut shore = Fixture::friendly();
-    shore.fly.order(not_found().times(2));
-    shore.ensure().await;
-    assert!(shore.fly.outstanding().is_empty());
-    shore.one_of_each();
+    let mut fixture = Fixture::friendly();
+    fixture.fly.order(not_found().times(2));
+    fixture.ensure().await;
+    assert!(fixture.fly.outstanding().is_empty());
+    fixture.one_of_each();
 
     // Data that is gone in between is not replaced by none.
-    let (machine, volumes) = (shore.machines()[0].clone(), shore.volumes());
-    shore.meddle("DELETE", &format!("/apps/APP/machines/{machine}?force=true"), serde_json::Value::Null).await;
-    shore.fly.order(not_found());
-    shore.ensure().await;
-    assert_eq!(shore.volumes(), volumes);
+    let (machine, volumes) = (fixture.machines()[0].clone(), fixture.volumes());
+    fixture.meddle("DELETE", &format!("/apps/APP/machines/{machine}?force=true"), serde_json::Value::Null).await;
+    fixture.fly.order(not_found());
+    fixture.ensure().await;
+    assert_eq!(fixture.volumes(), volumes);
 }
 
 #[tokio::test]
 async fn a_machine_that_cannot_be_started_as_it_is_is_looked_at_again() {
-    let mut shore = Fixture::friendly();
-    shore.ensure().await;
-    let machine = shore.machines()[0].clone();
-    shore.meddle("POST", &format!("/apps/APP/machines/{machine}/stop"), json!({})).await;
-    while shore.observe().await.state != RunState::Stopped {
+    let mut fixture = Fixture::friendly();
+    fixture.ensure().await;
+    let machine = fixture.machines()[0].clone();
+    fixture.meddle("POST", &format!("/apps/APP/machines/{machine}/stop"), json!({})).await;
+    while fixture.observe().await.state != RunState::Stopped {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let refused = Reply::error(412, "failed_precondition: unable to start machine from current state: 'stopping'");
-    shore.fly.order(Fault::answer("POST", "/v1/apps/*/machines/*/start", refused.clone()));
+    fixture.fly.order(Fault::answer("POST", "/v1/apps/*/machines/*/start", refused.clone()));
     // Once more, when it was started all the same.
-    shore.fly.order(Fault::answer("POST", "/v1/apps/*/machines/*/start", refused).after_the_effect());
-    shore.ensure().await;
-    assert!(shore.fly.outstanding().is_empty());
-    assert_eq!((shore.observe().await.state, shore.machines()), (RunState::Running, vec![machine]));
+    fixture.fly.order(Fault::answer("POST", "/v1/apps/*/machines/*/start", refused).after_the_effect());
+    fixture.ensure().await;
+    assert!(fixture.fly.outstanding().is_empty());
+    assert_eq!((fixture.observe().await.state, fixture.machines()), (RunState::Running, vec![machine]));
 }
 
 #[tokio::test]
 async fn checks_that_vanish_have_not_passed() {
-    let mut shore = Fixture::friendly();
-    shore.ensure().await;
-    shore.fly.world().omens.checks_missing = true;
-    let seen = shore.observe().await;
+    let mut fixture = Fixture::friendly();
+    fixture.ensure().await;
+    fixture.fly.world().omens.checks_missing = true;
+    let seen = fixture.observe().await;
     assert_eq!((seen.state, seen.drift), (RunState::Unready, Vec::new()));
 }

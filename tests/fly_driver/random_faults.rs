@@ -64,9 +64,9 @@ impl Dice {
         fault.after(u32::try_from(self.throw(3)).unwrap()).times(u32::try_from(self.throw(3)).unwrap() + 1)
     }
 
-    fn storm(&mut self, shore: &Fixture, requests: &[(&str, &str)]) {
+    fn storm(&mut self, fixture: &Fixture, requests: &[(&str, &str)]) {
         for _ in 0..=self.throw(4) {
-            shore.fly.order(self.fault(requests));
+            fixture.fly.order(self.fault(requests));
         }
     }
 }
@@ -91,54 +91,54 @@ fn unkind() -> Settings {
 async fn random_faults_end_with_one_of_each_and_then_with_none() {
     for seed in 0..STORMS {
         let mut dice = Dice(seed);
-        let mut shore = Fixture::with(unkind().hurried(50));
-        shore.provider = provider(&shore.fly, TOKEN, hasty());
+        let mut fixture = Fixture::with(unkind().hurried(50));
+        fixture.provider = provider(&fixture.fly, TOKEN, hasty());
         let makes = [MAKES.as_slice(), &LOOKS].concat();
-        dice.storm(&shore, &makes);
+        dice.storm(&fixture, &makes);
         let mut last = None;
         for _ in 0..RUNS {
-            match shore.try_ensure().await {
+            match fixture.try_ensure().await {
                 // A control plane notes only what a run that worked came to.
                 Ok(references) => {
-                    shore.placement.provider_state = references;
-                    shore.placement.has_been_ready = true;
+                    fixture.placement.provider_state = references;
+                    fixture.placement.has_been_ready = true;
                     break;
                 }
                 Err(error) => last = Some(error),
             }
         }
-        assert!(shore.placement.has_been_ready, "storm {seed}: {RUNS} runs were not enough: {last:?}");
-        shore.one_of_each();
-        let volume = shore.volumes();
+        assert!(fixture.placement.has_been_ready, "storm {seed}: {RUNS} runs were not enough: {last:?}");
+        fixture.one_of_each();
+        let volume = fixture.volumes();
 
         // The same over what is there, with something to change.
-        dice.storm(&shore, &makes);
-        shore.placement.spec.tuning.max_concurrent_queries = Some(8);
+        dice.storm(&fixture, &makes);
+        fixture.placement.spec.tuning.max_concurrent_queries = Some(8);
         let mut is_done = false;
         for _ in 0..RUNS {
-            if let Ok(references) = shore.try_ensure().await {
-                shore.placement.provider_state = references;
+            if let Ok(references) = fixture.try_ensure().await {
+                fixture.placement.provider_state = references;
                 is_done = true;
                 break;
             }
         }
         assert!(is_done, "storm {seed}: the change was not made");
-        shore.fly.clear_faults();
-        shore.one_of_each();
-        assert_eq!(shore.volumes(), volume, "storm {seed}: the data is another");
-        assert_eq!(shore.config()["env"]["APPLICATION_MAX_CONCURRENT_QUERIES"], "8", "storm {seed}");
-        assert_eq!(shore.drift().await, Vec::<String>::new(), "storm {seed}: something is left to do");
+        fixture.fly.clear_faults();
+        fixture.one_of_each();
+        assert_eq!(fixture.volumes(), volume, "storm {seed}: the data is another");
+        assert_eq!(fixture.config()["env"]["APPLICATION_MAX_CONCURRENT_QUERIES"], "8", "storm {seed}");
+        assert_eq!(fixture.drift().await, Vec::<String>::new(), "storm {seed}: something is left to do");
 
-        dice.storm(&shore, &[TAKES.as_slice(), &LOOKS].concat());
+        dice.storm(&fixture, &[TAKES.as_slice(), &LOOKS].concat());
         let mut is_done = false;
         for _ in 0..RUNS {
-            if shore.provider.remove(&shore.placement, &|_| {}).await.is_ok() {
+            if fixture.provider.remove(&fixture.placement, &|_| {}).await.is_ok() {
                 is_done = true;
                 break;
             }
         }
         assert!(is_done, "storm {seed}: it was not removed");
-        let world = shore.fly.world();
+        let world = fixture.fly.world();
         assert!(world.apps.is_empty(), "storm {seed}: an app is left");
         assert!(world.remains.iter().all(|(_, volume)| !volume.state.is_live()), "storm {seed}: a volume is left");
     }
@@ -149,26 +149,26 @@ async fn random_faults_end_with_one_of_each_and_then_with_none() {
 #[tokio::test]
 async fn two_at_once_make_one() {
     for round in 0..8 {
-        let mut shore = Fixture::with(unkind().hurried(50));
-        let other = provider(&shore.fly, TOKEN, timeouts());
+        let mut fixture = Fixture::with(unkind().hurried(50));
+        let other = provider(&fixture.fly, TOKEN, timeouts());
         let later = async {
             // From at once to when the other one is nearly through.
             tokio::time::sleep(Duration::from_millis(round * 15)).await;
-            other.ensure(&shore.placement, &|_| {}).await
+            other.ensure(&fixture.placement, &|_| {}).await
         };
-        let (one, two) = tokio::join!(shore.try_ensure(), later);
+        let (one, two) = tokio::join!(fixture.try_ensure(), later);
         assert!(one.is_ok() || two.is_ok(), "{one:?} {two:?}");
-        shore.one_of_each();
-        let used = shore.config()["mounts"][0]["volume"].clone();
-        assert_eq!(used, shore.volumes()[0], "the volume of somebody who was faster went");
+        fixture.one_of_each();
+        let used = fixture.config()["mounts"][0]["volume"].clone();
+        assert_eq!(used, fixture.volumes()[0], "the volume of somebody who was faster went");
         for references in [one, two].into_iter().flatten() {
-            assert_eq!(references["volume"], shore.volumes()[0]);
-            shore.placement.provider_state = references;
+            assert_eq!(references["volume"], fixture.volumes()[0]);
+            fixture.placement.provider_state = references;
         }
-        shore.placement.has_been_ready = true;
-        assert_eq!(shore.drift().await, Vec::<String>::new());
-        shore.placement.provider_state = shore.try_ensure().await.unwrap();
-        shore.one_of_each();
+        fixture.placement.has_been_ready = true;
+        assert_eq!(fixture.drift().await, Vec::<String>::new());
+        fixture.placement.provider_state = fixture.try_ensure().await.unwrap();
+        fixture.one_of_each();
     }
 }
 
@@ -177,23 +177,23 @@ async fn two_at_once_make_one() {
 async fn three_at_once_in_a_storm_end_with_one() {
     for seed in 0..STORMS {
         let mut dice = Dice(seed);
-        let mut shore = Fixture::with(unkind().hurried(50));
-        let others = [provider(&shore.fly, TOKEN, timeouts()), provider(&shore.fly, TOKEN, timeouts())];
-        dice.storm(&shore, &MAKES);
+        let mut fixture = Fixture::with(unkind().hurried(50));
+        let others = [provider(&fixture.fly, TOKEN, timeouts()), provider(&fixture.fly, TOKEN, timeouts())];
+        dice.storm(&fixture, &MAKES);
         let quiet = &|_: String| {};
         let _ = tokio::join!(
-            shore.try_ensure(),
-            others[0].ensure(&shore.placement, quiet),
-            others[1].ensure(&shore.placement, quiet)
+            fixture.try_ensure(),
+            others[0].ensure(&fixture.placement, quiet),
+            others[1].ensure(&fixture.placement, quiet)
         );
-        shore.fly.clear_faults();
+        fixture.fly.clear_faults();
         // A lease whose answer was lost runs out.
-        shore.fly.world().ahead += timeouts().lease + Duration::from_secs(1);
+        fixture.fly.world().ahead += timeouts().lease + Duration::from_secs(1);
         // Nobody was told that it is ready, so nothing is lost.
-        shore.observe().await;
-        shore.placement.provider_state = shore.try_ensure().await.unwrap();
-        shore.placement.has_been_ready = true;
-        shore.one_of_each();
-        assert_eq!(shore.drift().await, Vec::<String>::new(), "storm {seed}");
+        fixture.observe().await;
+        fixture.placement.provider_state = fixture.try_ensure().await.unwrap();
+        fixture.placement.has_been_ready = true;
+        fixture.one_of_each();
+        assert_eq!(fixture.drift().await, Vec::<String>::new(), "storm {seed}");
     }
 }

@@ -2,17 +2,17 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests read the files that they wrote themselves")]
 
-mod between;
 mod boundaries;
 mod commands;
 #[path = "../cli/concurrency.rs"]
 mod concurrency;
+mod concurrent_clients;
 mod crash;
-mod crowd;
 mod encrypted;
 mod expiry;
 mod listening;
 mod network;
+mod proxy;
 #[path = "../cli/scenario.rs"]
 mod scenario;
 mod tokens;
@@ -24,7 +24,7 @@ fn new_world(manifest: &str) -> ProjectFixture {
     ProjectFixture::served(manifest, PortBudget::Small)
 }
 
-/// A project with ports enough for a crowd.
-fn crowded_world(manifest: &str) -> ProjectFixture {
+/// A project with ports for many backends.
+fn large_world(manifest: &str) -> ProjectFixture {
     ProjectFixture::served(manifest, PortBudget::Large)
 }

@@ -48,7 +48,7 @@ async fn fetch(request: Request, env: Env, _: Context) -> worker::Result<Respons
 
 /// What is passed on of a body.
 enum Body {
-    /// Nothing: there is none, or nobody will read it.
+    /// Nothing: there is none, or it is not read.
     None,
     /// All of it, as it arrives.
     Stream,

@@ -1,6 +1,6 @@
 //! Requests through the `fetch` of the platform: to deployments, and to the services of Fly.io.
 //!
-//! Must not do: follow a redirect, send anything twice, or give the token to anybody but Fly's own API.
+//! Must not do: follow a redirect, send anything twice, or give the token to any host but Fly's own API.
 
 use std::time::Duration;
 
@@ -72,7 +72,7 @@ impl FlyPort {
     }
 
     async fn carry(&self, call: ApiRequest) -> Result<ApiResponse, ApiTransportError> {
-        // Once it was handed over, nobody can say whether it arrived.
+        // Once it was handed over, it is not known whether it arrived.
         let answer = send(self.request(&call)?, LONGEST_ANSWER, call.within).await;
         let answer = answer.map_err(|error| ApiTransportError::NoAnswer(error.to_string()))?;
         let status = answer.status().as_u16();

@@ -15,7 +15,7 @@ use worker::{Date, Delay, SqlStorage, State};
 
 use crate::sql::ObjectStore;
 
-/// One Durable Object. It is one writer by construction, so there is nobody to wait for or to keep out.
+/// One Durable Object. It is one writer by construction, so there is no one to wait for or to keep out.
 pub struct ObjectPlatform {
     authority: SendWrapper<HostAuthority>,
     sql: SqlStorage,

@@ -49,7 +49,7 @@ impl DurableObject for Project {
 
     async fn alarm(&self) -> worker::Result<Response> {
         // Set before anything can fail: an alarm whose work fails is lost otherwise, and backends whose time is over cost
-        // money until somebody looks.
+        // money until it is noticed.
         let again = platform::now().0.saturating_add(millis(RETRY_ALARM_AFTER));
         self.state.storage().set_alarm(RETRY_ALARM_AFTER).await?;
         match self.sweep().await {

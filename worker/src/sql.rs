@@ -61,7 +61,7 @@ impl ObjectStore {
             let ended = work(&Connection { sql: &self.sql });
             let is_ok = ended.is_ok();
             result = Some(ended);
-            // Whatever is thrown here ends the transaction, and is of no further interest.
+            // An exception here ends the transaction; its text is not needed.
             if is_ok { Ok(JsValue::UNDEFINED) } else { Err(JsValue::NULL) }
         });
         match (result, ended) {
@@ -92,7 +92,7 @@ impl Store for ObjectStore {
     }
 }
 
-/// The object's SQL, inside whatever transaction is open.
+/// The object's SQL, inside the transaction that is open.
 struct Connection<'a> {
     sql: &'a SqlStorage,
 }

@@ -1,4 +1,4 @@
-//! Having an operation carried out, and following it to its end through whatever is between here and there.
+//! Requests an operation and follows it to its end, through proxies that cut or buffer its stream.
 //!
 //! Must not do: take silence, a cut or a truncated stream for the end of an operation: only its record says that.
 

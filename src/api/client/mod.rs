@@ -1,7 +1,7 @@
 //! A control plane behind HTTP: the same port, so that commands cannot tell it from the embedded one.
 //!
-//! What is safe to repeat is repeated until the control plane answers: reading, whatever carries a key or a fence, and
-//! whatever ends in the same state however often it arrives. What is not, making a token, is sent once.
+//! What is safe to repeat is repeated until the control plane answers: reading, requests with a key or a fence, and
+//! requests that end in the same state however often they arrive. What is not, making a token, is sent once.
 //!
 //! Must not do: decide anything that the control plane decides, follow a redirect, or let the token out of the header
 //! that it belongs in.

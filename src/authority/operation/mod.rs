@@ -44,15 +44,15 @@ impl<S: Store> Authority<S> {
         &self,
         lease: &Lease,
         driver: ExecutionMode,
-        asker: Principal<'_>,
+        principal: Principal<'_>,
         request: &OperationRequest,
         now: Timestamp,
     ) -> Result<(Option<Operation>, Transition), AuthorityError> {
         let durability = if self.is_record_only(lease, request)? { Durability::NoFsync } else { Durability::Fsync };
-        let actor = asker.actor();
-        let accepted = self
-            .store
-            .write(durability, |rows| self.accept_in(rows, Acceptance { lease, driver, actor: &actor, request, now }, asker))?;
+        let actor = principal.actor();
+        let accepted = self.store.write(durability, |rows| {
+            self.accept_in(rows, Acceptance { lease, driver, actor: &actor, request, now }, principal)
+        })?;
         failpoint::hit("authority.accepted");
         Ok(accepted)
     }
@@ -62,7 +62,7 @@ impl<S: Store> Authority<S> {
         &self,
         rows: &dyn Rows,
         acceptance: Acceptance<'_>,
-        asker: Principal<'_>,
+        principal: Principal<'_>,
     ) -> Result<(Option<Operation>, Transition), AuthorityError> {
         let Acceptance { lease, request, now, .. } = acceptance;
         lease::check_fence(rows, lease)?;
@@ -75,14 +75,14 @@ impl<S: Store> Authority<S> {
         lease::check_origin(rows, &lease.project, request.origin.as_deref())?;
         // Here and not before: what the name means may have changed since the request came.
         if requires_destroy_scope(rows, &lease.project, request)? {
-            asker.authorize(Scope::Destroy, &lease.project)?;
+            principal.authorize(Scope::Destroy, &lease.project)?;
         }
         if let Some(undone) = self.supersede(rows, &acceptance)? {
             return Ok((Some(undone.0), undone.1));
         }
         let (mut operation, next) = match &request.work {
             Work::Put { spec, secrets, renamed_from, .. } => {
-                let may_adopt = asker.authorize(Scope::Operator, &lease.project).is_ok();
+                let may_adopt = principal.authorize(Scope::Operator, &lease.project).is_ok();
                 let put = PutRequest { spec: (**spec).clone(), secrets: secrets.clone(), may_adopt };
                 self.accept_put(rows, acceptance, put, renamed_from.as_ref())
             }

@@ -1,4 +1,4 @@
-//! `convexinfra drift`: what differs from what was last applied. Changes nothing, whatever it finds.
+//! `convexinfra drift`: what differs from what was last applied. Changes nothing.
 
 use crate::app::{AppError, drift, env_file_check};
 use crate::cli::context::Context;

@@ -215,7 +215,7 @@ mod tests {
                 let parsed =
                     crate::manifest::parse(&text, None).unwrap_or_else(|problems| panic!("{provider}: {problems:?}\n{text}"));
                 assert_eq!(parsed.warnings, Vec::new(), "{provider}");
-                // More variables than Convex's own only for whoever asks for them.
+                // More variables than Convex's own only where they are asked for.
                 assert!(!text.contains("\nclient_vars"), "{text}");
             }
         }

@@ -24,7 +24,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     let name = select_backend(&control.snapshot(&project).await?, args.backend.name.as_ref())?;
     let mut lines = LineBuffer { begun: String::new(), all: args.all };
     let mut from = LogPosition::Tail(args.tail as usize);
-    // One for all of the loop: what is said while nobody listens is lost.
+    // One for all of the loop: a signal that comes between two listeners is lost.
     let mut stop = pin!(signal::shutdown_signal());
     loop {
         let piece = tokio::select! {

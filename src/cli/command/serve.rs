@@ -123,7 +123,7 @@ async fn serve(context: &Context, args: &Args) -> Result<Exit, AppError> {
         })?),
         _ => None,
     };
-    // Installed first: whoever asks to stop while this starts is heard.
+    // Installed first, so that a signal during the start is heard.
     let stop = signal::shutdown_signal();
     let listen = ListenOptions { address: args.listen, certificate, behind_proxy: args.behind_proxy };
     let bound = BoundListener::new(listen).await.map_err(|error| cannot_listen(&error))?;

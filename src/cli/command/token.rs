@@ -53,7 +53,7 @@ async fn create(context: &Context, scope: Scope, ttl: Option<TimeSpan>, note: &s
     Ok(Exit::Done)
 }
 
-/// Refuses to make a token that opens nothing: a home whose `serve --init` was never run is served to nobody.
+/// Refuses to make a token that opens nothing: a home whose `serve --init` was never run is not served.
 async fn require_served(control: &dyn Administration) -> Result<(), AppError> {
     if control.tokens().await?.iter().any(|record| record.scope == Scope::Operator) {
         return Ok(());

@@ -46,7 +46,7 @@ pub struct ProviderDescriptor {
     pub stops: bool,
     /// Whether it removes a backend and retains its volume for the next one.
     pub retains_volumes: bool,
-    /// Whether its backends keep their files themselves, whatever `files` says.
+    /// Whether its backends keep their files themselves and ignore `files`.
     pub keeps_files_itself: bool,
     /// Whether it imports and recovers what runs there, and so tells backends apart by their owner labels.
     pub imports: bool,
@@ -88,7 +88,7 @@ pub struct ProviderDescriptor {
     pub unpriced_items: fn(&BackendSpec) -> Vec<&'static str>,
     /// The source of its prices, if there are any.
     pub price_source: fn() -> Option<&'static PriceSource>,
-    /// Returns the URL under which the control plane reaches a backend, whatever its clients use.
+    /// Returns the URL under which the control plane reaches a backend, independent of the URLs of its clients.
     pub internal_url: fn(&ResolvedBackend) -> String,
 }
 

@@ -1,4 +1,4 @@
-//! What holds for backends that are plain processes of the control plane's machine, of whatever provider.
+//! What holds for backends that are plain processes of the control plane's machine, for every provider.
 
 use super::{Location, ProviderDescriptor, ReleaseSource, about};
 use crate::model::diagnostic::Diagnostic;

@@ -12,7 +12,7 @@ use super::labels::{FINGERPRINT, IMMUTABLE_LABELS, LABELS_DIGEST, OWNER_LABELS, 
 use super::redact::{redact_arguments, redact_untrusted, redact_value};
 use crate::model::{ByteSize, RunState};
 
-/// Everything in which a container differs. Without a wanted container (a secret may not be at hand where somebody only
+/// Everything in which a container differs. Without a wanted container (a secret may not be at hand where a command only
 /// looks) only its state is looked at.
 pub(super) fn diff_container(
     prefix: &'static str,
@@ -35,7 +35,7 @@ pub(super) fn diff_container(
         process(&mut found, wanted, seen);
         let fingerprint = wanted.fingerprint();
         let label = label_of(seen, FINGERPRINT).unwrap_or("none");
-        // Whatever is named above explains it; what is left is what nobody can see, such as a secret.
+        // A difference that is named above explains it; what is left cannot be shown, such as a secret.
         if label != fingerprint.as_str() && !found.needs_replacement() {
             found.add("launch", shown(fingerprint.as_str()), shown(label), RepairKind::Replace);
         }
@@ -211,7 +211,7 @@ fn variables(found: &mut DiffBuilder, wanted: &ContainerSpec, seen: &[String]) {
         let path = format!("variable.{}", redact_untrusted(name, ""));
         match (recorded.get(name), observed.get(name)) {
             (Some(recorded), Some(observed)) if recorded == observed => {}
-            // Whoever set it by hand may have put a secret there.
+            // Set by hand, it may hold a secret.
             (Some(recorded), Some(observed)) => found.add(&path, recorded, redact_value(observed), RepairKind::Replace),
             (Some(recorded), None) => found.add(&path, recorded, "(not set)", RepairKind::Replace),
             (None, Some(_)) => found.add(&path, "(not set)", "(set)", RepairKind::Replace),

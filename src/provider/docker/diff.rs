@@ -1,6 +1,6 @@
 //! Differences between what should be and what is: each by its path, and with what repairs it.
 //!
-//! What is shown of an observed value is only what may be shown: anybody may have put a secret there.
+//! What is shown of an observed value is only what may be shown: set by hand, it may hold a secret.
 
 use std::collections::BTreeSet;
 

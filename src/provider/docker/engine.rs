@@ -1,7 +1,7 @@
 //! Where the Docker engine is, and the connection to it.
 //!
 //! The engine is found as Docker's own command line finds it: `DOCKER_HOST`, then `DOCKER_CONTEXT`, then the context
-//! that is chosen in the configuration, then the local socket. Must not do: connect before somebody asks, or take an
+//! that is chosen in the configuration, then the local socket. Must not do: connect before the first request, or take an
 //! engine that does not answer for an engine without containers.
 
 use std::path::{Path, PathBuf};

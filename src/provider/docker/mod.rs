@@ -418,7 +418,7 @@ impl Provider for Docker {
     }
 }
 
-/// Returns whether the backend's container is going to be another one, whatever image it has.
+/// Returns whether the backend's container is going to be replaced, even with the same image.
 fn needs_replacement(inventory: &Inventory, context: &BackendContext, spec: &ContainerSpec) -> bool {
     inventory.current(&context.names).is_none_or(|current| {
         diff_container("", Some(spec), current).iter().any(|difference| difference.repair == RepairKind::Replace)

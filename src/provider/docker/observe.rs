@@ -22,7 +22,7 @@ use crate::provider::kit::readiness;
 const LOG_LINES: usize = 3;
 
 impl Docker {
-    /// Looks at a backend, and tells none of its secrets, wherever somebody has put them.
+    /// Looks at a backend, and shows none of its secrets, wherever they were put by hand.
     pub(super) async fn observe_redacted(&self, resolved: &ResolvedBackend) -> Result<Observation, ProviderError> {
         let secrets = redactor_of(resolved);
         match self.observe_backend(resolved).await {

@@ -29,7 +29,7 @@ impl AppReconciler<'_> {
             let what = call.label();
             let said = match self.client.call(call).await {
                 Ok(_) => return Ok(()),
-                // Somebody was faster: an app has each of these once. If it were anything else, the next look says so.
+                // Another client was faster: an app has each of these once. If it were anything else, the next look says so.
                 Err(CallError::Rejected(_, reply)) if matches!(reply.status, 409 | 422) => return Ok(()),
                 Err(CallError::Uncertain(said)) => said,
                 Err(declined) => return Err(call_failed(&what, declined)),

@@ -34,7 +34,7 @@ pub(super) enum ApiErrorKind {
     VolumeNotFound,
     /// Another run or user holds the machine's lease.
     LeaseHeld,
-    /// Somebody else changed the machine meanwhile, or its secrets are not as new as they have to be.
+    /// Another client changed the machine meanwhile, or its secrets are not as new as they have to be.
     Conflict,
     /// The machine is in a state from which it cannot be started.
     WrongState,
@@ -134,7 +134,7 @@ const HOST_FULL: [&str; 6] = [
     "temporarily disabled",
 ];
 
-/// How a lease is said to be somebody else's. `release` and `please` are words of other refusals.
+/// How the API says that another holder has a lease. `release` and `please` are words of other refusals.
 const LEASE_HELD: [&str; 4] = [" lease currently held", " lease is currently held", " lease is held", " lease held"];
 
 /// The id in `machine ID <id> already exists with name "<name>"`.

@@ -89,7 +89,7 @@ impl AppReconciler<'_> {
         }
         let mut set = self.set_secrets(&values).await?;
         failpoint::hit("provider.fly.secrets_set");
-        // Only where the answer leaves one out: what is listed now may be what somebody else has set since.
+        // Only where the answer leaves one out: what is listed now may have been set by another client since.
         if !wanted.secrets.keys().all(|name| set.digests().contains_key(name.as_str())) {
             let listed: AppSecrets = self.client.get(requests::list_secrets(&self.app)).await?;
             set.add_missing(listed);

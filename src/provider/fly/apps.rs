@@ -120,13 +120,13 @@ impl AppReconciler<'_> {
         match self.client.call(call).await {
             Ok(reply) => parse(&what, &reply).map(Some),
             Err(CallError::Rejected(kind, _)) if kind.is_not_found() => Ok(None),
-            // Names are global: this is how Fly says that somebody else has it.
+            // Names are global: this is how Fly says that another organization has it.
             Err(CallError::Rejected(ApiErrorKind::Forbidden, _)) => Err(self.app_taken()),
             Err(declined) => Err(call_failed(&what, declined)),
         }
     }
 
-    /// Verifies that an app is this backend's. The network that an app is created in is a mark of its owner that nobody can
+    /// Verifies that an app is this backend's. The network that an app is created in is a mark of its owner that no one can
     /// change afterwards; apps from before that are known by their machines, or by a name that follows from the backend.
     /// `is_free` says that the app was given up with its data, and that the user of this control plane may take it up.
     ///
@@ -170,7 +170,7 @@ impl AppReconciler<'_> {
         }
     }
 
-    /// Returns whether the user may take the app up, and nobody else is creating it: what convexinfra retains is marked, and
+    /// Returns whether the user may take the app up, and no one else is creating it: what convexinfra retains is marked, and
     /// apps from before that are in a network of their own name.
     async fn is_free(&self, app: &App) -> Result<bool, FlyError> {
         if !self.placement.provider_state.contains_key(ADOPT_APP_KEY) {

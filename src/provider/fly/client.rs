@@ -149,7 +149,7 @@ impl ApiClient {
             let (declined, wait) = match self.send_once(call.clone()).await {
                 Ok(reply) if reply.is_success() => return Ok(reply),
                 Ok(reply) => match classify(&reply) {
-                    // Nothing was done, whatever was asked.
+                    // Nothing was done, so every request may be repeated.
                     ApiErrorKind::RateLimited(seconds) => {
                         (CallError::Unreachable(error_message(&reply)), seconds.map(Duration::from_secs))
                     }
@@ -172,7 +172,7 @@ impl ApiClient {
             let wait = told.unwrap_or_else(|| backoff.next_pause());
             match (self.remaining(deadline), told.and_then(|told| limited.checked_sub(told))) {
                 (Some(left), _) if left > wait => {}
-                // Whoever says when to come again will have the time.
+                // A server that says when to retry is ready by then.
                 (_, Some(rest)) => limited = rest,
                 _ => return Err(declined),
             }

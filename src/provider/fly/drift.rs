@@ -33,7 +33,7 @@ pub(super) fn config_drift(
     let empty = serde_json::Value::Null;
     let mut found = diff(&wanted.comparable(volume), machine.config.as_ref().unwrap_or(&empty));
     found.retain(|difference| difference.observed.is_some() || !unsaid.contains(difference.path.as_str()));
-    // Without a digest on both sides nobody can tell.
+    // Without a digest on both sides this cannot be told.
     if let (Some(wanted), Some(seen)) = (image.and_then(ResolvedImage::digest), machine.image_digest())
         && wanted != seen
     {

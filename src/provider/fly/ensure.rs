@@ -221,7 +221,7 @@ impl AppReconciler<'_> {
     }
 
     /// Makes a machine over a volume, and waits until it is ready. It comes with the volume that it really is over: if
-    /// somebody else was faster, that is theirs.
+    /// another client was faster, that is theirs.
     async fn launch_on(
         &self,
         order: &InstanceRequest<'_>,
@@ -232,7 +232,7 @@ impl AppReconciler<'_> {
         let came = self.create_machine(order.spec.machine, &volume.region, &configuration, order.secrets_version).await;
         let came = match came {
             Err(CreateError::Failed(error @ FlyError::ForeignResource { .. })) if origin == VolumeOrigin::Created => {
-                // Another backend has the app: what this run created in it would be paid for and used by nobody.
+                // Another backend has the app: what this run created in it would be paid for and never used.
                 self.withdraw_volume(&volume.id).await?;
                 return Err(error.into());
             }
@@ -294,7 +294,7 @@ impl AppReconciler<'_> {
             Ok((machine, seat)) => {
                 if seat.id == copy.id {
                     // The machine is ready on the copy, so the copy is whole. The old one stays recoverable for a day; left
-                    // as it is, somebody would come upon two volumes one day and not know which to take.
+                    // as it is, a later run would find two volumes and not know which one to take.
                     self.delete_volume(&volume.id).await?;
                     (self.notice)(format!("volume {} took the place of {}", copy.id, volume.id));
                 }
@@ -350,7 +350,7 @@ impl AppReconciler<'_> {
                 continue;
             }
             match self.ownership(machine) {
-                // A copy of ours that somebody made: it would answer in our place.
+                // A copy of ours that was made by hand: it would answer in our place.
                 Ownership::Ours => {
                     self.delete_machine(&machine.id).await?;
                     (self.notice)(format!("machine {} was one too many and is gone", machine.id));

@@ -65,7 +65,7 @@ impl AppReconciler<'_> {
     /// Runs `work` while the lease is renewed in the background, and releases it at the end, however that comes.
     ///
     /// # Errors
-    /// Those of `work`, and [`FlyError::LeaseHeld`] as soon as somebody else holds the lease.
+    /// Those of `work`, and [`FlyError::LeaseHeld`] as soon as another holder has the lease.
     pub(super) async fn under_lease<T, E: From<FlyError>>(
         &self,
         lease: &MachineLease,
@@ -86,13 +86,13 @@ impl AppReconciler<'_> {
         loop {
             self.client.transport.sleep(ttl / 3).await;
             let call = requests::acquire_lease(&self.app, &lease.machine, ttl.as_secs().max(1), Some(nonce)).within(ttl / 3);
-            // Whatever else is wrong, the work itself finds out sooner or later, or the next renewal gets through.
+            // The work itself meets any other failure sooner or later, or the next renewal succeeds.
             let Ok(reply) = self.client.send_once(call).await else { continue };
             let said = match rejection(&reply) {
                 Some((ApiErrorKind::LeaseHeld, said)) => said,
                 Some(_) => continue,
                 None => match serde_json::from_str::<LeaseResponse>(&reply.body).ok().as_ref().and_then(LeaseResponse::nonce) {
-                    // It had run out, so this is another one, and somebody may have come in between.
+                    // It had run out, so this is another one, and there may have been another holder in between.
                     Some(other) if other != nonce.expose() => {
                         let call = requests::release_lease(&self.app, &lease.machine, &Secret::new(other));
                         let _ = self.client.send_once(call).await;

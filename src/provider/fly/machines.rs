@@ -52,7 +52,7 @@ impl AppReconciler<'_> {
         Ownership::of(machine.metadata(OWNER_KEY), &self.placement.id)
     }
 
-    /// Whether a machine is somebody else's and not in the way: it has another name than the one that belongs here, and
+    /// Whether a machine is foreign and not in the way: it has another name than the one that belongs here, and
     /// nothing says that this backend owns it.
     pub(super) fn is_unmanaged(&self, machine: &Machine) -> bool {
         machine.name != self.role.machine_name && !self.ownership(machine).is_ours()
@@ -104,7 +104,7 @@ impl AppReconciler<'_> {
                     return Ok(self.adopt_machine(name, id).await?);
                 }
                 Err(CallError::Uncertain(said)) => said,
-                // The secrets or the volume are not seen everywhere yet, or somebody works on them.
+                // The secrets or the volume are not seen everywhere yet, or are being changed.
                 Err(CallError::Rejected(ApiErrorKind::Conflict | ApiErrorKind::VolumeBound, reply)) => error_message(&reply),
                 Err(CallError::Rejected(ApiErrorKind::VolumeNotFound, reply)) => {
                     let volume = configuration.pointer("/mounts/0/volume").and_then(Value::as_str).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! Backends on Fly.io: exactly one app for each, with one machine, one volume and a network of its own.
 //!
-//! Everything goes through [`ApiTransport`], so the same driver runs wherever requests can be sent. Fly tells nobody twice what it
+//! Everything goes through [`ApiTransport`], so the same driver runs wherever requests can be sent. Fly says only once what it
 //! has made, so everything is found by name: the app's follows from the backend's identity, the machine's and the
 //! volume's are fixed, and what is found has to prove that it is ours.
 //!

@@ -92,7 +92,7 @@ fn run_state(work: &AppReconciler<'_>, machine: &Machine) -> RunState {
     }
 }
 
-/// Secrets that are missing or were set by somebody else. Nobody sees their values, only digests that Fly makes.
+/// Secrets that are missing or were set by another client. Fly shows only digests of their values.
 fn secret_drift(work: &AppReconciler<'_>, wanted: &MachineSpec, secrets: &AppSecrets) -> Vec<FieldDrift> {
     let digests: BTreeMap<&str, &str> = secrets.digests();
     let noted = |name: &str| work.placement.provider_state.get(&format!("{SECRET_KEY_PREFIX}{name}"));

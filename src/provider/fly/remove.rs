@@ -24,7 +24,7 @@ const MAX_PAGES: usize = 1000;
 pub(super) async fn remove(work: &AppReconciler<'_>) -> Result<(), FlyError> {
     let dashboard = work.for_dashboard();
     let (found, own) = try_join(determine_ownership(&dashboard), determine_ownership(work)).await?;
-    // An app goes with everything in it, so before anything goes it is known that nothing of somebody else's does.
+    // An app goes with everything in it, so before anything goes it is known that it holds nothing foreign.
     refuse_unmanaged(&dashboard, &found)?;
     refuse_unmanaged(work, &own)?;
     delete_all(&dashboard, found).await?;
@@ -198,7 +198,7 @@ async fn delete_app(work: &AppReconciler<'_>) -> Result<(), FlyError> {
     loop {
         match work.find_app().await {
             Ok(None) => return Ok(()),
-            // The name was free for a moment, and somebody took it.
+            // The name was free for a moment, and another client took it.
             Err(FlyError::AppTaken { .. }) => return Ok(()),
             Ok(Some(_)) => {}
             Err(error) => return Err(error),
@@ -212,7 +212,7 @@ async fn delete_app(work: &AppReconciler<'_>) -> Result<(), FlyError> {
 }
 
 /// Volumes whose app is gone are billed and shown nowhere. What the organisation still lists of this app is taken
-/// away too. With its app gone there is no way to some: those are named, and nobody has to wait for them for ever.
+/// away too. With its app gone there is no way to some: those are named, and no operation waits for them for ever.
 async fn sweep_orphaned_volumes(work: &AppReconciler<'_>, org: &str) -> Result<(), FlyError> {
     // The list lags behind, so what was just taken away may be listed once more.
     let deadline = work.client.deadline(work.client.timeouts.deletion);

@@ -49,7 +49,7 @@ impl AppReconciler<'_> {
         configuration: &Value,
         secrets_version: Option<u64>,
     ) -> Result<UpdateOutcome, FlyError> {
-        // What is seen from here on nobody else changes.
+        // Under the lease no one else changes what is observed from here on.
         let before = self.machine_with_config(id).await?;
         let ran = before.state == "started";
         let after = match self.replace_config(lease, &before, configuration, secrets_version).await {
@@ -131,7 +131,7 @@ impl AppReconciler<'_> {
                 Ok(reply) => return Ok(parse_created(&what, &reply)?),
                 Err(CallError::Uncertain(said)) => said,
                 Err(CallError::Rejected(ApiErrorKind::Conflict, reply)) => {
-                    // Somebody's change is under way, or the vault lags behind: both are over in a while.
+                    // Another change is under way, or the vault lags behind: both are over in a while.
                     let said = error_message(&reply);
                     if self.client.remaining(deadline).is_none() {
                         return Err(FlyError::LeaseHeld { app: self.app.clone(), machine: seen.id.clone(), said }.into());

@@ -42,7 +42,7 @@ pub(super) enum VolumeDeletion {
 pub(super) enum VolumeOrigin {
     /// This run made it, and was told so.
     Created,
-    /// It was there, or nobody can tell.
+    /// It was there, or this is not known.
     Existing,
 }
 
@@ -84,7 +84,7 @@ impl CreateError {
 }
 
 impl AppReconciler<'_> {
-    /// The volumes of the app that are there to stay, whatever their names. Lists lag behind, so the one that was noted
+    /// Lists the volumes of the app that are not being destroyed, of any name. Lists lag behind, so the one that was noted
     /// is asked for by its id where it is not listed.
     pub(super) async fn list_volumes(&self) -> Result<Vec<Volume>, FlyError> {
         let mut volumes: Vec<Volume> = self.client.list(requests::list_volumes(&self.app)).await?;
@@ -97,7 +97,7 @@ impl AppReconciler<'_> {
         Ok(volumes)
     }
 
-    /// Whether a volume of the app may hold what somebody wants. An app that the manifest names may have been kept for its
+    /// Whether a volume of the app may hold data that is wanted. An app that the manifest names may have been kept for its
     /// data; one whose name follows from this backend's identity holds none before the backend was ready.
     pub(super) fn may_hold_data(&self) -> bool {
         self.placement.has_been_ready || self.placement.spec.settings.fly.app.is_some()
@@ -222,7 +222,7 @@ impl AppReconciler<'_> {
         Ok(parse::<ExtendResponse>(&what, &reply).unwrap_or_default().needs_restart)
     }
 
-    /// The volume of a machine that was there when one over this volume was to be made. Where it is another one, somebody
+    /// The volume of a machine that was there when one over this volume was to be made. Where it is another one, another client
     /// was faster, and what this run made for itself goes.
     pub(super) async fn volume_of_machine(
         &self,
@@ -243,7 +243,7 @@ impl AppReconciler<'_> {
         })
     }
 
-    /// Takes a volume away that this run made and has no use for, unless somebody uses it by now.
+    /// Takes a volume away that this run made and has no use for, unless it is in use by now.
     pub(super) async fn withdraw_volume(&self, id: &str) -> Result<(), FlyError> {
         let call = requests::delete_volume(&self.app, id);
         let what = call.label();

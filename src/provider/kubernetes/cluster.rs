@@ -16,9 +16,9 @@ use super::labels::MANAGER;
 
 /// How long one answer may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
-/// How long a look is repeated while nobody answers.
+/// How long a read is retried while the API server does not answer.
 const LOOK_FOR: Duration = Duration::from_secs(5);
-/// How long a change is repeated while nobody answers: an API server restarts within that.
+/// How long a write is retried while the API server does not answer: it restarts within that.
 const CHANGE_FOR: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const MAX_PAUSE: Duration = Duration::from_secs(4);
@@ -39,7 +39,7 @@ pub(super) struct Cluster {
     pub(super) plugin: Option<String>,
     /// Whether this process runs in the cluster itself.
     pub(super) is_inside: bool,
-    /// How long a request is repeated while nobody answers.
+    /// How long a request is retried while the API server does not answer.
     pub(super) patience: Duration,
 }
 
@@ -63,7 +63,7 @@ impl Cluster {
         Self { client, server, default_namespace, plugin, is_inside, patience: LOOK_FOR }
     }
 
-    /// Returns the same cluster, for whoever is about to change something.
+    /// Returns the same cluster with the retries of writes.
     pub(super) fn patient(&self) -> Self {
         Self { patience: CHANGE_FOR, ..self.clone() }
     }
@@ -107,7 +107,7 @@ impl Cluster {
         Err(KubernetesError::Unreachable { server: self.server.clone(), verb, reason: "the list does not end".to_owned() })
     }
 
-    /// Applies an object and returns it as the server has it then. What it sets is ours, whoever set it before.
+    /// Applies an object and returns it as the server has it then. What it sets is ours, also where another manager set it before.
     pub(super) async fn apply(&self, object: &Value, run: Run) -> Result<Value, KubernetesError> {
         let kind = Kind::of(object)?;
         let name = object["metadata"]["name"].as_str().unwrap_or_default();

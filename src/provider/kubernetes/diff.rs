@@ -1,7 +1,7 @@
 //! The difference between an object as it should be and as it is. Pure.
 //!
 //! Everything that is set must be so; what the server adds by itself is no difference. Lists whose items have a name are
-//! compared item by item, and an item that nobody asked for is named as foreign: an apply leaves alone what it does not own.
+//! compared item by item, and an item that was not asked for is named as foreign: an apply leaves alone what it does not own.
 
 use serde_json::Value;
 
@@ -64,7 +64,7 @@ fn compare(path: &str, wanted: &Value, live: &Value, found: &mut Vec<FieldDrift>
         (Value::Array(_), Value::Array(_)) if wanted == live => {}
         (wanted, live) if equal(wanted, live) => {}
         (wanted, live) => {
-            // Whoever set a variable by hand may have put a secret there.
+            // A variable that was set by hand may hold a secret.
             let is_variable = path.contains(".env.");
             let observed = if is_variable && !live.is_null() { "another value".to_owned() } else { shown(live) };
             found.push(drift(path, shown(wanted), observed));
@@ -142,7 +142,7 @@ fn extra_items(path: &str, wanted: &Value, live: &Value, found: &mut Vec<FieldDr
     }
 }
 
-/// Whether the backend's container in a Pod runs something else than its template says, whoever changed it. What only
+/// Whether the backend's container in a Pod runs something else than its template says, however that came about. What only
 /// resources say is no such difference.
 pub(super) fn container_differs(template: &Value, pod: &Value) -> bool {
     let wanted = &template["spec"]["containers"][0];

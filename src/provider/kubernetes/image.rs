@@ -60,7 +60,7 @@ fn named(own: Option<&str>, official: &str, release: Option<&Release>) -> Result
     })
 }
 
-/// Notes the commit of a backend's `precompiled-…` release, which is asked for once. Where nobody answers, it stays unknown.
+/// Notes the commit of a backend's `precompiled-…` release, which is asked for once. Without an answer it stays unknown.
 pub(super) async fn resolve_commit(mut resolved: ResolvedBackend, commits: &str) -> ResolvedBackend {
     if let Some(release @ Release::Precompiled { .. }) = pinned(&resolved)
         && let Release::Precompiled { short, .. } = &release

@@ -84,7 +84,7 @@ pub(super) fn is_terminating(object: &Value) -> bool {
 /// Checks that a namespace is there, before nothing in it is read as "absent".
 ///
 /// # Errors
-/// [`KubernetesError::NamespaceMissing`], and whatever else says that it is not known.
+/// [`KubernetesError::NamespaceMissing`], and every other error that leaves it unknown.
 pub(super) async fn require_namespace(cluster: &Cluster, namespace: &str) -> Result<(), KubernetesError> {
     match cluster.get(Kind::Namespace, "", namespace).await {
         Ok(Some(_)) => Ok(()),

@@ -145,7 +145,7 @@ impl Kubernetes {
         Ok(cluster)
     }
 
-    /// Returns the cluster of a backend, and its namespace there: the one that it was made in, whatever the context says now.
+    /// Returns the cluster of a backend, and its namespace there: the one that it was made in, even if the context has another one now.
     async fn place(&self, resolved: &ResolvedBackend) -> Result<(Cluster, String), KubernetesError> {
         let settings = &resolved.spec.settings.kubernetes;
         let cluster = self.cluster(settings).await?;

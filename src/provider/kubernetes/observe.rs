@@ -94,7 +94,7 @@ fn object_drift(resolved: &ResolvedBackend, objects: &Objects, seen: &Inventory)
     found
 }
 
-/// Returns what the last apply made; none where a secret or an image is not at hand for whoever only looks.
+/// Returns what the last apply made; none where a secret or an image is not at hand for a command that only observes.
 fn wanted(resolved: &ResolvedBackend, namespace: &str) -> Option<Objects> {
     let mut resolved = resolved.clone();
     let state = &resolved.provider_state;

@@ -1,4 +1,4 @@
-//! The rights that a driver needs in a namespace: as a Role for whoever grants them, and as questions to the API server.
+//! The rights that a driver needs in a namespace: as a Role for the administrator who grants them, and as questions to the API server.
 
 use serde_json::{Value, json};
 

@@ -102,7 +102,7 @@ impl Rollout<'_> {
         Ok(())
     }
 
-    /// Returns why there is no Pod: whatever refuses it says so in an event only.
+    /// Returns why there is no Pod: a refusal is told in an event only.
     async fn why_missing(&self, missing_for: Duration) -> Result<PodState, KubernetesError> {
         let waiting = || PodState::Waiting("its Pod has not been made yet".to_owned());
         if missing_for < MISSING_FOR {

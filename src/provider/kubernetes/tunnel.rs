@@ -52,7 +52,7 @@ impl PodPort {
         match (copied, refused) {
             (_, Some(reason)) => Err(reason),
             (Ok(_), None) => Ok(()),
-            // Whoever asked has gone.
+            // The client has gone.
             (Err(error), None) if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => Ok(()),
             (Err(error), None) => Err(error.to_string()),
         }
@@ -115,7 +115,7 @@ impl Tunnels {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let mut tunnels = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Somebody else may have been faster.
+        // Another task may have been faster.
         if let Some(url) = known(&tunnels) {
             return Ok(url);
         }

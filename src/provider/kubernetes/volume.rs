@@ -86,7 +86,7 @@ pub(super) enum Retention {
     Kept(String),
     /// There is no volume yet.
     NoVolume,
-    /// Nobody could see to it.
+    /// It could not be looked at.
     NotKnown { volume: String, reason: String },
 }
 

@@ -36,45 +36,45 @@ fn every_refusal_has_the_status_and_the_words_of_the_facts() {
 
 #[tokio::test]
 async fn a_full_region_refuses_and_another_one_takes() {
-    let asker = TestClient::new(Settings::friendly());
-    asker.want(201, "POST /apps", json!({ "name": "gremlin", "org_slug": "acme" })).await;
+    let client = TestClient::new(Settings::friendly());
+    client.want(201, "POST /apps", json!({ "name": "gremlin", "org_slug": "acme" })).await;
     let mut plain = machine("convex", "none");
     plain["config"].as_object_mut().unwrap().remove("mounts");
     for (capacity, status, of_volume) in
         [(Shortage::NoCandidateHost, 422, 400), (Shortage::NoCapacity, 409, 400), (Shortage::Quota, 403, 403)]
     {
-        asker.fly.world().full_regions.insert("iad".to_owned(), capacity);
-        asker.want(status, "POST /apps/gremlin/machines", plain.clone()).await;
-        asker.want(of_volume, "POST /apps/gremlin/volumes", volume()).await;
+        client.fly.world().full_regions.insert("iad".to_owned(), capacity);
+        client.want(status, "POST /apps/gremlin/machines", plain.clone()).await;
+        client.want(of_volume, "POST /apps/gremlin/volumes", volume()).await;
     }
     let room = |region: &str| json!({ "org_slug": "acme", "region": region, "count": 1 });
-    assert_eq!(asker.want(200, "POST /platform/placements", room("iad")).await["regions"], json!([]));
-    let elsewhere = asker.want(200, "POST /platform/placements", room("iad,ewr")).await;
+    assert_eq!(client.want(200, "POST /platform/placements", room("iad")).await["regions"], json!([]));
+    let elsewhere = client.want(200, "POST /platform/placements", room("iad,ewr")).await;
     assert_eq!(elsewhere["regions"][0]["region"], "ewr");
     plain["region"] = json!("iad,ewr");
-    assert_eq!(asker.want(200, "POST /apps/gremlin/machines", plain).await["region"], "ewr");
-    assert_eq!(asker.want(200, "GET /platform/regions", NONE).await["regions"].as_array().unwrap().len(), 18);
+    assert_eq!(client.want(200, "POST /apps/gremlin/machines", plain).await["region"], "ewr");
+    assert_eq!(client.want(200, "GET /platform/regions", NONE).await["regions"].as_array().unwrap().len(), 18);
 }
 
 /// The main cause of trouble: a volume that was made without saying what will run there.
 #[tokio::test]
 async fn without_a_hint_a_volume_lands_where_no_machine_fits() {
-    let asker = TestClient::new(Settings::friendly());
-    asker.want(201, "POST /apps", json!({ "name": "gremlin", "org_slug": "acme" })).await;
-    asker.fly.world().full_hosts.insert("iad-1".to_owned(), Shortage::HostCpus);
+    let client = TestClient::new(Settings::friendly());
+    client.want(201, "POST /apps", json!({ "name": "gremlin", "org_slug": "acme" })).await;
+    client.fly.world().full_hosts.insert("iad-1".to_owned(), Shortage::HostCpus);
     let mut careless = volume();
     careless.as_object_mut().unwrap().remove("compute");
-    let careless = asker.want(200, "POST /apps/gremlin/volumes", careless).await;
+    let careless = client.want(200, "POST /apps/gremlin/volumes", careless).await;
     let id = careless["id"].as_str().unwrap();
-    let refused = asker.want(412, "POST /apps/gremlin/machines", machine("convex", id)).await;
+    let refused = client.want(412, "POST /apps/gremlin/machines", machine("convex", id)).await;
     assert_eq!(refused["status"], "volume_placement_capacity");
-    let careful = asker.want(200, "POST /apps/gremlin/volumes", volume()).await;
-    let made = asker.want(200, "POST /apps/gremlin/machines", machine("convex", careful["id"].as_str().unwrap())).await;
+    let careful = client.want(200, "POST /apps/gremlin/volumes", volume()).await;
+    let made = client.want(200, "POST /apps/gremlin/machines", machine("convex", careful["id"].as_str().unwrap())).await;
     // The host fills up: what is stopped cannot come back, and what runs cannot be changed.
-    asker.fly.world().full_hosts.insert("iad-2".to_owned(), Shortage::HostCpus);
+    client.fly.world().full_hosts.insert("iad-2".to_owned(), Shortage::HostCpus);
     let line = format!("/apps/gremlin/machines/{}", made["id"].as_str().unwrap());
     let version = made["instance_id"].as_str().unwrap();
-    asker
+    client
         .want_all(&[
             (&format!("GET {line}/wait?state=started"), NONE, 200, ""),
             (&format!("POST {line}"), json!({ "config": made["config"] }), 409, "could not reserve resource for machine"),
@@ -89,19 +89,19 @@ async fn without_a_hint_a_volume_lands_where_no_machine_fits() {
 #[tokio::test]
 async fn a_host_that_does_not_answer_shows_half_a_machine() {
     for (times_out, status) in [(false, 200), (true, 408)] {
-        let asker = TestClient::new(Settings { unreachable_times_out: times_out, ..Settings::friendly() });
-        let (id, volume) = asker.machine("gremlin").await;
-        asker.fly.world().unreachable_hosts.insert("iad-1".to_owned());
+        let client = TestClient::new(Settings { unreachable_times_out: times_out, ..Settings::friendly() });
+        let (id, volume) = client.machine("gremlin").await;
+        client.fly.world().unreachable_hosts.insert("iad-1".to_owned());
         let line = format!("/apps/gremlin/machines/{id}");
-        let shown = asker.want(status, &format!("GET {line}"), NONE).await;
+        let shown = client.want(status, &format!("GET {line}"), NONE).await;
         if status == 200 {
             assert_eq!(shown["host_status"], "unreachable");
             assert!(shown.get("config").is_none() && shown["incomplete_config"].get("mounts").is_none());
         }
-        let data = asker.want(200, &format!("GET /apps/gremlin/volumes/{volume}"), NONE).await;
+        let data = client.want(200, &format!("GET /apps/gremlin/volumes/{volume}"), NONE).await;
         assert_eq!(data["host_status"], "unreachable");
         for change in [format!("POST {line}/start"), format!("DELETE {line}?force=true")] {
-            asker.want_all(&[(&change, NONE, 408, "deadline_exceeded")]).await;
+            client.want_all(&[(&change, NONE, 408, "deadline_exceeded")]).await;
         }
     }
 }

@@ -10,9 +10,9 @@ const NONE: Value = Value::Null;
 
 /// An app without anything in it.
 async fn app() -> TestClient {
-    let asker = TestClient::new(Settings::friendly());
-    asker.want(201, "POST /apps", json!({ "name": "gremlin", "org_slug": "acme" })).await;
-    asker
+    let client = TestClient::new(Settings::friendly());
+    client.want(201, "POST /apps", json!({ "name": "gremlin", "org_slug": "acme" })).await;
+    client
 }
 
 /// A machine without a volume.
@@ -24,36 +24,36 @@ fn plain() -> Value {
 
 #[tokio::test]
 async fn names_of_machines_are_unique_until_they_are_gone() {
-    let asker = app().await;
-    let made = asker.want(200, "POST /apps/gremlin/machines", plain()).await;
+    let client = app().await;
+    let made = client.want(200, "POST /apps/gremlin/machines", plain()).await;
     let id = made["id"].as_str().unwrap();
-    let refused = asker.want(409, "POST /apps/gremlin/machines", plain()).await;
+    let refused = client.want(409, "POST /apps/gremlin/machines", plain()).await;
     let message = format!("already_exists: unique machine name violation, machine ID {id} already exists with name \"convex\"");
     assert_eq!(refused["error"], message);
-    asker.want(200, &format!("DELETE /apps/gremlin/machines/{id}?force=true"), NONE).await;
-    asker.want(200, "POST /apps/gremlin/machines", plain()).await;
-    assert_eq!(asker.want(200, &format!("GET /apps/gremlin/machines/{id}"), NONE).await["state"], "destroyed");
-    asker.want(404, &format!("POST /apps/gremlin/machines/{id}/start"), NONE).await;
-    asker.want(404, &format!("DELETE /apps/gremlin/machines/{id}?force=true"), NONE).await;
+    client.want(200, &format!("DELETE /apps/gremlin/machines/{id}?force=true"), NONE).await;
+    client.want(200, "POST /apps/gremlin/machines", plain()).await;
+    assert_eq!(client.want(200, &format!("GET /apps/gremlin/machines/{id}"), NONE).await["state"], "destroyed");
+    client.want(404, &format!("POST /apps/gremlin/machines/{id}/start"), NONE).await;
+    client.want(404, &format!("DELETE /apps/gremlin/machines/{id}?force=true"), NONE).await;
     let lists = [("", 1), ("?include_deleted=true", 2), ("?metadata.managed_by=convexinfra", 1), ("?metadata.managed_by=x", 0)];
     for (query, count) in lists {
-        let listed = asker.want(200, &format!("GET /apps/gremlin/machines{query}"), NONE).await;
+        let listed = client.want(200, &format!("GET /apps/gremlin/machines{query}"), NONE).await;
         assert_eq!(listed.as_array().unwrap().len(), count, "{query}");
     }
-    asker.fly.world().ahead += std::time::Duration::from_secs(61);
-    asker.want(404, &format!("GET /apps/gremlin/machines/{id}"), NONE).await;
+    client.fly.world().ahead += std::time::Duration::from_secs(61);
+    client.want(404, &format!("GET /apps/gremlin/machines/{id}"), NONE).await;
 }
 
 #[tokio::test]
 async fn lists_are_filtered_shortened_and_late() {
-    let asker = TestClient::new(Settings { list_lag: 2, machine_hidden_for: 1, ..Settings::friendly() });
-    asker.want(201, "POST /apps", json!({ "name": "gremlin", "org_slug": "acme" })).await;
-    let made = asker.want(200, "POST /apps/gremlin/machines", plain()).await;
+    let client = TestClient::new(Settings { list_lag: 2, machine_hidden_for: 1, ..Settings::friendly() });
+    client.want(201, "POST /apps", json!({ "name": "gremlin", "org_slug": "acme" })).await;
+    let made = client.want(200, "POST /apps/gremlin/machines", plain()).await;
     let wait = format!("GET /apps/gremlin/machines/{}/wait?state=started", made["id"].as_str().unwrap());
-    asker.want(404, &wait, NONE).await;
-    asker.want(200, &wait, NONE).await;
+    client.want(404, &wait, NONE).await;
+    client.want(200, &wait, NONE).await;
     for count in [0, 0, 1] {
-        let listed = asker.want(200, "GET /apps/gremlin/machines", NONE).await;
+        let listed = client.want(200, "GET /apps/gremlin/machines", NONE).await;
         assert_eq!(listed.as_array().unwrap().len(), count);
     }
     let filters = [
@@ -66,20 +66,20 @@ async fn lists_are_filtered_shortened_and_late() {
         ("metadata.managed_by=convexinfra&metadata.project_id=other", 0),
     ];
     for (filter, count) in filters {
-        let listed = asker.want(200, &format!("GET /apps/gremlin/machines?{filter}"), NONE).await;
+        let listed = client.want(200, &format!("GET /apps/gremlin/machines?{filter}"), NONE).await;
         assert_eq!(listed.as_array().unwrap().len(), count, "{filter}");
     }
-    let summary = asker.want(200, "GET /apps/gremlin/machines?summary=true", NONE).await;
+    let summary = client.want(200, "GET /apps/gremlin/machines?summary=true", NONE).await;
     for left_out in ["config", "checks", "host_status"] {
         assert!(summary[0].get(left_out).is_none(), "a summary has no {left_out}");
     }
-    let whole = asker.want(200, "GET /orgs/acme/machines?limit=1", NONE).await;
+    let whole = client.want(200, "GET /orgs/acme/machines?limit=1", NONE).await;
     assert_eq!(whole["machines"][0]["app_name"], "gremlin");
 }
 
 #[tokio::test]
 async fn impossible_machine_configs_are_refused() {
-    let asker = app().await;
+    let client = app().await;
     let changed = |pointer: &str, value: Value| {
         let mut body = plain();
         *body.pointer_mut(pointer).unwrap() = value;
@@ -104,10 +104,10 @@ async fn impossible_machine_configs_are_refused() {
         (json!({ "name": "convex" }), "config"),
     ];
     for (body, text) in rows {
-        asker.want_all(&[("POST /apps/gremlin/machines", body, 400, text)]).await;
+        client.want_all(&[("POST /apps/gremlin/machines", body, 400, text)]).await;
     }
     // These are not as the document wants them either.
-    let broken = asker.fly.take_violations();
+    let broken = client.fly.take_violations();
     let expected = usize::from(Contract::at_hand().is_some());
     assert_eq!(broken.len(), expected, "{broken:#?}");
     assert!(broken.iter().all(|violation| violation.contains("/config/services/0/autostart")), "{broken:#?}");
@@ -115,12 +115,12 @@ async fn impossible_machine_configs_are_refused() {
 
 #[tokio::test]
 async fn a_configuration_comes_back_in_other_words() {
-    let asker = app().await;
+    let client = app().await;
     let mut body = plain();
     body["config"]["services"][0]["autostop"] = json!("off");
     body["config"]["services"][0]["checks"][0]["grace_period"] = json!("90s");
     body["config"].as_object_mut().unwrap().remove("restart");
-    let made = asker.want(200, "POST /apps/gremlin/machines", body).await;
+    let made = client.want(200, "POST /apps/gremlin/machines", body).await;
     assert_eq!(made["state"], "starting");
     let config = &made["config"];
     assert_eq!(config["services"][0]["autostop"], false);
@@ -128,68 +128,69 @@ async fn a_configuration_comes_back_in_other_words() {
     assert_eq!(config["init"], json!({}));
     assert_eq!(config["restart"], json!({ "policy": "on-failure", "max_retries": 10 }));
     assert_eq!(made["image_ref"]["digest"].as_str().unwrap().len(), 71);
-    let checks =
-        asker.until(&format!("GET /apps/gremlin/machines/{}", made["id"].as_str().unwrap()), |m| m["state"] == "started").await;
+    let checks = client
+        .until(&format!("GET /apps/gremlin/machines/{}", made["id"].as_str().unwrap()), |m| m["state"] == "started")
+        .await;
     assert!(checks["checks"][0]["name"].as_str().unwrap().starts_with("servicecheck-"));
 }
 
 #[tokio::test]
 async fn an_update_replaces_everything_and_makes_a_version() {
-    let asker = app().await;
-    let made = asker.want(200, "POST /apps/gremlin/machines", plain()).await;
+    let client = app().await;
+    let made = client.want(200, "POST /apps/gremlin/machines", plain()).await;
     let line = format!("/apps/gremlin/machines/{}", made["id"].as_str().unwrap());
     let (post, first) = (format!("POST {line}"), &made["instance_id"]);
     let mut body = json!({ "config": plain()["config"], "current_version": first });
     body["config"].as_object_mut().unwrap().remove("env");
-    let updated = asker.want(200, &post, body.clone()).await;
+    let updated = client.want(200, &post, body.clone()).await;
     assert_ne!(updated["instance_id"], *first);
     assert!(updated["config"].get("env").is_none(), "nothing is merged");
-    asker.want(412, &post, body.clone()).await;
+    client.want(412, &post, body.clone()).await;
     body.as_object_mut().unwrap().remove("current_version");
     for (key, value) in [("name", "other"), ("region", "ams")] {
         let mut other = body.clone();
         other[key] = json!(value);
-        asker.want(400, &post, other).await;
+        client.want(400, &post, other).await;
     }
     body["config"]["mounts"] = json!([{ "volume": "vol_other", "path": "/convex/data" }]);
-    asker.want(400, &post, body).await;
-    let versions = asker.want(200, &format!("GET {line}/versions"), NONE).await;
+    client.want(400, &post, body).await;
+    let versions = client.want(200, &format!("GET {line}/versions"), NONE).await;
     assert_eq!(versions.as_array().unwrap().len(), 2);
-    let events = asker.want(200, &format!("GET {line}/events?limit=1"), NONE).await;
+    let events = client.want(200, &format!("GET {line}/events?limit=1"), NONE).await;
     assert_eq!(events.as_array().unwrap().len(), 1);
-    asker.want(400, &format!("GET {line}/events?limit=51"), NONE).await;
+    client.want(400, &format!("GET {line}/events?limit=51"), NONE).await;
 }
 
 #[tokio::test]
 async fn metadata_changes_without_a_version() {
-    let asker = app().await;
-    let made = asker.want(200, "POST /apps/gremlin/machines", plain()).await;
+    let client = app().await;
+    let made = client.want(200, "POST /apps/gremlin/machines", plain()).await;
     let line = format!("/apps/gremlin/machines/{}", made["id"].as_str().unwrap());
-    asker.want(204, &format!("POST {line}/metadata/color"), json!({ "value": "red" })).await;
-    asker.want(200, &format!("GET {line}/metadata/color"), NONE).await;
+    client.want(204, &format!("POST {line}/metadata/color"), json!({ "value": "red" })).await;
+    client.want(200, &format!("GET {line}/metadata/color"), NONE).await;
     let wrong = json!({ "metadata": { "color": "blue" }, "machine_version": "another" });
-    asker.want(412, &format!("PATCH {line}/metadata"), wrong).await;
+    client.want(412, &format!("PATCH {line}/metadata"), wrong).await;
     let right = json!({ "metadata": { "size": "s" }, "machine_version": made["instance_id"] });
-    asker.want(204, &format!("PATCH {line}/metadata"), right).await;
-    asker.want(204, &format!("DELETE {line}/metadata/color"), NONE).await;
-    asker.want(404, &format!("GET {line}/metadata/color"), NONE).await;
-    let all = asker.want(200, &format!("GET {line}/metadata"), NONE).await;
+    client.want(204, &format!("PATCH {line}/metadata"), right).await;
+    client.want(204, &format!("DELETE {line}/metadata/color"), NONE).await;
+    client.want(404, &format!("GET {line}/metadata/color"), NONE).await;
+    let all = client.want(200, &format!("GET {line}/metadata"), NONE).await;
     assert_eq!((&all["size"], &all["managed_by"]), (&json!("s"), &json!("convexinfra")));
-    let shown = asker.want(200, &format!("GET {line}"), NONE).await;
+    let shown = client.want(200, &format!("GET {line}"), NONE).await;
     assert_eq!(shown["instance_id"], made["instance_id"]);
-    asker.want(204, &format!("PUT {line}/metadata"), json!({ "metadata": {} })).await;
-    assert_eq!(asker.want(200, &format!("GET {line}/metadata"), NONE).await, json!({}));
+    client.want(204, &format!("PUT {line}/metadata"), json!({ "metadata": {} })).await;
+    assert_eq!(client.want(200, &format!("GET {line}/metadata"), NONE).await, json!({}));
 }
 
 #[tokio::test]
 async fn states_follow_one_another_and_are_waited_for() {
     let mut settings = Settings::friendly().hurried(20);
     settings.step = std::time::Duration::from_millis(10);
-    let asker = TestClient::new(settings);
-    asker.want(201, "POST /apps", json!({ "name": "gremlin", "org_slug": "acme" })).await;
+    let client = TestClient::new(settings);
+    client.want(201, "POST /apps", json!({ "name": "gremlin", "org_slug": "acme" })).await;
     let mut body = plain();
     body["skip_launch"] = json!(true);
-    let made = asker.want(200, "POST /apps/gremlin/machines", body).await;
+    let made = client.want(200, "POST /apps/gremlin/machines", body).await;
     assert_eq!(made["state"], "created");
     let line = format!("/apps/gremlin/machines/{}", made["id"].as_str().unwrap());
     let version = made["instance_id"].as_str().unwrap();
@@ -197,7 +198,7 @@ async fn states_follow_one_another_and_are_waited_for() {
     let (stopped, stop) =
         (format!("state=stopped&version={version}&timeout=60"), json!({ "signal": "SIGINT", "timeout": "30s" }));
     let destroyed = "unable to destroy machine, not currently stopped or suspended";
-    asker
+    client
         .want_all(&[
             (
                 &format!("POST {line}/start"),
@@ -212,9 +213,9 @@ async fn states_follow_one_another_and_are_waited_for() {
             (&format!("POST {line}"), json!({ "config": plain()["config"] }), 200, "starting"),
         ])
         .await;
-    let version = asker.want(200, &format!("GET {line}"), NONE).await["instance_id"].as_str().unwrap().to_owned();
+    let version = client.want(200, &format!("GET {line}"), NONE).await["instance_id"].as_str().unwrap().to_owned();
     let now_stopped = stopped.replace(&made["instance_id"].as_str().unwrap().to_owned(), &version);
-    asker
+    client
         .want_all(&[
             (&wait("state=stopped,settled&version=none&timeout=1"), NONE, 408, "deadline_exceeded"),
             (&wait("state=settled"), NONE, 200, r#""state":"started""#),
@@ -234,6 +235,6 @@ async fn states_follow_one_another_and_are_waited_for() {
             (&wait("state=started"), NONE, 404, "not_found"),
         ])
         .await;
-    let events = asker.want(200, &format!("GET {line}/events"), NONE).await;
+    let events = client.want(200, &format!("GET {line}/events"), NONE).await;
     assert_eq!(events.as_array().unwrap().iter().filter(|event| event["type"] == "exit").count(), 2);
 }

@@ -1,4 +1,4 @@
-//! Where a container keeps its data: a backend of convexinfra keeps it at fixed places of one volume, so whatever is
+//! Where a container keeps its data: a backend of convexinfra keeps it at fixed places of one volume, so all that is
 //! elsewhere would stay behind.
 
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! Import: reading everything of a container that something else started, such as the official compose file.
 //!
-//! Nothing is changed here. The next apply replaces the container and keeps its volume, so whatever the record does not
+//! Nothing is changed here. The next apply replaces the container and keeps its volume, so everything that the record does not
 //! hold would be lost then: what a manifest has a key for is recorded, and the rest is named.
 
 mod data_paths;
@@ -64,7 +64,7 @@ pub struct ExternalContainer {
     pub tuning: Tuning,
     /// Its limits.
     pub resources: Resources,
-    /// Networks, aliases, labels and whatever else `[backends.NAME.docker]` has keys for.
+    /// Networks, aliases, labels and all else that `[backends.NAME.docker]` has keys for.
     pub settings: DockerSettings,
     /// Variables that the manifest has no other key for, and their values.
     pub extra_env: BTreeMap<String, Secret>,
@@ -145,7 +145,7 @@ impl ExternalContainer {
             let names: Vec<&str> = self.dropped.iter().map(String::as_str).collect();
             state.insert(DROPPED.to_owned(), names.join(", "));
         }
-        // The very same build goes on, whatever its tag means by now.
+        // The same build goes on, even if its tag has moved by now.
         if let Ok(reference) = backend_reference(resolved) {
             ImagePin::BACKEND.record_id(&reference, &self.image_id, &mut state);
         }

@@ -1,4 +1,4 @@
-//! Networks, labels, mounts and whatever else `[backends.NAME.docker]` has a key for, read from a container, and the names
+//! Networks, labels, mounts and all else that `[backends.NAME.docker]` has a key for, read from a container, and the names
 //! of what it has no key for.
 
 use std::collections::BTreeSet;

@@ -39,7 +39,7 @@ fn sixty_four_clients_on_one_project() {
     assert_eq!(world.processes().len(), 1, "{:?}", world.processes());
     world.assert_reachable(".env.local", "gremlin-dev");
     world.assert_converged();
-    println!("crowd: {done} of 64 clients of one project ended with 0, the others with 5");
+    println!("concurrent clients: {done} of 64 clients of one project ended with 0, the others with 5");
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn sixty_four_clients_on_sixty_four_projects() {
 /// The server dies in the middle of fifty applies and comes back; every one of them ends well, and nothing is there twice.
 #[test]
 fn a_server_killed_in_the_middle_of_fifty_applies() {
-    let mut world = super::crowded_world(ONE);
+    let mut world = super::large_world(ONE);
     let running: Vec<RunningCommand> = (0..50).map(|number| apply_in(&world, number, ONE)).collect();
     // Some are done by then and some have not begun.
     fixture::wait_until("the middle", || world.records().len() >= 10);
@@ -79,5 +79,5 @@ fn a_server_killed_in_the_middle_of_fifty_applies() {
         let manifest = world.root().join(&name).join("convex.toml").display().to_string();
         world.run_expecting(0, &["plan", "--detailed-exitcode", "--manifest", &manifest]);
     }
-    println!("crowd: the server was killed with {there} of 50 backends begun");
+    println!("concurrent clients: the server was killed with {there} of 50 backends begun");
 }

@@ -14,16 +14,16 @@ async fn a_violation_of_the_contract_is_named_exactly() {
     if Contract::at_hand().is_none() {
         return;
     }
-    let asker = TestClient::new(Settings::friendly());
-    asker.want(201, "POST /apps", json!({ "name": "gremlin", "org_slug": "acme", "netwrk": "x" })).await;
+    let client = TestClient::new(Settings::friendly());
+    client.want(201, "POST /apps", json!({ "name": "gremlin", "org_slug": "acme", "netwrk": "x" })).await;
     let mut misspelt = machine("convex", "none");
     misspelt["config"].as_object_mut().unwrap().remove("mounts");
     misspelt["config"]["guest"]["memory"] = json!(256);
     misspelt["config"]["metadata"]["count"] = json!(5);
-    asker.want(200, "POST /apps/gremlin/machines", misspelt).await;
-    asker.ask("GET /apps/gremlin/machines?sumary=true", NONE).await;
-    asker.ask("GET /app/gremlin", NONE).await;
-    let found = asker.fly.take_violations().join("\n");
+    client.want(200, "POST /apps/gremlin/machines", misspelt).await;
+    client.ask("GET /apps/gremlin/machines?sumary=true", NONE).await;
+    client.ask("GET /app/gremlin", NONE).await;
+    let found = client.fly.take_violations().join("\n");
     for wanted in [
         "POST /apps (request) at `/netwrk`: the field `netwrk` is not documented",
         "POST /apps/{app_name}/machines (request) at `/config/guest/memory`: the field `memory` is not documented",
@@ -40,10 +40,10 @@ async fn a_violation_of_the_contract_is_named_exactly() {
 #[tokio::test]
 async fn every_gap_in_working_exchanges_is_needed() {
     let Some(contract) = Contract::at_hand() else { return };
-    let asker = TestClient::new(Settings::friendly());
-    let (id, data) = asker.machine("gremlin").await;
+    let client = TestClient::new(Settings::friendly());
+    let (id, data) = client.machine("gremlin").await;
     let line = format!("/apps/gremlin/machines/{id}");
-    let lease = asker.want(201, &format!("POST {line}/lease?ttl=60"), NONE).await;
+    let lease = client.want(201, &format!("POST {line}/lease?ttl=60"), NONE).await;
     let nonce = lease["data"]["nonce"].as_str().unwrap();
     for (ask, body) in [
         ("GET /apps/gremlin/machines?include_leases=true&metadata.managed_by=convexinfra".to_owned(), NONE),
@@ -64,11 +64,11 @@ async fn every_gap_in_working_exchanges_is_needed() {
         ("POST /apps/gremlin/volumes".to_owned(), volume()),
         ("POST /apps?wait=true".to_owned(), json!({ "name": "other", "org_slug": "acme" })),
     ] {
-        let (status, answer) = asker.ask_with(nonce, &ask, body).await;
+        let (status, answer) = client.ask_with(nonce, &ask, body).await;
         assert!((200..300).contains(&status), "{ask}: {status} {answer}");
-        asker.ask(&format!("GET {line}/wait?state=settled,destroyed"), NONE).await;
+        client.ask(&format!("GET {line}/wait?state=settled,destroyed"), NONE).await;
     }
-    asker.want(202, "DELETE /apps/gremlin?force=true", NONE).await;
+    client.want(202, "DELETE /apps/gremlin?force=true", NONE).await;
     let used = contract.used();
     let unused: Vec<_> = HOLES
         .iter()

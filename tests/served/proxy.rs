@@ -1,4 +1,4 @@
-//! Something between client and server that lets everything through but for one request: what a command does then.
+//! A proxy between client and server that passes every request but one: what a command does then.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -13,24 +13,24 @@ const ONE: &str = "project = \"gremlin\"\n\n[backends.dev]\nprovider = \"simulat
 
 /// What becomes of a request.
 #[derive(Clone, Copy)]
-enum Way {
+enum Verdict {
     Through,
     /// It is heard and never answered.
     Held,
-    /// Somebody else says that the token is of no use.
+    /// It is refused with 401 in place of the server.
     TurnedAway,
 }
 
 /// A proxy in front of a server.
-struct Between {
+struct Proxy {
     url: String,
     /// How many requests were not let through.
     caught: Arc<AtomicUsize>,
 }
 
-impl Between {
+impl Proxy {
     /// Decides by the first line of a request, and how often the same line was there before.
-    fn new(server: &str, path: &'static str, way: fn(usize) -> Way) -> Self {
+    fn new(server: &str, path: &'static str, way: fn(usize) -> Verdict) -> Self {
         let server = server.strip_prefix("http://").unwrap().to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -52,7 +52,7 @@ impl Between {
                         &|request| {
                             let line = request.lines().next().unwrap_or_default();
                             if !line.starts_with("GET ") || !line.split([' ', '?']).any(|word| word == path) {
-                                return Way::Through;
+                                return Verdict::Through;
                             }
                             way(matched.fetch_add(1, Ordering::SeqCst))
                         },
@@ -68,7 +68,7 @@ impl Between {
 fn carry(
     mut client: TcpStream,
     mut server: TcpStream,
-    decide: &dyn Fn(&str) -> Way,
+    decide: &dyn Fn(&str) -> Verdict,
     caught: &AtomicUsize,
 ) -> std::io::Result<()> {
     let mut piece = [0; 16 << 10];
@@ -76,12 +76,12 @@ fn carry(
         let count = client.read(&mut piece)?;
         match decide(&String::from_utf8_lossy(&piece[..count])) {
             _ if count == 0 => return server.shutdown(Shutdown::Both),
-            Way::Through => server.write_all(&piece[..count])?,
-            Way::Held => {
+            Verdict::Through => server.write_all(&piece[..count])?,
+            Verdict::Held => {
                 caught.fetch_add(1, Ordering::SeqCst);
                 return client.read_to_end(&mut Vec::new()).map(drop);
             }
-            Way::TurnedAway => {
+            Verdict::TurnedAway => {
                 caught.fetch_add(1, Ordering::SeqCst);
                 client.write_all(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")?;
                 return server.shutdown(Shutdown::Both);
@@ -95,12 +95,12 @@ fn an_interrupt_ends_a_log_that_is_waited_for() {
     let world = ProjectFixture::served(ONE, PortBudget::Small);
     world.apply();
     let path = "/v1/projects/gremlin/backends/dev/logs";
-    let between = Between::new(&world.variables["CONVEXINFRA_CONTROL_PLANE"], path, |_| Way::Held);
+    let proxy = Proxy::new(&world.variables["CONVEXINFRA_CONTROL_PLANE"], path, |_| Verdict::Held);
     let words = ["logs", "--follow"];
     let mut command = world.command(&words);
-    command.env("CONVEXINFRA_CONTROL_PLANE", &between.url);
+    command.env("CONVEXINFRA_CONTROL_PLANE", &proxy.url);
     let following = RunningCommand::new(command, &words);
-    wait_until("the log is asked for", || between.caught.load(Ordering::SeqCst) > 0);
+    wait_until("the log is asked for", || proxy.caught.load(Ordering::SeqCst) > 0);
     following.interrupt();
     let run = following.end();
     assert_eq!(run.code(), 130, "{run}");
@@ -110,13 +110,13 @@ fn an_interrupt_ends_a_log_that_is_waited_for() {
 fn finished_steps_are_reported_where_the_last_observation_fails() {
     let world = ProjectFixture::served(ONE, PortBudget::Small);
     // The first look is for the plan, the second one for what came of it.
-    let second = |number| if number == 1 { Way::TurnedAway } else { Way::Through };
-    let between = Between::new(&world.variables["CONVEXINFRA_CONTROL_PLANE"], "/v1/projects/gremlin", second);
+    let second = |number| if number == 1 { Verdict::TurnedAway } else { Verdict::Through };
+    let proxy = Proxy::new(&world.variables["CONVEXINFRA_CONTROL_PLANE"], "/v1/projects/gremlin", second);
     let words = ["apply", "--yes", "--json"];
     let mut command = world.command(&words);
-    command.env("CONVEXINFRA_CONTROL_PLANE", &between.url);
+    command.env("CONVEXINFRA_CONTROL_PLANE", &proxy.url);
     let run = RunningCommand::new(command, &words).end();
-    assert_eq!(between.caught.load(Ordering::SeqCst), 1, "{run}");
+    assert_eq!(proxy.caught.load(Ordering::SeqCst), 1, "{run}");
     let documents: Vec<serde_json::Value> = run.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let finished = documents.iter().find(|event| event["type"] == "finished").unwrap_or_else(|| panic!("{run}"));
     assert_eq!((&finished["done"], &finished["converged"]), (&2.into(), &serde_json::Value::Null), "{run}");
@@ -128,10 +128,10 @@ fn finished_steps_are_reported_where_the_last_observation_fails() {
     world.assert_converged();
     // The same in words.
     world.manifest(&ONE.replace("\"simulated\"\n", "\"simulated\"\nttl = \"7d\"\n"));
-    let between = Between::new(&world.variables["CONVEXINFRA_CONTROL_PLANE"], "/v1/projects/gremlin", second);
+    let proxy = Proxy::new(&world.variables["CONVEXINFRA_CONTROL_PLANE"], "/v1/projects/gremlin", second);
     let words = ["apply", "--yes"];
     let mut command = world.command(&words);
-    command.env("CONVEXINFRA_CONTROL_PLANE", &between.url);
+    command.env("CONVEXINFRA_CONTROL_PLANE", &proxy.url);
     let run = RunningCommand::new(command, &words).end();
     assert!(run.out.contains("`dev` is ready at ") && run.err.contains("1 step done"), "{run}");
     world.assert_converged();
