@@ -171,7 +171,7 @@ fn read_records(bencher: Bencher<'_, '_>, size: usize) {
     bencher.bench_local(|| control.authority.view(black_box(&desired.project)));
 }
 
-/// A file with as many lines of somebody else's.
+/// A file with as many foreign lines.
 #[divan::bench(args = SIZES)]
 fn merge_env_file(bencher: Bencher<'_, '_>, size: usize) {
     let existing: String = (0..size).map(|number| format!("NAME_{number}=value\n")).collect();

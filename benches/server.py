@@ -159,7 +159,7 @@ def main():
                     addresses[kind] = url
                 if "listening" in addresses and "figures" in addresses:
                     break
-            # Whoever logs must not wait for whoever reads.
+            # A writer of the log must not wait for its reader.
             import threading
 
             threading.Thread(target=lambda: [None for _ in server.stderr], daemon=True).start()

@@ -607,7 +607,7 @@ fn an_expiry_that_does_not_begin_takes_no_lease() {
         assert!(world.expire("dev", end.plus_milliseconds(second * 1000 - 1)).is_none());
     }
     assert_eq!(fence(), begun + 3, "waiting does not");
-    // Somebody who is changing the project is let be, and keeps the lease.
+    // A holder that is changing the project keeps the lease.
     let due = end.plus_milliseconds(5_000);
     let lease = world.authority.acquire(&project(), &holder(7), due, alive).unwrap();
     let refused = world.authority.expire(&project(), &name("dev"), &holder(1), due);
@@ -773,7 +773,7 @@ fn a_renewed_lease_delays_an_expiry_by_a_bounded_time() {
     let (operation, next) = try_at(late).unwrap().unwrap();
     assert!(matches!(world.through(&mut operation.unwrap(), next), OperationOutcome::Done { .. }));
     assert!(world.authority.view(&project()).unwrap().backends.is_empty());
-    // Whoever had it has it still.
+    // The holder of before has it still.
     world.authority.renew(&lease, late).unwrap();
 }
 

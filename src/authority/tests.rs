@@ -148,7 +148,7 @@ fn a_repeated_attempt_acquires_the_same_lease() {
     let first = world.authority.acquire(&project(), &with(1), NOW, alive).unwrap();
     assert_eq!(world.authority.acquire(&project(), &with(1), NOW, alive).unwrap(), first);
     world.authority.renew(&first, NOW).unwrap();
-    // The same process with another wish is somebody else, and so is one that says nothing.
+    // The same process with another nonce is another holder, and so is one without a nonce.
     assert!(world.authority.acquire(&project(), &with(2), NOW, alive).is_err());
     assert!(world.authority.acquire(&project(), &holder(1), NOW, alive).is_err());
     let shown = world.authority.holder(&project(), NOW, alive).unwrap().unwrap();
@@ -368,7 +368,7 @@ fn a_database_comes_before_its_backend_and_goes_after_it() {
     let remove = |database| Work::Remove { volume: VolumeReclaim::Delete, database };
     let (_, next) = world.accept(&lease, "drop", "dev", remove(DatabaseReclaim::Delete)).unwrap();
     assert!(matches!(next, Transition::Perform(Effect::Remove(_))), "{next:?}");
-    // It was cut off here. Whoever plans next is told how it was begun, and whoever takes it up goes on so.
+    // It was cut off here. The next plan is told how it was begun, and resuming it goes on so.
     let begun = world.authority.view(&project()).unwrap().backends[0].removal.unwrap();
     assert_eq!(begun.database, DatabaseReclaim::Delete);
     let resumed = world.authority.resume(&std::collections::BTreeSet::new(), NOW).unwrap();
@@ -452,7 +452,7 @@ fn an_app_is_named_before_it_is_made_and_keeps_its_name() {
     let (_, next) = world.accept(&lease, "k2", "dev", put(fly())).unwrap();
     assert_eq!(placed(&next).provider_state["app"], app);
 
-    // Somebody else has that name: another one is taken, as long as nobody knows it.
+    // Another organization has that name: another one is taken, as long as no client knows it.
     let failure =
         |taken| EffectResult::Failed(EffectFailure { finding: Diagnostic::new("fly.app_taken", "taken"), conflict: taken });
     let mut operation = operation.unwrap();
@@ -515,10 +515,10 @@ fn a_removal_that_keeps_the_volume_is_finished_as_it_was_begun() {
     assert_eq!(kept(&resumed.resumed[0].2), VolumeReclaim::Retain);
     let begun = || world.authority.view(&project()).unwrap().backends[0].removal.map(|removal| removal.volume);
     assert_eq!(begun(), Some(VolumeReclaim::Retain));
-    // Somebody wants it again: what is there goes first, as it was begun.
+    // It is declared again: what is there goes first, as it was begun.
     let (_, next) = world.accept(&lease, "again", "dev", put(fly())).unwrap();
     assert_eq!(kept(&next), VolumeReclaim::Retain);
-    // Somebody changes their mind.
+    // A later request has another policy.
     let (_, next) = world.accept(&lease, "all", "dev", remove()).unwrap();
     assert_eq!((kept(&next), begun()), (VolumeReclaim::Delete, Some(VolumeReclaim::Delete)));
 }

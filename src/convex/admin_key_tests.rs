@@ -1,4 +1,4 @@
-//! Keys against recorded vectors, and against whatever else could be handed in.
+//! Keys against recorded vectors, and against arbitrary input.
 
 use crypto_secretbox::aead::{Aead as _, KeyInit as _};
 use proptest::prelude::*;

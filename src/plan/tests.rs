@@ -900,13 +900,13 @@ fn an_interrupted_removal_keeps_its_reclaim_policy_unless_asked_anew() {
     assert_eq!(disposal(&plan), (VolumeReclaim::Delete, DatabaseReclaim::Delete));
     assert!(plan.steps[0].destroys_data && plan.steps[0].reason == Reason::Unfinished);
 
-    // Somebody names it to be destroyed.
+    // It is named to be destroyed.
     let asked = build(&desired(&[]), &there, &PlanOptions { destroy: true, ..PlanOptions::default() });
     assert_eq!(disposal(&asked), (VolumeReclaim::Retain, DatabaseReclaim::Retain));
     assert!(!asked.steps[0].destroys_data);
     assert_eq!(lints(&asked), ["plan.database_stays", "plan.retained_billed"]);
 
-    // Somebody wants it again.
+    // It is declared again.
     let again = planned(&desired(&[("a", wanted(fly))]), &there);
     assert_eq!(again.steps[0].reason, Reason::RemovalUnfinished);
     for code in ["plan.kept_apart", "plan.database_goes"] {

@@ -243,7 +243,7 @@ async fn every_endpoint_admits_exactly_the_tokens_that_its_scope_names() {
             };
             let place = format!("{} with {token}: {} {}", route.id, response.status, response.body);
             match expected {
-                // It is let in, whatever comes of a request without a body.
+                // It is authorized, and then refused for its missing body.
                 None => assert!(![401, 403, 405, 500].contains(&response.status), "{place}"),
                 Some((status, situation)) => {
                     assert_eq!(response.status, status, "{place}");
@@ -307,7 +307,7 @@ async fn a_stale_fence_is_refused_everywhere() {
         assert_eq!((lost.status, lost.code().as_str()), (409, "control.lease_lost"), "{path}");
         assert_eq!(lost.json()["situation"]["kind"], "lease_lost");
     }
-    // Giving back what was lost is no error, and takes nothing from whoever has it now.
+    // Giving back what was lost is no error, and takes nothing from the holder of now.
     assert_eq!(fixture.write("apply", "DELETE", lease, old, &json!(null)).await.status, 204);
     assert!(fixture.get("read", lease).await.json()["holder"].is_object());
     assert_eq!(fixture.get("read", "/v1/projects/demo").await.json()["revision"], 0);

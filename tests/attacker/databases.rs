@@ -12,7 +12,7 @@ use super::Target;
 use super::raw::{RawRequest, RawResponse};
 use fixture::wait_until;
 
-/// What a host does to whoever connects.
+/// What a host does to its clients.
 type Behaviour = fn(&mut TcpStream);
 
 fn hang(stream: &mut TcpStream) {
@@ -184,7 +184,7 @@ fn what_a_foreign_server_does_costs_neither_time_nor_memory() {
     target.assert_well();
 }
 
-/// A served control plane asks nobody inside of its network, whatever the engine is called.
+/// A served control plane connects to no host inside of its network, for any engine.
 #[test]
 fn addresses_inside_are_not_asked_for_others() {
     let target = Target::new();

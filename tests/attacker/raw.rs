@@ -84,7 +84,7 @@ impl RawRequest {
         Self { body, ..request }
     }
 
-    /// Adds bytes behind the head, whatever the head announces.
+    /// Adds bytes behind the head, which may announce other ones.
     pub(crate) fn bytes(self, body: &[u8]) -> Self {
         Self { body: body.to_vec(), ..self }
     }

@@ -16,7 +16,7 @@ use super::raw::RawRequest;
 use fixture::ProjectFixture;
 
 const MANIFEST: &str = "project = \"demo\"\n\n[backends.dev]\nprovider = \"simulated\"\n";
-/// Of no issuer, so that it goes to whatever host the user names.
+/// Of no issuer, so that it goes to any host that the user names.
 const TOKEN: &str = "cvxi_0123456789_canary-token";
 /// How long a command may take, on a machine that has much else to do.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -264,7 +264,7 @@ fn a_redirect_leads_the_token_nowhere() {
     assert_eq!(elsewhere.connections.load(Ordering::SeqCst), 0);
 }
 
-/// A token that a real server has issued, at a host of somebody else: not even a connection is opened.
+/// A token that a real server has issued, at a foreign host: not even a connection is opened.
 #[test]
 fn a_bound_token_is_kept_from_every_other_host() {
     let target = Target::new();

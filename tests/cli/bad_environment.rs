@@ -298,12 +298,12 @@ fn a_lease_from_the_future_or_from_far_away() {
         connection.execute("UPDATE leases SET holder = ?1, renewed_at = ?2", rusqlite::params![holder, at]).unwrap();
     };
     let elsewhere = r#"{"user":"ann","host":"another-machine","process":1,"process_start":"ticks 5","since":0}"#;
-    // Somebody on another machine, just now: wait for them.
+    // A holder on another machine, just now: wait for it.
     world.manifest(&format!("{ONE}ttl = \"7d\"\n"));
     lease(elsewhere, now);
     let run = fails(&world, 5, &["apply", "--yes"], "control.lease_held");
     assert!(run.out.contains("ann") && run.out.contains("another-machine"), "{run}");
-    // A clock that went back by a year does not keep anybody waiting.
+    // A clock that went back by a year keeps no command waiting.
     lease(elsewhere, now + 365 * 24 * 3_600_000);
     world.apply();
     world.manifest(ONE);

@@ -1,5 +1,5 @@
 //! The client of a served control plane against servers that do what networks do: cut, delay, repeat, damage, answer in
-//! somebody else's place.
+//! another server's place.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -223,7 +223,7 @@ async fn every_request_carries_its_token_and_id_over_one_connection() {
     let first = client.snapshot(&project()).await.unwrap();
     client.snapshot(&project()).await.unwrap();
     assert_eq!(first.revision, Revision(7));
-    // Plans name the control plane as whoever plans knows it.
+    // Plans name the control plane as the user knows it.
     assert_eq!(first.control_plane.name, format!("http://{}", server.address));
     let seen = server.seen();
     assert_eq!(seen[0].line, "GET /v1/projects/shop");
@@ -387,7 +387,7 @@ async fn errors_keep_their_situation() {
         matches!(&refused, ControlError::LeaseHeld { holder, .. } if holder.host == "there" && holder.nonce.is_none()),
         "{refused}"
     );
-    // Whoever asks says with what; whoever is told who holds it is not told that.
+    // The request holds the nonce; an answer that names the holder does not.
     let body: Value = serde_json::from_str(&server.seen()[0].body).unwrap();
     assert_eq!(body["attempt"], "01".repeat(16));
     let (exit, finding) = report(&client.fingerprint_key(&project(), IfMissing::ReturnNone).await.unwrap_err());

@@ -1,4 +1,4 @@
-//! What single commands promise to programs and to whoever types them: one outcome, one document, nothing half done.
+//! What single commands promise to programs and people: one outcome, one document, nothing half done.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -137,7 +137,7 @@ fn interrupted_twice(words: &[&str]) -> fixture::CommandResult {
         "project = \"gremlin\"\n[backends.dev]\nprovider = \"local\"\nlocal = {{ binary = \"{}\" }}\n",
         slow.display()
     ));
-    // Words to whoever watches say when it has heard, so documents go elsewhere.
+    // Standard error says when it has heard, so documents go elsewhere.
     let documents = world.root().join("documents");
     let words: Vec<&str> = words.iter().copied().chain(["--json-into", documents.to_str().unwrap()]).collect();
     let run = world.spawn(&words);
@@ -389,7 +389,7 @@ fn following_a_log_ends_with_its_reader() {
     let mut first = [0];
     std::io::Read::read_exact(following.stdout.as_mut().unwrap(), &mut first).unwrap();
     drop(following.stdout.take());
-    // Something has to be written for anybody to notice that nobody reads.
+    // Only a write shows that the pipe has no reader.
     world.kill("gremlin-dev");
     world.apply();
     let mut status = None;

@@ -121,7 +121,7 @@ fn an_apply_and_a_destroy_at_once_leave_all_or_nothing() {
 
 #[test]
 fn homes_that_do_not_know_of_each_other_find_ports_all_the_same() {
-    // The same names and the same first port: whoever is second has to go round whatever the first has taken.
+    // The same names and the same first port: the second one has to avoid all that the first has taken.
     let mut worlds: Vec<ProjectFixture> = (0..4).map(|_| super::large_world(TWO)).collect();
     let first = worlds[0].variables["CONVEXINFRA_FIRST_PORT"].clone();
     for world in &mut worlds {

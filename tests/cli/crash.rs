@@ -34,7 +34,7 @@ fn a_first_apply_killed_anywhere_is_healed_by_the_next() {
     matrix(CrashScenario::First);
 }
 
-/// Whatever a killed first apply has left, a destroy takes away.
+/// A destroy takes away all that a killed first apply has left.
 #[test]
 fn a_first_apply_killed_anywhere_can_be_destroyed() {
     let (points, _) = passed(CrashScenario::First);
@@ -57,7 +57,7 @@ fn a_first_apply_killed_anywhere_can_be_destroyed() {
                     .contains(&name.as_str())
             })
             .collect();
-        // Keys and env files that were on their way are swept by whoever makes the next ones.
+        // Keys and env files that were on their way are swept when the next ones are made.
         let left: Vec<&String> =
             left.iter().filter(|name| !name.contains("/.master.key.") && !name.contains("/.env.convexinfra-")).collect();
         assert!(left.is_empty(), "{left:?} after\n{killed}\n{destroyed}");

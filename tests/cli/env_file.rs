@@ -456,7 +456,7 @@ fn a_manifest_writes_into_its_own_repository_only() {
             assert_eq!(try_write(path), "env_file.repository_data", "{data}");
         }
     }
-    // Anywhere in the repository is fine, and so is whatever is typed.
+    // Anywhere in the repository is fine, and so is a path that the user names.
     assert!(env_file::upsert_block(&folder.path().join(".env.local"), Some(&inside), &block()).is_ok());
     assert!(env_file::upsert_block(&profile, None, &block()).is_ok());
 

@@ -11,7 +11,7 @@ use fixture::ProjectFixture;
 
 const TOKEN: &str = "cvxi_abcdefghij_not-a-bound-token";
 
-/// A host that notes whatever is sent to it.
+/// A host that notes all that is sent to it.
 struct Listener {
     url: String,
     connections: Arc<AtomicUsize>,

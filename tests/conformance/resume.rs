@@ -45,7 +45,7 @@ impl Dice {
     }
 }
 
-/// Somebody who asks again until they are answered.
+/// A client that retries until it is answered.
 struct Client<'a> {
     worker: &'a mut Worker,
     token: String,

@@ -225,7 +225,7 @@ fn expiry(talk: &mut Conversation<'_>, tokens: &Tokens, fence: &str) {
     let apply = Some(tokens.apply.as_str());
     let fenced = [("convexinfra-fence", fence)];
     talk.send_with(200, "POST", &format!("{PROJECT}/operations"), apply, &fenced, Some(&put("h", "brief", "ttl = \"1s\"")));
-    // Nobody is removed while somebody changes the project.
+    // No backend is removed while a client holds the lease.
     talk.send_with(204, "DELETE", &format!("{PROJECT}/lease"), apply, &fenced, None);
     let (path, read) = (format!("{PROJECT}/backends/brief"), tokens.read.clone());
     wait_until("the backend whose time is over is gone", || {

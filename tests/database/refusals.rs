@@ -265,7 +265,7 @@ fn a_server_that_announces_too_much_is_left() {
     assert!(run.err.contains("announced a message of 2147483647 bytes"), "{run}");
 }
 
-/// Needs no server: somebody takes the connection and never says a word.
+/// Needs no server: a listener accepts the connection and sends nothing.
 #[test]
 fn a_server_that_says_nothing_is_not_waited_for_for_ever() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -12,7 +12,7 @@ use fixture::{DEADLINE, free_ports, skipped};
 
 /// The keys of the administrator, who may everything.
 pub(crate) const ROOT: (&str, &str) = ("root-key-id", "root-secret-key-canary");
-/// Those of somebody whom policies have to let in.
+/// Those of a user whom policies have to admit.
 pub(crate) const WEAK: (&str, &str) = ("weak-key-id", "weak-secret-key-canary");
 /// The region that the server is in.
 pub(crate) const REGION: &str = "us-east-1";
@@ -50,7 +50,7 @@ fn start() -> Option<S3Server> {
     fs::create_dir(&data).unwrap();
     fs::create_dir(&accounts).unwrap();
     let (port, _) = free_ports();
-    // It lives exactly as long as somebody holds the other end of its standard input, however the tests end.
+    // It lives exactly as long as the other end of its standard input is open, however the tests end.
     let life = format!(
         "trap '' INT TERM; \"$@\" >'{0}/log' 2>&1 </dev/null & server=$!; cat >/dev/null; kill -KILL $server; wait $server; rm -rf '{0}'",
         folder.display()

@@ -80,7 +80,7 @@ fn an_engine_is_reached_over_tls_and_through_a_context() {
 #[test]
 fn an_engine_on_another_machine_needs_addresses_that_reach_it() {
     let shared = engine_or_skip!();
-    // Another address than loopback is another machine, as far as anybody can tell.
+    // Another address than loopback counts as another machine.
     let listed = Command::new("hostname").arg("-I").output().unwrap().stdout;
     let listed = String::from_utf8_lossy(&listed).into_owned();
     let address = listed.split_whitespace().find(|address| !address.contains(':')).expect("a machine with an address");

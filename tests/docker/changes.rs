@@ -266,7 +266,7 @@ fn a_secret_that_somebody_put_into_a_container_by_hand_is_not_shown() {
     let (_, key) = world.coordinates(".env.local");
     let secret = engine.docker(&["exec", &project.container(), "cat", "/convex/data/credentials/instance_secret"]);
     assert_eq!(secret.len(), 64);
-    // One that is not known as such: somebody's token for something else.
+    // One that is not known as such: a token for something else.
     let token = "ghp0aB1cD2eF3gH4iJ5kL6mN7";
     made_anew(engine, &project.container(), |body| {
         let command = body["Cmd"].as_array_mut().unwrap();

@@ -111,7 +111,7 @@ async fn lost_data_is_never_replaced_by_none() {
     assert_eq!((seen.state, seen.data), (RunState::Absent, DataState::Missing));
     let refused = bench.try_ensure().await;
     assert!(matches!(&refused, Err(ProviderError::DataMissing { place, .. }) if place.contains(&volume)), "{refused:?}");
-    // One of the same name that somebody made is not the one that was lost, and one with its labels is empty.
+    // One of the same name that was made by hand is not the one that was lost, and one with its labels is empty.
     engine.docker(&["volume", "create", &volume]);
     assert_eq!(bench.observe().await.data, DataState::Missing);
     let refused = bench.try_ensure().await;

@@ -232,7 +232,7 @@ fn what_cannot_be_taken_over_is_refused_with_reasons() {
     refused(&project.container(), "was made by convexinfra");
 }
 
-/// A volume that nobody gave a name goes with its container unless somebody takes care.
+/// An anonymous volume goes with its container unless it is kept on purpose.
 #[test]
 fn a_volume_without_a_name_is_taken_over_too() {
     let engine = engine_or_skip!();

@@ -1,4 +1,4 @@
-//! An engine that starts a container again before anybody has seen it end.
+//! An engine that starts a container again before its end was observed.
 //!
 //! The end is a tenth of a second, in which a busy machine does not look. So the provider speaks to the engine through a
 //! door that lets its first look at what it has started pass only once the engine has started that again.

@@ -96,7 +96,7 @@ impl Engine {
         text
     }
 
-    /// The same, whatever comes of it.
+    /// Runs a command with any exit code.
     pub fn try_docker(&self, words: &[&str]) -> bool {
         self.command(words).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
     }

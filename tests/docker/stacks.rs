@@ -1,4 +1,4 @@
-//! Ten set-ups that people run, each as its compose file starts it: whatever of it the next apply does not keep was said
+//! Ten set-ups that people run, each as its compose file starts it: all that the next apply does not keep of it was said
 //! when it was imported.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

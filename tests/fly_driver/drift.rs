@@ -196,7 +196,7 @@ fn a_volume_of_others_keeps_no_command_from_its_end_but_one_that_would_destroy_i
     assert!(fly.world().apps.is_empty());
 }
 
-/// A machine that somebody made in the app of the backend, for something else.
+/// A machine that was made by hand in the app of the backend, for something else.
 async fn strange_machine(fixture: &Fixture) -> String {
     let mut config = fixture.config();
     config["metadata"] = json!({});
@@ -206,7 +206,7 @@ async fn strange_machine(fixture: &Fixture) -> String {
     made["id"].as_str().unwrap().to_owned()
 }
 
-/// A volume that somebody made in the app of the backend, for something else.
+/// A volume that was made by hand in the app of the backend, for something else.
 async fn strange_volume(fixture: &Fixture) -> String {
     let request = json!({ "name": "precious", "region": "iad", "size_gb": 1 });
     fixture.meddle("POST", "/apps/APP/volumes", request).await["id"].as_str().unwrap().to_owned()

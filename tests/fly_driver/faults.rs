@@ -1,4 +1,4 @@
-//! Requests that fail, answers that get lost, and whoever else is at work.
+//! Requests that fail, answers that get lost, and other clients at work.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -280,7 +280,7 @@ async fn a_time_to_wait_that_is_longer_than_patience_is_waited_out() {
     assert!(begun.elapsed() >= Duration::from_secs(2));
     fixture.one_of_each();
 
-    // Nobody waits as long as anybody says.
+    // A server's `retry-after` is bounded.
     let mut limited = Reply::error(429, "rate limit exceeded");
     limited.headers.push(("retry-after".to_owned(), "86400".to_owned()));
     fixture.fly.order(Fault::answer("GET", "/v1/apps/*", limited));

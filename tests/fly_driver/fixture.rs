@@ -137,7 +137,7 @@ impl Fixture {
         self.said.lock().unwrap().join("\n")
     }
 
-    /// Somebody's own request to Fly, past the provider.
+    /// A request to Fly by hand, past the provider.
     pub(super) async fn meddle(&self, method: &str, path: &str, body: Value) -> Value {
         let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
         // They come when every node knows the app.

@@ -176,7 +176,7 @@ async fn a_volume_left_by_its_app_is_named_and_blocks_nothing() {
     let short = convexinfra::provider::fly::Timeouts { deletion: std::time::Duration::from_millis(200), ..timeouts() };
     let said = std::sync::Mutex::new(Vec::new());
     let notice = |text: String| said.lock().unwrap().push(text);
-    // With its app gone there is no way to it: nobody waits for ever for what somebody may have to pay for.
+    // With its app gone there is no way to it: it is named, because it may be billed, and no operation waits for it for ever.
     provider(&fixture.fly, TOKEN, short).remove(&fixture.placement, &notice).await.unwrap();
     let said = said.into_inner().unwrap().join("\n");
     assert!(said.contains(&id) && said.contains("support"), "{said}");

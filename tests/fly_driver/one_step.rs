@@ -1,4 +1,4 @@
-//! The one-step call, against whatever serves a control plane that alone has a token for Fly.io.
+//! The one-step call, against a served control plane that alone has a token for Fly.io.
 //!
 //! `super::scene` says what serves it: the server, and the Worker where it can run.
 

@@ -144,7 +144,7 @@ async fn random_faults_end_with_one_of_each_and_then_with_none() {
     }
 }
 
-/// The control plane lets only one at a backend. Should its lease have run out under somebody who was asleep, one of the
+/// The control plane lets only one at a backend. Should the lease of a suspended one have run out, one of the
 /// two may be turned away, and what it made for itself goes with it.
 #[tokio::test]
 async fn two_at_once_make_one() {
@@ -172,7 +172,7 @@ async fn two_at_once_make_one() {
     }
 }
 
-/// Three at once, the answers to some of whose requests are lost: whoever comes next leaves one of each.
+/// Three at once, the answers to some of whose requests are lost: the next run leaves one of each.
 #[tokio::test]
 async fn three_at_once_in_a_storm_end_with_one() {
     for seed in 0..STORMS {

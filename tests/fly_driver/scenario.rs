@@ -247,7 +247,7 @@ fn what_programs_ask_for_says_what_they_have_to_know() {
 #[test]
 fn a_taken_app_name_is_replaced() {
     let (fly, cli) = scene(&manifest());
-    // Whatever name is chosen first: somebody else turns out to have it.
+    // The name that is chosen first turns out to be taken.
     fly.order(Fault::answer("GET", "/v1/apps/*", Reply::error(403, "unauthorized")));
     cli.run_ok("apply --yes");
     assert!(fly.outstanding().is_empty());
@@ -342,7 +342,7 @@ fn a_host_of_ones_own_is_awaited_with_the_records_that_it_needs() {
     assert_eq!((&provisioned["state"], &provisioned["url"]), (&json!("waiting_for_host"), &json!("https://api.gremlin.dev")));
     let records = provisioned["dns"].as_array().unwrap();
     assert!(records.iter().any(|record| record.as_str().unwrap().contains("api.gremlin.dev. CNAME ")), "{provisioned}");
-    // Whoever waits is told for what, and what to do is the last word too.
+    // A command that waits says for what, and ends with what to do.
     let wait = cli.run("wait --timeout 1s");
     assert_eq!((wait.exit, wait.err.matches(" api.gremlin.dev. CNAME ").count()), (124, 2), "{}", wait.err);
     let wait = cli.run("wait --timeout 1s --json");

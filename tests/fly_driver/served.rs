@@ -70,7 +70,7 @@ fn a_server_killed_in_the_middle_of_a_provision_makes_one_app() {
     }
 }
 
-/// What a project retained, it alone takes up again, under whatever name, and with no more than the scope `apply`.
+/// What a project retained, it alone takes up again, under any name, and with no more than the scope `apply`.
 #[test]
 fn a_project_takes_up_what_it_retained_and_no_other_project_does() {
     let Scene { fly, mut world, control: _control } = scene(&[]).unwrap();

@@ -110,7 +110,7 @@ fn what_others_made_is_not_touched() {
     let project = Project::new(cluster_or_skip!(), ONE);
     project.world.apply();
     let service = project.name_of("services");
-    // Somebody makes it anew by hand, with the same labels.
+    // It is made anew by hand, with the same labels.
     let mut object = project.one("services");
     project.kubectl(&["delete", "service", &service]);
     for field in ["uid", "resourceVersion", "managedFields", "creationTimestamp"] {

@@ -78,7 +78,7 @@ pub async fn ensures_of_many_commands_give_one_process(world: ProviderFixture) {
         let _ = std::fs::remove_file(&turn);
         world.try_ensure().await
     });
-    // Whoever comes second may find the port taken by the first, but there never is a second process.
+    // The second one may find the port taken by the first, but there never is a second process.
     futures_util::future::join_all(work).await;
     world.try_ensure().await.unwrap();
     until_running(&world).await;

@@ -1,4 +1,4 @@
-//! Commands that are killed in the middle: whatever is left, the next command makes it right.
+//! Commands that are killed in the middle: the next command repairs what is left.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -194,7 +194,7 @@ async fn a_binary_that_nothing_is_noted_about_is_fetched_again() {
         let fixture = Fixture::new(&[]).await;
         fixture.run().await.unwrap();
         let path = fixture.binary().with_file_name("sha256");
-        // Somebody else's file, which must not be run.
+        // A foreign file, which must not be run.
         std::fs::write(fixture.binary(), "#!/bin/sh\nexit 8\n").unwrap();
         match note {
             Some(text) => std::fs::write(&path, text).unwrap(),

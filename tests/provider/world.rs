@@ -164,7 +164,7 @@ pub fn placement(spec: BackendSpec, ports: PortPair) -> ResolvedBackend {
     let project = ProjectName::parse("gremlin").unwrap();
     let name = BackendName::parse("dev").unwrap();
     let instance_name = InstanceName::preferred(&project, &name).unwrap();
-    // Secrets of a test that differ from run to run would keep nothing from anybody.
+    // Secrets of a test that differ from run to run would protect nothing.
     let mut bytes = [0x5a; 32];
     bytes[..2].copy_from_slice(&ports.api.to_be_bytes());
     let secret = InstanceSecret::new(bytes);

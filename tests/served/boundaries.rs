@@ -107,7 +107,7 @@ fn an_operator_allows_a_host_and_no_other() {
     assert_ne!(door.count(), 0, "the allowed host was not tried");
 }
 
-/// A pipe as a file of certificates would hold whoever opens it.
+/// A pipe as a file of certificates would block its reader.
 #[test]
 fn a_path_of_the_control_plane_is_never_taken_from_a_client() {
     let mut world = world_with(ON_A_SERVER, &[], "apply");

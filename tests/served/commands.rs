@@ -130,7 +130,7 @@ fn a_token_that_may_only_read_looks_and_touches_nothing() {
     denied(&world.run_expecting(77, &["env", "dev", "--json"]), "auth.scope", "--scope apply");
     denied(&world.run_expecting(77, &["destroy", "--allow-destroy", "dev", "--json"]), "auth.scope", "--scope");
     denied(&world.run_expecting(77, &["token", "list", "--json"]), "auth.scope", "serve --init");
-    // Deleting needs more than applying, whatever the client allows itself.
+    // Deleting needs more than applying, even if the client allows itself more.
     world.set("CONVEXINFRA_TOKEN", &apply);
     let run = world.run_expecting(77, &["destroy", "--allow-destroy", "dev", "--json"]);
     assert!(run.out.contains("--scope destroy"), "{run}");
@@ -166,7 +166,7 @@ fn tokens_of_every_wrong_kind_open_nothing() {
         world.set("CONVEXINFRA_TOKEN", token);
         assert_eq!(world.run_expecting(77, &["plan", "--json"]).errors(), [code]);
     }
-    // A command is asked where no token is given, and what it says is no secret of ours to keep from anybody.
+    // A command is asked where no token is given, and what it says is no secret of ours.
     world.unset("CONVEXINFRA_TOKEN");
     world.set("CONVEXINFRA_TOKEN_COMMAND", &format!("echo asked >&2; echo {}", served.operator));
     let run = world.run_expecting(0, &["status"]);
@@ -307,7 +307,7 @@ fn the_history_names_actors_and_shows_tampering() {
     assert_eq!(other.errors(), ["history.broken"]);
     world.run_expecting(64, &["log", "--verify", "--head", "abc"]);
     drop(served);
-    // Somebody who can write the rows and does not have the key.
+    // An attacker who can write the rows and does not have the key.
     let store = rusqlite::Connection::open(world.home.join("control-plane.sqlite3")).unwrap();
     store.execute("DROP TRIGGER events_are_not_changed", []).unwrap();
     store.execute("UPDATE events SET detail = 'nothing to see' WHERE kind = 'backend_recorded'", []).unwrap();

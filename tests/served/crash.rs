@@ -92,7 +92,7 @@ fn a_destroy_is_healed_after_client_or_server_is_killed() {
 #[test]
 fn accepted_work_ends_without_its_client() {
     let mut world: ProjectFixture = super::new_world("");
-    // It is at work until it may go on, whatever the machine.
+    // It is at work until it may go on, on any machine.
     let may_go_on = world.root().join("may-go-on");
     let words = format!(
         "until [ -e '{}' ]; do sleep 0.05; done\nexec '{}' simulate-backend \"$@\"",

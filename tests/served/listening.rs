@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// A home, and whatever is served from it.
+/// A home, and the server that serves it.
 struct Home {
     folder: tempfile::TempDir,
     ports: fixture::PortRange,
@@ -307,7 +307,7 @@ async fn figures_have_a_listener_of_their_own() {
     assert!(figures.lines().any(|found| found == line), "{figures}");
 }
 
-/// The words behind `serve` in a file for operators, whatever quotes and dashes of lists stand around them.
+/// The words behind `serve` in a file for operators, without the quotes and dashes of lists around them.
 fn words_for_serve(text: &str) -> String {
     let code: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
     // Compose puts the default of `${NAME:-default}` there.

@@ -80,7 +80,7 @@ async fn malformed_requests_are_refused_without_harm() {
         ("POST /api/import?format=zip&mode=append".to_owned(), "400"),
         ("POST /api/import/upload_part?uploadToken=nonsense&partNumber=1".to_owned(), "400"),
         ("POST /api/import/upload_part?uploadToken=x&partNumber=-1".to_owned(), "400"),
-        // A token of somebody else's making names no file: bytes go nowhere but into the database.
+        // A forged token names no file: bytes go nowhere but into the database.
         (format!("POST /api/import/upload_part?uploadToken={token}&partNumber=1"), "200"),
         ("POST /api/deploy2/start_push".to_owned(), "400"),
         ("GET /api/1.0/sync".to_owned(), "400"),

@@ -20,7 +20,7 @@ async fn a_lookup_that_fails_or_lags_looks_like_nothing_there() {
     assert_eq!(client.want(200, "GET /apps/gremlin/volumes", NONE).await[0]["id"], volume);
 }
 
-/// A create that was answered with 408 was done all the same: whoever sends it again under another name has two.
+/// A create that was answered with 408 was done all the same: a retry under another name makes a second one.
 #[tokio::test]
 async fn an_ambiguous_create_is_found_by_its_fixed_name() {
     let client = TestClient::new(Settings { list_lag: 1, ..Settings::friendly() });

@@ -21,7 +21,7 @@ const MARK: &str = "fly-stand-in: ";
 #[test]
 #[ignore = "it serves until its standard input ends; `Standalone` starts it"]
 fn serve() {
-    // Whoever runs all ignored tests has not asked for it.
+    // Running all ignored tests does not ask for it.
     if std::env::var_os(ASKED).is_none() {
         return;
     }

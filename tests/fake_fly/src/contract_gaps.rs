@@ -13,7 +13,7 @@ pub enum ExchangePart {
 /// One known hole.
 #[derive(Debug, Clone, Copy)]
 pub struct ContractGap {
-    /// As the document names it; a star at the end stands for whatever follows.
+    /// As the document names it; a star at the end stands for any rest.
     pub operation: &'static str,
     pub place: ExchangePart,
     /// A pointer into the body, `?name` for a parameter, or `(status)`, `(body)`.

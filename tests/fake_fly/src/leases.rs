@@ -44,7 +44,7 @@ impl Lease {
     }
 }
 
-/// Whether whoever sends this nonce may change the machine now.
+/// Whether a request with this nonce may change the machine now.
 pub fn permit(machine: &Machine, nonce: Option<&str>, second: i64) -> Result<(), Reply> {
     match &machine.lease {
         Some(lease) if lease.is_alive(second) && nonce != Some(lease.nonce.as_str()) => Err(lease.refusal(&machine.id)),

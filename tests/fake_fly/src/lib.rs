@@ -42,7 +42,7 @@
 //!   tokens, GraphQL. A region has two hosts, `iad-1` and `iad-2`, which are full when a test says so.
 //! - Invented where the facts are silent: the bodies of 429, of a stale `current_version` or `min_secrets_version`, of
 //!   a stop without a body, of an app that is deleted without `force` while machines run, and of a wrong volume in an
-//!   update; the 400 for an image that cannot be pulled and for an unknown region; 403 for whatever a token does not
+//!   update; the 400 for an image that cannot be pulled and for an unknown region; 403 for what a token does not
 //!   reach; 400 `could not find app` when a volume is deleted that
 //!   its app left behind (`World::remains`). A nonce that is sent though nobody holds a
 //!   lease is let pass. What is known to be unknown is a setting: `duplicate_address`, `retry_after`, `names_are_reused`.

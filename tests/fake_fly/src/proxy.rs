@@ -80,7 +80,7 @@ pub async fn serve(listener: TcpListener, map: Arc<RouteMap>) {
     while let Ok((stream, _)) = listener.accept().await {
         let map = Arc::clone(&map);
         tokio::spawn(async move {
-            // Whoever asked sees a connection that ends.
+            // The client sees a connection that ends.
             let _ = meet(stream, &map).await;
         });
     }
@@ -130,7 +130,7 @@ async fn meet(mut stream: TcpStream, map: &RouteMap) -> io::Result<()> {
     }
 }
 
-/// Takes off the TLS, with a certificate for whatever name is asked for, and passes on what is inside.
+/// Takes off the TLS, with a certificate for the name that is asked for, and passes on what is inside.
 async fn meet_secretly(stream: TcpStream, map: &RouteMap, port: u16) -> io::Result<()> {
     let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
     let host = hello.client_hello().server_name().unwrap_or_default().to_owned();

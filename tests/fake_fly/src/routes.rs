@@ -28,7 +28,7 @@ pub async fn answer(world: &Mutex<World>, limits: &Mutex<Limits>, root: &Path, r
     reply
 }
 
-/// Whoever asks has a token that reaches so far, and does not ask too often.
+/// Checks that a request has a token of sufficient reach and is within the rate limit.
 fn admit(world: &mut World, limits: &Mutex<Limits>, request: &Request, parts: &[&str]) -> Result<tokens::Token, Reply> {
     let token = tokens::of(world, request)?;
     let (kind, about) = match parts {

@@ -17,7 +17,7 @@ pub enum Machinery {
     Processes(PathBuf),
 }
 
-/// What is not written down is left to whoever starts a stand-in. The defaults are the unfriendly choice wherever
+/// What is not written down is left to the test that starts it. The defaults are the unfriendly choice wherever
 /// a driver must be ready for it.
 #[derive(Debug, Clone)]
 pub struct Settings {
