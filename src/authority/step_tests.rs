@@ -30,7 +30,7 @@ impl World {
     }
 }
 
-/// An operation with undo steps: the way back from `Ensure` is `Remove`, and from `AwaitReady` it is `Stop`.
+/// An operation with undo steps: `Ensure` is undone by `Remove`, and `AwaitReady` by `Stop`.
 fn undoable(phase: &operation::OperationPhase) -> &'static [StepRow] {
     const PUT: &[StepRow] = &[
         StepRow::new(OperationStep::PrepareStorage).undone_by(OperationStep::ReleaseStorage),

@@ -1,4 +1,4 @@
-//! Rollout: bringing the container of a backend from its actual to its desired state.
+//! Rollout: brings the container of a backend from its actual to its desired state, with rollback.
 //!
 //! At most one container writes to the volume at any time. So a replacement stops the container from before, gives it
 //! another name and keeps it until the new one answers; if that does not happen, the one from before runs again. What a
@@ -230,7 +230,7 @@ impl Rollout<'_> {
         }
     }
 
-    /// Lets the container from before run again.
+    /// Performs the rollback: the container from before runs again.
     async fn roll_back(&self, old: &Predecessor<'_>) -> Result<(), ProviderError> {
         let id = id_of(old.container());
         match old {

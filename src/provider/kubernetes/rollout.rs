@@ -1,4 +1,4 @@
-//! Bringing the one Pod of a StatefulSet to its template: in place where only resources differ, by a restart otherwise.
+//! Rollout: brings the one Pod of a StatefulSet to its template, in place where only resources differ, by a restart otherwise.
 //!
 //! The StatefulSet replaces no Pod by itself, so what runs is ended here, once the template is what it should be. Must not do:
 //! change a template.
