@@ -7,7 +7,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use convexinfra::convex::admin_key::{InstanceSecret, KeyKind, issue};
-use convexinfra::convex::deployment::{Deployment, DeploymentClient, Readiness, probe_readiness};
+use convexinfra::convex::deployment::{Deployment, DeploymentClient};
+use convexinfra::convex::readiness::{Readiness, probe_readiness};
 use convexinfra::model::Secret;
 use fixture::free_ports;
 use rustix::process::{Pid, Signal, kill_process};

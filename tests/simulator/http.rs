@@ -4,9 +4,8 @@ use std::io::{Cursor, Write};
 use std::time::{Duration, Instant};
 
 use convexinfra::convex::admin_key::KeyKind;
-use convexinfra::convex::deployment::{
-    CanonicalUrl, Deployment, DeploymentClient, DeploymentError, EnvironmentChange, Readiness, probe_readiness,
-};
+use convexinfra::convex::deployment::{CanonicalUrl, Deployment, DeploymentClient, DeploymentError, EnvironmentChange};
+use convexinfra::convex::readiness::{Readiness, probe_readiness};
 use convexinfra::model::Secret;
 use serde_json::{Value, json};
 

@@ -3,7 +3,8 @@
 use std::process::Command;
 
 use convexinfra::convex::admin_key::{InstanceSecret, KeyKind, issue};
-use convexinfra::convex::deployment::{DeploymentClient, Readiness, probe_readiness};
+use convexinfra::convex::deployment::DeploymentClient;
+use convexinfra::convex::readiness::{Readiness, probe_readiness};
 use serde_json::{Value, json};
 
 use super::client::{TestClient, machine, volume};
@@ -140,7 +141,7 @@ async fn a_standalone_fake_is_controlled_over_http() {
     let fly = Standalone::start();
     let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
     let url = |path: &str| format!("{}{path}", fly.text("url"));
-    let get = |path: &str| http.get(url(path)).bearer_auth(fly.text("token")).send();
+    let get = |path: &str| client.get(url(path)).bearer_auth(fly.text("token")).send();
     assert_eq!(get("/apps/gremlin-dev").await.unwrap().status().as_u16(), 404);
     let control = fly.text("control");
     let change = json!({ "foreign_apps": ["gremlin-dev"], "omens": { "checks_fail": true } });
@@ -152,10 +153,10 @@ async fn a_standalone_fake_is_controlled_over_http() {
     assert_eq!(get("/apps/gremlin-dev").await.unwrap().text().await.unwrap(), "bad");
     let wrong = client.post(format!("{control}/faults")).json(&json!({ "pth": "/" })).send().await.unwrap();
     assert_eq!(wrong.status().as_u16(), 400);
-    let seen = http.get(format!("{control}/requests")).send().await.unwrap().text().await.unwrap();
+    let seen = client.get(format!("{control}/requests")).send().await.unwrap().text().await.unwrap();
     let seen: Value = serde_json::from_str(&seen).unwrap();
     let statuses: Vec<u64> = seen.as_array().unwrap().iter().filter_map(|seen| seen["status"].as_u64()).collect();
     assert_eq!(statuses, [404, 403, 502]);
-    let violations = http.get(format!("{control}/violations")).send().await.unwrap().text().await.unwrap();
+    let violations = client.get(format!("{control}/violations")).send().await.unwrap().text().await.unwrap();
     assert_eq!(violations, "[]");
 }
