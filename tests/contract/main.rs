@@ -1,4 +1,5 @@
-//! The contract of all drivers, kept by each: simulated, local, docker (on a real engine), fly (on its stand-in), and a toy.
+//! The contract of all drivers, kept by each: simulated, local, docker (on a real engine), fly (on its
+//! stand-in), kubernetes (in a real cluster, where there is one), and a toy.
 
 #![allow(clippy::disallowed_methods, reason = "tests read the files that they wrote themselves")]
 
@@ -11,6 +12,10 @@ mod container;
 #[allow(dead_code, reason = "the tests of the driver use all of it")]
 mod fly_fixture;
 mod folder;
+#[path = "../kubernetes/rig.rs"]
+#[allow(dead_code, reason = "the tests of the driver use all of it")]
+mod kubernetes_rig;
+mod pod;
 #[macro_use]
 mod promises;
 #[path = "../provider/world.rs"]
@@ -25,9 +30,17 @@ use app::AppFixture;
 use bench::DockerFixture;
 use container::ContainerFixture;
 use folder::FolderFixture;
+use pod::PodFixture;
 
 provider_contract!(simulated, FolderFixture::of_processes(crate::provider_world::simulated));
 provider_contract!(local, FolderFixture::of_processes(crate::provider_world::local));
 provider_contract!(docker, ContainerFixture::new(DockerFixture::new(engine_or_skip!())));
 provider_contract!(fly, AppFixture::new());
+provider_contract!(
+    kubernetes,
+    PodFixture::new(match kubernetes_rig::cluster() {
+        Some(cluster) => cluster,
+        None => return,
+    })
+);
 provider_contract!(toy_driver, FolderFixture::of_toy());

@@ -3,6 +3,7 @@
 //! A kubeconfig may name a program that hands out credentials; which one is said before it is run. Must not do: use a context
 //! that an operator did not allow.
 
+use std::path::Path;
 use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -39,10 +40,10 @@ impl ContextPolicy {
 
 /// Connects to the cluster of a context; to the current one where none is named, and to the cluster that this process runs in
 /// where there is no kubeconfig.
-pub(super) async fn connect(context: Option<&str>) -> Result<Cluster, KubernetesError> {
+pub(super) async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Cluster, KubernetesError> {
     // Two of the libraries here would each choose another provider of cryptography.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let (mut config, plugin, is_inside) = match Kubeconfig::read() {
+    let (mut config, plugin, is_inside) = match kubeconfig.map_or_else(Kubeconfig::read, Kubeconfig::read_from) {
         Ok(file) => {
             let plugin = plugin_of(&file, context);
             let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };

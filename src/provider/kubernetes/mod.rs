@@ -34,6 +34,7 @@ mod volume;
 mod yaml;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -68,6 +69,7 @@ const LOOK_HOLDS: Duration = Duration::from_millis(500);
 
 /// Runs backends in clusters.
 pub struct Kubernetes {
+    kubeconfig: Option<PathBuf>,
     contexts: ContextPolicy,
     ready_within: Duration,
     commits: String,
@@ -106,6 +108,7 @@ impl Kubernetes {
     /// Backends in the clusters of the kubeconfig, or in the one that this process runs in. Nothing is connected to yet.
     pub fn new() -> Self {
         Self {
+            kubeconfig: None,
             contexts: ContextPolicy::default(),
             ready_within: READY_WITHIN,
             commits: COMMITS.to_owned(),
@@ -114,6 +117,12 @@ impl Kubernetes {
             tunnels: Tunnels::default(),
             locks: KeyedLock::default(),
         }
+    }
+
+    /// Reads this kubeconfig in place of the user's.
+    #[must_use]
+    pub fn with_kubeconfig(self, path: PathBuf) -> Self {
+        Self { kubeconfig: Some(path), ..self }
     }
 
     /// Allows only some contexts.
@@ -140,7 +149,7 @@ impl Kubernetes {
         if let Some(cluster) = clusters.get(&settings.context) {
             return Ok(cluster.clone());
         }
-        let cluster = connect::connect(settings.context.as_deref()).await?;
+        let cluster = connect::connect(self.kubeconfig.as_deref(), settings.context.as_deref()).await?;
         clusters.insert(settings.context.clone(), cluster.clone());
         Ok(cluster)
     }
