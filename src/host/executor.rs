@@ -277,7 +277,7 @@ impl Host {
                         .with_help("look at what it waits for, and apply again: it goes on from there");
                     EffectResult::Failed(EffectFailure { finding, conflict: None })
                 }
-                why = cancellation(&mut cancelled) => return Err(Interrupted::Cancelled(why)),
+                why = cancellation(&mut cancelled, operation.is_being_undone()) => return Err(Interrupted::Cancelled(why)),
             };
             next = self.write_rows(|authority| authority.advance(operation, end, self.now()))?;
         }

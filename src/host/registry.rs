@@ -150,10 +150,19 @@ impl OperationRegistry {
     }
 }
 
-/// Waits until an operation is cancelled; for ever where it cannot be.
-pub(super) async fn cancellation(cancelled: &mut Option<watch::Receiver<Option<Cancellation>>>) -> Cancellation {
+/// Waits until an operation is cancelled; for ever where it cannot be. A removal waits until an operation is undone, and does
+/// not cancel that: it would begin again and again.
+pub(super) async fn cancellation(
+    cancelled: &mut Option<watch::Receiver<Option<Cancellation>>>,
+    is_being_undone: bool,
+) -> Cancellation {
+    let counts = |why: &Option<Cancellation>| match why {
+        Some(Cancellation::Removal) => !is_being_undone,
+        Some(Cancellation::Shutdown) => true,
+        None => false,
+    };
     if let Some(receiver) = cancelled
-        && let Ok(why) = receiver.wait_for(Option::is_some).await
+        && let Ok(why) = receiver.wait_for(counts).await
         && let Some(why) = *why
     {
         return why;

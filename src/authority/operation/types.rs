@@ -78,6 +78,11 @@ impl Operation {
         self.step == *step
     }
 
+    /// Returns whether a step of it has failed and the ones before are being undone.
+    pub fn is_being_undone(&self) -> bool {
+        self.compensation.is_some()
+    }
+
     /// Returns whether it only takes its backend away.
     pub fn is_removal(&self) -> bool {
         matches!(self.phase, OperationPhase::Remove)
