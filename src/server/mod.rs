@@ -223,4 +223,6 @@ impl ApiServer {
 #[cfg(feature = "native")]
 mod connection_tests;
 #[cfg(test)]
+mod request_tests;
+#[cfg(test)]
 mod tests;
