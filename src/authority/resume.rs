@@ -11,8 +11,8 @@ use super::view::operation_record;
 use super::{Authority, AuthorityError};
 use crate::api::{OperationOutcome, OperationRequest};
 use crate::model::{
-    Actor, BackendName, Diagnostic, FieldPath, OperationId, OperationKind, OperationRecord, OperationState, OperationStep,
-    Phase, ProjectName, Secret, Timestamp,
+    Actor, BackendName, Diagnostic, FieldPath, OperationId, OperationKind, OperationRecord, OperationStep, Phase, ProjectName,
+    Secret, Timestamp,
 };
 use crate::store::{Compensation, Durability, OperationRetention, OperationRow, Rows, Store, StoreError, UnreadableRow};
 

@@ -50,7 +50,8 @@ fn undoing_world() -> World {
 fn with_variables() -> Work {
     let mut spec = simulated();
     spec.env.insert("A".into(), SecretSource::Literal("x".into()));
-    put(spec)
+    let secrets = BTreeMap::from([(FieldPath::new("env.A"), Secret::new("x"))]);
+    Work::Put { spec: Box::new(spec), secrets, renamed_from: None, downgrade: DowngradeConsent::Missing }
 }
 
 fn succeeded(step: OperationStep) -> EffectResult {

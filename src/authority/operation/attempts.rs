@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::super::retained::NEVER_ENSURED;
 use super::super::{Authority, AuthorityError};
 use super::acceptance::end_operation;
 use super::compensation::undo_failed;
@@ -41,8 +42,13 @@ impl<S: Store> Authority<S> {
                     .with_help("look at the server's log for what ended it, and apply again"),
             };
             if let Some(mut backend) = rows.backend_by_id(&operation.backend)? {
+                // How far it came is not known.
+                let mut changed = backend.references.remove(NEVER_ENSURED).is_some();
                 if matches!(operation.phase, OperationPhase::Put) && backend.has_been_ready {
                     backend.phase = Phase::Failed;
+                    changed = true;
+                }
+                if changed {
                     rows.put_backend(&backend)?;
                 }
                 let detail = format!("operation {}: {}", operation.id, finding.code);

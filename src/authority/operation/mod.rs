@@ -64,7 +64,7 @@ impl<S: Store> Authority<S> {
         acceptance: Acceptance<'_>,
         principal: Principal<'_>,
     ) -> Result<(Option<Operation>, Transition), AuthorityError> {
-        let Acceptance { lease, request, now, .. } = acceptance;
+        let Acceptance { lease, request, .. } = acceptance;
         lease::check_fence(rows, lease)?;
         if let Some(known) = rows.operation(&lease.project, &request.step)? {
             self.check_same_request(&known, request)?;

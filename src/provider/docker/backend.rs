@@ -1,6 +1,5 @@
 //! From a resolved backend to the desired container.
 
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
