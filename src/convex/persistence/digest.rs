@@ -1,4 +1,4 @@
-//! Digests of tables that are equal on every engine, whatever the order in which the rows are read.
+//! Digests of tables that are equal on every engine, for any order in which the rows are read.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
