@@ -23,6 +23,8 @@ variables! {
     MASTER_KEY = "CONVEXINFRA_MASTER_KEY";
     /// The instance secret for `key issue` and `key check`; never a flag
     INSTANCE_SECRET = "CONVEXINFRA_INSTANCE_SECRET";
+    /// Set by the scripts of `completions` when a shell asks for candidates
+    COMPLETE = "CONVEXINFRA_COMPLETE";
     /// The first port that is allocated (4210), so that two homes on one machine keep apart
     FIRST_PORT = "CONVEXINFRA_FIRST_PORT";
     /// A mirror to download Convex's binaries from: `https://`, or `http://` on this machine

@@ -6,6 +6,7 @@
 
 mod args;
 mod command;
+mod completion;
 mod context;
 mod env_overrides;
 mod env_vars;
@@ -47,6 +48,11 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
             )));
         }
         _ => {}
+    }
+    match completion::answer(&words) {
+        Ok(false) => {}
+        Ok(true) => return ExitCode::SUCCESS,
+        Err(error) => return usage(error, &words, false),
     }
     let wants_json = words.iter().any(|word| word == "--json")
         || std::env::var_os("CONVEXINFRA_JSON").is_some_and(|value| !env_overrides::is_false(&value));

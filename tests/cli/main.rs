@@ -6,6 +6,7 @@ mod archive;
 mod bad_environment;
 mod client;
 mod commands;
+mod completion;
 mod concurrency;
 mod crash;
 mod env_file;
