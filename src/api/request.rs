@@ -167,6 +167,8 @@ pub enum Work {
     Start {},
     /// Drop its record, and leave everything else where it is.
     Forget {},
+    /// Give it another instance secret, which ends every key that was made under the one before, and another admin key.
+    RotateKey {},
 }
 
 impl Work {
@@ -178,6 +180,7 @@ impl Work {
             Self::Stop {} => OperationKind::Stop,
             Self::Start {} => OperationKind::Start,
             Self::Forget {} => OperationKind::Forget,
+            Self::RotateKey {} => OperationKind::RotateKey,
         }
     }
 }

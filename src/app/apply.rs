@@ -328,7 +328,7 @@ impl ApplyRun<'_> {
             .cloned()
             .collect();
         if !open.is_empty() && planned.refusals.is_empty() {
-            self.options.allow_destroy.extend(self.approver.confirm_destruction(&open));
+            self.options.allow_destroy.extend(self.approver.confirm_destruction(planned, &open));
         }
     }
 

@@ -144,8 +144,10 @@ pub(super) fn command_allowing_all(planned: &Plan, intent: &PlanOptions, approve
     if intent.volume_reclaim == VolumeReclaim::Retain {
         command.push_str(" --keep-data");
     }
-    if intent.database_reclaim == DatabaseReclaim::Delete {
-        command.push_str(" --with-database");
+    match intent.database_reclaim {
+        DatabaseReclaim::Retain => {}
+        DatabaseReclaim::Delete => command.push_str(" --with-database"),
+        DatabaseReclaim::DeleteWithFiles => command.push_str(" --with-database --with-files"),
     }
     if approved {
         command.push_str(" --yes");

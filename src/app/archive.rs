@@ -2,7 +2,6 @@
 //!
 //! An archive is portable and has data only: neither code, variables, schedules nor pending jobs.
 
-use std::fs::File;
 use std::io::{self, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -16,6 +15,7 @@ use crate::api::Credentials;
 use crate::convex::archive::verify;
 use crate::convex::deployment::{Deployment, DeploymentClient, DeploymentError};
 use crate::convex::export::{Export, ExportId, ExportState, ExportedFiles};
+use crate::env_file::{StagedFile, sweep};
 use crate::failpoint;
 use crate::model::{ArchiveContent, BackendName, Diagnostic, Exit, TimeSpan, Timestamp, error_chain};
 
@@ -167,10 +167,11 @@ async fn cancel(deployment: &Deployment, before: Option<&ExportId>) {
     }
 }
 
-/// The file while it is written: under a name of its own, for this user only, and gone with this value.
+/// The file while it is written: in a place of its own, for this user only, and gone with this value; after a kill, with the
+/// next command that writes there.
 struct PartialFile {
     path: PathBuf,
-    temporary: tempfile::NamedTempFile,
+    staged: StagedFile,
     digest: Sha256,
     error: Option<io::Error>,
 }
@@ -181,17 +182,15 @@ impl PartialFile {
             return Err(exists(path));
         }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-        let temporary = tempfile::Builder::new()
-            .prefix(".convexinfra-archive-")
-            .tempfile_in(folder)
-            .map_err(|error| failed("archive.not_written", format!("`{}` cannot be written: {error}", path.display())))?;
-        Ok(Self { path: path.to_owned(), temporary, digest: Sha256::new(), error: None })
+        sweep(folder);
+        let staged = StagedFile::create(folder).map_err(|error| not_written(path, &error))?;
+        Ok(Self { path: path.to_owned(), staged, digest: Sha256::new(), error: None })
     }
 
     /// Writes a piece. An error of the disk is kept, so that it is not taken for one of the connection.
     fn write(&mut self, piece: &[u8]) -> io::Result<()> {
         self.digest.update(piece);
-        self.temporary.write_all(piece).map_err(|error| {
+        self.staged.as_file_mut().write_all(piece).map_err(|error| {
             let kind = error.kind();
             self.error = Some(error);
             kind.into()
@@ -199,16 +198,16 @@ impl PartialFile {
     }
 
     /// Verifies what was written, and gives it its name.
-    fn finish(self, files: ExportedFiles) -> Result<(String, ArchiveContent), AppError> {
-        let read = File::open(self.temporary.path()).map_err(|error| self.write_error(&error))?;
+    fn finish(mut self, files: ExportedFiles) -> Result<(String, ArchiveContent), AppError> {
+        let read = self.staged.reopen().map_err(|error| self.write_error(&error))?;
         let content = verify(BufReader::new(read), files).map_err(|error| damaged(error.to_string()))?;
-        self.temporary.as_file().sync_all().map_err(|error| self.write_error(&error))?;
+        self.staged.as_file_mut().sync_all().map_err(|error| self.write_error(&error))?;
         failpoint::hit("archive.verified");
         let sha256 = hex::encode(self.digest.finalize());
-        match self.temporary.persist_noclobber(&self.path) {
-            Ok(_) => Ok((sha256, content)),
-            Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Err(exists(&self.path)),
-            Err(error) => Err(not_written(&self.path, &error.error)),
+        match self.staged.persist_new(&self.path) {
+            Ok(()) => Ok((sha256, content)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(exists(&self.path)),
+            Err(error) => Err(not_written(&self.path, &error)),
         }
     }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use crate::api::{MAX_ORIGIN_BYTES, is_single_line, truncate};
-use crate::env_file::{Boundary, common_folder};
+use crate::env_file::{Boundary, common_folder, main_folder};
 use crate::model::Digest;
 use crate::system::read_regular_text;
 
@@ -43,14 +43,18 @@ pub(crate) fn user_home() -> Option<PathBuf> {
     std::env::home_dir().filter(|path| path.is_absolute())
 }
 
-/// Where a folder's content comes from: the git remote, without credentials, else the folder itself.
+/// Where a folder's content comes from: the git remote, without credentials, else the folder itself, which for a linked work
+/// tree is that of the main one.
 ///
 /// Read from git's own files by hand: starting git for one line would take longer than a whole plan, and `gix-config` costs more of
 /// a build than it saves (see `env_file/repository.rs`). What only git reads right is asked of git.
 pub(crate) fn origin(folder: &Path) -> String {
     normalize_origin(origin_remote(folder).unwrap_or_else(|| {
-        let root = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-        format!("folder {}", root.display())
+        let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+        let root = Boundary::of(&folder).root().to_owned();
+        let main = main_folder(&root).zip(folder.strip_prefix(&root).ok());
+        let main = main.map(|(main, below)| if below.as_os_str().is_empty() { main } else { main.join(below) });
+        format!("folder {}", main.unwrap_or(folder).display())
     }))
 }
 

@@ -99,7 +99,8 @@ impl ManifestEnvFiles {
                 *outside = !self.boundary.contains(&real_path(&path));
             }
             found.states.insert(address.clone(), state);
-            found.remembered.push(RememberedEnvFile { address, target, requested_by });
+            let elsewhere = !self.boundary.is_in_checkout(&real_path(&path));
+            found.remembered.push(RememberedEnvFile { address, target, requested_by, elsewhere });
         }
         found
     }
@@ -118,6 +119,35 @@ impl ManifestEnvFiles {
             }
         }
         found
+    }
+
+    /// Writes new coordinates of a backend into every file that has its block, and returns their paths.
+    ///
+    /// # Errors
+    /// The first file that cannot be written.
+    pub(crate) fn rewrite(
+        &self,
+        desired: &Desired,
+        backend: &BackendName,
+        credentials: &Credentials,
+    ) -> Result<Vec<String>, Diagnostic> {
+        let owner = self.owner(backend);
+        let mut written = Vec::new();
+        for target in desired.backends.get(backend).iter().flat_map(|desired| &desired.env_files) {
+            if env_file::has_block(&join_display(&self.folder, &target.path), &owner).unwrap_or(true) {
+                self.write(backend, target, credentials)?;
+                written.push(target.path.clone());
+            }
+        }
+        let inventory = self.inventory();
+        let typed = inventory.iter().flat_map(Inventory::files);
+        for (path, _) in typed.filter(|(_, file)| file.backend == *backend && file.requested_by == RequestedBy::Command) {
+            if env_file::has_block(path, &owner).unwrap_or(true) {
+                write_file(path, owner.clone(), credentials, None)?;
+                written.push(shown_path(&self.folder, path));
+            }
+        }
+        Ok(written)
     }
 
     /// The files that were written before, and the usual one of backends whose block is gone, which may be older than the

@@ -66,7 +66,7 @@ pub(crate) trait Approver: Send + Sync {
     fn approve(&self, plan: &Plan) -> Result<(), AppError>;
 
     /// Asks for the names of backends that may be destroyed, and returns those that were given.
-    fn confirm_destruction(&self, backends: &BTreeSet<BackendName>) -> BTreeSet<BackendName>;
+    fn confirm_destruction(&self, plan: &Plan, backends: &BTreeSet<BackendName>) -> BTreeSet<BackendName>;
 
     /// Returns the channel on which an interrupt arrives. `on_abort` says what a second interrupt leaves behind.
     fn interrupts(&self, on_abort: &'static str) -> watch::Receiver<Interrupt>;

@@ -4,6 +4,8 @@ use std::io::Write;
 use std::path::Path;
 
 use crate::app::AppError;
+use crate::env_file::{StagedFile, sweep};
+use crate::failpoint;
 use crate::model::{Diagnostic, Exit};
 use crate::plan::{self, Plan};
 use crate::system::{FileReadError, read_regular};
@@ -21,13 +23,15 @@ pub(crate) fn save(plan: &Plan, path: &Path) -> Result<(), AppError> {
     };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let text = serde_json::to_vec(plan).map_err(|error| failed(&error))?;
-    let mut file = tempfile::Builder::new().prefix(".convexinfra-plan.").tempfile_in(folder).map_err(|error| failed(&error))?;
+    sweep(folder);
+    let mut staged = StagedFile::create(folder).map_err(|error| failed(&error))?;
+    let file = staged.as_file_mut();
     file.write_all(&text)
         .and_then(|()| file.write_all(b"\n"))
-        .and_then(|()| file.as_file().sync_all())
+        .and_then(|()| file.sync_all())
         .map_err(|error| failed(&error))?;
-    file.persist(path).map_err(|error| failed(&error.error))?;
-    Ok(())
+    failpoint::hit("plan.saving");
+    staged.persist(path).map_err(|error| failed(&error))
 }
 
 /// Reads a saved plan and checks that it is one.

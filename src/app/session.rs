@@ -10,8 +10,8 @@ use super::secrets::{self, ComparisonKey, ComparisonMode, ResolvedSecrets};
 use super::{AppError, LoadedManifest};
 use crate::api::{ControlPlane, IfMissing, OperationRequest, Preflight, Work};
 use crate::manifest::{FieldLiteral, field_edit};
-use crate::model::{ControlPlaneInfo, DEFAULT_ENV_FILE, Diagnostic, Edit, Exit, Scope, Snapshot, StepKey};
-use crate::plan::{self, ObservedState, Plan, PlanOptions, Step, Task};
+use crate::model::{ControlPlaneInfo, DEFAULT_ENV_FILE, Diagnostic, Edit, Exit, Location, Scope, Snapshot, StepKey};
+use crate::plan::{self, Action, ObservedState, Plan, PlanOptions, Step, Task};
 
 /// How many backends are looked at at once.
 const PARALLEL_PREFLIGHTS: usize = 8;
@@ -131,8 +131,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Asks the control plane what is in the way of the steps that depend on databases and buckets. What it cannot say, the
-    /// apply will.
+    /// Asks the control plane what is in the way of the steps that depend on engines, databases and buckets. What it cannot
+    /// say, the apply will.
     async fn add_preflight(&self, plan: &mut Plan, snapshot: &Snapshot) {
         if !plan.refusals.is_empty() || snapshot.control_plane.scope.is_some_and(|scope| scope < Scope::Apply) {
             return;
@@ -152,7 +152,12 @@ impl<'a> Session<'a> {
     fn preflight_request(&self, plan: &Plan, step: &Step, snapshot: &Snapshot) -> Option<OperationRequest> {
         let (backend, work) = match step.task.as_ref()? {
             Task::Put { backend, spec, renamed_from, downgrade } => {
-                if !spec.has_own_server() && !spec.has_buckets() {
+                let asks_provider = match spec.provider.descriptor().location {
+                    Location::Engine => true,
+                    Location::Process => step.action == Action::Create && !spec.is_record_only(),
+                    Location::Platform => false,
+                };
+                if !spec.has_own_server() && !spec.has_buckets() && !asks_provider {
                     return None;
                 }
                 let secrets = self.secrets.found().get(backend).cloned().unwrap_or_default();

@@ -23,8 +23,8 @@ pub struct Adoption {
     pub name: BackendName,
     /// What its process calls itself.
     pub instance_name: InstanceName,
-    /// The secret that its keys are made from.
-    pub instance_secret: Secret,
+    /// The secret that its keys are made from; none where it gets another one.
+    pub instance_secret: Option<Secret>,
     /// What it is now.
     pub spec: BackendSpec,
     /// The values of the specification's secrets.
@@ -47,6 +47,8 @@ pub enum AdoptionProof {
     },
     /// It carries the labels of its identity, and its secret was in its own volume.
     OwnerLabels,
+    /// Its directory is in the home of the control plane, with its identity in it.
+    OwnDirectory,
 }
 
 impl<S: Store> Authority<S> {
@@ -67,9 +69,13 @@ impl<S: Store> Authority<S> {
             lease::check_fence(rows, lease)?;
             check_adoptable(rows, &lease.project, &adoption)?;
             let name = &adoption.name;
-            let secret = InstanceSecret::parse(adoption.instance_secret.expose()).map_err(|error| {
-                not_adopted(format!("the instance secret of `{}` cannot be used: {error}", adoption.instance_name))
-            })?;
+            let secret = match &adoption.instance_secret {
+                Some(secret) => Some(InstanceSecret::parse(secret.expose()).map_err(|error| {
+                    not_adopted(format!("the instance secret of `{}` cannot be used: {error}", adoption.instance_name))
+                })?),
+                None => None,
+            };
+            let held = held_ports(rows, adoption.ports)?;
             let mut project = lease::project_row(rows, &lease.project, now)?;
             project.revision = project.revision.next();
             rows.put_project(&project)?;
@@ -90,7 +96,8 @@ impl<S: Store> Authority<S> {
                 managed_env: BTreeSet::new(),
                 endpoints: None,
                 admin_key: None,
-                ports: adoption.ports,
+                // Where its own are taken by now, it gets others like a new one.
+                ports: adoption.ports.filter(|_| held.is_empty()),
                 references: ProviderState::new(),
                 has_been_ready: true,
                 created_at: now,
@@ -98,7 +105,9 @@ impl<S: Store> Authority<S> {
                 sealed: Vec::new(),
                 stopped: false,
             };
-            self.seal_imported_secret(&mut row, secret, now)?;
+            if let Some(secret) = secret {
+                self.seal_imported_secret(&mut row, secret, now)?;
+            }
             let put = PutRequest { spec: adoption.spec, secrets: adoption.secrets, may_adopt: false };
             self.seal_secrets(&mut row, &put, now)?;
             self.allocate(rows, &mut row, &AllocationConflicts::default())?;
@@ -133,10 +142,17 @@ fn check_adoptable(rows: &dyn Rows, project: &ProjectName, adoption: &Adoption) 
     {
         return Err(not_adopted(format!("`{name}` is recorded already, in this project or another one")).into());
     }
-    let wanted: Vec<u16> = adoption.ports.iter().flat_map(|ports| [ports.api, ports.site]).collect();
-    if rows.ports()?.iter().any(|held| wanted.contains(&held.api) || wanted.contains(&held.site)) {
-        let message = format!("another backend of this control plane holds one of the ports {wanted:?}");
+    let held = held_ports(rows, adoption.ports)?;
+    if !held.is_empty() && adoption.proof != AdoptionProof::OwnDirectory {
+        let message = format!("another backend of this control plane holds one of the ports {held:?}");
         return Err(not_adopted(message).into());
     }
     Ok(())
+}
+
+/// Returns which of these ports other backends hold.
+fn held_ports(rows: &dyn Rows, ports: Option<PortPair>) -> Result<Vec<u16>, AuthorityError> {
+    let Some(ports) = ports else { return Ok(Vec::new()) };
+    let held: BTreeSet<u16> = rows.ports()?.iter().flat_map(|held| [held.api, held.site]).collect();
+    Ok([ports.api, ports.site].into_iter().filter(|port| held.contains(port)).collect())
 }

@@ -20,6 +20,8 @@ pub enum Effect {
     SetEnvironment(Box<ResolvedBackend>, EnvironmentTarget),
     /// Stop it, and leave everything that belongs to it.
     Stop(Box<ResolvedBackend>),
+    /// Stop it, and set aside what belongs to it: its record goes.
+    SetAside(Box<ResolvedBackend>),
     /// Take it away with its data.
     Remove(Box<ResolvedBackend>),
     /// Give its database back, or drop it, and name what stays in buckets. Nothing uses them any more.
@@ -35,6 +37,7 @@ impl Effect {
             Self::AwaitReady(_) => OperationStep::AwaitReady,
             Self::SetEnvironment(..) => OperationStep::SetEnvironment,
             Self::Stop(_) => OperationStep::Stop,
+            Self::SetAside(_) => OperationStep::SetAside,
             Self::Remove(_) => OperationStep::Remove,
             Self::ReleaseStorage(..) => OperationStep::ReleaseStorage,
         }
@@ -63,6 +66,8 @@ pub enum EffectResult {
     EnvironmentSet,
     /// It does not run any more.
     Stopped,
+    /// What belongs to it is set aside.
+    SetAside,
     /// It is gone. What was to stay of it is at this place, where the provider has a word for that.
     Removed(Option<String>),
     /// Its database was released, retained or dropped, where it had one.

@@ -9,8 +9,8 @@ use crate::api::{ControlError, OperationRequest, Work};
 use crate::convex::database_url::server_endpoint;
 use crate::convex::environment;
 use crate::model::{
-    DesiredBackend, Diagnostic, FieldPath, Location, Phase, ProjectName, ReclaimPolicy, STORAGE_SERVER, STORAGE_URL,
-    SecretSource, SecretState, secret_slots,
+    DesiredBackend, Diagnostic, FieldPath, Phase, ProjectName, ReclaimPolicy, STORAGE_SERVER, STORAGE_URL, SecretSource,
+    SecretState, secret_slots,
 };
 use crate::policy;
 use crate::store::{BackendRow, Rows, Store};
@@ -32,22 +32,13 @@ pub(super) fn check_removal(request: &OperationRequest, row: &BackendRow) -> Res
     let Work::Remove { volume, database } = &request.work else { return Ok(()) };
     let actual = to_actual(row.clone());
     let mut refusals: Vec<Diagnostic> = policy::protected(&row.name, &actual).into_iter().collect();
+    refusals.extend(policy::files_removed(&row.name, &actual, *database));
     refusals.extend(policy::volume_kept(&row.name, &actual, ReclaimPolicy { volume: *volume, database: *database }));
     refuse_first(refusals)
 }
 
 /// Refuses to drop the record of what is protected: its secrets are only there.
 pub(super) fn check_forget(row: &BackendRow) -> Result<(), AuthorityError> {
-    let keeps_data_here = row.spec.provider.descriptor().location == Location::Process;
-    if keeps_data_here && !row.is_only_a_record() {
-        let name = &row.name;
-        let message = format!(
-            "the data of `{name}` lies in the directory of the control plane, where nothing could take it up again without its \
-             record"
-        );
-        let help = format!("destroy it instead with\n    convexinfra destroy {name} --allow-destroy {name}");
-        return Err(ControlError::Refused(Diagnostic::new("control.not_forgotten", message).with_help(help)).into());
-    }
     refuse_first(policy::protected(&row.name, &to_actual(row.clone())).into_iter().collect())
 }
 

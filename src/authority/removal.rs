@@ -13,6 +13,7 @@ const KEEP: &str = "keep";
 /// The note about a database that is dropped.
 const DATABASE: &str = "database.disposal";
 const DROP: &str = "drop";
+const DROP_WITH_FILES: &str = "drop_with_files";
 
 /// The note about where what stays of a backend is.
 const PLACE: &str = "volume.place";
@@ -29,6 +30,7 @@ pub fn volume_disposal(references: &ProviderState) -> VolumeReclaim {
 pub(super) fn database_disposal(row: &BackendRow) -> DatabaseReclaim {
     match row.references.get(DATABASE).map(String::as_str) {
         Some(DROP) => DatabaseReclaim::Delete,
+        Some(DROP_WITH_FILES) => DatabaseReclaim::DeleteWithFiles,
         _ => DatabaseReclaim::Retain,
     }
 }
@@ -46,9 +48,14 @@ pub(super) fn start(row: &mut BackendRow, removal: ReclaimPolicy) {
         VolumeReclaim::Retain => keep_volume(row),
         VolumeReclaim::Delete => drop(row.references.remove(VOLUME)),
     }
-    match removal.database {
-        DatabaseReclaim::Delete => drop(row.references.insert(DATABASE.to_owned(), DROP.to_owned())),
-        DatabaseReclaim::Retain => drop(row.references.remove(DATABASE)),
+    let note = match removal.database {
+        DatabaseReclaim::Delete => Some(DROP),
+        DatabaseReclaim::DeleteWithFiles => Some(DROP_WITH_FILES),
+        DatabaseReclaim::Retain => None,
+    };
+    match note {
+        Some(note) => drop(row.references.insert(DATABASE.to_owned(), note.to_owned())),
+        None => drop(row.references.remove(DATABASE)),
     }
 }
 

@@ -103,6 +103,17 @@ impl<S: Store> Authority<S> {
         Ok((secret.to_hex(), key))
     }
 
+    /// Makes another instance secret and admin key, and keeps the values of the fields.
+    pub(super) fn rotate_credentials(&self, row: &mut BackendRow, now: Timestamp) -> Result<(), AuthorityError> {
+        let mut secrets = self.open_secrets(row)?;
+        let (secret, key) = self.generate_credentials(row, now)?;
+        row.admin_key = Some(self.vault.fingerprint_key(&row.project).fingerprint(key.expose()));
+        secrets.insert(INSTANCE_SECRET.to_owned(), secret);
+        secrets.insert(ADMIN_KEY.to_owned(), key);
+        row.sealed = self.seal_for(row, &secrets)?;
+        Ok(())
+    }
+
     /// Seals an instance secret that was there before us, with a key of our own for it.
     pub(super) fn seal_imported_secret(
         &self,

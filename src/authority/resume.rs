@@ -84,12 +84,13 @@ impl<S: Store> Authority<S> {
         let Some(backend) = rows.backend(&row.project, &row.backend)? else { return Ok(None) };
         let phase = match (row.kind, &row.pending) {
             (OperationKind::Remove, _) if backend.phase == Phase::Removing => OperationPhase::Remove,
-            (OperationKind::Remove | OperationKind::Forget, _) => return Ok(None),
+            (OperationKind::Remove, _) => return Ok(None),
+            (OperationKind::Forget, _) => OperationPhase::Forget,
             (OperationKind::Stop, _) => OperationPhase::Stop,
-            (OperationKind::Put | OperationKind::Start, Some(sealed)) => {
+            (OperationKind::Put | OperationKind::Start | OperationKind::RotateKey, Some(sealed)) => {
                 OperationPhase::Replace(row.backend.clone(), Box::new(self.open_pending(&id, sealed)?))
             }
-            (OperationKind::Put | OperationKind::Start, None) => OperationPhase::Put,
+            (OperationKind::Put | OperationKind::Start | OperationKind::RotateKey, None) => OperationPhase::Put,
         };
         let actor = row.actor.unwrap_or_else(Actor::control_plane);
         let mut operation = Operation {

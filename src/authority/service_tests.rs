@@ -192,6 +192,23 @@ fn the_history_names_actor_and_plan_and_verifies() {
     assert!(world.authority.check_history(&level, None).unwrap().breaks.is_empty());
 }
 
+#[test]
+fn a_damaged_index_ends_a_verification_and_shows() {
+    let (world, _) = world_with_history();
+    let rows = rusqlite::Connection::open(world.folder.path().join("store.sqlite3")).unwrap();
+    // An index whose keys are all after any that is asked for, as one flipped bit makes it: every page finds the first one.
+    rows.execute_batch(
+        "DROP INDEX events_by_project;
+         CREATE INDEX events_by_project ON events (project, sequence + 1000000);
+         PRAGMA writable_schema = ON;
+         UPDATE sqlite_schema SET sql = 'CREATE INDEX events_by_project ON events (project, sequence)'
+         WHERE name = 'events_by_project';",
+    )
+    .unwrap();
+    let breaks = world.authority.check_history(&ResourceLevel::Project(project()), None).unwrap().breaks;
+    assert!(breaks.iter().any(|text| text.contains("the index of the history is damaged")), "{breaks:?}");
+}
+
 /// A world with two backends and their entries.
 fn world_with_history() -> (World, Lease) {
     let world = world();
@@ -415,6 +432,7 @@ impl World {
                 Transition::Perform(Effect::AwaitReady(_)) => EffectResult::Ready,
                 Transition::Perform(Effect::SetEnvironment(..)) => EffectResult::EnvironmentSet,
                 Transition::Perform(Effect::Stop(_)) => EffectResult::Stopped,
+                Transition::Perform(Effect::SetAside(_)) => EffectResult::SetAside,
                 Transition::Perform(Effect::Remove(_)) => EffectResult::Removed(None),
                 Transition::Perform(Effect::PrepareStorage(_)) => EffectResult::StoragePrepared,
                 Transition::Perform(Effect::ReleaseStorage(..)) => {

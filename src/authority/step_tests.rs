@@ -238,14 +238,49 @@ fn a_backend_is_stopped_started_and_forgotten_on_purpose() {
     let (_, next) = world.started(&lease, "start/1", Work::Start {});
     assert!(matches!(next, Transition::Perform(Effect::Ensure(_))));
     assert!(!backend().unwrap().stopped);
-    let kept = world.accept(&lease, "forget/1", "dev", Work::Forget {}).unwrap_err();
-    assert!(kept.to_string().contains("nothing could take it up again"), "{kept}");
+    let (mut operation, next) = world.started(&lease, "forget/1", Work::Forget {});
+    assert!(matches!(next, Transition::Perform(Effect::SetAside(_))));
+    assert!(backend().is_some(), "its record is there until it is set aside");
+    let (_, resumed) = world.resumed_one();
+    assert!(matches!(resumed, Transition::Perform(Effect::SetAside(_))));
+    let next = world.authority.advance(&mut operation, EffectResult::SetAside, NOW).unwrap();
+    assert!(matches!(next, Transition::Ended(OperationOutcome::Done { .. })));
+    assert!(backend().is_none());
     world.bring_up(&lease, "engine", put(BackendSpec::new(crate::model::ProviderKind::Docker)));
     let gone = world.accept(&lease, "forget/2", "engine", Work::Forget {}).unwrap();
     assert!(matches!(gone, (None, Transition::Ended(OperationOutcome::Done { .. }))));
-    assert_eq!(world.authority.view(&project()).unwrap().backends.len(), 1);
+    assert!(backend().is_none());
     let unknown = world.accept(&lease, "stop/2", "engine", Work::Stop {}).unwrap_err();
     assert!(matches!(unknown, AuthorityError::Control(ControlError::NoSuchBackend { .. })), "{unknown:?}");
+}
+
+#[test]
+fn a_key_is_rotated_once_per_request_and_only_of_what_runs() {
+    let world = world();
+    let lease = world.lease();
+    world.bring_up(&lease, "dev", put(simulated()));
+    let key = || world.authority.view(&project()).unwrap().backends[0].admin_key.clone();
+    let before = key();
+    let (mut operation, next) = world.started(&lease, "rotate/1", Work::RotateKey {});
+    let Transition::Perform(Effect::Ensure(placement)) = next else { panic!("{next:?}") };
+    let rotated = key();
+    assert_ne!(before, rotated);
+    let (_, again) = world.started(&lease, "rotate/1", Work::RotateKey {});
+    let Transition::Perform(Effect::Ensure(same)) = again else { panic!("{again:?}") };
+    assert_eq!(placement.instance_secret, same.instance_secret, "a repetition makes no other secret");
+    world.authority.advance(&mut operation, EffectResult::Ensured(ProviderState::new()), NOW).unwrap();
+    let next = world.authority.advance(&mut operation, EffectResult::Ready, NOW).unwrap();
+    assert!(matches!(next, Transition::Ended(OperationOutcome::Done { .. })));
+    assert_eq!(key(), rotated);
+    let (mut operation, _) = world.started(&lease, "stop/1", Work::Stop {});
+    world.authority.advance(&mut operation, EffectResult::Stopped, NOW).unwrap();
+    let refused = world.accept(&lease, "rotate/2", "dev", Work::RotateKey {}).unwrap_err();
+    assert!(refused.to_string().contains("is stopped"), "{refused}");
+    let mut record = simulated();
+    record.settings.simulated.listen = false;
+    world.bring_up(&lease, "record", put(record));
+    let refused = world.accept(&lease, "rotate/3", "record", Work::RotateKey {}).unwrap_err();
+    assert!(refused.to_string().contains("only a record"), "{refused}");
 }
 
 #[test]

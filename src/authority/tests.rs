@@ -91,6 +91,7 @@ impl World {
                 Transition::Perform(Effect::AwaitReady(_)) => EffectResult::Ready,
                 Transition::Perform(Effect::SetEnvironment(..)) => EffectResult::EnvironmentSet,
                 Transition::Perform(Effect::Stop(_)) => EffectResult::Stopped,
+                Transition::Perform(Effect::SetAside(_)) => EffectResult::SetAside,
                 Transition::Perform(Effect::Remove(_)) => EffectResult::Removed(None),
             };
             next = self.authority.advance(operation.as_mut().unwrap(), end, NOW).unwrap();

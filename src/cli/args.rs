@@ -20,7 +20,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::archive::Archive;
-pub(crate) use self::key::{Key, KeyCommand};
+pub(crate) use self::key::{Key, KeyCommand, Rotate};
 pub(crate) use self::kubernetes::{Forward, Kubernetes, KubernetesCommand};
 pub(crate) use self::log::Log;
 pub(crate) use self::quota::{Quota, QuotaCommand, QuotaLimit, QuotaLimits, QuotaTarget};
@@ -170,7 +170,7 @@ pub(crate) enum Command {
     Quota(Quota),
     /// Write the skill that tells coding agents how to use convexinfra.
     Skill(Skill),
-    /// Make and check admin keys.
+    /// Make, check and rotate admin keys.
     Key(Key),
     /// Serve the control plane of this machine to a team.
     #[command(
@@ -300,6 +300,9 @@ pub(crate) struct Destroy {
     /// Drop their databases on servers of yours as well; they stay otherwise.
     #[arg(long, requires = "allow_destroy", env = "CONVEXINFRA_WITH_DATABASE", value_parser = FalseyValueParser::new())]
     pub(crate) with_database: bool,
+    /// Remove what they have in S3 buckets as well, under the prefix that each database names and no other.
+    #[arg(long, requires = "with_database", env = "CONVEXINFRA_WITH_FILES", value_parser = FalseyValueParser::new())]
+    pub(crate) with_files: bool,
     #[command(flatten)]
     pub(crate) approval: ApprovalArgs,
     #[command(flatten)]
@@ -394,6 +397,9 @@ pub(crate) struct Deprovision {
     /// Drop its database on a server of yours as well; it stays otherwise.
     #[arg(long, requires = "allow_destroy", env = "CONVEXINFRA_WITH_DATABASE", value_parser = FalseyValueParser::new())]
     pub(crate) with_database: bool,
+    /// Remove what it has in S3 buckets as well, under the prefix that its database names and no other.
+    #[arg(long, requires = "with_database", env = "CONVEXINFRA_WITH_FILES", value_parser = FalseyValueParser::new())]
+    pub(crate) with_files: bool,
 }
 
 #[derive(Debug, Args)]

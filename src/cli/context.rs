@@ -30,6 +30,8 @@ pub(crate) struct Context {
     pub(crate) printer: Printer,
     /// Shared with the parts of a command, so that a token is asked for once.
     plane: Rc<OnceCell<ControlPlaneHandle>>,
+    /// Whether the store may not know backends in its home.
+    accepts_unrecorded: bool,
 }
 
 /// The control plane that answers.
@@ -41,7 +43,12 @@ enum ControlPlaneHandle {
 impl Context {
     /// A context for these arguments.
     pub(crate) fn new(global: Global, printer: Printer) -> Self {
-        Self { global, printer, plane: Rc::default() }
+        Self { global, printer, plane: Rc::default(), accepts_unrecorded: false }
+    }
+
+    /// The same for a recovery: the embedded store may not know backends in its home.
+    pub(crate) fn accepting_unrecorded_backends(&self) -> Self {
+        Self { accepts_unrecorded: true, ..Self::new(self.global.clone(), self.printer.clone()) }
     }
 
     /// The path of the manifest.
@@ -240,8 +247,9 @@ impl Context {
         let master_key = std::env::var(MASTER_KEY).ok().filter(|key| !key.is_empty()).map(Secret::new);
         let first_port = first_port()?;
         let (name, connections) = (name.to_owned(), DeploymentClient::default());
-        let platform = Box::new(NativePlatform::new(directory, master_key, first_port));
-        Ok(Host::new(HostParts { platform, name, providers, connections, local_binaries }))
+        let platform = NativePlatform::new(directory, master_key, first_port);
+        let platform = if self.accepts_unrecorded { platform.accepting_unrecorded_backends() } else { platform };
+        Ok(Host::new(HostParts { platform: Box::new(platform), name, providers, connections, local_binaries }))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, IsTerminal};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::watch;
 
@@ -19,12 +19,14 @@ use crate::render;
 pub(crate) struct Terminal {
     printer: Printer,
     progress: Arc<ProgressReporter>,
+    /// The digest of the plan that was shown.
+    shown: OnceLock<String>,
 }
 
 impl Terminal {
     /// Returns the terminal that a printer writes to.
     pub(crate) fn new(printer: &Printer) -> Self {
-        Self { printer: printer.clone(), progress: Arc::new(ProgressReporter::new(printer)) }
+        Self { printer: printer.clone(), progress: Arc::new(ProgressReporter::new(printer)), shown: OnceLock::new() }
     }
 
     /// Whether a person can answer.
@@ -47,6 +49,10 @@ impl Terminal {
         }
     }
 
+    fn has_shown(&self, plan: &Plan) -> bool {
+        self.shown.get().is_some_and(|digest| *digest == plan.digest.to_string())
+    }
+
     fn ask(&self, question: &str) -> Option<String> {
         self.progress.print(question);
         let mut answer = String::new();
@@ -56,11 +62,16 @@ impl Terminal {
 
 impl Reporter for Terminal {
     fn planned(&self, plan: &Plan) {
-        self.progress.print(&render::plan(plan, self.printer.err_style()));
+        if !self.has_shown(plan) {
+            self.progress.print(&render::plan(plan, self.printer.err_style()));
+            let _ = self.shown.set(plan.digest.to_string());
+        }
     }
 
     fn refused(&self, plan: &Plan) {
-        self.progress.print(&render::refused_plan(plan, self.printer.err_style()));
+        if !self.has_shown(plan) {
+            self.progress.print(&render::refused_plan(plan, self.printer.err_style()));
+        }
         self.progress.print("\nnothing was done\n");
     }
 
@@ -82,10 +93,13 @@ impl Approver for Terminal {
         self.confirm("\napply this plan? [y/N] ", "convexinfra apply --yes")
     }
 
-    fn confirm_destruction(&self, backends: &BTreeSet<BackendName>) -> BTreeSet<BackendName> {
+    fn confirm_destruction(&self, plan: &Plan, backends: &BTreeSet<BackendName>) -> BTreeSet<BackendName> {
         if !self.is_interactive() {
             return BTreeSet::new();
         }
+        // Nobody confirms what they have not seen.
+        self.planned(plan);
+        self.progress.print("\n");
         let confirmed = backends.iter().filter(|name| {
             self.ask(&format!("`{name}` and its data will be destroyed; type its name to confirm: "))
                 .is_some_and(|answer| answer == name.as_str())

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::api::TokenOrigin;
 use crate::api::client::ControlPlaneUrl;
 use crate::app::AppError;
+use crate::env_file::{StagedFile, sweep};
 use crate::model::{Diagnostic, Exit};
 use crate::system::{FileReadError, read_regular_text};
 
@@ -102,11 +103,13 @@ impl TrustFile {
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder.create(folder).map_err(cannot)?;
-        let mut file = tempfile::Builder::new().prefix(".trusted-").tempfile_in(folder).map_err(cannot)?;
+        sweep(folder);
+        let mut staged = StagedFile::create(folder).map_err(cannot)?;
+        let file = staged.as_file_mut();
         let lines: String = origins.iter().map(|origin| format!("{origin}\n")).collect();
         file.write_all(HEAD.as_bytes()).and_then(|()| file.write_all(lines.as_bytes())).map_err(cannot)?;
-        file.as_file().sync_all().map_err(cannot)?;
-        file.persist(&self.path).map(drop).map_err(|error| cannot(error.error))
+        file.sync_all().map_err(cannot)?;
+        staged.persist(&self.path).map_err(cannot)
     }
 }
 

@@ -289,6 +289,27 @@ pub async fn release(server: &DatabaseServer, spec: &DatabaseSpec, disposal: Dis
     tokio::time::timeout(OPERATION_TIMEOUT, released).await.unwrap_or_else(|_| Err(server.timed_out(OPERATION_TIMEOUT)))
 }
 
+/// Returns the prefix under which the owner of a database keeps its files in S3; none where the database names none, is
+/// absent, or belongs to another owner.
+///
+/// # Errors
+/// [`DatabaseError`]: what is in the way.
+pub async fn stored_prefix(server: &DatabaseServer, spec: &DatabaseSpec) -> Result<Option<String>, DatabaseError> {
+    let read = async {
+        match &server.storage {
+            Storage::Mysql(_) => stored_prefix_with::<MysqlSession>(server, spec).await,
+            Storage::Postgres(_) | Storage::Sqlite => stored_prefix_with::<PostgresSession>(server, spec).await,
+        }
+    };
+    tokio::time::timeout(INSPECTION_TIMEOUT, read).await.unwrap_or_else(|_| Err(server.timed_out(INSPECTION_TIMEOUT)))
+}
+
+async fn stored_prefix_with<A: Admin>(server: &DatabaseServer, spec: &DatabaseSpec) -> Result<Option<String>, DatabaseError> {
+    let Some(mut session) = A::open(server, &spec.database).await? else { return Ok(None) };
+    let content = session.content().await?;
+    if is_owned(&content, spec) { stored_files::s3_prefix(&mut session).await } else { Ok(None) }
+}
+
 async fn prepare_with<A: Admin>(server: &DatabaseServer, spec: &DatabaseSpec) -> Result<Prepared, DatabaseError> {
     let missing = || DatabaseError::DataMissing { database: spec.database.clone() };
     let (mut session, created) = match A::open(server, &spec.database).await? {

@@ -35,6 +35,6 @@ pub use inspect::inspect;
 pub use inventory::{Inventory, WrittenFile};
 pub use managed_block::{UpsertOutcome, has_block, read, remove_block, upsert_block};
 pub use merge::{EnvFileEdit, Merged, merge, without_block};
-pub use repository::{Boundary, common_folder};
+pub use repository::{Boundary, common_folder, main_folder};
 pub use staging::{StagedFile, sweep};
 pub use workspace::{Package, Workspace, inspect_workspace};

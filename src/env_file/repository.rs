@@ -71,6 +71,16 @@ pub fn common_folder(root: &Path) -> Option<PathBuf> {
     fs::canonicalize(common).ok()
 }
 
+/// Returns the main work tree of the repository that a linked work tree belongs to, or the repository itself where it is a
+/// bare one; none for what is no linked work tree.
+pub fn main_folder(root: &Path) -> Option<PathBuf> {
+    let common = common_folder(root)?;
+    if fs::canonicalize(git_folder(root)?).ok()? == common {
+        return None;
+    }
+    if common.file_name().is_some_and(|name| name == ".git") { common.parent().map(Path::to_owned) } else { Some(common) }
+}
+
 /// Where env files of one manifest may lie: in its repository, without one below its folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Boundary {
@@ -92,6 +102,14 @@ impl Boundary {
     /// Returns the root of the repository, or the manifest's folder.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Whether a path without links lies in this checkout, and not in another work tree, be it one below this root.
+    pub fn is_in_checkout(&self, real: &Path) -> bool {
+        match real.parent().and_then(work_tree) {
+            Some(tree) => tree.root == self.root,
+            None => real.starts_with(&self.root),
+        }
     }
 
     /// Whether a path without links is inside: below the root, or in another work tree of the same repository.

@@ -51,6 +51,14 @@ impl StagedFile {
         self.file.as_file_mut()
     }
 
+    /// Opens the file anew, to be read from its beginning.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn reopen(&self) -> io::Result<File> {
+        self.file.reopen()
+    }
+
     /// Puts the file into its place, in which there may be another one.
     ///
     /// # Errors

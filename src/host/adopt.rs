@@ -39,7 +39,8 @@ impl Host {
             Err(ControlError::Refused(Diagnostic::new("control.not_adopted", message).with_help(help)))
         };
         let instance = adoption.instance_name.as_str();
-        let Ok(secret) = InstanceSecret::parse(adoption.instance_secret.expose()) else {
+        let Some(secret) = &adoption.instance_secret else { return Ok(()) };
+        let Ok(secret) = InstanceSecret::parse(secret.expose()) else {
             return refused(format!("the instance secret of `{instance}` is not 64 hex digits"), "give it such a one first");
         };
         let Timestamp(now) = self.now();

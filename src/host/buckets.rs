@@ -6,7 +6,9 @@ use super::Host;
 use super::findings::Findings;
 use crate::api::ProgressFn;
 use crate::convex::buckets::bucket_names;
-use crate::model::{BackendName, ByteSize, Diagnostic, FieldPath, Files, HostPolicy, ResolvedBackend, S3Files};
+use crate::model::{
+    BackendName, ByteSize, DatabaseReclaim, Diagnostic, FieldPath, Files, HostPolicy, ResolvedBackend, S3Files,
+};
 use crate::s3::{BucketError, BucketStore, Leftover, MissingBucket, ProbeMode};
 
 fn files(placement: &ResolvedBackend) -> Option<&S3Files> {
@@ -91,8 +93,23 @@ pub(super) async fn prepare(host: &Host, placement: &ResolvedBackend, notice: Pr
     }
 }
 
-/// Says what a removal would leave in buckets.
-pub(super) async fn look_at_leftovers(host: &Host, placement: &ResolvedBackend, findings: &mut Findings) {
+/// Says what a removal would leave in buckets, or take from them.
+pub(super) async fn look_at_leftovers(
+    host: &Host,
+    placement: &ResolvedBackend,
+    database: DatabaseReclaim,
+    findings: &mut Findings,
+) {
+    if database == DatabaseReclaim::DeleteWithFiles {
+        let buckets = files(placement).map(|files| bucket_names(&files.buckets).join("`, `")).unwrap_or_default();
+        let message = format!(
+            "what `{}` has in `{buckets}` is removed before its database is dropped: under the prefix that the database names, \
+             and no other",
+            placement.name
+        );
+        findings.note(placement, Diagnostic::new("plan.files_go", message));
+        return;
+    }
     for words in leftovers(host, placement, None).await {
         findings.note(placement, Diagnostic::new("plan.files_stay", words));
     }
@@ -101,6 +118,31 @@ pub(super) async fn look_at_leftovers(host: &Host, placement: &ResolvedBackend, 
 /// Names what a removal left in buckets.
 pub(super) async fn name_leftovers(host: &Host, placement: &ResolvedBackend, prefix: Option<&str>, notice: ProgressFn<'_>) {
     leftovers(host, placement, prefix).await.into_iter().for_each(notice);
+}
+
+/// Removes the objects under one prefix of a backend.
+///
+/// # Errors
+/// The buckets cannot be used. What was removed until then is gone, and the same command goes on with the rest.
+pub(super) async fn remove(
+    host: &Host,
+    placement: &ResolvedBackend,
+    prefix: &str,
+    notice: ProgressFn<'_>,
+) -> Result<(), Diagnostic> {
+    let store = match store(host, placement) {
+        Ok(Some(store)) => store,
+        // Without credentials there is none, and a plan refuses that.
+        Ok(None) => return Ok(()),
+        Err(error) => return Err(finding(host, placement, None, &error)),
+    };
+    match store.remove(placement.instance_name.as_str(), prefix).await {
+        Ok(count) => {
+            notice(format!("{count} objects under `{prefix}` were removed from its buckets"));
+            Ok(())
+        }
+        Err(error) => Err(finding(host, placement, Some(&store), &error)),
+    }
 }
 
 async fn leftovers(host: &Host, placement: &ResolvedBackend, prefix: Option<&str>) -> Vec<String> {

@@ -5,7 +5,7 @@
 use super::Host;
 use super::findings::Findings;
 use crate::api::ProgressFn;
-use crate::model::{Diagnostic, ResolvedBackend};
+use crate::model::{DatabaseReclaim, Diagnostic, ResolvedBackend};
 
 /// Looks at nothing.
 pub(super) async fn look(_: &Host, _: &ResolvedBackend, _: &mut Findings) {}
@@ -17,7 +17,7 @@ pub(super) async fn prepare(_: &Host, _: &ResolvedBackend, notice: ProgressFn<'_
 }
 
 /// Looks at nothing.
-pub(super) async fn look_at_leftovers(_: &Host, _: &ResolvedBackend, _: &mut Findings) {}
+pub(super) async fn look_at_leftovers(_: &Host, _: &ResolvedBackend, _: DatabaseReclaim, _: &mut Findings) {}
 
 /// Says that objects stay.
 pub(super) async fn name_leftovers(_: &Host, placement: &ResolvedBackend, prefix: Option<&str>, notice: ProgressFn<'_>) {

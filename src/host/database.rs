@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::Host;
 use super::conversations::MAX_CONVERSATIONS;
 use super::findings::Findings;
+use super::{Host, buckets};
 use crate::api::ProgressFn;
 use crate::authority::{DatabaseState, EffectResult, preview_id, volume_disposal};
 use crate::convex::database_url::{ROLE_PASSWORD, role_name};
@@ -83,12 +83,18 @@ pub(super) async fn release(
     let spec = database_spec(placement, files_folder(host, placement));
     let keeps_files = volume_disposal(&placement.provider_state) == VolumeReclaim::Retain;
     let disposal = match reclaim {
-        DatabaseReclaim::Delete => Disposal::Drop,
+        DatabaseReclaim::Delete | DatabaseReclaim::DeleteWithFiles => Disposal::Drop,
         DatabaseReclaim::Retain if placement.spec.has_split_data() && keeps_files => Disposal::Retain,
         DatabaseReclaim::Retain => Disposal::Release,
     };
     let Some(_permit) = permit(host, placement).await else { return (EffectResult::failed(busy(placement)), None) };
-    let released = match database_server(host, placement).await {
+    let server = database_server(host, placement).await;
+    if let (Ok(server), DatabaseReclaim::DeleteWithFiles) = (&server, reclaim)
+        && let Err(finding) = remove_objects(host, placement, server, &spec, notice).await
+    {
+        return (EffectResult::failed(finding), None);
+    }
+    let released = match server {
         Ok(server) => database::release(&server, &spec, disposal).await,
         Err(error) => Err(error),
     };
@@ -124,6 +130,21 @@ pub(super) async fn release(
         Err(error) => return (EffectResult::failed(database_finding(host, placement, &error)), None),
     };
     (EffectResult::StorageReleased(state), prefix)
+}
+
+/// Removes the objects whose prefix a database names: before it is dropped, since nothing else names it.
+async fn remove_objects(
+    host: &Host,
+    placement: &ResolvedBackend,
+    server: &database::DatabaseServer,
+    spec: &database::DatabaseSpec,
+    notice: ProgressFn<'_>,
+) -> Result<(), Diagnostic> {
+    match database::stored_prefix(server, spec).await {
+        Ok(Some(prefix)) => buckets::remove(host, placement, &prefix, notice).await,
+        Ok(None) => Ok(()),
+        Err(error) => Err(database_finding(host, placement, &error)),
+    }
 }
 
 /// Moves files that were given to a new backend, where a look named the place for them, to where it keeps its own.

@@ -34,7 +34,7 @@ pub(super) async fn release(
             notice(format!("the database `{name}` stays on its server"));
             EffectResult::StorageReleased(DatabaseState::Present)
         }
-        DatabaseReclaim::Delete => {
+        DatabaseReclaim::Delete | DatabaseReclaim::DeleteWithFiles => {
             let message = format!("this control plane reaches no database server, so it cannot drop `{name}`");
             let help = "destroy the backend without `--with-database`, and drop the database on its server yourself";
             EffectResult::failed(Diagnostic::new("database.unreached", message).with_help(help))

@@ -72,12 +72,13 @@ impl Host {
                     }
                 }
             }
-            Effect::Stop(placement) => match self.provider(placement.spec.provider) {
-                Err(finding) => EffectResult::failed(finding),
-                Ok(provider) => match provider.stop(&placement).await {
-                    Ok(()) => EffectResult::Stopped,
-                    Err(error) => EffectResult::Failed(effect_failure(&placement, &error)),
-                },
+            Effect::Stop(placement) => match self.stop(&placement).await {
+                Ok(()) => EffectResult::Stopped,
+                Err(failure) => EffectResult::Failed(failure),
+            },
+            Effect::SetAside(placement) => match self.set_aside(&placement, notice).await {
+                Ok(()) => EffectResult::SetAside,
+                Err(failure) => EffectResult::Failed(failure),
             },
             Effect::Remove(placement) => match self.provider(placement.spec.provider) {
                 Err(finding) => EffectResult::failed(finding),
@@ -91,6 +92,18 @@ impl Host {
                 },
             },
         }
+    }
+
+    async fn stop(&self, placement: &ResolvedBackend) -> Result<(), EffectFailure> {
+        let provider = self.provider(placement.spec.provider)?;
+        provider.stop(placement).await.map_err(|error| effect_failure(placement, &error))
+    }
+
+    async fn set_aside(&self, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> Result<(), EffectFailure> {
+        let provider = self.provider(placement.spec.provider)?;
+        provider.set_aside(placement, notice).await.map_err(|error| effect_failure(placement, &error))?;
+        failpoint::hit("host.set_aside");
+        Ok(())
     }
 
     async fn await_ready(&self, placement: &ResolvedBackend) -> Result<(), EffectFailure> {

@@ -26,7 +26,7 @@ use crate::authority::{
     AuthenticatedToken, EXPIRY_PLAN, EffectFailure, EffectResult, ExecutionMode, KEEP_RUNNING_PLAN, Operation, Principal,
     Transition,
 };
-use crate::model::{BackendName, Diagnostic, OperationId, OperationRecord, OperationState, ProjectName, Scope};
+use crate::model::{BackendName, BackendSpec, Diagnostic, OperationId, OperationRecord, OperationState, ProjectName, Scope};
 use crate::policy;
 use crate::provider::{FoundBackend, ProviderError};
 
@@ -181,9 +181,20 @@ impl Host {
         if spec.is_some() {
             self.check_put(project, request).await?;
         }
-        let Some((spec, provider)) = spec.and_then(|spec| Some((spec, self.provider(spec.provider).ok()?))) else {
-            return Ok(());
-        };
+        match spec {
+            Some(spec) => self.check_with_provider(project, name, spec).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses what a provider says it can never do, and a backend that is at its place without a record.
+    pub(super) async fn check_with_provider(
+        &self,
+        project: &ProjectName,
+        name: &BackendName,
+        spec: &BackendSpec,
+    ) -> Result<(), ControlError> {
+        let Ok(provider) = self.provider(spec.provider) else { return Ok(()) };
         if let Err(ProviderError::Unsupported(words)) = provider.validate(spec).await {
             let message = format!("`{name}` cannot be created: {words}");
             return Err(ControlError::Unsupported(Diagnostic::new(ProviderError::UNSUPPORTED, message)));

@@ -238,8 +238,9 @@ impl Home {
             store.display()
         );
         let help = format!(
-            "put the store back from a backup, together with its `-wal` file; to go on without those backends, move their \
-             directories away, such as\n    mv '{first}' '{first}.lost'"
+            "put the store back from a backup, together with its `-wal` file; or make the records of a project's backends \
+             anew, with other keys, in its repository with\n    convexinfra recover\nto go on without those backends, move \
+             their directories away, such as\n    mv '{first}' '{first}.lost'"
         );
         ControlError::Record(Diagnostic::new("home.store_lost", message).with_help(help))
     }

@@ -32,6 +32,7 @@ pub struct NativePlatform {
     readers: Mutex<Vec<HostAuthority>>,
     /// Who else may write in this home, held from the first write on.
     home_lock: OnceLock<HomeLock>,
+    accepts_unrecorded: bool,
 }
 
 impl NativePlatform {
@@ -45,7 +46,14 @@ impl NativePlatform {
             writer: Mutex::default(),
             readers: Mutex::default(),
             home_lock: OnceLock::new(),
+            accepts_unrecorded: false,
         }
+    }
+
+    /// Accepts a store that does not know the backends beside it: their records are about to be made anew.
+    #[must_use]
+    pub fn accepting_unrecorded_backends(self) -> Self {
+        Self { accepts_unrecorded: true, ..self }
     }
 
     fn reader(&self) -> Result<Option<HostAuthority>, ControlError> {
@@ -53,13 +61,13 @@ impl NativePlatform {
             return Ok(Some(reader));
         }
         let Some(store) = SqliteStore::open_to_read(&self.home.store()).map_err(store_unusable)? else {
-            let unknown = self.home.unknown_backends(|| Ok(BTreeSet::new()))?;
-            return if unknown.is_empty() { Ok(None) } else { Err(self.home.store_lost(&unknown)) };
+            self.check_unrecorded(|| Ok(BTreeSet::new()))?;
+            return Ok(None);
         };
         let key = self.home.existing_master_key()?.ok_or_else(|| self.home.key_missing())?;
         let authority = Authority::new(Box::new(store) as DynStore, Vault::new(key), entropy);
         authority.check_key()?;
-        self.check_backends(&authority)?;
+        self.check_unrecorded(|| Ok(authority.backend_ids()?))?;
         Ok(Some(authority))
     }
 
@@ -68,7 +76,7 @@ impl NativePlatform {
         let key = self.home.master_key(self.home.store().exists())?;
         let store = SqliteStore::open(&self.home.store()).map_err(store_unusable)?;
         let authority = Authority::new(Box::new(store) as DynStore, Vault::new(key), entropy);
-        self.check_backends(&authority)?;
+        self.check_unrecorded(|| Ok(authority.backend_ids()?))?;
         authority.record_key_check()?;
         self.home.keep_reserve();
         Ok(match self.first_port {
@@ -78,8 +86,11 @@ impl NativePlatform {
     }
 
     /// Refuses a store that does not know the backends beside it.
-    fn check_backends(&self, authority: &HostAuthority) -> Result<(), ControlError> {
-        let unknown = self.home.unknown_backends(|| Ok(authority.backend_ids()?))?;
+    fn check_unrecorded(&self, known: impl FnOnce() -> Result<BTreeSet<String>, ControlError>) -> Result<(), ControlError> {
+        if self.accepts_unrecorded {
+            return Ok(());
+        }
+        let unknown = self.home.unknown_backends(known)?;
         if unknown.is_empty() { Ok(()) } else { Err(self.home.store_lost(&unknown)) }
     }
 }

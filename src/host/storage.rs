@@ -9,7 +9,7 @@ use super::findings::Findings;
 use super::{Host, buckets, database};
 use crate::api::{ControlError, OperationRequest, Preflight, ProgressFn, Work};
 use crate::authority::{DatabaseState, EffectResult, preview_without_store};
-use crate::model::{DatabaseReclaim, Diagnostic, ProjectName, ResolvedBackend};
+use crate::model::{Address, DatabaseReclaim, Diagnostic, ProjectName, ResolvedBackend};
 
 /// Limits how long a look at storage may take.
 const PREFLIGHT_TIMEOUT: Duration = Duration::from_secs(25);
@@ -25,8 +25,28 @@ impl Host {
             None => preview_without_store(project, request)?,
         };
         match placement {
-            Some(placement) => Ok(self.look_at_storage(&placement, &request.work).await),
+            Some(placement) => {
+                let mut found = self.look_at_storage(&placement, &request.work).await;
+                if matches!(request.work, Work::Put { .. }) {
+                    found.refusals.extend(self.look_at_place(project, &placement).await);
+                }
+                Ok(found)
+            }
             None => Ok(Preflight::default()),
+        }
+    }
+
+    /// Returns why a provider would refuse a backend. What does not answer in time says nothing.
+    async fn look_at_place(&self, project: &ProjectName, placement: &ResolvedBackend) -> Option<Diagnostic> {
+        let checked = tokio::select! {
+            checked = self.check_with_provider(project, &placement.name, &placement.spec) => checked,
+            () = self.platform.sleep(PREFLIGHT_TIMEOUT) => return None,
+        };
+        match checked {
+            Err(ControlError::Refused(finding) | ControlError::Unsupported(finding)) => {
+                Some(finding.about(Address::backend(&placement.name)))
+            }
+            _ => None,
         }
     }
 
@@ -35,15 +55,14 @@ impl Host {
         if !needs_look(placement, work) {
             return findings.preflight;
         }
-        let is_put = matches!(work, Work::Put { .. });
         let look = async {
             // One project's servers, however slow they are, hold up no other's.
             let Some(_turn) = database::permit(self, placement).await else { return false };
-            if is_put {
+            if let Work::Remove { database, .. } = work {
+                buckets::look_at_leftovers(self, placement, *database, &mut findings).await;
+            } else {
                 buckets::look(self, placement, &mut findings).await;
                 database::look(self, placement, &mut findings).await;
-            } else {
-                buckets::look_at_leftovers(self, placement, &mut findings).await;
             }
             true
         };
@@ -77,7 +96,7 @@ fn needs_look(placement: &ResolvedBackend, work: &Work) -> bool {
         Work::Put { .. } => has_buckets || has_server,
         // With a database that stays, its objects are in use.
         Work::Remove { database, .. } => has_buckets && !(has_server && *database == DatabaseReclaim::Retain),
-        Work::Stop {} | Work::Start {} | Work::Forget {} => false,
+        Work::Stop {} | Work::Start {} | Work::Forget {} | Work::RotateKey {} => false,
     }
 }
 

@@ -182,6 +182,8 @@ pub struct RememberedEnvFile {
     pub target: EnvFileTarget,
     /// Which request it goes back to.
     pub requested_by: RequestedBy,
+    /// Whether it lies outside of this checkout, such as in another work tree of the repository.
+    pub elsewhere: bool,
 }
 
 /// `[[moved]]`: the backend that was called `from` is now called `to`.

@@ -50,6 +50,8 @@ pub enum OperationKind {
     Start,
     /// Drops its record and leaves everything else where it is.
     Forget,
+    /// Gives it another instance secret, and so another admin key.
+    RotateKey,
 }
 
 impl OperationKind {
@@ -61,12 +63,14 @@ impl OperationKind {
             Self::Stop => "stop",
             Self::Start => "start",
             Self::Forget => "forget",
+            Self::RotateKey => "rotate_key",
         }
     }
 
     /// Returns the kind of a word; none for one that is not known.
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::Put, Self::Remove, Self::Stop, Self::Start, Self::Forget].into_iter().find(|kind| kind.as_str() == word)
+        let kinds = [Self::Put, Self::Remove, Self::Stop, Self::Start, Self::Forget, Self::RotateKey];
+        kinds.into_iter().find(|kind| kind.as_str() == word)
     }
 }
 
@@ -88,10 +92,12 @@ pub enum OperationStep {
     SetEnvironment = 6,
     /// Stops it.
     Stop = 7,
+    /// Stops it and sets it aside, where its place goes with its record.
+    SetAside = 8,
 }
 
 impl OperationStep {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Remove,
         Self::ReleaseStorage,
         Self::PrepareStorage,
@@ -99,6 +105,7 @@ impl OperationStep {
         Self::AwaitReady,
         Self::SetEnvironment,
         Self::Stop,
+        Self::SetAside,
     ];
 
     /// Returns the step of a persisted number; none for zero and for numbers that are not known.
@@ -116,6 +123,7 @@ impl OperationStep {
             Self::AwaitReady => "waiting until it is ready",
             Self::SetEnvironment => "setting its variables",
             Self::Stop => "stopping it",
+            Self::SetAside => "setting it aside",
         }
     }
 
@@ -125,7 +133,7 @@ impl OperationStep {
             Self::PrepareStorage | Self::ReleaseStorage | Self::SetEnvironment => 180,
             Self::Ensure => 45 * 60,
             Self::AwaitReady | Self::Remove => 15 * 60,
-            Self::Stop => 5 * 60,
+            Self::Stop | Self::SetAside => 5 * 60,
         }
     }
 }

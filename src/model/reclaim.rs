@@ -23,7 +23,7 @@ impl ReclaimPolicy {
         }
         let volume = match self.database {
             DatabaseReclaim::Retain => VolumeReclaim::Retain,
-            DatabaseReclaim::Delete => VolumeReclaim::Delete,
+            DatabaseReclaim::Delete | DatabaseReclaim::DeleteWithFiles => VolumeReclaim::Delete,
         };
         Self { volume, ..self }
     }
@@ -58,4 +58,14 @@ pub enum DatabaseReclaim {
     /// It is dropped with all its data, which was asked for beside allowing the backend to be destroyed.
     #[serde(rename = "drop")]
     Delete,
+    /// It is dropped, and the objects in buckets that its documents name are removed with it.
+    #[serde(rename = "drop_with_files")]
+    DeleteWithFiles,
+}
+
+impl DatabaseReclaim {
+    /// Returns whether the database goes.
+    pub fn is_dropped(self) -> bool {
+        self != Self::Retain
+    }
 }

@@ -271,6 +271,7 @@ impl<'a> PlanBuilder<'a> {
             let ReclaimPolicy { volume, database } = asked_for.completed(&backend.recorded);
             self.lints.extend(begun.and_then(|begun| lint::retention_dropped(asked, begun.volume, volume)));
             self.refusals.extend(policy::volume_kept(asked, backend, asked_for));
+            self.refusals.extend(policy::files_removed(asked, backend, database));
             self.lints.extend(lint::database_stays(asked, backend, database));
             self.lints.extend(lint::retained_is_billed(asked, backend, volume));
             let task = Task::Remove { backend: backend.name.clone(), volume, database };

@@ -32,7 +32,7 @@ pub(super) fn destruction_changes(actual: &ActualBackend, database: DatabaseRecl
     if actual.recorded.has_own_server() {
         let (after, effect) = match database {
             DatabaseReclaim::Retain => (Some("left on its server".to_owned()), ChangeImpact::Record),
-            DatabaseReclaim::Delete => (None, ChangeImpact::Destroy),
+            DatabaseReclaim::Delete | DatabaseReclaim::DeleteWithFiles => (None, ChangeImpact::Destroy),
         };
         let before = Some(actual.instance_name.database());
         changes.push(FieldChange { path: FieldPath::new("storage.database"), before, after, effect });
@@ -40,10 +40,14 @@ pub(super) fn destruction_changes(actual: &ActualBackend, database: DatabaseRecl
     if actual.recorded.has_split_data() {
         let (after, effect) = match database {
             DatabaseReclaim::Retain => (Some("kept with the database".to_owned()), ChangeImpact::Record),
-            DatabaseReclaim::Delete => (None, ChangeImpact::Destroy),
+            DatabaseReclaim::Delete | DatabaseReclaim::DeleteWithFiles => (None, ChangeImpact::Destroy),
         };
         let before = Some("local".to_owned());
         changes.push(FieldChange { path: FieldPath::new("files.engine"), before, after, effect });
+    }
+    if actual.recorded.has_buckets() && database == DatabaseReclaim::DeleteWithFiles {
+        let before = Some("s3".to_owned());
+        changes.push(FieldChange { path: FieldPath::new("files.engine"), before, after: None, effect: ChangeImpact::Destroy });
     }
     changes
 }

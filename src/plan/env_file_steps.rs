@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::build::PlanBuilder;
 use super::{Action, ChangeImpact, FieldChange, KNOWN_AFTER_APPLY, Reason, Step, Task, lint};
 use crate::model::{
-    ActualBackend, Address, BackendName, BackendSpec, Diagnostic, EnvFileState, EnvFileTarget, FieldPath, RequestedBy,
+    ActualBackend, Address, BackendName, BackendSpec, Diagnostic, EnvFileState, EnvFileTarget, FieldPath, RememberedEnvFile,
+    RequestedBy,
 };
 
 const URL: &str = "CONVEX_SELF_HOSTED_URL";
@@ -129,7 +130,7 @@ impl<'a> PlanBuilder<'a> {
                 _ => None,
             })
             .collect();
-        let mut candidates: Vec<(Address, BackendName, EnvFileTarget, Option<RequestedBy>)> = Vec::new();
+        let mut candidates: Vec<(Address, BackendName, EnvFileTarget, Option<&RememberedEnvFile>)> = Vec::new();
         for (name, backend) in &self.desired.backends {
             let targets = backend.env_file_addresses(name);
             candidates.extend(targets.map(|(address, target)| (address, name.clone(), target.clone(), None)));
@@ -138,7 +139,7 @@ impl<'a> PlanBuilder<'a> {
             self.actual
                 .remembered
                 .iter()
-                .map(|file| (file.address.clone(), file.address.backend.clone(), file.target.clone(), Some(file.requested_by))),
+                .map(|file| (file.address.clone(), file.address.backend.clone(), file.target.clone(), Some(file))),
         );
         for (address, name, target, remembered) in candidates {
             let Some(EnvFileState::Writable { content, outside, .. }) = self.actual.env_files.get(&address) else { continue };
@@ -166,7 +167,7 @@ impl<'a> PlanBuilder<'a> {
         &mut self,
         name: &BackendName,
         path: &str,
-        remembered: Option<RequestedBy>,
+        remembered: Option<&RememberedEnvFile>,
         going: &BTreeSet<BackendName>,
     ) -> Option<Reason> {
         let existing = self.existing.get(name).copied();
@@ -175,6 +176,17 @@ impl<'a> PlanBuilder<'a> {
         if existing.is_some_and(|existing| going.contains(&existing.name)) || going.contains(name) {
             return Some(Reason::BackendDestroyed);
         }
+        // Another checkout of the repository has a manifest of its own, which names its files.
+        let remembered = match remembered {
+            Some(file)
+                if file.elsewhere
+                    && file.requested_by == RequestedBy::Manifest
+                    && desired.is_some_and(|desired| !desired.spec.is_record_only()) =>
+            {
+                return None;
+            }
+            remembered => remembered.map(|file| file.requested_by),
+        };
         match (desired, remembered) {
             (Some(desired), _) if desired.spec.is_record_only() => selected.then_some(Reason::BackendDestroyed),
             // It went by itself, or another machine took it away.

@@ -230,7 +230,7 @@ pub(super) fn removal_first(name: &BackendName, existing: &ActualBackend) -> Vec
         );
         lints.push(lint("plan.kept_apart", Address::backend(name), message));
     }
-    if removal.database == DatabaseReclaim::Delete && existing.recorded.has_own_server() {
+    if removal.database.is_dropped() && existing.recorded.has_own_server() {
         let message = format!(
             "the removal of `{name}` was begun with `--with-database` and ends so: its database `{}` is dropped before the \
              backend is recreated",

@@ -376,7 +376,7 @@ fn remembering(path: &str, desired: &Desired, there: bool, requested_by: Request
     let address = Address::env_file_at(&name("dev"), path);
     let content = EnvFileContent { has_block: true, ..EnvFileContent::default() };
     actual.env_files.insert(address.clone(), file(content));
-    actual.remembered = vec![RememberedEnvFile { address, target: target(path), requested_by }];
+    actual.remembered = vec![RememberedEnvFile { address, target: target(path), requested_by, elsewhere: false }];
     planned(desired, &actual)
 }
 

@@ -4,8 +4,8 @@ use super::diff::find_change;
 use super::release::{ReleaseOnData, release_refusal};
 use super::{ChangeImpact, FieldChange};
 use crate::model::{
-    ActualBackend, Address, BackendName, DatabaseReclaim, DesiredBackend, Diagnostic, DowngradeConsent, Phase, ReclaimPolicy,
-    VolumeReclaim,
+    ActualBackend, Address, BackendName, DatabaseReclaim, DesiredBackend, Diagnostic, DowngradeConsent, Files, Phase,
+    ReclaimPolicy, VolumeReclaim,
 };
 
 fn refusal(code: &str, address: Option<Address>, message: String) -> Diagnostic {
@@ -99,11 +99,29 @@ pub(crate) fn protected(name: &BackendName, existing: &ActualBackend) -> Option<
     })
 }
 
+/// Refuses to remove objects of which nothing says for certain that they are the backend's.
+pub(crate) fn files_removed(name: &BackendName, existing: &ActualBackend, asked: DatabaseReclaim) -> Option<Diagnostic> {
+    let Files::S3(files) = &existing.recorded.files else { return None };
+    if asked != DatabaseReclaim::DeleteWithFiles || !existing.recorded.has_buckets() {
+        return None;
+    }
+    let why = if !existing.recorded.has_own_server() {
+        "the prefix of its objects is known to its database alone, which goes with it"
+    } else if files.credentials.is_none() {
+        "only the role of its machine opens its buckets"
+    } else {
+        return None;
+    };
+    let message = format!("`--with-files` cannot remove what `{name}` has in buckets: {why}");
+    let help = "leave `--with-files` out; the plan then names what stays, and the command that removes it";
+    Some(Diagnostic { help: Some(help.to_owned()), ..refusal("plan.files_not_removed", Some(Address::backend(name)), message) })
+}
+
 /// Refuses to keep the volume of a backend whose provider has none that could stay by itself.
 pub(crate) fn volume_kept(name: &BackendName, existing: &ActualBackend, asked: ReclaimPolicy) -> Option<Diagnostic> {
     let provider = existing.recorded.provider;
     if existing.recorded.has_split_data() {
-        let is_half = asked == ReclaimPolicy { volume: VolumeReclaim::Retain, database: DatabaseReclaim::Delete };
+        let is_half = asked.volume == VolumeReclaim::Retain && asked.database.is_dropped();
         return is_half.then(|| {
             refusal(
                 "plan.half_kept",

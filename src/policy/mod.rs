@@ -15,7 +15,7 @@ pub(crate) mod specification;
 pub(crate) mod url;
 mod violation;
 
-pub(crate) use data::{change_refusals, data_missing, moved_onto_existing, protected, volume_kept};
+pub(crate) use data::{change_refusals, data_missing, files_removed, moved_onto_existing, protected, volume_kept};
 pub use diff::FieldChange;
 pub(crate) use diff::{BackendDiff, diff_backend, display_value, find_change, highest_impact, is_placeholder};
 pub use impact::ChangeImpact;

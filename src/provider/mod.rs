@@ -76,6 +76,12 @@ pub trait Provider: Send + Sync {
         Err(ProviderError::Unsupported(message))
     }
 
+    /// Stops the backend and sets aside what a new record takes up again, where its place goes with its record. What is
+    /// elsewhere stays as it is.
+    async fn set_aside(&self, _: &ResolvedBackend, _: ProgressFn<'_>) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
     /// Takes the backend away with its data. Succeeds when there is nothing left to take away, and says what is left that
     /// it cannot take away.
     async fn remove(&self, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> Result<(), ProviderError>;

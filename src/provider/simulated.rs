@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::launch_spec::{ExecutableSpec, data_paths, launch_spec};
 use super::process::{ProcessSpec, Supervisor};
-use super::{LogChunk, LogPosition, ProgressFn, Provider, ProviderError, async_trait};
+use super::{FoundBackend, LogChunk, LogPosition, ProgressFn, Provider, ProviderError, async_trait};
 use crate::convex::launch::SecretDelivery;
-use crate::model::{DataState, Observation, ProviderKind, ProviderState, ResolvedBackend, RunState};
+use crate::model::{BackendName, DataState, Observation, ProjectName, ProviderKind, ProviderState, ResolvedBackend, RunState};
 
 /// Runs simulated backends.
 #[derive(Debug, Clone)]
@@ -45,6 +45,10 @@ impl Provider for Simulated {
         ProviderKind::Simulated
     }
 
+    async fn find(&self, project: &ProjectName, name: &BackendName) -> Result<Vec<FoundBackend>, ProviderError> {
+        self.supervisor.find_aside(self.kind(), project, name)
+    }
+
     async fn observe(&self, placement: &ResolvedBackend) -> Result<Observation, ProviderError> {
         if placement.spec.is_record_only() {
             return Ok(Observation { state: RunState::Recorded, data: DataState::None, drift: Vec::new(), notes: Vec::new() });
@@ -68,6 +72,12 @@ impl Provider for Simulated {
 
     async fn stop(&self, placement: &ResolvedBackend) -> Result<(), ProviderError> {
         if self.supervisor.has_files(&placement.id)? { self.supervisor.stop(&placement.id).await } else { Ok(()) }
+    }
+
+    async fn set_aside(&self, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> Result<(), ProviderError> {
+        let place = self.supervisor.set_aside(placement).await?;
+        notice(format!("its data stays in {}", place.display()));
+        Ok(())
     }
 
     async fn remove(&self, placement: &ResolvedBackend, _: ProgressFn<'_>) -> Result<(), ProviderError> {

@@ -137,6 +137,7 @@ pub fn describe_operation(record: &OperationRecord) -> String {
         OperationKind::Stop => "stops it",
         OperationKind::Start => "starts it",
         OperationKind::Forget => "forgets it",
+        OperationKind::RotateKey => "rotates its key",
     };
     format!("operation {} {what}, requested by {}", record.id, harmless(&record.actor.to_string()))
 }
@@ -188,6 +189,9 @@ pub struct StatusEntry {
     pub instance_name: String,
     /// Which build was asked for.
     pub release: Option<String>,
+    /// Whether it was stopped on purpose.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub stopped: bool,
     /// When it was made.
     pub created_at: String,
     /// When it may be removed.
@@ -217,6 +221,7 @@ impl StatusEntry {
             site_url: backend.endpoints.as_ref().map(|endpoints| endpoints.site_url.clone()),
             instance_name: backend.instance_name.to_string(),
             release: backend.recorded.release.as_ref().map(ToString::to_string),
+            stopped: backend.stopped,
             created_at: backend.created_at.to_string(),
             expires_at: backend.expires_at.as_ref().map(Timestamp::to_string),
             drift: backend.observation.drift.clone(),
@@ -231,6 +236,16 @@ impl StatusEntry {
         let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
         let (state, expires, url) = (self.state_label().to_owned(), or_dash(&self.expires_at), or_dash(&self.url));
         [self.name.clone(), self.provider.to_string(), state, expires, url]
+    }
+
+    /// Whether it was stopped on purpose, and is.
+    fn is_stopped(&self) -> bool {
+        self.phase == Phase::Ready && self.state == RunState::Stopped && self.stopped
+    }
+
+    /// Whether it should run and does not.
+    fn is_down(&self) -> bool {
+        self.phase == Phase::Ready && matches!(self.state, RunState::Stopped | RunState::Absent) && !self.is_stopped()
     }
 
     /// The state in words.
@@ -280,10 +295,11 @@ pub fn status_table(document: &StatusDocument, style: Style) -> String {
         let rows: Vec<[String; 5]> = document.backends.iter().map(StatusEntry::cells).collect();
         text.push_str(&table(["NAME", "PROVIDER", "STATE", "EXPIRES", "URL"], &rows, style));
     }
-    let is_down =
-        |entry: &StatusEntry| entry.phase == Phase::Ready && matches!(entry.state, RunState::Stopped | RunState::Absent);
-    if document.backends.iter().any(is_down) {
+    if document.backends.iter().any(StatusEntry::is_down) {
         text.push_str("start what does not run with\n    convexinfra apply\n");
+    }
+    for entry in document.backends.iter().filter(|entry| entry.is_stopped()) {
+        text.push_str(&format!("{} was stopped on purpose; start it with\n    convexinfra start {}\n", entry.name, entry.name));
     }
     let problems: Vec<String> = document.env_files.iter().filter_map(EnvFileEntry::problem).collect();
     if !problems.is_empty() {
@@ -334,6 +350,7 @@ fn operation_line(OperationEntry { id, backend, kind, actor, since, progress, ru
         OperationKind::Stop => format!("stops `{backend}`"),
         OperationKind::Start => format!("starts `{backend}`"),
         OperationKind::Forget => format!("forgets `{backend}`"),
+        OperationKind::RotateKey => format!("rotates the key of `{backend}`"),
     };
     let step = progress.map(|step| format!(", {}", step.label())).unwrap_or_default();
     let interrupted = if *running { "" } else { "; it was interrupted, and the next apply resumes it" };

@@ -3,7 +3,7 @@
 //! A look writes nothing. A probe writes one object under the name of the backend's instance, reads it and removes it
 //! again. Every request has a deadline, every answer a limit, and the service's address is held against a [`HostPolicy`].
 //!
-//! Must not do: touch an object of a backend, or make a bucket where data is missing.
+//! Must not do: touch an object of a backend unless its removal was asked for, or make a bucket where data is missing.
 
 mod error;
 mod exchange;
@@ -11,8 +11,10 @@ mod exchange;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, join_all};
 use reqwest::{Method, StatusCode};
-use rusty_s3::actions::ListObjectsV2;
+use rusty_s3::actions::{ListObjectsV2, ListObjectsV2Response};
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 use url::Url;
 
@@ -28,6 +30,8 @@ const SIGNATURE_LIFETIME: Duration = Duration::from_secs(300);
 const PROBE: &[u8] = b"convexinfra wrote this to see whether it may, and removes it again\n";
 /// How many pages of 1,000 objects are counted.
 const PAGES_MAX: usize = 20;
+/// How many objects are removed at once.
+const PARALLEL_DELETIONS: usize = 32;
 
 /// How closely buckets are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +75,14 @@ pub struct Leftover {
     pub bytes: u64,
     /// Whether all of them were counted.
     pub is_complete: bool,
+}
+
+/// Where a listing goes on.
+enum Position {
+    /// Where the page before ended.
+    Token(String),
+    /// After this key.
+    After(String),
 }
 
 /// The buckets of one backend, with the credentials that it will use.
@@ -161,6 +173,20 @@ impl BucketStore {
         Ok(all)
     }
 
+    /// Removes every object under a prefix of an instance from each bucket, and returns how many there were. Repeating it is
+    /// harmless.
+    ///
+    /// # Errors
+    /// [`BucketError`] when a bucket cannot be listed, or an object cannot be removed.
+    pub async fn remove(&self, instance: &str, prefix: &str) -> Result<u64, BucketError> {
+        let mut removed = 0;
+        for name in &self.buckets {
+            let count = self.remove_in(name, instance, prefix).await;
+            removed += count.map_err(|problem| BucketError::new(name, problem))?;
+        }
+        Ok(removed)
+    }
+
     /// Returns the command that removes leftover objects.
     pub fn remove_command(&self, leftover: &Leftover) -> String {
         let endpoint = if self.has_own_endpoint { format!(" --endpoint-url {}", self.endpoint_text()) } else { String::new() };
@@ -240,18 +266,10 @@ impl BucketStore {
     }
 
     async fn list(&self, name: &str, instance: &str, prefix: Option<&str>) -> Result<Vec<Leftover>, BucketProblem> {
-        let bucket = self.bucket(name, self.style)?;
         let wanted = prefix.map_or_else(|| format!("{instance}-"), str::to_owned);
-        let (mut counts, mut token): (BTreeMap<String, (u64, u64)>, Option<String>) = (BTreeMap::new(), None);
+        let (mut counts, mut position): (BTreeMap<String, (u64, u64)>, Option<Position>) = (BTreeMap::new(), None);
         for _ in 0..PAGES_MAX {
-            let mut action = ListObjectsV2::new(&bucket, Some(&self.credentials));
-            action.with_prefix(wanted.clone());
-            if let Some(token) = token.take() {
-                action.with_continuation_token(token);
-            }
-            let body = self.send(Method::GET, action.sign(SIGNATURE_LIFETIME), None).await?;
-            let text = std::str::from_utf8(&body).map_err(|_| BucketProblem::Malformed)?;
-            let page = ListObjectsV2::parse_response(text).map_err(|_| BucketProblem::Malformed)?;
+            let page = self.page(name, &wanted, position.take()).await?;
             for object in &page.contents {
                 if let Some(found) =
                     prefix_of(instance, &object.key).filter(|found| prefix.is_none_or(|prefix| prefix == *found))
@@ -260,14 +278,61 @@ impl BucketStore {
                     *count = (count.0 + 1, count.1.saturating_add(object.size.unwrap_or(0)));
                 }
             }
-            token = page.next_continuation_token;
-            if token.is_none() {
+            position = page.next_continuation_token.map(Position::Token);
+            if position.is_none() {
                 break;
             }
         }
-        let is_complete = token.is_none();
+        let is_complete = position.is_none();
         let leftover = |(prefix, (count, bytes))| Leftover { bucket: name.to_owned(), prefix, count, bytes, is_complete };
         Ok(counts.into_iter().map(leftover).collect())
+    }
+
+    async fn page(&self, name: &str, prefix: &str, position: Option<Position>) -> Result<ListObjectsV2Response, BucketProblem> {
+        let bucket = self.bucket(name, self.style)?;
+        let mut action = ListObjectsV2::new(&bucket, Some(&self.credentials));
+        action.with_prefix(prefix.to_owned());
+        match position {
+            Some(Position::Token(token)) => action.with_continuation_token(token),
+            Some(Position::After(key)) => action.with_start_after(key),
+            None => {}
+        }
+        let body = self.send(Method::GET, action.sign(SIGNATURE_LIFETIME), None).await?;
+        let text = std::str::from_utf8(&body).map_err(|_| BucketProblem::Malformed)?;
+        ListObjectsV2::parse_response(text).map_err(|_| BucketProblem::Malformed)
+    }
+
+    /// Removes one object; false where it was not there.
+    async fn delete(&self, bucket: &Bucket, key: &str) -> Result<bool, BucketProblem> {
+        let url = bucket.delete_object(Some(&self.credentials), key).sign(SIGNATURE_LIFETIME);
+        match self.send(Method::DELETE, url, None).await {
+            Ok(_) => Ok(true),
+            Err(BucketProblem::NoSuchObject) => Ok(false),
+            Err(problem) => Err(problem),
+        }
+    }
+
+    async fn remove_in(&self, name: &str, instance: &str, prefix: &str) -> Result<u64, BucketProblem> {
+        let bucket = self.bucket(name, self.style)?;
+        let (mut removed, mut position) = (0, None);
+        loop {
+            let page = self.page(name, prefix, position.take()).await?;
+            let last = page.contents.last().map(|object| object.key.clone());
+            let keys = page.contents.into_iter().map(|object| object.key);
+            // A service that lists more than what was asked for gets nothing else removed.
+            let keys: Vec<String> = keys.filter(|key| prefix_of(instance, key) == Some(prefix)).collect();
+            for keys in keys.chunks(PARALLEL_DELETIONS) {
+                let deletions: Vec<BoxFuture<'_, _>> = keys.iter().map(|key| self.delete(&bucket, key).boxed()).collect();
+                for deleted in join_all(deletions).await {
+                    removed += u64::from(deleted?);
+                }
+            }
+            // Not by its token: what it counted is not there any more.
+            position = last.map(Position::After);
+            if position.is_none() || page.next_continuation_token.is_none() {
+                return Ok(removed);
+            }
+        }
     }
 
     async fn send(&self, method: Method, url: Url, body: Option<&[u8]>) -> Result<Vec<u8>, BucketProblem> {

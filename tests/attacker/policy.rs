@@ -17,6 +17,9 @@ const RECORD: &str = "provider = \"simulated\"\nsimulated = { listen = false }\n
 /// Never ready, because nobody knows its server; its documents would be there, and its files here.
 const SPLIT: &str =
     "provider = \"simulated\"\nstorage = { engine = \"postgres\", url = { env = \"SERVER\" }, tls = \"disable\" }\n";
+/// The same with its files in a bucket, into which only its machine gets.
+const ROLE: &str = "provider = \"simulated\"\nstorage = { engine = \"postgres\", url = { env = \"SERVER\" }, tls = \"disable\" }\n\
+                    files = { engine = \"s3\", bucket = \"shop-files\", region = \"auto\" }\n";
 const FLY: &str = "provider = \"fly\"\nregion = \"iad\"\n";
 const ORIGINS: &str = "origins = { api = \"https://a.example.com\", site = \"https://s.example.com\" }";
 const FLY_NOWHERE: &str = "provider = \"fly\"\n";
@@ -84,6 +87,10 @@ fn plan_rules() -> Vec<PlanRule> {
         PlanRule {
             sent: Sent::Remove { volume: "keep", database: "drop", words: &["--keep-data", "--with-database"] },
             ..rule("plan.half_kept", SPLIT, SPLIT)
+        },
+        PlanRule {
+            sent: Sent::Remove { volume: "destroy", database: "drop_with_files", words: &["--with-database", "--with-files"] },
+            ..rule("plan.files_not_removed", ROLE, ROLE)
         },
         rule("plan.other_repository", RECORD, with("dashboard = true")),
         rule("plan.origins_missing", "", cluster("expose = \"ingress\"", "")),
@@ -535,6 +542,11 @@ fn protection_and_time_are_given_up_with_the_scope_destroy_only() {
             "a removal of its database as well",
             "ttl = \"1h\"",
             json!({ "kind": "remove", "volume": "destroy", "database": "drop" }),
+        ),
+        (
+            "a removal of what its database names in buckets",
+            "ttl = \"1h\"",
+            json!({ "kind": "remove", "volume": "destroy", "database": "drop_with_files" }),
         ),
         ("its record dropped", "", json!({ "kind": "forget" })),
     ] {

@@ -56,3 +56,27 @@ fn a_backend_that_does_not_answer_leaves_no_file() {
         "{names:?}"
     );
 }
+
+#[test]
+fn what_a_killed_command_staged_beside_its_target_is_gone_with_the_next() {
+    let mut world = ProjectFixture::new(MANIFEST);
+    world.git();
+    world.apply();
+    let staged = |world: &ProjectFixture| -> Vec<String> {
+        world.file_names().into_iter().filter(|name| name.contains("/.convexinfra-") || name.contains("/.tmp")).collect()
+    };
+    for (point, words) in [
+        ("archive.exported:1", &["archive", "dev", "--out", "dev.zip"][..]),
+        ("archive.downloaded:1", &["archive", "dev", "--out", "dev.zip"]),
+        ("archive.verified:1", &["archive", "dev", "--out", "dev.zip"]),
+        ("plan.saving:1", &["plan", "--out", "plan.json"]),
+    ] {
+        world.set("CONVEXINFRA_FAULT", point);
+        let killed = world.run(words);
+        world.unset("CONVEXINFRA_FAULT");
+        assert!(!killed.status.success() && !staged(&world).is_empty(), "{point}\n{killed}");
+        world.run_expecting(0, words);
+        assert_eq!(staged(&world), Vec::<String>::new(), "{point}");
+        let _ = std::fs::remove_file(world.folder.join("dev.zip"));
+    }
+}

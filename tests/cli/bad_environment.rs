@@ -499,3 +499,34 @@ fn secrets_are_only_where_they_belong() {
     });
     assert!(files > 8);
 }
+
+/// A command without descriptors cannot ask, which says nothing of what it wanted to ask.
+#[test]
+fn a_command_that_is_out_of_descriptors_takes_no_backend_for_down() {
+    let world = ProjectFixture::new("project = \"gremlin\"\n[backends.dev]\nprovider = \"simulated\"\n");
+    world.apply();
+    let pid = world.pid("gremlin-dev");
+    let mut unknown = 0;
+    for limit in 6..40 {
+        for words in ["drift", "plan --detailed-exitcode"] {
+            let mut command = world.command(&[]);
+            let program = command.get_program().to_owned();
+            let script = format!("ulimit -n {limit} || exit 99; exec \"$0\" {words}");
+            let output = std::process::Command::new("sh")
+                .args(["-c", &script])
+                .arg(program)
+                .env_clear()
+                .envs(&world.variables)
+                .current_dir(command.current_dir(&world.folder).get_current_dir().unwrap())
+                .output()
+                .unwrap();
+            let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            assert!(!matches!(output.status.code(), None | Some(2 | 3)), "{limit} {words}: {output:?}");
+            assert!(!text.contains("not listening") && !text.contains("panicked"), "{limit} {words}: {text}");
+            unknown += usize::from(output.status.code() == Some(69));
+        }
+    }
+    assert!(unknown > 0, "no limit was low enough for a connection alone");
+    assert_eq!(world.pid("gremlin-dev"), pid);
+    world.assert_converged();
+}

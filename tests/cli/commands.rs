@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -346,14 +347,14 @@ fn a_backend_that_is_stopped_stays_stopped_and_is_not_forgotten_unasked() {
     world.run_expecting(0, &["stop", "dev"]);
     assert!(world.pid("gremlin-dev").is_none());
     assert_eq!(world.status()["backends"][0]["state"], "stopped");
+    let status = world.run_expecting(0, &["status"]);
+    assert!(status.out.contains("convexinfra start dev") && !status.out.contains("convexinfra apply"), "{status}");
     world.run_expecting(0, &["start", "dev"]);
     world.run_expecting(0, &["wait", "dev"]);
     assert_eq!(world.assert_reachable(".env.local", "gremlin-dev"), coordinates);
     world.assert_converged();
     // It is not forgotten unasked.
     assert_eq!(world.run_expecting(64, &["forget", "dev", "--json"]).errors(), ["usage.not_confirmed"]);
-    // Its data is in the home, where nothing could take it up again.
-    assert_eq!(world.run_expecting(4, &["forget", "dev", "--yes", "--json"]).errors(), ["control.not_forgotten"]);
     world.assert_converged();
 }
 
@@ -398,4 +399,28 @@ fn following_a_log_ends_with_its_reader() {
         status.is_some()
     });
     assert_eq!(status.unwrap().code(), Some(0));
+}
+
+/// On a terminal, which `script` makes.
+#[test]
+fn a_destruction_is_shown_before_its_name_is_asked_for() {
+    let world = ProjectFixture::new(ONE);
+    world.apply();
+    let destroy = |answer: &str| {
+        let line = format!("{} destroy dev", fixture::executable());
+        let mut command = Command::new("script");
+        command.args(["-qec", &line, "/dev/null"]).env_clear().envs(&world.variables).current_dir(&world.folder);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    for (answer, code) in [("no\n", 4), ("dev\n", 0)] {
+        let (ended, text) = destroy(answer);
+        assert_eq!(ended, Some(code), "{text}");
+        let (shown, asked) = (text.find("asked for by `destroy`"), text.find("type its name to confirm"));
+        assert!(shown.is_some() && shown < asked, "{text}");
+        assert_eq!(text.matches("asked for by `destroy`").count(), 1, "{text}");
+    }
+    assert!(world.names().is_empty());
 }

@@ -4,6 +4,7 @@
 
 mod archive;
 mod bad_environment;
+mod checkouts;
 mod client;
 mod commands;
 mod completion;
@@ -15,6 +16,7 @@ mod home;
 mod manifest;
 mod network;
 mod newcomer;
+mod recover;
 mod scenario;
 mod schema;
 mod transcript;

@@ -6,7 +6,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use fixture::{CliFixture, kill_backends};
+use fixture::{CliFixture, ProjectFixture, kill_backends};
 
 const DEV: &str = "project = \"gremlin\"\n\n[backends.dev]\nprovider = \"simulated\"\n";
 
@@ -166,4 +166,14 @@ fn a_unit_for_the_boot_is_written_for_this_home() {
     let written = document(&cli, "up --on-boot --json");
     let unit = fs::read_to_string(written["unit"].as_str().unwrap()).unwrap();
     assert!(unit.contains(&format!("Environment=\"CONVEXINFRA_HOME={}\"", cli.home().display())), "{unit}");
+}
+
+#[test]
+fn a_manifest_below_another_one_is_said() {
+    let world = ProjectFixture::new("project = \"gremlin\"\n");
+    let below = world.folder.join("apps/web");
+    std::fs::create_dir_all(&below).unwrap();
+    let output = world.command(&["init", "--provider", "simulated"]).current_dir(&below).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && said.contains("is a manifest as well"), "{said}");
 }

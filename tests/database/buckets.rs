@@ -241,3 +241,80 @@ fn objects_of_a_dropped_database_are_named_by_the_prefix_that_stood_in_it() {
         assert_eq!(s3.keys(&bucket).unwrap(), [format!("{prefix}a")]);
     }
 }
+
+/// The rows by which Convex says where its files are: the table of tables, and in it the one document of `_db`.
+fn name_prefix(server: &fixture::database::Server, database: &str, prefix: &str) {
+    let is_mysql = server.engine() == "mysql";
+    let (bytes, blob, text) = if is_mysql { ("BINARY(16)", "LONGBLOB", "VARCHAR(255)") } else { ("BYTEA", "BYTEA", "TEXT") };
+    let id = |number: u8| match is_mysql {
+        true => format!("X'{}'", format!("{number:02x}").repeat(16)),
+        false => format!("decode('{}', 'hex')", format!("{number:02x}").repeat(16)),
+    };
+    let json = |text: &str| if is_mysql { format!("'{text}'") } else { format!("convert_to('{text}', 'UTF8')") };
+    let key = if is_mysql { "`key`" } else { "key" };
+    let globals = format!("CREATE TABLE IF NOT EXISTS persistence_globals ({key} {text} PRIMARY KEY, json_value {blob})");
+    let documents = format!(
+        "CREATE TABLE IF NOT EXISTS documents (id {bytes} NOT NULL, ts BIGINT NOT NULL, table_id {bytes} NOT NULL,
+         json_value {blob} NOT NULL, deleted BOOLEAN DEFAULT false, prev_ts BIGINT)"
+    );
+    let tables = json("\"AQEBAQEBAQEBAQEBAQEBAQ\"");
+    let storage = format!(r#"{{"storageType":{{"tag":"s3","s3Prefix":"{prefix}"}}}}"#);
+    for sql in [
+        globals,
+        documents,
+        "DELETE FROM persistence_globals".to_owned(),
+        format!("INSERT INTO persistence_globals VALUES ('tables_table_id', {tables})"),
+        format!(
+            "INSERT INTO documents (id, ts, table_id, json_value, deleted) VALUES ({}, 1, {}, {}, false)",
+            id(2),
+            id(1),
+            json(r#"{"name":"_db","state":"active"}"#)
+        ),
+        format!(
+            "INSERT INTO documents (id, ts, table_id, json_value, deleted) VALUES ({}, 1, {}, {}, false)",
+            id(3),
+            id(2),
+            json(&storage)
+        ),
+    ] {
+        server.sql(database, &sql);
+    }
+}
+
+#[test]
+fn objects_under_the_prefix_that_a_database_names_go_with_it_where_that_is_asked_for() {
+    let Some(s3) = server() else { return };
+    for server in fixture::database::servers() {
+        let project = fixture::database::Server::project();
+        let bucket = format!("{project}-bucket");
+        s3.make(&bucket);
+        let storage =
+            format!("storage = {{ engine = \"{}\", url = {{ env = \"DATABASE\" }}, tls = \"disable\" }}\n", server.engine());
+        let mut world = world(s3, &project, &format!("bucket = \"{bucket}\""));
+        world.manifest(&format!("{}{storage}", manifest(&project, &format!("bucket = \"{bucket}\""))));
+        world.set("DATABASE", &server.root());
+        world.apply();
+        world.run_expecting(0, &["stop", "dev"]);
+        let own = format!("{project}-dev-0b9cbf71-5c3d-4bd5-9d44-2a8a2c3c7e10/");
+        let other = format!("{project}-dev-1b9cbf71-5c3d-4bd5-9d44-2a8a2c3c7e10/");
+        name_prefix(server, &format!("{project}_dev"), &own);
+        // More than one page, and what is of another life of the name, or nobody's.
+        for number in 0..1003 {
+            s3.put(&bucket, &format!("{own}{number}"), b"x");
+        }
+        let theirs = [format!("{other}a"), format!("{project}-dev-notes")];
+        theirs.iter().for_each(|key| s3.put(&bucket, key, b"x"));
+        let words = ["destroy", "--allow-destroy", "dev", "--with-database", "--with-files"];
+        world.run_expecting(64, &["destroy", "--allow-destroy", "dev", "--with-files"]);
+        // A kill between the objects and the database is repaired by the same command.
+        world.set("CONVEXINFRA_FAULT", "database.dropped:1");
+        let killed = world.run(&words);
+        world.unset("CONVEXINFRA_FAULT");
+        assert!(!killed.status.success(), "{killed}");
+        let destroyed = world.run_expecting(0, &words);
+        assert_eq!(s3.keys(&bucket).unwrap(), theirs, "{killed}\n{destroyed}");
+        assert!(killed.err.contains("1003 objects under"), "{killed}");
+        assert!(!server.has(&format!("{project}_dev")), "{destroyed}");
+        assert!(world.names().is_empty());
+    }
+}

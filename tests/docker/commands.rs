@@ -195,9 +195,10 @@ fn limits_that_the_engine_cannot_give_are_refused_before_anything_changes() {
     let project = Project::new(engine, &with("cpus = 512"));
     let world = &project.world;
     let refused = |words: &str| {
-        let run = world.run_expecting(1, &["apply", "--yes"]);
+        let plan = world.run_expecting(4, &["plan"]);
+        assert!(format!("{}{}", plan.out, plan.err).contains(words), "{plan}");
+        let run = world.run_expecting(4, &["apply", "--yes"]);
         assert!(run.err.contains(words), "{run}");
-        run
     };
     refused("`resources.cpus` is 512, and this engine has");
     assert_eq!((world.names(), project.everything()), (Vec::new(), Vec::new()));

@@ -170,7 +170,7 @@ fn a_backend_whose_record_is_lost_is_not_made_twice_and_is_recovered() {
     project.world.set("CONVEXINFRA_HOME", lost.to_str().unwrap());
     project.world.home = lost;
     let world = &project.world;
-    let run = world.run_expecting(1, &["apply", "--yes"]);
+    let run = world.run_expecting(4, &["apply", "--yes"]);
     assert!(run.err.contains("convexinfra recover"), "{run}");
     assert_eq!(engine.containers(&project.name, "backend").len(), 1, "a second backend was made");
     assert_eq!(world.coordinates(".env.local"), (url.clone(), key));

@@ -58,9 +58,10 @@ fn podman_is_refused_by_name_before_anything_is_made() {
     let mut world = ProjectFixture::new("");
     world.manifest(&format!("project = \"p\"\n{}", ONE.replace("IMAGE", "image = \"example.com/convex:one\"")));
     world.set("DOCKER_HOST", &format!("unix://{}/podman.sock", podman.folder.path().display()));
-    for words in [&["apply", "--yes"][..], &["import", "dev", "--container", "x"]] {
+    for words in [&["plan"][..], &["apply", "--yes"], &["import", "dev", "--container", "x"]] {
         let run = world.run(words);
-        assert!(run.code() != 0 && run.err.contains("is Podman") && run.err.contains("provider `local`"), "{run}");
+        let said = format!("{}{}", run.out, run.err);
+        assert!(run.code() != 0 && said.contains("is Podman") && said.contains("provider `local`"), "{run}");
     }
     for words in [&["ps", "-aq"][..], &["volume", "ls", "-q"], &["image", "ls", "-q"]] {
         assert_eq!(podman.list(words), "", "{words:?}");

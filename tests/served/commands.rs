@@ -318,6 +318,41 @@ fn the_history_names_actors_and_shows_tampering() {
     assert!(world.run_expecting(0, &["log", "--everywhere"]).out.contains("token_created"));
 }
 
+#[test]
+fn figures_say_what_runs_and_what_a_project_may_have() {
+    let manifest = "project = \"gremlin\"\n[backends.dev]\nprovider = \"simulated\"\nttl = \"7d\"\n\
+                    [backends.down]\nprovider = \"simulated\"\nresources = { memory = \"1 GiB\" }\n";
+    let mut world = ProjectFixture::served(manifest, fixture::PortBudget::Small);
+    world.apply();
+    world.run_expecting(0, &["quota", "set", "gremlin", "--memory", "4 GiB"]);
+    world.run_expecting(0, &["stop", "down"]);
+    let port = fixture::free_ports().0;
+    let listen = format!("127.0.0.1:{port}");
+    world.server().terminate();
+    world.server().start_again(&[("CONVEXINFRA_METRICS_LISTEN", &listen)]);
+    let has = |line: &str| {
+        let (status, text) = fixture::get(&format!("http://{listen}/metrics"));
+        status == 200 && text.lines().any(|found| found == line)
+    };
+    for line in [
+        r#"convexinfra_backends{project="gremlin",provider="simulated"} 2"#,
+        r#"convexinfra_backends_up{project="gremlin",provider="simulated"} 1"#,
+        r#"convexinfra_quota_used{project="gremlin",resource="backends"} 2"#,
+        r#"convexinfra_quota_used{project="gremlin",resource="memory_bytes"} 1073741824"#,
+        r#"convexinfra_quota_limit{project="gremlin",resource="memory_bytes"} 4294967296"#,
+        r#"convexinfra_store_up 1"#,
+    ] {
+        fixture::wait_until(line, || has(line));
+    }
+    let (_, text) = fixture::get(&format!("http://{listen}/metrics"));
+    assert!(text.contains(r#"convexinfra_backend_expires_at_seconds{backend="dev",project="gremlin"} "#), "{text}");
+    assert!(!text.contains(r#"backend="down""#), "{text}");
+    // What goes is gone from them too.
+    world.run_expecting(0, &["destroy", "down", "--allow-destroy", "down", "--yes"]);
+    let line = r#"convexinfra_backends{project="gremlin",provider="simulated"} 1"#;
+    fixture::wait_until(line, || has(line));
+}
+
 /// What a bad way does to one connection, in one of its directions.
 #[derive(Debug, Clone, Copy)]
 enum Fate {

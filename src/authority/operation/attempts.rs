@@ -87,7 +87,9 @@ impl<S: Store> Authority<S> {
                 serde_json::to_vec(&("put", backend, spec, secrets, renamed_from, allowed))
             }
             Work::Remove { volume, database } => serde_json::to_vec(&("remove", backend, volume, database)),
-            Work::Stop {} | Work::Start {} | Work::Forget {} => serde_json::to_vec(&(work.kind(), backend)),
+            Work::Stop {} | Work::Start {} | Work::Forget {} | Work::RotateKey {} => {
+                serde_json::to_vec(&(work.kind(), backend))
+            }
         };
         let content = zeroize::Zeroizing::new(content.map_err(StoreError::Unwritable)?);
         Ok(self.vault.compute_mac(&content))

@@ -29,9 +29,7 @@ use super::token::Principal;
 use super::{Authority, AuthorityError, lease, quota, removal};
 use crate::api::{ControlError, Lease, OperationOutcome, OperationRequest, Work};
 use crate::failpoint;
-use crate::model::{
-    DatabaseReclaim, Diagnostic, Exit, OperationStep, Phase, ProjectName, ReclaimPolicy, Scope, Timestamp, VolumeReclaim,
-};
+use crate::model::{Diagnostic, Exit, OperationStep, Phase, ProjectName, ReclaimPolicy, Scope, Timestamp, VolumeReclaim};
 use crate::store::{BackendRow, Durability, OperationProgress, OperationRow, Rows, Store};
 
 impl<S: Store> Authority<S> {
@@ -91,6 +89,7 @@ impl<S: Store> Authority<S> {
             }
             Work::Stop {} | Work::Start {} => self.accept_stop_or_start(rows, acceptance),
             Work::Forget {} => self.accept_forget(rows, acceptance),
+            Work::RotateKey {} => self.accept_key_rotation(rows, acceptance),
         }?;
         if let Some(operation) = &mut operation {
             self.note_progress(rows, operation, &next)?;
@@ -103,7 +102,7 @@ impl<S: Store> Authority<S> {
         match &request.work {
             Work::Put { spec, .. } if !spec.is_record_only() => Ok(false),
             // Only who holds the lease could make it more than a record in between.
-            Work::Put { .. } | Work::Remove { .. } | Work::Stop {} | Work::Start {} | Work::Forget {} => {
+            Work::Put { .. } | Work::Remove { .. } | Work::Stop {} | Work::Start {} | Work::Forget {} | Work::RotateKey {} => {
                 self.store.read(|rows| {
                     let row = rows.backend(&lease.project, &request.backend)?;
                     Ok::<_, AuthorityError>(row.is_none_or(|row| row.is_only_a_record()))
@@ -193,6 +192,10 @@ impl<S: Store> Authority<S> {
                 "backend_ready"
             }
             OperationPhase::Stop => "backend_stopped",
+            OperationPhase::Forget => {
+                let (id, who) = (operation.id.clone(), operation.audit_context(now));
+                return Ok(Transition::Ended(self.drop_record(rows, &row, &id, who)?));
+            }
         };
         let outcome = end_operation(rows, &operation.id, OperationOutcome::Done { operation: operation.id.clone() }, now)?;
         let detail = format!("operation {}", operation.id);
@@ -306,12 +309,12 @@ fn backend_row(rows: &dyn Rows, operation: &Operation) -> Result<BackendRow, Aut
 /// data removed by itself sooner than it would be now.
 fn requires_destroy_scope(rows: &dyn Rows, project: &ProjectName, request: &OperationRequest) -> Result<bool, AuthorityError> {
     let Work::Put { spec, renamed_from, .. } = &request.work else {
-        if matches!(request.work, Work::Stop {} | Work::Start {}) {
+        if matches!(request.work, Work::Stop {} | Work::Start {} | Work::RotateKey {}) {
             return Ok(false);
         }
         // What has a `ttl` goes by itself; to have it go earlier is nothing that was not allowed when the `ttl` was set.
         let row = rows.backend(project, &request.backend)?;
-        let drops_database = matches!(request.work, Work::Remove { database: DatabaseReclaim::Delete, .. });
+        let drops_database = matches!(request.work, Work::Remove { database, .. } if database.is_dropped());
         let forgets = matches!(request.work, Work::Forget {});
         return Ok(forgets || drops_database || row.is_none_or(|row| row.expires_at.is_none()));
     };

@@ -48,14 +48,16 @@ impl StepRow {
 
 /// Returns the steps of an operation in order.
 pub(in crate::authority) fn steps_of(phase: &OperationPhase) -> &'static [StepRow] {
-    use OperationStep::{AwaitReady, Ensure, PrepareStorage, ReleaseStorage, Remove, SetEnvironment, Stop};
+    use OperationStep::{AwaitReady, Ensure, PrepareStorage, ReleaseStorage, Remove, SetAside, SetEnvironment, Stop};
     const PUT: &[StepRow] =
         &[StepRow::new(PrepareStorage), StepRow::new(Ensure), StepRow::new(AwaitReady), StepRow::new(SetEnvironment)];
     const STOP: &[StepRow] = &[StepRow::new(Stop)];
+    const FORGET: &[StepRow] = &[StepRow::new(SetAside)];
     const REMOVE: &[StepRow] = &[StepRow::new(Remove), StepRow::new(ReleaseStorage)];
     match phase {
         OperationPhase::Put => PUT,
         OperationPhase::Stop => STOP,
+        OperationPhase::Forget => FORGET,
         // What replaces a backend is put once its predecessor is gone.
         OperationPhase::Remove | OperationPhase::Replace(..) => REMOVE,
     }
@@ -70,7 +72,7 @@ fn applies(step: OperationStep, row: &BackendRow) -> bool {
         OperationStep::SetEnvironment => {
             !row.spec.is_record_only() && (!row.spec.env.is_empty() || unset_variables(row).next().is_some())
         }
-        OperationStep::Ensure | OperationStep::Remove | OperationStep::Stop => true,
+        OperationStep::Ensure | OperationStep::Remove | OperationStep::Stop | OperationStep::SetAside => true,
     }
 }
 
@@ -98,6 +100,7 @@ pub(super) fn record_result(row: &mut BackendRow, result: EffectResult) -> Follo
         }
         EffectResult::EnvironmentSet => OperationStep::SetEnvironment,
         EffectResult::Stopped => OperationStep::Stop,
+        EffectResult::SetAside => OperationStep::SetAside,
         EffectResult::Removed(place) => {
             removal::note_place(row, place);
             OperationStep::Remove
@@ -147,6 +150,7 @@ impl<S: Store> Authority<S> {
                 Effect::SetEnvironment(backend, EnvironmentTarget { set, unset })
             }
             OperationStep::Stop => Effect::Stop(backend),
+            OperationStep::SetAside => Effect::SetAside(backend),
             OperationStep::Remove => Effect::Remove(backend),
             OperationStep::ReleaseStorage => Effect::ReleaseStorage(backend, removal::database_disposal(row)),
         })
@@ -159,7 +163,7 @@ mod tests {
 
     #[test]
     fn the_persisted_numbers_grow_within_each_operation() {
-        for phase in [OperationPhase::Put, OperationPhase::Remove, OperationPhase::Stop] {
+        for phase in [OperationPhase::Put, OperationPhase::Remove, OperationPhase::Stop, OperationPhase::Forget] {
             assert!(steps_of(&phase).is_sorted_by_key(|entry| entry.step), "{phase:?}");
         }
     }

@@ -107,6 +107,8 @@ pub(in crate::authority) enum OperationPhase {
     Remove,
     /// Stopping a backend on purpose.
     Stop,
+    /// Setting a backend aside whose record goes.
+    Forget,
     /// What is there has to go first: a removal that was cut off, or a first attempt with another provider.
     Replace(BackendName, Box<PutRequest>),
 }

@@ -3,6 +3,8 @@
 use clap::builder::FalseyValueParser;
 use clap::{Args, Subcommand};
 
+use crate::model::BackendName;
+
 #[derive(Debug, Args)]
 pub(crate) struct Key {
     #[command(subcommand)]
@@ -29,4 +31,15 @@ pub(crate) enum KeyCommand {
         #[arg(long, value_name = "NAME", env = "CONVEXINFRA_INSTANCE_NAME")]
         instance_name: Option<String>,
     },
+    /// Give a backend another instance secret and admin key; every key from before is refused then.
+    Rotate(Rotate),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rotate {
+    /// The backend; may be left out when there is just one.
+    pub(crate) name: Option<BackendName>,
+    /// Do not ask.
+    #[arg(long, short = 'y')]
+    pub(crate) yes: bool,
 }

@@ -15,7 +15,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     context.make_room(Some(&manifest.desired))?;
     let control = context.control(Some(&manifest.desired))?;
     let mut session = Session::open(control, manifest, IfMissing::ReturnNone, ComparisonMode::Strict).await?;
-    let (volume, database) = (volume_reclaim(args.keep_data), database_reclaim(args.with_database));
+    let (volume, database) = (volume_reclaim(args.keep_data), database_reclaim(args.with_database, args.with_files));
     let options = destroy::options(&session, &args.names, volume, database).await?;
     let terminal = Terminal::new(&context.printer);
     let mut run = ApplyRun {
@@ -35,7 +35,11 @@ pub(super) fn volume_reclaim(keep_data: bool) -> VolumeReclaim {
     if keep_data { VolumeReclaim::Retain } else { VolumeReclaim::Delete }
 }
 
-/// Returns what the flag `--with-database` means.
-pub(super) fn database_reclaim(with_database: bool) -> DatabaseReclaim {
-    if with_database { DatabaseReclaim::Delete } else { DatabaseReclaim::Retain }
+/// Returns what the flags `--with-database` and `--with-files` mean.
+pub(super) fn database_reclaim(with_database: bool, with_files: bool) -> DatabaseReclaim {
+    match (with_database, with_files) {
+        (false, _) => DatabaseReclaim::Retain,
+        (true, false) => DatabaseReclaim::Delete,
+        (true, true) => DatabaseReclaim::DeleteWithFiles,
+    }
 }

@@ -46,7 +46,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     let adoption = Adoption {
         name: args.name.clone(),
         instance_name,
-        instance_secret: foreign.instance_secret.clone(),
+        instance_secret: Some(foreign.instance_secret.clone()),
         spec: imported.spec,
         secrets: imported.secrets,
         ports: foreign.ports,

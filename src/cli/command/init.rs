@@ -33,6 +33,13 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     if origin.starts_with("folder ") {
         context.printer.status("this folder has no git remote, so the project is remembered by its folder\n");
     }
+    let above = folder.canonicalize().ok().and_then(|folder| discovery::find_manifest(folder.parent()?));
+    if let Some(above) = above {
+        let shown = above.display();
+        context
+            .printer
+            .status(&format!("`{shown}` is a manifest as well; below this folder, commands use the one that is new\n"));
+    }
     Ok(Exit::Done)
 }
 

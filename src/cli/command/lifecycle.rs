@@ -28,7 +28,7 @@ pub(super) async fn forget(context: &Context, args: &ForgetArgs) -> Result<Exit,
             return Ok(());
         }
         let question = format!(
-            "the record of `{name}` and its secrets are dropped; what runs, its data and its env file stay. forget it? [y/N] "
+            "the record of `{name}` and its secrets are dropped, and a process of this machine is stopped; its data and its env file stay. forget it? [y/N] "
         );
         terminal.confirm(&question, &format!("convexinfra forget {name} --yes"))
     };

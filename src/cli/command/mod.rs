@@ -22,6 +22,7 @@ mod plan;
 mod provision;
 mod quota;
 mod recover;
+mod rotate;
 mod schema;
 mod serve;
 mod skill;
@@ -32,7 +33,7 @@ mod up;
 mod validate;
 mod wait;
 
-use super::args::Command;
+use super::args::{Command, Key, KeyCommand};
 use super::context::Context;
 use crate::app::AppError;
 use crate::model::{Diagnostic, Exit};
@@ -44,6 +45,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<Exit, AppError>
         Command::Schema(args) => schema::run(context, &args),
         Command::Completions(args) => completions::run(context, &args),
         Command::Skill(args) => skill::run(context, &args),
+        Command::Key(Key { command: KeyCommand::Rotate(args) }) => runtime()?.block_on(rotate::run(context, &args)),
         Command::Key(args) => key::run(context, &args),
         Command::Kubernetes(args) => kubernetes::run(context, &args),
         Command::Trust(args) => trust::run(context, &args),
@@ -86,9 +88,18 @@ async fn run_async(context: &Context, command: Command) -> Result<Exit, AppError
     }
 }
 
+/// How many descriptors a runtime takes at once, with room for what it opens lazily.
+const RUNTIME_DESCRIPTORS: usize = 16;
+
 /// One thread is enough: what takes long happens in other processes.
 fn runtime() -> Result<tokio::runtime::Runtime, AppError> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+    let built = spare_descriptors().and_then(|()| tokio::runtime::Builder::new_current_thread().enable_all().build());
+    built.map_err(|error| {
         AppError::new(Exit::Failed, Diagnostic::new("host.runtime", format!("the runtime could not be started: {error}")))
     })
+}
+
+/// Checks that there are descriptors for a runtime: it opens some without which it panics.
+fn spare_descriptors() -> std::io::Result<()> {
+    (0..RUNTIME_DESCRIPTORS).map(|_| std::fs::File::open("/dev/null")).collect::<Result<Vec<_>, _>>().map(drop)
 }

@@ -67,7 +67,7 @@ pub(super) async fn deprovision(context: &Context, args: &DeprovisionArgs) -> Re
         name: args.name.clone(),
         allow_destroy: args.allow_destroy.iter().cloned().collect(),
         volume: super::destroy::volume_reclaim(args.keep_data),
-        database: super::destroy::database_reclaim(args.with_database),
+        database: super::destroy::database_reclaim(args.with_database, args.with_files),
     };
     let notices = provision::deprovision(control, &manifest, &request, (&terminal, &terminal)).await?;
     context.printer.output(&format!("`{}` is destroyed\n", args.name));

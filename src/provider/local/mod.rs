@@ -16,10 +16,12 @@ use self::binary_cache::BinaryCache;
 use self::file_identity::FileIdentity;
 use super::launch_spec::{ExecutableSpec, data_paths, launch_spec};
 use super::process::Supervisor;
-use super::{LogChunk, LogPosition, ProgressFn, Provider, ProviderError, async_trait};
+use super::{FoundBackend, LogChunk, LogPosition, ProgressFn, Provider, ProviderError, async_trait};
 use crate::convex::launch::SecretDelivery;
 use crate::convex::release;
-use crate::model::{FieldDrift, Observation, ProviderKind, ProviderState, Release, ResolvedBackend, Storage};
+use crate::model::{
+    BackendName, FieldDrift, Observation, ProjectName, ProviderKind, ProviderState, Release, ResolvedBackend, Storage,
+};
 
 /// Where binaries come from.
 #[derive(Debug, Clone)]
@@ -172,6 +174,10 @@ impl Provider for Local {
         ProviderKind::Local
     }
 
+    async fn find(&self, project: &ProjectName, name: &BackendName) -> Result<Vec<FoundBackend>, ProviderError> {
+        self.supervisor.find_aside(self.kind(), project, name)
+    }
+
     async fn observe(&self, placement: &ResolvedBackend) -> Result<Observation, ProviderError> {
         let place = self.supervisor.backend_dir(&placement.id)?;
         let (path, sha256, gone) = match self.inspect_binary(placement).await? {
@@ -210,6 +216,12 @@ impl Provider for Local {
 
     async fn stop(&self, placement: &ResolvedBackend) -> Result<(), ProviderError> {
         if self.supervisor.has_files(&placement.id)? { self.supervisor.stop(&placement.id).await } else { Ok(()) }
+    }
+
+    async fn set_aside(&self, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> Result<(), ProviderError> {
+        let place = self.supervisor.set_aside(placement).await?;
+        notice(format!("its data stays in {}", place.display()));
+        Ok(())
     }
 
     async fn remove(&self, placement: &ResolvedBackend, _: ProgressFn<'_>) -> Result<(), ProviderError> {

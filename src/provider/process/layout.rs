@@ -1,7 +1,7 @@
-//! The directory layout of one backend, and how it is created and removed as a whole.
+//! The directory layout of one backend, and how it is created, set aside and removed as a whole.
 
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::file_error;
@@ -9,12 +9,18 @@ use crate::failpoint;
 use crate::model::BackendId;
 use crate::provider::ProviderError;
 
+/// The directory of a home for what no record knows any more.
+pub(super) const ASIDE: &str = "forgotten";
+/// The directory of a home for the directories of its backends.
+pub(super) const BACKENDS: &str = "backends";
+
 /// The directory of one backend: `<home>/backends/<id>/` with `data/`, `run/` and `log/`.
 #[derive(Debug, Clone)]
 pub struct BackendDir {
     backends: PathBuf,
     name: String,
     root: PathBuf,
+    aside: PathBuf,
 }
 
 impl BackendDir {
@@ -28,8 +34,9 @@ impl BackendDir {
         if name.is_empty() || name.len() > 128 || !name.chars().all(plain) {
             return Err(ProviderError::Unsupported(format!("`{name}` cannot be the name of a backend's directory")));
         }
-        let backends = home.join("backends");
-        Ok(Self { root: backends.join(name), backends, name: name.to_owned() })
+        let backends = home.join(BACKENDS);
+        let aside = home.join(ASIDE).join(name);
+        Ok(Self { root: backends.join(name), backends, name: name.to_owned(), aside })
     }
 
     /// The directory itself.
@@ -109,7 +116,7 @@ impl BackendDir {
             match std::fs::rename(&self.root, &tombstone) {
                 Ok(()) => {
                     failpoint::hit("provider.process.directory_renamed");
-                    return Ok(Some(Self { backends: self.backends.clone(), root: tombstone, name }));
+                    return Ok(Some(self.renamed(tombstone, name)));
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(file_error(&self.root, "removed")(error)),
@@ -130,7 +137,7 @@ impl BackendDir {
         for entry in entries {
             let entry = entry.map_err(file_error(&self.backends, "read"))?;
             if let Some(name) = entry.file_name().to_str().filter(|name| name.starts_with(&prefix)) {
-                found.push(Self { backends: self.backends.clone(), root: entry.path(), name: name.to_owned() });
+                found.push(self.renamed(entry.path(), name.to_owned()));
             }
         }
         Ok(found)
@@ -150,6 +157,41 @@ impl BackendDir {
         delete_directory(&self.run_dir())?;
         delete_directory(&self.root.join("log"))?;
         failpoint::hit("provider.process.data_retained");
+        Ok(())
+    }
+
+    fn renamed(&self, root: PathBuf, name: String) -> Self {
+        Self { root, name, backends: self.backends.clone(), aside: self.aside.clone() }
+    }
+
+    /// Where it lies while no record knows it.
+    pub(super) fn aside(&self) -> &Path {
+        &self.aside
+    }
+
+    /// Returns whether it lies where no record looks for it, though one may know it.
+    pub(super) fn is_set_aside(&self) -> Result<bool, ProviderError> {
+        Ok(!self.exists()? && exists(&self.aside)?)
+    }
+
+    /// Moves the directory to where no record of this home looks for a backend.
+    pub(super) fn move_aside(&self) -> Result<(), ProviderError> {
+        if let Some(parent) = self.aside.parent() {
+            create_directory(parent)?;
+        }
+        std::fs::rename(&self.root, &self.aside).map_err(file_error(&self.root, "set aside"))?;
+        failpoint::hit("provider.process.set_aside");
+        Ok(())
+    }
+
+    /// Moves the directory back, where it was set aside.
+    pub(super) fn take_back(&self) -> Result<(), ProviderError> {
+        if !self.is_set_aside()? {
+            return Ok(());
+        }
+        self.create_parent()?;
+        std::fs::rename(&self.aside, &self.root).map_err(file_error(&self.aside, "taken back"))?;
+        failpoint::hit("provider.process.taken_back");
         Ok(())
     }
 
@@ -177,11 +219,18 @@ fn create_directory(directory: &Path) -> Result<(), ProviderError> {
 
 /// Writes a file of mode 0600 as a whole, over what was there.
 pub(super) fn write_private_file(path: &Path, content: &str) -> Result<(), ProviderError> {
-    let failed = || file_error(path, "written");
-    let directory = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(failed())?;
-    file.write_all(content.as_bytes()).map_err(failed())?;
-    file.persist(path).map(drop).map_err(|error| failed()(error.error))
+    // One name for all attempts: what a killed one left is written over. The backend's lock keeps others away.
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&fresh)
+        .and_then(|mut file| file.write_all(content.as_bytes()))
+        .and_then(|()| std::fs::rename(&fresh, path))
+        .map_err(file_error(path, "written"))
 }
 
 fn delete_directory(directory: &Path) -> Result<(), ProviderError> {

@@ -9,6 +9,7 @@
 //! What a Convex backend is started with is not known here: a [`ProcessSpec`] says it.
 
 mod daemonize;
+mod identity;
 mod layout;
 mod lock;
 mod log;
@@ -22,6 +23,7 @@ mod stop;
 mod supervisor;
 
 pub use daemonize::daemonize_main;
+pub use identity::{BackendIdentity, find_unrecorded, take_back_recorded};
 pub use layout::BackendDir;
 pub(in crate::provider) use layout::create_private_directory;
 pub(in crate::provider) use lock::FileLock;

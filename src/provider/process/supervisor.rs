@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::identity::{self, BackendIdentity};
 use super::layout::{BackendDir, exists, write_private_file};
 use super::lock::FileLock;
 use super::probe::{ProcessState, probe};
@@ -13,9 +14,11 @@ use super::start::{StartOutcome, start};
 use super::stop::stop;
 use super::{POLL_INTERVAL, log, port};
 use crate::convex::deployment::DeploymentClient;
-use crate::model::{BackendId, DataState, FieldDrift, Observation, ResolvedBackend, RunState};
+use crate::model::{
+    BackendId, BackendName, DataState, FieldDrift, Observation, ProjectName, ProviderKind, ResolvedBackend, RunState,
+};
 use crate::provider::kit::readiness;
-use crate::provider::{LogChunk, LogPosition, ProviderError};
+use crate::provider::{FoundBackend, LogChunk, LogPosition, ProviderError};
 
 /// How long a backend has to end by itself before it is killed.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -70,8 +73,14 @@ impl Supervisor {
         data: &[PathBuf],
     ) -> Result<Observation, ProviderError> {
         let place = self.backend_dir(&placement.id)?;
-        let data = data_state(placement, data)?;
         let mut deviations = Vec::new();
+        if place.is_set_aside()? {
+            // A forget that was cut off; the next start takes it back.
+            deviations.push(FieldDrift::new("process", "running", "stopped"));
+            let data = DataState::Present;
+            return Ok(Observation { state: RunState::Stopped, data, drift: deviations, notes: Vec::new() });
+        }
+        let data = data_state(placement, data)?;
         let record = match probe(&place).await? {
             ProcessState::NotRunning if !place.exists()? => {
                 return Ok(Observation { state: RunState::Absent, data, drift: deviations, notes: Vec::new() });
@@ -117,6 +126,7 @@ impl Supervisor {
         let place = self.backend_dir(&placement.id)?;
         place.create_parent()?;
         let _turn = lock_backend(&place).await?;
+        place.take_back()?;
         if data_state(placement, data)? == DataState::Missing {
             let place = data.iter().find(|path| !exists(path).unwrap_or(true)).map_or(place.root(), PathBuf::as_path);
             return Err(ProviderError::DataMissing {
@@ -129,6 +139,7 @@ impl Supervisor {
         for _ in 0..4 {
             match probe(&place).await? {
                 ProcessState::Running(_, record) if record.matches(launch) && !self.is_unresponsive(placement).await => {
+                    BackendIdentity::of(placement).write(&place)?;
                     return log::rotate(&place.log_path(), log::LogWriter::Running);
                 }
                 // Without a record it is still the holder of our lock, so it is ours, and a restart repairs it.
@@ -136,6 +147,7 @@ impl Supervisor {
                 ProcessState::NotRunning => {}
             }
             place.create()?;
+            BackendIdentity::of(placement).write(&place)?;
             for (path, content) in &launch.files {
                 write_private_file(path, content)?;
             }
@@ -169,6 +181,39 @@ impl Supervisor {
         let place = self.backend_dir(id)?;
         let _turn = lock_backend(&place).await?;
         stop(&place, self.grace).await
+    }
+
+    /// Stops a backend and sets its directory aside, and returns where it lies then.
+    ///
+    /// # Errors
+    /// [`ProviderError`] when it does not stop, or its directory cannot be moved.
+    pub async fn set_aside(&self, placement: &ResolvedBackend) -> Result<PathBuf, ProviderError> {
+        let place = self.backend_dir(&placement.id)?;
+        place.create_parent()?;
+        let turn = lock_backend(&place).await?;
+        stop(&place, self.grace).await?;
+        if place.exists()? {
+            BackendIdentity::of(placement).write(&place)?;
+            place.move_aside()?;
+        }
+        turn.release_and_remove()?;
+        Ok(place.aside().to_owned())
+    }
+
+    /// Finds the backends of one name that were set aside.
+    ///
+    /// # Errors
+    /// [`ProviderError::File`] when that cannot be told.
+    pub fn find_aside(
+        &self,
+        kind: ProviderKind,
+        project: &ProjectName,
+        name: &BackendName,
+    ) -> Result<Vec<FoundBackend>, ProviderError> {
+        let found = identity::find_aside(&self.home, project)?.into_iter();
+        let found = found.filter(|(identity, _)| identity.provider == kind && identity.name == *name);
+        let thing = |path: PathBuf| format!("the folder `{}`", path.display());
+        Ok(found.map(|(identity, path)| FoundBackend { id: identity.id, thing: thing(path) }).collect())
     }
 
     /// Stops a backend and deletes all but its data, which the next process with its identity takes up.
