@@ -137,6 +137,7 @@ const SETTINGS_READERS: &[(&str, &str)] = &[
     ("app/session.rs", "looks whether an executable of this machine exists, which a plan cannot"),
     ("app/provision.rs", "compares the executable that was asked for with the declared one"),
     ("host/executor.rs", "an operator decides whether executables of clients run on the machine"),
+    ("cli/command/forward.rs", "a backend on a server is reached by being forwarded"),
     ("cli/command/import.rs", "writes the lines of a manifest that an external container lacks"),
 ];
 

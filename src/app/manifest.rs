@@ -137,6 +137,11 @@ fn resolve_paths(desired: &mut Desired, folder: &Path) {
         if let Some(binary) = &mut backend.spec.settings.local.binary {
             absolute(binary);
         }
+        if let Some(identity) = backend.spec.settings.docker.server.as_mut().and_then(|server| server.identity.as_mut())
+            && !identity.starts_with("~/")
+        {
+            absolute(identity);
+        }
         if let Storage::Postgres(server) | Storage::Mysql(server) = &mut backend.spec.storage
             && let Tls::Ca(path) = &mut server.tls
         {

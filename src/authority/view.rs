@@ -9,8 +9,8 @@ use super::{Authority, AuthorityError, allocation, lease, removal};
 use crate::api::{ControlError, Credentials, OperationOutcome};
 use crate::model::fly::REGION_KEY;
 use crate::model::{
-    Actor, ActualBackend, BackendId, BackendName, DASHBOARD_URL, Observation, OperationRecord, OperationState, OperationStep,
-    ProjectName, ProviderKind, ProviderState, Quota, RELEASE_CREATED, ResolvedBackend, RetainedData, Revision, RunState,
+    Actor, ActualBackend, BackendId, BackendName, BackendSpec, DASHBOARD_URL, Observation, OperationRecord, OperationState,
+    OperationStep, ProjectName, ProviderState, Quota, RELEASE_CREATED, ResolvedBackend, RetainedData, Revision, RunState,
     Timestamp, Usage,
 };
 use crate::store::{BackendRow, OperationRow, RetainedRow, Store};
@@ -54,8 +54,8 @@ pub struct Totals {
 pub struct RecordedPlace {
     /// The backend.
     pub id: BackendId,
-    /// Its provider.
-    pub provider: ProviderKind,
+    /// What was recorded of it last.
+    pub spec: BackendSpec,
     /// What the provider recorded.
     pub state: ProviderState,
 }
@@ -64,7 +64,7 @@ impl<S: Store> Authority<S> {
     /// Returns where a backend was made.
     pub fn place_of(&self, project: &ProjectName, name: &BackendName) -> Result<Option<RecordedPlace>, AuthorityError> {
         let row = self.store.read(|rows| Ok::<_, AuthorityError>(rows.backend(project, name)?))?;
-        Ok(row.map(|row| RecordedPlace { id: row.id, provider: row.spec.provider, state: row.references }))
+        Ok(row.map(|row| RecordedPlace { id: row.id, spec: row.spec, state: row.references }))
     }
 
     /// Returns whether a backend is recorded, in whichever project; what a destroyed one left behind counts.

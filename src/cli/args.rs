@@ -21,7 +21,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::archive::Archive;
 pub(crate) use self::key::{Key, KeyCommand, Rotate};
-pub(crate) use self::kubernetes::{Forward, Kubernetes, KubernetesCommand};
+pub(crate) use self::kubernetes::{Forward, ForwardedPart, Kubernetes, KubernetesCommand};
 pub(crate) use self::log::Log;
 pub(crate) use self::quota::{Quota, QuotaCommand, QuotaLimit, QuotaLimits, QuotaTarget};
 pub(crate) use self::schema::Schema;

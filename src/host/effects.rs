@@ -227,10 +227,7 @@ pub(super) fn effect_failure(placement: &ResolvedBackend, error: &ProviderError)
              where the engine runs, or set `docker.publish` of `{name}` to an address of that machine that is reached from here, \
              and `origins` to the URLs that clients use"
         )),
-        ProviderError::OtherEngine { recorded, .. } => finding.with_help(format!(
-            "go back to that one with\n    export DOCKER_HOST={recorded}\nif it is gone for good, give up the record of `{name}` \
-             with\n    convexinfra forget {name}"
-        )),
+        ProviderError::OtherEngine { recorded, .. } => finding.with_help(other_engine(placement, recorded)),
         ProviderError::PortTaken { port, .. } => finding.with_help(format!(
             "stop that process and apply again: `{name}` keeps port {port}, because its URL is in env files"
         )),
@@ -260,6 +257,8 @@ pub(super) fn effect_failure(placement: &ResolvedBackend, error: &ProviderError)
             Some(help) => finding.with_help(help),
             None => finding,
         },
+        #[cfg(feature = "native")]
+        ProviderError::Ssh(error) => finding.with_help(error.help()),
         ProviderError::OtherCluster { .. } => finding.with_help(format!(
             "go back to that one with `context` in `[backends.{name}.kubernetes]`, or with `KUBECONFIG`; if it is gone for good, give \
              up the record of `{name}` with\n    convexinfra forget {name}"
@@ -282,6 +281,17 @@ pub(super) fn effect_failure(placement: &ResolvedBackend, error: &ProviderError)
         _ => None,
     };
     EffectFailure { finding: redacted(finding, placement), conflict: taken }
+}
+
+/// Returns what to do about a backend whose engine is not the one that is reached.
+fn other_engine(placement: &ResolvedBackend, recorded: &str) -> String {
+    let name = &placement.name;
+    let back = match recorded.starts_with("ssh://") {
+        true => format!("let the server of `{name}` in `[servers]` lead to that one again"),
+        false => format!("go back to that one with\n    export DOCKER_HOST={recorded}"),
+    };
+    let separator = if recorded.starts_with("ssh://") { "; " } else { "\n" };
+    format!("{back}{separator}if it is gone for good, give up the record of `{name}` with\n    convexinfra forget {name}")
 }
 
 /// Returns a diagnostic without the secrets of a backend: engines and logs repeat what they were given.

@@ -172,8 +172,10 @@ impl Host {
         let recorded = self.read_rows(|authority| authority.place_of(project, name))?.flatten();
         // A record may be given up wherever the backend is.
         if let Some(place) = recorded.as_ref().filter(|_| matches!(request.work, Work::Put { .. } | Work::Remove { .. }))
-            && let Ok(provider) = self.provider(place.provider)
-            && let Err(error @ ProviderError::OtherEngine { .. }) = provider.check_place(&place.id, name, &place.state).await
+            && let Ok(provider) = self.provider(place.spec.provider)
+            // The way to it may be another one now.
+            && let spec = spec.map_or(&place.spec, |spec| if spec.provider == place.spec.provider { spec } else { &place.spec })
+            && let Err(error @ ProviderError::OtherEngine { .. }) = provider.check_place(&place.id, name, spec, &place.state).await
         {
             let help = "nothing was changed; name the other engine, and run the same command again";
             return Err(ControlError::Refused(Diagnostic::new(error.code(), error.to_string()).with_help(help)));
@@ -200,7 +202,7 @@ impl Host {
             return Err(ControlError::Unsupported(Diagnostic::new(ProviderError::UNSUPPORTED, message)));
         }
         // Other failures show in the attempt, which is resumed from there.
-        for found in provider.find(project, name).await.unwrap_or_default() {
+        for found in provider.find(project, name, spec).await.unwrap_or_default() {
             if self.read_rows(|authority| authority.is_recorded(&found.id))? != Some(true) {
                 return Err(ControlError::Refused(orphaned(project, name, &found)));
             }

@@ -7,7 +7,7 @@ use super::tree::{EngineTable, Entry, MergedTable, TableNode, Value};
 use crate::model::{
     BackendName, BackendSpec, BucketNames, Budget, ByteSize, DEFAULT_ENV_FILE, DatabaseRole, Desired, DesiredBackend, Digest,
     EnvFileContents, EnvFileTarget, Files, Moved, Origins, ProjectName, ProviderKind, ProviderSettings, Resources,
-    S3Credentials, S3Files, SecretSource, ServerStorage, SettingsReader, Storage, TextValue, Tls, Tuning,
+    S3Credentials, S3Files, SecretSource, Server, ServerStorage, SettingsReader, Storage, TextValue, Tls, Tuning,
 };
 
 /// What the manifest wants; nothing when something that a rule asks for is not there.
@@ -66,7 +66,7 @@ fn desired_backend(document: &ManifestView<'_, '_>, backend: &BackendView<'_, '_
     spec.origins = Origins { api: origins.text("api"), site: origins.text("site") };
     spec.tuning = tuning(&view.table("tuning"));
     spec.env = variables(&view.table("env"));
-    spec.settings = settings(provider, &view);
+    spec.settings = settings(provider, &view, document.root.table("servers"));
     // With one backend there is no doubt whom `.env.local` belongs to.
     let contents = if view.flag("client_vars").unwrap_or_default() { EnvFileContents::Both } else { EnvFileContents::Pair };
     let named = |entry: &Entry<'_>| {
@@ -162,9 +162,9 @@ fn variables(view: &MergedTable<'_, '_>) -> BTreeMap<String, SecretSource> {
 }
 
 /// Only the chosen provider's table counts, so only that one is kept.
-fn settings(provider: ProviderKind, backend: &MergedTable<'_, '_>) -> ProviderSettings {
+fn settings(provider: ProviderKind, backend: &MergedTable<'_, '_>, servers: Option<&TableNode<'_>>) -> ProviderSettings {
     let mut settings = ProviderSettings::default();
-    let table = ProviderTable { own: backend.table(provider.as_str()), backend: *backend };
+    let table = ProviderTable { own: backend.table(provider.as_str()), backend: *backend, servers };
     (provider.descriptor().read_settings)(&table, &mut settings);
     settings
 }
@@ -173,6 +173,7 @@ fn settings(provider: ProviderKind, backend: &MergedTable<'_, '_>) -> ProviderSe
 struct ProviderTable<'a, 't> {
     own: MergedTable<'a, 't>,
     backend: MergedTable<'a, 't>,
+    servers: Option<&'a TableNode<'t>>,
 }
 
 impl SettingsReader for ProviderTable<'_, '_> {
@@ -209,6 +210,19 @@ impl SettingsReader for ProviderTable<'_, '_> {
 
     fn variables(&self, key: &str) -> BTreeMap<String, SecretSource> {
         variables(&self.own.table(key))
+    }
+
+    fn server(&self) -> Option<Server> {
+        let name = self.backend.text("server")?;
+        let table = MergedTable { own: self.servers?.table(&name), base: None };
+        Some(Server {
+            host: table.text("host")?,
+            port: table.count("port").and_then(|port| u16::try_from(port).ok()),
+            identity: table.text("identity"),
+            host_key: table.text("host_key"),
+            socket: table.text("socket"),
+            name,
+        })
     }
 
     fn archive_digest(&self) -> Option<String> {

@@ -186,19 +186,20 @@ impl<'t> Reader<'t, '_> {
     }
 
     /// A table whose keys the user chooses.
-    fn backends(
+    fn named(
         &mut self,
         spec: &'static Table,
         table: &'t DeTable<'t>,
         span: &Range<usize>,
         path: &KeyPath<'_>,
     ) -> TableNode<'t> {
+        let noun = if std::ptr::eq(spec, &raw const schema_table::SERVER) { "server" } else { "backend" };
         let mut entries = Vec::with_capacity(table.len());
         for (key, value) in table {
             let name: &'t str = key.get_ref();
             if !(formats::NAME.matches)(name) {
                 let mut problem =
-                    Diagnostic::at(formats::NAME.code, &key.span(), format!("{} is not a name for a backend", quoted(name)))
+                    Diagnostic::at(formats::NAME.code, &key.span(), format!("{} is not a name for a {noun}", quoted(name)))
                         .with_help(formats::NAME.allowed);
                 let headers = value.get_ref().as_table().is_some_and(|inner| value.span() == key.span() && inner.len() > 1);
                 if let Some(meant) =

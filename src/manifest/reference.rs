@@ -29,6 +29,7 @@ fn section(text: &mut String, path: &str, table: &Table) {
             // Every backend starts from the defaults, so those are described once, at the backends.
             Kind::Table(table) if std::ptr::eq(table, &DEFAULTS) => {}
             Kind::Backends(table) if std::ptr::eq(table, &BACKEND) => section(text, "backends.NAME", table),
+            Kind::Servers(table) => section(text, "servers.NAME", table),
             Kind::Table(table) | Kind::Backends(table) => section(text, &inner, table),
             Kind::Tables(table) => section(text, &format!("[{inner}]"), table),
             _ => {}
@@ -41,7 +42,7 @@ fn row(key: &Key) -> String {
     let takes = match key.kind {
         Kind::Word(_, _, words) => words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(", "),
         Kind::Flag => takes,
-        Kind::Table(_) | Kind::Backends(_) | Kind::Tables(_) => format!("{takes}, below"),
+        Kind::Table(_) | Kind::Backends(_) | Kind::Servers(_) | Kind::Tables(_) => format!("{takes}, below"),
         _ => format!("{takes}, such as `{example}`"),
     };
     let own = if key.own { " Not in `[defaults]`." } else { "" };

@@ -2,6 +2,7 @@
 
 mod engines;
 mod graph;
+mod servers;
 mod shared;
 
 use std::collections::HashMap;
@@ -71,7 +72,7 @@ impl<'a, 't> ManifestView<'a, 't> {
 type Rule = fn(&ManifestView<'_, '_>, &mut Vec<Diagnostic>);
 
 /// Every rule; the order does not matter.
-const RULES: [Rule; 19] = [
+const RULES: [Rule; 21] = [
     project_is_named,
     there_are_backends,
     instance_names_fit,
@@ -91,6 +92,8 @@ const RULES: [Rule; 19] = [
     shared::apps,
     graph::dependencies,
     graph::moves,
+    servers::hosts,
+    servers::backends,
 ];
 
 /// Applies every rule.
@@ -107,6 +110,7 @@ pub(super) fn reports_missing(code: &str) -> bool {
         "manifest.missing_key"
             | "manifest.no_backends"
             | "manifest.unknown_backend"
+            | "manifest.unknown_server"
             | "manifest.lonely_origin"
             | "manifest.half_credentials"
             | "manifest.storage_without_server"

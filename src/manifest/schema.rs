@@ -89,6 +89,15 @@ fn kind(kind: Kind) -> Value {
             "propertyNames": { "pattern": formats::NAME.pattern, "maxLength": formats::NAME.longest },
             "additionalProperties": { "$ref": "#/$defs/backend" },
         }),
+        Kind::Servers(spec) => {
+            let mut server = table(spec);
+            extend(&mut server, json!({ "required": ["host"] }));
+            json!({
+                "type": "object",
+                "propertyNames": { "pattern": formats::NAME.pattern, "maxLength": formats::NAME.longest },
+                "additionalProperties": server,
+            })
+        }
         Kind::Labels => json!({
             "type": "object",
             "propertyNames": { "not": { "pattern": "^(convexinfra|com\\.docker\\.compose)\\." } },

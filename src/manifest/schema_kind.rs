@@ -76,6 +76,8 @@ pub(super) enum Kind {
     Table(&'static Table),
     /// A table of names that the user chooses, each with such a table.
     Backends(&'static Table),
+    /// A table of names that the user chooses, each with a server.
+    Servers(&'static Table),
     /// Convex environment variables.
     Variables,
     /// One env file, or a list of them.
@@ -115,6 +117,7 @@ impl Kind {
                 ("a table".to_owned(), format!("{{ {first} }}"))
             }
             Self::Backends(_) => owned("a table of backends", "[backends.dev]"),
+            Self::Servers(_) => owned("a table of servers", "[servers.shop]"),
             Self::Labels => owned("a table of texts", "{ \"traefik.enable\" = \"true\" }"),
             Self::Variables => owned("a table of variables", "{ SITE_URL = \"https://example.com\" }"),
             Self::EnvFiles => owned("a path in quotes, or a list of paths and tables", "\".env.local\""),

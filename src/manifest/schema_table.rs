@@ -27,6 +27,8 @@ pub(super) static ROOT: Table = Table {
         key("defaults", Kind::Table(&DEFAULTS), "Every backend starts from these; tables are merged key by key.")
             .alias(&["default"]),
         key("backends", Kind::Backends(&BACKEND), "The backends, by name.").alias(&["backend", "deployments", "environments"]),
+        key("servers", Kind::Servers(&SERVER), "Machines of your own with a Docker engine, by name.")
+            .alias(&["server", "hosts"]),
         key("moved", Kind::Tables(&MOVED), "Renames that keep the data: without an entry here a rename is destroy and create.")
             .alias(&["renamed"]),
     ],
@@ -49,12 +51,31 @@ static BUDGET: Table = Table {
     ],
 };
 
+pub(super) static SERVER: Table = Table {
+    title: "A machine of your own with a Docker engine, reached over SSH",
+    shared: false,
+    keys: &[
+        key("host", Kind::Text(&formats::SSH_HOST), "`user@host`, a host, or an alias of your SSH configuration.")
+            .alias(&["ssh", "address", "hostname"]),
+        key("port", Kind::Count(MAX_PORT), "The port of its SSH server; what your SSH configuration says when left out."),
+        key(
+            "identity",
+            Kind::Text(&formats::PATH),
+            "The file of the private key to log in with, relative to the manifest; your SSH configuration and agent decide when left out.",
+        )
+        .alias(&["identity_file", "key"]),
+        key("host_key", Kind::Text(&formats::HOST_KEY), "The only host key that is accepted; your known hosts decide when left out."),
+        key("socket", Kind::Text(&formats::SOCKET), "The socket of its engine; `/var/run/docker.sock` when left out."),
+    ],
+};
+
 pub(super) static DEFAULTS: Table = Table { title: "What every backend starts from", keys: BACKEND_KEYS, shared: true };
 pub(super) static BACKEND: Table = Table { title: "One backend", keys: BACKEND_KEYS, shared: false };
 
 static BACKEND_KEYS: &[Key] = &[
     key("provider", Kind::Word("manifest.unknown_provider", "a provider", PROVIDERS), "Where it runs.")
         .alias(&["type", "kind", "driver", "platform", "target"]),
+    key("server", Kind::Text(&formats::NAME), "The server whose Docker engine runs it, by its name in `[servers]`. A change moves data."),
     key(
         "release",
         Kind::Release,

@@ -33,6 +33,7 @@ mod release;
 mod resolved;
 mod secret;
 mod serde_skip;
+mod server;
 mod size;
 mod spec;
 mod spec_fields;
@@ -75,6 +76,7 @@ pub use resolved::{
     CLIENT_SITE_URL, CLIENT_URL, DASHBOARD_URL, INTERNAL_URL, PortPair, ProviderState, RELEASE_CREATED, ResolvedBackend,
 };
 pub use secret::{Secret, SecretRef, SecretSource};
+pub use server::Server;
 pub use size::{ByteSize, Cpus, SizeError};
 pub use spec::{
     BackendSpec, BucketNames, Files, Origins, Resources, S3Credentials, S3Files, ServerStorage, Storage, TextValue, Tls, Tuning,

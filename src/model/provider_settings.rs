@@ -9,6 +9,7 @@ use super::cpu_kind::CpuKind;
 use super::kubernetes::KubernetesSettings;
 use super::secret::SecretSource;
 use super::serde_skip::is_default;
+use super::server::Server;
 use super::size::ByteSize;
 
 /// What only the provider understands: one table per provider, of which only the chosen one counts.
@@ -62,6 +63,9 @@ pub struct LocalSettings {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DockerSettings {
+    /// The server whose engine runs it; the engine that Docker's own tools would use when left out.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub server: Option<Server>,
     /// The backend's image instead of the official one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub image: Option<String>,

@@ -214,6 +214,39 @@ fn is_gateway(text: &str) -> bool {
     text.len() <= 253 && text.split('/').count() <= 2 && text.split('/').all(is_name)
 }
 
+/// It stands behind `--` on a command line, and must not be read as anything but a host there.
+fn is_ssh_host(text: &str) -> bool {
+    let is_part = |part: &str, more: &[u8]| {
+        part.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || more.contains(&b))
+    };
+    let (user, host) = text.rsplit_once('@').map_or((None, text), |(user, host)| (Some(user), host));
+    let is_host = is_part(host, b"._-") || host.contains(':') && host.parse::<std::net::Ipv6Addr>().is_ok();
+    text.len() <= 255 && user.is_none_or(|user| is_part(user, b"._-+")) && is_host
+}
+
+/// `ssh://user@host` was probably meant to be `user@host`.
+fn as_ssh_host(text: &str) -> Option<String> {
+    Some(text.trim().trim_start_matches("ssh://").trim_end_matches('/').to_owned())
+}
+
+fn is_host_key(text: &str) -> bool {
+    let is_base64 = |key: &str| key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'='));
+    let is_kind = |kind: &str| kind.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'@' | b'.'));
+    let parts: Vec<&str> = text.split(' ').collect();
+    matches!(parts.as_slice(), [kind, key] if key.starts_with("AAAA") && is_kind(kind) && is_base64(key)) && text.len() <= 4096
+}
+
+/// The comment of a line of `ssh_host_ed25519_key.pub` is no part of the key.
+fn as_host_key(text: &str) -> Option<String> {
+    let mut words = text.split_whitespace();
+    Some(format!("{} {}", words.next()?, words.next()?))
+}
+
+fn is_socket(text: &str) -> bool {
+    text.len() <= 107 && text.starts_with('/') && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-+@".contains(&b))
+}
+
 fn is_release(text: &str) -> bool {
     Release::parse(text).is_ok()
 }
@@ -290,6 +323,15 @@ shapes! {
     GATEWAY = "bad_gateway", "the name of a Gateway",
         "it is a name, or a namespace and a name with a slash between them, of letters a-z, digits, dashes and dots", "infra/public",
         "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(/[a-z0-9]([a-z0-9.-]*[a-z0-9])?)?$", Some(253), is_gateway, lowered;
+    SSH_HOST = "bad_ssh_host", "a host for SSH",
+        "it is `user@host`, a host, or an alias of the SSH configuration; a port has a key of its own", "deploy@shop.example.com",
+        "^([A-Za-z0-9_][A-Za-z0-9._+-]*@)?[A-Za-z0-9_:][A-Za-z0-9._:-]*$", Some(255), is_ssh_host, as_ssh_host;
+    HOST_KEY = "bad_host_key", "a public host key",
+        "it is the type and the key, as in `/etc/ssh/ssh_host_ed25519_key.pub` of the server, without the comment behind them",
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKMk", "^[A-Za-z0-9@.-]+ AAAA[A-Za-z0-9+/=]+$", Some(4096), is_host_key, as_host_key;
+    SOCKET = "bad_socket", "the path of a socket",
+        "it is an absolute path of at most 107 letters, digits and `/._-+@`", "/run/user/1000/docker.sock",
+        "^/[A-Za-z0-9/._+@-]*$", Some(107), is_socket, trimmed;
     LABEL = "bad_label", "a name of letters, digits and dashes",
         "it has at most 63 letters a-z, digits and dashes, and no dash at either end", "acme",
         "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", None, is_label, as_name;

@@ -78,6 +78,9 @@ fn format_of(shape: TextShape) -> &'static TextFormat {
         TextShape::Mount => &formats::MOUNT,
         TextShape::Sha256 => &formats::SHA256,
         TextShape::Gateway => &formats::GATEWAY,
+        TextShape::SshHost => &formats::SSH_HOST,
+        TextShape::HostKey => &formats::HOST_KEY,
+        TextShape::Socket => &formats::SOCKET,
     }
 }
 

@@ -50,7 +50,7 @@ pub trait Provider: Send + Sync {
     }
 
     /// Finds backends of a project and name at their place. One that is not recorded would be lost beside a new one.
-    async fn find(&self, _: &ProjectName, _: &BackendName) -> Result<Vec<FoundBackend>, ProviderError> {
+    async fn find(&self, _: &ProjectName, _: &BackendName, _: &BackendSpec) -> Result<Vec<FoundBackend>, ProviderError> {
         Ok(Vec::new())
     }
 
@@ -58,7 +58,13 @@ pub trait Provider: Send + Sync {
     ///
     /// # Errors
     /// [`ProviderError::OtherEngine`] where it is known to be at another one.
-    async fn check_place(&self, _: &BackendId, _: &BackendName, _: &ProviderState) -> Result<(), ProviderError> {
+    async fn check_place(
+        &self,
+        _: &BackendId,
+        _: &BackendName,
+        _: &BackendSpec,
+        _: &ProviderState,
+    ) -> Result<(), ProviderError> {
         Ok(())
     }
 
@@ -343,6 +349,10 @@ pub enum ProviderError {
     #[cfg(feature = "native")]
     #[error(transparent)]
     Kubernetes(#[from] kubernetes::KubernetesError),
+    /// A server was not reached over SSH.
+    #[cfg(feature = "native")]
+    #[error(transparent)]
+    Ssh(#[from] docker::SshError),
     /// Something outside this machine did not answer as it should.
     #[error("{0}")]
     Unreachable(String),
@@ -372,6 +382,8 @@ impl ProviderError {
             Self::Fly(error) => error.code(),
             #[cfg(feature = "native")]
             Self::Kubernetes(error) => error.code(),
+            #[cfg(feature = "native")]
+            Self::Ssh(error) => error.code(),
             Self::Image { .. } => "provider.image",
             Self::EngineUnreachable { .. } | Self::Unreachable(_) | Self::Download { .. } => "provider.unreachable",
             Self::Engine { .. } => "provider.engine",

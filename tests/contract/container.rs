@@ -43,7 +43,8 @@ impl ContractFixture for ContainerFixture {
 
     fn unreachable_provider(&self) -> Box<dyn Provider> {
         let nowhere = |name: &str| (name == "DOCKER_HOST").then(|| "unix:///nowhere/docker.sock".to_owned());
-        Box::new(Docker::new(EngineSource::from_variables(nowhere, None), ControlPlaneId::of_home(Path::new("x"))))
+        let docker = Docker::new(EngineSource::from_variables(nowhere, None), ControlPlaneId::of_home(Path::new("x")));
+        Box::new(docker.with_ssh("/nowhere/ssh".into()))
     }
 
     fn resolved(&mut self) -> &mut ResolvedBackend {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use convexinfra::model::{
     BackendId, BackendSpec, InstanceName, Observation, ProjectName, ProviderKind, ProviderState, PullPolicy, ResolvedBackend,
-    RunState,
+    RunState, Server,
 };
 use convexinfra::provider::docker::{ControlPlaneId, Docker, EngineSource};
 use convexinfra::provider::{Provider, ProviderError};
@@ -37,6 +37,14 @@ fn source(engine: &Engine, host: String) -> EngineSource {
 impl DockerFixture {
     pub(super) fn new(engine: &'static Engine) -> Self {
         Self::at(engine, engine.host.clone())
+    }
+
+    /// One whose engine is on a server.
+    #[allow(dead_code, reason = "only the tests of servers have one")]
+    pub(super) fn on_server(engine: &'static Engine, server: Server) -> Self {
+        let mut fixture = Self::at(engine, "unix:///nowhere/docker.sock".to_owned());
+        fixture.placement.spec.settings.docker.server = Some(server);
+        fixture
     }
 
     /// One whose engine is reached by another address than its own.

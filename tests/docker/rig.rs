@@ -53,6 +53,11 @@ fn prepare() -> Option<Engine> {
         skipped("`CONVEXINFRA_TEST_DOCKER` names no engine, so nothing was tried on Docker");
         return None;
     };
+    Some(with_images(host))
+}
+
+/// The engine at an address, with the images of these tests.
+pub fn with_images(host: String) -> Engine {
     let engine = Engine { host, folder: tempfile::tempdir().unwrap() };
     engine.docker(&["version"]);
     // Made once: an old engine makes two of one name for tests that make it at once.
@@ -60,7 +65,7 @@ fn prepare() -> Option<Engine> {
         engine.docker(&["network", "create", COMPOSE_NETWORK]);
     }
     engine.build_images();
-    Some(engine)
+    engine
 }
 
 /// Skips a test where there is no engine.

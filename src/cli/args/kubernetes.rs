@@ -1,7 +1,7 @@
 //! The words of `kubernetes` and `forward`.
 
 use clap::builder::FalseyValueParser;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::BackendArg;
 
@@ -21,11 +21,26 @@ pub(crate) enum KubernetesCommand {
     },
 }
 
+/// A part of a backend that `forward` leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ForwardedPart {
+    /// The API.
+    Api,
+    /// The HTTP actions.
+    Site,
+    /// The dashboard.
+    Dashboard,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Forward {
     #[command(flatten)]
     pub(crate) backend: BackendArg,
-    /// The port of this machine for the API, and the one after it for HTTP actions; those of its URL where it has some here.
+    /// The part, where the backend is on a server; API and HTTP actions when left out.
+    #[arg(value_enum)]
+    pub(crate) part: Option<ForwardedPart>,
+    /// The port of this machine for the API, and the one after it for HTTP actions; those of its URL where it has some here. Of a
+    /// single part, its own.
     #[arg(long, short = 'p', value_name = "PORT", env = "CONVEXINFRA_FORWARD_PORT", value_parser = clap::value_parser!(u16).range(1..65535))]
     pub(crate) port: Option<u16>,
     /// Go on after this command has ended.

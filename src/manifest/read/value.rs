@@ -29,7 +29,9 @@ impl<'t> Reader<'t, '_> {
         }
         match (kind, value.get_ref()) {
             (Kind::Table(spec), DeValue::Table(table)) => Value::Table(self.table(spec, table, &span, path)),
-            (Kind::Backends(spec), DeValue::Table(table)) => Value::Table(self.backends(spec, table, &span, path)),
+            (Kind::Backends(spec) | Kind::Servers(spec), DeValue::Table(table)) => {
+                Value::Table(self.named(spec, table, &span, path))
+            }
             (Kind::Labels, DeValue::Table(table)) => Value::Table(self.labels(table, &span, path)),
             (Kind::Variables, DeValue::Table(table)) => Value::Table(self.variables(table, &span, path)),
             (Kind::Tables(spec), _) => self.tables(spec, value, path),

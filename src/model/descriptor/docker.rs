@@ -21,7 +21,17 @@ pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
         (_, None) => ChangeImpact::Restart,
         (_, Some(_)) => ChangeImpact::InPlace,
     },
-    setting_impacts: &[("docker.pull", ChangeImpact::Record), ("docker.dashboard_image", ChangeImpact::InPlace)],
+    setting_impacts: &[
+        ("docker.pull", ChangeImpact::Record),
+        ("docker.dashboard_image", ChangeImpact::InPlace),
+        ("server", ChangeImpact::MovesData),
+        // Another way to the same engine, which its id proves; another engine is refused.
+        ("server.host", ChangeImpact::Record),
+        ("server.port", ChangeImpact::Record),
+        ("server.identity", ChangeImpact::Record),
+        ("server.host_key", ChangeImpact::Record),
+        ("server.socket", ChangeImpact::Record),
+    ],
     read_settings,
     has_settings: |settings| settings.docker != DockerSettings::default(),
     fields,
@@ -42,6 +52,7 @@ pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
 fn read_settings(table: &dyn SettingsReader, settings: &mut ProviderSettings) {
     let port = |key| table.count(key).and_then(|port| u16::try_from(port).ok());
     settings.docker = DockerSettings {
+        server: table.server(),
         image: table.text("image"),
         dashboard_image: table.text("dashboard_image"),
         database_image: table.text("database_image"),
@@ -68,6 +79,14 @@ fn read_settings(table: &dyn SettingsReader, settings: &mut ProviderSettings) {
 
 fn fields(settings: &ProviderSettings, fields: &mut FieldSet) {
     let docker = &settings.docker;
+    if let Some(server) = &docker.server {
+        fields.text("server", Some(&server.name));
+        fields.text("server.host", Some(&server.host));
+        fields.text("server.port", server.port);
+        fields.text("server.identity", server.identity.as_ref());
+        fields.text("server.host_key", server.host_key.as_ref());
+        fields.text("server.socket", server.socket.as_ref());
+    }
     fields.text("docker.image", docker.image.as_ref());
     fields.text("docker.dashboard_image", docker.dashboard_image.as_ref());
     fields.text("docker.database_image", docker.database_image.as_ref());
@@ -113,8 +132,18 @@ fn texts(settings: &ProviderSettings) -> Vec<TextSetting<'_>> {
         ("docker.arguments", TextShape::Line, &docker.arguments),
     ];
     let single = single.into_iter().filter_map(|(path, shape, text)| Some((path, shape, text.as_deref()?)));
+    let server = docker.server.iter().flat_map(|server| {
+        [
+            ("server", TextShape::Word, Some(&server.name)),
+            ("server.host", TextShape::SshHost, Some(&server.host)),
+            ("server.identity", TextShape::Path, server.identity.as_ref()),
+            ("server.host_key", TextShape::HostKey, server.host_key.as_ref()),
+            ("server.socket", TextShape::Socket, server.socket.as_ref()),
+        ]
+    });
+    let server = server.filter_map(|(path, shape, text)| Some((path, shape, text?.as_str())));
     let lists = lists.into_iter().flat_map(|(path, shape, list)| list.iter().map(move |text| (path, shape, text.as_str())));
-    single.chain(lists).map(|(path, shape, text)| TextSetting { path, shape, text }).collect()
+    server.chain(single).chain(lists).map(|(path, shape, text)| TextSetting { path, shape, text }).collect()
 }
 
 fn refusals(name: &BackendName, spec: &BackendSpec) -> Vec<Diagnostic> {

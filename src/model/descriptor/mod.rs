@@ -24,6 +24,7 @@ use super::provider::ProviderKind;
 use super::provider_settings::ProviderSettings;
 use super::resolved::{ProviderState, ResolvedBackend};
 use super::secret::SecretSource;
+use super::server::Server;
 use super::size::ByteSize;
 use super::spec::{BackendSpec, Files, Resources};
 
@@ -190,6 +191,12 @@ pub enum TextShape {
     Sha256,
     /// `NAME` or `NAMESPACE/NAME`.
     Gateway,
+    /// `USER@HOST`, a host, or an alias.
+    SshHost,
+    /// The type of a public key and the key.
+    HostKey,
+    /// The absolute path of a socket.
+    Socket,
 }
 
 /// Reads the table of one provider in a manifest.
@@ -210,6 +217,8 @@ pub trait SettingsReader {
     fn labels(&self, key: &str) -> BTreeMap<String, String>;
     /// Returns values or references by names that the user chose.
     fn variables(&self, key: &str) -> BTreeMap<String, SecretSource>;
+    /// Returns the server that the backend's block names.
+    fn server(&self) -> Option<Server>;
     /// Returns the digest that pins the archive of the backend's release.
     fn archive_digest(&self) -> Option<String>;
 }

@@ -31,6 +31,13 @@ impl AllowList {
     pub(super) fn check(&self, spec: &BackendSpec) -> Result<(), ProviderError> {
         let Self::Listed { images, networks, publish } = self else { return Ok(()) };
         let docker = &spec.settings.docker;
+        if let Some(server) = &docker.server {
+            return Err(ProviderError::Unsupported(format!(
+                "`server` is `{}`, and a served control plane reaches no servers: it would log in there with its own operator's keys. \
+                 Leave `control_plane` out to have this machine do it, or run the control plane on that server",
+                server.name
+            )));
+        }
         let refused = |field: &str, what: &str, flag: &str| {
             Err(ProviderError::Unsupported(format!(
                 "`{field}` is `{what}`, which this control plane does not allow; its operator allows it with\n    \

@@ -64,7 +64,10 @@ pub(super) fn container_spec(
         is_read_only: true,
         // A volume that was taken over may hold files of other users.
         capabilities: vec!["DAC_OVERRIDE"],
-        ports: vec![context.port(inside.api, outside.api), context.port(inside.site, outside.site)],
+        ports: [(inside.api, outside.api), (inside.site, outside.site)]
+            .into_iter()
+            .filter_map(|(inside, outside)| context.port(inside, outside))
+            .collect(),
         networks: context.networks(),
         aliases: std::iter::once(resolved.instance_name.to_string()).chain(docker.aliases.iter().cloned()).collect(),
         hosts: hosts.chain(docker.extra_hosts.iter().cloned()).collect(),
@@ -129,6 +132,12 @@ fn container_view(
         if let Some(secret) = inside.secrets.get_mut(&FieldPath::new(field))
             && let Some(url) = rewrite_loopback_url(secret.expose())
         {
+            if context.is_on_server() {
+                return Err(ProviderError::Unsupported(format!(
+                    "`{field}` names this machine, and `{}` runs on a server: write the address under which that server reaches it",
+                    resolved.name
+                )));
+            }
             *secret = Secret::new(url);
             needs_host = true;
         }

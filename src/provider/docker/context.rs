@@ -14,6 +14,15 @@ use crate::provider::ProviderError;
 /// Networks on which containers have no names for each other.
 const NAMELESS_NETWORKS: [&str; 4] = ["host", "none", "bridge", "default"];
 
+/// How this machine reaches a backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Access {
+    /// At its published ports, on this host.
+    Published(String),
+    /// At this URL, which leads to its container on a server.
+    Tunnel(String),
+}
+
 /// The parts of a backend's containers that do not depend on images.
 #[derive(Debug, Clone)]
 pub(super) struct BackendContext {
@@ -28,12 +37,12 @@ pub(super) struct BackendContext {
     pub(super) further_networks: Vec<String>,
     /// The volume of its data: its own, or the one that was taken over.
     pub(super) data_volume: String,
-    /// The address that ports are published on.
-    pub(super) publish: IpAddr,
+    /// The address that ports are published on; none where nothing is published.
+    pub(super) publish: Option<IpAddr>,
     /// The ports that the backend listens on inside its container.
     pub(super) ports_inside: PortPair,
-    /// The host under which this machine reaches published ports.
-    pub(super) internal_host: String,
+    /// How this machine reaches it.
+    pub(super) access: Access,
     /// How long a container has to end by itself, in seconds.
     pub(super) grace_s: i64,
 }
@@ -50,13 +59,14 @@ impl BackendContext {
         control_plane: &ControlPlaneId,
         allowed: &AllowList,
         grace_s: i64,
+        tunnel: Option<String>,
     ) -> Result<Self, ProviderError> {
         let settings = &resolved.spec.settings.docker;
         allowed.check(&resolved.spec)?;
         let refused = |reason: String| Err(ProviderError::Unsupported(reason));
-        let publish = match settings.publish.as_deref().map(|text| (text, text.trim_matches(['[', ']']).parse())) {
-            None => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            Some((_, Ok(address))) => address,
+        let published = match settings.publish.as_deref().map(|text| (text, text.trim_matches(['[', ']']).parse())) {
+            None => None,
+            Some((_, Ok(address))) => Some(address),
             Some((text, Err(_))) => return refused(format!("`docker.publish` is `{text}`, and it should be an IP address")),
         };
         let mut named = settings.network.iter().chain(&settings.networks);
@@ -66,21 +76,23 @@ impl BackendContext {
                  network of your own"
             ));
         }
-        let internal_host = match &engine.remote_host {
-            None => match publish {
+        let publish = published.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let access = match (tunnel, &engine.remote_host) {
+            (Some(url), _) => Access::Tunnel(url),
+            (None, None) => Access::Published(match publish {
                 address if address.is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
                 IpAddr::V6(address) => format!("[{address}]"),
                 IpAddr::V4(address) => address.to_string(),
-            },
-            Some(host) if publish.is_loopback() || resolved.spec.origins.api.is_none() => {
+            }),
+            (None, Some(host)) if publish.is_loopback() || resolved.spec.origins.api.is_none() => {
                 return refused(format!(
-                    "the Docker engine runs on `{host}`, and `{}` would be reached there on a loopback address only: write \
-                     `publish = \"0.0.0.0\"` (or one of its addresses) into `[backends.{}.docker]`, and the URLs that clients \
-                     use into `origins.api` and `origins.site`",
+                    "the Docker engine runs on `{host}`, and `{}` would be reached there on a loopback address only: reach it over SSH \
+                     with `[servers.NAME]`, which needs no published port, or write `publish = \"…\"` with one of its addresses into \
+                     `[backends.{}.docker]`, and the URLs that clients use into `origins.api` and `origins.site`",
                     resolved.name, resolved.name
                 ));
             }
-            Some(host) => host.clone(),
+            (None, Some(host)) => Access::Published(host.clone()),
         };
         let inside = |port: Option<u16>, outside: u16| port.unwrap_or(outside);
         let names = ResourceNames::of(resolved);
@@ -98,24 +110,34 @@ impl BackendContext {
             network: settings.network.clone().unwrap_or_else(|| network_name(resolved, control_plane)),
             owns_network: settings.network.is_none(),
             further_networks: settings.networks.clone(),
-            publish,
+            publish: published.or((!matches!(access, Access::Tunnel(_))).then_some(publish)),
             ports_inside: PortPair {
                 api: inside(settings.api_port, resolved.ports.api),
                 site: inside(settings.site_port, resolved.ports.site),
             },
-            internal_host,
+            access,
             grace_s,
         })
     }
 
-    /// Returns a published port.
-    pub(super) fn port(&self, inside: u16, outside: u16) -> PublishedPort {
-        PublishedPort { inside, transport: PortProtocol::Tcp, address: self.publish.to_string(), outside }
+    /// Returns a published port; none where nothing is published.
+    pub(super) fn port(&self, inside: u16, outside: u16) -> Option<PublishedPort> {
+        let address = self.publish?.to_string();
+        Some(PublishedPort { inside, transport: PortProtocol::Tcp, address, outside })
     }
 
-    /// Returns the URL under which this machine reaches a published port.
+    /// Returns the URL under which this machine reaches a published port of the backend's machine; the API, where that is on a
+    /// server.
     pub(super) fn internal_url(&self, port: u16) -> String {
-        format!("http://{}:{port}", self.internal_host)
+        match &self.access {
+            Access::Published(host) => format!("http://{host}:{port}"),
+            Access::Tunnel(url) => url.clone(),
+        }
+    }
+
+    /// Whether the backend is on a server, and reached through a tunnel.
+    pub(super) fn is_on_server(&self) -> bool {
+        matches!(self.access, Access::Tunnel(_))
     }
 
     /// Returns the networks of the backend's container, its own first.

@@ -5,16 +5,19 @@ use std::ops::RangeInclusive;
 
 use super::context::BackendContext;
 use super::desired::{ContainerLimits, ContainerSpec};
+use super::engine::Engine;
 use super::hardening::published_ports;
-use super::image::Image;
+use super::image::{Image, ImagePin};
 use super::inventory::Inventory;
 use super::labels::{ResourceRole, owner_labels};
+use super::sidecar::ensure_sidecar;
 use crate::model::{DASHBOARD_URL, ProviderState, ResolvedBackend};
+use crate::provider::ProviderError;
 
 /// The port inside the container, which the image has built in.
-const INSIDE: u16 = 6791;
+pub(super) const INSIDE: u16 = 6791;
 /// The ports that dashboards get: from Convex's own one on.
-pub(super) const PORTS: RangeInclusive<u16> = 6791..=6990;
+const PORTS: RangeInclusive<u16> = 6791..=6990;
 const PORT: &str = "dashboard_port";
 
 /// Returns the port of a dashboard that was there before; its URL is known, so it is kept where it is free.
@@ -27,9 +30,12 @@ pub(super) fn known_port(resolved: &ResolvedBackend, seen: &Inventory) -> Option
 }
 
 /// What is noted of a dashboard.
-pub(super) fn note(context: &BackendContext, port: u16, references: &mut ProviderState) {
+fn note(context: &BackendContext, port: u16, references: &mut ProviderState) {
     references.insert(PORT.to_owned(), port.to_string());
-    references.insert(DASHBOARD_URL.to_owned(), context.internal_url(port));
+    // On a server nothing leads there but what its user forwards.
+    if !context.is_on_server() {
+        references.insert(DASHBOARD_URL.to_owned(), context.internal_url(port));
+    }
 }
 
 /// The container of a dashboard that is reached on this port.
@@ -49,7 +55,7 @@ pub(super) fn container_spec(resolved: &ResolvedBackend, image: &Image, context:
         scratch: Vec::new(),
         is_read_only: false,
         capabilities: Vec::new(),
-        ports: vec![context.port(INSIDE, port)],
+        ports: context.port(INSIDE, port).into_iter().collect(),
         networks: vec![context.network.clone()],
         hosts: Vec::new(),
         dns: Vec::new(),
@@ -62,4 +68,32 @@ pub(super) fn container_spec(resolved: &ResolvedBackend, image: &Image, context:
         extra_labels: BTreeMap::new(),
         files: None,
     }
+}
+
+/// Ensures the dashboard, on the port that it has, or on the first that is free.
+pub(super) async fn ensure(
+    engine: &Engine,
+    resolved: &ResolvedBackend,
+    seen: &Inventory,
+    context: &BackendContext,
+    image: &Image,
+    references: &mut ProviderState,
+) -> Result<(), ProviderError> {
+    ImagePin::DASHBOARD.record(image, references);
+    let known = known_port(resolved, seen);
+    // No env file names a dashboard: it keeps its port where that is free, and moves where it is not.
+    let ports: Vec<u16> = known.into_iter().chain(PORTS.filter(|port| Some(*port) != known)).collect();
+    let mut taken = ports.first().copied().unwrap_or_default();
+    for port in ports {
+        let wanted = container_spec(resolved, image, context, port);
+        match ensure_sidecar(engine, seen, &wanted).await {
+            Ok(_) => {
+                note(context, port, references);
+                return Ok(());
+            }
+            Err(ProviderError::PortTaken { port, .. } | ProviderError::PortPublished { port, .. }) => taken = port,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(ProviderError::PortTaken { port: taken, holder: None })
 }

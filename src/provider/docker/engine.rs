@@ -4,7 +4,9 @@
 //! that is chosen in the configuration, then the local socket. Must not do: connect before the first request, or take an
 //! engine that does not answer for an engine without containers.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::errors::Error;
@@ -13,7 +15,8 @@ use bollard::{API_DEFAULT_VERSION, Docker as Client};
 use sha2::{Digest as _, Sha256};
 
 use super::limits::{EngineCapabilities, EngineCapacity, with_field};
-use crate::model::{ProviderState, is_loopback_host};
+use super::ssh::{ContainerPort, SshConnection, SshError, SshFailure, Tunnels};
+use crate::model::{ProviderState, Server, is_loopback_host};
 use crate::provider::ProviderError;
 use crate::system::read_regular_text;
 
@@ -124,9 +127,10 @@ impl EngineAddress {
             }
             ("tcp" | "http", None) => Client::connect_with_http(&self.url, TIMEOUT_S, API_DEFAULT_VERSION).map_err(failed),
             ("ssh", _) => Err(ProviderError::Unsupported(format!(
-                "the Docker engine at `{}` is reached over SSH, which convexinfra does not speak: forward its socket with\n    \
-                 ssh -nNT -L /tmp/docker.sock:/var/run/docker.sock …\nand set `DOCKER_HOST=unix:///tmp/docker.sock`",
-                self.url
+                "the Docker engine at `{}` is reached over SSH, and the manifest has to say so: write\n    [servers.NAME]\n    \
+                 host = \"{}\"\nand `server = \"NAME\"` into the backend's block",
+                self.url,
+                self.url.trim_start_matches("ssh://")
             ))),
             _ => Err(ProviderError::Unsupported(format!(
                 "`{}` is not the address of a Docker engine: let `DOCKER_HOST`, or the Docker context, say \
@@ -156,9 +160,18 @@ pub(super) struct Engine {
     pub(super) capacity: EngineCapacity,
     /// The host that it runs on, where that is another machine.
     pub(super) remote_host: Option<String>,
+    /// The way there, where it is on a server of the user's own.
+    pub(super) link: Option<Arc<ServerLink>>,
     /// Which engine it is.
     pub(super) identity: EngineIdentity,
     url: String,
+}
+
+/// The way to an engine on a server, and to its containers.
+#[derive(Debug)]
+pub(super) struct ServerLink {
+    pub(super) connection: Arc<SshConnection>,
+    tunnels: Tunnels,
 }
 
 /// The engine that answers, at any address: another one knows nothing of a backend, which does not mean that it is gone.
@@ -194,7 +207,37 @@ impl Engine {
     /// Finds the engine and asks what it is.
     pub(super) async fn connect(source: &EngineSource) -> Result<Self, ProviderError> {
         let address = source.address()?;
-        let client = address.connect()?;
+        let remote_host = address.remote_host();
+        Ok(Self { remote_host, ..Self::greet(address.connect()?, address.url).await? })
+    }
+
+    /// Connects to a server and asks its engine what it is: through its socket, or through Docker's own command where the
+    /// server forwards no sockets.
+    pub(super) async fn connect_server(ssh: &OsStr, server: &Server) -> Result<Self, ProviderError> {
+        let connection = Arc::new(SshConnection::open(ssh, server).await?);
+        let client = |socket: PathBuf| {
+            let socket = format!("unix://{}", socket.display());
+            Client::connect_with_unix(&socket, TIMEOUT_S, API_DEFAULT_VERSION).map_err(|error| unreachable(&socket, &error))
+        };
+        let forwarded = Self::greet(client(connection.engine_socket().await?)?, server.address()).await;
+        let greeted = match forwarded {
+            Err(ProviderError::EngineUnreachable { .. }) => {
+                Self::greet(client(connection.dial_stdio_socket()?)?, server.address()).await
+            }
+            other => other,
+        };
+        let engine = greeted.map_err(|error| match error {
+            ProviderError::EngineUnreachable { reason, .. } => {
+                connection.failure().unwrap_or_else(|| SshError::new(SshFailure::NoDocker, server, &reason)).into()
+            }
+            other => other,
+        })?;
+        connection.forget_failures();
+        Ok(Self { link: Some(Arc::new(ServerLink { connection, tunnels: Tunnels::default() })), ..engine })
+    }
+
+    /// Asks an engine what it is.
+    async fn greet(client: Client, url: String) -> Result<Self, ProviderError> {
         let first = async {
             let client = client.negotiate_version().await?;
             let (info, version) = tokio::try_join!(client.info(), client.version())?;
@@ -202,24 +245,22 @@ impl Engine {
         };
         let (client, info, version) = match tokio::time::timeout(FIRST_ANSWER, first).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return Err(unreachable(&address.url, &error)),
+            Ok(Err(error)) => return Err(unreachable(&url, &error)),
             Err(_) => {
                 let reason = format!("no answer within {} s", FIRST_ANSWER.as_secs());
-                return Err(ProviderError::EngineUnreachable { address: address.url, reason });
+                return Err(ProviderError::EngineUnreachable { address: url, reason });
             }
         };
         if info.os_type.as_deref().is_some_and(|system| system != "linux") {
             return Err(ProviderError::Unsupported(format!(
-                "the Docker engine at `{}` runs containers of another system than Linux, and Convex has images for Linux only",
-                address.url
+                "the Docker engine at `{url}` runs containers of another system than Linux, and Convex has images for Linux only"
             )));
         }
         let components = version.components.unwrap_or_default();
         if components.iter().any(|component| component.name.to_lowercase().contains("podman")) {
             return Err(ProviderError::Unsupported(format!(
-                "the engine at `{}` is Podman, which echoes settings in other words than Docker, so that every plan would find \
-                 drift: use a Docker engine, or the provider `local`",
-                address.url
+                "the engine at `{url}` is Podman, which echoes settings in other words than Docker, so that every plan would find \
+                 drift: use a Docker engine, or the provider `local`"
             )));
         }
         let enforces = EngineCapabilities {
@@ -229,14 +270,36 @@ impl Engine {
             pids: info.pids_limit.unwrap_or(false),
         };
         let capacity = EngineCapacity { cpus: info.ncpu, memory: info.mem_total };
-        Ok(Self {
-            client,
-            capabilities: enforces,
-            capacity,
-            remote_host: address.remote_host(),
-            identity: EngineIdentity::of(&info),
-            url: address.url,
-        })
+        let identity = EngineIdentity::of(&info);
+        Ok(Self { client, capabilities: enforces, capacity, remote_host: None, link: None, identity, url })
+    }
+
+    /// Whether it runs on another machine.
+    pub(super) fn is_remote(&self) -> bool {
+        self.remote_host.is_some() || self.link.is_some()
+    }
+
+    /// Whether its connection has come to an end, so that another one is needed.
+    pub(super) fn is_lost(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.connection.has_ended())
+    }
+
+    /// Returns a URL on this machine that leads to a port of a container on a server; none where the engine is elsewhere.
+    pub(super) async fn tunnel(&self, container: &str, port: u16) -> Result<Option<String>, ProviderError> {
+        let Some((link, target)) = self.container_port(container, port) else { return Ok(None) };
+        if let Some(error) = link.connection.forwarding_failure() {
+            return Err(error.into());
+        }
+        let opened = link.tunnels.url(target).await;
+        let failed = |error| ProviderError::Unreachable(format!("no port of this machine could be opened: {error}"));
+        opened.map(Some).map_err(failed)
+    }
+
+    /// Returns the way to a port of a container on a server.
+    pub(super) fn container_port(&self, container: &str, port: u16) -> Option<(&ServerLink, ContainerPort)> {
+        let link = self.link.as_deref()?;
+        let (connection, client) = (Arc::clone(&link.connection), self.client.clone());
+        Some((link, ContainerPort { connection, client, container: container.to_owned(), port }))
     }
 
     /// Returns the address at which it answers.
@@ -251,7 +314,10 @@ impl Engine {
                 ProviderError::Engine { verb: verb.to_owned(), reason: with_field(message) }
             }
             Error::DockerStreamError { error } => ProviderError::Engine { verb: verb.to_owned(), reason: error },
-            other => unreachable(&self.url, &other),
+            other => match (&self.link, unreachable(&self.url, &other)) {
+                (Some(link), ProviderError::EngineUnreachable { reason, .. }) => link.connection.lost(&reason).into(),
+                (_, error) => error,
+            },
         }
     }
 }
@@ -362,7 +428,7 @@ mod tests {
         let unused = format!("tcp://127.0.0.1:{port}");
         let told = Engine::connect(&source(&[("DOCKER_HOST", &unused)], home.path())).await.unwrap_err().to_string();
         assert!(told.contains(&unused) && told.contains("refused") && !told.contains("hyper"), "{told}");
-        for (address, words) in [("ssh://user@far", "forward its socket"), ("bogus", "unix:///var/run/docker.sock")] {
+        for (address, words) in [("ssh://user@far", "host = \"user@far\""), ("bogus", "unix:///var/run/docker.sock")] {
             let told = Engine::connect(&source(&[("DOCKER_HOST", address)], home.path())).await.unwrap_err();
             assert!(matches!(&told, ProviderError::Unsupported(said) if said.contains(words)), "{told}");
         }

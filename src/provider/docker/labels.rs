@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Digest, ResolvedBackend};
+use crate::model::{BackendId, Digest, InstanceName, ResolvedBackend};
 
 /// The identity of the backend, which only the control plane that made it knows: the proof of ownership.
 pub(super) const ID: &str = "convexinfra.id";
@@ -75,9 +75,13 @@ pub(super) struct ResourceNames(String);
 
 impl ResourceNames {
     pub(super) fn of(resolved: &ResolvedBackend) -> Self {
+        Self::new(&resolved.id, &resolved.instance_name)
+    }
+
+    pub(super) fn new(id: &BackendId, instance_name: &InstanceName) -> Self {
         // Two control planes may use one engine and know nothing of each other's instance names.
-        let id: String = resolved.id.as_str().chars().take(6).collect();
-        Self(format!("convexinfra-{}-{id}", resolved.instance_name))
+        let id: String = id.as_str().chars().take(6).collect();
+        Self(format!("convexinfra-{instance_name}-{id}"))
     }
 
     /// The backend's container.

@@ -18,6 +18,7 @@ mod database;
 mod desired;
 mod diff;
 mod engine;
+mod forward;
 mod half_made;
 mod hardening;
 mod image;
@@ -34,15 +35,18 @@ mod readiness;
 mod recovery;
 mod redact;
 mod registry;
+mod remove;
 mod repair;
 mod rollout;
+mod servers;
 mod sidecar;
+mod ssh;
 mod volume;
 mod volume_users;
 
+use std::ffi::OsString;
 use std::time::Duration;
 
-use bollard::query_parameters::RemoveVolumeOptions;
 use tokio::sync::OnceCell;
 
 pub use self::allow_list::AllowList;
@@ -52,6 +56,7 @@ use self::desired::ContainerSpec;
 use self::diff::RepairKind;
 use self::engine::Engine;
 pub use self::engine::EngineSource;
+pub use self::forward::{ForwardPart, ServerForward};
 use self::image::{Image, ImagePin, ImageStore, database_image};
 pub use self::import::{ExternalContainer, ExternalFiles, ExternalStorage, ImportConflict, ImportedSpec, missing_lines};
 use self::inventory::{Inventory, take_inventory};
@@ -60,6 +65,8 @@ use self::labels::ResourceRole;
 use self::readiness::ReadinessProbe;
 pub use self::recovery::{Orphan, RecoveredBackend};
 use self::rollout::Rollout;
+use self::servers::Servers;
+pub use self::ssh::{SshError, SshFailure};
 use super::kit::keyed_lock::KeyedLock;
 use super::{FoundBackend, LogChunk, LogPosition, ProgressFn, Provider, ProviderError, async_trait};
 use crate::convex::deployment::DeploymentClient;
@@ -87,6 +94,7 @@ pub struct Docker {
     connections: DeploymentClient,
     commits: String,
     engine: OnceCell<Engine>,
+    servers: Servers,
     allowed: AllowList,
     /// One command works on a backend at a time.
     locks: KeyedLock<BackendId>,
@@ -115,6 +123,7 @@ impl Docker {
             connections: DeploymentClient::default(),
             commits: COMMITS.to_owned(),
             engine: OnceCell::new(),
+            servers: Servers::default(),
             allowed: AllowList::default(),
             locks: KeyedLock::default(),
             network_lock: tokio::sync::Mutex::default(),
@@ -151,8 +160,23 @@ impl Docker {
         Self { allowed, ..self }
     }
 
+    /// Starts another program than the `ssh` on the `PATH`.
+    #[must_use]
+    pub fn with_ssh(mut self, program: OsString) -> Self {
+        self.servers.program = program;
+        self
+    }
+
     async fn engine(&self) -> Result<&Engine, ProviderError> {
         self.engine.get_or_try_init(|| Engine::connect(&self.source)).await
+    }
+
+    /// Returns the engine that a backend is to run on: the one of its server, or the one that Docker's own tools would use.
+    async fn engine_of(&self, spec: &BackendSpec) -> Result<Engine, ProviderError> {
+        match &spec.settings.docker.server {
+            Some(server) => self.servers.engine(server).await,
+            None => self.engine().await.cloned(),
+        }
     }
 
     async fn inventory(&self, engine: &Engine, resolved: &ResolvedBackend) -> Result<Inventory, ProviderError> {
@@ -177,14 +201,21 @@ impl Docker {
         }
     }
 
-    fn context(
+    async fn context(
         &self,
         resolved: &ResolvedBackend,
         engine: &Engine,
         inventory: &Inventory,
     ) -> Result<BackendContext, ProviderError> {
         let grace_s = i64::try_from(self.grace.as_secs()).unwrap_or(i64::MAX);
-        BackendContext::new(resolved, engine, inventory, &self.control_plane, &self.allowed, grace_s)
+        let tunnel = self.tunnel(resolved, engine).await?;
+        BackendContext::new(resolved, engine, inventory, &self.control_plane, &self.allowed, grace_s, tunnel)
+    }
+
+    /// Returns the URL on this machine that leads to a backend on a server.
+    async fn tunnel(&self, resolved: &ResolvedBackend, engine: &Engine) -> Result<Option<String>, ProviderError> {
+        let port = resolved.spec.settings.docker.api_port.unwrap_or(resolved.ports.api);
+        engine.tunnel(&labels::ResourceNames::of(resolved).backend(), port).await
     }
 
     /// Resolves all images, and with them the backend's container. Everything that has to be fetched is fetched before anything
@@ -225,12 +256,12 @@ impl Docker {
     }
 
     async fn reconcile(&self, resolved: &ResolvedBackend, progress: ProgressFn<'_>) -> Result<ProviderState, ProviderError> {
-        let engine = self.engine().await?;
+        let engine = &self.engine_of(&resolved.spec).await?;
         let _lock = self.locks.lock(&resolved.id).await;
         limits::validate_limits(&resolved.spec.resources, engine.capabilities, engine.capacity)?;
         let inventory = self.inventory(engine, resolved).await?;
         let resolved = &image::resolve_commit(resolved.clone(), &self.commits).await;
-        let context = &self.context(resolved, engine, &inventory)?;
+        let context = &self.context(resolved, engine, &inventory).await?;
         let images = self.resolve_images(engine, resolved, &inventory, context, progress).await?;
         image::refuse_older(resolved, &images.backend)?;
         {
@@ -256,7 +287,10 @@ impl Docker {
         if let Some(created) = &images.backend.created {
             state.insert(RELEASE_CREATED.to_owned(), created.clone());
         }
-        state.insert(INTERNAL_URL.to_owned(), url);
+        // A tunnel lasts no longer than this process.
+        if !context.is_on_server() {
+            state.insert(INTERNAL_URL.to_owned(), url);
+        }
         if let Some(volume) = resolved.provider_state.get(inventory::ADOPTED_VOLUME) {
             state.insert(inventory::ADOPTED_VOLUME.to_owned(), volume.clone());
         }
@@ -264,7 +298,7 @@ impl Docker {
             ImagePin::DATABASE.record(image, &mut state);
         }
         match &images.dashboard {
-            Some(image) => self.ensure_dashboard(engine, resolved, &inventory, context, image, &mut state).await?,
+            Some(image) => dashboard::ensure(engine, resolved, &inventory, context, image, &mut state).await?,
             None => sidecar::remove_sidecars(engine, &inventory, ResourceRole::Dashboard).await?,
         }
         Ok(state)
@@ -273,60 +307,6 @@ impl Docker {
     fn probe<'a>(&'a self, engine: &'a Engine, resolved: &'a ResolvedBackend, url: &'a str) -> ReadinessProbe<'a> {
         let (ready_within, watched_for) = (self.ready_within, self.watched_for);
         ReadinessProbe { engine, resolved, connections: &self.connections, url, ready_within, watched_for }
-    }
-
-    /// Ensures the dashboard, on the port that it has, or on the first that is free.
-    async fn ensure_dashboard(
-        &self,
-        engine: &Engine,
-        resolved: &ResolvedBackend,
-        seen: &Inventory,
-        context: &BackendContext,
-        image: &Image,
-        references: &mut ProviderState,
-    ) -> Result<(), ProviderError> {
-        ImagePin::DASHBOARD.record(image, references);
-        let known = dashboard::known_port(resolved, seen);
-        // No env file names a dashboard: it keeps its port where that is free, and moves where it is not.
-        let ports: Vec<u16> = known.into_iter().chain(dashboard::PORTS.filter(|port| Some(*port) != known)).collect();
-        let mut taken = ports.first().copied().unwrap_or_default();
-        for port in ports {
-            let wanted = dashboard::container_spec(resolved, image, context, port);
-            match sidecar::ensure_sidecar(engine, seen, &wanted).await {
-                Ok(_) => {
-                    dashboard::note(context, port, references);
-                    return Ok(());
-                }
-                Err(ProviderError::PortTaken { port, .. } | ProviderError::PortPublished { port, .. }) => taken = port,
-                Err(error) => return Err(error),
-            }
-        }
-        Err(ProviderError::PortTaken { port: taken, holder: None })
-    }
-
-    async fn destroy(&self, resolved: &ResolvedBackend, reclaim: VolumeReclaim) -> Result<(), ProviderError> {
-        let engine = self.engine().await?;
-        let _lock = self.locks.lock(&resolved.id).await;
-        let seen = self.inventory(engine, resolved).await?;
-        let with_volumes = reclaim == VolumeReclaim::Delete;
-        for container in seen.containers().iter().chain(&seen.adopted) {
-            engine.stop_container(container).await?;
-            engine.remove_container(inventory::id_of(container), with_volumes).await?;
-        }
-        // A volume that stays keeps its labels, by which the next container with this identity finds it.
-        for volume in seen.volumes().iter().filter(|_| with_volumes) {
-            match engine.client.remove_volume(&volume.name, None::<RemoveVolumeOptions>).await {
-                Ok(()) => {}
-                Err(error) if engine::is_absent(&error) => {}
-                Err(error) => return Err(engine.failed(&format!("remove the volume `{}`", volume.name), error)),
-            }
-            failpoint::hit("provider.docker.volume_removed");
-        }
-        if with_volumes {
-            half_made::remove_all_half_made(engine, resolved, &seen, &self.control_plane).await?;
-        }
-        let _lock = self.network_lock.lock().await;
-        network::remove_networks(engine, resolved).await
     }
 }
 
@@ -338,16 +318,27 @@ impl Provider for Docker {
 
     async fn validate(&self, spec: &BackendSpec) -> Result<(), ProviderError> {
         self.allowed.check(spec)?;
-        let engine = self.engine().await?;
+        let engine = self.engine_of(spec).await?;
         limits::validate_limits(&spec.resources, engine.capabilities, engine.capacity)
     }
 
-    async fn find(&self, project: &ProjectName, name: &BackendName) -> Result<Vec<FoundBackend>, ProviderError> {
-        recovery::find(self.engine().await?, project, name).await
+    async fn find(
+        &self,
+        project: &ProjectName,
+        name: &BackendName,
+        spec: &BackendSpec,
+    ) -> Result<Vec<FoundBackend>, ProviderError> {
+        recovery::find(&self.engine_of(spec).await?, project, name).await
     }
 
-    async fn check_place(&self, id: &BackendId, name: &BackendName, state: &ProviderState) -> Result<(), ProviderError> {
-        let engine = self.engine().await?;
+    async fn check_place(
+        &self,
+        id: &BackendId,
+        name: &BackendName,
+        spec: &BackendSpec,
+        state: &ProviderState,
+    ) -> Result<(), ProviderError> {
+        let engine = &self.engine_of(spec).await?;
         match engine.identity.differs_from(state) {
             Some(_) => self.inventory_of(engine, id, name, state).await.map(drop),
             None => Ok(()),
@@ -377,8 +368,8 @@ impl Provider for Docker {
         if networks.is_empty() || !neighbour::may_be_neighbour(host) {
             return Ok(None);
         }
-        let engine = self.engine().await?;
-        if engine.remote_host.is_some() {
+        let engine = &self.engine_of(&resolved.spec).await?;
+        if engine.is_remote() {
             return Ok(None);
         }
         Ok(neighbour::find(engine, &networks, host).await?.and_then(|found| found.address))
@@ -390,9 +381,9 @@ impl Provider for Docker {
 
     async fn stop(&self, resolved: &ResolvedBackend) -> Result<(), ProviderError> {
         let _lock = self.locks.lock(&resolved.id).await;
-        let engine = self.engine().await?;
+        let engine = &self.engine_of(&resolved.spec).await?;
         let inventory = self.inventory(engine, resolved).await?;
-        let context = self.context(resolved, engine, &inventory)?;
+        let context = self.context(resolved, engine, &inventory).await?;
         match inventory.current(&context.names) {
             Some(container) => engine.stop_container(container).await,
             None => Ok(()),
@@ -400,16 +391,24 @@ impl Provider for Docker {
     }
 
     async fn diagnose(&self, resolved: &ResolvedBackend) -> Option<ProviderError> {
-        let engine = self.engine().await.ok()?;
+        let engine = &self.engine_of(&resolved.spec).await.ok()?;
         let inventory = self.inventory(engine, resolved).await.ok()?;
-        let context = self.context(resolved, engine, &inventory).ok()?;
+        let context = self.context(resolved, engine, &inventory).await.ok()?;
         let url = context.internal_url(resolved.ports.api);
         let current = inventory.current(&context.names)?;
         self.probe(engine, resolved, &url).diagnose(inventory::id_of(current)).await
     }
 
+    async fn reach(&self, resolved: &ResolvedBackend) -> Result<Option<String>, ProviderError> {
+        if resolved.spec.settings.docker.server.is_none() {
+            return Ok(None);
+        }
+        let engine = self.engine_of(&resolved.spec).await?;
+        self.tunnel(resolved, &engine).await
+    }
+
     async fn logs(&self, resolved: &ResolvedBackend, from: LogPosition) -> Result<LogChunk, ProviderError> {
-        let engine = self.engine().await?;
+        let engine = &self.engine_of(&resolved.spec).await?;
         let seen = self.inventory(engine, resolved).await?;
         match seen.current(&labels::ResourceNames::of(resolved)).or(seen.adopted.as_ref()) {
             Some(container) => logs::read(engine, inventory::id_of(container), from).await,

@@ -32,9 +32,9 @@ impl Docker {
     }
 
     async fn observe_backend(&self, resolved: &ResolvedBackend) -> Result<Observation, ProviderError> {
-        let engine = self.engine().await?;
+        let engine = &self.engine_of(&resolved.spec).await?;
         let seen = self.inventory(engine, resolved).await?;
-        let context = self.context(resolved, engine, &seen)?;
+        let context = self.context(resolved, engine, &seen).await?;
         let mut drift = Vec::new();
         self.diff_sidecars(engine, resolved, &seen, &context, &mut drift).await?;
         let data = self.probe_data(engine, resolved, &seen, &context).await?;

@@ -86,8 +86,12 @@ impl ReadinessProbe<'_> {
                 Some(Readiness::OtherInstance { name }) => return Ok(Err(format!("it answers as `{name}`"))),
                 None | Some(Readiness::NotListening | Readiness::Failing(_)) => {}
             }
-            if let Some(ProviderError::NotReachable { url, .. }) = self.diagnose(id).await {
-                return Ok(Err(format!("the engine calls it healthy, and `{url}` does not answer from here")));
+            match self.diagnose(id).await {
+                Some(ProviderError::NotReachable { url, .. }) => {
+                    return Ok(Err(format!("the engine calls it healthy, and `{url}` does not answer from here")));
+                }
+                Some(error @ ProviderError::Ssh(_)) => return Ok(Err(error.to_string())),
+                _ => {}
             }
             if Instant::now() >= deadline {
                 return Ok(Err(format!("it did not answer within {} s", self.ready_within.as_secs())));
@@ -98,6 +102,9 @@ impl ReadinessProbe<'_> {
 
     /// Returns why a container that the engine calls healthy is not reached from here: the two are not on one machine.
     pub(super) async fn diagnose(&self, id: &str) -> Option<ProviderError> {
+        if let Some(link) = &self.engine.link {
+            return link.connection.forwarding_failure().map(ProviderError::from);
+        }
         let is_healthy = |seen: ContainerInspectResponse| {
             let health = seen.state.and_then(|state| state.health).and_then(|health| health.status);
             health == Some(HealthStatusEnum::HEALTHY)

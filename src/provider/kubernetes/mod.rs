@@ -276,7 +276,12 @@ impl Provider for Kubernetes {
         )))
     }
 
-    async fn find(&self, project: &ProjectName, name: &BackendName) -> Result<Vec<FoundBackend>, ProviderError> {
+    async fn find(
+        &self,
+        project: &ProjectName,
+        name: &BackendName,
+        _: &BackendSpec,
+    ) -> Result<Vec<FoundBackend>, ProviderError> {
         let cluster = self.cluster(&KubernetesSettings::default()).await?;
         let selector = format!("{PROJECT}={project},{BACKEND}={name}");
         let mut found = BTreeMap::new();
