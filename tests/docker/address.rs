@@ -91,7 +91,7 @@ fn an_engine_on_another_machine_needs_addresses_that_reach_it() {
     let mut project = Project::new(shared, BLOCKS);
     project.world.set("DOCKER_HOST", &url);
     let refused = project.world.run_expecting(1, &["apply", "--yes"]);
-    assert!(refused.err.contains("publish = \"0.0.0.0\"") && refused.err.contains("origins.api"), "{refused}");
+    assert!(refused.err.contains("[servers.NAME]") && refused.err.contains("origins.api"), "{refused}");
     assert_eq!(own.engine.everything(&project.name), Vec::<String>::new());
     let first: u16 = project.world.variables["CONVEXINFRA_FIRST_PORT"].parse().unwrap();
     let origins = format!("origins = {{ api = \"http://{address}:{first}\", site = \"http://{address}:{}\" }}", first + 1);
@@ -197,7 +197,7 @@ fn the_url_is_the_one_address_that_ports_are_published_on() {
 fn an_address_that_leads_to_no_engine_is_refused_before_anything_is_recorded() {
     let engine = engine_or_skip!();
     let mut project = Project::new(engine, BLOCKS);
-    for (address, words) in [("bogus", "unix:///var/run/docker.sock"), ("ssh://somebody@far", "forward its socket")] {
+    for (address, words) in [("bogus", "unix:///var/run/docker.sock"), ("ssh://somebody@far", "[servers.NAME]")] {
         project.world.set("DOCKER_HOST", address);
         let refused = project.world.run_expecting(1, &["apply", "--yes"]);
         assert!(refused.err.contains(address) && refused.err.contains(words), "{refused}");
