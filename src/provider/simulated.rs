@@ -7,7 +7,9 @@ use super::launch_spec::{ExecutableSpec, data_paths, launch_spec};
 use super::process::{ProcessSpec, Supervisor};
 use super::{FoundBackend, LogChunk, LogPosition, ProgressFn, Provider, ProviderError, async_trait};
 use crate::convex::launch::SecretDelivery;
-use crate::model::{BackendName, DataState, Observation, ProjectName, ProviderKind, ProviderState, ResolvedBackend, RunState};
+use crate::model::{
+    BackendName, BackendSpec, DataState, Observation, ProjectName, ProviderKind, ProviderState, ResolvedBackend, RunState,
+};
 
 /// Runs simulated backends.
 #[derive(Debug, Clone)]
@@ -45,7 +47,12 @@ impl Provider for Simulated {
         ProviderKind::Simulated
     }
 
-    async fn find(&self, project: &ProjectName, name: &BackendName) -> Result<Vec<FoundBackend>, ProviderError> {
+    async fn find(
+        &self,
+        project: &ProjectName,
+        name: &BackendName,
+        _: &BackendSpec,
+    ) -> Result<Vec<FoundBackend>, ProviderError> {
         self.supervisor.find_aside(self.kind(), project, name)
     }
 

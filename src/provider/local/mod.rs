@@ -20,7 +20,8 @@ use super::{FoundBackend, LogChunk, LogPosition, ProgressFn, Provider, ProviderE
 use crate::convex::launch::SecretDelivery;
 use crate::convex::release;
 use crate::model::{
-    BackendName, FieldDrift, Observation, ProjectName, ProviderKind, ProviderState, Release, ResolvedBackend, Storage,
+    BackendName, BackendSpec, FieldDrift, Observation, ProjectName, ProviderKind, ProviderState, Release, ResolvedBackend,
+    Storage,
 };
 
 /// Where binaries come from.
@@ -174,7 +175,12 @@ impl Provider for Local {
         ProviderKind::Local
     }
 
-    async fn find(&self, project: &ProjectName, name: &BackendName) -> Result<Vec<FoundBackend>, ProviderError> {
+    async fn find(
+        &self,
+        project: &ProjectName,
+        name: &BackendName,
+        _: &BackendSpec,
+    ) -> Result<Vec<FoundBackend>, ProviderError> {
         self.supervisor.find_aside(self.kind(), project, name)
     }
 
