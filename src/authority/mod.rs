@@ -16,6 +16,7 @@ mod expiry;
 mod key_check;
 mod lease;
 mod operation;
+mod origins;
 mod policy_check;
 mod preview;
 mod put_request;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::put_request::PutRequest;
 use super::view::to_actual;
-use super::{Authority, AuthorityError};
+use super::{Authority, AuthorityError, origins};
 use crate::api::{ControlError, OperationRequest, Work};
 use crate::convex::database_url::server_endpoint;
 use crate::convex::environment;
@@ -14,6 +14,10 @@ use crate::model::{
 };
 use crate::policy;
 use crate::store::{BackendRow, Rows, Store};
+
+/// The most bytes of all secrets of one backend beside its Convex variables, which have limits of their own. Every look at a
+/// backend opens all of them.
+const MAX_SECRET_BYTES: usize = 128 * 1024;
 
 /// Refuses a request for the first of its refusals, in the order in which a plan lists them.
 fn refuse_first(mut refusals: Vec<Diagnostic>) -> Result<(), AuthorityError> {
@@ -57,6 +61,7 @@ impl<S: Store> Authority<S> {
         if let Some(violation) = policy::violations(name, &put.spec).into_iter().next() {
             return Err(ControlError::Refused(violation).into());
         }
+        origins::check(rows, project, existing, &put.spec)?;
         let mut refusals = policy::provider_refusals(name, &put.spec);
         if let (Some(old), Some(row)) = (renamed_from, existing)
             && row.name == *name
@@ -88,7 +93,7 @@ impl<S: Store> Authority<S> {
     ) -> BTreeMap<FieldPath, SecretState> {
         let key = self.vault.fingerprint_key(project);
         let mut states = BTreeMap::new();
-        let (mut count, mut bytes) = (0, 0);
+        let (mut count, mut bytes, mut others) = (0, 0, 0);
         for (path, source) in secret_slots(&put.spec) {
             let server = FieldPath::new(STORAGE_SERVER);
             let is_url = path.as_str() == STORAGE_URL;
@@ -109,6 +114,12 @@ impl<S: Store> Authority<S> {
                 (count, bytes) = (count + 1, bytes + variable.len() + value.expose().len());
                 if let Err(error) = environment::check_one(variable, value.expose()) {
                     state = SecretState::Unusable(error.to_string());
+                }
+            } else {
+                others += value.expose().len();
+                if others > MAX_SECRET_BYTES {
+                    let words = format!("all secrets beside the variables have more than {MAX_SECRET_BYTES} bytes together");
+                    state = SecretState::Unusable(words);
                 }
             }
             if is_url {

@@ -73,7 +73,10 @@ pub fn parse(text: &str, project: Option<&ProjectName>) -> Result<ParsedManifest
         return Err(errors);
     }
     match lower::lower(&document) {
-        Some(desired) => Ok(ParsedManifest { desired, warnings }),
+        Some(desired) => {
+            let large: Vec<Diagnostic> = rules::too_large(&document, &desired).collect();
+            if large.is_empty() { Ok(ParsedManifest { desired, warnings }) } else { Err(large) }
+        }
         None => Err(vec![
             Diagnostic::at(
                 "manifest.bug",
@@ -85,5 +88,7 @@ pub fn parse(text: &str, project: Option<&ProjectName>) -> Result<ParsedManifest
     }
 }
 
+#[cfg(test)]
+mod amplification_tests;
 #[cfg(test)]
 mod tests;

@@ -12,8 +12,11 @@ use super::formats;
 use super::suggest::{nearest, one_of, quoted};
 use super::tree::{EngineTable, Entry, MergedTable, TableNode, Value};
 use crate::convex::tuning::is_set_by_launch;
-use crate::model::{BackendName, Diagnostic, InstanceName, NameError, ProjectName, Release};
+use crate::model::{BackendName, Desired, Diagnostic, InstanceName, NameError, ProjectName, Release};
 use crate::policy::specification::{self, MAX_VARIABLES};
+
+/// The longest name of a backend that further rules quote, in bytes: one that is longer is refused anyway.
+const LONGEST_NAME: usize = 256;
 
 /// A manifest as rules see it.
 pub(super) struct ManifestView<'a, 't> {
@@ -44,7 +47,8 @@ impl<'a, 't> ManifestView<'a, 't> {
         let mut backends = Vec::with_capacity(entries.len());
         let mut names = HashMap::with_capacity(entries.len());
         for (name, entry) in entries {
-            let index = entry.table().map(|node| {
+            // What such a name says of itself is enough.
+            let index = entry.table().filter(|_| name.len() <= LONGEST_NAME).map(|node| {
                 let view = MergedTable { own: Some(node), base: defaults };
                 backends.push(BackendView {
                     name,
@@ -216,6 +220,14 @@ fn releases_suit_providers(document: &ManifestView<'_, '_>, problems: &mut Vec<D
             _ => {}
         }
     }
+}
+
+/// Returns the backends of which more is written than is kept. What counts is what they are lowered to.
+pub(super) fn too_large<'d>(document: &'d ManifestView<'_, '_>, desired: &'d Desired) -> impl Iterator<Item = Diagnostic> + 'd {
+    document.backends.iter().filter_map(|backend| {
+        let (name, wanted) = desired.backends.iter().find(|(name, _)| name.as_str() == backend.name)?;
+        Some(specification::too_large(name, &wanted.spec)?.at(backend.key))
+    })
 }
 
 fn origins_come_in_pairs(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnostic>) {

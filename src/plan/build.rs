@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Action, ChangeImpact, DriftItem, FORMAT, FieldChange, Plan, Reason, Step, StepId, Summary, Task};
-use super::{cost, diff, graph, limits, lint, quota_schedule, remote_lints, rename, validate};
+use super::{cost, diff, graph, limits, lint, origin_claims, quota_schedule, remote_lints, rename, validate};
 use crate::model::{
     ActualBackend, Address, BackendName, DataState, DatabaseReclaim, Desired, DesiredBackend, Diagnostic, Digest,
     DowngradeConsent, EnvFileState, FieldPath, Phase, ReclaimPolicy, RememberedEnvFile, Snapshot, VolumeReclaim,
@@ -303,8 +303,10 @@ impl<'a> PlanBuilder<'a> {
             }
         }
         let recorded = self.actual.snapshot.backends.iter().map(|backend| (&backend.name, &backend.recorded)).collect();
-        let (steps, no_turn) =
-            quota_schedule::order_within_quota(graph::connect_dependencies(self.steps, &recorded), &self.actual.snapshot);
+        let snapshot = &self.actual.snapshot;
+        let (steps, held) = origin_claims::order_claims(graph::connect_dependencies(self.steps, &recorded), snapshot);
+        self.refusals.extend(held);
+        let (steps, no_turn) = quota_schedule::order_within_quota(steps, snapshot);
         self.refusals.extend(no_turn);
         self.lints
             .extend(rename::undeclared(&steps, &self.existing).into_iter().map(|(old, new)| lint::rename_undeclared(old, new)));

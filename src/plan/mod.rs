@@ -10,6 +10,7 @@ mod env_file_steps;
 mod graph;
 mod limits;
 mod lint;
+mod origin_claims;
 mod quota_schedule;
 mod quota_search;
 mod reason;

@@ -42,9 +42,13 @@ impl TextFormat {
 
     /// The text that was probably meant, if there is one that fits.
     pub(crate) fn repaired(&self, text: &str) -> Option<String> {
-        (self.repair)(text).filter(|repaired| repaired != text && (self.matches)(repaired))
+        let is_shown = |repaired: &String| repaired.len() <= MAX_REPAIRED && repaired != text && (self.matches)(repaired);
+        (self.repair)(text).filter(is_shown)
     }
 }
+
+/// The longest text that is suggested, in bytes: no host name or path is longer, and a message shows it whole.
+const MAX_REPAIRED: usize = 1024;
 
 /// A text as a message may quote it: short, on one line, without what a terminal would obey.
 pub(crate) fn quoted(text: &str) -> String {

@@ -10,6 +10,11 @@ use crate::model::{
     TextShape, TextValue, Tls,
 };
 
+/// The most bytes of a specification as JSON, without variables and certificates, which have limits of their own. Every look at
+/// a project reads the specifications of all its backends.
+const MAX_SPECIFICATION_BYTES: usize = 32 * 1024;
+/// The longest origin that is shown as part of a line to be copied, in bytes: no host name is longer.
+const MAX_QUOTED_LINE: usize = 300;
 /// The most variables that Convex keeps.
 pub(crate) const MAX_VARIABLES: usize = 512;
 /// The most bytes that Convex takes for the value of one variable.
@@ -28,6 +33,10 @@ impl From<Violation> for Diagnostic {
 /// Returns every rule that a specification breaks.
 pub(crate) fn violations(name: &BackendName, spec: &BackendSpec) -> Vec<Diagnostic> {
     let mut found = Vec::new();
+    if let Some(violation) = too_large(name, spec) {
+        // Lists and texts of any length are not gone through.
+        return vec![violation.into()];
+    }
     check_texts(spec, &mut found);
     check_counts(spec, &mut found);
     check_origins(spec, &mut found);
@@ -158,6 +167,22 @@ fn check_storage(name: &BackendName, spec: &BackendSpec, found: &mut Vec<Violati
     }
 }
 
+/// Returns that a specification is larger than any that means something.
+pub(crate) fn too_large(name: &BackendName, spec: &BackendSpec) -> Option<Violation> {
+    fn size(part: &impl serde::Serialize) -> usize {
+        serde_json::to_vec(part).map_or(usize::MAX, |json| json.len())
+    }
+    let elsewhere = size(&spec.env) + spec.storage.server().map_or(0, |server| size(&server.tls));
+    let bytes = size(spec).saturating_sub(elsewhere);
+    (bytes > MAX_SPECIFICATION_BYTES).then(|| {
+        Violation::new(
+            "manifest.specification_too_large",
+            format!("what is written about `{name}` has {bytes} bytes beside its variables, and at most {MAX_SPECIFICATION_BYTES} are kept"),
+            "shorten its lists and texts",
+        )
+    })
+}
+
 /// A count of `tuning` that is out of its range; `path` is quoted.
 pub(crate) fn bad_count(path: &str, count: &str, most: u32) -> Violation {
     Violation::new(
@@ -172,11 +197,20 @@ pub(crate) fn lonely_origin(lacks: &str, api: Option<&str>) -> Violation {
     let given = if lacks == "site" { "api" } else { "site" };
     // The site may always be served below the API's own host.
     let help = match api {
-        Some(api) => format!("add `site = \"{api}/http\"`, or the host of your HTTP actions"),
+        Some(api) => format!("add {}, or the host of your HTTP actions", site_below(api)),
         None => format!("add `{lacks}`"),
     };
     let message = format!("`origins.{given}` is there and `origins.{lacks}` is not; Convex takes both or neither");
     Violation::new("manifest.lonely_origin", message, help)
+}
+
+/// The line that puts the HTTP actions below the host of the API; one that is too long to be copied is described.
+fn site_below(api: &str) -> String {
+    if api.len() <= MAX_QUOTED_LINE {
+        format!("`site = \"{api}/http\"`")
+    } else {
+        "`site` with that origin and `/http`".to_owned()
+    }
 }
 
 /// The API and the HTTP actions at the same place.
@@ -184,7 +218,7 @@ pub(crate) fn same_origins(one: &str) -> Violation {
     Violation::new(
         "manifest.same_origins",
         format!("{} cannot serve the API and the HTTP actions at the same paths", quoted(one)),
-        format!("write `site = \"{one}/http\"`, or a host of its own"),
+        format!("write {}, or a host of its own", site_below(one)),
     )
 }
 

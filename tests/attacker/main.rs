@@ -6,9 +6,11 @@
 #![allow(clippy::disallowed_methods, reason = "tests read the files that they wrote themselves")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
+mod bounds;
 mod databases;
 mod endpoints;
 mod leaks;
+mod origins;
 mod policy;
 mod raw;
 mod requests;

@@ -100,6 +100,7 @@ fn plan_rules() -> Vec<PlanRule> {
         rule("plan.unknown_region", "", "provider = \"fly\"\nregion = \"moon\"\n"),
         rule("plan.unknown_size", "", fly("resources = { memory = \"1024 GiB\" }")),
         rule("plan.dashboard_release_unknown", "", fly(&format!("dashboard = true\nrelease = \"sha256:{}\"", "0".repeat(64)))),
+        rule("plan.reserved_label", "", "provider = \"docker\"\ndocker = { labels = { \"Convexinfra.id\" = \"b1\" } }\n"),
         rule("plan.storage_unavailable", "", fly("storage = { engine = \"postgres\", managed = true }")),
         rule("plan.storage_unavailable", "", with("storage = { engine = \"postgres\", managed = true }")),
         rule(
@@ -256,6 +257,12 @@ fn spec_rules() -> Vec<SpecRule> {
             "kubernetes = { gateway = \"a b\" }",
             json!({ "settings": { "kubernetes": { "gateway": "a b" } } }),
         ),
+        spec(
+            "manifest.specification_too_large",
+            "simulated",
+            format!("tuning = {{ log_level = \"{}\" }}", "x".repeat(40_000)),
+            json!({ "tuning": { "log_level": "x".repeat(40_000) } }),
+        ),
         docker("manifest.bad_image", "image", "a b"),
         docker("manifest.bad_address", "publish", "localhost"),
         docker("manifest.bad_word", "network", "a b"),
@@ -314,6 +321,7 @@ fn every_rule_has_a_case() {
     let mut covered: BTreeSet<String> = plan_rules().iter().map(|rule| rule.code.to_owned()).collect();
     covered.extend(spec_rules().iter().map(|rule| rule.code.to_owned()));
     covered.extend(UNREACHABLE.iter().map(|(code, _)| (*code).to_owned()));
+    covered.extend(super::origins::CODES.map(str::to_owned));
     let is_covered =
         |code: &String| covered.contains(code) || (code.ends_with('_') && covered.iter().any(|known| known.starts_with(code)));
     let missing: Vec<_> = codes.iter().filter(|code| !is_covered(code)).collect();
@@ -323,17 +331,17 @@ fn every_rule_has_a_case() {
 }
 
 /// One project on the server of a target, with tokens of its own.
-struct Project<'a> {
+pub(super) struct Project<'a> {
     target: &'a Target,
     name: String,
-    apply: String,
-    destroy: String,
+    pub(super) apply: String,
+    pub(super) destroy: String,
     fence: u64,
     steps: std::cell::Cell<u32>,
 }
 
 impl<'a> Project<'a> {
-    fn new(target: &'a Target, name: String) -> Self {
+    pub(super) fn new(target: &'a Target, name: String) -> Self {
         let token = |scope: &str| {
             let body = json!({ "scope": scope, "project": name, "note": "policy" });
             // Commands send a token only to where it was issued.
@@ -357,7 +365,7 @@ impl<'a> Project<'a> {
         request.send(self.target.address)
     }
 
-    fn operate(&self, token: &str, backend: &str, origin: Option<&str>, work: &Value) -> RawResponse {
+    pub(super) fn operate(&self, token: &str, backend: &str, origin: Option<&str>, work: &Value) -> RawResponse {
         self.steps.set(self.steps.get() + 1);
         let step = json!({ "plan": "raw", "step": format!("s{}", self.steps.get()) });
         let mut body = json!({ "step": step, "backend": backend, "work": work });
@@ -368,7 +376,7 @@ impl<'a> Project<'a> {
     }
 
     /// What is recorded, without what time changes.
-    fn recorded(&self) -> Value {
+    pub(super) fn recorded(&self) -> Value {
         let snapshot = self.send(&self.apply, "GET", "backends", None).json();
         Value::Array(
             snapshot
@@ -381,7 +389,7 @@ impl<'a> Project<'a> {
     }
 
     /// Waits until nothing is being done any more.
-    fn settle(&self) {
+    pub(super) fn settle(&self) {
         let is_running = |operation: &Value| operation["state"] == "running";
         wait_until("all operations have ended", || {
             !self.send(&self.apply, "GET", "operations", None).json().as_array().unwrap().iter().any(is_running)

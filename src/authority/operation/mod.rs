@@ -26,7 +26,7 @@ use super::effect::{EffectFailure, EffectResult, Transition};
 use super::put_request::PutRequest;
 use super::retained::{self, NEVER_ENSURED};
 use super::token::Principal;
-use super::{Authority, AuthorityError, lease, quota, removal};
+use super::{Authority, AuthorityError, lease, origins, quota, removal};
 use crate::api::{ControlError, Lease, OperationOutcome, OperationRequest, Work};
 use crate::failpoint;
 use crate::model::{Diagnostic, Exit, OperationStep, Phase, ProjectName, ReclaimPolicy, Scope, Timestamp, VolumeReclaim};
@@ -276,9 +276,9 @@ impl<S: Store> Authority<S> {
         if let OperationPhase::Replace(name, put) = std::mem::replace(&mut operation.phase, OperationPhase::Put) {
             rows.put_pending(&operation.id, None)?;
             // Others may have been accepted while this one waited for its predecessor to go.
-            if let Err(AuthorityError::Control(ControlError::Refused(finding))) =
-                quota::enforce(rows, &operation.project, None, &put.spec)
-            {
+            let fits = quota::enforce(rows, &operation.project, None, &put.spec);
+            let fits = fits.and_then(|()| origins::check(rows, &operation.project, None, &put.spec));
+            if let Err(AuthorityError::Control(ControlError::Refused(finding))) = fits {
                 let outcome = OperationOutcome::Failed { operation: operation.id.clone(), finding };
                 return Ok(Transition::Ended(end_operation(rows, &operation.id, outcome, now)?));
             }

@@ -7,6 +7,7 @@ use super::super::suggest::quoted;
 use super::super::tree::Entry;
 use super::ManifestView;
 use crate::model::Diagnostic;
+use crate::policy::{UrlAuthority, shared_origin};
 
 /// Reports every value that two backends have at the same place.
 fn shared<'a>(
@@ -29,13 +30,17 @@ fn shared<'a>(
 
 /// Two backends do not share an origin.
 pub(super) fn origins(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnostic>) {
-    for key in ["api", "site"] {
-        let values =
-            document.backends.iter().filter_map(|backend| Some((backend.name, backend.view.own?.table("origins")?.get(key)?)));
-        shared(values, problems, |span, text, other| {
-            let message = format!("{} is the origin of `{other}` as well, and a URL leads to one backend only", quoted(text));
-            Diagnostic::at("manifest.shared_origin", span, message).with_help("give each backend a host of its own")
-        });
+    let mut first: HashMap<UrlAuthority, &str> = HashMap::new();
+    for backend in &document.backends {
+        let Some(own) = backend.view.own.and_then(|own| own.table("origins")) else { continue };
+        for entry in ["api", "site"].into_iter().filter_map(|key| own.get(key)) {
+            let Some((text, place)) = entry.text().and_then(|text| Some((text, UrlAuthority::parse(text)?))) else { continue };
+            match first.get(&place) {
+                Some(holder) if *holder != backend.name => problems.push(shared_origin(text, holder).at(&entry.span)),
+                Some(_) => {}
+                None => drop(first.insert(place, backend.name)),
+            }
+        }
     }
 }
 

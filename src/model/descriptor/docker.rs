@@ -1,14 +1,16 @@
 //! The provider `docker`: containers on an engine of the control plane's machine.
 
-use super::{Location, ProviderDescriptor, ReleaseSource, SettingsReader, TextSetting, TextShape, about};
+use super::{Location, ProviderDescriptor, ReleaseSource, SettingsReader, TextSetting, TextShape, about, noted_internal_url};
 use crate::model::diagnostic::Diagnostic;
 use crate::model::field::{EXTRA_ENV, FieldSet};
 use crate::model::impact::ChangeImpact;
 use crate::model::name::BackendName;
 use crate::model::provider::ProviderKind;
 use crate::model::provider_settings::{DockerSettings, ProviderSettings, PullPolicy};
-use crate::model::resolved::INTERNAL_URL;
 use crate::model::spec::{BackendSpec, Storage};
+
+/// How the labels begin by which the driver knows what it made.
+const RESERVED_LABELS: &str = "convexinfra.";
 
 pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
     runs_dashboards: true,
@@ -45,7 +47,7 @@ pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
             ", and `docker.publish` to the address of that machine on which its ports are published, or put a proxy before it"
         }
     },
-    internal_url: |resolved| resolved.provider_state.get(INTERNAL_URL).unwrap_or(&resolved.endpoints.url).clone(),
+    internal_url: noted_internal_url,
     ..ProviderDescriptor::new(ProviderKind::Docker, Location::Engine, ReleaseSource::Images)
 };
 
@@ -147,13 +149,23 @@ fn texts(settings: &ProviderSettings) -> Vec<TextSetting<'_>> {
 }
 
 fn refusals(name: &BackendName, spec: &BackendSpec) -> Vec<Diagnostic> {
-    let is_managed = spec.storage.server().is_some_and(|server| server.managed);
-    if !is_managed || matches!(spec.storage, Storage::Postgres(_)) {
-        return Vec::new();
+    let mut refusals = Vec::new();
+    let reserved = |label: &&String| label.to_lowercase().starts_with(RESERVED_LABELS);
+    if let Some(label) = spec.settings.docker.labels.keys().find(reserved) {
+        let label: String = label.chars().take(64).flat_map(char::escape_debug).collect();
+        let message = format!(
+            "`docker.labels` has `{}`, and labels that begin with `{RESERVED_LABELS}` prove whose a container is; choose another name",
+            label.replace('`', "'")
+        );
+        refusals.push(about(name, Diagnostic::new("plan.reserved_label", message)));
     }
-    let message = "provider `docker` runs PostgreSQL servers of its own and no MySQL; write `engine = \"postgres\"`, or give it \
-                   `storage.url`";
-    vec![about(name, Diagnostic::new("plan.storage_unavailable", message))]
+    let is_managed = spec.storage.server().is_some_and(|server| server.managed);
+    if is_managed && !matches!(spec.storage, Storage::Postgres(_)) {
+        let message = "provider `docker` runs PostgreSQL servers of its own and no MySQL; write `engine = \"postgres\"`, or give it \
+                       `storage.url`";
+        refusals.push(about(name, Diagnostic::new("plan.storage_unavailable", message)));
+    }
+    refusals
 }
 
 fn lints(name: &BackendName, spec: &BackendSpec) -> Vec<Diagnostic> {

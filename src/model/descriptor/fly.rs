@@ -2,7 +2,7 @@
 
 use super::{
     Addressing, AppAddress, Credential, Location, ProviderDescriptor, ReleaseSource, SettingsReader, TextSetting, TextShape,
-    about, fly_prices,
+    about, fly_prices, noted_internal_url,
 };
 use crate::model::actual::Endpoints;
 use crate::model::cpu_kind::CpuKind;
@@ -43,7 +43,7 @@ pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
     retained_price: fly_prices::volume_cost,
     unpriced_items: fly_prices::unpriced_items,
     price_source: fly_prices::source,
-    internal_url: |resolved| resolved.provider_state.get(INTERNAL_URL).unwrap_or(&resolved.endpoints.url).clone(),
+    internal_url: noted_internal_url,
     ..ProviderDescriptor::new(ProviderKind::Fly, Location::Platform, ReleaseSource::Images)
 };
 

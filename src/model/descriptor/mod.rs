@@ -22,7 +22,7 @@ use super::impact::ChangeImpact;
 use super::name::{BackendName, InstanceName};
 use super::provider::ProviderKind;
 use super::provider_settings::ProviderSettings;
-use super::resolved::{ProviderState, ResolvedBackend};
+use super::resolved::{INTERNAL_URL, ProviderState, ResolvedBackend};
 use super::secret::SecretSource;
 use super::server::Server;
 use super::size::ByteSize;
@@ -340,6 +340,13 @@ pub fn price_source(provider: ProviderKind) -> Option<&'static PriceSource> {
     (provider.descriptor().price_source)()
 }
 
+/// Returns the URL that the provider has noted, else the one that it gave to clients; empty where the only one known is an
+/// origin, which whoever writes the manifest chooses: the admin key goes to this URL.
+fn noted_internal_url(resolved: &ResolvedBackend) -> String {
+    let given = || resolved.spec.origins.api.is_none().then(|| resolved.endpoints.url.clone());
+    resolved.provider_state.get(INTERNAL_URL).cloned().or_else(given).unwrap_or_default()
+}
+
 /// A refusal or a lint about one backend.
 fn about(name: &BackendName, diagnostic: Diagnostic) -> Diagnostic {
     diagnostic.about(super::address::Address::backend(name))
@@ -366,6 +373,37 @@ mod tests {
                 assert!(path.starts_with(&own), "{path} is a setting of {}", descriptor.kind);
             }
             assert!(!(descriptor.has_settings)(&ProviderSettings::default()), "{}: defaults are no settings", descriptor.kind);
+        }
+    }
+
+    fn backend_at(provider: ProviderKind, origin: &str) -> ResolvedBackend {
+        let mut spec = BackendSpec::new(provider);
+        spec.origins.api = Some(origin.to_owned());
+        ResolvedBackend {
+            id: crate::model::BackendId::new("b1"),
+            project: crate::model::ProjectName::parse("shop").unwrap(),
+            name: BackendName::parse("dev").unwrap(),
+            instance_name: crate::model::InstanceName::parse("shop-dev").unwrap(),
+            spec,
+            generation: crate::model::Generation(1),
+            instance_secret: crate::model::Secret::new(""),
+            admin_key: crate::model::Secret::new(""),
+            secrets: std::collections::BTreeMap::new(),
+            ports: crate::model::PortPair { api: 4210, site: 4211 },
+            endpoints: crate::model::Endpoints { url: origin.to_owned(), site_url: origin.to_owned() },
+            has_been_ready: true,
+            provider_state: std::collections::BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn no_provider_reaches_a_backend_by_an_origin() {
+        let origin = "https://elsewhere.example.com";
+        for descriptor in DESCRIPTORS {
+            let mut resolved = backend_at(descriptor.kind, origin);
+            assert_ne!((descriptor.internal_url)(&resolved), origin, "{}", descriptor.kind);
+            resolved.provider_state.insert(INTERNAL_URL.to_owned(), "http://10.0.0.1:3210".to_owned());
+            assert_ne!((descriptor.internal_url)(&resolved), origin, "{}", descriptor.kind);
         }
     }
 

@@ -182,8 +182,10 @@ impl ContainerSpec {
         self.body_with_labels(labels)
     }
 
-    fn body_with_labels(&self, mut labels: HashMap<String, String>) -> ContainerCreateBody {
-        labels.extend(self.extra_labels.clone());
+    /// Returns the body with labels of ours, which prove whose the container is: those of the manifest replace none of them.
+    fn body_with_labels(&self, own: HashMap<String, String>) -> ContainerCreateBody {
+        let mut labels: HashMap<String, String> = self.extra_labels.clone().into_iter().collect();
+        labels.extend(own);
         ContainerCreateBody {
             hostname: Some(self.host_name()),
             image: Some(self.image.id.clone()),
