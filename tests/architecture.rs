@@ -38,7 +38,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("render", &["model", "manifest", "plan", "apply", "api"]),
     ("schema", &["manifest", "plan", "apply", "render", "server"]),
     // Use cases: a shell hands them a control plane.
-    ("app", &["model", "manifest", "plan", "convex", "env_file", "api", "host", "apply", "render", "system"]),
+    ("app", &["model", "policy", "manifest", "plan", "convex", "env_file", "api", "host", "apply", "render", "system"]),
     (
         "cli",
         &[
@@ -68,6 +68,8 @@ const ARROWS: &[(&str, &[&str])] = &[
 const NARROW: &[(&str, &str, &[&str])] = &[
     // The scheduler and the events read a plan; they never make one.
     ("apply", "plan", &["Action", "Plan", "Reason", "Step", "StepId", "Summary", "Task"]),
+    // Whose a project is; everything else is the plan's.
+    ("app", "policy", &["OtherOrigin", "other_repository"]),
     // Who may: everything else of the authority is behind the host.
     ("server", "authority", &["AuthenticatedToken"]),
     // Only to say who holds a lease and what has happened.
@@ -636,4 +638,44 @@ fn paths_are_read_out_of_lists_texts_and_comments() {
     assert_eq!(found("use crate::fault;"), ["fault:"]);
     assert_eq!(without_text(r#"a("crate::cli \" x", b)"#), "a(, b)");
     assert_eq!(without_comment("let url = \"https://a\"; // says where"), "let url = \"https://a\";");
+}
+
+/// What others make and a release is built with: each is named by what it contains, and both locks are looked through.
+#[test]
+fn what_a_release_is_made_of_is_pinned_and_checked() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
+    let mut broken = Vec::new();
+    let mut actions = 0;
+    for entry in fs::read_dir(root.join(".github/workflows")).unwrap() {
+        let path = entry.unwrap().path();
+        for line in fs::read_to_string(&path).unwrap().lines() {
+            let Some((_, action)) = line.split_once("uses: ") else { continue };
+            let commit = action.split(['@', ' ']).nth(1).unwrap_or_default();
+            actions += 1;
+            if commit.len() != 40 || !commit.chars().all(|digit| digit.is_ascii_hexdigit()) {
+                broken.push(format!("{}: {action}: an action is named by its commit", path.display()));
+            }
+        }
+    }
+    assert!(actions > 3, "{actions}");
+    let container = read("examples/server/Containerfile");
+    let images = container.lines().filter(|line| line.starts_with("FROM "));
+    broken.extend(
+        images.filter(|line| !line.contains("@sha256:")).map(|line| format!("{line}: an image is named by its digest")),
+    );
+    let (run, advisories, release) =
+        (read(".ci/run"), read(".github/workflows/advisories.yml"), read(".github/workflows/release.yml"));
+    for (what, text, words) in [
+        (".ci/run", &run, ["worker/Cargo.toml", "check licenses bans sources"]),
+        ("the scheduled look at advisories", &advisories, ["worker/Cargo.toml", "schedule:"]),
+        ("a release", &release, ["attest-build-provenance", "sha256sum"]),
+    ] {
+        broken.extend(words.iter().filter(|word| !text.contains(**word)).map(|word| format!("{what} lacks `{word}`")));
+    }
+    for text in [&run, &advisories] {
+        let installs = text.lines().filter(|line| line.contains("cargo install"));
+        broken.extend(installs.filter(|line| !line.contains("--locked")).map(|line| format!("{line}: without its lock")));
+    }
+    none(&broken);
 }

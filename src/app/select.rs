@@ -1,13 +1,31 @@
 //! Selects the backend that a command is about.
 
 use super::AppError;
-use crate::model::{BackendName, Diagnostic, Exit, Snapshot};
+use crate::model::{BackendName, Desired, Diagnostic, Exit, Snapshot};
+use crate::policy::{OtherOrigin, other_repository};
 
-/// Returns the named backend, or the only one.
+/// Refuses a project that belongs to another repository than the manifest: nothing of it is handed out here.
 ///
 /// # Errors
-/// There is no such backend, or a name is needed.
-pub(crate) fn select_backend(snapshot: &Snapshot, name: Option<&BackendName>) -> Result<BackendName, AppError> {
+/// It belongs to another one.
+pub(crate) fn check_ownership(snapshot: &Snapshot, desired: Option<&Desired>) -> Result<(), AppError> {
+    let here = desired.and_then(Desired::origin_if_known).unwrap_or_default();
+    match other_repository(&snapshot.project, snapshot.origin.as_deref(), here) {
+        Some(OtherOrigin { refusal, is_other_remote: true }) => Err(AppError::new(Exit::Refused, refusal)),
+        _ => Ok(()),
+    }
+}
+
+/// Returns the named backend, or the only one, of a project that belongs to the repository of the manifest.
+///
+/// # Errors
+/// There is no such backend, a name is needed, or the project belongs to another repository.
+pub(crate) fn select_backend(
+    snapshot: &Snapshot,
+    desired: Option<&Desired>,
+    name: Option<&BackendName>,
+) -> Result<BackendName, AppError> {
+    check_ownership(snapshot, desired)?;
     let names = || {
         let names: Vec<String> = snapshot.backends.iter().map(|backend| format!("`{}`", backend.name)).collect();
         if names.is_empty() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::{AppError, Reporter, select_backend};
+use super::{AppError, Reporter, check_ownership, select_backend};
 use crate::api::ControlPlane;
 use crate::apply::EventKind;
 use crate::model::{
@@ -93,13 +93,14 @@ async fn running_operation<'a>(
 
 /// Selects the backend, which may be one that the manifest declares and that was not applied yet.
 fn select_awaited(snapshot: &Snapshot, desired: Option<&Desired>, name: Option<&BackendName>) -> Result<BackendName, AppError> {
+    check_ownership(snapshot, desired)?;
     let wanted = desired.map(|desired| &desired.backends);
     match (name, wanted) {
         (Some(name), Some(wanted)) if wanted.contains_key(name) => Ok(name.clone()),
         (None, Some(wanted)) if snapshot.backends.is_empty() && wanted.len() == 1 => {
-            wanted.keys().next().cloned().map_or_else(|| select_backend(snapshot, None), Ok)
+            wanted.keys().next().cloned().map_or_else(|| select_backend(snapshot, desired, None), Ok)
         }
-        _ => select_backend(snapshot, name),
+        _ => select_backend(snapshot, desired, name),
     }
 }
 

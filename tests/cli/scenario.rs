@@ -447,6 +447,45 @@ fn another_repository_with_the_same_project_takes_nothing_away() {
 }
 
 #[test]
+fn another_repository_is_handed_nothing_of_a_project() {
+    let mut world = super::new_world(ONE);
+    world.git();
+    let remote = |words: &[&str]| {
+        let mut git = std::process::Command::new("git");
+        git.arg("remote").args(words).current_dir(&world.folder);
+        assert!(git.status().unwrap().success(), "{words:?}");
+    };
+    remote(&["add", "origin", "https://github.com/acme/shop.git"]);
+    world.apply();
+    remote(&["set-url", "origin", "https://github.com/acme/blog.git"]);
+    let archive = world.root().join("data.zip");
+    let archive = archive.to_str().unwrap();
+    for words in [
+        ["logs"].as_slice(),
+        &["logs", "dev"],
+        &["wait"],
+        &["wait", "dev"],
+        &["env", "dev", "--show-key"],
+        &["dashboard", "dev"],
+        &["archive", "dev", "--out", archive],
+        &["forward", "dev"],
+        &["stop", "dev"],
+        &["start", "dev"],
+        &["provision", "dev"],
+        &["destroy", "dev", "--allow-destroy", "dev"],
+    ] {
+        let words = [words, &["--json"]].concat();
+        let run = world.run_expecting(4, &words);
+        assert_eq!(run.errors(), ["plan.other_repository"], "{words:?}: {run}");
+        assert!(!run.out.contains("http://127.0.0.1"), "{words:?}: {run}");
+    }
+    remote(&["set-url", "origin", "git@github.com:acme/shop.git"]);
+    world.run_expecting(0, &["logs", "dev"]);
+    world.run_expecting(0, &["wait", "dev"]);
+    world.assert_converged();
+}
+
+#[test]
 fn one_backend_in_one_step() {
     let world = super::new_world("project = \"gremlin\"\n");
     let run = world.run_expecting(0, &["provision", "ci", "--provider", "simulated", "--env-file", "ci.env", "--json"]);

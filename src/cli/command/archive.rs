@@ -7,17 +7,17 @@ use crate::cli::context::Context;
 use crate::cli::signal;
 use crate::cli::terminal::Terminal;
 use crate::convex::export::ExportedFiles;
-use crate::model::Exit;
+use crate::model::{Desired, Exit};
 use crate::render::{ArchiveDocument, describe_archive};
 
 /// Archives a backend.
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
     let interrupt = signal::shutdown_signal();
     let (project, loaded) = context.project()?;
-    let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
-    let backend = select_backend(&control.snapshot(&project).await?, args.backend.name.as_ref())?;
-    let origin = loaded.as_ref().and_then(|loaded| loaded.desired.origin_if_known());
-    let credentials = control.credentials(&project, &backend, origin).await?;
+    let desired = loaded.as_ref().map(|loaded| &loaded.desired);
+    let control = context.control(desired)?;
+    let backend = select_backend(&control.snapshot(&project).await?, desired, args.backend.name.as_ref())?;
+    let credentials = control.credentials(&project, &backend, desired.and_then(Desired::origin_if_known)).await?;
     let request = ArchiveRequest {
         backend,
         out: args.out.clone(),

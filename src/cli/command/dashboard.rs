@@ -11,9 +11,10 @@ use crate::model::{Diagnostic, Exit};
 /// Prints the dashboard's URL, and opens it on a desktop.
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
     let (project, loaded) = context.project()?;
-    let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
+    let desired = loaded.as_ref().map(|loaded| &loaded.desired);
+    let control = context.control(desired)?;
     let snapshot = control.snapshot(&project).await?;
-    let name = select_backend(&snapshot, args.name.as_ref())?;
+    let name = select_backend(&snapshot, desired, args.name.as_ref())?;
     let backend = snapshot.backends.iter().find(|backend| backend.name == name);
     let Some(url) = backend.and_then(|backend| backend.dashboard_url.clone()) else {
         let provider = backend.map(|backend| backend.recorded.provider);

@@ -9,17 +9,17 @@ use crate::cli::args::{Env as Args, EnvFormat};
 use crate::cli::context::Context;
 use crate::cli::env_overrides;
 use crate::env_file::{Block, BlockOwner, URL, format};
-use crate::model::{BackendName, Exit};
+use crate::model::{BackendName, Desired, Exit};
 use crate::render::EnvDocument;
 
 /// Prints or writes the coordinates of a backend.
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
     let (project, loaded) = context.project()?;
-    let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
+    let desired = loaded.as_ref().map(|loaded| &loaded.desired);
+    let control = context.control(desired)?;
     let snapshot = control.snapshot(&project).await?;
-    let backend = select_backend(&snapshot, args.backend.name.as_ref())?;
-    let credentials =
-        control.credentials(&project, &backend, loaded.as_ref().and_then(|loaded| loaded.desired.origin_if_known())).await?;
+    let backend = select_backend(&snapshot, desired, args.backend.name.as_ref())?;
+    let credentials = control.credentials(&project, &backend, desired.and_then(Desired::origin_if_known)).await?;
     let owner = BlockOwner { project, backend: backend.clone() };
     let failed = |finding| AppError::new(Exit::Failed, finding);
     if let Some(path) = &args.write {

@@ -23,9 +23,10 @@ const BEGINS_WITHIN: Duration = Duration::from_secs(20);
 /// Forwards until it is interrupted, or starts what does.
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
     let (project, loaded) = context.project()?;
-    let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
+    let desired = loaded.as_ref().map(|loaded| &loaded.desired);
+    let control = context.control(desired)?;
     let snapshot = control.snapshot(&project).await?;
-    let name = select_backend(&snapshot, args.backend.name.as_ref())?;
+    let name = select_backend(&snapshot, desired, args.backend.name.as_ref())?;
     let backend = snapshot.backends.iter().find(|backend| backend.name == name).ok_or_else(|| {
         AppError::new(Exit::Failed, Diagnostic::new("forward.unknown", format!("there is no backend `{name}`")))
     })?;

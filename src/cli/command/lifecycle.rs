@@ -5,7 +5,7 @@ use crate::app::{AppError, lifecycle, select_backend};
 use crate::cli::args::{BackendArg, Forget as ForgetArgs};
 use crate::cli::context::Context;
 use crate::cli::terminal::Terminal;
-use crate::model::{BackendName, Exit};
+use crate::model::{BackendName, Desired, Exit};
 
 /// Stops a backend; it stays stopped until it is started or applied.
 pub(super) async fn stop(context: &Context, args: &BackendArg) -> Result<Exit, AppError> {
@@ -44,14 +44,15 @@ async fn run(
     confirm: impl Fn(&Terminal, &BackendName) -> Result<(), AppError>,
 ) -> Result<BackendName, AppError> {
     let (project, loaded) = context.project()?;
+    let desired = loaded.as_ref().map(|loaded| &loaded.desired);
     if matches!(work, Work::Forget {}) {
-        context.make_room(loaded.as_ref().map(|loaded| &loaded.desired))?;
+        context.make_room(desired)?;
     }
-    let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
-    let name = select_backend(&control.snapshot(&project).await?, name)?;
+    let control = context.control(desired)?;
+    let name = select_backend(&control.snapshot(&project).await?, desired, name)?;
     let terminal = Terminal::new(&context.printer);
     confirm(&terminal, &name)?;
-    let origin = loaded.as_ref().and_then(|loaded| loaded.desired.origin_if_known()).map(str::to_owned);
+    let origin = desired.and_then(Desired::origin_if_known).map(str::to_owned);
     lifecycle::run(control, &project, origin, &name, work, &terminal).await?;
     Ok(name)
 }

@@ -20,8 +20,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// Shows the log of a backend, and goes on if asked to.
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
     let (project, loaded) = context.project()?;
-    let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
-    let name = select_backend(&control.snapshot(&project).await?, args.backend.name.as_ref())?;
+    let desired = loaded.as_ref().map(|loaded| &loaded.desired);
+    let control = context.control(desired)?;
+    let name = select_backend(&control.snapshot(&project).await?, desired, args.backend.name.as_ref())?;
     let mut lines = LineBuffer { begun: String::new(), all: args.all };
     let mut from = LogPosition::Tail(args.tail as usize);
     // One for all of the loop: a signal that comes between two listeners is lost.
