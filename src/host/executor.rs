@@ -19,7 +19,7 @@ use super::janitor::SWEEP_INTERVAL;
 use super::registry::{
     Activity, BackendKey, BackendLock, Cancellation, OperationRegistry, RunningGuard, cancellation, error_code,
 };
-use super::{Host, LocalBinaries, lock};
+use super::{Host, HostAuthority, LocalBinaries, WriteMode, lock};
 use crate::api::wire::OperationEvent;
 use crate::api::{ControlError, Lease, OperationOutcome, OperationRequest, ProgressFn, Work};
 use crate::authority::{
@@ -123,8 +123,9 @@ impl Host {
                 return Err(ControlError::OperationRunning { backend: request.backend, operation });
             }
         };
-        let (operation, next) =
-            self.write_rows(|authority| authority.accept(lease, ExecutionMode::ControlPlane, principal, &request, self.now()))?;
+        let accept =
+            |authority: &HostAuthority| authority.accept(lease, ExecutionMode::ControlPlane, principal, &request, self.now());
+        let (operation, next) = self.write_for_client(WriteMode::Exclusive, accept)?;
         match (operation, next) {
             (_, Transition::Ended(outcome)) => {
                 self.registry.count_outcome(&outcome);

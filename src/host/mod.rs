@@ -48,6 +48,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tokio::sync::Semaphore;
 
 pub use executor::AcceptedOperation;
 #[cfg(feature = "native")]
@@ -77,6 +78,10 @@ use registry::OperationRegistry;
 /// The name that plans give to the control plane in this process.
 pub const EMBEDDED: &str = crate::model::ControlPlaneInfo::EMBEDDED;
 
+/// The number of requests that may write at once, all but one of which wait. Each keeps a thread of a pool that has twice as
+/// many, and running operations need some of those.
+const MAX_CLIENT_WRITES: usize = 256;
+
 /// An authority and the providers that carry out its effects.
 pub struct Host {
     platform: Box<dyn Platform>,
@@ -87,6 +92,8 @@ pub struct Host {
     #[cfg_attr(not(feature = "native"), expect(dead_code, reason = "only a native build talks to database servers"))]
     database_hosts: HostPolicy,
     registry: OperationRegistry,
+    /// One permit for each request that writes, or waits for others that do.
+    client_writes: Semaphore,
     #[cfg(feature = "native")]
     conversations: conversations::ConversationLimits,
 }
@@ -128,6 +135,7 @@ impl Host {
             local_binaries,
             database_hosts,
             registry,
+            client_writes: Semaphore::new(MAX_CLIENT_WRITES),
             #[cfg(feature = "native")]
             conversations: conversations::ConversationLimits::default(),
         }
@@ -246,13 +254,18 @@ impl Host {
         self.write_in_mode(WriteMode::Exclusive, message)
     }
 
-    /// Returns the same for what does no harm beside a server that has this home: tokens and quotas are read anew every
-    /// time.
-    fn write_beside_server<T>(
+    /// Writes for a request of a client; refused at once where too many of them wait already.
+    fn write_for_client<T>(
         &self,
+        mode: WriteMode,
         message: impl FnOnce(&HostAuthority) -> Result<T, AuthorityError>,
     ) -> Result<T, ControlError> {
-        self.write_in_mode(WriteMode::BesideServer, message)
+        let Ok(_permit) = self.client_writes.try_acquire() else {
+            let message = format!("{MAX_CLIENT_WRITES} requests wait already for the store of this control plane");
+            let busy = Diagnostic::new("store.busy", message).with_help("nothing was changed; ask again in a moment");
+            return Err(ControlError::Unreachable(busy));
+        };
+        self.write_in_mode(mode, message)
     }
 
     fn write_in_mode<T>(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Host, effects};
+use super::{Host, WriteMode, effects};
 use crate::api::{
     Administration, ControlError, ControlPlane, Credentials, HistoryEntry, HistoryPage, HistoryVerification, IfMissing, Lease,
     LeaseHolder, LogChunk, LogPosition, OperationOutcome, OperationRequest, OriginPolicy, Preflight, ProgressFn, ResourceLevel,
@@ -108,19 +108,23 @@ impl ControlPlane for ControlSession {
     }
 
     async fn acquire_lease(&self, project: &ProjectName, holder: LeaseHolder) -> Result<Lease, ControlError> {
-        self.host.write_rows(|authority| authority.acquire(project, &holder, self.host.now(), |holder| self.liveness(holder)))
+        self.host.write_for_client(WriteMode::Exclusive, |authority| {
+            authority.acquire(project, &holder, self.host.now(), |holder| self.liveness(holder))
+        })
     }
 
     async fn renew_lease(&self, lease: &Lease) -> Result<(), ControlError> {
-        self.host.write_rows(|authority| authority.renew(lease, self.host.now()))
+        self.host.write_for_client(WriteMode::Exclusive, |authority| authority.renew(lease, self.host.now()))
     }
 
     async fn release_lease(&self, lease: &Lease) -> Result<(), ControlError> {
-        self.host.write_rows(|authority| authority.release(lease, self.host.now()))
+        self.host.write_for_client(WriteMode::Exclusive, |authority| authority.release(lease, self.host.now()))
     }
 
     async fn set_origin(&self, lease: &Lease, origin: &str, claim: OriginPolicy) -> Result<(), ControlError> {
-        self.host.write_rows(|authority| authority.set_origin(lease, origin, claim, &self.actor, self.host.now()))
+        self.host.write_for_client(WriteMode::Exclusive, |authority| {
+            authority.set_origin(lease, origin, claim, &self.actor, self.host.now())
+        })
     }
 
     async fn preflight(&self, project: &ProjectName, request: &OperationRequest) -> Result<Preflight, ControlError> {
@@ -188,12 +192,14 @@ impl Administration for ControlSession {
     }
 
     async fn create_token(&self, request: &TokenRequest) -> Result<IssuedToken, ControlError> {
-        self.host
-            .write_beside_server(|authority| authority.create_token(request, &self.token_origins, &self.actor, self.host.now()))
+        self.host.write_for_client(WriteMode::BesideServer, |authority| {
+            authority.create_token(request, &self.token_origins, &self.actor, self.host.now())
+        })
     }
 
     async fn revoke_token(&self, id: &TokenId) -> Result<TokenRecord, ControlError> {
-        self.host.write_beside_server(|authority| authority.revoke_token(id, &self.actor, self.host.now()))
+        self.host
+            .write_for_client(WriteMode::BesideServer, |authority| authority.revoke_token(id, &self.actor, self.host.now()))
     }
 
     async fn quota(&self, reach: &ResourceLevel) -> Result<Quota, ControlError> {
@@ -201,7 +207,9 @@ impl Administration for ControlSession {
     }
 
     async fn set_quota(&self, reach: &ResourceLevel, quota: &Quota) -> Result<(), ControlError> {
-        self.host.write_beside_server(|authority| authority.set_quota(reach, quota, &self.actor, self.host.now()))
+        self.host.write_for_client(WriteMode::BesideServer, |authority| {
+            authority.set_quota(reach, quota, &self.actor, self.host.now())
+        })
     }
 }
 

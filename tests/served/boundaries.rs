@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeSet;
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -144,10 +144,12 @@ fn a_path_of_the_control_plane_is_never_taken_from_a_client() {
 }
 
 /// The store is locked by another process, as a backup does it: who only looks is answered meanwhile, and who writes is
-/// answered afterwards.
+/// answered afterwards; above the number that may wait, at once with when to come again.
 #[test]
 fn writers_that_wait_for_the_store_keep_nobody_from_looking() {
     const WRITERS: usize = 48;
+    // The number of requests that may wait, and so many more.
+    const TOO_MANY: usize = 256 + 40;
     let mut world = world_with(
         "project = \"gremlin\"\n\n[backends.dev]\nprovider = \"simulated\"\nsimulated = { listen = false }\n",
         &[],
@@ -183,6 +185,23 @@ fn writers_that_wait_for_the_store_keep_nobody_from_looking() {
             }
         }
         assert!(writers.iter().all(|writer| !writer.is_finished()), "the store is locked, and somebody wrote");
+        let mut more = tokio::task::JoinSet::new();
+        // One address has not as many connections.
+        let clients: Vec<_> = (2..6)
+            .map(|last| reqwest::Client::builder().local_address(IpAddr::from([127, 0, 0, last])).build().unwrap())
+            .collect();
+        for client in clients.iter().cycle().take(TOO_MANY) {
+            let call = client.post(format!("{url}/v1/projects/gremlin/lease")).bearer_auth(&token).json(&holder());
+            more.spawn(async move { call.send().await.unwrap() });
+        }
+        // Those that may not wait are the first to be answered.
+        for _ in 0..40 {
+            let answer = more.join_next().await.unwrap().unwrap();
+            assert_eq!((answer.status().as_u16(), answer.headers()["retry-after"].to_str().unwrap()), (503, "1"));
+            assert!(answer.text().await.unwrap().contains("store.busy"));
+        }
+        let answer = client.get(format!("{url}/v1/projects/gremlin")).bearer_auth(&token).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), 200, "who looks is answered while as many wait as may");
         lock.rollback().unwrap();
         for writer in writers {
             // One of them gets the lease.
