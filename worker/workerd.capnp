@@ -27,6 +27,7 @@ const controlPlane :Workerd.Worker = (
     (name = "CONVEXINFRA_INIT_SECRET", fromEnvironment = "CONVEXINFRA_INIT_SECRET"),
     (name = "FLY_API_TOKEN", fromEnvironment = "FLY_API_TOKEN"),
     (name = "FLY_ORG", fromEnvironment = "FLY_ORG"),
+    (name = "CONVEXINFRA_ALLOW_IMAGES", fromEnvironment = "CONVEXINFRA_ALLOW_IMAGES"),
     (name = "CONVEXINFRA_FLY_API", fromEnvironment = "CONVEXINFRA_FLY_API"),
   ],
   durableObjectNamespaces = [

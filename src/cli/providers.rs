@@ -12,7 +12,8 @@ use crate::model::Secret;
 use crate::provider::Provider;
 use crate::provider::docker::{AllowList, ControlPlaneId, Docker, EngineSource};
 use crate::provider::fly::{ApiEndpoints, Fly, FlyConfig, ReqwestTransport, TOKEN_VARIABLES};
-use crate::provider::kubernetes::{ContextPolicy, Kubernetes};
+use crate::provider::kit::image_reference::ImagePolicy;
+use crate::provider::kubernetes::{ClusterPolicy, Kubernetes};
 use crate::provider::local::{DownloadSources, Local};
 use crate::provider::simulated::Simulated;
 
@@ -34,20 +35,22 @@ pub(super) fn available(home: &Path, executable: PathBuf, allowed: AllowList) ->
         Box::new(docker(home).with_allow_list(allowed.clone())),
         Box::new(kubernetes(&allowed)),
     ];
-    providers.extend(fly().map(|fly| Box::new(fly) as Box<dyn Provider>));
+    providers.extend(fly(&allowed).map(|fly| Box::new(fly) as Box<dyn Provider>));
     providers
 }
 
-/// The clusters of the kubeconfig. A served control plane lends its credentials for no context that only a manifest names.
+/// The clusters of the kubeconfig. A served control plane lends its credentials for no context
+/// and for no image that only a manifest names.
 fn kubernetes(allowed: &AllowList) -> Kubernetes {
-    let contexts = match allowed {
-        AllowList::Unrestricted => ContextPolicy::Any,
-        AllowList::Listed { .. } => {
+    let policy = match allowed {
+        AllowList::Unrestricted => ClusterPolicy::Any,
+        AllowList::Listed { images, .. } => {
             let listed = variable(env_vars::KUBERNETES_CONTEXTS).unwrap_or_default();
-            ContextPolicy::Listed(listed.split(',').map(|context| context.trim().to_owned()).collect())
+            let contexts = listed.split(',').map(|context| context.trim().to_owned()).collect();
+            ClusterPolicy::Listed { contexts, images: images.clone() }
         }
     };
-    let kubernetes = Kubernetes::new().with_contexts(contexts);
+    let kubernetes = Kubernetes::new().with_policy(policy);
     match variable(env_vars::COMMITS_URL) {
         Some(url) => kubernetes.with_commits(url),
         None => kubernetes,
@@ -65,7 +68,7 @@ pub(super) fn docker(home: &Path) -> Docker {
 }
 
 /// Fly.io, where there is a token for it.
-fn fly() -> Option<Fly> {
+fn fly(allowed: &AllowList) -> Option<Fly> {
     let token = Secret::new(TOKEN_VARIABLES.into_iter().find_map(variable)?);
     let mut places = ApiEndpoints::default();
     // The first is ours, the others are what Fly's own tools know.
@@ -78,7 +81,11 @@ fn fly() -> Option<Fly> {
     if let Some(url) = variable(env_vars::COMMITS_URL) {
         places.commits = url;
     }
-    Some(Fly::new(Arc::new(ReqwestTransport::new(&token, places)), FlyConfig { default_org: variable("FLY_ORG") }))
+    let images = match allowed {
+        AllowList::Unrestricted => ImagePolicy::Any,
+        AllowList::Listed { images, .. } => images.clone(),
+    };
+    Some(Fly::new(Arc::new(ReqwestTransport::new(&token, places)), FlyConfig { default_org: variable("FLY_ORG"), images }))
 }
 
 /// A variable that says something.

@@ -26,6 +26,14 @@ pub struct Quota {
     pub monthly_usd: Option<f64>,
 }
 
+impl Quota {
+    /// Returns the default ceilings that a served control plane begins with: far more than a team needs, and an end to what
+    /// one token can make.
+    pub const fn initial() -> Self {
+        Self { backends: Some(100), cpus: None, memory: None, disk: None, monthly_usd: None }
+    }
+}
+
 /// What all backends of a project ask for together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Usage {

@@ -5,6 +5,7 @@ mod one_step;
 
 use one_step::{DEPROVISION, EMPTY, PROVISION, counted, script};
 
+use super::conversation::ask;
 use super::outside::Outside;
 use super::worker::{Reach, Worker};
 use fake_fly::settings::TOKEN;
@@ -72,6 +73,15 @@ fn killed_in_the_middle_of_a_provision_it_makes_one_app() {
     assert_eq!(run.code(), 0, "{run}\n{}", control.worker.log());
     assert_eq!(counted(&fly), [1, 1, 1]);
     world.assert_converged();
+}
+
+/// As `serve --init` does: what one token can make has an end from the first day on.
+#[test]
+fn it_begins_with_a_default_quota() {
+    let Some(Scene { world, .. }) = scene(&[]) else { return };
+    let (url, operator) = (&world.variables["CONVEXINFRA_CONTROL_PLANE"], &world.variables["CONVEXINFRA_TOKEN"]);
+    let quota = ask(url, "GET", "/v1/quota", Some(operator), &[], None);
+    assert_eq!((quota.status, &quota.json()["backends"]), (200, &serde_json::json!(100)), "{}", quota.text);
 }
 
 #[test]

@@ -5,8 +5,8 @@
 use std::cell::OnceCell;
 
 use convexinfra::api::wire::IssuedTokenDocument;
-use convexinfra::api::{Administration, ControlError, TokenOrigin};
-use convexinfra::model::{Actor, Diagnostic, Scope, Secret, TokenRequest};
+use convexinfra::api::{Administration, ControlError, ResourceLevel, TokenOrigin};
+use convexinfra::model::{Actor, Diagnostic, Quota, Scope, Secret, TokenRequest};
 use convexinfra::server::ShardRole;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -102,6 +102,9 @@ impl Catalog {
         }
         let note = "made by init".to_owned();
         let issued = control.create_token(&TokenRequest { project: None, scope: Scope::Operator, note, ttl: None }).await?;
+        if control.quota(&ResourceLevel::ControlPlane).await? == Quota::default() {
+            control.set_quota(&ResourceLevel::ControlPlane, &Quota::initial()).await?;
+        }
         answer(201, &IssuedTokenDocument::from(issued), id)
     }
 }

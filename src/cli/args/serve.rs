@@ -61,7 +61,7 @@ pub(crate) struct Serve {
     /// Whether backends that run as processes of this machine are started again when they do not run.
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, env = "CONVEXINFRA_KEEP_RUNNING")]
     pub(crate) keep_running: bool,
-    /// Images that clients may name in `[backends.NAME.docker]` beside the official ones, or parts of their names up to a slash,
+    /// Images that clients may name beside the official ones, or parts of their names up to a slash,
     /// such as `ghcr.io/acme`.
     #[arg(long, value_name = "IMAGE", value_delimiter = ',', env = "CONVEXINFRA_ALLOW_IMAGES")]
     pub(crate) allow_images: Vec<String>,
@@ -71,6 +71,10 @@ pub(crate) struct Serve {
     /// Addresses that clients' backends may publish ports on beside loopback.
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',', env = "CONVEXINFRA_ALLOW_PUBLISH")]
     pub(crate) allow_publish: Vec<IpAddr>,
+    /// Labels that clients' backends may have on the Docker engine, or parts of their names up to a dot, such as `traefik`.
+    /// Programs that go by labels do what these say.
+    #[arg(long, value_name = "LABEL", value_delimiter = ',', env = "CONVEXINFRA_ALLOW_LABELS")]
+    pub(crate) allow_labels: Vec<String>,
     /// How long operations have to end once it is told to stop; what has not goes on with the next server.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = super::time_span, env = "CONVEXINFRA_SHUTDOWN_GRACE")]
     pub(crate) shutdown_grace: TimeSpan,

@@ -18,15 +18,13 @@ use crate::cli::signal;
 use crate::host::{Host, KeepRunning, LocalBinaries, now};
 use crate::model::{Diagnostic, Exit, HostPolicy, Quota, Scope, Secret, TokenRequest};
 use crate::provider::docker::AllowList;
+use crate::provider::kit::image_reference::ImagePolicy;
 use crate::render::IssuedDocument;
 use crate::server::{self, ApiServer, BoundListener, Certificate, ListenError, ListenOptions, RequestLimits, ShardRole};
 use crate::system::read_regular;
 
 /// How many threads there are at least: a write waits for the disk, and others go on meanwhile.
 const MIN_THREADS: usize = 8;
-
-/// How many backends a project may have until an operator says otherwise.
-const DEFAULT_BACKENDS: u32 = 100;
 
 /// Serves, or makes the first token.
 pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
@@ -69,10 +67,11 @@ async fn init(context: &Context, args: &Args) -> Result<Exit, AppError> {
         (issued, _) => issued?,
     };
     if control.quota(&ResourceLevel::ControlPlane).await? == Quota::default() {
-        let quota = Quota { backends: Some(DEFAULT_BACKENDS), ..Quota::default() };
+        let quota = Quota::initial();
         control.set_quota(&ResourceLevel::ControlPlane, &quota).await?;
         context.printer.status(&format!(
-            "every project may have {DEFAULT_BACKENDS} backends; change that with\n    convexinfra quota set --default --backends N\n"
+            "every project may have {} backends; change that with\n    convexinfra quota set --default --backends N\n",
+            quota.backends.unwrap_or_default()
         ));
     }
     context.printer.status(&format!(
@@ -130,9 +129,10 @@ async fn serve(context: &Context, args: &Args) -> Result<Exit, AppError> {
     let url = args.public_url.first().cloned().unwrap_or_else(|| bound.url());
     let local_binaries = if args.allow_local_binaries { LocalBinaries::Any } else { LocalBinaries::ReleasesOnly };
     let allowed = AllowList::Listed {
-        images: args.allow_images.clone(),
+        images: ImagePolicy::Listed(args.allow_images.clone()),
         networks: args.allow_networks.clone(),
         publish: args.allow_publish.clone(),
+        labels: args.allow_labels.clone(),
     };
     let database_hosts = HostPolicy::Restricted(args.allow_database_hosts.clone());
     let host = Arc::new(context.make_host(&url, local_binaries, allowed)?.with_database_hosts(database_hosts));

@@ -7,7 +7,7 @@ use super::image::{POSTGRES_IMAGE, named_images};
 use crate::convex::release::{BACKEND_IMAGE, DASHBOARD_IMAGE};
 use crate::model::BackendSpec;
 use crate::provider::ProviderError;
-use crate::provider::kit::image_reference::ImageReference;
+use crate::provider::kit::image_reference::ImagePolicy;
 
 /// What specifications may name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,19 +17,21 @@ pub enum AllowList {
     Unrestricted,
     /// The official images, the projects' own networks, loopback addresses, and what is listed.
     Listed {
-        /// Images or parts of their names up to a slash, such as `ghcr.io/acme`.
-        images: Vec<String>,
+        /// Images beside the official ones.
+        images: ImagePolicy,
         /// Networks to join.
         networks: Vec<String>,
         /// Addresses to publish ports on.
         publish: Vec<IpAddr>,
+        /// Labels or parts of their names up to a dot, such as `traefik`: other programs of the machine do what labels say.
+        labels: Vec<String>,
     },
 }
 
 impl AllowList {
     /// Refuses what is not allowed, with the flag that allows it.
     pub(super) fn check(&self, spec: &BackendSpec) -> Result<(), ProviderError> {
-        let Self::Listed { images, networks, publish } = self else { return Ok(()) };
+        let Self::Listed { images, networks, publish, labels } = self else { return Ok(()) };
         let docker = &spec.settings.docker;
         if let Some(server) = &docker.server {
             return Err(ProviderError::Unsupported(format!(
@@ -45,11 +47,7 @@ impl AllowList {
             )))
         };
         for (field, image) in named_images(docker) {
-            let reference = ImageReference::parse(image);
-            let official = [BACKEND_IMAGE, DASHBOARD_IMAGE, POSTGRES_IMAGE].map(|image| ImageReference::parse(image).name);
-            if !official.contains(&reference.name) && !images.iter().any(|prefix| reference.is_below(prefix)) {
-                return refused(field, reference.name, "--allow-images");
-            }
+            images.check(field, image, &[BACKEND_IMAGE, DASHBOARD_IMAGE, POSTGRES_IMAGE])?;
         }
         for network in docker.network.iter().chain(&docker.networks) {
             if !networks.contains(network) {
@@ -61,6 +59,22 @@ impl AllowList {
             if !parsed.is_some_and(|address| address.is_loopback() || publish.contains(&address)) {
                 return refused("docker.publish", address, "--allow-publish");
             }
+        }
+        let is_allowed = |label: &str| {
+            labels
+                .iter()
+                .map(|allowed| allowed.trim_end_matches('.'))
+                .any(|allowed| label == allowed || label.strip_prefix(allowed).is_some_and(|rest| rest.starts_with('.')))
+        };
+        if let Some(label) = docker.labels.keys().find(|label| !is_allowed(label)) {
+            return refused("docker.labels", label, "--allow-labels");
+        }
+        let joins_others = docker.network.is_some() || !docker.networks.is_empty();
+        if let Some(alias) = docker.aliases.first().filter(|_| joins_others) {
+            return Err(ProviderError::Unsupported(format!(
+                "`docker.aliases` has `{alias}`, and in a network that others share their requests to that name would come here: leave \
+                 `aliases` or the network out"
+            )));
         }
         if let Some(mount) = docker.mounts.first() {
             return Err(ProviderError::Unsupported(format!(
@@ -81,9 +95,10 @@ mod tests {
         let mut spec = BackendSpec::new(ProviderKind::Docker);
         spec.settings.docker = docker;
         let allowed = AllowList::Listed {
-            images: vec!["ghcr.io/acme".to_owned()],
+            images: ImagePolicy::Listed(vec!["ghcr.io/acme".to_owned()]),
             networks: vec!["edge".to_owned()],
             publish: vec!["10.0.0.5".parse().unwrap()],
+            labels: vec!["traefik".to_owned()],
         };
         allowed.check(&spec).map_err(|error| error.to_string())
     }
@@ -91,6 +106,7 @@ mod tests {
     #[test]
     fn official_images_own_networks_and_loopback_need_no_permission() {
         let some = |text: &str| Some(text.to_owned());
+        let label = |name: &str| [(name.to_owned(), "true".to_owned())].into();
         let plain = DockerSettings::default();
         for docker in [
             plain.clone(),
@@ -100,6 +116,8 @@ mod tests {
             DockerSettings { network: some("edge"), ..plain.clone() },
             DockerSettings { publish: some("127.0.0.2"), ..plain.clone() },
             DockerSettings { publish: some("10.0.0.5"), ..plain.clone() },
+            DockerSettings { labels: label("traefik.enable"), ..plain.clone() },
+            DockerSettings { aliases: vec!["db".to_owned()], ..plain.clone() },
         ] {
             assert_eq!(check(docker.clone()), Ok(()), "{docker:?}");
         }
@@ -111,6 +129,15 @@ mod tests {
             (DockerSettings { networks: vec!["default_db".to_owned()], ..plain.clone() }, "--allow-networks default_db"),
             (DockerSettings { publish: some("0.0.0.0"), ..plain.clone() }, "--allow-publish 0.0.0.0"),
             (DockerSettings { mounts: vec!["/:/host".to_owned()], ..plain.clone() }, "mounts nothing"),
+            (
+                DockerSettings { labels: label("ofelia.job-exec.x.command"), ..plain.clone() },
+                "--allow-labels ofelia.job-exec.x",
+            ),
+            (DockerSettings { labels: label("traefik-evil.enable"), ..plain.clone() }, "--allow-labels traefik-evil"),
+            (
+                DockerSettings { aliases: vec!["db".to_owned()], networks: vec!["edge".to_owned()], ..plain.clone() },
+                "come here",
+            ),
         ] {
             let said = check(docker).unwrap_err();
             assert!(said.contains(flag), "{said}");

@@ -41,7 +41,9 @@ use self::apps::{AppReconciler, BACKEND_ROLE};
 use self::client::ApiClient;
 use self::desired::app_name_of;
 use super::{LogChunk, LogPosition, ProgressFn, Provider, ProviderError, async_trait};
-use crate::model::{Observation, ProviderKind, ProviderState, ResolvedBackend};
+use crate::convex::release::BACKEND_IMAGE;
+use crate::model::{BackendSpec, Observation, ProviderKind, ProviderState, ResolvedBackend};
+use crate::provider::kit::image_reference::ImagePolicy;
 
 pub use client::Timeouts;
 pub use endpoints::ApiEndpoints;
@@ -57,6 +59,8 @@ pub use transport::{
 pub struct FlyConfig {
     /// The organisation that pays where the manifest names none.
     pub default_org: Option<String>,
+    /// The images that manifests may name: the token fetches those of every app of its organisation.
+    pub images: ImagePolicy,
 }
 
 /// Runs backends on Fly.io.
@@ -96,6 +100,13 @@ const NO_NOTICE: ProgressFn<'static> = &|_| {};
 impl Provider for Fly {
     fn kind(&self) -> ProviderKind {
         ProviderKind::Fly
+    }
+
+    async fn validate(&self, spec: &BackendSpec) -> Result<(), ProviderError> {
+        match &spec.settings.fly.image {
+            Some(image) => self.config.images.check("fly.image", image, &[BACKEND_IMAGE]),
+            None => Ok(()),
+        }
     }
 
     async fn observe(&self, placement: &ResolvedBackend) -> Result<Observation, ProviderError> {

@@ -1,5 +1,7 @@
 //! References to container images, such as `ghcr.io/get-convex/convex-backend:TAG`.
 
+use crate::provider::ProviderError;
+
 /// The registry of references that name none.
 const DOCKER_HUB: &str = "docker.io";
 
@@ -53,6 +55,37 @@ impl<'a> ImageReference<'a> {
     }
 }
 
+/// Which images specifications may name. A holder of scope `apply` has them run with the credentials and the machines of a
+/// served control plane.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ImagePolicy {
+    /// Any: the user of the command may run them as well.
+    #[default]
+    Any,
+    /// The official ones, and these: images or parts of their names up to a slash, such as `ghcr.io/acme`.
+    Listed(Vec<String>),
+}
+
+impl ImagePolicy {
+    /// Refuses an image that is neither official nor listed, with the flag that allows it.
+    ///
+    /// # Errors
+    /// [`ProviderError::Unsupported`] when it is not.
+    pub fn check(&self, field: &str, image: &str, official: &[&str]) -> Result<(), ProviderError> {
+        let Self::Listed(listed) = self else { return Ok(()) };
+        let reference = ImageReference::parse(image);
+        let is_official = official.iter().any(|image| ImageReference::parse(image).name == reference.name);
+        if is_official || listed.iter().any(|prefix| reference.is_below(prefix)) {
+            return Ok(());
+        }
+        let name = reference.name;
+        Err(ProviderError::Unsupported(format!(
+            "`{field}` is `{name}`, which this control plane does not allow; its operator allows it with\n    \
+             convexinfra serve --allow-images {name}"
+        )))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +104,20 @@ mod tests {
             let parsed = ImageReference::parse(text);
             assert_eq!((parsed.name, parsed.tag, parsed.digest, parsed.registry()), (name, tag, digest, registry), "{text}");
             assert_eq!(parsed.is_exact(), tag.is_some() || digest.is_some(), "{text}");
+        }
+    }
+
+    #[test]
+    fn official_and_listed_images_are_allowed_and_no_others() {
+        let policy = ImagePolicy::Listed(vec!["ghcr.io/acme".to_owned()]);
+        let official = ["ghcr.io/get-convex/convex-backend"];
+        for image in ["ghcr.io/get-convex/convex-backend@sha256:00", "ghcr.io/acme/convex:1"] {
+            assert!(policy.check("fly.image", image, &official).is_ok(), "{image}");
+        }
+        for image in ["registry.fly.io/other-app:deployment-1", "ghcr.io/get-convex/convex-backend-evil", "evil"] {
+            let said = policy.check("fly.image", image, &official).unwrap_err().to_string();
+            assert!(said.contains("--allow-images"), "{said}");
+            assert!(ImagePolicy::Any.check("fly.image", image, &official).is_ok());
         }
     }
 

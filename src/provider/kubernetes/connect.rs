@@ -11,26 +11,45 @@ use kube::{Client, Config};
 
 use super::cluster::Cluster;
 use super::error::KubernetesError;
+use crate::convex::release::{BACKEND_IMAGE, DASHBOARD_IMAGE};
 use crate::model::error_chain;
+use crate::model::kubernetes::KubernetesSettings;
+use crate::provider::ProviderError;
+use crate::provider::kit::image_reference::ImagePolicy;
 
 /// How long a connection may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
-/// Which contexts a manifest may name.
+/// What a manifest may name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum ContextPolicy {
-    /// Any: the user of the command has the kubeconfig as well.
+pub enum ClusterPolicy {
+    /// Anything: the user of the command has the kubeconfig as well.
     #[default]
     Any,
-    /// These, and the one that is used where a manifest names none.
-    Listed(Vec<String>),
+    /// What an operator has listed.
+    Listed {
+        /// These contexts, and the one that is used where a manifest names none.
+        contexts: Vec<String>,
+        /// Images beside the official ones.
+        images: ImagePolicy,
+    },
 }
 
-impl ContextPolicy {
+impl ClusterPolicy {
+    /// Refuses an image that only an untrusted manifest names: the cluster's nodes would run it.
+    pub(super) fn check_images(&self, settings: &KubernetesSettings) -> Result<(), ProviderError> {
+        let Self::Listed { images, .. } = self else { return Ok(()) };
+        let named = [("kubernetes.image", &settings.image), ("kubernetes.dashboard_image", &settings.dashboard_image)];
+        for (field, image) in named.into_iter().filter_map(|(field, image)| Some((field, image.as_deref()?))) {
+            images.check(field, image, &[BACKEND_IMAGE, DASHBOARD_IMAGE])?;
+        }
+        Ok(())
+    }
+
     /// Refuses a context that only an untrusted manifest names.
     pub(super) fn check(&self, context: Option<&str>) -> Result<(), KubernetesError> {
         match (self, context) {
-            (Self::Listed(allowed), Some(context)) if !allowed.iter().any(|known| known == context) => {
+            (Self::Listed { contexts, .. }, Some(context)) if !contexts.iter().any(|known| known == context) => {
                 Err(KubernetesError::ContextRefused { context: context.to_owned() })
             }
             _ => Ok(()),

@@ -41,7 +41,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, OnceCell};
 
 use self::cluster::Cluster;
-pub use self::connect::ContextPolicy;
+pub use self::connect::ClusterPolicy;
 use self::ensure::Ensure;
 pub use self::error::KubernetesError;
 use self::exposure::inside_ports;
@@ -70,7 +70,7 @@ const LOOK_HOLDS: Duration = Duration::from_millis(500);
 /// Runs backends in clusters.
 pub struct Kubernetes {
     kubeconfig: Option<PathBuf>,
-    contexts: ContextPolicy,
+    policy: ClusterPolicy,
     ready_within: Duration,
     commits: String,
     /// By context; the current one has no name.
@@ -109,7 +109,7 @@ impl Kubernetes {
     pub fn new() -> Self {
         Self {
             kubeconfig: None,
-            contexts: ContextPolicy::default(),
+            policy: ClusterPolicy::default(),
             ready_within: READY_WITHIN,
             commits: COMMITS.to_owned(),
             clusters: Mutex::default(),
@@ -125,10 +125,10 @@ impl Kubernetes {
         Self { kubeconfig: Some(path), ..self }
     }
 
-    /// Allows only some contexts.
+    /// Allows only some contexts and images.
     #[must_use]
-    pub fn with_contexts(self, contexts: ContextPolicy) -> Self {
-        Self { contexts, ..self }
+    pub fn with_policy(self, policy: ClusterPolicy) -> Self {
+        Self { policy, ..self }
     }
 
     /// Gives a Pod another time to become ready than ten minutes.
@@ -144,7 +144,7 @@ impl Kubernetes {
     }
 
     async fn cluster(&self, settings: &KubernetesSettings) -> Result<Cluster, KubernetesError> {
-        self.contexts.check(settings.context.as_deref())?;
+        self.policy.check(settings.context.as_deref())?;
         let mut clusters = self.clusters.lock().await;
         if let Some(cluster) = clusters.get(&settings.context) {
             return Ok(cluster.clone());
@@ -262,7 +262,8 @@ impl Provider for Kubernetes {
 
     async fn validate(&self, spec: &BackendSpec) -> Result<(), ProviderError> {
         let settings = &spec.settings.kubernetes;
-        self.contexts.check(settings.context.as_deref()).map_err(|error| ProviderError::Unsupported(error.to_string()))?;
+        self.policy.check(settings.context.as_deref()).map_err(|error| ProviderError::Unsupported(error.to_string()))?;
+        self.policy.check_images(settings)?;
         let cluster = self.cluster(settings).await?;
         let namespace = settings.namespace.clone().unwrap_or_else(|| cluster.default_namespace.clone());
         let missing = rights::missing(&cluster, &namespace, spec).await?;
