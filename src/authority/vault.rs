@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use hmac::digest::FixedOutput;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
@@ -41,7 +42,10 @@ impl MasterKey {
 
     fn derive(&self, purpose: &str, context: &str) -> Zeroizing<[u8; 32]> {
         let content = mac(&self.0).chain_update(purpose.as_bytes()).chain_update([0]).chain_update(context.as_bytes());
-        Zeroizing::new(content.finalize().into_bytes().into())
+        let mut key = Zeroizing::new([0; 32]);
+        // Written in place: an array that is returned leaves a copy behind.
+        content.finalize_into((&mut *key).into());
+        key
     }
 }
 

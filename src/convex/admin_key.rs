@@ -9,6 +9,7 @@ use std::fmt;
 use aes_gcm_siv::aead::{Aead, KeyInit, Payload};
 use aes_gcm_siv::{Aes128GcmSiv, Nonce};
 use crypto_secretbox::XSalsa20Poly1305;
+use hmac::digest::FixedOutput;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
@@ -81,7 +82,8 @@ impl InstanceSecret {
     fn admin_key_cipher(&self) -> Option<Aes128GcmSiv> {
         let mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(self.0.as_slice()).ok()?;
         let mac = mac.chain_update(1_u32.to_be_bytes()).chain_update(b"admin key");
-        let block: Zeroizing<[u8; 32]> = Zeroizing::new(mac.finalize().into_bytes().into());
+        let mut block = Zeroizing::new([0; 32]);
+        mac.finalize_into((&mut *block).into());
         Aes128GcmSiv::new_from_slice(block.get(..16)?).ok()
     }
 

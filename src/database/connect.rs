@@ -337,3 +337,24 @@ fn mysql_tls(ca: Option<&str>) -> Result<SslOpts, DatabaseError> {
 pub fn check_certificates(pem: &str) -> Result<(), DatabaseError> {
     authorities(pem).map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_engines_trust_the_authorities_of_the_system_and_no_others() {
+        let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let authority = authority.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        for (ca, more) in [(None, 0), (Some(authority.pem()), 1)] {
+            let trusted = system_roots().len() + more;
+            assert_eq!(roots(ca.as_deref()).unwrap().count(), trusted);
+            let options = mysql_tls(ca.as_deref()).unwrap();
+            assert!(options.disable_built_in_roots(), "the driver brings along roots of its own");
+            assert_eq!(options.root_certs().len(), trusted);
+            assert!(!options.skip_domain_validation() && !options.accept_invalid_certs());
+            assert!(postgres_tls(ca.as_deref()).is_ok());
+        }
+    }
+}

@@ -120,6 +120,13 @@ impl Boundary {
     }
 }
 
+/// Whether a folder below a root is git's own or lies in one, whatever it is called: a separate one, or a bare repository.
+pub(super) fn is_inside_git_folder(folder: &Path, root: &Path) -> bool {
+    let is_git =
+        |folder: &Path| folder.join("HEAD").is_file() && ["objects", "refs"].iter().all(|part| folder.join(part).is_dir());
+    folder.ancestors().take_while(|folder| folder.starts_with(root)).any(is_git)
+}
+
 /// Whether a path leads into a folder in which a version control system keeps its own data.
 pub(super) fn is_metadata(path: &Path) -> bool {
     path.components().any(|part| match part {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::bounded::{self, LIMIT};
 use super::error::EnvFileError;
 use super::git::{self, TrackedState};
-use super::repository::{Boundary, folder, is_metadata};
+use super::repository::{Boundary, folder, is_inside_git_folder, is_metadata};
 
 /// The file that a path leads to.
 pub(super) struct ResolvedFile {
@@ -114,7 +114,7 @@ fn leaves(path: &Path, real: &Path, boundary: &Boundary) -> Option<EnvFileError>
         Err(error) => return Some(EnvFileError::reading(path, error)),
     };
     let whole = real.file_name().map_or_else(|| parent.clone(), |name| parent.join(name));
-    if is_metadata(whole.strip_prefix(boundary.root()).unwrap_or(&whole)) {
+    if is_metadata(whole.strip_prefix(boundary.root()).unwrap_or(&whole)) || is_inside_git_folder(&parent, boundary.root()) {
         return Some(EnvFileError::RepositoryData { path: own() });
     }
     if boundary.contains(&whole) {

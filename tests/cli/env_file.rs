@@ -456,6 +456,16 @@ fn a_manifest_writes_into_its_own_repository_only() {
             assert_eq!(try_write(path), "env_file.repository_data", "{data}");
         }
     }
+    // Git's data under another name: a separate folder, or a bare repository among the files.
+    let vendored = app.join("vendor/lib.git");
+    for part in ["objects", "refs", "hooks"] {
+        fs::create_dir_all(vendored.join(part)).unwrap();
+    }
+    fs::write(vendored.join("HEAD"), "ref: refs/heads/main\n").unwrap();
+    for data in ["config", "hooks/pre-commit", "HEAD"] {
+        assert_eq!(try_write(vendored.join(data)), "env_file.repository_data", "{data}");
+    }
+    assert!(env_file::upsert_block(&app.join("vendor/.env.local"), Some(&inside), &block()).is_ok());
     // Anywhere in the repository is fine, and so is a path that the user names.
     assert!(env_file::upsert_block(&folder.path().join(".env.local"), Some(&inside), &block()).is_ok());
     assert!(env_file::upsert_block(&profile, None, &block()).is_ok());

@@ -30,6 +30,11 @@ fn lives_on(engine: &'static Engine, server: &Server, host: &str) {
 
     world.run_expecting(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
     assert!(server.has(&database), "the database went with the container");
+    // Its files stay in a volume on the engine, and that volume is no orphan: not to a plan, and not to who looks for some.
+    assert_ne!(project.everything(), Vec::<String>::new());
+    let recovered = world.run_expecting(0, &["recover"]);
+    assert!(recovered.out.contains("nothing to recover"), "{recovered}");
+    world.run_expecting(2, &["plan", "--detailed-exitcode"]);
     world.apply();
     world.assert_converged();
     world.run_expecting(0, &["destroy", "--yes", "--allow-destroy", "dev", "--with-database"]);

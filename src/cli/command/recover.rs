@@ -29,8 +29,10 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     let session = Session::open(control, manifest, IfMissing::Create, ComparisonMode::Strict).await?;
     let host = context.embedded(&session.manifest.desired)?;
     let project = &session.manifest.desired.project;
-    let known = host.snapshot(project).await?.backends.into_iter().map(|backend| backend.id).collect();
-    let recovery = Recovery { context, session: &session, host, known, only: args.name.as_ref() };
+    let snapshot = host.snapshot(project).await?;
+    let known = snapshot.backends.into_iter().map(|backend| backend.id).collect();
+    let retained = snapshot.retained.into_iter().map(|data| data.id).collect();
+    let recovery = Recovery { context, session: &session, host, known, retained, only: args.name.as_ref() };
     let mut recovered = recovery.take_up_directories().await?;
     let declared = &session.manifest.desired.backends;
     let is_on_engine = |name: &BackendName| {
@@ -53,6 +55,8 @@ struct Recovery<'a> {
     session: &'a Session<'a>,
     host: &'a ControlSession,
     known: BTreeSet<BackendId>,
+    /// What destroyed backends left behind on purpose: it has records of its own, and the next backend of its name takes it up.
+    retained: BTreeSet<BackendId>,
     /// The one backend to take up; all when there is none.
     only: Option<&'a BackendName>,
 }
@@ -94,7 +98,8 @@ impl Recovery<'_> {
     async fn take_up_containers(&self) -> Result<Vec<BackendName>, AppError> {
         let docker = self.context.docker()?;
         let mut recovered = Vec::new();
-        for orphan in docker.find_orphans(self.project(), &self.known).await.map_err(failed)? {
+        let recorded: BTreeSet<BackendId> = self.known.union(&self.retained).cloned().collect();
+        for orphan in docker.find_orphans(self.project(), &recorded).await.map_err(failed)? {
             if self.only.is_some_and(|name| orphan.name != name.as_str()) {
                 continue;
             }
