@@ -11,8 +11,8 @@ use convexinfra::convex::deployment::DeploymentClient;
 use convexinfra::host::{Host, HostParts, LocalBinaries};
 use convexinfra::model::{Diagnostic, Secret};
 use convexinfra::provider::Provider;
-use convexinfra::provider::kit::image_reference::ImagePolicy;
 use convexinfra::provider::fly::{ApiEndpoints, Fly, FlyConfig, TOKEN_VARIABLES};
+use convexinfra::provider::kit::image_reference::ImagePolicy;
 use convexinfra::server::{ApiServer, RequestLimits, ShardRole, router};
 use tower::ServiceExt;
 use worker::wasm_bindgen::JsValue;
@@ -92,7 +92,10 @@ fn fly(env: &Env) -> Option<Fly> {
     }
     let listed = variable("CONVEXINFRA_ALLOW_IMAGES").unwrap_or_default();
     let images = listed.split(',').map(|image| image.trim().to_owned()).filter(|image| !image.is_empty()).collect();
-    Some(Fly::new(Arc::new(FlyPort::new(&token, places)), FlyConfig { default_org: variable("FLY_ORG"), images: ImagePolicy::Listed(images) }))
+    Some(Fly::new(
+        Arc::new(FlyPort::new(&token, places)),
+        FlyConfig { default_org: variable("FLY_ORG"), images: ImagePolicy::Listed(images) },
+    ))
 }
 
 fn described(text: &str) -> &'static str {
