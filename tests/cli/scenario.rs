@@ -471,6 +471,7 @@ fn another_repository_is_handed_nothing_of_a_project() {
         &["forward", "dev"],
         &["stop", "dev"],
         &["start", "dev"],
+        &["key", "rotate", "dev", "--yes"],
         &["provision", "dev"],
         &["destroy", "dev", "--allow-destroy", "dev"],
     ] {

@@ -6,14 +6,15 @@ use crate::app::{AppError, lifecycle, select_backend};
 use crate::cli::args::Rotate as Args;
 use crate::cli::context::Context;
 use crate::cli::terminal::Terminal;
-use crate::model::Exit;
+use crate::model::{Desired, Exit};
 
 /// Rotates the key of a backend.
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
     let (project, loaded) = context.project()?;
-    let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
+    let desired = loaded.as_ref().map(|loaded| &loaded.desired);
+    let control = context.control(desired)?;
     let snapshot = control.snapshot(&project).await?;
-    let name = select_backend(&snapshot, args.name.as_ref())?;
+    let name = select_backend(&snapshot, desired, args.name.as_ref())?;
     let terminal = Terminal::new(&context.printer);
     if !args.yes {
         let question = format!(
@@ -22,7 +23,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
         );
         terminal.confirm(&question, &format!("convexinfra key rotate {name} --yes"))?;
     }
-    let origin = loaded.as_ref().and_then(|loaded| loaded.desired.origin_if_known());
+    let origin = desired.and_then(Desired::origin_if_known);
     lifecycle::run(control, &project, origin.map(str::to_owned), &name, Work::RotateKey {}, &terminal).await?;
     let mut written = Vec::new();
     if let Some(loaded) = &loaded {
