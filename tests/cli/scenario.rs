@@ -448,7 +448,7 @@ fn another_repository_with_the_same_project_takes_nothing_away() {
 
 #[test]
 fn another_repository_is_handed_nothing_of_a_project() {
-    let mut world = super::new_world(ONE);
+    let world = super::new_world(ONE);
     world.git();
     let remote = |words: &[&str]| {
         let mut git = std::process::Command::new("git");
