@@ -4,6 +4,8 @@
 //! and an empty one may be claimed. A mark in the database, outside of the tables that Convex counts, says which backend
 //! owns it, so that no two control planes take each other's data for their own.
 //!
+//! [`rows`] reads and writes what Convex keeps in them, and in SQLite files.
+//!
 //! The order of steps is here once, over the `Admin` of each engine. Which backend gets a database is decided elsewhere; of
 //! a URL only host and port are ever shown.
 

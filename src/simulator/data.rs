@@ -45,6 +45,11 @@ impl SimulatorDatabase {
         Ok(Self { connection: Arc::new(Mutex::new(connection)), server: None })
     }
 
+    /// Returns a database in memory, which ends with the process.
+    pub(super) fn in_memory(connection: Connection) -> Self {
+        Self { connection: Arc::new(Mutex::new(connection)), server: None }
+    }
+
     /// Returns a database in memory with the rows of a server, which has every change before it counts.
     pub(super) fn on_server(server: RowStore, rows: &[StoredRow]) -> rusqlite::Result<Self> {
         let connection = Connection::open_in_memory()?;

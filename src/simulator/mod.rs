@@ -7,6 +7,7 @@
 //! - It runs no functions: every call of one, and every push, gets an error that says so.
 //! - On a PostgreSQL or MySQL server it has tables of its own (`simulated_rows`, `leases`), holds all rows in memory as
 //!   well, and has one connection instead of a pool. `mysql-v5-multitenant` is refused.
+//! - A database of the real backend on SQLite is shown and never written: changes are in memory and end with the process.
 //! - With `--s3-storage` it wants the variables that S3 needs, and keeps the bytes in its own database all the same.
 //! - Files (`_storage`), components, indexes and schemas of a snapshot are passed over by an import.
 //! - Documents are kept as plain JSON; `$integer` and `$bytes` are carried along but not understood.
@@ -15,6 +16,7 @@
 
 mod auth;
 mod cli;
+mod convex_data;
 mod data;
 mod documents;
 mod encoding;

@@ -212,6 +212,7 @@ struct LeaseHolder {
 
 async fn begin(target: &ServerTarget) -> Result<(LeaseHolder, Vec<StoredRow>), RowStoreError> {
     let mut link = target.connect().await?;
+    refuse_locked(&mut link).await?;
     let lease = i64::try_from(identifier::now_ns()).unwrap_or(i64::MAX);
     let rows = match &mut link {
         ServerConnection::Postgres(client) => {
@@ -248,6 +249,26 @@ async fn begin(target: &ServerTarget) -> Result<(LeaseHolder, Vec<StoredRow>), R
         }
     };
     Ok((LeaseHolder { connection: link, lease }, rows))
+}
+
+/// Refuses a database whose rows are being copied, before the lease is taken.
+async fn refuse_locked(link: &mut ServerConnection) -> Result<(), RowStoreError> {
+    let find = "SELECT count(*) FROM information_schema.tables WHERE table_name = 'read_only' AND table_schema = ";
+    let count = "SELECT count(*) FROM read_only";
+    let locks: i64 = match link {
+        ServerConnection::Postgres(client) => {
+            let found: i64 = client.query_one(&format!("{find}current_schema()"), &[]).await?.try_get(0)?;
+            if found == 0 { 0 } else { client.query_one(count, &[]).await?.try_get(0)? }
+        }
+        ServerConnection::Mysql(connection) => {
+            let found: Option<i64> = connection.query_first(format!("{find}database()")).await?;
+            if found == Some(0) { 0 } else { connection.query_first(count).await?.unwrap_or_default() }
+        }
+    };
+    match locks {
+        0 => Ok(()),
+        _ => Err(RowStoreError::Server("persistence is read-only, data migration in progress".to_owned())),
+    }
 }
 
 impl LeaseHolder {

@@ -16,8 +16,9 @@ use super::router;
 use super::row_store::{RowStore, RowStoreError, ServerTarget};
 use super::state::{SharedState, SimulatorState};
 use super::state_gate::StateGate;
-use super::{export, identifier, import, log};
+use super::{convex_data, export, identifier, import, log};
 use crate::convex::admin_key::{InstanceSecret, InstanceSecretError, KeyError, KeyKind, issue};
+use crate::database::rows::RowError;
 use crate::model::{Secret, error_chain};
 
 /// Says why a start fails.
@@ -35,6 +36,8 @@ enum StartError {
     Database { path: PathBuf, source: rusqlite::Error },
     #[error("the database failed")]
     Data(#[from] rusqlite::Error),
+    #[error(transparent)]
+    Rows(#[from] RowError),
     #[error("the directory `{}` cannot be made", path.display())]
     Storage { path: PathBuf, source: std::io::Error },
     #[error("files in S3 need the variable `{0}`")]
@@ -127,6 +130,10 @@ fn open(arguments: &Arguments, name: &str) -> Result<SimulatorDatabase, StartErr
     match arguments.db {
         DatabaseDriver::Sqlite => {
             let path = Path::new(&arguments.db_spec);
+            if convex_data::is_convex(path) {
+                log::info("the database is one of the real backend: it is only read, and changes end with this process");
+                return Ok(SimulatorDatabase::in_memory(convex_data::load(path)?));
+            }
             SimulatorDatabase::open(path).map_err(|source| StartError::Database { path: path.to_owned(), source })
         }
         DatabaseDriver::MysqlV5Multitenant => Err(StartError::Multitenant),

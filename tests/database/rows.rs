@@ -4,14 +4,17 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use convexinfra::convex::persistence::{DatabaseDigest, DocumentRow, Edit, Engine, FileLocation, Row};
+use convexinfra::convex::persistence::{
+    DatabaseDigest, DocumentRow, Edit, Engine, FileLocation, IndexRow, InternalId, Row, Table,
+};
 use convexinfra::database::DatabaseServer;
 use convexinfra::database::rows::{
-    self, RowBatch, RowError, RowReader, RowScope, RowStore, RowWriter, SqliteReader, SqliteWriter, Stage,
+    self, Catalog, CatalogTable, RowBatch, RowError, RowReader, RowScope, RowStore, RowWriter, SqliteReader, SqliteWriter,
+    Stage,
 };
 use convexinfra::model::{HostPolicy, Secret, ServerStorage, Storage, Tls};
 use fixture::database::{Kind, Server, server, servers};
-use fixture::shared_bytes;
+use fixture::{golden as recording, shared_bytes};
 
 /// A copy of the recorded database, in a folder of its own.
 fn golden() -> Option<(tempfile::TempDir, PathBuf)> {
@@ -184,6 +187,7 @@ fn every_engine_gives_its_rows_to_every_other() {
         ("mysql", recorded(mysql, "rows_of_mysql").unwrap()),
     ];
     for (from, source) in &sources {
+        catalog_is_what_the_real_backend_said(from, &run(source.catalog(Stage::Published)).unwrap());
         for to in ["sqlite", "postgres", "mysql"] {
             let name = format!("rows_{from}_{to}");
             let (server, target) = match to {
@@ -249,6 +253,23 @@ async fn edited(target: &RowStore, before: &DatabaseDigest) {
 
 fn run<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap().block_on(work)
+}
+
+/// As `queries.json` has it of the one on SQLite; the other two were filled by the same program.
+fn catalog_is_what_the_real_backend_said(from: &str, catalog: &Catalog) {
+    let said = recording("data/queries.json").unwrap();
+    let value =
+        |name: &str| said.as_array().unwrap().iter().find(|query| query["name"] == name).unwrap()["body"]["value"].as_f64();
+    let roots: Vec<&CatalogTable> = catalog.tables.iter().filter(|table| table.component.is_none()).collect();
+    let users: u64 = roots.iter().filter(|table| !table.name.starts_with('_')).map(|table| table.documents).sum();
+    assert_eq!(Some(users as f64), value("size of all tables"), "{from}: {catalog:?}");
+    let people = roots.iter().find(|table| table.name == "people").unwrap().documents;
+    assert_eq!(Some(people as f64), value("table size"), "{from}");
+    let counts = catalog.tables.iter().find(|table| table.name == "counts").unwrap();
+    assert!(counts.component.is_some());
+    assert_eq!(Some(counts.documents as f64), value("table size in a component"), "{from}");
+    assert_eq!(catalog.user_documents(), (users + counts.documents, 5), "{from}");
+    assert_eq!(catalog.version, Some(128), "{from}");
 }
 
 /// What was loaded here has the columns, keys and indexes of what the real backend made.
@@ -329,5 +350,101 @@ fn a_copy_that_was_cut_off_is_begun_again() {
             writer.finish().await
         });
         assert!(matches!(error, Err(RowError::Server(_))), "{error:?}");
+    }
+}
+
+/// Rows as a generator makes them: documents of a kilobyte, each with two entries of indexes.
+struct Generated {
+    next: i64,
+    count: i64,
+    table: Table,
+}
+
+#[async_trait::async_trait]
+impl RowReader for Generated {
+    async fn next_batch(&mut self) -> Result<Option<RowBatch>, RowError> {
+        let mut batch = RowBatch::default();
+        while !batch.is_full() {
+            if self.next == self.count {
+                if self.table == Table::Indexes {
+                    break;
+                }
+                (self.table, self.next) = (Table::Indexes, 0);
+            }
+            let number = self.next;
+            self.next += 1;
+            // Identities are random, and the same in each run.
+            let id = |salt: u8| {
+                let mut bytes = [0; 16];
+                let hash = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(salt);
+                bytes[..8].copy_from_slice(&hash.to_be_bytes());
+                bytes[8..].copy_from_slice(&hash.wrapping_mul(0xbf58_476d_1ce4_e5b9).to_be_bytes());
+                InternalId(bytes)
+            };
+            let (ts, table) = (1_700_000_000_000_000_000 + number, InternalId([7; 16]));
+            if self.table == Table::Documents {
+                let json = format!("{{\"_id\":\"{number:032}\",\"text\":\"{:0>940}\"}}", hex_of(&id(9)));
+                batch.push(Row::Document(DocumentRow {
+                    id: id(0),
+                    ts,
+                    table_id: table,
+                    json: Some(json.into()),
+                    prev_ts: None,
+                }));
+                continue;
+            }
+            for index in [1, 2] {
+                let key = [number.to_be_bytes().as_slice(), &id(index).0, &id(0).0].concat();
+                let document = Some((table, id(0)));
+                batch.push(Row::Index(IndexRow { index_id: InternalId([index; 16]), ts, key, document }));
+            }
+        }
+        Ok((!batch.rows().is_empty()).then_some(batch))
+    }
+}
+
+fn hex_of(id: &InternalId) -> String {
+    format!("{id:?}")
+}
+
+/// The most memory that this process ever had, in MiB.
+fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() >> 10
+}
+
+/// `CONVEXINFRA_ROWS_MIB` of rows through every engine, with the rate and the memory of each copy.
+#[test]
+#[ignore = "a gigabyte of rows takes minutes; run it with `--release`, `--ignored` and `--nocapture`"]
+fn a_large_database_is_copied_within_its_memory() {
+    let wanted: i64 = std::env::var("CONVEXINFRA_ROWS_MIB").map_or(1024, |text| text.parse().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| RowStore::Sqlite(folder.path().join(name));
+    let mut source: Option<RowStore> = None;
+    let targets = servers().flat_map(|server| {
+        let name = format!("rows_large_{}", server.engine());
+        [(format!("{:?}", server.kind), empty(server, &name)), (format!("SQLite from {:?}", server.kind), file(&name))]
+    });
+    let mut expected = None;
+    for (name, target) in [("SQLite".to_owned(), file("first"))].into_iter().chain(targets) {
+        let started = std::time::Instant::now();
+        let mut seen = rows::RowProgress::default();
+        let copied = run(async {
+            let mut reader: Box<dyn RowReader> = match &source {
+                Some(source) => source.reader(Stage::Loading, RowScope::ALL).await.unwrap(),
+                None => Box::new(Generated { next: 0, count: wanted << 10, table: Table::Documents }),
+            };
+            let writer = target.writer().await.unwrap();
+            rows::copy(reader.as_mut(), writer, |progress| seen = progress).await.unwrap()
+        });
+        let seconds = started.elapsed().as_secs_f64();
+        let rate = seen.bytes as f64 / seconds / f64::from(1 << 20);
+        let (count, mib, peak) = (seen.rows, seen.bytes >> 20, peak_memory());
+        let _ =
+            writeln!(std::io::stderr(), "{name}: {count} rows, {mib} MiB in {seconds:.1} s, {rate:.0} MiB/s, peak {peak} MiB");
+        assert_eq!(*expected.get_or_insert(copied.clone()), copied, "{name}");
+        assert!(peak_memory() < 100, "{} MiB", peak_memory());
+        source = Some(target);
     }
 }

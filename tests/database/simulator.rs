@@ -122,6 +122,73 @@ fn documents_and_variables_are_on_the_server() {
 }
 
 #[test]
+fn a_database_whose_rows_are_being_copied_is_refused() {
+    for server in servers() {
+        let name = Server::project();
+        server.sql("", &format!("CREATE DATABASE {name}"));
+        server.sql(&name, "CREATE TABLE read_only (id BIGINT NOT NULL, PRIMARY KEY (id))");
+        server.sql(&name, "INSERT INTO read_only VALUES (1)");
+        let place = Place::new();
+        let setup = setup(&place, server, &name, &without_tls(server));
+        assert_eq!(place.failure(&setup), 1, "{}", place.text());
+        assert_eq!(place.text().lines().last(), Some("Error: persistence is read-only, data migration in progress"));
+        server.sql(&name, "DELETE FROM read_only WHERE id = 1");
+        let mut backend = block(place.start(&setup));
+        assert_eq!(backend.interrupt().code(), Some(0));
+        server.sql("", &format!("DROP DATABASE {name}"));
+    }
+}
+
+#[test]
+fn a_database_of_the_real_backend_is_shown_and_never_changed() {
+    let Some(recorded) = fixture::shared_bytes("golden/data/sqlite.sqlite3") else { return };
+    let place = Place::new();
+    let file = place.folder.path().join("db.sqlite3");
+    std::fs::write(&file, &recorded).unwrap();
+    let setup = place.setup();
+    let key = crate::backend::key_of(
+        crate::backend::NAME,
+        &setup.value("--instance-secret"),
+        convexinfra::convex::admin_key::KeyKind::Admin { member_id: 0 },
+    );
+    let mut backend = block(place.start(&setup));
+    let deployment = convexinfra::convex::deployment::Deployment::new(
+        &convexinfra::convex::deployment::DeploymentClient::default(),
+        backend.url(),
+        Some(key.clone()),
+    );
+    let variables = block(deployment.environment()).unwrap();
+    assert_eq!(
+        variables.iter().map(|(name, value)| (name.as_str(), value.expose())).collect::<Vec<_>>(),
+        [("GREETING", "gold")]
+    );
+    let ask = |path: &str, args: serde_json::Value| {
+        let body = serde_json::json!({ "path": path, "args": args, "format": "json" });
+        let sent = reqwest::Client::new()
+            .post(format!("{}/api/query", backend.url()))
+            .header("Authorization", format!("Convex {}", key.expose()))
+            .json(&body);
+        block(async { sent.send().await.unwrap().json::<serde_json::Value>().await.unwrap() })["value"].clone()
+    };
+    for (table, count) in [("people", 55.0), ("notes", 60.0), ("jobs", 1.0), ("files", 3.0), ("nobody", 0.0)] {
+        assert_eq!(ask("_system/cli/tableSize", serde_json::json!({ "tableName": table })), count, "{table}");
+    }
+    let options = serde_json::json!({ "paginationOpts": { "cursor": null, "numItems": 100 } });
+    let mut names: Vec<String> = ask("_system/cli/tables", options)["page"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|table| table["name"].as_str().unwrap().to_owned())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["files", "jobs", "notes", "people"]);
+    let change = EnvironmentChange { name: "GREETING".to_owned(), value: Some(Secret::new("other")) };
+    block(deployment.change_environment(&[change])).unwrap();
+    assert_eq!(backend.interrupt().code(), Some(0));
+    assert!(std::fs::read(&file).unwrap() == recorded, "the file was changed");
+}
+
+#[test]
 fn a_second_process_takes_the_lease_and_the_first_ends_well() {
     for server in servers() {
         let name = Server::project();

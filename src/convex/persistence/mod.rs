@@ -13,7 +13,7 @@ mod table;
 use std::path::PathBuf;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::Value;
 
 pub use self::digest::{DatabaseDigest, Digester, TableDigest};
@@ -98,6 +98,17 @@ pub fn active_table(document: &Value) -> Option<String> {
 pub fn root_table(document: &Value) -> Option<String> {
     let is_root = document.get("namespace").is_none_or(Value::is_null);
     active_table(document).filter(|_| is_root)
+}
+
+/// Returns the component that a table belongs to, from its document in the table of all tables.
+pub fn component(document: &Value) -> Option<String> {
+    document.get("namespace")?.get("id").and_then(Value::as_str).map(str::to_owned)
+}
+
+/// Returns the version of a database, from the document of [`DATABASE_GLOBALS`].
+pub fn database_version(document: &Value) -> Option<i64> {
+    let version = document.get("version")?.get("$integer").and_then(Value::as_str)?;
+    Some(i64::from_le_bytes(STANDARD.decode(version).ok()?.try_into().ok()?))
 }
 
 /// Returns the key of the file that a document names.

@@ -11,14 +11,14 @@ use super::sqlite_reader::sqlite_error;
 use crate::convex::persistence::{self, Edit, InternalId, MalformedRow, Table, mysql_json};
 
 /// How many tables a deployment may have.
-const TABLES_MAX: u32 = 20_000;
+pub(super) const TABLES_MAX: u32 = 20_000;
 
-fn malformed(what: &'static str) -> RowError {
+pub(super) fn malformed(what: &'static str) -> RowError {
     MalformedRow { table: Table::Documents, what }.into()
 }
 
 /// Returns the identity of one of the deployment's own tables among the documents of the table of all tables.
-fn find_table(tables: &[StoredDocument], name: &str) -> Result<InternalId, RowError> {
+pub(super) fn find_table(tables: &[StoredDocument], name: &str) -> Result<InternalId, RowError> {
     let is_it = |document: &&StoredDocument| {
         persistence::decode_document(&document.value)
             .is_some_and(|document| persistence::root_table(&document).as_deref() == Some(name))
@@ -67,12 +67,7 @@ pub(super) fn edit_file(path: &Path, edits: &[Edit]) -> Result<(), RowError> {
     }
     let mut connection = Connection::open(path).map_err(failed)?;
     let transaction = connection.transaction().map_err(failed)?;
-    let global = "SELECT json_value FROM persistence_globals WHERE key = ?1";
-    let tables: Option<String> =
-        transaction.query_row(global, [persistence::TABLES_TABLE_ID], |row| row.get(0)).optional().map_err(failed)?;
-    let tables = tables.as_deref().and_then(|value| persistence::table_id(value.as_bytes()));
-    let tables = tables.ok_or_else(|| malformed("the table of all tables is not named"))?;
-    let tables = live_documents(&transaction, &tables, TABLES_MAX).map_err(failed)?;
+    let tables = sqlite_tables(&transaction, path)?;
     for edit in edits {
         let table = find_table(&tables, edit.table())?;
         let document = only(live_documents(&transaction, &table.0, 2).map_err(failed)?)?;
@@ -83,7 +78,18 @@ pub(super) fn edit_file(path: &Path, edits: &[Edit]) -> Result<(), RowError> {
     transaction.commit().map_err(failed)
 }
 
-fn live_documents(connection: &Connection, table: &[u8; 16], limit: u32) -> rusqlite::Result<Vec<StoredDocument>> {
+/// Returns the documents of the table of all tables.
+pub(super) fn sqlite_tables(connection: &Connection, path: &Path) -> Result<Vec<StoredDocument>, RowError> {
+    let failed = |error| sqlite_error(path, "read", error);
+    let global = "SELECT json_value FROM persistence_globals WHERE key = ?1";
+    let tables: Option<String> =
+        connection.query_row(global, [persistence::TABLES_TABLE_ID], |row| row.get(0)).optional().map_err(failed)?;
+    let tables = tables.as_deref().and_then(|value| persistence::table_id(value.as_bytes()));
+    let tables = tables.ok_or_else(|| malformed("the table of all tables is not named"))?;
+    live_documents(connection, &tables, TABLES_MAX).map_err(failed)
+}
+
+pub(super) fn live_documents(connection: &Connection, table: &[u8; 16], limit: u32) -> rusqlite::Result<Vec<StoredDocument>> {
     let sql = live_documents_sql("documents", &format!("X'{}'", hex::encode(table)), limit);
     let mut statement = connection.prepare(&sql)?;
     let document = |row: &rusqlite::Row<'_>| {

@@ -59,6 +59,9 @@ pub enum RowError {
     /// A server cannot be used.
     #[error(transparent)]
     Server(#[from] DatabaseError),
+    /// Nothing came or went for a long time.
+    #[error("no row was read or written for half an hour")]
+    Stalled,
     /// The process ends, or a thread of it ended.
     #[error("the rows were not copied to their end")]
     Interrupted,
@@ -77,6 +80,7 @@ impl RowError {
             Self::Missing { .. } => "data.missing",
             Self::File { .. } => "data.file",
             Self::Server(error) => error.code(),
+            Self::Stalled => "data.stalled",
             Self::Interrupted => "data.interrupted",
         }
     }
@@ -89,6 +93,7 @@ impl RowError {
                  --include-file-storage"
             }
             Self::Malformed(_) => "the database is damaged: have it checked by its engine, or restore a snapshot",
+            Self::Stalled => "check that the server answers, and run the same command again",
             Self::NoSpace { .. } => "make room, and run the same command again",
             Self::InUse { .. } => "name an empty database; what is in this one stays as it is",
             Self::PacketLimit { .. } => {

@@ -4,6 +4,7 @@
 //! and the first bytes of their keys. A [`RowWriter`] takes them in any order. Between the two are at most a few batches, so
 //! memory does not grow with the database, and the slower side sets the pace.
 
+mod catalog;
 mod editor;
 mod error;
 mod mysql_reader;
@@ -15,8 +16,11 @@ mod server;
 mod sqlite_reader;
 mod sqlite_writer;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
+pub use self::catalog::{Catalog, CatalogTable, read_live_documents};
 pub use self::error::RowError;
 pub use self::row_store::{RowStore, Stage};
 pub use self::sqlite_reader::SqliteReader;
@@ -27,6 +31,8 @@ use crate::convex::persistence::{DatabaseDigest, Digester, Row};
 const BATCH_BYTES: usize = 1 << 20;
 /// How many rows a batch holds at most.
 const BATCH_ROWS: usize = 4096;
+/// How long one batch may take. The first one of a table may wait for the server to sort it.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// How many batches wait between a thread and the task that it works for.
 const BATCHES_AHEAD: usize = 2;
 
@@ -117,12 +123,12 @@ pub async fn copy(
     mut progress: impl FnMut(RowProgress) + Send,
 ) -> Result<DatabaseDigest, RowError> {
     let (mut digester, mut seen) = (Digester::default(), RowProgress::default());
-    while let Some(mut batch) = reader.next_batch().await? {
+    while let Some(mut batch) = moving(reader.next_batch()).await? {
         batch.rows.retain(|row| !matches!(row, Row::Global(global) if !global.is_copied()));
         batch.rows.iter().for_each(|row| digester.add(row));
         seen.rows += batch.rows.len() as u64;
         seen.bytes += batch.bytes as u64;
-        writer.write(batch).await?;
+        moving(writer.write(batch)).await?;
         progress(seen);
     }
     writer.finish().await?;
@@ -135,8 +141,13 @@ pub async fn copy(
 /// [`RowError`] of the reader.
 pub async fn digest(reader: &mut dyn RowReader) -> Result<DatabaseDigest, RowError> {
     let mut digester = Digester::default();
-    while let Some(batch) = reader.next_batch().await? {
+    while let Some(batch) = moving(reader.next_batch()).await? {
         batch.rows().iter().for_each(|row| digester.add(row));
     }
     Ok(digester.digest().clone())
+}
+
+/// Ends what stands still, such as a connection whose other end is gone.
+async fn moving<T>(work: impl Future<Output = Result<T, RowError>> + Send) -> Result<T, RowError> {
+    tokio::time::timeout(STALL_TIMEOUT, work).await.unwrap_or(Err(RowError::Stalled))
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::connect::Volume;
 use super::super::{DatabaseServer, admin::Admin, mysql::MysqlSession, postgres::PostgresSession};
+use super::catalog;
 use super::editor::{edit_file, edit_on_server};
 use super::mysql_reader::MysqlReader;
 use super::mysql_writer::MysqlWriter;
@@ -17,7 +18,7 @@ use super::postgres_reader::PostgresReader;
 use super::postgres_writer::PostgresWriter;
 use super::server::{self, missing};
 use super::sqlite_reader::io_error;
-use super::{RowError, RowReader, RowScope, RowWriter, SqliteReader, SqliteWriter};
+use super::{Catalog, RowError, RowReader, RowScope, RowWriter, SqliteReader, SqliteWriter};
 use crate::convex::persistence::{Edit, Engine};
 use crate::model::Storage;
 
@@ -94,6 +95,22 @@ impl RowStore {
             (Self::Server(server, database), Engine::Mysql) => Box::new(MysqlWriter::create(server, database).await?),
             (Self::Server(server, database), _) => Box::new(PostgresWriter::create(server, database).await?),
         })
+    }
+
+    /// Returns the tables that it has, with how many documents are in each.
+    ///
+    /// # Errors
+    /// [`RowError`]: it cannot be read, or holds what is not known.
+    pub async fn catalog(&self, stage: Stage) -> Result<Catalog, RowError> {
+        match (self, self.engine()) {
+            (Self::Sqlite(path), _) => {
+                let path = stage.file(path);
+                let read = tokio::task::spawn_blocking(move || catalog::read_file(&path)).await;
+                read.map_err(|_| RowError::Interrupted)?
+            }
+            (Self::Server(server, database), Engine::Mysql) => catalog::read_server(&mut mysql(server, database).await?).await,
+            (Self::Server(server, database), _) => catalog::read_server(&mut postgres(server, database).await?).await,
+        }
     }
 
     /// Edits documents of what was loaded and is not published yet. Repeating it is harmless.

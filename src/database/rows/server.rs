@@ -1,5 +1,7 @@
 //! What readers and writers of both servers share: errors, and the row that keeps backends from starting.
 
+use std::collections::BTreeMap;
+
 use mysql_async::prelude::Queryable;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
@@ -67,6 +69,16 @@ pub(super) fn mysql_error_of(server: String, what: &str, error: mysql_async::Err
     }
 }
 
+/// Counts the live documents of each table: the newest revision of each decides.
+pub(super) fn counts_sql(documents: &str) -> String {
+    format!(
+        "SELECT d.table_id, count(*) FROM {documents} d
+         JOIN (SELECT table_id, id, max(ts) AS ts FROM {documents} GROUP BY table_id, id) n
+         ON n.table_id = d.table_id AND n.id = d.id AND n.ts = d.ts
+         WHERE NOT coalesce(d.deleted, false) GROUP BY d.table_id"
+    )
+}
+
 /// A session that can read and write the row that keeps backends from starting.
 pub(super) trait Lockable: Admin {
     /// Returns the first column of the first row of a query as a number.
@@ -83,6 +95,9 @@ pub(super) trait Lockable: Admin {
 
     /// Returns bytes as a literal.
     fn literal(&self, bytes: &[u8]) -> String;
+
+    /// Returns how many live documents each table has.
+    fn counts(&mut self) -> impl Future<Output = Result<BTreeMap<Vec<u8>, u64>, RowError>> + Send;
 }
 
 impl Lockable for PostgresSession {
@@ -108,6 +123,16 @@ impl Lockable for PostgresSession {
     fn literal(&self, bytes: &[u8]) -> String {
         format!("decode('{}', 'hex')", hex::encode(bytes))
     }
+
+    async fn counts(&mut self) -> Result<BTreeMap<Vec<u8>, u64>, RowError> {
+        let rows = self.client.query(&counts_sql("documents"), &[]).await;
+        let count = |row: &tokio_postgres::Row| {
+            let count: i64 = row.try_get(1)?;
+            Ok((row.try_get(0)?, count.unsigned_abs()))
+        };
+        rows.and_then(|rows| rows.iter().map(count).collect())
+            .map_err(|error| postgres_error(self, "count its documents", error))
+    }
 }
 
 impl Lockable for MysqlSession {
@@ -131,6 +156,12 @@ impl Lockable for MysqlSession {
 
     fn literal(&self, bytes: &[u8]) -> String {
         format!("X'{}'", hex::encode(bytes))
+    }
+
+    async fn counts(&mut self) -> Result<BTreeMap<Vec<u8>, u64>, RowError> {
+        let rows: Result<Vec<(Vec<u8>, u64)>, _> = self.connection.query(counts_sql(&self.table("documents"))).await;
+        let rows = rows.map_err(|error| mysql_error(self, "count its documents", error))?;
+        Ok(rows.into_iter().collect())
     }
 }
 
