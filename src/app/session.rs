@@ -131,7 +131,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Asks the control plane what is in the way of the steps that depend on engines, databases and buckets. What it cannot
+    /// Asks the control plane what is in the way of the steps that depend on engines, clusters, databases and buckets. What it cannot
     /// say, the apply will.
     async fn add_preflight(&self, plan: &mut Plan, snapshot: &Snapshot) {
         if !plan.refusals.is_empty() || snapshot.control_plane.scope.is_some_and(|scope| scope < Scope::Apply) {
@@ -155,7 +155,7 @@ impl<'a> Session<'a> {
                 let asks_provider = match spec.provider.descriptor().location {
                     Location::Engine => true,
                     Location::Process => step.action == Action::Create && !spec.is_record_only(),
-                    Location::Platform => false,
+                    Location::Platform => spec.provider.descriptor().looks_ahead,
                 };
                 if !spec.has_own_server() && !spec.has_buckets() && !asks_provider {
                     return None;

@@ -21,7 +21,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::archive::Archive;
 pub(crate) use self::key::{Key, KeyCommand, Rotate};
-pub(crate) use self::kubernetes::{Forward, ForwardedPart, Kubernetes, KubernetesCommand};
+pub(crate) use self::kubernetes::{Forward, ForwardedPart, Kubernetes, KubernetesCommand, Render};
 pub(crate) use self::log::Log;
 pub(crate) use self::quota::{Quota, QuotaCommand, QuotaLimit, QuotaLimits, QuotaTarget};
 pub(crate) use self::schema::Schema;
@@ -134,6 +134,8 @@ pub(crate) enum Command {
     Forward(Forward),
     /// What has to do with clusters alone.
     Kubernetes(Kubernetes),
+    /// Print the objects of backends as YAML, for tools that apply them from a repository.
+    Render(Render),
     /// Draw the graph of the plan.
     Graph(Graph),
     /// Print a JSON schema.

@@ -10,7 +10,6 @@ pub(super) struct Findings {
 }
 
 impl Findings {
-    #[cfg(feature = "native")]
     pub(super) fn refuse(&mut self, placement: &ResolvedBackend, finding: Diagnostic) {
         self.preflight.refusals.push(finding.about(Address::backend(&placement.name)));
     }

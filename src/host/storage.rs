@@ -1,5 +1,5 @@
 //! What a backend keeps its data in besides its own place, databases and buckets: looked at before work is accepted,
-//! prepared before the backend starts, released when it is gone.
+//! prepared before the backend starts, released when it is gone. The place itself is asked what it would refuse.
 //!
 //! Must not do: decide whether data is kept or dropped.
 
@@ -9,7 +9,8 @@ use super::findings::Findings;
 use super::{Host, buckets, database};
 use crate::api::{ControlError, OperationRequest, Preflight, ProgressFn, Work};
 use crate::authority::{DatabaseState, EffectResult, preview_without_store};
-use crate::model::{Address, DatabaseReclaim, Diagnostic, ProjectName, ResolvedBackend};
+use crate::model::{DatabaseReclaim, Diagnostic, ProjectName, ResolvedBackend};
+use crate::provider::PlaceFindings;
 
 /// Limits how long a look at storage may take.
 const PREFLIGHT_TIMEOUT: Duration = Duration::from_secs(25);
@@ -25,29 +26,46 @@ impl Host {
             None => preview_without_store(project, request)?,
         };
         match placement {
-            Some(placement) => {
-                let mut found = self.look_at_storage(&placement, &request.work).await;
-                if matches!(request.work, Work::Put { .. }) {
-                    found.refusals.extend(self.look_at_place(project, &placement).await);
-                }
-                Ok(found)
-            }
+            Some(placement) => Ok(self.look_ahead(project, &placement, &request.work).await),
             None => Ok(Preflight::default()),
         }
     }
 
-    /// Returns why a provider would refuse a backend. What does not answer in time says nothing.
-    async fn look_at_place(&self, project: &ProjectName, placement: &ResolvedBackend) -> Option<Diagnostic> {
-        let checked = tokio::select! {
-            checked = self.check_with_provider(project, &placement.name, &placement.spec) => checked,
-            () = self.platform.sleep(PREFLIGHT_TIMEOUT) => return None,
-        };
-        match checked {
-            Err(ControlError::Refused(finding) | ControlError::Unsupported(finding)) => {
-                Some(finding.about(Address::backend(&placement.name)))
-            }
-            _ => None,
+    /// Looks at what a backend keeps its data in, and at what its place says.
+    async fn look_ahead(&self, project: &ProjectName, placement: &ResolvedBackend, work: &Work) -> Preflight {
+        let mut found = self.look_at_storage(placement, work).await;
+        if matches!(work, Work::Put { .. }) {
+            let place = self.look_at_place(project, placement).await;
+            found.refusals.extend(place.refusals);
+            found.notes.extend(place.notes);
         }
+        found
+    }
+
+    /// Asks a provider what it, or the place of a backend, would refuse. What does not answer in time says nothing.
+    async fn look_at_place(&self, project: &ProjectName, placement: &ResolvedBackend) -> Preflight {
+        let mut findings = Findings::default();
+        let look = async {
+            match self.provider(placement.spec.provider) {
+                Ok(provider) if placement.spec.provider.descriptor().looks_ahead => Ok(provider.preflight(placement).await),
+                _ => {
+                    self.check_with_provider(project, &placement.name, &placement.spec).await.map(|()| PlaceFindings::default())
+                }
+            }
+        };
+        let seen = tokio::select! {
+            seen = look => seen,
+            () = self.platform.sleep(PREFLIGHT_TIMEOUT) => return findings.preflight,
+        };
+        match seen {
+            Ok(seen) => {
+                seen.refusals.into_iter().for_each(|finding| findings.refuse(placement, finding));
+                seen.notes.into_iter().for_each(|finding| findings.note(placement, finding));
+            }
+            Err(ControlError::Refused(finding) | ControlError::Unsupported(finding)) => findings.refuse(placement, finding),
+            Err(_) => {}
+        }
+        findings.preflight
     }
 
     async fn look_at_storage(&self, placement: &ResolvedBackend, work: &Work) -> Preflight {
@@ -77,13 +95,18 @@ impl Host {
         findings.preflight
     }
 
-    /// Refuses a request that a plan would refuse, in its words, and one whose storage is seen not to work, before it replaces
-    /// anything that does.
+    /// Refuses a request that a plan would refuse, in its words, and one whose storage or place is seen not to work, before it
+    /// replaces anything that does.
     pub(super) async fn check_put(&self, project: &ProjectName, request: &OperationRequest) -> Result<(), ControlError> {
         let placement = self.read_rows(|authority| authority.preview(project, request))?.flatten();
-        // A new backend has nothing to replace, and its storage is tried when it is prepared.
+        // A new backend has nothing to replace: its storage is tried when it is prepared, and its place when it is made.
         let Some(placement) = placement.filter(|placement| placement.has_been_ready) else { return Ok(()) };
-        match self.look_at_storage(&placement, &request.work).await.refusals.into_iter().next() {
+        let mut found = self.look_at_storage(&placement, &request.work).await;
+        // The other providers are asked when the request is accepted.
+        if placement.spec.provider.descriptor().looks_ahead {
+            found.refusals.extend(self.look_at_place(project, &placement).await.refusals);
+        }
+        match found.refusals.into_iter().next() {
             Some(refusal) => Err(ControlError::Refused(refusal)),
             None => Ok(()),
         }

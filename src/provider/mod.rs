@@ -22,7 +22,7 @@ pub mod simulated;
 pub use async_trait::async_trait;
 
 use crate::model::{
-    BackendId, BackendName, BackendSpec, Observation, ProjectName, ProviderKind, ProviderState, ResolvedBackend,
+    BackendId, BackendName, BackendSpec, Diagnostic, Observation, ProjectName, ProviderKind, ProviderState, ResolvedBackend,
 };
 
 /// A backend that is at its place, and that its provider cannot know to be recorded.
@@ -32,6 +32,15 @@ pub struct FoundBackend {
     pub id: BackendId,
     /// What was found of it, such as its container by name.
     pub thing: String,
+}
+
+/// What the place of a backend would say to it, asked beforehand.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PlaceFindings {
+    /// Why it could not be brought up.
+    pub refusals: Vec<Diagnostic>,
+    /// What is worth a look.
+    pub notes: Vec<Diagnostic>,
 }
 
 /// One kind of place where backends run. Every verb may be repeated at any time and ends in the same state.
@@ -49,7 +58,14 @@ pub trait Provider: Send + Sync {
         Ok(())
     }
 
-    /// Finds backends of a project and name at their place. One that is not recorded would be lost beside a new one.
+    /// Asks the place of a backend what it would refuse, before anything of it is made or replaced. Changes nothing; drivers
+    /// that have an answer say so in their descriptor (`looks_ahead`). What cannot be asked is a note.
+    async fn preflight(&self, _: &ResolvedBackend) -> PlaceFindings {
+        PlaceFindings::default()
+    }
+
+    /// Finds backends of a project and name at the place that a specification names. One that is not recorded would be lost
+    /// beside a new one.
     async fn find(&self, _: &ProjectName, _: &BackendName, _: &BackendSpec) -> Result<Vec<FoundBackend>, ProviderError> {
         Ok(Vec::new())
     }

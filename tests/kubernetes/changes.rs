@@ -35,6 +35,25 @@ fn every_change_by_hand_is_found_and_put_right() {
     repaired(&project, "statefulset.terminationGracePeriodSeconds", &["patch", &set_path, "-p", grace]);
     let strategy = r#"{"spec":{"updateStrategy":{"type":"RollingUpdate"}}}"#;
     repaired(&project, "statefulset.updateStrategy.type", &["patch", &set_path, "-p", strategy]);
+    // The numbers of ports tell the items of a list apart, so a changed one is another item to the server.
+    let ports = r#"[{"op":"replace","path":"/spec/template/spec/containers/0/ports/0/containerPort","value":9999}]"#;
+    repaired(&project, "statefulset.containers.backend.ports", &["patch", &set_path, "--type=json", "-p", ports]);
+    let probe = r#"[{"op":"remove","path":"/spec/template/spec/containers/0/readinessProbe"}]"#;
+    repaired(&project, "statefulset.containers.backend.readinessProbe", &["patch", &set_path, "--type=json", "-p", probe]);
+    let hook = r#"[{"op":"remove","path":"/spec/template/spec/containers/0/lifecycle"}]"#;
+    repaired(&project, "statefulset.containers.backend.lifecycle", &["patch", &set_path, "--type=json", "-p", hook]);
+    let writable =
+        r#"[{"op":"replace","path":"/spec/template/spec/containers/0/securityContext/readOnlyRootFilesystem","value":false}]"#;
+    repaired(&project, "statefulset.containers.backend.securityContext", &["patch", &set_path, "--type=json", "-p", writable]);
+    let service = format!("service/{set}");
+    let port = r#"[{"op":"replace","path":"/spec/ports/0/port","value":9999}]"#;
+    repaired(&project, "service.ports.api", &["patch", &service, "--type=json", "-p", port]);
+    repaired(&project, "service.type", &["patch", &service, "-p", r#"{"spec":{"type":"NodePort"}}"#]);
+    let selector = r#"{"spec":{"selector":{"convexinfra/role":"nobody"}}}"#;
+    repaired(&project, "service.selector", &["patch", &service, "-p", selector]);
+    repaired(&project, "service.labels", &["label", &service, "app.kubernetes.io/part-of-"]);
+    let claim = format!("persistentvolumeclaim/{set}-data");
+    repaired(&project, "claim.labels", &["label", &claim, "--overwrite", "app.kubernetes.io/name=other"]);
     repaired(&project, "service", &["delete", "service", &set]);
     repaired(&project, "secret.data", &["patch", "secret", &secret, "-p", r#"{"data":{"launch":"aGk="}}"#]);
     repaired(&project, "secret", &["delete", "secret", &secret]);

@@ -5,7 +5,7 @@ use std::fs;
 
 use crate::cluster_or_skip;
 use crate::commands::ONE;
-use crate::rig::{BACKEND_TWO, Cluster, Project};
+use crate::rig::{BACKEND, BACKEND_TWO, BROKEN, Cluster, Project};
 
 #[derive(Clone, Copy, Debug)]
 enum Story {
@@ -80,4 +80,27 @@ fn an_update_survives_every_point() {
 #[test]
 fn a_destroy_survives_every_point() {
     survives_every_point(Story::Destroy);
+}
+
+/// An update that never becomes ready is taken back by the next run as well, wherever the first one was killed.
+#[test]
+fn a_bad_update_that_was_killed_is_rolled_back() {
+    let cluster = cluster_or_skip!();
+    for point in ["stateful_set_applied", "pod_deleted", "rolled_back"] {
+        let mut project = Project::new(cluster, ONE);
+        project.world.apply();
+        project.shell("echo kept > /convex/data/mark");
+        project.manifest(&ONE.replace("PLACE", &format!("namespace = \"{}\"\nimage = \"{BROKEN}\"", project.name)));
+        project.world.set("CONVEXINFRA_FAULT", &format!("provider.kubernetes.{point}:1"));
+        let killed = project.world.run(&["apply", "--yes"]);
+        assert_eq!(killed.signal(), Some(9), "{point}: {killed}");
+        project.world.unset("CONVEXINFRA_FAULT");
+        let run = project.world.run_expecting(1, &["apply", "--yes"]);
+        assert!(run.err.contains("provider.not_replaced"), "{point}: {run}");
+        project.until_ready();
+        assert_eq!(project.one("pods")["spec"]["containers"][0]["image"], BACKEND, "{point}");
+        assert_eq!(project.shell("cat /convex/data/mark"), "kept", "{point}");
+        let noted = project.one("statefulsets")["metadata"]["annotations"]["convexinfra/template-before"].clone();
+        assert_eq!(noted, serde_json::Value::Null, "{point}");
+    }
 }

@@ -19,21 +19,37 @@ fn a_claim_that_was_kept_is_taken_up() {
 }
 
 #[test]
-fn a_claim_that_is_deleted_under_its_pod_is_an_alarm_and_its_volume_is_saved() {
+fn a_claim_that_is_deleted_under_its_pod_is_an_alarm_and_an_apply_saves_its_volume() {
     let project = Project::new(cluster_or_skip!(), ONE);
     project.world.apply();
     project.shell("echo kept > /convex/data/mark");
     let claim = project.name_of("persistentvolumeclaims");
     project.kubectl(&["delete", "persistentvolumeclaim", &claim, "--wait=false"]);
     assert_eq!(project.drift(), ["claim"]);
-    let run = project.world.run_expecting(1, &["apply", "--yes"]);
-    assert!(run.err.contains("kubernetes.claim_terminating"), "{run}");
-    // The Pod ends, and the claim with it.
-    project.kubectl(&["delete", "pod", &project.name_of("pods")]);
-    wait_until("the claim is gone", || project.get("persistentvolumeclaims").is_empty());
     project.world.apply();
     assert_eq!(project.shell("cat /convex/data/mark"), "kept");
     project.world.assert_converged();
+}
+
+#[test]
+fn a_claim_that_was_deleted_by_hand_takes_no_data_along() {
+    let project = Project::new(cluster_or_skip!(), ONE);
+    project.world.apply();
+    project.shell("echo kept > /convex/data/mark");
+    project.world.run_expecting(0, &["stop", "dev"]);
+    let claim = project.one("persistentvolumeclaims");
+    let volume = claim["spec"]["volumeName"].as_str().unwrap();
+    project.kubectl(&["delete", "persistentvolumeclaim", claim["metadata"]["name"].as_str().unwrap()]);
+    wait_until("the volume is kept", || {
+        project.cluster.kubectl(&["get", "pv", volume, "-o", "jsonpath={.status.phase}"]) == "Released"
+    });
+    project.world.run_expecting(0, &["start", "dev"]);
+    project.until_ready();
+    assert_eq!(project.shell("cat /convex/data/mark"), "kept");
+    project.world.assert_converged();
+    // Its removal is what takes the data away.
+    project.world.run_expecting(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
+    wait_until("the volume is gone", || project.cluster.try_kubectl(&["get", "pv", volume]).is_err());
 }
 
 #[test]
@@ -44,7 +60,7 @@ fn a_claim_that_is_gone_with_its_volume_is_never_made_anew() {
     let claim = project.one("persistentvolumeclaims");
     let volume = claim["spec"]["volumeName"].as_str().unwrap();
     project.kubectl(&["delete", "persistentvolumeclaim", claim["metadata"]["name"].as_str().unwrap()]);
-    wait_until("the volume is gone", || project.cluster.try_kubectl(&["get", "pv", volume]).is_err());
+    project.cluster.kubectl(&["delete", "pv", volume]);
     let run = project.world.run_expecting(4, &["apply", "--yes", "--json"]);
     assert_eq!(run.errors(), ["plan.data_missing"], "{run}");
     assert!(project.get("persistentvolumeclaims").is_empty());
@@ -58,4 +74,15 @@ fn a_namespace_that_is_gone_is_not_absent() {
     let run = project.world.run(&["status", "--json"]);
     let status = run.document();
     assert_eq!(status["backends"][0]["state"], "unknown", "{run}");
+}
+
+/// A control plane that has lost its records makes no second backend beside the one that is there.
+#[test]
+fn a_backend_without_a_record_is_found_in_its_namespace() {
+    let project = Project::new(cluster_or_skip!(), ONE);
+    project.world.apply();
+    project.world.run_expecting(0, &["forget", "dev", "--yes"]);
+    let run = project.world.run(&["apply", "--yes"]);
+    assert!(run.code() != 0 && run.err.contains(&project.name_of("statefulsets")), "{run}");
+    assert_eq!(project.get("statefulsets").len(), 1);
 }

@@ -11,4 +11,6 @@ mod changes;
 mod commands;
 mod crash;
 mod data;
+mod exposure;
+mod foresight;
 mod rig;

@@ -13,6 +13,8 @@ use serde_json::Value;
 pub(crate) const BACKEND: &str = "docker.io/convexinfra-test/backend:one";
 /// Another build of the same, as another release would be.
 pub(crate) const BACKEND_TWO: &str = "docker.io/convexinfra-test/backend:two";
+/// The official image that the example names.
+pub(crate) const OFFICIAL: &str = "ghcr.io/get-convex/convex-backend:652b828b5129e6cdbcaa3c20efa8d116d09ff3bf";
 /// An image whose backend ends at once.
 pub(crate) const BROKEN: &str = "docker.io/convexinfra-test/backend:broken";
 
@@ -36,12 +38,8 @@ fn prepare() -> Option<Cluster> {
     };
     let cluster = Cluster { folder: PathBuf::from(folder) };
     cluster.kubectl(&["version"]);
-    let images = tempfile::tempdir().unwrap();
-    for (name, kind) in [(BACKEND, ""), (BACKEND_TWO, ""), (BROKEN, "broken")] {
-        let tar = images.path().join("image.tar");
-        let tar = tar.to_str().unwrap();
-        script("backend-image", &[executable(), name, tar, kind]);
-        script("cluster", &["load", cluster.folder.to_str().unwrap(), tar]);
+    for (name, kind) in [(BACKEND, ""), (BACKEND_TWO, ""), (OFFICIAL, ""), (BROKEN, "broken")] {
+        cluster.load(name, kind);
     }
     Some(cluster)
 }
@@ -70,6 +68,15 @@ fn unique(word: &str) -> String {
 }
 
 impl Cluster {
+    /// Puts the stand-in for the official image on the node, under a name.
+    fn load(&self, name: &str, kind: &str) {
+        let folder = tempfile::tempdir().unwrap();
+        let tar = folder.path().join("image.tar");
+        let tar = tar.to_str().unwrap();
+        script("backend-image", &[executable(), name, tar, kind]);
+        script("cluster", &["load", self.folder.to_str().unwrap(), tar]);
+    }
+
     pub(crate) fn kubeconfig(&self) -> String {
         self.folder.join("admin.conf").to_str().unwrap().to_owned()
     }

@@ -4,6 +4,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::BackendArg;
+use crate::model::BackendName;
 
 #[derive(Debug, Args)]
 pub(crate) struct Kubernetes {
@@ -30,6 +31,19 @@ pub(crate) enum ForwardedPart {
     Site,
     /// The dashboard.
     Dashboard,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Render {
+    /// The backends; all of the provider when none is named.
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<BackendName>,
+    /// The provider whose objects are printed.
+    #[arg(long, default_value = "kubernetes", value_parser = ["kubernetes"], env = "CONVEXINFRA_RENDER_PROVIDER")]
+    pub(crate) provider: String,
+    /// The ClusterSecretStore of External Secrets that has the instance secrets; without one, a comment says which Secret to make.
+    #[arg(long, value_name = "STORE", env = "CONVEXINFRA_SECRET_STORE")]
+    pub(crate) secret_store: Option<String>,
 }
 
 #[derive(Debug, Args)]

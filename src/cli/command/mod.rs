@@ -22,6 +22,7 @@ mod plan;
 mod provision;
 mod quota;
 mod recover;
+mod render;
 mod rotate;
 mod schema;
 mod serve;
@@ -48,6 +49,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<Exit, AppError>
         Command::Key(Key { command: KeyCommand::Rotate(args) }) => runtime()?.block_on(rotate::run(context, &args)),
         Command::Key(args) => key::run(context, &args),
         Command::Kubernetes(args) => kubernetes::run(context, &args),
+        Command::Render(args) => render::run(context, &args),
         Command::Trust(args) => trust::run(context, &args),
         Command::Serve(args) => serve::run(context, &args),
         Command::SimulateBackend { .. } => {

@@ -18,6 +18,7 @@ pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
     runs_dashboards: true,
     stops: true,
     retains_volumes: true,
+    looks_ahead: true,
     volume_place: |settings| {
         let kubernetes = &settings.kubernetes;
         let [context, namespace] = [&kubernetes.context, &kubernetes.namespace].map(|name| name.as_deref().unwrap_or_default());

@@ -47,6 +47,8 @@ pub struct ProviderDescriptor {
     pub stops: bool,
     /// Whether it removes a backend and retains its volume for the next one.
     pub retains_volumes: bool,
+    /// Whether its driver can ask the place of a backend what it would refuse.
+    pub looks_ahead: bool,
     /// Whether its backends keep their files themselves and ignore `files`.
     pub keeps_files_itself: bool,
     /// Whether it imports and recovers what runs there, and so tells backends apart by their owner labels.
@@ -236,6 +238,7 @@ impl ProviderDescriptor {
             runs_dashboards: false,
             stops: false,
             retains_volumes: false,
+            looks_ahead: false,
             keeps_files_itself: false,
             imports: false,
             region_impact: ChangeImpact::MovesData,

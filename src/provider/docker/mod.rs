@@ -218,8 +218,7 @@ impl Docker {
         engine.tunnel(&labels::ResourceNames::of(resolved).backend(), port).await
     }
 
-    /// Resolves all images, and with them the backend's container. Everything that has to be fetched is fetched before anything
-    /// is touched.
+    /// Resolves all images, and with them the backend's container. What has to be fetched is fetched before anything is touched.
     async fn resolve_images(
         &self,
         engine: &Engine,

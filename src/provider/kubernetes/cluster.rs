@@ -213,6 +213,11 @@ impl Cluster {
         let is_missing = status.is_not_found() && about_namespace && !namespace.is_empty();
         let reason = status.message.trim().to_owned();
         match status.code {
+            // Where the API has no such kind at all, what answers is no status.
+            404 if status.details.is_none() => {
+                let reason = "the API server does not know this kind of object, because its definitions are not installed";
+                KubernetesError::Refused { verb, reason: reason.to_owned() }
+            }
             404 if is_missing => KubernetesError::NamespaceMissing { namespace: namespace.to_owned() },
             401 => unreachable(format!("the credentials are not accepted ({reason})")),
             // Quotas, Pod Security, webhooks and namespaces that end answer with the same status as missing rights.

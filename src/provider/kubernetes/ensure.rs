@@ -9,13 +9,14 @@ use tokio::time::{Instant, sleep};
 use super::cluster::{Cluster, Run};
 use super::error::KubernetesError;
 use super::exposure::{ClusterAddress, inside_ports, service};
-use super::inventory::{Inventory, require_namespace};
+use super::inventory::{Inventory, is_terminating, require_namespace};
 use super::kind::Kind;
-use super::labels::{FINGERPRINT, ID, ObjectNames, foreign_owner};
-use super::pod_state::{PodState, condition, pod_state};
+use super::labels::{ID, ObjectNames, foreign_owner};
+use super::pod_state::condition;
 use super::render::{Objects, RenderInput, claim_over, render};
-use super::rollout::Rollout;
-use super::{identity, image, pod, volume};
+use super::rollout::{ENDS_WITHIN, Rollout};
+use super::volume::Retention;
+use super::{identity, image, pod, rollback, volume};
 use crate::failpoint;
 use crate::model::kubernetes::Exposure;
 use crate::model::{CLIENT_SITE_URL, CLIENT_URL, INTERNAL_URL, ProviderState, ResolvedBackend, Tls};
@@ -40,27 +41,32 @@ impl Ensure<'_> {
         let names = ObjectNames::of(resolved);
         self.ensure_namespace(resolved).await?;
         let selector = format!("{ID}={}", resolved.id);
-        let seen = Inventory::take(self.cluster, self.namespace, &selector).await?;
+        let mut seen = Inventory::take(self.cluster, self.namespace, &selector).await?;
         if seen.is_empty() {
             require_namespace(self.cluster, self.namespace).await?;
             identity::require_same(self.cluster, resolved).await?;
+        }
+        if let Some(claim) = seen.get(Kind::Claim, &names.claim()).filter(|claim| is_terminating(claim)) {
+            self.save_volume(claim, seen.pod()).await?;
+            seen = Inventory::take(self.cluster, self.namespace, &selector).await?;
         }
         volume::guard_claim(self.cluster, resolved, self.namespace, &seen).await?;
         let images = image::images(resolved)?;
         // The cluster says where clients reach it, and the backend has to know that when it starts.
         let wanted = service(resolved, self.namespace);
-        self.require_ours(resolved, &seen, &wanted).await?;
-        let applied = self.cluster.apply(&wanted, Run::Real).await?;
+        require_ours(self.cluster, self.namespace, resolved, &seen, &wanted).await?;
+        let applied = self.put(&wanted).await?;
         failpoint::hit("provider.kubernetes.service_applied");
         let endpoints = self.endpoints(resolved, applied).await?;
         let resolved = &ResolvedBackend { endpoints, ..resolved.clone() };
         let input = RenderInput { namespace: self.namespace.to_owned(), images, database_ca: database_ca(resolved)? };
         let objects = render(resolved, &input)?;
         for object in objects.all() {
-            self.require_ours(resolved, &seen, object).await?;
+            require_ours(self.cluster, self.namespace, resolved, &seen, object).await?;
         }
         let pod = self.apply_all(&objects, &seen, &names).await?;
         self.prune(resolved, &objects, &seen).await?;
+        self.keep_volume(resolved, &names).await?;
         let mut state = ProviderState::new();
         pod::note_image(&pod, &mut state);
         image::copy_commit(resolved, &mut state);
@@ -75,6 +81,44 @@ impl Ensure<'_> {
         Ok(state)
     }
 
+    /// Ends the Pod of a claim that is being deleted, once its volume is known to outlive it, and waits until the volume can be
+    /// taken up again.
+    async fn save_volume(&self, claim: &Value, pod: Option<&Value>) -> Result<(), KubernetesError> {
+        let name = claim["metadata"]["name"].as_str().unwrap_or_default();
+        let retention = volume::retain_volume(self.cluster, claim).await;
+        if !matches!(retention, Retention::Kept(_)) {
+            return Err(KubernetesError::ClaimTerminating { claim: name.to_owned(), volume: retention.words() });
+        }
+        failpoint::hit("provider.kubernetes.volume_saved");
+        (self.progress)(format!("the claim `{name}` is being deleted: ends its Pod, and takes its volume up again"));
+        if let Some(pod) = pod {
+            self.cluster.delete(Kind::Pod, pod).await?;
+        }
+        let started = Instant::now();
+        while self.cluster.get(Kind::Claim, self.namespace, name).await?.is_some_and(|claim| is_terminating(&claim))
+            || volume::kept_volume(self.cluster, self.namespace, name).await.is_none()
+        {
+            if started.elapsed() > ENDS_WITHIN {
+                let reason = format!("the claim `{name}` is being deleted and has not gone within {} s", ENDS_WITHIN.as_secs());
+                return Err(KubernetesError::NotReady { reason, log: Vec::new() });
+            }
+            sleep(Duration::from_millis(300)).await;
+        }
+        Ok(())
+    }
+
+    /// Makes the volume of the backend outlive its claim, where the account may: a claim that is deleted by hand takes no data
+    /// along then. A plan says where it may not.
+    async fn keep_volume(&self, resolved: &ResolvedBackend, names: &ObjectNames) -> Result<(), KubernetesError> {
+        if volume::keeps_data(resolved)
+            && let Some(claim) = self.cluster.get(Kind::Claim, self.namespace, &names.claim()).await?
+        {
+            volume::retain_volume(self.cluster, &claim).await;
+            failpoint::hit("provider.kubernetes.volume_kept");
+        }
+        Ok(())
+    }
+
     async fn ensure_namespace(&self, resolved: &ResolvedBackend) -> Result<(), KubernetesError> {
         if !resolved.spec.settings.kubernetes.create_namespace {
             return Ok(());
@@ -86,24 +130,6 @@ impl Ensure<'_> {
             failpoint::hit("provider.kubernetes.namespace_made");
         }
         Ok(())
-    }
-
-    /// Refuses an object of this name that is not ours.
-    async fn require_ours(&self, resolved: &ResolvedBackend, seen: &Inventory, wanted: &Value) -> Result<(), KubernetesError> {
-        let kind = Kind::of(wanted)?;
-        let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
-        let found = match seen.get(kind, name) {
-            Some(object) => Some(object.clone()),
-            // Without our labels it would not have been listed.
-            None => self.cluster.get(kind, self.namespace, name).await?,
-        };
-        match found.and_then(|object| foreign_owner(&object, resolved)) {
-            Some(owner) => Err(KubernetesError::Foreign {
-                object: format!("the {} `{name}` in the namespace `{}`", kind.noun(), self.namespace),
-                owner,
-            }),
-            None => Ok(()),
-        }
     }
 
     /// Returns where clients reach the backend.
@@ -154,20 +180,28 @@ impl Ensure<'_> {
 
     /// Applies everything, and waits for the Pod.
     async fn apply_all(&self, objects: &Objects, seen: &Inventory, names: &ObjectNames) -> Result<Value, ProviderError> {
-        let apply = |object: Value| async move { self.cluster.apply(&object, Run::Real).await };
-        apply(objects.secret.clone()).await?;
+        self.put(&objects.secret).await?;
         failpoint::hit("provider.kubernetes.secret_applied");
         let claim = match seen.get(Kind::Claim, &names.claim()) {
             Some(live) => claim_over(&objects.claim, live),
             None => volume::claim_of_kept_volume(self.cluster, &objects.claim).await?,
         };
-        apply(claim).await?;
+        self.put(&claim).await?;
         failpoint::hit("provider.kubernetes.claim_applied");
         if let Some(policy) = &objects.network_policy {
-            apply(policy.clone()).await?;
+            self.put(policy).await?;
         }
-        apply(objects.stateful_set.clone()).await?;
-        failpoint::hit("provider.kubernetes.stateful_set_applied");
+        let before = rollback::template(seen, names, &objects.stateful_set);
+        let pod = self.roll_out(objects, names, before).await?;
+        failpoint::hit("provider.kubernetes.rolled_out");
+        for object in objects.dashboard.iter().chain(&objects.ingress).chain(&objects.routes) {
+            self.put(object).await?;
+        }
+        Ok(pod)
+    }
+
+    /// Applies the StatefulSet and waits for its Pod; rolls back to the template from before where that does not become ready.
+    async fn roll_out(&self, objects: &Objects, names: &ObjectNames, before: Option<Value>) -> Result<Value, ProviderError> {
         let rollout = Rollout {
             cluster: self.cluster,
             namespace: self.namespace,
@@ -175,24 +209,46 @@ impl Ensure<'_> {
             ready_within: self.ready_within,
             progress: self.progress,
         };
-        let template = &objects.stateful_set["spec"]["template"];
-        let pod = match (rollout.run(template).await, way_back(seen, names, objects)) {
-            (Ok(pod), _) => pod,
-            (Err(KubernetesError::NotReady { reason, log }), Some(before)) => {
-                (self.progress)(format!("goes back to what ran before: {reason}"));
-                let template = before["spec"]["template"].clone();
-                apply(before).await?;
-                failpoint::hit("provider.kubernetes.rolled_back");
-                rollout.run(&template).await?;
-                return Err(ProviderError::NotReplaced { reason, log });
-            }
-            (Err(error), _) => return Err(error.into()),
+        let wanted = &objects.stateful_set;
+        let Some(before) = before else {
+            self.put(wanted).await?;
+            failpoint::hit("provider.kubernetes.stateful_set_applied");
+            return Ok(rollout.run(&wanted["spec"]["template"]).await?);
         };
-        failpoint::hit("provider.kubernetes.rolled_out");
-        for object in objects.dashboard.iter().chain(&objects.ingress).chain(&objects.routes) {
-            apply(object.clone()).await?;
+        // Noted in the StatefulSet itself, so that the next run rolls back as well where this one is killed.
+        self.put(&rollback::noted(wanted, &before)).await?;
+        failpoint::hit("provider.kubernetes.stateful_set_applied");
+        match rollout.run(&wanted["spec"]["template"]).await {
+            Ok(pod) => {
+                failpoint::hit("provider.kubernetes.rolled_forward");
+                self.put(wanted).await?;
+                Ok(pod)
+            }
+            Err(KubernetesError::NotReady { reason, log }) => {
+                (self.progress)(format!("goes back to what ran before: {reason}"));
+                let mut old = wanted.clone();
+                old["spec"]["template"] = before.clone();
+                self.put(&rollback::noted(&old, &before)).await?;
+                failpoint::hit("provider.kubernetes.rolled_back");
+                rollout.run(&before).await?;
+                self.put(&old).await?;
+                Err(ProviderError::NotReplaced { reason, log })
+            }
+            Err(error) => Err(error.into()),
         }
-        Ok(pod)
+    }
+
+    /// Applies one object.
+    async fn put(&self, object: &Value) -> Result<Value, KubernetesError> {
+        match self.cluster.apply(object, Run::Real).await {
+            Err(error) if is_changed_key(&error) => {
+                let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+                let patch = json!({ "spec": object["spec"] });
+                self.cluster.merge(Kind::of(object)?, text("namespace"), text("name"), None, &patch).await?;
+                self.cluster.apply(object, Run::Real).await
+            }
+            answer => answer,
+        }
     }
 
     /// Removes what belongs to the backend and is not wanted any more. Never a claim.
@@ -212,20 +268,34 @@ impl Ensure<'_> {
     }
 }
 
-/// Returns the StatefulSet that ran before and was well, to go back to; none where there is nothing to go back to.
-fn way_back(seen: &Inventory, names: &ObjectNames, objects: &Objects) -> Option<Value> {
-    let live = seen.get(Kind::StatefulSet, names.backend())?;
-    let fingerprint = |set: &Value| set["spec"]["template"]["metadata"]["annotations"][FINGERPRINT].clone();
-    let was_ready = seen.pod().is_some_and(|pod| pod_state(pod) == PodState::Ready);
-    if !was_ready || fingerprint(live) == fingerprint(&objects.stateful_set) || fingerprint(live).is_null() {
-        return None;
+/// Refuses an object of this name that is not ours.
+pub(super) async fn require_ours(
+    cluster: &Cluster,
+    namespace: &str,
+    resolved: &ResolvedBackend,
+    seen: &Inventory,
+    wanted: &Value,
+) -> Result<(), KubernetesError> {
+    let kind = Kind::of(wanted)?;
+    let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
+    let found = match seen.get(kind, name) {
+        Some(object) => Some(object.clone()),
+        // Without our labels it would not have been listed.
+        None => cluster.get(kind, namespace, name).await?,
+    };
+    match found.and_then(|object| foreign_owner(&object, resolved)) {
+        Some(owner) => Err(KubernetesError::Foreign {
+            object: format!("the {} `{name}` in the namespace `{namespace}`", kind.noun()),
+            owner,
+        }),
+        None => Ok(()),
     }
-    let mut before = objects.stateful_set.clone();
-    before["spec"]["template"] = live["spec"]["template"].clone();
-    if let Some(metadata) = before["spec"]["template"]["metadata"].as_object_mut() {
-        metadata.retain(|_, value| !value.is_null());
-    }
-    Some(before)
+}
+
+/// Whether an apply was refused because the number of a port was changed by hand: to the server that is another item of the list,
+/// with a name that is taken. The list as a whole is replaced then.
+pub(super) fn is_changed_key(error: &KubernetesError) -> bool {
+    matches!(error, KubernetesError::Refused { reason, .. } if reason.contains("Duplicate value"))
 }
 
 /// Returns the certificates that a backend checks its database server with: those that came along, or those of a file here.

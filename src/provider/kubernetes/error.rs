@@ -37,6 +37,20 @@ pub enum KubernetesError {
         /// The namespace.
         namespace: String,
     },
+    /// The account lacks rights that a backend needs.
+    #[error("the account of the kubeconfig lacks rights in the namespace `{namespace}`, without which nothing is made")]
+    RightsMissing {
+        /// The namespace.
+        namespace: String,
+        /// The rules to add to its Role.
+        rules: String,
+    },
+    /// A node, a quota or a storage class has no room for it.
+    #[error("the cluster has no place for it: {reason}")]
+    NoRoom {
+        /// What is short.
+        reason: String,
+    },
     /// The namespace does not exist.
     #[error("the namespace `{namespace}` does not exist in this cluster")]
     NamespaceMissing {
@@ -91,6 +105,8 @@ impl KubernetesError {
             Self::ContextRefused { .. } => "kubernetes.context_refused",
             Self::Unreachable { .. } => "kubernetes.unreachable",
             Self::Forbidden { .. } => "kubernetes.forbidden",
+            Self::RightsMissing { .. } => "kubernetes.rights_missing",
+            Self::NoRoom { .. } => "kubernetes.no_room",
             Self::NamespaceMissing { .. } => "kubernetes.namespace_missing",
             Self::Refused { .. } => "kubernetes.refused",
             Self::Foreign { .. } => "kubernetes.foreign",
@@ -117,6 +133,10 @@ impl KubernetesError {
             Self::Forbidden { namespace, .. } => {
                 format!("the least Role that is needed is printed by\n    convexinfra kubernetes role --namespace {namespace}")
             }
+            Self::RightsMissing { namespace, rules } => format!(
+                "add to its Role\n    {rules}\nor apply the least Role, which is printed by\n    convexinfra kubernetes role --namespace \
+                 {namespace}"
+            ),
             Self::NamespaceMissing { namespace } => format!(
                 "make it with\n    kubectl create namespace {namespace}\nor set `create_namespace = true` in the table `kubernetes`"
             ),
@@ -130,7 +150,7 @@ impl KubernetesError {
                     .to_owned()
             }
             Self::NotReady { log, .. } if !log.is_empty() => format!("its log ends with\n    {}", log.join("\n    ")),
-            Self::Refused { .. } | Self::NotReady { .. } | Self::NoAddress { .. } => return None,
+            Self::Refused { .. } | Self::NoRoom { .. } | Self::NotReady { .. } | Self::NoAddress { .. } => return None,
         })
     }
 }

@@ -13,6 +13,8 @@ mod diff;
 mod ensure;
 mod error;
 mod exposure;
+mod fit;
+mod gitops;
 mod identity;
 mod image;
 mod inventory;
@@ -22,10 +24,12 @@ mod logs;
 mod observe;
 mod pod;
 mod pod_state;
+mod preflight;
 mod quantity;
 mod remove;
 mod render;
 mod rights;
+mod rollback;
 mod rollout;
 #[cfg(test)]
 mod tests;
@@ -45,16 +49,18 @@ pub use self::connect::ClusterPolicy;
 use self::ensure::Ensure;
 pub use self::error::KubernetesError;
 use self::exposure::inside_ports;
+pub use self::gitops::manifests;
 use self::inventory::Inventory;
 use self::kind::Kind;
 use self::labels::{BACKEND, ID, ObjectNames, PROJECT};
 use self::logs::LogOf;
 use self::pod_state::{PodState, pod_state};
+use self::rights::Right;
 pub use self::rights::role_text;
 use self::tunnel::{PodPort, Tunnels};
 use super::kit::keyed_lock::KeyedLock;
 use super::kit::redact::Redactor;
-use super::{FoundBackend, LogChunk, LogPosition, ProgressFn, Provider, ProviderError, async_trait};
+use super::{FoundBackend, LogChunk, LogPosition, PlaceFindings, ProgressFn, Provider, ProviderError, async_trait};
 use crate::convex::release::COMMITS;
 use crate::model::kubernetes::KubernetesSettings;
 use crate::model::{
@@ -64,6 +70,8 @@ use crate::model::{
 
 /// How long a Pod may take until it is ready. Large databases are known to need minutes.
 const READY_WITHIN: Duration = Duration::from_secs(600);
+/// How long it holds that an account lacks no right.
+const RIGHTS_HOLD: Duration = Duration::from_secs(30);
 /// How long one look at a namespace answers for all backends of a project that are looked at with it.
 const LOOK_HOLDS: Duration = Duration::from_millis(500);
 
@@ -76,6 +84,7 @@ pub struct Kubernetes {
     /// By context; the current one has no name.
     clusters: Mutex<BTreeMap<Option<String>, Cluster>>,
     looks: std::sync::Mutex<BTreeMap<LookKey, Look>>,
+    granted: std::sync::Mutex<Granted>,
     tunnels: Tunnels,
     /// One command works on a backend at a time.
     locks: KeyedLock<BackendId>,
@@ -93,6 +102,9 @@ pub struct ForwardTarget<'a> {
     /// The ports of this machine.
     pub local: PortPair,
 }
+
+/// The rights that an account is known to have, by context and namespace.
+type Granted = BTreeMap<(Option<String>, String), (Instant, Vec<Right>)>;
 
 /// A context, a namespace and a project.
 type LookKey = (Option<String>, String, ProjectName);
@@ -114,6 +126,7 @@ impl Kubernetes {
             commits: COMMITS.to_owned(),
             clusters: Mutex::default(),
             looks: std::sync::Mutex::default(),
+            granted: std::sync::Mutex::default(),
             tunnels: Tunnels::default(),
             locks: KeyedLock::default(),
         }
@@ -174,6 +187,32 @@ impl Kubernetes {
         let done = ensure.run(resolved).await;
         self.forget_looks();
         done
+    }
+
+    /// Returns the rights that an account lacks for a backend. That it lacks none holds for a while: many backends of a project
+    /// need the same ones.
+    async fn missing_rights(
+        &self,
+        cluster: &Cluster,
+        namespace: &str,
+        spec: &BackendSpec,
+    ) -> Result<Vec<Right>, KubernetesError> {
+        let needs = rights::needs(spec);
+        let key = (spec.settings.kubernetes.context.clone(), namespace.to_owned());
+        let granted = |known: &Granted| {
+            known
+                .get(&key)
+                .is_some_and(|(asked, all)| asked.elapsed() < RIGHTS_HOLD && needs.iter().all(|right| all.contains(right)))
+        };
+        let lock = || self.granted.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if granted(&lock()) {
+            return Ok(Vec::new());
+        }
+        let missing = rights::missing(cluster, namespace, &needs).await?;
+        if missing.is_empty() {
+            lock().insert(key, (Instant::now(), needs));
+        }
+        Ok(missing)
     }
 
     /// Returns what a namespace has of a project: the backends that are looked at together share one look.
@@ -266,31 +305,43 @@ impl Provider for Kubernetes {
         self.policy.check_images(settings)?;
         let cluster = self.cluster(settings).await?;
         let namespace = settings.namespace.clone().unwrap_or_else(|| cluster.default_namespace.clone());
-        let missing = rights::missing(&cluster, &namespace, spec).await?;
+        let missing = self.missing_rights(&cluster, &namespace, spec).await?;
         if missing.is_empty() {
             return Ok(());
         }
-        Err(ProviderError::Unsupported(format!(
-            "the account of the kubeconfig lacks rights in the namespace `{namespace}`: {}; the least Role is printed by\n    \
-             convexinfra kubernetes role --namespace {namespace}",
-            missing.join(", ")
-        )))
+        let error = KubernetesError::RightsMissing { namespace, rules: rights::rules_text(&missing) };
+        Err(ProviderError::Unsupported(format!("{error}; {}", error.help().unwrap_or_default())))
+    }
+
+    async fn preflight(&self, resolved: &ResolvedBackend) -> PlaceFindings {
+        let (cluster, namespace) = match self.place(resolved).await {
+            Ok(place) => place,
+            Err(error) => return preflight::unseen(&error),
+        };
+        let missing = match self.missing_rights(&cluster, &namespace, &resolved.spec).await {
+            Ok(missing) => missing,
+            Err(error) => return preflight::unseen(&error),
+        };
+        let resolved = &image::resolve_commit(resolved.clone(), &self.commits).await;
+        preflight::look(&cluster, resolved, &namespace, &missing).await
     }
 
     async fn find(
         &self,
         project: &ProjectName,
         name: &BackendName,
-        _: &BackendSpec,
+        spec: &BackendSpec,
     ) -> Result<Vec<FoundBackend>, ProviderError> {
-        let cluster = self.cluster(&KubernetesSettings::default()).await?;
+        let settings = &spec.settings.kubernetes;
+        let cluster = self.cluster(settings).await?;
+        let namespace = settings.namespace.as_ref().unwrap_or(&cluster.default_namespace);
         let selector = format!("{PROJECT}={project},{BACKEND}={name}");
         let mut found = BTreeMap::new();
         for kind in [Kind::Claim, Kind::StatefulSet] {
-            for object in cluster.list(kind, &cluster.default_namespace, &selector).await? {
+            for object in cluster.list(kind, namespace, &selector).await? {
                 let Some(id) = object["metadata"]["labels"][ID].as_str() else { continue };
                 let name = object["metadata"]["name"].as_str().unwrap_or_default();
-                let thing = format!("the {} `{name}` in the namespace `{}`", kind.noun(), cluster.default_namespace);
+                let thing = format!("the {} `{name}` in the namespace `{namespace}`", kind.noun());
                 found.insert(id.to_owned(), FoundBackend { id: BackendId::new(id), thing });
             }
         }

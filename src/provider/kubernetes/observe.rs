@@ -180,8 +180,8 @@ async fn run_state(
 /// Returns the alarm of a claim that is being deleted under its Pod, or has lost its volume.
 fn claim_drift(claim: &Value) -> Option<FieldDrift> {
     if is_terminating(claim) {
-        let observed = "being deleted: the data goes with it when the Pod ends; export it now with `npx convex export`, and apply, \
-                        which sets its volume to outlive it where the account may";
+        let observed = "being deleted, and gone when the Pod ends: an apply has its volume outlive it, where the account may, and takes \
+                        it up again with a restart; where it may not, export the data now with `npx convex export`";
         return Some(drift("claim", "kept", observed));
     }
     (claim["status"]["phase"] == "Lost").then(|| drift("claim", "bound to its volume", "its volume is gone"))

@@ -10,8 +10,8 @@ use super::identity;
 use super::inventory::{Inventory, require_namespace};
 use super::kind::Kind;
 use super::labels::{ID, ObjectNames, foreign_owner};
-use super::rollout::Rollout;
-use super::volume::{Retention, release_volume, retain_volume};
+use super::rollout::{ENDS_WITHIN, Rollout};
+use super::volume::{Retention, kept_volume, release_volume, retain_volume};
 use crate::failpoint;
 use crate::model::{ResolvedBackend, VolumeReclaim};
 use crate::provider::{ProgressFn, ProviderError};
@@ -19,8 +19,6 @@ use crate::provider::{ProgressFn, ProviderError};
 /// The order in which objects go; a claim follows where its data is to go.
 const ORDER: [Kind; 7] =
     [Kind::HttpRoute, Kind::Ingress, Kind::Deployment, Kind::StatefulSet, Kind::Service, Kind::NetworkPolicy, Kind::Secret];
-/// How much longer than its own time a Pod may take to end.
-const ENDS_WITHIN: Duration = Duration::from_secs(400);
 
 /// Stops a backend and leaves everything that belongs to it.
 pub(super) async fn stop(cluster: &Cluster, resolved: &ResolvedBackend, namespace: &str) -> Result<(), ProviderError> {
@@ -76,10 +74,19 @@ pub(super) async fn remove(
             rollout(cluster, namespace, &names, progress).wait_until_gone(ENDS_WITHIN).await?;
         }
     }
-    if let (VolumeReclaim::Delete, Some(claim)) = (reclaim, claim) {
-        release_volume(cluster, claim).await?;
-        cluster.delete(Kind::Claim, claim).await?;
-        failpoint::hit("provider.kubernetes.claim_removed");
+    match (reclaim, claim) {
+        (VolumeReclaim::Retain, _) => {}
+        (VolumeReclaim::Delete, Some(claim)) => {
+            release_volume(cluster, claim).await?;
+            cluster.delete(Kind::Claim, claim).await?;
+            failpoint::hit("provider.kubernetes.claim_removed");
+        }
+        // The claim went by hand, and its volume was kept for the next one.
+        (VolumeReclaim::Delete, None) => {
+            if let Some(volume) = kept_volume(cluster, namespace, &names.claim()).await {
+                release_volume(cluster, &json!({ "spec": { "volumeName": volume } })).await?;
+            }
+        }
     }
     Ok(())
 }

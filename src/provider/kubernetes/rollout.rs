@@ -23,6 +23,8 @@ use crate::provider::ProgressFn;
 
 /// How often a Pod is looked at.
 const INTERVAL: Duration = Duration::from_millis(300);
+/// How long a Pod may take to end: its own time at most, and something for the node.
+pub(super) const ENDS_WITHIN: Duration = Duration::from_secs(400);
 /// How long a Pod may be missing before what keeps it from being made counts.
 const MISSING_FOR: Duration = Duration::from_secs(8);
 

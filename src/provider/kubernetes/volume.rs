@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::cluster::Cluster;
 use super::error::KubernetesError;
-use super::inventory::{Inventory, is_terminating};
+use super::inventory::Inventory;
 use super::kind::Kind;
 use super::labels::{ObjectNames, RECLAIM_BEFORE};
 use crate::model::{DataState, Files, ResolvedBackend, Storage};
@@ -31,8 +31,7 @@ pub(super) fn data_state(resolved: &ResolvedBackend, seen: &Inventory) -> DataSt
 /// Checks that a Pod can be started without losing data or beginning with none.
 ///
 /// # Errors
-/// [`ProviderError::DataMissing`] for a claim that was there, and [`KubernetesError::ClaimTerminating`] for one that is on its
-/// way out, after its volume was made to outlive it where that is allowed.
+/// [`ProviderError::DataMissing`] for a claim that was there.
 pub(super) async fn guard_claim(
     cluster: &Cluster,
     resolved: &ResolvedBackend,
@@ -40,10 +39,6 @@ pub(super) async fn guard_claim(
     seen: &Inventory,
 ) -> Result<(), ProviderError> {
     let name = ObjectNames::of(resolved).claim();
-    if let Some(claim) = seen.get(Kind::Claim, &name).filter(|claim| is_terminating(claim)) {
-        let volume = retain_volume(cluster, claim).await.words();
-        return Err(KubernetesError::ClaimTerminating { claim: name, volume }.into());
-    }
     match data_state(resolved, seen) {
         DataState::Missing if kept_volume(cluster, namespace, &name).await.is_some() => Ok(()),
         DataState::Missing => Err(ProviderError::DataMissing {
