@@ -42,6 +42,7 @@
 //! | [`provider`] | drivers for the places where backends run: one folder or file each | know plans, the store or a sibling |
 //! | [`database`] | databases on servers: created, claimed, entered, dropped | decide who owns a database |
 //! | [`s3`] | buckets of S3 services: looked at, tried, counted | touch an object of a backend |
+//! | [`snapshot`] | complete copies of the data of a backend: written, read again, verified, unpacked | stop or start a backend |
 //! | [`simulator`] | the simulated backend, which answers the admin endpoints | run functions |
 //! | [`host`] | the executor of operations, with its providers, janitor and platform | decide what the authority decides |
 //! | [`server`] | a host behind HTTP: routes, tokens, limits, logs | decide what the authority decides |
@@ -103,6 +104,8 @@ pub mod schema;
 pub mod server;
 #[cfg(feature = "native")]
 pub mod simulator;
+#[cfg(feature = "native")]
+pub mod snapshot;
 pub mod store;
 #[cfg(feature = "native")]
 pub mod system;

@@ -28,14 +28,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("provider", &["system", "model", "convex"]),
     ("database", &["system", "model", "convex"]),
     ("s3", &["model", "convex"]),
+    // Files of a backend that does not run, and chunks of them.
+    ("snapshot", &["system", "model"]),
     ("authority", &["model", "policy", "convex", "api", "store", "provider"]),
     // It enters servers as the real backend does.
     ("simulator", &["system", "model", "convex", "database"]),
     // A shell over the authority: it plugs things together.
-    ("host", &["system", "model", "policy", "api", "authority", "convex", "store", "provider", "database", "s3"]),
+    ("host", &["system", "model", "policy", "api", "authority", "convex", "store", "provider", "database", "s3", "snapshot"]),
     ("server", &["model", "api", "authority", "host"]),
     ("apply", &["model", "plan", "api"]),
-    ("render", &["model", "manifest", "plan", "apply", "api"]),
+    ("render", &["model", "manifest", "plan", "apply", "api", "snapshot"]),
     ("schema", &["manifest", "plan", "apply", "render", "server"]),
     // Use cases: a shell hands them a control plane.
     ("app", &["model", "policy", "manifest", "plan", "convex", "env_file", "api", "host", "apply", "render", "system"]),
@@ -58,6 +60,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "render",
             "schema",
             "server",
+            "snapshot",
             "store",
         ],
     ),

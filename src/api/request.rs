@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::secret_text::{SecretText, downgrade_consent, secret_values};
 use crate::model::{
     Actor, BackendName, BackendSpec, DatabaseReclaim, Diagnostic, DowngradeConsent, FieldPath, OperationId, OperationKind,
-    ProjectName, Revision, Secret, StepKey, Timestamp, VolumeReclaim,
+    ProjectName, Revision, Secret, SnapshotId, StepKey, Timestamp, VolumeReclaim,
 };
 
 /// How long the name of an account or a machine may be, in bytes.
@@ -169,7 +169,25 @@ pub enum Work {
     Forget {},
     /// Give it another instance secret, which ends every key that was made under the one before, and another admin key.
     RotateKey {},
+    /// Take a snapshot of its data, for which it may have to stop for a moment.
+    Snapshot {
+        /// The name of the snapshot. Sending it again is the same snapshot.
+        id: SnapshotId,
+        /// A note of the user: one line.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        #[schemars(length(min = 1, max = 200))]
+        note: Option<String>,
+    },
+    /// Replace its data by that of a snapshot. The data from before stays beside it. The client has the user's consent, given
+    /// by name.
+    Restore {
+        /// The snapshot.
+        snapshot: SnapshotId,
+    },
 }
+
+/// How long the note of a snapshot may be, in bytes.
+pub const MAX_NOTE_BYTES: usize = 200;
 
 impl Work {
     /// Returns the kind of operation that carries it out.
@@ -181,6 +199,8 @@ impl Work {
             Self::Start {} => OperationKind::Start,
             Self::Forget {} => OperationKind::Forget,
             Self::RotateKey {} => OperationKind::RotateKey,
+            Self::Snapshot { .. } => OperationKind::Snapshot,
+            Self::Restore { .. } => OperationKind::Restore,
         }
     }
 }

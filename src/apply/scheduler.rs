@@ -110,6 +110,7 @@ mod tests {
         let id = |name: &str| StepId::new(Action::Create, &address(name));
         Plan {
             needs_allow_destroy: Vec::new(),
+            at_stake: Vec::new(),
             format: String::new(),
             project: ProjectName::parse("p").unwrap(),
             control_plane: String::new(),

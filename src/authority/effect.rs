@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::OperationOutcome;
-use crate::model::{DatabaseReclaim, Diagnostic, OperationStep, ProviderState, ResolvedBackend, Secret};
+use crate::model::{DatabaseReclaim, Diagnostic, OperationStep, ProviderState, ResolvedBackend, Secret, SnapshotId, Timestamp};
 
 /// Describes what has to be performed outside the rows.
 #[derive(Debug)]
@@ -26,6 +26,29 @@ pub enum Effect {
     Remove(Box<ResolvedBackend>),
     /// Give its database back, or drop it, and name what stays in buckets. Nothing uses them any more.
     ReleaseStorage(Box<ResolvedBackend>, DatabaseReclaim),
+    /// Stop it and copy its database.
+    CopyData(Box<ResolvedBackend>, SnapshotRequest),
+    /// Write a snapshot from the copy and its files.
+    WriteSnapshot(Box<ResolvedBackend>, SnapshotRequest),
+    /// Write the data of a snapshot beside its own.
+    StageData(Box<ResolvedBackend>, SnapshotId),
+    /// Stop it and put the staged data into the place of its own, which stays beside it.
+    SwitchData(Box<ResolvedBackend>, SnapshotId),
+    /// Note that the data of the snapshot has come up.
+    ConfirmData(Box<ResolvedBackend>, SnapshotId),
+    /// Stop it and put its data from before into its place again.
+    RevertData(Box<ResolvedBackend>, SnapshotId),
+}
+
+/// Describes a snapshot that is to be taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotRequest {
+    /// Its name.
+    pub id: SnapshotId,
+    /// A note of the user.
+    pub note: Option<String>,
+    /// When it was asked for.
+    pub created_at: Timestamp,
 }
 
 impl Effect {
@@ -40,6 +63,12 @@ impl Effect {
             Self::SetAside(_) => OperationStep::SetAside,
             Self::Remove(_) => OperationStep::Remove,
             Self::ReleaseStorage(..) => OperationStep::ReleaseStorage,
+            Self::CopyData(..) => OperationStep::CopyData,
+            Self::WriteSnapshot(..) => OperationStep::WriteSnapshot,
+            Self::StageData(..) => OperationStep::StageData,
+            Self::SwitchData(..) => OperationStep::SwitchData,
+            Self::ConfirmData(..) => OperationStep::ConfirmData,
+            Self::RevertData(..) => OperationStep::RevertData,
         }
     }
 }
@@ -72,6 +101,18 @@ pub enum EffectResult {
     Removed(Option<String>),
     /// Its database was released, retained or dropped, where it had one.
     StorageReleased(DatabaseState),
+    /// It does not run, and its database is copied.
+    DataCopied,
+    /// The snapshot is there.
+    SnapshotWritten,
+    /// The data of the snapshot is beside its own.
+    DataStaged,
+    /// It does not run, and its data is that of the snapshot.
+    DataSwitched,
+    /// The data of the snapshot is its own for good.
+    DataConfirmed,
+    /// It does not run, and its data is that from before.
+    DataReverted,
     /// It did not work.
     Failed(EffectFailure),
 }

@@ -31,7 +31,9 @@ mod vault;
 mod view;
 
 pub use adopt::{Adoption, AdoptionProof};
-pub use effect::{AllocationConflict, DatabaseState, Effect, EffectFailure, EffectResult, EnvironmentTarget, Transition};
+pub use effect::{
+    AllocationConflict, DatabaseState, Effect, EffectFailure, EffectResult, EnvironmentTarget, SnapshotRequest, Transition,
+};
 pub use expiry::{EXPIRY_PLAN, KEEP_RUNNING_PLAN};
 pub use lease::Liveness;
 pub use operation::{ExecutionMode, Operation};
@@ -155,6 +157,8 @@ pub fn store_diagnostic(error: &StoreError) -> Diagnostic {
     Diagnostic::new(code, message).with_help(help)
 }
 
+#[cfg(test)]
+mod data_tests;
 #[cfg(test)]
 mod policy_tests;
 #[cfg(test)]

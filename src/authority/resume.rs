@@ -87,6 +87,10 @@ impl<S: Store> Authority<S> {
             (OperationKind::Remove, _) => return Ok(None),
             (OperationKind::Forget, _) => OperationPhase::Forget,
             (OperationKind::Stop, _) => OperationPhase::Stop,
+            (OperationKind::Snapshot | OperationKind::Restore, None) => return Ok(None),
+            (kind @ (OperationKind::Snapshot | OperationKind::Restore), Some(sealed)) => {
+                self.open_data_phase(&id, kind, sealed, row.accepted_at)?
+            }
             (OperationKind::Put | OperationKind::Start | OperationKind::RotateKey, Some(sealed)) => {
                 OperationPhase::Replace(row.backend.clone(), Box::new(self.open_pending(&id, sealed)?))
             }
@@ -201,6 +205,6 @@ impl<S: Store> Authority<S> {
     }
 }
 
-fn pending_name(id: &OperationId) -> String {
+pub(super) fn pending_name(id: &OperationId) -> String {
     format!("operation {id}")
 }

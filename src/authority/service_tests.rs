@@ -438,6 +438,7 @@ impl World {
                 Transition::Perform(Effect::ReleaseStorage(..)) => {
                     EffectResult::StorageReleased(crate::authority::DatabaseState::Present)
                 }
+                Transition::Perform(other) => panic!("{other:?} is tested in `data_tests`"),
             };
             next = self.authority.advance(operation, end, NOW).unwrap();
         }

@@ -12,14 +12,14 @@ use crate::model::{
 };
 
 impl World {
-    fn started(&self, lease: &Lease, step: &str, work: Work) -> (Operation, Transition) {
+    pub(super) fn started(&self, lease: &Lease, step: &str, work: Work) -> (Operation, Transition) {
         let request = OperationRequest { step: StepKey::parse(step), backend: name("dev"), work, origin: None };
         let mode = ExecutionMode::ControlPlane;
         let (operation, next) = self.authority.accept(lease, mode, Principal::Trusted(&me()), &request, NOW).unwrap();
         (operation.unwrap(), next)
     }
 
-    fn resumed_one(&self) -> (Operation, Transition) {
+    pub(super) fn resumed_one(&self) -> (Operation, Transition) {
         let mut resumption = self.authority.resume(&BTreeSet::new(), NOW).unwrap();
         let (_, operation, next) = resumption.resumed.swap_remove(0);
         (operation, next)
@@ -64,11 +64,11 @@ fn succeeded(step: OperationStep) -> EffectResult {
     }
 }
 
-fn failed(code: &str) -> EffectResult {
+pub(super) fn failed(code: &str) -> EffectResult {
     EffectResult::Failed(EffectFailure { finding: Diagnostic::new(code, "something is in the way"), conflict: None })
 }
 
-fn code_of(outcome: &OperationOutcome) -> &str {
+pub(super) fn code_of(outcome: &OperationOutcome) -> &str {
     match outcome {
         OperationOutcome::Failed { finding, .. } => &finding.code,
         OperationOutcome::Done { .. } => "",

@@ -93,6 +93,7 @@ impl World {
                 Transition::Perform(Effect::Stop(_)) => EffectResult::Stopped,
                 Transition::Perform(Effect::SetAside(_)) => EffectResult::SetAside,
                 Transition::Perform(Effect::Remove(_)) => EffectResult::Removed(None),
+                Transition::Perform(other) => panic!("{other:?} is tested in `data_tests`"),
             };
             next = self.authority.advance(operation.as_mut().unwrap(), end, NOW).unwrap();
         }

@@ -99,6 +99,11 @@ impl Vault {
         hex::encode(mac(&key).chain_update(content).finalize().into_bytes())
     }
 
+    /// Returns the key under which the snapshots of one project are sealed.
+    pub fn snapshot_key(&self, project: &ProjectName) -> Zeroizing<[u8; 32]> {
+        self.master.derive("snapshots", project.as_str())
+    }
+
     /// By what the master key is known again: 64 hex digits that say nothing about it.
     pub(super) fn key_check_value(&self) -> String {
         hex::encode(*self.master.derive("mark", "bound"))

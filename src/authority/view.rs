@@ -202,6 +202,8 @@ pub(super) fn to_actual(row: BackendRow) -> ActualBackend {
         stopped: row.stopped,
         observation: Observation::as_recorded(RunState::Recorded),
         unmanaged_env: BTreeSet::new(),
+        data_size: None,
+        last_snapshot: None,
         observe_error: None,
         internal_url: None,
         built_on: row.references.get(RELEASE_CREATED).and_then(|created| created.get(..10)).map(str::to_owned),

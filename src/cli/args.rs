@@ -10,6 +10,7 @@ mod quota;
 mod schema;
 mod serve;
 mod show;
+mod snapshot;
 mod token;
 mod trust;
 
@@ -27,6 +28,7 @@ pub(crate) use self::quota::{Quota, QuotaCommand, QuotaLimit, QuotaLimits, Quota
 pub(crate) use self::schema::Schema;
 pub(crate) use self::serve::{LogFormat, LogLevel, Serve};
 pub(crate) use self::show::{Env, EnvFormat, Graph, GraphNotation, Logs, Skill, SkillCommand};
+pub(crate) use self::snapshot::{Restore, Snapshot, SnapshotCommand};
 pub(crate) use self::token::{Token, TokenCommand};
 pub(crate) use self::trust::{Trust, TrustCommand};
 use crate::api::client::ControlPlaneUrl;
@@ -160,6 +162,10 @@ pub(crate) enum Command {
     Forget(Forget),
     /// Write the data of a backend into a zip file, as Convex exports it, and check it.
     Archive(Archive),
+    /// Take, list, verify, export and delete snapshots: complete copies of a backend's data.
+    Snapshot(Snapshot),
+    /// Replace the data of a backend by that of a snapshot.
+    Restore(Restore),
     /// Show where the dashboard of a backend is.
     Dashboard(BackendArg),
     /// Show what has happened to the project.

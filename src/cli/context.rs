@@ -221,8 +221,8 @@ impl Context {
     }
 
     /// The control plane in this process, for what only it can do.
-    pub(crate) fn embedded(&self, desired: &Desired) -> Result<&ControlSession, AppError> {
-        match self.plane(Some(desired))? {
+    pub(crate) fn embedded(&self, desired: Option<&Desired>) -> Result<&ControlSession, AppError> {
+        match self.plane(desired)? {
             ControlPlaneHandle::Embedded(acting) => Ok(acting),
             ControlPlaneHandle::Remote(_) => {
                 let message = "this is done where the control plane is, and not from afar";

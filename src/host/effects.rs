@@ -80,6 +80,12 @@ impl Host {
                 Ok(()) => EffectResult::SetAside,
                 Err(failure) => EffectResult::Failed(failure),
             },
+            Effect::CopyData(..)
+            | Effect::WriteSnapshot(..)
+            | Effect::StageData(..)
+            | Effect::SwitchData(..)
+            | Effect::ConfirmData(..)
+            | Effect::RevertData(..) => self.run_data_effect(effect, notice).await,
             Effect::Remove(placement) => match self.provider(placement.spec.provider) {
                 Err(finding) => EffectResult::failed(finding),
                 Ok(provider) => match remove(provider, &placement, notice).await {

@@ -181,6 +181,7 @@ impl Host {
             let help = "nothing was changed; name the other engine, and run the same command again";
             return Err(ControlError::Refused(Diagnostic::new(error.code(), error.to_string()).with_help(help)));
         }
+        self.check_data_work(project, name, &request.work)?;
         if spec.is_some() {
             self.check_put(project, request).await?;
         }

@@ -92,6 +92,11 @@ impl Home {
         [store, log].iter().filter_map(|path| fs::metadata(path).ok()).map(|metadata| metadata.len()).sum()
     }
 
+    /// Returns the folder of the snapshots of all projects.
+    pub(super) fn snapshots(&self) -> PathBuf {
+        self.directory.join("snapshots")
+    }
+
     /// Returns the file whose lock says who writes here.
     pub(super) fn lock_path(&self) -> PathBuf {
         self.directory.join("occupied")

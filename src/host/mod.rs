@@ -41,6 +41,11 @@ mod sample;
 #[cfg(feature = "native")]
 mod serve;
 mod session;
+#[cfg(feature = "native")]
+mod snapshots;
+#[cfg(not(feature = "native"))]
+#[path = "snapshots_stub.rs"]
+mod snapshots;
 mod storage;
 mod sync;
 
@@ -371,6 +376,7 @@ impl Host {
                 }
             }
         }
+        self.measure_data(project, &view.to_observe, &mut snapshot);
         Ok(snapshot)
     }
 }

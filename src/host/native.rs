@@ -168,6 +168,10 @@ impl Platform for NativePlatform {
         Ok(Some(Vault::new(key).fingerprint_key(project)))
     }
 
+    fn snapshot_folder(&self) -> Option<PathBuf> {
+        Some(self.home.snapshots())
+    }
+
     fn store_bytes(&self) -> u64 {
         self.home.store_bytes()
     }

@@ -50,6 +50,11 @@ pub trait Platform: Send + Sync {
     /// The master key cannot be read or made.
     fn fingerprint_key(&self, project: &ProjectName, need: IfMissing) -> Result<Option<FingerprintKey>, ControlError>;
 
+    /// Returns the folder on this machine below which snapshots are kept; none where there is no disk.
+    fn snapshot_folder(&self) -> Option<std::path::PathBuf> {
+        None
+    }
+
     /// Returns how many bytes the store takes.
     fn store_bytes(&self) -> u64;
 

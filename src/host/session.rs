@@ -45,6 +45,15 @@ impl ControlSession {
         Self { token_origins, ..self }
     }
 
+    /// Returns the snapshots of a project; none while this control plane has never been used.
+    ///
+    /// # Errors
+    /// The rows or the master key cannot be read.
+    #[cfg(feature = "native")]
+    pub fn snapshots(&self, project: &ProjectName) -> Result<Option<crate::snapshot::SnapshotStore>, ControlError> {
+        self.host.snapshots(project)
+    }
+
     /// Returns whether a holder of a lease still lives. A client's word that it does is not taken: only time tells. Its
     /// word that it is gone harms only itself.
     fn liveness(&self, holder: &LeaseHolder) -> Liveness {

@@ -119,7 +119,12 @@ fn needs_look(placement: &ResolvedBackend, work: &Work) -> bool {
         Work::Put { .. } => has_buckets || has_server,
         // With a database that stays, its objects are in use.
         Work::Remove { database, .. } => has_buckets && !(has_server && *database == DatabaseReclaim::Retain),
-        Work::Stop {} | Work::Start {} | Work::Forget {} | Work::RotateKey {} => false,
+        Work::Stop {}
+        | Work::Start {}
+        | Work::Forget {}
+        | Work::RotateKey {}
+        | Work::Snapshot { .. }
+        | Work::Restore { .. } => false,
     }
 }
 

@@ -137,6 +137,23 @@ pub struct ActualBackend {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[serde(rename = "unseen")]
     pub observe_error: Option<Diagnostic>,
+    /// What its data takes on a disk, where that could be looked at.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub data_size: Option<DataSize>,
+    /// When its newest snapshot was taken, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_snapshot: Option<Timestamp>,
+}
+
+/// What the data of a backend takes on a disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct DataSize {
+    /// The bytes of its database, with its history.
+    pub database_bytes: u64,
+    /// How many files it has.
+    pub files: u64,
+    /// Their bytes.
+    pub file_bytes: u64,
 }
 
 impl ActualBackend {

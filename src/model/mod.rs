@@ -41,8 +41,8 @@ mod time;
 
 pub use access::{Actor, IssuedToken, Scope, TokenRecord, TokenRequest, TokenState};
 pub use actual::{
-    ActualBackend, ControlPlaneInfo, DataState, Endpoints, Expiry, FieldDrift, Observation, Phase, RetainedData, RunState,
-    Snapshot, UNMANAGED_PREFIX,
+    ActualBackend, ControlPlaneInfo, DataSize, DataState, Endpoints, Expiry, FieldDrift, Observation, Phase, RetainedData,
+    RunState, Snapshot, UNMANAGED_PREFIX,
 };
 pub use address::{Address, AddressKind};
 pub use archive::{ArchiveContent, ArchivedTable};
@@ -65,7 +65,7 @@ pub use host_policy::{HostPolicy, HostRule, HostRuleError};
 pub use identifier::{BackendId, Generation, OperationId, Revision, StepKey, TokenId};
 pub use impact::ChangeImpact;
 pub use loopback::{is_local_host, is_local_url, is_loopback_host, is_loopback_url};
-pub use name::{BackendName, INSTANCE_NAME_MAX, InstanceName, NAME_MAX, NameError, ProjectName};
+pub use name::{BackendName, INSTANCE_NAME_MAX, InstanceName, NAME_MAX, NameError, ProjectName, SnapshotId};
 pub use operation::{OperationKind, OperationRecord, OperationState, OperationStep};
 pub use provider::ProviderKind;
 pub use provider_settings::{DockerSettings, FlySettings, LocalSettings, ProviderSettings, PullPolicy, SimulatedSettings};

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::time::Timestamp;
+
 /// The longest project or backend name, in characters.
 ///
 /// Two of these joined by a dash must stay within [`INSTANCE_NAME_MAX`]; a single one may use most of it.
@@ -121,6 +123,23 @@ name!(
     /// voids every key (recorded: "other name on same data").
     InstanceName, INSTANCE_NAME_MAX + 4
 );
+
+name!(
+    /// Names one snapshot of a backend: the backend, the moment and a few random digits.
+    SnapshotId, NAME_MAX + 40
+);
+
+impl SnapshotId {
+    /// Returns the name of a snapshot of a backend at a moment.
+    ///
+    /// # Errors
+    /// Never for a moment of this age of the world.
+    pub fn of(backend: &BackendName, moment: Timestamp, random: [u8; 3]) -> Result<Self, NameError> {
+        let digits: String =
+            moment.to_string().chars().filter(char::is_ascii_alphanumeric).take("20261130t215500".len()).collect();
+        Self::parse(&format!("{backend}-{}-{}", digits.to_lowercase(), hex::encode(random)))
+    }
+}
 
 impl InstanceName {
     /// Returns the name that a backend gets when no other backend has it.

@@ -52,6 +52,10 @@ pub enum OperationKind {
     Forget,
     /// Gives it another instance secret, and so another admin key.
     RotateKey,
+    /// Takes a snapshot of its data.
+    Snapshot,
+    /// Replaces its data by that of a snapshot.
+    Restore,
 }
 
 impl OperationKind {
@@ -64,17 +68,21 @@ impl OperationKind {
             Self::Start => "start",
             Self::Forget => "forget",
             Self::RotateKey => "rotate_key",
+            Self::Snapshot => "snapshot",
+            Self::Restore => "restore",
         }
     }
 
     /// Returns the kind of a word; none for one that is not known.
     pub fn parse(word: &str) -> Option<Self> {
-        let kinds = [Self::Put, Self::Remove, Self::Stop, Self::Start, Self::Forget, Self::RotateKey];
-        kinds.into_iter().find(|kind| kind.as_str() == word)
+        let all =
+            [Self::Put, Self::Remove, Self::Stop, Self::Start, Self::Forget, Self::RotateKey, Self::Snapshot, Self::Restore];
+        all.into_iter().find(|kind| kind.as_str() == word)
     }
 }
 
-/// Names the steps of all operations. Their numbers are persisted, and grow in the order in which an operation takes them.
+/// Names the steps of all operations. Their numbers are persisted, and grow in the order in which an operation
+/// takes them; only what brings a backend up again after its data was copied or replaced counts as no progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OperationStep {
@@ -94,10 +102,22 @@ pub enum OperationStep {
     Stop = 7,
     /// Stops it and sets it aside, where its place goes with its record.
     SetAside = 8,
+    /// Stops it and copies its database.
+    CopyData = 9,
+    /// Writes a snapshot from the copy.
+    WriteSnapshot = 10,
+    /// Writes the data of a snapshot beside that of the backend.
+    StageData = 11,
+    /// Stops it and puts the staged data into the place of its own.
+    SwitchData = 12,
+    /// Stops it and puts the data from before into its place again.
+    RevertData = 13,
+    /// Notes that the data of the snapshot has come up.
+    ConfirmData = 14,
 }
 
 impl OperationStep {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 14] = [
         Self::Remove,
         Self::ReleaseStorage,
         Self::PrepareStorage,
@@ -106,6 +126,12 @@ impl OperationStep {
         Self::SetEnvironment,
         Self::Stop,
         Self::SetAside,
+        Self::CopyData,
+        Self::WriteSnapshot,
+        Self::StageData,
+        Self::SwitchData,
+        Self::RevertData,
+        Self::ConfirmData,
     ];
 
     /// Returns the step of a persisted number; none for zero and for numbers that are not known.
@@ -124,16 +150,24 @@ impl OperationStep {
             Self::SetEnvironment => "setting its variables",
             Self::Stop => "stopping it",
             Self::SetAside => "setting it aside",
+            Self::CopyData => "copying its database",
+            Self::WriteSnapshot => "writing the snapshot",
+            Self::StageData => "writing the data of the snapshot",
+            Self::SwitchData => "switching to the data of the snapshot",
+            Self::ConfirmData => "noting that the data of the snapshot has come up",
+            Self::RevertData => "going back to the data from before",
         }
     }
 
     /// Returns the deadline of the step in seconds. A first start may pull an image and migrate a large database.
     pub fn deadline_seconds(self) -> u64 {
         match self {
-            Self::PrepareStorage | Self::ReleaseStorage | Self::SetEnvironment => 180,
+            Self::PrepareStorage | Self::ReleaseStorage | Self::SetEnvironment | Self::ConfirmData => 180,
             Self::Ensure => 45 * 60,
             Self::AwaitReady | Self::Remove => 15 * 60,
             Self::Stop | Self::SetAside => 5 * 60,
+            Self::CopyData | Self::SwitchData | Self::RevertData => 60 * 60,
+            Self::WriteSnapshot | Self::StageData => 12 * 60 * 60,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Action, ChangeImpact, DriftItem, FORMAT, FieldChange, Plan, Reason, Step, StepId, Summary, Task};
+use super::{Action, ChangeImpact, DataAtStake, DriftItem, FORMAT, FieldChange, Plan, Reason, Step, StepId, Summary, Task};
 use super::{cost, diff, graph, limits, lint, origin_claims, quota_schedule, remote_lints, rename, validate};
 use crate::model::{
     ActualBackend, Address, BackendName, DataState, DatabaseReclaim, Desired, DesiredBackend, Diagnostic, Digest,
@@ -329,10 +329,23 @@ impl<'a> PlanBuilder<'a> {
             refusals: self.refusals,
             lints: self.lints,
             needs_allow_destroy: Vec::new(),
+            at_stake: Vec::new(),
         };
         plan.needs_allow_destroy = plan.destroyed().into_iter().cloned().collect();
+        plan.at_stake = at_stake(&plan.steps, &self.existing);
         plan.summary = validate::summary(&plan);
         plan.digest = plan.compute_digest();
         plan
     }
+}
+
+/// Returns what there is to lose of the backends that are destroyed with their data.
+fn at_stake(steps: &[Step], existing: &BTreeMap<&BackendName, &ActualBackend>) -> Vec<DataAtStake> {
+    let destroyed = steps.iter().filter(|step| step.destroys_data);
+    let stake = |backend: &ActualBackend| DataAtStake {
+        backend: backend.name.clone(),
+        size: backend.data_size.clone(),
+        last_snapshot: backend.last_snapshot,
+    };
+    destroyed.filter_map(|step| existing.get(&step.address.backend).map(|backend| stake(backend))).collect()
 }

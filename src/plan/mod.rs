@@ -24,8 +24,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Address, BackendName, BackendSpec, DatabaseReclaim, Diagnostic, Digest, DowngradeConsent, EnvFileTarget, FieldDrift,
-    FieldPath, ProjectName, Revision, VolumeReclaim,
+    Address, BackendName, BackendSpec, DataSize, DatabaseReclaim, Diagnostic, Digest, DowngradeConsent, EnvFileTarget,
+    FieldDrift, FieldPath, ProjectName, Revision, Timestamp, VolumeReclaim,
 };
 
 pub use crate::policy::{ChangeImpact, FieldChange};
@@ -76,6 +76,22 @@ pub struct Plan {
     /// What the backends cost at their providers, where those send a bill. It follows from the steps.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cost: Option<PlanCost>,
+    /// What there is to lose of the backends that are destroyed with their data. It grows by itself, so it is not a part of the digest.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub at_stake: Vec<DataAtStake>,
+}
+
+/// What there is to lose of one backend.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct DataAtStake {
+    /// The backend.
+    pub backend: BackendName,
+    /// What its data takes on a disk; absent where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub size: Option<DataSize>,
+    /// When its newest snapshot was taken; absent where there is none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_snapshot: Option<Timestamp>,
 }
 
 /// How many steps of each kind a plan has.

@@ -56,6 +56,8 @@ pub(super) fn existing(key: &str, spec: BackendSpec) -> ActualBackend {
         stopped: false,
         observation: Observation::as_recorded(RunState::Running),
         unmanaged_env: std::collections::BTreeSet::new(),
+        data_size: None,
+        last_snapshot: None,
         observe_error: None,
         internal_url: None,
         built_on: None,

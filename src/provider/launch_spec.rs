@@ -82,3 +82,22 @@ pub(super) fn data_paths(placement: &ResolvedBackend, place: &BackendDir) -> Vec
         (_, Files::S3(_)) => Vec::new(),
     }
 }
+
+/// Refuses a backend whose database or files are not in its folder on this machine.
+pub(super) fn require_own_data(placement: &ResolvedBackend) -> Result<(), ProviderError> {
+    let name = &placement.name;
+    match (&placement.spec.storage, &placement.spec.files) {
+        _ if placement.spec.is_record_only() => {
+            Err(ProviderError::Unsupported(format!("`{name}` is only recorded, so it has no data")))
+        }
+        (Storage::Sqlite, Files::Local) => Ok(()),
+        (Storage::Sqlite, Files::S3(_)) => {
+            Err(ProviderError::Unsupported(format!("snapshots of `{name}` are not available: its files are in buckets")))
+        }
+        (storage, _) => Err(ProviderError::Unsupported(format!(
+            "snapshots of `{name}` are not available: its documents are on a server ({}), and only those of backends on {} are",
+            storage.engine(),
+            Storage::Sqlite.engine()
+        ))),
+    }
+}

@@ -23,6 +23,7 @@ pub use async_trait::async_trait;
 
 use crate::model::{
     BackendId, BackendName, BackendSpec, Diagnostic, Observation, ProjectName, ProviderKind, ProviderState, ResolvedBackend,
+    SnapshotId,
 };
 
 /// A backend that is at its place, and that its provider cannot know to be recorded.
@@ -127,6 +128,44 @@ pub trait Provider: Send + Sync {
     /// The folder on this machine in which the backend keeps its files; none where they are elsewhere.
     fn files_folder(&self, _: &ResolvedBackend) -> Option<std::path::PathBuf> {
         None
+    }
+
+    /// Returns the folder on this machine that holds the database and the files of a backend, both, as Convex lays them out.
+    ///
+    /// # Errors
+    /// [`ProviderError::Unsupported`] where there is no such folder.
+    fn data_folder(&self, placement: &ResolvedBackend) -> Result<std::path::PathBuf, ProviderError> {
+        let message = format!(
+            "snapshots of `{}` are not available: provider `{}` has no folder with its data",
+            placement.name,
+            self.kind()
+        );
+        Err(ProviderError::Unsupported(message))
+    }
+
+    /// Returns the folder beside the data into which the data that replaces it is written; none once it was switched to.
+    ///
+    /// # Errors
+    /// [`ProviderError::Unsupported`] where data cannot be replaced.
+    fn staging_folder(&self, placement: &ResolvedBackend, _: &SnapshotId) -> Result<Option<std::path::PathBuf>, ProviderError> {
+        let message = format!("provider `{}` cannot replace the data of `{}`", self.kind(), placement.name);
+        Err(ProviderError::Unsupported(message))
+    }
+
+    /// Stops the backend and puts the staged data into the place of its own, which stays beside it. Succeeds when that is done
+    /// already.
+    async fn switch_data(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<(), ProviderError> {
+        self.staging_folder(placement, snapshot).map(drop)
+    }
+
+    /// Notes that the data that was switched to has come up, so that it is not undone any more.
+    async fn confirm_data(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<(), ProviderError> {
+        self.staging_folder(placement, snapshot).map(drop)
+    }
+
+    /// Stops the backend and undoes [`Provider::switch_data`]. Succeeds when there is nothing to undo.
+    async fn revert_data(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<(), ProviderError> {
+        self.staging_folder(placement, snapshot).map(drop)
     }
 
     /// Names the place at which a backend's data stays when it is removed without it, for people.

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::launch_spec::{ExecutableSpec, data_paths, launch_spec};
+use super::launch_spec::{ExecutableSpec, data_paths, launch_spec, require_own_data};
 use super::process::{ProcessSpec, Supervisor};
 use super::{FoundBackend, LogChunk, LogPosition, ProgressFn, Provider, ProviderError, async_trait};
 use crate::convex::launch::SecretDelivery;
 use crate::model::{
     BackendName, BackendSpec, DataState, Observation, ProjectName, ProviderKind, ProviderState, ResolvedBackend, RunState,
+    SnapshotId,
 };
 
 /// Runs simulated backends.
@@ -101,6 +102,30 @@ impl Provider for Simulated {
 
     fn files_folder(&self, placement: &ResolvedBackend) -> Option<PathBuf> {
         self.supervisor.backend_dir(&placement.id).ok().map(|place| place.storage())
+    }
+
+    fn data_folder(&self, placement: &ResolvedBackend) -> Result<PathBuf, ProviderError> {
+        require_own_data(placement)?;
+        Ok(self.supervisor.backend_dir(&placement.id)?.data())
+    }
+
+    fn staging_folder(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<Option<PathBuf>, ProviderError> {
+        require_own_data(placement)?;
+        self.supervisor.staging_folder(&placement.id, snapshot)
+    }
+
+    async fn switch_data(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<(), ProviderError> {
+        require_own_data(placement)?;
+        self.supervisor.switch_data(&placement.id, snapshot).await
+    }
+
+    async fn confirm_data(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<(), ProviderError> {
+        self.supervisor.confirm_data(&placement.id, snapshot)
+    }
+
+    async fn revert_data(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<(), ProviderError> {
+        require_own_data(placement)?;
+        self.supervisor.revert_data(&placement.id, snapshot).await
     }
 
     async fn logs(&self, placement: &ResolvedBackend, from: LogPosition) -> Result<LogChunk, ProviderError> {

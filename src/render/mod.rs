@@ -16,6 +16,7 @@ mod problem;
 mod progress;
 mod quota;
 mod sanitize;
+mod snapshot;
 mod status;
 mod style;
 mod table;
@@ -36,6 +37,7 @@ pub use problem::problems;
 pub use progress::{Progress, RunningStep};
 pub use quota::{QuotaDocument, QuotaEntry, UsageEntry, quota_table};
 pub use sanitize::{sanitize_json, sanitize_terminal};
+pub use snapshot::{describe_snapshot, graded_data, snapshot_table};
 pub use status::{
     EnvFileEntry, EnvFileStatus, LeaseEntry, OperationEntry, StatusAllDocument, StatusDocument, StatusEntry,
     describe_operation, status_all_table, status_table,

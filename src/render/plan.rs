@@ -6,9 +6,10 @@ use similar::{ChangeTag, TextDiff};
 
 use super::plural::counted;
 use super::sanitize::{sanitize_block, sanitize_line as harmless};
+use super::snapshot::graded_data;
 use super::style::Style;
 use crate::model::{Diagnostic, VolumeReclaim};
-use crate::plan::{Action, FieldChange, NOT_OBSERVED, Plan, Step, Task};
+use crate::plan::{Action, DataAtStake, FieldChange, NOT_OBSERVED, Plan, Step, Task};
 
 /// The whole plan.
 pub fn plan(plan: &Plan, style: Style) -> String {
@@ -50,6 +51,10 @@ fn header(text: &mut String, plan: &Plan, style: Style) {
 fn body(text: &mut String, plan: &Plan, style: Style) {
     for step in &plan.steps {
         step_lines(text, step, style);
+        let stake = plan.at_stake.iter().find(|stake| step.destroys_data && stake.backend == step.address.backend);
+        if let Some(DataAtStake { size, last_snapshot, .. }) = stake {
+            let _ = writeln!(text, "      {}", style.removed(&graded_data(size.as_ref(), *last_snapshot)));
+        }
     }
     drift_lines(text, plan, style);
     notes(text, plan, style);

@@ -138,6 +138,8 @@ pub fn describe_operation(record: &OperationRecord) -> String {
         OperationKind::Start => "starts it",
         OperationKind::Forget => "forgets it",
         OperationKind::RotateKey => "rotates its key",
+        OperationKind::Snapshot => "takes a snapshot of it",
+        OperationKind::Restore => "replaces its data by that of a snapshot",
     };
     format!("operation {} {what}, requested by {}", record.id, harmless(&record.actor.to_string()))
 }
@@ -351,6 +353,8 @@ fn operation_line(OperationEntry { id, backend, kind, actor, since, progress, ru
         OperationKind::Start => format!("starts `{backend}`"),
         OperationKind::Forget => format!("forgets `{backend}`"),
         OperationKind::RotateKey => format!("rotates the key of `{backend}`"),
+        OperationKind::Snapshot => format!("takes a snapshot of `{backend}`"),
+        OperationKind::Restore => format!("replaces the data of `{backend}` by that of a snapshot"),
     };
     let step = progress.map(|step| format!(", {}", step.label())).unwrap_or_default();
     let interrupted = if *running { "" } else { "; it was interrupted, and the next apply resumes it" };

@@ -9,7 +9,7 @@ use fixture::ProjectFixture;
 const MANIFEST: &str = "project = \"gremlin\"\n[backends.dev]\nprovider = \"simulated\"\nenv_file = \".env.local\"\n";
 
 /// Adds documents to a table of the backend that `.env.local` points to.
-fn import(world: &ProjectFixture, table: &str, lines: &str) {
+pub(crate) fn import(world: &ProjectFixture, table: &str, lines: &str) {
     let (url, key) = world.coordinates(".env.local");
     let url = format!("{url}/api/import?format=jsonLines&mode=append&tableName={table}");
     let request = reqwest::Client::builder().no_proxy().build().unwrap().post(url);

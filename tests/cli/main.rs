@@ -19,6 +19,7 @@ mod newcomer;
 mod recover;
 mod scenario;
 mod schema;
+mod snapshot;
 mod transcript;
 mod trust;
 

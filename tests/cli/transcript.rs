@@ -68,6 +68,7 @@ impl Transcript {
             (r#""milliseconds": \d+"#.to_owned(), r#""milliseconds": [TIME]"#),
             (r"(?m)^(  ✓.*) \(.*$".to_owned(), "$1 ([TIME])"),
             (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z".to_owned(), "[WHEN]"),
+            (r"database of [\d.]+ [KMG]iB".to_owned(), "database of [SIZE]"),
             (r"(?m) +$".to_owned(), ""),
         ];
         // The public part of a token, wherever it stands.

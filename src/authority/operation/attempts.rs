@@ -90,6 +90,8 @@ impl<S: Store> Authority<S> {
             Work::Stop {} | Work::Start {} | Work::Forget {} | Work::RotateKey {} => {
                 serde_json::to_vec(&(work.kind(), backend))
             }
+            Work::Snapshot { id, note } => serde_json::to_vec(&("snapshot", backend, id, note)),
+            Work::Restore { snapshot } => serde_json::to_vec(&("restore", backend, snapshot)),
         };
         let content = zeroize::Zeroizing::new(content.map_err(StoreError::Unwritable)?);
         Ok(self.vault.compute_mac(&content))

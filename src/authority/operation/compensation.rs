@@ -25,7 +25,7 @@ impl<S: Store> Authority<S> {
         now: Timestamp,
         is_left: impl Fn(OperationStep) -> bool,
     ) -> Result<Transition, AuthorityError> {
-        let left = steps::undo_steps((self.steps)(&operation.phase), &row).find(|(step, _)| is_left(*step));
+        let left = steps::undo_steps((self.steps)(&operation.phase), &operation.phase, &row).find(|(step, _)| is_left(*step));
         let Some((undoing, undo)) = left else { return self.fail(rows, operation, row, failure, now) };
         let compensation = Some(Compensation { undoing, failure });
         if let Some(known) = rows.operation_by_id(&operation.id)?
@@ -37,7 +37,7 @@ impl<S: Store> Authority<S> {
             rows.put_progress(&operation.id, &progress)?;
         }
         operation.compensation = compensation;
-        self.begin_step(rows, undo, &row)
+        self.begin_step(rows, &operation.phase, undo, &row)
     }
 
     /// Records how undoing one step ended, and goes on with the one before it.
@@ -54,7 +54,7 @@ impl<S: Store> Authority<S> {
         let failure = match followup {
             Followup::GoTo(step) => {
                 operation.compensation = Some(Compensation { undoing, failure });
-                return self.begin_step(rows, step, &row);
+                return self.begin_step(rows, &operation.phase, step, &row);
             }
             Followup::Completed(_) => failure,
             Followup::Failed(second) => undo_failed(failure, undoing, &second.finding.message),

@@ -9,6 +9,7 @@
 mod acceptance;
 mod attempts;
 mod compensation;
+mod data;
 mod steps;
 mod stop;
 mod types;
@@ -90,6 +91,7 @@ impl<S: Store> Authority<S> {
             Work::Stop {} | Work::Start {} => self.accept_stop_or_start(rows, acceptance),
             Work::Forget {} => self.accept_forget(rows, acceptance),
             Work::RotateKey {} => self.accept_key_rotation(rows, acceptance),
+            Work::Snapshot { .. } | Work::Restore { .. } => self.accept_data(rows, acceptance),
         }?;
         if let Some(operation) = &mut operation {
             self.note_progress(rows, operation, &next)?;
@@ -102,6 +104,7 @@ impl<S: Store> Authority<S> {
         match &request.work {
             Work::Put { spec, .. } if !spec.is_record_only() => Ok(false),
             // Only who holds the lease could make it more than a record in between.
+            Work::Snapshot { .. } | Work::Restore { .. } => Ok(false),
             Work::Put { .. } | Work::Remove { .. } | Work::Stop {} | Work::Start {} | Work::Forget {} | Work::RotateKey {} => {
                 self.store.read(|rows| {
                     let row = rows.backend(&lease.project, &request.backend)?;
@@ -129,13 +132,13 @@ impl<S: Store> Authority<S> {
                         retained::forget_app(rows, &row)?;
                     }
                     match self.next_step(&operation.phase, Some(step), &row) {
-                        Some(step) => self.begin_step(rows, step, &row),
+                        Some(step) => self.begin_step(rows, &operation.phase, step, &row),
                         None => self.finish(rows, operation, row, now),
                     }
                 }
-                Followup::GoTo(step) => self.begin_step(rows, step, &row),
+                Followup::GoTo(step) => self.begin_step(rows, &operation.phase, step, &row),
                 Followup::Failed(failure) => match self.reallocate(rows, operation, &mut row, &failure)? {
-                    Some(step) => self.begin_step(rows, step, &row),
+                    Some(step) => self.begin_step(rows, &operation.phase, step, &row),
                     None => {
                         let furthest = operation.furthest;
                         self.undo(rows, operation, row, failure.finding, now, |step| Some(step) <= furthest)
@@ -167,12 +170,18 @@ impl<S: Store> Authority<S> {
     pub(super) fn first_step(&self, phase: &OperationPhase, row: &BackendRow) -> Result<Transition, AuthorityError> {
         // In each phase there is a step that applies to every backend.
         let step = self.next_step(phase, None, row).unwrap_or(OperationStep::Ensure);
-        Ok(Transition::Perform(self.effect(step, row)?))
+        Ok(Transition::Perform(self.effect(phase, step, row)?))
     }
 
-    fn begin_step(&self, rows: &dyn Rows, step: OperationStep, row: &BackendRow) -> Result<Transition, AuthorityError> {
+    fn begin_step(
+        &self,
+        rows: &dyn Rows,
+        phase: &OperationPhase,
+        step: OperationStep,
+        row: &BackendRow,
+    ) -> Result<Transition, AuthorityError> {
         rows.put_backend(row)?;
-        Ok(Transition::Perform(self.effect(step, row)?))
+        Ok(Transition::Perform(self.effect(phase, step, row)?))
     }
 
     /// Ends an operation whose last step has succeeded.
@@ -195,6 +204,12 @@ impl<S: Store> Authority<S> {
             OperationPhase::Forget => {
                 let (id, who) = (operation.id.clone(), operation.audit_context(now));
                 return Ok(Transition::Ended(self.drop_record(rows, &row, &id, who)?));
+            }
+            OperationPhase::Snapshot(_) => "snapshot_taken",
+            OperationPhase::Restore(_) => {
+                row.managed_env = row.spec.env.keys().cloned().collect();
+                rows.put_backend(&row)?;
+                "snapshot_restored"
             }
         };
         let outcome = end_operation(rows, &operation.id, OperationOutcome::Done { operation: operation.id.clone() }, now)?;
@@ -309,13 +324,13 @@ fn backend_row(rows: &dyn Rows, operation: &Operation) -> Result<BackendRow, Aut
 /// data removed by itself sooner than it would be now.
 fn requires_destroy_scope(rows: &dyn Rows, project: &ProjectName, request: &OperationRequest) -> Result<bool, AuthorityError> {
     let Work::Put { spec, renamed_from, .. } = &request.work else {
-        if matches!(request.work, Work::Stop {} | Work::Start {} | Work::RotateKey {}) {
+        if matches!(request.work, Work::Stop {} | Work::Start {} | Work::RotateKey {} | Work::Snapshot { .. }) {
             return Ok(false);
         }
         // What has a `ttl` goes by itself; to have it go earlier is nothing that was not allowed when the `ttl` was set.
         let row = rows.backend(project, &request.backend)?;
         let drops_database = matches!(request.work, Work::Remove { database, .. } if database.is_dropped());
-        let forgets = matches!(request.work, Work::Forget {});
+        let forgets = matches!(request.work, Work::Forget {} | Work::Restore { .. });
         return Ok(forgets || drops_database || row.is_none_or(|row| row.expires_at.is_none()));
     };
     let row = match (rows.backend(project, &request.backend)?, renamed_from) {

@@ -10,7 +10,7 @@ use super::super::effect::{DatabaseState, Effect, EffectFailure, EffectResult, E
 use super::super::retained::NEVER_ENSURED;
 use super::super::{Authority, AuthorityError, allocation, removal};
 use super::types::OperationPhase;
-use crate::model::{OperationStep, VolumeReclaim};
+use crate::model::{OperationStep, ResolvedBackend, VolumeReclaim};
 use crate::store::{BackendRow, Store};
 
 /// Describes what the result of a step leads to.
@@ -40,7 +40,6 @@ impl StepRow {
     }
 
     /// Returns the row with a step that undoes it. That step has to be harmless where the first one did nothing.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no operation of today has to undo anything"))]
     pub(in crate::authority) const fn undone_by(self, undo: OperationStep) -> Self {
         Self { undo: Some(undo), ..self }
     }
@@ -48,38 +47,77 @@ impl StepRow {
 
 /// Returns the steps of an operation in order.
 pub(in crate::authority) fn steps_of(phase: &OperationPhase) -> &'static [StepRow] {
-    use OperationStep::{AwaitReady, Ensure, PrepareStorage, ReleaseStorage, Remove, SetAside, SetEnvironment, Stop};
+    use OperationStep::{
+        AwaitReady, ConfirmData, CopyData, Ensure, PrepareStorage, ReleaseStorage, Remove, RevertData, SetAside,
+        SetEnvironment, StageData, Stop, SwitchData, WriteSnapshot,
+    };
     const PUT: &[StepRow] =
         &[StepRow::new(PrepareStorage), StepRow::new(Ensure), StepRow::new(AwaitReady), StepRow::new(SetEnvironment)];
     const STOP: &[StepRow] = &[StepRow::new(Stop)];
     const FORGET: &[StepRow] = &[StepRow::new(SetAside)];
     const REMOVE: &[StepRow] = &[StepRow::new(Remove), StepRow::new(ReleaseStorage)];
+    // It runs again before the snapshot is written, which may take long.
+    const SNAPSHOT: &[StepRow] = &[
+        StepRow::new(CopyData).undone_by(Ensure),
+        StepRow::new(Ensure),
+        StepRow::new(AwaitReady),
+        StepRow::new(WriteSnapshot),
+    ];
+    // What is undone last brings it up again.
+    const RESTORE: &[StepRow] = &[
+        StepRow::new(StageData).undone_by(Ensure),
+        StepRow::new(SwitchData).undone_by(RevertData),
+        StepRow::new(Ensure),
+        StepRow::new(AwaitReady),
+        StepRow::new(ConfirmData),
+        StepRow::new(SetEnvironment),
+    ];
     match phase {
         OperationPhase::Put => PUT,
         OperationPhase::Stop => STOP,
         OperationPhase::Forget => FORGET,
+        OperationPhase::Snapshot(_) => SNAPSHOT,
+        OperationPhase::Restore(_) => RESTORE,
         // What replaces a backend is put once its predecessor is gone.
         OperationPhase::Remove | OperationPhase::Replace(..) => REMOVE,
     }
 }
 
 /// Returns whether a backend needs a step.
-fn applies(step: OperationStep, row: &BackendRow) -> bool {
+fn applies(phase: &OperationPhase, step: OperationStep, row: &BackendRow) -> bool {
+    let keeps_state = matches!(phase, OperationPhase::Snapshot(_) | OperationPhase::Restore(_));
     match step {
+        // What was stopped on purpose stays so.
+        OperationStep::Ensure | OperationStep::AwaitReady | OperationStep::SetEnvironment if keeps_state && row.stopped => {
+            false
+        }
         OperationStep::PrepareStorage | OperationStep::ReleaseStorage => row.spec.has_own_server() || row.spec.has_buckets(),
         // What is only recorded answers nothing.
         OperationStep::AwaitReady => !row.spec.is_record_only(),
         OperationStep::SetEnvironment => {
             !row.spec.is_record_only() && (!row.spec.env.is_empty() || unset_variables(row).next().is_some())
         }
-        OperationStep::Ensure | OperationStep::Remove | OperationStep::Stop | OperationStep::SetAside => true,
+        OperationStep::Ensure
+        | OperationStep::Remove
+        | OperationStep::Stop
+        | OperationStep::SetAside
+        | OperationStep::CopyData
+        | OperationStep::WriteSnapshot
+        | OperationStep::StageData
+        | OperationStep::SwitchData
+        | OperationStep::ConfirmData
+        | OperationStep::RevertData => true,
     }
 }
 
 /// Returns the steps of a table that can be undone, each with the step that undoes it, the last one first.
-pub(super) fn undo_steps(table: &'static [StepRow], row: &BackendRow) -> impl Iterator<Item = (OperationStep, OperationStep)> {
-    let undone = table.iter().rev().filter(|entry| applies(entry.step, row));
-    undone.filter_map(|entry| Some((entry.step, entry.undo?)))
+pub(super) fn undo_steps(
+    table: &'static [StepRow],
+    phase: &OperationPhase,
+    row: &BackendRow,
+) -> impl Iterator<Item = (OperationStep, OperationStep)> {
+    let undone = table.iter().rev().filter(|entry| applies(phase, entry.step, row));
+    undone.filter_map(|entry| Some((entry.step, entry.undo?))).filter(|(_, undo)| applies(phase, *undo, row))
 }
 
 /// Writes the result of a step into the record of its backend, and returns what follows.
@@ -113,6 +151,12 @@ pub(super) fn record_result(row: &mut BackendRow, result: EffectResult) -> Follo
             return Followup::GoTo(OperationStep::Remove);
         }
         EffectResult::StorageReleased(_) => OperationStep::ReleaseStorage,
+        EffectResult::DataCopied => OperationStep::CopyData,
+        EffectResult::SnapshotWritten => OperationStep::WriteSnapshot,
+        EffectResult::DataStaged => OperationStep::StageData,
+        EffectResult::DataSwitched => OperationStep::SwitchData,
+        EffectResult::DataConfirmed => OperationStep::ConfirmData,
+        EffectResult::DataReverted => OperationStep::RevertData,
     })
 }
 
@@ -131,15 +175,42 @@ impl<S: Store> Authority<S> {
     ) -> Option<OperationStep> {
         let table = (self.steps)(phase);
         let start = after.and_then(|step| table.iter().position(|entry| entry.step == step)).map_or(0, |position| position + 1);
-        table.iter().skip(start).map(|entry| entry.step).find(|step| applies(*step, row))
+        table.iter().skip(start).map(|entry| entry.step).find(|step| applies(phase, *step, row))
     }
 
     /// Returns what has to be performed for a step on a backend.
-    pub(super) fn effect(&self, step: OperationStep, row: &BackendRow) -> Result<Effect, AuthorityError> {
+    pub(super) fn effect(
+        &self,
+        phase: &OperationPhase,
+        step: OperationStep,
+        row: &BackendRow,
+    ) -> Result<Effect, AuthorityError> {
         let backend = Box::new(self.resolve(row)?);
-        Ok(match step {
+        Ok(match (step, phase) {
+            (OperationStep::CopyData, OperationPhase::Snapshot(request)) => Effect::CopyData(backend, request.clone()),
+            (OperationStep::WriteSnapshot, OperationPhase::Snapshot(request)) => {
+                Effect::WriteSnapshot(backend, request.clone())
+            }
+            (OperationStep::StageData, OperationPhase::Restore(id)) => Effect::StageData(backend, id.clone()),
+            (OperationStep::SwitchData, OperationPhase::Restore(id)) => Effect::SwitchData(backend, id.clone()),
+            (OperationStep::ConfirmData, OperationPhase::Restore(id)) => Effect::ConfirmData(backend, id.clone()),
+            (OperationStep::RevertData, OperationPhase::Restore(id)) => Effect::RevertData(backend, id.clone()),
+            (step, _) => Self::plain_effect(step, backend, row),
+        })
+    }
+
+    /// Returns what has to be performed for a step that is the same in every operation.
+    fn plain_effect(step: OperationStep, backend: Box<ResolvedBackend>, row: &BackendRow) -> Effect {
+        match step {
             OperationStep::PrepareStorage => Effect::PrepareStorage(backend),
-            OperationStep::Ensure => Effect::Ensure(backend),
+            OperationStep::Ensure
+            // No other operation has a step with data of a snapshot.
+            | OperationStep::CopyData
+            | OperationStep::WriteSnapshot
+            | OperationStep::StageData
+            | OperationStep::SwitchData
+            | OperationStep::ConfirmData
+            | OperationStep::RevertData => Effect::Ensure(backend),
             OperationStep::AwaitReady => Effect::AwaitReady(backend),
             OperationStep::SetEnvironment => {
                 let values = backend.secrets.iter();
@@ -153,7 +224,7 @@ impl<S: Store> Authority<S> {
             OperationStep::SetAside => Effect::SetAside(backend),
             OperationStep::Remove => Effect::Remove(backend),
             OperationStep::ReleaseStorage => Effect::ReleaseStorage(backend, removal::database_disposal(row)),
-        })
+        }
     }
 }
 

@@ -13,13 +13,13 @@ use crate::store::{BackendRow, Rows, Store};
 pub(in crate::authority) type Accepted = (Option<Operation>, Transition);
 
 /// Returns the backend that a request is about.
-fn existing(rows: &dyn Rows, acceptance: &Acceptance<'_>) -> Result<BackendRow, AuthorityError> {
+pub(super) fn existing(rows: &dyn Rows, acceptance: &Acceptance<'_>) -> Result<BackendRow, AuthorityError> {
     let (project, backend) = (&acceptance.lease.project, &acceptance.request.backend);
     let row = rows.backend(project, backend)?;
     row.ok_or_else(|| ControlError::NoSuchBackend { project: project.clone(), backend: backend.clone() }.into())
 }
 
-fn refuse_while_removing(row: &BackendRow) -> Result<(), AuthorityError> {
+pub(super) fn refuse_while_removing(row: &BackendRow) -> Result<(), AuthorityError> {
     if row.phase != Phase::Removing {
         return Ok(());
     }

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::super::audit::AuditContext;
-use super::super::effect::AllocationConflict;
+use super::super::effect::{AllocationConflict, SnapshotRequest};
 use super::super::put_request::PutRequest;
 use crate::api::Lease;
-use crate::model::{Actor, BackendId, BackendName, OperationId, OperationStep, ProjectName, StepKey, Timestamp};
+use crate::model::{Actor, BackendId, BackendName, OperationId, OperationStep, ProjectName, SnapshotId, StepKey, Timestamp};
 use crate::store::Compensation;
 
 /// Limits how often another pair of ports is tried when foreign processes hold the chosen ones.
@@ -109,6 +109,10 @@ pub(in crate::authority) enum OperationPhase {
     Stop,
     /// Setting a backend aside whose record goes.
     Forget,
+    /// Taking a snapshot of its data.
+    Snapshot(SnapshotRequest),
+    /// Replacing its data by that of a snapshot.
+    Restore(SnapshotId),
     /// What is there has to go first: a removal that was cut off, or a first attempt with another provider.
     Replace(BackendName, Box<PutRequest>),
 }

@@ -53,7 +53,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
         id: None,
         proof: AdoptionProof::Answers { url: foreign.address.clone() },
     };
-    let host = context.embedded(&loaded.desired)?;
+    let host = context.embedded(Some(&loaded.desired))?;
     let project = &loaded.desired.project;
     host.adopt(project, own_holder(), &loaded.desired.origin, adoption, |resolved| foreign.provider_state(resolved)).await?;
     let snapshot = host.snapshot(project).await?;

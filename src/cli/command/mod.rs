@@ -23,10 +23,12 @@ mod provision;
 mod quota;
 mod recover;
 mod render;
+mod restore;
 mod rotate;
 mod schema;
 mod serve;
 mod skill;
+mod snapshot;
 mod status;
 mod token;
 mod trust;
@@ -66,6 +68,8 @@ async fn run_async(context: &Context, command: Command) -> Result<Exit, AppError
         Command::Plan(args) => plan::run(context, &args).await,
         Command::Apply(args) => apply::run(context, &args).await,
         Command::Archive(args) => archive::run(context, &args).await,
+        Command::Snapshot(args) => snapshot::run(context, &args).await,
+        Command::Restore(args) => restore::run(context, &args).await,
         Command::Destroy(args) => destroy::run(context, &args).await,
         Command::Drift => drift::run(context).await,
         Command::Status(args) => status::run(context, &args).await,

@@ -27,7 +27,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     let manifest = context.load()?;
     let control = context.control(Some(&manifest.desired))?;
     let session = Session::open(control, manifest, IfMissing::Create, ComparisonMode::Strict).await?;
-    let host = context.embedded(&session.manifest.desired)?;
+    let host = context.embedded(Some(&session.manifest.desired))?;
     let project = &session.manifest.desired.project;
     let snapshot = host.snapshot(project).await?;
     let known = snapshot.backends.into_iter().map(|backend| backend.id).collect();

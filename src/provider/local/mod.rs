@@ -14,14 +14,14 @@ use std::time::Duration;
 
 use self::binary_cache::BinaryCache;
 use self::file_identity::FileIdentity;
-use super::launch_spec::{ExecutableSpec, data_paths, launch_spec};
+use super::launch_spec::{ExecutableSpec, data_paths, launch_spec, require_own_data};
 use super::process::Supervisor;
 use super::{FoundBackend, LogChunk, LogPosition, ProgressFn, Provider, ProviderError, async_trait};
 use crate::convex::launch::SecretDelivery;
 use crate::convex::release;
 use crate::model::{
     BackendName, BackendSpec, FieldDrift, Observation, ProjectName, ProviderKind, ProviderState, Release, ResolvedBackend,
-    Storage,
+    SnapshotId, Storage,
 };
 
 /// Where binaries come from.
@@ -240,6 +240,30 @@ impl Provider for Local {
 
     fn files_folder(&self, placement: &ResolvedBackend) -> Option<PathBuf> {
         self.supervisor.backend_dir(&placement.id).ok().map(|place| place.storage())
+    }
+
+    fn data_folder(&self, placement: &ResolvedBackend) -> Result<PathBuf, ProviderError> {
+        require_own_data(placement)?;
+        Ok(self.supervisor.backend_dir(&placement.id)?.data())
+    }
+
+    fn staging_folder(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<Option<PathBuf>, ProviderError> {
+        require_own_data(placement)?;
+        self.supervisor.staging_folder(&placement.id, snapshot)
+    }
+
+    async fn switch_data(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<(), ProviderError> {
+        require_own_data(placement)?;
+        self.supervisor.switch_data(&placement.id, snapshot).await
+    }
+
+    async fn confirm_data(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<(), ProviderError> {
+        self.supervisor.confirm_data(&placement.id, snapshot)
+    }
+
+    async fn revert_data(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<(), ProviderError> {
+        require_own_data(placement)?;
+        self.supervisor.revert_data(&placement.id, snapshot).await
     }
 
     async fn logs(&self, placement: &ResolvedBackend, from: LogPosition) -> Result<LogChunk, ProviderError> {

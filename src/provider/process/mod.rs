@@ -9,6 +9,7 @@
 //! What a Convex backend is started with is not known here: a [`ProcessSpec`] says it.
 
 mod daemonize;
+mod data_switch;
 mod identity;
 mod layout;
 mod lock;

@@ -16,6 +16,7 @@ use super::{POLL_INTERVAL, log, port};
 use crate::convex::deployment::DeploymentClient;
 use crate::model::{
     BackendId, BackendName, DataState, FieldDrift, Observation, ProjectName, ProviderKind, ResolvedBackend, RunState,
+    SnapshotId,
 };
 use crate::provider::kit::readiness;
 use crate::provider::{FoundBackend, LogChunk, LogPosition, ProviderError};
@@ -80,7 +81,11 @@ impl Supervisor {
             let data = DataState::Present;
             return Ok(Observation { state: RunState::Stopped, data, drift: deviations, notes: Vec::new() });
         }
-        let data = data_state(placement, data)?;
+        let mut data = data_state(placement, data)?;
+        if data == DataState::Missing && place.pending_data()?.is_some() {
+            // The next start puts it into its place.
+            data = DataState::Present;
+        }
         let record = match probe(&place).await? {
             ProcessState::NotRunning if !place.exists()? => {
                 return Ok(Observation { state: RunState::Absent, data, drift: deviations, notes: Vec::new() });
@@ -127,6 +132,7 @@ impl Supervisor {
         place.create_parent()?;
         let _turn = lock_backend(&place).await?;
         place.take_back()?;
+        place.complete_switch()?;
         if data_state(placement, data)? == DataState::Missing {
             let place = data.iter().find(|path| !exists(path).unwrap_or(true)).map_or(place.root(), PathBuf::as_path);
             return Err(ProviderError::DataMissing {
@@ -214,6 +220,48 @@ impl Supervisor {
         let found = found.filter(|(identity, _)| identity.provider == kind && identity.name == *name);
         let thing = |path: PathBuf| format!("the folder `{}`", path.display());
         Ok(found.map(|(identity, path)| FoundBackend { id: identity.id, thing: thing(path) }).collect())
+    }
+
+    /// Stops a backend and puts staged data into the place of its own.
+    ///
+    /// # Errors
+    /// [`ProviderError`] when it does not stop, nothing is staged, or a folder cannot be renamed.
+    pub async fn switch_data(&self, id: &BackendId, snapshot: &SnapshotId) -> Result<(), ProviderError> {
+        let place = self.backend_dir(id)?;
+        let _turn = lock_backend(&place).await?;
+        stop(&place, self.grace).await?;
+        place.switch_data(snapshot)
+    }
+
+    /// Stops a backend and puts its data from before into its place again.
+    ///
+    /// # Errors
+    /// [`ProviderError`] when it does not stop, or a folder cannot be renamed.
+    pub async fn revert_data(&self, id: &BackendId, snapshot: &SnapshotId) -> Result<(), ProviderError> {
+        let place = self.backend_dir(id)?;
+        let _turn = lock_backend(&place).await?;
+        // What has come up, or was never switched, runs on.
+        if place.is_unconfirmed(snapshot)? {
+            stop(&place, self.grace).await?;
+        }
+        place.revert_data(snapshot)
+    }
+
+    /// Notes that the data that was switched to has come up.
+    ///
+    /// # Errors
+    /// [`ProviderError::File`] when that is not possible.
+    pub fn confirm_data(&self, id: &BackendId, snapshot: &SnapshotId) -> Result<(), ProviderError> {
+        self.backend_dir(id)?.confirm_data(snapshot)
+    }
+
+    /// Returns the folder into which data is written that is to replace a backend's own; none once it was switched to.
+    ///
+    /// # Errors
+    /// [`ProviderError`] when that cannot be told.
+    pub fn staging_folder(&self, id: &BackendId, snapshot: &SnapshotId) -> Result<Option<PathBuf>, ProviderError> {
+        let place = self.backend_dir(id)?;
+        Ok(if place.is_unconfirmed(snapshot)? { None } else { Some(place.next_data(snapshot)) })
     }
 
     /// Stops a backend and deletes all but its data, which the next process with its identity takes up.

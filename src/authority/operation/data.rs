@@ -1,0 +1,81 @@
+//! Snapshot and restore: their acceptance, and what is kept of the request for a resumption.
+
+use std::collections::BTreeMap;
+
+use super::super::effect::SnapshotRequest;
+use super::super::resume::pending_name;
+use super::super::{Authority, AuthorityError, VaultError};
+use super::acceptance::Acceptance;
+use super::stop::{Accepted, existing, refuse_while_removing};
+use super::types::OperationPhase;
+use crate::api::{ControlError, MAX_NOTE_BYTES, Work, is_single_line};
+use crate::model::{Diagnostic, OperationId, OperationKind, Secret, SnapshotId, Timestamp};
+use crate::store::{Rows, Store};
+
+const ID: &str = "snapshot";
+const NOTE: &str = "note";
+
+impl<S: Store> Authority<S> {
+    /// Accepts a snapshot or a restore, and returns the operation with its first step.
+    pub(in crate::authority) fn accept_data(
+        &self,
+        rows: &dyn Rows,
+        acceptance: Acceptance<'_>,
+    ) -> Result<Accepted, AuthorityError> {
+        let row = existing(rows, &acceptance)?;
+        refuse_while_removing(&row)?;
+        let name = &row.name;
+        if row.is_only_a_record() || !row.has_been_ready {
+            let message = format!("`{name}` was never ready, so it has no data");
+            let finding = Diagnostic::new("snapshot.no_data", message).with_help("bring it up with\n    convexinfra apply");
+            return Err(ControlError::Refused(finding).into());
+        }
+        let (id, note) = match &acceptance.request.work {
+            Work::Snapshot { id, note } => (id, note.as_ref()),
+            Work::Restore { snapshot } => (snapshot, None),
+            _ => return Err(ControlError::NoSuchBackend { project: row.project, backend: row.name }.into()),
+        };
+        if note.is_some_and(|note| !is_single_line(note, MAX_NOTE_BYTES)) {
+            let message = format!("a note is one line of at most {MAX_NOTE_BYTES} bytes");
+            return Err(ControlError::BadRequest(Diagnostic::new("snapshot.note", message)).into());
+        }
+        let kind = acceptance.request.work.kind();
+        let digest = Some(self.digest_of(acceptance.request)?);
+        let operation = acceptance.find_or_insert_operation(rows, kind, digest)?;
+        let mut pending = BTreeMap::from([(ID.to_owned(), Secret::new(id.as_str()))]);
+        pending.extend(note.map(|note| (NOTE.to_owned(), Secret::new(note.clone()))));
+        let mut nonce = [0; 24];
+        (self.entropy)(&mut nonce)?;
+        let sealed = self.vault.seal(&pending_name(&operation), &pending, nonce)?;
+        rows.put_pending(&operation, Some(&sealed))?;
+        let event = if kind == OperationKind::Snapshot { "snapshot_accepted" } else { "restore_accepted" };
+        let detail = format!("operation {operation}, snapshot {id}");
+        self.record(rows, Some(&row.project), acceptance.audit_context(), event, Some(name), detail)?;
+        let phase = phase(kind, id.clone(), note.cloned(), acceptance.now);
+        let next = self.first_step(&phase, &row)?;
+        Ok((Some(acceptance.new_operation(operation, row.id.clone(), phase)), next))
+    }
+
+    /// Returns the phase of a snapshot or a restore that was interrupted.
+    pub(in crate::authority) fn open_data_phase(
+        &self,
+        operation: &OperationId,
+        kind: OperationKind,
+        sealed: &[u8],
+        accepted_at: Timestamp,
+    ) -> Result<OperationPhase, AuthorityError> {
+        let mut pending = self.vault.open(&pending_name(operation), sealed)?;
+        let id = pending.remove(ID).and_then(|id| SnapshotId::parse(id.expose()).ok());
+        let id = id.ok_or_else(|| VaultError::Content(pending_name(operation)))?;
+        let note = pending.remove(NOTE).map(|note| note.expose().to_owned());
+        Ok(phase(kind, id, note, accepted_at))
+    }
+}
+
+fn phase(kind: OperationKind, id: SnapshotId, note: Option<String>, created_at: Timestamp) -> OperationPhase {
+    if kind == OperationKind::Snapshot {
+        OperationPhase::Snapshot(SnapshotRequest { id, note, created_at })
+    } else {
+        OperationPhase::Restore(id)
+    }
+}

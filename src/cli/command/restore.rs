@@ -1,0 +1,50 @@
+//! `convexinfra restore`: replaces the data of a backend by that of a snapshot.
+
+use serde_json::json;
+
+use super::snapshot::{failed, store};
+use crate::api::{ControlPlane, Work};
+use crate::app::{AppError, lifecycle, select_backend};
+use crate::cli::args::Restore as Args;
+use crate::cli::context::Context;
+use crate::cli::terminal::Terminal;
+use crate::model::{ActualBackend, Desired, Diagnostic, Exit};
+use crate::render::{describe_snapshot, graded_data};
+use crate::snapshot::SnapshotManifest;
+
+/// Replaces the data of a backend.
+pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
+    let (project, loaded) = context.project()?;
+    let desired = loaded.as_ref().map(|loaded| &loaded.desired);
+    let control = context.embedded(desired)?;
+    let snapshot = control.snapshot(&project).await?;
+    let name = select_backend(&snapshot, desired, args.backend.name.as_ref())?;
+    let id = &args.snapshot;
+    let manifest = store(context, &project, desired)?.get(id).map_err(failed)?;
+    let backend = snapshot.backends.iter().find(|backend| backend.name == name);
+    context.printer.status(&plan_text(&manifest, backend));
+    let command = format!("convexinfra restore {name} --snapshot {id} --allow-replace {name}");
+    if args.allow_replace.as_ref() != Some(&name) {
+        let finding =
+            Diagnostic::new("restore.not_allowed", format!("the data of `{name}` would be replaced, and that was not allowed"));
+        return Err(AppError::new(Exit::Refused, finding.with_help(format!("allow it with\n    {command}"))));
+    }
+    let terminal = Terminal::new(&context.printer);
+    if !args.yes {
+        terminal.confirm("replace it? [y/N] ", &format!("{command} --yes"))?;
+    }
+    let origin = desired.and_then(Desired::origin_if_known).map(str::to_owned);
+    lifecycle::run(control, &project, origin, &name, Work::Restore { snapshot: id.clone() }, &terminal).await?;
+    context.printer.output(&format!("`{name}` has the data of `{id}`; what it had before is kept until the next restore\n"));
+    context.printer.json("convexinfra.restore/1", json!({ "name": name, "snapshot": id }));
+    Ok(Exit::Done)
+}
+
+/// Says what is replaced by what.
+fn plan_text(manifest: &SnapshotManifest, backend: Option<&ActualBackend>) -> String {
+    let replaced = backend.map(|backend| {
+        let data = graded_data(backend.data_size.as_ref(), backend.last_snapshot);
+        format!("it replaces the data of `{}`: {data}\n", backend.name)
+    });
+    format!("{}{}", describe_snapshot(manifest), replaced.unwrap_or_default())
+}

@@ -1,0 +1,178 @@
+//! `convexinfra snapshot`: complete copies of the data of a backend.
+//!
+//! Must not do: write a snapshot itself; that is an operation of the control plane.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::api::{ControlPlane, Work};
+use crate::app::{AppError, lifecycle, select_backend};
+use crate::cli::args::{BackendArg, Snapshot as Args, SnapshotCommand};
+use crate::cli::context::Context;
+use crate::cli::terminal::Terminal;
+use crate::host::now;
+use crate::model::{BackendName, Desired, Diagnostic, Exit, ProjectName, SnapshotId};
+use crate::render::{describe_snapshot, snapshot_table};
+use crate::snapshot::{ExportMode, SnapshotError, SnapshotManifest, SnapshotStore};
+
+/// How many bytes are read or written between two words about it.
+const BYTES_BETWEEN_NOTICES: u64 = 256 << 20;
+
+/// Takes, lists, shows, verifies, exports, imports or deletes snapshots.
+pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
+    let (project, loaded) = context.project()?;
+    let desired = loaded.as_ref().map(|loaded| &loaded.desired);
+    match &args.command {
+        SnapshotCommand::Create { backend, note } => create(context, &project, desired, backend, note.clone()).await,
+        SnapshotCommand::List { name } => list(context, &store(context, &project, desired)?, name.as_ref()),
+        SnapshotCommand::Show { id } => {
+            let manifest = store(context, &project, desired)?.get(id).map_err(failed)?;
+            report(context, &manifest);
+            Ok(Exit::Done)
+        }
+        SnapshotCommand::Verify { id } => verify(context, &store(context, &project, desired)?, id),
+        SnapshotCommand::Export { id, out, plain } => {
+            let mode = if *plain { ExportMode::Plain } else { ExportMode::Sealed };
+            export(context, &store(context, &project, desired)?, id, out, mode)
+        }
+        SnapshotCommand::Import { folder } => {
+            let store = store(context, &project, desired)?;
+            let manifest = store.import(folder.clone(), &progress(context, "read")).map_err(failed)?;
+            report(context, &manifest);
+            Ok(Exit::Done)
+        }
+        SnapshotCommand::Delete { id, yes } => delete(context, &store(context, &project, desired)?, id, *yes),
+    }
+}
+
+/// Returns the snapshots of a project in the control plane of this process.
+pub(super) fn store(context: &Context, project: &ProjectName, desired: Option<&Desired>) -> Result<SnapshotStore, AppError> {
+    let store = context.embedded(desired)?.snapshots(project)?;
+    store.ok_or_else(|| {
+        let finding = Diagnostic::new("snapshot.none", format!("`{project}` was never applied here, so it has no snapshots"));
+        AppError::new(Exit::Failed, finding.with_help("bring its backends up with\n    convexinfra apply"))
+    })
+}
+
+pub(super) fn failed(error: SnapshotError) -> AppError {
+    AppError::new(error.exit(), error.diagnostic())
+}
+
+async fn create(
+    context: &Context,
+    project: &ProjectName,
+    desired: Option<&Desired>,
+    backend: &BackendArg,
+    note: Option<String>,
+) -> Result<Exit, AppError> {
+    let control = context.embedded(desired)?;
+    let name = select_backend(&control.snapshot(project).await?, desired, backend.name.as_ref())?;
+    let id = new_id(&name)?;
+    let terminal = Terminal::new(&context.printer);
+    let origin = desired.and_then(Desired::origin_if_known).map(str::to_owned);
+    lifecycle::run(control, project, origin, &name, Work::Snapshot { id: id.clone(), note }, &terminal).await?;
+    let manifest = store(context, project, desired)?.get(&id).map_err(failed)?;
+    report(context, &manifest);
+    context
+        .printer
+        .status(&format!("go back to it with\n    convexinfra restore {name} --snapshot {id} --allow-replace {name}\n"));
+    Ok(Exit::Done)
+}
+
+/// Returns a name that no other snapshot has.
+fn new_id(backend: &BackendName) -> Result<SnapshotId, AppError> {
+    let mut random = [0; 3];
+    let failed = |message: String| AppError::new(Exit::Failed, Diagnostic::new("host.entropy", message));
+    getrandom::fill(&mut random).map_err(|error| failed(format!("there are no random numbers: {error}")))?;
+    SnapshotId::of(backend, now(), random).map_err(|error| failed(error.to_string()))
+}
+
+fn report(context: &Context, manifest: &SnapshotManifest) {
+    context.printer.output(&describe_snapshot(manifest));
+    context.printer.json("convexinfra.snapshot/1", json!({ "snapshot": document(manifest) }));
+}
+
+/// Returns a manifest without the names of its chunks, which say nothing to anybody.
+fn document(manifest: &SnapshotManifest) -> serde_json::Value {
+    let mut document = json!(manifest);
+    if let Some(fields) = document.as_object_mut() {
+        fields.remove("listing");
+        fields.insert("created".to_owned(), json!(manifest.created_at.to_string()));
+    }
+    document
+}
+
+fn list(context: &Context, store: &SnapshotStore, name: Option<&BackendName>) -> Result<Exit, AppError> {
+    let listing = store.list().map_err(failed)?;
+    let snapshots: Vec<SnapshotManifest> =
+        listing.snapshots.into_iter().filter(|manifest| name.is_none_or(|name| manifest.backend == *name)).collect();
+    if snapshots.is_empty() && listing.damaged.is_empty() {
+        context.printer.output("there are no snapshots\n");
+    } else {
+        context.printer.output(&snapshot_table(&snapshots, now(), context.printer.out_style()));
+    }
+    let damaged: Vec<Diagnostic> = listing.damaged.iter().map(SnapshotError::diagnostic).collect();
+    for finding in &damaged {
+        context.printer.status(&format!("{}\n", finding.message));
+    }
+    let documents: Vec<_> = snapshots.iter().map(document).collect();
+    context.printer.json("convexinfra.snapshots/1", json!({ "snapshots": documents, "damaged": damaged }));
+    Ok(if damaged.is_empty() { Exit::Done } else { Exit::Failed })
+}
+
+fn verify(context: &Context, store: &SnapshotStore, id: &SnapshotId) -> Result<Exit, AppError> {
+    let found = store.verify(id, &progress(context, "read")).map_err(failed)?;
+    context.printer.json("convexinfra.snapshot-verification/1", json!({ "id": id, "verification": found }));
+    if found.damaged == 0 {
+        context
+            .printer
+            .output(&format!("`{id}` is whole: {} files, {} bytes, all of it read again\n", found.files, found.bytes));
+        return Ok(Exit::Done);
+    }
+    let what = format!("{} of {} files: {}", found.damaged, found.files, found.findings.join("; "));
+    Err(failed(SnapshotError::Damaged { id: id.clone(), what }))
+}
+
+fn export(context: &Context, store: &SnapshotStore, id: &SnapshotId, out: &Path, mode: ExportMode) -> Result<Exit, AppError> {
+    let manifest = store.export(id, out, mode, &progress(context, "written")).map_err(failed)?;
+    let readers = match mode {
+        ExportMode::Sealed => "only a control plane with this master key can read it",
+        ExportMode::Plain => "everyone who has the folder can read it, with all variables of the backend",
+    };
+    context.printer.output(&format!("`{}` holds the snapshot `{id}`; {readers}\n", out.display()));
+    let document = document(&manifest);
+    context
+        .printer
+        .json("convexinfra.snapshot/1", json!({ "snapshot": document, "path": out, "plain": mode == ExportMode::Plain }));
+    Ok(Exit::Done)
+}
+
+fn delete(context: &Context, store: &SnapshotStore, id: &SnapshotId, yes: bool) -> Result<Exit, AppError> {
+    if !yes {
+        // A damaged one can be deleted as well.
+        let question = match store.get(id) {
+            Ok(manifest) => format!("{}delete it for good? [y/N] ", describe_snapshot(&manifest)),
+            Err(SnapshotError::NotFound(id)) => return Err(failed(SnapshotError::NotFound(id))),
+            Err(error) => format!("{error}; delete it for good? [y/N] "),
+        };
+        Terminal::new(&context.printer).confirm(&question, &format!("convexinfra snapshot delete {id} --yes"))?;
+    }
+    let freed = store.delete(id).map_err(failed)?;
+    context.printer.output(&format!("`{id}` is deleted, which freed {freed} bytes\n"));
+    context.printer.json("convexinfra.snapshot-deletion/1", json!({ "id": id, "freed_bytes": freed }));
+    Ok(Exit::Done)
+}
+
+/// Returns what says on standard error how far a long work is.
+fn progress(context: &Context, verb: &'static str) -> impl Fn(u64) + Send + Sync + use<> {
+    let told = std::sync::atomic::AtomicU64::new(0);
+    let printer = context.printer.clone();
+    move |done| {
+        let before = told.load(std::sync::atomic::Ordering::Relaxed);
+        if done.saturating_sub(before) >= BYTES_BETWEEN_NOTICES {
+            told.store(done, std::sync::atomic::Ordering::Relaxed);
+            printer.status(&format!("  · {} MiB {verb}\n", done >> 20));
+        }
+    }
+}

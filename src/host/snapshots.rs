@@ -1,0 +1,275 @@
+//! Snapshots and restores: the effects on the data of a backend, and the store of the snapshots in the home.
+//!
+//! Must not do: decide in which order data is copied, replaced and given back; the table of operations does.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Host, effects};
+use crate::api::{ControlError, ProgressFn, Work};
+use crate::authority::{Effect, EffectFailure, EffectResult, SnapshotRequest};
+use crate::failpoint;
+use crate::model::{
+    BackendName, ByteSize, Diagnostic, ProjectName, Release, ReleaseOrder, ResolvedBackend, RunState, Snapshot, SnapshotId,
+};
+use crate::provider::ProviderError;
+use crate::snapshot::{ChunkCodec, SnapshotError, SnapshotManifest, SnapshotSource, SnapshotStore};
+
+/// How many bytes of a long work are done between two words about it.
+const BYTES_BETWEEN_NOTICES: u64 = 256 << 20;
+
+impl Host {
+    /// Returns the snapshots of a project; none while this control plane has never been used.
+    ///
+    /// # Errors
+    /// The rows or the master key cannot be read.
+    pub fn snapshots(&self, project: &ProjectName) -> Result<Option<SnapshotStore>, ControlError> {
+        let Some(folder) = self.platform.snapshot_folder() else { return Ok(None) };
+        let key = self.read_rows(|authority| Ok(authority.vault().snapshot_key(project)))?;
+        Ok(key.map(|key| SnapshotStore::new(folder.join(project.as_str()), ChunkCodec::sealed(&key))))
+    }
+
+    fn store_of(&self, placement: &ResolvedBackend) -> Result<SnapshotStore, EffectFailure> {
+        let unusable = |error: ControlError| error.report().errors.into_iter().next();
+        match self.snapshots(&placement.project) {
+            Ok(Some(store)) => Ok(store),
+            Ok(None) => Err(Diagnostic::new("bug", "a snapshot without a home; this is a bug in convexinfra").into()),
+            Err(error) => {
+                let finding = unusable(error);
+                Err(finding
+                    .unwrap_or_else(|| Diagnostic::new("bug", "an error without words; this is a bug in convexinfra"))
+                    .into())
+            }
+        }
+    }
+
+    /// Refuses a snapshot or a restore that could never be carried out, before anything is stopped.
+    pub(super) fn check_data_work(&self, project: &ProjectName, name: &BackendName, work: &Work) -> Result<(), ControlError> {
+        let snapshot = match work {
+            Work::Snapshot { .. } => None,
+            Work::Restore { snapshot } => Some(snapshot),
+            _ => return Ok(()),
+        };
+        let unknown = || ControlError::NoSuchBackend { project: project.clone(), backend: name.clone() };
+        let placement = self.read_rows(|authority| authority.resolve_backend(project, name))?.ok_or_else(unknown)?;
+        let provider = self.provider(placement.spec.provider).map_err(ControlError::Refused)?;
+        let place = match snapshot {
+            None => provider.data_folder(&placement).map(drop),
+            Some(id) => provider.staging_folder(&placement, id).map(drop),
+        };
+        if let Err(error) = place {
+            let finding = Diagnostic::new("snapshot.unsupported", error.to_string());
+            let help = format!("take an archive instead\n    convexinfra archive {name} --out {name}.zip");
+            return Err(ControlError::Unsupported(finding.with_help(help)));
+        }
+        let Some(id) = snapshot else { return Ok(()) };
+        let store = self.snapshots(project)?.ok_or_else(unknown)?;
+        let manifest = store.get(id).map_err(|error| ControlError::Refused(error.diagnostic()))?;
+        check_fits(&placement, &manifest).map_err(ControlError::Refused)
+    }
+
+    /// Adds to the backends of a project what their data takes and when it was last saved, as far as that can be looked at.
+    pub(super) fn measure_data(&self, project: &ProjectName, backends: &[(usize, ResolvedBackend)], snapshot: &mut Snapshot) {
+        let listing = self.snapshots(project).ok().flatten().and_then(|store| store.list().ok());
+        for backend in &mut snapshot.backends {
+            let newest = listing.as_ref().and_then(|listing| listing.newest(&backend.name));
+            backend.last_snapshot = newest.map(|manifest| manifest.created_at);
+        }
+        for (index, placement) in backends.iter().filter(|(_, placement)| placement.has_been_ready) {
+            let Some(backend) = snapshot.backends.get_mut(*index) else { continue };
+            let folder = self.provider(placement.spec.provider).ok().and_then(|provider| provider.data_folder(placement).ok());
+            backend.data_size = folder.and_then(|folder| crate::snapshot::measure(&folder));
+        }
+    }
+
+    /// Performs an effect on the data of a backend.
+    pub(super) async fn run_data_effect(&self, effect: Effect, notice: ProgressFn<'_>) -> EffectResult {
+        let done = match effect {
+            Effect::CopyData(placement, request) => {
+                self.copy_data(&placement, &request).await.map(|()| EffectResult::DataCopied)
+            }
+            Effect::WriteSnapshot(placement, request) => {
+                self.write_snapshot(&placement, request, notice).await.map(|()| EffectResult::SnapshotWritten)
+            }
+            Effect::StageData(placement, id) => {
+                self.stage_data(&placement, &id, notice).await.map(|()| EffectResult::DataStaged)
+            }
+            Effect::SwitchData(placement, id) => self.switch_data(&placement, &id).await.map(|()| EffectResult::DataSwitched),
+            Effect::ConfirmData(placement, id) => {
+                self.confirm_data(&placement, &id).await.map(|()| EffectResult::DataConfirmed)
+            }
+            Effect::RevertData(placement, id) => self.revert_data(&placement, &id).await.map(|()| EffectResult::DataReverted),
+            other => {
+                let message = format!("{:?} is no effect on data; this is a bug in convexinfra", other.step());
+                Err(Diagnostic::new("bug", message).into())
+            }
+        };
+        done.unwrap_or_else(EffectResult::Failed)
+    }
+
+    async fn copy_data(&self, placement: &ResolvedBackend, request: &SnapshotRequest) -> Result<(), EffectFailure> {
+        let store = self.store_of(placement)?;
+        let copy = store.copy(&request.id);
+        if copy.is_complete() || store.get(&request.id).is_ok() {
+            return Ok(());
+        }
+        let provider = self.provider(placement.spec.provider)?;
+        let failed = |error: ProviderError| effects::effect_failure(placement, &error);
+        let data = provider.data_folder(placement).map_err(failed)?;
+        let runs = provider.observe(placement).await.map_err(failed)?.state;
+        let runs = matches!(runs, RunState::Running | RunState::Unready);
+        let stopped_at = runs.then(|| self.now());
+        provider.stop(placement).await.map_err(failed)?;
+        failpoint::hit("host.stopped_for_copy");
+        self.blocking(move || copy.take(&data, stopped_at)).await
+    }
+
+    async fn write_snapshot(
+        &self,
+        placement: &ResolvedBackend,
+        request: SnapshotRequest,
+        notice: ProgressFn<'_>,
+    ) -> Result<(), EffectFailure> {
+        let store = self.store_of(placement)?;
+        let provider = self.provider(placement.spec.provider)?;
+        let data = provider.data_folder(placement).map_err(|error| effects::effect_failure(placement, &error))?;
+        let release = running_release(placement).map(|release| release.to_string());
+        let now = self.now();
+        let told = AtomicU64::new(0);
+        let progress = |done: u64| tell_progress(&told, done, "written", notice);
+        let source = SnapshotSource {
+            id: &request.id,
+            backend: placement.into(),
+            data: &data,
+            release,
+            note: request.note.clone(),
+            created_at: request.created_at,
+        };
+        let manifest = self.blocking_here(|| store.write(&source, now, &progress))?;
+        if let Some(downtime) = manifest.downtime_ms {
+            notice(format!("it did not run for {} ms", downtime));
+        }
+        Ok(())
+    }
+
+    async fn stage_data(
+        &self,
+        placement: &ResolvedBackend,
+        id: &SnapshotId,
+        notice: ProgressFn<'_>,
+    ) -> Result<(), EffectFailure> {
+        let store = self.store_of(placement)?;
+        let manifest = store.get(id).map_err(|error| EffectFailure::from(error.diagnostic()))?;
+        check_fits(placement, &manifest)?;
+        let provider = self.provider(placement.spec.provider)?;
+        let failed = |error: ProviderError| effects::effect_failure(placement, &error);
+        let Some(staged) = provider.staging_folder(placement, id).map_err(failed)? else { return Ok(()) };
+        let told = AtomicU64::new(0);
+        let progress = |done: u64| tell_progress(&told, done, "read", notice);
+        self.blocking_here(|| stage(&store, id, &staged, &progress))
+    }
+
+    async fn switch_data(&self, placement: &ResolvedBackend, id: &SnapshotId) -> Result<(), EffectFailure> {
+        let provider = self.provider(placement.spec.provider)?;
+        let failed = |error: ProviderError| effects::effect_failure(placement, &error);
+        provider.switch_data(placement, id).await.map_err(failed)?;
+        failpoint::hit("host.data_switched");
+        Ok(())
+    }
+
+    async fn confirm_data(&self, placement: &ResolvedBackend, id: &SnapshotId) -> Result<(), EffectFailure> {
+        let provider = self.provider(placement.spec.provider)?;
+        let failed = |error: ProviderError| effects::effect_failure(placement, &error);
+        provider.confirm_data(placement, id).await.map_err(failed)?;
+        failpoint::hit("host.data_confirmed");
+        Ok(())
+    }
+
+    async fn revert_data(&self, placement: &ResolvedBackend, id: &SnapshotId) -> Result<(), EffectFailure> {
+        let provider = self.provider(placement.spec.provider)?;
+        let failed = |error: ProviderError| effects::effect_failure(placement, &error);
+        provider.revert_data(placement, id).await.map_err(failed)?;
+        failpoint::hit("host.data_reverted");
+        Ok(())
+    }
+
+    /// Runs work on files that takes long on a thread of its own.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, SnapshotError> + Send + 'static,
+    ) -> Result<T, EffectFailure> {
+        match tokio::task::spawn_blocking(work).await {
+            Ok(done) => done.map_err(|error| error.diagnostic().into()),
+            Err(error) => {
+                Err(Diagnostic::new("snapshot.interrupted", format!("the work on files was cut off: {error}")).into())
+            }
+        }
+    }
+
+    /// Runs work on files that takes long and reports to its caller.
+    fn blocking_here<T>(&self, work: impl FnOnce() -> Result<T, SnapshotError>) -> Result<T, EffectFailure> {
+        let (mut work, mut done) = (Some(work), None);
+        self.platform.run_blocking(&mut || done = work.take().map(|work| work()));
+        match done {
+            Some(done) => done.map_err(|error| error.diagnostic().into()),
+            None => Err(Diagnostic::new("bug", "nothing was run; this is a bug in convexinfra").into()),
+        }
+    }
+}
+
+/// Writes the data of a snapshot to where it is switched from. What is there under that name is whole.
+fn stage(
+    store: &SnapshotStore,
+    id: &SnapshotId,
+    staged: &Path,
+    progress: crate::snapshot::ProgressFn<'_>,
+) -> Result<(), SnapshotError> {
+    let file = |source| SnapshotError::File { path: staged.display().to_string(), verb: "written", source };
+    let Some(folder) = staged.parent() else { return Err(file(std::io::ErrorKind::NotFound.into())) };
+    if staged.exists() {
+        return Ok(());
+    }
+    let partial = folder.join("data.partial");
+    match std::fs::remove_dir_all(&partial) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(file(error)),
+        _ => {}
+    }
+    store.unpack(id, &partial, progress)?;
+    failpoint::hit("snapshot.unpacked");
+    std::fs::rename(&partial, staged).map_err(file)?;
+    failpoint::hit("snapshot.staged");
+    Ok(())
+}
+
+/// Refuses a snapshot that a backend cannot run on.
+fn check_fits(placement: &ResolvedBackend, manifest: &SnapshotManifest) -> Result<(), Diagnostic> {
+    let (name, id) = (&placement.name, &manifest.id);
+    let engine = placement.spec.storage.engine();
+    if manifest.engine != engine {
+        let message = format!("the snapshot `{id}` is of a backend on {}, and `{name}` is on {engine}", manifest.engine);
+        return Err(Diagnostic::new("snapshot.other_engine", message));
+    }
+    let of_snapshot = manifest.release.as_deref().and_then(|release| Release::parse(release).ok());
+    if let (Some(theirs), Some(ours)) = (of_snapshot, running_release(placement))
+        && theirs.compare(&ours) == ReleaseOrder::Older
+    {
+        let message =
+            format!("the snapshot `{id}` was written by {theirs}, and `{name}` runs the older {ours}, which cannot read it");
+        let help = format!("set `release = \"{theirs}\"` or a newer one for `{name}`, apply, and restore then");
+        return Err(Diagnostic::new("snapshot.newer_release", message).with_help(help));
+    }
+    Ok(())
+}
+
+/// Returns the release that runs: what the provider noted, else what is declared.
+fn running_release(placement: &ResolvedBackend) -> Option<Release> {
+    let noted = placement.provider_state.get("release").and_then(|release| Release::parse(release).ok());
+    noted.or_else(|| placement.spec.release.clone()).filter(Release::is_pinned)
+}
+
+fn tell_progress(told: &AtomicU64, done: u64, verb: &str, notice: ProgressFn<'_>) {
+    if done.saturating_sub(told.load(Ordering::Relaxed)) >= BYTES_BETWEEN_NOTICES {
+        told.store(done, Ordering::Relaxed);
+        notice(format!("{} {verb}", ByteSize::from_bytes(done)));
+    }
+}

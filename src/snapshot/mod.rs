@@ -1,0 +1,32 @@
+//! Snapshots: complete copies of the data of one backend, as sealed chunks and a manifest that is written last.
+//!
+//! `docs/snapshots.md` describes the format. What has no manifest is no snapshot, so a process that is killed anywhere leaves
+//! chunks that nothing names, and never half a snapshot.
+//!
+//! Must not do: stop or start a backend, or know a provider.
+
+mod chunk;
+mod copy;
+mod database;
+mod error;
+mod files;
+mod manifest;
+mod read;
+mod store;
+mod transfer;
+mod write;
+
+pub use chunk::{ChunkCodec, ChunkName};
+pub use copy::{DATABASE_FILE, DatabaseCopy, STORAGE_FOLDER};
+pub use error::SnapshotError;
+pub use manifest::{FORMAT, RowEncoding, SnapshotContent, SnapshotManifest};
+pub use read::Verification;
+pub use store::{SnapshotListing, SnapshotStore};
+pub use transfer::ExportMode;
+pub use write::{SnapshotSource, SnapshotSubject, measure};
+
+/// Receives how much of a long work is done, in bytes.
+pub type ProgressFn<'a> = &'a (dyn Fn(u64) + Send + Sync);
+
+#[cfg(test)]
+mod tests;

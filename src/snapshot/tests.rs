@@ -1,0 +1,179 @@
+//! Snapshots of folders: what a second one costs, what damage is found, what a deletion keeps.
+
+use std::fs;
+use std::path::Path;
+
+use super::*;
+use crate::model::{BackendId, ProviderKind, SnapshotId, Timestamp};
+
+struct World {
+    folder: tempfile::TempDir,
+    store: SnapshotStore,
+}
+
+fn silent(_: u64) {}
+
+fn id(text: &str) -> SnapshotId {
+    SnapshotId::parse(text).unwrap()
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        fs::create_dir_all(data.join("storage/files")).unwrap();
+        fs::create_dir_all(data.join("storage/exports")).unwrap();
+        fs::write(data.join("storage/files/one.blob"), vec![7; 700_000]).unwrap();
+        fs::write(data.join("storage/files/none.blob"), b"").unwrap();
+        fs::write(data.join("storage/exports/old.blob"), b"zip").unwrap();
+        let database = rusqlite::Connection::open(data.join(DATABASE_FILE)).unwrap();
+        database.execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES ('hunter2')").unwrap();
+        let store = SnapshotStore::new(folder.path().join("snapshots"), ChunkCodec::sealed(&[1; 32]));
+        Self { folder, store }
+    }
+
+    fn data(&self) -> std::path::PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn take(&self, name: &str, at: i64) -> Result<SnapshotManifest, SnapshotError> {
+        let id = id(name);
+        self.store.copy(&id).take(&self.data(), Some(Timestamp(at)))?;
+        let backend = SnapshotSubject {
+            project: "gremlin".parse().unwrap(),
+            name: "dev".parse().unwrap(),
+            id: BackendId::new("b1"),
+            instance: "gremlin-dev".parse().unwrap(),
+            provider: ProviderKind::Simulated,
+            engine: "sqlite",
+        };
+        let data = self.data();
+        let source = SnapshotSource { id: &id, backend, data: &data, release: None, note: None, created_at: Timestamp(at) };
+        self.store.write(&source, Timestamp(at + 250), &silent)
+    }
+
+    fn chunks(&self) -> Vec<std::path::PathBuf> {
+        let groups = fs::read_dir(self.folder.path().join("snapshots/chunks")).unwrap();
+        let mut files: Vec<_> =
+            groups.flat_map(|group| fs::read_dir(group.unwrap().path()).unwrap()).map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        files
+    }
+}
+
+fn rows(database: &Path) -> Vec<String> {
+    let database = rusqlite::Connection::open(database).unwrap();
+    let mut statement = database.prepare("SELECT x FROM t ORDER BY rowid").unwrap();
+    statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
+#[test]
+fn a_snapshot_comes_back_as_it_was_and_shows_nothing_on_the_disk() {
+    let world = World::new();
+    let taken = world.take("dev-1", 1000).unwrap();
+    assert_eq!((taken.content.files, taken.content.file_bytes, taken.downtime_ms), (2, 700_000, Some(250)));
+    assert_eq!(world.store.get(&id("dev-1")).unwrap(), taken);
+    let target = world.folder.path().join("unpacked");
+    world.store.unpack(&id("dev-1"), &target, &silent).unwrap();
+    assert_eq!(rows(&target.join(DATABASE_FILE)), ["hunter2"]);
+    assert_eq!(fs::read(target.join("storage/files/one.blob")).unwrap(), vec![7; 700_000]);
+    assert_eq!(fs::read(target.join("storage/files/none.blob")).unwrap(), b"");
+    assert!(!target.join("storage/exports").exists());
+    for chunk in world.chunks() {
+        assert!(!fs::read(&chunk).unwrap().windows(7).any(|window| window == b"hunter2"));
+    }
+    assert_eq!(fs::read_dir(world.folder.path().join("snapshots/copies")).unwrap().count(), 0);
+}
+
+#[test]
+fn the_second_snapshot_costs_what_is_new() {
+    let world = World::new();
+    let first = world.take("dev-1", 1000).unwrap();
+    let again = world.take("dev-2", 2000).unwrap();
+    assert_eq!(again.content.stored_bytes, 0);
+    fs::write(world.data().join("storage/files/two.blob"), [9; 10]).unwrap();
+    let third = world.take("dev-3", 3000).unwrap();
+    assert!(third.content.stored_bytes > 0 && third.content.stored_bytes < first.content.stored_bytes);
+    assert_eq!(world.store.list().unwrap().snapshots.len(), 3);
+    // What the others name stays.
+    world.store.delete(&id("dev-1")).unwrap();
+    for name in ["dev-2", "dev-3"] {
+        assert_eq!(world.store.verify(&id(name), &silent).unwrap().damaged, 0);
+    }
+    world.store.delete(&id("dev-2")).unwrap();
+    world.store.delete(&id("dev-3")).unwrap();
+    assert_eq!(world.chunks(), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn a_journal_of_a_killed_process_is_recovered_on_the_copy() {
+    let world = World::new();
+    let path = world.data().join(DATABASE_FILE);
+    let database = rusqlite::Connection::open(&path).unwrap();
+    database.execute_batch("PRAGMA journal_mode = WAL; INSERT INTO t VALUES ('committed')").unwrap();
+    // Killed: what is in the log was never written into the database.
+    world.take("dev-1", 1000).unwrap();
+    let log = fs::read(world.data().join("db.sqlite3-wal")).unwrap();
+    assert!(!log.is_empty(), "the original was written to");
+    drop(database);
+    let target = world.folder.path().join("unpacked");
+    world.store.unpack(&id("dev-1"), &target, &silent).unwrap();
+    assert_eq!(rows(&target.join(DATABASE_FILE)), ["hunter2", "committed"]);
+}
+
+#[test]
+fn a_damaged_chunk_is_found_and_never_restored() {
+    let world = World::new();
+    world.take("dev-1", 1000).unwrap();
+    for chunk in world.chunks() {
+        let whole = fs::read(&chunk).unwrap();
+        for damaged in [&whole[..whole.len() - 1], &[]] {
+            fs::write(&chunk, damaged).unwrap();
+            let found = world.store.verify(&id("dev-1"), &silent);
+            assert!(found.is_err() || found.unwrap().damaged > 0, "{}", chunk.display());
+            let target = world.folder.path().join("unpacked");
+            assert!(world.store.unpack(&id("dev-1"), &target, &silent).is_err());
+            assert!(!target.exists());
+        }
+        fs::write(&chunk, &whole).unwrap();
+    }
+    assert_eq!(world.store.verify(&id("dev-1"), &silent).unwrap().damaged, 0);
+    // A chunk that is gone is written again by the next snapshot that has it.
+    let lost = world.chunks().remove(0);
+    fs::remove_file(&lost).unwrap();
+    fs::write(world.data().join("storage/files/one.blob"), vec![7; 700_000]).unwrap();
+    let _ = world.take("dev-2", 2000);
+    assert_eq!(world.store.verify(&id("dev-2"), &silent).unwrap().damaged, 0);
+}
+
+#[test]
+fn a_changed_manifest_is_no_snapshot() {
+    let world = World::new();
+    world.take("dev-1", 1000).unwrap();
+    let path = world.folder.path().join("snapshots/manifests/dev-1.json");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("\"created_at\":1000", "\"created_at\":9000")).unwrap();
+    assert!(matches!(world.store.get(&id("dev-1")), Err(SnapshotError::Damaged { .. })));
+    assert_eq!(world.store.list().unwrap().damaged.len(), 1);
+    for end in 0..text.len() - 1 {
+        fs::write(&path, &text[..end]).unwrap();
+        assert!(world.store.get(&id("dev-1")).is_err(), "cut at {end}");
+    }
+}
+
+#[test]
+fn an_export_comes_back_sealed_and_in_the_clear() {
+    let world = World::new();
+    world.take("dev-1", 1000).unwrap();
+    for (mode, name) in [(ExportMode::Sealed, "sealed"), (ExportMode::Plain, "plain")] {
+        let out = world.folder.path().join(name);
+        world.store.export(&id("dev-1"), &out, mode, &silent).unwrap();
+        assert!(matches!(world.store.export(&id("dev-1"), &out, mode, &silent), Err(SnapshotError::NotEmpty(_))));
+        assert!(matches!(world.store.import(out.clone(), &silent), Err(SnapshotError::Exists(_))));
+        let other = SnapshotStore::new(world.folder.path().join(format!("{name}-2")), ChunkCodec::sealed(&[2; 32]));
+        assert_eq!(other.import(out.clone(), &silent).is_ok(), mode == ExportMode::Plain);
+        world.store.delete(&id("dev-1")).unwrap();
+        world.store.import(out, &silent).unwrap();
+        assert_eq!(world.store.verify(&id("dev-1"), &silent).unwrap().damaged, 0);
+    }
+}
