@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::effect::Transition;
-use super::operation::{AllocationConflicts, Operation, OperationPhase, end_operation};
+use super::operation::{AllocationConflicts, Operation, OperationPhase, end_operation, pending_name};
 use super::put_request::PutRequest;
 use super::view::operation_record;
 use super::{Authority, AuthorityError};
@@ -203,8 +203,4 @@ impl<S: Store> Authority<S> {
         };
         self.store.write(Durability::NoFsync, |rows| Ok(rows.prune_operations(kept)?))
     }
-}
-
-pub(super) fn pending_name(id: &OperationId) -> String {
-    format!("operation {id}")
 }

@@ -97,7 +97,7 @@ impl Approver for Terminal {
         if !self.is_interactive() {
             return BTreeSet::new();
         }
-        // Nobody confirms what they have not seen.
+        // The plan is shown before it is confirmed.
         self.planned(plan);
         self.progress.print("\n");
         let confirmed = backends.iter().filter(|name| {

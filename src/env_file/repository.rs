@@ -120,7 +120,7 @@ impl Boundary {
     }
 }
 
-/// Whether a folder below a root is git's own or lies in one, whatever it is called: a separate one, or a bare repository.
+/// Whether a folder below a root is git's own or lies in one, under any name: a separate one, or a bare repository.
 pub(super) fn is_inside_git_folder(folder: &Path, root: &Path) -> bool {
     let is_git =
         |folder: &Path| folder.join("HEAD").is_file() && ["objects", "refs"].iter().all(|part| folder.join(part).is_dir());

@@ -339,7 +339,7 @@ impl<'a> PlanBuilder<'a> {
     }
 }
 
-/// Returns what there is to lose of the backends that are destroyed with their data.
+/// Returns the data of the backends that are destroyed with their data.
 fn at_stake(steps: &[Step], existing: &BTreeMap<&BackendName, &ActualBackend>) -> Vec<DataAtStake> {
     let destroyed = steps.iter().filter(|step| step.destroys_data);
     let stake = |backend: &ActualBackend| DataAtStake {

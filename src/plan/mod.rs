@@ -76,12 +76,12 @@ pub struct Plan {
     /// What the backends cost at their providers, where those send a bill. It follows from the steps.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cost: Option<PlanCost>,
-    /// What there is to lose of the backends that are destroyed with their data. It grows by itself, so it is not a part of the digest.
+    /// The data that is lost with the backends that are destroyed. It grows by itself, so it is not a part of the digest.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub at_stake: Vec<DataAtStake>,
 }
 
-/// What there is to lose of one backend.
+/// Describes the data of a backend that is destroyed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct DataAtStake {
     /// The backend.

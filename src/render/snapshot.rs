@@ -1,4 +1,4 @@
-//! Snapshots as text, and what there is to lose where data is destroyed or replaced.
+//! Snapshots as text, and the data that is lost where it is destroyed or replaced.
 
 use super::plural::counted;
 use super::style::Style;
@@ -73,7 +73,7 @@ pub fn snapshot_table(snapshots: &[SnapshotManifest], now: Timestamp, style: Sty
     table(["SNAPSHOT", "BACKEND", "TAKEN", "SIZE", "ADDED", "NOTE"], &rows, style)
 }
 
-/// Says what there is to lose of a backend, as exactly as it is known.
+/// Renders the data of a backend that would be lost, as exactly as it is known.
 pub fn graded_data(data: Option<&DataSize>, last_snapshot: Option<Timestamp>) -> String {
     let data = data.map_or_else(
         || "data of unknown size".to_owned(),

@@ -1,6 +1,6 @@
 //! Chunks: pieces of content, named by what is in them, compressed and sealed.
 //!
-//! The name is an HMAC of the content under a key of the project, so it tells nobody what the content is, and equal content
+//! The name is an HMAC of the content under a key of the project, so it does not tell what the content is, and equal content
 //! has one name. The nonce is a part of the name: under one key, one nonce never seals two contents.
 
 use std::fmt;

@@ -138,6 +138,13 @@ fn spec_rules() -> Vec<SpecRule> {
         let (lines, json) = (format!("docker = {{ {key} = [\"{text}\"] }}"), json!({ "docker": { key: [text] } }));
         spec(code, "docker", lines, json!({ "settings": json }))
     };
+    let server = |code: &'static str, key: &str, text: &str| {
+        let host = if key == "host" { "" } else { "host = \"shop\"\n" };
+        let lines = format!("server = \"shop\"\n[servers.shop]\n{host}{key} = \"{text}\"");
+        let mut json = json!({ "name": "shop", "host": "shop" });
+        json[key] = json!(text);
+        spec(code, "docker", lines, json!({ "settings": { "docker": { "server": json } } }))
+    };
     let url = json!({ "env": "SERVER" });
     let s3 = |bucket: &str, endpoint: &str| {
         (
@@ -263,6 +270,9 @@ fn spec_rules() -> Vec<SpecRule> {
             format!("tuning = {{ log_level = \"{}\" }}", "x".repeat(40_000)),
             json!({ "tuning": { "log_level": "x".repeat(40_000) } }),
         ),
+        server("manifest.bad_ssh_host", "host", "-oProxyCommand=id"),
+        server("manifest.bad_host_key", "host_key", "ssh-ed25519"),
+        server("manifest.bad_socket", "socket", "docker.sock"),
         docker("manifest.bad_image", "image", "a b"),
         docker("manifest.bad_address", "publish", "localhost"),
         docker("manifest.bad_word", "network", "a b"),

@@ -70,6 +70,11 @@ impl Acceptance<'_> {
     }
 }
 
+/// Returns the name under which the sealed part of a request is bound to its operation.
+pub(in crate::authority) fn pending_name(id: &OperationId) -> String {
+    format!("operation {id}")
+}
+
 /// Writes how an operation ended.
 pub(in crate::authority) fn end_operation(
     rows: &dyn Rows,

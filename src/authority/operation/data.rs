@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::super::effect::SnapshotRequest;
-use super::super::resume::pending_name;
 use super::super::{Authority, AuthorityError, VaultError};
-use super::acceptance::Acceptance;
+use super::acceptance::{Acceptance, pending_name};
 use super::stop::{Accepted, existing, refuse_while_removing};
 use super::types::OperationPhase;
 use crate::api::{ControlError, MAX_NOTE_BYTES, Work, is_single_line};

@@ -14,7 +14,7 @@ mod steps;
 mod stop;
 mod types;
 
-pub(super) use acceptance::{Acceptance, end_operation};
+pub(super) use acceptance::{Acceptance, end_operation, pending_name};
 use steps::Followup;
 #[cfg(test)]
 pub(super) use steps::StepRow;

@@ -18,8 +18,8 @@ use crate::model::{
     ProviderState, Release, ResolvedBackend, Secret, error_chain,
 };
 use crate::plan::BackendSelection;
-use crate::provider::ProviderError;
 use crate::provider::process::{self, BackendIdentity};
+use crate::provider::{Provider, ProviderError};
 
 /// Records every backend of the project that has no record, or the one that is named.
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
@@ -104,7 +104,7 @@ impl Recovery<'_> {
                 continue;
             }
             let name = BackendName::parse(&orphan.name).map_err(|error| refused(&error.to_string(), ""))?;
-            let spec = self.target_spec(&name, ProviderKind::Docker)?.clone();
+            let spec = self.target_spec(&name, docker.kind())?.clone();
             let secrets = self.secrets(&name)?;
             let backend = docker.inspect_for_recovery(orphan).await.map_err(failed)?;
             let instance_name = InstanceName::parse(&backend.orphan.instance_name)

@@ -93,7 +93,7 @@ fn report(context: &Context, manifest: &SnapshotManifest) {
     context.printer.json("convexinfra.snapshot/1", json!({ "snapshot": document(manifest) }));
 }
 
-/// Returns a manifest without the names of its chunks, which say nothing to anybody.
+/// Returns a manifest without the names of its chunks, which mean nothing outside of the store.
 fn document(manifest: &SnapshotManifest) -> serde_json::Value {
     let mut document = json!(manifest);
     if let Some(fields) = document.as_object_mut() {

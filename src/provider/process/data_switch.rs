@@ -46,7 +46,7 @@ impl BackendDir {
     pub(super) fn switch_data(&self, id: &SnapshotId) -> Result<(), ProviderError> {
         self.complete_switch()?;
         for marker in self.beginning_with(MARKER)? {
-            // What another restore did not bring up is not what anybody wants to go back to.
+            // Data that another restore did not bring up is nothing to go back to.
             match marker_id(&marker).filter(|other| other != id) {
                 Some(other) => self.revert_data(&other)?,
                 None => continue,

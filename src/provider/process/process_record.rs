@@ -74,6 +74,15 @@ impl ProcessRecord {
         }
     }
 
+    /// Deletes the record of a process that is about to be stopped: a process that ends is none to be adopted.
+    pub(super) fn delete(run: &Path) -> Result<(), ProviderError> {
+        let path = run.join("process.json");
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(file_error(&path, "deleted")(error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Writes the record, whole or not at all.
     pub(super) fn write(&self, run: &Path) -> Result<(), ProviderError> {
         let path = run.join("process.json");

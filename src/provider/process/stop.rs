@@ -7,6 +7,7 @@ use rustix::process::{Pid, Signal};
 
 use super::layout::BackendDir;
 use super::probe::{LockHolder, lock_holder};
+use super::process_record::ProcessRecord;
 use super::{POLL_INTERVAL, process_error};
 use crate::failpoint;
 use crate::provider::ProviderError;
@@ -17,6 +18,8 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Stops the holder of the lock: SIGINT, the only signal on which Convex ends in order, and SIGKILL after `grace`.
 pub(super) async fn stop(place: &BackendDir, grace: Duration) -> Result<(), ProviderError> {
     let Some(found) = lock_holder(place)? else { return Ok(()) };
+    // A command that is killed below leaves a process that ends soon, which the next command must not take for a running one.
+    ProcessRecord::delete(&place.run_dir())?;
     signal(place, found, Signal::INT)?;
     // A suspended process receives its SIGINT only when it continues.
     signal(place, found, Signal::CONT)?;

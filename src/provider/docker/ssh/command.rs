@@ -17,7 +17,7 @@ pub(super) const SUPERVISE: &str = "dir=$1; shift; exec 3<&0; \"$@\" </dev/null 
      { cat; kill $ssh; } <&3 >/dev/null 2>&1 & watch=$!; exec 3<&-; wait $ssh; code=$?; kill $watch 2>/dev/null; \
      rm -rf \"$dir\"; exit $code";
 
-/// What holds whatever the user's configuration says: nobody is asked, no unknown key is taken, no agent or display lent, and
+/// Overrides the user's configuration: no question is asked, no unknown key is taken, no agent or display lent, and
 /// nothing forwarded but what is asked for later.
 const OPTIONS: [&str; 18] = [
     "BatchMode=yes",

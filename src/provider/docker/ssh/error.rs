@@ -10,7 +10,7 @@ const MAX_LINE: usize = 300;
 pub enum SshFailure {
     /// There is no `ssh` on this machine.
     NoSsh,
-    /// Nobody has confirmed the host key yet.
+    /// The host key has not been confirmed yet.
     HostKeyUnknown,
     /// The host key is another one than the known or the pinned one.
     HostKeyChanged,
