@@ -199,7 +199,7 @@ fn an_address_that_leads_to_no_engine_is_refused_before_anything_is_recorded() {
     let mut project = Project::new(engine, BLOCKS);
     for (address, words) in [("bogus", "unix:///var/run/docker.sock"), ("ssh://somebody@far", "[servers.NAME]")] {
         project.world.set("DOCKER_HOST", address);
-        let refused = project.world.run_expecting(1, &["apply", "--yes"]);
+        let refused = project.world.run_expecting(4, &["apply", "--yes"]);
         assert!(refused.err.contains(address) && refused.err.contains(words), "{refused}");
         assert_eq!(project.world.names(), Vec::<String>::new(), "{address}");
     }

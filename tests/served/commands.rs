@@ -324,7 +324,7 @@ fn figures_say_what_runs_and_what_a_project_may_have() {
                     [backends.down]\nprovider = \"simulated\"\nresources = { memory = \"1 GiB\" }\n";
     let mut world = ProjectFixture::served(manifest, fixture::PortBudget::Small);
     world.apply();
-    world.run_expecting(0, &["quota", "set", "gremlin", "--memory", "4 GiB"]);
+    world.run_expecting(0, &["quota", "set", "--memory", "4 GiB"]);
     world.run_expecting(0, &["stop", "down"]);
     let port = fixture::free_ports().0;
     let listen = format!("127.0.0.1:{port}");
