@@ -78,7 +78,7 @@ fn killed_in_the_middle_of_a_provision_it_makes_one_app() {
 /// As `serve --init` does: what one token can make has an end from the first day on.
 #[test]
 fn it_begins_with_a_default_quota() {
-    let Some(Scene { world, .. }) = scene(&[]) else { return };
+    let Some(Scene { world, control: _control, .. }) = scene(&[]) else { return };
     let (url, operator) = (&world.variables["CONVEXINFRA_CONTROL_PLANE"], &world.variables["CONVEXINFRA_TOKEN"]);
     let quota = ask(url, "GET", "/v1/quota", Some(operator), &[], None);
     assert_eq!((quota.status, &quota.json()["backends"]), (200, &serde_json::json!(100)), "{}", quota.text);
