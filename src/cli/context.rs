@@ -46,7 +46,7 @@ impl Context {
         Self { global, printer, plane: Rc::default(), accepts_unrecorded: false }
     }
 
-    /// The same for a recovery: the embedded store may not know backends in its home.
+    /// Returns the context of a recovery, in which the embedded store may not know backends in its home.
     pub(crate) fn accepting_unrecorded_backends(&self) -> Self {
         Self { accepts_unrecorded: true, ..Self::new(self.global.clone(), self.printer.clone()) }
     }

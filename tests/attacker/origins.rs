@@ -58,7 +58,7 @@ fn a_raw_client_claims_no_origin_that_another_backend_has() {
     }
     assert_eq!((own.recorded(), other.recorded()), (before, json!([])));
 
-    // What it has stays its own, and a machine of one's own is in nobody's way.
+    // A claim that is recorded stays, and origins of loopback hosts are exempt.
     accepted(&own, "dev", &record(Some(HELD)));
     accepted(&own, "local", &record(Some(["http://localhost:3210", "http://localhost:3211"])));
     accepted(&other, "local", &record(Some(["http://localhost:3210", "http://localhost:3211"])));

@@ -17,7 +17,7 @@ const RECORD: &str = "provider = \"simulated\"\nsimulated = { listen = false }\n
 /// Never ready, because nobody knows its server; its documents would be there, and its files here.
 const SPLIT: &str =
     "provider = \"simulated\"\nstorage = { engine = \"postgres\", url = { env = \"SERVER\" }, tls = \"disable\" }\n";
-/// The same with its files in a bucket, into which only its machine gets.
+/// Never ready, with its files in a bucket that only its machine reaches.
 const ROLE: &str = "provider = \"simulated\"\nstorage = { engine = \"postgres\", url = { env = \"SERVER\" }, tls = \"disable\" }\n\
                     files = { engine = \"s3\", bucket = \"shop-files\", region = \"auto\" }\n";
 const FLY: &str = "provider = \"fly\"\nregion = \"iad\"\n";

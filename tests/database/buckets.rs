@@ -298,7 +298,7 @@ fn objects_under_the_prefix_that_a_database_names_go_with_it_where_that_is_asked
         let own = format!("{project}-dev-0b9cbf71-5c3d-4bd5-9d44-2a8a2c3c7e10/");
         let other = format!("{project}-dev-1b9cbf71-5c3d-4bd5-9d44-2a8a2c3c7e10/");
         name_prefix(server, &format!("{project}_dev"), &own);
-        // More than one page, and what is of another life of the name, or nobody's.
+        // More than one page, and objects under other prefixes, which stay.
         for number in 0..1003 {
             s3.put(&bucket, &format!("{own}{number}"), b"x");
         }

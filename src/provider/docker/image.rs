@@ -117,7 +117,7 @@ fn pinned_release(resolved: &ResolvedBackend) -> Option<Release> {
     Some(COMMIT.get(&resolved.provider_state, &release).unwrap_or(release))
 }
 
-/// The same resolved with the commit of its `precompiled-…` tag noted, which is asked for once. Where no answer comes, it
+/// Resolves an image with the commit of its `precompiled-…` tag noted, which is asked for once. Where no answer comes, it
 /// stays as it is, and why is noted beside it: the error that follows says that, and what to write instead.
 pub(super) async fn resolve_commit(mut resolved: ResolvedBackend, commits: &str) -> ResolvedBackend {
     let needs = resolved.spec.settings.docker.image.as_deref().is_none_or(|image| !ImageReference::parse(image).is_exact());
