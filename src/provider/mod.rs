@@ -18,6 +18,8 @@ pub mod local;
 #[cfg(feature = "native")]
 pub mod process;
 #[cfg(feature = "native")]
+mod process_driver;
+#[cfg(feature = "native")]
 pub mod simulated;
 
 pub use async_trait::async_trait;

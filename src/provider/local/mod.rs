@@ -14,15 +14,13 @@ use std::time::Duration;
 
 use self::binary_cache::BinaryCache;
 use self::file_identity::FileIdentity;
-use super::launch_spec::{ExecutableSpec, data_paths, launch_spec, require_own_data};
+use super::launch_spec::{ExecutableSpec, data_paths, launch_spec};
 use super::process::Supervisor;
-use super::{FoundBackend, LogChunk, LogPosition, ProgressFn, Provider, ProviderError, async_trait};
+use super::process_driver::ProcessDriver;
+use super::{ProgressFn, ProviderError, async_trait};
 use crate::convex::launch::SecretDelivery;
 use crate::convex::release;
-use crate::model::{
-    BackendName, BackendSpec, FieldDrift, Observation, ProjectName, ProviderKind, ProviderState, Release, ResolvedBackend,
-    SnapshotId, Storage,
-};
+use crate::model::{FieldDrift, Observation, ProviderKind, ProviderState, Release, ResolvedBackend, Storage};
 
 /// Where binaries come from.
 #[derive(Debug, Clone)]
@@ -170,21 +168,14 @@ impl Binary {
 }
 
 #[async_trait]
-impl Provider for Local {
-    fn kind(&self) -> ProviderKind {
-        ProviderKind::Local
+impl ProcessDriver for Local {
+    const KIND: ProviderKind = ProviderKind::Local;
+
+    fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
     }
 
-    async fn find(
-        &self,
-        project: &ProjectName,
-        name: &BackendName,
-        _: &BackendSpec,
-    ) -> Result<Vec<FoundBackend>, ProviderError> {
-        self.supervisor.find_aside(self.kind(), project, name)
-    }
-
-    async fn observe(&self, placement: &ResolvedBackend) -> Result<Observation, ProviderError> {
+    async fn observe_process(&self, placement: &ResolvedBackend) -> Result<Observation, ProviderError> {
         let place = self.supervisor.backend_dir(&placement.id)?;
         let (path, sha256, gone) = match self.inspect_binary(placement).await? {
             BinaryState::NotRecorded => (PathBuf::new(), None, None),
@@ -204,7 +195,11 @@ impl Provider for Local {
         Ok(observation)
     }
 
-    async fn ensure(&self, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> Result<ProviderState, ProviderError> {
+    async fn ensure_process(
+        &self,
+        placement: &ResolvedBackend,
+        notice: ProgressFn<'_>,
+    ) -> Result<ProviderState, ProviderError> {
         let place = self.supervisor.backend_dir(&placement.id)?;
         if placement.spec.storage.server().is_some_and(|server| server.managed) {
             return Err(ProviderError::Unsupported(format!(
@@ -218,55 +213,5 @@ impl Provider for Local {
         let launch = launch_spec(placement, &place, program)?;
         self.supervisor.ensure(placement, &launch, &data_paths(placement, &place)).await?;
         Ok(binary.provider_state())
-    }
-
-    async fn stop(&self, placement: &ResolvedBackend) -> Result<(), ProviderError> {
-        if self.supervisor.has_files(&placement.id)? { self.supervisor.stop(&placement.id).await } else { Ok(()) }
-    }
-
-    async fn set_aside(&self, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> Result<(), ProviderError> {
-        let place = self.supervisor.set_aside(placement).await?;
-        notice(format!("its data stays in {}", place.display()));
-        Ok(())
-    }
-
-    async fn remove(&self, placement: &ResolvedBackend, _: ProgressFn<'_>) -> Result<(), ProviderError> {
-        self.supervisor.remove(placement).await
-    }
-
-    async fn remove_keeping_data(&self, placement: &ResolvedBackend, _: ProgressFn<'_>) -> Result<(), ProviderError> {
-        self.supervisor.remove_keeping_data(placement).await
-    }
-
-    fn files_folder(&self, placement: &ResolvedBackend) -> Option<PathBuf> {
-        self.supervisor.backend_dir(&placement.id).ok().map(|place| place.storage())
-    }
-
-    fn data_folder(&self, placement: &ResolvedBackend) -> Result<PathBuf, ProviderError> {
-        require_own_data(placement)?;
-        Ok(self.supervisor.backend_dir(&placement.id)?.data())
-    }
-
-    fn staging_folder(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<Option<PathBuf>, ProviderError> {
-        require_own_data(placement)?;
-        self.supervisor.staging_folder(&placement.id, snapshot)
-    }
-
-    async fn switch_data(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<(), ProviderError> {
-        require_own_data(placement)?;
-        self.supervisor.switch_data(&placement.id, snapshot).await
-    }
-
-    async fn confirm_data(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<(), ProviderError> {
-        self.supervisor.confirm_data(&placement.id, snapshot)
-    }
-
-    async fn revert_data(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<(), ProviderError> {
-        require_own_data(placement)?;
-        self.supervisor.revert_data(&placement.id, snapshot).await
-    }
-
-    async fn logs(&self, placement: &ResolvedBackend, from: LogPosition) -> Result<LogChunk, ProviderError> {
-        self.supervisor.logs(&placement.id, from)
     }
 }

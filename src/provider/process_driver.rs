@@ -1,0 +1,103 @@
+//! Implements [`Provider`] for the drivers that run processes on this machine: they say what runs, the supervisor does the rest.
+
+use std::path::PathBuf;
+
+use super::launch_spec::require_own_data;
+use super::process::Supervisor;
+use super::{FoundBackend, LogChunk, LogPosition, ProgressFn, Provider, ProviderError, async_trait};
+use crate::model::{
+    BackendName, BackendSpec, Observation, ProjectName, ProviderKind, ProviderState, ResolvedBackend, SnapshotId,
+};
+
+/// A driver of processes on this machine.
+#[async_trait]
+pub(super) trait ProcessDriver: Send + Sync {
+    const KIND: ProviderKind;
+
+    fn supervisor(&self) -> &Supervisor;
+
+    /// [`Provider::observe`].
+    async fn observe_process(&self, placement: &ResolvedBackend) -> Result<Observation, ProviderError>;
+
+    /// [`Provider::ensure`].
+    async fn ensure_process(&self, placement: &ResolvedBackend, notice: ProgressFn<'_>)
+    -> Result<ProviderState, ProviderError>;
+}
+
+#[async_trait]
+impl<D: ProcessDriver> Provider for D {
+    fn kind(&self) -> ProviderKind {
+        D::KIND
+    }
+
+    async fn find(
+        &self,
+        project: &ProjectName,
+        name: &BackendName,
+        _: &BackendSpec,
+    ) -> Result<Vec<FoundBackend>, ProviderError> {
+        self.supervisor().find_aside(D::KIND, project, name)
+    }
+
+    async fn observe(&self, placement: &ResolvedBackend) -> Result<Observation, ProviderError> {
+        self.observe_process(placement).await
+    }
+
+    async fn ensure(&self, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> Result<ProviderState, ProviderError> {
+        self.ensure_process(placement, notice).await
+    }
+
+    async fn stop(&self, placement: &ResolvedBackend) -> Result<(), ProviderError> {
+        if self.supervisor().has_files(&placement.id)? { self.supervisor().stop(&placement.id).await } else { Ok(()) }
+    }
+
+    async fn set_aside(&self, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> Result<(), ProviderError> {
+        let place = self.supervisor().set_aside(placement).await?;
+        notice(format!("its data stays in {}", place.display()));
+        Ok(())
+    }
+
+    async fn remove(&self, placement: &ResolvedBackend, _: ProgressFn<'_>) -> Result<(), ProviderError> {
+        // Whether it listens may have changed since it was started, so the disk decides, not the specification.
+        if placement.spec.is_record_only() && !self.supervisor().has_files(&placement.id)? {
+            return Ok(());
+        }
+        self.supervisor().remove(placement).await
+    }
+
+    async fn remove_keeping_data(&self, placement: &ResolvedBackend, _: ProgressFn<'_>) -> Result<(), ProviderError> {
+        self.supervisor().remove_keeping_data(placement).await
+    }
+
+    fn files_folder(&self, placement: &ResolvedBackend) -> Option<PathBuf> {
+        self.supervisor().backend_dir(&placement.id).ok().map(|place| place.storage())
+    }
+
+    fn data_folder(&self, placement: &ResolvedBackend) -> Result<PathBuf, ProviderError> {
+        require_own_data(placement)?;
+        Ok(self.supervisor().backend_dir(&placement.id)?.data())
+    }
+
+    fn staging_folder(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<Option<PathBuf>, ProviderError> {
+        require_own_data(placement)?;
+        self.supervisor().staging_folder(&placement.id, snapshot)
+    }
+
+    async fn switch_data(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<(), ProviderError> {
+        require_own_data(placement)?;
+        self.supervisor().switch_data(&placement.id, snapshot).await
+    }
+
+    async fn confirm_data(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<(), ProviderError> {
+        self.supervisor().confirm_data(&placement.id, snapshot)
+    }
+
+    async fn revert_data(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<(), ProviderError> {
+        require_own_data(placement)?;
+        self.supervisor().revert_data(&placement.id, snapshot).await
+    }
+
+    async fn logs(&self, placement: &ResolvedBackend, from: LogPosition) -> Result<LogChunk, ProviderError> {
+        self.supervisor().logs(&placement.id, from)
+    }
+}
