@@ -15,9 +15,10 @@ use bollard::{API_DEFAULT_VERSION, Docker as Client};
 use sha2::{Digest as _, Sha256};
 
 use super::limits::{EngineCapabilities, EngineCapacity, with_field};
-use super::ssh::{ContainerPort, SshConnection, SshError, SshFailure, Tunnels};
+use super::ssh::{ContainerPort, SshConnection, SshError, SshFailure};
 use crate::model::{ProviderState, Server, is_loopback_host};
 use crate::provider::ProviderError;
+use crate::provider::kit::tunnel::Tunnels;
 use crate::system::read_regular_text;
 
 /// How large a file of Docker's configuration may be in bytes.
@@ -171,7 +172,8 @@ pub(super) struct Engine {
 #[derive(Debug)]
 pub(super) struct ServerLink {
     pub(super) connection: Arc<SshConnection>,
-    tunnels: Tunnels,
+    /// By container and port.
+    tunnels: Tunnels<(String, u16)>,
 }
 
 /// The engine that answers, at any address: another one knows nothing of a backend, which does not mean that it is gone.
@@ -290,7 +292,7 @@ impl Engine {
         if let Some(error) = link.connection.forwarding_failure() {
             return Err(error.into());
         }
-        let opened = link.tunnels.url(target).await;
+        let opened = link.tunnels.url((container.to_owned(), port), target).await;
         let failed = |error| ProviderError::Unreachable(format!("no port of this machine could be opened: {error}"));
         opened.map(Some).map_err(failed)
     }

@@ -11,6 +11,7 @@ use super::inventory::inspect_container;
 use super::labels::{ResourceNames, ResourceRole};
 use super::{Docker, ProviderError};
 use crate::model::{BackendId, BackendSpec, InstanceName, error_chain};
+use crate::provider::kit::tunnel;
 
 /// How long it is waited before a server is asked again that could not be reached.
 const AGAIN_AFTER: Duration = Duration::from_secs(20);
@@ -87,7 +88,7 @@ impl Docker {
                 .iter()
                 .filter_map(|(listener, container, port)| Some((listener, engine.container_port(container, *port)?.1)))
                 .collect();
-            let serving = ports.into_iter().map(|(listener, port)| port.serve(listener, tell.clone()));
+            let serving = ports.into_iter().map(|(listener, port)| tunnel::serve(listener, port, tell.clone()));
             let Some(link) = engine.link.clone() else { return Ok(()) };
             tokio::select! {
                 _ = futures_util::future::join_all(serving) => return Ok(()),

@@ -12,3 +12,5 @@ pub mod owner;
 #[cfg(feature = "native")]
 pub mod readiness;
 pub mod redact;
+#[cfg(feature = "native")]
+pub mod tunnel;

@@ -57,9 +57,10 @@ use self::logs::LogOf;
 use self::pod_state::{PodState, pod_state};
 use self::rights::Right;
 pub use self::rights::role_text;
-use self::tunnel::{PodPort, Tunnels};
+use self::tunnel::PodPort;
 use super::kit::keyed_lock::KeyedLock;
 use super::kit::redact::Redactor;
+use super::kit::tunnel::{Tunnels, serve};
 use super::{FoundBackend, LogChunk, LogPosition, PlaceFindings, ProgressFn, Provider, ProviderError, async_trait};
 use crate::convex::release::COMMITS;
 use crate::model::kubernetes::KubernetesSettings;
@@ -85,7 +86,8 @@ pub struct Kubernetes {
     clusters: Mutex<BTreeMap<Option<String>, Cluster>>,
     looks: std::sync::Mutex<BTreeMap<LookKey, Look>>,
     granted: std::sync::Mutex<Granted>,
-    tunnels: Tunnels,
+    /// One for each backend.
+    tunnels: Tunnels<BackendId>,
     /// One command works on a backend at a time.
     locks: KeyedLock<BackendId>,
 }
@@ -276,7 +278,7 @@ impl Kubernetes {
             listeners.push((listener, PodPort { cluster, namespace, pod, port }));
         }
         tell(format!("forwards 127.0.0.1:{} and 127.0.0.1:{} to `{pod}`", target.local.api, target.local.site));
-        let serving = listeners.into_iter().map(|(listener, port)| port.serve(listener, tell.clone()));
+        let serving = listeners.iter().map(|(listener, port)| serve(listener, port.clone(), tell.clone()));
         futures_util::future::join_all(serving).await;
         Ok(())
     }
@@ -386,7 +388,7 @@ impl Provider for Kubernetes {
             return Ok(None);
         }
         let port = self.pod_port(&cluster, resolved, &namespace, inside_ports(resolved).api);
-        let opened = self.tunnels.url(&resolved.id, port).await;
+        let opened = self.tunnels.url(resolved.id.clone(), port).await;
         let url =
             opened.map_err(|error| ProviderError::Unreachable(format!("no port of this machine could be opened: {error}")))?;
         Ok(Some(url))

@@ -22,7 +22,7 @@ use tokio::process::{ChildStderr, ChildStdin};
 use tokio::sync::{Semaphore, watch};
 
 pub use self::error::{SshError, SshFailure};
-pub(super) use self::tunnel::{ContainerPort, Tunnels};
+pub(super) use self::tunnel::ContainerPort;
 use crate::model::Server;
 use crate::system::command as system_command;
 
