@@ -34,9 +34,9 @@ pub(crate) async fn check(
 ) -> Result<Vec<CheckedEnvFile>, AppError> {
     let files = ManifestEnvFiles::new(manifest, &snapshot.control_plane.name);
     let written = files.written(&manifest.desired);
+    let existing = snapshot.by_name();
     let ready = |name: &BackendName| {
-        let is_ready = |found: &&ActualBackend| found.name == *name && found.phase == Phase::Ready && found.admin_key.is_some();
-        snapshot.backends.iter().find(is_ready)
+        existing.get(name).copied().filter(|found| found.phase == Phase::Ready && found.admin_key.is_some())
     };
     if !written.iter().any(|(address, ..)| ready(&address.backend).is_some()) {
         return Ok(Vec::new());

@@ -66,7 +66,7 @@ impl ManifestEnvFiles {
 
     /// Inspects every env file that the manifest names or named.
     pub(crate) fn inspect_all(&self, desired: &Desired, snapshot: &Snapshot, keys: &ComparisonKey) -> InspectedEnvFiles {
-        let existing: BTreeMap<_, _> = snapshot.backends.iter().map(|backend| (&backend.name, backend)).collect();
+        let existing = snapshot.by_name();
         let renamed: BTreeMap<_, _> = desired.moved.iter().map(|moved| (&moved.to, &moved.from)).collect();
         let mut found = InspectedEnvFiles::default();
         let mut owners: BTreeMap<PathBuf, &BackendName> = BTreeMap::new();
@@ -177,7 +177,7 @@ impl ManifestEnvFiles {
     /// file that cannot be looked at is believed to be as it was.
     pub(crate) fn reconcile_inventory(&self, desired: &Desired, snapshot: &Snapshot) {
         let Some(home) = &self.home else { return };
-        let existing: BTreeMap<_, _> = snapshot.backends.iter().map(|backend| (&backend.name, backend)).collect();
+        let existing = snapshot.by_name();
         let mut named: BTreeMap<PathBuf, &BackendName> = BTreeMap::new();
         for (name, backend) in desired.backends.iter().filter(|(name, _)| existing.contains_key(name)) {
             for target in &backend.env_files {

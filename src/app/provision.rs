@@ -171,7 +171,7 @@ async fn provisioned(
         let state = ProvisionState::Recorded;
         return Ok(Provisioned { state, credentials: None, ready: None, env_file: None, warnings });
     }
-    let actual = outcome.snapshot.as_ref().and_then(|seen| seen.backends.iter().find(|backend| backend.name == *name));
+    let actual = outcome.snapshot.as_ref().and_then(|seen| seen.backend(name));
     let state = provision_state(name, actual)?;
     let credentials = control.credentials(&manifest.desired.project, name, manifest.desired.origin_if_known()).await?;
     let target = backend.and_then(|backend| backend.env_files.first());

@@ -19,9 +19,9 @@ const CONCURRENCY: usize = 16;
 /// Marks the backends whose URL does not lead to them. Those without a URL of the manifest's own answered there already.
 pub(crate) async fn mark_unreached(ready: &mut [ReadyBackend], snapshot: &Snapshot) {
     let client = DeploymentClient::default();
-    let client = &client;
+    let (client, existing) = (&client, snapshot.by_name());
     let asked = ready.iter_mut().filter_map(|ready| {
-        let backend = snapshot.backends.iter().find(|backend| backend.name == ready.name)?;
+        let backend = existing.get(&ready.name).copied()?;
         has_own_url(backend, &ready.url).then_some(async move {
             if let Err(why) = ask(client, &ready.url, &backend.instance_name).await {
                 ready.unreached = Some(why);

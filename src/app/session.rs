@@ -1,5 +1,6 @@
 //! One manifest against one control plane: secrets are read once, and the key that compares them is asked for once.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use futures_util::{StreamExt, stream};
@@ -10,7 +11,9 @@ use super::secrets::{self, ComparisonKey, ComparisonMode, ResolvedSecrets};
 use super::{AppError, LoadedManifest};
 use crate::api::{ControlPlane, IfMissing, OperationRequest, Preflight, Work};
 use crate::manifest::{FieldLiteral, field_edit};
-use crate::model::{ControlPlaneInfo, DEFAULT_ENV_FILE, Diagnostic, Edit, Exit, Location, Scope, Snapshot, StepKey};
+use crate::model::{
+    ActualBackend, BackendName, ControlPlaneInfo, DEFAULT_ENV_FILE, Diagnostic, Edit, Exit, Location, Scope, Snapshot, StepKey,
+};
 use crate::plan::{self, Action, ObservedState, Plan, PlanOptions, Step, Task};
 
 /// How many backends are looked at at once.
@@ -137,8 +140,9 @@ impl<'a> Session<'a> {
         if !plan.refusals.is_empty() || snapshot.control_plane.scope.is_some_and(|scope| scope < Scope::Apply) {
             return;
         }
+        let existing = snapshot.by_name();
         let requests: Vec<OperationRequest> =
-            plan.steps.iter().filter_map(|step| self.preflight_request(plan, step, snapshot)).collect();
+            plan.steps.iter().filter_map(|step| self.preflight_request(plan, step, &existing)).collect();
         let looks = requests.iter().map(|request| self.control.preflight(&plan.project, request));
         let found: Vec<_> = stream::iter(looks).buffered(PARALLEL_PREFLIGHTS).collect().await;
         for Preflight { refusals, notes } in found.into_iter().flatten() {
@@ -149,7 +153,12 @@ impl<'a> Session<'a> {
         plan.digest = plan.compute_digest();
     }
 
-    fn preflight_request(&self, plan: &Plan, step: &Step, snapshot: &Snapshot) -> Option<OperationRequest> {
+    fn preflight_request(
+        &self,
+        plan: &Plan,
+        step: &Step,
+        existing: &BTreeMap<&BackendName, &ActualBackend>,
+    ) -> Option<OperationRequest> {
         let (backend, work) = match step.task.as_ref()? {
             Task::Put { backend, spec, renamed_from, downgrade } => {
                 let asks_provider = match spec.provider.descriptor().location {
@@ -165,8 +174,7 @@ impl<'a> Session<'a> {
                 (backend, Work::Put { spec, secrets, renamed_from, downgrade: *downgrade })
             }
             Task::Remove { backend, volume, database } => {
-                let existing = snapshot.backends.iter().find(|existing| existing.name == *backend)?;
-                if !existing.recorded.has_buckets() {
+                if !existing.get(backend)?.recorded.has_buckets() {
                     return None;
                 }
                 (backend, Work::Remove { volume: *volume, database: *database })

@@ -41,7 +41,7 @@ pub(crate) async fn wait(
         let snapshot = snapshot?;
         let name = select_awaited(&snapshot, desired, awaited.as_ref())?;
         awaited = Some(name.clone());
-        let backend = snapshot.backends.iter().find(|backend| backend.name == name);
+        let backend = snapshot.backend(&name);
         let Ok(operation) = timeout_at(deadline, running_operation(control, &snapshot, &name)).await else { break };
         let operation = operation?;
         let state = backend.map(|backend| (backend.phase, backend.observation.state));

@@ -225,7 +225,7 @@ fn releases_suit_providers(document: &ManifestView<'_, '_>, problems: &mut Vec<D
 /// Returns the backends of which more is written than is kept. What counts is what they are lowered to.
 pub(super) fn too_large<'d>(document: &'d ManifestView<'_, '_>, desired: &'d Desired) -> impl Iterator<Item = Diagnostic> + 'd {
     document.backends.iter().filter_map(|backend| {
-        let (name, wanted) = desired.backends.iter().find(|(name, _)| name.as_str() == backend.name)?;
+        let (name, wanted) = desired.backends.get_key_value(backend.name)?;
         Some(specification::too_large(name, &wanted.spec)?.at(backend.key))
     })
 }

@@ -45,6 +45,18 @@ pub struct Snapshot {
     pub expired: BTreeMap<BackendName, Timestamp>,
 }
 
+impl Snapshot {
+    /// Returns the backend of this name.
+    pub fn backend(&self, name: &BackendName) -> Option<&ActualBackend> {
+        self.backends.iter().find(|backend| backend.name == *name)
+    }
+
+    /// Indexes the backends by name, for walks that look up many of them.
+    pub fn by_name(&self) -> BTreeMap<&BackendName, &ActualBackend> {
+        self.backends.iter().map(|backend| (&backend.name, backend)).collect()
+    }
+}
+
 /// Who answers for a project, and what it can carry out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ControlPlaneInfo {

@@ -100,8 +100,7 @@ pub(super) struct PlanBuilder<'a> {
 
 impl<'a> PlanBuilder<'a> {
     fn new(desired: &'a Desired, actual: &'a ObservedState, intent: &'a PlanOptions) -> Self {
-        let mut existing: BTreeMap<&BackendName, &ActualBackend> =
-            actual.snapshot.backends.iter().map(|backend| (&backend.name, backend)).collect();
+        let mut existing = actual.snapshot.by_name();
         let mut renamed = BTreeMap::new();
         let mut refusals = Vec::new();
         for moved in &desired.moved {
@@ -323,7 +322,7 @@ impl<'a> PlanBuilder<'a> {
             manifest: self.desired.manifest.clone(),
             digest: Digest::of(b""),
             summary: Summary::default(),
-            cost: cost::cost(&self.actual.snapshot.backends, &steps),
+            cost: cost::cost(&self.actual.snapshot, &steps),
             steps,
             drift: self.drift,
             refusals: self.refusals,

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Step, Task};
 use crate::model::{
-    ActualBackend, BackendName, BackendSpec, Cost, Phase, PriceSource, Usd, VolumeReclaim, monthly_cost, price_source,
-    unpriced_items,
+    ActualBackend, BackendName, BackendSpec, Cost, Phase, PriceSource, Snapshot, Usd, VolumeReclaim, monthly_cost,
+    price_source, unpriced_items,
 };
 
 /// What all backends of the project cost, each and together. Only those are in it that a provider sends a bill for.
@@ -96,11 +96,12 @@ impl<'a> PricedBackend<'a> {
 
 /// The cost now, and once these steps are carried out. What stays where it is keeps its region.
 pub(super) fn priced_backends<'a>(
-    existing: &'a [ActualBackend],
+    snapshot: &'a Snapshot,
     steps: &'a [Step],
 ) -> [BTreeMap<&'a BackendName, PricedBackend<'a>>; 2] {
+    let existing = snapshot.by_name();
     let before: BTreeMap<&BackendName, PricedBackend<'_>> =
-        existing.iter().map(|backend| (&backend.name, PricedBackend::now(backend))).collect();
+        existing.iter().map(|(name, backend)| (*name, PricedBackend::now(backend))).collect();
     let mut after = before.clone();
     for step in steps {
         if let Some(Task::Put { renamed_from: Some(old), .. } | Task::Remove { backend: old, .. }) = &step.task {
@@ -109,7 +110,7 @@ pub(super) fn priced_backends<'a>(
     }
     for step in steps {
         if let Some(Task::Put { backend, spec, renamed_from, .. }) = &step.task {
-            let there = existing.iter().find(|there| there.name == *renamed_from.as_ref().unwrap_or(backend));
+            let there = existing.get(renamed_from.as_ref().unwrap_or(backend)).copied();
             let stays = there.filter(|there| there.phase != Phase::Removing && there.recorded.provider == spec.provider);
             after.insert(backend, PricedBackend { spec, region: stays.and_then(|there| there.region.as_deref()) });
         }
@@ -118,8 +119,8 @@ pub(super) fn priced_backends<'a>(
 }
 
 /// What everything costs before and after these steps. None where no provider bills.
-pub(super) fn cost(existing: &[ActualBackend], steps: &[Step]) -> Option<PlanCost> {
-    let [before, after] = priced_backends(existing, steps);
+pub(super) fn cost(snapshot: &Snapshot, steps: &[Step]) -> Option<PlanCost> {
+    let [before, after] = priced_backends(snapshot, steps);
     let names: BTreeSet<&BackendName> = before.keys().chain(after.keys()).copied().collect();
     let backends: Vec<BackendCost> = names
         .into_iter()

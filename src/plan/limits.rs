@@ -74,7 +74,7 @@ pub(super) fn budget(desired: &Desired, existing: &BTreeMap<&BackendName, &Actua
 pub(super) fn quota(steps: &[Step], snapshot: &Snapshot) -> Vec<Diagnostic> {
     let mut specs: BTreeMap<&BackendName, &BackendSpec> =
         snapshot.backends.iter().map(|backend| (&backend.name, &backend.recorded)).collect();
-    let [_, billed_after] = priced_backends(&snapshot.backends, steps);
+    let [_, billed_after] = priced_backends(snapshot, steps);
     for step in steps {
         if let Some(Task::Put { renamed_from: Some(old), .. } | Task::Remove { backend: old, .. }) = &step.task {
             specs.remove(old);

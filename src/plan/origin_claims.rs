@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use petgraph::algo::tarjan_scc;
 
 use super::{Step, Task, graph};
-use crate::model::{ActualBackend, BackendName, Diagnostic, Snapshot};
+use crate::model::{BackendName, Diagnostic, Snapshot};
 use crate::policy::{self, UrlAuthority};
 
 /// One step that claims an origin, and the step that gives it up, by their positions.
@@ -40,8 +40,7 @@ pub(super) fn order_claims(mut steps: Vec<Step>, snapshot: &Snapshot) -> (Vec<St
 
 fn handovers(steps: &[Step], snapshot: &Snapshot) -> (Vec<Handover>, Vec<Diagnostic>) {
     let (mut handovers, mut refusals) = (Vec::new(), Vec::new());
-    let recorded: BTreeMap<&BackendName, &ActualBackend> =
-        snapshot.backends.iter().map(|backend| (&backend.name, backend)).collect();
+    let recorded = snapshot.by_name();
     let mut holders: BTreeMap<UrlAuthority, BTreeSet<&BackendName>> = BTreeMap::new();
     for backend in &snapshot.backends {
         for (_, place) in policy::claimed_origins(&backend.recorded) {

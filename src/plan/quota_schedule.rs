@@ -3,12 +3,12 @@
 //! The control plane counts whenever a step begins, so an end that fits is not enough: a replacement at the quota fits
 //! only if the old backend is gone first. Where every order fits nothing is added, and the plan stays as parallel as it was.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use super::cost::priced_backends;
 use super::quota_search::{Amounts, DIMENSIONS, Search};
 use super::{Step, StepId, Task, graph};
-use crate::model::{ActualBackend, BackendName, BackendSpec, Diagnostic, Snapshot, Usage, Usd};
+use crate::model::{BackendName, BackendSpec, Diagnostic, Snapshot, Usage, Usd};
 
 /// What the quota counts before a plan, what it allows, and what each step adds to it or takes from it.
 pub(super) struct QuotaDeltas {
@@ -26,9 +26,8 @@ fn amounts(spec: Option<&BackendSpec>, cost: Option<Usd>) -> Amounts {
 impl QuotaDeltas {
     /// What these steps do to what the quota of this project counts.
     pub(super) fn of(steps: &[Step], snapshot: &Snapshot) -> Self {
-        let existing: BTreeMap<&BackendName, &ActualBackend> =
-            snapshot.backends.iter().map(|backend| (&backend.name, backend)).collect();
-        let [before, after] = priced_backends(&snapshot.backends, steps);
+        let existing = snapshot.by_name();
+        let [before, after] = priced_backends(snapshot, steps);
         let was = |name: &BackendName| {
             let cost = before.get(name).and_then(|billed| billed.cost().at_most());
             amounts(existing.get(name).map(|backend| &backend.recorded), cost)

@@ -1,5 +1,6 @@
 //! A plan for people: what will happen, why, and what refuses it. In proportion to what changes.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use similar::{ChangeTag, TextDiff};
@@ -49,9 +50,10 @@ fn header(text: &mut String, plan: &Plan, style: Style) {
 }
 
 fn body(text: &mut String, plan: &Plan, style: Style) {
+    let at_stake: BTreeMap<_, _> = plan.at_stake.iter().map(|stake| (&stake.backend, stake)).collect();
     for step in &plan.steps {
         step_lines(text, step, style);
-        let stake = plan.at_stake.iter().find(|stake| step.destroys_data && stake.backend == step.address.backend);
+        let stake = at_stake.get(&step.address.backend).filter(|_| step.destroys_data);
         if let Some(DataAtStake { size, last_snapshot, .. }) = stake {
             let _ = writeln!(text, "      {}", style.removed(&graded_data(size.as_ref(), *last_snapshot)));
         }

@@ -141,3 +141,56 @@ fn an_operation_of_an_unknown_kind_is_not_taken_for_another() {
     let read = store.read(|rows| rows.open_operations(None));
     assert!(matches!(&read, Err(StoreError::Row { what, .. }) if what.contains("erase")), "{read:?}");
 }
+
+/// A connection that runs nothing, and notes the tables that SQLite would read from end to end.
+struct QueryPlans {
+    connection: rusqlite::Connection,
+    scans: std::cell::RefCell<Vec<String>>,
+}
+
+impl sql::Connection for QueryPlans {
+    fn run(&self, statement: &str, parameters: &[sql::Parameter<'_>]) -> Result<(), StoreError> {
+        sql::Connection::query(self, statement, parameters, &mut |_| Ok(()))
+    }
+
+    fn query(
+        &self,
+        statement: &str,
+        _: &[sql::Parameter<'_>],
+        _: &mut dyn FnMut(&dyn sql::Columns) -> Result<(), sql::ColumnError>,
+    ) -> Result<(), StoreError> {
+        let mut explained = self.connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).unwrap();
+        let mut lines = explained.raw_query();
+        while let Some(line) = lines.next().unwrap() {
+            let detail: String = line.get("detail").unwrap();
+            if ["SCAN backends", "SCAN operations", "SCAN events"].iter().any(|scan| detail.starts_with(scan)) {
+                self.scans.borrow_mut().push(format!("{detail}: {statement}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn batch(&self, _: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn looking_one_backend_up_reads_no_rows_of_others() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(SqliteStore::open(&path(&folder)).unwrap());
+    let plans = QueryPlans { connection: rusqlite::Connection::open(path(&folder)).unwrap(), scans: Default::default() };
+    let rows = sql::SqlRows::new(&plans);
+    let (project, name) = (ProjectName::parse("a").unwrap(), BackendName::parse("b").unwrap());
+    let step = StepKey { plan: "sha256:1".into(), step: "create".into() };
+    rows.backend(&project, &name).unwrap();
+    rows.backend_by_id(&BackendId::new("id")).unwrap();
+    rows.instance_name_taken(&InstanceName::parse("a-b").unwrap()).unwrap();
+    rows.operation(&project, &step).unwrap();
+    rows.last_attempt(&project, &step).unwrap();
+    rows.open_operations_on(&project, &name).unwrap();
+    rows.put_expired(&project, &name, None).unwrap();
+    rows.chain(Some(&project)).unwrap();
+    rows.events_after(Some(&project), None, 1).unwrap();
+    assert_eq!(plans.scans.into_inner(), Vec::<String>::new());
+}

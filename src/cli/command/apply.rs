@@ -1,5 +1,6 @@
 //! `convexinfra apply`: carries out the plan, exactly as it was shown.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::plan;
@@ -53,10 +54,11 @@ pub(super) fn report(context: &Context, manifest: &LoadedManifest, outcome: &App
 /// Says where the backends are and what was written, as far as this apply did it.
 fn result_lines(folder: &Path, outcome: &ApplyOutcome) -> String {
     let mut text = String::new();
+    let ready: BTreeMap<_, _> = outcome.ready.iter().map(|found| (&found.name, found)).collect();
     for step in outcome.plan.steps.iter().filter(|step| outcome.steps.get(&step.id) == Some(&StepOutcome::Done)) {
         match &step.task {
             Some(Task::Put { backend, spec, .. }) if !spec.is_record_only() => {
-                if let Some(found) = outcome.ready.iter().find(|found| found.name == *backend) {
+                if let Some(found) = ready.get(backend) {
                     text.push_str(&format!("{}\n", found.sentence()));
                 }
             }

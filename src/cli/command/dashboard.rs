@@ -15,7 +15,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     let control = context.control(desired)?;
     let snapshot = control.snapshot(&project).await?;
     let name = select_backend(&snapshot, desired, args.name.as_ref())?;
-    let backend = snapshot.backends.iter().find(|backend| backend.name == name);
+    let backend = snapshot.backend(&name);
     let Some(url) = backend.and_then(|backend| backend.dashboard_url.clone()) else {
         let provider = backend.map(|backend| backend.recorded.provider);
         let help = match provider {

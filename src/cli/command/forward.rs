@@ -27,7 +27,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     let control = context.control(desired)?;
     let snapshot = control.snapshot(&project).await?;
     let name = select_backend(&snapshot, desired, args.backend.name.as_ref())?;
-    let backend = snapshot.backends.iter().find(|backend| backend.name == name).ok_or_else(|| {
+    let backend = snapshot.backend(&name).ok_or_else(|| {
         AppError::new(Exit::Failed, Diagnostic::new("forward.unknown", format!("there is no backend `{name}`")))
     })?;
     let provider = backend.recorded.provider;

@@ -24,7 +24,7 @@ async fn list(caller: ProjectContext, _: QueryParams<NoQuery>) -> HandlerResult 
 
 async fn show(caller: ProjectContext, PathParam(name): PathParam<BackendName>, _: QueryParams<NoQuery>) -> HandlerResult {
     let snapshot = caller.control.snapshot(&caller.project).await?;
-    let found = snapshot.backends.iter().find(|backend| backend.name == name);
+    let found = snapshot.backend(&name);
     json(found.ok_or(ControlError::NoSuchBackend { project: caller.project, backend: name })?)
 }
 

@@ -146,7 +146,9 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
     }
 
     fn instance_name_taken(&self, name: &InstanceName) -> Result<bool, StoreError> {
-        let statement = "SELECT 1 FROM backends WHERE instance_name = ?1 OR instance_name GLOB ?1 || '#*'
+        // `$` follows `#`: a range is found by the index, and a pattern would be compared with every row.
+        let statement = "SELECT 1 FROM backends WHERE instance_name = ?1
+             UNION ALL SELECT 1 FROM backends WHERE instance_name >= ?1 || '#' AND instance_name < ?1 || '$'
              UNION ALL SELECT 1 FROM retained WHERE instance_name = ?1";
         self.one(statement, &[name.as_str().into()], |_| Ok(())).map(|found| found.is_some())
     }
