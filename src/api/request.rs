@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::secret_text::{SecretText, downgrade_consent, secret_values};
 use crate::model::{
     Actor, BackendName, BackendSpec, DatabaseReclaim, Diagnostic, DowngradeConsent, FieldPath, OperationId, OperationKind,
-    ProjectName, Revision, Secret, SnapshotId, StepKey, Timestamp, VolumeReclaim,
+    ProjectName, Release, Revision, Secret, SnapshotId, StepKey, Timestamp, VolumeReclaim,
 };
 
 /// How long the name of an account or a machine may be, in bytes.
@@ -183,6 +183,9 @@ pub enum Work {
     Restore {
         /// The snapshot.
         snapshot: SnapshotId,
+        /// The release that it is started with, where that is another one than now: the one that the snapshot is of.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        release: Option<Release>,
     },
 }
 

@@ -317,7 +317,10 @@ fn not_edited(message: String) -> AppError {
 }
 
 /// Replaces the manifest that was read, unless its file was changed meanwhile.
-fn write_manifest(read: &LoadedManifest, text: &str) -> Result<(), AppError> {
+///
+/// # Errors
+/// The file cannot be written, or was changed meanwhile.
+pub(crate) fn write_manifest(read: &LoadedManifest, text: &str) -> Result<(), AppError> {
     if read.text == text && read.file == ManifestFile::Written {
         return Ok(());
     }

@@ -23,6 +23,7 @@ pub(crate) async fn status(
         Some(manifest) => env_file_check::check(control, manifest, &snapshot).await?,
         None => Vec::new(),
     };
+    let now = crate::host::now();
     let unobserved = drift::unobserved(&detect_drift(&snapshot).unknown);
     let document = StatusDocument {
         format: "convexinfra.status/1",
@@ -33,7 +34,7 @@ pub(crate) async fn status(
         operations: snapshot.operations.iter().map(|record| OperationEntry::new(record, running)).collect(),
         quota: snapshot.quota.into(),
         usage: Usage::of(snapshot.backends.iter().map(|backend| &backend.recorded)).into(),
-        backends: snapshot.backends.iter().map(StatusEntry::new).collect(),
+        backends: snapshot.backends.iter().map(|backend| StatusEntry::as_of(backend, now)).collect(),
         env_files: env_files.into_iter().map(|file| file.entry).collect(),
         retained: snapshot.retained,
     };

@@ -111,6 +111,7 @@ mod tests {
         Plan {
             needs_allow_destroy: Vec::new(),
             at_stake: Vec::new(),
+            upgrades: Vec::new(),
             format: String::new(),
             project: ProjectName::parse("p").unwrap(),
             control_plane: String::new(),

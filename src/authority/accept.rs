@@ -53,7 +53,12 @@ impl<S: Store> Authority<S> {
             let next = self.first_step(&phase, &row)?;
             return Ok((Some(acceptance.new_operation(id, row.id.clone(), phase)), next));
         }
-        let mut operation = acceptance.new_operation(id, BackendId::new(""), OperationPhase::Put);
+        let upgrade = match &existing {
+            Some(row) => self.begin_upgrade(rows, &id, row, &put, now)?,
+            None => None,
+        };
+        let phase = upgrade.map_or(OperationPhase::Put, |upgrade| OperationPhase::Upgrade(Box::new(upgrade)));
+        let mut operation = acceptance.new_operation(id, BackendId::new(""), phase);
         match self.write_put(rows, &mut operation, &request.backend, existing, put, now)? {
             Transition::Ended(outcome) => Ok((None, Transition::Ended(outcome))),
             next => Ok((Some(operation), next)),
@@ -102,7 +107,7 @@ impl<S: Store> Authority<S> {
         rows.put_backend(&row)?;
         let detail = format!("operation {}", operation.id);
         self.record(rows, Some(&row.project), operation.audit_context(now), "operation_accepted", Some(&row.name), detail)?;
-        self.first_step(&OperationPhase::Put, &row)
+        self.first_step(&operation.phase, &row)
     }
 
     pub(super) fn accept_remove(

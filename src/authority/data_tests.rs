@@ -11,7 +11,7 @@ fn snapshot() -> Work {
 }
 
 fn restore() -> Work {
-    Work::Restore { snapshot: id() }
+    Work::Restore { snapshot: id(), release: None }
 }
 
 fn id() -> SnapshotId {
@@ -41,6 +41,7 @@ fn perform(world: &World, lease: &Lease, work: Work, failing: &[OperationStep]) 
             OperationStep::ConfirmData => EffectResult::DataConfirmed,
             OperationStep::RevertData => EffectResult::DataReverted,
             OperationStep::Ensure => EffectResult::Ensured(ProviderState::new()),
+            OperationStep::StartRelease => EffectResult::ReleaseStarted(ProviderState::new()),
             OperationStep::AwaitReady => EffectResult::Ready,
             OperationStep::Stop => EffectResult::Stopped,
             other => panic!("{other:?}"),
@@ -113,4 +114,71 @@ fn replacing_data_needs_the_scope_destroy_and_a_snapshot_does_not() {
     assert!(asked(snapshot()).is_ok());
     let many_lines = Work::Snapshot { id: id(), note: Some("two\nlines".to_owned()) };
     assert!(matches!(world.accept(&lease, "snapshot/2", "dev", many_lines), Err(AuthorityError::Control(_))));
+}
+
+fn at(release: &str) -> Work {
+    put(crate::model::BackendSpec { release: Some(crate::model::Release::parse(release).unwrap()), ..simulated() })
+}
+
+const OLD: &str = "precompiled-2026-06-26-903b8b9";
+const NEW: &str = "precompiled-2026-08-21-652b828";
+
+/// Returns the release and the phase that are recorded.
+fn recorded(world: &World) -> (String, crate::model::Phase) {
+    let view = world.authority.view(&project()).unwrap();
+    let backend = &view.backends[0];
+    (backend.recorded.release.as_ref().unwrap().to_string(), backend.phase)
+}
+
+#[test]
+fn another_release_starts_once_the_snapshot_is_there_and_goes_back_with_it() {
+    use OperationStep::{AwaitReady, ConfirmData, CopyData, Ensure, StageData, StartRelease, SwitchData, WriteSnapshot};
+    let world = world();
+    let lease = world.lease();
+    world.bring_up(&lease, "dev", at(OLD));
+    let (steps, outcome) = perform(&world, &lease, at(NEW), &[CopyData]);
+    assert_eq!((steps, code_of(&outcome)), (vec![CopyData, Ensure, AwaitReady], "snapshot.file"), "nothing was begun");
+    let forward = [CopyData, WriteSnapshot, StartRelease, AwaitReady];
+    let back = [StageData, SwitchData, ConfirmData, Ensure, AwaitReady];
+    let (steps, outcome) = perform(&world, &lease, at(NEW), &[AwaitReady]);
+    assert_eq!((steps, code_of(&outcome)), ([forward.as_slice(), &back].concat(), "convex.not_ready"));
+    let OperationOutcome::Failed { finding, .. } = outcome else { panic!("it failed") };
+    assert!(finding.message.contains(&format!("it is back at `{OLD}`")), "{}", finding.message);
+    assert_eq!(recorded(&world), (OLD.to_owned(), crate::model::Phase::Ready));
+    // The release from before never starts on data that another one may have changed.
+    let (steps, outcome) = perform(&world, &lease, at(NEW), &[StartRelease, SwitchData]);
+    let stopped = vec![CopyData, WriteSnapshot, StartRelease, StageData, SwitchData];
+    assert_eq!((steps, code_of(&outcome)), (stopped, "snapshot.file"));
+    assert_eq!(recorded(&world), (NEW.to_owned(), crate::model::Phase::Failed));
+}
+
+#[test]
+fn an_interrupted_upgrade_goes_on_before_other_work() {
+    let world = world();
+    let lease = world.lease();
+    world.bring_up(&lease, "dev", at(OLD));
+    let (operation, _) = world.started(&lease, "plan/update", at(NEW));
+    let id = operation.id().clone();
+    drop(operation);
+    let (resumed, next) = world.resumed_one();
+    assert!(matches!(next, Transition::Perform(Effect::CopyData(..))) && *resumed.id() == id, "{next:?}");
+    let (earlier, next) = world.started(&lease, "start/1", Work::Start {});
+    assert!(matches!(next, Transition::Perform(Effect::CopyData(..))) && *earlier.id() == id, "{next:?}");
+    let (removal, next) = world.started(&lease, "plan/destroy", super::tests::remove());
+    assert!(matches!(next, Transition::Perform(Effect::Remove(_))) && *removal.id() != id, "{next:?}");
+}
+
+#[test]
+fn a_restore_with_a_release_goes_back_to_the_one_from_before() {
+    use OperationStep::{AwaitReady, Ensure, RevertData, StageData, SwitchData};
+    let world = world();
+    let lease = world.lease();
+    world.bring_up(&lease, "dev", at(NEW));
+    let rollback = || Work::Restore { snapshot: id(), release: Some(crate::model::Release::parse(OLD).unwrap()) };
+    let (steps, outcome) = perform(&world, &lease, rollback(), &[AwaitReady]);
+    let back = vec![StageData, SwitchData, Ensure, AwaitReady, RevertData, Ensure];
+    assert_eq!((steps, code_of(&outcome)), (back, "convex.not_ready"));
+    assert_eq!(recorded(&world), (NEW.to_owned(), crate::model::Phase::Ready));
+    let (_, outcome) = perform(&world, &lease, rollback(), &[]);
+    assert_eq!((code_of(&outcome), recorded(&world)), ("", (OLD.to_owned(), crate::model::Phase::Ready)));
 }

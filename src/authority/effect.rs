@@ -5,7 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::OperationOutcome;
-use crate::model::{DatabaseReclaim, Diagnostic, OperationStep, ProviderState, ResolvedBackend, Secret, SnapshotId, Timestamp};
+use crate::model::{
+    DatabaseReclaim, Diagnostic, OperationStep, ProviderState, Release, ResolvedBackend, Secret, SnapshotId, Timestamp,
+};
 
 /// Describes what has to be performed outside the rows.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ pub enum Effect {
     ConfirmData(Box<ResolvedBackend>, SnapshotId),
     /// Stop it and put its data from before into its place again.
     RevertData(Box<ResolvedBackend>, SnapshotId),
+    /// Bring it up with another release. A snapshot of its data is there.
+    StartRelease(Box<ResolvedBackend>),
 }
 
 /// Describes a snapshot that is to be taken.
@@ -49,6 +53,8 @@ pub struct SnapshotRequest {
     pub note: Option<String>,
     /// When it was asked for.
     pub created_at: Timestamp,
+    /// The releases from which and to which the backend is about to be upgraded, where that is why it is taken.
+    pub before_upgrade: Option<(Option<Release>, Release)>,
 }
 
 impl Effect {
@@ -69,6 +75,7 @@ impl Effect {
             Self::SwitchData(..) => OperationStep::SwitchData,
             Self::ConfirmData(..) => OperationStep::ConfirmData,
             Self::RevertData(..) => OperationStep::RevertData,
+            Self::StartRelease(_) => OperationStep::StartRelease,
         }
     }
 }
@@ -113,6 +120,8 @@ pub enum EffectResult {
     DataConfirmed,
     /// It does not run, and its data is that from before.
     DataReverted,
+    /// It is up with the new release, and this is what the provider wants to remember.
+    ReleaseStarted(ProviderState),
     /// It did not work.
     Failed(EffectFailure),
 }

@@ -92,7 +92,10 @@ impl<S: Store> Authority<S> {
                 self.open_data_phase(&id, kind, sealed, row.accepted_at)?
             }
             (OperationKind::Put | OperationKind::Start | OperationKind::RotateKey, Some(sealed)) => {
-                OperationPhase::Replace(row.backend.clone(), Box::new(self.open_pending(&id, sealed)?))
+                match self.open_upgrade(&id, sealed)? {
+                    Some(upgrade) => upgrade,
+                    None => OperationPhase::Replace(row.backend.clone(), Box::new(self.open_pending(&id, sealed)?)),
+                }
             }
             (OperationKind::Put | OperationKind::Start | OperationKind::RotateKey, None) => OperationPhase::Put,
         };

@@ -13,6 +13,7 @@ mod show;
 mod snapshot;
 mod token;
 mod trust;
+mod upgrade;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,6 +32,7 @@ pub(crate) use self::show::{Env, EnvFormat, Graph, GraphNotation, Logs, Skill, S
 pub(crate) use self::snapshot::{Restore, Snapshot, SnapshotCommand};
 pub(crate) use self::token::{Token, TokenCommand};
 pub(crate) use self::trust::{Trust, TrustCommand};
+pub(crate) use self::upgrade::{Releases, Rollback, Upgrade};
 use crate::api::client::ControlPlaneUrl;
 use crate::app::ApplyOptions;
 use crate::model::{BackendName, Exit, ProjectName, TimeSpan};
@@ -166,6 +168,12 @@ pub(crate) enum Command {
     Snapshot(Snapshot),
     /// Replace the data of a backend by that of a snapshot.
     Restore(Restore),
+    /// Give a backend another release, with a way back where snapshots can be taken.
+    Upgrade(Upgrade),
+    /// Go back to the data and the release from before the last upgrade.
+    Rollback(Rollback),
+    /// Show which releases backends are at, and which newer ones are known.
+    Releases(Releases),
     /// Show where the dashboard of a backend is.
     Dashboard(BackendArg),
     /// Show what has happened to the project.

@@ -22,6 +22,18 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// All that are available in a home.
 pub(super) fn available(home: &Path, executable: PathBuf, allowed: AllowList) -> Vec<Box<dyn Provider>> {
+    let mut providers: Vec<Box<dyn Provider>> = vec![
+        Box::new(Simulated::new(home.to_owned(), executable.clone()).with_grace(GRACE)),
+        Box::new(local(home, executable)),
+        Box::new(docker(home).with_allow_list(allowed.clone())),
+        Box::new(kubernetes(&allowed)),
+    ];
+    providers.extend(fly(&allowed).map(|fly| Box::new(fly) as Box<dyn Provider>));
+    providers
+}
+
+/// Convex's own binary.
+pub(super) fn local(home: &Path, executable: PathBuf) -> Local {
     let mut sources = DownloadSources::official(discovery::user_home().as_deref());
     if let Some(url) = variable(env_vars::RELEASES_URL) {
         sources = sources.with_mirror(url);
@@ -29,14 +41,7 @@ pub(super) fn available(home: &Path, executable: PathBuf, allowed: AllowList) ->
     if let Some(url) = variable(env_vars::LATEST_URL) {
         sources.latest = url;
     }
-    let mut providers: Vec<Box<dyn Provider>> = vec![
-        Box::new(Simulated::new(home.to_owned(), executable.clone()).with_grace(GRACE)),
-        Box::new(Local::new(home.to_owned(), executable, sources).with_grace(GRACE)),
-        Box::new(docker(home).with_allow_list(allowed.clone())),
-        Box::new(kubernetes(&allowed)),
-    ];
-    providers.extend(fly(&allowed).map(|fly| Box::new(fly) as Box<dyn Provider>));
-    providers
+    Local::new(home.to_owned(), executable, sources).with_grace(GRACE)
 }
 
 /// The clusters of the kubeconfig. A served control plane lends its credentials for no context

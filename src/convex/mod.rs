@@ -7,6 +7,7 @@ pub mod admin_key;
 #[cfg(feature = "native")]
 pub mod archive;
 pub(crate) mod buckets;
+pub mod client_range;
 pub mod database_url;
 pub mod deployment;
 pub mod environment;

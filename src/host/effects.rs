@@ -10,7 +10,7 @@ use crate::authority::{AllocationConflict, Effect, EffectFailure, EffectResult, 
 use crate::convex::deployment::{DeploymentError, TransportError};
 use crate::convex::readiness::{Readiness, probe_readiness};
 use crate::failpoint;
-use crate::model::{Diagnostic, NO_AUTHORITIES, ResolvedBackend, RunState, VolumeReclaim, error_chain};
+use crate::model::{Diagnostic, NO_AUTHORITIES, ProviderState, ResolvedBackend, RunState, VolumeReclaim, error_chain};
 use crate::provider::fly::FlyError;
 use crate::provider::kit::log_text;
 use crate::provider::kit::redact::Redactor;
@@ -35,15 +35,19 @@ impl Host {
         match effect {
             Effect::PrepareStorage(placement) => storage::prepare(self, &placement, notice).await,
             Effect::ReleaseStorage(placement, disposal) => storage::release(self, &placement, disposal, notice).await,
-            Effect::Ensure(placement) => match self.provider(placement.spec.provider) {
-                Err(finding) => EffectResult::failed(finding),
-                Ok(provider) => match provider.ensure(&placement, notice).await {
-                    Ok(references) => {
-                        failpoint::hit("host.ensured");
-                        EffectResult::Ensured(references)
-                    }
-                    Err(error) => EffectResult::Failed(effect_failure(&placement, &error)),
-                },
+            Effect::Ensure(placement) => match self.ensure(&placement, notice).await {
+                Ok(references) => {
+                    failpoint::hit("host.ensured");
+                    EffectResult::Ensured(references)
+                }
+                Err(failure) => EffectResult::Failed(failure),
+            },
+            Effect::StartRelease(placement) => match self.ensure(&placement, notice).await {
+                Ok(references) => {
+                    failpoint::hit("host.release_started");
+                    EffectResult::ReleaseStarted(references)
+                }
+                Err(failure) => EffectResult::Failed(failure),
             },
             Effect::AwaitReady(placement) => match self.await_ready(&placement).await {
                 Ok(()) => {
@@ -98,6 +102,12 @@ impl Host {
                 },
             },
         }
+    }
+
+    async fn ensure(&self, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> Result<ProviderState, EffectFailure> {
+        let provider = self.provider(placement.spec.provider)?;
+        self.check_data_version(placement).await?;
+        provider.ensure(placement, notice).await.map_err(|error| effect_failure(placement, &error))
     }
 
     async fn stop(&self, placement: &ResolvedBackend) -> Result<(), EffectFailure> {

@@ -13,6 +13,8 @@ mod buckets;
 #[cfg(feature = "native")]
 mod conversations;
 #[cfg(feature = "native")]
+mod data_version;
+#[cfg(feature = "native")]
 mod database;
 #[cfg(not(feature = "native"))]
 #[path = "database_stub.rs"]

@@ -45,9 +45,9 @@ impl Host {
 
     /// Refuses a snapshot or a restore that could never be carried out, before anything is stopped.
     pub(super) fn check_data_work(&self, project: &ProjectName, name: &BackendName, work: &Work) -> Result<(), ControlError> {
-        let snapshot = match work {
-            Work::Snapshot { .. } => None,
-            Work::Restore { snapshot } => Some(snapshot),
+        let (snapshot, release) = match work {
+            Work::Snapshot { .. } => (None, None),
+            Work::Restore { snapshot, release } => (Some(snapshot), release.as_ref()),
             _ => return Ok(()),
         };
         let unknown = || ControlError::NoSuchBackend { project: project.clone(), backend: name.clone() };
@@ -65,7 +65,13 @@ impl Host {
         let Some(id) = snapshot else { return Ok(()) };
         let store = self.snapshots(project)?.ok_or_else(unknown)?;
         let manifest = store.get(id).map_err(|error| ControlError::Refused(error.diagnostic()))?;
-        check_fits(&placement, &manifest).map_err(ControlError::Refused)
+        if let Some(release) = release
+            && manifest.release.as_deref() != Some(release.to_string().as_str())
+        {
+            let message = format!("the snapshot `{id}` is not of the release `{release}`, so it is not started with that one");
+            return Err(ControlError::Refused(Diagnostic::new("snapshot.other_release", message)));
+        }
+        if release.is_some() { Ok(()) } else { check_fits(&placement, &manifest).map_err(ControlError::Refused) }
     }
 
     /// Adds to the backends of a project what their data takes and when it was last saved, as far as that can be looked at.
@@ -118,7 +124,8 @@ impl Host {
         let data = provider.data_folder(placement).map_err(failed)?;
         let runs = provider.observe(placement).await.map_err(failed)?.state;
         let runs = matches!(runs, RunState::Running | RunState::Unready);
-        let stopped_at = runs.then(|| self.now());
+        // An upgrade is down until its new release is up, so the snapshot by itself tells of no downtime.
+        let stopped_at = (runs && request.before_upgrade.is_none()).then(|| self.now());
         provider.stop(placement).await.map_err(failed)?;
         failpoint::hit("host.stopped_for_copy");
         self.blocking(move || copy.take(&data, stopped_at)).await
@@ -133,7 +140,11 @@ impl Host {
         let store = self.store_of(placement)?;
         let provider = self.provider(placement.spec.provider)?;
         let data = provider.data_folder(placement).map_err(|error| effects::effect_failure(placement, &error))?;
-        let release = running_release(placement).map(|release| release.to_string());
+        let (release, before_upgrade_to) = match &request.before_upgrade {
+            Some((from, to)) => (noted_release(placement).or_else(|| from.clone()), Some(to.to_string())),
+            None => (running_release(placement), None),
+        };
+        let release = release.map(|release| release.to_string());
         let now = self.now();
         let told = AtomicU64::new(0);
         let progress = |done: u64| tell_progress(&told, done, "written", notice);
@@ -143,6 +154,7 @@ impl Host {
             data: &data,
             release,
             note: request.note.clone(),
+            before_upgrade_to,
             created_at: request.created_at,
         };
         let manifest = self.blocking_here(|| store.write(&source, now, &progress))?;
@@ -263,8 +275,11 @@ fn check_fits(placement: &ResolvedBackend, manifest: &SnapshotManifest) -> Resul
 
 /// Returns the release that runs: what the provider noted, else what is declared.
 fn running_release(placement: &ResolvedBackend) -> Option<Release> {
-    let noted = placement.provider_state.get("release").and_then(|release| Release::parse(release).ok());
-    noted.or_else(|| placement.spec.release.clone()).filter(Release::is_pinned)
+    noted_release(placement).or_else(|| placement.spec.release.clone()).filter(Release::is_pinned)
+}
+
+fn noted_release(placement: &ResolvedBackend) -> Option<Release> {
+    placement.provider_state.get("release").and_then(|release| Release::parse(release).ok())
 }
 
 fn tell_progress(told: &AtomicU64, done: u64, verb: &str, notice: ProgressFn<'_>) {

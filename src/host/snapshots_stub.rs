@@ -4,7 +4,7 @@
 
 use super::Host;
 use crate::api::{ControlError, ProgressFn, Work};
-use crate::authority::{Effect, EffectResult};
+use crate::authority::{Effect, EffectFailure, EffectResult};
 use crate::model::{BackendName, Diagnostic, ProjectName, ResolvedBackend, Snapshot};
 
 fn unavailable() -> Diagnostic {
@@ -19,6 +19,12 @@ impl Host {
             Work::Snapshot { .. } | Work::Restore { .. } => Err(ControlError::Unsupported(unavailable())),
             _ => Ok(()),
         }
+    }
+
+    /// Looks at nothing.
+    #[expect(clippy::unused_async, reason = "the other one waits for its provider")]
+    pub(super) async fn check_data_version(&self, _: &ResolvedBackend) -> Result<(), EffectFailure> {
+        Ok(())
     }
 
     /// Measures nothing.

@@ -50,7 +50,7 @@ pub enum EditError {
     },
 }
 
-fn document(text: &str) -> Result<DocumentMut, EditError> {
+pub(super) fn document(text: &str) -> Result<DocumentMut, EditError> {
     text.parse::<DocumentMut>().map_err(|_| EditError::Syntax)
 }
 

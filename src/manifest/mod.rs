@@ -17,6 +17,7 @@ mod schema;
 mod schema_kind;
 mod schema_table;
 mod secret_detection;
+mod set_field;
 mod suggest;
 mod syntax;
 mod tree;
@@ -31,6 +32,7 @@ pub use positions::located;
 pub use reference::reference;
 pub use schema::schema;
 pub use secret_detection::redacted;
+pub use set_field::set_field;
 
 /// A manifest without mistakes.
 #[derive(Debug, Clone, PartialEq)]

@@ -114,10 +114,12 @@ pub enum OperationStep {
     RevertData = 13,
     /// Notes that the data of the snapshot has come up.
     ConfirmData = 14,
+    /// Has its provider bring it up with another release.
+    StartRelease = 15,
 }
 
 impl OperationStep {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Remove,
         Self::ReleaseStorage,
         Self::PrepareStorage,
@@ -132,6 +134,7 @@ impl OperationStep {
         Self::SwitchData,
         Self::RevertData,
         Self::ConfirmData,
+        Self::StartRelease,
     ];
 
     /// Returns the step of a persisted number; none for zero and for numbers that are not known.
@@ -156,6 +159,7 @@ impl OperationStep {
             Self::SwitchData => "switching to the data of the snapshot",
             Self::ConfirmData => "noting that the data of the snapshot has come up",
             Self::RevertData => "going back to the data from before",
+            Self::StartRelease => "starting the new release",
         }
     }
 
@@ -163,7 +167,7 @@ impl OperationStep {
     pub fn deadline_seconds(self) -> u64 {
         match self {
             Self::PrepareStorage | Self::ReleaseStorage | Self::SetEnvironment | Self::ConfirmData => 180,
-            Self::Ensure => 45 * 60,
+            Self::Ensure | Self::StartRelease => 45 * 60,
             Self::AwaitReady | Self::Remove => 15 * 60,
             Self::Stop | Self::SetAside => 5 * 60,
             Self::CopyData | Self::SwitchData | Self::RevertData => 60 * 60,

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Action, ChangeImpact, DataAtStake, DriftItem, FORMAT, FieldChange, Plan, Reason, Step, StepId, Summary, Task};
+use super::{
+    Action, ChangeImpact, DataAtStake, DriftItem, FORMAT, FieldChange, Plan, PlannedUpgrade, Reason, Step, StepId, Summary,
+    Task,
+};
 use super::{cost, diff, graph, limits, lint, origin_claims, quota_schedule, remote_lints, rename, validate};
 use crate::model::{
     ActualBackend, Address, BackendName, DataState, DatabaseReclaim, Desired, DesiredBackend, Diagnostic, Digest,
@@ -96,6 +99,7 @@ pub(super) struct PlanBuilder<'a> {
     pub(super) drift: Vec<DriftItem>,
     pub(super) refusals: Vec<Diagnostic>,
     pub(super) lints: Vec<Diagnostic>,
+    upgrades: Vec<PlannedUpgrade>,
 }
 
 impl<'a> PlanBuilder<'a> {
@@ -114,7 +118,8 @@ impl<'a> PlanBuilder<'a> {
             existing.insert(&moved.to, backend);
             renamed.insert(&moved.to, &moved.from);
         }
-        Self { desired, actual, intent, existing, renamed, steps: Vec::new(), drift: Vec::new(), refusals, lints: Vec::new() }
+        let (steps, drift, lints, upgrades) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { desired, actual, intent, existing, renamed, steps, drift, refusals, lints, upgrades }
     }
 
     pub(super) fn step(&mut self, address: Address, action: Action, reason: Reason, changes: Vec<FieldChange>, task: Task) {
@@ -218,6 +223,10 @@ impl<'a> PlanBuilder<'a> {
             });
         }
         changes.extend(drifted);
+        if let Some(upgrade) = policy::upgrade(&existing.recorded, &wanted.spec) {
+            self.lints.extend(lint::no_way_back(name, &upgrade));
+            self.upgrades.push(PlannedUpgrade { backend: name.clone(), upgrade });
+        }
         let action = if highest_impact(&changes) == ChangeImpact::MovesData { Action::Move } else { Action::Update };
         self.step(address, action, reason, changes, task);
     }
@@ -329,6 +338,7 @@ impl<'a> PlanBuilder<'a> {
             lints: self.lints,
             needs_allow_destroy: Vec::new(),
             at_stake: Vec::new(),
+            upgrades: self.upgrades,
         };
         plan.needs_allow_destroy = plan.destroyed().into_iter().cloned().collect();
         plan.at_stake = at_stake(&plan.steps, &self.existing);

@@ -1,6 +1,6 @@
 //! Lints: what is worth a look in a plan and blocks nothing.
 
-use super::FieldChange;
+use super::{FieldChange, Upgrade, WayBack};
 use crate::model::{
     ActualBackend, Address, BackendName, ControlPlaneInfo, Cost, DatabaseReclaim, Desired, DesiredBackend, Diagnostic, Expiry,
     FieldPath, Files, STORAGE_SERVER, SecretState, TextValue, Timestamp, VolumeReclaim, monthly_cost,
@@ -173,6 +173,19 @@ pub(super) fn changes(name: &BackendName, changes: &[FieldChange]) -> Vec<Diagno
         say("plan.protection_ends", format!("after this, a plan may destroy `{name}`"));
     }
     lints
+}
+
+/// An upgrade that nothing takes back.
+pub(super) fn no_way_back(name: &BackendName, upgrade: &Upgrade) -> Option<Diagnostic> {
+    (upgrade.way_back == WayBack::None).then(|| {
+        let message = format!(
+            "`{}` starts on the data of `{name}` and there is no way back: no snapshot of it can be taken here, and the release \
+             from before cannot read what this one has written",
+            upgrade.to
+        );
+        let help = format!("take an archive first\n    convexinfra archive {name} --out {name}.zip");
+        lint("plan.upgrade_without_way_back", Address::backend(name), message).with_help(help)
+    })
 }
 
 /// A database that outlives its backend.

@@ -28,7 +28,7 @@ use crate::model::{
     FieldDrift, FieldPath, ProjectName, Revision, Timestamp, VolumeReclaim,
 };
 
-pub use crate::policy::{ChangeImpact, FieldChange};
+pub use crate::policy::{ChangeImpact, FieldChange, Upgrade, WayBack};
 pub use build::{BackendSelection, ObservedState, PlanOptions, build};
 pub use cost::{BackendCost, CostSum, PlanCost, Price};
 pub use drift::{DriftReport, UnobservedBackend, detect_drift};
@@ -79,6 +79,19 @@ pub struct Plan {
     /// The data that is lost with the backends that are destroyed. It grows by itself, so it is not a part of the digest.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub at_stake: Vec<DataAtStake>,
+    /// The backends that get another release on their data. It follows from the steps.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub upgrades: Vec<PlannedUpgrade>,
+}
+
+/// Describes the upgrade of one backend.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct PlannedUpgrade {
+    /// The backend.
+    pub backend: BackendName,
+    /// What is upgraded to what, and how it is taken back.
+    #[serde(flatten)]
+    pub upgrade: Upgrade,
 }
 
 /// Describes the data of a backend that is destroyed.

@@ -6,8 +6,14 @@ use crate::model::{Address, BackendName, Diagnostic, DowngradeConsent, Release, 
 /// A commit by itself says nothing about its age.
 const KNOWN_BUILDS: [(&str, &str); 2] = [("903b8b9", "2026-06-26"), ("652b828", "2026-08-21")];
 
+/// Returns the newest release that this program knows to have been published.
+pub(crate) fn newest_known_release() -> Option<Release> {
+    let newest = KNOWN_BUILDS.into_iter().max_by_key(|(_, day)| *day);
+    newest.map(|(short, date)| Release::Precompiled { date: date.to_owned(), short: short.to_owned() })
+}
+
 /// Returns the day of a build, where its name or the table of known builds says so.
-fn build_day(release: &Release) -> Option<&str> {
+pub(crate) fn build_day(release: &Release) -> Option<&str> {
     match release {
         Release::Precompiled { date, .. } => Some(date),
         Release::Commit(commit) => KNOWN_BUILDS.iter().find(|(short, _)| commit.starts_with(short)).map(|(_, day)| *day),

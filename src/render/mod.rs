@@ -15,6 +15,7 @@ mod plural;
 mod problem;
 mod progress;
 mod quota;
+mod releases;
 mod sanitize;
 mod snapshot;
 mod status;
@@ -36,6 +37,7 @@ pub use plural::{counted, duration, plural};
 pub use problem::problems;
 pub use progress::{Progress, RunningStep};
 pub use quota::{QuotaDocument, QuotaEntry, UsageEntry, quota_table};
+pub use releases::release_table;
 pub use sanitize::{sanitize_json, sanitize_terminal};
 pub use snapshot::{describe_snapshot, graded_data, snapshot_table};
 pub use status::{

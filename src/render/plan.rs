@@ -9,8 +9,12 @@ use super::plural::counted;
 use super::sanitize::{sanitize_block, sanitize_line as harmless};
 use super::snapshot::graded_data;
 use super::style::Style;
-use crate::model::{Diagnostic, VolumeReclaim};
-use crate::plan::{Action, DataAtStake, FieldChange, NOT_OBSERVED, Plan, Step, Task};
+use crate::model::{BackendName, Diagnostic, VolumeReclaim};
+use crate::plan::{Action, DataAtStake, FieldChange, NOT_OBSERVED, Plan, Step, Task, WayBack};
+
+/// What an upgrade with a way back does.
+const UPGRADE: &str = "upgrade: it stops, a snapshot is taken, and the new release starts; if that one does not come up, the \
+                       release and the data from before come back by themselves";
 
 /// The whole plan.
 pub fn plan(plan: &Plan, style: Style) -> String {
@@ -56,6 +60,10 @@ fn body(text: &mut String, plan: &Plan, style: Style) {
         let stake = at_stake.get(&step.address.backend).filter(|_| step.destroys_data);
         if let Some(DataAtStake { size, last_snapshot, .. }) = stake {
             let _ = writeln!(text, "      {}", style.removed(&graded_data(size.as_ref(), *last_snapshot)));
+        }
+        let is_of = |backend: &BackendName| *backend == step.address.backend && step.action == Action::Update;
+        if plan.upgrades.iter().any(|planned| is_of(&planned.backend) && planned.upgrade.way_back == WayBack::Snapshot) {
+            let _ = writeln!(text, "{}", style.wrap(&format!("      {UPGRADE}"), 6));
         }
     }
     drift_lines(text, plan, style);

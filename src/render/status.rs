@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::error::inline_finding;
 use super::quota::{QuotaEntry, UsageEntry, quota_line};
 use super::sanitize::{sanitize_block, sanitize_line as harmless};
+use super::snapshot::age;
 use super::style::Style;
 use super::table::table;
 use crate::api::LeaseHolder;
@@ -209,6 +210,12 @@ pub struct StatusEntry {
     /// Why nothing is known of it, where that is so.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub unseen: Option<Diagnostic>,
+    /// When its newest snapshot was taken, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_snapshot: Option<String>,
+    /// How long ago that was.
+    #[serde(skip)]
+    snapshot_age: Option<String>,
 }
 
 impl StatusEntry {
@@ -230,7 +237,14 @@ impl StatusEntry {
             other_variables: backend.unmanaged_env.iter().cloned().collect(),
             notes: backend.observation.notes.clone(),
             unseen: backend.observe_failure(),
+            last_snapshot: backend.last_snapshot.as_ref().map(Timestamp::to_string),
+            snapshot_age: None,
         }
+    }
+
+    /// Renders a backend with the age that its newest snapshot has at a moment.
+    pub fn as_of(backend: &ActualBackend, now: Timestamp) -> Self {
+        Self { snapshot_age: backend.last_snapshot.map(|moment| age(moment, now)), ..Self::new(backend) }
     }
 
     /// Returns the cells of its row in a table.
@@ -314,6 +328,9 @@ pub fn status_table(document: &StatusDocument, style: Style) -> String {
             entry.name,
             harmless(&entry.other_variables.join(", "))
         ));
+    }
+    for (entry, age) in document.backends.iter().filter_map(|entry| Some((entry, entry.snapshot_age.as_ref()?))) {
+        text.push_str(&format!("the last snapshot of {} was taken {age}\n", entry.name));
     }
     for note in document.backends.iter().flat_map(|entry| &entry.notes) {
         text.push_str(&format!("{}\n", sanitize_block(note, 2)));

@@ -47,6 +47,9 @@ pub struct SnapshotManifest {
     /// A note of the user.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub note: Option<String>,
+    /// The release that the backend was upgraded to from here, where it was taken for that.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub before_upgrade_to: Option<String>,
     /// When it was asked for.
     pub created_at: Timestamp,
     /// For how many milliseconds the backend did not run because of it; absent where it did not run anyway.

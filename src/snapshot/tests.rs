@@ -48,7 +48,15 @@ impl World {
             engine: "sqlite",
         };
         let data = self.data();
-        let source = SnapshotSource { id: &id, backend, data: &data, release: None, note: None, created_at: Timestamp(at) };
+        let source = SnapshotSource {
+            id: &id,
+            backend,
+            data: &data,
+            release: None,
+            note: None,
+            before_upgrade_to: None,
+            created_at: Timestamp(at),
+        };
         self.store.write(&source, Timestamp(at + 250), &silent)
     }
 

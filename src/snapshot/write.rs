@@ -67,6 +67,8 @@ pub struct SnapshotSource<'a> {
     pub release: Option<String>,
     /// A note of the user.
     pub note: Option<String>,
+    /// The release that the backend is about to be upgraded to.
+    pub before_upgrade_to: Option<String>,
     /// When it was asked for.
     pub created_at: Timestamp,
 }
@@ -146,6 +148,7 @@ impl SnapshotStore {
             encoding: RowEncoding::SqlitePages,
             release: source.release.clone(),
             note: source.note.clone(),
+            before_upgrade_to: source.before_upgrade_to.clone(),
             created_at: source.created_at,
             downtime_ms: downtime.map(|downtime| u64::try_from(downtime).unwrap_or_default()),
             content,

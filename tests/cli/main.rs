@@ -22,6 +22,7 @@ mod schema;
 mod snapshot;
 mod transcript;
 mod trust;
+mod upgrade;
 
 use fixture::{PortBudget, ProjectFixture};
 

@@ -30,7 +30,7 @@ fn restore(id: &str) -> [&str; 7] {
 }
 
 /// Returns how many documents the backend has.
-fn documents(world: &ProjectFixture) -> u64 {
+pub(crate) fn documents(world: &ProjectFixture) -> u64 {
     let file = world.folder.join("count.zip");
     let run = world.run_expecting(0, &["archive", "dev", "--out", "count.zip", "--json"]);
     std::fs::remove_file(file).unwrap();
@@ -38,7 +38,7 @@ fn documents(world: &ProjectFixture) -> u64 {
     tables.iter().map(|table| table["documents"].as_u64().unwrap()).sum()
 }
 
-fn listed(world: &ProjectFixture) -> Vec<String> {
+pub(crate) fn listed(world: &ProjectFixture) -> Vec<String> {
     let document = world.run_expecting(0, &["snapshot", "list", "--json"]).document();
     document["snapshots"].as_array().unwrap().iter().map(|snapshot| snapshot["id"].as_str().unwrap().to_owned()).collect()
 }

@@ -44,7 +44,7 @@ impl<S: Store> Authority<S> {
             if let Some(mut backend) = rows.backend_by_id(&operation.backend)? {
                 // How far it came is not known.
                 let mut changed = backend.references.remove(NEVER_ENSURED).is_some();
-                if matches!(operation.phase, OperationPhase::Put) && backend.has_been_ready {
+                if matches!(operation.phase, OperationPhase::Put | OperationPhase::Upgrade(_)) && backend.has_been_ready {
                     backend.phase = Phase::Failed;
                     changed = true;
                 }
@@ -91,7 +91,8 @@ impl<S: Store> Authority<S> {
                 serde_json::to_vec(&(work.kind(), backend))
             }
             Work::Snapshot { id, note } => serde_json::to_vec(&("snapshot", backend, id, note)),
-            Work::Restore { snapshot } => serde_json::to_vec(&("restore", backend, snapshot)),
+            Work::Restore { snapshot, release: None } => serde_json::to_vec(&("restore", backend, snapshot)),
+            Work::Restore { snapshot, release } => serde_json::to_vec(&("restore", backend, snapshot, release)),
         };
         let content = zeroize::Zeroizing::new(content.map_err(StoreError::Unwritable)?);
         Ok(self.vault.compute_mac(&content))

@@ -9,10 +9,10 @@ use super::super::retained::NEVER_ENSURED;
 use super::super::{Authority, AuthorityError};
 use super::acceptance::{Acceptance, end_operation};
 use super::steps::{self, Followup};
-use super::types::Operation;
-use crate::api::OperationOutcome;
-use crate::model::{Diagnostic, OperationStep, Timestamp};
-use crate::store::{BackendRow, Compensation, OperationProgress, Rows, Store};
+use super::types::{Operation, OperationPhase};
+use crate::api::{OperationOutcome, Work};
+use crate::model::{Diagnostic, OperationKind, OperationStep, Timestamp};
+use crate::store::{BackendRow, Compensation, OperationProgress, OperationRow, Rows, Store};
 
 impl<S: Store> Authority<S> {
     /// Performs the undo step of the last step that is still to be undone, or ends the operation with its failure.
@@ -20,12 +20,22 @@ impl<S: Store> Authority<S> {
         &self,
         rows: &dyn Rows,
         operation: &mut Operation,
-        row: BackendRow,
+        mut row: BackendRow,
         failure: Diagnostic,
         now: Timestamp,
         is_left: impl Fn(OperationStep) -> bool,
     ) -> Result<Transition, AuthorityError> {
-        let left = steps::undo_steps((self.steps)(&operation.phase), &operation.phase, &row).find(|(step, _)| is_left(*step));
+        let next = |phase: &OperationPhase, row: &BackendRow| {
+            steps::undo_steps((self.steps)(phase), phase, row).find(|(step, _)| is_left(*step))
+        };
+        let left = next(&operation.phase, &row);
+        // Once its data is that of before, its record has to be as well.
+        match (left, &operation.phase) {
+            (Some((OperationStep::CopyData, _)), OperationPhase::Upgrade(upgrade)) => upgrade.revert(&mut row),
+            (Some((OperationStep::StageData, _)), OperationPhase::Restore(_, Some(before))) => before.revert(&mut row),
+            _ => {}
+        }
+        let left = next(&operation.phase, &row);
         let Some((undoing, undo)) = left else { return self.fail(rows, operation, row, failure, now) };
         let compensation = Some(Compensation { undoing, failure });
         if let Some(known) = rows.operation_by_id(&operation.id)?
@@ -56,8 +66,22 @@ impl<S: Store> Authority<S> {
                 operation.compensation = Some(Compensation { undoing, failure });
                 return self.begin_step(rows, &operation.phase, step, &row);
             }
-            Followup::Completed(_) => failure,
-            Followup::Failed(second) => undo_failed(failure, undoing, &second.finding.message),
+            Followup::Completed(step) => {
+                let table = (self.steps)(&operation.phase);
+                if let Some(next) = steps::next_undo_step(table, &operation.phase, undoing, step, &row) {
+                    operation.compensation = Some(Compensation { undoing, failure });
+                    return self.begin_step(rows, &operation.phase, next, &row);
+                }
+                failure
+            }
+            Followup::Failed(second) => {
+                let failure = undo_failed(failure, undoing, &second.finding.message);
+                if changes_release(&operation.phase) && undoing != OperationStep::CopyData {
+                    // No release starts on data that may not be its own.
+                    return self.fail(rows, operation, row, failure, now);
+                }
+                failure
+            }
         };
         self.undo(rows, operation, row, failure, now, |step| step < undoing)
     }
@@ -72,7 +96,7 @@ impl<S: Store> Authority<S> {
         let Acceptance { lease, request, now, .. } = *acceptance;
         for open in rows.open_operations_on(&lease.project, &request.backend)? {
             let (Some(id), is_this) = (open.id.clone(), open.step == request.step) else { continue };
-            if open.progress.compensation.is_some() {
+            if open.progress.compensation.is_some() || self.goes_first(&open, &request.work)? {
                 if let Some((mut undone, next)) = self.resume_one(rows, id, open, now)? {
                     undone.lease = acceptance.executing_lease();
                     return Ok(Some((undone, next)));
@@ -90,6 +114,28 @@ impl<S: Store> Authority<S> {
         }
         Ok(None)
     }
+}
+
+impl<S: Store> Authority<S> {
+    /// Returns whether an operation goes on or back before other work: one that changes the release of data, as only it knows
+    /// which data is that of which release.
+    fn goes_first(&self, open: &OperationRow, work: &Work) -> Result<bool, AuthorityError> {
+        let (Some(id), Some(sealed)) = (&open.id, &open.pending) else { return Ok(false) };
+        // What is removed needs no way back.
+        if matches!(work, Work::Remove { .. }) {
+            return Ok(false);
+        }
+        Ok(match open.kind {
+            OperationKind::Put => self.open_upgrade(id, sealed)?.is_some(),
+            kind @ OperationKind::Restore => changes_release(&self.open_data_phase(id, kind, sealed, open.accepted_at)?),
+            _ => false,
+        })
+    }
+}
+
+/// Returns whether an operation leaves a backend with another release than before.
+fn changes_release(phase: &OperationPhase) -> bool {
+    matches!(phase, OperationPhase::Upgrade(_) | OperationPhase::Restore(_, Some(_)))
 }
 
 /// Returns the first failure with what undoing a step failed with.

@@ -7,12 +7,15 @@ use super::super::{Authority, AuthorityError, VaultError};
 use super::acceptance::{Acceptance, pending_name};
 use super::stop::{Accepted, existing, refuse_while_removing};
 use super::types::OperationPhase;
+use super::upgrade::RowBefore;
 use crate::api::{ControlError, MAX_NOTE_BYTES, Work, is_single_line};
-use crate::model::{Diagnostic, OperationId, OperationKind, Secret, SnapshotId, Timestamp};
-use crate::store::{Rows, Store};
+use crate::model::{Diagnostic, OperationId, OperationKind, Phase, Secret, SnapshotId, Timestamp};
+use crate::store::{Rows, Store, StoreError};
 
 const ID: &str = "snapshot";
 const NOTE: &str = "note";
+/// What a restore with another release goes back to.
+const BEFORE: &str = "before";
 
 impl<S: Store> Authority<S> {
     /// Accepts a snapshot or a restore, and returns the operation with its first step.
@@ -21,17 +24,17 @@ impl<S: Store> Authority<S> {
         rows: &dyn Rows,
         acceptance: Acceptance<'_>,
     ) -> Result<Accepted, AuthorityError> {
-        let row = existing(rows, &acceptance)?;
+        let mut row = existing(rows, &acceptance)?;
         refuse_while_removing(&row)?;
-        let name = &row.name;
+        let name = &row.name.clone();
         if row.is_only_a_record() || !row.has_been_ready {
             let message = format!("`{name}` was never ready, so it has no data");
             let finding = Diagnostic::new("snapshot.no_data", message).with_help("bring it up with\n    convexinfra apply");
             return Err(ControlError::Refused(finding).into());
         }
-        let (id, note) = match &acceptance.request.work {
-            Work::Snapshot { id, note } => (id, note.as_ref()),
-            Work::Restore { snapshot } => (snapshot, None),
+        let (id, note, release) = match &acceptance.request.work {
+            Work::Snapshot { id, note } => (id, note.as_ref(), None),
+            Work::Restore { snapshot, release } => (snapshot, None, release.as_ref()),
             _ => return Err(ControlError::NoSuchBackend { project: row.project, backend: row.name }.into()),
         };
         if note.is_some_and(|note| !is_single_line(note, MAX_NOTE_BYTES)) {
@@ -43,6 +46,19 @@ impl<S: Store> Authority<S> {
         let operation = acceptance.find_or_insert_operation(rows, kind, digest)?;
         let mut pending = BTreeMap::from([(ID.to_owned(), Secret::new(id.as_str()))]);
         pending.extend(note.map(|note| (NOTE.to_owned(), Secret::new(note.clone()))));
+        let before = release.map(|_| RowBefore::of(&row));
+        if let Some(before) = &before {
+            let text = serde_json::to_string(before).map_err(StoreError::Unwritable)?;
+            pending.insert(BEFORE.to_owned(), Secret::new(text));
+        }
+        if let Some(release) = release {
+            row.spec.release = Some(release.clone());
+            // What a newer one has written goes with its data.
+            row.newest_release = Some(release.clone());
+            row.generation = row.generation.next();
+            row.phase = Phase::Updating;
+            rows.put_backend(&row)?;
+        }
         let mut nonce = [0; 24];
         (self.entropy)(&mut nonce)?;
         let sealed = self.vault.seal(&pending_name(&operation), &pending, nonce)?;
@@ -50,7 +66,7 @@ impl<S: Store> Authority<S> {
         let event = if kind == OperationKind::Snapshot { "snapshot_accepted" } else { "restore_accepted" };
         let detail = format!("operation {operation}, snapshot {id}");
         self.record(rows, Some(&row.project), acceptance.audit_context(), event, Some(name), detail)?;
-        let phase = phase(kind, id.clone(), note.cloned(), acceptance.now);
+        let phase = phase(kind, id.clone(), note.cloned(), before, acceptance.now);
         let next = self.first_step(&phase, &row)?;
         Ok((Some(acceptance.new_operation(operation, row.id.clone(), phase)), next))
     }
@@ -67,14 +83,22 @@ impl<S: Store> Authority<S> {
         let id = pending.remove(ID).and_then(|id| SnapshotId::parse(id.expose()).ok());
         let id = id.ok_or_else(|| VaultError::Content(pending_name(operation)))?;
         let note = pending.remove(NOTE).map(|note| note.expose().to_owned());
-        Ok(phase(kind, id, note, accepted_at))
+        let before = pending.remove(BEFORE).map(|before| serde_json::from_str(before.expose())).transpose();
+        let before = before.map_err(|_| VaultError::Content(pending_name(operation)))?;
+        Ok(phase(kind, id, note, before, accepted_at))
     }
 }
 
-fn phase(kind: OperationKind, id: SnapshotId, note: Option<String>, created_at: Timestamp) -> OperationPhase {
+fn phase(
+    kind: OperationKind,
+    id: SnapshotId,
+    note: Option<String>,
+    before: Option<RowBefore>,
+    created_at: Timestamp,
+) -> OperationPhase {
     if kind == OperationKind::Snapshot {
-        OperationPhase::Snapshot(SnapshotRequest { id, note, created_at })
+        OperationPhase::Snapshot(SnapshotRequest { id, note, created_at, before_upgrade: None })
     } else {
-        OperationPhase::Restore(id)
+        OperationPhase::Restore(id, before.map(Box::new))
     }
 }

@@ -13,6 +13,7 @@ mod data;
 mod steps;
 mod stop;
 mod types;
+mod upgrade;
 
 pub(super) use acceptance::{Acceptance, end_operation, pending_name};
 use steps::Followup;
@@ -192,7 +193,7 @@ impl<S: Store> Authority<S> {
         mut row: BackendRow,
         now: Timestamp,
     ) -> Result<Transition, AuthorityError> {
-        let event = match operation.phase {
+        let event = match &operation.phase {
             OperationPhase::Remove | OperationPhase::Replace(..) => return self.finish_removal(rows, operation, row, now),
             OperationPhase::Put => {
                 row.phase = Phase::Ready;
@@ -200,13 +201,22 @@ impl<S: Store> Authority<S> {
                 rows.put_backend(&row)?;
                 "backend_ready"
             }
+            OperationPhase::Upgrade(_) => {
+                row.phase = Phase::Ready;
+                row.managed_env = row.spec.env.keys().cloned().collect();
+                rows.put_backend(&row)?;
+                "backend_upgraded"
+            }
             OperationPhase::Stop => "backend_stopped",
             OperationPhase::Forget => {
                 let (id, who) = (operation.id.clone(), operation.audit_context(now));
                 return Ok(Transition::Ended(self.drop_record(rows, &row, &id, who)?));
             }
             OperationPhase::Snapshot(_) => "snapshot_taken",
-            OperationPhase::Restore(_) => {
+            OperationPhase::Restore(_, rollback) => {
+                if rollback.is_some() {
+                    row.phase = Phase::Ready;
+                }
                 row.managed_env = row.spec.env.keys().cloned().collect();
                 rows.put_backend(&row)?;
                 "snapshot_restored"
@@ -248,10 +258,21 @@ impl<S: Store> Authority<S> {
         rows: &dyn Rows,
         operation: &Operation,
         mut row: BackendRow,
-        failure: Diagnostic,
+        mut failure: Diagnostic,
         now: Timestamp,
     ) -> Result<Transition, AuthorityError> {
         let mut changed = false;
+        match &operation.phase {
+            OperationPhase::Upgrade(upgrade) => {
+                if !upgrade.is_reverted(&row) {
+                    row.phase = Phase::Failed;
+                }
+                failure = upgrade.explain(failure, &row);
+                changed = true;
+            }
+            OperationPhase::Restore(_, Some(_)) => changed = true,
+            _ => {}
+        }
         if matches!(operation.phase, OperationPhase::Put) && row.has_been_ready {
             row.phase = Phase::Failed;
             changed = true;

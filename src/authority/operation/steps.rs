@@ -10,7 +10,7 @@ use super::super::effect::{DatabaseState, Effect, EffectFailure, EffectResult, E
 use super::super::retained::NEVER_ENSURED;
 use super::super::{Authority, AuthorityError, allocation, removal};
 use super::types::OperationPhase;
-use crate::model::{OperationStep, ResolvedBackend, VolumeReclaim};
+use crate::model::{OperationStep, ProviderState, ResolvedBackend, VolumeReclaim};
 use crate::store::{BackendRow, Store};
 
 /// Describes what the result of a step leads to.
@@ -31,17 +31,23 @@ pub(in crate::authority) type StepTable = fn(&OperationPhase) -> &'static [StepR
 pub(in crate::authority) struct StepRow {
     step: OperationStep,
     undo: Option<OperationStep>,
+    then: &'static [OperationStep],
 }
 
 impl StepRow {
     /// Returns the row of a step that leaves nothing behind which would have to be undone.
     pub(in crate::authority) const fn new(step: OperationStep) -> Self {
-        Self { step, undo: None }
+        Self { step, undo: None, then: &[] }
     }
 
     /// Returns the row with a step that undoes it. That step has to be harmless where the first one did nothing.
     pub(in crate::authority) const fn undone_by(self, undo: OperationStep) -> Self {
         Self { undo: Some(undo), ..self }
+    }
+
+    /// Returns the row with what follows the step that undoes it.
+    const fn then(self, then: &'static [OperationStep]) -> Self {
+        Self { then, ..self }
     }
 }
 
@@ -49,7 +55,7 @@ impl StepRow {
 pub(in crate::authority) fn steps_of(phase: &OperationPhase) -> &'static [StepRow] {
     use OperationStep::{
         AwaitReady, ConfirmData, CopyData, Ensure, PrepareStorage, ReleaseStorage, Remove, RevertData, SetAside,
-        SetEnvironment, StageData, Stop, SwitchData, WriteSnapshot,
+        SetEnvironment, StageData, StartRelease, Stop, SwitchData, WriteSnapshot,
     };
     const PUT: &[StepRow] =
         &[StepRow::new(PrepareStorage), StepRow::new(Ensure), StepRow::new(AwaitReady), StepRow::new(SetEnvironment)];
@@ -72,12 +78,22 @@ pub(in crate::authority) fn steps_of(phase: &OperationPhase) -> &'static [StepRo
         StepRow::new(ConfirmData),
         StepRow::new(SetEnvironment),
     ];
+    // It stays stopped until the snapshot is there: what the new release writes is not in it. What is undone last puts the
+    // record from before back and brings the backend up with it.
+    const UPGRADE: &[StepRow] = &[
+        StepRow::new(CopyData).undone_by(Ensure).then(&[AwaitReady]),
+        StepRow::new(WriteSnapshot),
+        StepRow::new(StartRelease).undone_by(StageData).then(&[SwitchData, ConfirmData]),
+        StepRow::new(AwaitReady),
+        StepRow::new(SetEnvironment),
+    ];
     match phase {
         OperationPhase::Put => PUT,
+        OperationPhase::Upgrade(_) => UPGRADE,
         OperationPhase::Stop => STOP,
         OperationPhase::Forget => FORGET,
         OperationPhase::Snapshot(_) => SNAPSHOT,
-        OperationPhase::Restore(_) => RESTORE,
+        OperationPhase::Restore(..) => RESTORE,
         // What replaces a backend is put once its predecessor is gone.
         OperationPhase::Remove | OperationPhase::Replace(..) => REMOVE,
     }
@@ -85,7 +101,7 @@ pub(in crate::authority) fn steps_of(phase: &OperationPhase) -> &'static [StepRo
 
 /// Returns whether a backend needs a step.
 fn applies(phase: &OperationPhase, step: OperationStep, row: &BackendRow) -> bool {
-    let keeps_state = matches!(phase, OperationPhase::Snapshot(_) | OperationPhase::Restore(_));
+    let keeps_state = matches!(phase, OperationPhase::Snapshot(_) | OperationPhase::Restore(..) | OperationPhase::Upgrade(_));
     match step {
         // What was stopped on purpose stays so.
         OperationStep::Ensure | OperationStep::AwaitReady | OperationStep::SetEnvironment if keeps_state && row.stopped => {
@@ -106,7 +122,8 @@ fn applies(phase: &OperationPhase, step: OperationStep, row: &BackendRow) -> boo
         | OperationStep::StageData
         | OperationStep::SwitchData
         | OperationStep::ConfirmData
-        | OperationStep::RevertData => true,
+        | OperationStep::RevertData
+        | OperationStep::StartRelease => true,
     }
 }
 
@@ -120,16 +137,31 @@ pub(super) fn undo_steps(
     undone.filter_map(|entry| Some((entry.step, entry.undo?))).filter(|(_, undo)| applies(phase, *undo, row))
 }
 
+/// Returns the step that follows another one of those that undo a step.
+pub(super) fn next_undo_step(
+    table: &'static [StepRow],
+    phase: &OperationPhase,
+    undoing: OperationStep,
+    after: OperationStep,
+    row: &BackendRow,
+) -> Option<OperationStep> {
+    let entry = table.iter().find(|entry| entry.step == undoing)?;
+    let start = if entry.undo == Some(after) { 0 } else { entry.then.iter().position(|step| *step == after)? + 1 };
+    entry.then.iter().skip(start).copied().find(|step| applies(phase, *step, row))
+}
+
 /// Writes the result of a step into the record of its backend, and returns what follows.
 pub(super) fn record_result(row: &mut BackendRow, result: EffectResult) -> Followup {
     Followup::Completed(match result {
         EffectResult::Failed(failure) => return Followup::Failed(failure),
         EffectResult::StoragePrepared => OperationStep::PrepareStorage,
         EffectResult::Ensured(state) => {
-            row.references = state;
-            row.references.remove(NEVER_ENSURED);
-            allocation::take_noted_endpoints(row);
+            note_state(row, state);
             OperationStep::Ensure
+        }
+        EffectResult::ReleaseStarted(state) => {
+            note_state(row, state);
+            OperationStep::StartRelease
         }
         EffectResult::Ready => {
             // From here on there is data to lose.
@@ -158,6 +190,12 @@ pub(super) fn record_result(row: &mut BackendRow, result: EffectResult) -> Follo
         EffectResult::DataConfirmed => OperationStep::ConfirmData,
         EffectResult::DataReverted => OperationStep::RevertData,
     })
+}
+
+fn note_state(row: &mut BackendRow, state: ProviderState) {
+    row.references = state;
+    row.references.remove(NEVER_ENSURED);
+    allocation::take_noted_endpoints(row);
 }
 
 /// Returns the variables that were set before and are declared no more.
@@ -191,10 +229,23 @@ impl<S: Store> Authority<S> {
             (OperationStep::WriteSnapshot, OperationPhase::Snapshot(request)) => {
                 Effect::WriteSnapshot(backend, request.clone())
             }
-            (OperationStep::StageData, OperationPhase::Restore(id)) => Effect::StageData(backend, id.clone()),
-            (OperationStep::SwitchData, OperationPhase::Restore(id)) => Effect::SwitchData(backend, id.clone()),
-            (OperationStep::ConfirmData, OperationPhase::Restore(id)) => Effect::ConfirmData(backend, id.clone()),
-            (OperationStep::RevertData, OperationPhase::Restore(id)) => Effect::RevertData(backend, id.clone()),
+            (OperationStep::CopyData, OperationPhase::Upgrade(upgrade)) => Effect::CopyData(backend, upgrade.request()),
+            (OperationStep::WriteSnapshot, OperationPhase::Upgrade(upgrade)) => {
+                Effect::WriteSnapshot(backend, upgrade.request())
+            }
+            (OperationStep::StageData, OperationPhase::Upgrade(upgrade)) => {
+                Effect::StageData(backend, upgrade.snapshot().clone())
+            }
+            (OperationStep::SwitchData, OperationPhase::Upgrade(upgrade)) => {
+                Effect::SwitchData(backend, upgrade.snapshot().clone())
+            }
+            (OperationStep::ConfirmData, OperationPhase::Upgrade(upgrade)) => {
+                Effect::ConfirmData(backend, upgrade.snapshot().clone())
+            }
+            (OperationStep::StageData, OperationPhase::Restore(id, _)) => Effect::StageData(backend, id.clone()),
+            (OperationStep::SwitchData, OperationPhase::Restore(id, _)) => Effect::SwitchData(backend, id.clone()),
+            (OperationStep::ConfirmData, OperationPhase::Restore(id, _)) => Effect::ConfirmData(backend, id.clone()),
+            (OperationStep::RevertData, OperationPhase::Restore(id, _)) => Effect::RevertData(backend, id.clone()),
             (step, _) => Self::plain_effect(step, backend, row),
         })
     }
@@ -211,6 +262,7 @@ impl<S: Store> Authority<S> {
             | OperationStep::SwitchData
             | OperationStep::ConfirmData
             | OperationStep::RevertData => Effect::Ensure(backend),
+            OperationStep::StartRelease => Effect::StartRelease(backend),
             OperationStep::AwaitReady => Effect::AwaitReady(backend),
             OperationStep::SetEnvironment => {
                 let values = backend.secrets.iter();

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::super::audit::AuditContext;
 use super::super::effect::{AllocationConflict, SnapshotRequest};
 use super::super::put_request::PutRequest;
+use super::upgrade::{RowBefore, Upgrade};
 use crate::api::Lease;
 use crate::model::{Actor, BackendId, BackendName, OperationId, OperationStep, ProjectName, SnapshotId, StepKey, Timestamp};
 use crate::store::Compensation;
@@ -103,6 +104,8 @@ impl Operation {
 pub(in crate::authority) enum OperationPhase {
     /// Bringing a backend to its specification, or up again.
     Put,
+    /// Bringing a backend with data to another release, and back where that fails.
+    Upgrade(Box<Upgrade>),
     /// Taking a backend away.
     Remove,
     /// Stopping a backend on purpose.
@@ -111,8 +114,8 @@ pub(in crate::authority) enum OperationPhase {
     Forget,
     /// Taking a snapshot of its data.
     Snapshot(SnapshotRequest),
-    /// Replacing its data by that of a snapshot.
-    Restore(SnapshotId),
+    /// Replacing its data by that of a snapshot, and its release by that of the snapshot where it is to go back to that.
+    Restore(SnapshotId, Option<Box<RowBefore>>),
     /// What is there has to go first: a removal that was cut off, or a first attempt with another provider.
     Replace(BackendName, Box<PutRequest>),
 }

@@ -22,8 +22,10 @@ mod plan;
 mod provision;
 mod quota;
 mod recover;
+mod releases;
 mod render;
 mod restore;
+mod rollback;
 mod rotate;
 mod schema;
 mod serve;
@@ -33,6 +35,7 @@ mod status;
 mod token;
 mod trust;
 mod up;
+mod upgrade;
 mod validate;
 mod wait;
 
@@ -70,6 +73,9 @@ async fn run_async(context: &Context, command: Command) -> Result<Exit, AppError
         Command::Archive(args) => archive::run(context, &args).await,
         Command::Snapshot(args) => snapshot::run(context, &args).await,
         Command::Restore(args) => restore::run(context, &args).await,
+        Command::Upgrade(args) => upgrade::run(context, &args).await,
+        Command::Rollback(args) => rollback::run(context, &args).await,
+        Command::Releases(args) => releases::run(context, &args).await,
         Command::Destroy(args) => destroy::run(context, &args).await,
         Command::Drift => drift::run(context).await,
         Command::Status(args) => status::run(context, &args).await,

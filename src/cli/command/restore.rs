@@ -34,14 +34,14 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
         terminal.confirm("replace it? [y/N] ", &format!("{command} --yes"))?;
     }
     let origin = desired.and_then(Desired::origin_if_known).map(str::to_owned);
-    lifecycle::run(control, &project, origin, &name, Work::Restore { snapshot: id.clone() }, &terminal).await?;
+    lifecycle::run(control, &project, origin, &name, Work::Restore { snapshot: id.clone(), release: None }, &terminal).await?;
     context.printer.output(&format!("`{name}` has the data of `{id}`; what it had before is kept until the next restore\n"));
     context.printer.json("convexinfra.restore/1", json!({ "name": name, "snapshot": id }));
     Ok(Exit::Done)
 }
 
 /// Says what is replaced by what.
-fn plan_text(manifest: &SnapshotManifest, backend: Option<&ActualBackend>) -> String {
+pub(super) fn plan_text(manifest: &SnapshotManifest, backend: Option<&ActualBackend>) -> String {
     let replaced = backend.map(|backend| {
         let data = graded_data(backend.data_size.as_ref(), backend.last_snapshot);
         format!("it replaces the data of `{}`: {data}\n", backend.name)

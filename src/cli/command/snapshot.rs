@@ -13,7 +13,7 @@ use crate::cli::context::Context;
 use crate::cli::terminal::Terminal;
 use crate::host::now;
 use crate::model::{BackendName, Desired, Diagnostic, Exit, ProjectName, SnapshotId};
-use crate::render::{describe_snapshot, snapshot_table};
+use crate::render::{counted, describe_snapshot, snapshot_table};
 use crate::snapshot::{ExportMode, SnapshotError, SnapshotManifest, SnapshotStore};
 
 /// How many bytes are read or written between two words about it.
@@ -125,13 +125,20 @@ fn verify(context: &Context, store: &SnapshotStore, id: &SnapshotId) -> Result<E
     let found = store.verify(id, &progress(context, "read")).map_err(failed)?;
     context.printer.json("convexinfra.snapshot-verification/1", json!({ "id": id, "verification": found }));
     if found.damaged == 0 {
-        context
-            .printer
-            .output(&format!("`{id}` is whole: {} files, {} bytes, all of it read again\n", found.files, found.bytes));
+        context.printer.output(&format!(
+            "`{id}` is whole: {}, {} bytes, all of it read again\n",
+            counted_files(found.files),
+            found.bytes
+        ));
         return Ok(Exit::Done);
     }
-    let what = format!("{} of {} files: {}", found.damaged, found.files, found.findings.join("; "));
+    let what = format!("{} of {}: {}", found.damaged, counted_files(found.files), found.findings.join("; "));
     Err(failed(SnapshotError::Damaged { id: id.clone(), what }))
+}
+
+/// Renders a number of files in words.
+fn counted_files(files: u64) -> String {
+    counted(usize::try_from(files).unwrap_or(usize::MAX), "file")
 }
 
 fn export(context: &Context, store: &SnapshotStore, id: &SnapshotId, out: &Path, mode: ExportMode) -> Result<Exit, AppError> {

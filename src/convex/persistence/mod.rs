@@ -9,6 +9,7 @@ pub mod index_key;
 mod mysql_encoding;
 mod row;
 mod table;
+mod version;
 
 use std::path::PathBuf;
 
@@ -23,6 +24,7 @@ pub use self::row::{
     TABLE_SUMMARY, VALUE_BYTES_MAX,
 };
 pub use self::table::{Column, Engine, KnownColumn, Table, UnknownLayout, check_columns};
+pub use self::version::{VersionConflict, version_conflict};
 
 /// The tables that a backend makes at its first start, besides `leases`, which others have as well. On MySQL it makes them
 /// only while the schema has fewer than five tables of any kind.

@@ -90,6 +90,18 @@ pub fn read_live_documents(
     Ok(found)
 }
 
+/// Reads the version of an SQLite file that no backend uses; none where it says none.
+///
+/// # Errors
+/// [`RowError`]: it cannot be read, or holds what is not known.
+pub fn read_version(path: &Path) -> Result<Option<i64>, RowError> {
+    let file = SqliteFile::open(path)?;
+    let tables = sqlite_tables(&file.connection, path)?;
+    let globals = find_table(&tables, persistence::DATABASE_GLOBALS)?;
+    let globals = live_documents(&file.connection, &globals.0, 1).map_err(|error| sqlite_error(path, "read", error))?;
+    Ok(Catalog::default().with_version(&globals).version)
+}
+
 /// Reads the catalog of an SQLite file.
 pub(super) fn read_file(path: &Path) -> Result<Catalog, RowError> {
     let file = SqliteFile::open(path)?;

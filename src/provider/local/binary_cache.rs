@@ -106,6 +106,12 @@ impl BinaryCache {
         }
     }
 
+    /// Returns the newest release that Convex names, or that is on this machine.
+    pub(super) async fn newest_release(&self, notice: ProgressFn<'_>) -> Result<Release, ProviderError> {
+        // Which releases there are does not depend on the machine.
+        self.resolve_latest(Platform::detect().unwrap_or(Platform::LinuxX86), notice).await
+    }
+
     async fn resolve_latest(&self, platform: Platform, notice: ProgressFn<'_>) -> Result<Release, ProviderError> {
         let asked = async {
             let origin = Origin::parse(&self.sources.latest).map_err(|error| error.to_string())?;

@@ -85,6 +85,14 @@ impl Local {
         Self { supervisor: self.supervisor.with_grace(grace), ..self }
     }
 
+    /// Returns the newest release that Convex names, or the newest on this machine where Convex cannot be asked.
+    ///
+    /// # Errors
+    /// [`ProviderError`] when neither says one.
+    pub async fn newest_release(&self, notice: ProgressFn<'_>) -> Result<Release, ProviderError> {
+        self.cache.newest_release(notice).await
+    }
+
     async fn binary(&self, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> Result<Binary, ProviderError> {
         match &placement.spec.settings.local.binary {
             Some(path) => user_binary(placement, Path::new(path)).await,
