@@ -6,6 +6,8 @@ mod archive;
 mod key;
 mod kubernetes;
 mod log;
+mod plan;
+mod provision;
 mod quota;
 mod schema;
 mod serve;
@@ -16,7 +18,6 @@ mod trust;
 mod upgrade;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -25,6 +26,8 @@ pub(crate) use self::archive::Archive;
 pub(crate) use self::key::{Key, KeyCommand, Rotate};
 pub(crate) use self::kubernetes::{Forward, ForwardedPart, Kubernetes, KubernetesCommand, Render};
 pub(crate) use self::log::Log;
+pub(crate) use self::plan::{Apply, ApprovalArgs, Destroy, LockArgs, Plan, PlanScope};
+pub(crate) use self::provision::{Deprovision, Forget, Import, Provision, Recover};
 pub(crate) use self::quota::{Quota, QuotaCommand, QuotaLimit, QuotaLimits, QuotaTarget};
 pub(crate) use self::schema::Schema;
 pub(crate) use self::serve::{LogFormat, LogLevel, Serve};
@@ -34,7 +37,6 @@ pub(crate) use self::token::{Token, TokenCommand};
 pub(crate) use self::trust::{Trust, TrustCommand};
 pub(crate) use self::upgrade::{Releases, Rollback, Upgrade};
 use crate::api::client::ControlPlaneUrl;
-use crate::app::ApplyOptions;
 use crate::model::{BackendName, Exit, ProjectName, TimeSpan};
 
 /// The exit codes as they follow the help.
@@ -224,108 +226,6 @@ pub(crate) struct Status {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct PlanScope {
-    /// Make this repository the home of a project that was last applied from another one.
-    #[arg(long, env = "CONVEXINFRA_TAKE_OVER", value_parser = FalseyValueParser::new())]
-    pub(crate) take_over: bool,
-
-    /// Let a backend run a release of which nothing says that it is newer than the one before
-    #[arg(long, value_name = "NAME")]
-    pub(crate) allow_downgrade: Vec<BackendName>,
-
-    /// Create backends again that were removed because their `ttl` ended
-    #[arg(long)]
-    pub(crate) renew: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Plan {
-    #[command(flatten)]
-    pub(crate) scope: PlanScope,
-    /// Exit 2 when changes are pending, 3 when nothing but drift is.
-    #[arg(long, visible_alias = "detailed-exit-code", env = "CONVEXINFRA_DETAILED_EXITCODE", value_parser = FalseyValueParser::new())]
-    pub(crate) detailed_exitcode: bool,
-    /// Save the plan, without secrets, for `apply --plan`.
-    #[arg(long, value_name = "FILE", env = "CONVEXINFRA_OUT")]
-    pub(crate) out: Option<PathBuf>,
-    /// Print Markdown for the comment under a pull request.
-    #[arg(long, conflicts_with = "json", env = "CONVEXINFRA_MARKDOWN", value_parser = FalseyValueParser::new())]
-    pub(crate) markdown: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ApprovalArgs {
-    /// Do not ask; answers for everything that destroys nothing.
-    #[arg(long, short = 'y', env = "CONVEXINFRA_YES", value_parser = FalseyValueParser::new())]
-    pub(crate) yes: bool,
-    // No variable stands for it: a forgotten export would take the guard away.
-    /// Allow that this backend and its data are destroyed; once for each.
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
-    pub(crate) allow_destroy: Vec<BackendName>,
-    /// How many steps run at once at most.
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024), env = "CONVEXINFRA_PARALLELISM")]
-    pub(crate) parallelism: u16,
-}
-
-impl ApprovalArgs {
-    /// Returns what the arguments allow.
-    pub(crate) fn options(&self, lock: &LockArgs) -> ApplyOptions {
-        ApplyOptions {
-            approved: self.yes,
-            allow_destroy: self.allow_destroy.iter().cloned().collect(),
-            parallelism: usize::from(self.parallelism),
-            wait_for_lock: lock.duration(),
-        }
-    }
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct LockArgs {
-    /// How long to wait for another apply of the project to end, such as `5m`; without it that is an error (5).
-    #[arg(long, value_name = "DURATION", value_parser = time_span, env = "CONVEXINFRA_WAIT_FOR_LOCK")]
-    pub(crate) wait_for_lock: Option<TimeSpan>,
-}
-
-impl LockArgs {
-    /// Returns how long to wait for the lease.
-    pub(crate) fn duration(&self) -> Option<Duration> {
-        self.wait_for_lock.map(|span| Duration::from_secs(span.seconds()))
-    }
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Apply {
-    #[command(flatten)]
-    pub(crate) scope: PlanScope,
-    #[command(flatten)]
-    pub(crate) approval: ApprovalArgs,
-    #[command(flatten)]
-    pub(crate) lock: LockArgs,
-    /// Carry out exactly this saved plan.
-    #[arg(long, value_name = "FILE", env = "CONVEXINFRA_PLAN")]
-    pub(crate) plan: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Destroy {
-    /// The backends; all of the project when none is named.
-    pub(crate) names: Vec<BackendName>,
-    /// Keep their volumes, where the provider can (`fly`).
-    #[arg(long, env = "CONVEXINFRA_KEEP_DATA", value_parser = FalseyValueParser::new())]
-    pub(crate) keep_data: bool,
-    /// Drop their databases on servers of yours as well; they stay otherwise.
-    #[arg(long, requires = "allow_destroy", env = "CONVEXINFRA_WITH_DATABASE", value_parser = FalseyValueParser::new())]
-    pub(crate) with_database: bool,
-    /// Remove what they have in S3 buckets as well, under the prefix that each database names and no other.
-    #[arg(long, requires = "with_database", env = "CONVEXINFRA_WITH_FILES", value_parser = FalseyValueParser::new())]
-    pub(crate) with_files: bool,
-    #[command(flatten)]
-    pub(crate) approval: ApprovalArgs,
-    #[command(flatten)]
-    pub(crate) lock: LockArgs,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct BackendArg {
     /// The backend; may be left out when there is just one.
     pub(crate) name: Option<BackendName>,
@@ -360,75 +260,4 @@ pub(crate) struct Completions {
     /// The shell.
     #[arg(value_enum)]
     pub(crate) shell: clap_complete::Shell,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Provision {
-    /// The backend.
-    pub(crate) name: BackendName,
-    /// Where it runs, when it is not in the manifest yet; `local` where there is no manifest.
-    #[arg(long, value_parser = ["simulated", "local", "docker", "fly", "kubernetes"], env = "CONVEXINFRA_PROVIDER")]
-    pub(crate) provider: Option<String>,
-    /// The executable of a local backend, when it is not in the manifest yet; without it Convex's own is downloaded.
-    #[arg(long, value_name = "PATH", env = "CONVEXINFRA_BINARY")]
-    pub(crate) binary: Option<PathBuf>,
-    /// In which region, when it is not in the manifest yet.
-    #[arg(long, env = "CONVEXINFRA_REGION")]
-    pub(crate) region: Option<String>,
-    /// Which build, when it is not in the manifest yet.
-    #[arg(long, env = "CONVEXINFRA_RELEASE")]
-    pub(crate) release: Option<String>,
-    /// How long it lives, when it is not in the manifest yet.
-    #[arg(long, env = "CONVEXINFRA_TTL")]
-    pub(crate) ttl: Option<String>,
-    /// Its env file, when it is not in the manifest yet.
-    #[arg(long, env = "CONVEXINFRA_ENV_FILE")]
-    pub(crate) env_file: Option<String>,
-    /// Print the admin key as well.
-    #[arg(long)]
-    pub(crate) show_key: bool,
-    #[command(flatten)]
-    pub(crate) lock: LockArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Forget {
-    /// The backend.
-    pub(crate) name: BackendName,
-    /// Do not ask.
-    #[arg(long, short = 'y')]
-    pub(crate) yes: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Deprovision {
-    /// The backend.
-    pub(crate) name: BackendName,
-    /// Allow that this backend and its data are destroyed.
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
-    pub(crate) allow_destroy: Vec<BackendName>,
-    /// Keep its volume, where the provider can (`fly`).
-    #[arg(long, env = "CONVEXINFRA_KEEP_DATA", value_parser = FalseyValueParser::new())]
-    pub(crate) keep_data: bool,
-    /// Drop its database on a server of yours as well; it stays otherwise.
-    #[arg(long, requires = "allow_destroy", env = "CONVEXINFRA_WITH_DATABASE", value_parser = FalseyValueParser::new())]
-    pub(crate) with_database: bool,
-    /// Remove what it has in S3 buckets as well, under the prefix that its database names and no other.
-    #[arg(long, requires = "with_database", env = "CONVEXINFRA_WITH_FILES", value_parser = FalseyValueParser::new())]
-    pub(crate) with_files: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Import {
-    /// The backend of the manifest that it becomes.
-    pub(crate) name: BackendName,
-    /// The container to take over.
-    #[arg(long, value_name = "ID", env = "CONVEXINFRA_CONTAINER")]
-    pub(crate) container: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Recover {
-    /// The backend; all of the project when left out.
-    pub(crate) name: Option<BackendName>,
 }
