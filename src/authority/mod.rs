@@ -158,12 +158,28 @@ pub fn store_diagnostic(error: &StoreError) -> Diagnostic {
 }
 
 #[cfg(test)]
+mod acceptance_tests;
+#[cfg(test)]
+mod app_tests;
+#[cfg(test)]
+mod compensation_tests;
+#[cfg(test)]
 mod data_tests;
+#[cfg(test)]
+mod database_tests;
+#[cfg(test)]
+mod expiry_tests;
+#[cfg(test)]
+mod history_tests;
 #[cfg(test)]
 mod policy_tests;
 #[cfg(test)]
-mod service_tests;
+mod resume_tests;
+#[cfg(test)]
+mod right_tests;
 #[cfg(test)]
 mod step_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod token_tests;

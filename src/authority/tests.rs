@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::api::{LEASE_SECONDS, Lease, LeaseHolder, LeaseNonce, OperationOutcome, OperationRequest, Work};
 use crate::model::{
-    Actor, BackendName, BackendSpec, DatabaseReclaim, DatabaseRole, DowngradeConsent, FieldPath, Phase, ProjectName,
-    ProviderKind, ProviderState, Secret, SecretRef, SecretSource, ServerStorage, StepKey, Storage, Timestamp, VolumeReclaim,
+    Actor, BackendName, BackendSpec, DatabaseReclaim, DowngradeConsent, FieldPath, Phase, ProjectName, ProviderKind,
+    ProviderState, Secret, SecretRef, SecretSource, StepKey, Timestamp, VolumeReclaim,
 };
 use crate::store::SqliteStore;
 
@@ -112,6 +112,13 @@ pub(super) fn put(spec: BackendSpec) -> Work {
 
 pub(super) fn simulated() -> BackendSpec {
     BackendSpec::new(ProviderKind::Simulated)
+}
+
+pub(super) fn refusal_code(error: AuthorityError) -> String {
+    match error {
+        AuthorityError::Control(error) => error.report().errors.swap_remove(0).code,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -346,198 +353,4 @@ fn a_stopped_backend_keeps_its_allocation_until_it_is_removed() {
 /// Takes a backend away, volume and all; its database stays.
 pub(super) fn remove() -> Work {
     Work::Remove { volume: VolumeReclaim::Delete, database: DatabaseReclaim::Retain }
-}
-
-/// A backend on a server, with the URL's value.
-fn on_server(url: &str, role: DatabaseRole) -> Work {
-    let mut spec = simulated();
-    let reference = Some(SecretRef::Env("DATABASE".into()));
-    spec.storage = Storage::Postgres(ServerStorage { url: reference, role, ..ServerStorage::default() });
-    let secrets = BTreeMap::from([(FieldPath::new("storage.url"), Secret::new(url))]);
-    Work::Put { spec: Box::new(spec), secrets, renamed_from: None, downgrade: DowngradeConsent::Missing }
-}
-
-#[test]
-fn a_database_comes_before_its_backend_and_goes_after_it() {
-    let world = world();
-    let lease = world.lease();
-    let (operation, next) = world.accept(&lease, "k", "dev", on_server("postgres://me@db", DatabaseRole::Url)).unwrap();
-    assert!(matches!(next, Transition::Perform(Effect::PrepareStorage(_))), "{next:?}");
-    let next = world.authority.advance(&mut operation.unwrap(), EffectResult::StoragePrepared, NOW).unwrap();
-    assert!(matches!(next, Transition::Perform(Effect::Ensure(_))), "{next:?}");
-    world.bring_up(&lease, "dev", on_server("postgres://me@db", DatabaseRole::Url));
-
-    let remove = |database| Work::Remove { volume: VolumeReclaim::Delete, database };
-    let (_, next) = world.accept(&lease, "drop", "dev", remove(DatabaseReclaim::Delete)).unwrap();
-    assert!(matches!(next, Transition::Perform(Effect::Remove(_))), "{next:?}");
-    // It was cut off here. The next plan is told how it was begun, and resuming it goes on so.
-    let begun = world.authority.view(&project()).unwrap().backends[0].removal.unwrap();
-    assert_eq!(begun.database, DatabaseReclaim::Delete);
-    let resumed = world.authority.resume(&std::collections::BTreeSet::new(), NOW).unwrap();
-    let (_, mut operation, _) = resumed.resumed.into_iter().next().unwrap();
-    let next = world.authority.advance(&mut operation, EffectResult::Removed(None), NOW).unwrap();
-    assert!(matches!(next, Transition::Perform(Effect::ReleaseStorage(_, DatabaseReclaim::Delete))), "{next:?}");
-    let next = world
-        .authority
-        .advance(&mut operation, EffectResult::StorageReleased(crate::authority::DatabaseState::Present), NOW)
-        .unwrap();
-    assert!(matches!(next, Transition::Ended(OperationOutcome::Done { .. })), "{next:?}");
-    assert!(world.authority.view(&project()).unwrap().backends.is_empty());
-}
-
-#[test]
-fn a_role_has_one_password_for_as_long_as_it_is_wanted() {
-    let world = world();
-    let lease = world.lease();
-    let path = FieldPath::new(crate::convex::database_url::ROLE_PASSWORD);
-    let password = || {
-        let placement = world.authority.resolve_backend(&project(), &name("dev")).unwrap();
-        placement.secrets.get(&path).map(|password| password.expose().to_owned())
-    };
-    world.bring_up(&lease, "dev", on_server("postgres://me:one@db", DatabaseRole::LeastPrivilege));
-    let first = password().unwrap();
-    assert_eq!(first.len(), 64);
-    world.bring_up(&lease, "dev", on_server("postgres://me:two@db", DatabaseRole::LeastPrivilege));
-    assert_eq!(password(), Some(first.clone()));
-    assert!(!format!("{:?}", world.authority.view(&project()).unwrap()).contains(&first));
-    world.bring_up(&lease, "dev", on_server("postgres://me:two@db", DatabaseRole::Url));
-    assert_eq!(password(), None);
-}
-
-#[test]
-fn a_record_from_before_servers_were_compared_knows_its_server() {
-    let world = world();
-    let lease = world.lease();
-    let server = FieldPath::new("storage.server");
-    let seen = || world.authority.view(&project()).unwrap().backends[0].secrets.clone();
-    world.bring_up(&lease, "dev", on_server("postgres://me:one@db", DatabaseRole::Url));
-    let first = seen();
-    let forget = |rows: &dyn crate::store::Rows| {
-        let mut row = rows.backend(&project(), &name("dev"))?.unwrap();
-        row.fingerprints.remove(&server).unwrap();
-        rows.put_backend(&row)
-    };
-    world.authority.store.write(crate::store::Durability::NoFsync, forget).unwrap();
-    assert_eq!(seen(), first);
-    world.bring_up(&lease, "dev", on_server("postgres://you:two@db:5432/", DatabaseRole::Url));
-    assert_eq!(seen()[&server], first[&server]);
-    assert_ne!(seen()[&FieldPath::new("storage.url")], first[&FieldPath::new("storage.url")]);
-    let other = world.accept(&lease, "other", "dev", on_server("postgres://me:one@db:5433", DatabaseRole::Url)).unwrap_err();
-    assert!(other.to_string().contains("`storage.server`"), "{other}");
-}
-
-fn fly() -> BackendSpec {
-    let mut spec = BackendSpec::new(ProviderKind::Fly);
-    spec.region = Some("iad".into());
-    spec
-}
-
-fn placed(next: &Transition) -> crate::model::ResolvedBackend {
-    match next {
-        Transition::Perform(Effect::Ensure(placement)) => (**placement).clone(),
-        other => panic!("{other:?}"),
-    }
-}
-
-#[test]
-fn an_app_is_named_before_it_is_made_and_keeps_its_name() {
-    let world = world();
-    let lease = world.lease();
-    let (operation, next) = world.accept(&lease, "k", "dev", put(fly())).unwrap();
-    let placement = placed(&next);
-    let app = placement.provider_state["app"].clone();
-    assert!(app.starts_with("gremlin-dev-"), "{app}");
-    assert_eq!(placement.endpoints.url, format!("https://{app}.fly.dev"));
-    assert_eq!(placement.endpoints.site_url, format!("https://{app}.fly.dev/http"));
-    assert_eq!((placement.ports.api, placement.provider_state["reach"].as_str()), (0, placement.endpoints.url.as_str()));
-    // A command that was killed here finds the same name again.
-    let (_, next) = world.accept(&lease, "k2", "dev", put(fly())).unwrap();
-    assert_eq!(placed(&next).provider_state["app"], app);
-
-    // Another organization has that name: another one is taken, as long as no client knows it.
-    let failure =
-        |taken| EffectResult::Failed(EffectFailure { finding: Diagnostic::new("fly.app_taken", "taken"), conflict: taken });
-    let mut operation = operation.unwrap();
-    let next = world.authority.advance(&mut operation, failure(Some(AllocationConflict::App)), NOW).unwrap();
-    let other = placed(&next);
-    assert_ne!(other.provider_state["app"], app);
-    assert_eq!(other.endpoints.url, format!("https://{}.fly.dev", other.provider_state["app"]));
-    let mut tries = 1;
-    while let Transition::Perform(_) =
-        world.authority.advance(&mut operation, failure(Some(AllocationConflict::App)), NOW).unwrap()
-    {
-        tries += 1;
-        assert!(tries < 20, "it looks for names for ever");
-    }
-}
-
-#[test]
-fn own_origins_stand_before_the_apps() {
-    let world = world();
-    let lease = world.lease();
-    let mut spec = fly();
-    spec.origins.api = Some("https://api.gremlin.dev".into());
-    spec.origins.site = Some("https://api.gremlin.dev/http".into());
-    spec.settings.fly.app = Some("named".into());
-    let (_, next) = world.accept(&lease, "k", "dev", put(spec)).unwrap();
-    let placement = placed(&next);
-    assert_eq!(placement.provider_state["app"], "named");
-    assert_eq!(placement.provider_state["reach"], "https://named.fly.dev");
-    assert_eq!(placement.endpoints.url, "https://api.gremlin.dev");
-    assert_eq!(placement.endpoints.site_url, "https://api.gremlin.dev/http");
-}
-
-#[test]
-fn a_quota_in_dollars_counts_what_machines_cost() {
-    let world = world();
-    let lease = world.lease();
-    let quota = crate::model::Quota { monthly_usd: Some(10.0), ..crate::model::Quota::default() };
-    world.authority.set_quota(&crate::api::ResourceLevel::Project(project()), &quota, &me(), NOW).unwrap();
-    world.accept(&lease, "one", "one", put(fly())).unwrap();
-    let refused = world.accept(&lease, "two", "two", put(fly())).unwrap_err();
-    assert!(refused.to_string().contains("would cost $17.06 a month together, and its quota allows $10.00"), "{refused}");
-    world.accept(&lease, "three", "three", put(simulated())).unwrap();
-    world.accept(&lease, "four", "one", put(fly())).unwrap();
-}
-
-#[test]
-fn a_removal_that_keeps_the_volume_is_finished_as_it_was_begun() {
-    let world = world();
-    let lease = world.lease();
-    assert!(matches!(world.bring_up(&lease, "dev", put(fly())), OperationOutcome::Done { .. }));
-    let keep = Work::Remove { volume: VolumeReclaim::Retain, database: DatabaseReclaim::Retain };
-    let (_, next) = world.accept(&lease, "keep", "dev", keep).unwrap();
-    let kept = |next: &Transition| match next {
-        Transition::Perform(Effect::Remove(placement)) => volume_disposal(&placement.provider_state),
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(kept(&next), VolumeReclaim::Retain);
-    // As the next server finds it after a crash.
-    let resumed = world.authority.resume(&std::collections::BTreeSet::new(), NOW).unwrap();
-    assert_eq!(kept(&resumed.resumed[0].2), VolumeReclaim::Retain);
-    let begun = || world.authority.view(&project()).unwrap().backends[0].removal.map(|removal| removal.volume);
-    assert_eq!(begun(), Some(VolumeReclaim::Retain));
-    // It is declared again: what is there goes first, as it was begun.
-    let (_, next) = world.accept(&lease, "again", "dev", put(fly())).unwrap();
-    assert_eq!(kept(&next), VolumeReclaim::Retain);
-    // A later request has another policy.
-    let (_, next) = world.accept(&lease, "all", "dev", remove()).unwrap();
-    assert_eq!((kept(&next), begun()), (VolumeReclaim::Delete, Some(VolumeReclaim::Delete)));
-}
-
-#[test]
-fn a_first_attempt_in_an_app_that_was_named_is_replaced_without_its_data() {
-    for (app, kept) in [(Some("named".to_owned()), VolumeReclaim::Retain), (None, VolumeReclaim::Delete)] {
-        let world = world();
-        let lease = world.lease();
-        let mut first = fly();
-        first.settings.fly.app = app;
-        world.accept(&lease, "fly", "dev", put(first)).unwrap();
-        // It was never ready, so another provider may take its place; but who knows what was in that app.
-        let (operation, next) = world.accept(&lease, "here", "dev", put(simulated())).unwrap();
-        let Transition::Perform(Effect::Remove(placement)) = next else { panic!("{next:?}") };
-        assert_eq!(volume_disposal(&placement.provider_state), kept);
-        let next = world.authority.advance(&mut operation.unwrap(), EffectResult::Removed(None), NOW).unwrap();
-        assert!(!placed(&next).provider_state.contains_key("app"), "{next:?}");
-    }
 }

@@ -10,7 +10,10 @@ use std::sync::Arc;
 use super::{Host, HostParts, LocalBinaries, NativePlatform};
 use crate::api::{ControlError, ControlPlane, IfMissing};
 use crate::convex::deployment::DeploymentClient;
-use crate::model::{ProjectName, Secret, SecretState, Snapshot};
+use crate::model::{
+    Observation, ProjectName, ProviderKind, ProviderState, ResolvedBackend, RunState, Secret, SecretState, Snapshot,
+};
+use crate::provider::{LogChunk, LogPosition, ProgressFn, Provider, ProviderError, async_trait};
 
 /// The home and the manifest that the release 0.1.0 left.
 const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/home_0_1_0");
@@ -19,7 +22,7 @@ fn host(home: &Path) -> Arc<Host> {
     Arc::new(Host::new(HostParts {
         platform: Box::new(NativePlatform::new(home.to_owned(), None, None)),
         name: super::EMBEDDED.to_owned(),
-        providers: vec![Box::new(super::tests::Recorder)],
+        providers: vec![Box::new(Recorder)],
         connections: DeploymentClient::default(),
         local_binaries: LocalBinaries::Any,
     }))
@@ -125,4 +128,30 @@ async fn a_master_key_that_others_may_read_is_refused() {
     let folder = copy_of_fixture();
     fs::write(folder.path().join("master.key"), [0xff; 40]).unwrap();
     assert_eq!(code(&snapshot(folder.path()).await.unwrap_err()), "home.master_key_shape");
+}
+
+/// A provider of records only.
+struct Recorder;
+
+#[async_trait]
+impl Provider for Recorder {
+    fn kind(&self) -> ProviderKind {
+        ProviderKind::Simulated
+    }
+
+    async fn observe(&self, _: &ResolvedBackend) -> Result<Observation, ProviderError> {
+        Ok(Observation::as_recorded(RunState::Recorded))
+    }
+
+    async fn ensure(&self, _: &ResolvedBackend, _: ProgressFn<'_>) -> Result<ProviderState, ProviderError> {
+        Ok(ProviderState::new())
+    }
+
+    async fn remove(&self, _: &ResolvedBackend, _: ProgressFn<'_>) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
+    async fn logs(&self, _: &ResolvedBackend, _: LogPosition) -> Result<LogChunk, ProviderError> {
+        Ok(LogChunk { text: String::new(), next: 0 })
+    }
 }

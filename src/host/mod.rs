@@ -393,4 +393,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 mod home_tests;
 #[cfg(test)]
 #[cfg(feature = "native")]
+mod janitor_tests;
+#[cfg(test)]
+#[cfg(feature = "native")]
 mod tests;

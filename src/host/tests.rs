@@ -88,10 +88,10 @@ impl Transport for UnreachableTransport {
 
 /// What the fake provider does: by default every `ensure` fails and every `remove` succeeds.
 #[derive(Default)]
-struct ProviderSwitches {
+pub(super) struct ProviderSwitches {
     /// Whether `ensure` waits at the gate first.
     gated: AtomicBool,
-    in_the_way: AtomicBool,
+    pub(super) in_the_way: AtomicBool,
     /// Whether what is brought up starts, and whether it can be looked at then.
     starts: AtomicBool,
     blind: AtomicBool,
@@ -103,7 +103,7 @@ struct ProviderSwitches {
 
 struct FakeProvider(Arc<ProviderSwitches>, Arc<Semaphore>);
 
-const WORDS: &str = "hunter2-hunter2";
+pub(super) const WORDS: &str = "hunter2-hunter2";
 
 fn said(words: &str) -> ProviderError {
     ProviderError::Exited { status: words.to_owned(), log: Vec::new() }
@@ -145,13 +145,13 @@ impl Provider for FakeProvider {
     }
 }
 
-struct HostFixture {
-    host: Arc<Host>,
-    switches: Arc<ProviderSwitches>,
+pub(super) struct HostFixture {
+    pub(super) host: Arc<Host>,
+    pub(super) switches: Arc<ProviderSwitches>,
     gate: Arc<Semaphore>,
     now: Arc<AtomicI64>,
     log: Arc<Mutex<Vec<u8>>>,
-    folder: tempfile::TempDir,
+    pub(super) folder: tempfile::TempDir,
     _logging: tracing::subscriber::DefaultGuard,
 }
 
@@ -168,7 +168,7 @@ impl std::io::Write for Lines {
     }
 }
 
-fn host_fixture() -> HostFixture {
+pub(super) fn host_fixture() -> HostFixture {
     let folder = tempfile::tempdir().unwrap();
     let (switches, gate) = (Arc::<ProviderSwitches>::default(), Arc::new(Semaphore::new(0)));
     let now = Arc::new(AtomicI64::new(BEGIN));
@@ -189,11 +189,11 @@ fn host_fixture() -> HostFixture {
     HostFixture { host, switches, gate, now, log, folder, _logging: tracing::subscriber::set_default(subscriber) }
 }
 
-fn project() -> ProjectName {
+pub(super) fn project() -> ProjectName {
     ProjectName::parse("gremlin").unwrap()
 }
 
-fn name(text: &str) -> BackendName {
+pub(super) fn name(text: &str) -> BackendName {
     BackendName::parse(text).unwrap()
 }
 
@@ -253,7 +253,7 @@ impl HostFixture {
     }
 
     /// Backends that could not be brought up, and live for a minute all the same; nobody holds the lease.
-    async fn with_backends(self, backends: &[&str]) -> Self {
+    pub(super) async fn with_backends(self, backends: &[&str]) -> Self {
         let lease = self.lease();
         for backend in backends {
             let id = self.put(&lease, backend, &format!("plan/{backend}")).await.unwrap();
@@ -263,12 +263,12 @@ impl HostFixture {
         self
     }
 
-    fn pass(&self, seconds: i64) {
+    pub(super) fn pass(&self, seconds: i64) {
         self.now.fetch_add(seconds * 1000, Ordering::Relaxed);
     }
 
     /// Sweeps, and waits for what that has begun.
-    async fn sweep(&self) -> Result<(), ControlError> {
+    pub(super) async fn sweep(&self) -> Result<(), ControlError> {
         let swept = self.host.sweep();
         while !self.host.registry.running().is_empty() {
             tokio::task::yield_now().await;
@@ -276,85 +276,23 @@ impl HostFixture {
         swept
     }
 
-    fn names(&self) -> Vec<String> {
+    pub(super) fn names(&self) -> Vec<String> {
         let view = self.host.read_rows(|authority| authority.view(&project())).unwrap().unwrap();
         view.backends.iter().map(|backend| backend.name.to_string()).collect()
     }
 
-    fn log(&self) -> String {
+    pub(super) fn log(&self) -> String {
         String::from_utf8(lock(&self.log).clone()).unwrap()
     }
 
-    fn removals(&self) -> usize {
+    pub(super) fn removals(&self) -> usize {
         self.switches.removals.load(Ordering::Relaxed)
     }
 
     /// In how many seconds the next sweep is due.
-    fn next_sweep(&self) -> Option<i64> {
+    pub(super) fn next_sweep(&self) -> Option<i64> {
         self.host.next_sweep().unwrap().map(|next| next.since(self.host.now()) / 1000)
     }
-}
-
-#[tokio::test]
-async fn a_removal_that_fails_is_tried_again_later_and_said_in_the_log_without_its_words() {
-    let fixture = host_fixture().with_backends(&["dev"]).await;
-    assert_eq!(fixture.next_sweep(), Some(60));
-    fixture.sweep().await.unwrap();
-    assert_eq!(fixture.removals(), 0);
-    fixture.pass(60);
-    fixture.switches.in_the_way.store(true, Ordering::Relaxed);
-    fixture.sweep().await.unwrap();
-    assert_eq!((fixture.removals(), fixture.next_sweep()), (1, Some(5)));
-    fixture.pass(4);
-    fixture.sweep().await.unwrap();
-    assert_eq!(fixture.removals(), 1);
-    fixture.pass(1);
-    fixture.sweep().await.unwrap();
-    assert_eq!((fixture.removals(), fixture.next_sweep()), (2, Some(10)));
-    fixture.switches.in_the_way.store(false, Ordering::Relaxed);
-    fixture.pass(10);
-    fixture.sweep().await.unwrap();
-    assert_eq!((fixture.names(), fixture.next_sweep()), (Vec::new(), None));
-    let log = fixture.log();
-    let failed: Vec<_> = log.lines().filter(|line| line.contains("an operation failed")).collect();
-    assert_eq!(failed.len(), 3, "the attempt to bring it up, and two to take it away: {log}");
-    for line in failed {
-        for part in ["WARN", "project=gremlin", "backend=dev", "operation=", "code=\"provider."] {
-            assert!(line.contains(part), "{part} is not in {line}");
-        }
-    }
-    assert!(!log.contains(WORDS), "{log}");
-}
-
-#[tokio::test]
-async fn a_busy_backend_blocks_no_other_from_expiring() {
-    let fixture = host_fixture().with_backends(&["a", "b"]).await;
-    fixture.pass(60);
-    let turn = fixture.host.registry.backend_lock(&(project(), name("a"))).lock_owned().await;
-    fixture.sweep().await.unwrap();
-    assert_eq!(fixture.names(), ["a"]);
-    drop(turn);
-    fixture.sweep().await.unwrap();
-    assert!(fixture.names().is_empty());
-}
-
-#[tokio::test]
-async fn a_removal_that_cannot_begin_blocks_no_other_and_is_logged_once() {
-    let fixture = host_fixture().with_backends(&["a", "b"]).await;
-    let store = rusqlite::Connection::open(fixture.folder.path().join("control-plane.sqlite3")).unwrap();
-    store.execute("UPDATE backends SET sealed = x'00' WHERE name = 'a'", []).unwrap();
-    drop(store);
-    fixture.pass(60);
-    for _ in 0..3 {
-        let error = fixture.sweep().await.unwrap_err();
-        assert_eq!(error.report().errors[0].code, "store.sealed");
-    }
-    assert_eq!(fixture.removals(), 1, "of the other one");
-    assert_eq!(fixture.next_sweep(), Some(30), "there is no hurry");
-    let log = fixture.log();
-    let lines: Vec<_> = log.lines().filter(|line| line.contains("could not begin")).collect();
-    let [line] = lines[..] else { panic!("{log}") };
-    assert!(line.contains("backend=a") && line.contains("code=\"store.sealed\""), "{line}");
 }
 
 #[tokio::test]
@@ -444,30 +382,4 @@ async fn a_stopping_server_leaves_waiting_operations_to_the_next() {
     assert_eq!(serving.stop(Duration::from_millis(10)).await, 1);
     assert!(fixture.host.registry.running().is_empty());
     assert_eq!(fixture.host.operation(&project(), &stuck).unwrap().unwrap().state, OperationState::Running);
-}
-
-/// A provider of records only.
-pub(super) struct Recorder;
-
-#[async_trait]
-impl Provider for Recorder {
-    fn kind(&self) -> ProviderKind {
-        ProviderKind::Simulated
-    }
-
-    async fn observe(&self, _: &ResolvedBackend) -> Result<Observation, ProviderError> {
-        Ok(Observation::as_recorded(RunState::Recorded))
-    }
-
-    async fn ensure(&self, _: &ResolvedBackend, _: ProgressFn<'_>) -> Result<ProviderState, ProviderError> {
-        Ok(ProviderState::new())
-    }
-
-    async fn remove(&self, _: &ResolvedBackend, _: ProgressFn<'_>) -> Result<(), ProviderError> {
-        Ok(())
-    }
-
-    async fn logs(&self, _: &ResolvedBackend, _: LogPosition) -> Result<LogChunk, ProviderError> {
-        Ok(LogChunk { text: String::new(), next: 0 })
-    }
 }

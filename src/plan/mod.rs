@@ -285,4 +285,12 @@ impl Plan {
 }
 
 #[cfg(test)]
+mod cost_tests;
+#[cfg(test)]
+mod env_file_tests;
+#[cfg(test)]
+mod removal_tests;
+#[cfg(test)]
+mod secret_tests;
+#[cfg(test)]
 mod tests;

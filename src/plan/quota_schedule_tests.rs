@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use crate::model::{ActualBackend, BackendName, BackendSpec, ByteSize, Cpus, Moved, ProviderKind, Quota, Usage, Usd};
-use crate::plan::tests::{actual, codes, desired, existing, ids, name, planned, spec, wanted};
+use crate::plan::tests::{actual, codes, desired, existing, ids, name, on_fly, planned, spec, wanted};
 use crate::plan::{Plan, StepId, Task};
 
 fn sized(cpus: u32, memory: u64) -> BackendSpec {
@@ -64,8 +64,7 @@ fn a_shrinking_step_precedes_the_growth_that_needs_its_quota() {
 
 #[test]
 fn dollars_are_room_as_well() {
-    let mut fly = spec(ProviderKind::Fly);
-    fly.region = Some("iad".into());
+    let fly = on_fly();
     let price = crate::model::monthly_cost(&fly, None).at_most().unwrap_or_default();
     assert!(price > Usd::default());
     let quota = Quota { monthly_usd: Some(price.dollars() * 1.5), ..Quota::default() };

@@ -225,4 +225,6 @@ mod connection_tests;
 #[cfg(test)]
 mod request_tests;
 #[cfg(test)]
+mod scope_tests;
+#[cfg(test)]
 mod tests;
