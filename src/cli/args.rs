@@ -11,6 +11,7 @@ mod provision;
 mod quota;
 mod schema;
 mod serve;
+mod server;
 mod show;
 mod snapshot;
 mod token;
@@ -31,6 +32,7 @@ pub(crate) use self::provision::{Deprovision, Forget, Import, Provision, Recover
 pub(crate) use self::quota::{Quota, QuotaCommand, QuotaLimit, QuotaLimits, QuotaTarget};
 pub(crate) use self::schema::Schema;
 pub(crate) use self::serve::{LogFormat, LogLevel, Serve};
+pub(crate) use self::server::{Server, ServerCommand};
 pub(crate) use self::show::{Env, EnvFormat, Graph, GraphNotation, Logs, Skill, SkillCommand};
 pub(crate) use self::snapshot::{Restore, Snapshot, SnapshotCommand};
 pub(crate) use self::token::{Token, TokenCommand};
@@ -138,6 +140,8 @@ pub(crate) enum Command {
     Logs(Logs),
     /// Lead from ports of this machine to a backend in a cluster, for as long as it runs.
     Forward(Forward),
+    /// What has to do with servers of your own alone.
+    Server(Server),
     /// What has to do with clusters alone.
     Kubernetes(Kubernetes),
     /// Print the objects of backends as YAML, for tools that apply them from a repository.

@@ -275,6 +275,8 @@ pub(super) fn effect_failure(placement: &ResolvedBackend, error: &ProviderError)
         },
         #[cfg(feature = "native")]
         ProviderError::Ssh(error) => finding.with_help(error.help()),
+        #[cfg(feature = "native")]
+        ProviderError::Proxy(error) => finding.with_help(error.help()),
         ProviderError::OtherCluster { .. } => finding.with_help(format!(
             "go back to that one with `context` in `[backends.{name}.kubernetes]`, or with `KUBECONFIG`; if it is gone for good, give \
              up the record of `{name}` with\n    convexinfra forget {name}"

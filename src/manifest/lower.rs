@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::rules::{BackendView, ManifestView};
+use super::rules::{BackendView, ManifestView, routes};
 use super::tree::{EngineTable, Entry, MergedTable, TableNode, Value};
 use crate::model::{
     BackendName, BackendSpec, BucketNames, Budget, ByteSize, DEFAULT_ENV_FILE, DatabaseRole, Desired, DesiredBackend, Digest,
-    EnvFileContents, EnvFileTarget, Files, Moved, Origins, ProjectName, ProviderKind, ProviderSettings, Resources,
+    EnvFileContents, EnvFileTarget, Files, Moved, Origins, ProjectName, ProviderKind, ProviderSettings, Resources, RouteTls,
     S3Credentials, S3Files, SecretSource, Server, ServerStorage, SettingsReader, Storage, TextValue, Tls, Tuning,
 };
 
@@ -63,7 +63,10 @@ fn desired_backend(document: &ManifestView<'_, '_>, backend: &BackendView<'_, '_
     spec.resources =
         Resources { cpus: resources.cores("cpus"), memory: resources.size("memory"), disk: resources.size("disk") };
     let origins = view.table("origins");
-    spec.origins = Origins { api: origins.text("api"), site: origins.text("site") };
+    spec.origins = match view.text("domain") {
+        Some(domain) => routes::origins_of(&domain),
+        None => Origins { api: origins.text("api"), site: origins.text("site"), dashboard: origins.text("dashboard") },
+    };
     spec.tuning = tuning(&view.table("tuning"));
     spec.env = variables(&view.table("env"));
     spec.settings = settings(provider, &view, document.root.table("servers"));
@@ -223,6 +226,19 @@ impl SettingsReader for ProviderTable<'_, '_> {
             socket: table.text("socket"),
             name,
         })
+    }
+
+    fn server_proxy_image(&self) -> Option<String> {
+        let name = self.backend.text("server")?;
+        MergedTable { own: self.servers?.table(&name), base: None }.text("proxy_image")
+    }
+
+    fn route_tls(&self) -> Option<RouteTls> {
+        let given = match self.backend.get("tls").map(|entry| &entry.value) {
+            Some(Value::RouteTls(tls)) => Some(tls.clone()),
+            _ => None,
+        };
+        given.or_else(|| self.backend.text("domain").map(|_| RouteTls::Auto))
     }
 
     fn archive_digest(&self) -> Option<String> {

@@ -2,6 +2,7 @@
 
 mod engines;
 mod graph;
+pub(super) mod routes;
 mod servers;
 mod shared;
 
@@ -76,7 +77,7 @@ impl<'a, 't> ManifestView<'a, 't> {
 type Rule = fn(&ManifestView<'_, '_>, &mut Vec<Diagnostic>);
 
 /// Every rule; the order does not matter.
-const RULES: [Rule; 21] = [
+const RULES: [Rule; 22] = [
     project_is_named,
     there_are_backends,
     instance_names_fit,
@@ -98,6 +99,7 @@ const RULES: [Rule; 21] = [
     graph::moves,
     servers::hosts,
     servers::backends,
+    routes::check,
 ];
 
 /// Applies every rule.

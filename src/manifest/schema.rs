@@ -4,8 +4,9 @@ use serde_json::{Map, Value, json};
 
 use super::formats::{self, TextFormat};
 use super::schema_table::{
-    BACKEND, DEFAULTS, ENV_FILE, Key, Kind, PINNED_RELEASE, PROVIDERS, ROOT, SECRET, TLS, TLS_MODES, Table,
+    BACKEND, DEFAULTS, ENV_FILE, Key, Kind, PINNED_RELEASE, PROVIDERS, ROOT, ROUTE_CERTIFICATE, SECRET, TLS, TLS_MODES, Table,
 };
+use crate::model::RouteTls;
 
 /// The schema, draft 2020-12.
 pub fn schema() -> Value {
@@ -73,6 +74,11 @@ fn kind(kind: Kind) -> Value {
             let mut file = table(&TLS);
             extend(&mut file, json!({ "required": ["ca"] }));
             json!({ "oneOf": [{ "type": "string", "enum": TLS_MODES }, file] })
+        }
+        Kind::RouteTls => {
+            let mut certificate = table(&ROUTE_CERTIFICATE);
+            extend(&mut certificate, json!({ "required": ["cert", "key"] }));
+            json!({ "oneOf": [{ "type": "string", "enum": RouteTls::WORDS }, certificate] })
         }
         Kind::EnvFiles => {
             let mut file = table(&ENV_FILE);

@@ -67,6 +67,8 @@ pub(super) enum Kind {
     Secret,
     TextOrSecret(&'static TextFormat),
     Tls,
+    /// Where certificates of routes come from.
+    RouteTls,
     /// A release, or one whose archive is pinned by its digest.
     Release,
     /// Names of backends.
@@ -109,6 +111,7 @@ impl Kind {
                 owned("a release in quotes, or a table that pins its archive", "\"precompiled-2026-08-22-652b828\"")
             }
             Self::Tls => owned("`\"verify\"`, `\"disable\"` or a file of certificates", "{ ca = \"ca.pem\" }"),
+            Self::RouteTls => owned("`\"auto\"`, `\"internal\"` or a certificate with its key", "\"auto\""),
             Self::Names => owned("a list of backends", "[\"dev\"]"),
             Self::Texts(shape) => (format!("a list, each {}", shape.noun), format!("[\"{}\"]", shape.example)),
             Self::Table(spec) => {

@@ -65,6 +65,7 @@ pub(super) static SERVER: Table = Table {
         )
         .alias(&["identity_file", "key"]),
         key("host_key", Kind::Text(&formats::HOST_KEY), "The only host key that is accepted; your known hosts decide when left out."),
+        key("proxy_image", Kind::Text(&formats::IMAGE), "The image of the proxy there instead of the official one of Caddy."),
         key("socket", Kind::Text(&formats::SOCKET), "The socket of its engine; `/var/run/docker.sock` when left out."),
     ],
 };
@@ -108,6 +109,13 @@ static BACKEND_KEYS: &[Key] = &[
     key("origins", Kind::Table(&ORIGINS), "The URLs under which clients reach it, where they are not the provider's own.")
         .own()
         .alias(&["urls", "domains"]),
+    key("domain", Kind::Text(&formats::DOMAIN), "Short for `origins` with the hosts `api.DOMAIN` and `DOMAIN`.").own(),
+    key(
+        "tls",
+        Kind::RouteTls,
+        "That convexinfra's own proxy on its Docker engine serves the origins, and where their certificates come from: `auto` (public authorities), `internal` (an authority of the proxy's own) or `{ cert, key }`. `auto` where there is a `domain`; left out otherwise, the proxy is yours.",
+    )
+    .alias(&["https", "certificate"]),
     key("tuning", Kind::Table(&TUNING), "The backend's own knobs.").alias(&["knobs", "settings"]),
     key("env", Kind::Variables, "Convex environment variables, set through the deployment's own API.").alias(&[
         "environment",
@@ -207,6 +215,7 @@ static ORIGINS: Table = Table {
         key("api", Kind::Text(&formats::API_ORIGIN), "Of the API: a host root, because clients drop any path.")
             .alias(&["cloud"]),
         key("site", Kind::Text(&formats::SITE_ORIGIN), "Of the HTTP actions.").alias(&["http"]),
+        key("dashboard", Kind::Text(&formats::API_ORIGIN), "Of the dashboard, where convexinfra's own proxy leads to it."),
     ],
 };
 
@@ -250,6 +259,11 @@ static DOCKER: Table = Table {
     shared: false,
     keys: &[
         key("image", Kind::Text(&formats::IMAGE), "The backend's image instead of the official one."),
+        key(
+            "proxy_image",
+            Kind::Text(&formats::IMAGE),
+            "The image of convexinfra's own proxy instead of its server's `proxy_image`, or the official one of Caddy.",
+        ),
         key("dashboard_image", Kind::Text(&formats::IMAGE), "The dashboard's image instead of the official one."),
         key(
             "database_image",
@@ -335,6 +349,16 @@ pub(super) static PINNED_RELEASE: Table = Table {
         key("tag", Kind::Text(&formats::RELEASE), "The release."),
         key("sha256", Kind::Text(&formats::SHA256), "The SHA-256 of its archive for this machine; any other one is refused.")
             .alias(&["digest", "checksum"]),
+    ],
+};
+
+/// `{ cert = { file = "…" }, key = { file = "…" } }`
+pub(super) static ROUTE_CERTIFICATE: Table = Table {
+    title: "A certificate for all hosts of a backend",
+    shared: false,
+    keys: &[
+        key("cert", Kind::Secret, "The certificate in PEM, with those that lead to its issuer.").alias(&["certificate"]),
+        key("key", Kind::Secret, "Its private key in PEM."),
     ],
 };
 

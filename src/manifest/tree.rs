@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::model::{ByteSize, Cpus, EnvFileContents, Release, SecretRef, SecretSource, TextValue, TimeSpan, Tls};
+use crate::model::{ByteSize, Cpus, EnvFileContents, Release, RouteTls, SecretRef, SecretSource, TextValue, TimeSpan, Tls};
 
 /// One value and its position.
 #[derive(Debug)]
@@ -35,6 +35,7 @@ pub(super) enum Value<'t> {
     TextOrSecret(TextValue),
     Source(SecretSource),
     Tls(Tls),
+    RouteTls(RouteTls),
     List(Vec<Entry<'t>>),
     Table(TableNode<'t>),
 }

@@ -31,6 +31,8 @@ mod quota;
 mod reclaim;
 mod release;
 mod resolved;
+mod route;
+mod route_tls;
 mod secret;
 mod serde_skip;
 mod server;
@@ -75,6 +77,8 @@ pub use release::{DowngradeConsent, Release, ReleaseError, ReleaseOrder};
 pub use resolved::{
     CLIENT_SITE_URL, CLIENT_URL, DASHBOARD_URL, INTERNAL_URL, PortPair, ProviderState, RELEASE_CREATED, ResolvedBackend,
 };
+pub use route::{Route, RouteError, RoutePart, routes};
+pub use route_tls::RouteTls;
 pub use secret::{Secret, SecretRef, SecretSource};
 pub use server::Server;
 pub use size::{ByteSize, Cpus, SizeError};

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cpu_kind::CpuKind;
 use super::kubernetes::KubernetesSettings;
+use super::route_tls::RouteTls;
 use super::secret::SecretSource;
 use super::serde_skip::is_default;
 use super::server::Server;
@@ -66,6 +67,12 @@ pub struct DockerSettings {
     /// The server whose engine runs it; the engine that Docker's own tools would use when left out.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub server: Option<Server>,
+    /// That its origins are routes of convexinfra's own proxy on the engine, and where their certificates come from.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tls: Option<RouteTls>,
+    /// The proxy's image instead of the official one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub proxy_image: Option<String>,
     /// The backend's image instead of the official one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub image: Option<String>,

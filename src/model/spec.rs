@@ -246,6 +246,9 @@ pub struct Origins {
     /// Of the HTTP actions.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub site: Option<String>,
+    /// Of the dashboard, where convexinfra's own proxy leads to it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub dashboard: Option<String>,
 }
 
 /// The backend's own knobs; nothing means the backend's own default, except where convexinfra always sets one.

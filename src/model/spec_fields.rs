@@ -28,6 +28,7 @@ pub fn fields(spec: &BackendSpec) -> BTreeMap<FieldPath, FieldValue> {
     fields.text("resources.disk", spec.resources.disk);
     fields.text("origins.api", spec.origins.api.as_ref());
     fields.text("origins.site", spec.origins.site.as_ref());
+    fields.text("origins.dashboard", spec.origins.dashboard.as_ref());
     tuning_fields(&mut fields, spec);
     for (name, source) in &spec.env {
         fields.source(&format!("env.{name}"), source);

@@ -99,7 +99,8 @@ impl<'a> PlanBuilder<'a> {
         let foreseen = spec.and_then(|spec| next_url(spec, existing.filter(|_| !created)));
         let url_now = existing.and_then(|backend| backend.endpoints.as_ref()).map(|endpoints| &endpoints.url);
         let moves_url = |path: &str| {
-            path.starts_with("origins.") || path == "docker.publish" && (foreseen.is_none() || foreseen.as_ref() != url_now)
+            matches!(path, "origins.api" | "origins.site")
+                || path == "docker.publish" && (foreseen.is_none() || foreseen.as_ref() != url_now)
         };
         let moved = backend_step.is_some_and(|step| step.changes.iter().any(|change| moves_url(change.path.as_str())));
         let unknown = || KNOWN_AFTER_APPLY.to_owned();

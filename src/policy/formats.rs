@@ -251,6 +251,21 @@ fn is_socket(text: &str) -> bool {
     text.len() <= 107 && text.starts_with('/') && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-+@".contains(&b))
 }
 
+fn is_domain(text: &str) -> bool {
+    let is_label = |label: &str| {
+        let is_inside = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        !label.is_empty() && !label.starts_with('-') && !label.ends_with('-') && label.bytes().all(is_inside)
+    };
+    text.len() <= 240 && text.split('.').all(is_label)
+}
+
+/// `https://Example.com/` was probably meant to be `example.com`.
+fn as_domain(text: &str) -> Option<String> {
+    let bare = text.trim().to_ascii_lowercase();
+    let bare = bare.split_once("://").map_or(bare.as_str(), |(_, rest)| rest);
+    Some(bare.trim_end_matches(['/', '.']).trim_start_matches("api.").to_owned())
+}
+
 fn is_release(text: &str) -> bool {
     Release::parse(text).is_ok()
 }
@@ -336,6 +351,9 @@ shapes! {
     SOCKET = "bad_socket", "the path of a socket",
         "it is an absolute path of at most 107 letters, digits and `/._-+@`", "/run/user/1000/docker.sock",
         "^/[A-Za-z0-9/._+@-]*$", Some(107), is_socket, trimmed;
+    DOMAIN = "bad_domain", "a domain",
+        "it is a host name in lower case, without scheme, port and path", "example.com",
+        "^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$", Some(240), is_domain, as_domain;
     LABEL = "bad_label", "a name of letters, digits and dashes",
         "it has at most 63 letters a-z, digits and dashes, and no dash at either end", "acme",
         "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", None, is_label, as_name;

@@ -38,6 +38,7 @@ pub(super) fn change_impact(path: &FieldPath, recorded: &BackendSpec, after: Opt
         }
         "ttl" | "protected" | "depends_on" | "storage.region" | "files.create_buckets" | "name" => ChangeImpact::Record,
         "resources.cpus" | "resources.memory" | "resources.disk" => (descriptor.limit_impact)(path, &recorded.resources, after),
+        "origins.dashboard" => ChangeImpact::InPlace,
         "dashboard" if descriptor.runs_dashboards => ChangeImpact::InPlace,
         "dashboard" => ChangeImpact::Record,
         _ if path.starts_with("env.") => ChangeImpact::Live,

@@ -30,7 +30,7 @@ impl UrlAuthority {
 
 /// Returns the origins that a specification claims, and where they lead.
 pub(crate) fn claimed_origins(spec: &BackendSpec) -> impl Iterator<Item = (&str, UrlAuthority)> {
-    let origins = [spec.origins.api.as_deref(), spec.origins.site.as_deref()];
+    let origins = [&spec.origins.api, &spec.origins.site, &spec.origins.dashboard].map(Option::as_deref);
     origins.into_iter().flatten().filter_map(|text| Some((text, UrlAuthority::parse(text)?)))
 }
 

@@ -57,6 +57,7 @@ fn check_texts(spec: &BackendSpec, found: &mut Vec<Violation>) {
     check("region", &formats::REGION, spec.region.as_deref());
     check("origins.api", &formats::API_ORIGIN, spec.origins.api.as_deref());
     check("origins.site", &formats::SITE_ORIGIN, spec.origins.site.as_deref());
+    check("origins.dashboard", &formats::API_ORIGIN, spec.origins.dashboard.as_deref());
     check("storage.region", &formats::REGION, spec.storage.server().and_then(|server| server.region.as_deref()));
     if let Files::S3(s3) = &spec.files {
         match &s3.buckets {
@@ -134,6 +135,9 @@ fn check_origins(spec: &BackendSpec, found: &mut Vec<Violation>) {
         (None, Some(_)) => found.push(lonely_origin("api", None)),
         _ => {}
     }
+    if spec.origins.dashboard.is_some() && spec.settings.docker.tls.is_none() {
+        found.push(unserved_dashboard());
+    }
 }
 
 fn check_variables(name: &BackendName, spec: &BackendSpec, found: &mut Vec<Violation>) {
@@ -202,6 +206,15 @@ pub(crate) fn lonely_origin(lacks: &str, api: Option<&str>) -> Violation {
     };
     let message = format!("`origins.{given}` is there and `origins.{lacks}` is not; Convex takes both or neither");
     Violation::new("manifest.lonely_origin", message, help)
+}
+
+/// An origin of a dashboard to which nothing leads.
+fn unserved_dashboard() -> Violation {
+    Violation::new(
+        "manifest.dashboard_origin_unused",
+        "`origins.dashboard` is there, and no proxy of convexinfra's own leads to the dashboard".to_owned(),
+        "add `tls` on provider `docker`, or leave `origins.dashboard` out",
+    )
 }
 
 /// The line that puts the HTTP actions below the host of the API; one that is too long to be copied is described.

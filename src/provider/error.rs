@@ -202,6 +202,10 @@ pub enum ProviderError {
     #[cfg(feature = "native")]
     #[error(transparent)]
     Ssh(#[from] docker::SshError),
+    /// The proxy of an engine cannot serve a route.
+    #[cfg(feature = "native")]
+    #[error(transparent)]
+    Proxy(#[from] docker::ProxyError),
     /// Something outside this machine did not answer as it should.
     #[error("{0}")]
     Unreachable(String),
@@ -233,6 +237,8 @@ impl ProviderError {
             Self::Kubernetes(error) => error.code(),
             #[cfg(feature = "native")]
             Self::Ssh(error) => error.code(),
+            #[cfg(feature = "native")]
+            Self::Proxy(error) => error.code(),
             Self::Image { .. } => "provider.image",
             Self::EngineUnreachable { .. } | Self::Unreachable(_) | Self::Download { .. } => "provider.unreachable",
             Self::Engine { .. } => "provider.engine",

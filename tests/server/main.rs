@@ -8,12 +8,14 @@
 #[path = "../docker/bench.rs"]
 #[allow(dead_code, reason = "the tests of the driver use all of it")]
 mod bench;
+mod check;
 mod commands;
 mod connection;
 #[path = "../contract/container.rs"]
 mod container;
 mod crash;
 mod lab;
+mod proxy;
 #[macro_use]
 #[path = "../contract/promises.rs"]
 mod promises;

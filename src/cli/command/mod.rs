@@ -29,6 +29,7 @@ mod rollback;
 mod rotate;
 mod schema;
 mod serve;
+mod server;
 mod skill;
 mod snapshot;
 mod status;
@@ -82,6 +83,7 @@ async fn run_async(context: &Context, command: Command) -> Result<Exit, AppError
         Command::Env(args) => env::run(context, &args).await,
         Command::Wait(args) => wait::run(context, &args).await,
         Command::Logs(args) => logs::run(context, &args).await,
+        Command::Server(args) => server::run(context, &args).await,
         Command::Forward(args) => forward::run(context, &args).await,
         Command::Graph(args) => graph::run(context, &args).await,
         Command::Provision(args) => provision::provision(context, &args).await,

@@ -13,7 +13,7 @@ use super::super::tree::{Entry, Value};
 use super::super::url;
 use super::wrong_value::with_text;
 use super::{KeyPath, Reader};
-use crate::model::{ByteSize, Cpus, Diagnostic, SizeError, TextValue, TimeSpan, Tls};
+use crate::model::{ByteSize, Cpus, Diagnostic, RouteTls, SizeError, TextValue, TimeSpan, Tls};
 use crate::policy::specification;
 
 /// How many env files a backend has at most.
@@ -42,6 +42,7 @@ impl<'t> Reader<'t, '_> {
             }
             (Kind::Release, DeValue::Table(table)) => self.pinned_release(table, &span, path),
             (Kind::Tls, DeValue::Table(table)) => self.tls(table, &span, path),
+            (Kind::RouteTls, DeValue::Table(table)) => self.route_tls(table, &span, path),
             (Kind::EnvFiles, _) => self.env_files(value, path),
             (Kind::Names | Kind::Texts(_), DeValue::Array(array)) => self.texts(kind, array, path),
             (Kind::Flag, DeValue::Boolean(flag)) => Value::Flag(*flag),
@@ -79,6 +80,18 @@ impl<'t> Reader<'t, '_> {
             Some(_) => Value::Broken,
             None if table.is_empty() => self.missing(span, path, "ca"),
             None => Value::Broken,
+        }
+    }
+
+    fn route_tls(&mut self, table: &'t DeTable<'t>, span: &Range<usize>, path: &KeyPath<'_>) -> Value<'t> {
+        let node = self.table(&schema_table::ROUTE_CERTIFICATE, table, span, path);
+        match (node.get("cert").map(|entry| &entry.value), node.get("key").map(|entry| &entry.value)) {
+            (Some(Value::Secret(cert)), Some(Value::Secret(key))) => {
+                Value::RouteTls(RouteTls::Certificate { cert: cert.clone(), key: key.clone() })
+            }
+            (None, _) => self.missing(span, path, "cert"),
+            (_, None) => self.missing(span, path, "key"),
+            _ => Value::Broken,
         }
     }
 
@@ -162,6 +175,11 @@ impl<'t> Reader<'t, '_> {
                     text,
                     &span,
                 ),
+            },
+            Kind::RouteTls => match text {
+                "auto" => Value::RouteTls(RouteTls::Auto),
+                "internal" => Value::RouteTls(RouteTls::Internal),
+                _ => self.unknown_word("manifest.unknown_route_tls", "a source of certificates", &RouteTls::WORDS, text, &span),
             },
             Kind::Release => self.shaped(&formats::RELEASE, text, &span, path).map_or(Value::Broken, Value::Text),
             Kind::Text(shape) => {

@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::super::suggest::quoted;
 use super::super::tree::Entry;
 use super::ManifestView;
+use super::routes::origins_of;
 use crate::model::Diagnostic;
 use crate::policy::{UrlAuthority, shared_origin};
 
@@ -32,11 +33,17 @@ fn shared<'a>(
 pub(super) fn origins(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnostic>) {
     let mut first: HashMap<UrlAuthority, &str> = HashMap::new();
     for backend in &document.backends {
-        let Some(own) = backend.view.own.and_then(|own| own.table("origins")) else { continue };
-        for entry in ["api", "site"].into_iter().filter_map(|key| own.get(key)) {
-            let Some((text, place)) = entry.text().and_then(|text| Some((text, UrlAuthority::parse(text)?))) else { continue };
+        let own = backend.view.own.and_then(|own| own.table("origins"));
+        let entries = ["api", "site", "dashboard"].into_iter().filter_map(|key| own?.get(key));
+        let written = entries.filter_map(|entry| Some((entry, entry.text()?.to_owned())));
+        let domain = backend.view.get("domain").and_then(|entry| Some((entry, origins_of(entry.text()?))));
+        let derived = domain
+            .iter()
+            .flat_map(|(entry, origins)| origins.api.iter().chain(&origins.site).map(move |text| (*entry, text.clone())));
+        for (entry, text) in written.chain(derived) {
+            let Some(place) = UrlAuthority::parse(&text) else { continue };
             match first.get(&place) {
-                Some(holder) if *holder != backend.name => problems.push(shared_origin(text, holder).at(&entry.span)),
+                Some(holder) if *holder != backend.name => problems.push(shared_origin(&text, holder).at(&entry.span)),
                 Some(_) => {}
                 None => drop(first.insert(place, backend.name)),
             }

@@ -7,6 +7,8 @@ use crate::model::impact::ChangeImpact;
 use crate::model::name::BackendName;
 use crate::model::provider::ProviderKind;
 use crate::model::provider_settings::{DockerSettings, ProviderSettings, PullPolicy};
+use crate::model::route::{RouteError, routes};
+use crate::model::route_tls::RouteTls;
 use crate::model::spec::{BackendSpec, Storage};
 
 /// How the labels begin by which the driver knows what it made.
@@ -26,6 +28,10 @@ pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
     setting_impacts: &[
         ("docker.pull", ChangeImpact::Record),
         ("docker.dashboard_image", ChangeImpact::InPlace),
+        (RouteTls::FIELD, ChangeImpact::InPlace),
+        (RouteTls::CERT, ChangeImpact::InPlace),
+        (RouteTls::KEY, ChangeImpact::InPlace),
+        ("docker.proxy_image", ChangeImpact::InPlace),
         ("server", ChangeImpact::MovesData),
         // Another way to the same engine, which its id proves; another engine is refused.
         ("server.host", ChangeImpact::Record),
@@ -55,6 +61,8 @@ fn read_settings(table: &dyn SettingsReader, settings: &mut ProviderSettings) {
     let port = |key| table.count(key).and_then(|port| u16::try_from(port).ok());
     settings.docker = DockerSettings {
         server: table.server(),
+        tls: table.route_tls(),
+        proxy_image: table.text("proxy_image").or_else(|| table.server_proxy_image()),
         image: table.text("image"),
         dashboard_image: table.text("dashboard_image"),
         database_image: table.text("database_image"),
@@ -89,6 +97,13 @@ fn fields(settings: &ProviderSettings, fields: &mut FieldSet) {
         fields.text("server.host_key", server.host_key.as_ref());
         fields.text("server.socket", server.socket.as_ref());
     }
+    fields.text(RouteTls::FIELD, docker.tls.as_ref());
+    if let Some(RouteTls::Certificate { cert, key }) = &docker.tls {
+        fields.secret(RouteTls::CERT, Some(cert));
+        fields.secret(RouteTls::KEY, Some(key));
+    }
+    // Without a route there is no proxy.
+    fields.text("docker.proxy_image", docker.proxy_image.as_ref().filter(|_| docker.tls.is_some()));
     fields.text("docker.image", docker.image.as_ref());
     fields.text("docker.dashboard_image", docker.dashboard_image.as_ref());
     fields.text("docker.database_image", docker.database_image.as_ref());
@@ -120,6 +135,7 @@ fn texts(settings: &ProviderSettings) -> Vec<TextSetting<'_>> {
     let docker = &settings.docker;
     let single = [
         ("docker.image", TextShape::Image, &docker.image),
+        ("docker.proxy_image", TextShape::Image, &docker.proxy_image),
         ("docker.dashboard_image", TextShape::Image, &docker.dashboard_image),
         ("docker.database_image", TextShape::Image, &docker.database_image),
         ("docker.publish", TextShape::Address, &docker.publish),
@@ -159,6 +175,17 @@ fn refusals(name: &BackendName, spec: &BackendSpec) -> Vec<Diagnostic> {
         );
         refusals.push(about(name, Diagnostic::new("plan.reserved_label", message)));
     }
+    if let Err(error) = routes(spec) {
+        let help = match error {
+            RouteError::NoOrigins => "add `domain = \"example.com\"`, or `origins` with `api` and `site`",
+            RouteError::Unsuitable { .. } => {
+                "write it as `https://api.example.com`, or leave `tls` out and put a proxy of yours before it"
+            }
+            RouteError::SharedHost => "give the dashboard a host of its own",
+            RouteError::NoDashboard => "add `dashboard = true`, or leave `origins.dashboard` out",
+        };
+        refusals.push(about(name, Diagnostic::new("plan.route", error.to_string()).with_help(help)));
+    }
     let is_managed = spec.storage.server().is_some_and(|server| server.managed);
     if is_managed && !matches!(spec.storage, Storage::Postgres(_)) {
         let message = "provider `docker` runs PostgreSQL servers of its own and no MySQL; write `engine = \"postgres\"`, or give it \
@@ -175,6 +202,20 @@ fn lints(name: &BackendName, spec: &BackendSpec) -> Vec<Diagnostic> {
         lints.push(lint(
             "plan.disk_not_enforced",
             "volumes of a Docker engine have no size; `resources.disk` is recorded and counted against the budget only",
+        ));
+    }
+    if spec.origins.dashboard.is_some() {
+        lints.push(lint(
+            "plan.dashboard_public",
+            "`origins.dashboard` shows the dashboard to everybody, who then needs the admin key to enter; without it the dashboard is \
+             reached by `convexinfra forward NAME dashboard` alone",
+        ));
+    }
+    if matches!(spec.settings.docker.tls, Some(RouteTls::Internal)) {
+        lints.push(lint(
+            "plan.internal_certificates",
+            "`tls = \"internal\"` has certificates of the proxy's own authority, which browsers and `npx convex` do not trust by \
+             themselves; it is for tests and closed networks",
         ));
     }
     let publishes_on_v6 = spec.settings.docker.publish.as_deref().is_some_and(|address| address.contains(':'));

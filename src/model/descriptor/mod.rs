@@ -23,6 +23,7 @@ use super::name::{BackendName, InstanceName};
 use super::provider::ProviderKind;
 use super::provider_settings::ProviderSettings;
 use super::resolved::{INTERNAL_URL, ProviderState, ResolvedBackend};
+use super::route_tls::RouteTls;
 use super::secret::SecretSource;
 use super::server::Server;
 use super::size::ByteSize;
@@ -221,6 +222,10 @@ pub trait SettingsReader {
     fn variables(&self, key: &str) -> BTreeMap<String, SecretSource>;
     /// Returns the server that the backend's block names.
     fn server(&self) -> Option<Server>;
+    /// Returns the image of the proxy on that server, where its block names one.
+    fn server_proxy_image(&self) -> Option<String>;
+    /// Returns where the certificates of the backend's routes come from.
+    fn route_tls(&self) -> Option<RouteTls>;
     /// Returns the digest that pins the archive of the backend's release.
     fn archive_digest(&self) -> Option<String>;
 }
@@ -371,7 +376,13 @@ mod tests {
     fn settings_belong_to_their_own_provider() {
         for descriptor in DESCRIPTORS {
             let own = format!("{}.", descriptor.kind);
-            let is_own = |path: &str| path.starts_with(&own) || path == "server" || path.starts_with("server.");
+            let is_own = |path: &str| {
+                path.starts_with(&own)
+                    || path == "server"
+                    || path.starts_with("server.")
+                    || path == "tls"
+                    || path.starts_with("tls.")
+            };
             let paths = descriptor.setting_impacts.iter().map(|(path, _)| *path);
             for path in paths.chain((descriptor.texts)(&ProviderSettings::default()).iter().map(|setting| setting.path)) {
                 assert!(is_own(path), "{path} is a setting of {}", descriptor.kind);

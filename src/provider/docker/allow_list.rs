@@ -49,6 +49,13 @@ impl AllowList {
         for (field, image) in named_images(docker) {
             images.check(field, image, &[BACKEND_IMAGE, DASHBOARD_IMAGE, POSTGRES_IMAGE])?;
         }
+        if docker.tls.is_some() && !publish.iter().any(IpAddr::is_unspecified) {
+            return Err(ProviderError::Unsupported(
+                "`tls` has a proxy publish the ports 80 and 443 of this control plane's machine, which its operator allows with\n    \
+                 convexinfra serve --allow-publish 0.0.0.0"
+                    .to_owned(),
+            ));
+        }
         for network in docker.network.iter().chain(&docker.networks) {
             if !networks.contains(network) {
                 return refused("docker.network", network, "--allow-networks");
@@ -118,6 +125,7 @@ mod tests {
             DockerSettings { publish: some("10.0.0.5"), ..plain.clone() },
             DockerSettings { labels: label("traefik.enable"), ..plain.clone() },
             DockerSettings { aliases: vec!["db".to_owned()], ..plain.clone() },
+            DockerSettings { proxy_image: some("ghcr.io/acme/caddy:2"), ..plain.clone() },
         ] {
             assert_eq!(check(docker.clone()), Ok(()), "{docker:?}");
         }
@@ -125,6 +133,7 @@ mod tests {
             (DockerSettings { image: some("evil/convex"), ..plain.clone() }, "--allow-images evil/convex"),
             (DockerSettings { image: some("ghcr.io/get-convex/convex-backend-evil"), ..plain.clone() }, "--allow-images"),
             (DockerSettings { dashboard_image: some("evil/page:1"), ..plain.clone() }, "--allow-images evil/page"),
+            (DockerSettings { tls: Some(crate::model::RouteTls::Auto), ..plain.clone() }, "--allow-publish 0.0.0.0"),
             (DockerSettings { network: some("monitoring"), ..plain.clone() }, "--allow-networks monitoring"),
             (DockerSettings { networks: vec!["default_db".to_owned()], ..plain.clone() }, "--allow-networks default_db"),
             (DockerSettings { publish: some("0.0.0.0"), ..plain.clone() }, "--allow-publish 0.0.0.0"),

@@ -30,8 +30,12 @@ pub(super) fn known_port(resolved: &ResolvedBackend, seen: &Inventory) -> Option
 }
 
 /// What is noted of a dashboard.
-fn note(context: &BackendContext, port: u16, references: &mut ProviderState) {
+fn note(resolved: &ResolvedBackend, context: &BackendContext, port: u16, references: &mut ProviderState) {
     references.insert(PORT.to_owned(), port.to_string());
+    if let Some(origin) = &resolved.spec.origins.dashboard {
+        references.insert(DASHBOARD_URL.to_owned(), origin.clone());
+        return;
+    }
     // On a server nothing leads there but what its user forwards.
     if !context.is_on_server() {
         references.insert(DASHBOARD_URL.to_owned(), context.internal_url(port));
@@ -88,7 +92,7 @@ pub(super) async fn ensure(
         let wanted = container_spec(resolved, image, context, port);
         match ensure_sidecar(engine, seen, &wanted).await {
             Ok(_) => {
-                note(context, port, references);
+                note(resolved, context, port, references);
                 return Ok(());
             }
             Err(ProviderError::PortTaken { port, .. } | ProviderError::PortPublished { port, .. }) => taken = port,

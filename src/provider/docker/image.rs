@@ -32,6 +32,7 @@ pub(super) fn database_image(docker: &DockerSettings) -> &str {
 pub(super) fn named_images(docker: &DockerSettings) -> impl Iterator<Item = (&'static str, &str)> {
     [
         ("docker.image", &docker.image),
+        ("docker.proxy_image", &docker.proxy_image),
         ("docker.dashboard_image", &docker.dashboard_image),
         ("docker.database_image", &docker.database_image),
     ]
@@ -74,6 +75,8 @@ impl ImagePin {
         Self { reference: "dashboard_image", id: "dashboard_image_id", digest: "dashboard_image_digest" };
     pub(super) const DATABASE: Self =
         Self { reference: "database_image", id: "database_image_id", digest: "database_image_digest" };
+
+    pub(super) const PROXY: Self = Self { reference: "proxy_image", id: "proxy_image_id", digest: "proxy_image_digest" };
 
     /// Notes an image.
     pub(super) fn record(&self, image: &Image, references: &mut ProviderState) {

@@ -145,6 +145,11 @@ pub(super) fn name_of(container: &ContainerInspectResponse) -> &str {
 }
 
 impl Inventory {
+    /// Returns an inventory of these containers alone.
+    pub(super) fn of_containers(containers: Vec<ContainerInspectResponse>) -> Self {
+        Self { containers, ..Self::default() }
+    }
+
     /// All containers of one kind.
     pub(super) fn with_role(&self, role: ResourceRole) -> impl Iterator<Item = &ContainerInspectResponse> {
         self.containers.iter().filter(move |container| label_of(container, ROLE) == Some(role.as_str()))

@@ -35,6 +35,8 @@ pub(super) enum ResourceRole {
     Data,
     /// The volume of its own database server.
     DatabaseData,
+    /// The proxy of an engine, which belongs to no backend.
+    Proxy,
     /// A container that never runs, by which the engine shows what is in a volume.
     Probe,
 }
@@ -48,6 +50,7 @@ impl ResourceRole {
             Self::Database => "database",
             Self::Data => "data",
             Self::DatabaseData => "database-data",
+            Self::Proxy => "proxy",
             Self::Probe => "probe",
         }
     }

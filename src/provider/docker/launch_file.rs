@@ -4,6 +4,8 @@
 //! folder gets one file more for each launch, with everything secret that the backend is started with. So nothing
 //! secret stands in what `docker inspect` shows. Must not do: put a secret into a variable or an argument of a container.
 
+use std::collections::BTreeSet;
+
 use zeroize::Zeroizing;
 
 use crate::model::Digest;
@@ -67,7 +69,7 @@ impl SecretFiles {
         Self { target, owner, files: Vec::new() }
     }
 
-    /// Adds a file whose folder is one of `credentials` or none.
+    /// Adds a file.
     pub(super) fn add(&mut self, path: impl Into<String>, content: &[u8]) {
         self.files.push((path.into(), Zeroizing::new(content.to_vec())));
     }
@@ -90,8 +92,11 @@ impl SecretFiles {
             header.set_mtime(0);
             header
         };
-        if self.files.iter().any(|(path, _)| path.starts_with("credentials/")) {
-            archive.append_data(&mut header(tar::EntryType::Directory, 0, 0o700), "credentials/", std::io::empty())?;
+        // Folders that an engine makes by itself are not private.
+        let folders: BTreeSet<String> =
+            self.files.iter().flat_map(|(path, _)| path.match_indices('/').map(|(at, _)| path[..=at].to_owned())).collect();
+        for folder in folders {
+            archive.append_data(&mut header(tar::EntryType::Directory, 0, 0o700), folder, std::io::empty())?;
         }
         for (path, content) in &self.files {
             let size = content.len() as u64;

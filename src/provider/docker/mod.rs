@@ -10,6 +10,7 @@
 
 mod allow_list;
 mod backend;
+mod check;
 mod container_diff;
 mod container_ops;
 mod context;
@@ -22,6 +23,7 @@ mod forward;
 mod half_made;
 mod hardening;
 mod image;
+mod images;
 mod import;
 mod inventory;
 mod labels;
@@ -31,6 +33,7 @@ mod logs;
 mod neighbour;
 mod network;
 mod observe;
+mod proxy;
 mod readiness;
 mod recovery;
 mod redact;
@@ -50,18 +53,17 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 
 pub use self::allow_list::AllowList;
-use self::container_diff::diff_container;
+pub use self::check::{ServerCheck, ServerFacts};
 use self::context::BackendContext;
-use self::desired::ContainerSpec;
-use self::diff::RepairKind;
 use self::engine::Engine;
 pub use self::engine::EngineSource;
 pub use self::forward::{ForwardPart, ServerForward};
-use self::image::{Image, ImagePin, ImageStore, database_image};
+use self::image::ImagePin;
 pub use self::import::{ExternalContainer, ExternalFiles, ExternalStorage, ImportConflict, ImportedSpec, missing_lines};
 use self::inventory::{Inventory, take_inventory};
 pub use self::labels::ControlPlaneId;
 use self::labels::ResourceRole;
+pub use self::proxy::{PortHolder, ProxyError, ProxyProduct};
 use self::readiness::ReadinessProbe;
 pub use self::recovery::{Orphan, RecoveredBackend};
 use self::rollout::Rollout;
@@ -100,15 +102,6 @@ pub struct Docker {
     locks: KeyedLock<BackendId>,
     /// The networks are shared by all backends of a project.
     network_lock: tokio::sync::Mutex<()>,
-}
-
-/// What a backend's containers are made from.
-struct ResolvedImages {
-    backend: Image,
-    /// The backend's container made from it.
-    spec: ContainerSpec,
-    dashboard: Option<Image>,
-    database: Option<Image>,
 }
 
 impl Docker {
@@ -218,42 +211,6 @@ impl Docker {
         engine.tunnel(&labels::ResourceNames::of(resolved).backend(), port).await
     }
 
-    /// Resolves all images, and with them the backend's container. What has to be fetched is fetched before anything is touched.
-    async fn resolve_images(
-        &self,
-        engine: &Engine,
-        resolved: &ResolvedBackend,
-        inventory: &Inventory,
-        context: &BackendContext,
-        progress: ProgressFn<'_>,
-    ) -> Result<ResolvedImages, ProviderError> {
-        database::require_supported(resolved)?;
-        let images = ImageStore { engine, source: &self.source, policy: resolved.spec.settings.docker.pull };
-        let state = &resolved.provider_state;
-        let reference = image::backend_reference(resolved)?;
-        let mut backend = images.resolve(&reference, &ImagePin::BACKEND, state, progress).await?;
-        let mut spec = backend::container_spec(resolved, &backend, context)?;
-        if images.refreshes() && needs_replacement(inventory, context, &spec) {
-            backend = images.refresh(backend, progress).await?;
-            spec = backend::container_spec(resolved, &backend, context)?;
-        }
-        let dashboard = match resolved.spec.dashboard {
-            true => {
-                let reference = image::dashboard_reference(resolved, &backend)?;
-                Some(images.resolve(&reference, &ImagePin::DASHBOARD, state, progress).await?)
-            }
-            false => None,
-        };
-        let database = match database::is_managed(resolved) {
-            true => {
-                let reference = database_image(&resolved.spec.settings.docker);
-                Some(images.resolve(reference, &ImagePin::DATABASE, state, progress).await?)
-            }
-            false => None,
-        };
-        Ok(ResolvedImages { backend, spec, dashboard, database })
-    }
-
     async fn reconcile(&self, resolved: &ResolvedBackend, progress: ProgressFn<'_>) -> Result<ProviderState, ProviderError> {
         let engine = &self.engine_of(&resolved.spec).await?;
         let _lock = self.locks.lock(&resolved.id).await;
@@ -266,6 +223,10 @@ impl Docker {
         {
             let _lock = self.network_lock.lock().await;
             network::ensure_networks(engine, resolved, context).await?;
+            match &images.proxy {
+                Some(image) => proxy::ensure_route(engine, resolved, context, image).await?,
+                None => proxy::remove_route(engine, &context.names).await?,
+            }
         }
         if let Some(image) = &images.database {
             volume::ensure_volume(engine, resolved, &inventory, ResourceRole::DatabaseData, image, context).await?;
@@ -295,6 +256,9 @@ impl Docker {
         }
         if let Some(image) = &images.database {
             ImagePin::DATABASE.record(image, &mut state);
+        }
+        if let Some(image) = &images.proxy {
+            ImagePin::PROXY.record(image, &mut state);
         }
         match &images.dashboard {
             Some(image) => dashboard::ensure(engine, resolved, &inventory, context, image, &mut state).await?,
@@ -414,11 +378,4 @@ impl Provider for Docker {
             None => Ok(LogChunk { text: String::new(), next: if let LogPosition::Byte(next) = from { next } else { 0 } }),
         }
     }
-}
-
-/// Returns whether the backend's container is going to be replaced, even with the same image.
-fn needs_replacement(inventory: &Inventory, context: &BackendContext, spec: &ContainerSpec) -> bool {
-    inventory.current(&context.names).is_none_or(|current| {
-        diff_container("", Some(spec), current).iter().any(|difference| difference.repair == RepairKind::Replace)
-    })
 }

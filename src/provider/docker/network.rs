@@ -160,7 +160,7 @@ async fn is_used(engine: &Engine, names: &[&str]) -> Result<bool, ProviderError>
     Ok(!users.map_err(|error| engine.failed("list the containers", error))?.is_empty())
 }
 
-async fn remove_network(engine: &Engine, id: &str, name: &str) -> Result<(), ProviderError> {
+pub(super) async fn remove_network(engine: &Engine, id: &str, name: &str) -> Result<(), ProviderError> {
     match engine.client.remove_network(id).await {
         Ok(()) => {}
         Err(error) if is_absent(&error) => {}

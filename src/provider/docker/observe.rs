@@ -13,7 +13,7 @@ use super::labels::ResourceRole;
 use super::launch_file::DATA;
 use super::redact::redactor_of;
 use super::rollout::missing_launch_file;
-use super::{Docker, dashboard, database, image, logs, network, volume, volume_users};
+use super::{Docker, dashboard, database, image, logs, network, proxy, volume, volume_users};
 use crate::model::{DataState, FieldDrift, Observation, ResolvedBackend, RunState};
 use crate::provider::ProviderError;
 use crate::provider::kit::readiness;
@@ -37,6 +37,14 @@ impl Docker {
         let context = self.context(resolved, engine, &seen).await?;
         let mut drift = Vec::new();
         self.diff_sidecars(engine, resolved, &seen, &context, &mut drift).await?;
+        if proxy::is_routed(resolved) {
+            let noted = ImagePin::PROXY.reference(&resolved.provider_state);
+            let image = match noted {
+                Some(reference) => self.known_image(engine, resolved, reference, &ImagePin::PROXY, None).await?,
+                None => None,
+            };
+            drift.extend(proxy::observe_route(engine, resolved, &context, image.as_ref()).await?);
+        }
         let data = self.probe_data(engine, resolved, &seen, &context).await?;
         let mut notes = Vec::new();
         if data == DataState::Missing {

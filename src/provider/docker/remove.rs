@@ -2,7 +2,7 @@
 
 use bollard::query_parameters::RemoveVolumeOptions;
 
-use super::{Docker, engine, half_made, inventory, network};
+use super::{Docker, engine, half_made, inventory, labels, network, proxy};
 use crate::failpoint;
 use crate::model::{ResolvedBackend, VolumeReclaim};
 use crate::provider::ProviderError;
@@ -31,6 +31,7 @@ impl Docker {
             half_made::remove_all_half_made(engine, resolved, &seen, &self.control_plane).await?;
         }
         let _lock = self.network_lock.lock().await;
+        proxy::remove_route(engine, &labels::ResourceNames::of(resolved)).await?;
         network::remove_networks(engine, resolved).await
     }
 }

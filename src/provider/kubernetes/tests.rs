@@ -58,7 +58,7 @@ fn yaml(resolved: &ResolvedBackend) -> String {
 }
 
 fn origins() -> Origins {
-    Origins { api: Some("https://api.example.com".to_owned()), site: Some("https://example.com".to_owned()) }
+    Origins { api: Some("https://api.example.com".to_owned()), site: Some("https://example.com".to_owned()), dashboard: None }
 }
 
 fn by_kind(objects: &[Value], kind: &str) -> Value {

@@ -149,7 +149,7 @@ impl ExternalContainer {
             return Origins::default();
         }
         // Convex takes both or neither.
-        Origins { api: Some(api), site: Some(site) }
+        Origins { api: Some(api), site: Some(site), dashboard: None }
     }
 
     fn record_docker_settings(

@@ -9,6 +9,8 @@ use crate::model::Server;
 const PINNED: &str = "convexinfra-pinned";
 /// What the control socket is called in the private folder.
 pub(super) const CONTROL: &str = "c";
+/// What the socket is called that leads to Docker's own command.
+pub(super) const RELAY: &str = "s";
 const KNOWN_HOSTS: &str = "k";
 
 /// Runs `ssh` until it ends or this process does, which closes the pipe that a shell waits on; the folder goes with it. A
@@ -93,6 +95,13 @@ pub(super) fn dial_stdio(program: &OsStr, folder: &Path, socket: &str) -> Vec<Os
     let mut words = control(program, folder);
     let command = format!("docker --host=unix://{socket} system dial-stdio");
     words.extend(["-T".into(), "--".into(), "server".into(), command.into()]);
+    words
+}
+
+/// Returns the arguments that run a line of shell on the server.
+pub(super) fn shell(program: &OsStr, folder: &Path, line: &str) -> Vec<OsString> {
+    let mut words = control(program, folder);
+    words.extend(["-T".into(), "--".into(), "server".into(), line.into()]);
     words
 }
 

@@ -30,6 +30,9 @@ use crate::system::command as system_command;
 const LOGIN_WITHIN: Duration = Duration::from_secs(40);
 /// How long `ssh` may take to add a forwarding to a connection that is there.
 const FORWARD_WITHIN: Duration = Duration::from_secs(10);
+/// How long a line of shell may take, and how much of what it prints is kept.
+const SHELL_WITHIN: Duration = Duration::from_secs(15);
+const MAX_OUTPUT: usize = 1 << 20;
 /// How long it is waited before the one other try, where a server dropped the connection before the login.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// How often it is looked whether the login is done.
@@ -207,7 +210,7 @@ impl SshConnection {
 
     /// Returns a local socket that leads to the engine through Docker's own command on the server.
     pub(super) fn dial_stdio_socket(&self) -> Result<PathBuf, SshError> {
-        let path = self.folder.path().join("s");
+        let path = self.folder.path().join(command::RELAY);
         let listener = UnixListener::bind(&path);
         let listener = listener.map_err(|error| SshError::new(SshFailure::Other, &self.server, &error.to_string()))?;
         let words = command::dial_stdio(&self.program, self.folder.path(), self.server.socket());
@@ -230,6 +233,26 @@ impl SshConnection {
             }
         });
         Ok(path)
+    }
+
+    /// Returns the way to the engine: its socket, or Docker's own command.
+    pub(super) fn way(&self) -> &'static str {
+        if self.folder.path().join(command::RELAY).exists() { "dial-stdio" } else { "socket" }
+    }
+
+    /// Runs a line of shell on the server, and returns the beginning of what it prints.
+    pub(super) async fn run(&self, line: &str) -> Result<String, SshError> {
+        let words = command::shell(&self.program, self.folder.path(), line);
+        let failed = |failure, reason: &str| SshError::new(failure, &self.server, reason);
+        match tokio::time::timeout(SHELL_WITHIN, session_command(&words).output()).await {
+            Ok(Ok(output)) if output.status.success() => {
+                let kept = output.stdout.get(..MAX_OUTPUT).unwrap_or(&output.stdout);
+                Ok(String::from_utf8_lossy(kept).into_owned())
+            }
+            Ok(Ok(output)) => Err(failed(SshFailure::Other, String::from_utf8_lossy(&output.stderr).trim())),
+            Ok(Err(error)) => Err(failed(SshFailure::NoSsh, &error.to_string())),
+            Err(_) => Err(failed(SshFailure::Timeout, "its shell did not answer")),
+        }
     }
 
     /// Returns a local socket that leads to a socket or an address of the server.
