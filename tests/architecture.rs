@@ -71,8 +71,8 @@ const ARROWS: &[(&str, &[&str])] = &[
 const NARROW: &[(&str, &str, &[&str])] = &[
     // The scheduler and the events read a plan; they never make one.
     ("apply", "plan", &["Action", "Plan", "Reason", "Step", "StepId", "Summary", "Task"]),
-    // Whose a project is; everything else is the plan's.
-    ("app", "policy", &["OtherOrigin", "other_repository"]),
+    // Whose a project is, and which release is newer; everything else is the plan's.
+    ("app", "policy", &["OtherOrigin", "other_repository", "build_day", "newest_known_release", "release_order"]),
     // Who may: everything else of the authority is behind the host.
     ("server", "authority", &["AuthenticatedToken"]),
     // Only to say who holds a lease and what has happened.
@@ -143,6 +143,7 @@ const SETTINGS_READERS: &[(&str, &str)] = &[
     ("app/provision.rs", "compares the executable that was asked for with the declared one"),
     ("host/executor.rs", "an operator decides whether executables of clients run on the machine"),
     ("cli/command/forward.rs", "a backend on a server is reached by being forwarded"),
+    ("cli/command/rollback.rs", "which release an executable of the user is, nothing says"),
     ("cli/command/import.rs", "writes the lines of a manifest that an external container lacks"),
 ];
 

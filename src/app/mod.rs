@@ -21,6 +21,7 @@ mod outcome;
 pub(crate) mod plan;
 pub(crate) mod provision;
 mod reach;
+pub(crate) mod releases;
 pub(crate) mod saved_plan;
 pub(crate) mod secrets;
 mod select;

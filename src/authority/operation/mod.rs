@@ -10,6 +10,7 @@ mod acceptance;
 mod attempts;
 mod compensation;
 mod data;
+mod row_before;
 mod steps;
 mod stop;
 mod types;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::super::audit::AuditContext;
 use super::super::effect::{AllocationConflict, SnapshotRequest};
 use super::super::put_request::PutRequest;
-use super::upgrade::{RowBefore, Upgrade};
+use super::row_before::{RowBefore, Upgrade};
 use crate::api::Lease;
 use crate::model::{Actor, BackendId, BackendName, OperationId, OperationStep, ProjectName, SnapshotId, StepKey, Timestamp};
 use crate::store::Compensation;
