@@ -9,8 +9,8 @@ use convexinfra::apply::Scheduler;
 use convexinfra::authority::{Authority, ExecutionMode, Liveness, MasterKey, Principal, Vault};
 use convexinfra::env_file::{Block, BlockOwner, merge};
 use convexinfra::model::{
-    Actor, BackendName, ControlPlaneInfo, Desired, DowngradeConsent, ProjectName, ProviderKind, Revision, Secret, Snapshot,
-    StepKey, Timestamp,
+    Actor, BackendName, ControlPlaneInfo, Desired, DowngradeConsent, MoveConsent, ProjectName, ProviderKind, Revision, Secret,
+    Snapshot, StepKey, Timestamp,
 };
 use convexinfra::plan::{ObservedState, Plan, PlanOptions, build};
 use convexinfra::render::{self, Style};
@@ -102,6 +102,7 @@ impl Control {
                 secrets: BTreeMap::new(),
                 renamed_from: None,
                 downgrade: DowngradeConsent::Missing,
+                moves: MoveConsent::Missing,
             };
             let request =
                 OperationRequest { step: StepKey::parse(&format!("bench/{name}")), backend: name.clone(), work, origin: None };

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::secret_text::{SecretText, downgrade_consent, secret_values};
+use super::secret_text::{SecretText, downgrade_consent, move_consent, secret_values};
 use crate::model::{
-    Actor, BackendName, BackendSpec, DatabaseReclaim, Diagnostic, DowngradeConsent, FieldPath, OperationId, OperationKind,
-    ProjectName, Release, Revision, Secret, SnapshotId, StepKey, Timestamp, VolumeReclaim,
+    Actor, BackendName, BackendSpec, DatabaseReclaim, Diagnostic, DowngradeConsent, FieldPath, MoveConsent, OperationId,
+    OperationKind, ProjectName, Release, Revision, Secret, SnapshotId, StepKey, Timestamp, VolumeReclaim,
 };
 
 /// How long the name of an account or a machine may be, in bytes.
@@ -150,6 +150,11 @@ pub enum Work {
         #[serde(skip_serializing_if = "downgrade_consent::is_missing", default)]
         #[schemars(with = "bool")]
         downgrade: DowngradeConsent,
+        /// Whether its data may move to another place, for which it is stopped.
+        #[serde(rename = "allow_move", with = "move_consent")]
+        #[serde(skip_serializing_if = "move_consent::is_missing", default)]
+        #[schemars(with = "bool")]
+        moves: MoveConsent,
     },
     /// Remove it. The client has the user's consent, given by name.
     Remove {

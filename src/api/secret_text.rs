@@ -82,3 +82,23 @@ pub(super) mod downgrade_consent {
         Ok(if is_given { DowngradeConsent::Given } else { DowngradeConsent::Missing })
     }
 }
+
+/// Writes and reads the consent to a move as a boolean that is left out where it is missing.
+pub(super) mod move_consent {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::model::MoveConsent;
+
+    pub(in crate::api) fn is_missing(consent: &MoveConsent) -> bool {
+        *consent == MoveConsent::Missing
+    }
+
+    pub(in crate::api) fn serialize<S: Serializer>(consent: &MoveConsent, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bool(!is_missing(consent))
+    }
+
+    pub(in crate::api) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MoveConsent, D::Error> {
+        let is_given = bool::deserialize(deserializer)?;
+        Ok(if is_given { MoveConsent::Given } else { MoveConsent::Missing })
+    }
+}

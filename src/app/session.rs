@@ -160,7 +160,7 @@ impl<'a> Session<'a> {
         existing: &BTreeMap<&BackendName, &ActualBackend>,
     ) -> Option<OperationRequest> {
         let (backend, work) = match step.task.as_ref()? {
-            Task::Put { backend, spec, renamed_from, downgrade } => {
+            Task::Put { backend, spec, renamed_from, downgrade, moves } => {
                 let asks_provider = match spec.provider.descriptor().location {
                     Location::Engine => true,
                     Location::Process => step.action == Action::Create && !spec.is_record_only(),
@@ -171,7 +171,7 @@ impl<'a> Session<'a> {
                 }
                 let secrets = self.secrets.found().get(backend).cloned().unwrap_or_default();
                 let (spec, renamed_from) = (spec.clone(), renamed_from.clone());
-                (backend, Work::Put { spec, secrets, renamed_from, downgrade: *downgrade })
+                (backend, Work::Put { spec, secrets, renamed_from, downgrade: *downgrade, moves: *moves })
             }
             Task::Remove { backend, volume, database } => {
                 if !existing.get(backend)?.recorded.has_buckets() {

@@ -224,9 +224,10 @@ async fn with_heartbeat(
 async fn run_step(execution: &Execution<'_>, step: &Step) -> Result<(), Diagnostic> {
     match &step.task {
         None => Ok(()),
-        Some(Task::Put { backend, spec, renamed_from, downgrade }) => {
+        Some(Task::Put { backend, spec, renamed_from, downgrade, moves }) => {
             let secrets = execution.secrets.get(backend).cloned().unwrap_or_default();
-            let work = Work::Put { spec: spec.clone(), secrets, renamed_from: renamed_from.clone(), downgrade: *downgrade };
+            let (spec, renamed_from) = (spec.clone(), renamed_from.clone());
+            let work = Work::Put { spec, secrets, renamed_from, downgrade: *downgrade, moves: *moves };
             operate(execution, step, backend, work).await
         }
         Some(Task::Remove { backend, volume, database }) => {

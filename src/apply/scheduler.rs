@@ -112,6 +112,7 @@ mod tests {
             needs_allow_destroy: Vec::new(),
             at_stake: Vec::new(),
             upgrades: Vec::new(),
+            data_moves: Vec::new(),
             format: String::new(),
             project: ProjectName::parse("p").unwrap(),
             control_plane: String::new(),

@@ -4,6 +4,7 @@
 
 use super::effect::Transition;
 use super::operation::{Acceptance, AllocationConflicts, ExecutionMode, Operation, OperationPhase, end_operation};
+use super::policy_check::PutChange;
 use super::put_request::PutRequest;
 use super::retained::{self, NEVER_ENSURED};
 use super::{Authority, AuthorityError, EXPIRY_PLAN, dependency, lease, policy_check, quota, removal};
@@ -31,7 +32,7 @@ impl<S: Store> Authority<S> {
         let replaces = existing
             .as_ref()
             .is_some_and(|row| row.phase == Phase::Removing || (!row.has_been_ready && row.spec.provider != put.spec.provider));
-        self.check_put(rows, &lease.project, request, existing.as_ref(), &put)?;
+        let change = self.check_put(rows, &lease.project, request, existing.as_ref(), &put)?;
         if !put.may_adopt {
             retained::check_app(rows, &lease.project, &put.spec)?;
         }
@@ -52,6 +53,9 @@ impl<S: Store> Authority<S> {
             let phase = OperationPhase::Replace(request.backend.clone(), Box::new(put));
             let next = self.first_step(&phase, &row)?;
             return Ok((Some(acceptance.new_operation(id, row.id.clone(), phase)), next));
+        }
+        if let (PutChange::Move, Some(row)) = (change, &existing) {
+            return self.accept_move(rows, acceptance, id, row.clone(), put);
         }
         let upgrade = match &existing {
             Some(row) => self.begin_upgrade(rows, &id, row, &put, now)?,
@@ -85,13 +89,9 @@ impl<S: Store> Authority<S> {
             None => self.new_row(rows, &operation.project, name, &put, now)?,
         };
         operation.backend = row.id.clone();
-        row.stopped = false;
         rows.put_expired(&row.project, &row.name, None)?;
-        row.expires_at = put.spec.ttl.map(|ttl| row.created_at.plus(ttl));
-        self.seal_secrets(&mut row, &put, now)?;
-        row.managed_env.extend(put.spec.env.keys().cloned());
-        row.spec = put.spec;
-        row.newest_release = Release::newest(row.newest_release.take(), row.spec.release.as_ref());
+        let may_adopt = put.may_adopt;
+        self.write_spec(&mut row, put, now)?;
         if row.is_only_a_record() {
             row.phase = Phase::Ready;
             row.references.remove(NEVER_ENSURED);
@@ -101,13 +101,24 @@ impl<S: Store> Authority<S> {
             return Ok(Transition::Ended(end_operation(rows, &operation.id, outcome, now)?));
         }
         self.allocate(rows, &mut row, &AllocationConflicts::default())?;
-        if row.spec.named_place().is_some() && put.may_adopt && !row.has_been_ready {
+        if row.spec.named_place().is_some() && may_adopt && !row.has_been_ready {
             row.references.insert(ADOPT_APP_KEY.to_owned(), "true".to_owned());
         }
         rows.put_backend(&row)?;
         let detail = format!("operation {}", operation.id);
         self.record(rows, Some(&row.project), operation.audit_context(now), "operation_accepted", Some(&row.name), detail)?;
         self.first_step(&operation.phase, &row)
+    }
+
+    /// Writes what a request asks for into the row of a backend, with its secrets.
+    pub(super) fn write_spec(&self, row: &mut BackendRow, put: PutRequest, now: Timestamp) -> Result<(), AuthorityError> {
+        row.stopped = false;
+        row.expires_at = put.spec.ttl.map(|ttl| row.created_at.plus(ttl));
+        self.seal_secrets(row, &put, now)?;
+        row.managed_env.extend(put.spec.env.keys().cloned());
+        row.spec = put.spec;
+        row.newest_release = Release::newest(row.newest_release.take(), row.spec.release.as_ref());
+        Ok(())
     }
 
     pub(super) fn accept_remove(

@@ -108,7 +108,7 @@ impl<S: Store> Authority<S> {
             if let Some(secret) = secret {
                 self.seal_imported_secret(&mut row, secret, now)?;
             }
-            let put = PutRequest { spec: adoption.spec, secrets: adoption.secrets, may_adopt: false };
+            let put = PutRequest { spec: adoption.spec, secrets: adoption.secrets, may_adopt: false, role_password: None };
             self.seal_secrets(&mut row, &put, now)?;
             self.allocate(rows, &mut row, &AllocationConflicts::default())?;
             row.references = note(&self.resolve(&row)?);

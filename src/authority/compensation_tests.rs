@@ -7,7 +7,7 @@ use super::step_tests::{code_of, failed};
 use super::tests::{NOW, World, put, remove, simulated, world};
 use super::*;
 use crate::api::{OperationOutcome, Work};
-use crate::model::{DowngradeConsent, FieldPath, OperationStep, ProviderState, Secret, SecretSource, StepKey};
+use crate::model::{DowngradeConsent, FieldPath, MoveConsent, OperationStep, ProviderState, Secret, SecretSource, StepKey};
 
 /// An operation with undo steps: `Ensure` is undone by `Remove`, and `AwaitReady` by `Stop`.
 fn undoable(phase: &operation::OperationPhase) -> &'static [StepRow] {
@@ -30,7 +30,13 @@ fn with_variables() -> Work {
     let mut spec = simulated();
     spec.env.insert("A".into(), SecretSource::Literal("x".into()));
     let secrets = BTreeMap::from([(FieldPath::new("env.A"), Secret::new("x"))]);
-    Work::Put { spec: Box::new(spec), secrets, renamed_from: None, downgrade: DowngradeConsent::Missing }
+    Work::Put {
+        spec: Box::new(spec),
+        secrets,
+        renamed_from: None,
+        downgrade: DowngradeConsent::Missing,
+        moves: MoveConsent::Missing,
+    }
 }
 
 fn succeeded(step: OperationStep) -> EffectResult {

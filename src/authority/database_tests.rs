@@ -6,7 +6,8 @@ use super::tests::{NOW, name, project, simulated, world};
 use super::*;
 use crate::api::{OperationOutcome, Work};
 use crate::model::{
-    DatabaseReclaim, DatabaseRole, DowngradeConsent, FieldPath, Secret, SecretRef, ServerStorage, Storage, VolumeReclaim,
+    DatabaseReclaim, DatabaseRole, DowngradeConsent, FieldPath, MoveConsent, Secret, SecretRef, ServerStorage, Storage,
+    VolumeReclaim,
 };
 
 /// A backend on a server, with the URL's value.
@@ -15,7 +16,13 @@ fn on_server(url: &str, role: DatabaseRole) -> Work {
     let reference = Some(SecretRef::Env("DATABASE".into()));
     spec.storage = Storage::Postgres(ServerStorage { url: reference, role, ..ServerStorage::default() });
     let secrets = BTreeMap::from([(FieldPath::new("storage.url"), Secret::new(url))]);
-    Work::Put { spec: Box::new(spec), secrets, renamed_from: None, downgrade: DowngradeConsent::Missing }
+    Work::Put {
+        spec: Box::new(spec),
+        secrets,
+        renamed_from: None,
+        downgrade: DowngradeConsent::Missing,
+        moves: MoveConsent::Missing,
+    }
 }
 
 #[test]

@@ -42,6 +42,57 @@ pub enum Effect {
     RevertData(Box<ResolvedBackend>, SnapshotId),
     /// Bring it up with another release. A snapshot of its data is there.
     StartRelease(Box<ResolvedBackend>),
+    /// Do one part of a move of its rows to another database.
+    Move(MoveStep, Box<DataMove>),
+}
+
+/// Describes a move of the rows of a backend to another database.
+#[derive(Debug, Clone)]
+pub struct DataMove {
+    /// The backend as it is recorded, which it is until the move has ended.
+    pub source: ResolvedBackend,
+    /// The backend as it will be.
+    pub target: ResolvedBackend,
+}
+
+/// Names one part of a move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MoveStep {
+    /// Check the source, and make the target.
+    Prepare,
+    /// Stop the backend, and lock the source.
+    Lock,
+    /// Copy all rows, from the beginning.
+    Copy,
+    /// Compare the digests of both sides.
+    Verify,
+    /// Let backends start on the target.
+    Publish,
+    /// Say where the source stays.
+    Finish,
+    /// Stop what runs on the target, lock that, and give the source back.
+    Revert,
+}
+
+impl MoveStep {
+    /// Returns the kind of step that this is.
+    pub fn step(self) -> OperationStep {
+        match self {
+            Self::Prepare => OperationStep::PrepareMove,
+            Self::Lock => OperationStep::LockSource,
+            Self::Copy => OperationStep::CopyRows,
+            Self::Verify => OperationStep::VerifyRows,
+            Self::Publish => OperationStep::PublishTarget,
+            Self::Finish => OperationStep::FinishMove,
+            Self::Revert => OperationStep::RevertMove,
+        }
+    }
+
+    /// Returns the part of a move that a step is.
+    pub(super) fn of(step: OperationStep) -> Option<Self> {
+        let all = [Self::Prepare, Self::Lock, Self::Copy, Self::Verify, Self::Publish, Self::Finish, Self::Revert];
+        all.into_iter().find(|part| part.step() == step)
+    }
 }
 
 /// Describes a snapshot that is to be taken.
@@ -76,6 +127,7 @@ impl Effect {
             Self::ConfirmData(..) => OperationStep::ConfirmData,
             Self::RevertData(..) => OperationStep::RevertData,
             Self::StartRelease(_) => OperationStep::StartRelease,
+            Self::Move(part, _) => part.step(),
         }
     }
 }
@@ -122,6 +174,8 @@ pub enum EffectResult {
     DataReverted,
     /// It is up with the new release, and this is what the provider wants to remember.
     ReleaseStarted(ProviderState),
+    /// This part of a move is done.
+    Moved(MoveStep),
     /// It did not work.
     Failed(EffectFailure),
 }

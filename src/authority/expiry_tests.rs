@@ -5,7 +5,8 @@ use super::token_tests::token_for;
 use super::*;
 use crate::api::{HistoryPage, OperationOutcome, OperationRequest, ResourceLevel, Work};
 use crate::model::{
-    BackendSpec, DatabaseReclaim, DowngradeConsent, ProviderKind, Scope, StepKey, TimeSpan, Timestamp, VolumeReclaim,
+    BackendSpec, DatabaseReclaim, DowngradeConsent, MoveConsent, ProviderKind, Scope, StepKey, TimeSpan, Timestamp,
+    VolumeReclaim,
 };
 
 #[test]
@@ -166,7 +167,13 @@ fn an_earlier_ttl_needs_the_scope_to_destroy() {
     };
     let Work::Put { spec, secrets, .. } = renamed.work else { panic!() };
     let renamed = OperationRequest {
-        work: Work::Put { spec, secrets, renamed_from: Some(name("dev")), downgrade: DowngradeConsent::Missing },
+        work: Work::Put {
+            spec,
+            secrets,
+            renamed_from: Some(name("dev")),
+            downgrade: DowngradeConsent::Missing,
+            moves: MoveConsent::Missing,
+        },
         ..renamed
     };
     assert!(!refused(&renamed));

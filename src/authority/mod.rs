@@ -32,7 +32,8 @@ mod view;
 
 pub use adopt::{Adoption, AdoptionProof};
 pub use effect::{
-    AllocationConflict, DatabaseState, Effect, EffectFailure, EffectResult, EnvironmentTarget, SnapshotRequest, Transition,
+    AllocationConflict, DataMove, DatabaseState, Effect, EffectFailure, EffectResult, EnvironmentTarget, MoveStep,
+    SnapshotRequest, Transition,
 };
 pub use expiry::{EXPIRY_PLAN, KEEP_RUNNING_PLAN};
 pub use lease::Liveness;
@@ -171,6 +172,8 @@ mod database_tests;
 mod expiry_tests;
 #[cfg(test)]
 mod history_tests;
+#[cfg(test)]
+mod move_tests;
 #[cfg(test)]
 mod policy_tests;
 #[cfg(test)]

@@ -12,12 +12,21 @@ use crate::model::{
     DesiredBackend, Diagnostic, FieldPath, Phase, ProjectName, ReclaimPolicy, STORAGE_SERVER, STORAGE_URL, SecretSource,
     SecretState, secret_slots,
 };
-use crate::policy;
+use crate::policy::{self, Consent};
 use crate::store::{BackendRow, Rows, Store};
 
 /// The most bytes of all secrets of one backend beside its Convex variables, which have limits of their own. Every look at a
 /// backend opens all of them.
 const MAX_SECRET_BYTES: usize = 128 * 1024;
+
+/// Says how a backend comes to be what a request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PutChange {
+    /// Where it is.
+    InPlace,
+    /// By a move of its rows.
+    Move,
+}
 
 /// Refuses a request for the first of its refusals, in the order in which a plan lists them.
 fn refuse_first(mut refusals: Vec<Diagnostic>) -> Result<(), AuthorityError> {
@@ -55,8 +64,8 @@ impl<S: Store> Authority<S> {
         request: &OperationRequest,
         existing: Option<&BackendRow>,
         put: &PutRequest,
-    ) -> Result<(), AuthorityError> {
-        let Work::Put { renamed_from, downgrade, .. } = &request.work else { return Ok(()) };
+    ) -> Result<PutChange, AuthorityError> {
+        let Work::Put { renamed_from, downgrade, moves, .. } = &request.work else { return Ok(PutChange::InPlace) };
         let name = &request.backend;
         if let Some(violation) = policy::violations(name, &put.spec).into_iter().next() {
             return Err(ControlError::Refused(violation).into());
@@ -70,6 +79,7 @@ impl<S: Store> Authority<S> {
         {
             refusals.push(policy::moved_onto_existing(old, name));
         }
+        let mut change = PutChange::InPlace;
         let secrets = self.secret_states(project, existing, put);
         refusals.extend(policy::usable_secrets(name, &secrets));
         if let Some(row) = existing.filter(|row| !matches!(row.phase, Phase::Removing | Phase::Creating)) {
@@ -79,9 +89,13 @@ impl<S: Store> Authority<S> {
             let spec = put.spec.clone();
             let wanted = DesiredBackend { spec, env_files: Vec::new(), secrets, certificate_file: None };
             let changes = policy::diff_backend(&wanted, &actual).changes;
-            refusals.extend(policy::change_refusals(name, &actual, &wanted, &changes, *downgrade));
+            let consent = Consent { downgrade: *downgrade, moves: *moves };
+            refusals.extend(policy::change_refusals(name, &actual, &wanted, &changes, consent));
+            if policy::data_move(&actual, &wanted, &changes).is_some() {
+                change = PutChange::Move;
+            }
         }
-        refuse_first(refusals)
+        refuse_first(refusals).map(|()| change)
     }
 
     /// Returns what is known of the secrets of a specification: those that came with it, and those that are kept.

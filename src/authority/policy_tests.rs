@@ -8,8 +8,8 @@ use super::*;
 use crate::api::{Lease, Work};
 use crate::model::{
     BackendSpec, ByteSize, ControlPlaneInfo, DatabaseReclaim, Desired, DesiredBackend, Digest, DowngradeConsent, Expiry,
-    FieldPath, Files, FingerprintKey, Moved, ProviderKind, Release, Revision, Secret, SecretRef, SecretSource, SecretState,
-    ServerStorage, Snapshot, Storage, TimeSpan, VolumeReclaim,
+    FieldPath, Files, FingerprintKey, MoveConsent, Moved, ProviderKind, Release, Revision, Secret, SecretRef, SecretSource,
+    SecretState, ServerStorage, Snapshot, Storage, TimeSpan, VolumeReclaim,
 };
 use crate::plan::{ObservedState, PlanOptions, build};
 use crate::policy;
@@ -169,6 +169,15 @@ fn changes() -> Vec<Case> {
             Some("plan.moves_data"),
         ),
         case(
+            "another engine of what can move",
+            BackendSpec::new(ProviderKind::Local),
+            BackendSpec {
+                storage: postgres(ServerStorage { url: Some(SecretRef::Env("U".into())), ..Default::default() }),
+                ..BackendSpec::new(ProviderKind::Local)
+            },
+            Some("plan.move_not_allowed"),
+        ),
+        case(
             "other files",
             recorded(),
             with(|spec| {
@@ -210,7 +219,8 @@ fn a_change_that_a_plan_refuses_is_refused_to_a_raw_client_in_the_same_words() {
         let planned = world.planned(&after, &secrets, &options);
         assert_eq!(planned.as_ref().map(|(code, _)| code.as_str()), code, "{rule}: {planned:?}");
         let revision = world.authority.view(&project()).unwrap().revision;
-        let work = Work::Put { spec: Box::new(after), secrets, renamed_from: None, downgrade: consent };
+        let work =
+            Work::Put { spec: Box::new(after), secrets, renamed_from: None, downgrade: consent, moves: MoveConsent::Missing };
         assert_eq!(world.sent(&lease, work), planned, "{rule}");
         let moved = world.authority.view(&project()).unwrap().revision != revision;
         assert_eq!(moved, code.is_none(), "{rule}: what is refused leaves the record as it is");
@@ -319,8 +329,13 @@ fn values_that_convex_does_not_take_are_refused() {
         let secrets = BTreeMap::from([(FieldPath::new("env.A"), Secret::new(value))]);
         let planned = world.planned(&spec, &secrets, &PlanOptions::default());
         assert_eq!(planned.as_ref().map(|(code, _)| code.as_str()), code);
-        let work =
-            Work::Put { spec: Box::new(spec.clone()), secrets, renamed_from: None, downgrade: DowngradeConsent::Missing };
+        let work = Work::Put {
+            spec: Box::new(spec.clone()),
+            secrets,
+            renamed_from: None,
+            downgrade: DowngradeConsent::Missing,
+            moves: MoveConsent::Missing,
+        };
         assert_eq!(world.sent(&lease, work), planned);
     }
 }

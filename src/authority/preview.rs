@@ -2,6 +2,7 @@
 //!
 //! Must not do: write rows, or allocate anything.
 
+use super::policy_check::PutChange;
 use super::put_request::PutRequest;
 use super::{Authority, AuthorityError, allocation, lease};
 use crate::api::{ControlError, OperationRequest, Work};
@@ -38,9 +39,11 @@ impl<S: Store> Authority<S> {
                 (None, Some(old)) => rows.backend(project, old)?,
                 (row, _) => row,
             };
-            let put = PutRequest { spec: (**spec).clone(), secrets: secrets.clone(), may_adopt: false };
-            self.check_put(rows, project, request, row.as_ref(), &put)?;
+            let put = PutRequest { spec: (**spec).clone(), secrets: secrets.clone(), may_adopt: false, role_password: None };
+            let change = self.check_put(rows, project, request, row.as_ref(), &put)?;
             let placement = match &row {
+                // What it moves to has nothing of it yet.
+                Some(row) if change == PutChange::Move => ResolvedBackend { has_been_ready: false, ..self.resolve(row)? },
                 Some(row) => self.resolve(row)?,
                 None => match self.find_retained(rows, project, &request.backend, &put)? {
                     Some(kept) => ResolvedBackend {

@@ -11,4 +11,6 @@ pub(super) struct PutRequest {
     pub(super) secrets: BTreeMap<FieldPath, Secret>,
     /// Whether the principal may take up what nothing proves to be the project's.
     pub(super) may_adopt: bool,
+    /// The password of the role on another database server, where one was made for it.
+    pub(super) role_password: Option<Secret>,
 }

@@ -76,7 +76,9 @@ impl<S: Store> Authority<S> {
             row.fingerprints.insert(path, fingerprints.fingerprint(value.expose()));
             secrets.insert(slot, value);
         }
-        if let Some(password) = self.role_password(&put.spec.storage, &before)? {
+        if let Some(password) =
+            put.role_password.clone().map_or_else(|| self.role_password(&put.spec.storage, &before), |known| Ok(Some(known)))?
+        {
             secrets.insert(database::ROLE_PASSWORD.to_owned(), password);
         }
         row.sealed = self.seal_for(row, &secrets)?;

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::database::ROLE_PASSWORD;
 use super::effect::Transition;
 use super::operation::{AllocationConflicts, Operation, OperationPhase, end_operation, pending_name};
 use super::put_request::PutRequest;
@@ -28,6 +29,16 @@ const REQUEST_RETENTION_MS: i64 = DAY_MS;
 
 const SPEC: &str = "spec";
 const FIELD: &str = "field:";
+const MOVES: &str = "moves";
+
+/// Says what a specification that waits for its operation is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PendingPut {
+    /// It comes into the place of what goes.
+    Replacement,
+    /// It is what the backend becomes once its rows have moved.
+    Move,
+}
 
 /// Holds an operation that is resumed: its project and backend, the operation, and its next step.
 pub type Resumed = ((ProjectName, BackendName), Operation, Transition);
@@ -94,7 +105,10 @@ impl<S: Store> Authority<S> {
             (OperationKind::Put | OperationKind::Start | OperationKind::RotateKey, Some(sealed)) => {
                 match self.open_upgrade(&id, sealed)? {
                     Some(upgrade) => upgrade,
-                    None => OperationPhase::Replace(row.backend.clone(), Box::new(self.open_pending(&id, sealed)?)),
+                    None => match self.open_pending(&id, sealed)? {
+                        (put, PendingPut::Move) => OperationPhase::Move(Box::new(put)),
+                        (put, PendingPut::Replacement) => OperationPhase::Replace(row.backend.clone(), Box::new(put)),
+                    },
                 }
             }
             (OperationKind::Put | OperationKind::Start | OperationKind::RotateKey, None) => OperationPhase::Put,
@@ -116,31 +130,47 @@ impl<S: Store> Authority<S> {
             Some(Compensation { undoing, failure }) => {
                 self.undo(rows, &mut operation, backend, failure, now, |step| step <= undoing)?
             }
-            None => self.first_step(&operation.phase, &backend)?,
+            None => self.resumed_step(&operation, &backend)?,
         };
         Ok(Some((operation, next)))
     }
 
+    /// Seals what a backend is to become once it has moved.
+    pub(super) fn seal_move(&self, id: &OperationId, put: &PutRequest) -> Result<Vec<u8>, AuthorityError> {
+        self.seal_put(id, put, PendingPut::Move)
+    }
+
+    /// Seals what comes into the place of a backend.
     pub(super) fn seal_pending(&self, id: &OperationId, put: &PutRequest) -> Result<Vec<u8>, AuthorityError> {
+        self.seal_put(id, put, PendingPut::Replacement)
+    }
+
+    fn seal_put(&self, id: &OperationId, put: &PutRequest, purpose: PendingPut) -> Result<Vec<u8>, AuthorityError> {
         let mut content: BTreeMap<String, Secret> =
             put.secrets.iter().map(|(path, value)| (format!("{FIELD}{path}"), value.clone())).collect();
         let spec = serde_json::to_string(&put.spec).map_err(StoreError::Unwritable)?;
         content.insert(SPEC.to_owned(), Secret::new(spec));
+        content.extend(put.role_password.clone().map(|password| (ROLE_PASSWORD.to_owned(), password)));
+        if purpose == PendingPut::Move {
+            content.insert(MOVES.to_owned(), Secret::new("true"));
+        }
         let mut nonce = [0; 24];
         (self.entropy)(&mut nonce)?;
         Ok(self.vault.seal(&pending_name(id), &content, nonce)?)
     }
 
-    fn open_pending(&self, id: &OperationId, sealed: &[u8]) -> Result<PutRequest, AuthorityError> {
+    fn open_pending(&self, id: &OperationId, sealed: &[u8]) -> Result<(PutRequest, PendingPut), AuthorityError> {
         let mut content = self.vault.open(&pending_name(id), sealed)?;
         let spec = content.remove(SPEC).and_then(|spec| serde_json::from_str(spec.expose()).ok());
         let spec = spec.ok_or_else(|| super::VaultError::Content(pending_name(id)))?;
+        let purpose = if content.remove(MOVES).is_some() { PendingPut::Move } else { PendingPut::Replacement };
+        let role_password = content.remove(ROLE_PASSWORD);
         let secrets = content
             .into_iter()
             .filter_map(|(slot, value)| slot.strip_prefix(FIELD).map(|path| (FieldPath::new(path), value)))
             .collect();
         // The principal is not known any more, so its scope is checked again where it matters.
-        Ok(PutRequest { spec, secrets, may_adopt: false })
+        Ok((PutRequest { spec, secrets, may_adopt: false, role_password }, purpose))
     }
 
     /// Returns one operation as clients see it.

@@ -6,8 +6,8 @@ use super::tests::{NOW, World, alive, holder, me, name, project, put, refusal_co
 use super::*;
 use crate::api::{Lease, OperationOutcome, OperationRequest, ResourceLevel, Work};
 use crate::model::{
-    BackendSpec, DatabaseReclaim, DowngradeConsent, FieldPath, ProviderKind, ProviderState, Secret, SecretRef, SecretSource,
-    StepKey, Timestamp, VolumeReclaim,
+    BackendSpec, DatabaseReclaim, DowngradeConsent, FieldPath, MoveConsent, ProviderKind, ProviderState, Secret, SecretRef,
+    SecretSource, StepKey, Timestamp, VolumeReclaim,
 };
 use crate::store::Durability;
 
@@ -87,7 +87,13 @@ fn an_interrupted_operation_is_resumed_from_every_step() {
         let mut spec = simulated();
         spec.env.insert("A".into(), SecretSource::Literal("b".into()));
         let secrets = BTreeMap::from([(FieldPath::new("env.A"), Secret::new("b"))]);
-        let work = Work::Put { spec: Box::new(spec), secrets, renamed_from: None, downgrade: DowngradeConsent::Missing };
+        let work = Work::Put {
+            spec: Box::new(spec),
+            secrets,
+            renamed_from: None,
+            downgrade: DowngradeConsent::Missing,
+            moves: MoveConsent::Missing,
+        };
         let (mut operation, mut next) = world.begin(&lease, "plan/create", "dev", work);
         for _ in 0..effects {
             let end = match next {
@@ -119,7 +125,13 @@ fn an_interrupted_replacement_is_resumed_with_its_spec_and_secrets() {
     let mut spec = simulated();
     spec.env.insert("TOKEN".into(), SecretSource::Reference(SecretRef::Env("TOKEN".into())));
     let secrets = BTreeMap::from([(FieldPath::new("env.TOKEN"), Secret::new("hunter2-hunter2"))]);
-    let work = Work::Put { spec: Box::new(spec), secrets, renamed_from: None, downgrade: DowngradeConsent::Missing };
+    let work = Work::Put {
+        spec: Box::new(spec),
+        secrets,
+        renamed_from: None,
+        downgrade: DowngradeConsent::Missing,
+        moves: MoveConsent::Missing,
+    };
     let (_, next) = world.begin(&lease, "plan/second", "dev", work);
     assert!(matches!(&next, Transition::Perform(Effect::Remove(_))), "another provider: what is there goes first; {next:?}");
     let bytes = std::fs::read(world.folder.path().join("store.sqlite3-wal")).unwrap();

@@ -6,8 +6,8 @@ use super::tests::{NOW, World, alive, holder, me, name, project, put, remove, si
 use super::*;
 use crate::api::{Lease, LeaseHolder, LeaseNonce, OperationOutcome, OperationRequest, Work};
 use crate::model::{
-    BackendSpec, Diagnostic, DowngradeConsent, FieldPath, OperationState, OperationStep, Phase, ProviderState, Quota, Scope,
-    Secret, SecretSource, StepKey, TimeSpan, TokenRequest,
+    BackendSpec, Diagnostic, DowngradeConsent, FieldPath, MoveConsent, OperationState, OperationStep, Phase, ProviderState,
+    Quota, Scope, Secret, SecretSource, StepKey, TimeSpan, TokenRequest,
 };
 
 impl World {
@@ -62,7 +62,13 @@ fn a_step_that_is_sent_again_has_to_ask_for_the_same() {
         spec.dashboard = dashboard;
         spec.env.insert("A".into(), SecretSource::Literal("x".into()));
         let secrets = BTreeMap::from([(FieldPath::new("env.A"), Secret::new(value))]);
-        Work::Put { spec: Box::new(spec), secrets, renamed_from: None, downgrade: DowngradeConsent::Missing }
+        Work::Put {
+            spec: Box::new(spec),
+            secrets,
+            renamed_from: None,
+            downgrade: DowngradeConsent::Missing,
+            moves: MoveConsent::Missing,
+        }
     };
     world.accept(&lease, "plan/step", "dev", with("one", false)).unwrap();
     world.accept(&lease, "plan/step", "dev", with("one", false)).unwrap();

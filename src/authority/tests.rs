@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::api::{LEASE_SECONDS, Lease, LeaseHolder, LeaseNonce, OperationOutcome, OperationRequest, Work};
 use crate::model::{
-    Actor, BackendName, BackendSpec, DatabaseReclaim, DowngradeConsent, FieldPath, Phase, ProjectName, ProviderKind,
-    ProviderState, Secret, SecretRef, SecretSource, StepKey, Timestamp, VolumeReclaim,
+    Actor, BackendName, BackendSpec, DatabaseReclaim, DowngradeConsent, FieldPath, MoveConsent, Phase, ProjectName,
+    ProviderKind, ProviderState, Secret, SecretRef, SecretSource, StepKey, Timestamp, VolumeReclaim,
 };
 use crate::store::SqliteStore;
 
@@ -107,7 +107,13 @@ pub(super) fn now_key() -> u64 {
 }
 
 pub(super) fn put(spec: BackendSpec) -> Work {
-    Work::Put { spec: Box::new(spec), secrets: BTreeMap::new(), renamed_from: None, downgrade: DowngradeConsent::Missing }
+    Work::Put {
+        spec: Box::new(spec),
+        secrets: BTreeMap::new(),
+        renamed_from: None,
+        downgrade: DowngradeConsent::Missing,
+        moves: MoveConsent::Missing,
+    }
 }
 
 pub(super) fn simulated() -> BackendSpec {
@@ -296,7 +302,13 @@ fn secrets_are_kept_sealed_and_used_again_when_they_are_not_at_hand() {
     world.bring_up(
         &lease,
         "dev",
-        Work::Put { spec: Box::new(spec.clone()), secrets, renamed_from: None, downgrade: DowngradeConsent::Missing },
+        Work::Put {
+            spec: Box::new(spec.clone()),
+            secrets,
+            renamed_from: None,
+            downgrade: DowngradeConsent::Missing,
+            moves: MoveConsent::Missing,
+        },
     );
     world.bring_up(&lease, "dev", put(spec));
     assert_eq!(world.authority.resolve_backend(&project(), &name("dev")).unwrap().secrets[&path].expose(), "hunter2-hunter2");
@@ -321,6 +333,7 @@ fn a_rename_keeps_identity_and_instance_name() {
         secrets: BTreeMap::new(),
         renamed_from: Some(name("dev")),
         downgrade: DowngradeConsent::Missing,
+        moves: MoveConsent::Missing,
     };
     world.bring_up(&lease, "prod", work);
     let new = world.authority.resolve_backend(&project(), &name("prod")).unwrap();

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::buckets;
 use super::database_url::{DatabaseUrlError, ROLE_PASSWORD, role_name, server_url, with_credentials};
@@ -22,6 +22,14 @@ pub const DEFAULT_DOCUMENT_RETENTION_S: u64 = 172_800;
 
 /// The file inside the data directory that SQLite keeps the documents in.
 pub const DATABASE_FILE: &str = "db.sqlite3";
+
+/// What the name of an SQLite file ends with while no backend may start on it.
+const LOCKED: &str = ".locked";
+
+/// Returns the path of an SQLite file while no backend may start on it.
+pub fn locked_database(path: &Path) -> PathBuf {
+    path.with_file_name(format!("{}{LOCKED}", path.file_name().unwrap_or_default().to_string_lossy()))
+}
 
 /// The directory inside the data directory that files are kept in.
 pub const STORAGE_DIRECTORY: &str = "storage";

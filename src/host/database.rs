@@ -186,7 +186,7 @@ fn files_folder(host: &Host, placement: &ResolvedBackend) -> Option<PathBuf> {
     host.provider(placement.spec.provider).ok()?.files_folder(placement)
 }
 
-async fn database_server(host: &Host, placement: &ResolvedBackend) -> Result<DatabaseServer, DatabaseError> {
+pub(super) async fn database_server(host: &Host, placement: &ResolvedBackend) -> Result<DatabaseServer, DatabaseError> {
     let url = placement.secrets.get(&FieldPath::new(STORAGE_URL)).cloned().unwrap_or_else(|| Secret::new(""));
     let ca = authorities(host, placement).await?;
     let address = address_beside_backend(host, placement, &url).await;
@@ -269,7 +269,7 @@ fn is_for_operators(host: &Host, error: &DatabaseError) -> bool {
 }
 
 /// Returns what an error means to a user.
-fn database_finding(host: &Host, placement: &ResolvedBackend, error: &DatabaseError) -> Diagnostic {
+pub(super) fn database_finding(host: &Host, placement: &ResolvedBackend, error: &DatabaseError) -> Diagnostic {
     if is_for_operators(host, error) {
         tracing::warn!(backend = %placement.name, project = %placement.project, error = %error_chain(error), "database");
         let message = format!("the database of `{}`: this control plane cannot use the database server", placement.name);

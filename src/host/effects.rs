@@ -90,6 +90,7 @@ impl Host {
             | Effect::SwitchData(..)
             | Effect::ConfirmData(..)
             | Effect::RevertData(..) => self.run_data_effect(effect, notice).await,
+            Effect::Move(part, data) => self.run_move(part, &data, notice).await,
             Effect::Remove(placement) => match self.provider(placement.spec.provider) {
                 Err(finding) => EffectResult::failed(finding),
                 Ok(provider) => match remove(provider, &placement, notice).await {

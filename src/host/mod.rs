@@ -31,6 +31,11 @@ mod janitor;
 #[cfg(feature = "native")]
 mod keep_running;
 #[cfg(feature = "native")]
+mod moves;
+#[cfg(not(feature = "native"))]
+#[path = "moves_stub.rs"]
+mod moves;
+#[cfg(feature = "native")]
 mod native;
 mod observe;
 mod platform;

@@ -9,7 +9,7 @@ use super::findings::Findings;
 use super::{Host, buckets, database};
 use crate::api::{ControlError, OperationRequest, Preflight, ProgressFn, Work};
 use crate::authority::{DatabaseState, EffectResult, preview_without_store};
-use crate::model::{DatabaseReclaim, Diagnostic, ProjectName, ResolvedBackend};
+use crate::model::{DatabaseReclaim, Diagnostic, MOVE_LOCK, ProjectName, ResolvedBackend};
 use crate::provider::PlaceFindings;
 
 /// Limits how long a look at storage may take.
@@ -130,6 +130,11 @@ fn needs_look(placement: &ResolvedBackend, work: &Work) -> bool {
 
 /// Prepares the buckets and the database of a backend.
 pub(super) async fn prepare(host: &Host, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> EffectResult {
+    if placement.provider_state.contains_key(MOVE_LOCK)
+        && let Err(failure) = host.release_move_lock(placement).await
+    {
+        return EffectResult::Failed(failure);
+    }
     if placement.spec.has_buckets()
         && let Err(finding) = buckets::prepare(host, placement, notice).await
     {

@@ -10,8 +10,8 @@ use super::*;
 use crate::api::{IfMissing, Lease, OperationRequest, Work};
 use crate::convex::deployment::{HttpRequest, HttpResponse, Transport, TransportError};
 use crate::model::{
-    BackendName, BackendSpec, DowngradeConsent, FingerprintKey, Observation, OperationState, ProviderState, RunState, StepKey,
-    TimeSpan,
+    BackendName, BackendSpec, DowngradeConsent, FingerprintKey, MoveConsent, Observation, OperationState, ProviderState,
+    RunState, StepKey, TimeSpan,
 };
 use crate::provider::{LogChunk, LogPosition, ProgressFn, ProviderError, async_trait};
 
@@ -211,6 +211,7 @@ impl HostFixture {
             secrets: std::collections::BTreeMap::new(),
             renamed_from: None,
             downgrade: DowngradeConsent::Missing,
+            moves: MoveConsent::Missing,
         };
         let request = OperationRequest { step: StepKey::parse("plan/up"), backend: name(backend), work, origin: None };
         let lease = self.lease();
@@ -231,6 +232,7 @@ impl HostFixture {
             secrets: std::collections::BTreeMap::new(),
             renamed_from: None,
             downgrade: DowngradeConsent::Missing,
+            moves: MoveConsent::Missing,
         };
         let request = OperationRequest { step: StepKey::parse(step), backend: name(backend), work, origin: None };
         self.host

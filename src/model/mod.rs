@@ -73,9 +73,10 @@ pub use provider::ProviderKind;
 pub use provider_settings::{DockerSettings, FlySettings, LocalSettings, ProviderSettings, PullPolicy, SimulatedSettings};
 pub use quota::{Quota, QuotaExcess, Usage};
 pub use reclaim::{DatabaseReclaim, ReclaimPolicy, VolumeReclaim};
-pub use release::{DowngradeConsent, Release, ReleaseError, ReleaseOrder};
+pub use release::{DowngradeConsent, MoveConsent, Release, ReleaseError, ReleaseOrder};
 pub use resolved::{
-    CLIENT_SITE_URL, CLIENT_URL, DASHBOARD_URL, INTERNAL_URL, PortPair, ProviderState, RELEASE_CREATED, ResolvedBackend,
+    CLIENT_SITE_URL, CLIENT_URL, DASHBOARD_URL, INTERNAL_URL, MOVE_LOCK, PortPair, ProviderState, RELEASE_CREATED,
+    ResolvedBackend,
 };
 pub use route::{Route, RouteError, RoutePart, routes};
 pub use route_tls::RouteTls;

@@ -116,10 +116,26 @@ pub enum OperationStep {
     ConfirmData = 14,
     /// Has its provider bring it up with another release.
     StartRelease = 15,
+    /// Checks the source of a move and makes its target.
+    PrepareMove = 30,
+    /// Stops it and locks the source of a move.
+    LockSource = 31,
+    /// Copies the rows of a move.
+    CopyRows = 32,
+    /// Compares the digests of both sides of a move.
+    VerifyRows = 33,
+    /// Lets backends start on the target of a move.
+    PublishTarget = 34,
+    /// Says where the source of a move stays.
+    FinishMove = 35,
+    /// Gives the source of a move back.
+    RevertMove = 36,
+    /// Brings it up again where its data was before a move.
+    RestartSource = 37,
 }
 
 impl OperationStep {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 23] = [
         Self::Remove,
         Self::ReleaseStorage,
         Self::PrepareStorage,
@@ -135,6 +151,14 @@ impl OperationStep {
         Self::RevertData,
         Self::ConfirmData,
         Self::StartRelease,
+        Self::PrepareMove,
+        Self::LockSource,
+        Self::CopyRows,
+        Self::VerifyRows,
+        Self::PublishTarget,
+        Self::FinishMove,
+        Self::RevertMove,
+        Self::RestartSource,
     ];
 
     /// Returns the step of a persisted number; none for zero and for numbers that are not known.
@@ -160,18 +184,29 @@ impl OperationStep {
             Self::ConfirmData => "noting that the data of the snapshot has come up",
             Self::RevertData => "going back to the data from before",
             Self::StartRelease => "starting the new release",
+            Self::PrepareMove => "preparing the place that its data moves to",
+            Self::LockSource => "stopping it and locking the place that its data moves from",
+            Self::CopyRows => "copying its rows",
+            Self::VerifyRows => "comparing the digests of its rows",
+            Self::PublishTarget => "releasing the place that its data moves to",
+            Self::FinishMove => "ending the move",
+            Self::RevertMove => "going back to the place that its data was in",
+            Self::RestartSource => "bringing it up where its data was",
         }
     }
 
     /// Returns the deadline of the step in seconds. A first start may pull an image and migrate a large database.
     pub fn deadline_seconds(self) -> u64 {
         match self {
-            Self::PrepareStorage | Self::ReleaseStorage | Self::SetEnvironment | Self::ConfirmData => 180,
-            Self::Ensure | Self::StartRelease => 45 * 60,
+            Self::PrepareStorage | Self::ReleaseStorage | Self::SetEnvironment | Self::ConfirmData | Self::FinishMove => 180,
+            Self::Ensure | Self::StartRelease | Self::RestartSource => 45 * 60,
             Self::AwaitReady | Self::Remove => 15 * 60,
-            Self::Stop | Self::SetAside => 5 * 60,
+            Self::Stop | Self::SetAside | Self::PrepareMove | Self::LockSource | Self::PublishTarget | Self::RevertMove => {
+                5 * 60
+            }
             Self::CopyData | Self::SwitchData | Self::RevertData => 60 * 60,
             Self::WriteSnapshot | Self::StageData => 12 * 60 * 60,
+            Self::CopyRows | Self::VerifyRows => 48 * 60 * 60,
         }
     }
 }

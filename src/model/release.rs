@@ -55,6 +55,16 @@ pub enum DowngradeConsent {
     Given,
 }
 
+/// Whether the user said by name that the data of a backend may move to another place.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MoveConsent {
+    /// Nothing was said.
+    #[default]
+    Missing,
+    /// `--allow-move NAME`.
+    Given,
+}
+
 fn is_hex(text: &str, length: usize) -> bool {
     text.len() == length && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }

@@ -57,6 +57,10 @@ pub type ProviderState = BTreeMap<String, String>;
 /// The key under which a provider notes when the build that runs was made, in RFC 3339.
 pub const RELEASE_CREATED: &str = "release.created";
 
+/// The key under which the control plane notes that the data of a backend is moving, so that it may be locked where it is
+/// recorded to be.
+pub const MOVE_LOCK: &str = "move.lock";
+
 /// The key under which a provider notes where the dashboard of a backend is.
 pub const DASHBOARD_URL: &str = "dashboard_url";
 

@@ -107,6 +107,15 @@ impl Storage {
         }
     }
 
+    /// The name of the engine, for people.
+    pub fn product(&self) -> &'static str {
+        match self {
+            Self::Sqlite => "SQLite",
+            Self::Postgres(_) => "PostgreSQL",
+            Self::Mysql(_) => "MySQL",
+        }
+    }
+
     /// The server, for the engines that have one.
     pub fn server(&self) -> Option<&ServerStorage> {
         match self {

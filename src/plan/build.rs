@@ -6,12 +6,12 @@ use super::{
     Action, ChangeImpact, DataAtStake, DriftItem, FORMAT, FieldChange, Plan, PlannedUpgrade, Reason, Step, StepId, Summary,
     Task,
 };
-use super::{cost, diff, graph, limits, lint, origin_claims, quota_schedule, remote_lints, rename, validate};
+use super::{cost, diff, graph, limits, lint, moves, origin_claims, quota_schedule, remote_lints, rename, validate};
 use crate::model::{
     ActualBackend, Address, BackendName, DataState, DatabaseReclaim, Desired, DesiredBackend, Diagnostic, Digest,
-    DowngradeConsent, EnvFileState, FieldPath, Phase, ReclaimPolicy, RememberedEnvFile, Snapshot, VolumeReclaim,
+    DowngradeConsent, EnvFileState, FieldPath, MoveConsent, Phase, ReclaimPolicy, RememberedEnvFile, Snapshot, VolumeReclaim,
 };
-use crate::policy::{self, BackendDiff, OtherOrigin, highest_impact};
+use crate::policy::{self, BackendDiff, Consent, OtherOrigin, highest_impact};
 
 /// Everything that planning compares the manifest with.
 #[derive(Debug, Clone)]
@@ -39,13 +39,18 @@ pub struct PlanOptions {
     pub take_over: bool,
     /// The backends that may run a release of which nothing says that it is newer.
     pub allow_downgrade: BTreeSet<BackendName>,
+    /// The backends whose data may move to another place.
+    pub allow_move: BTreeSet<BackendName>,
     /// Whether backends that were removed because their time was over are created again.
     pub renew: bool,
 }
 
 impl PlanOptions {
-    fn downgrade_consent(&self, name: &BackendName) -> DowngradeConsent {
-        if self.allow_downgrade.contains(name) { DowngradeConsent::Given } else { DowngradeConsent::Missing }
+    fn consent(&self, name: &BackendName) -> Consent {
+        let is_given = self.allow_downgrade.contains(name);
+        let downgrade = if is_given { DowngradeConsent::Given } else { DowngradeConsent::Missing };
+        let moves = if self.allow_move.contains(name) { MoveConsent::Given } else { MoveConsent::Missing };
+        Consent { downgrade, moves }
     }
 }
 
@@ -160,11 +165,13 @@ impl<'a> PlanBuilder<'a> {
         self.lints.extend(remote_lints::lints(name, &wanted.spec, &self.actual.snapshot.control_plane));
         let existing = self.existing.get(name).copied();
         self.lints.extend(lint::expiry(name, wanted, existing, &self.actual.snapshot.control_plane));
+        let consent = self.intent.consent(name);
         let task = Task::Put {
             backend: name.clone(),
             spec: Box::new(wanted.spec.clone()),
             renamed_from: self.renamed.get(name).map(|old| (*old).clone()),
-            downgrade: self.intent.downgrade_consent(name),
+            downgrade: consent.downgrade,
+            moves: consent.moves,
         };
         let Some(existing) = existing else {
             self.lints.extend(lint::unavailable_secrets(name, wanted, |_| true));
@@ -186,7 +193,7 @@ impl<'a> PlanBuilder<'a> {
     fn update_backend(&mut self, name: &'a BackendName, wanted: &'a DesiredBackend, existing: &'a ActualBackend, task: Task) {
         let address = Address::backend(name);
         let renamed_from = self.renamed.get(name).map(|old| (*old).clone());
-        let consent = self.intent.downgrade_consent(name);
+        let consent = self.intent.consent(name);
         let BackendDiff { mut changes, not_compared } = policy::diff_backend(wanted, existing);
         self.lints.extend(not_compared.iter().map(|path| lint::not_compared(name, path, wanted)));
         self.lints.extend(lint::changes(name, &changes));
@@ -339,9 +346,11 @@ impl<'a> PlanBuilder<'a> {
             needs_allow_destroy: Vec::new(),
             at_stake: Vec::new(),
             upgrades: self.upgrades,
+            data_moves: Vec::new(),
         };
         plan.needs_allow_destroy = plan.destroyed().into_iter().cloned().collect();
         plan.at_stake = at_stake(&plan.steps, &self.existing);
+        plan.data_moves = moves::data_moves(&plan.steps, &self.existing);
         plan.summary = validate::summary(&plan);
         plan.digest = plan.compute_digest();
         plan

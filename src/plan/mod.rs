@@ -10,6 +10,7 @@ mod env_file_steps;
 mod graph;
 mod limits;
 mod lint;
+mod moves;
 mod origin_claims;
 mod quota_schedule;
 mod quota_search;
@@ -25,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     Address, BackendName, BackendSpec, DataSize, DatabaseReclaim, Diagnostic, Digest, DowngradeConsent, EnvFileTarget,
-    FieldDrift, FieldPath, ProjectName, Revision, Timestamp, VolumeReclaim,
+    FieldDrift, FieldPath, MoveConsent, ProjectName, Revision, Timestamp, VolumeReclaim,
 };
 
 pub use crate::policy::{ChangeImpact, FieldChange, Upgrade, WayBack};
@@ -34,6 +35,7 @@ pub use cost::{BackendCost, CostSum, PlanCost, Price};
 pub use drift::{DriftReport, UnobservedBackend, detect_drift};
 pub use limits::destruction_refusals;
 pub use lint::{ENV_FILE_UNNAMED, NOT_OBSERVED, RENAME_UNDECLARED, SECRET_MISSING, SECRET_NOT_COMPARED, missing_binary};
+pub use moves::PlannedMove;
 pub use reason::Reason;
 pub use staleness::still_matches;
 pub use validate::{PlanError, validate};
@@ -82,6 +84,9 @@ pub struct Plan {
     /// The backends that get another release on their data. It follows from the steps.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub upgrades: Vec<PlannedUpgrade>,
+    /// The moves of data, and what is done for each. It follows from the steps and from what the data takes now.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub data_moves: Vec<PlannedMove>,
 }
 
 /// Describes the upgrade of one backend.
@@ -114,7 +119,7 @@ pub struct Summary {
     pub create: usize,
     /// Steps that change something in place or by a restart.
     pub update: usize,
-    /// Steps that rename a backend, and steps that would have to move data.
+    /// Steps that rename a backend, and steps that move data or would have to.
     #[serde(rename = "move")]
     pub moves: usize,
     /// Steps that destroy.
@@ -173,7 +178,7 @@ pub enum Action {
     Create,
     /// It is changed in place or by a restart.
     Update,
-    /// It would have to move its data, which is refused.
+    /// Its data moves to another place. Where that is not possible, the plan is refused.
     Move,
     /// It is taken away.
     Destroy,
@@ -207,6 +212,8 @@ pub enum Task {
         renamed_from: Option<BackendName>,
         /// Whether its release may be one of unknown age.
         downgrade: DowngradeConsent,
+        /// Whether its data may move to another place.
+        moves: MoveConsent,
     },
     /// Take a backend away.
     Remove {

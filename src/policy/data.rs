@@ -1,11 +1,12 @@
 //! Rules about data: what would lose it, move it, or run an older build on it.
 
+use super::data_move::{data_move, move_refusal};
 use super::diff::find_change;
 use super::release::{ReleaseOnData, release_refusal};
 use super::{ChangeImpact, FieldChange};
 use crate::model::{
-    ActualBackend, Address, BackendName, DatabaseReclaim, DesiredBackend, Diagnostic, DowngradeConsent, Files, Phase,
-    ReclaimPolicy, VolumeReclaim,
+    ActualBackend, Address, BackendName, DatabaseReclaim, DesiredBackend, Diagnostic, DowngradeConsent, Files, MoveConsent,
+    Phase, ReclaimPolicy, VolumeReclaim,
 };
 
 fn refusal(code: &str, address: Option<Address>, message: String) -> Diagnostic {
@@ -23,13 +24,22 @@ pub(crate) fn moved_onto_existing(from: &BackendName, to: &BackendName) -> Diagn
     )
 }
 
+/// What the user allowed by the name of a backend.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Consent {
+    /// That its release is one of unknown age.
+    pub(crate) downgrade: DowngradeConsent,
+    /// That its data moves.
+    pub(crate) moves: MoveConsent,
+}
+
 /// Refuses changes that would lose or endanger data.
 pub(crate) fn change_refusals(
     name: &BackendName,
     existing: &ActualBackend,
     wanted: &DesiredBackend,
     changes: &[FieldChange],
-    consent: DowngradeConsent,
+    consent: Consent,
 ) -> Vec<Diagnostic> {
     let address = || Some(Address::backend(name));
     let mut refusals: Vec<Diagnostic> = Vec::new();
@@ -38,7 +48,9 @@ pub(crate) fn change_refusals(
         .filter(|change| change.effect == ChangeImpact::MovesData)
         .map(|change| format!("`{}`", change.path))
         .collect();
-    if !moving.is_empty() {
+    if let Some(asked) = data_move(existing, wanted, changes) {
+        refusals.extend(move_refusal(name, existing, asked, changes, consent.moves));
+    } else if !moving.is_empty() {
         refusals.push(refusal(
             "plan.moves_data",
             address(),
@@ -55,7 +67,7 @@ pub(crate) fn change_refusals(
     {
         let ran =
             ReleaseOnData { release: old, built_on: existing.built_on.as_deref(), is_running: existing.phase == Phase::Ready };
-        refusals.extend(release_refusal(name, ran, new, consent));
+        refusals.extend(release_refusal(name, ran, new, consent.downgrade));
     }
     if let Some(change) = find_change(changes, "resources.disk")
         && let (Some(old), Some(new)) = (existing.recorded.resources.disk, wanted.spec.resources.disk)

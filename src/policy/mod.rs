@@ -4,6 +4,7 @@
 //! a client that does not plan gets the same codes and the same texts. Nothing here does IO.
 
 mod data;
+mod data_move;
 mod diff;
 pub(crate) mod formats;
 mod impact;
@@ -17,7 +18,8 @@ mod upgrade;
 pub(crate) mod url;
 mod violation;
 
-pub(crate) use data::{change_refusals, data_missing, files_removed, moved_onto_existing, protected, volume_kept};
+pub(crate) use data::{Consent, change_refusals, data_missing, files_removed, moved_onto_existing, protected, volume_kept};
+pub(crate) use data_move::data_move;
 pub use diff::FieldChange;
 pub(crate) use diff::{BackendDiff, diff_backend, display_value, find_change, highest_impact, is_placeholder};
 pub use impact::ChangeImpact;

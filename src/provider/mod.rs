@@ -134,6 +134,11 @@ pub trait Provider: Send + Sync {
         None
     }
 
+    /// Returns the path on this machine at which a backend on SQLite looks for its database; none where it is elsewhere.
+    fn database_file(&self, _: &ResolvedBackend) -> Option<std::path::PathBuf> {
+        None
+    }
+
     /// Returns the folder on this machine that holds the database and the files of a backend, both, as Convex lays them out.
     ///
     /// # Errors

@@ -69,6 +69,10 @@ impl<D: ProcessDriver> Provider for D {
         self.supervisor().remove_keeping_data(placement).await
     }
 
+    fn database_file(&self, placement: &ResolvedBackend) -> Option<PathBuf> {
+        self.supervisor().backend_dir(&placement.id).ok().map(|place| place.database())
+    }
+
     fn files_folder(&self, placement: &ResolvedBackend) -> Option<PathBuf> {
         self.supervisor().backend_dir(&placement.id).ok().map(|place| place.storage())
     }

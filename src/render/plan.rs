@@ -9,8 +9,8 @@ use super::plural::counted;
 use super::sanitize::{sanitize_block, sanitize_line as harmless};
 use super::snapshot::graded_data;
 use super::style::Style;
-use crate::model::{BackendName, Diagnostic, VolumeReclaim};
-use crate::plan::{Action, DataAtStake, FieldChange, NOT_OBSERVED, Plan, Step, Task, WayBack};
+use crate::model::{BackendName, ByteSize, Diagnostic, VolumeReclaim};
+use crate::plan::{Action, DataAtStake, FieldChange, NOT_OBSERVED, Plan, PlannedMove, Step, Task, WayBack};
 
 /// What an upgrade with a way back does.
 const UPGRADE: &str = "upgrade: it stops, a snapshot is taken, and the new release starts; if that one does not come up, the \
@@ -65,6 +65,10 @@ fn body(text: &mut String, plan: &Plan, style: Style) {
         if plan.upgrades.iter().any(|planned| is_of(&planned.backend) && planned.upgrade.way_back == WayBack::Snapshot) {
             let _ = writeln!(text, "{}", style.wrap(&format!("      {UPGRADE}"), 6));
         }
+        let planned = plan.data_moves.iter().find(|planned| planned.backend == step.address.backend);
+        if let Some(planned) = planned.filter(|_| step.action == Action::Move) {
+            move_lines(text, planned, style);
+        }
     }
     drift_lines(text, plan, style);
     notes(text, plan, style);
@@ -74,6 +78,29 @@ fn body(text: &mut String, plan: &Plan, style: Style) {
             let _ = writeln!(text, "\n{}", lines.join("\n"));
         }
         let _ = write!(text, "\n{}\n", summary_line(plan));
+    }
+}
+
+/// A move of data: how much, in which phases, what is compared and what is kept.
+fn move_lines(text: &mut String, planned: &PlannedMove, style: Style) {
+    let PlannedMove { from, to, size, phases, verified, kept, .. } = planned;
+    let size = match size {
+        Some(size) => {
+            let (database, files) =
+                (ByteSize::from_bytes(size.database_bytes), counted(usize::try_from(size.files).unwrap_or(usize::MAX), "file"));
+            format!("{database} of rows from {from} to {to}; {files} stay where they are")
+        }
+        None => format!("the rows from {from} to {to}, of a size that only the server knows; files stay where they are"),
+    };
+    let name = &planned.backend;
+    for (what, words) in [
+        ("moves", size),
+        ("phases", phases.join(", ")),
+        ("stops", format!("`{name}` from the second phase to the last, for as long as the rows are copied and compared")),
+        ("compares", verified.clone()),
+        ("keeps", kept.clone()),
+    ] {
+        let _ = writeln!(text, "{}", style.wrap(&format!("      {what:8}  {}", harmless(&words)), 16));
     }
 }
 

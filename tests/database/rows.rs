@@ -137,6 +137,11 @@ async fn a_damaged_row_and_a_copy_that_was_cut_off_are_errors() {
 /// A new database on a server, empty.
 fn empty(server: &Server, name: &str) -> RowStore {
     server.sql("", &format!("CREATE DATABASE {name}"));
+    on_server(server, name)
+}
+
+/// A database on a server.
+pub(super) fn on_server(server: &Server, name: &str) -> RowStore {
     let url = Secret::new(server.root());
     let access = ServerStorage { tls: Tls::Disable, ..ServerStorage::default() };
     let storage = if server.engine() == "mysql" { Storage::Mysql(access) } else { Storage::Postgres(access) };
@@ -251,7 +256,7 @@ async fn edited(target: &RowStore, before: &DatabaseDigest) {
     assert_ne!(after.documents.sum, before.documents.sum);
 }
 
-fn run<T>(work: impl Future<Output = T>) -> T {
+pub(super) fn run<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap().block_on(work)
 }
 

@@ -38,7 +38,7 @@ fn set(world: &ProjectFixture, name: &str, value: &str) {
     block(deployment(world).change_environment(&[change])).unwrap();
 }
 
-fn variables(world: &ProjectFixture) -> BTreeMap<String, String> {
+pub(super) fn variables(world: &ProjectFixture) -> BTreeMap<String, String> {
     let found = block(deployment(world).environment()).unwrap();
     found.into_iter().map(|(name, value)| (name, value.expose().to_owned())).collect()
 }

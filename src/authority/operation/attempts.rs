@@ -8,7 +8,7 @@ use super::acceptance::end_operation;
 use super::compensation::undo_failed;
 use super::types::{Operation, OperationPhase};
 use crate::api::{ControlError, OperationOutcome, OperationRequest, Work};
-use crate::model::{Diagnostic, DowngradeConsent, FieldPath, OperationId, OperationStep, Phase, Timestamp};
+use crate::model::{Diagnostic, DowngradeConsent, FieldPath, MoveConsent, OperationId, OperationStep, Phase, Timestamp};
 use crate::store::{Compensation, Durability, OperationProgress, OperationRow, Store, StoreError};
 
 /// Limits how often an operation is resumed without advancing: enough for a host that is killed again and again, and an end
@@ -44,7 +44,8 @@ impl<S: Store> Authority<S> {
             if let Some(mut backend) = rows.backend_by_id(&operation.backend)? {
                 // How far it came is not known.
                 let mut changed = backend.references.remove(NEVER_ENSURED).is_some();
-                if matches!(operation.phase, OperationPhase::Put | OperationPhase::Upgrade(_)) && backend.has_been_ready {
+                let changes = matches!(operation.phase, OperationPhase::Put | OperationPhase::Upgrade(_) | OperationPhase::Move(_));
+                if changes && backend.has_been_ready {
                     backend.phase = Phase::Failed;
                     changed = true;
                 }
@@ -81,10 +82,12 @@ impl<S: Store> Authority<S> {
     pub(in crate::authority) fn digest_of(&self, request: &OperationRequest) -> Result<String, AuthorityError> {
         let OperationRequest { backend, work, .. } = request;
         let content = match work {
-            Work::Put { spec, secrets, renamed_from, downgrade } => {
+            Work::Put { spec, secrets, renamed_from, downgrade, moves } => {
                 let secrets: BTreeMap<&FieldPath, &str> = secrets.iter().map(|(path, value)| (path, value.expose())).collect();
                 let allowed = *downgrade == DowngradeConsent::Given;
-                serde_json::to_vec(&("put", backend, spec, secrets, renamed_from, allowed))
+                // What was sent to an earlier release has the digest that it had there.
+                let kind = if *moves == MoveConsent::Given { "put, may move" } else { "put" };
+                serde_json::to_vec(&(kind, backend, spec, secrets, renamed_from, allowed))
             }
             Work::Remove { volume, database } => serde_json::to_vec(&("remove", backend, volume, database)),
             Work::Stop {} | Work::Start {} | Work::Forget {} | Work::RotateKey {} => {

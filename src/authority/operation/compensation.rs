@@ -101,6 +101,8 @@ impl<S: Store> Authority<S> {
                     undone.lease = acceptance.executing_lease();
                     return Ok(Some((undone, next)));
                 }
+            } else if let Some(taken_up) = self.take_up_move(rows, acceptance, id.clone(), open)? {
+                return Ok(Some(taken_up));
             } else if !is_this {
                 let finding = Diagnostic::new("control.superseded", "a later operation on the same backend took its place");
                 end_operation(rows, &id, OperationOutcome::Failed { operation: id.clone(), finding }, now)?;

@@ -10,6 +10,7 @@ mod acceptance;
 mod attempts;
 mod compensation;
 mod data;
+mod relocation;
 mod row_before;
 mod steps;
 mod stop;
@@ -32,7 +33,9 @@ use super::token::Principal;
 use super::{Authority, AuthorityError, lease, origins, quota, removal};
 use crate::api::{ControlError, Lease, OperationOutcome, OperationRequest, Work};
 use crate::failpoint;
-use crate::model::{Diagnostic, Exit, OperationStep, Phase, ProjectName, ReclaimPolicy, Scope, Timestamp, VolumeReclaim};
+use crate::model::{
+    Diagnostic, Exit, MOVE_LOCK, OperationStep, Phase, ProjectName, ReclaimPolicy, Scope, Timestamp, VolumeReclaim,
+};
 use crate::store::{BackendRow, Durability, OperationProgress, OperationRow, Rows, Store};
 
 impl<S: Store> Authority<S> {
@@ -84,7 +87,7 @@ impl<S: Store> Authority<S> {
         let (mut operation, next) = match &request.work {
             Work::Put { spec, secrets, renamed_from, .. } => {
                 let may_adopt = principal.authorize(Scope::Operator, &lease.project).is_ok();
-                let put = PutRequest { spec: (**spec).clone(), secrets: secrets.clone(), may_adopt };
+                let put = PutRequest { spec: (**spec).clone(), secrets: secrets.clone(), may_adopt, role_password: None };
                 self.accept_put(rows, acceptance, put, renamed_from.as_ref())
             }
             Work::Remove { volume, database } => {
@@ -124,7 +127,7 @@ impl<S: Store> Authority<S> {
         let next = self.store.write(Durability::Fsync, |rows| {
             check_still_owned(rows, operation)?;
             let mut row = backend_row(rows, operation)?;
-            let followup = steps::record_result(&mut row, end);
+            let followup = steps::record_result(&operation.phase, &mut row, end);
             if let Some(compensation) = operation.compensation.take() {
                 return self.undo_next(rows, operation, row, compensation, followup, now);
             }
@@ -133,6 +136,13 @@ impl<S: Store> Authority<S> {
                     if step == OperationStep::AwaitReady {
                         retained::forget_app(rows, &row)?;
                     }
+                    let step = if step == OperationStep::FinishMove {
+                        // What is left is the end of a change in place.
+                        self.complete_move(rows, operation, &mut row, now)?;
+                        OperationStep::AwaitReady
+                    } else {
+                        step
+                    };
                     match self.next_step(&operation.phase, Some(step), &row) {
                         Some(step) => self.begin_step(rows, &operation.phase, step, &row),
                         None => self.finish(rows, operation, row, now),
@@ -143,7 +153,9 @@ impl<S: Store> Authority<S> {
                     Some(step) => self.begin_step(rows, &operation.phase, step, &row),
                     None => {
                         let furthest = operation.furthest;
-                        self.undo(rows, operation, row, failure.finding, now, |step| Some(step) <= furthest)
+                        // A move may have come further before it was begun anew.
+                        let all = matches!(operation.phase, OperationPhase::Move(_));
+                        self.undo(rows, operation, row, failure.finding, now, |step| all || Some(step) <= furthest)
                     }
                 },
             }?;
@@ -196,7 +208,7 @@ impl<S: Store> Authority<S> {
     ) -> Result<Transition, AuthorityError> {
         let event = match &operation.phase {
             OperationPhase::Remove | OperationPhase::Replace(..) => return self.finish_removal(rows, operation, row, now),
-            OperationPhase::Put => {
+            OperationPhase::Put | OperationPhase::Move(_) => {
                 row.phase = Phase::Ready;
                 row.managed_env = row.spec.env.keys().cloned().collect();
                 rows.put_backend(&row)?;
@@ -272,6 +284,10 @@ impl<S: Store> Authority<S> {
                 changed = true;
             }
             OperationPhase::Restore(_, Some(_)) => changed = true,
+            OperationPhase::Move(_) => {
+                row.phase = if row.references.contains_key(MOVE_LOCK) { Phase::Failed } else { Phase::Ready };
+                changed = true;
+            }
             _ => {}
         }
         if matches!(operation.phase, OperationPhase::Put) && row.has_been_ready {

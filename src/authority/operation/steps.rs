@@ -6,11 +6,11 @@
 //! names the step that undoes it ([`StepRow::undone_by`]). Acceptance, persistence, deadlines, attempts, compensation, events
 //! and the executor, embedded and served, are the same for all operations.
 
-use super::super::effect::{DatabaseState, Effect, EffectFailure, EffectResult, EnvironmentTarget};
+use super::super::effect::{DatabaseState, Effect, EffectFailure, EffectResult, EnvironmentTarget, MoveStep};
 use super::super::retained::NEVER_ENSURED;
 use super::super::{Authority, AuthorityError, allocation, removal};
 use super::types::OperationPhase;
-use crate::model::{OperationStep, ProviderState, ResolvedBackend, VolumeReclaim};
+use crate::model::{MOVE_LOCK, OperationStep, ProviderState, ResolvedBackend, VolumeReclaim};
 use crate::store::{BackendRow, Store};
 
 /// Describes what the result of a step leads to.
@@ -54,8 +54,9 @@ impl StepRow {
 /// Returns the steps of an operation in order.
 pub(in crate::authority) fn steps_of(phase: &OperationPhase) -> &'static [StepRow] {
     use OperationStep::{
-        AwaitReady, ConfirmData, CopyData, Ensure, PrepareStorage, ReleaseStorage, Remove, RevertData, SetAside,
-        SetEnvironment, StageData, StartRelease, Stop, SwitchData, WriteSnapshot,
+        AwaitReady, ConfirmData, CopyData, CopyRows, Ensure, FinishMove, LockSource, PrepareMove, PrepareStorage,
+        PublishTarget, ReleaseStorage, Remove, RestartSource, RevertData, RevertMove, SetAside, SetEnvironment, StageData,
+        StartRelease, Stop, SwitchData, VerifyRows, WriteSnapshot,
     };
     const PUT: &[StepRow] =
         &[StepRow::new(PrepareStorage), StepRow::new(Ensure), StepRow::new(AwaitReady), StepRow::new(SetEnvironment)];
@@ -87,9 +88,23 @@ pub(in crate::authority) fn steps_of(phase: &OperationPhase) -> &'static [StepRo
         StepRow::new(AwaitReady),
         StepRow::new(SetEnvironment),
     ];
+    // From the publication on the target is whole, so an interrupted move goes on there. The role of the backend gets its
+    // grants on the tables that are there now.
+    const MOVE: &[StepRow] = &[
+        StepRow::new(PrepareMove).undone_by(RestartSource),
+        StepRow::new(LockSource).undone_by(RevertMove),
+        StepRow::new(CopyRows),
+        StepRow::new(VerifyRows),
+        StepRow::new(PublishTarget),
+        StepRow::new(PrepareStorage),
+        StepRow::new(Ensure),
+        StepRow::new(AwaitReady),
+        StepRow::new(FinishMove),
+    ];
     match phase {
         OperationPhase::Put => PUT,
         OperationPhase::Upgrade(_) => UPGRADE,
+        OperationPhase::Move(_) => MOVE,
         OperationPhase::Stop => STOP,
         OperationPhase::Forget => FORGET,
         OperationPhase::Snapshot(_) => SNAPSHOT,
@@ -107,7 +122,14 @@ fn applies(phase: &OperationPhase, step: OperationStep, row: &BackendRow) -> boo
         OperationStep::Ensure | OperationStep::AwaitReady | OperationStep::SetEnvironment if keeps_state && row.stopped => {
             false
         }
-        OperationStep::PrepareStorage | OperationStep::ReleaseStorage => row.spec.has_own_server() || row.spec.has_buckets(),
+        OperationStep::RestartSource => !row.stopped,
+        OperationStep::PrepareStorage => {
+            let spec = if let OperationPhase::Move(put) = phase { &put.spec } else { &row.spec };
+            // A move that could not be undone has left a lock.
+            let is_locked = matches!(phase, OperationPhase::Put) && row.references.contains_key(MOVE_LOCK);
+            spec.has_own_server() || spec.has_buckets() || is_locked
+        }
+        OperationStep::ReleaseStorage => row.spec.has_own_server() || row.spec.has_buckets(),
         // What is only recorded answers nothing.
         OperationStep::AwaitReady => !row.spec.is_record_only(),
         OperationStep::SetEnvironment => {
@@ -123,7 +145,14 @@ fn applies(phase: &OperationPhase, step: OperationStep, row: &BackendRow) -> boo
         | OperationStep::SwitchData
         | OperationStep::ConfirmData
         | OperationStep::RevertData
-        | OperationStep::StartRelease => true,
+        | OperationStep::StartRelease
+        | OperationStep::PrepareMove
+        | OperationStep::LockSource
+        | OperationStep::CopyRows
+        | OperationStep::VerifyRows
+        | OperationStep::PublishTarget
+        | OperationStep::FinishMove
+        | OperationStep::RevertMove => true,
     }
 }
 
@@ -151,10 +180,15 @@ pub(super) fn next_undo_step(
 }
 
 /// Writes the result of a step into the record of its backend, and returns what follows.
-pub(super) fn record_result(row: &mut BackendRow, result: EffectResult) -> Followup {
+pub(super) fn record_result(phase: &OperationPhase, row: &mut BackendRow, result: EffectResult) -> Followup {
     Followup::Completed(match result {
         EffectResult::Failed(failure) => return Followup::Failed(failure),
-        EffectResult::StoragePrepared => OperationStep::PrepareStorage,
+        EffectResult::StoragePrepared => {
+            if matches!(phase, OperationPhase::Put) {
+                row.references.remove(MOVE_LOCK);
+            }
+            OperationStep::PrepareStorage
+        }
         EffectResult::Ensured(state) => {
             note_state(row, state);
             OperationStep::Ensure
@@ -189,10 +223,17 @@ pub(super) fn record_result(row: &mut BackendRow, result: EffectResult) -> Follo
         EffectResult::DataSwitched => OperationStep::SwitchData,
         EffectResult::DataConfirmed => OperationStep::ConfirmData,
         EffectResult::DataReverted => OperationStep::RevertData,
+        EffectResult::Moved(part) => {
+            if part == MoveStep::Revert {
+                row.references.remove(MOVE_LOCK);
+            }
+            part.step()
+        }
     })
 }
 
-fn note_state(row: &mut BackendRow, state: ProviderState) {
+fn note_state(row: &mut BackendRow, mut state: ProviderState) {
+    state.extend(row.references.remove_entry(MOVE_LOCK));
     row.references = state;
     row.references.remove(NEVER_ENSURED);
     allocation::take_noted_endpoints(row);
@@ -223,6 +264,9 @@ impl<S: Store> Authority<S> {
         step: OperationStep,
         row: &BackendRow,
     ) -> Result<Effect, AuthorityError> {
+        if let OperationPhase::Move(put) = phase {
+            return self.move_effect(put, step, row);
+        }
         let backend = Box::new(self.resolve(row)?);
         Ok(match (step, phase) {
             (OperationStep::CopyData, OperationPhase::Snapshot(request)) => Effect::CopyData(backend, request.clone()),
@@ -251,7 +295,7 @@ impl<S: Store> Authority<S> {
     }
 
     /// Returns what has to be performed for a step that is the same in every operation.
-    fn plain_effect(step: OperationStep, backend: Box<ResolvedBackend>, row: &BackendRow) -> Effect {
+    pub(super) fn plain_effect(step: OperationStep, backend: Box<ResolvedBackend>, row: &BackendRow) -> Effect {
         match step {
             OperationStep::PrepareStorage => Effect::PrepareStorage(backend),
             OperationStep::Ensure
@@ -261,7 +305,16 @@ impl<S: Store> Authority<S> {
             | OperationStep::StageData
             | OperationStep::SwitchData
             | OperationStep::ConfirmData
-            | OperationStep::RevertData => Effect::Ensure(backend),
+            | OperationStep::RevertData
+            // Nor one of a move.
+            | OperationStep::PrepareMove
+            | OperationStep::LockSource
+            | OperationStep::CopyRows
+            | OperationStep::VerifyRows
+            | OperationStep::PublishTarget
+            | OperationStep::FinishMove
+            | OperationStep::RevertMove
+            | OperationStep::RestartSource => Effect::Ensure(backend),
             OperationStep::StartRelease => Effect::StartRelease(backend),
             OperationStep::AwaitReady => Effect::AwaitReady(backend),
             OperationStep::SetEnvironment => {

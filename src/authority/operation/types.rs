@@ -116,6 +116,8 @@ pub(in crate::authority) enum OperationPhase {
     Snapshot(SnapshotRequest),
     /// Replacing its data by that of a snapshot, and its release by that of the snapshot where it is to go back to that.
     Restore(SnapshotId, Option<Box<RowBefore>>),
+    /// Moving its rows to the database of this request, which becomes its specification at the end.
+    Move(Box<PutRequest>),
     /// What is there has to go first: a removal that was cut off, or a first attempt with another provider.
     Replace(BackendName, Box<PutRequest>),
 }

@@ -20,6 +20,10 @@ pub(crate) struct PlanScope {
     #[arg(long, value_name = "NAME")]
     pub(crate) allow_downgrade: Vec<BackendName>,
 
+    /// Let the data of a backend move to another database, for which it is stopped; once for each
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) allow_move: Vec<BackendName>,
+
     /// Create backends again that were removed because their `ttl` ended
     #[arg(long)]
     pub(crate) renew: bool,

@@ -38,6 +38,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
 pub(super) fn options(scope: &PlanScope) -> PlanOptions {
     PlanOptions {
         take_over: scope.take_over,
+        allow_move: scope.allow_move.iter().cloned().collect(),
         allow_downgrade: scope.allow_downgrade.iter().cloned().collect(),
         renew: scope.renew,
         ..PlanOptions::default()

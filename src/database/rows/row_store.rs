@@ -19,6 +19,7 @@ use super::postgres_writer::PostgresWriter;
 use super::server::{self, missing};
 use super::sqlite_reader::io_error;
 use super::{Catalog, RowError, RowReader, RowScope, RowWriter, SqliteReader, SqliteWriter};
+use crate::convex::launch::locked_database;
 use crate::convex::persistence::{Edit, Engine};
 use crate::model::Storage;
 
@@ -44,12 +45,11 @@ pub enum Stage {
 
 impl Stage {
     fn file(self, path: &Path) -> PathBuf {
-        let suffix = match self {
-            Self::Published => return path.to_owned(),
-            Self::Loading => ".loading",
-            Self::Locked => ".locked",
-        };
-        path.with_file_name(format!("{}{suffix}", path.file_name().unwrap_or_default().to_string_lossy()))
+        match self {
+            Self::Published => path.to_owned(),
+            Self::Loading => path.with_file_name(format!("{}.loading", path.file_name().unwrap_or_default().to_string_lossy())),
+            Self::Locked => locked_database(path),
+        }
     }
 }
 
@@ -148,9 +148,45 @@ impl RowStore {
     /// [`RowError`]: it stays as it is.
     pub async fn lock(&self) -> Result<(), RowError> {
         match (self, self.engine()) {
-            (Self::Sqlite(path), _) => rename(path, &Stage::Locked.file(path)),
+            (Self::Sqlite(path), _) => lock_file(path),
             (Self::Server(server, database), Engine::Mysql) => server::lock(&mut mysql(server, database).await?).await,
             (Self::Server(server, database), _) => server::lock(&mut postgres(server, database).await?).await,
+        }
+    }
+
+    /// Returns whether backends are kept from starting on it.
+    ///
+    /// # Errors
+    /// [`RowError`]: it cannot be told.
+    pub async fn is_locked(&self) -> Result<bool, RowError> {
+        match (self, self.engine()) {
+            (Self::Sqlite(path), _) => Ok(!path.exists() && Stage::Locked.file(path).exists()),
+            (Self::Server(server, database), Engine::Mysql) => server::is_locked(&mut mysql(server, database).await?).await,
+            (Self::Server(server, database), _) => server::is_locked(&mut postgres(server, database).await?).await,
+        }
+    }
+
+    /// Refuses to load it where backends may use what is in it.
+    ///
+    /// # Errors
+    /// [`RowError::InUse`], or what keeps it from being looked at.
+    pub async fn require_loadable(&self) -> Result<(), RowError> {
+        match (self, self.engine()) {
+            (Self::Sqlite(path), _) if path.exists() => Err(RowError::InUse { database: path.display().to_string() }),
+            (Self::Sqlite(_), _) => Ok(()),
+            (Self::Server(server, database), Engine::Mysql) => {
+                server::require_loadable(&mut mysql(server, database).await?, database).await
+            }
+            (Self::Server(server, database), _) => {
+                server::require_loadable(&mut postgres(server, database).await?, database).await
+            }
+        }
+    }
+
+    /// Deletes the file of a load that is not gone on with. What is loaded on a server stays locked.
+    pub fn discard_loading(&self) {
+        if let Self::Sqlite(path) = self {
+            let _ = std::fs::remove_file(Stage::Loading.file(path));
         }
     }
 
@@ -160,7 +196,7 @@ impl RowStore {
     /// [`RowError`]: it stays as it is.
     pub async fn unlock(&self) -> Result<(), RowError> {
         match (self, self.engine()) {
-            (Self::Sqlite(path), _) => rename(&Stage::Locked.file(path), path),
+            (Self::Sqlite(path), _) => unlock_file(path),
             (Self::Server(server, database), Engine::Mysql) => server::unlock(&mut mysql(server, database).await?).await,
             (Self::Server(server, database), _) => server::unlock(&mut postgres(server, database).await?).await,
         }
@@ -173,6 +209,40 @@ async fn postgres(server: &DatabaseServer, database: &str) -> Result<PostgresSes
 
 async fn mysql(server: &DatabaseServer, database: &str) -> Result<MysqlSession, RowError> {
     MysqlSession::open(server, database).await?.ok_or_else(|| missing(database))
+}
+
+/// Locks a file with the journal of a commit that was cut off. An older one, locked before this was published, goes.
+fn lock_file(path: &Path) -> Result<(), RowError> {
+    let locked = Stage::Locked.file(path);
+    if path.exists() {
+        for old in [journal(&locked), locked.clone()] {
+            match std::fs::remove_file(&old) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io_error(&old, "removed", error)),
+                _ => {}
+            }
+        }
+    }
+    // What can be opened has its journal beside it at every moment.
+    rename(path, &locked)?;
+    rename_journal(path, &locked)
+}
+
+fn unlock_file(path: &Path) -> Result<(), RowError> {
+    let locked = Stage::Locked.file(path);
+    if path.exists() {
+        return Ok(());
+    }
+    rename_journal(&locked, path)?;
+    rename(&locked, path)
+}
+
+fn rename_journal(from: &Path, to: &Path) -> Result<(), RowError> {
+    let (from, to) = (journal(from), journal(to));
+    if from.exists() { rename(&from, &to) } else { Ok(()) }
+}
+
+fn journal(path: &Path) -> PathBuf {
+    path.with_file_name(format!("{}-journal", path.file_name().unwrap_or_default().to_string_lossy()))
 }
 
 /// Renames a file for good, unless that was done before.

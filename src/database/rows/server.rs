@@ -178,6 +178,11 @@ pub(super) async fn is_locked(session: &mut impl Lockable) -> Result<bool, RowEr
     Ok(session.number(&sql).await? > 0)
 }
 
+/// Refuses to write over a database that a backend may use.
+pub(super) async fn require_loadable(session: &mut impl Lockable, database: &str) -> Result<(), RowError> {
+    refuse_in_use(session.content().await?.has_documents, is_locked(session).await?, database)
+}
+
 /// Keeps backends from starting on a database. One that runs is not stopped by it.
 pub(super) async fn lock(session: &mut impl Lockable) -> Result<(), RowError> {
     if is_locked(session).await? {

@@ -22,6 +22,7 @@ pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
         let given = settings.into_iter().filter_map(|(path, shape, text)| Some((path, shape, text.as_deref()?)));
         given.map(|(path, shape, text)| TextSetting { path, shape, text }).collect()
     },
+    moves_rows: true,
     // An executable of the user's own is what it is.
     pins_build: |spec| spec.settings.local.binary.is_some() || spec.release.as_ref().is_some_and(Release::is_pinned),
     ..process::descriptor(ProviderKind::Local, ReleaseSource::Archives)

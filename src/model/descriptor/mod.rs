@@ -50,6 +50,8 @@ pub struct ProviderDescriptor {
     pub retains_volumes: bool,
     /// Whether its driver can ask the place of a backend what it would refuse.
     pub looks_ahead: bool,
+    /// Whether its backends keep Convex's rows where this machine reaches them, so that they can move to another database.
+    pub moves_rows: bool,
     /// Whether its backends keep their files themselves and ignore `files`.
     pub keeps_files_itself: bool,
     /// Whether it imports and recovers what runs there, and so tells backends apart by their owner labels.
@@ -244,6 +246,7 @@ impl ProviderDescriptor {
             stops: false,
             retains_volumes: false,
             looks_ahead: false,
+            moves_rows: false,
             keeps_files_itself: false,
             imports: false,
             region_impact: ChangeImpact::MovesData,

@@ -14,9 +14,10 @@ use super::start::{StartOutcome, start};
 use super::stop::stop;
 use super::{POLL_INTERVAL, log, port};
 use crate::convex::deployment::DeploymentClient;
+use crate::convex::launch::locked_database;
 use crate::model::{
-    BackendId, BackendName, DataState, FieldDrift, Observation, ProjectName, ProviderKind, ResolvedBackend, RunState,
-    SnapshotId,
+    BackendId, BackendName, DataState, FieldDrift, MOVE_LOCK, Observation, ProjectName, ProviderKind, ResolvedBackend,
+    RunState, SnapshotId,
 };
 use crate::provider::kit::readiness;
 use crate::provider::{FoundBackend, LogChunk, LogPosition, ProviderError};
@@ -82,8 +83,8 @@ impl Supervisor {
             return Ok(Observation { state: RunState::Stopped, data, drift: deviations, notes: Vec::new() });
         }
         let mut data = data_state(placement, data)?;
-        if data == DataState::Missing && place.pending_data()?.is_some() {
-            // The next start puts it into its place.
+        if data == DataState::Missing && (place.pending_data()?.is_some() || is_moving(placement, &place)?) {
+            // The next start puts it into its place, and a move that was cut off goes on or gives it back.
             data = DataState::Present;
         }
         let record = match probe(&place).await? {
@@ -343,6 +344,11 @@ fn data_state(placement: &ResolvedBackend, data: &[PathBuf]) -> Result<DataState
         }
     }
     Ok(if data.is_empty() && !placement.has_been_ready { DataState::None } else { DataState::Present })
+}
+
+/// Returns whether the database of a backend is locked in its place by a move that has not ended.
+fn is_moving(placement: &ResolvedBackend, place: &BackendDir) -> Result<bool, ProviderError> {
+    Ok(placement.provider_state.contains_key(MOVE_LOCK) && exists(&locked_database(&place.database()))?)
 }
 
 fn diff_record(record: Option<&ProcessRecord>, launch: &ProcessSpec, deviations: &mut Vec<FieldDrift>) {

@@ -1,0 +1,232 @@
+//! Moves of rows between databases: the effects on source and target.
+//!
+//! Must not do: decide in which order rows are copied, published and given back; the table of operations does.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Host, database, effects, storage};
+use crate::api::ProgressFn;
+use crate::authority::{DataMove, EffectFailure, EffectResult, MoveStep};
+use crate::database::rows::{self, RowError, RowScope, RowStore, Stage};
+use crate::failpoint;
+use crate::model::{ByteSize, Diagnostic, ResolvedBackend, Storage, error_chain};
+
+/// How many bytes of rows are copied between two words about it.
+const BYTES_BETWEEN_NOTICES: u64 = 256 << 20;
+
+impl Host {
+    /// Performs one part of a move.
+    pub(super) async fn run_move(&self, part: MoveStep, data: &DataMove, notice: ProgressFn<'_>) -> EffectResult {
+        let DataMove { source, target } = data;
+        let (done, point) = match part {
+            MoveStep::Prepare => (self.prepare_move(source, target, notice).await, "host.move_prepared"),
+            MoveStep::Lock => (self.lock_source(source).await, "host.source_locked"),
+            MoveStep::Copy => (self.copy_rows(source, target, notice).await, "host.rows_copied"),
+            MoveStep::Verify => (self.verify_rows(source, target, notice).await, "host.rows_verified"),
+            MoveStep::Publish => (self.publish_target(target).await, "host.target_published"),
+            MoveStep::Finish => {
+                self.tell_what_stays(source, notice);
+                (Ok(()), "host.move_finished")
+            }
+            MoveStep::Revert => (self.revert_move(source, target, notice).await, "host.move_reverted"),
+        };
+        match done {
+            Ok(()) => {
+                failpoint::hit(point);
+                EffectResult::Moved(part)
+            }
+            Err(failure) => EffectResult::Failed(failure),
+        }
+    }
+
+    /// Gives the rows of a backend back that a move which could not be undone has left locked.
+    pub(super) async fn release_move_lock(&self, placement: &ResolvedBackend) -> Result<(), EffectFailure> {
+        let store = self.row_store(placement).await?;
+        if store.is_locked().await.map_err(|error| self.row_failure(placement, &error))? {
+            store.unlock().await.map_err(|error| self.row_failure(placement, &error))?;
+        }
+        Ok(())
+    }
+
+    /// Makes the target, and refuses what could never be copied, before anything is stopped.
+    async fn prepare_move(
+        &self,
+        source: &ResolvedBackend,
+        target: &ResolvedBackend,
+        notice: ProgressFn<'_>,
+    ) -> Result<(), EffectFailure> {
+        // Nothing was published yet, so the source is where the data is. Were it the target by another name as well, it would be
+        // in use there.
+        self.release_move_lock(source).await?;
+        let from = self.row_store(source).await?;
+        from.reader(Stage::Published, RowScope::ALL).await.map_err(|error| self.row_failure(source, &error))?;
+        if target.spec.has_own_server() {
+            // Nothing of the backend has to be there.
+            let fresh = ResolvedBackend { has_been_ready: false, ..without_lock(target) };
+            if let EffectResult::Failed(failure) = storage::prepare(self, &fresh, notice).await {
+                return Err(failure);
+            }
+        }
+        let to = self.row_store(target).await?;
+        to.require_loadable().await.map_err(|error| self.row_failure(target, &error))
+    }
+
+    async fn lock_source(&self, source: &ResolvedBackend) -> Result<(), EffectFailure> {
+        self.stop_for_move(source).await?;
+        failpoint::hit("host.stopped_for_move");
+        self.row_store(source).await?.lock().await.map_err(|error| self.row_failure(source, &error))
+    }
+
+    async fn copy_rows(
+        &self,
+        source: &ResolvedBackend,
+        target: &ResolvedBackend,
+        notice: ProgressFn<'_>,
+    ) -> Result<(), EffectFailure> {
+        let (from, to) = (self.row_store(source).await?, self.row_store(target).await?);
+        let mut reader = from.reader(Stage::Locked, RowScope::ALL).await.map_err(|error| self.row_failure(source, &error))?;
+        let writer = to.writer().await.map_err(|error| self.row_failure(target, &error))?;
+        let told = AtomicU64::new(0);
+        let copied = rows::copy(reader.as_mut(), writer, |progress| {
+            if progress.bytes.saturating_sub(told.load(Ordering::Relaxed)) >= BYTES_BETWEEN_NOTICES {
+                told.store(progress.bytes, Ordering::Relaxed);
+                notice(format!("{} rows copied, {}", progress.rows, ByteSize::from_bytes(progress.bytes)));
+            }
+        });
+        let digest = copied.await.map_err(|error| self.row_failure(source, &error))?;
+        let (documents, entries) = (digest.documents.rows, digest.indexes.rows);
+        notice(format!("{documents} revisions of documents and {entries} index entries copied"));
+        Ok(())
+    }
+
+    /// Reads both sides again: what was not copied, or changed behind our back, shows here.
+    async fn verify_rows(
+        &self,
+        source: &ResolvedBackend,
+        target: &ResolvedBackend,
+        notice: ProgressFn<'_>,
+    ) -> Result<(), EffectFailure> {
+        let digest = async |placement: &ResolvedBackend, stage| {
+            let failed = |error: RowError| self.row_failure(placement, &error);
+            let mut reader = self.row_store(placement).await?.reader(stage, RowScope::ALL).await.map_err(failed)?;
+            rows::digest(reader.as_mut()).await.map_err(failed)
+        };
+        let (of_source, of_target) = tokio::try_join!(digest(source, Stage::Locked), digest(target, Stage::Loading))?;
+        if of_source != of_target {
+            let name = &source.name;
+            let message = format!(
+                "the rows of `{name}` on {} are not those on {}: the source has changed since it was locked, or the copy is damaged",
+                target.spec.storage.product(),
+                source.spec.storage.product()
+            );
+            let help = format!(
+                "see that nothing else writes into the database of `{name}`, and try again with\n    convexinfra apply --allow-move {name}"
+            );
+            return Err(Diagnostic::new("move.digest", message).with_help(help).into());
+        }
+        notice("both sides have the same rows".to_owned());
+        Ok(())
+    }
+
+    async fn publish_target(&self, target: &ResolvedBackend) -> Result<(), EffectFailure> {
+        let store = self.row_store(target).await?;
+        store.publish().await.map_err(|error| self.row_failure(target, &error))
+    }
+
+    /// Says where the rows from before are, and how they are dropped.
+    fn tell_what_stays(&self, source: &ResolvedBackend, notice: ProgressFn<'_>) {
+        let words = match &source.spec.storage {
+            Storage::Sqlite => {
+                let Some(file) = self.database_file(source) else { return };
+                let locked = crate::convex::launch::locked_database(&file);
+                let locked = locked.display();
+                format!("the rows from before stay locked in `{locked}`; drop them with\n    rm '{locked}'")
+            }
+            server => {
+                let database = source.instance_name.database();
+                let quote = if matches!(server, Storage::Mysql(_)) { '`' } else { '"' };
+                let product = server.product();
+                format!(
+                    "the rows from before stay locked in the database `{database}` on {product}; drop them there with\n    DROP \
+                     DATABASE {quote}{database}{quote};"
+                )
+            }
+        };
+        notice(words);
+    }
+
+    /// Gives the source back. A target that nothing ran on stays locked as it is, and the next move empties it.
+    async fn revert_move(
+        &self,
+        source: &ResolvedBackend,
+        target: &ResolvedBackend,
+        notice: ProgressFn<'_>,
+    ) -> Result<(), EffectFailure> {
+        let from = self.row_store(source).await?;
+        let failed = |error: RowError| self.row_failure(source, &error);
+        if from.is_locked().await.map_err(failed)? {
+            // It may run on the target already.
+            self.stop_for_move(source).await?;
+            if let Err(failure) = self.lock_target(target).await {
+                notice(format!("the place that was moved to could not be locked: {}", failure.finding.message));
+            }
+            from.unlock().await.map_err(failed)?;
+        }
+        if let Ok(to) = self.row_store(target).await {
+            to.discard_loading();
+        }
+        Ok(())
+    }
+
+    /// Locks what was published, and leaves alone what was not.
+    async fn lock_target(&self, target: &ResolvedBackend) -> Result<(), EffectFailure> {
+        let to = self.row_store(target).await?;
+        let is_published = match &to {
+            RowStore::Sqlite(path) => path.exists(),
+            RowStore::Server(..) => !to.is_locked().await.map_err(|error| self.row_failure(target, &error))?,
+        };
+        if is_published { to.lock().await.map_err(|error| self.row_failure(target, &error)) } else { Ok(()) }
+    }
+
+    async fn stop_for_move(&self, placement: &ResolvedBackend) -> Result<(), EffectFailure> {
+        let provider = self.provider(placement.spec.provider)?;
+        provider.stop(placement).await.map_err(|error| effects::effect_failure(placement, &error))
+    }
+
+    fn database_file(&self, placement: &ResolvedBackend) -> Option<std::path::PathBuf> {
+        self.provider(placement.spec.provider).ok()?.database_file(placement)
+    }
+
+    async fn row_store(&self, placement: &ResolvedBackend) -> Result<RowStore, EffectFailure> {
+        if placement.spec.storage == Storage::Sqlite {
+            let elsewhere = || {
+                let message = format!("`{}` has its database where this control plane does not reach it", placement.name);
+                EffectFailure::from(Diagnostic::new("move.unsupported", message))
+            };
+            return self.database_file(placement).map(RowStore::Sqlite).ok_or_else(elsewhere);
+        }
+        let server = database::database_server(self, placement).await;
+        let server = server.map_err(|error| database::database_finding(self, placement, &error))?;
+        Ok(RowStore::server(&server, &placement.instance_name.database()))
+    }
+
+    /// Returns what an error means to a user, without what only operators may read.
+    fn row_failure(&self, placement: &ResolvedBackend, error: &RowError) -> EffectFailure {
+        if let RowError::Server(error) = error {
+            return database::database_finding(self, placement, error).into();
+        }
+        let message = format!("the rows of `{}`: {}", placement.name, error_chain(error));
+        let finding = Diagnostic::new(error.code(), message);
+        match error.help() {
+            Some(help) => finding.with_help(help).into(),
+            None => finding.into(),
+        }
+    }
+}
+
+/// Returns a target without the note of the lock, which is about the source.
+fn without_lock(target: &ResolvedBackend) -> ResolvedBackend {
+    let mut target = target.clone();
+    target.provider_state.remove(crate::model::MOVE_LOCK);
+    target
+}
