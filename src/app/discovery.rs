@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use crate::api::{MAX_ORIGIN_BYTES, is_single_line, truncate};
 use crate::env_file::{Boundary, common_folder, main_folder};
-use crate::model::Digest;
+use crate::model::{Digest, REMOTE_ORIGIN};
 use crate::system::read_regular_text;
 
 /// How large a file of git's configuration may be in bytes.
@@ -74,7 +74,7 @@ fn origin_remote(folder: &Path) -> Option<String> {
     let config =
         read_regular_text(&common_folder(&root).unwrap_or_else(|| root.join(".git")).join("config"), MAX_GIT_BYTES).ok()?;
     let url = if needs_git(&config) { ask_git(&root) } else { configured_remote(&config) };
-    url.map(|url| format!("repository {}", canonical_remote(&url)))
+    url.map(|url| format!("{REMOTE_ORIGIN}{}", canonical_remote(&url)))
 }
 
 /// Reads the URL of `origin` from a configuration of git.

@@ -38,7 +38,7 @@ pub(crate) use self::apply_report::{ApplyOutcome, ready_backends, unchanged_even
 pub(crate) use self::error::AppError;
 pub(crate) use self::manifest::{LoadedManifest, ManifestFile};
 pub(crate) use self::reach::mark_unreached;
-pub(crate) use self::select::{check_ownership, select_backend};
+pub(crate) use self::select::{check_ownership, require_ownership, select_backend};
 pub(crate) use self::session::Session;
 use crate::apply::{Event, Interrupt};
 use crate::model::BackendName;

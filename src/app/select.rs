@@ -1,10 +1,11 @@
 //! Selects the backend that a command is about.
 
 use super::AppError;
-use crate::model::{BackendName, Desired, Diagnostic, Exit, Snapshot};
+use crate::api::ControlPlane;
+use crate::model::{BackendName, Desired, Diagnostic, Exit, ProjectName, Snapshot};
 use crate::policy::{OtherOrigin, other_repository};
 
-/// Refuses a project that belongs to another repository than the manifest: nothing of it is handed out here.
+/// Refuses a project that belongs to another repository than the manifest: nothing of it is shown or handed out here.
 ///
 /// # Errors
 /// It belongs to another one.
@@ -14,6 +15,18 @@ pub(crate) fn check_ownership(snapshot: &Snapshot, desired: Option<&Desired>) ->
         Some(OtherOrigin { refusal, is_other_remote: true }) => Err(AppError::new(Exit::Refused, refusal)),
         _ => Ok(()),
     }
+}
+
+/// Refuses another repository's project where no snapshot of it is needed for anything else.
+///
+/// # Errors
+/// It belongs to another repository, or the control plane cannot say.
+pub(crate) async fn require_ownership(
+    control: &dyn ControlPlane,
+    project: &ProjectName,
+    desired: Option<&Desired>,
+) -> Result<(), AppError> {
+    if desired.is_some_and(Desired::has_remote) { check_ownership(&control.snapshot(project).await?, desired) } else { Ok(()) }
 }
 
 /// Returns the named backend, or the only one, of a project that belongs to the repository of the manifest.

@@ -1,6 +1,6 @@
 //! Shows what projects have. Changes nothing.
 
-use super::{AppError, LoadedManifest, drift, env_file_check};
+use super::{AppError, LoadedManifest, check_ownership, drift, env_file_check};
 use crate::api::ControlPlane;
 use crate::model::{Exit, ProjectName, Usage};
 use crate::plan::detect_drift;
@@ -10,13 +10,14 @@ use crate::render::{LeaseEntry, OperationEntry, StatusAllDocument, StatusDocumen
 /// observed is not known to be as it is shown.
 ///
 /// # Errors
-/// What the control plane says.
+/// The project belongs to another repository than the manifest, or what the control plane says.
 pub(crate) async fn status(
     control: &dyn ControlPlane,
     project: ProjectName,
     manifest: Option<&LoadedManifest>,
 ) -> Result<(StatusDocument, Exit), AppError> {
     let snapshot = control.snapshot(&project).await?;
+    check_ownership(&snapshot, manifest.map(|manifest| &manifest.desired))?;
     let holder = control.lease_holder(&project).await?;
     let running = snapshot.control_plane.outlives_commands() || holder.is_some();
     let env_files = match manifest {

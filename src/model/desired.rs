@@ -13,6 +13,9 @@ use super::secret::SecretRef;
 use super::size::{ByteSize, Cpus};
 use super::spec::BackendSpec;
 
+/// What the origin of a project starts with when it is the remote of a repository; any other is a folder of one machine.
+pub const REMOTE_ORIGIN: &str = "repository ";
+
 /// Everything that the manifest says, checked and with defaults applied.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Desired {
@@ -36,6 +39,11 @@ impl Desired {
     /// Returns where the manifest is applied from, unless that is not known.
     pub fn origin_if_known(&self) -> Option<&str> {
         Some(self.origin.as_str()).filter(|origin| !origin.is_empty())
+    }
+
+    /// Returns whether the manifest is applied from a repository with a remote.
+    pub fn has_remote(&self) -> bool {
+        self.origin.starts_with(REMOTE_ORIGIN)
     }
 }
 

@@ -57,7 +57,7 @@ pub use descriptor::{
 };
 pub use desired::{
     Budget, DEFAULT_ENV_FILE, Desired, DesiredBackend, EnvFileContent, EnvFileContents, EnvFileState, EnvFileTarget, Moved,
-    RememberedEnvFile, RequestedBy, SecretState,
+    REMOTE_ORIGIN, RememberedEnvFile, RequestedBy, SecretState,
 };
 pub use diagnostic::{Diagnostic, Edit, NO_AUTHORITIES, Report, Severity, Span, error_chain};
 pub use exit::Exit;

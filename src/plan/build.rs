@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Action, ChangeImpact, DataAtStake, DriftItem, FORMAT, FieldChange, Plan, PlannedUpgrade, Reason, Step, StepId, Summary,
-    Task,
+    Action, ChangeImpact, DataAtStake, DriftItem, FORMAT, FieldChange, Plan, PlanCost, PlannedUpgrade, Reason, Step, StepId,
+    Summary, Task,
 };
 use super::{cost, diff, graph, limits, lint, moves, origin_claims, quota_schedule, remote_lints, rename, validate};
 use crate::model::{
@@ -76,6 +76,13 @@ impl BackendSelection {
 /// Compares what is wanted with what is, and decides everything that will be done.
 pub fn build(desired: &Desired, actual: &ObservedState, intent: &PlanOptions) -> Plan {
     let mut draft = PlanBuilder::new(desired, actual, intent);
+    if let Some(OtherOrigin { refusal, is_other_remote: true }) = draft.other_origin()
+        && !intent.take_over
+    {
+        // Another repository is another project that only has the same name: nothing of what there is is shown.
+        draft.refusals = vec![refusal];
+        return draft.into_plan(Vec::new(), None);
+    }
     if !intent.destroy {
         for (name, backend) in &desired.backends {
             if intent.selection.contains(name) && !draft.stays_expired(name) {
@@ -305,13 +312,10 @@ impl<'a> PlanBuilder<'a> {
             let expired: Vec<Diagnostic> = expired.map(|(name, ended_at)| lint::expired(name, *ended_at)).collect();
             self.lints.extend(expired);
         }
-        let origin = self.actual.snapshot.origin.as_deref();
-        if let Some(OtherOrigin { refusal, is_other_remote }) =
-            policy::other_repository(&self.desired.project, origin, &self.desired.origin)
-        {
-            // A folder may have been moved; another repository is another project that only has the same name.
+        if let Some(OtherOrigin { refusal, .. }) = self.other_origin() {
+            // A folder may have been moved.
             let destroys = !self.intent.destroy && self.steps.iter().any(|step| step.action == Action::Destroy);
-            if !self.intent.take_over && !self.steps.is_empty() && (destroys || is_other_remote) {
+            if !self.intent.take_over && destroys {
                 self.refusals.push(refusal);
             } else {
                 self.lints.push(refusal.as_warning());
@@ -319,12 +323,24 @@ impl<'a> PlanBuilder<'a> {
         }
         let recorded = self.actual.snapshot.backends.iter().map(|backend| (&backend.name, &backend.recorded)).collect();
         let snapshot = &self.actual.snapshot;
-        let (steps, held) = origin_claims::order_claims(graph::connect_dependencies(self.steps, &recorded), snapshot);
+        let connected = graph::connect_dependencies(std::mem::take(&mut self.steps), &recorded);
+        let (steps, held) = origin_claims::order_claims(connected, snapshot);
         self.refusals.extend(held);
         let (steps, no_turn) = quota_schedule::order_within_quota(steps, snapshot);
         self.refusals.extend(no_turn);
         self.lints
             .extend(rename::undeclared(&steps, &self.existing).into_iter().map(|(old, new)| lint::rename_undeclared(old, new)));
+        let cost = cost::cost(snapshot, &steps);
+        self.into_plan(steps, cost)
+    }
+
+    /// Returns the origin of the project where it is not the one of the manifest.
+    fn other_origin(&self) -> Option<OtherOrigin> {
+        policy::other_repository(&self.desired.project, self.actual.snapshot.origin.as_deref(), &self.desired.origin)
+    }
+
+    /// Returns the plan of these steps.
+    fn into_plan(mut self, steps: Vec<Step>, cost: Option<PlanCost>) -> Plan {
         self.refusals.sort();
         self.refusals.dedup();
         self.lints.sort();
@@ -338,7 +354,7 @@ impl<'a> PlanBuilder<'a> {
             manifest: self.desired.manifest.clone(),
             digest: Digest::of(b""),
             summary: Summary::default(),
-            cost: cost::cost(&self.actual.snapshot, &steps),
+            cost,
             steps,
             drift: self.drift,
             refusals: self.refusals,

@@ -287,6 +287,23 @@ fn a_project_of_another_repository_is_refused_unless_it_is_taken_over() {
 }
 
 #[test]
+fn nothing_is_shown_of_a_project_of_another_remote() {
+    let mut actual =
+        actual(vec![existing("dev", spec(ProviderKind::Simulated)), existing("shop", spec(ProviderKind::Simulated))]);
+    actual.snapshot.origin = Some("repository github.com/acme/shop".to_owned());
+    let mut elsewhere = desired(&[("dev", wanted(spec(ProviderKind::Simulated)))]);
+    elsewhere.origin = "repository github.com/acme/blog".to_owned();
+    for destroy in [false, true] {
+        let plan = build(&elsewhere, &actual, &PlanOptions { destroy, ..PlanOptions::default() });
+        assert_eq!(codes(&plan.refusals), ["plan.other_repository"]);
+        assert_eq!((plan.steps.len(), plan.drift.len(), lints(&plan).len(), plan.at_stake.len()), (0, 0, 0, 0));
+        assert!(!format!("{plan:?}").contains("backend.shop"));
+    }
+    let taking_over = PlanOptions { take_over: true, ..PlanOptions::default() };
+    assert_eq!(ids(&build(&elsewhere, &actual, &taking_over)), ["destroy:backend.shop"]);
+}
+
+#[test]
 fn a_changed_document_is_noticed() {
     let plan = planned(&desired(&[("dev", wanted(spec(ProviderKind::Simulated)))]), &actual(vec![]));
     let text = serde_json::to_string(&plan).unwrap();

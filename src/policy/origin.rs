@@ -1,9 +1,6 @@
 //! Who a project belongs to: the repository that it was last applied from.
 
-use crate::model::{Diagnostic, ProjectName};
-
-/// What the origin of a project starts with when it is the remote of a repository; any other is a folder of one machine.
-const REPOSITORY: &str = "repository ";
+use crate::model::{Diagnostic, ProjectName, REMOTE_ORIGIN};
 
 /// A project that was last applied from somewhere else.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +18,8 @@ pub(crate) fn other_repository(project: &ProjectName, recorded: Option<&str>, he
         "project `{project}` was last applied from {before}, and this is {here}; if both mean the same project, \
          `convexinfra apply --take-over` makes this repository its home, otherwise give this one another name with `project = …` or `--project NAME`"
     );
-    let refusal = Diagnostic { address: None, ..Diagnostic::new("plan.other_repository", message) };
-    let is_other_remote = before.starts_with(REPOSITORY) && here.starts_with(REPOSITORY);
+    let refusal = Diagnostic::new("plan.other_repository", message)
+        .with_help("see what it would mean to take it over with\n    convexinfra plan --take-over");
+    let is_other_remote = before.starts_with(REMOTE_ORIGIN) && here.starts_with(REMOTE_ORIGIN);
     Some(OtherOrigin { refusal, is_other_remote })
 }

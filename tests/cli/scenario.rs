@@ -462,6 +462,12 @@ fn another_repository_is_handed_nothing_of_a_project() {
     let archive = archive.to_str().unwrap();
     for words in [
         ["logs"].as_slice(),
+        &["status"],
+        &["drift"],
+        &["log"],
+        &["graph"],
+        &["releases"],
+        &["apply", "--yes"],
         &["logs", "dev"],
         &["wait"],
         &["wait", "dev"],
@@ -480,7 +486,27 @@ fn another_repository_is_handed_nothing_of_a_project() {
         assert_eq!(run.errors(), ["plan.other_repository"], "{words:?}: {run}");
         assert!(!run.out.contains("http://127.0.0.1"), "{words:?}: {run}");
     }
-    remote(&["set-url", "origin", "git@github.com:acme/shop.git"]);
+    // Snapshots are there where the control plane is.
+    let listed = world.run_expecting(4, &["snapshot", "list", "--json"]).errors();
+    assert_eq!(listed, [if world.server.is_none() { "plan.other_repository" } else { "control.not_here" }]);
+    // A plan says why it is refused, and shows nothing else until it takes over.
+    let plan = world.run_expecting(4, &["plan", "--json"]).document();
+    assert_eq!(plan["refusals"][0]["code"], "plan.other_repository", "{plan}");
+    assert!(plan["refusals"][0]["help"].as_str().unwrap().contains("plan --take-over"), "{plan}");
+    for shown in ["steps", "drift", "lints", "at_stake"] {
+        assert_eq!(plan[shown].as_array().map_or(0, Vec::len), 0, "{shown}: {plan}");
+    }
+    world.run_expecting(0, &["plan", "--take-over"]);
+    world.run_expecting(0, &["log", "--verify"]);
+    // Another spelling of the remote, and a copy without git, are the same work.
+    remote(&["remove", "origin"]);
+    for words in [["status"].as_slice(), &["plan"], &["drift"], &["log"], &["graph"]] {
+        world.run_expecting(0, words);
+    }
+    remote(&["add", "origin", "git@github.com:acme/shop.git"]);
+    for words in [["status"].as_slice(), &["plan", "--detailed-exitcode"], &["drift"], &["log"], &["graph"]] {
+        world.run_expecting(0, words);
+    }
     world.run_expecting(0, &["logs", "dev"]);
     world.run_expecting(0, &["wait", "dev"]);
     world.assert_converged();

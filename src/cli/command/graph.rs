@@ -2,7 +2,7 @@
 
 use crate::api::IfMissing;
 use crate::app::secrets::ComparisonMode;
-use crate::app::{AppError, Session};
+use crate::app::{AppError, Session, check_ownership};
 use crate::cli::args::{Graph as Args, GraphNotation};
 use crate::cli::context::Context;
 use crate::model::Exit;
@@ -14,7 +14,8 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     let manifest = context.load()?;
     let control = context.control(Some(&manifest.desired))?;
     let session = Session::open(control, manifest, IfMissing::ReturnNone, ComparisonMode::BestEffort).await?;
-    let (plan, _) = session.observe_and_plan(&PlanOptions::default()).await?;
+    let (plan, snapshot) = session.observe_and_plan(&PlanOptions::default()).await?;
+    check_ownership(&snapshot, Some(&session.manifest.desired))?;
     let (format, notation) = match args.format {
         GraphNotation::Dot => (GraphFormat::Dot, "dot"),
         GraphNotation::Mermaid => (GraphFormat::Mermaid, "mermaid"),

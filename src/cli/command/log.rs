@@ -3,7 +3,7 @@
 //! Must not do: show a secret.
 
 use crate::api::{ControlPlane, HistoryPage, HistoryVerification, ResourceLevel};
-use crate::app::AppError;
+use crate::app::{AppError, require_ownership};
 use crate::cli::args::Log as Args;
 use crate::cli::context::Context;
 use crate::model::{Diagnostic, Exit, Report};
@@ -17,9 +17,14 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
         let (project, loaded) = context.project()?;
         (ResourceLevel::Project(project), loaded)
     };
-    let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
+    let desired = loaded.as_ref().map(|loaded| &loaded.desired);
+    let control = context.control(desired)?;
+    // That a history is whole tells nothing of what is in it, and has to work where nothing else can be read.
     if args.verify {
         return verify(context, control, &reach, args.head.as_deref()).await;
+    }
+    if let ResourceLevel::Project(project) = &reach {
+        require_ownership(control, project, desired).await?;
     }
     let entries = control.history(&reach, HistoryPage::last(args.limit)).await?;
     let entries = entries.iter().map(LogEntry::new).collect();

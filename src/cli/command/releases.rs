@@ -1,8 +1,8 @@
 //! `convexinfra releases`: which releases backends are at, and which newer ones are known.
 
 use super::upgrade::newest_release;
-use crate::app::AppError;
 use crate::app::releases::{ReleaseEntry, client_lints, newest};
+use crate::app::{AppError, check_ownership};
 use crate::cli::args::Releases as Args;
 use crate::cli::context::Context;
 use crate::model::Exit;
@@ -11,8 +11,9 @@ use crate::render::release_table;
 /// Shows the releases of the project's backends, and the newest one that is known.
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
     let (project, loaded) = context.project()?;
-    let control = context.control(loaded.as_ref().map(|loaded| &loaded.desired))?;
-    let snapshot = control.snapshot(&project).await?;
+    let desired = loaded.as_ref().map(|loaded| &loaded.desired);
+    let snapshot = context.control(desired)?.snapshot(&project).await?;
+    check_ownership(&snapshot, desired)?;
     // Convex may be out of reach; the releases that this program knows are a floor.
     let newest = newest(newest_release(context).await.ok());
     let entries = snapshot.backends.iter().map(|backend| ReleaseEntry::new(backend, &newest));

@@ -20,7 +20,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     let snapshot = control.snapshot(&project).await?;
     let name = select_backend(&snapshot, desired, args.backend.name.as_ref())?;
     let id = &args.snapshot;
-    let manifest = store(context, &project, desired)?.get(id).map_err(failed)?;
+    let manifest = store(context, &project, desired).await?.get(id).map_err(failed)?;
     let backend = snapshot.backend(&name);
     context.printer.status(&plan_text(&manifest, backend));
     let command = format!("convexinfra restore {name} --snapshot {id} --allow-replace {name}");

@@ -23,7 +23,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     let Some(backend) = snapshot.backends.iter().find(|backend| backend.name == name) else {
         return Err(nothing_to_go_back_to(&name));
     };
-    let (manifest, release) = before_upgrade(&store(context, &project, desired)?, backend)?;
+    let (manifest, release) = before_upgrade(&store(context, &project, desired).await?, backend)?;
     context.printer.status(&plan_text(&manifest, Some(backend)));
     context.printer.status(&format!(
         "`{name}` goes back from {} to {release}; everything that was written since {} is lost\n",

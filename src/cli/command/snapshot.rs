@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::api::{ControlPlane, Work};
-use crate::app::{AppError, lifecycle, select_backend};
+use crate::app::{AppError, lifecycle, require_ownership, select_backend};
 use crate::cli::args::{BackendArg, Snapshot as Args, SnapshotCommand};
 use crate::cli::context::Context;
 use crate::cli::terminal::Terminal;
@@ -25,30 +25,36 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     let desired = loaded.as_ref().map(|loaded| &loaded.desired);
     match &args.command {
         SnapshotCommand::Create { backend, note } => create(context, &project, desired, backend, note.clone()).await,
-        SnapshotCommand::List { name } => list(context, &store(context, &project, desired)?, name.as_ref()),
+        SnapshotCommand::List { name } => list(context, &store(context, &project, desired).await?, name.as_ref()),
         SnapshotCommand::Show { id } => {
-            let manifest = store(context, &project, desired)?.get(id).map_err(failed)?;
+            let manifest = store(context, &project, desired).await?.get(id).map_err(failed)?;
             report(context, &manifest);
             Ok(Exit::Done)
         }
-        SnapshotCommand::Verify { id } => verify(context, &store(context, &project, desired)?, id),
+        SnapshotCommand::Verify { id } => verify(context, &store(context, &project, desired).await?, id),
         SnapshotCommand::Export { id, out, plain } => {
             let mode = if *plain { ExportMode::Plain } else { ExportMode::Sealed };
-            export(context, &store(context, &project, desired)?, id, out, mode)
+            export(context, &store(context, &project, desired).await?, id, out, mode)
         }
         SnapshotCommand::Import { folder } => {
-            let store = store(context, &project, desired)?;
+            let store = store(context, &project, desired).await?;
             let manifest = store.import(folder.clone(), &progress(context, "read")).map_err(failed)?;
             report(context, &manifest);
             Ok(Exit::Done)
         }
-        SnapshotCommand::Delete { id, yes } => delete(context, &store(context, &project, desired)?, id, *yes),
+        SnapshotCommand::Delete { id, yes } => delete(context, &store(context, &project, desired).await?, id, *yes),
     }
 }
 
-/// Returns the snapshots of a project in the control plane of this process.
-pub(super) fn store(context: &Context, project: &ProjectName, desired: Option<&Desired>) -> Result<SnapshotStore, AppError> {
-    let store = context.embedded(desired)?.snapshots(project)?;
+/// Returns the snapshots of a project in the control plane of this process, unless it belongs to another repository.
+pub(super) async fn store(
+    context: &Context,
+    project: &ProjectName,
+    desired: Option<&Desired>,
+) -> Result<SnapshotStore, AppError> {
+    let control = context.embedded(desired)?;
+    require_ownership(control, project, desired).await?;
+    let store = control.snapshots(project)?;
     store.ok_or_else(|| {
         let finding = Diagnostic::new("snapshot.none", format!("`{project}` was never applied here, so it has no snapshots"));
         AppError::new(Exit::Failed, finding.with_help("bring its backends up with\n    convexinfra apply"))
@@ -72,7 +78,7 @@ async fn create(
     let terminal = Terminal::new(&context.printer);
     let origin = desired.and_then(Desired::origin_if_known).map(str::to_owned);
     lifecycle::run(control, project, origin, &name, Work::Snapshot { id: id.clone(), note }, &terminal).await?;
-    let manifest = store(context, project, desired)?.get(&id).map_err(failed)?;
+    let manifest = store(context, project, desired).await?.get(&id).map_err(failed)?;
     report(context, &manifest);
     context
         .printer
