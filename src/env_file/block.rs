@@ -154,9 +154,41 @@ pub(super) fn is_credential(name: &str) -> bool {
 const BEGIN: &str = "# >>> convexinfra: ";
 const END: &str = "# <<< convexinfra <<<";
 
+/// What was put before a block, as its first marker says, so that taking it out gives the same bytes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum BlockLead {
+    /// A blank line, or nothing in a file that was not there.
+    #[default]
+    BlankLine,
+    /// The break of a last line that had none, and a blank line.
+    OpenLine,
+    /// Nothing, as after a lone `\r`.
+    Nothing,
+    /// Nothing, in a file that was there and empty.
+    EmptyFile,
+}
+
+impl BlockLead {
+    const MARKED: [Self; 3] = [Self::OpenLine, Self::Nothing, Self::EmptyFile];
+
+    /// Returns what the marker says.
+    fn mark(self) -> &'static str {
+        match self {
+            Self::BlankLine => "",
+            Self::OpenLine => ", after a line without a break",
+            Self::Nothing => ", without a blank line before it",
+            Self::EmptyFile => ", in a file that was empty",
+        }
+    }
+
+    fn parse(inside: &str) -> Self {
+        Self::MARKED.into_iter().find(|lead| inside.trim_end().ends_with(lead.mark())).unwrap_or_default()
+    }
+}
+
 impl BlockOwner {
-    pub(super) fn begin(&self) -> String {
-        format!("{BEGIN}backend {} of {}, rewritten by every apply >>>", self.backend, self.project)
+    pub(super) fn begin(&self, lead: BlockLead) -> String {
+        format!("{BEGIN}backend {} of {}, rewritten by every apply{} >>>", self.backend, self.project, lead.mark())
     }
 
     pub(super) fn end() -> &'static str {
@@ -188,6 +220,8 @@ pub(super) struct BlockPosition {
     pub(super) begin: usize,
     /// `backend of project`, as the marker says.
     pub(super) owner: String,
+    /// What was put before it.
+    pub(super) lead: BlockLead,
 }
 
 impl BlockOwner {
@@ -202,7 +236,7 @@ fn belongs_to(label: &str, project: &ProjectName) -> bool {
 }
 
 enum Marker {
-    Begin(String),
+    Begin(String, BlockLead),
     End,
 }
 
@@ -213,7 +247,7 @@ fn marker(line: &[u8]) -> Option<Marker> {
     }
     let inside = text.strip_prefix(BEGIN)?.strip_suffix(">>>")?;
     let label = inside.trim().strip_prefix("backend ").unwrap_or_default();
-    Some(Marker::Begin(label.split(',').next().unwrap_or_default().trim().to_owned()))
+    Some(Marker::Begin(label.split(',').next().unwrap_or_default().trim().to_owned(), BlockLead::parse(inside)))
 }
 
 impl BlockLayout {
@@ -243,7 +277,7 @@ impl BlockLayout {
         let mut layout = Self { roles: vec![LineOwner::Unmanaged; count], blocks: Vec::new() };
         let mut next = markers.iter().peekable();
         while let Some((begin, found)) = next.next() {
-            let Marker::Begin(owner) = found else {
+            let Marker::Begin(owner, lead) = found else {
                 layout.set(*begin, LineOwner::OrphanMarker);
                 continue;
             };
@@ -252,7 +286,7 @@ impl BlockLayout {
                 continue;
             }
             let role = LineOwner::Block(layout.blocks.len());
-            layout.blocks.push(BlockPosition { begin: *begin, owner: owner.clone() });
+            layout.blocks.push(BlockPosition { begin: *begin, owner: owner.clone(), lead: *lead });
             layout.set(*begin, role);
             let is_ours = |line: &usize| ours.get(*line).copied().unwrap_or_default();
             if let Some(end) = end {

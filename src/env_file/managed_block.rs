@@ -6,7 +6,7 @@ use std::path::Path;
 use super::block::{Block, BlockOwner};
 use super::error::EnvFileError;
 use super::ignore::{IgnoreOutcome, ensure_ignored};
-use super::merge::{EnvFileEdit, merge, without_block};
+use super::merge::{EnvFileEdit, merge_into, was_empty, without_block};
 use super::parse::Document;
 use super::repository::Boundary;
 use super::resolved_file::ResolvedFile;
@@ -50,12 +50,15 @@ pub fn has_block(path: &Path, owner: &BlockOwner) -> Result<bool, EnvFileError> 
 pub fn upsert_block(path: &Path, boundary: Option<&Boundary>, block: &Block) -> Result<UpsertOutcome, EnvFileError> {
     retry(|| {
         let mut target = ResolvedFile::resolve(path, boundary)?;
-        let mut merged = merge(target.content.as_deref().unwrap_or_default(), block);
+        let mut merged = merge_into(target.content.as_deref(), block);
         let mode = if block.has_pair() { FileMode::Private } else { FileMode::Preserved };
         merged.warnings.extend(target.ensure_replaceable(block.has_pair())?);
         let ignored = if block.has_pair() { Some(ensure_ignored(&target.real)?) } else { None };
         if let Some(IgnoreOutcome::Unknown(reason)) = &ignored {
-            merged.warnings.push(format!("cannot make git ignore `{}`: {reason}; add it to a `.gitignore`", path.display()));
+            merged.warnings.push(format!(
+                "nothing makes version control ignore `{}`: {reason}; add a rule by hand, as there is an admin key in it",
+                path.display()
+            ));
         }
         write::write(&target, &merged.bytes, mode)?;
         Ok(UpsertOutcome { changes: merged.changes, warnings: merged.warnings, ignored })
@@ -63,7 +66,7 @@ pub fn upsert_block(path: &Path, boundary: Option<&Boundary>, block: &Block) -> 
 }
 
 /// Takes the block of a backend out of an env file, turns on again what had made room for it, and deletes the file if nothing
-/// else is in it. `written` are the URLs that were put in, as [`without_block`] wants them. Returns whether there was anything
+/// else is in it and it was not there before. `written` are the URLs that were put in, as [`without_block`] wants them. Returns whether there was anything
 /// to do.
 ///
 /// # Errors
@@ -84,9 +87,10 @@ pub fn remove_block(
         if bytes == *content {
             return Ok(false);
         }
+        let was_there = was_empty(content, owner);
         target.ensure_replaceable(false)?;
         // Never emptied first and deleted then: in between, nothing would tell that the empty file was ours.
-        if bytes.is_empty() && target.real == target.path {
+        if bytes.is_empty() && target.real == target.path && !was_there {
             write::delete(&target)?;
         } else {
             write::write(&target, &bytes, FileMode::Preserved)?;

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::block::{ADMIN_KEY, Block, BlockLayout, BlockOwner, ClientKind, LineOwner, URL, is_credential};
+use super::block::{ADMIN_KEY, Block, BlockLayout, BlockLead, BlockOwner, ClientKind, LineOwner, URL, is_credential};
 use super::notes::CLOUD_DEPLOYMENT;
 use super::notes::{self, Note};
 use super::parse::{Document, without_break};
@@ -50,15 +50,27 @@ pub enum EnvFileEdit {
 /// How often a merge is repeated until it changes nothing more.
 const ROUNDS: usize = 8;
 
+/// Puts a block into a file that may be there: in the place of the one that is in it, else at the end. One that is there and
+/// empty is marked, so that it stays when the block goes.
+pub(super) fn merge_into(content: Option<&[u8]>, block: &Block) -> Merged {
+    match content {
+        Some([]) => {
+            let bytes = Merger::new(&Document::parse(b""), block, BlockLead::EmptyFile).run().bytes;
+            Merged { bytes, changes: vec![EnvFileEdit::BlockAdded], warnings: Vec::new() }
+        }
+        content => merge(content.unwrap_or_default(), block),
+    }
+}
+
 /// Puts a block into a file: in the place of the one that is there, else at the end.
 ///
 /// Merging twice changes nothing more.
 pub fn merge(existing: &[u8], block: &Block) -> Merged {
     let before = Document::parse(existing);
-    let mut merged = Merger::new(&before, block).run();
+    let mut merged = Merger::new(&before, block, BlockLead::BlankLine).run();
     // Lone `\r` and `\n` that meet where a block was taken out are one break more or less for the next reader.
     for _ in 0..ROUNDS {
-        let again = Merger::new(&Document::parse(&merged.bytes), block).run();
+        let again = Merger::new(&Document::parse(&merged.bytes), block, BlockLead::BlankLine).run();
         if again.bytes == merged.bytes {
             break;
         }
@@ -77,7 +89,13 @@ pub fn merge(existing: &[u8], block: &Block) -> Merged {
     merged
 }
 
-/// Takes the block of one backend out of a file, with the blank line before it, and turns on again what had made room for
+/// Returns whether the block of a backend was put into a file that was there and empty.
+pub(super) fn was_empty(existing: &[u8], owner: &BlockOwner) -> bool {
+    let layout = BlockLayout::of(&Document::parse(existing), None);
+    layout.blocks.iter().any(|found| found.owner == owner.label() && found.lead == BlockLead::EmptyFile)
+}
+
+/// Takes the block of one backend out of a file, with what was put before it, and turns on again what had made room for
 /// it. A block of another backend stays, and so does what others changed inside of this one: with `written`, the URLs that
 /// were written into it, every other one is kept, and the key beside it.
 pub fn without_block(existing: &[u8], owner: &BlockOwner, written: Option<&[String]>) -> Vec<u8> {
@@ -113,16 +131,24 @@ pub fn without_block(existing: &[u8], owner: &BlockOwner, written: Option<&[Stri
     }
     let mut bytes = Vec::with_capacity(existing.len());
     let mut previous: &[u8] = b"";
+    // Where the last line ended without a break, unless something follows it now, or it is gone.
+    let mut open_end = None;
+    let mut drops_last = false;
     for (index, line) in document.lines().enumerate() {
         let shown = match restored.get(&index) {
-            Some(None) => continue,
+            Some(None) => {
+                drops_last = true;
+                continue;
+            }
             Some(Some(note)) if note.line == index => continue,
             Some(Some(_)) => notes::on(line),
             None if is_own(index) && !kept.contains(&index) => {
-                let begins = layout.blocks.iter().any(|found| found.begin == index);
-                if begins && without_break(previous).is_empty() {
-                    bytes.truncate(bytes.len() - previous.len());
-                    previous = b"";
+                if let Some(found) = layout.blocks.iter().find(|found| found.begin == index) {
+                    if found.lead != BlockLead::Nothing && without_break(previous).is_empty() {
+                        bytes.truncate(bytes.len() - previous.len());
+                        previous = b"";
+                    }
+                    open_end = (found.lead == BlockLead::OpenLine && !drops_last).then_some(bytes.len());
                 }
                 continue;
             }
@@ -130,6 +156,10 @@ pub fn without_block(existing: &[u8], owner: &BlockOwner, written: Option<&[Stri
         };
         bytes.extend_from_slice(shown);
         previous = line;
+        drops_last &= without_break(line).is_empty();
+    }
+    if open_end == Some(bytes.len()) {
+        bytes.truncate(without_break(&bytes).len());
     }
     bytes
 }
@@ -170,6 +200,8 @@ struct Merger<'a> {
     document: &'a Document<'a>,
     block: &'a Block,
     layout: BlockLayout,
+    /// What is put before a new block; where one is in the file, what was put before that.
+    lead: BlockLead,
     actions: Vec<LineAction>,
     /// The lines of the block, between its markers.
     lines: Vec<String>,
@@ -178,11 +210,12 @@ struct Merger<'a> {
 }
 
 impl<'a> Merger<'a> {
-    fn new(document: &'a Document<'a>, block: &'a Block) -> Self {
+    fn new(document: &'a Document<'a>, block: &'a Block, lead: BlockLead) -> Self {
         let layout = BlockLayout::of(document, Some(&block.owner.project));
+        let lead = layout.blocks.first().map_or(lead, |found| found.lead);
         let keep = |role: &LineOwner| if *role == LineOwner::Unmanaged { LineAction::Keep } else { LineAction::Drop };
         let actions = layout.roles.iter().map(keep).collect();
-        Self { document, block, layout, actions, lines: block.pair(), changes: Vec::new(), warnings: Vec::new() }
+        Self { document, block, layout, lead, actions, lines: block.pair(), changes: Vec::new(), warnings: Vec::new() }
     }
 
     fn run(mut self) -> Merged {
@@ -266,15 +299,18 @@ impl<'a> Merger<'a> {
         if kept.or_else(|| balance(&|_| true)).unwrap_or(false) { "\r\n" } else { "\n" }
     }
 
+    /// Returns the block itself.
+    fn text(&self, line_break: &str, lead: BlockLead) -> Vec<u8> {
+        let begin = self.block.owner.begin(lead);
+        let lines = std::iter::once(begin.as_str()).chain(self.lines.iter().map(String::as_str)).chain([BlockOwner::end()]);
+        lines.flat_map(|line| [line.as_bytes(), line_break.as_bytes()].concat()).collect()
+    }
+
     fn build(&mut self) -> Vec<u8> {
         let line_break = self.line_break();
-        let mut text = vec![self.block.owner.begin()];
-        text.append(&mut self.lines);
-        text.push(BlockOwner::end().to_owned());
-        let text: Vec<u8> = text.iter().flat_map(|line| [line.as_bytes(), line_break.as_bytes()].concat()).collect();
-
         let place = self.layout.blocks.first();
         let mut bytes = Vec::new();
+        let text = self.text(line_break, self.lead);
         for (index, (line, action)) in self.document.lines().zip(&self.actions).enumerate() {
             if place.is_some_and(|found| found.begin == index) {
                 bytes.extend_from_slice(&text);
@@ -292,16 +328,21 @@ impl<'a> Merger<'a> {
             }
         }
         let Some(found) = place else {
-            if !bytes.is_empty() {
-                if !bytes.ends_with(b"\n") && !bytes.ends_with(b"\r") {
-                    bytes.extend_from_slice(line_break.as_bytes());
-                }
-                // After a lone `\r` this would join it to one break, which is no blank line but a changed one.
-                if !bytes.ends_with(b"\r") {
-                    bytes.extend_from_slice(line_break.as_bytes());
-                }
-            }
-            bytes.extend_from_slice(&text);
+            let lead = match bytes.last() {
+                None => self.lead,
+                Some(b'\n') => BlockLead::BlankLine,
+                // A break after a lone `\r` would join it to one, which is no blank line but a changed one.
+                Some(b'\r') => BlockLead::Nothing,
+                Some(_) => BlockLead::OpenLine,
+            };
+            let breaks = match lead {
+                BlockLead::BlankLine if bytes.is_empty() => 0,
+                BlockLead::BlankLine => 1,
+                BlockLead::OpenLine => 2,
+                BlockLead::Nothing | BlockLead::EmptyFile => 0,
+            };
+            bytes.extend_from_slice(line_break.repeat(breaks).as_bytes());
+            bytes.extend_from_slice(&self.text(line_break, lead));
             self.changes.push(EnvFileEdit::BlockAdded);
             return bytes;
         };

@@ -39,7 +39,8 @@ fn an_empty_file_gets_the_block_alone() {
 #[test]
 fn the_block_is_appended_after_a_blank_line() {
     assert_eq!(merged("A=1\n"), format!("A=1\n\n{OURS}"));
-    assert_eq!(merged("A=1"), format!("A=1\n\n{OURS}"));
+    let open = OURS.replace("apply >>>", "apply, after a line without a break >>>");
+    assert_eq!(merged("A=1"), format!("A=1\n\n{open}"));
     assert_eq!(merged("A=1\r\nB=2\r\n"), format!("A=1\r\nB=2\r\n\r\n{}", OURS.replace('\n', "\r\n")));
 }
 
@@ -150,6 +151,15 @@ fn removing_the_block_restores_the_file() {
         "CONVEX_DEPLOYMENT=dev:happy-otter-123 # team: acme, project: x\nVITE_CONVEX_URL=https://happy-otter-123.convex.cloud\n",
         "CONVEX_SELF_HOSTED_URL=https://prod.example.com\r\nCONVEX_SELF_HOSTED_ADMIN_KEY='prod|77'\r\nB=2\r\n",
         "CONVEX_SELF_HOSTED_ADMIN_KEY=\"a\nb\nc\" # d\n",
+        "A=1",
+        "A=1\r\nB=2",
+        "A=1\r",
+        "\n\r",
+        "A=1\u{2028}",
+        "CONVEX_DEPLOYMENT=dev:x",
+        "export VITE_CONVEX_URL='a'\nCONVEX_DEPLOYMENT=dev:x # t",
+        "A=1\nCONVEX_SELF_HOSTED_ADMIN_KEY=\"a\r\nb\"",
+        " ",
         "# convexinfra: the next assignment is off, for fun\n# A=1\n",
     ] {
         for block in [block(), client_block("VITE_")] {
@@ -159,6 +169,31 @@ fn removing_the_block_restores_the_file() {
     }
     let other = format!("A=1\n\n{OURS}");
     assert_eq!(without_block(other.as_bytes(), &owner("staging"), None), other.as_bytes());
+}
+
+#[test]
+fn the_break_of_a_last_line_stays_where_something_follows_it_now() {
+    let new = merged("A=1");
+    for rewritten in [new.clone(), String::from_utf8(merge(new.as_bytes(), &client_block("VITE_")).bytes).unwrap()] {
+        assert_eq!(without_block(rewritten.as_bytes(), &owner("dev"), None), b"A=1");
+        let followed = format!("{rewritten}B=2");
+        assert_eq!(without_block(followed.as_bytes(), &owner("dev"), None), b"A=1\nB=2");
+    }
+    let taken = new.replace("http://127.0.0.1:3210", "https://other.example.com");
+    let left = without_block(taken.as_bytes(), &owner("dev"), Some(&["http://127.0.0.1:3210".to_owned()]));
+    assert!(left.starts_with(b"A=1\nCONVEX_SELF_HOSTED_URL=https://other"), "{}", String::from_utf8_lossy(&left));
+    // A copy of what the block says goes, and the line before it keeps its break.
+    let copy = merge(b"A=1\nVITE_CONVEX_URL=http://127.0.0.1:3210", &client_block("VITE_")).bytes;
+    assert_eq!(String::from_utf8(without_block(&copy, &owner("dev"), None)).unwrap(), "A=1\n");
+}
+
+#[test]
+fn a_file_that_was_empty_is_told_from_one_that_was_not_there() {
+    let [new, old] = [None, Some(&b""[..])].map(|content| merge_into(content, &block()).bytes);
+    assert_eq!(new, OURS.as_bytes());
+    assert!(was_empty(&old, &owner("dev")) && !was_empty(&new, &owner("dev")));
+    assert!(was_empty(&merge(&old, &client_block("")).bytes, &owner("dev")));
+    assert_eq!(without_block(&old, &owner("dev"), None), b"");
 }
 
 #[test]
@@ -269,8 +304,24 @@ fn line() -> impl Strategy<Value = String> {
     ]
 }
 
+/// What ends a line.
+fn separator() -> impl Strategy<Value = &'static str> {
+    prop_oneof![6 => Just("\n"), 2 => Just("\r\n"), 1 => Just("\r"), 1 => Just("\n\n"), 1 => Just("\u{2028}\n")]
+}
+
 fn ours(name: &str) -> bool {
     is_credential(name) || name == CLOUD_DEPLOYMENT || ClientKind::of(name).is_some()
+}
+
+/// Checks that taking the block out gives back what there was before, once and after a second merge.
+fn check_way_back(existing: &str, block: &Block) -> Result<(), TestCaseError> {
+    let once = merge(existing.as_bytes(), block).bytes;
+    let twice = merge(&once, block).bytes;
+    for bytes in [once, twice] {
+        let back = without_block(&bytes, &owner("dev"), None);
+        prop_assert_eq!(String::from_utf8_lossy(&back), existing, "{}", String::from_utf8_lossy(&bytes));
+    }
+    Ok(())
 }
 
 fn check(existing: &str, block: &Block) -> Result<(), TestCaseError> {
@@ -292,6 +343,28 @@ proptest! {
     fn merging_anything_twice_changes_nothing(pieces in proptest::collection::vec(piece(), 0..14)) {
         check(&pieces.concat(), &block())?;
         check(&pieces.concat(), &client_block("VITE_"))?;
+    }
+
+    #[test]
+    fn destroy_gives_back_what_apply_found(lines in proptest::collection::vec(line(), 0..12), separators in proptest::collection::vec(separator(), 12), last in any::<bool>()) {
+        let mut existing = String::new();
+        for (line, separator) in lines.iter().filter(|line| !line.contains("convexinfra")).zip(&separators) {
+            existing.push_str(line);
+            existing.push_str(separator);
+        }
+        if last { existing.push_str("Z=1"); }
+        check_way_back(&existing, &block())?;
+        check_way_back(&existing, &client_block("VITE_"))?;
+    }
+
+    #[test]
+    fn destroy_gives_back_any_pieces(pieces in proptest::collection::vec(piece(), 0..14)) {
+        let existing = pieces.concat();
+        let quotes = existing.contains(['\'', '"', '`']);
+        if !existing.contains("convexinfra") && !quotes {
+            check_way_back(&existing, &block())?;
+            check_way_back(&existing, &client_block("VITE_"))?;
+        }
     }
 
     #[test]
