@@ -14,6 +14,7 @@ mod commands;
 mod conversation;
 mod outside;
 mod place;
+mod policies;
 mod resume;
 mod script;
 mod worker;

@@ -6,17 +6,18 @@ use convexinfra::manifest;
 use serde_json::{Value, json};
 
 use super::conversation::Conversation;
+use super::policies;
 use fixture::wait_until;
 
-const PROJECT: &str = "/v1/projects/gremlin";
+pub(super) const PROJECT: &str = "/v1/projects/gremlin";
 
 /// The tokens of the conversation.
-struct Tokens {
-    operator: String,
-    read: String,
-    apply: String,
-    destroy: String,
-    other: String,
+pub(super) struct Tokens {
+    pub(super) operator: String,
+    pub(super) read: String,
+    pub(super) apply: String,
+    pub(super) destroy: String,
+    pub(super) other: String,
 }
 
 /// A specification as the manifest makes it.
@@ -27,7 +28,7 @@ fn spec(lines: &str) -> Value {
     serde_json::to_value(&parsed.desired.backends.values().next().unwrap().spec).unwrap()
 }
 
-fn put(step: &str, backend: &str, lines: &str) -> Value {
+pub(super) fn put(step: &str, backend: &str, lines: &str) -> Value {
     json!({
         "step": { "plan": "p1", "step": step },
         "backend": backend,
@@ -35,7 +36,7 @@ fn put(step: &str, backend: &str, lines: &str) -> Value {
     })
 }
 
-fn remove(step: &str, backend: &str) -> Value {
+pub(super) fn remove(step: &str, backend: &str) -> Value {
     json!({ "step": { "plan": "p2", "step": step }, "backend": backend, "work": { "kind": "remove" } })
 }
 
@@ -50,6 +51,7 @@ pub(super) fn all(talk: &mut Conversation<'_>) {
     scopes(talk, &tokens);
     let fence = leases(talk, &tokens);
     operations(talk, &tokens, &fence);
+    policies::all(talk, &tokens, &fence);
     quotas(talk, &tokens, &fence);
     expiry(talk, &tokens, &fence);
     histories(talk, &tokens, &fence);
