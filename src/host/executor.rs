@@ -125,7 +125,7 @@ impl Host {
         };
         let accept =
             |authority: &HostAuthority| authority.accept(lease, ExecutionMode::ControlPlane, principal, &request, self.now());
-        let (operation, next) = self.write_for_client(WriteMode::Exclusive, accept)?;
+        let (operation, next) = self.write_for_client(WriteMode::Exclusive, Some(&lease.project), accept)?;
         match (operation, next) {
             (_, Transition::Ended(outcome)) => {
                 self.registry.count_outcome(&outcome);

@@ -55,12 +55,12 @@ mod snapshots;
 mod snapshots;
 mod storage;
 mod sync;
+mod write_limits;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::Semaphore;
 
 pub use executor::AcceptedOperation;
 #[cfg(feature = "native")]
@@ -86,13 +86,10 @@ use crate::model::{
 };
 use crate::provider::{Provider, ProviderError};
 use registry::OperationRegistry;
+use write_limits::WriteLimits;
 
 /// The name that plans give to the control plane in this process.
 pub const EMBEDDED: &str = crate::model::ControlPlaneInfo::EMBEDDED;
-
-/// The number of requests that may write at once, all but one of which wait. Each keeps a thread of a pool that has twice as
-/// many, and running operations need some of those.
-const MAX_CLIENT_WRITES: usize = 256;
 
 /// An authority and the providers that carry out its effects.
 pub struct Host {
@@ -104,8 +101,7 @@ pub struct Host {
     #[cfg_attr(not(feature = "native"), expect(dead_code, reason = "only a native build talks to database servers"))]
     database_hosts: HostPolicy,
     registry: OperationRegistry,
-    /// One permit for each request that writes, or waits for others that do.
-    client_writes: Semaphore,
+    client_writes: WriteLimits,
     #[cfg(feature = "native")]
     conversations: conversations::ConversationLimits,
 }
@@ -147,7 +143,7 @@ impl Host {
             local_binaries,
             database_hosts,
             registry,
-            client_writes: Semaphore::new(MAX_CLIENT_WRITES),
+            client_writes: WriteLimits::default(),
             #[cfg(feature = "native")]
             conversations: conversations::ConversationLimits::default(),
         }
@@ -266,17 +262,14 @@ impl Host {
         self.write_in_mode(WriteMode::Exclusive, message)
     }
 
-    /// Writes for a request of a client; refused at once where too many of them wait already.
+    /// Writes for a request of a client, about one project or none; refused at once where too many of them wait already.
     fn write_for_client<T>(
         &self,
         mode: WriteMode,
+        project: Option<&ProjectName>,
         message: impl FnOnce(&HostAuthority) -> Result<T, AuthorityError>,
     ) -> Result<T, ControlError> {
-        let Ok(_permit) = self.client_writes.try_acquire() else {
-            let message = format!("{MAX_CLIENT_WRITES} requests wait already for the store of this control plane");
-            let busy = Diagnostic::new("store.busy", message).with_help("nothing was changed; ask again in a moment");
-            return Err(ControlError::Unreachable(busy));
-        };
+        let _permit = self.client_writes.try_acquire(project).map_err(ControlError::Unreachable)?;
         self.write_in_mode(mode, message)
     }
 

@@ -117,21 +117,23 @@ impl ControlPlane for ControlSession {
     }
 
     async fn acquire_lease(&self, project: &ProjectName, holder: LeaseHolder) -> Result<Lease, ControlError> {
-        self.host.write_for_client(WriteMode::Exclusive, |authority| {
+        self.host.write_for_client(WriteMode::Exclusive, Some(project), |authority| {
             authority.acquire(project, &holder, self.host.now(), |holder| self.liveness(holder))
         })
     }
 
     async fn renew_lease(&self, lease: &Lease) -> Result<(), ControlError> {
-        self.host.write_for_client(WriteMode::Exclusive, |authority| authority.renew(lease, self.host.now()))
+        let project = Some(&lease.project);
+        self.host.write_for_client(WriteMode::Exclusive, project, |authority| authority.renew(lease, self.host.now()))
     }
 
     async fn release_lease(&self, lease: &Lease) -> Result<(), ControlError> {
-        self.host.write_for_client(WriteMode::Exclusive, |authority| authority.release(lease, self.host.now()))
+        let project = Some(&lease.project);
+        self.host.write_for_client(WriteMode::Exclusive, project, |authority| authority.release(lease, self.host.now()))
     }
 
     async fn set_origin(&self, lease: &Lease, origin: &str, claim: OriginPolicy) -> Result<(), ControlError> {
-        self.host.write_for_client(WriteMode::Exclusive, |authority| {
+        self.host.write_for_client(WriteMode::Exclusive, Some(&lease.project), |authority| {
             authority.set_origin(lease, origin, claim, &self.actor, self.host.now())
         })
     }
@@ -201,14 +203,15 @@ impl Administration for ControlSession {
     }
 
     async fn create_token(&self, request: &TokenRequest) -> Result<IssuedToken, ControlError> {
-        self.host.write_for_client(WriteMode::BesideServer, |authority| {
+        self.host.write_for_client(WriteMode::BesideServer, None, |authority| {
             authority.create_token(request, &self.token_origins, &self.actor, self.host.now())
         })
     }
 
     async fn revoke_token(&self, id: &TokenId) -> Result<TokenRecord, ControlError> {
-        self.host
-            .write_for_client(WriteMode::BesideServer, |authority| authority.revoke_token(id, &self.actor, self.host.now()))
+        self.host.write_for_client(WriteMode::BesideServer, None, |authority| {
+            authority.revoke_token(id, &self.actor, self.host.now())
+        })
     }
 
     async fn quota(&self, reach: &ResourceLevel) -> Result<Quota, ControlError> {
@@ -216,7 +219,7 @@ impl Administration for ControlSession {
     }
 
     async fn set_quota(&self, reach: &ResourceLevel, quota: &Quota) -> Result<(), ControlError> {
-        self.host.write_for_client(WriteMode::BesideServer, |authority| {
+        self.host.write_for_client(WriteMode::BesideServer, None, |authority| {
             authority.set_quota(reach, quota, &self.actor, self.host.now())
         })
     }

@@ -15,6 +15,7 @@ mod policy;
 mod raw;
 mod requests;
 mod servers;
+mod tenants;
 mod tokens;
 
 use std::collections::BTreeMap;
@@ -83,10 +84,15 @@ impl Target {
         request.token(self.tokens.get(holder).map(String::as_str)).send(self.address)
     }
 
-    /// Checks that the server is as well as before.
-    fn assert_well(&self) {
+    /// Checks that it answers who asks whether it lives.
+    fn assert_healthy(&self) {
         assert_eq!(self.send("none", RawRequest::new("GET", "/healthz")).status, 200);
         assert_eq!(self.send("none", RawRequest::new("GET", "/readyz")).status, 200);
+    }
+
+    /// Checks that the server is as well as before.
+    fn assert_well(&self) {
+        self.assert_healthy();
         let log = self.server.log();
         assert!(!log.contains("ended by a panic"), "{log}");
         for token in HOLDERS.iter().filter_map(|holder| self.tokens.get(holder)) {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -13,7 +14,7 @@ use super::raw::{RawRequest, RawResponse};
 use fixture::{ProjectFixture, wait_until};
 
 /// Exists as a record only, so that accepting it ends at once.
-const RECORD: &str = "provider = \"simulated\"\nsimulated = { listen = false }\n";
+pub(super) const RECORD: &str = "provider = \"simulated\"\nsimulated = { listen = false }\n";
 /// Never ready, because nobody knows its server; its documents would be there, and its files here.
 const SPLIT: &str =
     "provider = \"simulated\"\nstorage = { engine = \"postgres\", url = { env = \"SERVER\" }, tls = \"disable\" }\n";
@@ -340,6 +341,9 @@ fn every_rule_has_a_case() {
     assert!(gone.is_empty(), "no rules any more: {gone:?}");
 }
 
+/// How long an answer is waited for beside much other work.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// One project on the server of a target, with tokens of its own.
 pub(super) struct Project<'a> {
     target: &'a Target,
@@ -372,7 +376,7 @@ impl<'a> Project<'a> {
         let request = RawRequest::new(method, &format!("/v1/projects/{}/{rest}", self.name)).token(Some(token));
         let request = if self.fence > 0 { request.header("convexinfra-fence", &self.fence.to_string()) } else { request };
         let request = if let Some(body) = body { request.json(body) } else { request };
-        request.send(self.target.address)
+        request.within(PATIENCE).send(self.target.address)
     }
 
     pub(super) fn operate(&self, token: &str, backend: &str, origin: Option<&str>, work: &Value) -> RawResponse {
@@ -406,17 +410,27 @@ impl<'a> Project<'a> {
         });
     }
 
+    pub(super) fn fence(&self) -> u64 {
+        self.fence
+    }
+
+    /// Keeps the lease.
+    pub(super) fn renew(&self) {
+        let renewed = self.send(&self.apply, "PUT", "lease", None);
+        assert_eq!(renewed.status, 204, "{renewed:?}");
+    }
+
     fn release(&self) {
         assert_eq!(self.send(&self.apply, "DELETE", "lease", None).status, 204);
     }
 }
 
-fn manifest(project: &str, lines: &str, beside: &str) -> String {
+pub(super) fn manifest(project: &str, lines: &str, beside: &str) -> String {
     format!("project = \"{project}\"\n\n[backends.dev]\n{lines}\n{beside}")
 }
 
 /// The specification of `dev` in a manifest, as it goes over the wire.
-fn lowered(text: &str) -> Value {
+pub(super) fn lowered(text: &str) -> Value {
     let parsed = convexinfra::manifest::parse(text, None).unwrap_or_else(|problems| panic!("{problems:?}\n{text}"));
     serde_json::to_value(&parsed.desired.backends.values().next().unwrap().spec).unwrap()
 }

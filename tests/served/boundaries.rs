@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -148,8 +149,8 @@ fn a_path_of_the_control_plane_is_never_taken_from_a_client() {
 #[test]
 fn writers_that_wait_for_the_store_keep_nobody_from_looking() {
     const WRITERS: usize = 48;
-    // The number of requests that may wait, and so many more.
-    const TOO_MANY: usize = 256 + 40;
+    // The number of requests about one project that may wait, and so many more.
+    const TOO_MANY: usize = 64 - WRITERS + 40;
     let mut world = world_with(
         "project = \"gremlin\"\n\n[backends.dev]\nprovider = \"simulated\"\nsimulated = { listen = false }\n",
         &[],
@@ -158,6 +159,7 @@ fn writers_that_wait_for_the_store_keep_nobody_from_looking() {
     world.apply();
     let url = world.server().url.clone();
     let token = world.variables["CONVEXINFRA_TOKEN"].clone();
+    let operator = world.operator.clone().unwrap();
     let mut store = rusqlite::Connection::open(world.home.join("control-plane.sqlite3")).unwrap();
     let lock = store.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -186,11 +188,7 @@ fn writers_that_wait_for_the_store_keep_nobody_from_looking() {
         }
         assert!(writers.iter().all(|writer| !writer.is_finished()), "the store is locked, and somebody wrote");
         let mut more = tokio::task::JoinSet::new();
-        // One address has not as many connections.
-        let clients: Vec<_> = (2..6)
-            .map(|last| reqwest::Client::builder().local_address(IpAddr::from([127, 0, 0, last])).build().unwrap())
-            .collect();
-        for client in clients.iter().cycle().take(TOO_MANY) {
+        for _ in 0..TOO_MANY {
             let call = client.post(format!("{url}/v1/projects/gremlin/lease")).bearer_auth(&token).json(&holder());
             more.spawn(async move { call.send().await.unwrap() });
         }
@@ -202,11 +200,16 @@ fn writers_that_wait_for_the_store_keep_nobody_from_looking() {
         }
         let answer = client.get(format!("{url}/v1/projects/gremlin")).bearer_auth(&token).send().await.unwrap();
         assert_eq!(answer.status().as_u16(), 200, "who looks is answered while as many wait as may");
+        let neighbour = client.post(format!("{url}/v1/projects/neighbour/lease")).bearer_auth(&operator).json(&holder());
+        let neighbour = tokio::spawn(async move { neighbour.send().await.unwrap().status().as_u16() });
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(!neighbour.is_finished(), "another project waits with those that may");
         lock.rollback().unwrap();
         for writer in writers {
             // One of them gets the lease.
             assert!(matches!(writer.await.unwrap(), 200 | 201 | 409 | 423), "a writer got no answer");
         }
+        assert_eq!(neighbour.await.unwrap(), 201);
     });
     world.run_expecting(0, &["status"]);
 }
