@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use serde::Serialize;
 
 use super::args::ColorChoice;
+use super::env_overrides;
 use super::error::terminal_width;
 use crate::model::{Diagnostic, Exit, Report};
 use crate::render::{Style, report_text, sanitize_json, sanitize_terminal};
@@ -146,6 +147,14 @@ impl Printer {
     pub(crate) fn status(&self, text: &str) {
         if !self.json && !self.silent {
             let _ = write(&mut std::io::stderr().lock(), &sanitize_terminal(text, self.err_style.is_coloured()));
+        }
+    }
+
+    /// Has the log of a GitHub job mask a secret that is about to be shown: the runner reads commands from both streams, and hides
+    /// the value in what every later step prints.
+    pub(crate) fn mask(&self, secret: &str) {
+        if env_overrides::is_on("GITHUB_ACTIONS") {
+            let _ = write(&mut std::io::stderr().lock(), &format!("::add-mask::{secret}\n"));
         }
     }
 

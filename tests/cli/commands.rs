@@ -285,8 +285,20 @@ fn a_key_is_shown_only_where_it_was_asked_for() {
     world.run_expecting(4, &["destroy", "dev", "--yes"]);
     // A runner hides the value in its log only once it was told to.
     world.set("GITHUB_ACTIONS", "true");
-    let run = world.run_expecting(0, &["env", "--format", "github"]);
-    assert_eq!(run.err, format!("::add-mask::{key}\n"), "{run}");
+    for words in [
+        &["env", "--format", "github"][..],
+        &["env"],
+        &["env", "--format", "shell"],
+        &["env", "--format", "json", "--show-key"],
+        &["env", "--json", "--show-key"],
+        &["provision", "dev", "--json", "--show-key"],
+    ] {
+        let run = world.run_expecting(0, words);
+        assert!(run.out.contains(&key) && run.err == format!("::add-mask::{key}\n"), "{run}");
+    }
+    for words in [&["env", "--format", "url"][..], &["env", "--json"], &["status"], &["provision", "dev", "--json"]] {
+        assert!(!world.run_expecting(0, words).err.contains(&key), "what is not shown needs no mask");
+    }
     world.unset("GITHUB_ACTIONS");
     assert_eq!(world.run_expecting(0, &["env", "--format", "github"]).err, "");
 }

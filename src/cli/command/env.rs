@@ -7,7 +7,6 @@ use crate::app::env_files::{finding, write_file};
 use crate::app::{AppError, select_backend};
 use crate::cli::args::{Env as Args, EnvFormat};
 use crate::cli::context::Context;
-use crate::cli::env_overrides;
 use crate::env_file::{Block, BlockOwner, URL, format};
 use crate::model::{BackendName, Desired, Exit};
 use crate::render::EnvDocument;
@@ -32,11 +31,14 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
         context.printer.document(&EnvDocument { env_file: Some(path), ..document(&backend, &credentials) });
         return Ok(Exit::Done);
     }
+    let shows_key = !context.printer.is_json() && !matches!(args.format, EnvFormat::Url | EnvFormat::Json);
+    if args.show_key || shows_key {
+        context.printer.mask(credentials.admin_key.expose());
+    }
     let key = args.show_key.then(|| credentials.admin_key.expose());
     let url_variable = Some(credentials.url.as_str());
     context.printer.document(&EnvDocument { url_variable, admin_key_variable: key, ..document(&backend, &credentials) });
     let url = credentials.url.clone();
-    let key = credentials.admin_key.clone();
     let block = Block::new(owner, &url, Some(credentials.admin_key), None).map_err(|error| failed(finding(&error)))?;
     let format = match args.format {
         EnvFormat::Url => {
@@ -53,10 +55,6 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
         EnvFormat::Shell => format::Format::Shell,
         EnvFormat::Github => format::Format::GitHub,
     };
-    if args.format == EnvFormat::Github && env_overrides::is_on("GITHUB_ACTIONS") {
-        // The runner reads commands from both streams; a masked value is hidden in the log of every later step.
-        context.printer.status(&format!("::add-mask::{}\n", key.expose()));
-    }
     context.printer.output(&format::render(&block, format));
     Ok(Exit::Done)
 }

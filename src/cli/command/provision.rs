@@ -114,7 +114,10 @@ fn report(context: &Context, args: &ProvisionArgs, provisioned: Provisioned) {
         None => {}
     }
     let admin_key = credentials.as_ref().filter(|_| args.show_key).map(|credentials| credentials.admin_key.expose());
-    text.extend(admin_key.map(|key| format!("{key}\n")));
+    if let Some(key) = admin_key {
+        context.printer.mask(key);
+        text.push_str(&format!("{key}\n"));
+    }
     context.printer.output(&text);
     context.printer.document(&ProvisionDocument {
         format: "convexinfra.provision/1",
