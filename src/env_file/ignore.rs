@@ -85,6 +85,7 @@ fn look(path: &Path) -> Result<Result<IgnoreStatus, RuleFile>, EnvFileError> {
     let rules = match tree.system {
         VersionControl::Git | VersionControl::ReadsGitignore => folder.join(".gitignore"),
         VersionControl::Mercurial => tree.root.join(".hgignore"),
+        VersionControl::Other(system) => return unknown(format!("its rules are those of {system}")),
     };
     let content = match fs::symlink_metadata(&rules) {
         // Git does not follow such a link, so a line behind it would have no effect.
@@ -104,6 +105,7 @@ fn look(path: &Path) -> Result<Result<IgnoreStatus, RuleFile>, EnvFileError> {
         VersionControl::Git if ends_with_rule(before, text) => true,
         VersionControl::Git => git_says(&tree, &folder, name).unwrap_or_else(|| matches_pattern(before, text)),
         VersionControl::ReadsGitignore => listed_above(&tree, &folder, text),
+        VersionControl::Other(_) => false,
         VersionControl::Mercurial => {
             let rule = hg_rule(&tree, &folder, text);
             matches_pattern(before, text)
@@ -193,6 +195,20 @@ mod tests {
         assert!(!ends_with_rule(b".env.local\n!.env.local\n", ".env.local"));
         assert!(!ends_with_rule(b".env.local2\n", ".env.local"));
         assert!(!ends_with_rule(b"", ".env.local"));
+    }
+
+    #[test]
+    fn a_system_whose_rules_are_not_known_is_named() {
+        for (mark, system) in [(".svn", "Subversion"), ("_darcs", "Darcs")] {
+            let folder = tempfile::tempdir().unwrap();
+            fs::create_dir_all(folder.path().join(mark)).unwrap();
+            fs::create_dir_all(folder.path().join("app")).unwrap();
+            for path in [folder.path().join(".env.local"), folder.path().join("app/.env.local")] {
+                let IgnoreStatus::Unknown(why) = ignore_status(&path).unwrap() else { panic!("{path:?}") };
+                assert!(why.contains(system), "{why}");
+                assert!(matches!(ensure_ignored(&path).unwrap(), IgnoreOutcome::Unknown(_)));
+            }
+        }
     }
 
     #[test]

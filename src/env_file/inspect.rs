@@ -67,8 +67,10 @@ pub fn inspect(
                     rules.display()
                 ));
             }
-            Ok(IgnoreStatus::Unknown(reason)) => warnings
-                .push(format!("cannot make git ignore `{}`: {reason}; add it to a `.gitignore` by hand", path.display())),
+            Ok(IgnoreStatus::Unknown(reason)) => warnings.push(format!(
+                "nothing makes version control ignore `{}`: {reason}; add a rule by hand, as there is an admin key in it",
+                path.display()
+            )),
             Ok(IgnoreStatus::Ignored | IgnoreStatus::NoRepository) => {}
             Err(error) => return refused(&error),
         }

@@ -9,7 +9,16 @@ use std::path::{Component, Path, PathBuf};
 use super::bounded::read_text;
 
 /// The folders in which version control systems keep their own data.
-const METADATA: [&str; 4] = [".git", ".jj", ".sl", ".hg"];
+const METADATA: [&str; 8] = [".git", ".jj", ".sl", ".hg", ".svn", ".bzr", ".pijul", "_darcs"];
+/// What marks the root of a work tree of another system, and its name.
+const OTHERS: [(&str, &str); 6] = [
+    (".svn", "Subversion"),
+    (".bzr", "Breezy"),
+    (".pijul", "Pijul"),
+    ("_darcs", "Darcs"),
+    (".fslckout", "Fossil"),
+    ("_FOSSIL_", "Fossil"),
+];
 
 /// A system that may commit what lies in a work tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +29,8 @@ pub(super) enum VersionControl {
     ReadsGitignore,
     /// Mercurial, which reads the `.hgignore` of its root.
     Mercurial,
+    /// Another system, whose rules are neither read nor written.
+    Other(&'static str),
 }
 
 /// A work tree.
@@ -47,7 +58,8 @@ pub(super) fn work_tree(folder: &Path) -> Option<WorkTree> {
         } else if has(".hg") {
             VersionControl::Mercurial
         } else {
-            return None;
+            let (_, name) = OTHERS.iter().find(|(mark, _)| has(mark))?;
+            VersionControl::Other(name)
         };
         Some(WorkTree { root: root.to_owned(), system })
     })
